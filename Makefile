@@ -1,0 +1,52 @@
+# Everything but `core` needs Go alone. `make help` lists the targets.
+GO ?= go
+FUZZTIME ?= 30s
+
+.PHONY: help core core-check build test lint vet fuzz bench rust
+
+help:
+	@sed -n 's/^## //p' Makefile
+
+## core        build core.wasm, and the cores for tests, from core-rs
+core:
+	core-rs/build.sh core-rs/target/cores builtin testcore example
+	cp core-rs/target/cores/builtin.wasm wasm/core.wasm
+	cp core-rs/target/cores/testcore.wasm core-rs/target/cores/example.wasm internal/cores/
+
+## core-check  prove that the committed cores are what the sources give
+core-check:
+	core-rs/check.sh
+
+## build       build bin/hypertoken
+build:
+	$(GO) build -o bin/ ./cmd/...
+
+## test        run the Go tests, with the race detector
+test:
+	$(GO) test -race ./...
+
+## rust        run the Rust tests
+rust:
+	cd core-rs && cargo test --workspace --locked
+
+## lint        formatters and linters, for Go and Rust
+lint: vet
+	test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
+	$(GO) tool staticcheck ./...
+	cd core-rs && cargo fmt --all --check
+	cd core-rs && cargo clippy --workspace --all-targets --locked -- -D warnings
+
+vet:
+	for os in linux darwin windows; do for arch in amd64 arm64; do \
+		GOOS=$$os GOARCH=$$arch $(GO) vet ./... || exit 1; done; done
+
+## fuzz        run each fuzz target for FUZZTIME (30s)
+fuzz:
+	@for f in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \
+		for t in $$(sed -n 's/^func \(Fuzz[A-Za-z]*\).*/\1/p' $$f); do \
+			echo "$$f $$t"; $(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f) || exit 1; done; done
+
+## bench       run the benchmarks, Go and Rust
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+	cd core-rs && cargo run --quiet --release --locked --example bench

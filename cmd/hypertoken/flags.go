@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/pflag"
+
+	"hypertoken/host"
+)
+
+// byteSize is a flag in bytes: 1048576, 1MiB, 1.5GB.
+type byteSize int64
+
+func (b *byteSize) String() string { return humanize.IBytes(uint64(*b)) }
+func (b *byteSize) Type() string   { return "bytes" }
+func (b *byteSize) Set(s string) error {
+	n, err := humanize.ParseBytes(s)
+	if err != nil || n > 1<<62 {
+		return fmt.Errorf("%q is not a size in bytes, such as 1048576 or 16MiB", s)
+	}
+	*b = byteSize(n)
+	return nil
+}
+
+// hostFlags are the flags of every command that runs engines.
+type hostFlags struct {
+	core, cacheDir                             string
+	timeout                                    time.Duration
+	debug, inProcess                           bool
+	maxPayload, maxResult, maxState, maxMemory byteSize
+	maxDepth                                   int
+}
+
+func (f *hostFlags) register(flags *pflag.FlagSet) {
+	f.maxPayload, f.maxResult, f.maxState, f.maxMemory = 16<<20, 16<<20, 256<<20, 1<<30
+	flags.StringVar(&f.core, "core", "", "run the core in this WebAssembly `file` instead of the built-in one")
+	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "what an action may take, 0 for no limit")
+	flags.BoolVar(&f.inProcess, "in-process", false, "run the engines in this process")
+	flags.BoolVar(&f.debug, "debug", false, "log what the host does to standard error")
+	flags.StringVar(&f.cacheDir, "cache-dir", "", "keep compiled code in this `directory`, \"off\" for nowhere (default the user's cache)")
+	flags.Var(&f.maxPayload, "max-payload", "bound of a payload, as MessagePack")
+	flags.Var(&f.maxResult, "max-result", "bound of a result, as MessagePack")
+	flags.IntVar(&f.maxDepth, "max-depth", 64, "bound of a payload's nesting")
+	flags.Var(&f.maxState, "max-state", "bound of an engine's state")
+	flags.Var(&f.maxMemory, "max-engine-memory", "bound of an engine's memory")
+}
+
+// open starts a host. Options out of bounds are wrong usage.
+func (f *hostFlags) open(ctx context.Context) (*host.Host, error) {
+	level := slog.LevelWarn
+	if f.debug {
+		level = slog.LevelDebug
+	}
+	timeout := f.timeout
+	if timeout == 0 {
+		timeout = -1
+	}
+	h, err := host.New(ctx, host.Options{
+		CorePath:        f.core,
+		Timeout:         timeout,
+		MaxPayload:      int(f.maxPayload),
+		MaxResult:       int(f.maxResult),
+		MaxDepth:        f.maxDepth,
+		MaxStateBytes:   int64(f.maxState),
+		MaxEngineMemory: int64(f.maxMemory),
+		CacheDir:        f.cacheDir,
+		Logger:          slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
+	})
+	if errors.Is(err, host.ErrBadInput) {
+		return nil, usageError{err}
+	}
+	return h, err
+}
+
+// openFile opens a file for reading, or standard input for "-".
+func openFile(name string, stdin io.Reader) (io.ReadCloser, error) {
+	if name == "-" {
+		return io.NopCloser(stdin), nil
+	}
+	return os.Open(name)
+}

@@ -1,0 +1,83 @@
+// Command hypertoken runs games on the HyperToken engine from the shell: recorded ones, or whatever a program sends it
+// over a pipe.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+func main() { os.Exit(execute()) }
+
+// Exit statuses.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// usageError is a command line that can't be meant.
+type usageError struct{ error }
+
+// errReported ends a command with exitFailed; what there is to say has been said.
+var errReported = errors.New("reported")
+
+func execute() int {
+	root := newRoot()
+	command, err := root.ExecuteContextC(context.Background())
+	var usage usageError
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errReported):
+		return exitFailed
+	case errors.As(err, &usage):
+		fmt.Fprintf(os.Stderr, "hypertoken: %v\nRun '%s --help' for usage.\n", err, command.CommandPath())
+		return exitUsage
+	}
+	fmt.Fprintf(os.Stderr, "hypertoken: %v\n", err)
+	return exitFailed
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "hypertoken",
+		Short: "Run card, board and token games",
+		Long: `hypertoken runs games on a deterministic engine: shuffle and draw from stacks, place
+and move tokens in zones, trade between agents, 80 actions in all. The engine is a
+Rust core compiled to WebAssembly; it is part of this program.
+
+  hypertoken run game.jsonl              play a game from a file
+  echo '{"type":"game:start"}' | hypertoken run
+  hypertoken actions                     list the actions and their payloads
+  hypertoken verify traces/*.jsonl       hold the engine against recorded runs
+
+Exit status: 0 for success, 1 for a failure that was reported, 2 for wrong usage.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          usageArgs(cobra.NoArgs),
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(newRun(), newVerify(), newActions(), newVersion())
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			c.Short = "Write a completion script for a shell"
+		}
+	}
+	return root
+}
+
+// usageArgs makes what a check of the arguments finds a usage error.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if err := check(c, args); err != nil {
+			return usageError{err}
+		}
+		return nil
+	}
+}

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"hypertoken/host"
+	"hypertoken/internal/trace"
+)
+
+func newVerify() *cobra.Command {
+	var f hostFlags
+	var v verifier
+	c := &cobra.Command{
+		Use:   "verify [flags] TRACE...",
+		Short: "Hold the engine against recorded runs",
+		Long: `verify replays conformance traces and compares every result and every state with what
+was recorded. At the first difference of a trace it shows the step, the path within the
+value, what was wanted and what came, and goes on with the next trace.
+
+With --batch it sends runs of steps as batches: independent ones first, cut only where a
+payload needs an identifier that an earlier step makes or a state is compared, then atomic
+ones, cut around recorded failures too.
+
+Exit status: 0 if all is the same, 1 on any difference, 2 for wrong usage.`,
+		Example: `  hypertoken verify integration/testdata/conformance/*.jsonl
+  hypertoken verify --batch game.jsonl`,
+		Args: usageArgs(cobra.MinimumNArgs(1)),
+		RunE: func(c *cobra.Command, args []string) error {
+			traces := make([]*trace.Trace, len(args))
+			for i, name := range args {
+				t, err := trace.ReadFile(name)
+				if err != nil {
+					return fmt.Errorf("this is no trace: %w", err)
+				}
+				traces[i] = t
+			}
+			h, err := f.open(c.Context())
+			if err != nil {
+				return err
+			}
+			defer func() { _ = h.Shutdown(context.Background()) }()
+			v.host, v.out, v.progress = h, c.OutOrStdout(), newProgress(c.ErrOrStderr())
+			modes := []trace.Mode{trace.Single}
+			if v.batch {
+				modes = []trace.Mode{trace.Independent, trace.Atomic}
+			}
+			for _, mode := range modes {
+				for i, t := range traces {
+					if err := v.verify(c.Context(), filepath.Base(args[i]), t, mode); err != nil {
+						return fmt.Errorf("%s: %w", args[i], err)
+					}
+				}
+			}
+			return v.finish(len(traces))
+		},
+	}
+	f.register(c.Flags())
+	c.Flags().BoolVar(&v.batch, "batch", false, "send runs of steps as batches")
+	return c
+}
+
+type verifier struct {
+	host           *host.Host
+	out            io.Writer
+	progress       *progress
+	batch          bool
+	engines        int
+	steps, batches int
+	states         int
+	differ         int
+}
+
+var modeNames = map[trace.Mode]string{
+	trace.Single:      "",
+	trace.Independent: ", independent batches",
+	trace.Atomic:      ", atomic batches",
+}
+
+func (v *verifier) verify(ctx context.Context, name string, t *trace.Trace, mode trace.Mode) error {
+	v.engines++
+	e, err := v.host.Open(ctx, fmt.Sprintf("verify-%d", v.engines), host.EngineOptions{Setup: host.Raw(t.Setup)})
+	if err != nil {
+		return fmt.Errorf("setup: %w", err)
+	}
+	defer func() {
+		_ = e.Close(ctx)
+		_ = v.host.Delete(e.Name())
+	}()
+	total := t.Steps()
+	checker := trace.Verifier{Mode: mode, Progress: func(steps int) {
+		v.progress.show("%s%s: step %d of %d", name, modeNames[mode], steps, total)
+	}}
+	report, err := checker.Verify(ctx, t, engine{e})
+	v.progress.clear()
+	if err != nil {
+		return err
+	}
+	v.steps += report.Steps
+	v.batches += report.Batches
+	v.states += report.States
+	if d := report.Difference; d != nil {
+		v.differ++
+		_, err = fmt.Fprintf(v.out, "DIFFERS %s%s: step %d, %s\n  at   %s\n  want %s\n  got  %s\n",
+			name, modeNames[mode], d.Step, d.Action, d.Path, d.Want, d.Got)
+		return err
+	}
+	_, err = fmt.Fprintf(v.out, "ok      %s: %d steps, %d states%s\n", name, report.Steps, report.States, modeNames[mode])
+	return err
+}
+
+// finish prints the sums.
+func (v *verifier) finish(traces int) error {
+	fmt.Fprintf(v.out, "%d traces, %d steps, %d states", traces, v.steps, v.states)
+	if v.batch && v.batches > 0 {
+		fmt.Fprintf(v.out, ", mean batch size %.1f", float64(v.steps)/float64(v.batches))
+	}
+	if v.differ == 0 {
+		fmt.Fprintln(v.out, ": all the same")
+		return nil
+	}
+	fmt.Fprintf(v.out, ": %d differ\n", v.differ)
+	return errReported
+}
+
+// engine is a host's engine as a trace wants it.
+type engine struct{ *host.Engine }
+
+func step(s trace.Step) (string, host.Raw, host.DispatchOption) {
+	return s.Type, host.Raw(s.Payload), host.Now(time.UnixMilli(s.Now))
+}
+
+// outcome tells an action that failed from a host that did.
+func outcome(r host.Result, err error) (trace.Outcome, error) {
+	var action *host.ActionError
+	if errors.As(err, &action) || errors.Is(err, host.ErrBatchAborted) {
+		return trace.Outcome{Failed: err}, nil
+	}
+	return trace.Outcome{Result: r.Raw}, err
+}
+
+func (e engine) Dispatch(ctx context.Context, s trace.Step) (trace.Outcome, error) {
+	action, payload, now := step(s)
+	return outcome(e.Engine.Dispatch(ctx, action, payload, now))
+}
+
+func (e engine) Batch(ctx context.Context, atomic bool, steps []trace.Step) ([]trace.Outcome, error) {
+	mode := host.BatchIndependent
+	if atomic {
+		mode = host.BatchAtomic
+	}
+	members := make([]host.Action, len(steps))
+	for i, s := range steps {
+		action, payload, now := step(s)
+		members[i] = host.Action{Type: action, Payload: payload, Options: []host.DispatchOption{now}}
+	}
+	answers, err := e.DispatchBatch(ctx, mode, members...)
+	var failed *host.BatchError
+	if err != nil && !errors.As(err, &failed) {
+		return nil, err
+	}
+	outcomes := make([]trace.Outcome, len(answers))
+	for i, a := range answers {
+		if outcomes[i], err = outcome(a.Result, a.Err); err != nil {
+			return nil, err
+		}
+	}
+	return outcomes, nil
+}
+
+func (e engine) State(ctx context.Context) ([]byte, error) {
+	r, err := e.Engine.State(ctx)
+	return r.Raw, err
+}
+
+// progress overwrites a line of a terminal; elsewhere it writes nothing.
+type progress struct {
+	out   io.Writer
+	next  time.Time
+	drawn bool
+}
+
+func newProgress(w io.Writer) *progress {
+	if f, ok := w.(interface{ Fd() uintptr }); !ok || !term.IsTerminal(int(f.Fd())) {
+		w = nil
+	}
+	return &progress{out: w, next: time.Now().Add(time.Second)}
+}
+
+// show writes the line, ten times a second at most, once there has been something to wait for.
+func (p *progress) show(format string, args ...any) {
+	if p.out == nil || time.Now().Before(p.next) {
+		return
+	}
+	p.next, p.drawn = time.Now().Add(100*time.Millisecond), true
+	fmt.Fprintf(p.out, "\r\x1b[K"+format, args...)
+}
+
+func (p *progress) clear() {
+	if p.drawn {
+		fmt.Fprint(p.out, "\r\x1b[K")
+		p.drawn = false
+	}
+}

@@ -1,0 +1,122 @@
+//! A core of one's own, as a worked example: the built-in actions, and the ones that the guide's snippets use.
+//!
+//! Build it like the built-in core and hand its bytes to the host (`hypertoken run --core`, `Options.CorePath`).
+
+use hypertoken_core::{
+    Action, At, Context, Error, Kind, Payload, Registry, Result, Value, Writer, default, optional, required,
+};
+
+fn registry() -> Registry {
+    let mut r = Registry::builtin();
+    for a in ACTIONS {
+        r.register(*a);
+    }
+    r
+}
+
+hypertoken_core::export!(registry);
+
+const ACTIONS: &[Action] = &[
+    Action {
+        name: "process:item",
+        about: "Counts an item under the state's key processed; returns {item, processed}.",
+        fields: &[required("item", Kind::Any)],
+        handler: process_item,
+    },
+    Action {
+        name: "slow:operation",
+        about: "Works for rounds rounds (some ten milliseconds by default); returns a checksum.",
+        fields: &[default("rounds", Kind::Whole, "10000000")],
+        handler: |cx, p| work(cx, p, 10_000_000),
+    },
+    Action {
+        name: "long:operation",
+        about: "Works for rounds rounds (several seconds by default); returns a checksum.",
+        fields: &[default("rounds", Kind::Whole, "5000000000")],
+        handler: |cx, p| work(cx, p, 5_000_000_000),
+    },
+    Action {
+        name: "risky:operation",
+        about: "Changes the state and then fails, if asked to: what it changed is taken back.",
+        fields: &[default("fail", Kind::Bool, "false")],
+        handler: |cx, p| {
+            let tries = counted(cx, "tries")?;
+            if p.bool("fail", false)? {
+                return Err(Error::new("risky", format!("field fail: true: try {tries} was asked to fail")));
+            }
+            cx.out.num(tries);
+            Ok(())
+        },
+    },
+    Action {
+        name: "space:validate",
+        about: "Looks through all zones for tokens that lie there twice: {placements, twice, zones}.",
+        fields: &[],
+        handler: validate,
+    },
+    Action {
+        name: "agent:receive",
+        about: "Puts tokens into the inventory of an agent, the first one by default; returns how many it holds.",
+        fields: &[required("tokens", Kind::Tokens), optional("name", Kind::String)],
+        handler: receive,
+    },
+];
+
+/// Adds one to a number under a top-level key of the state's own.
+fn counted(cx: &mut Context<'_>, key: &str) -> Result<f64> {
+    let old = cx.state.map(At::Extra).get(key);
+    let n = old.and_then(|b| Value::parse(b, 1).ok()?.as_f64()).unwrap_or(0.0) + 1.0;
+    let mut w = Writer::default();
+    w.num(n);
+    cx.state.set(At::Extra, key, w.bytes());
+    Ok(n)
+}
+
+fn process_item(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
+    let item = p.need("item")?;
+    let n = counted(cx, "processed")?;
+    cx.out.map(2);
+    cx.out.str("item");
+    cx.out.raw(item.bytes());
+    cx.out.str("processed");
+    cx.out.num(n);
+    cx.emit("item:processed", item);
+    Ok(())
+}
+
+fn work(cx: &mut Context<'_>, p: &Payload<'_>, rounds: i64) -> Result {
+    let rounds = p.whole("rounds", Some(rounds), 0)?;
+    let mut x = 1u32;
+    for _ in 0..rounds {
+        x = std::hint::black_box(x.wrapping_mul(747796405).wrapping_add(2891336453));
+    }
+    cx.out.int(x as i64);
+    Ok(())
+}
+
+fn validate(cx: &mut Context<'_>, _: &Payload<'_>) -> Result {
+    let mut ids: Vec<&str> = cx.state.zones().flat_map(|(_, z)| z.items.values().map(|p| p.token.id())).collect();
+    ids.sort_unstable();
+    let twice = ids.windows(2).filter(|w| w[0] == w[1]).count();
+    cx.out.map(3);
+    cx.out.str("placements");
+    cx.out.int(ids.len() as i64);
+    cx.out.str("twice");
+    cx.out.int(twice as i64);
+    cx.out.str("zones");
+    cx.out.int(cx.state.zones().count() as i64);
+    Ok(())
+}
+
+fn receive(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
+    let tokens = p.tokens("tokens")?;
+    let first = || cx.state.agents().next().map(|a| a.name.to_string());
+    let name = p.opt_str("name")?.map(str::to_string).or_else(first);
+    let name = name.ok_or_else(|| Error::not_found("there is no agent to receive anything; agent:create makes one"))?;
+    let agent = cx.state.agent_order(&name)?;
+    for t in tokens {
+        cx.state.give_token(agent, hypertoken_core::Token::new(t, "tokens[]")?);
+    }
+    cx.out.int(cx.state.agent(agent).inventory.len() as i64);
+    Ok(())
+}

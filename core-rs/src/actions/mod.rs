@@ -1,0 +1,91 @@
+//! The built-in actions, a file a family.
+
+mod agent;
+mod game;
+mod set_state;
+mod source;
+mod space;
+mod stack;
+mod token;
+mod tokens;
+
+use crate::engine::{Action, Context, Field, Handler};
+use crate::state::State;
+use crate::token::Token;
+use crate::value::Writer;
+
+/// The families of built-in actions.
+pub(crate) const ALL: [&[Action]; 8] = [
+    stack::ACTIONS,
+    space::ACTIONS,
+    source::ACTIONS,
+    agent::ACTIONS,
+    game::ACTIONS,
+    token::ACTIONS,
+    tokens::ACTIONS,
+    &[action("debug:log", "Returns the payload.", &[], |cx, p| {
+        let payload = p.value();
+        if payload.is_nil() {
+            cx.out.map(0)
+        } else {
+            cx.out.raw(payload.bytes())
+        }
+        Ok(())
+    })],
+];
+
+const fn action(name: &'static str, about: &'static str, fields: &'static [Field], handler: Handler) -> Action {
+    Action { name, about, fields, handler }
+}
+
+/// Writes tokens, of which there are `n`.
+fn write_tokens<'a>(out: &mut Writer, n: usize, tokens: impl Iterator<Item = &'a Token>) {
+    out.array(n);
+    for t in tokens {
+        out.raw(t.bytes());
+        if out.overflown() {
+            break;
+        }
+    }
+}
+
+/// The bytes of a number.
+fn number(v: f64) -> Vec<u8> {
+    let mut w = Writer::default();
+    w.num(v);
+    w.into_bytes()
+}
+
+/// The bytes of a string.
+fn string(s: &str) -> Vec<u8> {
+    let mut w = Writer::default();
+    w.str(s);
+    w.into_bytes()
+}
+
+/// The bytes of a bool.
+fn boolean(v: bool) -> &'static [u8] {
+    if v { &[0xc3] } else { &[0xc2] }
+}
+
+/// Writes a map of the state as a result.
+fn write_map(out: &mut Writer, m: &crate::state::Map) {
+    out.map(m.len());
+    for (k, v) in m {
+        out.str(k);
+        out.raw(v);
+    }
+}
+
+/// A fresh identifier that no placement has: entropy that comes twice must not make two of one id.
+fn fresh_placement_id(cx: &mut Context<'_>) -> String {
+    fn taken(s: &State, id: &str) -> bool {
+        s.has_placement(id)
+    }
+    loop {
+        let id = cx.identifier();
+        if !taken(cx.state, &id) {
+            return id;
+        }
+    }
+}

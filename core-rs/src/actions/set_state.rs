@@ -1,0 +1,369 @@
+//! game:setState: writes any top-level key of the state, built-in sections included, as a value or in places.
+//!
+//! A built-in section is written out, changed as bytes, and read back: what is not a section any more fails.
+
+use crate::engine::Context;
+use crate::error::{Error, Result, code};
+use crate::payload::{Payload, quote};
+use crate::state::{Agent, Agents, At, Inventory, Limits, Map, Pile, Placement, Rules, Section, Source, State, Zones};
+use crate::token::Token;
+use crate::value::{Value, Writer, scan_all};
+use crate::walk::{Sec, section_bytes};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, VecDeque};
+
+pub(super) fn set_state(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
+    let key = p.str("key")?;
+    if key.is_empty() {
+        return Err(Error::bad_payload("field key: want a string that is not empty"));
+    }
+    let replace = p.bool("replace", false)?;
+    let sec = Sec::of(key);
+    let old: Option<Cow<'_, [u8]>> = match &sec {
+        None => cx.state.extra.get(key).map(|b| Cow::Owned(b.to_vec())),
+        Some(Sec::Rules) if cx.state.rules.is_none() => None,
+        Some(Sec::Stack) if cx.state.stack.is_none() => return cx.state.need_stack().map(drop),
+        Some(Sec::Source) if cx.state.source.is_none() => return cx.state.need_source().map(drop),
+        Some(s) => Some(Cow::Owned(section_bytes(cx.state, s.clone()))),
+    };
+    let new = match (p.get("value"), p.get("patches").filter(|v| !v.is_nil())) {
+        (Some(_), Some(_)) => return Err(Error::bad_payload("field patches: want either value or patches, not both")),
+        (None, None) => return Err(Error::bad_payload("field value: want value or patches, got neither")),
+        (None, Some(_)) if replace => {
+            return Err(Error::bad_payload("field replace: goes with value, not with patches"));
+        }
+        (Some(v), None) if replace => v.bytes().to_vec(),
+        (Some(v), None) => merged(old.as_deref().map(Value::trusted), v),
+        (None, Some(_)) => patched(old.as_deref(), p, &cx.state.limits)?,
+    };
+    let max_depth = cx.state.limits.max_depth as usize;
+    scan_all(&new, max_depth).map_err(|e| Error { message: format!("{key} as patched: {}", e.message), ..e })?;
+    match sec {
+        None => {
+            cx.state.set(At::Extra, key, &new);
+            cx.out.raw(&new);
+        }
+        Some(sec) if old.as_deref() == Some(new.as_slice()) => cx.out.raw(&section_bytes(cx.state, sec)),
+        Some(sec) => {
+            read_section(cx.state, &sec, Value::trusted(&new))?;
+            cx.out.raw(&section_bytes(cx.state, sec));
+        }
+    }
+    Ok(())
+}
+
+/// A map built from entries: sorted, the last of two with one key.
+fn build<'a>(entries: impl Iterator<Item = (Cow<'a, str>, Cow<'a, [u8]>)>) -> Vec<u8> {
+    let sorted: BTreeMap<_, _> = entries.collect();
+    let mut w = Writer::default();
+    w.map(sorted.len());
+    for (k, v) in sorted {
+        w.str(&k);
+        w.raw(&v);
+    }
+    w.into_bytes()
+}
+
+fn owned<'a>((k, v): (&'a str, Value<'a>)) -> (Cow<'a, str>, Cow<'a, [u8]>) {
+    (Cow::Borrowed(k), Cow::Borrowed(v.bytes()))
+}
+
+/// A value merged shallowly into a map: a map's entries, an array's items under their indexes. Anything else,
+/// and whatever meets something that is no map, replaces it.
+fn merged(old: Option<Value<'_>>, new: Value<'_>) -> Vec<u8> {
+    let Some(base) = old.and_then(Value::entries) else { return new.bytes().to_vec() };
+    match (new.entries(), new.items()) {
+        (Some(e), _) => build(base.map(owned).chain(e.map(owned))),
+        (_, Some(items)) => {
+            let indexed = items.enumerate().map(|(i, v)| (Cow::Owned(i.to_string()), Cow::Borrowed(v.bytes())));
+            build(base.map(owned).chain(indexed))
+        }
+        _ => new.bytes().to_vec(),
+    }
+}
+
+fn patched<'a>(old: Option<&[u8]>, p: &Payload<'a>, limits: &Limits) -> Result<Vec<u8>> {
+    let patches = p.array("patches")?;
+    if patches.is_empty() {
+        return Err(Error::bad_payload("field patches: want an array of at least one patch"));
+    }
+    let mut now = old.map(<[u8]>::to_vec);
+    for (i, patch) in patches.iter().enumerate() {
+        let field = format!("patches[{i}]");
+        let path = patch.get("path").and_then(Value::items);
+        let path = path
+            .filter(|p| p.len() > 0)
+            .ok_or_else(|| Error::bad_payload(format!("field {field}.path: want an array of at least one key")))?;
+        if path.len() > limits.max_depth as usize {
+            return Err(Error::new(
+                code::TOO_DEEP,
+                format!("field {field}.path: {} keys are more than {} (MaxDepth)", path.len(), limits.max_depth),
+            ));
+        }
+        let segment = |v: Value<'a>| {
+            v.as_str()
+                .ok_or_else(|| Error::bad_payload(format!("field {field}.path: want strings, got {}", v.describe())))
+        };
+        let path: Vec<&str> = path.map(segment).collect::<Result<_>>()?;
+        let value = patch
+            .get("value")
+            .ok_or_else(|| Error::bad_payload(format!("field {field}.value: want a value, got nothing")))?;
+        now = Some(write_at(now.as_deref().map(Value::trusted), &path, value, &field)?);
+    }
+    now.ok_or_else(|| Error::bad_payload("field patches: want an array"))
+}
+
+/// The value with another one written at a path; maps are made on the way. Recursion ends with the path.
+fn write_at(old: Option<Value<'_>>, path: &[&str], value: Value<'_>, field: &str) -> Result<Vec<u8>> {
+    let Some((key, rest)) = path.split_first() else { return Ok(value.bytes().to_vec()) };
+    let Some(old) = old.filter(|v| !v.is_falsy()) else {
+        return Ok(build([(Cow::Borrowed(*key), Cow::Owned(write_at(None, rest, value, field)?))].into_iter()));
+    };
+    if let Some(entries) = old.entries() {
+        let inner = write_at(old.get(key), rest, value, field)?;
+        return Ok(build(entries.map(owned).chain([(Cow::Borrowed(*key), Cow::Owned(inner))])));
+    }
+    let Some(items) = old.items() else {
+        let got = old.describe();
+        return Err(Error::bad_payload(format!("field {field}.path: {} leads into {got}, not a map", quote(key))));
+    };
+    let n = items.len();
+    let at = key.parse::<usize>().ok().filter(|at| *at <= n && **key == at.to_string()).ok_or_else(|| {
+        Error::out_of_range(format!("field {field}.path: {} is no index of an array of {n}, nor its end", quote(key)))
+    })?;
+    let inner = write_at(items.clone().nth(at), rest, value, field)?;
+    let mut w = Writer::default();
+    w.array(n.max(at + 1));
+    for (i, v) in items.enumerate() {
+        w.raw(if i == at { &inner } else { v.bytes() });
+    }
+    if at == n {
+        w.raw(&inner);
+    }
+    Ok(w.into_bytes())
+}
+
+fn malformed<T>(what: &str, want: &str, got: Option<Value<'_>>) -> Result<T> {
+    let got = got.map_or("nothing".to_string(), Value::describe);
+    Err(Error::bad_state(format!("{what}: want {want}, got {got}")))
+}
+
+fn map_of(v: Value<'_>, what: &str) -> Result<Map> {
+    match v.entries() {
+        Some(e) => Ok(e.map(|(k, v)| (k.into(), v.bytes().into())).collect()),
+        None => malformed(what, "a map", Some(v)),
+    }
+}
+
+fn tokens_of(v: Option<Value<'_>>, what: &str) -> Result<Vec<Token>> {
+    match v.and_then(Value::items) {
+        Some(items) => items
+            .enumerate()
+            .map(|(i, t)| Token::new(t, &format!("{what}[{i}]")).map_err(|e| Error::bad_state(e.message)))
+            .collect(),
+        None => malformed(what, "an array of tokens", v),
+    }
+}
+
+fn field<'a, T>(v: Value<'a>, what: &str, key: &str, want: &str, get: fn(Value<'a>) -> Option<T>) -> Result<T> {
+    let f = v.get(key);
+    match f.and_then(get) {
+        Some(x) => Ok(x),
+        None => malformed(&format!("{what}.{key}"), want, f),
+    }
+}
+
+fn others(v: Value<'_>, own: &[&str]) -> Map {
+    let rest = v.entries().into_iter().flatten().filter(|(k, _)| !own.contains(k));
+    rest.map(|(k, v)| (k.into(), v.bytes().into())).collect()
+}
+
+/// Reads a section back and puts it into the state.
+fn read_section(s: &mut State, sec: &Sec, v: Value<'_>) -> Result {
+    match sec {
+        Sec::GameState => s.replace(Section::GameState(map_of(v, "gameState")?)),
+        Sec::GameLoop => {
+            let m = map_of(v, "gameLoop")?;
+            for key in ["turn", "activeAgentIndex", "maxTurns"] {
+                field(v, "gameLoop", key, "a number", Value::as_f64)?;
+            }
+            field(v, "gameLoop", "running", "a bool", Value::as_bool)?;
+            field(v, "gameLoop", "phase", "a string", Value::as_str)?;
+            s.replace(Section::GameLoop(m));
+        }
+        Sec::Rules => {
+            let fired =
+                v.get("fired").map_or_else(|| malformed("rules.fired", "a map", None), |f| map_of(f, "rules.fired"))?;
+            s.replace(Section::Rules(Some(Rules { fired, extra: others(v, &["fired"]) })));
+        }
+        Sec::Transactions => {
+            let Some(items) = v.items() else { return malformed("transactions", "an array", Some(v)) };
+            let all = items.enumerate().map(|(i, t)| match t.entries() {
+                Some(_) => Ok(t.bytes().into()),
+                None => malformed(&format!("transactions[{i}]"), "a map", Some(t)),
+            });
+            s.replace(Section::Transactions(all.collect::<Result<_>>()?));
+        }
+        Sec::Locked => {
+            let Some(items) = v.items() else { return malformed("locked", "an array of zone names", Some(v)) };
+            let all = items.map(|z| match z.as_str() {
+                Some(z) => Ok(z.into()),
+                None => malformed("locked[]", "a string", Some(z)),
+            });
+            s.replace(Section::Locked(all.collect::<Result<_>>()?));
+        }
+        Sec::Stack => {
+            only(v, "stack", &["stack", "drawn", "discards"])?;
+            for (p, key) in [(Pile::Stack, "stack"), (Pile::Drawn, "drawn"), (Pile::Discards, "discards")] {
+                let tokens: VecDeque<Token> = tokens_of(v.get(key), &format!("stack.{key}"))?.into();
+                s.replace(Section::Pile(p, tokens));
+            }
+        }
+        Sec::Source => read_source(s, v)?,
+        Sec::Zones => {
+            let zones = read_zones(v)?;
+            s.replace(Section::Zones(zones));
+        }
+        Sec::Agents => {
+            let agents = read_agents(s, v)?;
+            s.replace(Section::Agents(agents));
+        }
+        Sec::Extra(_) | Sec::AgentOrder | Sec::Reset | Sec::SourceStacks => {}
+    }
+    Ok(())
+}
+
+fn only(v: Value<'_>, what: &str, keys: &[&str]) -> Result {
+    let Some(mut entries) = v.entries() else { return malformed(what, "a map", Some(v)) };
+    match entries.find(|(k, _)| !keys.contains(k)) {
+        None => Ok(()),
+        Some((k, _)) => Err(Error::bad_state(format!("{what}: has no field {}", quote(k)))),
+    }
+}
+
+fn read_source(s: &mut State, v: Value<'_>) -> Result {
+    only(v, "source", &["tokens", "burned", "seed", "stackIds", "reshufflePolicy"])?;
+    for (p, key) in [(Pile::Source, "tokens"), (Pile::Burned, "burned")] {
+        let tokens: VecDeque<Token> = tokens_of(v.get(key), &format!("source.{key}"))?.into();
+        s.replace(Section::Pile(p, tokens));
+    }
+    let mut source: Source = s.need_source()?.clone();
+    let ids: Vec<&str> =
+        v.get("stackIds").and_then(Value::items).into_iter().flatten().filter_map(Value::as_str).collect();
+    if !ids.iter().copied().eq(source.stacks.iter().map(|s| &*s.id)) {
+        return Err(Error::bad_state("source.stackIds: only source:addStack and source:removeStack change the stacks"));
+    }
+    let seed = v.get("seed").unwrap_or(Value::NIL);
+    if !seed.is_nil() && crate::payload::seed_rng(seed).is_none() {
+        return malformed("source.seed", "a number, a string or nil", Some(seed));
+    }
+    let policy = v.get("reshufflePolicy").unwrap_or(Value::NIL);
+    let mode = policy.get("mode").filter(|m| m.as_str().is_some());
+    let mode = mode.map_or_else(|| malformed("source.reshufflePolicy.mode", "a string", policy.get("mode")), Ok)?;
+    let threshold = policy.get("threshold").unwrap_or(Value::NIL);
+    if !threshold.is_nil() && threshold.as_f64().is_none() {
+        return malformed("source.reshufflePolicy.threshold", "a number or nil", Some(threshold));
+    }
+    source.seed = seed.bytes().into();
+    source.mode = mode.bytes().into();
+    source.threshold = threshold.bytes().into();
+    s.replace(Section::Source(Some(Box::new(source))));
+    Ok(())
+}
+
+fn read_zones(v: Value<'_>) -> Result<Zones> {
+    let mut scratch = State::new(Limits { max_state: u64::MAX, ..Limits::default() });
+    let Some(zones) = v.entries() else { return malformed("zones", "a map", Some(v)) };
+    for (name, zone) in zones {
+        scratch.create_zone(name);
+        let what = format!("zones.{}", crate::error::clip(name));
+        let Some(items) = zone.items() else { return malformed(&what, "an array of placements", Some(zone)) };
+        for (i, p) in items.enumerate() {
+            let what = format!("{what}[{i}]");
+            let placement = read_placement(p, &what)?;
+            if scratch.has_placement(&placement.id) {
+                return Err(Error::bad_state(format!(
+                    "{what}.id: the placement {} lies in the zones twice",
+                    quote(&placement.id)
+                )));
+            }
+            scratch.place(name, placement);
+        }
+    }
+    scratch.make_zones();
+    Ok(std::mem::take(&mut scratch.zones))
+}
+
+fn read_placement(p: Value<'_>, what: &str) -> Result<Placement> {
+    let token =
+        p.get("tokenSnapshot").map_or_else(|| malformed(&format!("{what}.tokenSnapshot"), "a token", None), Ok)?;
+    let token = Token::new(token, &format!("{what}.tokenSnapshot")).map_err(|e| Error::bad_state(e.message))?;
+    let mut extra =
+        others(p, &["id", "tokenSnapshot", "x", "y", "faceUp", "reversed", "ts", "label", "tokenId", "tags"]);
+    if let Some(id) = p.get("tokenId").filter(|id| id.as_str() != Some(token.id())) {
+        extra.insert("tokenId".into(), id.bytes().into());
+    }
+    if let Some(tags) = p.get("tags").filter(|t| t.items().is_none_or(|i| i.len() > 0)) {
+        if tags.items().is_none() {
+            return malformed(&format!("{what}.tags"), "an array", Some(tags));
+        }
+        extra.insert("tags".into(), tags.bytes().into());
+    }
+    Ok(Placement {
+        id: field(p, what, "id", "a string", Value::as_str)?.into(),
+        token,
+        x: field(p, what, "x", "a number", Value::as_f64)?,
+        y: field(p, what, "y", "a number", Value::as_f64)?,
+        face_up: field(p, what, "faceUp", "a bool", Value::as_bool)?,
+        reversed: field(p, what, "reversed", "a bool", Value::as_bool)?,
+        ts: field(p, what, "ts", "a number", Value::as_f64)?,
+        label: p.get("label").unwrap_or(Value::NIL).bytes().into(),
+        extra,
+    })
+}
+
+/// The agents, those that are there already in their order, new ones behind them.
+fn read_agents(s: &State, v: Value<'_>) -> Result<Agents> {
+    let Some(entries) = v.entries() else { return malformed("agents", "a map", Some(v)) };
+    let mut new: BTreeMap<&str, Agent> = BTreeMap::new();
+    for (name, a) in entries {
+        new.insert(name, read_agent(name, a)?);
+    }
+    let mut agents = Agents::default();
+    for a in s.agents() {
+        if let Some(a) = new.remove(&*a.name) {
+            agents.push(a);
+        }
+    }
+    for (_, a) in new {
+        agents.push(a);
+    }
+    Ok(agents)
+}
+
+fn read_agent(name: &str, a: Value<'_>) -> Result<Agent> {
+    let what = format!("agents.{}", crate::error::clip(name));
+    if a.entries().is_none() {
+        return malformed(&what, "a map", Some(a));
+    }
+    if a.get("name").and_then(Value::as_str) != Some(name) {
+        return malformed(&format!("{what}.name"), &format!("the string {}", quote(name)), a.get("name"));
+    }
+    let map = |key: &str| match a.get(key) {
+        Some(m) => map_of(m, &format!("{what}.{key}")),
+        None => malformed(&format!("{what}.{key}"), "a map", None),
+    };
+    let mut inventory = Inventory::default();
+    for t in tokens_of(a.get("inventory"), &format!("{what}.inventory"))? {
+        inventory.push(t);
+    }
+    Ok(Agent {
+        id: field(a, &what, "id", "a string", Value::as_str)?.into(),
+        name: name.into(),
+        active: field(a, &what, "active", "a bool", Value::as_bool)?,
+        meta: map("meta")?,
+        resources: map("resources")?,
+        inventory,
+        extra: others(a, &["id", "name", "active", "meta", "resources", "inventory"]),
+    })
+}

@@ -1,0 +1,301 @@
+//! An engine: a state, the actions registered for it, and the one path that runs them.
+
+use crate::error::{Error, Result, clip, code};
+use crate::payload::Payload;
+use crate::rng::Rng;
+use crate::state::State;
+use crate::value::{Value, Writer, scan_all};
+use std::collections::BTreeMap;
+
+/// What an action's handler gets: the state, the clock, the entropy, and where the result goes.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The state. What a handler changes is taken back when it fails.
+    pub state: &'a mut State,
+    /// The result, one value. A handler that writes nothing returns nil.
+    pub out: &'a mut Writer,
+    /// Milliseconds since the epoch, as the host says.
+    pub now: i64,
+    entropy: &'a [u8; 16],
+    ids: Option<Rng>,
+    events: &'a mut Events,
+}
+
+impl Context<'_> {
+    /// The generator of the action's own entropy.
+    pub fn rng(&self) -> Rng {
+        Rng::from_entropy(self.entropy, 0)
+    }
+
+    /// A fresh identifier. It depends on the entropy alone.
+    pub fn identifier(&mut self) -> String {
+        self.ids.get_or_insert_with(|| Rng::from_entropy(self.entropy, 1)).identifier()
+    }
+
+    /// Raises an event, for the host to hand to listeners once the action is acknowledged. `payload` is one value.
+    pub fn emit(&mut self, name: &str, payload: Value<'_>) {
+        self.events.out.array(2);
+        self.events.out.str(name);
+        self.events.out.raw(payload.bytes());
+        self.events.count += 1;
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Events {
+    /// The events, [name, payload] each, one after the other.
+    pub(crate) out: Writer,
+    pub(crate) count: usize,
+}
+
+/// Runs an action. An error takes back what it changed.
+pub type Handler = fn(&mut Context<'_>, &Payload<'_>) -> Result;
+
+/// What a field of a payload may be, for the list of actions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Any,
+    Bool,
+    Number,
+    Whole,
+    Count,
+    Amount,
+    String,
+    Strings,
+    Map,
+    Token,
+    Tokens,
+    Decks,
+    Array,
+    Seed,
+}
+
+impl Kind {
+    /// Its name in the list of actions.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Any => "any",
+            Kind::Bool => "bool",
+            Kind::Number => "number",
+            Kind::Whole => "whole number",
+            Kind::Count => "count",
+            Kind::Amount => "amount",
+            Kind::String => "string",
+            Kind::Strings => "array of strings",
+            Kind::Map => "map",
+            Kind::Token => "token",
+            Kind::Tokens => "array of tokens",
+            Kind::Decks => "array of arrays of tokens",
+            Kind::Array => "array",
+            Kind::Seed => "number or string",
+        }
+    }
+}
+
+/// A field of an action's payload.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub need: Need,
+}
+
+/// Whether a field has to be there, and what stands for it where it is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    Required,
+    Optional,
+    /// The default, as JSON.
+    Default(&'static str),
+}
+
+/// A field that has to be there.
+pub const fn required(name: &'static str, kind: Kind) -> Field {
+    Field { name, kind, need: Need::Required }
+}
+
+/// A field that may be missing.
+pub const fn optional(name: &'static str, kind: Kind) -> Field {
+    Field { name, kind, need: Need::Optional }
+}
+
+/// A field with a default, as JSON.
+pub const fn default(name: &'static str, kind: Kind, json: &'static str) -> Field {
+    Field { name, kind, need: Need::Default(json) }
+}
+
+/// An action: its name, the fields of its payload for the list of actions, and its handler.
+#[derive(Clone, Copy, Debug)]
+pub struct Action {
+    pub name: &'static str,
+    /// One line on what it does and returns.
+    pub about: &'static str,
+    pub fields: &'static [Field],
+    pub handler: Handler,
+}
+
+/// The actions of a core, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Registry(BTreeMap<&'static str, Action>);
+
+impl Registry {
+    /// No actions.
+    pub fn new() -> Registry {
+        Registry::default()
+    }
+
+    /// The built-in actions, all of them.
+    pub fn builtin() -> Registry {
+        let mut r = Registry::new();
+        crate::actions::ALL.iter().flat_map(|family| family.iter()).for_each(|a| r.register(*a));
+        r
+    }
+
+    /// Registers an action; a name that is taken goes to the newer handler.
+    pub fn register(&mut self, a: Action) {
+        self.0.insert(a.name, a);
+    }
+
+    /// The actions, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Action> {
+        self.0.values()
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Action> {
+        self.0.get(name)
+    }
+
+    /// The list of actions as MessagePack: an array of {about, fields: [{default?, kind, name, required}], name}.
+    pub fn list(&self, out: &mut Writer) {
+        out.array(self.0.len());
+        for a in self.iter() {
+            out.map(3);
+            out.str("about");
+            out.str(a.about);
+            out.str("fields");
+            out.array(a.fields.len());
+            for f in a.fields {
+                let json = if let Need::Default(json) = f.need { Some(json) } else { None };
+                out.map(3 + json.is_some() as usize);
+                if let Some(json) = json {
+                    out.str("default");
+                    out.str(json);
+                }
+                out.str("kind");
+                out.str(f.kind.name());
+                out.str("name");
+                out.str(f.name);
+                out.str("required");
+                out.bool(f.need == Need::Required);
+            }
+            out.str("name");
+            out.str(a.name);
+        }
+    }
+}
+
+/// One action as it is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Milliseconds since the epoch.
+    pub now: i64,
+    pub entropy: &'a [u8; 16],
+    pub action: &'a str,
+    /// MessagePack, not yet checked.
+    pub payload: &'a [u8],
+}
+
+/// An engine.
+#[derive(Debug)]
+pub struct Engine {
+    registry: Registry,
+    state: State,
+    events: Events,
+}
+
+impl Engine {
+    pub fn new(registry: Registry, state: State) -> Engine {
+        Engine { registry, state, events: Events::default() }
+    }
+
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The canonical digest of the state.
+    pub fn digest(&self) -> u64 {
+        crate::walk::digest(&self.state)
+    }
+
+    /// Starts over with results and events of at most MaxResult bytes, before a dispatch or a batch.
+    pub(crate) fn begin(&mut self, out: &mut Writer) {
+        let limit = self.state.limits.max_result as usize;
+        out.reset(limit);
+        self.events.out.reset(limit);
+        self.events.count = 0;
+    }
+
+    pub(crate) fn events(&self) -> &Events {
+        &self.events
+    }
+
+    /// Keeps what has been run since the last call.
+    pub(crate) fn commit(&mut self) {
+        self.state.commit();
+    }
+
+    /// Runs one action and appends its result to `out`; whether it changed the state. On an error state, result
+    /// and events are as they were. The caller commits.
+    pub fn run(&mut self, r: &Request<'_>, out: &mut Writer) -> Result<bool> {
+        let mark = self.state.mark();
+        let (start, events, count) = (out.len(), self.events.out.len(), self.events.count);
+        let result = self.run_inner(r, out, start);
+        if result.is_err() {
+            self.state.rollback(mark);
+            out.truncate(start);
+            self.events.out.truncate(events);
+            self.events.count = count;
+        }
+        result.map(|()| self.state.changed_since(mark))
+    }
+
+    fn run_inner(&mut self, r: &Request<'_>, out: &mut Writer, start: usize) -> Result {
+        let Some(action) = self.registry.0.get(r.action) else {
+            return Err(Error::new(
+                code::UNKNOWN_ACTION,
+                format!("there is no action {:?}; `hypertoken actions` lists them", clip(r.action)),
+            ));
+        };
+        let handler = action.handler;
+        let max_depth = self.state.limits.max_depth as usize;
+        let payload = match r.payload {
+            [] => Value::NIL,
+            b => scan_all(b, max_depth).map(|_| Value::trusted(b))?,
+        };
+        let payload = Payload::new(payload)?;
+        let mut cx = Context {
+            state: &mut self.state,
+            out,
+            now: r.now,
+            entropy: r.entropy,
+            ids: None,
+            events: &mut self.events,
+        };
+        handler(&mut cx, &payload)?;
+        if out.len() == start && !out.overflown() {
+            out.nil();
+        }
+        if out.overflown() || self.events.out.overflown() {
+            return Err(Error::too_large(format!(
+                "the result of {} is larger than {} bytes (MaxResult)",
+                r.action, self.state.limits.max_result
+            )));
+        }
+        self.state.check_size()
+    }
+
+    /// Takes back everything since the last commit.
+    pub(crate) fn abort(&mut self, mark: crate::state::Mark) {
+        self.state.rollback(mark);
+    }
+}

@@ -1,0 +1,55 @@
+//! The core of HyperToken: a pure function from a state, an action, a clock and entropy to a new state and a
+//! result. It reads no clock, draws no randomness of its own, imports nothing and never panics on what it is sent.
+//!
+//! The crate `hypertoken-builtin` is the core with the built-in actions. To make one with actions of your own,
+//! write a `cdylib` crate like `example/` in this workspace:
+//!
+//! ```
+//! use hypertoken_core::{Action, Field, Kind, Registry, required};
+//!
+//! const FIELDS: &[Field] = &[required("n", Kind::Number)];
+//!
+//! fn registry() -> Registry {
+//!     let mut r = Registry::builtin();
+//!     r.register(Action {
+//!         name: "my:double",
+//!         about: "Returns twice n.",
+//!         fields: FIELDS,
+//!         handler: |cx, p| {
+//!             cx.out.num(2.0 * p.num("n", 0.0)?);
+//!             Ok(())
+//!         },
+//!     });
+//!     r
+//! }
+//!
+//! hypertoken_core::export!(registry);
+//! # fn main() {}
+//! ```
+//!
+//! What a handler changes through [`Context::state`] is taken back when it fails, so it may fail at any point.
+
+pub mod abi;
+mod actions;
+mod engine;
+mod error;
+mod payload;
+mod rng;
+mod setup;
+mod snapshot;
+mod state;
+mod token;
+mod undo;
+mod value;
+mod walk;
+
+pub use engine::{Action, Context, Engine, Field, Handler, Kind, Need, Registry, Request, default, optional, required};
+pub use error::{Error, Result, code};
+pub use payload::Payload;
+pub use rng::Rng;
+pub use state::{
+    Agent, Agents, At, Inventory, Limits, Map, Mark, Pile, Placement, Rules, SLOT, Section, Source, SourceStack, Spot,
+    State, Zone, Zones, shuffle,
+};
+pub use token::Token;
+pub use value::{Entries, Items, MAX_INT, ScanError, Scanned, Value, Writer, as_int, canonical, scan, scan_all};

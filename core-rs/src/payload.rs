@@ -1,0 +1,225 @@
+//! An action's payload: its fields, read by name and type, with errors that say what was wanted.
+
+use crate::error::{Error, Result, clip};
+use crate::rng::Rng;
+use crate::token::Token;
+use crate::value::{MAX_INT, Value, as_int};
+use smallvec::SmallVec;
+
+/// The payload of one action.
+#[derive(Debug)]
+pub struct Payload<'a> {
+    value: Value<'a>,
+    fields: SmallVec<[(&'a str, Value<'a>); 8]>,
+}
+
+fn wrong<T>(field: &str, want: &str, got: Option<Value<'_>>) -> Result<T> {
+    let got = got.map_or("nothing".to_string(), Value::describe);
+    Err(Error::bad_payload(format!("field {field}: want {want}, got {got}")))
+}
+
+impl<'a> Payload<'a> {
+    /// A payload is a map; nil counts as an empty one.
+    pub fn new(value: Value<'a>) -> Result<Payload<'a>> {
+        match value.entries() {
+            Some(e) => Ok(Payload { value, fields: e.collect() }),
+            None if value.is_nil() => Ok(Payload { value, fields: SmallVec::new() }),
+            None => Err(Error::bad_payload(format!("the payload must be a map, not {}", value.describe()))),
+        }
+    }
+
+    /// The payload as a whole.
+    pub fn value(&self) -> Value<'a> {
+        self.value
+    }
+
+    /// A field, whatever it is; None where it is missing. nil is a value.
+    pub fn get(&self, name: &str) -> Option<Value<'a>> {
+        self.fields.iter().find(|(k, _)| *k == name).map(|(_, v)| *v)
+    }
+
+    /// A field, whatever it is.
+    pub fn need(&self, name: &str) -> Result<Value<'a>> {
+        self.get(name).ok_or_else(|| Error::bad_payload(format!("field {name}: want a value, got nothing")))
+    }
+
+    pub fn str(&self, name: &str) -> Result<&'a str> {
+        self.opt_str(name)?.map_or_else(|| wrong(name, "a string", None), Ok)
+    }
+
+    pub fn opt_str(&self, name: &str) -> Result<Option<&'a str>> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(v) => v.as_str().map_or_else(|| wrong(name, "a string", Some(v)), |s| Ok(Some(s))),
+        }
+    }
+
+    pub fn bool(&self, name: &str, default: bool) -> Result<bool> {
+        Ok(self.opt_bool(name)?.unwrap_or(default))
+    }
+
+    pub fn opt_bool(&self, name: &str) -> Result<Option<bool>> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(v) => v.as_bool().map_or_else(|| wrong(name, "a bool", Some(v)), |b| Ok(Some(b))),
+        }
+    }
+
+    pub fn num(&self, name: &str, default: f64) -> Result<f64> {
+        Ok(self.opt_num(name)?.unwrap_or(default))
+    }
+
+    pub fn opt_num(&self, name: &str) -> Result<Option<f64>> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(v) => v.as_f64().map_or_else(|| wrong(name, "a number", Some(v)), |n| Ok(Some(n))),
+        }
+    }
+
+    /// A whole number from `min` on.
+    pub fn whole(&self, name: &str, default: Option<i64>, min: i64) -> Result<i64> {
+        match (self.opt_num(name)?, default) {
+            (Some(f), _) => whole(name, f, min),
+            (None, Some(d)) => Ok(d),
+            (None, None) => wrong(name, "a whole number", None),
+        }
+    }
+
+    /// A count: a whole number of at least 1.
+    pub fn count(&self, default: i64) -> Result<u64> {
+        self.whole("count", Some(default), 1).map(|n| n as u64)
+    }
+
+    /// An amount: a number of at least 0.
+    pub fn amount(&self, default: f64) -> Result<f64> {
+        let a = self.num("amount", default)?;
+        amount("amount", a)
+    }
+
+    /// A place within something of `len` items, `max` being the last that counts.
+    pub fn position(&self, name: &str, default: Option<i64>, max: i64) -> Result<usize> {
+        let p = self.whole(name, default, i64::MIN)?;
+        if !(0..=max).contains(&p) {
+            return Err(Error::out_of_range(if max < 0 {
+                format!("field {name}: {p} is out of range: there is nothing there")
+            } else {
+                format!("field {name}: {p} is outside 0..{max}")
+            }));
+        }
+        Ok(p as usize)
+    }
+
+    pub fn token(&self, name: &str) -> Result<Token> {
+        Token::new(self.token_value(name)?, name)
+    }
+
+    /// A token that is not kept.
+    pub fn token_value(&self, name: &str) -> Result<Value<'a>> {
+        match self.get(name) {
+            None => wrong(name, "a token (a map with a string id)", None),
+            Some(v) => check_token(v, name),
+        }
+    }
+
+    pub fn map(&self, name: &str) -> Result<Option<Value<'a>>> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(v) if v.entries().is_some() => Ok(Some(v)),
+            Some(v) => wrong(name, "a map", Some(v)),
+        }
+    }
+
+    pub fn array(&self, name: &str) -> Result<Vec<Value<'a>>> {
+        match self.get(name).map(|v| (v, v.items())) {
+            Some((_, Some(items))) => Ok(items.collect()),
+            Some((v, None)) => wrong(name, "an array", Some(v)),
+            None => wrong(name, "an array", None),
+        }
+    }
+
+    /// An array of strings.
+    pub fn strings(&self, name: &str) -> Result<Vec<&'a str>> {
+        let items = self.array(name)?;
+        let each = |(i, v): (usize, Value<'a>)| {
+            v.as_str().map_or_else(|| wrong(&format!("{name}[{i}]"), "a string", Some(v)), Ok)
+        };
+        items.into_iter().enumerate().map(each).collect()
+    }
+
+    /// An array of tokens that are not kept.
+    pub fn tokens(&self, name: &str) -> Result<Vec<Value<'a>>> {
+        check_tokens(self.array(name)?, name)
+    }
+
+    /// Decks: an array of arrays of tokens that are not kept.
+    pub fn decks(&self, name: &str) -> Result<Vec<Vec<Value<'a>>>> {
+        let deck = |(i, d): (usize, Value<'a>)| {
+            let field = format!("{name}[{i}]");
+            match d.items() {
+                Some(items) => check_tokens(items.collect(), &field),
+                None => wrong(&field, "an array of tokens", Some(d)),
+            }
+        };
+        self.array(name)?.into_iter().enumerate().map(deck).collect()
+    }
+
+    /// The generator of a field `seed`; None where there is none, or it is nil.
+    pub fn seed(&self) -> Result<Option<(Rng, Value<'a>)>> {
+        let Some(v) = self.get("seed").filter(|v| !v.is_nil()) else { return Ok(None) };
+        match seed_rng(v) {
+            Some(rng) => Ok(Some((rng, v))),
+            None => wrong("seed", "a number or a string", Some(v)),
+        }
+    }
+}
+
+/// The generator of a seed, where the value is one.
+pub(crate) fn seed_rng(v: Value<'_>) -> Option<Rng> {
+    v.as_f64().map(Rng::from_number).or_else(|| v.as_str().map(Rng::from_string))
+}
+
+/// A whole number from `min` on, from a float.
+pub(crate) fn whole(field: &str, f: f64, min: i64) -> Result<i64> {
+    let Some(i) = as_int(f) else {
+        return Err(Error::out_of_range(format!("field {field}: {f} is not a whole number within ±{MAX_INT}")));
+    };
+    if i < min {
+        return Err(Error::out_of_range(format!("field {field}: {i} is below {min}")));
+    }
+    Ok(i)
+}
+
+pub(crate) fn amount(field: &str, a: f64) -> Result<f64> {
+    if a < 0.0 {
+        return Err(Error::out_of_range(format!("field {field}: {a} is below 0")));
+    }
+    Ok(a)
+}
+
+fn check_token<'a>(v: Value<'a>, field: &str) -> Result<Value<'a>> {
+    match v.get("id").map(Value::as_str) {
+        Some(Some(_)) => Ok(v),
+        _ if v.entries().is_none() => wrong(field, "a token (a map with a string id)", Some(v)),
+        _ => wrong(&format!("{field}.id"), "a string", v.get("id")),
+    }
+}
+
+fn check_tokens<'a>(items: Vec<Value<'a>>, field: &str) -> Result<Vec<Value<'a>>> {
+    let each = |(i, v): (usize, Value<'a>)| check_token(v, &format!("{field}[{i}]"));
+    items.into_iter().enumerate().map(each).collect()
+}
+
+/// The sum of two amounts: an error where it is no value any more.
+pub(crate) fn add(field: &str, a: f64, b: f64) -> Result<f64> {
+    let sum = a + b;
+    let exact = as_int(a).is_some() && as_int(b).is_some();
+    if !sum.is_finite() || (exact && sum.abs() > MAX_INT as f64) {
+        return Err(Error::out_of_range(format!("field {field}: {a} and {b} leave ±{MAX_INT}")));
+    }
+    Ok(sum)
+}
+
+/// A name clipped and quoted, for a message.
+pub(crate) fn quote(s: &str) -> String {
+    format!("{:?}", clip(s))
+}

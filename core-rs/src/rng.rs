@@ -1,0 +1,85 @@
+//! Randomness, all of it from what the host or the payload hands in.
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng as _, SeedableRng};
+use xxhash_rust::xxh64::xxh64;
+
+/// A generator. Cloning one repeats it: that is how a shuffle is undone.
+#[derive(Clone, Debug)]
+pub enum Rng {
+    /// A numeric seed: mulberry32, as the reference has it.
+    Mulberry32(u32),
+    /// A string seed, or entropy.
+    ChaCha8(Box<ChaCha8Rng>),
+}
+
+impl Rng {
+    /// From a number, modulo 2^32, truncated towards zero.
+    pub fn from_number(seed: f64) -> Rng {
+        Rng::Mulberry32(seed.trunc().rem_euclid(4294967296.0) as u32)
+    }
+
+    /// From a string: the ChaCha8 key is the XXH64 of its bytes with the seeds 0, 1, 2 and 3, little-endian.
+    pub fn from_string(seed: &str) -> Rng {
+        let mut key = [0; 32];
+        for (i, part) in key.chunks_mut(8).enumerate() {
+            part.copy_from_slice(&xxh64(seed.as_bytes(), i as u64).to_le_bytes());
+        }
+        Rng::ChaCha8(Box::new(ChaCha8Rng::from_seed(key)))
+    }
+
+    /// From an action's entropy: the ChaCha8 key is the entropy followed by 16 zero bytes. Streams are
+    /// independent of each other; 0 serves shuffles, 1 identifiers.
+    pub fn from_entropy(entropy: &[u8; 16], stream: u64) -> Rng {
+        let mut key = [0; 32];
+        key[..16].copy_from_slice(entropy);
+        let mut rng = ChaCha8Rng::from_seed(key);
+        rng.set_stream(stream);
+        Rng::ChaCha8(Box::new(rng))
+    }
+
+    /// The next number in [0, 1).
+    #[inline]
+    pub fn unit(&mut self) -> f64 {
+        match self {
+            Rng::Mulberry32(a) => {
+                *a = a.wrapping_add(0x6d2b_79f5);
+                let mut t = (*a ^ (*a >> 15)).wrapping_mul(*a | 1);
+                t = t.wrapping_add((t ^ (t >> 7)).wrapping_mul(t | 61)) ^ t;
+                (t ^ (t >> 14)) as f64 / 4294967296.0
+            }
+            Rng::ChaCha8(r) => (r.next_u64() >> 11) as f64 / (1u64 << 53) as f64,
+        }
+    }
+
+    fn bits(&mut self) -> u64 {
+        match self {
+            Rng::Mulberry32(_) => (self.unit() * 4294967296.0) as u64,
+            Rng::ChaCha8(r) => r.next_u64(),
+        }
+    }
+
+    /// An identifier of 24 characters, 120 bits: digits and lower-case letters without i, l, o and u.
+    pub fn identifier(&mut self) -> String {
+        const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+        let mut id = String::with_capacity(24);
+        for _ in 0..2 {
+            let mut bits = self.bits();
+            for _ in 0..12 {
+                id.push(ALPHABET[(bits & 31) as usize] as char);
+                bits >>= 5;
+            }
+        }
+        id
+    }
+
+    /// The swaps of a Fisher-Yates shuffle of `n` items, from the last item down: (i, j), j = floor(r·(i + 1)).
+    pub fn swaps(mut self, n: usize) -> impl Iterator<Item = (usize, usize)> {
+        (1..n).rev().map(move |i| (i, (self.unit() * (i + 1) as f64) as usize))
+    }
+}
+
+/// The 32-bit string hash of `tokens:shuffle`: h = 31·h + c over UTF-16 code units.
+pub fn string_hash(s: &str) -> u32 {
+    s.encode_utf16().fold(0u32, |h, c| h.wrapping_mul(31).wrapping_add(c as u32))
+}

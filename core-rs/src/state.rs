@@ -1,0 +1,828 @@
+//! The state of one engine: its sections, and the only ways to change them.
+//!
+//! Every change goes through a method of [`State`] that writes how to take it back into the undo log. So an
+//! action that fails, at whatever point, leaves the state as it was, and nobody clones a state to be safe.
+
+use crate::error::{Error, Result, code};
+use crate::rng::Rng;
+use crate::token::Token;
+use crate::undo::Undo;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+
+/// A map whose values are kept as they came. Its order is that of its keys' bytes.
+pub type Map = BTreeMap<Box<str>, Box<[u8]>>;
+
+/// What every entry, token and placement counts beside its own bytes, in logical bytes.
+pub const SLOT: u64 = 16;
+
+/// The sequences of tokens that an engine has. The top is the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pile {
+    Stack = 0,
+    Drawn = 1,
+    Discards = 2,
+    Source = 3,
+    Burned = 4,
+}
+
+impl Pile {
+    pub(crate) const ALL: [Pile; 5] = [Pile::Stack, Pile::Drawn, Pile::Discards, Pile::Source, Pile::Burned];
+}
+
+/// A map within the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    GameState,
+    GameLoop,
+    Fired,
+    /// What stands beside `fired` in `rules`.
+    Rules,
+    /// The state's own top-level keys.
+    Extra,
+    /// An agent's maps, by its order.
+    Meta(u64),
+    Resources(u64),
+    AgentExtra(u64),
+}
+
+/// One of the stacks that a source was made from.
+#[derive(Clone, Debug)]
+pub struct SourceStack {
+    pub id: Box<str>,
+    pub tokens: Rc<[Token]>,
+}
+
+/// A source beside its piles.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub stacks: Vec<SourceStack>,
+    /// K of the next `stack-K`.
+    pub next_stack: u32,
+    /// The seed as it was given, nil where there is none.
+    pub seed: Box<[u8]>,
+    /// The tokens left at which mode "auto" reshuffles, nil for never.
+    pub threshold: Box<[u8]>,
+    pub mode: Box<[u8]>,
+}
+
+/// A token lying in a zone.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    pub id: Rc<str>,
+    pub token: Token,
+    pub x: f64,
+    pub y: f64,
+    pub face_up: bool,
+    pub reversed: bool,
+    pub ts: f64,
+    pub label: Box<[u8]>,
+    /// Further fields, and those above that say something else (written by game:setState).
+    pub extra: Map,
+}
+
+/// A zone: its placements by an order that only grows.
+#[derive(Clone, Debug, Default)]
+pub struct Zone {
+    pub items: BTreeMap<u64, Placement>,
+    pub next: u64,
+}
+
+/// An agent's tokens in the order they came, found by id without a walk.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    items: BTreeMap<u64, Token>,
+    index: BTreeMap<Rc<str>, SmallOrders>,
+    next: u64,
+}
+
+type SmallOrders = smallvec::SmallVec<[u64; 2]>;
+
+impl Inventory {
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+    pub fn iter(&self) -> impl Iterator<Item = &Token> {
+        self.items.values()
+    }
+    pub(crate) fn starting_at(&self, from: u64) -> impl Iterator<Item = (u64, &Token)> {
+        self.items.range(from..).map(|(o, t)| (*o, t))
+    }
+    /// The first token with this id, and its order.
+    pub fn find(&self, id: &str) -> Option<(u64, &Token)> {
+        let order = *self.index.get(id)?.first()?;
+        Some((order, &self.items[&order]))
+    }
+    pub(crate) fn put(&mut self, order: u64, t: Token) {
+        let orders = match self.index.get_mut(t.id()) {
+            Some(o) => o,
+            None => self.index.entry(t.id().into()).or_default(),
+        };
+        let at = orders.partition_point(|&o| o < order);
+        orders.insert(at, order);
+        self.items.insert(order, t);
+        self.next = self.next.max(order + 1);
+    }
+    pub(crate) fn take(&mut self, order: u64) -> Token {
+        let t = self.items.remove(&order).expect("the order comes from this inventory");
+        let orders = self.index.get_mut(t.id()).expect("every token is indexed");
+        orders.retain(|o| *o != order);
+        if orders.is_empty() {
+            self.index.remove(t.id());
+        }
+        t
+    }
+    pub(crate) fn push(&mut self, t: Token) -> u64 {
+        self.put(self.next, t);
+        self.next - 1
+    }
+}
+
+/// A seat at the table.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    pub id: Box<str>,
+    pub name: Rc<str>,
+    pub active: bool,
+    pub meta: Map,
+    /// Amounts as a rule; game:setState may write any value.
+    pub resources: Map,
+    pub inventory: Inventory,
+    pub extra: Map,
+}
+
+/// The agents by order of creation, found by name.
+#[derive(Clone, Debug, Default)]
+pub struct Agents {
+    pub items: BTreeMap<u64, Agent>,
+    pub index: BTreeMap<Rc<str>, u64>,
+    pub next: u64,
+}
+
+impl Agents {
+    pub fn push(&mut self, a: Agent) -> u64 {
+        let order = self.next;
+        self.next += 1;
+        self.index.insert(a.name.clone(), order);
+        self.items.insert(order, a);
+        order
+    }
+}
+
+/// Where a placement lies.
+#[derive(Clone, Debug)]
+pub struct Spot {
+    pub zone: Rc<str>,
+    pub order: u64,
+}
+
+/// The zones and, across all of them, where each placement lies.
+#[derive(Clone, Debug, Default)]
+pub struct Zones {
+    /// Whether any action has made the section yet: until then space:clearZone makes no zone.
+    pub made: bool,
+    pub items: BTreeMap<Rc<str>, Zone>,
+    pub index: BTreeMap<Rc<str>, Spot>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    pub fired: Map,
+    pub extra: Map,
+}
+
+/// What bounds an engine: inputs of every action, fixed at open and stored in the snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Logical bytes of the state.
+    pub max_state: u64,
+    /// Bytes of a result, or of a batch's results together.
+    pub max_result: u32,
+    /// Containers within containers in a value.
+    pub max_depth: u32,
+}
+
+impl Limits {
+    /// What MaxDepth may be at most: canonical forms are written with recursion.
+    pub const MAX_DEPTH: u32 = 128;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { max_state: 256 << 20, max_result: 16 << 20, max_depth: 64 }
+    }
+}
+
+/// A whole section, for changes that replace one.
+#[derive(Debug)]
+pub enum Section {
+    Pile(Pile, VecDeque<Token>),
+    Source(Option<Box<Source>>),
+    Zones(Zones),
+    Locked(BTreeSet<Box<str>>),
+    Agents(Agents),
+    Transactions(Vec<Box<[u8]>>),
+    GameState(Map),
+    GameLoop(Map),
+    Rules(Option<Rules>),
+}
+
+/// The state of one engine.
+#[derive(Debug)]
+pub struct State {
+    pub limits: Limits,
+    pub(crate) piles: [VecDeque<Token>; 5],
+    /// Whether a stack is attached, and what stack:reset goes back to.
+    pub(crate) stack: Option<Rc<[Token]>>,
+    pub(crate) source: Option<Box<Source>>,
+    pub(crate) zones: Zones,
+    pub(crate) locked: BTreeSet<Box<str>>,
+    pub(crate) agents: Agents,
+    pub(crate) transactions: Vec<Box<[u8]>>,
+    pub(crate) game_state: Map,
+    pub(crate) game_loop: Map,
+    pub(crate) rules: Option<Rules>,
+    pub(crate) extra: Map,
+    /// Logical bytes; see [`State::logical_bytes`].
+    pub(crate) bytes: u64,
+    pub(crate) undo: Vec<Undo>,
+}
+
+/// A point to go back to.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    undo: usize,
+    bytes: u64,
+}
+
+pub(crate) fn token_bytes(t: &Token) -> u64 {
+    t.bytes().len() as u64 + SLOT
+}
+
+pub(crate) fn map_bytes(m: &Map) -> u64 {
+    m.iter().map(|(k, v)| entry_bytes(k, v)).sum()
+}
+
+fn entry_bytes(k: &str, v: &[u8]) -> u64 {
+    (k.len() + v.len()) as u64 + SLOT
+}
+
+fn placement_bytes(p: &Placement) -> u64 {
+    (p.id.len() + p.label.len()) as u64 + token_bytes(&p.token) + 4 * SLOT + map_bytes(&p.extra)
+}
+
+fn zone_bytes(name: &str, z: &Zone) -> u64 {
+    name.len() as u64 + SLOT + z.items.values().map(placement_bytes).sum::<u64>()
+}
+
+fn agent_bytes(a: &Agent) -> u64 {
+    (a.id.len() + a.name.len()) as u64
+        + 4 * SLOT
+        + map_bytes(&a.meta)
+        + map_bytes(&a.resources)
+        + map_bytes(&a.extra)
+        + a.inventory.iter().map(token_bytes).sum::<u64>()
+}
+
+fn source_bytes(s: &Source) -> u64 {
+    (s.seed.len() + s.threshold.len() + s.mode.len()) as u64 + s.stacks.iter().map(source_stack_bytes).sum::<u64>()
+}
+
+fn source_stack_bytes(s: &SourceStack) -> u64 {
+    s.id.len() as u64 + SLOT * (1 + s.tokens.len() as u64)
+}
+
+fn section_bytes(s: &Section) -> u64 {
+    match s {
+        Section::Pile(_, p) => p.iter().map(token_bytes).sum(),
+        Section::Source(s) => s.as_deref().map_or(0, source_bytes),
+        Section::Zones(z) => z.items.iter().map(|(n, z)| zone_bytes(n, z)).sum(),
+        Section::Locked(l) => l.iter().map(|n| n.len() as u64 + SLOT).sum(),
+        Section::Agents(a) => a.items.values().map(agent_bytes).sum(),
+        Section::Transactions(t) => t.iter().map(|t| t.len() as u64 + SLOT).sum(),
+        Section::GameState(m) | Section::GameLoop(m) => map_bytes(m),
+        Section::Rules(r) => r.as_ref().map_or(0, |r| SLOT + map_bytes(&r.fired) + map_bytes(&r.extra)),
+    }
+}
+
+impl State {
+    /// An empty state: no stack, no source.
+    pub fn new(limits: Limits) -> State {
+        let mut s = State {
+            limits,
+            piles: Default::default(),
+            stack: None,
+            source: None,
+            zones: Zones::default(),
+            locked: BTreeSet::new(),
+            agents: Agents::default(),
+            transactions: Vec::new(),
+            game_state: Map::new(),
+            game_loop: Map::new(),
+            rules: None,
+            extra: Map::new(),
+            bytes: 0,
+            undo: Vec::new(),
+        };
+        let number = |i: i64| {
+            let mut w = crate::value::Writer::default();
+            w.num(i as f64);
+            w.into_bytes()
+        };
+        for (k, v) in [
+            ("activeAgentIndex", number(-1)),
+            ("maxTurns", number(100)),
+            ("phase", b"\xa5setup".to_vec()),
+            ("running", vec![0xc2]),
+            ("turn", number(0)),
+        ] {
+            s.bytes += entry_bytes(k, &v);
+            s.game_loop.insert(k.into(), v.into());
+        }
+        s
+    }
+
+    /// The logical bytes of the state, which MaxStateBytes bounds: every value at every place that holds it, with
+    /// [`SLOT`] a value for its keeping. The tokens that a reset goes back to count a slot each: their bytes
+    /// were counted when they came. It depends on the state alone, so a restored engine has the same.
+    pub fn logical_bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Where to go back to with [`State::rollback`].
+    pub fn mark(&self) -> Mark {
+        Mark { undo: self.undo.len(), bytes: self.bytes }
+    }
+
+    /// Takes back every change since the mark.
+    pub fn rollback(&mut self, m: Mark) {
+        while self.undo.len() > m.undo {
+            let u = self.undo.pop().expect("longer than the mark");
+            u.apply(self);
+        }
+        self.bytes = m.bytes;
+    }
+
+    /// Forgets how to go back: everything up to here stays.
+    pub fn commit(&mut self) {
+        self.undo.clear();
+        if self.undo.capacity() > 1024 {
+            self.undo.shrink_to(64);
+        }
+    }
+
+    /// Whether anything has changed since the mark.
+    pub fn changed_since(&self, m: Mark) -> bool {
+        self.undo.len() > m.undo
+    }
+
+    /// Fails where the state has outgrown MaxStateBytes.
+    pub fn check_size(&self) -> Result {
+        if self.bytes > self.limits.max_state {
+            return Err(Error::too_large(format!(
+                "the state would hold {} logical bytes, {} are allowed (MaxStateBytes)",
+                self.bytes, self.limits.max_state
+            )));
+        }
+        Ok(())
+    }
+
+    // Piles
+
+    pub fn pile(&self, p: Pile) -> &VecDeque<Token> {
+        &self.piles[p as usize]
+    }
+
+    fn pile_mut(&mut self, p: Pile) -> &mut VecDeque<Token> {
+        &mut self.piles[p as usize]
+    }
+
+    /// Attaches a stack: `tokens` is what it resets to, and all of it lies in [`Pile::Stack`] already or will.
+    /// Only for an engine that is being opened: it can't be taken back.
+    pub(crate) fn attach_stack(&mut self, tokens: Vec<Token>) {
+        self.bytes += SLOT * tokens.len() as u64;
+        self.stack = Some(tokens.into());
+    }
+
+    /// Attaches a source. Only for an engine that is being opened: it can't be taken back.
+    pub(crate) fn attach_source(&mut self, s: Source) {
+        self.bytes += source_bytes(&s);
+        self.source = Some(Box::new(s));
+    }
+
+    /// The reset tokens of the stack; an error where none is attached.
+    pub fn need_stack(&self) -> Result<&Rc<[Token]>> {
+        self.stack.as_ref().ok_or_else(|| Error::not_found("no stack is attached to this engine (setup.stack)"))
+    }
+
+    /// The source; an error where none is attached.
+    pub fn need_source(&self) -> Result<&Source> {
+        self.source.as_deref().ok_or_else(|| Error::not_found("no source is attached to this engine (setup.source)"))
+    }
+
+    /// Puts a token on top.
+    pub fn push(&mut self, p: Pile, t: Token) {
+        self.insert(p, self.pile(p).len(), t);
+    }
+
+    /// Puts a token at an index of 0..=len.
+    pub fn insert(&mut self, p: Pile, i: usize, t: Token) {
+        self.bytes += token_bytes(&t);
+        self.pile_mut(p).insert(i, t);
+        self.undo.push(Undo::Insert(p, i));
+    }
+
+    /// Takes the token at an index out.
+    pub fn remove(&mut self, p: Pile, i: usize) -> Token {
+        let t = self.pile_mut(p).remove(i).expect("the caller checked the index");
+        self.bytes -= token_bytes(&t);
+        self.undo.push(Undo::Remove(p, i, t.clone()));
+        t
+    }
+
+    /// Moves the top `n` tokens from one pile to another, in array order.
+    pub fn move_top(&mut self, from: Pile, to: Pile, n: usize) {
+        if n > 0 {
+            self.move_top_raw(from, to, n);
+            self.undo.push(Undo::MoveTop { from: to, to: from, n });
+        }
+    }
+
+    pub(crate) fn move_top_raw(&mut self, from: Pile, to: Pile, n: usize) {
+        let [a, b] = self.piles.get_disjoint_mut([from as usize, to as usize]).expect("two different piles");
+        let at = a.len() - n;
+        b.extend(a.drain(at..));
+    }
+
+    pub fn swap(&mut self, p: Pile, i: usize, j: usize) {
+        if i != j {
+            self.pile_mut(p).swap(i, j);
+            self.undo.push(Undo::Swap(p, i, j));
+        }
+    }
+
+    /// What lay below index `n` goes on top.
+    pub fn rotate(&mut self, p: Pile, n: usize) {
+        let len = self.pile(p).len();
+        if n > 0 && n < len {
+            self.pile_mut(p).rotate_left(n);
+            self.undo.push(Undo::Rotate(p, len - n));
+        }
+    }
+
+    pub fn reverse(&mut self, p: Pile) {
+        self.pile_mut(p).make_contiguous().reverse();
+        self.undo.push(Undo::Reverse(p));
+    }
+
+    pub fn shuffle(&mut self, p: Pile, rng: Rng) {
+        if self.pile(p).len() > 1 {
+            self.undo.push(Undo::Shuffle(p, rng.clone()));
+            shuffle(self.pile_mut(p).make_contiguous(), rng);
+        }
+    }
+
+    // Whole sections
+
+    /// Replaces a section.
+    pub fn replace(&mut self, s: Section) {
+        self.bytes += section_bytes(&s);
+        let old = self.swap_section(s);
+        self.bytes -= section_bytes(&old);
+        self.undo.push(Undo::Section(Box::new(old)));
+    }
+
+    pub(crate) fn swap_section(&mut self, s: Section) -> Section {
+        use std::mem::replace;
+        match s {
+            Section::Pile(p, v) => Section::Pile(p, replace(self.pile_mut(p), v)),
+            Section::Source(v) => Section::Source(replace(&mut self.source, v)),
+            Section::Zones(v) => Section::Zones(replace(&mut self.zones, v)),
+            Section::Locked(v) => Section::Locked(replace(&mut self.locked, v)),
+            Section::Agents(v) => Section::Agents(replace(&mut self.agents, v)),
+            Section::Transactions(v) => Section::Transactions(replace(&mut self.transactions, v)),
+            Section::GameState(v) => Section::GameState(replace(&mut self.game_state, v)),
+            Section::GameLoop(v) => Section::GameLoop(replace(&mut self.game_loop, v)),
+            Section::Rules(v) => Section::Rules(replace(&mut self.rules, v)),
+        }
+    }
+
+    // The source beside its piles
+
+    /// Changes the seed that a source shuffles with.
+    pub fn set_source_seed(&mut self, seed: Box<[u8]>) {
+        if let Some(s) = &mut self.source {
+            self.bytes += seed.len() as u64;
+            let old = std::mem::replace(&mut s.seed, seed);
+            self.bytes -= old.len() as u64;
+            self.undo.push(Undo::SourceSeed(old));
+        }
+    }
+
+    /// Adds a stack to what the source was made from, under the next `stack-K`.
+    pub fn add_source_stack(&mut self, tokens: Rc<[Token]>) {
+        if let Some(s) = &mut self.source {
+            let stack = SourceStack { id: format!("stack-{}", s.next_stack).into(), tokens };
+            s.next_stack += 1;
+            self.bytes += source_stack_bytes(&stack);
+            s.stacks.push(stack);
+            self.undo.push(Undo::SourceStackPop);
+        }
+    }
+
+    /// Drops the i-th stack of what the source was made from.
+    pub fn remove_source_stack(&mut self, i: usize) {
+        if let Some(s) = &mut self.source {
+            let stack = s.stacks.remove(i);
+            self.bytes -= source_stack_bytes(&stack);
+            self.undo.push(Undo::SourceStackInsert(i, stack));
+        }
+    }
+
+    // Zones
+
+    /// The zones, by name.
+    pub fn zones(&self) -> impl Iterator<Item = (&str, &Zone)> {
+        self.zones.items.iter().map(|(n, z)| (&**n, z))
+    }
+
+    pub fn zone(&self, name: &str) -> Option<&Zone> {
+        self.zones.items.get(name)
+    }
+
+    pub fn is_locked(&self, zone: &str) -> bool {
+        self.locked.contains(zone)
+    }
+
+    /// Makes the section that zones and locks live in, where nothing has yet.
+    pub fn make_zones(&mut self) {
+        if !self.zones.made {
+            self.zones.made = true;
+            self.undo.push(Undo::ZonesMade);
+        }
+    }
+
+    /// Makes a zone; false where it exists.
+    pub fn create_zone(&mut self, name: &str) -> bool {
+        if self.zones.items.contains_key(name) {
+            return false;
+        }
+        self.make_zones();
+        let name: Rc<str> = name.into();
+        self.bytes += zone_bytes(&name, &Zone::default());
+        self.zones.items.insert(name.clone(), Zone::default());
+        self.undo.push(Undo::ZoneRemove(name));
+        true
+    }
+
+    /// Takes a zone out with all that lies in it.
+    pub fn delete_zone(&mut self, name: &str) {
+        if let Some((name, zone)) = self.zones.items.remove_entry(name) {
+            self.bytes -= zone_bytes(&name, &zone);
+            for p in zone.items.values() {
+                self.zones.index.remove(&p.id);
+            }
+            self.undo.push(Undo::ZoneInsert(name, zone));
+        }
+    }
+
+    pub(crate) fn insert_zone_raw(&mut self, name: Rc<str>, zone: Zone) {
+        for (order, p) in &zone.items {
+            self.zones.index.insert(p.id.clone(), Spot { zone: name.clone(), order: *order });
+        }
+        self.zones.items.insert(name, zone);
+    }
+
+    pub fn lock(&mut self, zone: &str, locked: bool) {
+        self.make_zones();
+        let changed = if locked { self.locked.insert(zone.into()) } else { self.locked.remove(zone) };
+        if changed {
+            let n = zone.len() as u64 + SLOT;
+            self.bytes = if locked { self.bytes + n } else { self.bytes - n };
+            self.undo.push(Undo::Lock(zone.into(), !locked));
+        }
+    }
+
+    /// The placement with this id, where it lies in this zone.
+    pub fn placement(&self, zone: &str, id: &str) -> Option<(u64, &Placement)> {
+        let spot = self.zones.index.get(id).filter(|s| &*s.zone == zone)?;
+        Some((spot.order, self.zones.items.get(zone)?.items.get(&spot.order)?))
+    }
+
+    /// Whether a placement of this id lies in any zone.
+    pub fn has_placement(&self, id: &str) -> bool {
+        self.zones.index.contains_key(id)
+    }
+
+    /// Puts a placement at the end of a zone that exists.
+    pub fn place(&mut self, zone: &str, p: Placement) {
+        let (name, z) = self.zones.items.get_key_value(zone).expect("the caller made the zone");
+        let (name, order) = (name.clone(), z.next);
+        self.bytes += placement_bytes(&p);
+        let id = p.id.clone();
+        self.put_placement_raw(&name, order, p);
+        self.undo.push(Undo::PlacementRemove(id));
+    }
+
+    pub(crate) fn put_placement_raw(&mut self, zone: &Rc<str>, order: u64, p: Placement) {
+        self.zones.index.insert(p.id.clone(), Spot { zone: zone.clone(), order });
+        let z = self.zones.items.get_mut(zone).expect("a placement has a zone");
+        z.items.insert(order, p);
+        z.next = z.next.max(order + 1);
+    }
+
+    pub(crate) fn take_placement_raw(&mut self, id: &str) -> (Spot, Placement) {
+        let spot = self.zones.index.remove(id).expect("the caller found it");
+        let z = self.zones.items.get_mut(&spot.zone).expect("the index names zones that exist");
+        let p = z.items.remove(&spot.order).expect("the index names placements that exist");
+        (spot, p)
+    }
+
+    /// Takes a placement out of its zone. The caller has found it.
+    pub fn unplace(&mut self, id: &str) -> Placement {
+        let (spot, p) = self.take_placement_raw(id);
+        self.bytes -= placement_bytes(&p);
+        self.undo.push(Undo::PlacementInsert(spot, p.clone()));
+        p
+    }
+
+    /// Changes where a placement lies within its zone, and which face it shows.
+    pub fn set_placement(&mut self, zone: &str, order: u64, x: f64, y: f64, face_up: bool) {
+        if let Some((name, p)) = self.placement_mut(zone, order)
+            && (p.x, p.y, p.face_up) != (x, y, face_up)
+        {
+            let old = Undo::PlacementSet { zone: name, order, x: p.x, y: p.y, face_up: p.face_up };
+            (p.x, p.y, p.face_up) = (x, y, face_up);
+            self.undo.push(old);
+        }
+    }
+
+    pub(crate) fn placement_mut(&mut self, zone: &str, order: u64) -> Option<(Rc<str>, &mut Placement)> {
+        let name = self.zones.items.get_key_value(zone)?.0.clone();
+        let p = self.zones.items.get_mut(zone)?.items.get_mut(&order)?;
+        Some((name, p))
+    }
+
+    /// Shuffles what lies in a zone, if there is one.
+    pub fn shuffle_zone(&mut self, zone: &str, rng: Rng) {
+        self.make_zones();
+        if self.zone(zone).is_some_and(|z| z.items.len() > 1) {
+            self.undo.push(Undo::ShuffleZone(zone.into(), rng.clone()));
+            self.permute_zone(zone, |v| shuffle(v, rng));
+        }
+    }
+
+    pub(crate) fn permute_zone(&mut self, zone: &str, f: impl FnOnce(&mut [Placement])) {
+        let z = self.zones.items.get_mut(zone).expect("the caller checked the zone");
+        let (orders, mut items): (Vec<u64>, Vec<Placement>) = std::mem::take(&mut z.items).into_iter().unzip();
+        f(&mut items);
+        for (order, p) in orders.iter().zip(&items) {
+            if let Some(spot) = self.zones.index.get_mut(&p.id) {
+                spot.order = *order;
+            }
+        }
+        z.items = orders.into_iter().zip(items).collect();
+    }
+
+    // Agents
+
+    /// The order of an agent; an error where there is none of that name.
+    pub fn agent_order(&self, name: &str) -> Result<u64> {
+        self.agents
+            .index
+            .get(name)
+            .copied()
+            .ok_or_else(|| Error::not_found(format!("there is no agent {:?}", crate::error::clip(name))))
+    }
+
+    pub fn agent(&self, order: u64) -> &Agent {
+        &self.agents.items[&order]
+    }
+
+    pub(crate) fn agent_mut(&mut self, order: u64) -> &mut Agent {
+        self.agents.items.get_mut(&order).expect("the order comes from this state")
+    }
+
+    pub fn agents(&self) -> impl Iterator<Item = &Agent> {
+        self.agents.items.values()
+    }
+
+    /// Adds an agent whose name is not taken.
+    pub fn add_agent(&mut self, a: Agent) -> u64 {
+        self.bytes += agent_bytes(&a);
+        let order = self.agents.push(a);
+        self.undo.push(Undo::AgentRemove(order));
+        order
+    }
+
+    pub fn remove_agent(&mut self, order: u64) {
+        if let Some(a) = self.agents.items.remove(&order) {
+            self.agents.index.remove(&a.name);
+            self.bytes -= agent_bytes(&a);
+            self.undo.push(Undo::AgentInsert(order, Box::new(a)));
+        }
+    }
+
+    pub fn set_active(&mut self, order: u64, active: bool) {
+        let a = self.agent_mut(order);
+        if a.active != active {
+            a.active = active;
+            self.undo.push(Undo::Active(order, !active));
+        }
+    }
+
+    /// Puts a token at the end of an agent's inventory.
+    pub fn give_token(&mut self, agent: u64, t: Token) {
+        self.bytes += token_bytes(&t);
+        let order = self.agent_mut(agent).inventory.push(t);
+        self.undo.push(Undo::TokenTake(agent, order));
+    }
+
+    /// Takes the first token with this id out of an agent's inventory.
+    pub fn take_token(&mut self, agent: u64, id: &str) -> Option<Token> {
+        let order = self.agent(agent).inventory.find(id)?.0;
+        let t = self.agent_mut(agent).inventory.take(order);
+        self.bytes -= token_bytes(&t);
+        self.undo.push(Undo::TokenPut(agent, order, t.clone()));
+        Some(t)
+    }
+
+    // Maps and transactions
+
+    pub fn map(&self, at: At) -> &Map {
+        match at {
+            At::GameState => &self.game_state,
+            At::GameLoop => &self.game_loop,
+            At::Extra => &self.extra,
+            At::Fired => self.rules.as_ref().map_or(const { &Map::new() }, |r| &r.fired),
+            At::Rules => self.rules.as_ref().map_or(const { &Map::new() }, |r| &r.extra),
+            At::Meta(a) => &self.agent(a).meta,
+            At::Resources(a) => &self.agent(a).resources,
+            At::AgentExtra(a) => &self.agent(a).extra,
+        }
+    }
+
+    pub(crate) fn map_mut(&mut self, at: At) -> &mut Map {
+        match at {
+            At::GameState => &mut self.game_state,
+            At::GameLoop => &mut self.game_loop,
+            At::Extra => &mut self.extra,
+            At::Fired => &mut self.rules.get_or_insert_default().fired,
+            At::Rules => &mut self.rules.get_or_insert_default().extra,
+            At::Meta(a) => &mut self.agent_mut(a).meta,
+            At::Resources(a) => &mut self.agent_mut(a).resources,
+            At::AgentExtra(a) => &mut self.agent_mut(a).extra,
+        }
+    }
+
+    /// Sets an entry to a value's bytes. At::Fired and At::Rules need rules, which the caller checks.
+    pub fn set(&mut self, at: At, key: &str, value: &[u8]) {
+        if self.map(at).get(key).is_some_and(|old| &**old == value) {
+            return;
+        }
+        self.bytes += entry_bytes(key, value);
+        let m = self.map_mut(at);
+        let old = match m.get_mut(key) {
+            Some(v) => Some(std::mem::replace(v, value.into())),
+            None => m.insert(key.into(), value.into()),
+        };
+        self.bytes -= old.as_ref().map_or(0, |o| entry_bytes(key, o));
+        self.undo.push(Undo::Entry(at, key.into(), old));
+    }
+
+    pub fn transactions(&self) -> &[Box<[u8]>] {
+        &self.transactions
+    }
+
+    pub fn add_transaction(&mut self, t: Box<[u8]>) {
+        self.bytes += t.len() as u64 + SLOT;
+        self.transactions.push(t);
+        self.undo.push(Undo::TransactionPop);
+    }
+
+    /// Fails with [`code::EXISTS`] where an agent's name is taken.
+    pub fn need_free_name(&self, name: &str) -> Result {
+        match self.agents.index.contains_key(name) {
+            false => Ok(()),
+            true => Err(Error::new(code::EXISTS, format!("an agent {:?} exists", crate::error::clip(name)))),
+        }
+    }
+}
+
+/// Fisher-Yates from the last item down.
+pub fn shuffle<T>(v: &mut [T], rng: Rng) {
+    for (i, j) in rng.swaps(v.len()) {
+        v.swap(i, j);
+    }
+}
+
+/// Takes a [`shuffle`] with the same generator back.
+pub(crate) fn unshuffle<T>(v: &mut [T], rng: Rng) {
+    let swaps: Vec<_> = rng.swaps(v.len()).collect();
+    for (i, j) in swaps.into_iter().rev() {
+        v.swap(i, j);
+    }
+}

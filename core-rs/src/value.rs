@@ -1,0 +1,583 @@
+//! Values: MessagePack that was checked once and is read in place afterwards.
+//!
+//! A value is nil, a bool, an integer within ±(2^53 - 1), a finite float, a UTF-8 string, an array, or a map
+//! with unique string keys. [`scan`] checks bytes against that without recursion and without trusting a length;
+//! everything else here reads bytes that `scan` has accepted.
+
+use crate::error::{Error, Result, clip, code};
+use smallvec::SmallVec;
+
+/// The largest integer that a value may hold, 2^53 - 1; the smallest is its negative.
+pub const MAX_INT: i64 = (1 << 53) - 1;
+
+/// What a reused buffer keeps of its memory: a large result must not cost an engine its size for ever.
+pub(crate) const KEPT: usize = 256 << 10;
+
+/// What one MessagePack header says.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Head {
+    Nil,
+    Bool(bool),
+    Int(i64),
+    /// An unsigned integer above `i64::MAX`.
+    Huge(u64),
+    Float(f64),
+    Str(usize),
+    Array(usize),
+    Map(usize),
+    /// bin, ext and the byte that MessagePack never uses.
+    Other(u8),
+}
+
+/// Reads the header at the start of `b`: what it says, and its length. None where `b` ends before it does.
+#[inline]
+pub(crate) fn head(b: &[u8]) -> Option<(Head, usize)> {
+    fn be<const N: usize>(b: &[u8]) -> Option<[u8; N]> {
+        b.get(1..1 + N)?.try_into().ok()
+    }
+    let unsigned = |v: u64| i64::try_from(v).map_or(Head::Huge(v), Head::Int);
+    let first = *b.first()?;
+    Some(match first {
+        0x00..=0x7f => (Head::Int(first as i64), 1),
+        0x80..=0x8f => (Head::Map((first & 15) as usize), 1),
+        0x90..=0x9f => (Head::Array((first & 15) as usize), 1),
+        0xa0..=0xbf => (Head::Str((first & 31) as usize), 1),
+        0xc0 => (Head::Nil, 1),
+        0xc2 => (Head::Bool(false), 1),
+        0xc3 => (Head::Bool(true), 1),
+        0xca => (Head::Float(f32::from_be_bytes(be(b)?) as f64), 5),
+        0xcb => (Head::Float(f64::from_be_bytes(be(b)?)), 9),
+        0xcc => (Head::Int(be::<1>(b)?[0] as i64), 2),
+        0xcd => (Head::Int(u16::from_be_bytes(be(b)?) as i64), 3),
+        0xce => (Head::Int(u32::from_be_bytes(be(b)?) as i64), 5),
+        0xcf => (unsigned(u64::from_be_bytes(be(b)?)), 9),
+        0xd0 => (Head::Int(i8::from_be_bytes(be(b)?) as i64), 2),
+        0xd1 => (Head::Int(i16::from_be_bytes(be(b)?) as i64), 3),
+        0xd2 => (Head::Int(i32::from_be_bytes(be(b)?) as i64), 5),
+        0xd3 => (Head::Int(i64::from_be_bytes(be(b)?)), 9),
+        0xd9 => (Head::Str(be::<1>(b)?[0] as usize), 2),
+        0xda => (Head::Str(u16::from_be_bytes(be(b)?) as usize), 3),
+        0xdb => (Head::Str(u32::from_be_bytes(be(b)?) as usize), 5),
+        0xdc => (Head::Array(u16::from_be_bytes(be(b)?) as usize), 3),
+        0xdd => (Head::Array(u32::from_be_bytes(be(b)?) as usize), 5),
+        0xde => (Head::Map(u16::from_be_bytes(be(b)?) as usize), 3),
+        0xdf => (Head::Map(u32::from_be_bytes(be(b)?) as usize), 5),
+        0xe0..=0xff => (Head::Int(first as i8 as i64), 1),
+        other => (Head::Other(other), 1),
+    })
+}
+
+/// What [`scan`] found out about one value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scanned {
+    /// Bytes of the value.
+    pub len: usize,
+    /// Whether the bytes are the canonical form already (see [`canonical`]).
+    pub canonical: bool,
+}
+
+/// Why [`scan`] did not accept the bytes.
+#[derive(Debug)]
+pub enum ScanError {
+    /// The bytes end before the value does: more of them may make it valid.
+    Incomplete,
+    /// No bytes behind these make it valid.
+    Invalid(Error),
+}
+
+impl ScanError {
+    /// The error where no more bytes will come.
+    pub fn into_error(self) -> Error {
+        match self {
+            ScanError::Incomplete => Error::bad_payload("the MessagePack ends in the middle of a value"),
+            ScanError::Invalid(e) => e,
+        }
+    }
+}
+
+struct Open {
+    /// Items still to come; a map's keys and values count one each.
+    left: u64,
+    map: bool,
+    /// Where the first item starts.
+    body: usize,
+    items: u64,
+    /// The last key, as a range of the input, and whether keys came in strictly ascending order so far.
+    key: (usize, usize),
+    ascending: bool,
+}
+
+/// Checks the value at the start of `b`, at most `max_depth` containers deep. Time is linear in its length but
+/// for maps whose keys are not in ascending order, which are sorted once to find a double.
+pub fn scan(b: &[u8], max_depth: usize) -> std::result::Result<Scanned, ScanError> {
+    let invalid = |e: Error| Err(ScanError::Invalid(e));
+    let mut open: SmallVec<[Open; 8]> = SmallVec::new();
+    let mut canonical = true;
+    let mut at = 0;
+    loop {
+        let (h, n) = head(&b[at..]).ok_or(ScanError::Incomplete)?;
+        let start = at;
+        at += n;
+        let key_wanted = open.last().is_some_and(|o| o.map && o.left % 2 == 0);
+        if key_wanted && !matches!(h, Head::Str(_)) {
+            return invalid(Error::bad_payload(format!("a map key must be a string, not {}", describe(h))));
+        }
+        match h {
+            Head::Nil | Head::Bool(_) => {}
+            Head::Int(i) => {
+                if !(-MAX_INT..=MAX_INT).contains(&i) {
+                    return invalid(int_range(i as i128));
+                }
+                canonical &= n == int_len(i);
+            }
+            Head::Huge(u) => return invalid(int_range(u as i128)),
+            Head::Float(f) => {
+                if !f.is_finite() {
+                    return invalid(Error::bad_payload(format!("a number must be finite, not {f}")));
+                }
+                canonical &= n == 9 && as_int(f).is_none();
+            }
+            Head::Str(len) => {
+                let end = at.checked_add(len).filter(|&e| e <= b.len()).ok_or(ScanError::Incomplete)?;
+                if std::str::from_utf8(&b[at..end]).is_err() {
+                    return invalid(Error::bad_payload("a string is not valid UTF-8"));
+                }
+                canonical &= n == str_head_len(len);
+                if key_wanted {
+                    let o = open.last_mut().expect("a key has a map around it");
+                    if o.left < o.items && b[o.key.0..o.key.1] >= b[at..end] {
+                        o.ascending = false;
+                        canonical = false;
+                    }
+                    o.key = (at, end);
+                }
+                at = end;
+            }
+            Head::Array(len) | Head::Map(len) => {
+                let map = matches!(h, Head::Map(_));
+                if open.len() >= max_depth {
+                    return invalid(Error::new(
+                        code::TOO_DEEP,
+                        format!("a value is nested more than {max_depth} levels deep (MaxDepth {max_depth})"),
+                    ));
+                }
+                canonical &= n == seq_head_len(len);
+                let items = len as u64 * if map { 2 } else { 1 };
+                open.push(Open { left: items, map, body: at, items, key: (at, at), ascending: true });
+            }
+            Head::Other(x) => {
+                return invalid(Error::bad_payload(format!(
+                    "{} (byte 0x{x:02x}) is not a value: only nil, bool, number, string, array and map are",
+                    describe(h)
+                )));
+            }
+        }
+        // A container that has just been opened owes its items; anything else is an item of its container.
+        if !matches!(h, Head::Array(_) | Head::Map(_)) {
+            match open.last_mut() {
+                None => return Ok(Scanned { len: at - start, canonical }),
+                Some(o) => o.left -= 1,
+            }
+        }
+        while open.last().is_some_and(|o| o.left == 0) {
+            let o = open.pop().expect("looked at above");
+            if o.map && !o.ascending {
+                unique_keys(&b[o.body..at], o.items / 2)?;
+            }
+            match open.last_mut() {
+                None => return Ok(Scanned { len: at, canonical }),
+                Some(parent) => parent.left -= 1,
+            }
+        }
+    }
+}
+
+/// Checks that `b` is exactly one value.
+pub fn scan_all(b: &[u8], max_depth: usize) -> Result<Scanned> {
+    let s = scan(b, max_depth).map_err(ScanError::into_error)?;
+    if s.len != b.len() {
+        return Err(Error::bad_payload(format!("{} bytes follow the value", b.len() - s.len)));
+    }
+    Ok(s)
+}
+
+fn unique_keys(body: &[u8], n: u64) -> std::result::Result<(), ScanError> {
+    let mut keys: Vec<&str> = Entries { rest: body, left: n as usize }.map(|(k, _)| k).collect();
+    keys.sort_unstable();
+    match keys.windows(2).find(|w| w[0] == w[1]) {
+        None => Ok(()),
+        Some(w) => {
+            Err(ScanError::Invalid(Error::bad_payload(format!("the key {:?} stands twice in a map", clip(w[0])))))
+        }
+    }
+}
+
+fn int_range(i: i128) -> Error {
+    Error::out_of_range(format!("the integer {i} is outside ±{MAX_INT}"))
+}
+
+fn describe(h: Head) -> &'static str {
+    match h {
+        Head::Nil => "nil",
+        Head::Bool(_) => "a bool",
+        Head::Int(_) | Head::Huge(_) | Head::Float(_) => "a number",
+        Head::Str(_) => "a string",
+        Head::Array(_) => "an array",
+        Head::Map(_) => "a map",
+        Head::Other(0xc4..=0xc6) => "binary data",
+        Head::Other(0xc1) => "an unused MessagePack byte",
+        Head::Other(_) => "a MessagePack extension",
+    }
+}
+
+/// The integer that a float is, where it is one within ±[`MAX_INT`].
+pub fn as_int(f: f64) -> Option<i64> {
+    (f.trunc() == f && f.abs() <= MAX_INT as f64).then_some(f as i64)
+}
+
+fn int_len(i: i64) -> usize {
+    match i {
+        -32..=127 => 1,
+        -128..=255 => 2,
+        -32768..=65535 => 3,
+        -2147483648..=4294967295 => 5,
+        _ => 9,
+    }
+}
+
+fn str_head_len(n: usize) -> usize {
+    match n {
+        0..=31 => 1,
+        32..=255 => 2,
+        256..=65535 => 3,
+        _ => 5,
+    }
+}
+
+fn seq_head_len(n: usize) -> usize {
+    match n {
+        0..=15 => 1,
+        16..=65535 => 3,
+        _ => 5,
+    }
+}
+
+/// One value, borrowed from bytes that [`scan`] has accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Value<'a>(&'a [u8]);
+
+impl<'a> Value<'a> {
+    /// nil
+    pub const NIL: Value<'static> = Value(&[0xc0]);
+
+    /// A value from bytes that are known to be one. Bytes that are not make later reads answer nonsense, or panic.
+    pub(crate) fn trusted(b: &'a [u8]) -> Value<'a> {
+        Value(b)
+    }
+
+    /// Checks `b` and wraps it.
+    pub fn parse(b: &'a [u8], max_depth: usize) -> Result<Value<'a>> {
+        scan_all(b, max_depth).map(|_| Value(b))
+    }
+
+    /// The bytes of the value, as they came.
+    pub fn bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    fn head(self) -> (Head, usize) {
+        head(self.0).expect("a checked value has a header")
+    }
+
+    pub fn is_nil(self) -> bool {
+        self.0[0] == 0xc0
+    }
+
+    pub fn as_bool(self) -> Option<bool> {
+        match self.head().0 {
+            Head::Bool(b) => Some(b),
+            _ => None,
+        }
+    }
+
+    /// The number, whichever way it is written. Integers within ±[`MAX_INT`] are exact.
+    pub fn as_f64(self) -> Option<f64> {
+        match self.head().0 {
+            Head::Int(i) => Some(i as f64),
+            Head::Float(f) => Some(f),
+            _ => None,
+        }
+    }
+
+    pub fn as_str(self) -> Option<&'a str> {
+        match self.head() {
+            (Head::Str(n), at) => Some(str_at(&self.0[at..at + n])),
+            _ => None,
+        }
+    }
+
+    /// The items of an array.
+    pub fn items(self) -> Option<Items<'a>> {
+        match self.head() {
+            (Head::Array(left), at) => Some(Items { rest: &self.0[at..], left }),
+            _ => None,
+        }
+    }
+
+    /// The entries of a map, in the order they came.
+    pub fn entries(self) -> Option<Entries<'a>> {
+        match self.head() {
+            (Head::Map(left), at) => Some(Entries { rest: &self.0[at..], left }),
+            _ => None,
+        }
+    }
+
+    /// The value under a key; None where it is missing or this is no map.
+    pub fn get(self, key: &str) -> Option<Value<'a>> {
+        self.entries()?.find(|(k, _)| *k == key).map(|(_, v)| v)
+    }
+
+    /// nil, false, 0 and the empty string.
+    pub(crate) fn is_falsy(self) -> bool {
+        match self.head().0 {
+            Head::Nil | Head::Bool(false) | Head::Str(0) => true,
+            Head::Int(i) => i == 0,
+            Head::Float(f) => f == 0.0,
+            _ => false,
+        }
+    }
+
+    /// What it is and, where it is short, its text: for messages.
+    pub fn describe(self) -> String {
+        match self.head().0 {
+            Head::Bool(b) => b.to_string(),
+            Head::Int(i) => i.to_string(),
+            Head::Float(f) => f.to_string(),
+            Head::Str(_) => format!("the string {:?}", clip(self.as_str().unwrap_or_default())),
+            Head::Array(n) => format!("an array of {n}"),
+            h => describe(h).to_string(),
+        }
+    }
+}
+
+fn str_at(b: &[u8]) -> &str {
+    // SAFETY: only bytes that `scan` has accepted, or that `Writer` wrote from a str, get here.
+    unsafe { std::str::from_utf8_unchecked(b) }
+}
+
+/// The length of the checked value at the start of `b`.
+fn skip(b: &[u8]) -> usize {
+    let (mut todo, mut at) = (1u64, 0);
+    while todo > 0 {
+        let (h, n) = head(&b[at..]).expect("a checked value is whole");
+        at += n;
+        todo -= 1;
+        match h {
+            Head::Str(len) => at += len,
+            Head::Array(len) => todo += len as u64,
+            Head::Map(len) => todo += 2 * len as u64,
+            _ => {}
+        }
+    }
+    at
+}
+
+/// The items of an array.
+#[derive(Clone)]
+pub struct Items<'a> {
+    rest: &'a [u8],
+    left: usize,
+}
+
+impl<'a> Iterator for Items<'a> {
+    type Item = Value<'a>;
+    fn next(&mut self) -> Option<Value<'a>> {
+        self.left = self.left.checked_sub(1)?;
+        let (v, rest) = self.rest.split_at(skip(self.rest));
+        self.rest = rest;
+        Some(Value(v))
+    }
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Items<'_> {}
+
+/// The entries of a map.
+#[derive(Clone)]
+pub struct Entries<'a> {
+    rest: &'a [u8],
+    left: usize,
+}
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = (&'a str, Value<'a>);
+    fn next(&mut self) -> Option<Self::Item> {
+        self.left = self.left.checked_sub(1)?;
+        let (h, n) = head(self.rest).expect("a checked value is whole");
+        let Head::Str(len) = h else { unreachable!("a checked map has string keys") };
+        let key = str_at(&self.rest[n..n + len]);
+        let rest = &self.rest[n + len..];
+        let (v, rest) = rest.split_at(skip(rest));
+        self.rest = rest;
+        Some((key, Value(v)))
+    }
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
+}
+
+impl ExactSizeIterator for Entries<'_> {}
+
+/// Writes MessagePack, always in the canonical form but for what [`Writer::raw`] is handed.
+///
+/// A writer has a limit in bytes. What would exceed it is not written, and [`Writer::overflown`] says so: the
+/// memory of a result is bounded while it is made, not afterwards.
+#[derive(Debug)]
+pub struct Writer {
+    buf: Vec<u8>,
+    limit: usize,
+    overflown: bool,
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Writer::new(usize::MAX)
+    }
+}
+
+impl Writer {
+    pub fn new(limit: usize) -> Writer {
+        Writer { buf: Vec::new(), limit, overflown: false }
+    }
+    pub fn bytes(&self) -> &[u8] {
+        &self.buf
+    }
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.buf
+    }
+    pub fn len(&self) -> usize {
+        self.buf.len()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.buf.is_empty()
+    }
+    /// Whether something was left out because of the limit.
+    pub fn overflown(&self) -> bool {
+        self.overflown
+    }
+    pub(crate) fn reset(&mut self, limit: usize) {
+        self.buf.clear();
+        self.buf.shrink_to(KEPT);
+        self.limit = limit;
+        self.overflown = false;
+    }
+    /// Drops the first `n` bytes, which have been sent.
+    pub(crate) fn drop_front(&mut self, n: usize) {
+        self.buf.drain(..n);
+    }
+    /// Allows `n` bytes more.
+    pub(crate) fn raise(&mut self, n: usize) {
+        self.limit = self.limit.saturating_add(n);
+    }
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.buf.truncate(len);
+        self.overflown = false;
+    }
+    #[inline]
+    fn put(&mut self, b: &[u8]) {
+        if self.overflown || b.len() > self.limit.saturating_sub(self.buf.len()) {
+            self.overflown = true;
+        } else {
+            self.buf.extend_from_slice(b);
+        }
+    }
+    fn put_head(&mut self, first: u8, n: u64, width: usize) {
+        let mut b = [0; 9];
+        b[0] = first;
+        b[1..=width].copy_from_slice(&n.to_be_bytes()[8 - width..]);
+        self.put(&b[..=width]);
+    }
+    pub fn nil(&mut self) {
+        self.put(&[0xc0]);
+    }
+    pub fn bool(&mut self, v: bool) {
+        self.put(&[0xc2 | v as u8]);
+    }
+    /// An integer; the caller keeps it within ±[`MAX_INT`].
+    pub fn int(&mut self, v: i64) {
+        match v {
+            0..=127 => self.put(&[v as u8]),
+            -32..=-1 => self.put(&[v as i8 as u8]),
+            128..=255 => self.put_head(0xcc, v as u64, 1),
+            256..=65535 => self.put_head(0xcd, v as u64, 2),
+            65536..=4294967295 => self.put_head(0xce, v as u64, 4),
+            4294967296.. => self.put_head(0xcf, v as u64, 8),
+            -128..=-33 => self.put_head(0xd0, v as u64, 1),
+            -32768..=-129 => self.put_head(0xd1, v as u64, 2),
+            -2147483648..=-32769 => self.put_head(0xd2, v as u64, 4),
+            _ => self.put_head(0xd3, v as u64, 8),
+        }
+    }
+    /// A number: an integer where it is one within ±[`MAX_INT`], else a float of 64 bits.
+    pub fn num(&mut self, v: f64) {
+        match as_int(v) {
+            Some(i) => self.int(i),
+            None => self.put_head(0xcb, v.to_bits(), 8),
+        }
+    }
+    pub fn str(&mut self, s: &str) {
+        let n = s.len();
+        match n {
+            0..=31 => self.put(&[0xa0 | n as u8]),
+            32..=255 => self.put_head(0xd9, n as u64, 1),
+            256..=65535 => self.put_head(0xda, n as u64, 2),
+            _ => self.put_head(0xdb, n as u64, 4),
+        }
+        self.put(s.as_bytes());
+    }
+    /// The header of an array of `n` items, which the caller writes next.
+    pub fn array(&mut self, n: usize) {
+        match n {
+            0..=15 => self.put(&[0x90 | n as u8]),
+            16..=65535 => self.put_head(0xdc, n as u64, 2),
+            _ => self.put_head(0xdd, n as u64, 4),
+        }
+    }
+    /// The header of a map of `n` entries, which the caller writes next: keys sorted by bytes, each with its value.
+    pub fn map(&mut self, n: usize) {
+        match n {
+            0..=15 => self.put(&[0x80 | n as u8]),
+            16..=65535 => self.put_head(0xde, n as u64, 2),
+            _ => self.put_head(0xdf, n as u64, 4),
+        }
+    }
+    /// A value, byte for byte.
+    pub fn raw(&mut self, v: &[u8]) {
+        self.put(v);
+    }
+}
+
+/// Appends the canonical form of a value: map keys sorted by bytes, integral floats within ±[`MAX_INT`] as
+/// integers, other floats in 64 bits, every header in its shortest form. Recursion ends with the value's depth.
+pub fn canonical(v: Value<'_>, out: &mut Writer) {
+    match v.head().0 {
+        Head::Int(_) | Head::Float(_) => out.num(v.as_f64().unwrap_or_default()),
+        Head::Str(_) => out.str(v.as_str().unwrap_or_default()),
+        Head::Array(n) => {
+            out.array(n);
+            v.items().into_iter().flatten().for_each(|i| canonical(i, out));
+        }
+        Head::Map(n) => {
+            out.map(n);
+            let mut entries: Vec<_> = v.entries().into_iter().flatten().collect();
+            entries.sort_unstable_by_key(|(k, _)| *k);
+            for (k, v) in entries {
+                out.str(k);
+                canonical(v, out);
+            }
+        }
+        _ => out.raw(v.bytes()),
+    }
+}

@@ -1,0 +1,102 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"hypertoken/wasm"
+)
+
+// ActionError is what the core answers to an action that failed: a stable code, and a message that names the field, the
+// value and the limit. The engine's state is as it was before the action.
+type ActionError = wasm.ActionError
+
+// Error is an error of the host. Errors of one code match each other under [errors.Is], so the values below serve to
+// tell them apart; [CodeOf] returns the code of any error.
+type Error struct {
+	// Code is stable; README.md lists the codes.
+	Code string
+	// Message names the value, the limit and the next step.
+	Message string
+	// Err is the cause, or nil.
+	Err error
+}
+
+func (e *Error) Error() string { return e.Code + ": " + e.Message }
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Is reports whether the target is an error of the same code.
+func (e *Error) Is(target error) bool {
+	t, ok := target.(*Error)
+	return ok && t.Code == e.Code
+}
+
+// The errors of the host, one a code.
+var (
+	// ErrBadInput is what was handed to the host and can't be meant: an option, a name, a payload that is no
+	// MessagePack.
+	ErrBadInput = &Error{Code: "bad_input", Message: "bad input"}
+	// ErrTimeout is also [context.DeadlineExceeded].
+	ErrTimeout = &Error{Code: "timeout", Message: "timed out", Err: context.DeadlineExceeded}
+	// ErrCanceled is also [context.Canceled].
+	ErrCanceled = &Error{Code: "canceled", Message: "canceled", Err: context.Canceled}
+	// ErrBroken is the error of an engine that could not be placed; Engine.Reopen tries again.
+	ErrBroken = &Error{Code: "broken", Message: "the engine is broken"}
+	// ErrPayloadTooLarge is a payload above Options.MaxPayload.
+	ErrPayloadTooLarge = &Error{Code: "payload_too_large", Message: "the payload is too large"}
+	// ErrBatchAborted is the error of an atomic batch's other members; it wraps a *BatchError.
+	ErrBatchAborted = &Error{Code: "batch_aborted", Message: "the batch was aborted"}
+	// ErrShutdown is returned after Shutdown, and by an engine after Close.
+	ErrShutdown = &Error{Code: "shutdown", Message: "shut down"}
+	// ErrDiverged is a replay whose results differ from those that were acknowledged.
+	ErrDiverged = &Error{Code: "diverged", Message: "the replay diverged"}
+
+	// ErrUnknownAction is the core's error for an action that it does not have.
+	ErrUnknownAction = &ActionError{Code: "unknown_action"}
+)
+
+// BatchError is the error of an atomic batch: the error of the member that failed first, and its index.
+type BatchError struct {
+	Index int
+	Err   error
+}
+
+func (e *BatchError) Error() string { return fmt.Sprintf("member %d of the batch: %v", e.Index, e.Err) }
+
+// Unwrap returns the member's error.
+func (e *BatchError) Unwrap() error { return e.Err }
+
+// CodeOf returns the code of an error of the host or of a core, and "" for any other.
+func CodeOf(err error) string {
+	var h *Error
+	if errors.As(err, &h) {
+		return h.Code
+	}
+	var a *ActionError
+	if errors.As(err, &a) {
+		return a.Code
+	}
+	return ""
+}
+
+func badInput(format string, args ...any) error {
+	return &Error{Code: ErrBadInput.Code, Message: fmt.Sprintf(format, args...)}
+}
+
+// ended turns the end of a context into the host's error for it. what names the action, limit the timeout that the
+// host added to it.
+func ended(ctx context.Context, what string) error {
+	cause := context.Cause(ctx)
+	var h *Error
+	switch {
+	case errors.As(cause, &h):
+		return &Error{Code: h.Code, Message: what + ": " + h.Message, Err: h.Err}
+	case errors.Is(cause, context.DeadlineExceeded):
+		return &Error{Code: ErrTimeout.Code, Message: what + ": the context's deadline passed", Err: cause}
+	default:
+		return &Error{Code: ErrCanceled.Code, Message: what + ": the context was canceled", Err: errors.Join(context.Canceled, cause)}
+	}
+}

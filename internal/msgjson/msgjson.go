@@ -1,0 +1,329 @@
+// Package msgjson turns JSON into the core's MessagePack values and back, for the command line.
+//
+// It loses nothing: what JSON can say and a value can't (an integer beyond ±(2^53 - 1), a lone surrogate, a key twice)
+// is an error.
+package msgjson
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/vmihailenco/msgpack/v5"
+	"github.com/vmihailenco/msgpack/v5/msgpcode"
+)
+
+// MaxInt is the largest integer of a value; the smallest is its negative.
+const MaxInt = 1<<53 - 1
+
+// ValueError is JSON that is well formed and no value of the core.
+type ValueError struct{ Message string }
+
+func (e *ValueError) Error() string { return e.Message }
+
+// Object reads one JSON object and returns its members: each value as MessagePack, keys and nested keys in their order.
+// An error that wraps [*ValueError] concerns a member's value only, is returned with the member, and the rest is read.
+// Whatever the nesting, memory is linear in the input.
+func Object(line []byte) ([]Member, error) {
+	if !utf8.Valid(line) {
+		return nil, errors.New("not valid UTF-8")
+	}
+	r := reader{line: line, dec: json.NewDecoder(bytes.NewReader(line))}
+	r.dec.UseNumber()
+	t, err := r.token()
+	if err != nil {
+		return nil, err
+	}
+	if t != json.Delim('{') {
+		return nil, errors.New("not a JSON object")
+	}
+	var members []Member
+	for r.dec.More() {
+		key, err := r.token()
+		if err != nil {
+			return nil, err
+		}
+		m := Member{Key: key.(string)}
+		if slices.ContainsFunc(members, func(o Member) bool { return o.Key == m.Key }) {
+			return nil, fmt.Errorf("the key %q stands twice", m.Key)
+		}
+		if m.Value, m.Err, err = r.value(); err != nil {
+			return nil, err
+		}
+		members = append(members, m)
+	}
+	if _, err := r.token(); err != nil { // the closing brace
+		return nil, err
+	}
+	if _, err := r.token(); !errors.Is(err, io.EOF) && !errors.Is(err, errShort) {
+		return nil, errors.New("something follows the JSON object")
+	}
+	return members, nil
+}
+
+// Member is a member of an object. Err says why Value is not a value of the core.
+type Member struct {
+	Key   string
+	Value msgpack.RawMessage
+	Err   *ValueError
+}
+
+var errShort = errors.New("the JSON ends too early")
+
+type reader struct {
+	line []byte
+	dec  *json.Decoder
+}
+
+// token returns the next token; strings that JSON can write and UTF-8 can't are an error.
+func (r *reader) token() (json.Token, error) {
+	from := r.dec.InputOffset()
+	t, err := r.dec.Token()
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, errShort
+	}
+	if err != nil {
+		return nil, fmt.Errorf("broken JSON: %w", err)
+	}
+	// The decoder turns a lone surrogate into U+FFFD.
+	if s, ok := t.(string); ok && strings.ContainsRune(s, utf8.RuneError) {
+		raw := string(r.line[from:r.dec.InputOffset()])
+		spelled := strings.Count(raw, "\ufffd") + strings.Count(strings.ToLower(raw), `\ufffd`)
+		if strings.Count(s, "\ufffd") > spelled {
+			return nil, errors.New("a string holds half of a surrogate pair")
+		}
+	}
+	return t, nil
+}
+
+// maxKept is how deep values are built; below it they are only read, whatever their depth. The core allows 128 at most.
+const maxKept = 130
+
+type open struct {
+	start int // of the container's header, which takes one byte until its length is known
+	count int
+	isMap bool
+	keys  map[string]bool
+}
+
+// value reads one value and builds it as MessagePack.
+func (r *reader) value() (out msgpack.RawMessage, bad *ValueError, err error) {
+	var stack []open
+	depth := 0 // containers beyond maxKept
+	for {
+		t, err := r.token()
+		if err != nil {
+			return nil, nil, err
+		}
+		top := (*open)(nil)
+		if len(stack) > 0 {
+			top = &stack[len(stack)-1]
+		}
+		delim, _ := t.(json.Delim)
+		key := depth == 0 && top != nil && top.isMap && top.count%2 == 0 && delim == 0
+		switch {
+		case delim == '{' || delim == '[':
+			if depth > 0 || len(stack) == maxKept {
+				depth++
+				continue
+			}
+			if top != nil {
+				top.count++
+			}
+			stack = append(stack, open{start: len(out), isMap: delim == '{'})
+			out = append(out, 0)
+			continue
+		case delim != 0:
+			if depth > 0 {
+				depth--
+				if depth == 0 {
+					out = append(out, msgpcode.Nil) // stands for what is too deep anyway
+					top.count++
+				}
+				continue
+			}
+			out = closeContainer(out, *top)
+			stack = stack[:len(stack)-1]
+		case depth > 0:
+			continue
+		default:
+			if top != nil {
+				top.count++
+			}
+			if key {
+				if top.keys == nil {
+					top.keys = map[string]bool{}
+				}
+				if k := t.(string); top.keys[k] && bad == nil {
+					bad = &ValueError{fmt.Sprintf("the key %q stands twice in an object", clip(k))}
+				} else {
+					top.keys[k] = true
+				}
+			}
+			var why *ValueError
+			if out, why = appendScalar(out, t); why != nil && bad == nil {
+				bad = why
+			}
+		}
+		if len(stack) == 0 {
+			return out, bad, nil
+		}
+	}
+}
+
+func clip(s string) string {
+	if r := []rune(s); len(r) > 64 {
+		return string(r[:64]) + "..."
+	}
+	return s
+}
+
+// closeContainer writes the header of a container whose items are written: one byte was left for it.
+func closeContainer(out []byte, c open) []byte {
+	n, fixed, code := c.count, msgpcode.FixedArrayLow, msgpcode.Array16
+	if c.isMap {
+		n, fixed, code = n/2, msgpcode.FixedMapLow, msgpcode.Map16
+	}
+	switch {
+	case n < 16:
+		out[c.start] = fixed | byte(n)
+		return out
+	case n <= math.MaxUint16:
+		out = slices.Insert(out, c.start+1, 0, 0)
+		out[c.start] = code
+		binary.BigEndian.PutUint16(out[c.start+1:], uint16(n))
+	default:
+		out = slices.Insert(out, c.start+1, 0, 0, 0, 0)
+		out[c.start] = code + 1
+		binary.BigEndian.PutUint32(out[c.start+1:], uint32(n))
+	}
+	return out
+}
+
+func appendScalar(out []byte, t json.Token) ([]byte, *ValueError) {
+	var b bytes.Buffer
+	enc := msgpack.GetEncoder()
+	defer msgpack.PutEncoder(enc)
+	enc.Reset(&b)
+	enc.UseCompactInts(true)
+	var bad *ValueError
+	switch v := t.(type) {
+	case json.Number:
+		f, err := v.Float64()
+		whole := !strings.ContainsAny(v.String(), ".eE")
+		switch i := int64(f); {
+		case err != nil:
+			bad = &ValueError{fmt.Sprintf("the number %s is too large", clip(v.String()))}
+			_ = enc.EncodeNil()
+		case f == math.Trunc(f) && math.Abs(f) <= MaxInt && (!whole || v.String() == strconv.FormatInt(i, 10) || f == 0):
+			_ = enc.EncodeInt(i)
+		case whole:
+			bad = &ValueError{fmt.Sprintf("the integer %s is outside ±%d", clip(v.String()), int64(MaxInt))}
+			_ = enc.EncodeNil()
+		default:
+			_ = enc.EncodeFloat64(f)
+		}
+	default: // nil, bool, string
+		_ = enc.Encode(v)
+	}
+	return append(out, b.Bytes()...), bad
+}
+
+// Append appends a MessagePack value as JSON. Numbers are written as JavaScript writes them.
+func Append(out []byte, value []byte) ([]byte, error) {
+	dec := msgpack.GetDecoder()
+	defer msgpack.PutDecoder(dec)
+	dec.Reset(bytes.NewReader(value))
+	return appendValue(out, dec)
+}
+
+func appendValue(out []byte, dec *msgpack.Decoder) ([]byte, error) {
+	code, err := dec.PeekCode()
+	if err != nil {
+		return out, fmt.Errorf("msgjson: %w", err)
+	}
+	switch {
+	case msgpcode.IsFixedMap(code) || code == msgpcode.Map16 || code == msgpcode.Map32:
+		n, err := dec.DecodeMapLen()
+		out = append(out, '{')
+		for i := 0; i < n && err == nil; i++ {
+			if i > 0 {
+				out = append(out, ',')
+			}
+			if out, err = appendValue(out, dec); err == nil {
+				out, err = appendValue(append(out, ':'), dec)
+			}
+		}
+		return append(out, '}'), err
+	case msgpcode.IsFixedArray(code) || code == msgpcode.Array16 || code == msgpcode.Array32:
+		n, err := dec.DecodeArrayLen()
+		out = append(out, '[')
+		for i := 0; i < n && err == nil; i++ {
+			if i > 0 {
+				out = append(out, ',')
+			}
+			out, err = appendValue(out, dec)
+		}
+		return append(out, ']'), err
+	case msgpcode.IsString(code):
+		s, err := dec.DecodeString()
+		if err != nil {
+			return out, fmt.Errorf("msgjson: %w", err)
+		}
+		return appendString(out, s)
+	case code == msgpcode.Nil:
+		return append(out, "null"...), dec.DecodeNil()
+	case code == msgpcode.True || code == msgpcode.False:
+		b, err := dec.DecodeBool()
+		return strconv.AppendBool(out, b), err
+	default:
+		v, err := dec.DecodeInterfaceLoose()
+		if err != nil {
+			return out, fmt.Errorf("msgjson: %w", err)
+		}
+		switch n := v.(type) {
+		case int64:
+			return strconv.AppendInt(out, n, 10), nil
+		case uint64:
+			return strconv.AppendUint(out, n, 10), nil
+		case float64:
+			b, err := json.Marshal(n)
+			return append(out, b...), err
+		}
+		return out, fmt.Errorf("msgjson: %T is not a value of the core", v)
+	}
+}
+
+// appendString writes a string without HTML's escapes.
+func appendString(out []byte, s string) ([]byte, error) {
+	b := bytes.NewBuffer(out)
+	enc := json.NewEncoder(b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(s); err != nil {
+		return out, fmt.Errorf("msgjson: %w", err)
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// Value reads one JSON value as MessagePack.
+func Value(b []byte) (msgpack.RawMessage, error) {
+	members, err := Object(slices.Concat([]byte(`{"value":`), b, []byte{'}'}))
+	if err != nil {
+		return nil, err
+	}
+	if bad := members[0].Err; bad != nil {
+		return nil, bad
+	}
+	return members[0].Value, nil
+}
+
+// Short reports whether an error says that the JSON ends too early.
+func Short(err error) bool { return errors.Is(err, errShort) }

@@ -1,0 +1,90 @@
+package wasm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/tetratelabs/wazero"
+)
+
+// Cache keeps compiled code in a directory, so that the next process need not compile again. What lies there is run as
+// code, so the directory must be writable by its user alone. Any number of processes may share one: entries appear
+// whole or not at all. A nil Cache keeps nothing.
+type Cache struct {
+	dir   string
+	cache wazero.CompilationCache
+
+	mu     sync.Mutex // guards failed
+	failed error
+}
+
+// DefaultCacheDir returns the directory for compiled code of this user: hypertoken in [os.UserCacheDir].
+func DefaultCacheDir() (string, error) {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("wasm: no directory for compiled code: %w", err)
+	}
+	return filepath.Join(dir, "hypertoken"), nil
+}
+
+// OpenCache opens a cache, and makes its directory where it is missing. It fails where others may write there.
+func OpenCache(dir string) (*Cache, error) {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return nil, fmt.Errorf("wasm: cache: %w", err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("wasm: cache: %w", err)
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return nil, fmt.Errorf("wasm: cache: %w", err)
+	}
+	if !info.IsDir() {
+		return nil, fmt.Errorf("wasm: cache: %s is not a directory", dir)
+	}
+	if err := private(info); err != nil {
+		return nil, fmt.Errorf("wasm: cache: %s %w: compiled code is run as it is found", dir, err)
+	}
+	files, err := wazero.NewCompilationCacheWithDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("wasm: cache: %w", err)
+	}
+	return &Cache{dir: dir, cache: files}, nil
+}
+
+func (c *Cache) files() wazero.CompilationCache {
+	if c == nil {
+		return nil
+	}
+	return c.cache
+}
+
+// note remembers that compiling went on without the cache.
+func (c *Cache) note(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failed = fmt.Errorf("wasm: cache %s was not used: %w", c.dir, err)
+}
+
+// Err returns why the cache was not used the last time it was not, or nil.
+func (c *Cache) Err() error {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.failed
+}
+
+// Close frees what is held in memory; the files stay. Cores compiled with the cache must be closed before.
+func (c *Cache) Close(ctx context.Context) error {
+	if c == nil {
+		return nil
+	}
+	return c.cache.Close(ctx)
+}

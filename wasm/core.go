@@ -1,0 +1,186 @@
+// Package wasm runs the core under wazero: it compiles a core once per process and makes one instance per engine.
+//
+// A [Core] is compiled code and may be used by any number of goroutines. An [Instance] is one engine with a linear
+// memory of its own; one goroutine at a time may use it. Whatever a core does stays in its instance: a trap, an
+// exhausted memory, or a reply that breaks the ABI is an error of that call, of type [*TrapError], and the instance is
+// closed with it. The state it held is gone; restore a snapshot into a fresh one.
+//
+// The ABI is described in core-rs/ABI.md.
+package wasm
+
+import (
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
+)
+
+//go:embed core.wasm
+var builtin []byte
+
+// Builtin returns the core with the built-in actions, as WebAssembly. The caller must not change it.
+func Builtin() []byte { return builtin }
+
+const (
+	// ABIVersion is the version of the ABI that this package speaks.
+	ABIVersion = 1
+	// DefaultMemoryLimit bounds an instance's memory, in bytes.
+	DefaultMemoryLimit = 1 << 30
+
+	pageSize = 64 << 10
+	// toolchainSection is the custom section in which a core names the compiler that made it.
+	toolchainSection = "hypertoken.toolchain"
+)
+
+// ErrCore is wrapped by every error about a core that can't be run at all.
+var ErrCore = errors.New("not a core")
+
+// Options say how a core is compiled.
+type Options struct {
+	// Interruptible makes calls end when their context does, at a cost: loops check for it. Without it, a context
+	// that ends during a call is ignored.
+	Interruptible bool
+	// MemoryLimit bounds each instance's linear memory, in bytes, rounded down to 64 KiB pages: at least 2 MiB, at
+	// most 4 GiB. 0 means DefaultMemoryLimit.
+	MemoryLimit uint64
+	// Cache keeps compiled code between processes. nil compiles anew.
+	Cache *Cache
+}
+
+// Core is a compiled core.
+type Core struct {
+	runtime   wazero.Runtime
+	module    wazero.CompiledModule
+	hash      string
+	toolchain string
+	limit     uint64
+	instances atomic.Int64
+}
+
+// exports are the functions of the ABI, with their parameters and results, all i32.
+var exports = []struct {
+	name            string
+	params, results int
+}{
+	{"ht_abi", 0, 1},
+	{"ht_reply", 0, 1},
+	{"ht_input", 1, 1},
+	{"ht_call", 2, 1},
+}
+
+// Hash returns what names a core: the SHA-256 of its bytes, in hexadecimal.
+func Hash(code []byte) string {
+	sum := sha256.Sum256(code)
+	return hex.EncodeToString(sum[:])
+}
+
+// Compile compiles a core. It refuses one that imports anything, that lacks an export of the ABI, or that speaks
+// another version of it; the error wraps [ErrCore] and says which. With a warm cache this takes a few milliseconds,
+// without one some hundred. The core must be closed by its user, after its instances.
+func Compile(ctx context.Context, code []byte, o Options) (*Core, error) {
+	limit := o.MemoryLimit
+	if limit == 0 {
+		limit = DefaultMemoryLimit
+	}
+	if limit < 2<<20 || limit > 4<<30 {
+		return nil, fmt.Errorf("wasm: a memory limit of %d bytes is outside 2 MiB to 4 GiB", limit)
+	}
+	build := func(cache wazero.CompilationCache) (*Core, error) {
+		config := wazero.NewRuntimeConfigCompiler().
+			WithCloseOnContextDone(o.Interruptible).
+			WithMemoryLimitPages(uint32(limit / pageSize)).
+			WithDebugInfoEnabled(false).
+			WithCustomSections(true).
+			WithCoreFeatures(api.CoreFeaturesV2)
+		if cache != nil {
+			config = config.WithCompilationCache(cache)
+		}
+		r := wazero.NewRuntimeWithConfig(ctx, config)
+		module, err := r.CompileModule(experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0)), code)
+		if err != nil {
+			_ = r.Close(ctx)
+			return nil, err
+		}
+		return &Core{runtime: r, module: module, hash: Hash(code), limit: limit}, nil
+	}
+	c, err := build(o.Cache.files())
+	if err != nil && o.Cache.files() != nil {
+		// A cache that is full, damaged or gone costs time, never the core.
+		var plain error
+		if c, plain = build(nil); plain == nil {
+			o.Cache.note(err)
+		}
+		err = plain
+	}
+	if err != nil {
+		return nil, fmt.Errorf("wasm: %w: %w", ErrCore, err)
+	}
+	if err := c.check(ctx); err != nil {
+		_ = c.Close(ctx)
+		return nil, fmt.Errorf("wasm: %w: %w", ErrCore, err)
+	}
+	return c, nil
+}
+
+// check holds a compiled module against the ABI.
+func (c *Core) check(ctx context.Context) error {
+	var imports []string
+	for _, f := range c.module.ImportedFunctions() {
+		module, name, _ := f.Import()
+		imports = append(imports, module+"."+name)
+	}
+	for _, m := range c.module.ImportedMemories() {
+		module, name, _ := m.Import()
+		imports = append(imports, module+"."+name)
+	}
+	if len(imports) > 0 {
+		return fmt.Errorf("it imports %s: a core imports nothing", strings.Join(imports, ", "))
+	}
+	functions := c.module.ExportedFunctions()
+	for _, e := range exports {
+		f, ok := functions[e.name]
+		if !ok {
+			return fmt.Errorf("it does not export the function %s", e.name)
+		}
+		i32 := func(n int) []api.ValueType { return slices.Repeat([]api.ValueType{api.ValueTypeI32}, n) }
+		if !slices.Equal(f.ParamTypes(), i32(e.params)) || !slices.Equal(f.ResultTypes(), i32(e.results)) {
+			return fmt.Errorf("its %s has another type than %d i32 to %d i32", e.name, e.params, e.results)
+		}
+	}
+	if _, ok := c.module.ExportedMemories()["memory"]; !ok {
+		return errors.New("it does not export its memory")
+	}
+	for _, s := range c.module.CustomSections() {
+		if s.Name() == toolchainSection {
+			c.toolchain = string(s.Data())
+		}
+	}
+	// An instance says which ABI it speaks; imports of other kinds fail here too.
+	i, err := c.Instantiate(ctx)
+	if err != nil {
+		return err
+	}
+	return i.Close(ctx)
+}
+
+// Hash returns the SHA-256 of the core's bytes, in hexadecimal.
+func (c *Core) Hash() string { return c.hash }
+
+// Toolchain returns what the core says of the compiler that made it, such as "rustc 1.96.0", or "".
+func (c *Core) Toolchain() string { return c.toolchain }
+
+// Instances returns how many instances are open.
+func (c *Core) Instances() int { return int(c.instances.Load()) }
+
+// Close frees the compiled code. Instances must be closed before.
+func (c *Core) Close(ctx context.Context) error { return c.runtime.Close(ctx) }

@@ -1,0 +1,480 @@
+package wasm
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/sys"
+	"github.com/vmihailenco/msgpack/v5"
+)
+
+// The calls of the ABI.
+const (
+	opOpen     = 1
+	opRestore  = 2
+	opFeed     = 3
+	opReady    = 4
+	opDispatch = 5
+	opBatch    = 6
+	opSnapshot = 7
+	opState    = 8
+	opNext     = 9
+	opDigest   = 10
+	opActions  = 11
+)
+
+const (
+	// MaxInput bounds what one call may be sent, in bytes.
+	MaxInput = 64 << 20
+	// ChunkSize bounds a chunk of a setup, a state or a snapshot, in bytes.
+	ChunkSize = 1 << 20
+	// EntropySize is how many bytes of entropy go with an action.
+	EntropySize = 16
+
+	replySize      = 48
+	dispatchHeader = 28
+	// smallInput is the room that an instance asks for at least, keptInput what it keeps between calls at most.
+	smallInput = 4 << 10
+	keptInput  = 256 << 10
+
+	statusError       = 1
+	statusOutOfMemory = 2
+)
+
+// ActionError is what a core answers to an action that failed. The state is as it was before.
+type ActionError struct {
+	// Code is stable: unknown_action, bad_payload, out_of_range, not_found, exists, insufficient, too_large, too_deep,
+	// bad_state, bad_snapshot, bad_request, trap, out_of_memory, or one of a core of one's own.
+	Code string `msgpack:"code"`
+	// Message names the field, the value and the limit.
+	Message string `msgpack:"message"`
+	// Index is that of the failed member of an atomic batch, else -1.
+	Index int `msgpack:"index"`
+}
+
+func (e *ActionError) Error() string { return e.Code + ": " + e.Message }
+
+// Is reports whether the target is an ActionError of the same code that names nothing else.
+func (e *ActionError) Is(target error) bool {
+	t, ok := target.(*ActionError)
+	return ok && t.Code == e.Code && t.Message == ""
+}
+
+// TrapError says that a call cost the instance, which is closed: its state is gone. It wraps the [*ActionError] to
+// report for the action (trap or out_of_memory), or the context's error where the context ended the call.
+type TrapError struct{ Err error }
+
+func (e *TrapError) Error() string { return e.Err.Error() }
+func (e *TrapError) Unwrap() error { return e.Err }
+
+// ErrClosed is returned by calls on an instance that is closed.
+var ErrClosed = errors.New("wasm: the instance is closed")
+
+// Limits bound an engine. They are inputs of what its core computes: fixed when it is opened, kept in its snapshots.
+type Limits struct {
+	// MaxStateBytes bounds the state, in logical bytes.
+	MaxStateBytes uint64
+	// MaxResult bounds a result, or a batch's results together, in bytes.
+	MaxResult uint32
+	// MaxDepth bounds how deep a value is nested, 1 to 128.
+	MaxDepth uint32
+}
+
+// DefaultLimits are those of the design.
+var DefaultLimits = Limits{MaxStateBytes: 256 << 20, MaxResult: 16 << 20, MaxDepth: 64}
+
+// Action is an action with everything that its result depends on beside the state.
+type Action struct {
+	// Now is the clock, in milliseconds since the epoch, within ±(2^53 - 1).
+	Now int64
+	// Entropy is what unseeded randomness and identifiers are made from.
+	Entropy [EntropySize]byte
+	// Type names the action.
+	Type string
+	// Payload is a MessagePack map; empty counts as an empty one.
+	Payload []byte
+}
+
+// Size returns how many bytes of input the action takes.
+func (a *Action) Size() int { return dispatchHeader + len(a.Type) + len(a.Payload) }
+
+func (a *Action) put(b []byte) {
+	binary.LittleEndian.PutUint64(b, uint64(a.Now))
+	copy(b[8:], a.Entropy[:])
+	binary.LittleEndian.PutUint32(b[24:], uint32(len(a.Type)))
+	copy(b[dispatchHeader:], a.Type)
+	copy(b[dispatchHeader+len(a.Type):], a.Payload)
+}
+
+// Reply is what an action returns. Its slices lie in the instance's memory: they are valid until its next call.
+type Reply struct {
+	// Changed says whether the state changed.
+	Changed bool
+	// Result is one MessagePack value.
+	Result []byte
+	// Events holds EventCount MessagePack arrays [name, payload], one after the other.
+	Events     []byte
+	EventCount int
+	// StateBytes are the logical bytes of the state.
+	StateBytes uint64
+}
+
+// Member is what one member of a batch returns. Its slice is valid until the instance's next call.
+type Member struct {
+	// Err is the member's error in an independent batch.
+	Err *ActionError
+	// Changed says whether the member changed the state.
+	Changed bool
+	// Result is one MessagePack value.
+	Result []byte
+}
+
+// Instance is one engine. It is not safe for use by several goroutines at once.
+type Instance struct {
+	core   *Core
+	module api.Module
+	memory api.Memory
+	input  api.Function
+	call   api.Function
+	stack  [2]uint64
+	// reply is where the reply lies; room is the size of the input, at in.
+	reply, in uint32
+	room      int
+	closed    bool
+	release   func()
+}
+
+// Instantiate makes an instance, in a fifth of a millisecond and a quarter of a mebibyte. It holds no engine until
+// Open or Restore. The caller closes it.
+func (c *Core) Instantiate(ctx context.Context) (*Instance, error) {
+	making, release := withMemory(ctx)
+	module, err := c.runtime.InstantiateModule(making, c.module, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	if err != nil {
+		release()
+		return nil, fmt.Errorf("wasm: instantiate: %w", err)
+	}
+	i := &Instance{core: c, module: module, memory: module.Memory(), release: release}
+	c.instances.Add(1)
+	i.input, i.call = module.ExportedFunction("ht_input"), module.ExportedFunction("ht_call")
+	version, err := module.ExportedFunction("ht_abi").Call(ctx)
+	if err == nil && version[0] != ABIVersion {
+		err = fmt.Errorf("the core speaks version %d of the ABI, not %d", version[0], ABIVersion)
+	}
+	var reply []uint64
+	if err == nil {
+		reply, err = module.ExportedFunction("ht_reply").Call(ctx)
+	}
+	if err == nil {
+		i.reply = uint32(reply[0])
+		if _, ok := i.memory.Read(i.reply, replySize); !ok {
+			err = fmt.Errorf("the core's reply lies at %d, outside its memory", i.reply)
+		}
+	}
+	if err != nil {
+		_ = i.Close(ctx)
+		return nil, fmt.Errorf("wasm: instantiate: %w", err)
+	}
+	return i, nil
+}
+
+// Close frees the instance. It may be called again.
+func (i *Instance) Close(ctx context.Context) error {
+	if i.closed {
+		return nil
+	}
+	i.closed = true
+	i.core.instances.Add(-1)
+	err := i.module.Close(ctx)
+	i.release()
+	return err
+}
+
+// Memory returns the size of the instance's linear memory, in bytes. It never shrinks.
+func (i *Instance) Memory() uint64 { return uint64(i.memory.Size()) }
+
+// reserve returns n bytes of the core's input to write to, valid until the next call.
+func (i *Instance) reserve(ctx context.Context, n int) ([]byte, error) {
+	if i.closed {
+		return nil, ErrClosed
+	}
+	if n > MaxInput {
+		return nil, &ActionError{Code: "too_large", Index: -1,
+			Message: fmt.Sprintf("the request is %d bytes long, a core takes %d", n, MaxInput)}
+	}
+	if n > i.room || (i.room > keptInput && n <= keptInput) {
+		room := max(n, smallInput)
+		i.stack[0] = uint64(room)
+		if err := i.run(ctx, i.input); err != nil {
+			return nil, err
+		}
+		i.in, i.room = uint32(i.stack[0]), room
+	}
+	b, ok := i.memory.Read(i.in, uint32(n))
+	if !ok || i.in == 0 {
+		return nil, i.broken(ctx, fmt.Sprintf("its input of %d bytes at %d is outside its memory", n, i.in))
+	}
+	return b, nil
+}
+
+// run calls a function on i.stack. Where it does not return, the instance is closed.
+func (i *Instance) run(ctx context.Context, f api.Function) error {
+	err := f.CallWithStack(ctx, i.stack[:])
+	if err == nil {
+		return nil
+	}
+	trap := &ActionError{Code: "trap", Message: "the core trapped: " + firstLine(err), Index: -1}
+	if status, ok := i.memory.ReadUint32Le(i.reply); ok && status == statusOutOfMemory {
+		trap = &ActionError{Code: "out_of_memory", Index: -1,
+			Message: fmt.Sprintf("the core used up its %d bytes of memory (MaxEngineMemory)", i.core.limit)}
+	}
+	var exit *sys.ExitError
+	var reported error = trap
+	if errors.As(err, &exit) && ctx.Err() != nil {
+		reported = context.Cause(ctx)
+	}
+	_ = i.Close(context.WithoutCancel(ctx))
+	return &TrapError{reported}
+}
+
+func firstLine(err error) string {
+	s := err.Error()
+	for k := range s {
+		if s[k] == '\n' {
+			return s[:k]
+		}
+	}
+	return s
+}
+
+// broken closes an instance whose core breaks the ABI.
+func (i *Instance) broken(ctx context.Context, what string) error {
+	_ = i.Close(context.WithoutCancel(ctx))
+	return &TrapError{&ActionError{Code: "trap", Message: "the core breaks its ABI: " + what, Index: -1}}
+}
+
+type reply struct {
+	status, changed     uint32
+	body, table, events []byte
+	eventCount          int
+	stateBytes          uint64
+}
+
+// do runs a call on the first n bytes of the input.
+func (i *Instance) do(ctx context.Context, op uint64, n int) (r reply, err error) {
+	if i.closed {
+		return r, ErrClosed
+	}
+	if !i.memory.WriteUint32Le(i.reply, 0) {
+		return r, i.broken(ctx, "its reply is outside its memory")
+	}
+	i.stack[0], i.stack[1] = op, uint64(n)
+	if err := i.run(ctx, i.call); err != nil {
+		return r, err
+	}
+	h, ok := i.memory.Read(i.reply, replySize)
+	if !ok {
+		return r, i.broken(ctx, "its reply is outside its memory")
+	}
+	u32 := binary.LittleEndian.Uint32
+	r = reply{status: u32(h), changed: u32(h[4:]), eventCount: int(u32(h[32:])), stateBytes: binary.LittleEndian.Uint64(h[40:])}
+	for _, part := range []struct {
+		to *[]byte
+		at []byte
+	}{{&r.body, h[8:]}, {&r.table, h[16:]}, {&r.events, h[24:]}} {
+		at, n := u32(part.at), u32(part.at[4:])
+		if n == 0 {
+			continue
+		}
+		b, ok := i.memory.Read(at, n)
+		if !ok {
+			return r, i.broken(ctx, fmt.Sprintf("its reply of %d bytes at %d is outside its memory", n, at))
+		}
+		*part.to = b
+	}
+	if r.status != 0 {
+		return r, i.failure(ctx, r.body)
+	}
+	return r, nil
+}
+
+// failure reads an error.
+func (i *Instance) failure(ctx context.Context, body []byte) error {
+	e, err := decodeError(body)
+	if err != nil {
+		return i.broken(ctx, "its error can't be read: "+err.Error())
+	}
+	return e
+}
+
+func decodeError(body []byte) (*ActionError, error) {
+	e := &ActionError{Index: -1}
+	if err := msgpack.Unmarshal(body, e); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// send copies a request to the core and runs a call on it.
+func (i *Instance) send(ctx context.Context, op uint64, b []byte) (reply, error) {
+	in, err := i.reserve(ctx, len(b))
+	if err != nil {
+		return reply{}, err
+	}
+	copy(in, b)
+	return i.do(ctx, op, len(b))
+}
+
+// Open opens an engine from a setup: MessagePack as the conformance traces have it, empty for an empty one. An
+// instance that held an engine holds this one instead; after an error it holds none.
+func (i *Instance) Open(ctx context.Context, l Limits, setup []byte) error {
+	b := make([]byte, 16)
+	binary.LittleEndian.PutUint64(b, l.MaxStateBytes)
+	binary.LittleEndian.PutUint32(b[8:], l.MaxResult)
+	binary.LittleEndian.PutUint32(b[12:], l.MaxDepth)
+	if _, err := i.send(ctx, opOpen, b); err != nil {
+		return err
+	}
+	return i.feed(ctx, setup)
+}
+
+// Restore opens an engine from a snapshot. The core checks it, its digest included.
+func (i *Instance) Restore(ctx context.Context, snapshot []byte) error {
+	if _, err := i.do(ctx, opRestore, 0); err != nil {
+		return err
+	}
+	return i.feed(ctx, snapshot)
+}
+
+func (i *Instance) feed(ctx context.Context, b []byte) error {
+	for len(b) > 0 {
+		n := min(len(b), ChunkSize)
+		if _, err := i.send(ctx, opFeed, b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	_, err := i.do(ctx, opReady, 0)
+	return err
+}
+
+// Dispatch runs one action. An error of type [*ActionError] means that the state is as it was.
+func (i *Instance) Dispatch(ctx context.Context, a *Action) (Reply, error) {
+	in, err := i.reserve(ctx, a.Size())
+	if err != nil {
+		return Reply{}, err
+	}
+	a.put(in)
+	r, err := i.do(ctx, opDispatch, a.Size())
+	if err != nil {
+		return Reply{}, err
+	}
+	return Reply{r.changed != 0, r.body, r.events, r.eventCount, r.stateBytes}, nil
+}
+
+// Batch runs actions one after the other. Where the batch is atomic and one fails, none has an effect, and the error is
+// an [*ActionError] with its index. An independent batch reports each member's error with the member.
+func (i *Instance) Batch(ctx context.Context, actions []Action, atomic bool) ([]Member, Reply, error) {
+	size := 8
+	for k := range actions {
+		size += 4 + actions[k].Size()
+	}
+	in, err := i.reserve(ctx, size)
+	if err != nil {
+		return nil, Reply{}, err
+	}
+	mode := uint32(1)
+	if atomic {
+		mode = 0
+	}
+	binary.LittleEndian.PutUint32(in, mode)
+	binary.LittleEndian.PutUint32(in[4:], uint32(len(actions)))
+	at := 8
+	for k := range actions {
+		n := actions[k].Size()
+		binary.LittleEndian.PutUint32(in[at:], uint32(n))
+		actions[k].put(in[at+4:])
+		at += 4 + n
+	}
+	r, err := i.do(ctx, opBatch, size)
+	if err != nil {
+		return nil, Reply{}, err
+	}
+	if len(r.table) != 8*len(actions) {
+		return nil, Reply{}, i.broken(ctx, fmt.Sprintf("it answers a batch of %d with a table of %d bytes", len(actions), len(r.table)))
+	}
+	members := make([]Member, len(actions))
+	from := uint32(0)
+	for k := range members {
+		entry := r.table[8*k:]
+		to := binary.LittleEndian.Uint32(entry)
+		if to < from || int(to) > len(r.body) {
+			return nil, Reply{}, i.broken(ctx, "its table of a batch leaves the body")
+		}
+		members[k] = Member{Changed: entry[5] != 0, Result: r.body[from:to]}
+		if entry[4] != 0 {
+			if members[k].Err, err = decodeError(r.body[from:to]); err != nil {
+				return nil, Reply{}, i.broken(ctx, "its error can't be read: "+err.Error())
+			}
+			members[k].Result = nil
+		}
+		from = to
+	}
+	return members, Reply{r.changed != 0, nil, r.events, r.eventCount, r.stateBytes}, nil
+}
+
+// Snapshot hands the state to f in chunks that Restore takes in the same order. A chunk is valid until f returns. An
+// error of f ends it and is returned.
+func (i *Instance) Snapshot(ctx context.Context, f func(chunk []byte) error) error {
+	return i.stream(ctx, opSnapshot, f)
+}
+
+// State hands the whole state, one MessagePack map, to f in chunks. A chunk is valid until f returns.
+func (i *Instance) State(ctx context.Context, f func(chunk []byte) error) error {
+	return i.stream(ctx, opState, f)
+}
+
+func (i *Instance) stream(ctx context.Context, op uint64, f func([]byte) error) error {
+	if _, err := i.do(ctx, op, 0); err != nil {
+		return err
+	}
+	for {
+		r, err := i.do(ctx, opNext, 0)
+		if err != nil {
+			return err
+		}
+		if len(r.body) == 0 {
+			return nil
+		}
+		if len(r.body) > ChunkSize {
+			return i.broken(ctx, fmt.Sprintf("it streams a chunk of %d bytes", len(r.body)))
+		}
+		if err := f(r.body); err != nil {
+			return err
+		}
+	}
+}
+
+// Digest returns the canonical 64-bit digest of the state.
+func (i *Instance) Digest(ctx context.Context) (uint64, error) {
+	r, err := i.do(ctx, opDigest, 0)
+	if err != nil {
+		return 0, err
+	}
+	if len(r.body) != 8 {
+		return 0, i.broken(ctx, fmt.Sprintf("its digest has %d bytes", len(r.body)))
+	}
+	return binary.LittleEndian.Uint64(r.body), nil
+}
+
+// Actions returns the list of actions as MessagePack: an array of maps {about, fields, name}.
+func (i *Instance) Actions(ctx context.Context) ([]byte, error) {
+	r, err := i.do(ctx, opActions, 0)
+	if err != nil {
+		return nil, err
+	}
+	return append([]byte(nil), r.body...), nil
+}

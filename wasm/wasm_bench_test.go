@@ -1,0 +1,151 @@
+package wasm
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/vmihailenco/msgpack/v5"
+)
+
+// pack encodes a value, or fails the test.
+func pack(t testing.TB, v any) []byte {
+	t.Helper()
+	b, err := msgpack.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+type dict = map[string]any
+
+// deck returns a setup with a stack of n tokens.
+func deck(n int) dict {
+	tokens := make([]dict, n)
+	for i := range tokens {
+		tokens[i] = dict{"id": fmt.Sprint("t", i), "label": fmt.Sprint("Token ", i), "kind": "card", "index": i}
+	}
+	return dict{"stack": tokens, "source": dict{"stacks": [][]dict{tokens}}}
+}
+
+func compile(t testing.TB, o Options) *Core {
+	t.Helper()
+	c, err := Compile(t.Context(), Builtin(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close(t.Context()) })
+	return c
+}
+
+func BenchmarkCompile(b *testing.B) {
+	b.Run("cold", func(b *testing.B) {
+		for b.Loop() {
+			c, err := Compile(b.Context(), Builtin(), Options{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			_ = c.Close(b.Context())
+		}
+	})
+	b.Run("cached", func(b *testing.B) {
+		dir := b.TempDir() + "/cache"
+		for b.Loop() {
+			cache, err := OpenCache(dir)
+			if err != nil {
+				b.Fatal(err)
+			}
+			c, err := Compile(b.Context(), Builtin(), Options{Cache: cache})
+			if err != nil {
+				b.Fatal(err)
+			}
+			_ = c.Close(b.Context())
+			_ = cache.Close(b.Context())
+		}
+	})
+}
+
+func BenchmarkInstantiate(b *testing.B) {
+	c := compile(b, Options{})
+	b.ReportAllocs()
+	memory := uint64(0)
+	for b.Loop() {
+		i, err := c.Instantiate(b.Context())
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := i.Open(b.Context(), DefaultLimits, nil); err != nil {
+			b.Fatal(err)
+		}
+		memory = i.Memory()
+		_ = i.Close(b.Context())
+	}
+	b.ReportMetric(float64(memory)/1024, "KiB/engine")
+}
+
+// BenchmarkAction runs an action of each family, on a state of 52 and of a million tokens, in both compilations.
+func BenchmarkAction(b *testing.B) {
+	for _, interruptible := range []bool{false, true} {
+		c := compile(b, Options{Interruptible: interruptible})
+		for _, n := range []int{52, 1_000_000} {
+			i, err := c.Instantiate(b.Context())
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := i.Open(b.Context(), DefaultLimits, pack(b, deck(n))); err != nil {
+				b.Fatal(err)
+			}
+			for _, a := range Families(n) {
+				payload := pack(b, a.Payload)
+				action := &Action{Now: 1, Type: a.Type, Payload: payload}
+				undo := make([]*Action, len(a.Undo))
+				for k, u := range a.Undo {
+					undo[k] = &Action{Now: 1, Type: u.Type, Payload: pack(b, u.Payload)}
+				}
+				name := fmt.Sprintf("interruptible=%t/tokens=%d/%s", interruptible, n, a.Type)
+				b.Run(name, func(b *testing.B) {
+					b.ReportAllocs()
+					for b.Loop() {
+						if _, err := i.Dispatch(b.Context(), action); err != nil {
+							b.Fatal(err)
+						}
+						for _, u := range undo {
+							if _, err := i.Dispatch(b.Context(), u); err != nil {
+								b.Fatal(err)
+							}
+						}
+					}
+				})
+			}
+			_ = i.Close(b.Context())
+		}
+	}
+}
+
+type family struct {
+	Type    string
+	Payload dict
+	// Undo puts back what the action took, so that a benchmark may run it any number of times.
+	Undo []family
+}
+
+// Families are the actions that the benchmarks run, one or more a family.
+func Families(n int) []family {
+	card := dict{"id": "x", "label": "X", "kind": "card", "index": 1}
+	return []family{
+		{Type: "debug:log", Payload: dict{"n": 1}},
+		{Type: "stack:peek", Payload: dict{"count": 1}},
+		{Type: "stack:insertAt", Payload: dict{"card": card, "position": n},
+			Undo: []family{{Type: "stack:removeAt", Payload: dict{"position": n}}}},
+		{Type: "stack:swap", Payload: dict{"i": 0, "j": n - 1}},
+		{Type: "stack:shuffle", Payload: dict{"seed": 42}},
+		{Type: "space:lockZone", Payload: dict{"zone": "z"},
+			Undo: []family{{Type: "space:lockZone", Payload: dict{"zone": "z", "locked": false}}}},
+		{Type: "source:burn", Payload: dict{"count": 1}},
+		{Type: "game:setProperty", Payload: dict{"key": "pot", "value": 5}},
+		{Type: "game:nextTurn", Payload: dict{"agentCount": 4}},
+		{Type: "rule:initRules", Payload: dict{}},
+		{Type: "token:transform", Payload: dict{"token": card, "properties": dict{"label": "Y"}}},
+		{Type: "tokens:count", Payload: dict{"tokens": []dict{card, card}, "predicate": "kind:card"}},
+	}
+}
