@@ -92,10 +92,15 @@ func BenchmarkAction(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if err := i.Open(b.Context(), DefaultLimits, pack(b, deck(n))); err != nil {
+			limits := DefaultLimits
+			limits.MaxStateBytes = 1 << 30
+			if err := i.Open(b.Context(), limits, pack(b, deck(n))); err != nil {
 				b.Fatal(err)
 			}
-			for _, a := range Families(n) {
+			if _, err := i.Dispatch(b.Context(), &Action{Type: "agent:create", Payload: pack(b, dict{"name": "Alice"})}); err != nil {
+				b.Fatal(err)
+			}
+			for _, a := range families(n) {
 				payload := pack(b, a.Payload)
 				action := &Action{Now: 1, Type: a.Type, Payload: payload}
 				undo := make([]*Action, len(a.Undo))
@@ -129,8 +134,8 @@ type family struct {
 	Undo []family
 }
 
-// Families are the actions that the benchmarks run, one or more a family.
-func Families(n int) []family {
+// families are the actions that the benchmarks run, one or more a family: those of core-rs/examples/bench.rs.
+func families(n int) []family {
 	card := dict{"id": "x", "label": "X", "kind": "card", "index": 1}
 	return []family{
 		{Type: "debug:log", Payload: dict{"n": 1}},
@@ -141,7 +146,9 @@ func Families(n int) []family {
 		{Type: "stack:shuffle", Payload: dict{"seed": 42}},
 		{Type: "space:lockZone", Payload: dict{"zone": "z"},
 			Undo: []family{{Type: "space:lockZone", Payload: dict{"zone": "z", "locked": false}}}},
-		{Type: "source:burn", Payload: dict{"count": 1}},
+		{Type: "source:shuffle", Payload: dict{"seed": 42}},
+		{Type: "agent:addToken", Payload: dict{"name": "Alice", "token": card},
+			Undo: []family{{Type: "agent:removeToken", Payload: dict{"name": "Alice", "tokenId": "x"}}}},
 		{Type: "game:setProperty", Payload: dict{"key": "pot", "value": 5}},
 		{Type: "game:nextTurn", Payload: dict{"agentCount": 4}},
 		{Type: "rule:initRules", Payload: dict{}},

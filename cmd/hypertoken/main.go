@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func main() { os.Exit(execute()) }
+func main() { os.Exit(execute(os.Args[1:])) }
 
 // Exit statuses.
 const (
@@ -25,8 +25,9 @@ type usageError struct{ error }
 // errReported ends a command with exitFailed; what there is to say has been said.
 var errReported = errors.New("reported")
 
-func execute() int {
+func execute(args []string) int {
 	root := newRoot()
+	root.SetArgs(args)
 	command, err := root.ExecuteContextC(context.Background())
 	var usage usageError
 	switch {
@@ -47,7 +48,7 @@ func newRoot() *cobra.Command {
 		Use:   "hypertoken",
 		Short: "Run card, board and token games",
 		Long: `hypertoken runs games on a deterministic engine: shuffle and draw from stacks, place
-and move tokens in zones, trade between agents, 80 actions in all. The engine is a
+and move tokens in zones, trade between agents, 81 actions in all. The engine is a
 Rust core compiled to WebAssembly; it is part of this program.
 
   hypertoken run game.jsonl              play a game from a file

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"time"
 
@@ -37,6 +38,9 @@ Exit status: 0 if all is the same, 1 on any difference, 2 for wrong usage.`,
 			traces := make([]*trace.Trace, len(args))
 			for i, name := range args {
 				t, err := trace.ReadFile(name)
+				if errors.Is(err, fs.ErrNotExist) {
+					return usageError{err}
+				}
 				if err != nil {
 					return fmt.Errorf("this is no trace: %w", err)
 				}

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"hypertoken/host"
+	"hypertoken/internal/cores"
+	"hypertoken/internal/msgjson"
+	"hypertoken/internal/trace"
+)
+
+var update = flag.Bool("update", false, "write golden files")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"hypertoken": main})
+}
+
+// TestScripts pins what a person at a shell sees; each file in testdata/script is one.
+func TestScripts(t *testing.T) {
+	traces, err := filepath.Abs("../../integration/testdata/conformance")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache := filepath.Join(t.TempDir(), "cache")
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("XDG_CACHE_HOME", cache)
+			env.Setenv("TRACES", traces)
+			for name, code := range map[string][]byte{"test.wasm": cores.Test, "example.wasm": cores.Example} {
+				if err := os.WriteFile(filepath.Join(env.WorkDir, name), code, 0o600); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			// long FILE PREFIX N SUFFIX appends PREFIX, N times x, SUFFIX and a newline to a file.
+			"long": func(ts *testscript.TestScript, _ bool, args []string) {
+				var n int
+				_, err := fmt.Sscan(args[2], &n)
+				ts.Check(err)
+				appendTo(ts, args[0], args[1]+strings.Repeat("x", n)+args[3]+"\n")
+			},
+			// nested FILE N appends a dispatch whose payload is N arrays deep.
+			"nested": func(ts *testscript.TestScript, _ bool, args []string) {
+				var n int
+				_, err := fmt.Sscan(args[1], &n)
+				ts.Check(err)
+				appendTo(ts, args[0], `{"type":"debug:log","payload":{"a":`+strings.Repeat("[", n)+strings.Repeat("]", n)+"}}\n")
+			},
+			// cut FILE drops the last byte of a file.
+			"cut": func(ts *testscript.TestScript, _ bool, args []string) {
+				b := ts.ReadFile(args[0])
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(b[:len(b)-1]), 0o600))
+			},
+			// edit FILE OLD NEW replaces the first OLD.
+			"edit": func(ts *testscript.TestScript, _ bool, args []string) {
+				b := ts.ReadFile(args[0])
+				if !strings.Contains(b, args[1]) {
+					ts.Fatalf("%s does not hold %s", args[0], args[1])
+				}
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Replace(b, args[1], args[2], 1)), 0o600))
+			},
+		},
+	})
+}
+
+func TestExitStatus(t *testing.T) {
+	bad := filepath.Join(t.TempDir(), "bad.jsonl")
+	if err := os.WriteFile(bad, []byte("nonsense\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		want int
+		args []string
+	}{
+		{0, []string{"version"}},
+		{0, []string{"run", os.DevNull}},
+		{exitFailed, []string{"run", bad}},
+		{exitFailed, []string{"verify", bad}},
+		{exitFailed, []string{"actions", "nothing"}},
+		{exitUsage, []string{"run", "--no-such-flag"}},
+		{exitUsage, []string{"run", "a", "b"}},
+		{exitUsage, []string{"run", "--max-depth", "0x"}},
+		{exitUsage, []string{"run", "--max-depth", "200"}},
+		{exitUsage, []string{"run", bad + ".missing"}},
+		{exitUsage, []string{"verify"}},
+		{exitUsage, []string{"verify", bad + ".missing"}},
+		{exitUsage, []string{"fly"}},
+	} {
+		if got := execute(c.args); got != c.want {
+			t.Errorf("%q ends with %d, want %d", c.args, got, c.want)
+		}
+	}
+}
+
+func appendTo(ts *testscript.TestScript, name, text string) {
+	f, err := os.OpenFile(ts.MkAbs(name), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	ts.Check(err)
+	_, err = f.WriteString(text)
+	ts.Check(err)
+	ts.Check(f.Close())
+}
+
+// recorder turns a trace into input of run: it notes each action as it was sent.
+type recorder struct {
+	engine
+	lines bytes.Buffer
+	n     int
+}
+
+func (r *recorder) Dispatch(ctx context.Context, s trace.Step) (trace.Outcome, error) {
+	r.n++
+	var entropy [16]byte
+	copy(entropy[:], fmt.Sprintf("blackjack %d", r.n))
+	payload, err := msgjson.Append(nil, s.Payload)
+	if err != nil {
+		return trace.Outcome{}, err
+	}
+	line := fmt.Sprintf(`{"type":%q,"payload":%s,"now":%d,"entropy":"%x"}`, s.Type, payload, s.Now, entropy)
+	r.lines.WriteString(line + "\n")
+	action, value, now := step(s)
+	return outcome(r.Engine.Dispatch(ctx, action, value, now, host.Entropy(entropy)))
+}
+
+func (r *recorder) State(ctx context.Context) ([]byte, error) {
+	r.lines.WriteString(`{"digest":true}` + "\n")
+	return r.engine.State(ctx)
+}
+
+// examples/blackjack.jsonl is a whole recorded game as input of run: one of the traces, with the identifiers that its
+// entropy makes in place of their names.
+func TestTheExampleIsTheRecordedGame(t *testing.T) {
+	const name = "../../examples/blackjack.jsonl"
+	tr, err := trace.ReadFile("../../integration/testdata/conformance/game-blackjack-1-00.jsonl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := host.New(t.Context(), host.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = h.Shutdown(context.Background()) }()
+	e, err := h.Open(t.Context(), "e", host.EngineOptions{Setup: host.Raw(tr.Setup)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &recorder{engine: engine{e}}
+	setup, err := msgjson.Append([]byte(`{"setup":`), tr.Setup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.lines.Write(append(setup, "}\n"...))
+	if report, err := (&trace.Verifier{}).Verify(t.Context(), tr, r); err != nil || report.Difference != nil {
+		t.Fatal(report.Difference, err)
+	}
+	if *update {
+		if err := os.WriteFile(name, r.lines.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(name)
+	if err != nil || !bytes.Equal(have, r.lines.Bytes()) {
+		t.Errorf("%s is not the recorded game; go test ./cmd/hypertoken -run Example -update (%v)", name, err)
+	}
+}
+
+// FuzzRequest reads whatever it finds as a line of run: a command or an error of that line, and a payload that is one
+// value.
+func FuzzRequest(f *testing.F) {
+	for _, line := range []string{
+		`{"setup":{"stack":[{"id":"a"}]}}`, `{"type":"stack:draw","payload":{"count":2},"now":5,"timeout":1.5}`,
+		`{"state":true}`, `{"digest":true}`, `{"type":"x","entropy":"000102030405060708090a0b0c0d0e0f"}`, `{"type":`, `[]`, `{"a":[[[{"b":1e400}]]]}`, "\xff",
+	} {
+		f.Add([]byte(line))
+	}
+	f.Fuzz(func(t *testing.T, line []byte) {
+		q, err := request(inputLine{number: 1, text: line}, nil)
+		if err != nil {
+			return
+		}
+		if q.kind < actionRequest || q.kind > digestRequest {
+			t.Fatalf("kind %d", q.kind)
+		}
+		if q.value == nil {
+			return
+		}
+		text, err := msgjson.Append(nil, q.value)
+		if err != nil || !json.Valid(text) {
+			t.Fatalf("%q became %q (%v)", line, text, err)
+		}
+	})
+}
