@@ -281,24 +281,25 @@ func (i *Instance) do(ctx context.Context, op uint64, n int) (r reply, err error
 	}
 	u32 := binary.LittleEndian.Uint32
 	r = reply{status: u32(h), changed: u32(h[4:]), eventCount: int(u32(h[32:])), stateBytes: binary.LittleEndian.Uint64(h[40:])}
-	for _, part := range []struct {
-		to *[]byte
-		at []byte
-	}{{&r.body, h[8:]}, {&r.table, h[16:]}, {&r.events, h[24:]}} {
-		at, n := u32(part.at), u32(part.at[4:])
-		if n == 0 {
-			continue
-		}
-		b, ok := i.memory.Read(at, n)
-		if !ok {
-			return r, i.broken(ctx, fmt.Sprintf("its reply of %d bytes at %d is outside its memory", n, at))
-		}
-		*part.to = b
+	body, ok1 := i.view(u32(h[8:]), u32(h[12:]))
+	table, ok2 := i.view(u32(h[16:]), u32(h[20:]))
+	events, ok3 := i.view(u32(h[24:]), u32(h[28:]))
+	if !ok1 || !ok2 || !ok3 {
+		return r, i.broken(ctx, fmt.Sprintf("its reply of %d bytes at %d is outside its memory", u32(h[12:]), u32(h[8:])))
 	}
+	r.body, r.table, r.events = body, table, events
 	if r.status != 0 {
 		return r, i.failure(ctx, r.body)
 	}
 	return r, nil
+}
+
+// view returns n bytes of linear memory.
+func (i *Instance) view(at, n uint32) ([]byte, bool) {
+	if n == 0 {
+		return nil, true
+	}
+	return i.memory.Read(at, n)
 }
 
 // failure reads an error.
