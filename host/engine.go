@@ -115,10 +115,7 @@ func (e *Engine) acquire(ctx context.Context, what string) error {
 
 func (e *Engine) release() {
 	e.turn <- struct{}{}
-	select {
-	case e.host.freed <- struct{}{}:
-	default:
-	}
+	e.host.wake()
 }
 
 // begin lets interrupt end what follows.

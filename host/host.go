@@ -269,11 +269,21 @@ func (h *Host) slot(ctx context.Context) error {
 		}
 		select {
 		case <-h.slots:
-			return nil
 		case <-h.freed:
+			continue
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		return nil
+	}
+}
+
+// wake lets one that waits for a slot look again. Where several engines have become idle for one wake, the first that is
+// taken out wakes the next.
+func (h *Host) wake() {
+	select {
+	case h.freed <- struct{}{}:
+	default:
 	}
 }
 

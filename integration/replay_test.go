@@ -128,15 +128,9 @@ func record(t *testing.T) []byte {
 // traces reads the traces.
 func traces(t testing.TB) []*trace.Trace {
 	t.Helper()
-	names, err := filepath.Glob("testdata/conformance/*.jsonl")
-	if err != nil || len(names) < 37 {
-		t.Fatalf("%d traces found: %v", len(names), err)
-	}
-	all := make([]*trace.Trace, len(names))
-	for i, name := range names {
-		if all[i], err = trace.ReadFile(name); err != nil {
-			t.Fatal(err)
-		}
+	all, err := trace.ReadDir("testdata/conformance")
+	if err != nil || len(all) < 37 {
+		t.Fatalf("%d traces found: %v", len(all), err)
 	}
 	return all
 }

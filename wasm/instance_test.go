@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -119,15 +118,9 @@ func (e *engine) State(ctx context.Context) ([]byte, error) {
 
 func traces(t testing.TB) []*trace.Trace {
 	t.Helper()
-	names, err := filepath.Glob("../integration/testdata/conformance/*.jsonl")
-	if err != nil || len(names) < 37 {
-		t.Fatalf("%d traces found: %v", len(names), err)
-	}
-	all := make([]*trace.Trace, len(names))
-	for i, name := range names {
-		if all[i], err = trace.ReadFile(name); err != nil {
-			t.Fatal(err)
-		}
+	all, err := trace.ReadDir("../integration/testdata/conformance")
+	if err != nil || len(all) < 37 {
+		t.Fatalf("%d traces found: %v", len(all), err)
 	}
 	return all
 }
@@ -321,6 +314,58 @@ func TestLargeStatesStream(t *testing.T) {
 	stop := errors.New("stop")
 	if err := i.State(t.Context(), func([]byte) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("the callback's error is lost: %v", err)
+	}
+}
+
+// The deepest values that may be: what walks them with recursion keeps within the stack of 64 KiB.
+func TestTheDeepestValues(t *testing.T) {
+	i := open(t, compile(t, Options{}), nil)
+	const deepest = 128
+	limits := DefaultLimits
+	limits.MaxDepth = deepest
+	if err := i.Open(t.Context(), limits, nil); err != nil {
+		t.Fatal(err)
+	}
+	run := func(action string, payload any) error {
+		_, err := i.Dispatch(t.Context(), &Action{Type: action, Payload: pack(t, payload)})
+		return err
+	}
+	nested := func(n int) any {
+		var v any = 1
+		for range n {
+			v = dict{"b": v, "a": 1}
+		}
+		return v
+	}
+	path := func(n int) []string { return strings.Split(strings.Repeat("k ", n)+"k", " ") }
+	patch := func(n int, value any) dict {
+		return dict{"key": "deep", "patches": []dict{{"path": path(n - 1), "value": value}}}
+	}
+	for _, c := range []struct {
+		name    string
+		action  string
+		payload any
+		ok      bool
+	}{
+		{"kept", "game:setProperty", dict{"key": "k", "value": nested(deepest - 1)}, true},
+		{"too deep", "game:setProperty", dict{"key": "k", "value": nested(deepest)}, false},
+		{"built by patches", "game:setState", patch(deepest, 1), true},
+		{"built too deep", "game:setState", patch(deepest, dict{}), false},
+		{"a path too long", "game:setState", patch(deepest+1, 1), false},
+		{"patched at the bottom", "game:setState", patch(deepest, 2), true},
+	} {
+		err := run(c.action, c.payload)
+		var action *ActionError
+		if (err == nil) != c.ok || (!c.ok && (!errors.As(err, &action) || action.Code != "too_deep")) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	fresh := open(t, i.core, nil)
+	if err := fresh.Restore(t.Context(), snapshot(t, i)); err != nil {
+		t.Fatal(err)
+	}
+	if digest(t, fresh) != digest(t, i) {
+		t.Error("the restored engine differs")
 	}
 }
 

@@ -6,9 +6,10 @@ use hypertoken_core::{Registry, Writer};
 use std::time::{Duration, Instant};
 
 type Write = fn(&mut Writer, usize);
+type Undo = &'static [(&'static str, Write)];
 
 /// An action, its payload, and the actions that put back what it took. The list is that of wasm/wasm_bench_test.go.
-const ACTIONS: &[(&str, Write, &[(&str, Write)])] = &[
+const ACTIONS: &[(&str, Write, Undo)] = &[
     ("debug:log", |w, _| numbers(w, &[("n", 1)]), &[]),
     ("stack:peek", |w, _| numbers(w, &[("count", 1)]), &[]),
     (

@@ -3,11 +3,12 @@
 
 use crate::engine::{Engine, Registry, Request};
 use crate::error::{Error, Result, code};
+use crate::sections::Limits;
 use crate::setup::SetupReader;
 use crate::snapshot::{Restorer, SnapshotWriter};
-use crate::state::{Limits, State};
-use crate::value::{KEPT, Writer};
+use crate::state::State;
 use crate::walk::{StateWriter, Walk};
+use crate::write::{KEPT, Writer};
 
 /// The version of this interface.
 pub const VERSION: u32 = 1;
@@ -140,8 +141,9 @@ fn request<'a>(b: &mut &'a [u8]) -> Result<Request<'a>> {
     Ok(Request { now, entropy, action, payload: std::mem::take(b) })
 }
 
-fn write_error(w: &mut Writer, e: &Error, index: Option<usize>) {
-    w.raise(e.message.len() + e.code.len() + 64);
+/// Writes an error. It is no result: it takes nothing from the writer's limit.
+fn write_error(out: &mut Writer, e: &Error, index: Option<usize>) {
+    let mut w = Writer::default();
     w.map(2 + index.is_some() as usize);
     w.str("code");
     w.str(&e.code);
@@ -151,6 +153,8 @@ fn write_error(w: &mut Writer, e: &Error, index: Option<usize>) {
     }
     w.str("message");
     w.str(&e.message);
+    out.raise(w.len());
+    out.raw(w.bytes());
 }
 
 /// An error of a batch, with the member that it came from.
@@ -193,6 +197,9 @@ impl Core {
         let input = std::mem::take(&mut self.input);
         self.body.reset(usize::MAX);
         self.table.clear();
+        if op != Op::Next as u32 {
+            self.stream = Stream::None;
+        }
         let result = match (Op::ALL.into_iter().find(|o| *o as u32 == op), input.get(..len)) {
             (None, _) => Err(bad_request(format!("there is no call {op}")).into()),
             (_, None) => Err(bad_request(format!("the input is {} bytes long, not {len}", input.len())).into()),
@@ -228,11 +235,9 @@ impl Core {
     }
 
     fn run(&mut self, op: Op, input: &[u8]) -> std::result::Result<Done, Failed> {
-        if op != Op::Next {
-            self.stream = Stream::None;
-        }
         match op {
             Op::Open => {
+                self.phase = Phase::Closed;
                 let mut b = input;
                 let (state, result, depth) = (take_u64(&mut b)?, take_u32(&mut b)?, take_u32(&mut b)?);
                 if depth == 0 || depth > Limits::MAX_DEPTH {
@@ -346,10 +351,7 @@ impl Core {
                     return Err(Failed(e, Some(i)));
                 }
                 Err(e) => {
-                    let before = self.body.len();
                     write_error(&mut self.body, &e, None);
-                    // Errors are not results: they take nothing from MaxResult.
-                    self.body.raise(self.body.len() - before);
                     (true, false)
                 }
             };

@@ -4,7 +4,8 @@ use crate::error::{Error, Result, clip, code};
 use crate::payload::Payload;
 use crate::rng::Rng;
 use crate::state::State;
-use crate::value::{Value, Writer, scan_all};
+use crate::value::{Value, scan_all};
+use crate::write::Writer;
 use std::collections::BTreeMap;
 
 /// What an action's handler gets: the state, the clock, the entropy, and where the result goes.

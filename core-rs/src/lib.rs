@@ -35,6 +35,7 @@ mod engine;
 mod error;
 mod payload;
 mod rng;
+mod sections;
 mod setup;
 mod snapshot;
 mod state;
@@ -42,14 +43,16 @@ mod token;
 mod undo;
 mod value;
 mod walk;
+mod write;
 
 pub use engine::{Action, Context, Engine, Field, Handler, Kind, Need, Registry, Request, default, optional, required};
 pub use error::{Error, Result, code};
 pub use payload::Payload;
 pub use rng::Rng;
-pub use state::{
-    Agent, Agents, At, Inventory, Limits, Map, Mark, Pile, Placement, Rules, SLOT, Section, Source, SourceStack, Spot,
-    State, Zone, Zones, shuffle,
+pub use sections::{
+    Agent, Agents, At, Inventory, Limits, Map, Pile, Placement, Rules, Section, Source, SourceStack, Spot, Zone, Zones,
 };
+pub use state::{Mark, State, shuffle};
 pub use token::Token;
-pub use value::{Entries, Items, MAX_INT, ScanError, Scanned, Value, Writer, as_int, canonical, scan, scan_all};
+pub use value::{Entries, Items, MAX_INT, ScanError, Scanned, Value, as_int, scan, scan_all};
+pub use write::{Writer, canonical};

@@ -47,6 +47,14 @@ impl<'a> Payload<'a> {
         self.opt_str(name)?.map_or_else(|| wrong(name, "a string", None), Ok)
     }
 
+    /// A string that is not empty.
+    pub fn name(&self, name: &str) -> Result<&'a str> {
+        match self.str(name)? {
+            "" => wrong(name, "a string that is not empty", self.get(name)),
+            s => Ok(s),
+        }
+    }
+
     pub fn opt_str(&self, name: &str) -> Result<Option<&'a str>> {
         match self.get(name) {
             None => Ok(None),

@@ -1,10 +1,16 @@
 //! Opening an engine from a setup, which arrives in pieces cut anywhere: `{stack?: [token], source?: {stacks:
 //! [[token]], reshuffle?: {threshold, mode}}}`. Tokens go into the state one by one; the setup is never whole.
 
-use crate::error::{Error, Result};
-use crate::state::{Limits, Pile, Source, SourceStack, State};
+use crate::error::{Error, Result, clip};
+use crate::sections::{Limits, Pile, Source, SourceStack};
+use crate::state::State;
 use crate::token::Token;
 use crate::value::{Head, ScanError, Value, head, scan};
+use std::collections::BTreeSet;
+
+/// Bounds of what a setup may bring that is not kept: the bytes of a key, and the keys of a map.
+const MAX_KEY: usize = 1 << 10;
+const MAX_KEYS: usize = 1 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Place {
@@ -24,6 +30,8 @@ pub(crate) struct SetupReader {
     /// The containers that are open, innermost last, with what is left of each.
     open: Vec<(Place, usize)>,
     stack_seen: bool,
+    /// The keys of the setup, and of its source, so far.
+    keys: [BTreeSet<Box<str>>; 2],
     source: Option<Source>,
     stacks: Vec<Vec<Token>>,
 }
@@ -44,6 +52,7 @@ impl SetupReader {
             begun: false,
             open: Vec::new(),
             stack_seen: false,
+            keys: Default::default(),
             source: None,
             stacks: Vec::new(),
         }
@@ -67,11 +76,8 @@ impl SetupReader {
             }
         }
         tail.drain(..at);
-        if tail.len() as u64 > self.state.limits.max_state {
-            return Err(Error::too_large(format!(
-                "one value of the setup is larger than {} bytes (MaxStateBytes)",
-                self.state.limits.max_state
-            )));
+        if tail.len() as u64 > self.state.limits.max_state + 2 * MAX_KEY as u64 {
+            return Err(self.too_large());
         }
         self.tail = tail;
         Ok(())
@@ -84,9 +90,9 @@ impl SetupReader {
         }
         if let Some(mut s) = self.source.take() {
             for (i, tokens) in self.stacks.drain(..).enumerate() {
-                s.stacks.push(SourceStack { id: format!("stack-{i}").into(), tokens: tokens.into() });
+                s.stacks.push(SourceStack { id: format!("stack-{i}").into(), added: false, tokens: tokens.into() });
             }
-            s.next_stack = s.stacks.len() as u32;
+            s.next_stack = s.stacks.len() as u64;
             self.state.attach_source(s);
         }
         if self.stack_seen {
@@ -151,35 +157,50 @@ impl SetupReader {
     fn key<'a>(&self, b: &'a [u8]) -> Step<(&'a str, usize)> {
         let n = scan(b, 1)?.len;
         match Value::trusted(&b[..n]).as_str() {
+            Some(k) if k.len() > MAX_KEY => {
+                Err(Error::too_large(format!("a key of the setup is longer than {MAX_KEY} bytes")).into())
+            }
             Some(k) if n < b.len() => Ok((k, n)),
             Some(_) => Err(ScanError::Incomplete),
             None => Err(Error::bad_payload("a map key of the setup must be a string").into()),
         }
     }
 
+    /// Notes that a key has been read with what it stands for; a key that stands twice fails.
+    fn once(&mut self, level: usize, key: &str) -> Step {
+        if self.keys[level].len() >= MAX_KEYS {
+            return Err(Error::too_large(format!("the setup has more than {MAX_KEYS} keys")).into());
+        }
+        match self.keys[level].insert(key.into()) {
+            true => Ok(()),
+            false => Err(Error::bad_payload(format!("the key {:?} stands twice in the setup", clip(key))).into()),
+        }
+    }
+
     fn value<'a>(&self, b: &'a [u8]) -> Step<Value<'a>> {
         let n = scan(b, self.state.limits.max_depth as usize)?.len;
+        if n as u64 > self.state.limits.max_state {
+            return Err(self.too_large().into());
+        }
         Ok(Value::trusted(&b[..n]))
+    }
+
+    fn too_large(&self) -> Error {
+        let max = self.state.limits.max_state;
+        Error::too_large(format!("one value of the setup is larger than {max} bytes (MaxStateBytes)"))
     }
 
     fn setup_entry(&mut self, b: &[u8]) -> Step<usize> {
         let (key, n) = self.key(b)?;
         let rest = &b[n..];
         let nil = rest[0] == 0xc0;
-        let twice = |field: &str| -> ScanError { Error::bad_payload(format!("{field} stands twice")).into() };
-        Ok(n + match key {
+        let n = n + match key {
             "stack" if !nil => {
-                if self.stack_seen {
-                    return Err(twice("setup.stack"));
-                }
                 let n = self.container(rest, Place::Stack, "setup.stack")?;
                 self.stack_seen = true;
                 n
             }
             "source" if !nil => {
-                if self.source.is_some() {
-                    return Err(twice("setup.source"));
-                }
                 let n = self.container(rest, Place::Source, "setup.source")?;
                 let nil: Box<[u8]> = [0xc0].into();
                 let mode = b"\xa4auto".as_slice().into();
@@ -188,26 +209,25 @@ impl SetupReader {
                 n
             }
             _ => self.value(rest)?.bytes().len(),
-        })
+        };
+        self.once(0, key)?;
+        Ok(n)
     }
 
     fn source_entry(&mut self, b: &[u8]) -> Step<usize> {
         let (key, n) = self.key(b)?;
         let rest = &b[n..];
-        Ok(n + match key {
-            "stacks" => {
-                if !self.stacks.is_empty() {
-                    return Err(Error::bad_payload("setup.source.stacks stands twice").into());
-                }
-                self.container(rest, Place::Stacks, "setup.source.stacks")?
-            }
+        let n = n + match key {
+            "stacks" => self.container(rest, Place::Stacks, "setup.source.stacks")?,
             "reshuffle" => {
                 let v = self.value(rest)?;
                 self.policy(v)?;
                 v.bytes().len()
             }
             _ => self.value(rest)?.bytes().len(),
-        })
+        };
+        self.once(1, key)?;
+        Ok(n)
     }
 
     fn policy(&mut self, v: Value<'_>) -> Result {

@@ -5,12 +5,14 @@
 //! kind. ABI.md has the table.
 
 use crate::error::{Error, Result, code};
-use crate::state::{
-    Agent, Agents, At, Inventory, Limits, Map, Pile, Placement, SLOT, Section, Source, SourceStack, State,
+use crate::sections::{
+    Agent, Agents, At, Inventory, Limits, Map, Pile, Placement, Section, Source, SourceStack, agent_bytes, weight,
 };
+use crate::state::State;
 use crate::token::Token;
-use crate::value::{ScanError, Value, Writer, scan};
+use crate::value::{ScanError, Value, scan};
 use crate::walk::{Sec, Visit, Walk, digest};
+use crate::write::Writer;
 use std::cell::Cell;
 
 /// The version of the format; a core opens the versions it knows.
@@ -43,6 +45,10 @@ mod kind {
     pub const ZONES: u64 = 16;
     pub const END: u64 = 17;
 }
+
+/// Fields that no further fields may name.
+const AGENT_FIELDS: [&str; 6] = ["id", "name", "active", "meta", "resources", "inventory"];
+const PLACEMENT_FIELDS: [&str; 8] = ["id", "tokenSnapshot", "x", "y", "faceUp", "reversed", "ts", "label"];
 
 const ENTRY_MAPS: [At; 5] = [At::GameState, At::GameLoop, At::Fired, At::Rules, At::Extra];
 
@@ -232,13 +238,14 @@ impl Visit for SnapshotWriter {
     fn reset_token(&mut self, t: &Token) {
         self.list(kind::RESET, None, t);
     }
-    fn source_stacks(&mut self, _: usize, next: u32) {
+    fn source_stacks(&mut self, _: usize, next: u64) {
         self.record(kind::SOURCE_STACK, 2);
         self.out.int(next as i64);
     }
-    fn source_stack(&mut self, id: &str, _: usize) {
-        self.record(kind::SOURCE_STACK, 2);
-        self.out.str(id);
+    fn source_stack(&mut self, s: &SourceStack) {
+        self.record(kind::SOURCE_STACK, 3);
+        self.out.str(&s.id);
+        self.out.bool(s.added);
     }
     fn source_token(&mut self, t: &Token) {
         self.list(kind::SOURCE_TOKENS, None, t);
@@ -257,7 +264,7 @@ pub(crate) struct Restorer {
     header: bool,
     ended: bool,
     reset: Option<Vec<Token>>,
-    stacks: Vec<(Box<str>, Vec<Token>)>,
+    stacks: Vec<(Box<str>, bool, Vec<Token>)>,
     source: Option<Source>,
     agents: Vec<Agent>,
     order: Vec<Box<str>>,
@@ -354,9 +361,9 @@ impl Restorer {
             if !self.header {
                 return Err(bad("it has no header"));
             }
-            let t = Token::new(v, "token")?;
+            let t = Token::new(v, "token").map_err(|e| bad(e.message))?;
             // The table alone may hold what lies nowhere any more, but never more than the state twice over.
-            self.token_bytes += t.bytes().len() as u64 + 2 * SLOT;
+            self.token_bytes += t.bytes().len() as u64 + weight::SLOT;
             if self.token_bytes > 4 * self.state.limits.max_state {
                 return Err(bad("its tokens are larger than the state may be"));
             }
@@ -370,10 +377,11 @@ impl Restorer {
         }
         self.record(kind, &mut r)?;
         self.state.commit();
-        if self.held_bytes > 2 * self.state.limits.max_state {
+        // The whole is checked at the end: on the way there may be more, such as a gameLoop that is not yet replaced.
+        if self.held_bytes.max(self.state.bytes) > 2 * self.state.limits.max_state + (4 << 10) {
             return Err(bad("it is larger than the state may be"));
         }
-        self.state.check_size()
+        Ok(())
     }
 
     fn token(&self, n: u64) -> Result<Token> {
@@ -382,7 +390,7 @@ impl Restorer {
 
     fn tokens(&mut self, r: &mut Record<'_>) -> Result<Vec<Token>> {
         let n = r.0.len();
-        self.held_bytes += n as u64 * SLOT;
+        self.held_bytes += n as u64 * weight::RESET;
         (0..n).map(|_| self.token(r.uint()?)).collect()
     }
 
@@ -430,23 +438,28 @@ impl Restorer {
             }
             kind::SOURCE_STACK => {
                 let v = r.value()?;
-                match (v.as_str(), v.as_f64(), &mut self.source) {
-                    (Some(id), _, _) => self.stacks.push((id.into(), Vec::new())),
-                    (_, Some(next), Some(s)) => s.next_stack = next as u32,
-                    _ => {}
+                match (v.as_str(), v.as_f64().and_then(crate::value::as_int), &mut self.source) {
+                    (Some(id), _, Some(_)) => self.stacks.push((id.into(), r.bool()?, Vec::new())),
+                    (_, Some(next @ 0..), Some(s)) => s.next_stack = next as u64,
+                    // Without a source nothing is next.
+                    (_, Some(0), None) => {}
+                    _ => return Err(bad("a stack of no source")),
                 }
             }
             kind::SOURCE_TOKENS => {
                 let tokens = self.tokens(r)?;
-                self.stacks.last_mut().ok_or_else(|| bad("tokens of no stack"))?.1.extend(tokens);
+                self.stacks.last_mut().ok_or_else(|| bad("tokens of no stack"))?.2.extend(tokens);
             }
             kind::RULES => self.state.replace(Section::Rules(Some(Default::default()))),
             kind::ENTRY => {
                 let which = r.uint()?;
                 let at = *ENTRY_MAPS.get(which as usize).ok_or_else(|| bad("an entry of no map"))?;
                 let (key, value) = (r.str()?, r.value()?);
-                if at == At::Extra && Sec::of(key).is_some() {
+                if (at == At::Extra && Sec::of(key).is_some()) || (at == At::Rules && key == "fired") {
                     return Err(bad(format_args!("{key} is a built-in section")));
+                }
+                if matches!(at, At::Fired | At::Rules) && self.state.rules.is_none() {
+                    return Err(bad("an entry of rules that are not there"));
                 }
                 self.state.set(at, key, value.bytes());
             }
@@ -472,6 +485,9 @@ impl Restorer {
                     label: r.value()?.bytes().into(),
                     extra: r.map()?,
                 };
+                if let Some(k) = p.extra.keys().find(|k| PLACEMENT_FIELDS.contains(&&***k)) {
+                    return Err(bad(format_args!("{k} is a placement's own field")));
+                }
                 if self.state.has_placement(&p.id) {
                     return Err(bad(format_args!("the placement {} stands in it twice", p.id)));
                 }
@@ -488,11 +504,15 @@ impl Restorer {
                     extra: r.map()?,
                     inventory: Inventory::default(),
                 };
-                self.held_bytes += 16 * SLOT;
+                if let Some(k) = a.extra.keys().find(|k| AGENT_FIELDS.contains(&&***k)) {
+                    return Err(bad(format_args!("{k} is an agent's own field")));
+                }
+                self.held_bytes += agent_bytes(&a);
                 self.agents.push(a);
             }
             kind::INVENTORY => {
                 for t in self.tokens(r)? {
+                    self.held_bytes += weight::HELD;
                     let a = self.agents.last_mut().ok_or_else(|| bad("an inventory of no agent"))?;
                     a.inventory.push(t);
                 }
@@ -508,11 +528,20 @@ impl Restorer {
 
     fn end(&mut self, wanted: &str) -> Result {
         if let Some(mut s) = self.source.take() {
-            s.stacks = self.stacks.drain(..).map(|(id, t)| SourceStack { id, tokens: t.into() }).collect();
+            s.stacks =
+                self.stacks.drain(..).map(|(id, added, t)| SourceStack { id, added, tokens: t.into() }).collect();
             self.state.attach_source(s);
         }
         if let Some(tokens) = self.reset.take() {
             self.state.attach_stack(tokens);
+        }
+        for (attached, piles) in [
+            (self.state.stack.is_some(), &[Pile::Stack, Pile::Drawn, Pile::Discards][..]),
+            (self.state.source.is_some(), &[Pile::Source, Pile::Burned]),
+        ] {
+            if !attached && piles.iter().any(|p| !self.state.pile(*p).is_empty()) {
+                return Err(bad("it has tokens of a stack or a source that is not there"));
+            }
         }
         let mut by_name: std::collections::BTreeMap<_, _> =
             self.agents.drain(..).map(|a| (a.name.clone(), a)).collect();
@@ -529,6 +558,6 @@ impl Restorer {
             return Err(bad(format_args!("its state has the digest {found}, it says {wanted}")));
         }
         self.ended = true;
-        Ok(())
+        self.state.check_size()
     }
 }

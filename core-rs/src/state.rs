@@ -5,230 +5,11 @@
 
 use crate::error::{Error, Result, code};
 use crate::rng::Rng;
+use crate::sections::*;
 use crate::token::Token;
 use crate::undo::Undo;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
-
-/// A map whose values are kept as they came. Its order is that of its keys' bytes.
-pub type Map = BTreeMap<Box<str>, Box<[u8]>>;
-
-/// What every entry, token and placement counts beside its own bytes, in logical bytes.
-pub const SLOT: u64 = 16;
-
-/// The sequences of tokens that an engine has. The top is the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pile {
-    Stack = 0,
-    Drawn = 1,
-    Discards = 2,
-    Source = 3,
-    Burned = 4,
-}
-
-impl Pile {
-    pub(crate) const ALL: [Pile; 5] = [Pile::Stack, Pile::Drawn, Pile::Discards, Pile::Source, Pile::Burned];
-}
-
-/// A map within the state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum At {
-    GameState,
-    GameLoop,
-    Fired,
-    /// What stands beside `fired` in `rules`.
-    Rules,
-    /// The state's own top-level keys.
-    Extra,
-    /// An agent's maps, by its order.
-    Meta(u64),
-    Resources(u64),
-    AgentExtra(u64),
-}
-
-/// One of the stacks that a source was made from.
-#[derive(Clone, Debug)]
-pub struct SourceStack {
-    pub id: Box<str>,
-    pub tokens: Rc<[Token]>,
-}
-
-/// A source beside its piles.
-#[derive(Clone, Debug)]
-pub struct Source {
-    pub stacks: Vec<SourceStack>,
-    /// K of the next `stack-K`.
-    pub next_stack: u32,
-    /// The seed as it was given, nil where there is none.
-    pub seed: Box<[u8]>,
-    /// The tokens left at which mode "auto" reshuffles, nil for never.
-    pub threshold: Box<[u8]>,
-    pub mode: Box<[u8]>,
-}
-
-/// A token lying in a zone.
-#[derive(Clone, Debug)]
-pub struct Placement {
-    pub id: Rc<str>,
-    pub token: Token,
-    pub x: f64,
-    pub y: f64,
-    pub face_up: bool,
-    pub reversed: bool,
-    pub ts: f64,
-    pub label: Box<[u8]>,
-    /// Further fields, and those above that say something else (written by game:setState).
-    pub extra: Map,
-}
-
-/// A zone: its placements by an order that only grows.
-#[derive(Clone, Debug, Default)]
-pub struct Zone {
-    pub items: BTreeMap<u64, Placement>,
-    pub next: u64,
-}
-
-/// An agent's tokens in the order they came, found by id without a walk.
-#[derive(Clone, Debug, Default)]
-pub struct Inventory {
-    items: BTreeMap<u64, Token>,
-    index: BTreeMap<Rc<str>, SmallOrders>,
-    next: u64,
-}
-
-type SmallOrders = smallvec::SmallVec<[u64; 2]>;
-
-impl Inventory {
-    pub fn len(&self) -> usize {
-        self.items.len()
-    }
-    pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
-    }
-    pub fn iter(&self) -> impl Iterator<Item = &Token> {
-        self.items.values()
-    }
-    pub(crate) fn starting_at(&self, from: u64) -> impl Iterator<Item = (u64, &Token)> {
-        self.items.range(from..).map(|(o, t)| (*o, t))
-    }
-    /// The first token with this id, and its order.
-    pub fn find(&self, id: &str) -> Option<(u64, &Token)> {
-        let order = *self.index.get(id)?.first()?;
-        Some((order, &self.items[&order]))
-    }
-    pub(crate) fn put(&mut self, order: u64, t: Token) {
-        let orders = match self.index.get_mut(t.id()) {
-            Some(o) => o,
-            None => self.index.entry(t.id().into()).or_default(),
-        };
-        let at = orders.partition_point(|&o| o < order);
-        orders.insert(at, order);
-        self.items.insert(order, t);
-        self.next = self.next.max(order + 1);
-    }
-    pub(crate) fn take(&mut self, order: u64) -> Token {
-        let t = self.items.remove(&order).expect("the order comes from this inventory");
-        let orders = self.index.get_mut(t.id()).expect("every token is indexed");
-        orders.retain(|o| *o != order);
-        if orders.is_empty() {
-            self.index.remove(t.id());
-        }
-        t
-    }
-    pub(crate) fn push(&mut self, t: Token) -> u64 {
-        self.put(self.next, t);
-        self.next - 1
-    }
-}
-
-/// A seat at the table.
-#[derive(Clone, Debug)]
-pub struct Agent {
-    pub id: Box<str>,
-    pub name: Rc<str>,
-    pub active: bool,
-    pub meta: Map,
-    /// Amounts as a rule; game:setState may write any value.
-    pub resources: Map,
-    pub inventory: Inventory,
-    pub extra: Map,
-}
-
-/// The agents by order of creation, found by name.
-#[derive(Clone, Debug, Default)]
-pub struct Agents {
-    pub items: BTreeMap<u64, Agent>,
-    pub index: BTreeMap<Rc<str>, u64>,
-    pub next: u64,
-}
-
-impl Agents {
-    pub fn push(&mut self, a: Agent) -> u64 {
-        let order = self.next;
-        self.next += 1;
-        self.index.insert(a.name.clone(), order);
-        self.items.insert(order, a);
-        order
-    }
-}
-
-/// Where a placement lies.
-#[derive(Clone, Debug)]
-pub struct Spot {
-    pub zone: Rc<str>,
-    pub order: u64,
-}
-
-/// The zones and, across all of them, where each placement lies.
-#[derive(Clone, Debug, Default)]
-pub struct Zones {
-    /// Whether any action has made the section yet: until then space:clearZone makes no zone.
-    pub made: bool,
-    pub items: BTreeMap<Rc<str>, Zone>,
-    pub index: BTreeMap<Rc<str>, Spot>,
-}
-
-#[derive(Clone, Debug, Default)]
-pub struct Rules {
-    pub fired: Map,
-    pub extra: Map,
-}
-
-/// What bounds an engine: inputs of every action, fixed at open and stored in the snapshot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Logical bytes of the state.
-    pub max_state: u64,
-    /// Bytes of a result, or of a batch's results together.
-    pub max_result: u32,
-    /// Containers within containers in a value.
-    pub max_depth: u32,
-}
-
-impl Limits {
-    /// What MaxDepth may be at most: canonical forms are written with recursion.
-    pub const MAX_DEPTH: u32 = 128;
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { max_state: 256 << 20, max_result: 16 << 20, max_depth: 64 }
-    }
-}
-
-/// A whole section, for changes that replace one.
-#[derive(Debug)]
-pub enum Section {
-    Pile(Pile, VecDeque<Token>),
-    Source(Option<Box<Source>>),
-    Zones(Zones),
-    Locked(BTreeSet<Box<str>>),
-    Agents(Agents),
-    Transactions(Vec<Box<[u8]>>),
-    GameState(Map),
-    GameLoop(Map),
-    Rules(Option<Rules>),
-}
 
 /// The state of one engine.
 #[derive(Debug)]
@@ -258,56 +39,6 @@ pub struct Mark {
     bytes: u64,
 }
 
-pub(crate) fn token_bytes(t: &Token) -> u64 {
-    t.bytes().len() as u64 + SLOT
-}
-
-pub(crate) fn map_bytes(m: &Map) -> u64 {
-    m.iter().map(|(k, v)| entry_bytes(k, v)).sum()
-}
-
-fn entry_bytes(k: &str, v: &[u8]) -> u64 {
-    (k.len() + v.len()) as u64 + SLOT
-}
-
-fn placement_bytes(p: &Placement) -> u64 {
-    (p.id.len() + p.label.len()) as u64 + token_bytes(&p.token) + 4 * SLOT + map_bytes(&p.extra)
-}
-
-fn zone_bytes(name: &str, z: &Zone) -> u64 {
-    name.len() as u64 + SLOT + z.items.values().map(placement_bytes).sum::<u64>()
-}
-
-fn agent_bytes(a: &Agent) -> u64 {
-    (a.id.len() + a.name.len()) as u64
-        + 4 * SLOT
-        + map_bytes(&a.meta)
-        + map_bytes(&a.resources)
-        + map_bytes(&a.extra)
-        + a.inventory.iter().map(token_bytes).sum::<u64>()
-}
-
-fn source_bytes(s: &Source) -> u64 {
-    (s.seed.len() + s.threshold.len() + s.mode.len()) as u64 + s.stacks.iter().map(source_stack_bytes).sum::<u64>()
-}
-
-fn source_stack_bytes(s: &SourceStack) -> u64 {
-    s.id.len() as u64 + SLOT * (1 + s.tokens.len() as u64)
-}
-
-fn section_bytes(s: &Section) -> u64 {
-    match s {
-        Section::Pile(_, p) => p.iter().map(token_bytes).sum(),
-        Section::Source(s) => s.as_deref().map_or(0, source_bytes),
-        Section::Zones(z) => z.items.iter().map(|(n, z)| zone_bytes(n, z)).sum(),
-        Section::Locked(l) => l.iter().map(|n| n.len() as u64 + SLOT).sum(),
-        Section::Agents(a) => a.items.values().map(agent_bytes).sum(),
-        Section::Transactions(t) => t.iter().map(|t| t.len() as u64 + SLOT).sum(),
-        Section::GameState(m) | Section::GameLoop(m) => map_bytes(m),
-        Section::Rules(r) => r.as_ref().map_or(0, |r| SLOT + map_bytes(&r.fired) + map_bytes(&r.extra)),
-    }
-}
-
 impl State {
     /// An empty state: no stack, no source.
     pub fn new(limits: Limits) -> State {
@@ -328,7 +59,7 @@ impl State {
             undo: Vec::new(),
         };
         let number = |i: i64| {
-            let mut w = crate::value::Writer::default();
+            let mut w = crate::write::Writer::default();
             w.num(i as f64);
             w.into_bytes()
         };
@@ -345,9 +76,9 @@ impl State {
         s
     }
 
-    /// The logical bytes of the state, which MaxStateBytes bounds: every value at every place that holds it, with
-    /// [`SLOT`] a value for its keeping. The tokens that a reset goes back to count a slot each: their bytes
-    /// were counted when they came. It depends on the state alone, so a restored engine has the same.
+    /// The logical bytes of the state, which MaxStateBytes bounds: the bytes of every value and
+    /// name at every place that holds it, and a weight for its keeping, as ABI.md lists them. It depends on the state
+    /// alone, so a restored engine has the same.
     pub fn logical_bytes(&self) -> u64 {
         self.bytes
     }
@@ -403,7 +134,7 @@ impl State {
     /// Attaches a stack: `tokens` is what it resets to, and all of it lies in [`Pile::Stack`] already or will.
     /// Only for an engine that is being opened: it can't be taken back.
     pub(crate) fn attach_stack(&mut self, tokens: Vec<Token>) {
-        self.bytes += SLOT * tokens.len() as u64;
+        self.bytes += weight::RESET * tokens.len() as u64;
         self.stack = Some(tokens.into());
     }
 
@@ -525,7 +256,7 @@ impl State {
     /// Adds a stack to what the source was made from, under the next `stack-K`.
     pub fn add_source_stack(&mut self, tokens: Rc<[Token]>) {
         if let Some(s) = &mut self.source {
-            let stack = SourceStack { id: format!("stack-{}", s.next_stack).into(), tokens };
+            let stack = SourceStack { id: format!("stack-{}", s.next_stack).into(), added: true, tokens };
             s.next_stack += 1;
             self.bytes += source_stack_bytes(&stack);
             s.stacks.push(stack);
@@ -600,7 +331,7 @@ impl State {
         self.make_zones();
         let changed = if locked { self.locked.insert(zone.into()) } else { self.locked.remove(zone) };
         if changed {
-            let n = zone.len() as u64 + SLOT;
+            let n = lock_bytes(zone);
             self.bytes = if locked { self.bytes + n } else { self.bytes - n };
             self.undo.push(Undo::Lock(zone.into(), !locked));
         }
@@ -736,7 +467,7 @@ impl State {
 
     /// Puts a token at the end of an agent's inventory.
     pub fn give_token(&mut self, agent: u64, t: Token) {
-        self.bytes += token_bytes(&t);
+        self.bytes += held_bytes(&t);
         let order = self.agent_mut(agent).inventory.push(t);
         self.undo.push(Undo::TokenTake(agent, order));
     }
@@ -745,7 +476,7 @@ impl State {
     pub fn take_token(&mut self, agent: u64, id: &str) -> Option<Token> {
         let order = self.agent(agent).inventory.find(id)?.0;
         let t = self.agent_mut(agent).inventory.take(order);
-        self.bytes -= token_bytes(&t);
+        self.bytes -= held_bytes(&t);
         self.undo.push(Undo::TokenPut(agent, order, t.clone()));
         Some(t)
     }
@@ -798,7 +529,7 @@ impl State {
     }
 
     pub fn add_transaction(&mut self, t: Box<[u8]>) {
-        self.bytes += t.len() as u64 + SLOT;
+        self.bytes += transaction_bytes(&t);
         self.transactions.push(t);
         self.undo.push(Undo::TransactionPop);
     }

@@ -1,7 +1,8 @@
 //! Tokens: cards, pieces, chips. Any map with a string `id`, kept as the bytes it came as.
 
 use crate::error::{Error, Result};
-use crate::value::{Value, Writer, canonical, scan_all};
+use crate::value::{Value, scan_all};
+use crate::write::{Writer, canonical};
 use std::cell::Cell;
 use triomphe::ThinArc;
 

@@ -1,7 +1,8 @@
 //! How each change of the state is taken back. One variant a change, each the inverse of one method of `State`.
 
 use crate::rng::Rng;
-use crate::state::{Agent, At, Pile, Placement, Section, SourceStack, Spot, State, Zone, unshuffle};
+use crate::sections::{Agent, At, Pile, Placement, Section, SourceStack, Spot, Zone};
+use crate::state::{State, unshuffle};
 use crate::token::Token;
 use std::rc::Rc;
 

@@ -3,9 +3,11 @@
 //! The order is that of the state as a map: sections by the bytes of their keys. What a state holds but does not
 //! show (the order of agents, what a reset goes back to) comes last.
 
-use crate::state::{Agent, At, Pile, Placement, Source, State};
+use crate::sections::{Agent, At, Pile, Placement, Source, SourceStack};
+use crate::state::State;
 use crate::token::Token;
-use crate::value::{Value, Writer, canonical};
+use crate::value::Value;
+use crate::write::{Writer, canonical};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::rc::Rc;
 
@@ -39,8 +41,8 @@ pub(crate) trait Visit {
     fn agent_name(&mut self, name: &str);
     fn reset(&mut self, n: Option<usize>);
     fn reset_token(&mut self, t: &Token);
-    fn source_stacks(&mut self, n: usize, next: u32);
-    fn source_stack(&mut self, id: &str, n: usize);
+    fn source_stacks(&mut self, n: usize, next: u64);
+    fn source_stack(&mut self, s: &SourceStack);
     fn source_token(&mut self, t: &Token);
 }
 
@@ -289,7 +291,7 @@ impl Walk {
             (Sec::SourceStacks, stage) => {
                 let Some(st) = s.source.as_ref().and_then(|x| x.stacks.get(stage - 2)) else { return true };
                 if self.at == 0 {
-                    v.source_stack(&st.id, st.tokens.len());
+                    v.source_stack(st);
                 }
                 st.tokens.iter().skip(self.at as usize).take(RUN).for_each(|t| v.source_token(t));
                 self.at += RUN as u64;
@@ -361,7 +363,7 @@ impl StateWriter {
             self.kept(v);
         }
     }
-    fn map_of(&mut self, m: &crate::state::Map) {
+    fn map_of(&mut self, m: &crate::sections::Map) {
         self.kept_map(m.len(), m.iter().map(|(k, v)| (&**k, &**v)));
     }
 
@@ -527,13 +529,14 @@ impl Visit for StateWriter {
     fn reset_token(&mut self, t: &Token) {
         self.kept_token(t);
     }
-    fn source_stacks(&mut self, n: usize, next: u32) {
+    fn source_stacks(&mut self, n: usize, next: u64) {
         self.out.array(n + 1);
         self.out.int(next as i64);
     }
-    fn source_stack(&mut self, id: &str, n: usize) {
-        self.out.array(n + 1);
-        self.out.str(id);
+    fn source_stack(&mut self, s: &SourceStack) {
+        self.out.array(s.tokens.len() + 2);
+        self.out.str(&s.id);
+        self.out.bool(s.added);
     }
     fn source_token(&mut self, t: &Token) {
         self.kept_token(t);

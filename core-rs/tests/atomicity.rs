@@ -61,11 +61,7 @@ impl Run {
             let mut dice = Dice::new(rolls);
             // game:setState reaches every section, in more ways than other actions.
             let action = if dice.chance(12) { registry.get("game:setState").unwrap() } else { dice.of(&actions) };
-            let mut payload = payload(&mut dice, &mut h, action);
-            // Finding 2, below: takes the engines that it happens on out of the properties.
-            if payload["key"] == "locked" && !matches!(self.start, Start::Rich) {
-                payload["key"] = "world".into();
-            }
+            let payload = payload(&mut dice, &mut h, action);
             let entropy = [dice.roll(1 << 16) as u8, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
             let now = NOW + dice.roll(1000) as i64;
             let member = request(now, &entropy, action.name, &pack(&payload));
@@ -148,14 +144,18 @@ fn field(dice: &mut Dice<'_>, h: &mut Host, action: &Action, f: &Field) -> Json 
         (Kind::String, "operation") => text(dice, &["flip", "merge", "unmerge", "odd"]),
         (Kind::String, "pattern") => text(dice, &["linear", "arc", "odd"]),
         (Kind::String, _) => text(dice, KEYS),
-        (Kind::Map, "opts") => dice.of(&[json!({}), json!({"x": 1.5, "label": "l"}), json!({"faceUp": false, "y": -3})]),
+        (Kind::Map, "opts") => {
+            dice.of(&[json!({}), json!({"x": 1.5, "label": "l"}), json!({"faceUp": false, "y": -3})])
+        }
         (Kind::Map, "stack") => json!({"tokens": list(dice, token)}),
         (Kind::Map, "offer1" | "offer2") => {
             let token = json!({"token": {"id": dice.of(TOKENS)}});
             dice.of(&[json!({"resource": "gold", "amount": 1}), token, json!({"resource": "wood", "amount": 0.5})])
         }
         (Kind::Map, _) => dice.of(&[json!({}), json!({"a": 1}), json!({"id": "own", "turn": 5}), json!({"id": 5})]),
-        (Kind::Strings, "sources") => list(dice, |d| d.of(&["stack", "drawn", "discards", "source", "table", "?"]).into()),
+        (Kind::Strings, "sources") => {
+            list(dice, |d| d.of(&["stack", "drawn", "discards", "source", "table", "?"]).into())
+        }
         (Kind::Strings, _) => list(dice, |d| d.of(TOKENS).into()),
         (Kind::Array, "counts") => list(dice, |d| d.roll(3).into()),
         (Kind::Array, _) => list(dice, any_value),
@@ -264,7 +264,7 @@ fn a_run_has_both_good_and_bad_actions_of_every_family() {
 
 #[test]
 fn a_failed_action_has_no_effect() {
-    check(120, runs(25), |run| {
+    check(100, runs(25), |run| {
         let mut h = run.start.open();
         let mut before = h.print();
         for s in run.make() {
@@ -283,7 +283,7 @@ fn a_failed_action_has_no_effect() {
 
 #[test]
 fn a_failed_atomic_batch_has_no_effect() {
-    check(250, (runs(25), prop::collection::vec(any::<u16>(), 2)), |(run, rolls)| {
+    check(160, (runs(25), prop::collection::vec(any::<u16>(), 2)), |(run, rolls)| {
         let sent = run.make();
         // What failed had no effect, so what succeeded succeeds without it.
         let mut members: Vec<Vec<u8>> = sent.iter().filter(|s| s.answer.ok).map(|s| s.member.clone()).collect();
@@ -317,7 +317,7 @@ fn other_error(h: &mut Host, members: &[Vec<u8>]) -> (String, String) {
 
 #[test]
 fn a_batch_is_its_members_one_by_one() {
-    check(200, runs(25), |run| {
+    check(150, runs(25), |run| {
         let sent = run.make();
         let members: Vec<Vec<u8>> = sent.iter().map(|s| s.member.clone()).collect();
         let (mut together, mut apart) = (run.start.open(), run.start.open());
@@ -336,7 +336,7 @@ fn a_batch_is_its_members_one_by_one() {
 #[test]
 fn a_restored_engine_is_the_engine() {
     let pieces = prop::collection::vec(1..300usize, 1..6);
-    check(250, (runs(40), pieces, 0..40usize), |(run, pieces, at)| {
+    check(160, (runs(40), pieces, 0..40usize), |(run, pieces, at)| {
         let sent = run.make();
         let at = at.min(sent.len());
         let (mut h, mut other) = (run.start.open(), Host::new(Registry::builtin()));
@@ -386,7 +386,7 @@ fn a_setup_cut_anywhere_is_the_setup() {
     }
 }
 
-// Findings: what the source does not do yet. Each is ignored until it does.
+// Each of these once broke an engine.
 
 /// Whatever an engine holds, its snapshot can be restored.
 fn restores(h: &mut Host) {
@@ -400,7 +400,6 @@ fn limited(setup: &Json, max_state: u64) -> Host {
 }
 
 #[test]
-#[ignore = "finding 2: locks of an engine whose section zones was never made can't be restored"]
 fn locks_set_as_a_value_restore() {
     let mut h = Host::standard(&json!({}));
     h.dispatch("game:setState", &json!({"key": "locked", "value": ["closed"]}), NOW).unwrap();
@@ -408,21 +407,17 @@ fn locks_set_as_a_value_restore() {
 }
 
 #[test]
-#[ignore = "finding 3: an engine with many agents can't be restored"]
 fn an_engine_full_of_agents_restores() {
     let mut h = limited(&json!({}), 10_000);
     let full = (0..).find(|i| h.dispatch("agent:create", &json!({"name": format!("{i}")}), NOW).is_err());
-    assert_eq!(full, Some(109));
+    assert_eq!(full, Some(27));
     restores(&mut h);
 }
 
 #[test]
-#[ignore = "finding 4: a state of exactly MaxStateBytes can't be restored where its gameLoop is smaller than a new one"]
 fn an_engine_that_is_exactly_full_restores() {
-    let actions = [
-        ("game:setPhase", json!({"phase": ""})),
-        ("game:setState", json!({"key": "first", "value": "x".repeat(500)})),
-    ];
+    let actions =
+        [("game:setPhase", json!({"phase": ""})), ("game:setState", json!({"key": "first", "value": "x".repeat(500)}))];
     let run = |mut h: Host| {
         actions.iter().for_each(|(a, p)| drop(h.dispatch(a, p, NOW).unwrap()));
         h
@@ -432,14 +427,16 @@ fn an_engine_that_is_exactly_full_restores() {
 }
 
 #[test]
-#[ignore = "finding 5: tokens that only a reset goes back to are not bounded, and too many of them can't be restored"]
-fn what_source_draw_takes_away_restores() {
-    let mut h = limited(&json!({"source": {"stacks": []}}), 10_000);
-    for i in 0..20 {
+fn what_source_draw_takes_away_still_counts() {
+    // A source keeps the tokens of its stacks for a reset, drawn or not.
+    let mut h = limited(&json!({"source": {"stacks": []}}), 20_000);
+    let full = (0..).find_map(|i| {
         let token = json!({"id": format!("{i}"), "text": "x".repeat(4000)});
-        h.dispatch("source:addStack", &json!({"stack": {"tokens": [token]}}), NOW).unwrap();
-        h.dispatch("source:draw", &json!({}), NOW).unwrap();
-    }
-    // It holds 80 kB of tokens, which count 320 bytes.
+        h.dispatch("source:addStack", &json!({"stack": {"tokens": [token]}}), NOW).err().or_else(|| {
+            h.dispatch("source:draw", &json!({}), NOW).unwrap();
+            None
+        })
+    });
+    assert_eq!(full.unwrap().0, "too_large");
     restores(&mut h);
 }

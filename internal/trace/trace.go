@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"hypertoken/internal/msgjson"
@@ -60,6 +61,21 @@ func ReadFile(path string) (*Trace, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return t, nil
+}
+
+// ReadDir reads the traces of a directory, by name.
+func ReadDir(dir string) ([]*Trace, error) {
+	names, err := filepath.Glob(filepath.Join(dir, "*.jsonl"))
+	if err != nil {
+		return nil, err
+	}
+	all := make([]*Trace, len(names))
+	for i, name := range names {
+		if all[i], err = ReadFile(name); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 // Read reads a trace. Errors name the line.

@@ -4,10 +4,11 @@ use super::{action, number, stack, write_tokens};
 use crate::engine::{Action, Context, Kind, default, optional, required};
 use crate::error::{Error, Result};
 use crate::payload::{Payload, add, amount, quote};
-use crate::state::{Agent, At, Inventory, Map, Pile};
+use crate::sections::{Agent, At, Inventory, Map, Pile};
 use crate::token::Token;
-use crate::value::{Value, Writer};
+use crate::value::Value;
 use crate::walk::StateWriter;
+use crate::write::Writer;
 use std::collections::BTreeSet;
 
 pub(super) const ACTIONS: &[Action] = &[
@@ -38,7 +39,7 @@ pub(super) const ACTIONS: &[Action] = &[
         &[required("name", Kind::String), required("key", Kind::String), required("value", Kind::Any)],
         |cx, p| {
             let a = named(cx, p, "name")?;
-            cx.state.set(At::Meta(a), p.str("key")?, p.need("value")?.bytes());
+            cx.state.set(At::Meta(a), p.name("key")?, p.need("value")?.bytes());
             Ok(())
         },
     ),
@@ -162,7 +163,7 @@ fn write_agents(cx: &mut Context<'_>, orders: &[u64]) {
 }
 
 fn create(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
-    let name = p.str("name")?;
+    let name = p.name("name")?;
     let id = p.opt_str("id")?;
     let meta = p.map("meta")?.and_then(Value::entries).into_iter().flatten();
     let meta: Map = meta.map(|(k, v)| (k.into(), v.bytes().into())).collect();

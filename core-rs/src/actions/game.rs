@@ -4,7 +4,7 @@ use super::{action, boolean, number, set_state, string, write_map};
 use crate::engine::{Action, Context, Kind, default, optional, required};
 use crate::error::{Error, Result};
 use crate::payload::{Payload, add, whole};
-use crate::state::{At, Rules, Section};
+use crate::sections::{At, Rules, Section};
 use crate::value::{MAX_INT, Value};
 
 pub(super) const ACTIONS: &[Action] = &[
@@ -53,7 +53,7 @@ pub(super) const ACTIONS: &[Action] = &[
         "Sets an entry of the gameState; returns it.",
         &[required("key", Kind::String), required("value", Kind::Any)],
         |cx, p| {
-            set(cx, p.str("key")?, p.need("value")?.bytes());
+            set(cx, p.name("key")?, p.need("value")?.bytes());
             finish(cx)
         },
     ),

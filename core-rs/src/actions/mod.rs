@@ -12,7 +12,7 @@ mod tokens;
 use crate::engine::{Action, Context, Field, Handler};
 use crate::state::State;
 use crate::token::Token;
-use crate::value::Writer;
+use crate::write::Writer;
 
 /// The families of built-in actions.
 pub(crate) const ALL: [&[Action]; 8] = [
@@ -69,7 +69,7 @@ fn boolean(v: bool) -> &'static [u8] {
 }
 
 /// Writes a map of the state as a result.
-fn write_map(out: &mut Writer, m: &crate::state::Map) {
+fn write_map(out: &mut Writer, m: &crate::sections::Map) {
     out.map(m.len());
     for (k, v) in m {
         out.str(k);

@@ -5,18 +5,17 @@
 use crate::engine::Context;
 use crate::error::{Error, Result, code};
 use crate::payload::{Payload, quote};
-use crate::state::{Agent, Agents, At, Inventory, Limits, Map, Pile, Placement, Rules, Section, Source, State, Zones};
+use crate::sections::{Agent, Agents, At, Inventory, Limits, Map, Pile, Placement, Rules, Section, Source, Zones};
+use crate::state::State;
 use crate::token::Token;
-use crate::value::{Value, Writer, scan_all};
+use crate::value::{Value, scan_all};
 use crate::walk::{Sec, section_bytes};
+use crate::write::Writer;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 
 pub(super) fn set_state(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
-    let key = p.str("key")?;
-    if key.is_empty() {
-        return Err(Error::bad_payload("field key: want a string that is not empty"));
-    }
+    let key = p.name("key")?;
     let replace = p.bool("replace", false)?;
     let sec = Sec::of(key);
     let old: Option<Cow<'_, [u8]>> = match &sec {
@@ -36,7 +35,8 @@ pub(super) fn set_state(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
         (Some(v), None) => merged(old.as_deref().map(Value::trusted), v),
         (None, Some(_)) => patched(old.as_deref(), p, &cx.state.limits)?,
     };
-    let max_depth = cx.state.limits.max_depth as usize;
+    // A built-in section holds values as deep as they may be, a few levels down.
+    let max_depth = cx.state.limits.max_depth as usize + if sec.is_some() { 8 } else { 0 };
     scan_all(&new, max_depth).map_err(|e| Error { message: format!("{key} as patched: {}", e.message), ..e })?;
     match sec {
         None => {
@@ -210,6 +210,7 @@ fn read_section(s: &mut State, sec: &Sec, v: Value<'_>) -> Result {
                 Some(z) => Ok(z.into()),
                 None => malformed("locked[]", "a string", Some(z)),
             });
+            s.make_zones();
             s.replace(Section::Locked(all.collect::<Result<_>>()?));
         }
         Sec::Stack => {

@@ -4,7 +4,7 @@ use super::{action, write_tokens};
 use crate::engine::{Action, Context, Kind, default, optional, required};
 use crate::error::{Error, Result};
 use crate::payload::{Payload, quote, seed_rng};
-use crate::state::{Pile, Section};
+use crate::sections::{Pile, Section};
 use crate::token::Token;
 use crate::value::Value;
 use crate::walk::{Sec, section_bytes};

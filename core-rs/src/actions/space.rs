@@ -4,7 +4,7 @@ use super::{action, fresh_placement_id};
 use crate::engine::{Action, Context, Kind, default, optional, required};
 use crate::error::{Error, Result};
 use crate::payload::{Payload, quote};
-use crate::state::{Map, Placement, Section, Zone, Zones};
+use crate::sections::{Map, Placement, Section, Zone, Zones};
 use crate::value::Value;
 use crate::walk::{StateWriter, Visit};
 
@@ -94,7 +94,7 @@ pub(super) const ACTIONS: &[Action] = &[
 ];
 
 fn place(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
-    let zone = p.str("zone")?;
+    let zone = p.name("zone")?;
     let token = p.token("card")?;
     let opts = Payload::new(p.map("opts")?.unwrap_or(Value::NIL))?;
     let (x, y) = (opts.num("x", 0.0)?, opts.num("y", 0.0)?);

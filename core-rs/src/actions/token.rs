@@ -4,7 +4,8 @@ use super::{action, string};
 use crate::engine::{Action, Context, Kind, default, optional, required};
 use crate::error::{Error, Result};
 use crate::payload::Payload;
-use crate::value::{Value, Writer};
+use crate::value::Value;
+use crate::write::Writer;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 

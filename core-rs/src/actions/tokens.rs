@@ -5,9 +5,11 @@ use crate::engine::{Action, Context, Kind, default, optional, required};
 use crate::error::{Error, Result};
 use crate::payload::{Payload, quote, whole};
 use crate::rng::{Rng, string_hash};
-use crate::state::{Pile, shuffle as shuffle_slice};
+use crate::sections::Pile;
+use crate::state::shuffle as shuffle_slice;
 use crate::token::Token;
-use crate::value::{Value, Writer, as_int};
+use crate::value::Value;
+use crate::write::Writer;
 
 pub(super) const ACTIONS: &[Action] = &[
     action(
@@ -175,9 +177,11 @@ fn draw(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
     }
     let mut cuts = Vec::with_capacity(decks.len());
     for (i, (deck, n)) in decks.iter().zip(&counts).enumerate() {
-        let n = n.as_f64().and_then(as_int).filter(|n| *n >= 0).ok_or_else(|| {
-            Error::out_of_range(format!("field counts[{i}]: want a whole number of at least 0, got {}", n.describe()))
-        })?;
+        let field = format!("counts[{i}]");
+        let Some(f) = n.as_f64() else {
+            return Err(Error::bad_payload(format!("field {field}: want a whole number, got {}", n.describe())));
+        };
+        let n = whole(&field, f, 0)?;
         cuts.push(deck.len() - (n as u64).min(deck.len() as u64) as usize);
     }
     cx.out.map(2);

@@ -1,0 +1,308 @@
+//! The sections of a state as they are kept, and what each counts in logical bytes.
+
+use crate::token::Token;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+
+/// A map whose values are kept as they came. Its order is that of its keys' bytes.
+pub type Map = BTreeMap<Box<str>, Box<[u8]>>;
+
+/// What things count in logical bytes beside the bytes of their values and names. The weights are what they take in
+/// memory, about, so that MaxStateBytes bounds that too.
+pub(crate) mod weight {
+    /// A token in a pile, and a transaction.
+    pub const SLOT: u64 = 32;
+    /// A token that a stack, or a source of the setup, goes back to: its bytes were counted when they came.
+    pub const RESET: u64 = 8;
+    /// An entry of a map, and a lock.
+    pub const ENTRY: u64 = 64;
+    /// A token in an inventory.
+    pub const HELD: u64 = 128;
+    /// A zone, and one of a source's stacks.
+    pub const ZONE: u64 = 128;
+    /// A placement, its token among it.
+    pub const PLACEMENT: u64 = 192;
+    pub const AGENT: u64 = 320;
+}
+
+/// The sequences of tokens that an engine has. The top is the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pile {
+    Stack = 0,
+    Drawn = 1,
+    Discards = 2,
+    Source = 3,
+    Burned = 4,
+}
+
+impl Pile {
+    pub(crate) const ALL: [Pile; 5] = [Pile::Stack, Pile::Drawn, Pile::Discards, Pile::Source, Pile::Burned];
+}
+
+/// A map within the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    GameState,
+    GameLoop,
+    Fired,
+    /// What stands beside `fired` in `rules`.
+    Rules,
+    /// The state's own top-level keys.
+    Extra,
+    /// An agent's maps, by its order.
+    Meta(u64),
+    Resources(u64),
+    AgentExtra(u64),
+}
+
+/// One of the stacks that a source was made from.
+#[derive(Clone, Debug)]
+pub struct SourceStack {
+    pub id: Box<str>,
+    /// Whether it came by source:addStack. Then its tokens' bytes count here too: they outlive what is drawn.
+    pub added: bool,
+    pub tokens: Rc<[Token]>,
+}
+
+/// A source beside its piles.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub stacks: Vec<SourceStack>,
+    /// K of the next `stack-K`.
+    pub next_stack: u64,
+    /// The seed as it was given, nil where there is none.
+    pub seed: Box<[u8]>,
+    /// The tokens left at which mode "auto" reshuffles, nil for never.
+    pub threshold: Box<[u8]>,
+    pub mode: Box<[u8]>,
+}
+
+/// A token lying in a zone.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    pub id: Rc<str>,
+    pub token: Token,
+    pub x: f64,
+    pub y: f64,
+    pub face_up: bool,
+    pub reversed: bool,
+    pub ts: f64,
+    pub label: Box<[u8]>,
+    /// Further fields, and those above that say something else (written by game:setState).
+    pub extra: Map,
+}
+
+/// A zone: its placements by an order that only grows.
+#[derive(Clone, Debug, Default)]
+pub struct Zone {
+    pub items: BTreeMap<u64, Placement>,
+    pub next: u64,
+}
+
+/// An agent's tokens in the order they came, found by id without a walk.
+#[derive(Clone, Debug, Default)]
+pub struct Inventory {
+    items: BTreeMap<u64, Token>,
+    index: BTreeMap<Rc<str>, SmallOrders>,
+    next: u64,
+}
+
+type SmallOrders = smallvec::SmallVec<[u64; 2]>;
+
+impl Inventory {
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+    pub fn iter(&self) -> impl Iterator<Item = &Token> {
+        self.items.values()
+    }
+    pub(crate) fn starting_at(&self, from: u64) -> impl Iterator<Item = (u64, &Token)> {
+        self.items.range(from..).map(|(o, t)| (*o, t))
+    }
+    /// The first token with this id, and its order.
+    pub fn find(&self, id: &str) -> Option<(u64, &Token)> {
+        let order = *self.index.get(id)?.first()?;
+        Some((order, &self.items[&order]))
+    }
+    pub(crate) fn put(&mut self, order: u64, t: Token) {
+        let orders = match self.index.get_mut(t.id()) {
+            Some(o) => o,
+            None => self.index.entry(t.id().into()).or_default(),
+        };
+        let at = orders.partition_point(|&o| o < order);
+        orders.insert(at, order);
+        self.items.insert(order, t);
+        self.next = self.next.max(order + 1);
+    }
+    pub(crate) fn take(&mut self, order: u64) -> Token {
+        let t = self.items.remove(&order).expect("the order comes from this inventory");
+        let orders = self.index.get_mut(t.id()).expect("every token is indexed");
+        orders.retain(|o| *o != order);
+        if orders.is_empty() {
+            self.index.remove(t.id());
+        }
+        t
+    }
+    pub(crate) fn push(&mut self, t: Token) -> u64 {
+        self.put(self.next, t);
+        self.next - 1
+    }
+}
+
+/// A seat at the table.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    pub id: Box<str>,
+    pub name: Rc<str>,
+    pub active: bool,
+    pub meta: Map,
+    /// Amounts as a rule; game:setState may write any value.
+    pub resources: Map,
+    pub inventory: Inventory,
+    pub extra: Map,
+}
+
+/// The agents by order of creation, found by name.
+#[derive(Clone, Debug, Default)]
+pub struct Agents {
+    pub items: BTreeMap<u64, Agent>,
+    pub index: BTreeMap<Rc<str>, u64>,
+    pub next: u64,
+}
+
+impl Agents {
+    pub fn push(&mut self, a: Agent) -> u64 {
+        let order = self.next;
+        self.next += 1;
+        self.index.insert(a.name.clone(), order);
+        self.items.insert(order, a);
+        order
+    }
+}
+
+/// Where a placement lies.
+#[derive(Clone, Debug)]
+pub struct Spot {
+    pub zone: Rc<str>,
+    pub order: u64,
+}
+
+/// The zones and, across all of them, where each placement lies.
+#[derive(Clone, Debug, Default)]
+pub struct Zones {
+    /// Whether any action has made the section yet: until then space:clearZone makes no zone.
+    pub made: bool,
+    pub items: BTreeMap<Rc<str>, Zone>,
+    pub index: BTreeMap<Rc<str>, Spot>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    pub fired: Map,
+    pub extra: Map,
+}
+
+/// What bounds an engine: inputs of every action, fixed at open and stored in the snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Logical bytes of the state.
+    pub max_state: u64,
+    /// Bytes of a result, or of a batch's results together.
+    pub max_result: u32,
+    /// Containers within containers in a value.
+    pub max_depth: u32,
+}
+
+impl Limits {
+    /// What MaxDepth may be at most: canonical forms are written with recursion.
+    pub const MAX_DEPTH: u32 = 128;
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { max_state: 256 << 20, max_result: 16 << 20, max_depth: 64 }
+    }
+}
+
+/// A whole section, for changes that replace one.
+#[derive(Debug)]
+pub enum Section {
+    Pile(Pile, VecDeque<Token>),
+    Source(Option<Box<Source>>),
+    Zones(Zones),
+    Locked(BTreeSet<Box<str>>),
+    Agents(Agents),
+    Transactions(Vec<Box<[u8]>>),
+    GameState(Map),
+    GameLoop(Map),
+    Rules(Option<Rules>),
+}
+
+pub(crate) fn token_bytes(t: &Token) -> u64 {
+    t.bytes().len() as u64 + weight::SLOT
+}
+
+pub(crate) fn held_bytes(t: &Token) -> u64 {
+    t.bytes().len() as u64 + weight::HELD
+}
+
+pub(crate) fn transaction_bytes(t: &[u8]) -> u64 {
+    t.len() as u64 + weight::SLOT
+}
+
+pub(crate) fn lock_bytes(zone: &str) -> u64 {
+    zone.len() as u64 + weight::ENTRY
+}
+
+pub(crate) fn map_bytes(m: &Map) -> u64 {
+    m.iter().map(|(k, v)| entry_bytes(k, v)).sum()
+}
+
+pub(crate) fn entry_bytes(k: &str, v: &[u8]) -> u64 {
+    (k.len() + v.len()) as u64 + weight::ENTRY
+}
+
+pub(crate) fn placement_bytes(p: &Placement) -> u64 {
+    (p.id.len() + p.label.len() + p.token.bytes().len()) as u64 + weight::PLACEMENT + map_bytes(&p.extra)
+}
+
+pub(crate) fn zone_bytes(name: &str, z: &Zone) -> u64 {
+    name.len() as u64 + weight::ZONE + z.items.values().map(placement_bytes).sum::<u64>()
+}
+
+pub(crate) fn agent_bytes(a: &Agent) -> u64 {
+    (a.id.len() + a.name.len()) as u64
+        + weight::AGENT
+        + map_bytes(&a.meta)
+        + map_bytes(&a.resources)
+        + map_bytes(&a.extra)
+        + a.inventory.iter().map(held_bytes).sum::<u64>()
+}
+
+pub(crate) fn source_bytes(s: &Source) -> u64 {
+    (s.seed.len() + s.threshold.len() + s.mode.len()) as u64 + s.stacks.iter().map(source_stack_bytes).sum::<u64>()
+}
+
+pub(crate) fn source_stack_bytes(s: &SourceStack) -> u64 {
+    let tokens: u64 = match s.added {
+        true => s.tokens.iter().map(token_bytes).sum(),
+        false => weight::RESET * s.tokens.len() as u64,
+    };
+    s.id.len() as u64 + weight::ZONE + tokens
+}
+
+pub(crate) fn section_bytes(s: &Section) -> u64 {
+    match s {
+        Section::Pile(_, p) => p.iter().map(token_bytes).sum(),
+        Section::Source(s) => s.as_deref().map_or(0, source_bytes),
+        Section::Zones(z) => z.items.iter().map(|(n, z)| zone_bytes(n, z)).sum(),
+        Section::Locked(l) => l.iter().map(|z| lock_bytes(z)).sum(),
+        Section::Agents(a) => a.items.values().map(agent_bytes).sum(),
+        Section::Transactions(t) => t.iter().map(|t| transaction_bytes(t)).sum(),
+        Section::GameState(m) | Section::GameLoop(m) => map_bytes(m),
+        Section::Rules(r) => r.as_ref().map_or(0, |r| weight::ZONE + map_bytes(&r.fired) + map_bytes(&r.extra)),
+    }
+}

@@ -1,0 +1,168 @@
+//! Writing values, and the canonical form of one.
+
+use crate::value::{Head, Value, as_int};
+
+/// What a reused buffer keeps of its memory: a large result must not cost an engine its size for ever.
+pub(crate) const KEPT: usize = 256 << 10;
+
+/// The first byte of an integer's shortest form, unsigned where it is not negative.
+pub(crate) fn int_code(i: i64) -> u8 {
+    match i {
+        -32..=127 => i as u8,
+        128..=255 => 0xcc,
+        256..=65535 => 0xcd,
+        65536..=4294967295 => 0xce,
+        4294967296.. => 0xcf,
+        -128..=-33 => 0xd0,
+        -32768..=-129 => 0xd1,
+        -2147483648..=-32769 => 0xd2,
+        _ => 0xd3,
+    }
+}
+
+/// Writes MessagePack, always in the canonical form but for what [`Writer::raw`] is handed.
+///
+/// A writer has a limit in bytes. What would exceed it is not written, and [`Writer::overflown`] says so: the
+/// memory of a result is bounded while it is made, not afterwards.
+#[derive(Debug)]
+pub struct Writer {
+    buf: Vec<u8>,
+    limit: usize,
+    overflown: bool,
+}
+
+impl Default for Writer {
+    fn default() -> Self {
+        Writer::new(usize::MAX)
+    }
+}
+
+impl Writer {
+    pub fn new(limit: usize) -> Writer {
+        Writer { buf: Vec::new(), limit, overflown: false }
+    }
+    pub fn bytes(&self) -> &[u8] {
+        &self.buf
+    }
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.buf
+    }
+    pub fn len(&self) -> usize {
+        self.buf.len()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.buf.is_empty()
+    }
+    /// Whether something was left out because of the limit.
+    pub fn overflown(&self) -> bool {
+        self.overflown
+    }
+    pub(crate) fn reset(&mut self, limit: usize) {
+        self.buf.clear();
+        self.buf.shrink_to(KEPT);
+        self.limit = limit;
+        self.overflown = false;
+    }
+    /// Drops the first `n` bytes, which have been sent.
+    pub(crate) fn drop_front(&mut self, n: usize) {
+        self.buf.drain(..n);
+    }
+    /// Allows `n` bytes more.
+    pub(crate) fn raise(&mut self, n: usize) {
+        self.limit = self.limit.saturating_add(n);
+    }
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.buf.truncate(len);
+        self.overflown = false;
+    }
+    #[inline]
+    fn put(&mut self, b: &[u8]) {
+        if self.overflown || b.len() > self.limit.saturating_sub(self.buf.len()) {
+            self.overflown = true;
+        } else {
+            self.buf.extend_from_slice(b);
+        }
+    }
+    fn put_head(&mut self, first: u8, n: u64, width: usize) {
+        let mut b = [0; 9];
+        b[0] = first;
+        b[1..=width].copy_from_slice(&n.to_be_bytes()[8 - width..]);
+        self.put(&b[..=width]);
+    }
+    pub fn nil(&mut self) {
+        self.put(&[0xc0]);
+    }
+    pub fn bool(&mut self, v: bool) {
+        self.put(&[0xc2 | v as u8]);
+    }
+    /// An integer; the caller keeps it within ±[`MAX_INT`].
+    pub fn int(&mut self, v: i64) {
+        match (int_code(v), v) {
+            (first, -32..=127) => self.put(&[first]),
+            (first @ (0xcc | 0xd0), _) => self.put_head(first, v as u64, 1),
+            (first @ (0xcd | 0xd1), _) => self.put_head(first, v as u64, 2),
+            (first @ (0xce | 0xd2), _) => self.put_head(first, v as u64, 4),
+            (first, _) => self.put_head(first, v as u64, 8),
+        }
+    }
+    /// A number: an integer where it is one within ±[`MAX_INT`], else a float of 64 bits.
+    pub fn num(&mut self, v: f64) {
+        match as_int(v) {
+            Some(i) => self.int(i),
+            None => self.put_head(0xcb, v.to_bits(), 8),
+        }
+    }
+    pub fn str(&mut self, s: &str) {
+        let n = s.len();
+        match n {
+            0..=31 => self.put(&[0xa0 | n as u8]),
+            32..=255 => self.put_head(0xd9, n as u64, 1),
+            256..=65535 => self.put_head(0xda, n as u64, 2),
+            _ => self.put_head(0xdb, n as u64, 4),
+        }
+        self.put(s.as_bytes());
+    }
+    /// The header of an array of `n` items, which the caller writes next.
+    pub fn array(&mut self, n: usize) {
+        match n {
+            0..=15 => self.put(&[0x90 | n as u8]),
+            16..=65535 => self.put_head(0xdc, n as u64, 2),
+            _ => self.put_head(0xdd, n as u64, 4),
+        }
+    }
+    /// The header of a map of `n` entries, which the caller writes next: keys sorted by bytes, each with its value.
+    pub fn map(&mut self, n: usize) {
+        match n {
+            0..=15 => self.put(&[0x80 | n as u8]),
+            16..=65535 => self.put_head(0xde, n as u64, 2),
+            _ => self.put_head(0xdf, n as u64, 4),
+        }
+    }
+    /// A value, byte for byte.
+    pub fn raw(&mut self, v: &[u8]) {
+        self.put(v);
+    }
+}
+
+/// Appends the canonical form of a value: map keys sorted by bytes, integral floats within ±[`MAX_INT`] as
+/// integers, other floats in 64 bits, every header in its shortest form. Recursion ends with the value's depth.
+pub fn canonical(v: Value<'_>, out: &mut Writer) {
+    match v.head().0 {
+        Head::Int(_) | Head::Float(_) => out.num(v.as_f64().unwrap_or_default()),
+        Head::Str(_) => out.str(v.as_str().unwrap_or_default()),
+        Head::Array(n) => {
+            out.array(n);
+            v.items().into_iter().flatten().for_each(|i| canonical(i, out));
+        }
+        Head::Map(n) => {
+            out.map(n);
+            let mut entries: Vec<_> = v.entries().into_iter().flatten().collect();
+            entries.sort_unstable_by_key(|(k, _)| *k);
+            for (k, v) in entries {
+                out.str(k);
+                canonical(v, out);
+            }
+        }
+        _ => out.raw(v.bytes()),
+    }
+}
