@@ -160,10 +160,14 @@ func (e *Engine) run(ctx context.Context, what string, f func(ctx context.Contex
 	ctx, finish := e.begin(ctx)
 	defer finish()
 	e.used.Store(e.host.tick.Add(1))
-	if err := f(ctx, e.instance); err != nil {
-		return e.failure(ctx, what, err)
+	err := f(ctx, e.instance)
+	if err != nil {
+		err = e.failure(ctx, what, err)
 	}
-	return nil
+	if e.instance != nil && e.instance.Ended() {
+		e.drop()
+	}
+	return err
 }
 
 // placeFor places the engine for a caller that may give up first: placing has a limit of its own and goes on, so that
@@ -275,6 +279,9 @@ func (e *Engine) tryPlace(ctx context.Context) (err error) {
 			return err
 		}
 		replayed++
+	}
+	if i.Ended() {
+		return context.Cause(ctx)
 	}
 	e.host.options.Logger.Debug("engine placed", "engine", e.name, "sequence", e.journal.sequence,
 		"replayed", replayed, "took", time.Since(start), "memory", i.Memory())

@@ -65,6 +65,8 @@ type Core struct {
 	toolchain string
 	limit     uint64
 	instances atomic.Int64
+	// interruptible is Options.Interruptible.
+	interruptible bool
 }
 
 // exports are the functions of the ABI, with their parameters and results, all i32.
@@ -111,7 +113,7 @@ func Compile(ctx context.Context, code []byte, o Options) (*Core, error) {
 			_ = r.Close(ctx)
 			return nil, err
 		}
-		return &Core{runtime: r, module: module, hash: Hash(code), limit: limit}, nil
+		return &Core{runtime: r, module: module, hash: Hash(code), limit: limit, interruptible: o.Interruptible}, nil
 	}
 	c, err := build(o.Cache.files())
 	if err != nil && o.Cache.files() != nil {

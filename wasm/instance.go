@@ -145,6 +145,7 @@ type Instance struct {
 	reply, in uint32
 	room      int
 	closed    bool
+	ended     bool
 	release   func()
 }
 
@@ -196,6 +197,10 @@ func (i *Instance) Close(ctx context.Context) error {
 // Memory returns the size of the instance's linear memory, in bytes. It never shrinks.
 func (i *Instance) Memory() uint64 { return uint64(i.memory.Size()) }
 
+// Ended reports whether the context of a call ended while the call came to its own end. The call's reply holds, but the
+// instance must be closed: what watches the context may still be about to stop it, in the middle of a later call.
+func (i *Instance) Ended() bool { return i.ended }
+
 // reserve returns n bytes of the core's input to write to, valid until the next call.
 func (i *Instance) reserve(ctx context.Context, n int) ([]byte, error) {
 	if i.closed {
@@ -224,6 +229,7 @@ func (i *Instance) reserve(ctx context.Context, n int) ([]byte, error) {
 func (i *Instance) run(ctx context.Context, f api.Function) error {
 	err := f.CallWithStack(ctx, i.stack[:])
 	if err == nil {
+		i.ended = i.ended || (i.core.interruptible && ctx.Err() != nil)
 		return nil
 	}
 	trap := &ActionError{Code: "trap", Message: "the core trapped: " + firstLine(err), Index: -1}
