@@ -46,15 +46,17 @@ func Object(line []byte) ([]Member, error) {
 		return nil, errors.New("not a JSON object")
 	}
 	var members []Member
+	seen := map[string]bool{}
 	for r.dec.More() {
 		key, err := r.token()
 		if err != nil {
 			return nil, err
 		}
 		m := Member{Key: key.(string)}
-		if slices.ContainsFunc(members, func(o Member) bool { return o.Key == m.Key }) {
-			return nil, fmt.Errorf("the key %q stands twice", m.Key)
+		if seen[m.Key] {
+			return nil, fmt.Errorf("the key %q stands twice", clip(m.Key))
 		}
+		seen[m.Key] = true
 		if m.Value, m.Err, err = r.value(); err != nil {
 			return nil, err
 		}
