@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -31,7 +30,8 @@ type Outcome struct {
 //
 // It returns an outcome for each member. Where an atomic batch fails, the error is a [*BatchError], and the outcomes
 // say the same: the member that failed has its own error, the others [ErrBatchAborted]. An independent batch fails as a
-// whole only for reasons that are no member's, such as [ErrTimeout]: then no member had an effect.
+// whole, and with it an atomic one without naming a member, where the core does not answer: [ErrTimeout], a trap, exhausted
+// memory. Then the outcomes are nil, and no member had an effect.
 func (e *Engine) DispatchBatch(ctx context.Context, mode BatchMode, members ...Action) ([]Outcome, error) {
 	if mode != BatchAtomic && mode != BatchIndependent {
 		return nil, badInput("DispatchBatch: there is no batch mode %d", mode)
@@ -89,8 +89,8 @@ func (e *Engine) DispatchBatch(ctx context.Context, mode BatchMode, members ...A
 		}
 		return nil
 	})
-	var action *ActionError
-	if mode == BatchAtomic && errors.As(err, &action) && action.Index >= 0 {
+	// Only the core's own answer names a member; an error that a context ended with may wrap anything.
+	if action, ok := err.(*ActionError); ok && mode == BatchAtomic && action.Index >= 0 {
 		return aborted(len(members), &BatchError{Index: action.Index, Err: action})
 	}
 	if err != nil {

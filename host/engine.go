@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bytes"
 	"context"
 	crand "crypto/rand"
 	"encoding/binary"
@@ -81,7 +82,7 @@ func (e *Engine) bounded(ctx context.Context, timeout time.Duration, limit strin
 		return ctx, func() {}
 	}
 	cause := &Error{Code: ErrTimeout.Code, Message: fmt.Sprintf("not done after %v (%s)", timeout, limit), Err: context.DeadlineExceeded}
-	return context.WithTimeoutCause(ctx, timeout, cause)
+	return context.WithTimeoutCause(ctx, timeout, ownCause{cause})
 }
 
 // Name returns the engine's name.
@@ -96,6 +97,9 @@ func (e *Engine) tryAcquire() bool {
 	}
 }
 
+// closing is what Close says it is: after Shutdown has begun nothing else gets a turn.
+const closing = "Close"
+
 // acquire waits for the engine's turn.
 func (e *Engine) acquire(ctx context.Context, what string) error {
 	if ctx.Err() != nil {
@@ -106,7 +110,7 @@ func (e *Engine) acquire(ctx context.Context, what string) error {
 	case <-ctx.Done():
 		return ended(ctx, what)
 	}
-	if e.closed {
+	if e.closed || (e.host.stopping.Load() && what != closing) {
 		e.release()
 		return &Error{Code: ErrShutdown.Code, Message: fmt.Sprintf("%s: the engine %q is closed", what, e.name)}
 	}
@@ -159,6 +163,10 @@ func (e *Engine) run(ctx context.Context, what string, f func(ctx context.Contex
 	defer e.release()
 	ctx, finish := e.begin(ctx)
 	defer finish()
+	if ctx.Err() != nil {
+		// It may have ended while the engine's turn came: a call would only cost the instance.
+		return ended(ctx, what)
+	}
 	e.used.Store(e.host.tick.Add(1))
 	err := f(ctx, e.instance)
 	if err != nil {
@@ -197,6 +205,8 @@ func (e *Engine) failure(ctx context.Context, what string, err error) error {
 	}
 	var action *ActionError
 	switch {
+	case trap != nil && trap.Interrupted:
+		return ended(ctx, what)
 	case errors.As(err, &action):
 		return action
 	case ctx.Err() != nil:
@@ -428,7 +438,15 @@ func (e *Engine) Journal(ctx context.Context) (iter.Seq[Entry], error) {
 		return nil, err
 	}
 	defer e.release()
-	return e.journal.all(), nil
+	entries := e.journal.all()
+	return func(yield func(Entry) bool) {
+		for entry := range entries {
+			entry.Payload = bytes.Clone(entry.Payload)
+			if !yield(entry) {
+				return
+			}
+		}
+	}, nil
 }
 
 // Reopen makes a broken engine try again to place itself.
@@ -452,7 +470,7 @@ func (e *Engine) Reopen(ctx context.Context) error {
 // Close takes the engine out and keeps its journal under its name, from which Host.Open loads it. Calls that wait for
 // their turn, and later ones, fail with [ErrShutdown].
 func (e *Engine) Close(ctx context.Context) error {
-	if err := e.acquire(ctx, "Close"); err != nil {
+	if err := e.acquire(ctx, closing); err != nil {
 		return err
 	}
 	defer e.release()

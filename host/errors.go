@@ -86,16 +86,24 @@ func badInput(format string, args ...any) error {
 	return &Error{Code: ErrBadInput.Code, Message: fmt.Sprintf(format, args...)}
 }
 
-// ended turns the end of a context into the host's error for it. what names the action, limit the timeout that the
-// host added to it.
+// ownCause is why the host itself ended a context. What else stands there is the caller's, and may be any error.
+type ownCause struct{ err *Error }
+
+func (c ownCause) Error() string { return c.err.Error() }
+
+// ended turns the end of a context into the host's error for it. what names the action.
 func ended(ctx context.Context, what string) error {
 	cause := context.Cause(ctx)
-	var h *Error
+	if own, ok := cause.(ownCause); ok {
+		return &Error{Code: own.err.Code, Message: what + ": " + own.err.Message, Err: own.err.Err}
+	}
 	switch {
-	case errors.As(cause, &h):
-		return &Error{Code: h.Code, Message: what + ": " + h.Message, Err: h.Err}
-	case errors.Is(cause, context.DeadlineExceeded):
-		return &Error{Code: ErrTimeout.Code, Message: what + ": the context's deadline passed", Err: cause}
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		why := "the context's deadline passed"
+		if cause != ctx.Err() {
+			why = cause.Error()
+		}
+		return &Error{Code: ErrTimeout.Code, Message: what + ": " + why, Err: context.DeadlineExceeded}
 	default:
 		return &Error{Code: ErrCanceled.Code, Message: what + ": the context was canceled", Err: errors.Join(context.Canceled, cause)}
 	}

@@ -38,6 +38,10 @@ type Host struct {
 	slots chan struct{}
 	freed chan struct{}
 	tick  atomic.Int64
+	// stopping is set once Shutdown has begun.
+	stopping atomic.Bool
+	// asking counts the calls of Actions, which use the core without an engine.
+	asking sync.WaitGroup
 
 	mu      sync.Mutex // guards what follows
 	engines map[string]*Engine
@@ -143,6 +147,14 @@ type FieldInfo struct {
 
 // Actions returns the actions of the core, sorted by name.
 func (h *Host) Actions(ctx context.Context) ([]ActionInfo, error) {
+	h.mu.Lock()
+	if h.closing {
+		h.mu.Unlock()
+		return nil, shutdownError()
+	}
+	h.asking.Add(1)
+	h.mu.Unlock()
+	defer h.asking.Done()
 	i, err := h.core.Instantiate(ctx)
 	if err != nil {
 		return nil, err
@@ -218,6 +230,7 @@ func (h *Host) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	first := !h.closing
 	h.closing = true
+	h.stopping.Store(true)
 	var engines []*Engine
 	for _, e := range h.engines {
 		engines = append(engines, e)
@@ -233,7 +246,7 @@ func (h *Host) Shutdown(ctx context.Context) error {
 	}
 	stop := context.AfterFunc(ctx, func() {
 		for _, e := range engines {
-			e.interrupt(ErrShutdown)
+			e.interrupt(ownCause{ErrShutdown})
 		}
 	})
 	defer stop()
@@ -244,6 +257,7 @@ func (h *Host) Shutdown(ctx context.Context) error {
 			errs = append(errs, err)
 		}
 	}
+	h.asking.Wait()
 	errs = append(errs, h.core.Close(late), h.cache.Close(late))
 	close(h.closed)
 	if ctx.Err() != nil {

@@ -175,6 +175,23 @@ func TestAnErrorMeansNoEffect(t *testing.T) {
 	}
 }
 
+// Whatever the caller's context ended with is not the action's own answer.
+func TestAContextsCauseIsNobodysAnswer(t *testing.T) {
+	e := open(t, newHost(t, host.Options{}), "e", nil)
+	foreign := &host.BatchError{Index: 7, Err: &host.ActionError{Code: "out_of_range", Index: 7}}
+	ended := func() context.Context {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(20*time.Millisecond, func() { cancel(foreign) })
+		return ctx
+	}
+	if _, err := e.Dispatch(ended(), "test:spin", nil); !errors.Is(err, host.ErrCanceled) || host.CodeOf(err) != "canceled" {
+		t.Errorf("got %v", err)
+	}
+	if _, err := e.DispatchBatch(ended(), host.BatchAtomic, host.Action{Type: "test:spin"}); !errors.Is(err, host.ErrCanceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestTimeoutIsTheDefaultDeadline(t *testing.T) {
 	e := open(t, newHost(t, host.Options{Timeout: 30 * time.Millisecond}), "e", nil)
 	_, err := e.Dispatch(t.Context(), "test:spin", nil)
@@ -238,6 +255,16 @@ func TestJournalHoldsWhatChanged(t *testing.T) {
 	}
 	if fmt.Sprint(types) != "[stack:draw stack:reverse]" {
 		t.Errorf("got %v", types)
+	}
+	// It can be iterated again, and what is handed out is the caller's.
+	for entry := range entries {
+		if entry.Sequence == 1 {
+			clear(entry.Payload)
+		}
+	}
+	_, _ = e.Dispatch(t.Context(), "test:trap", nil)
+	if r := dispatch(t, e, "stack:peek", nil); r.Sequence != 3 {
+		t.Errorf("sequence %d", r.Sequence)
 	}
 }
 

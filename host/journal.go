@@ -74,10 +74,11 @@ func (j *journal) replace(snapshot []byte) {
 	j.entries, j.runTime = nil, 0
 }
 
-// all iterates the entries as they are now.
+// all iterates the entries as they are now. Their payloads lie in the journal: they must not be changed.
 func (j *journal) all() iter.Seq[Entry] {
-	b, sequence := j.entries, j.baseSequence
+	b, base := j.entries, j.baseSequence
 	return func(yield func(Entry) bool) {
+		sequence := base
 		le := binary.LittleEndian
 		for rest := b; len(rest) > 0; {
 			sequence++

@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/sys"
 	"github.com/vmihailenco/msgpack/v5"
+	"github.com/vmihailenco/msgpack/v5/msgpcode"
 )
 
 // The calls of the ABI.
@@ -66,7 +68,11 @@ func (e *ActionError) Is(target error) bool {
 
 // TrapError says that a call cost the instance, which is closed: its state is gone. It wraps the [*ActionError] to
 // report for the action (trap or out_of_memory), or the context's error where the context ended the call.
-type TrapError struct{ Err error }
+type TrapError struct {
+	Err error
+	// Interrupted says that it was the context's end.
+	Interrupted bool
+}
 
 func (e *TrapError) Error() string { return e.Err.Error() }
 func (e *TrapError) Unwrap() error { return e.Err }
@@ -243,7 +249,7 @@ func (i *Instance) run(ctx context.Context, f api.Function) error {
 		reported = context.Cause(ctx)
 	}
 	_ = i.Close(context.WithoutCancel(ctx))
-	return &TrapError{reported}
+	return &TrapError{Err: reported, Interrupted: reported != error(trap)}
 }
 
 func firstLine(err error) string {
@@ -259,7 +265,7 @@ func firstLine(err error) string {
 // broken closes an instance whose core breaks the ABI.
 func (i *Instance) broken(ctx context.Context, what string) error {
 	_ = i.Close(context.WithoutCancel(ctx))
-	return &TrapError{&ActionError{Code: "trap", Message: "the core breaks its ABI: " + what, Index: -1}}
+	return &TrapError{Err: &ActionError{Code: "trap", Message: "the core breaks its ABI: " + what, Index: -1}}
 }
 
 type reply struct {
@@ -318,6 +324,11 @@ func (i *Instance) failure(ctx context.Context, body []byte) error {
 }
 
 func decodeError(body []byte) (*ActionError, error) {
+	// An error names values, clipped; what is longer is none, and decoding it could cost more than the instance.
+	const maxError = 64 << 10
+	if len(body) > maxError {
+		return nil, fmt.Errorf("it has %d bytes, an error has at most %d", len(body), maxError)
+	}
 	e := &ActionError{Index: -1}
 	if err := msgpack.Unmarshal(body, e); err != nil {
 		return nil, err
@@ -407,6 +418,10 @@ func (i *Instance) Batch(ctx context.Context, actions []Action, atomic bool) ([]
 		at += 4 + n
 	}
 	r, err := i.do(ctx, opBatch, size)
+	var failed *ActionError
+	if errors.As(err, &failed) && !i.closed && failed.Index >= len(actions) {
+		err = i.broken(ctx, fmt.Sprintf("member %d of a batch of %d failed", failed.Index, len(actions)))
+	}
 	if err != nil {
 		return nil, Reply{}, err
 	}
@@ -483,5 +498,46 @@ func (i *Instance) Actions(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := sane(r.body); err != nil {
+		return nil, i.broken(ctx, "its list of actions "+err.Error())
+	}
 	return append([]byte(nil), r.body...), nil
+}
+
+// sane checks what is about to be decoded as a whole: no deeper than 16 containers, and no container that claims more
+// items than there are bytes.
+func sane(b []byte) error {
+	left := []int{1}
+	dec := msgpack.NewDecoder(bytes.NewReader(b))
+	for len(left) > 0 {
+		if left[len(left)-1] == 0 {
+			left = left[:len(left)-1]
+			continue
+		}
+		left[len(left)-1]--
+		code, err := dec.PeekCode()
+		if err != nil {
+			return fmt.Errorf("ends early: %w", err)
+		}
+		n := 0
+		switch {
+		case msgpcode.IsFixedArray(code) || code == msgpcode.Array16 || code == msgpcode.Array32:
+			n, err = dec.DecodeArrayLen()
+		case msgpcode.IsFixedMap(code) || code == msgpcode.Map16 || code == msgpcode.Map32:
+			n, err = dec.DecodeMapLen()
+			n *= 2
+		default:
+			err = dec.Skip()
+		}
+		if err != nil {
+			return fmt.Errorf("can't be read: %w", err)
+		}
+		if n > len(b) || len(left) > 16 {
+			return fmt.Errorf("claims %d items in %d bytes, %d levels deep", n, len(b), len(left))
+		}
+		if n > 0 {
+			left = append(left, n)
+		}
+	}
+	return nil
 }

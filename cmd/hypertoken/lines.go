@@ -100,9 +100,7 @@ func (q *command) bounded(ctx context.Context) (context.Context, context.CancelF
 	if q.timeout == 0 {
 		return ctx, func() {}
 	}
-	return context.WithTimeoutCause(ctx, q.timeout, &host.Error{
-		Code: host.ErrTimeout.Code, Message: fmt.Sprintf("not done after %v (timeout)", q.timeout), Err: context.DeadlineExceeded,
-	})
+	return context.WithTimeoutCause(ctx, q.timeout, fmt.Errorf("not done after %v (timeout)", q.timeout))
 }
 
 // request makes a command of what lineReader.next returned. An error that is errLine is that of the line.
@@ -119,21 +117,22 @@ func request(line inputLine, err error) (*command, error) {
 	}
 	q := &command{line: line.number, kind: -1}
 	kinds := 0
+	var setup, payload msgjson.Member
 	for _, m := range members {
 		kind := q.kind
 		switch m.Key {
 		case "setup":
-			kind, q.value = setupRequest, m.Value
+			kind, setup = setupRequest, m
 		case "type":
-			if err := msgpack.Unmarshal(m.Value, &q.action); err != nil {
+			if null(m) || msgpack.Unmarshal(m.Value, &q.action) != nil {
 				return nil, badLine("type: want a string")
 			}
 			kind = actionRequest
 		case "payload":
-			q.value = m.Value
+			payload = m
 		case "now":
 			var ms int64
-			if m.Err != nil || msgpack.Unmarshal(m.Value, &ms) != nil {
+			if m.Err != nil || null(m) || msgpack.Unmarshal(m.Value, &ms) != nil {
 				return nil, badLine("now: want whole milliseconds since the epoch")
 			}
 			q.options = append(q.options, host.Now(time.UnixMilli(ms)))
@@ -152,15 +151,12 @@ func request(line inputLine, err error) (*command, error) {
 			if m.Err != nil || msgpack.Unmarshal(m.Value, &ms) != nil || ms <= 0 || ms > 1e12 {
 				return nil, badLine("timeout: want milliseconds above 0")
 			}
-			q.timeout = time.Duration(ms * float64(time.Millisecond))
+			q.timeout = max(1, time.Duration(ms*float64(time.Millisecond)))
 		case "state", "digest":
 			if !bytes.Equal(m.Value, []byte{0xc3}) {
 				return nil, badLine("%s: want true", m.Key)
 			}
 			kind = map[string]requestKind{"state": stateRequest, "digest": digestRequest}[m.Key]
-		}
-		if m.Err != nil && (m.Key == "setup" || m.Key == "payload") {
-			q.valueError = &host.ActionError{Code: "bad_payload", Message: m.Key + ": " + m.Err.Message, Index: -1}
 		}
 		if kind != q.kind {
 			q.kind = kind
@@ -172,9 +168,21 @@ func request(line inputLine, err error) (*command, error) {
 		return nil, badLine("want one of setup, type, state or digest")
 	case kinds > 1:
 		return nil, badLine("want only one of setup, type, state or digest")
+	case q.kind != actionRequest && payload.Key != "":
+		return nil, badLine("payload goes with type")
+	}
+	value := payload
+	if q.kind == setupRequest {
+		value = setup
+	}
+	q.value = value.Value
+	if value.Err != nil {
+		q.valueError = &host.ActionError{Code: "bad_payload", Message: value.Key + ": " + value.Err.Message, Index: -1}
 	}
 	return q, nil
 }
+
+func null(m msgjson.Member) bool { return bytes.Equal(m.Value, []byte{0xc0}) }
 
 // write writes a line and flushes it.
 func (r *runner) write(line []byte) error {

@@ -175,6 +175,9 @@ func (r *runner) answer(ctx context.Context, q *command) error {
 	return r.writeOutcome(r.n, result, err)
 }
 
+// maxBatch bounds the members of a batch.
+const maxBatch = 4096
+
 // answerBatches gathers actions that come within the window of the first, and sends them as one batch.
 func (r *runner) answerBatches(ctx context.Context, lines *lineReader) error {
 	type read struct {
@@ -219,7 +222,7 @@ func (r *runner) answerBatches(ctx context.Context, lines *lineReader) error {
 		}
 		q, err := request(in.line, in.err)
 		action := err == nil && q.kind == actionRequest && q.valueError == nil
-		if !action || size+len(q.value) > r.maxPayload {
+		if !action || len(gathered) == maxBatch || size+len(q.value) > r.maxPayload {
 			if err := flush(); err != nil {
 				return err
 			}

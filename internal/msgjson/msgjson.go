@@ -65,7 +65,7 @@ func Object(line []byte) ([]Member, error) {
 	if _, err := r.token(); err != nil { // the closing brace
 		return nil, err
 	}
-	if _, err := r.token(); !errors.Is(err, io.EOF) && !errors.Is(err, errShort) {
+	if rest := bytes.TrimSpace(line[r.dec.InputOffset():]); len(rest) > 0 {
 		return nil, errors.New("something follows the JSON object")
 	}
 	return members, nil
@@ -97,7 +97,7 @@ func (r *reader) token() (json.Token, error) {
 	}
 	// The decoder turns a lone surrogate into U+FFFD.
 	if s, ok := t.(string); ok && strings.ContainsRune(s, utf8.RuneError) {
-		raw := string(r.line[from:r.dec.InputOffset()])
+		raw := strings.ReplaceAll(string(r.line[from:r.dec.InputOffset()]), `\\`, "")
 		spelled := strings.Count(raw, "\ufffd") + strings.Count(strings.ToLower(raw), `\ufffd`)
 		if strings.Count(s, "\ufffd") > spelled {
 			return nil, errors.New("a string holds half of a surrogate pair")
@@ -244,10 +244,16 @@ func Append(out []byte, value []byte) ([]byte, error) {
 	dec := msgpack.GetDecoder()
 	defer msgpack.PutDecoder(dec)
 	dec.Reset(bytes.NewReader(value))
-	return appendValue(out, dec)
+	return appendValue(out, dec, 0)
 }
 
-func appendValue(out []byte, dec *msgpack.Decoder) ([]byte, error) {
+// maxDepth is how deep a value is followed: more than any core may answer.
+const maxDepth = 256
+
+func appendValue(out []byte, dec *msgpack.Decoder, depth int) ([]byte, error) {
+	if depth > maxDepth {
+		return out, fmt.Errorf("msgjson: a value is nested more than %d levels deep", maxDepth)
+	}
 	code, err := dec.PeekCode()
 	if err != nil {
 		return out, fmt.Errorf("msgjson: %w", err)
@@ -260,8 +266,8 @@ func appendValue(out []byte, dec *msgpack.Decoder) ([]byte, error) {
 			if i > 0 {
 				out = append(out, ',')
 			}
-			if out, err = appendValue(out, dec); err == nil {
-				out, err = appendValue(append(out, ':'), dec)
+			if out, err = appendValue(out, dec, depth+1); err == nil {
+				out, err = appendValue(append(out, ':'), dec, depth+1)
 			}
 		}
 		return append(out, '}'), err
@@ -272,7 +278,7 @@ func appendValue(out []byte, dec *msgpack.Decoder) ([]byte, error) {
 			if i > 0 {
 				out = append(out, ',')
 			}
-			out, err = appendValue(out, dec)
+			out, err = appendValue(out, dec, depth+1)
 		}
 		return append(out, ']'), err
 	case msgpcode.IsString(code):

@@ -65,7 +65,7 @@ func TestWhatAValueCanNotSayIsAnError(t *testing.T) {
 		}
 	}
 	for in, want := range map[string]string{
-		`{"a":1`: "too early", `{"a" 1}`: "broken", `"\ud800"`: "surrogate", "\"\xff\"": "UTF-8", `1 2`: "broken", ``: "broken", `"\ud800\ufffd"`: "surrogate",
+		`{"a":1`: "too early", `{"a" 1}`: "broken", `"\ud800"`: "surrogate", "\"\xff\"": "UTF-8", `1 2`: "broken", ``: "broken", `"\ud800\ufffd"`: "surrogate", `"\\ufffd\ud800"`: "surrogate",
 	} {
 		if _, err := Value([]byte(in)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", in, err, want)

@@ -92,6 +92,11 @@ func (b Bindings) compare(want, got any, path string) *Difference {
 		if !ok {
 			return differ()
 		}
+		named := make(map[string]any, len(w))
+		for k, v := range w {
+			named[b.name(k)] = v
+		}
+		w = named
 		for _, k := range slices.Sorted(maps.Keys(w)) {
 			at := path + "." + k
 			x, there := g[k]
