@@ -97,9 +97,6 @@ func (e *Engine) tryAcquire() bool {
 	}
 }
 
-// closing is what Close says it is: after Shutdown has begun nothing else gets a turn.
-const closing = "Close"
-
 // acquire waits for the engine's turn.
 func (e *Engine) acquire(ctx context.Context, what string) error {
 	if ctx.Err() != nil {
@@ -110,7 +107,7 @@ func (e *Engine) acquire(ctx context.Context, what string) error {
 	case <-ctx.Done():
 		return ended(ctx, what)
 	}
-	if e.closed || (e.host.stopping.Load() && what != closing) {
+	if e.closed {
 		e.release()
 		return &Error{Code: ErrShutdown.Code, Message: fmt.Sprintf("%s: the engine %q is closed", what, e.name)}
 	}
@@ -147,6 +144,9 @@ func (e *Engine) interrupt(cause error) {
 // run gives f the engine's turn and a placed instance. Where f loses the instance, the error is that of the action, and
 // the next turn places the engine anew from its journal.
 func (e *Engine) run(ctx context.Context, what string, f func(ctx context.Context, i *wasm.Instance) error) error {
+	if e.host.closing.Load() {
+		return shutdownError()
+	}
 	ctx, done := e.bounded(ctx, e.host.options.Timeout, "Timeout")
 	defer done()
 	if err := e.acquire(ctx, what); err != nil {
@@ -470,7 +470,7 @@ func (e *Engine) Reopen(ctx context.Context) error {
 // Close takes the engine out and keeps its journal under its name, from which Host.Open loads it. Calls that wait for
 // their turn, and later ones, fail with [ErrShutdown].
 func (e *Engine) Close(ctx context.Context) error {
-	if err := e.acquire(ctx, closing); err != nil {
+	if err := e.acquire(ctx, "Close"); err != nil {
 		return err
 	}
 	defer e.release()

@@ -38,15 +38,14 @@ type Host struct {
 	slots chan struct{}
 	freed chan struct{}
 	tick  atomic.Int64
-	// stopping is set once Shutdown has begun.
-	stopping atomic.Bool
+	// closing is set, under mu, once Shutdown has begun: nothing is accepted any more, what waits for its turn still gets it.
+	closing atomic.Bool
 	// asking counts the calls of Actions, which use the core without an engine.
 	asking sync.WaitGroup
 
 	mu      sync.Mutex // guards what follows
 	engines map[string]*Engine
 	stored  map[string]*journal
-	closing bool
 	closed  chan struct{}
 }
 
@@ -148,7 +147,7 @@ type FieldInfo struct {
 // Actions returns the actions of the core, sorted by name.
 func (h *Host) Actions(ctx context.Context) ([]ActionInfo, error) {
 	h.mu.Lock()
-	if h.closing {
+	if h.closing.Load() {
 		h.mu.Unlock()
 		return nil, shutdownError()
 	}
@@ -187,7 +186,7 @@ func (h *Host) Open(ctx context.Context, name string, o EngineOptions) (*Engine,
 	e := newEngine(h, name)
 	h.mu.Lock()
 	switch {
-	case h.closing:
+	case h.closing.Load():
 		h.mu.Unlock()
 		return nil, shutdownError()
 	case h.engines[name] != nil:
@@ -228,9 +227,7 @@ func (h *Host) Delete(name string) error {
 // returns the context's error. It may be called any number of times.
 func (h *Host) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
-	first := !h.closing
-	h.closing = true
-	h.stopping.Store(true)
+	first := !h.closing.Swap(true)
 	var engines []*Engine
 	for _, e := range h.engines {
 		engines = append(engines, e)
