@@ -349,32 +349,55 @@ func (i *Instance) send(ctx context.Context, op uint64, b []byte) (reply, error)
 // Open opens an engine from a setup: MessagePack as the conformance traces have it, empty for an empty one. An
 // instance that held an engine holds this one instead; after an error it holds none.
 func (i *Instance) Open(ctx context.Context, l Limits, setup []byte) error {
-	b := make([]byte, 16)
-	binary.LittleEndian.PutUint64(b, l.MaxStateBytes)
-	binary.LittleEndian.PutUint32(b[8:], l.MaxResult)
-	binary.LittleEndian.PutUint32(b[12:], l.MaxDepth)
-	if _, err := i.send(ctx, opOpen, b); err != nil {
+	if err := i.BeginOpen(ctx, l); err != nil {
 		return err
 	}
-	return i.feed(ctx, setup)
+	return i.feedAll(ctx, setup)
 }
 
 // Restore opens an engine from a snapshot. The core checks it, its digest included.
 func (i *Instance) Restore(ctx context.Context, snapshot []byte) error {
-	if _, err := i.do(ctx, opRestore, 0); err != nil {
+	if err := i.BeginRestore(ctx); err != nil {
 		return err
 	}
-	return i.feed(ctx, snapshot)
+	return i.feedAll(ctx, snapshot)
 }
 
-func (i *Instance) feed(ctx context.Context, b []byte) error {
+func (i *Instance) feedAll(ctx context.Context, b []byte) error {
 	for len(b) > 0 {
 		n := min(len(b), ChunkSize)
-		if _, err := i.send(ctx, opFeed, b[:n]); err != nil {
+		if err := i.Feed(ctx, b[:n]); err != nil {
 			return err
 		}
 		b = b[n:]
 	}
+	return i.Ready(ctx)
+}
+
+// BeginOpen begins what Open does in one: the setup follows in calls of Feed, cut anywhere, then Ready.
+func (i *Instance) BeginOpen(ctx context.Context, l Limits) error {
+	b := make([]byte, 16)
+	binary.LittleEndian.PutUint64(b, l.MaxStateBytes)
+	binary.LittleEndian.PutUint32(b[8:], l.MaxResult)
+	binary.LittleEndian.PutUint32(b[12:], l.MaxDepth)
+	_, err := i.send(ctx, opOpen, b)
+	return err
+}
+
+// BeginRestore begins what Restore does in one: the snapshot follows in calls of Feed, cut anywhere, then Ready.
+func (i *Instance) BeginRestore(ctx context.Context) error {
+	_, err := i.do(ctx, opRestore, 0)
+	return err
+}
+
+// Feed hands over the next piece of a setup or a snapshot, of at most ChunkSize bytes.
+func (i *Instance) Feed(ctx context.Context, piece []byte) error {
+	_, err := i.send(ctx, opFeed, piece)
+	return err
+}
+
+// Ready ends the pieces: the engine is open.
+func (i *Instance) Ready(ctx context.Context) error {
 	_, err := i.do(ctx, opReady, 0)
 	return err
 }

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"hypertoken/host"
+	"hypertoken/internal/version"
 )
 
 func newActions() *cobra.Command {
@@ -96,19 +96,8 @@ func newVersion() *cobra.Command {
 				return err
 			}
 			defer func() { _ = h.Shutdown(context.Background()) }()
-			version, revision := "(devel)", ""
-			if info, ok := debug.ReadBuildInfo(); ok {
-				if info.Main.Version != "" {
-					version = info.Main.Version
-				}
-				for _, s := range info.Settings {
-					if s.Key == "vcs.revision" {
-						revision = " " + s.Value
-					}
-				}
-			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "hypertoken %s%s\ncore sha256:%s, %s\n%s %s/%s\n",
-				version, revision, h.CoreHash(), h.CoreToolchain(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err = fmt.Fprintf(c.OutOrStdout(), "hypertoken %s\ncore sha256:%s, %s\n%s %s/%s\n",
+				version.String(), h.CoreHash(), h.CoreToolchain(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}

@@ -1,0 +1,305 @@
+// Package process starts worker processes through hashicorp/go-plugin, and is what such a process does first.
+//
+// go-plugin is the control plane: it starts a worker, shakes hands, checks its health. What the host and the worker have
+// to say to each other travels as frames on the worker's standard input and output, whose ends this package hands over.
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/go-plugin"
+	"github.com/hashicorp/go-plugin/runner"
+)
+
+// handshake tells a worker that a host started it. It is no secret.
+var handshake = plugin.HandshakeConfig{
+	ProtocolVersion:  1,
+	MagicCookieKey:   "HYPERTOKEN_WORKER",
+	MagicCookieValue: "0d5b9d6c8ea04f6e",
+}
+
+// plugins has one without methods: frames carry the requests.
+var plugins = plugin.PluginSet{"worker": control{}}
+
+type control struct{}
+
+func (control) Server(*plugin.MuxBroker) (any, error) { return new(struct{}), nil }
+func (control) Client(*plugin.MuxBroker, *rpcClient) (any, error) {
+	return new(struct{}), nil
+}
+
+var declared atomic.Bool
+
+// DeclareWorker says that this program becomes a worker where it is started as one.
+func DeclareWorker() { declared.Store(true) }
+
+// SelfWorker reports whether it does. Where it does not, a host must not start this program: each would start more.
+func SelfWorker() bool { return declared.Load() }
+
+// InWorker reports whether this process was started as a worker.
+func InWorker() bool { return os.Getenv(handshake.MagicCookieKey) == handshake.MagicCookieValue }
+
+// Config says what to start.
+type Config struct {
+	// Path is the program; "" is this program itself, as it was when it was started where the system can tell.
+	Path string
+	// Args are its arguments. Default "worker", for those who list processes.
+	Args []string
+	// Env is all the environment that it gets, beside go-plugin's own.
+	Env []string
+	// Logger gets what the worker writes to its standard error: records of slog's JSON as they are, other lines as
+	// warnings.
+	Logger *slog.Logger
+	// StartTimeout bounds the start up to the handshake. Default 10 s.
+	StartTimeout time.Duration
+}
+
+// Process is a worker process.
+type Process struct {
+	run    *run
+	client *plugin.Client
+	rpc    plugin.ClientProtocol
+	done   chan struct{}
+}
+
+// Start starts a worker and shakes hands. After an error nothing is left of it.
+func Start(ctx context.Context, c Config) (*Process, error) {
+	if c.StartTimeout == 0 {
+		c.StartTimeout = 10 * time.Second
+	}
+	if len(c.Args) == 0 {
+		c.Args = []string{"worker"}
+	}
+	path, err := program(c.Path)
+	if err != nil {
+		return nil, notStarted(c.Path, err)
+	}
+	r := &run{log: c.Logger, path: path, exited: make(chan struct{}), drained: make(chan struct{})}
+	client := plugin.NewClient(&plugin.ClientConfig{
+		HandshakeConfig: handshake,
+		Plugins:         plugins,
+		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, dir string) (runner.Runner, error) {
+			r.dir = dir
+			r.cmd = &exec.Cmd{Path: path, Args: append([]string{os.Args[0]}, c.Args...), Env: append(cmd.Env, c.Env...)}
+			return r, nil
+		},
+		AllowedProtocols: []plugin.Protocol{plugin.ProtocolNetRPC},
+		StartTimeout:     c.StartTimeout,
+		SkipHostEnv:      true,
+		Logger:           pluginLog(c.Logger),
+	})
+	stop := context.AfterFunc(ctx, r.kill)
+	defer stop()
+	p := &Process{run: r, client: client, done: make(chan struct{})}
+	began := time.Now()
+	p.rpc, err = client.Client()
+	if err == nil {
+		go p.reap()
+		return p, nil
+	}
+	if r.pid() == 0 {
+		// go-plugin leaves its directory where nothing was started.
+		if r.dir != "" {
+			_ = os.RemoveAll(r.dir)
+		}
+		return nil, notStarted(path, err)
+	}
+	late := time.Since(began) >= c.StartTimeout // go-plugin has killed it by now
+	r.kill()
+	r.free(client)
+	_ = r.stdin.Close()
+	_ = r.stdout.Close()
+	switch said := r.said(); {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case late:
+		return nil, fmt.Errorf("the worker %s did not shake hands within %v (StartTimeout)%s", path, c.StartTimeout, said)
+	case r.state.Exited():
+		return nil, fmt.Errorf("the worker %s ended with %v instead of shaking hands: is it a program that calls workerproc.Main?%s", path, r.state, said)
+	default:
+		return nil, fmt.Errorf("the worker %s could not be started: %w%s", path, err, said)
+	}
+}
+
+func notStarted(path string, err error) error {
+	return fmt.Errorf("the worker %s can't be started: %w; WorkerPath must name a program that calls workerproc.Main", path, err)
+}
+
+func (p *Process) reap() {
+	p.run.free(p.client)
+	close(p.done)
+}
+
+// free waits for the end of the process, and frees what go-plugin holds: its Kill returns at once then.
+func (r *run) free(client *plugin.Client) {
+	<-r.exited
+	client.Kill()
+	<-r.drained
+	_ = r.shaken.Close()
+}
+
+// Stdin is the end to write frames to. The caller closes it.
+func (p *Process) Stdin() *os.File { return p.run.stdin }
+
+// Stdout is the end to read frames from, which begin right there. The caller closes it.
+func (p *Process) Stdout() *os.File { return p.run.stdout }
+
+// Pid returns the process ID.
+func (p *Process) Pid() int { return p.run.pid() }
+
+// Kill sends SIGKILL and returns at once.
+func (p *Process) Kill() { p.run.kill() }
+
+// Done is closed when the process has ended and everything but Stdin and Stdout is freed.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Err says how the process ended, after Done: nil for status 0.
+func (p *Process) Err() error {
+	if p.run.state.Success() {
+		return nil
+	}
+	return errors.New(p.run.state.String())
+}
+
+// Ping asks go-plugin for a sign of life.
+func (p *Process) Ping() error { return p.rpc.Ping() }
+
+// run is one start of a worker: go-plugin's runner.
+type run struct {
+	log    *slog.Logger
+	path   string
+	dir    string
+	cmd    *exec.Cmd
+	stdin  *os.File
+	stdout *os.File
+	// shaken gives go-plugin the handshake line and nothing else.
+	shaken *os.File
+	// exited is closed once the process is reaped, drained once its output is read.
+	exited, drained chan struct{}
+	state           *os.ProcessState
+
+	mu      sync.Mutex // guards what follows
+	process *os.Process
+	killed  bool
+	last    []string // the last lines of its standard error
+}
+
+var _ runner.Runner = (*run)(nil)
+
+// Start runs under go-plugin. Descriptors are closed on every way out.
+func (r *run) Start(context.Context) (err error) {
+	var ends []*os.File
+	pipe := func() (in, out *os.File) {
+		if err == nil {
+			if in, out, err = os.Pipe(); err == nil {
+				ends = append(ends, in, out)
+			}
+		}
+		return in, out
+	}
+	childIn, stdin := pipe()
+	stdout, childOut := pipe()
+	stderr, childErr := pipe()
+	shaken, line := pipe()
+	if err == nil {
+		r.cmd.Stdin, r.cmd.Stdout, r.cmd.Stderr = childIn, childOut, childErr
+		r.cmd.SysProcAttr = attributes()
+		err = start(r.cmd)
+	}
+	if err != nil {
+		for _, f := range ends {
+			_ = f.Close()
+		}
+		return err
+	}
+	for _, f := range []*os.File{childIn, childOut, childErr} {
+		_ = f.Close()
+	}
+	r.stdin, r.stdout, r.shaken = stdin, stdout, shaken
+	r.started(r.cmd.Process)
+	var reading sync.WaitGroup
+	reading.Go(func() { r.readErrors(stderr) })
+	reading.Go(func() {
+		r.shake(line)
+	})
+	go func() {
+		// Wait of the process, not of the command: what it wrote may still be in the pipe.
+		r.state, _ = r.cmd.Process.Wait()
+		close(r.exited)
+		// A grandchild that holds the pipe must not hold the host.
+		timer := time.AfterFunc(time.Second, func() { _ = stderr.Close() })
+		reading.Wait()
+		timer.Stop()
+		_ = stderr.Close()
+		close(r.drained)
+	}()
+	return nil
+}
+
+// kill sends SIGKILL, or has the process killed as soon as there is one.
+func (r *run) kill() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.killed = true
+	if r.process != nil {
+		_ = r.process.Kill()
+	}
+}
+
+func (r *run) started(p *os.Process) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.process = p; r.killed {
+		_ = p.Kill()
+	}
+}
+
+func (r *run) pid() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.process == nil {
+		return 0
+	}
+	return r.process.Pid
+}
+
+func (r *run) Wait(context.Context) error {
+	<-r.exited
+	if r.state.Success() {
+		return nil
+	}
+	return errors.New(r.state.String())
+}
+
+func (r *run) Kill(context.Context) error {
+	r.kill()
+	return nil
+}
+
+func (r *run) ID() string {
+	if pid := r.pid(); pid != 0 {
+		return strconv.Itoa(pid)
+	}
+	return ""
+}
+
+func (r *run) Name() string                    { return r.path }
+func (r *run) Diagnose(context.Context) string { return "" }
+
+func (r *run) PluginToHost(network, address string) (string, string, error) {
+	return network, address, nil
+}
+
+func (r *run) HostToPlugin(network, address string) (string, string, error) {
+	return network, address, nil
+}

@@ -1,0 +1,324 @@
+//go:build unix
+
+package process_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"hypertoken/internal/process"
+)
+
+// TestMain is the worker, and the host that is killed, where it is told so.
+func TestMain(m *testing.M) {
+	role := os.Getenv("ROLE")
+	switch role {
+	case "status":
+		fmt.Fprintln(os.Stderr, "no deck")
+		os.Exit(3)
+	case "mute":
+		select {}
+	case "host":
+		hostOfTwo()
+	case "noise":
+		fmt.Print("init says hello\n1|2|3\n")
+	case "flood":
+		for {
+			fmt.Println(strings.Repeat("x", 1000))
+		}
+	}
+	if !process.InWorker() {
+		process.DeclareWorker()
+		goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("hypertoken/internal/process.init.func1.1"))
+		return
+	}
+	in, out, err := process.Serve()
+	if err != nil {
+		panic(err)
+	}
+	switch role {
+	case "prints":
+		for range 200 {
+			fmt.Println(strings.Repeat("p", 1<<10))
+		}
+		slog.New(slog.NewJSONHandler(os.Stderr, nil)).Error("a record", "deck", 52)
+	case "panics":
+		panic("no more cards")
+	case "spins":
+		for n := 0; ; n++ {
+			runtime.KeepAlive(n)
+		}
+	}
+	_, _ = io.Copy(out, in)
+	os.Exit(0)
+}
+
+// hostOfTwo starts two workers, says which, and waits to be killed.
+func hostOfTwo() {
+	for _, role := range []string{"echo", "spins"} {
+		p, err := process.Start(context.Background(), process.Config{Logger: slog.Default(), Env: []string{"ROLE=" + role}})
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println(p.Pid())
+	}
+	select {}
+}
+
+// log is a logger whose output can be waited for.
+type log struct {
+	mu    sync.Mutex
+	text  bytes.Buffer
+	wrote chan struct{}
+}
+
+func newLog() *log { return &log{wrote: make(chan struct{}, 1)} }
+
+func (l *log) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer func() {
+		select {
+		case l.wrote <- struct{}{}:
+		default:
+		}
+	}()
+	return l.text.Write(b)
+}
+
+func (l *log) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+func (l *log) has(s string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.text.String(), s)
+}
+
+func (l *log) wait(t *testing.T, s string) {
+	t.Helper()
+	for !l.has(s) {
+		select {
+		case <-l.wrote:
+		case <-t.Context().Done():
+			t.Fatalf("the log lacks %q:\n%s", s, l.text.String())
+		}
+	}
+}
+
+// leaves checks that what f starts leaves no file and no descriptor.
+func leaves(t *testing.T, f func()) {
+	t.Helper()
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	before := descriptors(t)
+	f()
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left in the temporary directory: %v, %v", left, err)
+	}
+	if after := descriptors(t); after > before {
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+}
+
+func descriptors(t *testing.T) int {
+	t.Helper()
+	if runtime.GOOS != "linux" {
+		return 0
+	}
+	list, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(list)
+}
+
+func startWorker(t *testing.T, role string, l *log) *process.Process {
+	t.Helper()
+	p, err := process.Start(t.Context(), process.Config{Logger: l.logger(), Env: []string{"ROLE=" + role}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func finish(p *process.Process) {
+	_ = p.Stdin().Close()
+	<-p.Done()
+	_ = p.Stdout().Close()
+}
+
+func echo(t *testing.T, p *process.Process) {
+	t.Helper()
+	message := []byte("sixteen of clubs")
+	if _, err := p.Stdin().Write(message); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(message))
+	if _, err := io.ReadFull(p.Stdout(), got); err != nil || !bytes.Equal(got, message) {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+func TestPipesCarryFramesOnly(t *testing.T) {
+	for _, role := range []string{"echo", "noise", "prints"} {
+		t.Run(role, func(t *testing.T) {
+			l := newLog()
+			leaves(t, func() {
+				p := startWorker(t, role, l)
+				echo(t, p)
+				if err := p.Ping(); err != nil {
+					t.Error(err)
+				}
+				finish(p)
+				if err := p.Err(); err != nil {
+					t.Errorf("it ended with %v", err)
+				}
+			})
+			switch role {
+			case "noise":
+				l.wait(t, "init says hello")
+				l.wait(t, "1|2|3")
+			case "prints":
+				l.wait(t, "pppp")
+				l.wait(t, `level=ERROR msg="a record" deck=52`)
+			}
+		})
+	}
+}
+
+func TestKilledWhateverItDoes(t *testing.T) {
+	for _, role := range []string{"echo", "spins", "stopped"} {
+		t.Run(role, func(t *testing.T) {
+			leaves(t, func() {
+				p := startWorker(t, role, newLog())
+				if role == "stopped" {
+					stop(t, p.Pid())
+				}
+				p.Kill()
+				finish(p)
+				if err := p.Err(); err == nil || !strings.Contains(err.Error(), "killed") {
+					t.Errorf("it ended with %v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestAPanicIsLogged(t *testing.T) {
+	l := newLog()
+	p := startWorker(t, "panics", l)
+	finish(p)
+	l.wait(t, "panic: no more cards")
+	if err := p.Err(); err == nil || err.Error() != "exit status 2" {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
+func TestWhatCannotBeStarted(t *testing.T) {
+	plain := filepath.Join(t.TempDir(), "plain")
+	if err := os.WriteFile(plain, []byte("no program"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	junk := filepath.Join(t.TempDir(), "junk")
+	if err := os.WriteFile(junk, []byte("no program"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, path, role string
+		timeout          time.Duration
+		says             string
+	}{
+		{"missing", "/no/such/worker", "", 0, "the worker /no/such/worker can't be started"},
+		{"not executable", plain, "", 0, "permission denied"},
+		{"no program", junk, "", 0, "exec format error"},
+		{"ends at once", "", "status", 0, "ended with exit status 3 instead of shaking hands"},
+		{"says why", "", "status", 0, "it said: no deck"},
+		{"says nothing", "", "mute", 200 * time.Millisecond, "did not shake hands within 200ms"},
+		{"never stops talking", "", "flood", 0, "and no handshake"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			leaves(t, func() {
+				_, err := process.Start(t.Context(), process.Config{Path: c.path, Logger: newLog().logger(),
+					Env: []string{"ROLE=" + c.role}, StartTimeout: c.timeout})
+				if err == nil || !strings.Contains(err.Error(), c.says) {
+					t.Errorf("got %v, want %q", err, c.says)
+				}
+			})
+		})
+	}
+}
+
+func TestAStartIsCanceled(t *testing.T) {
+	leaves(t, func() {
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(50*time.Millisecond, cancel)
+		if _, err := process.Start(ctx, process.Config{Logger: newLog().logger(), Env: []string{"ROLE=mute"}}); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// Workers end with a host that is killed, one that runs without end too.
+func TestWorkersEndWithTheirHost(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the parent's death signal is Linux's")
+	}
+	host := exec.Command("/proc/self/exe")
+	host.Env = append(os.Environ(), "ROLE=host", "TMPDIR="+t.TempDir())
+	out, err := host.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := host.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(out)
+	var workers []int
+	for len(workers) < 2 && lines.Scan() {
+		var pid int
+		if _, err := fmt.Sscan(lines.Text(), &pid); err != nil {
+			t.Fatal(err)
+		}
+		workers = append(workers, pid)
+	}
+	_ = host.Process.Signal(syscall.SIGKILL)
+	_ = host.Wait()
+	deadline := time.Now().Add(10 * time.Second)
+	for _, pid := range workers {
+		for alive(pid) {
+			if time.Now().After(deadline) {
+				t.Fatalf("worker %d outlives its host", pid)
+			}
+			runtime.Gosched()
+		}
+	}
+	if len(workers) != 2 {
+		t.Errorf("%d workers had started", len(workers))
+	}
+}
+
+func BenchmarkStart(b *testing.B) {
+	for b.Loop() {
+		p, err := process.Start(b.Context(), process.Config{Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			b.Fatal(err)
+		}
+		finish(p)
+	}
+}

@@ -1,0 +1,32 @@
+//go:build unix
+
+package process
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// takeStdio moves descriptors 0 and 1 to private ones that no child inherits.
+func takeStdio() (in, out *os.File, err error) {
+	var moved [2]int
+	for fd := range moved {
+		if moved[fd], err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3); err != nil {
+			return nil, nil, err
+		}
+		// Before NewFile, so that the runtime polls them.
+		if err = unix.SetNonblock(moved[fd], true); err != nil {
+			return nil, nil, err
+		}
+	}
+	null, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err = dup2(null, 0); err == nil {
+		err = dup2(2, 1)
+	}
+	_ = unix.Close(null)
+	return os.NewFile(uintptr(moved[0]), "frames in"), os.NewFile(uintptr(moved[1]), "frames out"), err
+}

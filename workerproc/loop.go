@@ -1,0 +1,252 @@
+package workerproc
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"hypertoken/internal/executor"
+	"hypertoken/ipc"
+	"hypertoken/wasm"
+)
+
+// Runtime compiles cores and makes instances of them.
+type Runtime interface {
+	// Has reports whether the core of a hash needs not be sent.
+	Has(hash string) bool
+	// Use compiles a core, nil for the one it has; instances are made of it from then on.
+	Use(ctx context.Context, c ipc.ConfigureBody, core []byte) error
+	Instantiate(context.Context) (executor.Instance, error)
+}
+
+// Loop is what a worker does with what it reads: requests run in the order of their arrival, one at a time. It has no
+// goroutine, no clock of its own and no pipe: whoever has bytes hands them over ([Loop.Space], [Loop.Filled]), and says
+// when the next request may run ([Loop.Run]).
+type Loop struct {
+	log     *slog.Logger
+	runtime Runtime
+	in      *ipc.Reader
+	out     executor.Out
+
+	queue    queue
+	engines  map[uint64]*executor.Engine
+	executor *executor.Executor // nil until the worker is configured
+
+	config ipc.ConfigureBody
+	core   []byte // what has come of it
+}
+
+// maxControl bounds frames before the host has said how large they may be.
+const maxControl = ipc.ChunkSize + 1<<10
+
+// NewLoop returns the loop of a worker that answers to out.
+func NewLoop(runtime Runtime, out executor.Out, log *slog.Logger) *Loop {
+	return &Loop{log: log, runtime: runtime, in: ipc.NewReader(maxControl, true), out: out, engines: map[uint64]*executor.Engine{}}
+}
+
+// Hello sends the first frame.
+func (l *Loop) Hello(h ipc.HelloBody) {
+	l.out.Append(ipc.Header{Kind: ipc.Hello}, ipc.Encode(h))
+	l.out.Flush()
+}
+
+// Space returns room for bytes that come in.
+func (l *Loop) Space() []byte {
+	if f, ok := l.queue.front(); ok {
+		l.in.Release(f.Frame)
+	} else {
+		l.in.ReleaseAll()
+	}
+	return l.in.Space()
+}
+
+// Filled says how many came in. What they recall or close is dropped at once, if it has not begun. An error is a
+// [*ipc.MalformedError], and ends the worker.
+func (l *Loop) Filled(n int) error {
+	l.in.Filled(n)
+	for {
+		f, ok, err := l.in.Next()
+		if err != nil || !ok {
+			return err
+		}
+		switch f.Kind {
+		case ipc.Recall:
+			l.drop(func(q *queued) bool { return q.Request == f.Request })
+		case ipc.Close:
+			l.drop(func(q *queued) bool { return q.Placement == f.Placement && q.Placement != 0 })
+			if e := l.engines[f.Placement]; e != nil {
+				e.Close()
+				delete(l.engines, f.Placement)
+			}
+		default:
+			if f.Request == 0 {
+				return &ipc.MalformedError{Message: fmt.Sprintf("a frame of %v has no request ID", f.Kind)}
+			}
+			l.queue.push(queued{Frame: f})
+		}
+	}
+}
+
+// drop answers the queued requests that match with Dropped.
+func (l *Loop) drop(match func(*queued) bool) {
+	for k := l.queue.head; k < len(l.queue.items); k++ {
+		if q := &l.queue.items[k]; !q.dropped && match(q) {
+			q.dropped = true
+			l.out.Append(ipc.Header{Kind: ipc.Dropped, Request: q.Request, Placement: q.Placement})
+		}
+	}
+	l.queue.trim()
+}
+
+// Run runs the next request; false where there is none. An error ends the worker.
+func (l *Loop) Run(ctx context.Context) (bool, error) {
+	q, ok := l.queue.front()
+	if !ok {
+		if l.executor != nil {
+			l.executor.Paused()
+		}
+		return false, nil
+	}
+	body := l.in.Body(q.Frame)
+	l.queue.pop()
+	return true, l.run(ctx, q.Header, body)
+}
+
+func (l *Loop) run(ctx context.Context, h ipc.Header, body []byte) error {
+	switch {
+	case h.Kind == ipc.Ping:
+		l.answer(h, 0)
+		return nil
+	case h.Kind == ipc.Configure:
+		return l.configured(ctx, h, body)
+	case h.Kind == ipc.Core:
+		return l.coreCame(ctx, h, body)
+	case l.executor == nil:
+		return &ipc.MalformedError{Message: fmt.Sprintf("a frame of %v before the worker was configured", h.Kind)}
+	case h.Placement == 0:
+		return &ipc.MalformedError{Message: fmt.Sprintf("a frame of %v without a placement", h.Kind)}
+	}
+	e := l.engines[h.Placement]
+	if e == nil {
+		// A request for a placement that was closed, or never opened, is answered by one that is not open.
+		e = l.executor.Engine(h.Placement)
+		if h.Kind == ipc.Open {
+			l.engines[h.Placement] = e
+		}
+	}
+	return e.Run(ctx, h, body)
+}
+
+func (l *Loop) answer(h ipc.Header, flags ipc.Flags) {
+	var o ipc.Outcome
+	l.out.Append(ipc.Header{Kind: ipc.Answer, Flags: flags, Request: h.Request, Placement: h.Placement}, ipc.AppendBytes(o.AppendHead(nil), 0))
+}
+
+func (l *Loop) configured(ctx context.Context, h ipc.Header, body []byte) error {
+	if l.executor != nil || l.config.Core != "" {
+		return &ipc.MalformedError{Message: "the worker is configured already"}
+	}
+	if err := ipc.Decode(body, &l.config); err != nil {
+		return err
+	}
+	const maxCore = 1 << 30
+	if c := &l.config; c.Core == "" || c.MaxFrame < maxControl || c.MaxFrame > 1<<31-1 || c.CoreBytes < 0 || c.CoreBytes > maxCore {
+		return &ipc.MalformedError{Message: fmt.Sprintf("it is configured with the core %q of %d bytes and frames of %d bytes", c.Core, c.CoreBytes, c.MaxFrame)}
+	}
+	l.in.SetMaxFrame(l.config.MaxFrame)
+	if l.config.CoreBytes == 0 {
+		return l.use(ctx, h)
+	}
+	l.answer(h, 0)
+	return nil
+}
+
+// coreCame takes a piece of the core. The last one is answered once the core is compiled.
+func (l *Loop) coreCame(ctx context.Context, h ipc.Header, body []byte) error {
+	piece, err := ipc.ReadBytes(body)
+	if err != nil {
+		return err
+	}
+	if l.executor != nil || len(l.core)+len(piece) > l.config.CoreBytes {
+		return &ipc.MalformedError{Message: fmt.Sprintf("a piece of a core beyond its %d bytes", l.config.CoreBytes)}
+	}
+	if l.core = append(l.core, piece...); len(l.core) < l.config.CoreBytes {
+		l.answer(h, 0)
+		return nil
+	}
+	if hash := wasm.Hash(l.core); hash != l.config.Core {
+		return &ipc.MalformedError{Message: fmt.Sprintf("the core that came has the hash %s, not %s", hash, l.config.Core)}
+	}
+	return l.use(ctx, h)
+}
+
+// use compiles the core and answers.
+func (l *Loop) use(ctx context.Context, h ipc.Header) error {
+	core := l.core
+	l.core = nil
+	err := error(nil)
+	if core == nil && !l.runtime.Has(l.config.Core) {
+		err = fmt.Errorf("the worker does not have the core %s", l.config.Core)
+	} else {
+		err = l.runtime.Use(ctx, l.config, core)
+	}
+	if err != nil {
+		f := ipc.Failure{Code: ipc.CodeNoCore, Message: err.Error(), Index: -1}
+		l.out.Append(ipc.Header{Kind: ipc.Answer, Flags: ipc.FlagFailed, Request: h.Request}, f.Append(nil))
+		return nil
+	}
+	l.executor = executor.New(l.runtime.Instantiate, l.out, l.config.MaxFrame)
+	l.log.Debug("worker configured", "core", l.config.Core)
+	l.answer(h, 0)
+	return nil
+}
+
+// Close frees every instance.
+func (l *Loop) Close() {
+	for _, e := range l.engines {
+		e.Close()
+	}
+	clear(l.engines)
+}
+
+// queued is a request that has not begun.
+type queued struct {
+	ipc.Frame
+	dropped bool
+}
+
+// queue keeps requests in the order of their arrival.
+type queue struct {
+	items []queued
+	head  int
+}
+
+func (q *queue) push(f queued) {
+	if q.head > 0 && len(q.items) == cap(q.items) {
+		n := copy(q.items, q.items[q.head:])
+		q.items, q.head = q.items[:n], 0
+	}
+	q.items = append(q.items, f)
+}
+
+// trim takes what was dropped off the front.
+func (q *queue) trim() {
+	for q.head < len(q.items) && q.items[q.head].dropped {
+		q.head++
+	}
+	if q.head == len(q.items) {
+		q.items, q.head = q.items[:0], 0
+	}
+}
+
+func (q *queue) front() (queued, bool) {
+	if q.head == len(q.items) {
+		return queued{}, false
+	}
+	return q.items[q.head], true
+}
+
+func (q *queue) pop() {
+	q.head++
+	q.trim()
+}

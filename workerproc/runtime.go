@@ -1,0 +1,43 @@
+package workerproc
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"hypertoken/internal/executor"
+	"hypertoken/ipc"
+	"hypertoken/wasm"
+)
+
+// wazeroRuntime runs cores under wazero, compiled without checks for an end: a worker that hangs is killed.
+type wazeroRuntime struct {
+	log   *slog.Logger
+	cache *wasm.Cache
+	core  *wasm.Core
+}
+
+func (r *wazeroRuntime) Has(hash string) bool { return hash == builtinHash() }
+
+func (r *wazeroRuntime) Use(ctx context.Context, c ipc.ConfigureBody, core []byte) (err error) {
+	if core == nil {
+		core = wasm.Builtin()
+	}
+	if c.EngineMemory <= 0 {
+		return fmt.Errorf("an engine's memory of %d bytes", c.EngineMemory)
+	}
+	if c.CacheDir != "" {
+		if r.cache, err = wasm.OpenCache(c.CacheDir); err != nil {
+			r.log.Warn("no cache for compiled code: starting takes longer", "error", err)
+		}
+	}
+	r.core, err = wasm.Compile(ctx, core, wasm.Options{MemoryLimit: uint64(c.EngineMemory), Cache: r.cache})
+	if err == nil && r.cache.Err() != nil {
+		r.log.Warn("compiled without the cache: starting takes longer", "error", r.cache.Err())
+	}
+	return err
+}
+
+func (r *wazeroRuntime) Instantiate(ctx context.Context) (executor.Instance, error) {
+	return r.core.Instantiate(ctx)
+}

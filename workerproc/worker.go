@@ -1,0 +1,212 @@
+// Package workerproc is the worker process: it runs engines on a core, one request after the other, for the host that
+// started it.
+//
+// An application that embeds the host is its own worker where its main begins with [Main]:
+//
+//	func main() {
+//		workerproc.Main()
+//		...
+//	}
+//
+// A worker ends when its standard input does, so none survives its host.
+package workerproc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hypertoken/internal/process"
+	"hypertoken/internal/version"
+	"hypertoken/ipc"
+	"hypertoken/wasm"
+)
+
+var builtinHash = sync.OnceValue(func() string { return wasm.Hash(wasm.Builtin()) })
+
+// Main runs this process as a worker, and exits, where a host has started it as one. Otherwise it notes that this program
+// can be its own worker, and returns. Call it first in main: what a program does before, each of its workers does too.
+func Main() {
+	if !process.InWorker() {
+		process.DeclareWorker()
+		return
+	}
+	os.Exit(run())
+}
+
+// Exit statuses of a worker.
+const (
+	exitFailed    = 1
+	exitMalformed = 3
+)
+
+func run() int {
+	in, out, err := process.Serve()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "hypertoken worker: %v\n", err)
+		return exitFailed
+	}
+	level := new(slog.LevelVar)
+	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	if err := serve(in, out, level, log); err != nil {
+		log.Error("the worker ends", "error", err)
+		var malformed *ipc.MalformedError
+		if errors.As(err, &malformed) {
+			return exitMalformed
+		}
+		return exitFailed
+	}
+	return 0
+}
+
+// serve runs the loop on the pipes until the host is gone.
+func serve(in, out *os.File, level *slog.LevelVar, log *slog.Logger) error {
+	source, err := ipc.NewPipe(in)
+	if err != nil {
+		return err
+	}
+	sink, err := ipc.NewPipe(out)
+	if err != nil {
+		return err
+	}
+	// Compiled WebAssembly has no safe points: a collection that begins while an action runs stops every goroutine until
+	// the action ends. So this process collects between actions.
+	debug.SetGCPercent(-1)
+	w := &worker{writer: ipc.NewWriter(sink)}
+	w.flusher = time.AfterFunc(time.Hour, w.flushLate)
+	w.flusher.Stop()
+	loop := NewLoop(&configured{wazeroRuntime{log: log}, level}, w, log)
+	loop.Hello(ipc.HelloBody{Protocol: ipc.Version, Build: version.String(), Core: builtinHash(), PID: os.Getpid()})
+	gc := collector{live: minGarbage}
+	ctx := context.Background()
+	read := source.TryRead
+	for {
+		n, err := read(loop.Space())
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("reading from the host: %w", err)
+		}
+		if err := loop.Filled(n); err != nil {
+			return err
+		}
+		ran, err := loop.Run(ctx)
+		if err != nil {
+			w.writer.Flush()
+			return err
+		}
+		if err := w.writer.Err(); err != nil {
+			return nil // nobody reads: the host is gone
+		}
+		read = source.TryRead
+		if !ran {
+			w.Flush()
+			gc.idle()
+			read = source.Read
+		} else {
+			gc.ran()
+		}
+	}
+}
+
+// configured sets what the host has configured for the process itself.
+type configured struct {
+	wazeroRuntime
+	level *slog.LevelVar
+}
+
+func (c *configured) Use(ctx context.Context, b ipc.ConfigureBody, core []byte) error {
+	if b.Debug {
+		c.level.Set(slog.LevelDebug)
+	}
+	if b.WorkerMemory > 0 {
+		debug.SetMemoryLimit(b.WorkerMemory)
+	}
+	err := c.wazeroRuntime.Use(ctx, b, core)
+	// What compiling left behind is most of what a worker would ever hold.
+	debug.FreeOSMemory()
+	return err
+}
+
+// worker is where the loop's answers go. What is not flushed by then is flushed within flushAfter.
+type worker struct {
+	writer  *ipc.Writer
+	flusher *time.Timer
+	armed   atomic.Bool
+}
+
+const flushAfter = 5 * time.Millisecond
+
+// flushSize is how much is gathered before it is written without further reason, in bytes.
+const flushSize = 48 << 10
+
+func (w *worker) Append(h ipc.Header, parts ...[]byte) int {
+	n := w.writer.Append(h, parts...)
+	if n > flushSize {
+		w.writer.Flush()
+	} else if !w.armed.Load() {
+		w.armed.Store(true)
+		w.flusher.Reset(flushAfter)
+	}
+	return n
+}
+
+func (w *worker) flushLate() {
+	w.armed.Store(false)
+	w.writer.Flush()
+}
+
+func (w *worker) Flush()          { w.writer.Flush() }
+func (w *worker) Drain(limit int) { w.writer.Drain(limit) }
+
+// collector runs the garbage collector between actions.
+type collector struct {
+	sample [1]metrics.Sample
+	runs   int
+	last   uint64 // bytes allocated up to the last collection
+	live   uint64
+}
+
+const (
+	// looksEvery is how many actions run before the collector looks.
+	looksEvery = 256
+	// minGarbage is what is allocated at least between two collections.
+	minGarbage = 8 << 20
+)
+
+func (c *collector) ran() {
+	if c.runs++; c.runs >= looksEvery {
+		c.look(1)
+	}
+}
+
+// idle collects earlier, when nobody waits.
+func (c *collector) idle() {
+	if c.runs >= looksEvery/4 {
+		c.look(2)
+	}
+}
+
+func (c *collector) look(eager uint64) {
+	c.runs = 0
+	c.sample[0].Name = "/gc/heap/allocs:bytes"
+	metrics.Read(c.sample[:])
+	if allocated := c.sample[0].Value.Uint64(); allocated-c.last > max(c.live, minGarbage)/eager {
+		c.last = allocated
+		runtime.GC()
+		c.sample[0].Name = "/gc/heap/live:bytes"
+		metrics.Read(c.sample[:])
+		c.live = min(c.sample[0].Value.Uint64(), math.MaxInt64)
+	}
+}
