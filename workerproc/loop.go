@@ -112,6 +112,9 @@ func (l *Loop) Run(ctx context.Context) (bool, error) {
 	return true, l.run(ctx, q.Header, body)
 }
 
+// Flush writes the answers that are finished.
+func (l *Loop) Flush() { l.out.Flush() }
+
 func (l *Loop) run(ctx context.Context, h ipc.Header, body []byte) error {
 	switch {
 	case h.Kind == ipc.Ping:
