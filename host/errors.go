@@ -53,6 +53,15 @@ var (
 	ErrShutdown = &Error{Code: "shutdown", Message: "shut down"}
 	// ErrDiverged is a replay whose results differ from those that were acknowledged.
 	ErrDiverged = &Error{Code: "diverged", Message: "the replay diverged"}
+	// ErrPoisoned is an action that every worker died of which ran it alone, MaxAttempts times.
+	ErrPoisoned = &Error{Code: "poisoned", Message: "the action kills workers"}
+	// ErrWorkerUnavailable is an action that must not run in this process, because a worker died that may have run it,
+	// where there is no worker.
+	ErrWorkerUnavailable = &Error{Code: "worker_unavailable", Message: "there is no worker"}
+	// ErrConflict is an action whose IfSequence is not the engine's sequence.
+	ErrConflict = &Error{Code: "conflict", Message: "the engine has another sequence"}
+	// ErrOutcomeUnknown is an action of which the store could not say whether it is stored.
+	ErrOutcomeUnknown = &Error{Code: "outcome_unknown", Message: "it is not known whether the action is stored"}
 
 	// ErrUnknownAction is the core's error for an action that it does not have.
 	ErrUnknownAction = &ActionError{Code: "unknown_action"}

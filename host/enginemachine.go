@@ -1,0 +1,992 @@
+package host
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"hypertoken/ipc"
+	"hypertoken/wasm"
+)
+
+// engineState is where an engine is. ARCHITECTURE.md has the table of the transitions.
+type engineState uint8
+
+const (
+	// engineOut: no instance. Its journal is all there is.
+	engineOut engineState = iota
+	// engineLoading: the store was asked for the journal.
+	engineLoading
+	// engineWaiting: the host was asked for a place.
+	engineWaiting
+	// enginePlacing: the journal is on its way to the place.
+	enginePlacing
+	// engineLive: requests run.
+	engineLive
+	// engineBroken: placing failed MaxAttempts times; only a reopening leads out.
+	engineBroken
+	// engineClosed: for good.
+	engineClosed
+)
+
+func (s engineState) String() string {
+	return [...]string{"out", "loading", "waiting", "placing", "live", "broken", "closed"}[s]
+}
+
+// place is where an engine is, or is about to be: a worker, nil for this process, and the ID of the placement there.
+type place struct {
+	worker *worker
+	id     uint64
+}
+
+type engineEventKind uint8
+
+const (
+	// evDispatch: req is new.
+	evDispatch engineEventKind = iota
+	// evWithdraw: req is to end with err, if it can still be withdrawn.
+	evWithdraw
+	// evTick: time has passed.
+	evTick
+	// evPlace: place is granted; alone says that nothing else runs there.
+	evPlace
+	// evSent: what effSend named is in the pipe, with the ID id. evFull: it is not, there is no room. evRoom: there is again.
+	evSent
+	evFull
+	evRoom
+	// evAnswer: the answer to id came, with flags and body. evChunk: a piece of a stream. evDropped: the request had not
+	// begun.
+	evAnswer
+	evChunk
+	evDropped
+	// evLost: the place is gone; death is set where the worker died by itself.
+	evLost
+	// evLoaded: the store has answered with stored, or err. evAppended, evInstalled: the store has ended call id.
+	evLoaded
+	evAppended
+	evInstalled
+	// evMove: the place is busy, another one is free. evTakeOut: the engine is idle.
+	evMove
+	evTakeOut
+	// evForsaken: no worker can run suspects.
+	evForsaken
+	// evReopen: a broken engine is to try again. evClose: it is to end, once all it has is answered; evStop: at once.
+	evReopen
+	evClose
+	evStop
+)
+
+// engineEvent is something that happened.
+type engineEvent struct {
+	kind   engineEventKind
+	alone  bool
+	flags  ipc.Flags
+	id     uint64
+	now    time.Duration
+	req    *request
+	place  place
+	body   []byte
+	stored *Stored
+	death  *death
+	err    error
+}
+
+type engineEffectKind uint8
+
+const (
+	// effSend: send req, or where it is nil the next piece of the placing, to place; step evSent or evFull at once.
+	effSend engineEffectKind = iota
+	// effRecall: ask place to drop request id. effAbandon: close place, whose answers are not wanted any more.
+	effRecall
+	effAbandon
+	// effOverdue: request id is owed by place past its deadline: if it is what runs there, kill the worker; else step evLost.
+	effOverdue
+	// effViolation: place broke the protocol, err says how.
+	effViolation
+	// effAsk: ask the host for a place, alone or not. effUnask: it is not wanted any more. effRelease: it needs not be alone
+	// any more.
+	effAsk
+	effUnask
+	effRelease
+	// effLoad: load the journal, as a new owner where alone is set. effAppend: append machine.records behind sequence id.
+	// effInstall: install req.data as the snapshot of sequence id.
+	effLoad
+	effAppend
+	effInstall
+	// effResolve: req has ended.
+	effResolve
+	// effPlaced: the engine is live. effLost: it has no place any more. effBroken: err says why. effClosed: for good.
+	effPlaced
+	effLost
+	effBroken
+	effClosed
+)
+
+// engineEffect is what an event makes necessary.
+type engineEffect struct {
+	kind  engineEffectKind
+	alone bool
+	id    uint64
+	req   *request
+	place place
+	err   error
+}
+
+// engineMachine owns an engine. It has no lock, no goroutine, no clock and does no I/O: whoever holds the engine's lock
+// steps it, and then does what is in effects, in order.
+type engineMachine struct {
+	limits  *machineLimits
+	state   engineState
+	place   place
+	effects []engineEffect
+
+	// A request goes from queued to sent, answered, and, where it changed anything, to group, which is with the store.
+	queued, sent, answered fifo[*request]
+	group                  []*request
+	records                []Record
+
+	// sequence is that of the last record that the store has, appending how many records are with it.
+	sequence, appending uint64
+	// loaded is what the store had when it was last asked; cursor is how far the placing has come in it.
+	loaded *Stored
+	cursor cursor
+	// entryBytes, baseBytes and runTime say what a replay would cost.
+	entryBytes, baseBytes int
+	runTime               time.Duration
+
+	blocked bool // the pipe has no room
+	alone   bool // nothing else runs at the place
+	closing bool
+	// taking says that the engine is to be taken out once its snapshot is stored.
+	taking   bool
+	snapshot *request // the snapshot that is on its way
+	install  *request // the one that is with the store
+	// placeDeath makes the placing a suspect; attempts counts placings that failed.
+	placeDeath *death
+	attempts   int
+	placeBy    time.Duration // when the placing is overdue
+	now        time.Duration
+	cause      error // why it is broken
+	storeBy    time.Duration
+	uncertain  bool // an append failed: the store must say whether it holds
+}
+
+// machineLimits are the options that the machine goes by.
+type machineLimits struct {
+	limits        wasm.Limits
+	openTimeout   time.Duration
+	killGrace     time.Duration
+	storeTimeout  time.Duration
+	maxAttempts   int
+	snapshotBytes int
+	replayBudget  time.Duration
+}
+
+// cursor is how far a placing has come.
+type cursor struct {
+	stage ipc.Kind // what is sent next
+	at    int
+	// unanswered counts pieces.
+	unanswered int
+	pieces     fifo[uint64] // their IDs
+}
+
+func (m *engineMachine) effect(e engineEffect) { m.effects = append(m.effects, e) }
+
+// step takes an event in.
+func (m *engineMachine) step(ev engineEvent) {
+	if ev.now > m.now {
+		m.now = ev.now
+	}
+	switch ev.kind {
+	case evDispatch:
+		m.dispatch(ev.req)
+	case evWithdraw:
+		m.withdraw(ev.req, ev.err)
+	case evTick:
+		m.tick()
+	case evPlace:
+		m.granted(ev.place, ev.alone)
+	case evSent:
+		m.wasSent(ev.id)
+	case evFull:
+		m.blocked = true
+	case evRoom:
+		m.blocked = false
+		m.pump()
+	case evAnswer, evChunk, evDropped:
+		if m.place.id == ev.place.id && (m.state == enginePlacing || m.state == engineLive) {
+			m.came(ev)
+		}
+	case evLost:
+		if m.place.id == ev.place.id && (m.state == enginePlacing || m.state == engineLive) {
+			m.lost(ev.death)
+		}
+	case evLoaded:
+		m.wasLoaded(ev.stored, ev.err)
+	case evAppended:
+		m.wasAppended(ev.err)
+	case evInstalled:
+		m.wasInstalled(ev.err)
+	case evMove:
+		if m.state == engineLive && !m.alone && m.sent.len() > 0 {
+			m.leave()
+			m.need()
+		}
+	case evTakeOut:
+		m.takeOut()
+	case evForsaken:
+		m.forsaken()
+	case evReopen:
+		if m.state == engineBroken {
+			m.state, m.attempts, m.placeDeath, m.cause = engineOut, 0, nil, nil
+			m.need()
+		}
+	case evClose:
+		m.closing = true
+		m.settle()
+	case evStop:
+		m.stop(ev.err)
+	}
+}
+
+func (m *engineMachine) dispatch(r *request) {
+	switch {
+	case m.state == engineClosed || m.closing:
+		m.resolve(r, shutdownError())
+	case m.state == engineBroken:
+		m.resolve(r, m.cause)
+	default:
+		m.queued.push(r)
+		m.need()
+		m.pump()
+	}
+}
+
+func (m *engineMachine) resolve(r *request, err error) {
+	if r == m.snapshot {
+		m.snapshot = nil
+	}
+	r.err = err
+	m.effect(engineEffect{kind: effResolve, req: r, err: err})
+}
+
+// need asks for a place where there is work and none.
+func (m *engineMachine) need() {
+	if m.state == engineOut && m.queued.len() > 0 && len(m.group) == 0 && m.install == nil {
+		m.load(false)
+	}
+}
+
+func (m *engineMachine) load(anew bool) {
+	m.state = engineLoading
+	m.storeBy = m.now + m.limits.storeTimeout
+	m.effect(engineEffect{kind: effLoad, alone: anew})
+}
+
+// wantsAlone reports whether what comes next is suspected of a worker's death.
+func (m *engineMachine) wantsAlone() bool {
+	return (m.placeDeath != nil && !m.placeDeath.cleared) || (m.queued.len() > 0 && m.queued.all()[0].suspect())
+}
+
+func (m *engineMachine) wasLoaded(s *Stored, err error) {
+	if m.state != engineLoading {
+		return
+	}
+	m.storeBy = 0
+	if err != nil || s == nil {
+		if err == nil {
+			err = fmt.Errorf("the store does not know the engine any more")
+		}
+		m.broken(err)
+		return
+	}
+	m.loaded = s
+	stored := s.Sequence + s.Count
+	if m.uncertain {
+		m.settleUncertain(stored)
+	}
+	m.sequence = stored
+	m.baseBytes, m.entryBytes = len(s.Data), len(s.Entries)
+	if m.queued.len() == 0 {
+		m.state = engineOut
+		m.settle()
+		return
+	}
+	m.state = engineWaiting
+	m.effect(engineEffect{kind: effAsk, alone: m.wantsAlone()})
+}
+
+// settleUncertain says what has become of the group whose append failed: the store has all of it, or nothing.
+func (m *engineMachine) settleUncertain(stored uint64) {
+	m.uncertain = false
+	group := m.group
+	m.group = nil
+	if stored >= m.sequence+m.appending && m.appending > 0 {
+		m.appending = 0
+		for _, r := range group {
+			m.finish(r)
+		}
+		return
+	}
+	m.appending = 0
+	m.requeue(group)
+}
+
+// requeue puts requests that ran for nothing back in front, to run again with the same inputs.
+func (m *engineMachine) requeue(list []*request) {
+	again := list[:0:0]
+	for _, r := range list {
+		if r.withdrawn {
+			continue
+		}
+		if r == m.snapshot {
+			m.snapshot = nil // a new one will be due
+			continue
+		}
+		r.id, r.data, r.outcome, r.err, r.changed = 0, nil, ipc.Outcome{}, nil, false
+		again = append(again, r)
+	}
+	m.queued.unpop(again)
+}
+
+func (m *engineMachine) granted(p place, alone bool) {
+	if m.state != engineWaiting {
+		m.effect(engineEffect{kind: effAbandon, place: p})
+		return
+	}
+	m.state, m.place, m.alone, m.blocked = enginePlacing, p, alone, false
+	m.cursor = cursor{stage: ipc.Open, pieces: m.cursor.pieces}
+	m.cursor.pieces.items, m.cursor.pieces.head = m.cursor.pieces.items[:0], 0
+	m.placeBy = m.now + m.limits.openTimeout
+	m.pump()
+}
+
+// pump sends what can be sent. Each send is answered by evSent or evFull before the next.
+func (m *engineMachine) pump() {
+	switch {
+	case m.blocked:
+	case m.state == enginePlacing && m.cursor.stage != 0:
+		m.effect(engineEffect{kind: effSend, place: m.place})
+	case m.state == engineLive && m.queued.len() > 0:
+		r := m.queued.all()[0]
+		switch {
+		case r.suspect() && !m.alone:
+			// Not before what was sent is answered: it would come in front of the suspect again.
+			if m.sent.len() == 0 {
+				m.leave()
+				m.need()
+			}
+			return
+		case m.alone && m.sent.len() > 0:
+			return // one at a time
+		case m.alone && !r.suspect():
+			m.alone = false
+			m.effect(engineEffect{kind: effRelease, place: m.place})
+		}
+		m.effect(engineEffect{kind: effSend, place: m.place, req: r})
+	case m.state == engineLive && m.alone && m.sent.len() == 0:
+		m.alone = false
+		m.effect(engineEffect{kind: effRelease, place: m.place})
+	}
+}
+
+// piece appends the next frame's body of a placing to b. It does not move the cursor.
+func (m *engineMachine) piece(b []byte) (ipc.Kind, []byte) {
+	s, at := m.loaded, m.cursor.at
+	switch m.cursor.stage {
+	case ipc.Open:
+		l := m.limits.limits
+		o := ipc.OpenBody{Snapshot: s.Snapshot, MaxStateBytes: l.MaxStateBytes, MaxResult: l.MaxResult, MaxDepth: l.MaxDepth, Sequence: s.Sequence}
+		return ipc.Open, o.Append(b)
+	case ipc.Feed:
+		piece := s.Data[at:min(at+ipc.ChunkSize, len(s.Data))]
+		return ipc.Feed, append(ipc.AppendBytes(b, len(piece)), piece...)
+	case ipc.Replay:
+		return ipc.Replay, append(b, s.Entries[at:m.replayEnd()]...)
+	}
+	return ipc.Ready, b
+}
+
+// replayEnd returns where the entries end that go into the next frame: one at least, a chunk at most.
+func (m *engineMachine) replayEnd() int {
+	rest, at := m.loaded.Entries[m.cursor.at:], m.cursor.at
+	for len(rest) > 0 {
+		_, after, err := ipc.ReadEntry(rest)
+		if err != nil {
+			return len(m.loaded.Entries) // the worker will say so
+		}
+		size := len(rest) - len(after)
+		if at > m.cursor.at && at-m.cursor.at+size > ipc.ChunkSize {
+			break
+		}
+		at += size
+		rest = after
+	}
+	return at
+}
+
+func (m *engineMachine) wasSent(id uint64) {
+	if m.state == engineLive {
+		r := m.queued.pop()
+		r.id = id
+		m.sent.push(r)
+		m.pump()
+		return
+	}
+	c := &m.cursor
+	c.unanswered++
+	c.pieces.push(id)
+	switch c.stage {
+	case ipc.Open:
+		c.stage, c.at = ipc.Feed, 0
+	case ipc.Feed:
+		c.at = min(c.at+ipc.ChunkSize, len(m.loaded.Data))
+	case ipc.Replay:
+		c.at = m.replayEnd()
+	case ipc.Ready:
+		c.stage = 0
+	}
+	if c.stage == ipc.Feed && c.at == len(m.loaded.Data) {
+		c.stage, c.at = ipc.Replay, 0
+	}
+	if c.stage == ipc.Replay && c.at == len(m.loaded.Entries) {
+		c.stage = ipc.Ready
+	}
+	m.pump()
+}
+
+// came takes in what the place says.
+func (m *engineMachine) came(ev engineEvent) {
+	if m.state == enginePlacing {
+		m.pieceAnswered(ev)
+		return
+	}
+	if m.sent.len() == 0 || m.sent.all()[0].id != ev.id {
+		if ev.kind == evDropped && m.dropped(ev.id) {
+			return
+		}
+		m.violation("an answer to request %d, which is not the next", ev.id)
+		return
+	}
+	r := m.sent.all()[0]
+	switch ev.kind {
+	case evChunk:
+		piece, err := ipc.ReadBytes(ev.body)
+		if err != nil || (r.kind != ipc.State && r.kind != ipc.Snapshot) {
+			m.violation("a chunk for %v: %v", r.kind, err)
+			return
+		}
+		r.data = append(r.data, piece...)
+	case evDropped:
+		m.dropped(ev.id)
+	default:
+		m.answer(r, ev)
+	}
+}
+
+// dropped takes out a request that had not begun; false where there is none.
+func (m *engineMachine) dropped(id uint64) bool {
+	for k, r := range m.sent.all() {
+		if r.id != id {
+			continue
+		}
+		if !r.withdrawn {
+			break // nobody asked for that
+		}
+		m.sent.remove(k)
+		m.pump()
+		m.settle()
+		return true
+	}
+	return false
+}
+
+func (m *engineMachine) violation(format string, args ...any) {
+	m.effect(engineEffect{kind: effViolation, place: m.place, err: &ipc.MalformedError{Message: fmt.Sprintf(format, args...)}})
+}
+
+func (m *engineMachine) pieceAnswered(ev engineEvent) {
+	c := &m.cursor
+	if ev.kind != evAnswer || c.pieces.len() == 0 || c.pieces.all()[0] != ev.id {
+		m.violation("an answer to request %d while the engine is placed", ev.id)
+		return
+	}
+	c.pieces.pop()
+	c.unanswered--
+	if ev.flags&(ipc.FlagFailed|ipc.FlagLost) != 0 {
+		f, err := ipc.ReadFailure(ev.body)
+		if err != nil {
+			m.violation("%v", err)
+			return
+		}
+		m.placingFailed(failureError(&f))
+		return
+	}
+	if c.stage == 0 && c.unanswered == 0 {
+		m.state, m.placeBy, m.attempts, m.placeDeath, m.loaded = engineLive, 0, 0, nil, nil
+		m.effect(engineEffect{kind: effPlaced, place: m.place})
+		m.pump()
+		m.settle()
+	}
+}
+
+// placingFailed counts a placing that its own engine made fail.
+func (m *engineMachine) placingFailed(err error) {
+	m.leave()
+	if m.attempts++; m.attempts >= m.limits.maxAttempts {
+		m.broken(err)
+		return
+	}
+	m.need()
+}
+
+func (m *engineMachine) broken(err error) {
+	m.state = engineBroken
+	m.cause = &Error{Code: ErrBroken.Code, Err: err,
+		Message: fmt.Sprintf("the engine could not be placed %d times (MaxAttempts), Reopen tries again: %v", m.limits.maxAttempts, err)}
+	m.effect(engineEffect{kind: effBroken, err: m.cause})
+	m.failAll(m.cause)
+	m.settle()
+}
+
+// failAll ends every request that is not with the store.
+func (m *engineMachine) failAll(err error) {
+	for _, q := range []*fifo[*request]{&m.answered, &m.sent, &m.queued} {
+		for q.len() > 0 {
+			if r := q.pop(); !r.withdrawn {
+				m.resolve(r, err)
+			}
+		}
+	}
+}
+
+// answer takes in the answer to the request that was sent first.
+func (m *engineMachine) answer(r *request, ev engineEvent) {
+	if err := r.take(ev.flags, ev.body); err != nil {
+		m.violation("%v", err)
+		return
+	}
+	m.sent.pop()
+	r.id = 0
+	lost := ev.flags&ipc.FlagLost != 0
+	committed := r.committed()
+	switch {
+	case r.withdrawn:
+		if committed > 0 || lost {
+			m.leave()
+			m.need()
+			m.settle()
+			return
+		}
+	case r.code() == ipc.CodeNotPlaced:
+		// Nothing was wrong with the request: its place is gone.
+		m.leave() // what was sent after it goes behind it
+		m.requeue([]*request{r})
+		m.need()
+		return
+	default:
+		r.death = nil
+		m.answered.push(r)
+	}
+	if lost {
+		m.leave()
+	}
+	m.commit()
+	m.need()
+	m.pump()
+}
+
+// commit hands the next group to the store, and resolves what waits for nothing.
+func (m *engineMachine) commit() {
+	if len(m.group) > 0 || m.uncertain {
+		return
+	}
+	for m.answered.len() > 0 && m.answered.all()[0].committed() == 0 {
+		m.finish(m.answered.pop())
+	}
+	if m.answered.len() == 0 {
+		m.settle()
+		return
+	}
+	m.records = m.records[:0]
+	for m.answered.len() > 0 {
+		r := m.answered.pop()
+		m.group = append(m.group, r)
+		m.records = r.records(m.records)
+	}
+	m.appending = uint64(len(m.records))
+	m.storeBy = m.now + m.limits.storeTimeout
+	m.effect(engineEffect{kind: effAppend, id: m.sequence})
+}
+
+func (m *engineMachine) wasAppended(err error) {
+	if len(m.group) == 0 || m.uncertain {
+		return
+	}
+	m.storeBy = 0
+	if err != nil {
+		m.doubt()
+		return
+	}
+	m.sequence += m.appending
+	m.appending = 0
+	for _, r := range m.group {
+		m.runTime += time.Duration(r.outcome.RunTime)
+		m.finish(r)
+	}
+	for k := range m.records {
+		m.entryBytes += len(m.records[k].Action) + 10
+	}
+	clear(m.group)
+	m.group = m.group[:0]
+	clear(m.records)
+	m.records = m.records[:0]
+	m.due()
+	m.commit()
+	m.need()
+	m.pump()
+	m.settle()
+}
+
+// doubt fences the engine: the store has to say what it holds.
+func (m *engineMachine) doubt() {
+	m.uncertain = true
+	m.leave()
+	m.requeue(m.answered.cut(0))
+	m.load(true)
+}
+
+// finish ends a request whose outcome is durable. A snapshot is handed to the store.
+func (m *engineMachine) finish(r *request) {
+	if r == m.snapshot && r.err == nil {
+		m.snapshot = nil
+		m.install = r
+		m.effect(engineEffect{kind: effInstall, req: r, id: r.outcome.Sequence})
+		return
+	}
+	m.resolve(r, r.err)
+}
+
+// due sends a snapshot where the entries cost more than they should.
+func (m *engineMachine) due() {
+	if m.entryBytes > max(m.baseBytes, m.limits.snapshotBytes) || m.runTime > m.limits.replayBudget {
+		m.takeSnapshot()
+	}
+}
+
+func (m *engineMachine) takeSnapshot() {
+	if m.snapshot != nil || m.install != nil || m.state != engineLive {
+		return
+	}
+	m.snapshot = &request{kind: ipc.Snapshot, what: "snapshot", deadline: m.now + m.limits.openTimeout, limit: "OpenTimeout"}
+	m.queued.unpop([]*request{m.snapshot})
+	m.pump()
+}
+
+func (m *engineMachine) wasInstalled(err error) {
+	r := m.install
+	if r == nil {
+		return
+	}
+	m.install = nil
+	if err == nil {
+		m.baseBytes, m.entryBytes, m.runTime = len(r.data), 0, 0
+	}
+	m.effect(engineEffect{kind: effResolve, req: r, err: err})
+	m.need()
+	m.settle()
+}
+
+// withdraw ends a request with an error, unless its outcome is with the store.
+func (m *engineMachine) withdraw(r *request, err error) {
+	if r.withdrawn {
+		return
+	}
+	for k, q := range m.queued.all() {
+		if q == r {
+			m.queued.remove(k)
+			m.resolve(r, err)
+			m.pump()
+			m.settle()
+			return
+		}
+	}
+	for _, q := range m.sent.all() {
+		if q == r {
+			r.withdrawn, r.killAt = true, m.now+m.limits.killGrace
+			m.resolve(r, err)
+			m.effect(engineEffect{kind: effRecall, place: m.place, id: r.id})
+			return
+		}
+	}
+	for k, q := range m.answered.all() {
+		if q != r {
+			continue
+		}
+		rest := m.answered.cut(k)
+		if r.committed() == 0 {
+			for _, q := range rest[1:] {
+				m.answered.push(q)
+			}
+			m.resolve(r, err)
+			return
+		}
+		// What came after has seen its effect.
+		m.resolve(r, err)
+		m.leave()
+		m.requeue(rest[1:])
+		m.need()
+		return
+	}
+}
+
+// leave gives the place up: nothing that comes from there counts any more, and what was sent runs again elsewhere.
+func (m *engineMachine) leave() {
+	if m.state != enginePlacing && m.state != engineLive {
+		return
+	}
+	m.effect(engineEffect{kind: effAbandon, place: m.place})
+	m.gone()
+}
+
+func (m *engineMachine) gone() {
+	m.requeue(m.sent.cut(0))
+	m.effect(engineEffect{kind: effLost, place: m.place})
+	m.state, m.place, m.loaded, m.alone, m.blocked, m.placeBy = engineOut, place{}, nil, false, false, 0
+}
+
+// lost takes in that the place is gone. What was sent is suspected, where the worker died by itself.
+func (m *engineMachine) lost(d *death) {
+	placing, alone := m.state == enginePlacing, m.alone
+	if d != nil {
+		for _, r := range m.sent.all() {
+			if !r.withdrawn && r != m.snapshot {
+				if alone && r.suspect() {
+					r.death.cleared = true // of the others
+					r.deaths++
+				}
+				r.death = d
+			}
+		}
+	}
+	m.gone()
+	for m.queued.len() > 0 {
+		r := m.queued.all()[0]
+		if r.deaths < m.limits.maxAttempts {
+			break
+		}
+		m.queued.pop()
+		m.resolve(r, &Error{Code: ErrPoisoned.Code,
+			Message: fmt.Sprintf("%s: the worker died %d times while it ran alone (MaxAttempts)", r.what, r.deaths)})
+	}
+	if placing && d != nil {
+		if alone && m.placeDeath != nil {
+			m.placeDeath.cleared = true
+			if m.attempts++; m.attempts >= m.limits.maxAttempts {
+				m.broken(fmt.Errorf("the worker died while the engine was placed alone"))
+				return
+			}
+		}
+		m.placeDeath = d
+	}
+	m.need()
+	m.settle()
+}
+
+// forsaken ends the suspects: they do not run in this process.
+func (m *engineMachine) forsaken() {
+	if m.state != engineWaiting {
+		return
+	}
+	m.placeDeath = nil
+	for k := 0; k < m.queued.len(); {
+		r := m.queued.all()[k]
+		if !r.suspect() {
+			k++
+			continue
+		}
+		m.queued.remove(k)
+		m.resolve(r, &Error{Code: ErrWorkerUnavailable.Code,
+			Message: r.what + ": a worker died while it may have run, and there is none to run it again"})
+	}
+	m.effect(engineEffect{kind: effUnask})
+	m.state = engineOut
+	m.loaded = nil
+	m.need()
+	m.settle()
+}
+
+// tick ends what is past its deadline.
+func (m *engineMachine) tick() {
+	if m.storeBy > 0 && m.now >= m.storeBy {
+		m.storeBy = 0
+		switch {
+		case m.state == engineLoading:
+			m.load(true)
+		case len(m.group) > 0 && !m.uncertain:
+			m.doubt()
+		}
+	}
+	if m.placeBy > 0 && m.now >= m.placeBy {
+		err := &Error{Code: ErrTimeout.Code, Message: fmt.Sprintf("placing: not done after %v (OpenTimeout)", m.limits.openTimeout)}
+		if m.cursor.pieces.len() > 0 {
+			m.effect(engineEffect{kind: effOverdue, place: m.place, id: m.cursor.pieces.all()[0]})
+		}
+		m.placingFailed(err)
+	}
+	for _, q := range []*fifo[*request]{&m.queued, &m.sent, &m.answered} {
+		for k := 0; k < q.len(); k++ {
+			r := q.all()[k]
+			if r.withdrawn || r.deadline == 0 || m.now < r.deadline {
+				continue
+			}
+			n := q.len()
+			m.withdraw(r, &Error{Code: ErrTimeout.Code, Message: fmt.Sprintf("%s: not done in time (%s)", r.what, r.limit)})
+			if q.len() < n {
+				k = -1 // it has changed; look again
+			}
+		}
+	}
+	if m.sent.len() > 0 {
+		if r := m.sent.all()[0]; r.withdrawn && m.now >= r.killAt {
+			r.killAt = m.now + m.limits.killGrace
+			m.effect(engineEffect{kind: effOverdue, place: m.place, id: r.id})
+		}
+	}
+}
+
+// takeOut frees the instance of an engine that has nothing to do, after a snapshot if its journal has grown.
+func (m *engineMachine) takeOut() {
+	if m.state == engineLive && m.idle() {
+		m.taking = true
+		if m.entryBytes > 0 {
+			m.takeSnapshot()
+		}
+		m.settle()
+	}
+}
+
+// idle reports whether nothing is on its way.
+func (m *engineMachine) idle() bool {
+	return m.queued.len() == 0 && m.sent.len() == 0 && m.answered.len() == 0 && len(m.group) == 0 && m.install == nil
+}
+
+// settle ends what waits for the engine to be idle.
+func (m *engineMachine) settle() {
+	if m.queued.len() > 0 && m.queued.all()[0] != m.snapshot {
+		m.taking = false
+	}
+	if !m.idle() || m.state == engineLoading || m.state == engineClosed {
+		return
+	}
+	switch {
+	case m.closing && m.state == engineLive && m.entryBytes > 0:
+		m.takeSnapshot()
+		if m.snapshot == nil {
+			m.end()
+		}
+	case m.closing:
+		m.end()
+	case m.taking && m.state == engineLive:
+		m.taking = false
+		m.leave()
+	}
+}
+
+func (m *engineMachine) end() {
+	if m.state == engineWaiting {
+		m.effect(engineEffect{kind: effUnask})
+	}
+	m.leave()
+	m.state = engineClosed
+	m.effect(engineEffect{kind: effClosed})
+}
+
+// stop ends everything now. What is with the store has an outcome that nobody knows.
+func (m *engineMachine) stop(err error) {
+	m.failAll(err)
+	for _, r := range m.group {
+		m.resolve(r, &Error{Code: ErrOutcomeUnknown.Code, Message: r.what + ": the store has not said whether it is stored"})
+	}
+	m.group, m.install = nil, nil
+	m.end()
+}
+
+// take reads an answer.
+func (r *request) take(flags ipc.Flags, body []byte) (err error) {
+	r.changed, r.err = flags&ipc.FlagChanged != 0, nil // a withdrawn one has its own
+	if flags&ipc.FlagFailed != 0 {
+		f, err := ipc.ReadFailure(body)
+		if err != nil {
+			return err
+		}
+		r.outcome = ipc.Outcome{RunTime: f.RunTime, Sequence: f.Sequence, Memory: f.Memory}
+		r.err = failureError(&f)
+		return nil
+	}
+	if r.outcome, err = ipc.ReadOutcome(body); err != nil {
+		return err
+	}
+	if xxhash.Sum64(r.outcome.Result) != r.outcome.Checksum && len(r.outcome.Result) > 0 {
+		return fmt.Errorf("a result with another checksum than it says")
+	}
+	kept := make([]byte, 0, len(r.outcome.Result)+len(r.outcome.Events))
+	kept = append(append(kept, r.outcome.Result...), r.outcome.Events...)
+	n := len(r.outcome.Result)
+	r.outcome.Result, r.outcome.Events = kept[:n:n], kept[n:]
+	return nil
+}
+
+func (r *request) code() string { return CodeOf(r.err) }
+
+// committed returns how many records the request is worth.
+func (r *request) committed() int {
+	switch {
+	case r.err != nil:
+		return 0
+	case r.kind == ipc.Dispatch:
+		if r.changed || r.flags&ipc.FlagJournaled != 0 {
+			return 1
+		}
+	case r.kind == ipc.Batch:
+		return len(r.records(nil))
+	}
+	return 0
+}
+
+// records appends what the request adds to the journal.
+func (r *request) records(list []Record) []Record {
+	if r.kind == ipc.Dispatch {
+		if r.committed() > 0 {
+			list = append(list, Record{Action: r.body, Checksum: r.outcome.Checksum, Key: r.key, Result: r.outcome.Result})
+		}
+		return list
+	}
+	rest := r.outcome.Result
+	for _, s := range r.members {
+		o, after, err := ipc.ReadMemberOutcome(rest)
+		if err != nil {
+			return list
+		}
+		if o.Code == "" && (o.Changed || s.journaled) {
+			list = append(list, Record{Action: r.body[s.from:s.to], Checksum: o.Checksum})
+		}
+		rest = after
+	}
+	return list
+}
+
+// failureError makes the error of a worker's failure.
+func failureError(f *ipc.Failure) error {
+	switch f.Code {
+	case ipc.CodeConflict:
+		return &Error{Code: ErrConflict.Code, Message: f.Message}
+	case ipc.CodeDiverged:
+		return &Error{Code: ErrDiverged.Code, Message: f.Message}
+	case ipc.CodeNotPlaced:
+		return &Error{Code: ipc.CodeNotPlaced, Message: f.Message}
+	}
+	return &ActionError{Code: f.Code, Message: f.Message, Index: int(f.Index)}
+}

@@ -1,0 +1,185 @@
+package host
+
+import (
+	"errors"
+	"slices"
+	"sync"
+
+	"hypertoken/ipc"
+)
+
+// Store keeps the journals of engines: for each name a base, which is a setup or a snapshot, and the records of the
+// actions that were committed since. The default keeps them in memory.
+//
+// A call returns at once; done may be called before it returns, later, by any goroutine, or never: the host does not wait
+// for it longer than Options.StoreTimeout. What is handed over belongs to the caller again once done is called.
+type Store interface {
+	// Load hands over what is stored under a name, nil where nothing is, and makes owner its owner: from then on Append
+	// and Install of any other owner fail with [ErrNotOwner].
+	Load(name string, owner Owner, done func(*Stored, error))
+	// Append stores a group of records behind the record of the sequence after, whole or not at all.
+	Append(name string, owner Owner, after uint64, group []Record, done Done)
+	// Install replaces the base by that of a later sequence. How many of the records up to it are kept is the store's
+	// policy. A name is known from its first Install on.
+	Install(name string, owner Owner, base Base, done Done)
+	// Delete forgets a name. One that is not known is no error.
+	Delete(name string, done func(error))
+}
+
+// Owner names one life of one engine in one host. The zero Owner is nobody.
+type Owner struct {
+	Host   [16]byte
+	Number uint64
+}
+
+// ErrNotOwner is returned by a store to who is not the owner of a journal any more.
+var ErrNotOwner = errors.New("host: another owner has taken the journal over")
+
+// Done is told how a call of a store ended, once.
+type Done struct {
+	to interface{ stored(id uint64, err error) }
+	id uint64
+}
+
+// Done reports the end of the call: nil where it is durable.
+func (d Done) Done(err error) { d.to.stored(d.id, err) }
+
+// Record is a committed action.
+type Record struct {
+	// Action is the action as the protocol has it: a MessagePack array of now, entropy, type and payload.
+	Action []byte
+	// Checksum is the XXH64 of the result that was acknowledged.
+	Checksum uint64
+	// Key and Result are set where the action had a Key.
+	Key    string
+	Result []byte
+}
+
+// Base is what a journal starts from.
+type Base struct {
+	// Sequence is that of the state.
+	Sequence uint64
+	// Snapshot says what Data is: a snapshot, or a setup.
+	Snapshot bool
+	Data     []byte
+	// Core is the hash of the core that the journal runs on.
+	Core string
+	// Keys are those that are remembered, oldest first.
+	Keys []KeyRecord
+}
+
+// KeyRecord is what is remembered of an action that had a key.
+type KeyRecord struct {
+	Key string
+	// Action and Result are those of the record, Sequence is the result's.
+	Action, Result []byte
+	Sequence       uint64
+}
+
+// Stored is what a store has of an engine.
+type Stored struct {
+	Base
+	// Owner is who owned it up to now.
+	Owner Owner
+	// Entries are the records since the base, oldest first, as the protocol has them: ipc.AppendEntry's, one after the
+	// other. The host does not change them.
+	Entries []byte
+	// Count is how many there are.
+	Count uint64
+	// Recent are the keys among them.
+	Recent []KeyRecord
+}
+
+// memory is the store in memory. Entries lie in one buffer, which is only ever appended to or replaced: whoever holds an
+// older slice of it may go on reading.
+type memory struct {
+	mu       sync.Mutex // guards what follows
+	journals map[string]*Stored
+}
+
+// NewMemory returns a store in memory. It never fails.
+func NewMemory() Store { return &memory{journals: map[string]*Stored{}} }
+
+func (m *memory) Load(name string, owner Owner, done func(*Stored, error)) {
+	m.mu.Lock()
+	j := m.journals[name]
+	if j == nil {
+		m.mu.Unlock()
+		done(nil, nil)
+		return
+	}
+	stored := *j
+	j.Owner = owner
+	m.mu.Unlock()
+	stored.Recent = slices.Clip(stored.Recent)
+	done(&stored, nil)
+}
+
+func (m *memory) Append(name string, owner Owner, after uint64, group []Record, done Done) {
+	done.Done(m.append(name, owner, after, group))
+}
+
+func (m *memory) append(name string, owner Owner, after uint64, group []Record) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	j := m.journals[name]
+	if j == nil || j.Owner != owner {
+		return ErrNotOwner
+	}
+	if j.Sequence+j.Count != after {
+		return errors.New("host: an append behind another sequence than the last")
+	}
+	for k := range group {
+		r := &group[k]
+		j.Entries = ipc.AppendEntry(j.Entries, r.Action, r.Checksum)
+		j.Count++
+		if r.Key != "" {
+			j.Recent = append(j.Recent, KeyRecord{r.Key, slices.Clone(r.Action), slices.Clone(r.Result), after + uint64(k) + 1})
+		}
+	}
+	return nil
+}
+
+func (m *memory) Install(name string, owner Owner, base Base, done Done) {
+	done.Done(m.install(name, owner, base))
+}
+
+func (m *memory) install(name string, owner Owner, base Base) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	j := m.journals[name]
+	if j == nil {
+		m.journals[name] = &Stored{Base: base, Owner: owner}
+		return nil
+	}
+	if j.Owner != owner {
+		return ErrNotOwner
+	}
+	if base.Sequence < j.Sequence || base.Sequence > j.Sequence+j.Count {
+		return errors.New("host: a base of a sequence that the journal does not have")
+	}
+	rest, skipped := j.Entries, base.Sequence-j.Sequence
+	for range skipped {
+		_, after, err := ipc.ReadEntry(rest)
+		if err != nil {
+			return err
+		}
+		rest = after
+	}
+	var recent []KeyRecord
+	for _, k := range j.Recent {
+		if k.Sequence > base.Sequence {
+			recent = append(recent, k)
+		}
+	}
+	// A copy, so that what the base has replaced is freed.
+	m.journals[name] = &Stored{Base: base, Owner: owner, Entries: slices.Clone(rest), Count: j.Count - skipped, Recent: recent}
+	return nil
+}
+
+func (m *memory) Delete(name string, done func(error)) {
+	m.mu.Lock()
+	delete(m.journals, name)
+	m.mu.Unlock()
+	done(nil)
+}
