@@ -77,6 +77,9 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 	if c.StartTimeout == 0 {
 		c.StartTimeout = 10 * time.Second
 	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
 	if len(c.Args) == 0 {
 		c.Args = []string{"worker"}
 	}
@@ -122,10 +125,10 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 	switch said := r.said(); {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
+	case r.state != nil && r.state.Exited():
+		return nil, fmt.Errorf("the worker %s ended with %v instead of shaking hands: is it a program that calls workerproc.Main?%s", path, r.state, said)
 	case late:
 		return nil, fmt.Errorf("the worker %s did not shake hands within %v (StartTimeout)%s", path, c.StartTimeout, said)
-	case r.state.Exited():
-		return nil, fmt.Errorf("the worker %s ended with %v instead of shaking hands: is it a program that calls workerproc.Main?%s", path, r.state, said)
 	default:
 		return nil, fmt.Errorf("the worker %s could not be started: %w%s", path, err, said)
 	}
@@ -164,12 +167,7 @@ func (p *Process) Kill() { p.run.kill() }
 func (p *Process) Done() <-chan struct{} { return p.done }
 
 // Err says how the process ended, after Done: nil for status 0.
-func (p *Process) Err() error {
-	if p.run.state.Success() {
-		return nil
-	}
-	return errors.New(p.run.state.String())
-}
+func (p *Process) Err() error { return p.run.ended() }
 
 // Ping asks go-plugin for a sign of life.
 func (p *Process) Ping() error { return p.rpc.Ping() }
@@ -187,6 +185,7 @@ type run struct {
 	// exited is closed once the process is reaped, drained once its output is read.
 	exited, drained chan struct{}
 	state           *os.ProcessState
+	lost            error // why there is no state
 
 	mu      sync.Mutex // guards what follows
 	process *os.Process
@@ -229,15 +228,24 @@ func (r *run) Start(context.Context) (err error) {
 	r.started(r.cmd.Process)
 	var reading sync.WaitGroup
 	reading.Go(func() { r.readErrors(stderr) })
+	shook := make(chan struct{})
 	reading.Go(func() {
+		defer close(shook)
 		r.shake(line)
 	})
 	go func() {
 		// Wait of the process, not of the command: what it wrote may still be in the pipe.
-		r.state, _ = r.cmd.Process.Wait()
+		r.state, r.lost = r.cmd.Process.Wait()
 		close(r.exited)
-		// A grandchild that holds the pipe must not hold the host.
-		timer := time.AfterFunc(time.Second, func() { _ = stderr.Close() })
+		// A grandchild that holds the pipes must not hold the host. After the handshake stdout is the caller's.
+		timer := time.AfterFunc(time.Second, func() {
+			_ = stderr.Close()
+			select {
+			case <-shook:
+			default:
+				_ = stdout.Close()
+			}
+		})
 		reading.Wait()
 		timer.Stop()
 		_ = stderr.Close()
@@ -275,7 +283,16 @@ func (r *run) pid() int {
 
 func (r *run) Wait(context.Context) error {
 	<-r.exited
-	if r.state.Success() {
+	return r.ended()
+}
+
+// ended says how the process ended, after exited.
+func (r *run) ended() error {
+	switch {
+	case r.state == nil:
+		// As in a program that ignores SIGCHLD: the kernel reaps its children.
+		return fmt.Errorf("ended with a status unknown: %w", r.lost)
+	case r.state.Success():
 		return nil
 	}
 	return errors.New(r.state.String())

@@ -12,8 +12,10 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -38,6 +40,8 @@ func TestMain(m *testing.M) {
 		hostOfTwo()
 	case "noise":
 		fmt.Print("init says hello\n1|2|3\n")
+	case "unreaped":
+		unreaped()
 	case "flood":
 		for {
 			fmt.Println(strings.Repeat("x", 1000))
@@ -79,6 +83,19 @@ func hostOfTwo() {
 		fmt.Println(p.Pid())
 	}
 	select {}
+}
+
+// unreaped is a host that ignores SIGCHLD, so that the kernel reaps its workers.
+func unreaped() {
+	signal.Ignore(syscall.SIGCHLD)
+	p, err := process.Start(context.Background(), process.Config{})
+	if err != nil {
+		panic(err)
+	}
+	p.Kill()
+	<-p.Done()
+	fmt.Println(p.Err())
+	os.Exit(0)
 }
 
 // log is a logger whose output can be waited for.
@@ -261,6 +278,45 @@ func TestWhatCannotBeStarted(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// What a program started, and left with its output, must not hold the host.
+func TestGrandchildrenDoNotHoldAStart(t *testing.T) {
+	for _, c := range []struct{ name, does, says string }{
+		{"of one that ended", "exit 3", "ended with exit status 3"},
+		{"of one that is late", "wait", "did not shake hands within 500ms"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "wrapper")
+			if err := os.WriteFile(path, []byte("#!/bin/sh\nsleep 60 &\necho $! >&2\n"+c.does+"\n"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			leaves(t, func() {
+				_, err := process.Start(t.Context(), process.Config{Path: path, Logger: newLog().logger(),
+					Env: []string{"PATH=" + os.Getenv("PATH")}, StartTimeout: 500 * time.Millisecond})
+				if err == nil || !strings.Contains(err.Error(), c.says) {
+					t.Fatalf("got %v, want %q", err, c.says)
+				}
+				_, said, _ := strings.Cut(err.Error(), "it said: ")
+				pid, err := strconv.Atoi(said)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !alive(pid) {
+					t.Error("the start has waited for the grandchild")
+				}
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			})
+		})
+	}
+}
+
+func TestAHostThatIgnoresItsChildren(t *testing.T) {
+	host := exec.Command("/proc/self/exe")
+	host.Env = append(os.Environ(), "ROLE=unreaped", "TMPDIR="+t.TempDir())
+	if out, err := host.CombinedOutput(); err != nil || !strings.Contains(string(out), "status unknown") {
+		t.Errorf("got %v:\n%s", err, out)
 	}
 }
 
