@@ -2,12 +2,15 @@ package host
 
 import (
 	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/vmihailenco/msgpack/v5"
 
-	"hypertoken/wasm"
+	"hypertoken/ipc"
 )
 
 // Raw is a value that is MessagePack already. It is sent, and stored, byte for byte.
@@ -23,11 +26,12 @@ type Action struct {
 // DispatchOption says more about one action.
 type DispatchOption func(*dispatch)
 
-// dispatch is an action on its way.
+// dispatch is what the options of an action say.
 type dispatch struct {
-	action       wasm.Action
+	action       ipc.Action
 	now, entropy bool
 	nowTime      time.Time
+	key          string
 }
 
 // Now sets the clock that the action sees, to the millisecond. Default Options.Clock.
@@ -40,9 +44,24 @@ func Entropy(e [16]byte) DispatchOption {
 	return func(d *dispatch) { d.entropy, d.action.Entropy = true, e }
 }
 
+// Key makes an action run once, however often it is dispatched: a repetition gets the first one's result, and shares its
+// outcome while it is in flight. A failure forgets the key; so does an engine after Options.KeyWindow others. The same key
+// with another action or payload fails with [ErrKeyReused]. An action with a key is journaled though it may change
+// nothing. A key has 1 to 256 bytes.
+func Key(key string) DispatchOption {
+	return func(d *dispatch) { d.key = key }
+}
+
+// IfSequence makes an action fail with [ErrConflict], without an effect, unless the engine has this sequence just before
+// it runs: that of the [Result] that the caller has decided by.
+func IfSequence(sequence uint64) DispatchOption {
+	return func(d *dispatch) { d.action.Conditional, d.action.IfSequence = true, sequence }
+}
+
 // Result is what an action, or a question about an engine, returns.
 type Result struct {
-	// Sequence is that of the state after the action: how many actions have changed the engine so far.
+	// Sequence is that of the state after the action: how many actions the journal has had so far, which are those that
+	// changed the engine, or had a Key.
 	Sequence uint64
 	// Changed says whether the action changed the state.
 	Changed bool
@@ -89,27 +108,226 @@ func encode(payload any) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
+const (
+	maxType = 1 << 10
+	maxKey  = 256
+)
+
 // prepare encodes an action and checks what can be checked before it is sent.
-func (h *Host) prepare(actionType string, payload any, opts []DispatchOption) (*dispatch, error) {
+func (e *Engine) prepare(ctx context.Context, actionType string, payload any, opts []DispatchOption) (*Future, error) {
+	o := &e.host.options
 	b, err := encode(payload)
 	if err != nil {
 		return nil, err
 	}
-	if len(b) > h.options.MaxPayload {
-		return nil, tooLarge(actionType, len(b), h.options.MaxPayload)
+	if len(b) > o.MaxPayload {
+		return nil, tooLarge(actionType, len(b), o.MaxPayload)
 	}
-	const maxType = 1 << 10
 	if len(actionType) > maxType {
 		return nil, badInput("an action's type of %d bytes is longer than %d", len(actionType), maxType)
 	}
-	d := &dispatch{action: wasm.Action{Type: actionType, Payload: b}}
-	for _, o := range opts {
-		o(d)
+	f := &Future{engine: e, what: actionType}
+	var d dispatch
+	for _, option := range opts {
+		option(&d)
 	}
-	return d, nil
+	if len(d.key) > maxKey {
+		return nil, badInput("%s: a key of %d bytes is longer than %d", actionType, len(d.key), maxKey)
+	}
+	if !d.now {
+		d.nowTime = o.Clock()
+	}
+	d.action.Now = d.nowTime.UnixMilli()
+	if !d.entropy {
+		e.host.entropy.fill(&d.action.Entropy)
+	}
+	f.request = request{kind: ipc.Dispatch, what: actionType, key: d.key, conditional: d.action.Conditional,
+		body: ipc.AppendAction(make([]byte, 0, len(b)+len(actionType)+48), &d.action, actionType, b)}
+	if d.key != "" {
+		f.flags |= ipc.FlagJournaled
+	}
+	e.bound(ctx, f)
+	return f, nil
 }
+
+// bound gives a request its time, who waits for it, and what it takes of the queue.
+func (e *Engine) bound(ctx context.Context, f *Future) {
+	f.to = f
+	f.size = int64(len(f.body)) + requestSize
+	if e.timeout > 0 {
+		f.allowed, f.limit = e.timeout, "Timeout"
+	}
+	if ctx.Done() != nil {
+		f.ctx = ctx
+	}
+}
+
+// requestSize is what a request weighs in the queue beside its body, in bytes.
+const requestSize = 512
 
 func tooLarge(what string, size, limit int) error {
 	return &Error{Code: ErrPayloadTooLarge.Code,
 		Message: fmt.Sprintf("%s: a payload of %d bytes is above %d (MaxPayload)", what, size, limit)}
 }
+
+// Dispatch runs an action and waits for its result, and for room in the host's queue first. payload is a map, a struct,
+// anything that encodes to a MessagePack map, or [Raw]; nil is an empty map. The context is the guide's AbortController.
+//
+// An error means that the action had no effect: an [*ActionError] from the core, [ErrTimeout] after the engine's Timeout or
+// at the context's deadline, [ErrCanceled], [ErrPayloadTooLarge], [ErrPoisoned], [ErrBroken], [ErrConflict],
+// [ErrKeyReused], [ErrShutdown], [ErrWorkerUnavailable], or [ErrBadInput] for what can't be encoded. The exception is
+// [ErrOutcomeUnknown], which the store in memory can't cause.
+func (e *Engine) Dispatch(ctx context.Context, actionType string, payload any, opts ...DispatchOption) (Result, error) {
+	f, err := e.prepare(ctx, actionType, payload, opts)
+	if err == nil {
+		err = e.host.queue.wait(ctx, f)
+	}
+	if err != nil {
+		e.refused(actionType, err)
+		return Result{}, err
+	}
+	e.submit(f, true)
+	return e.await(ctx, f)
+}
+
+// DispatchAsync is [Engine.Dispatch] without the waiting. Where the host's queue is full the future has failed with
+// [ErrOverloaded]. ctx withdraws the action, as long as its outcome is not with the journal.
+func (e *Engine) DispatchAsync(ctx context.Context, actionType string, payload any, opts ...DispatchOption) *Future {
+	f, err := e.prepare(ctx, actionType, payload, opts)
+	if err == nil && ctx.Err() != nil {
+		err = ended(ctx, actionType)
+	}
+	if err == nil {
+		err = e.host.queue.take(f)
+	}
+	if err != nil {
+		e.refused(actionType, err)
+		return failed(actionType, err)
+	}
+	e.submit(f, false)
+	return f
+}
+
+// refused takes note of an action that did not get as far as the engine.
+func (e *Engine) refused(name string, err error) {
+	e.host.counts.action(e, err)
+	if e.listeners.count.Load() > 0 {
+		e.emit(Event{Name: EventError, Action: name, Err: err})
+	}
+}
+
+// submit hands an action to the engine, or to the batch that is gathered.
+func (e *Engine) submit(f *Future, inline bool) {
+	e.mu.Lock()
+	defer e.unlock(inline)
+	if f.allowed > 0 {
+		f.deadline = e.host.clock.now() + f.allowed + tickEvery
+	}
+	if f.key != "" && e.m.state != engineClosed && !e.m.closing {
+		r, known, follows, err := e.keys.begin(f)
+		if known {
+			e.discharge(f)
+			f.resolve(r, err)
+		}
+		if known || follows {
+			return
+		}
+	}
+	if e.batches.enabled && f.kind == ipc.Dispatch && f.key == "" && !f.conditional {
+		e.gather(f)
+		return
+	}
+	e.flushWindow()
+	e.enqueue(&f.request)
+}
+
+// question asks something about the engine, in the order of its actions.
+func (e *Engine) question(ctx context.Context, kind ipc.Kind, what string) (Result, error) {
+	f := &Future{engine: e, what: what, request: request{kind: kind, what: what}}
+	e.bound(ctx, f)
+	if err := e.host.queue.wait(ctx, f); err != nil {
+		return Result{}, err
+	}
+	e.submit(f, true)
+	return e.await(ctx, f)
+}
+
+// State returns the whole state as one value: a map of agents, gameLoop, gameState, locked, stack, zones and so on. It
+// sees what was dispatched before.
+func (e *Engine) State(ctx context.Context) (Result, error) {
+	return e.question(ctx, ipc.State, "State")
+}
+
+// Digest is a 64-bit hash over a canonical state: equal states have equal digests.
+type Digest uint64
+
+// String returns the digest as 16 hexadecimal digits.
+func (d Digest) String() string { return fmt.Sprintf("%016x", uint64(d)) }
+
+// Digest returns the digest of the state.
+func (e *Engine) Digest(ctx context.Context) (Digest, error) {
+	r, err := e.question(ctx, ipc.Digest, "Digest")
+	if err != nil {
+		return 0, err
+	}
+	if len(r.Raw) != 8 {
+		return 0, fmt.Errorf("host: a digest of %d bytes", len(r.Raw))
+	}
+	return Digest(binary.LittleEndian.Uint64(r.Raw)), nil
+}
+
+// ready waits until the engine is placed. OpenTimeout bounds it.
+func (e *Engine) ready(ctx context.Context, what string) error {
+	f := &Future{engine: e, what: what, request: request{kind: ipc.Ready, what: what}}
+	e.bound(ctx, f)
+	f.allowed, f.limit = 0, ""
+	e.submit(f, true)
+	_, err := e.await(ctx, f)
+	return err
+}
+
+// Reopen makes a broken engine try again to place itself, and returns what makes it fail.
+func (e *Engine) Reopen(ctx context.Context) error {
+	e.mu.Lock()
+	e.step(engineEvent{kind: evReopen})
+	e.unlock(false)
+	return e.ready(ctx, "Reopen")
+}
+
+// Close lets what was dispatched end, stores a snapshot and frees the engine. Its journal stays under its name, from which
+// Host.Open loads it. Later calls fail with [ErrShutdown]. Where ctx ends first, closing goes on.
+func (e *Engine) Close(ctx context.Context) error {
+	select {
+	case <-e.closed:
+		return shutdownError()
+	default:
+	}
+	e.beginClose()
+	select {
+	case <-e.closed:
+		return nil
+	case <-ctx.Done():
+		return ended(ctx, "Close")
+	}
+}
+
+func (e *Engine) beginClose() {
+	e.mu.Lock()
+	e.flushWindow()
+	e.step(engineEvent{kind: evClose})
+	e.unlock(false)
+}
+
+// Delete closes the engine and forgets its journal for good.
+func (e *Engine) Delete(ctx context.Context) error {
+	if err := e.Close(ctx); err != nil && !errors.Is(err, ErrShutdown) {
+		return err
+	}
+	return e.host.Delete(ctx, e.name)
+}
+
+// Shutdown shuts the engine's host down, and with it every other engine that it has: it is for an engine of NewEngine.
+func (e *Engine) Shutdown(ctx context.Context) error { return e.host.Shutdown(ctx) }
+
+// Host returns the engine's host.
+func (e *Engine) Host() *Host { return e.host }

@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
-
-	"hypertoken/wasm"
+	"hypertoken/ipc"
 )
 
 // BatchMode says what the failure of one member of a batch means for the others.
@@ -26,77 +24,195 @@ type Outcome struct {
 	Err    error
 }
 
+// batchOptions say how an engine gathers actions.
+type batchOptions struct {
+	enabled bool
+	window  time.Duration
+	mode    BatchMode
+}
+
 // DispatchBatch runs actions one after the other, nothing between them, and journals what they changed as one group.
 //
 // It returns an outcome for each member. Where an atomic batch fails, the error is a [*BatchError], and the outcomes
 // say the same: the member that failed has its own error, the others [ErrBatchAborted]. An independent batch fails as a
 // whole, and with it an atomic one without naming a member, where the core does not answer: [ErrTimeout], a trap, exhausted
-// memory. Then the outcomes are nil, and no member had an effect.
+// memory. Then the outcomes are nil, and no member had an effect. Only an independent batch that a worker died of is run
+// member by member, and answered so.
+//
+// The payloads together are bounded by Options.MaxPayload, the results by MaxResult. A member's IfSequence is for the whole
+// batch; a Key is for single actions.
 func (e *Engine) DispatchBatch(ctx context.Context, mode BatchMode, members ...Action) ([]Outcome, error) {
 	if mode != BatchAtomic && mode != BatchIndependent {
 		return nil, badInput("DispatchBatch: there is no batch mode %d", mode)
 	}
 	outcomes := make([]Outcome, len(members))
 	var sent []int // the members that are sent, by their index
-	var dispatches []*dispatch
+	var futures []*Future
 	size := 0
 	for k, m := range members {
-		d, err := e.host.prepare(m.Type, m.Payload, m.Options)
+		f, err := e.prepare(ctx, m.Type, m.Payload, m.Options)
+		if err == nil && f.key != "" {
+			err = badInput("%s: a member of a batch has the Key %q; dispatch it by itself", m.Type, f.key)
+		}
 		switch {
 		case err == nil:
-			sent, dispatches = append(sent, k), append(dispatches, d)
-			size += len(d.action.Payload)
+			sent, futures = append(sent, k), append(futures, f)
+			size += len(f.body)
 		case mode == BatchAtomic:
 			return aborted(len(members), &BatchError{Index: k, Err: err})
 		default:
 			outcomes[k].Err = err
 		}
 	}
-	if size > e.host.options.MaxPayload {
-		return nil, tooLarge(fmt.Sprintf("a batch of %d", len(members)), size, e.host.options.MaxPayload)
-	}
 	if len(sent) == 0 {
 		return outcomes, nil
 	}
-	err := e.run(ctx, fmt.Sprintf("a batch of %d", len(members)), func(ctx context.Context, i *wasm.Instance) error {
-		actions := make([]wasm.Action, len(dispatches))
-		for k, d := range dispatches {
-			e.stamp(d)
-			actions[k] = d.action
-		}
-		start := time.Now()
-		answers, _, err := i.Batch(ctx, actions, mode == BatchAtomic)
-		if err != nil {
-			return err
-		}
-		var group []committed
-		sequence := e.journal.sequence
-		for k, a := range answers {
-			outcome := &outcomes[sent[k]]
-			if a.Err != nil {
-				outcome.Err = a.Err
-				continue
-			}
-			if a.Changed {
-				sequence++
-				group = append(group, committed{&actions[k], xxhash.Sum64(a.Result), 0})
-			}
-			outcome.Result = Result{Sequence: sequence, Changed: a.Changed, Raw: append(Raw(nil), a.Result...)}
-		}
-		if len(group) > 0 {
-			group[0].runTime = time.Since(start)
-			e.commit(ctx, group...)
-		}
-		return nil
-	})
-	// Only the core's own answer names a member; an error that a context ended with may wrap anything.
-	if action, ok := err.(*ActionError); ok && mode == BatchAtomic && action.Index >= 0 {
-		return aborted(len(members), &BatchError{Index: action.Index, Err: action})
+	b := e.newBatch(mode, futures)
+	if payloads := size - len(futures)*actionOverhead; payloads > e.host.options.MaxPayload {
+		return nil, tooLarge(b.what, payloads, e.host.options.MaxPayload)
 	}
-	if err != nil {
+	if n := ipc.HeaderSize + len(b.body); n > e.host.options.MaxFrame {
+		return nil, &Error{Code: ErrPayloadTooLarge.Code, Message: fmt.Sprintf("%s: its %d bytes do not fit into a frame of %d (MaxFrame)", b.what, n, e.host.options.MaxFrame)}
+	}
+	e.bound(ctx, &b.Future)
+	b.to = b
+	if err := e.host.queue.wait(ctx, &b.Future); err != nil {
 		return nil, err
 	}
-	return outcomes, nil
+	e.submit(&b.Future, true)
+	_, err := e.awaitBatch(ctx, b)
+	if b.outcomes == nil {
+		return nil, err
+	}
+	for k, o := range b.outcomes {
+		outcomes[sent[k]] = o
+	}
+	return outcomes, err
+}
+
+// awaitBatch waits for the truth about a batch. Where ctx ends, what can still be withdrawn of it is.
+func (e *Engine) awaitBatch(ctx context.Context, b *batch) (Result, error) {
+	select {
+	case <-b.Done():
+	case <-ctx.Done():
+		e.mu.Lock()
+		e.step(engineEvent{kind: evWithdraw, req: &b.request, err: withdrawal(ctx, b.what)})
+		for _, part := range b.parts {
+			e.step(engineEvent{kind: evWithdraw, req: part, err: withdrawal(ctx, part.what)})
+		}
+		e.unlock(false)
+		<-b.Done()
+	}
+	r, err, _ := b.Result()
+	return r, err
+}
+
+// actionOverhead is about what an action takes beside its type and payload, in bytes.
+const actionOverhead = 40
+
+// newBatch returns the batch of actions that are prepared.
+func (e *Engine) newBatch(mode BatchMode, members []*Future) *batch {
+	b := &batch{mode: mode}
+	b.engine, b.what = e, fmt.Sprintf("a batch of %d", len(members))
+	b.request = request{kind: ipc.Batch, what: b.what, to: b}
+	if mode == BatchAtomic {
+		b.flags = ipc.FlagAtomic
+	}
+	b.body = ipc.AppendBatch(nil, len(members))
+	for _, f := range members {
+		b.body = ipc.AppendMember(b.body, false, f.body)
+		b.request.members = append(b.request.members, span{from: len(b.body) - len(f.body), to: len(b.body)})
+		b.types = append(b.types, f.what)
+		b.conditional = b.conditional || f.conditional
+	}
+	return b
+}
+
+// window gathers what is dispatched within the batch window. The engine's lock guards it.
+type window struct {
+	engine  *Engine
+	members []*Future
+	size    int
+	timer   *time.Timer
+}
+
+// maxWindow bounds the members of a gathered batch.
+const maxWindow = 4096
+
+// gather adds an action to the batch that is gathered.
+func (e *Engine) gather(f *Future) {
+	if w := e.window; w != nil && (len(w.members) == maxWindow || w.size+len(f.body) > e.host.options.MaxPayload) {
+		e.flushWindow()
+	}
+	if e.window == nil {
+		w := &window{engine: e}
+		w.timer = time.AfterFunc(e.batches.window, func() {
+			e.mu.Lock()
+			if e.window == w {
+				e.flushWindow()
+			}
+			e.unlock(false)
+		})
+		e.window = w
+	}
+	e.window.members = append(e.window.members, f)
+	e.window.size += len(f.body)
+}
+
+// flushWindow sends what is gathered. Its deadline is its earliest member's.
+func (e *Engine) flushWindow() {
+	w := e.window
+	if w == nil {
+		return
+	}
+	e.window = nil
+	w.timer.Stop()
+	switch len(w.members) {
+	case 0:
+		return
+	case 1:
+		e.enqueue(&w.members[0].request)
+		return
+	}
+	b := e.newBatch(e.batches.mode, w.members)
+	b.request.to, b.futures = b, w.members
+	for _, f := range w.members {
+		if f.deadline > 0 && (b.deadline == 0 || f.deadline < b.deadline) {
+			b.deadline, b.allowed, b.limit = f.deadline, f.allowed, f.limit
+		}
+	}
+	e.enqueue(&b.request)
+}
+
+// withdrawEnded takes out the members whose context has ended.
+func (w *window) withdrawEnded() {
+	for k := 0; k < len(w.members); {
+		if f := w.members[k]; f.ctx != nil && f.ctx.Err() != nil {
+			w.remove(k, ended(f.ctx, f.what))
+		} else {
+			k++
+		}
+	}
+}
+
+func (w *window) remove(k int, err error) {
+	f := w.members[k]
+	w.members = append(w.members[:k:k], w.members[k+1:]...)
+	w.size -= len(f.body)
+	f.complete(&f.request, err)
+}
+
+// withdrawMember withdraws an action of a batch that is gathered.
+func (e *Engine) withdrawMember(f *Future, ctx context.Context) bool {
+	if e.window != nil {
+		for k := range e.window.members {
+			if e.window.members[k] == f {
+				e.window.remove(k, withdrawal(ctx, f.what))
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // aborted returns the outcomes of a batch of which a member failed.

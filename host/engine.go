@@ -1,484 +1,478 @@
 package host
 
 import (
-	"bytes"
 	"context"
-	crand "crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"iter"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
-
-	"hypertoken/wasm"
+	"hypertoken/ipc"
 )
 
-// Engine is one game. Its actions run one after the other, in the order in which they got their turn.
+// Engine is one game. Its actions run one after the other, in the order in which they were dispatched.
 type Engine struct {
-	host *Host
-	name string
-	// turn holds a token while the engine is free; whoever takes it owns everything below but what mu guards.
-	turn     chan struct{}
-	random   *rand.ChaCha8
-	journal  *journal
-	instance *wasm.Instance
-	broken   error
-	closed   bool
+	host    *Host
+	name    string
+	shard   int // of the host's counts
+	batches batchOptions
+	timeout time.Duration
 
-	// placed and used are read by the host to find an idle engine.
-	placed atomic.Bool
-	used   atomic.Int64
+	listeners listeners
+	closed    chan struct{} // closed with the engine
 
-	mu      sync.Mutex // guards what follows
-	cancel  context.CancelCauseFunc
-	stopped error
+	// status is what others may know without the lock: bits of statusPlaced and the like.
+	status atomic.Uint32
+	// used is when the engine was last dispatched to, on the host's clock.
+	used atomic.Int64
+
+	// mu guards what follows. Its holder steps the machine, does what that asks for, and calls unlock. Whoever holds it
+	// takes the host's lock or a worker's after it, never another engine's.
+	mu     sync.Mutex
+	m      engineMachine
+	owner  Owner
+	keys   keyTable
+	window *window
+	local  *local // its place, where that is this process
+	listed bool   // the host's tick knows it
+	// opening says that Open has not returned.
+	opening bool
+	work   work
+	// appendCall and installCall are the calls of the store whose end counts, loadCall that of the last load.
+	calls, appendCall, installCall, loadCall uint64
+
+	// What happens while the lock may be held by the same goroutine, such as a store that answers at once, is posted.
+	inboxMu sync.Mutex // guards inbox
+	inbox   []posted
+	mail    atomic.Bool
 }
 
-func newEngine(h *Host, name string) *Engine {
-	var seed [32]byte
-	_, _ = crand.Read(seed[:]) // never fails
-	return &Engine{host: h, name: name, turn: make(chan struct{}, 1), random: rand.NewChaCha8(seed)}
+// posted is an event for the machine; call is the store's call that it ends, or 0.
+type posted struct {
+	event engineEvent
+	call  uint64
 }
 
-// start opens a new engine from its setup, or takes up a stored one. The engine's turn is not free before.
-func (e *Engine) start(ctx context.Context, stored *journal, o EngineOptions) error {
-	defer e.release()
-	if stored != nil {
-		e.journal = stored
-		return nil
-	}
-	setup, err := encode(o.Setup)
-	if err != nil {
-		return fmt.Errorf("EngineOptions.Setup: %w", err)
-	}
-	e.journal = &journal{base: append([]byte(nil), setup...)}
-	what := fmt.Sprintf("open %q", e.name)
-	ctx, done := e.begin(ctx)
-	defer done()
-	if err := e.host.slot(ctx); err != nil {
-		return ended(ctx, what)
-	}
-	ctx, cancel := e.openTimeout(ctx)
-	defer cancel()
-	if err := e.tryPlace(ctx); err != nil {
-		return e.failure(ctx, what, err)
-	}
-	return nil
-}
+// The bits of status.
+const (
+	statusPlaced = 1 << iota
+	statusLive
+	statusLocal
+	statusIdle
+	statusTaking
+)
 
-// openTimeout bounds a placing.
-func (e *Engine) openTimeout(ctx context.Context) (context.Context, context.CancelFunc) {
-	return e.bounded(ctx, e.host.options.OpenTimeout, "OpenTimeout")
-}
-
-// bounded adds a limit to a context: a timeout, and the name of its option.
-func (e *Engine) bounded(ctx context.Context, timeout time.Duration, limit string) (context.Context, context.CancelFunc) {
-	if timeout <= 0 {
-		return ctx, func() {}
-	}
-	cause := &Error{Code: ErrTimeout.Code, Message: fmt.Sprintf("not done after %v (%s)", timeout, limit), Err: context.DeadlineExceeded}
-	return context.WithTimeoutCause(ctx, timeout, ownCause{cause})
+// work is what is to be done once the engine's lock is free.
+type work struct {
+	flush  *worker
+	room   *worker
+	assign bool
+	run    *local
 }
 
 // Name returns the engine's name.
 func (e *Engine) Name() string { return e.name }
 
-func (e *Engine) tryAcquire() bool {
-	select {
-	case <-e.turn:
-		return true
-	default:
-		return false
-	}
+// step takes an event in. The lock is held.
+func (e *Engine) step(ev engineEvent) {
+	e.at(ev)
+	e.effects()
 }
 
-// acquire waits for the engine's turn.
-func (e *Engine) acquire(ctx context.Context, what string) error {
-	if ctx.Err() != nil {
-		return ended(ctx, what)
-	}
-	select {
-	case <-e.turn:
-	case <-ctx.Done():
-		return ended(ctx, what)
-	}
-	if e.closed {
-		e.release()
-		return &Error{Code: ErrShutdown.Code, Message: fmt.Sprintf("%s: the engine %q is closed", what, e.name)}
-	}
-	return nil
+// at steps the machine only: it is in the middle of effects.
+func (e *Engine) at(ev engineEvent) {
+	ev.now = e.host.clock.now()
+	e.m.step(ev)
 }
 
-func (e *Engine) release() {
-	e.turn <- struct{}{}
-	e.host.wake()
+// effects does what the machine has asked for.
+func (e *Engine) effects() {
+	for k := 0; k < len(e.m.effects); k++ {
+		e.do(&e.m.effects[k])
+	}
+	clear(e.m.effects)
+	e.m.effects = e.m.effects[:0]
 }
 
-// begin lets interrupt end what follows.
-func (e *Engine) begin(ctx context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
+// lockStep takes an event in. The lock is free before and after.
+func (e *Engine) lockStep(ev engineEvent) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.cancel = cancel
-	if e.stopped != nil {
-		cancel(e.stopped)
-	}
-	return ctx, func() { cancel(nil) }
+	e.step(ev)
+	e.unlock(false)
 }
 
-// interrupt ends what runs on the engine, and whatever would run later.
-func (e *Engine) interrupt(cause error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.stopped = cause
-	if e.cancel != nil {
-		e.cancel(cause)
+// post hands an event over without taking the lock, which its holder may be the one to call.
+func (e *Engine) post(ev engineEvent, call uint64) {
+	e.inboxMu.Lock()
+	e.inbox = append(e.inbox, posted{ev, call})
+	e.mail.Store(true)
+	e.inboxMu.Unlock()
+	if e.mu.TryLock() {
+		e.unlock(false)
 	}
 }
 
-// run gives f the engine's turn and a placed instance. Where f loses the instance, the error is that of the action, and
-// the next turn places the engine anew from its journal.
-func (e *Engine) run(ctx context.Context, what string, f func(ctx context.Context, i *wasm.Instance) error) error {
-	if e.host.closing.Load() {
-		return shutdownError()
-	}
-	ctx, done := e.bounded(ctx, e.host.options.Timeout, "Timeout")
-	defer done()
-	if err := e.acquire(ctx, what); err != nil {
-		return err
-	}
-	if e.instance == nil {
-		if kept, err := e.placeFor(ctx, what); err != nil {
-			if kept {
-				e.release()
+// takeMail steps what was posted.
+func (e *Engine) takeMail() {
+	for e.mail.Load() {
+		e.inboxMu.Lock()
+		list := e.inbox
+		e.inbox = nil
+		e.mail.Store(false)
+		e.inboxMu.Unlock()
+		for k := range list {
+			p := &list[k]
+			switch p.event.kind {
+			case evLoaded:
+				if p.call != e.loadCall {
+					continue
+				}
+				if s := p.event.stored; s != nil {
+					p.event.foreign = s.Owner.Host != e.owner.Host
+					e.keys.load(s)
+				}
+			case evAppended:
+				if p.call != e.appendCall {
+					continue
+				}
+			case evInstalled:
+				if p.call != e.installCall {
+					continue
+				}
 			}
-			return err
+			e.step(p.event)
 		}
 	}
-	defer e.release()
-	ctx, finish := e.begin(ctx)
-	defer finish()
-	if ctx.Err() != nil {
-		// It may have ended while the engine's turn came: a call would only cost the instance.
-		return ended(ctx, what)
-	}
-	e.used.Store(e.host.tick.Add(1))
-	err := f(ctx, e.instance)
-	if err != nil {
-		err = e.failure(ctx, what, err)
-	}
-	if e.instance != nil && e.instance.Ended() {
-		e.drop()
-	}
-	return err
 }
 
-// placeFor places the engine for a caller that may give up first: placing has a limit of its own and goes on, so that
-// impatient callers do not keep an engine from ever being placed. Where the caller gave up, it does not keep the
-// engine's turn, which is free again once the placing has ended.
-func (e *Engine) placeFor(ctx context.Context, what string) (kept bool, err error) {
-	placed := make(chan error, 1)
-	go func() { placed <- e.place(context.WithoutCancel(ctx)) }()
-	select {
-	case err := <-placed:
-		return true, err
-	case <-ctx.Done():
-		go func() {
-			<-placed
-			e.release()
-		}()
-		return false, ended(ctx, what)
-	}
-}
-
-// failure takes the instance away where it was lost, and makes the error that the caller sees.
-func (e *Engine) failure(ctx context.Context, what string, err error) error {
-	var trap *wasm.TrapError
-	if errors.As(err, &trap) {
-		e.drop()
-		e.host.options.Logger.Warn("an engine lost its instance", "engine", e.name, "action", what, "error", trap.Err)
-	}
-	var action *ActionError
-	switch {
-	case trap != nil && trap.Interrupted:
-		return ended(ctx, what)
-	case errors.As(err, &action):
-		return action
-	case ctx.Err() != nil:
-		return ended(ctx, what)
-	}
-	return err
-}
-
-// drop frees the instance, if there is one, and its slot.
-func (e *Engine) drop() {
-	if e.instance != nil {
-		_ = e.instance.Close(context.Background())
-		e.instance = nil
-		e.placed.Store(false)
-		e.host.slots <- struct{}{}
-	}
-}
-
-// place gives the engine an instance with its newest state. An engine that can't be placed after MaxAttempts is broken.
-func (e *Engine) place(ctx context.Context) error {
-	if e.broken != nil {
-		return e.broken
-	}
-	ctx, done := e.begin(ctx)
-	defer done()
-	what := fmt.Sprintf("placing %q", e.name)
-	var err error
-	for range e.host.options.MaxAttempts {
-		if e.host.slot(ctx) != nil {
-			return ended(ctx, what)
+// unlock frees the engine and does what waited for that. inline says that this goroutine may run the engine's actions.
+func (e *Engine) unlock(inline bool) {
+	for {
+		e.takeMail()
+		e.settle()
+		w := e.work
+		e.work = work{}
+		e.mu.Unlock()
+		w.do(e.host, inline)
+		if !e.mail.Load() || !e.mu.TryLock() {
+			return
 		}
-		attempt, cancel := e.openTimeout(ctx)
-		if err = e.tryPlace(attempt); err != nil && ctx.Err() == nil && attempt.Err() != nil {
-			err = ended(attempt, what)
+	}
+}
+
+// settle tells the others how the engine is.
+func (e *Engine) settle() {
+	status := uint32(0)
+	idle := e.m.idle()
+	if idle {
+		status |= statusIdle
+	}
+	if e.m.state == engineLive || e.m.state == enginePlacing {
+		status |= statusPlaced
+		if e.m.state == engineLive {
+			status |= statusLive
 		}
-		cancel()
+		if e.local != nil {
+			status |= statusLocal
+		}
+	}
+	if e.m.taking {
+		status |= statusTaking
+	}
+	if e.status.Swap(status) != status && idle && e.local != nil && e.host.starved.Load() {
+		e.work.assign = true
+	}
+	if !e.listed && !e.resting() {
+		e.listed = true
+		e.host.watch(e)
+	}
+}
+
+// resting reports whether no time has to pass for the engine.
+func (e *Engine) resting() bool {
+	return e.m.idle() && e.m.state != engineLoading && e.m.state != enginePlacing && e.m.snapshot == nil
+}
+
+func (w *work) do(h *Host, inline bool) {
+	if w.flush != nil {
+		w.flush.conn.Flush()
+	}
+	if w.room != nil {
+		w.room.unblock()
+	}
+	if w.assign {
+		h.assign()
+	}
+	if w.run != nil {
+		w.run.start(inline)
+	}
+}
+
+// tick lets time pass. It returns whether more has to.
+func (e *Engine) tick() bool {
+	e.mu.Lock()
+	e.withdrawEnded()
+	e.step(engineEvent{kind: evTick})
+	if e.resting() {
+		e.listed = false
+	}
+	again := e.listed
+	e.unlock(false)
+	return again
+}
+
+// withdrawEnded withdraws the requests whose context has ended.
+func (e *Engine) withdrawEnded() {
+	for again := true; again; {
+		again = false
+		for _, q := range []*fifo[*request]{&e.m.queued, &e.m.sent, &e.m.answered} {
+			for _, r := range q.all() {
+				if r.ctx != nil && !r.withdrawn && r.ctx.Err() != nil {
+					e.step(engineEvent{kind: evWithdraw, req: r, err: ended(r.ctx, r.what)})
+					again = true
+					break
+				}
+			}
+		}
+	}
+	if e.window != nil {
+		e.window.withdrawEnded()
+	}
+}
+
+// do does one thing that the machine asks for.
+func (e *Engine) do(f *engineEffect) {
+	h, w := e.host, f.place.worker
+	switch f.kind {
+	case effSend:
+		e.send(f)
+	case effRecall:
 		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return ended(ctx, what)
+		case w != nil:
+			w.conn.Tell(ipc.Recall, f.id, 0)
+			e.flushTo(w)
+		case e.local != nil && e.local.recall(f.id):
+			e.post(engineEvent{kind: evDropped, place: f.place, id: f.id}, 0)
+			e.post(engineEvent{kind: evRoom}, 0)
 		}
-	}
-	e.broken = &Error{
-		Code:    ErrBroken.Code,
-		Message: fmt.Sprintf("the engine %q could not be placed %d times (MaxAttempts), Reopen tries again: %v", e.name, e.host.options.MaxAttempts, err),
-		Err:     err,
-	}
-	e.host.options.Logger.Error("an engine is broken", "engine", e.name, "error", err)
-	return e.broken
-}
-
-// tryPlace restores the base and replays the journal into a fresh instance. The slot that the caller has got goes with
-// the instance, or is free again.
-func (e *Engine) tryPlace(ctx context.Context) (err error) {
-	i, err := e.host.core.Instantiate(ctx)
-	if err != nil {
-		e.host.slots <- struct{}{}
-		return err
-	}
-	e.instance = i
-	e.placed.Store(true)
-	e.used.Store(e.host.tick.Add(1))
-	defer func() {
-		if err != nil {
-			e.drop()
+	case effAbandon:
+		switch {
+		case w != nil:
+			w.conn.Tell(ipc.Close, 0, f.place.id)
+			e.flushTo(w)
+			e.left(w, f.place)
+		case e.local != nil && e.local.place == f.place:
+			e.local.close()
+			e.local = nil
+		default:
+			h.freeSlot(nil)
+			e.work.assign = true
 		}
-	}()
-	start, replayed := time.Now(), 0
-	if e.journal.snapshot {
-		err = i.Restore(ctx, e.journal.base)
-	} else {
-		err = i.Open(ctx, e.host.options.limits(), e.journal.base)
-	}
-	if err != nil {
-		return err
-	}
-	for entry := range e.journal.all() {
-		if err := replay(ctx, i, &entry); err != nil {
-			return err
+	case effLost:
+		if w != nil {
+			e.left(w, f.place)
+		} else if e.local != nil && e.local.place == f.place {
+			e.local.close()
+			e.local = nil
 		}
-		replayed++
-	}
-	if i.Ended() {
-		return context.Cause(ctx)
-	}
-	e.host.options.Logger.Debug("engine placed", "engine", e.name, "sequence", e.journal.sequence,
-		"replayed", replayed, "took", time.Since(start), "memory", i.Memory())
-	return nil
-}
-
-// replay runs an entry again and holds its result against the one that was acknowledged.
-func replay(ctx context.Context, i *wasm.Instance, entry *Entry) error {
-	r, err := i.Dispatch(ctx, &wasm.Action{Now: entry.Now, Entropy: entry.Entropy, Type: entry.Type, Payload: entry.Payload})
-	diverged := func(format string, args ...any) error {
-		return &Error{Code: ErrDiverged.Code, Err: err,
-			Message: fmt.Sprintf("sequence %d, %s: ", entry.Sequence, entry.Type) + fmt.Sprintf(format, args...)}
-	}
-	var trap *wasm.TrapError
-	switch {
-	case errors.As(err, &trap):
-		return err
-	case err != nil:
-		return diverged("it was acknowledged, and now fails: %v", err)
-	case xxhash.Sum64(r.Result) != entry.Checksum:
-		return diverged("its result has the checksum %016x, %016x was acknowledged", xxhash.Sum64(r.Result), entry.Checksum)
-	}
-	return nil
-}
-
-// stamp gives an action its clock and its entropy, where it has none.
-func (e *Engine) stamp(d *dispatch) {
-	if !d.now {
-		d.nowTime = e.host.options.Clock()
-	}
-	d.action.Now = d.nowTime.UnixMilli()
-	if !d.entropy {
-		binary.LittleEndian.PutUint64(d.action.Entropy[:], e.random.Uint64())
-		binary.LittleEndian.PutUint64(d.action.Entropy[8:], e.random.Uint64())
-	}
-}
-
-// Dispatch runs an action and waits for its result. payload is a map, a struct, anything that encodes to a MessagePack
-// map, or [Raw]; nil is an empty map.
-//
-// An error means that the action had no effect: an [*ActionError] from the core, [ErrTimeout] after Options.Timeout or
-// at the context's deadline, [ErrCanceled], [ErrPayloadTooLarge], [ErrBroken], [ErrShutdown], or [ErrBadInput] for what
-// can't be encoded.
-func (e *Engine) Dispatch(ctx context.Context, actionType string, payload any, opts ...DispatchOption) (Result, error) {
-	d, err := e.host.prepare(actionType, payload, opts)
-	if err != nil {
-		return Result{}, err
-	}
-	var result Result
-	err = e.run(ctx, actionType, func(ctx context.Context, i *wasm.Instance) error {
-		e.stamp(d)
-		start := time.Now()
-		r, err := i.Dispatch(ctx, &d.action)
-		if err != nil {
-			return err
+	case effRelease:
+		if w != nil {
+			w.release(f.place.id)
+			e.work.room = w
 		}
-		result = Result{Changed: r.Changed, Raw: append(Raw(nil), r.Result...)}
-		if r.Changed {
-			e.commit(ctx, committed{&d.action, xxhash.Sum64(r.Result), time.Since(start)})
+		e.work.assign = true
+	case effOverdue:
+		if w != nil && w.condemn(f.id) {
+			return
 		}
-		result.Sequence = e.journal.sequence
-		return nil
-	})
-	return result, err
-}
-
-// commit appends a group to the journal: from here on it is acknowledged. Then it takes a snapshot, if one is due.
-func (e *Engine) commit(ctx context.Context, group ...committed) {
-	e.journal.append(group...)
-	if e.journal.due(&e.host.options) {
-		e.snapshot(ctx)
-	}
-}
-
-// snapshot replaces the base by the state as it is. A failure costs nothing but a longer replay.
-func (e *Engine) snapshot(ctx context.Context) {
-	// What is committed stays so, whatever becomes of the caller.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.host.options.OpenTimeout)
-	defer cancel()
-	var b []byte
-	err := e.instance.Snapshot(ctx, func(chunk []byte) error {
-		b = append(b, chunk...)
-		return nil
-	})
-	if err != nil {
-		var trap *wasm.TrapError
-		if errors.As(err, &trap) {
-			e.drop()
+		if w != nil {
+			w.conn.Tell(ipc.Close, 0, f.place.id)
+			e.flushTo(w)
 		}
-		e.host.options.Logger.Warn("no snapshot could be taken", "engine", e.name, "error", err)
-		return
-	}
-	e.journal.replace(b)
-	e.host.options.Logger.Debug("snapshot taken", "engine", e.name, "sequence", e.journal.sequence, "bytes", len(b))
-}
-
-// takeOut frees the instance; the journal, a snapshot for what it has grown by, stays.
-func (e *Engine) takeOut(ctx context.Context) {
-	if e.instance == nil {
-		return
-	}
-	if len(e.journal.entries) > 0 {
-		e.snapshot(ctx)
-	}
-	e.drop()
-}
-
-// State returns the whole state as one value: a map of agents, gameLoop, gameState, locked, stack, zones and so on.
-func (e *Engine) State(ctx context.Context) (Result, error) {
-	var result Result
-	err := e.run(ctx, "State", func(ctx context.Context, i *wasm.Instance) error {
-		result = Result{Sequence: e.journal.sequence}
-		return i.State(ctx, func(chunk []byte) error {
-			result.Raw = append(result.Raw, chunk...)
-			return nil
+		e.post(engineEvent{kind: evLost, place: f.place}, 0)
+	case effViolation:
+		if w != nil {
+			w.violated(f.err)
+		} else {
+			e.post(engineEvent{kind: evLost, place: f.place}, 0)
+		}
+	case effAsk:
+		h.ask(e, f.alone)
+		e.work.assign = true
+	case effUnask:
+		h.unask(e)
+	case effLoad:
+		if f.alone {
+			e.owner.Number = h.owners.Add(1)
+		}
+		e.calls++
+		call := e.calls
+		e.loadCall = call
+		h.options.Store.Load(e.name, e.owner, func(s *Stored, err error) {
+			e.post(engineEvent{kind: evLoaded, stored: s, err: err}, call)
 		})
-	})
-	if err != nil {
-		return Result{}, err
-	}
-	return result, nil
-}
-
-// Digest is a 64-bit hash over a canonical state: equal states have equal digests.
-type Digest uint64
-
-// String returns the digest as 16 hexadecimal digits.
-func (d Digest) String() string { return fmt.Sprintf("%016x", uint64(d)) }
-
-// Digest returns the digest of the state.
-func (e *Engine) Digest(ctx context.Context) (Digest, error) {
-	var digest uint64
-	err := e.run(ctx, "Digest", func(ctx context.Context, i *wasm.Instance) (err error) {
-		digest, err = i.Digest(ctx)
-		return err
-	})
-	return Digest(digest), err
-}
-
-// Journal returns the actions committed since the engine's last snapshot, oldest first, as they are now. A broken
-// engine's can be read too.
-func (e *Engine) Journal(ctx context.Context) (iter.Seq[Entry], error) {
-	if err := e.acquire(ctx, "Journal"); err != nil {
-		return nil, err
-	}
-	defer e.release()
-	entries := e.journal.all()
-	return func(yield func(Entry) bool) {
-		for entry := range entries {
-			entry.Payload = bytes.Clone(entry.Payload)
-			if !yield(entry) {
-				return
-			}
+	case effAppend:
+		e.calls++
+		e.appendCall = e.calls
+		h.options.Store.Append(e.name, e.owner, f.id, e.m.records, Done{e, e.calls << 1})
+	case effInstall:
+		e.calls++
+		e.installCall = e.calls
+		h.log.Debug("snapshot taken", "engine", e.name, "sequence", f.id, "bytes", len(f.req.data))
+		base := Base{Sequence: f.id, Snapshot: true, Data: f.req.data, Core: h.hash, Keys: e.keys.upTo(f.id)}
+		h.options.Store.Install(e.name, e.owner, base, Done{e, e.calls<<1 | 1})
+	case effResolve:
+		if f.req.to != nil {
+			f.req.to.complete(f.req, f.err)
+		} else if f.err != nil && !errors.Is(f.err, ErrShutdown) {
+			h.log.Warn("no snapshot could be stored", "engine", e.name, "error", f.err)
 		}
-	}, nil
+	case effPlaced:
+		h.counts.placed.Add(1)
+		if h.debug {
+			h.log.Debug("engine placed", "engine", e.name, "at", f.place.String(), "sequence", e.m.sequence)
+		}
+	case effBroken:
+		if !e.opening { // who opens it is told
+			h.log.Error("an engine is broken", "engine", e.name, "error", f.err)
+		}
+		e.emit(Event{Name: EventError, Err: f.err})
+	case effClosed:
+		h.forget(e)
+		e.emit(Event{Name: EventShutdown})
+		e.listeners.end()
+		close(e.closed)
+	}
 }
 
-// Reopen makes a broken engine try again to place itself.
-func (e *Engine) Reopen(ctx context.Context) error {
-	if err := e.acquire(ctx, "Reopen"); err != nil {
-		return err
+// left takes the engine off a worker.
+func (e *Engine) left(w *worker, p place) {
+	w.left(p.id)
+	e.work.room, e.work.assign = w, true
+}
+
+// stored is told how a call of the store ended.
+func (e *Engine) stored(id uint64, err error) {
+	kind := evAppended
+	if id&1 == 1 {
+		kind = evInstalled
 	}
-	e.broken = nil
-	if e.instance == nil {
-		if kept, err := e.placeFor(ctx, "Reopen"); !kept {
-			return err
-		} else if err != nil {
-			e.release()
-			return err
+	e.post(engineEvent{kind: kind, err: err}, id>>1)
+}
+
+// send sends a request, or the next piece of a placing.
+func (e *Engine) send(f *engineEffect) {
+	if f.place != e.m.place {
+		return
+	}
+	kind, flags, body := ipc.Kind(0), ipc.Flags(0), []byte(nil)
+	if f.req == nil {
+		if e.m.state != enginePlacing || e.m.cursor.stage == 0 {
+			return
+		}
+		kind, body = e.m.piece(nil)
+	} else {
+		if e.m.queued.len() == 0 || e.m.queued.all()[0] != f.req {
+			return
+		}
+		kind, flags, body = f.req.kind, f.req.flags, f.req.body
+	}
+	id, ok := uint64(0), false
+	if w := f.place.worker; w != nil {
+		if id, ok = w.send(e, kind, flags, f.place.id, body); ok {
+			e.flushTo(w)
+		}
+	} else if e.local != nil {
+		if id, ok = e.local.put(kind, flags, body); ok {
+			e.work.run = e.local
 		}
 	}
-	e.release()
-	return nil
+	if ok {
+		e.at(engineEvent{kind: evSent, id: id})
+	} else {
+		e.at(engineEvent{kind: evFull})
+	}
 }
 
-// Close takes the engine out and keeps its journal under its name, from which Host.Open loads it. Calls that wait for
-// their turn, and later ones, fail with [ErrShutdown].
-func (e *Engine) Close(ctx context.Context) error {
-	if err := e.acquire(ctx, "Close"); err != nil {
-		return err
+// flushTo has a worker's pipe written once the lock is free.
+func (e *Engine) flushTo(w *worker) {
+	if old := e.work.flush; old != nil && old != w {
+		old.conn.Flush()
 	}
-	defer e.release()
-	e.takeOut(ctx)
-	e.closed = true
-	e.host.mu.Lock()
-	defer e.host.mu.Unlock()
-	delete(e.host.engines, e.name)
-	e.host.stored[e.name] = e.journal
-	return nil
+	e.work.flush = w
+}
+
+// granted takes a place, or asks for another one where it is gone already.
+func (e *Engine) granted(p place, alone bool) {
+	e.mu.Lock()
+	defer e.unlock(false)
+	waits := e.m.state == engineWaiting
+	if p.worker != nil && !p.worker.add(e, p.id) {
+		if waits {
+			e.host.ask(e, alone)
+		}
+		return
+	}
+	if p.worker == nil && waits {
+		e.local = e.host.newLocal(e, p)
+		if !e.host.options.InProcess {
+			e.fellBack()
+		}
+	}
+	e.step(engineEvent{kind: evPlace, place: p, alone: alone})
+}
+
+// fellBack says that the engine goes on in this process.
+func (e *Engine) fellBack() {
+	why := e.host.whyNoWorker()
+	e.host.counts.fallbacks.Add(1)
+	e.host.log.Warn("an engine goes on in this process", "engine", e.name, "error", why)
+	e.emit(Event{Name: EventError, Err: why})
+}
+
+// enqueue hands a request to the machine, unless the engine is at its end.
+func (e *Engine) enqueue(r *request) {
+	e.used.Store(int64(e.host.clock.now()))
+	e.step(engineEvent{kind: evDispatch, req: r})
+}
+
+// withdraw ends a request whose context has ended, if it still can be.
+func (e *Engine) withdraw(f *Future, ctx context.Context) {
+	e.mu.Lock()
+	if !e.withdrawMember(f, ctx) {
+		e.step(engineEvent{kind: evWithdraw, req: &f.request, err: withdrawal(ctx, f.what)})
+	}
+	e.unlock(false)
+}
+
+// await waits for the truth about a request; where ctx ends, it withdraws it first.
+func (e *Engine) await(ctx context.Context, f *Future) (Result, error) {
+	if r, err, ok := f.Result(); ok {
+		return r, err
+	}
+	select {
+	case <-f.Done():
+	case <-ctx.Done():
+		e.withdraw(f, ctx)
+		<-f.Done()
+	}
+	r, err, _ := f.Result()
+	return r, err
+}
+
+// discharge gives back what a request took of the queue.
+func (e *Engine) discharge(f *Future) {
+	if f.charged {
+		f.charged = false
+		e.host.queue.give(f.size)
+	}
+}
+
+// String names a place for logs.
+func (p place) String() string {
+	if p.worker == nil {
+		return "this process"
+	}
+	return fmt.Sprintf("worker %d", p.worker.id)
 }

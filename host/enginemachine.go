@@ -1,11 +1,14 @@
 package host
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
 
+	"hypertoken/internal/executor"
 	"hypertoken/ipc"
 	"hypertoken/wasm"
 )
@@ -66,7 +69,8 @@ const (
 	evLoaded
 	evAppended
 	evInstalled
-	// evMove: the place is busy, another one is free. evTakeOut: the engine is idle.
+	// evMove: there is a better place: the engine goes at once, or, where later is set, as soon as nothing runs. evTakeOut:
+	// the engine is idle.
 	evMove
 	evTakeOut
 	// evForsaken: no worker can run suspects.
@@ -79,17 +83,20 @@ const (
 
 // engineEvent is something that happened.
 type engineEvent struct {
-	kind   engineEventKind
-	alone  bool
-	flags  ipc.Flags
-	id     uint64
-	now    time.Duration
-	req    *request
-	place  place
-	body   []byte
-	stored *Stored
-	death  *death
-	err    error
+	kind  engineEventKind
+	alone bool
+	later bool
+	// foreign says that another host has owned the journal meanwhile.
+	foreign bool
+	flags   ipc.Flags
+	id      uint64
+	now     time.Duration
+	req     *request
+	place   place
+	body    []byte
+	stored  *Stored
+	death   *death
+	err     error
 }
 
 type engineEffectKind uint8
@@ -157,11 +164,15 @@ type engineMachine struct {
 
 	blocked bool // the pipe has no room
 	alone   bool // nothing else runs at the place
+	moving  bool // it leaves as soon as nothing runs
 	closing bool
+	saved   bool // the snapshot before the end was tried
 	// taking says that the engine is to be taken out once its snapshot is stored.
-	taking   bool
-	snapshot *request // the snapshot that is on its way
-	install  *request // the one that is with the store
+	taking     bool
+	snapshot   *request      // the snapshot that is on its way
+	install    *request      // the one that is with the store
+	installBy  time.Duration // when that is overdue
+	snapshotAt time.Duration // none before
 	// placeDeath makes the placing a suspect; attempts counts placings that failed.
 	placeDeath *death
 	attempts   int
@@ -224,16 +235,13 @@ func (m *engineMachine) step(ev engineEvent) {
 			m.lost(ev.death)
 		}
 	case evLoaded:
-		m.wasLoaded(ev.stored, ev.err)
+		m.wasLoaded(ev.stored, ev.foreign, ev.err)
 	case evAppended:
 		m.wasAppended(ev.err)
 	case evInstalled:
 		m.wasInstalled(ev.err)
 	case evMove:
-		if m.state == engineLive && !m.alone && m.sent.len() > 0 {
-			m.leave()
-			m.need()
-		}
+		m.move(ev.later)
 	case evTakeOut:
 		m.takeOut()
 	case evForsaken:
@@ -264,6 +272,18 @@ func (m *engineMachine) dispatch(r *request) {
 	}
 }
 
+// move gives the place up for a better one.
+func (m *engineMachine) move(later bool) {
+	switch {
+	case m.alone || (m.state != engineLive && m.state != enginePlacing):
+	case later && (m.state == enginePlacing || m.sent.len() > 0):
+		m.moving = true
+	case !m.idle() || later:
+		m.leave()
+		m.need()
+	}
+}
+
 func (m *engineMachine) resolve(r *request, err error) {
 	if r == m.snapshot {
 		m.snapshot = nil
@@ -290,7 +310,7 @@ func (m *engineMachine) wantsAlone() bool {
 	return (m.placeDeath != nil && !m.placeDeath.cleared) || (m.queued.len() > 0 && m.queued.all()[0].suspect())
 }
 
-func (m *engineMachine) wasLoaded(s *Stored, err error) {
+func (m *engineMachine) wasLoaded(s *Stored, foreign bool, err error) {
 	if m.state != engineLoading {
 		return
 	}
@@ -305,7 +325,7 @@ func (m *engineMachine) wasLoaded(s *Stored, err error) {
 	m.loaded = s
 	stored := s.Sequence + s.Count
 	if m.uncertain {
-		m.settleUncertain(stored)
+		m.settleUncertain(stored, foreign)
 	}
 	m.sequence = stored
 	m.baseBytes, m.entryBytes = len(s.Data), len(s.Entries)
@@ -318,9 +338,14 @@ func (m *engineMachine) wasLoaded(s *Stored, err error) {
 	m.effect(engineEffect{kind: effAsk, alone: m.wantsAlone()})
 }
 
-// settleUncertain says what has become of the group whose append failed: the store has all of it, or nothing.
-func (m *engineMachine) settleUncertain(stored uint64) {
+// settleUncertain says what has become of the group whose append failed: the store has all of it, or nothing. Where
+// another host has owned the journal meanwhile, what is there may be that host's.
+func (m *engineMachine) settleUncertain(stored uint64, foreign bool) {
 	m.uncertain = false
+	if foreign {
+		m.disown()
+		return
+	}
 	group := m.group
 	m.group = nil
 	if stored >= m.sequence+m.appending && m.appending > 0 {
@@ -332,6 +357,15 @@ func (m *engineMachine) settleUncertain(stored uint64) {
 	}
 	m.appending = 0
 	m.requeue(group)
+}
+
+// disown ends what was with the store when the journal was taken over.
+func (m *engineMachine) disown() {
+	for _, r := range m.group {
+		m.resolve(r, &Error{Code: ErrOutcomeUnknown.Code, Err: ErrNotOwner,
+			Message: r.what + ": another host has taken the journal over before the store said whether it is stored"})
+	}
+	m.group, m.appending = nil, 0
 }
 
 // requeue puts requests that ran for nothing back in front, to run again with the same inputs.
@@ -366,6 +400,11 @@ func (m *engineMachine) granted(p place, alone bool) {
 // pump sends what can be sent. Each send is answered by evSent or evFull before the next.
 func (m *engineMachine) pump() {
 	switch {
+	case m.moving && m.state == engineLive:
+		if m.sent.len() == 0 {
+			m.leave()
+			m.need()
+		}
 	case m.blocked:
 	case m.state == enginePlacing && m.cursor.stage != 0:
 		m.effect(engineEffect{kind: effSend, place: m.place})
@@ -580,7 +619,7 @@ func (m *engineMachine) answer(r *request, ev engineEvent) {
 			m.settle()
 			return
 		}
-	case r.code() == ipc.CodeNotPlaced:
+	case r.code() == ipc.CodeNotPlaced || r.code() == executor.CodeInterrupted:
 		// Nothing was wrong with the request: its place is gone.
 		m.leave() // what was sent after it goes behind it
 		m.requeue([]*request{r})
@@ -626,7 +665,14 @@ func (m *engineMachine) wasAppended(err error) {
 		return
 	}
 	m.storeBy = 0
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrNotOwner):
+		m.leave()
+		m.requeue(m.answered.cut(0))
+		m.disown()
+		m.broken(ErrNotOwner)
+		return
+	case err != nil:
 		m.doubt()
 		return
 	}
@@ -653,6 +699,7 @@ func (m *engineMachine) wasAppended(err error) {
 // doubt fences the engine: the store has to say what it holds.
 func (m *engineMachine) doubt() {
 	m.uncertain = true
+	m.records = nil // the store may still read them
 	m.leave()
 	m.requeue(m.answered.cut(0))
 	m.load(true)
@@ -662,7 +709,7 @@ func (m *engineMachine) doubt() {
 func (m *engineMachine) finish(r *request) {
 	if r == m.snapshot && r.err == nil {
 		m.snapshot = nil
-		m.install = r
+		m.install, m.installBy = r, m.now+m.limits.storeTimeout
 		m.effect(engineEffect{kind: effInstall, req: r, id: r.outcome.Sequence})
 		return
 	}
@@ -671,6 +718,9 @@ func (m *engineMachine) finish(r *request) {
 
 // due sends a snapshot where the entries cost more than they should.
 func (m *engineMachine) due() {
+	if m.now < m.snapshotAt {
+		return
+	}
 	if m.entryBytes > max(m.baseBytes, m.limits.snapshotBytes) || m.runTime > m.limits.replayBudget {
 		m.takeSnapshot()
 	}
@@ -680,7 +730,7 @@ func (m *engineMachine) takeSnapshot() {
 	if m.snapshot != nil || m.install != nil || m.state != engineLive {
 		return
 	}
-	m.snapshot = &request{kind: ipc.Snapshot, what: "snapshot", deadline: m.now + m.limits.openTimeout, limit: "OpenTimeout"}
+	m.snapshot = &request{kind: ipc.Snapshot, what: "snapshot", deadline: m.now + m.limits.openTimeout, allowed: m.limits.openTimeout, limit: "OpenTimeout"}
 	m.queued.unpop([]*request{m.snapshot})
 	m.pump()
 }
@@ -690,9 +740,11 @@ func (m *engineMachine) wasInstalled(err error) {
 	if r == nil {
 		return
 	}
-	m.install = nil
+	m.install, m.installBy = nil, 0
 	if err == nil {
 		m.baseBytes, m.entryBytes, m.runTime = len(r.data), 0, 0
+	} else {
+		m.snapshotAt = m.now + m.limits.storeTimeout
 	}
 	m.effect(engineEffect{kind: effResolve, req: r, err: err})
 	m.need()
@@ -754,7 +806,7 @@ func (m *engineMachine) leave() {
 func (m *engineMachine) gone() {
 	m.requeue(m.sent.cut(0))
 	m.effect(engineEffect{kind: effLost, place: m.place})
-	m.state, m.place, m.loaded, m.alone, m.blocked, m.placeBy = engineOut, place{}, nil, false, false, 0
+	m.state, m.place, m.loaded, m.alone, m.blocked, m.moving, m.placeBy = engineOut, place{}, nil, false, false, false, 0
 }
 
 // lost takes in that the place is gone. What was sent is suspected, where the worker died by itself.
@@ -772,6 +824,9 @@ func (m *engineMachine) lost(d *death) {
 		}
 	}
 	m.gone()
+	if d != nil {
+		m.splitBatches()
+	}
 	for m.queued.len() > 0 {
 		r := m.queued.all()[0]
 		if r.deaths < m.limits.maxAttempts {
@@ -793,6 +848,29 @@ func (m *engineMachine) lost(d *death) {
 	}
 	m.need()
 	m.settle()
+}
+
+// splitBatches makes suspects of the members of independent batches. One with a condition for all of it stays whole.
+func (m *engineMachine) splitBatches() {
+	var list []*request
+	for _, r := range m.queued.cut(0) {
+		if !r.suspect() || r.kind != ipc.Batch || r.flags&ipc.FlagAtomic != 0 || r.conditional || len(r.members) < 2 {
+			list = append(list, r)
+			continue
+		}
+		for k, s := range r.members {
+			part := &request{kind: ipc.Dispatch, what: fmt.Sprintf("%s, member %d", r.what, k), body: r.body[s.from:s.to:s.to],
+				deadline: r.deadline, allowed: r.allowed, limit: r.limit, ctx: r.ctx, death: r.death}
+			if s.journaled {
+				part.flags = ipc.FlagJournaled
+			}
+			if r.to != nil {
+				part.to = r.to.part(k, part)
+			}
+			list = append(list, part)
+		}
+	}
+	m.queued.unpop(list)
 }
 
 // forsaken ends the suspects: they do not run in this process.
@@ -829,8 +907,12 @@ func (m *engineMachine) tick() {
 			m.doubt()
 		}
 	}
+	if m.install != nil && m.now >= m.installBy {
+		m.wasInstalled(fmt.Errorf("the store did not say within %v (StoreTimeout) that the snapshot is stored", m.limits.storeTimeout))
+	}
 	if m.placeBy > 0 && m.now >= m.placeBy {
-		err := &Error{Code: ErrTimeout.Code, Message: fmt.Sprintf("placing: not done after %v (OpenTimeout)", m.limits.openTimeout)}
+		err := &Error{Code: ErrTimeout.Code, Err: context.DeadlineExceeded,
+			Message: fmt.Sprintf("placing: not done after %v (OpenTimeout)", m.limits.openTimeout)}
 		if m.cursor.pieces.len() > 0 {
 			m.effect(engineEffect{kind: effOverdue, place: m.place, id: m.cursor.pieces.all()[0]})
 		}
@@ -843,7 +925,7 @@ func (m *engineMachine) tick() {
 				continue
 			}
 			n := q.len()
-			m.withdraw(r, &Error{Code: ErrTimeout.Code, Message: fmt.Sprintf("%s: not done in time (%s)", r.what, r.limit)})
+			m.withdraw(r, r.late())
 			if q.len() < n {
 				k = -1 // it has changed; look again
 			}
@@ -882,11 +964,9 @@ func (m *engineMachine) settle() {
 		return
 	}
 	switch {
-	case m.closing && m.state == engineLive && m.entryBytes > 0:
+	case m.closing && m.state == engineLive && m.entryBytes > 0 && !m.saved:
+		m.saved = true
 		m.takeSnapshot()
-		if m.snapshot == nil {
-			m.end()
-		}
 	case m.closing:
 		m.end()
 	case m.taking && m.state == engineLive:
@@ -960,7 +1040,7 @@ func (r *request) committed() int {
 func (r *request) records(list []Record) []Record {
 	if r.kind == ipc.Dispatch {
 		if r.committed() > 0 {
-			list = append(list, Record{Action: r.body, Checksum: r.outcome.Checksum, Key: r.key, Result: r.outcome.Result})
+			list = append(list, Record{Action: r.body, Checksum: r.outcome.Checksum, Key: r.key, Result: r.outcome.Result, Changed: r.changed})
 		}
 		return list
 	}

@@ -53,6 +53,12 @@ var (
 	ErrShutdown = &Error{Code: "shutdown", Message: "shut down"}
 	// ErrDiverged is a replay whose results differ from those that were acknowledged.
 	ErrDiverged = &Error{Code: "diverged", Message: "the replay diverged"}
+	// ErrOverloaded is what DispatchAsync returns where Options.MaxQueue requests, or MaxQueueBytes, are unanswered.
+	ErrOverloaded = &Error{Code: "overloaded", Message: "the host is overloaded"}
+	// ErrKeyReused is an action with the Key of another one.
+	ErrKeyReused = &Error{Code: "key_reused", Message: "the key belongs to another action"}
+	// ErrCoreMismatch is a journal that this host's core can't replay.
+	ErrCoreMismatch = &Error{Code: "core_mismatch", Message: "the journal needs another core"}
 	// ErrPoisoned is an action that every worker died of which ran it alone, MaxAttempts times.
 	ErrPoisoned = &Error{Code: "poisoned", Message: "the action kills workers"}
 	// ErrWorkerUnavailable is an action that must not run in this process, because a worker died that may have run it,

@@ -32,6 +32,10 @@ func (q *fifo[T]) pop() T {
 
 // remove takes out the k-th of all.
 func (q *fifo[T]) remove(k int) {
+	if k == 0 {
+		q.pop()
+		return
+	}
 	var zero T
 	at := q.head + k
 	copy(q.items[at:], q.items[at+1:])

@@ -10,8 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"hypertoken/host"
 	"hypertoken/internal/cores"
+	"hypertoken/workerproc"
 )
 
 type dict = map[string]any
@@ -28,6 +31,20 @@ func deck(n int) dict {
 	return dict{"stack": tokens}
 }
 
+func TestMain(m *testing.M) {
+	workerproc.Main()
+	// Workers are started from one thread, which stays.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("hypertoken/internal/process.init.func1.1"))
+}
+
+const onWorkers = "on_workers"
+
+// everywhere runs a test in process and on workers.
+func everywhere(t *testing.T, f func(*testing.T)) {
+	t.Run("in_process", f)
+	t.Run(onWorkers, f)
+}
+
 // newHost returns a host on the core for tests. It is quiet, and shut down with the test.
 func newHost(t testing.TB, o host.Options) *host.Host {
 	t.Helper()
@@ -36,6 +53,11 @@ func newHost(t testing.TB, o host.Options) *host.Host {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if !strings.Contains(t.Name(), onWorkers) {
+		o.InProcess = true
+	} else if o.Workers == 0 {
+		o.Workers = 2
 	}
 	h, err := host.New(t.Context(), o)
 	if err != nil {
@@ -94,6 +116,10 @@ func size(t testing.TB, e *host.Engine) int {
 }
 
 func TestDispatchReturnsResultAndSequence(t *testing.T) {
+	everywhere(t, testDispatchReturnsResultAndSequence)
+}
+
+func testDispatchReturnsResultAndSequence(t *testing.T) {
 	e := open(t, newHost(t, host.Options{}), "e", deck(5))
 	r := dispatch(t, e, "stack:draw", dict{"count": 2})
 	var drawn []token
@@ -118,7 +144,9 @@ func TestDispatchReturnsResultAndSequence(t *testing.T) {
 }
 
 // Whatever the error, the action had no effect, and the next one is answered.
-func TestAnErrorMeansNoEffect(t *testing.T) {
+func TestAnErrorMeansNoEffect(t *testing.T) { everywhere(t, testAnErrorMeansNoEffect) }
+
+func testAnErrorMeansNoEffect(t *testing.T) {
 	h := newHost(t, host.Options{MaxEngineMemory: 64 << 20, MaxPayload: 1 << 10, MaxResult: 1 << 12})
 	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -177,6 +205,10 @@ func TestAnErrorMeansNoEffect(t *testing.T) {
 
 // Whatever the caller's context ended with is not the action's own answer.
 func TestAContextsCauseIsNobodysAnswer(t *testing.T) {
+	everywhere(t, testAContextsCauseIsNobodysAnswer)
+}
+
+func testAContextsCauseIsNobodysAnswer(t *testing.T) {
 	e := open(t, newHost(t, host.Options{}), "e", nil)
 	foreign := &host.BatchError{Index: 7, Err: &host.ActionError{Code: "out_of_range", Index: 7}}
 	ended := func() context.Context {
@@ -192,7 +224,9 @@ func TestAContextsCauseIsNobodysAnswer(t *testing.T) {
 	}
 }
 
-func TestTimeoutIsTheDefaultDeadline(t *testing.T) {
+func TestTimeoutIsTheDefaultDeadline(t *testing.T) { everywhere(t, testTimeoutIsTheDefaultDeadline) }
+
+func testTimeoutIsTheDefaultDeadline(t *testing.T) {
 	e := open(t, newHost(t, host.Options{Timeout: 30 * time.Millisecond}), "e", nil)
 	_, err := e.Dispatch(t.Context(), "test:spin", nil)
 	if !errors.Is(err, host.ErrTimeout) || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "30ms (Timeout)") {
@@ -200,7 +234,9 @@ func TestTimeoutIsTheDefaultDeadline(t *testing.T) {
 	}
 }
 
-func TestPayloadLimitOnBothSides(t *testing.T) {
+func TestPayloadLimitOnBothSides(t *testing.T) { everywhere(t, testPayloadLimitOnBothSides) }
+
+func testPayloadLimitOnBothSides(t *testing.T) {
 	e := open(t, newHost(t, host.Options{MaxPayload: 100}), "e", nil)
 	for n, ok := range map[int]bool{100: true, 101: false} {
 		// {"s": string}: a byte for the map, two for the key, two for the string's header.
@@ -211,7 +247,9 @@ func TestPayloadLimitOnBothSides(t *testing.T) {
 	}
 }
 
-func TestNowAndEntropyDecideTheResult(t *testing.T) {
+func TestNowAndEntropyDecideTheResult(t *testing.T) { everywhere(t, testNowAndEntropyDecideTheResult) }
+
+func testNowAndEntropyDecideTheResult(t *testing.T) {
 	h := newHost(t, host.Options{})
 	place := func(name string, opts ...host.DispatchOption) string {
 		r := dispatch(t, open(t, h, name, nil), "space:place", dict{"zone": "z", "card": dict{"id": "c"}}, opts...)
@@ -233,7 +271,9 @@ func TestNowAndEntropyDecideTheResult(t *testing.T) {
 	}
 }
 
-func TestJournalHoldsWhatChanged(t *testing.T) {
+func TestJournalHoldsWhatChanged(t *testing.T) { everywhere(t, testJournalHoldsWhatChanged) }
+
+func testJournalHoldsWhatChanged(t *testing.T) {
 	e := open(t, newHost(t, host.Options{}), "e", deck(5))
 	dispatch(t, e, "stack:draw", dict{"count": 1}, host.Now(time.UnixMilli(7)), host.Entropy([16]byte{9}))
 	dispatch(t, e, "stack:peek", nil)
@@ -269,7 +309,9 @@ func TestJournalHoldsWhatChanged(t *testing.T) {
 }
 
 // A journal's entries are replaced by a snapshot once they have outgrown it.
-func TestSnapshotsBoundTheJournal(t *testing.T) {
+func TestSnapshotsBoundTheJournal(t *testing.T) { everywhere(t, testSnapshotsBoundTheJournal) }
+
+func testSnapshotsBoundTheJournal(t *testing.T) {
 	h := newHost(t, host.Options{SnapshotBytes: 2000})
 	e := open(t, h, "e", deck(5))
 	most, snapshots, last := 0, 0, 0
@@ -301,7 +343,9 @@ func TestSnapshotsBoundTheJournal(t *testing.T) {
 }
 
 // More engines than instances: those idle longest are taken out, and nobody notices.
-func TestEnginesOutnumberInstances(t *testing.T) {
+func TestEnginesOutnumberInstances(t *testing.T) { everywhere(t, testEnginesOutnumberInstances) }
+
+func testEnginesOutnumberInstances(t *testing.T) {
 	h := newHost(t, host.Options{MaxInProcess: 2})
 	engines := make([]*host.Engine, 7)
 	for i := range engines {
@@ -326,6 +370,10 @@ func TestEnginesOutnumberInstances(t *testing.T) {
 }
 
 func TestConcurrentActionsOfOneEngineApplyOneByOne(t *testing.T) {
+	everywhere(t, testConcurrentActionsOfOneEngineApplyOneByOne)
+}
+
+func testConcurrentActionsOfOneEngineApplyOneByOne(t *testing.T) {
 	e := open(t, newHost(t, host.Options{}), "e", deck(200))
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -352,6 +400,10 @@ func TestConcurrentActionsOfOneEngineApplyOneByOne(t *testing.T) {
 }
 
 func TestACoreThatDiffersOnReplayIsFoundOut(t *testing.T) {
+	everywhere(t, testACoreThatDiffersOnReplayIsFoundOut)
+}
+
+func testACoreThatDiffersOnReplayIsFoundOut(t *testing.T) {
 	h := newHost(t, host.Options{})
 	e := open(t, h, "e", deck(5))
 	dispatch(t, e, "stack:draw", nil)
@@ -396,7 +448,9 @@ func TestACoreThatDiffersOnReplayIsFoundOut(t *testing.T) {
 	dispatch(t, e, "stack:draw", nil) // a broken engine is alone
 }
 
-func TestClosedEnginesAreLoadedByName(t *testing.T) {
+func TestClosedEnginesAreLoadedByName(t *testing.T) { everywhere(t, testClosedEnginesAreLoadedByName) }
+
+func testClosedEnginesAreLoadedByName(t *testing.T) {
 	h := newHost(t, host.Options{})
 	e := open(t, h, "e", deck(5))
 	dispatch(t, e, "stack:draw", nil)
@@ -404,7 +458,7 @@ func TestClosedEnginesAreLoadedByName(t *testing.T) {
 	if _, err := h.Open(t.Context(), "e", host.EngineOptions{}); !errors.Is(err, host.ErrBadInput) {
 		t.Errorf("the name is taken twice: %v", err)
 	}
-	if err := h.Delete("e"); !errors.Is(err, host.ErrBadInput) {
+	if err := h.Delete(t.Context(), "e"); !errors.Is(err, host.ErrBadInput) {
 		t.Errorf("an open engine is deleted: %v", err)
 	}
 	if err := e.Close(t.Context()); err != nil {
@@ -421,7 +475,7 @@ func TestClosedEnginesAreLoadedByName(t *testing.T) {
 		t.Errorf("sequence %d goes on", r.Sequence)
 	}
 	_ = e.Close(t.Context())
-	if err := h.Delete("e"); err != nil {
+	if err := h.Delete(t.Context(), "e"); err != nil {
 		t.Fatal(err)
 	}
 	if n := size(t, open(t, h, "e", deck(3))); n != 3 {
@@ -429,7 +483,9 @@ func TestClosedEnginesAreLoadedByName(t *testing.T) {
 	}
 }
 
-func TestOpenRefusesABadSetup(t *testing.T) {
+func TestOpenRefusesABadSetup(t *testing.T) { everywhere(t, testOpenRefusesABadSetup) }
+
+func testOpenRefusesABadSetup(t *testing.T) {
 	h := newHost(t, host.Options{})
 	for name, setup := range map[string]any{"wrong type": dict{"stack": 5}, "no id": dict{"stack": []dict{{}}}, "no map": 5} {
 		_, err := h.Open(t.Context(), "e", host.EngineOptions{Setup: setup})
@@ -443,7 +499,9 @@ func TestOpenRefusesABadSetup(t *testing.T) {
 	open(t, h, "e", nil) // the name is free
 }
 
-func TestBatches(t *testing.T) {
+func TestBatches(t *testing.T) { everywhere(t, testBatches) }
+
+func testBatches(t *testing.T) {
 	h := newHost(t, host.Options{MaxPayload: 1 << 10})
 	members := []host.Action{
 		{Type: "stack:draw"},
@@ -524,6 +582,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		"CorePath":        {CorePath: "/nowhere/core.wasm"},
 		"Core":            {Core: []byte("no core")},
 	} {
+		o.InProcess = true
 		_, err := host.New(t.Context(), o)
 		if !errors.Is(err, host.ErrBadInput) || !strings.Contains(err.Error(), "Options."+field) {
 			t.Errorf("%s: %v", field, err)
@@ -532,7 +591,9 @@ func TestOptionsAreChecked(t *testing.T) {
 	newHost(t, host.Options{MaxPayload: 48 << 20, MaxDepth: 128, MaxEngineMemory: 2 << 20, MaxAttempts: 100})
 }
 
-func TestShutdown(t *testing.T) {
+func TestShutdown(t *testing.T) { everywhere(t, testShutdown) }
+
+func testShutdown(t *testing.T) {
 	h := newHost(t, host.Options{})
 	e := open(t, h, "e", deck(5))
 	var wg sync.WaitGroup
@@ -553,7 +614,9 @@ func TestShutdown(t *testing.T) {
 }
 
 // A shutdown whose context has ended interrupts what runs, and what waits for its turn.
-func TestShutdownThatCanNotWait(t *testing.T) {
+func TestShutdownThatCanNotWait(t *testing.T) { everywhere(t, testShutdownThatCanNotWait) }
+
+func testShutdownThatCanNotWait(t *testing.T) {
 	started := make(chan struct{})
 	h := newHost(t, host.Options{Clock: func() time.Time {
 		select {
@@ -583,7 +646,9 @@ func TestShutdownThatCanNotWait(t *testing.T) {
 	}
 }
 
-func TestActionsAreListed(t *testing.T) {
+func TestActionsAreListed(t *testing.T) { everywhere(t, testActionsAreListed) }
+
+func testActionsAreListed(t *testing.T) {
 	h := newHost(t, host.Options{})
 	list, err := h.Actions(t.Context())
 	if err != nil || len(list) < 80 {
@@ -602,7 +667,7 @@ func TestActionsAreListed(t *testing.T) {
 
 func Example() {
 	ctx := context.Background()
-	h, err := host.New(ctx, host.Options{})
+	h, err := host.New(ctx, host.Options{InProcess: true})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -3,13 +3,23 @@ package host
 import (
 	"log/slog"
 	"os"
+	"runtime"
 	"time"
 
+	"hypertoken/ipc"
 	"hypertoken/wasm"
 )
 
-// Options configure a host. The zero value is a host with the built-in core and the defaults below.
+// Options configure a host. The zero value is a host with the built-in core, a worker for each CPU, and the defaults below.
 type Options struct {
+	// Workers is how many worker processes run engines. Default [runtime.NumCPU], at most 1,024.
+	Workers int
+	// WorkerPath is the program that they run, which calls workerproc.Main. Default this program itself, which must.
+	WorkerPath string
+	// InProcess runs the engines in this process, without workers. There a core that hangs is interrupted, which costs
+	// speed, and one that takes too much memory takes it from this process.
+	InProcess bool
+
 	// CorePath names a file with a core of one's own; Core holds one. Neither means the built-in core.
 	CorePath string
 	Core     []byte
@@ -32,11 +42,57 @@ type Options struct {
 	MaxStateBytes int64
 	// MaxEngineMemory bounds an engine's linear memory, in bytes. Default 1 GiB, at least 2 MiB, at most 4 GiB.
 	MaxEngineMemory int64
+	// MaxFrame bounds a frame between host and worker, in bytes. Default 17 MiB, or 1 MiB more than MaxPayload or MaxResult
+	// where those are larger; at least that.
+	MaxFrame int
+	// MaxWorkerMemory bounds a worker process, in bytes of resident memory. From four fifths on its idle engines are taken
+	// out; above, it is replaced, and nothing is lost. Default 4 GiB, at least 64 MiB.
+	MaxWorkerMemory int64
+	// MaxQueue bounds the requests that are dispatched and unanswered, MaxQueueBytes what they take. Beyond it Dispatch
+	// waits, and DispatchAsync fails with [ErrOverloaded]. Default 65,536 and 256 MiB.
+	MaxQueue      int
+	MaxQueueBytes int64
+	// WindowRequests and WindowBytes bound what is in a worker's pipe; the rest waits in the host, where withdrawing it is
+	// free. Default 256 and 1 MiB.
+	WindowRequests, WindowBytes int
 	// MaxInProcess bounds how many engines have an instance in this process at once. Those that were idle longest are
 	// taken out: their next action places them again. Default 1,024.
 	MaxInProcess int
-	// MaxAttempts is how often placing an engine may fail before it is broken. Default 2.
+	// MaxAttempts is how often placing an engine may fail before it is broken, and how many workers may die while an action
+	// runs alone before it fails with [ErrPoisoned]. Default 2, at most 100.
 	MaxAttempts int
+
+	// BusyAfter is how long an action runs before the engines behind it go to another worker, if one is free. Default 20 ms.
+	BusyAfter time.Duration
+	// KillGrace is how long a worker may owe an answer past its deadline before it is killed. Default 250 ms.
+	KillGrace time.Duration
+	// StallAfter is how long a worker may owe an answer while its CPU time stands still before it is killed. Default 1 s.
+	StallAfter time.Duration
+	// StartTimeout is how long a worker may take until it is ready. Default 10 s.
+	StartTimeout time.Duration
+	// MaxRestarts is how many deaths of a worker within RestartWindow it takes to give it up. It is tried again after
+	// a second, then after two, up to a minute. Default 5 within 10 s.
+	MaxRestarts   int
+	RestartWindow time.Duration
+	// SuspectWait is how long an action that a worker may have died of waits for one, where none can run. Default 1 s.
+	SuspectWait time.Duration
+	// IdleAfter is how long an engine is idle before its instance is freed: its next action places it again. Default 5
+	// minutes; negative for never.
+	IdleAfter time.Duration
+
+	// EnableBatching gathers what is dispatched to an engine within BatchWindow (default 10 ms) from the first into one batch
+	// of BatchMode (default [BatchAtomic]). State, Digest and DispatchBatch close it at once; so does an action with a Key or
+	// IfSequence, which is sent by itself.
+	EnableBatching bool
+	BatchWindow    time.Duration
+	BatchMode      BatchMode
+
+	// Store keeps the journals. Default [NewMemory].
+	Store Store
+	// StoreTimeout is how long the store may take for a call before the host asks it what it has. Default 10 s.
+	StoreTimeout time.Duration
+	// KeyWindow is how many keys an engine remembers. Default 1,024.
+	KeyWindow int
 
 	// SnapshotBytes is how many bytes of journal an engine gathers at least before a new snapshot. Default 64 KiB.
 	SnapshotBytes int
@@ -68,6 +124,27 @@ func (o *Options) setDefaults() {
 	set(&o.MaxAttempts, 2)
 	set(&o.SnapshotBytes, 64<<10)
 	set(&o.ReplayBudget, o.OpenTimeout/4)
+	set(&o.Workers, runtime.NumCPU())
+	set(&o.MaxFrame, max(ipc.DefaultMaxFrame, o.MaxPayload+frameSlack, o.MaxResult+frameSlack))
+	set(&o.MaxWorkerMemory, 4<<30)
+	set(&o.MaxQueue, 1<<16)
+	set(&o.MaxQueueBytes, 256<<20)
+	set(&o.WindowRequests, 256)
+	set(&o.WindowBytes, 1<<20)
+	set(&o.BusyAfter, 20*time.Millisecond)
+	set(&o.KillGrace, 250*time.Millisecond)
+	set(&o.StallAfter, time.Second)
+	set(&o.StartTimeout, 10*time.Second)
+	set(&o.MaxRestarts, 5)
+	set(&o.RestartWindow, 10*time.Second)
+	set(&o.SuspectWait, time.Second)
+	set(&o.IdleAfter, 5*time.Minute)
+	set(&o.BatchWindow, 10*time.Millisecond)
+	set(&o.StoreTimeout, 10*time.Second)
+	set(&o.KeyWindow, 1024)
+	if o.Store == nil {
+		o.Store = NewMemory()
+	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 		if o.Debug {
@@ -101,6 +178,24 @@ func (o *Options) validate() error {
 		{"MaxDepth", int64(o.MaxDepth), 1, 128},
 		{"MaxStateBytes", o.MaxStateBytes, 1, 2 << 30},
 		{"MaxEngineMemory", o.MaxEngineMemory, 2 << 20, 4 << 30},
+		{"Workers", int64(o.Workers), 1, 1024},
+		{"MaxFrame", int64(o.MaxFrame), int64(max(2<<20, o.MaxPayload+frameSlack, o.MaxResult+frameSlack)), 1<<31 - 1},
+		{"MaxWorkerMemory", o.MaxWorkerMemory, 64 << 20, 1 << 50},
+		{"MaxQueue", int64(o.MaxQueue), 1, 1 << 31},
+		{"MaxQueueBytes", o.MaxQueueBytes, 1 << 10, 1 << 50},
+		{"WindowRequests", int64(o.WindowRequests), 1, 1 << 20},
+		{"WindowBytes", int64(o.WindowBytes), 1, 1 << 31},
+		{"BusyAfter", int64(o.BusyAfter), 1, 1 << 62},
+		{"KillGrace", int64(o.KillGrace), 1, 1 << 62},
+		{"StallAfter", int64(o.StallAfter), int64(stallEvery), 1 << 62},
+		{"StartTimeout", int64(o.StartTimeout), 1, 1 << 62},
+		{"MaxRestarts", int64(o.MaxRestarts), 1, 1 << 31},
+		{"RestartWindow", int64(o.RestartWindow), 1, 1 << 62},
+		{"SuspectWait", int64(o.SuspectWait), 1, 1 << 62},
+		{"BatchWindow", int64(o.BatchWindow), 1, 1 << 62},
+		{"BatchMode", int64(o.BatchMode), int64(BatchAtomic), int64(BatchIndependent)},
+		{"StoreTimeout", int64(o.StoreTimeout), 1, 1 << 62},
+		{"KeyWindow", int64(o.KeyWindow), 1, 1 << 20},
 		{"MaxInProcess", int64(o.MaxInProcess), 1, 1 << 31},
 		{"MaxAttempts", int64(o.MaxAttempts), 1, 100},
 		{"SnapshotBytes", int64(o.SnapshotBytes), 1, 1 << 40},
@@ -111,6 +206,14 @@ func (o *Options) validate() error {
 		}
 	}
 	return nil
+}
+
+// frameSlack is what a frame needs beside a payload or a result, in bytes.
+const frameSlack = 1 << 20
+
+func (o *Options) machineLimits() machineLimits {
+	return machineLimits{limits: o.limits(), openTimeout: o.OpenTimeout, killGrace: o.KillGrace, storeTimeout: o.StoreTimeout,
+		maxAttempts: o.MaxAttempts, snapshotBytes: o.SnapshotBytes, replayBudget: o.ReplayBudget}
 }
 
 func (o *Options) limits() wasm.Limits {

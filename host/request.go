@@ -1,6 +1,8 @@
 package host
 
 import (
+	"context"
+	"fmt"
 	"time"
 
 	"hypertoken/ipc"
@@ -17,9 +19,15 @@ type request struct {
 	// members are where the actions of a batch lie in the body; a dispatch's is the body.
 	members []span
 	key     string
-	// deadline is on the host's clock, 0 for none; limit names the option it comes from.
-	deadline time.Duration
-	limit    string
+	// conditional says that a batch has an IfSequence.
+	conditional bool
+	// deadline is on the host's clock, 0 for none; it is allowed from the dispatch on, by the option limit. ctx, where it
+	// is set, withdraws the request when it ends.
+	deadline, allowed time.Duration
+	limit             string
+	ctx               context.Context
+	// to is told of the end; nil for a snapshot of the machine's own.
+	to completion
 
 	// id is that of the send that is unanswered.
 	id uint64
@@ -36,6 +44,20 @@ type request struct {
 	outcome ipc.Outcome
 	changed bool
 	err     error
+}
+
+// completion is who waits for a request.
+type completion interface {
+	// complete is called once, with the engine's lock held. The request is the caller's again.
+	complete(r *request, err error)
+	// part returns who waits for the k-th member of a batch, which is sent as r.
+	part(k int, r *request) completion
+}
+
+// late is the error of a request that missed its deadline.
+func (r *request) late() error {
+	return &Error{Code: ErrTimeout.Code, Err: context.DeadlineExceeded,
+		Message: fmt.Sprintf("%s: not done after %v (%s)", r.what, r.allowed, r.limit)}
 }
 
 // span is a part of a body; journaled members are committed though they change nothing.

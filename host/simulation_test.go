@@ -321,9 +321,25 @@ type simEngine struct {
 // simRequest is a request and what its caller sees.
 type simRequest struct {
 	*request
+	sim      *simulation
 	actions  []wasm.Action
 	resolved bool
 	err      error
+}
+
+// complete is for who waits; here resolved is told.
+func (q *simRequest) complete(*request, error) {}
+
+// part is a member of a batch that is sent by itself.
+func (q *simRequest) part(k int, r *request) completion {
+	if s := q.sim; !q.resolved {
+		q.resolved = true
+		delete(s.byRequest, q.request)
+		s.splits++
+	}
+	part := &simRequest{sim: q.sim, request: r, actions: q.actions[k : k+1]}
+	q.sim.byRequest[r] = part
+	return part
 }
 
 type simulation struct {
@@ -339,7 +355,7 @@ type simulation struct {
 	placement uint64
 	byRequest map[*request]*simRequest
 
-	deaths, deathsInFlight, acknowledged, poisoned, timeouts, doubts, snapshots int
+	deaths, deathsInFlight, acknowledged, poisoned, timeouts, doubts, snapshots, splits int
 }
 
 func (s *simulation) fatal(format string, args ...any) {
@@ -567,7 +583,7 @@ func (e *simEngine) dispatch(kind ipc.Kind, types ...string) { e.send(kind, 0, 0
 // send dispatches something.
 func (e *simEngine) send(kind ipc.Kind, flags ipc.Flags, timeout time.Duration, types ...string) {
 	s := e.sim
-	q := &simRequest{request: &request{kind: kind, flags: flags, what: fmt.Sprintf("%v %v %d", kind, types, len(e.all))}}
+	q := &simRequest{sim: s, request: &request{kind: kind, flags: flags, what: fmt.Sprintf("%v %v %d", kind, types, len(e.all))}}
 	for _, name := range types {
 		a := wasm.Action{Now: int64(s.rand.IntN(1000)), Type: name, Payload: make([]byte, s.rand.IntN(64))}
 		binary.LittleEndian.PutUint64(a.Entropy[:], s.rand.Uint64())
@@ -590,6 +606,7 @@ func (e *simEngine) send(kind ipc.Kind, flags ipc.Flags, timeout time.Duration, 
 	if timeout > 0 {
 		q.deadline, q.limit = s.now+timeout, "Timeout"
 	}
+	q.to = q
 	e.all = append(e.all, q)
 	s.byRequest[q.request] = q
 	e.step(engineEvent{kind: evDispatch, req: q.request})
@@ -785,7 +802,7 @@ func TestSimulation(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) { simulate(t, *simSeed, each) })
 		return
 	}
-	var deaths, inFlight, acknowledged, poisoned, timeouts, doubts, snapshots int
+	var deaths, inFlight, acknowledged, poisoned, timeouts, doubts, snapshots, splits int
 	for seed := uint64(1); seed <= uint64(max(1, *simEvents/each)); seed++ {
 		var s *simulation
 		// In the bubble the clock stands still, so that a run depends on its seed alone.
@@ -800,10 +817,11 @@ func TestSimulation(t *testing.T) {
 		timeouts += s.timeouts
 		doubts += s.doubts
 		snapshots += s.snapshots
+		splits += s.splits
 	}
-	t.Logf("%d acknowledged, %d deaths, %d of them with requests in flight, %d poisoned, %d timeouts, %d doubts about an append, %d snapshots",
-		acknowledged, deaths, inFlight, poisoned, timeouts, doubts, snapshots)
-	for what, n := range map[string]int{"deaths with requests in flight": inFlight, "poisoned": poisoned, "timeouts": timeouts, "doubts": doubts, "snapshots": snapshots} {
+	t.Logf("%d acknowledged, %d deaths, %d of them with requests in flight, %d poisoned, %d timeouts, %d doubts about an append, %d snapshots, %d batches split",
+		acknowledged, deaths, inFlight, poisoned, timeouts, doubts, snapshots, splits)
+	for what, n := range map[string]int{"deaths with requests in flight": inFlight, "poisoned": poisoned, "timeouts": timeouts, "doubts": doubts, "snapshots": snapshots, "batches split": splits} {
 		if n == 0 {
 			t.Errorf("there were no %s", what)
 		}

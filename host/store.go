@@ -50,9 +50,10 @@ type Record struct {
 	Action []byte
 	// Checksum is the XXH64 of the result that was acknowledged.
 	Checksum uint64
-	// Key and Result are set where the action had a Key.
-	Key    string
-	Result []byte
+	// Key is the action's, or ""; Result and Changed are those of the action, and to be kept where it has a key.
+	Key     string
+	Result  []byte
+	Changed bool
 }
 
 // Base is what a journal starts from.
@@ -74,6 +75,7 @@ type KeyRecord struct {
 	// Action and Result are those of the record, Sequence is the result's.
 	Action, Result []byte
 	Sequence       uint64
+	Changed        bool
 }
 
 // Stored is what a store has of an engine.
@@ -134,7 +136,7 @@ func (m *memory) append(name string, owner Owner, after uint64, group []Record) 
 		j.Entries = ipc.AppendEntry(j.Entries, r.Action, r.Checksum)
 		j.Count++
 		if r.Key != "" {
-			j.Recent = append(j.Recent, KeyRecord{r.Key, slices.Clone(r.Action), slices.Clone(r.Result), after + uint64(k) + 1})
+			j.Recent = append(j.Recent, KeyRecord{r.Key, slices.Clone(r.Action), slices.Clone(r.Result), after + uint64(k) + 1, r.Changed})
 		}
 	}
 	return nil

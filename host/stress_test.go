@@ -23,6 +23,10 @@ type acknowledged struct {
 // Whatever fails on the way, and whoever is taken out meanwhile, an engine's state is what its acknowledged actions make
 // of a fresh one, and each of them gives the same result there. The seed is printed where it is not.
 func TestAcknowledgedActionsAreTheState(t *testing.T) {
+	everywhere(t, testAcknowledgedActionsAreTheState)
+}
+
+func testAcknowledgedActionsAreTheState(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	h := newHost(t, host.Options{MaxInProcess: 2, SnapshotBytes: 500, MaxEngineMemory: 8 << 20})

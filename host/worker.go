@@ -1,6 +1,420 @@
 package host
 
-// worker is a worker process. The machines only tell one from another.
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"hypertoken/ipc"
+)
+
+// link is a worker process as its worker sees it: where frames go, and how it ends.
+type link interface {
+	ipc.Sink
+	// pid is the process's, 0 where there is none.
+	pid() int
+	// kill ends it at once, hangUp lets it end by itself. Both return at once.
+	kill()
+	hangUp()
+}
+
+// verdict is why a worker ended, or is to.
+type verdict uint8
+
+const (
+	// byItself: it crashed, exited, or broke the protocol. What it owed is suspected.
+	byItself verdict = iota
+	// overdue: it owed an answer past a deadline. stalled: it owed one and did not run. hungry: it was over its memory.
+	// stopped: the host ends.
+	overdue
+	stalled
+	hungry
+	stopped
+)
+
+func (v verdict) String() string {
+	return [...]string{"died", "deadline", "stalled", "memory", "shutdown"}[v]
+}
+
+// worker is one worker process, from its start to its end. It starts as a process that has said nothing yet.
 type worker struct {
-	id int
+	host  *Host
+	slot  *slot
+	id    int
+	log   *slog.Logger
+	ended chan struct{} // closed when nothing is left of it
+	conn  *ipc.Conn[owner]
+	link  link
+
+	// reader is that of whoever reads from the process; hello and configured are how far it has come.
+	reader     *ipc.Reader
+	hello      bool
+	configured bool
+	core       []byte // what is still to be sent of it
+
+	mu sync.Mutex // guards what follows; a leaf
+	// engines are those placed here, by their placement.
+	engines map[uint64]*Engine
+	// reserved is the placement that nobody else may send beside, or 0; alone says that it is granted.
+	reserved uint64
+	alone    bool
+	blocked  fifo[owner]
+	turn     owner // who may send now of those that were blocked, and whether it has
+	sent     bool
+	serving  bool // somebody goes through blocked
+	again    bool // it has to once more
+	why      verdict
+	ending   bool
+	dead     bool
+	// oldest is the request that ran at the last tick, since then it has.
+	oldest    uint64
+	since     time.Duration
+	condemned uint64
+	cpu       float64
+	cpuAt     time.Duration
+	resident  uint64
+}
+
+// owner is who waits for an answer, or for room.
+type owner struct {
+	engine    *Engine
+	placement uint64
+}
+
+// add lets an engine be placed here; false where the worker has ended.
+func (w *worker) add(e *Engine, placement uint64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.dead {
+		return false
+	}
+	w.engines[placement] = e
+	return true
+}
+
+// left takes a placement off.
+func (w *worker) left(placement uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.engines, placement)
+	if w.reserved == placement {
+		w.reserved, w.alone = 0, false
+	}
+}
+
+// release lets others send again beside a placement.
+func (w *worker) release(placement uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.reserved == placement {
+		w.reserved, w.alone = 0, false
+	}
+}
+
+// send puts a request into the pipe. Where there is no room, or somebody else's turn, the engine is told when to try again.
+func (w *worker) send(e *Engine, kind ipc.Kind, flags ipc.Flags, placement uint64, body []byte) (id uint64, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.dead {
+		return 0, false // evLost is on its way
+	}
+	me := owner{e, placement}
+	may := w.turn == me || w.blocked.len() == 0
+	if w.reserved != 0 {
+		may = w.reserved == placement
+	}
+	if may {
+		if id, ok = w.conn.Send(owner{e, placement}, kind, flags, placement, body); ok {
+			w.sent = w.sent || w.turn == me
+			return id, true
+		}
+	}
+	// A request that does not fit is not overtaken; who has sent its share lets the others.
+	if w.turn == me && !w.sent {
+		w.blocked.unpop([]owner{me})
+	} else {
+		w.blocked.push(me)
+	}
+	return 0, false
+}
+
+// unblock lets those send that wait for room, in their order. No engine's lock is held.
+func (w *worker) unblock() {
+	w.mu.Lock()
+	if w.serving {
+		w.again = true
+		w.mu.Unlock()
+		return
+	}
+	w.serving = true
+	for rounds := w.blocked.len(); ; rounds-- {
+		if w.again {
+			w.again, rounds = false, w.blocked.len()
+		}
+		at := w.next()
+		if rounds <= 0 || at < 0 {
+			break
+		}
+		next := w.blocked.all()[at]
+		w.blocked.remove(at)
+		w.turn, w.sent = next, false
+		w.mu.Unlock()
+		next.engine.mayTry(w, next.placement)
+		w.mu.Lock()
+		full := !w.sent && w.blocked.len() > 0 && w.blocked.all()[0] == next
+		w.turn = owner{}
+		if full && !w.again {
+			break // nobody overtakes
+		}
+	}
+	w.serving = false
+	w.mu.Unlock()
+	w.conn.Flush()
+}
+
+// next returns who of those that are blocked may send, or -1.
+func (w *worker) next() int {
+	if w.dead || !w.conn.Room() {
+		return -1
+	}
+	for k, b := range w.blocked.all() {
+		if w.reserved == 0 || w.reserved == b.placement {
+			return k
+		}
+	}
+	return -1
+}
+
+// mayTry lets an engine send that was blocked, if it is still there.
+func (e *Engine) mayTry(w *worker, placement uint64) {
+	e.mu.Lock()
+	if p := e.m.place; p.worker == w && p.id == placement {
+		e.step(engineEvent{kind: evRoom})
+	}
+	e.unlock(false)
+}
+
+// came takes in the frames that are read. An error ends the worker.
+func (w *worker) came() error {
+	for {
+		f, ok, err := w.reader.Next()
+		if err != nil {
+			return err
+		}
+		if !ok {
+			break
+		}
+		if err := w.frame(f); err != nil {
+			return err
+		}
+	}
+	w.reader.ReleaseAll()
+	w.unblock()
+	w.host.idleWorker(w)
+	return nil
+}
+
+var eventOf = [...]engineEventKind{ipc.Answer - ipc.Hello: evAnswer, ipc.Chunk - ipc.Hello: evChunk, ipc.Dropped - ipc.Hello: evDropped}
+
+func (w *worker) frame(f ipc.Frame) error {
+	body := w.reader.Body(f)
+	if !w.configured {
+		return w.handshake(f, body)
+	}
+	var o owner
+	var ok bool
+	switch f.Kind {
+	case ipc.Hello:
+		return &ipc.MalformedError{Message: "a second hello"}
+	case ipc.Chunk:
+		o, ok = w.conn.Owner(f.Request)
+	default:
+		o, ok = w.conn.Answered(f.Request)
+	}
+	if !ok {
+		if w.isDead() {
+			return nil
+		}
+		return &ipc.MalformedError{Message: fmt.Sprintf("a frame of %v for request %d, which was not sent or is answered already", f.Kind, f.Request)}
+	}
+	if o.placement != f.Placement {
+		return &ipc.MalformedError{Message: fmt.Sprintf("a frame of %v for request %d names the placement %d, not %d", f.Kind, f.Request, f.Placement, o.placement)}
+	}
+	if e := o.engine; e != nil {
+		e.lockStep(engineEvent{kind: eventOf[f.Kind-ipc.Hello], place: place{w, f.Placement}, id: f.Request, flags: f.Flags, body: body})
+	}
+	return nil
+}
+
+func (w *worker) isDead() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.dead
+}
+
+// handshake takes in what comes before the worker is configured.
+func (w *worker) handshake(f ipc.Frame, body []byte) error {
+	switch {
+	case !w.hello:
+		var hello ipc.HelloBody
+		if f.Kind != ipc.Hello {
+			return &ipc.MalformedError{Message: fmt.Sprintf("a frame of %v before hello", f.Kind)}
+		}
+		if err := ipc.Decode(body, &hello); err != nil {
+			return err
+		}
+		if hello.Protocol != ipc.Version {
+			return fmt.Errorf("it speaks version %d of the protocol (%s), this host %d: update WorkerPath", hello.Protocol, hello.Build, ipc.Version)
+		}
+		w.hello = true
+		w.configure(hello.Core)
+		w.log.Debug("worker started", "pid", hello.PID, "build", hello.Build)
+	case f.Kind != ipc.Answer:
+		return &ipc.MalformedError{Message: fmt.Sprintf("a frame of %v before the worker is configured", f.Kind)}
+	default:
+		if _, ok := w.conn.Answered(f.Request); !ok {
+			return &ipc.MalformedError{Message: fmt.Sprintf("an answer to request %d, which was not sent", f.Request)}
+		}
+		if f.Flags&ipc.FlagFailed != 0 {
+			failure, err := ipc.ReadFailure(body)
+			if err != nil {
+				return err
+			}
+			return fmt.Errorf("it can't run the core: %s", failure.Message)
+		}
+		w.sendCore()
+		if w.conn.Pending() == 0 {
+			w.configured = true
+			w.host.workerReady(w)
+		}
+	}
+	return nil
+}
+
+// configure answers the worker's hello. The core follows where it has another one.
+func (w *worker) configure(has string) {
+	o := &w.host.options
+	c := ipc.ConfigureBody{Core: w.host.hash, EngineMemory: o.MaxEngineMemory, WorkerMemory: o.MaxWorkerMemory,
+		MaxFrame: o.MaxFrame, CacheDir: w.host.cacheDir, Debug: w.host.debug}
+	if has != c.Core {
+		w.core = w.host.code
+	}
+	c.CoreBytes = len(w.core)
+	w.conn.Send(owner{}, ipc.Configure, 0, 0, ipc.Encode(c))
+	w.conn.Flush()
+}
+
+// sendCore sends the next piece of the core.
+func (w *worker) sendCore() {
+	if len(w.core) > 0 {
+		piece := w.core[:min(ipc.ChunkSize, len(w.core))]
+		w.core = w.core[len(piece):]
+		w.conn.Send(owner{}, ipc.Core, 0, 0, ipc.AppendBytes(nil, len(piece)), piece)
+		w.conn.Flush()
+	}
+}
+
+// condemn takes note that a request is past its deadline; false where it is not what runs. The worker is killed at the
+// next tick, once what is in the pipe is read, if it still runs then.
+func (w *worker) condemn(id uint64) bool {
+	if w.conn.Oldest() != id {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.condemned = id
+	return true
+}
+
+// end kills the worker.
+func (w *worker) end(why verdict) {
+	w.mu.Lock()
+	if (w.ending && w.why != stopped) || w.dead {
+		w.mu.Unlock()
+		return
+	}
+	w.ending, w.why = true, why
+	l := w.link
+	w.mu.Unlock()
+	if l != nil {
+		l.kill()
+	}
+}
+
+// linked takes note of the process; false where the worker is not wanted any more.
+func (w *worker) linked(l link) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ending {
+		return false
+	}
+	o := &w.host.options
+	w.link, w.conn = l, ipc.NewConn[owner](l, ipc.Window{Requests: o.WindowRequests, Bytes: o.WindowBytes})
+	w.reader = ipc.NewReader(o.MaxFrame, false)
+	return true
+}
+
+// hangUp lets the worker end by itself.
+func (w *worker) hangUp() {
+	w.mu.Lock()
+	w.ending, w.why = true, stopped
+	l := w.link
+	w.mu.Unlock()
+	if l != nil {
+		l.hangUp()
+	}
+}
+
+// violated ends a worker that broke the protocol. It counts as one that died by itself.
+func (w *worker) violated(err error) {
+	w.log.Error("a worker broke the protocol and is replaced", "error", err)
+	w.end(byItself)
+}
+
+// gone takes in that the process has ended, and all it wrote is read. Its engines go elsewhere.
+func (w *worker) gone(err error) {
+	w.mu.Lock()
+	if w.dead {
+		w.mu.Unlock()
+		return
+	}
+	w.dead = true
+	why, engines, alone := w.why, w.engines, w.reserved != 0 && w.alone
+	w.engines = nil
+	w.mu.Unlock()
+	inFlight := 0
+	if w.conn != nil {
+		inFlight = len(w.conn.Close())
+	}
+	var d *death
+	if why == byItself {
+		d = &death{}
+	}
+	w.host.workerGone(w, why, alone, inFlight, err)
+	for placement, e := range engines {
+		e.lockStep(engineEvent{kind: evLost, place: place{w, placement}, death: d})
+	}
+	w.host.assign()
+	close(w.ended)
+}
+
+// tick looks after what runs. busy says since when the oldest request does, and which it is.
+func (w *worker) tick(now time.Duration) (oldest uint64, ran time.Duration) {
+	oldest = w.conn.Oldest()
+	w.mu.Lock()
+	if oldest != w.oldest {
+		w.oldest, w.since, w.cpuAt = oldest, now, 0
+	}
+	ran = now - w.since
+	kill := oldest != 0 && w.condemned == oldest
+	if kill && w.ending {
+		kill = false
+	}
+	w.mu.Unlock()
+	if kill {
+		w.log.Warn("a worker owes an answer past its deadline and is killed", "ran", ran.Round(time.Millisecond))
+		w.end(overdue)
+	}
+	return oldest, ran
 }

@@ -35,14 +35,15 @@ type hostFlags struct {
 	timeout                                    time.Duration
 	debug, inProcess                           bool
 	maxPayload, maxResult, maxState, maxMemory byteSize
-	maxDepth                                   int
+	maxDepth, workers                          int
 }
 
 func (f *hostFlags) register(flags *pflag.FlagSet) {
 	f.maxPayload, f.maxResult, f.maxState, f.maxMemory = 16<<20, 16<<20, 256<<20, 1<<30
 	flags.StringVar(&f.core, "core", "", "run the core in this WebAssembly `file` instead of the built-in one")
 	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "what an action may take, 0 for no limit")
-	flags.BoolVar(&f.inProcess, "in-process", false, "run the engines in this process")
+	flags.IntVar(&f.workers, "workers", 1, "how many worker processes run the engines")
+	flags.BoolVar(&f.inProcess, "in-process", false, "run the engines in this process, without workers")
 	flags.BoolVar(&f.debug, "debug", false, "log what the host does to standard error")
 	flags.StringVar(&f.cacheDir, "cache-dir", "", "keep compiled code in this `directory`, \"off\" for nowhere (default the user's cache)")
 	flags.Var(&f.maxPayload, "max-payload", "bound of a payload, as MessagePack")
@@ -62,7 +63,12 @@ func (f *hostFlags) open(ctx context.Context) (*host.Host, error) {
 	if timeout == 0 {
 		timeout = -1
 	}
+	if f.workers < 1 {
+		return nil, usageError{fmt.Errorf("--workers is %d, below 1; --in-process runs without", f.workers)}
+	}
 	h, err := host.New(ctx, host.Options{
+		Workers:         f.workers,
+		InProcess:       f.inProcess,
 		CorePath:        f.core,
 		Timeout:         timeout,
 		MaxPayload:      int(f.maxPayload),

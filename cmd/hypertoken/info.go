@@ -25,6 +25,7 @@ their kinds and defaults. PREFIX, such as stack or space:place, lists those that
 		Example: "  hypertoken actions stack\n  hypertoken actions --json | jq '.[].name'",
 		Args:    usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
+			f.inProcess = true // there is no game to run
 			h, err := f.open(c.Context())
 			if err != nil {
 				return err
@@ -91,6 +92,7 @@ func newVersion() *cobra.Command {
 		Short: "Print the version of this program and of its core",
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
+			f.inProcess = true // there is no game to run
 			h, err := f.open(c.Context())
 			if err != nil {
 				return err

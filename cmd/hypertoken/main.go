@@ -9,9 +9,14 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+
+	"hypertoken/workerproc"
 )
 
-func main() { os.Exit(execute(os.Args[1:])) }
+func main() {
+	workerproc.Main()
+	os.Exit(execute(os.Args[1:]))
+}
 
 // Exit statuses.
 const (
@@ -63,7 +68,7 @@ Exit status: 0 for success, 1 for a failure that was reported, 2 for wrong usage
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRun(), newVerify(), newActions(), newVersion())
+	root.AddCommand(newRun(), newVerify(), newActions(), newVersion(), newWorker())
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {
@@ -71,6 +76,21 @@ Exit status: 0 for success, 1 for a failure that was reported, 2 for wrong usage
 		}
 	}
 	return root
+}
+
+// newWorker explains the process that a host starts. Where it has, main does not come here.
+func newWorker() *cobra.Command {
+	return &cobra.Command{
+		Use:   "worker",
+		Short: "Run engines for the host that started it",
+		Long: `worker is the process that run, verify and applications start to run engines in. It
+speaks MessagePack frames over standard input and output (PROTOCOL.md), and ends with
+its host. There is nothing to do with it by hand.`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			return usageError{errors.New("a worker is started by its host: 'hypertoken run' starts one")}
+		},
+	}
 }
 
 // usageArgs makes what a check of the arguments finds a usage error.

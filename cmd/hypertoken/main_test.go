@@ -17,11 +17,13 @@ import (
 	"hypertoken/internal/cores"
 	"hypertoken/internal/msgjson"
 	"hypertoken/internal/trace"
+	"hypertoken/workerproc"
 )
 
 var update = flag.Bool("update", false, "write golden files")
 
 func TestMain(m *testing.M) {
+	workerproc.Main()
 	testscript.Main(m, map[string]func(){"hypertoken": main})
 }
 
@@ -147,7 +149,7 @@ func TestTheExampleIsTheRecordedGame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := host.New(t.Context(), host.Options{})
+	h, err := host.New(t.Context(), host.Options{InProcess: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -135,7 +135,7 @@ func (r *runner) setup(ctx context.Context, setup host.Raw) error {
 	}
 	if old := r.engine; old != nil {
 		_ = old.Close(ctx)
-		_ = r.host.Delete(old.Name())
+		_ = r.host.Delete(ctx, old.Name())
 	}
 	r.engine, r.n = engine, 0
 	return nil

@@ -96,7 +96,7 @@ func (v *verifier) verify(ctx context.Context, name string, t *trace.Trace, mode
 	}
 	defer func() {
 		_ = e.Close(ctx)
-		_ = v.host.Delete(e.Name())
+		_ = v.host.Delete(ctx, e.Name())
 	}()
 	total := t.Steps()
 	checker := trace.Verifier{Mode: mode, Progress: func(steps int) {

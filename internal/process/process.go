@@ -68,7 +68,6 @@ type Config struct {
 type Process struct {
 	run    *run
 	client *plugin.Client
-	rpc    plugin.ClientProtocol
 	done   chan struct{}
 }
 
@@ -105,7 +104,8 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 	defer stop()
 	p := &Process{run: r, client: client, done: make(chan struct{})}
 	began := time.Now()
-	p.rpc, err = client.Client()
+	// Only the handshake: a connection that nobody needs yet would say on standard error that its worker was killed.
+	_, err = client.Start()
 	if err == nil {
 		go p.reap()
 		return p, nil
@@ -170,7 +170,13 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 func (p *Process) Err() error { return p.run.ended() }
 
 // Ping asks go-plugin for a sign of life.
-func (p *Process) Ping() error { return p.rpc.Ping() }
+func (p *Process) Ping() error {
+	rpc, err := p.client.Client()
+	if err != nil {
+		return err
+	}
+	return rpc.Ping()
+}
 
 // run is one start of a worker: go-plugin's runner.
 type run struct {

@@ -1,0 +1,48 @@
+package host
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// clock is the host's time: how long it has run, without what it was suspended for. It moves with the host's tick, so a
+// deadline costs no reading of the system's.
+type clock struct {
+	value atomic.Int64
+	// idle says that nothing waits for a deadline: the tick is slow, and who wants to know the time moves it.
+	idle atomic.Bool
+	mu   sync.Mutex // guards last
+	last time.Time
+}
+
+const (
+	tickEvery = 5 * time.Millisecond
+	idleEvery = 250 * time.Millisecond
+	// mostStep is what one tick moves the clock by at most: beyond it, this process did not run.
+	mostStep = 10 * tickEvery
+)
+
+func (c *clock) now() time.Duration {
+	if c.idle.Load() {
+		c.advance()
+	}
+	return time.Duration(c.value.Load())
+}
+
+// advance moves the clock.
+func (c *clock) advance() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	most := mostStep
+	if c.idle.Load() {
+		most += idleEvery
+	}
+	step := now.Sub(c.last)
+	if c.last.IsZero() {
+		step = 0
+	}
+	c.last = now
+	return time.Duration(c.value.Add(int64(min(step, most))))
+}

@@ -1,0 +1,220 @@
+package host
+
+import (
+	"bytes"
+	"sync"
+	"sync/atomic"
+
+	"github.com/vmihailenco/msgpack/v5"
+)
+
+// The events of an engine. A core may raise others.
+const (
+	// EventStateUpdated follows an action that changed the state.
+	EventStateUpdated = "state:updated"
+	// EventAction follows every action that was acknowledged.
+	EventAction = "engine:action"
+	// EventError follows an action that failed, and says why an engine fell back to this process or broke.
+	EventError = "engine:error"
+	// EventShutdown is an engine's last.
+	EventShutdown = "engine:shutdown"
+)
+
+// Event is something that happened to an engine. Events come once each, in the order of their sequence, after the
+// acknowledgment, and never again when a journal is replayed.
+type Event struct {
+	// Name is one of the constants, or that of an event that the core raised.
+	Name   string
+	Engine string
+	// Action is the type of the action that it is about, or "".
+	Action string
+	Result Result
+	// Payload is that of an event that the core raised.
+	Payload Raw
+	// Err is why, in an engine:error.
+	Err error
+}
+
+// eventBuffer is how many events wait for a listener. Then the oldest is dropped.
+const eventBuffer = 1024
+
+// listeners are who wants to know. None costs one load.
+type listeners struct {
+	count atomic.Int32
+	mu    sync.Mutex // guards what follows
+	list  []*listener
+	ended bool
+}
+
+type listener struct {
+	event   string
+	mu      sync.Mutex // guards what follows
+	waiting fifo[Event]
+	dropped uint64
+	ended   bool
+	wake    chan struct{}
+}
+
+// On calls f with every event of a name, one after the other, in a goroutine of its own; "" is for all. f may dispatch, and
+// take its time: where it is more than 1,024 events behind, the oldest are dropped, and [Host.Stats] counts them. stop ends
+// it; a call of f that is under way then goes on.
+func (e *Engine) On(event string, f func(Event)) (stop func()) {
+	events, stop := e.Events(event)
+	go func() {
+		for ev := range events {
+			f(ev)
+		}
+	}()
+	return stop
+}
+
+// Events is [Engine.On] as a channel. It is closed after engine:shutdown, or by stop.
+func (e *Engine) Events(event string) (events <-chan Event, stop func()) {
+	l := &listener{event: event, wake: make(chan struct{}, 1)}
+	e.listeners.mu.Lock()
+	if l.ended = e.listeners.ended; !l.ended {
+		e.listeners.list = append(e.listeners.list, l)
+		e.listeners.count.Add(1)
+	}
+	e.listeners.mu.Unlock()
+	out, stopped := make(chan Event), make(chan struct{})
+	go l.pass(out, stopped)
+	return out, sync.OnceFunc(func() {
+		e.listeners.remove(l)
+		close(stopped)
+	})
+}
+
+// pass hands events on.
+func (l *listener) pass(out chan<- Event, stopped <-chan struct{}) {
+	defer close(out)
+	for {
+		l.mu.Lock()
+		more, ended := l.waiting.len() > 0, l.ended
+		var ev Event
+		if more {
+			ev = l.waiting.pop()
+		}
+		l.mu.Unlock()
+		switch {
+		case more:
+			select {
+			case out <- ev:
+			case <-stopped:
+				return
+			}
+		case ended:
+			return
+		default:
+			select {
+			case <-l.wake:
+			case <-stopped:
+				return
+			}
+		}
+	}
+}
+
+func (s *listeners) remove(l *listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k := range s.list {
+		if s.list[k] == l {
+			s.list = append(s.list[:k:k], s.list[k+1:]...)
+			s.count.Add(-1)
+			return
+		}
+	}
+}
+
+// emit hands an event to who wants it, and returns how many were dropped for it.
+func (s *listeners) emit(ev Event) (dropped int) {
+	if s.count.Load() == 0 {
+		return 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.list {
+		if l.event == "" || l.event == ev.Name {
+			dropped += l.put(ev, false)
+		}
+	}
+	return dropped
+}
+
+// end lets every listener have what it has, and no more.
+func (s *listeners) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	for _, l := range s.list {
+		l.put(Event{}, true)
+	}
+	s.list = nil
+	s.count.Store(0)
+}
+
+func (l *listener) put(ev Event, end bool) (dropped int) {
+	l.mu.Lock()
+	if end {
+		l.ended = true
+	} else {
+		if l.waiting.len() == eventBuffer {
+			l.waiting.pop()
+			l.dropped++
+			dropped = 1
+		}
+		l.waiting.push(ev)
+	}
+	l.mu.Unlock()
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+	return dropped
+}
+
+// told raises the events of an action that has ended. The engine's lock is held, so they are in order.
+func (e *Engine) told(r *request, name string, result Result, err error) {
+	e.host.counts.action(e, err)
+	if code := CodeOf(err); err != nil && (code == "trap" || code == "out_of_memory") {
+		e.host.log.Warn("an engine lost its instance", "engine", e.name, "action", name, "error", err)
+	}
+	if e.listeners.count.Load() == 0 {
+		return
+	}
+	if err != nil {
+		e.emit(Event{Name: EventError, Action: name, Err: err})
+		return
+	}
+	e.coreEvents(r, name, result)
+	e.emit(Event{Name: EventAction, Action: name, Result: result})
+	if result.Changed {
+		e.emit(Event{Name: EventStateUpdated, Action: name, Result: result})
+	}
+}
+
+// coreEvents hands on what the core raised: MessagePack arrays of a name and a payload, one after the other.
+func (e *Engine) coreEvents(r *request, name string, result Result) {
+	raised := bytes.NewReader(r.outcome.Events)
+	r.outcome.Events = nil // those of a batch come once
+	dec := msgpack.NewDecoder(raised)
+	for raised.Len() > 0 {
+		var pair []msgpack.RawMessage
+		if err := dec.Decode(&pair); err != nil || len(pair) != 2 {
+			return
+		}
+		var event string
+		if msgpack.Unmarshal(pair[0], &event) != nil {
+			return
+		}
+		e.emit(Event{Name: event, Action: name, Result: result, Payload: pair[1]})
+	}
+}
+
+func (e *Engine) emit(ev Event) {
+	ev.Engine = e.name
+	if n := e.listeners.emit(ev); n > 0 {
+		e.host.counts.droppedEvents.Add(uint64(n))
+	}
+}

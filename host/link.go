@@ -1,0 +1,100 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"hypertoken/internal/process"
+	"hypertoken/ipc"
+)
+
+// processLink is a real worker process.
+type processLink struct {
+	*ipc.Pipe // its standard input
+	process   *process.Process
+}
+
+func (l *processLink) pid() int { return l.process.Pid() }
+func (l *processLink) kill()    { l.process.Kill() }
+func (l *processLink) hangUp()  { _ = l.Pipe.Close() }
+
+// startProcess starts a worker's process and reads from it until it ends. It runs in a goroutine of its own.
+func startProcess(w *worker) {
+	o := &w.host.options
+	p, err := process.Start(w.host.life, process.Config{
+		Path: o.WorkerPath, Logger: w.log, StartTimeout: o.StartTimeout,
+	})
+	if err != nil {
+		w.gone(err)
+		return
+	}
+	in, err := ipc.NewPipe(p.Stdin())
+	if err == nil && !w.linked(&processLink{in, p}) {
+		err = errors.New("the host ends")
+	}
+	if err != nil {
+		p.Kill()
+		_ = p.Stdin().Close()
+	} else {
+		err = w.read(p)
+	}
+	<-p.Done()
+	_ = p.Stdin().Close()
+	_ = p.Stdout().Close()
+	if err == nil {
+		err = p.Err()
+	}
+	w.gone(err)
+}
+
+// read reads from a process until there is nothing more to come.
+func (w *worker) read(p *process.Process) error {
+	ended := make(chan struct{})
+	defer close(ended)
+	w.host.spawn(func() {
+		// Somebody else may hold the pipe that the worker wrote to.
+		select {
+		case <-p.Done():
+		case <-ended:
+			return
+		}
+		timer := time.NewTimer(time.Second)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			_ = p.Stdout().Close()
+		case <-ended:
+		}
+	})
+	for {
+		n, err := p.Stdout().Read(w.reader.Space())
+		w.reader.Filled(n)
+		if n > 0 {
+			if err := w.came(); err != nil {
+				w.violated(err)
+				p.Kill()
+				return err
+			}
+		}
+		if err == nil {
+			continue
+		}
+		// A worker that does not answer any more is of no use, though it may live. It gets a moment, so that it can say why.
+		w.host.spawn(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			select {
+			case <-p.Done():
+			case <-ctx.Done():
+				p.Kill()
+			}
+		})
+		if errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed) {
+			return nil
+		}
+		return err
+	}
+}

@@ -1,0 +1,87 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"golang.org/x/sync/semaphore"
+)
+
+// queue bounds what a host has taken and not answered.
+type queue struct {
+	requests, bytes         *semaphore.Weighted
+	maxRequests, maxBytes   int64
+	inFlight, inFlightBytes atomic.Int64
+}
+
+func newQueue(requests int, bytes int64) *queue {
+	return &queue{requests: semaphore.NewWeighted(int64(requests)), bytes: semaphore.NewWeighted(bytes),
+		maxRequests: int64(requests), maxBytes: bytes}
+}
+
+// take takes room for a future without waiting.
+func (q *queue) take(f *Future) error {
+	if !q.requests.TryAcquire(1) {
+		return &Error{Code: ErrOverloaded.Code,
+			Message: fmt.Sprintf("%s: %d requests are queued (MaxQueue); wait for some, or use Dispatch, which waits", f.what, q.maxRequests)}
+	}
+	f.size = min(f.size, q.maxBytes)
+	if !q.bytes.TryAcquire(f.size) {
+		q.requests.Release(1)
+		return &Error{Code: ErrOverloaded.Code,
+			Message: fmt.Sprintf("%s: its %d bytes do not fit into the %s that may be queued (MaxQueueBytes); wait for some, or use Dispatch, which waits",
+				f.what, f.size, humanize.IBytes(uint64(q.maxBytes)))}
+	}
+	q.taken(f)
+	return nil
+}
+
+func (q *queue) taken(f *Future) {
+	f.charged = true
+	q.inFlight.Add(1)
+	q.inFlightBytes.Add(f.size)
+}
+
+// wait takes room, and waits for it as long as the context and the request's own time let it.
+func (q *queue) wait(ctx context.Context, f *Future) error {
+	if ctx.Err() != nil {
+		return ended(ctx, f.what)
+	}
+	if q.take(f) == nil {
+		return nil
+	}
+	if f.allowed > 0 {
+		var cancel context.CancelFunc
+		began := time.Now()
+		ctx, cancel = context.WithTimeoutCause(ctx, f.allowed, ownCause{f.late().(*Error)})
+		defer cancel()
+		defer func() { f.allowed = max(1, f.allowed-time.Since(began)) }()
+	}
+	if err := q.requests.Acquire(ctx, 1); err != nil {
+		return waited(ctx, f)
+	}
+	if err := q.bytes.Acquire(ctx, f.size); err != nil {
+		q.requests.Release(1)
+		return waited(ctx, f)
+	}
+	q.taken(f)
+	return nil
+}
+
+// waited is the error of a request for which there was no room in time.
+func waited(ctx context.Context, f *Future) error {
+	if own, ok := context.Cause(ctx).(ownCause); ok {
+		return own.err
+	}
+	return ended(ctx, f.what)
+}
+
+func (q *queue) give(size int64) {
+	q.inFlight.Add(-1)
+	q.inFlightBytes.Add(-size)
+	q.bytes.Release(size)
+	q.requests.Release(1)
+}

@@ -1,0 +1,536 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// scheduler places engines. The host's lock guards it.
+type scheduler struct {
+	slots      []*slot
+	workerIDs  int
+	placements uint64
+	asks       fifo[*ask]
+	assigning  bool // somebody goes through asks
+	again      bool // and has to once more
+	slotsFree  int  // instances that may still be made in this process
+	residents  map[*local]struct{}
+	sampledAt  time.Duration
+	jitter     func() float64
+}
+
+// slot is one of the host's workers over all its processes.
+type slot struct {
+	id         int
+	supervisor supervisor
+	worker     *worker // its newest process
+	since      time.Duration
+	cause      error // why its last process ended
+}
+
+// ask is an engine that wants a place.
+type ask struct {
+	engine *Engine
+	alone  bool
+	// worker and placement are what is reserved for it, until nothing else runs there.
+	worker    *worker
+	placement uint64
+	// noneSince is since when no worker can run, 0 where one can.
+	noneSince time.Duration
+	// victim is the engine that is taken out for it.
+	victim *Engine
+}
+
+// grant is what assign does next: a place, or an event for an engine.
+type grant struct {
+	engine *Engine
+	place  place
+	alone  bool
+	event  engineEventKind // where it is not a place
+}
+
+// ask takes note that an engine wants a place. Its lock is held.
+func (h *Host) ask(e *Engine, alone bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.asks.push(&ask{engine: e, alone: alone})
+}
+
+// unask takes that back.
+func (h *Host) unask(e *Engine) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for k, a := range h.asks.all() {
+		if a.engine == e {
+			if a.worker != nil {
+				a.worker.release(a.placement)
+			}
+			h.asks.remove(k)
+			return
+		}
+	}
+}
+
+// assign gives places to those that can have one. No engine's lock is held.
+func (h *Host) assign() {
+	h.mu.Lock()
+	if h.assigning {
+		h.again = true
+		h.mu.Unlock()
+		return
+	}
+	h.assigning = true
+	for {
+		g, ok := h.next()
+		if !ok && !h.again {
+			break
+		}
+		h.again = false
+		if !ok {
+			continue
+		}
+		h.mu.Unlock()
+		if g.event != 0 {
+			g.engine.lockStep(engineEvent{kind: g.event})
+		} else {
+			g.engine.granted(g.place, g.alone)
+		}
+		h.mu.Lock()
+	}
+	h.assigning = false
+	h.mu.Unlock()
+}
+
+// next returns what can be done now.
+func (h *Host) next() (grant, bool) {
+	if h.asks.len() == 0 {
+		return grant{}, false
+	}
+	ready, able, reserved := h.ready()
+	for k, a := range h.asks.all() {
+		var g grant
+		var ok bool
+		if a.alone && !h.options.InProcess {
+			g, ok = h.forSuspect(a, ready, able, reserved)
+		} else if w := leastLoaded(ready); w != nil {
+			h.placements++
+			g, ok = grant{engine: a.engine, place: place{w, h.placements}}, true
+		} else if !able {
+			g, ok = h.forLocal(a)
+		}
+		if !ok {
+			continue
+		}
+		if g.event == 0 || g.event == evForsaken {
+			h.asks.remove(k)
+		}
+		return g, true
+	}
+	return grant{}, false
+}
+
+// candidate is a worker that runs requests.
+type candidate struct {
+	*worker
+	pending, engines int
+}
+
+// ready returns the workers that take engines, whether any worker runs or soon will, and the one that is reserved.
+func (h *Host) ready() (list []candidate, able bool, reserved *worker) {
+	for _, s := range h.slots {
+		switch s.supervisor.state {
+		case workerStarting, workerBackoff:
+			able = true
+		case workerReady:
+			w := s.worker
+			w.mu.Lock()
+			dead, r, engines := w.dead || w.ending, w.reserved != 0, len(w.engines)
+			w.mu.Unlock()
+			able = true
+			if r && !dead {
+				reserved = w
+			} else if !dead {
+				list = append(list, candidate{w, w.conn.Pending(), engines})
+			}
+		}
+	}
+	return list, able, reserved
+}
+
+func leastLoaded(list []candidate) *worker {
+	if len(list) == 0 {
+		return nil
+	}
+	best := list[0]
+	for _, c := range list[1:] {
+		if c.pending < best.pending || (c.pending == best.pending && c.engines < best.engines) {
+			best = c
+		}
+	}
+	return best.worker
+}
+
+// forSuspect finds a worker where nothing else runs: one suspect at a time. Where all are busy, one is reserved, and
+// granted once it has nothing more to do.
+func (h *Host) forSuspect(a *ask, ready []candidate, able bool, reserved *worker) (g grant, ok bool) {
+	if a.worker != nil && a.worker != reserved {
+		a.worker = nil // it died
+	}
+	if reserved != nil && a.worker == nil {
+		return g, false
+	}
+	w := a.worker
+	if w == nil || w.conn.Pending() > 0 {
+		if best := leastLoaded(ready); best != nil && (w == nil || best.conn.Pending() == 0) {
+			if w != nil {
+				w.release(a.placement)
+			}
+			w = best
+			h.placements++
+			a.worker, a.placement = w, h.placements
+			w.reserve(a.placement)
+		}
+	}
+	switch {
+	case w == nil && able:
+		a.noneSince = 0
+	case w == nil:
+		now := h.clock.now()
+		if a.noneSince == 0 {
+			a.noneSince = max(now, 1)
+		}
+		if now-a.noneSince >= h.options.SuspectWait {
+			return grant{engine: a.engine, event: evForsaken}, true
+		}
+	case w.conn.Pending() == 0:
+		w.grantAlone(a.placement)
+		return grant{engine: a.engine, place: place{w, a.placement}, alone: true}, true
+	}
+	return g, false
+}
+
+// forLocal finds a place in this process, and takes the engine out for it that was idle longest.
+func (h *Host) forLocal(a *ask) (g grant, ok bool) {
+	if h.slotsFree > 0 {
+		h.slotsFree--
+		h.placements++
+		return grant{engine: a.engine, place: place{nil, h.placements}}, true
+	}
+	if a.victim != nil && a.victim.status.Load()&statusTaking != 0 {
+		return g, false
+	}
+	a.victim = nil
+	const wanted = statusLive | statusIdle | statusLocal
+	for l := range h.residents {
+		if e := l.engine; e.status.Load()&(wanted|statusTaking) == wanted && (a.victim == nil || e.used.Load() < a.victim.used.Load()) {
+			a.victim = e
+		}
+	}
+	h.starved.Store(true)
+	if a.victim == nil {
+		return g, false
+	}
+	return grant{engine: a.victim, event: evTakeOut}, true
+}
+
+// freeSlot gives the right to an instance in this process back.
+func (h *Host) freeSlot(l *local) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.slotsFree++
+	delete(h.residents, l)
+	h.starved.Store(h.asks.len() > 0)
+}
+
+func (h *Host) settleIn(l *local) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.residents == nil {
+		h.residents = map[*local]struct{}{}
+	}
+	h.residents[l] = struct{}{}
+}
+
+// reserve lets nobody else send here.
+func (w *worker) reserve(placement uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.reserved, w.alone = placement, false
+}
+
+func (w *worker) grantAlone(placement uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.reserved == placement {
+		w.alone = true
+	}
+}
+
+// idleWorker lets a suspect have a worker that has nothing more to do.
+func (h *Host) idleWorker(w *worker) {
+	w.mu.Lock()
+	waiting := w.reserved != 0 && !w.alone
+	w.mu.Unlock()
+	if waiting && w.conn.Pending() == 0 {
+		h.assign()
+	}
+}
+
+// supervise steps a worker's supervisor. The lock is held.
+func (h *Host) supervise(s *slot, ev supervisorEvent) {
+	ev.now = h.clock.now()
+	ev.jitter = h.jitter()
+	before := s.supervisor.state
+	effect := s.supervisor.step(ev)
+	if s.supervisor.state != before {
+		s.since = ev.now
+	}
+	switch effect {
+	case svLaunch:
+		h.workerIDs++
+		w := &worker{host: h, slot: s, id: h.workerIDs, log: h.log.With("worker", s.id, "process", h.workerIDs),
+			engines: map[uint64]*Engine{}, ended: make(chan struct{})}
+		s.worker = w
+		h.startWorker(w)
+	case svGiveUp:
+		h.log.Error("a worker is given up: it died too often", "worker", s.id, "deaths", len(s.supervisor.deaths),
+			"within", h.options.RestartWindow, "next try", s.supervisor.at-ev.now)
+	case svOverdue:
+		s.worker.log.Warn("a worker was not ready in time and is killed", "limit", h.options.StartTimeout)
+		s.worker.end(overdue)
+	}
+}
+
+// workerReady takes in that a worker runs requests now.
+func (h *Host) workerReady(w *worker) {
+	h.mu.Lock()
+	if w.slot.worker != w {
+		h.mu.Unlock()
+		return
+	}
+	fellBack := w.slot.supervisor.state == workerProbing
+	h.supervise(w.slot, supervisorEvent{kind: svReady})
+	var here []*Engine
+	for l := range h.residents {
+		here = append(here, l.engine)
+	}
+	h.mu.Unlock()
+	if fellBack {
+		w.log.Info("a worker is back")
+	}
+	h.assign()
+	for _, e := range here {
+		e.lockStep(engineEvent{kind: evMove, later: true})
+	}
+}
+
+// workerGone takes in that a worker has ended.
+func (h *Host) workerGone(w *worker, why verdict, alone bool, inFlight int, err error) {
+	h.counts.restarts[why].Add(1)
+	h.counts.inFlightLost.Add(uint64(inFlight))
+	if why != stopped {
+		w.log.Warn("a worker ended", "reason", why.String(), "error", err, "in flight", inFlight)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if w.slot.worker == w {
+		h.supervise(w.slot, supervisorEvent{kind: svDied, counts: why == hungry || (why == byItself && !alone) || !w.configured})
+		w.slot.cause = err
+	}
+}
+
+// whyNoWorker says why engines run in this process.
+func (h *Host) whyNoWorker() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range h.slots {
+		if s.cause != nil {
+			return &Error{Code: ErrWorkerUnavailable.Code, Err: s.cause,
+				Message: fmt.Sprintf("no worker can run, the engine goes on in this process until one can: %v", s.cause)}
+		}
+	}
+	return &Error{Code: ErrWorkerUnavailable.Code, Message: "no worker can run, the engine goes on in this process until one can"}
+}
+
+const (
+	sampleEvery = time.Second
+	stallEvery  = 100 * time.Millisecond
+)
+
+// tickWorkers looks after the workers.
+func (h *Host) tickWorkers(now time.Duration) (busy bool) {
+	h.mu.Lock()
+	var list []*worker
+	for _, s := range h.slots {
+		h.supervise(s, supervisorEvent{kind: svTick})
+		switch s.supervisor.state {
+		case workerReady:
+			list = append(list, s.worker)
+		case workerStarting, workerProbing, workerBackoff:
+			busy = true
+		}
+	}
+	sample := now-h.sampledAt >= sampleEvery
+	if sample {
+		h.sampledAt = now
+	}
+	h.mu.Unlock()
+	for _, w := range list {
+		oldest, ran := w.tick(now)
+		busy = busy || oldest != 0
+		if oldest != 0 && ran >= h.options.BusyAfter {
+			h.relieve(w, oldest, list)
+		}
+		if oldest != 0 && ran >= stallEvery {
+			w.watchCPU(now)
+		}
+		if sample {
+			h.sampleMemory(w)
+		}
+	}
+	if sample {
+		h.takeIdleOut(now)
+	}
+	return busy
+}
+
+// relieve moves the engines that wait behind a long action, where another worker is free.
+func (h *Host) relieve(w *worker, oldest uint64, list []*worker) {
+	free := false
+	for _, other := range list {
+		if other != w && other.free() {
+			free = true
+		}
+	}
+	if !free {
+		return
+	}
+	runs, _ := w.conn.Owner(oldest)
+	var behind []*Engine
+	w.mu.Lock()
+	for placement, e := range w.engines {
+		if placement != runs.placement && placement != w.reserved && e.status.Load()&statusIdle == 0 {
+			behind = append(behind, e)
+		}
+	}
+	w.mu.Unlock()
+	for _, e := range behind {
+		e.mu.Lock()
+		if e.m.place.worker == w {
+			e.step(engineEvent{kind: evMove})
+		}
+		e.unlock(false)
+	}
+}
+
+func (w *worker) free() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.dead && !w.ending && w.reserved == 0 && w.conn.Pending() == 0
+}
+
+// watchCPU kills a worker that owes an answer while its CPU time stands still.
+func (w *worker) watchCPU(now time.Duration) {
+	w.mu.Lock()
+	due, first, used := now-w.cpuAt >= stallEvery, w.cpuAt == 0, w.cpu
+	w.mu.Unlock()
+	if !first && !due {
+		return
+	}
+	cpu, err := processCPU(w.link.pid())
+	if err != nil {
+		return
+	}
+	w.mu.Lock()
+	if first || cpu != used {
+		w.cpu, w.cpuAt = cpu, now
+		w.mu.Unlock()
+		return
+	}
+	stood := now - w.cpuAt
+	w.mu.Unlock()
+	if stood >= w.host.options.StallAfter {
+		w.log.Warn("a worker owes an answer and does not run, and is killed", "for", stood.Round(time.Millisecond))
+		w.end(stalled)
+	}
+}
+
+// sampleMemory replaces a worker that takes too much, after it has let go what it can.
+func (h *Host) sampleMemory(w *worker) {
+	resident, err := processMemory(w.link.pid())
+	if err != nil {
+		return
+	}
+	w.mu.Lock()
+	w.resident = resident
+	var idle []*Engine
+	limit := uint64(h.options.MaxWorkerMemory)
+	if resident > limit/5*4 {
+		for _, e := range w.engines {
+			if e.status.Load()&(statusIdle|statusLive) == statusIdle|statusLive {
+				idle = append(idle, e)
+			}
+		}
+	}
+	w.mu.Unlock()
+	if resident > limit {
+		w.log.Warn("a worker is over its memory and is replaced", "resident", resident, "limit", limit)
+		w.end(hungry)
+		return
+	}
+	for _, e := range idle {
+		e.lockStep(engineEvent{kind: evTakeOut})
+	}
+}
+
+// takeIdleOut frees the instances of engines that nobody asked anything for long.
+func (h *Host) takeIdleOut(now time.Duration) {
+	after := h.options.IdleAfter
+	if after < 0 {
+		return
+	}
+	var idle []*Engine
+	h.mu.Lock()
+	for _, e := range h.engines {
+		if e.status.Load()&(statusIdle|statusLive) == statusIdle|statusLive && now-time.Duration(e.used.Load()) >= after {
+			idle = append(idle, e)
+		}
+	}
+	h.mu.Unlock()
+	for _, e := range idle {
+		e.lockStep(engineEvent{kind: evTakeOut})
+	}
+}
+
+// stopWorkers ends every worker process and waits for that. They get a moment to end by themselves.
+func (h *Host) stopWorkers(ctx context.Context) {
+	h.mu.Lock()
+	var list []*worker
+	for _, s := range h.slots {
+		if s.supervisor.state != workerStopped {
+			h.supervise(s, supervisorEvent{kind: svStop})
+			list = append(list, s.worker)
+		}
+	}
+	h.mu.Unlock()
+	for _, w := range list {
+		w.hangUp()
+	}
+	if len(list) == 0 {
+		return
+	}
+	patience, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	for _, w := range list {
+		select {
+		case <-w.ended:
+		case <-patience.Done():
+			w.end(stopped)
+		}
+	}
+	h.end() // one that is still starting
+	for _, w := range list {
+		<-w.ended
+	}
+}

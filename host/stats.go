@@ -1,0 +1,130 @@
+package host
+
+import (
+	"sync/atomic"
+)
+
+// outcomes are the codes by which actions are counted; those that are none of them count as other.
+var outcomes = []string{"ok", "unknown_action", "bad_payload", "out_of_range", "not_found", "locked", "too_large", "trap",
+	"out_of_memory", "bad_input", "timeout", "canceled", "overloaded", "poisoned", "broken", "payload_too_large", "batch_aborted",
+	"shutdown", "worker_unavailable", "diverged", "conflict", "key_reused", "core_mismatch", "outcome_unknown", "other"}
+
+var outcomeIndex = func() map[string]int {
+	m := map[string]int{}
+	for k, name := range outcomes {
+		m[name] = k
+	}
+	return m
+}()
+
+const shards = 16
+
+// counts are what a host counts. Actions are counted in shards, so that engines on several cores do not share a line.
+type counts struct {
+	shards [shards]struct {
+		outcomes [32]atomic.Uint64
+		_        [64]byte
+	}
+	placed        atomic.Uint64
+	fallbacks     atomic.Uint64
+	droppedEvents atomic.Uint64
+	restarts      [stopped + 1]atomic.Uint64
+	inFlightLost  atomic.Uint64
+}
+
+// action counts an action by what became of it.
+func (c *counts) action(e *Engine, err error) {
+	at := 0
+	if err != nil {
+		known := false
+		if at, known = outcomeIndex[CodeOf(err)]; !known {
+			at = len(outcomes) - 1
+		}
+	}
+	c.shards[e.shard].outcomes[at].Add(1)
+}
+
+// Stats is what a host has counted since it was started, and how it is now.
+type Stats struct {
+	// Actions counts actions by their outcome: "ok", the code of their error, or "other".
+	Actions map[string]uint64
+	// InFlight is how many requests are dispatched and unanswered, InFlightBytes what they take.
+	InFlight, InFlightBytes int64
+	// Restarts counts the ends of worker processes by reason: died, deadline, stalled, memory, shutdown.
+	Restarts map[string]uint64
+	// Recovered counts the requests that were in flight when their worker ended, and went elsewhere.
+	Recovered uint64
+	// Placed counts placings of engines that ended well.
+	Placed uint64
+	// Fallbacks counts engines that were placed in this process for want of a worker.
+	Fallbacks uint64
+	// DroppedEvents counts events that a listener was too slow for.
+	DroppedEvents uint64
+	// Workers are the workers, in the order of their IDs.
+	Workers []WorkerStats
+	// Engines counts the open engines by place: worker, in_process, out.
+	Engines map[string]int
+}
+
+// WorkerStats is how a worker is.
+type WorkerStats struct {
+	// ID is that of the worker, from 0; Process counts its processes over all workers.
+	ID, Process int
+	// State is starting, ready, backoff, given_up, probing or stopped.
+	State string
+	// PID is that of its process, 0 where there is none.
+	PID int
+	// Engines are placed there, Pending requests unanswered.
+	Engines, Pending int
+	// Resident is its memory, in bytes, as of about a second ago; 0 where it is not known.
+	Resident uint64
+}
+
+// WorkerStates are the values of WorkerStats.State.
+var WorkerStates = []string{"starting", "ready", "backoff", "given_up", "probing", "stopped"}
+
+// Stats returns what the host has counted. It may be called at any time, also after Shutdown.
+func (h *Host) Stats() Stats {
+	c := &h.counts
+	s := Stats{Actions: map[string]uint64{}, Restarts: map[string]uint64{}, Engines: map[string]int{"worker": 0, "in_process": 0, "out": 0},
+		InFlight: h.queue.inFlight.Load(), InFlightBytes: h.queue.inFlightBytes.Load(),
+		Recovered: c.inFlightLost.Load(), Placed: c.placed.Load(), Fallbacks: c.fallbacks.Load(), DroppedEvents: c.droppedEvents.Load()}
+	for k, name := range outcomes {
+		n := uint64(0)
+		for shard := range c.shards {
+			n += c.shards[shard].outcomes[k].Load()
+		}
+		s.Actions[name] = n
+	}
+	for v := byItself; v <= stopped; v++ {
+		s.Restarts[v.String()] = c.restarts[v].Load()
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, e := range h.engines {
+		switch status := e.status.Load(); {
+		case status&statusPlaced == 0:
+			s.Engines["out"]++
+		case status&statusLocal != 0:
+			s.Engines["in_process"]++
+		default:
+			s.Engines["worker"]++
+		}
+	}
+	for _, slot := range h.slots {
+		s.Workers = append(s.Workers, slot.stats())
+	}
+	return s
+}
+
+// stats is called with the host's lock held.
+func (s *slot) stats() WorkerStats {
+	w := s.worker
+	st := WorkerStats{ID: s.id, Process: w.id, State: s.supervisor.state.String()}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.link != nil && !w.dead {
+		st.PID, st.Engines, st.Pending, st.Resident = w.link.pid(), len(w.engines), w.conn.Pending(), w.resident
+	}
+	return st
+}
