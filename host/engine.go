@@ -38,7 +38,7 @@ type Engine struct {
 	listed bool   // the host's tick knows it
 	// opening says that Open has not returned.
 	opening bool
-	work   work
+	work    work
 	// appendCall and installCall are the calls of the store whose end counts, loadCall that of the last load.
 	calls, appendCall, installCall, loadCall uint64
 

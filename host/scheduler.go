@@ -199,6 +199,7 @@ func (h *Host) forSuspect(a *ask, ready []candidate, able bool, reserved *worker
 		now := h.clock.now()
 		if a.noneSince == 0 {
 			a.noneSince = max(now, 1)
+			h.probe()
 		}
 		if now-a.noneSince >= h.options.SuspectWait {
 			return grant{engine: a.engine, event: evForsaken}, true
@@ -208,6 +209,16 @@ func (h *Host) forSuspect(a *ask, ready []candidate, able bool, reserved *worker
 		return grant{engine: a.engine, place: place{w, a.placement}, alone: true}, true
 	}
 	return g, false
+}
+
+// probe tries now to bring a worker back that was given up: a suspect needs one, and what it does to it does not count.
+func (h *Host) probe() {
+	for _, s := range h.slots {
+		if s.supervisor.state == workerGivenUp {
+			h.supervise(s, supervisorEvent{kind: svProbe})
+			return
+		}
+	}
 }
 
 // forLocal finds a place in this process, and takes the engine out for it that was idle longest.

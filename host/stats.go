@@ -62,7 +62,7 @@ type Stats struct {
 	DroppedEvents uint64
 	// Workers are the workers, in the order of their IDs.
 	Workers []WorkerStats
-	// Engines counts the open engines by place: worker, in_process, out.
+	// Engines counts the open engines by place: worker, in_process, placing, out.
 	Engines map[string]int
 }
 
@@ -86,7 +86,7 @@ var WorkerStates = []string{"starting", "ready", "backoff", "given_up", "probing
 // Stats returns what the host has counted. It may be called at any time, also after Shutdown.
 func (h *Host) Stats() Stats {
 	c := &h.counts
-	s := Stats{Actions: map[string]uint64{}, Restarts: map[string]uint64{}, Engines: map[string]int{"worker": 0, "in_process": 0, "out": 0},
+	s := Stats{Actions: map[string]uint64{}, Restarts: map[string]uint64{}, Engines: map[string]int{"worker": 0, "in_process": 0, "placing": 0, "out": 0},
 		InFlight: h.queue.inFlight.Load(), InFlightBytes: h.queue.inFlightBytes.Load(),
 		Recovered: c.inFlightLost.Load(), Placed: c.placed.Load(), Fallbacks: c.fallbacks.Load(), DroppedEvents: c.droppedEvents.Load()}
 	for k, name := range outcomes {
@@ -105,6 +105,8 @@ func (h *Host) Stats() Stats {
 		switch status := e.status.Load(); {
 		case status&statusPlaced == 0:
 			s.Engines["out"]++
+		case status&statusLive == 0:
+			s.Engines["placing"]++
 		case status&statusLocal != 0:
 			s.Engines["in_process"]++
 		default:

@@ -34,6 +34,8 @@ const (
 	svDied
 	// svTick: time has passed.
 	svTick
+	// svProbe: try now whether a worker that was given up is back.
+	svProbe
 	// svStop: no more workers.
 	svStop
 )
@@ -93,6 +95,10 @@ func (s *supervisor) step(ev supervisorEvent) supervisorEffect {
 		return s.died(ev)
 	case svTick:
 		return s.tick(ev)
+	case svProbe:
+		if s.state == workerGivenUp {
+			return s.launch(workerProbing, ev.now)
+		}
 	case svStop:
 		s.state, s.at = workerStopped, 0
 	}

@@ -16,6 +16,7 @@ import (
 	"hypertoken/host"
 	"hypertoken/internal/cores"
 	"hypertoken/internal/msgjson"
+	"hypertoken/internal/replay"
 	"hypertoken/internal/trace"
 	"hypertoken/workerproc"
 )
@@ -117,7 +118,7 @@ func appendTo(ts *testscript.TestScript, name, text string) {
 
 // recorder turns a trace into input of run: it notes each action as it was sent.
 type recorder struct {
-	engine
+	replay.Engine
 	lines bytes.Buffer
 	n     int
 }
@@ -132,13 +133,13 @@ func (r *recorder) Dispatch(ctx context.Context, s trace.Step) (trace.Outcome, e
 	}
 	line := fmt.Sprintf(`{"type":%q,"payload":%s,"now":%d,"entropy":"%x"}`, s.Type, payload, s.Now, entropy)
 	r.lines.WriteString(line + "\n")
-	action, value, now := step(s)
-	return outcome(r.Engine.Dispatch(ctx, action, value, now, host.Entropy(entropy)))
+	action, value, now := replay.Step(s)
+	return replay.Outcome(r.Engine.Engine.Dispatch(ctx, action, value, now, host.Entropy(entropy)))
 }
 
 func (r *recorder) State(ctx context.Context) ([]byte, error) {
 	r.lines.WriteString(`{"digest":true}` + "\n")
-	return r.engine.State(ctx)
+	return r.Engine.State(ctx)
 }
 
 // examples/blackjack.jsonl is a whole recorded game as input of run: one of the traces, with the identifiers that its
@@ -158,7 +159,7 @@ func TestTheExampleIsTheRecordedGame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &recorder{engine: engine{e}}
+	r := &recorder{Engine: replay.Engine{Engine: e}}
 	setup, err := msgjson.Append([]byte(`{"setup":`), tr.Setup)
 	if err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"hypertoken/host"
+	"hypertoken/internal/replay"
 	"hypertoken/internal/trace"
 )
 
@@ -102,7 +103,7 @@ func (v *verifier) verify(ctx context.Context, name string, t *trace.Trace, mode
 	checker := trace.Verifier{Mode: mode, Progress: func(steps int) {
 		v.progress.show("%s%s: step %d of %d", name, modeNames[mode], steps, total)
 	}}
-	report, err := checker.Verify(ctx, t, engine{e})
+	report, err := checker.Verify(ctx, t, replay.Engine{Engine: e})
 	v.progress.clear()
 	if err != nil {
 		return err
@@ -132,56 +133,6 @@ func (v *verifier) finish(traces int) error {
 	}
 	fmt.Fprintf(v.out, ": %d differ\n", v.differ)
 	return errReported
-}
-
-// engine is a host's engine as a trace wants it.
-type engine struct{ *host.Engine }
-
-func step(s trace.Step) (string, host.Raw, host.DispatchOption) {
-	return s.Type, host.Raw(s.Payload), host.Now(time.UnixMilli(s.Now))
-}
-
-// outcome tells an action that failed from a host that did.
-func outcome(r host.Result, err error) (trace.Outcome, error) {
-	var action *host.ActionError
-	if errors.As(err, &action) || errors.Is(err, host.ErrBatchAborted) {
-		return trace.Outcome{Failed: err}, nil
-	}
-	return trace.Outcome{Result: r.Raw}, err
-}
-
-func (e engine) Dispatch(ctx context.Context, s trace.Step) (trace.Outcome, error) {
-	action, payload, now := step(s)
-	return outcome(e.Engine.Dispatch(ctx, action, payload, now))
-}
-
-func (e engine) Batch(ctx context.Context, atomic bool, steps []trace.Step) ([]trace.Outcome, error) {
-	mode := host.BatchIndependent
-	if atomic {
-		mode = host.BatchAtomic
-	}
-	members := make([]host.Action, len(steps))
-	for i, s := range steps {
-		action, payload, now := step(s)
-		members[i] = host.Action{Type: action, Payload: payload, Options: []host.DispatchOption{now}}
-	}
-	answers, err := e.DispatchBatch(ctx, mode, members...)
-	var failed *host.BatchError
-	if err != nil && !errors.As(err, &failed) {
-		return nil, err
-	}
-	outcomes := make([]trace.Outcome, len(answers))
-	for i, a := range answers {
-		if outcomes[i], err = outcome(a.Result, a.Err); err != nil {
-			return nil, err
-		}
-	}
-	return outcomes, nil
-}
-
-func (e engine) State(ctx context.Context) ([]byte, error) {
-	r, err := e.Engine.State(ctx)
-	return r.Raw, err
 }
 
 // progress overwrites a line of a terminal; elsewhere it writes nothing.

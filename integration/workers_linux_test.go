@@ -1,0 +1,523 @@
+package integration
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"hypertoken/host"
+	"hypertoken/internal/cores"
+	"hypertoken/internal/replay"
+	"hypertoken/internal/trace"
+)
+
+type dict = map[string]any
+
+// newHost returns a host on worker processes. After the test nothing of it may be left: no process, no goroutine, no
+// descriptor, no temporary file.
+func newHost(t *testing.T, o host.Options) *host.Host {
+	t.Helper()
+	t.Setenv("TMPDIR", t.TempDir())
+	// The first worker ever leaves what a program keeps: the thread that forks, the runtime's poller.
+	warm(t)
+	ignore := goleak.IgnoreCurrent()
+	files := descriptors(t)
+	if o.Core == nil {
+		o.Core = cores.Test
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	h, err := host.New(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		goleak.VerifyNone(t, ignore)
+		if left := children(t); len(left) > 0 {
+			t.Errorf("processes are left: %v", left)
+		}
+		if now := descriptors(t); len(now) > len(files) {
+			t.Errorf("descriptors are left: %v, before %v", now, files)
+		}
+		if left, _ := filepath.Glob(filepath.Join(os.Getenv("TMPDIR"), "*")); len(left) > 0 {
+			t.Errorf("files are left: %v", left)
+		}
+	})
+	return h
+}
+
+var warm = func() func(*testing.T) {
+	var once sync.Once
+	return func(t *testing.T) {
+		once.Do(func() {
+			h, err := host.New(t.Context(), host.Options{Workers: 1, Logger: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			open(t, h, "warm", nil)
+			if err := h.Shutdown(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}()
+
+func descriptors(t *testing.T) (list []string) {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return nil
+	}
+	for _, e := range entries {
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil {
+			list = append(list, e.Name()+" "+to)
+		}
+	}
+	return list
+}
+
+// children returns the processes that this one has started and not reaped.
+func children(t *testing.T) []string {
+	t.Helper()
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", os.Getpid()))
+	var all []string
+	for _, name := range tasks {
+		b, _ := os.ReadFile(name)
+		all = append(all, strings.Fields(string(b))...)
+	}
+	return all
+}
+
+func open(t *testing.T, h *host.Host, name string, setup any) *host.Engine {
+	t.Helper()
+	e, err := h.Open(t.Context(), name, host.EngineOptions{Setup: setup})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func deck(n int) dict {
+	tokens := make([]dict, n)
+	for k := range tokens {
+		tokens[k] = dict{"id": fmt.Sprint("t", k)}
+	}
+	return dict{"stack": tokens}
+}
+
+func dispatch(t *testing.T, e *host.Engine, action string, payload any, opts ...host.DispatchOption) host.Result {
+	t.Helper()
+	r, err := e.Dispatch(t.Context(), action, payload, opts...)
+	if err != nil {
+		t.Fatalf("%s: %v", action, err)
+	}
+	return r
+}
+
+func digest(t *testing.T, e *host.Engine) host.Digest {
+	t.Helper()
+	d, err := e.Digest(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func signal(t *testing.T, pid int, s syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(pid, s); err != nil && !errors.Is(err, syscall.ESRCH) {
+		t.Error(err)
+	}
+}
+
+// endless lets workers die as often as they like, and be back at once.
+var endless = host.Options{MaxRestarts: 1 << 20, RestartWindow: 1}
+
+// Every trace gives what was recorded: on one worker, on four, in batches, and with workers that are killed while they owe
+// answers.
+func TestTracesOnWorkers(t *testing.T) {
+	traces, err := trace.ReadDir("testdata/conformance")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name    string
+		workers int
+		modes   []trace.Mode
+		kills   bool
+	}{
+		{"one", 1, []trace.Mode{trace.Single}, false},
+		{"four", 4, []trace.Mode{trace.Single}, false},
+		{"batched", 2, []trace.Mode{trace.Independent, trace.Atomic}, false},
+		{"killed", 2, []trace.Mode{trace.Single}, true},
+		{"killed, batched", 2, []trace.Mode{trace.Independent, trace.Atomic}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			o := endless
+			o.Workers, o.MaxAttempts = c.workers, 100
+			h := newHost(t, o)
+			var stop atomic.Bool
+			var killer sync.WaitGroup
+			if c.kills {
+				killer.Go(func() {
+					// A kill each few answers, so that there is progress.
+					for next := uint64(20); !stop.Load(); runtime.Gosched() {
+						s := h.Stats()
+						for _, w := range s.Workers {
+							if s.Actions["ok"] >= next && w.Pending > 0 && w.State == "ready" {
+								next = s.Actions["ok"] + 20 + rand.Uint64N(60)
+								signal(t, w.PID, syscall.SIGKILL)
+							}
+						}
+					}
+				})
+			}
+			var running sync.WaitGroup
+			limit := make(chan struct{}, 4)
+			for k, tr := range traces {
+				limit <- struct{}{}
+				running.Go(func() {
+					defer func() { <-limit }()
+					for _, mode := range c.modes {
+						e, err := h.Open(t.Context(), fmt.Sprint(k, mode), host.EngineOptions{Setup: host.Raw(tr.Setup)})
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						report, err := (&trace.Verifier{Mode: mode}).Verify(t.Context(), tr, replay.Engine{Engine: e})
+						if err != nil {
+							t.Errorf("trace %d: %v", k, err)
+						} else if report.Difference != nil {
+							t.Errorf("trace %d: %v", k, report.Difference)
+						}
+						if err := e.Close(t.Context()); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			running.Wait()
+			stop.Store(true)
+			killer.Wait()
+			s := h.Stats()
+			t.Logf("%d deaths, %d requests in flight then, %d placings", s.Restarts["died"], s.Recovered, s.Placed)
+			if c.kills && s.Recovered == 0 {
+				t.Error("no worker died with requests in flight")
+			}
+		})
+	}
+}
+
+// A worker that is stopped is neither dead nor answering. Its requests run elsewhere.
+func TestAStoppedWorkerIsReplaced(t *testing.T) {
+	h := newHost(t, host.Options{Workers: 2, StallAfter: 300 * time.Millisecond})
+	e := open(t, h, "e", deck(5))
+	signal(t, workerOf(t, h), syscall.SIGSTOP)
+	if r := dispatch(t, e, "stack:draw", nil); r.Sequence != 1 {
+		t.Errorf("got %+v", r)
+	}
+	if s := h.Stats(); s.Restarts["stalled"] != 1 {
+		t.Errorf("got %v", s.Restarts)
+	}
+}
+
+// workerOf returns the process of the worker that has an engine.
+func workerOf(t *testing.T, h *host.Host) int {
+	t.Helper()
+	for _, w := range h.Stats().Workers {
+		if w.Engines > 0 {
+			return w.PID
+		}
+	}
+	t.Fatal("no worker has an engine")
+	return 0
+}
+
+// An action that hangs fails at its deadline and has no effect; its worker is killed, and nobody else notices.
+func TestAHangPastItsDeadline(t *testing.T) {
+	h := newHost(t, host.Options{Workers: 1, KillGrace: 20 * time.Millisecond})
+	e, f := open(t, h, "e", deck(5)), open(t, h, "f", deck(5))
+	dispatch(t, e, "stack:draw", nil)
+	before := digest(t, e)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	hung := e.DispatchAsync(ctx, "test:spin", nil)
+	behind := f.DispatchAsync(t.Context(), "stack:draw", nil)
+	if _, err := hung.Wait(t.Context()); !errors.Is(err, host.ErrTimeout) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := behind.Wait(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if digest(t, e) != before {
+		t.Error("what timed out had an effect")
+	}
+	if s := h.Stats(); s.Restarts["deadline"] != 1 {
+		t.Errorf("got %v", s.Restarts)
+	}
+}
+
+// An action that workers die of fails, once it has killed two that ran nothing else; everybody else's actions succeed.
+func TestPoisonIsContained(t *testing.T) {
+	o := endless
+	o.Workers = 1
+	h := newHost(t, o)
+	e, f := open(t, h, "e", deck(5)), open(t, h, "f", deck(50))
+	poison := e.DispatchAsync(t.Context(), "test:spin", nil)
+	var others []*host.Future
+	for range 40 {
+		others = append(others, f.DispatchAsync(t.Context(), "stack:draw", nil))
+	}
+	var last host.Stats
+	since := time.Now()
+	for _, _, done := poison.Result(); !done; _, _, done = poison.Result() {
+		s := h.Stats()
+		if w := s.Workers[0]; s.Actions["ok"] != last.Actions["ok"] || s.Engines["placing"] > 0 || w.State != "ready" || w.Pending == 0 {
+			since = time.Now()
+		} else if time.Since(since) > 200*time.Millisecond {
+			// Nothing but the spin takes as long.
+			signal(t, w.PID, syscall.SIGKILL)
+			since = time.Now()
+		}
+		last = s
+		runtime.Gosched()
+	}
+	if _, err, _ := poison.Result(); !errors.Is(err, host.ErrPoisoned) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := host.All(t.Context(), others...); err != nil {
+		t.Error(err)
+	}
+	if r := dispatch(t, e, "stack:draw", nil); r.Sequence != 1 {
+		t.Errorf("got %+v", r)
+	}
+}
+
+// Engines behind a long action get their answers from another worker while it still runs.
+func TestALongActionDelaysItsOwnEngineOnly(t *testing.T) {
+	h := newHost(t, host.Options{Workers: 2})
+	var engines []*host.Engine
+	for k := range 6 {
+		engines = append(engines, open(t, h, fmt.Sprint(k), deck(5)))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	hog := engines[0].DispatchAsync(ctx, "test:spin", nil)
+	var futures []*host.Future
+	for _, e := range engines[1:] {
+		futures = append(futures, e.DispatchAsync(t.Context(), "stack:draw", nil))
+	}
+	if _, err := host.All(t.Context(), futures...); err != nil {
+		t.Error(err)
+	}
+	if _, _, done := hog.Result(); done {
+		t.Error("the long action has ended")
+	}
+	cancel()
+	if _, err := hog.Wait(t.Context()); !errors.Is(err, host.ErrCanceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Where no worker can run, engines go on in process, say why, and move back once one can.
+func TestFallbackAndReturn(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "worker")
+	h := newHost(t, host.Options{Workers: 1, WorkerPath: path, MaxRestarts: 1})
+	e := open(t, h, "e", deck(10))
+	dispatch(t, e, "stack:draw", nil)
+	if s := h.Stats(); s.Engines["in_process"] != 1 || s.Fallbacks == 0 {
+		t.Fatalf("got %+v", s)
+	}
+	events, stop := e.Events(host.EventStateUpdated)
+	defer stop()
+	if err := os.Symlink(self, path); err != nil {
+		t.Fatal(err)
+	}
+	n := uint64(1)
+	for h.Stats().Engines["worker"] == 0 {
+		n++
+		if r := dispatch(t, e, "stack:reverse", nil); r.Sequence != n {
+			t.Fatalf("got %+v, want sequence %d", r, n)
+		}
+		if ev := <-events; ev.Result.Sequence != n {
+			t.Fatalf("got %+v", ev)
+		}
+	}
+	drawn, err := host.As[[]struct {
+		ID string `msgpack:"id"`
+	}](e.Dispatch(t.Context(), "stack:draw", nil))
+	if err != nil || len(drawn) != 1 {
+		t.Error(drawn, err)
+	}
+}
+
+// The command line's answers are the same whenever its worker is killed, and its worker ends with it.
+func TestRunWhileItsWorkerIsKilled(t *testing.T) {
+	program := build(t)
+	lines := []string{`{"setup":{"stack":[{"id":"a"},{"id":"b"},{"id":"c"},{"id":"d"},{"id":"e"}]}}`}
+	for k := range 40 {
+		action := []string{"stack:shuffle", "stack:draw", "stack:peek", "stack:reset"}[k%4]
+		lines = append(lines, fmt.Sprintf(`{"type":%q,"now":%d,"entropy":"%032x"}`, action, 1000+k, k))
+	}
+	lines = append(lines, `{"digest":true}`)
+	undisturbed := drive(t, program, lines, nil)
+	kills := 0
+	killed := drive(t, program, lines, func(n int, pid int) {
+		if n%4 == 0 {
+			for _, w := range childrenOf(pid) {
+				kills++
+				signal(t, w, syscall.SIGKILL)
+			}
+		}
+	})
+	if !slices.Equal(undisturbed, killed) || kills < 5 {
+		t.Errorf("after %d kills:\n%q\nwant\n%q", kills, killed, undisturbed)
+	}
+}
+
+// A worker never survives its host.
+func TestWorkersEndWithAHostThatIsKilled(t *testing.T) {
+	program := build(t)
+	for range 5 {
+		c := exec.Command(program, "run")
+		in, err := c.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := c.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(in, `{"digest":true}`)
+		if !bufio.NewScanner(out).Scan() {
+			t.Fatal("no answer")
+		}
+		workers := childrenOf(c.Process.Pid)
+		if len(workers) != 1 {
+			t.Fatalf("workers %v", workers)
+		}
+		gone := pidfd(t, workers[0])
+		_ = c.Process.Kill()
+		_ = c.Wait()
+		gone()
+	}
+}
+
+// drive sends lines one at a time and returns the answers. between is called before each.
+func drive(t *testing.T, program string, lines []string, between func(n, pid int)) (answers []string) {
+	t.Helper()
+	c := exec.Command(program, "run")
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	scan := bufio.NewScanner(out)
+	for n, line := range lines {
+		if between != nil {
+			between(n, c.Process.Pid)
+		}
+		fmt.Fprintln(in, line)
+		if !scan.Scan() {
+			t.Fatalf("no answer to %s", line)
+		}
+		if !json.Valid(scan.Bytes()) {
+			t.Fatalf("the answer %q", scan.Text())
+		}
+		answers = append(answers, scan.Text())
+	}
+	_ = in.Close()
+	if err := c.Wait(); err != nil {
+		t.Error(err)
+	}
+	return answers
+}
+
+func childrenOf(pid int) (list []int) {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, name := range tasks {
+		b, _ := os.ReadFile(name)
+		for _, f := range strings.Fields(string(b)) {
+			var n int
+			_, _ = fmt.Sscan(f, &n)
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+// build returns the command line as a program.
+var build = func() func(*testing.T) string {
+	var once sync.Once
+	var path string
+	var failed error
+	return func(t *testing.T) string {
+		once.Do(func() {
+			path = filepath.Join(programs, "hypertoken")
+			if out, err := exec.Command("go", "build", "-o", path, "hypertoken/cmd/hypertoken").CombinedOutput(); err != nil {
+				failed = fmt.Errorf("%w: %s", err, out)
+			}
+		})
+		if failed != nil {
+			t.Fatal(failed)
+		}
+		return path
+	}
+}()
+
+// pidfd returns a function that waits for the end of a process, which it names whatever becomes of its number.
+func pidfd(t *testing.T, pid int) (gone func()) {
+	t.Helper()
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		t.Helper()
+		defer func() { _ = unix.Close(fd) }()
+		for {
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000)
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if n != 1 || err != nil {
+				t.Errorf("the process %d is not gone: %d, %v", pid, n, err)
+			}
+			return
+		}
+	}
+}
