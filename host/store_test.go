@@ -1,0 +1,113 @@
+package host_test
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"hypertoken/host"
+)
+
+// flakyStore is a store in memory whose appends fail as it is told.
+type flakyStore struct {
+	host.Store
+	mu   sync.Mutex
+	next func(call func(host.Done), done host.Done) // what becomes of the next append
+}
+
+func (s *flakyStore) Append(name string, owner host.Owner, after uint64, group []host.Record, done host.Done) {
+	s.mu.Lock()
+	next := s.next
+	s.next = nil
+	s.mu.Unlock()
+	call := func(d host.Done) { s.Store.Append(name, owner, after, group, d) }
+	if next == nil {
+		call(done)
+		return
+	}
+	next(call, done)
+}
+
+func (s *flakyStore) fail(next func(call func(host.Done), done host.Done)) {
+	s.mu.Lock()
+	s.next = next
+	s.mu.Unlock()
+}
+
+// Whatever an append says, the caller gets the truth: stored or not, once.
+func TestAFailingStore(t *testing.T) { everywhere(t, testAFailingStore) }
+
+func testAFailingStore(t *testing.T) {
+	store := &flakyStore{Store: host.NewMemory()}
+	h := newHost(t, host.Options{Store: store, StoreTimeout: 50 * time.Millisecond})
+	e := open(t, h, "e", deck(50))
+	broken := errors.New("the disk is full")
+	for k, next := range []func(func(host.Done), host.Done){
+		func(_ func(host.Done), done host.Done) { done.Done(broken) },
+		func(call func(host.Done), done host.Done) { call(host.Ignore); done.Done(broken) },
+		func(call func(host.Done), _ host.Done) { call(host.Ignore) },
+		func(func(host.Done), host.Done) {},
+		func(call func(host.Done), done host.Done) { go call(done) },
+	} {
+		store.fail(next)
+		if r := dispatch(t, e, "stack:draw", nil); r.Sequence != uint64(k+1) {
+			t.Errorf("append %d: %+v", k, r)
+		}
+	}
+	if n := size(t, e); n != 45 {
+		t.Errorf("%d are left", n)
+	}
+}
+
+// A journal belongs to one host. Who has lost it says that it does not know, and goes on only when it is told to.
+func TestAJournalHasOneOwner(t *testing.T) {
+	store := host.NewMemory()
+	h, other := newHost(t, host.Options{Store: store}), newHost(t, host.Options{Store: store})
+	e := open(t, h, "e", deck(50))
+	dispatch(t, e, "stack:draw", nil)
+	f := open(t, other, "e", nil)
+	if r := dispatch(t, f, "stack:draw", nil); r.Sequence != 2 {
+		t.Errorf("got %+v", r)
+	}
+	if _, err := e.Dispatch(t.Context(), "stack:draw", nil); !errors.Is(err, host.ErrOutcomeUnknown) || !errors.Is(err, host.ErrNotOwner) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := e.Dispatch(t.Context(), "stack:draw", nil); !errors.Is(err, host.ErrBroken) || !errors.Is(err, host.ErrNotOwner) {
+		t.Errorf("got %v", err)
+	}
+	if err := e.Reopen(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if r := dispatch(t, e, "stack:draw", nil); r.Sequence != 3 {
+		t.Errorf("got %+v", r)
+	}
+}
+
+// A journal is replayed by the core that wrote it, or not at all.
+func TestACoreMismatchIsFoundOut(t *testing.T) {
+	store := host.NewMemory()
+	h := newHost(t, host.Options{Store: store})
+	e := open(t, h, "e", deck(5))
+	if err := e.Close(t.Context()); err != nil { // without an action, there is no snapshot
+		t.Fatal(err)
+	}
+	other, err := host.New(t.Context(), host.Options{InProcess: true, Store: store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Shutdown(t.Context()) }()
+	_, err = other.Open(t.Context(), "e", host.EngineOptions{})
+	if !errors.Is(err, host.ErrCoreMismatch) || !strings.Contains(err.Error(), h.CoreHash()) || !strings.Contains(err.Error(), other.CoreHash()) {
+		t.Errorf("got %v", err)
+	}
+	e = open(t, h, "e", nil)
+	dispatch(t, e, "stack:draw", nil)
+	if err := e.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := size(t, open(t, other, "e", nil)); n != 4 { // a snapshot opens by its format
+		t.Errorf("%d are left", n)
+	}
+}
