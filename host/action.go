@@ -243,13 +243,18 @@ func (e *Engine) submit(f *Future, inline bool) {
 
 // question asks something about the engine, in the order of its actions.
 func (e *Engine) question(ctx context.Context, kind ipc.Kind, what string) (Result, error) {
-	f := &Future{engine: e, what: what, request: request{kind: kind, what: what}}
-	e.bound(ctx, f)
+	f := e.newQuestion(ctx, kind, what)
 	if err := e.host.queue.wait(ctx, f); err != nil {
 		return Result{}, err
 	}
 	e.submit(f, true)
 	return e.await(ctx, f)
+}
+
+func (e *Engine) newQuestion(ctx context.Context, kind ipc.Kind, what string) *Future {
+	f := &Future{engine: e, what: what, request: request{kind: kind, what: what}}
+	e.bound(ctx, f)
+	return f
 }
 
 // State returns the whole state as one value: a map of agents, gameLoop, gameState, locked, stack, zones and so on. It
@@ -278,8 +283,7 @@ func (e *Engine) Digest(ctx context.Context) (Digest, error) {
 
 // ready waits until the engine is placed. OpenTimeout bounds it.
 func (e *Engine) ready(ctx context.Context, what string) error {
-	f := &Future{engine: e, what: what, request: request{kind: ipc.Ready, what: what}}
-	e.bound(ctx, f)
+	f := e.newQuestion(ctx, ipc.Ready, what)
 	f.allowed, f.limit = 0, ""
 	e.submit(f, true)
 	_, err := e.await(ctx, f)

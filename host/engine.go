@@ -1,9 +1,11 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,7 +17,8 @@ import (
 type Engine struct {
 	host    *Host
 	name    string
-	shard   int // of the host's counts
+	number  uint64 // counts a host's engines
+	shard   int    // of the host's counts
 	batches batchOptions
 	timeout time.Duration
 
@@ -69,6 +72,12 @@ type work struct {
 	room   *worker
 	assign bool
 	run    *local
+}
+
+// byAge sorts engines, so that what is done to each of them is done in the same order each time.
+func byAge(list []*Engine) []*Engine {
+	slices.SortFunc(list, func(a, b *Engine) int { return cmp.Compare(a.number, b.number) })
+	return list
 }
 
 // Name returns the engine's name.

@@ -253,10 +253,10 @@ func (m *engineMachine) step(ev engineEvent) {
 		}
 	case evClose:
 		m.closing = true
-		m.settle()
 	case evStop:
 		m.stop(ev.err)
 	}
+	m.settle()
 }
 
 func (m *engineMachine) dispatch(r *request) {
@@ -331,7 +331,6 @@ func (m *engineMachine) wasLoaded(s *Stored, foreign bool, err error) {
 	m.baseBytes, m.entryBytes = len(s.Data), len(s.Entries)
 	if m.queued.len() == 0 {
 		m.state = engineOut
-		m.settle()
 		return
 	}
 	m.state = engineWaiting
@@ -536,7 +535,6 @@ func (m *engineMachine) dropped(id uint64) bool {
 		}
 		m.sent.remove(k)
 		m.pump()
-		m.settle()
 		return true
 	}
 	return false
@@ -567,7 +565,6 @@ func (m *engineMachine) pieceAnswered(ev engineEvent) {
 		m.state, m.placeBy, m.attempts, m.placeDeath, m.loaded = engineLive, 0, 0, nil, nil
 		m.effect(engineEffect{kind: effPlaced, place: m.place})
 		m.pump()
-		m.settle()
 	}
 }
 
@@ -587,7 +584,6 @@ func (m *engineMachine) broken(err error) {
 		Message: fmt.Sprintf("the engine could not be placed %d times (MaxAttempts), Reopen tries again: %v", m.limits.maxAttempts, err)}
 	m.effect(engineEffect{kind: effBroken, err: m.cause})
 	m.failAll(m.cause)
-	m.settle()
 }
 
 // failAll ends every request that is not with the store.
@@ -616,7 +612,6 @@ func (m *engineMachine) answer(r *request, ev engineEvent) {
 		if committed > 0 || lost {
 			m.leave()
 			m.need()
-			m.settle()
 			return
 		}
 	case r.code() == ipc.CodeNotPlaced || r.code() == executor.CodeInterrupted:
@@ -646,7 +641,6 @@ func (m *engineMachine) commit() {
 		m.finish(m.answered.pop())
 	}
 	if m.answered.len() == 0 {
-		m.settle()
 		return
 	}
 	m.records = m.records[:0]
@@ -693,7 +687,6 @@ func (m *engineMachine) wasAppended(err error) {
 	m.commit()
 	m.need()
 	m.pump()
-	m.settle()
 }
 
 // doubt fences the engine: the store has to say what it holds.
@@ -748,7 +741,6 @@ func (m *engineMachine) wasInstalled(err error) {
 	}
 	m.effect(engineEffect{kind: effResolve, req: r, err: err})
 	m.need()
-	m.settle()
 }
 
 // withdraw ends a request with an error, unless its outcome is with the store.
@@ -761,7 +753,6 @@ func (m *engineMachine) withdraw(r *request, err error) {
 			m.queued.remove(k)
 			m.resolve(r, err)
 			m.pump()
-			m.settle()
 			return
 		}
 	}
@@ -847,7 +838,6 @@ func (m *engineMachine) lost(d *death) {
 		m.placeDeath = d
 	}
 	m.need()
-	m.settle()
 }
 
 // splitBatches makes suspects of the members of independent batches. One with a condition for all of it stays whole.
@@ -893,7 +883,6 @@ func (m *engineMachine) forsaken() {
 	m.state = engineOut
 	m.loaded = nil
 	m.need()
-	m.settle()
 }
 
 // tick ends what is past its deadline.
@@ -946,7 +935,6 @@ func (m *engineMachine) takeOut() {
 		if m.entryBytes > 0 {
 			m.takeSnapshot()
 		}
-		m.settle()
 	}
 }
 

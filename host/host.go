@@ -57,10 +57,13 @@ type Host struct {
 	entropy  entropy
 	started  time.Time
 
-	// startWorker starts a worker's process, in goroutines of its own, and instantiate makes an instance of the core in
-	// this process: a simulation has others.
+	// What a simulation has others of: startWorker starts a worker's process, in goroutines of its own, instantiate makes an
+	// instance of the core in this process, runLocal runs its actions there; cpu and memory say what a process uses.
 	startWorker func(*worker)
 	instantiate func(context.Context) (executor.Instance, error)
+	runLocal    func(func())
+	cpu         func(pid int) (seconds float64, err error)
+	memory      func(pid int) (bytes uint64, err error)
 
 	// local is the core in this process, there once compiled is closed.
 	compiled chan struct{}
@@ -141,7 +144,7 @@ func newHost(o Options) *Host {
 	_, _ = crand.Read(h.id[:]) // never fails
 	h.life, h.end = context.WithCancel(context.Background())
 	h.startWorker = func(w *worker) { h.spawn(func() { startProcess(w) }) }
-	h.instantiate = h.instance
+	h.instantiate, h.runLocal, h.cpu, h.memory = h.instance, h.spawn, processCPU, processMemory
 	h.slotsFree = o.MaxInProcess
 	h.jitter = rand.Float64
 	return h
@@ -150,6 +153,11 @@ func newHost(o Options) *Host {
 // run starts the workers and the clock.
 func (h *Host) run() {
 	h.clock.advance()
+	h.startWorkers()
+	h.spawn(h.tickUntilEnd)
+}
+
+func (h *Host) startWorkers() {
 	if !h.options.InProcess {
 		h.mu.Lock()
 		for id := range h.options.Workers {
@@ -159,7 +167,6 @@ func (h *Host) run() {
 		}
 		h.mu.Unlock()
 	}
-	h.spawn(h.tickUntilEnd)
 }
 
 // spawn runs f in a goroutine that Shutdown waits for.
@@ -421,7 +428,7 @@ func (h *Host) Open(ctx context.Context, name string, o EngineOptions) (*Engine,
 
 func (h *Host) newEngine(name string, o *EngineOptions) *Engine {
 	number := h.owners.Add(1)
-	e := &Engine{host: h, name: name, timeout: h.options.Timeout, closed: make(chan struct{}),
+	e := &Engine{host: h, name: name, number: number, timeout: h.options.Timeout, closed: make(chan struct{}),
 		owner: Owner{Host: h.id, Number: number}, shard: int(number % shards), keys: keyTable{window: h.options.KeyWindow}}
 	e.m.limits = &h.limits
 	if o.Timeout != 0 {
@@ -535,7 +542,7 @@ func (h *Host) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	first := !h.closing
 	h.closing = true
-	engines := slices.Collect(maps.Values(h.engines))
+	engines := byAge(slices.Collect(maps.Values(h.engines)))
 	h.mu.Unlock()
 	if !first {
 		select {

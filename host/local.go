@@ -108,7 +108,7 @@ func (l *local) start(inline bool) {
 			return
 		}
 	}
-	l.host.spawn(func() {
+	l.host.runLocal(func() {
 		for l.once(); l.more(); {
 			l.once()
 		}

@@ -113,6 +113,7 @@ func (h *Host) next() (grant, bool) {
 		var ok bool
 		if a.alone && !h.options.InProcess {
 			g, ok = h.forSuspect(a, ready, able, reserved)
+			ready, able, reserved = h.ready()
 		} else if w := leastLoaded(ready); w != nil {
 			h.placements++
 			g, ok = grant{engine: a.engine, place: place{w, h.placements}}, true
@@ -234,7 +235,7 @@ func (h *Host) forLocal(a *ask) (g grant, ok bool) {
 	a.victim = nil
 	const wanted = statusLive | statusIdle | statusLocal
 	for l := range h.residents {
-		if e := l.engine; e.status.Load()&(wanted|statusTaking) == wanted && (a.victim == nil || e.used.Load() < a.victim.used.Load()) {
+		if e := l.engine; e.status.Load()&(wanted|statusTaking) == wanted && (a.victim == nil || e.idler(a.victim)) {
 			a.victim = e
 		}
 	}
@@ -243,6 +244,12 @@ func (h *Host) forLocal(a *ask) (g grant, ok bool) {
 		return g, false
 	}
 	return grant{engine: a.victim, event: evTakeOut}, true
+}
+
+// idler reports whether an engine was idle longer than another.
+func (e *Engine) idler(other *Engine) bool {
+	mine, others := e.used.Load(), other.used.Load()
+	return mine < others || (mine == others && e.number < other.number)
 }
 
 // freeSlot gives the right to an instance in this process back.
@@ -331,7 +338,7 @@ func (h *Host) workerReady(w *worker) {
 		w.log.Info("a worker is back")
 	}
 	h.assign()
-	for _, e := range here {
+	for _, e := range byAge(here) {
 		e.lockStep(engineEvent{kind: evMove, later: true})
 	}
 }
@@ -426,7 +433,7 @@ func (h *Host) relieve(w *worker, oldest uint64, list []*worker) {
 		}
 	}
 	w.mu.Unlock()
-	for _, e := range behind {
+	for _, e := range byAge(behind) {
 		e.mu.Lock()
 		if e.m.place.worker == w {
 			e.step(engineEvent{kind: evMove})
@@ -449,7 +456,7 @@ func (w *worker) watchCPU(now time.Duration) {
 	if !first && !due {
 		return
 	}
-	cpu, err := processCPU(w.link.pid())
+	cpu, err := w.host.cpu(w.link.pid())
 	if err != nil {
 		return
 	}
@@ -469,7 +476,7 @@ func (w *worker) watchCPU(now time.Duration) {
 
 // sampleMemory replaces a worker that takes too much, after it has let go what it can.
 func (h *Host) sampleMemory(w *worker) {
-	resident, err := processMemory(w.link.pid())
+	resident, err := h.memory(w.link.pid())
 	if err != nil {
 		return
 	}
@@ -490,7 +497,7 @@ func (h *Host) sampleMemory(w *worker) {
 		w.end(hungry)
 		return
 	}
-	for _, e := range idle {
+	for _, e := range byAge(idle) {
 		e.lockStep(engineEvent{kind: evTakeOut})
 	}
 }
@@ -509,7 +516,7 @@ func (h *Host) takeIdleOut(now time.Duration) {
 		}
 	}
 	h.mu.Unlock()
-	for _, e := range idle {
+	for _, e := range byAge(idle) {
 		e.lockStep(engineEvent{kind: evTakeOut})
 	}
 }

@@ -21,18 +21,19 @@ import (
 	"hypertoken/workerproc"
 )
 
-// A simulation runs engines' machines against workers' loops over pipes in memory, one event after the other, each drawn
-// from a seed: what fails once fails again. The core is a toy, so that a million events take seconds; everything between
-// the machines and it is what processes run.
+// A simulation runs a host against workers' loops over pipes in memory, one event after the other, each drawn from a seed:
+// what fails once fails again. The core is a toy, so that a million events take seconds, the pipes and the processes are
+// the simulation's, the store fails as it likes; everything else, machines, scheduler, supervisors and the loop of the
+// workers, is what runs in processes.
 
 var (
 	simSeed   = flag.Uint64("seed", 0, "run the simulation of this `seed` only")
-	simEvents = flag.Int("events", 200_000, "events of the simulation, over all seeds")
+	simEvents = flag.Int("events", 1_000_000, "events of the simulation, over all seeds")
 )
 
 // toy is an engine's instance: a hash over all that has changed it.
 type toy struct {
-	w       *simWorker
+	w       *simProcess // nil in the host's own process
 	state   uint64
 	pending []byte // what is fed
 	closed  bool
@@ -77,8 +78,14 @@ func (t *toy) Dispatch(_ context.Context, a *wasm.Action) (wasm.Reply, error) {
 		t.closed = true
 		return wasm.Reply{}, &wasm.TrapError{Err: &wasm.ActionError{Code: "trap", Message: "unreachable", Index: -1}}
 	case "die":
-		t.w.dying = true
+		if t.w != nil { // in the host's own process nothing dies
+			t.w.dying = true
+		}
 	case "hang":
+		if t.w == nil {
+			// There it is interrupted, at the latest when its deadline passes.
+			return wasm.Reply{}, &wasm.TrapError{Interrupted: true, Err: context.DeadlineExceeded}
+		}
 		t.w.hung = true
 	}
 	next, result, err := toyRun(t.state, a)
@@ -143,219 +150,204 @@ func (w *wire) move() {
 	}
 }
 
-type simWorker struct {
-	*worker
-	sim      *simulation
-	in, out  *wire
-	loop     *workerproc.Loop
-	conn     *ipc.Conn[*simEngine]
-	reader   *ipc.Reader
-	reserved *simEngine
-	blocked  []*simEngine
-	turn     *simEngine // who may send now of those that were blocked
-	dying    bool       // it dies before its next byte
-	hung     bool       // it runs an action without end
-	stopped  int        // events for which it does not run
-	dead     bool
+// simProcess is a worker process: its loop, and its pipes.
+type simProcess struct {
+	sim     *simulation
+	worker  *worker
+	in, out *wire
+	loop    *workerproc.Loop
+	dying   bool // it dies before its next byte
+	hung    bool // it runs an action without end
+	stopped int  // events for which it does not run
+	killed  bool
+	ending  bool // its standard input has ended
+	dead    bool
+	cpu     float64
 }
 
-type simRuntime struct{ w *simWorker }
+func (p *simProcess) TryWrite(b []byte) (int, error)                       { return p.in.TryWrite(b) }
+func (p *simProcess) WriteAll(b []byte, done func(error))                  { p.in.WriteAll(b, done) }
+func (p *simProcess) pid() int                                             { return p.worker.id }
+func (p *simProcess) kill()                                                { p.killed = true }
+func (p *simProcess) hangUp()                                              { p.ending = true }
+func (p *simProcess) Has(string) bool                                      { return true }
+func (p *simProcess) Use(context.Context, ipc.ConfigureBody, []byte) error { return nil }
+func (p *simProcess) Instantiate(context.Context) (executor.Instance, error) {
+	return &toy{w: p}, nil
+}
 
-func (r simRuntime) Has(string) bool                                        { return true }
-func (r simRuntime) Use(context.Context, ipc.ConfigureBody, []byte) error   { return nil }
-func (r simRuntime) Instantiate(context.Context) (executor.Instance, error) { return &toy{w: r.w}, nil }
-
-func (s *simulation) newWorker() *simWorker {
-	s.workerIDs++
-	w := &simWorker{worker: &worker{id: s.workerIDs}, sim: s, in: &wire{room: 1 << 12}, out: &wire{room: 1 << 12}}
-	out := ipc.NewWriter(w.out)
-	w.loop = workerproc.NewLoop(simRuntime{w}, out, slog.New(slog.DiscardHandler))
-	w.conn = ipc.NewConn[*simEngine](w.in, ipc.Window{Requests: 8, Bytes: 4 << 10})
-	w.reader = ipc.NewReader(ipc.DefaultMaxFrame, false)
-	w.loop.Hello(ipc.HelloBody{Protocol: ipc.Version})
-	w.conn.Send(nil, ipc.Configure, 0, 0, ipc.Encode(ipc.ConfigureBody{Core: "toy", MaxFrame: ipc.DefaultMaxFrame}))
-	w.conn.Flush()
-	for w.conn.Pending() > 0 {
-		w.run(1 << 20)
-		w.read(1 << 20)
+// comeUp is the end of a start, or its failure.
+func (s *simulation) comeUp() {
+	if len(s.starting) == 0 {
+		return
 	}
-	return w
+	w := s.starting[0]
+	s.starting = s.starting[1:]
+	if s.noProcesses > 0 {
+		w.gone(errors.New("no process can be started"))
+		return
+	}
+	p := &simProcess{sim: s, worker: w, in: &wire{room: 1 << 12}, out: &wire{room: 1 << 12}}
+	p.loop = workerproc.NewLoop(p, ipc.NewWriter(p.out), slog.New(slog.DiscardHandler))
+	if !w.linked(p) {
+		w.gone(errors.New("the host ends"))
+		return
+	}
+	s.processes = append(s.processes, p)
+	p.loop.Hello(ipc.HelloBody{Protocol: ipc.Version})
 }
 
-// run lets the worker read n bytes and run one request.
-func (w *simWorker) run(n int) {
-	n = min(n, len(w.in.bytes))
+// run lets the process read n bytes and run one request.
+func (p *simProcess) run(n int) {
+	p.cpu += 0.01
+	n = min(n, len(p.in.bytes))
 	for n > 0 {
-		k := copy(w.loop.Space(), w.in.bytes[:n])
-		w.in.bytes = w.in.bytes[k:]
+		k := copy(p.loop.Space(), p.in.bytes[:n])
+		p.in.bytes = p.in.bytes[k:]
 		n -= k
-		if err := w.loop.Filled(k); err != nil {
-			w.sim.fatal("worker: %v", err)
+		if err := p.loop.Filled(k); err != nil {
+			p.sim.fatal("worker: %v", err)
 		}
 	}
-	w.in.move()
-	ran, err := w.loop.Run(context.Background())
+	p.in.move()
+	ran, err := p.loop.Run(context.Background())
 	if err != nil {
-		w.sim.fatal("worker: %v", err)
+		p.sim.fatal("worker: %v", err)
 	}
-	if (!ran || w.sim.rand.IntN(4) == 0) && !w.dying && !w.hung {
-		w.loop.Flush()
+	if (!ran || p.sim.rand.IntN(4) == 0) && !p.dying && !p.hung {
+		p.loop.Flush()
 	}
 }
 
-// read lets the host read n bytes of what the worker has written.
-func (w *simWorker) read(n int) {
-	n = min(n, len(w.out.bytes))
+// read lets the host read n bytes of what the process has written.
+func (p *simProcess) read(n int) {
+	n = min(n, len(p.out.bytes))
 	if n > 0 {
-		k := copy(w.reader.Space(), w.out.bytes[:n])
-		w.out.bytes = w.out.bytes[k:]
-		w.reader.Filled(k)
+		k := copy(p.worker.reader.Space(), p.out.bytes[:n])
+		p.out.bytes = p.out.bytes[k:]
+		p.worker.reader.Filled(k)
 	}
-	w.out.move()
-	for {
-		f, ok, err := w.reader.Next()
-		if err != nil {
-			w.sim.fatal("host: %v", err)
+	p.out.move()
+	if n > 0 {
+		if err := p.worker.came(); err != nil {
+			p.sim.fatal("host: %v", err)
 		}
-		if !ok {
+	}
+}
+
+// die ends the process; what it wrote has been read, or not.
+func (p *simProcess) die() {
+	if p.dead {
+		return
+	}
+	p.dead = true
+	p.sim.deaths++
+	if p.worker.conn.Pending() > 0 {
+		p.sim.deathsInFlight++
+	}
+	p.in.done, p.out.done = nil, nil
+	p.sim.processes = slices.DeleteFunc(p.sim.processes, func(q *simProcess) bool { return q == p })
+	p.worker.gone(errors.New("killed"))
+}
+
+// simStore is the store in memory, which works at once, late, not at all, or in secret.
+type simStore struct {
+	Store
+	sim  *simulation
+	late []func()
+}
+
+func (st *simStore) Append(name string, owner Owner, after uint64, group []Record, done Done) {
+	s := st.sim
+	call := func(d Done) { st.Store.Append(name, owner, after, group, d) }
+	switch s.rand.IntN(40) {
+	case 0: // it fails
+		done.Done(errors.New("the disk is full"))
+	case 1: // it fails, but has stored it
+		call(Ignore)
+		done.Done(errors.New("the connection broke"))
+	case 2: // it has stored it, and forgets to say so
+		call(Ignore)
+	case 3: // it forgets all of it
+	case 4, 5, 6, 7, 8, 9: // it takes its time
+		st.late = append(st.late, func() { call(done) })
+		return
+	default:
+		call(done)
+		return
+	}
+	s.doubts++
+}
+
+func (st *simStore) Install(name string, owner Owner, base Base, done Done) {
+	s := st.sim
+	if base.Snapshot {
+		s.snapshots++
+		switch s.rand.IntN(20) {
+		case 0:
+			done.Done(errors.New("the disk is full"))
+			return
+		case 1: // it never says
+			return
+		case 2, 3:
+			st.late = append(st.late, func() { st.Store.Install(name, owner, base, done) })
 			return
 		}
-		body := w.reader.Body(f)
-		kind := map[ipc.Kind]engineEventKind{ipc.Answer: evAnswer, ipc.Chunk: evChunk, ipc.Dropped: evDropped}[f.Kind]
-		var e *simEngine
-		switch f.Kind {
-		case ipc.Hello:
-		case ipc.Chunk:
-			e, ok = w.conn.Owner(f.Request)
-		default:
-			e, ok = w.conn.Answered(f.Request)
-		}
-		if !ok {
-			w.sim.fatal("an answer to request %d that nobody waits for", f.Request)
-		}
-		if e != nil {
-			e.step(engineEvent{kind: kind, place: place{w.worker, f.Placement}, id: f.Request, flags: f.Flags, body: body})
-		}
-		w.reader.ReleaseAll()
-		w.unblock()
 	}
+	st.Store.Install(name, owner, base, done)
 }
 
-// unblock lets those send that wait for room, in their order.
-func (w *simWorker) unblock() {
-	for k := 0; k < len(w.blocked); k++ {
-		e := w.blocked[k]
-		if w.reserved != nil && w.reserved != e {
-			continue
-		}
-		w.turn = e
-		w.blocked = slices.Delete(w.blocked, k, k+1)
-		if e.m.place.worker == w.worker {
-			e.step(engineEvent{kind: evRoom})
-		}
-		w.turn = nil
-		if k < len(w.blocked) && w.blocked[k] == e {
-			return // still no room, and nobody overtakes
-		}
-		k--
-	}
+// call is something that was dispatched, and what its caller sees.
+type call struct {
+	what    string
+	future  *Future
+	batch   *batch
+	actions []wasm.Action
+	key     string
+	cancel  context.CancelFunc
 }
 
-// block makes an engine wait for room: in front, where it was its turn.
-func (w *simWorker) block(e *simEngine) {
-	if w.turn == e {
-		w.blocked = slices.Insert(w.blocked, 0, e)
-		return
-	}
-	w.blocked = append(w.blocked, e)
+func (c *call) unresolved() bool {
+	_, _, done := c.future.Result()
+	return !done
 }
 
-// maySend reports whether nobody else is to send first.
-func (w *simWorker) maySend(e *simEngine) bool {
-	if w.reserved != nil {
-		return w.reserved == e
+// outcomes returns what became of its actions.
+func (c *call) outcomes() []Outcome {
+	r, err, _ := c.future.Result()
+	if c.batch == nil {
+		return []Outcome{{r, err}}
 	}
-	return w.turn == e || len(w.blocked) == 0
+	if c.batch.outcomes != nil {
+		return c.batch.outcomes
+	}
+	list := make([]Outcome, len(c.actions))
+	for k := range list {
+		list[k].Err = err
+	}
+	return list
 }
 
-// die ends the worker; some of what it wrote has been read before.
-func (w *simWorker) die(byItself bool) {
-	if w.dead {
-		return
-	}
-	w.dead = true
-	w.sim.deaths++
-	var d *death
-	if byItself {
-		d = &death{}
-	}
-	if pending := w.conn.Close(); len(pending) > 0 {
-		w.sim.deathsInFlight++
-	}
-	w.in.done, w.out.done = nil, nil
-	for _, e := range w.sim.engines {
-		if e.m.place.worker == w.worker {
-			e.step(engineEvent{kind: evLost, place: e.m.place, death: d})
-		}
-	}
-}
-
-// simEngine is an engine with what a host does for its machine.
 type simEngine struct {
-	sim       *simulation
-	name      string
-	m         engineMachine
-	owner     Owner
-	asks      bool
-	asksAlone bool
-	stepping  bool
-	inbox     []engineEvent
-	calls     uint64
-	late      []func()
-	model     uint64 // the state after what was acknowledged
-	all       []*simRequest
-	closed    bool
-	brokenBy  error
-}
-
-// simRequest is a request and what its caller sees.
-type simRequest struct {
-	*request
-	sim      *simulation
-	actions  []wasm.Action
-	resolved bool
-	err      error
-}
-
-// complete is for who waits; here resolved is told.
-func (q *simRequest) complete(*request, error) {}
-
-// part is a member of a batch that is sent by itself.
-func (q *simRequest) part(k int, r *request) completion {
-	if s := q.sim; !q.resolved {
-		q.resolved = true
-		delete(s.byRequest, q.request)
-		s.splits++
-	}
-	part := &simRequest{sim: q.sim, request: r, actions: q.actions[k : k+1]}
-	q.sim.byRequest[r] = part
-	return part
+	*Engine
+	calls []*call
+	open  []*call // those that are unresolved
 }
 
 type simulation struct {
-	t         *testing.T
-	seed      uint64
-	rand      *rand.Rand
-	now       time.Duration
-	store     Store
-	limits    machineLimits
-	workers   []*simWorker
-	engines   []*simEngine
-	workerIDs int
-	placement uint64
-	byRequest map[*request]*simRequest
+	t           *testing.T
+	seed        uint64
+	rand        *rand.Rand
+	host        *Host
+	store       *simStore
+	starting    []*worker
+	processes   []*simProcess
+	locals      []func()
+	engines     []*simEngine
+	noProcesses int // events for which no process can be started
 
-	deaths, deathsInFlight, acknowledged, poisoned, timeouts, doubts, snapshots, splits int
+	deaths, deathsInFlight, doubts, snapshots int
+	counts                                    map[string]int
 }
 
 func (s *simulation) fatal(format string, args ...any) {
@@ -363,415 +355,348 @@ func (s *simulation) fatal(format string, args ...any) {
 	s.t.Fatalf("seed %d: %s\nto reproduce: go test ./host -run Simulation -seed %d", s.seed, fmt.Sprintf(format, args...), s.seed)
 }
 
-// step takes events one at a time, as whoever holds the engine's lock does.
-func (e *simEngine) step(ev engineEvent) {
-	e.inbox = append(e.inbox, ev)
-	if e.stepping {
-		return
-	}
-	e.stepping = true
-	for len(e.inbox) > 0 {
-		ev := e.inbox[0]
-		e.inbox = e.inbox[1:]
-		ev.now = e.sim.now
-		e.m.step(ev)
-		for k := 0; k < len(e.m.effects); k++ {
-			e.do(e.m.effects[k])
-		}
-		e.m.effects = e.m.effects[:0]
-	}
-	e.stepping = false
-}
-
-// at steps an event in the middle of the effects of another.
-func (e *simEngine) at(ev engineEvent) {
-	ev.now = e.sim.now
-	e.m.step(ev)
-}
-
-func (s *simulation) worker(w *worker) *simWorker {
-	for _, x := range s.workers {
-		if x.worker == w {
-			return x
-		}
-	}
-	return nil
-}
-
-func (e *simEngine) do(f engineEffect) {
-	s := e.sim
-	w := s.worker(f.place.worker)
-	switch f.kind {
-	case effSend:
-		if f.place != e.m.place || w == nil {
-			return
-		}
-		kind, flags, body := ipc.Kind(0), ipc.Flags(0), []byte(nil)
-		if f.req == nil {
-			if e.m.state != enginePlacing || e.m.cursor.stage == 0 {
-				return
-			}
-			kind, body = e.m.piece(nil)
-		} else {
-			if e.m.queued.len() == 0 || e.m.queued.all()[0] != f.req {
-				return
-			}
-			kind, flags, body = f.req.kind, f.req.flags, f.req.body
-		}
-		id, ok := uint64(0), false
-		if w.maySend(e) {
-			id, ok = w.conn.Send(e, kind, flags, f.place.id, body)
-		}
-		if !ok {
-			w.block(e)
-			e.at(engineEvent{kind: evFull})
-			return
-		}
-		w.conn.Flush()
-		e.at(engineEvent{kind: evSent, id: id})
-	case effRecall:
-		if w != nil && !w.dead {
-			w.conn.Tell(ipc.Recall, f.id, 0)
-			w.conn.Flush()
-		}
-	case effAbandon:
-		if w != nil && !w.dead {
-			w.conn.Tell(ipc.Close, 0, f.place.id)
-			w.conn.Flush()
-		}
-	case effLost, effRelease:
-		if w != nil && w.reserved == e {
-			w.reserved = nil
-			w.unblock()
-		}
-	case effOverdue:
-		switch {
-		case w == nil || w.dead:
-		case w.conn.Oldest() == f.id:
-			w.die(false)
-		default:
-			w.conn.Tell(ipc.Close, 0, f.place.id)
-			w.conn.Flush()
-			e.inbox = append(e.inbox, engineEvent{kind: evLost, place: f.place})
-		}
-	case effViolation:
-		s.fatal("%v", f.err)
-	case effAsk:
-		e.asks, e.asksAlone = true, f.alone
-	case effUnask:
-		e.asks = false
-	case effLoad:
-		if f.alone {
-			e.owner.Number++
-			s.doubts++
-		}
-		s.store.Load(e.name, e.owner, func(stored *Stored, err error) {
-			e.inbox = append(e.inbox, engineEvent{kind: evLoaded, stored: stored, err: err})
-		})
-	case effAppend:
-		e.append(f.id)
-	case effInstall:
-		data := append([]byte(nil), f.req.data...)
-		s.snapshots++
-		e.calls++
-		s.store.Install(e.name, e.owner, Base{Sequence: f.id, Snapshot: true, Data: data}, Done{e, e.calls<<1 | 1})
-	case effResolve:
-		e.resolved(f.req, f.err)
-	case effBroken:
-		e.brokenBy = f.err
-	case effClosed:
-		e.closed = true
-	}
-}
-
-// append lets the store work at once, late, not at all, or in secret.
-func (e *simEngine) append(after uint64) {
-	s := e.sim
-	e.calls++
-	done := Done{e, e.calls << 1}
-	group := make([]Record, len(e.m.records))
-	copy(group, e.m.records)
-	owner := e.owner
-	call := func(d Done) { s.store.Append(e.name, owner, after, group, d) }
-	switch s.rand.IntN(40) {
-	case 0: // it fails
-		done.Done(errors.New("the disk is full"))
-	case 1: // it fails, but has stored it
-		call(Done{nobody{}, 0})
-		done.Done(errors.New("the connection broke"))
-	case 2: // it has stored it, and forgets to say so
-		call(Done{nobody{}, 0})
-	case 3: // it forgets all of it
-	case 4, 5, 6, 7, 8, 9: // it takes its time
-		e.late = append(e.late, func() { call(done) })
-	default:
-		call(done)
-	}
-}
-
-type nobody struct{}
-
-func (nobody) stored(uint64, error) {}
-
-// stored is told of the end of a call; only the newest of its kind counts.
-func (e *simEngine) stored(id uint64, err error) {
-	kind := evAppended
-	if id&1 == 1 {
-		kind = evInstalled
-	}
-	if kind == evAppended && id>>1 != e.calls {
-		return
-	}
-	if e.stepping {
-		e.inbox = append(e.inbox, engineEvent{kind: kind, err: err})
-		return
-	}
-	e.step(engineEvent{kind: kind, err: err})
-}
-
-// resolved holds an outcome against the model.
-func (e *simEngine) resolved(r *request, err error) {
-	s := e.sim
-	q := s.byRequest[r]
-	if q == nil {
-		return // a snapshot of the machine's own
-	}
-	if q.resolved {
-		s.fatal("%s: %s is resolved twice", e.name, r.what)
-	}
-	q.resolved, q.err = true, err
-	delete(s.byRequest, r)
-	switch CodeOf(err) {
-	case "poisoned":
-		s.poisoned++
-	case "timeout":
-		s.timeouts++
-	}
-	if err != nil {
-		return
-	}
-	s.acknowledged++
-	switch r.kind {
-	case ipc.Dispatch:
-		next, want, err := toyRun(e.model, &q.actions[0])
-		if err != nil || string(want) != string(r.outcome.Result) {
-			s.fatal("%s: %s returned %x, want %x, %v", e.name, r.what, r.outcome.Result, want, err)
-		}
-		e.model = next
-	case ipc.Batch:
-		rest := r.outcome.Result
-		for k := range q.actions {
-			o, after, err := ipc.ReadMemberOutcome(rest)
-			if err != nil {
-				s.fatal("%v", err)
-			}
-			next, want, failed := toyRun(e.model, &q.actions[k])
-			if (failed != nil) != (o.Code != "") || (failed == nil && string(want) != string(o.Result)) {
-				s.fatal("%s: member %d returned %+v, want %x, %v", e.name, k, o, want, failed)
-			}
-			e.model, rest = next, after
-		}
-	case ipc.State:
-		if got := binary.LittleEndian.Uint64(r.data); got != e.model {
-			s.fatal("%s: its state is %016x, want %016x", e.name, got, e.model)
-		}
-	}
-}
-
-func (e *simEngine) dispatch(kind ipc.Kind, types ...string) { e.send(kind, 0, 0, types...) }
-
-// send dispatches something.
-func (e *simEngine) send(kind ipc.Kind, flags ipc.Flags, timeout time.Duration, types ...string) {
-	s := e.sim
-	q := &simRequest{sim: s, request: &request{kind: kind, flags: flags, what: fmt.Sprintf("%v %v %d", kind, types, len(e.all))}}
-	for _, name := range types {
-		a := wasm.Action{Now: int64(s.rand.IntN(1000)), Type: name, Payload: make([]byte, s.rand.IntN(64))}
-		binary.LittleEndian.PutUint64(a.Entropy[:], s.rand.Uint64())
-		in := ipc.Action{Now: a.Now, Entropy: a.Entropy}
-		body := ipc.AppendAction(nil, &in, a.Type, a.Payload)
-		if kind == ipc.Batch {
-			if len(q.actions) == 0 {
-				q.body = ipc.AppendBatch(nil, len(types))
-			}
-			q.body = ipc.AppendMember(q.body, false, body)
-			q.members = append(q.members, span{from: len(q.body) - len(body), to: len(q.body)})
-		} else {
-			q.body = body
-		}
-		q.actions = append(q.actions, a)
-	}
+// dispatch dispatches something.
+func (s *simulation) dispatch(e *simEngine, kind ipc.Kind, mode BatchMode, timeout time.Duration, types ...string) {
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &call{what: fmt.Sprintf("%v %v %d", kind, types, len(e.calls)), cancel: cancel}
 	if timeout == 0 && s.rand.IntN(10) == 0 {
 		timeout = time.Duration(1+s.rand.IntN(3000)) * time.Millisecond
 	}
-	if timeout > 0 {
-		q.deadline, q.limit = s.now+timeout, "Timeout"
+	e.timeout = timeout
+	var members []*Future
+	for _, name := range types {
+		a := wasm.Action{Now: int64(s.rand.IntN(1000)), Type: name, Payload: make([]byte, s.rand.IntN(64))}
+		binary.LittleEndian.PutUint64(a.Entropy[:], s.rand.Uint64())
+		options := []DispatchOption{Now(time.UnixMilli(a.Now)), Entropy(a.Entropy)}
+		if kind == ipc.Dispatch && name != "die" && name != "hang" {
+			switch s.rand.IntN(20) {
+			case 0, 1:
+				c.key = fmt.Sprint("key-", s.rand.IntN(300))
+				options = append(options, Key(c.key))
+				a.Payload = []byte(c.key) // a key is that of one action
+				a.Type = "add"
+			case 2, 3:
+				options = append(options, IfSequence(e.m.sequence+uint64(s.rand.IntN(3))))
+			}
+		}
+		f, err := e.prepare(ctx, a.Type, Raw(a.Payload), options)
+		if err != nil {
+			s.fatal("%v", err)
+		}
+		members = append(members, f)
+		c.actions = append(c.actions, a)
 	}
-	q.to = q
-	e.all = append(e.all, q)
-	s.byRequest[q.request] = q
-	e.step(engineEvent{kind: evDispatch, req: q.request})
+	switch kind {
+	case ipc.Dispatch:
+		c.future = members[0]
+	case ipc.Batch:
+		c.batch = e.newBatch(mode, members)
+		c.future = &c.batch.Future
+		e.bound(ctx, c.future)
+		c.batch.to = c.batch
+	default:
+		c.future = e.newQuestion(ctx, kind, c.what)
+	}
+	if err := s.host.queue.take(c.future); err != nil {
+		s.fatal("%v", err)
+	}
+	e.calls, e.open = append(e.calls, c), append(e.open, c)
+	e.submit(c.future, false)
 }
 
-func (s *simulation) grant() {
-	for _, e := range s.engines {
-		if !e.asks || len(s.workers) == 0 {
-			continue
-		}
-		w := s.workers[s.rand.IntN(len(s.workers))]
-		if w.dead || w.reserved != nil || (e.asksAlone && w.conn.Pending() > 0) {
-			continue
-		}
-		if e.asksAlone {
-			w.reserved = e
-		}
-		e.asks = false
-		s.placement++
-		e.step(engineEvent{kind: evPlace, place: place{w.worker, s.placement}, alone: e.asksAlone})
+// random dispatches something at random.
+func (s *simulation) random(e *simEngine) {
+	types := []string{"add", "add", "add", "add", "read", "read", "fail", "add"}
+	pick := func() string { return types[s.rand.IntN(len(types))] }
+	switch n := s.rand.IntN(200); {
+	case n < 2:
+		s.dispatch(e, ipc.Dispatch, 0, 0, "die")
+	case n < 3:
+		s.dispatch(e, ipc.Dispatch, 0, 50*time.Millisecond, "hang")
+	case n < 6:
+		s.dispatch(e, ipc.Dispatch, 0, 0, "trap")
+	case n < 16:
+		s.dispatch(e, ipc.State, 0, 0)
+	case n < 40:
+		s.dispatch(e, ipc.Batch, BatchMode(s.rand.IntN(2)), 0, pick(), pick(), pick())
+	default:
+		s.dispatch(e, ipc.Dispatch, 0, 0, pick())
 	}
 }
 
 // event lets one thing happen.
 func (s *simulation) event(calm bool) {
 	e := s.engines[s.rand.IntN(len(s.engines))]
-	w := s.workers[s.rand.IntN(len(s.workers))]
-	n := s.rand.IntN(100)
-	switch {
+	var p *simProcess
+	if len(s.processes) > 0 {
+		p = s.processes[s.rand.IntN(len(s.processes))]
+	}
+	switch n := s.rand.IntN(100); {
 	case n < 25:
-		if w.stopped > 0 && !calm {
-			w.stopped--
-		} else if !w.hung && !w.dead {
-			w.run(1 + s.rand.IntN(400))
-			if w.dying {
-				w.read(s.rand.IntN(200))
-				w.die(true)
-			}
+		if p != nil {
+			s.runProcess(p, calm)
 		}
-	case n < 55:
-		if !w.dead {
-			w.read(1 + s.rand.IntN(400))
+	case n < 52:
+		if p != nil {
+			p.read(1 + s.rand.IntN(400))
+		}
+	case n < 56:
+		if len(s.locals) > 0 {
+			f := s.locals[0]
+			s.locals = s.locals[1:]
+			f()
 		}
 	case n < 62:
-		s.now += time.Duration(s.rand.IntN(40)) * time.Millisecond
-		for _, e := range s.engines {
-			e.step(engineEvent{kind: evTick})
-		}
-	case n < 70:
-		s.grant()
-	case n < 74:
-		for len(e.late) > 0 {
-			late := e.late[0]
-			e.late = e.late[1:]
-			late()
-		}
-	case n < 76:
-		for k, w := range s.workers {
-			if w.dead {
-				s.workers[k] = s.newWorker()
-			}
+		s.host.tick(time.Duration(s.host.clock.value.Add(int64(s.rand.IntN(40)) * int64(time.Millisecond))))
+	case n < 66:
+		s.comeUp()
+		s.noProcesses = max(0, s.noProcesses-1)
+	case n < 72:
+		late := s.store.late
+		s.store.late = nil
+		for _, f := range late {
+			f()
 		}
 	case calm:
-	case n < 92:
-		e.random()
-	case n < 94:
-		if q := e.unresolved(); q != nil {
-			e.step(engineEvent{kind: evWithdraw, req: q.request, err: &Error{Code: "canceled", Message: q.what}})
+	case n < 91:
+		if e.m.state == engineBroken {
+			e.lockStep(engineEvent{kind: evReopen})
+		}
+		s.random(e)
+	case n < 93:
+		e.open = slices.DeleteFunc(e.open, func(c *call) bool { return !c.unresolved() })
+		if len(e.open) > 0 {
+			e.open[s.rand.IntN(len(e.open))].cancel()
 		}
 	case n < 95:
-		w.die(s.rand.IntN(2) == 0)
+		if p != nil && s.rand.IntN(4) == 0 {
+			p.die()
+		}
 	case n < 96:
-		w.stopped = s.rand.IntN(200)
+		if p != nil {
+			p.stopped = s.rand.IntN(400)
+		}
 	case n < 97:
-		e.step(engineEvent{kind: evMove})
-	case n < 99:
-		e.step(engineEvent{kind: evTakeOut})
+		if s.rand.IntN(20) == 0 {
+			s.noProcesses = s.rand.IntN(200)
+		}
 	default:
-		if e.asksAlone && e.asks && s.rand.IntN(4) == 0 {
-			e.step(engineEvent{kind: evForsaken})
-		}
-		if e.m.state == engineBroken {
-			e.step(engineEvent{kind: evReopen})
-		}
+		e.lockStep(engineEvent{kind: evTakeOut})
 	}
 }
 
-// random dispatches something at random.
-func (e *simEngine) random() {
-	types := []string{"add", "add", "add", "add", "read", "read", "fail", "add"}
-	pick := func() string { return types[e.sim.rand.IntN(len(types))] }
-	switch n := e.sim.rand.IntN(200); {
-	case n < 2:
-		e.dispatch(ipc.Dispatch, "die")
-	case n < 3:
-		e.send(ipc.Dispatch, 0, 50*time.Millisecond, "hang")
-	case n < 6:
-		e.dispatch(ipc.Dispatch, "trap")
-	case n < 16:
-		e.dispatch(ipc.State)
-	case n < 40:
-		flags := ipc.Flags(0)
-		if n < 28 {
-			flags = ipc.FlagAtomic
-		}
-		e.send(ipc.Batch, flags, 0, pick(), pick(), pick())
+func (s *simulation) runProcess(p *simProcess, calm bool) {
+	switch {
+	case p.killed:
+		p.read(s.rand.IntN(1000))
+		p.die()
+	case p.stopped > 0 && !calm:
+		p.stopped--
+	case p.hung:
+		p.cpu += 0.01
+	case p.ending && len(p.in.bytes) == 0:
+		p.die()
 	default:
-		e.dispatch(ipc.Dispatch, pick())
-	}
-}
-
-func (e *simEngine) unresolved() *simRequest {
-	for _, q := range e.all[max(0, len(e.all)-20):] {
-		if !q.resolved {
-			return q
+		p.run(1 + s.rand.IntN(400))
+		if p.dying {
+			p.read(s.rand.IntN(200))
+			p.die()
 		}
 	}
-	return nil
 }
 
 func simulate(t *testing.T, seed uint64, events int) *simulation {
-	s := &simulation{t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 1)), store: NewMemory(), byRequest: map[*request]*simRequest{}}
-	s.limits = machineLimits{limits: wasm.DefaultLimits, openTimeout: 20 * time.Second, killGrace: 100 * time.Millisecond,
-		storeTimeout: time.Second, maxAttempts: 2, snapshotBytes: 1 << 10, replayBudget: time.Hour}
-	for range 1 + s.rand.IntN(3) {
-		s.workers = append(s.workers, s.newWorker())
+	s := &simulation{t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 1)), counts: map[string]int{}}
+	s.store = &simStore{Store: NewMemory(), sim: s}
+	o := Options{Workers: 1 + s.rand.IntN(3), Timeout: -1, OpenTimeout: 20 * time.Second, KillGrace: 100 * time.Millisecond, StallAfter: 300 * time.Millisecond,
+		StoreTimeout: time.Second, SnapshotBytes: 1 << 10, ReplayBudget: time.Hour, Store: s.store, MaxInProcess: 2,
+		WindowRequests: 8, WindowBytes: 4 << 10, IdleAfter: 10 * time.Second, Logger: slog.New(slog.DiscardHandler)}
+	o.setDefaults()
+	h := newHost(o)
+	s.host, h.hash = h, "toy"
+	h.jitter = s.rand.Float64
+	h.startWorker = func(w *worker) { s.starting = append(s.starting, w) }
+	h.instantiate = func(context.Context) (executor.Instance, error) { return &toy{}, nil }
+	h.runLocal = func(f func()) { s.locals = append(s.locals, f) }
+	h.memory = func(int) (uint64, error) { return 0, nil }
+	h.cpu = func(pid int) (float64, error) {
+		for _, p := range s.processes {
+			if p.worker.id == pid {
+				return p.cpu, nil
+			}
+		}
+		return 0, errors.New("no such process")
 	}
-	for k := range 1 + s.rand.IntN(4) {
-		e := &simEngine{sim: s, name: fmt.Sprint("engine-", k), m: engineMachine{limits: &s.limits}, owner: Owner{Number: 1}}
-		s.store.Install(e.name, e.owner, Base{}, Done{nobody{}, 0})
-		s.engines = append(s.engines, e)
+	h.startWorkers()
+	for k := range 1 + s.rand.IntN(5) {
+		e := h.newEngine(fmt.Sprint("engine-", k), &EngineOptions{})
+		s.store.Store.Install(e.name, e.owner, Base{Core: h.hash}, Ignore)
+		h.engines[e.name] = e
+		s.engines = append(s.engines, &simEngine{Engine: e})
 	}
 	for range events {
 		s.event(false)
 	}
-	// Nothing more is dispatched, and everything that waits for something gets it.
-	for n := 0; len(s.byRequest) > 0; n++ {
-		s.event(true)
-		for _, e := range s.engines {
-			if e.m.state == engineBroken {
-				e.step(engineEvent{kind: evReopen})
-			}
+	// Nothing more is dispatched, and everything that waits for something gets it. Some runs end in haste.
+	haste := s.rand.IntN(4) == 0
+	for _, e := range s.engines {
+		if e.m.state == engineBroken {
+			e.lockStep(engineEvent{kind: evReopen})
 		}
+		if haste {
+			e.lockStep(engineEvent{kind: evStop, err: shutdownError()})
+		}
+		e.beginClose()
+	}
+	for n := 0; !s.ended(); n++ {
+		s.event(true)
 		if n > 2_000_000 {
-			for _, q := range s.byRequest {
-				for _, e := range s.engines {
-					t.Logf("%s: %v, place %v, queued %d, sent %d, answered %d, group %d, asks %v alone %v, blocked %v, uncertain %v", e.name, e.m.state, e.m.place, e.m.queued.len(), e.m.sent.len(), e.m.answered.len(), len(e.m.group), e.asks, e.asksAlone, e.m.blocked, e.m.uncertain)
-				}
-				for _, w := range s.workers {
-					t.Logf("worker %d: dead %v hung %v dying %v pending %d oldest %d reserved %v in %d+%d out %d+%d blocked %d", w.id, w.dead, w.hung, w.dying, w.conn.Pending(), w.conn.Oldest(), w.reserved != nil, len(w.in.bytes), len(w.in.later), len(w.out.bytes), len(w.out.later), len(w.blocked))
-				}
-				s.fatal("%s is never resolved", q.what)
-			}
+			s.stuck()
 		}
 	}
 	for _, e := range s.engines {
-		e.check()
+		s.check(e)
 	}
+	h.stop(s)
 	return s
 }
 
-// check holds the journal against what was acknowledged, and in what order.
-func (e *simEngine) check() {
-	s := e.sim
-	s.store.Load(e.name, e.owner, func(stored *Stored, err error) {
+// stop ends what is left of the workers.
+func (h *Host) stop(s *simulation) {
+	h.mu.Lock()
+	for _, slot := range h.slots {
+		h.supervise(slot, supervisorEvent{kind: svStop})
+	}
+	h.mu.Unlock()
+	for len(s.processes) > 0 {
+		s.processes[0].die()
+	}
+	for len(s.starting) > 0 {
+		s.noProcesses = 1
+		s.comeUp()
+	}
+	for len(s.locals) > 0 {
+		f := s.locals[0]
+		s.locals = s.locals[1:]
+		f()
+	}
+	h.locals.Wait() // every instance is freed
+	if h.slotsFree != h.options.MaxInProcess || h.queue.inFlight.Load() != 0 || h.queue.inFlightBytes.Load() != 0 || len(h.engines) != 0 {
+		s.fatal("%d of %d slots are free, %d requests of %d bytes are in flight, %d engines are open", h.slotsFree, h.options.MaxInProcess,
+			h.queue.inFlight.Load(), h.queue.inFlightBytes.Load(), len(h.engines))
+	}
+}
+
+func (s *simulation) ended() bool {
+	for _, e := range s.engines {
+		select {
+		case <-e.closed:
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// stuck says where a run hangs.
+func (s *simulation) stuck() {
+	for _, e := range s.engines {
+		s.t.Logf("%s: %v at %v, queued %d, sent %d, answered %d, group %d, blocked %v, alone %v, uncertain %v, install %v", e.name, e.m.state, e.m.place,
+			e.m.queued.len(), e.m.sent.len(), e.m.answered.len(), len(e.m.group), e.m.blocked, e.m.alone, e.m.uncertain, e.m.install != nil)
+	}
+	for _, slot := range s.host.slots {
+		w := slot.worker
+		s.t.Logf("worker %d: %v, process %d, dead %v, ending %v, reserved %d alone %v, blocked %d, engines %d", slot.id, slot.supervisor.state, w.id, w.dead, w.ending,
+			w.reserved, w.alone, w.blocked.len(), len(w.engines))
+	}
+	for _, p := range s.processes {
+		s.t.Logf("process %d: hung %v, dying %v, killed %v, pending %d, oldest %d, in %d+%d, out %d+%d", p.worker.id, p.hung, p.dying, p.killed,
+			p.worker.conn.Pending(), p.worker.conn.Oldest(), len(p.in.bytes), len(p.in.later), len(p.out.bytes), len(p.out.later))
+	}
+	for _, a := range s.host.asks.all() {
+		s.t.Logf("%s asks, alone %v, placement %d", a.engine.name, a.alone, a.placement)
+	}
+	s.fatal("it never ends")
+}
+
+// check holds what the callers were told against a fresh engine that is fed the acknowledged actions only, and the journal
+// against both.
+func (s *simulation) check(e *simEngine) {
+	type acknowledged struct {
+		call   *call
+		action *wasm.Action
+		Result
+	}
+	changes := map[uint64]acknowledged{}
+	var reads []acknowledged
+	last := uint64(0)
+	keys := map[string]Result{}
+	unknown := false
+	for _, c := range e.calls {
+		if c.unresolved() {
+			s.fatal("%s: %s is never resolved", e.name, c.what)
+		}
+		for k, o := range c.outcomes() {
+			code := CodeOf(o.Err)
+			s.counts[code]++
+			unknown = unknown || code == "outcome_unknown"
+			switch {
+			case code == "shutdown", code == "broken", o.Err == nil:
+			case code == "" || code == "key_reused" || code == "interrupted" || code == "not_placed":
+				s.fatal("%s: %s failed with %v", e.name, c.what, o.Err)
+			}
+			if o.Err != nil {
+				continue
+			}
+			if first, again := keys[c.key]; again && c.key != "" {
+				if first.Sequence != o.Result.Sequence || string(first.Raw) != string(o.Result.Raw) {
+					s.fatal("%s: %s ran twice: %+v, %+v", e.name, c.what, first, o.Result)
+				}
+				continue
+			}
+			a := acknowledged{call: c, Result: o.Result}
+			if c.actions != nil {
+				a.action = &c.actions[k]
+			}
+			if o.Result.Sequence < last {
+				s.fatal("%s: %s has the sequence %d, what was dispatched before %d", e.name, c.what, o.Result.Sequence, last)
+			}
+			last = o.Result.Sequence
+			if c.key != "" {
+				keys[c.key] = o.Result
+			}
+			if !o.Result.Changed && c.key == "" {
+				reads = append(reads, a)
+				continue
+			}
+			if other, twice := changes[o.Result.Sequence]; twice {
+				s.fatal("%s: %s and %s have both the sequence %d", e.name, other.call.what, c.what, o.Result.Sequence)
+			}
+			changes[o.Result.Sequence] = a
+		}
+	}
+	states := make([]uint64, len(changes)+1)
+	for n := 1; n <= len(changes); n++ {
+		a, ok := changes[uint64(n)]
+		if !ok {
+			s.fatal("%s: of %d acknowledged changes none has the sequence %d", e.name, len(changes), n)
+		}
+		next, want, err := toyRun(states[n-1], a.action)
+		if err != nil || string(want) != string(a.Raw) {
+			s.fatal("%s: %s returned %x, want %x, %v", e.name, a.call.what, a.Raw, want, err)
+		}
+		states[n] = next
+	}
+	for _, a := range reads {
+		if a.Sequence > uint64(len(changes)) || binary.LittleEndian.Uint64(a.Raw) != states[a.Sequence] {
+			s.fatal("%s: %s saw %x at the sequence %d", e.name, a.call.what, a.Raw, a.Sequence)
+		}
+	}
+	s.checkJournal(e, states, unknown)
+}
+
+func (s *simulation) checkJournal(e *simEngine, states []uint64, unknown bool) {
+	s.store.Store.Load(e.name, e.owner, func(stored *Stored, err error) {
 		if err != nil {
 			s.fatal("%v", err)
 		}
@@ -779,7 +704,8 @@ func (e *simEngine) check() {
 		if len(stored.Data) == 8 {
 			state = binary.LittleEndian.Uint64(stored.Data)
 		}
-		for rest := stored.Entries; len(rest) > 0; {
+		sequence := stored.Sequence
+		for rest := stored.Entries; len(rest) > 0 && sequence < uint64(len(states)-1); sequence++ {
 			entry, after, err := ipc.ReadEntry(rest)
 			if err != nil {
 				s.fatal("%v", err)
@@ -790,8 +716,11 @@ func (e *simEngine) check() {
 			}
 			state, rest = next, after
 		}
-		if state != e.model {
-			s.fatal("%s: the journal leads to %016x, the acknowledged actions to %016x", e.name, state, e.model)
+		if sequence != uint64(len(states)-1) || state != states[sequence] {
+			s.fatal("%s: the journal leads to %016x at the sequence %d, the acknowledged actions to %016x at %d", e.name, state, sequence, states[len(states)-1], len(states)-1)
+		}
+		if stored.Sequence+stored.Count > sequence && !unknown {
+			s.fatal("%s: the journal has %d entries, %d were acknowledged", e.name, stored.Sequence+stored.Count, sequence)
 		}
 	})
 }
@@ -802,7 +731,7 @@ func TestSimulation(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) { simulate(t, *simSeed, each) })
 		return
 	}
-	var deaths, inFlight, acknowledged, poisoned, timeouts, doubts, snapshots, splits int
+	counts := map[string]int{}
 	for seed := uint64(1); seed <= uint64(max(1, *simEvents/each)); seed++ {
 		var s *simulation
 		// In the bubble the clock stands still, so that a run depends on its seed alone.
@@ -810,20 +739,43 @@ func TestSimulation(t *testing.T) {
 		if t.Failed() {
 			return
 		}
-		deaths += s.deaths
-		inFlight += s.deathsInFlight
-		acknowledged += s.acknowledged
-		poisoned += s.poisoned
-		timeouts += s.timeouts
-		doubts += s.doubts
-		snapshots += s.snapshots
-		splits += s.splits
+		for code, n := range s.counts {
+			if code == "" {
+				code = "acknowledged"
+			}
+			counts[code] += n
+		}
+		stats := s.host.Stats()
+		for reason, n := range stats.Restarts {
+			counts["worker "+reason] += int(n)
+		}
+		counts["deaths with requests in flight"] += s.deathsInFlight
+		counts["doubts about an append"] += s.doubts
+		counts["snapshots"] += s.snapshots
+		counts["fallbacks"] += int(stats.Fallbacks)
+		counts["placings"] += int(stats.Placed)
 	}
-	t.Logf("%d acknowledged, %d deaths, %d of them with requests in flight, %d poisoned, %d timeouts, %d doubts about an append, %d snapshots, %d batches split",
-		acknowledged, deaths, inFlight, poisoned, timeouts, doubts, snapshots, splits)
-	for what, n := range map[string]int{"deaths with requests in flight": inFlight, "poisoned": poisoned, "timeouts": timeouts, "doubts": doubts, "snapshots": snapshots, "batches split": splits} {
-		if n == 0 {
+	t.Logf("%v", counts)
+	for _, what := range []string{"acknowledged", "deaths with requests in flight", "poisoned", "timeout", "canceled", "conflict", "batch_aborted",
+		"worker_unavailable", "shutdown", "outcome_unknown", "worker deadline", "worker stalled", "doubts about an append", "snapshots", "fallbacks"} {
+		if counts[what] == 0 {
 			t.Errorf("there were no %s", what)
+		}
+	}
+}
+
+// The same seed is the same run, so that a failure can be looked at again.
+func TestSimulationIsReproducible(t *testing.T) {
+	for seed := uint64(1); seed <= 5; seed++ {
+		var runs []string
+		for range 3 {
+			synctest.Test(t, func(t *testing.T) {
+				s := simulate(t, seed, 4000)
+				runs = append(runs, fmt.Sprint(s.counts, s.host.clock.now(), s.rand.Uint64(), s.host.placements, s.deaths))
+			})
+		}
+		if runs[0] != runs[1] || runs[0] != runs[2] {
+			t.Errorf("seed %d: three runs differ:\n%s\n%s\n%s", seed, runs[0], runs[1], runs[2])
 		}
 	}
 }

@@ -3,6 +3,8 @@ package host
 import (
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -392,8 +394,8 @@ func (w *worker) gone(err error) {
 		d = &death{}
 	}
 	w.host.workerGone(w, why, alone, inFlight, err)
-	for placement, e := range engines {
-		e.lockStep(engineEvent{kind: evLost, place: place{w, placement}, death: d})
+	for _, placement := range slices.Sorted(maps.Keys(engines)) {
+		engines[placement].lockStep(engineEvent{kind: evLost, place: place{w, placement}, death: d})
 	}
 	w.host.assign()
 	close(w.ended)
