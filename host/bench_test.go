@@ -1,0 +1,92 @@
+//go:build unix
+
+package host_test
+
+import (
+	"context"
+	"log/slog"
+	"syscall"
+	"testing"
+
+	"hypertoken/host"
+)
+
+// The places a benchmark compares.
+func benchmarkEverywhere(b *testing.B, f func(b *testing.B, e *host.Engine)) {
+	for name, o := range map[string]host.Options{"worker": {Workers: 1}, "in_process": {InProcess: true}} {
+		b.Run(name, func(b *testing.B) {
+			o.Logger = slog.New(slog.DiscardHandler)
+			h, err := host.New(b.Context(), o)
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer func() { _ = h.Shutdown(context.Background()) }()
+			b.ReportAllocs()
+			f(b, open(b, h, "e", deck(52)))
+		})
+	}
+}
+
+// A draw of one and a reset each 52, one at a time.
+func BenchmarkDispatch(b *testing.B) {
+	benchmarkEverywhere(b, func(b *testing.B, e *host.Engine) {
+		n := 0
+		for b.Loop() {
+			action := "stack:draw"
+			if n++; n%52 == 0 {
+				action = "stack:reset"
+			}
+			dispatch(b, e, action, nil)
+		}
+	})
+}
+
+// The same, as many under way as the queue holds.
+func BenchmarkPipelined(b *testing.B) {
+	benchmarkEverywhere(b, func(b *testing.B, e *host.Engine) {
+		const window = 1024
+		var futures [window]*host.Future
+		n := 0
+		for b.Loop() {
+			action := "stack:draw"
+			if n++; n%52 == 0 {
+				action = "stack:reset"
+			}
+			at := n % window
+			if f := futures[at]; f != nil {
+				if _, err := f.Wait(b.Context()); err != nil {
+					b.Fatal(err)
+				}
+			}
+			futures[at] = e.DispatchAsync(context.Background(), action, nil)
+		}
+		for _, f := range futures {
+			if f != nil {
+				_, _ = f.Wait(b.Context())
+			}
+		}
+	})
+}
+
+// A question that changes nothing.
+func BenchmarkDigest(b *testing.B) {
+	benchmarkEverywhere(b, func(b *testing.B, e *host.Engine) {
+		for b.Loop() {
+			digest(b, e)
+		}
+	})
+}
+
+// From SIGKILL to the next answer, with a journal of a few actions.
+func BenchmarkRecovery(b *testing.B) {
+	h, err := host.New(b.Context(), host.Options{Workers: 1, Logger: slog.New(slog.DiscardHandler), MaxRestarts: 1 << 20, RestartWindow: 1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = h.Shutdown(context.Background()) }()
+	e := open(b, h, "e", deck(52))
+	for b.Loop() {
+		_ = syscall.Kill(h.Stats().Workers[0].PID, syscall.SIGKILL)
+		dispatch(b, e, "stack:reverse", nil)
+	}
+}
