@@ -313,7 +313,7 @@ func (h *Host) supervise(s *slot, ev supervisorEvent) {
 		h.startWorker(w)
 	case svGiveUp:
 		h.log.Error("a worker is given up: it died too often", "worker", s.id, "deaths", len(s.supervisor.deaths),
-			"within", h.options.RestartWindow, "next try", s.supervisor.at-ev.now)
+			"within", h.options.RestartWindow, "next_try", s.supervisor.at-ev.now)
 	case svOverdue:
 		s.worker.log.Warn("a worker was not ready in time and is killed", "limit", h.options.StartTimeout)
 		s.worker.end(overdue)
@@ -348,7 +348,7 @@ func (h *Host) workerGone(w *worker, why verdict, alone bool, inFlight int, err 
 	h.counts.restarts[why].Add(1)
 	h.counts.inFlightLost.Add(uint64(inFlight))
 	if why != stopped {
-		w.log.Warn("a worker ended", "reason", why.String(), "error", err, "in flight", inFlight)
+		w.log.Warn("a worker ended", "reason", why.String(), "error", err, "in_flight", inFlight)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
