@@ -467,9 +467,10 @@ func (e *Engine) open(ctx context.Context, setup []byte) (created bool, err erro
 		return false, fmt.Errorf("%s: the store: %w", what, l.err)
 	}
 	if l.stored != nil {
-		if s := l.stored; s.Core != "" && s.Core != h.hash && (s.Count > 0 || !s.Snapshot) {
-			return false, &Error{Code: ErrCoreMismatch.Code,
-				Message: fmt.Sprintf("%s: its journal was written by the core %s and can't be replayed by %s; close it with that core first", what, s.Core, h.hash)}
+		if h.foreign(l.stored) {
+			if l.stored, err = e.migrate(limited, what, l.stored); err != nil {
+				return false, err
+			}
 		}
 		e.mu.Lock()
 		e.m.sequence = l.stored.Sequence + l.stored.Count

@@ -24,6 +24,10 @@ type Options struct {
 	CorePath string
 	Core     []byte
 
+	// Cores are those that wrote journals which this host loads, beside its own: each such journal is replayed by the core that
+	// wrote it, once, and then goes on with this host's. Default none: Open fails with [ErrCoreMismatch] for them.
+	Cores [][]byte
+
 	// Timeout is how long an action may take, its wait included, where its context has no earlier deadline.
 	// Default 30 s; negative for none.
 	Timeout time.Duration

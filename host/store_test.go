@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hypertoken/host"
+	"hypertoken/internal/cores"
 )
 
 // flakyStore is a store in memory whose appends fail as it is told.
@@ -103,11 +104,37 @@ func TestACoreMismatchIsFoundOut(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	e = open(t, h, "e", nil)
-	dispatch(t, e, "stack:draw", nil)
+	dispatch(t, e, "stack:draw", nil, host.Key("k"))
 	if err := e.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := size(t, open(t, other, "e", nil)); n != 4 { // a snapshot opens by its format
 		t.Errorf("%d are left", n)
+	}
+}
+
+// A host that is handed the core which wrote a journal goes on with it.
+func TestAJournalMovesToAnotherCore(t *testing.T) {
+	store := &flakyStore{Store: host.NewMemory()}
+	h := newHost(t, host.Options{Store: store})
+	e := open(t, h, "e", deck(5))
+	drawn := dispatch(t, e, "stack:draw", nil, host.Key("k"))
+	dispatch(t, e, "test:differ", nil) // an action that only this core has
+	before := digest(t, e)
+	// Without a snapshot: as a host leaves it that was killed.
+	other := newHost(t, host.Options{Store: store, Core: cores.Example, Cores: [][]byte{cores.Test}})
+	f := open(t, other, "e", nil)
+	if digest(t, f) != before {
+		t.Error("it differs")
+	}
+	if r := dispatch(t, f, "stack:draw", nil, host.Key("k")); r.Sequence != drawn.Sequence {
+		t.Errorf("the key is forgotten: %+v", r)
+	}
+	if r := dispatch(t, f, "process:item", dict{"item": 1}); r.Sequence != 3 {
+		t.Errorf("got %+v", r)
+	}
+	bad := newHost(t, host.Options{Store: store, Core: cores.Test, Cores: [][]byte{[]byte("no core")}})
+	if _, err := bad.Open(t.Context(), "e", host.EngineOptions{}); !errors.Is(err, host.ErrCoreMismatch) || !strings.Contains(err.Error(), "Options.Cores") {
+		t.Errorf("got %v", err)
 	}
 }
