@@ -114,12 +114,14 @@ func New(ctx context.Context, o Options) (*Host, error) {
 	h.goroutines.Go(h.compile)
 	if o.InProcess || o.CorePath != "" || o.Core != nil {
 		// The built-in core is known to run.
+		var err error
 		select {
 		case <-h.compiled:
+			err = h.local.err
 		case <-ctx.Done():
-			h.local.err = ended(ctx, "New")
+			err = ended(ctx, "New")
 		}
-		if err := h.local.err; err != nil {
+		if err != nil {
 			_ = h.Shutdown(context.WithoutCancel(ctx))
 			return nil, err
 		}

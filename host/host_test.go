@@ -579,6 +579,24 @@ func TestOptionsAreChecked(t *testing.T) {
 		"MaxAttempts":     {MaxAttempts: 101},
 		"SnapshotBytes":   {SnapshotBytes: -1},
 		"ReplayBudget":    {ReplayBudget: -1},
+		"Workers":         {Workers: 1025},
+		"MaxFrame":        {MaxFrame: 17<<20 - 1},
+		"MaxWorkerMemory": {MaxWorkerMemory: 64<<20 - 1},
+		"MaxQueue":        {MaxQueue: -1},
+		"MaxQueueBytes":   {MaxQueueBytes: 1<<10 - 1},
+		"WindowRequests":  {WindowRequests: -1},
+		"WindowBytes":     {WindowBytes: -1},
+		"BusyAfter":       {BusyAfter: -1},
+		"KillGrace":       {KillGrace: -1},
+		"StallAfter":      {StallAfter: 100*time.Millisecond - 1},
+		"StartTimeout":    {StartTimeout: -1},
+		"MaxRestarts":     {MaxRestarts: -1},
+		"RestartWindow":   {RestartWindow: -1},
+		"SuspectWait":     {SuspectWait: -1},
+		"BatchWindow":     {BatchWindow: -1},
+		"BatchMode":       {BatchMode: 2},
+		"StoreTimeout":    {StoreTimeout: -1},
+		"KeyWindow":       {KeyWindow: 1<<20 + 1},
 		"CorePath":        {CorePath: "/nowhere/core.wasm"},
 		"Core":            {Core: []byte("no core")},
 	} {
@@ -588,7 +606,8 @@ func TestOptionsAreChecked(t *testing.T) {
 			t.Errorf("%s: %v", field, err)
 		}
 	}
-	newHost(t, host.Options{MaxPayload: 48 << 20, MaxDepth: 128, MaxEngineMemory: 2 << 20, MaxAttempts: 100})
+	newHost(t, host.Options{Workers: 1024, MaxFrame: 49 << 20, MaxWorkerMemory: 64 << 20, MaxQueueBytes: 1 << 10, KeyWindow: 1 << 20,
+		StallAfter: 100 * time.Millisecond, BatchMode: host.BatchIndependent, MaxPayload: 48 << 20, MaxDepth: 128, MaxEngineMemory: 2 << 20, MaxAttempts: 100})
 }
 
 func TestShutdown(t *testing.T) { everywhere(t, testShutdown) }

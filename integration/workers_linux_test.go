@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -378,7 +379,7 @@ func TestFallbackAndReturn(t *testing.T) {
 
 // The command line's answers are the same whenever its worker is killed, and its worker ends with it.
 func TestRunWhileItsWorkerIsKilled(t *testing.T) {
-	program := build(t)
+	program := build(t, "cmd/hypertoken")
 	lines := []string{`{"setup":{"stack":[{"id":"a"},{"id":"b"},{"id":"c"},{"id":"d"},{"id":"e"}]}}`}
 	for k := range 40 {
 		action := []string{"stack:shuffle", "stack:draw", "stack:peek", "stack:reset"}[k%4]
@@ -402,22 +403,11 @@ func TestRunWhileItsWorkerIsKilled(t *testing.T) {
 
 // A worker never survives its host.
 func TestWorkersEndWithAHostThatIsKilled(t *testing.T) {
-	program := build(t)
+	program := build(t, "cmd/hypertoken")
 	for range 5 {
-		c := exec.Command(program, "run")
-		in, err := c.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		out, err := c.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
+		c, in, out := start(t, program, "run")
 		fmt.Fprintln(in, `{"digest":true}`)
-		if !bufio.NewScanner(out).Scan() {
+		if !out.Scan() {
 			t.Fatal("no answer")
 		}
 		workers := childrenOf(c.Process.Pid)
@@ -431,22 +421,55 @@ func TestWorkersEndWithAHostThatIsKilled(t *testing.T) {
 	}
 }
 
-// drive sends lines one at a time and returns the answers. between is called before each.
-func drive(t *testing.T, program string, lines []string, between func(n, pid int)) (answers []string) {
+// The example deals the same hands whenever its worker is killed.
+func TestTheExampleGoesOn(t *testing.T) {
+	program := build(t, "examples/dealer")
+	deal := func(kill bool) (hands []string, kills int) {
+		c, _, out := start(t, program, "--rounds", "30", "--pause", "1ms")
+		for out.Scan() {
+			hand, _, _ := strings.Cut(out.Text(), " (worker")
+			hands = append(hands, hand)
+			if kill && len(hands)%8 == 0 {
+				for _, w := range childrenOf(c.Process.Pid) {
+					signal(t, w, syscall.SIGKILL)
+					kills++
+				}
+			}
+		}
+		if err := c.Wait(); err != nil {
+			t.Error(err)
+		}
+		return hands, kills
+	}
+	want, _ := deal(false)
+	got, kills := deal(true)
+	if !slices.Equal(got, want) || kills == 0 || len(got) != 31 {
+		t.Errorf("after %d kills:\n%q\nwant\n%q", kills, got, want)
+	}
+}
+
+// start starts a program with pipes.
+func start(t *testing.T, program string, args ...string) (c *exec.Cmd, in io.WriteCloser, out *bufio.Scanner) {
 	t.Helper()
-	c := exec.Command(program, "run")
+	c = exec.Command(program, args...)
 	in, err := c.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, err := c.StdoutPipe()
+	stdout, err := c.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	scan := bufio.NewScanner(out)
+	return c, in, bufio.NewScanner(stdout)
+}
+
+// drive sends lines one at a time and returns the answers. between is called before each.
+func drive(t *testing.T, program string, lines []string, between func(n, pid int)) (answers []string) {
+	t.Helper()
+	c, in, scan := start(t, program, "run")
 	for n, line := range lines {
 		if between != nil {
 			between(n, c.Process.Pid)
@@ -480,24 +503,15 @@ func childrenOf(pid int) (list []int) {
 	return list
 }
 
-// build returns the command line as a program.
-var build = func() func(*testing.T) string {
-	var once sync.Once
-	var path string
-	var failed error
-	return func(t *testing.T) string {
-		once.Do(func() {
-			path = filepath.Join(programs, "hypertoken")
-			if out, err := exec.Command("go", "build", "-o", path, "hypertoken/cmd/hypertoken").CombinedOutput(); err != nil {
-				failed = fmt.Errorf("%w: %s", err, out)
-			}
-		})
-		if failed != nil {
-			t.Fatal(failed)
-		}
-		return path
+// build returns a program of this module.
+func build(t *testing.T, folder string) string {
+	t.Helper()
+	path := filepath.Join(programs, filepath.Base(folder))
+	if out, err := exec.Command("go", "build", "-o", path, "hypertoken/"+folder).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
 	}
-}()
+	return path
+}
 
 // pidfd returns a function that waits for the end of a process, which it names whatever becomes of its number.
 func pidfd(t *testing.T, pid int) (gone func()) {

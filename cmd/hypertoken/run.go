@@ -37,6 +37,9 @@ actions since the last setup, from 1; before any setup the engine is empty. A se
 {"stack":[token...],"source":{"stacks":[[token...]...],"reshuffle":{...}}}, all of it
 optional. A failed action has no effect. After a bad line the run goes on.
 
+The game runs on a worker process. Where that dies, hangs or is killed, it is replaced, and
+the answers are the same.
+
 Exit status: 0 at the end of input, 1 if a line was bad, 2 for wrong usage.`,
 		Example: `  hypertoken run examples/blackjack.jsonl
   printf '%s\n' '{"setup":{"stack":[{"id":"a"},{"id":"b"}]}}' '{"type":"stack:draw"}' | hypertoken run`,
