@@ -1000,6 +1000,17 @@ func (r *request) take(flags ipc.Flags, body []byte) (err error) {
 	if xxhash.Sum64(r.outcome.Result) != r.outcome.Checksum && len(r.outcome.Result) > 0 {
 		return fmt.Errorf("a result with another checksum than it says")
 	}
+	if r.kind == ipc.Batch {
+		rest := r.outcome.Result
+		for range r.members {
+			if _, rest, err = ipc.ReadMemberOutcome(rest); err != nil {
+				return err
+			}
+		}
+		if len(rest) > 0 {
+			return fmt.Errorf("%d bytes follow the outcomes of a batch of %d", len(rest), len(r.members))
+		}
+	}
 	kept := make([]byte, 0, len(r.outcome.Result)+len(r.outcome.Events))
 	kept = append(append(kept, r.outcome.Result...), r.outcome.Events...)
 	n := len(r.outcome.Result)

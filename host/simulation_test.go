@@ -99,6 +99,10 @@ func (t *toy) Batch(ctx context.Context, actions []wasm.Action, atomic bool) ([]
 	members := make([]wasm.Member, len(actions))
 	for k := range actions {
 		r, err := t.Dispatch(ctx, &actions[k])
+		var trap *wasm.TrapError
+		if errors.As(err, &trap) {
+			return nil, wasm.Reply{}, err
+		}
 		var failed *wasm.ActionError
 		if errors.As(err, &failed) {
 			if atomic {
@@ -518,7 +522,15 @@ func simulate(t *testing.T, seed uint64, events int) *simulation {
 	h.startWorker = func(w *worker) { s.starting = append(s.starting, w) }
 	h.instantiate = func(context.Context) (executor.Instance, error) { return &toy{}, nil }
 	h.runLocal = func(f func()) { s.locals = append(s.locals, f) }
-	h.memory = func(int) (uint64, error) { return 0, nil }
+	h.memory = func(int) (uint64, error) {
+		switch s.rand.IntN(20) {
+		case 0:
+			return uint64(o.MaxWorkerMemory) + 1, nil
+		case 1, 2:
+			return uint64(o.MaxWorkerMemory), nil // its idle engines are to go
+		}
+		return 0, nil
+	}
 	h.cpu = func(pid int) (float64, error) {
 		for _, p := range s.processes {
 			if p.worker.id == pid {
@@ -529,7 +541,7 @@ func simulate(t *testing.T, seed uint64, events int) *simulation {
 	}
 	h.startWorkers()
 	for k := range 1 + s.rand.IntN(5) {
-		e := h.newEngine(fmt.Sprint("engine-", k), &EngineOptions{})
+		e := h.newEngine(fmt.Sprint("engine-", k), &EngineOptions{EnableBatching: s.rand.IntN(4) == 0, BatchMode: BatchMode(s.rand.IntN(2))})
 		s.store.Store.Install(e.name, e.owner, Base{Core: h.hash}, Ignore)
 		h.engines[e.name] = e
 		s.engines = append(s.engines, &simEngine{Engine: e})
@@ -688,6 +700,9 @@ func (s *simulation) check(e *simEngine) {
 		states[n] = next
 	}
 	for _, a := range reads {
+		if len(a.Raw) != 8 {
+			s.fatal("%s: %s of %d returned %x at %d (batch %v)", e.name, a.call.what, len(a.call.actions), a.Raw, a.Sequence, e.batches)
+		}
 		if a.Sequence > uint64(len(changes)) || binary.LittleEndian.Uint64(a.Raw) != states[a.Sequence] {
 			s.fatal("%s: %s saw %x at the sequence %d", e.name, a.call.what, a.Raw, a.Sequence)
 		}
@@ -757,7 +772,7 @@ func TestSimulation(t *testing.T) {
 	}
 	t.Logf("%v", counts)
 	for _, what := range []string{"acknowledged", "deaths with requests in flight", "poisoned", "timeout", "canceled", "conflict", "batch_aborted",
-		"worker_unavailable", "shutdown", "outcome_unknown", "worker deadline", "worker stalled", "doubts about an append", "snapshots", "fallbacks"} {
+		"worker_unavailable", "shutdown", "outcome_unknown", "worker deadline", "worker stalled", "worker memory", "doubts about an append", "snapshots", "fallbacks"} {
 		if counts[what] == 0 {
 			t.Errorf("there were no %s", what)
 		}
