@@ -24,6 +24,7 @@ import (
 	crand "crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -64,6 +65,8 @@ type Host struct {
 	runLocal    func(func())
 	cpu         func(pid int) (seconds float64, err error)
 	memory      func(pid int) (bytes uint64, err error)
+	// tap, where a test sets it, stands between a worker's pipes and the host.
+	tap func(link, io.Reader) (link, io.Reader)
 
 	// local is the core in this process, there once compiled is closed.
 	compiled chan struct{}

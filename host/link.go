@@ -31,15 +31,22 @@ func startProcess(w *worker) {
 		w.gone(err)
 		return
 	}
+	var out io.Reader = p.Stdout()
 	in, err := ipc.NewPipe(p.Stdin())
-	if err == nil && !w.linked(&processLink{in, p}) {
-		err = errors.New("the host ends")
+	if err == nil {
+		var l link = &processLink{in, p}
+		if w.host.tap != nil {
+			l, out = w.host.tap(l, out)
+		}
+		if !w.linked(l) {
+			err = errors.New("the host ends")
+		}
 	}
 	if err != nil {
 		p.Kill()
 		_ = p.Stdin().Close()
 	} else {
-		err = w.read(p)
+		err = w.read(p, out)
 	}
 	<-p.Done()
 	_ = p.Stdin().Close()
@@ -50,8 +57,8 @@ func startProcess(w *worker) {
 	w.gone(err)
 }
 
-// read reads from a process until there is nothing more to come.
-func (w *worker) read(p *process.Process) error {
+// read reads what a process writes until there is nothing more to come.
+func (w *worker) read(p *process.Process, out io.Reader) error {
 	ended := make(chan struct{})
 	defer close(ended)
 	w.host.spawn(func() {
@@ -70,7 +77,7 @@ func (w *worker) read(p *process.Process) error {
 		}
 	})
 	for {
-		n, err := p.Stdout().Read(w.reader.Space())
+		n, err := out.Read(w.reader.Space())
 		w.reader.Filled(n)
 		if n > 0 {
 			if err := w.came(); err != nil {
