@@ -237,7 +237,7 @@ func TestAStoppedWorkerIsReplaced(t *testing.T) {
 		t.Run(fmt.Sprint(workers), func(t *testing.T) {
 			h := newHost(t, host.Options{Workers: workers, StallAfter: 300 * time.Millisecond})
 			e := open(t, h, "e", deck(5))
-			signal(t, workerOf(t, h), syscall.SIGSTOP)
+			stop(t, workerOf(t, h))
 			if r := dispatch(t, e, "stack:draw", nil); r.Sequence != 1 {
 				t.Errorf("got %+v", r)
 			}
@@ -246,6 +246,22 @@ func TestAStoppedWorkerIsReplaced(t *testing.T) {
 				runtime.Gosched()
 			}
 		})
+	}
+}
+
+// stop stops a process, and waits until it does.
+func stop(t *testing.T, pid int) {
+	t.Helper()
+	signal(t, pid, syscall.SIGSTOP)
+	for {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if state := string(stat[strings.LastIndex(string(stat), ")")+1:]); strings.HasPrefix(state, " T") {
+			return
+		}
+		runtime.Gosched()
 	}
 }
 
