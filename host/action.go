@@ -126,7 +126,7 @@ func (e *Engine) prepare(ctx context.Context, actionType string, payload any, op
 	if len(actionType) > maxType {
 		return nil, badInput("an action's type of %d bytes is longer than %d", len(actionType), maxType)
 	}
-	f := &Future{engine: e, what: actionType}
+	f := &Future{engine: e}
 	var d dispatch
 	for _, option := range opts {
 		option(&d)
@@ -252,7 +252,7 @@ func (e *Engine) question(ctx context.Context, kind ipc.Kind, what string) (Resu
 }
 
 func (e *Engine) newQuestion(ctx context.Context, kind ipc.Kind, what string) *Future {
-	f := &Future{engine: e, what: what, request: request{kind: kind, what: what}}
+	f := &Future{engine: e, request: request{kind: kind, what: what}}
 	e.bound(ctx, f)
 	return f
 }

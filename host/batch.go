@@ -96,9 +96,9 @@ func (e *Engine) awaitBatch(ctx context.Context, b *batch) (Result, error) {
 	case <-b.Done():
 	case <-ctx.Done():
 		e.mu.Lock()
-		e.step(engineEvent{kind: evWithdraw, req: &b.request, err: withdrawal(ctx, b.what)})
+		e.step(engineEvent{kind: evWithdraw, req: &b.request, err: ended(ctx, b.what)})
 		for _, part := range b.parts {
-			e.step(engineEvent{kind: evWithdraw, req: part, err: withdrawal(ctx, part.what)})
+			e.step(engineEvent{kind: evWithdraw, req: part, err: ended(ctx, part.what)})
 		}
 		e.unlock(false)
 		<-b.Done()
@@ -113,8 +113,8 @@ const actionOverhead = 40
 // newBatch returns the batch of actions that are prepared.
 func (e *Engine) newBatch(mode BatchMode, members []*Future) *batch {
 	b := &batch{mode: mode}
-	b.engine, b.what = e, fmt.Sprintf("a batch of %d", len(members))
-	b.request = request{kind: ipc.Batch, what: b.what, to: b}
+	b.engine = e
+	b.request = request{kind: ipc.Batch, what: fmt.Sprintf("a batch of %d", len(members)), to: b}
 	if mode == BatchAtomic {
 		b.flags = ipc.FlagAtomic
 	}
@@ -207,7 +207,7 @@ func (e *Engine) withdrawMember(f *Future, ctx context.Context) bool {
 	if e.window != nil {
 		for k := range e.window.members {
 			if e.window.members[k] == f {
-				e.window.remove(k, withdrawal(ctx, f.what))
+				e.window.remove(k, ended(ctx, f.what))
 				return true
 			}
 		}

@@ -271,19 +271,15 @@ func (e *Engine) do(f *engineEffect) {
 			w.conn.Tell(ipc.Close, 0, f.place.id)
 			e.flushTo(w)
 			e.left(w, f.place)
-		case e.local != nil && e.local.place == f.place:
-			e.local.close()
-			e.local = nil
-		default:
+		case !e.leftHere(f.place):
 			h.freeSlot(nil)
 			e.work.assign = true
 		}
 	case effLost:
 		if w != nil {
 			e.left(w, f.place)
-		} else if e.local != nil && e.local.place == f.place {
-			e.local.close()
-			e.local = nil
+		} else {
+			e.leftHere(f.place)
 		}
 	case effRelease:
 		if w != nil {
@@ -359,6 +355,16 @@ func (e *Engine) do(f *engineEffect) {
 func (e *Engine) left(w *worker, p place) {
 	w.left(p.id)
 	e.work.room, e.work.assign = w, true
+}
+
+// leftHere frees the engine's place in this process; false where it does not have that one.
+func (e *Engine) leftHere(p place) bool {
+	if e.local == nil || e.local.place != p {
+		return false
+	}
+	e.local.close()
+	e.local = nil
+	return true
 }
 
 // stored is told how a call of the store ended.
@@ -450,7 +456,7 @@ func (e *Engine) enqueue(r *request) {
 func (e *Engine) withdraw(f *Future, ctx context.Context) {
 	e.mu.Lock()
 	if !e.withdrawMember(f, ctx) {
-		e.step(engineEvent{kind: evWithdraw, req: &f.request, err: withdrawal(ctx, f.what)})
+		e.step(engineEvent{kind: evWithdraw, req: &f.request, err: ended(ctx, f.what)})
 	}
 	e.unlock(false)
 }

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
-
 	"hypertoken/internal/executor"
 	"hypertoken/ipc"
 	"hypertoken/wasm"
@@ -192,15 +190,6 @@ type machineLimits struct {
 	maxAttempts   int
 	snapshotBytes int
 	replayBudget  time.Duration
-}
-
-// cursor is how far a placing has come.
-type cursor struct {
-	stage ipc.Kind // what is sent next
-	at    int
-	// unanswered counts pieces.
-	unanswered int
-	pieces     fifo[uint64] // their IDs
 }
 
 func (m *engineMachine) effect(e engineEffect) { m.effects = append(m.effects, e) }
@@ -430,41 +419,6 @@ func (m *engineMachine) pump() {
 	}
 }
 
-// piece appends the next frame's body of a placing to b. It does not move the cursor.
-func (m *engineMachine) piece(b []byte) (ipc.Kind, []byte) {
-	s, at := m.loaded, m.cursor.at
-	switch m.cursor.stage {
-	case ipc.Open:
-		l := m.limits.limits
-		o := ipc.OpenBody{Snapshot: s.Snapshot, MaxStateBytes: l.MaxStateBytes, MaxResult: l.MaxResult, MaxDepth: l.MaxDepth, Sequence: s.Sequence}
-		return ipc.Open, o.Append(b)
-	case ipc.Feed:
-		piece := s.Data[at:min(at+ipc.ChunkSize, len(s.Data))]
-		return ipc.Feed, append(ipc.AppendBytes(b, len(piece)), piece...)
-	case ipc.Replay:
-		return ipc.Replay, append(b, s.Entries[at:m.replayEnd()]...)
-	}
-	return ipc.Ready, b
-}
-
-// replayEnd returns where the entries end that go into the next frame: one at least, a chunk at most.
-func (m *engineMachine) replayEnd() int {
-	rest, at := m.loaded.Entries[m.cursor.at:], m.cursor.at
-	for len(rest) > 0 {
-		_, after, err := ipc.ReadEntry(rest)
-		if err != nil {
-			return len(m.loaded.Entries) // the worker will say so
-		}
-		size := len(rest) - len(after)
-		if at > m.cursor.at && at-m.cursor.at+size > ipc.ChunkSize {
-			break
-		}
-		at += size
-		rest = after
-	}
-	return at
-}
-
 func (m *engineMachine) wasSent(id uint64) {
 	if m.state == engineLive {
 		r := m.queued.pop()
@@ -473,26 +427,7 @@ func (m *engineMachine) wasSent(id uint64) {
 		m.pump()
 		return
 	}
-	c := &m.cursor
-	c.unanswered++
-	c.pieces.push(id)
-	switch c.stage {
-	case ipc.Open:
-		c.stage, c.at = ipc.Feed, 0
-	case ipc.Feed:
-		c.at = min(c.at+ipc.ChunkSize, len(m.loaded.Data))
-	case ipc.Replay:
-		c.at = m.replayEnd()
-	case ipc.Ready:
-		c.stage = 0
-	}
-	if c.stage == ipc.Feed && c.at == len(m.loaded.Data) {
-		c.stage, c.at = ipc.Replay, 0
-	}
-	if c.stage == ipc.Replay && c.at == len(m.loaded.Entries) {
-		c.stage = ipc.Ready
-	}
-	m.pump()
+	m.pieceSent(id)
 }
 
 // came takes in what the place says.
@@ -542,40 +477,6 @@ func (m *engineMachine) dropped(id uint64) bool {
 
 func (m *engineMachine) violation(format string, args ...any) {
 	m.effect(engineEffect{kind: effViolation, place: m.place, err: &ipc.MalformedError{Message: fmt.Sprintf(format, args...)}})
-}
-
-func (m *engineMachine) pieceAnswered(ev engineEvent) {
-	c := &m.cursor
-	if ev.kind != evAnswer || c.pieces.len() == 0 || c.pieces.all()[0] != ev.id {
-		m.violation("an answer to request %d while the engine is placed", ev.id)
-		return
-	}
-	c.pieces.pop()
-	c.unanswered--
-	if ev.flags&(ipc.FlagFailed|ipc.FlagLost) != 0 {
-		f, err := ipc.ReadFailure(ev.body)
-		if err != nil {
-			m.violation("%v", err)
-			return
-		}
-		m.placingFailed(failureError(&f))
-		return
-	}
-	if c.stage == 0 && c.unanswered == 0 {
-		m.state, m.placeBy, m.attempts, m.placeDeath, m.loaded = engineLive, 0, 0, nil, nil
-		m.effect(engineEffect{kind: effPlaced, place: m.place})
-		m.pump()
-	}
-}
-
-// placingFailed counts a placing that its own engine made fail.
-func (m *engineMachine) placingFailed(err error) {
-	m.leave()
-	if m.attempts++; m.attempts >= m.limits.maxAttempts {
-		m.broken(err)
-		return
-	}
-	m.need()
 }
 
 func (m *engineMachine) broken(err error) {
@@ -980,92 +881,4 @@ func (m *engineMachine) stop(err error) {
 	}
 	m.group, m.install = nil, nil
 	m.end()
-}
-
-// take reads an answer.
-func (r *request) take(flags ipc.Flags, body []byte) (err error) {
-	r.changed, r.err = flags&ipc.FlagChanged != 0, nil // a withdrawn one has its own
-	if flags&ipc.FlagFailed != 0 {
-		f, err := ipc.ReadFailure(body)
-		if err != nil {
-			return err
-		}
-		r.outcome = ipc.Outcome{RunTime: f.RunTime, Sequence: f.Sequence, Memory: f.Memory}
-		r.err = failureError(&f)
-		return nil
-	}
-	if r.outcome, err = ipc.ReadOutcome(body); err != nil {
-		return err
-	}
-	if xxhash.Sum64(r.outcome.Result) != r.outcome.Checksum && len(r.outcome.Result) > 0 {
-		return fmt.Errorf("a result with another checksum than it says")
-	}
-	if r.kind == ipc.Batch {
-		rest := r.outcome.Result
-		for range r.members {
-			if _, rest, err = ipc.ReadMemberOutcome(rest); err != nil {
-				return err
-			}
-		}
-		if len(rest) > 0 {
-			return fmt.Errorf("%d bytes follow the outcomes of a batch of %d", len(rest), len(r.members))
-		}
-	}
-	kept := make([]byte, 0, len(r.outcome.Result)+len(r.outcome.Events))
-	kept = append(append(kept, r.outcome.Result...), r.outcome.Events...)
-	n := len(r.outcome.Result)
-	r.outcome.Result, r.outcome.Events = kept[:n:n], kept[n:]
-	return nil
-}
-
-func (r *request) code() string { return CodeOf(r.err) }
-
-// committed returns how many records the request is worth.
-func (r *request) committed() int {
-	switch {
-	case r.err != nil:
-		return 0
-	case r.kind == ipc.Dispatch:
-		if r.changed || r.flags&ipc.FlagJournaled != 0 {
-			return 1
-		}
-	case r.kind == ipc.Batch:
-		return len(r.records(nil))
-	}
-	return 0
-}
-
-// records appends what the request adds to the journal.
-func (r *request) records(list []Record) []Record {
-	if r.kind == ipc.Dispatch {
-		if r.committed() > 0 {
-			list = append(list, Record{Action: r.body, Checksum: r.outcome.Checksum, Key: r.key, Result: r.outcome.Result, Changed: r.changed})
-		}
-		return list
-	}
-	rest := r.outcome.Result
-	for _, s := range r.members {
-		o, after, err := ipc.ReadMemberOutcome(rest)
-		if err != nil {
-			return list
-		}
-		if o.Code == "" && (o.Changed || s.journaled) {
-			list = append(list, Record{Action: r.body[s.from:s.to], Checksum: o.Checksum})
-		}
-		rest = after
-	}
-	return list
-}
-
-// failureError makes the error of a worker's failure.
-func failureError(f *ipc.Failure) error {
-	switch f.Code {
-	case ipc.CodeConflict:
-		return &Error{Code: ErrConflict.Code, Message: f.Message}
-	case ipc.CodeDiverged:
-		return &Error{Code: ErrDiverged.Code, Message: f.Message}
-	case ipc.CodeNotPlaced:
-		return &Error{Code: ipc.CodeNotPlaced, Message: f.Message}
-	}
-	return &ActionError{Code: f.Code, Message: f.Message, Index: int(f.Index)}
 }

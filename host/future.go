@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"fmt"
 	"sync"
 
 	"hypertoken/ipc"
@@ -13,7 +12,6 @@ import (
 type Future struct {
 	request
 	engine *Engine
-	what   string
 	// size is what it takes of the host's queue, in bytes; charged says that it has not given that back.
 	size    int64
 	charged bool
@@ -92,7 +90,7 @@ func (f *Future) resolve(r Result, err error) {
 
 // failed returns a future that has failed already.
 func failed(what string, err error) *Future {
-	return &Future{what: what, resolved: true, err: err}
+	return &Future{request: request{what: what}, resolved: true, err: err}
 }
 
 // complete ends an action, or a question about the engine.
@@ -218,11 +216,3 @@ func (p batchPart) complete(r *request, err error) {
 }
 
 func (p batchPart) part(int, *request) completion { panic("host: an action has no parts") }
-
-// withdrawal is the error of an action whose context has ended.
-func withdrawal(ctx context.Context, what string) error {
-	if ctx.Err() == nil {
-		return &Error{Code: ErrCanceled.Code, Err: context.Canceled, Message: fmt.Sprintf("%s: withdrawn", what)}
-	}
-	return ended(ctx, what)
-}

@@ -456,43 +456,25 @@ func (e *Engine) open(ctx context.Context, setup []byte) (created bool, err erro
 	limited, cancel := context.WithTimeoutCause(ctx, h.options.OpenTimeout, ownCause{&Error{Code: ErrTimeout.Code,
 		Err: context.DeadlineExceeded, Message: fmt.Sprintf("not done after %v (OpenTimeout)", h.options.OpenTimeout)}})
 	defer cancel()
-	type loaded struct {
-		stored *Stored
-		err    error
+	s, err := e.fetch(limited, what)
+	if err != nil {
+		return false, err
 	}
-	came := make(chan loaded, 1)
-	h.options.Store.Load(e.name, e.owner, func(s *Stored, err error) { came <- loaded{s, err} })
-	var l loaded
-	select {
-	case l = <-came:
-	case <-limited.Done():
-		return false, ended(limited, what)
-	}
-	if l.err != nil {
-		return false, fmt.Errorf("%s: the store: %w", what, l.err)
-	}
-	if l.stored != nil {
-		if h.foreign(l.stored) {
-			if l.stored, err = e.migrate(limited, what, l.stored); err != nil {
+	if s != nil {
+		if h.foreign(s) {
+			if s, err = e.migrate(limited, what, s); err != nil {
 				return false, err
 			}
 		}
 		e.mu.Lock()
-		e.m.sequence = l.stored.Sequence + l.stored.Count
-		e.m.baseBytes, e.m.entryBytes = len(l.stored.Data), len(l.stored.Entries)
-		e.keys.load(l.stored)
+		e.m.sequence = s.Sequence + s.Count
+		e.m.baseBytes, e.m.entryBytes = len(s.Data), len(s.Entries)
+		e.keys.load(s)
 		e.unlock(false)
 		return false, nil
 	}
-	done := make(chanDone, 1)
-	h.options.Store.Install(e.name, e.owner, Base{Data: slices.Clone(setup), Core: h.hash}, Done{to: done})
-	select {
-	case err = <-done:
-	case <-limited.Done():
-		return true, ended(limited, what)
-	}
-	if err != nil {
-		return true, fmt.Errorf("%s: the store: %w", what, err)
+	if err := e.install(limited, what, Base{Data: slices.Clone(setup), Core: h.hash}); err != nil {
+		return true, err
 	}
 	e.mu.Lock()
 	e.m.baseBytes = len(setup)
@@ -507,6 +489,42 @@ func (e *Engine) open(ctx context.Context, setup []byte) (created bool, err erro
 		return true, refused
 	}
 	return true, err
+}
+
+// fetch asks the store for the journal, and waits.
+func (e *Engine) fetch(ctx context.Context, what string) (*Stored, error) {
+	type loaded struct {
+		stored *Stored
+		err    error
+	}
+	came := make(chan loaded, 1)
+	e.mu.Lock() // so that the owner is still the newest
+	e.host.options.Store.Load(e.name, e.owner, func(s *Stored, err error) { came <- loaded{s, err} })
+	e.unlock(false)
+	select {
+	case l := <-came:
+		if l.err != nil {
+			return nil, fmt.Errorf("%s: the store: %w", what, l.err)
+		}
+		return l.stored, nil
+	case <-ctx.Done():
+		return nil, ended(ctx, what)
+	}
+}
+
+// install has the store install a base, and waits.
+func (e *Engine) install(ctx context.Context, what string, base Base) error {
+	done := make(chanDone, 1)
+	e.host.options.Store.Install(e.name, e.owner, base, Done{to: done})
+	select {
+	case err := <-done:
+		if err != nil {
+			return fmt.Errorf("%s: the store: %w", what, err)
+		}
+		return nil
+	case <-ctx.Done():
+		return ended(ctx, what)
+	}
 }
 
 type chanDone chan error

@@ -3,7 +3,6 @@ package host
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"iter"
 
 	"hypertoken/ipc"
@@ -28,32 +27,19 @@ type Entry struct {
 // Journal returns the actions committed since the engine's last snapshot, oldest first, as they are now. A broken
 // engine's can be read too.
 func (e *Engine) Journal(ctx context.Context) (iter.Seq[Entry], error) {
-	type loaded struct {
-		stored *Stored
-		err    error
-	}
-	came := make(chan loaded, 1)
-	e.mu.Lock()
-	if e.m.state == engineClosed {
-		e.unlock(false)
-		return nil, shutdownError()
-	}
-	// With the lock, so that the owner is still the newest.
-	e.host.options.Store.Load(e.name, e.owner, func(s *Stored, err error) { came <- loaded{s, err} })
-	e.unlock(false)
-	var l loaded
 	select {
-	case l = <-came:
-	case <-ctx.Done():
-		return nil, ended(ctx, "Journal")
+	case <-e.closed:
+		return nil, shutdownError()
+	default:
 	}
-	if l.err != nil {
-		return nil, fmt.Errorf("Journal: the store: %w", l.err)
+	s, err := e.fetch(ctx, "Journal")
+	if err != nil {
+		return nil, err
 	}
-	if l.stored == nil {
+	if s == nil {
 		return func(func(Entry) bool) {}, nil
 	}
-	return l.stored.all(), nil
+	return s.all(), nil
 }
 
 // all iterates the entries. What it hands out is the caller's.

@@ -60,15 +60,8 @@ func (e *Engine) migrate(ctx context.Context, what string, s *Stored) (*Stored, 
 	}); err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	done := make(chanDone, 1)
-	h.options.Store.Install(e.name, e.owner, base, Done{to: done})
-	select {
-	case err = <-done:
-	case <-ctx.Done():
-		return nil, ended(ctx, what)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: the store: %w", what, err)
+	if err := e.install(ctx, what, base); err != nil {
+		return nil, err
 	}
 	return &Stored{Base: base, Owner: e.owner}, nil
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
+
 	"hypertoken/ipc"
 )
 
@@ -71,3 +73,91 @@ type death struct{ cleared bool }
 
 // suspect reports whether the request has to run alone.
 func (r *request) suspect() bool { return r.death != nil && !r.death.cleared }
+
+// take reads an answer.
+func (r *request) take(flags ipc.Flags, body []byte) (err error) {
+	r.changed, r.err = flags&ipc.FlagChanged != 0, nil // a withdrawn one has its own
+	if flags&ipc.FlagFailed != 0 {
+		f, err := ipc.ReadFailure(body)
+		if err != nil {
+			return err
+		}
+		r.outcome = ipc.Outcome{RunTime: f.RunTime, Sequence: f.Sequence, Memory: f.Memory}
+		r.err = failureError(&f)
+		return nil
+	}
+	if r.outcome, err = ipc.ReadOutcome(body); err != nil {
+		return err
+	}
+	if xxhash.Sum64(r.outcome.Result) != r.outcome.Checksum && len(r.outcome.Result) > 0 {
+		return fmt.Errorf("a result with another checksum than it says")
+	}
+	if r.kind == ipc.Batch {
+		rest := r.outcome.Result
+		for range r.members {
+			if _, rest, err = ipc.ReadMemberOutcome(rest); err != nil {
+				return err
+			}
+		}
+		if len(rest) > 0 {
+			return fmt.Errorf("%d bytes follow the outcomes of a batch of %d", len(rest), len(r.members))
+		}
+	}
+	kept := make([]byte, 0, len(r.outcome.Result)+len(r.outcome.Events))
+	kept = append(append(kept, r.outcome.Result...), r.outcome.Events...)
+	n := len(r.outcome.Result)
+	r.outcome.Result, r.outcome.Events = kept[:n:n], kept[n:]
+	return nil
+}
+
+func (r *request) code() string { return CodeOf(r.err) }
+
+// committed returns how many records the request is worth.
+func (r *request) committed() int {
+	switch {
+	case r.err != nil:
+		return 0
+	case r.kind == ipc.Dispatch:
+		if r.changed || r.flags&ipc.FlagJournaled != 0 {
+			return 1
+		}
+	case r.kind == ipc.Batch:
+		return len(r.records(nil))
+	}
+	return 0
+}
+
+// records appends what the request adds to the journal.
+func (r *request) records(list []Record) []Record {
+	if r.kind == ipc.Dispatch {
+		if r.committed() > 0 {
+			list = append(list, Record{Action: r.body, Checksum: r.outcome.Checksum, Key: r.key, Result: r.outcome.Result, Changed: r.changed})
+		}
+		return list
+	}
+	rest := r.outcome.Result
+	for _, s := range r.members {
+		o, after, err := ipc.ReadMemberOutcome(rest)
+		if err != nil {
+			return list
+		}
+		if o.Code == "" && (o.Changed || s.journaled) {
+			list = append(list, Record{Action: r.body[s.from:s.to], Checksum: o.Checksum})
+		}
+		rest = after
+	}
+	return list
+}
+
+// failureError makes the error of a worker's failure.
+func failureError(f *ipc.Failure) error {
+	switch f.Code {
+	case ipc.CodeConflict:
+		return &Error{Code: ErrConflict.Code, Message: f.Message}
+	case ipc.CodeDiverged:
+		return &Error{Code: ErrDiverged.Code, Message: f.Message}
+	case ipc.CodeNotPlaced:
+		return &Error{Code: ipc.CodeNotPlaced, Message: f.Message}
+	}
+	return &ActionError{Code: f.Code, Message: f.Message, Index: int(f.Index)}
+}

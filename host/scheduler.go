@@ -25,8 +25,7 @@ type slot struct {
 	id         int
 	supervisor supervisor
 	worker     *worker // its newest process
-	since      time.Duration
-	cause      error // why its last process ended
+	cause      error   // why its last process ended
 }
 
 // ask is an engine that wants a place.
@@ -112,8 +111,10 @@ func (h *Host) next() (grant, bool) {
 		var g grant
 		var ok bool
 		if a.alone && !h.options.InProcess {
-			g, ok = h.forSuspect(a, ready, able, reserved)
-			ready, able, reserved = h.ready()
+			before := a.worker
+			if g, ok = h.forSuspect(a, ready, able, reserved); !ok && a.worker != before {
+				ready, able, reserved = h.ready()
+			}
 		} else if w := leastLoaded(ready); w != nil {
 			h.placements++
 			g, ok = grant{engine: a.engine, place: place{w, h.placements}}, true
@@ -299,12 +300,7 @@ func (h *Host) idleWorker(w *worker) {
 func (h *Host) supervise(s *slot, ev supervisorEvent) {
 	ev.now = h.clock.now()
 	ev.jitter = h.jitter()
-	before := s.supervisor.state
-	effect := s.supervisor.step(ev)
-	if s.supervisor.state != before {
-		s.since = ev.now
-	}
-	switch effect {
+	switch s.supervisor.step(ev) {
 	case svLaunch:
 		h.workerIDs++
 		w := &worker{host: h, slot: s, id: h.workerIDs, log: h.log.With("worker", s.id, "process", h.workerIDs),
@@ -486,7 +482,7 @@ func (h *Host) sampleMemory(w *worker) {
 	limit := uint64(h.options.MaxWorkerMemory)
 	if resident > limit/5*4 {
 		for _, e := range w.engines {
-			if e.status.Load()&(statusIdle|statusLive) == statusIdle|statusLive {
+			if e.rests() {
 				idle = append(idle, e)
 			}
 		}
@@ -497,6 +493,17 @@ func (h *Host) sampleMemory(w *worker) {
 		w.end(hungry)
 		return
 	}
+	takeOut(idle)
+}
+
+// rests reports whether an engine has an instance and nothing to do.
+func (e *Engine) rests() bool {
+	const wanted = statusIdle | statusLive
+	return e.status.Load()&wanted == wanted
+}
+
+// takeOut takes idle engines out.
+func takeOut(idle []*Engine) {
 	for _, e := range byAge(idle) {
 		e.lockStep(engineEvent{kind: evTakeOut})
 	}
@@ -511,14 +518,12 @@ func (h *Host) takeIdleOut(now time.Duration) {
 	var idle []*Engine
 	h.mu.Lock()
 	for _, e := range h.engines {
-		if e.status.Load()&(statusIdle|statusLive) == statusIdle|statusLive && now-time.Duration(e.used.Load()) >= after {
+		if e.rests() && now-time.Duration(e.used.Load()) >= after {
 			idle = append(idle, e)
 		}
 	}
 	h.mu.Unlock()
-	for _, e := range byAge(idle) {
-		e.lockStep(engineEvent{kind: evTakeOut})
-	}
+	takeOut(idle)
 }
 
 // stopWorkers ends every worker process and waits for that. They get a moment to end by themselves.

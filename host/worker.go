@@ -98,11 +98,9 @@ func (w *worker) add(e *Engine, placement uint64) bool {
 // left takes a placement off.
 func (w *worker) left(placement uint64) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	delete(w.engines, placement)
-	if w.reserved == placement {
-		w.reserved, w.alone = 0, false
-	}
+	w.mu.Unlock()
+	w.release(placement)
 }
 
 // release lets others send again beside a placement.
