@@ -173,7 +173,7 @@ func (e *Engine) Run(ctx context.Context, h ipc.Header, body []byte) error {
 func (e *Engine) answer(h ipc.Header, flags ipc.Flags, o ipc.Outcome) {
 	o.Sequence, o.Memory = e.sequence, e.Memory()
 	if e.instance != nil && e.instance.Ended() {
-		e.Close()
+		defer e.Close() // the result lies in its memory until it is appended
 		flags |= ipc.FlagLost
 	}
 	e.x.head = o.AppendHead(e.x.head[:0])
