@@ -24,7 +24,6 @@ import (
 	crand "crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -38,6 +37,7 @@ import (
 
 	"hypertoken/internal/executor"
 	"hypertoken/internal/process"
+	"hypertoken/internal/tap"
 	"hypertoken/wasm"
 )
 
@@ -65,8 +65,8 @@ type Host struct {
 	runLocal    func(func())
 	cpu         func(pid int) (seconds float64, err error)
 	memory      func(pid int) (bytes uint64, err error)
-	// tap, where a test sets it, stands between a worker's pipes and the host.
-	tap func(link, io.Reader) (link, io.Reader)
+	// tap, where there is one, stands between a worker's pipes and the host.
+	tap tap.Func
 
 	// local is the core in this process, there once compiled is closed.
 	compiled chan struct{}
@@ -111,6 +111,7 @@ func New(ctx context.Context, o Options) (*Host, error) {
 			"name another program in Options.WorkerPath, or set Options.InProcess")
 	}
 	h := newHost(o)
+	h.tap = tap.From(ctx)
 	if err := h.readCore(); err != nil {
 		return nil, err
 	}

@@ -11,43 +11,45 @@ import (
 	"testing"
 	"time"
 
+	"hypertoken/internal/tap"
 	"hypertoken/ipc"
 )
 
-// tap kills a worker's process at one of its frames.
-type tap struct {
-	link
-	out    io.Reader
+// tapped kills a worker's process at one of its frames.
+type tapped struct {
+	tap.Process
 	sent   func() bool // after a frame was sent: whether to kill now
 	arrive func(b []byte) (n int, kill bool)
 	killed bool
 }
 
-func (t *tap) TryWrite(b []byte) (int, error) {
-	n, err := t.link.TryWrite(b)
+func (t *tapped) TryWrite(b []byte) (int, error) {
+	n, err := t.In.TryWrite(b)
 	if t.sent != nil && t.sent() {
-		t.link.kill()
+		t.Kill()
 	}
 	return n, err
 }
 
+func (t *tapped) WriteAll(b []byte, done func(error)) { t.In.WriteAll(b, done) }
+
 // Read reads on, or kills the process and loses what it has written beyond n bytes.
-func (t *tap) Read(b []byte) (int, error) {
+func (t *tapped) Read(b []byte) (int, error) {
 	if t.killed {
 		return 0, io.EOF
 	}
 	if t.arrive == nil {
-		return t.out.Read(b)
+		return t.Out.Read(b)
 	}
 	n, kill := t.arrive(b)
 	if kill {
-		t.link.kill()
+		t.Kill()
 		t.killed = true
 	}
 	if n == 0 {
 		return 0, io.EOF
 	}
-	return t.out.Read(b[:n])
+	return t.Out.Read(b[:n])
 }
 
 // A process that is killed after a frame was sent to it, when half of its answer is read, or when none of it is, costs
@@ -58,18 +60,12 @@ func TestKilledBetweenTwoFrames(t *testing.T) {
 		results []string
 		digest  Digest
 	}
-	play := func(t *testing.T, o Options, arm func(h *Host)) (p played, inFlight uint64) {
+	play := func(t *testing.T, o Options, f tap.Func) (p played, inFlight uint64) {
 		o.Logger = slog.New(slog.DiscardHandler)
-		o.setDefaults()
-		h := newHost(o)
-		if err := h.readCore(); err != nil {
+		h, err := New(tap.With(t.Context(), f), o)
+		if err != nil {
 			t.Fatal(err)
 		}
-		h.goroutines.Go(h.compile)
-		if arm != nil {
-			arm(h)
-		}
-		h.run()
 		defer func() {
 			if err := h.Shutdown(context.Background()); err != nil {
 				t.Error(err)
@@ -104,15 +100,15 @@ func TestKilledBetweenTwoFrames(t *testing.T) {
 		return p, h.Stats().Recovered
 	}
 	want, _ := play(t, Options{InProcess: true}, nil)
-	for name, at := range map[string]func(frames *atomic.Int64) tap{
-		"a frame is sent": func(n *atomic.Int64) tap {
-			return tap{sent: func() bool { return n.Add(1)%23 == 0 }}
+	for name, at := range map[string]func(frames *atomic.Int64) tapped{
+		"a frame is sent": func(n *atomic.Int64) tapped {
+			return tapped{sent: func() bool { return n.Add(1)%23 == 0 }}
 		},
-		"half a frame is read": func(n *atomic.Int64) tap {
-			return tap{arrive: func([]byte) (int, bool) { return ipc.HeaderSize + 3, n.Add(1)%41 == 0 }}
+		"half a frame is read": func(n *atomic.Int64) tapped {
+			return tapped{arrive: func([]byte) (int, bool) { return ipc.HeaderSize + 3, n.Add(1)%41 == 0 }}
 		},
-		"an answer is unread": func(n *atomic.Int64) tap {
-			return tap{arrive: func(b []byte) (int, bool) {
+		"an answer is unread": func(n *atomic.Int64) tapped {
+			return tapped{arrive: func(b []byte) (int, bool) {
 				if n.Add(1)%17 == 0 {
 					return 0, true
 				}
@@ -122,12 +118,10 @@ func TestKilledBetweenTwoFrames(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var frames atomic.Int64
-			got, inFlight := play(t, Options{Workers: 1, MaxRestarts: 1 << 20, RestartWindow: 1, MaxAttempts: 100}, func(h *Host) {
-				h.tap = func(l link, out io.Reader) (link, io.Reader) {
-					x := at(&frames)
-					x.link, x.out = l, out
-					return &x, &x
-				}
+			got, inFlight := play(t, Options{Workers: 1, MaxRestarts: 1 << 20, RestartWindow: 1, MaxAttempts: 100}, func(p tap.Process) (ipc.Sink, io.Reader) {
+				x := at(&frames)
+				x.Process = p
+				return &x, &x
 			})
 			t.Logf("%d requests were in flight when their worker died", inFlight)
 			if inFlight == 0 {

@@ -8,18 +8,20 @@ import (
 	"time"
 
 	"hypertoken/internal/process"
+	"hypertoken/internal/tap"
 	"hypertoken/ipc"
 )
 
 // processLink is a real worker process.
 type processLink struct {
-	*ipc.Pipe // its standard input
-	process   *process.Process
+	ipc.Sink // its standard input, or what stands before it
+	stdin    *ipc.Pipe
+	process  *process.Process
 }
 
 func (l *processLink) pid() int { return l.process.Pid() }
 func (l *processLink) kill()    { l.process.Kill() }
-func (l *processLink) hangUp()  { _ = l.Pipe.Close() }
+func (l *processLink) hangUp()  { _ = l.stdin.Close() }
 
 // startProcess starts a worker's process and reads from it until it ends. It runs in a goroutine of its own.
 func startProcess(w *worker) {
@@ -34,11 +36,11 @@ func startProcess(w *worker) {
 	var out io.Reader = p.Stdout()
 	in, err := ipc.NewPipe(p.Stdin())
 	if err == nil {
-		var l link = &processLink{in, p}
+		var sink ipc.Sink = in
 		if w.host.tap != nil {
-			l, out = w.host.tap(l, out)
+			sink, out = w.host.tap(tap.Process{PID: p.Pid(), Kill: p.Kill, In: sink, Out: out})
 		}
-		if !w.linked(l) {
+		if !w.linked(&processLink{sink, in, p}) {
 			err = errors.New("the host ends")
 		}
 	}

@@ -107,7 +107,8 @@ func (h *Header) put(b []byte) {
 	binary.LittleEndian.PutUint64(b[16:], h.Placement)
 }
 
-func readHeader(b []byte) (h Header, err error) {
+// ReadHeader reads the header that b begins with: HeaderSize bytes at least. It fails with a [*MalformedError].
+func ReadHeader(b []byte) (h Header, err error) {
 	h = Header{
 		Length:    binary.LittleEndian.Uint32(b),
 		Kind:      Kind(b[4]),
@@ -192,7 +193,7 @@ func (r *Reader) Next() (f Frame, ok bool, err error) {
 	if len(b) < HeaderSize {
 		return f, false, nil
 	}
-	if f.Header, err = readHeader(b); err != nil {
+	if f.Header, err = ReadHeader(b); err != nil {
 		return f, false, err
 	}
 	if known := f.Kind.fromWorker(); (r.toWorker && !f.Kind.fromHost()) || (!r.toWorker && !known) {
