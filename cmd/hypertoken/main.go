@@ -68,7 +68,7 @@ Exit status: 0 for success, 1 for a failure that was reported, 2 for wrong usage
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRun(), newVerify(), newActions(), newVersion(), newWorker())
+	root.AddCommand(newRun(), newVerify(), newTorture(), newActions(), newVersion(), newWorker())
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {

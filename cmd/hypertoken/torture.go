@@ -1,0 +1,120 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/spf13/cobra"
+
+	"hypertoken/internal/torture"
+)
+
+func newTorture() *cobra.Command {
+	var c torture.Config
+	var list string
+	var seed int64
+	var asJSON, debug bool
+	cmd := &cobra.Command{
+		Use:   "torture [flags]",
+		Short: "Kill workers while they work, and prove that nobody notices",
+		Long: `torture calls engines from many callers at once while it kills, stops and garbles the
+worker processes that run them, on this machine and with your core. It records every call
+and what its caller was told, and checks each engine from its opening to its end:
+
+  - its history is linearizable (checked by porcupine),
+  - every result comes again when its acknowledged actions are fed to a fresh engine in
+    this process, and both end with the same state and the same digest,
+  - no fault became a caller's error, and no process is left.
+
+Faults strike by progress: when half an answer is read, when a snapshot is under way, and
+not by the clock. The same seed draws the same faults and the same calls.
+
+Faults:
+` + torture.About() + `
+Exit status: 0 if every guarantee held; 1 if one did not, or if fewer than 100 deaths a
+minute had requests in flight; 2 for wrong usage.`,
+		Example: `  hypertoken torture --for 60s
+  hypertoken torture --for 10s --faults kill,stop --seed 7
+  hypertoken torture --core game.wasm --workers 4 --engines 16`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if c.Faults, err = torture.ParseKinds(list); err != nil {
+				return usageError{fmt.Errorf("--faults: %w", err)}
+			}
+			switch {
+			case c.For <= 0 || c.For > 24*time.Hour:
+				return usageError{fmt.Errorf("--for is %v, want more than 0 and at most 24h", c.For)}
+			case c.Workers < 1 || c.Workers > 64:
+				return usageError{fmt.Errorf("--workers is %d, want 1 to 64", c.Workers)}
+			case c.Engines < 1 || c.Engines > 1024:
+				return usageError{fmt.Errorf("--engines is %d, want 1 to 1024", c.Engines)}
+			}
+			if c.Seed = uint64(seed); !cmd.Flags().Changed("seed") {
+				c.Seed = rand.Uint64N(1 << 32)
+			}
+			c.Logger = slog.New(slog.DiscardHandler)
+			if debug {
+				c.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+			defer stop()
+			c.Progress = tortureProgress(cmd.ErrOrStderr(), c.For)
+			r, err := torture.Run(ctx, c)
+			if err != nil {
+				return fmt.Errorf("seed %d: %w", c.Seed, err)
+			}
+			if asJSON {
+				enc := json.NewEncoder(cmd.OutOrStdout())
+				enc.SetIndent("", "  ")
+				err = enc.Encode(r)
+			} else {
+				_, err = r.WriteTo(cmd.OutOrStdout())
+			}
+			if err != nil {
+				return err
+			}
+			if err := r.Err(c.Faults); err != nil {
+				fmt.Fprintf(cmd.ErrOrStderr(), "hypertoken: %v\n", err)
+				return errReported
+			}
+			return nil
+		},
+	}
+	flags := cmd.Flags()
+	flags.DurationVar(&c.For, "for", 60*time.Second, "how long calls are made")
+	flags.Int64Var(&seed, "seed", 0, "draw faults and calls from this `number` (default a random one, which is printed)")
+	flags.IntVar(&c.Workers, "workers", 2, "how many worker processes run the engines")
+	flags.IntVar(&c.Engines, "engines", 8, "how many engines are called at once, by three callers each")
+	flags.StringVar(&list, "faults", "all", "the `kinds` of faults, separated by commas")
+	flags.StringVar(&c.CorePath, "core", "", "run the core in this WebAssembly `file` instead of the built-in one")
+	flags.BoolVar(&asJSON, "json", false, "write the report as JSON")
+	flags.BoolVar(&debug, "debug", false, "log what the host does to standard error")
+	return cmd
+}
+
+// tortureProgress shows how a torture goes on: in place on a terminal, elsewhere a line every ten seconds.
+func tortureProgress(w io.Writer, whole time.Duration) func(torture.Report) {
+	p := newProgress(w)
+	next := 10 * time.Second
+	return func(r torture.Report) {
+		line := fmt.Sprintf("%v of %v: %s actions acknowledged, %d deaths (%d with requests in flight), %d engines checked, %d violations",
+			r.Elapsed.Round(time.Second), whole, humanize.Comma(int64(r.Acknowledged)), r.Deaths, r.InFlight, r.Histories, len(r.Violations))
+		if p.out == nil && r.Elapsed >= next {
+			next += 10 * time.Second
+			fmt.Fprintln(w, line)
+		}
+		p.show("%s", line)
+		if r.Elapsed >= whole {
+			p.clear()
+		}
+	}
+}
+

@@ -1,0 +1,80 @@
+package torture
+
+import (
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"hypertoken/host"
+)
+
+// action is an action with all that it depends on, so that it can be run again.
+type action struct {
+	kind    string
+	payload host.Raw
+	now     int64
+	entropy [16]byte
+	key     string
+	// conditional says that it asks for ifSequence.
+	conditional bool
+	ifSequence  uint64
+}
+
+func (a *action) options() []host.DispatchOption {
+	list := []host.DispatchOption{host.Now(time.UnixMilli(a.now)), host.Entropy(a.entropy)}
+	if a.key != "" {
+		list = append(list, host.Key(a.key))
+	}
+	return list
+}
+
+// outcome is what a caller was told of an action.
+type outcome struct {
+	sequence uint64
+	changed  bool
+	hash     uint64 // XXH64 of the result
+	err      error
+}
+
+func outcomeOf(r host.Result, err error) outcome {
+	return outcome{r.Sequence, r.Changed, xxhash.Sum64(r.Raw), err}
+}
+
+// form is how actions were dispatched.
+type form uint8
+
+const (
+	single form = iota
+	atomicBatch
+	independentBatch
+	wholeState // a question about the state: no action
+)
+
+// call is something that a caller has asked an engine, and what it was told, in nanoseconds since the torture began.
+type call struct {
+	form       form
+	start, end int64
+	actions    []action
+	outcomes   []outcome
+	// mayEnd says that the caller was ready to give up.
+	mayEnd bool
+}
+
+// advances reports whether an acknowledged action is in the journal.
+func (c *call) advances(k int) bool {
+	o := &c.outcomes[k]
+	return o.err == nil && c.form != wholeState && (o.changed || c.actions[k].key != "")
+}
+
+// history is what the callers of an engine were told in its life, each caller's calls in the order of their dispatch.
+type history struct {
+	engine  string
+	setup   host.Raw
+	callers [][]*call
+	// What the engine said at its end, and the sequences of its events.
+	last    outcome
+	digest  host.Digest
+	journal []host.Entry
+	events  []uint64
+	dropped bool // events may be missing
+}

@@ -1,0 +1,161 @@
+package torture
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Report is what has come of a torture so far, and in the end.
+type Report struct {
+	Seed    uint64        `json:"seed"`
+	Elapsed time.Duration `json:"elapsed_ns"`
+	// Acknowledged counts actions that callers were told the result of, Failed the others by the code of their error.
+	Acknowledged uint64            `json:"acknowledged"`
+	Failed       map[string]uint64 `json:"failed"`
+	// Faults counts those that have struck, by kind.
+	Faults map[Kind]int `json:"faults"`
+	// Deaths counts worker processes that ended, InFlight those that owed somebody an answer, Requests what all of those owed.
+	Deaths   int `json:"deaths"`
+	InFlight int `json:"deaths_in_flight"`
+	Requests int `json:"requests_in_flight"`
+	// Recoveries are how long it took from a death with requests in flight to the next answer of the engine that waited
+	// longest, in order of length; deaths after which no worker could start are left out.
+	Recoveries []time.Duration `json:"-"`
+	RecoverP50 time.Duration   `json:"recovery_p50_ns"`
+	RecoverP99 time.Duration   `json:"recovery_p99_ns"`
+	// Ends are the ends of workers as the host sees them, by reason. Placed counts placings of engines, Fallbacks those in
+	// this process.
+	Ends              map[string]uint64 `json:"ends"`
+	Placed, Fallbacks uint64            `json:"-"`
+	// Histories counts engines that were checked, from their opening to their end, Operations the calls in them.
+	Histories  int `json:"histories"`
+	Operations int `json:"operations"`
+	// Violated counts what must not be, by fate; Violations are the first of them.
+	Violated   map[Fate]int `json:"violated"`
+	Violations []Violation  `json:"violations"`
+	// Struck are the faults before the first violation.
+	Struck []string `json:"struck,omitempty"`
+}
+
+// LeastInFlight is how many deaths a minute have to have requests in flight, for a torture to be one.
+const LeastInFlight = 100
+
+// found adds violations. struck are the last faults before them.
+func (r *Report) found(list []Violation, struck []string) {
+	if r.Violated == nil {
+		r.Violated = map[Fate]int{}
+	}
+	if len(list) > 0 && len(r.Violations) == 0 {
+		r.Struck = struck
+	}
+	for _, v := range list {
+		r.Violated[v.Fate]++
+		if len(r.Violations) < 20 {
+			r.Violations = append(r.Violations, v)
+		}
+	}
+}
+
+// snapshot returns the report as it is now.
+func (t *torture) snapshot() Report {
+	stats := t.host.Stats()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.report
+	r.Failed, r.Violated = maps.Clone(r.Failed), maps.Clone(r.Violated)
+	r.Violations = slices.Clone(r.Violations)
+	r.Elapsed, r.Acknowledged = min(time.Since(t.injector.epoch), t.config.For), t.acknowledged.Load()
+	r.Ends, r.Placed, r.Fallbacks = stats.Restarts, stats.Placed, stats.Fallbacks
+	t.injector.mu.Lock()
+	defer t.injector.mu.Unlock()
+	r.Faults = maps.Clone(t.injector.counts)
+	if n := r.Failed["canceled"] + r.Failed["timeout"]; n > 0 {
+		r.Faults[Cancel] = int(n)
+	}
+	r.Deaths = len(t.injector.deaths)
+	for _, d := range t.injector.deaths {
+		if d.waiting > 0 {
+			r.InFlight++
+			r.Requests += d.waiting
+		}
+	}
+	for _, engines := range t.recovered {
+		longest := time.Duration(0)
+		for _, took := range engines {
+			longest = max(longest, took)
+		}
+		r.Recoveries = append(r.Recoveries, longest)
+	}
+	return r
+}
+
+// finish works out what is asked for in the end only.
+func (r *Report) finish() {
+	slices.Sort(r.Recoveries)
+	if n := len(r.Recoveries); n > 0 {
+		r.RecoverP50, r.RecoverP99 = r.Recoveries[n/2], r.Recoveries[min(n-1, n*99/100)]
+	}
+}
+
+// Err says why a torture has not been passed, or nil: a guarantee did not hold, or too few deaths had requests in flight,
+// where workers were to die.
+func (r *Report) Err(faults []Kind) error {
+	n := 0
+	for _, k := range r.Violated {
+		n += k
+	}
+	least := int(LeastInFlight * r.Elapsed.Minutes())
+	switch {
+	case n > 0:
+		return fmt.Errorf("%d violations; --seed %d draws the same faults", n, r.Seed)
+	case slices.Contains(faults, Kill) && r.InFlight < least:
+		return fmt.Errorf("only %d deaths had requests in flight, want %d (%d a minute): give it more time or more engines, or leave the machine to it",
+			r.InFlight, least, LeastInFlight)
+	}
+	return nil
+}
+
+// WriteTo writes the report for people.
+func (r *Report) WriteTo(w io.Writer) (int64, error) {
+	var b strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%-14s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	line("seed", "%d", r.Seed)
+	line("time", "%v", r.Elapsed.Round(time.Millisecond))
+	line("acknowledged", "%d actions, %.0f a second", r.Acknowledged, float64(r.Acknowledged)/max(r.Elapsed.Seconds(), 1e-9))
+	line("failed", "%s", counted(r.Failed))
+	line("faults", "%s", counted(r.Faults))
+	line("deaths", "%d, %d with requests in flight (%d requests)", r.Deaths, r.InFlight, r.Requests)
+	line("host's view", "%s; %d placings, %d of them in this process", counted(r.Ends), r.Placed, r.Fallbacks)
+	line("to serve again", "p50 %v, p99 %v (%d recoveries)", r.RecoverP50.Round(100*time.Microsecond), r.RecoverP99.Round(100*time.Microsecond), len(r.Recoveries))
+	line("checked", "%d engines from start to end, %d calls: linearizable, replayed, digests compared", r.Histories, r.Operations)
+	for _, f := range []Fate{Lost, Duplicated, Diverged, Disordered, Visible, Leaked} {
+		line(string(f), "%d", r.Violated[f])
+	}
+	for _, v := range r.Violations {
+		fmt.Fprintf(&b, "  %v\n", v)
+	}
+	if len(r.Struck) > 0 {
+		fmt.Fprintf(&b, "the last faults before:\n  %s\n", strings.Join(r.Struck, "\n  "))
+	}
+	n, err := io.WriteString(w, b.String())
+	return int64(n), err
+}
+
+func counted[K ~string, N int | uint64](m map[K]N) string {
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		if m[k] > 0 {
+			parts = append(parts, fmt.Sprintf("%s %d", k, m[k]))
+		}
+	}
+	if len(parts) == 0 {
+		return "none"
+	}
+	return strings.Join(parts, ", ")
+}

@@ -1,0 +1,222 @@
+package torture
+
+import (
+	"io"
+	"sync"
+
+	"hypertoken/internal/tap"
+	"hypertoken/ipc"
+)
+
+// tracker finds the frames in a stream of bytes that comes in pieces.
+type tracker struct {
+	head   [ipc.HeaderSize]byte
+	have   int // bytes of the header
+	left   int // bytes of the body
+	header ipc.Header
+}
+
+// next takes bytes up to the end of a frame. It returns how many, and whether the frame ended with them.
+func (t *tracker) next(b []byte) (n int, ended bool) {
+	if t.have < len(t.head) {
+		n = copy(t.head[t.have:], b)
+		if t.have += n; t.have < len(t.head) {
+			return n, false
+		}
+		t.header, _ = ipc.ReadHeader(t.head[:]) // the host will say so
+		t.left = int(t.header.Length)
+	}
+	k := min(t.left, len(b)-n)
+	n += k
+	if t.left -= k; t.left > 0 {
+		return n, false
+	}
+	t.have = 0
+	return n, true
+}
+
+// wire stands between a host and a worker process.
+type wire struct {
+	injector *injector
+	process  tap.Process
+	buffer   []byte
+
+	// What the host writes to the worker is under one lock, and what it reads is with one goroutine.
+	sending tracker
+	arrived tracker
+	ready   []byte // read, and not handed on yet
+	cut     bool   // nothing more is handed on
+
+	mu      sync.Mutex // guards what follows
+	pending map[uint64]struct{}
+	struck  *strike
+}
+
+// calls reports whether a caller waits for a request of the kind.
+func calls(k ipc.Kind) bool {
+	return k == ipc.Dispatch || k == ipc.Batch || k == ipc.State || k == ipc.Digest
+}
+
+// note keeps who is unanswered, and returns how many are.
+func (w *wire) note(h *ipc.Header) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case calls(h.Kind):
+		w.pending[h.Request] = struct{}{}
+	case h.Kind == ipc.Answer || h.Kind == ipc.Dropped:
+		delete(w.pending, h.Request)
+	}
+	return len(w.pending)
+}
+
+func (w *wire) unanswered() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.pending)
+}
+
+// TryWrite hands frames to the worker, up to where a fault strikes.
+func (w *wire) TryWrite(b []byte) (int, error) {
+	limit, f := w.look(b)
+	if f != nil && f.kind == Exit {
+		// Behind a whole frame: what is no frame, and its end of the session.
+		n, err := w.process.In.TryWrite(b[:limit])
+		if err == nil && n == limit {
+			_, _ = w.process.In.TryWrite(garbage)
+		}
+		w.injector.strike(w, f)
+		return n, err
+	}
+	n, err := w.process.In.TryWrite(b[:limit])
+	if f != nil {
+		w.injector.strike(w, f)
+	}
+	w.wrote(b[:n])
+	return n, err
+}
+
+// WriteAll hands on what did not fit; faults strike when it does.
+func (w *wire) WriteAll(b []byte, done func(error)) {
+	_, f := w.look(b)
+	w.wrote(b)
+	w.process.In.WriteAll(b, func(err error) {
+		if f != nil {
+			w.injector.strike(w, f)
+		}
+		done(err)
+	})
+}
+
+// look finds where in b a fault strikes.
+func (w *wire) look(b []byte) (limit int, f *fault) {
+	t := w.sending
+	for at := 0; at < len(b); {
+		n, ended := t.next(b[at:])
+		if f = w.injector.reach(halfSent); f != nil {
+			return at + part(n, f.share), f
+		}
+		at += n
+		if !ended {
+			continue
+		}
+		m := sent
+		switch t.header.Kind {
+		case ipc.Batch:
+			m = batch
+		case ipc.Open, ipc.Feed, ipc.Ready:
+			m = placing
+		case ipc.Replay:
+			m = replay
+		case ipc.Snapshot:
+			m = snapshot
+		}
+		if f = w.injector.reach(m); f != nil {
+			return at, f
+		}
+	}
+	return len(b), nil
+}
+
+// wrote takes note of the frames that the worker has.
+func (w *wire) wrote(b []byte) {
+	for len(b) > 0 {
+		n, ended := w.sending.next(b)
+		if b = b[n:]; ended {
+			w.note(&w.sending.header)
+		}
+	}
+}
+
+// part is somewhere in the middle of n bytes.
+func part(n int, share float64) int { return min(n-1, int(share*float64(n))) }
+
+// garbage is no frame: its length is beyond every bound.
+var garbage = func() []byte {
+	b := make([]byte, 2*ipc.HeaderSize)
+	for k := range b {
+		b[k] = byte(0xa5 ^ k)
+	}
+	return b
+}()
+
+// Read hands on what the worker has written, up to where a fault strikes.
+func (w *wire) Read(b []byte) (int, error) {
+	for len(w.ready) == 0 {
+		if w.cut {
+			w.injector.ended(w)
+			return 0, io.EOF
+		}
+		n, err := w.process.Out.Read(w.buffer)
+		if w.came(w.buffer[:n]); err != nil {
+			w.cut = true
+		}
+	}
+	n := copy(b, w.ready)
+	w.ready = w.ready[n:]
+	return n, nil
+}
+
+// came takes in what the worker has written.
+func (w *wire) came(b []byte) {
+	w.ready = w.ready[:0]
+	for len(b) > 0 && !w.cut {
+		n, ended := w.arrived.next(b)
+		frame := b[:n]
+		answer := ended && n == ipc.HeaderSize+int(w.arrived.header.Length) && w.arrived.header.Kind == ipc.Answer
+		b = b[n:]
+		var f *fault
+		if answer {
+			f = w.injector.reach(unread)
+		}
+		if f != nil {
+			switch f.kind {
+			case Garbage:
+				w.ready = append(w.ready, garbage...)
+			case Repeat:
+				w.ready = append(w.ready, frame...)
+			case Kill:
+				w.cut = true
+			}
+			w.injector.strike(w, f)
+			if w.cut {
+				return
+			}
+		} else if f = w.injector.reach(halfRead); f != nil {
+			if f.kind == Kill || f.kind == Truncate {
+				frame, w.cut = frame[:part(n, f.share)], true
+			}
+			w.injector.strike(w, f)
+		} else if w.arrived.header.Kind == ipc.Chunk {
+			if f = w.injector.reach(chunk); f != nil {
+				w.injector.strike(w, f)
+			}
+		}
+		w.ready = append(w.ready, frame...)
+		if ended && w.note(&w.arrived.header) == 0 {
+			if f := w.injector.reach(idle); f != nil {
+				w.injector.strike(w, f)
+			}
+		}
+	}
+}

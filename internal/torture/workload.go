@@ -1,0 +1,193 @@
+package torture
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vmihailenco/msgpack/v5"
+
+	"hypertoken/host"
+)
+
+// workload makes actions of a core: those that games are made of, and, less often, each that the core lists.
+type workload struct {
+	games []host.ActionInfo // the frequent ones
+	all   []host.ActionInfo
+	spins bool // the core has test:spin, which never ends
+}
+
+// frequent are the actions that games are made of.
+var frequent = []string{"stack:draw", "stack:shuffle", "stack:reset", "stack:cut", "stack:peek", "stack:swap", "stack:burn", "space:place", "space:move",
+	"space:shuffleZone", "space:transferZone", "agent:giveResource", "agent:transferResource", "agent:drawCards", "agent:discardCards", "game:nextPhase",
+	"game:setProperty", "game:getState", "source:draw", "source:shuffle", "debug:log"}
+
+func newWorkload(actions []host.ActionInfo) *workload {
+	w := &workload{}
+	for _, a := range actions {
+		switch a.Name {
+		case "test:spin":
+			w.spins = true
+			continue
+		case "test:differ": // it does what no core may do
+			continue
+		}
+		w.all = append(w.all, a)
+		for _, name := range frequent {
+			if a.Name == name {
+				w.games = append(w.games, a)
+			}
+		}
+	}
+	return w
+}
+
+// deal is what one caller draws its actions from.
+type deal struct {
+	*workload
+	rand *rand.Rand
+	ids  *placements
+}
+
+// placements are the identifiers that the actions of a life have made.
+type placements struct {
+	mu   sync.Mutex // guards what follows
+	list []string
+}
+
+func (p *placements) saw(r host.Result) {
+	var made struct {
+		ID string `msgpack:"id"`
+	}
+	if r.Decode(&made) != nil || made.ID == "" {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.list = append(p.list, made.ID)
+	p.list = p.list[max(0, len(p.list)-16):]
+}
+
+func (p *placements) one(r *rand.Rand) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.list) == 0 {
+		return "none"
+	}
+	return p.list[r.IntN(len(p.list))]
+}
+
+// action makes one.
+func (d *deal) action() action {
+	from := d.games
+	if len(from) == 0 || d.rand.IntN(5) == 0 {
+		from = d.all
+	}
+	info := from[d.rand.IntN(len(from))]
+	a := action{kind: info.Name, now: int64(d.rand.IntN(1 << 40))}
+	for k := range a.entropy {
+		a.entropy[k] = byte(d.rand.Uint32())
+	}
+	a.payload = d.payload(info)
+	return a
+}
+
+func (d *deal) payload(info host.ActionInfo) host.Raw {
+	fields := map[string]any{}
+	for _, f := range info.Fields {
+		if f.Required || d.rand.IntN(2) == 0 {
+			fields[f.Name] = d.value(f)
+		}
+	}
+	if strings.HasPrefix(info.Name, "test:") {
+		fields = map[string]any{"rounds": d.rand.IntN(2_000_000), "bytes": 32 << 20}
+	}
+	return encode(fields)
+}
+
+// encode encodes what this package makes, which always encodes.
+func encode(v any) host.Raw {
+	b, err := msgpack.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// value makes a value for a field. Most are sound, so that most actions succeed.
+func (d *deal) value(f host.FieldInfo) any {
+	r := d.rand
+	switch {
+	case f.Kind == "string":
+		return d.name(f.Name)
+	case f.Kind == "token":
+		return map[string]any{"id": fmt.Sprint("x", r.IntN(200)), "rev": r.IntN(2) == 0, "_rev": r.IntN(2) == 0}
+	case f.Kind == "map" && f.Name == "stack":
+		return map[string]any{"tokens": []any{map[string]any{"id": fmt.Sprint("s", r.IntN(100))}}}
+	case f.Kind == "map" && strings.HasPrefix(f.Name, "offer"):
+		return map[string]any{"resource": "gold", "amount": 1}
+	case f.Kind == "map":
+		return map[string]any{fmt.Sprint("k", r.IntN(5)): r.IntN(1000)}
+	case f.Kind == "array of strings":
+		return []string{fmt.Sprint("t", r.IntN(60)), "stack", "drawn"}
+	case f.Kind == "array of tokens":
+		return []any{map[string]any{"id": "a"}, map[string]any{"id": "b", "rev": true}}
+	case f.Kind == "array of arrays of tokens":
+		return []any{[]any{map[string]any{"id": "a"}, map[string]any{"id": "b"}}}
+	case f.Kind == "array":
+		return []any{1}
+	case f.Kind == "count":
+		return 1 + r.IntN(3)
+	case f.Kind == "bool":
+		return r.IntN(2) == 0
+	case strings.HasPrefix(f.Kind, "number or string"):
+		return r.IntN(1 << 20)
+	}
+	return r.IntN(8)
+}
+
+// name makes a string for a field.
+func (d *deal) name(field string) string {
+	r := d.rand
+	switch field {
+	case "name", "from", "to", "agent1", "agent2":
+		return []string{"ann", "bob", "cid"}[r.IntN(3)]
+	case "zone", "fromZone", "toZone":
+		return []string{"hand", "table", "river"}[r.IntN(3)]
+	case "placementId":
+		return d.ids.one(r)
+	case "resource":
+		return []string{"gold", "wood"}[r.IntN(2)]
+	case "key":
+		return fmt.Sprint("key", r.IntN(8))
+	case "predicate":
+		return "reversed"
+	case "operation":
+		return "flip"
+	}
+	return fmt.Sprint("t", r.IntN(60))
+}
+
+// spin returns an action that ends only at its deadline, and that deadline.
+func (d *deal) spin() (action, time.Duration) {
+	return action{kind: "test:spin", payload: encode(map[string]any{})}, 10 * time.Millisecond
+}
+
+// setup makes what an engine starts from. A large one has a snapshot of several pieces.
+func (d *deal) setup(large bool) host.Raw {
+	n := 52
+	text := ""
+	if large {
+		n, text = 6000, strings.Repeat("long ago ", 40)
+	}
+	tokens := make([]map[string]any, n)
+	for k := range tokens {
+		tokens[k] = map[string]any{"id": fmt.Sprint("t", k)}
+		if large {
+			tokens[k]["text"] = text
+		}
+	}
+	return encode(map[string]any{"stack": tokens, "source": map[string]any{"stacks": []any{tokens[:20]}}})
+}
