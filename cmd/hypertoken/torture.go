@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"hypertoken/host"
 	"hypertoken/internal/torture"
 )
 
@@ -69,6 +71,9 @@ minute had requests in flight; 2 for wrong usage.`,
 			c.Progress = tortureProgress(cmd.ErrOrStderr(), c.For)
 			r, err := torture.Run(ctx, c)
 			if err != nil {
+				if errors.Is(err, host.ErrBadInput) {
+					return usageError{err}
+				}
 				return fmt.Errorf("seed %d: %w", c.Seed, err)
 			}
 			if asJSON {
@@ -117,4 +122,3 @@ func tortureProgress(w io.Writer, whole time.Duration) func(torture.Report) {
 		}
 	}
 }
-
