@@ -307,6 +307,7 @@ func (e *Engine) do(f *engineEffect) {
 		e.work.assign = true
 	case effUnask:
 		h.unask(e)
+		e.work.assign = true
 	case effLoad:
 		if f.alone {
 			e.owner.Number = h.owners.Add(1)

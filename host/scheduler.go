@@ -12,9 +12,10 @@ type scheduler struct {
 	workerIDs  int
 	placements uint64
 	asks       fifo[*ask]
-	assigning  bool // somebody goes through asks
-	again      bool // and has to once more
-	slotsFree  int  // instances that may still be made in this process
+	freed      []*worker // reservations that were given back: who waits there may send again
+	assigning  bool      // somebody goes through asks
+	again      bool      // and has to once more
+	slotsFree  int       // instances that may still be made in this process
 	residents  map[*local]struct{}
 	sampledAt  time.Duration
 	jitter     func() float64
@@ -62,12 +63,19 @@ func (h *Host) unask(e *Engine) {
 	defer h.mu.Unlock()
 	for k, a := range h.asks.all() {
 		if a.engine == e {
-			if a.worker != nil {
-				a.worker.release(a.placement)
-			}
+			h.giveBack(a)
 			h.asks.remove(k)
 			return
 		}
+	}
+}
+
+// giveBack ends a reservation. assign lets those send that waited for it. The lock is held.
+func (h *Host) giveBack(a *ask) {
+	if a.worker != nil {
+		a.worker.release(a.placement)
+		h.freed = append(h.freed, a.worker)
+		a.worker = nil
 	}
 }
 
@@ -82,14 +90,20 @@ func (h *Host) assign() {
 	h.assigning = true
 	for {
 		g, ok := h.next()
-		if !ok && !h.again {
+		freed := h.freed
+		h.freed = nil
+		if !ok && !h.again && len(freed) == 0 {
 			break
 		}
 		h.again = false
+		h.mu.Unlock()
+		for _, w := range freed {
+			w.unblock()
+		}
 		if !ok {
+			h.mu.Lock()
 			continue
 		}
-		h.mu.Unlock()
 		if g.event != 0 {
 			g.engine.lockStep(engineEvent{kind: g.event})
 		} else {
@@ -185,9 +199,7 @@ func (h *Host) forSuspect(a *ask, ready []candidate, able bool, reserved *worker
 	w := a.worker
 	if w == nil || w.conn.Pending() > 0 {
 		if best := leastLoaded(ready); best != nil && (w == nil || best.conn.Pending() == 0) {
-			if w != nil {
-				w.release(a.placement)
-			}
+			h.giveBack(a)
 			w = best
 			h.placements++
 			a.worker, a.placement = w, h.placements

@@ -509,12 +509,12 @@ func (s *simulation) runProcess(p *simProcess, calm bool) {
 	}
 }
 
-func simulate(t *testing.T, seed uint64, events int) *simulation {
-	s := &simulation{t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 1)), counts: map[string]int{}}
+// begin makes the host, whose workers have not come up yet.
+func (s *simulation) begin(o Options) {
 	s.store = &simStore{Store: NewMemory(), sim: s}
-	o := Options{Workers: 1 + s.rand.IntN(3), Timeout: -1, OpenTimeout: 20 * time.Second, KillGrace: 100 * time.Millisecond, StallAfter: 300 * time.Millisecond,
-		StoreTimeout: time.Second, SnapshotBytes: 1 << 10, ReplayBudget: time.Hour, Store: s.store, MaxInProcess: 2,
-		WindowRequests: 8, WindowBytes: 4 << 10, IdleAfter: 10 * time.Second, Logger: slog.New(slog.DiscardHandler)}
+	o.Timeout, o.OpenTimeout, o.KillGrace, o.StallAfter = -1, 20*time.Second, 100*time.Millisecond, 300*time.Millisecond
+	o.StoreTimeout, o.SnapshotBytes, o.ReplayBudget, o.Store = time.Second, 1<<10, time.Hour, s.store
+	o.IdleAfter, o.Logger = 10*time.Second, slog.New(slog.DiscardHandler)
 	o.setDefaults()
 	h := newHost(o)
 	s.host, h.hash = h, "toy"
@@ -540,12 +540,23 @@ func simulate(t *testing.T, seed uint64, events int) *simulation {
 		return 0, errors.New("no such process")
 	}
 	h.startWorkers()
+}
+
+// engine opens an engine that the store knows.
+func (s *simulation) engine(name string, o *EngineOptions) {
+	e := s.host.newEngine(name, o)
+	s.store.Store.Install(e.name, e.owner, Base{Core: s.host.hash}, Ignore)
+	s.host.engines[e.name] = e
+	s.engines = append(s.engines, &simEngine{Engine: e})
+}
+
+func simulate(t *testing.T, seed uint64, events int) *simulation {
+	s := &simulation{t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 1)), counts: map[string]int{}}
+	s.begin(Options{Workers: 1 + s.rand.IntN(3), MaxInProcess: 2, WindowRequests: 8, WindowBytes: 4 << 10})
 	for k := range 1 + s.rand.IntN(5) {
-		e := h.newEngine(fmt.Sprint("engine-", k), &EngineOptions{EnableBatching: s.rand.IntN(4) == 0, BatchMode: BatchMode(s.rand.IntN(2))})
-		s.store.Store.Install(e.name, e.owner, Base{Core: h.hash}, Ignore)
-		h.engines[e.name] = e
-		s.engines = append(s.engines, &simEngine{Engine: e})
+		s.engine(fmt.Sprint("engine-", k), &EngineOptions{EnableBatching: s.rand.IntN(4) == 0, BatchMode: BatchMode(s.rand.IntN(2))})
 	}
+	h := s.host
 	for range events {
 		s.event(false)
 	}

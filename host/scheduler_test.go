@@ -1,0 +1,74 @@
+package host
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+
+	"hypertoken/ipc"
+)
+
+// Who waits because a worker is reserved may send again when the reservation is given back, though nothing is under way
+// there that would say so.
+func TestAReservationThatIsGivenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSimulation(t, 1, Options{Workers: 1}, 2)
+		h, e, suspect := s.host, s.engines[0], s.engines[1]
+		calm := func(until func() bool) {
+			for n := 0; !until(); n++ {
+				if s.event(true); n > 10_000 {
+					s.stuck()
+				}
+			}
+		}
+		s.dispatch(e, ipc.Dispatch, 0, 0, "read")
+		calm(func() bool { return !e.calls[0].unresolved() })
+
+		// Its worker is reserved while it owes an answer, so what comes then waits.
+		s.dispatch(e, ipc.Dispatch, 0, 0, "read")
+		h.ask(suspect.Engine, true)
+		h.assign()
+		s.dispatch(e, ipc.Dispatch, 0, 0, "read")
+		w := e.m.place.worker
+		if w.reserved == 0 || e.m.sent.len() != 1 || e.m.queued.len() != 1 {
+			t.Fatalf("reserved %d, sent %d, queued %d", w.reserved, e.m.sent.len(), e.m.queued.len())
+		}
+		// The answer is taken in, and then, before the suspect gets the worker, it gives up.
+		p := s.processes[0]
+		for range 10 {
+			p.run(1 << 10)
+		}
+		w.reader.Filled(copy(w.reader.Space(), p.out.bytes))
+		p.out.bytes = nil
+		for f, ok, err := w.reader.Next(); ok; f, ok, err = w.reader.Next() {
+			if err != nil || w.frame(f) != nil {
+				t.Fatal(err)
+			}
+		}
+		w.unblock()
+		if w.conn.Pending() != 0 || e.m.queued.len() != 1 {
+			t.Fatalf("pending %d, queued %d", w.conn.Pending(), e.m.queued.len())
+		}
+		h.unask(suspect.Engine)
+		h.assign()
+		if e.m.queued.len() != 0 {
+			t.Error("what waited for the reservation was not sent")
+		}
+		for _, e := range s.engines {
+			e.beginClose()
+		}
+		calm(s.ended)
+		h.stop(s)
+	})
+}
+
+// newSimulation returns one with that many engines, at its beginning.
+func newSimulation(t *testing.T, seed uint64, o Options, engines int) *simulation {
+	s := &simulation{t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 1)), counts: map[string]int{}}
+	s.begin(o)
+	for k := range engines {
+		s.engine(fmt.Sprint("engine-", k), &EngineOptions{})
+	}
+	return s
+}
