@@ -129,6 +129,11 @@ type fault struct {
 	resume int
 }
 
+// anywhere reports whether the fault may strike at any moment.
+func (f fault) anywhere() bool {
+	return f.kind == Kill || f.kind == Stop || f.kind == Hang || f.kind == Start
+}
+
 func (f fault) String() string { return fmt.Sprintf("%s when %v", f.kind, f.at) }
 
 // schedule is a sequence of faults that depends on its seed alone.
@@ -173,5 +178,5 @@ const (
 	// pace is how long it is from one fault to the next at least.
 	pace = 120 * time.Millisecond
 	// patience is how many frames pass before a fault strikes at any moment, because its own does not come.
-	patience = 5_000
+	patience = 3_000
 )

@@ -99,7 +99,7 @@ func (in *injector) reach(at moment) *fault {
 	switch f := &in.next; {
 	case at == f.at:
 		f.after--
-	case in.passed > patience && f.kind == Kill:
+	case in.passed > patience && f.anywhere():
 		f.at, f.after = at, 0
 	default:
 		return nil
