@@ -2,7 +2,7 @@
 GO ?= go
 FUZZTIME ?= 30s
 
-.PHONY: help core core-check build test lint vet fuzz bench rust
+.PHONY: help core core-check build test torture lint vet fuzz bench rust
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -24,6 +24,10 @@ build:
 ## test        run the Go tests, with the race detector
 test:
 	$(GO) test -race ./...
+
+## torture     kill workers while they work, for a minute, and check what their callers were told
+torture:
+	$(GO) run ./cmd/hypertoken torture --for 60s
 
 ## rust        run the Rust tests
 rust:
