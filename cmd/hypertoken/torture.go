@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,7 +37,8 @@ and what its caller was told, and checks each engine from its opening to its end
   - no fault became a caller's error, and no process is left.
 
 Faults strike by progress: when half an answer is read, when a snapshot is under way, and
-not by the clock. The same seed draws the same faults and the same calls.
+not by the clock. The same seed draws the same faults and the same calls. An interrupt ends
+the calls early; what was called is still checked.
 
 Faults:
 ` + torture.About() + `
@@ -68,6 +70,7 @@ minute had requests in flight; 2 for wrong usage.`,
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
 			defer stop()
+			defer context.AfterFunc(ctx, stop)() // a second interrupt ends it at once
 			c.Progress = tortureProgress(cmd.ErrOrStderr(), c.For)
 			r, err := torture.Run(ctx, c)
 			if err != nil {

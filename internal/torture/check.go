@@ -106,7 +106,7 @@ func (c *checker) errors() {
 			case x.mayEnd && (errors.Is(o.err, host.ErrTimeout) || errors.Is(o.err, host.ErrCanceled)):
 			case errors.Is(o.err, host.ErrConflict) && x.actions[k].conditional:
 			case errors.Is(o.err, host.ErrWorkerUnavailable) && c.storms:
-			case errors.Is(o.err, host.ErrBatchAborted) && x.form == atomicBatch:
+			case errors.Is(o.err, host.ErrBatchAborted) && (x.form == atomicBatch || (c.gathers && c.mode == host.BatchAtomic)):
 			default:
 				c.find(Visible, "a call failed with %q after %v: %v", code, time.Duration(x.end-x.start).Round(time.Microsecond), o.err)
 			}

@@ -71,6 +71,9 @@ type history struct {
 	engine  string
 	setup   host.Raw
 	callers [][]*call
+	// gathers says that what is dispatched at the same time is one batch, and which.
+	gathers bool
+	mode    host.BatchMode
 	// What the engine said at its end, and the sequences of its events.
 	last    outcome
 	digest  host.Digest

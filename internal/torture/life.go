@@ -49,6 +49,7 @@ func (l *life) run(seed *rand.Rand, large bool) error {
 	ctx, h := l.t.ctx, l.t.host
 	first := &deal{workload: l.t.workload, rand: seed, ids: &l.ids}
 	l.history = history{engine: l.name, setup: first.setup(large), callers: make([][]*call, callersEach)}
+	l.history.gathers, l.history.mode = first.rand.IntN(6) == 0, host.BatchMode(first.rand.IntN(2))
 	calls := callsEach
 	if large {
 		calls /= 5
@@ -60,7 +61,8 @@ func (l *life) run(seed *rand.Rand, large bool) error {
 	for half := range 2 {
 		dropped := h.Stats().DroppedEvents
 		e, err := insist(func() (*host.Engine, error) {
-			return h.Open(ctx, l.name, host.EngineOptions{Setup: l.history.setup})
+			return h.Open(ctx, l.name, host.EngineOptions{Setup: l.history.setup,
+				EnableBatching: l.history.gathers, BatchMode: l.history.mode, BatchWindow: time.Millisecond})
 		})
 		if err != nil {
 			return err

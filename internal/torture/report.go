@@ -69,6 +69,9 @@ func (t *torture) snapshot() Report {
 	r.Failed, r.Violated = maps.Clone(r.Failed), maps.Clone(r.Violated)
 	r.Violations = slices.Clone(r.Violations)
 	r.Elapsed, r.Acknowledged = min(time.Since(t.injector.epoch), t.config.For), t.acknowledged.Load()
+	if after := t.endedAfter.Load(); after > 0 {
+		r.Elapsed = min(r.Elapsed, time.Duration(after))
+	}
 	r.Ends, r.Placed, r.Fallbacks = stats.Restarts, stats.Placed, stats.Fallbacks
 	t.injector.mu.Lock()
 	defer t.injector.mu.Unlock()

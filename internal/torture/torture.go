@@ -53,6 +53,8 @@ type torture struct {
 	until    time.Time
 	ended    chan *history
 
+	// endedAfter is when calls ended before their time, 0 where they have not.
+	endedAfter   atomic.Int64
 	calls        atomic.Uint64 // ended
 	acknowledged atomic.Uint64
 
@@ -65,13 +67,15 @@ type torture struct {
 // stuckAfter is how long no call may end.
 const stuckAfter = 60 * time.Second
 
-// Run tortures a host, and returns what came of it. An error is that of a torture that could not be.
+// Run tortures a host, and returns what came of it. Where ctx ends, no more calls are made, and what was called is checked.
+// An error is that of a torture that could not be.
 func Run(ctx context.Context, c Config) (Report, error) {
 	t := &torture{config: c, injector: newInjector(c.Seed, c.Faults, c.Workers), cancels: slices.Contains(c.Faults, Cancel),
 		ended: make(chan *history, c.Engines), recovered: map[int]map[string]time.Duration{}}
 	t.report = Report{Seed: c.Seed, Failed: map[string]uint64{}}
-	t.ctx, t.stop = context.WithCancelCause(ctx)
+	t.ctx, t.stop = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer t.stop(nil)
+	defer context.AfterFunc(ctx, t.enough)()
 	o := host.Options{
 		Workers: c.Workers, CorePath: c.CorePath, Core: c.Core, Logger: c.Logger,
 		// Deaths are at least pace apart, unless no worker survives its start.
@@ -106,7 +110,7 @@ func (t *torture) run() error {
 		return err
 	}
 	t.workload = newWorkload(actions)
-	t.until = time.Now().Add(t.config.For)
+	t.until = t.injector.epoch.Add(t.config.For)
 	var living, checking, watching sync.WaitGroup
 	errs := make([]error, t.config.Engines+1)
 	for slot := range t.config.Engines {
@@ -138,7 +142,12 @@ func (t *torture) run() error {
 }
 
 // goesOn reports whether more is to be called.
-func (t *torture) goesOn() bool { return time.Now().Before(t.until) && t.ctx.Err() == nil }
+func (t *torture) goesOn() bool {
+	return time.Now().Before(t.until) && t.endedAfter.Load() == 0 && t.ctx.Err() == nil
+}
+
+// enough ends the calls before their time.
+func (t *torture) enough() { t.endedAfter.CompareAndSwap(0, t.clock()) }
 
 // clock returns the nanoseconds since the torture began.
 func (t *torture) clock() int64 { return int64(time.Since(t.injector.epoch)) }
