@@ -138,8 +138,9 @@ func (in *injector) strike(w *wire, f *fault) {
 	case Start:
 		in.storm, in.calmAt = 10*in.workers, in.fallbacks()
 		for _, other := range in.live {
+			also := &strike{kind: Start, at: s.at, waiting: other.unanswered()}
 			other.mu.Lock()
-			other.struck = s
+			other.struck = also
 			other.mu.Unlock()
 			other.process.Kill()
 		}
