@@ -36,7 +36,12 @@ type dict = map[string]any
 // descriptor, no temporary file.
 func newHost(t *testing.T, o host.Options) *host.Host {
 	t.Helper()
-	t.Setenv("TMPDIR", t.TempDir())
+	// Short: the name of a worker's socket has to fit into 108 bytes.
+	temporary, err := os.MkdirTemp(programs, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", temporary)
 	// The first worker ever leaves what a program keeps: the thread that forks, the runtime's poller.
 	warm(t)
 	ignore := goleak.IgnoreCurrent()

@@ -54,7 +54,8 @@ func TestMain(m *testing.M) {
 	}
 	in, out, err := process.Serve()
 	if err != nil {
-		panic(err)
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
 	switch role {
 	case "prints":
@@ -278,6 +279,22 @@ func TestWhatCannotBeStarted(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// A socket's name is bounded, so a long name of the temporary directory is what nobody thinks of.
+func TestATemporaryDirectoryWithALongName(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), strings.Repeat("x", 100))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", dir)
+	_, err := process.Start(t.Context(), process.Config{Logger: newLog().logger()})
+	if err == nil || !strings.Contains(err.Error(), "its socket is made in "+strconv.Quote(dir)[:50]) || !strings.Contains(err.Error(), "bind: invalid argument") {
+		t.Errorf("got %v", err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		t.Errorf("left: %v", left)
 	}
 }
 

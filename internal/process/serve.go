@@ -2,10 +2,10 @@ package process
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/rpc"
 	"os"
+	"strings"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
@@ -24,12 +24,13 @@ func Serve() (in, out *os.File, err error) {
 	// instead of printing it: the line is ours to write.
 	address := make(chan *plugin.ReattachConfig)
 	served := make(chan struct{})
+	said := new(firstLine)
 	go func() {
 		defer close(served)
 		plugin.Serve(&plugin.ServeConfig{
 			HandshakeConfig: handshake,
 			Plugins:         plugins,
-			Logger:          hclog.NewNullLogger(),
+			Logger:          hclog.New(&hclog.LoggerOptions{Level: hclog.Error, DisableTime: true, Output: said}),
 			Test:            &plugin.ServeTestConfig{Context: context.Background(), ReattachConfigCh: address},
 		})
 	}()
@@ -38,7 +39,18 @@ func Serve() (in, out *os.File, err error) {
 		_, err = fmt.Fprintf(out, "%d|%d|%s|%s|%s|\n", plugin.CoreProtocolVersion, handshake.ProtocolVersion,
 			a.Addr.Network(), a.Addr.String(), plugin.ProtocolNetRPC)
 	case <-served:
-		err = errors.New("go-plugin's server did not start")
+		err = fmt.Errorf("go-plugin's server did not start: %s; its socket is made in %q, and a socket's name has about 100 bytes at most",
+			said.text, os.Getenv(plugin.EnvUnixSocketDir))
 	}
 	return in, out, err
+}
+
+// firstLine keeps the first thing that is written to it. It is read when nothing more is.
+type firstLine struct{ text string }
+
+func (l *firstLine) Write(b []byte) (int, error) {
+	if l.text == "" {
+		l.text = strings.TrimSpace(string(b))
+	}
+	return len(b), nil
 }
