@@ -11,6 +11,7 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 
 	"hypertoken/ipc"
+	"hypertoken/wasm"
 )
 
 // Raw is a value that is MessagePack already. It is sent, and stored, byte for byte.
@@ -69,9 +70,14 @@ type Result struct {
 	Raw Raw
 }
 
-// Decode decodes the result into what v points to, as [msgpack.Unmarshal] does.
+// Decode decodes the result into what v points to, as [msgpack.Unmarshal] does. A result that no core may return, such as
+// one that is nested more than 256 levels deep, is an error.
 func (r Result) Decode(v any) error {
-	if err := msgpack.Unmarshal(r.Raw, v); err != nil {
+	_, err := wasm.Scan(r.Raw)
+	if err == nil {
+		err = msgpack.Unmarshal(r.Raw, v)
+	}
+	if err != nil {
 		return fmt.Errorf("host: the result can't be decoded into %T: %w", v, err)
 	}
 	return nil
@@ -263,6 +269,9 @@ func (e *Engine) State(ctx context.Context) (Result, error) {
 	return e.question(ctx, ipc.State, "State")
 }
 
+// digestSize is that of a digest as a worker answers it, in bytes.
+const digestSize = 8
+
 // Digest is a 64-bit hash over a canonical state: equal states have equal digests.
 type Digest uint64
 
@@ -274,9 +283,6 @@ func (e *Engine) Digest(ctx context.Context) (Digest, error) {
 	r, err := e.question(ctx, ipc.Digest, "Digest")
 	if err != nil {
 		return 0, err
-	}
-	if len(r.Raw) != 8 {
-		return 0, fmt.Errorf("host: a digest of %d bytes", len(r.Raw))
 	}
 	return Digest(binary.LittleEndian.Uint64(r.Raw)), nil
 }

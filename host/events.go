@@ -1,11 +1,13 @@
 package host
 
 import (
-	"bytes"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
 	"github.com/vmihailenco/msgpack/v5"
+
+	"hypertoken/wasm"
 )
 
 // The events of an engine. A core may raise others.
@@ -196,19 +198,27 @@ func (e *Engine) told(r *request, name string, result Result, err error) {
 
 // coreEvents hands on what the core raised: MessagePack arrays of a name and a payload, one after the other.
 func (e *Engine) coreEvents(r *request, name string, result Result) {
-	raised := bytes.NewReader(r.outcome.Events)
+	raised := r.outcome.Events
 	r.outcome.Events = nil // those of a batch come once
-	dec := msgpack.NewDecoder(raised)
-	for raised.Len() > 0 {
+	for len(raised) > 0 {
 		var pair []msgpack.RawMessage
-		if err := dec.Decode(&pair); err != nil || len(pair) != 2 {
-			return
-		}
 		var event string
-		if msgpack.Unmarshal(pair[0], &event) != nil {
+		size, err := wasm.Scan(raised)
+		if err == nil {
+			err = msgpack.Unmarshal(raised[:size], &pair)
+		}
+		if err == nil && len(pair) != 2 {
+			err = fmt.Errorf("an array of %d items, want 2", len(pair))
+		}
+		if err == nil {
+			err = msgpack.Unmarshal(pair[0], &event)
+		}
+		if err != nil {
+			e.host.log.Warn("an action raised events that can't be read", "engine", e.name, "action", name, "error", err)
 			return
 		}
 		e.emit(Event{Name: event, Action: name, Result: result, Payload: pair[1]})
+		raised = raised[size:]
 	}
 }
 

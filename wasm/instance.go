@@ -1,7 +1,6 @@
 package wasm
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -11,7 +10,6 @@ import (
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/sys"
 	"github.com/vmihailenco/msgpack/v5"
-	"github.com/vmihailenco/msgpack/v5/msgpcode"
 )
 
 // The calls of the ABI.
@@ -333,6 +331,9 @@ func decodeError(body []byte) (*ActionError, error) {
 	if err := msgpack.Unmarshal(body, e); err != nil {
 		return nil, err
 	}
+	if e.Code == "" {
+		return nil, errors.New("it has no code")
+	}
 	return e, nil
 }
 
@@ -521,46 +522,22 @@ func (i *Instance) Actions(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := sane(r.body); err != nil {
-		return nil, i.broken(ctx, "its list of actions "+err.Error())
+	if n, err := Scan(r.body); err != nil || n < len(r.body) {
+		return nil, i.broken(ctx, fmt.Sprintf("its list of actions can't be read: %d of %d bytes: %v", n, len(r.body), err))
 	}
 	return append([]byte(nil), r.body...), nil
 }
 
-// sane checks what is about to be decoded as a whole: no deeper than 16 containers, and no container that claims more
-// items than there are bytes.
-func sane(b []byte) error {
-	left := []int{1}
-	dec := msgpack.NewDecoder(bytes.NewReader(b))
-	for len(left) > 0 {
-		if left[len(left)-1] == 0 {
-			left = left[:len(left)-1]
-			continue
-		}
-		left[len(left)-1]--
-		code, err := dec.PeekCode()
-		if err != nil {
-			return fmt.Errorf("ends early: %w", err)
-		}
-		n := 0
-		switch {
-		case msgpcode.IsFixedArray(code) || code == msgpcode.Array16 || code == msgpcode.Array32:
-			n, err = dec.DecodeArrayLen()
-		case msgpcode.IsFixedMap(code) || code == msgpcode.Map16 || code == msgpcode.Map32:
-			n, err = dec.DecodeMapLen()
-			n *= 2
-		default:
-			err = dec.Skip()
-		}
-		if err != nil {
-			return fmt.Errorf("can't be read: %w", err)
-		}
-		if n > len(b) || len(left) > 16 {
-			return fmt.Errorf("claims %d items in %d bytes, %d levels deep", n, len(b), len(left))
-		}
-		if n > 0 {
-			left = append(left, n)
-		}
+// SnapshotLimits reads the limits of the engine that a snapshot is of.
+func SnapshotLimits(snapshot []byte) (l Limits, err error) {
+	size, err := Scan(snapshot)
+	if err != nil {
+		return l, fmt.Errorf("wasm: the header of a snapshot: %w", err)
 	}
-	return nil
+	var header []msgpack.RawMessage
+	if err := msgpack.Unmarshal(snapshot[:size], &header); err != nil || len(header) != 6 {
+		return l, fmt.Errorf("wasm: the header of a snapshot has %d items, want 6 (%v)", len(header), err)
+	}
+	return l, errors.Join(msgpack.Unmarshal(header[3], &l.MaxStateBytes), msgpack.Unmarshal(header[4], &l.MaxResult),
+		msgpack.Unmarshal(header[5], &l.MaxDepth))
 }
