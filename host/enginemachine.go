@@ -151,8 +151,11 @@ type engineMachine struct {
 	group                  []*request
 	records                []Record
 
-	// sequence is that of the last record that the store has, appending how many records are with it.
-	sequence, appending uint64
+	// sequence is that of the last record that the store has, appending how many records are with it. reached is that of
+	// the instance, as far as it has answered.
+	sequence, appending, reached uint64
+	// bounds are the engine's own limits: another host may have opened it.
+	bounds wasm.Limits
 	// loaded is what the store had when it was last asked; cursor is how far the placing has come in it.
 	loaded *Stored
 	cursor cursor
@@ -317,6 +320,12 @@ func (m *engineMachine) wasLoaded(s *Stored, foreign bool, err error) {
 		m.settleUncertain(stored, foreign)
 	}
 	m.sequence = stored
+	m.bounds = m.limits.limits
+	if s.Snapshot {
+		if l, err := wasm.SnapshotLimits(s.Data); err == nil {
+			m.bounds = l
+		}
+	}
 	m.baseBytes, m.entryBytes = len(s.Data), len(s.Entries)
 	if m.queued.len() == 0 {
 		m.state = engineOut
@@ -436,28 +445,46 @@ func (m *engineMachine) came(ev engineEvent) {
 		m.pieceAnswered(ev)
 		return
 	}
-	if m.sent.len() == 0 || m.sent.all()[0].id != ev.id {
-		if ev.kind == evDropped && m.dropped(ev.id) {
-			return
+	if ev.kind == evDropped {
+		if !m.dropped(ev.id) {
+			m.violation("request %d is dropped, which was not recalled", ev.id)
 		}
+		return
+	}
+	if m.sent.len() == 0 || m.sent.all()[0].id != ev.id {
 		m.violation("an answer to request %d, which is not the next", ev.id)
 		return
 	}
 	r := m.sent.all()[0]
-	switch ev.kind {
-	case evChunk:
-		piece, err := ipc.ReadBytes(ev.body)
-		if err != nil || (r.kind != ipc.State && r.kind != ipc.Snapshot) {
-			m.violation("a chunk for %v: %v", r.kind, err)
-			return
-		}
-		r.data = append(r.data, piece...)
-	case evDropped:
-		m.dropped(ev.id)
+	if ev.kind == evChunk {
+		m.chunk(r, ev.body)
+		return
+	}
+	m.answer(r, ev)
+}
+
+// chunk takes in a piece of a stream. However long the stream, the host holds no more of it than a state may have.
+func (m *engineMachine) chunk(r *request, body []byte) {
+	piece, err := ipc.ReadBytes(body)
+	most := 2*m.bounds.MaxStateBytes + streamSlack
+	switch {
+	case err != nil:
+		m.violation("a chunk for %v: %v", r.kind, err)
+	case r.kind != ipc.State && r.kind != ipc.Snapshot:
+		m.violation("a chunk for %v, which is no stream", r.kind)
+	case len(piece) > ipc.ChunkSize:
+		m.violation("a chunk of %d bytes, %d are allowed", len(piece), ipc.ChunkSize)
+	case r.withdrawn:
+		r.data = nil // nobody wants it any more
+	case uint64(len(r.data)+len(piece)) > most:
+		m.violation("a stream of more than %d bytes, which no state of %d has (MaxStateBytes)", most, m.bounds.MaxStateBytes)
 	default:
-		m.answer(r, ev)
+		r.data = append(r.data, piece...)
 	}
 }
+
+// streamSlack is what a stream may have beyond twice MaxStateBytes, in bytes: a record's framing is no logical byte.
+const streamSlack = 16 << 20
 
 // dropped takes out a request that had not begun; false where there is none.
 func (m *engineMachine) dropped(id uint64) bool {
@@ -504,10 +531,25 @@ func (m *engineMachine) answer(r *request, ev engineEvent) {
 		m.violation("%v", err)
 		return
 	}
-	m.sent.pop()
-	r.id = 0
 	lost := ev.flags&ipc.FlagLost != 0
 	committed := r.committed()
+	interrupted := lost && (r.code() == ipc.CodeNotPlaced || r.code() == executor.CodeInterrupted)
+	// A worker that counts otherwise has another state, or says so. A placement that is lost has no sequence.
+	switch after := m.reached + uint64(committed); {
+	case interrupted && m.place.worker != nil:
+		m.violation("the placement %d was ready, and is said not to be open", m.place.id)
+		return
+	case (r.err == nil || !lost) && r.outcome.Sequence != after:
+		m.violation("an answer to request %d with the sequence %d, after it the engine has %d", ev.id, r.outcome.Sequence, after)
+		return
+	case r.kind == ipc.Dispatch && uint64(len(r.outcome.Result)) > uint64(m.bounds.MaxResult):
+		m.violation("a result of %d bytes, %d are allowed (MaxResult)", len(r.outcome.Result), m.bounds.MaxResult)
+		return
+	default:
+		m.reached = after
+	}
+	m.sent.pop()
+	r.id = 0
 	switch {
 	case r.withdrawn:
 		if committed > 0 || lost {
@@ -515,7 +557,7 @@ func (m *engineMachine) answer(r *request, ev engineEvent) {
 			m.need()
 			return
 		}
-	case r.code() == ipc.CodeNotPlaced || r.code() == executor.CodeInterrupted:
+	case interrupted:
 		// Nothing was wrong with the request: its place is gone.
 		m.leave() // what was sent after it goes behind it
 		m.requeue([]*request{r})

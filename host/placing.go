@@ -91,7 +91,17 @@ func (m *engineMachine) pieceAnswered(ev engineEvent) {
 		m.placingFailed(failureError(&f))
 		return
 	}
+	o, err := ipc.ReadOutcome(ev.body)
+	if err != nil {
+		m.violation("%v", err)
+		return
+	}
 	if c.stage == 0 && c.unanswered == 0 {
+		if o.Sequence != m.sequence {
+			m.violation("the engine is placed with the sequence %d, its journal ends with %d", o.Sequence, m.sequence)
+			return
+		}
+		m.reached = m.sequence
 		m.state, m.placeBy, m.attempts, m.placeDeath, m.loaded = engineLive, 0, 0, nil, nil
 		m.effect(engineEffect{kind: effPlaced, place: m.place})
 		m.pump()

@@ -89,23 +89,37 @@ func (r *request) take(flags ipc.Flags, body []byte) (err error) {
 	if r.outcome, err = ipc.ReadOutcome(body); err != nil {
 		return err
 	}
-	if xxhash.Sum64(r.outcome.Result) != r.outcome.Checksum && len(r.outcome.Result) > 0 {
-		return fmt.Errorf("a result with another checksum than it says")
+	n := len(r.outcome.Result)
+	switch r.kind {
+	case ipc.Dispatch, ipc.Batch, ipc.Digest:
+		if sum := xxhash.Sum64(r.outcome.Result); sum != r.outcome.Checksum {
+			return &ipc.MalformedError{Message: fmt.Sprintf("a result with the checksum %016x, it says %016x", sum, r.outcome.Checksum)}
+		}
+		if r.kind == ipc.Digest && n != digestSize {
+			return &ipc.MalformedError{Message: fmt.Sprintf("a digest of %d bytes, it has %d", n, digestSize)}
+		}
+	default:
+		if n > 0 {
+			return &ipc.MalformedError{Message: fmt.Sprintf("a result of %d bytes for %v, which has none", n, r.kind)}
+		}
 	}
 	if r.kind == ipc.Batch {
 		rest := r.outcome.Result
-		for range r.members {
-			if _, rest, err = ipc.ReadMemberOutcome(rest); err != nil {
+		for k := range r.members {
+			var o ipc.MemberOutcome
+			if o, rest, err = ipc.ReadMemberOutcome(rest); err != nil {
 				return err
+			}
+			if o.Code == "" && xxhash.Sum64(o.Result) != o.Checksum {
+				return &ipc.MalformedError{Message: fmt.Sprintf("the result of member %d has another checksum than it says", k)}
 			}
 		}
 		if len(rest) > 0 {
-			return fmt.Errorf("%d bytes follow the outcomes of a batch of %d", len(rest), len(r.members))
+			return &ipc.MalformedError{Message: fmt.Sprintf("%d bytes follow the outcomes of a batch of %d", len(rest), len(r.members))}
 		}
 	}
 	kept := make([]byte, 0, len(r.outcome.Result)+len(r.outcome.Events))
 	kept = append(append(kept, r.outcome.Result...), r.outcome.Events...)
-	n := len(r.outcome.Result)
 	r.outcome.Result, r.outcome.Events = kept[:n:n], kept[n:]
 	return nil
 }

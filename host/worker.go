@@ -1,11 +1,13 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"hypertoken/ipc"
@@ -54,6 +56,9 @@ type worker struct {
 	hello      bool
 	configured bool
 	core       []byte // what is still to be sent of it
+
+	// fault is the first thing by which it broke the protocol: nothing that comes after it is read.
+	fault atomic.Pointer[error]
 
 	mu sync.Mutex // guards what follows; a leaf
 	// engines are those placed here, by their placement.
@@ -207,6 +212,9 @@ func (w *worker) came() error {
 		}
 		if err := w.frame(f); err != nil {
 			return err
+		}
+		if fault := w.fault.Load(); fault != nil {
+			return *fault
 		}
 	}
 	w.reader.ReleaseAll()
@@ -366,9 +374,15 @@ func (w *worker) hangUp() {
 	}
 }
 
-// violated ends a worker that broke the protocol. It counts as one that died by itself.
+// violated ends a worker that broke the protocol, or can't be used. It counts as one that died by itself.
 func (w *worker) violated(err error) {
-	w.log.Error("a worker broke the protocol and is replaced", "error", err)
+	if w.fault.CompareAndSwap(nil, &err) {
+		message := "a worker can't be used and is replaced"
+		if malformed := new(ipc.MalformedError); errors.As(err, &malformed) {
+			message = "a worker broke the protocol and is replaced"
+		}
+		w.log.Error(message, "error", err)
+	}
 	w.end(byItself)
 }
 

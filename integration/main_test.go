@@ -12,6 +12,7 @@ import (
 var programs string
 
 func TestMain(m *testing.M) {
+	hostileMain()
 	workerproc.Main()
 	os.Exit(run(m))
 }

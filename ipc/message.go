@@ -43,8 +43,14 @@ func Encode(v any) []byte {
 	return b
 }
 
-// Decode reads a control message.
+// maxControl bounds a control message, in bytes: what reads it follows its nesting.
+const maxControl = 64 << 10
+
+// Decode reads a control message, of at most 64 KiB.
 func Decode(b []byte, v any) error {
+	if len(b) > maxControl {
+		return malformed("a control message of %d bytes, %d are allowed", len(b), maxControl)
+	}
 	if err := msgpack.Unmarshal(b, v); err != nil {
 		return malformed("a control message can't be read: %v", err)
 	}
@@ -261,6 +267,9 @@ func ReadFailure(b []byte) (f Failure, err error) {
 	r := reader{b: b}
 	r.arrayOf(6, 6)
 	f = Failure{r.uint(), r.uint(), r.uint(), string(r.bytes()), string(r.bytes()), r.int()}
+	if r.err == nil && f.Code == "" {
+		r.fail("an empty code")
+	}
 	return f, r.end()
 }
 
