@@ -214,7 +214,8 @@ func (h *Host) compile() {
 			h.log.Warn("no cache for compiled code: starting takes longer", "error", err)
 		}
 	}
-	core, err := wasm.Compile(h.life, h.code, wasm.Options{Interruptible: true, MemoryLimit: uint64(o.MaxEngineMemory), Cache: l.cache})
+	core, err := wasm.Compile(h.life, h.code, wasm.Options{Interruptible: true, MemoryLimit: uint64(o.MaxEngineMemory),
+		FirstInstance: o.StartTimeout, Cache: l.cache})
 	if err != nil {
 		where := "the built-in core"
 		if o.CorePath != "" {

@@ -72,7 +72,8 @@ type Options struct {
 	KillGrace time.Duration
 	// StallAfter is how long a worker may owe an answer while its CPU time stands still before it is killed. Default 1 s.
 	StallAfter time.Duration
-	// StartTimeout is how long a worker may take until it is ready. Default 10 s.
+	// StartTimeout is how long a worker may take until it is ready, and the first instance of the core in this process.
+	// Default 10 s.
 	StartTimeout time.Duration
 	// MaxRestarts is how many deaths of a worker within RestartWindow it takes to give it up. It is tried again after
 	// a second, then after two, up to a minute. Default 5 within 10 s.

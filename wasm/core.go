@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
@@ -53,6 +54,9 @@ type Options struct {
 	// MemoryLimit bounds each instance's linear memory, in bytes, rounded down to 64 KiB pages: at least 2 MiB, at
 	// most 4 GiB. 0 means DefaultMemoryLimit.
 	MemoryLimit uint64
+	// FirstInstance bounds how long the first instance may take, by which an interruptible core is checked: a core's start
+	// function may have no end. 0 is no bound.
+	FirstInstance time.Duration
 	// Cache keeps compiled code between processes. nil compiles anew.
 	Cache *Cache
 }
@@ -127,7 +131,10 @@ func Compile(ctx context.Context, code []byte, o Options) (*Core, error) {
 	if err != nil {
 		return nil, fmt.Errorf("wasm: %w: %w", ErrCore, err)
 	}
-	if err := c.check(ctx); err != nil {
+	if err = c.check(code); err == nil {
+		err = c.try(ctx, o.FirstInstance)
+	}
+	if err != nil {
 		_ = c.Close(ctx)
 		return nil, fmt.Errorf("wasm: %w: %w", ErrCore, err)
 	}
@@ -135,7 +142,7 @@ func Compile(ctx context.Context, code []byte, o Options) (*Core, error) {
 }
 
 // check holds a compiled module against the ABI.
-func (c *Core) check(ctx context.Context) error {
+func (c *Core) check(code []byte) error {
 	var imports []string
 	for _, f := range c.module.ImportedFunctions() {
 		module, name, _ := f.Import()
@@ -167,12 +174,25 @@ func (c *Core) check(ctx context.Context) error {
 			c.toolchain = string(s.Data())
 		}
 	}
-	// An instance says which ABI it speaks; imports of other kinds fail here too.
-	i, err := c.Instantiate(ctx)
-	if err != nil {
-		return err
+	return checkTables(code)
+}
+
+// try makes an instance. It says which ABI the core speaks; imports of other kinds fail here too.
+func (c *Core) try(ctx context.Context, within time.Duration) error {
+	making := ctx
+	if within > 0 {
+		var cancel context.CancelFunc
+		making, cancel = context.WithTimeout(ctx, within)
+		defer cancel()
 	}
-	return i.Close(ctx)
+	i, err := c.Instantiate(making)
+	switch {
+	case err == nil:
+		return i.Close(ctx)
+	case making.Err() != nil && ctx.Err() == nil:
+		return fmt.Errorf("its first instance was not ready within %v: %w", within, err)
+	}
+	return err
 }
 
 // Hash returns the SHA-256 of the core's bytes, in hexadecimal.

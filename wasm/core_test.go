@@ -4,100 +4,77 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"hypertoken/internal/cores"
 )
 
-// module is a WebAssembly module in the making, by the binary format's sections.
-type module struct {
-	imports, functions, exports, bodies []byte
-	nImports, nFunctions, nExports      byte
-	memory                              bool
-}
-
-// The types of every module here: () -> i32, (i32) -> i32, (i32, i32) -> i32, () -> ().
-var types = []byte{4,
-	0x60, 0, 1, 0x7f,
-	0x60, 1, 0x7f, 1, 0x7f,
-	0x60, 2, 0x7f, 0x7f, 1, 0x7f,
-	0x60, 0, 0}
-
-func name(s string) []byte { return append([]byte{byte(len(s))}, s...) }
-
-func (m *module) importing(from, what string, desc ...byte) *module {
-	m.imports = slices.Concat(m.imports, name(from), name(what), desc)
-	m.nImports++
-	return m
-}
-
-// function exports a function of a type; it returns a constant.
-func (m *module) function(export string, typ, result byte) *module {
-	m.exports = slices.Concat(m.exports, name(export), []byte{0, m.nFunctions})
-	m.functions = append(m.functions, typ)
-	m.nFunctions++
-	m.nExports++
-	body := []byte{4, 0, 0x41, result, 0x0b}
-	if typ == 3 {
-		body = []byte{2, 0, 0x0b}
-	}
-	m.bodies = append(m.bodies, body...)
-	return m
-}
-
-func (m *module) bytes() []byte {
-	section := func(id byte, parts ...[]byte) []byte {
-		b := slices.Concat(parts...)
-		return slices.Concat([]byte{id, byte(len(b))}, b)
-	}
-	exports, n := m.exports, m.nExports
-	memory := []byte{0}
-	if m.memory {
-		memory = []byte{1, 0, 1}
-		exports, n = slices.Concat(exports, name("memory"), []byte{2, 0}), n+1
-	}
-	return slices.Concat([]byte("\x00asm\x01\x00\x00\x00"),
-		section(1, types), section(2, []byte{m.nImports}, m.imports), section(3, []byte{m.nFunctions}, m.functions),
-		section(5, memory), section(7, []byte{n}, exports), section(10, []byte{m.nFunctions}, m.bodies))
-}
-
-// whole is a module with all exports of the ABI.
-func whole(version byte) *module {
-	m := &module{memory: true}
-	return m.function("ht_abi", 0, version).function("ht_reply", 0, 0).function("ht_input", 1, 0).function("ht_call", 2, 0)
-}
-
 func TestWhatIsNotACoreIsRefusedWithTheReason(t *testing.T) {
+	table := func(limits ...byte) []byte {
+		m := cores.Whole(1)
+		m.Table = append([]byte{0x70}, limits...)
+		return m.Bytes()
+	}
 	for _, c := range []struct {
 		name string
 		code []byte
-		want string
+		want string // "" for a core
 	}{
+		{"whole", cores.Whole(1).Bytes(), ""},
 		{"nothing", nil, "magic"},
 		{"no WebAssembly", []byte("#!/bin/sh\n"), "magic"},
-		{"cut short", Builtin()[:len(Builtin())/2], ""},
-		{"imports a function", whole(1).importing("env", "clock", 0, 3).bytes(), "it imports env.clock: a core imports nothing"},
-		{"imports a global", whole(1).importing("env", "g", 3, 0x7f, 0).bytes(), "env"},
-		{"lacks an export", (&module{memory: true}).function("ht_abi", 0, 1).bytes(), "it does not export the function ht_reply"},
-		{"lacks its memory", func() []byte { m := whole(1); m.memory = false; return m.bytes() }(), "it does not export its memory"},
-		{"another type", (&module{memory: true}).function("ht_abi", 3, 0).bytes(), "its ht_abi has another type"},
-		{"another version", whole(2).bytes(), "the core speaks version 2 of the ABI, not 1"},
+		{"cut short", Builtin()[:len(Builtin())/2], "not a core"},
+		{"cut in its header", Builtin()[:6], "not a core"},
+		{"imports a function", cores.Whole(1).Importing("env", "clock", 0, 3).Bytes(), "it imports env.clock: a core imports nothing"},
+		{"imports a global", cores.Whole(1).Importing("env", "g", 3, 0x7f, 0).Bytes(), "env"},
+		{"imports a table", cores.Whole(1).Importing("env", "t", 1, 0x70, 0, 1).Bytes(), "env"},
+		{"lacks an export", new(cores.Module).Returns("ht_abi", cores.ToInt, 1).Bytes(), "it does not export the function ht_reply"},
+		{"lacks its memory", func() []byte { m := cores.Whole(1); m.NoMemory = true; return m.Bytes() }(), "it does not export its memory"},
+		{"another type", new(cores.Module).Function("ht_abi", cores.ToNothing).Bytes(), "its ht_abi has another type"},
+		{"another version", cores.Whole(2).Bytes(), "the core speaks version 2 of the ABI, not 1"},
+		{"a start function", cores.Whole(1).Starting(0x01).Bytes(), ""},
+		{"a start function that traps", cores.Whole(1).Starting(0x00).Bytes(), "unreachable"},
+		{"a start function that never ends", cores.Whole(1).Starting(cores.Endless...).Bytes(), "its first instance was not ready within 100ms"},
+		{"a version that never comes", new(cores.Module).Function("ht_abi", cores.ToInt, cores.Endless...).Returns("ht_reply", cores.ToInt, 0).
+			Returns("ht_input", cores.IntToInt, 0).Returns("ht_call", cores.IntsToInt, 0).Bytes(), "its first instance was not ready within 100ms"},
+		{"a memory at its limit", func() []byte { m := cores.Whole(1); m.Pages = 64; return m.Bytes() }(), ""},
+		{"a memory above its limit", func() []byte { m := cores.Whole(1); m.Pages = 65; return m.Bytes() }(), "memory"},
+		{"a table", table(1, 1, 2), ""},
+		{"a table at its limit", table(1, 1, 0x80, 0x80, 0x40), ""},
+		{"a table above its limit", table(1, 1, 0x81, 0x80, 0x40), "a table that may have 1048577 elements, 1048576 are allowed"},
+		{"a table that is above it at once", table(1, 0x81, 0x80, 0x40, 0x82, 0x80, 0x40), "a table that may have 1048578 elements"},
+		{"a table without end", table(0, 1), "a table without a maximum: 1048576 elements are allowed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := Compile(t.Context(), c.code, Options{})
-			if !errors.Is(err, ErrCore) || !strings.Contains(err.Error(), c.want) {
+			o := Options{Interruptible: true, MemoryLimit: 4 << 20}
+			if strings.Contains(c.want, "100ms") {
+				o.FirstInstance = 100 * time.Millisecond
+			}
+			core, err := Compile(t.Context(), c.code, o)
+			if err == nil {
+				_ = core.Close(t.Context())
+			}
+			switch {
+			case c.want == "" && err != nil:
+				t.Error(err)
+			case c.want != "" && (!errors.Is(err, ErrCore) || !strings.Contains(err.Error(), c.want)):
 				t.Errorf("got %v, want ErrCore with %q", err, c.want)
 			}
 		})
 	}
-	core, err := Compile(t.Context(), whole(1).bytes(), Options{})
-	if err != nil {
-		t.Fatalf("the module that the others vary is refused itself: %v", err)
-	}
-	_ = core.Close(t.Context())
+}
+
+// FuzzTables reads whatever it finds as the sections of a module.
+func FuzzTables(f *testing.F) {
+	m := cores.Whole(1)
+	m.Table = []byte{0x70, 1, 1, 2}
+	f.Add(m.Bytes()[8:])
+	f.Add([]byte{4, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
+	f.Add([]byte{4, 11, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 0x70})
+	f.Fuzz(func(_ *testing.T, b []byte) { _ = checkTables(append(make([]byte, 8), b...)) })
 }
 
 func TestMemoryLimitIsBounded(t *testing.T) {
