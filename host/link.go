@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"time"
@@ -53,7 +54,14 @@ func startProcess(w *worker) {
 	<-p.Done()
 	_ = p.Stdin().Close()
 	_ = p.Stdout().Close()
-	if err == nil {
+	switch why := w.verdict(); {
+	case err != nil:
+		err = fmt.Errorf("the worker %s: %w", p.Path(), err)
+	case why == byItself:
+		err = p.Ended()
+	case why == overdue && !w.configured:
+		err = fmt.Errorf("the worker %s was not ready within %v (StartTimeout)", p.Path(), o.StartTimeout)
+	default:
 		err = p.Err()
 	}
 	w.gone(err)

@@ -261,6 +261,13 @@ func (w *worker) isDead() bool {
 	return w.dead
 }
 
+// verdict returns why it ends, as far as that is known.
+func (w *worker) verdict() verdict {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.why
+}
+
 // handshake takes in what comes before the worker is configured.
 func (w *worker) handshake(f ipc.Frame, body []byte) error {
 	switch {

@@ -36,6 +36,7 @@ func (r *run) shake(line *os.File) {
 	for range maxNoise {
 		if _, err := r.stdout.Read(one[:]); err != nil {
 			r.note(string(text))
+			close(r.silent)
 			return
 		}
 		if one[0] != '\n' {
@@ -91,7 +92,12 @@ func (r *run) note(text string) {
 	r.log.Warn("worker output", "line", text)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.last = append(r.last, text)
+	if strings.HasPrefix(text, "panic: ") || strings.HasPrefix(text, "fatal error: ") {
+		r.last, r.ending = nil, true // a stack follows
+	}
+	if r.last = append(r.last, text); r.ending {
+		r.last = r.last[:min(len(r.last), lastLines)]
+	}
 	r.last = r.last[max(0, len(r.last)-lastLines):]
 }
 

@@ -71,6 +71,9 @@ type Process struct {
 	done   chan struct{}
 }
 
+// exitGrace is how long a program that did not shake hands may take to end by itself.
+const exitGrace = time.Second
+
 // Start starts a worker and shakes hands. After an error nothing is left of it.
 func Start(ctx context.Context, c Config) (*Process, error) {
 	if c.StartTimeout == 0 {
@@ -86,7 +89,7 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 	if err != nil {
 		return nil, notStarted(c.Path, err)
 	}
-	r := &run{log: c.Logger, path: path, exited: make(chan struct{}), drained: make(chan struct{})}
+	r := &run{log: c.Logger, path: path, exited: make(chan struct{}), drained: make(chan struct{}), silent: make(chan struct{})}
 	client := plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig: handshake,
 		Plugins:         plugins,
@@ -130,7 +133,7 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 	case late:
 		return nil, fmt.Errorf("the worker %s did not shake hands within %v (StartTimeout)%s", path, c.StartTimeout, said)
 	default:
-		return nil, fmt.Errorf("the worker %s could not be started: %w%s", path, err, said)
+		return nil, fmt.Errorf("the worker %s did not shake hands: is it a program that calls workerproc.Main? %w%s", path, err, said)
 	}
 }
 
@@ -169,6 +172,18 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 // Err says how the process ended, after Done: nil for status 0.
 func (p *Process) Err() error { return p.run.ended() }
 
+// Ended is Err for a process that nobody has asked to end: it names the program, and what that said last.
+func (p *Process) Ended() error {
+	how := "status 0"
+	if err := p.Err(); err != nil {
+		how = err.Error()
+	}
+	return fmt.Errorf("the worker %s ended by itself: %s%s", p.run.path, how, p.run.said())
+}
+
+// Path is the program.
+func (p *Process) Path() string { return p.run.path }
+
 // Ping asks go-plugin for a sign of life.
 func (p *Process) Ping() error {
 	rpc, err := p.client.Client()
@@ -190,13 +205,16 @@ type run struct {
 	shaken *os.File
 	// exited is closed once the process is reaped, drained once its output is read.
 	exited, drained chan struct{}
+	// silent is closed where standard output ends before the handshake.
+	silent chan struct{}
 	state           *os.ProcessState
 	lost            error // why there is no state
 
 	mu      sync.Mutex // guards what follows
 	process *os.Process
 	killed  bool
-	last    []string // the last lines of its standard error
+	last    []string // the last lines of its standard error, or the first of its end
+	ending  bool     // it has said that it ends
 }
 
 var _ runner.Runner = (*run)(nil)
@@ -304,7 +322,19 @@ func (r *run) ended() error {
 	return errors.New(r.state.String())
 }
 
+// Kill runs under go-plugin, where a start has failed. A program that has only closed its output is about to say with
+// which status it ends.
 func (r *run) Kill(context.Context) error {
+	select {
+	case <-r.silent:
+		timer := time.NewTimer(exitGrace)
+		defer timer.Stop()
+		select {
+		case <-r.exited:
+		case <-timer.C:
+		}
+	default:
+	}
 	r.kill()
 	return nil
 }

@@ -34,6 +34,10 @@ func TestMain(m *testing.M) {
 	case "status":
 		fmt.Fprintln(os.Stderr, "no deck")
 		os.Exit(3)
+	case "closes":
+		_ = os.Stdout.Close()
+		time.AfterFunc(20*time.Millisecond, func() { os.Exit(4) })
+		select {}
 	case "mute":
 		select {}
 	case "host":
@@ -243,6 +247,9 @@ func TestAPanicIsLogged(t *testing.T) {
 	p := startWorker(t, "panics", l)
 	finish(p)
 	l.wait(t, "panic: no more cards")
+	if err := p.Ended(); !strings.Contains(err.Error(), "ended by itself: exit status 2; it said: panic: no more cards / ") {
+		t.Errorf("it ended with %v", err)
+	}
 	if err := p.Err(); err == nil || err.Error() != "exit status 2" {
 		t.Errorf("it ended with %v", err)
 	}
@@ -266,6 +273,7 @@ func TestWhatCannotBeStarted(t *testing.T) {
 		{"not executable", plain, "", 0, "permission denied"},
 		{"no program", junk, "", 0, "exec format error"},
 		{"ends at once", "", "status", 0, "ended with exit status 3 instead of shaking hands"},
+		{"closes its output first", "", "closes", 0, "ended with exit status 4 instead of shaking hands"},
 		{"says why", "", "status", 0, "it said: no deck"},
 		{"says nothing", "", "mute", 200 * time.Millisecond, "did not shake hands within 200ms"},
 		{"never stops talking", "", "flood", 0, "and no handshake"},
