@@ -456,7 +456,8 @@ func (w *worker) free() bool {
 	return !w.dead && !w.ending && w.reserved == 0 && w.conn.Pending() == 0
 }
 
-// watchCPU kills a worker that owes an answer while its CPU time stands still.
+// watchCPU kills a worker that owes an answer while its CPU time stands still and nothing comes from it. One that waits for
+// room in a pipe, because this host is slow to read a stream, does run.
 func (w *worker) watchCPU(now time.Duration) {
 	w.mu.Lock()
 	due, first, used := now-w.cpuAt >= stallEvery, w.cpuAt == 0, w.cpu
@@ -468,9 +469,10 @@ func (w *worker) watchCPU(now time.Duration) {
 	if err != nil {
 		return
 	}
+	heard := w.heard.Load()
 	w.mu.Lock()
-	if first || cpu != used {
-		w.cpu, w.cpuAt = cpu, now
+	if first || cpu != used || heard != w.heardThen {
+		w.cpu, w.heardThen, w.cpuAt = cpu, heard, now
 		w.mu.Unlock()
 		return
 	}

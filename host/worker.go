@@ -59,6 +59,8 @@ type worker struct {
 
 	// fault is the first thing by which it broke the protocol: nothing that comes after it is read.
 	fault atomic.Pointer[error]
+	// heard counts what was read from the process.
+	heard atomic.Uint64
 
 	mu sync.Mutex // guards what follows; a leaf
 	// engines are those placed here, by their placement.
@@ -78,7 +80,9 @@ type worker struct {
 	oldest    uint64
 	since     time.Duration
 	condemned uint64
+	// cpu and heardThen are what its CPU time and heard were at cpuAt.
 	cpu       float64
+	heardThen uint64
 	cpuAt     time.Duration
 	resident  uint64
 }
@@ -202,6 +206,7 @@ func (e *Engine) mayTry(w *worker, placement uint64) {
 
 // came takes in the frames that are read. An error ends the worker.
 func (w *worker) came() error {
+	w.heard.Add(1)
 	for {
 		f, ok, err := w.reader.Next()
 		if err != nil {

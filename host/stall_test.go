@@ -1,0 +1,62 @@
+//go:build unix
+
+package host
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// slowReader lets the host's clock move on before each of the next reads.
+type slowReader struct {
+	out  io.Reader
+	host *Host
+	slow *atomic.Int64
+}
+
+func (r *slowReader) Read(b []byte) (int, error) {
+	n, err := r.out.Read(b[:min(len(b), 32<<10)])
+	if r.slow.Add(-1) >= 0 {
+		for until := r.host.clock.now() + 300*time.Millisecond; r.host.clock.now() < until; {
+			runtime.Gosched()
+		}
+	}
+	return n, err
+}
+
+// A worker that waits for a host which is slow to read uses no CPU time either. It is not taken for one that stands still.
+func TestAWorkerThatWaitsForItsHostIsNotStalled(t *testing.T) {
+	o := Options{Workers: 1, Logger: slog.New(slog.DiscardHandler), StallAfter: time.Second}
+	o.setDefaults()
+	h := newHost(o)
+	if err := h.readCore(); err != nil {
+		t.Fatal(err)
+	}
+	var slow atomic.Int64
+	h.cpu = func(int) (float64, error) { return 1, nil }
+	h.tap = func(l link, out io.Reader) (link, io.Reader) { return l, &slowReader{out, h, &slow} }
+	h.goroutines.Go(h.compile)
+	h.run()
+	defer func() {
+		if err := h.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}()
+	e, err := h.Open(t.Context(), "e", EngineOptions{Setup: map[string]any{"stack": []map[string]any{{"id": "a", "text": strings.Repeat("x", 1<<20)}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow.Store(6) // so that it takes 1.8 s
+	if _, err := e.State(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if s := h.Stats(); s.Restarts["stalled"] > 0 || slow.Load() > 0 {
+		t.Errorf("ends: %v, %d reads left", s.Restarts, slow.Load())
+	}
+}
