@@ -86,7 +86,7 @@ func hostileFor(t *testing.T, mode string, n int) func(string) error {
 	if err := os.WriteFile(count, []byte("0\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return script(fmt.Sprintf("read n <%[1]q\necho $((n+1)) >%[1]q\n[ $n -lt %[2]d ] && %[3]s=%[4]q && export %[3]s\nexec %[5]q worker",
+	return script(fmt.Sprintf("export GORACE=atexit_sleep_ms=0\nread n <%[1]q\necho $((n+1)) >%[1]q\n[ $n -lt %[2]d ] && %[3]s=%[4]q && export %[3]s\nexec %[5]q worker",
 		count, n, hostileVariable, mode, self))
 }
 
@@ -174,6 +174,7 @@ func (p played) same(t *testing.T, want played) {
 // Whatever a worker does, the host survives it, says what it saw, replaces it, and no caller notices.
 func TestAHostileWorkerIsReplaced(t *testing.T) {
 	want := undisturbed(t)
+	// One that owes an answer while it comes to its end may be taken for one that stands still.
 	const died, stalled, late, either, none = "died", "stalled", "deadline", "died or stalled", ""
 	for _, c := range []struct {
 		mode   string
@@ -194,9 +195,9 @@ func TestAHostileWorkerIsReplaced(t *testing.T) {
 		{"ready with another sequence", died, "the engine is placed with the sequence 3, its journal ends with 0"},
 		{"ready without a body", died, "a body ends 1 bytes early"},
 		{"garbage between frames", died, "bytes 6 and 7 of a header are 0xa5a5"},
-		{"half a frame, then the end", died, "a worker ended"},
+		{"half a frame, then the end", either, "a worker ended"},
 		{"half a frame, then silence", stalled, "a worker owes an answer and does not run"},
-		{"the end without a word", died, "a worker ended"},
+		{"the end without a word", either, "a worker ended"},
 		{"a frame too long", died, "a frame of answer is 2147483672 bytes long, 17825792 are allowed (MaxFrame)"},
 		{"an unknown kind", died, "a frame of kind 99 has no business here"},
 		{"a kind of the host's", died, "a frame of dispatch has no business here"},
@@ -238,7 +239,7 @@ func TestAHostileWorkerIsReplaced(t *testing.T) {
 			program.be(hostileFor(t, c.mode, 1))
 			var log text
 			o := endless
-			o.Workers, o.WorkerPath, o.Logger, o.StallAfter = 1, program.path, log.logger(), 200*time.Millisecond
+			o.Workers, o.WorkerPath, o.Logger, o.StallAfter = 1, program.path, log.logger(), 500*time.Millisecond
 			o.MaxStateBytes, o.MaxResult, o.MaxAttempts = 1<<20, 1<<20, 10
 			if c.mode == "an endless snapshot" {
 				o.SnapshotBytes = 500

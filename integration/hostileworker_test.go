@@ -49,9 +49,9 @@ type hostile struct {
 	seen  *ipc.Reader // reads along
 	kinds map[uint64]ipc.Kind
 	count map[ipc.Kind]int // answers so far
-	held  []byte // an answer of the placement heldOf
-	mute  bool // nothing more is written
-	deaf  bool // nothing more is read
+	held  []byte           // an answer of the placement heldOf
+	mute  bool             // nothing more is written
+	deaf  bool             // nothing more is read
 	error error
 
 	heldOf uint64
@@ -68,11 +68,14 @@ type plainRuntime struct{ core *wasm.Core }
 
 func (r *plainRuntime) Has(hash string) bool { return hash == wasm.Hash(wasm.Builtin()) }
 
-func (r *plainRuntime) Use(ctx context.Context, _ ipc.ConfigureBody, core []byte) (err error) {
+func (r *plainRuntime) Use(ctx context.Context, c ipc.ConfigureBody, core []byte) (err error) {
 	if core == nil {
 		core = wasm.Builtin()
 	}
-	r.core, err = wasm.Compile(ctx, core, wasm.Options{})
+	cache, err := wasm.OpenCache(c.CacheDir)
+	if err == nil {
+		r.core, err = wasm.Compile(ctx, core, wasm.Options{Cache: cache})
+	}
 	return err
 }
 
@@ -170,6 +173,9 @@ func (x *hostile) hello() bool {
 		x.end(plain[:ipc.HeaderSize+3])
 	case "exits after hello":
 		x.end(plain)
+	case "panics":
+		x.write(plain)
+		panic("no more cards")
 	case "silent after hello":
 		x.write(plain)
 		x.mute = true

@@ -207,8 +207,8 @@ type run struct {
 	exited, drained chan struct{}
 	// silent is closed where standard output ends before the handshake.
 	silent chan struct{}
-	state           *os.ProcessState
-	lost            error // why there is no state
+	state  *os.ProcessState
+	lost   error // why there is no state
 
 	mu      sync.Mutex // guards what follows
 	process *os.Process
