@@ -40,7 +40,9 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("XDG_CACHE_HOME", cache)
 			env.Setenv("TRACES", traces)
-			for name, code := range map[string][]byte{"test.wasm": cores.Test, "example.wasm": cores.Example} {
+			for name, code := range map[string][]byte{"test.wasm": cores.Test, "example.wasm": cores.Example,
+				"cut.wasm": cores.Example[:len(cores.Example)/2], "empty.wasm": nil, "no_abi.wasm": new(cores.Module).Bytes(),
+				"imports.wasm": cores.Whole(1).Importing("env", "now", 0, cores.ToInt).Bytes(), "version.wasm": cores.Whole(2).Bytes()} {
 				if err := os.WriteFile(filepath.Join(env.WorkDir, name), code, 0o600); err != nil {
 					return err
 				}
@@ -101,6 +103,11 @@ func TestExitStatus(t *testing.T) {
 		{exitUsage, []string{"verify"}},
 		{exitUsage, []string{"verify", bad + ".missing"}},
 		{exitUsage, []string{"fly"}},
+		{exitUsage, []string{"run", "--core", bad, os.DevNull}},
+		{exitUsage, []string{"run", "--core", bad, "--in-process", os.DevNull}},
+		{exitUsage, []string{"run", "--core", bad + ".missing", os.DevNull}},
+		{exitUsage, []string{"verify", "--core", bad, "../../integration/testdata/conformance/fuzz-game-1-00.jsonl"}},
+		{exitUsage, []string{"actions", "--core", bad}},
 	} {
 		if got := execute(c.args); got != c.want {
 			t.Errorf("%q ends with %d, want %d", c.args, got, c.want)
