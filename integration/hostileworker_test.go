@@ -387,6 +387,10 @@ func (x *hostile) dispatched(h ipc.Header, body, plain []byte) []byte {
 		})
 	case "a failure without a code":
 		return failure(0, ipc.Failure{Message: "no", Index: -1})
+	case "an error named interrupted":
+		return failure(0, ipc.Failure{Code: executor.CodeInterrupted, Message: "the game is paused", Index: -1})
+	case "an error named not_placed":
+		return failure(0, ipc.Failure{Code: ipc.CodeNotPlaced, Message: "the card is not placed", Index: -1})
 	case "not placed":
 		return failure(ipc.FlagLost, ipc.Failure{Code: ipc.CodeNotPlaced, Message: "never heard of it", Index: -1})
 	case "hello again":

@@ -494,3 +494,13 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+func TestAnErrorHasACode(t *testing.T) {
+	for text, ok := range map[string]bool{
+		"\x82\xa4code\xa1x\xa7message\xa1y": true, "\x81\xa7message\xa1y": false, "\x82\xa4code\xa0\xa7message\xa1y": false, "\x80": false, "\xc1": false, "": false,
+	} {
+		if e, err := decodeError([]byte(text)); (err == nil) != ok {
+			t.Errorf("%q: %v, %v", text, e, err)
+		}
+	}
+}
