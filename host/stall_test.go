@@ -11,6 +11,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"hypertoken/internal/tap"
+	"hypertoken/ipc"
 )
 
 // slowReader lets the host's clock move on before each of the next reads.
@@ -40,7 +43,7 @@ func TestAWorkerThatWaitsForItsHostIsNotStalled(t *testing.T) {
 	}
 	var slow atomic.Int64
 	h.cpu = func(int) (float64, error) { return 1, nil }
-	h.tap = func(l link, out io.Reader) (link, io.Reader) { return l, &slowReader{out, h, &slow} }
+	h.tap = func(p tap.Process) (ipc.Sink, io.Reader) { return p.In, &slowReader{p.Out, h, &slow} }
 	h.goroutines.Go(h.compile)
 	h.run()
 	defer func() {
