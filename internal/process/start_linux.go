@@ -1,11 +1,14 @@
 package process
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // program returns what to start. A program that is replaced on disk goes on starting what it is itself.
@@ -24,13 +27,15 @@ func attributes() *syscall.SysProcAttr {
 }
 
 // starts is served by one goroutine on one thread, as long as the process lives: the parent's death signal comes when
-// the thread that forked ends, not the process.
-var starts = sync.OnceValue(func() chan<- func() {
-	c := make(chan func())
+// the thread that forked ends, not the process. What that thread starts gets no new privileges, whatever it executes. The
+// rest of this process keeps its own: Go clones no thread from one that is locked.
+var starts = sync.OnceValue(func() chan<- func(error) {
+	c := make(chan func(error))
 	go func() {
 		runtime.LockOSThread()
+		err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 		for f := range c {
-			f()
+			f(err)
 		}
 	}()
 	return c
@@ -38,6 +43,12 @@ var starts = sync.OnceValue(func() chan<- func() {
 
 func start(cmd *exec.Cmd) error {
 	result := make(chan error)
-	starts() <- func() { result <- cmd.Start() }
+	starts() <- func(err error) {
+		if err != nil {
+			result <- fmt.Errorf("forbidding new privileges: %w", err)
+			return
+		}
+		result <- cmd.Start()
+	}
 	return <-result
 }

@@ -1,0 +1,124 @@
+package integration
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"hypertoken/host"
+)
+
+// A worker has nothing of its host's environment, none of its descriptors, and no way to more privileges.
+func TestAWorkerStartsWithWhatItNeeds(t *testing.T) {
+	for name, value := range map[string]string{
+		"LD_PRELOAD": "/nowhere.so", "GODEBUG": "gctrace=1", "GOTRACEBACK": "crash", "AWS_SECRET_ACCESS_KEY": "secret",
+		"PLUGIN_CLIENT_CERT": "none", "HOME": t.TempDir(), "BASH_ENV": "/nowhere.sh",
+	} {
+		t.Setenv(name, value)
+	}
+	// What the host holds without the flag that closes it: a file, a copy of it, a pipe.
+	secret := filepath.Join(t.TempDir(), "secret")
+	held, err := unix.Open(secret, unix.O_CREAT|unix.O_RDWR, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	twice, err := unix.Dup(held)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pipe [2]int
+	if err := unix.Pipe(pipe[:]); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		for _, fd := range []int{held, twice, pipe[0], pipe[1]} {
+			_ = unix.Close(fd)
+		}
+	}()
+	h := newHost(t, host.Options{Workers: 1})
+	e := open(t, h, "e", deck(3))
+	dispatch(t, e, "stack:draw", nil)
+	worker := fmt.Sprintf("/proc/%d/", workerOf(t, h))
+
+	var names []string
+	for _, variable := range strings.Split(strings.TrimSuffix(read(t, worker+"environ"), "\x00"), "\x00") {
+		name, _, _ := strings.Cut(variable, "=")
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	if want := []string{"HYPERTOKEN_WORKER", "PLUGIN_MAX_PORT", "PLUGIN_MIN_PORT", "PLUGIN_PROTOCOL_VERSIONS", "PLUGIN_UNIX_SOCKET_DIR"}; !slices.Equal(names, want) {
+		t.Errorf("its environment has %v, want %v", names, want)
+	}
+
+	shared := map[string]bool{}
+	entries, err := os.ReadDir(worker + "fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hosts := strings.Join(descriptors(t), "\n") + "\n"
+	for _, entry := range entries {
+		to, err := os.Readlink(worker + "fd/" + entry.Name())
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case !ownDescriptor.MatchString(to):
+			t.Errorf("its descriptor %s is %s", entry.Name(), to)
+		case strings.HasPrefix(to, "pipe:") && strings.Contains(hosts, " "+to+"\n"):
+			shared[to] = true
+		}
+	}
+	if len(shared) != 3 {
+		t.Errorf("it shares %v with its host: more than standard input, output and error", shared)
+	}
+
+	threads, _ := filepath.Glob(worker + "task/*/status")
+	for _, thread := range threads {
+		if !strings.Contains(read(t, thread), "\nNoNewPrivs:\t1\n") {
+			t.Errorf("%s may gain privileges", thread)
+		}
+	}
+	if len(threads) < 2 {
+		t.Errorf("its threads are %v", threads)
+	}
+	if limits := read(t, worker+"limits"); !noCore.MatchString(limits) {
+		t.Errorf("it may dump its memory:\n%s", limits)
+	}
+	// Of the host's own threads only the one that starts workers has given up anything.
+	threads, _ = filepath.Glob("/proc/self/task/*/status")
+	bound := 0
+	for _, thread := range threads {
+		if b, err := os.ReadFile(thread); err == nil && strings.Contains(string(b), "\nNoNewPrivs:\t1\n") {
+			bound++
+		}
+	}
+	if before := strings.Contains(statusBefore, "\nNoNewPrivs:\t1\n"); !before && bound != 1 {
+		t.Errorf("%d threads of the host have given up privileges", bound)
+	}
+}
+
+// statusBefore is this process's before it has started a worker.
+var statusBefore = func() string {
+	b, _ := os.ReadFile("/proc/self/status")
+	return string(b)
+}()
+
+var (
+	// Of Go's runtime, for its container's CPU limit too, and go-plugin's.
+	ownDescriptor = regexp.MustCompile(`^(/dev/null|pipe:.*|anon_inode:\[event(poll|fd)\]|socket:\[\d+\]|/sys/fs/cgroup/.*)$`)
+	noCore        = regexp.MustCompile(`(?m)^Max core file size +0 +0 `)
+)
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
