@@ -59,6 +59,9 @@ type Options struct {
 	FirstInstance time.Duration
 	// Cache keeps compiled code between processes. nil compiles anew.
 	Cache *Cache
+	// Compiled, where it is set, is called once the core is compiled and before any of its code runs. From then on the core
+	// needs no file.
+	Compiled func()
 }
 
 // Core is a compiled core.
@@ -130,6 +133,9 @@ func Compile(ctx context.Context, code []byte, o Options) (*Core, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("wasm: %w: %w", ErrCore, err)
+	}
+	if o.Compiled != nil {
+		o.Compiled()
 	}
 	if err = c.check(code); err == nil {
 		err = c.try(ctx, o.FirstInstance)

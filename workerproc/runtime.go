@@ -15,6 +15,8 @@ type wazeroRuntime struct {
 	log   *slog.Logger
 	cache *wasm.Cache
 	core  *wasm.Core
+	// compiled is called before any of the core's code runs.
+	compiled func()
 }
 
 func (r *wazeroRuntime) Has(hash string) bool { return hash == builtinHash() }
@@ -31,7 +33,7 @@ func (r *wazeroRuntime) Use(ctx context.Context, c ipc.ConfigureBody, core []byt
 			r.log.Warn("no cache for compiled code: starting takes longer", "error", err)
 		}
 	}
-	r.core, err = wasm.Compile(ctx, core, wasm.Options{MemoryLimit: uint64(c.EngineMemory), Cache: r.cache})
+	r.core, err = wasm.Compile(ctx, core, wasm.Options{MemoryLimit: uint64(c.EngineMemory), Cache: r.cache, Compiled: r.compiled})
 	if err == nil && r.cache.Err() != nil {
 		r.log.Warn("compiled without the cache: starting takes longer", "error", r.cache.Err())
 	}

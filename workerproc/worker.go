@@ -85,7 +85,7 @@ func serve(in, out *os.File, level *slog.LevelVar, log *slog.Logger) error {
 	w := &worker{writer: ipc.NewWriter(sink)}
 	w.flusher = time.AfterFunc(time.Hour, w.flushLate)
 	w.flusher.Stop()
-	loop := NewLoop(&configured{wazeroRuntime{log: log}, level}, w, log)
+	loop := NewLoop(&configured{wazeroRuntime{log: log, compiled: func() { confine(log) }}, level}, w, log)
 	loop.Hello(ipc.HelloBody{Protocol: ipc.Version, Build: version.String(), Core: builtinHash(), PID: os.Getpid()})
 	gc := collector{live: minGarbage}
 	ctx := context.Background()
@@ -137,6 +137,20 @@ func (c *configured) Use(ctx context.Context, b ipc.ConfigureBody, core []byte) 
 	// What compiling left behind is most of what a worker would ever hold.
 	debug.FreeOSMemory()
 	return err
+}
+
+// confine gives up the file system, and what else a core must not reach if it ever breaks out of WebAssembly. A worker that
+// can't still runs engines: without one they would run in the host's own process.
+func confine(log *slog.Logger) {
+	_ = time.Local.String() // the time zone of the log, which is a file
+	switch abi, err := process.Confine(); {
+	case err != nil:
+		log.Warn("the worker keeps its user's access to files", "error", err)
+	case abi == 0:
+		log.Debug("the worker keeps its user's access to files: this system has no Landlock")
+	default:
+		log.Debug("the worker gave up its access to files", "landlock", abi)
+	}
 }
 
 // worker is where the loop's answers go. What is not flushed by then is flushed within flushAfter.

@@ -33,7 +33,12 @@ type session struct {
 
 func start(t testing.TB) *session {
 	t.Helper()
-	p, err := process.Start(t.Context(), process.Config{Logger: slog.New(slog.DiscardHandler)})
+	return startWith(t, process.Config{Logger: slog.New(slog.DiscardHandler)})
+}
+
+func startWith(t testing.TB, c process.Config) *session {
+	t.Helper()
+	p, err := process.Start(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}

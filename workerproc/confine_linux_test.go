@@ -1,0 +1,224 @@
+package workerproc_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+
+	landlocksys "github.com/landlock-lsm/go-landlock/landlock/syscall"
+
+	"hypertoken/internal/process"
+	"hypertoken/ipc"
+)
+
+// Where BREAK_OUT names a directory, a worker tries what a core that broke out could, once at each SIGUSR1, beside its
+// work.
+func init() {
+	if dir := os.Getenv("BREAK_OUT"); dir != "" && process.InWorker() {
+		told := make(chan os.Signal, 1)
+		signal.Notify(told, syscall.SIGUSR1)
+		readers := newReaders()
+		go func() {
+			for round := range 2 {
+				<-told
+				logger := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+				for name, err := range breakOut(filepath.Join(dir, fmt.Sprint(round)), readers) {
+					var errno syscall.Errno
+					errors.As(err, &errno)
+					logger.Info("tried", "what", name, "errno", int(errno))
+				}
+				logger.Info("tried", "what", "")
+			}
+		}()
+	}
+}
+
+// breakOut returns what became of each attempt. dir has a file there.
+func breakOut(dir string, r *readers) map[string]error {
+	plain := net.ListenConfig{}
+	plain.SetMultipathTCP(false)
+	_, list := os.ReadDir("/")
+	return map[string]error{
+		"read":             read(),
+		"read, any thread": r.read(),
+		"list":             list,
+		"write":            os.WriteFile(filepath.Join(dir, "there"), nil, 0o600),
+		"make":             os.WriteFile(filepath.Join(dir, "made"), nil, 0o600),
+		"remove":           os.Remove(filepath.Join(dir, "there")),
+		"execute":          execute("/bin/true"),
+		"connect TCP":      opened(net.Dial("tcp", os.Getenv("TCP"))),
+		"bind TCP":         opened(plain.Listen(context.Background(), "tcp", "127.0.0.1:0")),
+		"connect abstract": opened(net.Dial("unix", os.Getenv("ABSTRACT"))),
+		"signal the host":  syscall.Kill(os.Getppid(), 0),
+	}
+}
+
+func opened[C interface{ Close() error }](c C, err error) error {
+	if err == nil {
+		_ = c.Close()
+	}
+	return err
+}
+
+func read() error {
+	_, err := os.ReadFile("/etc/passwd")
+	return err
+}
+
+func execute(path string) error {
+	pid, err := syscall.ForkExec(path, []string{path}, &syscall.ProcAttr{Files: []uintptr{0, 1, 2}})
+	if err == nil {
+		_, err = syscall.Wait4(pid, nil, 0, nil)
+	}
+	return err
+}
+
+// readers are threads that were there before the worker is confined.
+type readers struct {
+	turn  chan struct{}
+	tried chan error
+}
+
+const readerCount = 8
+
+func newReaders() *readers {
+	r := &readers{make(chan struct{}), make(chan error)}
+	ready := make(chan struct{})
+	for range readerCount {
+		go func() {
+			runtime.LockOSThread()
+			ready <- struct{}{}
+			for range r.turn {
+				r.tried <- read()
+			}
+		}()
+	}
+	for range readerCount {
+		<-ready
+	}
+	return r
+}
+
+// read returns nil where any of them could. None gets a second turn before all have had one.
+func (r *readers) read() (err error) {
+	for range readerCount {
+		r.turn <- struct{}{}
+	}
+	failed := 0
+	for range readerCount {
+		if e := <-r.tried; e != nil {
+			err = e
+			failed++
+		}
+	}
+	if failed < readerCount {
+		return nil
+	}
+	return err
+}
+
+// attempts are what a worker says of breaking out.
+type attempts chan []byte
+
+func (a attempts) Write(line []byte) (int, error) {
+	a <- bytes.Clone(line)
+	return len(line), nil
+}
+
+// next has the worker try, and returns the error number of each attempt.
+func (a attempts) next(t *testing.T, pid int) map[string]syscall.Errno {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	tried := map[string]syscall.Errno{}
+	for {
+		select {
+		case line := <-a:
+			var r struct {
+				Msg, What string
+				Errno     syscall.Errno
+			}
+			if err := json.Unmarshal(line, &r); err != nil || r.Msg != "tried" {
+				t.Fatalf("the worker said %s", line)
+			}
+			if r.What == "" {
+				return tried
+			}
+			tried[r.What] = r.Errno
+		case <-t.Context().Done():
+			t.Fatal("the worker does not try")
+		}
+	}
+}
+
+func TestAWorkerGivesUpWhatItDoesNotNeed(t *testing.T) {
+	abi, err := landlocksys.LandlockGetABIVersion()
+	if err != nil {
+		t.Skipf("this kernel has no Landlock: %v", err)
+	}
+	dir := t.TempDir()
+	for _, round := range []string{"0", "1"} {
+		if err := os.Mkdir(filepath.Join(dir, round), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, round, "there"), []byte("kept"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tcp.Close() }()
+	abstract, err := net.Listen("unix", fmt.Sprintf("@hypertoken-%d", os.Getpid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = abstract.Close() }()
+	tried := make(attempts, 64)
+	s := startWith(t, process.Config{
+		Logger: slog.New(slog.NewJSONHandler(tried, nil)),
+		Env:    []string{"BREAK_OUT=" + dir, "TCP=" + tcp.Addr().String(), "ABSTRACT=" + abstract.Addr().String()},
+	})
+	for what, errno := range tried.next(t, s.process.Pid()) {
+		if errno != 0 {
+			t.Errorf("%s failed before: %v", what, errno)
+		}
+	}
+	s.configure()
+	since := map[string]int{"connect TCP": 4, "bind TCP": 4, "connect abstract": 6, "signal the host": 6}
+	after := tried.next(t, s.process.Pid())
+	for what, errno := range after {
+		want := syscall.EACCES
+		if since[what] == 6 {
+			want = syscall.EPERM
+		}
+		if abi >= since[what] && errno != want {
+			t.Errorf("%s: %v, want %v", what, errno, want)
+		}
+	}
+	if len(after) != 11 {
+		t.Errorf("tried: %v", after)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "1", "there")); err != nil || string(b) != "kept" {
+		t.Errorf("the file has %q, %v", b, err)
+	}
+	// It works as before, and go-plugin hears from it.
+	s.open(1)
+	s.good(ipc.Ready, 1)
+	s.good(ipc.Dispatch, 1, action("stack:draw"))
+	if err := s.process.Ping(); err != nil {
+		t.Error(err)
+	}
+}
