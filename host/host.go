@@ -96,7 +96,7 @@ type localCore struct {
 }
 
 // New starts a host and, in the background, its workers. It fails with [ErrBadInput] for options out of bounds, for a core
-// that can't be run, in a worker, and where neither Options.WorkerPath nor a call of workerproc.Main says which program
+// that can't be run, for a core or a worker program that is not the one that is pinned, in a worker, and where neither Options.WorkerPath nor a call of workerproc.Main says which program
 // the workers run. Where workers can't be started engines run in this process. The caller calls Shutdown.
 func New(ctx context.Context, o Options) (*Host, error) {
 	o.setDefaults()
@@ -109,6 +109,9 @@ func New(ctx context.Context, o Options) (*Host, error) {
 	case !o.InProcess && o.WorkerPath == "" && !process.SelfWorker():
 		return nil, badInput("this program can't be its own worker: call workerproc.Main first in main, " +
 			"name another program in Options.WorkerPath, or set Options.InProcess")
+	}
+	if err := o.checkWorkerPin(); err != nil {
+		return nil, err
 	}
 	h := newHost(o)
 	h.tap = tap.From(ctx)
@@ -192,6 +195,9 @@ func (h *Host) readCore() error {
 		h.code = wasm.Builtin()
 	}
 	h.hash = wasm.Hash(h.code)
+	if err := h.options.checkCorePin(h.hash); err != nil {
+		return err
+	}
 	if h.options.CacheDir == "" {
 		dir, err := wasm.DefaultCacheDir()
 		if err != nil {
@@ -217,13 +223,7 @@ func (h *Host) compile() {
 	core, err := wasm.Compile(h.life, h.code, wasm.Options{Interruptible: true, MemoryLimit: uint64(o.MaxEngineMemory),
 		FirstInstance: o.StartTimeout, Cache: l.cache})
 	if err != nil {
-		where := "the built-in core"
-		if o.CorePath != "" {
-			where = "the core " + o.CorePath
-		} else if o.Core != nil {
-			where = "Options.Core"
-		}
-		l.err = &Error{Code: ErrBadInput.Code, Message: fmt.Sprintf("%s can't be run: %v", where, err), Err: err}
+		l.err = &Error{Code: ErrBadInput.Code, Message: fmt.Sprintf("%s can't be run: %v", o.coreName(), err), Err: err}
 		return
 	}
 	if err := l.cache.Err(); err != nil {

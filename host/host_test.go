@@ -597,6 +597,8 @@ func TestOptionsAreChecked(t *testing.T) {
 		"BatchMode":       {BatchMode: 2},
 		"StoreTimeout":    {StoreTimeout: -1},
 		"KeyWindow":       {KeyWindow: 1<<20 + 1},
+		"WorkerSHA256":    {WorkerSHA256: strings.Repeat("0", 63)},
+		"CoreSHA256":      {CoreSHA256: strings.Repeat("g", 64)},
 		"CorePath":        {CorePath: "/nowhere/core.wasm"},
 		"Core":            {Core: []byte("no core")},
 	} {

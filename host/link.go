@@ -28,7 +28,7 @@ func (l *processLink) hangUp()  { _ = l.stdin.Close() }
 func startProcess(w *worker) {
 	o := &w.host.options
 	p, err := process.Start(w.host.life, process.Config{
-		Path: o.WorkerPath, Logger: w.log, StartTimeout: o.StartTimeout,
+		Path: o.WorkerPath, SHA256: o.WorkerSHA256, Logger: w.log, StartTimeout: o.StartTimeout,
 	})
 	if err != nil {
 		w.gone(err)

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"strings"
 	"time"
 
 	"hypertoken/ipc"
@@ -16,6 +17,9 @@ type Options struct {
 	Workers int
 	// WorkerPath is the program that they run, which calls workerproc.Main. Default this program itself, which must.
 	WorkerPath string
+	// WorkerSHA256 pins that program: its SHA-256, in hexadecimal. A program that has another one is not started, at no
+	// restart either. On Linux what runs is what was hashed, a copy in memory for each worker. Default any.
+	WorkerSHA256 string
 	// InProcess runs the engines in this process, without workers. There a core that hangs is interrupted, which costs
 	// speed, and one that takes too much memory takes it from this process.
 	InProcess bool
@@ -23,6 +27,8 @@ type Options struct {
 	// CorePath names a file with a core of one's own; Core holds one. Neither means the built-in core.
 	CorePath string
 	Core     []byte
+	// CoreSHA256 pins the core, the built-in one too: its SHA-256, in hexadecimal. Default any.
+	CoreSHA256 string
 
 	// Cores are those that wrote journals which this host loads, beside its own: each such journal is replayed by the core that
 	// wrote it, once, and then goes on with this host's. Default none: Open fails with [ErrCoreMismatch] for them.
@@ -147,6 +153,7 @@ func (o *Options) setDefaults() {
 	set(&o.BatchWindow, 10*time.Millisecond)
 	set(&o.StoreTimeout, 10*time.Second)
 	set(&o.KeyWindow, 1024)
+	o.WorkerSHA256, o.CoreSHA256 = strings.ToLower(o.WorkerSHA256), strings.ToLower(o.CoreSHA256)
 	if o.Store == nil {
 		o.Store = NewMemory()
 	}
@@ -172,6 +179,9 @@ func set[T comparable](field *T, value T) {
 func (o *Options) validate() error {
 	if o.CorePath != "" && o.Core != nil {
 		return badInput("Options.CorePath and Options.Core are both set: name the core once")
+	}
+	if err := o.validatePins(); err != nil {
+		return err
 	}
 	for _, f := range []struct {
 		name             string

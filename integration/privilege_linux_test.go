@@ -1,12 +1,17 @@
 package integration
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -47,7 +52,7 @@ func TestAWorkerStartsWithWhatItNeeds(t *testing.T) {
 	worker := fmt.Sprintf("/proc/%d/", workerOf(t, h))
 
 	var names []string
-	for _, variable := range strings.Split(strings.TrimSuffix(read(t, worker+"environ"), "\x00"), "\x00") {
+	for _, variable := range strings.Split(strings.TrimSuffix(contents(t, worker+"environ"), "\x00"), "\x00") {
 		name, _, _ := strings.Cut(variable, "=")
 		names = append(names, name)
 	}
@@ -79,14 +84,14 @@ func TestAWorkerStartsWithWhatItNeeds(t *testing.T) {
 
 	threads, _ := filepath.Glob(worker + "task/*/status")
 	for _, thread := range threads {
-		if !strings.Contains(read(t, thread), "\nNoNewPrivs:\t1\n") {
+		if !strings.Contains(contents(t, thread), "\nNoNewPrivs:\t1\n") {
 			t.Errorf("%s may gain privileges", thread)
 		}
 	}
 	if len(threads) < 2 {
 		t.Errorf("its threads are %v", threads)
 	}
-	if limits := read(t, worker+"limits"); !noCore.MatchString(limits) {
+	if limits := contents(t, worker+"limits"); !noCore.MatchString(limits) {
 		t.Errorf("it may dump its memory:\n%s", limits)
 	}
 	// Of the host's own threads only the one that starts workers has given up anything.
@@ -114,7 +119,74 @@ var (
 	noCore        = regexp.MustCompile(`(?m)^Max core file size +0 +0 `)
 )
 
-func read(t *testing.T, name string) string {
+// A pinned program that is replaced is not started any more: its engines go on in this process, and move back when it is
+// what it was.
+func TestAPinnedWorkerIsReplacedOnDisk(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "worker")
+	write := func(b []byte) {
+		if err := os.WriteFile(path, b, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(program)
+	pin := fmt.Sprintf("%x", sha256.Sum256(program))
+	var log syncBuffer
+	h := newHost(t, host.Options{Workers: 1, WorkerPath: path, WorkerSHA256: pin, MaxRestarts: 1,
+		Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	e := open(t, h, "e", deck(10))
+	dispatch(t, e, "stack:draw", nil)
+	pid := workerOf(t, h)
+	other := append(slices.Clone(program), 0)
+	write(other) // in place, while it runs
+	signal(t, pid, syscall.SIGKILL)
+	// An action that it dies of would wait for a worker.
+	for h.Stats().Workers[0].PID == pid {
+		runtime.Gosched()
+	}
+	n := uint64(1)
+	until := func(place string) {
+		for h.Stats().Engines[place] == 0 {
+			n++
+			if r := dispatch(t, e, "stack:reverse", nil); r.Sequence != n {
+				t.Fatalf("got %+v, want sequence %d", r, n)
+			}
+		}
+	}
+	until("in_process")
+	if said := log.String(); !strings.Contains(said, pin) || !strings.Contains(said, fmt.Sprintf("%x", sha256.Sum256(other))) {
+		t.Errorf("the log names not both hashes:\n%s", said)
+	}
+	write(program)
+	until("worker")
+}
+
+// syncBuffer is what a log goes to.
+type syncBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
+func contents(t *testing.T, name string) string {
 	t.Helper()
 	b, err := os.ReadFile(name)
 	if err != nil {

@@ -31,7 +31,7 @@ func (b *byteSize) Set(s string) error {
 
 // hostFlags are the flags of every command that runs engines.
 type hostFlags struct {
-	core, cacheDir                             string
+	core, coreSHA256, cacheDir                 string
 	timeout                                    time.Duration
 	debug, inProcess                           bool
 	maxPayload, maxResult, maxState, maxMemory byteSize
@@ -41,6 +41,7 @@ type hostFlags struct {
 func (f *hostFlags) register(flags *pflag.FlagSet) {
 	f.maxPayload, f.maxResult, f.maxState, f.maxMemory = 16<<20, 16<<20, 256<<20, 1<<30
 	flags.StringVar(&f.core, "core", "", "run the core in this WebAssembly `file` instead of the built-in one")
+	flags.StringVar(&f.coreSHA256, "core-sha256", "", "run no core but the one with this SHA-256, in `hexadecimal`")
 	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "what an action may take, 0 for no limit")
 	flags.IntVar(&f.workers, "workers", 1, "how many worker processes run the engines")
 	flags.BoolVar(&f.inProcess, "in-process", false, "run the engines in this process, without workers")
@@ -70,6 +71,7 @@ func (f *hostFlags) open(ctx context.Context) (*host.Host, error) {
 		Workers:         f.workers,
 		InProcess:       f.inProcess,
 		CorePath:        f.core,
+		CoreSHA256:      f.coreSHA256,
 		Timeout:         timeout,
 		MaxPayload:      int(f.maxPayload),
 		MaxResult:       int(f.maxResult),

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -40,6 +41,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("XDG_CACHE_HOME", cache)
 			env.Setenv("TRACES", traces)
+			env.Setenv("TESTCORE", fmt.Sprintf("%x", sha256.Sum256(cores.Test)))
 			for name, code := range map[string][]byte{"test.wasm": cores.Test, "example.wasm": cores.Example,
 				"cut.wasm": cores.Example[:len(cores.Example)/2], "empty.wasm": nil, "no_abi.wasm": new(cores.Module).Bytes(),
 				"imports.wasm": cores.Whole(1).Importing("env", "now", 0, cores.ToInt).Bytes(), "version.wasm": cores.Whole(2).Bytes()} {

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -53,6 +54,8 @@ func InWorker() bool { return os.Getenv(handshake.MagicCookieKey) == handshake.M
 type Config struct {
 	// Path is the program; "" is this program itself, as it was when it was started where the system can tell.
 	Path string
+	// SHA256 is what the program must have, in lower-case hexadecimal; "" for any.
+	SHA256 string
 	// Args are its arguments. Default "worker", for those who list processes.
 	Args []string
 	// Env is all the environment that it gets, beside go-plugin's own.
@@ -89,13 +92,21 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 	if err != nil {
 		return nil, notStarted(c.Path, err)
 	}
+	executed := path
+	if c.SHA256 != "" {
+		var copied io.Closer
+		if executed, copied, err = pinned(path, c.SHA256); err != nil {
+			return nil, err
+		}
+		defer func() { _ = copied.Close() }()
+	}
 	r := &run{log: c.Logger, path: path, exited: make(chan struct{}), drained: make(chan struct{}), silent: make(chan struct{})}
 	client := plugin.NewClient(&plugin.ClientConfig{
 		HandshakeConfig: handshake,
 		Plugins:         plugins,
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, dir string) (runner.Runner, error) {
 			r.dir = dir
-			r.cmd = &exec.Cmd{Path: path, Args: append([]string{os.Args[0]}, c.Args...), Env: append(cmd.Env, c.Env...)}
+			r.cmd = &exec.Cmd{Path: executed, Args: append([]string{os.Args[0]}, c.Args...), Env: append(cmd.Env, c.Env...)}
 			return r, nil
 		},
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolNetRPC},
