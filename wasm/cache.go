@@ -14,12 +14,12 @@ import (
 
 // Cache keeps compiled code in a directory, so that the next process need not compile again. What lies there is run as
 // code, so the directory must be writable by its user alone. Any number of processes may share one: entries appear
-// whole or not at all. A nil Cache keeps nothing.
+// whole or not at all, and one that is damaged is removed and made anew. A nil Cache keeps nothing.
 type Cache struct {
-	dir   string
-	cache wazero.CompilationCache
+	dir string
 
-	mu     sync.Mutex // guards failed
+	mu     sync.Mutex // guards what follows
+	opened []wazero.CompilationCache
 	failed error
 }
 
@@ -50,18 +50,19 @@ func OpenCache(dir string) (*Cache, error) {
 	if err := private(info); err != nil {
 		return nil, fmt.Errorf("wasm: cache: %s %w: compiled code is run as it is found", dir, err)
 	}
-	files, err := wazero.NewCompilationCacheWithDir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("wasm: cache: %w", err)
-	}
-	return &Cache{dir: dir, cache: files}, nil
+	return &Cache{dir: dir}, nil
 }
 
-func (c *Cache) files() wazero.CompilationCache {
-	if c == nil {
-		return nil
+// entry opens what the cache has of a core, under a name of its own.
+func (c *Cache) entry(name string) (*cacheEntry, error) {
+	e, err := openEntry(filepath.Join(c.dir, name))
+	if err != nil {
+		return nil, err
 	}
-	return c.cache
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.opened = append(c.opened, e.files)
+	return e, nil
 }
 
 // note remembers that compiling went on without the cache.
@@ -86,5 +87,12 @@ func (c *Cache) Close(ctx context.Context) error {
 	if c == nil {
 		return nil
 	}
-	return c.cache.Close(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var errs []error
+	for _, files := range c.opened {
+		errs = append(errs, files.Close(ctx))
+	}
+	c.opened = nil
+	return errors.Join(errs...)
 }

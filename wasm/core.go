@@ -104,6 +104,7 @@ func Compile(ctx context.Context, code []byte, o Options) (*Core, error) {
 	if limit < 2<<20 || limit > 4<<30 {
 		return nil, fmt.Errorf("wasm: a memory limit of %d bytes is outside 2 MiB to 4 GiB", limit)
 	}
+	hash := Hash(code)
 	build := func(cache wazero.CompilationCache) (*Core, error) {
 		config := wazero.NewRuntimeConfigCompiler().
 			WithCloseOnContextDone(o.Interruptible).
@@ -120,17 +121,9 @@ func Compile(ctx context.Context, code []byte, o Options) (*Core, error) {
 			_ = r.Close(ctx)
 			return nil, err
 		}
-		return &Core{runtime: r, module: module, hash: Hash(code), limit: limit, interruptible: o.Interruptible}, nil
+		return &Core{runtime: r, module: module, hash: hash, limit: limit, interruptible: o.Interruptible}, nil
 	}
-	c, err := build(o.Cache.files())
-	if err != nil && o.Cache.files() != nil {
-		// A cache that is full, damaged or gone costs time, never the core.
-		var plain error
-		if c, plain = build(nil); plain == nil {
-			o.Cache.note(err)
-		}
-		err = plain
-	}
+	c, err := cached(o, hash, build)
 	if err != nil {
 		return nil, fmt.Errorf("wasm: %w: %w", ErrCore, err)
 	}
@@ -145,6 +138,31 @@ func Compile(ctx context.Context, code []byte, o Options) (*Core, error) {
 		return nil, fmt.Errorf("wasm: %w: %w", ErrCore, err)
 	}
 	return c, nil
+}
+
+// cached builds a core with what the cache has of it. A cache that is full, read-only or gone costs time, never the core.
+func cached(o Options, name string, build func(wazero.CompilationCache) (*Core, error)) (*Core, error) {
+	if o.Cache == nil {
+		return build(nil)
+	}
+	if o.Interruptible {
+		name += "-interruptible"
+	}
+	var c *Core
+	entry, err := o.Cache.entry(name)
+	if err == nil {
+		if c, err = build(entry.files); err == nil {
+			if err := entry.stored(); err != nil {
+				o.Cache.note(err)
+			}
+			return c, nil
+		}
+	}
+	c, plain := build(nil)
+	if plain == nil {
+		o.Cache.note(err)
+	}
+	return c, plain
 }
 
 // check holds a compiled module against the ABI.

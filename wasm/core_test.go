@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -103,7 +104,7 @@ func TestCacheIsUsedByTheNextProcess(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "cache")
 	files := func() (n int) {
 		_ = filepath.WalkDir(dir, func(_ string, d os.DirEntry, _ error) error {
-			if !d.IsDir() {
+			if !d.IsDir() && filepath.Ext(d.Name()) != ".sum" {
 				n++
 			}
 			return nil
@@ -178,39 +179,111 @@ func TestCacheThatOthersMayWriteIsRefused(t *testing.T) {
 	}
 }
 
-// Damaged and vanished entries cost time, never the core.
-func TestDamagedCacheIsPassedOver(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "cache")
-	compileOnce := func() *Cache {
-		t.Helper()
-		cache, err := OpenCache(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = cache.Close(t.Context()) })
-		c, err := Compile(t.Context(), cores.Test, Options{Cache: cache})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = c.Close(t.Context())
-		return cache
-	}
-	compileOnce()
-	damage := func(b []byte) {
-		t.Helper()
-		if err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-			if err != nil || d.IsDir() {
-				return err
+// A damaged entry is replaced: nobody runs it, and the next process finds a good one.
+func TestADamagedCacheEntryIsReplaced(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		damage func(file string, b []byte) error
+	}{
+		{"no code at all", func(f string, _ []byte) error { return os.WriteFile(f, []byte("not compiled code"), 0o600) }},
+		{"empty", func(f string, _ []byte) error { return os.Truncate(f, 0) }},
+		{"cut in the header", func(f string, _ []byte) error { return os.Truncate(f, 10) }},
+		{"cut in the code", func(f string, b []byte) error { return os.Truncate(f, int64(len(b)/2)) }},
+		{"cut at its end", func(f string, b []byte) error { return os.Truncate(f, int64(len(b)-1)) }},
+		// The magic, a length and a version of that length come first, then how many functions there are.
+		{"the number of functions", func(f string, b []byte) error { b[10+b[6]] ^= 0x70; return os.WriteFile(f, b, 0o600) }},
+		{"where a function begins", func(f string, b []byte) error { b[11+b[6]+8] ^= 1; return os.WriteFile(f, b, 0o600) }},
+		{"the code", func(f string, b []byte) error { b[len(b)/2] ^= 1; return os.WriteFile(f, b, 0o600) }},
+		{"its checksum", func(f string, _ []byte) error { return os.WriteFile(f+".sum", []byte("0"), 0o600) }},
+		{"without a checksum", func(f string, _ []byte) error { return os.Remove(f + ".sum") }},
+		{"without an entry", func(f string, _ []byte) error { return os.Remove(f) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "cache")
+			compileOnce := func() {
+				t.Helper()
+				cache, err := OpenCache(dir)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = cache.Close(t.Context()) }()
+				c, err := Compile(t.Context(), small, Options{Cache: cache})
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = c.Close(t.Context())
+				if err := cache.Err(); err != nil {
+					t.Error(err)
+				}
 			}
-			return os.WriteFile(path, b, 0o600)
-		}); err != nil {
+			compileOnce()
+			found, err := filepath.Glob(filepath.Join(dir, "*", "*", "*.sum"))
+			if err != nil || len(found) != 1 {
+				t.Fatal(found, err)
+			}
+			file := strings.TrimSuffix(found[0], ".sum")
+			whole, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := c.damage(file, bytes.Clone(whole)); err != nil {
+				t.Fatal(err)
+			}
+			compileOnce()
+			after, err := os.ReadFile(file)
+			if err != nil || !bytes.Equal(after, whole) {
+				t.Fatalf("%d bytes instead of the %d that were there before the damage, %v", len(after), len(whole), err)
+			}
+			// The next process takes it as it is.
+			before := modified(t, file)
+			compileOnce()
+			if !modified(t, file).Equal(before) {
+				t.Error("it is compiled again each time")
+			}
+		})
+	}
+}
+
+// small is a core that is compiled in no time.
+var small = whole(1).bytes()
+
+func modified(t *testing.T, path string) time.Time {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.ModTime()
+}
+
+// What somebody left behind who died while writing goes, what somebody is writing stays.
+func TestACacheIsSweptOfHalfWrittenFiles(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "cache")
+	cache, err := OpenCache(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cache.Close(t.Context()) }()
+	parts := filepath.Join(dir, Hash(small), "wazero")
+	if err := os.MkdirAll(parts, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	left, written := filepath.Join(parts, "a.1.tmp"), filepath.Join(parts, "a.2.tmp")
+	for path, age := range map[string]time.Duration{left: 2 * tmpAge, written: tmpAge / 2} {
+		at := time.Now().Add(-age)
+		if err := errors.Join(os.WriteFile(path, []byte("half"), 0o600), os.Chtimes(path, at, at)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	damage([]byte("not compiled code"))
-	if compileOnce().Err() == nil {
-		t.Error("nobody learns that the cache was not used")
+	c, err := Compile(t.Context(), small, Options{Cache: cache})
+	if err != nil {
+		t.Fatal(err)
 	}
-	damage(nil)
-	compileOnce()
+	defer func() { _ = c.Close(t.Context()) }()
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is still there: %v", left, err)
+	}
+	if _, err := os.Stat(written); err != nil {
+		t.Error(err)
+	}
 }

@@ -30,12 +30,13 @@ func (r *wazeroRuntime) Use(ctx context.Context, c ipc.ConfigureBody, core []byt
 	}
 	if c.CacheDir != "" {
 		if r.cache, err = wasm.OpenCache(c.CacheDir); err != nil {
-			r.log.Warn("no cache for compiled code: starting takes longer", "error", err)
+			// The host uses the same directory, and warns of it once.
+			r.log.Debug("no cache for compiled code: starting takes longer", "error", err)
 		}
 	}
 	r.core, err = wasm.Compile(ctx, core, wasm.Options{MemoryLimit: uint64(c.EngineMemory), Cache: r.cache, Compiled: r.compiled})
 	if err == nil && r.cache.Err() != nil {
-		r.log.Warn("compiled without the cache: starting takes longer", "error", r.cache.Err())
+		r.log.Debug("compiled without the cache: starting takes longer", "error", r.cache.Err())
 	}
 	return err
 }

@@ -1,0 +1,101 @@
+package wasm
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/tetratelabs/wazero"
+)
+
+// cacheEntry is what a cache has of one core: wazero's files, one for each version of it and kind of CPU, and beside each
+// its checksum. wazero trusts what stands before the code in a file, such as where each function begins, so a damaged file
+// must not get that far.
+type cacheEntry struct {
+	dir   string
+	files wazero.CompilationCache
+	sound map[string]bool // the files whose checksums were right
+}
+
+const (
+	sumSuffix = ".sum"
+	tmpSuffix = ".tmp" // wazero's, while it writes a file
+	// tmpAge is after what time somebody died while writing a file.
+	tmpAge = time.Hour
+)
+
+// openEntry opens an entry and removes what is damaged in it.
+func openEntry(dir string) (*cacheEntry, error) {
+	e := &cacheEntry{dir: dir, sound: map[string]bool{}}
+	if err := e.each(e.check); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var err error
+	e.files, err = wazero.NewCompilationCacheWithDir(dir)
+	return e, err
+}
+
+// each calls f with every file but the checksums.
+func (e *cacheEntry) each(f func(path string, d fs.DirEntry) error) error {
+	return filepath.WalkDir(e.dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || strings.HasSuffix(path, sumSuffix) {
+			return err
+		}
+		return f(path, d)
+	})
+}
+
+func (e *cacheEntry) check(path string, d fs.DirEntry) error {
+	if strings.HasSuffix(path, tmpSuffix) {
+		if info, err := d.Info(); err != nil || time.Since(info.ModTime()) < tmpAge {
+			return nil // somebody writes it
+		}
+		return remove(path)
+	}
+	got, err := sum(path)
+	if err != nil {
+		return ignoreMissing(err) // another process has removed it
+	}
+	want, err := os.ReadFile(path + sumSuffix)
+	if err = ignoreMissing(err); err != nil {
+		return err
+	}
+	if string(want) == got {
+		e.sound[path] = true
+		return nil
+	}
+	return errors.Join(remove(path), remove(path+sumSuffix))
+}
+
+// stored writes the checksums of the files that have come since the entry was opened.
+func (e *cacheEntry) stored() error {
+	return ignoreMissing(e.each(func(path string, _ fs.DirEntry) error {
+		if e.sound[path] || strings.HasSuffix(path, tmpSuffix) {
+			return nil
+		}
+		s, err := sum(path)
+		if err != nil {
+			return ignoreMissing(err)
+		}
+		return os.WriteFile(path+sumSuffix, []byte(s), 0o600)
+	}))
+}
+
+func sum(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	return fmt.Sprintf("%016x", xxhash.Sum64(b)), err
+}
+
+func remove(path string) error { return ignoreMissing(os.Remove(path)) }
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
