@@ -37,6 +37,13 @@ func runFile(t *testing.T, source string) (string, error) {
 	if err := os.WriteFile(file, []byte(source), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command("go", "run", file).CombinedOutput()
+	program := strings.TrimSuffix(file, ".go") + ".exe"
+	if out, err := exec.Command("go", "build", "-o", program, file).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	nothingIsLeft(t)
+	c := exec.Command(program)
+	session(t, c)
+	out, err := c.CombinedOutput()
 	return string(out), err
 }

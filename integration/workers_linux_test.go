@@ -21,9 +21,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
-
 	"hypertoken/host"
 	"hypertoken/internal/cores"
 	"hypertoken/internal/replay"
@@ -32,20 +29,10 @@ import (
 
 type dict = map[string]any
 
-// newHost returns a host on worker processes. After the test nothing of it may be left: no process, no goroutine, no
-// descriptor, no temporary file.
+// newHost returns a host on worker processes. After the test nothing of it may be left.
 func newHost(t *testing.T, o host.Options) *host.Host {
 	t.Helper()
-	// Short: the name of a worker's socket has to fit into 108 bytes.
-	temporary, err := os.MkdirTemp(programs, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("TMPDIR", temporary)
-	// The first worker ever leaves what a program keeps: the thread that forks, the runtime's poller.
-	warm(t)
-	ignore := goleak.IgnoreCurrent()
-	files := descriptors(t)
+	nothingIsLeft(t)
 	if o.Core == nil {
 		o.Core = cores.Test
 	}
@@ -60,60 +47,8 @@ func newHost(t *testing.T, o host.Options) *host.Host {
 		if err := h.Shutdown(context.Background()); err != nil {
 			t.Error(err)
 		}
-		goleak.VerifyNone(t, ignore)
-		if left := children(t); len(left) > 0 {
-			t.Errorf("processes are left: %v", left)
-		}
-		if now := descriptors(t); len(now) > len(files) {
-			t.Errorf("descriptors are left: %v, before %v", now, files)
-		}
-		if left, _ := filepath.Glob(filepath.Join(os.Getenv("TMPDIR"), "*")); len(left) > 0 {
-			t.Errorf("files are left: %v", left)
-		}
 	})
 	return h
-}
-
-var warm = func() func(*testing.T) {
-	var once sync.Once
-	return func(t *testing.T) {
-		once.Do(func() {
-			h, err := host.New(t.Context(), host.Options{Workers: 1, Logger: slog.New(slog.DiscardHandler)})
-			if err != nil {
-				t.Fatal(err)
-			}
-			open(t, h, "warm", nil)
-			if err := h.Shutdown(context.Background()); err != nil {
-				t.Fatal(err)
-			}
-		})
-	}
-}()
-
-func descriptors(t *testing.T) (list []string) {
-	t.Helper()
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return nil
-	}
-	for _, e := range entries {
-		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil {
-			list = append(list, e.Name()+" "+to)
-		}
-	}
-	return list
-}
-
-// children returns the processes that this one has started and not reaped.
-func children(t *testing.T) []string {
-	t.Helper()
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", os.Getpid()))
-	var all []string
-	for _, name := range tasks {
-		b, _ := os.ReadFile(name)
-		all = append(all, strings.Fields(string(b))...)
-	}
-	return all
 }
 
 func open(t *testing.T, h *host.Host, name string, setup any) *host.Engine {
@@ -492,10 +427,18 @@ func TestTheExampleGoesOn(t *testing.T) {
 	}
 }
 
-// start starts a program with pipes.
+// start starts a program with pipes. After the test nothing of it may be left.
 func start(t *testing.T, program string, args ...string) (c *exec.Cmd, in io.WriteCloser, out *bufio.Scanner) {
 	t.Helper()
+	nothingIsLeft(t)
 	c = exec.Command(program, args...)
+	return begin(t, c)
+}
+
+// begin starts a command with pipes.
+func begin(t *testing.T, c *exec.Cmd) (_ *exec.Cmd, in io.WriteCloser, out *bufio.Scanner) {
+	t.Helper()
+	session(t, c)
 	in, err := c.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -507,7 +450,9 @@ func start(t *testing.T, program string, args ...string) (c *exec.Cmd, in io.Wri
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	return c, in, bufio.NewScanner(stdout)
+	scan := bufio.NewScanner(stdout)
+	scan.Buffer(nil, 1<<20)
+	return c, in, scan
 }
 
 // drive sends lines one at a time and returns the answers. between is called before each.
@@ -555,27 +500,4 @@ func build(t *testing.T, folder string) string {
 		t.Fatalf("%v: %s", err, out)
 	}
 	return path
-}
-
-// pidfd returns a function that waits for the end of a process, which it names whatever becomes of its number.
-func pidfd(t *testing.T, pid int) (gone func()) {
-	t.Helper()
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return func() {
-		t.Helper()
-		defer func() { _ = unix.Close(fd) }()
-		for {
-			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000)
-			if errors.Is(err, unix.EINTR) {
-				continue
-			}
-			if n != 1 || err != nil {
-				t.Errorf("the process %d is not gone: %d, %v", pid, n, err)
-			}
-			return
-		}
-	}
 }

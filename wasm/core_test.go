@@ -245,7 +245,7 @@ func TestADamagedCacheEntryIsReplaced(t *testing.T) {
 }
 
 // small is a core that is compiled in no time.
-var small = whole(1).bytes()
+var small = cores.Whole(1).Bytes()
 
 func modified(t *testing.T, path string) time.Time {
 	t.Helper()
