@@ -35,6 +35,8 @@ func openEntry(dir string) (*cacheEntry, error) {
 	if err := e.each(e.check); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
+	naming.Lock()
+	defer naming.Unlock()
 	var err error
 	e.files, err = wazero.NewCompilationCacheWithDir(dir)
 	return e, err

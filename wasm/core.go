@@ -18,6 +18,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -93,6 +94,10 @@ func Hash(code []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// naming is held where wazero looks up its own version, which it keeps in a variable without a lock: several hosts of a
+// process start at once.
+var naming sync.Mutex
+
 // Compile compiles a core. It refuses one that imports anything, that lacks an export of the ABI, or that speaks
 // another version of it; the error wraps [ErrCore] and says which. With a warm cache this takes a few milliseconds,
 // without one some hundred. The core must be closed by its user, after its instances.
@@ -115,7 +120,9 @@ func Compile(ctx context.Context, code []byte, o Options) (*Core, error) {
 		if cache != nil {
 			config = config.WithCompilationCache(cache)
 		}
+		naming.Lock()
 		r := wazero.NewRuntimeWithConfig(ctx, config)
+		naming.Unlock()
 		module, err := r.CompileModule(experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0)), code)
 		if err != nil {
 			_ = r.Close(ctx)
