@@ -68,10 +68,7 @@ func (t *torture) snapshot() Report {
 	r := t.report
 	r.Failed, r.Violated = maps.Clone(r.Failed), maps.Clone(r.Violated)
 	r.Violations = slices.Clone(r.Violations)
-	r.Elapsed, r.Acknowledged = min(time.Since(t.injector.epoch), t.config.For), t.acknowledged.Load()
-	if after := t.endedAfter.Load(); after > 0 {
-		r.Elapsed = min(r.Elapsed, time.Duration(after))
-	}
+	r.Elapsed, r.Acknowledged = t.elapsed(), t.acknowledged.Load()
 	r.Ends, r.Placed, r.Fallbacks = stats.Restarts, stats.Placed, stats.Fallbacks
 	t.injector.mu.Lock()
 	defer t.injector.mu.Unlock()
@@ -94,6 +91,18 @@ func (t *torture) snapshot() Report {
 		r.Recoveries = append(r.Recoveries, longest)
 	}
 	return r
+}
+
+// elapsed is for how long calls have been made.
+func (t *torture) elapsed() time.Duration {
+	began, until := t.began.Load(), t.stopped.Load()
+	if began == 0 {
+		return 0
+	}
+	if until == 0 {
+		until = t.clock()
+	}
+	return min(time.Duration(until-began), t.config.For)
 }
 
 // finish works out what is asked for in the end only.

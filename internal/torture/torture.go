@@ -53,10 +53,10 @@ type torture struct {
 	until    time.Time
 	ended    chan *history
 
-	// endedAfter is when calls ended before their time, 0 where they have not.
-	endedAfter   atomic.Int64
-	calls        atomic.Uint64 // ended
-	acknowledged atomic.Uint64
+	// began is when calls began, stopped when they ended before their time: 0 where they have not.
+	began, stopped atomic.Int64
+	calls          atomic.Uint64 // ended
+	acknowledged   atomic.Uint64
 
 	mu     sync.Mutex // guards what follows
 	report Report
@@ -110,7 +110,9 @@ func (t *torture) run() error {
 		return err
 	}
 	t.workload = newWorkload(actions)
-	t.until = t.injector.epoch.Add(t.config.For)
+	// The host has started, the core is compiled.
+	t.began.Store(t.clock())
+	t.until = time.Now().Add(t.config.For)
 	var living, checking, watching sync.WaitGroup
 	errs := make([]error, t.config.Engines+1)
 	for slot := range t.config.Engines {
@@ -143,11 +145,11 @@ func (t *torture) run() error {
 
 // goesOn reports whether more is to be called.
 func (t *torture) goesOn() bool {
-	return time.Now().Before(t.until) && t.endedAfter.Load() == 0 && t.ctx.Err() == nil
+	return time.Now().Before(t.until) && t.stopped.Load() == 0 && t.ctx.Err() == nil
 }
 
 // enough ends the calls before their time.
-func (t *torture) enough() { t.endedAfter.CompareAndSwap(0, t.clock()) }
+func (t *torture) enough() { t.stopped.CompareAndSwap(0, t.clock()) }
 
 // clock returns the nanoseconds since the torture began.
 func (t *torture) clock() int64 { return int64(time.Since(t.injector.epoch)) }
