@@ -276,18 +276,20 @@ func TestAHostileWorkerIsReplaced(t *testing.T) {
 // A core of one's own may give its errors any code. One that says nothing of the placement is an answer, not repeated.
 func TestAnErrorNamedAsOneOfTheWorkers(t *testing.T) {
 	for _, code := range []string{"interrupted", "not_placed"} {
-		program := newReplaceable(t)
-		program.be(hostileFor(t, "an error named "+code, 1))
-		h := newHost(t, host.Options{Workers: 1, WorkerPath: program.path})
-		e := open(t, h, "e", deck(5))
-		dispatch(t, e, "stack:reverse", nil)
-		dispatch(t, e, "stack:reverse", nil)
-		if _, err := e.Dispatch(t.Context(), "stack:peek", nil); host.CodeOf(err) != code {
-			t.Errorf("got %v, want %s", err, code)
-		}
-		if r, s := dispatch(t, e, "stack:draw", nil), h.Stats(); r.Sequence != 3 || s.Placed != 1 || s.Restarts["died"] != 0 {
-			t.Errorf("got %+v, %+v", r, s)
-		}
+		t.Run(code, func(t *testing.T) {
+			program := newReplaceable(t)
+			program.be(hostileFor(t, "an error named "+code, 1))
+			h := newHost(t, host.Options{Workers: 1, WorkerPath: program.path})
+			e := open(t, h, "e", deck(5))
+			dispatch(t, e, "stack:reverse", nil)
+			dispatch(t, e, "stack:reverse", nil)
+			if _, err := e.Dispatch(t.Context(), "stack:peek", nil); host.CodeOf(err) != code {
+				t.Errorf("got %v, want %s", err, code)
+			}
+			if r, s := dispatch(t, e, "stack:draw", nil), h.Stats(); r.Sequence != 3 || s.Placed != 1 || s.Restarts["died"] != 0 {
+				t.Errorf("got %+v, %+v", r, s)
+			}
+		})
 	}
 }
 
