@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -44,6 +45,7 @@ func (r *run) shake(line *os.File) {
 			continue
 		}
 		if handshakeLine.Match(text) {
+			r.listens(string(text))
 			_, _ = line.Write(append(text, '\n'))
 			return
 		}
@@ -52,6 +54,13 @@ func (r *run) shake(line *os.File) {
 	}
 	r.note(fmt.Sprintf("%d bytes were printed, and no handshake", maxNoise))
 	r.kill()
+}
+
+// listens takes note of where the worker's socket is.
+func (r *run) listens(handshake string) {
+	if f := strings.Split(handshake, "|"); f[2] == "unix" && filepath.Dir(f[3]) == r.dir {
+		r.socket = f[3]
+	}
 }
 
 // Stdout gives go-plugin the handshake line, and then its end.

@@ -160,8 +160,13 @@ func (p *Process) reap() {
 // free waits for the end of the process, and frees what go-plugin holds: its Kill returns at once then.
 func (r *run) free(client *plugin.Client) {
 	<-r.exited
-	client.Kill()
 	<-r.drained
+	// go-plugin removes its directory. To look into one that is not empty it would need a descriptor, which this process
+	// may not have.
+	if r.socket != "" {
+		_ = os.Remove(r.socket)
+	}
+	client.Kill()
 	_ = r.shaken.Close()
 }
 
@@ -218,6 +223,7 @@ type run struct {
 	exited, drained chan struct{}
 	// silent is closed where standard output ends before the handshake.
 	silent chan struct{}
+	socket string // where go-plugin listens there, once drained is closed
 	state  *os.ProcessState
 	lost   error // why there is no state
 
