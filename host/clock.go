@@ -1,6 +1,8 @@
 package host
 
 import (
+	"context"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,4 +47,23 @@ func (c *clock) advance() time.Duration {
 	}
 	c.last = now
 	return time.Duration(c.value.Add(int64(min(step, most))))
+}
+
+// limit returns a context that ends with its parent, or with the cause once d of the host's time has passed.
+func (c *clock) limit(ctx context.Context, d time.Duration, cause ownCause) (limited context.Context, free func()) {
+	limited, end := context.WithCancelCause(ctx)
+	began := c.now()
+	var timer *time.Timer
+	timer = time.AfterFunc(math.MaxInt64, func() {
+		if left := d - (c.now() - began); left > 0 {
+			timer.Reset(max(left, tickEvery)) // the rest was not this process's
+			return
+		}
+		end(cause)
+	})
+	timer.Reset(d)
+	return limited, func() {
+		timer.Stop()
+		end(context.Canceled)
+	}
 }

@@ -142,7 +142,6 @@ func newHost(o Options) *Host {
 		options:  o,
 		log:      o.Logger,
 		debug:    o.Logger.Enabled(context.Background(), slog.LevelDebug),
-		queue:    newQueue(o.MaxQueue, o.MaxQueueBytes),
 		limits:   o.machineLimits(),
 		started:  time.Now(),
 		compiled: make(chan struct{}),
@@ -150,6 +149,7 @@ func newHost(o Options) *Host {
 		wake:     make(chan struct{}, 1),
 		engines:  map[string]*Engine{},
 	}
+	h.queue = newQueue(&h.clock, o.MaxQueue, o.MaxQueueBytes)
 	_, _ = crand.Read(h.id[:]) // never fails
 	h.life, h.end = context.WithCancel(context.Background())
 	h.startWorker = func(w *worker) { h.spawn(func() { startProcess(w) }) }
@@ -455,7 +455,7 @@ func (h *Host) newEngine(name string, o *EngineOptions) *Engine {
 func (e *Engine) open(ctx context.Context, setup []byte) (created bool, err error) {
 	h := e.host
 	what := fmt.Sprintf("open %q", e.name)
-	limited, cancel := context.WithTimeoutCause(ctx, h.options.OpenTimeout, ownCause{&Error{Code: ErrTimeout.Code,
+	limited, cancel := h.clock.limit(ctx, h.options.OpenTimeout, ownCause{&Error{Code: ErrTimeout.Code,
 		Err: context.DeadlineExceeded, Message: fmt.Sprintf("not done after %v (OpenTimeout)", h.options.OpenTimeout)}})
 	defer cancel()
 	s, err := e.fetch(limited, what)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
-	"time"
 
 	"github.com/dustin/go-humanize"
 	"golang.org/x/sync/semaphore"
@@ -12,13 +11,14 @@ import (
 
 // queue bounds what a host has taken and not answered.
 type queue struct {
+	clock                   *clock
 	requests, bytes         *semaphore.Weighted
 	maxRequests, maxBytes   int64
 	inFlight, inFlightBytes atomic.Int64
 }
 
-func newQueue(requests int, bytes int64) *queue {
-	return &queue{requests: semaphore.NewWeighted(int64(requests)), bytes: semaphore.NewWeighted(bytes),
+func newQueue(c *clock, requests int, bytes int64) *queue {
+	return &queue{clock: c, requests: semaphore.NewWeighted(int64(requests)), bytes: semaphore.NewWeighted(bytes),
 		maxRequests: int64(requests), maxBytes: bytes}
 }
 
@@ -55,10 +55,10 @@ func (q *queue) wait(ctx context.Context, f *Future) error {
 	}
 	if f.allowed > 0 {
 		var cancel context.CancelFunc
-		began := time.Now()
-		ctx, cancel = context.WithTimeoutCause(ctx, f.allowed, ownCause{f.late().(*Error)})
+		began := q.clock.now()
+		ctx, cancel = q.clock.limit(ctx, f.allowed, ownCause{f.late().(*Error)})
 		defer cancel()
-		defer func() { f.allowed = max(1, f.allowed-time.Since(began)) }()
+		defer func() { f.allowed = max(1, f.allowed-(q.clock.now()-began)) }()
 	}
 	if err := q.requests.Acquire(ctx, 1); err != nil {
 		return waited(ctx, f)
