@@ -29,12 +29,21 @@ import (
 // nobody is a user that has no other process: limits count those.
 const nobody = 64_999
 
+// theirs has the cache of compiled code that applications share where it is not the subject.
+var theirs string
+
 // application starts a role.
 func application(t *testing.T, home, role string, args ...string) (c *exec.Cmd, in io.WriteCloser, out *bufio.Scanner) {
 	t.Helper()
 	nothingIsLeft(t)
+	if theirs == "" {
+		theirs = makeHome(t)
+	}
 	c = exec.Command(testProgram(t), args...)
 	c.Env = []string{roleVariable + "=" + role, "TMPDIR=" + filepath.Join(home, "tmp"), "HYPERTOKEN_TEST_CACHE=" + filepath.Join(home, "cache")}
+	if role != "cached" {
+		c.Env = append(c.Env, "HYPERTOKEN_TEST_CACHE="+filepath.Join(theirs, "cache"))
+	}
 	if dir := os.Getenv("GOCOVERDIR"); dir != "" {
 		c.Env = append(c.Env, "GOCOVERDIR="+dir)
 	}
@@ -48,6 +57,18 @@ func application(t *testing.T, home, role string, args ...string) (c *exec.Cmd, 
 // home makes a directory for an application's user, that has room for temporary files, which are gone after the test, and a
 // cache.
 func home(t *testing.T) (dir string) {
+	t.Helper()
+	dir = makeHome(t)
+	t.Cleanup(func() {
+		left, _ := filepath.Glob(filepath.Join(dir, "tmp", "*"))
+		if len(left) > 0 {
+			t.Errorf("files are left: %v", left)
+		}
+	})
+	return dir
+}
+
+func makeHome(t *testing.T) (dir string) {
 	t.Helper()
 	// Its name is short, as sockets need it.
 	dir, err := os.MkdirTemp(programs, "")
@@ -63,11 +84,6 @@ func home(t *testing.T) (dir string) {
 			t.Fatal(err)
 		}
 	}
-	t.Cleanup(func() {
-		if left, _ := filepath.Glob(filepath.Join(dir, "tmp", "*")); len(left) > 0 {
-			t.Errorf("files are left: %v", left)
-		}
-	})
 	return dir
 }
 

@@ -120,8 +120,14 @@ func session(t *testing.T, c *exec.Cmd) {
 			_ = c.Wait()
 		}
 		if status, ok := c.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signal() == syscall.SIGKILL {
-			// Nobody was there to remove go-plugin's directory for a socket.
-			left, _ := filepath.Glob(filepath.Join(os.TempDir(), "plugin-dir*"))
+			// Nobody was there to remove go-plugin's directories for sockets.
+			temporary := os.TempDir()
+			for _, v := range c.Env {
+				if dir, ok := strings.CutPrefix(v, "TMPDIR="); ok {
+					temporary = dir
+				}
+			}
+			left, _ := filepath.Glob(filepath.Join(temporary, "plugin-dir*"))
 			for _, dir := range left {
 				_ = os.RemoveAll(dir)
 			}
