@@ -229,8 +229,8 @@ func turn(n int) (action string, options []host.DispatchOption) {
 		[]host.DispatchOption{host.Now(time.UnixMilli(int64(n))), host.Entropy([16]byte{byte(n), byte(n >> 8)})}
 }
 
-// play plays turns of the game.
-func play(ctx context.Context, e *host.Engine, from, to int) (results []string, err error) {
+// playTurns plays turns of the game.
+func playTurns(ctx context.Context, e *host.Engine, from, to int) (results []string, err error) {
 	for n := from; n < to; n++ {
 		action, options := turn(n)
 		r, err := e.Dispatch(ctx, action, nil, options...)
@@ -242,8 +242,8 @@ func play(ctx context.Context, e *host.Engine, from, to int) (results []string, 
 	return results, nil
 }
 
-// played is what the game gives where nothing happens to it.
-func played(t *testing.T, turns int) (results []string, digest string) {
+// undisturbedTurns is what the game gives where nothing happens to it.
+func undisturbedTurns(t *testing.T, turns int) (results []string, digest string) {
 	t.Helper()
 	h, err := host.New(t.Context(), host.Options{InProcess: true, Core: cores.Test, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -251,7 +251,7 @@ func played(t *testing.T, turns int) (results []string, digest string) {
 	}
 	defer func() { _ = h.Shutdown(context.Background()) }()
 	e := open(t, h, "e", deck(52))
-	if results, err = play(t.Context(), e, 0, turns); err != nil {
+	if results, err = playTurns(t.Context(), e, 0, turns); err != nil {
 		t.Fatal(err)
 	}
 	d, err := e.Digest(t.Context())

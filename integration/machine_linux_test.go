@@ -31,7 +31,7 @@ func limited() int {
 	e, f := a.open("e", deck(52)), a.open("f", deck(5))
 	events, stop := e.Events(host.EventError)
 	defer stop()
-	results := must(play(ctx, e, 0, 20))
+	results := must(playTurns(ctx, e, 0, 20))
 	// A program of which a thread can't be created aborts, so these are there before.
 	spare(64)
 	resource, low := unix.RLIMIT_NPROC, uint64(1)
@@ -50,7 +50,7 @@ func limited() int {
 	s := a.until(func(s host.Stats) bool { return s.Workers[0].Pending == 1 })
 	_ = syscall.Kill(s.Workers[0].PID, syscall.SIGKILL)
 	a.until(func(s host.Stats) bool { return s.Restarts["died"] > 0 })
-	results = append(results, must(play(ctx, e, 20, 40))...)
+	results = append(results, must(playTurns(ctx, e, 20, 40))...)
 	why := <-events
 	a.say(said{What: "limited", Code: host.CodeOf(why.Err), Error: why.Err.Error()})
 	_, err := running.Wait(ctx)
@@ -60,7 +60,7 @@ func limited() int {
 		return 1
 	}
 	a.until(func(s host.Stats) bool { return s.Workers[0].State == "ready" })
-	results = append(results, must(play(ctx, e, 40, 60))...)
+	results = append(results, must(playTurns(ctx, e, 40, 60))...)
 	d := must(e.Digest(ctx))
 	a.say(said{What: "lifted", Results: results, Digest: d.String()})
 	if err := a.host.Shutdown(ctx); err != nil {
@@ -87,7 +87,7 @@ func spare(n int) {
 // Where no process can be forked, or there are no descriptors, engines go on in process on the same journal, say why, and
 // are back on a worker once there can be one. Nothing is lost.
 func TestNoProcessAndNoDescriptor(t *testing.T) {
-	want, digest := played(t, 60)
+	want, digest := undisturbedTurns(t, 60)
 	for resource, reason := range map[string]string{
 		"processes":   "resource temporarily unavailable",
 		"descriptors": "too many open files",
@@ -123,13 +123,13 @@ func cachedApplication() int {
 	ctx := context.Background()
 	a := newApp(host.Options{Workers: 2})
 	e := a.open("e", deck(52))
-	results := must(play(ctx, e, 0, 20))
+	results := must(playTurns(ctx, e, 0, 20))
 	s := a.until(func(s host.Stats) bool { return s.Workers[0].State == "ready" && s.Workers[1].State == "ready" })
 	for _, w := range s.Workers {
 		_ = syscall.Kill(w.PID, syscall.SIGKILL)
 	}
 	a.until(func(s host.Stats) bool { return s.Restarts["died"] == 2 })
-	results = append(results, must(play(ctx, e, 20, 40))...)
+	results = append(results, must(playTurns(ctx, e, 20, 40))...)
 	a.until(func(s host.Stats) bool { return s.Workers[0].State == "ready" && s.Workers[1].State == "ready" })
 	_ = a.host.CoreToolchain() // compiled, here as well
 	d := must(e.Digest(ctx))
@@ -142,7 +142,7 @@ func cachedApplication() int {
 
 // A cache that can't be used costs time and a warning, whatever is wrong with it; one that is damaged is mended.
 func TestCacheDirectories(t *testing.T) {
-	want, digest := played(t, 40)
+	want, digest := undisturbedTurns(t, 40)
 	run := func(t *testing.T, home string) (aboutCache []string) {
 		t.Helper()
 		c, _, out := application(t, home, "cached")

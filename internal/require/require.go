@@ -15,9 +15,15 @@ func Tool(t testing.TB, name string) string {
 	if err == nil {
 		return path
 	}
-	if os.Getenv("HYPERTOKEN_REQUIRE") == "all" {
-		t.Fatalf("%s is needed (HYPERTOKEN_REQUIRE=all): %v", name, err)
-	}
-	t.Skipf("%s is not here: %v", name, err)
+	Missing(t, name, err)
 	return ""
+}
+
+// Missing skips a test for want of something that the machine does not have, with the reason, or fails it as [Tool] does.
+func Missing(t testing.TB, what string, err error) {
+	t.Helper()
+	if os.Getenv("HYPERTOKEN_REQUIRE") == "all" {
+		t.Fatalf("%s is needed (HYPERTOKEN_REQUIRE=all): %v", what, err)
+	}
+	t.Skipf("%s is not here: %v", what, err)
 }
