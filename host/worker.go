@@ -80,6 +80,9 @@ type worker struct {
 	oldest    uint64
 	since     time.Duration
 	condemned uint64
+	// unwanted is the request that runs though its placement is left, unwantedAt since when it is known to.
+	unwanted   uint64
+	unwantedAt time.Duration
 	// cpu and heardThen are what its CPU time and heard were at cpuAt.
 	cpu       float64
 	heardThen uint64
@@ -428,7 +431,17 @@ func (w *worker) gone(err error) {
 // tick looks after what runs. busy says since when the oldest request does, and which it is.
 func (w *worker) tick(now time.Duration) (oldest uint64, ran time.Duration) {
 	oldest = w.conn.Oldest()
+	runs, _ := w.conn.Owner(oldest)
 	w.mu.Lock()
+	switch wanted := oldest == 0 || w.engines[runs.placement] != nil; {
+	case wanted:
+		w.unwanted = 0
+	case w.unwanted != oldest:
+		w.unwanted, w.unwantedAt = oldest, now
+	case now-w.unwantedAt >= w.host.options.KillGrace:
+		// Nobody waits for it, so no deadline says that it takes too long; but others wait behind it.
+		w.condemned = oldest
+	}
 	if oldest != w.oldest {
 		w.oldest, w.since, w.cpuAt = oldest, now, 0
 	}
