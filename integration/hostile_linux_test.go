@@ -39,7 +39,7 @@ func (l *text) String() string {
 
 func (l *text) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
-// program is a worker's program that a test can replace.
+// replaceable is a worker's program that a test can replace.
 type replaceable struct {
 	t    *testing.T
 	path string

@@ -49,12 +49,12 @@ type hostile struct {
 	seen  *ipc.Reader // reads along
 	kinds map[uint64]ipc.Kind
 	count map[ipc.Kind]int // answers so far
-	held  []byte           // an answer of the placement heldOf
-	mute  bool             // nothing more is written
-	deaf  bool             // nothing more is read
-	error error
-
+	// held is an answer of the placement heldOf that is not written yet.
+	held   []byte
 	heldOf uint64
+	mute   bool // nothing more is written
+	deaf   bool // nothing more is read
+	error  error
 }
 
 func newHostile(mode string, out *os.File) *hostile {
