@@ -1,6 +1,7 @@
 package workerproc_test
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"log/slog"
@@ -65,7 +66,7 @@ func startWith(t testing.TB, c process.Config) *session {
 	return s
 }
 
-// next waits for a frame.
+// next waits for a frame. Its body is the caller's.
 func (s *session) next() (ipc.Frame, []byte) {
 	s.t.Helper()
 	for {
@@ -75,7 +76,7 @@ func (s *session) next() (ipc.Frame, []byte) {
 		}
 		if ok {
 			s.reader.ReleaseAll()
-			return f, s.reader.Body(f)
+			return f, bytes.Clone(s.reader.Body(f))
 		}
 		n, err := s.in.Read(s.reader.Space())
 		if err != nil {
