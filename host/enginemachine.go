@@ -917,6 +917,9 @@ func (m *engineMachine) end() {
 
 // stop ends everything now. What is with the store has an outcome that nobody knows.
 func (m *engineMachine) stop(err error) {
+	if m.state == engineClosed {
+		return // it has ended by itself meanwhile
+	}
 	m.failAll(err)
 	for _, r := range m.group {
 		m.resolve(r, &Error{Code: ErrOutcomeUnknown.Code, Message: r.what + ": the store has not said whether it is stored"})

@@ -78,7 +78,10 @@ type Host struct {
 	goroutines sync.WaitGroup
 	locals     sync.WaitGroup
 	closed     chan struct{}
-	wake       chan struct{}
+	// hurried ends, by hurry, with the patience of who shuts down.
+	hurried context.Context
+	hurry   context.CancelFunc
+	wake    chan struct{}
 	// starved says that an engine waits for a place in this process.
 	starved atomic.Bool
 
@@ -152,6 +155,7 @@ func newHost(o Options) *Host {
 	h.queue = newQueue(&h.clock, o.MaxQueue, o.MaxQueueBytes)
 	_, _ = crand.Read(h.id[:]) // never fails
 	h.life, h.end = context.WithCancel(context.Background())
+	h.hurried, h.hurry = context.WithCancel(context.Background())
 	h.startWorker = func(w *worker) { h.spawn(func() { startProcess(w) }) }
 	h.instantiate, h.runLocal, h.cpu, h.memory = h.instance, h.spawn, processCPU, processMemory
 	h.slotsFree = o.MaxInProcess
@@ -563,7 +567,7 @@ func (h *Host) forget(e *Engine) {
 
 // Shutdown stops accepting, waits for what is running, closes every engine, ends the workers and frees everything. Where
 // ctx ends first, what is running is interrupted, fails with [ErrShutdown] and has no effect; Shutdown still frees
-// everything and returns the context's error. It may be called any number of times.
+// everything and returns the context's error. It may be called any number of times: whichever context ends first counts.
 func (h *Host) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	first := !h.closing
@@ -575,9 +579,13 @@ func (h *Host) Shutdown(ctx context.Context) error {
 		case <-h.closed:
 			return nil
 		case <-ctx.Done():
-			return ended(ctx, "Shutdown")
 		}
+		// Who has more patience waits for the same end.
+		h.hurry()
+		<-h.closed
+		return ended(ctx, "Shutdown")
 	}
+	defer context.AfterFunc(ctx, h.hurry)()
 	for _, e := range engines {
 		e.beginClose()
 	}
@@ -586,7 +594,7 @@ func (h *Host) Shutdown(ctx context.Context) error {
 		select {
 		case <-e.closed:
 			continue
-		case <-ctx.Done():
+		case <-h.hurried.Done():
 		}
 		e.lockStep(engineEvent{kind: evStop, err: shutdownError()})
 		<-e.closed
@@ -594,7 +602,7 @@ func (h *Host) Shutdown(ctx context.Context) error {
 	if ctx.Err() != nil {
 		errs = append(errs, ended(ctx, "Shutdown"))
 	}
-	h.stopWorkers(ctx)
+	h.stopWorkers(h.hurried)
 	h.end()
 	h.locals.Wait()
 	h.goroutines.Wait()
