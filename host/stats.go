@@ -5,8 +5,8 @@ import (
 )
 
 // outcomes are the codes by which actions are counted; those that are none of them count as other.
-var outcomes = []string{"ok", "unknown_action", "bad_payload", "out_of_range", "not_found", "locked", "too_large", "trap",
-	"out_of_memory", "bad_input", "timeout", "canceled", "overloaded", "poisoned", "broken", "payload_too_large", "batch_aborted",
+var outcomes = []string{"ok", "unknown_action", "bad_payload", "out_of_range", "not_found", "exists", "insufficient", "locked", "too_large",
+	"too_deep", "bad_state", "trap", "out_of_memory", "bad_input", "timeout", "canceled", "overloaded", "poisoned", "broken", "payload_too_large", "batch_aborted",
 	"shutdown", "worker_unavailable", "diverged", "conflict", "key_reused", "core_mismatch", "outcome_unknown", "other"}
 
 var outcomeIndex = func() map[string]int {
