@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -236,4 +237,29 @@ func TestCacheDirectories(t *testing.T) {
 			}
 		}
 	})
+}
+
+// An engine that no worker has the memory for: each that tries is replaced, which counts, and in the end it goes on in
+// process. Nothing is lost.
+func TestAWorkerThatIsAlwaysOverItsMemory(t *testing.T) {
+	h := newHost(t, host.Options{Workers: 1, MaxWorkerMemory: 64 << 20, MaxRestarts: 2, RestartWindow: time.Hour})
+	tokens := make([]dict, 64)
+	for k := range tokens {
+		tokens[k] = dict{"id": fmt.Sprint(k), "text": strings.Repeat("x", 1<<20)}
+	}
+	e := open(t, h, "e", dict{"stack": tokens})
+	n := uint64(0)
+	for h.Stats().Engines["in_process"] == 0 {
+		n++
+		if r := dispatch(t, e, "stack:reverse", nil); r.Sequence != n {
+			t.Fatalf("got %+v, want sequence %d", r, n)
+		}
+	}
+	s := h.Stats()
+	if s.Restarts["memory"] != 3 || s.Restarts["died"] != 0 || s.Fallbacks != 1 {
+		t.Errorf("got %+v", s)
+	}
+	if r := dispatch(t, e, "stack:draw", dict{"count": 3}); r.Sequence != n+1 {
+		t.Errorf("got %+v", r)
+	}
 }
