@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hypertoken/internal/sabotage"
 	"hypertoken/ipc"
 )
 
@@ -326,6 +327,9 @@ func (e *Engine) do(f *engineEffect) {
 		e.calls++
 		e.installCall = e.calls
 		h.log.Debug("snapshot taken", "engine", e.name, "sequence", f.id, "bytes", len(f.req.data))
+		if f.id > 0 && sabotage.On(sabotage.SnapshotMisplaced) {
+			f.id--
+		}
 		base := Base{Sequence: f.id, Snapshot: true, Data: f.req.data, Core: h.hash, Keys: e.keys.upTo(f.id)}
 		h.options.Store.Install(e.name, e.owner, base, Done{e, e.calls<<1 | 1})
 	case effResolve:

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"hypertoken/internal/executor"
+	"hypertoken/internal/sabotage"
 	"hypertoken/ipc"
 	"hypertoken/wasm"
 )
@@ -239,7 +240,7 @@ func (m *engineMachine) step(ev engineEvent) {
 	case evForsaken:
 		m.forsaken()
 	case evReopen:
-		if m.state == engineBroken {
+		if m.state == engineBroken && !sabotage.On(sabotage.ReopenDoesNothing) {
 			m.state, m.attempts, m.placeDeath, m.cause = engineOut, 0, nil, nil
 			m.need()
 		}
@@ -259,6 +260,9 @@ func (m *engineMachine) dispatch(r *request) {
 		m.resolve(r, m.cause)
 	default:
 		m.queued.push(r)
+		if sabotage.On(sabotage.NewestFirst) {
+			m.queued.unpop(m.queued.cut(m.queued.len() - 1))
+		}
 		m.need()
 		m.pump()
 	}
@@ -299,6 +303,9 @@ func (m *engineMachine) load(anew bool) {
 
 // wantsAlone reports whether what comes next is suspected of a worker's death.
 func (m *engineMachine) wantsAlone() bool {
+	if sabotage.On(sabotage.SuspectsTogether) {
+		return false
+	}
 	return (m.placeDeath != nil && !m.placeDeath.cleared) || (m.queued.len() > 0 && m.queued.all()[0].suspect())
 }
 
@@ -379,6 +386,9 @@ func (m *engineMachine) requeue(list []*request) {
 		r.id, r.data, r.outcome, r.err, r.changed = 0, nil, ipc.Outcome{}, nil, false
 		again = append(again, r)
 	}
+	if sabotage.On(sabotage.RequeuedBehind) {
+		again = append(m.queued.cut(0), again...)
+	}
 	m.queued.unpop(again)
 }
 
@@ -408,7 +418,7 @@ func (m *engineMachine) pump() {
 	case m.state == engineLive && m.queued.len() > 0:
 		r := m.queued.all()[0]
 		switch {
-		case r.suspect() && !m.alone:
+		case r.suspect() && !m.alone && !sabotage.On(sabotage.SuspectsTogether):
 			// Not before what was sent is answered: it would come in front of the suspect again.
 			if m.sent.len() == 0 {
 				m.leave()
@@ -552,7 +562,7 @@ func (m *engineMachine) answer(r *request, ev engineEvent) {
 	r.id = 0
 	switch {
 	case r.withdrawn:
-		if committed > 0 || lost {
+		if (committed > 0 && !sabotage.On(sabotage.NoFence)) || lost {
 			m.leave()
 			m.need()
 			return
@@ -577,6 +587,11 @@ func (m *engineMachine) answer(r *request, ev engineEvent) {
 
 // commit hands the next group to the store, and resolves what waits for nothing.
 func (m *engineMachine) commit() {
+	if sabotage.On(sabotage.ReadBeforeAppend) {
+		for m.answered.len() > 0 && m.answered.all()[0].committed() == 0 {
+			m.finish(m.answered.pop())
+		}
+	}
 	if len(m.group) > 0 || m.uncertain {
 		return
 	}
@@ -591,6 +606,12 @@ func (m *engineMachine) commit() {
 		r := m.answered.pop()
 		m.group = append(m.group, r)
 		m.records = r.records(m.records)
+		if sabotage.On(sabotage.AnswerBeforeAppend) {
+			m.resolve(r, nil)
+		}
+	}
+	if sabotage.On(sabotage.RecordLeftOut) && len(m.records) > 1 {
+		m.records = m.records[:len(m.records)-1]
 	}
 	m.appending = uint64(len(m.records))
 	m.storeBy = m.now + m.limits.storeTimeout
@@ -609,7 +630,7 @@ func (m *engineMachine) wasAppended(err error) {
 		m.disown()
 		m.broken(ErrNotOwner)
 		return
-	case err != nil:
+	case err != nil && !sabotage.On(sabotage.FailedAppendIsTaken):
 		m.doubt()
 		return
 	}
@@ -711,6 +732,11 @@ func (m *engineMachine) withdraw(r *request, err error) {
 		if q != r {
 			continue
 		}
+		if sabotage.On(sabotage.WithdrawnIsJournaled) {
+			r.ctx, r.deadline = nil, 0
+			m.effect(engineEffect{kind: effResolve, req: r, err: err})
+			return
+		}
 		rest := m.answered.cut(k)
 		if r.committed() == 0 {
 			for _, q := range rest[1:] {
@@ -738,6 +764,9 @@ func (m *engineMachine) leave() {
 }
 
 func (m *engineMachine) gone() {
+	if sabotage.On(sabotage.InFlightIsLost) {
+		m.sent.cut(0)
+	}
 	m.requeue(m.sent.cut(0))
 	m.effect(engineEffect{kind: effLost, place: m.place})
 	m.state, m.place, m.loaded, m.alone, m.blocked, m.moving, m.placeBy = engineOut, place{}, nil, false, false, false, 0
@@ -750,14 +779,26 @@ func (m *engineMachine) lost(d *death) {
 		for _, r := range m.sent.all() {
 			if !r.withdrawn && r != m.snapshot {
 				if alone && r.suspect() {
-					r.death.cleared = true // of the others
-					r.deaths++
+					r.death.cleared = !sabotage.On(sabotage.OthersUncleared) // of the others
+					if !sabotage.On(sabotage.DeathsUncounted) {
+						r.deaths++
+					}
 				}
 				r.death = d
 			}
 		}
 	}
+	if sabotage.On(sabotage.InFlightFails) {
+		m.failAll(&Error{Code: ErrWorkerUnavailable.Code, Message: "its worker has ended"})
+	}
 	m.gone()
+	if sabotage.On(sabotage.RunTwice) {
+		for _, r := range m.group {
+			again := *r
+			again.to = nil
+			m.requeue([]*request{&again})
+		}
+	}
 	if d != nil {
 		m.splitBatches()
 	}
@@ -860,6 +901,13 @@ func (m *engineMachine) tick() {
 			m.withdraw(r, r.late())
 			if q.len() < n {
 				k = -1 // it has changed; look again
+			}
+		}
+	}
+	if sabotage.On(sabotage.CommittedIsWithdrawn) {
+		for _, r := range m.group {
+			if r.deadline > 0 && m.now >= r.deadline {
+				m.resolve(r, r.late())
 			}
 		}
 	}

@@ -37,6 +37,7 @@ import (
 
 	"hypertoken/internal/executor"
 	"hypertoken/internal/process"
+	"hypertoken/internal/sabotage"
 	"hypertoken/internal/tap"
 	"hypertoken/wasm"
 )
@@ -183,7 +184,13 @@ func (h *Host) startWorkers() {
 }
 
 // spawn runs f in a goroutine that Shutdown waits for.
-func (h *Host) spawn(f func()) { h.goroutines.Go(f) }
+func (h *Host) spawn(f func()) {
+	if sabotage.On(sabotage.WorkerForgotten) {
+		go f()
+		return
+	}
+	h.goroutines.Go(f)
+}
 
 func (h *Host) readCore() error {
 	switch o := &h.options; {

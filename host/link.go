@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"hypertoken/internal/process"
+	"hypertoken/internal/sabotage"
 	"hypertoken/internal/tap"
 	"hypertoken/ipc"
 )
@@ -53,7 +54,9 @@ func startProcess(w *worker) {
 	}
 	<-p.Done()
 	_ = p.Stdin().Close()
-	_ = p.Stdout().Close()
+	if !sabotage.On(sabotage.DescriptorLeft) {
+		_ = p.Stdout().Close()
+	}
 	switch why := w.verdict(); {
 	case err != nil:
 		err = fmt.Errorf("the worker %s: %w", p.Path(), err)

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"hypertoken/internal/sabotage"
 	"hypertoken/ipc"
 )
 
@@ -27,7 +28,13 @@ func (m *engineMachine) piece(b []byte) (ipc.Kind, []byte) {
 		piece := s.Data[at:min(at+ipc.ChunkSize, len(s.Data))]
 		return ipc.Feed, append(ipc.AppendBytes(b, len(piece)), piece...)
 	case ipc.Replay:
-		return ipc.Replay, append(b, s.Entries[at:m.replayEnd()]...)
+		end := m.replayEnd()
+		if at == 0 && sabotage.On(sabotage.ReplaySkipsOne) {
+			if _, rest, err := ipc.ReadEntry(s.Entries); err == nil {
+				at = len(s.Entries) - len(rest)
+			}
+		}
+		return ipc.Replay, append(b, s.Entries[at:end]...)
 	}
 	return ipc.Ready, b
 }
@@ -67,6 +74,9 @@ func (m *engineMachine) pieceSent(id uint64) {
 	}
 	if c.stage == ipc.Feed && c.at == len(m.loaded.Data) {
 		c.stage, c.at = ipc.Replay, 0
+	}
+	if c.stage == ipc.Replay && m.place.worker == nil && sabotage.On(sabotage.FallbackFromBase) {
+		c.stage = ipc.Ready
 	}
 	if c.stage == ipc.Replay && c.at == len(m.loaded.Entries) {
 		c.stage = ipc.Ready
@@ -110,8 +120,11 @@ func (m *engineMachine) pieceAnswered(ev engineEvent) {
 
 // placingFailed counts a placing that its own engine made fail.
 func (m *engineMachine) placingFailed(err error) {
+	if sabotage.On(sabotage.BrokenEndsWorker) {
+		m.effect(engineEffect{kind: effViolation, place: m.place, err: err})
+	}
 	m.leave()
-	if m.attempts++; m.attempts >= m.limits.maxAttempts {
+	if m.attempts++; m.attempts >= m.limits.maxAttempts && !sabotage.On(sabotage.TriedForEver) {
 		m.broken(err)
 		return
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"hypertoken/internal/sabotage"
 )
 
 // scheduler places engines. The host's lock guards it.
@@ -124,16 +126,18 @@ func (h *Host) next() (grant, bool) {
 	for k, a := range h.asks.all() {
 		var g grant
 		var ok bool
-		if a.alone && !h.options.InProcess {
+		if a.alone && !h.options.InProcess && (able || !sabotage.On(sabotage.SuspectInProcess)) {
 			before := a.worker
 			if g, ok = h.forSuspect(a, ready, able, reserved); !ok && a.worker != before {
 				ready, able, reserved = h.ready()
 			}
 		} else if w := leastLoaded(ready); w != nil {
-			h.placements++
-			g, ok = grant{engine: a.engine, place: place{w, h.placements}}, true
-		} else if !able {
+			g, ok = grant{engine: a.engine, place: place{w, h.placement()}}, true
+		} else if !able && !sabotage.On(sabotage.NoFallback) {
 			g, ok = h.forLocal(a)
+			if sabotage.On(sabotage.SuspectInProcess) {
+				g.alone = a.alone
+			}
 		}
 		if !ok {
 			continue
@@ -201,8 +205,7 @@ func (h *Host) forSuspect(a *ask, ready []candidate, able bool, reserved *worker
 		if best := leastLoaded(ready); best != nil && (w == nil || best.conn.Pending() == 0) {
 			h.giveBack(a)
 			w = best
-			h.placements++
-			a.worker, a.placement = w, h.placements
+			a.worker, a.placement = w, h.placement()
 			w.reserve(a.placement)
 		}
 	}
@@ -225,6 +228,15 @@ func (h *Host) forSuspect(a *ask, ready []candidate, able bool, reserved *worker
 	return g, false
 }
 
+// placement returns the ID of a new placement.
+func (h *Host) placement() uint64 {
+	h.placements++
+	if sabotage.On(sabotage.PlacementReused) {
+		return 1 + h.placements%8
+	}
+	return h.placements
+}
+
 // probe tries now to bring a worker back that was given up: a suspect needs one, and what it does to it does not count.
 func (h *Host) probe() {
 	for _, s := range h.slots {
@@ -239,8 +251,7 @@ func (h *Host) probe() {
 func (h *Host) forLocal(a *ask) (g grant, ok bool) {
 	if h.slotsFree > 0 {
 		h.slotsFree--
-		h.placements++
-		return grant{engine: a.engine, place: place{nil, h.placements}}, true
+		return grant{engine: a.engine, place: place{nil, h.placement()}}, true
 	}
 	if a.victim != nil && a.victim.status.Load()&statusTaking != 0 {
 		return g, false
@@ -339,6 +350,9 @@ func (h *Host) workerReady(w *worker) {
 	h.supervise(w.slot, supervisorEvent{kind: svReady})
 	var here []*Engine
 	for l := range h.residents {
+		if sabotage.On(sabotage.NoReturn) {
+			break
+		}
 		here = append(here, l.engine)
 	}
 	h.mu.Unlock()
@@ -361,7 +375,7 @@ func (h *Host) workerGone(w *worker, why verdict, alone bool, inFlight int, err 
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if w.slot.worker == w {
-		h.supervise(w.slot, supervisorEvent{kind: svDied, counts: why == hungry || (why == byItself && !alone) || !w.configured})
+		h.supervise(w.slot, supervisorEvent{kind: svDied, counts: why == hungry || (why == byItself && (!alone || sabotage.On(sabotage.AloneCounts))) || !w.configured})
 		w.slot.cause = err
 	}
 }
@@ -542,6 +556,9 @@ func (h *Host) takeIdleOut(now time.Duration) {
 
 // stopWorkers ends every worker process and waits for that. They get a moment to end by themselves.
 func (h *Host) stopWorkers(ctx context.Context) {
+	if sabotage.On(sabotage.WorkerForgotten) {
+		return
+	}
 	h.mu.Lock()
 	var list []*worker
 	for _, s := range h.slots {

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hypertoken/internal/sabotage"
 	"hypertoken/ipc"
 )
 
@@ -417,7 +418,7 @@ func (w *worker) gone(err error) {
 		inFlight = len(w.conn.Close())
 	}
 	var d *death
-	if why == byItself {
+	if why == byItself || sabotage.On(sabotage.KillsMakeSuspects) {
 		d = &death{}
 	}
 	w.host.workerGone(w, why, alone, inFlight, err)

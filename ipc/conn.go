@@ -1,6 +1,10 @@
 package ipc
 
-import "sync"
+import (
+	"sync"
+
+	"hypertoken/internal/sabotage"
+)
 
 // Window bounds what a host keeps in a worker's pipe.
 type Window struct {
@@ -160,6 +164,9 @@ func (r *ring[T]) at(id uint64) *pending[T] {
 func (r *ring[T]) remove(id uint64) {
 	*r.slot(id) = pending[T]{}
 	r.live--
+	if id == r.next-1 && sabotage.On(sabotage.RequestReused) {
+		r.next--
+	}
 	for r.first < r.next && !r.slot(r.first).live {
 		r.first++
 	}

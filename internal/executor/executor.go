@@ -10,6 +10,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"hypertoken/internal/sabotage"
 	"hypertoken/ipc"
 	"hypertoken/wasm"
 )
@@ -311,10 +312,11 @@ func (e *Engine) replay(ctx context.Context, h ipc.Header, body []byte) error {
 		case errors.As(err, &trap):
 			e.failed(h, e.x.elapsed(), err)
 			return nil
+		case err != nil && sabotage.On(sabotage.FailedReplayIsTaken):
 		case err != nil:
 			diverged("it was acknowledged, and now fails: %v", err)
 			return nil
-		case xxhash.Sum64(reply.Result) != entry.Checksum:
+		case xxhash.Sum64(reply.Result) != entry.Checksum && !sabotage.On(sabotage.NoComparison):
 			diverged("its result has the checksum %016x, %016x was acknowledged", xxhash.Sum64(reply.Result), entry.Checksum)
 			return nil
 		}

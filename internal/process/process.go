@@ -20,6 +20,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
 	"github.com/hashicorp/go-plugin/runner"
+
+	"hypertoken/internal/sabotage"
 )
 
 // handshake tells a worker that a host started it. It is no secret.
@@ -106,7 +108,7 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 		Plugins:         plugins,
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, dir string) (runner.Runner, error) {
 			r.dir = dir
-			r.cmd = &exec.Cmd{Path: executed, Args: append([]string{os.Args[0]}, c.Args...), Env: append(cmd.Env, c.Env...)}
+			r.cmd = &exec.Cmd{Path: executed, Args: append([]string{os.Args[0]}, c.Args...), Env: append(append(cmd.Env, c.Env...), sabotage.Environment()...)}
 			return r, nil
 		},
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolNetRPC},
@@ -126,7 +128,7 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 	}
 	if r.pid() == 0 {
 		// go-plugin leaves its directory where nothing was started.
-		if r.dir != "" {
+		if r.dir != "" && !sabotage.On(sabotage.DirectoryLeft) {
 			_ = os.RemoveAll(r.dir)
 		}
 		return nil, notStarted(path, err)
