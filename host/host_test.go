@@ -446,6 +446,11 @@ func testACoreThatDiffersOnReplayIsFoundOut(t *testing.T) {
 		t.Errorf("Reopen: %v", err)
 	}
 	dispatch(t, e, "stack:draw", nil) // a broken engine is alone
+	for why, n := range h.Stats().Restarts {
+		if n > 0 {
+			t.Errorf("a broken engine has cost %d workers: %s", n, why)
+		}
+	}
 }
 
 func TestClosedEnginesAreLoadedByName(t *testing.T) { everywhere(t, testClosedEnginesAreLoadedByName) }

@@ -33,11 +33,15 @@ var (
 
 // toy is an engine's instance: a hash over all that has changed it.
 type toy struct {
+	sim     *simulation
 	w       *simProcess // nil in the host's own process
 	state   uint64
 	pending []byte // what is fed
 	closed  bool
 }
+
+// cursed is the setup of an engine that can't be placed.
+const cursed = "cursed"
 
 func (t *toy) BeginOpen(context.Context, wasm.Limits) error { t.pending = nil; return nil }
 func (t *toy) BeginRestore(context.Context) error           { t.pending = nil; return nil }
@@ -47,6 +51,9 @@ func (t *toy) Feed(_ context.Context, b []byte) error {
 }
 func (t *toy) Ready(context.Context) error {
 	t.state = 0
+	if string(t.pending) == cursed {
+		return &wasm.ActionError{Code: "bad_payload", Message: "no such setup", Index: -1}
+	}
 	if len(t.pending) == 8 {
 		t.state = binary.LittleEndian.Uint64(t.pending)
 	}
@@ -73,6 +80,9 @@ func toyRun(state uint64, a *wasm.Action) (next uint64, result []byte, err error
 }
 
 func (t *toy) Dispatch(_ context.Context, a *wasm.Action) (wasm.Reply, error) {
+	if t.w == nil {
+		t.sim.inspect() // between two events nothing runs here
+	}
 	switch a.Type {
 	case "trap":
 		t.closed = true
@@ -172,12 +182,12 @@ type simProcess struct {
 func (p *simProcess) TryWrite(b []byte) (int, error)                       { return p.in.TryWrite(b) }
 func (p *simProcess) WriteAll(b []byte, done func(error))                  { p.in.WriteAll(b, done) }
 func (p *simProcess) pid() int                                             { return p.worker.id }
-func (p *simProcess) kill()                                                { p.killed = true }
+func (p *simProcess) kill()                                                { p.killed = true; p.sim.inspectKill(p.worker) }
 func (p *simProcess) hangUp()                                              { p.ending = true }
 func (p *simProcess) Has(string) bool                                      { return true }
 func (p *simProcess) Use(context.Context, ipc.ConfigureBody, []byte) error { return nil }
 func (p *simProcess) Instantiate(context.Context) (executor.Instance, error) {
-	return &toy{w: p}, nil
+	return &toy{sim: p.sim, w: p}, nil
 }
 
 // comeUp is the end of a start, or its failure.
@@ -251,7 +261,9 @@ func (p *simProcess) die() {
 	}
 	p.in.done, p.out.done = nil, nil
 	p.sim.processes = slices.DeleteFunc(p.sim.processes, func(q *simProcess) bool { return q == p })
+	after := p.sim.inspectDeath(p.worker)
 	p.worker.gone(errors.New("killed"))
+	after()
 }
 
 // simStore is the store in memory, which works at once, late, not at all, or in secret.
@@ -334,8 +346,10 @@ func (c *call) outcomes() []Outcome {
 
 type simEngine struct {
 	*Engine
-	calls []*call
-	open  []*call // those that are unresolved
+	cursed    bool
+	placement uint64 // its last one
+	calls     []*call
+	open      []*call // those that are unresolved
 }
 
 type simulation struct {
@@ -350,6 +364,7 @@ type simulation struct {
 	engines     []*simEngine
 	noProcesses int // events for which no process can be started
 
+	placements                                map[uint64]bool // all there were
 	deaths, deathsInFlight, doubts, snapshots int
 	counts                                    map[string]int
 }
@@ -430,6 +445,7 @@ func (s *simulation) random(e *simEngine) {
 
 // event lets one thing happen.
 func (s *simulation) event(calm bool) {
+	defer s.inspect()
 	e := s.engines[s.rand.IntN(len(s.engines))]
 	var p *simProcess
 	if len(s.processes) > 0 {
@@ -511,6 +527,7 @@ func (s *simulation) runProcess(p *simProcess, calm bool) {
 
 // begin makes the host, whose workers have not come up yet.
 func (s *simulation) begin(o Options) {
+	s.placements = map[uint64]bool{}
 	s.store = &simStore{Store: NewMemory(), sim: s}
 	o.Timeout, o.OpenTimeout, o.KillGrace, o.StallAfter = -1, 20*time.Second, 100*time.Millisecond, 300*time.Millisecond
 	o.StoreTimeout, o.SnapshotBytes, o.ReplayBudget, o.Store = time.Second, 1<<10, time.Hour, s.store
@@ -520,7 +537,7 @@ func (s *simulation) begin(o Options) {
 	s.host, h.hash = h, "toy"
 	h.jitter = s.rand.Float64
 	h.startWorker = func(w *worker) { s.starting = append(s.starting, w) }
-	h.instantiate = func(context.Context) (executor.Instance, error) { return &toy{}, nil }
+	h.instantiate = func(context.Context) (executor.Instance, error) { return &toy{sim: s}, nil }
 	h.runLocal = func(f func()) { s.locals = append(s.locals, f) }
 	h.memory = func(int) (uint64, error) {
 		switch s.rand.IntN(20) {
@@ -543,18 +560,22 @@ func (s *simulation) begin(o Options) {
 }
 
 // engine opens an engine that the store knows.
-func (s *simulation) engine(name string, o *EngineOptions) {
-	e := s.host.newEngine(name, o)
+func (s *simulation) engine(name string, o *EngineOptions) *simEngine {
+	e := &simEngine{Engine: s.host.newEngine(name, o)}
 	s.store.Store.Install(e.name, e.owner, Base{Core: s.host.hash}, Ignore)
-	s.host.engines[e.name] = e
-	s.engines = append(s.engines, &simEngine{Engine: e})
+	s.host.engines[e.name] = e.Engine
+	s.engines = append(s.engines, e)
+	return e
 }
 
 func simulate(t *testing.T, seed uint64, events int) *simulation {
 	s := &simulation{t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 1)), counts: map[string]int{}}
 	s.begin(Options{Workers: 1 + s.rand.IntN(3), MaxInProcess: 2, WindowRequests: 8, WindowBytes: 4 << 10})
 	for k := range 1 + s.rand.IntN(5) {
-		s.engine(fmt.Sprint("engine-", k), &EngineOptions{EnableBatching: s.rand.IntN(4) == 0, BatchMode: BatchMode(s.rand.IntN(2))})
+		e := s.engine(fmt.Sprint("engine-", k), &EngineOptions{EnableBatching: s.rand.IntN(4) == 0, BatchMode: BatchMode(s.rand.IntN(2))})
+		if e.cursed = s.rand.IntN(10) == 0; e.cursed {
+			s.store.Store.Install(e.name, e.owner, Base{Core: s.host.hash, Data: []byte(cursed)}, Ignore)
+		}
 	}
 	h := s.host
 	for range events {
@@ -664,6 +685,10 @@ func (s *simulation) check(e *simEngine) {
 			s.counts[code]++
 			unknown = unknown || code == "outcome_unknown"
 			switch {
+			case e.cursed && o.Err == nil:
+				s.fatal("%s can't be placed, and yet %s is acknowledged", e.name, c.what)
+			case !e.cursed && code == "broken" && errors.As(o.Err, new(*ActionError)), errors.Is(o.Err, ErrDiverged):
+				s.fatal("%s: %s failed with %v", e.name, c.what, o.Err)
 			case code == "shutdown", code == "broken", o.Err == nil:
 			case code == "" || code == "key_reused" || code == "interrupted" || code == "not_placed":
 				s.fatal("%s: %s failed with %v", e.name, c.what, o.Err)
@@ -727,6 +752,9 @@ func (s *simulation) checkJournal(e *simEngine, states []uint64, unknown bool) {
 			s.fatal("%v", err)
 		}
 		state := uint64(0)
+		if e.cursed && stored.Count == 0 {
+			return
+		}
 		if len(stored.Data) == 8 {
 			state = binary.LittleEndian.Uint64(stored.Data)
 		}
@@ -782,7 +810,7 @@ func TestSimulation(t *testing.T) {
 		counts["placings"] += int(stats.Placed)
 	}
 	t.Logf("%v", counts)
-	for _, what := range []string{"acknowledged", "deaths with requests in flight", "poisoned", "timeout", "canceled", "conflict", "batch_aborted",
+	for _, what := range []string{"acknowledged", "broken", "deaths with requests in flight", "poisoned", "timeout", "canceled", "conflict", "batch_aborted",
 		"worker_unavailable", "shutdown", "outcome_unknown", "worker deadline", "worker stalled", "worker memory", "doubts about an append", "snapshots", "fallbacks"} {
 		if counts[what] == 0 {
 			t.Errorf("there were no %s", what)

@@ -4,11 +4,13 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"hypertoken/host"
 	"hypertoken/internal/cores"
+	"hypertoken/ipc"
 )
 
 // flakyStore is a store in memory whose appends fail as it is told.
@@ -115,14 +117,20 @@ func TestACoreMismatchIsFoundOut(t *testing.T) {
 
 // A host that is handed the core which wrote a journal goes on with it.
 func TestAJournalMovesToAnotherCore(t *testing.T) {
-	store := &flakyStore{Store: host.NewMemory()}
+	store := &lossyStore{Store: host.NewMemory()}
 	h := newHost(t, host.Options{Store: store})
 	e := open(t, h, "e", deck(5))
 	drawn := dispatch(t, e, "stack:draw", nil, host.Key("k"))
+	dispatch(t, e, "stack:draw", nil)
 	dispatch(t, e, "test:differ", nil) // an action that only this core has
 	before := digest(t, e)
 	// Without a snapshot: as a host leaves it that was killed.
 	other := newHost(t, host.Options{Store: store, Core: cores.Example, Cores: [][]byte{cores.Test}})
+	store.loses.Store(true)
+	if _, err := other.Open(t.Context(), "e", host.EngineOptions{}); !errors.Is(err, host.ErrDiverged) || !strings.Contains(err.Error(), "sequence 1") {
+		t.Errorf("a journal that has lost an entry: got %v", err)
+	}
+	store.loses.Store(false)
 	f := open(t, other, "e", nil)
 	if digest(t, f) != before {
 		t.Error("it differs")
@@ -130,11 +138,62 @@ func TestAJournalMovesToAnotherCore(t *testing.T) {
 	if r := dispatch(t, f, "stack:draw", nil, host.Key("k")); r.Sequence != drawn.Sequence {
 		t.Errorf("the key is forgotten: %+v", r)
 	}
-	if r := dispatch(t, f, "process:item", dict{"item": 1}); r.Sequence != 3 {
+	if r := dispatch(t, f, "process:item", dict{"item": 1}); r.Sequence != 4 {
 		t.Errorf("got %+v", r)
 	}
 	bad := newHost(t, host.Options{Store: store, Core: cores.Test, Cores: [][]byte{[]byte("no core")}})
 	if _, err := bad.Open(t.Context(), "e", host.EngineOptions{}); !errors.Is(err, host.ErrCoreMismatch) || !strings.Contains(err.Error(), "Options.Cores") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// lossyStore is a store in memory that hands journals over without their first entry, once it is told to.
+type lossyStore struct {
+	host.Store
+	loses atomic.Bool
+}
+
+func (s *lossyStore) Load(name string, owner host.Owner, done func(*host.Stored, error)) {
+	s.Store.Load(name, owner, func(stored *host.Stored, err error) {
+		if stored != nil && stored.Count > 0 && s.loses.Load() {
+			if _, rest, err := ipc.ReadEntry(stored.Entries); err == nil {
+				stored.Entries, stored.Count = rest, stored.Count-1
+			}
+		}
+		done(stored, err)
+	})
+}
+
+// A journal that is not what was acknowledged never makes another game, whether a later action has another result or fails.
+func TestAJournalThatHasLostAnEntryIsFoundOut(t *testing.T) {
+	everywhere(t, testAJournalThatHasLostAnEntryIsFoundOut)
+}
+
+func testAJournalThatHasLostAnEntryIsFoundOut(t *testing.T) {
+	draw := host.Action{Type: "stack:draw"}
+	insert := host.Action{Type: "stack:insertAt", Payload: dict{"card": dict{"id": "new"}}}
+	swap := host.Action{Type: "stack:swap", Payload: dict{"i": 0, "j": 5}} // the first and the last of six
+	for name, actions := range map[string][2]host.Action{"another result": {draw, draw}, "a failure": {insert, swap}} {
+		t.Run(name, func(t *testing.T) {
+			store := &lossyStore{Store: host.NewMemory()}
+			h := newHost(t, host.Options{Store: store})
+			e := open(t, h, "e", deck(5))
+			for _, a := range actions {
+				dispatch(t, e, a.Type, a.Payload)
+			}
+			store.loses.Store(true)
+			_, _ = e.Dispatch(t.Context(), "test:trap", nil)
+			_, err := e.Dispatch(t.Context(), "stack:peek", nil)
+			if !errors.Is(err, host.ErrBroken) || !errors.Is(err, host.ErrDiverged) || !strings.Contains(err.Error(), "sequence 1, "+actions[1].Type) {
+				t.Errorf("got %v", err)
+			}
+			store.loses.Store(false)
+			if err := e.Reopen(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if r := dispatch(t, e, "stack:peek", nil); r.Sequence != 2 {
+				t.Errorf("with its journal whole again: %+v", r)
+			}
+		})
 	}
 }

@@ -1,0 +1,85 @@
+package host
+
+import (
+	"errors"
+
+	"hypertoken/ipc"
+)
+
+// What a simulation holds against the host beside the answers: rules that no caller sees broken at once.
+
+// inspect looks at the host between two events.
+func (s *simulation) inspect() {
+	ready := false
+	for _, slot := range s.host.slots {
+		w := slot.worker
+		ready = ready || (slot.supervisor.state == workerReady && !w.dead && !w.ending)
+	}
+	for _, e := range s.engines {
+		m := &e.m
+		if id := m.place.id; id != 0 && id != e.placement {
+			if s.placements[id] {
+				s.fatal("%s: the placement %d is used again", e.name, id)
+			}
+			s.placements[id], e.placement = true, id
+		}
+		for _, r := range m.sent.all() {
+			switch w := m.place.worker; {
+			case !r.suspect() || r.withdrawn:
+			case w == nil:
+				s.fatal("%s: %s is suspected of a death and runs in this process", e.name, r.what)
+			case w.conn.Pending() > 1:
+				s.fatal("%s: %s is suspected of a death and is one of %d requests on its worker", e.name, r.what, w.conn.Pending())
+			}
+		}
+		if here := m.place.id != 0 && m.place.worker == nil; here && ready && !m.moving {
+			s.fatal("%s stays in this process, and a worker is ready", e.name)
+		}
+	}
+}
+
+// inspectKill is called when the host ends a worker: none here ever breaks the protocol.
+func (s *simulation) inspectKill(w *worker) {
+	if w.why == byItself {
+		s.fatal("the host says of a worker that it broke the protocol")
+	}
+}
+
+// inspectDeath is called before a worker's death is taken in; what it returns, after.
+func (s *simulation) inspectDeath(w *worker) (after func()) {
+	type inFlight struct {
+		engine *simEngine
+		*request
+		death  *death
+		deaths int
+		alone  bool // it was a suspect, and ran alone
+	}
+	var list []inFlight
+	for _, e := range s.engines {
+		if e.m.state == engineLive && e.m.place.worker == w {
+			for _, r := range e.m.sent.all() {
+				if !r.withdrawn && r.kind == ipc.Dispatch {
+					list = append(list, inFlight{e, r, r.death, r.deaths, r.suspect() && e.m.alone})
+				}
+			}
+		}
+	}
+	alone, deaths := w.reserved != 0 && w.alone, len(w.slot.supervisor.deaths)
+	return func() {
+		if len(w.slot.supervisor.deaths) > deaths && (alone || w.why != byItself) && w.why != hungry {
+			s.fatal("a worker's end (%v, alone %v) counts as a restart", w.why, alone)
+		}
+		for _, r := range list {
+			switch suspected := r.request.death != r.death; {
+			case r.err != nil && !errors.Is(r.err, ErrPoisoned):
+				s.fatal("%s: %s was in flight when its worker died, and fails with %v", r.engine.name, r.what, r.err)
+			case suspected != (w.why == byItself):
+				s.fatal("%s: %s, in flight when its worker ended (%v), is suspected: %v", r.engine.name, r.what, w.why, suspected)
+			case suspected && r.alone && !r.death.cleared:
+				s.fatal("%s: %s died alone, and the others of the death before are suspects still", r.engine.name, r.what)
+			case suspected && r.alone != (r.request.deaths > r.deaths):
+				s.fatal("%s: the worker died, %s was alone there: %v, and has %d deaths, before %d", r.engine.name, r.what, r.alone, r.request.deaths, r.deaths)
+			}
+		}
+	}
+}
