@@ -2,7 +2,7 @@
 GO ?= go
 FUZZTIME ?= 30s
 
-.PHONY: help core core-check build test torture lint vet fuzz bench rust
+.PHONY: help core core-check build test sabotage torture lint vet fuzz bench rust
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -29,6 +29,10 @@ test:
 torture:
 	$(GO) run ./cmd/hypertoken torture --for 60s
 
+## sabotage    test the tests: break each guarantee on purpose, and see that they notice
+sabotage:
+	$(GO) run ./internal/sabotage/catch
+
 ## rust        run the Rust tests
 rust:
 	cd core-rs && cargo test --workspace --locked
@@ -37,12 +41,14 @@ rust:
 lint: vet
 	test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
 	$(GO) tool staticcheck ./...
+	$(GO) tool staticcheck -tags sabotage ./...
 	cd core-rs && cargo fmt --all --check
 	cd core-rs && cargo clippy --workspace --all-targets --locked -- -D warnings
 
 vet:
 	for os in linux darwin windows; do for arch in amd64 arm64; do \
 		GOOS=$$os GOARCH=$$arch $(GO) vet ./... || exit 1; done; done
+	$(GO) vet -tags sabotage ./...
 
 ## fuzz        run each fuzz target for FUZZTIME (30s)
 fuzz:
