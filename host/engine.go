@@ -441,6 +441,9 @@ func (e *Engine) granted(p place, alone bool) {
 		}
 	}
 	e.step(engineEvent{kind: evPlace, place: p, alone: alone})
+	if p.worker == nil && e.m.place == p && e.host.workerIsBack() {
+		e.step(engineEvent{kind: evMove, later: true})
+	}
 }
 
 // fellBack says that the engine goes on in this process.

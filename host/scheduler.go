@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"hypertoken/internal/sabotage"
@@ -337,6 +338,17 @@ func (h *Host) supervise(s *slot, ev supervisorEvent) {
 		s.worker.log.Warn("a worker was not ready in time and is killed", "limit", h.options.StartTimeout)
 		s.worker.end(overdue)
 	}
+}
+
+// workerIsBack reports whether one runs requests. An engine that was granted a place here before that, and takes it only
+// now, was not among those that were told.
+func (h *Host) workerIsBack() bool {
+	if sabotage.On(sabotage.NoReturn) {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.ContainsFunc(h.slots, func(s *slot) bool { return s.supervisor.state == workerReady })
 }
 
 // workerReady takes in that a worker runs requests now.

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"hypertoken/ipc"
 )
@@ -71,4 +72,51 @@ func newSimulation(t *testing.T, seed uint64, o Options, engines int) *simulatio
 		s.engine(fmt.Sprint("engine-", k), &EngineOptions{})
 	}
 	return s
+}
+
+// An engine that gets a place in this process while a worker comes back does not stay there.
+func TestAWorkerThatIsBackBeforeTheEngineIsPlacedHere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSimulation(t, 1, Options{Workers: 1, MaxRestarts: 1}, 1)
+		h, e := s.host, s.engines[0]
+		until := func(state supervisorState) {
+			for n := 0; h.slots[0].supervisor.state != state; n++ {
+				h.tick(h.clock.now())
+				h.clock.value.Add(int64(time.Second))
+				s.comeUp()
+				for _, p := range s.processes {
+					p.run(1 << 10)
+					p.read(1 << 10)
+				}
+				if n > 1000 {
+					s.stuck()
+				}
+			}
+		}
+		s.noProcesses = 1
+		until(workerGivenUp)
+
+		// A place here is decided upon, and before the engine has it the worker is ready.
+		h.assigning = true
+		s.dispatch(e, ipc.Dispatch, 0, 0, "add")
+		h.mu.Lock()
+		g, ok := h.next()
+		h.mu.Unlock()
+		if !ok || g.place.worker != nil {
+			t.Fatalf("it is granted %v", g.place)
+		}
+		s.noProcesses = 0
+		until(workerReady)
+		g.engine.granted(g.place, g.alone)
+		h.assigning = false
+		s.inspect()
+
+		e.beginClose()
+		for n := 0; !s.ended(); n++ {
+			if s.event(true); n > 10_000 {
+				s.stuck()
+			}
+		}
+		h.stop(s)
+	})
 }
