@@ -220,7 +220,7 @@ func (m *engineMachine) step(ev engineEvent) {
 		m.blocked = false
 		m.pump()
 	case evAnswer, evChunk, evDropped:
-		if m.place.id == ev.place.id && (m.state == enginePlacing || m.state == engineLive) {
+		if (m.place.id == ev.place.id || sabotage.On(sabotage.LateAnswerCounts)) && (m.state == enginePlacing || m.state == engineLive) {
 			m.came(ev)
 		}
 	case evLost:
@@ -799,7 +799,7 @@ func (m *engineMachine) lost(d *death) {
 			m.requeue([]*request{&again})
 		}
 	}
-	if d != nil {
+	if d != nil && !sabotage.On(sabotage.BatchUnsplit) {
 		m.splitBatches()
 	}
 	for m.queued.len() > 0 {

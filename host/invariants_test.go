@@ -2,6 +2,7 @@ package host
 
 import (
 	"errors"
+	"slices"
 
 	"hypertoken/ipc"
 )
@@ -58,7 +59,7 @@ func (s *simulation) inspectDeath(w *worker) (after func()) {
 	for _, e := range s.engines {
 		if e.m.state == engineLive && e.m.place.worker == w {
 			for _, r := range e.m.sent.all() {
-				if !r.withdrawn && r.kind == ipc.Dispatch {
+				if !r.withdrawn && (r.kind == ipc.Dispatch || r.kind == ipc.Batch) {
 					list = append(list, inFlight{e, r, r.death, r.deaths, r.suspect() && e.m.alone})
 				}
 			}
@@ -71,6 +72,10 @@ func (s *simulation) inspectDeath(w *worker) (after func()) {
 		}
 		for _, r := range list {
 			switch suspected := r.request.death != r.death; {
+			case r.kind == ipc.Batch && r.flags&ipc.FlagAtomic == 0 && !r.conditional && len(r.members) > 1 && suspected:
+				if slices.Contains(r.engine.m.queued.all(), r.request) {
+					s.fatal("%s: %s is suspected of a death, and is not split", r.engine.name, r.what)
+				}
 			case r.err != nil && !errors.Is(r.err, ErrPoisoned):
 				s.fatal("%s: %s was in flight when its worker died, and fails with %v", r.engine.name, r.what, r.err)
 			case suspected != (w.why == byItself):

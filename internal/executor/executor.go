@@ -393,7 +393,7 @@ func (e *Engine) batch(ctx context.Context, h ipc.Header, body []byte) (err erro
 		}
 		x.actions = append(x.actions, e.action(&x.members[k].Action))
 	}
-	members, reply, err := e.instance.Batch(ctx, x.actions, h.Flags&ipc.FlagAtomic != 0)
+	members, reply, err := e.instance.Batch(ctx, x.actions, h.Flags&ipc.FlagAtomic != 0 && !sabotage.On(sabotage.AtomicIgnored))
 	took := x.elapsed()
 	if err != nil {
 		e.failed(h, took, err)

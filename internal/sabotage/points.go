@@ -17,20 +17,24 @@ const (
 	NoFence              Point = "no-fence"
 	WithdrawnIsJournaled Point = "withdrawn-is-journaled"
 	CommittedIsWithdrawn Point = "committed-is-withdrawn"
+	AtomicIgnored        Point = "atomic-ignored"
 	RequeuedBehind       Point = "requeued-behind"
 	NewestFirst          Point = "newest-first"
+	WindowOvertaken      Point = "window-overtaken"
 	InFlightFails        Point = "in-flight-fails"
 	InFlightIsLost       Point = "in-flight-is-lost"
 	ReplaySkipsOne       Point = "replay-skips-one"
 	RunTwice             Point = "run-twice"
 	PlacementReused      Point = "placement-reused"
 	RequestReused        Point = "request-reused"
+	LateAnswerCounts     Point = "late-answer-counts"
 	SuspectsTogether     Point = "suspects-together"
 	DeathsUncounted      Point = "deaths-uncounted"
 	OthersUncleared      Point = "others-uncleared"
 	KillsMakeSuspects    Point = "kills-make-suspects"
 	SuspectInProcess     Point = "suspect-in-process"
 	AloneCounts          Point = "alone-counts"
+	BatchUnsplit         Point = "batch-unsplit"
 	NoFallback           Point = "no-fallback"
 	NoReturn             Point = "no-return"
 	FallbackFromBase     Point = "fallback-from-base"
@@ -65,20 +69,24 @@ var Breaches = []Breach{
 	{NoFence, 2, "an action that ran past its deadline leaves its effect in the instance"},
 	{WithdrawnIsJournaled, 2, "an action that was withdrawn after its answer is journaled all the same"},
 	{CommittedIsWithdrawn, 2, "an action whose append is under way fails at its deadline"},
+	{AtomicIgnored, 2, "a worker runs an atomic batch as an independent one"},
 	{RequeuedBehind, 3, "what runs again does so behind what came later"},
 	{NewestFirst, 3, "of two queued actions the later one is sent first"},
+	{WindowOvertaken, 3, "what comes after a batch that is still gathered is sent before it"},
 	{InFlightFails, 4, "what was in flight fails with its worker"},
 	{InFlightIsLost, 4, "what was in flight is forgotten with its worker"},
 	{ReplaySkipsOne, 4, "a replay begins with the second entry"},
 	{RunTwice, 4, "what is being appended when its worker dies runs again"},
 	{PlacementReused, 4, "placement IDs begin again after eight"},
 	{RequestReused, 4, "the ID of a request that is answered is used for the next"},
+	{LateAnswerCounts, 4, "an answer from a place that the engine has left is taken for one from where it is"},
 	{SuspectsTogether, 5, "suspects run beside others"},
 	{DeathsUncounted, 5, "deaths while alone do not count towards MaxAttempts"},
 	{OthersUncleared, 5, "the others stay suspects when one has died alone"},
 	{KillsMakeSuspects, 5, "a worker that the host kills leaves suspects"},
 	{SuspectInProcess, 5, "where no worker can run, a suspect runs in process"},
 	{AloneCounts, 5, "a death while alone counts as a restart"},
+	{BatchUnsplit, 5, "a suspected independent batch stays whole"},
 	{NoFallback, 6, "where no worker can run, engines wait"},
 	{NoReturn, 6, "engines stay in process when a worker is back"},
 	{FallbackFromBase, 6, "in process an engine starts from its snapshot or setup, without its entries"},

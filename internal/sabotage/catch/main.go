@@ -31,8 +31,9 @@ var (
 	simulation = suite{"host", "^TestSimulation$", "-events 200000"}
 	// Real workers that are killed.
 	kills    = suite{"host", "^TestKilledBetweenTwoFrames$", ""}
-	diverged = suite{"host", "^TestACoreThatDiffersOnReplayIsFoundOut$", ""}
-	lost     = suite{"host", "^TestAJournalThatHasLostAnEntryIsFoundOut$", ""}
+	batches  = suite{"host", "^TestBatches$/^on_workers$", ""}
+	diverged = suite{"host", "^TestACoreThatDiffersOnReplayIsFoundOut$/^on_workers$", ""}
+	lost     = suite{"host", "^TestAJournalThatHasLostAnEntryIsFoundOut$/^on_workers$", ""}
 	moves    = suite{"host", "^TestAJournalMovesToAnotherCore$", ""}
 	owners   = suite{"host", "^TestAJournalHasOneOwner$", ""}
 	events   = suite{"host", "^TestEvents$", ""}
@@ -50,20 +51,24 @@ var catchers = map[sabotage.Point][]suite{
 	sabotage.NoFence:              {simulation},
 	sabotage.WithdrawnIsJournaled: {simulation},
 	sabotage.CommittedIsWithdrawn: {simulation},
+	sabotage.AtomicIgnored:        {batches},
 	sabotage.RequeuedBehind:       {simulation},
 	sabotage.NewestFirst:          {simulation},
+	sabotage.WindowOvertaken:      {simulation},
 	sabotage.InFlightFails:        {simulation, kills},
 	sabotage.InFlightIsLost:       {simulation},
 	sabotage.ReplaySkipsOne:       {simulation, kills},
 	sabotage.RunTwice:             {simulation},
 	sabotage.PlacementReused:      {simulation},
 	sabotage.RequestReused:        {conn},
+	sabotage.LateAnswerCounts:     {simulation},
 	sabotage.SuspectsTogether:     {simulation},
 	sabotage.DeathsUncounted:      {simulation},
 	sabotage.OthersUncleared:      {simulation},
 	sabotage.KillsMakeSuspects:    {simulation},
 	sabotage.SuspectInProcess:     {simulation},
 	sabotage.AloneCounts:          {simulation},
+	sabotage.BatchUnsplit:         {simulation},
 	sabotage.NoFallback:           {simulation},
 	sabotage.NoReturn:             {simulation},
 	sabotage.FallbackFromBase:     {simulation},
@@ -71,7 +76,7 @@ var catchers = map[sabotage.Point][]suite{
 	sabotage.GoroutineLeft:        {events},
 	sabotage.DescriptorLeft:       {hang},
 	sabotage.DirectoryLeft:        {start},
-	sabotage.NoComparison:         {diverged, lost},
+	sabotage.NoComparison:         {diverged},
 	sabotage.FailedReplayIsTaken:  {lost},
 	sabotage.SnapshotMisplaced:    {simulation},
 	sabotage.MigratedUnchecked:    {moves},
