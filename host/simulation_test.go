@@ -468,6 +468,11 @@ func (s *simulation) event(calm bool) {
 		}
 	case n < 62:
 		s.host.tick(time.Duration(s.host.clock.value.Add(int64(s.rand.IntN(40)) * int64(time.Millisecond))))
+		if s.rand.IntN(4) == 0 { // the timer of its window
+			e.mu.Lock()
+			e.flushWindow()
+			e.unlock(false)
+		}
 	case n < 66:
 		s.comeUp()
 		s.noProcesses = max(0, s.noProcesses-1)
@@ -687,7 +692,7 @@ func (s *simulation) check(e *simEngine) {
 			switch {
 			case e.cursed && o.Err == nil:
 				s.fatal("%s can't be placed, and yet %s is acknowledged", e.name, c.what)
-			case !e.cursed && code == "broken" && errors.As(o.Err, new(*ActionError)), errors.Is(o.Err, ErrDiverged):
+			case !e.cursed && code == "broken" && (errors.As(o.Err, new(*ActionError)) || errors.As(o.Err, new(*ipc.MalformedError))), errors.Is(o.Err, ErrDiverged):
 				s.fatal("%s: %s failed with %v", e.name, c.what, o.Err)
 			case code == "shutdown", code == "broken", o.Err == nil:
 			case code == "" || code == "key_reused" || code == "interrupted" || code == "not_placed":
