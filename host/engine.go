@@ -298,11 +298,7 @@ func (e *Engine) do(f *engineEffect) {
 		}
 		e.post(engineEvent{kind: evLost, place: f.place}, 0)
 	case effViolation:
-		if w != nil {
-			w.violated(f.err)
-		} else {
-			e.post(engineEvent{kind: evLost, place: f.place}, 0)
-		}
+		w.violated(f.err)
 	case effAsk:
 		h.ask(e, f.alone)
 		e.work.assign = true

@@ -108,7 +108,7 @@ const (
 	effAbandon
 	// effOverdue: request id is owed by place past its deadline: if it is what runs there, kill the worker; else step evLost.
 	effOverdue
-	// effViolation: place broke the protocol, err says how.
+	// effViolation: place, a worker, broke the protocol, err says how.
 	effViolation
 	// effAsk: ask the host for a place, alone or not. effUnask: it is not wanted any more. effRelease: it needs not be alone
 	// any more.
@@ -512,8 +512,15 @@ func (m *engineMachine) dropped(id uint64) bool {
 	return false
 }
 
+// violation takes in that the place broke the protocol. In this process there is no worker to end for it: what is at fault
+// is the engine's journal, or its core.
 func (m *engineMachine) violation(format string, args ...any) {
-	m.effect(engineEffect{kind: effViolation, place: m.place, err: &ipc.MalformedError{Message: fmt.Sprintf(format, args...)}})
+	err := &ipc.MalformedError{Message: fmt.Sprintf(format, args...)}
+	if m.place.worker == nil {
+		m.placingFailed(err)
+		return
+	}
+	m.effect(engineEffect{kind: effViolation, place: m.place, err: err})
 }
 
 func (m *engineMachine) broken(err error) {

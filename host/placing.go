@@ -120,7 +120,7 @@ func (m *engineMachine) pieceAnswered(ev engineEvent) {
 
 // placingFailed counts a placing that its own engine made fail.
 func (m *engineMachine) placingFailed(err error) {
-	if sabotage.On(sabotage.BrokenEndsWorker) {
+	if sabotage.On(sabotage.BrokenEndsWorker) && m.place.worker != nil {
 		m.effect(engineEffect{kind: effViolation, place: m.place, err: err})
 	}
 	m.leave()

@@ -147,17 +147,21 @@ func TestAJournalMovesToAnotherCore(t *testing.T) {
 	}
 }
 
-// lossyStore is a store in memory that hands journals over without their first entry, once it is told to.
+// lossyStore is a store in memory that hands journals over without their first entry, once it is told to. miscounts says that
+// it counts that entry all the same.
 type lossyStore struct {
 	host.Store
-	loses atomic.Bool
+	loses, miscounts atomic.Bool
 }
 
 func (s *lossyStore) Load(name string, owner host.Owner, done func(*host.Stored, error)) {
 	s.Store.Load(name, owner, func(stored *host.Stored, err error) {
 		if stored != nil && stored.Count > 0 && s.loses.Load() {
 			if _, rest, err := ipc.ReadEntry(stored.Entries); err == nil {
-				stored.Entries, stored.Count = rest, stored.Count-1
+				stored.Entries = rest
+				if !s.miscounts.Load() {
+					stored.Count--
+				}
 			}
 		}
 		done(stored, err)
@@ -195,5 +199,26 @@ func testAJournalThatHasLostAnEntryIsFoundOut(t *testing.T) {
 				t.Errorf("with its journal whole again: %+v", r)
 			}
 		})
+	}
+}
+
+// A journal of another length than its store says breaks the engine, and does not have it placed for ever.
+func TestAJournalThatIsMiscounted(t *testing.T) { everywhere(t, testAJournalThatIsMiscounted) }
+
+func testAJournalThatIsMiscounted(t *testing.T) {
+	store := &lossyStore{Store: host.NewMemory()}
+	h := newHost(t, host.Options{Store: store})
+	e := open(t, h, "e", deck(5))
+	dispatch(t, e, "stack:reverse", nil)
+	dispatch(t, e, "stack:reverse", nil)
+	store.miscounts.Store(true)
+	store.loses.Store(true)
+	_, _ = e.Dispatch(t.Context(), "test:trap", nil)
+	if _, err := e.Dispatch(t.Context(), "stack:peek", nil); !errors.Is(err, host.ErrBroken) {
+		t.Errorf("got %v", err)
+	}
+	store.loses.Store(false)
+	if err := e.Reopen(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
