@@ -271,6 +271,7 @@ func (m *engineMachine) dispatch(r *request) {
 // move gives the place up for a better one.
 func (m *engineMachine) move(later bool) {
 	switch {
+	case later && sabotage.On(sabotage.NoReturn):
 	case m.alone || (m.state != engineLive && m.state != enginePlacing):
 	case later && (m.state == enginePlacing || m.sent.len() > 0):
 		m.moving = true

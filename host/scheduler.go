@@ -343,9 +343,6 @@ func (h *Host) supervise(s *slot, ev supervisorEvent) {
 // workerIsBack reports whether one runs requests. An engine that was granted a place here before that, and takes it only
 // now, was not among those that were told.
 func (h *Host) workerIsBack() bool {
-	if sabotage.On(sabotage.NoReturn) {
-		return false
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.ContainsFunc(h.slots, func(s *slot) bool { return s.supervisor.state == workerReady })
@@ -362,9 +359,6 @@ func (h *Host) workerReady(w *worker) {
 	h.supervise(w.slot, supervisorEvent{kind: svReady})
 	var here []*Engine
 	for l := range h.residents {
-		if sabotage.On(sabotage.NoReturn) {
-			break
-		}
 		here = append(here, l.engine)
 	}
 	h.mu.Unlock()
