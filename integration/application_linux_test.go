@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -267,5 +266,3 @@ func argument(n int) string {
 	}
 	return ""
 }
-
-func number(n int) int { return must(strconv.Atoi(argument(n))) }
