@@ -208,6 +208,29 @@ func testGatheredBatches(t *testing.T) {
 	}
 }
 
+// A batch's deadline is its earliest member's, also where that is its context's: what one member never ends does not hold
+// the others until theirs.
+func TestAGatheredBatchEndsWithItsEarliestDeadline(t *testing.T) {
+	everywhere(t, testAGatheredBatchEndsWithItsEarliestDeadline)
+}
+
+func testAGatheredBatchEndsWithItsEarliestDeadline(t *testing.T) {
+	h := newHost(t, host.Options{EnableBatching: true, BatchWindow: time.Hour, Timeout: time.Hour, KillGrace: 10 * time.Millisecond})
+	e := open(t, h, "e", deck(5))
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	drawn := e.DispatchAsync(t.Context(), "stack:draw", nil)
+	spins := e.DispatchAsync(ctx, "test:spin", nil)
+	if n := size(t, e); n != 5 { // it closes the window
+		t.Errorf("%d are left", n)
+	}
+	for _, f := range []*host.Future{drawn, spins} {
+		if _, err := f.Wait(t.Context()); !errors.Is(err, host.ErrTimeout) || !strings.Contains(err.Error(), "the deadline of a member's context") {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
 func TestEvents(t *testing.T) { everywhere(t, testEvents) }
 
 func testEvents(t *testing.T) {

@@ -167,6 +167,7 @@ func (e *Engine) flushWindow() {
 	}
 	e.window = nil
 	w.timer.Stop()
+	w.withdrawEnded()
 	switch len(w.members) {
 	case 0:
 		return
@@ -176,12 +177,26 @@ func (e *Engine) flushWindow() {
 	}
 	b := e.newBatch(e.batches.mode, w.members)
 	b.request.to, b.futures = b, w.members
+	now := e.host.clock.now()
 	for _, f := range w.members {
-		if f.deadline > 0 && (b.deadline == 0 || f.deadline < b.deadline) {
-			b.deadline, b.allowed, b.limit = f.deadline, f.allowed, f.limit
+		if f.deadline > 0 {
+			b.endsBy(f.deadline, f.allowed, f.limit)
+		}
+		if f.ctx != nil {
+			if at, ok := f.ctx.Deadline(); ok {
+				left := max(1, time.Until(at))
+				b.endsBy(now+left, left, "the deadline of a member's context")
+			}
 		}
 	}
 	e.enqueue(&b.request)
+}
+
+// endsBy gives a batch a deadline, unless it has an earlier one.
+func (b *batch) endsBy(deadline, allowed time.Duration, limit string) {
+	if b.deadline == 0 || deadline < b.deadline {
+		b.deadline, b.allowed, b.limit = deadline, allowed, limit
+	}
 }
 
 // withdrawEnded takes out the members whose context has ended.

@@ -315,10 +315,13 @@ func (m *engineMachine) wasLoaded(s *Stored, foreign bool, err error) {
 		return
 	}
 	m.storeBy = 0
-	if err != nil || s == nil {
-		if err == nil {
-			err = fmt.Errorf("the store does not know the engine any more")
-		}
+	if err == nil && s == nil {
+		err = errors.New("the store does not know the engine any more")
+	}
+	if err == nil {
+		err = s.counted()
+	}
+	if err != nil {
 		m.broken(err)
 		return
 	}

@@ -2,6 +2,7 @@ package host
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -90,6 +91,22 @@ type Stored struct {
 	Count uint64
 	// Recent are the keys among them.
 	Recent []KeyRecord
+}
+
+// counted fails where there are other entries than Count says: replayed, they would lead to another sequence.
+func (s *Stored) counted() error {
+	n := uint64(0)
+	for rest := s.Entries; len(rest) > 0; n++ {
+		_, after, err := ipc.ReadEntry(rest)
+		if err != nil {
+			return fmt.Errorf("the store's entry %d can't be read: %w", n, err)
+		}
+		rest = after
+	}
+	if n != s.Count {
+		return fmt.Errorf("the store has %d entries, and says that they are %d", n, s.Count)
+	}
+	return nil
 }
 
 // memory is the store in memory. Entries lie in one buffer, which is only ever appended to or replaced: whoever holds an
