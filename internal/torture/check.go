@@ -29,7 +29,14 @@ const (
 	Visible Fate = "visible"
 	// Leaked: something is left after the host's end.
 	Leaked Fate = "leaked"
+	// Accused: the host took a worker for one that breaks the protocol, which it did not.
+	Accused Fate = "accused"
+	// Stuck: no call ends any more.
+	Stuck Fate = "stuck"
 )
+
+// fates are all of them.
+var fates = []Fate{Lost, Duplicated, Diverged, Disordered, Visible, Leaked, Accused, Stuck}
 
 // Violation is a guarantee that did not hold.
 type Violation struct {
@@ -59,8 +66,9 @@ type checker struct {
 	*history
 	model *host.Engine // a fresh engine, in process
 	found []Violation
-	// storms says that there were times without a worker: what one may have died of fails then.
-	storms bool
+	// suspectWait is for how long what a worker may have died of waits for another one before it fails; 0 says that there
+	// always was one.
+	suspectWait time.Duration
 
 	changes map[uint64]placed
 	reads   map[uint64][]placed
@@ -69,8 +77,8 @@ type checker struct {
 }
 
 // check returns what is wrong with a history.
-func check(ctx context.Context, h *history, model *host.Engine, storms bool) ([]Violation, error) {
-	c := &checker{history: h, model: model, storms: storms, changes: map[uint64]placed{}, reads: map[uint64][]placed{}, repeats: map[*call]bool{}}
+func check(ctx context.Context, h *history, model *host.Engine, suspectWait time.Duration) ([]Violation, error) {
+	c := &checker{history: h, model: model, suspectWait: suspectWait, changes: map[uint64]placed{}, reads: map[uint64][]placed{}, repeats: map[*call]bool{}}
 	c.errors()
 	c.sort()
 	c.callersOrder()
@@ -104,8 +112,9 @@ func (c *checker) errors() {
 			switch {
 			case o.err == nil, errors.As(o.err, &core):
 			case x.mayEnd && (errors.Is(o.err, host.ErrTimeout) || errors.Is(o.err, host.ErrCanceled)):
+			case c.gathers && errors.Is(o.err, host.ErrTimeout): // a batch ends with its earliest deadline
 			case errors.Is(o.err, host.ErrConflict) && x.actions[k].conditional:
-			case errors.Is(o.err, host.ErrWorkerUnavailable) && c.storms:
+			case errors.Is(o.err, host.ErrWorkerUnavailable) && c.suspectWait > 0 && time.Duration(x.end-x.start) >= c.suspectWait:
 			case errors.Is(o.err, host.ErrBatchAborted) && (x.form == atomicBatch || (c.gathers && c.mode == host.BatchAtomic)):
 			default:
 				c.find(Visible, "a call failed with %q after %v: %v", code, time.Duration(x.end-x.start).Round(time.Microsecond), o.err)
@@ -226,8 +235,9 @@ func (c *checker) linearizable() {
 
 // steps makes operations of a call.
 func (c *checker) steps(x *call, add func(step)) {
-	whole, first := step{}, true
+	whole, first, failed := step{}, true, false
 	for k, o := range x.outcomes {
+		failed = failed || o.err != nil
 		if errors.Is(o.err, host.ErrConflict) {
 			add(step{reads: x.actions[k].ifSequence, conflict: true})
 		}
@@ -254,6 +264,9 @@ func (c *checker) steps(x *call, add func(step)) {
 	}
 	if !first {
 		add(whole)
+	}
+	if !first && failed && x.form == atomicBatch {
+		c.find(Disordered, "of an atomic batch some members failed, and others did not")
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"hypertoken/host"
 	"hypertoken/internal/cores"
@@ -103,6 +104,19 @@ func TestEachFateIsFound(t *testing.T) {
 			x := h.callers[1][5]
 			x.outcomes[0] = outcome{err: host.ErrPoisoned}
 		}},
+		{Visible, "no worker, without waiting for one", func(_ *testing.T, h *history) {
+			h.callers[1][5].outcomes[0] = outcome{err: host.ErrWorkerUnavailable}
+		}},
+		{Disordered, "half an atomic batch", func(_ *testing.T, h *history) {
+			for _, calls := range h.callers {
+				for _, x := range calls {
+					if x.form == atomicBatch && x.outcomes[0].err == nil {
+						x.outcomes[1] = outcome{err: &host.ActionError{Code: "not_found"}}
+						return
+					}
+				}
+			}
+		}},
 		{Visible, "a deadline that nobody asked for", func(_ *testing.T, h *history) {
 			for _, x := range h.callers[1] {
 				if !x.mayEnd {
@@ -119,7 +133,7 @@ func TestEachFateIsFound(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			found, err := check(t.Context(), h, model, false)
+			found, err := check(t.Context(), h, model, time.Second)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -157,7 +171,7 @@ func TestASeedIsASchedule(t *testing.T) {
 		seen[f.kind] = true
 	}
 	for _, k := range Kinds() {
-		if k != Cancel && !seen[k] {
+		if k != Cancel && k != Store && !seen[k] {
 			t.Errorf("no %s in 200 faults", k)
 		}
 	}

@@ -29,6 +29,8 @@ const (
 	Truncate Kind = "truncate"
 	// Start: every worker dies, and every new one at its start, until they are given up.
 	Start Kind = "start"
+	// Store: an append to the journal fails, though it may have been stored.
+	Store Kind = "store"
 	// Cancel: callers give up, by a deadline or by a cancellation.
 	Cancel Kind = "cancel"
 )
@@ -47,6 +49,7 @@ var faults = []struct {
 	{Repeat, 4, "an answer comes twice"},
 	{Truncate, 2, "a worker's output ends in the middle of an answer, though it lives"},
 	{Start, 1, "every worker dies, and no new one survives its start until an engine goes on in process"},
+	{Store, 0, "an append to the journal fails, though it may have been stored"},
 	{Cancel, 0, "callers give up, by deadlines and cancellations"},
 }
 

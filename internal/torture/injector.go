@@ -204,6 +204,20 @@ func (in *injector) gone(w *wire) {
 	})
 }
 
+// started returns the processes that there were.
+func (in *injector) started() []int {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return slices.Clone(in.pids)
+}
+
+// garbled returns how many workers' answers were.
+func (in *injector) garbled() int64 {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return int64(in.counts[Garbage] + in.counts[Repeat])
+}
+
 // calm ends the faults: no more strike, and what is stopped goes on.
 func (in *injector) calm() {
 	in.mu.Lock()

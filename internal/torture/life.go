@@ -27,21 +27,21 @@ const (
 	largeEvery = 12
 )
 
-// live lets engines live, one after the other, until the torture's time is over.
-func (t *torture) live(slot int) error {
+// live lets engines live, one after the other, until the torture's time is over, or one can't.
+func (t *torture) live(slot int) {
 	for n := 0; t.goesOn(); n++ {
 		l := &life{t: t, name: fmt.Sprintf("engine-%d-%d", slot, n)}
 		seed := rand.New(rand.NewPCG(t.config.Seed, uint64(slot)<<32|uint64(n)))
 		if err := l.run(seed, n%largeEvery == largeEvery-1); err != nil {
-			return fmt.Errorf("%s: %w", l.name, err)
+			t.found([]Violation{{Fate: Visible, Engine: l.name, What: err.Error()}})
+			return
 		}
 		select {
 		case t.ended <- &l.history:
 		case <-t.ctx.Done():
-			return nil
+			return
 		}
 	}
-	return nil
 }
 
 // run opens the engine, has callers call it, closes it half way and opens it again, and takes down how it ends.
@@ -65,7 +65,7 @@ func (l *life) run(seed *rand.Rand, large bool) error {
 				EnableBatching: l.history.gathers, BatchMode: l.history.mode, BatchWindow: time.Millisecond})
 		})
 		if err != nil {
-			return err
+			return fmt.Errorf("its opening: %w", err)
 		}
 		events, stop := e.Events(host.EventStateUpdated)
 		var listening, calling sync.WaitGroup
@@ -90,7 +90,7 @@ func (l *life) run(seed *rand.Rand, large bool) error {
 			}
 		}
 		if err := e.Close(ctx); err != nil {
-			return err
+			return fmt.Errorf("its close: %w", err)
 		}
 		listening.Wait()
 		stop()

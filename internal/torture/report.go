@@ -76,6 +76,9 @@ func (t *torture) snapshot() Report {
 	if n := r.Failed["canceled"] + r.Failed["timeout"]; n > 0 {
 		r.Faults[Cancel] = int(n)
 	}
+	if n := t.store.failed.Load(); n > 0 {
+		r.Faults[Store] = int(n)
+	}
 	r.Deaths = len(t.injector.deaths)
 	for _, d := range t.injector.deaths {
 		if d.waiting > 0 {
@@ -146,7 +149,7 @@ func (r *Report) WriteTo(w io.Writer) (int64, error) {
 	line("host's view", "%s; %d placings, %d of them in this process", counted(r.Ends), r.Placed, r.Fallbacks)
 	line("to serve again", "p50 %v, p99 %v (%d recoveries)", r.RecoverP50.Round(100*time.Microsecond), r.RecoverP99.Round(100*time.Microsecond), len(r.Recoveries))
 	line("checked", "%d engines from start to end, %d calls: linearizable, replayed, digests compared", r.Histories, r.Operations)
-	for _, f := range []Fate{Lost, Duplicated, Diverged, Disordered, Visible, Leaked} {
+	for _, f := range fates {
 		line(string(f), "%d", r.Violated[f])
 	}
 	for _, v := range r.Violations {

@@ -36,6 +36,8 @@ type Config struct {
 	Core     []byte
 	// Logger gets what the host has to say. Its warnings are part of the torture.
 	Logger *slog.Logger
+	// FailFast ends the calls with the first violation.
+	FailFast bool
 	// Progress, where it is set, is called several times a second.
 	Progress func(Report)
 }
@@ -49,6 +51,8 @@ type torture struct {
 	model    *host.Host
 	injector *injector
 	workload *workload
+	store    *slowStore
+	accused  atomic.Int64
 	cancels  bool
 	until    time.Time
 	ended    chan *history
@@ -64,25 +68,29 @@ type torture struct {
 	recovered map[int]map[string]time.Duration
 }
 
+// suspectWait is for how long an action that a worker may have died of waits for another one.
+const suspectWait = time.Second
+
 // stuckAfter is how long no call may end.
 const stuckAfter = 60 * time.Second
 
 // Run tortures a host, and returns what came of it. Where ctx ends, no more calls are made, and what was called is checked.
-// An error is that of a torture that could not be.
+// Where the host is stuck, its workers and its goroutines are left behind. An error is that of a torture that could not be.
 func Run(ctx context.Context, c Config) (Report, error) {
 	t := &torture{config: c, injector: newInjector(c.Seed, c.Faults, c.Workers), cancels: slices.Contains(c.Faults, Cancel),
-		ended: make(chan *history, c.Engines), recovered: map[int]map[string]time.Duration{}}
+		store: newStore(c.Seed, slices.Contains(c.Faults, Store)), ended: make(chan *history, c.Engines), recovered: map[int]map[string]time.Duration{}}
 	t.report = Report{Seed: c.Seed, Failed: map[string]uint64{}}
 	t.ctx, t.stop = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer t.stop(nil)
 	defer context.AfterFunc(ctx, t.enough)()
 	o := host.Options{
-		Workers: c.Workers, CorePath: c.CorePath, Core: c.Core, Logger: c.Logger,
+		Workers: c.Workers, CorePath: c.CorePath, Core: c.Core, Store: t.store,
+		Logger: slog.New(accusations{c.Logger.Handler(), &t.accused}),
 		// Deaths are at least pace apart, unless no worker survives its start.
 		MaxRestarts: 1, RestartWindow: pace / 2,
 		// Faults that strike one action by chance are not its doing.
-		MaxAttempts: 100,
-		StallAfter:  300 * time.Millisecond, KillGrace: 50 * time.Millisecond,
+		MaxAttempts: 20, SuspectWait: suspectWait,
+		StallAfter: 300 * time.Millisecond, KillGrace: 50 * time.Millisecond,
 		SnapshotBytes: 4 << 10, ReplayBudget: 20 * time.Millisecond, MaxEngineMemory: 64 << 20,
 	}
 	var err error
@@ -90,18 +98,36 @@ func Run(ctx context.Context, c Config) (Report, error) {
 	if t.host, err = host.New(tap.With(t.ctx, t.injector.tap), o); err != nil {
 		return t.report, err
 	}
-	o.InProcess, o.Logger = true, slog.New(slog.DiscardHandler)
+	o.InProcess, o.Store, o.Logger = true, nil, slog.New(slog.DiscardHandler)
 	if t.model, err = host.New(t.ctx, o); err != nil {
 		return t.report, errors.Join(err, t.host.Shutdown(context.WithoutCancel(ctx)))
 	}
-	err = t.run()
+	over := make(chan error, 1)
+	go func() { over <- t.run() }()
+	var watching sync.WaitGroup
+	stuck, calm := make(chan struct{}), make(chan struct{})
+	watching.Go(func() { t.watch(stuck, calm) })
+	select {
+	case err = <-over:
+		close(calm)
+		watching.Wait()
+	case <-stuck:
+		// Nobody can be waited for, the host least of all: its workers end with this process.
+		return t.finished(), nil
+	}
 	t.injector.calm()
 	closed := context.WithoutCancel(ctx)
 	err = errors.Join(err, t.host.Shutdown(closed), t.model.Shutdown(closed))
+	t.store.pending.Wait()
 	t.leaks()
+	t.accusations()
+	return t.finished(), err
+}
+
+func (t *torture) finished() Report {
 	r := t.snapshot()
 	r.finish()
-	return r, err
+	return r
 }
 
 func (t *torture) run() error {
@@ -113,34 +139,37 @@ func (t *torture) run() error {
 	// The host has started, the core is compiled.
 	t.began.Store(t.clock())
 	t.until = time.Now().Add(t.config.For)
-	var living, checking, watching sync.WaitGroup
-	errs := make([]error, t.config.Engines+1)
+	var living, checking sync.WaitGroup
 	for slot := range t.config.Engines {
-		living.Go(func() {
-			if errs[slot] = t.live(slot); errs[slot] != nil {
-				t.stop(errs[slot])
-			}
-		})
+		living.Go(func() { t.live(slot) })
 	}
 	checking.Go(func() {
 		for h := range t.ended {
-			if err := t.check(h); err != nil && errs[t.config.Engines] == nil {
-				errs[t.config.Engines] = err
+			if err := t.check(h); err != nil {
 				t.stop(err)
 			}
 		}
 	})
-	over := make(chan struct{})
-	watching.Go(func() { t.watch(over) })
 	living.Wait()
 	close(t.ended)
 	checking.Wait()
-	close(over)
-	watching.Wait()
-	if cause := context.Cause(t.ctx); cause != nil {
-		return cause
+	return context.Cause(t.ctx)
+}
+
+// found takes down violations.
+func (t *torture) found(list []Violation) {
+	if len(list) == 0 {
+		return
 	}
-	return errors.Join(errs...)
+	t.injector.mu.Lock()
+	struck := slices.Clone(t.injector.struck)
+	t.injector.mu.Unlock()
+	t.mu.Lock()
+	t.report.found(list, struck)
+	t.mu.Unlock()
+	if t.config.FailFast {
+		t.enough()
+	}
 }
 
 // goesOn reports whether more is to be called.
@@ -154,24 +183,27 @@ func (t *torture) enough() { t.stopped.CompareAndSwap(0, t.clock()) }
 // clock returns the nanoseconds since the torture began.
 func (t *torture) clock() int64 { return int64(time.Since(t.injector.epoch)) }
 
-// watch reports progress, and ends a torture that is stuck.
-func (t *torture) watch(over <-chan struct{}) {
+// watch reports progress until it is calm, and finds out when a torture is stuck: no call ends, and no history is checked.
+func (t *torture) watch(stuck chan<- struct{}, calm <-chan struct{}) {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	last, since := uint64(0), time.Now()
 	for {
 		select {
-		case <-over:
+		case <-calm:
 			return
 		case <-tick.C:
 		}
-		if n := t.calls.Load(); n != last {
+		r := t.snapshot()
+		if n := t.calls.Load() + uint64(r.Histories); n != last {
 			last, since = n, time.Now()
-		} else if t.goesOn() && time.Since(since) > stuckAfter {
-			t.stop(fmt.Errorf("no call has ended for %v: the host is stuck", stuckAfter))
+		} else if time.Since(since) > stuckAfter {
+			t.found([]Violation{{Fate: Stuck, What: fmt.Sprintf("no call has ended for %v", stuckAfter)}})
+			close(stuck)
+			return
 		}
 		if t.config.Progress != nil {
-			t.config.Progress(t.snapshot())
+			t.config.Progress(r)
 		}
 	}
 }
@@ -194,7 +226,11 @@ func (t *torture) check(h *history) error {
 	if err != nil {
 		return fmt.Errorf("the model of %s: %w", h.engine, err)
 	}
-	found, err := check(t.ctx, h, model, slices.Contains(t.config.Faults, Start))
+	wait := time.Duration(0)
+	if slices.Contains(t.config.Faults, Start) {
+		wait = suspectWait
+	}
+	found, err := check(t.ctx, h, model, wait)
 	if err != nil {
 		return fmt.Errorf("checking %s: %w", h.engine, err)
 	}
@@ -204,12 +240,11 @@ func (t *torture) check(h *history) error {
 	t.injector.mu.Lock()
 	deaths := slices.Clone(t.injector.deaths)
 	slices.SortFunc(deaths, func(a, b death) int { return cmp.Compare(a.at, b.at) })
-	struck := slices.Clone(t.injector.struck)
 	t.injector.mu.Unlock()
+	t.found(found)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.report.Histories++
-	t.report.found(found, struck)
 	for _, calls := range h.callers {
 		for _, x := range calls {
 			t.report.Operations++
@@ -252,15 +287,21 @@ func (t *torture) count(h *history, x *call, deaths []death) {
 
 // leaks looks for what is left of the workers.
 func (t *torture) leaks() {
-	t.injector.mu.Lock()
-	defer t.injector.mu.Unlock()
 	var left []int
-	for _, pid := range t.injector.pids {
+	for _, pid := range t.injector.started() {
 		if running(pid) {
 			left = append(left, pid)
 		}
 	}
 	if len(left) > 0 {
-		t.report.found([]Violation{{Fate: Leaked, What: fmt.Sprintf("worker processes are left after Shutdown: %v", left)}}, nil)
+		t.found([]Violation{{Fate: Leaked, What: fmt.Sprintf("worker processes are left after Shutdown: %v", left)}})
+	}
+}
+
+// accusations holds what the host said of its workers against what was done to their answers.
+func (t *torture) accusations() {
+	said, done := t.accused.Load(), t.injector.garbled()
+	if said > done {
+		t.found([]Violation{{Fate: Accused, What: fmt.Sprintf("%d workers broke the protocol, says the host; the answers of %d were garbled", said, done)}})
 	}
 }

@@ -40,6 +40,7 @@ var (
 	conn     = suite{"ipc", "^TestConn", ""}
 	start    = suite{"internal/process", "^TestWhatCannotBeStarted$/^no_program$", ""}
 	hang     = suite{"integration", "^TestAHangPastItsDeadline$", ""}
+	torture  = suite{"integration", "^TestTorture$", "-torture 4s -seed 3"}
 )
 
 // catchers are the tests that have to notice, each of them.
@@ -47,21 +48,21 @@ var catchers = map[sabotage.Point][]suite{
 	sabotage.AnswerBeforeAppend:   {simulation},
 	sabotage.ReadBeforeAppend:     {simulation},
 	sabotage.FailedAppendIsTaken:  {simulation},
-	sabotage.RecordLeftOut:        {simulation},
-	sabotage.NoFence:              {simulation},
+	sabotage.RecordLeftOut:        {simulation, torture},
+	sabotage.NoFence:              {simulation, torture},
 	sabotage.WithdrawnIsJournaled: {simulation},
 	sabotage.CommittedIsWithdrawn: {simulation},
-	sabotage.AtomicIgnored:        {batches},
+	sabotage.AtomicIgnored:        {batches, torture},
 	sabotage.RequeuedBehind:       {simulation},
-	sabotage.NewestFirst:          {simulation},
+	sabotage.NewestFirst:          {simulation, torture},
 	sabotage.WindowOvertaken:      {simulation},
-	sabotage.InFlightFails:        {simulation, kills},
+	sabotage.InFlightFails:        {simulation, kills, torture},
 	sabotage.InFlightIsLost:       {simulation},
-	sabotage.ReplaySkipsOne:       {simulation, kills},
-	sabotage.RunTwice:             {simulation},
+	sabotage.ReplaySkipsOne:       {simulation, kills, torture},
+	sabotage.RunTwice:             {simulation, torture},
 	sabotage.PlacementReused:      {simulation},
 	sabotage.RequestReused:        {conn},
-	sabotage.LateAnswerCounts:     {simulation},
+	sabotage.LateAnswerCounts:     {simulation, torture},
 	sabotage.SuspectsTogether:     {simulation},
 	sabotage.DeathsUncounted:      {simulation},
 	sabotage.OthersUncleared:      {simulation},
@@ -78,7 +79,7 @@ var catchers = map[sabotage.Point][]suite{
 	sabotage.DirectoryLeft:        {start},
 	sabotage.NoComparison:         {diverged},
 	sabotage.FailedReplayIsTaken:  {lost},
-	sabotage.SnapshotMisplaced:    {simulation},
+	sabotage.SnapshotMisplaced:    {simulation, torture},
 	sabotage.MigratedUnchecked:    {moves},
 	sabotage.TriedForEver:         {simulation},
 	sabotage.BrokenEndsWorker:     {simulation, diverged},
