@@ -59,7 +59,7 @@ var catchers = map[sabotage.Point][]suite{
 	sabotage.InFlightFails:        {simulation, kills, torture},
 	sabotage.InFlightIsLost:       {simulation},
 	sabotage.ReplaySkipsOne:       {simulation, kills, torture},
-	sabotage.RunTwice:             {simulation, torture},
+	sabotage.RunTwice:             {simulation},
 	sabotage.PlacementReused:      {simulation},
 	sabotage.RequestReused:        {conn},
 	sabotage.LateAnswerCounts:     {simulation, torture},
