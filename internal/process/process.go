@@ -114,6 +114,7 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 		AllowedProtocols: []plugin.Protocol{plugin.ProtocolNetRPC},
 		StartTimeout:     c.StartTimeout,
 		SkipHostEnv:      true,
+		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: socketBase(os.TempDir())},
 		Logger:           pluginLog(c.Logger),
 	})
 	stop := context.AfterFunc(ctx, r.kill)
