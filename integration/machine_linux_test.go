@@ -240,27 +240,28 @@ func TestCacheDirectories(t *testing.T) {
 	})
 }
 
-// An engine that no worker has the memory for: each that tries is replaced, which counts, and in the end it goes on in
+// An engine that no worker has the memory for: each that tries is replaced, which counts, and then it goes on in
 // process. Nothing is lost.
 func TestAWorkerThatIsAlwaysOverItsMemory(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector takes more memory than the limit that is looked at")
 	}
-	h := newHost(t, host.Options{Workers: 1, MaxWorkerMemory: 64 << 20, MaxRestarts: 2, RestartWindow: time.Hour})
+	h := newHost(t, host.Options{Workers: 1, MaxWorkerMemory: 64 << 20, MaxRestarts: 2, RestartWindow: time.Hour, Timeout: -1})
 	tokens := make([]dict, 64)
 	for k := range tokens {
 		tokens[k] = dict{"id": fmt.Sprint(k), "text": strings.Repeat("x", 1<<20)}
 	}
 	e := open(t, h, "e", dict{"stack": tokens})
 	n := uint64(0)
-	for h.Stats().Engines["in_process"] == 0 {
+	// It goes back as soon as a new worker is there, which has the memory still: what is counted stays.
+	for h.Stats().Fallbacks == 0 {
 		n++
 		if r := dispatch(t, e, "stack:reverse", nil); r.Sequence != n {
 			t.Fatalf("got %+v, want sequence %d", r, n)
 		}
 	}
 	s := h.Stats()
-	if s.Restarts["memory"] != 3 || s.Restarts["died"] != 0 || s.Fallbacks != 1 {
+	if s.Restarts["memory"] < 3 || s.Restarts["died"] != 0 {
 		t.Errorf("got %+v", s)
 	}
 	if r := dispatch(t, e, "stack:draw", dict{"count": 3}); r.Sequence != n+1 {
