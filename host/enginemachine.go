@@ -167,6 +167,7 @@ type engineMachine struct {
 	blocked bool // the pipe has no room
 	alone   bool // nothing else runs at the place
 	moving  bool // it leaves as soon as nothing runs
+	ran     bool // something was answered at the place
 	closing bool
 	saved   bool // the snapshot before the end was tried
 	// taking says that the engine is to be taken out once its snapshot is stored.
@@ -401,7 +402,7 @@ func (m *engineMachine) granted(p place, alone bool) {
 		m.effect(engineEffect{kind: effAbandon, place: p})
 		return
 	}
-	m.state, m.place, m.alone, m.blocked = enginePlacing, p, alone, false
+	m.state, m.place, m.alone, m.blocked, m.ran = enginePlacing, p, alone, false, false
 	m.cursor = cursor{stage: ipc.Open, pieces: m.cursor.pieces}
 	m.cursor.pieces.items, m.cursor.pieces.head = m.cursor.pieces.items[:0], 0
 	m.placeBy = m.now + m.limits.openTimeout
@@ -411,7 +412,8 @@ func (m *engineMachine) granted(p place, alone bool) {
 // pump sends what can be sent. Each send is answered by evSent or evFull before the next.
 func (m *engineMachine) pump() {
 	switch {
-	case m.moving && m.state == engineLive:
+	case m.moving && m.state == engineLive && (m.ran || m.queued.len() == 0):
+		// Not before it has answered something: an engine that takes long to place would only ever move.
 		if m.sent.len() == 0 {
 			m.leave()
 			m.need()
@@ -570,6 +572,7 @@ func (m *engineMachine) answer(r *request, ev engineEvent) {
 		m.reached = after
 	}
 	m.sent.pop()
+	m.ran = true
 	r.id = 0
 	switch {
 	case r.withdrawn:
