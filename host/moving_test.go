@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
+
 	"hypertoken/ipc"
 )
 
@@ -31,14 +33,15 @@ func TestAPlacedEngineAnswersBeforeItMoves(t *testing.T) {
 	if id != 2 {
 		t.Fatalf("a placing of %d pieces", id)
 	}
+	o := ipc.Outcome{Checksum: xxhash.Sum64(nil)}
+	body := ipc.AppendBytes(o.AppendHead(nil), 0)
 	took(engineEvent{kind: evMove, later: true})
-	took(engineEvent{kind: evAnswer, place: here, id: 1})
-	took(engineEvent{kind: evAnswer, place: here, id: 2})
+	took(engineEvent{kind: evAnswer, place: here, id: 1, body: body})
+	took(engineEvent{kind: evAnswer, place: here, id: 2, body: body})
 	if m.state != engineLive || m.sent.len() != 1 {
 		t.Fatalf("the engine is %v with %d requests sent", m.state, m.sent.len())
 	}
-	var o ipc.Outcome
-	took(engineEvent{kind: evAnswer, place: here, id: 3, body: ipc.AppendBytes(o.AppendHead(nil), 0)})
+	took(engineEvent{kind: evAnswer, place: here, id: 3, body: body})
 	if m.state != engineOut {
 		t.Errorf("it has answered, and is %v", m.state)
 	}
