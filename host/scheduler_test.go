@@ -3,6 +3,7 @@ package host
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -62,6 +63,53 @@ func TestAReservationThatIsGivenBack(t *testing.T) {
 		calm(s.ended)
 		h.stop(s)
 	})
+}
+
+// Who is blocked behind others that have left the worker has its turn once they are gone: nothing is under way there, so
+// no answer will come that says so.
+func TestWhoIsBlockedBehindOthersThatHaveLeft(t *testing.T) {
+	s := newSimulation(t, 1, Options{Workers: 1}, 3)
+	e := s.engines[0]
+	calm := func(until func() bool) {
+		for n := 0; !until(); n++ {
+			if s.event(true); n > 10_000 {
+				s.stuck()
+			}
+		}
+	}
+	s.dispatch(e, ipc.Dispatch, 0, 0, "read")
+	calm(func() bool { return !e.calls[0].unresolved() })
+	w := e.m.place.worker
+	left := []*simEngine{s.engines[1], s.engines[2]}
+	for _, other := range left {
+		w.blocked.push(owner{other.Engine, 1 << 20})
+	}
+	// While the first of them has its turn, the engine is blocked.
+	left[0].mu.Lock()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		w.unblock()
+	}()
+	for serving := false; !serving; runtime.Gosched() {
+		w.mu.Lock()
+		serving = w.turn.engine == left[0].Engine
+		w.mu.Unlock()
+	}
+	s.dispatch(e, ipc.Dispatch, 0, 0, "read")
+	if e.m.queued.len() != 1 {
+		t.Fatal("it is not blocked")
+	}
+	left[0].unlock(false)
+	<-served
+	if e.m.queued.len() != 0 || w.blocked.len() != 0 {
+		t.Errorf("%d requests wait, %d engines are blocked", e.m.queued.len(), w.blocked.len())
+	}
+	for _, e := range s.engines {
+		e.beginClose()
+	}
+	calm(s.ended)
+	s.host.stop(s)
 }
 
 // newSimulation returns one with that many engines, at its beginning.

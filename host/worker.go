@@ -166,7 +166,8 @@ func (w *worker) unblock() {
 			w.again, rounds = false, w.blocked.len()
 		}
 		at := w.next()
-		if rounds <= 0 || at < 0 {
+		// Who was blocked meanwhile has its turn when the next answer comes, if one will.
+		if at < 0 || (rounds <= 0 && w.conn.Pending() > 0) {
 			break
 		}
 		next := w.blocked.all()[at]
