@@ -54,7 +54,9 @@ func startProcess(w *worker) {
 	}
 	<-p.Done()
 	_ = p.Stdin().Close()
-	if !sabotage.On(sabotage.DescriptorLeft) {
+	if sabotage.On(sabotage.DescriptorLeft) {
+		sabotage.Keep(p.Stdout())
+	} else {
 		_ = p.Stdout().Close()
 	}
 	switch why := w.verdict(); {
