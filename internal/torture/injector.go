@@ -61,9 +61,14 @@ type death struct {
 }
 
 func newInjector(seed uint64, kinds []Kind, workers int) *injector {
-	in := &injector{epoch: time.Now(), workers: workers, schedule: newSchedule(seed, kinds), counts: map[Kind]int{}}
+	return &injector{epoch: time.Now(), workers: workers, schedule: newSchedule(seed, kinds), counts: map[Kind]int{}}
+}
+
+// begin lets the first fault strike when its moment comes.
+func (in *injector) begin() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
 	in.next, in.armed = in.schedule.next()
-	return in
 }
 
 // tap takes a process that the host has started.

@@ -138,6 +138,7 @@ func (t *torture) run() error {
 	t.workload = newWorkload(actions)
 	// The host has started, the core is compiled.
 	t.began.Store(t.clock())
+	t.injector.begin()
 	t.until = time.Now().Add(t.config.For)
 	var living, checking sync.WaitGroup
 	for slot := range t.config.Engines {
