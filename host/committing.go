@@ -1,0 +1,163 @@
+package host
+
+import (
+	"errors"
+	"time"
+
+	"hypertoken/internal/sabotage"
+	"hypertoken/ipc"
+)
+
+// How what was answered gets into the journal, one group after the other, and how the journal is kept short.
+
+// settleUncertain says what has become of the group whose append failed: the store has all of it, or nothing. Where
+// another host has owned the journal meanwhile, what is there may be that host's.
+func (m *engineMachine) settleUncertain(stored uint64, foreign bool) {
+	m.uncertain = false
+	if foreign {
+		m.disown()
+		return
+	}
+	group := m.group
+	m.group = nil
+	if stored >= m.sequence+m.appending && m.appending > 0 {
+		m.appending = 0
+		for _, r := range group {
+			m.finish(r)
+		}
+		return
+	}
+	m.appending = 0
+	m.requeue(group)
+}
+
+// disown ends what was with the store when the journal was taken over.
+func (m *engineMachine) disown() {
+	for _, r := range m.group {
+		m.resolve(r, &Error{Code: ErrOutcomeUnknown.Code, Err: ErrNotOwner,
+			Message: r.what + ": another host has taken the journal over before the store said whether it is stored"})
+	}
+	m.group, m.appending = nil, 0
+}
+
+// commit hands the next group to the store, and resolves what waits for nothing.
+func (m *engineMachine) commit() {
+	if sabotage.On(sabotage.ReadBeforeAppend) {
+		for m.answered.len() > 0 && m.answered.all()[0].committed() == 0 {
+			m.finish(m.answered.pop())
+		}
+	}
+	if len(m.group) > 0 || m.uncertain {
+		return
+	}
+	for m.answered.len() > 0 && m.answered.all()[0].committed() == 0 {
+		m.finish(m.answered.pop())
+	}
+	if m.answered.len() == 0 {
+		return
+	}
+	m.records = m.records[:0]
+	for m.answered.len() > 0 {
+		r := m.answered.pop()
+		m.group = append(m.group, r)
+		m.records = r.records(m.records)
+		if sabotage.On(sabotage.AnswerBeforeAppend) {
+			m.resolve(r, nil)
+		}
+	}
+	if sabotage.On(sabotage.RecordLeftOut) && len(m.records) > 1 {
+		m.records = m.records[:len(m.records)-1]
+	}
+	m.appending = uint64(len(m.records))
+	m.storeBy = m.now + m.limits.storeTimeout
+	m.effect(engineEffect{kind: effAppend, id: m.sequence})
+}
+
+func (m *engineMachine) wasAppended(err error) {
+	if len(m.group) == 0 || m.uncertain {
+		return
+	}
+	m.storeBy = 0
+	switch {
+	case errors.Is(err, ErrNotOwner):
+		m.leave()
+		m.requeue(m.answered.cut(0))
+		m.disown()
+		m.broken(ErrNotOwner)
+		return
+	case err != nil && !sabotage.On(sabotage.FailedAppendIsTaken):
+		m.doubt()
+		return
+	}
+	m.sequence += m.appending
+	m.appending = 0
+	for _, r := range m.group {
+		m.runTime += time.Duration(r.outcome.RunTime)
+		m.finish(r)
+	}
+	for k := range m.records {
+		m.entryBytes += len(m.records[k].Action) + 10
+	}
+	clear(m.group)
+	m.group = m.group[:0]
+	clear(m.records)
+	m.records = m.records[:0]
+	m.due()
+	m.commit()
+	m.need()
+	m.pump()
+}
+
+// doubt fences the engine: the store has to say what it holds.
+func (m *engineMachine) doubt() {
+	m.uncertain = true
+	m.records = nil // the store may still read them
+	m.leave()
+	m.requeue(m.answered.cut(0))
+	m.load(true)
+}
+
+// finish ends a request whose outcome is durable. A snapshot is handed to the store.
+func (m *engineMachine) finish(r *request) {
+	if r == m.snapshot && r.err == nil {
+		m.snapshot = nil
+		m.install, m.installBy = r, m.now+m.limits.storeTimeout
+		m.effect(engineEffect{kind: effInstall, req: r, id: r.outcome.Sequence})
+		return
+	}
+	m.resolve(r, r.err)
+}
+
+// due sends a snapshot where the entries cost more than they should.
+func (m *engineMachine) due() {
+	if m.now < m.snapshotAt {
+		return
+	}
+	if m.entryBytes > max(m.baseBytes, m.limits.snapshotBytes) || m.runTime > m.limits.replayBudget {
+		m.takeSnapshot()
+	}
+}
+
+func (m *engineMachine) takeSnapshot() {
+	if m.snapshot != nil || m.install != nil || m.state != engineLive {
+		return
+	}
+	m.snapshot = &request{kind: ipc.Snapshot, what: "snapshot", deadline: m.now + m.limits.openTimeout, allowed: m.limits.openTimeout, limit: "OpenTimeout"}
+	m.queued.unpop([]*request{m.snapshot})
+	m.pump()
+}
+
+func (m *engineMachine) wasInstalled(err error) {
+	r := m.install
+	if r == nil {
+		return
+	}
+	m.install, m.installBy = nil, 0
+	if err == nil {
+		m.baseBytes, m.entryBytes, m.runTime = len(r.data), 0, 0
+	} else {
+		m.snapshotAt = m.now + m.limits.storeTimeout
+	}
+	m.effect(engineEffect{kind: effResolve, req: r, err: err})
+	m.need()
+}

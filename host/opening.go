@@ -1,0 +1,207 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// How an engine is opened, loaded and forgotten.
+
+// EngineOptions configure an engine.
+type EngineOptions struct {
+	// Setup is what a new engine starts from: a map {stack, source} as the conformance traces have it, any value that
+	// encodes to one, or [Raw]. nil is an empty engine. It is not used where the name is known already.
+	Setup any
+
+	// Timeout is as Options.Timeout, which is its default.
+	Timeout time.Duration
+	// EnableBatching gathers what is dispatched within BatchWindow into one batch. Default Options.EnableBatching.
+	EnableBatching bool
+	// BatchWindow is how long a batch waits for more actions after its first. Default Options.BatchWindow.
+	BatchWindow time.Duration
+	// BatchMode is that of gathered batches. Default Options.BatchMode.
+	BatchMode BatchMode
+
+	// Host configures the host of NewEngine, whose Workers are 1 then. Open does not use it.
+	Host Options
+}
+
+// NewEngine returns an engine with a worker process of its own. Its Shutdown ends both.
+func NewEngine(ctx context.Context, o EngineOptions) (*Engine, error) {
+	o.Host.Workers = 1
+	h, err := New(ctx, o.Host)
+	if err != nil {
+		return nil, err
+	}
+	e, err := h.Open(ctx, "engine", o)
+	if err != nil {
+		_ = h.Shutdown(context.WithoutCancel(ctx))
+		return nil, err
+	}
+	return e, nil
+}
+
+// Open creates the engine of a name, or loads it where the store has it. It fails with [ErrBadInput] where an engine of
+// that name is open, with an [*ActionError] where the core refuses the setup, and with [ErrCoreMismatch] where the journal
+// of a stored one needs another core to be replayed.
+func (h *Host) Open(ctx context.Context, name string, o EngineOptions) (*Engine, error) {
+	if name == "" {
+		return nil, badInput("Open: an engine's name must not be empty")
+	}
+	setup, err := encode(o.Setup)
+	if err != nil {
+		return nil, fmt.Errorf("EngineOptions.Setup: %w", err)
+	}
+	e := h.newEngine(name, &o)
+	h.mu.Lock()
+	switch {
+	case h.closing:
+		h.mu.Unlock()
+		return nil, shutdownError()
+	case h.engines[name] != nil:
+		h.mu.Unlock()
+		return nil, badInput("Open: an engine named %q is open; close it first", name)
+	}
+	h.engines[name] = e
+	h.mu.Unlock()
+	created, err := e.open(ctx, setup)
+	if err != nil {
+		e.lockStep(engineEvent{kind: evStop, err: shutdownError()})
+		if created {
+			h.options.Store.Delete(name, func(error) {})
+		}
+		return nil, err
+	}
+	return e, nil
+}
+
+func (h *Host) newEngine(name string, o *EngineOptions) *Engine {
+	number := h.owners.Add(1)
+	e := &Engine{host: h, name: name, number: number, timeout: h.options.Timeout, closed: make(chan struct{}),
+		owner: Owner{Host: h.id, Number: number}, shard: int(number % shards), keys: keyTable{window: h.options.KeyWindow}}
+	e.m.limits = &h.limits
+	if o.Timeout != 0 {
+		e.timeout = o.Timeout
+	}
+	e.batches = batchOptions{h.options.EnableBatching || o.EnableBatching, h.options.BatchWindow, h.options.BatchMode}
+	if o.BatchWindow > 0 {
+		e.batches.window = o.BatchWindow
+	}
+	if o.BatchMode != BatchAtomic {
+		e.batches.mode = o.BatchMode
+	}
+	return e
+}
+
+// open loads or creates what is stored. created says that the store knows the name only since.
+func (e *Engine) open(ctx context.Context, setup []byte) (created bool, err error) {
+	h := e.host
+	what := fmt.Sprintf("open %q", e.name)
+	limited, cancel := h.clock.limit(ctx, h.options.OpenTimeout, ownCause{&Error{Code: ErrTimeout.Code,
+		Err: context.DeadlineExceeded, Message: fmt.Sprintf("not done after %v (OpenTimeout)", h.options.OpenTimeout)}})
+	defer cancel()
+	s, err := e.fetch(limited, what)
+	if err != nil {
+		return false, err
+	}
+	if s != nil {
+		if h.foreign(s) {
+			if s, err = e.migrate(limited, what, s); err != nil {
+				return false, err
+			}
+		}
+		e.mu.Lock()
+		e.m.sequence = s.Sequence + s.Count
+		e.m.baseBytes, e.m.entryBytes = len(s.Data), len(s.Entries)
+		e.keys.load(s)
+		e.unlock(false)
+		return false, nil
+	}
+	if err := e.install(limited, what, Base{Data: slices.Clone(setup), Core: h.hash}); err != nil {
+		return true, err
+	}
+	e.mu.Lock()
+	e.m.baseBytes = len(setup)
+	e.opening = true
+	e.unlock(false)
+	err = e.ready(limited, what)
+	e.mu.Lock()
+	e.opening = false
+	e.unlock(false)
+	var refused *ActionError
+	if errors.Is(err, ErrBroken) && errors.As(err, &refused) {
+		return true, refused
+	}
+	return true, err
+}
+
+// fetch asks the store for the journal, and waits.
+func (e *Engine) fetch(ctx context.Context, what string) (*Stored, error) {
+	type loaded struct {
+		stored *Stored
+		err    error
+	}
+	came := make(chan loaded, 1)
+	e.mu.Lock() // so that the owner is still the newest
+	e.host.options.Store.Load(e.name, e.owner, func(s *Stored, err error) { came <- loaded{s, err} })
+	e.unlock(false)
+	select {
+	case l := <-came:
+		if l.err != nil {
+			return nil, fmt.Errorf("%s: the store: %w", what, l.err)
+		}
+		return l.stored, nil
+	case <-ctx.Done():
+		return nil, ended(ctx, what)
+	}
+}
+
+// install has the store install a base, and waits.
+func (e *Engine) install(ctx context.Context, what string, base Base) error {
+	done := make(chanDone, 1)
+	e.host.options.Store.Install(e.name, e.owner, base, Done{to: done})
+	select {
+	case err := <-done:
+		if err != nil {
+			return fmt.Errorf("%s: the store: %w", what, err)
+		}
+		return nil
+	case <-ctx.Done():
+		return ended(ctx, what)
+	}
+}
+
+type chanDone chan error
+
+func (c chanDone) stored(_ uint64, err error) { c <- err }
+
+// Delete forgets a closed engine for good. It fails with [ErrBadInput] where it is open; a name that is not known is
+// no error.
+func (h *Host) Delete(ctx context.Context, name string) error {
+	h.mu.Lock()
+	open := h.engines[name] != nil
+	h.mu.Unlock()
+	if open {
+		return badInput("Delete: the engine %q is open; close it first", name)
+	}
+	done := make(chan error, 1)
+	h.options.Store.Delete(name, func(err error) { done <- err })
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ended(ctx, "Delete")
+	}
+}
+
+// forget takes a closed engine off. Its lock is held.
+func (h *Host) forget(e *Engine) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.engines[e.name] == e {
+		delete(h.engines, e.name)
+	}
+}
