@@ -60,6 +60,7 @@ Rust core compiled to WebAssembly; it is part of this program.
   echo '{"type":"game:start"}' | hypertoken run
   hypertoken actions                     list the actions and their payloads
   hypertoken verify traces/*.jsonl       hold the engine against recorded runs
+  hypertoken torture --for 60s           kill workers while they work: nobody notices
 
 Exit status: 0 for success, 1 for a failure that was reported, 2 for wrong usage.`,
 		SilenceUsage:  true,
