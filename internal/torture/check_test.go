@@ -14,10 +14,11 @@ import (
 	"hypertoken/internal/cores"
 )
 
-// lived returns the history of an engine that nothing happened to, and a host for its model.
-func lived(t *testing.T) (*history, *host.Host) {
+// lived returns the history of an engine that nothing happened to, and a host for its model. Of the core's actions only
+// those are called that are named; none is all.
+func lived(t *testing.T, core []byte, only ...string) (*history, *host.Host) {
 	t.Helper()
-	h, err := host.New(t.Context(), host.Options{InProcess: true, Core: cores.Example, Logger: slog.New(slog.DiscardHandler)})
+	h, err := host.New(t.Context(), host.Options{InProcess: true, Core: core, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +27,11 @@ func lived(t *testing.T) (*history, *host.Host) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	to := &torture{ctx: t.Context(), host: h, workload: newWorkload(actions), injector: newInjector(1, nil, 1)}
+	w := newWorkload(actions)
+	if len(only) > 0 {
+		w = &workload{all: slices.DeleteFunc(actions, func(a host.ActionInfo) bool { return !slices.Contains(only, a.Name) })}
+	}
+	to := &torture{ctx: t.Context(), host: h, workload: w, injector: newInjector(1, nil, 1)}
 	to.config.For = 1 << 40
 	to.until = to.injector.epoch.Add(1 << 40)
 	l := &life{t: to, name: "e"}
@@ -127,7 +132,7 @@ func TestEachFateIsFound(t *testing.T) {
 		}},
 	} {
 		t.Run(strings.TrimSpace(string(c.fate)+" "+c.name), func(t *testing.T) {
-			h, models := lived(t)
+			h, models := lived(t, cores.Example)
 			c.spoil(t, h)
 			model, err := models.Open(t.Context(), "model", host.EngineOptions{Setup: h.setup})
 			if err != nil {
@@ -144,6 +149,19 @@ func TestEachFateIsFound(t *testing.T) {
 				t.Errorf("found %v", found)
 			}
 		})
+	}
+}
+
+// A core whose action is no function of the state and its inputs gives itself away: a fresh engine returns something else.
+func TestACoreThatIsNotDeterministic(t *testing.T) {
+	h, models := lived(t, cores.Test, "test:differ")
+	model, err := models.Open(t.Context(), "model", host.EngineOptions{Setup: h.setup})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := check(t.Context(), h, model, time.Second)
+	if err != nil || !slices.ContainsFunc(found, func(v Violation) bool { return v.Fate == Diverged && strings.Contains(v.What, "test:differ") }) {
+		t.Errorf("found %v, %v", found, err)
 	}
 }
 
