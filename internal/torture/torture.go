@@ -98,7 +98,8 @@ func Run(ctx context.Context, c Config) (Report, error) {
 	if t.host, err = host.New(tap.With(t.ctx, t.injector.tap), o); err != nil {
 		return t.report, err
 	}
-	o.InProcess, o.Store, o.Logger = true, nil, slog.New(slog.DiscardHandler)
+	// In process what a worker has done in time may take longer.
+	o.InProcess, o.Timeout, o.Store, o.Logger = true, -1, nil, slog.New(slog.DiscardHandler)
 	if t.model, err = host.New(t.ctx, o); err != nil {
 		return t.report, errors.Join(err, t.host.Shutdown(context.WithoutCancel(ctx)))
 	}
