@@ -7,10 +7,12 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -29,6 +31,26 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"hypertoken": main})
 }
 
+// warm compiles what the scripts run, for workers and in process: under the race detector that may take longer than a
+// worker's start.
+func warm(t *testing.T, cache string) {
+	t.Helper()
+	for _, core := range [][]byte{nil, cores.Test, cores.Example} {
+		h, err := host.New(t.Context(), host.Options{Workers: 1, Core: core, CacheDir: cache, StartTimeout: 5 * time.Minute,
+			OpenTimeout: 5 * time.Minute, Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.Open(t.Context(), "warm", host.EngineOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		_ = h.CoreToolchain()
+		if err := h.Shutdown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestScripts pins what a person at a shell sees; each file in testdata/script is one.
 func TestScripts(t *testing.T) {
 	traces, err := filepath.Abs("../../integration/testdata/conformance")
@@ -36,6 +58,7 @@ func TestScripts(t *testing.T) {
 		t.Fatal(err)
 	}
 	cache := filepath.Join(t.TempDir(), "cache")
+	warm(t, filepath.Join(cache, "hypertoken"))
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
