@@ -248,6 +248,9 @@ func (e *Engine) submit(f *Future, inline bool) {
 		e.flushWindow()
 	}
 	e.enqueue(&f.request)
+	if inline {
+		e.work.led = f.at.Load()
+	}
 }
 
 // question asks something about the engine, in the order of its actions.

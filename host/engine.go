@@ -70,6 +70,7 @@ const (
 // work is what is to be done once the engine's lock is free.
 type work struct {
 	flush  *worker
+	led    *worker // whose answers this goroutine is about to read
 	room   *worker
 	assign bool
 	run    *local
@@ -207,6 +208,9 @@ func (e *Engine) resting() bool {
 func (w *work) do(h *Host, inline bool) {
 	if w.flush != nil {
 		w.flush.conn.Flush()
+		if w.flush != w.led {
+			w.flush.rest()
+		}
 	}
 	if w.room != nil {
 		w.room.unblock()
@@ -397,6 +401,9 @@ func (e *Engine) send(f *engineEffect) {
 	id, ok := uint64(0), false
 	if w := f.place.worker; w != nil {
 		if id, ok = w.send(e, kind, flags, f.place.id, body); ok {
+			if f.req != nil {
+				f.req.at.Store(w)
+			}
 			e.flushTo(w)
 		}
 	} else if e.local != nil {
@@ -415,6 +422,7 @@ func (e *Engine) send(f *engineEffect) {
 func (e *Engine) flushTo(w *worker) {
 	if old := e.work.flush; old != nil && old != w {
 		old.conn.Flush()
+		old.rest()
 	}
 	e.work.flush = w
 }
@@ -470,13 +478,13 @@ func (e *Engine) await(ctx context.Context, f *Future) (Result, error) {
 	if r, err, ok := f.Result(); ok {
 		return r, err
 	}
-	select {
-	case <-f.Done():
-	case <-ctx.Done():
+	f.wait(ctx)
+	r, err, ok := f.Result()
+	if !ok {
 		e.withdraw(f, ctx)
 		<-f.Done()
+		r, err, _ = f.Result()
 	}
-	r, err, _ := f.Result()
 	return r, err
 }
 

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"hypertoken/ipc"
 )
@@ -18,11 +19,11 @@ type Future struct {
 	// followers are those that share its key, and its outcome. The engine's lock guards them.
 	followers []*Future
 
-	mu       sync.Mutex // guards what follows
-	resolved bool
+	resolved atomic.Bool   // says that result and failure are there
+	mu       sync.Mutex    // guards done, and who resolves
 	done     chan struct{} // made when somebody asks for it
 	result   Result
-	err      error
+	failure  error
 }
 
 // Done returns a channel that is closed when the outcome is there.
@@ -31,7 +32,7 @@ func (f *Future) Done() <-chan struct{} {
 	defer f.mu.Unlock()
 	if f.done == nil {
 		f.done = make(chan struct{})
-		if f.resolved {
+		if f.resolved.Load() {
 			close(f.done)
 		}
 	}
@@ -40,9 +41,10 @@ func (f *Future) Done() <-chan struct{} {
 
 // Result returns the outcome, without waiting; false where there is none yet.
 func (f *Future) Result() (r Result, err error, ok bool) { //nolint:revive // the error is a value here
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.result, f.err, f.resolved
+	if !f.resolved.Load() {
+		return Result{}, nil, false
+	}
+	return f.result, f.failure, true
 }
 
 // Wait waits for the outcome. Where ctx ends first it returns [ErrTimeout] or [ErrCanceled], and the action goes on: only
@@ -51,16 +53,39 @@ func (f *Future) Wait(ctx context.Context) (Result, error) {
 	if r, err, ok := f.Result(); ok {
 		return r, err
 	}
-	select {
-	case <-f.Done():
-	case <-ctx.Done():
-		if r, err, ok := f.Result(); ok {
-			return r, err
-		}
-		return Result{}, ended(ctx, "waiting for "+f.what)
+	f.wait(ctx)
+	if r, err, ok := f.Result(); ok {
+		return r, err
 	}
-	r, err, _ := f.Result()
-	return r, err
+	return Result{}, ended(ctx, "waiting for "+f.what)
+}
+
+// wait waits until the outcome is there, or ctx ends. It reads the worker's answers meanwhile, where nobody else does.
+func (f *Future) wait(ctx context.Context) {
+	w := f.at.Load()
+	if w == nil {
+		select {
+		case <-f.Done():
+		case <-ctx.Done():
+		}
+		return
+	}
+	if w.lead(ctx, f); f.resolved.Load() {
+		return
+	}
+	w.reading.followers.Add(1)
+	for waits := true; waits; {
+		select {
+		case <-f.Done():
+			waits = false
+		case <-ctx.Done():
+			waits = false
+		case <-w.reading.free:
+			w.leads(ctx, f)
+		}
+	}
+	w.reading.followers.Add(-1)
+	w.rest()
 }
 
 // All waits for every future and returns their results, zero for those that failed, and the error of the lowest index.
@@ -79,10 +104,11 @@ func All(ctx context.Context, futures ...*Future) ([]Result, error) {
 func (f *Future) resolve(r Result, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.resolved {
+	if f.resolved.Load() {
 		return
 	}
-	f.resolved, f.result, f.err = true, r, err
+	f.result, f.failure = r, err
+	f.resolved.Store(true)
 	if f.done != nil {
 		close(f.done)
 	}
@@ -90,7 +116,9 @@ func (f *Future) resolve(r Result, err error) {
 
 // failed returns a future that has failed already.
 func failed(what string, err error) *Future {
-	return &Future{request: request{what: what}, resolved: true, err: err}
+	f := &Future{request: request{what: what}}
+	f.resolve(Result{}, err)
+	return f
 }
 
 // complete ends an action, or a question about the engine.

@@ -19,7 +19,8 @@ import (
 type tapped struct {
 	tap.Process
 	sent   func() bool // after a frame was sent: whether to kill now
-	arrive func(b []byte) (n int, kill bool)
+	came   func() bool // after something was read: the same
+	most   int         // what is read at once; 0 for all of it, which is lost with the kill
 	killed bool
 }
 
@@ -33,23 +34,25 @@ func (t *tapped) TryWrite(b []byte) (int, error) {
 
 func (t *tapped) WriteAll(b []byte, done func(error)) { t.In.WriteAll(b, done) }
 
-// Read reads on, or kills the process and loses what it has written beyond n bytes.
-func (t *tapped) Read(b []byte) (int, error) {
+// Read reads on, or kills the process and loses what it has written beyond what is read then.
+func (t *tapped) Read(b []byte) (int, error)    { return t.read(b, t.Out.Read) }
+func (t *tapped) TryRead(b []byte) (int, error) { return t.read(b, t.Out.TryRead) }
+
+func (t *tapped) read(b []byte, from func([]byte) (int, error)) (int, error) {
 	if t.killed {
 		return 0, io.EOF
 	}
-	if t.arrive == nil {
-		return t.Out.Read(b)
+	if t.most > 0 {
+		b = b[:t.most]
 	}
-	n, kill := t.arrive(b)
-	if kill {
+	n, err := from(b)
+	if n > 0 && t.came != nil && t.came() {
 		t.Kill()
-		t.killed = true
+		if t.killed = true; t.most == 0 {
+			return 0, io.EOF
+		}
 	}
-	if n == 0 {
-		return 0, io.EOF
-	}
-	return t.Out.Read(b[:n])
+	return n, err
 }
 
 // A process that is killed after a frame was sent to it, when half of its answer is read, or when none of it is, costs
@@ -105,20 +108,15 @@ func TestKilledBetweenTwoFrames(t *testing.T) {
 			return tapped{sent: func() bool { return n.Add(1)%23 == 0 }}
 		},
 		"half a frame is read": func(n *atomic.Int64) tapped {
-			return tapped{arrive: func([]byte) (int, bool) { return ipc.HeaderSize + 3, n.Add(1)%41 == 0 }}
+			return tapped{most: ipc.HeaderSize + 3, came: func() bool { return n.Add(1)%41 == 0 }}
 		},
 		"an answer is unread": func(n *atomic.Int64) tapped {
-			return tapped{arrive: func(b []byte) (int, bool) {
-				if n.Add(1)%17 == 0 {
-					return 0, true
-				}
-				return len(b), false
-			}}
+			return tapped{came: func() bool { return n.Add(1)%17 == 0 }}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var frames atomic.Int64
-			got, inFlight := play(t, Options{Workers: 1, MaxRestarts: 1 << 20, RestartWindow: 1, MaxAttempts: 100}, func(p tap.Process) (ipc.Sink, io.Reader) {
+			got, inFlight := play(t, Options{Workers: 1, MaxRestarts: 1 << 20, RestartWindow: 1, MaxAttempts: 100}, func(p tap.Process) (ipc.Sink, ipc.Source) {
 				x := at(&frames)
 				x.Process = p
 				return &x, &x

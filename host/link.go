@@ -1,12 +1,8 @@
 package host
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"time"
 
 	"hypertoken/internal/process"
 	"hypertoken/internal/sabotage"
@@ -18,12 +14,23 @@ import (
 type processLink struct {
 	ipc.Sink // its standard input, or what stands before it
 	stdin    *ipc.Pipe
+	stdout   *ipc.Pipe
 	process  *process.Process
 }
 
 func (l *processLink) pid() int { return l.process.Pid() }
 func (l *processLink) kill()    { l.process.Kill() }
-func (l *processLink) hangUp()  { _ = l.stdin.Close() }
+func (l *processLink) hangUp()  { closePipe(l.stdin) }
+
+// closeOut gives up what the process has written and nobody has read.
+func (l *processLink) closeOut() { closePipe(l.stdout) }
+
+// closePipe closes a pipe, if there is one.
+func closePipe(p *ipc.Pipe) {
+	if p != nil {
+		_ = p.Close()
+	}
+}
 
 // startProcess starts a worker's process and reads from it until it ends. It runs in a goroutine of its own.
 func startProcess(w *worker) {
@@ -35,29 +42,27 @@ func startProcess(w *worker) {
 		w.gone(err)
 		return
 	}
-	var out io.Reader = p.Stdout()
-	in, err := ipc.NewPipe(p.Stdin())
-	if err == nil {
-		var sink ipc.Sink = in
+	l := &processLink{process: p}
+	if err = l.open(); err == nil {
+		var source ipc.Source = l.stdout
 		if w.host.tap != nil {
-			sink, out = w.host.tap(tap.Process{PID: p.Pid(), Kill: p.Kill, In: sink, Out: out})
+			l.Sink, source = w.host.tap(tap.Process{PID: p.Pid(), Kill: p.Kill, In: l.Sink, Out: source})
 		}
-		if !w.linked(&processLink{sink, in, p}) {
+		if !w.linked(l, source) {
 			err = errors.New("the host ends")
 		}
 	}
 	if err != nil {
 		p.Kill()
-		_ = p.Stdin().Close()
 	} else {
-		err = w.read(p, out)
+		err = w.read(l)
 	}
 	<-p.Done()
-	_ = p.Stdin().Close()
+	l.hangUp()
 	if sabotage.On(sabotage.DescriptorLeft) {
-		sabotage.Keep(p.Stdout())
+		sabotage.Keep(l.stdout)
 	} else {
-		_ = p.Stdout().Close()
+		l.closeOut()
 	}
 	switch why := w.verdict(); {
 	case err != nil:
@@ -72,51 +77,10 @@ func startProcess(w *worker) {
 	w.gone(err)
 }
 
-// read reads what a process writes until there is nothing more to come.
-func (w *worker) read(p *process.Process, out io.Reader) error {
-	ended := make(chan struct{})
-	defer close(ended)
-	w.host.spawn(func() {
-		// Somebody else may hold the pipe that the worker wrote to.
-		select {
-		case <-p.Done():
-		case <-ended:
-			return
-		}
-		timer := time.NewTimer(time.Second)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			_ = p.Stdout().Close()
-		case <-ended:
-		}
-	})
-	for {
-		n, err := out.Read(w.reader.Space())
-		w.reader.Filled(n)
-		if n > 0 {
-			if err := w.came(); err != nil {
-				w.violated(err)
-				p.Kill()
-				return err
-			}
-		}
-		if err == nil {
-			continue
-		}
-		// A worker that does not answer any more is of no use, though it may live. It gets a moment, so that it can say why.
-		w.host.spawn(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-			defer cancel()
-			select {
-			case <-p.Done():
-			case <-ctx.Done():
-				p.Kill()
-			}
-		})
-		if errors.Is(err, io.EOF) || errors.Is(err, os.ErrClosed) {
-			return nil
-		}
-		return err
-	}
+// open takes over the pipes of the process.
+func (l *processLink) open() (err error) {
+	in, inErr := ipc.NewPipe(l.process.Stdin())
+	out, outErr := ipc.NewPipe(l.process.Stdout())
+	l.Sink, l.stdin, l.stdout = in, in, out
+	return errors.Join(inErr, outErr)
 }

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -31,8 +32,9 @@ type request struct {
 	// to is told of the end; nil for a snapshot of the machine's own.
 	to completion
 
-	// id is that of the send that is unanswered.
+	// id is that of the send that is unanswered, at the worker that it went to last.
 	id uint64
+	at atomic.Pointer[worker]
 	// withdrawn says that it is resolved already, while a worker may still run it; killAt is when that worker is to be
 	// killed then.
 	withdrawn bool

@@ -423,6 +423,7 @@ func (h *Host) tickWorkers(now time.Duration) (busy bool) {
 	}
 	h.mu.Unlock()
 	for _, w := range list {
+		w.peek()
 		oldest, ran := w.tick(now)
 		busy = busy || oldest != 0
 		if oldest != 0 && ran >= h.options.BusyAfter {

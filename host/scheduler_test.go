@@ -41,9 +41,9 @@ func TestAReservationThatIsGivenBack(t *testing.T) {
 		for range 10 {
 			p.run(1 << 10)
 		}
-		w.reader.Filled(copy(w.reader.Space(), p.out.bytes))
+		w.reading.reader.Filled(copy(w.reading.reader.Space(), p.out.bytes))
 		p.out.bytes = nil
-		for f, ok, err := w.reader.Next(); ok; f, ok, err = w.reader.Next() {
+		for f, ok, err := w.reading.reader.Next(); ok; f, ok, err = w.reading.reader.Next() {
 			if err != nil || w.frame(f) != nil {
 				t.Fatal(err)
 			}

@@ -203,7 +203,7 @@ func (s *simulation) comeUp() {
 	}
 	p := &simProcess{sim: s, worker: w, in: &wire{room: 1 << 12}, out: &wire{room: 1 << 12}}
 	p.loop = workerproc.NewLoop(p, ipc.NewWriter(p.out), slog.New(slog.DiscardHandler))
-	if !w.linked(p) {
+	if !w.linked(p, nil) {
 		w.gone(errors.New("the host ends"))
 		return
 	}
@@ -237,9 +237,9 @@ func (p *simProcess) run(n int) {
 func (p *simProcess) read(n int) {
 	n = min(n, len(p.out.bytes))
 	if n > 0 {
-		k := copy(p.worker.reader.Space(), p.out.bytes[:n])
+		k := copy(p.worker.reading.reader.Space(), p.out.bytes[:n])
 		p.out.bytes = p.out.bytes[k:]
-		p.worker.reader.Filled(k)
+		p.worker.reading.reader.Filled(k)
 	}
 	p.out.move()
 	if n > 0 {

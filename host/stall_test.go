@@ -4,7 +4,6 @@ package host
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"runtime"
 	"strings"
@@ -18,14 +17,17 @@ import (
 
 // slowReader lets the host's clock move on before each of the next reads.
 type slowReader struct {
-	out  io.Reader
+	out  ipc.Source
 	host *Host
 	slow *atomic.Int64
 }
 
-func (r *slowReader) Read(b []byte) (int, error) {
-	n, err := r.out.Read(b[:min(len(b), 32<<10)])
-	if r.slow.Add(-1) >= 0 {
+func (r *slowReader) Read(b []byte) (int, error)    { return r.read(b, r.out.Read) }
+func (r *slowReader) TryRead(b []byte) (int, error) { return r.read(b, r.out.TryRead) }
+
+func (r *slowReader) read(b []byte, from func([]byte) (int, error)) (int, error) {
+	n, err := from(b[:min(len(b), 32<<10)])
+	if n > 0 && r.slow.Add(-1) >= 0 {
 		for until := r.host.clock.now() + 300*time.Millisecond; r.host.clock.now() < until; {
 			runtime.Gosched()
 		}
@@ -43,7 +45,7 @@ func TestAWorkerThatWaitsForItsHostIsNotStalled(t *testing.T) {
 	}
 	var slow atomic.Int64
 	h.cpu = func(int) (float64, error) { return 1, nil }
-	h.tap = func(p tap.Process) (ipc.Sink, io.Reader) { return p.In, &slowReader{p.Out, h, &slow} }
+	h.tap = func(p tap.Process) (ipc.Sink, ipc.Source) { return p.In, &slowReader{p.Out, h, &slow} }
 	h.goroutines.Go(h.compile)
 	h.run()
 	defer func() {

@@ -39,9 +39,7 @@ func (m *engineMachine) lost(d *death) {
 	m.gone()
 	if sabotage.On(sabotage.RunTwice) {
 		for _, r := range m.group {
-			again := *r
-			again.to = nil
-			m.requeue([]*request{&again})
+			m.requeue([]*request{{kind: r.kind, flags: r.flags, what: r.what, body: r.body, members: r.members}})
 		}
 	}
 	if d != nil && !sabotage.On(sabotage.BatchUnsplit) {

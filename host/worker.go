@@ -52,8 +52,8 @@ type worker struct {
 	conn  *ipc.Conn[owner]
 	link  link
 
-	// reader is that of whoever reads from the process; hello and configured are how far it has come.
-	reader     *ipc.Reader
+	// reading says who reads from the process; hello and configured are how far it has come.
+	reading    *reading
 	hello      bool
 	configured bool
 	core       []byte // what is still to be sent of it
@@ -213,7 +213,7 @@ func (e *Engine) mayTry(w *worker, placement uint64) {
 func (w *worker) came() error {
 	w.heard.Add(1)
 	for {
-		f, ok, err := w.reader.Next()
+		f, ok, err := w.reading.reader.Next()
 		if err != nil {
 			return err
 		}
@@ -227,7 +227,7 @@ func (w *worker) came() error {
 			return *fault
 		}
 	}
-	w.reader.ReleaseAll()
+	w.reading.reader.ReleaseAll()
 	w.unblock()
 	w.host.idleWorker(w)
 	return nil
@@ -236,7 +236,7 @@ func (w *worker) came() error {
 var eventOf = [...]engineEventKind{ipc.Answer - ipc.Hello: evAnswer, ipc.Chunk - ipc.Hello: evChunk, ipc.Dropped - ipc.Hello: evDropped}
 
 func (w *worker) frame(f ipc.Frame) error {
-	body := w.reader.Body(f)
+	body := w.reading.reader.Body(f)
 	if !w.configured {
 		return w.handshake(f, body)
 	}
@@ -367,8 +367,8 @@ func (w *worker) end(why verdict) {
 	}
 }
 
-// linked takes note of the process; false where the worker is not wanted any more.
-func (w *worker) linked(l link) bool {
+// linked takes note of the process, and of what it writes; false where the worker is not wanted any more.
+func (w *worker) linked(l link, from ipc.Source) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.ending {
@@ -376,7 +376,7 @@ func (w *worker) linked(l link) bool {
 	}
 	o := &w.host.options
 	w.link, w.conn = l, ipc.NewConn[owner](l, ipc.Window{Requests: o.WindowRequests, Bytes: o.WindowBytes})
-	w.reader = ipc.NewReader(o.MaxFrame, false)
+	w.reading = newReading(from, o.MaxFrame, ipc.SpinFor)
 	return true
 }
 

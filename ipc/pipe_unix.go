@@ -1,8 +1,9 @@
-//go:build unix
+//go:build unix && !linux
 
 package ipc
 
 import (
+	"errors"
 	"io"
 	"os"
 	"syscall"
@@ -77,4 +78,17 @@ func (p *Pipe) TryWrite(b []byte) (int, error) {
 		return 0, nil
 	}
 	return p.written, p.outErr
+}
+
+func (p *Pipe) write(b []byte) error {
+	_, err := p.file.Write(b)
+	return err
+}
+
+// Close closes this end. Reads and writes that wait fail.
+func (p *Pipe) Close() error {
+	if err := p.file.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
 }

@@ -89,9 +89,15 @@ func serve(in, out *os.File, level *slog.LevelVar, log *slog.Logger) error {
 	loop.Hello(ipc.HelloBody{Protocol: ipc.Version, Build: version.String(), Core: builtinHash(), PID: os.Getpid()})
 	gc := collector{live: minGarbage}
 	ctx := context.Background()
-	read := source.TryRead
+	wait := &ipc.Spinner{For: ipc.SpinFor}
+	ran := true
 	for {
-		n, err := read(loop.Space())
+		n, err := 0, error(nil)
+		if ran {
+			n, err = source.TryRead(loop.Space())
+		} else {
+			n, err = wait.Read(source, loop.Space())
+		}
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -101,19 +107,16 @@ func serve(in, out *os.File, level *slog.LevelVar, log *slog.Logger) error {
 		if err := loop.Filled(n); err != nil {
 			return err
 		}
-		ran, err := loop.Run(ctx)
-		if err != nil {
+		if ran, err = loop.Run(ctx); err != nil {
 			w.writer.Flush()
 			return err
 		}
 		if err := w.writer.Err(); err != nil {
 			return nil // nobody reads: the host is gone
 		}
-		read = source.TryRead
 		if !ran {
 			w.Flush()
 			gc.idle()
-			read = source.Read
 		} else {
 			gc.ran()
 		}

@@ -4,7 +4,6 @@ package tap
 
 import (
 	"context"
-	"io"
 
 	"hypertoken/ipc"
 )
@@ -16,11 +15,11 @@ type Process struct {
 	Kill func()
 	// In is where the host's frames go, Out is where the worker's come from.
 	In  ipc.Sink
-	Out io.Reader
+	Out ipc.Source
 }
 
 // Func says what a host uses instead of a process's pipes. It is called once for each process, before the first frame.
-type Func func(Process) (in ipc.Sink, out io.Reader)
+type Func func(Process) (in ipc.Sink, out ipc.Source)
 
 type key struct{}
 

@@ -1,7 +1,6 @@
 package torture
 
 import (
-	"io"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -72,7 +71,7 @@ func (in *injector) begin() {
 }
 
 // tap takes a process that the host has started.
-func (in *injector) tap(p tap.Process) (ipc.Sink, io.Reader) {
+func (in *injector) tap(p tap.Process) (ipc.Sink, ipc.Source) {
 	w := &wire{injector: in, process: p, buffer: make([]byte, 64<<10), pending: map[uint64]struct{}{}}
 	in.mu.Lock()
 	defer in.mu.Unlock()

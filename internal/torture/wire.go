@@ -41,7 +41,7 @@ type wire struct {
 	process  tap.Process
 	buffer   []byte
 
-	// What the host writes to the worker is under one lock, and what it reads is with one goroutine.
+	// What the host writes to the worker is under one lock, and what it reads is with whoever has the turn to read.
 	sending tracker
 	arrived tracker
 	ready   []byte // read, and not handed on yet
@@ -162,12 +162,23 @@ var garbage = func() []byte {
 
 // Read hands on what the worker has written, up to where a fault strikes.
 func (w *wire) Read(b []byte) (int, error) {
-	for len(w.ready) == 0 {
+	for {
+		if n, err := w.read(b, w.process.Out.Read); n > 0 || err != nil {
+			return n, err
+		}
+	}
+}
+
+// TryRead is Read without waiting.
+func (w *wire) TryRead(b []byte) (int, error) { return w.read(b, w.process.Out.TryRead) }
+
+func (w *wire) read(b []byte, from func([]byte) (int, error)) (int, error) {
+	if len(w.ready) == 0 {
 		if w.cut {
 			w.injector.ended(w)
 			return 0, io.EOF
 		}
-		n, err := w.process.Out.Read(w.buffer)
+		n, err := from(w.buffer)
 		if w.came(w.buffer[:n]); err != nil {
 			w.cut = true
 		}

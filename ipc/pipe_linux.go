@@ -1,0 +1,140 @@
+package ipc
+
+import (
+	"io"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Pipe is one end of a pipe. One goroutine at a time may read, and one write.
+//
+// The runtime's poller does not know of it. Otherwise each byte that comes would wake the thread that waits in the poller,
+// though somebody else has read the byte already, and that thread would take a core from a side that is about to answer.
+type Pipe struct {
+	fd int
+	// users counts the calls under way. The descriptor is closed by the last one, so that none finds another file there.
+	users atomic.Int64
+}
+
+// pipeClosed is what Close adds to users.
+const pipeClosed = 1 << 32
+
+// closePoll bounds how long a call that waits goes on after Close, in milliseconds.
+const closePoll = 1000
+
+// NewPipe returns the end of a pipe. The file is closed, also after an error: the end is the pipe's from now on.
+func NewPipe(file *os.File) (*Pipe, error) {
+	defer func() { _ = file.Close() }()
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	p, dup := new(Pipe), error(nil)
+	if err := raw.Control(func(fd uintptr) { p.fd, dup = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3) }); err != nil {
+		return nil, err
+	}
+	if dup != nil {
+		return nil, os.NewSyscallError("fcntl", dup)
+	}
+	return p, os.NewSyscallError("fcntl", unix.SetNonblock(p.fd, true))
+}
+
+func (p *Pipe) enter() bool {
+	if p.users.Add(1) > pipeClosed {
+		p.leave()
+		return false
+	}
+	return true
+}
+
+func (p *Pipe) leave() {
+	if p.users.Add(-1) == pipeClosed {
+		_ = unix.Close(p.fd)
+	}
+}
+
+// Close closes this end. Calls that wait fail, within a second.
+func (p *Pipe) Close() error {
+	for {
+		switch n := p.users.Load(); {
+		case n >= pipeClosed:
+			return nil
+		case p.users.CompareAndSwap(n, n+pipeClosed+1):
+			p.leave()
+			return nil
+		}
+	}
+}
+
+// now makes a call that does not wait, so Go's scheduler is not told of it: it would take the thread's place away from a
+// side that polls.
+func (p *Pipe) now(call uintptr, b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	if !p.enter() {
+		return 0, os.ErrClosed
+	}
+	defer p.leave()
+	for {
+		switch n, _, err := syscall.RawSyscall(call, uintptr(p.fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b))); err {
+		case 0:
+			if n == 0 && call == syscall.SYS_READ {
+				return 0, io.EOF
+			}
+			return int(n), nil
+		case syscall.EAGAIN:
+			return 0, nil
+		case syscall.EINTR:
+		default:
+			return 0, err
+		}
+	}
+}
+
+// wait waits until the pipe is ready for something, or closed.
+func (p *Pipe) wait(events int16) error {
+	if !p.enter() {
+		return os.ErrClosed
+	}
+	defer p.leave()
+	_, err := unix.Poll([]unix.PollFd{{Fd: int32(p.fd), Events: events}}, closePoll)
+	if err == unix.EINTR {
+		return nil
+	}
+	return err
+}
+
+// TryRead reads what is there without waiting: 0 bytes where there is none, [io.EOF] where none will come.
+func (p *Pipe) TryRead(b []byte) (int, error) { return p.now(syscall.SYS_READ, b) }
+
+// TryWrite writes what fits without waiting.
+func (p *Pipe) TryWrite(b []byte) (int, error) { return p.now(syscall.SYS_WRITE, b) }
+
+// Read waits for bytes.
+func (p *Pipe) Read(b []byte) (int, error) {
+	for {
+		if n, err := p.TryRead(b); n > 0 || err != nil || len(b) == 0 {
+			return n, err
+		}
+		if err := p.wait(unix.POLLIN); err != nil {
+			return 0, err
+		}
+	}
+}
+
+func (p *Pipe) write(b []byte) error {
+	for {
+		n, err := p.TryWrite(b)
+		if b = b[n:]; err != nil || len(b) == 0 {
+			return err
+		}
+		if err := p.wait(unix.POLLOUT); err != nil {
+			return err
+		}
+	}
+}

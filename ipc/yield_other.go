@@ -1,0 +1,7 @@
+//go:build !linux
+
+package ipc
+
+import "runtime"
+
+func yield() { runtime.Gosched() }
