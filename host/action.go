@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/vmihailenco/msgpack/v5"
@@ -120,26 +121,25 @@ const (
 	maxKey  = 256
 )
 
-// prepare encodes an action and checks what can be checked before it is sent.
-func (e *Engine) prepare(ctx context.Context, actionType string, payload any, opts []DispatchOption) (*Future, error) {
+// prepare encodes an action and checks what can be checked before it is sent. f is a future that nobody has.
+func (e *Engine) prepare(ctx context.Context, f *Future, actionType string, payload any, opts []DispatchOption) error {
 	o := &e.host.options
 	b, err := encode(payload)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if len(b) > o.MaxPayload {
-		return nil, tooLarge(actionType, len(b), o.MaxPayload)
+		return tooLarge(actionType, len(b), o.MaxPayload)
 	}
 	if len(actionType) > maxType {
-		return nil, badInput("an action's type of %d bytes is longer than %d", len(actionType), maxType)
+		return badInput("an action's type of %d bytes is longer than %d", len(actionType), maxType)
 	}
-	f := &Future{engine: e}
-	var d dispatch
-	for _, option := range opts {
-		option(&d)
+	d := dispatch{}
+	if len(opts) > 0 {
+		d = chosen(opts)
 	}
 	if len(d.key) > maxKey {
-		return nil, badInput("%s: a key of %d bytes is longer than %d", actionType, len(d.key), maxKey)
+		return badInput("%s: a key of %d bytes is longer than %d", actionType, len(d.key), maxKey)
 	}
 	if !d.now {
 		d.nowTime = o.Clock()
@@ -148,13 +148,22 @@ func (e *Engine) prepare(ctx context.Context, actionType string, payload any, op
 	if !d.entropy {
 		e.host.entropy.fill(&d.action.Entropy)
 	}
-	f.request = request{kind: ipc.Dispatch, what: actionType, key: d.key, conditional: d.action.Conditional,
-		body: ipc.AppendAction(make([]byte, 0, len(b)+len(actionType)+48), &d.action, actionType, b)}
+	f.engine, f.kind, f.what, f.key, f.conditional = e, ipc.Dispatch, actionType, d.key, d.action.Conditional
+	f.body = ipc.AppendAction(slices.Grow(f.body[:0], len(b)+len(actionType)+48), &d.action, actionType, b)
 	if d.key != "" {
 		f.flags |= ipc.FlagJournaled
 	}
 	e.bound(ctx, f)
-	return f, nil
+	return nil
+}
+
+// chosen is what the options of an action say. It is a function of its own so that an action without any allocates nothing.
+func chosen(opts []DispatchOption) dispatch {
+	d := new(dispatch)
+	for _, option := range opts {
+		option(d)
+	}
+	return *d
 }
 
 // bound gives a request its time, who waits for it, and what it takes of the queue.
@@ -185,7 +194,8 @@ func tooLarge(what string, size, limit int) error {
 // [ErrKeyReused], [ErrShutdown], [ErrWorkerUnavailable], or [ErrBadInput] for what can't be encoded. The exception is
 // [ErrOutcomeUnknown], which the store in memory can't cause.
 func (e *Engine) Dispatch(ctx context.Context, actionType string, payload any, opts ...DispatchOption) (Result, error) {
-	f, err := e.prepare(ctx, actionType, payload, opts)
+	f := futures.Get().(*Future)
+	err := e.prepare(ctx, f, actionType, payload, opts)
 	if err == nil {
 		err = e.host.queue.wait(ctx, f)
 	}
@@ -194,13 +204,18 @@ func (e *Engine) Dispatch(ctx context.Context, actionType string, payload any, o
 		return Result{}, err
 	}
 	e.submit(f, true)
-	return e.await(ctx, f)
+	r, err := e.await(ctx, f)
+	if err == nil && !e.batches.enabled {
+		f.recycle()
+	}
+	return r, err
 }
 
 // DispatchAsync is [Engine.Dispatch] without the waiting. Where the host's queue is full the future has failed with
 // [ErrOverloaded]. ctx withdraws the action, as long as its outcome is not with the journal.
 func (e *Engine) DispatchAsync(ctx context.Context, actionType string, payload any, opts ...DispatchOption) *Future {
-	f, err := e.prepare(ctx, actionType, payload, opts)
+	f := new(Future)
+	err := e.prepare(ctx, f, actionType, payload, opts)
 	if err == nil && ctx.Err() != nil {
 		err = ended(ctx, actionType)
 	}

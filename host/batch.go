@@ -50,7 +50,8 @@ func (e *Engine) DispatchBatch(ctx context.Context, mode BatchMode, members ...A
 	var futures []*Future
 	size := 0
 	for k, m := range members {
-		f, err := e.prepare(ctx, m.Type, m.Payload, m.Options)
+		f := new(Future)
+		err := e.prepare(ctx, f, m.Type, m.Payload, m.Options)
 		if err == nil && f.key != "" {
 			err = badInput("%s: a member of a batch has the Key %q; dispatch it by itself", m.Type, f.key)
 		}

@@ -112,6 +112,9 @@ func (m *engineMachine) wasAppended(err error) {
 func (m *engineMachine) doubt() {
 	m.uncertain = true
 	m.records = nil // the store may still read them
+	for _, r := range m.group {
+		r.kept = true
+	}
 	m.leave()
 	m.requeue(m.answered.cut(0))
 	m.load(true)

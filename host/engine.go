@@ -43,6 +43,7 @@ type Engine struct {
 	// opening says that Open has not returned.
 	opening bool
 	work    work
+	read    []posted // memory for the inbox
 	// appendCall and installCall are the calls of the store whose end counts, loadCall that of the last load.
 	calls, appendCall, installCall, loadCall uint64
 
@@ -129,7 +130,7 @@ func (e *Engine) takeMail() {
 	for e.mail.Load() {
 		e.inboxMu.Lock()
 		list := e.inbox
-		e.inbox = nil
+		e.inbox, e.read = e.read[:0], nil
 		e.mail.Store(false)
 		e.inboxMu.Unlock()
 		for k := range list {
@@ -154,6 +155,8 @@ func (e *Engine) takeMail() {
 			}
 			e.step(p.event)
 		}
+		clear(list)
+		e.read = list[:0]
 	}
 }
 
@@ -207,7 +210,7 @@ func (e *Engine) resting() bool {
 
 func (w *work) do(h *Host, inline bool) {
 	if w.flush != nil {
-		w.flush.conn.Flush()
+		w.flush.conn.Push()
 		if w.flush != w.led {
 			w.flush.rest()
 		}

@@ -86,6 +86,9 @@ func (e *BatchError) Unwrap() error { return e.Err }
 
 // CodeOf returns the code of an error of the host or of a core, and "" for any other.
 func CodeOf(err error) string {
+	if err == nil {
+		return ""
+	}
 	var h *Error
 	if errors.As(err, &h) {
 		return h.Code

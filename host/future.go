@@ -26,6 +26,23 @@ type Future struct {
 	failure  error
 }
 
+// futures are those that nobody has, of calls that have returned.
+var futures = sync.Pool{New: func() any { return new(Future) }}
+
+// recycle lets another call have a future that has succeeded, and that its caller has never seen.
+func (f *Future) recycle() {
+	if f.key != "" || f.kept || cap(f.body) > keptBody {
+		return
+	}
+	f.request = request{body: f.body[:0]}
+	f.engine, f.size, f.charged, f.followers, f.done, f.result, f.failure = nil, 0, false, nil, nil, Result{}, nil
+	f.resolved.Store(false)
+	futures.Put(f)
+}
+
+// keptBody is what a recycled future keeps of its body at most, in bytes.
+const keptBody = 4 << 10
+
 // Done returns a channel that is closed when the outcome is there.
 func (f *Future) Done() <-chan struct{} {
 	f.mu.Lock()

@@ -43,6 +43,9 @@ type request struct {
 	death  *death
 	deaths int
 
+	// kept says that a store may still read the body, though it has not said so in time.
+	kept bool
+
 	// What has come back.
 	data    []byte
 	outcome ipc.Outcome

@@ -398,7 +398,8 @@ func (s *simulation) dispatch(e *simEngine, kind ipc.Kind, mode BatchMode, timeo
 				options = append(options, IfSequence(e.m.sequence+uint64(s.rand.IntN(3))))
 			}
 		}
-		f, err := e.prepare(ctx, a.Type, Raw(a.Payload), options)
+		f := new(Future)
+		err := e.prepare(ctx, f, a.Type, Raw(a.Payload), options)
 		if err != nil {
 			s.fatal("%v", err)
 		}

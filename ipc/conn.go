@@ -23,6 +23,9 @@ type Conn[T any] struct {
 	pending ring[T]
 	bytes   int
 	closed  bool
+	// gathered are the requests that were sent since the last flush, urgent says that there is a frame beside them.
+	gathered int
+	urgent   bool
 }
 
 // NewConn returns the connection to a worker that reads from the sink.
@@ -39,7 +42,7 @@ type pending[T any] struct {
 
 // Send appends a request to what is ready and returns its ID, which is never used again. It returns false where the
 // window is full or the connection is closed; a request that is larger than the whole window is taken when there is no
-// other. Flush sends it.
+// other. Push or Flush sends it.
 func (c *Conn[T]) Send(owner T, kind Kind, flags Flags, placement uint64, parts ...[]byte) (id uint64, ok bool) {
 	size := HeaderSize
 	for _, p := range parts {
@@ -52,6 +55,7 @@ func (c *Conn[T]) Send(owner T, kind Kind, flags Flags, placement uint64, parts 
 	}
 	id = c.pending.push(pending[T]{owner, size, true})
 	c.bytes += size
+	c.gathered++
 	// Under the lock, so that requests lie in the pipe in the order of their IDs.
 	c.writer.Append(Header{Kind: kind, Flags: flags, Request: id, Placement: placement}, parts...)
 	return id, true
@@ -59,11 +63,33 @@ func (c *Conn[T]) Send(owner T, kind Kind, flags Flags, placement uint64, parts 
 
 // Tell appends a frame that is not answered: Recall or Close.
 func (c *Conn[T]) Tell(kind Kind, request, placement uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.urgent = true
 	c.writer.Append(Header{Kind: kind, Request: request, Placement: placement})
 }
 
 // Flush writes what is ready.
-func (c *Conn[T]) Flush() { c.writer.Flush() }
+func (c *Conn[T]) Flush() {
+	c.mu.Lock()
+	c.gathered, c.urgent = 0, false
+	c.mu.Unlock()
+	c.writer.Flush()
+}
+
+// mostGathered is how many requests are written without further reason.
+const mostGathered = 32
+
+// Push writes what is ready, unless the worker has more than that to do: then it goes out with what comes next, or when an
+// answer is read, whose reader calls Flush. So nothing waits for the clock, and a burst is a few writes.
+func (c *Conn[T]) Push() {
+	c.mu.Lock()
+	wait := !c.urgent && c.gathered < mostGathered && 2*c.gathered < c.pending.live-c.gathered
+	c.mu.Unlock()
+	if !wait {
+		c.Flush()
+	}
+}
 
 // Owner returns who waits for an answer; false where nobody does.
 func (c *Conn[T]) Owner(id uint64) (owner T, ok bool) {

@@ -28,7 +28,9 @@ type Loop struct {
 	in      *ipc.Reader
 	out     executor.Out
 
-	queue    queue
+	queue queue
+	// unread is how many requests ran since bytes were taken in last.
+	unread   int
 	engines  map[uint64]*executor.Engine
 	executor *executor.Executor // nil until the worker is configured
 
@@ -60,10 +62,31 @@ func (l *Loop) Space() []byte {
 	return l.in.Space()
 }
 
+// Idle reports whether there is nothing to run. What time passes until the next request is none's.
+func (l *Loop) Idle() bool {
+	if l.queue.head < len(l.queue.items) {
+		return false
+	}
+	if l.executor != nil {
+		l.executor.Paused()
+	}
+	return true
+}
+
+// readEvery is how many requests run at most before what has arrived is read.
+const readEvery = 16
+
+// Due reports whether what has arrived is to be read before the next request runs: it may recall it. Among actions that take
+// next to nothing it is not read before each of them, which would take longer than they do.
+func (l *Loop) Due() bool {
+	return l.unread >= readEvery || l.executor == nil || l.executor.Slow()
+}
+
 // Filled says how many came in. What they recall or close is dropped at once, if it has not begun. An error is a
 // [*ipc.MalformedError], and ends the worker.
 func (l *Loop) Filled(n int) error {
 	l.in.Filled(n)
+	l.unread = 0
 	for {
 		f, ok, err := l.in.Next()
 		if err != nil || !ok {
@@ -102,13 +125,11 @@ func (l *Loop) drop(match func(*queued) bool) {
 func (l *Loop) Run(ctx context.Context) (bool, error) {
 	q, ok := l.queue.front()
 	if !ok {
-		if l.executor != nil {
-			l.executor.Paused()
-		}
 		return false, nil
 	}
 	body := l.in.Body(q.Frame)
 	l.queue.pop()
+	l.unread++
 	return true, l.run(ctx, q.Header, body)
 }
 

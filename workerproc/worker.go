@@ -90,34 +90,36 @@ func serve(in, out *os.File, level *slog.LevelVar, log *slog.Logger) error {
 	gc := collector{live: minGarbage}
 	ctx := context.Background()
 	wait := &ipc.Spinner{For: ipc.SpinFor}
-	ran := true
 	for {
-		n, err := 0, error(nil)
-		if ran {
-			n, err = source.TryRead(loop.Space())
-		} else {
-			n, err = wait.Read(source, loop.Space())
+		if idle := loop.Idle(); idle || loop.Due() {
+			n, err := 0, error(nil)
+			if idle {
+				w.Flush()
+				gc.idle()
+				n, err = wait.Read(source, loop.Space())
+			} else {
+				n, err = source.TryRead(loop.Space())
+			}
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			if err != nil {
+				return fmt.Errorf("reading from the host: %w", err)
+			}
+			if err := loop.Filled(n); err != nil {
+				w.Flush()
+				return err
+			}
 		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
+		ran, err := loop.Run(ctx)
 		if err != nil {
-			return fmt.Errorf("reading from the host: %w", err)
-		}
-		if err := loop.Filled(n); err != nil {
-			return err
-		}
-		if ran, err = loop.Run(ctx); err != nil {
-			w.writer.Flush()
+			w.Flush()
 			return err
 		}
 		if err := w.writer.Err(); err != nil {
 			return nil // nobody reads: the host is gone
 		}
-		if !ran {
-			w.Flush()
-			gc.idle()
-		} else {
+		if ran {
 			gc.ran()
 		}
 	}
@@ -161,17 +163,23 @@ type worker struct {
 	writer  *ipc.Writer
 	flusher *time.Timer
 	armed   atomic.Bool
+	// gathered are the answers since the last flush of the loop's.
+	gathered int
 }
 
 const flushAfter = 5 * time.Millisecond
 
-// flushSize is how much is gathered before it is written without further reason, in bytes.
-const flushSize = 48 << 10
+// flushSize and flushAnswers are how much is gathered before it is written without further reason, in bytes and answers: the
+// host takes the first answers in while the next actions run.
+const (
+	flushSize    = 48 << 10
+	flushAnswers = 32
+)
 
 func (w *worker) Append(h ipc.Header, parts ...[]byte) int {
 	n := w.writer.Append(h, parts...)
-	if n > flushSize {
-		w.writer.Flush()
+	if w.gathered++; n > flushSize || w.gathered >= flushAnswers {
+		w.Flush()
 	} else if !w.armed.Load() {
 		w.armed.Store(true)
 		w.flusher.Reset(flushAfter)
@@ -184,7 +192,11 @@ func (w *worker) flushLate() {
 	w.writer.Flush()
 }
 
-func (w *worker) Flush()          { w.writer.Flush() }
+func (w *worker) Flush() {
+	w.gathered = 0
+	w.writer.Flush()
+}
+
 func (w *worker) Drain(limit int) { w.writer.Drain(limit) }
 
 // collector runs the garbage collector between actions.

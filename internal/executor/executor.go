@@ -58,10 +58,12 @@ type Executor struct {
 	epoch       time.Time
 	// mark is when the last request ended, 0 where there was a pause since.
 	mark time.Duration
+	last time.Duration // how long it took
 	// Reused between requests.
 	head, tail, table []byte
 	members           []ipc.BatchMember
 	actions           []wasm.Action
+	running           wasm.Action
 }
 
 // timing is what is known of an action.
@@ -87,9 +89,12 @@ func (x *Executor) start() {
 func (x *Executor) elapsed() time.Duration {
 	now := time.Since(x.epoch)
 	took := now - x.mark
-	x.mark = now
+	x.mark, x.last = now, took
 	return took
 }
+
+// Slow reports whether the last request took so long that the next one may, too.
+func (x *Executor) Slow() bool { return x.last > slow }
 
 // timing returns what is known of an action; an unknown one counts as slow.
 func (x *Executor) timing(name []byte) *timing {
@@ -356,8 +361,8 @@ func (e *Engine) dispatch(ctx context.Context, h ipc.Header, body []byte) error 
 		return nil
 	}
 	e.x.start()
-	a := wasm.Action{Now: in.Now, Entropy: in.Entropy, Type: t.name, Payload: in.Payload}
-	reply, err := e.instance.Dispatch(ctx, &a)
+	e.x.running = wasm.Action{Now: in.Now, Entropy: in.Entropy, Type: t.name, Payload: in.Payload}
+	reply, err := e.instance.Dispatch(ctx, &e.x.running)
 	t.last = e.x.elapsed()
 	if err != nil {
 		e.failed(h, t.last, err)
