@@ -60,7 +60,7 @@ func (w *worker) read(l *processLink) error {
 	})
 	r := w.reading
 	for !r.ended {
-		n, err := r.spinner.Read(r.source, r.reader.Space())
+		n, err := r.spinner.Wait(r.source, r.reader.Space())
 		w.took(n, err)
 		if r.ended || !w.configured || w.unread() {
 			continue

@@ -48,6 +48,7 @@ func TestAReservationThatIsGivenBack(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		w.let()
 		w.unblock()
 		if w.conn.Pending() != 0 || e.m.queued.len() != 1 {
 			t.Fatalf("pending %d, queued %d", w.conn.Pending(), e.m.queued.len())

@@ -60,6 +60,9 @@ type worker struct {
 
 	// fault is the first thing by which it broke the protocol: nothing that comes after it is read.
 	fault atomic.Pointer[error]
+	// held is the engine that is kept locked by who has the turn to read, and for how many frames it was.
+	held  *Engine
+	holds int
 	// heard counts what was read from the process.
 	heard atomic.Uint64
 
@@ -212,25 +215,52 @@ func (e *Engine) mayTry(w *worker, placement uint64) {
 // came takes in the frames that are read. An error ends the worker.
 func (w *worker) came() error {
 	w.heard.Add(1)
-	for {
-		f, ok, err := w.reading.reader.Next()
-		if err != nil {
-			return err
-		}
-		if !ok {
-			break
-		}
-		if err := w.frame(f); err != nil {
-			return err
-		}
-		if fault := w.fault.Load(); fault != nil {
-			return *fault
-		}
+	err := w.frames()
+	w.let()
+	if fault := w.fault.Load(); fault != nil && err == nil {
+		err = *fault
+	}
+	if err != nil {
+		return err
 	}
 	w.reading.reader.ReleaseAll()
 	w.unblock()
 	w.host.idleWorker(w)
 	return nil
+}
+
+func (w *worker) frames() error {
+	for {
+		f, ok, err := w.reading.reader.Next()
+		if err != nil || !ok {
+			return err
+		}
+		if err := w.frame(f); err != nil || w.fault.Load() != nil {
+			return err
+		}
+	}
+}
+
+// hold locks an engine that a frame is for, and keeps it locked for the next ones: what they change gets into its journal as
+// one group. let frees it.
+func (w *worker) hold(e *Engine) {
+	if w.held == e && w.holds < mostHeld {
+		w.holds++
+		return
+	}
+	w.let()
+	e.mu.Lock()
+	w.held, w.holds = e, 1
+}
+
+// mostHeld is for how many frames an engine is kept locked at most, since its callers wait.
+const mostHeld = 32
+
+func (w *worker) let() {
+	if e := w.held; e != nil {
+		w.held = nil
+		e.unlock(false)
+	}
 }
 
 var eventOf = [...]engineEventKind{ipc.Answer - ipc.Hello: evAnswer, ipc.Chunk - ipc.Hello: evChunk, ipc.Dropped - ipc.Hello: evDropped}
@@ -260,7 +290,8 @@ func (w *worker) frame(f ipc.Frame) error {
 		return &ipc.MalformedError{Message: fmt.Sprintf("a frame of %v for request %d names the placement %d, not %d", f.Kind, f.Request, f.Placement, o.placement)}
 	}
 	if e := o.engine; e != nil {
-		e.lockStep(engineEvent{kind: eventOf[f.Kind-ipc.Hello], place: place{w, f.Placement}, id: f.Request, flags: f.Flags, body: body})
+		w.hold(e)
+		e.step(engineEvent{kind: eventOf[f.Kind-ipc.Hello], place: place{w, f.Placement}, id: f.Request, flags: f.Flags, body: body})
 	}
 	return nil
 }
