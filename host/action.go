@@ -11,6 +11,7 @@ import (
 
 	"github.com/vmihailenco/msgpack/v5"
 
+	"hypertoken/internal/fast"
 	"hypertoken/internal/sabotage"
 	"hypertoken/ipc"
 	"hypertoken/wasm"
@@ -205,7 +206,7 @@ func (e *Engine) Dispatch(ctx context.Context, actionType string, payload any, o
 	}
 	e.submit(f, true)
 	r, err := e.await(ctx, f)
-	if err == nil && !e.batches.enabled {
+	if err == nil && !e.batches.enabled && !e.host.off.Has(fast.Reuse) {
 		f.recycle()
 	}
 	return r, err

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hypertoken/internal/fast"
 	"hypertoken/internal/sabotage"
 	"hypertoken/ipc"
 )
@@ -210,7 +211,11 @@ func (e *Engine) resting() bool {
 
 func (w *work) do(h *Host, inline bool) {
 	if w.flush != nil {
-		w.flush.conn.Push()
+		if h.off.Has(fast.Gather) {
+			w.flush.conn.Flush()
+		} else {
+			w.flush.conn.Push()
+		}
 		if w.flush != w.led {
 			w.flush.rest()
 		}

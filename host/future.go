@@ -34,9 +34,11 @@ func (f *Future) recycle() {
 	if f.key != "" || f.kept || cap(f.body) > keptBody {
 		return
 	}
+	f.mu.Lock() // who has resolved it may not have left yet
 	f.request = request{body: f.body[:0]}
 	f.engine, f.size, f.charged, f.followers, f.done, f.result, f.failure = nil, 0, false, nil, nil, Result{}, nil
 	f.resolved.Store(false)
+	f.mu.Unlock()
 	futures.Put(f)
 }
 

@@ -36,6 +36,7 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 
 	"hypertoken/internal/executor"
+	"hypertoken/internal/fast"
 	"hypertoken/internal/process"
 	"hypertoken/internal/sabotage"
 	"hypertoken/internal/tap"
@@ -66,6 +67,8 @@ type Host struct {
 	runLocal    func(func())
 	cpu         func(pid int) (seconds float64, err error)
 	memory      func(pid int) (bytes uint64, err error)
+	// off are the ways to be fast that a test does without.
+	off fast.Set
 	// tap, where there is one, stands between a worker's pipes and the host.
 	tap tap.Func
 
@@ -118,7 +121,10 @@ func New(ctx context.Context, o Options) (*Host, error) {
 		return nil, err
 	}
 	h := newHost(o)
-	h.tap = tap.From(ctx)
+	h.tap, h.off = tap.From(ctx), fast.Off(ctx)
+	if h.off.Has(fast.Poll) {
+		h.options.PollFor = 0
+	}
 	if err := h.readCore(); err != nil {
 		return nil, err
 	}

@@ -65,6 +65,11 @@ type Options struct {
 	// WindowRequests and WindowBytes bound what is in a worker's pipe; the rest waits in the host, where withdrawing it is
 	// free. Default 256 and 1 MiB.
 	WindowRequests, WindowBytes int
+	// PollFor is how long a host and a worker that expect bytes from each other poll for them before they park, at most: waking
+	// a thread takes longer than most actions. They stop by themselves where it does not pay, and poll once at most where
+	// there is nothing to do. Default 50 us, at most 10 ms; negative for never, which makes an action that is dispatched by
+	// itself slower.
+	PollFor time.Duration
 	// MaxInProcess bounds how many engines have an instance in this process at once. Those that were idle longest are
 	// taken out: their next action places them again. Default 1,024.
 	MaxInProcess int
@@ -142,6 +147,7 @@ func (o *Options) setDefaults() {
 	set(&o.MaxQueueBytes, 256<<20)
 	set(&o.WindowRequests, 256)
 	set(&o.WindowBytes, 1<<20)
+	set(&o.PollFor, 50*time.Microsecond)
 	set(&o.BusyAfter, 20*time.Millisecond)
 	set(&o.KillGrace, 250*time.Millisecond)
 	set(&o.StallAfter, time.Second)
@@ -200,6 +206,7 @@ func (o *Options) validate() error {
 		{"MaxQueueBytes", o.MaxQueueBytes, 1 << 10, 1 << 50},
 		{"WindowRequests", int64(o.WindowRequests), 1, 1 << 20},
 		{"WindowBytes", int64(o.WindowBytes), 1, 1 << 31},
+		{"PollFor", int64(max(o.PollFor, 0)), 0, int64(10 * time.Millisecond)},
 		{"BusyAfter", int64(o.BusyAfter), 1, 1 << 62},
 		{"KillGrace", int64(o.KillGrace), 1, 1 << 62},
 		{"StallAfter", int64(o.StallAfter), int64(stallEvery), 1 << 62},

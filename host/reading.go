@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hypertoken/internal/fast"
 	"hypertoken/internal/process"
 	"hypertoken/ipc"
 )
@@ -119,6 +120,9 @@ func (w *worker) took(n int, err error) {
 // unread reports whether the worker's own goroutine has to read on.
 func (w *worker) unread() bool {
 	r := w.reading
+	if w.host.off.Has(fast.Lead) {
+		return true
+	}
 	return w.conn.Pending() > 0 && (r.followers.Load() == 0 || !r.spinner.Pays())
 }
 

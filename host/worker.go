@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hypertoken/internal/fast"
 	"hypertoken/internal/sabotage"
 	"hypertoken/ipc"
 )
@@ -244,7 +245,7 @@ func (w *worker) frames() error {
 // hold locks an engine that a frame is for, and keeps it locked for the next ones: what they change gets into its journal as
 // one group. let frees it.
 func (w *worker) hold(e *Engine) {
-	if w.held == e && w.holds < mostHeld {
+	if w.held == e && w.holds < mostHeld && !w.host.off.Has(fast.Group) {
 		w.holds++
 		return
 	}
@@ -352,7 +353,8 @@ func (w *worker) handshake(f ipc.Frame, body []byte) error {
 func (w *worker) configure(has string) {
 	o := &w.host.options
 	c := ipc.ConfigureBody{Core: w.host.hash, EngineMemory: o.MaxEngineMemory, WorkerMemory: o.MaxWorkerMemory,
-		MaxFrame: o.MaxFrame, CacheDir: w.host.cacheDir, Debug: w.host.debug}
+		MaxFrame: o.MaxFrame, CacheDir: w.host.cacheDir,
+		PollFor: int64(max(o.PollFor, 0)), Debug: w.host.debug}
 	if has != c.Core {
 		w.core = w.host.code
 	}
@@ -407,7 +409,7 @@ func (w *worker) linked(l link, from ipc.Source) bool {
 	}
 	o := &w.host.options
 	w.link, w.conn = l, ipc.NewConn[owner](l, ipc.Window{Requests: o.WindowRequests, Bytes: o.WindowBytes})
-	w.reading = newReading(from, o.MaxFrame, ipc.SpinFor)
+	w.reading = newReading(from, o.MaxFrame, max(o.PollFor, 0))
 	return true
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"hypertoken/internal/cores"
+	"hypertoken/internal/fast"
 	"hypertoken/internal/torture"
 )
 
@@ -26,20 +27,37 @@ func TestTorture(t *testing.T) {
 		seeds = []uint64{*tortureSeed}
 	}
 	for _, seed := range seeds {
-		c := torture.Config{For: *tortureFor, Seed: seed, Workers: 2, Engines: 6, Faults: torture.Kinds(), Core: cores.Test, FailFast: true,
-			Logger: slog.New(slog.DiscardHandler)}
-		r, err := torture.Run(t.Context(), c)
+		tortured(t, torture.Config{For: *tortureFor, Seed: seed})
+	}
+}
+
+// None of what the host does for speed is what makes it keep its word.
+func TestTortureWithoutWhatIsFast(t *testing.T) {
+	nothingIsLeft(t)
+	for _, ways := range append(strings.Split(fast.Names(), ","), "all") {
+		without, err := fast.Parse(ways)
 		if err != nil {
-			t.Fatalf("seed %d: %v", seed, err)
+			t.Fatal(err)
 		}
-		var report strings.Builder
-		_, _ = r.WriteTo(&report)
-		t.Logf("%s", &report)
-		if len(r.Violations) > 0 {
-			t.Errorf("seed %d: %d violations", seed, len(r.Violations))
-		}
-		if r.InFlight == 0 || r.Histories < c.Engines {
-			t.Errorf("seed %d: %d deaths with requests in flight, %d engines checked", seed, r.InFlight, r.Histories)
-		}
+		t.Run(ways, func(t *testing.T) { tortured(t, torture.Config{For: *tortureFor / 4, Seed: 3, Without: without}) })
+	}
+}
+
+// tortured tortures a host with all that there is.
+func tortured(t *testing.T, c torture.Config) {
+	t.Helper()
+	c.Workers, c.Engines, c.Faults, c.Core, c.FailFast, c.Logger = 2, 6, torture.Kinds(), cores.Test, true, slog.New(slog.DiscardHandler)
+	r, err := torture.Run(t.Context(), c)
+	if err != nil {
+		t.Fatalf("seed %d: %v", c.Seed, err)
+	}
+	var report strings.Builder
+	_, _ = r.WriteTo(&report)
+	t.Logf("%s", &report)
+	if len(r.Violations) > 0 {
+		t.Errorf("seed %d: %d violations", c.Seed, len(r.Violations))
+	}
+	if r.InFlight == 0 || r.Histories < c.Engines {
+		t.Errorf("seed %d: %d deaths with requests in flight, %d engines checked", c.Seed, r.InFlight, r.Histories)
 	}
 }

@@ -30,6 +30,8 @@ type ConfigureBody struct {
 	MaxFrame     int   `msgpack:"max_frame"`
 	// CacheDir keeps compiled code; "" for none.
 	CacheDir string `msgpack:"cache_dir"`
+	// PollFor is how long the worker polls for frames before it parks, in nanoseconds; 0 for not at all.
+	PollFor int64 `msgpack:"poll_for"`
 	// Debug makes the worker log at debug level.
 	Debug bool `msgpack:"debug"`
 }

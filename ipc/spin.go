@@ -12,10 +12,6 @@ type Source interface {
 	TryRead(b []byte) (int, error)
 }
 
-// SpinFor is for how long a side polls for bytes that it expects, before it parks: waking a parked thread takes longer than
-// most actions.
-const SpinFor = 50 * time.Microsecond
-
 // Spinner reads from a source whose bytes mostly come at once. It polls as long as that pays: once bytes came late it parks
 // without polling, until some came so soon again that polling would have caught them. So a side that has nothing to do
 // polls once, and where there are more busy processes than cores nobody does.

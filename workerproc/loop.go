@@ -174,7 +174,7 @@ func (l *Loop) configured(ctx context.Context, h ipc.Header, body []byte) error 
 		return err
 	}
 	const maxCore = 1 << 30
-	if c := &l.config; c.Core == "" || c.MaxFrame < maxControl || c.MaxFrame > 1<<31-1 || c.CoreBytes < 0 || c.CoreBytes > maxCore {
+	if c := &l.config; c.Core == "" || c.MaxFrame < maxControl || c.MaxFrame > 1<<31-1 || c.CoreBytes < 0 || c.CoreBytes > maxCore || c.PollFor < 0 {
 		return &ipc.MalformedError{Message: fmt.Sprintf("it is configured with the core %q of %d bytes and frames of %d bytes", c.Core, c.CoreBytes, c.MaxFrame)}
 	}
 	l.in.SetMaxFrame(l.config.MaxFrame)

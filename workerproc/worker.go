@@ -85,11 +85,11 @@ func serve(in, out *os.File, level *slog.LevelVar, log *slog.Logger) error {
 	w := &worker{writer: ipc.NewWriter(sink)}
 	w.flusher = time.AfterFunc(time.Hour, w.flushLate)
 	w.flusher.Stop()
-	loop := NewLoop(&configured{wazeroRuntime{log: log, compiled: func() { confine(log) }}, level}, w, log)
+	wait := new(ipc.Spinner)
+	loop := NewLoop(&configured{wazeroRuntime{log: log, compiled: func() { confine(log) }}, level, wait}, w, log)
 	loop.Hello(ipc.HelloBody{Protocol: ipc.Version, Build: version.String(), Core: builtinHash(), PID: os.Getpid()})
 	gc := collector{live: minGarbage}
 	ctx := context.Background()
-	wait := &ipc.Spinner{For: ipc.SpinFor}
 	for {
 		if idle := loop.Idle(); idle || loop.Due() {
 			n, err := 0, error(nil)
@@ -129,12 +129,14 @@ func serve(in, out *os.File, level *slog.LevelVar, log *slog.Logger) error {
 type configured struct {
 	wazeroRuntime
 	level *slog.LevelVar
+	wait  *ipc.Spinner
 }
 
 func (c *configured) Use(ctx context.Context, b ipc.ConfigureBody, core []byte) error {
 	if b.Debug {
 		c.level.Set(slog.LevelDebug)
 	}
+	c.wait.For = time.Duration(b.PollFor)
 	if b.WorkerMemory > 0 {
 		debug.SetMemoryLimit(b.WorkerMemory)
 	}

@@ -16,12 +16,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"hypertoken/host"
+	"hypertoken/internal/fast"
 	"hypertoken/internal/torture"
 )
 
 func newTorture() *cobra.Command {
 	var c torture.Config
-	var list string
+	var list, without string
 	var seed int64
 	var asJSON, debug bool
 	cmd := &cobra.Command{
@@ -52,6 +53,9 @@ minute had requests in flight; 2 for wrong usage.`,
 			var err error
 			if c.Faults, err = torture.ParseKinds(list); err != nil {
 				return usageError{fmt.Errorf("--faults: %w", err)}
+			}
+			if c.Without, err = fast.Parse(without); err != nil {
+				return usageError{fmt.Errorf("--without: %w", err)}
 			}
 			switch {
 			case c.For <= 0 || c.For > 24*time.Hour:
@@ -102,6 +106,7 @@ minute had requests in flight; 2 for wrong usage.`,
 	flags.IntVar(&c.Workers, "workers", 2, "how many worker processes run the engines")
 	flags.IntVar(&c.Engines, "engines", 8, "how many engines are called at once, by three callers each")
 	flags.StringVar(&list, "faults", "all", "the `kinds` of faults, separated by commas")
+	flags.StringVar(&without, "without", "", "do without these `ways` to be fast, separated by commas, or all: "+fast.Names())
 	flags.StringVar(&c.CorePath, "core", "", "run the core in this WebAssembly `file` instead of the built-in one")
 	flags.BoolVar(&asJSON, "json", false, "write the report as JSON")
 	flags.BoolVar(&debug, "debug", false, "log what the host does to standard error")

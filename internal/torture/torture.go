@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"hypertoken/host"
+	"hypertoken/internal/fast"
 	"hypertoken/internal/tap"
 )
 
@@ -34,6 +35,8 @@ type Config struct {
 	// CorePath names a file with a core, Core holds one; neither is the built-in core.
 	CorePath string
 	Core     []byte
+	// Without is what the host does without that it would do for speed.
+	Without fast.Set
 	// Logger gets what the host has to say. Its warnings are part of the torture.
 	Logger *slog.Logger
 	// FailFast ends the calls with the first violation.
@@ -95,7 +98,7 @@ func Run(ctx context.Context, c Config) (Report, error) {
 	}
 	var err error
 	t.injector.fallbacks = func() uint64 { return t.host.Stats().Fallbacks }
-	if t.host, err = host.New(tap.With(t.ctx, t.injector.tap), o); err != nil {
+	if t.host, err = host.New(fast.Without(tap.With(t.ctx, t.injector.tap), c.Without), o); err != nil {
 		return t.report, err
 	}
 	// In process what a worker has done in time may take longer.

@@ -1,0 +1,106 @@
+package ipc
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"testing"
+)
+
+func pipes(t *testing.T) (in, out *Pipe) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if in, err = NewPipe(r); err != nil {
+		t.Fatal(err)
+	}
+	if out, err = NewPipe(w); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = in.Close()
+		_ = out.Close()
+	})
+	return in, out
+}
+
+// What does not fit into a pipe follows as it is read, in order; a reader that waits gets what comes, and then the end.
+func TestAPipeCarriesMoreThanItHolds(t *testing.T) {
+	in, out := pipes(t)
+	sent := make([]byte, 1<<20)
+	for k := range sent {
+		sent[k] = byte(k >> 8)
+	}
+	done := make(chan error, 1)
+	n, err := out.TryWrite(sent)
+	if err != nil || n == len(sent) {
+		t.Fatalf("%d bytes at once, %v", n, err)
+	}
+	out.WriteAll(sent[n:], func(err error) {
+		done <- errors.Join(err, out.Close())
+	})
+	var got []byte
+	for b := make([]byte, 1000); ; {
+		n, err := in.Read(b)
+		got = append(got, b[:n]...)
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				t.Error(err)
+			}
+			break
+		}
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if !bytes.Equal(got, sent) {
+		t.Errorf("%d bytes came, %d were sent", len(got), len(sent))
+	}
+	if n, err := in.TryRead(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+		t.Errorf("after the end: %d bytes, %v", n, err)
+	}
+}
+
+func TestATryOnAnEmptyPipeReturnsAtOnce(t *testing.T) {
+	in, _ := pipes(t)
+	if n, err := in.TryRead(make([]byte, 1)); n != 0 || err != nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+}
+
+// Who waits is let go when the pipe is closed, and nobody touches its descriptor afterwards.
+func TestClosingAPipeEndsCalls(t *testing.T) {
+	in, out := pipes(t)
+	ended := make(chan error)
+	go func() {
+		_, err := in.Read(make([]byte, 1))
+		ended <- err
+	}()
+	full := make([]byte, 1<<20)
+	n, err := out.TryWrite(full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = in.Close()
+	if err := <-ended; err == nil {
+		// It has read what was there before the end was closed.
+		if _, err = in.Read(full); err == nil {
+			t.Error("a closed pipe can be read")
+		}
+	}
+	out.WriteAll(full[n:], func(err error) { ended <- err })
+	if err := <-ended; err == nil {
+		t.Error("a pipe without a reader can be written")
+	}
+	for range 2 {
+		if err := in.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := in.TryRead(full); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("reading: %v", err)
+	}
+}
