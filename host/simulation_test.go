@@ -133,7 +133,6 @@ func (t *toy) Snapshot(_ context.Context, f func([]byte) error) error {
 func (t *toy) State(ctx context.Context, f func([]byte) error) error { return t.Snapshot(ctx, f) }
 func (t *toy) Digest(context.Context) (uint64, error)                { return t.state, nil }
 func (t *toy) Memory() uint64                                        { return 1 << 16 }
-func (t *toy) Ended() bool                                           { return false }
 func (t *toy) Close(context.Context) error                           { t.closed = true; return nil }
 
 // wire is one direction of a pipe: what fits is taken, the rest waits.

@@ -149,7 +149,6 @@ type Instance struct {
 	reply, in uint32
 	room      int
 	closed    bool
-	ended     bool
 	release   func()
 }
 
@@ -201,10 +200,6 @@ func (i *Instance) Close(ctx context.Context) error {
 // Memory returns the size of the instance's linear memory, in bytes. It never shrinks.
 func (i *Instance) Memory() uint64 { return uint64(i.memory.Size()) }
 
-// Ended reports whether the context of a call ended while the call came to its own end. The call's reply holds, but the
-// instance must be closed: what watches the context may still be about to stop it, in the middle of a later call.
-func (i *Instance) Ended() bool { return i.ended }
-
 // reserve returns n bytes of the core's input to write to, valid until the next call.
 func (i *Instance) reserve(ctx context.Context, n int) ([]byte, error) {
 	if i.closed {
@@ -231,23 +226,34 @@ func (i *Instance) reserve(ctx context.Context, n int) ([]byte, error) {
 
 // run calls a function on i.stack. Where it does not return, the instance is closed.
 func (i *Instance) run(ctx context.Context, f api.Function) error {
+	if i.core.interruptible && ctx.Err() != nil {
+		return i.interrupted(ctx)
+	}
 	err := f.CallWithStack(ctx, i.stack[:])
 	if err == nil {
-		i.ended = i.ended || (i.core.interruptible && ctx.Err() != nil)
+		if i.core.interruptible && ctx.Err() != nil {
+			// What watches the context may still be about to stop the instance, in the middle of a later call.
+			return i.interrupted(ctx)
+		}
 		return nil
+	}
+	var exit *sys.ExitError
+	if errors.As(err, &exit) && ctx.Err() != nil {
+		return i.interrupted(ctx)
 	}
 	trap := &ActionError{Code: "trap", Message: "the core trapped: " + firstLine(err), Index: -1}
 	if status, ok := i.memory.ReadUint32Le(i.reply); ok && status == statusOutOfMemory {
 		trap = &ActionError{Code: "out_of_memory", Index: -1,
 			Message: fmt.Sprintf("the core used up its %d bytes of memory (MaxEngineMemory)", i.core.limit)}
 	}
-	var exit *sys.ExitError
-	var reported error = trap
-	if errors.As(err, &exit) && ctx.Err() != nil {
-		reported = context.Cause(ctx)
-	}
 	_ = i.Close(context.WithoutCancel(ctx))
-	return &TrapError{Err: reported, Interrupted: reported != error(trap)}
+	return &TrapError{Err: trap}
+}
+
+// interrupted closes an instance whose call the context has ended.
+func (i *Instance) interrupted(ctx context.Context) error {
+	_ = i.Close(context.WithoutCancel(ctx))
+	return &TrapError{Err: context.Cause(ctx), Interrupted: true}
 }
 
 func firstLine(err error) string {

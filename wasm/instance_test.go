@@ -258,27 +258,6 @@ func TestAContextEndsACallOfAnInterruptibleCore(t *testing.T) {
 	}
 }
 
-// late is a context that has ended, though nobody has been told yet: as one that ends while a call returns.
-type late struct{ context.Context }
-
-func (late) Done() <-chan struct{} { return make(chan struct{}) }
-func (late) Err() error            { return context.Canceled }
-
-func TestAContextThatEndsWithTheCallIsNoted(t *testing.T) {
-	for _, interruptible := range []bool{true, false} {
-		i := open(t, compile(t, Options{Interruptible: interruptible}), nil)
-		if i.Ended() {
-			t.Error("ended before any context did")
-		}
-		if _, err := i.Dispatch(late{t.Context()}, &Action{Type: "game:start"}); err != nil {
-			t.Errorf("the call came to its end, and fails: %v", err)
-		}
-		if i.Ended() != interruptible {
-			t.Errorf("interruptible %t: ended %t", interruptible, i.Ended())
-		}
-	}
-}
-
 // A plain core runs on when its context ends: nothing checks. That is what makes it fast.
 func TestAContextDoesNotEndACallOfAPlainCore(t *testing.T) {
 	i := open(t, compileTest(t, Options{}), nil)

@@ -27,7 +27,6 @@ type Instance interface {
 	State(context.Context, func(chunk []byte) error) error
 	Digest(context.Context) (uint64, error)
 	Memory() uint64
-	Ended() bool
 	Close(context.Context) error
 }
 
@@ -178,10 +177,6 @@ func (e *Engine) Run(ctx context.Context, h ipc.Header, body []byte) error {
 // answer sends what a request returned.
 func (e *Engine) answer(h ipc.Header, flags ipc.Flags, o ipc.Outcome) {
 	o.Sequence, o.Memory = e.sequence, e.Memory()
-	if e.instance != nil && e.instance.Ended() {
-		defer e.Close() // the result lies in its memory until it is appended
-		flags |= ipc.FlagLost
-	}
 	e.x.head = o.AppendHead(e.x.head[:0])
 	e.x.tail = ipc.AppendBytes(e.x.tail[:0], len(o.Events))
 	if n := ipc.HeaderSize + len(e.x.head) + len(o.Result) + len(e.x.tail) + len(o.Events); n > e.x.maxFrame {
@@ -225,9 +220,6 @@ const CodeInterrupted = "interrupted"
 
 func (e *Engine) failed(h ipc.Header, took time.Duration, err error) {
 	f, lost := failure(err)
-	if e.instance != nil && e.instance.Ended() {
-		lost = true
-	}
 	e.fail(h, took, lost, f)
 }
 

@@ -24,15 +24,8 @@ func (a *answers) Append(h ipc.Header, parts ...[]byte) int {
 func (a *answers) Flush()    {}
 func (a *answers) Drain(int) {}
 
-// lateContext has ended by the time that a call is over, and was not noticed before.
-type lateContext struct{ context.Context }
-
-func (lateContext) Done() <-chan struct{} { return nil }
-func (lateContext) Err() error            { return context.Canceled }
-
-// An action that ends together with its context is answered with its result, which lies in the memory of an instance that
-// is freed with the answer.
-func TestAnAnswerOutlivesItsInstance(t *testing.T) {
+// A request whose context has ended costs the placement, and the answer says that nothing was wrong with the request.
+func TestAContextThatHasEndedLosesThePlacement(t *testing.T) {
 	core, err := wasm.Compile(t.Context(), wasm.Builtin(), wasm.Options{Interruptible: true, MemoryLimit: 8 << 20})
 	if err != nil {
 		t.Fatal(err)
@@ -41,15 +34,13 @@ func TestAnAnswerOutlivesItsInstance(t *testing.T) {
 	var out answers
 	x := New(func(ctx context.Context) (Instance, error) { return core.Instantiate(ctx) }, &out, ipc.DefaultMaxFrame)
 	e := x.Engine(1)
-	run := func(ctx context.Context, kind ipc.Kind, body []byte) {
+	run := func(ctx context.Context, kind ipc.Kind, body []byte) (ipc.Flags, []byte) {
 		t.Helper()
 		if err := e.Run(ctx, ipc.Header{Kind: kind, Request: 1, Placement: 1}, body); err != nil {
 			t.Fatal(err)
 		}
-		if h := out.headers[len(out.headers)-1]; h.Flags&ipc.FlagFailed != 0 {
-			f, err := ipc.ReadFailure(out.bodies[len(out.bodies)-1])
-			t.Fatalf("%v: %+v, %v", kind, f, err)
-		}
+		last := len(out.headers) - 1
+		return out.headers[last].Flags, out.bodies[last]
 	}
 	setup, err := msgpack.Marshal(map[string]any{"stack": []map[string]any{{"id": "ace"}}})
 	if err != nil {
@@ -59,13 +50,15 @@ func TestAnAnswerOutlivesItsInstance(t *testing.T) {
 	run(t.Context(), ipc.Open, open.Append(nil))
 	run(t.Context(), ipc.Feed, append(ipc.AppendBytes(nil, len(setup)), setup...))
 	run(t.Context(), ipc.Ready, nil)
-	run(lateContext{t.Context()}, ipc.Dispatch, ipc.AppendAction(nil, &ipc.Action{}, "stack:draw", []byte{0x80}))
-	last := len(out.headers) - 1
-	if out.headers[last].Flags != ipc.FlagChanged|ipc.FlagLost || e.instance != nil {
-		t.Errorf("flags %b, instance %v", out.headers[last].Flags, e.instance)
+	draw := ipc.AppendAction(nil, &ipc.Action{}, "stack:draw", []byte{0x80})
+	ctx, cancel := context.WithCancel(t.Context())
+	flags, body := run(ctx, ipc.Dispatch, draw)
+	cancel()
+	if o, err := ipc.ReadOutcome(body); flags != ipc.FlagChanged || err != nil || !bytes.Contains(o.Result, []byte("ace")) {
+		t.Errorf("before it ends: flags %b, %+v, %v", flags, o, err)
 	}
-	o, err := ipc.ReadOutcome(out.bodies[last])
-	if err != nil || !bytes.Contains(o.Result, []byte("ace")) {
-		t.Errorf("got %+v, %v", o, err)
+	flags, body = run(ctx, ipc.Dispatch, draw)
+	if f, err := ipc.ReadFailure(body); flags != ipc.FlagFailed|ipc.FlagLost || err != nil || f.Code != CodeInterrupted || e.instance != nil {
+		t.Errorf("once it has ended: flags %b, %+v, %v, instance %v", flags, f, err, e.instance)
 	}
 }
