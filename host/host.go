@@ -246,6 +246,9 @@ func (h *Host) compile() {
 	if err := l.cache.Err(); err != nil {
 		h.log.Warn("compiled without the cache: starting takes longer", "error", err)
 	}
+	if err := core.Slow(); err != nil {
+		h.log.Warn("the core is up to five times slower in this process: it has something that is not known here", "error", err)
+	}
 	l.core = core
 	h.log.Debug("core compiled", "hash", core.Hash(), "toolchain", core.Toolchain())
 }

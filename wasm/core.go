@@ -49,8 +49,8 @@ var ErrCore = errors.New("not a core")
 
 // Options say how a core is compiled.
 type Options struct {
-	// Interruptible makes calls end when their context does, at a cost: loops check for it. Without it, a context
-	// that ends during a call is ignored.
+	// Interruptible makes calls end when their context does, and lets the collector stop them, at a cost of some percent: loops
+	// and functions count down. Without it, a context that ends during a call is ignored.
 	Interruptible bool
 	// MemoryLimit bounds each instance's linear memory, in bytes, rounded down to 64 KiB pages: at least 2 MiB, at
 	// most 4 GiB. 0 means DefaultMemoryLimit.
@@ -63,7 +63,12 @@ type Options struct {
 	// Compiled, where it is set, is called once the core is compiled and before any of its code runs. From then on the core
 	// needs no file.
 	Compiled func()
+
+	// watched leaves an interruptible core as it is, and its contexts to wazero, as happens to one that can't be rewritten.
+	watched bool
 }
+
+var errWatched = errors.New("it was not tried")
 
 // Core is a compiled core.
 type Core struct {
@@ -73,8 +78,9 @@ type Core struct {
 	toolchain string
 	limit     uint64
 	instances atomic.Int64
-	// interruptible is Options.Interruptible.
+	// interruptible is Options.Interruptible. Where slow is not nil, wazero watches the contexts of its calls.
 	interruptible bool
+	slow          error
 }
 
 // exports are the functions of the ABI, with their parameters and results, all i32.
@@ -110,30 +116,28 @@ func Compile(ctx context.Context, code []byte, o Options) (*Core, error) {
 		return nil, fmt.Errorf("wasm: a memory limit of %d bytes is outside 2 MiB to 4 GiB", limit)
 	}
 	hash := Hash(code)
-	build := func(cache wazero.CompilationCache) (*Core, error) {
-		config := wazero.NewRuntimeConfigCompiler().
-			WithCloseOnContextDone(o.Interruptible).
-			WithMemoryLimitPages(uint32(limit / pageSize)).
-			WithDebugInfoEnabled(false).
-			WithCustomSections(true).
-			WithCoreFeatures(api.CoreFeaturesV2)
-		if cache != nil {
-			config = config.WithCompilationCache(cache)
+	var c *Core
+	var slow error
+	var err error
+	if o.Interruptible {
+		var yielding []byte
+		if slow = errWatched; !o.watched {
+			yielding, slow = rewrite(code)
 		}
-		naming.Lock()
-		r := wazero.NewRuntimeWithConfig(ctx, config)
-		naming.Unlock()
-		module, err := r.CompileModule(experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0)), code)
-		if err != nil {
-			_ = r.Close(ctx)
-			return nil, err
+		if slow == nil {
+			c, slow = cached(o.Cache, hash+"-yielding", builder{limit: limit, code: yielding, yielding: true}.build(ctx))
 		}
-		return &Core{runtime: r, module: module, hash: hash, limit: limit, interruptible: o.Interruptible}, nil
+		if slow != nil {
+			// It has something that is not known here, or is no core, of which wazero says more.
+			c, err = cached(o.Cache, hash+"-interruptible", builder{limit: limit, code: code, watched: true}.build(ctx))
+		}
+	} else {
+		c, err = cached(o.Cache, hash, builder{limit: limit, code: code}.build(ctx))
 	}
-	c, err := cached(o, hash, build)
 	if err != nil {
 		return nil, fmt.Errorf("wasm: %w: %w", ErrCore, err)
 	}
+	c.hash, c.limit, c.interruptible, c.slow = hash, limit, o.Interruptible, slow
 	if o.Compiled != nil {
 		o.Compiled()
 	}
@@ -147,27 +151,58 @@ func Compile(ctx context.Context, code []byte, o Options) (*Core, error) {
 	return c, nil
 }
 
+// builder compiles a module for a runtime of its own.
+type builder struct {
+	limit uint64
+	code  []byte
+	// yielding is a core that was rewritten, watched one whose context wazero watches.
+	yielding, watched bool
+}
+
+func (b builder) build(ctx context.Context) func(wazero.CompilationCache) (*Core, error) {
+	return func(cache wazero.CompilationCache) (*Core, error) {
+		config := wazero.NewRuntimeConfigCompiler().
+			WithCloseOnContextDone(b.watched).
+			WithMemoryLimitPages(uint32(b.limit / pageSize)).
+			WithDebugInfoEnabled(false).
+			WithCustomSections(true).
+			WithCoreFeatures(api.CoreFeaturesV2)
+		if cache != nil {
+			config = config.WithCompilationCache(cache)
+		}
+		naming.Lock()
+		r := wazero.NewRuntimeWithConfig(ctx, config)
+		naming.Unlock()
+		module, err := r.CompileModule(experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0)), b.code)
+		if err == nil && b.yielding {
+			err = offerYield(ctx, r)
+		}
+		if err != nil {
+			_ = r.Close(ctx)
+			return nil, err
+		}
+		return &Core{runtime: r, module: module}, nil
+	}
+}
+
 // cached builds a core with what the cache has of it. A cache that is full, read-only or gone costs time, never the core.
-func cached(o Options, name string, build func(wazero.CompilationCache) (*Core, error)) (*Core, error) {
-	if o.Cache == nil {
+func cached(cache *Cache, name string, build func(wazero.CompilationCache) (*Core, error)) (*Core, error) {
+	if cache == nil {
 		return build(nil)
 	}
-	if o.Interruptible {
-		name += "-interruptible"
-	}
 	var c *Core
-	entry, err := o.Cache.entry(name)
+	entry, err := cache.entry(name)
 	if err == nil {
 		if c, err = build(entry.files); err == nil {
 			if err := entry.stored(); err != nil {
-				o.Cache.note(err)
+				cache.note(err)
 			}
 			return c, nil
 		}
 	}
 	c, plain := build(nil)
 	if plain == nil {
-		o.Cache.note(err)
+		cache.note(err)
 	}
 	return c, plain
 }
@@ -175,9 +210,11 @@ func cached(o Options, name string, build func(wazero.CompilationCache) (*Core, 
 // check holds a compiled module against the ABI.
 func (c *Core) check(code []byte) error {
 	var imports []string
-	for _, f := range c.module.ImportedFunctions() {
-		module, name, _ := f.Import()
-		imports = append(imports, module+"."+name)
+	if c.slow != nil || !c.interruptible { // what was rewritten had no imports, and has ours
+		for _, f := range c.module.ImportedFunctions() {
+			module, name, _ := f.Import()
+			imports = append(imports, module+"."+name)
+		}
 	}
 	for _, m := range c.module.ImportedMemories() {
 		module, name, _ := m.Import()
@@ -231,6 +268,10 @@ func (c *Core) Hash() string { return c.hash }
 
 // Toolchain returns what the core says of the compiler that made it, such as "rustc 1.96.0", or "".
 func (c *Core) Toolchain() string { return c.toolchain }
+
+// Slow says why an interruptible core runs up to five times slower than a plain one: the error names what it has that is not
+// known here. It is nil for all others.
+func (c *Core) Slow() error { return c.slow }
 
 // Instances returns how many instances are open.
 func (c *Core) Instances() int { return int(c.instances.Load()) }

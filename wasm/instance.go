@@ -231,7 +231,7 @@ func (i *Instance) run(ctx context.Context, f api.Function) error {
 	}
 	err := f.CallWithStack(ctx, i.stack[:])
 	if err == nil {
-		if i.core.interruptible && ctx.Err() != nil {
+		if i.core.slow != nil && ctx.Err() != nil {
 			// What watches the context may still be about to stop the instance, in the middle of a later call.
 			return i.interrupted(ctx)
 		}

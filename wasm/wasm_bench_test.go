@@ -2,6 +2,8 @@ package wasm
 
 import (
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"testing"
 
 	"github.com/vmihailenco/msgpack/v5"
@@ -39,30 +41,50 @@ func compile(t testing.TB, o Options) *Core {
 }
 
 func BenchmarkCompile(b *testing.B) {
-	b.Run("cold", func(b *testing.B) {
-		for b.Loop() {
-			c, err := Compile(b.Context(), Builtin(), Options{})
-			if err != nil {
-				b.Fatal(err)
+	for _, interruptible := range []bool{false, true} {
+		b.Run(fmt.Sprintf("interruptible=%t/cold", interruptible), func(b *testing.B) {
+			for b.Loop() {
+				c, err := Compile(b.Context(), Builtin(), Options{Interruptible: interruptible})
+				if err != nil {
+					b.Fatal(err)
+				}
+				_ = c.Close(b.Context())
 			}
-			_ = c.Close(b.Context())
+		})
+		b.Run(fmt.Sprintf("interruptible=%t/cached", interruptible), func(b *testing.B) {
+			dir := b.TempDir() + "/cache"
+			for b.Loop() {
+				cache, err := OpenCache(dir)
+				if err != nil {
+					b.Fatal(err)
+				}
+				c, err := Compile(b.Context(), Builtin(), Options{Interruptible: interruptible, Cache: cache})
+				if err != nil {
+					b.Fatal(err)
+				}
+				_ = c.Close(b.Context())
+				_ = cache.Close(b.Context())
+			}
+			b.ReportMetric(float64(entrySize(b, dir))/1e6, "MB-code")
+		})
+	}
+}
+
+// entrySize is how much a cache holds.
+func entrySize(t testing.TB, dir string) (size int64) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
 		}
+		info, err := d.Info()
+		size += info.Size()
+		return err
 	})
-	b.Run("cached", func(b *testing.B) {
-		dir := b.TempDir() + "/cache"
-		for b.Loop() {
-			cache, err := OpenCache(dir)
-			if err != nil {
-				b.Fatal(err)
-			}
-			c, err := Compile(b.Context(), Builtin(), Options{Cache: cache})
-			if err != nil {
-				b.Fatal(err)
-			}
-			_ = c.Close(b.Context())
-			_ = cache.Close(b.Context())
-		}
-	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return size
 }
 
 func BenchmarkInstantiate(b *testing.B) {
@@ -83,10 +105,24 @@ func BenchmarkInstantiate(b *testing.B) {
 	b.ReportMetric(float64(memory)/1024, "KiB/engine")
 }
 
-// BenchmarkAction runs an action of each family, on a state of 52 and of a million tokens, in both compilations.
+func BenchmarkRewrite(b *testing.B) {
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		code, err := rewrite(Builtin())
+		if err != nil {
+			b.Fatal(err)
+		}
+		n = len(code)
+	}
+	b.ReportMetric(float64(n)/float64(len(Builtin())), "size")
+}
+
+// BenchmarkAction runs an action of each family, on a state of 52 and of a million tokens: in a plain core, in one that yields
+// by itself, and in one whose contexts wazero watches.
 func BenchmarkAction(b *testing.B) {
-	for _, interruptible := range []bool{false, true} {
-		c := compile(b, Options{Interruptible: interruptible})
+	for _, kind := range []string{"plain", "yielding", "watched"} {
+		c := compile(b, Options{Interruptible: kind != "plain", watched: kind == "watched"})
 		for _, n := range []int{52, 1_000_000} {
 			i, err := c.Instantiate(b.Context())
 			if err != nil {
@@ -107,7 +143,7 @@ func BenchmarkAction(b *testing.B) {
 				for k, u := range a.Undo {
 					undo[k] = &Action{Now: 1, Type: u.Type, Payload: pack(b, u.Payload)}
 				}
-				name := fmt.Sprintf("interruptible=%t/tokens=%d/%s", interruptible, n, a.Type)
+				name := fmt.Sprintf("core=%s/tokens=%d/%s", kind, n, a.Type)
 				b.Run(name, func(b *testing.B) {
 					b.ReportAllocs()
 					for b.Loop() {

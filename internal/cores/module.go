@@ -1,13 +1,18 @@
 package cores
 
-import "slices"
+import (
+	"encoding/binary"
+	"slices"
+)
 
-// Module is a WebAssembly module in the making, by the sections of the binary format. Everything in it is small: lengths
-// take one byte.
+// Module is a WebAssembly module in the making, by the sections of the binary format. Everything in it but a section is
+// small: lengths take one byte.
 type Module struct {
 	// NoMemory leaves its memory out, and the memory's export. Table is the type of a table, where it has one.
 	NoMemory bool
 	Table    []byte
+	// Elements are the segments of elements, with their number before them.
+	Elements []byte
 	// Pages is how many pages of 64 KiB its memory has, below 128. Default 1.
 	Pages byte
 
@@ -77,7 +82,7 @@ func (m *Module) Bytes() []byte {
 		if len(b) == 0 {
 			return nil
 		}
-		return slices.Concat([]byte{id, byte(len(b))}, b)
+		return append(binary.AppendUvarint([]byte{id}, uint64(len(b))), b...)
 	}
 	var memory, table []byte
 	exports, n := m.exports, m.nExports
@@ -90,5 +95,6 @@ func (m *Module) Bytes() []byte {
 	}
 	return slices.Concat([]byte("\x00asm\x01\x00\x00\x00"),
 		section(1, types), section(2, []byte{m.nImports}, m.imports), section(3, []byte{m.nFunctions}, m.functions), section(4, table),
-		section(5, memory), section(7, []byte{n}, exports), section(8, m.start), section(10, []byte{m.nFunctions}, m.bodies))
+		section(5, memory), section(7, []byte{n}, exports), section(8, m.start),
+		section(9, m.Elements), section(10, []byte{m.nFunctions}, m.bodies))
 }

@@ -1,0 +1,354 @@
+package wasm
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/sys"
+)
+
+// Where nothing can be killed, a core is made to stop now and then by itself: before it is compiled, each loop and each
+// function gets a countdown. It is a global behind those of the core, which no instruction of the core can name. Where it
+// has run out, the core calls out: there Go may stop it for its collector, and a context that has ended ends the call. All
+// else runs as it does in a plain core.
+//
+// What is counted is code, not time: a loop counts down by the size of its body, each time around, a function by its own,
+// and what works on a range of memory or of a table by the size of that range. So whatever a core does, it calls out after
+// a bounded number of instructions: some ten microseconds of what is usual, a few milliseconds at most.
+const (
+	// yieldAfter is what the countdown begins with, in units of yieldUnit bytes of code.
+	yieldAfter = 16 << 10
+	// yieldUnit is how many bytes of code count as one. Of a loop or a function that large some ten instructions run, as most
+	// of it is for special cases.
+	yieldUnit = 256
+	// rangeShift is the logarithm of how many bytes of memory, or elements of a table, count as one.
+	rangeShift = 6
+	// maxWeight is what a site counts down by at most.
+	maxWeight = 1 << 24
+	// maxCost is up to how many bytes a function need not count at its entry: what calls it counts for it.
+	maxCost = 1024
+
+	yieldModule, yieldName = "hypertoken", "yield"
+)
+
+// offerYield offers a runtime's modules what a rewritten core imports.
+func offerYield(ctx context.Context, r wazero.Runtime) error {
+	f := api.GoFunc(func(ctx context.Context, stack []uint64) {
+		if ctx.Err() != nil {
+			panic(sys.NewExitError(sys.ExitCodeContextCanceled))
+		}
+		stack[0] = yieldAfter
+	})
+	_, err := r.NewHostModuleBuilder(yieldModule).NewFunctionBuilder().
+		WithGoFunction(f, nil, []api.ValueType{api.ValueTypeI32}).Export(yieldName).Instantiate(ctx)
+	return err
+}
+
+// The sections of a module.
+const (
+	sectionCustom    = 0
+	sectionType      = 1
+	sectionImport    = 2
+	sectionFunction  = 3
+	sectionTable     = 4
+	sectionMemory    = 5
+	sectionGlobal    = 6
+	sectionExport    = 7
+	sectionStart     = 8
+	sectionElement   = 9
+	sectionCode      = 10
+	sectionData      = 11
+	sectionDataCount = 12
+)
+
+// sectionOrder is the order in which sections come; custom ones come anywhere.
+var sectionOrder = []byte{sectionType, sectionImport, sectionFunction, sectionTable, sectionMemory, sectionGlobal,
+	sectionExport, sectionStart, sectionElement, sectionDataCount, sectionCode, sectionData}
+
+// rewriter makes a module that yields of one that does not.
+type rewriter struct {
+	out []byte
+	// params has how many parameters each type has, types the type of each function.
+	params, types []uint32
+	globals       uint32
+	// taken are the functions that may be called by way of a table.
+	taken []bool
+	body  bodyWriter
+}
+
+// rewrite returns a core that yields: it imports a function for that, the first, and is the same otherwise. An error says
+// that it has something that is not known here, or is no valid module; a module that is not valid does not become so.
+func rewrite(code []byte) ([]byte, error) {
+	const preamble = "\x00asm\x01\x00\x00\x00"
+	if len(code) < len(preamble) || string(code[:len(preamble)]) != preamble {
+		return nil, errors.New("no module of version 1")
+	}
+	w := &rewriter{out: append(make([]byte, 0, len(code)+len(code)/4), preamble...)}
+	r := &binaryReader{b: code[len(preamble):], at: len(preamble)}
+	next := 0 // the next section that may come, in sectionOrder
+	for r.more() {
+		id, section := r.section()
+		if id == sectionCustom {
+			w.section(id, section.b)
+			continue
+		}
+		k := slices.Index(sectionOrder, id)
+		if k < next {
+			r.fail("section %d is not known, or not in its place", id)
+			break
+		}
+		for _, missing := range sectionOrder[next:k] {
+			if missing == sectionImport || missing == sectionGlobal {
+				_ = w.rewriteSection(missing, &binaryReader{b: []byte{0}}) // an empty one has nothing to be wrong
+			}
+		}
+		next = k + 1
+		if err := w.rewriteSection(id, &section); err != nil {
+			return nil, err
+		}
+	}
+	if r.err == nil && (len(w.types) == 0 || next <= slices.Index(sectionOrder, sectionCode)) {
+		r.fail("it has no code")
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	return w.out, nil
+}
+
+func (w *rewriter) section(id byte, parts ...[]byte) {
+	size := 0
+	for _, p := range parts {
+		size += len(p)
+	}
+	w.out = appendNumber(append(w.out, id), uint32(size))
+	for _, p := range parts {
+		w.out = append(w.out, p...)
+	}
+}
+
+// list writes a section of n things that lie in b, and one of ours behind them.
+func (w *rewriter) list(id byte, n uint32, b, ours []byte) {
+	w.section(id, appendNumber(nil, n+1), b, ours)
+}
+
+// rewriteSection writes a section with what we add to it and with the functions by their other numbers.
+func (w *rewriter) rewriteSection(id byte, r *binaryReader) error {
+	whole := r.b
+	switch id {
+	case sectionType:
+		n := r.number()
+		entries := r.b
+		for range n {
+			w.params = append(w.params, r.functionType())
+			if r.err != nil {
+				return r.err
+			}
+		}
+		// What is imported takes nothing and returns the countdown; what the core calls takes and returns nothing.
+		w.section(id, appendNumber(nil, uint32(n)+2), entries, []byte{0x60, 0, 1, 0x7f, 0x60, 0, 0})
+	case sectionImport:
+		if r.number() != 0 {
+			r.fail("it imports something")
+		}
+		ours := slices.Concat([]byte{byte(len(yieldModule))}, []byte(yieldModule), []byte{byte(len(yieldName))}, []byte(yieldName), []byte{0})
+		w.list(id, 0, nil, appendNumber(ours, uint32(len(w.params))))
+	case sectionFunction:
+		n := r.number()
+		entries := r.b
+		for range n {
+			w.types = append(w.types, r.below(uint32(len(w.params)), "type"))
+			if r.err != nil {
+				return r.err
+			}
+		}
+		w.taken = make([]bool, n)
+		w.list(id, uint32(n), entries, appendNumber(nil, uint32(len(w.params))+1))
+	case sectionGlobal:
+		w.globals = uint32(r.number())
+		var b []byte
+		for k := uint32(0); k < w.globals && r.err == nil; k++ {
+			b = append(b, r.take(2)...) // its type, and whether it may change
+			b = w.constant(b, r)
+		}
+		ours := appendPadded([]byte{0x7f, 1, opI32Const}, yieldAfter)
+		w.list(id, w.globals, b, append(ours, opEnd))
+	case sectionExport:
+		n := r.number()
+		b := appendNumber(nil, uint32(n))
+		for k := uint64(0); k < n && r.err == nil; k++ {
+			b = w.export(b, r)
+		}
+		w.section(id, b)
+	case sectionStart:
+		w.section(id, w.function(nil, r))
+	case sectionElement:
+		n := r.number()
+		b := appendNumber(nil, uint32(n))
+		for k := uint64(0); k < n && r.err == nil; k++ {
+			b = w.element(b, r)
+		}
+		w.section(id, b)
+	case sectionCode:
+		n := r.number()
+		if n != uint64(len(w.types)) {
+			r.fail("%d functions have code, there are %d", n, len(w.types))
+		}
+		w.body.begin(w)
+		for k := 0; k < len(w.types) && r.err == nil; k++ {
+			w.body.read(w.types[k], r)
+		}
+		if r.err != nil {
+			return r.err
+		}
+		w.body.count()
+		// Ours: call what is imported, and begin anew with what it returns.
+		ours := appendNumber([]byte{0, opCall, 0, opGlobalSet}, w.globals)
+		ours = append(ours, opEnd)
+		w.list(id, uint32(n), w.body.write(nil), append([]byte{byte(len(ours))}, ours...))
+	case sectionData:
+		for range r.number() {
+			w.data(r)
+			if r.err != nil {
+				return r.err
+			}
+		}
+		w.section(id, whole)
+	default:
+		r.take(uint64(len(r.b)))
+		w.section(id, whole)
+	}
+	if len(r.b) > 0 && r.err == nil {
+		r.fail("%d bytes are left in section %d", len(r.b), id)
+	}
+	return r.err
+}
+
+// functionType reads the type of a function and returns how many parameters it has.
+func (r *binaryReader) functionType() uint32 {
+	if form := r.byte(); form != 0x60 {
+		r.fail("the type %#x is not known", form)
+	}
+	params := r.number()
+	r.take(params)
+	r.take(r.number())
+	return uint32(params)
+}
+
+// function copies the number of a function to b: what is imported comes first, so it is one more.
+func (w *rewriter) function(b []byte, r *binaryReader) []byte {
+	return appendNumber(b, r.below(uint32(len(w.types)), "function")+1)
+}
+
+// reference does so for a function that may be called by way of a table.
+func (w *rewriter) reference(b []byte, r *binaryReader) []byte {
+	f := r.below(uint32(len(w.types)), "function")
+	if r.err == nil {
+		w.taken[f] = true
+	}
+	return appendNumber(b, f+1)
+}
+
+func (w *rewriter) export(b []byte, r *binaryReader) []byte {
+	before := r.b
+	r.take(r.number())
+	kind := r.byte()
+	b = append(b, before[:len(before)-len(r.b)]...)
+	switch kind {
+	case 0:
+		return w.function(b, r)
+	case 3:
+		return appendNumber(b, r.below(w.globals, "global"))
+	}
+	return appendNumber(b, uint32(r.number()))
+}
+
+// constant copies a constant expression to b.
+func (w *rewriter) constant(b []byte, r *binaryReader) []byte {
+	for r.err == nil {
+		before := r.b
+		switch op := r.byte(); op {
+		case opEnd:
+			return append(b, op)
+		case opRefFunc:
+			b = w.reference(append(b, op), r)
+			continue
+		case opGlobalGet:
+			r.below(w.globals, "global")
+		case opI32Const:
+			r.leb(5)
+		case opI64Const:
+			r.leb(10)
+		case opF32Const:
+			r.take(4)
+		case opF64Const:
+			r.take(8)
+		case opRefNull:
+			r.byte()
+		case opVector:
+			if sub := r.number(); sub != vectorConst {
+				r.fail("the opcode 0xfd %d is not known in a constant", sub)
+			}
+			r.take(16)
+		default:
+			r.fail("the opcode %#x is not known in a constant", op)
+		}
+		if r.err == nil {
+			b = append(b, before[:len(before)-len(r.b)]...)
+		}
+	}
+	return b
+}
+
+// element copies a segment of elements to b.
+func (w *rewriter) element(b []byte, r *binaryReader) []byte {
+	const passive, indexed, expressions = 1, 2, 4 // for a segment that is not passive, indexed is: it names its table
+	flags := r.number()
+	if flags > passive|indexed|expressions {
+		r.fail("a segment of elements of the kind %d is not known", flags)
+	}
+	b = appendNumber(b, uint32(flags))
+	if flags&(passive|indexed) == indexed {
+		b = appendNumber(b, uint32(r.number()))
+	}
+	if flags&passive == 0 {
+		b = w.constant(b, r)
+	}
+	if flags&(passive|indexed) != 0 {
+		b = append(b, r.byte()) // what the elements are
+	}
+	n := r.number()
+	b = appendNumber(b, uint32(n))
+	for k := uint64(0); k < n && r.err == nil; k++ {
+		if flags&expressions != 0 {
+			b = w.constant(b, r)
+		} else {
+			b = w.reference(b, r)
+		}
+	}
+	return b
+}
+
+// data reads a segment of data. Nothing in it has another number.
+func (w *rewriter) data(r *binaryReader) {
+	const passive, indexed = 1, 2
+	flags := r.number()
+	if flags > indexed {
+		r.fail("a segment of data of the kind %d is not known", flags)
+	}
+	if flags == indexed {
+		r.number()
+	}
+	if flags != passive {
+		w.constant(nil, r)
+	}
+	r.take(r.number())
+}
+
+// appendPadded writes a number below 2^31 as a constant of five bytes.
+func appendPadded(b []byte, v uint32) []byte {
+	return append(b, byte(v)|0x80, byte(v>>7)|0x80, byte(v>>14)|0x80, byte(v>>21)|0x80, byte(v>>28))
+}

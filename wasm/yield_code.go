@@ -1,0 +1,284 @@
+package wasm
+
+import "slices"
+
+// The opcodes that say more than what comes after them, or that are written here.
+const (
+	opBlock        = 0x02
+	opLoop         = 0x03
+	opIf           = 0x04
+	opElse         = 0x05
+	opEnd          = 0x0b
+	opBr           = 0x0c
+	opBrTable      = 0x0e
+	opCall         = 0x10
+	opCallIndirect = 0x11
+	opSelectTyped  = 0x1c
+	opLocalGet     = 0x20
+	opLocalSet     = 0x21
+	opLocalTee     = 0x22
+	opGlobalGet    = 0x23
+	opGlobalSet    = 0x24
+	opI32Const     = 0x41
+	opI64Const     = 0x42
+	opF32Const     = 0x43
+	opF64Const     = 0x44
+	opI32GtS       = 0x4a
+	opI32Sub       = 0x6b
+	opI32ShrU      = 0x76
+	opRefNull      = 0xd0
+	opRefFunc      = 0xd2
+	opBulk         = 0xfc
+	opVector       = 0xfd
+	vectorConst    = 12
+
+	noResult = 0x40
+	typeI32  = 0x7f
+)
+
+// bodyWriter rewrites the bodies of functions: first it reads them all, then it counts, and then it writes.
+type bodyWriter struct {
+	w *rewriter
+	// charge counts down by a padded constant, charge[weightAt:]. check calls out where the countdown has run out; loopCheck
+	// does so at the beginning of a loop without parameters.
+	charge, check, loopCheck []byte
+	weightAt                 int
+
+	// code has the functions one after the other, without what comes before their first instruction.
+	code      []byte
+	functions []function
+	sites     []site
+	calls     []call
+
+	// Of the function at hand: what is left of it, and from where on of whole nothing is copied yet.
+	r      *binaryReader
+	whole  []byte
+	copied int
+	// locals is how many it has. The one after them, where ranged says that it is needed, is ours.
+	locals uint32
+	ranged bool
+	// blocks are the sites that each open block counts for.
+	blocks []int
+}
+
+// site is where code counts down: the entry of a function, or a loop.
+type site struct {
+	at    int // where the constant lies in code; an entry's lies in charge
+	bytes int // how much code counts for it
+}
+
+// call says that the code of a site calls a function.
+type call struct {
+	site     int
+	function uint32
+}
+
+func (c *bodyWriter) begin(w *rewriter) {
+	c.w = w
+	global := func(op byte) []byte { return appendNumber([]byte{op}, w.globals) }
+	get, set := global(opGlobalGet), global(opGlobalSet)
+	c.charge = append(slices.Clone(get), opI32Const)
+	c.weightAt = len(c.charge)
+	c.charge = slices.Concat(appendPadded(c.charge, 0), []byte{opI32Sub}, set)
+	// What has been checked goes on right behind, in a straight line with what comes before: nothing that is in a register there
+	// is loaded again. Calling out comes back to the beginning of a loop.
+	c.loopCheck = slices.Concat(get, []byte{opI32Const, 0, opI32GtS, opIf, noResult, opElse, opCall},
+		appendNumber(nil, uint32(len(w.types))+1), []byte{opBr, 1, opEnd})
+	c.check = slices.Concat([]byte{opLoop, noResult}, c.loopCheck, []byte{opEnd})
+}
+
+// read reads the next function that r has, one of a type.
+func (c *bodyWriter) read(typ uint32, r *binaryReader) {
+	body := r.take(r.number())
+	b := &binaryReader{b: body, at: r.at - len(body), err: r.err}
+	f := function{groups: b.number(), from: len(c.code), sites: len(c.sites), calls: len(c.calls)}
+	locals := uint64(c.w.params[typ])
+	f.declared = b.b
+	for k := uint64(0); k < f.groups && b.err == nil; k++ {
+		locals += b.number()
+		b.byte()
+		if locals>>32 != 0 {
+			b.fail("a function has %d locals", locals)
+		}
+	}
+	f.declared = f.declared[:len(f.declared)-len(b.b)]
+	c.r, c.whole, c.copied = b, b.b, 0
+	c.locals, c.ranged = uint32(locals), false
+	c.blocks = append(c.blocks[:0], len(c.sites))
+	c.sites = append(c.sites, site{})
+	for len(c.blocks) > 0 && b.err == nil {
+		c.instruction()
+	}
+	c.copy(0)
+	if len(b.b) > 0 {
+		b.fail("%d bytes are left after the end of a function", len(b.b))
+	}
+	if r.err = b.err; r.err != nil {
+		r.b = nil
+	}
+	f.to, f.ranged = len(c.code), c.ranged
+	c.functions = append(c.functions, f)
+}
+
+// copy copies what has been read, but for the last n bytes.
+func (c *bodyWriter) copy(n int) {
+	if c.r.err == nil {
+		to := len(c.whole) - len(c.r.b)
+		c.code = append(c.code, c.whole[c.copied:to-n]...)
+		c.copied = to
+	}
+}
+
+// instruction reads an instruction, and writes what comes before or after it where there is something.
+func (c *bodyWriter) instruction() {
+	r, block := c.r, c.blocks[len(c.blocks)-1]
+	before := len(r.b)
+	switch op := r.byte(); op {
+	case opBlock, opIf:
+		c.blockType()
+		c.blocks = append(c.blocks, block)
+	case opLoop:
+		check := c.loopCheck
+		if t := c.blockType(); t >= 0 && r.err == nil && c.w.params[t] > 0 {
+			check = c.check
+		}
+		c.copy(0)
+		c.blocks = append(c.blocks, len(c.sites))
+		c.sites = append(c.sites, site{at: len(c.code) + c.weightAt})
+		c.code = append(append(c.code, c.charge...), check...)
+	case opEnd:
+		c.blocks = c.blocks[:len(c.blocks)-1]
+	case opBrTable:
+		for n := r.number() + 1; n > 0 && r.err == nil; n-- {
+			r.number()
+		}
+	case opCall, opRefFunc:
+		from := len(r.b)
+		f := r.below(uint32(len(c.w.types)), "function")
+		if r.err != nil {
+			break
+		}
+		if op == opRefFunc {
+			c.w.taken[f] = true
+		} else {
+			c.calls = append(c.calls, call{block, f})
+		}
+		c.copy(from - len(r.b))
+		c.code = appendNumber(c.code, f+1)
+	case opCallIndirect:
+		r.below(uint32(len(c.w.params)), "type")
+		r.number()
+	case opSelectTyped:
+		r.take(r.number())
+	case opLocalGet, opLocalSet, opLocalTee:
+		r.below(c.locals, "local")
+	case opGlobalGet, opGlobalSet:
+		r.below(c.w.globals, "global")
+	case opI32Const:
+		r.leb(5)
+	case opI64Const:
+		r.leb(10)
+	case opF32Const:
+		r.take(4)
+	case opF64Const:
+		r.take(8)
+	case opRefNull:
+		r.byte()
+	case opBulk:
+		c.bulk(before)
+	case opVector:
+		c.vector()
+	default:
+		switch {
+		case op <= 0x01, op == opElse, op == 0x0f, op == 0x1a, op == 0x1b, 0x45 <= op && op <= 0xc4, op == 0xd1:
+			// unreachable, nop; else; return; drop; select; what reckons; ref.is_null
+		case op == opBr, op == 0x0d, op == 0x25, op == 0x26, op == 0x3f, op == 0x40:
+			r.number() // of br and br_if, of a table; of the memory whose size is asked for, or that grows
+		case 0x28 <= op && op <= 0x3e:
+			c.access()
+		default:
+			c.unknown(1, "the opcode %#x", op)
+		}
+	}
+	c.sites[block].bytes += before - len(r.b)
+}
+
+// unknown says that an instruction of n bytes is not known.
+func (c *bodyWriter) unknown(n int, format string, args ...any) {
+	if c.r.err == nil {
+		c.r.at -= n
+		c.r.fail(format+" is not known", args...)
+	}
+}
+
+// blockType reads the type of a block: the number of one, or below 0.
+func (c *bodyWriter) blockType() int64 {
+	t := c.r.signed()
+	if t >= int64(len(c.w.params)) {
+		c.r.fail("the type %d, there are %d", t, len(c.w.params))
+	}
+	return t
+}
+
+// access reads where an access to the memory goes.
+func (c *bodyWriter) access() {
+	c.r.number() // its alignment
+	c.r.number() // its offset
+}
+
+// bulk reads an instruction with the prefix 0xfc, which begins where before bytes were left.
+func (c *bodyWriter) bulk(before int) {
+	const memoryInit, dataDrop, memoryCopy, memoryFill, tableInit, elementDrop, tableCopy, tableGrow, tableSize, tableFill = 8, 9, 10, 11, 12, 13, 14, 15, 16, 17
+	r := c.r
+	op := r.number()
+	switch {
+	case op <= 7: // conversions that saturate
+		return
+	case op == dataDrop || op == elementDrop || op == tableSize || op == tableGrow:
+		r.number()
+		return
+	case op == memoryInit || op == memoryCopy || op == tableInit || op == tableCopy:
+		r.number()
+		r.number()
+	case op == memoryFill || op == tableFill:
+		r.number()
+	default:
+		c.unknown(before-len(r.b), "the opcode 0xfc %d", op)
+		return
+	}
+	if r.err != nil {
+		return
+	}
+	// What works on a range has its length on top of the stack.
+	c.ranged = true
+	n := before - len(r.b)
+	c.copy(n)
+	from := len(c.whole) - before
+	c.code = appendNumber(append(c.code, opLocalTee), c.locals)
+	c.code = append(c.code, c.charge[:c.weightAt-1]...)
+	c.code = appendNumber(append(c.code, opLocalGet), c.locals)
+	c.code = append(c.code, opI32Const, rangeShift, opI32ShrU)
+	c.code = append(c.code, c.charge[c.weightAt+5:]...)
+	c.code = append(c.code, c.whole[from:from+n]...)
+	c.code = append(c.code, c.check...)
+}
+
+// vector reads an instruction with the prefix 0xfd.
+func (c *bodyWriter) vector() {
+	r := c.r
+	before := len(r.b) + 1
+	switch op := r.number(); {
+	case op <= 11, op == 92, op == 93: // loads and stores
+		c.access()
+	case op == vectorConst, op == 13: // 13 is a shuffle
+		r.take(16)
+	case 21 <= op && op <= 34: // a lane
+		r.byte()
+	case 84 <= op && op <= 91: // loads and stores of a lane
+		c.access()
+		r.byte()
+	case op <= 0xff: // what reckons
+	default:
+		c.unknown(before-len(r.b), "the opcode 0xfd %d", op)
+	}
+}
