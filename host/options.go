@@ -21,7 +21,7 @@ type Options struct {
 	// restart either. On Linux what runs is what was hashed, a copy in memory for each worker. Default any.
 	WorkerSHA256 string
 	// InProcess runs the engines in this process, without workers. There a core that hangs is interrupted, which costs
-	// speed, and one that takes too much memory takes it from this process.
+	// some 3 % of its speed, and one that takes too much memory takes it from this process.
 	InProcess bool
 
 	// CorePath names a file with a core of one's own; Core holds one. Neither means the built-in core.

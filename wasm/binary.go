@@ -5,46 +5,51 @@ import "fmt"
 // binaryReader reads WebAssembly's binary format (https://webassembly.github.io/spec/core/binary/). After an error it
 // returns nothing but zeros.
 type binaryReader struct {
-	b   []byte
-	at  int // where b begins in the module
-	err error
+	b    []byte
+	next int // what comes next, in b
+	base int // where b begins in the module
+	err  error
 }
 
 func (r *binaryReader) fail(format string, args ...any) {
 	if r.err == nil {
-		r.err = fmt.Errorf("at offset %d: "+format, append([]any{r.at}, args...)...)
+		r.err = fmt.Errorf("at offset %d: "+format, append([]any{r.at()}, args...)...)
 	}
-	r.b = nil
+	r.next = len(r.b)
 }
 
-// more reports whether there is something to read.
-func (r *binaryReader) more() bool { return len(r.b) > 0 && r.err == nil }
+// at returns where in the module the reader is, left how much is left to read.
+func (r *binaryReader) at() int   { return r.base + r.next }
+func (r *binaryReader) left() int { return len(r.b) - r.next }
 
-func (r *binaryReader) take(n uint64) (b []byte) {
-	if n > uint64(len(r.b)) {
-		r.fail("%d bytes are left, %d are to come", len(r.b), n)
+// more reports whether there is something to read.
+func (r *binaryReader) more() bool { return r.left() > 0 && r.err == nil }
+
+func (r *binaryReader) take(n uint64) []byte {
+	if n > uint64(r.left()) {
+		r.fail("%d bytes are left, %d are to come", r.left(), n)
 		return nil
 	}
-	b, r.b = r.b[:n], r.b[n:]
-	r.at += int(n)
-	return b
+	r.next += int(n)
+	return r.b[r.next-int(n) : r.next]
 }
 
 func (r *binaryReader) byte() byte {
-	if b := r.take(1); b != nil {
-		return b[0]
+	if r.next >= len(r.b) {
+		r.fail("0 bytes are left, 1 is to come")
+		return 0
 	}
-	return 0
+	r.next++
+	return r.b[r.next-1]
 }
 
 // leb reads a LEB128 of at most n bytes: seven bits a byte, and how many bits that are.
 func (r *binaryReader) leb(n int) (v uint64, bits int) {
-	for k, b := range r.b[:min(n, len(r.b))] {
+	for k, b := range r.b[r.next:min(r.next+n, len(r.b))] {
 		v |= uint64(b&0x7f) << bits
 		bits += 7
 		if b < 0x80 {
-			r.b = r.b[k+1:]
-			r.at += k + 1
+			r.next += k + 1
 			return v, bits
 		}
 	}
@@ -54,6 +59,10 @@ func (r *binaryReader) leb(n int) (v uint64, bits int) {
 
 // number reads an unsigned number of 32 bits.
 func (r *binaryReader) number() uint64 {
+	if r.next < len(r.b) && r.b[r.next] < 0x80 { // as most are
+		r.next++
+		return uint64(r.b[r.next-1])
+	}
 	v, _ := r.leb(5)
 	if v>>32 != 0 {
 		r.fail("a number of more than 32 bits")
@@ -88,7 +97,7 @@ func (r *binaryReader) below(n uint32, what string) uint32 {
 func (r *binaryReader) section() (id byte, section binaryReader) {
 	id = r.byte()
 	body := r.take(r.number())
-	return id, binaryReader{b: body, at: r.at - len(body), err: r.err}
+	return id, binaryReader{b: body, base: r.at() - len(body), err: r.err}
 }
 
 // appendNumber writes an unsigned number.

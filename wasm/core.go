@@ -49,7 +49,7 @@ var ErrCore = errors.New("not a core")
 
 // Options say how a core is compiled.
 type Options struct {
-	// Interruptible makes calls end when their context does, and lets the collector stop them, at a cost of some percent: loops
+	// Interruptible makes calls end when their context does, and lets the collector stop them, at a cost of some 3 %: loops
 	// and functions count down. Without it, a context that ends during a call is ignored.
 	Interruptible bool
 	// MemoryLimit bounds each instance's linear memory, in bytes, rounded down to 64 KiB pages: at least 2 MiB, at

@@ -10,7 +10,7 @@ const MaxTable = 1 << 20
 // not say what tables it has.
 func checkTables(code []byte) error {
 	const preamble, tables = 8, 4
-	r := binaryReader{b: code[preamble:], at: preamble}
+	r := binaryReader{b: code, next: preamble}
 	for r.more() {
 		if id, section := r.section(); id == tables {
 			return section.tables()

@@ -86,8 +86,8 @@ func rewrite(code []byte) ([]byte, error) {
 	if len(code) < len(preamble) || string(code[:len(preamble)]) != preamble {
 		return nil, errors.New("no module of version 1")
 	}
-	w := &rewriter{out: append(make([]byte, 0, len(code)+len(code)/4), preamble...)}
-	r := &binaryReader{b: code[len(preamble):], at: len(preamble)}
+	w := &rewriter{out: append(make([]byte, 0, len(code)+len(code)/8), preamble...)}
+	r := &binaryReader{b: code, next: len(preamble)}
 	next := 0 // the next section that may come, in sectionOrder
 	for r.more() {
 		id, section := r.section()
@@ -124,7 +124,7 @@ func (w *rewriter) section(id byte, parts ...[]byte) {
 	for _, p := range parts {
 		size += len(p)
 	}
-	w.out = appendNumber(append(w.out, id), uint32(size))
+	w.out = appendNumber(append(slices.Grow(w.out, size+8), id), uint32(size))
 	for _, p := range parts {
 		w.out = append(w.out, p...)
 	}
@@ -141,7 +141,7 @@ func (w *rewriter) rewriteSection(id byte, r *binaryReader) error {
 	switch id {
 	case sectionType:
 		n := r.number()
-		entries := r.b
+		entries := r.b[r.next:]
 		for range n {
 			w.params = append(w.params, r.functionType())
 			if r.err != nil {
@@ -158,7 +158,7 @@ func (w *rewriter) rewriteSection(id byte, r *binaryReader) error {
 		w.list(id, 0, nil, appendNumber(ours, uint32(len(w.params))))
 	case sectionFunction:
 		n := r.number()
-		entries := r.b
+		entries := r.b[r.next:]
 		for range n {
 			w.types = append(w.types, r.below(uint32(len(w.params)), "type"))
 			if r.err != nil {
@@ -197,7 +197,7 @@ func (w *rewriter) rewriteSection(id byte, r *binaryReader) error {
 		if n != uint64(len(w.types)) {
 			r.fail("%d functions have code, there are %d", n, len(w.types))
 		}
-		w.body.begin(w)
+		w.body.begin(w, len(whole))
 		for k := 0; k < len(w.types) && r.err == nil; k++ {
 			w.body.read(w.types[k], r)
 		}
@@ -208,7 +208,7 @@ func (w *rewriter) rewriteSection(id byte, r *binaryReader) error {
 		// Ours: call what is imported, and begin anew with what it returns.
 		ours := appendNumber([]byte{0, opCall, 0, opGlobalSet}, w.globals)
 		ours = append(ours, opEnd)
-		w.list(id, uint32(n), w.body.write(nil), append([]byte{byte(len(ours))}, ours...))
+		w.list(id, uint32(n), w.body.write(), append([]byte{byte(len(ours))}, ours...))
 	case sectionData:
 		for range r.number() {
 			w.data(r)
@@ -218,11 +218,11 @@ func (w *rewriter) rewriteSection(id byte, r *binaryReader) error {
 		}
 		w.section(id, whole)
 	default:
-		r.take(uint64(len(r.b)))
+		r.take(uint64(r.left()))
 		w.section(id, whole)
 	}
-	if len(r.b) > 0 && r.err == nil {
-		r.fail("%d bytes are left in section %d", len(r.b), id)
+	if r.more() {
+		r.fail("%d bytes are left in section %d", r.left(), id)
 	}
 	return r.err
 }
@@ -253,10 +253,10 @@ func (w *rewriter) reference(b []byte, r *binaryReader) []byte {
 }
 
 func (w *rewriter) export(b []byte, r *binaryReader) []byte {
-	before := r.b
+	before := r.next
 	r.take(r.number())
 	kind := r.byte()
-	b = append(b, before[:len(before)-len(r.b)]...)
+	b = append(b, r.b[before:r.next]...)
 	switch kind {
 	case 0:
 		return w.function(b, r)
@@ -269,7 +269,7 @@ func (w *rewriter) export(b []byte, r *binaryReader) []byte {
 // constant copies a constant expression to b.
 func (w *rewriter) constant(b []byte, r *binaryReader) []byte {
 	for r.err == nil {
-		before := r.b
+		before := r.next
 		switch op := r.byte(); op {
 		case opEnd:
 			return append(b, op)
@@ -297,7 +297,7 @@ func (w *rewriter) constant(b []byte, r *binaryReader) []byte {
 			r.fail("the opcode %#x is not known in a constant", op)
 		}
 		if r.err == nil {
-			b = append(b, before[:len(before)-len(r.b)]...)
+			b = append(b, r.b[before:r.next]...)
 		}
 	}
 	return b

@@ -50,9 +50,8 @@ type bodyWriter struct {
 	sites     []site
 	calls     []call
 
-	// Of the function at hand: what is left of it, and from where on of whole nothing is copied yet.
-	r      *binaryReader
-	whole  []byte
+	// Of the function at hand: its code, and from where on nothing of it is copied yet.
+	reader binaryReader
 	copied int
 	// locals is how many it has. The one after them, where ranged says that it is needed, is ours.
 	locals uint32
@@ -73,8 +72,11 @@ type call struct {
 	function uint32
 }
 
-func (c *bodyWriter) begin(w *rewriter) {
+// begin takes in what comes before the code, which is size bytes long.
+func (c *bodyWriter) begin(w *rewriter, size int) {
 	c.w = w
+	c.code = make([]byte, 0, size+size/8)
+	c.functions = make([]function, 0, len(w.types))
 	global := func(op byte) []byte { return appendNumber([]byte{op}, w.globals) }
 	get, set := global(opGlobalGet), global(opGlobalSet)
 	c.charge = append(slices.Clone(get), opI32Const)
@@ -90,10 +92,11 @@ func (c *bodyWriter) begin(w *rewriter) {
 // read reads the next function that r has, one of a type.
 func (c *bodyWriter) read(typ uint32, r *binaryReader) {
 	body := r.take(r.number())
-	b := &binaryReader{b: body, at: r.at - len(body), err: r.err}
+	b := &c.reader
+	*b = binaryReader{b: body, base: r.at() - len(body), err: r.err}
 	f := function{groups: b.number(), from: len(c.code), sites: len(c.sites), calls: len(c.calls)}
 	locals := uint64(c.w.params[typ])
-	f.declared = b.b
+	declared := b.next
 	for k := uint64(0); k < f.groups && b.err == nil; k++ {
 		locals += b.number()
 		b.byte()
@@ -101,8 +104,8 @@ func (c *bodyWriter) read(typ uint32, r *binaryReader) {
 			b.fail("a function has %d locals", locals)
 		}
 	}
-	f.declared = f.declared[:len(f.declared)-len(b.b)]
-	c.r, c.whole, c.copied = b, b.b, 0
+	f.declared = body[min(declared, b.next):b.next]
+	c.copied = b.next
 	c.locals, c.ranged = uint32(locals), false
 	c.blocks = append(c.blocks[:0], len(c.sites))
 	c.sites = append(c.sites, site{})
@@ -110,11 +113,11 @@ func (c *bodyWriter) read(typ uint32, r *binaryReader) {
 		c.instruction()
 	}
 	c.copy(0)
-	if len(b.b) > 0 {
-		b.fail("%d bytes are left after the end of a function", len(b.b))
+	if b.more() {
+		b.fail("%d bytes are left after the end of a function", b.left())
 	}
 	if r.err = b.err; r.err != nil {
-		r.b = nil
+		r.next = len(r.b)
 	}
 	f.to, f.ranged = len(c.code), c.ranged
 	c.functions = append(c.functions, f)
@@ -122,17 +125,16 @@ func (c *bodyWriter) read(typ uint32, r *binaryReader) {
 
 // copy copies what has been read, but for the last n bytes.
 func (c *bodyWriter) copy(n int) {
-	if c.r.err == nil {
-		to := len(c.whole) - len(c.r.b)
-		c.code = append(c.code, c.whole[c.copied:to-n]...)
-		c.copied = to
+	if r := &c.reader; r.err == nil {
+		c.code = append(c.code, r.b[c.copied:r.next-n]...)
+		c.copied = r.next
 	}
 }
 
 // instruction reads an instruction, and writes what comes before or after it where there is something.
 func (c *bodyWriter) instruction() {
-	r, block := c.r, c.blocks[len(c.blocks)-1]
-	before := len(r.b)
+	r, block := &c.reader, c.blocks[len(c.blocks)-1]
+	before := r.next
 	switch op := r.byte(); op {
 	case opBlock, opIf:
 		c.blockType()
@@ -153,7 +155,7 @@ func (c *bodyWriter) instruction() {
 			r.number()
 		}
 	case opCall, opRefFunc:
-		from := len(r.b)
+		from := r.next
 		f := r.below(uint32(len(c.w.types)), "function")
 		if r.err != nil {
 			break
@@ -163,7 +165,7 @@ func (c *bodyWriter) instruction() {
 		} else {
 			c.calls = append(c.calls, call{block, f})
 		}
-		c.copy(from - len(r.b))
+		c.copy(r.next - from)
 		c.code = appendNumber(c.code, f+1)
 	case opCallIndirect:
 		r.below(uint32(len(c.w.params)), "type")
@@ -200,36 +202,36 @@ func (c *bodyWriter) instruction() {
 			c.unknown(1, "the opcode %#x", op)
 		}
 	}
-	c.sites[block].bytes += before - len(r.b)
+	c.sites[block].bytes += r.next - before
 }
 
 // unknown says that an instruction of n bytes is not known.
 func (c *bodyWriter) unknown(n int, format string, args ...any) {
-	if c.r.err == nil {
-		c.r.at -= n
-		c.r.fail(format+" is not known", args...)
+	if c.reader.err == nil {
+		c.reader.next -= n
+		c.reader.fail(format+" is not known", args...)
 	}
 }
 
 // blockType reads the type of a block: the number of one, or below 0.
 func (c *bodyWriter) blockType() int64 {
-	t := c.r.signed()
+	t := c.reader.signed()
 	if t >= int64(len(c.w.params)) {
-		c.r.fail("the type %d, there are %d", t, len(c.w.params))
+		c.reader.fail("the type %d, there are %d", t, len(c.w.params))
 	}
 	return t
 }
 
 // access reads where an access to the memory goes.
 func (c *bodyWriter) access() {
-	c.r.number() // its alignment
-	c.r.number() // its offset
+	c.reader.number() // its alignment
+	c.reader.number() // its offset
 }
 
-// bulk reads an instruction with the prefix 0xfc, which begins where before bytes were left.
+// bulk reads an instruction with the prefix 0xfc, which begins at before.
 func (c *bodyWriter) bulk(before int) {
 	const memoryInit, dataDrop, memoryCopy, memoryFill, tableInit, elementDrop, tableCopy, tableGrow, tableSize, tableFill = 8, 9, 10, 11, 12, 13, 14, 15, 16, 17
-	r := c.r
+	r := &c.reader
 	op := r.number()
 	switch {
 	case op <= 7: // conversions that saturate
@@ -243,7 +245,7 @@ func (c *bodyWriter) bulk(before int) {
 	case op == memoryFill || op == tableFill:
 		r.number()
 	default:
-		c.unknown(before-len(r.b), "the opcode 0xfc %d", op)
+		c.unknown(r.next-before, "the opcode 0xfc %d", op)
 		return
 	}
 	if r.err != nil {
@@ -251,22 +253,20 @@ func (c *bodyWriter) bulk(before int) {
 	}
 	// What works on a range has its length on top of the stack.
 	c.ranged = true
-	n := before - len(r.b)
-	c.copy(n)
-	from := len(c.whole) - before
+	c.copy(r.next - before)
 	c.code = appendNumber(append(c.code, opLocalTee), c.locals)
 	c.code = append(c.code, c.charge[:c.weightAt-1]...)
 	c.code = appendNumber(append(c.code, opLocalGet), c.locals)
 	c.code = append(c.code, opI32Const, rangeShift, opI32ShrU)
 	c.code = append(c.code, c.charge[c.weightAt+5:]...)
-	c.code = append(c.code, c.whole[from:from+n]...)
+	c.code = append(c.code, r.b[before:r.next]...)
 	c.code = append(c.code, c.check...)
 }
 
 // vector reads an instruction with the prefix 0xfd.
 func (c *bodyWriter) vector() {
-	r := c.r
-	before := len(r.b) + 1
+	r := &c.reader
+	before := r.next - 1
 	switch op := r.number(); {
 	case op <= 11, op == 92, op == 93: // loads and stores
 		c.access()
@@ -279,6 +279,6 @@ func (c *bodyWriter) vector() {
 		r.byte()
 	case op <= 0xff: // what reckons
 	default:
-		c.unknown(before-len(r.b), "the opcode 0xfd %d", op)
+		c.unknown(r.next-before, "the opcode 0xfd %d", op)
 	}
 }

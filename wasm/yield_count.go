@@ -83,8 +83,9 @@ func (c *bodyWriter) settle(k int) {
 	}
 }
 
-// write appends the functions to b.
-func (c *bodyWriter) write(b []byte) []byte {
+// write returns the functions, one after the other.
+func (c *bodyWriter) write() []byte {
+	b := make([]byte, 0, len(c.code)+len(c.code)/8)
 	for k := range c.functions {
 		f, sites := &c.functions[k], c.sitesOf(k)
 		for _, s := range sites[1:] {

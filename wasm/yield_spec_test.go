@@ -44,8 +44,7 @@ func runtimes(t testing.TB) (plain, yielding wazero.Runtime) {
 
 // imports reports whether a module imports anything.
 func imports(m wazero.CompiledModule, code []byte) bool {
-	r := binaryReader{b: code, at: 0}
-	r.take(8)
+	r := binaryReader{b: code, next: 8}
 	for r.more() {
 		if id, s := r.section(); id == sectionImport {
 			return s.number() > 0

@@ -221,7 +221,7 @@ func TestWhatIsNotKnownIsNamed(t *testing.T) {
 		{"a local that is not there", module(long(1), 0x20, 1), "the local 1, there are 1"},
 		{"a type that is not there", module(long(1), 0x02, 2, 0x0b), "the type 2, there are 2"},
 		{"more after the end", module(long(1), 0x0b, 0x01), "2 bytes are left after the end of a function"},
-		{"no end", module(long(1), 0x02, 0x40), "0 bytes are left, 1 are to come"},
+		{"no end", module(long(1), 0x02, 0x40), "0 bytes are left, 1 is to come"},
 		{"imports", cores.Whole(1).Importing("env", "f", 0, 3).Bytes(), "it imports something"},
 		{"no code", []byte("\x00asm\x01\x00\x00\x00"), "it has no code"},
 		{"another version", []byte("\x00asm\x02\x00\x00\x00"), "no module of version 1"},
