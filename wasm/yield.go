@@ -10,14 +10,14 @@ import (
 	"github.com/tetratelabs/wazero/sys"
 )
 
-// Where nothing can be killed, a core is made to stop now and then by itself: before it is compiled, each loop and each
-// function gets a countdown. It is a global behind those of the core, which no instruction of the core can name. Where it
-// has run out, the core calls out: there Go may stop it for its collector, and a context that has ended ends the call. All
-// else runs as it does in a plain core.
+// Where nothing can be killed, a core is made to stop now and then by itself: before it is compiled, its loops and functions
+// get a countdown. It is a global behind those of the core, which no instruction of the core can name. Where it has run
+// out, the core calls out: there Go may stop it for its collector, and a context that has ended ends the call. All else runs
+// as it does in a plain core.
 //
 // What is counted is code, not time: a loop counts down by the size of its body, each time around, a function by its own,
 // and what works on a range of memory or of a table by the size of that range. So whatever a core does, it calls out after
-// a bounded number of instructions: some ten microseconds of what is usual, a few milliseconds at most.
+// a bounded number of instructions, ten to a hundred microseconds of what is usual; only one range is not cut.
 const (
 	// yieldAfter is what the countdown begins with, in units of yieldUnit bytes of code.
 	yieldAfter = 16 << 10
