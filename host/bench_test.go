@@ -1,12 +1,9 @@
-//go:build unix
-
 package host_test
 
 import (
 	"context"
 	"log/slog"
 	"slices"
-	"syscall"
 	"testing"
 	"time"
 
@@ -83,18 +80,4 @@ func BenchmarkDigest(b *testing.B) {
 			digest(b, e)
 		}
 	})
-}
-
-// From SIGKILL to the next answer, with a journal of a few actions.
-func BenchmarkRecovery(b *testing.B) {
-	h, err := host.New(b.Context(), host.Options{Workers: 1, Logger: slog.New(slog.DiscardHandler), MaxRestarts: 1 << 20, RestartWindow: 1})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() { _ = h.Shutdown(context.Background()) }()
-	e := open(b, h, "e", deck(52))
-	for b.Loop() {
-		_ = syscall.Kill(h.Stats().Workers[0].PID, syscall.SIGKILL)
-		dispatch(b, e, "stack:reverse", nil)
-	}
 }
