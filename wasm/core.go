@@ -96,6 +96,16 @@ var exports = []struct {
 
 // Hash returns what names a core: the SHA-256 of its bytes, in hexadecimal.
 func Hash(code []byte) string {
+	if len(code) > 0 && &code[0] == &builtin[0] && len(code) == len(builtin) {
+		return builtinHash()
+	}
+	return hash(code)
+}
+
+// builtinHash is asked for several times in a start.
+var builtinHash = sync.OnceValue(func() string { return hash(builtin) })
+
+func hash(code []byte) string {
 	sum := sha256.Sum256(code)
 	return hex.EncodeToString(sum[:])
 }
@@ -115,7 +125,7 @@ func Compile(ctx context.Context, code []byte, o Options) (*Core, error) {
 	if limit < 2<<20 || limit > 4<<30 {
 		return nil, fmt.Errorf("wasm: a memory limit of %d bytes is outside 2 MiB to 4 GiB", limit)
 	}
-	hash := Hash(code)
+	name := Hash(code)
 	var c *Core
 	var slow error
 	var err error
@@ -125,19 +135,19 @@ func Compile(ctx context.Context, code []byte, o Options) (*Core, error) {
 			yielding, slow = rewrite(code)
 		}
 		if slow == nil {
-			c, slow = cached(o.Cache, hash+"-yielding", builder{limit: limit, code: yielding, yielding: true}.build(ctx))
+			c, slow = cached(o.Cache, name+"-yielding", builder{limit: limit, code: yielding, yielding: true}.build(ctx))
 		}
 		if slow != nil {
 			// It has something that is not known here, or is no core, of which wazero says more.
-			c, err = cached(o.Cache, hash+"-interruptible", builder{limit: limit, code: code, watched: true}.build(ctx))
+			c, err = cached(o.Cache, name+"-interruptible", builder{limit: limit, code: code, watched: true}.build(ctx))
 		}
 	} else {
-		c, err = cached(o.Cache, hash, builder{limit: limit, code: code}.build(ctx))
+		c, err = cached(o.Cache, name, builder{limit: limit, code: code}.build(ctx))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("wasm: %w: %w", ErrCore, err)
 	}
-	c.hash, c.limit, c.interruptible, c.slow = hash, limit, o.Interruptible, slow
+	c.hash, c.limit, c.interruptible, c.slow = name, limit, o.Interruptible, slow
 	if o.Compiled != nil {
 		o.Compiled()
 	}

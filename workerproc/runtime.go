@@ -19,7 +19,7 @@ type wazeroRuntime struct {
 	compiled func()
 }
 
-func (r *wazeroRuntime) Has(hash string) bool { return hash == builtinHash() }
+func (r *wazeroRuntime) Has(hash string) bool { return hash == wasm.Hash(wasm.Builtin()) }
 
 func (r *wazeroRuntime) Use(ctx context.Context, c ipc.ConfigureBody, core []byte) (err error) {
 	if core == nil {

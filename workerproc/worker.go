@@ -22,7 +22,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,8 +30,6 @@ import (
 	"hypertoken/ipc"
 	"hypertoken/wasm"
 )
-
-var builtinHash = sync.OnceValue(func() string { return wasm.Hash(wasm.Builtin()) })
 
 // Main runs this process as a worker, and exits, where a host has started it as one. Otherwise it notes that this program
 // can be its own worker, and returns. Call it first in main: what a program does before, each of its workers does too.
@@ -51,6 +48,7 @@ const (
 )
 
 func run() int {
+	go wasm.Hash(wasm.Builtin()) // for hello, while go-plugin's server starts
 	in, out, err := process.Serve()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "hypertoken worker: %v\n", err)
@@ -87,7 +85,7 @@ func serve(in, out *os.File, level *slog.LevelVar, log *slog.Logger) error {
 	w.flusher.Stop()
 	wait := new(ipc.Spinner)
 	loop := NewLoop(&configured{wazeroRuntime{log: log, compiled: func() { confine(log) }}, level, wait}, w, log)
-	loop.Hello(ipc.HelloBody{Protocol: ipc.Version, Build: version.String(), Core: builtinHash(), PID: os.Getpid()})
+	loop.Hello(ipc.HelloBody{Protocol: ipc.Version, Build: version.String(), Core: wasm.Hash(wasm.Builtin()), PID: os.Getpid()})
 	gc := collector{live: minGarbage}
 	ctx := context.Background()
 	for {
@@ -141,10 +139,13 @@ func (c *configured) Use(ctx context.Context, b ipc.ConfigureBody, core []byte) 
 		debug.SetMemoryLimit(b.WorkerMemory)
 	}
 	err := c.wazeroRuntime.Use(ctx, b, core)
-	// What compiling left behind is most of what a worker would ever hold.
-	debug.FreeOSMemory()
+	// What compiling left behind is most of what a worker would ever hold. Its first answers do not wait for that.
+	time.AfterFunc(settleAfter, debug.FreeOSMemory)
 	return err
 }
+
+// settleAfter is how long after its start a worker frees what that took.
+const settleAfter = 50 * time.Millisecond
 
 // confine gives up the file system, and what else a core must not reach if it ever breaks out of WebAssembly. A worker that
 // can't still runs engines: without one they would run in the host's own process.
