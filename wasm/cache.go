@@ -13,8 +13,9 @@ import (
 )
 
 // Cache keeps compiled code in a directory, so that the next process need not compile again. What lies there is run as
-// code, so the directory must be writable by its user alone. Any number of processes may share one: entries appear
-// whole or not at all, and one that is damaged is removed and made anew. A nil Cache keeps nothing.
+// code, so the directory must be writable by its user alone. Any number of processes may share one: one of them compiles what
+// is missing while the others wait, entries appear whole or not at all, and one that is damaged is removed and made anew. A nil
+// Cache keeps nothing.
 type Cache struct {
 	dir string
 

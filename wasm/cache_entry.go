@@ -21,6 +21,8 @@ type cacheEntry struct {
 	dir   string
 	files wazero.CompilationCache
 	sound map[string]bool // the files whose checksums were right
+	// unlock lets others compile the core. While it is held they wait, as long as that may take.
+	unlock func()
 }
 
 const (
@@ -28,18 +30,35 @@ const (
 	tmpSuffix = ".tmp" // wazero's, while it writes a file
 	// tmpAge is after what time somebody died while writing a file.
 	tmpAge = time.Hour
+	// compileTime is how long an entry waits for another process that compiles its core, before it compiles beside it.
+	compileTime = 2 * time.Second
 )
 
-// openEntry opens an entry and removes what is damaged in it.
+// openEntry opens an entry. Where there is something to compile, or to remove because it is damaged, that is for one
+// process at a time: the others find it done. The caller calls unlock once it has compiled.
 func openEntry(dir string) (*cacheEntry, error) {
-	e := &cacheEntry{dir: dir, sound: map[string]bool{}}
-	if err := e.each(e.check); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	naming.Lock()
-	defer naming.Unlock()
-	var err error
-	e.files, err = wazero.NewCompilationCacheWithDir(dir)
+	e := &cacheEntry{dir: dir, sound: map[string]bool{}, unlock: func() {}}
+	whole := true
+	err := e.each(func(path string, _ fs.DirEntry) error {
+		sound, err := e.isSound(path)
+		whole = whole && sound
+		return err
+	})
+	if err == nil && (!whole || len(e.sound) == 0) {
+		e.unlock = lock(dir, compileTime)
+		err = e.each(e.check)
+	}
+	if err == nil {
+		naming.Lock()
+		e.files, err = wazero.NewCompilationCacheWithDir(dir)
+		naming.Unlock()
+	}
+	if err != nil {
+		e.unlock()
+	}
 	return e, err
 }
 
@@ -60,19 +79,29 @@ func (e *cacheEntry) check(path string, d fs.DirEntry) error {
 		}
 		return remove(path)
 	}
+	if sound, err := e.isSound(path); sound || err != nil {
+		return err
+	}
+	return errors.Join(remove(path), remove(path+sumSuffix))
+}
+
+// isSound holds a file against its checksum. One that another process has removed is not sound.
+func (e *cacheEntry) isSound(path string) (bool, error) {
+	if e.sound[path] {
+		return true, nil
+	}
 	got, err := sum(path)
 	if err != nil {
-		return ignoreMissing(err) // another process has removed it
+		return false, ignoreMissing(err)
 	}
 	want, err := os.ReadFile(path + sumSuffix)
 	if err = ignoreMissing(err); err != nil {
-		return err
+		return false, err
 	}
 	if string(want) == got {
 		e.sound[path] = true
-		return nil
 	}
-	return errors.Join(remove(path), remove(path+sumSuffix))
+	return e.sound[path], nil
 }
 
 // stored writes the checksums of the files that have come since the entry was opened.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"syscall"
+	"time"
 )
 
 // private fails where somebody else than this user owns or may write the directory.
@@ -18,4 +19,25 @@ func private(info fs.FileInfo) error {
 		return fmt.Errorf("has mode %#o, others may write there (chmod go-w it)", mode)
 	}
 	return nil
+}
+
+// lock waits until no other process has a directory locked, and locks it; after the time is over, or where that can't be
+// done, it goes on without. The lock ends with unlock, or with the process.
+func lock(dir string, atMost time.Duration) (unlock func()) {
+	const again = 2 * time.Millisecond
+	f, err := os.Open(dir)
+	if err != nil {
+		return func() {}
+	}
+	for waited := time.Duration(0); ; waited += again {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { _ = f.Close() }
+		}
+		if (err != syscall.EWOULDBLOCK && err != syscall.EINTR) || waited >= atMost {
+			_ = f.Close()
+			return func() {}
+		}
+		time.Sleep(again)
+	}
 }

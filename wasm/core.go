@@ -203,6 +203,7 @@ func cached(cache *Cache, name string, build func(wazero.CompilationCache) (*Cor
 	var c *Core
 	entry, err := cache.entry(name)
 	if err == nil {
+		defer entry.unlock()
 		if c, err = build(entry.files); err == nil {
 			if err := entry.stored(); err != nil {
 				cache.note(err)

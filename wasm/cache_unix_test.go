@@ -1,0 +1,62 @@
+//go:build unix
+
+package wasm
+
+import (
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// Where several find a core missing at once, one compiles it, and the others take what that has stored.
+func TestACoreIsCompiledByOneAtATime(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "entry")
+	var compiled atomic.Int32
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			e, err := openEntry(dir)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer e.unlock()
+			if len(e.sound) > 0 {
+				return
+			}
+			compiled.Add(1)
+			if err := os.WriteFile(filepath.Join(dir, "code"), []byte("code"), 0o600); err != nil {
+				t.Error(err)
+			}
+			if err := e.stored(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := compiled.Load(); n != 1 {
+		t.Errorf("%d have compiled it", n)
+	}
+}
+
+// A lock that nobody gives back holds up nobody for longer than that.
+func TestALockIsNotWaitedForWithoutEnd(t *testing.T) {
+	dir := t.TempDir()
+	unlock := lock(dir, time.Minute)
+	lock(dir, 4*time.Millisecond)() // returns, without it
+	locked := make(chan struct{})
+	go func() {
+		defer close(locked)
+		lock(dir, time.Minute)()
+	}()
+	select {
+	case <-locked:
+		t.Error("two have it")
+	default:
+	}
+	unlock()
+	<-locked
+}
