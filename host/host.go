@@ -177,18 +177,6 @@ func (h *Host) run() {
 	h.spawn(h.tickUntilEnd)
 }
 
-func (h *Host) startWorkers() {
-	if !h.options.InProcess {
-		h.mu.Lock()
-		for id := range h.options.Workers {
-			s := &slot{id: id, supervisor: supervisor{maxRestarts: h.options.MaxRestarts, window: h.options.RestartWindow, startTimeout: h.options.StartTimeout}}
-			h.slots = append(h.slots, s)
-			h.supervise(s, supervisorEvent{kind: svStart})
-		}
-		h.mu.Unlock()
-	}
-}
-
 // spawn runs f in a goroutine that Shutdown waits for.
 func (h *Host) spawn(f func()) {
 	if sabotage.On(sabotage.WorkerForgotten) {
@@ -377,6 +365,11 @@ func (h *Host) watch(e *Engine) {
 	h.mu.Lock()
 	h.watched = append(h.watched, e)
 	h.mu.Unlock()
+	h.hurryTick()
+}
+
+// hurryTick has time pass now, where the tick is slow because nothing has waited for it.
+func (h *Host) hurryTick() {
 	if h.clock.idle.Load() {
 		select {
 		case h.wake <- struct{}{}:

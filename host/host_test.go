@@ -585,6 +585,8 @@ func TestOptionsAreChecked(t *testing.T) {
 		"SnapshotBytes":   {SnapshotBytes: -1},
 		"ReplayBudget":    {ReplayBudget: -1},
 		"Workers":         {Workers: 1025},
+		"Spares":          {Spares: -1},
+		"Spares: 1025":    {Spares: 1025},
 		"MaxFrame":        {MaxFrame: 17<<20 - 1},
 		"MaxWorkerMemory": {MaxWorkerMemory: 64<<20 - 1},
 		"MaxQueue":        {MaxQueue: -1},
@@ -613,7 +615,7 @@ func TestOptionsAreChecked(t *testing.T) {
 			t.Errorf("%s: %v", field, err)
 		}
 	}
-	newHost(t, host.Options{Workers: 1024, MaxFrame: 49 << 20, MaxWorkerMemory: 64 << 20, MaxQueueBytes: 1 << 10, KeyWindow: 1 << 20,
+	newHost(t, host.Options{Workers: 1024, Spares: 1024, MaxFrame: 49 << 20, MaxWorkerMemory: 64 << 20, MaxQueueBytes: 1 << 10, KeyWindow: 1 << 20,
 		StallAfter: 100 * time.Millisecond, BatchMode: host.BatchIndependent, MaxPayload: 48 << 20, MaxDepth: 128, MaxEngineMemory: 2 << 20, MaxAttempts: 100})
 }
 

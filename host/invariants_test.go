@@ -11,10 +11,19 @@ import (
 
 // inspect looks at the host between two events.
 func (s *simulation) inspect() {
+	spare := slices.ContainsFunc(s.host.spares, func(p *slot) bool { return p.supervisor.state == workerReady && p.worker.lives() })
 	ready := false
 	for _, slot := range s.host.slots {
 		w := slot.worker
 		ready = ready || (slot.supervisor.state == workerReady && !w.dead && !w.ending)
+		if spare && slot.supervisor.lacks() {
+			s.fatal("worker %d is %v, and there is a spare", slot.id, slot.supervisor.state)
+		}
+	}
+	for _, p := range s.host.spares {
+		if p.supervisor.state == workerReady && len(p.worker.engines) > 0 {
+			s.fatal("spare %d has engines", p.id)
+		}
 	}
 	for _, e := range s.engines {
 		m := &e.m
@@ -65,9 +74,10 @@ func (s *simulation) inspectDeath(w *worker) (after func()) {
 			}
 		}
 	}
-	alone, deaths := w.reserved != 0 && w.alone, len(w.slot.supervisor.deaths)
+	slot := w.slot // a spare may replace it
+	alone, deaths := w.reserved != 0 && w.alone, len(slot.supervisor.deaths)
 	return func() {
-		if len(w.slot.supervisor.deaths) > deaths && (alone || w.why != byItself) && w.why != hungry {
+		if len(slot.supervisor.deaths) > deaths && (alone || w.why != byItself) && w.why != hungry {
 			s.fatal("a worker's end (%v, alone %v) counts as a restart", w.why, alone)
 		}
 		for _, r := range list {

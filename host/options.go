@@ -15,6 +15,9 @@ import (
 type Options struct {
 	// Workers is how many worker processes run engines. Default [runtime.NumCPU], at most 1,024.
 	Workers int
+	// Spares is how many worker processes are kept started beside them, idle. Where a worker ends, a spare replaces it at once, and
+	// another one is started. A spare takes the memory of a worker without engines. Default none, at most 1,024.
+	Spares int
 	// WorkerPath is the program that they run, which calls workerproc.Main. Default this program itself, which must.
 	WorkerPath string
 	// WorkerSHA256 pins that program: its SHA-256, in hexadecimal. A program that has another one is not started, at no
@@ -200,6 +203,7 @@ func (o *Options) validate() error {
 		{"MaxStateBytes", o.MaxStateBytes, 1, 2 << 30},
 		{"MaxEngineMemory", o.MaxEngineMemory, 2 << 20, 4 << 30},
 		{"Workers", int64(o.Workers), 1, 1024},
+		{"Spares", int64(o.Spares), 0, 1024},
 		{"MaxFrame", int64(o.MaxFrame), int64(max(2<<20, o.MaxPayload+frameSlack, o.MaxResult+frameSlack)), 1<<31 - 1},
 		{"MaxWorkerMemory", o.MaxWorkerMemory, 64 << 20, 1 << 50},
 		{"MaxQueue", int64(o.MaxQueue), 1, 1 << 31},

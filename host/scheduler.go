@@ -1,9 +1,7 @@
 package host
 
 import (
-	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"hypertoken/internal/sabotage"
@@ -12,6 +10,7 @@ import (
 // scheduler places engines. The host's lock guards it.
 type scheduler struct {
 	slots      []*slot
+	spares     []*slot // idle, until one replaces a worker
 	workerIDs  int
 	placements uint64
 	asks       fifo[*ask]
@@ -22,14 +21,6 @@ type scheduler struct {
 	residents  map[*local]struct{}
 	sampledAt  time.Duration
 	jitter     func() float64
-}
-
-// slot is one of the host's workers over all its processes.
-type slot struct {
-	id         int
-	supervisor supervisor
-	worker     *worker // its newest process
-	cause      error   // why its last process ended
 }
 
 // ask is an engine that wants a place.
@@ -320,72 +311,6 @@ func (h *Host) idleWorker(w *worker) {
 	}
 }
 
-// supervise steps a worker's supervisor. The lock is held.
-func (h *Host) supervise(s *slot, ev supervisorEvent) {
-	ev.now = h.clock.now()
-	ev.jitter = h.jitter()
-	switch s.supervisor.step(ev) {
-	case svLaunch:
-		h.workerIDs++
-		w := &worker{host: h, slot: s, id: h.workerIDs, log: h.log.With("worker", s.id, "process", h.workerIDs),
-			engines: map[uint64]*Engine{}, ended: make(chan struct{})}
-		s.worker = w
-		h.startWorker(w)
-	case svGiveUp:
-		h.log.Error("a worker is given up: it died too often", "worker", s.id, "deaths", len(s.supervisor.deaths),
-			"within", h.options.RestartWindow, "next_try", s.supervisor.at-ev.now)
-	case svOverdue:
-		s.worker.log.Warn("a worker was not ready in time and is killed", "limit", h.options.StartTimeout)
-		s.worker.end(overdue)
-	}
-}
-
-// workerIsBack reports whether one runs requests. An engine that was granted a place here before that, and takes it only
-// now, was not among those that were told.
-func (h *Host) workerIsBack() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return slices.ContainsFunc(h.slots, func(s *slot) bool { return s.supervisor.state == workerReady })
-}
-
-// workerReady takes in that a worker runs requests now.
-func (h *Host) workerReady(w *worker) {
-	h.mu.Lock()
-	if w.slot.worker != w {
-		h.mu.Unlock()
-		return
-	}
-	fellBack := w.slot.supervisor.state == workerProbing
-	h.supervise(w.slot, supervisorEvent{kind: svReady})
-	var here []*Engine
-	for l := range h.residents {
-		here = append(here, l.engine)
-	}
-	h.mu.Unlock()
-	if fellBack {
-		w.log.Info("a worker is back")
-	}
-	h.assign()
-	for _, e := range byAge(here) {
-		e.lockStep(engineEvent{kind: evMove, later: true})
-	}
-}
-
-// workerGone takes in that a worker has ended.
-func (h *Host) workerGone(w *worker, why verdict, alone bool, inFlight int, err error) {
-	h.counts.restarts[why].Add(1)
-	h.counts.inFlightLost.Add(uint64(inFlight))
-	if why != stopped {
-		w.log.Warn("a worker ended", "reason", why.String(), "error", err, "in_flight", inFlight)
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if w.slot.worker == w {
-		h.supervise(w.slot, supervisorEvent{kind: svDied, counts: why == hungry || (why == byItself && (!alone || sabotage.On(sabotage.AloneCounts))) || !w.configured})
-		w.slot.cause = err
-	}
-}
-
 // whyNoWorker says why engines run in this process.
 func (h *Host) whyNoWorker() error {
 	h.mu.Lock()
@@ -407,12 +332,24 @@ const (
 // tickWorkers looks after the workers.
 func (h *Host) tickWorkers(now time.Duration) (busy bool) {
 	h.mu.Lock()
-	var list []*worker
+	var list, spares []*worker
+	starting := false
 	for _, s := range h.slots {
 		h.supervise(s, supervisorEvent{kind: svTick})
 		switch s.supervisor.state {
 		case workerReady:
 			list = append(list, s.worker)
+		case workerStarting, workerProbing, workerBackoff:
+			busy, starting = true, starting || s.supervisor.state == workerStarting
+		}
+	}
+	for _, s := range h.spares {
+		if !starting || s.supervisor.state != workerBackoff { // the workers come first
+			h.supervise(s, supervisorEvent{kind: svTick})
+		}
+		switch s.supervisor.state {
+		case workerReady:
+			spares = append(spares, s.worker)
 		case workerStarting, workerProbing, workerBackoff:
 			busy = true
 		}
@@ -437,6 +374,9 @@ func (h *Host) tickWorkers(now time.Duration) (busy bool) {
 		}
 	}
 	if sample {
+		for _, w := range spares {
+			h.sampleMemory(w)
+		}
 		h.takeIdleOut(now)
 	}
 	return busy
@@ -559,39 +499,4 @@ func (h *Host) takeIdleOut(now time.Duration) {
 	}
 	h.mu.Unlock()
 	takeOut(idle)
-}
-
-// stopWorkers ends every worker process and waits for that. They get a moment to end by themselves.
-func (h *Host) stopWorkers(ctx context.Context) {
-	if sabotage.On(sabotage.WorkerForgotten) {
-		return
-	}
-	h.mu.Lock()
-	var list []*worker
-	for _, s := range h.slots {
-		if s.supervisor.state != workerStopped {
-			h.supervise(s, supervisorEvent{kind: svStop})
-			list = append(list, s.worker)
-		}
-	}
-	h.mu.Unlock()
-	for _, w := range list {
-		w.hangUp()
-	}
-	if len(list) == 0 {
-		return
-	}
-	patience, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	for _, w := range list {
-		select {
-		case <-w.ended:
-		case <-patience.Done():
-			w.end(stopped)
-		}
-	}
-	h.end() // one that is still starting
-	for _, w := range list {
-		<-w.ended
-	}
 }

@@ -54,10 +54,19 @@ func (t *toy) Ready(context.Context) error {
 	if string(t.pending) == cursed {
 		return &wasm.ActionError{Code: "bad_payload", Message: "no such setup", Index: -1}
 	}
-	if len(t.pending) == 8 {
-		t.state = binary.LittleEndian.Uint64(t.pending)
-	}
+	t.state = restored(t.pending)
 	return nil
+}
+
+// noLimits begins a toy's snapshot: no MessagePack, lest what follows reads as the limits of a real one.
+const noLimits = 0xc1
+
+// restored returns the state of a snapshot, 0 where there is none.
+func restored(snapshot []byte) uint64 {
+	if len(snapshot) != 9 || snapshot[0] != noLimits {
+		return 0
+	}
+	return binary.LittleEndian.Uint64(snapshot[1:])
 }
 
 // run is the toy's function from a state and an action to a new state and a result.
@@ -128,12 +137,14 @@ func (t *toy) Batch(ctx context.Context, actions []wasm.Action, atomic bool) ([]
 }
 
 func (t *toy) Snapshot(_ context.Context, f func([]byte) error) error {
+	return f(binary.LittleEndian.AppendUint64([]byte{noLimits}, t.state))
+}
+func (t *toy) State(_ context.Context, f func([]byte) error) error {
 	return f(binary.LittleEndian.AppendUint64(nil, t.state))
 }
-func (t *toy) State(ctx context.Context, f func([]byte) error) error { return t.Snapshot(ctx, f) }
-func (t *toy) Digest(context.Context) (uint64, error)                { return t.state, nil }
-func (t *toy) Memory() uint64                                        { return 1 << 16 }
-func (t *toy) Close(context.Context) error                           { t.closed = true; return nil }
+func (t *toy) Digest(context.Context) (uint64, error) { return t.state, nil }
+func (t *toy) Memory() uint64                         { return 1 << 16 }
+func (t *toy) Close(context.Context) error            { t.closed = true; return nil }
 
 // wire is one direction of a pipe: what fits is taken, the rest waits.
 type wire struct {
@@ -575,7 +586,7 @@ func (s *simulation) engine(name string, o *EngineOptions) *simEngine {
 
 func simulate(t *testing.T, seed uint64, events int) *simulation {
 	s := &simulation{t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 1)), counts: map[string]int{}}
-	s.begin(Options{Workers: 1 + s.rand.IntN(3), MaxInProcess: 2, WindowRequests: 8, WindowBytes: 4 << 10})
+	s.begin(Options{Workers: 1 + s.rand.IntN(3), Spares: max(0, s.rand.IntN(5)-2), MaxInProcess: 2, WindowRequests: 8, WindowBytes: 4 << 10})
 	for k := range 1 + s.rand.IntN(5) {
 		e := s.engine(fmt.Sprint("engine-", k), &EngineOptions{EnableBatching: s.rand.IntN(4) == 0, BatchMode: BatchMode(s.rand.IntN(2))})
 		if e.cursed = s.rand.IntN(10) == 0; e.cursed {
@@ -613,7 +624,7 @@ func simulate(t *testing.T, seed uint64, events int) *simulation {
 // stop ends what is left of the workers.
 func (h *Host) stop(s *simulation) {
 	h.mu.Lock()
-	for _, slot := range h.slots {
+	for _, slot := range slices.Concat(h.slots, h.spares) {
 		h.supervise(slot, supervisorEvent{kind: svStop})
 	}
 	h.mu.Unlock()
@@ -657,6 +668,9 @@ func (s *simulation) stuck() {
 		w := slot.worker
 		s.t.Logf("worker %d: %v, process %d, dead %v, ending %v, reserved %d alone %v, blocked %d, engines %d", slot.id, slot.supervisor.state, w.id, w.dead, w.ending,
 			w.reserved, w.alone, w.blocked.len(), len(w.engines))
+	}
+	for _, p := range s.host.spares {
+		s.t.Logf("spare %d: %v", p.id, p.supervisor.state)
 	}
 	for _, p := range s.processes {
 		s.t.Logf("process %d: hung %v, dying %v, killed %v, pending %d, oldest %d, in %d+%d, out %d+%d", p.worker.id, p.hung, p.dying, p.killed,
@@ -756,13 +770,10 @@ func (s *simulation) checkJournal(e *simEngine, states []uint64, unknown bool) {
 		if err != nil {
 			s.fatal("%v", err)
 		}
-		state := uint64(0)
 		if e.cursed && stored.Count == 0 {
 			return
 		}
-		if len(stored.Data) == 8 {
-			state = binary.LittleEndian.Uint64(stored.Data)
-		}
+		state := restored(stored.Data)
 		sequence := stored.Sequence
 		for rest := stored.Entries; len(rest) > 0 && sequence < uint64(len(states)-1); sequence++ {
 			entry, after, err := ipc.ReadEntry(rest)
@@ -813,10 +824,11 @@ func TestSimulation(t *testing.T) {
 		counts["snapshots"] += s.snapshots
 		counts["fallbacks"] += int(stats.Fallbacks)
 		counts["placings"] += int(stats.Placed)
+		counts["takeovers"] += int(stats.Takeovers)
 	}
 	t.Logf("%v", counts)
 	for _, what := range []string{"acknowledged", "broken", "deaths with requests in flight", "poisoned", "timeout", "canceled", "conflict", "batch_aborted",
-		"worker_unavailable", "shutdown", "outcome_unknown", "worker deadline", "worker stalled", "worker memory", "doubts about an append", "snapshots", "fallbacks"} {
+		"worker_unavailable", "shutdown", "outcome_unknown", "worker deadline", "worker stalled", "worker memory", "doubts about an append", "snapshots", "fallbacks", "takeovers"} {
 		if counts[what] == 0 {
 			t.Errorf("there were no %s", what)
 		}

@@ -60,11 +60,11 @@ func BenchmarkColdStart(b *testing.B) {
 // From SIGKILL to the next answer, with a journal of 1,000 actions.
 func BenchmarkRecovery(b *testing.B) {
 	for _, c := range []struct {
-		name    string
-		actions int
-	}{{"journal_0", 0}, {"journal_1000", 1000}} {
+		name            string
+		actions, spares int
+	}{{"journal_0", 0, 0}, {"journal_1000", 1000, 0}, {"journal_1000_spare", 1000, 1}} {
 		b.Run(c.name, func(b *testing.B) {
-			h := quietHost(b, host.Options{Workers: 1, MaxRestarts: 1 << 20, RestartWindow: 1, SnapshotBytes: 1 << 30, ReplayBudget: time.Hour})
+			h := quietHost(b, host.Options{Workers: 1, Spares: c.spares, MaxRestarts: 1 << 20, RestartWindow: 1, SnapshotBytes: 1 << 30, ReplayBudget: time.Hour})
 			defer func() { _ = h.Shutdown(context.Background()) }()
 			e := open(b, h, "e", deck(52))
 			journal(b, e, c.actions)
@@ -99,12 +99,13 @@ func journal(b *testing.B, e *host.Engine, n int) {
 	}
 }
 
-// worker returns the process of the host's worker, once that runs.
+// worker returns the process of the host's worker, once that runs, and the spares too.
 func worker(b *testing.B, h *host.Host) int {
 	b.Helper()
+	starts := func(w host.WorkerStats) bool { return w.State != "ready" }
 	for {
-		if w := h.Stats().Workers[0]; w.State == "ready" && w.PID != 0 {
-			return w.PID
+		if s := h.Stats(); !starts(s.Workers[0]) && !slices.ContainsFunc(s.Spares, starts) {
+			return s.Workers[0].PID
 		}
 		runtime.Gosched()
 	}

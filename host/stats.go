@@ -30,6 +30,7 @@ type counts struct {
 	droppedEvents atomic.Uint64
 	restarts      [stopped + 1]atomic.Uint64
 	inFlightLost  atomic.Uint64
+	takeovers     atomic.Uint64
 }
 
 // action counts an action by what became of it.
@@ -60,15 +61,18 @@ type Stats struct {
 	Fallbacks uint64
 	// DroppedEvents counts events that a listener was too slow for.
 	DroppedEvents uint64
-	// Workers are the workers, in the order of their IDs.
-	Workers []WorkerStats
+	// Takeovers counts the times that a spare replaced a worker.
+	Takeovers uint64
+	// Workers are the workers, in the order of their IDs; Spares are the spares, which have IDs of their own.
+	Workers, Spares []WorkerStats
 	// Engines counts the open engines by place: worker, in_process, placing, out.
 	Engines map[string]int
 }
 
-// WorkerStats is how a worker is.
+// WorkerStats is how a worker, or a spare, is.
 type WorkerStats struct {
-	// ID is that of the worker, from 0; Process counts its processes over all workers.
+	// ID is that of the worker, from 0; Process counts the processes over all workers and spares. A spare that replaces a worker
+	// keeps its process, and takes over its ID.
 	ID, Process int
 	// State is starting, ready, backoff, given_up, probing or stopped.
 	State string
@@ -88,7 +92,7 @@ func (h *Host) Stats() Stats {
 	c := &h.counts
 	s := Stats{Actions: map[string]uint64{}, Restarts: map[string]uint64{}, Engines: map[string]int{"worker": 0, "in_process": 0, "placing": 0, "out": 0},
 		InFlight: h.queue.inFlight.Load(), InFlightBytes: h.queue.inFlightBytes.Load(),
-		Recovered: c.inFlightLost.Load(), Placed: c.placed.Load(), Fallbacks: c.fallbacks.Load(), DroppedEvents: c.droppedEvents.Load()}
+		Recovered: c.inFlightLost.Load(), Takeovers: c.takeovers.Load(), Placed: c.placed.Load(), Fallbacks: c.fallbacks.Load(), DroppedEvents: c.droppedEvents.Load()}
 	for k, name := range outcomes {
 		n := uint64(0)
 		for shard := range c.shards {
@@ -116,13 +120,20 @@ func (h *Host) Stats() Stats {
 	for _, slot := range h.slots {
 		s.Workers = append(s.Workers, slot.stats())
 	}
+	for _, slot := range h.spares {
+		s.Spares = append(s.Spares, slot.stats())
+	}
 	return s
 }
 
 // stats is called with the host's lock held.
 func (s *slot) stats() WorkerStats {
 	w := s.worker
-	st := WorkerStats{ID: s.id, Process: w.id, State: s.supervisor.state.String()}
+	st := WorkerStats{ID: s.id, State: s.supervisor.state.String()}
+	if w == nil {
+		return st
+	}
+	st.Process = w.id
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.link != nil && !w.dead {

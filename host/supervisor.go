@@ -36,6 +36,10 @@ const (
 	svTick
 	// svProbe: try now whether a worker that was given up is back.
 	svProbe
+	// svTake: a spare's process replaces what this worker lacks. svTaken: it was this spare's, which has now, in state and at, what
+	// the worker had.
+	svTake
+	svTaken
 	// svStop: no more workers.
 	svStop
 )
@@ -46,6 +50,9 @@ type supervisorEvent struct {
 	now    time.Duration
 	// jitter is from 0 up to 1.
 	jitter float64
+	// state and at are those of the worker that a spare's process was taken for.
+	state supervisorState
+	at    time.Duration
 }
 
 // supervisorEffect is what an event makes necessary.
@@ -59,7 +66,7 @@ const (
 	svOverdue
 )
 
-// supervisor restarts one worker: at once, then with exponential backoff, and not more than maxRestarts times in the
+// supervisor restarts one worker, or one spare: at once, then with exponential backoff, and not more than maxRestarts times in the
 // window, as an OTP supervisor counts. It has no lock, no goroutine, no clock and does no I/O: the host's lock guards it.
 type supervisor struct {
 	state        supervisorState
@@ -99,11 +106,23 @@ func (s *supervisor) step(ev supervisorEvent) supervisorEffect {
 		if s.state == workerGivenUp {
 			return s.launch(workerProbing, ev.now)
 		}
+	case svTake:
+		if s.lacks() {
+			s.state, s.at = workerReady, 0
+		}
+	case svTaken:
+		if s.state == workerReady {
+			s.state, s.at = ev.state, ev.at
+		}
 	case svStop:
 		s.state, s.at = workerStopped, 0
 	}
 	return svNothing
 }
+
+// lacks reports whether it waits for a process, and a spare's will do. One that was given up, which has processes that die,
+// takes none.
+func (s *supervisor) lacks() bool { return s.state == workerStarting || s.state == workerBackoff }
 
 func (s *supervisor) launch(state supervisorState, now time.Duration) supervisorEffect {
 	s.state, s.at = state, now+s.startTimeout

@@ -119,11 +119,46 @@ func TestStartTimeout(t *testing.T) {
 	s.want(supervisorEvent{kind: svTick}, svNothing, workerReady)
 }
 
+// A spare's process is a worker's that has none, or whose own is not ready. The spare has what the worker had: a process on its
+// way, which may be overdue, or when the next one starts. The worker's deaths stay its own.
+func TestASpareIsTaken(t *testing.T) {
+	s, spare := newSupervised(t), newSupervised(t)
+	take := func() {
+		t.Helper()
+		given := supervisorEvent{kind: svTaken, state: s.state, at: s.at}
+		s.want(supervisorEvent{kind: svTake}, svNothing, workerReady)
+		spare.want(given, svNothing, given.state)
+	}
+	spare.ready()
+	take() // instead of one that is starting
+	spare.wait(spare.startTimeout, svOverdue, workerStarting)
+	spare.die(true, svLaunch, workerStarting)
+	spare.ready()
+
+	s.now = spare.now
+	s.die(true, svLaunch, workerStarting)
+	s.die(true, svNothing, workerBackoff)
+	take() // instead of one that is due
+	spare.wait(50*time.Millisecond, svLaunch, workerStarting)
+	spare.ready()
+	s.die(true, svNothing, workerBackoff)
+	take()
+	s.die(true, svGiveUp, workerGivenUp)
+	spare.wait(50*time.Millisecond, svLaunch, workerStarting) // 100 after the death
+	spare.ready()
+	// One that is given up takes none, nor does one that probes, and a spare that is not ready can't be taken.
+	s.want(supervisorEvent{kind: svTake}, svNothing, workerGivenUp)
+	s.want(supervisorEvent{kind: svProbe}, svLaunch, workerProbing)
+	s.want(supervisorEvent{kind: svTake}, svNothing, workerProbing)
+	spare.die(true, svNothing, workerBackoff)
+	spare.want(supervisorEvent{kind: svTaken, state: workerStarting, at: 1}, svNothing, workerBackoff)
+}
+
 // Once stopped, nothing starts a process again.
 func TestAStoppedSupervisor(t *testing.T) {
 	s := newSupervised(t)
 	s.want(supervisorEvent{kind: svStop}, svNothing, workerStopped)
-	for _, kind := range []supervisorEventKind{svReady, svDied, svTick, svProbe} {
+	for _, kind := range []supervisorEventKind{svReady, svDied, svTick, svProbe, svTake, svTaken} {
 		s.now += time.Hour
 		s.want(supervisorEvent{kind: kind, counts: true}, svNothing, workerStopped)
 	}

@@ -46,7 +46,8 @@ func (v verdict) String() string {
 // worker is one worker process, from its start to its end. It starts as a process that has said nothing yet.
 type worker struct {
 	host  *Host
-	slot  *slot
+	slot  *slot  // the host's lock guards it, and taken
+	taken uint64 // one more than was heard of it when, as a spare, it replaced a worker; 0 for others
 	id    int
 	log   *slog.Logger
 	ended chan struct{} // closed when nothing is left of it

@@ -17,7 +17,8 @@ type Collector struct {
 	host *host.Host
 
 	actions, restarts, recovered, placings, fallbacks, dropped *prometheus.Desc
-	inFlight, inFlightBytes, workers, engines                  *prometheus.Desc
+	inFlight, inFlightBytes, workers, spares, engines          *prometheus.Desc
+	takeovers                                                  *prometheus.Desc
 	pending, resident                                          *prometheus.Desc
 }
 
@@ -38,7 +39,9 @@ func NewCollector(h *host.Host, labels prometheus.Labels) *Collector {
 		dropped:       desc("dropped_events_total", "Events that a listener was too slow for."),
 		inFlight:      desc("in_flight_requests", "Requests that are dispatched and unanswered."),
 		inFlightBytes: desc("in_flight_bytes", "What the requests in flight take of the queue."),
+		takeovers:     desc("takeovers_total", "Workers that ended and were replaced by a spare."),
 		workers:       desc("workers", "Workers by state.", "state"),
+		spares:        desc("spares", "Spare workers by state.", "state"),
 		engines:       desc("engines", "Open engines by place.", "place"),
 		pending:       desc("worker_pending_requests", "Requests in a worker's pipe.", "worker"),
 		resident:      desc("worker_resident_memory_bytes", "Resident memory of a worker process, sampled each second.", "worker"),
@@ -51,7 +54,7 @@ func Register(r prometheus.Registerer, h *host.Host) error { return r.Register(N
 // Describe implements [prometheus.Collector].
 func (c *Collector) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.actions, c.restarts, c.recovered, c.placings, c.fallbacks, c.dropped,
-		c.inFlight, c.inFlightBytes, c.workers, c.engines, c.pending, c.resident} {
+		c.inFlight, c.inFlightBytes, c.takeovers, c.workers, c.spares, c.engines, c.pending, c.resident} {
 		to <- d
 	}
 }
@@ -75,6 +78,7 @@ func (c *Collector) Collect(to chan<- prometheus.Metric) {
 	count(c.placings, s.Placed)
 	count(c.fallbacks, s.Fallbacks)
 	count(c.dropped, s.DroppedEvents)
+	count(c.takeovers, s.Takeovers)
 	gauge(c.inFlight, float64(s.InFlight))
 	gauge(c.inFlightBytes, float64(s.InFlightBytes))
 	states := map[string]int{}
@@ -84,8 +88,13 @@ func (c *Collector) Collect(to chan<- prometheus.Metric) {
 		gauge(c.pending, float64(w.Pending), id)
 		gauge(c.resident, float64(w.Resident), id)
 	}
+	spares := map[string]int{}
+	for _, w := range s.Spares {
+		spares[w.State]++
+	}
 	for _, state := range host.WorkerStates {
 		gauge(c.workers, float64(states[state]), state)
+		gauge(c.spares, float64(spares[state]), state)
 	}
 	for place, n := range s.Engines {
 		gauge(c.engines, float64(n), place)

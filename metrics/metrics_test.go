@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 
 // What is gathered is what happened, and keeps to Prometheus' conventions.
 func TestGathered(t *testing.T) {
-	h, err := host.New(t.Context(), host.Options{Workers: 2, Logger: slog.New(slog.DiscardHandler)})
+	h, err := host.New(t.Context(), host.Options{Workers: 2, Spares: 1, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,12 +90,16 @@ func TestGathered(t *testing.T) {
 		"hypertoken_worker_exits_total deadline":  0,
 		"hypertoken_in_flight_requests ":          0,
 		"hypertoken_workers given_up":             0,
+		"hypertoken_spares given_up":              0,
 		"hypertoken_engines worker":               1,
 		"hypertoken_fallbacks_total ":             0,
 	} {
 		if v, ok := got[name]; !ok || v != want {
 			t.Errorf("%s is %v (%v), want %v", name, v, ok, want)
 		}
+	}
+	if got["hypertoken_spares ready"]+got["hypertoken_spares starting"]+got["hypertoken_spares backoff"] != 1 || got["hypertoken_takeovers_total "] > 1 {
+		t.Errorf("got %v", got)
 	}
 	if got["hypertoken_workers ready"]+got["hypertoken_workers starting"] != 2 || got["hypertoken_placings_total "] < 2 {
 		t.Errorf("got %v", got)

@@ -62,6 +62,8 @@ minute had requests in flight; 2 for wrong usage.`,
 				return usageError{fmt.Errorf("--for is %v, want more than 0 and at most 24h", c.For)}
 			case c.Workers < 1 || c.Workers > 64:
 				return usageError{fmt.Errorf("--workers is %d, want 1 to 64", c.Workers)}
+			case c.Spares < 0 || c.Spares > 64:
+				return usageError{fmt.Errorf("--spares is %d, want 0 to 64", c.Spares)}
 			case c.Engines < 1 || c.Engines > 1024:
 				return usageError{fmt.Errorf("--engines is %d, want 1 to 1024", c.Engines)}
 			}
@@ -104,6 +106,7 @@ minute had requests in flight; 2 for wrong usage.`,
 	flags.DurationVar(&c.For, "for", 60*time.Second, "how long calls are made")
 	flags.Int64Var(&seed, "seed", 0, "draw faults and calls from this `number` (default a random one, which is printed)")
 	flags.IntVar(&c.Workers, "workers", 2, "how many worker processes run the engines")
+	flags.IntVar(&c.Spares, "spares", 0, "how many workers more are kept started, to replace those that die")
 	flags.IntVar(&c.Engines, "engines", 8, "how many engines are called at once, by three callers each")
 	flags.StringVar(&list, "faults", "all", "the `kinds` of faults, separated by commas")
 	flags.StringVar(&without, "without", "", "do without these `ways` to be fast, separated by commas, or all: "+fast.Names())

@@ -13,7 +13,7 @@ import (
 // injector lets one fault after the other strike, each when the workers' sessions have come as far as it says.
 type injector struct {
 	epoch   time.Time
-	workers int
+	workers int // spares too
 	// fallbacks counts the engines that have gone on in process.
 	fallbacks func() uint64
 

@@ -31,6 +31,8 @@ type Report struct {
 	// this process.
 	Ends              map[string]uint64 `json:"ends"`
 	Placed, Fallbacks uint64            `json:"-"`
+	// Takeovers counts workers that a spare replaced.
+	Takeovers uint64 `json:"takeovers"`
 	// Histories counts engines that were checked, from their opening to their end, Operations the calls in them.
 	Histories  int `json:"histories"`
 	Operations int `json:"operations"`
@@ -69,7 +71,7 @@ func (t *torture) snapshot() Report {
 	r.Failed, r.Violated = maps.Clone(r.Failed), maps.Clone(r.Violated)
 	r.Violations = slices.Clone(r.Violations)
 	r.Elapsed, r.Acknowledged = t.elapsed(), t.acknowledged.Load()
-	r.Ends, r.Placed, r.Fallbacks = stats.Restarts, stats.Placed, stats.Fallbacks
+	r.Ends, r.Placed, r.Fallbacks, r.Takeovers = stats.Restarts, stats.Placed, stats.Fallbacks, stats.Takeovers
 	t.injector.mu.Lock()
 	defer t.injector.mu.Unlock()
 	r.Faults = maps.Clone(t.injector.counts)
@@ -146,7 +148,11 @@ func (r *Report) WriteTo(w io.Writer) (int64, error) {
 	line("failed", "%s", counted(r.Failed))
 	line("faults", "%s", counted(r.Faults))
 	line("deaths", "%d, %d with requests in flight (%d requests)", r.Deaths, r.InFlight, r.Requests)
-	line("host's view", "%s; %d placings, %d of them in this process", counted(r.Ends), r.Placed, r.Fallbacks)
+	view := fmt.Sprintf("%s; %d placings, %d of them in this process", counted(r.Ends), r.Placed, r.Fallbacks)
+	if r.Takeovers > 0 {
+		view += fmt.Sprintf("; %d replaced by a spare", r.Takeovers)
+	}
+	line("host's view", "%s", view)
 	line("to serve again", "p50 %v, p99 %v (%d recoveries)", r.RecoverP50.Round(100*time.Microsecond), r.RecoverP99.Round(100*time.Microsecond), len(r.Recoveries))
 	line("checked", "%d engines from start to end, %d calls: linearizable, replayed, digests compared", r.Histories, r.Operations)
 	for _, f := range fates {

@@ -30,6 +30,8 @@ type Config struct {
 	Seed uint64
 	// Workers is how many worker processes run, Engines how many engines are called at once, by three callers each.
 	Workers, Engines int
+	// Spares is how many workers more are kept started, for those that die.
+	Spares int
 	// Faults are the kinds that strike.
 	Faults []Kind
 	// CorePath names a file with a core, Core holds one; neither is the built-in core.
@@ -80,14 +82,14 @@ const stuckAfter = 60 * time.Second
 // Run tortures a host, and returns what came of it. Where ctx ends, no more calls are made, and what was called is checked.
 // Where the host is stuck, its workers and its goroutines are left behind. An error is that of a torture that could not be.
 func Run(ctx context.Context, c Config) (Report, error) {
-	t := &torture{config: c, injector: newInjector(c.Seed, c.Faults, c.Workers), cancels: slices.Contains(c.Faults, Cancel),
+	t := &torture{config: c, injector: newInjector(c.Seed, c.Faults, c.Workers+c.Spares), cancels: slices.Contains(c.Faults, Cancel),
 		store: newStore(c.Seed, slices.Contains(c.Faults, Store)), ended: make(chan *history, c.Engines), recovered: map[int]map[string]time.Duration{}}
 	t.report = Report{Seed: c.Seed, Failed: map[string]uint64{}}
 	t.ctx, t.stop = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer t.stop(nil)
 	defer context.AfterFunc(ctx, t.enough)()
 	o := host.Options{
-		Workers: c.Workers, CorePath: c.CorePath, Core: c.Core, Store: t.store,
+		Workers: c.Workers, Spares: c.Spares, CorePath: c.CorePath, Core: c.Core, Store: t.store,
 		Logger: slog.New(accusations{c.Logger.Handler(), &t.accused}),
 		// Deaths are at least pace apart, unless no worker survives its start.
 		MaxRestarts: 1, RestartWindow: pace / 2,
