@@ -9,8 +9,8 @@ import (
 
 // cursor is how far a placing has come.
 type cursor struct {
-	stage ipc.Kind // what is sent next
-	at    int
+	stage   ipc.Kind // what is sent next
+	at, end int      // end is where a piece of the replay ends, once that is known
 	// unanswered counts pieces.
 	unanswered int
 	pieces     fifo[uint64] // their IDs
@@ -39,8 +39,19 @@ func (m *engineMachine) piece(b []byte) (ipc.Kind, []byte) {
 	return ipc.Ready, b
 }
 
-// replayEnd returns where the entries end that go into the next frame: one at least, a chunk at most.
+// replaySize is how many bytes of entries go into a frame, but for a single one that is larger: several frames fit into the pipe's
+// window, so that a worker replays one while the next arrives.
+const replaySize = ipc.ChunkSize / 4
+
+// replayEnd returns where the entries end that go into the next frame: one at least.
 func (m *engineMachine) replayEnd() int {
+	if m.cursor.end <= m.cursor.at {
+		m.cursor.end = m.findReplayEnd()
+	}
+	return m.cursor.end
+}
+
+func (m *engineMachine) findReplayEnd() int {
 	rest, at := m.loaded.Entries[m.cursor.at:], m.cursor.at
 	for len(rest) > 0 {
 		_, after, err := ipc.ReadEntry(rest)
@@ -48,7 +59,7 @@ func (m *engineMachine) replayEnd() int {
 			return len(m.loaded.Entries) // the worker will say so
 		}
 		size := len(rest) - len(after)
-		if at > m.cursor.at && at-m.cursor.at+size > ipc.ChunkSize {
+		if at > m.cursor.at && at-m.cursor.at+size > replaySize {
 			break
 		}
 		at += size

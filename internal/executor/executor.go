@@ -298,23 +298,19 @@ func (e *Engine) replay(ctx context.Context, h ipc.Header, body []byte) error {
 		if err != nil {
 			return err
 		}
-		a := e.action(&entry.Action)
-		reply, err := e.instance.Dispatch(ctx, &a)
-		diverged := func(format string, args ...any) {
-			e.fail(h, e.x.elapsed(), true, ipc.Failure{Code: ipc.CodeDiverged, Index: n,
-				Message: fmt.Sprintf("sequence %d, %s: %s", e.sequence+1, a.Type, fmt.Sprintf(format, args...))})
-		}
-		var trap *wasm.TrapError
-		switch {
-		case errors.As(err, &trap):
+		e.x.running = e.action(&entry.Action)
+		reply, err := e.instance.Dispatch(ctx, &e.x.running)
+		if err != nil && isTrap(err) {
 			e.failed(h, e.x.elapsed(), err)
 			return nil
+		}
+		switch sum := xxhash.Sum64(reply.Result); {
 		case err != nil && sabotage.On(sabotage.FailedReplayIsTaken):
 		case err != nil:
-			diverged("it was acknowledged, and now fails: %v", err)
+			e.diverged(h, n, fmt.Sprintf("it was acknowledged, and now fails: %v", err))
 			return nil
-		case xxhash.Sum64(reply.Result) != entry.Checksum && !sabotage.On(sabotage.NoComparison):
-			diverged("its result has the checksum %016x, %016x was acknowledged", xxhash.Sum64(reply.Result), entry.Checksum)
+		case sum != entry.Checksum && !sabotage.On(sabotage.NoComparison):
+			e.diverged(h, n, fmt.Sprintf("its result has the checksum %016x, %016x was acknowledged", sum, entry.Checksum))
 			return nil
 		}
 		e.sequence++
@@ -322,6 +318,17 @@ func (e *Engine) replay(ctx context.Context, h ipc.Header, body []byte) error {
 	}
 	e.answer(h, 0, ipc.Outcome{RunTime: uint64(e.x.elapsed())})
 	return nil
+}
+
+// diverged answers a replay whose n-th entry is not what was acknowledged.
+func (e *Engine) diverged(h ipc.Header, n int64, how string) {
+	e.fail(h, e.x.elapsed(), true, ipc.Failure{Code: ipc.CodeDiverged, Index: n,
+		Message: fmt.Sprintf("sequence %d, %s: %s", e.sequence+1, e.x.running.Type, how)})
+}
+
+func isTrap(err error) bool {
+	var trap *wasm.TrapError
+	return errors.As(err, &trap)
 }
 
 func (e *Engine) action(a *ipc.Action) wasm.Action {
