@@ -34,6 +34,9 @@ func (m *engineMachine) settle() {
 	case m.taking && m.state == engineLive:
 		m.taking = false
 		m.leave()
+		// A burst of actions leaves its room behind, and the engine may be out for long.
+		m.queued, m.sent, m.answered, m.cursor.pieces = fifo[*request]{}, fifo[*request]{}, fifo[*request]{}, fifo[uint64]{}
+		m.group, m.records = nil, nil
 	}
 }
 

@@ -32,8 +32,12 @@ func (s *simulation) settle(until func() bool) {
 			f()
 		}
 		s.locals = nil
+		for _, f := range s.store.late {
+			f()
+		}
+		s.store.late = nil
 		s.inspect()
-		if n > 1000 {
+		if n > 10_000 {
 			s.stuck()
 		}
 	}

@@ -1,0 +1,141 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+
+	"hypertoken/ipc"
+)
+
+// measured is the store in memory, which notes how large an engine's journal gets.
+type measured struct {
+	*memory
+	entries, data, keys int // at most, in bytes; keys are their number
+	installs            int
+}
+
+func (s *measured) Append(name string, owner Owner, after uint64, group []Record, done Done) {
+	err := s.append(name, owner, after, group)
+	s.measure(name)
+	done.Done(err)
+}
+
+func (s *measured) Install(name string, owner Owner, base Base, done Done) {
+	err := s.install(name, owner, base)
+	s.measure(name)
+	s.installs++
+	done.Done(err)
+}
+
+func (s *measured) measure(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if j := s.journals[name]; j != nil {
+		s.entries, s.data, s.keys = max(s.entries, len(j.Entries)), max(s.data, len(j.Data)), max(s.keys, len(j.Keys)+len(j.Recent))
+	}
+}
+
+// What is kept of an engine does not grow with the number of its actions: snapshots replace the entries, keys are forgotten, and
+// the queues hold what is under way.
+func TestAnEngineStaysAsSmallAsItIs(t *testing.T) {
+	const (
+		actions       = 200_000
+		window        = 256
+		snapshotBytes = 16 << 10
+		entryBytes    = 64 // of a draw or a reset
+		keyWindow     = 100
+	)
+	store := &measured{memory: &memory{journals: map[string]*Stored{}}}
+	h, err := New(t.Context(), Options{InProcess: true, Store: store, SnapshotBytes: snapshotBytes, KeyWindow: keyWindow, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = h.Shutdown(context.Background()) }()
+	deck := make([]map[string]any, 52)
+	for k := range deck {
+		deck[k] = map[string]any{"id": fmt.Sprint(k)}
+	}
+	e, err := h.Open(t.Context(), "e", EngineOptions{Setup: map[string]any{"stack": deck}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var futures [window]*Future
+	for k := range actions {
+		f := &futures[k%window]
+		if *f != nil {
+			if _, err := (*f).Wait(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		action, options := "stack:draw", []DispatchOption(nil)
+		if k%52 == 51 {
+			action = "stack:reset"
+		}
+		if k%100 == 0 {
+			options = append(options, Key(fmt.Sprint(k)))
+		}
+		*f = e.DispatchAsync(t.Context(), action, nil, options...)
+	}
+	if _, err := All(t.Context(), futures[:]...); err != nil {
+		t.Fatal(err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.m.sequence != actions {
+		t.Fatalf("%d actions are in the journal", e.m.sequence)
+	}
+	// What is dispatched while a snapshot is taken and stored comes on top.
+	if most := snapshotBytes + 3*window*entryBytes; store.entries > most {
+		t.Errorf("the entries had %d bytes, want at most %d", store.entries, most)
+	}
+	if most := 52 * 100; store.data > most {
+		t.Errorf("a snapshot had %d bytes, want at most %d", store.data, most)
+	}
+	if most := keyWindow + (snapshotBytes/entryBytes+3*window)/100 + 1; store.keys > most || len(e.keys.records) > keyWindow {
+		t.Errorf("%d keys were stored, want at most %d; %d are remembered", store.keys, most, len(e.keys.records))
+	}
+	if least := actions * entryBytes / 2 / (snapshotBytes + 3*window*entryBytes); store.installs < least {
+		t.Errorf("%d snapshots, want at least %d", store.installs, least)
+	}
+	for name, n := range map[string]int{"queued": cap(e.m.queued.items), "sent": cap(e.m.sent.items), "answered": cap(e.m.answered.items),
+		"group": cap(e.m.group), "records": cap(e.m.records), "effects": cap(e.m.effects), "keys": cap(e.keys.order.items)} {
+		if n > 4*window {
+			t.Errorf("%s has room for %d", name, n)
+		}
+	}
+}
+
+// An engine that is taken out keeps no room of what was under way, and works as before once it is needed.
+func TestAnEngineThatIsTakenOutIsSmall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := spared(t, Options{Workers: 1})
+		e := s.engines[0]
+		for range 2 {
+			first := len(e.calls)
+			for range 100 {
+				s.dispatch(e, ipc.Dispatch, 0, 0, "add")
+			}
+			done := func() bool {
+				for _, c := range e.calls[first:] {
+					if c.unresolved() {
+						return false
+					}
+				}
+				return true
+			}
+			s.settle(done)
+			s.settle(func() bool {
+				e.lockStep(engineEvent{kind: evTakeOut})
+				return e.m.state == engineOut && e.m.idle()
+			})
+			if m := &e.m; cap(m.queued.items)+cap(m.sent.items)+cap(m.answered.items)+cap(m.group)+cap(m.records)+cap(m.cursor.pieces.items) > 0 {
+				t.Errorf("queued %d, sent %d, answered %d, group %d, records %d, pieces %d", cap(m.queued.items), cap(m.sent.items),
+					cap(m.answered.items), cap(m.group), cap(m.records), cap(m.cursor.pieces.items))
+			}
+		}
+		s.close()
+	})
+}
