@@ -133,6 +133,9 @@ func (l *Loop) Run(ctx context.Context) (bool, error) {
 	return true, l.run(ctx, q.Header, body)
 }
 
+// Engines returns how many placements are open.
+func (l *Loop) Engines() int { return len(l.engines) }
+
 // Flush writes the answers that are finished.
 func (l *Loop) Flush() { l.out.Flush() }
 
