@@ -377,7 +377,7 @@ func (h *Host) tickWorkers(now time.Duration) (busy bool) {
 		for _, w := range spares {
 			h.sampleMemory(w)
 		}
-		h.takeIdleOut(now)
+		h.takeIdleOut(now, list)
 	}
 	return busy
 }
@@ -484,18 +484,29 @@ func takeOut(idle []*Engine) {
 	}
 }
 
-// takeIdleOut frees the instances of engines that nobody asked anything for long.
-func (h *Host) takeIdleOut(now time.Duration) {
+// takeIdleOut frees the instances of engines that nobody asked anything for long. It looks at those that have one: there may be
+// any number of others.
+func (h *Host) takeIdleOut(now time.Duration, workers []*worker) {
 	after := h.options.IdleAfter
 	if after < 0 {
 		return
 	}
 	var idle []*Engine
-	h.mu.Lock()
-	for _, e := range h.engines {
+	look := func(e *Engine) {
 		if e.rests() && now-time.Duration(e.used.Load()) >= after {
 			idle = append(idle, e)
 		}
+	}
+	for _, w := range workers {
+		w.mu.Lock()
+		for _, e := range w.engines {
+			look(e)
+		}
+		w.mu.Unlock()
+	}
+	h.mu.Lock()
+	for l := range h.residents {
+		look(l.engine)
 	}
 	h.mu.Unlock()
 	takeOut(idle)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -156,6 +157,7 @@ func BenchmarkWorkerMemory(b *testing.B) {
 		h := quietHost(b, host.Options{Workers: 1, IdleAfter: -1})
 		dispatch(b, open(b, h, "first", setup), "stack:draw", nil)
 		pid := worker(b, h)
+		time.Sleep(200 * time.Millisecond) // what its start has left is freed
 		one := share(b, pid)
 		for k := range engines {
 			dispatch(b, open(b, h, fmt.Sprint("e", k), setup), "stack:draw", nil)
@@ -206,6 +208,53 @@ func BenchmarkTakenOut(b *testing.B) {
 			}
 		})
 	}
+}
+
+// What a host and its worker use of a CPU while nobody asks their engines anything.
+func BenchmarkIdle(b *testing.B) {
+	const engines = 1000
+	for _, out := range []bool{false, true} {
+		b.Run(map[bool]string{false: "placed", true: "taken_out"}[out], func(b *testing.B) {
+			for b.Loop() {
+				o := host.Options{Workers: 1, IdleAfter: -1}
+				if out {
+					o.IdleAfter = time.Millisecond
+				}
+				h := quietHost(b, o)
+				for k := range engines {
+					dispatch(b, open(b, h, fmt.Sprint("e", k), deck(52)), "stack:draw", nil)
+				}
+				for out && h.Stats().Engines["out"] < engines {
+					time.Sleep(10 * time.Millisecond)
+				}
+				pid := worker(b, h)
+				time.Sleep(time.Second) // what was there to be freed is
+				began, inHost, inWorker := time.Now(), ran(b, os.Getpid()), ran(b, pid)
+				time.Sleep(4 * time.Second)
+				whole := float64(time.Since(began)) / 100
+				b.ReportMetric(float64(ran(b, os.Getpid())-inHost)/whole, "%CPU-host")
+				b.ReportMetric(float64(ran(b, pid)-inWorker)/whole, "%CPU-worker")
+				_ = h.Shutdown(context.Background())
+			}
+		})
+	}
+}
+
+// ran returns how long a process's threads have run.
+func ran(b *testing.B, pid int) (sum time.Duration) {
+	b.Helper()
+	list, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, path := range list {
+		var ns time.Duration
+		if text, err := os.ReadFile(path); err == nil {
+			_, _ = fmt.Sscan(string(text), &ns)
+		}
+		sum += ns
+	}
+	return sum
 }
 
 func heapBytes() float64 {
