@@ -20,7 +20,8 @@ type clock struct {
 
 const (
 	tickEvery = 5 * time.Millisecond
-	idleEvery = 250 * time.Millisecond
+	// idleEvery is how often an idle host looks after its workers: each look wakes several of its threads.
+	idleEvery = time.Second
 	// mostStep is what one tick moves the clock by at most: beyond it, this process did not run.
 	mostStep = 10 * tickEvery
 )

@@ -336,23 +336,20 @@ func (h *Host) tickWorkers(now time.Duration) (busy bool) {
 	starting := false
 	for _, s := range h.slots {
 		h.supervise(s, supervisorEvent{kind: svTick})
-		switch s.supervisor.state {
-		case workerReady:
+		if s.supervisor.state == workerReady {
 			list = append(list, s.worker)
-		case workerStarting, workerProbing, workerBackoff:
-			busy, starting = true, starting || s.supervisor.state == workerStarting
 		}
+		starting = starting || s.supervisor.state == workerStarting
+		busy = busy || s.supervisor.waits(now)
 	}
 	for _, s := range h.spares {
 		if !starting || s.supervisor.state != workerBackoff { // the workers come first
 			h.supervise(s, supervisorEvent{kind: svTick})
 		}
-		switch s.supervisor.state {
-		case workerReady:
+		if s.supervisor.state == workerReady {
 			spares = append(spares, s.worker)
-		case workerStarting, workerProbing, workerBackoff:
-			busy = true
 		}
+		busy = busy || s.supervisor.waits(now)
 	}
 	sample := now-h.sampledAt >= sampleEvery
 	if sample {

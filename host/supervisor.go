@@ -177,6 +177,15 @@ func (s *supervisor) tick(ev supervisorEvent) supervisorEffect {
 	return svNothing
 }
 
+// waits reports whether time has to pass for it before an idle host looks again.
+func (s *supervisor) waits(now time.Duration) bool {
+	switch s.state {
+	case workerStarting, workerBackoff, workerProbing:
+		return true
+	}
+	return s.at > 0 && s.at-now < idleEvery
+}
+
 // backoff doubles from first to most, give or take half of it.
 func backoff(first, most time.Duration, n int, jitter float64) time.Duration {
 	d := most

@@ -107,6 +107,31 @@ func TestProbing(t *testing.T) {
 	s.wait(time.Second, svLaunch, workerProbing)
 }
 
+// A host that is idle looks seldom: not before a supervisor that has something due needs it.
+func TestWhatASupervisorWaitsFor(t *testing.T) {
+	s := newSupervised(t)
+	s.maxRestarts = 1
+	waits := func(want bool) {
+		t.Helper()
+		if got := s.waits(s.now); got != want {
+			t.Errorf("%v, %v before it is due: %v, want %v", s.state, s.at-s.now, got, want)
+		}
+	}
+	waits(true)
+	s.ready()
+	waits(false)
+	s.die(true, svLaunch, workerStarting)
+	s.die(true, svGiveUp, workerGivenUp)
+	s.wait(firstProbe, svLaunch, workerProbing)
+	waits(true)
+	s.die(true, svNothing, workerGivenUp) // for two seconds
+	waits(false)
+	s.now = s.at - idleEvery
+	waits(false)
+	s.now++
+	waits(true)
+}
+
 // A process that does not get ready is killed once, and its death says the rest.
 func TestStartTimeout(t *testing.T) {
 	s := newSupervised(t)
