@@ -10,11 +10,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hypertoken/internal/bench"
 	"hypertoken/workerproc"
 )
 
 func main() {
 	workerproc.Main()
+	bench.Main()
 	os.Exit(execute(os.Args[1:]))
 }
 
@@ -61,6 +63,7 @@ Rust core compiled to WebAssembly; it is part of this program.
   hypertoken actions                     list the actions and their payloads
   hypertoken verify traces/*.jsonl       hold the engine against recorded runs
   hypertoken torture --for 60s           kill workers while they work: nobody notices
+  hypertoken bench                       measure what engines cost here
 
 Exit status: 0 for success, 1 for a failure that was reported, 2 for wrong usage.`,
 		SilenceUsage:  true,
@@ -69,7 +72,7 @@ Exit status: 0 for success, 1 for a failure that was reported, 2 for wrong usage
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRun(), newVerify(), newTorture(), newActions(), newVersion(), newWorker())
+	root.AddCommand(newRun(), newVerify(), newTorture(), newBench(), newActions(), newVersion(), newWorker())
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {

@@ -17,6 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"hypertoken/host"
+	"hypertoken/internal/bench"
 	"hypertoken/internal/cores"
 	"hypertoken/internal/msgjson"
 	"hypertoken/internal/replay"
@@ -28,6 +29,7 @@ var update = flag.Bool("update", false, "write golden files")
 
 func TestMain(m *testing.M) {
 	workerproc.Main()
+	bench.Main()
 	testscript.Main(m, map[string]func(){"hypertoken": main})
 }
 
@@ -66,7 +68,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("TRACES", traces)
 			env.Setenv("TESTCORE", fmt.Sprintf("%x", sha256.Sum256(cores.Test)))
 			for name, code := range map[string][]byte{"test.wasm": cores.Test, "example.wasm": cores.Example,
-				"cut.wasm": cores.Example[:len(cores.Example)/2], "empty.wasm": nil, "no_abi.wasm": new(cores.Module).Bytes(),
+				"actionless.wasm": cores.Actionless(), "cut.wasm": cores.Example[:len(cores.Example)/2], "empty.wasm": nil, "no_abi.wasm": new(cores.Module).Bytes(),
 				"imports.wasm": cores.Whole(1).Importing("env", "now", 0, cores.ToInt).Bytes(), "version.wasm": cores.Whole(2).Bytes()} {
 				if err := os.WriteFile(filepath.Join(env.WorkDir, name), code, 0o600); err != nil {
 					return err
@@ -128,6 +130,9 @@ func TestExitStatus(t *testing.T) {
 		{exitUsage, []string{"verify"}},
 		{exitUsage, []string{"verify", bad + ".missing"}},
 		{exitUsage, []string{"fly"}},
+		{exitUsage, []string{"bench", "--for", "0s"}},
+		{exitUsage, []string{"bench", "--only", "nothing"}},
+		{exitUsage, []string{"bench", "--core", bad}},
 		{exitUsage, []string{"run", "--core", bad, os.DevNull}},
 		{exitUsage, []string{"run", "--core", bad, "--in-process", os.DevNull}},
 		{exitUsage, []string{"run", "--core", bad + ".missing", os.DevNull}},

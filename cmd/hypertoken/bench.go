@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"regexp"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"hypertoken/host"
+	"hypertoken/internal/bench"
+)
+
+func newBench() *cobra.Command {
+	var c bench.Config
+	var only string
+	var asJSON, debug bool
+	cmd := &cobra.Command{
+		Use:   "bench [flags]",
+		Short: "Measure what engines cost here, beside what a pipe, Node and go-plugin cost",
+		Long: `bench measures engines on workers and in this process: how long actions take and how many
+a second, how fast workers start and what happens in between when one is killed, what all
+of it takes of memory, and what more workers bring.
+
+Every figure is warmed up and taken in several rounds, in turn with its baselines in the
+same run: a bare pipe between two processes, go-plugin's net/rpc and gRPC, the core called
+directly, and Node's worker_threads where node is on the PATH. Figures are the least, the
+median and the greatest over the rounds; ratios are taken round by round.
+
+The time of --for is shared by all that is measured. Below a minute figures are coarse, and
+what its share is too short for is left out; the report says so. An interrupt ends the run
+and reports what there is.
+
+Exit status: 0 whatever the figures are; 1 if something could not be measured that should;
+2 for wrong usage.`,
+		Example: `  hypertoken bench
+  hypertoken bench --for 10s --only roundtrip
+  hypertoken bench --json | jq '.figures[] | select(.id == "dispatch_worker.p50")'
+  hypertoken bench --core game.wasm`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.For <= 0 || c.For > 24*time.Hour {
+				return usageError{fmt.Errorf("--for is %v, want more than 0 and at most 24h", c.For)}
+			}
+			if only != "" {
+				var err error
+				if c.Only, err = regexp.Compile(only); err != nil {
+					return usageError{fmt.Errorf("--only: %w", err)}
+				}
+			}
+			if debug {
+				c.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+			defer stop()
+			defer context.AfterFunc(ctx, stop)() // a second interrupt ends it at once
+			show, clear := benchProgress(cmd.ErrOrStderr())
+			c.Progress = show
+			r, err := bench.Run(ctx, c)
+			clear()
+			switch {
+			case errors.Is(err, bench.ErrNothing), errors.Is(err, host.ErrBadInput):
+				return usageError{err}
+			case err != nil:
+				return err
+			case asJSON:
+				return writeJSON(cmd.OutOrStdout(), r)
+			}
+			_, err = r.WriteTo(cmd.OutOrStdout())
+			return err
+		},
+	}
+	flags := cmd.Flags()
+	flags.DurationVar(&c.For, "for", 60*time.Second, "how long it takes, about")
+	flags.StringVar(&only, "only", "", "measure what this regular `expression` matches, such as roundtrip or /pipe$")
+	flags.StringVar(&c.CorePath, "core", "", "run the core in this WebAssembly `file` instead of the built-in one")
+	flags.BoolVar(&asJSON, "json", false, "write the report as JSON")
+	flags.BoolVar(&debug, "debug", false, "log what the hosts do to standard error")
+	return cmd
+}
+
+// benchProgress shows how a run goes on: in place on a terminal, elsewhere a line every ten seconds.
+func benchProgress(w io.Writer) (show func(bench.Progress), clear func()) {
+	p := newProgress(w)
+	next := 10 * time.Second
+	return func(b bench.Progress) {
+		line := fmt.Sprintf("%v of %v: %s (%d of %d slices)", b.Elapsed.Round(time.Second), b.For, b.Probe, b.Done, b.Slices)
+		if p.out == nil && b.Elapsed >= next {
+			next = b.Elapsed.Truncate(10*time.Second) + 10*time.Second
+			fmt.Fprintln(w, line)
+		}
+		p.show("%s", line)
+	}, p.clear
+}

@@ -1,0 +1,346 @@
+// Package bench measures what the host costs, beside what it could cost: every figure is taken in the same run as its
+// baseline, in rounds that go over all of a group in turn, so that what else the machine does meets both.
+//
+// A group has what it measures open at once and gives each probe a slice of each round. A slice begins with a tenth of it
+// that does not count. Figures are the least, the median and the greatest over the rounds; a ratio is taken round by round.
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"hypertoken/host"
+)
+
+// Config says what is measured, and for how long.
+type Config struct {
+	// For is how long the whole run takes, about. Below a minute figures are coarse, and what can't be measured in its
+	// share of the time is left out.
+	For time.Duration
+	// Only picks the probes whose name, GROUP/PROBE, it matches; they share the time. Default all.
+	Only *regexp.Regexp
+	// CorePath names a file with a core, Core holds one; neither is the built-in core.
+	CorePath string
+	Core     []byte
+	// Logger gets what the hosts have to say.
+	Logger *slog.Logger
+	// Progress, where it is set, is called before each slice.
+	Progress func(Progress)
+}
+
+// Progress is how far a run is.
+type Progress struct {
+	Elapsed, For time.Duration
+	// Probe is what is measured next, Done and Slices count slices.
+	Probe        string
+	Done, Slices int
+}
+
+// group is what is measured in turn.
+type group struct {
+	name string
+	// weight is its share of the time.
+	weight int
+	// least is the time without which it is left out.
+	least time.Duration
+	// rounds is over how many rounds its figures are taken, given the time for it.
+	rounds int
+	probes []probe
+	// derive adds to a round what follows from other figures of that round.
+	derive func(round map[string]float64, add func(id, unit string, value float64))
+}
+
+// probe is one thing that is measured.
+type probe struct {
+	name, about string
+	// needs are the actions without which there is nothing to measure.
+	needs []string
+	// histogram keeps all that was measured.
+	histogram bool
+	// open prepares it. What it registers with the room's closing is undone when the group ends.
+	open func(ctx context.Context, r *room) (slice, error)
+}
+
+// slice measures for about that long.
+type slice func(ctx context.Context, d time.Duration, s *sample) error
+
+// unavailable says why something can't be measured here.
+type unavailable struct{ why string }
+
+func (u unavailable) Error() string { return u.why }
+
+// room is what the probes of a group share while it runs.
+type room struct {
+	config  *Config
+	time    time.Duration // of the group
+	hosts   map[int]*host.Host
+	engines int
+	closers []func()
+}
+
+// closing registers what is to be done when the group ends.
+func (r *room) closing(f func()) { r.closers = append(r.closers, f) }
+
+func (r *room) close() {
+	for _, f := range slices.Backward(r.closers) {
+		f()
+	}
+	r.closers, r.hosts = nil, nil
+}
+
+// inProcess is the number of workers of a host that has none.
+const inProcess = 0
+
+// newHost starts a host of its own, which the caller shuts down.
+func (r *room) newHost(ctx context.Context, workers int, o host.Options) (*host.Host, error) {
+	o.Workers, o.InProcess = max(1, workers), workers == inProcess
+	o.CorePath, o.Core, o.Logger = r.config.CorePath, r.config.Core, r.config.Logger
+	return host.New(ctx, o)
+}
+
+// host returns a host at default settings that the probes of the group share.
+func (r *room) host(ctx context.Context, workers int) (*host.Host, error) {
+	if h := r.hosts[workers]; h != nil {
+		return h, nil
+	}
+	h, err := r.hostWith(ctx, workers, host.Options{})
+	if err == nil {
+		r.hosts[workers] = h
+	}
+	return h, err
+}
+
+// hostWith starts a host that is shut down when the group ends.
+func (r *room) hostWith(ctx context.Context, workers int, o host.Options) (*host.Host, error) {
+	h, err := r.newHost(ctx, workers, o)
+	if err == nil {
+		r.closing(func() { shutdown(h) })
+	}
+	return h, err
+}
+
+func shutdown(h *host.Host) { _ = h.Shutdown(context.Background()) }
+
+// engine opens one with a stack of its own, and sees to it that it is where it is to be measured.
+func (r *room) engine(ctx context.Context, h *host.Host, tokens int) (*host.Engine, error) {
+	r.engines++
+	e, err := h.Open(ctx, fmt.Sprint("bench-", r.engines), host.EngineOptions{Setup: stackOf(tokens)})
+	var refused *host.ActionError
+	if errors.As(err, &refused) {
+		return nil, unavailable{fmt.Sprintf("the core refuses a stack of %d tokens: %v", tokens, err)}
+	}
+	return e, err
+}
+
+// Run measures, and returns the report. Where ctx ends, the report has what was measured up to then.
+func Run(ctx context.Context, c Config) (*Report, error) {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	chosen := choose(c.Only)
+	if len(chosen) == 0 {
+		return nil, fmt.Errorf("%w: no probe matches %q; they are in the groups %s", ErrNothing, c.Only, names())
+	}
+	report := &Report{Machine: machine(), Command: "hypertoken bench", For: c.For.Seconds()}
+	has, err := actions(ctx, &c, report)
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now() // the core is compiled
+	b := &run{config: &c, report: report, began: began, has: has}
+	weights := 0
+	for _, g := range chosen {
+		weights += g.weight
+		b.slices += g.rounds * len(g.probes)
+	}
+	for _, g := range chosen {
+		// What one group has left of its time is for those after it.
+		share := (c.For - time.Since(began)) * time.Duration(g.weight) / time.Duration(weights)
+		weights -= g.weight
+		if err := b.group(ctx, &g, share); err != nil {
+			if ctx.Err() == nil {
+				return nil, fmt.Errorf("%s: %w", g.name, err)
+			}
+		}
+		if ctx.Err() != nil {
+			report.skip(g.name, "interrupted, and all after it")
+			break
+		}
+	}
+	report.Elapsed = time.Since(began).Seconds()
+	report.finish()
+	return report, nil
+}
+
+// ErrNothing is returned where nothing is chosen.
+var ErrNothing = errors.New("nothing to measure")
+
+// choose returns the groups with those of their probes that are wanted.
+func choose(only *regexp.Regexp) (chosen []group) {
+	for _, g := range groups() {
+		var probes []probe
+		for _, p := range g.probes {
+			if only == nil || only.MatchString(g.name+"/"+p.name) {
+				probes = append(probes, p)
+			}
+		}
+		if g.probes = probes; len(probes) > 0 {
+			chosen = append(chosen, g)
+		}
+	}
+	return chosen
+}
+
+// names are those of the groups.
+func names() string {
+	var list []string
+	for _, g := range groups() {
+		list = append(list, g.name)
+	}
+	return strings.Join(list, ", ")
+}
+
+// actions returns the names of the core's actions, and takes the core down in the report. It compiles the core for both
+// ways to run it, so that what is measured afterwards starts with a warm cache.
+func actions(ctx context.Context, c *Config, report *Report) (map[string]bool, error) {
+	r := room{config: c}
+	h, err := r.newHost(ctx, 1, host.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer shutdown(h)
+	report.Machine.Core = h.CoreHash()
+	e, err := h.Open(ctx, "warm", host.EngineOptions{})
+	if err != nil {
+		return nil, err
+	}
+	if err := e.Close(ctx); err != nil {
+		return nil, err
+	}
+	list, err := h.Actions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	has := map[string]bool{}
+	for _, a := range list {
+		has[a.Name] = true
+	}
+	return has, nil
+}
+
+// run is a run under way.
+type run struct {
+	config *Config
+	report *Report
+	began  time.Time
+	has    map[string]bool
+	// done of slices are measured, those that were left out too.
+	done, slices int
+}
+
+// group measures a group in that time.
+func (b *run) group(ctx context.Context, g *group, share time.Duration) error {
+	if g.least > 0 && share < g.least {
+		b.report.skip(g.name, fmt.Sprintf("there are %v for it, and it takes %v: give the run more time, or only this to do",
+			share.Round(10*time.Millisecond), g.least))
+		b.done += g.rounds * len(g.probes)
+		return nil
+	}
+	began := time.Now()
+	r := &room{config: b.config, time: share, hosts: map[int]*host.Host{}}
+	defer r.close()
+	type opened struct {
+		*probe
+		slice slice
+	}
+	var list []opened
+	for k := range g.probes {
+		p := &g.probes[k]
+		b.progress(g.name + "/" + p.name)
+		s, err := b.open(ctx, r, p)
+		var why unavailable
+		switch {
+		case errors.As(err, &why):
+			b.report.skip(g.name+"/"+p.name, why.why)
+			b.done += g.rounds
+			continue
+		case err != nil:
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+		list = append(list, opened{p, s})
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	each := max((share-time.Since(began))/time.Duration(g.rounds*len(list)), 2*time.Millisecond)
+	for n := range g.rounds {
+		round := map[string]float64{}
+		add := func(id, unit string, value float64) {
+			round[id] = value
+			b.report.add(g.name, id, unit, n, value)
+		}
+		for _, p := range list {
+			b.progress(g.name + "/" + p.name)
+			if each >= 50*time.Millisecond {
+				runtime.GC() // what the others have left is not this one's
+			}
+			s := sample{}
+			if err := p.slice(ctx, each, &s); err != nil {
+				return fmt.Errorf("%s: %w", p.name, err)
+			}
+			s.figures(p.name, add)
+			if p.histogram {
+				b.report.histogram(p.name, p.about, s.laps)
+			}
+			b.report.about(p.name, p.about)
+			b.done++
+		}
+		if g.derive != nil {
+			g.derive(round, add)
+		}
+	}
+	return nil
+}
+
+func (b *run) open(ctx context.Context, r *room, p *probe) (slice, error) {
+	for _, a := range p.needs {
+		if !b.has[a] {
+			return nil, unavailable{"the core has no " + a}
+		}
+	}
+	return p.open(ctx, r)
+}
+
+func (b *run) progress(probe string) {
+	if b.config.Progress != nil {
+		b.config.Progress(Progress{Elapsed: time.Since(b.began), For: b.config.For, Probe: probe, Done: b.done, Slices: b.slices})
+	}
+}
+
+// The children that a run starts are this program itself, told so by a variable.
+const childVariable = "HYPERTOKEN_BENCH_CHILD"
+
+// Main is what this process does, and exits, where a run has started it as its child. Call it in main after
+// workerproc.Main.
+func Main() {
+	switch kind := os.Getenv(childVariable); kind {
+	case "":
+		return
+	case childPipe:
+		os.Exit(pipeChild())
+	case childNetRPC, childGRPC:
+		pluginChild(kind)
+		os.Exit(0)
+	default:
+		fmt.Fprintf(os.Stderr, "%s is for the children of hypertoken bench: unset it\n", childVariable)
+		os.Exit(2)
+	}
+}

@@ -1,0 +1,136 @@
+package bench
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"hypertoken/host"
+)
+
+// The names of probes, which targets and the report refer to.
+const (
+	pipe            = "pipe"
+	nodePing        = "node_ping"
+	netRPC          = "go_plugin_netrpc"
+	grpcCall        = "go_plugin_grpc"
+	pingWorker      = "ping_worker"
+	pingInProcess   = "ping_in_process"
+	drawWorker      = "dispatch_worker"
+	drawInProcess   = "dispatch_in_process"
+	mixWorker       = "mix_worker"
+	mixInProcess    = "mix_in_process"
+	fiveWorker      = "five_worker"
+	fiveInProcess   = "five_in_process"
+	decksInProcess  = "draws_in_process"
+	bareInterrupted = "bare_interruptible"
+	barePlain       = "bare_plain"
+	nodePipelined   = "node_pipelined"
+	pipelined       = "pipelined_worker"
+	shared          = "pipelined_64_callers"
+	many            = "pipelined_64_engines"
+	journaled       = "journal_default"
+	unjournaled     = "journal_none"
+	workerMemory    = "memory"
+	out             = "taken_out"
+)
+
+func groups() []group {
+	return []group{
+		{name: "roundtrip", weight: 22, rounds: 5, probes: []probe{
+			{name: pipe, about: aboutPipe, histogram: true, open: openPipe},
+			{name: nodePing, about: "32 bytes to one of Node's worker threads and back", histogram: true, open: openNode(1)},
+			{name: netRPC, about: "32 bytes through go-plugin's net/rpc", open: openNetRPC},
+			{name: grpcCall, about: "32 bytes through go-plugin's gRPC", open: openGRPC},
+			{name: pingWorker, about: "an action that does nothing, on a worker", needs: []string{actionPing}, open: openPing(1)},
+			{name: drawWorker, about: "a draw from 52 tokens, journaled, decoded, on a worker", needs: drawing, histogram: true, open: openDispatch(1)},
+			{name: mixWorker, about: "52 draws, a reset and a shuffle, each, on a worker", needs: append(drawing, actionShuffle), open: openMix(1)},
+			{name: fiveWorker, about: "five draws at once, each, on a worker", needs: drawing, open: openFive(1)},
+		}},
+		{name: "in_process", weight: 10, rounds: 5, probes: []probe{
+			{name: pingInProcess, about: "an action that does nothing, in process", needs: []string{actionPing}, open: openPing(inProcess)},
+			{name: drawInProcess, about: "a draw from 52 tokens, journaled, decoded, in process", needs: drawing, histogram: true, open: openDispatch(inProcess)},
+			{name: mixInProcess, about: "52 draws, a reset and a shuffle, each, in process", needs: append(drawing, actionShuffle), open: openMix(inProcess)},
+			{name: fiveInProcess, about: "five draws at once, each, in process", needs: drawing, open: openFive(inProcess)},
+			{name: decksInProcess, about: "a draw, journaled, not decoded, in process, mean of 52", needs: drawing, open: openDecks(inProcess)},
+			{name: bareInterrupted, about: "the core's call of that draw, interruptible, mean of 52", needs: drawing, open: openBare(true)},
+			{name: barePlain, about: "the core's call of that draw, plain, mean of 52", needs: drawing, open: openBare(false)},
+		}},
+		{name: "pipelined", weight: 16, rounds: 5, probes: []probe{
+			{name: nodePipelined, about: fmt.Sprintf("Node's worker thread, %d messages in flight", depth), open: openNode(depth)},
+			{name: "go_plugin_netrpc_pipelined", about: fmt.Sprintf("go-plugin's net/rpc, %d calls in flight", depth), open: openNetRPCPipelined},
+			{name: "go_plugin_grpc_pipelined", about: fmt.Sprintf("go-plugin's gRPC, %d callers", manyCallers), open: openGRPCPipelined},
+			{name: pipelined, about: fmt.Sprintf("journaled draws and resets, %d in flight, one goroutine", depth), needs: drawing, open: openPipelined(1, host.Options{})},
+			{name: "pipelined_in_process", about: "the same in process", needs: drawing, open: openPipelined(inProcess, host.Options{})},
+			{name: shared, about: fmt.Sprintf("the same from %d goroutines on one engine", manyCallers), needs: drawing, open: openShared},
+			{name: many, about: fmt.Sprintf("the same from %d goroutines on an engine each", manyCallers), needs: drawing,
+				open: openMany(1, manyCallers, deckSize, host.Options{}, drawOrReset)},
+		}},
+		{name: "allocations", weight: 1, rounds: 3, probes: []probe{
+			{name: "allocations_worker", about: "of a draw on a worker, in the host", needs: drawing, open: openAllocations(1)},
+			{name: "allocations_in_process", about: "of a draw in process", needs: drawing, open: openAllocations(inProcess)},
+			{name: "allocations_bare", about: "of the core's call of it, interruptible", needs: drawing, open: openBareAllocations},
+		}},
+		{name: "starts", weight: 12, rounds: 5, probes: []probe{
+			{name: "start", about: "start of a host to the first answer of its worker, warm cache", needs: drawing, open: openStart},
+			{name: "kill", about: "SIGKILL to the next answer, 1,000 actions in the journal", needs: append(drawing, actionPeek), open: openKill(host.Options{})},
+			{name: "kill_spare", about: "the same with a spare worker", needs: append(drawing, actionPeek), open: openSpared},
+			{name: "replay", about: fmt.Sprintf("actions of a journal of %d, replayed on a worker", replayActions), needs: append(drawing, actionPeek), open: openReplay},
+		}},
+		{name: "memory", weight: 8, least: 2 * time.Second, rounds: 3, probes: []probe{
+			{name: workerMemory, about: "PSS of a worker with one engine, and what another one takes", needs: drawing, open: openWorkerMemory},
+			{name: "growth", about: "what the host has more in memory after many actions", needs: drawing, open: openGrowth},
+		}},
+		{name: "out", weight: 12, least: time.Second, rounds: 3, probes: []probe{
+			{name: out, about: "engines that are taken out: memory of each here, and the answer of a random one", needs: []string{actionPeek}, open: openOut},
+		}},
+		scale("heavy", "a shuffle of 10,000 tokens", []string{actionShuffle}, 10_000, shuffle),
+		scale("light", "a draw from 52 tokens", drawing, deckSize, drawOrReset),
+		{name: "idle", weight: 6, least: 3 * time.Second, rounds: 3, probes: []probe{
+			{name: "idle", about: fmt.Sprintf("CPU of host and worker with %d engines that nobody calls", idleEngines), open: openIdle},
+		}},
+		{name: "journal", weight: 6, rounds: 7, probes: []probe{
+			{name: journaled, about: "pipelined draws on a worker, at default settings", needs: drawing, open: openPipelined(1, host.Options{})},
+			{name: unjournaled, about: "the same with a store that keeps nothing, and no snapshots", needs: drawing,
+				open: openPipelined(1, host.Options{Store: forgetful{new(sync.Map)}, SnapshotBytes: neverBytes, ReplayBudget: neverTime})},
+		}},
+	}
+}
+
+// workerCounts are the numbers of workers of a scaling curve.
+func workerCounts() []int {
+	list := []int{1, 2, 4, 8, runtime.NumCPU()}
+	slices.Sort(list)
+	return slices.Compact(list)
+}
+
+// scaleEngines is how many engines have a caller each in a scaling curve.
+func scaleEngines() int { return max(8, runtime.NumCPU()) }
+
+func scale(kind, what string, needs []string, tokens int, call caller) group {
+	g := group{name: kind, weight: 6, least: 500 * time.Millisecond, rounds: 5}
+	for _, n := range workerCounts() {
+		g.probes = append(g.probes, probe{name: scaleName(kind, n), about: fmt.Sprintf("%s, %d engines with a caller each, %d workers", what, scaleEngines(), n),
+			needs: needs, open: openMany(n, scaleEngines(), tokens, host.Options{}, call)})
+	}
+	g.derive = func(round map[string]float64, add func(id, unit string, value float64)) {
+		best, least := 0.0, 0.0
+		for _, n := range workerCounts() {
+			v, there := round[scaleName(kind, n)+".rate"]
+			if !there {
+				return
+			}
+			best = max(best, v)
+			if n > 1 && (least == 0 || v < least) {
+				least = v
+			}
+		}
+		add(kind+".best", "per_s", best)
+		add(kind+".least_of_more", "per_s", least)
+	}
+	return g
+}
+
+func scaleName(kind string, workers int) string { return fmt.Sprintf("%s_%d_workers", kind, workers) }

@@ -1,0 +1,64 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"hypertoken/host"
+)
+
+// idleEngines are open, and nobody calls them.
+const idleEngines = 1000
+
+// settleFor is how long nobody calls before idleness is measured.
+const settleFor = 300 * time.Millisecond
+
+// openIdle measures what host and worker use of a core while nobody calls.
+func openIdle(ctx context.Context, r *room) (slice, error) {
+	if _, err := cpuTime(os.Getpid()); err != nil {
+		return nil, unavailable{fmt.Sprintf("this system does not count the CPU time of a process finely enough: %v", err)}
+	}
+	h, err := r.hostWith(ctx, 1, host.Options{IdleAfter: -1})
+	if err != nil {
+		return nil, err
+	}
+	for range idleEngines {
+		if _, err := r.engine(ctx, h, deckSize); err != nil {
+			return nil, err
+		}
+	}
+	if err := onWorkers(h); err != nil {
+		return nil, err
+	}
+	pid := h.Stats().Workers[0].PID
+	return func(ctx context.Context, d time.Duration, s *sample) error {
+		if err := sleep(ctx, settleFor); err != nil {
+			return err
+		}
+		ours, err := cpuTime(os.Getpid())
+		if err != nil {
+			return err
+		}
+		theirs, err := cpuTime(pid)
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		if err := sleep(ctx, max(d-settleFor, 100*time.Millisecond)); err != nil {
+			return err
+		}
+		took := time.Since(began)
+		ours2, err := cpuTime(os.Getpid())
+		if err != nil {
+			return err
+		}
+		theirs2, err := cpuTime(pid)
+		percent := func(d time.Duration) float64 { return 100 * d.Seconds() / took.Seconds() }
+		s.value("host", "percent", percent(ours2-ours))
+		s.value("worker", "percent", percent(theirs2-theirs))
+		s.value("cpu", "percent", percent(ours2-ours+theirs2-theirs))
+		return err
+	}, nil
+}

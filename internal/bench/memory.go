@@ -1,0 +1,158 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"time"
+
+	"hypertoken/host"
+)
+
+const (
+	// liveEngines are placed on one worker, to see what each takes there.
+	liveEngines = 200
+	// outEngines are taken out, where there is the time to open as many; leastOut is how many it takes to see anything.
+	outEngines, leastOut = 100_000, 500
+	// openingTakes is about what opening one of them takes on a slow machine.
+	openingTakes = 2 * time.Millisecond
+	// outAfter is how long those are idle.
+	outAfter = 200 * time.Millisecond
+)
+
+// openWorkerMemory measures a worker with one engine, and with many: what an engine takes there.
+func openWorkerMemory(_ context.Context, r *room) (slice, error) {
+	if _, err := pss(os.Getpid()); err != nil {
+		return nil, unavailable{fmt.Sprintf("this system does not tell what of a process is its own (PSS): %v", err)}
+	}
+	measure := func(ctx context.Context, s *sample) error {
+		h, err := r.newHost(ctx, 1, host.Options{IdleAfter: -1})
+		if err != nil {
+			return err
+		}
+		defer shutdown(h)
+		w, err := newDrawer(ctx, r, h)
+		if err != nil {
+			return err
+		}
+		for range 2 * (deckSize + 1) {
+			if err := drawOrReset(ctx, w); err != nil {
+				return err
+			}
+		}
+		if err := onWorkers(h); err != nil {
+			return err
+		}
+		pid := h.Stats().Workers[0].PID
+		one, err := pss(pid)
+		if err != nil {
+			return err
+		}
+		for range liveEngines {
+			if _, err := r.engine(ctx, h, deckSize); err != nil {
+				return err
+			}
+		}
+		many, err := pss(pid)
+		s.value("worker", "bytes", float64(one))
+		s.value("engine", "bytes", max(0, float64(many)-float64(one))/liveEngines)
+		return err
+	}
+	return func(ctx context.Context, _ time.Duration, s *sample) error { return measure(ctx, s) }, nil
+}
+
+// openOut measures engines that are taken out: what each takes in this process, and how long it takes until one answers.
+func openOut(ctx context.Context, r *room) (slice, error) {
+	n := min(outEngines, int(r.time/openingTakes/2))
+	if n < leastOut {
+		return nil, unavailable{fmt.Sprintf("there is time for %d engines, and it takes %d: give the run more time, or only this to do", n, leastOut)}
+	}
+	before := heap()
+	h, err := r.hostWith(ctx, 1, host.Options{IdleAfter: outAfter})
+	if err != nil {
+		return nil, err
+	}
+	engines := make([]*host.Engine, n)
+	for k := range engines {
+		if engines[k], err = r.engine(ctx, h, deckSize); err != nil {
+			return nil, err
+		}
+	}
+	for h.Stats().Engines["out"] < n {
+		if err := sleep(ctx, outAfter/4); err != nil {
+			return nil, err
+		}
+	}
+	each := float64(heap()-before) / float64(n)
+	return func(ctx context.Context, d time.Duration, s *sample) error {
+		s.value("engine", "bytes", each)
+		s.value("engines", "engines", float64(n))
+		s.value("hundred_thousand", "bytes", each*100_000)
+		for until := time.Now().Add(d); len(s.laps) == 0 || time.Now().Before(until); {
+			e := engines[rand.IntN(n)]
+			began := time.Now()
+			if _, err := e.Dispatch(ctx, actionPeek, nil); err != nil {
+				return err
+			}
+			s.lap(time.Since(began))
+		}
+		return onWorkers(h)
+	}, nil
+}
+
+// heap returns what this process has in use, in bytes, after a collection.
+func heap() int64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // what the first has finalized, and what pools have kept
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc + m.StackInuse)
+}
+
+// openGrowth measures what a host has more in memory after many actions than after some.
+func openGrowth(ctx context.Context, r *room) (slice, error) {
+	h, err := r.host(ctx, 1)
+	if err != nil {
+		return nil, err
+	}
+	e, err := r.engine(ctx, h, deckSize)
+	if err != nil {
+		return nil, err
+	}
+	g := &ring{engine: e}
+	acts := func(ctx context.Context, d time.Duration) (n int, err error) {
+		for until := time.Now().Add(d); err == nil && time.Now().Before(until); {
+			done := 0
+			done, err = g.steps(ctx)
+			n += done
+		}
+		if err == nil {
+			err = g.drain(ctx)
+		}
+		return n, err
+	}
+	return func(ctx context.Context, d time.Duration, s *sample) error {
+		if _, err := acts(ctx, d/5); err != nil {
+			return err
+		}
+		before := heap()
+		n, err := acts(ctx, d*4/5)
+		s.value("growth", "bytes", float64(heap()-before))
+		s.value("actions", "actions", float64(n))
+		return err
+	}, nil
+}
+
+// sleep waits, or fails where ctx ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

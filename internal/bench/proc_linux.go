@@ -1,0 +1,47 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// cpuTime returns the CPU time that the threads of a process have used, to the nanosecond. What ended threads have used is
+// not counted.
+func cpuTime(pid int) (time.Duration, error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil || len(threads) == 0 {
+		return 0, errors.Join(err, errors.New("there is no /proc/PID/task/TID/schedstat"))
+	}
+	all := time.Duration(0)
+	for _, name := range threads {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended
+		}
+		var ran int64
+		if _, err := fmt.Sscan(string(b), &ran); err != nil {
+			return 0, fmt.Errorf("%s: %w", name, err)
+		}
+		all += time.Duration(ran)
+	}
+	return all, nil
+}
+
+// pss returns the memory of a process, what it shares with others counted in parts, in bytes.
+func pss(pid int) (uint64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(b)) {
+		var kib uint64
+		if _, err := fmt.Sscanf(line, "Pss: %d kB", &kib); err == nil {
+			return kib << 10, nil
+		}
+	}
+	return 0, errors.New("there is no Pss in smaps_rollup")
+}

@@ -1,0 +1,106 @@
+package bench
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Report is what a run has measured.
+type Report struct {
+	Machine Machine `json:"machine"`
+	// Command is what was run, For the time it was given and Elapsed what it took, in seconds.
+	Command string  `json:"command"`
+	For     float64 `json:"for_s"`
+	Elapsed float64 `json:"elapsed_s"`
+	// Targets are judged by the figures, which come in the order in which they were measured.
+	Targets    []Judged     `json:"targets"`
+	Figures    []*Figure    `json:"figures"`
+	Histograms []*Histogram `json:"histograms"`
+	// Skipped is what was not measured, and why.
+	Skipped []Skipped `json:"skipped"`
+
+	figures    map[string]*Figure
+	histograms map[string]*Histogram
+	abouts     map[string]string
+}
+
+// Figure is one figure over the rounds of its group.
+type Figure struct {
+	// ID is PROBE.WHAT: p50, p95 and mean are latencies, rate is a throughput.
+	ID    string `json:"id"`
+	Group string `json:"group"`
+	About string `json:"about"`
+	// Unit is us, per_s, bytes, percent, allocs, engines or actions.
+	Unit string `json:"unit"`
+	Spread
+	Rounds int `json:"rounds"`
+
+	rounds map[int]float64
+}
+
+// Skipped is a group or a probe that was left out.
+type Skipped struct {
+	Name string `json:"name"`
+	Why  string `json:"why"`
+}
+
+func (r *Report) add(group, id, unit string, round int, value float64) {
+	f := r.figures[id]
+	if f == nil {
+		f = &Figure{ID: id, Group: group, Unit: unit, rounds: map[int]float64{}}
+		if r.figures == nil {
+			r.figures = map[string]*Figure{}
+		}
+		r.figures[id] = f
+		r.Figures = append(r.Figures, f)
+	}
+	f.rounds[round] = value
+	f.Rounds, f.Spread = len(f.rounds), spread(slices.Collect(maps.Values(f.rounds)))
+}
+
+// about says what a probe is.
+func (r *Report) about(probe, about string) {
+	if r.abouts == nil {
+		r.abouts = map[string]string{}
+	}
+	r.abouts[probe] = about
+}
+
+func (r *Report) histogram(id, about string, laps []int64) {
+	h := r.histograms[id]
+	if h == nil {
+		h = &Histogram{ID: id, About: about, From: histogramFrom, Growth: histogramGrowth}
+		if r.histograms == nil {
+			r.histograms = map[string]*Histogram{}
+		}
+		r.histograms[id] = h
+		r.Histograms = append(r.Histograms, h)
+	}
+	h.add(laps)
+}
+
+func (r *Report) skip(name, why string) {
+	r.Skipped = append(r.Skipped, Skipped{name, why})
+}
+
+// finish works out what follows from the figures.
+func (r *Report) finish() {
+	for _, f := range r.Figures {
+		probe, _, _ := strings.Cut(f.ID, ".")
+		f.About = r.abouts[probe]
+	}
+	for _, t := range targets() {
+		r.Targets = append(r.Targets, t.judge(r.figures))
+	}
+}
+
+// Figure returns that of an ID, or nil.
+func (r *Report) Figure(id string) *Figure {
+	for _, f := range r.Figures {
+		if f.ID == id {
+			return f
+		}
+	}
+	return nil
+}
