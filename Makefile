@@ -1,8 +1,12 @@
 # Everything but `core` needs Go alone. `make help` lists the targets.
 GO ?= go
 FUZZTIME ?= 30s
+BENCHTIME ?= 5m
+BENCH ?= .
+PACKAGES ?= ./...
+OUT ?= bin/gobench.txt
 
-.PHONY: help core core-check build test sabotage torture lint vet fuzz bench rust
+.PHONY: help core core-check build test sabotage torture lint vet fuzz bench gobench rust
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -56,7 +60,17 @@ fuzz:
 		for t in $$(sed -n 's/^func \(Fuzz[A-Za-z]*\).*/\1/p' $$f); do \
 			echo "$$f $$t"; $(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f) || exit 1; done; done
 
-## bench       run the benchmarks, Go and Rust
+## bench       measure for BENCHTIME (5m), beside the baselines, and write docs/performance.md; takes the core too where cargo is
 bench:
-	$(GO) test -run '^$$' -bench . -benchmem ./...
-	cd core-rs && cargo run --quiet --release --locked --example bench
+	-@command -v cargo >/dev/null && $(MAKE) --silent bench-core
+	$(GO) build -o bin/ ./cmd/hypertoken
+	bin/hypertoken bench --for $(BENCHTIME) --json >bin/bench.json
+	mkdir -p docs/performance && cp bin/bench.json docs/performance/run.json
+	-cp core-rs/target/bench/core.json docs/performance/
+	$(GO) run ./internal/bench/report docs/performance/run.json docs/performance/core.json
+
+## gobench     run the Go benchmarks six times each, into OUT (bin/gobench.txt). To compare: make gobench OUT=old.txt, change,
+##             make gobench OUT=new.txt, go tool benchstat old.txt new.txt
+gobench:
+	mkdir -p bin
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count 6 $(PACKAGES) | tee $(OUT)

@@ -5,6 +5,7 @@ import (
 	"os"
 	"testing"
 
+	"hypertoken/internal/bench"
 	"hypertoken/workerproc"
 )
 
@@ -23,6 +24,7 @@ var programs string
 func TestMain(m *testing.M) {
 	hostileMain()
 	workerproc.Main()
+	bench.Main()
 	if role := roles[os.Getenv(roleVariable)]; role != nil {
 		os.Exit(role())
 	}

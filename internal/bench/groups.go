@@ -75,7 +75,7 @@ func groups() []group {
 		}},
 		{name: "starts", weight: 12, rounds: 5, probes: []probe{
 			{name: "start", about: "start of a host to the first answer of its worker, warm cache", needs: drawing, open: openStart},
-			{name: "kill", about: "SIGKILL to the next answer, 1,000 actions in the journal", needs: append(drawing, actionPeek), open: openKill(host.Options{})},
+			{name: "kill", about: "SIGKILL to the next answer, 1,000 actions in the journal", needs: append(drawing, actionPeek), open: openKill(host.Options{}, func(host.Stats) bool { return true })},
 			{name: "kill_spare", about: "the same with a spare worker", needs: append(drawing, actionPeek), open: openSpared},
 			{name: "replay", about: fmt.Sprintf("actions of a journal of %d, replayed on a worker", replayActions), needs: append(drawing, actionPeek), open: openReplay},
 		}},

@@ -14,10 +14,8 @@ import (
 const (
 	// liveEngines are placed on one worker, to see what each takes there.
 	liveEngines = 200
-	// outEngines are taken out, where there is the time to open as many; leastOut is how many it takes to see anything.
+	// outEngines are taken out, where there is the time to open as many, and leastOut in any case.
 	outEngines, leastOut = 100_000, 500
-	// openingTakes is about what opening one of them takes on a slow machine.
-	openingTakes = 2 * time.Millisecond
 	// outAfter is how long those are idle.
 	outAfter = 200 * time.Millisecond
 )
@@ -65,21 +63,21 @@ func openWorkerMemory(_ context.Context, r *room) (slice, error) {
 
 // openOut measures engines that are taken out: what each takes in this process, and how long it takes until one answers.
 func openOut(ctx context.Context, r *room) (slice, error) {
-	n := min(outEngines, int(r.time/openingTakes/2))
-	if n < leastOut {
-		return nil, unavailable{fmt.Sprintf("there is time for %d engines, and it takes %d: give the run more time, or only this to do", n, leastOut)}
-	}
-	before := heap()
+	before, began := heap(), time.Now()
 	h, err := r.hostWith(ctx, 1, host.Options{IdleAfter: outAfter})
 	if err != nil {
 		return nil, err
 	}
-	engines := make([]*host.Engine, n)
-	for k := range engines {
-		if engines[k], err = r.engine(ctx, h, deckSize); err != nil {
+	// Half of the time is for opening them.
+	var engines []*host.Engine
+	for len(engines) < outEngines && (len(engines) < leastOut || time.Since(began) < r.time/2) {
+		e, err := r.engine(ctx, h, deckSize)
+		if err != nil {
 			return nil, err
 		}
+		engines = append(engines, e)
 	}
+	n := len(engines)
 	for h.Stats().Engines["out"] < n {
 		if err := sleep(ctx, outAfter/4); err != nil {
 			return nil, err

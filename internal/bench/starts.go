@@ -60,8 +60,9 @@ func onWorkers(h *host.Host) error {
 	return nil
 }
 
-// openKill measures from SIGKILL to the next answer of an engine whose worker it was.
-func openKill(o host.Options) func(context.Context, *room) (slice, error) {
+// openKill measures from SIGKILL to the next answer of an engine whose worker it was. Each kill waits until the host is ready
+// for it.
+func openKill(o host.Options, ready func(host.Stats) bool) func(context.Context, *room) (slice, error) {
 	return func(ctx context.Context, r *room) (slice, error) {
 		// Each death is the first in its window, and the journal is as long as it is said to be.
 		o.RestartWindow, o.SnapshotBytes, o.ReplayBudget = 1, neverBytes, neverTime
@@ -80,12 +81,17 @@ func openKill(o host.Options) func(context.Context, *room) (slice, error) {
 		}
 		return func(ctx context.Context, d time.Duration, s *sample) error {
 			for until := time.Now().Add(d); ; {
+				for !ready(h.Stats()) {
+					if err := sleep(ctx, time.Millisecond); err != nil {
+						return err
+					}
+				}
 				p, err := os.FindProcess(h.Stats().Workers[0].PID)
 				if err != nil {
 					return err
 				}
 				began := time.Now()
-				if err := p.Kill(); err != nil {
+				if err := errors.Join(p.Kill(), p.Release()); err != nil {
 					return err
 				}
 				if _, err := w.engine.Dispatch(ctx, actionPeek, nil); err != nil {
@@ -201,13 +207,13 @@ func recordJournal(ctx context.Context, r *room, actions int) (*host.Stored, err
 	return stored, err
 }
 
-// spared is what a host with a spare worker is configured with. This host starts no worker ahead of its need.
-func spared() (o host.Options, there bool) { return host.Options{}, false }
+// spared is what a host with a spare worker is configured with, and when that is ready; nil where a host has none.
+func spared() (o host.Options, ready func(host.Stats) bool) { return host.Options{}, nil }
 
 func openSpared(ctx context.Context, r *room) (slice, error) {
-	o, there := spared()
-	if !there {
+	o, ready := spared()
+	if ready == nil {
 		return nil, unavailable{"this host starts no spare workers"}
 	}
-	return openKill(o)(ctx, r)
+	return openKill(o, ready)(ctx, r)
 }

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"hypertoken/internal/bench"
+)
+
+const docs = "../../../docs"
+
+// docs/performance.md is what comes of the run beside it.
+func TestTheDocumentIsGenerated(t *testing.T) {
+	into := t.TempDir()
+	if err := write(filepath.Join(docs, "performance/run.json"), filepath.Join(docs, "performance/core.json"), into); err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(filepath.Join(into, "performance.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	have, err := os.ReadFile(filepath.Join(docs, "performance.md"))
+	if err != nil || !bytes.Equal(have, want) {
+		t.Errorf("docs/performance.md is not what docs/performance/run.json gives: make bench writes both (%v)", err)
+	}
+	for _, name := range []string{"latency.svg", "scaling.svg"} {
+		svg, err := os.ReadFile(filepath.Join(docs, "performance", name))
+		if err != nil || !bytes.Contains(svg, []byte("<text")) {
+			t.Errorf("%s has no text that is text: %v", name, err)
+		}
+		if !bytes.Contains(want, []byte("(performance/"+name+")")) {
+			t.Errorf("%s is not shown", name)
+		}
+	}
+}
+
+// run returns the report of a run that has measured little.
+func run(t *testing.T) string {
+	t.Helper()
+	r := bench.Report{Machine: bench.Machine{CPU: "A processor", Cores: 2},
+		Figures: []*bench.Figure{{ID: "pipe.p50", Group: "roundtrip", About: "a pipe", Unit: "us", Spread: bench.Spread{Min: 1, Median: 2, Max: 3}}},
+		Targets: []bench.Judged{
+			{Target: bench.Target{ID: "1.a", Text: "the first", Figure: "pipe.p50", Limit: 1}, Verdict: bench.Missed, InTheWay: "the pipe."},
+			{Target: bench.Target{ID: "5.b", Text: "the last", Figure: "none", Limit: 1}, Verdict: bench.NotMeasured},
+		},
+		Skipped: []bench.Skipped{{Name: "idle", Why: "there was no time"}}}
+	b, err := json.Marshal(&r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "run.json")
+	if err := os.WriteFile(name, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+func TestTheDocument(t *testing.T) {
+	core := filepath.Join(t.TempDir(), "core.json")
+	for _, c := range []struct{ name, core, want, not string }{
+		{"no core", "", "Not measured: there was no", "| 4 |"},
+		{"a core within the limit", `[{"family":"stack:draw","tokens":52,"native_ns":100,"wasm_ns":200}]`, "(1 of 1 are; the worst is shown) | 200 ns | 100 ns | 2.00x | met |", "Not measured: there was no"},
+		{"a core above it", `[{"family":"stack:draw","tokens":52,"native_ns":100,"wasm_ns":200},{"family":"stack:shuffle","tokens":10000,"native_ns":1000,"wasm_ns":2001}]`,
+			"(1 of 2 are; the worst is shown) | 2.00 µs | 1.00 µs | 2.00x | missed |\n| 5 |", "Not measured: there was no"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if err := os.WriteFile(core, []byte(c.core), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			name := core
+			if c.core == "" {
+				name = core + ".missing"
+			}
+			into := t.TempDir()
+			if err := write(run(t), name, into); err != nil {
+				t.Fatal(err)
+			}
+			b, err := os.ReadFile(filepath.Join(into, "performance.md"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range []string{c.want, "A processor, 2 cores", "| 1 | the first | 2.00 µs |", "- the first: the pipe.\n", "- `idle`: there was no time\n",
+				"| pipe.p50 | 1.00 µs | 2.00 µs | 3.00 µs | a pipe |"} {
+				if !strings.Contains(string(b), want) {
+					t.Errorf("%q is not in the document:\n%s", want, b)
+				}
+			}
+			if strings.Contains(string(b), c.not) {
+				t.Errorf("%q is in the document:\n%s", c.not, b)
+			}
+		})
+	}
+}
+
+func TestNoRun(t *testing.T) {
+	if err := write(filepath.Join(t.TempDir(), "run.json"), "", t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no run: %v", err)
+	}
+	broken := filepath.Join(t.TempDir(), "run.json")
+	if err := os.WriteFile(broken, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(broken, "", t.TempDir()); err == nil || !strings.Contains(err.Error(), broken) {
+		t.Errorf("a broken run: %v", err)
+	}
+}
