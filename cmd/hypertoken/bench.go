@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"runtime/pprof"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,7 +20,7 @@ import (
 
 func newBench() *cobra.Command {
 	var c bench.Config
-	var only string
+	var only, profile string
 	var asJSON, debug bool
 	cmd := &cobra.Command{
 		Use:   "bench [flags]",
@@ -60,6 +61,17 @@ Exit status: 0 whatever the figures are; 1 if something could not be measured th
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
 			defer stop()
 			defer context.AfterFunc(ctx, stop)() // a second interrupt ends it at once
+			if profile != "" {
+				f, err := os.Create(profile)
+				if err != nil {
+					return err
+				}
+				defer func() { _ = f.Close() }()
+				if err := pprof.StartCPUProfile(f); err != nil {
+					return err
+				}
+				defer pprof.StopCPUProfile()
+			}
 			show, clear := benchProgress(cmd.ErrOrStderr())
 			c.Progress = show
 			r, err := bench.Run(ctx, c)
@@ -80,6 +92,7 @@ Exit status: 0 whatever the figures are; 1 if something could not be measured th
 	flags.DurationVar(&c.For, "for", 60*time.Second, "how long it takes, about")
 	flags.StringVar(&only, "only", "", "measure what this regular `expression` matches, such as roundtrip or /pipe$")
 	flags.StringVar(&c.CorePath, "core", "", "run the core in this WebAssembly `file` instead of the built-in one")
+	flags.StringVar(&profile, "cpuprofile", "", "write a CPU profile of the host's process to this `file`, for go tool pprof")
 	flags.BoolVar(&asJSON, "json", false, "write the report as JSON")
 	flags.BoolVar(&debug, "debug", false, "log what the hosts do to standard error")
 	return cmd
