@@ -88,7 +88,7 @@ func groups() []group {
 		}},
 		scale("heavy", "a shuffle of 10,000 tokens", []string{actionShuffle}, 10_000, shuffle),
 		scale("light", "a draw from 52 tokens", drawing, deckSize, drawOrReset),
-		{name: "idle", weight: 6, least: 3 * time.Second, rounds: 3, probes: []probe{
+		{name: "idle", weight: 10, least: 3 * time.Second, rounds: 3, probes: []probe{
 			{name: "idle", about: fmt.Sprintf("CPU of host and worker with %d engines that nobody calls", idleEngines), open: openIdle},
 		}},
 		{name: "journal", weight: 6, rounds: 7, probes: []probe{

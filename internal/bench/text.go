@@ -74,7 +74,8 @@ func (r *Report) FigureTable() Table {
 	return t
 }
 
-func ratio(v float64) string { return digits(v) + "x" }
+// ratio writes so many digits that what is just below a limit does not look as if it were there.
+func ratio(v float64) string { return fmt.Sprintf("%.2fx", v) }
 
 // digits writes three digits that count.
 func digits(v float64) string {
