@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -158,6 +159,9 @@ func (w *worker) lead(ctx context.Context, f *Future) {
 func (w *worker) leads(ctx context.Context, f *Future) {
 	r := w.reading
 	for !f.resolved.Load() && (ctx.Done() == nil || ctx.Err() == nil) {
+		if r.followers.Load() > 0 {
+			runtime.Gosched() // who has its answer sends the next request first
+		}
 		n, err := r.spinner.Try(r.source, r.reader.Space())
 		if n > 0 || err != nil {
 			w.took(n, err)

@@ -208,7 +208,9 @@ func recordJournal(ctx context.Context, r *room, actions int) (*host.Stored, err
 }
 
 // spared is what a host with a spare worker is configured with, and when that is ready; nil where a host has none.
-func spared() (o host.Options, ready func(host.Stats) bool) { return host.Options{}, nil }
+func spared() (o host.Options, ready func(host.Stats) bool) {
+	return host.Options{Spares: 1}, func(s host.Stats) bool { return len(s.Spares) == 1 && s.Spares[0].State == "ready" }
+}
 
 func openSpared(ctx context.Context, r *room) (slice, error) {
 	o, ready := spared()
