@@ -19,6 +19,9 @@ type Future struct {
 	// followers are those that share its key, and its outcome. The engine's lock guards them.
 	followers []*Future
 
+	// hidden says that its caller never sees it: then it may be another call's later.
+	hidden   bool
+	spare    chan struct{} // for done, of another call
 	resolved atomic.Bool   // says that result and failure are there
 	mu       sync.Mutex    // guards done, and who resolves
 	done     chan struct{} // made when somebody asks for it
@@ -27,7 +30,7 @@ type Future struct {
 }
 
 // futures are those that nobody has, of calls that have returned.
-var futures = sync.Pool{New: func() any { return new(Future) }}
+var futures = sync.Pool{New: func() any { return &Future{hidden: true} }}
 
 // recycle lets another call have a future that has succeeded, and that its caller has never seen.
 func (f *Future) recycle() {
@@ -36,7 +39,14 @@ func (f *Future) recycle() {
 	}
 	f.mu.Lock() // who has resolved it may not have left yet
 	f.request = request{body: f.body[:0]}
-	f.engine, f.size, f.charged, f.followers, f.done, f.result, f.failure = nil, 0, false, nil, nil, Result{}, nil
+	f.engine, f.size, f.charged, f.followers, f.result, f.failure = nil, 0, false, nil, Result{}, nil
+	if f.done != nil {
+		select {
+		case <-f.done: // its waiter has seen the outcome before
+		default:
+		}
+		f.done, f.spare = nil, f.done
+	}
 	f.resolved.Store(false)
 	f.mu.Unlock()
 	futures.Put(f)
@@ -50,12 +60,23 @@ func (f *Future) Done() <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.done == nil {
-		f.done = make(chan struct{})
+		if f.done = f.spare; f.done == nil {
+			f.done = make(chan struct{}, 1)
+		}
 		if f.resolved.Load() {
-			close(f.done)
+			f.tell()
 		}
 	}
 	return f.done
+}
+
+// tell lets go who waits, whom there is one of where nobody else has the future.
+func (f *Future) tell() {
+	if f.hidden {
+		f.done <- struct{}{}
+	} else {
+		close(f.done)
+	}
 }
 
 // Result returns the outcome, without waiting; false where there is none yet.
@@ -129,7 +150,7 @@ func (f *Future) resolve(r Result, err error) {
 	f.result, f.failure = r, err
 	f.resolved.Store(true)
 	if f.done != nil {
-		close(f.done)
+		f.tell()
 	}
 }
 
