@@ -17,13 +17,14 @@ type local struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	// answers are what the request under way has answered; its runner owns them.
+	// answers are what the request under way has answered, their bodies lie in bodies; its runner owns them.
 	answers []localFrame
+	bodies  []byte
 
 	mu      sync.Mutex // guards what follows; a leaf
 	next    uint64
-	waiting *localRequest
-	request uint64 // what runs, or ran last
+	waiting localRequest // none where its header has no request
+	request uint64       // what runs, or ran last
 	running bool
 	closed  bool
 }
@@ -33,10 +34,16 @@ type localRequest struct {
 	body   []byte
 }
 
+func (r *localRequest) none() bool { return r.header.Request == 0 }
+
+// localFrame is an answer whose body ends there in the bodies, and begins where the one before it ends.
 type localFrame struct {
 	ipc.Header
-	body []byte
+	end int
 }
+
+// keptBodies is how large the memory for answers may stay, in bytes.
+const keptBodies = 64 << 10
 
 func (h *Host) newLocal(e *Engine, p place) *local {
 	l := &local{host: h, engine: e, place: p}
@@ -51,11 +58,11 @@ func (h *Host) newLocal(e *Engine, p place) *local {
 func (l *local) put(kind ipc.Kind, flags ipc.Flags, body []byte) (id uint64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.waiting != nil || l.closed {
+	if !l.waiting.none() || l.closed {
 		return 0, false
 	}
 	l.next++
-	l.waiting = &localRequest{ipc.Header{Kind: kind, Flags: flags, Request: l.next, Placement: l.place.id}, body}
+	l.waiting = localRequest{ipc.Header{Kind: kind, Flags: flags, Request: l.next, Placement: l.place.id}, body}
 	return l.next, true
 }
 
@@ -63,8 +70,8 @@ func (l *local) put(kind ipc.Kind, flags ipc.Flags, body []byte) (id uint64, ok 
 func (l *local) recall(id uint64) (dropped bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.waiting != nil && l.waiting.header.Request == id {
-		l.waiting = nil
+	if !l.waiting.none() && l.waiting.header.Request == id {
+		l.waiting = localRequest{}
 		return true
 	}
 	if l.request == id {
@@ -77,7 +84,7 @@ func (l *local) recall(id uint64) (dropped bool) {
 func (l *local) close() {
 	l.cancel()
 	l.mu.Lock()
-	l.closed, l.waiting = true, nil
+	l.closed, l.waiting = true, localRequest{}
 	running := l.running
 	l.mu.Unlock()
 	if !running {
@@ -94,7 +101,7 @@ func (l *local) free() {
 // start runs what waits: here, where inline says so, and what comes after it in a goroutine.
 func (l *local) start(inline bool) {
 	l.mu.Lock()
-	begin := l.waiting != nil && !l.running && !l.closed
+	begin := !l.waiting.none() && !l.running && !l.closed
 	if begin {
 		l.running = true
 	}
@@ -118,7 +125,7 @@ func (l *local) start(inline bool) {
 // more reports whether another request waits. Where none does, nobody runs any more.
 func (l *local) more() bool {
 	l.mu.Lock()
-	if l.waiting != nil && !l.closed {
+	if !l.waiting.none() && !l.closed {
 		l.mu.Unlock()
 		return true
 	}
@@ -136,11 +143,11 @@ func (l *local) more() bool {
 func (l *local) once() {
 	l.mu.Lock()
 	r := l.waiting
-	if r == nil {
+	if r.none() {
 		l.mu.Unlock()
 		return
 	}
-	l.waiting, l.request = nil, r.header.Request
+	l.waiting, l.request = localRequest{}, r.header.Request
 	l.mu.Unlock()
 	if err := l.run.Run(l.ctx, r.header, r.body); err != nil {
 		f := ipc.Failure{Code: ipc.CodeNotPlaced, Message: err.Error(), Index: -1}
@@ -153,12 +160,16 @@ func (l *local) once() {
 func (l *local) hand(end bool) {
 	e := l.engine
 	e.mu.Lock()
+	from := 0
 	for k := range l.answers {
 		f := &l.answers[k]
-		e.step(engineEvent{kind: eventOf[f.Kind-ipc.Hello], place: l.place, id: f.Request, flags: f.Flags, body: f.body})
+		e.step(engineEvent{kind: eventOf[f.Kind-ipc.Hello], place: l.place, id: f.Request, flags: f.Flags, body: l.bodies[from:f.end:f.end]})
+		from = f.end
 	}
-	clear(l.answers)
-	l.answers = l.answers[:0]
+	l.answers, l.bodies = l.answers[:0], l.bodies[:0]
+	if cap(l.bodies) > keptBodies {
+		l.bodies = nil
+	}
 	if end && e.m.place == l.place {
 		e.step(engineEvent{kind: evRoom})
 	}
@@ -167,16 +178,12 @@ func (l *local) hand(end bool) {
 
 // Append takes an answer of the executor. It is copied: the request's bytes are used again.
 func (l *local) Append(h ipc.Header, parts ...[]byte) int {
-	n := 0
+	from := len(l.bodies)
 	for _, p := range parts {
-		n += len(p)
+		l.bodies = append(l.bodies, p...)
 	}
-	body := make([]byte, 0, n)
-	for _, p := range parts {
-		body = append(body, p...)
-	}
-	l.answers = append(l.answers, localFrame{h, body})
-	return n
+	l.answers = append(l.answers, localFrame{h, len(l.bodies)})
+	return len(l.bodies) - from
 }
 
 func (l *local) Flush() {}

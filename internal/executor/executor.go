@@ -60,6 +60,7 @@ type Executor struct {
 	last time.Duration // how long it took
 	// Reused between requests.
 	head, tail, table []byte
+	parts             [][]byte
 	members           []ipc.BatchMember
 	actions           []wasm.Action
 	running           wasm.Action
@@ -185,8 +186,10 @@ func (e *Engine) answer(h ipc.Header, flags ipc.Flags, o ipc.Outcome) {
 			Message: fmt.Sprintf("its answer has %d bytes, %d are allowed (MaxFrame)", n, e.x.maxFrame)})
 		return
 	}
-	e.x.out.Append(ipc.Header{Kind: ipc.Answer, Flags: flags, Request: h.Request, Placement: e.placement},
-		e.x.head, o.Result, e.x.tail, o.Events)
+	parts := append(e.x.parts[:0], e.x.head, o.Result, e.x.tail, o.Events)
+	e.x.out.Append(ipc.Header{Kind: ipc.Answer, Flags: flags, Request: h.Request, Placement: e.placement}, parts...)
+	clear(parts) // they lie in the instance's memory
+	e.x.parts = parts
 }
 
 // fail answers with a failure. Where the placement is lost, its instance is freed.
