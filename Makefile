@@ -6,7 +6,7 @@ BENCH ?= .
 PACKAGES ?= ./...
 OUT ?= bin/gobench.txt
 
-.PHONY: help core core-check build test sabotage torture lint vet fuzz bench gobench rust
+.PHONY: help core core-check build test sabotage torture lint vet fuzz bench bench-core gobench rust
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -74,3 +74,7 @@ bench:
 gobench:
 	mkdir -p bin
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count 6 $(PACKAGES) | tee $(OUT)
+
+## bench-core  run the same actions natively and in WebAssembly: core-rs/target/bench/core.json
+bench-core:
+	$(GO) run ./internal/corebench
