@@ -1,7 +1,6 @@
 package wasm
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -120,16 +119,7 @@ func (e *caseEngine) fill(v any) any {
 	return v
 }
 
-func (e *caseEngine) pack(b *testing.B, payload any) []byte {
-	var w bytes.Buffer
-	enc := msgpack.NewEncoder(&w)
-	enc.SetSortMapKeys(true)
-	enc.UseCompactInts(true)
-	if err := enc.Encode(e.fill(payload)); err != nil {
-		b.Fatal(err)
-	}
-	return w.Bytes()
-}
+func (e *caseEngine) pack(b *testing.B, payload any) []byte { return pack(b, e.fill(payload)) }
 
 // steps makes functions of steps. Each dispatch has entropy of its own.
 func (e *caseEngine) steps(b *testing.B, steps [][2]any) []func() error {

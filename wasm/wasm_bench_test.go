@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"bytes"
 	"fmt"
 	"io/fs"
 	"path/filepath"
@@ -9,14 +10,17 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// pack encodes a value, or fails the test.
+// pack encodes a value in canonical form, where its keys are strings, or fails the test.
 func pack(t testing.TB, v any) []byte {
 	t.Helper()
-	b, err := msgpack.Marshal(v)
-	if err != nil {
+	var b bytes.Buffer
+	enc := msgpack.NewEncoder(&b)
+	enc.SetSortMapKeys(true)
+	enc.UseCompactInts(true)
+	if err := enc.Encode(v); err != nil {
 		t.Fatal(err)
 	}
-	return b
+	return b.Bytes()
 }
 
 type dict = map[string]any
