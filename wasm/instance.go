@@ -295,7 +295,7 @@ func (i *Instance) do(ctx context.Context, op uint64, n int) (r reply, err error
 	if !ok {
 		return r, i.broken(ctx, "its reply is outside its memory")
 	}
-	u32 := binary.LittleEndian.Uint32
+	u32 := func(b []byte) uint32 { return binary.LittleEndian.Uint32(b) } // the method itself, as a value, is called and not inlined
 	r = reply{status: u32(h), changed: u32(h[4:]), eventCount: int(u32(h[32:])), stateBytes: binary.LittleEndian.Uint64(h[40:])}
 	body, ok1 := i.view(u32(h[8:]), u32(h[12:]))
 	table, ok2 := i.view(u32(h[16:]), u32(h[20:]))

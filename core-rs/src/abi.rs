@@ -42,7 +42,7 @@ pub enum Op {
 }
 
 impl Op {
-    /// All of them.
+    /// All of them, by number.
     pub const ALL: [Op; 11] = [
         Op::Open,
         Op::Restore,
@@ -56,6 +56,10 @@ impl Op {
         Op::Digest,
         Op::Actions,
     ];
+
+    fn of(n: u32) -> Option<Op> {
+        Op::ALL.get((n as usize).wrapping_sub(1)).copied()
+    }
 }
 
 #[derive(Debug)]
@@ -197,10 +201,10 @@ impl Core {
         let input = std::mem::take(&mut self.input);
         self.body.reset(usize::MAX);
         self.table.clear();
-        if op != Op::Next as u32 {
+        if op != Op::Next as u32 && !matches!(self.stream, Stream::None) {
             self.stream = Stream::None;
         }
-        let result = match (Op::ALL.into_iter().find(|o| *o as u32 == op), input.get(..len)) {
+        let result = match (Op::of(op), input.get(..len)) {
             (None, _) => Err(bad_request(format!("there is no call {op}")).into()),
             (_, None) => Err(bad_request(format!("the input is {} bytes long, not {len}", input.len())).into()),
             (Some(op), Some(input)) => self.run(op, input),

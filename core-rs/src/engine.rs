@@ -6,7 +6,6 @@ use crate::rng::Rng;
 use crate::state::State;
 use crate::value::{Value, scan_all};
 use crate::write::Writer;
-use std::collections::BTreeMap;
 
 /// What an action's handler gets: the state, the clock, the entropy, and where the result goes.
 #[derive(Debug)]
@@ -137,7 +136,13 @@ pub struct Action {
 
 /// The actions of a core, by name.
 #[derive(Clone, Debug, Default)]
-pub struct Registry(BTreeMap<&'static str, Action>);
+pub struct Registry {
+    /// In the order they came.
+    actions: Vec<Action>,
+    /// A hash table with open addressing: indices of `actions` plus 1, and 0 where it is free. Its length is a power of
+    /// two, and at most half of it is taken.
+    slots: Vec<u32>,
+}
 
 impl Registry {
     /// No actions.
@@ -148,27 +153,64 @@ impl Registry {
     /// The built-in actions, all of them.
     pub fn builtin() -> Registry {
         let mut r = Registry::new();
+        r.rehash(256);
         crate::actions::ALL.iter().flat_map(|family| family.iter()).for_each(|a| r.register(*a));
         r
     }
 
     /// Registers an action; a name that is taken goes to the newer handler.
     pub fn register(&mut self, a: Action) {
-        self.0.insert(a.name, a);
+        if self.slots.len() < 2 * (self.actions.len() + 1) {
+            self.rehash(4 * (self.actions.len() + 1).next_power_of_two());
+        }
+        let slot = self.slot(a.name);
+        match self.slots[slot] {
+            0 => {
+                self.actions.push(a);
+                self.slots[slot] = self.actions.len() as u32;
+            }
+            taken => self.actions[taken as usize - 1] = a,
+        }
+    }
+
+    fn rehash(&mut self, len: usize) {
+        self.slots = vec![0; len];
+        for i in 0..self.actions.len() {
+            let slot = self.slot(self.actions[i].name);
+            self.slots[slot] = i as u32 + 1;
+        }
+    }
+
+    /// Where a name is in the table, or would be. There are slots, and a free one among them.
+    fn slot(&self, name: &str) -> usize {
+        let mask = self.slots.len() - 1;
+        let mut slot = hash(name.as_bytes()) as usize & mask;
+        while let Some(i) = (self.slots[slot] as usize).checked_sub(1)
+            && self.actions[i].name != name
+        {
+            slot = (slot + 1) & mask;
+        }
+        slot
     }
 
     /// The actions, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = &Action> {
-        self.0.values()
+        let mut all: Vec<&Action> = self.actions.iter().collect();
+        all.sort_unstable_by_key(|a| a.name);
+        all.into_iter()
     }
 
     pub fn get(&self, name: &str) -> Option<&Action> {
-        self.0.get(name)
+        if self.slots.is_empty() {
+            return None;
+        }
+        let i = self.slots[self.slot(name)] as usize;
+        self.actions.get(i.checked_sub(1)?)
     }
 
     /// The list of actions as MessagePack: an array of {about, fields: [{default?, kind, name, required}], name}.
     pub fn list(&self, out: &mut Writer) {
-        out.array(self.0.len());
+        out.array(self.actions.len());
         for a in self.iter() {
             out.map(3);
             out.str("about");
@@ -193,6 +235,16 @@ impl Registry {
             out.str(a.name);
         }
     }
+}
+
+/// A hash of a name, from its length and its ends, which tell actions apart: what they share is in between.
+fn hash(name: &[u8]) -> u32 {
+    let (head, tail) = match (name.first_chunk(), name.last_chunk()) {
+        (Some(h), Some(t)) => (u64::from_le_bytes(*h), u64::from_le_bytes(*t)),
+        _ => (name.iter().fold(0, |h, b| h << 8 | *b as u64), 0),
+    };
+    let mixed = (head ^ tail.rotate_left(31) ^ name.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 32) as u32
 }
 
 /// One action as it is sent.
@@ -261,7 +313,7 @@ impl Engine {
     }
 
     fn run_inner(&mut self, r: &Request<'_>, out: &mut Writer, start: usize) -> Result {
-        let Some(action) = self.registry.0.get(r.action) else {
+        let Some(action) = self.registry.get(r.action) else {
             return Err(Error::new(
                 code::UNKNOWN_ACTION,
                 format!("there is no action {:?}; `hypertoken actions` lists them", clip(r.action)),

@@ -31,8 +31,11 @@
 
 pub mod abi;
 mod actions;
+mod chacha;
 mod engine;
 mod error;
+#[cfg(target_arch = "wasm32")]
+mod memory;
 mod payload;
 mod rng;
 mod sections;
@@ -45,6 +48,7 @@ mod value;
 mod walk;
 mod write;
 
+pub use chacha::ChaCha8;
 pub use engine::{Action, Context, Engine, Field, Handler, Kind, Need, Registry, Request, default, optional, required};
 pub use error::{Error, Result, code};
 pub use payload::Payload;

@@ -20,6 +20,7 @@ fn wrong<T>(field: &str, want: &str, got: Option<Value<'_>>) -> Result<T> {
 
 impl<'a> Payload<'a> {
     /// A payload is a map; nil counts as an empty one.
+    #[inline] // made where it is used, it is not copied
     pub fn new(value: Value<'a>) -> Result<Payload<'a>> {
         match value.entries() {
             Some(e) => Ok(Payload { value, fields: e.collect() }),

@@ -1,7 +1,6 @@
 //! Randomness, all of it from what the host or the payload hands in.
 
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng as _, SeedableRng};
+use crate::chacha::ChaCha8;
 use xxhash_rust::xxh64::xxh64;
 
 /// A generator. Cloning one repeats it: that is how a shuffle is undone.
@@ -10,7 +9,7 @@ pub enum Rng {
     /// A numeric seed: mulberry32, as the reference has it.
     Mulberry32(u32),
     /// A string seed, or entropy.
-    ChaCha8(Box<ChaCha8Rng>),
+    ChaCha8(Box<ChaCha8>),
 }
 
 impl Rng {
@@ -25,7 +24,7 @@ impl Rng {
         for (i, part) in key.chunks_mut(8).enumerate() {
             part.copy_from_slice(&xxh64(seed.as_bytes(), i as u64).to_le_bytes());
         }
-        Rng::ChaCha8(Box::new(ChaCha8Rng::from_seed(key)))
+        Rng::ChaCha8(Box::new(ChaCha8::new(&key, 0)))
     }
 
     /// From an action's entropy: the ChaCha8 key is the entropy followed by 16 zero bytes. Streams are
@@ -33,9 +32,7 @@ impl Rng {
     pub fn from_entropy(entropy: &[u8; 16], stream: u64) -> Rng {
         let mut key = [0; 32];
         key[..16].copy_from_slice(entropy);
-        let mut rng = ChaCha8Rng::from_seed(key);
-        rng.set_stream(stream);
-        Rng::ChaCha8(Box::new(rng))
+        Rng::ChaCha8(Box::new(ChaCha8::new(&key, stream)))
     }
 
     /// The next number in [0, 1).

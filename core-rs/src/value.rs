@@ -28,8 +28,12 @@ pub(crate) enum Head {
 }
 
 /// Reads the header at the start of `b`: what it says, and its length. None where `b` ends before it does.
-#[inline]
 pub(crate) fn head(b: &[u8]) -> Option<(Head, usize)> {
+    read_head(b)
+}
+
+#[inline(always)]
+fn read_head(b: &[u8]) -> Option<(Head, usize)> {
     fn be<const N: usize>(b: &[u8]) -> Option<[u8; N]> {
         b.get(1..1 + N)?.try_into().ok()
     }
@@ -93,6 +97,7 @@ impl ScanError {
     }
 }
 
+/// A container that is open.
 struct Open {
     /// Items still to come; a map's keys and values count one each.
     left: u64,
@@ -105,18 +110,26 @@ struct Open {
     ascending: bool,
 }
 
+impl Open {
+    fn new(items: u64, map: bool, body: usize) -> Open {
+        Open { left: items, map, body, items, key: (body, body), ascending: true }
+    }
+}
+
 /// Checks the value at the start of `b`, at most `max_depth` containers deep. Time is linear in its length but
 /// for maps whose keys are not in ascending order, which are sorted once to find a double.
 pub fn scan(b: &[u8], max_depth: usize) -> std::result::Result<Scanned, ScanError> {
     let invalid = |e: Error| Err(ScanError::Invalid(e));
-    let mut open: SmallVec<[Open; 8]> = SmallVec::new();
+    // The innermost container, and those around it. The value itself counts as the item of one that has no bytes.
+    let mut inner = Open::new(1, false, 0);
+    let mut outer: SmallVec<[Open; 8]> = SmallVec::new();
     let mut canonical = true;
     let mut at = 0;
     loop {
-        let (h, n) = head(&b[at..]).ok_or(ScanError::Incomplete)?;
+        let (h, n) = read_head(&b[at..]).ok_or(ScanError::Incomplete)?;
         let start = at;
         at += n;
-        let key_wanted = open.last().is_some_and(|o| o.map && o.left % 2 == 0);
+        let key_wanted = inner.map && inner.left.is_multiple_of(2);
         if key_wanted && !matches!(h, Head::Str(_)) {
             return invalid(Error::bad_payload(format!("a map key must be a string, not {}", describe(h))));
         }
@@ -126,7 +139,7 @@ pub fn scan(b: &[u8], max_depth: usize) -> std::result::Result<Scanned, ScanErro
                 if !(-MAX_INT..=MAX_INT).contains(&i) {
                     return invalid(int_range(i as i128));
                 }
-                canonical &= b[start] == int_code(i);
+                canonical &= n == 1 || b[start] == int_code(i);
             }
             Head::Huge(u) => return invalid(int_range(u as i128)),
             Head::Float(f) => {
@@ -137,23 +150,22 @@ pub fn scan(b: &[u8], max_depth: usize) -> std::result::Result<Scanned, ScanErro
             }
             Head::Str(len) => {
                 let end = at.checked_add(len).filter(|&e| e <= b.len()).ok_or(ScanError::Incomplete)?;
-                if std::str::from_utf8(&b[at..end]).is_err() {
+                if !is_utf8(&b[at..end]) {
                     return invalid(Error::bad_payload("a string is not valid UTF-8"));
                 }
                 canonical &= n == str_head_len(len);
                 if key_wanted {
-                    let o = open.last_mut().expect("a key has a map around it");
-                    if o.left < o.items && b[o.key.0..o.key.1] >= b[at..end] {
-                        o.ascending = false;
+                    if inner.left < inner.items && b[inner.key.0..inner.key.1] >= b[at..end] {
+                        inner.ascending = false;
                         canonical = false;
                     }
-                    o.key = (at, end);
+                    inner.key = (at, end);
                 }
                 at = end;
             }
             Head::Array(len) | Head::Map(len) => {
                 let map = matches!(h, Head::Map(_));
-                if open.len() >= max_depth {
+                if outer.len() >= max_depth {
                     return invalid(Error::new(
                         code::TOO_DEEP,
                         format!("a value is nested more than {max_depth} levels deep (MaxDepth {max_depth})"),
@@ -161,7 +173,10 @@ pub fn scan(b: &[u8], max_depth: usize) -> std::result::Result<Scanned, ScanErro
                 }
                 canonical &= n == seq_head_len(len);
                 let items = len as u64 * if map { 2 } else { 1 };
-                open.push(Open { left: items, map, body: at, items, key: (at, at), ascending: true });
+                outer.push(std::mem::replace(&mut inner, Open::new(items, map, at)));
+                if items > 0 {
+                    continue;
+                }
             }
             Head::Other(x) => {
                 return invalid(Error::bad_payload(format!(
@@ -170,24 +185,27 @@ pub fn scan(b: &[u8], max_depth: usize) -> std::result::Result<Scanned, ScanErro
                 )));
             }
         }
-        // A container that has just been opened owes its items; anything else is an item of its container.
+        // An item has ended, and with it those containers that it was the last item of. A container that opened empty
+        // owes nothing: it is the item.
         if !matches!(h, Head::Array(_) | Head::Map(_)) {
-            match open.last_mut() {
-                None => return Ok(Scanned { len: at - start, canonical }),
-                Some(o) => o.left -= 1,
-            }
+            inner.left -= 1;
         }
-        while open.last().is_some_and(|o| o.left == 0) {
-            let o = open.pop().expect("looked at above");
-            if o.map && !o.ascending {
+        while inner.left == 0 {
+            let Some(parent) = outer.pop() else { return Ok(Scanned { len: at, canonical }) };
+            let o = std::mem::replace(&mut inner, parent);
+            if !o.ascending {
                 unique_keys(&b[o.body..at], o.items / 2)?;
             }
-            match open.last_mut() {
-                None => return Ok(Scanned { len: at, canonical }),
-                Some(parent) => parent.left -= 1,
-            }
+            inner.left -= 1;
         }
     }
+}
+
+/// Whether the bytes are UTF-8. Most strings are short and ASCII, which is seen eight bytes at a time.
+fn is_utf8(b: &[u8]) -> bool {
+    let (words, rest) = b.as_chunks::<8>();
+    let high = words.iter().fold(0, |h, w| h | u64::from_le_bytes(*w)) & 0x8080_8080_8080_8080;
+    (high == 0 && rest.is_ascii()) || std::str::from_utf8(b).is_ok()
 }
 
 /// Checks that `b` is exactly one value.
@@ -298,10 +316,7 @@ impl<'a> Value<'a> {
     }
 
     pub fn as_str(self) -> Option<&'a str> {
-        match self.head() {
-            (Head::Str(n), at) => Some(str_at(&self.0[at..at + n])),
-            _ => None,
-        }
+        str_range(self.0).map(|(from, to)| str_at(&self.0[from..to]))
     }
 
     /// The items of an array.
@@ -354,10 +369,19 @@ fn str_at(b: &[u8]) -> &str {
 }
 
 /// The length of the checked value at the start of `b`.
+#[inline]
 fn skip(b: &[u8]) -> usize {
+    match b[0] {
+        0x00..=0x7f | 0xc0..=0xc3 | 0xe0..=0xff => 1,
+        short @ 0xa0..=0xbf => 1 + (short & 31) as usize,
+        _ => skip_any(b),
+    }
+}
+
+fn skip_any(b: &[u8]) -> usize {
     let (mut todo, mut at) = (1u64, 0);
     while todo > 0 {
-        let (h, n) = head(&b[at..]).expect("a checked value is whole");
+        let (h, n) = read_head(&b[at..]).expect("a checked value is whole");
         at += n;
         todo -= 1;
         match h {
@@ -368,6 +392,19 @@ fn skip(b: &[u8]) -> usize {
         }
     }
     at
+}
+
+/// The checked string at the start of `b`: where it begins, and where it ends.
+#[inline]
+fn str_range(b: &[u8]) -> Option<(usize, usize)> {
+    match b[0] {
+        short @ 0xa0..=0xbf => Some((1, 1 + (short & 31) as usize)),
+        0xd9..=0xdb => match head(b) {
+            Some((Head::Str(len), n)) => Some((n, n + len)),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// The items of an array.
@@ -403,10 +440,9 @@ impl<'a> Iterator for Entries<'a> {
     type Item = (&'a str, Value<'a>);
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        let (h, n) = head(self.rest).expect("a checked value is whole");
-        let Head::Str(len) = h else { unreachable!("a checked map has string keys") };
-        let key = str_at(&self.rest[n..n + len]);
-        let rest = &self.rest[n + len..];
+        let (from, to) = str_range(self.rest).expect("a checked map has string keys");
+        let key = str_at(&self.rest[from..to]);
+        let rest = &self.rest[to..];
         let (v, rest) = rest.split_at(skip(rest));
         self.rest = rest;
         Some((key, Value(v)))

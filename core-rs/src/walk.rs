@@ -135,7 +135,7 @@ impl Walk {
     }
 
     /// Takes the next step; false where there is none.
-    pub(crate) fn step(&mut self, s: &State, v: &mut dyn Visit) -> bool {
+    pub(crate) fn step<V: Visit>(&mut self, s: &State, v: &mut V) -> bool {
         if !self.begun {
             self.begun = true;
             v.begin(self.shown);
@@ -153,7 +153,7 @@ impl Walk {
     }
 
     /// One step within a section; true where that ends it.
-    fn run(&mut self, sec: &Sec, s: &State, v: &mut dyn Visit) -> bool {
+    fn run<V: Visit>(&mut self, sec: &Sec, s: &State, v: &mut V) -> bool {
         if self.stage == 0 {
             v.section(sec.clone());
             return self.next_stage();
@@ -304,7 +304,7 @@ impl Walk {
     }
 
     /// The stages `base + 1` (its length) and `base + 2` (its entries) of a map.
-    fn map(&mut self, at: At, base: usize, s: &State, v: &mut dyn Visit) -> bool {
+    fn map<V: Visit>(&mut self, at: At, base: usize, s: &State, v: &mut V) -> bool {
         let m = s.map(at);
         if self.stage == base + 1 {
             v.entries(at, m.len());
@@ -323,7 +323,7 @@ impl Walk {
     }
 
     /// A pile's length where `first`, else its next tokens; true, and on to the next stage, where that ends it.
-    fn pile(&mut self, p: Pile, first: bool, s: &State, v: &mut dyn Visit) -> bool {
+    fn pile<V: Visit>(&mut self, p: Pile, first: bool, s: &State, v: &mut V) -> bool {
         let pile = s.pile(p);
         if first {
             v.pile(p, pile.len());
@@ -351,6 +351,9 @@ pub(crate) struct StateWriter {
 
 impl StateWriter {
     fn kept(&mut self, b: &[u8]) {
+        if let [0xc0] = b {
+            return self.out.nil();
+        }
         if self.canonical { canonical(Value::trusted(b), &mut self.out) } else { self.out.raw(b) }
     }
     fn kept_token(&mut self, t: &Token) {
@@ -391,6 +394,48 @@ impl StateWriter {
         self.agent_fields(a, false);
         self.out.str("inventory");
         self.out.array(a.inventory.len());
+    }
+
+    /// A placement that has its own fields only, as almost all do.
+    fn plain_placement(&mut self, p: &Placement) {
+        self.out.map(PLACEMENT.len());
+        self.out.key("faceUp");
+        self.out.bool(p.face_up);
+        self.out.key("id");
+        self.out.str(&p.id);
+        self.out.key("label");
+        self.kept(&p.label);
+        self.out.key("reversed");
+        self.out.bool(p.reversed);
+        self.out.key("tags");
+        self.out.array(0);
+        self.out.key("tokenId");
+        self.out.str(p.token.id());
+        self.out.key("tokenSnapshot");
+        self.kept_token(&p.token);
+        self.out.key("ts");
+        self.out.num(p.ts);
+        self.out.key("x");
+        self.out.num(p.x);
+        self.out.key("y");
+        self.out.num(p.y);
+    }
+
+    /// One of a placement's own fields.
+    fn placement_field(&mut self, p: &Placement, key: &str) {
+        self.out.str(key);
+        match key {
+            "faceUp" => self.out.bool(p.face_up),
+            "id" => self.out.str(&p.id),
+            "label" => self.kept(&p.label),
+            "reversed" => self.out.bool(p.reversed),
+            "tags" => self.out.array(0),
+            "tokenId" => self.out.str(p.token.id()),
+            "tokenSnapshot" => self.kept_token(&p.token),
+            "ts" => self.out.num(p.ts),
+            "x" => self.out.num(p.x),
+            _ => self.out.num(p.y),
+        }
     }
 
     /// A whole agent.
@@ -487,27 +532,22 @@ impl Visit for StateWriter {
         self.out.array(n);
     }
     fn placement(&mut self, p: &Placement) {
-        let mut keys: Vec<&str> = PLACEMENT.to_vec();
-        if !p.extra.is_empty() {
-            keys.extend(p.extra.keys().map(|k| &**k));
-            keys.sort_unstable();
-            keys.dedup();
+        if p.extra.is_empty() {
+            self.plain_placement(p);
+            return;
         }
+        let mut keys: Vec<&str> = PLACEMENT.to_vec();
+        keys.extend(p.extra.keys().map(|k| &**k));
+        keys.sort_unstable();
+        keys.dedup();
         self.out.map(keys.len());
         for k in keys {
-            self.out.str(k);
-            match (p.extra.get(k), k) {
-                (Some(v), _) => self.kept(v),
-                (_, "faceUp") => self.out.bool(p.face_up),
-                (_, "id") => self.out.str(&p.id),
-                (_, "label") => self.kept(&p.label),
-                (_, "reversed") => self.out.bool(p.reversed),
-                (_, "tags") => self.out.array(0),
-                (_, "tokenId") => self.out.str(p.token.id()),
-                (_, "tokenSnapshot") => self.kept_token(&p.token),
-                (_, "ts") => self.out.num(p.ts),
-                (_, "x") => self.out.num(p.x),
-                (_, _) => self.out.num(p.y),
+            match p.extra.get(k) {
+                None => self.placement_field(p, k),
+                Some(v) => {
+                    self.out.str(k);
+                    self.kept(v);
+                }
             }
         }
     }

@@ -75,12 +75,22 @@ impl Writer {
         self.buf.truncate(len);
         self.overflown = false;
     }
+    /// Whether `n` bytes more may be written; from the first time on that they may not, nothing may.
+    #[inline]
+    fn fits(&mut self, n: usize) -> bool {
+        self.overflown |= n > self.limit.saturating_sub(self.buf.len());
+        !self.overflown
+    }
     #[inline]
     fn put(&mut self, b: &[u8]) {
-        if self.overflown || b.len() > self.limit.saturating_sub(self.buf.len()) {
-            self.overflown = true;
-        } else {
+        if self.fits(b.len()) {
             self.buf.extend_from_slice(b);
+        }
+    }
+    #[inline]
+    fn put_byte(&mut self, b: u8) {
+        if self.fits(1) {
+            self.buf.push(b);
         }
     }
     fn put_head(&mut self, first: u8, n: u64, width: usize) {
@@ -90,15 +100,15 @@ impl Writer {
         self.put(&b[..=width]);
     }
     pub fn nil(&mut self) {
-        self.put(&[0xc0]);
+        self.put_byte(0xc0);
     }
     pub fn bool(&mut self, v: bool) {
-        self.put(&[0xc2 | v as u8]);
+        self.put_byte(0xc2 | v as u8);
     }
     /// An integer; the caller keeps it within ±[`MAX_INT`].
     pub fn int(&mut self, v: i64) {
         match (int_code(v), v) {
-            (first, -32..=127) => self.put(&[first]),
+            (first, -32..=127) => self.put_byte(first),
             (first @ (0xcc | 0xd0), _) => self.put_head(first, v as u64, 1),
             (first @ (0xcd | 0xd1), _) => self.put_head(first, v as u64, 2),
             (first @ (0xce | 0xd2), _) => self.put_head(first, v as u64, 4),
@@ -115,17 +125,33 @@ impl Writer {
     pub fn str(&mut self, s: &str) {
         let n = s.len();
         match n {
-            0..=31 => self.put(&[0xa0 | n as u8]),
+            0..=31 => {
+                if self.fits(1 + n) {
+                    self.buf.reserve(32);
+                    self.buf.push(0xa0 | n as u8);
+                    self.buf.extend_from_slice(s.as_bytes());
+                }
+                return;
+            }
             32..=255 => self.put_head(0xd9, n as u64, 1),
             256..=65535 => self.put_head(0xda, n as u64, 2),
             _ => self.put_head(0xdb, n as u64, 4),
         }
         self.put(s.as_bytes());
     }
+    /// A key of at most 15 bytes that is known when this is compiled: a few stores, where [`Writer::str`] is a copy.
+    #[inline(always)]
+    pub(crate) fn key(&mut self, s: &'static str) {
+        let n = s.len();
+        let mut b = [0; 16];
+        b[0] = 0xa0 | n as u8;
+        b[1..=n].copy_from_slice(s.as_bytes());
+        self.put(&b[..=n]);
+    }
     /// The header of an array of `n` items, which the caller writes next.
     pub fn array(&mut self, n: usize) {
         match n {
-            0..=15 => self.put(&[0x90 | n as u8]),
+            0..=15 => self.put_byte(0x90 | n as u8),
             16..=65535 => self.put_head(0xdc, n as u64, 2),
             _ => self.put_head(0xdd, n as u64, 4),
         }
@@ -133,7 +159,7 @@ impl Writer {
     /// The header of a map of `n` entries, which the caller writes next: keys sorted by bytes, each with its value.
     pub fn map(&mut self, n: usize) {
         match n {
-            0..=15 => self.put(&[0x80 | n as u8]),
+            0..=15 => self.put_byte(0x80 | n as u8),
             16..=65535 => self.put_head(0xde, n as u64, 2),
             _ => self.put_head(0xdf, n as u64, 4),
         }
