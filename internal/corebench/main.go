@@ -71,7 +71,7 @@ func run(tokens string) error {
 		return err
 	}
 	log.Print("in WebAssembly ...")
-	wasm, err := outputOf(exec.Command("go", "test", "./wasm", "-run", "^$", "-timeout", "0", "-count", "1", "-benchtime", "100ms",
+	wasm, err := outputOf(exec.Command("go", "test", "./wasm", "-run", "^$", "-timeout", "0", "-count", "3", "-benchtime", "30ms",
 		"-bench", "^BenchmarkAction$/^plain$/^tokens="+tokens+"$"))
 	if err != nil {
 		return err
@@ -142,13 +142,19 @@ func read(path string, v any) error {
 
 var benchLine = regexp.MustCompile(`^BenchmarkAction/plain/tokens=(\d+)/(\S+?)(?:-\d+)?\s+\d+\s+(\S+) ns/op`)
 
-// wasmTimes reads what the Go benchmark prints: nanoseconds a step, by the case's id.
+// wasmTimes reads what the Go benchmark prints: nanoseconds a step, the median of its runs, by the case's id.
 func wasmTimes(out []byte) map[string]float64 {
-	times := map[string]float64{}
+	runs, times := map[string][]float64{}, map[string]float64{}
 	for s := bufio.NewScanner(bytes.NewReader(out)); s.Scan(); {
 		if m := benchLine.FindStringSubmatch(s.Text()); m != nil {
-			times[m[2]+"/"+m[1]], _ = strconv.ParseFloat(m[3], 64)
+			ns, _ := strconv.ParseFloat(m[3], 64)
+			id := m[2] + "/" + m[1]
+			runs[id] = append(runs[id], ns)
 		}
+	}
+	for id, ns := range runs {
+		slices.Sort(ns)
+		times[id] = ns[len(ns)/2]
 	}
 	return times
 }
