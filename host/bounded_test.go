@@ -48,7 +48,7 @@ func TestAnEngineStaysAsSmallAsItIs(t *testing.T) {
 		entryBytes    = 64 // of a draw or a reset
 		keyWindow     = 100
 	)
-	store := &measured{memory: &memory{journals: map[string]*Stored{}}}
+	store := &measured{memory: &memory{journals: map[string]*kept{}}}
 	h, err := New(t.Context(), Options{InProcess: true, Store: store, SnapshotBytes: snapshotBytes, KeyWindow: keyWindow, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

@@ -109,15 +109,30 @@ func (s *Stored) counted() error {
 	return nil
 }
 
-// memory is the store in memory. Entries lie in one buffer, which is only ever appended to or replaced: whoever holds an
-// older slice of it may go on reading.
+// memory is the store in memory.
 type memory struct {
 	mu       sync.Mutex // guards what follows
-	journals map[string]*Stored
+	journals map[string]*kept
 }
 
+// kept is a journal in memory. Its entries lie in one buffer, which is only ever appended to or replaced once somebody has seen
+// it: whoever holds an older slice of it may go on reading.
+type kept struct {
+	Stored
+	seen bool
+	// marks are where each marked entry begins, so that a new base finds the entries behind it.
+	marks []int
+}
+
+const (
+	// marked is how many entries lie between two marks.
+	marked = 64
+	// keptEntries is how large a buffer may be that is used again, in bytes.
+	keptEntries = 256 << 10
+)
+
 // NewMemory returns a store in memory. It never fails.
-func NewMemory() Store { return &memory{journals: map[string]*Stored{}} }
+func NewMemory() Store { return &memory{journals: map[string]*kept{}} }
 
 func (m *memory) Load(name string, owner Owner, done func(*Stored, error)) {
 	m.mu.Lock()
@@ -127,8 +142,8 @@ func (m *memory) Load(name string, owner Owner, done func(*Stored, error)) {
 		done(nil, nil)
 		return
 	}
-	stored := *j
-	j.Owner = owner
+	stored := j.Stored
+	j.Owner, j.seen = owner, true
 	m.mu.Unlock()
 	stored.Recent = slices.Clip(stored.Recent)
 	done(&stored, nil)
@@ -150,6 +165,9 @@ func (m *memory) append(name string, owner Owner, after uint64, group []Record) 
 	}
 	for k := range group {
 		r := &group[k]
+		if j.Count%marked == 0 {
+			j.marks = append(j.marks, len(j.Entries))
+		}
 		j.Entries = ipc.AppendEntry(j.Entries, r.Action, r.Checksum)
 		j.Count++
 		if r.Key != "" {
@@ -168,7 +186,7 @@ func (m *memory) install(name string, owner Owner, base Base) error {
 	defer m.mu.Unlock()
 	j := m.journals[name]
 	if j == nil {
-		m.journals[name] = &Stored{Base: base, Owner: owner}
+		m.journals[name] = &kept{Stored: Stored{Base: base, Owner: owner}}
 		return nil
 	}
 	if j.Owner != owner {
@@ -177,23 +195,50 @@ func (m *memory) install(name string, owner Owner, base Base) error {
 	if base.Sequence < j.Sequence || base.Sequence > j.Sequence+j.Count {
 		return errors.New("host: a base of a sequence that the journal does not have")
 	}
-	rest, skipped := j.Entries, base.Sequence-j.Sequence
-	for range skipped {
+	rest, err := j.behind(base.Sequence - j.Sequence)
+	if err != nil {
+		return err
+	}
+	n := kept{Stored: Stored{Base: base, Owner: owner}}
+	for _, k := range j.Recent {
+		if k.Sequence > base.Sequence {
+			n.Recent = append(n.Recent, k)
+		}
+	}
+	// An engine that goes on while its snapshot is taken will fill the buffer again. One that does not gives it up.
+	if len(rest) > 0 && !j.seen && cap(j.Entries) <= keptEntries {
+		n.Entries, n.marks = j.Entries[:0], j.marks[:0]
+	}
+	for len(rest) > 0 {
 		_, after, err := ipc.ReadEntry(rest)
 		if err != nil {
 			return err
 		}
+		if n.Count%marked == 0 {
+			n.marks = append(n.marks, len(n.Entries))
+		}
+		n.Entries = append(n.Entries, rest[:len(rest)-len(after)]...)
+		n.Count++
 		rest = after
 	}
-	var recent []KeyRecord
-	for _, k := range j.Recent {
-		if k.Sequence > base.Sequence {
-			recent = append(recent, k)
-		}
-	}
-	// A copy, so that what the base has replaced is freed.
-	m.journals[name] = &Stored{Base: base, Owner: owner, Entries: slices.Clone(rest), Count: j.Count - skipped, Recent: recent}
+	*j = n
 	return nil
+}
+
+// behind returns the entries that follow the first n.
+func (j *kept) behind(n uint64) ([]byte, error) {
+	if n == j.Count {
+		return nil, nil
+	}
+	rest := j.Entries[j.marks[n/marked]:]
+	for range n % marked {
+		_, after, err := ipc.ReadEntry(rest)
+		if err != nil {
+			return nil, err
+		}
+		rest = after
+	}
+	return rest, nil
 }
 
 func (m *memory) Delete(name string, done func(error)) {
