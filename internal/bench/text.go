@@ -130,9 +130,11 @@ func (r *Report) WriteTo(w io.Writer) (int64, error) {
 			t.write(&b)
 		}
 	}
+	heading := "\nwhat stands in the way\n"
 	for _, j := range r.Targets {
 		if j.InTheWay != "" {
-			fmt.Fprintf(&b, "%s: %s\n", j.ID, j.InTheWay)
+			b.WriteString(heading + wrapped(j.Text+": "+j.InTheWay, 100))
+			heading = ""
 		}
 	}
 	if len(r.Skipped) > 0 {
@@ -143,6 +145,18 @@ func (r *Report) WriteTo(w io.Writer) (int64, error) {
 	}
 	n, err := io.WriteString(w, b.String())
 	return int64(n), err
+}
+
+// wrapped is an item of a list, in lines of at most some columns.
+func wrapped(text string, columns int) string {
+	lines, line := "", " "
+	for word := range strings.FieldsSeq(text) {
+		if utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > columns {
+			lines, line = lines+line+"\n", "   "
+		}
+		line += " " + word
+	}
+	return lines + line + "\n"
 }
 
 // measured is the report with the targets that were measured.
