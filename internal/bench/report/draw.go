@@ -39,7 +39,7 @@ func newPlot(x, y string) *plot.Plot {
 		a.Tick.Color, a.Tick.Label.Color = ink, ink
 	}
 	p.Legend.TextStyle.Color = ink
-	p.Legend.Top = true
+	p.Legend.Top, p.Legend.Left = true, true // whatever font the reader has, names begin behind their lines
 	return p
 }
 
@@ -84,7 +84,7 @@ func latencies(list []*bench.Histogram) (*plot.Plot, error) {
 		l.StepStyle = plotter.PostStep
 		l.Color, l.Width = palette[k%len(palette)], vg.Points(1.5)
 		p.Add(l)
-		p.Legend.Add(h.About, l)
+		p.Legend.Add(strings.ReplaceAll(h.ID, "_", " "), l)
 	}
 	p.X.Min, p.X.Max = min(least/1.2, 1), most*1.5
 	p.Y.Min, p.Y.Max = 0, p.Y.Max*1.4 // the legend is above the lines
