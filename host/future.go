@@ -102,30 +102,16 @@ func (f *Future) Wait(ctx context.Context) (Result, error) {
 
 // wait waits until the outcome is there, or ctx ends. It reads the worker's answers meanwhile, where nobody else does.
 func (f *Future) wait(ctx context.Context) {
-	w := f.at.Load()
-	if w == nil {
-		select {
-		case <-f.Done():
-		case <-ctx.Done():
-		}
-		return
-	}
-	if w.lead(ctx, f); f.resolved.Load() {
-		return
-	}
-	w.reading.followers.Add(1)
-	for waits := true; waits; {
-		select {
-		case <-f.Done():
-			waits = false
-		case <-ctx.Done():
-			waits = false
-		case <-w.reading.free:
-			w.leads(ctx, f)
+	if w := f.at.Load(); w != nil {
+		w.lead(ctx, f)
+		if f.resolved.Load() || w.follow(ctx, f) {
+			return
 		}
 	}
-	w.reading.followers.Add(-1)
-	w.rest()
+	select {
+	case <-f.Done():
+	case <-ctx.Done():
+	}
 }
 
 // All waits for every future and returns their results, zero for those that failed, and the error of the lowest index.

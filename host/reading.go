@@ -145,9 +145,6 @@ func (w *worker) rest() {
 // the worker's own goroutine.
 func (w *worker) lead(ctx context.Context, f *Future) {
 	r := w.reading
-	if r == nil {
-		return
-	}
 	select {
 	case <-r.free:
 		w.leads(ctx, f)
@@ -155,10 +152,38 @@ func (w *worker) lead(ctx context.Context, f *Future) {
 	}
 }
 
-// leads does, with the turn.
-func (w *worker) leads(ctx context.Context, f *Future) {
+// follow waits until a future is resolved or its context ends, and leads when the turn is free. It reports false where the
+// outcome waits for something else than the worker.
+func (w *worker) follow(ctx context.Context, f *Future) bool {
+	r := w.reading
+	r.followers.Add(1)
+	defer func() {
+		r.followers.Add(-1)
+		w.rest()
+	}()
+	for {
+		select {
+		case <-f.Done():
+			return true
+		case <-ctx.Done():
+			return true
+		case <-r.free:
+			if !w.leads(ctx, f) {
+				return false
+			}
+		}
+	}
+}
+
+// leads is lead with the turn. It reports false where nothing is unanswered, and the future is not resolved.
+func (w *worker) leads(ctx context.Context, f *Future) bool {
 	r := w.reading
 	for !f.resolved.Load() && (ctx.Done() == nil || ctx.Err() == nil) {
+		if w.conn.Pending() == 0 {
+			r.free <- struct{}{}
+			w.rest()
+			return false
+		}
 		if r.followers.Load() > 0 {
 			runtime.Gosched() // who has its answer sends the next request first
 		}
@@ -166,16 +191,14 @@ func (w *worker) leads(ctx context.Context, f *Future) {
 		if n > 0 || err != nil {
 			w.took(n, err)
 		}
-		if r.ended || (n == 0 && w.conn.Pending() > 0) {
+		if r.ended || n == 0 {
 			r.own <- struct{}{}
-			return
-		}
-		if n == 0 {
-			break // its outcome waits for something else
+			return true
 		}
 	}
 	r.free <- struct{}{}
 	w.rest()
+	return true
 }
 
 // peek reads what a worker says unasked, which is nothing that it may.

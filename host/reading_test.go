@@ -21,7 +21,9 @@ func (s *tellingStore) Append(name string, owner host.Owner, after uint64, group
 }
 
 // What nobody waits for is read and journaled all the same, also after somebody has waited for something else.
-func TestAnswersAreReadThoughNobodyWaits(t *testing.T) { everywhere(t, testAnswersAreReadThoughNobodyWaits) }
+func TestAnswersAreReadThoughNobodyWaits(t *testing.T) {
+	everywhere(t, testAnswersAreReadThoughNobodyWaits)
+}
 
 func testAnswersAreReadThoughNobodyWaits(t *testing.T) {
 	store := &tellingStore{host.NewMemory(), make(chan int, 1000)}
