@@ -93,9 +93,7 @@ func (e *Engine) DispatchBatch(ctx context.Context, mode BatchMode, members ...A
 
 // awaitBatch waits for the truth about a batch. Where ctx ends, what can still be withdrawn of it is.
 func (e *Engine) awaitBatch(ctx context.Context, b *batch) (Result, error) {
-	select {
-	case <-b.Done():
-	case <-ctx.Done():
+	if b.wait(ctx); !b.resolved.Load() {
 		e.mu.Lock()
 		e.step(engineEvent{kind: evWithdraw, req: &b.request, err: ended(ctx, b.what)})
 		for _, part := range b.parts {

@@ -183,8 +183,10 @@ func (w *worker) unblock() {
 		w.mu.Lock()
 		full := !w.sent && w.blocked.len() > 0 && w.blocked.all()[0] == next
 		w.turn = owner{}
-		if full && !w.again {
-			break // nobody overtakes
+		// Nobody overtakes who found no room. But one that stands there twice, and has nothing to send any more, looks the same: where
+		// no answer is to come, nobody would go on.
+		if full && !w.again && w.conn.Pending() > 0 {
+			break
 		}
 	}
 	w.serving = false
