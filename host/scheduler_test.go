@@ -113,6 +113,38 @@ func TestWhoIsBlockedBehindOthersThatHaveLeft(t *testing.T) {
 	s.host.stop(s)
 }
 
+// Who stands in line twice, and has nothing to send the first time, does not hold up who stands behind.
+func TestWhoIsBlockedBehindOneThatStandsThereTwice(t *testing.T) {
+	s := newSimulation(t, 1, Options{Workers: 1}, 2)
+	e := s.engines[0]
+	calm := func(until func() bool) {
+		for n := 0; !until(); n++ {
+			if s.event(true); n > 10_000 {
+				s.stuck()
+			}
+		}
+	}
+	s.dispatch(e, ipc.Dispatch, 0, 0, "read")
+	calm(func() bool { return !e.calls[0].unresolved() })
+	w := e.m.place.worker
+	for range 2 {
+		w.blocked.push(owner{s.engines[1].Engine, 1 << 20})
+	}
+	s.dispatch(e, ipc.Dispatch, 0, 0, "read")
+	if e.m.queued.len() != 1 {
+		t.Fatal("it is not blocked")
+	}
+	w.unblock()
+	if e.m.queued.len() != 0 || w.blocked.len() != 0 {
+		t.Errorf("%d requests wait, %d engines are blocked", e.m.queued.len(), w.blocked.len())
+	}
+	for _, e := range s.engines {
+		e.beginClose()
+	}
+	calm(s.ended)
+	s.host.stop(s)
+}
+
 // newSimulation returns one with that many engines, at its beginning.
 func newSimulation(t *testing.T, seed uint64, o Options, engines int) *simulation {
 	s := &simulation{t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 1)), counts: map[string]int{}}
