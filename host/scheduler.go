@@ -360,6 +360,9 @@ func (h *Host) tickWorkers(now time.Duration) (busy bool) {
 		w.peek()
 		oldest, ran := w.tick(now)
 		busy = busy || oldest != 0
+		if oldest == 0 {
+			w.unblock() // no answer is to come that would
+		}
 		if oldest != 0 && ran >= h.options.BusyAfter {
 			h.relieve(w, oldest, list)
 		}
