@@ -3,7 +3,6 @@
 package ipc
 
 import (
-	"errors"
 	"os"
 	"sync"
 )
@@ -67,16 +66,3 @@ func (p *Pipe) take(b []byte, wait bool) (int, error) {
 
 // TryWrite writes nothing: WriteAll does.
 func (p *Pipe) TryWrite([]byte) (int, error) { return 0, nil }
-
-func (p *Pipe) write(b []byte) error {
-	_, err := p.file.Write(b)
-	return err
-}
-
-// Close closes this end. Reads and writes that wait fail.
-func (p *Pipe) Close() error {
-	if err := p.file.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
-		return err
-	}
-	return nil
-}

@@ -3,7 +3,6 @@
 package ipc
 
 import (
-	"errors"
 	"io"
 	"os"
 	"syscall"
@@ -78,17 +77,4 @@ func (p *Pipe) TryWrite(b []byte) (int, error) {
 		return 0, nil
 	}
 	return p.written, p.outErr
-}
-
-func (p *Pipe) write(b []byte) error {
-	_, err := p.file.Write(b)
-	return err
-}
-
-// Close closes this end. Reads and writes that wait fail.
-func (p *Pipe) Close() error {
-	if err := p.file.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
-		return err
-	}
-	return nil
 }
