@@ -17,15 +17,8 @@ func TestAReservationThatIsGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSimulation(t, 1, Options{Workers: 1}, 2)
 		h, e, suspect := s.host, s.engines[0], s.engines[1]
-		calm := func(until func() bool) {
-			for n := 0; !until(); n++ {
-				if s.event(true); n > 10_000 {
-					s.stuck()
-				}
-			}
-		}
 		s.dispatch(e, ipc.Dispatch, 0, 0, "read")
-		calm(func() bool { return !e.calls[0].unresolved() })
+		s.calmly(func() bool { return !e.calls[0].unresolved() })
 
 		// Its worker is reserved while it owes an answer, so what comes then waits.
 		s.dispatch(e, ipc.Dispatch, 0, 0, "read")
@@ -61,7 +54,7 @@ func TestAReservationThatIsGivenBack(t *testing.T) {
 		for _, e := range s.engines {
 			e.beginClose()
 		}
-		calm(s.ended)
+		s.calmly(s.ended)
 		h.stop(s)
 	})
 }
@@ -71,15 +64,8 @@ func TestAReservationThatIsGivenBack(t *testing.T) {
 func TestWhoIsBlockedBehindOthersThatHaveLeft(t *testing.T) {
 	s := newSimulation(t, 1, Options{Workers: 1}, 3)
 	e := s.engines[0]
-	calm := func(until func() bool) {
-		for n := 0; !until(); n++ {
-			if s.event(true); n > 10_000 {
-				s.stuck()
-			}
-		}
-	}
 	s.dispatch(e, ipc.Dispatch, 0, 0, "read")
-	calm(func() bool { return !e.calls[0].unresolved() })
+	s.calmly(func() bool { return !e.calls[0].unresolved() })
 	w := e.m.place.worker
 	left := []*simEngine{s.engines[1], s.engines[2]}
 	for _, other := range left {
@@ -109,7 +95,7 @@ func TestWhoIsBlockedBehindOthersThatHaveLeft(t *testing.T) {
 	for _, e := range s.engines {
 		e.beginClose()
 	}
-	calm(s.ended)
+	s.calmly(s.ended)
 	s.host.stop(s)
 }
 
@@ -117,15 +103,8 @@ func TestWhoIsBlockedBehindOthersThatHaveLeft(t *testing.T) {
 func TestWhoIsBlockedBehindOneThatStandsThereTwice(t *testing.T) {
 	s := newSimulation(t, 1, Options{Workers: 1}, 2)
 	e := s.engines[0]
-	calm := func(until func() bool) {
-		for n := 0; !until(); n++ {
-			if s.event(true); n > 10_000 {
-				s.stuck()
-			}
-		}
-	}
 	s.dispatch(e, ipc.Dispatch, 0, 0, "read")
-	calm(func() bool { return !e.calls[0].unresolved() })
+	s.calmly(func() bool { return !e.calls[0].unresolved() })
 	w := e.m.place.worker
 	for range 2 {
 		w.blocked.push(owner{s.engines[1].Engine, 1 << 20})
@@ -141,8 +120,17 @@ func TestWhoIsBlockedBehindOneThatStandsThereTwice(t *testing.T) {
 	for _, e := range s.engines {
 		e.beginClose()
 	}
-	calm(s.ended)
+	s.calmly(s.ended)
 	s.host.stop(s)
+}
+
+// calmly lets what is under way go on, without faults, until something holds.
+func (s *simulation) calmly(until func() bool) {
+	for n := 0; !until(); n++ {
+		if s.event(true); n > 10_000 {
+			s.stuck()
+		}
+	}
 }
 
 // newSimulation returns one with that many engines, at its beginning.
