@@ -16,12 +16,16 @@ import (
 // though somebody else has read the byte already, and that thread would take a core from a side that is about to answer.
 type Pipe struct {
 	fd int
-	// users counts the calls under way. The descriptor is closed by the last one, so that none finds another file there.
+	// users counts the calls under way, and what Close has done. The descriptor is closed by the last one, once: neither a
+	// call under way nor one that comes later touches the file that has its number by then.
 	users atomic.Int64
 }
 
-// pipeClosed is what Close adds to users.
-const pipeClosed = 1 << 32
+// Close adds pipeClosing to users; whoever finds nothing else there makes it pipeClosed, and closes the descriptor.
+const (
+	pipeClosing = 1 << 32
+	pipeClosed  = 2 * pipeClosing
+)
 
 // closePoll bounds how long a call that waits goes on after Close, in milliseconds.
 const closePoll = 1000
@@ -44,7 +48,7 @@ func NewPipe(file *os.File) (*Pipe, error) {
 }
 
 func (p *Pipe) enter() bool {
-	if p.users.Add(1) > pipeClosed {
+	if p.users.Add(1) > pipeClosing {
 		p.leave()
 		return false
 	}
@@ -52,7 +56,7 @@ func (p *Pipe) enter() bool {
 }
 
 func (p *Pipe) leave() {
-	if p.users.Add(-1) == pipeClosed {
+	if p.users.Add(-1) == pipeClosing && p.users.CompareAndSwap(pipeClosing, pipeClosed) {
 		_ = unix.Close(p.fd)
 	}
 }
@@ -61,9 +65,9 @@ func (p *Pipe) leave() {
 func (p *Pipe) Close() error {
 	for {
 		switch n := p.users.Load(); {
-		case n >= pipeClosed:
+		case n >= pipeClosing:
 			return nil
-		case p.users.CompareAndSwap(n, n+pipeClosed+1):
+		case p.users.CompareAndSwap(n, n+pipeClosing+1):
 			p.leave()
 			return nil
 		}

@@ -71,6 +71,36 @@ func TestATryOnAnEmptyPipeReturnsAtOnce(t *testing.T) {
 	}
 }
 
+// A descriptor that is free goes to the next file that is opened: what still uses a closed pipe must not touch that one.
+func TestAClosedPipeLeavesItsDescriptorAlone(t *testing.T) {
+	in, out := pipes(t)
+	if err := errors.Join(in.Close(), out.Close()); err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = errors.Join(r.Close(), w.Close()) }()
+	for range 2 {
+		if _, err := in.TryRead(make([]byte, 1)); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("reading: %v", err)
+		}
+		if _, err := out.TryWrite([]byte{1}); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("writing: %v", err)
+		}
+		if err := errors.Join(in.Close(), out.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := w.Write([]byte{1}); err != nil {
+		t.Error(err)
+	}
+	if _, err := r.Read(make([]byte, 1)); err != nil {
+		t.Error(err)
+	}
+}
+
 // Who waits is let go when the pipe is closed, and nobody touches its descriptor afterwards.
 func TestClosingAPipeEndsCalls(t *testing.T) {
 	in, out := pipes(t)
