@@ -278,16 +278,8 @@ func (w *rewriter) constant(b []byte, r *binaryReader) []byte {
 			continue
 		case opGlobalGet:
 			r.below(w.globals, "global")
-		case opI32Const:
-			r.leb(5)
-		case opI64Const:
-			r.leb(10)
-		case opF32Const:
-			r.take(4)
-		case opF64Const:
-			r.take(8)
-		case opRefNull:
-			r.byte()
+		case opI32Const, opI64Const, opF32Const, opF64Const, opRefNull:
+			r.literal(op)
 		case opVector:
 			if sub := r.number(); sub != vectorConst {
 				r.fail("the opcode 0xfd %d is not known in a constant", sub)

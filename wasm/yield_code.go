@@ -176,16 +176,8 @@ func (c *bodyWriter) instruction() {
 		r.below(c.locals, "local")
 	case opGlobalGet, opGlobalSet:
 		r.below(c.w.globals, "global")
-	case opI32Const:
-		r.leb(5)
-	case opI64Const:
-		r.leb(10)
-	case opF32Const:
-		r.take(4)
-	case opF64Const:
-		r.take(8)
-	case opRefNull:
-		r.byte()
+	case opI32Const, opI64Const, opF32Const, opF64Const, opRefNull:
+		r.literal(op)
 	case opBulk:
 		c.bulk(before)
 	case opVector:
@@ -203,6 +195,22 @@ func (c *bodyWriter) instruction() {
 		}
 	}
 	c.sites[block].bytes += r.next - before
+}
+
+// literal reads what an instruction with the opcode of a literal has after it.
+func (r *binaryReader) literal(op byte) {
+	switch op {
+	case opI32Const:
+		r.leb(5)
+	case opI64Const:
+		r.leb(10)
+	case opF32Const:
+		r.take(4)
+	case opF64Const:
+		r.take(8)
+	case opRefNull:
+		r.byte()
+	}
 }
 
 // unknown says that an instruction of n bytes is not known.
