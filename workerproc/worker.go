@@ -22,6 +22,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -84,7 +85,10 @@ func serve(in, out *os.File, level *slog.LevelVar, log *slog.Logger) error {
 	w.flusher = time.AfterFunc(time.Hour, w.flushLate)
 	w.flusher.Stop()
 	wait := new(ipc.Spinner)
-	loop := NewLoop(&configured{wazeroRuntime{log: log, compiled: func() { confine(log) }}, level, wait}, w, log)
+	// Whoever collects holds it, and so does the loop, but for when it waits for the host.
+	running := new(sync.Mutex)
+	running.Lock()
+	loop := NewLoop(&configured{wazeroRuntime{log: log, compiled: func() { confine(log) }}, level, wait, running}, w, log)
 	loop.Hello(ipc.HelloBody{Protocol: ipc.Version, Build: version.String(), Core: wasm.Hash(wasm.Builtin()), PID: os.Getpid()})
 	gc := collector{live: minGarbage}
 	ctx := context.Background()
@@ -94,7 +98,9 @@ func serve(in, out *os.File, level *slog.LevelVar, log *slog.Logger) error {
 			if idle {
 				w.Flush()
 				gc.idle(loop.Engines())
+				running.Unlock()
 				n, err = wait.Read(source, loop.Space())
+				running.Lock()
 			} else {
 				n, err = source.TryRead(loop.Space())
 			}
@@ -126,8 +132,9 @@ func serve(in, out *os.File, level *slog.LevelVar, log *slog.Logger) error {
 // configured sets what the host has configured for the process itself.
 type configured struct {
 	wazeroRuntime
-	level *slog.LevelVar
-	wait  *ipc.Spinner
+	level   *slog.LevelVar
+	wait    *ipc.Spinner
+	running *sync.Mutex
 }
 
 func (c *configured) Use(ctx context.Context, b ipc.ConfigureBody, core []byte) error {
@@ -140,7 +147,11 @@ func (c *configured) Use(ctx context.Context, b ipc.ConfigureBody, core []byte) 
 	}
 	err := c.wazeroRuntime.Use(ctx, b, core)
 	// What compiling left behind is most of what a worker would ever hold. Its first answers do not wait for that.
-	time.AfterFunc(settleAfter, debug.FreeOSMemory)
+	time.AfterFunc(settleAfter, func() {
+		c.running.Lock()
+		defer c.running.Unlock()
+		debug.FreeOSMemory()
+	})
 	return err
 }
 
