@@ -75,8 +75,9 @@ type worker struct {
 	reserved uint64
 	alone    bool
 	blocked  fifo[owner]
-	turn     owner // who may send now of those that were blocked, and whether it has
+	turn     owner // who may send now of those that were blocked; whether it has, and whether it found no room
 	sent     bool
+	full     bool
 	serving  bool // somebody goes through blocked
 	again    bool // it has to once more
 	why      verdict
@@ -138,18 +139,20 @@ func (w *worker) send(e *Engine, kind ipc.Kind, flags ipc.Flags, placement uint6
 		return 0, false // evLost is on its way
 	}
 	me := owner{e, placement}
-	may := w.turn == me || w.blocked.len() == 0
+	turn := w.turn == me
+	may := turn || w.blocked.len() == 0
 	if w.reserved != 0 {
 		may = w.reserved == placement
 	}
 	if may {
-		if id, ok = w.conn.Send(owner{e, placement}, kind, flags, placement, body); ok {
-			w.sent = w.sent || w.turn == me
+		if id, ok = w.conn.Send(me, kind, flags, placement, body); ok {
+			w.sent = w.sent || turn
 			return id, true
 		}
 	}
 	// A request that does not fit is not overtaken; who has sent its share lets the others.
-	if w.turn == me && !w.sent {
+	if turn && !w.sent {
+		w.full = may
 		w.blocked.unpop([]owner{me})
 	} else {
 		w.blocked.push(me)
@@ -177,16 +180,13 @@ func (w *worker) unblock() {
 		}
 		next := w.blocked.all()[at]
 		w.blocked.remove(at)
-		w.turn, w.sent = next, false
+		w.turn, w.sent, w.full = next, false, false
 		w.mu.Unlock()
 		next.engine.mayTry(w, next.placement)
 		w.mu.Lock()
-		full := !w.sent && w.blocked.len() > 0 && w.blocked.all()[0] == next
 		w.turn = owner{}
-		// Nobody overtakes who found no room. But one that stands there twice, and has nothing to send any more, looks the same: where
-		// no answer is to come, nobody would go on.
-		if full && !w.again && w.conn.Pending() > 0 {
-			break
+		if w.full && !w.again {
+			break // something is under way, whose answer goes on here
 		}
 	}
 	w.serving = false
