@@ -28,6 +28,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -165,7 +166,7 @@ func newHost(o Options) *Host {
 	h.hurried, h.hurry = context.WithCancel(context.Background())
 	h.startWorker = func(w *worker) { h.spawn(func() { startProcess(w) }) }
 	h.instantiate, h.runLocal, h.cpu, h.memory = h.instance, h.spawn, processCPU, processMemory
-	h.slotsFree = o.MaxInProcess
+	h.slotsFree, h.cores = o.MaxInProcess, runtime.GOMAXPROCS(0)
 	h.jitter = rand.Float64
 	return h
 }

@@ -13,7 +13,9 @@ import (
 
 // Options configure a host. The zero value is a host with the built-in core, a worker for each CPU, and the defaults below.
 type Options struct {
-	// Workers is how many worker processes run engines. Default [runtime.NumCPU], at most 1,024.
+	// Workers is how many worker processes run engines. Default [runtime.NumCPU], at most 1,024. Engines are spread over as many
+	// as there are cores ([runtime.GOMAXPROCS] when the host starts); others take those in that are behind a long action
+	// (BusyAfter), or where a worker has ended or has half of MaxWorkerMemory.
 	Workers int
 	// Spares is how many worker processes are kept started beside them, idle. Where a worker ends, a spare replaces it at once, and
 	// another one is started. A spare takes the memory of a worker without engines. Default none, at most 1,024.

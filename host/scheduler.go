@@ -18,6 +18,7 @@ type scheduler struct {
 	assigning  bool      // somebody goes through asks
 	again      bool      // and has to once more
 	slotsFree  int       // instances that may still be made in this process
+	cores      int       // how many workers run at the same time
 	residents  map[*local]struct{}
 	sampledAt  time.Duration
 	jitter     func() float64
@@ -123,7 +124,7 @@ func (h *Host) next() (grant, bool) {
 			if g, ok = h.forSuspect(a, ready, able, reserved); !ok && a.worker != before {
 				ready, able, reserved = h.ready()
 			}
-		} else if w := leastLoaded(ready); w != nil {
+		} else if w := leastLoaded(h.mayTake(ready)); w != nil {
 			g, ok = grant{engine: a.engine, place: place{w, h.placement()}}, true
 		} else if !able && !sabotage.On(sabotage.NoFallback) {
 			g, ok = h.forLocal(a)
@@ -146,6 +147,7 @@ func (h *Host) next() (grant, bool) {
 type candidate struct {
 	*worker
 	pending, engines int
+	laden            bool
 }
 
 // ready returns the workers that take engines, whether any worker runs or soon will, and the one that is reserved.
@@ -157,17 +159,39 @@ func (h *Host) ready() (list []candidate, able bool, reserved *worker) {
 		case workerReady:
 			w := s.worker
 			w.mu.Lock()
-			dead, r, engines := w.dead || w.ending, w.reserved != 0, len(w.engines)
+			dead, r := w.dead || w.ending, w.reserved != 0
+			c := candidate{w, w.conn.Pending(), len(w.engines), w.laden(h.clock.now())}
 			w.mu.Unlock()
 			able = true
 			if r && !dead {
 				reserved = w
 			} else if !dead {
-				list = append(list, candidate{w, w.conn.Pending(), engines})
+				list = append(list, c)
 			}
 		}
 	}
 	return list, able, reserved
+}
+
+// mayTake returns the workers that take engines: no more than there are cores, since processes that take turns on a core lose
+// more than they gain. One that is laden leaves its place to the next.
+func (h *Host) mayTake(ready []candidate) []candidate {
+	var list []candidate
+	for _, c := range ready {
+		if !c.laden && len(list) < h.cores {
+			list = append(list, c)
+		}
+	}
+	if len(list) == 0 {
+		return ready
+	}
+	return list
+}
+
+// laden reports whether a worker runs a long action, or has half of the memory it may have. Its lock is held.
+func (w *worker) laden(now time.Duration) bool {
+	o := &w.host.options
+	return w.resident > uint64(o.MaxWorkerMemory)/2 || (w.oldest != 0 && now-w.since >= o.BusyAfter && w.conn.Oldest() == w.oldest)
 }
 
 func leastLoaded(list []candidate) *worker {
@@ -360,9 +384,6 @@ func (h *Host) tickWorkers(now time.Duration) (busy bool) {
 		w.peek()
 		oldest, ran := w.tick(now)
 		busy = busy || oldest != 0
-		if oldest == 0 {
-			w.unblock() // no answer is to come that would
-		}
 		if oldest != 0 && ran >= h.options.BusyAfter {
 			h.relieve(w, oldest, list)
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -122,6 +123,56 @@ func TestWhoIsBlockedBehindOneThatStandsThereTwice(t *testing.T) {
 	}
 	s.calmly(s.ended)
 	s.host.stop(s)
+}
+
+// No more workers get engines than there are cores, but where those run long actions or are half full.
+func TestEnginesAreSpreadOverCores(t *testing.T) {
+	h := &Host{options: Options{MaxWorkerMemory: 1 << 20, BusyAfter: time.Second}}
+	h.cores = 2
+	ready := func() (list []candidate) {
+		for k := range 4 {
+			w := &worker{host: h, id: k, conn: ipc.NewConn[owner](nil, ipc.Window{Requests: 1, Bytes: 1})}
+			list = append(list, candidate{worker: w})
+		}
+		return list
+	}
+	h.clock.value.Store(int64(time.Minute))
+	for _, c := range []struct {
+		name  string
+		laden func(list []candidate)
+		want  []int
+	}{
+		{"at rest", func([]candidate) {}, []int{0, 1}},
+		{"half full", func(l []candidate) { l[0].resident = 1 << 19 }, []int{0, 1}},
+		{"more than half full", func(l []candidate) { l[0].resident = 1<<19 + 1 }, []int{1, 2}},
+		{"running", func(l []candidate) { l[1].runs(h.clock.now() - time.Second + 1) }, []int{0, 1}},
+		{"running for long", func(l []candidate) { l[1].runs(h.clock.now() - time.Second) }, []int{0, 2}},
+		{"done", func(l []candidate) { l[1].runs(h.clock.now() - time.Second); l[1].conn.Answered(1) }, []int{0, 1}},
+		{"all full", func(l []candidate) {
+			for _, c := range l {
+				c.resident = 1 << 20
+			}
+		}, []int{0, 1, 2, 3}},
+	} {
+		list := ready()
+		c.laden(list)
+		for k := range list {
+			list[k].laden = list[k].worker.laden(h.clock.now())
+		}
+		var got []int
+		for _, c := range h.mayTake(list) {
+			got = append(got, c.id)
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v may take engines, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// runs has a worker run a request since then.
+func (w *worker) runs(since time.Duration) {
+	w.oldest, _ = w.conn.Send(owner{}, ipc.Ping, 0, 0)
+	w.since = since
 }
 
 // calmly lets what is under way go on, without faults, until something holds.

@@ -551,6 +551,7 @@ func (s *simulation) begin(o Options) {
 	o.setDefaults()
 	h := newHost(o)
 	s.host, h.hash = h, "toy"
+	h.cores = int(1 + s.seed%4)
 	h.jitter = s.rand.Float64
 	h.startWorker = func(w *worker) { s.starting = append(s.starting, w) }
 	h.instantiate = func(context.Context) (executor.Instance, error) { return &toy{sim: s}, nil }
