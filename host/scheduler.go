@@ -174,12 +174,14 @@ func (h *Host) ready() (list []candidate, able bool, reserved *worker) {
 }
 
 // mayTake returns the workers that take engines: no more than there are cores, since processes that take turns on a core lose
-// more than they gain. One that is laden leaves its place to the next.
+// more than they gain. Those that have some come first. One that is laden leaves its place to the next.
 func (h *Host) mayTake(ready []candidate) []candidate {
 	var list []candidate
-	for _, c := range ready {
-		if !c.laden && len(list) < h.cores {
-			list = append(list, c)
+	for _, having := range []bool{true, false} {
+		for _, c := range ready {
+			if !c.laden && c.engines > 0 == having && len(list) < h.cores {
+				list = append(list, c)
+			}
 		}
 	}
 	if len(list) == 0 {

@@ -148,6 +148,8 @@ func TestEnginesAreSpreadOverCores(t *testing.T) {
 		{"running", func(l []candidate) { l[1].runs(h.clock.now() - time.Second + 1) }, []int{0, 1}},
 		{"running for long", func(l []candidate) { l[1].runs(h.clock.now() - time.Second) }, []int{0, 2}},
 		{"done", func(l []candidate) { l[1].runs(h.clock.now() - time.Second); l[1].conn.Answered(1) }, []int{0, 1}},
+		{"started late", func(l []candidate) { l[2].engines = 1 }, []int{2, 0}},
+		{"all have some", func(l []candidate) { l[0].engines, l[1].engines, l[2].engines, l[3].engines = 1, 1, 1, 1 }, []int{0, 1}},
 		{"all full", func(l []candidate) {
 			for _, c := range l {
 				c.resident = 1 << 20
