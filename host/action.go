@@ -196,12 +196,13 @@ func tooLarge(what string, size, limit int) error {
 // [ErrOutcomeUnknown], which the store in memory can't cause.
 func (e *Engine) Dispatch(ctx context.Context, actionType string, payload any, opts ...DispatchOption) (Result, error) {
 	f := futures.Get().(*Future)
+	e.begin(ctx, &f.request, actionType, 1)
 	err := e.prepare(ctx, f, actionType, payload, opts)
 	if err == nil {
 		err = e.host.queue.wait(ctx, f)
 	}
 	if err != nil {
-		e.refused(actionType, err)
+		e.refused(f, actionType, err)
 		return Result{}, err
 	}
 	e.submit(f, true)
@@ -216,6 +217,7 @@ func (e *Engine) Dispatch(ctx context.Context, actionType string, payload any, o
 // [ErrOverloaded]. ctx withdraws the action, as long as its outcome is not with the journal.
 func (e *Engine) DispatchAsync(ctx context.Context, actionType string, payload any, opts ...DispatchOption) *Future {
 	f := new(Future)
+	e.begin(ctx, &f.request, actionType, 1)
 	err := e.prepare(ctx, f, actionType, payload, opts)
 	if err == nil && ctx.Err() != nil {
 		err = ended(ctx, actionType)
@@ -224,7 +226,7 @@ func (e *Engine) DispatchAsync(ctx context.Context, actionType string, payload a
 		err = e.host.queue.take(f)
 	}
 	if err != nil {
-		e.refused(actionType, err)
+		e.refused(f, actionType, err)
 		return failed(actionType, err)
 	}
 	e.submit(f, false)
@@ -232,8 +234,8 @@ func (e *Engine) DispatchAsync(ctx context.Context, actionType string, payload a
 }
 
 // refused takes note of an action that did not get as far as the engine.
-func (e *Engine) refused(name string, err error) {
-	e.host.counts.action(e, err)
+func (e *Engine) refused(f *Future, name string, err error) {
+	e.only(f, name, err)
 	if e.listeners.count.Load() > 0 {
 		e.emit(Event{Name: EventError, Action: name, Err: err})
 	}
@@ -250,6 +252,7 @@ func (e *Engine) submit(f *Future, inline bool) {
 		r, known, follows, err := e.keys.begin(f)
 		if known {
 			e.discharge(f)
+			e.only(f, f.what, err)
 			f.resolve(r, err)
 		}
 		if known || follows {

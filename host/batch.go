@@ -18,6 +18,14 @@ const (
 	BatchIndependent
 )
 
+// String returns "atomic" or "independent".
+func (m BatchMode) String() string {
+	if m == BatchAtomic {
+		return "atomic"
+	}
+	return "independent"
+}
+
 // Outcome is what became of a member of a batch: a result, or the error why it had no effect.
 type Outcome struct {
 	Result Result
@@ -77,7 +85,10 @@ func (e *Engine) DispatchBatch(ctx context.Context, mode BatchMode, members ...A
 	}
 	e.bound(ctx, &b.Future)
 	b.to = b
+	e.begin(ctx, &b.request, "batch", len(b.types))
 	if err := e.host.queue.wait(ctx, &b.Future); err != nil {
+		b.fault = err
+		b.end(&b.request)
 		return nil, err
 	}
 	e.submit(&b.Future, true)
@@ -176,6 +187,7 @@ func (e *Engine) flushWindow() {
 	}
 	b := e.newBatch(e.batches.mode, w.members)
 	b.request.to, b.futures = b, w.members
+	b.began, b.counted = w.members[0].began, w.members[0].counted
 	now := e.host.clock.now()
 	for _, f := range w.members {
 		if f.deadline > 0 {

@@ -46,6 +46,26 @@ func BenchmarkDispatch(b *testing.B) {
 	})
 }
 
+// What measuring costs an action: a draw of one and a reset each 52, without and with.
+func BenchmarkMeasuring(b *testing.B) {
+	for _, with := range []string{"off", "on"} {
+		b.Run(with, func(b *testing.B) {
+			benchmarkEverywhere(b, func(b *testing.B, e *host.Engine) {
+				if with == "on" {
+					e.Host().Measure()
+				}
+				for n := 0; b.Loop(); n++ {
+					action := "stack:draw"
+					if n%52 == 0 {
+						action = "stack:reset"
+					}
+					dispatch(b, e, action, nil)
+				}
+			})
+		})
+	}
+}
+
 // The same, as many under way as the queue holds.
 func BenchmarkPipelined(b *testing.B) {
 	benchmarkEverywhere(b, func(b *testing.B, e *host.Engine) {

@@ -95,9 +95,7 @@ func (m *engineMachine) wasAppended(err error) {
 		m.runTime += time.Duration(r.outcome.RunTime)
 		m.finish(r)
 	}
-	for k := range m.records {
-		m.entryBytes += len(m.records[k].Action) + 10
-	}
+	m.entryBytes += entrySize(m.records)
 	clear(m.group)
 	m.group = m.group[:0]
 	clear(m.records)
@@ -106,6 +104,14 @@ func (m *engineMachine) wasAppended(err error) {
 	m.commit()
 	m.need()
 	m.pump()
+}
+
+// entrySize returns about what records take in the store, in bytes.
+func entrySize(records []Record) (n int) {
+	for k := range records {
+		n += len(records[k].Action) + 10
+	}
+	return n
 }
 
 // doubt fences the engine: the store has to say what it holds.

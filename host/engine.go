@@ -41,6 +41,10 @@ type Engine struct {
 	window *window
 	local  *local // its place, where that is this process
 	listed bool   // the host's tick knows it
+	// fallen says that its last place was this process, for want of a worker. lostAt is when it lost a worker that it had something
+	// to do for, on the clock of measurements, until it is placed again.
+	fallen bool
+	lostAt time.Duration
 	// opening says that Open has not returned.
 	opening bool
 	work    work
@@ -115,6 +119,16 @@ func (e *Engine) lockStep(ev engineEvent) {
 	e.unlock(false)
 }
 
+// lost takes in that the engine's worker has ended.
+func (e *Engine) lost(ev engineEvent) {
+	e.mu.Lock()
+	if e.m.place == ev.place && (e.m.sent.len() > 0 || e.m.queued.len() > 0) {
+		e.lostAt = e.host.stamp()
+	}
+	e.step(ev)
+	e.unlock(false)
+}
+
 // post hands an event over without taking the lock, which its holder may be the one to call.
 func (e *Engine) post(ev engineEvent, call uint64) {
 	e.inboxMu.Lock()
@@ -149,9 +163,15 @@ func (e *Engine) takeMail() {
 				if p.call != e.appendCall {
 					continue
 				}
+				if p.event.err == nil {
+					e.appended()
+				}
 			case evInstalled:
 				if p.call != e.installCall {
 					continue
+				}
+				if p.event.err == nil {
+					e.installed()
 				}
 			}
 			e.step(p.event)
@@ -348,6 +368,7 @@ func (e *Engine) do(f *engineEffect) {
 		}
 	case effPlaced:
 		h.counts.placed.Add(1)
+		e.placed(f.place, f.id)
 		if h.debug {
 			h.log.Debug("engine placed", "engine", e.name, "at", f.place.String(), "sequence", e.m.sequence)
 		}
@@ -355,7 +376,7 @@ func (e *Engine) do(f *engineEffect) {
 		if !e.opening { // who opens it is told
 			h.log.Error("an engine is broken", "engine", e.name, "error", f.err)
 		}
-		e.emit(Event{Name: EventError, Err: f.err})
+		e.failed(f.err)
 	case effClosed:
 		h.forget(e)
 		e.emit(Event{Name: EventShutdown})
@@ -411,12 +432,19 @@ func (e *Engine) send(f *engineEffect) {
 		if id, ok = w.send(e, kind, flags, f.place.id, body); ok {
 			if f.req != nil {
 				f.req.at.Store(w)
+				e.sent(f.req)
 			}
 			e.flushTo(w)
 		}
 	} else if e.local != nil {
 		if id, ok = e.local.put(kind, flags, body); ok {
 			e.work.run = e.local
+			if f.req != nil {
+				if f.req.at.Load() != nil {
+					f.req.at.Store(nil)
+				}
+				e.sent(f.req)
+			}
 		}
 	}
 	if ok {
@@ -448,7 +476,7 @@ func (e *Engine) granted(p place, alone bool) {
 	}
 	if p.worker == nil && waits {
 		e.local = e.host.newLocal(e, p)
-		if !e.host.options.InProcess {
+		if e.fallen = !e.host.options.InProcess; e.fallen {
 			e.fellBack()
 		}
 	}
@@ -463,7 +491,7 @@ func (e *Engine) fellBack() {
 	why := e.host.whyNoWorker()
 	e.host.counts.fallbacks.Add(1)
 	e.host.log.Warn("an engine goes on in this process", "engine", e.name, "error", why)
-	e.emit(Event{Name: EventError, Err: why})
+	e.failed(why)
 }
 
 // enqueue hands a request to the machine, unless the engine is at its end.

@@ -84,12 +84,14 @@ type engineEvent struct {
 	flags   ipc.Flags
 	id      uint64
 	now     time.Duration
-	req     *request
-	place   place
-	body    []byte
-	stored  *Stored
-	death   *death
-	err     error
+	// seen is when it was, on the clock of measurements; 0 where nothing is measured.
+	seen   time.Duration
+	req    *request
+	place  place
+	body   []byte
+	stored *Stored
+	death  *death
+	err    error
 }
 
 type engineEffectKind uint8
@@ -116,7 +118,7 @@ const (
 	effInstall
 	// effResolve: req has ended.
 	effResolve
-	// effPlaced: the engine is live. effLost: it has no place any more. effBroken: err says why. effClosed: for good.
+	// effPlaced: the engine is live, id entries were replayed. effLost: it has no place any more. effBroken: err says why. effClosed: for good.
 	effPlaced
 	effLost
 	effBroken

@@ -224,6 +224,7 @@ func (m *engineMachine) requeue(list []*request) {
 			continue
 		}
 		r.id, r.data, r.outcome, r.err, r.changed = 0, nil, ipc.Outcome{}, nil, false
+		r.sent, r.answered = 0, 0
 		again = append(again, r)
 	}
 	if sabotage.On(sabotage.RequeuedBehind) {
@@ -389,6 +390,8 @@ func (m *engineMachine) answer(r *request, ev engineEvent) {
 		m.violation("%v", err)
 		return
 	}
+	r.answered = ev.seen
+	m.place.ran(r.outcome.RunTime)
 	lost := ev.flags&ipc.FlagLost != 0
 	committed := r.committed()
 	interrupted := lost && (r.code() == ipc.CodeNotPlaced || r.code() == executor.CodeInterrupted)

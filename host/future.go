@@ -161,11 +161,15 @@ func (f *Future) complete(r *request, err error) {
 	}
 	if r.kind == ipc.Dispatch {
 		e.told(r, f.what, result, err)
+		e.measured(&f.request, r, f.what, err)
+		e.arrived(r)
+		f.endSpan(e.host, r, err)
 	}
 	if f.key != "" {
 		e.keys.ended(f, result, err)
 		for _, g := range f.followers {
 			e.discharge(g)
+			e.only(g, g.what, err)
 			g.resolve(result, err)
 		}
 		f.followers = nil
@@ -234,11 +238,18 @@ func (b *batch) end(r *request) {
 			o = b.outcomes[k]
 		}
 		b.engine.told(r, name, o.Result, o.Err)
-		if b.futures != nil {
+		if b.futures == nil {
+			b.engine.measured(&b.request, &b.request, name, o.Err)
+		} else {
+			b.engine.measured(&b.futures[k].request, &b.request, name, o.Err)
+			b.futures[k].endSpan(b.engine.host, r, o.Err)
 			b.engine.discharge(b.futures[k])
 			b.futures[k].resolve(o.Result, o.Err)
 		}
 	}
+	b.engine.arrived(&b.request)
+	b.endSpan(b.engine.host, r, b.fault)
+	b.engine.batchEnded(b, b.fault)
 	b.resolve(Result{}, b.fault)
 }
 

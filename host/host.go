@@ -56,6 +56,7 @@ type Host struct {
 	clock    clock
 	queue    *queue
 	counts   counts
+	measure  atomic.Pointer[measure]
 	limits   machineLimits
 	owners   atomic.Uint64
 	entropy  entropy

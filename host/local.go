@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"sync"
+	"time"
 
 	"hypertoken/internal/executor"
 	"hypertoken/ipc"
@@ -159,11 +160,15 @@ func (l *local) once() {
 // hand hands on what was answered.
 func (l *local) hand(end bool) {
 	e := l.engine
+	seen := time.Duration(0)
+	if l.host.measures() {
+		seen = l.host.stamp()
+	}
 	e.mu.Lock()
 	from := 0
 	for k := range l.answers {
 		f := &l.answers[k]
-		e.step(engineEvent{kind: eventOf[f.Kind-ipc.Hello], place: l.place, id: f.Request, flags: f.Flags, body: l.bodies[from:f.end:f.end]})
+		e.step(engineEvent{kind: eventOf[f.Kind-ipc.Hello], place: l.place, id: f.Request, flags: f.Flags, seen: seen, body: l.bodies[from:f.end:f.end]})
 		from = f.end
 	}
 	l.answers, l.bodies = l.answers[:0], l.bodies[:0]

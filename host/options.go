@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"hypertoken/ipc"
 	"hypertoken/wasm"
 )
@@ -124,6 +126,9 @@ type Options struct {
 	// [os.UserCacheDir]; "off" for none. A directory that can't be used costs time, and a warning in the log.
 	CacheDir string
 
+	// Tracer, where there is one, gets a span for each call of Dispatch, DispatchAsync and DispatchBatch: hypertoken.dispatch, with
+	// the events queue, run and wire, where each of those has ended and how long it took.
+	Tracer trace.Tracer
 	// Logger gets what the host has to say. Default [slog.Default].
 	Logger *slog.Logger
 	// Debug logs every placing, snapshot and failure to standard error where Logger is nil.

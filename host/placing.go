@@ -117,14 +117,15 @@ func (m *engineMachine) pieceAnswered(ev engineEvent) {
 		m.violation("%v", err)
 		return
 	}
+	m.place.ran(o.RunTime)
 	if c.stage == 0 && c.unanswered == 0 {
 		if o.Sequence != m.sequence {
 			m.violation("the engine is placed with the sequence %d, its journal ends with %d", o.Sequence, m.sequence)
 			return
 		}
 		m.reached = m.sequence
+		m.effect(engineEffect{kind: effPlaced, place: m.place, id: m.loaded.Count})
 		m.state, m.placeBy, m.attempts, m.placeDeath, m.loaded = engineLive, 0, 0, nil, nil
-		m.effect(engineEffect{kind: effPlaced, place: m.place})
 		m.pump()
 	}
 }

@@ -15,6 +15,7 @@ type queue struct {
 	requests, bytes         *semaphore.Weighted
 	maxRequests, maxBytes   int64
 	inFlight, inFlightBytes atomic.Int64
+	waiting                 atomic.Int64 // for room
 }
 
 func newQueue(c *clock, requests int, bytes int64) *queue {
@@ -53,6 +54,8 @@ func (q *queue) wait(ctx context.Context, f *Future) error {
 	if q.take(f) == nil {
 		return nil
 	}
+	q.waiting.Add(1)
+	defer q.waiting.Add(-1)
 	if f.allowed > 0 {
 		var cancel context.CancelFunc
 		began := q.clock.now()

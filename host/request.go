@@ -46,6 +46,8 @@ type request struct {
 	// kept says that a store may still read the body, though it has not said so in time.
 	kept bool
 
+	times
+
 	// What has come back.
 	data    []byte
 	outcome ipc.Outcome

@@ -38,7 +38,7 @@ func TestAReservationThatIsGivenBack(t *testing.T) {
 		w.reading.reader.Filled(copy(w.reading.reader.Space(), p.out.bytes))
 		p.out.bytes = nil
 		for f, ok, err := w.reading.reader.Next(); ok; f, ok, err = w.reading.reader.Next() {
-			if err != nil || w.frame(f) != nil {
+			if err != nil || w.frame(f, 0) != nil {
 				t.Fatal(err)
 			}
 		}

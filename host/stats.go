@@ -19,10 +19,13 @@ var outcomeIndex = func() map[string]int {
 
 const shards = 16
 
+// maxOutcomes is room for all of them.
+const maxOutcomes = 32
+
 // counts are what a host counts. Actions are counted in shards, so that engines on several cores do not share a line.
 type counts struct {
 	shards [shards]struct {
-		outcomes [32]atomic.Uint64
+		outcomes [maxOutcomes]atomic.Uint64
 		_        [64]byte
 	}
 	placed        atomic.Uint64
@@ -34,15 +37,17 @@ type counts struct {
 }
 
 // action counts an action by what became of it.
-func (c *counts) action(e *Engine, err error) {
-	at := 0
-	if err != nil {
-		known := false
-		if at, known = outcomeIndex[CodeOf(err)]; !known {
-			at = len(outcomes) - 1
-		}
+func (c *counts) action(e *Engine, err error) { c.shards[e.shard].outcomes[outcomeOf(err)].Add(1) }
+
+// outcomeOf returns the number of an outcome.
+func outcomeOf(err error) int {
+	if err == nil {
+		return 0
 	}
-	c.shards[e.shard].outcomes[at].Add(1)
+	if at, known := outcomeIndex[CodeOf(err)]; known {
+		return at
+	}
+	return len(outcomes) - 1
 }
 
 // Stats is what a host has counted since it was started, and how it is now.

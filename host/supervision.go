@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"hypertoken/internal/histogram"
 	"hypertoken/internal/sabotage"
 )
 
@@ -17,6 +18,11 @@ type slot struct {
 	supervisor supervisor
 	worker     *worker // its newest process; nil where a spare has had none
 	cause      error   // why its last process ended
+	// What is measured of those that have ended.
+	past     traffic
+	answers  histogram.Histogram
+	restarts uint64
+	heardAt  time.Duration
 }
 
 func (s *slot) kind() string {
@@ -159,6 +165,10 @@ func (h *Host) workerGone(w *worker, why verdict, alone bool, inFlight int, err 
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if s := w.slot; s.worker == w {
+		s.fold(w)
+		if why != stopped {
+			s.restarts++
+		}
 		counts := why == hungry || (why == byItself && (!alone || sabotage.On(sabotage.AloneCounts))) || !w.configured
 		h.supervise(s, supervisorEvent{kind: svDied, counts: counts && !w.arrivedDead()})
 		s.cause = err

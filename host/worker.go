@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"hypertoken/internal/fast"
+	"hypertoken/internal/histogram"
 	"hypertoken/internal/sabotage"
 	"hypertoken/ipc"
 )
@@ -67,6 +68,13 @@ type worker struct {
 	holds int
 	// heard counts what was read from the process.
 	heard atomic.Uint64
+
+	// What is measured of the process: seenAt is when something was read last, startedAt when it was started, busy for how long
+	// it ran what it has answered, in nanoseconds.
+	seenAt, startedAt, busy       atomic.Int64
+	framesReceived, bytesReceived atomic.Uint64
+	answers                       histogram.Histogram
+	folded                        bool // its slot has them; the host's lock guards it
 
 	mu sync.Mutex // guards what follows; a leaf
 	// engines are those placed here, by their placement.
@@ -219,7 +227,12 @@ func (e *Engine) mayTry(w *worker, placement uint64) {
 // came takes in the frames that are read. An error ends the worker.
 func (w *worker) came() error {
 	w.heard.Add(1)
-	err := w.frames()
+	seen := time.Duration(0)
+	if w.host.measures() {
+		seen = w.host.stamp()
+		w.seenAt.Store(int64(seen))
+	}
+	err := w.frames(seen)
 	w.let()
 	if fault := w.fault.Load(); fault != nil && err == nil {
 		err = *fault
@@ -233,13 +246,20 @@ func (w *worker) came() error {
 	return nil
 }
 
-func (w *worker) frames() error {
+func (w *worker) frames(seen time.Duration) error {
+	frames, bytes := uint64(0), uint64(0)
+	defer func() {
+		w.framesReceived.Add(frames)
+		w.bytesReceived.Add(bytes)
+	}()
 	for {
 		f, ok, err := w.reading.reader.Next()
 		if err != nil || !ok {
 			return err
 		}
-		if err := w.frame(f); err != nil || w.fault.Load() != nil {
+		frames++
+		bytes += ipc.HeaderSize + uint64(f.Length)
+		if err := w.frame(f, seen); err != nil || w.fault.Load() != nil {
 			return err
 		}
 	}
@@ -269,7 +289,7 @@ func (w *worker) let() {
 
 var eventOf = [...]engineEventKind{ipc.Answer - ipc.Hello: evAnswer, ipc.Chunk - ipc.Hello: evChunk, ipc.Dropped - ipc.Hello: evDropped}
 
-func (w *worker) frame(f ipc.Frame) error {
+func (w *worker) frame(f ipc.Frame, seen time.Duration) error {
 	body := w.reading.reader.Body(f)
 	if !w.configured {
 		return w.handshake(f, body)
@@ -295,7 +315,7 @@ func (w *worker) frame(f ipc.Frame) error {
 	}
 	if e := o.engine; e != nil {
 		w.hold(e)
-		e.step(engineEvent{kind: eventOf[f.Kind-ipc.Hello], place: place{w, f.Placement}, id: f.Request, flags: f.Flags, body: body})
+		e.step(engineEvent{kind: eventOf[f.Kind-ipc.Hello], place: place{w, f.Placement}, id: f.Request, flags: f.Flags, seen: seen, body: body})
 	}
 	return nil
 }
@@ -411,6 +431,7 @@ func (w *worker) linked(l link, from ipc.Source) bool {
 		return false
 	}
 	o := &w.host.options
+	w.startedAt.Store(int64(w.host.stamp()))
 	w.link, w.conn = l, ipc.NewConn[owner](l, ipc.Window{Requests: o.WindowRequests, Bytes: o.WindowBytes})
 	w.reading = newReading(from, o.MaxFrame, max(o.PollFor, 0))
 	return true
@@ -460,7 +481,7 @@ func (w *worker) gone(err error) {
 	}
 	w.host.workerGone(w, why, alone, inFlight, err)
 	for _, placement := range slices.Sorted(maps.Keys(engines)) {
-		engines[placement].lockStep(engineEvent{kind: evLost, place: place{w, placement}, death: d})
+		engines[placement].lost(engineEvent{kind: evLost, place: place{w, placement}, death: d})
 	}
 	w.host.assign()
 	close(w.ended)

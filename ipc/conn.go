@@ -26,6 +26,8 @@ type Conn[T any] struct {
 	// gathered are the requests that were sent since the last flush, urgent says that there is a frame beside them.
 	gathered int
 	urgent   bool
+	// frames and written are what was sent, with its headers.
+	frames, written uint64
 }
 
 // NewConn returns the connection to a worker that reads from the sink.
@@ -56,6 +58,8 @@ func (c *Conn[T]) Send(owner T, kind Kind, flags Flags, placement uint64, parts 
 	id = c.pending.push(pending[T]{owner, size, true})
 	c.bytes += size
 	c.gathered++
+	c.frames++
+	c.written += uint64(size)
 	// Under the lock, so that requests lie in the pipe in the order of their IDs.
 	c.writer.Append(Header{Kind: kind, Flags: flags, Request: id, Placement: placement}, parts...)
 	return id, true
@@ -66,6 +70,8 @@ func (c *Conn[T]) Tell(kind Kind, request, placement uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.urgent = true
+	c.frames++
+	c.written += HeaderSize
 	c.writer.Append(Header{Kind: kind, Request: request, Placement: placement})
 }
 
@@ -121,6 +127,15 @@ func (c *Conn[T]) Oldest() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.pending.oldest()
+}
+
+// Traffic returns how many frames were sent, what they took with their headers, in bytes, and how many requests were answered or
+// given up by Close.
+func (c *Conn[T]) Traffic() (frames, bytes, answered uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	answered = max(c.pending.next, 1) - 1 - uint64(c.pending.live)
+	return c.frames, c.written, answered
 }
 
 // Pending returns how many requests are unanswered.

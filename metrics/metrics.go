@@ -1,102 +1,294 @@
-// Package metrics exports what a host counts to Prometheus. The host counts anyway; an application that does not import
-// this package pays nothing more.
+// Package metrics exports what a host counts and measures to Prometheus. The host measures once a collector is made for it; an
+// application that does not import this package pays nothing for that.
+//
+// docs/observability.md has every metric, and what to do when it moves.
 package metrics
 
 import (
+	"runtime"
 	"strconv"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/shirou/gopsutil/v4/process"
 
 	"hypertoken/host"
+	"hypertoken/internal/version"
 )
 
 const namespace = "hypertoken"
 
-// Collector collects a host's counts when it is scraped. Register it once a host.
+// Collector collects a host's measurements when it is scraped. Register it once a host.
 type Collector struct {
 	host *host.Host
+	descs
+	all []*prometheus.Desc
 
-	actions, restarts, recovered, placings, fallbacks, dropped *prometheus.Desc
-	inFlight, inFlightBytes, workers, spares, engines          *prometheus.Desc
-	takeovers                                                  *prometheus.Desc
-	pending, resident                                          *prometheus.Desc
+	mu  sync.Mutex // guards cpu
+	cpu map[int]*cpuTime
 }
 
 var _ prometheus.Collector = (*Collector)(nil)
 
-// NewCollector returns the collector of a host. Labels tell several hosts of one registry apart; nil for none.
-func NewCollector(h *host.Host, labels prometheus.Labels) *Collector {
-	desc := func(name, help string, variable ...string) *prometheus.Desc {
-		return prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, variable, labels)
-	}
-	return &Collector{
-		host:          h,
-		actions:       desc("actions_total", "Actions by outcome: ok, the code of their error, or other.", "outcome"),
-		restarts:      desc("worker_exits_total", "Ends of worker processes by reason.", "reason"),
-		recovered:     desc("recovered_requests_total", "Requests that were in flight when their worker ended, and went elsewhere."),
-		placings:      desc("placings_total", "Engines that were placed: opened, recovered, moved or taken in again."),
-		fallbacks:     desc("fallbacks_total", "Engines that were placed in the host's process for want of a worker."),
-		dropped:       desc("dropped_events_total", "Events that a listener was too slow for."),
-		inFlight:      desc("in_flight_requests", "Requests that are dispatched and unanswered."),
-		inFlightBytes: desc("in_flight_bytes", "What the requests in flight take of the queue."),
-		takeovers:     desc("takeovers_total", "Workers that ended and were replaced by a spare."),
-		workers:       desc("workers", "Workers by state.", "state"),
-		spares:        desc("spares", "Spare workers by state.", "state"),
-		engines:       desc("engines", "Open engines by place.", "place"),
-		pending:       desc("worker_pending_requests", "Requests in a worker's pipe.", "worker"),
-		resident:      desc("worker_resident_memory_bytes", "Resident memory of a worker process, sampled each second.", "worker"),
-	}
+// descs are the metrics, in the order of docs/observability.md.
+type descs struct {
+	build                                              *prometheus.Desc
+	dispatched, actions, outcomes, actionsInFlight     *prometheus.Desc
+	duration, run, queue, wire                         *prometheus.Desc
+	batches, batchActions                              *prometheus.Desc
+	inFlight, inFlightBytes, queued                    *prometheus.Desc
+	capacity, capacityBytes                            *prometheus.Desc
+	workers, spares, state                             *prometheus.Desc
+	exits, restarts, takeovers                         *prometheus.Desc
+	started, busy, lastAnswer, answers, answerDuration *prometheus.Desc
+	pending, workerEngines                             *prometheus.Desc
+	resident, cpuSeconds, openFDs                      *prometheus.Desc
+	recovered, recovery, replayed, placings            *prometheus.Desc
+	fallback, switches, engines                        *prometheus.Desc
+	records, recordBytes, snapshots, snapshotBytes     *prometheus.Desc
+	frames, frameBytes, dropped                        *prometheus.Desc
 }
 
-// Register registers the collector of a host.
+// NewCollector returns the collector of a host, which measures from now on. Labels tell several hosts of one registry apart; nil
+// for none.
+//
+// It waits until the host's core is compiled, which takes about a second where the code is not cached.
+func NewCollector(h *host.Host, labels prometheus.Labels) *Collector {
+	c := &Collector{host: h, cpu: map[int]*cpuTime{}}
+	desc := func(name, help string, variable ...string) *prometheus.Desc {
+		d := prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, variable, labels)
+		c.all = append(c.all, d)
+		return d
+	}
+	c.descs = descs{
+		build: desc("build_info", "1; its labels say what runs.", "version", "goversion"),
+
+		dispatched:      desc("actions_dispatched_total", "Actions that callers asked for, members of batches included."),
+		actions:         desc("actions_total", "Actions by outcome: ok, the code of their error, or other.", "action", "outcome"),
+		outcomes:        desc("action_outcomes_total", "Actions by outcome, over all actions; every outcome is there from the start.", "outcome"),
+		actionsInFlight: desc("actions_in_flight", "Actions that were asked for and have no outcome yet."),
+		duration:        desc("action_duration_seconds", "From the call until the outcome.", "action"),
+		run:             desc("action_run_seconds", "What the core took, for actions that were not in a batch.", "action"),
+		queue:           desc("action_queue_seconds", "From the call until the action or batch was in its worker's pipe."),
+		wire:            desc("action_wire_seconds", "In the pipe, behind others and on the way back: until the answer, without the run."),
+
+		batches:      desc("batches_total", "Batches by mode and outcome, those gathered in a window included.", "mode", "outcome"),
+		batchActions: desc("batch_actions", "Batches by how many actions they had."),
+
+		inFlight:      desc("in_flight_requests", "Requests that are taken in and unanswered, questions included."),
+		inFlightBytes: desc("in_flight_bytes", "What the requests in flight take of the queue."),
+		queued:        desc("queued_requests", "Requests that no worker has yet: they wait for room in the queue, for their engine, or for room in a pipe."),
+		capacity:      desc("queue_capacity_requests", "How many requests may be in flight (MaxQueue)."),
+		capacityBytes: desc("queue_capacity_bytes", "What requests in flight may take (MaxQueueBytes)."),
+
+		workers:   desc("workers", "Workers by state.", "state"),
+		spares:    desc("spares", "Spare workers by state.", "state"),
+		state:     desc("worker_state", "1 for the state that a worker is in.", "worker", "state"),
+		exits:     desc("worker_exits_total", "Ends of worker processes, spares included, by reason.", "reason"),
+		restarts:  desc("worker_restarts_total", "Processes of a worker that ended, but for the host's end.", "worker"),
+		takeovers: desc("takeovers_total", "Workers that ended and were replaced by a spare."),
+
+		started:        desc("worker_start_time_seconds", "When a worker's process was started, in Unix time.", "worker"),
+		busy:           desc("worker_busy_seconds_total", "For how long a worker ran what it has answered.", "worker"),
+		lastAnswer:     desc("worker_last_answer_timestamp_seconds", "When a worker was heard of last, in Unix time.", "worker"),
+		answers:        desc("worker_answers_total", "Requests that a worker answered, those of placings and snapshots included.", "worker"),
+		answerDuration: desc("worker_answer_seconds", "From a worker's pipe to its answer, of actions and batches.", "worker"),
+		pending:        desc("worker_pending_requests", "Requests in a worker's pipe.", "worker"),
+		workerEngines:  desc("worker_engines", "Engines that are placed on a worker.", "worker"),
+		resident:       desc("worker_resident_memory_bytes", "Resident memory of a worker's process.", "worker"),
+		cpuSeconds:     desc("worker_cpu_seconds_total", "CPU time of a worker's processes, user and system.", "worker"),
+		openFDs:        desc("worker_open_fds", "Open file descriptors of a worker's process.", "worker"),
+
+		recovered: desc("recovered_requests_total", "Requests that were in flight when their worker ended, and went elsewhere."),
+		recovery:  desc("recovery_seconds", "From a worker's end until an engine that had something to do there was placed again."),
+		replayed:  desc("replayed_actions_total", "Actions that were replayed to place engines."),
+		placings:  desc("placings_total", "Engines that were placed: opened, recovered, moved or taken in again."),
+
+		fallback: desc("fallback_active", "1 while engines run in the host's process for want of a worker."),
+		switches: desc("fallback_switches_total", "Engines that went on in the host's process for want of a worker, and that went back to one.", "to"),
+		engines:  desc("engines", "Open engines by place.", "place"),
+
+		records:       desc("journal_records_total", "Actions that were appended to journals."),
+		recordBytes:   desc("journal_bytes_total", "What was appended to journals."),
+		snapshots:     desc("snapshots_total", "Snapshots that replaced journals."),
+		snapshotBytes: desc("snapshot_bytes_total", "What snapshots took."),
+
+		frames:     desc("frames_total", "Frames between the host and its workers.", "direction"),
+		frameBytes: desc("frame_bytes_total", "What those frames took, with their headers.", "direction"),
+		dropped:    desc("dropped_events_total", "Events that a listener was too slow for."),
+	}
+	h.Measure()
+	return c
+}
+
+// Register registers the collector of a host, see [NewCollector].
 func Register(r prometheus.Registerer, h *host.Host) error { return r.Register(NewCollector(h, nil)) }
 
 // Describe implements [prometheus.Collector].
 func (c *Collector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.actions, c.restarts, c.recovered, c.placings, c.fallbacks, c.dropped,
-		c.inFlight, c.inFlightBytes, c.takeovers, c.workers, c.spares, c.engines, c.pending, c.resident} {
+	for _, d := range c.all {
 		to <- d
 	}
 }
 
 // Collect implements [prometheus.Collector].
-func (c *Collector) Collect(to chan<- prometheus.Metric) {
-	s := c.host.Stats()
-	count := func(d *prometheus.Desc, v uint64, labels ...string) {
-		to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+func (c *Collector) Collect(ch chan<- prometheus.Metric) {
+	m, to := c.host.Measure(), out{ch}
+	to.gauge(c.build, 1, version.String(), runtime.Version())
+	c.collectActions(to, &m)
+	c.collectWorkers(to, &m)
+
+	to.gauge(c.inFlight, float64(m.InFlight))
+	to.gauge(c.inFlightBytes, float64(m.InFlightBytes))
+	to.gauge(c.queued, float64(m.Queued))
+	to.gauge(c.capacity, float64(m.MaxQueue))
+	to.gauge(c.capacityBytes, float64(m.MaxQueueBytes))
+
+	to.count(c.recovered, m.Recovered)
+	to.durations(c.recovery, &m.Recovery, nil)
+	to.count(c.replayed, m.Replayed)
+	to.count(c.placings, m.Placed)
+	active := 0.0
+	if m.FallenBack > 0 {
+		active = 1
 	}
-	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	to.gauge(c.fallback, active)
+	to.count(c.switches, m.Fallbacks, "in_process")
+	to.count(c.switches, m.MovedBack, "worker")
+	for place, n := range m.Engines {
+		to.gauge(c.engines, float64(n), place)
 	}
-	for outcome, n := range s.Actions {
-		count(c.actions, n, outcome)
+	to.count(c.records, m.Records)
+	to.count(c.recordBytes, m.RecordBytes)
+	to.count(c.snapshots, m.Snapshots)
+	to.count(c.snapshotBytes, m.SnapshotBytes)
+	to.count(c.frames, m.FramesSent, "sent")
+	to.count(c.frames, m.FramesReceived, "received")
+	to.count(c.frameBytes, m.BytesSent, "sent")
+	to.count(c.frameBytes, m.BytesReceived, "received")
+	to.count(c.dropped, m.DroppedEvents)
+}
+
+func (c *Collector) collectActions(to out, m *host.Measurements) {
+	to.count(c.dispatched, m.Dispatched)
+	to.gauge(c.actionsInFlight, float64(m.ActionsInFlight))
+	for outcome, n := range m.Actions {
+		to.count(c.outcomes, n, outcome)
 	}
-	for reason, n := range s.Restarts {
-		count(c.restarts, n, reason)
+	for k := range m.ByAction {
+		a := &m.ByAction[k]
+		for outcome, n := range a.Outcomes {
+			to.count(c.actions, n, a.Action, outcome)
+		}
+		to.durations(c.duration, &a.Duration, a.Exemplars, a.Action)
+		if a.Run.Count > 0 {
+			to.durations(c.run, &a.Run, nil, a.Action)
+		}
 	}
-	count(c.recovered, s.Recovered)
-	count(c.placings, s.Placed)
-	count(c.fallbacks, s.Fallbacks)
-	count(c.dropped, s.DroppedEvents)
-	count(c.takeovers, s.Takeovers)
-	gauge(c.inFlight, float64(s.InFlight))
-	gauge(c.inFlightBytes, float64(s.InFlightBytes))
-	states := map[string]int{}
-	for _, w := range s.Workers {
-		states[w.State]++
-		id := strconv.Itoa(w.ID)
-		gauge(c.pending, float64(w.Pending), id)
-		gauge(c.resident, float64(w.Resident), id)
+	to.durations(c.queue, &m.Queue, nil)
+	to.durations(c.wire, &m.Wire, nil)
+	for _, b := range m.Batches {
+		to.count(c.batches, b.Count, b.Mode, b.Outcome)
 	}
-	spares := map[string]int{}
-	for _, w := range s.Spares {
+	last := len(m.BatchSizes.AtMost) - 1
+	sizes := map[float64]uint64{}
+	for k, n := range m.BatchSizes.AtMost[:last] {
+		sizes[float64(int(1)<<k)] = n
+	}
+	to.ch <- prometheus.MustNewConstHistogram(c.batchActions, m.BatchSizes.AtMost[last], float64(m.BatchSizes.Members), sizes)
+}
+
+func (c *Collector) collectWorkers(to out, m *host.Measurements) {
+	for reason, n := range m.Restarts {
+		to.count(c.exits, n, reason)
+	}
+	to.count(c.takeovers, m.Takeovers)
+	states, spares := map[string]int{}, map[string]int{}
+	for _, w := range m.Spares {
 		spares[w.State]++
 	}
-	for _, state := range host.WorkerStates {
-		gauge(c.workers, float64(states[state]), state)
-		gauge(c.spares, float64(spares[state]), state)
+	for k := range m.MeasuredWorkers {
+		w := &m.MeasuredWorkers[k]
+		id := strconv.Itoa(w.ID)
+		states[w.State]++
+		for _, state := range host.WorkerStates {
+			is := 0.0
+			if state == w.State {
+				is = 1
+			}
+			to.gauge(c.state, is, id, state)
+		}
+		to.count(c.restarts, w.Restarts, id)
+		to.seconds(c.busy, w.Busy, id)
+		to.time(c.started, w.Started, id)
+		to.time(c.lastAnswer, w.LastAnswer, id)
+		to.count(c.answers, w.Answered, id)
+		to.durations(c.answerDuration, &w.Answers, nil, id)
+		to.gauge(c.pending, float64(w.Pending), id)
+		to.gauge(c.workerEngines, float64(w.Engines), id)
+		c.collectProcess(to, w, id)
 	}
-	for place, n := range s.Engines {
-		gauge(c.engines, float64(n), place)
+	for _, state := range host.WorkerStates {
+		to.gauge(c.workers, float64(states[state]), state)
+		to.gauge(c.spares, float64(spares[state]), state)
+	}
+}
+
+// cpuTime is the CPU time of a worker's processes: past of those that have ended, last of the one that is.
+type cpuTime struct {
+	process    int
+	past, last float64
+}
+
+// collectProcess reads what the system says of a worker's process. What it does not say, such as that of a process that has just
+// ended, is left out.
+func (c *Collector) collectProcess(to out, w *host.WorkerMeasurements, id string) {
+	p := process.Process{Pid: int32(w.PID)}
+	if w.PID != 0 {
+		if m, err := p.MemoryInfo(); err == nil {
+			to.gauge(c.resident, float64(m.RSS), id)
+		}
+		if n, err := p.NumFDs(); err == nil {
+			to.gauge(c.openFDs, float64(n), id)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.cpu[w.ID]
+	if t == nil {
+		t = new(cpuTime)
+		c.cpu[w.ID] = t
+	}
+	if t.process != w.Process {
+		t.process, t.past, t.last = w.Process, t.past+t.last, 0
+	}
+	if w.PID != 0 {
+		if used, err := p.Times(); err == nil {
+			t.last = max(t.last, used.User+used.System)
+		}
+	}
+	to.ch <- prometheus.MustNewConstMetric(c.cpuSeconds, prometheus.CounterValue, t.past+t.last, id)
+}
+
+// out is where metrics go.
+type out struct{ ch chan<- prometheus.Metric }
+
+func (o out) count(d *prometheus.Desc, v uint64, labels ...string) {
+	o.ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+}
+
+func (o out) seconds(d *prometheus.Desc, v time.Duration, labels ...string) {
+	o.ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v.Seconds(), labels...)
+}
+
+func (o out) gauge(d *prometheus.Desc, v float64, labels ...string) {
+	o.ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+// time leaves out what has no time.
+func (o out) time(d *prometheus.Desc, t time.Time, labels ...string) {
+	if !t.IsZero() {
+		o.gauge(d, float64(t.UnixNano())/1e9, labels...)
 	}
 }

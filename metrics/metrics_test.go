@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
 
 	"hypertoken/host"
 	"hypertoken/metrics"
@@ -67,32 +68,28 @@ func TestGathered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := map[string]float64{}
-	for _, f := range families {
-		for _, m := range f.Metric {
-			var labels []string
-			for _, l := range m.Label {
-				labels = append(labels, l.GetValue())
-			}
-			value := m.GetGauge().GetValue()
-			if m.Counter != nil {
-				value = m.Counter.GetValue()
-			}
-			got[f.GetName()+" "+strings.Join(labels, ",")] = value
-		}
-	}
+	got := values(families)
 	for name, want := range map[string]float64{
-		"hypertoken_actions_total ok":             2,
-		"hypertoken_actions_total unknown_action": 1,
-		"hypertoken_actions_total out_of_range":   1,
-		"hypertoken_actions_total poisoned":       0,
-		"hypertoken_worker_exits_total died":      1,
-		"hypertoken_worker_exits_total deadline":  0,
-		"hypertoken_in_flight_requests ":          0,
-		"hypertoken_workers given_up":             0,
-		"hypertoken_spares given_up":              0,
-		"hypertoken_engines worker":               1,
-		"hypertoken_fallbacks_total ":             0,
+		"hypertoken_actions_dispatched_total ":             4,
+		"hypertoken_actions_in_flight ":                    0,
+		"hypertoken_actions_total stack:draw,ok":           2,
+		"hypertoken_actions_total other,unknown_action":    1,
+		"hypertoken_actions_total stack:draw,out_of_range": 1,
+		"hypertoken_action_outcomes_total ok":              2,
+		"hypertoken_action_outcomes_total poisoned":        0,
+		"hypertoken_action_duration_seconds stack:draw":    3,
+		"hypertoken_action_run_seconds stack:draw":         3,
+		"hypertoken_action_queue_seconds ":                 4,
+		"hypertoken_action_wire_seconds ":                  4,
+		"hypertoken_journal_records_total ":                2,
+		"hypertoken_fallback_active ":                      0,
+		"hypertoken_fallback_switches_total in_process":    0,
+		"hypertoken_worker_exits_total died":               1,
+		"hypertoken_worker_exits_total deadline":           0,
+		"hypertoken_in_flight_requests ":                   0,
+		"hypertoken_workers given_up":                      0,
+		"hypertoken_spares given_up":                       0,
+		"hypertoken_engines worker":                        1,
 	} {
 		if v, ok := got[name]; !ok || v != want {
 			t.Errorf("%s is %v (%v), want %v", name, v, ok, want)
@@ -104,4 +101,26 @@ func TestGathered(t *testing.T) {
 	if got["hypertoken_workers ready"]+got["hypertoken_workers starting"] != 2 || got["hypertoken_placings_total "] < 2 {
 		t.Errorf("got %v", got)
 	}
+}
+
+// values are what is gathered, by name and labels: the count of a histogram.
+func values(families []*dto.MetricFamily) map[string]float64 {
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.Metric {
+			var labels []string
+			for _, l := range m.Label {
+				labels = append(labels, l.GetValue())
+			}
+			value := m.GetGauge().GetValue()
+			switch {
+			case m.Counter != nil:
+				value = m.Counter.GetValue()
+			case m.Histogram != nil:
+				value = float64(m.Histogram.GetSampleCount())
+			}
+			got[f.GetName()+" "+strings.Join(labels, ",")] = value
+		}
+	}
+	return got
 }

@@ -1,0 +1,303 @@
+package host
+
+import (
+	"context"
+	"sort"
+	"time"
+
+	"hypertoken/internal/histogram"
+)
+
+// Histogram is how many durations there were of which length: as both kinds of Prometheus histogram, see package metrics.
+type Histogram = histogram.Snapshot
+
+// Measurements are what a host has measured since the first call of [Host.Measure].
+type Measurements struct {
+	// Stats has what a host counts anyway, since it was started.
+	Stats
+	// Dispatched counts actions that callers asked for, members of batches included; ActionsInFlight those of them that have no
+	// outcome yet.
+	Dispatched      uint64
+	ActionsInFlight int64
+	// ByAction has the actions of which there was one, in the order of the core's list; those that it does not have are "other".
+	ByAction []ActionMeasurements
+	// Queue is from dispatch until a request is in its worker's pipe; Wire is from there to its answer, without what it ran for.
+	// A batch is one request.
+	Queue, Wire Histogram
+	// Queued is how many requests wait in this process: for room in its queue, for their engine, or for room in the pipe.
+	Queued int64
+	// MaxQueue and MaxQueueBytes are the options.
+	MaxQueue, MaxQueueBytes int64
+	// Batches counts batches, those that were gathered in a window included.
+	Batches    []BatchCount
+	BatchSizes BatchSizes
+	// Recovery is from the end of a worker until an engine that had something to do there was placed again.
+	Recovery Histogram
+	// Replayed counts actions that were replayed to place engines.
+	Replayed uint64
+	// FallenBack is how many engines run in this process for want of a worker, MovedBack counts those that have left it since.
+	FallenBack int
+	MovedBack  uint64
+	// Records and RecordBytes count what was appended to journals, Snapshots and SnapshotBytes what replaced them.
+	Records, RecordBytes     uint64
+	Snapshots, SnapshotBytes uint64
+	// FramesSent and so on count what went to workers, and came from them.
+	FramesSent, BytesSent, FramesReceived, BytesReceived uint64
+	// MeasuredWorkers has more about each of Workers.
+	MeasuredWorkers []WorkerMeasurements
+}
+
+// ActionMeasurements are those of an action.
+type ActionMeasurements struct {
+	Action string
+	// Outcomes counts them by "ok", the code of the error, or "other".
+	Outcomes map[string]uint64
+	// Duration is from dispatch to outcome. Run is what the core took, for those that were not in a batch.
+	Duration, Run Histogram
+	// Exemplars are the last traces of actions, one at most for each classic bucket of Duration.
+	Exemplars []Exemplar
+}
+
+// Exemplar is a trace in which an action took that long.
+type Exemplar struct {
+	TraceID, SpanID string
+	Value           time.Duration
+	At              time.Time
+}
+
+// BatchCount counts batches of a mode, "atomic" or "independent", and an outcome.
+type BatchCount struct {
+	Mode, Outcome string
+	Count         uint64
+}
+
+// BatchSizes counts batches by their size.
+type BatchSizes struct {
+	// AtMost counts those of 1, those of at most 2, 4 and so on to 4,096, and all.
+	AtMost [14]uint64
+	// Members are all actions of them.
+	Members uint64
+}
+
+// WorkerMeasurements are those of a worker, over all its processes but for Started.
+type WorkerMeasurements struct {
+	WorkerStats
+	// Started is when its process was, zero where there is none.
+	Started time.Time
+	// Restarts counts its processes that ended, but for the host's end.
+	Restarts uint64
+	// Busy is for how long it ran what it has answered.
+	Busy time.Duration
+	// Answered counts requests, those of placings and snapshots included; LastAnswer is when it was heard of last.
+	Answered   uint64
+	LastAnswer time.Time
+	// Answers is from the pipe to the answer, of actions and batches.
+	Answers Histogram
+}
+
+// RecentError is an error that a caller was told.
+type RecentError struct {
+	At             time.Time
+	Engine, Action string
+	Code           string
+	// Message is cut after 512 bytes.
+	Message string
+}
+
+// Measure returns what the host has measured. The first call begins with that, and waits until the core is compiled, whose
+// actions it asks for. It may be called at any time, also after Shutdown.
+func (h *Host) Measure() Measurements {
+	m := h.measuring()
+	c := &Measurements{Stats: h.Stats(), MaxQueue: h.queue.maxRequests, MaxQueueBytes: h.queue.maxBytes}
+	for k := range m.shards {
+		s := &m.shards[k]
+		// In this order: what ends meanwhile is in flight rather than missing.
+		c.ActionsInFlight += s.inFlight.Load()
+		s.queue.AddTo(&c.Queue)
+		s.wire.AddTo(&c.Wire)
+	}
+	for k := range m.other + 1 {
+		if a, ok := m.actionMeasurements(k); ok {
+			c.ByAction = append(c.ByAction, a)
+		}
+	}
+	for k := range m.shards {
+		c.Dispatched += m.shards[k].dispatched.Load()
+	}
+	for mode := range m.batches {
+		for k, name := range outcomes {
+			if n := m.batches[mode][k].Load(); n > 0 {
+				c.Batches = append(c.Batches, BatchCount{BatchMode(mode).String(), name, n})
+			}
+		}
+	}
+	for k := range m.sizes {
+		c.BatchSizes.AtMost[k] = m.sizes[k].Load()
+		if k > 0 {
+			c.BatchSizes.AtMost[k] += c.BatchSizes.AtMost[k-1]
+		}
+	}
+	c.BatchSizes.Members = m.members.Load()
+	m.recovery.AddTo(&c.Recovery)
+	c.Replayed, c.MovedBack = m.replayed.Load(), m.movedBack.Load()
+	c.Records, c.RecordBytes = m.records.Load(), m.recordBytes.Load()
+	c.Snapshots, c.SnapshotBytes = m.snapshots.Load(), m.snapshotBytes.Load()
+	h.measureWorkers(c)
+	return *c
+}
+
+// measuring returns the host's measure, and begins with it.
+func (h *Host) measuring() *measure {
+	if m := h.measure.Load(); m != nil {
+		return m
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), h.options.StartTimeout)
+	defer cancel()
+	var names []string
+	list, err := h.Actions(ctx)
+	if err != nil {
+		h.log.Warn("actions are not told apart in measurements: the core can't be asked for them", "error", err)
+	}
+	for _, a := range list {
+		names = append(names, a.Name)
+	}
+	h.measure.CompareAndSwap(nil, newMeasure(names))
+	return h.measure.Load()
+}
+
+// actionMeasurements returns those of the k-th action, if there was one.
+func (m *measure) actionMeasurements(k int) (c ActionMeasurements, ok bool) {
+	c.Action, c.Outcomes = "other", map[string]uint64{}
+	if k < m.other {
+		c.Action = m.list[k]
+	}
+	for s := range m.shards {
+		a := m.shards[s].actions[k].Load()
+		if a == nil {
+			continue
+		}
+		ok = true
+		for o, name := range outcomes {
+			if n := a.outcomes[o].Load(); n > 0 {
+				c.Outcomes[name] += n
+			}
+		}
+		a.duration.AddTo(&c.Duration)
+		a.run.AddTo(&c.Run)
+		for b := range a.exemplars {
+			if x := a.exemplars[b].Load(); x != nil {
+				c.Exemplars = append(c.Exemplars, *x)
+			}
+		}
+	}
+	// The last of each bucket.
+	sort.SliceStable(c.Exemplars, func(a, b int) bool { return c.Exemplars[a].At.After(c.Exemplars[b].At) })
+	seen := map[int]bool{}
+	last := c.Exemplars[:0]
+	for _, x := range c.Exemplars {
+		if b := histogram.ClassicBucket(x.Value); !seen[b] {
+			seen[b] = true
+			last = append(last, x)
+		}
+	}
+	c.Exemplars = last
+	return c, ok
+}
+
+// traffic is what a worker process has had to do with.
+type traffic struct {
+	framesSent, bytesSent, framesReceived, bytesReceived uint64
+	answered                                             uint64
+	busy                                                 time.Duration
+}
+
+func (t *traffic) add(o traffic) {
+	t.framesSent += o.framesSent
+	t.bytesSent += o.bytesSent
+	t.framesReceived += o.framesReceived
+	t.bytesReceived += o.bytesReceived
+	t.answered += o.answered
+	t.busy += o.busy
+}
+
+// traffic returns that of the process.
+func (w *worker) traffic() (t traffic) {
+	w.mu.Lock()
+	conn := w.conn
+	w.mu.Unlock()
+	if conn != nil {
+		t.framesSent, t.bytesSent, t.answered = conn.Traffic()
+	}
+	t.framesReceived, t.bytesReceived = w.framesReceived.Load(), w.bytesReceived.Load()
+	t.busy = time.Duration(w.busy.Load())
+	return t
+}
+
+// fold adds to a slot what its process has had, which has ended. The host's lock is held.
+func (s *slot) fold(w *worker) {
+	s.past.add(w.traffic())
+	var answers Histogram
+	w.answers.AddTo(&answers)
+	s.answers.Add(&answers)
+	w.folded = true
+}
+
+// measureWorkers fills in what is measured of workers.
+func (h *Host) measureWorkers(c *Measurements) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	total := traffic{}
+	pending := 0
+	for k, list := range [][]*slot{h.slots, h.spares} {
+		for _, s := range list {
+			m := WorkerMeasurements{WorkerStats: s.stats(), Restarts: s.restarts}
+			t := s.past
+			s.answers.AddTo(&m.Answers)
+			if w := s.worker; w != nil && !w.folded {
+				t.add(w.traffic())
+				w.answers.AddTo(&m.Answers)
+				if m.PID != 0 {
+					m.Started = h.started.Add(time.Duration(w.startedAt.Load()))
+				}
+			}
+			if at := s.lastAnswer(); at > 0 {
+				m.LastAnswer = h.started.Add(at)
+			}
+			m.Busy, m.Answered = t.busy, t.answered
+			total.add(t)
+			if k == 0 {
+				c.MeasuredWorkers = append(c.MeasuredWorkers, m)
+				pending += m.Pending
+			}
+		}
+	}
+	if !h.options.InProcess {
+		c.FallenBack = len(h.residents)
+	}
+	c.FramesSent, c.BytesSent, c.FramesReceived, c.BytesReceived = total.framesSent, total.bytesSent, total.framesReceived, total.bytesReceived
+	c.Queued = h.queue.waiting.Load() + max(0, h.queue.inFlight.Load()-int64(pending))
+}
+
+// lastAnswer returns when the worker was heard of last. The host's lock is held.
+func (s *slot) lastAnswer() time.Duration {
+	if w := s.worker; w != nil {
+		s.heardAt = max(s.heardAt, time.Duration(w.seenAt.Load()))
+	}
+	return s.heardAt
+}
+
+// RecentErrors returns the last 32 errors that callers were told since the first call of [Host.Measure], newest first.
+func (h *Host) RecentErrors() []RecentError {
+	m := h.measure.Load()
+	if m == nil {
+		return nil
+	}
+	l := &m.recent
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var list []RecentError
+	for k := l.n - 1; k >= max(0, l.n-maxRecent); k-- {
+		list = append(list, l.list[k%maxRecent])
+	}
+	return list
+}

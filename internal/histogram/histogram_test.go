@@ -1,0 +1,154 @@
+package histogram
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+)
+
+// durations are those at every bound and beside it, and some thousand others.
+func durations() []time.Duration {
+	list := []time.Duration{0, 1, 59, 60, 61, time.Hour, math.MaxInt64}
+	for _, u := range layout.upper[:cells-1] {
+		list = append(list, time.Duration(u)-1, time.Duration(u), time.Duration(u)+1)
+	}
+	r := rand.New(rand.NewPCG(1, 1))
+	for range 5000 {
+		list = append(list, time.Duration(math.Exp(r.Float64()*35)))
+	}
+	return list
+}
+
+// Both kinds are what the client library itself makes of the same durations.
+func TestBothKindsAreThoseOfTheClientLibrary(t *testing.T) {
+	reference := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "x", Buckets: Bounds[:],
+		NativeHistogramBucketFactor: math.Exp2(1.0 / perOctave), NativeHistogramZeroThreshold: ZeroThreshold})
+	var h Histogram
+	sum := 0.0
+	for _, d := range durations() {
+		if d > 1024*time.Second {
+			continue // all in one bucket, see below
+		}
+		h.Observe(d)
+		reference.Observe(d.Seconds())
+		sum += d.Seconds()
+	}
+	var s Snapshot
+	h.AddTo(&s)
+	var m dto.Metric
+	if err := reference.Write(&m); err != nil {
+		t.Fatal(err)
+	}
+	want := m.GetHistogram()
+	if s.Count != want.GetSampleCount() || math.Abs(s.Sum.Seconds()-sum) > 1e-3 {
+		t.Errorf("%d durations of %v together, want %d of %v s", s.Count, s.Sum, want.GetSampleCount(), sum)
+	}
+	for k, n := range s.Classic() {
+		if b := want.GetBucket()[k]; b.GetCumulativeCount() != n {
+			t.Errorf("%d at most %v, want %d", n, Bounds[k], b.GetCumulativeCount())
+		}
+	}
+	if want.GetSchema() != Schema {
+		t.Fatalf("the reference has the schema %d", want.GetSchema())
+	}
+	zero, buckets := s.Native()
+	if zero != want.GetZeroCount() {
+		t.Errorf("%d are zero, want %d", zero, want.GetZeroCount())
+	}
+	at, n, k := 0, int64(0), 0
+	wanted := map[int]uint64{}
+	for _, span := range want.GetPositiveSpan() {
+		at += int(span.GetOffset())
+		for range span.GetLength() {
+			n += want.GetPositiveDelta()[k]
+			if n > 0 {
+				wanted[at] = uint64(n)
+			}
+			k++
+			at++
+		}
+	}
+	for at, n := range wanted {
+		if buckets[at] != n {
+			t.Errorf("%d in the native bucket %d, want %d", buckets[at], at, n)
+		}
+	}
+	if len(buckets) != len(wanted) {
+		t.Errorf("%d native buckets, want %d", len(buckets), len(wanted))
+	}
+}
+
+func TestWhatIsLongerThanAllBounds(t *testing.T) {
+	var h Histogram
+	h.Observe(1024 * time.Second)
+	h.Observe(1024*time.Second + 1)
+	h.Observe(math.MaxInt64)
+	h.Observe(-1)
+	var s Snapshot
+	h.AddTo(&s)
+	zero, buckets := s.Native()
+	if zero != 1 || buckets[80] != 1 || buckets[81] != 2 || len(buckets) != 2 || s.Count != 4 {
+		t.Errorf("%d are zero, %v, %d in all", zero, buckets, s.Count)
+	}
+	if c := s.Classic(); c[0] != 1 || c[classics-1] != 1 {
+		t.Errorf("classic: %v", c)
+	}
+}
+
+func TestSnapshotsAddUp(t *testing.T) {
+	var a, b, both Histogram
+	for k, d := range durations() {
+		if d > time.Hour {
+			continue // the sum is one of nanoseconds
+		}
+		both.Observe(d)
+		if k%2 == 0 {
+			a.Observe(d)
+		} else {
+			b.Observe(d)
+		}
+	}
+	var sum, want Snapshot
+	a.AddTo(&sum)
+	b.AddTo(&sum)
+	both.AddTo(&want)
+	if sum.Count != want.Count || sum.Sum != want.Sum || !slices.Equal(sum.cells, want.cells) {
+		t.Errorf("%d durations of %v, want %d of %v", sum.Count, sum.Sum, want.Count, want.Sum)
+	}
+	var c Histogram
+	c.Add(&sum)
+	var again Snapshot
+	c.AddTo(&again)
+	if again.Count != sum.Count || again.Sum != sum.Sum || !slices.Equal(sum.cells, again.cells) {
+		t.Errorf("%d durations of %v, want %d of %v", again.Count, again.Sum, sum.Count, sum.Sum)
+	}
+}
+
+func TestTheClassicBucketOfADuration(t *testing.T) {
+	for _, d := range durations() {
+		var h Histogram
+		h.Observe(d)
+		var s Snapshot
+		h.AddTo(&s)
+		want := slices.Index(s.Classic(), 1)
+		if want < 0 {
+			want = len(Bounds)
+		}
+		if got := ClassicBucket(d); got != want {
+			t.Errorf("%v is in the bucket %d, want %d", d, got, want)
+		}
+	}
+}
+
+func BenchmarkObserve(b *testing.B) {
+	var h Histogram
+	list := durations()
+	for k := range b.N {
+		h.Observe(list[k%len(list)])
+	}
+}
