@@ -380,6 +380,9 @@ func (h *Host) hurryTick() {
 	}
 }
 
+// Drain waits for a moment at which nothing is in flight: what was taken in has its outcome, also what came meanwhile. Where ctx ends first it returns [ErrTimeout] or [ErrCanceled].
+func (h *Host) Drain(ctx context.Context) error { return h.queue.drain(ctx) }
+
 // Shutdown stops accepting, waits for what is running, closes every engine, ends the workers and frees everything. Where
 // ctx ends first, what is running is interrupted, fails with [ErrShutdown] and has no effect; Shutdown still frees
 // everything and returns the context's error. It may be called any number of times: whichever context ends first counts.

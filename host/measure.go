@@ -268,12 +268,12 @@ type recentErrors struct {
 
 const (
 	maxRecent = 32
-	// maxMessage is what is kept of a message, in bytes.
+	// maxMessage is what is kept of a message, and of an action's name, in bytes.
 	maxMessage = 512
 )
 
 func (l *recentErrors) add(at time.Time, engine, action string, err error) {
-	r := RecentError{At: at, Engine: engine, Action: action, Code: CodeOf(err), Message: err.Error()}
+	r := RecentError{At: at, Engine: engine, Action: action[:min(len(action), maxMessage)], Code: CodeOf(err), Message: err.Error()}
 	var own *Error
 	var core *ActionError
 	switch {

@@ -100,7 +100,7 @@ type RecentError struct {
 	At             time.Time
 	Engine, Action string
 	Code           string
-	// Message is cut after 512 bytes.
+	// Message is cut after 512 bytes, as Action is.
 	Message string
 }
 

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"github.com/dustin/go-humanize"
@@ -16,6 +17,10 @@ type queue struct {
 	maxRequests, maxBytes   int64
 	inFlight, inFlightBytes atomic.Int64
 	waiting                 atomic.Int64 // for room
+
+	draining atomic.Bool // says that somebody waits for drained
+	mu       sync.Mutex  // guards drained
+	drained  chan struct{}
 }
 
 func newQueue(c *clock, requests int, bytes int64) *queue {
@@ -83,8 +88,40 @@ func waited(ctx context.Context, f *Future) error {
 }
 
 func (q *queue) give(size int64) {
-	q.inFlight.Add(-1)
+	left := q.inFlight.Add(-1)
 	q.inFlightBytes.Add(-size)
 	q.bytes.Release(size)
 	q.requests.Release(1)
+	if left == 0 && q.draining.Load() {
+		q.tell()
+	}
+}
+
+// drain waits until nothing is in flight.
+func (q *queue) drain(ctx context.Context) error {
+	q.mu.Lock()
+	if q.drained == nil {
+		q.drained = make(chan struct{})
+	}
+	drained := q.drained
+	q.draining.Store(true)
+	q.mu.Unlock()
+	q.tell()
+	select {
+	case <-drained:
+		return nil
+	case <-ctx.Done():
+		return ended(ctx, "Drain")
+	}
+}
+
+// tell lets go who drains, where nothing is in flight.
+func (q *queue) tell() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.drained != nil && q.inFlight.Load() == 0 {
+		close(q.drained)
+		q.drained = nil
+		q.draining.Store(false)
+	}
 }
