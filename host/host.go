@@ -36,6 +36,7 @@ import (
 
 	"github.com/vmihailenco/msgpack/v5"
 
+	"hypertoken/internal/calm"
 	"hypertoken/internal/executor"
 	"hypertoken/internal/fast"
 	"hypertoken/internal/process"
@@ -152,7 +153,7 @@ func New(ctx context.Context, o Options) (*Host, error) {
 func newHost(o Options) *Host {
 	h := &Host{
 		options:  o,
-		log:      o.Logger,
+		log:      slog.New(calm.New(o.Logger.Handler())),
 		debug:    o.Logger.Enabled(context.Background(), slog.LevelDebug),
 		limits:   o.machineLimits(),
 		started:  time.Now(),

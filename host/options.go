@@ -129,7 +129,8 @@ type Options struct {
 	// Tracer, where there is one, gets a span for each call of Dispatch, DispatchAsync and DispatchBatch: hypertoken.dispatch, with
 	// the events queue, run and wire, where each of those has ended and how long it took.
 	Tracer trace.Tracer
-	// Logger gets what the host has to say. Default [slog.Default].
+	// Logger gets what the host has to say: what happens again and again ten times, and then once a second, with how many were
+	// left out. Default [slog.Default].
 	Logger *slog.Logger
 	// Debug logs every placing, snapshot and failure to standard error where Logger is nil.
 	Debug bool

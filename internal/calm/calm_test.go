@@ -1,0 +1,67 @@
+package calm_test
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"hypertoken/internal/calm"
+)
+
+func lines(b *bytes.Buffer) []string {
+	defer b.Reset()
+	return strings.Split(strings.TrimSpace(b.String()), "\n")
+}
+
+// Of what happens again and again the first ones are logged, and then one a second that says how many there were.
+func TestACrashLoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		log := slog.New(calm.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})))
+		for k := range calm.Burst + 5 {
+			log.With("worker", k).Warn("a worker ended")
+		}
+		log.Warn("something else")
+		if got := lines(&out); len(got) != calm.Burst+1 || !strings.Contains(got[calm.Burst-1], "worker=9") || !strings.Contains(got[calm.Burst], "something else") {
+			t.Errorf("%d lines: %q", len(got), got)
+		}
+		time.Sleep(calm.Every)
+		log.Warn("a worker ended")
+		log.Warn("a worker ended")
+		if got := lines(&out); len(got) != 1 || !strings.Contains(got[0], "suppressed=5") {
+			t.Errorf("after a second: %q", got)
+		}
+		for range calm.Burst + 1 {
+			log.Debug("a worker ended")
+		}
+		if got := lines(&out); len(got) != calm.Burst+1 {
+			t.Errorf("%d debug lines", len(got))
+		}
+	})
+}
+
+// However many different messages there are, what is remembered of them is bounded.
+func TestManyMessages(t *testing.T) {
+	var out bytes.Buffer
+	log := slog.New(calm.New(slog.NewTextHandler(&out, nil)))
+	for k := range calm.Messages {
+		log.Info(fmt.Sprint("message ", k))
+	}
+	if got := lines(&out); len(got) != calm.Messages {
+		t.Errorf("%d of %d messages", len(got), calm.Messages)
+	}
+	for k := range calm.Burst + 5 {
+		log.Info(fmt.Sprint("another ", k))
+	}
+	if got := lines(&out); len(got) != calm.Burst {
+		t.Errorf("%d of the others, want %d", len(got), calm.Burst)
+	}
+	log.Info("message 0")
+	if got := lines(&out); len(got) != 1 || got[0] == "" {
+		t.Errorf("one that is known: %q", got)
+	}
+}
