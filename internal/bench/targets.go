@@ -137,11 +137,11 @@ var ways = map[string]string{
 	"4": "no hot spot is left: at 52 tokens the time is flat over checking the payload, finding and calling the handler, comparing and " +
 		"copying a few bytes, and the allocator; wazero checks the bounds of each access and does not inline calls, and what makes the " +
 		"core faster makes native code faster, too",
-	"7.light": "with more workers than cores each action finds its worker parked, and somebody else on its core: a switch costs more than " +
-		"the action. Without polling it is a third of this for any number of workers",
-	"7.scarce_heavy": "each of the processes gets its turn on a core that is warm for another one; without any polling the loss is the " +
-		"same, so it is not that",
-	"7.scarce_light": "as above: switches between processes, each more than the action",
+	"7.light": "two workers and the host are three processes on two cores, and each action finds somebody else on its core: a switch " +
+		"costs more than the action, which is why engines are not spread over more workers than there are cores",
+	"7.scarce_heavy": "engines are spread over as many workers as there are cores; the others take none of the time, but a round where one of " +
+		"the first was started late has its engines elsewhere",
+	"7.scarce_light": "as above: on two workers one action in two finds its worker parked",
 	"7.idle":         "a host that is idle looks after its workers once a second, and each look wakes some of Go's threads",
 	"8.journal": "an action's record is encoded and copied, the store's lock is taken for each group, and every thousand small actions a snapshot " +
 		"runs before the next one",
