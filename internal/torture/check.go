@@ -31,12 +31,14 @@ const (
 	Leaked Fate = "leaked"
 	// Accused: the host took a worker for one that breaks the protocol, which it did not.
 	Accused Fate = "accused"
+	// Miscounted: what the host has measured is not what callers were told, or has gone back.
+	Miscounted Fate = "miscounted"
 	// Stuck: no call ends any more.
 	Stuck Fate = "stuck"
 )
 
 // fates are all of them.
-var fates = []Fate{Lost, Duplicated, Diverged, Disordered, Visible, Leaked, Accused, Stuck}
+var fates = []Fate{Lost, Duplicated, Diverged, Disordered, Visible, Leaked, Accused, Miscounted, Stuck}
 
 // Violation is a guarantee that did not hold.
 type Violation struct {

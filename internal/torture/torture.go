@@ -69,6 +69,9 @@ type torture struct {
 
 	mu     sync.Mutex // guards what follows
 	report Report
+	// told counts what callers were told of actions, by outcome. measured is what the host had when it was last looked at.
+	told     map[string]uint64
+	measured tally
 	// recovered is when each engine answered first after a death, by the death's number.
 	recovered map[int]map[string]time.Duration
 }
@@ -83,7 +86,8 @@ const stuckAfter = 60 * time.Second
 // Where the host is stuck, its workers and its goroutines are left behind. An error is that of a torture that could not be.
 func Run(ctx context.Context, c Config) (Report, error) {
 	t := &torture{config: c, injector: newInjector(c.Seed, c.Faults, c.Workers+c.Spares), cancels: slices.Contains(c.Faults, Cancel),
-		store: newStore(c.Seed, slices.Contains(c.Faults, Store)), ended: make(chan *history, c.Engines), recovered: map[int]map[string]time.Duration{}}
+		store: newStore(c.Seed, slices.Contains(c.Faults, Store)), ended: make(chan *history, c.Engines), recovered: map[int]map[string]time.Duration{},
+		told: map[string]uint64{}}
 	t.report = Report{Seed: c.Seed, Failed: map[string]uint64{}}
 	t.ctx, t.stop = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer t.stop(nil)
@@ -142,6 +146,7 @@ func (t *torture) run() error {
 		return err
 	}
 	t.workload = newWorkload(actions)
+	t.measure()
 	// The host has started, the core is compiled.
 	t.began.Store(t.clock())
 	t.injector.begin()
@@ -160,6 +165,8 @@ func (t *torture) run() error {
 	living.Wait()
 	close(t.ended)
 	checking.Wait()
+	t.measure()
+	t.compare()
 	return context.Cause(t.ctx)
 }
 
@@ -209,6 +216,7 @@ func (t *torture) watch(stuck chan<- struct{}, calm <-chan struct{}) {
 			close(stuck)
 			return
 		}
+		t.measure()
 		if t.config.Progress != nil {
 			t.config.Progress(r)
 		}
@@ -265,6 +273,9 @@ func (t *torture) check(h *history) error {
 func (t *torture) count(h *history, x *call, deaths []death) {
 	ok := false
 	for _, o := range x.outcomes {
+		if x.form != wholeState {
+			t.told[outcomeName(o.err)]++
+		}
 		if o.err != nil {
 			t.report.Failed[host.CodeOf(o.err)]++
 		} else {

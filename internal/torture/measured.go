@@ -1,0 +1,93 @@
+package torture
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"hypertoken/host"
+)
+
+// tally is what a host had measured at some time, by names: what never goes back.
+type tally map[string]uint64
+
+// talliedIn takes out of measurements what counts.
+func talliedIn(m *host.Measurements) tally {
+	c := tally{"dispatched": m.Dispatched, "queue": m.Queue.Count, "wire": m.Wire.Count, "recoveries": m.Recovery.Count, "placed": m.Placed,
+		"fallbacks": m.Fallbacks, "moved back": m.MovedBack, "replayed": m.Replayed, "records": m.Records, "record bytes": m.RecordBytes,
+		"snapshots": m.Snapshots, "snapshot bytes": m.SnapshotBytes, "frames sent": m.FramesSent, "bytes sent": m.BytesSent,
+		"frames received": m.FramesReceived, "bytes received": m.BytesReceived, "recovered": m.Recovered, "takeovers": m.Takeovers}
+	for _, a := range m.ByAction {
+		for outcome, n := range a.Outcomes {
+			c["outcome "+outcome] += n
+		}
+		c["ended"] += a.Duration.Count
+		c["run"] += a.Run.Count
+	}
+	for reason, n := range m.Restarts {
+		c["ends "+reason] = n
+	}
+	for _, w := range m.MeasuredWorkers {
+		worker := fmt.Sprint("worker ", w.ID)
+		c[worker+" restarts"], c[worker+" busy"], c[worker+" answered"], c[worker+" answers"] = w.Restarts, uint64(w.Busy), w.Answered, w.Answers.Count
+	}
+	return c
+}
+
+// measure looks at what the host measures: nothing goes back, and nothing ends that was not dispatched.
+func (t *torture) measure() {
+	t.mu.Lock()
+	before := t.measured
+	t.mu.Unlock()
+	m := t.host.Measure()
+	now := talliedIn(&m)
+	var found []Violation
+	for _, name := range slices.Sorted(maps.Keys(before)) {
+		if now[name] < before[name] {
+			found = append(found, Violation{Fate: Miscounted, What: fmt.Sprintf("%s went from %d to %d", name, before[name], now[name])})
+		}
+	}
+	if now["ended"] > m.Dispatched {
+		found = append(found, Violation{Fate: Miscounted, What: fmt.Sprintf("%d actions were dispatched, and %d have ended", m.Dispatched, now["ended"])})
+	}
+	t.found(found)
+	t.mu.Lock()
+	t.measured = now
+	t.mu.Unlock()
+}
+
+// compare holds what the host has measured, once it is quiet, against what callers were told.
+func (t *torture) compare() {
+	m := t.host.Measure()
+	t.mu.Lock()
+	told, total := maps.Clone(t.told), uint64(0)
+	t.mu.Unlock()
+	var found []Violation
+	differs := func(what string, got, want uint64) {
+		if got != want {
+			found = append(found, Violation{Fate: Miscounted, What: fmt.Sprintf("%d %s; callers were told of %d", got, what, want)})
+		}
+	}
+	now := talliedIn(&m)
+	for name := range now {
+		var outcome string
+		if n, _ := fmt.Sscanf(name, "outcome %s", &outcome); n == 1 {
+			told[outcome] += 0
+		}
+	}
+	for _, outcome := range slices.Sorted(maps.Keys(told)) {
+		total += told[outcome]
+		differs("actions ended with "+outcome, now["outcome "+outcome], told[outcome])
+	}
+	differs("actions were dispatched", m.Dispatched, total)
+	differs("actions ended", now["ended"], total)
+	differs("actions are in flight", uint64(m.ActionsInFlight), 0)
+	t.found(found)
+}
+
+func outcomeName(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	return host.CodeOf(err)
+}
