@@ -1,0 +1,256 @@
+// The engine that the guide promises: a game, its actions as promises, its events.
+
+import { decode } from '@msgpack/msgpack';
+import { badInput, canceledError, HyperTokenError, shutdownError } from './errors.js';
+import { flag, kind } from './frames.js';
+import { encodeAction, Game, Op } from './game.js';
+import { Host } from './host.js';
+
+const maxBatch = 4096;
+
+export class Engine {
+  #host; #own; #game; #options; #listeners = new Map(); #closing = null; #window = [];
+  #windowTimer = null;
+
+  /**
+   * @param {{useWorker?: boolean, setup?: object, snapshot?: Uint8Array, workerOptions?: object, host?: Host}} [options] see index.d.ts
+   */
+  constructor({ useWorker = false, setup, snapshot, workerOptions = {}, host, ...others } = {}) {
+    const unknown = Object.keys(others);
+    if (unknown.length > 0) throw badInput(`there is no option ${unknown[0]}; there are useWorker, setup, snapshot, workerOptions, host`);
+    if (host && Object.keys(workerOptions).length > 0) throw badInput('workerOptions are those of the host: give them to new Host');
+    this.#own = !host;
+    this.#host = host ?? new Host({ ...workerOptions, workers: useWorker ? (workerOptions.workers ?? 1) : 0 });
+    this.#options = this.#host.options;
+    this.#game = new Game(this.#host, { setup, snapshot }, (name, payload) => this.#emit(name, payload));
+    this.#host.add(this.#game);
+    const op = new Op('ready', kind.digest);
+    op.internal = false;
+    /** Resolves once the engine is set up where it runs; rejects where its setup or its core can't be used. */
+    this.ready = op.promise.then(() => {});
+    this.ready.catch(() => {});
+    this.#game.push(op);
+  }
+
+  /** How many actions have changed the state. */
+  get sequence() { return this.#game.sequence; }
+
+  /** Where the engine is: 'worker', 'main thread', or 'nowhere' while it is placed anew. */
+  get place() { return this.#game.place ? (this.#game.place.thread ? 'worker' : 'main thread') : 'nowhere'; }
+
+  get host() { return this.#host; }
+
+  #check(what) {
+    if (this.#closing) throw shutdownError();
+    if (this.#game.broken) throw this.#game.broken;
+    return what;
+  }
+
+  #encode(type, payload, { now, entropy } = {}) {
+    const o = this.#options;
+    return encodeAction(type, payload, now ?? o.clock(), entropy ?? o.entropy(), o.maxPayload);
+  }
+
+  #op(type, payload, options) {
+    const op = new Op(type, kind.dispatch, [this.#encode(type, payload, options)]);
+    op.payload = payload;
+    return op;
+  }
+
+  #take(op, { signal, timeout = this.#options.timeout } = {}) {
+    if (signal?.aborted) throw canceledError(op.what, signal.reason);
+    if (typeof timeout !== 'number' || !(timeout >= 0)) throw badInput(`${op.what}: timeout is ${timeout}, want milliseconds, 0 for none`);
+    this.#host.charge(op);
+    this.#host.bound(this.#game, op, timeout, signal);
+    return op;
+  }
+
+  /**
+   * Runs an action. The promise rejects with a HyperTokenError; then the action had no effect.
+   * @param {string} type
+   * @param {object} [payload]
+   * @param {{signal?: AbortSignal, timeout?: number, now?: number, entropy?: Uint8Array}} [options] timeout in ms, 0 for none
+   */
+  dispatchAsync(type, payload, options = {}) {
+    try {
+      this.#check();
+      const op = this.#take(this.#op(type, payload, options), options);
+      if (this.#options.enableBatching) this.#gather(op);
+      else this.#push(op);
+      return op.promise;
+    } catch (error) {
+      return this.#refused(type, error);
+    }
+  }
+
+  #refused(type, error) {
+    this.#emit('engine:error', { error, type });
+    return Promise.reject(error);
+  }
+
+  #push(op) {
+    this.#flushWindow();
+    this.#game.push(op);
+  }
+
+  /**
+   * Runs an action: on a worker as dispatchAsync does; without workers at once, and returns its result, or throws. Before `ready`, and while
+   * actions of dispatchAsync are in flight, it throws too.
+   */
+  dispatch(type, payload, options = {}) {
+    if (this.#host.threads.length > 0) return this.dispatchAsync(type, payload, options);
+    this.#check();
+    if (!this.#host.synchronous) throw new HyperTokenError('bad_input', `${type}: the core is not compiled yet; await engine.ready first`);
+    if (this.#window.length > 0 || this.#game.pending > 0) {
+      this.#flushWindow();
+      this.#host.drain();
+    }
+    const op = this.#op(type, payload, options);
+    this.#host.charge(op);
+    this.#game.push(op);
+    this.#host.drain();
+    if (!op.outcome) throw new HyperTokenError('trap', `${type}: no outcome`);
+    if (op.outcome.error) throw op.outcome.error;
+    return op.outcome.result;
+  }
+
+  /**
+   * Runs actions one after the other, nothing between them. An atomic batch, the default, is all or nothing: it rejects with the error of the
+   * member that failed, whose index it has. An independent one resolves with an outcome for each: {result} or {error}.
+   * @param {{type: string, payload?: object, now?: number, entropy?: Uint8Array}[]} actions
+   * @param {{mode?: 'atomic' | 'independent', signal?: AbortSignal, timeout?: number}} [options]
+   */
+  dispatchBatch(actions, { mode = 'atomic', ...options } = {}) {
+    try {
+      this.#check();
+      if (mode !== 'atomic' && mode !== 'independent') throw badInput(`mode is ${mode}, want atomic or independent`);
+      if (!Array.isArray(actions) || actions.length > maxBatch) throw badInput(`a batch of ${actions?.length} actions, want an array of at most ${maxBatch}`);
+      if (actions.length === 0) return Promise.resolve([]);
+      const members = actions.map((a) => ({ type: a.type, payload: a.payload, bytes: this.#encode(a.type, a.payload, a) }));
+      const op = this.#take(batchOp(members, mode), options);
+      this.#push(op);
+      return op.promise.then((outcomes) => (mode === 'atomic' ? outcomes.map((o) => o.result) : outcomes));
+    } catch (error) {
+      return this.#refused('batch', error);
+    }
+  }
+
+  // Actions of the same window are one batch: they succeed or fail together.
+  #gather(op) {
+    this.#window.push(op);
+    const release = op.release;
+    op.release = () => {
+      const at = this.#window.indexOf(op);
+      if (at >= 0) this.#window.splice(at, 1); // withdrawn
+      release?.();
+    };
+    if (this.#window.length >= maxBatch) this.#flushWindow();
+    else this.#windowTimer ??= setTimeout(() => this.#flushWindow(), this.#options.batchWindow);
+  }
+
+  #flushWindow() {
+    clearTimeout(this.#windowTimer);
+    this.#windowTimer = null;
+    const ops = this.#window.splice(0);
+    if (ops.length === 0) return;
+    if (ops.length === 1) {
+      this.#game.push(ops[0]);
+      return;
+    }
+    const batch = batchOp(ops.map((op) => ({ type: op.what, payload: op.payload, bytes: op.parts[0] })), 'atomic');
+    const settle = (op, f) => {
+      if (op.settled) return; // it has given up; what the others get is the truth
+      op.settled = true;
+      op.release?.();
+      f();
+    };
+    batch.promise.then(
+      (outcomes) => ops.forEach((op, k) => settle(op, () => op.resolve(outcomes[k].result))),
+      (error) => ops.forEach((op, k) => settle(op, () => op.reject(error.index < 0 || error.index === k ? error
+        : new HyperTokenError('batch_aborted', `it had no effect: ${op.what} was in a batch of which action ${error.index} failed: ${error.message}`, { cause: error })))),
+    );
+    // Its deadline is its earliest member's.
+    const earliest = Math.min(...ops.map((op) => op.deadline || Infinity));
+    if (earliest < Infinity) this.#host.bound(this.#game, batch, Math.max(1, Math.round(earliest - performance.now())));
+    this.#game.push(batch);
+  }
+
+  async #question(what, k, options) {
+    this.#check();
+    const op = this.#take(new Op(what, k), options);
+    this.#push(op);
+    return op.promise;
+  }
+
+  /** The whole state, as one object. It sees what was dispatched before. */
+  async state(options) { return decode(await this.#question('state', kind.state, options)); }
+
+  /** A hash over the canonical state, 16 hexadecimal digits: equal states have equal digests, here and in Go. */
+  async digest(options) {
+    const b = await this.#question('digest', kind.digest, options);
+    return [...b].reverse().map((x) => x.toString(16).padStart(2, '0')).join('');
+  }
+
+  /** The state as bytes, for the option `snapshot` of another engine, here or in Go. */
+  async snapshot(options) { return this.#question('snapshot', kind.snapshot, options); }
+
+  /**
+   * Calls f with every event of a name, '*' for all: state:updated, engine:action, engine:error, engine:shutdown, and those that a core
+   * raises. f gets {name, payload, ...payload}. Returns what ends that.
+   */
+  on(name, f) {
+    if (typeof f !== 'function') throw badInput(`on(${name}): want a function`);
+    let list = this.#listeners.get(name);
+    if (!list) this.#listeners.set(name, (list = new Set()));
+    list.add(f);
+    return () => this.off(name, f);
+  }
+
+  off(name, f) { this.#listeners.get(name)?.delete(f); }
+
+  #emit(name, payload) {
+    for (const key of [name, '*']) {
+      for (const f of this.#listeners.get(key) ?? []) {
+        // A listener that fails is its own problem, and that of who looks for unhandled errors.
+        try {
+          f({ ...payload, name, payload });
+        } catch (error) {
+          queueMicrotask(() => { throw error; });
+        }
+      }
+    }
+  }
+
+  /** Waits for what was dispatched, and frees the engine, and its host where that is its own. It may be called any number of times. */
+  shutdown() {
+    this.#closing ??= (async () => {
+      this.#flushWindow();
+      await this.#game.idle();
+      this.#game.leave();
+      this.#game.closed = true;
+      this.#host.remove(this.#game);
+      if (this.#own) await this.#host.shutdown();
+      this.#emit('engine:shutdown', {});
+    })();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')]() { return this.shutdown(); }
+}
+
+function batchOp(members, mode) {
+  let size = 8;
+  for (const m of members) size += 4 + m.bytes.length;
+  const body = new Uint8Array(size), v = new DataView(body.buffer);
+  v.setUint32(0, mode === 'atomic' ? 0 : 1, true);
+  v.setUint32(4, members.length, true);
+  let at = 8;
+  for (const m of members) {
+    v.setUint32(at, m.bytes.length, true);
+    body.set(m.bytes, at + 4);
+    at += 4 + m.bytes.length;
+  }
+  const op = new Op(`a batch of ${members.length}`, kind.batch, [body], mode === 'atomic' ? flag.atomic : 0);
+  op.members = members;
+  return op;
+}

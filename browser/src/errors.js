@@ -1,0 +1,23 @@
+/**
+ * An error of an action, of its worker or of its host. `code` is stable, and the same as in Go: see README.md. Whatever the code, the
+ * action had no effect.
+ */
+export class HyperTokenError extends Error {
+  /**
+   * @param {string} code
+   * @param {string} message
+   * @param {{cause?: unknown, index?: number}} [more] index is that of the member of a batch that failed
+   */
+  constructor(code, message, more = {}) {
+    super(`${code}: ${message}`, more.cause === undefined ? undefined : { cause: more.cause });
+    this.name = 'HyperTokenError';
+    this.code = code;
+    this.index = more.index ?? -1;
+  }
+}
+
+export const timeoutError = (what, ms) =>
+  new HyperTokenError('timeout', `${what}: timeout, not done after ${ms} ms`);
+export const canceledError = (what, cause) => new HyperTokenError('canceled', `${what}: canceled`, { cause });
+export const shutdownError = () => new HyperTokenError('shutdown', 'the engine is shut down');
+export const badInput = (message, cause) => new HyperTokenError('bad_input', message, { cause });

@@ -1,0 +1,129 @@
+// What goes between a page and its worker: frames, several of them in a message, which is one buffer that is transferred.
+//
+// A frame: length of its body u32, request u32, placement u32, kind u8, flags u8, two zero bytes; all little-endian. A worker answers
+// each request in their order, but for `close`, which has no answer.
+
+export const header = 16;
+
+export const kind = { open: 1, feed: 2, replay: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, digest: 9, close: 10, answer: 16 };
+
+export const flag = {
+  /** open: what is fed is a snapshot. */
+  restore: 1,
+  /** batch: all or nothing. */
+  atomic: 1,
+  /** answer: it failed, the body is an error map. */
+  failed: 1,
+  /** answer: the state changed. */
+  changed: 2,
+  /** answer: the instance is gone. */
+  lost: 4,
+};
+
+/** Gathers frames. */
+export class Writer {
+  #bytes = new Uint8Array(4096); #view = new DataView(this.#bytes.buffer); #end = 0;
+
+  get length() { return this.#end; }
+
+  /** Appends a frame whose body is the parts, one after the other. */
+  frame(request, placement, kind, flags, ...parts) {
+    let n = 0;
+    for (const p of parts) n += p.length;
+    this.#grow(header + n);
+    const v = this.#view, at = this.#end;
+    v.setUint32(at, n, true);
+    v.setUint32(at + 4, request, true);
+    v.setUint32(at + 8, placement, true);
+    v.setUint8(at + 12, kind);
+    v.setUint8(at + 13, flags);
+    v.setUint16(at + 14, 0);
+    let to = at + header;
+    for (const p of parts) {
+      this.#bytes.set(p, to);
+      to += p.length;
+    }
+    this.#end = to;
+  }
+
+  /** Returns what is gathered, as a buffer to transfer, and begins anew. */
+  take() {
+    const taken = this.#bytes.buffer.slice(0, this.#end);
+    this.#end = 0;
+    if (this.#bytes.length > 1 << 20) {
+      this.#bytes = new Uint8Array(4096);
+      this.#view = new DataView(this.#bytes.buffer);
+    }
+    return taken;
+  }
+
+  #grow(n) {
+    if (this.#end + n <= this.#bytes.length) return;
+    const grown = new Uint8Array(Math.max(2 * this.#bytes.length, this.#end + n));
+    grown.set(this.#bytes.subarray(0, this.#end));
+    this.#bytes = grown;
+    this.#view = new DataView(grown.buffer);
+  }
+}
+
+/** Calls f with each frame of a message. An error says that it is malformed. */
+export function eachFrame(buffer, f) {
+  if (!(buffer instanceof ArrayBuffer)) throw new Error(`a message that is no buffer: ${typeof buffer}`);
+  const v = new DataView(buffer);
+  for (let at = 0; at < buffer.byteLength;) {
+    const n = at + header <= buffer.byteLength ? v.getUint32(at, true) : 0;
+    if (at + header + n > buffer.byteLength) throw new Error(`a frame at ${at} that ends beyond its message of ${buffer.byteLength} bytes`);
+    f({
+      request: v.getUint32(at + 4, true), placement: v.getUint32(at + 8, true), kind: v.getUint8(at + 12), flags: v.getUint8(at + 13),
+      body: new Uint8Array(buffer, at + header, n),
+    });
+    at += header + n;
+  }
+}
+
+/** A hash of 53 bits, to hold what is replayed against what was acknowledged. */
+export function hash(bytes) {
+  let a = 0x9e3779b9 ^ bytes.length, b = 0x85ebca6b;
+  for (let k = 0; k < bytes.length; k++) {
+    a = Math.imul(a ^ bytes[k], 0x01000193);
+    b = Math.imul(b ^ bytes[k], 0x5bd1e995);
+    b ^= b >>> 15;
+  }
+  a ^= a >>> 16;
+  return (b >>> 0) * 0x200000 + (a >>> 11);
+}
+
+const utf8 = new TextEncoder();
+
+/** An error as a core writes it: a MessagePack map of code and message. */
+export function failure(code, message) {
+  const string = (text) => {
+    const bytes = utf8.encode(text);
+    return [0xdb, bytes.length >>> 24, (bytes.length >>> 16) & 255, (bytes.length >>> 8) & 255, bytes.length & 255, ...bytes];
+  };
+  return Uint8Array.from([0x82, ...string('code'), ...string(code), ...string('message'), ...string(message.slice(0, 4096))]);
+}
+
+/**
+ * The head of an answer to a dispatch or a batch: how long it ran in milliseconds f64, the hash of its result f64, how long its events
+ * are u32, and how many members a batch has u32. Behind it lie the table of the batch, 16 bytes a member (the ABI's 8, and a hash f64), the
+ * events, and the result.
+ */
+export const answerHead = 24;
+
+/** The head of an entry of a replay: how long its dispatch is u32, and the hash of its result f64. */
+export const entryHead = 12;
+
+/** Takes an answer to a dispatch or a batch apart. */
+export function readAnswer(body) {
+  const v = new DataView(body.buffer, body.byteOffset, body.byteLength);
+  const ran = v.getFloat64(0, true), sum = v.getFloat64(8, true), eventsLength = v.getUint32(16, true), count = v.getUint32(20, true);
+  const table = answerHead + 16 * count, from = table + eventsLength;
+  const members = [];
+  for (let k = 0, at = 0; k < count; k++) {
+    const row = answerHead + 16 * k, end = v.getUint32(row, true);
+    members.push({ body: body.subarray(from + at, from + end), failed: v.getUint8(row + 4) === 1, changed: v.getUint8(row + 5) === 1, sum: v.getFloat64(row + 8, true) });
+    at = end;
+  }
+  return { ran, sum, members, events: body.subarray(table, from), result: body.subarray(from) };
+}

@@ -1,0 +1,378 @@
+// An engine's journal and its way to where it runs: placed from the journal, what was in flight when its place was lost runs again, and
+// what was acknowledged is held against what a replay gives.
+
+import { decode, decodeMulti, encode } from '@msgpack/msgpack';
+import { badInput, HyperTokenError, shutdownError } from './errors.js';
+import { entryHead, flag, kind, readAnswer } from './frames.js';
+
+const feedSize = 1 << 20, replaySize = 256 << 10;
+/** How many requests of a game are under way at once. */
+const window = 128;
+const maxAttempts = 3;
+const utf8 = new TextEncoder();
+const names = new Map();
+
+function nameBytes(type) {
+  let b = names.get(type);
+  if (!b) {
+    b = utf8.encode(type);
+    if (names.size < 256) names.set(type, b);
+  }
+  return b;
+}
+
+/** An action as the core takes it: the clock, entropy, its name, and its payload as MessagePack. */
+export function encodeAction(type, payload, now, entropy, maxPayload) {
+  if (typeof type !== 'string' || type === '') throw badInput(`an action's type is ${typeof type}, want a string that is not empty`);
+  if (!Number.isSafeInteger(now)) throw badInput(`${type}: now is ${now}, want whole milliseconds since the epoch`);
+  if (!(entropy instanceof Uint8Array) || entropy.length !== 16) throw badInput(`${type}: entropy is no Uint8Array of 16 bytes`);
+  let bytes;
+  try {
+    bytes = payload === undefined || payload === null ? new Uint8Array(0) : encode(payload, { ignoreUndefined: true, maxDepth: 200 });
+  } catch (cause) {
+    throw badInput(`${type}: its payload can not be encoded: ${cause.message}`, cause);
+  }
+  if (bytes.length > maxPayload) {
+    throw new HyperTokenError('payload_too_large', `${type}: a payload of ${bytes.length} bytes is above ${maxPayload} (maxPayload)`);
+  }
+  const name = nameBytes(type), b = new Uint8Array(28 + name.length + bytes.length), v = new DataView(b.buffer);
+  v.setUint32(0, now >>> 0, true);
+  v.setInt32(4, Math.floor(now / 2 ** 32), true);
+  b.set(entropy, 8);
+  v.setUint32(24, name.length, true);
+  b.set(name, 28);
+  b.set(bytes, 28 + name.length);
+  return b;
+}
+
+/** Something to do: an action, a batch, a question, or a piece of a placing. */
+export class Op {
+  withdrawn = false; settled = false; deaths = 0; deadline = 0; members = null;
+  /** The host's own: nobody waits for it. */
+  internal = false;
+
+  constructor(what, k, parts = [], flags = 0) {
+    this.what = what;
+    /** What has come of it, for who does not wait: {result} or {error}. */
+    this.outcome = null;
+    this.kind = k;
+    this.parts = parts;
+    this.flags = flags;
+    this.promise = new Promise((resolve, reject) => {
+      this.resolve = (result) => resolve((this.outcome = { result }).result);
+      this.reject = (error) => reject((this.outcome = { error }).error);
+    });
+    this.promise.catch(() => {}); // whoever wants it has it
+  }
+}
+
+export class Game {
+  sequence = 0;
+  place = null; // {thread: Thread | null for the main thread, placement}
+  broken = null;
+  closed = false;
+  #host; #listener; #limits; #base; #snapshot; #entries = []; #entryBytes = 0; #ran = 0;
+  #queue = []; #sent = []; #placing = null; #attempts = 0; #waiting = false; #saving = false; #idle = [];
+
+  /**
+   * @param {import('./host.js').Host} host
+   * @param {{setup?: object, snapshot?: Uint8Array}} from
+   * @param {(name: string, detail: object) => void} listener
+   */
+  constructor(host, { setup, snapshot }, listener) {
+    this.#host = host;
+    this.#listener = listener;
+    this.#snapshot = snapshot !== undefined;
+    if (snapshot !== undefined && !(snapshot instanceof Uint8Array)) throw badInput('snapshot: want a Uint8Array');
+    try {
+      this.#base = this.#snapshot ? snapshot.slice() : setup === undefined ? new Uint8Array(0) : encode(setup, { ignoreUndefined: true, maxDepth: 200 });
+    } catch (cause) {
+      throw badInput(`setup: it can not be encoded: ${cause.message}`, cause);
+    }
+    this.#limits = new Uint8Array(16);
+    const v = new DataView(this.#limits.buffer), o = host.options;
+    v.setUint32(0, o.maxStateBytes >>> 0, true);
+    v.setUint32(4, Math.floor(o.maxStateBytes / 2 ** 32), true);
+    v.setUint32(8, o.maxResult, true);
+    v.setUint32(12, o.maxDepth, true);
+  }
+
+  get pending() { return this.#queue.length + this.#sent.length; }
+
+  /** Takes an operation in. */
+  push(op) {
+    if (this.closed) throw shutdownError();
+    if (this.broken) throw this.broken;
+    this.#queue.push(op);
+    this.pump();
+  }
+
+  /** Sends what can be sent, and asks for a place where there is none. */
+  pump() {
+    if (this.broken) return;
+    if (!this.place) {
+      if (this.#queue.length > 0 && !this.#waiting) {
+        this.#waiting = true;
+        this.#host.ask(this);
+      }
+      return;
+    }
+    while (this.#queue.length > 0 && this.place && this.#mayGo(this.#queue[0])) this.#send(this.#queue.shift());
+    if (this.#queue.length + this.#sent.length === 0) {
+      for (const done of this.#idle.splice(0)) done();
+    }
+  }
+
+  // What a worker may have died of goes alone.
+  #mayGo(op) {
+    if (this.#sent.length === 0) return true;
+    return this.#sent.length < window && op.deaths === 0 && this.#sent.every((s) => s.deaths === 0);
+  }
+
+  #send(op) {
+    this.#sent.push(op);
+    const { thread, placement } = this.place;
+    if (thread) thread.send(this, placement, op);
+    else this.#host.runHere(this, placement, op);
+  }
+
+  /** Takes a place, and rebuilds the game there. What is to be done follows at once. */
+  placed(thread, placement) {
+    this.#waiting = false;
+    if (this.#queue.length === 0) return; // all was withdrawn meanwhile
+    this.place = { thread, placement };
+    const ops = [new Op('placing', kind.open, [this.#limits], this.#snapshot ? flag.restore : 0)];
+    for (let at = 0; at < this.#base.length; at += feedSize) ops.push(new Op('placing', kind.feed, [this.#base.subarray(at, at + feedSize)]));
+    ops.push(new Op('placing', kind.ready));
+    let parts = [], size = 0;
+    const replay = () => {
+      if (size > 0) ops.push(new Op('placing', kind.replay, parts));
+      parts = [];
+      size = 0;
+    };
+    for (const e of this.#entries) {
+      const head = new Uint8Array(entryHead), v = new DataView(head.buffer);
+      v.setUint32(0, e.bytes.length, true);
+      v.setFloat64(4, e.sum, true);
+      parts.push(head, e.bytes);
+      if ((size += entryHead + e.bytes.length) >= replaySize) replay();
+    }
+    replay();
+    this.#placing = new Set(ops);
+    this.#saving = false;
+    thread?.games.set(placement, this);
+    for (const op of ops) this.#send(op);
+    this.pump();
+  }
+
+  /** Takes in the answer to an operation. */
+  answered(thread, placement, op, f) {
+    if (this.place?.placement !== placement || this.place.thread !== thread) return; // it comes from a place that was left
+    this.#sent.shift();
+    if (this.#placing?.has(op)) this.#placedPiece(op, f);
+    else this.#done(op, f);
+    this.pump();
+  }
+
+  #placedPiece(op, f) {
+    if (f.flags & flag.failed) {
+      const cause = errorOf(f.body);
+      this.leave();
+      if (++this.#attempts < maxAttempts && cause.code !== 'bad_payload') return;
+      const first = this.sequence === 0 && this.#entries.length === 0 && !this.#snapshot;
+      this.broken = first ? cause : new HyperTokenError('broken', `the engine can not be placed: ${cause.message}`, { cause });
+      this.#listener('engine:error', { error: this.broken });
+      this.fail(this.broken);
+      return;
+    }
+    this.#placing.delete(op);
+    if (this.#placing.size === 0) {
+      this.#placing = null;
+      this.#attempts = 0;
+      this.#host.counts.placed++;
+    }
+  }
+
+  #done(op, f) {
+    const lost = f.flags & flag.lost, changed = (f.flags & flag.changed) !== 0;
+    op.deaths = 0;
+    if (lost || (op.withdrawn && changed)) this.leave(); // what was sent after it goes again
+    if (op.withdrawn) return;
+    if (f.flags & flag.failed) {
+      this.#failed(op, errorOf(f.body));
+      return;
+    }
+    switch (op.kind) {
+      case kind.dispatch: return this.#dispatched(op, f.body, changed);
+      case kind.batch: return this.#batched(op, f.body);
+      case kind.snapshot: if (op.internal) this.#saved(f.body.slice());
+    }
+    this.#settle(op, () => op.resolve(f.body.slice()));
+  }
+
+  #append(bytes, sum) {
+    this.#entries.push({ bytes, sum });
+    this.#entryBytes += bytes.length + 64;
+    this.sequence++;
+  }
+
+  #dispatched(op, body, changed) {
+    const r = readAnswer(body);
+    if (changed) this.#append(op.parts[0], r.sum);
+    this.#ran += r.ran;
+    const result = decode(r.result);
+    this.#tell(op.what, op.payload, result, changed, r.events);
+    this.#settle(op, () => op.resolve(result));
+    this.#save();
+  }
+
+  #batched(op, body) {
+    const r = readAnswer(body);
+    this.#ran += r.ran;
+    r.members.forEach((m, k) => {
+      if (!m.failed && m.changed) this.#append(op.members[k].bytes, m.sum);
+    });
+    const outcomes = r.members.map((m, k) => {
+      if (m.failed) {
+        const error = errorOf(m.body);
+        this.#listener('engine:error', { error, type: op.members[k].type });
+        return { error };
+      }
+      const result = decode(m.body);
+      this.#tell(op.members[k].type, op.members[k].payload, result, m.changed, k === 0 ? r.events : null);
+      return { result };
+    });
+    this.#settle(op, () => op.resolve(outcomes));
+    this.#save();
+  }
+
+  #tell(type, payload, result, changed, events) {
+    if (events?.length > 0) {
+      for (const [name, detail] of decodeMulti(events)) this.#listener(name, detail);
+    }
+    const detail = { type, payload, result, sequence: this.sequence };
+    this.#listener('engine:action', detail);
+    if (changed) this.#listener('state:updated', detail);
+  }
+
+  #failed(op, error) {
+    if (op.internal) {
+      this.#saving = false;
+      return;
+    }
+    this.#listener('engine:error', { error, type: op.what });
+    this.#settle(op, () => op.reject(error));
+  }
+
+  #settle(op, f) {
+    if (op.settled) return;
+    op.settled = true;
+    op.release?.();
+    f();
+  }
+
+  // A snapshot replaces the entries once a replay of them would cost more than it.
+  #save() {
+    const { snapshotBytes, replayBudget } = this.#host.options;
+    if (this.#saving || (this.#entryBytes <= Math.max(this.#base.length, snapshotBytes) && this.#ran <= replayBudget)) return;
+    this.#saving = true;
+    const op = new Op('snapshot', kind.snapshot);
+    op.internal = true;
+    this.#queue.unshift(op);
+  }
+
+  // What is answered in order is the state after exactly what was acknowledged so far.
+  #saved(bytes) {
+    this.#base = bytes;
+    this.#snapshot = true;
+    this.#entries = [];
+    this.#entryBytes = 0;
+    this.#ran = 0;
+    this.#saving = false;
+  }
+
+  /** Takes in that the place is gone. suspect is what ran there when it ended by itself. */
+  lost(suspect) {
+    if (!this.place) return;
+    this.#gone();
+    if (suspect && this.#queue[0] === suspect) {
+      if (++suspect.deaths >= maxAttempts) {
+        this.#queue.shift();
+        this.#failed(suspect, new HyperTokenError('poisoned', `${suspect.what}: ${suspect.deaths} workers have died while they ran it`));
+      }
+    }
+    this.pump();
+  }
+
+  /** Gives the place up. */
+  leave() {
+    if (!this.place) return;
+    const { thread, placement } = this.place;
+    if (thread) {
+      thread.games.delete(placement);
+      thread.tell(placement, kind.close);
+    } else {
+      this.#host.leftHere(placement);
+    }
+    this.#gone();
+  }
+
+  #gone() {
+    const again = this.#sent.filter((op) => !this.#placing?.has(op) && !op.withdrawn && !op.internal);
+    this.#sent = [];
+    this.#placing = null;
+    this.#saving = false;
+    this.#queue = [...again, ...this.#queue.filter((op) => !op.internal)];
+    this.place = null;
+  }
+
+  /** Ends an operation with an error, as far as that is still possible: nothing comes of it any more. */
+  withdraw(op, error) {
+    if (op.settled) return;
+    const at = this.#queue.indexOf(op);
+    if (at >= 0) this.#queue.splice(at, 1);
+    else op.withdrawn = true;
+    this.#failed(op, error);
+    const thread = this.place?.thread;
+    if (at < 0 && thread?.runs(op)) this.#host.watch(thread, op);
+    this.pump();
+  }
+
+  /** Fails all that has no outcome. */
+  fail(error) {
+    const all = [...this.#sent.filter((op) => !this.#placing?.has(op)), ...this.#queue];
+    this.#queue = [];
+    for (const op of all) {
+      op.withdrawn = true;
+      this.#failed(op, error);
+    }
+    for (const done of this.#idle.splice(0)) done();
+  }
+
+  /** Resolves once nothing is in flight. */
+  idle() {
+    if (this.pending === 0 || this.broken) return Promise.resolve();
+    return new Promise((resolve) => this.#idle.push(resolve));
+  }
+
+  /** Tells why the game goes on on the main thread. */
+  fellBack(error) { this.#listener('engine:error', { error }); }
+
+  /** Goes to a worker, now that there is one, as soon as nothing runs here. */
+  moveBack() {
+    if (this.place && !this.place.thread && this.#sent.length === 0) {
+      this.leave();
+      this.pump();
+    }
+  }
+}
+
+/** The error that a core, or an executor, has written. */
+export function errorOf(body) {
+  try {
+    const { code, message, index } = decode(body);
+    return new HyperTokenError(code, message, { index });
+  } catch (cause) {
+    return new HyperTokenError('trap', 'the core answered with an error that can not be read', { cause });
+  }
+}

@@ -1,0 +1,272 @@
+// A host has workers, and places engines on them: on the one that has least to do, and on the main thread where none can run.
+
+import { compile, join } from './core.js';
+import { coreUrl, defaults, getEnvironment, supportsWorkers } from './environment.js';
+import { badInput, canceledError, HyperTokenError, timeoutError } from './errors.js';
+import { Executor } from './executor.js';
+import { kind } from './frames.js';
+import { Thread } from './thread.js';
+
+// For how long the main thread runs actions before it lets others run, in milliseconds.
+const turn = 8;
+
+const macrotask = (() => {
+  if (typeof setImmediate === 'function') return setImmediate;
+  const channel = new MessageChannel(), waiting = [];
+  channel.port1.onmessage = () => waiting.shift()();
+  return (f) => {
+    waiting.push(f);
+    channel.port2.postMessage(0);
+  };
+})();
+
+const bounds = {
+  workers: [0, 1024], timeout: [0, 2 ** 31 - 1], batchWindow: [0, 60_000], startTimeout: [1, 2 ** 31 - 1], killGrace: [0, 60_000],
+  maxRestarts: [0, 1e6], restartWindow: [1, 1e9], maxQueue: [1, 1e9], maxPayload: [1, 64 << 20], maxStateBytes: [1, 2 ** 40],
+  maxResult: [1, 64 << 20], maxDepth: [1, 128], snapshotBytes: [1, 2 ** 40], replayBudget: [1, 1e9],
+};
+
+function checked(options) {
+  const o = {
+    workers: 1, debug: false, timeout: 30_000, enableBatching: false, batchWindow: 10, ...defaults(),
+    startTimeout: 10_000, killGrace: 250, maxRestarts: 5, restartWindow: 10_000, maxQueue: 16_384,
+    maxPayload: 16 << 20, maxStateBytes: 256 << 20, maxResult: 16 << 20, maxDepth: 64, snapshotBytes: 1 << 20, replayBudget: 250,
+    clock: Date.now, entropy: () => crypto.getRandomValues(new Uint8Array(16)), logger: console, core: undefined,
+  };
+  for (const [name, value] of Object.entries(options)) {
+    if (!(name in o)) throw badInput(`there is no option ${name}; there are ${Object.keys(o).join(', ')}`);
+    if (value === undefined) continue;
+    if (name in bounds) {
+      const [least, most] = bounds[name];
+      if (typeof value !== 'number' || !(value >= least && value <= most)) throw badInput(`${name} is ${value}, want ${least} to ${most}`);
+    }
+    o[name] = value;
+  }
+  return o;
+}
+
+export class Host {
+  /** What has happened: workers that died by themselves, that were killed for what they ran, engines that were placed, and placed here. */
+  counts = { died: 0, killed: 0, placed: 0, fallbacks: 0 };
+  /** @type {Promise<WebAssembly.Module>} the compiled core */
+  module;
+  #threads = []; #games = new Set(); #asking = []; #placements = 0; #closed = null;
+  #compiled = null; #broken = null; #executor = null; #here = new Map(); #running = []; #scheduled = false; #inFlight = 0;
+  #deadlines = new Map(); #timer = null; #timerAt = Infinity;
+
+  /** @param {Partial<ReturnType<typeof checked>>} [options] see README.md */
+  constructor(options = {}) {
+    this.options = checked(options);
+    const { core, wasmPath, workers } = this.options;
+    this.module = compile({ url: coreUrl(wasmPath), module: core, node: getEnvironment() === 'node' }, (problem) => this.warn(problem));
+    this.module.then((m) => {
+      this.#compiled = m;
+      this.assign();
+    }, (cause) => {
+      const error = new HyperTokenError('bad_input', `the core can not be run: ${cause.message}`, { cause });
+      for (const game of this.#games) {
+        game.broken = error;
+        game.fail(error);
+      }
+      this.#broken = error;
+      for (const t of this.#threads) t.stop();
+    });
+    for (let k = 0; k < workers; k++) this.#threads.push(new Thread(this));
+    if (workers > 0 && !supportsWorkers()) {
+      for (const t of this.#threads) {
+        t.state = 'given up';
+        t.cause = new Error('there are no workers in this environment');
+      }
+    } else {
+      for (const t of this.#threads) t.start();
+    }
+  }
+
+  get threads() { return this.#threads; }
+
+  /** How many engines are on the main thread, and how many actions have no outcome. */
+  get stats() {
+    return { ...this.counts, here: this.#here.size, inFlight: this.#inFlight, workers: this.#threads.map((t) => ({ state: t.state, engines: t.games.size, pending: t.pending.size })) };
+  }
+
+  log(message, cause) {
+    if (this.options.debug) this.options.logger.debug(`hypertoken: ${message}`, ...(cause ? [cause] : []));
+  }
+
+  warn(message) { this.options.logger.warn(`hypertoken: ${message}`); }
+
+  // Engines.
+
+  add(game) {
+    if (this.#closed) throw new HyperTokenError('shutdown', 'the host is shut down');
+    if (this.#broken) throw this.#broken;
+    this.#games.add(game);
+  }
+
+  remove(game) { this.#games.delete(game); }
+
+  /** Takes room for an operation, and gives it back when that has its outcome. */
+  charge(op) {
+    if (this.#inFlight >= this.options.maxQueue) {
+      throw new HyperTokenError('overloaded', `${op.what}: ${this.#inFlight} actions have no outcome yet (maxQueue); wait for some`);
+    }
+    this.#inFlight++;
+    const release = op.release;
+    op.release = () => {
+      this.#inFlight--;
+      release?.();
+    };
+  }
+
+  // Places.
+
+  /** Whether nothing but the main thread is to run engines. */
+  get synchronous() { return this.#threads.length === 0 && this.#compiled !== null; }
+
+  ask(game) {
+    this.#asking.push(game);
+    this.assign();
+  }
+
+  assign() {
+    const ready = this.#threads.filter((t) => t.state === 'ready');
+    const wait = ready.length === 0 && this.#threads.some((t) => t.able);
+    if (wait || (ready.length === 0 && !this.#compiled)) return;
+    for (const game of this.#asking.splice(0)) {
+      if (ready.length === 0) this.#placeHere(game);
+      else game.placed(ready.reduce((a, b) => (b.pending.size + b.games.size < a.pending.size + a.games.size ? b : a)), ++this.#placements);
+    }
+  }
+
+  workerReady() {
+    this.assign();
+    for (const game of [...this.#here.values()]) game.moveBack();
+  }
+
+  #placeHere(game) {
+    const placement = ++this.#placements;
+    this.#executor ??= new Executor(this.#compiled);
+    this.#here.set(placement, game);
+    if (this.#threads.length > 0) {
+      this.counts.fallbacks++;
+      game.fellBack(new HyperTokenError('worker_unavailable',
+        `no worker can run, the engine goes on on the main thread: ${this.#threads.find((t) => t.cause)?.cause.message ?? 'unknown'}`, { cause: this.#threads[0].cause }));
+    }
+    game.placed(null, placement);
+  }
+
+  leftHere(placement) {
+    this.#here.delete(placement);
+    this.#executor.run({ placement, kind: kind.close }, () => {});
+  }
+
+  /** Runs a request on the main thread, behind others. */
+  runHere(game, placement, op) {
+    this.#running.push({ game, placement, op });
+    if (!this.#scheduled) {
+      this.#scheduled = true;
+      queueMicrotask(() => this.drain(turn));
+    }
+  }
+
+  /** Runs what is to run on the main thread, for so many milliseconds. */
+  drain(most = Infinity) {
+    const until = performance.now() + most;
+    while (this.#running.length > 0) {
+      const { game, placement, op } = this.#running.shift();
+      if (!this.#here.has(placement) || op.withdrawn) {
+        if (op.withdrawn) game.answered(null, placement, op, { flags: 0 });
+        continue;
+      }
+      const body = op.parts.length === 1 ? op.parts[0] : join(op.parts);
+      this.#executor.run({ placement, kind: op.kind, flags: op.flags, body }, (flags, ...parts) => {
+        game.answered(null, placement, op, { flags, body: join(parts) });
+      });
+      if (performance.now() > until) {
+        macrotask(() => this.drain(turn));
+        return;
+      }
+    }
+    this.#scheduled = false;
+    if (this.#threads.some((t) => t.state === 'ready')) {
+      for (const game of [...this.#here.values()]) game.moveBack();
+    }
+  }
+
+  // Time.
+
+  /** Ends an operation when its time is over, or when a signal says so. */
+  bound(game, op, timeout, signal) {
+    if (signal) {
+      const abort = () => game.withdraw(op, canceledError(op.what, signal.reason));
+      signal.addEventListener('abort', abort, { once: true });
+      const release = op.release;
+      op.release = () => {
+        signal.removeEventListener('abort', abort);
+        release?.();
+      };
+    }
+    if (timeout > 0) {
+      op.deadline = performance.now() + timeout;
+      let list = this.#deadlines.get(timeout);
+      if (!list) this.#deadlines.set(timeout, (list = { head: 0, items: [] }));
+      prune(list);
+      list.items.push({ game, op, timeout });
+      this.#wake(op.deadline);
+    }
+  }
+
+  #wake(at) {
+    if (at >= this.#timerAt) return;
+    clearTimeout(this.#timer);
+    this.#timerAt = at;
+    this.#timer = setTimeout(() => this.#expire(), Math.max(0, at - performance.now()));
+    this.#timer.unref?.();
+  }
+
+  #expire() {
+    this.#timerAt = Infinity;
+    const now = performance.now();
+    let next = Infinity;
+    for (const [timeout, list] of this.#deadlines) {
+      prune(list);
+      while (list.head < list.items.length && list.items[list.head].op.deadline <= now) {
+        const { game, op } = list.items[list.head++];
+        if (!op.settled) game.withdraw(op, timeoutError(op.what, timeout));
+        prune(list);
+      }
+      if (list.head < list.items.length) next = Math.min(next, list.items[list.head].op.deadline);
+      else this.#deadlines.delete(timeout);
+    }
+    if (next < Infinity) this.#wake(next);
+  }
+
+  /** Ends a worker that goes on with what nobody wants any more. */
+  watch(thread, op) {
+    setTimeout(() => {
+      if (thread.state === 'ready' && thread.runs(op)) thread.kill(new Error(`${op.what} went on after its end`));
+    }, this.options.killGrace).unref?.();
+  }
+
+  /** Waits for what is in flight, and ends the workers. It may be called any number of times. */
+  shutdown() {
+    this.#closed ??= (async () => {
+      await Promise.all([...this.#games].map((game) => game.idle()));
+      for (const game of this.#games) game.closed = true;
+      clearTimeout(this.#timer);
+      await Promise.all(this.#threads.map((t) => t.stop()));
+    })();
+    return this.#closed;
+  }
+
+  [Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')]() { return this.shutdown(); }
+}
+
+// Takes off the front what has its outcome.
+function prune(list) {
+  while (list.head < list.items.length && list.items[list.head].op.settled) list.head++;
+  if (list.head > 1024) {
+    list.items = list.items.slice(list.head);
+    list.head = 0;
+  }
+}
