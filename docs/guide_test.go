@@ -262,7 +262,21 @@ func Example_metrics() {
 	check(metrics.Register(registry, h))
 	families, err := registry.Gather()
 	fmt.Println(len(families) > 0, err, host.SupportsWorkers())
-	// Output: true <nil> true
+
+	e, err := h.Open(ctx, "table", host.EngineOptions{Setup: deck})
+	check(err)
+	for range 3 {
+		_, err := e.Dispatch(ctx, "stack:draw", nil)
+		check(err)
+	}
+	m := h.Measure()
+	for _, a := range m.ByAction {
+		fmt.Println(a.Action, a.Outcomes["ok"], a.Run.Count == a.Duration.Count)
+	}
+	check(h.Drain(ctx)) // until nothing is in flight
+	// Output:
+	// true <nil> true
+	// stack:draw 3 true
 }
 
 // Each block of Go in the guide is, line by line, part of an example above.
