@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -214,31 +213,4 @@ func TestTheExampleIsTheRecordedGame(t *testing.T) {
 	if err != nil || !bytes.Equal(have, r.lines.Bytes()) {
 		t.Errorf("%s is not the recorded game; go test ./cmd/hypertoken -run Example -update (%v)", name, err)
 	}
-}
-
-// FuzzRequest reads whatever it finds as a line of run: a command or an error of that line, and a payload that is one
-// value.
-func FuzzRequest(f *testing.F) {
-	for _, line := range []string{
-		`{"setup":{"stack":[{"id":"a"}]}}`, `{"type":"stack:draw","payload":{"count":2},"now":5,"timeout":1.5}`,
-		`{"state":true}`, `{"digest":true}`, `{"type":"x","entropy":"000102030405060708090a0b0c0d0e0f"}`, `{"type":`, `[]`, `{"a":[[[{"b":1e400}]]]}`, "\xff",
-	} {
-		f.Add([]byte(line))
-	}
-	f.Fuzz(func(t *testing.T, line []byte) {
-		q, err := request(inputLine{number: 1, text: line}, nil)
-		if err != nil {
-			return
-		}
-		if q.kind < actionRequest || q.kind > digestRequest {
-			t.Fatalf("kind %d", q.kind)
-		}
-		if q.value == nil {
-			return
-		}
-		text, err := msgjson.Append(nil, q.value)
-		if err != nil || !json.Valid(text) {
-			t.Fatalf("%q became %q (%v)", line, text, err)
-		}
-	})
 }
