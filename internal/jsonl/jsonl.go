@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -129,9 +130,11 @@ func (q *Request) Bounded(ctx context.Context) (context.Context, context.CancelF
 	return context.WithTimeoutCause(ctx, q.Timeout, fmt.Errorf("not done after %v (timeout)", q.Timeout))
 }
 
+var keyForm = regexp.MustCompile(`^[ -~]{1,256}$`)
+
 // Form is what a line may have beside what all have.
 type Form struct {
-	// Keys lets an action have a key, as [host.Key]. Without it a member of that name is ignored, as any that is not known.
+	// Keys lets an action have a key, as [host.Key]: 1 to 256 printable ASCII characters. Without it a member of that name is ignored, as any that is not known.
 	Keys bool
 }
 
@@ -183,8 +186,8 @@ func (f Form) Parse(line Line, err error) (*Request, error) {
 				continue
 			}
 			var key string
-			if msgpack.Unmarshal(m.Value, &key) != nil || key == "" {
-				return nil, badLine("key: want a string that is not empty")
+			if msgpack.Unmarshal(m.Value, &key) != nil || !keyForm.MatchString(key) {
+				return nil, badLine("key: want a string of 1 to 256 printable ASCII characters")
 			}
 			q.Options = append(q.Options, host.Key(key))
 		case "timeout":

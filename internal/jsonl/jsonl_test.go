@@ -2,6 +2,7 @@ package jsonl
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"hypertoken/internal/msgjson"
@@ -17,6 +18,9 @@ func TestKeys(t *testing.T) {
 		{`{"type":"x","key":"k"}`, 1, 0, false},
 		{`{"type":"x"}`, 0, 0, false},
 		{`{"type":"x","key":""}`, 0, 0, true},
+		{`{"type":"x","key":"` + strings.Repeat("k", 256) + `"}`, 1, 0, false},
+		{`{"type":"x","key":"` + strings.Repeat("k", 257) + `"}`, 0, 0, true},
+		{`{"type":"x","key":"é"}`, 0, 0, true},
 		{`{"type":"x","key":7}`, 0, 0, true},
 		{`{"type":"x","key":null}`, 0, 0, true},
 	} {

@@ -20,6 +20,14 @@ type observed struct {
 	bytes  int64
 }
 
+// unobserved returns the writer of the HTTP server, to which it has ways of its own.
+func unobserved(w http.ResponseWriter) http.ResponseWriter {
+	if o, ok := w.(*observed); ok {
+		return o.ResponseWriter
+	}
+	return w
+}
+
 // Unwrap lets [http.ResponseController] find what else the connection can do.
 func (o *observed) Unwrap() http.ResponseWriter { return o.ResponseWriter }
 

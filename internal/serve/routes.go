@@ -104,7 +104,12 @@ func (s *Server) serve(a route) http.Handler {
 		began := time.Now()
 		o := &observed{ResponseWriter: w}
 		defer func() { s.logRequest(o, r, began) }()
-		_ = http.NewResponseController(o).SetWriteDeadline(began.Add(s.o.WriteTimeout))
+		control := http.NewResponseController(o)
+		_ = control.SetWriteDeadline(began.Add(s.o.WriteTimeout))
+		if r.ContentLength != 0 {
+			// net/http reads what is left of a body that nobody wants.
+			_ = control.SetReadDeadline(began.Add(s.o.IdleTimeout))
+		}
 		o.Header().Set("X-Content-Type-Options", "nosniff")
 		o.Header().Set("Cache-Control", "no-store")
 		p := s.guard(a, r)

@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -55,7 +56,9 @@ func (c *conversation) answer(ctx context.Context, line jsonl.Line, err error) (
 			err = c.server.engines.create(ctx, c.name, q.Value)
 		}
 		if err != nil {
-			return jsonl.BadSetup(line.Number, err), problemOf(err)
+			p := problemOf(err)
+			p.message = fmt.Sprintf("line %d: setup: %s", line.Number, p.message)
+			return jsonl.BadSetup(line.Number, err), p
 		}
 		return []byte(jsonl.OK), nil
 	}
@@ -115,9 +118,53 @@ func (s *Server) tooLarge() *problem {
 		"a body or a message is longer than %s (--max-body): send the lines in several", humanize.IBytes(uint64(s.o.MaxBody)))
 }
 
+// body notes whether the request's body has been read to its end.
+type body struct {
+	io.ReadCloser
+	ended bool
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.ended = b.ended || errors.Is(err, io.EOF)
+	return n, err
+}
+
+// linger is how long the rest of a body is read that nobody wants, so that its sender gets to read why.
+const linger = 500 * time.Millisecond
+
+// exchange is a request whose lines are answered while it comes.
+type exchange struct {
+	server  *Server
+	w       http.ResponseWriter
+	control *http.ResponseController
+	body    *body
+	begun   bool // the status is sent
+}
+
 // talk answers the lines of a body. As long as nothing has run, the request is refused as a whole; from then on there is a line
 // for each, and the status is 200.
 func (s *Server) talk(w http.ResponseWriter, r *http.Request) *problem {
+	x := &exchange{server: s, w: w, control: http.NewResponseController(w), body: &body{ReadCloser: r.Body}}
+	defer func() {
+		if !x.body.ended {
+			_ = x.control.SetReadDeadline(time.Now().Add(linger))
+		}
+	}()
+	p := x.run(r)
+	if p != nil && x.begun {
+		x.send(jsonl.Error(p.code, p.message))
+		return nil
+	}
+	if p != nil && !x.body.ended {
+		w.Header().Set("Connection", "close")
+	}
+	return p
+}
+
+// run returns why lines are not answered any more, or nil at their end.
+func (x *exchange) run(r *http.Request) *problem {
+	s := x.server
 	name, p := engineName(r)
 	if p != nil {
 		return p
@@ -125,56 +172,51 @@ func (s *Server) talk(w http.ResponseWriter, r *http.Request) *problem {
 	if r.ContentLength > s.o.MaxBody {
 		return s.tooLarge()
 	}
-	control := http.NewResponseController(w)
-	_ = control.EnableFullDuplex() // only a test's recorder can't
 	// Whoever waits for a line when the server stops waits no longer.
-	defer context.AfterFunc(s.draining, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })()
+	defer context.AfterFunc(s.draining, func() { _ = x.control.SetReadDeadline(time.Unix(1, 0)) })()
 	c := s.converse(r, name)
-	lines := jsonl.NewReader(http.MaxBytesReader(nil, r.Body, s.o.MaxBody), int(s.o.MaxLine), "--max-line")
-	for first := true; ; first = false {
-		_ = control.SetReadDeadline(time.Now().Add(s.o.IdleTimeout))
+	lines := jsonl.NewReader(http.MaxBytesReader(unobserved(x.w), x.body, s.o.MaxBody), int(s.o.MaxLine), "--max-line")
+	for {
+		_ = x.control.SetReadDeadline(time.Now().Add(s.o.IdleTimeout))
 		if s.draining.Err() != nil {
-			return s.last(w, first, stopping())
+			return stopping()
 		}
 		line, err := lines.Next()
-		// The server looks out for the client's end while an action runs, and would take a deadline for it.
-		_ = control.SetReadDeadline(time.Time{})
+		// The HTTP server looks out for the client's end while an action runs, and would take a deadline for it.
+		_ = x.control.SetReadDeadline(time.Time{})
 		if errors.Is(err, io.EOF) {
-			if first {
+			if !x.begun {
 				return refused(http.StatusBadRequest, host.ErrBadInput.Code, "the body is empty: send at least one line of JSON")
 			}
 			return nil
 		}
 		answer, p := c.answer(r.Context(), line, err)
-		switch {
-		case p != nil && (first || answer == nil):
-			return s.last(w, first, p)
-		case first:
-			w.Header().Set("Content-Type", "application/x-ndjson")
-			w.WriteHeader(http.StatusOK)
+		if p != nil && (!x.begun || answer == nil) {
+			return p
 		}
-		if !s.send(w, answer) {
+		if !x.send(answer) {
 			return nil
 		}
 	}
 }
 
 // send writes a line, which the client has to read within WriteTimeout.
-func (s *Server) send(w http.ResponseWriter, answer []byte) bool {
-	control := http.NewResponseController(w)
-	_ = control.SetWriteDeadline(time.Now().Add(s.o.WriteTimeout))
-	_, err := w.Write(append(answer, '\n'))
+func (x *exchange) send(answer []byte) bool {
+	if !x.begun {
+		x.begun = true
+		x.w.Header().Set("Content-Type", "application/x-ndjson")
+		if !x.body.ended {
+			// The rest comes while answers go. The connection is not used again then: net/http can't tell where a body ends of
+			// which something is left when the answer is complete.
+			_ = x.control.EnableFullDuplex() // only a test's recorder can't
+			x.w.Header().Set("Connection", "close")
+		}
+		x.w.WriteHeader(http.StatusOK)
+	}
+	_ = x.control.SetWriteDeadline(time.Now().Add(x.server.o.WriteTimeout))
+	_, err := x.w.Write(append(answer, '\n'))
 	if err == nil {
-		err = control.Flush()
+		err = x.control.Flush()
 	}
 	return err == nil
-}
-
-// last ends an answer with a problem: by its status where nothing was answered yet, or else by a line.
-func (s *Server) last(w http.ResponseWriter, first bool, p *problem) *problem {
-	if first {
-		return p
-	}
-	s.send(w, jsonl.Error(p.code, p.message))
-	return nil
 }
