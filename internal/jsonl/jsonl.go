@@ -86,6 +86,7 @@ func (l *Reader) Next() (Line, error) {
 		case errors.Is(err, bufio.ErrBufferFull):
 			continue
 		case errors.Is(err, io.EOF) && read == 0:
+			l.number--
 			return line, io.EOF
 		case err != nil && !errors.Is(err, io.EOF):
 			return line, fmt.Errorf("reading the input: %w", err)

@@ -166,13 +166,17 @@ func TestConnectionsBeyondAll(t *testing.T) {
 		}
 		return err
 	}
-	for k := range 1 + spare + 1 {
+	var all []net.Conn // in the order in which they are accepted
+	for range 1 + spare + 1 {
 		c, err := net.Dial("tcp", address)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = c.Close() }()
-		if err := ask(c); (err == nil) != (k < 1+spare) {
+		all = append(all, c)
+	}
+	for k := len(all) - 1; k >= 0; k-- {
+		if err := ask(all[k]); (err == nil) != (k < 1+spare) {
 			t.Errorf("connection %d: %v", k+1, err)
 		}
 	}
@@ -253,16 +257,16 @@ func TestRatesOfAddresses(t *testing.T) {
 func TestIdleTimeout(t *testing.T) {
 	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.IdleTimeout = 100 * time.Millisecond })
 	// Half a line, and then nothing.
-	in, out := io.Pipe()
-	defer func() { _ = out.Close() }()
-	go func() { _, _ = io.WriteString(out, deck+`{"digest":`) }()
+	in, half := io.Pipe()
+	defer func() { _ = half.Close() }()
+	go func() { _, _ = io.WriteString(half, deck+`{"digest":`) }()
 	status, body, err := s.try("POST", "/v1/engines/e", in)
 	if err != nil || status != 200 || !strings.HasPrefix(body, `{"ok":true}`+"\n") || !strings.Contains(body, `"timeout","message":"nothing came for 100ms (--idle-timeout)`) {
 		t.Error(status, body, err)
 	}
 	// Not a line at all.
-	in, out = io.Pipe()
-	defer func() { _ = out.Close() }()
+	in, nothing := io.Pipe()
+	defer func() { _ = nothing.Close() }()
 	if status, body, err := s.try("POST", "/v1/engines/e", in); status != 408 || !strings.Contains(body, "--idle-timeout") {
 		t.Error(status, body, err)
 	}

@@ -112,6 +112,10 @@ func (s *Server) serve(a route) http.Handler {
 		}
 		o.Header().Set("X-Content-Type-Options", "nosniff")
 		o.Header().Set("Cache-Control", "no-store")
+		if excess(r.Context()) {
+			// Its client gets a connection of its own once there is room.
+			o.Header().Set("Connection", "close")
+		}
 		p := s.guard(a, r)
 		if p == nil {
 			p = s.call(a, o, r)

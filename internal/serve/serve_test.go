@@ -74,7 +74,8 @@ func (l logs) ended(t *testing.T, method string) map[string]any {
 // start starts a server on one worker, or in process. change may change the defaults.
 func start(t *testing.T, ho host.Options, change func(*Options)) *server {
 	t.Helper()
-	t.Cleanup(func() { goleak.VerifyNone(t, goleak.IgnoreAnyFunction("hypertoken/internal/process.init.func1.1")) })
+	ignore := goleak.IgnoreCurrent()
+	t.Cleanup(func() { goleak.VerifyNone(t, ignore, goleak.IgnoreAnyFunction("hypertoken/internal/process.init.func1.1")) })
 	ho.Logger, ho.StartTimeout = slog.New(slog.DiscardHandler), time.Minute
 	ho.Workers = max(ho.Workers, 1)
 	h, err := host.New(t.Context(), ho)
