@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -60,6 +61,8 @@ func TestScripts(t *testing.T) {
 	}
 	cache := filepath.Join(t.TempDir(), "cache")
 	warm(t, filepath.Join(cache, "hypertoken"))
+	commands := serveCommands()
+	maps.Copy(commands, scriptCommands)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
@@ -75,36 +78,39 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			// long FILE PREFIX N SUFFIX appends PREFIX, N times x, SUFFIX and a newline to a file.
-			"long": func(ts *testscript.TestScript, _ bool, args []string) {
-				var n int
-				_, err := fmt.Sscan(args[2], &n)
-				ts.Check(err)
-				appendTo(ts, args[0], args[1]+strings.Repeat("x", n)+args[3]+"\n")
-			},
-			// nested FILE N appends a dispatch whose payload is N arrays deep.
-			"nested": func(ts *testscript.TestScript, _ bool, args []string) {
-				var n int
-				_, err := fmt.Sscan(args[1], &n)
-				ts.Check(err)
-				appendTo(ts, args[0], `{"type":"debug:log","payload":{"a":`+strings.Repeat("[", n)+strings.Repeat("]", n)+"}}\n")
-			},
-			// cut FILE drops the last byte of a file.
-			"cut": func(ts *testscript.TestScript, _ bool, args []string) {
-				b := ts.ReadFile(args[0])
-				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(b[:len(b)-1]), 0o600))
-			},
-			// edit FILE OLD NEW replaces the first OLD.
-			"edit": func(ts *testscript.TestScript, _ bool, args []string) {
-				b := ts.ReadFile(args[0])
-				if !strings.Contains(b, args[1]) {
-					ts.Fatalf("%s does not hold %s", args[0], args[1])
-				}
-				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Replace(b, args[1], args[2], 1)), 0o600))
-			},
-		},
+		Cmds: commands,
 	})
+}
+
+// scriptCommands are what scripts do with files.
+var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+	// long FILE PREFIX N SUFFIX appends PREFIX, N times x, SUFFIX and a newline to a file.
+	"long": func(ts *testscript.TestScript, _ bool, args []string) {
+		var n int
+		_, err := fmt.Sscan(args[2], &n)
+		ts.Check(err)
+		appendTo(ts, args[0], args[1]+strings.Repeat("x", n)+args[3]+"\n")
+	},
+	// nested FILE N appends a dispatch whose payload is N arrays deep.
+	"nested": func(ts *testscript.TestScript, _ bool, args []string) {
+		var n int
+		_, err := fmt.Sscan(args[1], &n)
+		ts.Check(err)
+		appendTo(ts, args[0], `{"type":"debug:log","payload":{"a":`+strings.Repeat("[", n)+strings.Repeat("]", n)+"}}\n")
+	},
+	// cut FILE drops the last byte of a file.
+	"cut": func(ts *testscript.TestScript, _ bool, args []string) {
+		b := ts.ReadFile(args[0])
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(b[:len(b)-1]), 0o600))
+	},
+	// edit FILE OLD NEW replaces the first OLD.
+	"edit": func(ts *testscript.TestScript, _ bool, args []string) {
+		b := ts.ReadFile(args[0])
+		if !strings.Contains(b, args[1]) {
+			ts.Fatalf("%s does not hold %s", args[0], args[1])
+		}
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Replace(b, args[1], args[2], 1)), 0o600))
+	},
 }
 
 func TestExitStatus(t *testing.T) {
@@ -129,6 +135,10 @@ func TestExitStatus(t *testing.T) {
 		{exitUsage, []string{"verify"}},
 		{exitUsage, []string{"verify", bad + ".missing"}},
 		{exitUsage, []string{"fly"}},
+		{exitUsage, []string{"serve", "a"}},
+		{exitUsage, []string{"serve", "--listen", "0.0.0.0:0", "--in-process"}},
+		{exitUsage, []string{"serve", "--rate", "-1"}},
+		{exitFailed, []string{"serve", "--in-process", "--listen", "203.0.113.1:1"}},
 		{exitUsage, []string{"bench", "--for", "0s"}},
 		{exitUsage, []string{"bench", "--only", "nothing"}},
 		{exitUsage, []string{"bench", "--core", bad}},
