@@ -24,7 +24,7 @@ import (
 	"hypertoken/metrics"
 )
 
-// Options configure a server. [Defaults] are those of `hypertoken serve`; there is no other zero.
+// Options configure a server. They start from [Defaults]: a bound of zero is no default, but out of bounds.
 type Options struct {
 	// Token is what clients have to show, as "Authorization: Bearer TOKEN", for everything but the probes. "" for none, which
 	// goes with a loopback address only; at least MinToken bytes.
