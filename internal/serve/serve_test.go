@@ -75,7 +75,9 @@ func (l logs) ended(t *testing.T, method string) map[string]any {
 func start(t *testing.T, ho host.Options, change func(*Options)) *server {
 	t.Helper()
 	ignore := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, ignore, goleak.IgnoreAnyFunction("hypertoken/internal/process.init.func1.1")) })
+	t.Cleanup(func() {
+		goleak.VerifyNone(t, ignore, goleak.IgnoreAnyFunction("hypertoken/internal/process.init.func1.1"))
+	})
 	ho.Logger, ho.StartTimeout = slog.New(slog.DiscardHandler), time.Minute
 	ho.Workers = max(ho.Workers, 1)
 	h, err := host.New(t.Context(), ho)
