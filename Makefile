@@ -6,7 +6,7 @@ BENCH ?= .
 PACKAGES ?= ./...
 OUT ?= bin/gobench.txt
 
-.PHONY: help core core-check build test sabotage torture lint vet fuzz bench bench-core gobench rust
+.PHONY: help core core-check build test sabotage torture schemathesis lint vet fuzz bench bench-core gobench rust
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -32,6 +32,10 @@ test:
 ## torture     kill workers while they work, for a minute, and check what their callers were told
 torture:
 	$(GO) run ./cmd/hypertoken torture --for 60s
+
+## schemathesis  ask a server for all that its OpenAPI document describes, and for what it rules out; takes Python
+schemathesis:
+	.ci/schemathesis
 
 ## sabotage    test the tests: break each guarantee on purpose, and see that they notice
 sabotage:

@@ -91,6 +91,19 @@ func byAge(list []*Engine) []*Engine {
 // Name returns the engine's name.
 func (e *Engine) Name() string { return e.name }
 
+// Place returns where the engine is at this moment: "worker", "in_process", "placing", or "out" where it has no instance.
+func (e *Engine) Place() string {
+	switch status := e.status.Load(); {
+	case status&statusPlaced == 0:
+		return "out"
+	case status&statusLive == 0:
+		return "placing"
+	case status&statusLocal != 0:
+		return "in_process"
+	}
+	return "worker"
+}
+
 // step takes an event in. The lock is held.
 func (e *Engine) step(ev engineEvent) {
 	e.at(ev)

@@ -111,16 +111,7 @@ func (h *Host) Stats() Stats {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, e := range h.engines {
-		switch status := e.status.Load(); {
-		case status&statusPlaced == 0:
-			s.Engines["out"]++
-		case status&statusLive == 0:
-			s.Engines["placing"]++
-		case status&statusLocal != 0:
-			s.Engines["in_process"]++
-		default:
-			s.Engines["worker"]++
-		}
+		s.Engines[e.Place()]++
 	}
 	for _, slot := range h.slots {
 		s.Workers = append(s.Workers, slot.stats())

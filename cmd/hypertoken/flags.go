@@ -29,7 +29,7 @@ func (b *byteSize) Set(s string) error {
 	return nil
 }
 
-// hostFlags are the flags of every command that runs engines.
+// hostFlags are the flags of every command that runs engines. workers, where it is set before, is the default.
 type hostFlags struct {
 	core, coreSHA256, cacheDir                 string
 	timeout                                    time.Duration
@@ -43,7 +43,8 @@ func (f *hostFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.core, "core", "", "run the core in this WebAssembly `file` instead of the built-in one")
 	flags.StringVar(&f.coreSHA256, "core-sha256", "", "run no core but the one with this SHA-256, in `hexadecimal`")
 	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "what an action may take, 0 for no limit")
-	flags.IntVar(&f.workers, "workers", 1, "how many worker processes run the engines")
+	f.workers = max(f.workers, 1)
+	flags.IntVar(&f.workers, "workers", f.workers, "how many worker processes run the engines")
 	flags.BoolVar(&f.inProcess, "in-process", false, "run the engines in this process, without workers")
 	flags.BoolVar(&f.debug, "debug", false, "log what the host does to standard error")
 	flags.StringVar(&f.cacheDir, "cache-dir", "", "keep compiled code in this `directory`, \"off\" for nowhere (default the user's cache)")
@@ -56,10 +57,6 @@ func (f *hostFlags) register(flags *pflag.FlagSet) {
 
 // open starts a host. Options out of bounds are wrong usage.
 func (f *hostFlags) open(ctx context.Context) (*host.Host, error) {
-	level := slog.LevelWarn
-	if f.debug {
-		level = slog.LevelDebug
-	}
 	timeout := f.timeout
 	if timeout == 0 {
 		timeout = -1
@@ -79,12 +76,21 @@ func (f *hostFlags) open(ctx context.Context) (*host.Host, error) {
 		MaxStateBytes:   int64(f.maxState),
 		MaxEngineMemory: int64(f.maxMemory),
 		CacheDir:        f.cacheDir,
-		Logger:          slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
+		Logger:          f.logger(),
 	})
 	if errors.Is(err, host.ErrBadInput) {
 		return nil, usageError{err}
 	}
 	return h, err
+}
+
+// logger logs to standard error.
+func (f *hostFlags) logger() *slog.Logger {
+	level := slog.LevelWarn
+	if f.debug {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 }
 
 // openFile opens a file for reading, or standard input for "-".

@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -61,6 +61,8 @@ func TestScripts(t *testing.T) {
 	}
 	cache := filepath.Join(t.TempDir(), "cache")
 	warm(t, filepath.Join(cache, "hypertoken"))
+	commands := serveCommands()
+	maps.Copy(commands, scriptCommands)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
@@ -76,36 +78,39 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			// long FILE PREFIX N SUFFIX appends PREFIX, N times x, SUFFIX and a newline to a file.
-			"long": func(ts *testscript.TestScript, _ bool, args []string) {
-				var n int
-				_, err := fmt.Sscan(args[2], &n)
-				ts.Check(err)
-				appendTo(ts, args[0], args[1]+strings.Repeat("x", n)+args[3]+"\n")
-			},
-			// nested FILE N appends a dispatch whose payload is N arrays deep.
-			"nested": func(ts *testscript.TestScript, _ bool, args []string) {
-				var n int
-				_, err := fmt.Sscan(args[1], &n)
-				ts.Check(err)
-				appendTo(ts, args[0], `{"type":"debug:log","payload":{"a":`+strings.Repeat("[", n)+strings.Repeat("]", n)+"}}\n")
-			},
-			// cut FILE drops the last byte of a file.
-			"cut": func(ts *testscript.TestScript, _ bool, args []string) {
-				b := ts.ReadFile(args[0])
-				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(b[:len(b)-1]), 0o600))
-			},
-			// edit FILE OLD NEW replaces the first OLD.
-			"edit": func(ts *testscript.TestScript, _ bool, args []string) {
-				b := ts.ReadFile(args[0])
-				if !strings.Contains(b, args[1]) {
-					ts.Fatalf("%s does not hold %s", args[0], args[1])
-				}
-				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Replace(b, args[1], args[2], 1)), 0o600))
-			},
-		},
+		Cmds: commands,
 	})
+}
+
+// scriptCommands are what scripts do with files.
+var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+	// long FILE PREFIX N SUFFIX appends PREFIX, N times x, SUFFIX and a newline to a file.
+	"long": func(ts *testscript.TestScript, _ bool, args []string) {
+		var n int
+		_, err := fmt.Sscan(args[2], &n)
+		ts.Check(err)
+		appendTo(ts, args[0], args[1]+strings.Repeat("x", n)+args[3]+"\n")
+	},
+	// nested FILE N appends a dispatch whose payload is N arrays deep.
+	"nested": func(ts *testscript.TestScript, _ bool, args []string) {
+		var n int
+		_, err := fmt.Sscan(args[1], &n)
+		ts.Check(err)
+		appendTo(ts, args[0], `{"type":"debug:log","payload":{"a":`+strings.Repeat("[", n)+strings.Repeat("]", n)+"}}\n")
+	},
+	// cut FILE drops the last byte of a file.
+	"cut": func(ts *testscript.TestScript, _ bool, args []string) {
+		b := ts.ReadFile(args[0])
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(b[:len(b)-1]), 0o600))
+	},
+	// edit FILE OLD NEW replaces the first OLD.
+	"edit": func(ts *testscript.TestScript, _ bool, args []string) {
+		b := ts.ReadFile(args[0])
+		if !strings.Contains(b, args[1]) {
+			ts.Fatalf("%s does not hold %s", args[0], args[1])
+		}
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Replace(b, args[1], args[2], 1)), 0o600))
+	},
 }
 
 func TestExitStatus(t *testing.T) {
@@ -130,6 +135,10 @@ func TestExitStatus(t *testing.T) {
 		{exitUsage, []string{"verify"}},
 		{exitUsage, []string{"verify", bad + ".missing"}},
 		{exitUsage, []string{"fly"}},
+		{exitUsage, []string{"serve", "a"}},
+		{exitUsage, []string{"serve", "--listen", "0.0.0.0:0", "--in-process"}},
+		{exitUsage, []string{"serve", "--rate", "-1"}},
+		{exitFailed, []string{"serve", "--in-process", "--listen", "203.0.113.1:1"}},
 		{exitUsage, []string{"bench", "--for", "0s"}},
 		{exitUsage, []string{"bench", "--only", "nothing"}},
 		{exitUsage, []string{"bench", "--core", bad}},
@@ -214,31 +223,4 @@ func TestTheExampleIsTheRecordedGame(t *testing.T) {
 	if err != nil || !bytes.Equal(have, r.lines.Bytes()) {
 		t.Errorf("%s is not the recorded game; go test ./cmd/hypertoken -run Example -update (%v)", name, err)
 	}
-}
-
-// FuzzRequest reads whatever it finds as a line of run: a command or an error of that line, and a payload that is one
-// value.
-func FuzzRequest(f *testing.F) {
-	for _, line := range []string{
-		`{"setup":{"stack":[{"id":"a"}]}}`, `{"type":"stack:draw","payload":{"count":2},"now":5,"timeout":1.5}`,
-		`{"state":true}`, `{"digest":true}`, `{"type":"x","entropy":"000102030405060708090a0b0c0d0e0f"}`, `{"type":`, `[]`, `{"a":[[[{"b":1e400}]]]}`, "\xff",
-	} {
-		f.Add([]byte(line))
-	}
-	f.Fuzz(func(t *testing.T, line []byte) {
-		q, err := request(inputLine{number: 1, text: line}, nil)
-		if err != nil {
-			return
-		}
-		if q.kind < actionRequest || q.kind > digestRequest {
-			t.Fatalf("kind %d", q.kind)
-		}
-		if q.value == nil {
-			return
-		}
-		text, err := msgjson.Append(nil, q.value)
-		if err != nil || !json.Valid(text) {
-			t.Fatalf("%q became %q (%v)", line, text, err)
-		}
-	})
 }

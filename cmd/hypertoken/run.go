@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hypertoken/host"
+	"hypertoken/internal/jsonl"
 )
 
 func newRun() *cobra.Command {
@@ -96,7 +97,7 @@ func (r *runner) run(ctx context.Context, in io.Reader) error {
 	if err := r.setup(ctx, nil); err != nil {
 		return err
 	}
-	lines := &lineReader{in: bufio.NewReaderSize(in, 64<<10), max: int(r.maxLine)}
+	lines := jsonl.NewReader(in, int(r.maxLine), "--max-line")
 	answer := r.answerEach
 	if r.batch {
 		answer = r.answerBatches
@@ -110,16 +111,16 @@ func (r *runner) run(ctx context.Context, in io.Reader) error {
 	return nil
 }
 
-func (r *runner) answerEach(ctx context.Context, lines *lineReader) error {
+func (r *runner) answerEach(ctx context.Context, lines *jsonl.Reader) error {
 	for {
-		line, err := lines.next()
+		line, err := lines.Next()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
-		q, err := request(line, err)
+		q, err := jsonl.Form{}.Parse(line, err)
 		switch {
-		case errors.Is(err, errLine):
-			err = r.badLine(line.number, err)
+		case errors.Is(err, jsonl.ErrLine):
+			err = r.badLine(line.Number, err)
 		case err == nil:
 			err = r.answer(ctx, q)
 		}
@@ -145,64 +146,71 @@ func (r *runner) setup(ctx context.Context, setup host.Raw) error {
 }
 
 // answer runs one request and writes its line.
-func (r *runner) answer(ctx context.Context, q *command) error {
-	switch q.kind {
-	case setupRequest:
-		err := q.valueError
+func (r *runner) answer(ctx context.Context, q *jsonl.Request) error {
+	if q.Kind == jsonl.Setup {
+		err := q.ValueError
 		if err == nil {
-			err = r.setup(ctx, q.value)
+			err = r.setup(ctx, q.Value)
 		}
 		if err != nil {
 			r.bad = true
-			return r.write(errorLine(host.CodeOf(err), fmt.Sprintf("line %d: setup: %s", q.line, message(err))))
+			return r.write(jsonl.BadSetup(q.Line, err))
 		}
-		return r.write([]byte(`{"ok":true}`))
-	case stateRequest:
-		state, err := r.engine.State(ctx)
-		return r.writeValue(`{"state":`, state.Raw, err)
-	case digestRequest:
-		digest, err := r.engine.Digest(ctx)
-		if err != nil {
-			return r.write(errorLine(host.CodeOf(err), message(err)))
-		}
-		return r.write(fmt.Appendf(nil, `{"digest":"%v"}`, digest))
+		return r.write([]byte(jsonl.OK))
 	}
-	r.n++
-	var result host.Result
-	err := q.valueError
+	if q.Kind == jsonl.Action {
+		r.n++
+	}
+	line, err := jsonl.Answer(ctx, r.engine, q, r.n)
+	if err != nil {
+		return err
+	}
+	return r.write(line)
+}
+
+// write writes a line and flushes it.
+func (r *runner) write(line []byte) error {
+	_, err := r.out.Write(append(line, '\n'))
 	if err == nil {
-		ctx, cancel := q.bounded(ctx)
-		result, err = r.engine.Dispatch(ctx, q.action, q.value, q.options...)
-		cancel()
+		err = r.out.Flush()
 	}
-	return r.writeOutcome(r.n, result, err)
+	if err != nil {
+		return fmt.Errorf("writing the answer: %w", err)
+	}
+	return nil
+}
+
+// badLine answers a line that can't be used.
+func (r *runner) badLine(number int, err error) error {
+	r.bad = true
+	return r.write(jsonl.BadLine(number, err))
 }
 
 // maxBatch bounds the members of a batch.
 const maxBatch = 4096
 
 // answerBatches gathers actions that come within the window of the first, and sends them as one batch.
-func (r *runner) answerBatches(ctx context.Context, lines *lineReader) error {
+func (r *runner) answerBatches(ctx context.Context, lines *jsonl.Reader) error {
 	type read struct {
-		line inputLine
+		line jsonl.Line
 		err  error
 	}
 	reads, stop := make(chan read), make(chan struct{})
 	defer close(stop)
 	go func() {
 		for {
-			line, err := lines.next()
+			line, err := lines.Next()
 			select {
 			case reads <- read{line, err}:
 			case <-stop:
 				return
 			}
-			if err != nil && !errors.Is(err, errLine) {
+			if err != nil && !errors.Is(err, jsonl.ErrLine) {
 				return
 			}
 		}
 	}()
-	var gathered []*command
+	var gathered []*jsonl.Request
 	size := 0
 	var window <-chan time.Time
 	flush := func() error {
@@ -223,22 +231,22 @@ func (r *runner) answerBatches(ctx context.Context, lines *lineReader) error {
 		if errors.Is(in.err, io.EOF) {
 			return flush()
 		}
-		q, err := request(in.line, in.err)
-		action := err == nil && q.kind == actionRequest && q.valueError == nil
-		if !action || len(gathered) == maxBatch || size+len(q.value) > r.maxPayload {
+		q, err := jsonl.Form{}.Parse(in.line, in.err)
+		action := err == nil && q.Kind == jsonl.Action && q.ValueError == nil
+		if !action || len(gathered) == maxBatch || size+len(q.Value) > r.maxPayload {
 			if err := flush(); err != nil {
 				return err
 			}
 		}
 		switch {
-		case errors.Is(err, errLine):
-			err = r.badLine(in.line.number, err)
+		case errors.Is(err, jsonl.ErrLine):
+			err = r.badLine(in.line.Number, err)
 		case err != nil:
 		case action:
 			if gathered = append(gathered, q); len(gathered) == 1 {
 				window = time.After(r.window)
 			}
-			size += len(q.value)
+			size += len(q.Value)
 		default:
 			err = r.answer(ctx, q)
 		}
@@ -249,15 +257,15 @@ func (r *runner) answerBatches(ctx context.Context, lines *lineReader) error {
 }
 
 // answerBatch sends a batch. Its deadline is the earliest of its members'.
-func (r *runner) answerBatch(ctx context.Context, batch []*command) error {
+func (r *runner) answerBatch(ctx context.Context, batch []*jsonl.Request) error {
 	if len(batch) == 0 {
 		return nil
 	}
 	members := make([]host.Action, len(batch))
-	earliest := &command{}
+	earliest := &jsonl.Request{}
 	for i, q := range batch {
-		members[i] = host.Action{Type: q.action, Payload: q.value, Options: q.options}
-		if q.timeout > 0 && (earliest.timeout == 0 || q.timeout < earliest.timeout) {
+		members[i] = host.Action{Type: q.Action, Payload: q.Value, Options: q.Options}
+		if q.Timeout > 0 && (earliest.Timeout == 0 || q.Timeout < earliest.Timeout) {
 			earliest = q
 		}
 	}
@@ -265,7 +273,7 @@ func (r *runner) answerBatch(ctx context.Context, batch []*command) error {
 	if r.atomic {
 		mode = host.BatchAtomic
 	}
-	ctx, cancel := earliest.bounded(ctx)
+	ctx, cancel := earliest.Bounded(ctx)
 	defer cancel()
 	outcomes, err := r.engine.DispatchBatch(ctx, mode, members...)
 	for i := range batch {
@@ -274,7 +282,11 @@ func (r *runner) answerBatch(ctx context.Context, batch []*command) error {
 		if outcomes != nil {
 			o = outcomes[i]
 		}
-		if err := r.writeOutcome(r.n, o.Result, o.Err); err != nil {
+		line, err := jsonl.Outcome(r.n, o.Result, o.Err)
+		if err == nil {
+			err = r.write(line)
+		}
+		if err != nil {
 			return err
 		}
 	}

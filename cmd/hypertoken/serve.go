@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"hypertoken/internal/serve"
+)
+
+// tokenVariable has the token where no file is named.
+const tokenVariable = "HYPERTOKEN_TOKEN"
+
+func newServe() *cobra.Command {
+	f := hostFlags{workers: runtime.NumCPU()}
+	o := serve.Defaults()
+	maxBody, maxLine := byteSize(o.MaxBody), byteSize(o.MaxLine)
+	var listen, tokenFile, certFile, keyFile string
+	c := &cobra.Command{
+		Use:   "serve [flags]",
+		Short: "Serve engines over HTTP, with metrics and probes",
+		Long: `serve offers engines over HTTP, so that programs in any language can play on them:
+
+  POST /v1/engines/NAME     JSON Lines as run takes them, each answered by a line at once;
+                            a line's "key" makes its action run once, however often it comes
+  GET, with an upgrade      the same over a WebSocket, a message for each answer
+  GET /v1/engines[/NAME]    the engines and where they run
+  DELETE /v1/engines/NAME   ends an engine and forgets it
+  GET /metrics              for Prometheus
+  GET /healthz, /readyz     for probes; /readyz says why it is not ready
+  GET /v1/status            what 'hypertoken top' shows
+  GET /openapi.json         all of this, described
+  GET /debug/pprof/         profiles of this process, with --pprof
+
+An engine is made by its first line, a setup. A setup for one that is there is refused: others may
+be playing on it. N in the answers counts the actions of a request, or of a WebSocket. A request
+whose first line is refused is refused as a whole, with a status that says so; from then on
+every line has its answer, and the status is 200. Engines end with the server.
+
+It prints where it listens once it does. Other addresses than those of this machine want a
+token, which clients send as 'Authorization: Bearer TOKEN': the first line of --token-file, or
+what the environment variable ` + tokenVariable + ` holds. Probes need none.
+
+An interrupt, or SIGTERM, lets the lines that run end; a second one ends it at once.
+
+Exit status: 0 after a signal, 1 if serving failed, 2 for wrong usage.`,
+		Example: `  hypertoken serve
+  curl --data-binary @examples/blackjack.jsonl http://127.0.0.1:9464/v1/engines/table
+  hypertoken serve --listen :9464 --token-file token --tls-cert cert.pem --tls-key key.pem`,
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			o.MaxBody, o.MaxLine, o.InProcess = int64(maxBody), int64(maxLine), f.inProcess
+			var err error
+			if o.Token, err = readToken(tokenFile); err != nil {
+				return usageError{err}
+			}
+			if o.TLS, err = readCertificate(certFile, keyFile); err != nil {
+				return usageError{err}
+			}
+			return runServer(c, listen, &f, o)
+		},
+	}
+	f.register(c.Flags())
+	flags := c.Flags()
+	flags.StringVar(&listen, "listen", "127.0.0.1:9464", "serve at this `address`; port 0 takes one that is free")
+	flags.StringVar(&tokenFile, "token-file", "", "want the token in the first line of this `file`, at least 16 characters")
+	flags.StringVar(&certFile, "tls-cert", "", "speak TLS, with the certificates in this PEM `file`")
+	flags.StringVar(&keyFile, "tls-key", "", "the private key of --tls-cert, a PEM `file`")
+	flags.BoolVar(&o.Profiles, "pprof", false, "serve /debug/pprof")
+	flags.IntVar(&o.MaxEngines, "max-engines", o.MaxEngines, "bound of the engines that are open")
+	flags.IntVar(&o.MaxConnections, "max-connections", o.MaxConnections, "bound of the connections")
+	flags.Var(&maxBody, "max-body", "bound of a request's body, and of a WebSocket's message")
+	flags.Var(&maxLine, "max-line", "bound of a line")
+	flags.IntVar(&o.Rate, "rate", o.Rate, "bound of the lines and requests of a remote address, a second; 0 for none")
+	flags.DurationVar(&o.IdleTimeout, "idle-timeout", o.IdleTimeout, "how long a connection may send nothing")
+	flags.DurationVar(&o.WriteTimeout, "write-timeout", o.WriteTimeout, "how long a client may take to read an answer")
+	flags.DurationVar(&o.DrainTimeout, "drain-timeout", o.DrainTimeout, "how long what is in flight may take to end, at the end")
+	return c
+}
+
+// readToken returns the token of a file, or of the environment, or "".
+func readToken(file string) (string, error) {
+	token, where := os.Getenv(tokenVariable), tokenVariable
+	if file != "" {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return "", fmt.Errorf("--token-file: %w", err)
+		}
+		token, _, _ = strings.Cut(string(b), "\n")
+		token, where = strings.TrimSpace(token), "--token-file"
+	}
+	if len(token) < serve.MinToken && (token != "" || file != "") {
+		return "", fmt.Errorf("%s: the token has %d characters, want at least %d: 'openssl rand -hex 16' makes one", where, len(token), serve.MinToken)
+	}
+	return token, nil
+}
+
+// readCertificate returns what TLS needs, or nil without files.
+func readCertificate(cert, key string) (*tls.Config, error) {
+	if cert == "" && key == "" {
+		return nil, nil //nolint:nilnil // no TLS is no error
+	}
+	if cert == "" || key == "" {
+		return nil, errors.New("--tls-cert and --tls-key go together")
+	}
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		return nil, fmt.Errorf("--tls-cert, --tls-key: %w", err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"http/1.1"}}, nil
+}
+
+func runServer(c *cobra.Command, listen string, f *hostFlags, o serve.Options) error {
+	ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	defer context.AfterFunc(ctx, stop)() // a second signal ends it at once
+	h, err := f.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = h.Shutdown(context.Background()) }()
+	o.Logger = f.logger()
+	s, err := serve.New(h, o)
+	if err != nil {
+		return usageError{err}
+	}
+	defer s.Wait()
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return fmt.Errorf("--listen: %w", err)
+	}
+	scheme := "http"
+	if o.TLS != nil {
+		scheme = "https"
+	}
+	if err := s.Check(l.Addr()); err != nil {
+		_ = l.Close()
+		return usageError{fmt.Errorf("--listen %s: %w; name a --token-file", listen, err)}
+	}
+	if _, err := fmt.Fprintf(c.OutOrStdout(), "listening on %s://%s\n", scheme, l.Addr()); err != nil {
+		_ = l.Close()
+		return fmt.Errorf("writing where it listens: %w", err)
+	}
+	err = s.Serve(ctx, l)
+	patience, cancel := context.WithTimeout(context.Background(), o.DrainTimeout)
+	defer cancel()
+	// What is cut off then has said so to its client, or has none any more.
+	_ = h.Shutdown(patience)
+	return err
+}

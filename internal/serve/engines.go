@@ -1,0 +1,190 @@
+package serve
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"slices"
+	"sync"
+
+	"hypertoken/host"
+)
+
+// engines are the engines that clients have made, by name.
+type engines struct {
+	host *host.Host
+	max  int
+	log  *slog.Logger
+
+	mu       sync.Mutex // guards what follows, and the entries
+	list     map[string]*entry
+	deletion sync.WaitGroup
+}
+
+// entry is an engine, or one that is on its way in or out.
+type entry struct {
+	ready    chan struct{} // closed once it is open, or could not be opened
+	engine   *host.Engine  // nil until then
+	users    int           // lines that run
+	deleting bool
+	gone     chan struct{} // closed once it is deleted
+}
+
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+
+// Codes of this server's own errors, beside those of the host.
+const (
+	codeExists   = "exists"
+	codeNotFound = "not_found"
+)
+
+func failure(code, format string, args ...any) error {
+	return &host.Error{Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+func unknown(name string) error {
+	return failure(codeNotFound, `there is no engine %q: send {"setup":{}} first, or list them with GET /v1/engines`, name)
+}
+
+// create opens a new engine.
+func (g *engines) create(ctx context.Context, name string, setup host.Raw) error {
+	g.mu.Lock()
+	switch e := g.list[name]; {
+	case e != nil && e.deleting:
+		g.mu.Unlock()
+		return failure(codeExists, "the engine %q is being deleted: try again when that has ended", name)
+	case e != nil:
+		g.mu.Unlock()
+		return failure(codeExists, "there is an engine %q already: DELETE /v1/engines/%s first, or choose another name", name, name)
+	case len(g.list) >= g.max:
+		g.mu.Unlock()
+		return failure(host.ErrOverloaded.Code, "%d engines are open, as many as --max-engines allows: DELETE one first, or raise it", g.max)
+	}
+	e := &entry{ready: make(chan struct{}), gone: make(chan struct{})}
+	g.list[name] = e
+	g.mu.Unlock()
+
+	engine, err := g.host.Open(ctx, name, host.EngineOptions{Setup: setup})
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	defer close(e.ready)
+	if err != nil {
+		delete(g.list, name)
+		return err
+	}
+	e.engine = engine
+	return nil
+}
+
+// use returns the engine of a name, which is not deleted before done is called.
+func (g *engines) use(ctx context.Context, name string) (engine *host.Engine, done func(), err error) {
+	g.mu.Lock()
+	e := g.list[name]
+	if e == nil || e.deleting {
+		g.mu.Unlock()
+		return nil, nil, unknown(name)
+	}
+	e.users++
+	g.mu.Unlock()
+	done = func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if e.users--; e.users == 0 && e.deleting {
+			g.remove(name, e)
+		}
+	}
+	select {
+	case <-e.ready:
+	case <-ctx.Done():
+		err = failure(host.ErrCanceled.Code, "the request ended before the engine %q was open", name)
+	}
+	if err == nil && e.engine == nil {
+		err = unknown(name)
+	}
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return e.engine, done, nil
+}
+
+// delete deletes an engine once no line uses it. Where ctx ends first, it goes on.
+func (g *engines) delete(ctx context.Context, name string) error {
+	g.mu.Lock()
+	e := g.list[name]
+	if e == nil || e.deleting {
+		g.mu.Unlock()
+		return unknown(name)
+	}
+	select {
+	case <-e.ready:
+	default:
+		g.mu.Unlock()
+		return failure(codeNotFound, "the engine %q is not open yet: try again when its setup was answered", name)
+	}
+	e.deleting = true
+	if e.users == 0 {
+		g.remove(name, e)
+	}
+	g.mu.Unlock()
+	select {
+	case <-e.gone:
+		return nil
+	case <-ctx.Done():
+		return failure(host.ErrCanceled.Code, "the engine %q is deleted as soon as its actions have ended", name)
+	}
+}
+
+// remove deletes an engine that nobody uses any more. The lock is held.
+func (g *engines) remove(name string, e *entry) {
+	g.deletion.Go(func() {
+		if err := e.engine.Delete(context.Background()); err != nil {
+			g.log.Warn("an engine could not be deleted from the store", "engine", name, "error", err)
+		}
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		delete(g.list, name)
+		close(e.gone)
+	})
+}
+
+// engineInfo is an engine as clients see it.
+type engineInfo struct {
+	Name string `json:"name"`
+	// Place is where it runs: worker, in_process, placing, or out.
+	Place string `json:"place"`
+}
+
+func (e *entry) info(name string) engineInfo {
+	if e.engine == nil {
+		return engineInfo{name, "placing"}
+	}
+	return engineInfo{name, e.engine.Place()}
+}
+
+// get returns one engine.
+func (g *engines) get(name string) (engineInfo, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	e := g.list[name]
+	if e == nil || e.deleting {
+		return engineInfo{}, unknown(name)
+	}
+	return e.info(name), nil
+}
+
+// all returns the engines by name.
+func (g *engines) all() []engineInfo {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := make([]engineInfo, 0, len(g.list))
+	for name, e := range g.list {
+		if !e.deleting {
+			all = append(all, e.info(name))
+		}
+	}
+	slices.SortFunc(all, func(a, b engineInfo) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}

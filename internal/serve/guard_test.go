@@ -1,0 +1,273 @@
+package serve
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/coder/websocket"
+
+	"hypertoken/host"
+	"hypertoken/internal/calm"
+)
+
+const token = "0123456789abcdef"
+
+func TestToken(t *testing.T) {
+	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.Token, o.Profiles = token, true })
+	for _, c := range []struct {
+		path, authorization string
+		status              int
+	}{
+		{"/v1/engines", "Bearer " + token, 200},
+		{"/v1/engines", "bearer " + token, 200},
+		{"/v1/engines", "", 401},
+		{"/v1/engines", "Bearer", 401},
+		{"/v1/engines", "Bearer " + token + "x", 401},
+		{"/v1/engines", "Bearer " + token[1:], 401},
+		{"/v1/engines", "Basic " + token, 401},
+		{"/v1/engines", token, 401},
+		{"/metrics", "", 401}, {"/metrics", "Bearer " + token, 200},
+		{"/openapi.json", "", 401}, {"/openapi.json", "Bearer " + token, 200},
+		{"/v1/status", "", 401}, {"/debug/pprof/", "", 401}, {"/debug/pprof/", "Bearer " + token, 200},
+		{"/debug/pprof/cmdline", "Bearer " + token, 200}, {"/nothing", "", 401},
+		{"/healthz", "", 200}, {"/readyz", "", 200},
+	} {
+		status, body := s.do("GET", c.path, "", "Authorization", c.authorization)
+		if status != c.status || status == 401 && !strings.Contains(body, `"unauthorized","message":"this server wants its token`) {
+			t.Errorf("%s with %q: got %d %s, want %d", c.path, c.authorization, status, short(body), c.status)
+		}
+	}
+	// With a token the server may have any name.
+	if status, _ := s.do("GET", "/v1/engines", "", "Authorization", "Bearer "+token, "Host", "games.example"); status != 200 {
+		t.Error(status)
+	}
+	if _, err := s.dial("e", nil); err == nil || !strings.Contains(err.Error(), "401") {
+		t.Error(err)
+	}
+	c, err := s.dial("e", &websocket.DialOptions{HTTPHeader: http.Header{"Authorization": {"Bearer " + token}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := say(t, c, deck); got != `{"ok":true}` {
+		t.Error(got)
+	}
+}
+
+// Pages of other sites, and of names that resolve to this machine, get nothing to do here.
+func TestHostAndOrigin(t *testing.T) {
+	s := start(t, host.Options{InProcess: true}, nil)
+	here := strings.TrimPrefix(s.url, "http://")
+	for _, c := range []struct {
+		method  string
+		headers []string
+		status  int
+	}{
+		{"POST", nil, 200},
+		{"POST", []string{"Host", "localhost:9464"}, 200},
+		{"POST", []string{"Host", "LOCALHOST"}, 200},
+		{"POST", []string{"Host", "[::1]:9464"}, 200},
+		{"POST", []string{"Host", "127.0.0.2"}, 200},
+		{"POST", []string{"Host", "games.example"}, 403},
+		{"POST", []string{"Host", "localhost.games.example:9464"}, 403},
+		{"POST", []string{"Host", "10.0.0.1"}, 403},
+		{"GET", []string{"Host", "games.example"}, 403},
+		{"POST", []string{"Origin", "http://" + here}, 200},
+		{"POST", []string{"Origin", "http://games.example"}, 403},
+		{"POST", []string{"Origin", "null"}, 403},
+		{"DELETE", []string{"Origin", "http://games.example"}, 403},
+		{"POST", []string{"Sec-Fetch-Site", "cross-site"}, 403},
+		{"POST", []string{"Sec-Fetch-Site", "same-origin"}, 200},
+		{"GET", []string{"Origin", "http://games.example"}, 200}, // it can't read the answer
+	} {
+		_, _ = s.do("DELETE", "/v1/engines/e", "")
+		body := ""
+		if c.method == "POST" {
+			body = deck
+		} else {
+			s.want("e", deck, 200, "ok")
+		}
+		status, text := s.do(c.method, "/v1/engines/e", body, c.headers...)
+		if status != c.status || status == 403 && !strings.Contains(text, `"forbidden"`) {
+			t.Errorf("%s %q: got %d %s, want %d", c.method, c.headers, status, text, c.status)
+		}
+	}
+	for origin, want := range map[string]bool{"http://" + here: true, "http://games.example": false, "null": false} {
+		_, err := s.dial("e", &websocket.DialOptions{HTTPHeader: http.Header{"Origin": {origin}}})
+		if (err == nil) != want || !want && !strings.Contains(err.Error(), "403") {
+			t.Errorf("a WebSocket from %s: %v", origin, err)
+		}
+	}
+}
+
+func TestHandshakesThatAreNone(t *testing.T) {
+	s := start(t, host.Options{InProcess: true}, nil)
+	for _, c := range [][2]string{{"Connection", "Connection: Upgrade"}, {"Sec-WebSocket-Version", "Version: 13"}, {"Sec-WebSocket-Key", "16 bytes in base64"}} {
+		headers := []string{"Upgrade", "websocket", "Connection", "Upgrade", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA=="}
+		for k := 0; k < len(headers); k += 2 {
+			if headers[k] == c[0] {
+				headers[k+1] = "x"
+			}
+		}
+		if status, body := s.do("GET", "/v1/engines/e", "", headers...); status != 400 || !strings.Contains(body, c[1]) {
+			t.Errorf("%s: %d %s", c[0], status, body)
+		}
+	}
+}
+
+// Others than this machine need a token.
+func TestAddresses(t *testing.T) {
+	for address, want := range map[string]bool{"127.0.0.1:1": true, "127.8.8.8:1": true, "[::1]:1": true, "[::ffff:127.0.0.1]:1": true,
+		"0.0.0.0:1": false, "[::]:1": false, "10.0.0.1:1": false, "[2001:db8::1]:1": false} {
+		a, err := net.ResolveTCPAddr("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := (&Server{}).Check(a) == nil; got != want {
+			t.Errorf("%s without a token: %v, want %v", address, got, want)
+		}
+		if err := (&Server{o: Options{Token: token}}).Check(a); err != nil {
+			t.Errorf("%s with a token: %v", address, err)
+		}
+	}
+	l, err := net.Listen("tcp", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, host.Options{InProcess: true}, nil)
+	if err := s.Server.Serve(t.Context(), l); err == nil || !strings.Contains(err.Error(), "show a token") {
+		t.Error(err)
+	}
+}
+
+func TestReadiness(t *testing.T) {
+	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.InProcess = false })
+	workers := func(states ...string) (list []host.WorkerStats) {
+		for _, state := range states {
+			list = append(list, host.WorkerStats{State: state})
+		}
+		return list
+	}
+	for _, c := range []struct {
+		workers []host.WorkerStats
+		here    int
+		want    string
+	}{
+		{workers("ready"), 0, ""},
+		{workers("given_up", "ready", "backoff"), 0, ""},
+		{workers("starting", "starting"), 0, "no worker is ready: 2 of 2 are starting"},
+		{workers("starting", "backoff"), 0, "restart storm: no worker is ready, 1 of 2 are in backoff"},
+		{workers("given_up"), 3, "restart storm: no worker is ready, 1 of 1 are in backoff, given_up or probing; fallback active: 3 engines"},
+		{workers("probing"), 0, "restart storm"},
+		{workers("ready"), 1, "engines go back to the workers; fallback active: 1 engines"},
+	} {
+		got := s.unready(host.Stats{Workers: c.workers, Engines: map[string]int{"in_process": c.here}})
+		if (got == "") != (c.want == "") || !strings.HasPrefix(got, c.want) {
+			t.Errorf("%+v, %d here: got %q, want %q", c.workers, c.here, got, c.want)
+		}
+	}
+}
+
+// A server whose workers can't start says so, and serves.
+func TestNotReady(t *testing.T) {
+	s := start(t, host.Options{WorkerPath: "/no/such/program", MaxRestarts: 1}, nil)
+	s.want("e", deck+`{"type":"stack:draw"}`, 200, `"result":[{"id":"c"}]`)
+	status, body := s.do("GET", "/readyz", "")
+	if status != 503 || !strings.HasPrefix(body, "restart storm: no worker is ready") || !strings.Contains(body, "fallback active: 1 engines run in the server's own process") {
+		t.Error(status, body)
+	}
+	if status, body := s.do("GET", "/healthz", ""); status != 200 {
+		t.Error(status, body)
+	}
+	workers := start(t, host.Options{}, nil)
+	until(t, "a worker", func() bool { status, _ := workers.do("GET", "/readyz", ""); return status == 200 })
+}
+
+// The document has every address, and no other.
+func TestDocumentHasTheRoutes(t *testing.T) {
+	for _, secret := range []string{"", token} {
+		s := start(t, host.Options{InProcess: true}, func(o *Options) { o.Token = secret })
+		_, body := s.do("GET", "/openapi.json", "", "Authorization", "Bearer "+secret)
+		var d struct {
+			Security []any
+			Paths    map[string]map[string]any
+		}
+		if err := json.Unmarshal([]byte(body), &d); err != nil {
+			t.Fatal(err)
+		}
+		if (len(d.Security) > 0) != (secret != "") {
+			t.Errorf("security %v with token %q", d.Security, secret)
+		}
+		described := 0
+		for path, methods := range d.Paths {
+			for method := range methods {
+				if method == "parameters" {
+					continue
+				}
+				described++
+				path := strings.ReplaceAll(path, "{name}", "e")
+				if status, text := s.do(strings.ToUpper(method), path, "", "Authorization", "Bearer "+secret); status == 405 || strings.Contains(text, "there is nothing at") {
+					t.Errorf("%s %s: %d %s", method, path, status, text)
+				}
+			}
+		}
+		if described != 9 {
+			t.Errorf("%d operations are described, want 9", described)
+		}
+	}
+}
+
+// Engines, and what callers were told, the last first.
+func TestStatus(t *testing.T) {
+	s := start(t, host.Options{InProcess: true}, nil)
+	s.want("e", deck, 200, "ok")
+	s.want("e", `{"type":"stack:draw","payload":{"count":0}}`, 200, "out_of_range")
+	s.want("e", `{"type":"no:such"}`, 200, "unknown_action")
+	_, body := s.do("GET", "/v1/status", "")
+	var o overview
+	if err := json.Unmarshal([]byte(body), &o); err != nil || o.EngineCount != 1 || o.Engines[0] != (engineInfo{"e", "in_process"}) || len(o.Errors) != 2 {
+		t.Fatal(short(body), err)
+	}
+	last, first := o.Errors[0], o.Errors[1]
+	if last.Engine != "e" || last.Action != "no:such" || last.Code != "unknown_action" || first.Action != "stack:draw" || first.Code != "out_of_range" ||
+		!strings.Contains(first.Message, "field count: 0") || first.At.After(last.At) || first.At.IsZero() {
+		t.Errorf("%+v", o.Errors)
+	}
+}
+
+// However many clients cause warnings, a few are logged.
+func TestWarningsAreFew(t *testing.T) {
+	l := make(logs, 1000)
+	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.Token, o.Logger = token, slog.New(l) })
+	for n := range 3 * calm.Burst {
+		if status, body := s.do("GET", fmt.Sprint("/v1/engines/", n), ""); status != 401 {
+			t.Fatal(status, short(body))
+		}
+	}
+	s.do("PUT", "/healthz", "") // a later request's end is logged after theirs
+	n := 0
+	for m := range l {
+		if m["message"] == "request refused" {
+			n++
+		}
+		if m["method"] == "PUT" {
+			break
+		}
+	}
+	if n < calm.Burst || n > 2*calm.Burst {
+		t.Errorf("%d warnings of %d, want %d and one a second", n, 3*calm.Burst, calm.Burst)
+	}
+}
+
+// What libraries say is one message, whatever clients have them say.
+func TestTextsOfLibraries(t *testing.T) {
+	l := make(logs, 2)
+	textual{slog.New(l), "a library failed"}.logger().Print("it rains")
+	if m := <-l; m["message"] != "a library failed" || m["error"] != "it rains" {
+		t.Error(m)
+	}
+}

@@ -1,0 +1,58 @@
+package serve
+
+import (
+	"container/list"
+	"net/netip"
+	"sync"
+
+	"golang.org/x/time/rate"
+)
+
+// maxAddresses is how many remote addresses are remembered. One that was forgotten begins anew.
+const maxAddresses = 4096
+
+// rates has a limiter for each remote address, those that came last.
+type rates struct {
+	limit int
+	none  *rate.Limiter // without a bound
+
+	mu      sync.Mutex // guards what follows
+	order   *list.List // of *address, the last one used in front
+	entries map[netip.Prefix]*list.Element
+}
+
+type address struct {
+	prefix  netip.Prefix
+	limiter *rate.Limiter
+}
+
+func newRates(limit int) rates {
+	return rates{limit: limit, none: rate.NewLimiter(rate.Inf, 0), order: list.New(), entries: map[netip.Prefix]*list.Element{}}
+}
+
+// of returns the limiter of a request's remote address. Whoever has an IPv6 address has 64 bits of them.
+func (r *rates) of(remote string) *rate.Limiter {
+	if r.limit == 0 {
+		return r.none
+	}
+	at, _ := netip.ParseAddrPort(remote) // what is none shares the zero address
+	ip, bits := at.Addr().Unmap().WithZone(""), 64
+	if ip.Is4() {
+		bits = 32
+	}
+	prefix, _ := ip.Prefix(bits)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if e := r.entries[prefix]; e != nil {
+		r.order.MoveToFront(e)
+		return e.Value.(*address).limiter
+	}
+	if r.order.Len() == maxAddresses {
+		last := r.order.Back()
+		delete(r.entries, last.Value.(*address).prefix)
+		r.order.Remove(last)
+	}
+	a := &address{prefix, rate.NewLimiter(rate.Limit(r.limit), r.limit)}
+	r.entries[prefix] = r.order.PushFront(a)
+	return a.limiter
+}

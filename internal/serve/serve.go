@@ -1,0 +1,220 @@
+// Package serve offers a host's engines over HTTP: JSON Lines in and out, over a WebSocket too, beside the host's metrics and
+// what probes ask for. openapi.json describes it.
+//
+// Everything that a client can make grow is bounded by [Options]. A client that sends or reads slowly holds one line and
+// one answer, for as long as the timeouts allow.
+package serve
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"hypertoken/host"
+	"hypertoken/internal/calm"
+	"hypertoken/metrics"
+)
+
+// Options configure a server. They start from [Defaults]: a bound of zero is no default, but out of bounds.
+type Options struct {
+	// Token is what clients have to show, as "Authorization: Bearer TOKEN", for everything but the probes. "" for none, which
+	// goes with a loopback address only; at least MinToken bytes.
+	Token string
+	// TLS has the certificate where the server speaks TLS, or nil.
+	TLS *tls.Config
+	// Profiles offers /debug/pprof.
+	Profiles bool
+	// InProcess says that the host runs its engines in this process by choice: that is no fallback.
+	InProcess bool
+
+	// MaxEngines bounds the engines that are open, at most 1,048,576.
+	MaxEngines int
+	// MaxConnections bounds the connections of clients that talk to engines, at most 65,536; a few more may ask for
+	// metrics and probes.
+	MaxConnections int
+	// MaxBody bounds a request's body and a WebSocket's message, MaxLine a line of either, in bytes, at most 1 GiB.
+	MaxBody, MaxLine int64
+	// Rate bounds the lines and the requests of one remote address, a second; 0 for no bound. What exceeds it by a second's worth
+	// waits in the middle of a request, and is refused as its first line.
+	Rate int
+	// IdleTimeout is how long a connection may send nothing while it is its turn, WriteTimeout how long it may take to read an
+	// answer, DrainTimeout how long what is in flight may take to end once the server stops. At most a day each.
+	IdleTimeout, WriteTimeout, DrainTimeout time.Duration
+
+	// Logger gets each request at the debug level, and failures of the server as warnings, of one message at most one a second in the
+	// long run.
+	Logger *slog.Logger
+}
+
+// MinToken is how many bytes a token has at least: fewer could be guessed.
+const MinToken = 16
+
+// Bounds without an option: what a request's header may take, and how long.
+const (
+	maxHeader     = 16 << 10
+	headerTimeout = 10 * time.Second
+)
+
+// Defaults returns the options of `hypertoken serve`.
+func Defaults() Options {
+	return Options{MaxEngines: 1024, MaxConnections: 256, MaxBody: 64 << 20, MaxLine: 1 << 20, Rate: 10_000,
+		IdleTimeout: 5 * time.Minute, WriteTimeout: 30 * time.Second, DrainTimeout: 10 * time.Second}
+}
+
+// validate names options by their flags.
+func (o *Options) validate() error {
+	if o.Token != "" && len(o.Token) < MinToken {
+		return fmt.Errorf("the token has %d bytes, want at least %d: `openssl rand -hex 16` makes one", len(o.Token), MinToken)
+	}
+	for _, f := range []struct {
+		flag             string
+		value, min, most int64
+	}{
+		{"--max-engines", int64(o.MaxEngines), 1, 1 << 20},
+		{"--max-connections", int64(o.MaxConnections), 1, 1 << 16},
+		{"--max-body", o.MaxBody, 1, 1 << 30},
+		{"--max-line", o.MaxLine, 1, 1 << 30},
+		{"--rate", int64(o.Rate), 0, 1 << 30},
+	} {
+		if f.value < f.min || f.value > f.most {
+			return fmt.Errorf("%s is %d, want %d to %d", f.flag, f.value, f.min, f.most)
+		}
+	}
+	for _, f := range []struct {
+		flag  string
+		value time.Duration
+	}{
+		{"--idle-timeout", o.IdleTimeout}, {"--write-timeout", o.WriteTimeout}, {"--drain-timeout", o.DrainTimeout},
+	} {
+		if f.value < time.Millisecond || f.value > 24*time.Hour {
+			return fmt.Errorf("%s is %v, want 1ms to 24h", f.flag, f.value)
+		}
+	}
+	return nil
+}
+
+// Server serves one host.
+type Server struct {
+	o        Options
+	host     *host.Host
+	handler  http.Handler
+	engines  engines
+	rates    rates
+	cross    *http.CrossOriginProtection
+	token    [32]byte // the token's SHA-256
+	document []byte
+	log      *slog.Logger
+
+	// draining ends once the server stops: what talks ends at the next line. life ends when it has stopped, or its patience has.
+	draining context.Context
+	drain    context.CancelFunc
+	life     context.Context
+	end      context.CancelFunc
+	// sockets are the WebSockets, which the HTTP server does not know any more.
+	sockets sync.WaitGroup
+}
+
+// New returns a server of a host, which stays the caller's to shut down. It fails for options out of bounds.
+func New(h *host.Host, o Options) (*Server, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := metrics.Register(registry, h); err != nil {
+		return nil, fmt.Errorf("serve: registering the metrics: %w", err)
+	}
+	s := &Server{o: o, host: h, cross: http.NewCrossOriginProtection(), token: digest(o.Token)}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	s.log = slog.New(calm.New(o.Logger.Handler()))
+	s.engines = engines{host: h, max: o.MaxEngines, list: map[string]*entry{}, log: s.log}
+	s.rates = newRates(o.Rate)
+	s.draining, s.drain = context.WithCancel(context.Background())
+	s.life, s.end = context.WithCancel(context.Background())
+	var err error
+	if s.document, err = document(o.Token != ""); err != nil {
+		return nil, err
+	}
+	s.handler = s.routes(registry)
+	return s, nil
+}
+
+// ServeHTTP implements [http.Handler].
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// ErrNeedsToken is what Serve fails with where others than this machine can connect, and there is no token.
+var ErrNeedsToken = errors.New("others than this machine can connect, so they have to show a token")
+
+// Check returns [ErrNeedsToken] for an address that this server must not serve.
+func (s *Server) Check(a net.Addr) error {
+	if s.o.Token == "" && !loopback(a) {
+		return ErrNeedsToken
+	}
+	return nil
+}
+
+// Wait waits until the engines that clients were deleting at the end are gone. It is for after the host's shutdown, which ends what
+// they wait for.
+func (s *Server) Wait() { s.engines.deletion.Wait() }
+
+// Serve serves a listener, which it closes, until ctx ends. Then it accepts nothing more, lets the lines that run end, and
+// returns nil; after DrainTimeout it cuts off what still runs.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	defer s.end()
+	if err := s.Check(l.Addr()); err != nil {
+		_ = l.Close()
+		return err
+	}
+	l = &limited{Listener: l, max: int64(s.o.MaxConnections)}
+	if s.o.TLS != nil {
+		l = tls.NewListener(l, s.o.TLS)
+	}
+	// A connection has one request at a time, so that a bound of connections is one of requests.
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	server := &http.Server{
+		Handler: s, Protocols: protocols,
+		ReadHeaderTimeout: headerTimeout, IdleTimeout: s.o.IdleTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog:    textual{s.log, "the HTTP server had a failure"}.logger(),
+		ConnContext: withConnection,
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	select {
+	case err := <-failed:
+		s.drain()
+		s.end()
+		_ = server.Close()
+		s.sockets.Wait()
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	s.drain()
+	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.o.DrainTimeout)
+	defer cancel()
+	defer context.AfterFunc(patience, s.end)()
+	if err := server.Shutdown(patience); err != nil {
+		s.log.Warn("connections were cut off", "after", s.o.DrainTimeout, "error", err)
+		_ = server.Close()
+	}
+	s.sockets.Wait()
+	<-failed
+	return nil
+}
+
+func loopback(a net.Addr) bool {
+	at, err := netip.ParseAddrPort(a.String())
+	return err == nil && at.Addr().Unmap().IsLoopback()
+}

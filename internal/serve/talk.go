@@ -1,0 +1,222 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"golang.org/x/time/rate"
+
+	"hypertoken/host"
+	"hypertoken/internal/jsonl"
+)
+
+// conversation answers the lines of one request or one WebSocket, in turn.
+type conversation struct {
+	server  *Server
+	name    string
+	limiter *rate.Limiter
+	n       int // actions so far
+	lines   int
+}
+
+func (s *Server) converse(r *http.Request, name string) *conversation {
+	return &conversation{server: s, name: name, limiter: s.rates.of(r.RemoteAddr)}
+}
+
+// answer answers a line as [jsonl.Reader.Next] returned it. A problem says that nothing of it ran, and why; where that concerns the
+// whole conversation and not the line, the answer is nil.
+func (c *conversation) answer(ctx context.Context, line jsonl.Line, err error) ([]byte, *problem) {
+	if err != nil && !errors.Is(err, jsonl.ErrLine) {
+		return nil, c.server.unreadable(err)
+	}
+	// The first line was let in with the request.
+	if c.lines++; c.lines > 1 && !c.limiter.Allow() {
+		if p := c.wait(ctx); p != nil {
+			return nil, p
+		}
+	}
+	q, err := jsonl.Form{Keys: true}.Parse(line, err)
+	var bad *jsonl.LineError
+	if errors.As(err, &bad) {
+		p := refused(http.StatusBadRequest, host.ErrBadInput.Code, "line %d: %v", line.Number, err)
+		if bad.Long {
+			p.status = http.StatusRequestEntityTooLarge
+		}
+		return jsonl.BadLine(line.Number, err), p
+	}
+	if q.Kind == jsonl.Setup {
+		err := q.ValueError
+		if err == nil {
+			err = c.server.engines.create(ctx, c.name, q.Value)
+		}
+		if err != nil {
+			p := problemOf(err)
+			p.message = fmt.Sprintf("line %d: setup: %s", line.Number, p.message)
+			return jsonl.BadSetup(line.Number, err), p
+		}
+		return []byte(jsonl.OK), nil
+	}
+	if q.Kind == jsonl.Action {
+		c.n++
+	}
+	engine, done, err := c.server.engines.use(ctx, c.name)
+	if err != nil {
+		p := problemOf(err)
+		if q.Kind != jsonl.Action {
+			return jsonl.Failure(err), p
+		}
+		line, _ := jsonl.Outcome(c.n, host.Result{}, err) // an error always has a line
+		return line, p
+	}
+	defer done()
+	answer, err := jsonl.Answer(ctx, engine, q, c.n)
+	if err != nil {
+		// The core returned what no core may return.
+		c.server.log.Warn("a result is no JSON", "engine", c.name, "error", err)
+		answer = jsonl.Error("bad_result", jsonl.Message(err))
+	}
+	return answer, nil
+}
+
+// wait waits until the address may send a line again.
+func (c *conversation) wait(ctx context.Context) *problem {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(c.server.draining, cancel)()
+	err := c.limiter.Wait(ctx)
+	switch {
+	case err == nil:
+		return nil
+	case c.server.draining.Err() != nil:
+		return stopping()
+	}
+	return problemOf(failure(host.ErrCanceled.Code, "the request ended while it waited for its turn (--rate %d)", c.server.o.Rate))
+}
+
+// unreadable is why a body or a message could not be read on.
+func (s *Server) unreadable(err error) *problem {
+	var large *http.MaxBytesError
+	switch {
+	case s.draining.Err() != nil:
+		return stopping()
+	case errors.As(err, &large):
+		return s.tooLarge()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return refused(http.StatusRequestTimeout, host.ErrTimeout.Code, "nothing came for %v (--idle-timeout): send sooner, or in several requests", s.o.IdleTimeout)
+	}
+	return refused(http.StatusBadRequest, host.ErrBadInput.Code, "%v", err)
+}
+
+func (s *Server) tooLarge() *problem {
+	return refused(http.StatusRequestEntityTooLarge, host.ErrPayloadTooLarge.Code,
+		"a body or a message is longer than %s (--max-body): send the lines in several", humanize.IBytes(uint64(s.o.MaxBody)))
+}
+
+// body notes whether the request's body has been read to its end.
+type body struct {
+	io.ReadCloser
+	ended bool
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.ended = b.ended || errors.Is(err, io.EOF)
+	return n, err
+}
+
+// linger is how long the rest of a body is read that nobody wants, so that its sender gets to read why.
+const linger = 500 * time.Millisecond
+
+// exchange is a request whose lines are answered while it comes.
+type exchange struct {
+	server  *Server
+	w       http.ResponseWriter
+	control *http.ResponseController
+	body    *body
+	begun   bool // the status is sent
+}
+
+// talk answers the lines of a body. As long as nothing has run, the request is refused as a whole; from then on there is a line
+// for each, and the status is 200.
+func (s *Server) talk(w http.ResponseWriter, r *http.Request) *problem {
+	x := &exchange{server: s, w: w, control: http.NewResponseController(w), body: &body{ReadCloser: r.Body}}
+	defer func() {
+		if !x.body.ended {
+			_ = x.control.SetReadDeadline(time.Now().Add(linger))
+		}
+	}()
+	p := x.run(r)
+	if p != nil && x.begun {
+		x.send(jsonl.Error(p.code, p.message))
+		return nil
+	}
+	if p != nil && !x.body.ended {
+		w.Header().Set("Connection", "close")
+	}
+	return p
+}
+
+// run returns why lines are not answered any more, or nil at their end.
+func (x *exchange) run(r *http.Request) *problem {
+	s := x.server
+	name, p := engineName(r)
+	if p != nil {
+		return p
+	}
+	if r.ContentLength > s.o.MaxBody {
+		return s.tooLarge()
+	}
+	// Whoever waits for a line when the server stops waits no longer.
+	defer context.AfterFunc(s.draining, func() { _ = x.control.SetReadDeadline(time.Unix(1, 0)) })()
+	c := s.converse(r, name)
+	lines := jsonl.NewReader(http.MaxBytesReader(unobserved(x.w), x.body, s.o.MaxBody), int(s.o.MaxLine), "--max-line")
+	for {
+		_ = x.control.SetReadDeadline(time.Now().Add(s.o.IdleTimeout))
+		if s.draining.Err() != nil {
+			return stopping()
+		}
+		line, err := lines.Next()
+		// The HTTP server looks out for the client's end while an action runs, and would take a deadline for it.
+		_ = x.control.SetReadDeadline(time.Time{})
+		if errors.Is(err, io.EOF) {
+			if !x.begun {
+				return refused(http.StatusBadRequest, host.ErrBadInput.Code, "the body is empty: send at least one line of JSON")
+			}
+			return nil
+		}
+		answer, p := c.answer(r.Context(), line, err)
+		if p != nil && (!x.begun || answer == nil) {
+			return p
+		}
+		if !x.send(answer) {
+			return nil
+		}
+	}
+}
+
+// send writes a line, which the client has to read within WriteTimeout.
+func (x *exchange) send(answer []byte) bool {
+	if !x.begun {
+		x.begun = true
+		x.w.Header().Set("Content-Type", "application/x-ndjson")
+		if !x.body.ended {
+			// The rest comes while answers go. The connection is not used again then: net/http can't tell where a body ends of
+			// which something is left when the answer is complete.
+			_ = x.control.EnableFullDuplex() // only a test's recorder can't
+			x.w.Header().Set("Connection", "close")
+		}
+		x.w.WriteHeader(http.StatusOK)
+	}
+	_ = x.control.SetWriteDeadline(time.Now().Add(x.server.o.WriteTimeout))
+	_, err := x.w.Write(append(answer, '\n'))
+	if err == nil {
+		err = x.control.Flush()
+	}
+	return err == nil
+}
