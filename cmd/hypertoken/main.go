@@ -64,6 +64,7 @@ Rust core compiled to WebAssembly; it is part of this program.
   hypertoken verify traces/*.jsonl       hold the engine against recorded runs
   hypertoken torture --for 60s           kill workers while they work: nobody notices
   hypertoken bench                       measure what engines cost here
+  hypertoken top                         show the workers of a running server
 
 Exit status: 0 for success, 1 for a failure that was reported, 2 for wrong usage.`,
 		SilenceUsage:  true,
@@ -72,7 +73,7 @@ Exit status: 0 for success, 1 for a failure that was reported, 2 for wrong usage
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRun(), newVerify(), newTorture(), newBench(), newActions(), newVersion(), newWorker())
+	root.AddCommand(newRun(), newVerify(), newTorture(), newBench(), newTop(), newActions(), newVersion(), newWorker())
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {
