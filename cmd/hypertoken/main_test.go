@@ -21,6 +21,7 @@ import (
 	"hypertoken/internal/cores"
 	"hypertoken/internal/msgjson"
 	"hypertoken/internal/replay"
+	"hypertoken/internal/top/toptest"
 	"hypertoken/internal/trace"
 	"hypertoken/workerproc"
 )
@@ -30,7 +31,7 @@ var update = flag.Bool("update", false, "write golden files")
 func TestMain(m *testing.M) {
 	workerproc.Main()
 	bench.Main()
-	testscript.Main(m, map[string]func(){"hypertoken": main})
+	testscript.Main(m, map[string]func(){"hypertoken": main, topSteps: func() { topClock, topTimeout = toptest.Clock(), time.Minute; main() }})
 }
 
 // warm compiles what the scripts run, for workers and in process: under the race detector that may take longer than a
@@ -139,6 +140,9 @@ func TestExitStatus(t *testing.T) {
 		{exitUsage, []string{"serve", "--listen", "0.0.0.0:0", "--in-process"}},
 		{exitUsage, []string{"serve", "--rate", "-1"}},
 		{exitFailed, []string{"serve", "--in-process", "--listen", "203.0.113.1:1"}},
+		{exitUsage, []string{"top", "a", "b"}},
+		{exitUsage, []string{"top", "--count", "0"}},
+		{exitFailed, []string{"top", "127.0.0.1:1"}},
 		{exitUsage, []string{"bench", "--for", "0s"}},
 		{exitUsage, []string{"bench", "--only", "nothing"}},
 		{exitUsage, []string{"bench", "--core", bad}},

@@ -9,16 +9,12 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"hypertoken/internal/serve"
 )
-
-// tokenVariable has the token where no file is named.
-const tokenVariable = "HYPERTOKEN_TOKEN"
 
 func newServe() *cobra.Command {
 	f := hostFlags{workers: runtime.NumCPU()}
@@ -85,23 +81,6 @@ Exit status: 0 after a signal, 1 if serving failed, 2 for wrong usage.`,
 	flags.DurationVar(&o.WriteTimeout, "write-timeout", o.WriteTimeout, "how long a client may take to read an answer")
 	flags.DurationVar(&o.DrainTimeout, "drain-timeout", o.DrainTimeout, "how long what is in flight may take to end, at the end")
 	return c
-}
-
-// readToken returns the token of a file, or of the environment, or "".
-func readToken(file string) (string, error) {
-	token, where := os.Getenv(tokenVariable), tokenVariable
-	if file != "" {
-		b, err := os.ReadFile(file)
-		if err != nil {
-			return "", fmt.Errorf("--token-file: %w", err)
-		}
-		token, _, _ = strings.Cut(string(b), "\n")
-		token, where = strings.TrimSpace(token), "--token-file"
-	}
-	if len(token) < serve.MinToken && (token != "" || file != "") {
-		return "", fmt.Errorf("%s: the token has %d characters, want at least %d: 'openssl rand -hex 16' makes one", where, len(token), serve.MinToken)
-	}
-	return token, nil
 }
 
 // readCertificate returns what TLS needs, or nil without files.

@@ -22,7 +22,7 @@ type served struct {
 
 // serveCommands are what scripts do with servers.
 //
-//	serve ARGS...                 starts one, and waits until it listens; $URL is where
+//	serve ARGS...                 starts one, and waits until it listens; $URL is where, $HOST the same without http:
 //	http METHOD PATH [FILE [K:V]] asks it; standard output is the status, a newline and the body
 //	stop                          interrupts it and waits; its standard error is that of the script then
 func serveCommands() map[string]func(ts *testscript.TestScript, neg bool, args []string) {
@@ -47,6 +47,7 @@ func serveCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 			}
 			go func() { s.ended <- s.command.Wait() }()
 			ts.Setenv("URL", url)
+			ts.Setenv("HOST", strings.TrimPrefix(url, "http:"))
 			running[ts] = s
 		},
 		"http": func(ts *testscript.TestScript, _ bool, args []string) {

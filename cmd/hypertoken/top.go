@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"hypertoken/internal/top"
+)
+
+// What top takes the time from, and how long it waits for a server. Tests that pin screens have their own.
+var (
+	topClock   = time.Now
+	topTimeout = top.DefaultTimeout
+)
+
+const defaultTopURL = "http://127.0.0.1:9464"
+
+func newTop() *cobra.Command {
+	c := top.Config{In: os.Stdin}
+	var tokenFile, caFile string
+	var plain, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "top [flags] [URL]",
+		Short: "Show the workers of a running server, live",
+		Long: `top shows how a host and its workers are, from the metrics that 'hypertoken serve', or any
+application that registers hypertoken/metrics, exports at URL (default ` + defaultTopURL + `;
+/metrics is added where it has no path): workers with state, restarts, actions a second, p50,
+p99, queue, memory and CPU, the slowest actions, and recent errors, which 'hypertoken serve'
+tells; for other applications there are counts by code. Figures are over the last interval.
+
+In a terminal it is live: s, S and the arrows sort, r reverses, p pauses, ? explains, q quits.
+Elsewhere, or with --plain, it writes a block of text for each interval, the first after one,
+as 'top -b' does: until it is stopped, or --count blocks are written. --json writes an object a
+line instead, with null for what is unknown; a server that does not answer is an object with
+gone_since and error.
+
+A server that is gone is waited for; the figures it had last stay, marked as old. A token, where
+the server wants one, is read from --token-file or the variable HYPERTOKEN_TOKEN. A server has
+5s to answer, with 32 MiB at most.
+
+Exit status: 0 when it is stopped or the blocks are written; 1 if there is no such server, or
+it was gone in the last block; 2 for wrong usage.`,
+		Example: `  hypertoken top
+  hypertoken top --interval 5s https://games.example:9464 --token-file token --ca ca.pem
+  hypertoken top --plain --count 1
+  hypertoken top --json | jq -c '.workers[] | select(.state != "ready")'`,
+		Args: usageArgs(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			address := defaultTopURL
+			if len(args) == 1 {
+				address = args[0]
+			}
+			var err error
+			if c.URL, err = top.ParseURL(address); err != nil {
+				return usageError{err}
+			}
+			counted := cmd.Flags().Changed("count")
+			switch {
+			case c.Interval < top.MinInterval || c.Interval > top.MaxInterval:
+				return usageError{fmt.Errorf("--interval is %v, want %v to %v", c.Interval, top.MinInterval, top.MaxInterval)}
+			case plain && asJSON:
+				return usageError{errors.New("--plain and --json exclude each other")}
+			case counted && c.Count < 1:
+				return usageError{fmt.Errorf("--count is %d, below 1; without it there is no end", c.Count)}
+			case caFile != "" && c.URL.Scheme != "https":
+				return usageError{fmt.Errorf("--ca is for https, and %s is not", c.URL.Redacted())}
+			}
+			if c.Token, err = readToken(tokenFile); err != nil {
+				return usageError{err}
+			}
+			if c.CA, err = certificates(caFile); err != nil {
+				return usageError{err}
+			}
+			switch {
+			case asJSON:
+				c.Mode = top.JSON
+			case plain || counted || !onTerminal():
+				c.Mode = top.Plain
+			}
+			c.Out, c.Now, c.Timeout = os.Stdout, topClock, topTimeout
+			ctx := cmd.Context()
+			if c.Mode != top.Live { // live, an interrupt is a key
+				var stop context.CancelFunc
+				ctx, stop = signal.NotifyContext(ctx, os.Interrupt)
+				defer stop()
+			}
+			return top.Run(ctx, c)
+		},
+	}
+	flags := cmd.Flags()
+	flags.DurationVar(&c.Interval, "interval", time.Second, "how often it reads, 100ms to 1h")
+	flags.StringVar(&tokenFile, "token-file", "", "send the token in this `file` (default the variable HYPERTOKEN_TOKEN)")
+	flags.StringVar(&caFile, "ca", "", "trust servers whose certificate this PEM `file` signed, and no others")
+	flags.BoolVar(&plain, "plain", false, "write blocks of text, also in a terminal")
+	flags.BoolVar(&asJSON, "json", false, "write a JSON object a line")
+	flags.IntVar(&c.Count, "count", 0, "write this many `blocks` or lines, then end; a block is plain text unless --json is given")
+	return cmd
+}
+
+// onTerminal reports whether there is a terminal that can be drawn on.
+func onTerminal() bool {
+	return term.IsTerminal(int(os.Stdout.Fd())) && os.Getenv("TERM") != "dumb"
+}
+
+// certificates reads who may sign a server's certificate, nil without a file.
+func certificates(file string) (*x509.CertPool, error) {
+	if file == "" {
+		return nil, nil
+	}
+	b, err := readBounded(file)
+	if err != nil {
+		return nil, fmt.Errorf("--ca: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(b) {
+		return nil, fmt.Errorf("--ca: %s has no certificate in PEM, which begins with -----BEGIN CERTIFICATE-----", file)
+	}
+	return pool, nil
+}

@@ -1,0 +1,215 @@
+package top
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	// maxAnswer bounds what is read of one answer of a server, decompressed.
+	maxAnswer = 32 << 20
+	// statusEvery is how many readings a server that has no status is left alone for.
+	statusEvery = 30
+)
+
+// ParseURL completes the address of a server: http:// where it names no scheme, /metrics where it has no path.
+func ParseURL(s string) (*url.URL, error) {
+	full := s
+	if !strings.Contains(s, "://") {
+		full = "http://" + s
+	}
+	u, err := url.Parse(full)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%q is no URL, such as http://127.0.0.1:9464: %w", s, errors.Unwrap(err))
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, fmt.Errorf("%q: the scheme is %q, want http or https", s, u.Scheme)
+	case u.Hostname() == "":
+		return nil, fmt.Errorf("%q names no host; http://127.0.0.1:9464 does", s)
+	}
+	if u.Path == "" || u.Path == "/" {
+		u.Path = "/metrics"
+	}
+	u.Fragment = ""
+	return u, nil
+}
+
+// client asks one server. It belongs to whoever reads: one reading at a time.
+type client struct {
+	metrics, status string
+	name            string // the metrics' address, for people: without a password
+	token           string
+	http            *http.Client
+	timeout         time.Duration
+	now             func() time.Time
+	skipStatus      int // readings that are left until the status is asked for again
+}
+
+func newClient(c Config) *client {
+	status := *c.URL
+	status.Path, status.RawPath, status.RawQuery = path.Join(path.Dir(c.URL.Path), "v1/status"), "", ""
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	if c.CA != nil {
+		transport.TLSClientConfig = &tls.Config{RootCAs: c.CA}
+	}
+	return &client{
+		metrics: c.URL.String(), status: status.String(), name: c.URL.Redacted(), token: c.Token, timeout: c.Timeout, now: c.Now,
+		// A redirect is answered as what it is: the token is for the server that was named.
+		http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+	}
+}
+
+// reading is what came of asking a server once: a sample, or why there is none.
+type reading struct {
+	at     time.Time
+	sample *sample
+	err    error
+}
+
+// read asks for the metrics and, where the server has one, for its status.
+func (c *client) read(ctx context.Context) reading {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	s, at, err := c.readMetrics(ctx)
+	if err != nil {
+		c.skipStatus = 0 // what comes back may be another server
+		return reading{at: at, err: err}
+	}
+	if c.skipStatus--; c.skipStatus < 0 {
+		s.status, s.statusErr = c.readStatus(ctx)
+		if s.status == nil && s.statusErr == nil {
+			c.skipStatus = statusEvery
+		}
+	}
+	return reading{at: at, sample: s}
+}
+
+func (c *client) readMetrics(ctx context.Context) (*sample, time.Time, error) {
+	response, err := c.get(ctx, c.metrics, "text/plain;version=0.0.4")
+	at := c.now() // a server counts before it answers
+	if err != nil {
+		return nil, at, c.explain(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		return nil, at, refusal(response)
+	}
+	body, err := bounded(response.Body)
+	if err != nil {
+		return nil, at, c.explain(err)
+	}
+	s, err := parseMetrics(body)
+	if errors.Is(err, errForeign) {
+		kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type"))
+		if kind == "" {
+			kind = "no content type"
+		}
+		return nil, at, fmt.Errorf("%w (it answers with %s); name the address of 'hypertoken serve', "+
+			"or the path of an application that registers hypertoken/metrics", err, clean(kind, 60))
+	}
+	if err != nil {
+		return nil, at, err
+	}
+	s.at, s.server = at, at
+	if date, err := http.ParseTime(response.Header.Get("Date")); err == nil {
+		s.server = date
+	}
+	return s, at, nil
+}
+
+// readStatus returns neither a status nor an error where the server has none.
+func (c *client) readStatus(ctx context.Context) (*status, error) {
+	response, err := c.get(ctx, c.status, "application/json")
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	switch {
+	case response.StatusCode == http.StatusNotFound, response.StatusCode == http.StatusMethodNotAllowed:
+		return nil, nil
+	case response.StatusCode != http.StatusOK:
+		return nil, refusal(response)
+	}
+	body, err := bounded(response.Body)
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	if kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type")); kind != "application/json" {
+		return nil, nil // a page that this application has for any path
+	}
+	return parseStatus(body)
+}
+
+func (c *client) get(ctx context.Context, to, accept string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, to, nil)
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Accept", accept)
+	if c.token != "" {
+		request.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	return c.http.Do(request)
+}
+
+func bounded(r io.Reader) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(r, maxAnswer+1))
+	if err == nil && len(body) > maxAnswer {
+		err = fmt.Errorf("the answer is longer than %d MiB", maxAnswer>>20)
+	}
+	return body, err
+}
+
+// refusal says what a status other than 200 asks for.
+func refusal(r *http.Response) error {
+	status := clean(r.Status, 60)
+	switch r.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return fmt.Errorf("it answers %s; --token-file or HYPERTOKEN_TOKEN give the token that it wants", status)
+	case http.StatusNotFound:
+		return fmt.Errorf("it answers %s; metrics are at another path, or on another port", status)
+	case http.StatusBadRequest:
+		if said, _ := io.ReadAll(io.LimitReader(r.Body, 200)); strings.Contains(string(said), "HTTPS server") {
+			return errors.New("it speaks HTTP over TLS; name it with https://")
+		}
+	}
+	if to := r.Header.Get("Location"); to != "" {
+		return fmt.Errorf("it answers %s, and points to %s", status, clean(to, 200))
+	}
+	return fmt.Errorf("it answers %s", status)
+}
+
+// explain says what went wrong on the way in a few words, and what to try.
+func (c *client) explain(err error) error {
+	if e := (*url.Error)(nil); errors.As(err, &e) {
+		err = e.Err
+	}
+	var (
+		authority x509.UnknownAuthorityError
+		record    tls.RecordHeaderError
+		network   net.Error
+	)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
+		return fmt.Errorf("no answer within %v", c.timeout)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return syscall.ECONNREFUSED
+	case errors.As(err, &authority):
+		return fmt.Errorf("its certificate is signed by nobody known here; --ca names a file with who signed it: %w", err)
+	case errors.As(err, &record), strings.Contains(err.Error(), "HTTP response to HTTPS client"):
+		return errors.New("it speaks HTTP without TLS; name it with http://")
+	}
+	return err
+}

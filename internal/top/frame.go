@@ -1,0 +1,273 @@
+package top
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// Frame is what is shown at a time: figures over the last interval, and what is now. Figures that the server does not tell are
+// unknown. In JSON it is a line of 'hypertoken top --json', whose names are for scripts to rely on; times are in seconds.
+type Frame struct {
+	At        time.Time `json:"at"`
+	URL       string    `json:"url"`
+	Interval  Figure    `json:"interval_seconds"` // unknown before the second sample, and so is all that is counted
+	Version   string    `json:"version,omitempty"`
+	GoVersion string    `json:"go_version,omitempty"`
+	Uptime    Figure    `json:"uptime_seconds"` // the process's
+
+	Rate      Figure  `json:"actions_per_second"` // outcomes, errors too
+	P50       Figure  `json:"p50_seconds"`        // from dispatch to outcome
+	P99       Figure  `json:"p99_seconds"`
+	ErrorRate Figure  `json:"errors_per_second"`
+	ErrorPart Figure  `json:"error_ratio"` // of the actions
+	InFlight  Figure  `json:"in_flight_actions"`
+	Queue     Queue   `json:"queue"`
+	Fallback  Figure  `json:"fallback_active"` // 1 where engines run in the host's process for want of a worker
+	Engines   figures `json:"engines"`         // by place
+	Exits     figures `json:"worker_exits"`    // of worker processes, by reason, since the server started
+
+	States  figures  `json:"workers_by_state"`
+	Spares  figures  `json:"spares_by_state"`
+	Workers []Worker `json:"workers"`
+	Actions []Action `json:"actions"` // that had an outcome in the interval, the slowest by P99 first
+
+	ErrorCodes []ErrorCode   `json:"error_codes"`             // the most in the interval first, then the most in all
+	Errors     []RecentError `json:"recent_errors,omitempty"` // the newest first
+	HasErrors  bool          `json:"-"`                       // the server has a status, so Errors are all there are
+	StatusErr  string        `json:"status_error,omitempty"`
+}
+
+// Queue is what is taken in and unanswered, beside what there is room for.
+type Queue struct {
+	InFlight      Figure `json:"in_flight_requests"`
+	InFlightBytes Figure `json:"in_flight_bytes"`
+	Queued        Figure `json:"queued_requests"` // of them, those that no worker has
+	Capacity      Figure `json:"capacity_requests"`
+	CapacityBytes Figure `json:"capacity_bytes"`
+}
+
+// Worker is a worker process.
+type Worker struct {
+	ID          string `json:"worker"`
+	State       string `json:"state"` // "" where it is not told
+	Uptime      Figure `json:"uptime_seconds"`
+	Restarts    Figure `json:"restarts"`
+	Rate        Figure `json:"answers_per_second"`
+	P50         Figure `json:"p50_seconds"` // from the pipe to the answer
+	P99         Figure `json:"p99_seconds"`
+	Utilization Figure `json:"utilization_ratio"`
+	Pending     Figure `json:"pending_requests"`
+	Engines     Figure `json:"engines"`
+	Memory      Figure `json:"resident_memory_bytes"`
+	CPU         Figure `json:"cpu_ratio"` // 1 is a core
+	FDs         Figure `json:"open_fds"`
+	LastAnswer  Figure `json:"last_answer_age_seconds"`
+}
+
+// Action is the actions of one name.
+type Action struct {
+	Name string `json:"action"`
+	Rate Figure `json:"per_second"`
+	P50  Figure `json:"p50_seconds"`
+	P99  Figure `json:"p99_seconds"`
+}
+
+// ErrorCode is how often actions failed with a code.
+type ErrorCode struct {
+	Code  string `json:"code"`
+	Rate  Figure `json:"per_second"`
+	Total Figure `json:"total"`
+}
+
+const outcomeOK = "ok"
+
+// newFrame tells what is at the end of an interval and came in it.
+func newFrame(i interval, url string) *Frame {
+	s := i.to
+	f := &Frame{At: s.at, URL: url, Interval: unknown}
+	if i.from != nil {
+		f.Interval = Figure(i.seconds)
+	}
+	if build := s.families["hypertoken_build_info"]; build != nil && len(build.series) > 0 {
+		f.Version, f.GoVersion = build.series[0].labels["version"], build.series[0].labels["goversion"]
+	}
+	now := Figure(float64(s.server.UnixMilli()) / 1000)
+	f.Uptime = age(now, s.gauge(startTime))
+
+	all := i.rates("hypertoken_actions_total", "outcome")
+	f.Rate = all.sum()
+	if f.Rate.known() {
+		f.ErrorRate = f.Rate - zeroIfUnknown(all.get(outcomeOK))
+		f.ErrorPart = unknown
+		if f.Rate > 0 {
+			f.ErrorPart = f.ErrorRate / f.Rate
+		}
+	} else {
+		f.ErrorRate, f.ErrorPart = unknown, unknown
+	}
+	byAction := i.histograms("hypertoken_action_duration_seconds", "action")
+	var total *histogram
+	for _, name := range sortedKeys(byAction) {
+		h := byAction[name]
+		total = total.plus(h)
+		if h.count() > 0 {
+			f.Actions = append(f.Actions, Action{name, Figure(h.count() / i.seconds), h.quantile(0.50), h.quantile(0.99)})
+		}
+	}
+	f.P50, f.P99 = total.quantile(0.50), total.quantile(0.99)
+	slices.SortStableFunc(f.Actions, func(a, b Action) int { return cmp.Or(descending(a.P99, b.P99), descending(a.Rate, b.Rate)) })
+
+	f.InFlight = s.gauge("hypertoken_actions_in_flight")
+	f.Queue = Queue{
+		InFlight:      s.gauge("hypertoken_in_flight_requests"),
+		InFlightBytes: s.gauge("hypertoken_in_flight_bytes"),
+		Queued:        s.gauge("hypertoken_queued_requests"),
+		Capacity:      s.gauge("hypertoken_queue_capacity_requests"),
+		CapacityBytes: s.gauge("hypertoken_queue_capacity_bytes"),
+	}
+	f.Fallback = s.gauge("hypertoken_fallback_active")
+	f.Engines = s.gauges("hypertoken_engines", "place")
+	if len(f.Engines) == 0 && s.status != nil {
+		for _, e := range s.status.Engines {
+			f.Engines[e.Place]++
+		}
+	}
+	f.Exits = s.gauges("hypertoken_worker_exits_total", "reason")
+	f.States = s.gauges("hypertoken_workers", "state")
+	f.Spares = s.gauges("hypertoken_spares", "state")
+	f.Workers = workers(i, now)
+	f.errors(i)
+	return f
+}
+
+func (f *Frame) errors(i interval) {
+	rates := i.rates("hypertoken_actions_total", "outcome")
+	totals := i.to.gauges("hypertoken_actions_total", "outcome")
+	for _, code := range sortedKeys(totals) {
+		if code != outcomeOK && totals[code] > 0 {
+			f.ErrorCodes = append(f.ErrorCodes, ErrorCode{code, rates.get(code), totals[code]})
+		}
+	}
+	slices.SortStableFunc(f.ErrorCodes, func(a, b ErrorCode) int {
+		return cmp.Or(descending(a.Rate, b.Rate), descending(a.Total, b.Total))
+	})
+	if s := i.to.status; s != nil {
+		f.HasErrors = true
+		f.Errors = slices.Clone(s.Errors)
+		slices.SortStableFunc(f.Errors, func(a, b RecentError) int { return b.At.Compare(a.At) })
+	}
+	if err := i.to.statusErr; err != nil {
+		f.StatusErr = err.Error()
+	}
+}
+
+// workers returns those that any metric names, by number.
+func workers(i interval, now Figure) []Worker {
+	const label = "worker"
+	gauges := func(name string) figures { return i.to.gauges("hypertoken_worker_"+name, label) }
+	rates := func(name string) figures { return i.rates("hypertoken_worker_"+name, label) }
+	var (
+		states    = workerStates(i.to)
+		started   = gauges("start_time_seconds")
+		restarts  = gauges("restarts_total")
+		answers   = rates("answers_total")
+		busy      = rates("busy_seconds_total")
+		pending   = gauges("pending_requests")
+		engines   = gauges("engines")
+		memory    = gauges("resident_memory_bytes")
+		cpu       = rates("cpu_seconds_total")
+		fds       = gauges("open_fds")
+		last      = gauges("last_answer_timestamp_seconds")
+		durations = i.histograms("hypertoken_worker_answer_seconds", label)
+	)
+	ids := map[string]bool{}
+	for id := range states {
+		ids[id] = true
+	}
+	for _, f := range []figures{started, restarts, gauges("answers_total"), pending, engines, memory, fds} {
+		for id := range f {
+			ids[id] = true
+		}
+	}
+	var list []Worker
+	for _, id := range sortedKeys(ids) {
+		list = append(list, Worker{
+			ID: id, State: states[id],
+			Uptime: age(now, started.get(id)), Restarts: restarts.get(id),
+			Rate: answers.get(id), P50: durations[id].quantile(0.50), P99: durations[id].quantile(0.99),
+			Utilization: busy.get(id), Pending: pending.get(id), Engines: engines.get(id),
+			Memory: memory.get(id), CPU: cpu.get(id), FDs: fds.get(id), LastAnswer: age(now, last.get(id)),
+		})
+	}
+	slices.SortStableFunc(list, func(a, b Worker) int { return cmp.Compare(a.number(), b.number()) })
+	return list
+}
+
+// number is the worker's number, and infinite where its label is none.
+func (w *Worker) number() float64 {
+	n, err := strconv.ParseUint(w.ID, 10, 32)
+	if err != nil {
+		return math.Inf(1)
+	}
+	return float64(n)
+}
+
+// states are in the order of a worker's life; those who sort by state see trouble last.
+var states = []string{"ready", "starting", "probing", "backoff", "given_up", "stopped"}
+
+// workerStates returns the state whose series is 1, of each worker.
+func workerStates(s *sample) map[string]string {
+	found := map[string]string{}
+	if f := s.families["hypertoken_worker_state"]; f != nil {
+		for _, one := range f.series {
+			id := one.labels["worker"]
+			if _, ok := found[id]; !ok {
+				found[id] = ""
+			}
+			if one.value == 1 {
+				found[id] = one.labels["state"]
+			}
+		}
+	}
+	return found
+}
+
+// age is unknown where the time is: 0 is none.
+func age(now, at Figure) Figure {
+	if !at.known() || at <= 0 {
+		return unknown
+	}
+	return max(0, now-at)
+}
+
+func zeroIfUnknown(f Figure) Figure {
+	if f.known() {
+		return f
+	}
+	return 0
+}
+
+// descending orders figures, the unknown last.
+func descending(a, b Figure) int {
+	switch {
+	case a.known() && b.known():
+		return cmp.Compare(b, a)
+	case a.known():
+		return -1
+	case b.known():
+		return 1
+	}
+	return 0
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

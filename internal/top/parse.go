@@ -1,0 +1,213 @@
+package top
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+)
+
+// maxLines bounds the lines about HyperToken in an answer: a host of 1,024 workers has a third of it.
+const maxLines = 200_000
+
+// errForeign is an answer that says nothing of HyperToken.
+var errForeign = errors.New("it has no metrics of HyperToken")
+
+// sample is what a server said at one time.
+type sample struct {
+	at        time.Time // by this machine's clock
+	server    time.Time // by the server's, to the second
+	families  map[string]*family
+	status    *status // nil where the server has none
+	statusErr error   // why there is none, where there should be one
+}
+
+// family is a metric with its series, each found by its labels.
+type family struct {
+	series []series
+	byKey  map[string]int
+}
+
+// series has a value, or is a histogram.
+type series struct {
+	key    string
+	labels map[string]string
+	value  float64
+	hist   *histogram
+}
+
+// status is what GET /v1/status answers.
+type status struct {
+	Engines []struct {
+		Name  string `json:"name"`
+		Place string `json:"place"`
+	} `json:"engines"`
+	Errors []RecentError `json:"errors"`
+}
+
+// RecentError is an action that failed, as the server's status has it.
+type RecentError struct {
+	At      time.Time `json:"at"`
+	Engine  string    `json:"engine"`
+	Action  string    `json:"action"`
+	Code    string    `json:"code"`
+	Message string    `json:"message"`
+}
+
+const startTime = "process_start_time_seconds"
+
+// parseMetrics reads Prometheus' text format, as far as it is about HyperToken: what else an application exports is not
+// even parsed.
+func parseMetrics(body []byte) (*sample, error) {
+	var ours bytes.Buffer
+	lines := 0
+	for line := range bytes.Lines(body) {
+		what := bytes.TrimLeft(line, " \t")
+		if rest, ok := bytes.CutPrefix(what, []byte("# TYPE ")); ok {
+			what = rest
+		}
+		own := bytes.HasPrefix(what, []byte("hypertoken_"))
+		if !own && !bytes.HasPrefix(what, []byte(startTime)) {
+			continue
+		}
+		if own {
+			lines++
+		}
+		ours.Write(line)
+	}
+	if lines == 0 {
+		return nil, errForeign
+	}
+	if lines > maxLines {
+		return nil, fmt.Errorf("it has %d lines of metrics of HyperToken, above the limit of %d", lines, maxLines)
+	}
+	if b := ours.Bytes(); b[len(b)-1] != '\n' {
+		return nil, errors.New("its metrics are cut short: the last line has no end")
+	}
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(&ours)
+	if err != nil {
+		return nil, fmt.Errorf("its metrics can't be read: %s", clean(err.Error(), 200))
+	}
+	s := &sample{families: make(map[string]*family, len(families))}
+	for name, f := range families {
+		s.families[name] = newFamily(f)
+	}
+	return s, nil
+}
+
+func newFamily(from *dto.MetricFamily) *family {
+	f := &family{byKey: make(map[string]int, len(from.GetMetric()))}
+	for _, m := range from.GetMetric() {
+		s := series{labels: make(map[string]string, len(m.GetLabel()))}
+		var key []string
+		for _, l := range m.GetLabel() {
+			s.labels[l.GetName()] = clean(l.GetValue(), maxLabel)
+			key = append(key, l.GetName()+"\xff"+l.GetValue())
+		}
+		slices.Sort(key)
+		s.key = strings.Join(key, "\xfe")
+		switch {
+		case m.Counter != nil:
+			s.value = m.GetCounter().GetValue()
+		case m.Gauge != nil:
+			s.value = m.GetGauge().GetValue()
+		case m.Untyped != nil:
+			s.value = m.GetUntyped().GetValue()
+		case m.Histogram != nil:
+			s.hist = newHistogram(m.GetHistogram())
+		default:
+			continue
+		}
+		if _, again := f.byKey[s.key]; again {
+			continue // the first counts
+		}
+		f.byKey[s.key] = len(f.series)
+		f.series = append(f.series, s)
+	}
+	return f
+}
+
+func newHistogram(from *dto.Histogram) *histogram {
+	h := &histogram{}
+	buckets := slices.Clone(from.GetBucket())
+	slices.SortFunc(buckets, func(a, b *dto.Bucket) int {
+		switch x, y := a.GetUpperBound(), b.GetUpperBound(); {
+		case x < y:
+			return -1
+		case x > y:
+			return 1
+		}
+		return 0
+	})
+	for _, b := range buckets {
+		n := b.GetCumulativeCountFloat()
+		if n == 0 {
+			n = float64(b.GetCumulativeCount())
+		}
+		if !math.IsNaN(b.GetUpperBound()) {
+			h.bounds, h.counts = append(h.bounds, b.GetUpperBound()), append(h.counts, n)
+		}
+	}
+	if n := len(h.bounds); n == 0 || !math.IsInf(h.bounds[n-1], 1) {
+		all := from.GetSampleCountFloat()
+		if all == 0 {
+			all = float64(from.GetSampleCount())
+		}
+		h.bounds, h.counts = append(h.bounds, math.Inf(1)), append(h.counts, all)
+	}
+	return h
+}
+
+// maxStatusErrors bounds the errors that are kept of a status.
+const maxStatusErrors = 64
+
+func parseStatus(body []byte) (*status, error) {
+	s := &status{}
+	if err := json.Unmarshal(body, s); err != nil {
+		return nil, fmt.Errorf("its status can't be read: %s", clean(err.Error(), 200))
+	}
+	s.Errors = s.Errors[:min(len(s.Errors), maxStatusErrors)]
+	for i := range s.Errors {
+		e := &s.Errors[i]
+		e.Engine, e.Action, e.Code, e.Message = clean(e.Engine, maxLabel), clean(e.Action, maxLabel), clean(e.Code, maxLabel), clean(e.Message, 1000)
+	}
+	for i := range s.Engines {
+		s.Engines[i].Place = clean(s.Engines[i].Place, maxLabel)
+	}
+	return s, nil
+}
+
+// maxLabel bounds the characters of a label's value that are kept.
+const maxLabel = 200
+
+// clean makes what a server said fit for a terminal: one line of printable characters, at most max of them. What else there is
+// could steer the terminal.
+func clean(s string, max int) string {
+	var b strings.Builder
+	n := 0
+	for _, r := range s {
+		if n++; n > max {
+			b.WriteRune('…')
+			break
+		}
+		switch {
+		case r == '\n' || r == '\t':
+			b.WriteByte(' ')
+		case unicode.IsPrint(r) && r != unicode.ReplacementChar:
+			b.WriteRune(r)
+		default:
+			b.WriteByte('?')
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,147 @@
+package top
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"charm.land/lipgloss/v2"
+)
+
+// column is one of the table of workers.
+type column struct {
+	title, name string // name is what people call it
+	width       int
+	left        bool
+	rank        int // where room is short, the column with the greatest goes first
+	text        func(*Worker) string
+	value       func(*Worker) Figure // what it is sorted by
+}
+
+// columns are those of the table, in order. sparkColumn, behind the rate, is drawn from the history, and takes what room is left.
+var columns = []column{
+	{"#", "worker", 3, false, 0, func(w *Worker) string { return w.ID }, nil},
+	{"STATE", "state", 8, true, 0, func(w *Worker) string { return cmp.Or(w.State, none) },
+		func(w *Worker) Figure { return Figure(slices.Index(states, w.State)) }},
+	{"UP", "uptime", 6, false, 5, func(w *Worker) string { return span(w.Uptime) }, func(w *Worker) Figure { return w.Uptime }},
+	{"RST", "restarts", 4, false, 1, func(w *Worker) string { return count(w.Restarts) }, func(w *Worker) Figure { return w.Restarts }},
+	{"ACT/S", "actions/s", 5, false, 0, func(w *Worker) string { return rate(w.Rate) }, func(w *Worker) Figure { return w.Rate }},
+	{"P50", "p50", 5, false, 7, func(w *Worker) string { return seconds(w.P50) }, func(w *Worker) Figure { return w.P50 }},
+	{"P99", "p99", 5, false, 0, func(w *Worker) string { return seconds(w.P99) }, func(w *Worker) Figure { return w.P99 }},
+	{"UTIL", "utilization", 4, false, 2, func(w *Worker) string { return percent(w.Utilization) }, func(w *Worker) Figure { return w.Utilization }},
+	{"Q", "queue", 4, false, 3, func(w *Worker) string { return count(w.Pending) }, func(w *Worker) Figure { return w.Pending }},
+	{"ENG", "engines", 4, false, 4, func(w *Worker) string { return count(w.Engines) }, func(w *Worker) Figure { return w.Engines }},
+	{"MEM", "memory", 4, false, 1, func(w *Worker) string { return bytesOf(w.Memory) }, func(w *Worker) Figure { return w.Memory }},
+	{"CPU", "CPU", 4, false, 6, func(w *Worker) string { return percent(w.CPU) }, func(w *Worker) Figure { return w.CPU }},
+	{"FDS", "descriptors", 4, false, 8, func(w *Worker) string { return count(w.FDs) }, func(w *Worker) Figure { return w.FDs }},
+}
+
+const (
+	rateColumn = 4
+	leastSpark = 5 // narrower ones tell nothing
+	mostSpark  = 60
+)
+
+// sorting is the column that workers are sorted by, and which way.
+type sorting struct {
+	column  int
+	reverse bool
+}
+
+// descends reports whether the greatest are first: numbers and states are sorted from the least, all else from the most,
+// unless reversed.
+func (s sorting) descends() bool { return (s.column > 1) != s.reverse }
+
+func (s sorting) String() string {
+	if s.descends() {
+		return "by " + columns[s.column].name + " ▼"
+	}
+	return "by " + columns[s.column].name + " ▲"
+}
+
+// sorted returns workers in order; the unknown are last, whichever way.
+func (s sorting) sorted(workers []Worker) []Worker {
+	workers = slices.Clone(workers)
+	value := columns[s.column].value
+	slices.SortStableFunc(workers, func(a, b Worker) int {
+		if value == nil {
+			if s.descends() {
+				return cmp.Compare(b.number(), a.number())
+			}
+			return cmp.Compare(a.number(), b.number())
+		}
+		x, y := value(&a), value(&b)
+		if !s.descends() && x.known() && y.known() {
+			x, y = y, x
+		}
+		return descending(x, y)
+	})
+	return workers
+}
+
+// fitting returns the columns that fit a width, by their index, and what is left for sparklines.
+func fitting(width int, sparks bool) (shown []int, spark int) {
+	for i := range columns {
+		shown = append(shown, i)
+	}
+	used := func() int {
+		n := -1
+		for _, i := range shown {
+			n += columns[i].width + 1
+		}
+		return n
+	}
+	for used() > width {
+		last := 0
+		for at, i := range shown {
+			if columns[i].rank > columns[shown[last]].rank {
+				last = at
+			}
+		}
+		if columns[shown[last]].rank == 0 {
+			break
+		}
+		shown = slices.Delete(shown, last, last+1)
+	}
+	if spark = min(mostSpark, width-used()-1); spark < leastSpark || !sparks {
+		spark = 0
+	}
+	return shown, spark
+}
+
+// workerTable draws the titles and a row for each worker.
+func workerTable(v *view, workers []Worker) []string {
+	shown, spark := fitting(v.width, !v.plain)
+	lines := make([]string, 0, len(workers)+1)
+	row := func(text func(i int) cell, sparkline cell) {
+		var b strings.Builder
+		for at, i := range shown {
+			if at > 0 {
+				b.WriteByte(' ')
+			}
+			b.WriteString(padded(text(i), columns[i].width, columns[i].left).render())
+			if i == rateColumn && spark > 0 {
+				b.WriteByte(' ')
+				b.WriteString(padded(sparkline, spark, true).render())
+			}
+		}
+		lines = append(lines, b.String())
+	}
+	row(func(i int) cell {
+		if i == v.sort.column {
+			return cell{columns[i].title, v.theme.strong.Underline(!v.plain)}
+		}
+		return cell{columns[i].title, v.theme.strong}
+	}, cell{})
+	for i := range workers {
+		w := &workers[i]
+		row(func(i int) cell {
+			var style lipgloss.Style
+			if columns[i].title == "STATE" {
+				style = v.theme.state(w.State)
+			}
+			return cell{columns[i].text(w), style}
+		}, cell{v.history.workers[w.ID].spark(spark), v.theme.spark})
+	}
+	return lines
+}
