@@ -2,7 +2,7 @@
 // message.
 
 import { Executor } from './executor.js';
-import { eachFrame, kind, Writer } from './frames.js';
+import { eachFrame, flag, kind, Writer } from './frames.js';
 
 // How long answers are gathered at most while more is to run, in milliseconds.
 const gather = 2;
@@ -29,6 +29,7 @@ on((message) => {
     }
   };
   eachFrame(message, (f) => {
+    if (f.flags & flag.suspect) flush();
     executor.run(f, (flags, ...parts) => out.frame(f.request, f.placement, kind.answer, flags, ...parts));
     if (performance.now() - began > gather) {
       flush();
