@@ -121,15 +121,27 @@ export class Host {
     const ready = this.#threads.filter((t) => t.state === 'ready');
     const wait = ready.length === 0 && this.#threads.some((t) => t.able);
     if (wait || (ready.length === 0 && !this.#compiled)) return;
+    // Engines that are made with the host wait for its workers, so that they are not all on the one that was ready first.
+    const more = this.#threads.some((t) => t.state === 'starting' && t.fresh);
     for (const game of this.#asking.splice(0)) {
-      if (ready.length === 0) this.#placeHere(game);
-      else game.placed(ready.reduce((a, b) => (b.pending.size + b.games.size < a.pending.size + a.games.size ? b : a)), ++this.#placements);
+      if (ready.length === 0) {
+        this.#placeHere(game);
+        continue;
+      }
+      const least = ready.reduce((a, b) => (b.pending.size + b.games.size < a.pending.size + a.games.size ? b : a));
+      if (more && least.games.size > 0) this.#asking.push(game);
+      else game.placed(least, ++this.#placements);
     }
   }
 
-  workerReady() {
+  workerReady(thread) {
     this.assign();
     for (const game of [...this.#here.values()]) game.moveBack();
+    // Engines with nothing to do leave the others for it: their next action places them.
+    for (const t of this.#threads) {
+      const most = Math.ceil((t.games.size + thread.games.size) / 2);
+      for (const game of [...t.games.values()]) if (t !== thread && t.games.size > most && game.pending === 0) game.leave();
+    }
   }
 
   #placeHere(game) {

@@ -16,6 +16,8 @@ export class Thread {
   cause = null;
   /** The games that are placed here, by placement. */
   games = new Map();
+  /** It has neither been ready nor failed to start yet. */
+  fresh = true;
   #host; #worker = null; #requests = 0; #out = new Writer(); #flushing = false; #timer = null;
   #failures = 0; #probes = 0; #deaths = []; #generation = 0; #watchdog = null; #watched = null;
   /** What is to end before this is stopped: starts, and threads that are terminated. */
@@ -60,6 +62,7 @@ export class Thread {
     this.#stopThread();
     this.cause = cause;
     this.#failures++;
+    this.fresh = false;
     this.#host.log('a worker did not start', cause);
     if (this.#failures > this.#host.options.maxRestarts || this.#probes > 0) this.#giveUp();
     else this.#later(backoff(this.#failures));
@@ -76,7 +79,8 @@ export class Thread {
       this.#failures = 0;
       this.#probes = 0;
       this.#host.log('a worker is ready');
-      this.#host.workerReady();
+      this.fresh = false;
+      this.#host.workerReady(this);
     } else {
       try {
         eachFrame(data, (f) => this.#answered(f));
