@@ -337,6 +337,7 @@ export class Game {
       this.#host.leftHere(placement);
     }
     this.#gone();
+    thread?.watch(); // what it runs for the game, nobody wants any more
   }
 
   #gone() {
