@@ -280,7 +280,7 @@ export class Game {
       return;
     }
     if (op.settled) return;
-    if (!op.quiet) this.#listener('engine:error', { error, type: op.what });
+    if (!op.quiet) this.#listener('engine:error', { error, type: op.kind === kind.batch ? 'batch' : op.what });
     this.#settle(op, () => op.reject(error));
   }
 
