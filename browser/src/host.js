@@ -229,6 +229,7 @@ export class Host {
   }
 
   #expire() {
+    clearTimeout(this.#timer); // one that came meanwhile
     this.#timerAt = Infinity;
     const now = performance.now();
     let next = Infinity;
