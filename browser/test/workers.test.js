@@ -33,6 +33,7 @@ test('an action that never ends holds up the engines of its worker alone, and th
   assert.equal(host.counts.killed, 0); // one of them was on the other worker
   await spin;
   for (const o of others) assert.deepEqual(ids(await o), ['t2', 't1']);
+  await a.digest(); // it has a place again
   assert.equal(host.counts.killed, 1);
 });
 
