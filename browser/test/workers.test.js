@@ -27,7 +27,7 @@ test('an action that never ends holds up the engines of its worker alone, and th
   const host = hostFor(t, { workers: 2, killGrace: 20 });
   const [a, b, c] = Array.from({ length: 3 }, () => engineFor(t, { host, setup: deck(3) }));
   await Promise.all([a.ready, b.ready, c.ready]);
-  const spin = assert.rejects(a.dispatchAsync('test:spin', {}, { timeout: 300 }), { code: 'timeout' });
+  const spin = assert.rejects(a.dispatchAsync('test:spin', {}, { timeout: 1500 }), { code: 'timeout' });
   const others = [b, c].map((e) => e.dispatchAsync('stack:draw', { count: 2 }));
   assert.deepEqual(ids(await Promise.race(others)).length, 2);
   assert.equal(host.counts.killed, 0); // one of them was on the other worker
@@ -131,7 +131,7 @@ test('a worker that is silent while an engine is placed is replaced', async (t) 
       parentPort.postMessage({ loaded: true });
     }
   `);
-  const engine = engineFor(t, { setup: deck(2), workerOptions: { workerPath, startTimeout: 300 } });
+  const engine = engineFor(t, { setup: deck(2), workerOptions: { workerPath, startTimeout: 1000 } });
   assert.deepEqual(ids(await engine.dispatchAsync('stack:draw')), ['t1']);
   assert.equal(engine.host.counts.killed, 1);
   assert.equal(engine.place, 'worker');
@@ -146,7 +146,7 @@ test('where every worker is silent, the engine fails', async (t) => {
     });
     parentPort.postMessage({ loaded: true });
   `);
-  const engine = engineFor(t, { workerOptions: { workerPath, startTimeout: 60 } });
+  const engine = engineFor(t, { workerOptions: { workerPath, startTimeout: 700 } });
   await assert.rejects(engine.ready, (e) => e.code === 'timeout' && /silent/.test(e.message));
   assert.equal(engine.host.counts.killed, 3);
 });
