@@ -1,9 +1,8 @@
 // The engine that the guide promises: a game, its actions as promises, its events.
 
-import { decode } from '@msgpack/msgpack';
 import { badInput, canceledError, HyperTokenError, shutdownError } from './errors.js';
 import { flag, kind } from './frames.js';
-import { encodeAction, Game, Op } from './game.js';
+import { decode, encodeAction, Game, Op } from './game.js';
 import { Host } from './host.js';
 
 const maxBatch = 4096;
@@ -22,13 +21,13 @@ export class Engine {
     this.#own = !host;
     this.#host = host ?? new Host({ ...workerOptions, workers: useWorker ? (workerOptions.workers ?? 1) : 0 });
     this.#options = this.#host.options;
-    this.#game = new Game(this.#host, { setup, snapshot }, (name, payload) => this.#emit(name, payload));
+    this.#game = new Game(this.#host, { setup, snapshot }, (name, payload) => this.#emit(name, payload), () => this.#listeners.size > 0);
     this.#host.add(this.#game);
     const op = new Op('ready', kind.digest);
     op.internal = false;
     /** Resolves once the engine is set up where it runs; rejects where its setup or its core can't be used. */
     this.ready = op.promise.then(() => {});
-    this.ready.catch(() => {});
+    this.ready.catch(() => {}); // whoever wants it has it
     this.#game.push(op);
   }
 
@@ -161,7 +160,7 @@ export class Engine {
     const settle = (op, f) => {
       if (op.settled) return; // it has given up; what the others get is the truth
       op.settled = true;
-      op.release?.();
+      this.#host.release(op);
       f();
     };
     batch.promise.then(
@@ -209,6 +208,7 @@ export class Engine {
   off(name, f) { this.#listeners.get(name)?.delete(f); }
 
   #emit(name, payload) {
+    if (this.#listeners.size === 0) return;
     for (const key of [name, '*']) {
       for (const f of this.#listeners.get(key) ?? []) {
         // A listener that fails is its own problem, and that of who looks for unhandled errors.

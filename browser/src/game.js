@@ -1,16 +1,24 @@
 // An engine's journal and its way to where it runs: placed from the journal, what was in flight when its place was lost runs again, and
 // what was acknowledged is held against what a replay gives.
 
-import { decode, decodeMulti, encode } from '@msgpack/msgpack';
+import { Decoder, Encoder } from '@msgpack/msgpack';
 import { badInput, HyperTokenError, shutdownError } from './errors.js';
 import { entryHead, flag, kind, readAnswer } from './frames.js';
 
 const feedSize = 1 << 20, replaySize = 256 << 10;
 /** How many requests of a game are under way at once. */
-const window = 128;
+const window = 1024;
 const maxAttempts = 3;
 const utf8 = new TextEncoder();
 const names = new Map();
+const encoder = new Encoder({ ignoreUndefined: true, maxDepth: 200 }), decoder = new Decoder();
+const ignore = () => {}, none = new Uint8Array(0);
+
+// What is written before an action's name, again and again in the same place: views are dear.
+const headBytes = new Uint8Array(28), head = new DataView(headBytes.buffer);
+
+/** Reads MessagePack. */
+export const decode = (bytes) => decoder.decode(bytes);
 
 function nameBytes(type) {
   let b = names.get(type);
@@ -28,18 +36,19 @@ export function encodeAction(type, payload, now, entropy, maxPayload) {
   if (!(entropy instanceof Uint8Array) || entropy.length !== 16) throw badInput(`${type}: entropy is no Uint8Array of 16 bytes`);
   let bytes;
   try {
-    bytes = payload === undefined || payload === null ? new Uint8Array(0) : encode(payload, { ignoreUndefined: true, maxDepth: 200 });
+    bytes = payload === undefined || payload === null ? none : encoder.encodeSharedRef(payload); // until the next one
   } catch (cause) {
     throw badInput(`${type}: its payload can not be encoded: ${cause.message}`, cause);
   }
   if (bytes.length > maxPayload) {
     throw new HyperTokenError('payload_too_large', `${type}: a payload of ${bytes.length} bytes is above ${maxPayload} (maxPayload)`);
   }
-  const name = nameBytes(type), b = new Uint8Array(28 + name.length + bytes.length), v = new DataView(b.buffer);
-  v.setUint32(0, now >>> 0, true);
-  v.setInt32(4, Math.floor(now / 2 ** 32), true);
-  b.set(entropy, 8);
-  v.setUint32(24, name.length, true);
+  const name = nameBytes(type), b = new Uint8Array(28 + name.length + bytes.length);
+  head.setUint32(0, now >>> 0, true);
+  head.setInt32(4, Math.floor(now / 2 ** 32), true);
+  head.setUint32(24, name.length, true);
+  headBytes.set(entropy, 8);
+  b.set(headBytes);
   b.set(name, 28);
   b.set(bytes, 28 + name.length);
   return b;
@@ -50,6 +59,9 @@ export class Op {
   withdrawn = false; settled = false; deaths = 0; deadline = 0; members = null;
   /** The host's own: nobody waits for it. */
   internal = false;
+  /** What ends with it: room that it has, and who listens for its end. */
+  charged = false; release = null;
+  #resolve; #reject;
 
   constructor(what, k, parts = [], flags = 0) {
     this.what = what;
@@ -59,11 +71,51 @@ export class Op {
     this.parts = parts;
     this.flags = flags;
     this.promise = new Promise((resolve, reject) => {
-      this.resolve = (result) => resolve((this.outcome = { result }).result);
-      this.reject = (error) => reject((this.outcome = { error }).error);
+      this.#resolve = resolve;
+      this.#reject = reject;
     });
-    this.promise.catch(() => {}); // whoever wants it has it
   }
+
+  resolve(result) {
+    this.outcome = { result };
+    this.#resolve(result);
+  }
+
+  reject(error) {
+    this.outcome = { error };
+    this.promise.catch(ignore); // whoever wants it has it
+    this.#reject(error);
+  }
+}
+
+/** The actions since the base, as a replay has them, in pieces: an object for each would be dear to keep. */
+class Journal {
+  bytes = 0;
+  #full = []; #piece = new Uint8Array(1024); #view = new DataView(this.#piece.buffer); #end = 0;
+
+  append(bytes, sum) {
+    const size = entryHead + bytes.length;
+    if (this.#end + size > this.#piece.length) this.#grow(size);
+    this.#view.setUint32(this.#end, bytes.length, true);
+    this.#view.setFloat64(this.#end + 4, sum, true);
+    this.#piece.set(bytes, this.#end + entryHead);
+    this.#end += size;
+    this.bytes += size;
+  }
+
+  #grow(size) {
+    let kept = this.#piece.subarray(0, this.#end);
+    if (this.#end + size > replaySize) {
+      if (this.#end > 0) this.#full.push(kept);
+      kept = kept.subarray(0, 0);
+    }
+    this.#piece = new Uint8Array(Math.max(size, Math.min(replaySize, 2 * this.#piece.length)));
+    this.#piece.set(kept);
+    this.#view = new DataView(this.#piece.buffer);
+    this.#end = kept.length;
+  }
+
+  pieces() { return this.#end > 0 ? [...this.#full, this.#piece.subarray(0, this.#end)] : this.#full; }
 }
 
 export class Game {
@@ -71,21 +123,23 @@ export class Game {
   place = null; // {thread: Thread | null for the main thread, placement}
   broken = null;
   closed = false;
-  #host; #listener; #limits; #base; #snapshot; #entries = []; #entryBytes = 0; #ran = 0;
+  #host; #listener; #heard; #limits; #base; #snapshot; #journal = new Journal(); #ran = 0;
   #queue = []; #sent = []; #placing = null; #attempts = 0; #waiting = false; #saving = false; #idle = [];
 
   /**
    * @param {import('./host.js').Host} host
    * @param {{setup?: object, snapshot?: Uint8Array}} from
    * @param {(name: string, detail: object) => void} listener
+   * @param {() => boolean} heard whether anybody listens
    */
-  constructor(host, { setup, snapshot }, listener) {
+  constructor(host, { setup, snapshot }, listener, heard) {
     this.#host = host;
     this.#listener = listener;
+    this.#heard = heard;
     this.#snapshot = snapshot !== undefined;
     if (snapshot !== undefined && !(snapshot instanceof Uint8Array)) throw badInput('snapshot: want a Uint8Array');
     try {
-      this.#base = this.#snapshot ? snapshot.slice() : setup === undefined ? new Uint8Array(0) : encode(setup, { ignoreUndefined: true, maxDepth: 200 });
+      this.#base = this.#snapshot ? snapshot.slice() : setup === undefined ? none : encoder.encode(setup);
     } catch (cause) {
       throw badInput(`setup: it can not be encoded: ${cause.message}`, cause);
     }
@@ -126,7 +180,7 @@ export class Game {
   // What a worker may have died of goes alone.
   #mayGo(op) {
     if (this.#sent.length === 0) return true;
-    return this.#sent.length < window && op.deaths === 0 && this.#sent.every((s) => s.deaths === 0);
+    return this.#sent.length < window && op.deaths === 0 && this.#sent[0].deaths === 0;
   }
 
   #send(op) {
@@ -144,20 +198,7 @@ export class Game {
     const ops = [new Op('placing', kind.open, [this.#limits], this.#snapshot ? flag.restore : 0)];
     for (let at = 0; at < this.#base.length; at += feedSize) ops.push(new Op('placing', kind.feed, [this.#base.subarray(at, at + feedSize)]));
     ops.push(new Op('placing', kind.ready));
-    let parts = [], size = 0;
-    const replay = () => {
-      if (size > 0) ops.push(new Op('placing', kind.replay, parts));
-      parts = [];
-      size = 0;
-    };
-    for (const e of this.#entries) {
-      const head = new Uint8Array(entryHead), v = new DataView(head.buffer);
-      v.setUint32(0, e.bytes.length, true);
-      v.setFloat64(4, e.sum, true);
-      parts.push(head, e.bytes);
-      if ((size += entryHead + e.bytes.length) >= replaySize) replay();
-    }
-    replay();
+    for (const piece of this.#journal.pieces()) ops.push(new Op('placing', kind.replay, [piece]));
     this.#placing = new Set(ops);
     this.#saving = false;
     thread?.games.set(placement, this);
@@ -179,7 +220,7 @@ export class Game {
       const cause = errorOf(f.body);
       this.leave();
       if (++this.#attempts < maxAttempts && cause.code !== 'bad_payload') return;
-      const first = this.sequence === 0 && this.#entries.length === 0 && !this.#snapshot;
+      const first = this.sequence === 0 && this.#journal.bytes === 0 && !this.#snapshot;
       this.broken = first ? cause : new HyperTokenError('broken', `the engine can not be placed: ${cause.message}`, { cause });
       this.#listener('engine:error', { error: this.broken });
       this.fail(this.broken);
@@ -203,21 +244,20 @@ export class Game {
       return;
     }
     switch (op.kind) {
-      case kind.dispatch: return this.#dispatched(op, f.body, changed);
-      case kind.batch: return this.#batched(op, f.body);
+      case kind.dispatch: return this.#dispatched(op, f, changed);
+      case kind.batch: return this.#batched(op, f);
       case kind.snapshot: if (op.internal) this.#saved(f.body.slice());
     }
     this.#settle(op, () => op.resolve(f.body.slice()));
   }
 
   #append(bytes, sum) {
-    this.#entries.push({ bytes, sum });
-    this.#entryBytes += bytes.length + 64;
+    this.#journal.append(bytes, sum);
     this.sequence++;
   }
 
-  #dispatched(op, body, changed) {
-    const r = readAnswer(body);
+  #dispatched(op, f, changed) {
+    const r = readAnswer(f);
     if (changed) this.#append(op.parts[0], r.sum);
     this.#ran += r.ran;
     const result = decode(r.result);
@@ -226,8 +266,8 @@ export class Game {
     this.#save();
   }
 
-  #batched(op, body) {
-    const r = readAnswer(body);
+  #batched(op, f) {
+    const r = readAnswer(f);
     this.#ran += r.ran;
     r.members.forEach((m, k) => {
       if (!m.failed && m.changed) this.#append(op.members[k].bytes, m.sum);
@@ -248,8 +288,9 @@ export class Game {
 
   #tell(type, payload, result, changed, events) {
     if (events?.length > 0) {
-      for (const [name, detail] of decodeMulti(events)) this.#listener(name, detail);
+      for (const [name, detail] of decoder.decodeMulti(events)) this.#listener(name, detail);
     }
+    if (!this.#heard()) return;
     const detail = { type, payload, result, sequence: this.sequence };
     this.#listener('engine:action', detail);
     if (changed) this.#listener('state:updated', detail);
@@ -267,14 +308,14 @@ export class Game {
   #settle(op, f) {
     if (op.settled) return;
     op.settled = true;
-    op.release?.();
+    this.#host.release(op);
     f();
   }
 
   // A snapshot replaces the entries once a replay of them would cost more than it.
   #save() {
     const { snapshotBytes, replayBudget } = this.#host.options;
-    if (this.#saving || (this.#entryBytes <= Math.max(this.#base.length, snapshotBytes) && this.#ran <= replayBudget)) return;
+    if (this.#saving || (this.#journal.bytes <= Math.max(this.#base.length, snapshotBytes) && this.#ran <= replayBudget)) return;
     this.#saving = true;
     const op = new Op('snapshot', kind.snapshot);
     op.internal = true;
@@ -285,8 +326,7 @@ export class Game {
   #saved(bytes) {
     this.#base = bytes;
     this.#snapshot = true;
-    this.#entries = [];
-    this.#entryBytes = 0;
+    this.#journal = new Journal();
     this.#ran = 0;
     this.#saving = false;
   }

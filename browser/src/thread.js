@@ -17,9 +17,12 @@ export class Thread {
   /** The games that are placed here, by placement. */
   games = new Map();
   #host; #worker = null; #requests = 0; #out = new Writer(); #flushing = false; #timer = null;
-  #failures = 0; #probes = 0; #deaths = []; #generation = 0; #startFailed = null;
+  #failures = 0; #probes = 0; #deaths = []; #generation = 0; #startFailed = null; #ending = new Set();
 
   constructor(host) { this.#host = host; }
+
+  /** Whether it starts for the first time, or again after it was ready: that goes well, as a rule. */
+  get promising() { return this.state === 'starting' && this.#failures === 0 && this.#probes === 0; }
 
   get able() { return this.state !== 'given up' && this.state !== 'stopped'; }
 
@@ -147,7 +150,9 @@ export class Thread {
     this.#generation++;
     const worker = this.#worker;
     this.#worker = null;
-    return worker?.terminate();
+    if (!worker) return;
+    const ended = Promise.resolve(worker.terminate()).catch(() => {}).then(() => this.#ending.delete(ended));
+    this.#ending.add(ended);
   }
 
   #later(ms) {
@@ -165,9 +170,11 @@ export class Thread {
     this.#timer.unref?.();
   }
 
+  /** Ends it, and waits until none of its threads is left. */
   async stop() {
     this.state = 'stopped';
-    await this.#stopThread();
+    this.#stopThread();
+    await Promise.all(this.#ending);
   }
 
   /** For tests: the thread itself. */
