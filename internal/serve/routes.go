@@ -72,7 +72,7 @@ type route struct {
 	open, talking bool
 }
 
-func (s *Server) routes(registry *prometheus.Registry) http.Handler {
+func (s *Server) routes(registry *prometheus.Registry) (http.Handler, error) {
 	exposition := promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry, EnableOpenMetrics: true, MaxRequestsInFlight: 4,
 		ErrorLog: textual{s.log, "metrics could not be collected"}.logger()})
 	list := []route{
@@ -91,11 +91,20 @@ func (s *Server) routes(registry *prometheus.Registry) http.Handler {
 			list = append(list, route{pattern: "/debug/pprof/" + path, methods: map[string]handler{"GET": unhurried(f), "POST": unhurried(f)}})
 		}
 	}
+	if s.o.Demo {
+		assets, err := demo()
+		if err != nil {
+			return nil, err
+		}
+		for at, a := range assets {
+			list = append(list, route{pattern: at, methods: map[string]handler{"GET": a.serve}, open: true})
+		}
+	}
 	mux := http.NewServeMux()
 	for _, a := range list {
 		mux.Handle(a.pattern, s.serve(a))
 	}
-	return mux
+	return mux, nil
 }
 
 // serve guards a route, answers, and logs what came of it.

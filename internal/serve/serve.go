@@ -34,6 +34,8 @@ type Options struct {
 	TLS *tls.Config
 	// Profiles offers /debug/pprof.
 	Profiles bool
+	// Demo serves a page to play on, the npm package and the core. They need no token: nothing of the host is in them.
+	Demo bool
 	// InProcess says that the host runs its engines in this process by choice: that is no fallback.
 	InProcess bool
 
@@ -147,8 +149,8 @@ func New(h *host.Host, o Options) (*Server, error) {
 	if s.document, err = document(o.Token != ""); err != nil {
 		return nil, err
 	}
-	s.handler = s.routes(registry)
-	return s, nil
+	s.handler, err = s.routes(registry)
+	return s, err
 }
 
 // ServeHTTP implements [http.Handler].
