@@ -30,7 +30,7 @@ export class Instance {
 
   /** Room for n bytes of input, as a view that the next call makes invalid. */
   room(n) {
-    if (n > this.#capacity || this.#capacity > kept) {
+    if (n > this.#capacity || (this.#capacity > kept && n <= kept)) {
       this.#capacity = Math.max(n, 4096);
       this.#room = this.#guard(() => this.#input(this.#capacity)) >>> 0;
       if (this.#room === 0) {
@@ -56,7 +56,6 @@ export class Instance {
    * @returns {{failed: boolean, changed: boolean, body: Uint8Array, table: Uint8Array, events: Uint8Array}}
    */
   call(what, n = 0) {
-    this.room(0);
     new DataView(this.#memory.buffer).setUint32(this.#reply, 0, true);
     try {
       this.#guard(() => this.#call(op[what], n));
@@ -112,7 +111,9 @@ export async function compile({ url, module, node }, warn) {
     const { readFile } = await import('node:fs/promises');
     return WebAssembly.compile(await readFile(new URL(url)));
   }
-  const response = await fetch(url);
+  const response = await fetch(url).catch((cause) => {
+    throw new Error(`${url} can not be fetched: ${cause.message}`, { cause });
+  });
   if (!response.ok) throw new Error(`${url} is not there: HTTP status ${response.status}; copy core.wasm there, or set workerOptions.wasmPath`);
   const type = response.headers.get('content-type') ?? 'none';
   if (type.split(';')[0].trim() === 'application/wasm') return WebAssembly.compileStreaming(response);

@@ -2,14 +2,14 @@
 
 import { badInput, canceledError, HyperTokenError, shutdownError } from './errors.js';
 import { flag, kind } from './frames.js';
-import { decode, encodeAction, Game, Op } from './game.js';
+import { decode, encodeAction, Game, Op, overhead } from './game.js';
 import { Host } from './host.js';
 
 const maxBatch = 4096;
 
 export class Engine {
-  #host; #own; #game; #options; #listeners = new Map(); #closing = null; #window = [];
-  #windowTimer = null;
+  #host; #own; #game; #options; #listeners = new Map(); #closing = null;
+  #window = []; #windowBytes = 0; #windowTimer = null;
 
   /**
    * @param {{useWorker?: boolean, setup?: object, snapshot?: Uint8Array, workerOptions?: object, host?: Host}} [options] see index.d.ts
@@ -21,10 +21,15 @@ export class Engine {
     this.#own = !host;
     this.#host = host ?? new Host({ ...workerOptions, workers: useWorker ? (workerOptions.workers ?? 1) : 0 });
     this.#options = this.#host.options;
-    this.#game = new Game(this.#host, { setup, snapshot }, (name, payload) => this.#emit(name, payload), () => this.#listeners.size > 0);
-    this.#host.add(this.#game);
+    try {
+      this.#game = new Game(this.#host, { setup, snapshot }, (name, payload) => this.#emit(name, payload), () => this.#listeners.size > 0);
+      this.#host.add(this.#game);
+    } catch (error) {
+      if (this.#own) this.#host.shutdown();
+      throw error;
+    }
+    this.#game.flush = () => this.#flushWindow();
     const op = new Op('ready', kind.digest);
-    op.internal = false;
     /** Resolves once the engine is set up where it runs; rejects where its setup or its core can't be used. */
     this.ready = op.promise.then(() => {});
     this.ready.catch(() => {}); // whoever wants it has it
@@ -39,10 +44,9 @@ export class Engine {
 
   get host() { return this.#host; }
 
-  #check(what) {
-    if (this.#closing) throw shutdownError();
+  #check() {
+    if (this.#game.closed) throw shutdownError();
     if (this.#game.broken) throw this.#game.broken;
-    return what;
   }
 
   #encode(type, payload, { now, entropy } = {}) {
@@ -105,6 +109,7 @@ export class Engine {
       this.#host.drain();
     }
     const op = this.#op(type, payload, options);
+    op.promise.catch(() => {}); // its outcome is thrown
     this.#host.charge(op);
     this.#game.push(op);
     this.#host.drain();
@@ -126,6 +131,10 @@ export class Engine {
       if (!Array.isArray(actions) || actions.length > maxBatch) throw badInput(`a batch of ${actions?.length} actions, want an array of at most ${maxBatch}`);
       if (actions.length === 0) return Promise.resolve([]);
       const members = actions.map((a) => ({ type: a.type, payload: a.payload, bytes: this.#encode(a.type, a.payload, a) }));
+      const payloads = members.reduce((n, m) => n + m.bytes.length - overhead(m.type), 0);
+      if (payloads > this.#options.maxPayload) {
+        throw new HyperTokenError('payload_too_large', `the batch has payloads of ${payloads} bytes together, above ${this.#options.maxPayload} (maxPayload)`);
+      }
       const op = this.#take(batchOp(members, mode), options);
       this.#push(op);
       return op.promise.then((outcomes) => (mode === 'atomic' ? outcomes.map((o) => o.result) : outcomes));
@@ -136,41 +145,40 @@ export class Engine {
 
   // Actions of the same window are one batch: they succeed or fail together.
   #gather(op) {
+    const size = op.parts[0].length;
+    if (this.#window.length === maxBatch || this.#windowBytes + size > this.#options.maxPayload) this.#flushWindow();
     this.#window.push(op);
-    const release = op.release;
-    op.release = () => {
-      const at = this.#window.indexOf(op);
-      if (at >= 0) this.#window.splice(at, 1); // withdrawn
-      release?.();
-    };
-    if (this.#window.length >= maxBatch) this.#flushWindow();
-    else this.#windowTimer ??= setTimeout(() => this.#flushWindow(), this.#options.batchWindow);
+    this.#windowBytes += size;
+    this.#windowTimer ??= setTimeout(() => this.#flushWindow(), this.#options.batchWindow);
   }
 
   #flushWindow() {
     clearTimeout(this.#windowTimer);
     this.#windowTimer = null;
-    const ops = this.#window.splice(0);
-    if (ops.length === 0) return;
-    if (ops.length === 1) {
-      this.#game.push(ops[0]);
+    this.#windowBytes = 0;
+    const ops = this.#window.splice(0).filter((op) => !op.settled); // withdrawn
+    if (ops.length < 2) {
+      if (ops.length > 0) this.#game.push(ops[0]);
       return;
     }
     const batch = batchOp(ops.map((op) => ({ type: op.what, payload: op.payload, bytes: op.parts[0] })), 'atomic');
+    batch.quiet = true;
     const settle = (op, f) => {
-      if (op.settled) return; // it has given up; what the others get is the truth
+      if (op.settled) return;
       op.settled = true;
       this.#host.release(op);
       f();
     };
     batch.promise.then(
       (outcomes) => ops.forEach((op, k) => settle(op, () => op.resolve(outcomes[k].result))),
-      (error) => ops.forEach((op, k) => settle(op, () => op.reject(error.index < 0 || error.index === k ? error
-        : new HyperTokenError('batch_aborted', `it had no effect: ${op.what} was in a batch of which action ${error.index} failed: ${error.message}`, { cause: error })))),
+      (error) => ops.forEach((op, k) => settle(op, () => {
+        const own = error.index < 0 || error.index === k ? error
+          : new HyperTokenError('batch_aborted', `it had no effect: ${op.what} was in a batch of which action ${error.index} failed: ${error.message}`, { cause: error });
+        this.#emit('engine:error', { error: own, type: op.what });
+        op.reject(own);
+      })),
     );
-    // Its deadline is its earliest member's.
-    const earliest = Math.min(...ops.map((op) => op.deadline || Infinity));
-    if (earliest < Infinity) this.#host.bound(this.#game, batch, Math.max(1, Math.round(earliest - performance.now())));
+    for (const op of ops) op.batch = batch;
     this.#game.push(batch);
   }
 
@@ -221,17 +229,13 @@ export class Engine {
     }
   }
 
-  /** Waits for what was dispatched, and frees the engine, and its host where that is its own. It may be called any number of times. */
-  shutdown() {
-    this.#closing ??= (async () => {
-      this.#flushWindow();
-      await this.#game.idle();
-      this.#game.leave();
-      this.#game.closed = true;
-      this.#host.remove(this.#game);
-      if (this.#own) await this.#host.shutdown();
-      this.#emit('engine:shutdown', {});
-    })();
+  /**
+   * Waits for what was dispatched, and frees the engine, and its host where that is its own: then no worker of it is left. It may be called
+   * any number of times.
+   * @param {{timeout?: number}} [options] after so many milliseconds what is in flight fails; 0, the default, for never
+   */
+  shutdown({ timeout = 0 } = {}) {
+    this.#closing ??= this.#own ? this.#host.shutdown({ timeout }) : this.#game.close(timeout).then(() => this.#game.over());
     return this.#closing;
   }
 

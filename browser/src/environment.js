@@ -20,6 +20,17 @@ export function defaults() {
   return { workerPath: '/workers/hypertoken.worker.js', wasmPath: '/wasm/' };
 }
 
+/** Calls f in a task of its own, behind the messages that are there already. */
+export const macrotask = (() => {
+  if (typeof setImmediate === 'function') return setImmediate;
+  const channel = new MessageChannel(), waiting = [];
+  channel.port1.onmessage = () => waiting.shift()();
+  return (f) => {
+    waiting.push(f);
+    channel.port2.postMessage(0);
+  };
+})();
+
 /** The address of the core: wasmPath names a folder, or a file that ends in .wasm. */
 export function coreUrl(wasmPath) {
   const path = String(wasmPath);
@@ -44,7 +55,8 @@ export async function startWorker(path, events) {
     const { Worker } = await import('node:worker_threads');
     const worker = new Worker(/^file:/.test(String(path)) ? new URL(path) : path, { name: 'hypertoken' });
     worker.on('message', (data) => over || events.message(data));
-    worker.on('error', gone);
+    worker.on('error', (cause) => gone(/_NOT_FOUND$/.test(cause.code)
+      ? new Error(`the script ${path} could not be loaded: check workerOptions.workerPath`, { cause }) : cause));
     worker.on('messageerror', gone);
     worker.on('exit', (code) => gone(new Error(`the worker ended with the exit code ${code}`)));
     return {

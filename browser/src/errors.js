@@ -19,5 +19,6 @@ export class HyperTokenError extends Error {
 export const timeoutError = (what, ms) =>
   new HyperTokenError('timeout', `${what}: timeout, not done after ${ms} ms`);
 export const canceledError = (what, cause) => new HyperTokenError('canceled', `${what}: canceled`, { cause });
-export const shutdownError = () => new HyperTokenError('shutdown', 'the engine is shut down');
+export const unreadable = (what, cause) => new HyperTokenError('trap', `${what}: the core answered with what can not be read: ${cause.message}`, { cause });
+export const shutdownError = (what = 'engine') => new HyperTokenError('shutdown', `the ${what} is shut down`);
 export const badInput = (message, cause) => new HyperTokenError('bad_input', message, { cause });

@@ -12,6 +12,8 @@ export const flag = {
   restore: 1,
   /** batch: all or nothing. */
   atomic: 1,
+  /** any request: a worker may have died of it, so what is answered so far is sent before it runs. */
+  suspect: 8,
   /** answer: it failed, the body is an error map. */
   failed: 1,
   /** answer: the state changed. */

@@ -2,7 +2,7 @@
 // what was acknowledged is held against what a replay gives.
 
 import { Decoder, Encoder } from '@msgpack/msgpack';
-import { badInput, HyperTokenError, shutdownError } from './errors.js';
+import { badInput, HyperTokenError, shutdownError, unreadable } from './errors.js';
 import { entryHead, flag, kind, readAnswer } from './frames.js';
 
 const feedSize = 1 << 20, replaySize = 256 << 10;
@@ -10,9 +10,10 @@ const feedSize = 1 << 20, replaySize = 256 << 10;
 const window = 1024;
 const maxAttempts = 3;
 const utf8 = new TextEncoder();
+const encoder = new Encoder({ ignoreUndefined: true, maxDepth: 200 }); // its buffer stays as large as the largest payload so far
+const decoder = new Decoder();
 const names = new Map();
-const encoder = new Encoder({ ignoreUndefined: true, maxDepth: 200 }), decoder = new Decoder();
-const ignore = () => {}, none = new Uint8Array(0);
+const none = new Uint8Array(0);
 
 // What is written before an action's name, again and again in the same place: views are dear.
 const headBytes = new Uint8Array(28), head = new DataView(headBytes.buffer);
@@ -28,6 +29,9 @@ function nameBytes(type) {
   }
   return b;
 }
+
+/** What an encoded action takes beside its payload. */
+export const overhead = (type) => 28 + nameBytes(type).length;
 
 /** An action as the core takes it: the clock, entropy, its name, and its payload as MessagePack. */
 export function encodeAction(type, payload, now, entropy, maxPayload) {
@@ -56,9 +60,15 @@ export function encodeAction(type, payload, now, entropy, maxPayload) {
 
 /** Something to do: an action, a batch, a question, or a piece of a placing. */
 export class Op {
-  withdrawn = false; settled = false; deaths = 0; deadline = 0; members = null;
-  /** The host's own: nobody waits for it. */
+  withdrawn = false; settled = false; deadline = 0; members = null;
+  /** A worker has died since this was sent: maybe of it, so it goes alone. deaths counts those of which this ran. */
+  suspect = false; deaths = 0;
+  /** The host's own, a snapshot or a piece of a placing: nobody waits for it. */
   internal = false;
+  /** The batch that it was gathered into. */
+  batch = null;
+  /** Its failure is no event: those of its members are. */
+  quiet = false;
   /** What ends with it: room that it has, and who listens for its end. */
   charged = false; release = null;
   #resolve; #reject;
@@ -83,7 +93,6 @@ export class Op {
 
   reject(error) {
     this.outcome = { error };
-    this.promise.catch(ignore); // whoever wants it has it
     this.#reject(error);
   }
 }
@@ -123,8 +132,11 @@ export class Game {
   place = null; // {thread: Thread | null for the main thread, placement}
   broken = null;
   closed = false;
+  /** Called before the game closes: what is gathered is to be pushed. */
+  flush = () => {};
   #host; #listener; #heard; #limits; #base; #snapshot; #journal = new Journal(); #ran = 0;
   #queue = []; #sent = []; #placing = null; #attempts = 0; #waiting = false; #saving = false; #idle = [];
+  #closing = null; #over = false; #fellBack = false;
 
   /**
    * @param {import('./host.js').Host} host
@@ -163,16 +175,15 @@ export class Game {
 
   /** Sends what can be sent, and asks for a place where there is none. */
   pump() {
-    if (this.broken) return;
-    if (!this.place) {
-      if (this.#queue.length > 0 && !this.#waiting) {
+    if (!this.broken && this.#queue.length > 0) {
+      if (this.place) {
+        while (this.#queue.length > 0 && this.place && this.#mayGo(this.#queue[0])) this.#go(this.#queue.shift());
+      } else if (!this.#waiting) {
         this.#waiting = true;
         this.#host.ask(this);
       }
-      return;
     }
-    while (this.#queue.length > 0 && this.place && this.#mayGo(this.#queue[0])) this.#send(this.#queue.shift());
-    if (this.#queue.length + this.#sent.length === 0) {
+    if (this.pending === 0 || this.broken) {
       for (const done of this.#idle.splice(0)) done();
     }
   }
@@ -180,7 +191,15 @@ export class Game {
   // What a worker may have died of goes alone.
   #mayGo(op) {
     if (this.#sent.length === 0) return true;
-    return this.#sent.length < window && op.deaths === 0 && this.#sent[0].deaths === 0;
+    return this.#sent.length < window && !op.suspect && !this.#sent[0].suspect;
+  }
+
+  #go(op) {
+    if (op.deaths > 0 && !this.place.thread) {
+      this.#failed(op, new HyperTokenError('worker_unavailable', `${op.what}: a worker has died while it ran, and there is none to try it again`));
+      return;
+    }
+    this.#send(op);
   }
 
   #send(op) {
@@ -202,7 +221,11 @@ export class Game {
     this.#placing = new Set(ops);
     this.#saving = false;
     thread?.games.set(placement, this);
-    for (const op of ops) this.#send(op);
+    if (thread) this.#fellBack = false;
+    for (const op of ops) {
+      op.internal = true;
+      this.#send(op);
+    }
     this.pump();
   }
 
@@ -219,11 +242,9 @@ export class Game {
     if (f.flags & flag.failed) {
       const cause = errorOf(f.body);
       this.leave();
-      if (++this.#attempts < maxAttempts && cause.code !== 'bad_payload') return;
-      const first = this.sequence === 0 && this.#journal.bytes === 0 && !this.#snapshot;
-      this.broken = first ? cause : new HyperTokenError('broken', `the engine can not be placed: ${cause.message}`, { cause });
-      this.#listener('engine:error', { error: this.broken });
-      this.fail(this.broken);
+      // A setup, or a snapshot, that the core refuses is refused again.
+      const never = this.sequence === 0 && !(f.flags & flag.lost);
+      if (never || ++this.#attempts >= maxAttempts) this.#break(cause);
       return;
     }
     this.#placing.delete(op);
@@ -234,21 +255,22 @@ export class Game {
     }
   }
 
+  // An engine that was never used fails with the cause itself.
+  #break(cause) {
+    this.fail(this.sequence === 0 ? cause : new HyperTokenError('broken', `the engine can not be placed: ${cause.message}`, { cause }));
+  }
+
   #done(op, f) {
     const lost = f.flags & flag.lost, changed = (f.flags & flag.changed) !== 0;
-    op.deaths = 0;
     if (lost || (op.withdrawn && changed)) this.leave(); // what was sent after it goes again
     if (op.withdrawn) return;
     if (f.flags & flag.failed) {
       this.#failed(op, errorOf(f.body));
       return;
     }
-    switch (op.kind) {
-      case kind.dispatch: return this.#dispatched(op, f, changed);
-      case kind.batch: return this.#batched(op, f);
-      case kind.snapshot: if (op.internal) this.#saved(f.body.slice());
-    }
-    this.#settle(op, () => op.resolve(f.body.slice()));
+    if (op.kind === kind.dispatch || op.kind === kind.batch) this.#acted(op, f, changed);
+    else if (op.internal) this.#saved(f.body.slice()); // a copy: what it lies in is as large as all that was answered with it
+    else this.#settle(op, () => op.resolve(f.body.slice()));
   }
 
   #append(bytes, sum) {
@@ -256,44 +278,40 @@ export class Game {
     this.sequence++;
   }
 
-  #dispatched(op, f, changed) {
-    const r = readAnswer(f);
-    if (changed) this.#append(op.parts[0], r.sum);
-    this.#ran += r.ran;
-    const result = decode(r.result);
-    this.#tell(op.what, op.payload, result, changed, r.events);
-    this.#settle(op, () => op.resolve(result));
-    this.#save();
-  }
-
-  #batched(op, f) {
-    const r = readAnswer(f);
-    this.#ran += r.ran;
-    r.members.forEach((m, k) => {
-      if (!m.failed && m.changed) this.#append(op.members[k].bytes, m.sum);
-    });
-    const outcomes = r.members.map((m, k) => {
-      if (m.failed) {
-        const error = errorOf(m.body);
-        this.#listener('engine:error', { error, type: op.members[k].type });
-        return { error };
-      }
-      const result = decode(m.body);
-      this.#tell(op.members[k].type, op.members[k].payload, result, m.changed, k === 0 ? r.events : null);
-      return { result };
-    });
-    this.#settle(op, () => op.resolve(outcomes));
-    this.#save();
-  }
-
-  #tell(type, payload, result, changed, events) {
-    if (events?.length > 0) {
-      for (const [name, detail] of decoder.decodeMulti(events)) this.#listener(name, detail);
+  #acted(op, f, changed) {
+    let ran, events, done;
+    try {
+      const r = readAnswer(f);
+      ran = r.ran;
+      events = r.events ? [...decoder.decodeMulti(r.events)] : [];
+      done = op.members
+        ? r.members.map((m, k) => (m.failed ? { ...op.members[k], error: errorOf(m.body) } : { ...op.members[k], ...m, result: decode(m.body) }))
+        : [{ type: op.what, payload: op.payload, bytes: op.parts[0], changed, sum: r.sum, result: decode(r.result) }];
+    } catch (cause) {
+      if (changed) this.leave(); // so that it has no effect
+      this.#failed(op, unreadable(op.what, cause));
+      return;
     }
-    if (!this.#heard()) return;
-    const detail = { type, payload, result, sequence: this.sequence };
-    this.#listener('engine:action', detail);
-    if (changed) this.#listener('state:updated', detail);
+    if (changed) this.#ran += ran;
+    for (const d of done) if (d.changed) this.#append(d.bytes, d.sum);
+    this.#save();
+    this.#settle(op, () => op.resolve(op.members ? done.map(({ result, error }) => (error ? { error } : { result })) : done[0].result));
+    if (this.#heard()) this.#tell(events, done);
+  }
+
+  #tell(events, done) {
+    for (const [name, detail] of events) this.#listener(name, detail);
+    let sequence = this.sequence - done.filter((d) => d.changed).length;
+    for (const { type, payload, result, error, changed } of done) {
+      if (error) {
+        this.#listener('engine:error', { error, type });
+        continue;
+      }
+      if (changed) sequence++;
+      const detail = { type, payload, result, sequence };
+      this.#listener('engine:action', detail);
+      if (changed) this.#listener('state:updated', detail);
+    }
   }
 
   #failed(op, error) {
@@ -301,7 +319,8 @@ export class Game {
       this.#saving = false;
       return;
     }
-    this.#listener('engine:error', { error, type: op.what });
+    if (op.settled) return;
+    if (!op.quiet) this.#listener('engine:error', { error, type: op.what });
     this.#settle(op, () => op.reject(error));
   }
 
@@ -331,15 +350,17 @@ export class Game {
     this.#saving = false;
   }
 
-  /** Takes in that the place is gone. suspect is what ran there when it ended by itself. */
-  lost(suspect) {
+  /** Takes in that the place is gone. op is what ran there, if anything; killed says that it was ended because of that. */
+  lost(op, killed) {
     if (!this.place) return;
+    const placing = this.#placing?.has(op);
+    if (!killed) for (const s of this.#sent) s.suspect = true;
     this.#gone();
-    if (suspect && this.#queue[0] === suspect) {
-      if (++suspect.deaths >= maxAttempts) {
-        this.#queue.shift();
-        this.#failed(suspect, new HyperTokenError('poisoned', `${suspect.what}: ${suspect.deaths} workers have died while they ran it`));
-      }
+    if (killed) {
+      if (placing && ++this.#attempts >= maxAttempts) this.#break(new HyperTokenError('timeout', 'a worker was silent while the engine was placed'));
+    } else if (op && this.#queue[0] === op && ++op.deaths >= maxAttempts) {
+      this.#queue.shift();
+      this.#failed(op, new HyperTokenError('poisoned', `${op.what}: ${op.deaths} workers have died while they ran it`));
     }
     this.pump();
   }
@@ -373,20 +394,47 @@ export class Game {
     if (at >= 0) this.#queue.splice(at, 1);
     else op.withdrawn = true;
     this.#failed(op, error);
-    const thread = this.place?.thread;
-    if (at < 0 && thread?.runs(op)) this.#host.watch(thread, op);
+    if (op.batch) {
+      // What was gathered succeeds or fails together.
+      this.withdraw(op.batch, new HyperTokenError('batch_aborted', `it had no effect: ${op.what} was in the same batch, and ended: ${error.message}`, { cause: error }));
+    }
+    this.place?.thread?.watch();
     this.pump();
   }
 
-  /** Fails all that has no outcome. */
+  /** Breaks the game: all that has no outcome fails. */
   fail(error) {
-    const all = [...this.#sent.filter((op) => !this.#placing?.has(op)), ...this.#queue];
-    this.#queue = [];
-    for (const op of all) {
-      op.withdrawn = true;
-      this.#failed(op, error);
-    }
-    for (const done of this.#idle.splice(0)) done();
+    this.broken = error;
+    this.#listener('engine:error', { error });
+    this.#withdrawAll(error);
+  }
+
+  #withdrawAll(error) {
+    for (const op of [...this.#sent, ...this.#queue]) if (!op.internal) this.withdraw(op, error);
+  }
+
+  /**
+   * Waits for what is in flight, for so many milliseconds at most, 0 for no bound, and gives the place up. From its call on nothing is
+   * taken in.
+   */
+  close(timeout) {
+    this.#closing ??= (async () => {
+      this.flush();
+      this.closed = true;
+      const timer = timeout > 0 ? setTimeout(() => this.#withdrawAll(shutdownError()), timeout) : null;
+      await this.idle();
+      clearTimeout(timer);
+      this.leave();
+      this.#host.remove(this);
+    })();
+    return this.#closing;
+  }
+
+  /** Tells that the game is closed. */
+  over() {
+    if (this.#over) return;
+    this.#over = true;
+    this.#listener('engine:shutdown', {});
   }
 
   /** Resolves once nothing is in flight. */
@@ -395,8 +443,13 @@ export class Game {
     return new Promise((resolve) => this.#idle.push(resolve));
   }
 
-  /** Tells why the game goes on on the main thread. */
-  fellBack(error) { this.#listener('engine:error', { error }); }
+  /** Tells, once, why the game goes on on the main thread. */
+  fellBack(error) {
+    if (this.#fellBack) return;
+    this.#fellBack = true;
+    this.#host.counts.fallbacks++;
+    this.#listener('engine:error', { error });
+  }
 
   /** Goes to a worker, now that there is one, as soon as nothing runs here. */
   moveBack() {
@@ -413,6 +466,6 @@ export function errorOf(body) {
     const { code, message, index } = decode(body);
     return new HyperTokenError(code, message, { index });
   } catch (cause) {
-    return new HyperTokenError('trap', 'the core answered with an error that can not be read', { cause });
+    return unreadable('an error', cause);
   }
 }

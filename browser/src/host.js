@@ -1,8 +1,8 @@
 // A host has workers, and places engines on them: on the one that has the fewest, and on the main thread where none can run.
 
 import { compile, join } from './core.js';
-import { coreUrl, defaults, getEnvironment, supportsWorkers } from './environment.js';
-import { badInput, canceledError, HyperTokenError, timeoutError } from './errors.js';
+import { coreUrl, defaults, getEnvironment, macrotask, supportsWorkers } from './environment.js';
+import { badInput, canceledError, HyperTokenError, shutdownError, timeoutError } from './errors.js';
 import { Executor } from './executor.js';
 import { answerOf, kind } from './frames.js';
 import { Thread } from './thread.js';
@@ -10,19 +10,9 @@ import { Thread } from './thread.js';
 // For how long the main thread runs actions before it lets others run, in milliseconds.
 const turn = 8;
 
-const macrotask = (() => {
-  if (typeof setImmediate === 'function') return setImmediate;
-  const channel = new MessageChannel(), waiting = [];
-  channel.port1.onmessage = () => waiting.shift()();
-  return (f) => {
-    waiting.push(f);
-    channel.port2.postMessage(0);
-  };
-})();
-
 const bounds = {
   workers: [0, 1024], timeout: [0, 2 ** 31 - 1], batchWindow: [0, 60_000], startTimeout: [1, 2 ** 31 - 1], killGrace: [0, 60_000],
-  maxRestarts: [0, 1e6], restartWindow: [1, 1e9], maxQueue: [1, 1e9], maxPayload: [1, 64 << 20], maxStateBytes: [1, 2 ** 40],
+  maxRestarts: [0, 1e6], restartWindow: [1, 1e9], maxQueue: [1, 1e9], maxPayload: [1, 32 << 20], maxStateBytes: [1, 2 ** 40],
   maxResult: [1, 64 << 20], maxDepth: [1, 128], snapshotBytes: [1, 2 ** 40], replayBudget: [1, 1e9],
 };
 
@@ -51,8 +41,9 @@ function checked(options) {
     if (value === undefined) continue;
     if (name in bounds) {
       const [least, most] = bounds[name];
-      if (typeof value !== 'number' || !(value >= least && value <= most)) throw badInput(`${name} is ${value}, want ${least} to ${most}`);
+      if (!Number.isInteger(value) || value < least || value > most) throw badInput(`${name} is ${value}, want an integer from ${least} to ${most}`);
     }
+    if (typeof o[name] === 'function' && typeof value !== 'function') throw badInput(`${name} is ${typeof value}, want a function`);
     o[name] = value;
   }
   return o;
@@ -77,11 +68,8 @@ export class Host {
       this.assign();
     }, (cause) => {
       const error = new HyperTokenError('bad_input', `the core can not be run: ${cause.message}`, { cause });
-      for (const game of this.#games) {
-        game.broken = error;
-        game.fail(error);
-      }
       this.#broken = error;
+      for (const game of this.#games) game.fail(error);
       for (const t of this.#threads) t.stop();
     });
     for (let k = 0; k < workers; k++) this.#threads.push(new Thread(this));
@@ -111,7 +99,7 @@ export class Host {
   // Engines.
 
   add(game) {
-    if (this.#closed) throw new HyperTokenError('shutdown', 'the host is shut down');
+    if (this.#closed) throw shutdownError('host');
     if (this.#broken) throw this.#broken;
     this.#games.add(game);
   }
@@ -120,6 +108,7 @@ export class Host {
 
   /** Takes room for an operation. release, for which it is time when that has its outcome, gives it back. */
   charge(op) {
+    if (this.#closed) throw shutdownError('host');
     if (this.#inFlight >= this.options.maxQueue) {
       throw new HyperTokenError('overloaded', `${op.what}: ${this.#inFlight} actions have no outcome yet (maxQueue); wait for some`);
     }
@@ -147,20 +136,25 @@ export class Host {
     const ready = this.#threads.filter((t) => t.state === 'ready');
     const wait = ready.length === 0 && this.#threads.some((t) => t.able);
     if (wait || (ready.length === 0 && !this.#compiled)) return;
-    // Workers that are about to be ready get their part of the engines.
-    const promising = this.#threads.filter((t) => t.promising).length;
+    // Workers that are about to be ready for the first time get their part of the engines.
+    const promising = this.#threads.filter((t) => t.state === 'starting' && t.fresh).length;
     const share = promising > 0 ? Math.ceil(this.#games.size / (ready.length + promising)) : Infinity;
     for (const game of this.#asking.splice(0)) {
-      const thread = ready.reduce((a, b) => (b.games.size - a.games.size || b.pending.size - a.pending.size) < 0 ? b : a, ready[0]);
-      if (!thread) this.#placeHere(game);
-      else if (thread.games.size >= share) this.#asking.push(game);
-      else game.placed(thread, ++this.#placements);
+      const least = ready.reduce((a, b) => ((b.games.size - a.games.size || b.pending.size - a.pending.size) < 0 ? b : a), ready[0]);
+      if (!least) this.#placeHere(game);
+      else if (least.games.size >= share) this.#asking.push(game);
+      else game.placed(least, ++this.#placements);
     }
   }
 
-  workerReady() {
+  workerReady(thread) {
     this.assign();
     for (const game of [...this.#here.values()]) game.moveBack();
+    // Engines with nothing to do leave the others for it: their next action places them.
+    for (const t of this.#threads) {
+      const most = Math.ceil((t.games.size + thread.games.size) / 2);
+      for (const game of [...t.games.values()]) if (t !== thread && t.games.size > most && game.pending === 0) game.leave();
+    }
   }
 
   #placeHere(game) {
@@ -168,11 +162,11 @@ export class Host {
     this.#executor ??= new Executor(this.#compiled);
     this.#here.set(placement, game);
     if (this.#threads.length > 0) {
-      this.counts.fallbacks++;
       game.fellBack(new HyperTokenError('worker_unavailable',
         `no worker can run, the engine goes on on the main thread: ${this.#threads.find((t) => t.cause)?.cause.message ?? 'unknown'}`, { cause: this.#threads[0].cause }));
     }
     game.placed(null, placement);
+    if (game.place?.placement !== placement) this.#here.delete(placement); // it wants nothing any more
   }
 
   leftHere(placement) {
@@ -199,9 +193,11 @@ export class Host {
         continue;
       }
       const body = op.parts.length === 1 ? op.parts[0] : join(op.parts);
+      let answer;
       this.#executor.run({ placement, kind: op.kind, flags: op.flags, body }, (flags, ...parts) => {
-        game.answered(null, placement, op, answerOf(flags, join(parts)));
+        answer = answerOf(flags, join(parts));
       });
+      game.answered(null, placement, op, answer);
       if (performance.now() > until) {
         macrotask(() => this.drain(turn));
         return;
@@ -226,7 +222,7 @@ export class Host {
         release?.();
       };
     }
-    if (timeout > 0) {
+    if (timeout > 0 && timeout < Infinity) {
       op.deadline = performance.now() + timeout;
       let list = this.#deadlines.get(timeout);
       if (!list) this.#deadlines.set(timeout, (list = { head: 0, items: [] }));
@@ -240,7 +236,8 @@ export class Host {
     if (at >= this.#timerAt) return;
     clearTimeout(this.#timer);
     this.#timerAt = at;
-    this.#timer = setTimeout(() => this.#expire(), Math.max(0, at - performance.now()));
+    // Where the thread was busy, answers that are there already come first.
+    this.#timer = setTimeout(() => macrotask(() => this.#expire()), Math.min(Math.max(0, at - performance.now()), 2 ** 31 - 1));
     this.#timer.unref?.();
   }
 
@@ -261,20 +258,17 @@ export class Host {
     if (next < Infinity) this.#wake(next);
   }
 
-  /** Ends a worker that goes on with what nobody wants any more. */
-  watch(thread, op) {
-    setTimeout(() => {
-      if (thread.state === 'ready' && thread.runs(op)) thread.kill(new Error(`${op.what} went on after its end`));
-    }, this.options.killGrace).unref?.();
-  }
-
-  /** Waits for what is in flight, and ends the workers. It may be called any number of times. */
-  shutdown() {
+  /**
+   * Waits for what is in flight, and ends the engines and the workers: once it resolves, none is left. It may be called any number of times.
+   * @param {{timeout?: number}} [options] after so many milliseconds what is in flight fails; 0, the default, for never
+   */
+  shutdown({ timeout = 0 } = {}) {
     this.#closed ??= (async () => {
-      await Promise.all([...this.#games].map((game) => game.idle()));
-      for (const game of this.#games) game.closed = true;
+      const games = [...this.#games];
+      await Promise.all(games.map((game) => game.close(timeout)));
       clearTimeout(this.#timer);
       await Promise.all(this.#threads.map((t) => t.stop()));
+      for (const game of games) game.over();
     })();
     return this.#closed;
   }

@@ -1,8 +1,8 @@
 // A worker of a host over all its threads: one that ends is started again, and where that does not help it is given up, and tried now
 // and then.
 
-import { startWorker } from './environment.js';
-import { eachFrame, Writer } from './frames.js';
+import { macrotask, startWorker } from './environment.js';
+import { eachFrame, flag, Writer } from './frames.js';
 
 const backoff = (n) => Math.min(50 * 2 ** n, 5000);
 const probeAfter = (n) => Math.min(1000 * 2 ** n, 60_000);
@@ -16,58 +16,75 @@ export class Thread {
   cause = null;
   /** The games that are placed here, by placement. */
   games = new Map();
+  /** It has neither been ready nor failed to start yet. */
+  fresh = true;
   #host; #worker = null; #requests = 0; #out = new Writer(); #flushing = false; #timer = null;
-  #failures = 0; #probes = 0; #deaths = []; #generation = 0; #startFailed = null; #ending = new Set();
+  #failures = 0; #probes = 0; #deaths = []; #generation = 0; #watchdog = null; #watched = null;
+  /** What is to end before this is stopped: starts, and threads that are terminated. */
+  #ends = new Set();
 
   constructor(host) { this.#host = host; }
 
-  /** Whether it starts for the first time, or again after it was ready: that goes well, as a rule. */
-  get promising() { return this.state === 'starting' && this.#failures === 0 && this.#probes === 0; }
-
   get able() { return this.state !== 'given up' && this.state !== 'stopped'; }
 
-  async start() {
-    const { workerPath, startTimeout, maxRestarts } = this.#host.options;
+  start() {
     const generation = ++this.#generation;
     this.state = 'starting';
     const current = () => generation === this.#generation && this.state !== 'stopped';
-    this.#startFailed = (cause) => {
-      if (!current()) return;
-      this.#stopThread();
-      this.cause = cause;
-      this.#failures++;
-      this.#host.log('a worker did not start', cause);
-      if (this.#failures > maxRestarts || this.#probes > 0) this.#giveUp();
-      else this.#later(backoff(this.#failures));
-      this.#host.assign();
+    const failed = (cause) => current() && this.#notStarted(cause);
+    const { workerPath, startTimeout } = this.#host.options;
+    const start = async () => {
+      try {
+        const worker = await startWorker(workerPath, {
+          message: (data) => current() && this.#came(data, current),
+          gone: (cause) => (this.state === 'ready' && current() ? this.#died(cause) : failed(cause)),
+        });
+        if (!current()) return await worker.terminate();
+        this.#worker = worker;
+        await this.#host.module;
+      } catch (cause) {
+        return failed(cause);
+      }
+      // Only now, so that a core that takes long to load is no fault of the worker.
+      if (current() && this.state === 'starting') {
+        this.#timer = setTimeout(() => failed(new Error(`the worker was not ready within ${startTimeout} ms (startTimeout)`)), startTimeout);
+      }
     };
-    this.#timer = setTimeout(() => this.#startFailed(new Error(`the worker was not ready within ${startTimeout} ms`)), startTimeout);
-    try {
-      const module = await this.#host.module;
-      const worker = await startWorker(workerPath, {
-        message: (data) => current() && this.#came(data, module),
-        gone: (cause) => current() && (this.state === 'ready' ? this.#died(cause) : this.#startFailed(cause)),
-      });
-      if (current()) this.#worker = worker;
-      else await worker.terminate();
-    } catch (cause) {
-      this.#startFailed(cause);
-    }
+    this.#ending(start());
   }
 
-  #came(data, module) {
+  #ending(promise) {
+    this.#ends.add(promise);
+    promise.finally(() => this.#ends.delete(promise));
+  }
+
+  #notStarted(cause) {
+    this.#stopThread();
+    this.cause = cause;
+    this.#failures++;
+    this.fresh = false;
+    this.#host.log('a worker did not start', cause);
+    if (this.#failures > this.#host.options.maxRestarts || this.#probes > 0) this.#giveUp();
+    else this.#later(backoff(this.#failures));
+    this.#host.assign();
+  }
+
+  async #came(data, current) {
     if (data?.loaded) {
-      this.#worker.post({ module }, []);
+      const module = await this.#host.module.catch(() => null); // without one the host ends this
+      if (module && current()) this.#worker.post({ module }, []);
     } else if (data?.ready) {
       clearTimeout(this.#timer);
       this.state = 'ready';
       this.#failures = 0;
       this.#probes = 0;
       this.#host.log('a worker is ready');
-      this.#host.workerReady();
+      this.fresh = false;
+      this.#host.workerReady(this);
     } else {
       try {
         eachFrame(data, (f) => this.#answered(f));
+        this.watch();
       } catch (cause) {
         this.#died(cause);
       }
@@ -79,16 +96,15 @@ export class Thread {
     if (!entry) throw new Error(`an answer to request ${f.request}, which nobody has sent`);
     this.pending.delete(f.request);
     entry.game.answered(this, f.placement, entry.op, f);
-    const [oldest] = this.pending.values();
-    if (oldest?.op.withdrawn) this.#host.watch(this, oldest.op);
   }
 
   /** Sends a request. All that is sent before this turn of the event loop is over is one message. */
   send(game, placement, op) {
     const request = (this.#requests = (this.#requests + 1) >>> 0);
     this.pending.set(request, { game, op });
-    this.#out.frame(request, placement, op.kind, op.flags, ...op.parts);
+    this.#out.frame(request, placement, op.kind, op.flags | (op.suspect ? flag.suspect : 0), ...op.parts);
     this.#flushSoon();
+    if (op.internal && this.pending.size === 1) this.watch();
   }
 
   tell(placement, kind) {
@@ -108,51 +124,63 @@ export class Thread {
     });
   }
 
-  /** Whether an operation is what runs, or what runs next. */
-  runs(op) {
+  #oldest() {
     const [oldest] = this.pending.values();
-    return oldest?.op === op;
+    return oldest?.op;
   }
 
-  /** Ends the thread because of what it runs: another one takes its place. */
-  kill(cause) {
-    this.#host.counts.killed++;
-    this.#end(cause, false);
-    this.start();
+  /**
+   * Looks at what runs. Where nobody waits for it any more, it has killGrace to end; where it is the host's own, which has no deadline,
+   * it has startTimeout. Then the thread is ended, and another one takes its place.
+   */
+  watch() {
+    const op = this.#oldest();
+    const ms = op?.withdrawn ? this.#host.options.killGrace : op?.internal ? this.#host.options.startTimeout : null;
+    if (op === this.#watched && ms !== null) return;
+    clearTimeout(this.#watchdog);
+    this.#watched = ms === null ? null : op;
+    if (ms === null) return;
+    const over = () => {
+      if (this.state !== 'ready' || this.#watched !== op || this.#oldest() !== op) return;
+      this.#host.counts.killed++;
+      this.#end(new Error(`${op.what} did not end`), true);
+      this.start();
+    };
+    // Where this thread was busy, an answer that is there already comes first.
+    this.#watchdog = setTimeout(() => macrotask(over), ms);
   }
 
   #died(cause) {
     const now = performance.now(), { maxRestarts, restartWindow } = this.#host.options;
     this.#host.counts.died++;
     this.#deaths = [...this.#deaths.filter((at) => now - at < restartWindow), now];
-    this.#end(cause, true);
+    this.#end(cause, false);
     if (this.#deaths.length > maxRestarts) this.#giveUp();
     else if (this.#deaths.length === 1) this.start();
     else this.#later(backoff(this.#deaths.length));
     this.#host.assign();
   }
 
-  #end(cause, byItself) {
+  #end(cause, killed) {
     this.cause = cause;
     this.#host.log('a worker ended', cause);
     this.#stopThread();
     this.state = 'waiting';
-    const [oldest] = this.pending.values();
+    const op = this.#oldest();
     this.pending = new Map();
     this.#out.take();
     const games = this.games;
     this.games = new Map();
-    for (const game of games.values()) game.lost(byItself ? oldest?.op : undefined);
+    for (const game of games.values()) game.lost(op, killed);
   }
 
   #stopThread() {
     clearTimeout(this.#timer);
+    clearTimeout(this.#watchdog);
+    this.#watched = null;
     this.#generation++;
-    const worker = this.#worker;
+    if (this.#worker) this.#ending(this.#worker.terminate());
     this.#worker = null;
-    if (!worker) return;
-    const ended = Promise.resolve(worker.terminate()).catch(() => {}).then(() => this.#ending.delete(ended));
-    this.#ending.add(ended);
   }
 
   #later(ms) {
@@ -170,11 +198,11 @@ export class Thread {
     this.#timer.unref?.();
   }
 
-  /** Ends it, and waits until none of its threads is left. */
+  /** Ends it for good. Once it resolves, no thread of it is left. */
   async stop() {
     this.state = 'stopped';
     this.#stopThread();
-    await Promise.all(this.#ending);
+    while (this.#ends.size > 0) await Promise.all(this.#ends);
   }
 
   /** For tests: the thread itself. */

@@ -1,5 +1,6 @@
 import { Engine } from './engine.js';
 import { getEnvironment } from './environment.js';
+import { badInput } from './errors.js';
 
 /** A worker with one engine, in whichever environment this is. */
 export class UniversalWorker {
@@ -18,9 +19,14 @@ export class UniversalWorker {
     await this.#engine.ready;
   }
 
-  dispatch(type, payload, options) { return this.#engine.dispatchAsync(type, payload, options); }
+  #started() {
+    if (!this.#engine) throw badInput('the worker is not started: await init() first');
+    return this.#engine;
+  }
 
-  on(name, f) { return this.#engine.on(name, f); }
+  async dispatch(type, payload, options) { return this.#started().dispatchAsync(type, payload, options); }
+
+  on(name, f) { return this.#started().on(name, f); }
 
   async terminate() { await this.#engine?.shutdown(); }
 

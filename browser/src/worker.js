@@ -1,11 +1,11 @@
-// The worker: it runs what a page, or a program on Node, sends it, one request after the other, and answers what came together in one
-// message.
+// The worker: it runs what a page, or a program on Node, sends it, one request after the other. Answers that come quickly one after the
+// other go in one message; none waits for an action that may take long, because that may be the one that never ends.
 
 import { Executor } from './executor.js';
-import { eachFrame, kind, Writer } from './frames.js';
+import { eachFrame, flag, hash, kind, Writer } from './frames.js';
 
-// How long answers are gathered at most while more is to run, in milliseconds.
-const gather = 2;
+// How long answers are gathered at most while more is to run, and what is quick, in milliseconds.
+const gather = 2, quick = 0.5;
 
 const inBrowser = typeof self === 'object' && typeof self.postMessage === 'function';
 const port = inBrowser ? self : (await import('node:worker_threads')).parentPort;
@@ -14,6 +14,15 @@ const on = (f) => (port.on ? port.on('message', f) : port.addEventListener('mess
 
 let executor;
 const out = new Writer();
+// Names of actions that were quick when they ran last, as hashes.
+const known = new Set();
+
+/** The name of an action, as a hash; 0 for what is none. */
+function nameOf(f) {
+  if (f.kind !== kind.dispatch || f.flags & flag.suspect) return 0;
+  const { buffer, byteOffset } = f.body;
+  return hash(new Uint8Array(buffer, byteOffset + 28, new DataView(buffer, byteOffset + 24).getUint32(0, true)));
+}
 
 on((message) => {
   if (!executor) {
@@ -22,7 +31,7 @@ on((message) => {
     post({ ready: true }, []);
     return;
   }
-  let began = performance.now();
+  let began = performance.now(), before = began;
   const flush = () => {
     if (out.length > 0) {
       const answers = out.take();
@@ -30,10 +39,18 @@ on((message) => {
     }
   };
   eachFrame(message, (f) => {
+    const name = nameOf(f);
+    if (!known.has(name)) flush();
     executor.run(f, (flags, ...parts) => out.frame(f.request, f.placement, kind.answer, flags, ...parts));
-    if (performance.now() - began > gather) {
+    const now = performance.now();
+    if (name !== 0) {
+      if (now - before < quick && known.size < 1024) known.add(name);
+      else known.delete(name);
+    }
+    before = now;
+    if (now - began > gather) {
       flush();
-      began = performance.now();
+      began = now;
     }
   });
   flush();

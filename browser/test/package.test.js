@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
-import { project, root, run } from './installed.js';
+import { project, root, run } from './support/installed.js';
 
 let installed;
 before(async () => { installed = await project(); });

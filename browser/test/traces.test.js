@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readdir, readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { Engine, Host } from '../src/index.js';
-import { parse, verify } from './traces.js';
+import { parse, verify } from './support/traces.js';
 
 const traces = new URL('../../integration/testdata/conformance/', import.meta.url);
 const wasmPath = new URL('../../wasm/', import.meta.url);

@@ -1,7 +1,7 @@
 // What tests do in a page: the package as a page without a bundler has it.
 
 import { Engine, Host, HyperTokenError, getEnvironment, supportsWorkers, UniversalWorker } from '/hypertoken/hypertoken.js';
-import { parse, verify } from '/test/traces.js';
+import { parse, verify } from '/test/support/traces.js';
 
 Object.assign(globalThis, { Engine, Host, HyperTokenError, getEnvironment, supportsWorkers, UniversalWorker });
 

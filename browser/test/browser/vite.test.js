@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { after, before, test } from 'node:test';
 import { build } from 'vite';
-import { project } from '../installed.js';
+import { project } from '../support/installed.js';
 import { browsers, launch, serve, skip } from './harness.js';
 
 let installed, site;

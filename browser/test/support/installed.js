@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 
 export const run = promisify(execFile);
-export const root = new URL('../', import.meta.url).pathname;
+export const root = new URL('../../', import.meta.url).pathname;
 
 /** Makes an empty project with the package installed. Returns its folder, and what removes it. */
 export async function project() {

@@ -1,0 +1,241 @@
+// What ends a worker, and what the caller sees of that.
+
+import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { pathToFileURL } from 'node:url';
+import { Engine } from '../src/index.js';
+import { deck, dying, engineFor, event, folder, hostFor, kill, record, script, smallCore, testCore } from './support/cores.js';
+
+const ids = (tokens) => tokens.map((x) => x.id);
+
+test('an action that never ends fails at its deadline, and what was behind it runs', async (t) => {
+  const engine = engineFor(t, { setup: deck(9), workerOptions: { killGrace: 20 } });
+  await engine.ready;
+  const before = engine.dispatchAsync('stack:draw');
+  const spin = engine.dispatchAsync('test:spin', {}, { timeout: 150 });
+  const behind = engine.dispatchAsync('stack:draw');
+  assert.deepEqual(ids(await before), ['t8']); // it waits for nothing
+  await assert.rejects(spin, (e) => e.code === 'timeout' && /timeout, not done after 150 ms/.test(e.message));
+  assert.deepEqual(ids(await behind), ['t7']);
+  assert.equal(engine.host.counts.killed, 1);
+  assert.equal(engine.sequence, 2);
+});
+
+test('an action that never ends holds up the engines of its worker alone, and those only until it is ended', async (t) => {
+  const host = hostFor(t, { workers: 2, killGrace: 20 });
+  const [a, b, c] = Array.from({ length: 3 }, () => engineFor(t, { host, setup: deck(3) }));
+  await Promise.all([a.ready, b.ready, c.ready]);
+  const spin = assert.rejects(a.dispatchAsync('test:spin', {}, { timeout: 300 }), { code: 'timeout' });
+  const others = [b, c].map((e) => e.dispatchAsync('stack:draw', { count: 2 }));
+  assert.deepEqual(ids(await Promise.race(others)).length, 2);
+  assert.equal(host.counts.killed, 0); // one of them was on the other worker
+  await spin;
+  for (const o of others) assert.deepEqual(ids(await o), ['t2', 't1']);
+  assert.equal(host.counts.killed, 1);
+});
+
+test('an abort of what runs ends its worker; it has no effect', async (t) => {
+  const engine = engineFor(t, { setup: deck(3), workerOptions: { killGrace: 1 } });
+  await engine.ready;
+  const stop = new AbortController();
+  const spin = engine.dispatchAsync('test:spin', {}, { signal: stop.signal, timeout: 0 });
+  const digest = engine.digest();
+  stop.abort(new Error('enough'));
+  await assert.rejects(spin, (e) => e.code === 'canceled' && e.cause.message === 'enough');
+  const fresh = new Engine({ setup: deck(3), workerOptions: { core: testCore } });
+  assert.equal(await digest, await fresh.digest());
+});
+
+test('an abort of what runs and changes the state has no effect, though it ends well', async (t) => {
+  const engine = engineFor(t, { setup: deck(5), workerOptions: { killGrace: 5000 } });
+  await engine.ready;
+  const stop = new AbortController();
+  const dropped = engine.dispatchAsync('stack:draw', {}, { signal: stop.signal });
+  const behind = engine.dispatchAsync('stack:draw', { count: 2 });
+  await Promise.resolve(); // it is sent
+  stop.abort();
+  await assert.rejects(dropped, { code: 'canceled' });
+  assert.deepEqual(ids(await behind), ['t4', 't3']);
+  assert.equal(engine.sequence, 1);
+  assert.equal(engine.host.counts.killed, 0);
+});
+
+test('a worker that dies is replaced: what was acknowledged stays, what was in flight runs once', async (t) => {
+  const engine = engineFor(t, { setup: deck(40) });
+  const drawn = [];
+  for (let k = 0; k < 10; k++) {
+    const two = [engine.dispatchAsync('stack:draw'), engine.dispatchAsync('stack:draw')];
+    if (k % 3 === 2) await kill(engine.host);
+    for (const d of two) drawn.push(...ids(await d));
+  }
+  assert.deepEqual(drawn, Array.from({ length: 20 }, (_, k) => `t${39 - k}`));
+  assert.equal(engine.sequence, 20);
+  assert.equal(engine.host.counts.died, 3);
+});
+
+test('a trap and exhausted memory fail the action alone', async (t) => {
+  const core = await smallCore(2048); // pages of 64 KiB
+  const engine = engineFor(t, { setup: deck(3), workerOptions: { core } });
+  const want = await engine.digest();
+  for (const [type, code] of [['test:trap', 'trap'], ['test:grow', 'out_of_memory'], ['test:lie', 'trap'], ['test:huge', 'too_large']]) {
+    await assert.rejects(engine.dispatchAsync(type), { code }, type);
+    assert.equal(await engine.digest(), want, type);
+  }
+  assert.equal(engine.host.counts.killed + engine.host.counts.died, 0);
+});
+
+test('what kills three workers is poisoned; what was sent with it is not', async (t) => {
+  const host = hostFor(t, { workerPath: await dying(t, 'dies of this') });
+  const engine = engineFor(t, { host, setup: deck(9) }), other = engineFor(t, { host, setup: deck(9) });
+  await Promise.all([engine.ready, other.ready]);
+  const before = engine.dispatchAsync('stack:draw');
+  const poison = engine.dispatchAsync('stack:peek', { note: 'dies of this' });
+  const behind = engine.dispatchAsync('stack:draw');
+  const others = [1, 2, 3].map(() => other.dispatchAsync('stack:draw'));
+  await assert.rejects(poison, (e) => e.code === 'poisoned' && /3 workers/.test(e.message));
+  assert.deepEqual(ids(await before), ['t8']);
+  assert.deepEqual(ids(await behind), ['t7']);
+  assert.deepEqual((await Promise.all(others)).flatMap(ids), ['t8', 't7', 't6']);
+  assert.equal(host.counts.died, 4); // of all at once, and three times of it alone
+});
+
+test('a worker that is silent while an engine is placed is replaced', async (t) => {
+  const workerPath = await script(t, `
+    if (existsSync(path)) await real();
+    else {
+      writeFileSync(path, '');
+      let first = true;
+      parentPort.on('message', () => {
+        if (first) parentPort.postMessage({ ready: true });
+        first = false;
+      });
+      parentPort.postMessage({ loaded: true });
+    }
+  `);
+  const engine = engineFor(t, { setup: deck(2), workerOptions: { workerPath, startTimeout: 300 } });
+  assert.deepEqual(ids(await engine.dispatchAsync('stack:draw')), ['t1']);
+  assert.equal(engine.host.counts.killed, 1);
+  assert.equal(engine.place, 'worker');
+});
+
+test('where every worker is silent, the engine fails', async (t) => {
+  const workerPath = await script(t, `
+    let first = true;
+    parentPort.on('message', () => {
+      if (first) parentPort.postMessage({ ready: true });
+      first = false;
+    });
+    parentPort.postMessage({ loaded: true });
+  `);
+  const engine = engineFor(t, { workerOptions: { workerPath, startTimeout: 60 } });
+  await assert.rejects(engine.ready, (e) => e.code === 'timeout' && /silent/.test(e.message));
+  assert.equal(engine.host.counts.killed, 3);
+});
+
+test('a worker that answers what nobody asked is replaced', async (t) => {
+  const workerPath = await script(t, `
+    if (!existsSync(path)) {
+      writeFileSync(path, '');
+      parentPort.on('message', (m) => m instanceof ArrayBuffer && parentPort.postMessage(new ArrayBuffer(16)));
+    }
+    await real();
+  `);
+  const engine = engineFor(t, { setup: deck(2), workerOptions: { workerPath } });
+  assert.deepEqual(ids(await engine.dispatchAsync('stack:draw')), ['t1']);
+  assert.equal(engine.host.counts.died, 1);
+});
+
+test('without a worker the engine goes on on the main thread, says what to fix, and returns once there is one', async (t) => {
+  const dir = await folder(t), path = join(dir, 'worker.mjs');
+  const engine = engineFor(t, { setup: deck(9), workerOptions: { workerPath: pathToFileURL(path), maxRestarts: 0 } });
+  const events = record(engine);
+  await engine.ready;
+  assert.equal(engine.place, 'main thread');
+  assert.deepEqual(ids(await engine.dispatchAsync('stack:draw')), ['t8']);
+  await assert.rejects(engine.dispatchAsync('test:trap'), { code: 'trap' }); // it is placed again, and that is not told twice
+  await engine.dispatchAsync('stack:draw');
+  const told = events.filter((e) => e.name === 'engine:error' && e.error.code === 'worker_unavailable');
+  assert.equal(told.length, 1);
+  assert.match(told[0].error.message, /worker\.mjs could not be loaded: check workerOptions\.workerPath/);
+  assert.equal(engine.host.counts.fallbacks, 1);
+
+  await writeFile(path, `import ${JSON.stringify(String(new URL('../src/worker.js', import.meta.url)))};`);
+  const alive = setInterval(() => {}, 1000); // an engine on the main thread keeps no process going
+  await new Promise((resolve) => {
+    const was = engine.host.workerReady;
+    engine.host.workerReady = function (thread) {
+      was.call(this, thread);
+      resolve();
+    };
+  });
+  clearInterval(alive);
+  assert.deepEqual(ids(await engine.dispatchAsync('stack:draw')), ['t6']);
+  assert.equal(engine.place, 'worker');
+});
+
+test('a worker that is not ready in time is given up', async (t) => {
+  const workerPath = await script(t, "parentPort.on('message', () => {});");
+  const engine = engineFor(t, { workerOptions: { workerPath, startTimeout: 50, maxRestarts: 1 } });
+  const told = event(engine, 'engine:error');
+  await engine.ready;
+  assert.match((await told).error.message, /not ready within 50 ms \(startTimeout\)/);
+});
+
+test('what a worker died of does not run on the main thread', async (t) => {
+  const engine = engineFor(t, { setup: deck(3), workerOptions: { workerPath: await dying(t, 'dies of this'), maxRestarts: 0 } });
+  await engine.ready;
+  await assert.rejects(engine.dispatchAsync('stack:peek', { note: 'dies of this' }), { code: 'worker_unavailable' });
+  assert.deepEqual(ids(await engine.dispatchAsync('stack:draw')), ['t2']);
+  assert.equal(engine.place, 'main thread');
+});
+
+test('a replay with another result breaks the engine, and says so', async (t) => {
+  const engine = engineFor(t);
+  // The batch has no effect, but that the instance has run it once more than a replay will.
+  await assert.rejects(engine.dispatchBatch([{ type: 'test:differ' }, { type: 'no:such' }]), { code: 'unknown_action' });
+  assert.equal(await engine.dispatchAsync('test:differ'), 1);
+  const told = event(engine, 'engine:error', (e) => e.error.code === 'broken');
+  await assert.rejects(engine.dispatchAsync('test:trap'), { code: 'trap' });
+  await assert.rejects(engine.dispatchAsync('stack:peek'), (e) => e.code === 'broken' && e.cause.code === 'diverged');
+  await assert.rejects(engine.dispatchAsync('stack:peek'), { code: 'broken' });
+  await told;
+});
+
+test('a core that is none fails the engine, and leaves no worker', async (t) => {
+  const dir = await folder(t);
+  const missing = new Engine({ useWorker: true, workerOptions: { wasmPath: pathToFileURL(`${dir}/`) } });
+  await assert.rejects(missing.ready, (e) => e.code === 'bad_input' && /core can not be run/.test(e.message));
+  await assert.rejects(missing.dispatchAsync('stack:draw'), { code: 'bad_input' });
+  await missing.shutdown();
+  assert.equal(threads(), 0);
+  const other = engineFor(t, { workerOptions: { core: Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0) } });
+  await assert.rejects(other.ready, /no core of this version/);
+});
+
+const threads = () => process.getActiveResourcesInfo().filter((r) => r === 'MessagePort' || r === 'Worker').length;
+
+test('after shutdown no worker is left: not one that starts, runs, hangs, or is being ended', async () => {
+  const options = { core: testCore, killGrace: 1 };
+  const starting = new Engine({ useWorker: true, workerOptions: options });
+  await starting.shutdown();
+  const idle = new Engine({ useWorker: true, workerOptions: { ...options, workers: 3 } });
+  await idle.ready;
+  assert.ok(threads() > 0);
+  await idle.shutdown();
+  const hanging = new Engine({ useWorker: true, workerOptions: options });
+  await hanging.ready;
+  const spin = assert.rejects(hanging.dispatchAsync('test:spin', {}, { timeout: 30 }), { code: 'timeout' });
+  await hanging.shutdown();
+  await spin;
+  const endless = new Engine({ useWorker: true, workerOptions: options });
+  await endless.ready;
+  const never = assert.rejects(endless.dispatchAsync('test:spin', {}, { timeout: 0 }), { code: 'shutdown' });
+  await endless.shutdown({ timeout: 30 });
+  await never;
+  for (const e of [starting, idle, hanging, endless]) {
+    assert.ok(e.host.threads.every((x) => x.state === 'stopped' && x.thread === undefined));
+  }
+  assert.equal(threads(), 0, process.getActiveResourcesInfo().join());
+});
