@@ -1,0 +1,112 @@
+// The guide's patterns, each as a test.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Engine } from '../src/index.js';
+import { deck, engineFor, event, exampleCore, hostFor, kill, wasmPath } from './support/cores.js';
+
+const workerOptions = { core: exampleCore };
+
+test('quick start', async () => {
+  const engine = new Engine({ useWorker: true, setup: deck(52), workerOptions: { wasmPath } });
+  await engine.dispatchAsync('stack:shuffle', { seed: 42 });
+  assert.equal((await engine.dispatchAsync('stack:draw', { count: 5 })).length, 5);
+  await engine.shutdown();
+});
+
+test('the defaults find the worker', async (t) => {
+  const engine = engineFor(t, { setup: deck(5), workerOptions });
+  await engine.ready;
+  assert.equal(engine.place, 'worker');
+});
+
+test('concurrent workflows: parallel independent actions', async (t) => {
+  const engine = engineFor(t, { setup: deck(52), workerOptions });
+  const [shuffled, drawn, valid] = await Promise.all([
+    engine.dispatchAsync('stack:shuffle'),
+    engine.dispatchAsync('stack:draw', { count: 5 }),
+    engine.dispatchAsync('space:validate'),
+  ]);
+  assert.equal(shuffled, null);
+  assert.equal(drawn.length, 5);
+  assert.deepEqual(valid, { placements: 0, twice: 0, zones: 0 });
+});
+
+test('sequential dependent actions', async (t) => {
+  const engine = engineFor(t, { setup: deck(52), workerOptions });
+  await engine.dispatchAsync('agent:create', { name: 'ada' });
+  await engine.dispatchAsync('stack:shuffle');
+  const drawn = await engine.dispatchAsync('stack:draw', { count: 5 });
+  assert.equal(await engine.dispatchAsync('agent:receive', { tokens: drawn }), 5);
+});
+
+test('batch processing', async (t) => {
+  const engine = engineFor(t, { workerOptions: { ...workerOptions, enableBatching: true, batchWindow: 50 } });
+  const items = Array.from({ length: 100 }, (_, n) => ({ item: n }));
+  const results = await Promise.all(items.map((item) => engine.dispatchAsync('process:item', item)));
+  assert.deepEqual(results.map((r) => r.processed), items.map((_, k) => k + 1));
+});
+
+test('with batching, one action after the other works too', async (t) => {
+  const engine = engineFor(t, { setup: deck(20), workerOptions: { ...workerOptions, enableBatching: true, batchWindow: 1 } });
+  for (let k = 0; k < 10; k++) assert.equal((await engine.dispatchAsync('stack:draw', { count: 1 })).length, 1);
+});
+
+test('error handling: the message of a deadline has the word timeout', async (t) => {
+  const engine = engineFor(t, { workerOptions: { ...workerOptions, timeout: 50, killGrace: 5 } });
+  await engine.ready;
+  await assert.rejects(engine.dispatchAsync('long:operation'), (e) => e.message.includes('timeout'));
+  await assert.rejects(engine.dispatchAsync('risky:operation', { fail: true }), (e) => e.code === 'risky');
+  assert.equal(await engine.dispatchAsync('risky:operation', {}, { timeout: 5000 }), 1);
+});
+
+test('custom timeout handling', async (t) => {
+  const engine = engineFor(t, { workerOptions: { ...workerOptions, killGrace: 5 } });
+  await engine.ready;
+  await assert.rejects(engine.dispatchAsync('long:operation', {}, { signal: AbortSignal.timeout(50) }), (e) => e.code === 'canceled' && e.cause.name === 'TimeoutError');
+  assert.deepEqual(await engine.dispatchAsync('space:validate'), { placements: 0, twice: 0, zones: 0 });
+});
+
+test('graceful fallback', async (t) => {
+  const engine = engineFor(t, { setup: deck(5), workerOptions: { ...workerOptions, workerPath: '/nowhere/hypertoken.worker.js', maxRestarts: 0 } });
+  const told = event(engine, 'engine:error');
+  await engine.dispatchAsync('stack:shuffle');
+  assert.match((await told).payload.error.message, /hypertoken\.worker\.js could not be loaded: check workerOptions\.workerPath/);
+});
+
+test('several engines, each with a worker of its own, in turn', async (t) => {
+  const workers = Array.from({ length: 4 }, () => engineFor(t, { setup: deck(8), workerOptions }));
+  const draws = await Promise.all(Array.from({ length: 16 }, (_, k) => workers[k % 4].dispatchAsync('stack:draw')));
+  assert.deepEqual(draws.map(([token]) => token.id), Array.from({ length: 16 }, (_, k) => `t${7 - Math.floor(k / 4)}`));
+});
+
+test('several engines over the workers of one host, evenly, and evenly again after one has died', async (t) => {
+  const host = hostFor(t, { core: exampleCore, workers: 3 });
+  const engines = Array.from({ length: 6 }, () => engineFor(t, { host, setup: deck(30) }));
+  const round = () => Promise.all(engines.map((e) => e.dispatchAsync('stack:draw')));
+  await round();
+  assert.deepEqual(host.stats.workers.map((w) => w.engines), [2, 2, 2]);
+  const back = new Promise((resolve) => {
+    const was = host.workerReady;
+    host.workerReady = function (thread) {
+      was.call(this, thread);
+      resolve();
+    };
+  });
+  await kill(host, 1);
+  await back;
+  await round();
+  assert.deepEqual(host.stats.workers.map((w) => w.engines), [2, 2, 2]);
+  for (const e of engines) assert.equal(e.sequence, 2);
+});
+
+test('the main thread goes on while a worker works', async (t) => {
+  const engine = engineFor(t, { workerOptions });
+  await engine.ready;
+  let turns = 0, over = false;
+  const count = () => over || (turns++, setImmediate(count));
+  count();
+  await engine.dispatchAsync('slow:operation', { rounds: 5e7 });
+  over = true;
+  assert.ok(turns > 100, `${turns} turns`);
+});
