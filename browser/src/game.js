@@ -464,6 +464,7 @@ export class Game {
 export function errorOf(body) {
   try {
     const { code, message, index } = decode(body);
+    if (typeof code !== 'string') throw new Error('it has no code');
     return new HyperTokenError(code, message, { index });
   } catch (cause) {
     return unreadable('an error', cause);
