@@ -39,7 +39,7 @@ func TestDemo(t *testing.T) {
 	defer http.DefaultClient.CloseIdleConnections()
 	for path, kind := range map[string]string{
 		"/":                             "text/html; charset=utf-8",
-		"/demo.js":                      "text/javascript; charset=utf-8",
+		"/main.js":                      "text/javascript; charset=utf-8",
 		"/hypertoken/hypertoken.js":     "text/javascript; charset=utf-8",
 		"/workers/hypertoken.worker.js": "text/javascript; charset=utf-8",
 		"/wasm/core.wasm":               "application/wasm",
