@@ -191,7 +191,7 @@ func refusal(r *http.Response) error {
 	return fmt.Errorf("it answers %s", status)
 }
 
-// explain says what went wrong on the way in a few words, and what to try.
+// explain says what went wrong on the way in a few words, and what to try. A certificate's names are words of the server.
 func (c *client) explain(err error) error {
 	if e := (*url.Error)(nil); errors.As(err, &e) {
 		err = e.Err
@@ -207,9 +207,9 @@ func (c *client) explain(err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return syscall.ECONNREFUSED
 	case errors.As(err, &authority):
-		return fmt.Errorf("its certificate is signed by nobody known here; --ca names a file with who signed it: %w", err)
+		return fmt.Errorf("its certificate is signed by nobody known here; --ca names a file with who signed it: %s", clean(err.Error(), 300))
 	case errors.As(err, &record), strings.Contains(err.Error(), "HTTP response to HTTPS client"):
 		return errors.New("it speaks HTTP without TLS; name it with http://")
 	}
-	return err
+	return errors.New(clean(err.Error(), 300))
 }
