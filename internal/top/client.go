@@ -180,6 +180,8 @@ func refusal(r *http.Response) error {
 		return fmt.Errorf("it answers %s; --token-file or HYPERTOKEN_TOKEN give the token that it wants", status)
 	case http.StatusNotFound:
 		return fmt.Errorf("it answers %s; metrics are at another path, or on another port", status)
+	case http.StatusTooManyRequests:
+		return fmt.Errorf("it answers %s; what else comes from this machine counts too ('hypertoken serve --rate')", status)
 	case http.StatusBadRequest:
 		if said, _ := io.ReadAll(io.LimitReader(r.Body, 200)); strings.Contains(string(said), "HTTPS server") {
 			return errors.New("it speaks HTTP over TLS; name it with https://")

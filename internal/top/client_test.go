@@ -144,6 +144,7 @@ func TestRefusals(t *testing.T) {
 		"another token":  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, "--token-file or HYPERTOKEN_TOKEN"},
 		"no such path":   {http.NotFound, "metrics are at another path"},
 		"an error":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, "it answers 503 Service Unavailable"},
+		"too many":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(429) }, "it answers 429 Too Many Requests; what else comes from this machine"},
 		"cut short":      {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hypertoken_workers 1") }, "cut short"},
 		"another's":      {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "go_goroutines 1\n") }, "no metrics of HyperToken (it answers with text/plain)"},
 		"without a type": {func(w http.ResponseWriter, _ *http.Request) { w.Header()["Content-Type"] = nil }, "(it answers with no content type)"},
