@@ -46,7 +46,7 @@ const crowns = {
 // A court card is one half, and the same upside down.
 function court(rank, suit) {
   const half = () => svg('g', {},
-    svg('path', { class: 'robe', d: 'M25 70q2-16 16-18h18q14 2 16 18Z' }),
+    svg('path', { class: 'robe', d: 'M23 70V64q3-11 17-12h20q14 1 17 12V70Z' }),
     svg('path', { class: 'trim', d: 'M44 52l6 18 6-18Z' }),
     svg('circle', { class: 'head', cx: 50, cy: 45, r: 9 }),
     svg('path', { class: 'crown', d: crowns[rank] }),

@@ -33,7 +33,7 @@ export class Latency {
     }
     picture.append(svg('text', { class: 'label end', x: width, y: floor + 14 }, 'ms'), svg('line', { class: 'axis', x1: 0, x2: width, y1: floor, y2: floor }));
     this.#bars = this.#counts.map((_, k) => ['missed', 'calm'].map((name) => {
-      const bar = svg('rect', { class: `bar ${name}`, x: (k * width) / this.#counts.length + 0.5, width: width / this.#counts.length - 1, y: floor, height: 0, rx: 1 });
+      const bar = svg('rect', { class: `count ${name}`, x: (k * width) / this.#counts.length + 0.5, width: width / this.#counts.length - 1, y: floor, height: 0, rx: 1 });
       picture.append(bar);
       return bar;
     }));

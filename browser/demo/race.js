@@ -7,7 +7,7 @@ const $ = (id) => document.getElementById(id);
 
 const tokens = 20_000;
 /** One request: so many shuffles of all the tokens. */
-const shuffles = Array.from({ length: 40 }, () => ({ type: 'stack:shuffle' }));
+const shuffles = Array.from({ length: 400 }, () => ({ type: 'stack:shuffle' }));
 const lasts = 4000; // milliseconds
 const still = matchMedia('(prefers-reduced-motion: reduce)');
 
