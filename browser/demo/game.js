@@ -38,14 +38,14 @@ export function read(state) {
   const chips = (name) => state.agents[name]?.resources.chips ?? 0;
   const player = zone('player'), dealer = zone('dealer'), bank = chips('Player');
   const cards = (placements) => placements.map((p) => p.tokenSnapshot);
-  const resting = phase === 'betting' || phase === 'over', turn = phase === 'player';
+  const resting = phase === 'betting' || phase === 'over', turn = phase === 'player', broken = chips('House') < 2 * bets.least;
   return {
-    phase, bet, result, paid, player, dealer, discards: zone('discards'), shoe: state.stack.stack.length,
+    phase, bet, result, paid, broken, player, dealer, discards: zone('discards'), shoe: state.stack.stack.length,
     chips: { Player: bank, House: chips('House'), Pot: chips('Pot') },
     playerTotal: total(cards(player)), dealerTotal: total(cards(dealer.filter((p) => p.faceUp))), hidden: dealer.some((p) => !p.faceUp),
     most: Math.floor(Math.min(bets.most, bank, chips('House') / 2) / bets.step) * bets.step,
     can: {
-      deal: resting && bank >= bets.least, borrow: resting && bank < bets.least,
+      deal: resting && bank >= bets.least && !broken, borrow: resting && bank < bets.least,
       hit: turn, stand: turn, double: turn && player.length === 2 && bank >= bet,
     },
   };

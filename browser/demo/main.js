@@ -18,7 +18,7 @@ const calls = new Calls(engine, ({ ms, missed }) => latency.add(ms, missed));
 const trouble = new Trouble(engine, calls);
 const table = new Table();
 let now = null; // the table as it was drawn last
-let auto = false, moving = false;
+let auto = false, playing = false, moving = false;
 
 const game = new Blackjack(calls, () => wait(auto ? 60 : still.matches ? 80 : 320));
 
@@ -88,25 +88,28 @@ async function move(name) {
     await (chosen === 'deal' ? game.deal(bet()) : game[chosen]());
   } catch (error) {
     failed(error);
-  } finally {
-    show(await game.look());
-    moving = false;
-    buttons();
   }
+  try {
+    show(await game.look());
+  } catch (error) {
+    failed(error);
+  }
+  moving = false;
+  buttons();
 }
 
 async function autoplay(on) {
   auto = on;
   $('auto').setAttribute('aria-pressed', on);
-  $('story').setAttribute('aria-live', on ? 'off' : 'polite'); // nobody wants to hear five hands a second
-  $('table').dataset.auto = on;
+  $('story').setAttribute('aria-live', on ? 'off' : 'polite'); // nobody wants to hear two hands a second
   buttons();
-  while (auto && !moving) {
-    const { can } = now;
-    await move(can.borrow || can.deal ? 'deal' : advice(now));
-    await wait(now.phase === 'over' ? 350 : 20);
+  if (playing) return; // the loop below sees it
+  playing = true;
+  while (auto) {
+    if (!moving) await move(now.can.borrow || now.can.deal ? 'deal' : advice(now));
+    await wait(now.phase === 'over' ? (still.matches ? 60 : 350) : 20);
   }
-  buttons();
+  playing = false;
 }
 
 const keys = { d: 'deal', h: 'hit', s: 'stand', x: 'double' };
@@ -118,7 +121,7 @@ function wire() {
   $('bet').addEventListener('change', () => bet());
   $('auto').addEventListener('click', () => autoplay(!auto));
   document.addEventListener('keydown', (event) => {
-    if (!$('keys').checked || event.ctrlKey || event.metaKey || event.altKey || event.target.matches('input[type=number]')) return;
+    if (!$('keys').checked || event.repeat || event.ctrlKey || event.metaKey || event.altKey || event.target.matches('input[type=number]')) return;
     const key = event.key.toLowerCase();
     if (keys[key]) $(keys[key]).click();
     else if (key === 'a') $('auto').click();

@@ -33,7 +33,7 @@ class Lane {
     this.#trace = $(`${name}-trace`);
     this.#path = svg('path', { class: 'frames' });
     this.#trace.setAttribute('viewBox', `0 0 ${width} ${height}`);
-    this.#trace.append(svg('line', { class: 'limit', x1: 0, x2: width, y1: y(1000 / 60), y2: y(1000 / 60) }), this.#path);
+    this.#trace.append(this.#path, svg('line', { class: 'limit', x1: 0, x2: width, y1: y(1000 / 60), y2: y(1000 / 60) }));
   }
 
   async run() {

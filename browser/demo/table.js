@@ -20,7 +20,7 @@ export function story(t) {
     case 'dealer': return `The dealer has ${theirs}.`;
     default:
   }
-  const broke = t.can.borrow ? ' You are out of chips: the house will lend you some.' : '';
+  const broke = t.can.borrow ? ' You are out of chips: the house will lend you some.' : t.broken ? ' You have broken the bank.' : '';
   return {
     blackjack: `Blackjack! You win ${gain}.`,
     player: theirs > 21 ? `The dealer is over with ${theirs}. You win ${gain}.` : `${mine} against ${theirs}: you win ${gain}.`,
@@ -94,7 +94,7 @@ export class Table {
       if (card.dataset.up !== String(p.faceUp)) {
         card.dataset.up = p.faceUp;
         // What lies face down is not told to who listens, nor to who looks into the page.
-        card.setAttribute('aria-label', p.faceUp ? nameOf(p.tokenSnapshot) : 'a card, face down');
+        card.firstChild.setAttribute('aria-label', p.faceUp ? nameOf(p.tokenSnapshot) : 'a card, face down');
         if (p.faceUp) card.firstChild.lastChild.replaceChildren(face(p.tokenSnapshot));
       }
     });
@@ -108,8 +108,8 @@ export class Table {
   #card() {
     const card = document.createElement('li'), turn = document.createElement('div');
     card.className = 'card';
-    card.setAttribute('role', 'img');
     turn.className = 'turn';
+    turn.setAttribute('role', 'img');
     const rear = document.createElement('div'), front = document.createElement('div');
     rear.className = 'side rear';
     front.className = 'side front';

@@ -95,7 +95,8 @@ export class Trouble {
     const [kind, text] = place === 'main thread' ? ['warn', 'on the main thread']
       : silent ? ['bad', 'not answering'] : state === 'ready' ? ['good', 'ready'] : state === 'given up' ? ['bad', 'given up'] : ['warn', 'starting'];
     const figures = {
-      worker: text, sequence: sequence.toLocaleString('en'), replaced: `${host.counts.died + host.counts.killed}`, place,
+      worker: text, sequence: sequence.toLocaleString('en'), replaced: `${host.counts.died + host.counts.killed}`,
+      place: place === 'nowhere' ? 'worker, from the next action on' : place,
     };
     for (const [id, value] of Object.entries(figures)) {
       if ($(id).textContent !== value) $(id).textContent = value;
