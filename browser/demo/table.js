@@ -21,13 +21,14 @@ export function story(t) {
     default:
   }
   const broke = t.can.borrow ? ' You are out of chips: the house will lend you some.' : t.broken ? ' You have broken the bank.' : '';
-  return {
+  const text = {
     blackjack: `Blackjack! You win ${gain}.`,
     player: theirs > 21 ? `The dealer is over with ${theirs}. You win ${gain}.` : `${mine} against ${theirs}: you win ${gain}.`,
     push: `${mine} each: your bet comes back.`,
     house: `${mine} against ${theirs}: you lose ${gain}.`,
     bust: `Over with ${mine}: you lose ${gain}.`,
   }[t.result] + broke;
+  return text[0].toUpperCase() + text.slice(1);
 }
 
 export class Table {

@@ -137,9 +137,15 @@ export const entryHead = 12;
  * @param {Frame} f
  */
 export function readAnswer({ view: v, at: start, length }) {
+  const whole = start + length;
+  if (length < answerHead) throw new RangeError(`an answer of ${length} bytes, want at least ${answerHead}`);
   const eventsLength = v.getUint32(start + 16, true), count = v.getUint32(start + 20, true);
   const table = start + answerHead + 16 * count, from = table + eventsLength;
-  const bytes = (at, end) => new Uint8Array(v.buffer, v.byteOffset + at, end - at);
+  if (from > whole) throw new RangeError(`an answer of ${length} bytes with ${count} members and ${eventsLength} bytes of events`);
+  const bytes = (at, end) => {
+    if (end < at || end > whole) throw new RangeError(`an answer of ${length} bytes with a member that ends at ${end - from}`);
+    return new Uint8Array(v.buffer, v.byteOffset + at, end - at);
+  };
   const members = [];
   for (let k = 0, at = from; k < count; k++) {
     const row = start + answerHead + 16 * k, end = from + v.getUint32(row, true);
@@ -148,6 +154,6 @@ export function readAnswer({ view: v, at: start, length }) {
   }
   return {
     ran: v.getFloat64(start, true), sum: v.getFloat64(start + 8, true), members,
-    events: eventsLength > 0 ? bytes(table, from) : null, result: bytes(from, start + length),
+    events: eventsLength > 0 ? bytes(table, from) : null, result: bytes(from, whole),
   };
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
+import { Host } from '../src/index.js';
 import { project, root, run } from './support/installed.js';
 
 let installed;
@@ -45,4 +46,14 @@ await engine.shutdown();
 `);
   const { stdout } = await run('node', ['game.mjs'], { cwd: installed.dir });
   assert.equal(stdout, 'b worker\n');
+});
+
+test('the options are those of the declarations and of README.md', async (t) => {
+  const host = new Host({ workers: 0, wasmPath: new URL('../wasm/', `file://${root}`) });
+  t.after(() => host.shutdown());
+  const options = Object.keys(host.options).sort();
+  const declared = /interface WorkerOptions \{([^]*?)\n\}/.exec(await readFile(join(root, 'src/index.d.ts'), 'utf8'))[1];
+  assert.deepEqual([...declared.matchAll(/^ {2}(\w+)\?:/gm)].map((m) => m[1]).sort(), options);
+  const table = /### workerOptions\n([^]*?)###/.exec(await readFile(join(root, 'README.md'), 'utf8'))[1];
+  assert.deepEqual([...table.matchAll(/^\| ([^|]*)\|/gm)].flatMap((m) => [...m[1].matchAll(/`(\w+)`/g)].map((x) => x[1])).sort(), options);
 });

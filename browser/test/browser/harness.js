@@ -71,12 +71,12 @@ export function skip({ path }) {
   return `there is no ${path}`;
 }
 
-/** Starts a browser, without a window. */
-export async function launch({ name, path, args }) {
+/** Starts a browser, without a window. A still one asks pages for less motion. */
+export async function launch({ name, path, args }, { still = false } = {}) {
   const profile = await mkdtemp(join(tmpdir(), 'browser-'));
   const browser = await puppeteer.launch({
-    browser: name === 'firefox' ? 'firefox' : 'chrome', executablePath: path, headless: true, args, userDataDir: profile,
-    env: { ...process.env, HOME: profile }, protocolTimeout: 120_000,
+    browser: name === 'firefox' ? 'firefox' : 'chrome', executablePath: path, headless: true, args: name === 'chromium' && still ? [...args, '--force-prefers-reduced-motion'] : args, userDataDir: profile,
+    extraPrefsFirefox: { 'ui.prefersReducedMotion': still ? 1 : 0 }, env: { ...process.env, HOME: profile }, protocolTimeout: 120_000,
   });
   return {
     browser,
