@@ -25,7 +25,9 @@ func (s *opened) Load(_ string, _ host.Owner, done func(*host.Stored, error)) {
 	done(&host.Stored{Base: host.Base{Snapshot: true, Data: s.data, Core: wasm.Hash(wasm.Builtin())}}, nil)
 }
 
-func (s *opened) Append(_ string, _ host.Owner, _ uint64, _ []host.Record, done host.Done) { done.Done(nil) }
+func (s *opened) Append(_ string, _ host.Owner, _ uint64, _ []host.Record, done host.Done) {
+	done.Done(nil)
+}
 
 func (s *opened) Install(_ string, _ host.Owner, base host.Base, done host.Done) {
 	if base.Sequence > 0 {
