@@ -6,7 +6,7 @@ BENCH ?= .
 PACKAGES ?= ./...
 OUT ?= bin/gobench.txt
 
-.PHONY: help core core-check build test sabotage torture schemathesis lint vet fuzz bench bench-core gobench rust
+.PHONY: help core core-check build test sabotage torture schemathesis browser lint vet fuzz bench bench-core bench-browser gobench rust
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -71,13 +71,27 @@ bench:
 	bin/hypertoken bench --for $(BENCHTIME) --json >bin/bench.json
 	mkdir -p docs/performance && cp bin/bench.json docs/performance/run.json
 	-cp core-rs/target/bench/core.json docs/performance/
-	$(GO) run ./internal/bench/report docs/performance/run.json docs/performance/core.json
+	$(GO) run ./internal/bench/report
 
 ## gobench     run the Go benchmarks six times each, into OUT (bin/gobench.txt). To compare: make gobench OUT=old.txt, change,
 ##             make gobench OUT=new.txt, go tool benchstat old.txt new.txt
 gobench:
 	mkdir -p bin
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count 6 $(PACKAGES) | tee $(OUT)
+
+## bench-browser  measure the npm package in Node and in browsers, and write docs/performance.md; takes Node
+bench-browser: browser/node_modules
+	cd browser && node build.js && node bench/run.js >../bin/browser.json
+	cp bin/browser.json docs/performance/
+	$(GO) run ./internal/bench/report
+
+## browser     build the npm package, and test it in Node and in the browsers that are there; takes Node
+browser: browser/node_modules
+	cd browser && node build.js && npx tsc -p . && node --test test/*.test.js test/browser/*.test.js
+
+browser/node_modules: browser/package-lock.json
+	cd browser && npm ci --no-audit --no-fund --ignore-scripts
+	touch browser/node_modules
 
 ## bench-core  run the same actions natively and in WebAssembly: core-rs/target/bench/core.json
 bench-core:

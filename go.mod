@@ -103,3 +103,6 @@ tool (
 	golang.org/x/perf/cmd/benchstat
 	honnef.co/go/tools/cmd/staticcheck
 )
+
+// Not ours: packages of npm.
+ignore ./browser/node_modules

@@ -1,9 +1,8 @@
 // The engine that the guide promises: a game, its actions as promises, its events.
 
-import { decode } from '@msgpack/msgpack';
 import { badInput, canceledError, HyperTokenError, shutdownError } from './errors.js';
 import { flag, kind } from './frames.js';
-import { encodeAction, Game, Op, overhead } from './game.js';
+import { decode, encodeAction, Game, Op, overhead } from './game.js';
 import { Host } from './host.js';
 
 const maxBatch = 4096;
@@ -23,7 +22,7 @@ export class Engine {
     this.#host = host ?? new Host({ ...workerOptions, workers: useWorker ? (workerOptions.workers ?? 1) : 0 });
     this.#options = this.#host.options;
     try {
-      this.#game = new Game(this.#host, { setup, snapshot }, (name, payload) => this.#emit(name, payload));
+      this.#game = new Game(this.#host, { setup, snapshot }, (name, payload) => this.#emit(name, payload), () => this.#listeners.size > 0);
       this.#host.add(this.#game);
     } catch (error) {
       if (this.#own) this.#host.shutdown();
@@ -33,7 +32,7 @@ export class Engine {
     const op = new Op('ready', kind.digest);
     /** Resolves once the engine is set up where it runs; rejects where its setup or its core can't be used. */
     this.ready = op.promise.then(() => {});
-    this.ready.catch(() => {});
+    this.ready.catch(() => {}); // whoever wants it has it
     this.#game.push(op);
   }
 
@@ -167,7 +166,7 @@ export class Engine {
     const settle = (op, f) => {
       if (op.settled) return;
       op.settled = true;
-      op.release?.();
+      this.#host.release(op);
       f();
     };
     batch.promise.then(
@@ -217,6 +216,7 @@ export class Engine {
   off(name, f) { this.#listeners.get(name)?.delete(f); }
 
   #emit(name, payload) {
+    if (this.#listeners.size === 0) return;
     for (const key of [name, '*']) {
       for (const f of this.#listeners.get(key) ?? []) {
         // A listener that fails is its own problem, and that of who looks for unhandled errors.

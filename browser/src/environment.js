@@ -69,7 +69,14 @@ export async function startWorker(path, events) {
     };
   }
   const worker = new Worker(path, { type: 'module', name: 'hypertoken' });
-  worker.addEventListener('message', (e) => over || events.message(e.data));
+  let ended = Promise.resolve();
+  worker.addEventListener('message', (e) => {
+    if (over) return;
+    // The worker has this lock until it ends, however that comes.
+    const lock = e.data?.lock;
+    if (lock) ended = navigator.locks.request(lock, () => gone(new Error('the worker was terminated'))).catch(() => {});
+    events.message(e.data);
+  });
   worker.addEventListener('messageerror', () => gone(new Error('a message of the worker can not be read')));
   worker.addEventListener('error', (e) => {
     e.preventDefault?.();
@@ -77,9 +84,11 @@ export async function startWorker(path, events) {
   });
   return {
     post: (data, transfer) => worker.postMessage(data, transfer),
-    terminate: async () => {
+    // One that hangs goes on for a second or two in some browsers.
+    terminate: () => {
       over = true;
       worker.terminate();
+      return ended;
     },
     thread: worker,
   };

@@ -68,6 +68,25 @@ export class Writer {
   }
 }
 
+/** A frame of a message. */
+export class Frame {
+  /** @param {DataView} view of the message @param {number} at where its body begins @param {number} length of its body */
+  constructor(view, at, length) {
+    this.view = view;
+    this.at = at;
+    this.length = length;
+    this.request = view.getUint32(at - 12, true);
+    this.placement = view.getUint32(at - 8, true);
+    this.kind = view.getUint8(at - 4);
+    this.flags = view.getUint8(at - 3);
+  }
+
+  get body() { return new Uint8Array(this.view.buffer, this.view.byteOffset + this.at, this.length); }
+}
+
+/** An answer that did not come in a message. */
+export const answerOf = (flags, body) => ({ flags, body, view: new DataView(body.buffer, body.byteOffset, body.length), at: 0, length: body.length });
+
 /** Calls f with each frame of a message. An error says that it is malformed. */
 export function eachFrame(buffer, f) {
   if (!(buffer instanceof ArrayBuffer)) throw new Error(`a message that is no buffer: ${typeof buffer}`);
@@ -75,10 +94,7 @@ export function eachFrame(buffer, f) {
   for (let at = 0; at < buffer.byteLength;) {
     const n = at + header <= buffer.byteLength ? v.getUint32(at, true) : 0;
     if (at + header + n > buffer.byteLength) throw new Error(`a frame at ${at} that ends beyond its message of ${buffer.byteLength} bytes`);
-    f({
-      request: v.getUint32(at + 4, true), placement: v.getUint32(at + 8, true), kind: v.getUint8(at + 12), flags: v.getUint8(at + 13),
-      body: new Uint8Array(buffer, at + header, n),
-    });
+    f(new Frame(v, at + header, n));
     at += header + n;
   }
 }
@@ -116,16 +132,28 @@ export const answerHead = 24;
 /** The head of an entry of a replay: how long its dispatch is u32, and the hash of its result f64. */
 export const entryHead = 12;
 
-/** Takes an answer to a dispatch or a batch apart. */
-export function readAnswer(body) {
-  const v = new DataView(body.buffer, body.byteOffset, body.byteLength);
-  const ran = v.getFloat64(0, true), sum = v.getFloat64(8, true), eventsLength = v.getUint32(16, true), count = v.getUint32(20, true);
-  const table = answerHead + 16 * count, from = table + eventsLength;
+/**
+ * Takes an answer to a dispatch or a batch apart.
+ * @param {Frame} f
+ */
+export function readAnswer({ view: v, at: start, length }) {
+  const whole = start + length;
+  if (length < answerHead) throw new RangeError(`an answer of ${length} bytes, want at least ${answerHead}`);
+  const eventsLength = v.getUint32(start + 16, true), count = v.getUint32(start + 20, true);
+  const table = start + answerHead + 16 * count, from = table + eventsLength;
+  if (from > whole) throw new RangeError(`an answer of ${length} bytes with ${count} members and ${eventsLength} bytes of events`);
+  const bytes = (at, end) => {
+    if (end < at || end > whole) throw new RangeError(`an answer of ${length} bytes with a member that ends at ${end - from}`);
+    return new Uint8Array(v.buffer, v.byteOffset + at, end - at);
+  };
   const members = [];
-  for (let k = 0, at = 0; k < count; k++) {
-    const row = answerHead + 16 * k, end = v.getUint32(row, true);
-    members.push({ body: body.subarray(from + at, from + end), failed: v.getUint8(row + 4) === 1, changed: v.getUint8(row + 5) === 1, sum: v.getFloat64(row + 8, true) });
+  for (let k = 0, at = from; k < count; k++) {
+    const row = start + answerHead + 16 * k, end = from + v.getUint32(row, true);
+    members.push({ body: bytes(at, end), failed: v.getUint8(row + 4) === 1, changed: v.getUint8(row + 5) === 1, sum: v.getFloat64(row + 8, true) });
     at = end;
   }
-  return { ran, sum, members, events: body.subarray(table, from), result: body.subarray(from) };
+  return {
+    ran: v.getFloat64(start, true), sum: v.getFloat64(start + 8, true), members,
+    events: eventsLength > 0 ? bytes(table, from) : null, result: bytes(from, whole),
+  };
 }

@@ -1,17 +1,25 @@
 // An engine's journal and its way to where it runs: placed from the journal, what was in flight when its place was lost runs again, and
 // what was acknowledged is held against what a replay gives.
 
-import { decode, decodeMulti, Encoder } from '@msgpack/msgpack';
+import { Decoder, Encoder } from '@msgpack/msgpack';
 import { badInput, HyperTokenError, shutdownError, unreadable } from './errors.js';
 import { entryHead, flag, kind, readAnswer } from './frames.js';
 
 const feedSize = 1 << 20, replaySize = 256 << 10;
 /** How many requests of a game are under way at once. */
-const window = 128;
+const window = 1024;
 const maxAttempts = 3;
 const utf8 = new TextEncoder();
 const encoder = new Encoder({ ignoreUndefined: true, maxDepth: 200 }); // its buffer stays as large as the largest payload so far
+const decoder = new Decoder();
 const names = new Map();
+const none = new Uint8Array(0);
+
+// What is written before an action's name, again and again in the same place: views are dear.
+const headBytes = new Uint8Array(28), head = new DataView(headBytes.buffer);
+
+/** Reads MessagePack. */
+export const decode = (bytes) => decoder.decode(bytes);
 
 function nameBytes(type) {
   let b = names.get(type);
@@ -32,18 +40,19 @@ export function encodeAction(type, payload, now, entropy, maxPayload) {
   if (!(entropy instanceof Uint8Array) || entropy.length !== 16) throw badInput(`${type}: entropy is no Uint8Array of 16 bytes`);
   let bytes;
   try {
-    bytes = payload === undefined || payload === null ? new Uint8Array(0) : encoder.encodeSharedRef(payload);
+    bytes = payload === undefined || payload === null ? none : encoder.encodeSharedRef(payload); // until the next one
   } catch (cause) {
     throw badInput(`${type}: its payload can not be encoded: ${cause.message}`, cause);
   }
   if (bytes.length > maxPayload) {
     throw new HyperTokenError('payload_too_large', `${type}: a payload of ${bytes.length} bytes is above ${maxPayload} (maxPayload)`);
   }
-  const name = nameBytes(type), b = new Uint8Array(28 + name.length + bytes.length), v = new DataView(b.buffer);
-  v.setUint32(0, now >>> 0, true);
-  v.setInt32(4, Math.floor(now / 2 ** 32), true);
-  b.set(entropy, 8);
-  v.setUint32(24, name.length, true);
+  const name = nameBytes(type), b = new Uint8Array(28 + name.length + bytes.length);
+  head.setUint32(0, now >>> 0, true);
+  head.setInt32(4, Math.floor(now / 2 ** 32), true);
+  head.setUint32(24, name.length, true);
+  headBytes.set(entropy, 8);
+  b.set(headBytes);
   b.set(name, 28);
   b.set(bytes, 28 + name.length);
   return b;
@@ -60,6 +69,9 @@ export class Op {
   batch = null;
   /** Its failure is no event: those of its members are. */
   quiet = false;
+  /** What ends with it: room that it has, and who listens for its end. */
+  charged = false; release = null;
+  #resolve; #reject;
 
   constructor(what, k, parts = [], flags = 0) {
     this.what = what;
@@ -69,10 +81,50 @@ export class Op {
     this.parts = parts;
     this.flags = flags;
     this.promise = new Promise((resolve, reject) => {
-      this.resolve = (result) => resolve((this.outcome = { result }).result);
-      this.reject = (error) => reject((this.outcome = { error }).error);
+      this.#resolve = resolve;
+      this.#reject = reject;
     });
   }
+
+  resolve(result) {
+    this.outcome = { result };
+    this.#resolve(result);
+  }
+
+  reject(error) {
+    this.outcome = { error };
+    this.#reject(error);
+  }
+}
+
+/** The actions since the base, as a replay has them, in pieces: an object for each would be dear to keep. */
+class Journal {
+  bytes = 0;
+  #full = []; #piece = new Uint8Array(1024); #view = new DataView(this.#piece.buffer); #end = 0;
+
+  append(bytes, sum) {
+    const size = entryHead + bytes.length;
+    if (this.#end + size > this.#piece.length) this.#grow(size);
+    this.#view.setUint32(this.#end, bytes.length, true);
+    this.#view.setFloat64(this.#end + 4, sum, true);
+    this.#piece.set(bytes, this.#end + entryHead);
+    this.#end += size;
+    this.bytes += size;
+  }
+
+  #grow(size) {
+    let kept = this.#piece.subarray(0, this.#end);
+    if (this.#end + size > replaySize) {
+      if (this.#end > 0) this.#full.push(kept);
+      kept = kept.subarray(0, 0);
+    }
+    this.#piece = new Uint8Array(Math.max(size, Math.min(replaySize, 2 * this.#piece.length)));
+    this.#piece.set(kept);
+    this.#view = new DataView(this.#piece.buffer);
+    this.#end = kept.length;
+  }
+
+  pieces() { return this.#end > 0 ? [...this.#full, this.#piece.subarray(0, this.#end)] : this.#full; }
 }
 
 export class Game {
@@ -82,7 +134,7 @@ export class Game {
   closed = false;
   /** Called before the game closes: what is gathered is to be pushed. */
   flush = () => {};
-  #host; #listener; #limits; #base; #snapshot; #entries = []; #entryBytes = 0; #ran = 0;
+  #host; #listener; #heard; #limits; #base; #snapshot; #journal = new Journal(); #ran = 0;
   #queue = []; #sent = []; #placing = null; #attempts = 0; #waiting = false; #saving = false; #idle = [];
   #closing = null; #over = false; #fellBack = false;
 
@@ -90,14 +142,16 @@ export class Game {
    * @param {import('./host.js').Host} host
    * @param {{setup?: object, snapshot?: Uint8Array}} from
    * @param {(name: string, detail: object) => void} listener
+   * @param {() => boolean} heard whether anybody listens
    */
-  constructor(host, { setup, snapshot }, listener) {
+  constructor(host, { setup, snapshot }, listener, heard) {
     this.#host = host;
     this.#listener = listener;
+    this.#heard = heard;
     this.#snapshot = snapshot !== undefined;
     if (snapshot !== undefined && !(snapshot instanceof Uint8Array)) throw badInput('snapshot: want a Uint8Array');
     try {
-      this.#base = this.#snapshot ? snapshot.slice() : setup === undefined ? new Uint8Array(0) : encoder.encode(setup);
+      this.#base = this.#snapshot ? snapshot.slice() : setup === undefined ? none : encoder.encode(setup);
     } catch (cause) {
       throw badInput(`setup: it can not be encoded: ${cause.message}`, cause);
     }
@@ -163,20 +217,7 @@ export class Game {
     const ops = [new Op('placing', kind.open, [this.#limits], this.#snapshot ? flag.restore : 0)];
     for (let at = 0; at < this.#base.length; at += feedSize) ops.push(new Op('placing', kind.feed, [this.#base.subarray(at, at + feedSize)]));
     ops.push(new Op('placing', kind.ready));
-    let parts = [], size = 0;
-    const replay = () => {
-      if (size > 0) ops.push(new Op('placing', kind.replay, parts));
-      parts = [];
-      size = 0;
-    };
-    for (const e of this.#entries) {
-      const head = new Uint8Array(entryHead), v = new DataView(head.buffer);
-      v.setUint32(0, e.bytes.length, true);
-      v.setFloat64(4, e.sum, true);
-      parts.push(head, e.bytes);
-      if ((size += entryHead + e.bytes.length) >= replaySize) replay();
-    }
-    replay();
+    for (const piece of this.#journal.pieces()) ops.push(new Op('placing', kind.replay, [piece]));
     this.#placing = new Set(ops);
     this.#saving = false;
     thread?.games.set(placement, this);
@@ -227,23 +268,22 @@ export class Game {
       this.#failed(op, errorOf(f.body));
       return;
     }
-    if (op.kind === kind.dispatch || op.kind === kind.batch) this.#acted(op, f.body, changed);
+    if (op.kind === kind.dispatch || op.kind === kind.batch) this.#acted(op, f, changed);
     else if (op.internal) this.#saved(f.body.slice()); // a copy: what it lies in is as large as all that was answered with it
     else this.#settle(op, () => op.resolve(f.body.slice()));
   }
 
   #append(bytes, sum) {
-    this.#entries.push({ bytes, sum });
-    this.#entryBytes += bytes.length + 64;
+    this.#journal.append(bytes, sum);
     this.sequence++;
   }
 
-  #acted(op, body, changed) {
+  #acted(op, f, changed) {
     let ran, events, done;
     try {
-      const r = readAnswer(body);
+      const r = readAnswer(f);
       ran = r.ran;
-      events = [...decodeMulti(r.events)];
+      events = r.events ? [...decoder.decodeMulti(r.events)] : [];
       done = op.members
         ? r.members.map((m, k) => (m.failed ? { ...op.members[k], error: errorOf(m.body) } : { ...op.members[k], ...m, result: decode(m.body) }))
         : [{ type: op.what, payload: op.payload, bytes: op.parts[0], changed, sum: r.sum, result: decode(r.result) }];
@@ -256,7 +296,7 @@ export class Game {
     for (const d of done) if (d.changed) this.#append(d.bytes, d.sum);
     this.#save();
     this.#settle(op, () => op.resolve(op.members ? done.map(({ result, error }) => (error ? { error } : { result })) : done[0].result));
-    this.#tell(events, done);
+    if (this.#heard()) this.#tell(events, done);
   }
 
   #tell(events, done) {
@@ -287,14 +327,14 @@ export class Game {
   #settle(op, f) {
     if (op.settled) return;
     op.settled = true;
-    op.release?.();
+    this.#host.release(op);
     f();
   }
 
   // A snapshot replaces the entries once a replay of them would cost more than it.
   #save() {
     const { snapshotBytes, replayBudget } = this.#host.options;
-    if (this.#saving || (this.#entryBytes <= Math.max(this.#base.length, snapshotBytes) && this.#ran <= replayBudget)) return;
+    if (this.#saving || (this.#journal.bytes <= Math.max(this.#base.length, snapshotBytes) && this.#ran <= replayBudget)) return;
     this.#saving = true;
     const op = new Op('snapshot', kind.snapshot);
     op.internal = true;
@@ -305,8 +345,7 @@ export class Game {
   #saved(bytes) {
     this.#base = bytes;
     this.#snapshot = true;
-    this.#entries = [];
-    this.#entryBytes = 0;
+    this.#journal = new Journal();
     this.#ran = 0;
     this.#saving = false;
   }

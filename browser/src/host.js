@@ -1,10 +1,10 @@
-// A host has workers, and places engines on them: on the one that has least to do, and on the main thread where none can run.
+// A host has workers, and places engines on them: on the one that has the fewest, and on the main thread where none can run.
 
 import { compile, join } from './core.js';
 import { coreUrl, defaults, getEnvironment, macrotask, supportsWorkers } from './environment.js';
 import { badInput, canceledError, HyperTokenError, shutdownError, timeoutError } from './errors.js';
 import { Executor } from './executor.js';
-import { kind } from './frames.js';
+import { answerOf, kind } from './frames.js';
 import { Thread } from './thread.js';
 
 // For how long the main thread runs actions before it lets others run, in milliseconds.
@@ -16,12 +16,25 @@ const bounds = {
   maxResult: [1, 64 << 20], maxDepth: [1, 128], snapshotBytes: [1, 2 ** 40], replayBudget: [1, 1e9],
 };
 
+// Asking for 16 random bytes costs as much as for a few thousand.
+function randomness() {
+  const pool = new Uint8Array(4096);
+  let at = pool.length;
+  return () => {
+    if (at === pool.length) {
+      crypto.getRandomValues(pool);
+      at = 0;
+    }
+    return pool.subarray(at, at += 16);
+  };
+}
+
 function checked(options) {
   const o = {
     workers: 1, debug: false, timeout: 30_000, enableBatching: false, batchWindow: 10, ...defaults(),
     startTimeout: 10_000, killGrace: 250, maxRestarts: 5, restartWindow: 10_000, maxQueue: 16_384,
     maxPayload: 16 << 20, maxStateBytes: 256 << 20, maxResult: 16 << 20, maxDepth: 64, snapshotBytes: 1 << 20, replayBudget: 250,
-    clock: Date.now, entropy: () => crypto.getRandomValues(new Uint8Array(16)), logger: console, core: undefined,
+    clock: Date.now, entropy: randomness(), logger: console, core: undefined,
   };
   for (const [name, value] of Object.entries(options)) {
     if (!(name in o)) throw badInput(`there is no option ${name}; there are ${Object.keys(o).join(', ')}`);
@@ -93,18 +106,20 @@ export class Host {
 
   remove(game) { this.#games.delete(game); }
 
-  /** Takes room for an operation, and gives it back when that has its outcome. */
+  /** Takes room for an operation. release, for which it is time when that has its outcome, gives it back. */
   charge(op) {
     if (this.#closed) throw shutdownError('host');
     if (this.#inFlight >= this.options.maxQueue) {
       throw new HyperTokenError('overloaded', `${op.what}: ${this.#inFlight} actions have no outcome yet (maxQueue); wait for some`);
     }
     this.#inFlight++;
-    const release = op.release;
-    op.release = () => {
-      this.#inFlight--;
-      release?.();
-    };
+    op.charged = true;
+  }
+
+  release(op) {
+    if (op.charged) this.#inFlight--;
+    op.charged = false;
+    op.release?.();
   }
 
   // Places.
@@ -121,15 +136,13 @@ export class Host {
     const ready = this.#threads.filter((t) => t.state === 'ready');
     const wait = ready.length === 0 && this.#threads.some((t) => t.able);
     if (wait || (ready.length === 0 && !this.#compiled)) return;
-    // Engines that are made with the host wait for its workers, so that they are not all on the one that was ready first.
-    const more = this.#threads.some((t) => t.state === 'starting' && t.fresh);
+    // Workers that are about to be ready for the first time get their part of the engines.
+    const promising = this.#threads.filter((t) => t.state === 'starting' && t.fresh).length;
+    const share = promising > 0 ? Math.ceil(this.#games.size / (ready.length + promising)) : Infinity;
     for (const game of this.#asking.splice(0)) {
-      if (ready.length === 0) {
-        this.#placeHere(game);
-        continue;
-      }
-      const least = ready.reduce((a, b) => (b.pending.size + b.games.size < a.pending.size + a.games.size ? b : a));
-      if (more && least.games.size > 0) this.#asking.push(game);
+      const least = ready.reduce((a, b) => ((b.games.size - a.games.size || b.pending.size - a.pending.size) < 0 ? b : a), ready[0]);
+      if (!least) this.#placeHere(game);
+      else if (least.games.size >= share) this.#asking.push(game);
       else game.placed(least, ++this.#placements);
     }
   }
@@ -182,7 +195,7 @@ export class Host {
       const body = op.parts.length === 1 ? op.parts[0] : join(op.parts);
       let answer;
       this.#executor.run({ placement, kind: op.kind, flags: op.flags, body }, (flags, ...parts) => {
-        answer = { flags, body: join(parts) };
+        answer = answerOf(flags, join(parts));
       });
       game.answered(null, placement, op, answer);
       if (performance.now() > until) {

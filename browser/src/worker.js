@@ -7,7 +7,8 @@ import { eachFrame, flag, hash, kind, Writer } from './frames.js';
 // How long answers are gathered at most while more is to run, and what is quick, in milliseconds.
 const gather = 2, quick = 0.5;
 
-const port = typeof self === 'object' && typeof self.postMessage === 'function' ? self : (await import('node:worker_threads')).parentPort;
+const inBrowser = typeof self === 'object' && typeof self.postMessage === 'function';
+const port = inBrowser ? self : (await import('node:worker_threads')).parentPort;
 const post = (message, transfer) => port.postMessage(message, transfer);
 const on = (f) => (port.on ? port.on('message', f) : port.addEventListener('message', (e) => f(e.data)));
 
@@ -54,4 +55,18 @@ on((message) => {
   });
   flush();
 });
-post({ loaded: true }, []);
+
+// A page is not told that a worker was terminated. So the worker has a lock for as long as it lives, and the page waits for that.
+async function lifelong() {
+  if (!inBrowser || !navigator.locks) return undefined;
+  const name = `hypertoken-${crypto.randomUUID()}`;
+  await new Promise((granted, failed) => {
+    navigator.locks.request(name, () => {
+      granted();
+      return new Promise(() => {});
+    }).catch(failed);
+  });
+  return name;
+}
+
+post({ loaded: true, lock: await lifelong().catch(() => undefined) }, []);

@@ -108,8 +108,8 @@ for (const [seed, enableBatching] of seeds.flatMap((s) => [[s, false], [s, true]
     }
     const { counts } = host;
     t.diagnostic(`${killed} terminated, ${counts.killed} killed, ${counts.died} died, ${counts.placed} placings; ${JSON.stringify(codes)}`);
-    assert.ok(counts.died >= 2 && counts.killed >= 1 && counts.placed > engines + 20, JSON.stringify(counts));
-    assert.ok(codes.canceled > 10 && codes.timeout > 5, JSON.stringify(codes));
+    assert.ok(counts.died >= 2 && counts.killed >= 1 && counts.placed > engines + 5, JSON.stringify(counts));
+    assert.ok(codes.canceled > 10 && codes.timeout > 0, JSON.stringify(codes));
     assert.deepEqual(late, []);
     assert.equal(host.stats.inFlight, 0);
   });

@@ -29,13 +29,15 @@ func (b *byteSize) Set(s string) error {
 	return nil
 }
 
-// hostFlags are the flags of every command that runs engines. workers, where it is set before, is the default.
+// hostFlags are the flags of every command that runs engines. workers, where it is set before, is the default. A server's log
+// also says that trouble is over.
 type hostFlags struct {
 	core, coreSHA256, cacheDir                 string
 	timeout                                    time.Duration
 	debug, inProcess                           bool
 	maxPayload, maxResult, maxState, maxMemory byteSize
 	maxDepth, workers                          int
+	server                                     bool
 }
 
 func (f *hostFlags) register(flags *pflag.FlagSet) {
@@ -87,8 +89,11 @@ func (f *hostFlags) open(ctx context.Context) (*host.Host, error) {
 // logger logs to standard error.
 func (f *hostFlags) logger() *slog.Logger {
 	level := slog.LevelWarn
-	if f.debug {
+	switch {
+	case f.debug:
 		level = slog.LevelDebug
+	case f.server:
+		level = slog.LevelInfo
 	}
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 }

@@ -17,7 +17,7 @@ import (
 )
 
 func newServe() *cobra.Command {
-	f := hostFlags{workers: runtime.NumCPU()}
+	f := hostFlags{workers: runtime.NumCPU(), server: true}
 	o := serve.Defaults()
 	maxBody, maxLine := byteSize(o.MaxBody), byteSize(o.MaxLine)
 	var listen, tokenFile, certFile, keyFile string
@@ -36,6 +36,9 @@ func newServe() *cobra.Command {
   GET /v1/status            what 'hypertoken top' shows
   GET /openapi.json         all of this, described
   GET /debug/pprof/         profiles of this process, with --pprof
+  GET /                     with --demo, a page that plays on the browser's own workers; beside it
+                            are /hypertoken/hypertoken.js, /workers/hypertoken.worker.js and
+                            /wasm/core.wasm, for pages of your own
 
 An engine is made by its first line, a setup. A setup for one that is there is refused: others may
 be playing on it. N in the answers counts the actions of a request, or of a WebSocket. A request
@@ -50,6 +53,7 @@ An interrupt, or SIGTERM, lets the lines that run end; a second one ends it at o
 
 Exit status: 0 after a signal, 1 if serving failed, 2 for wrong usage.`,
 		Example: `  hypertoken serve
+  hypertoken serve --demo
   curl --data-binary @examples/blackjack.jsonl http://127.0.0.1:9464/v1/engines/table
   hypertoken serve --listen :9464 --token-file token --tls-cert cert.pem --tls-key key.pem`,
 		Args: usageArgs(cobra.NoArgs),
@@ -72,6 +76,7 @@ Exit status: 0 after a signal, 1 if serving failed, 2 for wrong usage.`,
 	flags.StringVar(&certFile, "tls-cert", "", "speak TLS, with the certificates in this PEM `file`")
 	flags.StringVar(&keyFile, "tls-key", "", "the private key of --tls-cert, a PEM `file`")
 	flags.BoolVar(&o.Profiles, "pprof", false, "serve /debug/pprof")
+	flags.BoolVar(&o.Demo, "demo", false, "serve a page to play on in a browser, and the package that it is made with")
 	flags.IntVar(&o.MaxEngines, "max-engines", o.MaxEngines, "bound of the engines that are open")
 	flags.IntVar(&o.MaxConnections, "max-connections", o.MaxConnections, "bound of the connections")
 	flags.Var(&maxBody, "max-body", "bound of a request's body, and of a WebSocket's message")

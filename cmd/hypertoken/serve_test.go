@@ -2,8 +2,13 @@ package main
 
 import (
 	"bufio"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -22,8 +27,9 @@ type served struct {
 
 // serveCommands are what scripts do with servers.
 //
-//	serve ARGS...                 starts one, and waits until it listens; $URL is where, $HOST the same without http:
+//	serve ARGS...                 starts one, and waits until it listens; $URL is where, $HOST the same without its scheme
 //	http METHOD PATH [FILE [K:V]] asks it; standard output is the status, a newline and the body
+//	certificate CERT KEY          makes files for TLS on 127.0.0.1
 //	stop                          interrupts it and waits; its standard error is that of the script then
 func serveCommands() map[string]func(ts *testscript.TestScript, neg bool, args []string) {
 	running := map[*testscript.TestScript]*served{}
@@ -47,7 +53,7 @@ func serveCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 			}
 			go func() { s.ended <- s.command.Wait() }()
 			ts.Setenv("URL", url)
-			ts.Setenv("HOST", strings.TrimPrefix(url, "http:"))
+			ts.Setenv("HOST", strings.TrimPrefix(strings.TrimPrefix(url, "https:"), "http:"))
 			running[ts] = s
 		},
 		"http": func(ts *testscript.TestScript, _ bool, args []string) {
@@ -67,6 +73,18 @@ func serveCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 			fmt.Fprintln(ts.Stdout(), w.StatusCode)
 			_, err = io.Copy(ts.Stdout(), w.Body)
 			ts.Check(err)
+		},
+		"certificate": func(ts *testscript.TestScript, _ bool, args []string) {
+			public, private, err := ed25519.GenerateKey(nil)
+			ts.Check(err)
+			template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+			cert, err := x509.CreateCertificate(nil, template, template, public, private)
+			ts.Check(err)
+			key, err := x509.MarshalPKCS8PrivateKey(private)
+			ts.Check(err)
+			for name, block := range map[string]*pem.Block{args[0]: {Type: "CERTIFICATE", Bytes: cert}, args[1]: {Type: "PRIVATE KEY", Bytes: key}} {
+				ts.Check(os.WriteFile(ts.MkAbs(name), pem.EncodeToMemory(block), 0o600))
+			}
 		},
 		"stop": func(ts *testscript.TestScript, _ bool, _ []string) {
 			s := running[ts]

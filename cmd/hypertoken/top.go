@@ -105,9 +105,9 @@ it was gone in the last block; 2 for wrong usage.`,
 	return cmd
 }
 
-// onTerminal reports whether there is a terminal that can be drawn on.
+// onTerminal reports whether there is a terminal that can be drawn on, and that has keys.
 func onTerminal() bool {
-	return term.IsTerminal(int(os.Stdout.Fd())) && os.Getenv("TERM") != "dumb"
+	return term.IsTerminal(int(os.Stdout.Fd())) && term.IsTerminal(int(os.Stdin.Fd())) && os.Getenv("TERM") != "dumb"
 }
 
 // certificates reads who may sign a server's certificate, nil without a file.

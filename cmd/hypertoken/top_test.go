@@ -146,3 +146,16 @@ func TestTopWithoutColours(t *testing.T) {
 	c.press("C-c")
 	c.until("status 0", "")
 }
+
+// Without keys there would be no way out: where the input is no terminal, it writes blocks of text.
+func TestTopWithoutKeys(t *testing.T) {
+	for _, from := range []string{"</dev/null %s", "printf x | %s"} {
+		s := toptest.NewServer(t)
+		c := newTerminal(t, 80, 24, fmt.Sprintf(from, topSteps+" top --interval 100ms http://"+s.Address))
+		s.Step(1)
+		c.until("RECENT ERRORS", "")
+		if screen := c.tmux("capture-pane", "-p", "-t", ":"); strings.Contains(screen, "q quit") {
+			t.Errorf("%s wants keys:\n%s", from, screen)
+		}
+	}
+}

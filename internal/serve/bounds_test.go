@@ -199,6 +199,12 @@ func TestRate(t *testing.T) {
 	if w.StatusCode != 429 || w.Header.Get("Retry-After") != "1" || !strings.Contains(string(b), "more than 3 lines and requests a second") {
 		t.Errorf("%d %v %s", w.StatusCode, w.Header, b)
 	}
+	for _, path := range []string{"/metrics", "/v1/status", "/metrics"} { // who watches has one of their own
+		if status, _ := s.do("GET", path, ""); status != 200 {
+			t.Errorf("%s: %d", path, status)
+		}
+	}
+	until(t, "a refusal", func() bool { status, _ := s.do("GET", "/v1/status", ""); return status == 429 })
 	for range 10 { // probes have no rate
 		if status, _ := s.do("GET", "/readyz", ""); status != 200 {
 			t.Error(status)

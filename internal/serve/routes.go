@@ -68,19 +68,20 @@ type handler func(w http.ResponseWriter, r *http.Request) *problem
 type route struct {
 	pattern string
 	methods map[string]handler
-	// open routes need no token, and have no rate. talking ones go with engines, and so with a connection.
-	open, talking bool
+	// open routes need no token, and have no rate. talking ones go with engines, and so with a connection. watching ones have a
+	// rate of their own, so that who watches sees something when others are busy.
+	open, talking, watching bool
 }
 
-func (s *Server) routes(registry *prometheus.Registry) http.Handler {
+func (s *Server) routes(registry *prometheus.Registry) (http.Handler, error) {
 	exposition := promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry, EnableOpenMetrics: true, MaxRequestsInFlight: 4,
 		ErrorLog: textual{s.log, "metrics could not be collected"}.logger()})
 	list := []route{
 		{pattern: "/healthz", methods: map[string]handler{"GET": s.health}, open: true},
 		{pattern: "/readyz", methods: map[string]handler{"GET": s.ready}, open: true},
-		{pattern: "/metrics", methods: map[string]handler{"GET": plain(exposition)}},
+		{pattern: "/metrics", methods: map[string]handler{"GET": plain(exposition)}, watching: true},
 		{pattern: "/openapi.json", methods: map[string]handler{"GET": s.describe}},
-		{pattern: "/v1/status", methods: map[string]handler{"GET": s.status}},
+		{pattern: "/v1/status", methods: map[string]handler{"GET": s.status}, watching: true},
 		{pattern: "/v1/engines", methods: map[string]handler{"GET": s.listEngines}, talking: true},
 		{pattern: "/v1/engines/{name}", methods: map[string]handler{"GET": s.getEngine, "POST": s.talk, "DELETE": s.deleteEngine}, talking: true},
 		{pattern: "/", methods: nil},
@@ -91,11 +92,20 @@ func (s *Server) routes(registry *prometheus.Registry) http.Handler {
 			list = append(list, route{pattern: "/debug/pprof/" + path, methods: map[string]handler{"GET": unhurried(f), "POST": unhurried(f)}})
 		}
 	}
+	if s.o.Demo {
+		assets, err := demo()
+		if err != nil {
+			return nil, err
+		}
+		for at, a := range assets {
+			list = append(list, route{pattern: at, methods: map[string]handler{"GET": a.serve}, open: true})
+		}
+	}
 	mux := http.NewServeMux()
 	for _, a := range list {
 		mux.Handle(a.pattern, s.serve(a))
 	}
-	return mux
+	return mux, nil
 }
 
 // serve guards a route, answers, and logs what came of it.
@@ -177,8 +187,12 @@ func (s *Server) guard(a route, r *http.Request) *problem {
 	if a.open {
 		return nil
 	}
-	if limiter := s.rates.of(r.RemoteAddr); !limiter.Allow() {
-		p := refused(http.StatusTooManyRequests, "rate_limited", "more than %d lines and requests a second came from this address (--rate): try again a second later", s.o.Rate)
+	rates := &s.rates
+	if a.watching {
+		rates = &s.watchers
+	}
+	if !rates.of(r.RemoteAddr).Allow() {
+		p := refused(http.StatusTooManyRequests, "rate_limited", "more than %d lines and requests a second came from this address (--rate): try again a second later", rates.limit)
 		p.retry = time.Second
 		return p
 	}

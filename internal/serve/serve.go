@@ -34,6 +34,8 @@ type Options struct {
 	TLS *tls.Config
 	// Profiles offers /debug/pprof.
 	Profiles bool
+	// Demo serves a page to play on, the npm package and the core. They need no token: nothing of the host is in them.
+	Demo bool
 	// InProcess says that the host runs its engines in this process by choice: that is no fallback.
 	InProcess bool
 
@@ -45,7 +47,7 @@ type Options struct {
 	// MaxBody bounds a request's body and a WebSocket's message, MaxLine a line of either, in bytes, at most 1 GiB.
 	MaxBody, MaxLine int64
 	// Rate bounds the lines and the requests of one remote address, a second; 0 for no bound. What exceeds it by a second's worth
-	// waits in the middle of a request, and is refused as its first line.
+	// waits in the middle of a request, and is refused as its first line. Metrics and the status are counted by themselves.
 	Rate int
 	// IdleTimeout is how long a connection may send nothing while it is its turn, WriteTimeout how long it may take to read an
 	// answer, DrainTimeout how long what is in flight may take to end once the server stops. At most a day each.
@@ -59,10 +61,11 @@ type Options struct {
 // MinToken is how many bytes a token has at least: fewer could be guessed.
 const MinToken = 16
 
-// Bounds without an option: what a request's header may take, and how long.
+// Bounds without an option: what a request's header may take, and how long; and of who watches.
 const (
 	maxHeader     = 16 << 10
 	headerTimeout = 10 * time.Second
+	watchRate     = 100 // how often a remote address may ask for metrics and the status in a second, at most Rate
 )
 
 // Defaults returns the options of `hypertoken serve`.
@@ -109,7 +112,8 @@ type Server struct {
 	host     *host.Host
 	handler  http.Handler
 	engines  engines
-	rates    rates
+	rates    rates // of lines and requests
+	watchers rates // of requests for metrics and the status
 	cross    *http.CrossOriginProtection
 	token    [32]byte // the token's SHA-256
 	document []byte
@@ -140,15 +144,15 @@ func New(h *host.Host, o Options) (*Server, error) {
 	}
 	s.log = slog.New(calm.New(o.Logger.Handler()))
 	s.engines = engines{host: h, max: o.MaxEngines, list: map[string]*entry{}, log: s.log}
-	s.rates = newRates(o.Rate)
+	s.rates, s.watchers = newRates(o.Rate), newRates(min(o.Rate, watchRate))
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.life, s.end = context.WithCancel(context.Background())
 	var err error
 	if s.document, err = document(o.Token != ""); err != nil {
 		return nil, err
 	}
-	s.handler = s.routes(registry)
-	return s, nil
+	s.handler, err = s.routes(registry)
+	return s, err
 }
 
 // ServeHTTP implements [http.Handler].

@@ -180,6 +180,8 @@ func refusal(r *http.Response) error {
 		return fmt.Errorf("it answers %s; --token-file or HYPERTOKEN_TOKEN give the token that it wants", status)
 	case http.StatusNotFound:
 		return fmt.Errorf("it answers %s; metrics are at another path, or on another port", status)
+	case http.StatusTooManyRequests:
+		return fmt.Errorf("it answers %s; what else comes from this machine counts too ('hypertoken serve --rate')", status)
 	case http.StatusBadRequest:
 		if said, _ := io.ReadAll(io.LimitReader(r.Body, 200)); strings.Contains(string(said), "HTTPS server") {
 			return errors.New("it speaks HTTP over TLS; name it with https://")
@@ -191,7 +193,7 @@ func refusal(r *http.Response) error {
 	return fmt.Errorf("it answers %s", status)
 }
 
-// explain says what went wrong on the way in a few words, and what to try.
+// explain says what went wrong on the way in a few words, and what to try. A certificate's names are words of the server.
 func (c *client) explain(err error) error {
 	if e := (*url.Error)(nil); errors.As(err, &e) {
 		err = e.Err
@@ -207,9 +209,9 @@ func (c *client) explain(err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return syscall.ECONNREFUSED
 	case errors.As(err, &authority):
-		return fmt.Errorf("its certificate is signed by nobody known here; --ca names a file with who signed it: %w", err)
+		return fmt.Errorf("its certificate is signed by nobody known here; --ca names a file with who signed it: %s", clean(err.Error(), 300))
 	case errors.As(err, &record), strings.Contains(err.Error(), "HTTP response to HTTPS client"):
 		return errors.New("it speaks HTTP without TLS; name it with http://")
 	}
-	return err
+	return errors.New(clean(err.Error(), 300))
 }

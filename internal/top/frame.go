@@ -99,6 +99,9 @@ func newFrame(i interval, url string) *Frame {
 
 	all := i.rates("hypertoken_actions_total", "outcome")
 	f.Rate = all.sum()
+	if len(all) == 0 && i.rates("hypertoken_actions_dispatched_total", "").sum().known() {
+		f.Rate = 0 // a server that had no action yet has no series of their outcomes
+	}
 	if f.Rate.known() {
 		f.ErrorRate = f.Rate - zeroIfUnknown(all.get(outcomeOK))
 		f.ErrorPart = unknown

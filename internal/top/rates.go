@@ -14,10 +14,14 @@ var unknown = Figure(math.NaN())
 
 func (f Figure) known() bool { return !math.IsNaN(float64(f)) && !math.IsInf(float64(f), 0) }
 
-// MarshalJSON implements [json.Marshaler].
+// MarshalJSON implements [json.Marshaler]. Whole numbers have all their digits, others six.
 func (f Figure) MarshalJSON() ([]byte, error) {
-	if !f.known() {
+	const exact = 1 << 53
+	switch v := float64(f); {
+	case !f.known():
 		return []byte("null"), nil
+	case v == math.Trunc(v) && math.Abs(v) <= exact:
+		return strconv.AppendInt(nil, int64(v), 10), nil
 	}
 	return strconv.AppendFloat(nil, float64(f), 'g', 6, 64), nil
 }

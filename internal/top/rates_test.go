@@ -1,6 +1,7 @@
 package top
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"strings"
@@ -147,6 +148,37 @@ func TestFigures(t *testing.T) {
 				t.Errorf("%s of %v is %q, want %q", c.of, float64(f), got, none)
 			}
 		}
+	}
+}
+
+// TestFiguresInJSON has whole numbers that scripts can compare.
+func TestFiguresInJSON(t *testing.T) {
+	for f, want := range map[Figure]string{0: "0", 256 << 20: "268435456", 1_234_567: "1234567", -3: "-3", 1 << 53: "9007199254740992",
+		1e300: "1e+300", 0.25: "0.25", 0.123456789: "0.123457", 1234567.8: "1.23457e+06", Figure(math.Inf(1)): "null", Figure(math.Inf(-1)): "null"} {
+		if got, err := json.Marshal(f); string(got) != want || err != nil {
+			t.Errorf("%v is %s (%v), want %s", float64(f), got, err, want)
+		}
+	}
+	if got, err := json.Marshal(unknown); string(got) != "null" || err != nil {
+		t.Errorf("unknown is %s (%v), want null", got, err)
+	}
+}
+
+// TestNothingYet has a server whose actions had no outcome so far: that is a rate of 0, where it counts actions at all.
+func TestNothingYet(t *testing.T) {
+	const idle, started = "hypertoken_actions_dispatched_total 0", "hypertoken_actions_dispatched_total 5"
+	none := func(f *Frame) bool { return f.Rate == 0 && f.ErrorRate == 0 && !f.ErrorPart.known() }
+	for _, to := range []string{idle, started} {
+		if f := newFrame(newInterval(parsed(t, 1, idle), parsed(t, 2, to)), "url"); !none(f) {
+			t.Errorf("with %s: %v/s and %v errors/s, want 0", to, f.Rate, f.ErrorRate)
+		}
+	}
+	if f := newFrame(newInterval(nil, parsed(t, 2, idle)), "url"); f.Rate.known() || f.ErrorRate.known() {
+		t.Errorf("before the second sample: %v/s and %v errors/s, want nothing known", f.Rate, f.ErrorRate)
+	}
+	const other = "hypertoken_workers 1"
+	if f := newFrame(newInterval(parsed(t, 1, other), parsed(t, 2, other)), "url"); f.Rate.known() {
+		t.Errorf("where actions are not counted: %v/s, want nothing known", f.Rate)
 	}
 }
 

@@ -128,8 +128,9 @@ func (v *view) header() []string {
 
 	switch {
 	case v.gone != nil:
-		lines = append(lines, cell{cut(fmt.Sprintf("GONE since %s: %s; figures are OLD, of %s", v.gone.since.Format(clock), v.gone.err,
-			f.At.Format(clock)), v.width), t.bad}.render())
+		// The error may be long: what is cut is its end.
+		lines = append(lines, cell{cut(fmt.Sprintf("GONE since %s, figures are OLD: %s", v.gone.since.Format(clock), v.gone.err), v.width),
+			t.bad}.render())
 	case v.height == 0 || v.height >= 16:
 		lines = append(lines, "")
 	}

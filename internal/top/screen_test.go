@@ -54,6 +54,9 @@ func TestScreens(t *testing.T) {
 		{"paused", 4, 80, 24, func(v *view) { v.paused = true }},
 		{"fallback", 5, 80, 24, nil},
 		{"gone", 4, 80, 24, func(v *view) { v.gone = &gone{v.frame.At.Add(time.Second), errors.New("connection refused")} }},
+		{"refused", 4, 60, 20, func(v *view) {
+			v.gone = &gone{v.frame.At.Add(time.Second), errors.New(strings.Repeat("a long error ", 20))}
+		}},
 		{"sorted", 4, 80, 24, func(v *view) { v.sort = sorting{column: 6} }},
 		{"reversed", 4, 80, 24, func(v *view) { v.sort = sorting{column: 6, reverse: true} }},
 		{"codes", 4, 80, 24, func(v *view) { v.frame.HasErrors, v.frame.Errors = false, nil }},

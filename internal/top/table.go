@@ -18,7 +18,7 @@ type column struct {
 	value       func(*Worker) Figure // what it is sorted by
 }
 
-// columns are those of the table, in order. sparkColumn, behind the rate, is drawn from the history, and takes what room is left.
+// columns are those of the table, in order. Behind the rate is a sparkline, drawn from the history, that takes what room is left.
 var columns = []column{
 	{"#", "worker", 3, false, 0, func(w *Worker) string { return w.ID }, nil},
 	{"STATE", "state", 8, true, 0, func(w *Worker) string { return cmp.Or(w.State, none) },

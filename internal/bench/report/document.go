@@ -16,7 +16,7 @@ import (
 const mostOfNative = 2
 
 // document writes performance.md.
-func document(r *bench.Report, core []coreFigure, drawn []picture) []byte {
+func document(r *bench.Report, core []coreFigure, browsers []browserFigures, drawn []picture) []byte {
 	var b bytes.Buffer
 	m := &r.Machine
 	b.WriteString("# Performance\n\n")
@@ -57,6 +57,18 @@ func document(r *bench.Report, core []coreFigure, drawn []picture) []byte {
 	} else {
 		b.WriteString("An action of each family on a state of so many tokens, as WebAssembly under wazero and natively.\n\n")
 		markdown(&b, coreTable(core), 1)
+	}
+
+	section("Browsers")
+	if len(browsers) == 0 {
+		b.WriteString("Not measured: there was no `docs/performance/browser.json`.\n")
+	} else {
+		b.WriteString("The npm package on a worker, beside a bare message of 32 bytes there and back, in turn in the same run (`make bench-browser`): medians over\n" +
+			"three rounds. Pipelined is with a thousand in flight. Targets: a dispatch within 1.3 times the bare message; five times as many actions\n" +
+			"a second as bare messages.\n\n")
+		markdown(&b, browserTable(browsers), 1)
+		b.WriteString("\nWhat stands in the way of five times as many actions as bare messages: a bare message costs the page a few microseconds, and so does an\n" +
+			"action without any message, on the main thread; what goes there and back is gathered into few messages already.\n")
 	}
 
 	section("All figures")
@@ -140,6 +152,39 @@ func coreTable(core []coreFigure) bench.Table {
 		t.Rows = append(t.Rows, []string{"`" + f.Family + "`", humanize.Comma(int64(f.Tokens)), nanoseconds(f.Wasm), nanoseconds(f.Native), fmt.Sprintf("%.2f", ratio(f))})
 	}
 	return t
+}
+
+func browserTable(all []browserFigures) bench.Table {
+	t := bench.Table{Headings: []string{""}}
+	rows := []struct {
+		title string
+		value func(f *browserFigures) string
+	}{
+		{"bare message, p50 (p95)", func(f *browserFigures) string { return f.Bare.String() }},
+		{"ping: `debug:log`", func(f *browserFigures) string { return f.Log.String() }},
+		{"dispatch: `stack:draw` of 52", func(f *browserFigures) string { return f.Dispatch.String() }},
+		{"... to the bare message", func(f *browserFigures) string { return fmt.Sprintf("%.2fx", f.Dispatch.P50/f.Bare.P50) }},
+		{"five at once, together", func(f *browserFigures) string { return f.Five.String() }},
+		{"dispatch on the main thread", func(f *browserFigures) string { return f.Here.String() }},
+		{"pipelined, actions a second", func(f *browserFigures) string { return humanize.Comma(int64(f.Rate)) }},
+		{"pipelined, bare messages a second", func(f *browserFigures) string { return humanize.Comma(int64(f.BareRate)) }},
+		{"... actions to messages", func(f *browserFigures) string { return fmt.Sprintf("%.2fx", f.Rate/f.BareRate) }},
+		{"new Engine to ready", func(f *browserFigures) string { return bench.Amount(1000*f.Start, "us") }},
+	}
+	for _, row := range rows {
+		t.Rows = append(t.Rows, []string{row.title})
+	}
+	for k := range all {
+		t.Headings = append(t.Headings, all[k].Environment+" "+all[k].Version)
+		for n, row := range rows {
+			t.Rows[n] = append(t.Rows[n], row.value(&all[k]))
+		}
+	}
+	return t
+}
+
+func (s spread) String() string {
+	return fmt.Sprintf("%s (%s)", bench.Amount(s.P50, "us"), bench.Amount(s.P95, "us"))
 }
 
 func or(s, otherwise string) string {

@@ -1,7 +1,5 @@
-// Command report writes docs/performance.md and its figures from the JSON of a run of hypertoken bench, and of the core's own
-// benchmark where that is there too.
-//
-//	report RUN.json [CORE.json [DIRECTORY]]
+// Command report writes docs/performance.md and its pictures from the JSON of a run of hypertoken bench, docs/performance/run.json, and
+// from core.json and browser.json beside it where they are there: the benchmarks of the core and of the npm package.
 package main
 
 import (
@@ -16,18 +14,16 @@ import (
 )
 
 func main() {
-	if len(os.Args) < 2 || len(os.Args) > 4 {
-		fmt.Fprintln(os.Stderr, "report RUN.json [CORE.json [DIRECTORY]]: write performance.md and performance/*.svg to the directory, default docs")
+	directory := "docs"
+	switch len(os.Args) {
+	case 1:
+	case 2:
+		directory = os.Args[1]
+	default:
+		fmt.Fprintln(os.Stderr, "report [DIRECTORY]: write performance.md, and performance/*.svg, of performance/*.json; the directory is docs by default")
 		os.Exit(2)
 	}
-	core, directory := "", "docs"
-	if len(os.Args) > 2 {
-		core = os.Args[2]
-	}
-	if len(os.Args) > 3 {
-		directory = os.Args[3]
-	}
-	if err := write(os.Args[1], core, directory); err != nil {
+	if err := write(directory); err != nil {
 		fmt.Fprintln(os.Stderr, "report:", err)
 		os.Exit(1)
 	}
@@ -41,27 +37,41 @@ type coreFigure struct {
 	Wasm   float64 `json:"wasm_ns"`
 }
 
-// write reads a run, and the core's figures where there is such a file, and writes the document.
-func write(run, core, directory string) error {
+// browserFigures are of an environment: a browser, or Node. Times are in µs, those of the start in ms.
+type browserFigures struct {
+	Environment string  `json:"environment"`
+	Version     string  `json:"version"`
+	Bare        spread  `json:"bare"`
+	Log         spread  `json:"log"`
+	Dispatch    spread  `json:"dispatch"`
+	Five        spread  `json:"five"`
+	Here        spread  `json:"here"`
+	Rate        float64 `json:"rate"`
+	BareRate    float64 `json:"bareRate"`
+	Start       float64 `json:"start"`
+}
+
+type spread struct{ P50, P95 float64 }
+
+// write reads a run, and the figures of the core and of browsers where there are such files, and writes the document.
+func write(directory string) error {
+	into := filepath.Join(directory, "performance")
 	var r bench.Report
-	if err := read(run, &r); err != nil {
+	if err := read(filepath.Join(into, "run.json"), &r); err != nil {
 		return err
 	}
-	var figures []coreFigure
-	if core != "" {
-		if err := read(core, &figures); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	var core []coreFigure
+	var browsers []browserFigures
+	for name, v := range map[string]any{"core.json": &core, "browser.json": &browsers} {
+		if err := read(filepath.Join(into, name), v); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-	}
-	into := filepath.Join(directory, "performance")
-	if err := os.MkdirAll(into, 0o755); err != nil {
-		return err
 	}
 	drawn, err := pictures(&r, into)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(directory, "performance.md"), document(&r, figures, drawn), 0o644)
+	return os.WriteFile(filepath.Join(directory, "performance.md"), document(&r, core, browsers, drawn), 0o644)
 }
 
 func read(name string, v any) error {

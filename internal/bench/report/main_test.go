@@ -18,7 +18,10 @@ const docs = "../../../docs"
 // docs/performance.md is what comes of the run beside it.
 func TestTheDocumentIsGenerated(t *testing.T) {
 	into := t.TempDir()
-	if err := write(filepath.Join(docs, "performance/run.json"), filepath.Join(docs, "performance/core.json"), into); err != nil {
+	if err := os.CopyFS(filepath.Join(into, "performance"), os.DirFS(filepath.Join(docs, "performance"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(into); err != nil {
 		t.Fatal(err)
 	}
 	want, err := os.ReadFile(filepath.Join(into, "performance.md"))
@@ -40,9 +43,13 @@ func TestTheDocumentIsGenerated(t *testing.T) {
 	}
 }
 
-// run returns the report of a run that has measured little.
+// run returns a directory with the report of a run that has measured little.
 func run(t *testing.T) string {
 	t.Helper()
+	into := t.TempDir()
+	if err := os.Mkdir(filepath.Join(into, "performance"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	r := bench.Report{Machine: bench.Machine{CPU: "A processor", Cores: 2},
 		Figures: []*bench.Figure{{ID: "pipe.p50", Group: "roundtrip", About: "a pipe", Unit: "us", Spread: bench.Spread{Min: 1, Median: 2, Max: 3}}},
 		Targets: []bench.Judged{
@@ -54,31 +61,30 @@ func run(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := filepath.Join(t.TempDir(), "run.json")
-	if err := os.WriteFile(name, b, 0o600); err != nil {
+	put(t, into, "run.json", string(b))
+	return into
+}
+
+func put(t *testing.T, directory, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(directory, "performance", name), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return name
 }
 
 func TestTheDocument(t *testing.T) {
-	core := filepath.Join(t.TempDir(), "core.json")
 	for _, c := range []struct{ name, core, want, not string }{
-		{"no core", "", "Not measured: there was no", "| 4 |"},
-		{"a core within the limit", `[{"family":"stack:draw","tokens":52,"native_ns":100,"wasm_ns":200}]`, "(1 of 1 are; the worst is shown) | 200 ns | 100 ns | 2.00x | met |", "Not measured: there was no"},
+		{"no core", "", "there was no `core-rs/target/bench/core.json`", "| 4 |"},
+		{"a core within the limit", `[{"family":"stack:draw","tokens":52,"native_ns":100,"wasm_ns":200}]`, "(1 of 1 are; the worst is shown) | 200 ns | 100 ns | 2.00x | met |", "there was no `core-rs"},
 		{"a core above it", `[{"family":"stack:draw","tokens":52,"native_ns":100,"wasm_ns":200},{"family":"stack:shuffle","tokens":10000,"native_ns":1000,"wasm_ns":2001}]`,
-			"(1 of 2 are; the worst is shown) | 2.00 µs | 1.00 µs | 2.00x | missed |\n| 5 |", "Not measured: there was no"},
+			"(1 of 2 are; the worst is shown) | 2.00 µs | 1.00 µs | 2.00x | missed |\n| 5 |", "there was no `core-rs"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if err := os.WriteFile(core, []byte(c.core), 0o600); err != nil {
-				t.Fatal(err)
+			into := run(t)
+			if c.core != "" {
+				put(t, into, "core.json", c.core)
 			}
-			name := core
-			if c.core == "" {
-				name = core + ".missing"
-			}
-			into := t.TempDir()
-			if err := write(run(t), name, into); err != nil {
+			if err := write(into); err != nil {
 				t.Fatal(err)
 			}
 			b, err := os.ReadFile(filepath.Join(into, "performance.md"))
@@ -98,15 +104,33 @@ func TestTheDocument(t *testing.T) {
 	}
 }
 
-func TestNoRun(t *testing.T) {
-	if err := write(filepath.Join(t.TempDir(), "run.json"), "", t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("no run: %v", err)
-	}
-	broken := filepath.Join(t.TempDir(), "run.json")
-	if err := os.WriteFile(broken, []byte("{"), 0o600); err != nil {
+func TestBrowsers(t *testing.T) {
+	into := run(t)
+	put(t, into, "browser.json", `[{"environment":"Chromium","version":"1","bare":{"p50":10,"p95":20},"dispatch":{"p50":12.5,"p95":30},"rate":200000,"bareRate":100000,"start":25}]`)
+	if err := write(into); err != nil {
 		t.Fatal(err)
 	}
-	if err := write(broken, "", t.TempDir()); err == nil || !strings.Contains(err.Error(), broken) {
-		t.Errorf("a broken run: %v", err)
+	b, err := os.ReadFile(filepath.Join(into, "performance.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"|  | Chromium 1 |\n", "| bare message, p50 (p95) | 10.0 µs (20.0 µs) |", "| ... to the bare message | 1.25x |",
+		"| pipelined, actions a second | 200,000 |", "| ... actions to messages | 2.00x |", "| new Engine to ready | 25.0 ms |"} {
+		if !strings.Contains(string(b), want) {
+			t.Errorf("%q is not in the document:\n%s", want, b)
+		}
+	}
+}
+
+func TestNoRun(t *testing.T) {
+	if err := write(t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no run: %v", err)
+	}
+	for _, name := range []string{"run.json", "core.json", "browser.json"} {
+		into := run(t)
+		put(t, into, name, "{")
+		if err := write(into); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("a broken %s: %v", name, err)
+		}
 	}
 }

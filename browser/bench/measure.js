@@ -1,0 +1,92 @@
+// What an action on a worker costs beside a bare message there and back, in the same run. It runs in pages and in Node.
+
+const seconds = (ms) => ms / 1000;
+
+/** Times f again and again for so many milliseconds: median and 95th percentile, in µs. */
+async function times(f, most) {
+  for (const until = performance.now() + most / 4; performance.now() < until;) await f();
+  const all = [];
+  for (const until = performance.now() + most; performance.now() < until;) {
+    // Clocks of browsers are coarse: eight at a time.
+    const began = performance.now();
+    for (let k = 0; k < 8; k++) await f();
+    all.push((performance.now() - began) / 8 * 1000);
+  }
+  all.sort((a, b) => a - b);
+  return { p50: all[Math.floor(all.length * 0.5)], p95: all[Math.floor(all.length * 0.95)] };
+}
+
+/** How many of f there are a second, a thousand in flight. */
+async function rate(f, most) {
+  const round = () => Promise.all(Array.from({ length: 1000 }, f));
+  for (const until = performance.now() + most / 4; performance.now() < until;) await round();
+  let n = 0;
+  const began = performance.now();
+  while (performance.now() - began < most) {
+    await round();
+    n += 1000;
+  }
+  return n / seconds(performance.now() - began);
+}
+
+/**
+ * @param {{Engine: any, bare: () => Promise<{ping: () => Promise<void>, end: () => unknown}>, workerOptions?: object, most?: number}} with
+ */
+export async function measure({ Engine, bare, workerOptions = {}, most = 1000 }) {
+  const setup = { stack: Array.from({ length: 52 }, (_, k) => ({ id: `c${k}` })) };
+  const starts = [];
+  for (let k = 0; k < 5; k++) {
+    const began = performance.now();
+    const engine = new Engine({ useWorker: true, setup, workerOptions });
+    await engine.ready;
+    starts.push(performance.now() - began);
+    await engine.shutdown();
+  }
+  starts.sort((a, b) => a - b);
+
+  const engine = new Engine({ useWorker: true, setup, workerOptions: { ...workerOptions, timeout: 0 } });
+  await engine.ready;
+  const here = new Engine({ setup, workerOptions });
+  await here.ready;
+  const echo = await bare();
+  let drawn = 0;
+  const draw = (e, dispatch) => (++drawn % 52 === 0 ? dispatch.call(e, 'stack:reset') : dispatch.call(e, 'stack:draw', { count: 1 }));
+  const onWorker = () => draw(engine, engine.dispatchAsync);
+  const result = { start: starts[2] };
+  // In turn, several times over: what the machine does besides falls on all of them.
+  const rounds = [];
+  for (let k = 0; k < 3; k++) {
+    const r = {};
+    r.bare = await times(echo.ping, most);
+    r.log = await times(() => engine.dispatchAsync('debug:log'), most);
+    r.dispatch = await times(onWorker, most);
+    r.five = await times(() => Promise.all([onWorker(), onWorker(), onWorker(), onWorker(), onWorker()]), most);
+    r.here = await times(() => draw(here, here.dispatch), most);
+    r.bareRate = await rate(echo.ping, most);
+    r.rate = await rate(onWorker, most);
+    rounds.push(r);
+  }
+  const middle = (f) => rounds.map(f).sort((a, b) => a - b)[1];
+  for (const name of ['bare', 'log', 'dispatch', 'five', 'here']) result[name] = { p50: middle((r) => r[name].p50), p95: middle((r) => r[name].p95) };
+  for (const name of ['bareRate', 'rate']) result[name] = middle((r) => r[name]);
+  await echo.end();
+  await engine.shutdown();
+  await here.shutdown();
+  return result;
+}
+
+/** A worker that sends back what it gets, of a Worker as pages and as Node have it. */
+export function pinger(worker) {
+  const waiting = [];
+  const back = () => waiting.shift()();
+  if (worker.on) worker.on('message', back);
+  else worker.onmessage = back;
+  const message = new Uint8Array(32);
+  return {
+    ping: () => new Promise((resolve) => {
+      waiting.push(resolve);
+      worker.postMessage(message);
+    }),
+    end: () => worker.terminate(),
+  };
+}

@@ -1,0 +1,154 @@
+// The page: an engine on a worker, the game on it, and what is drawn of both.
+
+import { Engine } from '/hypertoken/hypertoken.js';
+import { Calls } from './calls.js';
+import { advice, bets, Blackjack, deck, read } from './game.js';
+import { Latency } from './latency.js';
+import { Race } from './race.js';
+import { story, Table } from './table.js';
+import { Trouble } from './trouble.js';
+
+const $ = (id) => document.getElementById(id);
+const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const still = matchMedia('(prefers-reduced-motion: reduce)');
+
+const engine = new Engine({ useWorker: true, setup: { stack: deck }, workerOptions: { workerPath: '/worker.js', killGrace: 100 } });
+const latency = new Latency($('histogram'));
+const calls = new Calls(engine, ({ ms, missed }) => latency.add(ms, missed));
+const trouble = new Trouble(engine, calls);
+const table = new Table();
+let now = null; // the table as it was drawn last
+let auto = false, playing = false, moving = false;
+
+const game = new Blackjack(calls, () => wait(auto ? 60 : still.matches ? 80 : 320));
+
+// Drawing: what the state is once per frame at most, and never an older one over a newer one.
+
+let drawing = false, stale = false;
+async function draw() {
+  stale = true;
+  if (drawing) return;
+  drawing = true;
+  try {
+    while (stale) {
+      stale = false;
+      show(read(await calls.state()));
+      await new Promise((resolve) => requestAnimationFrame(resolve));
+    }
+  } catch (error) {
+    failed(error);
+  } finally {
+    drawing = false;
+  }
+}
+
+function show(t) {
+  now = t;
+  table.draw(t);
+  const text = story(t);
+  if ($('story').textContent !== text) $('story').textContent = text;
+  buttons();
+}
+
+function buttons() {
+  const can = { ...now?.can };
+  const labels = { deal: can.borrow ? 'Borrow 500' : 'Deal' };
+  can.deal = can.deal || can.borrow;
+  for (const move of ['deal', 'hit', 'stand', 'double']) {
+    const button = $(move);
+    button.setAttribute('aria-disabled', !can[move] || moving || auto);
+    if (labels[move] && button.firstChild.data !== labels[move]) button.firstChild.data = labels[move];
+  }
+  const bet = clamp($('bet').valueAsNumber || bets.least);
+  $('less').setAttribute('aria-disabled', bet <= bets.least);
+  $('more').setAttribute('aria-disabled', bet >= (now?.most ?? bets.most));
+}
+
+const clamp = (bet) => Math.max(bets.least, Math.min(Math.round(bet / bets.step) * bets.step, now?.most || bets.most));
+
+function bet(change = 0) {
+  $('bet').value = clamp((Number.isFinite($('bet').valueAsNumber) ? $('bet').valueAsNumber : bets.least) + change);
+  buttons();
+  return $('bet').valueAsNumber;
+}
+
+function failed(error) {
+  trouble.say(`${error.message}`, 'bad');
+}
+
+// Playing: one move at a time.
+
+async function move(name) {
+  if (moving || !now) return;
+  const chosen = name === 'deal' && now.can.borrow ? 'borrow' : name;
+  if (!now.can[chosen]) return;
+  moving = true;
+  buttons();
+  try {
+    await (chosen === 'deal' ? game.deal(bet()) : game[chosen]());
+  } catch (error) {
+    failed(error);
+  }
+  try {
+    show(await game.look());
+  } catch (error) {
+    failed(error);
+  }
+  moving = false;
+  buttons();
+}
+
+async function autoplay(on) {
+  auto = on;
+  $('auto').setAttribute('aria-pressed', on);
+  $('story').setAttribute('aria-live', on ? 'off' : 'polite'); // nobody wants to hear two hands a second
+  buttons();
+  if (playing) return; // the loop below sees it
+  playing = true;
+  while (auto) {
+    if (!moving) await move(now.can.borrow || now.can.deal ? 'deal' : advice(now));
+    await wait(now.phase === 'over' ? (still.matches ? 60 : 350) : 20);
+  }
+  playing = false;
+}
+
+const keys = { d: 'deal', h: 'hit', s: 'stand', x: 'double' };
+
+function wire() {
+  for (const name of Object.values(keys)) $(name).addEventListener('click', () => auto || move(name));
+  $('less').addEventListener('click', () => bet(-bets.step));
+  $('more').addEventListener('click', () => bet(bets.step));
+  $('bet').addEventListener('change', () => bet());
+  $('auto').addEventListener('click', () => autoplay(!auto));
+  document.addEventListener('keydown', (event) => {
+    if (!$('keys').checked || event.repeat || event.ctrlKey || event.metaKey || event.altKey || event.target.matches('input[type=number]')) return;
+    const key = event.key.toLowerCase();
+    if (keys[key]) $(keys[key]).click();
+    else if (key === 'a') $('auto').click();
+    else if (key === '+' || key === '=') $('more').click();
+    else if (key === '-') $('less').click();
+    else return;
+    event.preventDefault();
+  });
+}
+
+engine.on('state:updated', draw);
+engine.on('engine:error', ({ error }) => {
+  if (error.code === 'timeout') trouble.say(`A deadline is missed, so that call had no effect; it is made again.`);
+  else failed(error);
+});
+
+try {
+  new Race();
+  await engine.ready;
+  await game.open();
+  show(await game.look());
+  wire();
+  bet();
+  $('digest').textContent = await calls.digest();
+  trouble.say('The table is open.', 'good');
+  document.body.dataset.ready = 'true';
+} catch (error) {
+  $('story').textContent = `The table can not be opened: ${error.message}`;
+  failed(error);
+}

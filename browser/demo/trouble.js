@@ -1,0 +1,118 @@
+// What a visitor does to the worker, and how long it took until the game went on.
+
+import { duration } from './latency.js';
+
+const $ = (id) => document.getElementById(id);
+
+const deeds = {
+  hang: { done: 'The worker is in a loop that never ends.', on: (worker) => worker.postMessage({ trouble: 'hang' }) },
+  kill: { done: 'The worker is killed. Nobody is told.', on: (worker) => worker.terminate() },
+  crash: { done: 'The worker throws an error that nothing catches.', on: (worker) => worker.postMessage({ trouble: 'crash' }) },
+};
+
+const parts = ['noticed', 'started', 'restored'];
+
+export class Trouble {
+  #engine; #calls; #busy = false; #recoveries = [];
+
+  /**
+   * @param {import('/hypertoken/hypertoken.js').Engine} engine
+   * @param {import('./calls.js').Calls} calls
+   */
+  constructor(engine, calls) {
+    this.#engine = engine;
+    this.#calls = calls;
+    for (const kind of Object.keys(deeds)) {
+      $(kind).addEventListener('click', () => this.make(kind).catch((error) => this.say(`It did not recover: ${error.message}`, 'bad')));
+    }
+    this.#watch();
+    setInterval(() => this.#watch(), 200);
+  }
+
+  get #thread() { return this.#engine.host.threads[0]; }
+
+  async make(kind) {
+    if (this.#busy) return;
+    const thread = this.#thread;
+    if (!thread.thread || this.#engine.place !== 'worker') {
+      this.say('There is no worker to harm at the moment: the game runs on the main thread until one starts.');
+      return;
+    }
+    this.#busy = true;
+    this.#buttons();
+    try {
+      const digest = await this.#calls.digest();
+      const before = this.#engine.sequence, worker = thread.thread;
+      this.say(deeds[kind].done, 'bad');
+      const at = { began: performance.now() };
+      deeds[kind].on(worker);
+      // The package has no event for this.
+      const poll = setInterval(() => {
+        if (thread.thread !== worker || thread.state !== 'ready') at.noticed ??= performance.now();
+        if (at.noticed && thread.state === 'ready' && thread.thread !== worker) at.started ??= performance.now();
+        this.#watch(!at.noticed);
+      }, 4);
+      try {
+        const after = await this.#calls.digest();
+        at.restored = performance.now();
+        this.#recovered(at, digest, after, this.#engine.sequence - before);
+      } finally {
+        clearInterval(poll);
+      }
+    } finally {
+      this.#busy = false;
+      this.#buttons();
+      this.#watch();
+    }
+  }
+
+  #recovered(at, digest, after, others) {
+    // What went faster than the poll did took no time.
+    at.started = Math.min(at.started ?? at.restored, at.restored);
+    at.noticed = Math.min(at.noticed ?? at.started, at.started);
+    const took = { noticed: at.noticed - at.began, started: at.started - at.noticed, restored: at.restored - at.started };
+    const all = at.restored - at.began;
+    this.#recoveries.push(all);
+    for (const part of parts) {
+      $(`time-${part}`).textContent = duration(took[part]);
+      $(`bar-${part}`).style.flexGrow = Math.max(took[part], all / 100);
+    }
+    $('recovery').dataset.shown = 'true';
+    $('recovery-time').textContent = duration(all);
+    const same = after === digest ? `The state is the same, digest ${after}.`
+      : others > 0 ? `${others} actions that were waiting have gone through.` : `The state has changed: digest ${digest} before, ${after} after.`;
+    this.say(`The game goes on after ${duration(all)}. ${same}`, others > 0 || after === digest ? 'good' : 'bad');
+    $('digest').textContent = after;
+  }
+
+  // A disabled button would lose the focus.
+  #buttons() {
+    for (const kind of Object.keys(deeds)) $(kind).setAttribute('aria-disabled', this.#busy);
+  }
+
+  #watch(silent = false) {
+    const { state } = this.#thread, { place, sequence, host } = this.#engine;
+    const [kind, text] = place === 'main thread' ? ['warn', 'on the main thread']
+      : silent ? ['bad', 'not answering'] : state === 'ready' ? ['good', 'ready'] : state === 'given up' ? ['bad', 'given up'] : ['warn', 'starting'];
+    const figures = {
+      worker: text, sequence: sequence.toLocaleString('en'), replaced: `${host.counts.died + host.counts.killed}`,
+      place: place === 'nowhere' ? 'worker, from the next action on' : place,
+    };
+    for (const [id, value] of Object.entries(figures)) {
+      if ($(id).textContent !== value) $(id).textContent = value;
+    }
+    $('worker').dataset.kind = kind;
+  }
+
+  /** Adds a line to the log. */
+  say(text, kind = '') {
+    const line = document.createElement('li'), time = document.createElement('time');
+    time.textContent = new Date().toLocaleTimeString('en-GB');
+    line.dataset.kind = kind;
+    line.append(time, text);
+    const log = $('log');
+    log.append(line);
+    while (log.children.length > 30) log.firstChild.remove();
+    log.scrollTop = log.scrollHeight;
+  }
+}

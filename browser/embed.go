@@ -1,0 +1,15 @@
+// Package browser holds what `hypertoken serve --demo` serves: the npm package as it is built, and the demo. README.md is about the
+// package.
+package browser
+
+import "embed"
+
+// Dist has the package for pages without a bundler, as build.js makes it: dist/hypertoken.js and dist/hypertoken.worker.js.
+//
+//go:embed dist/hypertoken.js dist/hypertoken.worker.js
+var Dist embed.FS
+
+// Demo has the demo's page and what it loads, in the folder demo.
+//
+//go:embed demo
+var Demo embed.FS

@@ -1,0 +1,181 @@
+// The demo, as `hypertoken serve --demo` serves it, in real browsers: played by keyboard and by mouse, its worker hung, killed and crashed.
+
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { after, before, describe, test } from 'node:test';
+import { run } from '../support/installed.js';
+import { browsers, launch, skip } from './harness.js';
+
+let server, url, dir;
+before(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'demo-'));
+  const program = join(dir, 'hypertoken');
+  await run('go', ['build', '-o', program, './cmd/hypertoken'], { cwd: new URL('../../../', import.meta.url) });
+  server = spawn(program, ['serve', '--demo', '--listen', '127.0.0.1:0', '--workers', '1'], { stdio: ['ignore', 'pipe', 'inherit'] });
+  for await (const line of createInterface({ input: server.stdout })) {
+    url = line.replace('listening on ', '');
+    break;
+  }
+});
+after(async () => {
+  server?.kill('SIGKILL');
+  await rm(dir, { recursive: true, force: true });
+});
+
+const patience = { timeout: 60_000, polling: 20 };
+
+const text = (page, id) => page.$eval(`#${id}`, (e) => e.textContent);
+const can = (page, id) => page.$eval(`#${id}`, (e) => e.getAttribute('aria-disabled') === 'false');
+const until = (page, id) => page.waitForSelector(`#${id}[aria-disabled=false]`, patience);
+const hands = (page) => page.$$eval('.card .turn', (cards) => cards.map((c) => c.getAttribute('aria-label')));
+const on = (page, place) => page.waitForFunction((p) => document.getElementById('place').textContent === p, patience, place);
+const number = (s) => Number(s.replaceAll(',', ''));
+
+/** Until there is something for the player to do. */
+async function turn(page) {
+  await page.waitForFunction(() => ['deal', 'stand'].some((id) => document.getElementById(id).getAttribute('aria-disabled') === 'false'), patience);
+}
+
+/** Deals until a hand is not over with its first two cards. */
+async function hand(page) {
+  do {
+    await until(page, 'deal');
+    await page.keyboard.press('d');
+    await page.waitForSelector('#deal[aria-disabled=true]', patience);
+    await turn(page);
+  } while (!(await can(page, 'stand')));
+}
+
+async function conserved(page) {
+  assert.equal(await text(page, 'conserved'), '52 cards and 11,000 in chips on the table');
+}
+
+for (const one of browsers) {
+  const chromium = one.name === 'chromium';
+  describe(one.name, { skip: skip(one) }, () => {
+    let b;
+    before(async () => { b = await launch(one, { still: true }); });
+    after(() => b?.close());
+
+    /** A page with the demo, and what it has complained about. */
+    async function open(t, { width = 1280, height = 800, features = [] } = {}) {
+      const page = await b.browser.newPage(), complaints = [];
+      t.after(() => page.close());
+      page.on('console', (m) => ['error', 'warn'].includes(m.type()) && !/the page asked for it/.test(m.text()) && complaints.push(m.text()));
+      page.on('pageerror', (e) => /the page asked for it/.test(e.message) || complaints.push(e.message));
+      page.on('response', (r) => r.status() >= 400 && complaints.push(`${r.url()} has the status ${r.status()}`));
+      page.on('request', (r) => [new URL(url).origin, 'null'].includes(new URL(r.url()).origin) || complaints.push(`${r.url()} is asked for`));
+      await page.setViewport({ width, height });
+      if (features.length > 0) await page.emulateMediaFeatures(features);
+      await page.goto(url);
+      await page.waitForSelector('body[data-ready=true]', patience);
+      return { page, complaints };
+    }
+
+    test('a hand is played by keyboard alone, and the focus stays where it was', async (t) => {
+      const { page, complaints } = await open(t);
+      assert.equal(await page.evaluate(() => crossOriginIsolated), true);
+      await on(page, 'worker');
+      for (let k = 0; k < 20 && (await page.evaluate(() => document.activeElement.id)) !== 'deal'; k++) await page.keyboard.press('Tab');
+      do {
+        await until(page, 'deal');
+        await page.keyboard.press('Enter');
+        await page.waitForSelector('#deal[aria-disabled=true]', patience);
+        await turn(page);
+      } while (!(await can(page, 'stand')));
+      assert.equal(await page.evaluate(() => document.activeElement.id), 'deal');
+      const dealt = await hands(page);
+      assert.equal(dealt.length, 4);
+      assert.equal(dealt.filter((c) => c === 'a card, face down').length, 1);
+      assert.equal(await text(page, 'amount-Pot'), '50');
+      await page.keyboard.press('s');
+      await until(page, 'deal');
+      assert.match(await text(page, 'story'), /\d+ against .*\d+: you (win|lose) 50\.$|^The dealer is over with \d+\. You win 50\.$|\d+ each: your bet comes back\.$/);
+      assert.ok((await hands(page)).every((c) => c !== 'a card, face down'));
+      assert.equal(await text(page, 'amount-Pot'), '0');
+      await conserved(page);
+      assert.deepEqual(complaints, []);
+    });
+
+    test('hands are played by mouse until the shoe is new, and no card or chip is lost', async (t) => {
+      const { page, complaints } = await open(t);
+      await page.click('#more');
+      assert.equal(await page.$eval('#bet', (e) => e.value), '60');
+      await page.click('#auto');
+      await page.waitForFunction(() => Number(document.getElementById('discards-count').textContent) > 20, patience);
+      await page.waitForFunction(() => Number(document.getElementById('discards-count').textContent) === 0, patience); // a new shoe
+      await page.click('#auto');
+      await turn(page);
+      while (!(await can(page, 'deal'))) {
+        await page.click('#hit');
+        await page.waitForFunction((n) => document.querySelectorAll('#player-hand .card').length > n, patience, await page.$$eval('#player-hand .card', (c) => c.length));
+        await turn(page);
+      }
+      await conserved(page);
+      assert.ok(number(await text(page, 'latency-calls')) > 50);
+      assert.deepEqual(complaints, []);
+    });
+
+    test('the game goes on where it was after a hang, a kill and a crash', async (t) => {
+      const { page, complaints } = await open(t);
+      for (const [k, deed] of ['hang', 'kill', 'crash'].entries()) {
+        await hand(page);
+        const before = await hands(page);
+        await page.click(`#${deed}`);
+        await page.waitForFunction((n) => document.querySelectorAll('#log li').length > 0 && [...document.querySelectorAll('#log li')].filter((l) => /goes on after/.test(l.textContent)).length === n, patience, k + 1);
+        assert.match(await text(page, 'log'), /The state is the same, digest [0-9a-f]{16}\.$/);
+        await page.waitForFunction((n) => document.getElementById('replaced').textContent === String(n), patience, k + 1);
+        assert.deepEqual(await hands(page), before);
+        await on(page, 'worker');
+        assert.notEqual(await text(page, 'recovery-time'), '–');
+        await page.keyboard.press('s');
+        await until(page, 'deal');
+        await conserved(page);
+      }
+      assert.ok(await page.$$eval('.count.missed', (bars) => bars.some((b) => Number(b.getAttribute('height')) > 0)));
+      assert.deepEqual(complaints, []);
+    });
+
+    test('a worker that crashes again and again is given up, and the game goes on on the main thread, then back on a worker', async (t) => {
+      const { page } = await open(t);
+      await hand(page);
+      const before = await hands(page);
+      for (let k = 0; k < 6; k++) {
+        await page.click('#crash');
+        await page.waitForFunction((n) => document.getElementById('replaced').textContent === String(n), patience, k + 1);
+        await page.waitForSelector('#crash[aria-disabled=false]', patience);
+      }
+      await page.waitForFunction(() => /goes on on the main thread/.test(document.getElementById('log').textContent), patience);
+      assert.deepEqual(await hands(page), before);
+      await page.waitForFunction(() => document.getElementById('worker').textContent === 'ready', patience); // a worker is tried again after a second
+      await page.keyboard.press('s');
+      await until(page, 'deal');
+      await on(page, 'worker');
+      await conserved(page);
+    });
+
+    test('frames are counted while a worker shuffles, and while the main thread does', { skip: !chromium && 'it takes what it takes: once is enough' }, async (t) => {
+      const { page, complaints } = await open(t);
+      await page.click('#race');
+      await page.waitForFunction(() => /main thread \d+ frames/.test(document.getElementById('race-result').textContent), patience);
+      t.diagnostic(await text(page, 'race-result'));
+      for (const lane of ['worker', 'main']) assert.ok(number(await text(page, `${lane}-rate`)) > 0);
+      assert.deepEqual(complaints, []);
+    });
+
+    test('it fits a screen of 360 pixels, and is dark where that is preferred', { skip: !chromium && 'nothing tells Firefox what is preferred' }, async (t) => {
+      const background = (page) => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+      const { page, complaints } = await open(t, { width: 360, height: 740, features: [{ name: 'prefers-color-scheme', value: 'light' }] });
+      const light = await background(page);
+      await hand(page);
+      assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= 360);
+      await page.emulateMediaFeatures([{ name: 'prefers-color-scheme', value: 'dark' }]);
+      assert.notEqual(await background(page), light);
+      assert.deepEqual(complaints, []);
+    });
+  });
+}

@@ -1,0 +1,99 @@
+// Real browsers, and a server for their pages: with the package as it is built, right and wrong content types, and headers.
+
+import { readFile, rm, mkdtemp } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { existsSync, statSync } from 'node:fs';
+import puppeteer from 'puppeteer-core';
+
+const repository = new URL('../../../', import.meta.url);
+
+/** Where what a page asks for lies, by the front of its path. */
+const folders = {
+  '/hypertoken/': 'browser/dist/', '/workers/': 'browser/dist/', '/wasm/': 'wasm/', '/traces/': 'integration/testdata/conformance/',
+  '/cores/': 'internal/cores/', '/test/': 'browser/test/', '/demo/': 'browser/demo/',
+};
+
+const types = { js: 'text/javascript; charset=utf-8', wasm: 'application/wasm', html: 'text/html; charset=utf-8', css: 'text/css', jsonl: 'text/plain', svg: 'image/svg+xml' };
+
+/**
+ * Serves pages. `/page` is an empty one; a query says what is wrong with it: `csp` is its Content-Security-Policy, `isolated` makes it
+ * cross-origin isolated. What begins with `/wrong/` has the content type text/plain, and with `/missing/` is not there.
+ * @param {Record<string, string>} [pages] pages by path, and extra folders by a path that ends in /
+ */
+export async function serve(pages = {}) {
+  const server = createServer(async (request, response) => {
+    const url = new URL(request.url, 'http://localhost');
+    let path = url.pathname;
+    const headers = {};
+    if (url.searchParams.has('isolated') || request.headers.referer?.includes('isolated')) {
+      headers['cross-origin-opener-policy'] = 'same-origin';
+      headers['cross-origin-embedder-policy'] = 'require-corp';
+    }
+    if (url.searchParams.has('csp')) headers['content-security-policy'] = url.searchParams.get('csp');
+    const answer = (status, type, body) => response.writeHead(status, { ...headers, 'content-type': type }).end(body);
+    if (pages[path]) return answer(200, types.html, pages[path]);
+    if (path === '/page') return answer(200, types.html, '<!doctype html><title>a page</title>');
+    const wrong = path.startsWith('/wrong/');
+    if (wrong) path = path.slice('/wrong'.length);
+    const all = { ...folders, ...pages };
+    const front = Object.keys(all).find((f) => f.endsWith('/') && path.startsWith(f));
+    if (!front || path.includes('..')) return answer(404, 'text/html', '<p>There is nothing here.');
+    const file = new URL(all[front] + path.slice(front.length), repository);
+    const body = await readFile(file).catch(() => null);
+    if (!body) return answer(404, 'text/html', '<p>There is nothing here.');
+    answer(200, wrong ? 'text/plain' : (types[path.split('.').pop()] ?? 'text/plain'), body);
+  });
+  await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
+  return {
+    url: `http://127.0.0.1:${server.address().port}`,
+    close: () => new Promise((closed) => {
+      server.close(closed);
+      server.closeAllConnections();
+    }),
+  };
+}
+
+/** The browsers of the machine. A browser that is missing is skipped, or with HYPERTOKEN_REQUIRE=all a failure. */
+export const browsers = [
+  {
+    name: 'chromium', path: '/usr/bin/chromium',
+    args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
+      '--disable-dev-shm-usage'],
+  },
+  { name: 'firefox', path: '/usr/bin/firefox-esr', args: [] },
+];
+
+export function skip({ path }) {
+  if (existsSync(path) && statSync(path).isFile()) return false;
+  if (process.env.HYPERTOKEN_REQUIRE === 'all') return false; // launching fails, and says what is missing
+  return `there is no ${path}`;
+}
+
+/** Starts a browser, without a window. A still one asks pages for less motion. */
+export async function launch({ name, path, args }, { still = false } = {}) {
+  const profile = await mkdtemp(join(tmpdir(), 'browser-'));
+  const browser = await puppeteer.launch({
+    browser: name === 'firefox' ? 'firefox' : 'chrome', executablePath: path, headless: true, args: name === 'chromium' && still ? [...args, '--force-prefers-reduced-motion'] : args, userDataDir: profile,
+    extraPrefsFirefox: { 'ui.prefersReducedMotion': still ? 1 : 0 }, env: { ...process.env, HOME: profile }, protocolTimeout: 120_000,
+  });
+  return {
+    browser,
+    version: await browser.version(),
+    /** Opens a page; what it logs as an error goes to standard error. */
+    async open(url, { width = 1280, height = 800 } = {}) {
+      const page = await browser.newPage();
+      await page.setViewport({ width, height });
+      page.on('pageerror', (e) => console.error(`${name}: ${e.message}`));
+      await page.goto(url);
+      return page;
+    },
+    async close() {
+      const process = browser.process();
+      await browser.close().catch(() => {});
+      process?.kill('SIGKILL');
+      await rm(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
+    },
+  };
+}

@@ -1,0 +1,59 @@
+// What tests do in a page: the package as a page without a bundler has it.
+
+import { Engine, Host, HyperTokenError, getEnvironment, supportsWorkers, UniversalWorker } from '/hypertoken/hypertoken.js';
+import { parse, verify } from '/test/support/traces.js';
+
+Object.assign(globalThis, { Engine, Host, HyperTokenError, getEnvironment, supportsWorkers, UniversalWorker });
+
+globalThis.deck = (n) => ({ stack: Array.from({ length: n }, (_, k) => ({ id: `t${k}` })) });
+
+/** What an error is, for who is on the other side of a wire. */
+globalThis.told = (promise) => promise.then((result) => ({ result }), (e) => ({ code: e.code, message: e.message, index: e.index, cause: e.cause?.message }));
+
+const counted = () => {
+  let n = 0;
+  return () => {
+    const entropy = new Uint8Array(16);
+    new DataView(entropy.buffer).setUint32(0, n++);
+    return entropy;
+  };
+};
+
+const on = (engine, entropy) => ({ dispatch: (type, payload, now) => engine.dispatchAsync(type, payload, { now, entropy: entropy() }), state: () => engine.state() });
+
+/** How many of this page's workers are alive, and those of others: each has a lock. */
+globalThis.alive = async () => (await navigator.locks.query()).held.filter((l) => l.name.startsWith('hypertoken-')).length;
+
+/** Resolves with what an event says, the next time that f says yes to it. */
+globalThis.next = (engine, name, f = () => true) => new Promise((resolve) => {
+  const off = engine.on(name, (e) => {
+    if (!f(e)) return;
+    off();
+    resolve(e);
+  });
+});
+
+/** Runs the traces: on a 'worker', on the 'main thread', or with workers that are 'terminated' every few steps. */
+globalThis.runTraces = async (names, how) => {
+  const host = how === 'main thread' ? undefined : new Host(how === 'terminated' ? { workers: 2, restartWindow: 1, snapshotBytes: 2000 } : {});
+  const one = host ?? new Host({ workers: 0 });
+  const digests = {};
+  let killed = 0, steps = 0;
+  for (const name of names) {
+    const trace = parse(await (await fetch(`/traces/${name}`)).text());
+    const engine = new Engine({ host: one, setup: trace.setup });
+    await engine.ready;
+    steps += await verify(trace, on(engine, counted()), (n) => {
+      const thread = one.threads.find((x) => x.games.size > 0)?.thread;
+      if (how === 'terminated' && n % 97 === 50 && thread) {
+        killed++;
+        thread.terminate(); // nobody tells the host
+      }
+    });
+    digests[name] = await engine.digest();
+    await engine.shutdown();
+  }
+  const { died } = one.stats;
+  await one.shutdown();
+  return { digests, steps, killed, died };
+};

@@ -1,0 +1,134 @@
+package serve
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+
+	"hypertoken/browser"
+	"hypertoken/wasm"
+)
+
+// The demo, the npm package that it runs on, and the core, which is the very one that workers run. All of it is in this program.
+
+// asset is a file that pages load.
+type asset struct {
+	content, compressed []byte // compressed is nil where that is not smaller
+	kind, hash          string
+}
+
+var kinds = map[string]string{
+	".html": "text/html; charset=utf-8",
+	".css":  "text/css; charset=utf-8",
+	".js":   "text/javascript; charset=utf-8",
+	".svg":  "image/svg+xml",
+	".wasm": "application/wasm",
+}
+
+// A page of the demo runs what this server serves and nothing else, and is isolated from others.
+var demoHeaders = map[string]string{
+	"Content-Security-Policy": "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; " +
+		"img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'",
+	"Cross-Origin-Opener-Policy":   "same-origin",
+	"Cross-Origin-Embedder-Policy": "require-corp",
+	"Cross-Origin-Resource-Policy": "same-origin",
+	"Referrer-Policy":              "no-referrer",
+}
+
+func newAsset(name string, content []byte) (*asset, error) {
+	kind := kinds[path.Ext(name)]
+	if kind == "" {
+		return nil, fmt.Errorf("serve: %s has an extension without a content type", name)
+	}
+	a := &asset{content: content, kind: kind, hash: fmt.Sprintf("%x", sha256.Sum256(content))[:32]}
+	var b bytes.Buffer
+	z, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := z.Write(content); err != nil {
+		return nil, err
+	}
+	if err := z.Close(); err != nil {
+		return nil, err
+	}
+	if b.Len() < len(content) {
+		a.compressed = b.Bytes()
+	}
+	return a, nil
+}
+
+// demo returns the files that pages load, by their paths.
+func demo() (map[string]*asset, error) {
+	files := map[string][]byte{"/wasm/core.wasm": wasm.Builtin()}
+	for at, name := range map[string]string{"/hypertoken/hypertoken.js": "dist/hypertoken.js", "/workers/hypertoken.worker.js": "dist/hypertoken.worker.js"} {
+		content, err := browser.Dist.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		files[at] = content
+	}
+	err := fs.WalkDir(browser.Demo, "demo", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		at := strings.TrimPrefix(name, "demo")
+		if at == "/index.html" {
+			at = "/{$}"
+		}
+		files[at], err = browser.Demo.ReadFile(name)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	assets := map[string]*asset{}
+	for at, content := range files {
+		name := at
+		if at == "/{$}" {
+			name = "index.html"
+		}
+		if assets[at], err = newAsset(name, content); err != nil {
+			return nil, err
+		}
+	}
+	return assets, nil
+}
+
+// serve answers with the file, or that it is what the client has: it is asked for anew each time, by its hash.
+func (a *asset) serve(w http.ResponseWriter, r *http.Request) *problem {
+	h := w.Header()
+	for key, value := range demoHeaders {
+		h.Set(key, value)
+	}
+	h.Set("Content-Type", a.kind)
+	h.Set("Cache-Control", "no-cache")
+	h.Set("Vary", "Accept-Encoding")
+	content, tag := a.content, a.hash
+	if a.compressed != nil && acceptsGzip(r.Header.Get("Accept-Encoding")) {
+		h.Set("Content-Encoding", "gzip")
+		content, tag = a.compressed, a.hash+"-gzip"
+	}
+	h.Set("ETag", `"`+tag+`"`)
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+	return nil
+}
+
+// acceptsGzip reads an Accept-Encoding: gzip is named, and not with a weight of 0.
+func acceptsGzip(accept string) bool {
+	for part := range strings.SplitSeq(accept, ",") {
+		coding, weight, _ := strings.Cut(part, ";")
+		if !strings.EqualFold(strings.TrimSpace(coding), "gzip") {
+			continue
+		}
+		weight = strings.ReplaceAll(strings.ToLower(weight), " ", "")
+		return strings.Trim(strings.TrimPrefix(weight, "q="), "0.") != "" || weight == ""
+	}
+	return false
+}
