@@ -18,6 +18,7 @@ export class Thread {
   games = new Map();
   /** It has neither been ready nor failed to start yet. */
   fresh = true;
+  #proven = false; // it has been ready once
   #host; #worker = null; #requests = 0; #out = new Writer(); #flushing = false; #timer = null;
   #failures = 0; #probes = 0; #deaths = []; #generation = 0; #watchdog = null; #watched = null;
   /** What is to end before this is stopped: starts, and threads that are terminated. */
@@ -64,7 +65,8 @@ export class Thread {
     this.#failures++;
     this.fresh = false;
     this.#host.log('a worker did not start', cause);
-    if (this.#failures > this.#host.options.maxRestarts || this.#probes > 0) this.#giveUp();
+    // What never came up is most likely set up wrong: engines do not wait for more attempts.
+    if (!this.#proven || this.#failures > this.#host.options.maxRestarts || this.#probes > 0) this.#giveUp();
     else this.#later(backoff(this.#failures));
     this.#host.assign();
   }
@@ -80,6 +82,7 @@ export class Thread {
       this.#probes = 0;
       this.#host.log('a worker is ready');
       this.fresh = false;
+      this.#proven = true;
       this.#host.workerReady(this);
     } else {
       try {

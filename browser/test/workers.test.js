@@ -149,9 +149,11 @@ test('a worker that answers what nobody asked is replaced', async (t) => {
 
 test('without a worker the engine goes on on the main thread, says what to fix, and returns once there is one', async (t) => {
   const dir = await folder(t), path = join(dir, 'worker.mjs');
-  const engine = engineFor(t, { setup: deck(9), workerOptions: { workerPath: pathToFileURL(path), maxRestarts: 0 } });
+  const starts = [], logger = { debug: (m) => /did not start/.test(m) && starts.push(m), warn() {} };
+  const engine = engineFor(t, { setup: deck(9), workerOptions: { workerPath: pathToFileURL(path), debug: true, logger } });
   const events = record(engine);
   await engine.ready;
+  assert.equal(starts.length, 1); // it has not waited for more
   assert.equal(engine.place, 'main thread');
   assert.deepEqual(ids(await engine.dispatchAsync('stack:draw')), ['t8']);
   await assert.rejects(engine.dispatchAsync('test:trap'), { code: 'trap' }); // it is placed again, and that is not told twice

@@ -182,11 +182,13 @@ for (const one of browsers) {
       ['the worker script is missing', { workerPath: '/missing/hypertoken.worker.js' }, /workerPath/],
       ['the Content-Security-Policy forbids workers', { query: `?csp=${encodeURIComponent("worker-src 'none'")}` }, /Content-Security-Policy|security policy|insecure|denied/i],
       ['there is no Worker', { without: true }, /no workers in this environment/],
+      ['the worker script is of another origin', { workerPath: 'http://localhost:9/hypertoken.worker.js' }, /workerPath|origin/],
+      ['the worker script is another one', { workerPath: '/test/support/traces.js' }, /not ready within 300 ms \(startTimeout\)/],
     ]) {
       test(`${what}: it falls back to the main thread, and says so`, async () => {
         const got = await within(async (workerPath, without) => {
           if (without) delete globalThis.Worker;
-          const engine = new Engine({ useWorker: true, setup: deck(5), workerOptions: { ...(workerPath ? { workerPath } : {}), maxRestarts: 0 } });
+          const engine = new Engine({ useWorker: true, setup: deck(5), workerOptions: { workerPath, startTimeout: 300 } });
           const problem = next(engine, 'engine:error');
           await engine.ready;
           const { error } = await problem;
@@ -199,9 +201,12 @@ for (const one of browsers) {
       });
     }
 
-    for (const [what, wasmPath, want] of [
-      ['is missing', '/missing/', /core\.wasm is not there: HTTP status 404; copy core\.wasm there, or set workerOptions\.wasmPath/],
-      ['is a page', '/guide?.wasm', /is no WebAssembly \(content type text\/html/],
+    for (const [what, wasmPath, csp, want] of [
+      ['is missing', '/missing/', '', /core\.wasm is not there: HTTP status 404; copy core\.wasm there, or set workerOptions\.wasmPath/],
+      ['is a page', '/guide?.wasm', '', /is no WebAssembly \(content type text\/html/],
+      ['may not be compiled', '/wasm/', "script-src 'self'", /: allow 'wasm-unsafe-eval' in the script-src of the page's Content-Security-Policy$/],
+      ['may not be compiled, with the wrong content type', '/wrong/wasm/', "script-src 'self'", /: allow 'wasm-unsafe-eval' in the script-src/],
+      ['may not be fetched', '/wasm/', "connect-src 'none'", /: check workerOptions\.wasmPath, .*Content-Security-Policy \(connect-src\)/],
     ]) {
       test(`a core that ${what} is an error that says what to do`, async () => {
         const got = await within(async (path) => {
@@ -210,7 +215,7 @@ for (const one of browsers) {
           const later = await told(engine.dispatchAsync('stack:draw'));
           await engine.shutdown();
           return [found, later];
-        }, { args: [wasmPath] });
+        }, { query: csp && `?csp=${encodeURIComponent(csp)}`, args: [wasmPath] });
         assert.equal(got[0].code, 'bad_input');
         assert.match(got[0].message, want);
         assert.equal(got[1].code, 'bad_input');
@@ -236,11 +241,11 @@ for (const one of browsers) {
         const got = await within(async () => {
           const engine = new Engine({ useWorker: true, setup: deck(2) });
           await engine.ready;
-          const found = [engine.place, (await engine.dispatchAsync('stack:draw')).length];
+          const found = [engine.place, (await engine.dispatchAsync('stack:draw')).length, crossOriginIsolated];
           await engine.shutdown();
           return found;
         }, { query });
-        assert.deepEqual(got, ['worker', 1]);
+        assert.deepEqual(got, ['worker', 1, query === '?isolated']);
       }
     });
 
