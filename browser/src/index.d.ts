@@ -42,7 +42,7 @@ export interface WorkerOptions {
   startTimeout?: number;
   /** How long what was aborted, or missed its deadline, may go on before its worker is terminated, in ms, 0 to 60,000; default 250. */
   killGrace?: number;
-  /** How many times a worker may die within restartWindow ms before it is given up; default 5 in 10,000. It is tried again. */
+  /** How many times a worker may die within restartWindow ms before it is given up; default 5 in 10,000. One that was never ready is given up at its first failure. It is tried again. */
   maxRestarts?: number;
   restartWindow?: number;
   /** How many actions may have no outcome; default 16,384. */

@@ -38,7 +38,7 @@ export class Thread {
       try {
         const worker = await startWorker(workerPath, {
           message: (data) => current() && this.#came(data, current),
-          gone: (cause) => (this.state === 'ready' && current() ? this.#died(cause) : failed(cause)),
+          gone: (cause) => this.#gone(cause, current),
         });
         if (!current()) return await worker.terminate();
         this.#worker = worker;
@@ -52,6 +52,12 @@ export class Thread {
       }
     };
     this.#ending(start());
+  }
+
+  #gone(cause, current) {
+    if (!current()) return;
+    if (this.state === 'ready') this.#died(cause);
+    else this.#notStarted(cause);
   }
 
   #ending(promise) {
@@ -84,6 +90,8 @@ export class Thread {
       this.fresh = false;
       this.#proven = true;
       this.#host.workerReady(this);
+    } else if (data?.unreadable) {
+      this.#gone(new Error("the worker can not take in what it is sent: allow 'wasm-unsafe-eval' in the Content-Security-Policy with which its script is served, if it has one"), current);
     } else {
       try {
         eachFrame(data, (f) => this.#answered(f));

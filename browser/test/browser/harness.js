@@ -19,7 +19,7 @@ const types = { js: 'text/javascript; charset=utf-8', wasm: 'application/wasm', 
 
 /**
  * Serves pages. `/page` is an empty one; a query says what is wrong with it: `csp` is its Content-Security-Policy, `isolated` makes it
- * cross-origin isolated. What begins with `/wrong/` has the content type text/plain, and with `/missing/` is not there.
+ * cross-origin isolated; `plain` leaves that out where a page would have it. What begins with `/wrong/` has the content type text/plain, and with `/missing/` is not there.
  * @param {Record<string, string>} [pages] pages by path, and extra folders by a path that ends in /
  */
 export async function serve(pages = {}) {
@@ -27,7 +27,7 @@ export async function serve(pages = {}) {
     const url = new URL(request.url, 'http://localhost');
     let path = url.pathname;
     const headers = {};
-    if (url.searchParams.has('isolated') || request.headers.referer?.includes('isolated')) {
+    if (!url.searchParams.has('plain') && (url.searchParams.has('isolated') || request.headers.referer?.includes('isolated'))) {
       headers['cross-origin-opener-policy'] = 'same-origin';
       headers['cross-origin-embedder-policy'] = 'require-corp';
     }
