@@ -55,7 +55,7 @@ var faster = []struct{ from, to string }{
 	{`for: \d+m`, "for: 1s"},
 	{`4 \* 3600`, "20"},
 	{`256 \* 1024 \* 1024`, "16 * 1024 * 1024"},
-	{`(scrape|evaluation)_interval: 15s`, "${1}_interval: 250ms"},
+	{`(scrape|evaluation)_interval: 15s`, "${1}_interval: 500ms"},
 	{`\['127\.0\.0\.1:9464'\]`, "[TARGETS]"},
 }
 
@@ -333,9 +333,12 @@ func TestAlertsOfARealPrometheus(t *testing.T) {
 			_ = x.take(ignored(x.engine.Dispatch(context.Background(), "stack:shuffle", nil)))
 		}, "HypertokenFallbackActive", "HypertokenNoWorker")
 		program.be(honest)
+		// A scrape that takes too long resolves alerts too, so that the engine may have to wait for its worker still.
 		s.until(false, x.name, nil, "HypertokenFallbackActive", "HypertokenNoWorker")
+		for x.engine.Place() != "worker" && s.look() {
+			_ = x.take(ignored(x.engine.Dispatch(context.Background(), "stack:shuffle", nil)))
+		}
 		s.agrees(`hypertoken_fallback_switches_total{host="fallback",to="in_process"}`, 1)
-		_ = x.take(ignored(x.engine.Dispatch(context.Background(), "stack:shuffle", nil)))
 		s.agrees(`hypertoken_fallback_switches_total{host="fallback",to="worker"}`, 1)
 	})
 

@@ -320,7 +320,7 @@ export class Game {
       return;
     }
     if (op.settled) return;
-    if (!op.quiet) this.#listener('engine:error', { error, type: op.what });
+    if (!op.quiet) this.#listener('engine:error', { error, type: op.kind === kind.batch ? 'batch' : op.what });
     this.#settle(op, () => op.reject(error));
   }
 
@@ -376,6 +376,7 @@ export class Game {
       this.#host.leftHere(placement);
     }
     this.#gone();
+    thread?.watch(); // what it runs for the game, nobody wants any more
   }
 
   #gone() {

@@ -1,181 +1,248 @@
-/** MessagePack values, which actions take and give: what JSON has, and bytes. */
-export type Value = null | boolean | number | string | Uint8Array | Value[] | { [key: string]: Value | undefined };
+// Types of hypertoken-worker. README.md lists the codes of errors.
 
-/** The codes of errors, the same as in Go: README.md says what they mean. A core of your own may have more. */
-export type ErrorCode =
-  | 'bad_input' | 'payload_too_large' | 'overloaded' | 'timeout' | 'canceled' | 'shutdown' | 'batch_aborted' | 'worker_unavailable' | 'poisoned'
-  | 'broken' | 'diverged' | 'trap' | 'out_of_memory' | 'unknown_action' | 'bad_payload' | 'out_of_range' | 'not_found' | (string & {});
+/** What an action is given, and what it returns: what MessagePack has, with integers within ±(2^53 - 1) and finite numbers. */
+export type Value = null | boolean | number | string | Value[] | { [key: string]: Value };
 
-/** What fails rejects with this. Whatever the code, the action had no effect. */
+/** A payload: an object. What is undefined in it is left out. */
+export type Payload = { readonly [key: string]: unknown };
+
+/** `host` is where an action runs, or which of its limits it is above. */
+export type HostErrorCode =
+  | 'bad_input' | 'timeout' | 'canceled' | 'overloaded' | 'payload_too_large' | 'batch_aborted' | 'poisoned' | 'worker_unavailable'
+  | 'broken' | 'diverged' | 'shutdown' | 'trap' | 'out_of_memory' | 'not_placed';
+
+/** The codes of the core's own errors. A core of one's own may have others. */
+export type CoreErrorCode =
+  | 'unknown_action' | 'bad_payload' | 'out_of_range' | 'not_found' | 'exists' | 'insufficient' | 'too_large' | 'too_deep' | 'bad_state'
+  | 'bad_snapshot' | 'bad_request';
+
+/** An error of an action, of its worker or of its host. Whatever its code, the action had no effect. */
 export class HyperTokenError extends Error {
+  constructor(code: string, message: string, more?: { cause?: unknown; index?: number });
   readonly name: 'HyperTokenError';
-  readonly code: ErrorCode;
-  /** Of the member of an atomic batch that failed; -1 for all else. */
+  /** It is stable, and the same as in Go. */
+  readonly code: HostErrorCode | CoreErrorCode | (string & {});
+  /** Which member of an atomic batch failed, from 0; -1 where it is no error of a member. */
   readonly index: number;
   readonly cause?: unknown;
 }
 
+/** Options of a host and its workers. Numbers are integers; those out of their bounds are an error, `bad_input`, as are options that do not exist. */
 export interface WorkerOptions {
-  /** How many worker threads there are, 0 to 1,024; default 1. */
+  /** How many workers there are, 0 to 1024; 0 runs engines on the main thread. Default 1. */
   workers?: number;
-  /** Says what workers do, to `logger.debug`. */
+  /** Logs what happens to workers, with `logger.debug`. Default false. */
   debug?: boolean;
-  /** What an action may take, in ms, waiting included; 0 for no limit. Default 30,000. */
+  /** How long an action may take from its dispatch, in milliseconds; 0 for any time. Default 30000. */
   timeout?: number;
-  /** Gathers the actions of a window into an atomic batch. */
+  /** Gathers what is dispatched within `batchWindow` into one atomic batch: it succeeds or fails together. Default false. */
   enableBatching?: boolean;
-  /** How long that window is, in ms, 0 to 60,000; default 10. */
+  /** How long a batch waits for more after its first action, in milliseconds, 0 to 60000. Default 10. */
   batchWindow?: number;
-  /** The worker's script. Default '/workers/hypertoken.worker.js', in Node the package's. */
+  /** Where the worker's script is. Default '/workers/hypertoken.worker.js', in Node that of the package. */
   workerPath?: string | URL;
-  /** A folder with core.wasm, or a .wasm file. Default '/wasm/', in Node the package's. */
+  /** The folder of core.wasm, or a file that ends in .wasm. Default '/wasm/', in Node that of the package. */
   wasmPath?: string | URL;
-  /** A core in place of the one at wasmPath. */
+  /** The core itself, instead of `wasmPath`. */
   core?: WebAssembly.Module | BufferSource;
-  /** The clock of actions: ms since the epoch. Default Date.now. */
-  clock?: () => number;
-  /** What an action's randomness and identifiers are made from: 16 bytes. Default crypto.getRandomValues. */
-  entropy?: () => Uint8Array;
-  /** Where warnings go, and with `debug` what workers do. Default console. */
-  logger?: { debug(message: string, ...more: unknown[]): void; warn(message: string, ...more: unknown[]): void };
-  /** For how long a worker may start, in ms; default 10,000. */
+  /** How long a worker may take to start, and for a piece of the placing of an engine, in milliseconds. Default 10000. */
   startTimeout?: number;
-  /** How long what was aborted, or missed its deadline, may go on before its worker is terminated, in ms, 0 to 60,000; default 250. */
+  /** How long what nobody waits for any more may go on before its worker is ended, in milliseconds, 0 to 60000. Default 250. */
   killGrace?: number;
-  /** How many times a worker may die within restartWindow ms before it is given up; default 5 in 10,000. One that was never ready is given up at its first failure. It is tried again. */
+  /**
+   * How often a worker may fail to start, or die within `restartWindow`, before it is given up, and tried now and then. One that was never
+   * ready is given up at its first failure. Default 5.
+   */
   maxRestarts?: number;
+  /** In milliseconds. Default 10000. */
   restartWindow?: number;
-  /** How many actions may have no outcome; default 16,384. */
+  /** How many actions and questions may be unanswered; more are `overloaded`. Default 16384. */
   maxQueue?: number;
-  /** Bounds of a payload and a result, in bytes as MessagePack; default 16 MiB, at most 32 and 64 MiB. */
+  /** How large a payload, or those of a batch together, may be in bytes, at most 32 MiB; more is `payload_too_large`. Default 16 MiB. */
   maxPayload?: number;
-  maxResult?: number;
-  /** Bound of a state, in bytes; default 256 MiB. */
+  /** How large an engine's state may be in logical bytes; more is `too_large`. Default 256 MiB. */
   maxStateBytes?: number;
-  /** How deep payloads nest, 1 to 128; default 64. */
+  /** How large a result, or those of a batch together, may be in bytes, at most 64 MiB; more is `too_large`. Default 16 MiB. */
+  maxResult?: number;
+  /** How deep values may be nested, 1 to 128; more is `too_deep`. Default 64. */
   maxDepth?: number;
-  /** A snapshot replaces a journal of more bytes than this (default 1 MiB), or that takes longer to replay than so many ms (default 250). */
+  /** How large a journal may become in bytes, or as large as the last snapshot, before a snapshot replaces it. Default 1 MiB. */
   snapshotBytes?: number;
+  /** How long the actions of a journal may have run in milliseconds, before a snapshot replaces it. Default 250. */
   replayBudget?: number;
+  /** The clock of actions, in whole milliseconds since the epoch. Default Date.now. */
+  clock?: () => number;
+  /** 16 bytes for each action, from which shuffles and identifiers come. Default crypto.getRandomValues. */
+  entropy?: () => Uint8Array;
+  /** Default console. */
+  logger?: Pick<Console, 'debug' | 'warn'>;
 }
 
-export interface CallOptions {
-  /** Ends the call with `canceled`; then it had no effect. */
+/** How an engine begins: from a setup, or from a snapshot, but not from both. */
+export interface Beginning {
+  /** What the engine has at first: the state's sections. Default nothing. */
+  setup?: object;
+  /** The bytes of `snapshot()` of another engine, here or in Go. */
+  snapshot?: Uint8Array;
+}
+
+export interface EngineOptions extends Beginning {
+  /** Runs the engine on a worker. Default false. */
+  useWorker?: boolean;
+  /** Options of the engine's own host. Not with `host`. */
+  workerOptions?: WorkerOptions;
+  /** A host to share with other engines. */
+  host?: Host;
+}
+
+export interface QuestionOptions {
+  /** Withdraws what is not done when it aborts: `canceled`, with the signal's reason as cause. */
   signal?: AbortSignal;
-  /** In ms, 0 for no limit; default that of the WorkerOptions. */
+  /** From the dispatch, in milliseconds; 0 or Infinity for any time. Default the host's. Afterwards: `timeout`. */
   timeout?: number;
 }
 
-export interface DispatchOptions extends CallOptions {
-  /** The action's clock: whole ms since the epoch. */
+export interface ActionOptions extends QuestionOptions {
+  /** The action's clock, in whole milliseconds since the epoch. Default the host's `clock`. */
   now?: number;
-  /** The action's entropy: 16 bytes. */
+  /** 16 bytes. Default the host's `entropy`. */
   entropy?: Uint8Array;
 }
 
 export interface Action {
   type: string;
-  payload?: object | null;
+  payload?: Payload;
   now?: number;
   entropy?: Uint8Array;
 }
 
-export type Outcome<R = any> = { result: R; error?: undefined } | { result?: undefined; error: HyperTokenError };
+export interface BatchOptions extends QuestionOptions {
+  /** Default atomic: all or nothing. */
+  mode?: 'atomic' | 'independent';
+}
 
-export interface ActionEvent {
+/** What has come of a member of an independent batch. */
+export type Outcome<T = any> = { result: T; error?: undefined } | { error: HyperTokenError; result?: undefined };
+
+export interface ActionDetail {
   type: string;
-  payload: any;
+  payload?: Payload;
   result: any;
-  /** How many actions had changed the state then. */
+  /** How many actions had changed the state, this one included. */
   sequence: number;
 }
 
-export interface EngineEvents {
-  /** An action changed the state. */
-  'state:updated': ActionEvent;
-  /** An action succeeded. */
-  'engine:action': ActionEvent;
-  /** An action failed, or the engine went on elsewhere, or it can't be placed any more. */
-  'engine:error': { error: HyperTokenError; type?: string };
+export interface ErrorDetail {
+  error: HyperTokenError;
+  /** The action's, or 'batch'; none where the error is the engine's. */
+  type?: string;
+}
+
+/** What each event has in its `payload`. Others are the core's own. */
+export interface Events {
+  /** An action is done and has changed the state. */
+  'state:updated': ActionDetail;
+  /** An action is done. */
+  'engine:action': ActionDetail;
+  /** An action has failed, or the engine runs on the main thread for want of a worker: the message says what to fix. */
+  'engine:error': ErrorDetail;
+  /** The engine is shut down. */
   'engine:shutdown': {};
 }
 
-export interface EngineOptions {
-  /** Runs the engine on a worker; default false, the main thread. */
-  useWorker?: boolean;
-  /** The first state. */
-  setup?: object;
-  /** A state that `snapshot()` gave, here or in Go; in place of setup. */
-  snapshot?: Uint8Array;
-  workerOptions?: WorkerOptions;
-  /** Workers that are shared; in place of useWorker and workerOptions. */
-  host?: Host;
-}
+/** What a listener gets: the payload, and beside it what is in it, unless that is called name or payload. */
+export type EngineEvent<N extends string = string, P = any> = Omit<P, 'name' | 'payload'> & { name: N; payload: P };
 
-/** A game: its actions, its state, its events. */
-export class Engine {
+/** A game, its actions as promises, its events. */
+export class Engine implements AsyncDisposable {
+  /** @throws HyperTokenError `bad_input`, or `shutdown` where the host is */
   constructor(options?: EngineOptions);
-  /** Resolves once the setup is accepted where the engine runs; rejects where the setup or the core can't be used. */
+  /** Resolves once the engine is set up where it runs; rejects where its setup, its snapshot or its core can't be used. */
   readonly ready: Promise<void>;
   /** How many actions have changed the state. */
   readonly sequence: number;
+  /** Where the engine is: 'nowhere' before it is placed, or while it is placed anew. */
   readonly place: 'worker' | 'main thread' | 'nowhere';
   readonly host: Host;
-  /** Runs an action. Rejects with a HyperTokenError; then it had no effect. */
-  dispatchAsync<R = any>(type: string, payload?: object | null, options?: DispatchOptions): Promise<R>;
-  /** With a worker the same as dispatchAsync; without one it returns the result, or throws. */
-  dispatch<R = any>(type: string, payload?: object | null, options?: DispatchOptions): Promise<R> | R;
-  /** Runs up to 4,096 actions, nothing between them: all or nothing, */
-  dispatchBatch(actions: Action[], options?: CallOptions & { mode?: 'atomic' }): Promise<any[]>;
-  /** or each by itself. */
-  dispatchBatch(actions: Action[], options: CallOptions & { mode: 'independent' }): Promise<Outcome[]>;
-  /** The state, after all that was dispatched before. */
-  state(options?: CallOptions): Promise<any>;
-  /** The state's hash, 16 hexadecimal digits: equal states have equal ones, here and in Go. */
-  digest(options?: CallOptions): Promise<string>;
-  /** The state as bytes, for the option `snapshot`, here or in Go. */
-  snapshot(options?: CallOptions): Promise<Uint8Array>;
-  /** Calls f with each event of a name, '*' for all. Returns what ends that. */
-  on<N extends keyof EngineEvents>(name: N, f: (event: EngineEvents[N] & { name: N; payload: any }) => void): () => void;
-  on(name: string, f: (event: any) => void): () => void;
+  /** Runs an action. Actions run in the order of their dispatch. The promise rejects with a HyperTokenError: then it had no effect. */
+  dispatchAsync<T = any>(type: string, payload?: Payload | null, options?: ActionOptions): Promise<T>;
+  /**
+   * Runs an action: where the host has workers as dispatchAsync does, and else at once: then it returns the result itself, or throws.
+   * `signal` and `timeout` do not concern it there.
+   */
+  dispatch<T = any>(type: string, payload?: Payload | null, options?: ActionOptions): Promise<T> | T;
+  /** Runs at most 4096 actions with nothing between them, each on its own: it tells what came of each. */
+  dispatchBatch<T = any>(actions: readonly Action[], options: BatchOptions & { mode: 'independent' }): Promise<Outcome<T>[]>;
+  /** Runs at most 4096 actions with nothing between them, all or nothing: it rejects with the error of the one that failed, and its `index`. */
+  dispatchBatch<T = any>(actions: readonly Action[], options?: BatchOptions & { mode?: 'atomic' }): Promise<T[]>;
+  /** The whole state. It sees what was dispatched before. */
+  state<T = any>(options?: QuestionOptions): Promise<T>;
+  /** A hash over the canonical state, 16 hexadecimal digits: equal states have equal digests, here and in Go. */
+  digest(options?: QuestionOptions): Promise<string>;
+  /** The state as bytes, for the option `snapshot` of another engine, here or in Go. */
+  snapshot(options?: QuestionOptions): Promise<Uint8Array>;
+  /** Calls f with each event of a name, '*' for all. What it returns ends that. */
+  on<N extends keyof Events>(name: N, f: (event: EngineEvent<N, Events[N]>) => void): () => void;
+  on(name: string, f: (event: EngineEvent) => void): () => void;
   off(name: string, f: (event: any) => void): void;
-  /** Waits for what is in flight, for timeout ms at most (0, the default, for ever). Then no worker of the engine's own is left. */
+  /**
+   * Waits for what was dispatched, for `timeout` milliseconds at most, 0, the default, for any time: what is left then fails with `shutdown`.
+   * Once it resolves no worker of the engine's own host is left. It may be called any number of times.
+   */
   shutdown(options?: { timeout?: number }): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** Workers for any number of engines. */
-export class Host {
+export interface WorkerStats {
+  state: 'starting' | 'ready' | 'waiting' | 'given up' | 'stopped';
+  /** How many engines are placed there. */
+  engines: number;
+  /** How many requests it owes an answer to. */
+  pending: number;
+}
+
+export interface HostStats {
+  /** How many workers ended by themselves. */
+  died: number;
+  /** How many were ended because of what they ran. */
+  killed: number;
+  /** How many engines were placed, counted each time. */
+  placed: number;
+  /** How many engines have gone to the main thread for want of a worker. */
+  fallbacks: number;
+  /** How many engines are on the main thread. */
+  here: number;
+  /** How many actions and questions have no outcome yet. */
+  inFlight: number;
+  workers: WorkerStats[];
+}
+
+/** Workers, for any number of engines. */
+export class Host implements AsyncDisposable {
+  /** @throws HyperTokenError `bad_input` */
   constructor(options?: WorkerOptions);
-  readonly stats: {
-    /** Workers that ended by themselves, and that were ended for what they ran. */
-    died: number;
-    killed: number;
-    /** Engines that were placed, and those of them that were on the main thread for want of a worker. */
-    placed: number;
-    fallbacks: number;
-    /** Engines on the main thread. */
-    here: number;
-    /** Actions without an outcome. */
-    inFlight: number;
-    workers: { state: 'starting' | 'ready' | 'waiting' | 'given up' | 'stopped'; engines: number; pending: number }[];
-  };
+  readonly stats: HostStats;
+  /** Shuts its engines down, and ends its workers: once it resolves, none is left. It is as that of an engine. */
   shutdown(options?: { timeout?: number }): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
 
 /** A worker with one engine, in whichever environment this is. */
-export class UniversalWorker {
+export class UniversalWorker implements AsyncDisposable {
   constructor(options?: WorkerOptions);
   readonly environment: 'node' | 'browser';
+  /** null before init. */
   readonly engine: Engine | null;
-  init(from?: { setup?: object; snapshot?: Uint8Array }): Promise<void>;
-  dispatch<R = any>(type: string, payload?: object | null, options?: DispatchOptions): Promise<R>;
-  on: Engine['on'];
+  /** Starts the worker and sets the engine up. */
+  init(beginning?: Beginning): Promise<void>;
+  dispatch<T = any>(type: string, payload?: Payload | null, options?: ActionOptions): Promise<T>;
+  /** @throws HyperTokenError `bad_input` before init */
+  on<N extends keyof Events>(name: N, f: (event: EngineEvent<N, Events[N]>) => void): () => void;
+  on(name: string, f: (event: EngineEvent) => void): () => void;
   terminate(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
 
 export function getEnvironment(): 'node' | 'browser';
-/** Whether workers can be started here. */
+/** Whether workers can be started here: Web Workers, or Node's worker threads. */
 export function supportsWorkers(): boolean;

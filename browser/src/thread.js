@@ -20,7 +20,7 @@ export class Thread {
   fresh = true;
   #proven = false; // it has been ready once
   #host; #worker = null; #requests = 0; #out = new Writer(); #flushing = false; #timer = null;
-  #failures = 0; #probes = 0; #deaths = []; #generation = 0; #watchdog = null; #watched = null;
+  #failures = 0; #probes = 0; #deaths = []; #generation = 0; #watchdog = null; #watched = {};
   /** What is to end before this is stopped: starts, and threads that are terminated. */
   #ends = new Set();
 
@@ -112,7 +112,7 @@ export class Thread {
   /** Sends a request. All that is sent before this turn of the event loop is over is one message. */
   send(game, placement, op) {
     const request = (this.#requests = (this.#requests + 1) >>> 0);
-    this.pending.set(request, { game, op });
+    this.pending.set(request, { game, placement, op });
     this.#out.frame(request, placement, op.kind, op.flags | (op.suspect ? flag.suspect : 0), ...op.parts);
     this.#flushSoon();
     if (op.internal && this.pending.size === 1) this.watch();
@@ -137,7 +137,7 @@ export class Thread {
 
   #oldest() {
     const [oldest] = this.pending.values();
-    return oldest?.op;
+    return oldest;
   }
 
   /**
@@ -145,16 +145,17 @@ export class Thread {
    * it has startTimeout. Then the thread is ended, and another one takes its place.
    */
   watch() {
-    const op = this.#oldest();
-    const ms = op?.withdrawn ? this.#host.options.killGrace : op?.internal ? this.#host.options.startTimeout : null;
-    if (op === this.#watched && ms !== null) return;
+    const oldest = this.#oldest(), { killGrace, startTimeout } = this.#host.options;
+    const unwanted = oldest && (oldest.op.withdrawn || oldest.game.place?.placement !== oldest.placement);
+    const ms = unwanted ? killGrace : oldest?.op.internal ? startTimeout : null;
+    if (ms === this.#watched.ms && oldest === this.#watched.oldest) return;
     clearTimeout(this.#watchdog);
-    this.#watched = ms === null ? null : op;
+    this.#watched = { oldest, ms };
     if (ms === null) return;
     const over = () => {
-      if (this.state !== 'ready' || this.#watched !== op || this.#oldest() !== op) return;
+      if (this.state !== 'ready' || this.#watched.oldest !== oldest || this.#oldest() !== oldest) return;
       this.#host.counts.killed++;
-      this.#end(new Error(`${op.what} did not end`), true);
+      this.#end(new Error(`${oldest.op.what} did not end`), true);
       this.start();
     };
     // Where this thread was busy, an answer that is there already comes first.
@@ -177,7 +178,7 @@ export class Thread {
     this.#host.log('a worker ended', cause);
     this.#stopThread();
     this.state = 'waiting';
-    const op = this.#oldest();
+    const op = this.#oldest()?.op;
     this.pending = new Map();
     this.#out.take();
     const games = this.games;
@@ -188,7 +189,7 @@ export class Thread {
   #stopThread() {
     clearTimeout(this.#timer);
     clearTimeout(this.#watchdog);
-    this.#watched = null;
+    this.#watched = {};
     this.#generation++;
     if (this.#worker) this.#ending(this.#worker.terminate());
     this.#worker = null;

@@ -21,16 +21,17 @@ function choose(next) {
   return ['no:such', {}];
 }
 
-const outcome = (p) => p.then((result) => ({ result }), (error) => ({ error: error.code }));
+const outcome = (p) => p.then((result) => ({ result }), (error) => ({ error: error.code, message: error.message }));
 const none = new Set(['timeout', 'canceled', 'batch_aborted', 'overloaded', 'poisoned', 'worker_unavailable', 'trap']);
 
 for (const [seed, enableBatching] of seeds.flatMap((s) => [[s, false], [s, true]])) {
   test(`callers see one engine each, whatever happens to the workers (${enableBatching ? 'batching, ' : ''}seed ${seed})`, async (t) => {
     const next = random(seed);
-    const host = hostFor(t, { workers: 2, restartWindow: 1, snapshotBytes: 3000, killGrace: 3, enableBatching, batchWindow: 1 });
+    const host = hostFor(t, { workers: 2, restartWindow: 1, snapshotBytes: 3000, killGrace: 3, timeout: 20_000, enableBatching, batchWindow: 1 });
     const setup = { stack: Array.from({ length: 60 }, (_, k) => ({ id: `t${k}`, label: `token ${k}` })) };
     let killed = 0, over = false;
     const codes = {};
+    const late = []; // those of the default deadline, which only what hangs can miss
 
     const games = Array.from({ length: engines }, (_, n) => {
       const engine = engineFor(t, { host, setup });
@@ -61,7 +62,8 @@ for (const [seed, enableBatching] of seeds.flatMap((s) => [[s, false], [s, true]
         dispatched(actions, mode, promise);
         return promise;
       };
-      const call = async () => {
+      const call = async (_, caller) => {
+        if (caller === 0) spin().catch(() => {}); // one at least
         for (let k = 0; k < steps; k++) {
           const many = Array.from({ length: 1 + next() * 4 }, () => {
             const r = next();
@@ -91,6 +93,7 @@ for (const [seed, enableBatching] of seeds.flatMap((s) => [[s, false], [s, true]
       for (const [k, { actions, mode, done }] of log.entries()) {
         const got = await done, where = `engine ${n}, ${k} of ${log.length}: ${mode} ${actions.map((a) => a.type)}`;
         if (got.error) codes[got.error] = (codes[got.error] ?? 0) + 1;
+        if (/20000 ms/.test(got.message)) late.push(where);
         if (none.has(got.error)) continue; // an error says that it had no effect
         // What failed in a gathered batch has failed behind others of it, which had no effect either: the model can't tell.
         if (got.error && mode === 'single' && enableBatching) continue;
@@ -107,6 +110,7 @@ for (const [seed, enableBatching] of seeds.flatMap((s) => [[s, false], [s, true]
     t.diagnostic(`${killed} terminated, ${counts.killed} killed, ${counts.died} died, ${counts.placed} placings; ${JSON.stringify(codes)}`);
     assert.ok(counts.died >= 2 && counts.killed >= 1 && counts.placed > engines + 5, JSON.stringify(counts));
     assert.ok(codes.canceled > 10 && codes.timeout > 0, JSON.stringify(codes));
+    assert.deepEqual(late, []);
     assert.equal(host.stats.inFlight, 0);
   });
 }

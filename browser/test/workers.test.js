@@ -48,6 +48,22 @@ test('an abort of what runs ends its worker; it has no effect', async (t) => {
   assert.equal(await digest, await fresh.digest());
 });
 
+test('what runs for an engine that has gone elsewhere, and never ends, holds up nobody', async (t) => {
+  const host = hostFor(t, { workers: 2, killGrace: 20 });
+  // The third one shares its worker, which then has more to do than the other.
+  const others = [1, 2].map(() => engineFor(t, { host, setup: deck(3) })), a = engineFor(t, { host, setup: deck(3) });
+  await Promise.all([...others, a].map((e) => e.ready));
+  const stop = new AbortController();
+  const dropped = assert.rejects(a.dispatchAsync('stack:draw', {}, { signal: stop.signal }), { code: 'canceled' });
+  // It goes to the worker with the draw, which changes the state in vain: so it is to run again, on the other one, while it already runs.
+  const spin = assert.rejects(a.dispatchAsync('test:spin', {}, { timeout: 200 }), { code: 'timeout' });
+  await Promise.resolve();
+  stop.abort();
+  await Promise.all([dropped, spin]);
+  for (const d of others.map((e) => e.dispatchAsync('stack:draw', {}, { timeout: 5000 }))) assert.deepEqual(ids(await d), ['t2']);
+  assert.deepEqual(ids(await a.dispatchAsync('stack:draw', {}, { timeout: 5000 })), ['t2']);
+});
+
 test('an abort of what runs and changes the state has no effect, though it ends well', async (t) => {
   const engine = engineFor(t, { setup: deck(5), workerOptions: { killGrace: 5000 } });
   await engine.ready;
