@@ -87,7 +87,7 @@ bench-browser: browser/node_modules
 
 ## browser     build the npm package, and test it in Node and in the browsers that are there; takes Node
 browser: browser/node_modules
-	cd browser && node build.js && npx tsc -p . && node --test test/*.test.js test/browser/*.test.js
+	cd browser && node build.js && npx tsc -p . && node --test --test-timeout=300000 test/*.test.js test/browser/*.test.js
 
 browser/node_modules: browser/package-lock.json
 	cd browser && npm ci --no-audit --no-fund --ignore-scripts

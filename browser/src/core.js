@@ -106,22 +106,32 @@ export function join(parts) {
  */
 export async function compile({ url, module, node }, warn) {
   if (module instanceof WebAssembly.Module) return module;
-  if (module) return WebAssembly.compile(module);
+  if (module) return compiled(module);
   if (node && String(url).startsWith('file:')) {
     const { readFile } = await import('node:fs/promises');
     return WebAssembly.compile(await readFile(new URL(url)));
   }
   const response = await fetch(url).catch((cause) => {
-    throw new Error(`${url} can not be fetched: ${cause.message}`, { cause });
+    throw new Error(`${url} can not be fetched (${cause.message}): check workerOptions.wasmPath, the network, the page's Content-Security-Policy (connect-src), and where it is of another origin its CORS headers`, { cause });
   });
   if (!response.ok) throw new Error(`${url} is not there: HTTP status ${response.status}; copy core.wasm there, or set workerOptions.wasmPath`);
   const type = response.headers.get('content-type') ?? 'none';
-  if (type.split(';')[0].trim() === 'application/wasm') return WebAssembly.compileStreaming(response);
+  if (type.split(';')[0].trim() === 'application/wasm') return compiled(response);
   const bytes = await response.arrayBuffer();
   const magic = new Uint8Array(bytes.slice(0, 4));
   if (magic.join() !== '0,97,115,109') {
     throw new Error(`${url} is no WebAssembly (content type ${type}): copy core.wasm there, or set workerOptions.wasmPath`);
   }
   warn?.(`${url} has the content type ${type}: serve it as application/wasm, so that it is compiled while it loads`);
-  return WebAssembly.compile(bytes);
+  return compiled(bytes);
+}
+
+// What browsers say where the page's policy forbids it names no remedy, or 'unsafe-eval', which allows more than is wanted.
+async function compiled(from) {
+  try {
+    return await (from instanceof Response ? WebAssembly.compileStreaming(from) : WebAssembly.compile(from));
+  } catch (cause) {
+    if (!/CSP|Content.Security.Policy/i.test(cause.message)) throw cause;
+    throw new Error(`${cause.message}: allow 'wasm-unsafe-eval' in the script-src of the page's Content-Security-Policy`, { cause });
+  }
 }

@@ -49,7 +49,10 @@ export interface WorkerOptions {
   startTimeout?: number;
   /** How long what nobody waits for any more may go on before its worker is ended, in milliseconds, 0 to 60000. Default 250. */
   killGrace?: number;
-  /** How often a worker may fail to start, or die within `restartWindow`, before it is given up, and tried now and then. Default 5. */
+  /**
+   * How often a worker may fail to start, or die within `restartWindow`, before it is given up, and tried now and then. One that was never
+   * ready is given up at its first failure. Default 5.
+   */
   maxRestarts?: number;
   /** In milliseconds. Default 10000. */
   restartWindow?: number;

@@ -18,6 +18,7 @@ export class Thread {
   games = new Map();
   /** It has neither been ready nor failed to start yet. */
   fresh = true;
+  #proven = false; // it has been ready once
   #host; #worker = null; #requests = 0; #out = new Writer(); #flushing = false; #timer = null;
   #failures = 0; #probes = 0; #deaths = []; #generation = 0; #watchdog = null; #watched = {};
   /** What is to end before this is stopped: starts, and threads that are terminated. */
@@ -37,7 +38,7 @@ export class Thread {
       try {
         const worker = await startWorker(workerPath, {
           message: (data) => current() && this.#came(data, current),
-          gone: (cause) => (this.state === 'ready' && current() ? this.#died(cause) : failed(cause)),
+          gone: (cause) => this.#gone(cause, current),
         });
         if (!current()) return await worker.terminate();
         this.#worker = worker;
@@ -53,6 +54,12 @@ export class Thread {
     this.#ending(start());
   }
 
+  #gone(cause, current) {
+    if (!current()) return;
+    if (this.state === 'ready') this.#died(cause);
+    else this.#notStarted(cause);
+  }
+
   #ending(promise) {
     this.#ends.add(promise);
     promise.finally(() => this.#ends.delete(promise));
@@ -64,7 +71,8 @@ export class Thread {
     this.#failures++;
     this.fresh = false;
     this.#host.log('a worker did not start', cause);
-    if (this.#failures > this.#host.options.maxRestarts || this.#probes > 0) this.#giveUp();
+    // What never came up is most likely set up wrong: engines do not wait for more attempts.
+    if (!this.#proven || this.#failures > this.#host.options.maxRestarts || this.#probes > 0) this.#giveUp();
     else this.#later(backoff(this.#failures));
     this.#host.assign();
   }
@@ -80,7 +88,10 @@ export class Thread {
       this.#probes = 0;
       this.#host.log('a worker is ready');
       this.fresh = false;
+      this.#proven = true;
       this.#host.workerReady(this);
+    } else if (data?.unreadable) {
+      this.#gone(new Error("the worker can not take in what it is sent: allow 'wasm-unsafe-eval' in the Content-Security-Policy with which its script is served, if it has one"), current);
     } else {
       try {
         eachFrame(data, (f) => this.#answered(f));

@@ -12,6 +12,9 @@ const port = inBrowser ? self : (await import('node:worker_threads')).parentPort
 const post = (message, transfer) => port.postMessage(message, transfer);
 const on = (f) => (port.on ? port.on('message', f) : port.addEventListener('message', (e) => f(e.data)));
 
+// Where the policy of this script's own response forbids WebAssembly, Firefox does not hand the compiled core over.
+if (inBrowser) port.addEventListener('messageerror', () => post({ unreadable: true }, []));
+
 let executor;
 const out = new Writer();
 // Names of actions that were quick when they ran last, as hashes.

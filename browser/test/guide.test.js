@@ -68,7 +68,7 @@ test('custom timeout handling', async (t) => {
 });
 
 test('graceful fallback', async (t) => {
-  const engine = engineFor(t, { setup: deck(5), workerOptions: { ...workerOptions, workerPath: '/nowhere/hypertoken.worker.js', maxRestarts: 0 } });
+  const engine = engineFor(t, { setup: deck(5), workerOptions: { ...workerOptions, workerPath: '/nowhere/hypertoken.worker.js' } });
   const told = event(engine, 'engine:error');
   await engine.dispatchAsync('stack:shuffle');
   assert.match((await told).payload.error.message, /hypertoken\.worker\.js could not be loaded: check workerOptions\.workerPath/);

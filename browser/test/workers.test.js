@@ -146,7 +146,7 @@ test('where every worker is silent, the engine fails', async (t) => {
     });
     parentPort.postMessage({ loaded: true });
   `);
-  const engine = engineFor(t, { workerOptions: { workerPath, startTimeout: 700 } });
+  const engine = engineFor(t, { workerOptions: { workerPath, startTimeout: 1000 } }); // time enough for a busy machine to start one
   await assert.rejects(engine.ready, (e) => e.code === 'timeout' && /silent/.test(e.message));
   assert.equal(engine.host.counts.killed, 3);
 });
@@ -166,9 +166,11 @@ test('a worker that answers what nobody asked is replaced', async (t) => {
 
 test('without a worker the engine goes on on the main thread, says what to fix, and returns once there is one', async (t) => {
   const dir = await folder(t), path = join(dir, 'worker.mjs');
-  const engine = engineFor(t, { setup: deck(9), workerOptions: { workerPath: pathToFileURL(path), maxRestarts: 0 } });
+  const starts = [], logger = { debug: (m) => /did not start/.test(m) && starts.push(m), warn() {} };
+  const engine = engineFor(t, { setup: deck(9), workerOptions: { workerPath: pathToFileURL(path), debug: true, logger } });
   const events = record(engine);
   await engine.ready;
+  assert.equal(starts.length, 1); // it has not waited for more
   assert.equal(engine.place, 'main thread');
   assert.deepEqual(ids(await engine.dispatchAsync('stack:draw')), ['t8']);
   await assert.rejects(engine.dispatchAsync('test:trap'), { code: 'trap' }); // it is placed again, and that is not told twice

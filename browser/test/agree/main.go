@@ -1,6 +1,6 @@
-// Command agree opens a snapshot that a browser has made, on a worker of Go's host, and tells what it finds there: for tests. Its
-// standard input is {"snapshot": base64}; its standard output is the digest, a snapshot of Go's own after
-// some actions, and the digest that belongs to that.
+// Command agree opens snapshots that a browser has made, each on a worker of Go's host, and tells what it finds there: for tests. Its
+// standard input is JSON, names to snapshots in base64; its standard output, for each name, the digest of what was opened, a snapshot
+// of Go's own after some actions, and the digest that belongs to that.
 package main
 
 import (
@@ -14,25 +14,25 @@ import (
 	"hypertoken/workerproc"
 )
 
-// opened is a store with one engine, whose base is a snapshot. It hands on the next one.
+// opened is a store whose bases are snapshots, by name. It hands on the next one of each.
 type opened struct {
 	host.Store
-	data []byte
-	next chan host.Base
+	data map[string][]byte
+	next map[string]chan host.Base
 }
 
-func (s *opened) Load(_ string, _ host.Owner, done func(*host.Stored, error)) {
-	done(&host.Stored{Base: host.Base{Snapshot: true, Data: s.data, Core: wasm.Hash(wasm.Builtin())}}, nil)
+func (s *opened) Load(name string, _ host.Owner, done func(*host.Stored, error)) {
+	done(&host.Stored{Base: host.Base{Snapshot: true, Data: s.data[name], Core: wasm.Hash(wasm.Builtin())}}, nil)
 }
 
 func (s *opened) Append(_ string, _ host.Owner, _ uint64, _ []host.Record, done host.Done) {
 	done.Done(nil)
 }
 
-func (s *opened) Install(_ string, _ host.Owner, base host.Base, done host.Done) {
+func (s *opened) Install(name string, _ host.Owner, base host.Base, done host.Done) {
 	if base.Sequence > 0 {
 		select {
-		case s.next <- base:
+		case s.next[name] <- base:
 		default: // one is enough
 		}
 	}
@@ -47,38 +47,56 @@ func main() {
 	}
 }
 
+type found struct {
+	Before   string `json:"before"`
+	After    string `json:"after"`
+	Snapshot []byte `json:"snapshot"`
+}
+
 func run() error {
-	var in struct{ Snapshot []byte }
-	if err := json.NewDecoder(os.Stdin).Decode(&in); err != nil {
+	store := &opened{Store: host.NewMemory(), next: map[string]chan host.Base{}}
+	if err := json.NewDecoder(os.Stdin).Decode(&store.data); err != nil {
 		return err
 	}
+	for name := range store.data {
+		store.next[name] = make(chan host.Base, 1)
+	}
 	ctx := context.Background()
-	store := &opened{host.NewMemory(), in.Snapshot, make(chan host.Base, 1)}
-	h, err := host.New(ctx, host.Options{Workers: 1, Store: store, SnapshotBytes: 1})
+	h, err := host.New(ctx, host.Options{Workers: 2, Store: store, SnapshotBytes: 1})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = h.Shutdown(ctx) }()
-	e, err := h.Open(ctx, "e", host.EngineOptions{})
+	all := map[string]found{}
+	for name := range store.data {
+		if all[name], err = agree(ctx, h, name, store.next[name]); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return json.NewEncoder(os.Stdout).Encode(all)
+}
+
+func agree(ctx context.Context, h *host.Host, name string, next <-chan host.Base) (found, error) {
+	e, err := h.Open(ctx, name, host.EngineOptions{})
 	if err != nil {
-		return err
+		return found{}, err
 	}
 	before, err := e.Digest(ctx)
 	if err != nil {
-		return err
+		return found{}, err
 	}
 	after := map[uint64]host.Digest{}
-	for { // until the journal is worth a snapshot
-		r, err := e.Dispatch(ctx, "stack:shuffle", map[string]any{"seed": 7})
+	for n := 0; ; n++ { // until the journal is worth a snapshot
+		r, err := e.Dispatch(ctx, "game:setProperty", map[string]any{"key": "agreed", "value": n})
 		if err != nil {
-			return err
+			return found{}, err
 		}
 		if after[r.Sequence], err = e.Digest(ctx); err != nil {
-			return err
+			return found{}, err
 		}
 		select {
-		case base := <-store.next:
-			return json.NewEncoder(os.Stdout).Encode(map[string]any{"before": before.String(), "after": after[base.Sequence].String(), "snapshot": base.Data})
+		case base := <-next:
+			return found{before.String(), after[base.Sequence].String(), base.Data}, nil
 		default:
 		}
 	}

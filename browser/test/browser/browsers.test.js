@@ -39,7 +39,7 @@ after(() => site.close());
 
 for (const one of browsers) {
   describe(one.name, { skip: skip(one) }, () => {
-    let b;
+    let b, worker;
     before(async () => {
       b = await launch(one);
       console.log(`# ${one.name}: ${b.version}`);
@@ -61,7 +61,7 @@ for (const one of browsers) {
 
     test('the traces pass: on a worker, on the main thread, and though workers are terminated', async () => {
       const run = (how) => within((names, way) => runTraces(names, way), { args: [traces, how] });
-      const worker = await run('worker');
+      worker = await run('worker');
       assert.ok(worker.steps > 5000, `${worker.steps} steps`);
       assert.deepEqual((await run('main thread')).digests, worker.digests);
       const terminated = await run('terminated');
@@ -85,24 +85,13 @@ for (const one of browsers) {
       assert.deepEqual({ digest }, want);
     });
 
-    test('a snapshot made here opens in Go, and one of Go opens here', async () => {
-      const made = await within(async () => {
-        const engine = new Engine({ useWorker: true, setup: deck(52) });
-        await engine.dispatchAsync('stack:shuffle');
-        await engine.dispatchAsync('stack:draw', { count: 3 });
-        const found = { digest: await engine.digest(), snapshot: [...await engine.snapshot()] };
-        await engine.shutdown();
-        return found;
-      });
-      const theirs = JSON.parse(await go(['./browser/test/agree'], JSON.stringify({ snapshot: Buffer.from(made.snapshot).toString('base64') })));
-      assert.equal(theirs.before, made.digest);
-      const opened = await within(async (bytes) => {
-        const engine = new Engine({ useWorker: true, snapshot: Uint8Array.from(bytes) });
-        const found = await engine.digest();
-        await engine.shutdown();
-        return found;
-      }, { args: [[...Buffer.from(theirs.snapshot, 'base64')]] });
-      assert.equal(opened, theirs.after);
+    test('a snapshot made here opens in Go, and one of Go opens here: of every trace', async () => {
+      const theirs = Object.entries(JSON.parse(await go(['./browser/test/agree'], JSON.stringify(worker.snapshots))));
+      const each = (of) => Object.fromEntries(theirs.map(([name, found]) => [name, found[of]]));
+      assert.equal(theirs.length, traces.length);
+      assert.deepEqual(each('before'), worker.digests);
+      assert.notDeepEqual(each('after'), worker.digests);
+      assert.deepEqual(await within((snapshots) => opened(snapshots), { args: [each('snapshot')] }), each('after'));
     });
 
     test('the pages of README.md and of the guide work as they are written', async () => {
@@ -182,11 +171,14 @@ for (const one of browsers) {
       ['the worker script is missing', { workerPath: '/missing/hypertoken.worker.js' }, /workerPath/],
       ['the Content-Security-Policy forbids workers', { query: `?csp=${encodeURIComponent("worker-src 'none'")}` }, /Content-Security-Policy|security policy|insecure|denied/i],
       ['there is no Worker', { without: true }, /no workers in this environment/],
+      ['the worker script is of another origin', { workerPath: 'http://localhost:9/hypertoken.worker.js' }, /workerPath|origin/],
+      ['the page is cross-origin isolated, and the worker script is not', { query: '?isolated', workerPath: '/workers/hypertoken.worker.js?plain' }, /Cross-Origin-Embedder-Policy/],
+      ['the worker script is another one', { workerPath: '/test/support/traces.js' }, /not ready within 300 ms \(startTimeout\)/],
     ]) {
       test(`${what}: it falls back to the main thread, and says so`, async () => {
         const got = await within(async (workerPath, without) => {
           if (without) delete globalThis.Worker;
-          const engine = new Engine({ useWorker: true, setup: deck(5), workerOptions: { ...(workerPath ? { workerPath } : {}), maxRestarts: 0 } });
+          const engine = new Engine({ useWorker: true, setup: deck(5), workerOptions: { workerPath, startTimeout: 300 } });
           const problem = next(engine, 'engine:error');
           await engine.ready;
           const { error } = await problem;
@@ -199,9 +191,12 @@ for (const one of browsers) {
       });
     }
 
-    for (const [what, wasmPath, want] of [
-      ['is missing', '/missing/', /core\.wasm is not there: HTTP status 404; copy core\.wasm there, or set workerOptions\.wasmPath/],
-      ['is a page', '/guide?.wasm', /is no WebAssembly \(content type text\/html/],
+    for (const [what, wasmPath, csp, want] of [
+      ['is missing', '/missing/', '', /core\.wasm is not there: HTTP status 404; copy core\.wasm there, or set workerOptions\.wasmPath/],
+      ['is a page', '/guide?.wasm', '', /is no WebAssembly \(content type text\/html/],
+      ['may not be compiled', '/wasm/', "script-src 'self'", /: allow 'wasm-unsafe-eval' in the script-src of the page's Content-Security-Policy$/],
+      ['may not be compiled, with the wrong content type', '/wrong/wasm/', "script-src 'self'", /: allow 'wasm-unsafe-eval' in the script-src/],
+      ['may not be fetched', '/wasm/', "connect-src 'none'", /: check workerOptions\.wasmPath, .*Content-Security-Policy \(connect-src\)/],
     ]) {
       test(`a core that ${what} is an error that says what to do`, async () => {
         const got = await within(async (path) => {
@@ -210,7 +205,7 @@ for (const one of browsers) {
           const later = await told(engine.dispatchAsync('stack:draw'));
           await engine.shutdown();
           return [found, later];
-        }, { args: [wasmPath] });
+        }, { query: csp && `?csp=${encodeURIComponent(csp)}`, args: [wasmPath] });
         assert.equal(got[0].code, 'bad_input');
         assert.match(got[0].message, want);
         assert.equal(got[1].code, 'bad_input');
@@ -236,12 +231,27 @@ for (const one of browsers) {
         const got = await within(async () => {
           const engine = new Engine({ useWorker: true, setup: deck(2) });
           await engine.ready;
-          const found = [engine.place, (await engine.dispatchAsync('stack:draw')).length];
+          const found = [engine.place, (await engine.dispatchAsync('stack:draw')).length, crossOriginIsolated];
           await engine.shutdown();
           return found;
         }, { query });
-        assert.deepEqual(got, ['worker', 1]);
+        assert.deepEqual(got, ['worker', 1, query === '?isolated']);
       }
+    });
+
+    test('a worker whose script has a policy of its own that forbids WebAssembly: where a browser heeds that, it says so', async () => {
+      const workerPath = `/workers/hypertoken.worker.js?csp=${encodeURIComponent("script-src 'self'")}`;
+      const [place, drawn, said] = await within(async (path) => {
+        const problems = [], engine = new Engine({ useWorker: true, setup: deck(2), workerOptions: { workerPath: path } });
+        engine.on('engine:error', (e) => problems.push(e.error.message));
+        await engine.ready;
+        const found = [engine.place, (await engine.dispatchAsync('stack:draw')).length, problems.join()];
+        await engine.shutdown();
+        return found;
+      }, { args: [workerPath] });
+      assert.equal(drawn, 1);
+      assert.equal(place, one.name === 'firefox' ? 'main thread' : 'worker');
+      assert.match(said, one.name === 'firefox' ? /'wasm-unsafe-eval' in the Content-Security-Policy with which its script is served/ : /^$/);
     });
 
     test('several engines over several workers', async () => {

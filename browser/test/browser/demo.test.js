@@ -111,8 +111,9 @@ for (const one of browsers) {
       await page.click('#auto');
       await turn(page);
       while (!(await can(page, 'deal'))) {
+        const held = await page.$$eval('#player-hand .card', (c) => c.length);
         await page.click('#hit');
-        await page.waitForFunction((n) => document.querySelectorAll('#player-hand .card').length > n, patience, await page.$$eval('#player-hand .card', (c) => c.length));
+        await page.waitForFunction((n) => document.querySelectorAll('#player-hand .card').length > n, patience, held);
         await turn(page);
       }
       await conserved(page);

@@ -1,10 +1,10 @@
 // Real browsers, and a server for their pages: with the package as it is built, right and wrong content types, and headers.
 
-import { readFile, rm, mkdtemp } from 'node:fs/promises';
+import { readFile, mkdtemp } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, rmSync, statSync } from 'node:fs';
 import puppeteer from 'puppeteer-core';
 
 const repository = new URL('../../../', import.meta.url);
@@ -19,7 +19,7 @@ const types = { js: 'text/javascript; charset=utf-8', wasm: 'application/wasm', 
 
 /**
  * Serves pages. `/page` is an empty one; a query says what is wrong with it: `csp` is its Content-Security-Policy, `isolated` makes it
- * cross-origin isolated. What begins with `/wrong/` has the content type text/plain, and with `/missing/` is not there.
+ * cross-origin isolated; `plain` leaves that out where a page would have it. What begins with `/wrong/` has the content type text/plain, and with `/missing/` is not there.
  * @param {Record<string, string>} [pages] pages by path, and extra folders by a path that ends in /
  */
 export async function serve(pages = {}) {
@@ -27,7 +27,7 @@ export async function serve(pages = {}) {
     const url = new URL(request.url, 'http://localhost');
     let path = url.pathname;
     const headers = {};
-    if (url.searchParams.has('isolated') || request.headers.referer?.includes('isolated')) {
+    if (!url.searchParams.has('plain') && (url.searchParams.has('isolated') || request.headers.referer?.includes('isolated'))) {
       headers['cross-origin-opener-policy'] = 'same-origin';
       headers['cross-origin-embedder-policy'] = 'require-corp';
     }
@@ -71,13 +71,28 @@ export function skip({ path }) {
   return `there is no ${path}`;
 }
 
+// Browsers that run, each with what ends it. Each is a group of processes; Firefox's outlive the one that was started.
+const running = new Set();
+process.on('exit', () => running.forEach((end) => end()));
+for (const [signal, number] of [['SIGHUP', 1], ['SIGINT', 2], ['SIGTERM', 15]]) process.once(signal, () => process.exit(128 + number));
+
 /** Starts a browser, without a window. A still one asks pages for less motion. */
 export async function launch({ name, path, args }, { still = false } = {}) {
   const profile = await mkdtemp(join(tmpdir(), 'browser-'));
   const browser = await puppeteer.launch({
     browser: name === 'firefox' ? 'firefox' : 'chrome', executablePath: path, headless: true, args: name === 'chromium' && still ? [...args, '--force-prefers-reduced-motion'] : args, userDataDir: profile,
     extraPrefsFirefox: { 'ui.prefersReducedMotion': still ? 1 : 0 }, env: { ...process.env, HOME: profile }, protocolTimeout: 120_000,
+    handleSIGHUP: false, handleSIGINT: false, handleSIGTERM: false,
   });
+  const end = () => {
+    try {
+      process.kill(-browser.process().pid, 'SIGKILL');
+    } catch (error) {
+      if (error.code !== 'ESRCH') throw error; // all have ended
+    }
+    rmSync(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
+  };
+  running.add(end);
   return {
     browser,
     version: await browser.version(),
@@ -90,10 +105,9 @@ export async function launch({ name, path, args }, { still = false } = {}) {
       return page;
     },
     async close() {
-      const process = browser.process();
-      await browser.close().catch(() => {});
-      process?.kill('SIGKILL');
-      await rm(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
+      running.delete(end);
+      await Promise.race([browser.close().catch(() => {}), new Promise((over) => setTimeout(over, 5000).unref())]);
+      end();
     },
   };
 }

@@ -33,11 +33,25 @@ globalThis.next = (engine, name, f = () => true) => new Promise((resolve) => {
   });
 });
 
+const base64 = (bytes) => btoa(Array.from(bytes, (x) => String.fromCharCode(x)).join(''));
+
+/** The digests of snapshots in base64, by name, each opened on a worker. */
+globalThis.opened = async (snapshots) => {
+  const host = new Host(), digests = {};
+  for (const [name, text] of Object.entries(snapshots)) {
+    const engine = new Engine({ host, snapshot: Uint8Array.from(atob(text), (c) => c.charCodeAt(0)) });
+    digests[name] = await engine.digest();
+    await engine.shutdown();
+  }
+  await host.shutdown();
+  return digests;
+};
+
 /** Runs the traces: on a 'worker', on the 'main thread', or with workers that are 'terminated' every few steps. */
 globalThis.runTraces = async (names, how) => {
   const host = how === 'main thread' ? undefined : new Host(how === 'terminated' ? { workers: 2, restartWindow: 1, snapshotBytes: 2000 } : {});
   const one = host ?? new Host({ workers: 0 });
-  const digests = {};
+  const digests = {}, snapshots = {};
   let killed = 0, steps = 0;
   for (const name of names) {
     const trace = parse(await (await fetch(`/traces/${name}`)).text());
@@ -51,9 +65,10 @@ globalThis.runTraces = async (names, how) => {
       }
     });
     digests[name] = await engine.digest();
+    if (how === 'worker') snapshots[name] = base64(await engine.snapshot());
     await engine.shutdown();
   }
   const { died } = one.stats;
   await one.shutdown();
-  return { digests, steps, killed, died };
+  return { digests, snapshots, steps, killed, died };
 };
