@@ -177,7 +177,7 @@ test('where every worker is silent, the engine fails', async (t) => {
     });
     parentPort.postMessage({ loaded: true });
   `);
-  const engine = engineFor(t, { workerOptions: { workerPath, startTimeout: 700 } });
+  const engine = engineFor(t, { workerOptions: { workerPath, startTimeout: 1000 } }); // time enough for a busy machine to start one
   await assert.rejects(engine.ready, (e) => e.code === 'timeout' && /silent/.test(e.message));
   assert.equal(engine.host.counts.killed, 3);
 });
