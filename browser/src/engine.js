@@ -1,14 +1,14 @@
 // The engine that the guide promises: a game, its actions as promises, its events.
 
-import { badInput, canceledError, HyperTokenError, shutdownError } from './errors.js';
+import { badInput, canceledError, HyperTokenError, shutdownError, unreadable } from './errors.js';
 import { flag, kind } from './frames.js';
 import { decode, encodeAction, Game, Op, overhead } from './game.js';
-import { Host } from './host.js';
+import { checkTimeout, Host } from './host.js';
 
 const maxBatch = 4096;
 
 export class Engine {
-  #host; #own; #game; #options; #listeners = new Map(); #closing = null;
+  #host; #own; #game; #options; #listeners = new Map();
   #window = []; #windowBytes = 0; #windowTimer = null;
 
   /**
@@ -61,8 +61,9 @@ export class Engine {
   }
 
   #take(op, { signal, timeout = this.#options.timeout } = {}) {
+    if (signal && typeof signal.addEventListener !== 'function') throw badInput(`${op.what}: signal is no AbortSignal`);
     if (signal?.aborted) throw canceledError(op.what, signal.reason);
-    if (typeof timeout !== 'number' || !(timeout >= 0)) throw badInput(`${op.what}: timeout is ${timeout}, want milliseconds, 0 for none`);
+    checkTimeout(op.what, timeout);
     this.#host.charge(op);
     this.#host.bound(this.#game, op, timeout, signal);
     return op;
@@ -74,19 +75,23 @@ export class Engine {
    * @param {object} [payload]
    * @param {{signal?: AbortSignal, timeout?: number, now?: number, entropy?: Uint8Array}} [options] timeout in ms, 0 for none
    */
-  dispatchAsync(type, payload, options = {}) {
+  dispatchAsync(type, payload, options) {
+    let op;
     try {
       this.#check();
-      const op = this.#take(this.#op(type, payload, options), options);
+      op = this.#op(type, payload, options ?? {});
+      this.#take(op, options ?? {});
       if (this.#options.enableBatching) this.#gather(op);
       else this.#push(op);
       return op.promise;
     } catch (error) {
-      return this.#refused(type, error);
+      return this.#refused(type, error, op);
     }
   }
 
-  #refused(type, error) {
+  #refused(type, cause, op) {
+    if (op) this.#host.release(op);
+    const error = cause instanceof HyperTokenError ? cause : badInput(`${type}: ${cause?.message ?? cause}`, cause);
     this.#emit('engine:error', { error, type });
     return Promise.reject(error);
   }
@@ -124,9 +129,11 @@ export class Engine {
    * @param {{type: string, payload?: object, now?: number, entropy?: Uint8Array}[]} actions
    * @param {{mode?: 'atomic' | 'independent', signal?: AbortSignal, timeout?: number}} [options]
    */
-  dispatchBatch(actions, { mode = 'atomic', ...options } = {}) {
+  dispatchBatch(actions, options) {
+    let op;
     try {
       this.#check();
+      const { mode = 'atomic' } = options ?? {};
       if (mode !== 'atomic' && mode !== 'independent') throw badInput(`mode is ${mode}, want atomic or independent`);
       if (!Array.isArray(actions) || actions.length > maxBatch) throw badInput(`a batch of ${actions?.length} actions, want an array of at most ${maxBatch}`);
       if (actions.length === 0) return Promise.resolve([]);
@@ -135,11 +142,11 @@ export class Engine {
       if (payloads > this.#options.maxPayload) {
         throw new HyperTokenError('payload_too_large', `the batch has payloads of ${payloads} bytes together, above ${this.#options.maxPayload} (maxPayload)`);
       }
-      const op = this.#take(batchOp(members, mode), options);
-      this.#push(op);
+      op = batchOp(members, mode);
+      this.#push(this.#take(op, options ?? {}));
       return op.promise.then((outcomes) => (mode === 'atomic' ? outcomes.map((o) => o.result) : outcomes));
     } catch (error) {
-      return this.#refused('batch', error);
+      return this.#refused('batch', error, op);
     }
   }
 
@@ -157,10 +164,15 @@ export class Engine {
     this.#windowTimer = null;
     this.#windowBytes = 0;
     const ops = this.#window.splice(0).filter((op) => !op.settled); // withdrawn
-    if (ops.length < 2) {
-      if (ops.length > 0) this.#game.push(ops[0]);
-      return;
+    if (ops.length === 0) return;
+    try {
+      this.#game.push(ops.length > 1 ? this.#batch(ops) : ops[0]);
+    } catch (error) { // it has broken since they came
+      for (const op of ops) this.#game.withdraw(op, error);
     }
+  }
+
+  #batch(ops) {
     const batch = batchOp(ops.map((op) => ({ type: op.what, payload: op.payload, bytes: op.parts[0] })), 'atomic');
     batch.quiet = true;
     const settle = (op, f) => {
@@ -179,18 +191,25 @@ export class Engine {
       })),
     );
     for (const op of ops) op.batch = batch;
-    this.#game.push(batch);
+    return batch;
   }
 
   async #question(what, k, options) {
     this.#check();
-    const op = this.#take(new Op(what, k), options);
+    const op = this.#take(new Op(what, k), options ?? {});
     this.#push(op);
     return op.promise;
   }
 
   /** The whole state, as one object. It sees what was dispatched before. */
-  async state(options) { return decode(await this.#question('state', kind.state, options)); }
+  async state(options) {
+    const bytes = await this.#question('state', kind.state, options);
+    try {
+      return decode(bytes);
+    } catch (cause) {
+      throw unreadable('state', cause);
+    }
+  }
 
   /** A hash over the canonical state, 16 hexadecimal digits: equal states have equal digests, here and in Go. */
   async digest(options) {
@@ -213,12 +232,15 @@ export class Engine {
     return () => this.off(name, f);
   }
 
-  off(name, f) { this.#listeners.get(name)?.delete(f); }
+  off(name, f) {
+    const list = this.#listeners.get(name);
+    if (list?.delete(f) && list.size === 0) this.#listeners.delete(name);
+  }
 
   #emit(name, payload) {
     if (this.#listeners.size === 0) return;
     for (const key of [name, '*']) {
-      for (const f of this.#listeners.get(key) ?? []) {
+      for (const f of [...this.#listeners.get(key) ?? []]) { // a listener may add others, which are for the next event
         // A listener that fails is its own problem, and that of who looks for unhandled errors.
         try {
           f({ ...payload, name, payload });
@@ -231,12 +253,14 @@ export class Engine {
 
   /**
    * Waits for what was dispatched, and frees the engine, and its host where that is its own: then no worker of it is left. It may be called
-   * any number of times.
+   * any number of times, for example with a timeout where it takes too long.
    * @param {{timeout?: number}} [options] after so many milliseconds what is in flight fails; 0, the default, for never
    */
-  shutdown({ timeout = 0 } = {}) {
-    this.#closing ??= this.#own ? this.#host.shutdown({ timeout }) : this.#game.close(timeout).then(() => this.#game.over());
-    return this.#closing;
+  async shutdown({ timeout = 0 } = {}) {
+    checkTimeout('shutdown', timeout);
+    if (this.#own) return this.#host.shutdown({ timeout });
+    await this.#game.close(timeout);
+    this.#game.over();
   }
 
   [Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')]() { return this.shutdown(); }

@@ -31,11 +31,12 @@ export const macrotask = (() => {
   };
 })();
 
-/** The address of the core: wasmPath names a folder, or a file that ends in .wasm. */
+/** The address of the core: wasmPath names a folder, or a file that ends in .wasm; in Node as a path too. */
 export function coreUrl(wasmPath) {
   const path = String(wasmPath);
-  if (/\.wasm([?#]|$)/.test(path)) return path;
-  return (path.endsWith('/') ? path : `${path}/`) + 'core.wasm';
+  const file = /\.wasm([?#]|$)/.test(path) ? path : (path.endsWith('/') ? path : `${path}/`) + 'core.wasm';
+  const isPath = getEnvironment() === 'node' && !/^[a-z][a-z0-9+.-]+:/i.test(file); // c:\ is one
+  return isPath ? String(process.getBuiltinModule('node:url').pathToFileURL(file)) : file;
 }
 
 /**

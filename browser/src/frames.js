@@ -20,6 +20,8 @@ export const flag = {
   changed: 2,
   /** answer: the instance is gone. */
   lost: 4,
+  /** answer to a dispatch: it was quick. The answer to the next one of its name may be held back while what is behind it in its message runs. */
+  quick: 16,
 };
 
 /** Gathers frames. */

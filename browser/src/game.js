@@ -60,7 +60,9 @@ export function encodeAction(type, payload, now, entropy, maxPayload) {
 
 /** Something to do: an action, a batch, a question, or a piece of a placing. */
 export class Op {
-  withdrawn = false; settled = false; deadline = 0; members = null;
+  withdrawn = false; settled = false; members = null;
+  /** Where it belongs, how long it may take, and until when, where that is bounded. */
+  game = null; timeout = 0; deadline = 0;
   /** A worker has died since this was sent: maybe of it, so it goes alone. deaths counts those of which this ran. */
   suspect = false; deaths = 0;
   /** The host's own, a snapshot or a piece of a placing: nobody waits for it. */
@@ -137,6 +139,8 @@ export class Game {
   #host; #listener; #heard; #limits; #base; #snapshot; #journal = new Journal(); #ran = 0;
   #queue = []; #sent = []; #placing = null; #attempts = 0; #waiting = false; #saving = false; #idle = [];
   #closing = null; #over = false; #fellBack = false;
+  /** A worker has died while this was placed there: maybe of it. */
+  #dangerous = false;
 
   /**
    * @param {import('./host.js').Host} host
@@ -183,7 +187,7 @@ export class Game {
         this.#host.ask(this);
       }
     }
-    if (this.pending === 0 || this.broken) {
+    if (this.#idle.length > 0 && !this.#owes) {
       for (const done of this.#idle.splice(0)) done();
     }
   }
@@ -209,10 +213,25 @@ export class Game {
     else this.#host.runHere(this, placement, op);
   }
 
+  /** Whether it still wants a place, once it is its turn. */
+  wants() {
+    this.#waiting = this.#queue.length > 0;
+    return this.#waiting;
+  }
+
+  /** Whether the main thread may run it, for want of a worker. Where not, all that waits fails. */
+  harmless() {
+    if (!this.#dangerous) return true;
+    this.#waiting = false;
+    for (const op of [...this.#queue]) {
+      this.withdraw(op, new HyperTokenError('worker_unavailable', `${op.what}: a worker has died while the engine was placed, and there is none to try it again`));
+    }
+    return false;
+  }
+
   /** Takes a place, and rebuilds the game there. What is to be done follows at once. */
   placed(thread, placement) {
     this.#waiting = false;
-    if (this.#queue.length === 0) return; // all was withdrawn meanwhile
     this.place = { thread, placement };
     const ops = [new Op('placing', kind.open, [this.#limits], this.#snapshot ? flag.restore : 0)];
     for (let at = 0; at < this.#base.length; at += feedSize) ops.push(new Op('placing', kind.feed, [this.#base.subarray(at, at + feedSize)]));
@@ -251,6 +270,7 @@ export class Game {
     if (this.#placing.size === 0) {
       this.#placing = null;
       this.#attempts = 0;
+      this.#dangerous = false;
       this.#host.counts.placed++;
     }
   }
@@ -300,8 +320,8 @@ export class Game {
   }
 
   #tell(events, done) {
+    let sequence = this.sequence - done.filter((d) => d.changed).length; // a listener may add to it
     for (const [name, detail] of events) this.#listener(name, detail);
-    let sequence = this.sequence - done.filter((d) => d.changed).length;
     for (const { type, payload, result, error, changed } of done) {
       if (error) {
         this.#listener('engine:error', { error, type });
@@ -320,8 +340,8 @@ export class Game {
       return;
     }
     if (op.settled) return;
-    if (!op.quiet) this.#listener('engine:error', { error, type: op.kind === kind.batch ? 'batch' : op.what });
     this.#settle(op, () => op.reject(error));
+    if (!op.quiet) this.#listener('engine:error', { error, type: op.kind === kind.batch ? 'batch' : op.what });
   }
 
   #settle(op, f) {
@@ -356,9 +376,13 @@ export class Game {
     const placing = this.#placing?.has(op);
     if (!killed) for (const s of this.#sent) s.suspect = true;
     this.#gone();
-    if (killed) {
-      if (placing && ++this.#attempts >= maxAttempts) this.#break(new HyperTokenError('timeout', 'a worker was silent while the engine was placed'));
-    } else if (op && this.#queue[0] === op && ++op.deaths >= maxAttempts) {
+    if (placing) {
+      if (!killed) this.#dangerous = true;
+      if (++this.#attempts >= maxAttempts) {
+        this.#break(killed ? new HyperTokenError('timeout', 'a worker was silent while the engine was placed')
+          : new HyperTokenError('poisoned', `${this.#attempts} workers have died while the engine was placed`));
+      }
+    } else if (!killed && op && this.#queue[0] === op && ++op.deaths >= maxAttempts) {
       this.#queue.shift();
       this.#failed(op, new HyperTokenError('poisoned', `${op.what}: ${op.deaths} workers have died while they ran it`));
     }
@@ -371,12 +395,12 @@ export class Game {
     const { thread, placement } = this.place;
     if (thread) {
       thread.games.delete(placement);
-      thread.tell(placement, kind.close);
+      thread.close(placement);
     } else {
       this.#host.leftHere(placement);
     }
     this.#gone();
-    thread?.watch(); // what it runs for the game, nobody wants any more
+    thread?.drop(); // what it runs for the game, nobody wants any more
   }
 
   #gone() {
@@ -399,7 +423,7 @@ export class Game {
       // What was gathered succeeds or fails together.
       this.withdraw(op.batch, new HyperTokenError('batch_aborted', `it had no effect: ${op.what} was in the same batch, and ended: ${error.message}`, { cause: error }));
     }
-    this.place?.thread?.watch();
+    this.place?.thread?.drop();
     this.pump();
   }
 
@@ -414,20 +438,28 @@ export class Game {
     for (const op of [...this.#sent, ...this.#queue]) if (!op.internal) this.withdraw(op, error);
   }
 
+  // Whether anybody waits for something of it.
+  get #owes() {
+    const owed = (op) => !op.internal && !op.settled;
+    return this.#sent.some(owed) || this.#queue.some(owed);
+  }
+
   /**
-   * Waits for what is in flight, for so many milliseconds at most, 0 for no bound, and gives the place up. From its call on nothing is
-   * taken in.
+   * Waits for what is in flight, for so many milliseconds at most, 0 for no bound, and gives the place up. From its first call on nothing is
+   * taken in; a later one may bound it.
    */
   close(timeout) {
     this.#closing ??= (async () => {
       this.flush();
       this.closed = true;
-      const timer = timeout > 0 ? setTimeout(() => this.#withdrawAll(shutdownError()), timeout) : null;
-      await this.idle();
-      clearTimeout(timer);
+      if (this.#owes) await new Promise((resolve) => this.#idle.push(resolve));
       this.leave();
       this.#host.remove(this);
     })();
+    if (timeout > 0 && timeout < Infinity) {
+      const timer = setTimeout(() => this.#withdrawAll(shutdownError()), Math.min(timeout, 2 ** 31 - 1));
+      this.#closing.then(() => clearTimeout(timer));
+    }
     return this.#closing;
   }
 
@@ -436,12 +468,6 @@ export class Game {
     if (this.#over) return;
     this.#over = true;
     this.#listener('engine:shutdown', {});
-  }
-
-  /** Resolves once nothing is in flight. */
-  idle() {
-    if (this.pending === 0 || this.broken) return Promise.resolve();
-    return new Promise((resolve) => this.#idle.push(resolve));
   }
 
   /** Tells, once, why the game goes on on the main thread. */

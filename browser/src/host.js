@@ -54,9 +54,11 @@ export class Host {
   counts = { died: 0, killed: 0, placed: 0, fallbacks: 0 };
   /** @type {Promise<WebAssembly.Module>} the compiled core */
   module;
-  #threads = []; #games = new Set(); #asking = []; #placements = 0; #closed = null;
+  #threads = []; #games = new Set(); #asking = []; #placements = 0; #closing = false; #closed = null;
   #compiled = null; #broken = null; #executor = null; #here = new Map(); #running = []; #scheduled = false; #inFlight = 0;
-  #deadlines = new Map(); #timer = null; #timerAt = Infinity;
+  /** What has a deadline, by how long it may take: so each set is in the order of deadlines. */
+  #deadlines = new Map();
+  #timer = null; #timerAt = Infinity;
 
   /** @param {Partial<ReturnType<typeof checked>>} [options] see README.md */
   constructor(options = {}) {
@@ -99,7 +101,7 @@ export class Host {
   // Engines.
 
   add(game) {
-    if (this.#closed) throw shutdownError('host');
+    if (this.#closing) throw shutdownError('host');
     if (this.#broken) throw this.#broken;
     this.#games.add(game);
   }
@@ -108,7 +110,7 @@ export class Host {
 
   /** Takes room for an operation. release, for which it is time when that has its outcome, gives it back. */
   charge(op) {
-    if (this.#closed) throw shutdownError('host');
+    if (this.#closing) throw shutdownError('host');
     if (this.#inFlight >= this.options.maxQueue) {
       throw new HyperTokenError('overloaded', `${op.what}: ${this.#inFlight} actions have no outcome yet (maxQueue); wait for some`);
     }
@@ -120,6 +122,8 @@ export class Host {
     if (op.charged) this.#inFlight--;
     op.charged = false;
     op.release?.();
+    const list = this.#deadlines.get(op.timeout);
+    if (list?.delete(op) && list.size === 0 && op.timeout !== this.options.timeout) this.#deadlines.delete(op.timeout);
   }
 
   // Places.
@@ -140,6 +144,7 @@ export class Host {
     const promising = this.#threads.filter((t) => t.state === 'starting' && t.fresh).length;
     const share = promising > 0 ? Math.ceil(this.#games.size / (ready.length + promising)) : Infinity;
     for (const game of this.#asking.splice(0)) {
+      if (!game.wants()) continue;
       const least = ready.reduce((a, b) => ((b.games.size - a.games.size || b.pending.size - a.pending.size) < 0 ? b : a), ready[0]);
       if (!least) this.#placeHere(game);
       else if (least.games.size >= share) this.#asking.push(game);
@@ -158,6 +163,7 @@ export class Host {
   }
 
   #placeHere(game) {
+    if (!game.harmless()) return;
     const placement = ++this.#placements;
     this.#executor ??= new Executor(this.#compiled);
     this.#here.set(placement, game);
@@ -166,7 +172,6 @@ export class Host {
         `no worker can run, the engine goes on on the main thread: ${this.#threads.find((t) => t.cause)?.cause.message ?? 'unknown'}`, { cause: this.#threads[0].cause }));
     }
     game.placed(null, placement);
-    if (game.place?.placement !== placement) this.#here.delete(placement); // it wants nothing any more
   }
 
   leftHere(placement) {
@@ -223,11 +228,12 @@ export class Host {
       };
     }
     if (timeout > 0 && timeout < Infinity) {
+      op.game = game;
+      op.timeout = timeout;
       op.deadline = performance.now() + timeout;
-      let list = this.#deadlines.get(timeout);
-      if (!list) this.#deadlines.set(timeout, (list = { head: 0, items: [] }));
-      prune(list);
-      list.items.push({ game, op, timeout });
+      const list = this.#deadlines.get(timeout);
+      if (list) list.add(op);
+      else this.#deadlines.set(timeout, new Set([op]));
       this.#wake(op.deadline);
     }
   }
@@ -246,27 +252,29 @@ export class Host {
     this.#timerAt = Infinity;
     const now = performance.now();
     let next = Infinity;
-    for (const [timeout, list] of this.#deadlines) {
-      prune(list);
-      while (list.head < list.items.length && list.items[list.head].op.deadline <= now) {
-        const { game, op } = list.items[list.head++];
-        if (!op.settled) game.withdraw(op, timeoutError(op.what, timeout));
-        prune(list);
+    for (const list of this.#deadlines.values()) {
+      for (const op of list) {
+        if (op.deadline > now) {
+          next = Math.min(next, op.deadline);
+          break;
+        }
+        op.game.withdraw(op, timeoutError(op.what, op.timeout)); // which takes it off the list
       }
-      if (list.head < list.items.length) next = Math.min(next, list.items[list.head].op.deadline);
-      else this.#deadlines.delete(timeout);
     }
     if (next < Infinity) this.#wake(next);
   }
 
   /**
-   * Waits for what is in flight, and ends the engines and the workers: once it resolves, none is left. It may be called any number of times.
+   * Waits for what is in flight, and ends the engines and the workers: once it resolves, none is left. It may be called any number of times,
+   * for example with a timeout where it takes too long.
    * @param {{timeout?: number}} [options] after so many milliseconds what is in flight fails; 0, the default, for never
    */
-  shutdown({ timeout = 0 } = {}) {
+  async shutdown({ timeout = 0 } = {}) {
+    checkTimeout('shutdown', timeout);
+    this.#closing = true;
+    const games = [...this.#games], closed = games.map((game) => game.close(timeout));
     this.#closed ??= (async () => {
-      const games = [...this.#games];
-      await Promise.all(games.map((game) => game.close(timeout)));
+      await Promise.all(closed);
       clearTimeout(this.#timer);
       await Promise.all(this.#threads.map((t) => t.stop()));
       for (const game of games) game.over();
@@ -277,11 +285,6 @@ export class Host {
   [Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')]() { return this.shutdown(); }
 }
 
-// Takes off the front what has its outcome.
-function prune(list) {
-  while (list.head < list.items.length && list.items[list.head].op.settled) list.head++;
-  if (list.head > 1024) {
-    list.items = list.items.slice(list.head);
-    list.head = 0;
-  }
+export function checkTimeout(what, timeout) {
+  if (typeof timeout !== 'number' || !(timeout >= 0)) throw badInput(`${what}: timeout is ${timeout}, want milliseconds, 0 for none`);
 }

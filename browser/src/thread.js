@@ -2,7 +2,7 @@
 // and then.
 
 import { macrotask, startWorker } from './environment.js';
-import { eachFrame, flag, Writer } from './frames.js';
+import { eachFrame, flag, kind, Writer } from './frames.js';
 
 const backoff = (n) => Math.min(50 * 2 ** n, 5000);
 const probeAfter = (n) => Math.min(1000 * 2 ** n, 60_000);
@@ -21,12 +21,15 @@ export class Thread {
   #proven = false; // it has been ready once
   #host; #worker = null; #requests = 0; #out = new Writer(); #flushing = false; #timer = null;
   #failures = 0; #probes = 0; #deaths = []; #generation = 0; #watchdog = null; #watched = {};
+  /** Messages so far, the last request of which something was dropped, and the names of actions whose answers may be held back. */
+  #messages = 0; #dropped = 0; #quick = new Set();
   /** What is to end before this is stopped: starts, and threads that are terminated. */
   #ends = new Set();
 
   constructor(host) { this.#host = host; }
 
-  get able() { return this.state !== 'given up' && this.state !== 'stopped'; }
+  /** Whether it is worth waiting for: not where it is only tried now and then. */
+  get able() { return this.state !== 'given up' && this.state !== 'stopped' && this.#probes === 0; }
 
   start() {
     const generation = ++this.#generation;
@@ -106,20 +109,24 @@ export class Thread {
     const entry = this.pending.get(f.request);
     if (!entry) throw new Error(`an answer to request ${f.request}, which nobody has sent`);
     this.pending.delete(f.request);
-    entry.game.answered(this, f.placement, entry.op, f);
+    const { op } = entry;
+    if (f.flags & flag.quick) this.#quick.add(op.what);
+    else if (op.kind === kind.dispatch && !op.suspect) this.#quick.delete(op.what);
+    entry.game.answered(this, f.placement, op, f);
   }
 
   /** Sends a request. All that is sent before this turn of the event loop is over is one message. */
   send(game, placement, op) {
-    const request = (this.#requests = (this.#requests + 1) >>> 0);
-    this.pending.set(request, { game, placement, op });
+    const number = ++this.#requests, request = number >>> 0;
+    this.pending.set(request, { game, placement, op, number, message: this.#messages });
     this.#out.frame(request, placement, op.kind, op.flags | (op.suspect ? flag.suspect : 0), ...op.parts);
     this.#flushSoon();
     if (op.internal && this.pending.size === 1) this.watch();
   }
 
-  tell(placement, kind) {
-    this.#out.frame(0, placement, kind, 0);
+  /** Tells that a placement is left. */
+  close(placement) {
+    this.#out.frame(0, placement, kind.close, 0);
     this.#flushSoon();
   }
 
@@ -130,6 +137,7 @@ export class Thread {
       this.#flushing = false;
       if (this.#out.length === 0) return;
       const message = this.#out.take();
+      this.#messages++;
       if (this.state !== 'ready') return; // what was sent goes elsewhere
       this.#worker.post(message, [message]);
     });
@@ -140,14 +148,31 @@ export class Thread {
     return oldest;
   }
 
+  /** Takes in that nobody waits any more for something that is sent. */
+  drop() {
+    this.#dropped = this.#requests;
+    this.watch();
+  }
+
+  // Whether nobody waits any more for what may be what runs: the oldest, or, where its answer may be held back, one of those behind it.
+  #unwanted(oldest) {
+    const gone = ({ op, game, placement }) => op.withdrawn || game.place?.placement !== placement;
+    if (gone(oldest)) return true;
+    if (oldest.number > this.#dropped) return false;
+    for (const e of this.pending.values()) {
+      if (e.message !== oldest.message || e.op.kind !== kind.dispatch || !this.#quick.has(e.op.what)) return false;
+      if (gone(e)) return true;
+    }
+    return false;
+  }
+
   /**
    * Looks at what runs. Where nobody waits for it any more, it has killGrace to end; where it is the host's own, which has no deadline,
    * it has startTimeout. Then the thread is ended, and another one takes its place.
    */
   watch() {
     const oldest = this.#oldest(), { killGrace, startTimeout } = this.#host.options;
-    const unwanted = oldest && (oldest.op.withdrawn || oldest.game.place?.placement !== oldest.placement);
-    const ms = unwanted ? killGrace : oldest?.op.internal ? startTimeout : null;
+    const ms = oldest && this.#unwanted(oldest) ? killGrace : oldest?.op.internal ? startTimeout : null;
     if (ms === this.#watched.ms && oldest === this.#watched.oldest) return;
     clearTimeout(this.#watchdog);
     this.#watched = { oldest, ms };
@@ -190,6 +215,7 @@ export class Thread {
     clearTimeout(this.#timer);
     clearTimeout(this.#watchdog);
     this.#watched = {};
+    this.#quick = new Set();
     this.#generation++;
     if (this.#worker) this.#ending(this.#worker.terminate());
     this.#worker = null;

@@ -1,5 +1,6 @@
 // The worker: it runs what a page, or a program on Node, sends it, one request after the other. Answers that come quickly one after the
-// other go in one message; none waits for an action that may take long, because that may be the one that never ends.
+// other go in one message; none waits for an action that may take long, because that may be the one that never ends. Whether it may is
+// told by how long the last one of its name took: the page is told that too, for one that is quick nine times and hangs the tenth.
 
 import { Executor } from './executor.js';
 import { eachFrame, flag, hash, kind, Writer } from './frames.js';
@@ -19,6 +20,13 @@ let executor;
 const out = new Writer();
 // Names of actions that were quick when they ran last, as hashes.
 const known = new Set();
+
+function note(name, ms) {
+  const isQuick = name !== 0 && ms < quick && (known.has(name) || known.size < 1024);
+  if (isQuick) known.add(name);
+  else known.delete(name);
+  return isQuick;
+}
 
 /** The name of an action, as a hash; 0 for what is none. */
 function nameOf(f) {
@@ -42,16 +50,14 @@ on((message) => {
     }
   };
   eachFrame(message, (f) => {
-    const name = nameOf(f);
-    if (!known.has(name)) flush();
-    executor.run(f, (flags, ...parts) => out.frame(f.request, f.placement, kind.answer, flags, ...parts));
+    const name = nameOf(f), held = known.has(name);
+    if (!held) flush();
+    executor.run(f, (flags, ...parts) => {
+      out.frame(f.request, f.placement, kind.answer, flags | (note(name, performance.now() - before) ? flag.quick : 0), ...parts);
+    });
     const now = performance.now();
-    if (name !== 0) {
-      if (now - before < quick && known.size < 1024) known.add(name);
-      else known.delete(name);
-    }
     before = now;
-    if (now - began > gather) {
+    if (!held || now - began > gather) {
       flush();
       began = now;
     }

@@ -3,7 +3,10 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import v8 from 'node:v8';
+import vm from 'node:vm';
 import { Engine, getEnvironment, Host, HyperTokenError, supportsWorkers, UniversalWorker } from '../src/index.js';
 import { deck, engineFor, exampleCore, hostFor, kill, record, testCore, wasmPath } from './support/cores.js';
 
@@ -146,6 +149,7 @@ for (const useWorker of [true, false]) {
     await assert.rejects(engine.dispatchAsync('stack:draw'), { code: 'trap' });
     const batch = [{ type: 'stack:draw' }];
     await assert.rejects(engine.dispatchBatch(batch), { code: 'trap' });
+    await assert.rejects(engine.state(), (e) => e instanceof HyperTokenError && e.code === 'trap');
     assert.equal(await engine.digest(), want);
     assert.equal(engine.sequence, 0);
     assert.equal(engine.host.counts.died, 0);
@@ -272,9 +276,12 @@ test('what can not be meant is refused', async (t) => {
   const engine = engineFor(t, { setup: deck(3) });
   const bad = { code: 'bad_input' };
   for (const [type, payload, options] of [['', {}], [7, {}], ['stack:draw', { f() {} }], ['stack:draw', {}, { now: 0.5 }], ['stack:draw', {}, { now: NaN }],
-    ['stack:draw', {}, { entropy: new Uint8Array(15) }], ['stack:draw', {}, { timeout: -1 }], ['stack:draw', {}, { timeout: '5' }]]) {
+    ['stack:draw', {}, { entropy: new Uint8Array(15) }], ['stack:draw', {}, { timeout: -1 }], ['stack:draw', {}, { timeout: '5' }],
+    ['stack:draw', {}, { signal: {} }]]) {
     await assert.rejects(engine.dispatchAsync(type, payload, options), bad);
   }
+  for (const actions of [null, {}, [null], [{}]]) await assert.rejects(engine.dispatchBatch(actions), bad);
+  assert.equal(engine.host.stats.inFlight, 0); // what is refused takes no room
   for (const options of [{ nonsense: 1 }, { workerOptions: { nonsense: 1 } }, { workerOptions: { timeout: -1 } }, { workerOptions: { timeout: NaN } }, { workerOptions: { workers: 1.5 } },
     { workerOptions: { maxDepth: 129 } }, { workerOptions: { clock: 5 } }, { snapshot: 'text' }, { setup: { f() {} } }]) {
     assert.throws(() => new Engine({ useWorker: true, ...options }), bad, JSON.stringify(options));
@@ -287,6 +294,51 @@ test('what can not be meant is refused', async (t) => {
   assert.deepEqual(ids(await engine.dispatchAsync('stack:draw', {}, { timeout: 1e15 })), ['t2']);
   assert.deepEqual(ids(await engine.dispatchAsync('stack:draw', {}, { timeout: Infinity })), ['t1']);
   assert.deepEqual(ids(await engine.dispatchAsync('stack:draw', {}, { timeout: 0 })), ['t0']);
+});
+
+test('a listener may dispatch, listen and abort: each event comes once, with its own sequence', async (t) => {
+  const engine = engineFor(t, { useWorker: false, setup: deck(9), workerOptions: { core: exampleCore } });
+  await engine.ready;
+  const updates = [];
+  engine.on('state:updated', (e) => updates.push(`${e.type} ${e.sequence}`));
+  const offItem = engine.on('item:processed', () => {
+    offItem();
+    engine.dispatch('stack:draw');
+  });
+  engine.dispatch('process:item', { item: { n: 1 } });
+  assert.deepEqual(updates, ['stack:draw 2', 'process:item 1']);
+  let heard = 0;
+  engine.on('engine:action', function again() {
+    if (heard++ < 50) engine.on('engine:action', () => again());
+  });
+  engine.dispatch('stack:peek');
+  assert.equal(heard, 1);
+
+  const stop = new AbortController(), errors = [];
+  engine.on('engine:error', ({ error }) => {
+    errors.push(error.code);
+    stop.abort();
+  });
+  await assert.rejects(engine.dispatchAsync('no:such', {}, { signal: stop.signal }), { code: 'unknown_action' });
+  assert.deepEqual(errors, ['unknown_action']);
+});
+
+test('what has its outcome is not kept until its deadline', async (t) => {
+  v8.setFlagsFromString('--expose-gc');
+  const gc = vm.runInNewContext('gc');
+  const engine = engineFor(t, { setup: deck(3) });
+  await engine.dispatchAsync('stack:peek', {}, { timeout: 500_000 }); // the first one is in what was sent last
+  const payloads = [];
+  for (let k = 0; k < 20; k++) {
+    const payload = { k };
+    payloads.push(new WeakRef(payload));
+    await engine.dispatchAsync('stack:peek', payload, { timeout: 600_000 + k });
+  }
+  await engine.dispatchAsync('stack:peek');
+  await new Promise(setImmediate);
+  gc();
+  const kept = payloads.filter((p) => p.deref()).length;
+  assert.ok(kept <= 2, `${kept} payloads`);
 });
 
 test('a listener that throws fails the program, not the action', async () => {
@@ -333,7 +385,7 @@ test('an engine of a host that it shares ends alone', async (t) => {
 test('the environment, and the worker that is the same in each', async (t) => {
   assert.equal(getEnvironment(), 'node');
   assert.equal(supportsWorkers(), true);
-  const worker = new UniversalWorker({ wasmPath });
+  const worker = new UniversalWorker({ wasmPath: fileURLToPath(wasmPath) }); // in Node a path will do
   t.after(() => worker.terminate());
   await assert.rejects(worker.dispatch('stack:draw'), (e) => e.code === 'bad_input' && /await init\(\)/.test(e.message));
   await worker.init({ setup: deck(3) });

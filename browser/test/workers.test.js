@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { Engine } from '../src/index.js';
-import { deck, dying, engineFor, event, folder, hostFor, kill, record, script, smallCore, testCore } from './support/cores.js';
+import { deck, dying, engineFor, event, exampleCore, folder, hostFor, kill, record, script, smallCore, testCore } from './support/cores.js';
 
 const ids = (tokens) => tokens.map((x) => x.id);
 
@@ -47,6 +47,37 @@ test('an abort of what runs ends its worker; it has no effect', async (t) => {
   await assert.rejects(spin, (e) => e.code === 'canceled' && e.cause.message === 'enough');
   const fresh = new Engine({ setup: deck(3), workerOptions: { core: testCore } });
   assert.equal(await digest, await fresh.digest());
+});
+
+test('an action that is quick until it hangs holds up nobody whose answer was held back behind it', async (t) => {
+  // Where the clock stands everything is quick, so that the answers of a message wait for its end.
+  const workerPath = await script(t, 'performance.now = () => 0; await real();');
+  const host = hostFor(t, { core: exampleCore, workerPath, killGrace: 20, timeout: 0 });
+  const [a, b] = [1, 2].map(() => engineFor(t, { host, setup: deck(9) }));
+  for (const e of [a, b]) {
+    await e.dispatchAsync('stack:draw');
+    await e.dispatchAsync('slow:operation', { rounds: 1 });
+  }
+  const draws = [a.dispatchAsync('stack:draw'), b.dispatchAsync('stack:draw')];
+  const hangs = a.dispatchAsync('slow:operation', { rounds: 1e15 }, { timeout: 100 });
+  const behind = [a.dispatchAsync('stack:draw'), b.dispatchAsync('stack:draw')];
+  await assert.rejects(hangs, { code: 'timeout' });
+  assert.deepEqual((await Promise.all([...draws, ...behind])).flatMap(ids), ['t7', 't7', 't6', 't6']);
+  assert.equal(host.counts.killed, 1);
+});
+
+test('an action that takes long is not ended for what was dropped behind it', async (t) => {
+  const engine = engineFor(t, { setup: deck(9), workerOptions: { killGrace: 0 } });
+  await engine.dispatchAsync('stack:draw'); // it is quick
+  const stop = new AbortController();
+  const works = engine.dispatchAsync('test:work', { rounds: 3e7 }); // of a name that is not known yet
+  const dropped = engine.dispatchAsync('stack:draw', {}, { signal: stop.signal });
+  await Promise.resolve(); // they are sent
+  stop.abort();
+  await assert.rejects(dropped, { code: 'canceled' });
+  await works;
+  assert.equal(engine.host.counts.killed, 0);
+  assert.deepEqual(ids(await engine.dispatchAsync('stack:draw')), ['t7']);
 });
 
 test('what runs for an engine that has gone elsewhere, and never ends, holds up nobody', async (t) => {
@@ -151,6 +182,22 @@ test('where every worker is silent, the engine fails', async (t) => {
   assert.equal(engine.host.counts.killed, 3);
 });
 
+test('an engine of which workers die while it is placed fails alone, and never comes to the main thread', async (t) => {
+  const host = hostFor(t, { workerPath: await dying(t, 'dies of this') }), other = engineFor(t, { host, setup: deck(9) });
+  await other.dispatchAsync('stack:draw');
+  const setup = { stack: [{ id: 'a', label: 'dies of this' }] };
+  const engine = engineFor(t, { host, setup });
+  await assert.rejects(engine.ready, (e) => e.code === 'poisoned' && /3 workers have died while the engine was placed/.test(e.message));
+  assert.deepEqual(ids(await other.dispatchAsync('stack:draw')), ['t7']);
+  assert.equal(host.counts.died, 3);
+  assert.equal(host.counts.fallbacks, 0);
+
+  const weak = engineFor(t, { setup, workerOptions: { workerPath: host.options.workerPath, maxRestarts: 0 } });
+  await assert.rejects(weak.ready, (e) => e.code === 'worker_unavailable' && /while the engine was placed/.test(e.message));
+  await assert.rejects(weak.dispatchAsync('stack:draw'), { code: 'worker_unavailable' });
+  assert.equal(weak.place, 'nowhere');
+});
+
 test('a worker that answers what nobody asked is replaced', async (t) => {
   const workerPath = await script(t, `
     if (!existsSync(path)) {
@@ -194,6 +241,33 @@ test('without a worker the engine goes on on the main thread, says what to fix, 
   assert.equal(engine.place, 'worker');
 });
 
+test('an engine does not wait for a worker that is only tried again', async (t) => {
+  const workerPath = await script(t, `
+    if (!existsSync(path)) {
+      writeFileSync(path, '');
+      process.exit(1);
+    }
+    parentPort.on('message', () => {}); // it will never be ready
+  `);
+  const engine = engineFor(t, { setup: deck(3), workerOptions: { workerPath, maxRestarts: 0, startTimeout: 60_000 } });
+  const [thread] = engine.host.threads, was = thread.start;
+  const tried = new Promise((resolve) => {
+    thread.start = function () {
+      was.call(this);
+      resolve();
+    };
+  });
+  await engine.ready;
+  assert.equal(engine.place, 'main thread');
+  const alive = setInterval(() => {}, 1000);
+  await tried;
+  clearInterval(alive);
+  assert.equal(thread.state, 'starting');
+  await assert.rejects(engine.dispatchAsync('test:trap'), { code: 'trap' }); // so that it has to be placed
+  assert.deepEqual(ids(await engine.dispatchAsync('stack:draw')), ['t2']);
+  assert.equal(thread.state, 'starting');
+});
+
 test('a worker that is not ready in time is given up', async (t) => {
   const workerPath = await script(t, "parentPort.on('message', () => {});");
   const engine = engineFor(t, { workerOptions: { workerPath, startTimeout: 50, maxRestarts: 1 } });
@@ -222,8 +296,13 @@ test('a replay with another result breaks the engine, and says so', async (t) =>
   await told;
 });
 
-test('a core that is none fails the engine, and leaves no worker', async (t) => {
+test('a core that is none fails the engine, what it has gathered too, and leaves no worker', async (t) => {
   const dir = await folder(t);
+  const gathering = new Engine({ useWorker: true, workerOptions: { wasmPath: pathToFileURL(`${dir}/`), enableBatching: true, batchWindow: 50 } });
+  const gathered = [1, 2].map(() => gathering.dispatchAsync('stack:draw'));
+  for (const g of gathered) await assert.rejects(g, (e) => e.code === 'bad_input' && /core can not be run/.test(e.message));
+  assert.equal(gathering.host.stats.inFlight, 0);
+  await gathering.shutdown();
   const missing = new Engine({ useWorker: true, workerOptions: { wasmPath: pathToFileURL(`${dir}/`) } });
   await assert.rejects(missing.ready, (e) => e.code === 'bad_input' && /core can not be run/.test(e.message));
   await assert.rejects(missing.dispatchAsync('stack:draw'), { code: 'bad_input' });
@@ -234,6 +313,49 @@ test('a core that is none fails the engine, and leaves no worker', async (t) => 
 });
 
 const threads = () => process.getActiveResourcesInfo().filter((r) => r === 'MessagePort' || r === 'Worker').length;
+
+test('a shutdown with a timeout waits for nothing that the host does for itself, and may come after one without', async (t) => {
+  const silent = await script(t, `
+    let first = true;
+    parentPort.on('message', () => {
+      if (first) parentPort.postMessage({ ready: true });
+      first = false;
+    });
+    parentPort.postMessage({ loaded: true });
+  `);
+  const engine = new Engine({ useWorker: true, workerOptions: { core: testCore, workerPath: silent, startTimeout: 600_000 } });
+  engine.ready.catch(() => {});
+  await engine.shutdown({ timeout: 30 });
+  await assert.rejects(engine.ready, { code: 'shutdown' });
+
+  const endless = new Engine({ useWorker: true, workerOptions: { core: testCore, killGrace: 60_000 } });
+  await endless.ready;
+  const never = assert.rejects(endless.dispatchAsync('test:spin', {}, { timeout: 0 }), { code: 'shutdown' });
+  const patient = endless.shutdown();
+  await endless.shutdown({ timeout: 30 });
+  await Promise.all([patient, never]);
+  assert.equal(threads(), 0);
+
+  for (const timeout of [Infinity, 1e12, 0]) { // more than a timer can hold is no less than a moment
+    const working = new Engine({ useWorker: true, workerOptions: { core: testCore } });
+    await working.ready;
+    const works = working.dispatchAsync('test:work', { rounds: 1e6 });
+    await working.shutdown({ timeout });
+    assert.equal(await works, 1e6);
+  }
+  for (const timeout of [-1, NaN, '5']) await assert.rejects(endless.shutdown({ timeout }), { code: 'bad_input' });
+});
+
+test('an engine that was shut down while it waited for a worker says nothing more', async (t) => {
+  const host = hostFor(t, { workerPath: pathToFileURL(join(await folder(t), 'none.mjs')), maxRestarts: 1 });
+  const engine = engineFor(t, { host }), other = engineFor(t, { host });
+  engine.ready.catch(() => {});
+  const events = record(engine);
+  await engine.shutdown({ timeout: 1 });
+  await other.ready; // on the main thread: so the workers are given up
+  assert.deepEqual(events.map((e) => e.name), ['engine:error', 'engine:shutdown']);
+  assert.equal(host.counts.fallbacks, 1);
+});
 
 test('after shutdown no worker is left: not one that starts, runs, hangs, or is being ended', async () => {
   const options = { core: testCore, killGrace: 1 };
