@@ -175,12 +175,7 @@ export class Engine {
   #batch(ops) {
     const batch = batchOp(ops.map((op) => ({ type: op.what, payload: op.payload, bytes: op.parts[0] })), 'atomic');
     batch.quiet = true;
-    const settle = (op, f) => {
-      if (op.settled) return;
-      op.settled = true;
-      this.#host.release(op);
-      f();
-    };
+    const settle = (op, f) => this.#game.settle(op, f);
     batch.promise.then(
       (outcomes) => ops.forEach((op, k) => settle(op, () => op.resolve(outcomes[k].result))),
       (error) => ops.forEach((op, k) => settle(op, () => {

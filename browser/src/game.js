@@ -290,7 +290,7 @@ export class Game {
     }
     if (op.kind === kind.dispatch || op.kind === kind.batch) this.#acted(op, f, changed);
     else if (op.internal) this.#saved(f.body.slice()); // a copy: what it lies in is as large as all that was answered with it
-    else this.#settle(op, () => op.resolve(f.body.slice()));
+    else this.settle(op, () => op.resolve(f.body.slice()));
   }
 
   #append(bytes, sum) {
@@ -315,7 +315,7 @@ export class Game {
     if (changed) this.#ran += ran;
     for (const d of done) if (d.changed) this.#append(d.bytes, d.sum);
     this.#save();
-    this.#settle(op, () => op.resolve(op.members ? done.map(({ result, error }) => (error ? { error } : { result })) : done[0].result));
+    this.settle(op, () => op.resolve(op.members ? done.map(({ result, error }) => (error ? { error } : { result })) : done[0].result));
     if (this.#heard()) this.#tell(events, done);
   }
 
@@ -340,11 +340,12 @@ export class Game {
       return;
     }
     if (op.settled) return;
-    this.#settle(op, () => op.reject(error));
+    this.settle(op, () => op.reject(error));
     if (!op.quiet) this.#listener('engine:error', { error, type: op.kind === kind.batch ? 'batch' : op.what });
   }
 
-  #settle(op, f) {
+  /** Ends an operation, once: f tells whoever waits for it. */
+  settle(op, f) {
     if (op.settled) return;
     op.settled = true;
     this.#host.release(op);

@@ -16,8 +16,6 @@ export class Thread {
   cause = null;
   /** The games that are placed here, by placement. */
   games = new Map();
-  /** It has neither been ready nor failed to start yet. */
-  fresh = true;
   #proven = false; // it has been ready once
   #host; #worker = null; #requests = 0; #out = new Writer(); #flushing = false; #timer = null;
   #failures = 0; #probes = 0; #deaths = []; #generation = 0; #watchdog = null; #watched = {};
@@ -27,6 +25,9 @@ export class Thread {
   #ends = new Set();
 
   constructor(host) { this.#host = host; }
+
+  /** Whether it has neither been ready nor failed to start yet. */
+  get fresh() { return !this.#proven && this.#failures === 0 && this.#probes === 0; }
 
   /** Whether it is worth waiting for: not where it is only tried now and then. */
   get able() { return this.state !== 'given up' && this.state !== 'stopped' && this.#probes === 0; }
@@ -72,7 +73,6 @@ export class Thread {
     this.#stopThread();
     this.cause = cause;
     this.#failures++;
-    this.fresh = false;
     this.#host.log('a worker did not start', cause);
     // What never came up is most likely set up wrong: engines do not wait for more attempts.
     if (!this.#proven || this.#failures > this.#host.options.maxRestarts || this.#probes > 0) this.#giveUp();
@@ -90,7 +90,6 @@ export class Thread {
       this.#failures = 0;
       this.#probes = 0;
       this.#host.log('a worker is ready');
-      this.fresh = false;
       this.#proven = true;
       this.#host.workerReady(this);
     } else if (data?.unreadable) {

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { Engine } from '../src/index.js';
-import { deck, dying, engineFor, event, exampleCore, folder, hostFor, kill, record, script, smallCore, testCore } from './support/cores.js';
+import { deck, dying, engineFor, event, exampleCore, folder, hostFor, kill, record, script, silent, smallCore, testCore } from './support/cores.js';
 
 const ids = (tokens) => tokens.map((x) => x.id);
 
@@ -154,12 +154,7 @@ test('a worker that is silent while an engine is placed is replaced', async (t) 
     if (existsSync(path)) await real();
     else {
       writeFileSync(path, '');
-      let first = true;
-      parentPort.on('message', () => {
-        if (first) parentPort.postMessage({ ready: true });
-        first = false;
-      });
-      parentPort.postMessage({ loaded: true });
+      ${silent}
     }
   `);
   const engine = engineFor(t, { setup: deck(2), workerOptions: { workerPath, startTimeout: 1000 } });
@@ -169,14 +164,7 @@ test('a worker that is silent while an engine is placed is replaced', async (t) 
 });
 
 test('where every worker is silent, the engine fails', async (t) => {
-  const workerPath = await script(t, `
-    let first = true;
-    parentPort.on('message', () => {
-      if (first) parentPort.postMessage({ ready: true });
-      first = false;
-    });
-    parentPort.postMessage({ loaded: true });
-  `);
+  const workerPath = await script(t, silent);
   const engine = engineFor(t, { workerOptions: { workerPath, startTimeout: 1000 } }); // time enough for a busy machine to start one
   await assert.rejects(engine.ready, (e) => e.code === 'timeout' && /silent/.test(e.message));
   assert.equal(engine.host.counts.killed, 3);
@@ -315,15 +303,8 @@ test('a core that is none fails the engine, what it has gathered too, and leaves
 const threads = () => process.getActiveResourcesInfo().filter((r) => r === 'MessagePort' || r === 'Worker').length;
 
 test('a shutdown with a timeout waits for nothing that the host does for itself, and may come after one without', async (t) => {
-  const silent = await script(t, `
-    let first = true;
-    parentPort.on('message', () => {
-      if (first) parentPort.postMessage({ ready: true });
-      first = false;
-    });
-    parentPort.postMessage({ loaded: true });
-  `);
-  const engine = new Engine({ useWorker: true, workerOptions: { core: testCore, workerPath: silent, startTimeout: 600_000 } });
+  const workerPath = await script(t, silent);
+  const engine = new Engine({ useWorker: true, workerOptions: { core: testCore, workerPath, startTimeout: 600_000 } });
   engine.ready.catch(() => {});
   await engine.shutdown({ timeout: 30 });
   await assert.rejects(engine.ready, { code: 'shutdown' });

@@ -66,13 +66,22 @@ func newAsset(name string, content []byte) (*asset, error) {
 
 // demo returns the files that pages load, by their paths.
 func demo() (map[string]*asset, error) {
-	files := map[string][]byte{"/wasm/core.wasm": wasm.Builtin()}
+	assets := map[string]*asset{}
+	add := func(at, name string, content []byte) (err error) {
+		assets[at], err = newAsset(name, content)
+		return err
+	}
+	if err := add("/wasm/core.wasm", "core.wasm", wasm.Builtin()); err != nil {
+		return nil, err
+	}
 	for at, name := range map[string]string{"/hypertoken/hypertoken.js": "dist/hypertoken.js", "/workers/hypertoken.worker.js": "dist/hypertoken.worker.js"} {
 		content, err := browser.Dist.ReadFile(name)
+		if err == nil {
+			err = add(at, name, content)
+		}
 		if err != nil {
 			return nil, err
 		}
-		files[at] = content
 	}
 	err := fs.WalkDir(browser.Demo, "demo", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -82,23 +91,13 @@ func demo() (map[string]*asset, error) {
 		if at == "/index.html" {
 			at = "/{$}"
 		}
-		files[at], err = browser.Demo.ReadFile(name)
-		return err
+		content, err := browser.Demo.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		return add(at, name, content)
 	})
-	if err != nil {
-		return nil, err
-	}
-	assets := map[string]*asset{}
-	for at, content := range files {
-		name := at
-		if at == "/{$}" {
-			name = "index.html"
-		}
-		if assets[at], err = newAsset(name, content); err != nil {
-			return nil, err
-		}
-	}
-	return assets, nil
+	return assets, err
 }
 
 // serve answers with the file, or that it is what the client has: it is asked for anew each time, by its hash.

@@ -142,12 +142,12 @@ func newFrame(i interval, url string) *Frame {
 	f.States = s.gauges("hypertoken_workers", "state")
 	f.Spares = s.gauges("hypertoken_spares", "state")
 	f.Workers = workers(i, now)
-	f.errors(i)
+	f.errors(i, all)
 	return f
 }
 
-func (f *Frame) errors(i interval) {
-	rates := i.rates("hypertoken_actions_total", "outcome")
+// errors takes in what failed; rates are those of outcomes.
+func (f *Frame) errors(i interval, rates figures) {
 	totals := i.to.gauges("hypertoken_actions_total", "outcome")
 	for _, code := range sortedKeys(totals) {
 		if code != outcomeOK && totals[code] > 0 {

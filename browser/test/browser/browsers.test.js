@@ -179,7 +179,7 @@ for (const one of browsers) {
         const got = await within(async (workerPath, without) => {
           if (without) delete globalThis.Worker;
           const engine = new Engine({ useWorker: true, setup: deck(5), workerOptions: { workerPath, startTimeout: 300 } });
-          const problem = next(engine, 'engine:error');
+          const problem = event(engine, 'engine:error');
           await engine.ready;
           const { error } = await problem;
           const found = [engine.place, (await engine.dispatchAsync('stack:draw', { count: 2 })).length, error.code, error.message];

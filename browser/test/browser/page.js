@@ -1,11 +1,10 @@
 // What tests do in a page: the package as a page without a bundler has it.
 
 import { Engine, Host, HyperTokenError, getEnvironment, supportsWorkers, UniversalWorker } from '/hypertoken/hypertoken.js';
+import { deck, event } from '/test/support/games.js';
 import { parse, verify } from '/test/support/traces.js';
 
-Object.assign(globalThis, { Engine, Host, HyperTokenError, getEnvironment, supportsWorkers, UniversalWorker });
-
-globalThis.deck = (n) => ({ stack: Array.from({ length: n }, (_, k) => ({ id: `t${k}` })) });
+Object.assign(globalThis, { Engine, Host, HyperTokenError, getEnvironment, supportsWorkers, UniversalWorker, deck, event });
 
 /** What an error is, for who is on the other side of a wire. */
 globalThis.told = (promise) => promise.then((result) => ({ result }), (e) => ({ code: e.code, message: e.message, index: e.index, cause: e.cause?.message }));
@@ -24,15 +23,6 @@ const on = (engine, entropy) => ({ dispatch: (type, payload, now) => engine.disp
 /** How many of this page's workers are alive, and those of others: each has a lock. */
 globalThis.alive = async () => (await navigator.locks.query()).held.filter((l) => l.name.startsWith('hypertoken-')).length;
 
-/** Resolves with what an event says, the next time that f says yes to it. */
-globalThis.next = (engine, name, f = () => true) => new Promise((resolve) => {
-  const off = engine.on(name, (e) => {
-    if (!f(e)) return;
-    off();
-    resolve(e);
-  });
-});
-
 const base64 = (bytes) => btoa(Array.from(bytes, (x) => String.fromCharCode(x)).join(''));
 
 /** The digests of snapshots in base64, by name, each opened on a worker. */
@@ -49,16 +39,15 @@ globalThis.opened = async (snapshots) => {
 
 /** Runs the traces: on a 'worker', on the 'main thread', or with workers that are 'terminated' every few steps. */
 globalThis.runTraces = async (names, how) => {
-  const host = how === 'main thread' ? undefined : new Host(how === 'terminated' ? { workers: 2, restartWindow: 1, snapshotBytes: 2000 } : {});
-  const one = host ?? new Host({ workers: 0 });
+  const host = new Host({ worker: {}, 'main thread': { workers: 0 }, terminated: { workers: 2, restartWindow: 1, snapshotBytes: 2000 } }[how]);
   const digests = {}, snapshots = {};
   let killed = 0, steps = 0;
   for (const name of names) {
     const trace = parse(await (await fetch(`/traces/${name}`)).text());
-    const engine = new Engine({ host: one, setup: trace.setup });
+    const engine = new Engine({ host, setup: trace.setup });
     await engine.ready;
     steps += await verify(trace, on(engine, counted()), (n) => {
-      const thread = one.threads.find((x) => x.games.size > 0)?.thread;
+      const thread = host.threads.find((x) => x.games.size > 0)?.thread;
       if (how === 'terminated' && n % 97 === 50 && thread) {
         killed++;
         thread.terminate(); // nobody tells the host
@@ -68,7 +57,7 @@ globalThis.runTraces = async (names, how) => {
     if (how === 'worker') snapshots[name] = base64(await engine.snapshot());
     await engine.shutdown();
   }
-  const { died } = one.stats;
-  await one.shutdown();
+  const { died } = host.stats;
+  await host.shutdown();
   return { digests, snapshots, steps, killed, died };
 };

@@ -6,6 +6,8 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Engine, Host } from '../../src/index.js';
 
+export { deck, event } from './games.js';
+
 export const wasmPath = new URL('../../../wasm/', import.meta.url);
 
 /** The core of the tests, which has test:spin, test:work, test:trap, test:grow, test:huge, test:differ and test:lie beside the usual ones. */
@@ -39,8 +41,6 @@ export async function smallCore(pages) {
   throw new Error('the core has no memory');
 }
 
-export const deck = (n) => ({ stack: Array.from({ length: n }, (_, k) => ({ id: `t${k}` })) });
-
 /** An engine with the test core, which is shut down when the test ends. */
 export function engineFor(t, { workerOptions, ...options } = {}) {
   const engine = new Engine({ useWorker: true, ...options, ...(options.host ? {} : { workerOptions: { core: testCore, ...workerOptions } }) });
@@ -53,16 +53,6 @@ export function hostFor(t, options) {
   t.after(() => host.shutdown({ timeout: 1 }));
   return host;
 }
-
-/** The next event of a name, or the next one that `when` says yes to. */
-export const event = (engine, name, when = () => true) => new Promise((resolve) => {
-  const off = engine.on(name, (e) => {
-    if (when(e)) {
-      off();
-      resolve(e);
-    }
-  });
-});
 
 /** All events of an engine from now on. */
 export function record(engine) {
@@ -92,6 +82,16 @@ export async function script(t, lines) {
   `);
   return pathToFileURL(path);
 }
+
+/** Lines of a worker script that is ready, and answers nothing. */
+export const silent = `
+  let first = true;
+  parentPort.on('message', () => {
+    if (first) parentPort.postMessage({ ready: true });
+    first = false;
+  });
+  parentPort.postMessage({ loaded: true });
+`;
 
 /** A worker script that dies of every message that has a text in it. */
 export const dying = (t, text) => script(t, `
