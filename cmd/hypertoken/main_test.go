@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/vmihailenco/msgpack/v5"
 
 	"hypertoken/host"
 	"hypertoken/internal/bench"
@@ -98,6 +101,42 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		_, err := fmt.Sscan(args[1], &n)
 		ts.Check(err)
 		appendTo(ts, args[0], `{"type":"debug:log","payload":{"a":`+strings.Repeat("[", n)+strings.Repeat("]", n)+"}}\n")
+	},
+	// numbers FILE N writes dispatches whose payloads are N random numbers each: floats of all sizes, and integers.
+	"numbers": func(ts *testscript.TestScript, _ bool, args []string) {
+		var n int
+		_, err := fmt.Sscan(args[1], &n)
+		ts.Check(err)
+		random := rand.New(rand.NewPCG(15, 5))
+		for _, draw := range []func() any{
+			func() any { return math.Float64frombits(random.Uint64()) },
+			func() any { return math.Ldexp(float64(random.Int64N(1<<53)), random.IntN(80)-10) },
+			func() any { return float64(random.IntN(2000) - 1000) },
+			func() any { return random.Int64N(2*msgjson.MaxInt+1) - msgjson.MaxInt },
+		} {
+			var all []any
+			for len(all) < n {
+				v := draw()
+				if f, ok := v.(float64); !ok || !math.IsNaN(f) && !math.IsInf(f, 0) {
+					all = append(all, v)
+				}
+			}
+			b, err := msgpack.Marshal(map[string]any{"all": all})
+			ts.Check(err)
+			payload, err := msgjson.Append(nil, b)
+			ts.Check(err)
+			appendTo(ts, args[0], fmt.Sprintf(`{"type":"debug:log","payload":%s}`+"\n", payload))
+		}
+	},
+	// again ANSWERS FILE writes a dispatch for each answer, with its result as payload.
+	"again": func(ts *testscript.TestScript, _ bool, args []string) {
+		for line := range strings.Lines(ts.ReadFile(args[0])) {
+			_, result, found := strings.Cut(strings.TrimSpace(line), `"result":`)
+			if !found {
+				ts.Fatalf("no result: %s", line)
+			}
+			appendTo(ts, args[1], `{"type":"debug:log","payload":`+result+"\n")
+		}
 	},
 	// cut FILE drops the last byte of a file.
 	"cut": func(ts *testscript.TestScript, _ bool, args []string) {

@@ -167,8 +167,8 @@ func (f Form) Parse(line Line, err error) (*Request, error) {
 		case "payload":
 			payload = m
 		case "now":
-			var ms int64
-			if m.Err != nil || null(m) || msgpack.Unmarshal(m.Value, &ms) != nil {
+			ms, ok := msgjson.Int(m.Value)
+			if !ok {
 				return nil, badLine("now: want whole milliseconds since the epoch")
 			}
 			q.Options = append(q.Options, host.Now(time.UnixMilli(ms)))
