@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hypertoken/host"
+	"hypertoken/internal/printable"
 	"hypertoken/internal/version"
 )
 
@@ -56,11 +58,17 @@ their kinds and defaults. PREFIX, such as stack or space:place, lists those that
 	return c
 }
 
+// writeJSON writes a value as JSON in which nothing steers a terminal.
 func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(printable.AppendJSON(nil, b.Bytes()))
+	return err
 }
 
 func writeActions(w io.Writer, list []host.ActionInfo) error {
@@ -69,16 +77,16 @@ func writeActions(w io.Writer, list []host.ActionInfo) error {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
-		fmt.Fprintf(&b, "%s\n    %s\n", a.Name, a.About)
+		fmt.Fprintf(&b, "%s\n    %s\n", printable.Line(a.Name, 0), printable.Line(a.About, 0))
 		for _, field := range a.Fields {
 			need := "optional"
 			switch {
 			case field.Required:
 				need = "required"
 			case field.Default != "":
-				need = "default " + field.Default
+				need = "default " + printable.Line(field.Default, 0)
 			}
-			fmt.Fprintf(&b, "      %-16s %s, %s\n", field.Name, field.Kind, need)
+			fmt.Fprintf(&b, "      %-16s %s, %s\n", printable.Line(field.Name, 0), printable.Line(field.Kind, 0), need)
 		}
 	}
 	_, err := io.WriteString(w, b.String())
@@ -99,7 +107,7 @@ func newVersion() *cobra.Command {
 			}
 			defer func() { _ = h.Shutdown(context.Background()) }()
 			_, err = fmt.Fprintf(c.OutOrStdout(), "hypertoken %s\ncore sha256:%s, %s\n%s %s/%s\n",
-				version.String(), h.CoreHash(), h.CoreToolchain(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+				version.String(), h.CoreHash(), printable.Line(h.CoreToolchain(), 0), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}

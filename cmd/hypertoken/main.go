@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hypertoken/internal/bench"
+	"hypertoken/internal/printable"
 	"hypertoken/workerproc"
 )
 
@@ -43,10 +44,11 @@ func execute(args []string) int {
 	case errors.Is(err, errReported):
 		return exitFailed
 	case errors.As(err, &usage):
-		fmt.Fprintf(os.Stderr, "hypertoken: %v\nRun '%s --help' for usage.\n", err, command.CommandPath())
+		fmt.Fprintf(os.Stderr, "hypertoken: %s\nRun '%s --help' for usage.\n", printable.Text(err.Error()), command.CommandPath())
 		return exitUsage
 	}
-	fmt.Fprintf(os.Stderr, "hypertoken: %v\n", err)
+	// An error repeats what a file, a core or a server said.
+	fmt.Fprintf(os.Stderr, "hypertoken: %s\n", printable.Text(err.Error()))
 	return exitFailed
 }
 

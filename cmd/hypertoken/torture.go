@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -86,9 +85,7 @@ minute had requests in flight; 2 for wrong usage.`,
 				return fmt.Errorf("seed %d: %w", c.Seed, err)
 			}
 			if asJSON {
-				enc := json.NewEncoder(cmd.OutOrStdout())
-				enc.SetIndent("", "  ")
-				err = enc.Encode(r)
+				err = writeJSON(cmd.OutOrStdout(), r)
 			} else {
 				_, err = r.WriteTo(cmd.OutOrStdout())
 			}

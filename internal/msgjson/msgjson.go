@@ -20,7 +20,7 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
 
-	"hypertoken/internal/terminal"
+	"hypertoken/internal/printable"
 )
 
 // MaxInt is the largest integer of a value; the smallest is its negative.
@@ -397,7 +397,7 @@ func appendString(out []byte, s string) ([]byte, error) {
 	if err := enc.Encode(s); err != nil {
 		return out, fmt.Errorf("msgjson: %w", err)
 	}
-	return terminal.AppendJSON(out, bytes.TrimSuffix(b.Bytes(), []byte("\n"))), nil
+	return printable.AppendJSON(out, bytes.TrimSuffix(b.Bytes(), []byte("\n"))), nil
 }
 
 // isPlain reports whether a string is written as it is.

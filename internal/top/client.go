@@ -16,7 +16,7 @@ import (
 	"syscall"
 	"time"
 
-	"hypertoken/internal/terminal"
+	"hypertoken/internal/printable"
 )
 
 const (
@@ -119,7 +119,7 @@ func (c *client) readMetrics(ctx context.Context) (*sample, time.Time, error) {
 			kind = "no content type"
 		}
 		return nil, at, fmt.Errorf("%w (it answers with %s); name the address of 'hypertoken serve', "+
-			"or the path of an application that registers hypertoken/metrics", err, terminal.Line(kind, 60))
+			"or the path of an application that registers hypertoken/metrics", err, printable.Line(kind, 60))
 	}
 	if err != nil {
 		return nil, at, err
@@ -176,7 +176,7 @@ func bounded(r io.Reader) ([]byte, error) {
 
 // refusal says what a status other than 200 asks for.
 func refusal(r *http.Response) error {
-	status := terminal.Line(r.Status, 60)
+	status := printable.Line(r.Status, 60)
 	switch r.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return fmt.Errorf("it answers %s; --token-file or HYPERTOKEN_TOKEN give the token that it wants", status)
@@ -190,7 +190,7 @@ func refusal(r *http.Response) error {
 		}
 	}
 	if to := r.Header.Get("Location"); to != "" {
-		return fmt.Errorf("it answers %s, and points to %s", status, terminal.Line(to, 200))
+		return fmt.Errorf("it answers %s, and points to %s", status, printable.Line(to, 200))
 	}
 	return fmt.Errorf("it answers %s", status)
 }
@@ -211,9 +211,9 @@ func (c *client) explain(err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return syscall.ECONNREFUSED
 	case errors.As(err, &authority):
-		return fmt.Errorf("its certificate is signed by nobody known here; --ca names a file with who signed it: %s", terminal.Line(err.Error(), 300))
+		return fmt.Errorf("its certificate is signed by nobody known here; --ca names a file with who signed it: %s", printable.Line(err.Error(), 300))
 	case errors.As(err, &record), strings.Contains(err.Error(), "HTTP response to HTTPS client"):
 		return errors.New("it speaks HTTP without TLS; name it with http://")
 	}
-	return errors.New(terminal.Line(err.Error(), 300))
+	return errors.New(printable.Line(err.Error(), 300))
 }

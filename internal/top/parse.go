@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
-	"hypertoken/internal/terminal"
+	"hypertoken/internal/printable"
 )
 
 // maxLines bounds the lines about HyperToken in an answer: a host of 1,024 workers has a third of it.
@@ -97,7 +97,7 @@ func parseMetrics(body []byte) (*sample, error) {
 	parser := expfmt.NewTextParser(model.LegacyValidation)
 	families, err := parser.TextToMetricFamilies(&ours)
 	if err != nil {
-		return nil, fmt.Errorf("its metrics can't be read: %s", terminal.Line(err.Error(), 200))
+		return nil, fmt.Errorf("its metrics can't be read: %s", printable.Line(err.Error(), 200))
 	}
 	s := &sample{families: make(map[string]*family, len(families))}
 	for name, f := range families {
@@ -112,7 +112,7 @@ func newFamily(from *dto.MetricFamily) *family {
 		s := series{labels: make(map[string]string, len(m.GetLabel()))}
 		var key []string
 		for _, l := range m.GetLabel() {
-			s.labels[l.GetName()] = terminal.Line(l.GetValue(), maxLabel)
+			s.labels[l.GetName()] = printable.Line(l.GetValue(), maxLabel)
 			key = append(key, l.GetName()+"\xff"+l.GetValue())
 		}
 		slices.Sort(key)
@@ -175,16 +175,16 @@ const maxStatusErrors = 64
 func parseStatus(body []byte) (*status, error) {
 	s := &status{}
 	if err := json.Unmarshal(body, s); err != nil {
-		return nil, fmt.Errorf("its status can't be read: %s", terminal.Line(err.Error(), 200))
+		return nil, fmt.Errorf("its status can't be read: %s", printable.Line(err.Error(), 200))
 	}
 	s.Errors = s.Errors[:min(len(s.Errors), maxStatusErrors)]
 	for i := range s.Errors {
 		e := &s.Errors[i]
-		e.Engine, e.Action = terminal.Line(e.Engine, maxLabel), terminal.Line(e.Action, maxLabel)
-		e.Code, e.Message = terminal.Line(e.Code, maxLabel), terminal.Line(e.Message, 1000)
+		e.Engine, e.Action = printable.Line(e.Engine, maxLabel), printable.Line(e.Action, maxLabel)
+		e.Code, e.Message = printable.Line(e.Code, maxLabel), printable.Line(e.Message, 1000)
 	}
 	for i := range s.Engines {
-		s.Engines[i].Place = terminal.Line(s.Engines[i].Place, maxLabel)
+		s.Engines[i].Place = printable.Line(s.Engines[i].Place, maxLabel)
 	}
 	return s, nil
 }

@@ -1,4 +1,4 @@
-package terminal
+package printable
 
 import (
 	"bytes"

@@ -1,6 +1,6 @@
-// Package terminal makes text from elsewhere fit for a terminal: what a file, a core or a server says may hold escape sequences
+// Package printable makes text from elsewhere fit for a terminal: what a file, a core or a server says may hold escape sequences
 // that move the cursor, change the title or the colours, or forge a line.
-package terminal
+package printable
 
 import (
 	"bytes"
