@@ -275,12 +275,12 @@ func (r *runner) answerBatch(ctx context.Context, batch []*jsonl.Request) error 
 	}
 	ctx, cancel := earliest.Bounded(ctx)
 	defer cancel()
-	outcomes, err := r.engine.DispatchBatch(ctx, mode, members...)
+	result, err := r.engine.DispatchBatch(ctx, mode, members)
 	for i := range batch {
 		r.n++
 		o := host.Outcome{Err: err}
-		if outcomes != nil {
-			o = outcomes[i]
+		if result.Outcomes != nil {
+			o = result.Outcomes[i]
 		}
 		line, err := jsonl.Outcome(r.n, o.Result, o.Err)
 		if err == nil {
