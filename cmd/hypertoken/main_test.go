@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf16"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/vmihailenco/msgpack/v5"
@@ -94,6 +96,21 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		_, err := fmt.Sscan(args[2], &n)
 		ts.Check(err)
 		appendTo(ts, args[0], args[1]+strings.Repeat("x", n)+args[3]+"\n")
+	},
+	// append FILE LINE appends a line to a file.
+	"append": func(ts *testscript.TestScript, _ bool, args []string) { appendTo(ts, args[0], args[1]+"\n") },
+	// windows FILE gives a file a byte order mark, Windows' ends of lines, and blank lines.
+	"windows": func(ts *testscript.TestScript, _ bool, args []string) {
+		text := "\ufeff\r\n" + strings.ReplaceAll(ts.ReadFile(args[0]), "\n", "\r\n\r\n \t\r\n")
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+	},
+	// utf16 FILE encodes a file as UTF-16.
+	"utf16": func(ts *testscript.TestScript, _ bool, args []string) {
+		text := []byte{0xff, 0xfe}
+		for _, unit := range utf16.Encode([]rune(ts.ReadFile(args[0]))) {
+			text = binary.LittleEndian.AppendUint16(text, unit)
+		}
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]), text, 0o600))
 	},
 	// nested FILE N appends a dispatch whose payload is N arrays deep.
 	"nested": func(ts *testscript.TestScript, _ bool, args []string) {

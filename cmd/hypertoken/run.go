@@ -84,8 +84,9 @@ type runner struct {
 	host          *host.Host
 	engine        *host.Engine
 	engines       int
+	refused       int // the line of the setup that was refused, if there is no engine
 	out           *bufio.Writer
-	n             int
+	n             int // the actions since the last setup
 	bad           bool
 	batch, atomic bool
 	window        time.Duration
@@ -117,12 +118,11 @@ func (r *runner) answerEach(ctx context.Context, lines *jsonl.Reader) error {
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
-		q, err := jsonl.Form{}.Parse(line, err)
-		switch {
-		case errors.Is(err, jsonl.ErrLine):
-			err = r.badLine(line.Number, err)
-		case err == nil:
+		q, err := jsonl.Parse(line, err)
+		if err == nil {
 			err = r.answer(ctx, q)
+		} else {
+			err = r.badLine(ctx, line, err)
 		}
 		if err != nil {
 			return err
@@ -130,42 +130,72 @@ func (r *runner) answerEach(ctx context.Context, lines *jsonl.Reader) error {
 	}
 }
 
-// setup replaces the engine by a fresh one; the old one stays where the setup is refused.
+// setup replaces the engine by a fresh one. If the setup is refused there is no engine until the next setup.
 func (r *runner) setup(ctx context.Context, setup host.Raw) error {
+	if err := r.end(ctx, 0); err != nil {
+		return err
+	}
 	r.engines++
 	engine, err := r.host.Open(ctx, fmt.Sprintf("run-%d", r.engines), host.EngineOptions{Setup: setup})
 	if err != nil {
 		return err
 	}
-	if old := r.engine; old != nil {
-		_ = old.Close(ctx)
-		_ = r.host.Delete(ctx, old.Name())
-	}
-	r.engine, r.n = engine, 0
+	r.engine, r.n, r.refused = engine, 0, 0
 	return nil
+}
+
+// end forgets the engine. refused is the line of the setup that was refused, or 0.
+func (r *runner) end(ctx context.Context, refused int) error {
+	r.refused, r.n = refused, 0
+	if r.engine == nil {
+		return nil
+	}
+	old := r.engine
+	r.engine = nil
+	return old.Delete(ctx)
 }
 
 // answer runs one request and writes its line.
 func (r *runner) answer(ctx context.Context, q *jsonl.Request) error {
 	if q.Kind == jsonl.Setup {
-		err := q.ValueError
-		if err == nil {
-			err = r.setup(ctx, q.Value)
-		}
-		if err != nil {
-			r.bad = true
-			return r.write(jsonl.BadSetup(q.Line, err))
-		}
-		return r.write([]byte(jsonl.OK))
+		return r.answerSetup(ctx, q)
 	}
-	if q.Kind == jsonl.Action {
-		r.n++
-	}
-	line, err := jsonl.Answer(ctx, r.engine, q, r.n)
-	if err != nil {
-		return err
+	first := r.n + 1
+	r.n += q.Actions()
+	var line []byte
+	switch {
+	case r.engine != nil:
+		line, _ = jsonl.Answer(ctx, r.engine, q, first) // the line says what a broken core returned
+	case q.Kind == jsonl.Action:
+		line, _ = jsonl.Outcome(first, host.Result{}, r.noEngine()) // an error always has a line
+	default:
+		line = jsonl.Failure(r.noEngine())
 	}
 	return r.write(line)
+}
+
+func (r *runner) answerSetup(ctx context.Context, q *jsonl.Request) error {
+	err := q.ValueError
+	bounded, cancel := q.Bounded(ctx)
+	defer cancel()
+	if err == nil {
+		err = r.setup(bounded, q.Value)
+	}
+	if err == nil {
+		return r.write(jsonl.Taken(bounded, r.engine, q))
+	}
+	r.bad = true
+	if err := r.end(ctx, q.Line); err != nil {
+		return err
+	}
+	return r.write(jsonl.BadSetup(q.Line, err))
+}
+
+// noEngine is the error of a line that comes after a setup that was refused. What the line asks for was meant for that engine,
+// and must not run on another one.
+func (r *runner) noEngine() error {
+	return &host.Error{Code: "not_found", Message: fmt.Sprintf(
+		`there is no engine: the setup in line %d was refused; the next {"setup":{...}} makes one`, r.refused)}
 }
 
 // write writes a line and flushes it.
@@ -180,10 +210,19 @@ func (r *runner) write(line []byte) error {
 	return nil
 }
 
-// badLine answers a line that can't be used.
-func (r *runner) badLine(number int, err error) error {
+// badLine answers a line that can't be used. The error is that of the input, if that can't be read.
+func (r *runner) badLine(ctx context.Context, line jsonl.Line, err error) error {
+	var bad *jsonl.LineError
+	if !errors.As(err, &bad) {
+		return err
+	}
 	r.bad = true
-	return r.write(jsonl.BadLine(number, err))
+	if bad.Setup {
+		if err := r.end(ctx, line.Number); err != nil {
+			return err
+		}
+	}
+	return r.write(jsonl.BadLine(line.Number, err))
 }
 
 // maxBatch bounds the members of a batch.
@@ -231,17 +270,16 @@ func (r *runner) answerBatches(ctx context.Context, lines *jsonl.Reader) error {
 		if errors.Is(in.err, io.EOF) {
 			return flush()
 		}
-		q, err := jsonl.Form{}.Parse(in.line, in.err)
-		action := err == nil && q.Kind == jsonl.Action && q.ValueError == nil
+		q, err := jsonl.Parse(in.line, in.err)
+		action := err == nil && q.Kind == jsonl.Action && q.ValueError == nil && !q.Alone && r.engine != nil
 		if !action || len(gathered) == maxBatch || size+len(q.Value) > r.maxPayload {
 			if err := flush(); err != nil {
 				return err
 			}
 		}
 		switch {
-		case errors.Is(err, jsonl.ErrLine):
-			err = r.badLine(in.line.Number, err)
 		case err != nil:
+			err = r.badLine(ctx, in.line, err)
 		case action:
 			if gathered = append(gathered, q); len(gathered) == 1 {
 				window = time.After(r.window)
@@ -282,11 +320,8 @@ func (r *runner) answerBatch(ctx context.Context, batch []*jsonl.Request) error 
 		if result.Outcomes != nil {
 			o = result.Outcomes[i]
 		}
-		line, err := jsonl.Outcome(r.n, o.Result, o.Err)
-		if err == nil {
-			err = r.write(line)
-		}
-		if err != nil {
+		line, _ := jsonl.Outcome(r.n, o.Result, o.Err) // the line says what a broken core returned
+		if err := r.write(line); err != nil {
 			return err
 		}
 	}
