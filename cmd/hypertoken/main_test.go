@@ -13,9 +13,13 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 	"unicode/utf16"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -76,7 +80,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("TRACES", traces)
 			env.Setenv("TESTCORE", fmt.Sprintf("%x", sha256.Sum256(cores.Test)))
 			for name, code := range map[string][]byte{"test.wasm": cores.Test, "example.wasm": cores.Example,
-				"actionless.wasm": cores.Actionless(), "cut.wasm": cores.Example[:len(cores.Example)/2], "empty.wasm": nil, "no_abi.wasm": new(cores.Module).Bytes(),
+				"hostile.wasm": hostile(), "actionless.wasm": cores.Actionless(), "cut.wasm": cores.Example[:len(cores.Example)/2], "empty.wasm": nil, "no_abi.wasm": new(cores.Module).Bytes(),
 				"imports.wasm": cores.Whole(1).Importing("env", "now", 0, cores.ToInt).Bytes(), "version.wasm": cores.Whole(2).Bytes()} {
 				if err := os.WriteFile(filepath.Join(env.WorkDir, name), code, 0o600); err != nil {
 					return err
@@ -86,6 +90,20 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: commands,
 	})
+}
+
+// hostile is a core whose names, descriptions, errors and toolchain try to steer the terminal.
+func hostile() []byte {
+	b := slices.Clone(cores.Example)
+	for plain, escaped := range map[string]string{
+		"process:item": "\x1b[2Jevil:\u009bx", "Counts an item": "\x1b]0;title\a2345", "toolchainrustc": "toolchain\x1b[2Jx",
+	} {
+		if len(plain) != len(escaped) || !bytes.Contains(b, []byte(plain)) {
+			panic(plain)
+		}
+		b = bytes.ReplaceAll(b, []byte(plain), []byte(escaped))
+	}
+	return b
 }
 
 // scriptCommands are what scripts do with files.
@@ -99,6 +117,24 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	},
 	// append FILE LINE appends a line to a file.
 	"append": func(ts *testscript.TestScript, _ bool, args []string) { appendTo(ts, args[0], args[1]+"\n") },
+	// harmless NAME... fails unless the outputs, stdout, stderr or a file, have text and no control character but newlines.
+	"harmless": func(ts *testscript.TestScript, _ bool, args []string) {
+		for _, name := range args {
+			text := ts.ReadFile(name)
+			if at := strings.IndexFunc(text, func(r rune) bool { return r != '\n' && unicode.IsControl(r) }); at >= 0 || text == "" {
+				ts.Fatalf("%s steers the terminal at %d: %q", name, at, text)
+			}
+		}
+	},
+	// unescape FILE writes the character in the place of each <HEX>.
+	"unescape": func(ts *testscript.TestScript, _ bool, args []string) {
+		text := regexp.MustCompile(`<[0-9a-f]{2,4}>`).ReplaceAllStringFunc(ts.ReadFile(args[0]), func(mark string) string {
+			r, err := strconv.ParseUint(mark[1:len(mark)-1], 16, 32)
+			ts.Check(err)
+			return string(rune(r))
+		})
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+	},
 	// windows FILE gives a file a byte order mark, Windows' ends of lines, and blank lines.
 	"windows": func(ts *testscript.TestScript, _ bool, args []string) {
 		text := "\ufeff\r\n" + strings.ReplaceAll(ts.ReadFile(args[0]), "\n", "\r\n\r\n \t\r\n")
