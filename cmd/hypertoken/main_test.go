@@ -69,6 +69,10 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	readme, err := filepath.Abs("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	cache := filepath.Join(t.TempDir(), "cache")
 	warm(t, filepath.Join(cache, "hypertoken"))
 	commands := serveCommands()
@@ -78,6 +82,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("XDG_CACHE_HOME", cache)
 			env.Setenv("TRACES", traces)
+			env.Setenv("README", readme)
 			env.Setenv("TESTCORE", fmt.Sprintf("%x", sha256.Sum256(cores.Test)))
 			for name, code := range map[string][]byte{"test.wasm": cores.Test, "example.wasm": cores.Example,
 				"hostile.wasm": hostile(), "actionless.wasm": cores.Actionless(), "cut.wasm": cores.Example[:len(cores.Example)/2], "empty.wasm": nil, "no_abi.wasm": new(cores.Module).Bytes(),
@@ -134,6 +139,19 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 			return string(rune(r))
 		})
 		ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+	},
+	// readme LINES ANSWERS writes the lines that README.md has as an example, and its answers to them, without the digest.
+	"readme": func(ts *testscript.TestScript, _ bool, args []string) {
+		readme, err := os.ReadFile(ts.Getenv("README"))
+		ts.Check(err)
+		m := regexp.MustCompile(`(?s)hypertoken run <<'END'\n(.*?) *{"digest":true}\n *END\n(.*?) *{"digest":"`).FindSubmatch(readme)
+		if m == nil {
+			ts.Fatalf("README.md has no lines")
+		}
+		for i, name := range args {
+			text := regexp.MustCompile(`(?m)^ +`).ReplaceAllString(string(m[i+1]), "")
+			ts.Check(os.WriteFile(ts.MkAbs(name), []byte(text), 0o600))
+		}
 	},
 	// windows FILE gives a file a byte order mark, Windows' ends of lines, and blank lines.
 	"windows": func(ts *testscript.TestScript, _ bool, args []string) {

@@ -24,22 +24,47 @@ func newRun() *cobra.Command {
 		Long: `run reads JSON Lines from a file, or from standard input, and answers each line with
 one line, flushed at once, so that any program can drive it over pipes.
 
-  {"setup":{...}}                              a fresh engine          {"ok":true}
-  {"type":T,"payload":P,"now":MS,"timeout":MS} an action               {"n":N,"result":R}
-                                               one that failed         {"n":N,"error":{"code":C,"message":M}}
-  {"state":true}                               the whole state         {"state":{...}}
-  {"digest":true}                              its canonical digest    {"digest":"16 hex digits"}
-  anything else                                                        {"error":{"code":"bad_input",...}}
+  {"setup":{...}}                  a fresh engine         {"ok":true}
+  {"type":T,"payload":P}           an action              {"n":N,"result":R}
+                                   one that failed        {"n":N,"error":{"code":C,"message":M}}
+  {"batch":[ACTION,...],"mode":M}  several as one         {"results":[ANSWER,...]}
+                                   action K failed it     {"error":{"code":C,"message":M,"index":K}}
+  {"state":true}                   the whole state        {"state":{...}}
+  {"digest":true}                  its canonical digest   {"digest":"16 hex digits"}
+  anything else                                           {"error":{"code":"bad_input",...}}
 
-payload, now (milliseconds since the epoch, default the clock) and timeout may be missing;
-so may entropy, 32 hexadecimal digits that unseeded randomness and identifiers are made from:
-the same lines with the same now and entropy give the same answers, byte for byte. N counts the
-actions since the last setup, from 1; before any setup the engine is empty. A setup is
-{"stack":[token...],"source":{"stacks":[[token...]...],"reshuffle":{...}}}, all of it
-optional. A failed action has no effect. After a bad line the run goes on.
+What a line may have too:
 
-The game runs on a worker process. Where that dies, hangs or is killed, it is replaced, and
-the answers are the same.
+  payload      an action             what the action needs
+  now          an action, a batch    the clock, in milliseconds since the epoch; default this machine's
+  entropy      an action             32 hexadecimal digits that unseeded randomness and identifiers are
+                                     made from: the same lines with the same now and entropy give
+                                     the same answers, byte for byte
+  key          an action, a batch    runs once: the same line with the same key gets the first answer
+  if_sequence  an action, a batch    fails with conflict unless the engine has this sequence
+  mode         a batch               "atomic", the default: if one action fails, none has an effect;
+                                     or "independent": every action runs
+  timeout      every line            how long it may take, in milliseconds
+  want         every line            some of ["sequence","changed","digest"]: the answer has these too,
+                                     unless it is an error: the sequence of the state after it, whether
+                                     it changed the state, and the digest, or null if that is not
+                                     known any more
+
+The actions of a batch, 1 to 16384, have type, payload, now and entropy. A setup is
+{"stack":[token...],"source":{"stacks":[[token...]...],"reshuffle":{...}}}, all of it optional. A
+member that does not go with its line is bad_input, and nothing runs.
+
+N counts the actions since the last setup, from 1, those of batches too. A failed action or
+batch has no effect. Before any setup the engine is empty. After a setup that was refused there
+is no engine, and all that follows fails with not_found until the next setup: it was not meant
+for another game. After any other bad line the run goes on.
+
+A number with a point or an exponent is a float, any other is an integer within ±(2^53 - 1);
+what is printed is accepted as input and means the same. A byte order mark at the start and
+blank lines are skipped.
+
+The game runs on a worker process. If that dies, hangs or is killed, it is replaced, and the
+answers are the same.
 
 Exit status: 0 at the end of input, 1 if a line was bad, 2 for wrong usage.`,
 		Example: `  hypertoken run examples/blackjack.jsonl

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -82,7 +84,7 @@ func TestMembersOfLines(t *testing.T) {
 		`{"state":1}`:                                 "state: want true",
 		`{"digest":false}`:                            "digest: want true",
 
-		`{"batch":[]}`:                                       "batch: 0 actions are outside 1 to 65536",
+		`{"batch":[]}`:                                       "batch: 0 actions are outside 1 to 16384",
 		`{"batch":{}}`:                                       "batch: want an array of objects",
 		`{"batch":["x"]}`:                                    "batch[0]: want an object",
 		`{"batch":[{"type":"x"},{}]}`:                        "batch[1]: want a type",
@@ -107,6 +109,45 @@ func TestMembersOfLines(t *testing.T) {
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want) || !errors.Is(err, ErrLine)) {
 			t.Errorf("%s: %v, want %q", line, err, want)
 		}
+	}
+}
+
+// The server's description of each kind of line has the members that go with it.
+func TestLinesAreDescribed(t *testing.T) {
+	b, err := os.ReadFile("../serve/openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d struct {
+		Components struct {
+			Schemas map[string]struct {
+				Required             []string
+				Properties           map[string]any
+				AdditionalProperties any
+			}
+		}
+	}
+	if err := json.Unmarshal(b, &d); err != nil {
+		t.Fatal(err)
+	}
+	names := map[Kind]string{Setup: "SetupLine", Action: "ActionLine", State: "StateLine", Digest: "DigestLine", Batch: "BatchLine"}
+	check := func(name string, f form) {
+		schema := d.Components.Schemas[name]
+		want := slices.Sorted(slices.Values(append([]string{f.member}, f.others...)))
+		if got := slices.Sorted(maps.Keys(schema.Properties)); !slices.Equal(got, want) {
+			t.Errorf("%s has %q, want %q", name, got, want)
+		}
+		if !slices.Equal(schema.Required, []string{f.member}) || schema.AdditionalProperties != false {
+			t.Errorf("%s requires %q, and others are %v", name, schema.Required, schema.AdditionalProperties)
+		}
+	}
+	for _, f := range forms {
+		check(names[f.kind], f)
+	}
+	check("BatchAction", memberForm)
+	batch := d.Components.Schemas["BatchLine"].Properties["batch"].(map[string]any)
+	if batch["maxItems"] != float64(MaxMembers) {
+		t.Errorf("a batch has at most %v actions, want %d", batch["maxItems"], MaxMembers)
 	}
 }
 

@@ -56,8 +56,8 @@ type Member struct {
 	ValueError error
 }
 
-// MaxMembers bounds the actions of a batch.
-const MaxMembers = 1 << 16
+// MaxMembers bounds the actions of a batch. In memory an action takes some 2 kB, whatever its length in the line.
+const MaxMembers = 1 << 14
 
 // Actions returns how many actions the request is, each of which is counted by n.
 func (q *Request) Actions() int {

@@ -78,20 +78,30 @@ func Object(line []byte, lists ...string) ([]Member, error) {
 // space is what JSON takes for white space.
 const space = " \t\r\n"
 
+// fewMembers is up to how many members of an object are compared with each other, without a map of their keys.
+const fewMembers = 16
+
 // members reads the members of an object whose opening brace is read, and its closing brace.
 func (r *reader) members(lists []string) ([]Member, error) {
 	var members []Member
-	seen := map[string]bool{}
+	var seen map[string]bool // of an object with many members
 	for r.dec.More() {
 		key, err := r.token()
 		if err != nil {
 			return nil, err
 		}
 		m := Member{Key: key.(string)}
-		if seen[m.Key] {
+		if seen[m.Key] || seen == nil && slices.ContainsFunc(members, func(other Member) bool { return other.Key == m.Key }) {
 			return nil, fmt.Errorf("the key %q stands twice", clip(m.Key))
 		}
-		seen[m.Key] = true
+		if seen != nil {
+			seen[m.Key] = true
+		} else if len(members) == fewMembers {
+			seen = map[string]bool{m.Key: true}
+			for _, other := range members {
+				seen[other.Key] = true
+			}
+		}
 		if slices.Contains(lists, m.Key) {
 			m.List, err = r.list(m.Key)
 		} else {

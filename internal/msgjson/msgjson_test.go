@@ -257,6 +257,24 @@ func TestLists(t *testing.T) {
 	}
 }
 
+// A member that stands twice is found among few and among many.
+func TestMembersThatStandTwice(t *testing.T) {
+	for n := 1; n <= 3*fewMembers; n++ {
+		for twice := range n {
+			line := "{"
+			for k := range n {
+				line += fmt.Sprintf(`"k%d":0,`, k)
+			}
+			if m, err := Object([]byte(line[:len(line)-1] + "}")); err != nil || len(m) != n {
+				t.Fatalf("%d members: %d, %v", n, len(m), err)
+			}
+			if _, err := Object(fmt.Appendf(nil, `%s"k%d":0}`, line, twice)); err == nil || !strings.Contains(err.Error(), "stands twice") {
+				t.Fatalf("%d members, number %d twice: %v", n, twice, err)
+			}
+		}
+	}
+}
+
 // FuzzObject reads objects with a list: what is read is JSON.
 func FuzzObject(f *testing.F) {
 	f.Add([]byte(`{"list":[{"a":1},{"b":[{}]}],"x":1}`))
