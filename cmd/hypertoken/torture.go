@@ -115,7 +115,7 @@ func tortureProgress(w io.Writer, whole time.Duration) func(torture.Report) {
 	p := newProgress(w)
 	next := 10 * time.Second
 	return func(r torture.Report) {
-		line := fmt.Sprintf("%v of %v: %s actions acknowledged, %d deaths (%d with requests in flight), %d engines checked, %d violations",
+		line := fmt.Sprintf("%v of %v: %s actions acknowledged, %d deaths (%d with requests in flight), %d engines checked, %d violations so far",
 			r.Elapsed.Round(time.Second), whole, humanize.Comma(int64(r.Acknowledged)), r.Deaths, r.InFlight, r.Histories, len(r.Violations))
 		if p.out == nil && r.Elapsed >= next {
 			next += 10 * time.Second
