@@ -66,7 +66,11 @@ blank lines are skipped.
 The game runs on a worker process. If that dies, hangs or is killed, it is replaced, and the
 answers are the same.
 
-Exit status: 0 at the end of input, 1 if a line was bad, 2 for wrong usage.`,
+A signal ends the run at once: the action that runs is withdrawn and has no effect. So does the end
+of standard output, as in 'hypertoken run | head -1', with the next answer.
+
+Exit status: 0 at the end of input; 1 if a line was bad; 2 for wrong usage; 128 and the number of the
+signal that ended it; 141 if nobody reads standard output any more.`,
 		Example: `  hypertoken run examples/blackjack.jsonl
   printf '%s\n' '{"setup":{"stack":[{"id":"a"},{"id":"b"}]}}' '{"type":"stack:draw"}' | hypertoken run`,
 		Args: usageArgs(cobra.MaximumNArgs(1)),
@@ -81,7 +85,7 @@ Exit status: 0 at the end of input, 1 if a line was bad, 2 for wrong usage.`,
 			if len(args) == 1 {
 				name = args[0]
 			}
-			in, err := openFile(name, c.InOrStdin())
+			in, err := openFile(c.Context(), name, c.InOrStdin())
 			if err != nil {
 				return usageError{err}
 			}
@@ -93,7 +97,7 @@ Exit status: 0 at the end of input, 1 if a line was bad, 2 for wrong usage.`,
 			defer func() { _ = h.Shutdown(context.Background()) }()
 			r.host, r.maxPayload = h, int(f.maxPayload)
 			r.out = bufio.NewWriterSize(c.OutOrStdout(), 64<<10)
-			return r.run(c.Context(), in)
+			return untilDone(c.Context(), func(ctx context.Context) error { return r.run(ctx, in) })
 		},
 	}
 	f.register(c.Flags())
@@ -195,6 +199,9 @@ func (r *runner) answer(ctx context.Context, q *jsonl.Request) error {
 		line, _ = jsonl.Outcome(first, host.Result{}, r.noEngine()) // an error always has a line
 	default:
 		line = jsonl.Failure(r.noEngine())
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // the end is no answer
 	}
 	return r.write(line)
 }
@@ -336,9 +343,12 @@ func (r *runner) answerBatch(ctx context.Context, batch []*jsonl.Request) error 
 	if r.atomic {
 		mode = host.BatchAtomic
 	}
-	ctx, cancel := earliest.Bounded(ctx)
+	bounded, cancel := earliest.Bounded(ctx)
 	defer cancel()
-	result, err := r.engine.DispatchBatch(ctx, mode, members)
+	result, err := r.engine.DispatchBatch(bounded, mode, members)
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // the end is no answer
+	}
 	for i := range batch {
 		r.n++
 		o := host.Outcome{Err: err}
