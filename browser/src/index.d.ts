@@ -1,10 +1,13 @@
 // Types of hypertoken-worker. README.md lists the codes of errors.
 
-/** What an action is given, and what it returns: what MessagePack has, with integers within ±(2^53 - 1) and finite numbers. */
+/** What an action is given, and what it returns: numbers are finite, and integers within ±(2^53 - 1). */
 export type Value = null | boolean | number | string | Value[] | { [key: string]: Value };
 
-/** A payload: an object. What is undefined in it is left out. */
-export type Payload = { readonly [key: string]: unknown };
+/**
+ * A payload: an object, or a Map whose keys are strings. Members that are undefined are left out. Everything in it that is none of the
+ * core's values is refused with `bad_input`: README.md, "Values".
+ */
+export type Payload = { readonly [key: string]: unknown } | ReadonlyMap<string, unknown>;
 
 /** `host` is where an action runs, or which of its limits it is above. */
 export type HostErrorCode =
@@ -39,9 +42,9 @@ export interface WorkerOptions {
   enableBatching?: boolean;
   /** How long a batch waits for more after its first action, in milliseconds, 0 to 60000. Default 10. */
   batchWindow?: number;
-  /** Where the worker's script is. Default '/workers/hypertoken.worker.js', in Node that of the package. */
+  /** Where the worker's script is; in Node a path too. Default '/workers/hypertoken.worker.js', in Node that of the package. */
   workerPath?: string | URL;
-  /** The folder of core.wasm, or a file that ends in .wasm. Default '/wasm/', in Node that of the package. */
+  /** The folder of core.wasm, or a file that ends in .wasm; in Node a path too, relative to the current folder. Default '/wasm/', in Node that of the package. */
   wasmPath?: string | URL;
   /** The core itself, instead of `wasmPath`. */
   core?: WebAssembly.Module | BufferSource;
@@ -80,14 +83,14 @@ export interface WorkerOptions {
 
 /** How an engine begins: from a setup, or from a snapshot, but not from both. */
 export interface Beginning {
-  /** What the engine has at first: the state's sections. Default nothing. */
+  /** What the engine has at first: the state's sections. Default nothing. Not with `snapshot`. */
   setup?: object;
   /** The bytes of `snapshot()` of another engine, here or in Go. */
   snapshot?: Uint8Array;
 }
 
 export interface EngineOptions extends Beginning {
-  /** Runs the engine on a worker. Default false. */
+  /** Runs the engine on a worker. Default false. With `host` it may be left out, and has to agree with whether that has workers. */
   useWorker?: boolean;
   /** Options of the engine's own host. Not with `host`. */
   workerOptions?: WorkerOptions;

@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 import v8 from 'node:v8';
 import vm from 'node:vm';
 import { Engine, getEnvironment, Host, HyperTokenError, supportsWorkers, UniversalWorker } from '../src/index.js';
-import { deck, engineFor, exampleCore, hostFor, kill, record, testCore, wasmPath } from './support/cores.js';
+import { deck, engineFor, exampleCore, hostFor, kill, record, script, testCore, wasmPath } from './support/cores.js';
 
 const ids = (tokens) => tokens.map((x) => x.id);
 
@@ -142,19 +142,33 @@ for (const useWorker of [true, false]) {
       await assert.rejects(f(), { code: 'shutdown' });
     }
   });
-
-  test(`a result that can not be read fails its action ${where}, and has no effect`, async (t) => {
-    const engine = engineFor(t, { useWorker, setup: { stack: [JSON.parse('{"id":"t0","meta":{"__proto__":1}}')] } });
-    const want = await engine.digest();
-    await assert.rejects(engine.dispatchAsync('stack:draw'), { code: 'trap' });
-    const batch = [{ type: 'stack:draw' }];
-    await assert.rejects(engine.dispatchBatch(batch), { code: 'trap' });
-    await assert.rejects(engine.state(), (e) => e instanceof HyperTokenError && e.code === 'trap');
-    assert.equal(await engine.digest(), want);
-    assert.equal(engine.sequence, 0);
-    assert.equal(engine.host.counts.died, 0);
-  });
 }
+
+test('a result that can not be read fails its action, and has no effect', async (t) => {
+  // A worker that damages the ends of answers to what changes the state, and of those that are long.
+  const workerPath = await script(t, `
+    const post = parentPort.postMessage.bind(parentPort);
+    parentPort.postMessage = (m, transfer) => {
+      if (m instanceof ArrayBuffer) {
+        const v = new DataView(m);
+        for (let at = 0; at < m.byteLength; at += 16 + v.getUint32(at, true)) {
+          const n = v.getUint32(at, true);
+          if ((v.getUint8(at + 13) & 2 && n > 24) || n > 60) v.setUint8(at + 15 + n, 0xc1);
+        }
+      }
+      post(m, transfer);
+    };
+    await real();
+  `);
+  const engine = engineFor(t, { setup: deck(9), workerOptions: { workerPath } });
+  const want = await engine.digest();
+  await assert.rejects(engine.dispatchAsync('stack:draw'), { code: 'trap' });
+  await assert.rejects(engine.dispatchBatch([{ type: 'stack:draw' }]), { code: 'trap' });
+  await assert.rejects(engine.state(), (e) => e instanceof HyperTokenError && e.code === 'trap');
+  assert.equal(await engine.digest(), want);
+  assert.equal(engine.sequence, 0);
+  assert.equal(engine.host.counts.died, 0);
+});
 
 test('without a worker dispatch is synchronous, also behind what is in flight and within a listener', async (t) => {
   const engine = engineFor(t, { useWorker: false, setup: deck(9) });

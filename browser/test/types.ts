@@ -70,6 +70,10 @@ export async function everything(core: WebAssembly.Module) {
   const error = new HyperTokenError('mine', 'because', { cause: 5, index: 1 });
   const environment: 'node' | 'browser' = getEnvironment(), workers: boolean = supportsWorkers();
 
+  await engine.dispatchAsync('stack:peek', new Map([['count', 1]]));
+  // @ts-expect-error keys are strings
+  engine.dispatchAsync('stack:peek', new Map([[1, 1]]));
+
   // @ts-expect-error there is no such option
   new Engine({ useWorkers: true });
   // @ts-expect-error nor this one
