@@ -101,13 +101,16 @@ export function join(parts) {
   return all;
 }
 
+/** Whether a value is a compiled module, of whatever realm. */
+export const isModule = (value) => Object.prototype.toString.call(value) === '[object WebAssembly.Module]';
+
 /**
  * Fetches and compiles a core.
  * @param {{module: WebAssembly.Module | BufferSource} | {url: string} | {path: string, folder: string}} from see coreLocation
  * @param {(problem: string) => void} [warn] is told of what works, but should be mended
  */
 export async function compile({ module, url, path, folder }, warn) {
-  if (module instanceof WebAssembly.Module) return module;
+  if (isModule(module)) return module;
   if (module) return compiled(module);
   if (path !== undefined || (/^file:/i.test(url) && getEnvironment() === 'node')) {
     const [{ readFile }, paths, { fileURLToPath }] = await Promise.all([import('node:fs/promises'), import('node:path'), import('node:url')]);

@@ -8,7 +8,8 @@
 export function getEnvironment() {
   const { process, Deno } = globalThis;
   if (typeof Deno?.version?.deno === 'string') return 'node';
-  if (typeof process !== 'object' || typeof process?.versions?.node !== 'string' || process.browser) return 'browser';
+  if (typeof process !== 'object' || typeof process?.versions?.node !== 'string') return 'browser';
+  if (process.browser && Object.prototype.toString.call(process) !== '[object process]') return 'browser'; // a bundler's
   // A page of Electron may have all of Node's modules, but its worker threads do not run there, and Web Workers do. NW.js is alike.
   const isPage = process.type === 'renderer' || process.type === 'worker'
     || (process.versions.nw !== undefined && typeof globalThis.document === 'object');
@@ -55,9 +56,9 @@ const currentFolder = () => globalThis.process?.cwd?.() ?? globalThis.Deno?.cwd(
 export function coreLocation(wasmPath) {
   const given = String(wasmPath);
   if (getEnvironment() === 'node' && !hasScheme(given)) return { path: given, folder: currentFolder() };
+  if (/\.wasm([?#]|$)/i.test(given)) return { url: given };
   const [, address, query] = /^([^?#]*)(.*)$/s.exec(given);
-  const file = /\.wasm$/i.test(address) ? address : `${address.replace(/\/$/, '')}/core.wasm`;
-  return { url: file + query };
+  return { url: `${address.replace(/\/$/, '')}/core.wasm${query}` };
 }
 
 /** The file of the core in Node. `path` is the module node:path. */

@@ -1,6 +1,6 @@
 // A host has workers, and places engines on them: on the one that has the fewest, and on the main thread where none can run.
 
-import { compile, join } from './core.js';
+import { compile, isModule, join } from './core.js';
 import { coreLocation, defaults, macrotask, supportsWorkers } from './environment.js';
 import { badInput, canceledError, HyperTokenError, shutdownError, timeoutError } from './errors.js';
 import { Executor } from './executor.js';
@@ -32,7 +32,7 @@ function randomness() {
 }
 
 const isAddress = (value) => (typeof value === 'string' && value !== '') || (typeof value === 'object' && typeof value?.href === 'string');
-const isBuffer = (value) => ArrayBuffer.isView(value) || /^\[object (Shared)?ArrayBuffer\]$/.test(Object.prototype.toString.call(value));
+const isBuffer = (value) => ArrayBuffer.isView(value) || Object.prototype.toString.call(value) === '[object ArrayBuffer]';
 
 /** What options that are no numbers have to be: a test, and its name. */
 const kinds = {
@@ -43,7 +43,7 @@ const kinds = {
   clock: [(v) => typeof v === 'function', 'a function'],
   entropy: [(v) => typeof v === 'function', 'a function'],
   logger: [(v) => typeof v?.debug === 'function' && typeof v.warn === 'function', 'an object with the functions debug and warn'],
-  core: [(v) => v instanceof WebAssembly.Module || isBuffer(v), 'a WebAssembly.Module, an ArrayBuffer or a view of one'],
+  core: [(v) => isModule(v) || isBuffer(v), 'a WebAssembly.Module, an ArrayBuffer or a view of one'],
 };
 
 /** The options of a host, with defaults for those that are not given. */

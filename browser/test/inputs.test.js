@@ -158,6 +158,7 @@ test('the environment is told by what is really there', () => {
   for (const [name, want, script] of [
     ['Node', 'node', () => {}],
     ['tests in Node with a window', 'node', page],
+    ['tests in Node that pretend to be a page', 'node', () => { page(); process.browser = true; }],
     ['Bun', 'node', () => versions({ bun: '1.1.0' })],
     ['Deno', 'node', () => { set('Deno', { version: { deno: '2.1.0' }, cwd: () => '/' }); page(); }],
     ['the main process of Electron', 'node', () => { process.type = 'browser'; versions({ electron: '33.0.0' }); }],
@@ -220,11 +221,18 @@ test('paths of Windows are paths', () => {
   assert.equal(scriptFile('worker.mjs', '/srv', posix), '/srv/worker.mjs');
 });
 
-test('a URL of a core keeps its query', () => {
+test('a URL of a core keeps its query', (t) => {
   for (const [given, want] of [['https://cdn.example/wasm', 'https://cdn.example/wasm/core.wasm'], ['https://cdn.example/wasm/?v=1#x', 'https://cdn.example/wasm/core.wasm?v=1#x'],
     ['https://cdn.example/own.wasm?v=/1', 'https://cdn.example/own.wasm?v=/1'], ['https://cdn.example', 'https://cdn.example/core.wasm'], [new URL('file:///a/b'), 'file:///a/b/core.wasm']]) {
     assert.deepEqual(coreLocation(given), { url: want });
   }
+  // In a page what is no whole URL is one below the page's.
+  const { process } = globalThis;
+  t.after(() => Object.defineProperty(globalThis, 'process', { value: process, configurable: true, writable: true }));
+  Object.defineProperty(globalThis, 'process', { value: undefined, configurable: true, writable: true });
+  const urls = ['/wasm/', 'wasm?v=1', '/download?core=own.wasm'].map((given) => coreLocation(given).url);
+  Object.defineProperty(globalThis, 'process', { value: process, configurable: true, writable: true });
+  assert.deepEqual(urls, ['/wasm/core.wasm', 'wasm/core.wasm?v=1', '/download?core=own.wasm']);
 });
 
 test('workerPath may be relative in Node', async (t) => {
