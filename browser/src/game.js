@@ -4,7 +4,7 @@
 import { badInput, HyperTokenError, shutdownError, unreadable } from './errors.js';
 import { entryHead, flag, kind, readAnswer } from './frames.js';
 import { isBytes, nameOf } from './options.js';
-import { decode, decodeAll, encode, hasLoneSurrogate } from './values.js';
+import { decode, decodeAll, encode, hasLoneSurrogate, TooLarge } from './values.js';
 
 const feedSize = 1 << 20, replaySize = 256 << 10;
 /** How many requests of a game are under way at once. */
@@ -30,6 +30,8 @@ function nameBytes(type) {
 /** What an encoded action takes beside its payload. */
 export const overhead = (type) => 28 + nameBytes(type).length;
 
+const tooLarge = (type, size, most) => new HyperTokenError('payload_too_large', `${type}: a payload of ${size} bytes is above ${most} (maxPayload)`);
+
 /** An action as the core takes it: the clock, entropy, its name, and its payload as MessagePack. */
 export function encodeAction(type, payload, now, entropy, maxPayload) {
   if (typeof type !== 'string' || type === '') throw badInput(`an action's type is ${nameOf(type)}, want a string that is not empty`);
@@ -37,13 +39,12 @@ export function encodeAction(type, payload, now, entropy, maxPayload) {
   if (!isBytes(entropy) || entropy.length !== 16) throw badInput(`${type}: entropy is no Uint8Array of 16 bytes`);
   let bytes;
   try {
-    bytes = payload === undefined || payload === null ? none : encode(payload, 'payload'); // until the next one
+    bytes = payload === undefined || payload === null ? none : encode(payload, 'payload', maxPayload); // until the next one
   } catch (cause) {
+    if (cause instanceof TooLarge) throw tooLarge(type, `more than ${cause.size}`, maxPayload);
     throw badInput(`${type}: ${cause.message}`, cause.cause);
   }
-  if (bytes.length > maxPayload) {
-    throw new HyperTokenError('payload_too_large', `${type}: a payload of ${bytes.length} bytes is above ${maxPayload} (maxPayload)`);
-  }
+  if (bytes.length > maxPayload) throw tooLarge(type, bytes.length, maxPayload);
   const name = nameBytes(type), b = new Uint8Array(28 + name.length + bytes.length);
   head.setUint32(0, now >>> 0, true);
   head.setInt32(4, Math.floor(now / 2 ** 32), true);

@@ -3,6 +3,8 @@
 
 /** How deep values may be nested when they are encoded, and when they are decoded. The core's own bound (maxDepth) is at most 128. */
 const encodeDepth = 200, decodeDepth = 1024;
+/** Strings that are longer are encoded in pieces of so many characters. */
+const pieceLength = 0x10000;
 /** A buffer that has grown larger than this is not kept for the next value, in bytes. */
 const keptBuffer = 1 << 20;
 
@@ -15,6 +17,14 @@ class Refused extends Error {
 
   constructor(reason, cause) {
     super(reason, cause === undefined ? undefined : { cause });
+  }
+}
+
+/** The error for a value that is larger than it may be: it was not encoded to its end. */
+export class TooLarge extends Error {
+  constructor(size) {
+    super(`is larger than ${size} bytes`);
+    this.size = size;
   }
 }
 
@@ -69,11 +79,14 @@ function refusal(object) {
   return new Refused(`is an instance of ${name}, for which the core has no value; ${what}`);
 }
 
-class Encoder {
-  #bytes = new Uint8Array(2048); #view = new DataView(this.#bytes.buffer); #end = 0;
+const loneSurrogate = 'has half of a surrogate pair, for which UTF-8 has no bytes';
 
-  /** Encodes a value. The bytes are valid until the next call. */
-  encode(value) {
+class Encoder {
+  #bytes = new Uint8Array(2048); #view = new DataView(this.#bytes.buffer); #end = 0; #most = Infinity;
+
+  /** Encodes a value of about so many bytes at most. The bytes are valid until the next call. */
+  encode(value, most) {
+    this.#most = most;
     if (this.#bytes.length > keptBuffer) {
       this.#bytes = new Uint8Array(2048);
       this.#view = new DataView(this.#bytes.buffer);
@@ -88,8 +101,9 @@ class Encoder {
     const at = this.#end;
     this.#end += n;
     if (this.#end > this.#bytes.length) {
-      const grown = new Uint8Array(2 * this.#end);
-      grown.set(this.#bytes);
+      if (at > this.#most) throw new TooLarge(at);
+      const grown = new Uint8Array(Math.max(this.#end, 2 * this.#bytes.length));
+      grown.set(this.#bytes.subarray(0, at));
       this.#bytes = grown;
       this.#view = new DataView(grown.buffer);
     }
@@ -175,12 +189,13 @@ class Encoder {
   }
 
   #longString(s) {
+    if (s.length >= pieceLength) return this.#hugeString(s);
     // The head has the size that it has if all is ASCII, which can be told afterwards only.
     let head = headSize(s.length);
     const start = this.#take(5 + 3 * s.length);
     const { written } = utf8Encoder.encodeInto(s, this.#bytes.subarray(start + head));
     if (written !== s.length) {
-      if (hasLoneSurrogate(s)) throw new Refused('has half of a surrogate pair, for which UTF-8 has no bytes');
+      if (hasLoneSurrogate(s)) throw new Refused(loneSurrogate);
       const need = headSize(written);
       if (need !== head) this.#bytes.copyWithin(start + need, start + head, start + head + written);
       head = need;
@@ -191,6 +206,25 @@ class Encoder {
     else if (head === 3) this.#head16(0xda, written);
     else this.#head32(0xdb, written);
     this.#end += written;
+  }
+
+  #hugeString(s) {
+    const start = this.#take(5);
+    for (let from = 0; from < s.length;) {
+      const piece = s.slice(from, from + pieceLength), at = this.#take(3 * piece.length);
+      let { read, written } = utf8Encoder.encodeInto(piece, this.#bytes.subarray(at));
+      const last = piece.charCodeAt(read - 1);
+      if (last >= 0xd800 && last < 0xdc00 && read > 1 && from + read < s.length) { // half of a pair: the next piece has it whole
+        read--;
+        written -= 3;
+      }
+      this.#end = at + written;
+      from += read;
+    }
+    const size = this.#end - start - 5;
+    if (size !== s.length && hasLoneSurrogate(s)) throw new Refused(loneSurrogate);
+    this.#bytes[start] = 0xdb;
+    this.#view.setUint32(start + 1, size);
   }
 
   #object(v, depth) {
@@ -282,6 +316,7 @@ function checkSymbols(object) {
 
 /** Adds the key below which an error was thrown, if there is one. Errors of getters and proxies become refusals. */
 function under(key, thrown) {
+  if (thrown instanceof TooLarge) return thrown;
   const refused = thrown instanceof Refused ? thrown : new Refused(`can not be read: ${thrown?.message ?? String(thrown)}`, thrown);
   if (key !== undefined) refused.at.unshift(key);
   return refused;
@@ -291,16 +326,18 @@ const shared = new Encoder();
 let encoding = false;
 
 /**
- * Encodes a value. `root` is what messages call it. What it returns is valid until the next call.
- * @throws an Error whose message begins with the path of what can not be encoded
+ * Encodes a value. `root` is what messages call it. What it returns is valid until the next call. A value that is much larger than `most`
+ * bytes is not encoded to its end, so that it costs no more memory than that.
+ * @throws an Error whose message begins with the path of what can not be encoded, or TooLarge
  */
-export function encode(value, root) {
+export function encode(value, root, most = Infinity) {
   // A getter may call this again.
   const encoder = encoding ? new Encoder() : shared, was = encoding;
   encoding = true;
   try {
-    return encoder.encode(value);
+    return encoder.encode(value, most);
   } catch (thrown) {
+    if (thrown instanceof TooLarge) throw thrown;
     const refused = under(undefined, thrown);
     throw new Error(`${pathOf(root, refused.at)} ${refused.message}`, refused.cause === undefined ? undefined : { cause: refused.cause });
   } finally {

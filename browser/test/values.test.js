@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import vm from 'node:vm';
 import { Encoder } from '@msgpack/msgpack';
 import { Engine, HyperTokenError } from '../src/index.js';
-import { decode, decodeAll, encode } from '../src/values.js';
+import { decode, decodeAll, encode, TooLarge } from '../src/values.js';
 import { deck, engineFor, kill, random, record, testCore } from './support/cores.js';
 
 const plain = (text) => JSON.parse(text);
@@ -112,6 +112,38 @@ test('a getter is asked once, and may encode', () => {
   }, c: 'after' };
   assert.deepEqual(decode(encode(value, 'payload')), { a: 'before', b: 9, c: 'after' });
   assert.equal(asked, 1);
+});
+
+test('a value that is far too large is not encoded to its end, and later ones are not the worse for it', () => {
+  let asked = 0;
+  const endless = new Proxy([], { get: (_, key) => (key === 'length' ? 2 ** 31 : (asked++, 'x'.repeat(100))) });
+  for (const value of [endless, { a: [endless] }, new Map([['a', endless]]), 'x'.repeat(1 << 28)]) {
+    assert.throws(() => encode(value, 'payload', 1 << 16), (e) => e instanceof TooLarge && e.size > 1 << 16 && e.size < 1 << 20);
+  }
+  assert.ok(asked < 1e5);
+  assert.deepEqual(decode(encode({ a: 1 }, 'payload', 1 << 16)), { a: 1 });
+});
+
+test('a payload that is far too large is refused as one that is a little too large', async (t) => {
+  const engine = engineFor(t, { useWorker: false, setup: deck(3), workerOptions: { maxPayload: 1000 } });
+  for (const n of [1001, 1 << 20, 1 << 27]) {
+    await assert.rejects(engine.dispatchAsync('debug:log', { text: 'x'.repeat(n) }), (e) => e.code === 'payload_too_large' && /bytes is above 1000 \(maxPayload\)/.test(e.message));
+  }
+  assert.equal(engine.host.stats.inFlight, 0);
+});
+
+test('long strings are encoded in pieces that divide no character', () => {
+  for (const character of ['x', 'é', '中', '\u{1f0a1}']) {
+    for (const before of ['', 'a', 'ab']) {
+      for (const size of [65_535, 65_536, 65_537, 200_000]) {
+        const text = before + character.repeat(size);
+        assert.ok(decode(encode(text, 'text')) === text, `${before}${character} ${size}`);
+        assert.ok(Buffer.from(encode(text, 'text').subarray(5)).equals(Buffer.from(text)) || size < 65_536);
+      }
+    }
+  }
+  for (const at of [65_535, 65_536, 131_071]) assert.throws(() => encode(`${'x'.repeat(at)}\ud83c${'x'.repeat(10)}`, 'text'), /surrogate/);
+  for (const text of [`${'x'.repeat(70_000)}\ud83c`, '\ud83c'.repeat(70_000), '\udca1'.repeat(70_000)]) assert.throws(() => encode(text, 'text'), /surrogate/);
 });
 
 /** Keys that mean something to JavaScript. */
