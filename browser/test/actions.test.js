@@ -259,9 +259,9 @@ test('each limit, on both sides', async (t) => {
   const payload = (n) => ({ text: 'x'.repeat(n - 9) });
   const engine = engineFor(t, { setup: deck(3), workerOptions: { maxPayload: 1000, maxQueue: 3, maxDepth: 8, maxResult: 1 << 20 } });
   await engine.ready;
-  await engine.dispatchAsync('stack:peek', payload(1000));
-  await assert.rejects(engine.dispatchAsync('stack:peek', payload(1001)), (e) => e.code === 'payload_too_large' && /1001 bytes is above 1000 \(maxPayload\)/.test(e.message));
-  const peeks = (...sizes) => sizes.map((n) => ({ type: 'stack:peek', payload: payload(n) }));
+  await engine.dispatchAsync('debug:log', payload(1000));
+  await assert.rejects(engine.dispatchAsync('debug:log', payload(1001)), (e) => e.code === 'payload_too_large' && /1001 bytes is above 1000 \(maxPayload\)/.test(e.message));
+  const peeks = (...sizes) => sizes.map((n) => ({ type: 'debug:log', payload: payload(n) }));
   await engine.dispatchBatch(peeks(500, 500));
   await assert.rejects(engine.dispatchBatch(peeks(500, 501)), { code: 'payload_too_large' });
 
@@ -271,9 +271,9 @@ test('each limit, on both sides', async (t) => {
   await engine.dispatchAsync('stack:peek');
 
   const deep = (n) => (n === 0 ? 1 : { a: deep(n - 1) });
-  await engine.dispatchAsync('stack:peek', deep(8));
-  await assert.rejects(engine.dispatchAsync('stack:peek', deep(9)), { code: 'too_deep' });
-  await assert.rejects(engine.dispatchAsync('stack:peek', deep(300)), { code: 'bad_input' });
+  await engine.dispatchAsync('debug:log', deep(8));
+  await assert.rejects(engine.dispatchAsync('debug:log', deep(9)), { code: 'too_deep' });
+  await assert.rejects(engine.dispatchAsync('debug:log', deep(300)), { code: 'bad_input' });
   await engine.dispatchAsync('test:huge', { bytes: (1 << 20) - 5 });
   await assert.rejects(engine.dispatchAsync('test:huge', { bytes: 1 << 20 }), { code: 'too_large' });
 
@@ -341,14 +341,14 @@ test('what has its outcome is not kept until its deadline', async (t) => {
   v8.setFlagsFromString('--expose-gc');
   const gc = vm.runInNewContext('gc');
   const engine = engineFor(t, { setup: deck(3) });
-  await engine.dispatchAsync('stack:peek', {}, { timeout: 500_000 }); // the first one is in what was sent last
+  await engine.dispatchAsync('debug:log', {}, { timeout: 500_000 }); // the first one is in what was sent last
   const payloads = [];
   for (let k = 0; k < 20; k++) {
     const payload = { k };
     payloads.push(new WeakRef(payload));
-    await engine.dispatchAsync('stack:peek', payload, { timeout: 600_000 + k });
+    await engine.dispatchAsync('debug:log', payload, { timeout: 600_000 + k });
   }
-  await engine.dispatchAsync('stack:peek');
+  await engine.dispatchAsync('debug:log');
   await new Promise(setImmediate);
   gc();
   const kept = payloads.filter((p) => p.deref()).length;

@@ -87,6 +87,14 @@ test('options of another type, or out of their bounds, are refused with what the
   await engineFor(t, { useWorker: false, setup: null }).ready;
 });
 
+test('members that an action or a setup does not have are refused by the core, which names the nearest', async (t) => {
+  const engine = engineFor(t, { setup: deck(3) });
+  await assert.rejects(engine.dispatchAsync('stack:draw', { cuont: 3 }), (e) => e.code === 'bad_payload' && /cuont.*count/.test(e.message));
+  await assert.rejects(engine.dispatchAsync('stack:draw', new Map([['cuont', 3]])), { code: 'bad_payload' });
+  await assert.rejects(engineFor(t, { setup: { stak: [] } }).ready, (e) => e.code === 'bad_payload' && /stak.*stack/.test(e.message));
+  assert.equal(engine.sequence, 0);
+});
+
 const listeners = (signal) => getEventListeners(signal, 'abort').length;
 
 test('a signal has one listener however many actions and engines wait for it, and none afterwards', async (t) => {

@@ -23,7 +23,7 @@ test('packed in a fresh clone, it has what it needs, and no tests', async () => 
   const { exports: exported, files, types } = JSON.parse(await text('package.json'));
   const declared = [...files, types, ...Object.values(exported).flatMap((e) => (typeof e === 'string' ? e : Object.values(e)))]
     .map((path) => path.replace(/^\.\//, '')).filter((path) => path !== 'src' && path !== 'dist' && !path.includes('*'));
-  for (const file of [...declared, 'dist/hypertoken.js', 'src/worker.js']) assert.ok(installed.files.includes(file), `${file} is missing`);
+  for (const file of [...declared, 'dist/hypertoken.js', 'src/worker.js', 'src/actions.d.ts']) assert.ok(installed.files.includes(file), `${file} is missing`);
   assert.deepEqual(installed.files.filter((f) => /^(test|demo|bench|build|prepare)|\.go$/.test(f)), []);
 });
 
@@ -71,6 +71,18 @@ test('it works in Node as it is installed, without options', async () => {
   assert.equal(stdout, 'b worker\n');
   const { stdout: piped } = await run('node', ['--input-type=module', '-e', game], { cwd: installed.dir });
   assert.equal(piped, 'b worker\n');
+});
+
+test('its types are found as it is installed, and know the actions', async () => {
+  const compilerOptions = { strict: true, noEmit: true, module: 'nodenext', target: 'es2022', lib: ['es2023', 'esnext.disposable', 'dom'], types: [] };
+  await writeFile(join(installed.dir, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['game.mts'] }));
+  await writeFile(join(installed.dir, 'game.mts'), `import { Engine, type Token } from 'hypertoken-worker';
+const engine = new Engine({ setup: { stack: [{ id: 'a' }] } });
+export const drawn: Token[] = await engine.dispatchAsync('stack:draw', { count: 1 });
+// @ts-expect-error it is called count
+await engine.dispatchAsync('stack:draw', { cuont: 1 });
+`);
+  await run('node', [join(root, 'node_modules/typescript/bin/tsc'), '-p', '.'], { cwd: installed.dir }).catch(({ stdout }) => assert.fail(stdout));
 });
 
 test('its folder may be installed by its path', async () => {
