@@ -44,7 +44,8 @@ func execute(args []string) int {
 	case errors.Is(err, errReported):
 		return exitFailed
 	case errors.As(err, &usage):
-		fmt.Fprintf(os.Stderr, "hypertoken: %s\nRun '%s --help' for usage.\n", printable.Text(err.Error()), command.CommandPath())
+		fmt.Fprintf(os.Stderr, "hypertoken: %s\nRun '%s --help' for usage.\n",
+			printable.Text(err.Error()), command.CommandPath())
 		return exitUsage
 	}
 	// An error repeats what a file, a core or a server said.

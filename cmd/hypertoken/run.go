@@ -155,7 +155,8 @@ func (r *runner) answerEach(ctx context.Context, lines *jsonl.Reader) error {
 	}
 }
 
-// setup replaces the engine by a fresh one. If the setup is refused there is no engine until the next setup.
+// setup replaces the engine by a fresh one. If the setup is refused there is no engine until the
+// next setup.
 func (r *runner) setup(ctx context.Context, setup host.Raw) error {
 	if err := r.end(ctx, 0); err != nil {
 		return err
@@ -216,8 +217,8 @@ func (r *runner) answerSetup(ctx context.Context, q *jsonl.Request) error {
 	return r.write(jsonl.BadSetup(q.Line, err))
 }
 
-// noEngine is the error of a line that comes after a setup that was refused. What the line asks for was meant for that engine,
-// and must not run on another one.
+// noEngine is the error of a line that comes after a setup that was refused. What the line asks for
+// was meant for that engine, and must not run on another one.
 func (r *runner) noEngine() error {
 	return &host.Error{Code: "not_found", Message: fmt.Sprintf(
 		`there is no engine: the setup in line %d was refused; the next {"setup":{...}} makes one`, r.refused)}
@@ -253,7 +254,8 @@ func (r *runner) badLine(ctx context.Context, line jsonl.Line, err error) error 
 // maxBatch bounds the members of a batch.
 const maxBatch = 4096
 
-// answerBatches gathers actions that come within the window of the first, and sends them as one batch.
+// answerBatches gathers actions that come within the window of the first, and sends them as one
+// batch.
 func (r *runner) answerBatches(ctx context.Context, lines *jsonl.Reader) error {
 	type read struct {
 		line jsonl.Line

@@ -172,7 +172,8 @@ func TestNumbersSurviveTheWayBack(t *testing.T) {
 	same(int64(-MaxInt))
 }
 
-// How other languages write a float is read as that float: in 17 digits, with all its digits, or in as few as do.
+// How other languages write a float is read as that float: in 17 digits, with all its digits, or in
+// as few as do.
 func TestFloatsOfOtherLanguages(t *testing.T) {
 	random := rand.New(rand.NewPCG(15, 4))
 	for range 20_000 {
@@ -294,8 +295,8 @@ func FuzzObject(f *testing.F) {
 	})
 }
 
-// FuzzAppend writes what any MessagePack says. Where it is a value it is JSON, in which nothing steers a terminal, and reading
-// that and writing it again changes nothing.
+// FuzzAppend writes what any MessagePack says. Where it is a value it is JSON, in which nothing
+// steers a terminal, and reading that and writing it again changes nothing.
 func FuzzAppend(f *testing.F) {
 	for _, v := range []any{1.5, "a\u009bb", []any{1, nil, true}, map[string]any{"a": map[string]any{}}, 1e20, uint64(1 << 60)} {
 		b, err := msgpack.Marshal(v)

@@ -57,7 +57,8 @@ func TestLines(t *testing.T) {
 	checkLines(t, answers, false)
 }
 
-// checkLines holds answers against talks. If lines are numbered otherwise, numbers are not looked at.
+// checkLines holds answers against talks. If lines are numbered otherwise, numbers are not looked
+// at.
 func checkLines(t *testing.T, answers []string, otherwise bool) {
 	t.Helper()
 	if len(answers) != len(talks) {
