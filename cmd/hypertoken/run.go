@@ -97,7 +97,8 @@ Exit status: 0 at the end of input, 1 if a line was bad, 2 for wrong usage.`,
 		},
 	}
 	f.register(c.Flags())
-	c.Flags().BoolVar(&r.batch, "batch", false, "send actions that arrive within the batch window as one batch")
+	c.Flags().BoolVar(&r.batch, "batch", false,
+		"send actions that arrive within the batch window as one batch, but for those with key, if_sequence or want")
 	c.Flags().DurationVar(&r.window, "batch-window", 10*time.Millisecond, "how long a batch waits for more actions after its first")
 	c.Flags().BoolVar(&r.atomic, "batch-atomic", false, "make batches all or nothing: when one action fails, the others of its batch do")
 	c.Flags().Var(&r.maxLine, "max-line", "bound of a line of input")

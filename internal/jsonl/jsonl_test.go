@@ -278,6 +278,25 @@ func FuzzReader(f *testing.F) {
 	})
 }
 
+// A result that no core may return is an error of its action, and not a broken line. Nothing in an
+// error steers a terminal.
+func TestAnswersAreJSON(t *testing.T) {
+	for name, c := range map[string]struct {
+		result host.Result
+		err    error
+		want   string
+	}{
+		"no MessagePack":  {host.Result{Raw: host.Raw{0xc1}}, nil, `{"n":7,"error":{"code":"bad_result","message":"msgjson: `},
+		"cut in a string": {host.Result{Raw: host.Raw{0x91, 0xa5, 'a'}}, nil, `{"n":7,"error":{"code":"bad_result",`},
+		"an error":        {host.Result{}, &host.ActionError{Code: "x", Message: "\u009b<\x7f\x1b"}, `{"n":7,"error":{"code":"x","message":"\u009b<\u007f\u001b"}}`},
+	} {
+		line, err := Outcome(7, c.result, c.err)
+		if !strings.HasPrefix(string(line), c.want) || !json.Valid(line) || (err != nil) != (c.err == nil) {
+			t.Errorf("%s: %s, %v", name, line, err)
+		}
+	}
+}
+
 // FuzzRequest reads whatever it finds as a line: a request or an error of that line, and payloads
 // that are one value each.
 func FuzzRequest(f *testing.F) {

@@ -99,6 +99,19 @@ func TestDigestsThatAreWanted(t *testing.T) {
 	}
 }
 
+// A setup that was not done in its time leaves nothing: the next one makes the engine.
+func TestSetupsHaveATimeout(t *testing.T) {
+	s := start(t, host.Options{}, nil)
+	for range 20 {
+		s.want("e", `{"setup":{},"timeout":0.000001}`, 503, `"code":"timeout","message":"line 1: setup: `)
+		s.want("e", `{"digest":true}`, 404, `"not_found"`)
+		s.want("e", deck+`{"type":"stack:draw"}`, 200, `{"n":1,"result":[{"id":"c"}]}`)
+		if status, body := s.do("DELETE", "/v1/engines/e", ""); status != 204 {
+			t.Fatal(body)
+		}
+	}
+}
+
 // A batch is no way around the rate: each action of it counts as a line.
 func TestABatchIsWithinTheRate(t *testing.T) {
 	const rate = 50
