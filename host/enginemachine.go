@@ -55,6 +55,7 @@ type engineMachine struct {
 	placeBy    time.Duration // when the placing is overdue
 	now        time.Duration
 	cause      error // why it is broken
+	unable     error // why no worker can run; nil unless the engine waits for one
 	storeBy    time.Duration
 	uncertain  bool // an append failed: the store must say whether it holds
 }
@@ -111,6 +112,10 @@ func (m *engineMachine) step(ev engineEvent) {
 		m.move(ev.later)
 	case evTakeOut:
 		m.takeOut()
+	case evUnable:
+		if m.state == engineWaiting {
+			m.unable = ev.err
+		}
 	case evForsaken:
 		m.forsaken()
 	case evReopen:
@@ -208,7 +213,7 @@ func (m *engineMachine) wasLoaded(s *Stored, foreign bool, err error) {
 		m.state = engineOut
 		return
 	}
-	m.state = engineWaiting
+	m.state, m.unable = engineWaiting, nil
 	m.effect(engineEffect{kind: effAsk, alone: m.wantsAlone()})
 }
 
@@ -241,7 +246,7 @@ func (m *engineMachine) granted(p place, alone bool) {
 		m.effect(engineEffect{kind: effAbandon, place: p})
 		return
 	}
-	m.state, m.place, m.alone, m.blocked, m.ran = enginePlacing, p, alone, false, false
+	m.state, m.place, m.alone, m.blocked, m.ran, m.unable = enginePlacing, p, alone, false, false, nil
 	m.cursor = cursor{stage: ipc.Open, pieces: m.cursor.pieces}
 	m.cursor.pieces.items, m.cursor.pieces.head = m.cursor.pieces.items[:0], 0
 	m.placeBy = m.now + m.limits.openTimeout
@@ -448,6 +453,7 @@ func (m *engineMachine) withdraw(r *request, err error) {
 	for k, q := range m.queued.all() {
 		if q == r {
 			m.queued.remove(k)
+			err = m.whileUnable(r, err)
 			m.resolve(r, err)
 			m.pump()
 			return
@@ -485,6 +491,16 @@ func (m *engineMachine) withdraw(r *request, err error) {
 		m.need()
 		return
 	}
+}
+
+// whileUnable returns why a request has ended in the queue: if its time was up while no worker could run, that is why.
+func (m *engineMachine) whileUnable(r *request, err error) error {
+	if m.unable == nil || m.state != engineWaiting || !errors.Is(err, ErrTimeout) {
+		return err
+	}
+	var why *Error
+	errors.As(m.unable, &why)
+	return &Error{Code: ErrWorkerUnavailable.Code, Message: r.what + ": " + why.Message, Err: errors.Join(context.DeadlineExceeded, m.unable)}
 }
 
 // leave gives the place up: nothing that comes from there counts any more, and what was sent runs again elsewhere.

@@ -15,7 +15,8 @@ import (
 
 // Options configure a host. The zero value is a host with the built-in core, a worker for each CPU, and the defaults below.
 type Options struct {
-	// Workers is how many worker processes run engines. Default [runtime.NumCPU], at most 1,024. Engines are spread over as many
+	// Workers is how many worker processes run engines. Default [runtime.GOMAXPROCS] when the host starts, which
+	// follows the limits of a container, at most 1,024. Engines are spread over as many
 	// as there are cores ([runtime.GOMAXPROCS] when the host starts); others take those in that are behind a long action
 	// (BusyAfter), or where a worker has ended or has half of MaxWorkerMemory.
 	Workers int
@@ -30,6 +31,11 @@ type Options struct {
 	// InProcess runs the engines in this process, without workers. There a core that hangs is interrupted, which costs
 	// some 3 % of its speed, and one that takes too much memory takes it from this process.
 	InProcess bool
+
+	// NoFallback keeps engines out of this process, for cores that are not trusted: none runs here if no worker can, and the
+	// core is compiled here and never run. Then requests wait as long as their time lasts, for a worker that can run them, and
+	// fail with [ErrWorkerUnavailable]. Not with InProcess, nor with Cores, whose journals are replayed here.
+	NoFallback bool
 
 	// CorePath names a file with a core of one's own; Core holds one. Neither means the built-in core.
 	CorePath string
@@ -151,7 +157,7 @@ func (o *Options) setDefaults() {
 	set(&o.MaxAttempts, 2)
 	set(&o.SnapshotBytes, 64<<10)
 	set(&o.ReplayBudget, o.OpenTimeout/4)
-	set(&o.Workers, runtime.NumCPU())
+	set(&o.Workers, runtime.GOMAXPROCS(0))
 	set(&o.MaxFrame, max(ipc.DefaultMaxFrame, o.MaxPayload+frameSlack, o.MaxResult+frameSlack))
 	set(&o.MaxWorkerMemory, 4<<30)
 	set(&o.MaxQueue, 1<<16)
@@ -196,6 +202,13 @@ func set[T comparable](field *T, value T) {
 func (o *Options) validate() error {
 	if o.CorePath != "" && o.Core != nil {
 		return badInput("Options.CorePath and Options.Core are both set: name the core once")
+	}
+	switch {
+	case o.NoFallback && o.InProcess:
+		return badInput("Options.NoFallback and Options.InProcess are both set: one keeps engines out of this process, the other in it")
+	case o.NoFallback && len(o.Cores) > 0:
+		return badInput("Options.NoFallback and Options.Cores are both set: the %d cores would be run in this process; "+
+			"load their journals once with a host that has no NoFallback", len(o.Cores))
 	}
 	if err := o.validatePins(); err != nil {
 		return err

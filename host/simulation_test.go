@@ -195,6 +195,7 @@ func (p *simProcess) pid() int                                             { ret
 func (p *simProcess) kill()                                                { p.killed = true; p.sim.inspectKill(p.worker) }
 func (p *simProcess) hangUp()                                              { p.ending = true }
 func (p *simProcess) Has(string) bool                                      { return true }
+func (p *simProcess) Actions(context.Context) ([]byte, error)              { return nil, nil }
 func (p *simProcess) Use(context.Context, ipc.ConfigureBody, []byte) error { return nil }
 func (p *simProcess) Instantiate(context.Context) (executor.Instance, error) {
 	return &toy{sim: p.sim, w: p}, nil
