@@ -51,9 +51,9 @@ func (h *Host) Open(ctx context.Context, name string, o EngineOptions) (*Engine,
 	if name == "" {
 		return nil, badInput("Open: an engine's name must not be empty")
 	}
-	setup, err := encode(o.Setup)
+	setup, err := h.encodeSetup(o.Setup)
 	if err != nil {
-		return nil, fmt.Errorf("EngineOptions.Setup: %w", err)
+		return nil, err
 	}
 	e := h.newEngine(name, &o)
 	h.mu.Lock()
@@ -76,6 +76,17 @@ func (h *Host) Open(ctx context.Context, name string, o EngineOptions) (*Engine,
 		return nil, err
 	}
 	return e, nil
+}
+
+// encodeSetup encodes what an engine starts from.
+func (h *Host) encodeSetup(setup any) ([]byte, error) {
+	switch s := setup.(type) {
+	case nil:
+		return nil, nil
+	case Raw:
+		return s, nil
+	}
+	return new(payloadBuffer).encode("EngineOptions.Setup", setup, h.options.setupLimits())
 }
 
 func (h *Host) newEngine(name string, o *EngineOptions) *Engine {
