@@ -50,7 +50,9 @@ func Entropy(e [16]byte) DispatchOption {
 }
 
 // Key makes an action, or a whole batch, run once, however often it is dispatched: a repetition gets the first one's result,
-// and shares its outcome while it is in flight. A failure forgets the key; so does an engine after Options.KeyWindow others.
+// and shares its outcome while it is in flight. A failure forgets the key. A key that is forgotten runs anew: an engine
+// forgets it after Options.KeyWindow others, or once newer results take Options.KeyBytes, and a host that has more than
+// Options.MaxKeyBytes of results has the engine forget that has most of them.
 // The same key with another action, payload, batch mode or members fails with [ErrKeyReused]. An action with a key is
 // journaled though it may change nothing. A key has 1 to 256 bytes.
 func Key(key string) DispatchOption {

@@ -79,6 +79,7 @@ type work struct {
 	led    *worker // whose answers this goroutine is about to read
 	room   *worker
 	assign bool
+	shed   bool // keys take too much
 	run    *local
 }
 
@@ -171,6 +172,7 @@ func (e *Engine) takeMail() {
 				if s := p.event.stored; s != nil {
 					p.event.foreign = s.Owner.Host != e.owner.Host
 					e.keys.load(s)
+					e.work.shed = e.work.shed || e.host.keyBytes.Load() > e.host.options.MaxKeyBytes
 				}
 			case evAppended:
 				if p.call != e.appendCall {
@@ -258,6 +260,9 @@ func (w *work) do(h *Host, inline bool) {
 	}
 	if w.assign {
 		h.assign()
+	}
+	if w.shed {
+		h.shedKeys()
 	}
 	if w.run != nil {
 		w.run.start(inline)
@@ -391,6 +396,7 @@ func (e *Engine) do(f *engineEffect) {
 		}
 		e.failed(f.err)
 	case effClosed:
+		e.keys.clear()
 		h.forget(e)
 		e.emit(Event{Name: EventShutdown})
 		e.listeners.end()

@@ -68,6 +68,8 @@ const (
 	evTakeOut
 	// evForsaken: no worker can run suspects.
 	evForsaken
+	// evShed: keys were forgotten that the store's base has.
+	evShed
 	// evUnable: no worker can run, err says why, and the engine has to wait for one: it must not run in this process.
 	evUnable
 	// evReopen: a broken engine is to try again. evClose: it is to end, once all it has is answered; evStop: at once.

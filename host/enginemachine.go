@@ -36,6 +36,9 @@ type engineMachine struct {
 	// entryBytes, baseBytes and runTime say what a replay would cost.
 	entryBytes, baseBytes int
 	runTime               time.Duration
+	// keyBytes is what the store has of keys beside its base. keysShed says that the base has keys that are forgotten.
+	keyBytes int64
+	keysShed bool
 
 	blocked bool // the pipe has no room
 	alone   bool // nothing else runs at the place
@@ -69,6 +72,7 @@ type machineLimits struct {
 	maxAttempts   int
 	snapshotBytes int
 	replayBudget  time.Duration
+	keyBytes      int64
 }
 
 func (m *engineMachine) effect(e engineEffect) { m.effects = append(m.effects, e) }
@@ -112,6 +116,9 @@ func (m *engineMachine) step(ev engineEvent) {
 		m.move(ev.later)
 	case evTakeOut:
 		m.takeOut()
+	case evShed:
+		m.keysShed = true
+		m.due()
 	case evUnable:
 		if m.state == engineWaiting {
 			m.unable = ev.err
@@ -208,7 +215,7 @@ func (m *engineMachine) wasLoaded(s *Stored, foreign bool, err error) {
 			m.bounds = l
 		}
 	}
-	m.baseBytes, m.entryBytes = len(s.Data), len(s.Entries)
+	m.baseBytes, m.entryBytes, m.keyBytes = len(s.Data), len(s.Entries), keysWeight(s.Recent)
 	if m.queued.len() == 0 {
 		m.state = engineOut
 		return

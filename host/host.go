@@ -58,6 +58,7 @@ type Host struct {
 	measure  atomic.Pointer[measure]
 	limits   machineLimits
 	owners   atomic.Uint64
+	keyBytes atomic.Int64 // what the keys of open engines take
 	entropy  entropy
 	started  time.Time
 

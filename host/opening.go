@@ -92,7 +92,8 @@ func (h *Host) encodeSetup(setup any) ([]byte, error) {
 func (h *Host) newEngine(name string, o *EngineOptions) *Engine {
 	number := h.owners.Add(1)
 	e := &Engine{host: h, name: name, number: number, timeout: h.options.Timeout, closed: make(chan struct{}),
-		owner: Owner{Host: h.id, Number: number}, shard: int(number % shards), keys: keyTable{window: h.options.KeyWindow}}
+		owner: Owner{Host: h.id, Number: number}, shard: int(number % shards), 
+		keys: keyTable{window: h.options.KeyWindow, most: h.options.KeyBytes, total: &h.keyBytes, forgotten: &h.counts.keysForgotten}}
 	e.m.limits = &h.limits
 	if o.Timeout != 0 {
 		e.timeout = o.Timeout
@@ -127,7 +128,9 @@ func (e *Engine) open(ctx context.Context, setup []byte) (created bool, err erro
 		e.mu.Lock()
 		e.m.sequence = s.Sequence + s.Count
 		e.m.baseBytes, e.m.entryBytes = len(s.Data), len(s.Entries)
+		e.m.keyBytes = keysWeight(s.Recent)
 		e.keys.load(s)
+		e.work.shed = h.keyBytes.Load() > h.options.MaxKeyBytes
 		e.unlock(false)
 		return false, nil
 	}

@@ -122,6 +122,10 @@ type Options struct {
 	StoreTimeout time.Duration
 	// KeyWindow is how many keys an engine remembers. Default 1,024.
 	KeyWindow int
+	// KeyBytes is how many bytes of keys and results an engine remembers, but for its newest one, which it always does; MaxKeyBytes
+	// is how many all open engines of the host remember together. What is beyond is forgotten, oldest first, of the engine that
+	// has most: [Host.Stats] counts that. The store in memory may take as much again. Default 16 MiB and 256 MiB.
+	KeyBytes, MaxKeyBytes int64
 
 	// SnapshotBytes is how many bytes of journal an engine gathers at least before a new snapshot. Default 64 KiB.
 	SnapshotBytes int
@@ -176,6 +180,8 @@ func (o *Options) setDefaults() {
 	set(&o.BatchWindow, 10*time.Millisecond)
 	set(&o.StoreTimeout, 10*time.Second)
 	set(&o.KeyWindow, 1024)
+	set(&o.KeyBytes, 16<<20)
+	set(&o.MaxKeyBytes, 256<<20)
 	o.WorkerSHA256, o.CoreSHA256 = strings.ToLower(o.WorkerSHA256), strings.ToLower(o.CoreSHA256)
 	if o.Store == nil {
 		o.Store = NewMemory()
@@ -243,6 +249,8 @@ func (o *Options) validate() error {
 		{"BatchMode", int64(o.BatchMode), int64(BatchAtomic), int64(BatchIndependent)},
 		{"StoreTimeout", int64(o.StoreTimeout), 1, 1 << 62},
 		{"KeyWindow", int64(o.KeyWindow), 1, 1 << 20},
+		{"KeyBytes", o.KeyBytes, 1, 1 << 50},
+		{"MaxKeyBytes", o.MaxKeyBytes, 1, 1 << 50},
 		{"MaxInProcess", int64(o.MaxInProcess), 1, 1 << 31},
 		{"MaxAttempts", int64(o.MaxAttempts), 1, 100},
 		{"SnapshotBytes", int64(o.SnapshotBytes), 1, 1 << 40},
@@ -260,7 +268,7 @@ const frameSlack = 1 << 20
 
 func (o *Options) machineLimits() machineLimits {
 	return machineLimits{limits: o.limits(), openTimeout: o.OpenTimeout, killGrace: o.KillGrace, storeTimeout: o.StoreTimeout,
-		maxAttempts: o.MaxAttempts, snapshotBytes: o.SnapshotBytes, replayBudget: o.ReplayBudget}
+		maxAttempts: o.MaxAttempts, snapshotBytes: o.SnapshotBytes, replayBudget: o.ReplayBudget, keyBytes: o.KeyBytes}
 }
 
 func (o *Options) limits() wasm.Limits {

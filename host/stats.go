@@ -34,6 +34,7 @@ type counts struct {
 	restarts      [stopped + 1]atomic.Uint64
 	inFlightLost  atomic.Uint64
 	takeovers     atomic.Uint64
+	keysForgotten atomic.Uint64
 }
 
 // action counts an action by what became of it.
@@ -66,6 +67,10 @@ type Stats struct {
 	Fallbacks uint64
 	// DroppedEvents counts events that a listener was too slow for.
 	DroppedEvents uint64
+	// KeyBytes is what remembered keys and results of open engines take, KeysForgotten counts those that were forgotten for
+	// their size (KeyBytes and MaxKeyBytes of [Options]).
+	KeyBytes      int64
+	KeysForgotten uint64
 	// Takeovers counts the times that a spare replaced a worker.
 	Takeovers uint64
 	// Workers are the workers, in the order of their IDs; Spares are the spares, which have IDs of their own.
@@ -97,6 +102,7 @@ func (h *Host) Stats() Stats {
 	c := &h.counts
 	s := Stats{Actions: map[string]uint64{}, Restarts: map[string]uint64{}, Engines: map[string]int{"worker": 0, "in_process": 0, "placing": 0, "out": 0},
 		InFlight: h.queue.inFlight.Load(), InFlightBytes: h.queue.inFlightBytes.Load(),
+		KeyBytes: h.keyBytes.Load(), KeysForgotten: c.keysForgotten.Load(),
 		Recovered: c.inFlightLost.Load(), Takeovers: c.takeovers.Load(), Placed: c.placed.Load(), Fallbacks: c.fallbacks.Load(), DroppedEvents: c.droppedEvents.Load()}
 	for k, name := range outcomes {
 		n := uint64(0)

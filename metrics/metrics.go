@@ -47,6 +47,7 @@ type descs struct {
 	recovered, recovery, replayed, placings            *prometheus.Desc
 	fallback, switches, engines                        *prometheus.Desc
 	records, recordBytes, snapshots, snapshotBytes     *prometheus.Desc
+	keyBytes, keysForgotten                            *prometheus.Desc
 	frames, frameBytes, dropped                        *prometheus.Desc
 }
 
@@ -114,6 +115,9 @@ func NewCollector(h *host.Host, labels prometheus.Labels) *Collector {
 		snapshots:     desc("snapshots_total", "Snapshots that replaced journals."),
 		snapshotBytes: desc("snapshot_bytes_total", "What snapshots took."),
 
+		keyBytes:      desc("key_bytes", "What remembered keys of open engines take, with the results of their actions."),
+		keysForgotten: desc("keys_forgotten_total", "Keys that were forgotten because remembered results took too much (KeyBytes, MaxKeyBytes)."),
+
 		frames:     desc("frames_total", "Frames between the host and its workers.", "direction"),
 		frameBytes: desc("frame_bytes_total", "What those frames took, with their headers.", "direction"),
 		dropped:    desc("dropped_events_total", "Events that a listener was too slow for."),
@@ -163,6 +167,8 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	to.count(c.recordBytes, m.RecordBytes)
 	to.count(c.snapshots, m.Snapshots)
 	to.count(c.snapshotBytes, m.SnapshotBytes)
+	to.gauge(c.keyBytes, float64(m.KeyBytes))
+	to.count(c.keysForgotten, m.KeysForgotten)
 	to.count(c.frames, m.FramesSent, "sent")
 	to.count(c.frames, m.FramesReceived, "received")
 	to.count(c.frameBytes, m.BytesSent, "sent")
