@@ -113,7 +113,7 @@ func payloadError(what string, value any, limits payloadLimits, err error) error
 	switch {
 	case errors.Is(err, errFull):
 		return &Error{Code: ErrPayloadTooLarge.Code,
-			Message: fmt.Sprintf("%s: a payload of type %T has more than %d bytes (%s)", what, value, limits.bytes, limits.option)}
+			Message: fmt.Sprintf("%s: a payload of type %T has more bytes than %d (%s)", what, value, limits.bytes, limits.option)}
 	case errors.Is(err, wasm.ErrNested):
 		return badInput("%s: a payload of type %T is nested more than %d levels deep (MaxDepth is %d), or contains itself",
 			what, value, limits.depth, limits.maxDepth)

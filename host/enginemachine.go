@@ -58,6 +58,7 @@ type engineMachine struct {
 	placeBy    time.Duration // when the placing is overdue
 	now        time.Duration
 	cause      error // why it is broken
+	hold       holding
 	unable     error // why no worker can run; nil unless the engine waits for one
 	storeBy    time.Duration
 	uncertain  bool // an append failed: the store must say whether it holds
@@ -73,6 +74,8 @@ type machineLimits struct {
 	snapshotBytes int
 	replayBudget  time.Duration
 	keyBytes      int64
+	maxKills      int
+	holdFor       time.Duration
 }
 
 func (m *engineMachine) effect(e engineEffect) { m.effects = append(m.effects, e) }
@@ -119,6 +122,8 @@ func (m *engineMachine) step(ev engineEvent) {
 	case evShed:
 		m.keysShed = true
 		m.due()
+	case evCharge:
+		m.charge()
 	case evUnable:
 		if m.state == engineWaiting {
 			m.unable = ev.err
@@ -144,6 +149,8 @@ func (m *engineMachine) dispatch(r *request) {
 		m.resolve(r, shutdownError())
 	case m.state == engineBroken:
 		m.resolve(r, m.cause)
+	case m.isHeld():
+		m.resolve(r, m.heldError(r.what))
 	default:
 		m.queued.push(r)
 		if sabotage.On(sabotage.NewestFirst) {
@@ -177,7 +184,7 @@ func (m *engineMachine) resolve(r *request, err error) {
 
 // need asks for a place where there is work and none.
 func (m *engineMachine) need() {
-	if m.state == engineOut && m.queued.len() > 0 && len(m.group) == 0 && m.install == nil {
+	if m.state == engineOut && m.queued.len() > 0 && len(m.group) == 0 && m.install == nil && !m.isHeld() {
 		m.load(false)
 	}
 }
@@ -460,7 +467,7 @@ func (m *engineMachine) withdraw(r *request, err error) {
 	for k, q := range m.queued.all() {
 		if q == r {
 			m.queued.remove(k)
-			err = m.whileUnable(r, err)
+			err = m.whileUnable(r, m.whileHeld(r, err))
 			m.resolve(r, err)
 			m.pump()
 			return
@@ -530,6 +537,7 @@ func (m *engineMachine) gone() {
 
 // tick ends what is past its deadline.
 func (m *engineMachine) tick() {
+	m.release()
 	if m.storeBy > 0 && m.now >= m.storeBy {
 		m.storeBy = 0
 		switch {

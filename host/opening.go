@@ -92,7 +92,7 @@ func (h *Host) encodeSetup(setup any) ([]byte, error) {
 func (h *Host) newEngine(name string, o *EngineOptions) *Engine {
 	number := h.owners.Add(1)
 	e := &Engine{host: h, name: name, number: number, timeout: h.options.Timeout, closed: make(chan struct{}),
-		owner: Owner{Host: h.id, Number: number}, shard: int(number % shards), 
+		owner: Owner{Host: h.id, Number: number}, shard: int(number % shards),
 		keys: keyTable{window: h.options.KeyWindow, most: h.options.KeyBytes, total: &h.keyBytes, forgotten: &h.counts.keysForgotten}}
 	e.m.limits = &h.limits
 	if o.Timeout != 0 {

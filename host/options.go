@@ -94,6 +94,12 @@ type Options struct {
 	BusyAfter time.Duration
 	// KillGrace is how long a worker may owe an answer past its deadline before it is killed. Default 250 ms.
 	KillGrace time.Duration
+	// MaxKills is how many workers may be killed for actions of one engine that run past their deadline,
+	// before that engine is held back: for HoldFor, and for twice as long with each further one, up to 64 times. Meanwhile what
+	// is dispatched to it fails with [ErrOverloaded], and no other engine is touched. Kills are
+	// forgotten once there was none for 60 times HoldFor. Default 2 kills and 1 s, at most 1,000 and 1 hour.
+	MaxKills int
+	HoldFor  time.Duration
 	// StallAfter is how long a worker may owe an answer while its CPU time stands still before it is killed. Default 1 s.
 	StallAfter time.Duration
 	// StartTimeout is how long a worker may take until it is ready, and the first instance of the core in this process.
@@ -171,6 +177,8 @@ func (o *Options) setDefaults() {
 	set(&o.PollFor, 50*time.Microsecond)
 	set(&o.BusyAfter, 20*time.Millisecond)
 	set(&o.KillGrace, 250*time.Millisecond)
+	set(&o.MaxKills, 2)
+	set(&o.HoldFor, time.Second)
 	set(&o.StallAfter, time.Second)
 	set(&o.StartTimeout, 10*time.Second)
 	set(&o.MaxRestarts, 5)
@@ -240,6 +248,8 @@ func (o *Options) validate() error {
 		{"PollFor", int64(max(o.PollFor, 0)), 0, int64(10 * time.Millisecond)},
 		{"BusyAfter", int64(o.BusyAfter), 1, 1 << 62},
 		{"KillGrace", int64(o.KillGrace), 1, 1 << 62},
+		{"MaxKills", int64(o.MaxKills), 1, 1000},
+		{"HoldFor", int64(o.HoldFor), 1, int64(time.Hour)},
 		{"StallAfter", int64(o.StallAfter), int64(stallEvery), 1 << 62},
 		{"StartTimeout", int64(o.StartTimeout), 1, 1 << 62},
 		{"MaxRestarts", int64(o.MaxRestarts), 1, 1 << 31},
@@ -268,7 +278,8 @@ const frameSlack = 1 << 20
 
 func (o *Options) machineLimits() machineLimits {
 	return machineLimits{limits: o.limits(), openTimeout: o.OpenTimeout, killGrace: o.KillGrace, storeTimeout: o.StoreTimeout,
-		maxAttempts: o.MaxAttempts, snapshotBytes: o.SnapshotBytes, replayBudget: o.ReplayBudget, keyBytes: o.KeyBytes}
+		maxAttempts: o.MaxAttempts, snapshotBytes: o.SnapshotBytes, replayBudget: o.ReplayBudget, keyBytes: o.KeyBytes,
+		maxKills: o.MaxKills, holdFor: o.HoldFor}
 }
 
 func (o *Options) limits() wasm.Limits {

@@ -567,6 +567,7 @@ func (s *simulation) begin(o Options) {
 	s.placements = map[uint64]bool{}
 	s.store = &simStore{Store: NewMemory(), sim: s}
 	o.Timeout, o.OpenTimeout, o.KillGrace, o.StallAfter = -1, 20*time.Second, 100*time.Millisecond, 300*time.Millisecond
+	o.HoldFor = 100 * time.Millisecond
 	o.StoreTimeout, o.SnapshotBytes, o.ReplayBudget, o.Store = time.Second, 1<<10, time.Hour, s.store
 	o.IdleAfter, o.Logger = 10*time.Second, slog.New(slog.DiscardHandler)
 	o.setDefaults()

@@ -514,7 +514,12 @@ func (w *worker) tick(now time.Duration) (oldest uint64, ran time.Duration) {
 	}
 	w.mu.Unlock()
 	if kill {
-		w.log.Warn("a worker owes an answer past its deadline and is killed", "ran", ran.Round(time.Millisecond))
+		engine := ""
+		if runs.engine != nil {
+			engine = runs.engine.name
+			runs.engine.lockStep(engineEvent{kind: evCharge})
+		}
+		w.log.Warn("a worker owes an answer past its deadline and is killed", "ran", ran.Round(time.Millisecond), "engine", engine)
 		w.end(overdue)
 	}
 	return oldest, ran
