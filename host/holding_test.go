@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -84,7 +85,7 @@ func testAnEngineThatCostsWorkersIsHeldBack(t *testing.T) {
 		if !errors.Is(err, host.ErrOverloaded) {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Millisecond)
+		runtime.Gosched()
 	}
 	if held := h.Stats().Held; held != 0 {
 		t.Errorf("%d engines are held back", held)

@@ -77,6 +77,8 @@ type Host struct {
 	// local is the core in this process, actions are those that a worker has told.
 	local   localCore
 	actions actionList
+	// reserve are descriptors for starting workers.
+	reserve descriptorReserve
 
 	// life ends with the host; goroutines are those that it waits for then. locals are the engines' places here.
 	life       context.Context
@@ -134,6 +136,9 @@ func New(ctx context.Context, o Options) (*Host, error) {
 			_ = h.Shutdown(context.WithoutCancel(ctx))
 			return nil, err
 		}
+	}
+	if !o.InProcess {
+		h.reserve.fill()
 	}
 	h.run()
 	return h, nil
@@ -312,6 +317,7 @@ func (h *Host) Shutdown(ctx context.Context) error {
 	h.end()
 	h.locals.Wait()
 	h.goroutines.Wait()
+	h.reserve.close()
 	late := context.WithoutCancel(ctx)
 	errs = append(errs, h.closeCore(late))
 	close(h.closed)
