@@ -1,7 +1,6 @@
 package host
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -51,7 +50,9 @@ func Entropy(e [16]byte) DispatchOption {
 }
 
 // Key makes an action, or a whole batch, run once, however often it is dispatched: a repetition gets the first one's result,
-// and shares its outcome while it is in flight. A failure forgets the key; so does an engine after Options.KeyWindow others.
+// and shares its outcome while it is in flight. A failure forgets the key. A key that is forgotten runs anew: an engine
+// forgets it after Options.KeyWindow others, or once newer results take Options.KeyBytes, and a host that has more than
+// Options.MaxKeyBytes of results has the engine forget that has most of them.
 // The same key with another action, payload, batch mode or members fails with [ErrKeyReused]. An action with a key is
 // journaled though it may change nothing. A key has 1 to 256 bytes.
 func Key(key string) DispatchOption {
@@ -87,12 +88,13 @@ type Result struct {
 	Raw Raw
 }
 
-// Decode decodes the result into what v points to, as [msgpack.Unmarshal] does. A result that no core may return, such as
+// Decode decodes the result into what v points to, as [msgpack.Unmarshal] does. Fields of structs are named by their msgpack
+// tags, and those without one by their json tags; a json tag that asks for more than a name or omitempty is an error. A result that no core may return, such as
 // one that is nested more than 256 levels deep, is an error.
 func (r Result) Decode(v any) error {
 	_, err := wasm.Scan(r.Raw)
 	if err == nil {
-		err = msgpack.Unmarshal(r.Raw, v)
+		err = decode(r.Raw, v)
 	}
 	if err != nil {
 		return fmt.Errorf("host: the result can't be decoded into %T: %w", v, err)
@@ -111,26 +113,6 @@ func As[T any](r Result, err error) (T, error) {
 	return v, err
 }
 
-// encode turns a payload into MessagePack.
-func encode(payload any) ([]byte, error) {
-	switch p := payload.(type) {
-	case nil:
-		return nil, nil
-	case Raw:
-		return p, nil
-	}
-	var b bytes.Buffer
-	enc := msgpack.GetEncoder()
-	defer msgpack.PutEncoder(enc)
-	enc.Reset(&b)
-	enc.UseCompactInts(true)
-	enc.SetSortMapKeys(true)
-	if err := enc.Encode(payload); err != nil {
-		return nil, &Error{Code: ErrBadInput.Code, Message: fmt.Sprintf("a payload of type %T can't be encoded: %v", payload, err), Err: err}
-	}
-	return b.Bytes(), nil
-}
-
 const (
 	maxType = 1 << 10
 	maxKey  = 256
@@ -138,16 +120,32 @@ const (
 
 // prepare encodes an action and checks what can be checked before it is sent. f is a future that nobody has.
 func (e *Engine) prepare(ctx context.Context, f *Future, actionType string, payload any, d dispatch) error {
-	o := &e.host.options
-	b, err := encode(payload)
-	if err != nil {
-		return err
-	}
-	if len(b) > o.MaxPayload {
-		return tooLarge(actionType, len(b), o.MaxPayload)
+	switch p := payload.(type) {
+	case nil:
+		return e.prepareEncoded(ctx, f, actionType, nil, d)
+	case Raw:
+		return e.prepareEncoded(ctx, f, actionType, p, d)
 	}
 	if len(actionType) > maxType {
 		return badInput("an action's type of %d bytes is longer than %d", len(actionType), maxType)
+	}
+	buffer := payloadBuffers.Get().(*payloadBuffer)
+	defer buffer.free()
+	encoded, err := buffer.encode(actionType, payload, e.host.options.payloadLimits())
+	if err != nil {
+		return err
+	}
+	return e.prepareEncoded(ctx, f, actionType, encoded, d)
+}
+
+// prepareEncoded does so for a payload that is encoded, and copies it.
+func (e *Engine) prepareEncoded(ctx context.Context, f *Future, actionType string, payload []byte, d dispatch) error {
+	o := &e.host.options
+	if len(actionType) > maxType {
+		return badInput("an action's type of %d bytes is longer than %d", len(actionType), maxType)
+	}
+	if len(payload) > o.MaxPayload {
+		return tooLarge(actionType, len(payload), o.MaxPayload)
 	}
 	if err := d.checkKey(actionType); err != nil {
 		return err
@@ -160,7 +158,7 @@ func (e *Engine) prepare(ctx context.Context, f *Future, actionType string, payl
 		e.host.entropy.fill(&d.action.Entropy)
 	}
 	f.engine, f.kind, f.what, f.conditional = e, ipc.Dispatch, actionType, d.action.Conditional
-	f.body = ipc.AppendAction(slices.Grow(f.body[:0], len(b)+len(actionType)+48), &d.action, actionType, b)
+	f.body = ipc.AppendAction(slices.Grow(f.body[:0], len(payload)+len(actionType)+48), &d.action, actionType, payload)
 	if d.key != "" {
 		f.flags |= ipc.FlagJournaled
 		sum := newSum(sumOfAction)
@@ -222,7 +220,12 @@ func tooLarge(what string, size, limit int) error {
 }
 
 // Dispatch runs an action and waits for its result, and for room in the host's queue first. payload is a map, a struct,
-// anything that encodes to a MessagePack map, or [Raw]; nil is an empty map. The context is the guide's AbortController.
+// anything that encodes to a MessagePack map, or [Raw]; nil is an empty map. If ctx ends before the action is committed, the
+// action is withdrawn and has no effect.
+//
+// Fields of structs are named by their msgpack tags, and those without one by their json tags, with omitempty and "-"; a field
+// without either is named as in Go. A payload that is nested more than Options.MaxDepth deep, that contains itself, or that
+// asks its encoder for what it does not do, such as the option string of a json tag, fails with [ErrBadInput].
 //
 // An error means that the action had no effect: an [*ActionError] from the core, [ErrTimeout] after the engine's Timeout or
 // at the context's deadline, [ErrCanceled], [ErrPayloadTooLarge], [ErrPoisoned], [ErrBroken], [ErrConflict],

@@ -97,6 +97,11 @@ func (m *engineMachine) wasAppended(err error) {
 		m.finish(r)
 	}
 	m.entryBytes += entrySize(m.records)
+	for k := range m.records {
+		if r := m.records[k].Keyed; r != nil {
+			m.keyBytes += r.weight()
+		}
+	}
 	clear(m.group)
 	m.group = m.group[:0]
 	clear(m.records)
@@ -148,22 +153,32 @@ func (m *engineMachine) finish(r *request) {
 	m.resolve(r, r.err)
 }
 
-// due sends a snapshot where the entries cost more than they should.
+// keysWeight returns about what records of keys take, in bytes.
+func keysWeight(list []KeyRecord) (n int64) {
+	for k := range list {
+		n += list[k].weight()
+	}
+	return n
+}
+
+// due sends a snapshot if the entries cost more than they should, or the store keeps more of keys than it should.
 func (m *engineMachine) due() {
 	if m.now < m.snapshotAt {
 		return
 	}
-	if m.entryBytes > max(m.baseBytes, m.limits.snapshotBytes) || m.runTime > m.limits.replayBudget {
+	if m.entryBytes > max(m.baseBytes, m.limits.snapshotBytes) || m.runTime > m.limits.replayBudget ||
+		m.keyBytes > m.limits.keyBytes || m.keysShed {
 		m.takeSnapshot()
 	}
 }
 
 func (m *engineMachine) takeSnapshot() {
-	if m.snapshot != nil || m.install != nil || m.state != engineLive {
+	if m.snapshot != nil || m.install != nil || (m.state != engineLive && !(m.keysShed && m.state == engineOut && m.idle() && !m.closing)) {
 		return
 	}
 	m.snapshot = &request{kind: ipc.Snapshot, what: "snapshot", deadline: m.now + m.limits.openTimeout, allowed: m.limits.openTimeout, limit: "OpenTimeout"}
 	m.queued.unpop([]*request{m.snapshot})
+	m.need()
 	m.pump()
 }
 
@@ -174,7 +189,8 @@ func (m *engineMachine) wasInstalled(err error) {
 	}
 	m.install, m.installBy = nil, 0
 	if err == nil {
-		m.baseBytes, m.entryBytes, m.runTime = len(r.data), 0, 0
+		m.baseBytes, m.entryBytes, m.runTime, m.keyBytes = len(r.data), 0, 0, 0
+		m.keysShed = false
 	} else {
 		m.snapshotAt = m.now + m.limits.storeTimeout
 	}

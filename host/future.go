@@ -177,6 +177,7 @@ func (e *Engine) keyEnded(f *Future, err error) {
 		return
 	}
 	e.keys.ended(f, err)
+	e.work.shed = e.work.shed || e.host.keyBytes.Load() > e.host.options.MaxKeyBytes
 	for _, g := range f.followers {
 		e.discharge(g)
 		if b, ok := f.to.(*batch); ok && err != nil {

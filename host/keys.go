@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash"
+	"sync/atomic"
 
 	"hypertoken/ipc"
 )
@@ -13,14 +14,36 @@ import (
 // guards it.
 type keyTable struct {
 	window  int
+	most    int64 // bytes, but for the newest record
 	records map[string]*KeyRecord
 	order   fifo[*KeyRecord]
 	flying  map[string]*Future
+	// bytes is what the records take. Others read it without the lock; total is that of all engines.
+	bytes     atomic.Int64
+	total     *atomic.Int64
+	forgotten *atomic.Uint64 // counts the records that were forgotten for their size
+}
+
+// keyOverhead is about what a record takes beside its key and its result, in bytes.
+const keyOverhead = 256
+
+// weight returns about what the record takes, in bytes.
+func (r *KeyRecord) weight() int64 { return int64(len(r.Key) + len(r.Result) + keyOverhead) }
+
+func (t *keyTable) add(bytes int64) {
+	t.bytes.Add(bytes)
+	t.total.Add(bytes)
+}
+
+// clear forgets everything.
+func (t *keyTable) clear() {
+	t.records, t.order = nil, fifo[*KeyRecord]{}
+	t.add(-t.bytes.Load())
 }
 
 // load replaces what is remembered by what a store has.
 func (t *keyTable) load(s *Stored) {
-	t.records, t.order = nil, fifo[*KeyRecord]{}
+	t.clear()
 	for _, list := range [][]KeyRecord{s.Keys, s.Recent} {
 		for k := range list {
 			t.remember(&list[k])
@@ -34,11 +57,30 @@ func (t *keyTable) remember(r *KeyRecord) {
 	}
 	t.records[r.Key] = r
 	t.order.push(r)
+	t.add(r.weight())
 	for t.order.len() > t.window {
-		if old := t.order.pop(); t.records[old.Key] == old {
-			delete(t.records, old.Key)
-		}
+		t.forgetOldest()
 	}
+	t.shrink(t.most, 1)
+}
+
+func (t *keyTable) forgetOldest() {
+	old := t.order.pop()
+	if t.records[old.Key] == old {
+		delete(t.records, old.Key)
+	}
+	t.add(-old.weight())
+}
+
+// shrink forgets the oldest records until the others take no more than that many bytes, or only so many are left. It reports
+// whether it has forgotten any.
+func (t *keyTable) shrink(bytes int64, left int) (any bool) {
+	for t.bytes.Load() > bytes && t.order.len() > left {
+		t.forgetOldest()
+		t.forgotten.Add(1)
+		any = true
+	}
+	return any
 }
 
 // upTo returns what is remembered of the actions up to a sequence, oldest first.
@@ -127,3 +169,31 @@ func addActionToSum(sum hash.Hash, action []byte) {
 
 // again returns the record for another run of what had this one: a store may still read this one.
 func (r *KeyRecord) again() *KeyRecord { return &KeyRecord{Key: r.Key, Sum: r.Sum} }
+
+// shedKeys has engines forget keys while those of all engines take more than MaxKeyBytes: the one whose keys take most
+// forgets the older half. No engine's lock is held.
+func (h *Host) shedKeys() {
+	for h.keyBytes.Load() > h.options.MaxKeyBytes {
+		var largest *Engine
+		h.mu.Lock()
+		for _, e := range h.engines {
+			if largest == nil || e.keys.bytes.Load() > largest.keys.bytes.Load() ||
+				(e.keys.bytes.Load() == largest.keys.bytes.Load() && e.number < largest.number) {
+				largest = e
+			}
+		}
+		h.mu.Unlock()
+		if largest == nil {
+			return // it has just been closed
+		}
+		largest.mu.Lock()
+		shed := largest.keys.shrink(largest.keys.bytes.Load()/2, 0)
+		if shed {
+			largest.step(engineEvent{kind: evShed})
+		}
+		largest.unlock(false)
+		if !shed {
+			return
+		}
+	}
+}

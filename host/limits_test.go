@@ -44,7 +44,14 @@ func testLimitsOnBothSides(t *testing.T) {
 				{Type: "test:huge", Payload: dict{"bytes": n - 1000 - 3}}})
 			return err
 		}, "too_large", "4096 bytes (MaxResult)"},
-		{"MaxDepth", depth, one("debug:log", func(n int) any { return nested(n) }), "too_deep", "more than 10 levels deep (MaxDepth"},
+		{"MaxDepth", depth, one("debug:log", func(n int) any { return nested(n) }), "bad_input", "more than 10 levels deep (MaxDepth"},
+		{"MaxDepth, of what is encoded already", depth, one("debug:log", func(n int) any {
+			raw, err := msgpack.Marshal(nested(n))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return host.Raw(raw)
+		}), "too_deep", "more than 10 levels deep (MaxDepth"},
 		{"the length of a type", 1024, func(e *host.Engine, n int) error {
 			_, err := e.Dispatch(t.Context(), strings.Repeat("t", n), nil)
 			if errors.Is(err, host.ErrUnknownAction) {

@@ -195,6 +195,7 @@ func (p *simProcess) pid() int                                             { ret
 func (p *simProcess) kill()                                                { p.killed = true; p.sim.inspectKill(p.worker) }
 func (p *simProcess) hangUp()                                              { p.ending = true }
 func (p *simProcess) Has(string) bool                                      { return true }
+func (p *simProcess) Actions(context.Context) ([]byte, error)              { return nil, nil }
 func (p *simProcess) Use(context.Context, ipc.ConfigureBody, []byte) error { return nil }
 func (p *simProcess) Instantiate(context.Context) (executor.Instance, error) {
 	return &toy{sim: p.sim, w: p}, nil
@@ -566,6 +567,7 @@ func (s *simulation) begin(o Options) {
 	s.placements = map[uint64]bool{}
 	s.store = &simStore{Store: NewMemory(), sim: s}
 	o.Timeout, o.OpenTimeout, o.KillGrace, o.StallAfter = -1, 20*time.Second, 100*time.Millisecond, 300*time.Millisecond
+	o.HoldFor = 100 * time.Millisecond
 	o.StoreTimeout, o.SnapshotBytes, o.ReplayBudget, o.Store = time.Second, 1<<10, time.Hour, s.store
 	o.IdleAfter, o.Logger = 10*time.Second, slog.New(slog.DiscardHandler)
 	o.setDefaults()

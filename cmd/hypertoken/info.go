@@ -128,7 +128,8 @@ func newVersion() *cobra.Command {
 			}
 			defer func() { _ = h.Shutdown(context.Background()) }()
 			_, err = fmt.Fprintf(c.OutOrStdout(), "hypertoken %s\ncore sha256:%s, %s\n%s %s/%s\n",
-				version.String(), h.CoreHash(), printable.Line(h.CoreToolchain(), 0), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+				version.String(), h.CoreHash(), printable.Line(h.CoreToolchain(), 0),
+				runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}

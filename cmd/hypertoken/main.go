@@ -68,7 +68,8 @@ func exitStatus(cause error, command *cobra.Command, err error) int {
 	case errors.Is(err, errOutputUnread):
 		return exitSignal + int(syscall.SIGPIPE)
 	case errors.As(err, &usage):
-		fmt.Fprintf(standardError, "hypertoken: %s\nRun '%s --help' for usage.\n", printable.Text(err.Error()), command.CommandPath())
+		fmt.Fprintf(standardError, "hypertoken: %s\nRun '%s --help' for usage.\n",
+			printable.Text(err.Error()), command.CommandPath())
 		return exitUsage
 	case errors.As(cause, &ended):
 		if !errors.Is(err, context.Canceled) && !errors.Is(err, host.ErrCanceled) {

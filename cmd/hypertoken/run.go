@@ -101,7 +101,8 @@ signal that ended it; 141 if nobody reads standard output any more.`,
 		},
 	}
 	f.register(c.Flags())
-	c.Flags().BoolVar(&r.batch, "batch", false, "send actions that arrive within the batch window as one batch")
+	c.Flags().BoolVar(&r.batch, "batch", false,
+		"send actions that arrive within the batch window as one batch, but for those with key, if_sequence or want")
 	c.Flags().DurationVar(&r.window, "batch-window", 10*time.Millisecond, "how long a batch waits for more actions after its first")
 	c.Flags().BoolVar(&r.atomic, "batch-atomic", false, "make batches all or nothing: when one action fails, the others of its batch do")
 	c.Flags().Var(&r.maxLine, "max-line", "bound of a line of input")
@@ -159,7 +160,8 @@ func (r *runner) answerEach(ctx context.Context, lines *jsonl.Reader) error {
 	}
 }
 
-// setup replaces the engine by a fresh one. If the setup is refused there is no engine until the next setup.
+// setup replaces the engine by a fresh one. If the setup is refused there is no engine until the
+// next setup.
 func (r *runner) setup(ctx context.Context, setup host.Raw) error {
 	if err := r.end(ctx, 0); err != nil {
 		return err
@@ -223,8 +225,8 @@ func (r *runner) answerSetup(ctx context.Context, q *jsonl.Request) error {
 	return r.write(jsonl.BadSetup(q.Line, err))
 }
 
-// noEngine is the error of a line that comes after a setup that was refused. What the line asks for was meant for that engine,
-// and must not run on another one.
+// noEngine is the error of a line that comes after a setup that was refused. What the line asks for
+// was meant for that engine, and must not run on another one.
 func (r *runner) noEngine() error {
 	return &host.Error{Code: "not_found", Message: fmt.Sprintf(
 		`there is no engine: the setup in line %d was refused; the next {"setup":{...}} makes one`, r.refused)}
@@ -260,7 +262,8 @@ func (r *runner) badLine(ctx context.Context, line jsonl.Line, err error) error 
 // maxBatch bounds the members of a batch.
 const maxBatch = 4096
 
-// answerBatches gathers actions that come within the window of the first, and sends them as one batch.
+// answerBatches gathers actions that come within the window of the first, and sends them as one
+// batch.
 func (r *runner) answerBatches(ctx context.Context, lines *jsonl.Reader) error {
 	type read struct {
 		line jsonl.Line

@@ -121,8 +121,9 @@ func (v *verifier) verify(ctx context.Context, name string, t *trace.Trace, mode
 	v.states += report.States
 	if d := report.Difference; d != nil {
 		v.differ++
-		_, err = fmt.Fprintf(v.out, "DIFFERS %s%s: step %d, %s\n  at   %s\n  want %s\n  got  %s\n", name, modeNames[mode], d.Step,
-			printable.Line(d.Action, 0), printable.Line(d.Path, 0), printable.Line(d.Want, 0), printable.Line(d.Got, 0))
+		_, err = fmt.Fprintf(v.out, "DIFFERS %s%s: step %d, %s\n  at   %s\n  want %s\n  got  %s\n",
+			name, modeNames[mode], d.Step, printable.Line(d.Action, 0), printable.Line(d.Path, 0),
+			printable.Line(d.Want, 0), printable.Line(d.Got, 0))
 		return err
 	}
 	_, err = fmt.Fprintf(v.out, "ok      %s: %d steps, %d states%s\n", name, report.Steps, report.States, modeNames[mode])

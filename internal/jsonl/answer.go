@@ -57,8 +57,9 @@ func Taken(ctx context.Context, engine *host.Engine, q *Request) []byte {
 	return q.Want.append(line, a)
 }
 
-// Answer runs a request that is no setup, and returns its line. n is the number of its action, or of the first action of its
-// batch. An error says that the core returned what no core may return; the line says so too.
+// Answer runs a request that is no setup, and returns its line. n is the number of its action, or
+// of the first action of its batch. An error says that the core returned what no core may return;
+// the line says so too.
 func Answer(ctx context.Context, engine *host.Engine, q *Request, n int) ([]byte, error) {
 	ctx, cancel := q.Bounded(ctx)
 	defer cancel()
@@ -103,10 +104,12 @@ func outcome(line []byte, n int, w Want, result host.Result, err error) ([]byte,
 	return appendError(append(line, ','), host.CodeOf(err), Message(err), -1), nil
 }
 
-// CodeBadResult is the code of an action's error whose result can't be written, because it is no value of a core.
+// CodeBadResult is the code of an action's error whose result can't be written, because it is no
+// value of a core.
 const CodeBadResult = "bad_result"
 
-// stateTries is how often the state is asked for, if the digest is wanted too and others change the engine in between.
+// stateTries is how often the state is asked for, if the digest is wanted too and others change the
+// engine in between.
 const stateTries = 5
 
 // answerState returns the whole state. The digest that is wanted is of the same moment, or missing.
@@ -142,8 +145,9 @@ func position(ctx context.Context, engine *host.Engine) (after, error) {
 	return after{sequence: at.Sequence, hasDigest: true, digest: at.Digest}, err
 }
 
-// answerBatch runs a batch. Of an atomic batch whose member fails the answer is that member's error, with its index. Else the
-// answer has a line for each member, as the member would have had by itself.
+// answerBatch runs a batch. Of an atomic batch whose member fails the answer is that member's
+// error, with its index. Else the answer has a line for each member, as the member would have had
+// by itself.
 func answerBatch(ctx context.Context, engine *host.Engine, q *Request, n int) ([]byte, error) {
 	actions := make([]host.Action, 0, len(q.Members))
 	for k, m := range q.Members {
@@ -172,7 +176,8 @@ func answerBatch(ctx context.Context, engine *host.Engine, q *Request, n int) ([
 			broken = err
 		}
 	}
-	return q.Want.append(append(line, ']'), after{result.Sequence, result.Changed, result.HasDigest, result.Digest}), broken
+	end := after{result.Sequence, result.Changed, result.HasDigest, result.Digest}
+	return q.Want.append(append(line, ']'), end), broken
 }
 
 // batchFailure is the answer to a batch that failed as a whole.
@@ -213,8 +218,8 @@ func Message(err error) string {
 // Error is an answer that has an error.
 func Error(code, message string) []byte { return appendError([]byte{'{'}, code, message, -1) }
 
-// appendError writes an error behind what an answer has so far, and closes the answer. index is that of a batch's member that
-// failed, or -1.
+// appendError writes an error behind what an answer has so far, and closes the answer. index is
+// that of a batch's member that failed, or -1.
 func appendError(line []byte, code, message string, index int) []byte {
 	e := struct {
 		Code    string `json:"code"`

@@ -19,8 +19,8 @@ import (
 
 func parsed(text string) (*Request, error) { return Parse(Line{Number: 1, Text: []byte(text)}, nil) }
 
-// Each member goes with some kinds of lines. With the others it is an error, and so is one that no line has: what is not
-// understood never changes what a line does without a word.
+// Each member goes with some kinds of lines. With the others it is an error, and so is one that no
+// line has: what is not understood never changes what a line does without a word.
 func TestMembersOfLines(t *testing.T) {
 	key256, key257 := strings.Repeat("k", 256), strings.Repeat("k", 257)
 	for line, want := range map[string]string{ // "" is no error
@@ -165,7 +165,8 @@ func TestMembersOfABatchAreBounded(t *testing.T) {
 	}
 }
 
-// A line that was to be a setup says so whatever is wrong with it, so that nothing that follows runs on another engine.
+// A line that was to be a setup says so whatever is wrong with it, so that nothing that follows
+// runs on another engine.
 func TestRefusedSetups(t *testing.T) {
 	for text, want := range map[string]bool{
 		`{"setup":{"stack":[`: true, ` { "setup" :`: true, `{"setup":{},"stack":[]}`: true, `{"want":["x"],"setup":{}}`: true,
@@ -246,7 +247,8 @@ func TestReader(t *testing.T) {
 	}
 }
 
-// FuzzReader reads any input in pieces of any size: no line is blank, and all that is not blank is there.
+// FuzzReader reads any input in pieces of any size: no line is blank, and all that is not blank is
+// there.
 func FuzzReader(f *testing.F) {
 	f.Add("\ufeffa\r\n\n \nb", 3)
 	f.Fuzz(func(t *testing.T, in string, max int) {
@@ -276,7 +278,27 @@ func FuzzReader(f *testing.F) {
 	})
 }
 
-// FuzzRequest reads whatever it finds as a line: a request or an error of that line, and payloads that are one value each.
+// A result that no core may return is an error of its action, and not a broken line. Nothing in an
+// error steers a terminal.
+func TestAnswersAreJSON(t *testing.T) {
+	for name, c := range map[string]struct {
+		result host.Result
+		err    error
+		want   string
+	}{
+		"no MessagePack":  {host.Result{Raw: host.Raw{0xc1}}, nil, `{"n":7,"error":{"code":"bad_result","message":"msgjson: `},
+		"cut in a string": {host.Result{Raw: host.Raw{0x91, 0xa5, 'a'}}, nil, `{"n":7,"error":{"code":"bad_result",`},
+		"an error":        {host.Result{}, &host.ActionError{Code: "x", Message: "\u009b<\x7f\x1b"}, `{"n":7,"error":{"code":"x","message":"\u009b<\u007f\u001b"}}`},
+	} {
+		line, err := Outcome(7, c.result, c.err)
+		if !strings.HasPrefix(string(line), c.want) || !json.Valid(line) || (err != nil) != (c.err == nil) {
+			t.Errorf("%s: %s, %v", name, line, err)
+		}
+	}
+}
+
+// FuzzRequest reads whatever it finds as a line: a request or an error of that line, and payloads
+// that are one value each.
 func FuzzRequest(f *testing.F) {
 	for _, line := range []string{
 		`{"setup":{"stack":[{"id":"a"}]}}`, `{"type":"stack:draw","payload":{"count":2},"now":5,"timeout":1.5}`,

@@ -58,7 +58,8 @@ var known = func() []string {
 // takes reports whether a member goes with a form.
 func (f *form) takes(key string) bool { return key == f.member || slices.Contains(f.others, key) }
 
-// check says what is wrong with the names of an action's members within a batch, or of a line's members.
+// check says what is wrong with the names of an action's members within a batch, or of a line's
+// members.
 func (f *form) check(members []msgjson.Member) error {
 	for _, m := range members {
 		if !f.takes(m.Key) {

@@ -48,8 +48,8 @@ func (l Line) IsSetup() bool { return setupForm.Match(l.Text) }
 // byteOrderMark is what some editors and shells write in front of UTF-8.
 var byteOrderMark = []byte("\ufeff")
 
-// Reader reads lines of at most a bound. One that is longer is skipped to its end. A byte order mark at the start of the input
-// and blank lines are skipped too.
+// Reader reads lines of at most a bound. One that is longer is skipped to its end. A byte order
+// mark at the start of the input and blank lines are skipped too.
 type Reader struct {
 	in     *bufio.Reader
 	max    int
@@ -58,7 +58,8 @@ type Reader struct {
 	begun  bool
 }
 
-// NewReader returns a reader of lines of at most max bytes; flag is what sets that, for the error of a line that is longer.
+// NewReader returns a reader of lines of at most max bytes; flag is what sets that, for the error
+// of a line that is longer.
 func NewReader(in io.Reader, max int, flag string) *Reader {
 	return &Reader{in: bufio.NewReaderSize(in, 64<<10), max: max, flag: flag}
 }
@@ -69,8 +70,9 @@ func (l *Reader) Reset(in io.Reader) {
 	l.begun = false
 }
 
-// Next returns the next line that is not blank. The line is the caller's. The error is io.EOF at the end, one that is
-// [ErrLine] for a line that is too long, or another one for input that can't be read.
+// Next returns the next line that is not blank. The line is the caller's. The error is io.EOF at
+// the end, one that is [ErrLine] for a line that is too long, or another one for input that can't
+// be read.
 func (l *Reader) Next() (Line, error) {
 	for {
 		line, err := l.next()
@@ -113,8 +115,8 @@ func (l *Reader) next() (Line, error) {
 		}
 		line.cut = !end
 		if long {
-			return line, &LineError{Message: fmt.Sprintf("it is longer than %s (%s) and was skipped", humanize.IBytes(uint64(l.max)), l.flag),
-				Long: true, Setup: line.IsSetup()}
+			message := fmt.Sprintf("it is longer than %s (%s) and was skipped", humanize.IBytes(uint64(l.max)), l.flag)
+			return line, &LineError{Message: message, Long: true, Setup: line.IsSetup()}
 		}
 		return line, nil
 	}

@@ -42,7 +42,8 @@ type Request struct {
 	// Timeout is the line's own, or 0.
 	Timeout time.Duration
 	Want    Want
-	// Alone says that an action must not be gathered with others into a batch: it has a key, a sequence, or something to want.
+	// Alone says that an action must not be gathered with others into a batch: it has a key, a
+	// sequence, or something to want.
 	Alone bool
 	// Members are the actions of a batch, and Mode is how it runs.
 	Members []Member
@@ -56,7 +57,8 @@ type Member struct {
 	ValueError error
 }
 
-// MaxMembers bounds the actions of a batch. In memory an action takes some 2 kB, whatever its length in the line.
+// MaxMembers bounds the actions of a batch. In memory an action takes some 2 kB, whatever its
+// length in the line.
 const MaxMembers = 1 << 14
 
 // Actions returns how many actions the request is, each of which is counted by n.
@@ -84,7 +86,8 @@ func badLine(format string, args ...any) error {
 
 var keyForm = regexp.MustCompile(`^[ -~]{1,256}$`)
 
-// Parse makes a request of what [Reader.Next] returned. An error that is [ErrLine] is that of the line, and is a [*LineError].
+// Parse makes a request of what [Reader.Next] returned. An error that is [ErrLine] is that of the
+// line, and is a [*LineError].
 func Parse(line Line, err error) (*Request, error) {
 	if err != nil {
 		return nil, err

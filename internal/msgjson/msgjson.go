@@ -1,7 +1,8 @@
 // Package msgjson turns JSON into the core's MessagePack values and back, for the command line.
 //
-// It loses nothing: what JSON can say and a value can't (an integer beyond ±(2^53 - 1), half of a surrogate pair, a key twice)
-// is an error, and [Value] reads what [Append] has written as the same value.
+// It loses nothing: what JSON can say and a value can't (an integer beyond ±(2^53 - 1), half of a
+// surrogate pair, a key twice) is an error, and [Value] reads what [Append] has written as the same
+// value.
 package msgjson
 
 import (
@@ -36,19 +37,23 @@ type Member struct {
 	Key string
 	// Value is the member's value, as MessagePack.
 	Value msgpack.RawMessage
-	// Err says why the member's JSON is not a value of the core. Value has nil in the place of each part that is none.
+	// Err says why the member's JSON is not a value of the core. Value has nil in the place of each
+	// part that is none.
 	Err *ValueError
-	// List has the members of each object of an array, for a member that [Object] was told to read so. Value is empty then.
+	// List has the members of each object of an array, for a member that [Object] was told to read
+	// so. Value is empty then.
 	List [][]Member
 }
 
-// Object reads one JSON object and returns its members in their order. The order of nested keys is kept too.
+// Object reads one JSON object and returns its members in their order. The order of nested keys is
+// kept too.
 //
-// A member that is named in lists has to be an array of objects, which is returned as its List. An object of the array is
-// read as the object itself is, but has no lists of its own.
+// A member that is named in lists has to be an array of objects, which is returned as its List. An
+// object of the array is read as the object itself is, but has no lists of its own.
 //
-// An error says that the line is no JSON object, that a member stands in it twice, or that a list is none. What is wrong with
-// one member's value only is told by the member's Err. Memory is linear in the input, however deep it is nested.
+// An error says that the line is no JSON object, that a member stands in it twice, or that a list
+// is none. What is wrong with one member's value only is told by the member's Err. Memory is linear
+// in the input, however deep it is nested.
 func Object(line []byte, lists ...string) ([]Member, error) {
 	if !utf8.Valid(line) {
 		if bytes.HasPrefix(line, []byte{0xff, 0xfe}) || bytes.HasPrefix(line, []byte{0xfe, 0xff}) {
@@ -78,7 +83,8 @@ func Object(line []byte, lists ...string) ([]Member, error) {
 // space is what JSON takes for white space.
 const space = " \t\r\n"
 
-// fewMembers is up to how many members of an object are compared with each other, without a map of their keys.
+// fewMembers is up to how many members of an object are compared with each other, without a map of
+// their keys.
 const fewMembers = 16
 
 // members reads the members of an object whose opening brace is read, and its closing brace.
@@ -173,7 +179,8 @@ func (r *reader) token() (json.Token, error) {
 	return t, nil
 }
 
-// maxKept is how deep values are built; below it they are only read, whatever their depth. The core allows 128 at most.
+// maxKept is how deep values are built; below it they are only read, whatever their depth. The core
+// allows 128 at most.
 const maxKept = 130
 
 type open struct {
@@ -255,7 +262,8 @@ func clip(s string) string {
 	return s
 }
 
-// closeContainer writes the header of a container whose items are written: one byte was left for it.
+// closeContainer writes the header of a container whose items are written: one byte was left for
+// it.
 func closeContainer(out []byte, c open) []byte {
 	n, fixed, code := c.count, msgpcode.FixedArrayLow, msgpcode.Array16
 	if c.isMap {
@@ -297,9 +305,9 @@ func appendScalar(out []byte, t json.Token) ([]byte, *ValueError) {
 	return append(out, b.Bytes()...), bad
 }
 
-// Append appends a MessagePack value as JSON, on one line. [Value] reads it back as the same value: integers as integers, and
-// floats as floats of the same bits. Characters that steer a terminal are escaped. An error says that it is not a value of the
-// core.
+// Append appends a MessagePack value as JSON, on one line. [Value] reads it back as the same value:
+// integers as integers, and floats as floats of the same bits. Characters that steer a terminal are
+// escaped. An error says that it is not a value of the core.
 func Append(out []byte, value []byte) ([]byte, error) {
 	dec := msgpack.GetDecoder()
 	defer msgpack.PutDecoder(dec)

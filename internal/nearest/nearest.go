@@ -3,12 +3,14 @@ package nearest
 
 import "strings"
 
-// maxWord is how long a word may be that is compared, in bytes. Comparing takes time in proportion to the square of it.
+// maxWord is how long a word may be that is compared, in bytes. Comparing takes time in proportion
+// to the square of it.
 const maxWord = 64
 
-// To returns the word of known that is nearest to word, and "" if none is near: at most one letter in three may be missing, too
-// many, another, or exchanged with its neighbour. Capitals, underscores and hyphens make no difference. Of two words that
-// are equally near, the first is returned.
+// To returns the word of known that is nearest to word, and "" if none is near: at most one letter
+// in three may be missing, too many, another, or exchanged with its neighbour. Capitals,
+// underscores and hyphens make no difference. Of two words that are equally near, the first is
+// returned.
 func To(word string, known []string) string {
 	if len(word) > maxWord {
 		return ""

@@ -1,5 +1,6 @@
-// Package printable makes text from elsewhere fit for a terminal: what a file, a core or a server says may hold escape sequences
-// that move the cursor, change the title or the colours, or forge a line.
+// Package printable makes text from elsewhere fit for a terminal: what a file, a core or a server
+// says may hold escape sequences that move the cursor, change the title or the colours, or forge a
+// line.
 package printable
 
 import (
@@ -10,8 +11,9 @@ import (
 	"unicode/utf8"
 )
 
-// Line returns s as one line of printable characters, at most max of them, or of any length if max is 0. A newline or a tab
-// becomes a space, and any other character that is not printable becomes a question mark.
+// Line returns s as one line of printable characters, at most max of them, or of any length if max
+// is 0. A newline or a tab becomes a space, and any other character that is not printable becomes a
+// question mark.
 func Line(s string, max int) string {
 	var b strings.Builder
 	n := 0
@@ -41,8 +43,9 @@ func Text(s string) string {
 	return strings.Join(lines, "\n")
 }
 
-// AppendJSON appends JSON to out with the characters escaped that steer a terminal and that JSON lets stand: the controls
-// from U+007F to U+009F, and those that change the direction of text. The JSON means the same.
+// AppendJSON appends JSON to out with the characters escaped that steer a terminal and that JSON
+// lets stand: the controls from U+007F to U+009F, and those that change the direction of text. The
+// JSON means the same.
 func AppendJSON(out, text []byte) []byte {
 	for {
 		at := bytes.IndexFunc(text, steers)

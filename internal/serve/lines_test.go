@@ -57,7 +57,8 @@ func TestLines(t *testing.T) {
 	checkLines(t, answers, false)
 }
 
-// checkLines holds answers against talks. If lines are numbered otherwise, numbers are not looked at.
+// checkLines holds answers against talks. If lines are numbered otherwise, numbers are not looked
+// at.
 func checkLines(t *testing.T, answers []string, otherwise bool) {
 	t.Helper()
 	if len(answers) != len(talks) {
@@ -95,6 +96,19 @@ func TestDigestsThatAreWanted(t *testing.T) {
 	}
 	if answers[1] != answers[2] || answers[3] != answers[4] || answers[4] != answers[5] || answers[2] == answers[3] || !strings.Contains(answers[1], "digest") {
 		t.Errorf("%q", answers)
+	}
+}
+
+// A setup that was not done in its time leaves nothing: the next one makes the engine.
+func TestSetupsHaveATimeout(t *testing.T) {
+	s := start(t, host.Options{}, nil)
+	for range 20 {
+		s.want("e", `{"setup":{},"timeout":0.000001}`, 503, `"code":"timeout","message":"line 1: setup: `)
+		s.want("e", `{"digest":true}`, 404, `"not_found"`)
+		s.want("e", deck+`{"type":"stack:draw"}`, 200, `{"n":1,"result":[{"id":"c"}]}`)
+		if status, body := s.do("DELETE", "/v1/engines/e", ""); status != 204 {
+			t.Fatal(body)
+		}
 	}
 }
 
