@@ -36,7 +36,7 @@ func closePipe(p *ipc.Pipe) {
 func startProcess(w *worker) {
 	o := &w.host.options
 	p, err := process.Start(w.host.life, process.Config{
-		Path: o.WorkerPath, SHA256: o.WorkerSHA256, Logger: w.log, StartTimeout: o.StartTimeout,
+		Path: o.WorkerPath, SHA256: o.WorkerSHA256, Name: w.name, Logger: w.log, StartTimeout: o.StartTimeout,
 	})
 	if err != nil {
 		w.gone(err)
