@@ -240,6 +240,10 @@ func (h *Host) compile() {
 	if err := core.Slow(); err != nil {
 		h.log.Warn("the core is up to five times slower in this process: it has something that is not known here", "error", err)
 	}
+	if err := core.Interpreted(); err != nil {
+		h.log.Warn("actions run some 20 times slower: cores are interpreted, as they can't be compiled here", "error", err,
+			"remedy", "allow executable memory (systemd: MemoryDenyWriteExecute=no; SELinux: execmem; prctl: no PR_SET_MDWE)")
+	}
 	l.core = core
 	h.log.Debug("core compiled", "hash", core.Hash(), "toolchain", core.Toolchain())
 }
