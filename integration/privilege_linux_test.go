@@ -166,7 +166,7 @@ func TestAWorkerIsNamedAndOfferedToTheOOMKiller(t *testing.T) {
 			if got, want := contents(t, "/proc/"+of+"/comm"), "ht-"+name+"\n"; got != want {
 				t.Errorf("it is named %q, want %q", got, want)
 			}
-			if got, want := contents(t, "/proc/"+of+"/cmdline"), "hypertoken-"+name+"\x00"; got != want {
+			if got, want := contents(t, "/proc/"+of+"/cmdline"), "hypertoken-"+name+"\x00worker\x00"; got != want {
 				t.Errorf("its command line is %q, want %q", got, want)
 			}
 			if own, workers := score("self"), score(of); workers <= own && own < 1000 {

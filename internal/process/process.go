@@ -117,7 +117,8 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 			RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, dir string) (runner.Runner, error) {
 				r.dir = dir
 				env := append(discardDirectory(dir, cmd.Env), c.Env...)
-				r.cmd = &exec.Cmd{Path: executed, Args: []string{namePrefix + c.Name}, Env: append(env, sabotage.Environment()...)}
+				r.cmd = &exec.Cmd{Path: executed, Args: []string{namePrefix + c.Name, "worker"},
+					Env: append(env, sabotage.Environment()...)}
 				return r, nil
 			},
 			AllowedProtocols: []plugin.Protocol{plugin.ProtocolNetRPC},
