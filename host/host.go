@@ -237,6 +237,9 @@ func (h *Host) compile() {
 	if err := l.cache.Err(); err != nil {
 		h.log.Warn("compiled without the cache: starting takes longer", "error", err)
 	}
+	if err := l.cache.Untrusted(); err != nil {
+		h.log.Warn("compiled code in the cache was not this user's own, and is replaced", "error", err, "remedy", "delete the cache's directory: others could write there")
+	}
 	if err := core.Slow(); err != nil {
 		h.log.Warn("the core is up to five times slower in this process: it has something that is not known here", "error", err)
 	}
