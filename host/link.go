@@ -37,7 +37,7 @@ func startProcess(w *worker) {
 	o := &w.host.options
 	w.host.reserve.begin()
 	p, err := process.Start(w.host.life, process.Config{
-		Path: o.WorkerPath, SHA256: o.WorkerSHA256, Logger: w.log, StartTimeout: o.StartTimeout,
+		Path: o.WorkerPath, SHA256: o.WorkerSHA256, Name: w.name, Logger: w.log, StartTimeout: o.StartTimeout,
 	})
 	if err != nil {
 		w.host.reserve.end()

@@ -2,10 +2,13 @@ package host
 
 import (
 	"context"
+	"runtime"
 	"slices"
+	"strconv"
 	"time"
 
 	"hypertoken/internal/histogram"
+	"hypertoken/internal/process"
 	"hypertoken/internal/sabotage"
 )
 
@@ -37,6 +40,7 @@ func (h *Host) startWorkers() {
 	if h.options.InProcess {
 		return
 	}
+	h.sayIfUnconfined(process.Offered())
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	o := &h.options
@@ -51,6 +55,13 @@ func (h *Host) startWorkers() {
 	}
 }
 
+// sayIfUnconfined warns of a system that could confine workers, and was built or is run without what that takes.
+func (h *Host) sayIfUnconfined(offered process.Confinement) {
+	if runtime.GOOS == "linux" && !offered.Seccomp {
+		h.log.Warn("workers may do what their user may: this system can't filter system calls", "landlock", offered.Landlock)
+	}
+}
+
 // supervise steps the supervisor of a worker or a spare. The lock is held.
 func (h *Host) supervise(s *slot, ev supervisorEvent) {
 	ev.now = h.clock.now()
@@ -62,7 +73,8 @@ func (h *Host) supervise(s *slot, ev supervisorEvent) {
 	switch effect {
 	case svLaunch:
 		h.workerIDs++
-		w := &worker{host: h, slot: s, id: h.workerIDs, log: h.log.With(s.kind(), s.id, "process", h.workerIDs),
+		w := &worker{host: h, slot: s, id: h.workerIDs, name: s.kind() + "-" + strconv.Itoa(s.id),
+			log:     h.log.With(s.kind(), s.id, "process", h.workerIDs),
 			engines: map[uint64]*Engine{}, ended: make(chan struct{})}
 		s.worker = w
 		h.startWorker(w)

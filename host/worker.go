@@ -50,6 +50,7 @@ type worker struct {
 	slot  *slot  // the host's lock guards it, and taken
 	taken uint64 // one more than was heard of it when, as a spare, it replaced a worker; 0 for others
 	id    int
+	name  string // of its process: that of the slot it was started for
 	log   *slog.Logger
 	ended chan struct{} // closed when nothing is left of it
 	conn  *ipc.Conn[owner]

@@ -119,18 +119,15 @@ func session(t *testing.T, c *exec.Cmd) {
 			_ = c.Process.Kill()
 			_ = c.Wait()
 		}
-		if status, ok := c.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signal() == syscall.SIGKILL {
-			// Nobody was there to remove go-plugin's directories for sockets.
-			temporary := os.TempDir()
-			for _, v := range c.Env {
-				if dir, ok := strings.CutPrefix(v, "TMPDIR="); ok {
-					temporary = dir
-				}
+		temporary := os.TempDir()
+		for _, v := range c.Env {
+			if dir, ok := strings.CutPrefix(v, "TMPDIR="); ok {
+				temporary = dir
 			}
-			left, _ := filepath.Glob(filepath.Join(temporary, "plugin-dir*"))
-			for _, dir := range left {
-				_ = os.RemoveAll(dir)
-			}
+		}
+		// Not after SIGKILL either.
+		if left, _ := filepath.Glob(filepath.Join(temporary, "plugin*")); len(left) > 0 {
+			t.Errorf("%s has left %v", c.Path, left)
 		}
 		for _, pid := range members(c.Process.Pid) {
 			fd, err := unix.PidfdOpen(pid, 0)

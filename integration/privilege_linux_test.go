@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hypertoken/host"
+	"hypertoken/internal/process"
 )
 
 // A worker has nothing of its host's environment, none of its descriptors, and no way to more privileges.
@@ -57,7 +59,7 @@ func TestAWorkerStartsWithWhatItNeeds(t *testing.T) {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	if want := []string{"HYPERTOKEN_WORKER", "PLUGIN_MAX_PORT", "PLUGIN_MIN_PORT", "PLUGIN_PROTOCOL_VERSIONS", "PLUGIN_UNIX_SOCKET_DIR"}; !slices.Equal(names, want) {
+	if want := []string{"HYPERTOKEN_WORKER", "PLUGIN_MAX_PORT", "PLUGIN_MIN_PORT", "PLUGIN_PROTOCOL_VERSIONS"}; !slices.Equal(names, want) {
 		t.Errorf("its environment has %v, want %v", names, want)
 	}
 
@@ -84,8 +86,17 @@ func TestAWorkerStartsWithWhatItNeeds(t *testing.T) {
 
 	threads, _ := filepath.Glob(worker + "task/*/status")
 	for _, thread := range threads {
-		if !strings.Contains(contents(t, thread), "\nNoNewPrivs:\t1\n") {
+		status := contents(t, thread)
+		if !strings.Contains(status, "\nNoNewPrivs:\t1\n") {
 			t.Errorf("%s may gain privileges", thread)
+		}
+		for _, set := range capabilitySets(t, statusBefore) {
+			if !strings.Contains(status, "\n"+set+":\t0000000000000000\n") {
+				t.Errorf("%s has capabilities (%s):\n%s", thread, set, status)
+			}
+		}
+		if process.Offered().Seccomp && !strings.Contains(status, "\nSeccomp:\t2\n") {
+			t.Errorf("the system calls of %s are not filtered:\n%s", thread, status)
 		}
 	}
 	if len(threads) < 2 {
@@ -104,6 +115,68 @@ func TestAWorkerStartsWithWhatItNeeds(t *testing.T) {
 	}
 	if before := strings.Contains(statusBefore, "\nNoNewPrivs:\t1\n"); !before && bound != 1 {
 		t.Errorf("%d threads of the host have given up privileges", bound)
+	}
+}
+
+// capabilitySets are the sets that have to be empty in a worker. A host that may not change its bounding set leaves its
+// workers theirs, of which they can get nothing.
+func capabilitySets(t *testing.T, host string) []string {
+	t.Helper()
+	sets := []string{"CapInh", "CapPrm", "CapEff", "CapAmb"}
+	m := regexp.MustCompile(`(?m)^CapEff:\s+([0-9a-f]+)$`).FindStringSubmatch(host)
+	if m == nil {
+		t.Fatalf("no capabilities in %s", host)
+	}
+	effective, err := strconv.ParseUint(m[1], 16, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if effective&(1<<unix.CAP_SETPCAP) != 0 {
+		sets = append(sets, "CapBnd")
+	}
+	return sets
+}
+
+// Workers are told apart from their host, and from each other, wherever processes are listed, and the kernel ends them before
+// their host if memory runs out.
+func TestAWorkerIsNamedAndOfferedToTheOOMKiller(t *testing.T) {
+	self, err := process.SHA256("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pin := range []string{"", self} {
+		h := newHost(t, host.Options{Workers: 2, Spares: 1, WorkerSHA256: pin})
+		e := open(t, h, "e", deck(3))
+		dispatch(t, e, "stack:draw", nil)
+		s := h.Stats()
+		for slices.ContainsFunc(slices.Concat(s.Workers, s.Spares), func(w host.WorkerStats) bool { return w.State != "ready" }) {
+			runtime.Gosched()
+			s = h.Stats()
+		}
+		score := func(pid string) int {
+			n, err := strconv.Atoi(strings.TrimSpace(contents(t, "/proc/"+pid+"/oom_score_adj")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		check := func(pid int, name string) {
+			t.Helper()
+			of := strconv.Itoa(pid)
+			if got, want := contents(t, "/proc/"+of+"/comm"), "ht-"+name+"\n"; got != want {
+				t.Errorf("it is named %q, want %q", got, want)
+			}
+			if got, want := contents(t, "/proc/"+of+"/cmdline"), "hypertoken-"+name+"\x00worker\x00"; got != want {
+				t.Errorf("its command line is %q, want %q", got, want)
+			}
+			if own, workers := score("self"), score(of); workers <= own && own < 1000 {
+				t.Errorf("oom_score_adj is %d, and the host's %d", workers, own)
+			}
+		}
+		for id, w := range s.Workers {
+			check(w.PID, fmt.Sprint("worker-", id))
+		}
+		check(s.Spares[0].PID, "spare-0")
 	}
 }
 

@@ -14,14 +14,17 @@ import (
 
 // Cache keeps compiled code in a directory, so that the next process need not compile again. What lies there is run as
 // code, so the directory must be writable by its user alone. Any number of processes may share one: one of them compiles what
-// is missing while the others wait, entries appear whole or not at all, and one that is damaged is removed and made anew. A nil
-// Cache keeps nothing.
+// is missing while the others wait, entries appear whole or not at all, and one that is damaged is removed and made anew. So is
+// one that somebody else owns or may write, as may lie in a directory that others could write before. A nil Cache keeps
+// nothing.
 type Cache struct {
 	dir string
 
 	mu     sync.Mutex // guards what follows
 	opened []wazero.CompilationCache
 	failed error
+	// untrusted says which entry was replaced because it was not this user's own.
+	untrusted error
 }
 
 // DefaultCacheDir returns the directory for compiled code of this user: hypertoken in [os.UserCacheDir].
@@ -49,7 +52,7 @@ func OpenCache(dir string) (*Cache, error) {
 		return nil, fmt.Errorf("wasm: cache: %s is not a directory", dir)
 	}
 	if err := private(info); err != nil {
-		return nil, fmt.Errorf("wasm: cache: %s %w: compiled code is run as it is found", dir, err)
+		return nil, fmt.Errorf("wasm: cache: %s %w, and what lies there would be run as code: delete it, or name another directory", dir, err)
 	}
 	return &Cache{dir: dir}, nil
 }
@@ -57,11 +60,14 @@ func OpenCache(dir string) (*Cache, error) {
 // entry opens what the cache has of a core, under a name of its own.
 func (c *Cache) entry(name string) (*cacheEntry, error) {
 	e, err := openEntry(filepath.Join(c.dir, name))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e != nil && e.untrusted != nil {
+		c.untrusted = fmt.Errorf("wasm: cache: %w", e.untrusted)
+	}
 	if err != nil {
 		return nil, err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.opened = append(c.opened, e.files)
 	return e, nil
 }
@@ -81,6 +87,17 @@ func (c *Cache) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.failed
+}
+
+// Untrusted returns an error that names what was found in the cache, and replaced, because somebody else owned it or could
+// write it; nil if there was nothing of the kind.
+func (c *Cache) Untrusted() error {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.untrusted
 }
 
 // Close frees what is held in memory; the files stay. Cores compiled with the cache must be closed before.

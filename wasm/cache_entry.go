@@ -21,6 +21,8 @@ type cacheEntry struct {
 	dir   string
 	files wazero.CompilationCache
 	sound map[string]bool // the files whose checksums were right
+	// untrusted says what was found that is not this user's own. It is not there any more.
+	untrusted error
 	// unlock lets others compile the core. While it is held they wait, as long as that may take.
 	unlock func()
 }
@@ -37,12 +39,13 @@ const (
 // openEntry opens an entry. Where there is something to compile, or to remove because it is damaged, that is for one
 // process at a time: the others find it done. The caller calls unlock once it has compiled.
 func openEntry(dir string) (*cacheEntry, error) {
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
-	}
 	e := &cacheEntry{dir: dir, sound: map[string]bool{}, unlock: func() {}}
+	err := e.makeDirectory()
+	if err != nil {
+		return e, err
+	}
 	whole := true
-	err := e.each(func(path string, _ fs.DirEntry) error {
+	err = e.each(func(path string, _ fs.DirEntry) error {
 		sound, err := e.isSound(path)
 		whole = whole && sound
 		return err
@@ -62,11 +65,63 @@ func openEntry(dir string) (*cacheEntry, error) {
 	return e, err
 }
 
-// each calls f with every file but the checksums.
+// makeDirectory makes the entry's directory, unless there is one that can be trusted.
+func (e *cacheEntry) makeDirectory() error {
+	for range 2 {
+		err := os.Mkdir(e.dir, 0o700)
+		if !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		info, err := os.Lstat(e.dir)
+		if err != nil {
+			return err
+		}
+		if trusted, err := e.trusts(e.dir, info); trusted || err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%s is made by others again and again", e.dir)
+}
+
+// trusts reports whether a file or directory is this user's own. What is not is taken away.
+func (e *cacheEntry) trusts(path string, info fs.FileInfo) (bool, error) {
+	var why error
+	switch {
+	case !info.IsDir() && !info.Mode().IsRegular():
+		why = errors.New("is neither a file nor a directory")
+	case path == e.dir && !info.IsDir():
+		why = errors.New("is no directory")
+	default:
+		why = private(info)
+	}
+	if why == nil {
+		return true, nil
+	}
+	e.untrusted = fmt.Errorf("%s %w, and might have been run as code", path, why)
+	if os.RemoveAll(path) == nil {
+		return false, nil
+	}
+	// What others have in a directory of theirs is theirs to delete. The directory itself can be given another name.
+	return false, ignoreMissing(os.Rename(path, fmt.Sprintf("%s.untrusted-%d", path, time.Now().UnixNano())))
+}
+
+// each calls f with every file but the checksums, as far as they can be trusted.
 func (e *cacheEntry) each(f func(path string, d fs.DirEntry) error) error {
 	return filepath.WalkDir(e.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || strings.HasSuffix(path, sumSuffix) {
+		if err != nil {
 			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return ignoreMissing(err)
+		}
+		switch trusted, err := e.trusts(path, info); {
+		case err != nil:
+			return err
+		case !trusted && d.IsDir():
+			return fs.SkipDir
+		case !trusted || d.IsDir() || strings.HasSuffix(path, sumSuffix):
+			return nil
 		}
 		return f(path, d)
 	})
@@ -93,6 +148,13 @@ func (e *cacheEntry) isSound(path string) (bool, error) {
 	got, err := sum(path)
 	if err != nil {
 		return false, ignoreMissing(err)
+	}
+	info, err := os.Lstat(path + sumSuffix)
+	if err != nil {
+		return false, ignoreMissing(err)
+	}
+	if trusted, err := e.trusts(path+sumSuffix, info); !trusted || err != nil {
+		return false, err
 	}
 	want, err := os.ReadFile(path + sumSuffix)
 	if err = ignoreMissing(err); err != nil {

@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// private fails where somebody else than this user owns or may write the directory.
+// private fails if somebody else than this user owns, or may write, a file or a directory.
 func private(info fs.FileInfo) error {
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Uid) != os.Geteuid() {
 		return fmt.Errorf("belongs to user %d, not to %d", stat.Uid, os.Geteuid())
 	}
 	if mode := info.Mode().Perm(); mode&0o022 != 0 {
-		return fmt.Errorf("has mode %#o, others may write there (chmod go-w it)", mode)
+		return fmt.Errorf("has mode %#o, others may write there", mode)
 	}
 	return nil
 }

@@ -83,6 +83,7 @@ type Core struct {
 	// interruptible is Options.Interruptible. Where slow is not nil, wazero watches the contexts of its calls.
 	interruptible bool
 	slow          error
+	interpreted   error
 }
 
 // exports are the functions of the ABI, with their parameters and results, all i32.
@@ -127,7 +128,11 @@ func Compile(ctx context.Context, code []byte, o Options) (*Core, error) {
 	if limit < 2<<20 || limit > 4<<30 {
 		return nil, fmt.Errorf("wasm: a memory limit of %d bytes is outside 2 MiB to 4 GiB", limit)
 	}
-	name := Hash(code)
+	name, why, cache := Hash(code), interpreted(), o.Cache
+	b := builder{limit: limit, code: code, interpreted: why != nil}
+	if why != nil {
+		cache = nil // there is no code to keep
+	}
 	var c *Core
 	var slow error
 	var err error
@@ -137,19 +142,20 @@ func Compile(ctx context.Context, code []byte, o Options) (*Core, error) {
 			yielding, slow = rewrite(code)
 		}
 		if slow == nil {
-			c, slow = cached(o.Cache, name+"-yielding", builder{limit: limit, code: yielding, yielding: true}.build(ctx))
+			c, slow = cached(cache, name+"-yielding", b.ofYielding(yielding).build(ctx))
 		}
 		if slow != nil {
 			// It has something that is not known here, or is no core, of which wazero says more.
-			c, err = cached(o.Cache, name+"-interruptible", builder{limit: limit, code: code, watched: true}.build(ctx))
+			b.watched = true
+			c, err = cached(cache, name+"-interruptible", b.build(ctx))
 		}
 	} else {
-		c, err = cached(o.Cache, name, builder{limit: limit, code: code}.build(ctx))
+		c, err = cached(cache, name, b.build(ctx))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("wasm: %w: %w", ErrCore, err)
 	}
-	c.hash, c.limit, c.interruptible, c.slow = name, limit, o.Interruptible, slow
+	c.hash, c.limit, c.interruptible, c.slow, c.interpreted = name, limit, o.Interruptible, slow, why
 	if o.Compiled != nil {
 		o.Compiled()
 	}
@@ -167,13 +173,24 @@ func Compile(ctx context.Context, code []byte, o Options) (*Core, error) {
 type builder struct {
 	limit uint64
 	code  []byte
-	// yielding is a core that was rewritten, watched one whose context wazero watches.
-	yielding, watched bool
+	// yielding is a core that was rewritten, watched one whose context wazero watches, interpreted one that is not compiled.
+	yielding, watched, interpreted bool
+}
+
+// ofYielding returns a builder of the same core, rewritten.
+func (b builder) ofYielding(code []byte) builder {
+	b.code, b.yielding = code, true
+	return b
 }
 
 func (b builder) build(ctx context.Context) func(wazero.CompilationCache) (*Core, error) {
-	return func(cache wazero.CompilationCache) (*Core, error) {
-		config := wazero.NewRuntimeConfigCompiler().
+	return func(cache wazero.CompilationCache) (_ *Core, err error) {
+		defer guard(&err)
+		config := wazero.NewRuntimeConfigCompiler()
+		if b.interpreted {
+			config = wazero.NewRuntimeConfigInterpreter()
+		}
+		config = config.
 			WithCloseOnContextDone(b.watched).
 			WithMemoryLimitPages(uint32(b.limit / pageSize)).
 			WithDebugInfoEnabled(false).
@@ -182,9 +199,7 @@ func (b builder) build(ctx context.Context) func(wazero.CompilationCache) (*Core
 		if cache != nil {
 			config = config.WithCompilationCache(cache)
 		}
-		naming.Lock()
-		r := wazero.NewRuntimeWithConfig(ctx, config)
-		naming.Unlock()
+		r := newRuntime(ctx, config)
 		module, err := r.CompileModule(experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0)), b.code)
 		if err == nil && b.yielding {
 			err = offerYield(ctx, r)
@@ -195,6 +210,13 @@ func (b builder) build(ctx context.Context) func(wazero.CompilationCache) (*Core
 		}
 		return &Core{runtime: r, module: module}, nil
 	}
+}
+
+// newRuntime makes a runtime. It gives naming back if wazero panics.
+func newRuntime(ctx context.Context, config wazero.RuntimeConfig) wazero.Runtime {
+	naming.Lock()
+	defer naming.Unlock()
+	return wazero.NewRuntimeWithConfig(ctx, config)
 }
 
 // cached builds a core with what the cache has of it. A cache that is full, read-only or gone costs time, never the core.
@@ -285,6 +307,10 @@ func (c *Core) Toolchain() string { return c.toolchain }
 // Slow says why an interruptible core runs up to five times slower than a plain one: the error names what it has that is not
 // known here. It is nil for all others.
 func (c *Core) Slow() error { return c.slow }
+
+// Interpreted says why the core is interpreted, some 20 times slower than compiled code: this kind of CPU has no compiler, or
+// the system forbids executable memory. It is nil for a core that is compiled. Both compute the same.
+func (c *Core) Interpreted() error { return c.interpreted }
 
 // Instances returns how many instances are open.
 func (c *Core) Instances() int { return int(c.instances.Load()) }

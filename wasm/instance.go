@@ -157,7 +157,7 @@ type Instance struct {
 // Open or Restore. The caller closes it.
 func (c *Core) Instantiate(ctx context.Context) (*Instance, error) {
 	making, release := withMemory(ctx)
-	module, err := c.runtime.InstantiateModule(making, c.module, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	module, err := c.newModule(making)
 	if err != nil {
 		release()
 		return nil, fmt.Errorf("wasm: instantiate: %w", err)
@@ -184,6 +184,11 @@ func (c *Core) Instantiate(ctx context.Context) (*Instance, error) {
 		return nil, fmt.Errorf("wasm: instantiate: %w", err)
 	}
 	return i, nil
+}
+
+func (c *Core) newModule(ctx context.Context) (_ api.Module, err error) {
+	defer guard(&err)
+	return c.runtime.InstantiateModule(ctx, c.module, wazero.NewModuleConfig().WithName("").WithStartFunctions())
 }
 
 // Close frees the instance. It may be called again.

@@ -35,6 +35,14 @@ func (r *wazeroRuntime) Use(ctx context.Context, c ipc.ConfigureBody, core []byt
 		}
 	}
 	r.core, err = wasm.Compile(ctx, core, wasm.Options{MemoryLimit: uint64(c.EngineMemory), Cache: r.cache, Compiled: r.compiled})
+	if err := r.cache.Untrusted(); err != nil {
+		r.log.Warn("compiled code in the cache was not this user's own, and is replaced", "error", err,
+			"remedy", "delete the cache's directory: others could write there")
+	}
+	if err == nil && r.core.Interpreted() != nil {
+		// So does the host's, which warns of it once.
+		r.log.Debug("the core is interpreted", "error", r.core.Interpreted())
+	}
 	if err == nil && r.cache.Err() != nil {
 		r.log.Debug("compiled without the cache: starting takes longer", "error", r.cache.Err())
 	}

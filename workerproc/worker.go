@@ -166,14 +166,11 @@ const settleAfter = 50 * time.Millisecond
 // can't still runs engines: without one they would run in the host's own process.
 func confine(log *slog.Logger) {
 	_ = time.Local.String() // the time zone of the log, which is a file
-	switch abi, err := process.Confine(); {
-	case err != nil:
-		log.Warn("the worker keeps its user's access to files", "error", err)
-	case abi == 0:
-		log.Debug("the worker keeps its user's access to files: this system has no Landlock")
-	default:
-		log.Debug("the worker gave up its access to files", "landlock", abi)
+	taken, err := process.Confine()
+	if err != nil {
+		log.Warn("the worker keeps what its user may do", "error", err)
 	}
+	log.Debug("the worker is confined", "landlock", taken.Landlock, "seccomp", taken.Seccomp)
 }
 
 // worker is where the loop's answers go. What is not flushed by then is flushed within flushAfter.

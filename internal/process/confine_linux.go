@@ -1,17 +1,39 @@
 package process
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/landlock-lsm/go-landlock/landlock"
 	landlocksys "github.com/landlock-lsm/go-landlock/landlock/syscall"
 )
 
-// Confine takes from this process, from all of its threads and for good, what Landlock can take: it opens, makes, executes
-// and removes no file, binds and connects no TCP socket (ABI 4), and sends no signal and connects no abstract socket to
-// processes outside (ABI 6). What is open stays open. It returns the version of the kernel's Landlock ABI, 0 where there is
-// none and nothing is taken. After an error nothing is.
-func Confine() (abi int, err error) {
+// Confine takes from this process, from all of its threads and for good, what no worker needs once its core is compiled:
+// through Landlock, as far as the kernel offers it, files, TCP, and signals to others; and with a filter, every system call
+// that is not on a list ([rules]). What is open stays open. It returns what was taken; after an error that is not all that
+// [Offered] has.
+func Confine() (taken Confinement, err error) {
+	taken.Landlock, err = landlocked()
+	var filterErr error
+	if taken.Seccomp, filterErr = filterCalls(); filterErr != nil {
+		err = errors.Join(err, fmt.Errorf("the filter of system calls: %w", filterErr))
+	}
+	return taken, err
+}
+
+// Offered returns what this system can take from a worker.
+func Offered() Confinement {
+	abi, err := landlocksys.LandlockGetABIVersion()
+	if err != nil {
+		abi = 0
+	}
+	return Confinement{Landlock: max(abi, 0), Seccomp: seccompOffered()}
+}
+
+// landlocked opens, makes, executes and removes no file from now on, binds and connects no TCP socket (ABI 4), and sends no
+// signal and connects no abstract socket to processes outside (ABI 6). It returns the version of the kernel's Landlock ABI,
+// 0 if there is none and nothing is taken.
+func landlocked() (abi int, err error) {
 	abi, err = landlocksys.LandlockGetABIVersion()
 	if err != nil || abi < 1 {
 		return 0, nil

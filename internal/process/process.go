@@ -9,12 +9,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -58,8 +62,8 @@ type Config struct {
 	Path string
 	// SHA256 is what the program must have, in lower-case hexadecimal; "" for any.
 	SHA256 string
-	// Args are its arguments. Default "worker", for those who list processes.
-	Args []string
+	// Name says which of its host's workers it is, such as "worker-3", for those who list processes. Default "worker".
+	Name string
 	// Env is all the environment that it gets, beside go-plugin's own.
 	Env []string
 	// Logger gets what the worker writes to its standard error: records of slog's JSON as they are, other lines as
@@ -79,6 +83,9 @@ type Process struct {
 // exitGrace is how long a program that did not shake hands may take to end by itself.
 const exitGrace = time.Second
 
+// namePrefix is what the first argument of a worker begins with, whatever its program: its name for those who list processes.
+const namePrefix = "hypertoken-"
+
 // Start starts a worker and shakes hands. After an error nothing is left of it.
 func Start(ctx context.Context, c Config) (*Process, error) {
 	if c.StartTimeout == 0 {
@@ -87,8 +94,8 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	if len(c.Args) == 0 {
-		c.Args = []string{"worker"}
+	if c.Name == "" {
+		c.Name = "worker"
 	}
 	path, err := program(c.Path)
 	if err != nil {
@@ -103,32 +110,48 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 		defer func() { _ = copied.Close() }()
 	}
 	r := &run{log: c.Logger, path: path, exited: make(chan struct{}), drained: make(chan struct{}), silent: make(chan struct{})}
-	client := plugin.NewClient(&plugin.ClientConfig{
-		HandshakeConfig: handshake,
-		Plugins:         plugins,
-		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, dir string) (runner.Runner, error) {
-			r.dir = dir
-			r.cmd = &exec.Cmd{Path: executed, Args: append([]string{os.Args[0]}, c.Args...), Env: append(append(cmd.Env, c.Env...), sabotage.Environment()...)}
-			return r, nil
-		},
-		AllowedProtocols: []plugin.Protocol{plugin.ProtocolNetRPC},
-		StartTimeout:     c.StartTimeout,
-		SkipHostEnv:      true,
-		UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: socketBase(os.TempDir())},
-		Logger:           pluginLog(c.Logger),
-	})
+	newClient := func(base string) *plugin.Client {
+		return plugin.NewClient(&plugin.ClientConfig{
+			HandshakeConfig: handshake,
+			Plugins:         plugins,
+			RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, dir string) (runner.Runner, error) {
+				r.dir = dir
+				env := append(discardDirectory(dir, cmd.Env), c.Env...)
+				r.cmd = &exec.Cmd{Path: executed, Args: []string{namePrefix + c.Name, "worker"},
+					Env: append(env, sabotage.Environment()...)}
+				return r, nil
+			},
+			AllowedProtocols: []plugin.Protocol{plugin.ProtocolNetRPC},
+			StartTimeout:     c.StartTimeout,
+			SkipHostEnv:      true,
+			UnixSocketConfig: &plugin.UnixSocketConfig{TempDir: base},
+			Logger:           pluginLog(c.Logger),
+		})
+	}
 	stop := context.AfterFunc(ctx, r.kill)
 	defer stop()
-	p := &Process{run: r, client: client, done: make(chan struct{})}
 	began := time.Now()
-	// Only the handshake: a connection that nobody needs yet would say on standard error that its worker was killed.
-	_, err = client.Start()
-	if err == nil {
-		go p.reap()
-		return p, nil
+	var client *plugin.Client
+	var noDirectory []string
+	for _, base := range socketBases() {
+		client = newClient(base)
+		// Only the handshake: a connection that nobody needs yet would say on standard error that its worker was killed.
+		if _, err = client.Start(); err == nil {
+			p := &Process{run: r, client: client, done: make(chan struct{})}
+			go p.reap()
+			return p, nil
+		}
+		if r.cmd != nil {
+			break
+		}
+		noDirectory = append(noDirectory, err.Error())
+	}
+	if r.cmd == nil {
+		return nil, fmt.Errorf("the worker %s can't be started: go-plugin needs a directory for temporary files, and can make none (%s): "+
+			"set TMPDIR to a directory that can be written", path, strings.Join(noDirectory, "; "))
 	}
 	if r.pid() == 0 {
-		// go-plugin leaves its directory where nothing was started.
+		// go-plugin leaves its directory if nothing was started.
 		if r.dir != "" && !sabotage.On(sabotage.DirectoryLeft) {
 			_ = os.RemoveAll(r.dir)
 		}
@@ -151,8 +174,14 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 	}
 }
 
+// notStarted is the error for a program that was not executed. It says what WorkerPath must be if that is the cause.
 func notStarted(path string, err error) error {
-	return fmt.Errorf("the worker %s can't be started: %w; WorkerPath must name a program that calls workerproc.Main", path, err)
+	for _, cause := range []error{fs.ErrNotExist, fs.ErrPermission, exec.ErrNotFound, syscall.ENOEXEC, syscall.EISDIR, syscall.ENOTDIR} {
+		if errors.Is(err, cause) {
+			return fmt.Errorf("the worker %s can't be started: %w; WorkerPath must name a program that calls workerproc.Main", path, err)
+		}
+	}
+	return fmt.Errorf("the worker %s can't be started: %w", path, err)
 }
 
 func (p *Process) reap() {
@@ -203,9 +232,17 @@ func (p *Process) Ended() error {
 // Path is the program.
 func (p *Process) Path() string { return p.run.path }
 
-// Ping asks go-plugin for a sign of life.
+// Ping asks go-plugin's service in the worker for a sign of life.
 func (p *Process) Ping() error {
-	rpc, err := p.client.Client()
+	conn, err := net.Dial(p.run.network, p.run.address)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	if err := checkPeer(conn); err != nil {
+		return err
+	}
+	rpc, err := plugin.NewRPCClient(conn, plugins)
 	if err != nil {
 		return err
 	}
@@ -226,6 +263,9 @@ type run struct {
 	exited, drained chan struct{}
 	// silent is closed where standard output ends before the handshake.
 	silent chan struct{}
+	// network and address are where go-plugin's service listens, after the handshake.
+	network, address string
+
 	socket string // where go-plugin listens there, once drained is closed
 	state  *os.ProcessState
 	lost   error // why there is no state
@@ -270,6 +310,9 @@ func (r *run) Start(context.Context) (err error) {
 	}
 	r.stdin, r.stdout, r.shaken = stdin, stdout, shaken
 	r.started(r.cmd.Process)
+	if err := offerToOOM(r.cmd.Process.Pid); err != nil {
+		r.log.Debug("the worker is no sooner ended than its host if memory runs out", "error", err)
+	}
 	var reading sync.WaitGroup
 	reading.Go(func() { r.readErrors(stderr) })
 	shook := make(chan struct{})
@@ -282,7 +325,9 @@ func (r *run) Start(context.Context) (err error) {
 		r.state, r.lost = r.cmd.Process.Wait()
 		close(r.exited)
 		// A grandchild that holds the pipes must not hold the host. After the handshake stdout is the caller's.
+		given := make(chan struct{})
 		timer := time.AfterFunc(time.Second, func() {
+			defer close(given)
 			_ = stderr.Close()
 			select {
 			case <-shook:
@@ -291,7 +336,9 @@ func (r *run) Start(context.Context) (err error) {
 			}
 		})
 		reading.Wait()
-		timer.Stop()
+		if !timer.Stop() {
+			<-given // a reader is told of a Close before the descriptor is closed
+		}
 		_ = stderr.Close()
 		close(r.drained)
 	}()
@@ -369,8 +416,11 @@ func (r *run) ID() string {
 func (r *run) Name() string                    { return r.path }
 func (r *run) Diagnose(context.Context) string { return "" }
 
+// PluginToHost keeps the address of the worker's service, and gives go-plugin one that nobody can listen on. It connects
+// when the worker has ended, and another program may have the address then.
 func (r *run) PluginToHost(network, address string) (string, string, error) {
-	return network, address, nil
+	r.network, r.address = network, address
+	return "unix", nowhere(r.dir), nil
 }
 
 func (r *run) HostToPlugin(network, address string) (string, string, error) {

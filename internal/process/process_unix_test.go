@@ -46,6 +46,8 @@ func TestMain(m *testing.M) {
 		fmt.Print("init says hello\n1|2|3\n")
 	case "unreaped":
 		unreaped()
+	case "directories":
+		withoutDirectories()
 	case "flood":
 		for {
 			fmt.Println(strings.Repeat("x", 1000))
@@ -77,6 +79,9 @@ func TestMain(m *testing.M) {
 	_, _ = io.Copy(out, in)
 	os.Exit(0)
 }
+
+// withoutDirectories is this process if it may make no directory; Linux only.
+var withoutDirectories = func() {}
 
 // hostOfTwo starts two workers, says which, and waits to be killed.
 func hostOfTwo() {
@@ -362,7 +367,8 @@ func TestWorkersEndWithTheirHost(t *testing.T) {
 		t.Skip("the parent's death signal is Linux's")
 	}
 	host := exec.Command("/proc/self/exe")
-	host.Env = append(os.Environ(), "ROLE=host", "TMPDIR="+t.TempDir())
+	temporary := t.TempDir()
+	host.Env = append(os.Environ(), "ROLE=host", "TMPDIR="+temporary)
 	out, err := host.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -392,6 +398,9 @@ func TestWorkersEndWithTheirHost(t *testing.T) {
 	}
 	if len(workers) != 2 {
 		t.Errorf("%d workers had started", len(workers))
+	}
+	if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
+		t.Errorf("they have left %v, %v", left, err)
 	}
 }
 

@@ -1,13 +1,11 @@
 package process
 
 import (
-	"context"
 	"fmt"
+	"io"
 	"net/rpc"
 	"os"
-	"strings"
 
-	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
 )
 
@@ -20,40 +18,23 @@ func Serve() (in, out *os.File, err error) {
 	if err = dropInherited(); err != nil {
 		return nil, nil, err
 	}
+	takeName(os.Args[0])
 	if in, out, err = takeStdio(); err != nil {
 		return nil, nil, fmt.Errorf("taking standard input and output: %w", err)
 	}
-	// In its test mode go-plugin's server leaves os.Stdout, os.Stderr and signals alone, and says where it listens
-	// instead of printing it: the line is ours to write.
-	address := make(chan *plugin.ReattachConfig)
-	served := make(chan struct{})
-	said := new(firstLine)
-	go func() {
-		defer close(served)
-		plugin.Serve(&plugin.ServeConfig{
-			HandshakeConfig: handshake,
-			Plugins:         plugins,
-			Logger:          hclog.New(&hclog.LoggerOptions{Level: hclog.Error, DisableTime: true, Output: said}),
-			Test:            &plugin.ServeTestConfig{Context: context.Background(), ReattachConfigCh: address},
-		})
-	}()
-	select {
-	case a := <-address:
-		_, err = fmt.Fprintf(out, "%d|%d|%s|%s|%s|\n", plugin.CoreProtocolVersion, handshake.ProtocolVersion,
-			a.Addr.Network(), a.Addr.String(), plugin.ProtocolNetRPC)
-	case <-served:
-		err = fmt.Errorf("go-plugin's server did not start: %s; its socket is made in %q, and a socket's name has about 100 bytes at most",
-			said.text, os.Getenv(plugin.EnvUnixSocketDir))
+	l, err := listen()
+	if err != nil {
+		return nil, nil, fmt.Errorf("making go-plugin's socket: %w", err)
 	}
+	// go-plugin's own Serve would take os.Stdout and os.Stderr, and needs a directory for its socket.
+	server := &plugin.RPCServer{Plugins: plugins, Stdout: nothing{}, Stderr: nothing{}}
+	go server.Serve(l)
+	_, err = fmt.Fprintf(out, "%d|%d|%s|%s|%s|\n", plugin.CoreProtocolVersion, handshake.ProtocolVersion,
+		l.Addr().Network(), l.Addr().String(), plugin.ProtocolNetRPC)
 	return in, out, err
 }
 
-// firstLine keeps the first thing that is written to it. It is read when nothing more is.
-type firstLine struct{ text string }
+// nothing is an empty stream, for any number of readers.
+type nothing struct{}
 
-func (l *firstLine) Write(b []byte) (int, error) {
-	if l.text == "" {
-		l.text = strings.TrimSpace(string(b))
-	}
-	return len(b), nil
-}
+func (nothing) Read([]byte) (int, error) { return 0, io.EOF }

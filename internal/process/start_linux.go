@@ -27,13 +27,13 @@ func attributes() *syscall.SysProcAttr {
 }
 
 // starts is served by one goroutine on one thread, as long as the process lives: the parent's death signal comes when
-// the thread that forked ends, not the process. What that thread starts gets no new privileges, whatever it executes. The
-// rest of this process keeps its own: Go clones no thread from one that is locked.
+// the thread that forked ends, not the process. What that thread starts has no capabilities and gets no new privileges,
+// whatever it executes. The rest of this process keeps its own: Go clones no thread from one that is locked.
 var starts = sync.OnceValue(func() chan<- func(error) {
 	c := make(chan func(error))
 	go func() {
 		runtime.LockOSThread()
-		err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+		err := giveUpPrivileges()
 		for f := range c {
 			f(err)
 		}
@@ -41,11 +41,19 @@ var starts = sync.OnceValue(func() chan<- func(error) {
 	return c
 })
 
+// giveUpPrivileges takes privileges from what this thread starts.
+func giveUpPrivileges() error {
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("forbidding new privileges: %w", err)
+	}
+	return giveUpCapabilities()
+}
+
 func start(cmd *exec.Cmd) error {
 	result := make(chan error)
 	starts() <- func(err error) {
 		if err != nil {
-			result <- fmt.Errorf("forbidding new privileges: %w", err)
+			result <- err
 			return
 		}
 		result <- cmd.Start()

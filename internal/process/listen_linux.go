@@ -1,0 +1,74 @@
+package process
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// listen returns where go-plugin's service listens: an abstract socket, which has no file that anybody would have to remove.
+// No directory keeps others away from it, so it accepts connections of its own user only.
+func listen() (net.Listener, error) {
+	var name [16]byte
+	_, _ = rand.Read(name[:]) // never fails
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: "@hypertoken-" + hex.EncodeToString(name[:]), Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	return &ownListener{l, uint32(os.Geteuid())}, nil
+}
+
+// ownListener closes the connections of other users.
+type ownListener struct {
+	*net.UnixListener
+	user uint32
+}
+
+// Accept returns the next connection of this process's user.
+func (l *ownListener) Accept() (net.Conn, error) {
+	for {
+		c, err := l.AcceptUnix()
+		if err != nil {
+			return nil, err
+		}
+		if peer, err := peerOf(c); err == nil && peer.Uid == l.user {
+			return c, nil
+		}
+		_ = c.Close()
+	}
+}
+
+// checkPeer fails unless this process's user listens at the other end.
+func checkPeer(c net.Conn) error {
+	u, ok := c.(syscall.Conn)
+	if !ok {
+		return fmt.Errorf("a connection of the type %T", c)
+	}
+	peer, err := peerOf(u)
+	if err != nil {
+		return err
+	}
+	if own := os.Geteuid(); int(peer.Uid) != own {
+		return fmt.Errorf("the service belongs to user %d, not to %d", peer.Uid, own)
+	}
+	return nil
+}
+
+// peerOf returns who has connected.
+func peerOf(c syscall.Conn) (peer *unix.Ucred, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) { peer, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err == nil {
+		err = failed
+	}
+	return peer, err
+}
