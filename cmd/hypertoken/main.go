@@ -63,6 +63,7 @@ Rust core compiled to WebAssembly; it is part of this program.
   hypertoken serve                       serve engines over HTTP, with metrics
   hypertoken top                         show how a server's workers are, live
   hypertoken actions                     list the actions and their payloads
+  hypertoken core new my-game            write a core of your own
   hypertoken verify traces/*.jsonl       hold the engine against recorded runs
   hypertoken torture --for 60s           kill workers while they work: nobody notices
   hypertoken bench                       measure what engines cost here
@@ -74,7 +75,7 @@ Exit status: 0 for success, 1 for a failure that was reported, 2 for wrong usage
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRun(), newServe(), newVerify(), newTorture(), newBench(), newTop(), newActions(), newVersion(), newWorker())
+	root.AddCommand(newRun(), newServe(), newVerify(), newTorture(), newBench(), newTop(), newActions(), newCore(), newVersion(), newWorker())
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {

@@ -8,12 +8,13 @@ use crate::write::Writer;
 pub const MAX_CALL_DEPTH: u32 = 8;
 
 impl Context<'_> {
-    /// Runs another action of this core, with the same clock, and returns its result, one value. `payload` is MessagePack;
-    /// empty counts as an empty map.
+    /// Runs another action of this core, with the same clock, and returns its result, one value.
+    /// `payload` is MessagePack; empty counts as an empty map.
     ///
-    /// If the other action fails, its effects on the state, and its events, are taken back at once, and the caller may
-    /// go on. If the caller fails later, the effects of both are taken back. Identifiers continue where the caller's
-    /// ended. Unseeded shuffles of the n-th call within a dispatched action take the stream n + 1 of its entropy.
+    /// If the other action fails, its effects on the state, and its events, are taken back at once,
+    /// and the caller may go on. If the caller fails later, the effects of both are taken back.
+    /// Identifiers continue where the caller's ended. Unseeded shuffles of the n-th call within a
+    /// dispatched action take the stream n + 1 of its entropy.
     ///
     /// Fails with the other action's error, and with [`code::TOO_DEEP`] beyond [`MAX_CALL_DEPTH`].
     pub fn call_raw(&mut self, action: &str, payload: &[u8]) -> Result<Vec<u8>> {

@@ -4,7 +4,8 @@
 //! use hypertoken_core::testing::Table;
 //! use hypertoken_core::{Registry, Token, payload};
 //!
-//! let mut table = Table::open(Registry::builtin(), &payload! { stack: [payload! { id: "ace" }, payload! { id: "king" }] });
+//! let cards = [payload! { id: "ace" }, payload! { id: "king" }];
+//! let mut table = Table::open(Registry::builtin(), &payload! { stack: cards });
 //! let drawn: Vec<Token> = table.run("stack:draw", &payload! { count: 1 }).unwrap();
 //! assert_eq!(drawn[0].id(), "king");
 //! assert_eq!(table.run::<Token>("stack:removeAt", &payload! { position: 7 }).unwrap_err().code, "out_of_range");
@@ -65,8 +66,8 @@ impl Table {
         t
     }
 
-    /// Runs an action and returns its result as a type; `()` takes no result but nil. The error is the action's own, or
-    /// one with the code `bad_result` if the result is of another type.
+    /// Runs an action and returns its result as a type; `()` takes no result but nil. The error is
+    /// the action's own, or one with the code `bad_result` if the result is of another type.
     pub fn run<R: DeserializeOwned>(&mut self, action: &str, payload: &(impl Serialize + ?Sized)) -> Result<R> {
         let payload = encode("the payload", payload, usize::MAX)?;
         let result = self.run_bytes(action, &payload)?;
@@ -116,8 +117,8 @@ impl Table {
         digest(&mut self.core)
     }
 
-    /// A part of the state, by the keys on the way to it: `["gameState", "winner"]`. No keys are the whole state. Panics if
-    /// there is nothing, or something that is not a T.
+    /// A part of the state, by the keys on the way to it: `["gameState", "winner"]`. No keys are
+    /// the whole state. Panics if there is nothing, or something that is not a T.
     pub fn state<T: DeserializeOwned>(&mut self, path: &[&str]) -> T {
         let state = stream(&mut self.core, Op::State);
         let mut v = Value::trusted(&state);
@@ -127,8 +128,8 @@ impl Table {
         decode(&path.join("."), code::BAD_STATE, v.bytes()).unwrap_or_else(|e| panic!("{e}"))
     }
 
-    /// The events of the actions that succeeded since the last call: of each its name and its payload. Panics if a payload
-    /// is not a T.
+    /// The events of the actions that succeeded since the last call: of each its name and its
+    /// payload. Panics if a payload is not a T.
     pub fn events<T: DeserializeOwned>(&mut self) -> Vec<(String, T)> {
         let typed = |(name, payload): Event| {
             let payload = decode(&format!("the event {name}"), BAD_RESULT, &payload).unwrap_or_else(|e| panic!("{e}"));

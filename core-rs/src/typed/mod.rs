@@ -61,9 +61,10 @@ pub const BAD_RESULT: &str = "bad_result";
 /// An empty map: what a payload that is missing counts as.
 const EMPTY: &[u8] = &[0x80];
 
-/// Makes a handler of a function that takes a context and a payload of a type of its own, and returns a result of a type
-/// of its own: `fn(&mut Context<'_>, P) -> Result<R, E>`, where P is [`serde::Deserialize`], R is [`serde::Serialize`] and
-/// E converts into [`Error`]. A function for an action without fields takes `()`.
+/// Makes a handler of a function that takes a context and a payload of a type of its own, and
+/// returns a result of a type of its own: `fn(&mut Context<'_>, P) -> Result<R, E>`, where P is
+/// [`serde::Deserialize`], R is [`serde::Serialize`] and E converts into [`Error`]. A function for
+/// an action without fields takes `()`.
 #[macro_export]
 macro_rules! handler {
     ($function:expr) => {
