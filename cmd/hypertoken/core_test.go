@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -21,6 +22,8 @@ func TestCoreScripts(t *testing.T) {
 	}
 	cache := filepath.Join(t.TempDir(), "cache")
 	warm(t, filepath.Join(cache, "hypertoken"))
+	commands := serveCommands()
+	maps.Copy(commands, scriptCommands)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/core",
 		Setup: func(env *testscript.Env) error {
@@ -34,6 +37,6 @@ func TestCoreScripts(t *testing.T) {
 			env.Setenv("CARGO_TARGET_DIR", filepath.Join(root, "core-rs", "target"))
 			return nil
 		},
-		Cmds: scriptCommands,
+		Cmds: commands,
 	})
 }
