@@ -55,7 +55,7 @@ func coreError(err error) error {
 
 // untilSignal returns a context that ends with the first signal to end: what the command started ends with it.
 func untilSignal(c *cobra.Command) (context.Context, context.CancelFunc) {
-	return signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
+	return signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 }
 
 func newCoreNew() *cobra.Command {

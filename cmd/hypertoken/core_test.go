@@ -21,7 +21,6 @@ func TestCoreScripts(t *testing.T) {
 		t.Fatal(err)
 	}
 	cache := filepath.Join(t.TempDir(), "cache")
-	warm(t, filepath.Join(cache, "hypertoken"))
 	commands := serveCommands()
 	maps.Copy(commands, scriptCommands)
 	testscript.Run(t, testscript.Params{
