@@ -2,7 +2,7 @@
 
 use crate::actions::shapes;
 use crate::error::{Error, Result, clip, code};
-use crate::payload::Payload;
+use crate::payload::{Payload, refuse_member};
 use crate::rng::Rng;
 use crate::shape::Record;
 use crate::state::State;
@@ -409,7 +409,9 @@ impl Engine {
             b => scan_all(b, max_depth).map(|_| Value::trusted(b))?,
         };
         let payload = Payload::new(payload)?;
-        payload.check_names(fields, r.action)?;
+        if let Some(key) = payload.beside(fields) {
+            refuse_member(key, fields, r.action)?;
+        }
         let mut cx = Context {
             state: &mut self.state,
             out,
