@@ -17,13 +17,20 @@ import (
 func newActions() *cobra.Command {
 	var f hostFlags
 	var asJSON bool
+	var types typeFlags
 	c := &cobra.Command{
 		Use:   "actions [flags] [PREFIX]",
-		Short: "List the actions with the fields of their payloads",
-		Long: `actions lists the actions of the core: what each does, and the fields of its payload with
-their kinds and defaults. PREFIX, such as stack or space:place, lists those that begin so.`,
-		Example: "  hypertoken actions stack\n  hypertoken actions --json | jq '.[].name'",
-		Args:    usageArgs(cobra.MaximumNArgs(1)),
+		Short: "List the actions with the fields of their payloads, or write them as types",
+		Long: `actions lists the actions of the core: what each does, the fields of its payload with their
+kinds and defaults, and the shape of its result. PREFIX, such as stack or space:place, lists
+those that begin so. --records lists the records that the shapes name: Token, Agent, State
+and others. --go and --typescript write payloads, results and records as types.`,
+		Example: `  hypertoken actions stack
+  hypertoken actions --records State
+  hypertoken actions --json | jq '.[].name'
+  hypertoken actions --typescript >actions.d.ts
+  hypertoken actions --go --package game --core game.wasm >game/actions.go`,
+		Args: usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			f.inProcess = true // there is no game to run
 			h, err := f.open(c.Context())
@@ -36,6 +43,9 @@ their kinds and defaults. PREFIX, such as stack or space:place, lists those that
 				return err
 			}
 			prefix := strings.Join(args, "")
+			if types.records {
+				return writeRecords(c, h, prefix, asJSON)
+			}
 			chosen := []host.ActionInfo{}
 			for _, a := range list {
 				if strings.HasPrefix(a.Name, prefix) {
@@ -45,6 +55,9 @@ their kinds and defaults. PREFIX, such as stack or space:place, lists those that
 			if len(chosen) == 0 {
 				return fmt.Errorf("no action of this core begins with %q; 'hypertoken actions' lists all %d", prefix, len(list))
 			}
+			if types.language() != "" {
+				return types.write(c, h, chosen)
+			}
 			if asJSON {
 				return writeJSON(c.OutOrStdout(), chosen)
 			}
@@ -53,6 +66,7 @@ their kinds and defaults. PREFIX, such as stack or space:place, lists those that
 	}
 	f.register(c.Flags())
 	c.Flags().BoolVar(&asJSON, "json", false, "write JSON")
+	types.register(c)
 	return c
 }
 
@@ -71,6 +85,10 @@ func writeActions(w io.Writer, list []host.ActionInfo) error {
 		}
 		fmt.Fprintf(&b, "%s\n    %s\n", a.Name, a.About)
 		for _, field := range a.Fields {
+			if field.Name == "*" {
+				fmt.Fprintf(&b, "      %-16s %s, optional\n", "any other", field.Kind)
+				continue
+			}
 			need := "optional"
 			switch {
 			case field.Required:
@@ -78,7 +96,10 @@ func writeActions(w io.Writer, list []host.ActionInfo) error {
 			case field.Default != "":
 				need = "default " + field.Default
 			}
-			fmt.Fprintf(&b, "      %-16s %s, %s\n", field.Name, field.Kind, need)
+			fmt.Fprintf(&b, "      %-16s %s, %s\n", field.Name, fieldKind(field), need)
+		}
+		if a.Result != "" {
+			fmt.Fprintf(&b, "      returns %s\n", a.Result)
 		}
 	}
 	_, err := io.WriteString(w, b.String())

@@ -28,6 +28,10 @@
 //! With the feature `typed`, handlers take and return types of your own (see [`handler!`]), read the state as such,
 //! and have a harness for native tests, [`testing`].
 //!
+//! A payload with members that are none of the action's fields is refused before the handler runs; [`rest`] as the last
+//! field allows any. [`Registry::result`] and [`Registry::record`] say what the actions return, from which `hypertoken
+//! actions --go` and `--typescript` make types.
+//!
 //! What a handler changes through [`Context::state`] is taken back when it fails, so it may fail at any point. It may run
 //! other actions with [`Context::call_raw`], all of them one action to the host.
 
@@ -39,10 +43,12 @@ mod engine;
 mod error;
 #[cfg(target_arch = "wasm32")]
 mod memory;
+mod near;
 mod payload;
 mod rng;
 mod sections;
 mod setup;
+pub mod shape;
 mod snapshot;
 mod state;
 #[cfg(all(feature = "typed", not(target_arch = "wasm32")))]
@@ -57,13 +63,16 @@ mod write;
 
 pub use call::MAX_CALL_DEPTH;
 pub use chacha::ChaCha8;
-pub use engine::{Action, Context, Engine, Field, Handler, Kind, Need, Registry, Request, default, optional, required};
+pub use engine::{
+    Action, Context, Engine, Field, Handler, Kind, Need, Registry, Request, default, optional, required, rest,
+};
 pub use error::{Error, Result, code};
 pub use payload::Payload;
 pub use rng::Rng;
 pub use sections::{
     Agent, Agents, At, Inventory, Limits, Map, Pile, Placement, Rules, Section, Source, SourceStack, Spot, Zone, Zones,
 };
+pub use shape::{Member, Record, member, optional_member};
 pub use state::{Mark, State, shuffle};
 pub use token::Token;
 #[cfg(feature = "typed")]

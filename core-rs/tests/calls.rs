@@ -3,7 +3,7 @@
 use hypertoken_core::testing::Table;
 use hypertoken_core::{
     Action, At, Context, Error, Kind, Limits, MAX_CALL_DEPTH, Pile, Placed, Registry, Result, Token, code, handler,
-    payload, required,
+    payload, required, rest,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
@@ -242,7 +242,7 @@ fn a_value_of_the_state_is_bounded_in_depth() {
         cx.set_game("deep", &v)
     }
     let mut r = registry();
-    r.register(Action { name: "nest", about: "", fields: &[], handler: handler!(nest) });
+    r.register(Action { name: "nest", about: "", fields: &[rest()], handler: handler!(nest) });
     let limits = Limits { max_depth: 10, ..Limits::default() };
     let mut t = Table::with_limits(r, &deck(1), limits);
     assert_eq!(t.run::<()>("nest", &json!({"n": 9})), Ok(()));

@@ -3,7 +3,7 @@
 mod support;
 
 use hypertoken_core::testing::Table;
-use hypertoken_core::{Action, BAD_RESULT, Context, Error, Kind, Raw, Registry, Result, Token, handler, required};
+use hypertoken_core::{Action, BAD_RESULT, Context, Error, Raw, Registry, Result, Token, handler, rest};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
@@ -19,7 +19,7 @@ where
     r.register(Action {
         name: "t",
         about: "Returns its payload.",
-        fields: &[required("any", Kind::Any)],
+        fields: &[rest()],
         handler: |cx, p| hypertoken_core::run_typed(cx, p, |_, p: P| Ok::<P, Error>(p)),
     });
     Table::open(r, &())
@@ -264,8 +264,8 @@ fn no_payload_is_an_empty_one() {
         Ok(d.n)
     }
     let mut r = Registry::new();
-    r.register(Action { name: "nothing", about: "", fields: &[], handler: handler!(nothing) });
-    r.register(Action { name: "defaults", about: "", fields: &[], handler: handler!(defaults) });
+    r.register(Action { name: "nothing", about: "", fields: &[rest()], handler: handler!(nothing) });
+    r.register(Action { name: "defaults", about: "", fields: &[rest()], handler: handler!(defaults) });
     let mut t = Table::open(r, &());
     assert_eq!(t.run::<()>("nothing", &()), Ok(()));
     assert_eq!(t.run::<()>("nothing", &json!({})), Ok(()));
@@ -297,7 +297,7 @@ fn a_result_that_is_no_value_is_an_error() {
         Ok(BTreeMap::from([("v", v)]))
     }
     let mut r = Registry::new();
-    r.register(Action { name: "bad", about: "", fields: &[], handler: handler!(bad) });
+    r.register(Action { name: "bad", about: "", fields: &[rest()], handler: handler!(bad) });
     let mut t = Table::open(r, &());
     for (n, message) in [
         (0, "the result: field v: 9007199254740992 is outside ±9007199254740991"),
@@ -330,8 +330,8 @@ fn errors_of_ones_own_have_their_code() {
         Ok(own(cx, p)?)
     }
     let mut r = Registry::new();
-    r.register(Action { name: "own", about: "", fields: &[], handler: handler!(own) });
-    r.register(Action { name: "mark", about: "", fields: &[], handler: handler!(question_mark) });
+    r.register(Action { name: "own", about: "", fields: &[rest()], handler: handler!(own) });
+    r.register(Action { name: "mark", about: "", fields: &[rest()], handler: handler!(question_mark) });
     let mut t = Table::open(r, &());
     for name in ["own", "mark"] {
         let e = t.run::<()>(name, &json!({"player": "ann", "cards": []})).unwrap_err();
@@ -425,7 +425,7 @@ fn a_token_is_a_payload_and_a_result() {
         Ok(t.into_values().collect())
     }
     let mut r = Registry::new();
-    r.register(Action { name: "both", about: "", fields: &[], handler: handler!(both) });
+    r.register(Action { name: "both", about: "", fields: &[rest()], handler: handler!(both) });
     let mut t = Table::open(r, &());
     let card = json!({"id": "c", "z": 1, "a": [true]});
     assert_eq!(t.run::<Json>("both", &json!({"card": card})), Ok(numbers(json!([card]))));
