@@ -50,25 +50,29 @@ type MemberInfo struct {
 	Optional bool   `msgpack:"optional" json:"optional"`
 }
 
-// Actions returns the actions of the core, sorted by name.
+// Actions returns the actions of the core, sorted by name. With Options.NoFallback a worker tells them: Actions waits for one
+// then. It fails with [ErrShutdown], with [ErrTimeout] or [ErrCanceled] if ctx ends first, and with [ErrBadInput] for a core
+// that can't be run.
 func (h *Host) Actions(ctx context.Context) ([]ActionInfo, error) {
 	var list []ActionInfo
-	err := h.describe(ctx, "Actions", &list, (*wasm.Instance).Actions)
+	err := h.describe("Actions", &list, func() ([]byte, error) { return h.encodedActions(ctx) })
 	return list, err
 }
 
 // Records returns the records that the shapes of the core's actions name, sorted by name. There are none if the core was
-// built before cores described them.
+// built before cores described them. It fails as Actions does, and with [ErrBadInput] on a host with Options.NoFallback,
+// which runs nothing of the core itself.
 func (h *Host) Records(ctx context.Context) ([]RecordInfo, error) {
+	if h.options.NoFallback {
+		return nil, badInput("Records: a host with Options.NoFallback runs nothing of the core; ask one without it")
+	}
 	var list []RecordInfo
-	err := h.describe(ctx, "Records", &list, (*wasm.Instance).Records)
+	err := h.describe("Records", &list, func() ([]byte, error) { return h.askCore(ctx, "Records", (*wasm.Instance).Records) })
 	return list, err
 }
 
-// describe decodes what an instance of the core says of itself into what list points to.
-func (h *Host) describe(
-	ctx context.Context, what string, list any, ask func(*wasm.Instance, context.Context) ([]byte, error),
-) error {
+// describe decodes what the core says of itself into what list points to. what names the caller in errors.
+func (h *Host) describe(what string, list any, encoded func() ([]byte, error)) error {
 	h.mu.Lock()
 	if h.closing {
 		h.mu.Unlock()
@@ -77,24 +81,14 @@ func (h *Host) describe(
 	h.locals.Add(1)
 	h.mu.Unlock()
 	defer h.locals.Done()
-	select {
-	case <-h.compiled:
-	case <-ctx.Done():
-		return ended(ctx, what)
-	}
-	if h.local.err != nil {
-		return h.local.err
-	}
-	i, err := h.local.core.Instantiate(ctx)
+	b, err := encoded()
 	if err != nil {
 		return err
 	}
-	defer func() { _ = i.Close(ctx) }()
-	b, err := ask(i, ctx)
-	if err != nil {
-		return err
+	if _, err = wasm.Scan(b); err == nil {
+		err = msgpack.Unmarshal(b, list)
 	}
-	if err := msgpack.Unmarshal(b, list); err != nil {
+	if err != nil {
 		return fmt.Errorf("host: what the core says of itself can't be read (%s): %w", what, err)
 	}
 	return nil

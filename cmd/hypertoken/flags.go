@@ -34,7 +34,7 @@ func (b *byteSize) Set(s string) error {
 type hostFlags struct {
 	core, coreSHA256, cacheDir                 string
 	timeout                                    time.Duration
-	debug, inProcess                           bool
+	debug, inProcess, noFallback               bool
 	maxPayload, maxResult, maxState, maxMemory byteSize
 	maxDepth, workers                          int
 	server                                     bool
@@ -48,6 +48,7 @@ func (f *hostFlags) register(flags *pflag.FlagSet) {
 	f.workers = max(f.workers, 1)
 	flags.IntVar(&f.workers, "workers", f.workers, "how many worker processes run the engines")
 	flags.BoolVar(&f.inProcess, "in-process", false, "run the engines in this process, without workers")
+	flags.BoolVar(&f.noFallback, "no-fallback", false, "never run an engine in this process, not even if no worker can run: for cores that are not trusted")
 	flags.BoolVar(&f.debug, "debug", false, "log what the host does to standard error")
 	flags.StringVar(&f.cacheDir, "cache-dir", "", "keep compiled code in this `directory`, \"off\" for nowhere (default the user's cache)")
 	flags.Var(&f.maxPayload, "max-payload", "bound of a payload, as MessagePack")
@@ -69,6 +70,7 @@ func (f *hostFlags) open(ctx context.Context) (*host.Host, error) {
 	h, err := host.New(ctx, host.Options{
 		Workers:         f.workers,
 		InProcess:       f.inProcess,
+		NoFallback:      f.noFallback,
 		CorePath:        f.core,
 		CoreSHA256:      f.coreSHA256,
 		Timeout:         timeout,
@@ -95,13 +97,36 @@ func (f *hostFlags) logger() *slog.Logger {
 	case f.server:
 		level = slog.LevelInfo
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	return slog.New(slog.NewTextHandler(standardError, &slog.HandlerOptions{Level: level}))
 }
 
-// openFile opens a file for reading, or standard input for "-".
-func openFile(name string, stdin io.Reader) (io.ReadCloser, error) {
+// openFile opens a file for reading, or standard input for "-". It fails with the cause of ctx when that ends before a named
+// pipe has a writer.
+func openFile(ctx context.Context, name string, stdin io.Reader) (in io.ReadCloser, err error) {
 	if name == "-" {
 		return io.NopCloser(stdin), nil
 	}
-	return os.Open(name)
+	opened := make(chan *os.File, 1)
+	err = untilDone(ctx, func(context.Context) error {
+		f, err := os.Open(name)
+		opened <- f
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return <-opened, nil
+}
+
+// untilDone calls f and returns its error, or the cause of ctx as soon as that ends. It is for what can't be interrupted, such
+// as a read of standard input: the goroutine that runs f is left to the end of the process then.
+func untilDone(ctx context.Context, f func(context.Context) error) error {
+	failed := make(chan error, 1)
+	go func() { failed <- f(ctx) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }

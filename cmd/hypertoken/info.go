@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hypertoken/host"
+	"hypertoken/internal/printable"
 	"hypertoken/internal/version"
 )
 
@@ -70,11 +72,17 @@ and others. --go and --typescript write payloads, results and records as types.`
 	return c
 }
 
+// writeJSON writes a value as JSON in which nothing steers a terminal.
 func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(printable.AppendJSON(nil, b.Bytes()))
+	return err
 }
 
 func writeActions(w io.Writer, list []host.ActionInfo) error {
@@ -83,10 +91,10 @@ func writeActions(w io.Writer, list []host.ActionInfo) error {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
-		fmt.Fprintf(&b, "%s\n    %s\n", a.Name, a.About)
+		fmt.Fprintf(&b, "%s\n    %s\n", printable.Line(a.Name, 0), printable.Line(a.About, 0))
 		for _, field := range a.Fields {
 			if field.Name == "*" {
-				fmt.Fprintf(&b, "      %-16s %s, optional\n", "any other", field.Kind)
+				fmt.Fprintf(&b, "      %-16s %s, optional\n", "any other", printable.Line(field.Kind, 0))
 				continue
 			}
 			need := "optional"
@@ -94,12 +102,12 @@ func writeActions(w io.Writer, list []host.ActionInfo) error {
 			case field.Required:
 				need = "required"
 			case field.Default != "":
-				need = "default " + field.Default
+				need = "default " + printable.Line(field.Default, 0)
 			}
-			fmt.Fprintf(&b, "      %-16s %s, %s\n", field.Name, fieldKind(field), need)
+			fmt.Fprintf(&b, "      %-16s %s, %s\n", printable.Line(field.Name, 0), fieldKind(field), need)
 		}
 		if a.Result != "" {
-			fmt.Fprintf(&b, "      returns %s\n", a.Result)
+			fmt.Fprintf(&b, "      returns %s\n", printable.Line(a.Result, 0))
 		}
 	}
 	_, err := io.WriteString(w, b.String())
@@ -120,7 +128,8 @@ func newVersion() *cobra.Command {
 			}
 			defer func() { _ = h.Shutdown(context.Background()) }()
 			_, err = fmt.Fprintf(c.OutOrStdout(), "hypertoken %s\ncore sha256:%s, %s\n%s %s/%s\n",
-				version.String(), h.CoreHash(), h.CoreToolchain(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+				version.String(), h.CoreHash(), printable.Line(h.CoreToolchain(), 0),
+				runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}

@@ -6,10 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"os/signal"
 	"runtime"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -17,7 +14,7 @@ import (
 )
 
 func newServe() *cobra.Command {
-	f := hostFlags{workers: runtime.NumCPU(), server: true}
+	f := hostFlags{workers: runtime.GOMAXPROCS(0), server: true}
 	o := serve.Defaults()
 	maxBody, maxLine := byteSize(o.MaxBody), byteSize(o.MaxLine)
 	var listen, tokenFile, certFile, keyFile string
@@ -49,7 +46,7 @@ It prints where it listens once it does. Other addresses than those of this mach
 token, which clients send as 'Authorization: Bearer TOKEN': the first line of --token-file, or
 what the environment variable ` + tokenVariable + ` holds. Probes need none.
 
-An interrupt, or SIGTERM, lets the lines that run end; a second one ends it at once.
+INT, TERM, HUP and QUIT let the lines that run end; a second signal ends it at once.
 
 Exit status: 0 after a signal, 1 if serving failed, 2 for wrong usage.`,
 		Example: `  hypertoken serve
@@ -104,9 +101,7 @@ func readCertificate(cert, key string) (*tls.Config, error) {
 }
 
 func runServer(c *cobra.Command, listen string, f *hostFlags, o serve.Options) error {
-	ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	defer context.AfterFunc(ctx, stop)() // a second signal ends it at once
+	ctx := c.Context()
 	h, err := f.open(ctx)
 	if err != nil {
 		return err
@@ -130,7 +125,11 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, o serve.Options) e
 		_ = l.Close()
 		return usageError{fmt.Errorf("--listen %s: %w; name a --token-file", listen, err)}
 	}
-	if _, err := fmt.Fprintf(c.OutOrStdout(), "listening on %s://%s\n", scheme, l.Addr()); err != nil {
+	_, err = fmt.Fprintf(c.OutOrStdout(), "listening on %s://%s\n", scheme, l.Addr())
+	switch {
+	case errors.Is(err, errOutputUnread):
+		o.Logger.Warn("nobody reads standard output: where the server listens is said here", "address", fmt.Sprint(scheme, "://", l.Addr()))
+	case err != nil:
 		_ = l.Close()
 		return fmt.Errorf("writing where it listens: %w", err)
 	}

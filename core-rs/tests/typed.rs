@@ -119,7 +119,7 @@ fn an_error_names_the_field_the_value_and_the_limit() {
         (
             cards(json!({"suit": "Spades", "rnak": 1})),
             "bad_payload",
-            "field cards[1].rnak: there is no such field; did you mean rank?",
+            "field cards[1].rnak: there is no such field; did you mean \"rank\"?",
         ),
         (
             cards(json!({"suit": "Spades", "rank": 1, "x": 1})),
@@ -130,7 +130,7 @@ fn an_error_names_the_field_the_value_and_the_limit() {
         (
             json!({"player": "ann", "cards": [], "bidnow": "Pass"}),
             "bad_payload",
-            "field bidnow: there is no such field; did you mean bidNow?",
+            "field bidnow: there is no such field; did you mean \"bidNow\"?",
         ),
         (
             json!({"player": "ann", "cards": [], "bidNow": "Tricks"}),

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -99,7 +100,7 @@ func (d *deal) action() action {
 func (d *deal) payload(info host.ActionInfo) host.Raw {
 	fields := map[string]any{}
 	for _, f := range info.Fields {
-		if f.Required || d.rand.IntN(2) == 0 {
+		if f.Required || d.rand.IntN(2) == 0 || worksLong(f) {
 			fields[f.Name] = d.value(f)
 		}
 	}
@@ -111,6 +112,13 @@ func (d *deal) payload(info host.ActionInfo) host.Raw {
 		fields = sizes
 	}
 	return encode(fields)
+}
+
+// worksLong reports whether a field has a default of millions: rounds of work, of which an action would take seconds. Such a field
+// always gets a value. A torture needs many calls, and the time of a call is bounded.
+func worksLong(f host.FieldInfo) bool {
+	n, err := strconv.ParseFloat(f.Default, 64)
+	return err == nil && n >= 1e6
 }
 
 // encode encodes what this package makes, which always encodes.

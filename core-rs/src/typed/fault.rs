@@ -1,6 +1,7 @@
 //! What serde's errors become: the path of the field, and what is wrong with its value.
 
 use crate::error::{Error, clip, code};
+use crate::near::nearest;
 use crate::value::Value;
 use serde::de::{Expected, Unexpected};
 use std::fmt::{self, Display};
@@ -103,8 +104,8 @@ impl serde::de::Error for Fault {
     }
 
     fn unknown_field(name: &str, known: &'static [&'static str]) -> Fault {
-        let hint = match nearest(name, known) {
-            Some(near) => format!("did you mean {near}?"),
+        let hint = match nearest(name, known.iter().copied()) {
+            Some(near) => format!("did you mean {near:?}?"),
             None if known.is_empty() => "there are none".to_string(),
             None => format!("want {}", one_of(known)),
         };
@@ -126,30 +127,4 @@ fn one_of(names: &[&str]) -> String {
         [one] => (*one).to_string(),
         many => format!("one of {}", many.join(", ")),
     }
-}
-
-/// The known name that a name was most likely meant to be: at most two edits, and no more than a third of its length.
-fn nearest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
-    let name: Vec<char> = name.chars().take(65).collect();
-    let near = known.iter().map(|k| (distance(&name, k), *k)).min()?;
-    (name.len() < 65 && near.0 <= 2 && 3 * near.0 <= name.len().max(near.1.len())).then_some(near.1)
-}
-
-/// How many characters have to be added, left out, replaced, or swapped with their neighbour. Case does not count.
-fn distance(a: &[char], b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut before: Vec<usize> = vec![0; b.len() + 1];
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for i in 0..a.len() {
-        let mut next = vec![i + 1; b.len() + 1];
-        for j in 0..b.len() {
-            let same = a[i].eq_ignore_ascii_case(&b[j]);
-            next[j + 1] = (row[j] + !same as usize).min(row[j + 1] + 1).min(next[j] + 1);
-            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
-                next[j + 1] = next[j + 1].min(before[j - 1] + 1);
-            }
-        }
-        before = std::mem::replace(&mut row, next);
-    }
-    row[b.len()]
 }
