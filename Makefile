@@ -55,6 +55,7 @@ lint: vet
 	$(GO) tool staticcheck ./...
 	$(GO) tool staticcheck -tags sabotage ./...
 	cd core-rs && cargo fmt --all --check
+	cd examples/cores/eights && cargo fmt --check
 	cd core-rs && cargo clippy --workspace --all-targets --locked -- -D warnings
 
 vet:

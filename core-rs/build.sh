@@ -1,12 +1,22 @@
 #!/usr/bin/env bash
-# Builds the cores for wasm32: build.sh OUT CRATE... writes OUT/CRATE.wasm.
+# Builds cores for wasm32:
+#   build.sh OUT CRATE...           members of this workspace, as OUT/CRATE.wasm
+#   build.sh --crate DIR OUT.wasm   a crate anywhere: what `hypertoken core build` runs
 # An installed wasm32 target is used where there is one; otherwise std is built from source with a compiler that
 # has its sources beside it. Paths are remapped, so that the bytes depend on the sources and the toolchain alone.
 set -euo pipefail
-out=$(realpath -m "$1")
-shift
-cd "$(dirname "$0")"
 target=wasm32-unknown-unknown
+
+absolute() { case $1 in /* | ?:*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
+
+if [ "$1" = --crate ]; then
+  out=$(absolute "$3")
+  cd "$2"
+else
+  out=$(absolute "$1")
+  shift
+  cd "$(dirname "${BASH_SOURCE[0]}")"
+fi
 
 has_target() { [ -d "$("$1" --print sysroot 2>/dev/null)/lib/rustlib/$target/lib" ]; }
 
@@ -35,8 +45,19 @@ MSG
 fi
 export RUSTC
 sysroot=$("$RUSTC" --print sysroot)
+
+sources=$PWD
+if [ "$1" = --crate ]; then
+  # Cargo completes the lock file, and says where hypertoken-core is: beside the crate, or in cargo's own directory.
+  "$cargo" metadata --quiet --format-version 1 >/dev/null
+  id=$("$cargo" pkgid hypertoken-core) || { echo "core: the crate in $PWD does not depend on hypertoken-core" >&2; exit 1; }
+  case $id in
+    path+file://*) id=${id#path+file://} && sources=${id%%#*} ;;
+    *) sources=${CARGO_HOME:-$HOME/.cargo} ;;
+  esac
+fi
 flags=(
-  --remap-path-prefix="$PWD"=/core-rs
+  --remap-path-prefix="$sources"=/core-rs
   --remap-path-prefix="${CARGO_HOME:-$HOME/.cargo}"=/cargo
   --remap-path-prefix="$sysroot"=/rust
   # A small instance: 64 KiB of stack, and two pages to begin with where the data fits them.
@@ -44,8 +65,19 @@ flags=(
 )
 export CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; echo "${flags[*]}")
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/wasm
+
+if [ "$1" = --crate ]; then
+  # Cargo shows its progress. What it says in JSON names the module. Only the module is made, of whatever other types the crate
+  # is, so that std is built as for the built-in core, and once for all crates that share a target directory.
+  built=$("$cargo" rustc --release --lib --crate-type cdylib --target $target ${extra[@]+"${extra[@]}"} \
+    --message-format=json-render-diagnostics)
+  module=$(grep -o '"[^"]*\.wasm"' <<<"$built" | tail -n 1 | tr -d '"') || { echo "core: cargo names no module that it built" >&2; exit 1; }
+  mkdir -p "$(dirname "$out")"
+  cp "$module" "$out"
+  exit
+fi
 mkdir -p "$out"
 for crate in "$@"; do
-  "$cargo" build --quiet --locked --release --target $target "${extra[@]}" -p "hypertoken-$crate"
+  "$cargo" build --quiet --locked --release --target $target ${extra[@]+"${extra[@]}"} -p "hypertoken-$crate"
   cp "$CARGO_TARGET_DIR/$target/release/hypertoken_$crate.wasm" "$out/$crate.wasm"
 done

@@ -95,6 +95,7 @@ Rust core compiled to WebAssembly; it is part of this program.
   hypertoken serve                       serve engines over HTTP, with metrics
   hypertoken top                         show how a server's workers are, live
   hypertoken actions                     list the actions and their payloads
+  hypertoken core new my-game            write a core of your own
   hypertoken verify traces/*.jsonl       hold the engine against recorded runs
   hypertoken torture --for 60s           kill workers while they work: nobody notices
   hypertoken bench                       measure what engines cost here
@@ -111,7 +112,7 @@ for a signal that a command ended with; 141, as for SIGPIPE, if nobody reads sta
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRun(), newServe(), newVerify(), newTorture(), newBench(), newTop(), newActions(), newVersion(), newWorker())
+	root.AddCommand(newRun(), newServe(), newVerify(), newTorture(), newBench(), newTop(), newActions(), newCore(), newVersion(), newWorker())
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {

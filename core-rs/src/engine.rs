@@ -2,7 +2,7 @@
 
 use crate::actions::shapes;
 use crate::error::{Error, Result, clip, code};
-use crate::payload::Payload;
+use crate::payload::{Payload, refuse_member};
 use crate::rng::Rng;
 use crate::shape::Record;
 use crate::state::State;
@@ -20,15 +20,23 @@ pub struct Context<'a> {
     pub out: &'a mut Writer,
     /// Milliseconds since the epoch, as the host says.
     pub now: i64,
-    entropy: &'a [u8; 16],
-    ids: Option<Rng>,
-    events: &'a mut Events,
+    pub(crate) entropy: &'a [u8; 16],
+    pub(crate) ids: Option<Rng>,
+    pub(crate) events: &'a mut Events,
+    pub(crate) registry: &'a Registry,
+    /// The stream of the entropy that [`Context::rng`] reads.
+    pub(crate) stream: u64,
+    /// How many actions this action and the actions it called have called so far.
+    pub(crate) calls: u64,
+    /// How many calls this action lies within: 0 for the action that the host dispatched.
+    pub(crate) depth: u32,
 }
 
 impl Context<'_> {
-    /// The generator of the action's own entropy.
+    /// The generator of the action's own entropy. Each call returns the same generator, at its beginning. An action
+    /// that another action called has a generator of its own.
     pub fn rng(&self) -> Rng {
-        Rng::from_entropy(self.entropy, 0)
+        Rng::from_entropy(self.entropy, self.stream)
     }
 
     /// A fresh identifier. It depends on the entropy alone.
@@ -42,6 +50,53 @@ impl Context<'_> {
         self.events.out.str(name);
         self.events.out.raw(payload.bytes());
         self.events.count += 1;
+    }
+}
+
+impl Context<'_> {
+    /// Runs an action and appends its result to `out`. If the action fails, the state, the result and the events are as
+    /// they were before it.
+    pub(crate) fn run_action(&mut self, action: &str, payload: &[u8]) -> Result {
+        let mark = self.state.mark();
+        let (start, events, count) = (self.out.len(), self.events.out.len(), self.events.count);
+        let result = self.run_inner(action, payload, start);
+        if result.is_err() {
+            self.state.rollback(mark);
+            self.out.truncate(start);
+            self.events.out.truncate(events);
+            self.events.count = count;
+        }
+        result
+    }
+
+    fn run_inner(&mut self, name: &str, payload: &[u8], start: usize) -> Result {
+        let Some(action) = self.registry.get(name) else {
+            return Err(Error::new(
+                code::UNKNOWN_ACTION,
+                format!("there is no action {:?}; `hypertoken actions` lists them", clip(name)),
+            ));
+        };
+        let (handler, fields) = (action.handler, action.fields);
+        let max_depth = self.state.limits.max_depth as usize;
+        let payload = match payload {
+            [] => Value::NIL,
+            b => scan_all(b, max_depth).map(|_| Value::trusted(b))?,
+        };
+        let payload = Payload::new(payload)?;
+        if let Some(key) = payload.beside(fields) {
+            refuse_member(key, fields, name)?;
+        }
+        handler(self, &payload)?;
+        if self.out.len() == start && !self.out.overflown() {
+            self.out.nil();
+        }
+        if self.out.overflown() || self.events.out.overflown() {
+            return Err(Error::too_large(format!(
+                "the result of {name} is larger than {} bytes (MaxResult)",
+                self.state.limits.max_result
+            )));
+        }
+        self.state.check_size()
     }
 }
 
@@ -161,11 +216,11 @@ pub const fn rest() -> Field {
 
 /// An action: its name, the fields of its payload for the list of actions, and its handler.
 #[derive(Clone, Copy, Debug)]
-pub struct Action {
+pub struct Action<'a> {
     pub name: &'static str,
     /// One line on what it does and returns.
     pub about: &'static str,
-    pub fields: &'static [Field],
+    pub fields: &'a [Field],
     pub handler: Handler,
 }
 
@@ -173,7 +228,7 @@ pub struct Action {
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
     /// In the order they came.
-    actions: Vec<Action>,
+    actions: Vec<Action<'static>>,
     /// A hash table with open addressing: indices of `actions` plus 1, and 0 where it is free. Its length is a power of
     /// two, and at most half of it is taken.
     slots: Vec<u32>,
@@ -198,7 +253,7 @@ impl Registry {
     pub fn builtin() -> Registry {
         let mut r = Registry::new();
         r.rehash(256);
-        crate::actions::ALL.iter().flat_map(|family| family.iter()).for_each(|a| r.register(*a));
+        crate::actions::ALL.iter().flat_map(|family| family.iter()).for_each(|a| r.insert(*a));
         r.shapes = Arc::new(Shapes { results: shapes::RESULTS.to_vec(), records: shapes::RECORDS.to_vec() });
         r
     }
@@ -224,8 +279,19 @@ impl Registry {
         self.shapes.results.iter().rfind(|(name, _)| *name == action).map_or("any", |(_, shape)| shape)
     }
 
-    /// Registers an action; a name that is taken goes to the newer handler.
-    pub fn register(&mut self, a: Action) {
+    /// Registers an action; a name that is taken goes to the newer handler. The list of fields may be made in place: it
+    /// is copied, and the copy is kept for the life of the process.
+    pub fn register(&mut self, a: Action<'_>) {
+        let fields: &'static [Field] = if a.fields.is_empty() { &[] } else { Vec::leak(a.fields.to_vec()) };
+        self.insert(Action { name: a.name, about: a.about, fields, handler: a.handler });
+    }
+
+    /// Registers actions that are constants, without a copy of anything.
+    pub fn register_all(&mut self, actions: &'static [Action<'static>]) {
+        actions.iter().for_each(|a| self.insert(*a));
+    }
+
+    fn insert(&mut self, a: Action<'static>) {
         if self.slots.len() < 2 * (self.actions.len() + 1) {
             self.rehash(4 * (self.actions.len() + 1).next_power_of_two());
         }
@@ -263,13 +329,13 @@ impl Registry {
     }
 
     /// The actions, sorted by name.
-    pub fn iter(&self) -> impl Iterator<Item = &Action> {
-        let mut all: Vec<&Action> = self.actions.iter().collect();
+    pub fn iter(&self) -> impl Iterator<Item = &Action<'static>> {
+        let mut all: Vec<&Action<'static>> = self.actions.iter().collect();
         all.sort_unstable_by_key(|a| a.name);
         all.into_iter()
     }
 
-    pub fn get(&self, name: &str) -> Option<&Action> {
+    pub fn get(&self, name: &str) -> Option<&Action<'static>> {
         if self.slots.is_empty() {
             return None;
         }
@@ -384,32 +450,6 @@ impl Engine {
     /// and events are as they were. The caller commits.
     pub fn run(&mut self, r: &Request<'_>, out: &mut Writer) -> Result<bool> {
         let mark = self.state.mark();
-        let (start, events, count) = (out.len(), self.events.out.len(), self.events.count);
-        let result = self.run_inner(r, out, start);
-        if result.is_err() {
-            self.state.rollback(mark);
-            out.truncate(start);
-            self.events.out.truncate(events);
-            self.events.count = count;
-        }
-        result.map(|()| self.state.changed_since(mark))
-    }
-
-    fn run_inner(&mut self, r: &Request<'_>, out: &mut Writer, start: usize) -> Result {
-        let Some(action) = self.registry.get(r.action) else {
-            return Err(Error::new(
-                code::UNKNOWN_ACTION,
-                format!("there is no action {:?}; `hypertoken actions` lists them", clip(r.action)),
-            ));
-        };
-        let (handler, fields) = (action.handler, action.fields);
-        let max_depth = self.state.limits.max_depth as usize;
-        let payload = match r.payload {
-            [] => Value::NIL,
-            b => scan_all(b, max_depth).map(|_| Value::trusted(b))?,
-        };
-        let payload = Payload::new(payload)?;
-        payload.check_names(fields, r.action)?;
         let mut cx = Context {
             state: &mut self.state,
             out,
@@ -417,18 +457,13 @@ impl Engine {
             entropy: r.entropy,
             ids: None,
             events: &mut self.events,
+            registry: &self.registry,
+            stream: 0,
+            calls: 0,
+            depth: 0,
         };
-        handler(&mut cx, &payload)?;
-        if out.len() == start && !out.overflown() {
-            out.nil();
-        }
-        if out.overflown() || self.events.out.overflown() {
-            return Err(Error::too_large(format!(
-                "the result of {} is larger than {} bytes (MaxResult)",
-                r.action, self.state.limits.max_result
-            )));
-        }
-        self.state.check_size()
+        cx.run_action(r.action, r.payload)?;
+        Ok(self.state.changed_since(mark))
     }
 
     /// Takes back everything since the last commit.

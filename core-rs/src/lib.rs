@@ -1,20 +1,18 @@
 //! The core of HyperToken: a pure function from a state, an action, a clock and entropy to a new state and a
 //! result. It reads no clock, draws no randomness of its own, imports nothing and never panics on what it is sent.
 //!
-//! The crate `hypertoken-builtin` is the core with the built-in actions. To make one with actions of your own,
-//! write a `cdylib` crate like `example/` in this workspace:
+//! The crate `hypertoken-builtin` is the core with the built-in actions. To make one with actions of your own, begin
+//! with `hypertoken core new NAME`; docs/cores.md builds a whole game. A core is a `cdylib` crate such as this:
 //!
 //! ```
-//! use hypertoken_core::{Action, Field, Kind, Registry, required};
-//!
-//! const FIELDS: &[Field] = &[required("n", Kind::Number)];
+//! use hypertoken_core::{Action, Kind, Registry, required};
 //!
 //! fn registry() -> Registry {
 //!     let mut r = Registry::builtin();
 //!     r.register(Action {
 //!         name: "my:double",
 //!         about: "Returns twice n.",
-//!         fields: FIELDS,
+//!         fields: &[required("n", Kind::Number)],
 //!         handler: |cx, p| {
 //!             cx.out.num(2.0 * p.num("n", 0.0)?);
 //!             Ok(())
@@ -27,14 +25,19 @@
 //! # fn main() {}
 //! ```
 //!
+//! With the feature `typed`, handlers take and return types of your own (see [`handler!`]), read the state as such,
+//! and have a harness for native tests, [`testing`].
+//!
 //! A payload with members that are none of the action's fields is refused before the handler runs; [`rest`] as the last
 //! field allows any. [`Registry::result`] and [`Registry::record`] say what the actions return, from which `hypertoken
 //! actions --go` and `--typescript` make types.
 //!
-//! What a handler changes through [`Context::state`] is taken back when it fails, so it may fail at any point.
+//! What a handler changes through [`Context::state`] is taken back when it fails, so it may fail at any point. It may run
+//! other actions with [`Context::call_raw`], all of them one action to the host.
 
 pub mod abi;
 mod actions;
+mod call;
 mod chacha;
 mod engine;
 mod error;
@@ -48,12 +51,17 @@ mod setup;
 pub mod shape;
 mod snapshot;
 mod state;
+#[cfg(all(feature = "typed", not(target_arch = "wasm32")))]
+pub mod testing;
 mod token;
+#[cfg(feature = "typed")]
+mod typed;
 mod undo;
 mod value;
 mod walk;
 mod write;
 
+pub use call::MAX_CALL_DEPTH;
 pub use chacha::ChaCha8;
 pub use engine::{
     Action, Context, Engine, Field, Handler, Kind, Need, Registry, Request, default, optional, required, rest,
@@ -67,5 +75,7 @@ pub use sections::{
 pub use shape::{Member, Record, member, optional_member};
 pub use state::{Mark, State, shuffle};
 pub use token::Token;
+#[cfg(feature = "typed")]
+pub use typed::{BAD_RESULT, Fields, Placed, Raw, run_typed};
 pub use value::{Entries, Items, MAX_INT, ScanError, Scanned, Value, as_int, scan, scan_all};
 pub use write::{Writer, canonical};

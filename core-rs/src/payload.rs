@@ -31,18 +31,10 @@ impl<'a> Payload<'a> {
         }
     }
 
-    /// Fails if the payload has a member that is none of an action's fields. Fields that end with [`rest`] allow any.
-    ///
-    /// [`rest`]: crate::rest
-    #[inline]
-    pub(crate) fn check_names(&self, fields: &[Field], action: &str) -> Result {
-        match self.fields.iter().find(|(k, _)| !fields.iter().any(|f| f.name == *k)) {
-            Some((key, _)) if fields.last().is_none_or(|f| f.name != REST) => {
-                let names: Vec<&str> = fields.iter().map(|f| f.name).collect();
-                Err(unknown(format!("unknown field {}", quote(key)), key, &names, action))
-            }
-            _ => Ok(()),
-        }
+    /// The first member that is none of an action's fields; None if there is none.
+    #[inline(always)]
+    pub(crate) fn beside(&self, fields: &[Field]) -> Option<&'a str> {
+        self.fields.iter().find(|(k, _)| !fields.iter().any(|f| f.name == *k)).map(|(k, _)| *k)
     }
 
     /// The payload as a whole.
@@ -198,6 +190,19 @@ impl<'a> Payload<'a> {
     }
 }
 
+/// Refuses a member of a payload that is none of the action's fields, unless they end with [`rest`].
+///
+/// [`rest`]: crate::rest
+#[cold]
+#[inline(never)]
+pub(crate) fn refuse_member(key: &str, fields: &[Field], action: &str) -> Result {
+    if fields.last().is_some_and(|f| f.name == REST) {
+        return Ok(());
+    }
+    let names: Vec<&str> = fields.iter().map(|f| f.name).collect();
+    Err(unknown(format!("unknown field {}", quote(key)), key, &names, action))
+}
+
 /// Fails if a map has other members than these. `field` names the map in the error; what is no map passes.
 pub(crate) fn only_fields(map: Value<'_>, field: &str, names: &[&str]) -> Result {
     match map.entries().into_iter().flatten().find(|(k, _)| !names.contains(k)) {
@@ -207,6 +212,8 @@ pub(crate) fn only_fields(map: Value<'_>, field: &str, names: &[&str]) -> Result
 }
 
 /// The error about a member that a map has beside those that it may have.
+#[cold]
+#[inline(never)]
 pub(crate) fn unknown_member(key: &str, names: &[&str], field: &str) -> Error {
     unknown(format!("unknown field {} in {field}", quote(key)), key, names, field)
 }

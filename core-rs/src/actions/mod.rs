@@ -36,7 +36,12 @@ pub(crate) const ALL: [&[Action]; 8] = [
     })],
 ];
 
-const fn action(name: &'static str, about: &'static str, fields: &'static [Field], handler: Handler) -> Action {
+const fn action(
+    name: &'static str,
+    about: &'static str,
+    fields: &'static [Field],
+    handler: Handler,
+) -> Action<'static> {
     Action { name, about, fields, handler }
 }
 
