@@ -41,7 +41,8 @@ func TestReadmesApplication(t *testing.T) {
 	}
 	readme := string(b)
 	program := regexp.MustCompile("(?s)```go\n(.*?)```").FindStringSubmatch(readme)
-	steps := regexp.MustCompile(`(?m)(^    \$ .*\n)+    .*\n`).FindString(readme[strings.Index(readme, "## Use it in your application"):])
+	_, section, _ := strings.Cut(readme, "## Use it in your application")
+	steps := regexp.MustCompile(`(?m)(^    \$ .*\n)+    .*\n`).FindString(section)
 	var commands []string
 	want := ""
 	for line := range strings.Lines(steps) {

@@ -1,5 +1,6 @@
-// Command rename gives this module another import path, for those who publish it under a path of their own: it rewrites go.mod, and
-// the path wherever code, tests and documents name it. It runs in the root of the module, as `make rename` does.
+// Command rename gives this module another import path, for those who publish it under a path of their own: it rewrites
+// go.mod, and the path wherever code, tests and documents name it. It runs in the root of the module, as `make rename`
+// does.
 package main
 
 import (
@@ -79,8 +80,8 @@ func rename(root, path string) (changed int, err error) {
 	return changed + 1, err
 }
 
-// mentions matches a module's path where it names the module: before a package's folder, a version, or a replacement by a folder.
-// It is no part of another path, as of ./cmd/hypertoken or /hypertoken/hypertoken.js.
+// mentions matches a module's path where it names the module: before a package's folder, a version, or a replacement by
+// a folder. It is no part of another path, as of ./cmd/hypertoken or /hypertoken/hypertoken.js.
 func mentions(path string) *regexp.Regexp {
 	return regexp.MustCompile(`(^|[^\w./-])` + regexp.QuoteMeta(path) + `(/[a-z]|/"|@v\d|=\.\.?/)`)
 }

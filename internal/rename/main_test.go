@@ -44,7 +44,8 @@ func TestARenamedModule(t *testing.T) {
 	if name := strings.TrimSpace(run("go", "list", "./host")); name != path+"/host" {
 		t.Errorf("a package is %s", name)
 	}
-	if out := run("go", "run", "./cmd/hypertoken", "run", "examples/blackjack.jsonl"); !strings.Contains(out, `{"ok":true}`) {
+	out := run("go", "run", "./cmd/hypertoken", "run", "examples/blackjack.jsonl")
+	if !strings.Contains(out, `{"ok":true}`) {
 		t.Errorf("the program says %q", out)
 	}
 	// Back: it is the copy that it was.

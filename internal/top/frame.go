@@ -82,7 +82,8 @@ type ErrorCode struct {
 	Total Figure `json:"total"`
 }
 
-// RepeatedError is an error that the server tells, and how often: of errors that differ in nothing but their time, it is the newest.
+// RepeatedError is an error that the server tells, and how often: of errors that differ in nothing but their time, it is
+// the newest.
 type RepeatedError struct {
 	RecentError
 	Count int `json:"count"`

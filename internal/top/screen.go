@@ -223,8 +223,9 @@ func (v *view) errors() []string {
 			if times > 0 {
 				row = append(row, padded(cell{e.times(), t.strong}, times, false))
 			}
-			lines = append(lines, line(v.width, append(row, padded(cell{e.Code, t.warn}, code, true),
-				padded(cell{e.Action, text}, action, true), padded(cell{e.Engine, t.faint}, engine, true), cell{e.Message, text})...))
+			row = append(row, padded(cell{e.Code, t.warn}, code, true), padded(cell{e.Action, text}, action, true),
+				padded(cell{e.Engine, t.faint}, engine, true), cell{e.Message, text})
+			lines = append(lines, line(v.width, row...))
 		}
 	} else {
 		title := []cell{{fmt.Sprintf("%-20s %7s %7s", "ERRORS BY CODE", "PER S", "TOTAL"), t.strong}}

@@ -98,13 +98,15 @@ func TestScreens(t *testing.T) {
 	}
 }
 
-// Errors that differ in nothing but their time are one row, with the newest time and how many there are. All else tells them apart.
+// Errors that differ in nothing but their time are one row, with the newest time and how many there are. All else tells
+// them apart.
 func TestTheSameErrorsAreOne(t *testing.T) {
 	at := func(second int) time.Time { return time.Unix(int64(second), 0) }
 	same := RecentError{Engine: "a", Action: "stack:draw", Code: "timeout", Message: "too long"}
 	var list []RecentError
 	for second, change := range []func(*RecentError){
-		func(*RecentError) {}, func(e *RecentError) { e.Engine = "b" }, func(*RecentError) {}, func(e *RecentError) { e.Action = "stack:peek" },
+		func(*RecentError) {}, func(e *RecentError) { e.Engine = "b" }, func(*RecentError) {},
+		func(e *RecentError) { e.Action = "stack:peek" },
 		func(e *RecentError) { e.Code = "canceled" }, func(e *RecentError) { e.Message = "too late" }, func(*RecentError) {},
 	} {
 		e := same

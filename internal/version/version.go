@@ -3,12 +3,12 @@ package version
 
 import "runtime/debug"
 
-// Version is the version of this module: the newest one in CHANGELOG.md, which a release's tag is v and this. It is that of the
-// npm package, too.
+// Version is the version of this module and of the npm package: the newest one in CHANGELOG.md. The tag of a release is
+// v and this.
 const Version = "0.1.0"
 
-// String returns [Version] and, as far as the build recorded it, the revision that this was built from: "0.1.0 1795c2a…", with
-// "+dirty" behind the revision if files had been changed.
+// String returns [Version] and, as far as the build recorded it, the revision that this was built from: "0.1.0 1795c2a…",
+// with "+dirty" behind the revision if files had been changed.
 func String() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -1,5 +1,6 @@
-// Command generate writes internal/licenses/THIRD_PARTY.txt and NOTICE: what cmd/hypertoken is linked from, on any system, with the
-// licences. It runs in the root of the module, as `make notice` does, and needs the sources of all modules.
+// Command generate writes internal/licenses/THIRD_PARTY.txt and NOTICE: what cmd/hypertoken is linked from, on any
+// system, with the licences. It runs in the root of the module, as `make notice` does, and needs the sources of all
+// modules.
 package main
 
 import (
@@ -10,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 )
@@ -64,7 +64,8 @@ func linked(root string) (map[string]*component, map[string][]string, error) {
 			if m == nil || m.Main {
 				continue
 			}
-			modules[m.Path] = &component{name: m.Path, version: m.Version, source: "https://pkg.go.dev/" + m.Path + "@" + m.Version}
+			source := "https://pkg.go.dev/" + m.Path + "@" + m.Version
+			modules[m.Path] = &component{name: m.Path, version: m.Version, source: source}
 			for dir := pkg.Dir; len(dir) >= len(m.Dir); dir = filepath.Dir(dir) {
 				if !slices.Contains(directories[m.Path], dir) {
 					directories[m.Path] = append(directories[m.Path], dir)
@@ -146,8 +147,12 @@ func generate(root string) (text, notice string, err error) {
 		list = append(list, c)
 	}
 	slices.SortFunc(list, func(a, b *component) int { return strings.Compare(a.name, b.name) })
+	where, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return "", "", fmt.Errorf("go env GOROOT: %w", err)
+	}
 	goes := &component{name: "Go", source: "https://go.dev/dl/"}
-	if err := goes.read([]string{runtime.GOROOT()}); err != nil {
+	if err := goes.read([]string{strings.TrimSpace(string(where))}); err != nil {
 		return "", "", err
 	}
 	list = append([]*component{goes}, list...)
@@ -178,7 +183,8 @@ func generate(root string) (text, notice string, err error) {
 		}
 	}
 	for _, t := range texts {
-		fmt.Fprintf(&b, "\n%s\n%s\n%s\n\n%s\n", strings.Repeat("=", 80), strings.Join(slices.Compact(holders[t]), "\n"), strings.Repeat("=", 80), t)
+		rule := strings.Repeat("=", 80)
+		fmt.Fprintf(&b, "\n%s\n%s\n%s\n\n%s\n", rule, strings.Join(slices.Compact(holders[t]), "\n"), rule, t)
 	}
 	return b.String(), notice, nil
 }
@@ -186,9 +192,10 @@ func generate(root string) (text, notice string, err error) {
 const head = `HyperToken
 Licensed under the Apache License, Version 2.0; the file LICENSE has it.
 
-The program hypertoken contains software of others, unchanged. Its source is where this list says. Of what is under the Mozilla Public
-License 2.0 (MPL-2.0), which a recipient may get the source of, that is the source of exactly the version which the program is
-built from. internal/licenses/THIRD_PARTY.txt has all licences and notices; 'hypertoken version --licenses' prints it. The npm package
-that the program serves with --demo has its own notices, in browser/.
+The program hypertoken contains software of others, unchanged. This list says where its source is. The Mozilla
+Public License 2.0 (MPL-2.0) gives you the right to that source: it is the source of exactly the version that the
+program is built from. internal/licenses/THIRD_PARTY.txt has all licences and notices, and
+'hypertoken version --licenses' prints it. The npm package, which the program serves with --demo, has notices of its
+own, in browser/.
 
 `

@@ -30,7 +30,8 @@ func TestEveryLinkedModuleIsNamed(t *testing.T) {
 			t.Errorf("%s %s is linked and has no licence: make notice", path, m.version)
 		}
 	}
-	if len(modules) < 20 || !strings.Contains(notice, "github.com/hashicorp/yamux") || !strings.Contains(text, "Mozilla Public License, version 2.0") {
+	if len(modules) < 20 || !strings.Contains(notice, "github.com/hashicorp/yamux") ||
+		!strings.Contains(text, "Mozilla Public License, version 2.0") {
 		t.Errorf("%d modules", len(modules))
 	}
 }
