@@ -20,6 +20,7 @@ func (m *engineMachine) settleUncertain(stored uint64, foreign bool) {
 	}
 	group := m.group
 	m.group = nil
+	// A group of notes alone changed nothing, and leaves no trace in the sequence: what it is of runs again, to the same effect.
 	if stored >= m.sequence+m.appending && m.appending > 0 {
 		m.appending = 0
 		for _, r := range group {
@@ -43,14 +44,14 @@ func (m *engineMachine) disown() {
 // commit hands the next group to the store, and resolves what waits for nothing.
 func (m *engineMachine) commit() {
 	if sabotage.On(sabotage.ReadBeforeAppend) {
-		for m.answered.len() > 0 && m.answered.all()[0].committed() == 0 {
+		for m.answered.len() > 0 && !m.answered.all()[0].isStored() {
 			m.finish(m.answered.pop())
 		}
 	}
 	if len(m.group) > 0 || m.uncertain {
 		return
 	}
-	for m.answered.len() > 0 && m.answered.all()[0].committed() == 0 {
+	for m.answered.len() > 0 && !m.answered.all()[0].isStored() {
 		m.finish(m.answered.pop())
 	}
 	if m.answered.len() == 0 {
@@ -68,7 +69,7 @@ func (m *engineMachine) commit() {
 	if sabotage.On(sabotage.RecordLeftOut) && len(m.records) > 1 {
 		m.records = m.records[:len(m.records)-1]
 	}
-	m.appending = uint64(len(m.records))
+	m.appending = entries(m.records)
 	m.storeBy = m.now + m.limits.storeTimeout
 	m.effect(engineEffect{kind: effAppend, id: m.sequence})
 }
@@ -96,6 +97,11 @@ func (m *engineMachine) wasAppended(err error) {
 		m.finish(r)
 	}
 	m.entryBytes += entrySize(m.records)
+	for k := range m.records {
+		if r := m.records[k].Keyed; r != nil {
+			m.keyBytes += r.weight()
+		}
+	}
 	clear(m.group)
 	m.group = m.group[:0]
 	clear(m.records)
@@ -104,6 +110,16 @@ func (m *engineMachine) wasAppended(err error) {
 	m.commit()
 	m.need()
 	m.pump()
+}
+
+// entries returns how many of the records take a sequence.
+func entries(records []Record) (n uint64) {
+	for k := range records {
+		if records[k].Action != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // entrySize returns about what records take in the store, in bytes.
@@ -137,22 +153,32 @@ func (m *engineMachine) finish(r *request) {
 	m.resolve(r, r.err)
 }
 
-// due sends a snapshot where the entries cost more than they should.
+// keysWeight returns about what records of keys take, in bytes.
+func keysWeight(list []KeyRecord) (n int64) {
+	for k := range list {
+		n += list[k].weight()
+	}
+	return n
+}
+
+// due sends a snapshot if the entries cost more than they should, or the store keeps more of keys than it should.
 func (m *engineMachine) due() {
 	if m.now < m.snapshotAt {
 		return
 	}
-	if m.entryBytes > max(m.baseBytes, m.limits.snapshotBytes) || m.runTime > m.limits.replayBudget {
+	if m.entryBytes > max(m.baseBytes, m.limits.snapshotBytes) || m.runTime > m.limits.replayBudget ||
+		m.keyBytes > m.limits.keyBytes || m.keysShed {
 		m.takeSnapshot()
 	}
 }
 
 func (m *engineMachine) takeSnapshot() {
-	if m.snapshot != nil || m.install != nil || m.state != engineLive {
+	if m.snapshot != nil || m.install != nil || (m.state != engineLive && !(m.keysShed && m.state == engineOut && m.idle() && !m.closing)) {
 		return
 	}
 	m.snapshot = &request{kind: ipc.Snapshot, what: "snapshot", deadline: m.now + m.limits.openTimeout, allowed: m.limits.openTimeout, limit: "OpenTimeout"}
 	m.queued.unpop([]*request{m.snapshot})
+	m.need()
 	m.pump()
 }
 
@@ -163,7 +189,8 @@ func (m *engineMachine) wasInstalled(err error) {
 	}
 	m.install, m.installBy = nil, 0
 	if err == nil {
-		m.baseBytes, m.entryBytes, m.runTime = len(r.data), 0, 0
+		m.baseBytes, m.entryBytes, m.runTime, m.keyBytes = len(r.data), 0, 0, 0
+		m.keysShed = false
 	} else {
 		m.snapshotAt = m.now + m.limits.storeTimeout
 	}

@@ -31,6 +31,8 @@ type Engine struct {
 	status atomic.Uint32
 	// used is when the engine was last dispatched to, on the host's clock.
 	used atomic.Int64
+	// heldUntil is until when it is held back, on the host's clock; 0 if it never was.
+	heldUntil atomic.Int64
 
 	// mu guards what follows. Its holder steps the machine, does what that asks for, and calls unlock. Whoever holds it
 	// takes the host's lock or a worker's after it, never another engine's.
@@ -79,6 +81,7 @@ type work struct {
 	led    *worker // whose answers this goroutine is about to read
 	room   *worker
 	assign bool
+	shed   bool // keys take too much
 	run    *local
 }
 
@@ -171,6 +174,7 @@ func (e *Engine) takeMail() {
 				if s := p.event.stored; s != nil {
 					p.event.foreign = s.Owner.Host != e.owner.Host
 					e.keys.load(s)
+					e.work.shed = e.work.shed || e.host.keyBytes.Load() > e.host.options.MaxKeyBytes
 				}
 			case evAppended:
 				if p.call != e.appendCall {
@@ -258,6 +262,9 @@ func (w *work) do(h *Host, inline bool) {
 	}
 	if w.assign {
 		h.assign()
+	}
+	if w.shed {
+		h.shedKeys()
 	}
 	if w.run != nil {
 		w.run.start(inline)
@@ -390,7 +397,14 @@ func (e *Engine) do(f *engineEffect) {
 			h.log.Error("an engine is broken", "engine", e.name, "error", f.err)
 		}
 		e.failed(f.err)
+	case effHeld:
+		h.counts.holds.Add(1)
+		e.heldUntil.Store(int64(e.m.hold.until))
+		h.log.Warn("an engine is held back: workers are killed for its actions", "engine", e.name, "kills", e.m.hold.kills, "for", e.m.hold.length)
+		e.failed(f.err)
 	case effClosed:
+		e.heldUntil.Store(0)
+		e.keys.clear()
 		h.forget(e)
 		e.emit(Event{Name: EventShutdown})
 		e.listeners.end()
@@ -518,8 +532,16 @@ func (e *Engine) withdraw(f *Future, ctx context.Context) {
 	e.mu.Lock()
 	if !e.withdrawMember(f, ctx) {
 		e.step(engineEvent{kind: evWithdraw, req: &f.request, err: ended(ctx, f.what)})
+		e.withdrawDigest(f, ctx)
 	}
 	e.unlock(false)
+}
+
+// withdrawDigest ends the question behind an action whose context has ended.
+func (e *Engine) withdrawDigest(f *Future, ctx context.Context) {
+	if f.behind != nil {
+		e.step(engineEvent{kind: evWithdraw, req: &f.behind.request, err: ended(ctx, f.what)})
+	}
 }
 
 // await waits for the truth about a request; where ctx ends, it withdraws it first.

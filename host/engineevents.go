@@ -68,6 +68,12 @@ const (
 	evTakeOut
 	// evForsaken: no worker can run suspects.
 	evForsaken
+	// evCharge: a worker was killed for what the engine had run there past its deadline.
+	evCharge
+	// evShed: keys were forgotten that the store's base has.
+	evShed
+	// evUnable: no worker can run, err says why, and the engine has to wait for one: it must not run in this process.
+	evUnable
 	// evReopen: a broken engine is to try again. evClose: it is to end, once all it has is answered; evStop: at once.
 	evReopen
 	evClose
@@ -123,6 +129,8 @@ const (
 	effLost
 	effBroken
 	effClosed
+	// effHeld: the engine is held back, err says why.
+	effHeld
 )
 
 // engineEffect is what an event makes necessary.

@@ -36,6 +36,9 @@ type engineMachine struct {
 	// entryBytes, baseBytes and runTime say what a replay would cost.
 	entryBytes, baseBytes int
 	runTime               time.Duration
+	// keyBytes is what the store has of keys beside its base. keysShed says that the base has keys that are forgotten.
+	keyBytes int64
+	keysShed bool
 
 	blocked bool // the pipe has no room
 	alone   bool // nothing else runs at the place
@@ -55,6 +58,8 @@ type engineMachine struct {
 	placeBy    time.Duration // when the placing is overdue
 	now        time.Duration
 	cause      error // why it is broken
+	hold       holding
+	unable     error // why no worker can run; nil unless the engine waits for one
 	storeBy    time.Duration
 	uncertain  bool // an append failed: the store must say whether it holds
 }
@@ -68,6 +73,9 @@ type machineLimits struct {
 	maxAttempts   int
 	snapshotBytes int
 	replayBudget  time.Duration
+	keyBytes      int64
+	maxKills      int
+	holdFor       time.Duration
 }
 
 func (m *engineMachine) effect(e engineEffect) { m.effects = append(m.effects, e) }
@@ -111,6 +119,15 @@ func (m *engineMachine) step(ev engineEvent) {
 		m.move(ev.later)
 	case evTakeOut:
 		m.takeOut()
+	case evShed:
+		m.keysShed = true
+		m.due()
+	case evCharge:
+		m.charge()
+	case evUnable:
+		if m.state == engineWaiting {
+			m.unable = ev.err
+		}
 	case evForsaken:
 		m.forsaken()
 	case evReopen:
@@ -132,6 +149,8 @@ func (m *engineMachine) dispatch(r *request) {
 		m.resolve(r, shutdownError())
 	case m.state == engineBroken:
 		m.resolve(r, m.cause)
+	case m.isHeld():
+		m.resolve(r, m.heldError(r.what))
 	default:
 		m.queued.push(r)
 		if sabotage.On(sabotage.NewestFirst) {
@@ -165,7 +184,7 @@ func (m *engineMachine) resolve(r *request, err error) {
 
 // need asks for a place where there is work and none.
 func (m *engineMachine) need() {
-	if m.state == engineOut && m.queued.len() > 0 && len(m.group) == 0 && m.install == nil {
+	if m.state == engineOut && m.queued.len() > 0 && len(m.group) == 0 && m.install == nil && !m.isHeld() {
 		m.load(false)
 	}
 }
@@ -203,12 +222,12 @@ func (m *engineMachine) wasLoaded(s *Stored, foreign bool, err error) {
 			m.bounds = l
 		}
 	}
-	m.baseBytes, m.entryBytes = len(s.Data), len(s.Entries)
+	m.baseBytes, m.entryBytes, m.keyBytes = len(s.Data), len(s.Entries), keysWeight(s.Recent)
 	if m.queued.len() == 0 {
 		m.state = engineOut
 		return
 	}
-	m.state = engineWaiting
+	m.state, m.unable = engineWaiting, nil
 	m.effect(engineEffect{kind: effAsk, alone: m.wantsAlone()})
 }
 
@@ -225,6 +244,9 @@ func (m *engineMachine) requeue(list []*request) {
 		}
 		r.id, r.data, r.outcome, r.err, r.changed = 0, nil, ipc.Outcome{}, nil, false
 		r.sent, r.answered = 0, 0
+		if r.keyed != nil {
+			r.keyed = r.keyed.again()
+		}
 		again = append(again, r)
 	}
 	if sabotage.On(sabotage.RequeuedBehind) {
@@ -238,7 +260,7 @@ func (m *engineMachine) granted(p place, alone bool) {
 		m.effect(engineEffect{kind: effAbandon, place: p})
 		return
 	}
-	m.state, m.place, m.alone, m.blocked, m.ran = enginePlacing, p, alone, false, false
+	m.state, m.place, m.alone, m.blocked, m.ran, m.unable = enginePlacing, p, alone, false, false, nil
 	m.cursor = cursor{stage: ipc.Open, pieces: m.cursor.pieces}
 	m.cursor.pieces.items, m.cursor.pieces.head = m.cursor.pieces.items[:0], 0
 	m.placeBy = m.now + m.limits.openTimeout
@@ -445,6 +467,7 @@ func (m *engineMachine) withdraw(r *request, err error) {
 	for k, q := range m.queued.all() {
 		if q == r {
 			m.queued.remove(k)
+			err = m.whileUnable(r, m.whileHeld(r, err))
 			m.resolve(r, err)
 			m.pump()
 			return
@@ -484,6 +507,16 @@ func (m *engineMachine) withdraw(r *request, err error) {
 	}
 }
 
+// whileUnable returns why a request has ended in the queue: if its time was up while no worker could run, that is why.
+func (m *engineMachine) whileUnable(r *request, err error) error {
+	if m.unable == nil || m.state != engineWaiting || !errors.Is(err, ErrTimeout) {
+		return err
+	}
+	var why *Error
+	errors.As(m.unable, &why)
+	return &Error{Code: ErrWorkerUnavailable.Code, Message: r.what + ": " + why.Message, Err: errors.Join(context.DeadlineExceeded, m.unable)}
+}
+
 // leave gives the place up: nothing that comes from there counts any more, and what was sent runs again elsewhere.
 func (m *engineMachine) leave() {
 	if m.state != enginePlacing && m.state != engineLive {
@@ -504,6 +537,7 @@ func (m *engineMachine) gone() {
 
 // tick ends what is past its deadline.
 func (m *engineMachine) tick() {
+	m.release()
 	if m.storeBy > 0 && m.now >= m.storeBy {
 		m.storeBy = 0
 		switch {

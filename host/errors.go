@@ -53,7 +53,8 @@ var (
 	ErrShutdown = &Error{Code: "shutdown", Message: "shut down"}
 	// ErrDiverged is a replay whose results differ from those that were acknowledged.
 	ErrDiverged = &Error{Code: "diverged", Message: "the replay diverged"}
-	// ErrOverloaded is what DispatchAsync returns where Options.MaxQueue requests, or MaxQueueBytes, are unanswered.
+	// ErrOverloaded is returned by DispatchAsync while Options.MaxQueue requests, or MaxQueueBytes, are unanswered; and for
+	// what is dispatched to an engine that is held back, see Options.MaxKills.
 	ErrOverloaded = &Error{Code: "overloaded", Message: "the host is overloaded"}
 	// ErrKeyReused is an action with the Key of another one.
 	ErrKeyReused = &Error{Code: "key_reused", Message: "the key belongs to another action"}

@@ -34,8 +34,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/vmihailenco/msgpack/v5"
-
 	"hypertoken/internal/calm"
 	"hypertoken/internal/executor"
 	"hypertoken/internal/fast"
@@ -60,6 +58,7 @@ type Host struct {
 	measure  atomic.Pointer[measure]
 	limits   machineLimits
 	owners   atomic.Uint64
+	keyBytes atomic.Int64 // what the keys of open engines take
 	entropy  entropy
 	started  time.Time
 
@@ -75,9 +74,11 @@ type Host struct {
 	// tap, where there is one, stands between a worker's pipes and the host.
 	tap tap.Func
 
-	// local is the core in this process, there once compiled is closed.
-	compiled chan struct{}
-	local    localCore
+	// local is the core in this process, actions are those that a worker has told.
+	local   localCore
+	actions actionList
+	// reserve are descriptors for starting workers.
+	reserve descriptorReserve
 
 	// life ends with the host; goroutines are those that it waits for then. locals are the engines' places here.
 	life       context.Context
@@ -97,12 +98,6 @@ type Host struct {
 	engines map[string]*Engine
 	watched []*Engine // those for which time has to pass
 	scheduler
-}
-
-type localCore struct {
-	cache *wasm.Cache
-	core  *wasm.Core
-	err   error
 }
 
 // New starts a host and, in the background, its workers. It fails with [ErrBadInput] for options out of bounds, for a core
@@ -131,20 +126,19 @@ func New(ctx context.Context, o Options) (*Host, error) {
 	if err := h.readCore(); err != nil {
 		return nil, err
 	}
-	h.goroutines.Go(h.compile)
+	compiled := h.compilation()
 	if o.InProcess || o.CorePath != "" || o.Core != nil {
 		// The built-in core is known to run.
-		var err error
-		select {
-		case <-h.compiled:
-			err = h.local.err
-		case <-ctx.Done():
-			err = ended(ctx, "New")
-		}
-		if err != nil {
+		if _, err := compiled.wait(ctx); err != nil {
+			if ctx.Err() != nil {
+				err = ended(ctx, "New")
+			}
 			_ = h.Shutdown(context.WithoutCancel(ctx))
 			return nil, err
 		}
+	}
+	if !o.InProcess {
+		h.reserve.fill()
 	}
 	h.run()
 	return h, nil
@@ -152,15 +146,15 @@ func New(ctx context.Context, o Options) (*Host, error) {
 
 func newHost(o Options) *Host {
 	h := &Host{
-		options:  o,
-		log:      slog.New(calm.New(o.Logger.Handler())),
-		debug:    o.Logger.Enabled(context.Background(), slog.LevelDebug),
-		limits:   o.machineLimits(),
-		started:  time.Now(),
-		compiled: make(chan struct{}),
-		closed:   make(chan struct{}),
-		wake:     make(chan struct{}, 1),
-		engines:  map[string]*Engine{},
+		options: o,
+		log:     slog.New(calm.New(o.Logger.Handler())),
+		debug:   o.Logger.Enabled(context.Background(), slog.LevelDebug),
+		limits:  o.machineLimits(),
+		started: time.Now(),
+		actions: actionList{known: make(chan struct{})},
+		closed:  make(chan struct{}),
+		wake:    make(chan struct{}, 1),
+		engines: map[string]*Engine{},
 	}
 	h.queue = newQueue(&h.clock, o.MaxQueue, o.MaxQueueBytes)
 	_, _ = crand.Read(h.id[:]) // never fails
@@ -216,108 +210,6 @@ func (h *Host) readCore() error {
 		h.cacheDir = h.options.CacheDir
 	}
 	return nil
-}
-
-// compile compiles the core for this process, so that it can be interrupted here.
-func (h *Host) compile() {
-	defer close(h.compiled)
-	l, o := &h.local, &h.options
-	if h.cacheDir != "" {
-		var err error
-		if l.cache, err = wasm.OpenCache(h.cacheDir); err != nil {
-			h.log.Warn("no cache for compiled code: starting takes longer", "error", err)
-		}
-	}
-	core, err := wasm.Compile(h.life, h.code, wasm.Options{Interruptible: true, MemoryLimit: uint64(o.MaxEngineMemory),
-		FirstInstance: o.StartTimeout, Cache: l.cache})
-	if err != nil {
-		l.err = &Error{Code: ErrBadInput.Code, Message: fmt.Sprintf("%s can't be run: %v", o.coreName(), err), Err: err}
-		return
-	}
-	if err := l.cache.Err(); err != nil {
-		h.log.Warn("compiled without the cache: starting takes longer", "error", err)
-	}
-	if err := core.Slow(); err != nil {
-		h.log.Warn("the core is up to five times slower in this process: it has something that is not known here", "error", err)
-	}
-	l.core = core
-	h.log.Debug("core compiled", "hash", core.Hash(), "toolchain", core.Toolchain())
-}
-
-// instance makes an instance in this process.
-func (h *Host) instance(ctx context.Context) (executor.Instance, error) {
-	select {
-	case <-h.compiled:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	if h.local.err != nil {
-		return nil, h.local.err
-	}
-	return h.local.core.Instantiate(ctx)
-}
-
-// CoreHash returns the SHA-256 of the core, in hexadecimal.
-func (h *Host) CoreHash() string { return h.hash }
-
-// CoreToolchain returns what the core says of the compiler that made it, or "". It waits until the core is compiled.
-func (h *Host) CoreToolchain() string {
-	<-h.compiled
-	if h.local.core == nil {
-		return ""
-	}
-	return h.local.core.Toolchain()
-}
-
-// ActionInfo describes an action of the core.
-type ActionInfo struct {
-	Name   string      `msgpack:"name" json:"name"`
-	About  string      `msgpack:"about" json:"about"`
-	Fields []FieldInfo `msgpack:"fields" json:"fields"`
-}
-
-// FieldInfo describes a field of an action's payload.
-type FieldInfo struct {
-	Name string `msgpack:"name" json:"name"`
-	// Kind is what the field may be, such as "string", "count" (a whole number of at least 1) or "token".
-	Kind     string `msgpack:"kind" json:"kind"`
-	Required bool   `msgpack:"required" json:"required"`
-	// Default is JSON; "" where there is none.
-	Default string `msgpack:"default" json:"default,omitempty"`
-}
-
-// Actions returns the actions of the core, sorted by name.
-func (h *Host) Actions(ctx context.Context) ([]ActionInfo, error) {
-	h.mu.Lock()
-	if h.closing {
-		h.mu.Unlock()
-		return nil, shutdownError()
-	}
-	h.locals.Add(1)
-	h.mu.Unlock()
-	defer h.locals.Done()
-	select {
-	case <-h.compiled:
-	case <-ctx.Done():
-		return nil, ended(ctx, "Actions")
-	}
-	if h.local.err != nil {
-		return nil, h.local.err
-	}
-	i, err := h.local.core.Instantiate(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = i.Close(ctx) }()
-	b, err := i.Actions(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var list []ActionInfo
-	if err := msgpack.Unmarshal(b, &list); err != nil {
-		return nil, fmt.Errorf("host: the core's list of actions can't be read: %w", err)
-	}
-	return list, nil
 }
 
 // tickUntilEnd lets time pass.
@@ -425,11 +317,9 @@ func (h *Host) Shutdown(ctx context.Context) error {
 	h.end()
 	h.locals.Wait()
 	h.goroutines.Wait()
+	h.reserve.close()
 	late := context.WithoutCancel(ctx)
-	if h.local.core != nil {
-		errs = append(errs, h.local.core.Close(late))
-	}
-	errs = append(errs, h.local.cache.Close(late))
+	errs = append(errs, h.closeCore(late))
 	close(h.closed)
 	return errors.Join(errs...)
 }

@@ -35,15 +35,19 @@ func closePipe(p *ipc.Pipe) {
 // startProcess starts a worker's process and reads from it until it ends. It runs in a goroutine of its own.
 func startProcess(w *worker) {
 	o := &w.host.options
+	w.host.reserve.begin()
 	p, err := process.Start(w.host.life, process.Config{
 		Path: o.WorkerPath, SHA256: o.WorkerSHA256, Logger: w.log, StartTimeout: o.StartTimeout,
 	})
 	if err != nil {
-		w.gone(err)
+		w.host.reserve.end()
+		w.gone(w.host.withDescriptors(err))
 		return
 	}
 	l := &processLink{process: p}
-	if err = l.open(); err == nil {
+	err = l.open()
+	w.host.reserve.end()
+	if err == nil {
 		var source ipc.Source = l.stdout
 		if w.host.tap != nil {
 			l.Sink, source = w.host.tap(tap.Process{PID: p.Pid(), Kill: p.Kill, In: l.Sink, Out: source})

@@ -18,11 +18,10 @@ import (
 // measure is what a host measures once somebody has asked for it: before, it costs an action a load. What each action adds to
 // is sharded by engines, as counts are.
 type measure struct {
-	// names has the numbers of the core's actions; other is that of all others.
-	names  map[string]int
-	list   []string
-	other  int
-	shards [measureShards]measureShard
+	// table has what is measured by action; learning asks for the names that it needs.
+	table    atomic.Pointer[actionTable]
+	learning learning
+	shards   [measureShards]measureShard
 	// batches are by mode and outcome, sizes by the power of two that they are at most.
 	batches  [BatchIndependent + 1][maxOutcomes]atomic.Uint64
 	sizes    [len(BatchSizes{}.AtMost)]atomic.Uint64
@@ -41,44 +40,10 @@ type measureShard struct {
 	dispatched  atomic.Uint64
 	inFlight    atomic.Int64
 	queue, wire histogram.Histogram
-	actions     []atomic.Pointer[actionMeasure] // by their numbers; nil where there was none
 	_           [64]byte
 }
 
-// actionMeasure is what is measured of an action.
-type actionMeasure struct {
-	outcomes      [maxOutcomes]atomic.Uint64
-	duration, run histogram.Histogram
-	exemplars     [len(histogram.Bounds) + 1]atomic.Pointer[Exemplar]
-}
-
-// newMeasure returns what measures the actions of those names.
-func newMeasure(names []string) *measure {
-	m := &measure{names: map[string]int{}, list: names, other: len(names)}
-	for k, name := range names {
-		m.names[name] = k
-	}
-	for k := range m.shards {
-		m.shards[k].actions = make([]atomic.Pointer[actionMeasure], len(names)+1)
-	}
-	return m
-}
-
 func (m *measure) shard(e *Engine) *measureShard { return &m.shards[e.shard%measureShards] }
-
-// action returns what is measured of an action.
-func (m *measure) action(s *measureShard, name string) *actionMeasure {
-	k, known := m.names[name]
-	if !known {
-		k = m.other
-	}
-	a := s.actions[k].Load()
-	if a == nil {
-		s.actions[k].CompareAndSwap(nil, new(actionMeasure))
-		a = s.actions[k].Load()
-	}
-	return a
-}
 
 // times is when a request got where, since the host was started; 0 where it has not, or where nothing is measured.
 type times struct {
@@ -134,7 +99,7 @@ func (e *Engine) measured(own, from *request, name string, err error) {
 	took := h.stamp() - own.began
 	m := h.measure.Load()
 	s := m.shard(e)
-	a := m.action(s, name)
+	a := m.table.Load().action(e.shard%measureShards, name)
 	a.duration.Observe(took)
 	if from.kind == ipc.Dispatch && from.answered > 0 {
 		a.run.Observe(time.Duration(from.outcome.RunTime))
@@ -218,7 +183,7 @@ func (e *Engine) batchEnded(b *batch, err error) {
 // appended takes note of what the store has just said that it holds. The engine's lock is held.
 func (e *Engine) appended() {
 	if m := e.host.measure.Load(); m != nil && len(e.m.group) > 0 && !e.m.uncertain {
-		m.records.Add(uint64(len(e.m.records)))
+		m.records.Add(e.m.appending)
 		m.recordBytes.Add(uint64(entrySize(e.m.records)))
 	}
 }

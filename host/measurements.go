@@ -1,7 +1,6 @@
 package host
 
 import (
-	"context"
 	"sort"
 	"time"
 
@@ -19,7 +18,8 @@ type Measurements struct {
 	// outcome yet.
 	Dispatched      uint64
 	ActionsInFlight int64
-	// ByAction has the actions of which there was one, in the order of the core's list; those that it does not have are "other".
+	// ByAction has the actions of which there was one, in the order of the core's list; those that it
+	// does not have are "other".
 	ByAction []ActionMeasurements
 	// Queue is from dispatch until a request is in its worker's pipe; Wire is from there to its answer, without what it ran for.
 	// A batch is one request.
@@ -50,7 +50,7 @@ type Measurements struct {
 // ActionMeasurements are those of an action.
 type ActionMeasurements struct {
 	Action string
-	// Outcomes counts them by "ok", the code of the error, or "other".
+	// Outcomes counts them as [OutcomeOf] says.
 	Outcomes map[string]uint64
 	// Duration is from dispatch to outcome. Run is what the core took, for those that were not in a batch.
 	Duration, Run Histogram
@@ -104,8 +104,8 @@ type RecentError struct {
 	Message string
 }
 
-// Measure returns what the host has measured. The first call begins with that, and waits until the core is compiled, whose
-// actions it asks for. It may be called at any time, also after Shutdown.
+// Measure returns what the host has measured. The first call begins with that, and waits for the core's list of actions, no
+// longer than StartTimeout; if that comes later, actions are measured as "other" until then. It may be called at any time, also after Shutdown.
 func (h *Host) Measure() Measurements {
 	m := h.measuring()
 	c := &Measurements{Stats: h.Stats(), MaxQueue: h.queue.maxRequests, MaxQueueBytes: h.queue.maxBytes}
@@ -116,8 +116,9 @@ func (h *Host) Measure() Measurements {
 		s.queue.AddTo(&c.Queue)
 		s.wire.AddTo(&c.Wire)
 	}
-	for k := range m.other + 1 {
-		if a, ok := m.actionMeasurements(k); ok {
+	table := m.table.Load()
+	for k := range table.list {
+		if a, ok := table.measurements(k); ok {
 			c.ByAction = append(c.ByAction, a)
 		}
 	}
@@ -146,37 +147,14 @@ func (h *Host) Measure() Measurements {
 	return *c
 }
 
-// measuring returns the host's measure, and begins with it.
-func (h *Host) measuring() *measure {
-	if m := h.measure.Load(); m != nil {
-		return m
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), h.options.StartTimeout)
-	defer cancel()
-	var names []string
-	list, err := h.Actions(ctx)
-	if err != nil {
-		h.log.Warn("actions are not told apart in measurements: the core can't be asked for them", "error", err)
-	}
-	for _, a := range list {
-		names = append(names, a.Name)
-	}
-	h.measure.CompareAndSwap(nil, newMeasure(names))
-	return h.measure.Load()
-}
-
-// actionMeasurements returns those of the k-th action, if there was one.
-func (m *measure) actionMeasurements(k int) (c ActionMeasurements, ok bool) {
-	c.Action, c.Outcomes = "other", map[string]uint64{}
-	if k < m.other {
-		c.Action = m.list[k]
-	}
-	for s := range m.shards {
-		a := m.shards[s].actions[k].Load()
+// measurements returns those of the k-th action, if there was one.
+func (t *actionTable) measurements(k int) (c ActionMeasurements, ok bool) {
+	c.Action, c.Outcomes = t.list[k], map[string]uint64{}
+	for s := range t.shards {
+		a := t.shards[s][k].Load()
 		if a == nil {
 			continue
 		}
-		ok = true
 		for o, name := range outcomes {
 			if n := a.outcomes[o].Load(); n > 0 {
 				c.Outcomes[name] += n
@@ -201,7 +179,7 @@ func (m *measure) actionMeasurements(k int) (c ActionMeasurements, ok bool) {
 		}
 	}
 	c.Exemplars = last
-	return c, ok
+	return c, c.Duration.Count > 0
 }
 
 // traffic is what a worker process has had to do with.

@@ -51,9 +51,9 @@ func (h *Host) Open(ctx context.Context, name string, o EngineOptions) (*Engine,
 	if name == "" {
 		return nil, badInput("Open: an engine's name must not be empty")
 	}
-	setup, err := encode(o.Setup)
+	setup, err := h.encodeSetup(o.Setup)
 	if err != nil {
-		return nil, fmt.Errorf("EngineOptions.Setup: %w", err)
+		return nil, err
 	}
 	e := h.newEngine(name, &o)
 	h.mu.Lock()
@@ -78,10 +78,22 @@ func (h *Host) Open(ctx context.Context, name string, o EngineOptions) (*Engine,
 	return e, nil
 }
 
+// encodeSetup encodes what an engine starts from.
+func (h *Host) encodeSetup(setup any) ([]byte, error) {
+	switch s := setup.(type) {
+	case nil:
+		return nil, nil
+	case Raw:
+		return s, nil
+	}
+	return new(payloadBuffer).encode("EngineOptions.Setup", setup, h.options.setupLimits())
+}
+
 func (h *Host) newEngine(name string, o *EngineOptions) *Engine {
 	number := h.owners.Add(1)
 	e := &Engine{host: h, name: name, number: number, timeout: h.options.Timeout, closed: make(chan struct{}),
-		owner: Owner{Host: h.id, Number: number}, shard: int(number % shards), keys: keyTable{window: h.options.KeyWindow}}
+		owner: Owner{Host: h.id, Number: number}, shard: int(number % shards),
+		keys: keyTable{window: h.options.KeyWindow, most: h.options.KeyBytes, total: &h.keyBytes, forgotten: &h.counts.keysForgotten}}
 	e.m.limits = &h.limits
 	if o.Timeout != 0 {
 		e.timeout = o.Timeout
@@ -116,7 +128,9 @@ func (e *Engine) open(ctx context.Context, setup []byte) (created bool, err erro
 		e.mu.Lock()
 		e.m.sequence = s.Sequence + s.Count
 		e.m.baseBytes, e.m.entryBytes = len(s.Data), len(s.Entries)
+		e.m.keyBytes = keysWeight(s.Recent)
 		e.keys.load(s)
+		e.work.shed = h.keyBytes.Load() > h.options.MaxKeyBytes
 		e.unlock(false)
 		return false, nil
 	}

@@ -15,7 +15,8 @@ import (
 
 // Options configure a host. The zero value is a host with the built-in core, a worker for each CPU, and the defaults below.
 type Options struct {
-	// Workers is how many worker processes run engines. Default [runtime.NumCPU], at most 1,024. Engines are spread over as many
+	// Workers is how many worker processes run engines. Default [runtime.GOMAXPROCS] when the host starts, which
+	// follows the limits of a container, at most 1,024. Engines are spread over as many
 	// as there are cores ([runtime.GOMAXPROCS] when the host starts); others take those in that are behind a long action
 	// (BusyAfter), or where a worker has ended or has half of MaxWorkerMemory.
 	Workers int
@@ -30,6 +31,11 @@ type Options struct {
 	// InProcess runs the engines in this process, without workers. There a core that hangs is interrupted, which costs
 	// some 3 % of its speed, and one that takes too much memory takes it from this process.
 	InProcess bool
+
+	// NoFallback keeps engines out of this process, for cores that are not trusted: none runs here if no worker can, and the
+	// core is compiled here and never run. Then requests wait as long as their time lasts, for a worker that can run them, and
+	// fail with [ErrWorkerUnavailable]. Not with InProcess, nor with Cores, whose journals are replayed here.
+	NoFallback bool
 
 	// CorePath names a file with a core of one's own; Core holds one. Neither means the built-in core.
 	CorePath string
@@ -88,6 +94,12 @@ type Options struct {
 	BusyAfter time.Duration
 	// KillGrace is how long a worker may owe an answer past its deadline before it is killed. Default 250 ms.
 	KillGrace time.Duration
+	// MaxKills is how many workers may be killed for actions of one engine that run past their deadline,
+	// before that engine is held back: for HoldFor, and for twice as long with each further one, up to 64 times. Meanwhile what
+	// is dispatched to it fails with [ErrOverloaded], and no other engine is touched. Kills are
+	// forgotten once there was none for 60 times HoldFor. Default 2 kills and 1 s, at most 1,000 and 1 hour.
+	MaxKills int
+	HoldFor  time.Duration
 	// StallAfter is how long a worker may owe an answer while its CPU time stands still before it is killed. Default 1 s.
 	StallAfter time.Duration
 	// StartTimeout is how long a worker may take until it is ready, and the first instance of the core in this process.
@@ -116,6 +128,10 @@ type Options struct {
 	StoreTimeout time.Duration
 	// KeyWindow is how many keys an engine remembers. Default 1,024.
 	KeyWindow int
+	// KeyBytes is how many bytes of keys and results an engine remembers, but for its newest one, which it always does; MaxKeyBytes
+	// is how many all open engines of the host remember together. What is beyond is forgotten, oldest first, of the engine that
+	// has most: [Host.Stats] counts that. The store in memory may take as much again. Default 16 MiB and 256 MiB.
+	KeyBytes, MaxKeyBytes int64
 
 	// SnapshotBytes is how many bytes of journal an engine gathers at least before a new snapshot. Default 64 KiB.
 	SnapshotBytes int
@@ -151,7 +167,7 @@ func (o *Options) setDefaults() {
 	set(&o.MaxAttempts, 2)
 	set(&o.SnapshotBytes, 64<<10)
 	set(&o.ReplayBudget, o.OpenTimeout/4)
-	set(&o.Workers, runtime.NumCPU())
+	set(&o.Workers, runtime.GOMAXPROCS(0))
 	set(&o.MaxFrame, max(ipc.DefaultMaxFrame, o.MaxPayload+frameSlack, o.MaxResult+frameSlack))
 	set(&o.MaxWorkerMemory, 4<<30)
 	set(&o.MaxQueue, 1<<16)
@@ -161,6 +177,8 @@ func (o *Options) setDefaults() {
 	set(&o.PollFor, 50*time.Microsecond)
 	set(&o.BusyAfter, 20*time.Millisecond)
 	set(&o.KillGrace, 250*time.Millisecond)
+	set(&o.MaxKills, 2)
+	set(&o.HoldFor, time.Second)
 	set(&o.StallAfter, time.Second)
 	set(&o.StartTimeout, 10*time.Second)
 	set(&o.MaxRestarts, 5)
@@ -170,6 +188,8 @@ func (o *Options) setDefaults() {
 	set(&o.BatchWindow, 10*time.Millisecond)
 	set(&o.StoreTimeout, 10*time.Second)
 	set(&o.KeyWindow, 1024)
+	set(&o.KeyBytes, 16<<20)
+	set(&o.MaxKeyBytes, 256<<20)
 	o.WorkerSHA256, o.CoreSHA256 = strings.ToLower(o.WorkerSHA256), strings.ToLower(o.CoreSHA256)
 	if o.Store == nil {
 		o.Store = NewMemory()
@@ -197,6 +217,13 @@ func (o *Options) validate() error {
 	if o.CorePath != "" && o.Core != nil {
 		return badInput("Options.CorePath and Options.Core are both set: name the core once")
 	}
+	switch {
+	case o.NoFallback && o.InProcess:
+		return badInput("Options.NoFallback and Options.InProcess are both set: one keeps engines out of this process, the other in it")
+	case o.NoFallback && len(o.Cores) > 0:
+		return badInput("Options.NoFallback and Options.Cores are both set: the %d cores would be run in this process; "+
+			"load their journals once with a host that has no NoFallback", len(o.Cores))
+	}
 	if err := o.validatePins(); err != nil {
 		return err
 	}
@@ -221,6 +248,8 @@ func (o *Options) validate() error {
 		{"PollFor", int64(max(o.PollFor, 0)), 0, int64(10 * time.Millisecond)},
 		{"BusyAfter", int64(o.BusyAfter), 1, 1 << 62},
 		{"KillGrace", int64(o.KillGrace), 1, 1 << 62},
+		{"MaxKills", int64(o.MaxKills), 1, 1000},
+		{"HoldFor", int64(o.HoldFor), 1, int64(time.Hour)},
 		{"StallAfter", int64(o.StallAfter), int64(stallEvery), 1 << 62},
 		{"StartTimeout", int64(o.StartTimeout), 1, 1 << 62},
 		{"MaxRestarts", int64(o.MaxRestarts), 1, 1 << 31},
@@ -230,6 +259,8 @@ func (o *Options) validate() error {
 		{"BatchMode", int64(o.BatchMode), int64(BatchAtomic), int64(BatchIndependent)},
 		{"StoreTimeout", int64(o.StoreTimeout), 1, 1 << 62},
 		{"KeyWindow", int64(o.KeyWindow), 1, 1 << 20},
+		{"KeyBytes", o.KeyBytes, 1, 1 << 50},
+		{"MaxKeyBytes", o.MaxKeyBytes, 1, 1 << 50},
 		{"MaxInProcess", int64(o.MaxInProcess), 1, 1 << 31},
 		{"MaxAttempts", int64(o.MaxAttempts), 1, 100},
 		{"SnapshotBytes", int64(o.SnapshotBytes), 1, 1 << 40},
@@ -247,7 +278,8 @@ const frameSlack = 1 << 20
 
 func (o *Options) machineLimits() machineLimits {
 	return machineLimits{limits: o.limits(), openTimeout: o.OpenTimeout, killGrace: o.KillGrace, storeTimeout: o.StoreTimeout,
-		maxAttempts: o.MaxAttempts, snapshotBytes: o.SnapshotBytes, replayBudget: o.ReplayBudget}
+		maxAttempts: o.MaxAttempts, snapshotBytes: o.SnapshotBytes, replayBudget: o.ReplayBudget, keyBytes: o.KeyBytes,
+		maxKills: o.MaxKills, holdFor: o.HoldFor}
 }
 
 func (o *Options) limits() wasm.Limits {

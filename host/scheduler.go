@@ -33,6 +33,8 @@ type ask struct {
 	placement uint64
 	// noneSince is since when no worker can run, 0 where one can.
 	noneSince time.Duration
+	// toldUnable says that the engine knows that no worker can run, and that it has to wait for one.
+	toldUnable bool
 	// victim is the engine that is taken out for it.
 	victim *Engine
 }
@@ -100,7 +102,11 @@ func (h *Host) assign() {
 			continue
 		}
 		if g.event != 0 {
-			g.engine.lockStep(engineEvent{kind: g.event})
+			ev := engineEvent{kind: g.event}
+			if g.event == evUnable {
+				ev.err = h.whyNoWorker()
+			}
+			g.engine.lockStep(ev)
 		} else {
 			g.engine.granted(g.place, g.alone)
 		}
@@ -126,6 +132,11 @@ func (h *Host) next() (grant, bool) {
 			}
 		} else if w := leastLoaded(h.mayTake(ready)); w != nil {
 			g, ok = grant{engine: a.engine, place: place{w, h.placement()}}, true
+		} else if !able && h.options.NoFallback {
+			if !a.toldUnable {
+				a.toldUnable = true
+				g, ok = grant{engine: a.engine, event: evUnable}, true
+			}
 		} else if !able && !sabotage.On(sabotage.NoFallback) {
 			g, ok = h.forLocal(a)
 			if sabotage.On(sabotage.SuspectInProcess) {
@@ -337,17 +348,20 @@ func (h *Host) idleWorker(w *worker) {
 	}
 }
 
-// whyNoWorker says why engines run in this process.
+// whyNoWorker says why engines run in this process, or wait.
 func (h *Host) whyNoWorker() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	message := "no worker can run, the engine goes on in this process until one can"
+	if h.options.NoFallback {
+		message = "no worker can run, and the engine must not run in this process (NoFallback)"
+	}
 	for _, s := range h.slots {
 		if s.cause != nil {
-			return &Error{Code: ErrWorkerUnavailable.Code, Err: s.cause,
-				Message: fmt.Sprintf("no worker can run, the engine goes on in this process until one can: %v", s.cause)}
+			return &Error{Code: ErrWorkerUnavailable.Code, Err: s.cause, Message: fmt.Sprintf("%s: %v", message, s.cause)}
 		}
 	}
-	return &Error{Code: ErrWorkerUnavailable.Code, Message: "no worker can run, the engine goes on in this process until one can"}
+	return &Error{Code: ErrWorkerUnavailable.Code, Message: message}
 }
 
 const (

@@ -46,7 +46,7 @@ func TestAWorkerThatWaitsForItsHostIsNotStalled(t *testing.T) {
 	var slow atomic.Int64
 	h.cpu = func(int) (float64, error) { return 1, nil }
 	h.tap = func(p tap.Process) (ipc.Sink, ipc.Source) { return p.In, &slowReader{p.Out, h, &slow} }
-	h.goroutines.Go(h.compile)
+	h.compilation()
 	h.run()
 	defer func() {
 		if err := h.Shutdown(context.Background()); err != nil {

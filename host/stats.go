@@ -1,21 +1,44 @@
 package host
 
 import (
+	"errors"
+	"slices"
 	"sync/atomic"
 )
 
-// outcomes are the codes by which actions are counted; those that are none of them count as other.
-var outcomes = []string{"ok", "unknown_action", "bad_payload", "out_of_range", "not_found", "exists", "insufficient", "locked", "too_large",
-	"too_deep", "bad_state", "trap", "out_of_memory", "bad_input", "timeout", "canceled", "overloaded", "poisoned", "broken", "payload_too_large", "batch_aborted",
-	"shutdown", "worker_unavailable", "diverged", "conflict", "key_reused", "core_mismatch", "outcome_unknown", "other"}
+// The outcomes by which actions are counted. There are as many whatever a core does: its own codes are one.
+var (
+	// builtinCodes are the codes of failures that every core may have.
+	builtinCodes = []string{"unknown_action", "bad_payload", "out_of_range", "not_found", "exists", "insufficient", "locked", "too_large",
+		"too_deep", "bad_state", "trap", "out_of_memory"}
+	hostCodes = []string{"bad_input", "timeout", "canceled", "overloaded", "poisoned", "broken", "payload_too_large", "batch_aborted",
+		"shutdown", "worker_unavailable", "diverged", "conflict", "key_reused", "core_mismatch", "outcome_unknown"}
+	outcomes = slices.Concat([]string{outcomeOK}, builtinCodes, hostCodes, []string{outcomeCore, outcomeOther})
+)
 
-var outcomeIndex = func() map[string]int {
+const (
+	outcomeOK = "ok"
+	// outcomeCore is a failure with a code that is the core's own, outcomeOther one that has no code of the host.
+	outcomeCore  = "core"
+	outcomeOther = "other"
+)
+
+// The numbers of outcomes, by the codes of errors of cores and of the host.
+var coreIndex, hostIndex = indexOf(builtinCodes), indexOf(hostCodes)
+
+func indexOf(codes []string) map[string]int {
 	m := map[string]int{}
-	for k, name := range outcomes {
-		m[name] = k
+	for _, code := range codes {
+		m[code] = slices.Index(outcomes, code)
 	}
 	return m
-}()
+}
+
+// OutcomeOf returns the outcome by which an action is counted that ended with err: "ok" for nil; the code of an error of the
+// host; for an [*ActionError] its code if that is one of the built-in actions' or "trap" or "out_of_memory", and "core" if it
+// is the core's own, whatever it is; and "other" for anything else. So there are about 30 outcomes, whatever a core answers.
+// [Stats], [Measurements] and package metrics count by it, each action once.
+func OutcomeOf(err error) string { return outcomes[outcomeOf(err)] }
 
 const shards = 16
 
@@ -34,6 +57,8 @@ type counts struct {
 	restarts      [stopped + 1]atomic.Uint64
 	inFlightLost  atomic.Uint64
 	takeovers     atomic.Uint64
+	keysForgotten atomic.Uint64
+	holds         atomic.Uint64
 }
 
 // action counts an action by what became of it.
@@ -41,18 +66,29 @@ func (c *counts) action(e *Engine, err error) { c.shards[e.shard].outcomes[outco
 
 // outcomeOf returns the number of an outcome.
 func outcomeOf(err error) int {
+	const core, other = 2, 1 // from the end
 	if err == nil {
 		return 0
 	}
-	if at, known := outcomeIndex[CodeOf(err)]; known {
-		return at
+	var h *Error
+	var a *ActionError
+	switch {
+	case errors.As(err, &h):
+		if at, known := hostIndex[h.Code]; known {
+			return at
+		}
+	case errors.As(err, &a):
+		if at, known := coreIndex[a.Code]; known {
+			return at
+		}
+		return len(outcomes) - core
 	}
-	return len(outcomes) - 1
+	return len(outcomes) - other
 }
 
 // Stats is what a host has counted since it was started, and how it is now.
 type Stats struct {
-	// Actions counts actions by their outcome: "ok", the code of their error, or "other".
+	// Actions counts actions by their outcome, as [OutcomeOf] says.
 	Actions map[string]uint64
 	// InFlight is how many requests are dispatched and unanswered, InFlightBytes what they take.
 	InFlight, InFlightBytes int64
@@ -66,6 +102,13 @@ type Stats struct {
 	Fallbacks uint64
 	// DroppedEvents counts events that a listener was too slow for.
 	DroppedEvents uint64
+	// KeyBytes is what remembered keys and results of open engines take, KeysForgotten counts those that were forgotten for
+	// their size (KeyBytes and MaxKeyBytes of [Options]).
+	KeyBytes      int64
+	KeysForgotten uint64
+	// Held is how many engines are held back now, Holds counts how often one was (MaxKills of [Options]).
+	Held  int
+	Holds uint64
 	// Takeovers counts the times that a spare replaced a worker.
 	Takeovers uint64
 	// Workers are the workers, in the order of their IDs; Spares are the spares, which have IDs of their own.
@@ -97,6 +140,7 @@ func (h *Host) Stats() Stats {
 	c := &h.counts
 	s := Stats{Actions: map[string]uint64{}, Restarts: map[string]uint64{}, Engines: map[string]int{"worker": 0, "in_process": 0, "placing": 0, "out": 0},
 		InFlight: h.queue.inFlight.Load(), InFlightBytes: h.queue.inFlightBytes.Load(),
+		KeyBytes: h.keyBytes.Load(), KeysForgotten: c.keysForgotten.Load(), Holds: c.holds.Load(),
 		Recovered: c.inFlightLost.Load(), Takeovers: c.takeovers.Load(), Placed: c.placed.Load(), Fallbacks: c.fallbacks.Load(), DroppedEvents: c.droppedEvents.Load()}
 	for k, name := range outcomes {
 		n := uint64(0)
@@ -105,6 +149,7 @@ func (h *Host) Stats() Stats {
 		}
 		s.Actions[name] = n
 	}
+	now := h.clock.now()
 	for v := byItself; v <= stopped; v++ {
 		s.Restarts[v.String()] = c.restarts[v].Load()
 	}
@@ -112,6 +157,9 @@ func (h *Host) Stats() Stats {
 	defer h.mu.Unlock()
 	for _, e := range h.engines {
 		s.Engines[e.Place()]++
+		if e.heldUntil.Load() > int64(now) {
+			s.Held++
+		}
 	}
 	for _, slot := range h.slots {
 		s.Workers = append(s.Workers, slot.stats())

@@ -365,6 +365,9 @@ func (w *worker) handshake(f ipc.Frame, body []byte) error {
 		}
 		w.sendCore()
 		if w.conn.Pending() == 0 {
+			if o, err := ipc.ReadOutcome(body); err == nil && w.host.options.NoFallback {
+				w.host.tellActions(o.Result)
+			}
 			w.configured = true
 			w.host.workerReady(w)
 		}
@@ -377,7 +380,7 @@ func (w *worker) configure(has string) {
 	o := &w.host.options
 	c := ipc.ConfigureBody{Core: w.host.hash, EngineMemory: o.MaxEngineMemory, WorkerMemory: o.MaxWorkerMemory,
 		MaxFrame: o.MaxFrame, CacheDir: w.host.cacheDir,
-		PollFor: int64(max(o.PollFor, 0)), Debug: w.host.debug}
+		PollFor: int64(max(o.PollFor, 0)), Actions: o.NoFallback, Debug: w.host.debug}
 	if has != c.Core {
 		w.core = w.host.code
 	}
@@ -511,7 +514,12 @@ func (w *worker) tick(now time.Duration) (oldest uint64, ran time.Duration) {
 	}
 	w.mu.Unlock()
 	if kill {
-		w.log.Warn("a worker owes an answer past its deadline and is killed", "ran", ran.Round(time.Millisecond))
+		engine := ""
+		if runs.engine != nil {
+			engine = runs.engine.name
+			runs.engine.lockStep(engineEvent{kind: evCharge})
+		}
+		w.log.Warn("a worker owes an answer past its deadline and is killed", "ran", ran.Round(time.Millisecond), "engine", engine)
 		w.end(overdue)
 	}
 	return oldest, ran

@@ -68,6 +68,8 @@ type plainRuntime struct{ core *wasm.Core }
 
 func (r *plainRuntime) Has(hash string) bool { return hash == wasm.Hash(wasm.Builtin()) }
 
+func (r *plainRuntime) Actions(context.Context) ([]byte, error) { return nil, nil }
+
 func (r *plainRuntime) Use(ctx context.Context, c ipc.ConfigureBody, core []byte) (err error) {
 	if core == nil {
 		core = wasm.Builtin()

@@ -32,6 +32,8 @@ type ConfigureBody struct {
 	CacheDir string `msgpack:"cache_dir"`
 	// PollFor is how long the worker polls for frames before it parks, in nanoseconds; 0 for not at all.
 	PollFor int64 `msgpack:"poll_for"`
+	// Actions asks for the core's list of actions: it is the result of the answer to the last frame of the configuration.
+	Actions bool `msgpack:"actions"`
 	// Debug makes the worker log at debug level.
 	Debug bool `msgpack:"debug"`
 }

@@ -47,6 +47,7 @@ type descs struct {
 	recovered, recovery, replayed, placings            *prometheus.Desc
 	fallback, switches, engines                        *prometheus.Desc
 	records, recordBytes, snapshots, snapshotBytes     *prometheus.Desc
+	keyBytes, keysForgotten, held, holds               *prometheus.Desc
 	frames, frameBytes, dropped                        *prometheus.Desc
 }
 
@@ -65,7 +66,7 @@ func NewCollector(h *host.Host, labels prometheus.Labels) *Collector {
 		build: desc("build_info", "1; its labels say what runs.", "version", "goversion"),
 
 		dispatched:      desc("actions_dispatched_total", "Actions that callers asked for, members of batches included."),
-		actions:         desc("actions_total", "Actions by outcome: ok, the code of their error, or other.", "action", "outcome"),
+		actions:         desc("actions_total", "Actions by outcome: ok, the code of their error, core for a code of the core's own, or other.", "action", "outcome"),
 		outcomes:        desc("action_outcomes_total", "Actions by outcome, over all actions; every outcome is there from the start.", "outcome"),
 		actionsInFlight: desc("actions_in_flight", "Actions that were asked for and have no outcome yet."),
 		duration:        desc("action_duration_seconds", "From the call until the outcome.", "action"),
@@ -113,6 +114,12 @@ func NewCollector(h *host.Host, labels prometheus.Labels) *Collector {
 		recordBytes:   desc("journal_bytes_total", "What was appended to journals."),
 		snapshots:     desc("snapshots_total", "Snapshots that replaced journals."),
 		snapshotBytes: desc("snapshot_bytes_total", "What snapshots took."),
+
+		keyBytes:      desc("key_bytes", "What remembered keys of open engines take, with the results of their actions."),
+		keysForgotten: desc("keys_forgotten_total", "Keys that were forgotten because remembered results took too much (KeyBytes, MaxKeyBytes)."),
+
+		held:  desc("engines_held", "Engines that are held back: workers were killed for their actions."),
+		holds: desc("engine_holds_total", "Times that an engine was held back."),
 
 		frames:     desc("frames_total", "Frames between the host and its workers.", "direction"),
 		frameBytes: desc("frame_bytes_total", "What those frames took, with their headers.", "direction"),
@@ -163,6 +170,10 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	to.count(c.recordBytes, m.RecordBytes)
 	to.count(c.snapshots, m.Snapshots)
 	to.count(c.snapshotBytes, m.SnapshotBytes)
+	to.gauge(c.keyBytes, float64(m.KeyBytes))
+	to.count(c.keysForgotten, m.KeysForgotten)
+	to.gauge(c.held, float64(m.Held))
+	to.count(c.holds, m.Holds)
 	to.count(c.frames, m.FramesSent, "sent")
 	to.count(c.frames, m.FramesReceived, "received")
 	to.count(c.frameBytes, m.BytesSent, "sent")

@@ -58,6 +58,8 @@ type Options struct {
 	// FirstInstance bounds how long the first instance may take, by which an interruptible core is checked: a core's start
 	// function may have no end. 0 is no bound.
 	FirstInstance time.Duration
+	// CompileOnly runs nothing of the core: what only its first instance could tell is not checked.
+	CompileOnly bool
 	// Cache keeps compiled code between processes. nil compiles anew.
 	Cache *Cache
 	// Compiled, where it is set, is called once the core is compiled and before any of its code runs. From then on the core
@@ -151,7 +153,7 @@ func Compile(ctx context.Context, code []byte, o Options) (*Core, error) {
 	if o.Compiled != nil {
 		o.Compiled()
 	}
-	if err = c.check(code); err == nil {
+	if err = c.check(code); err == nil && !o.CompileOnly {
 		err = c.try(ctx, o.FirstInstance)
 	}
 	if err != nil {

@@ -95,3 +95,43 @@ func head(b []byte) (items, size uint64, err error) {
 		return 0, 0, fmt.Errorf("the byte %#x begins no value", c)
 	}
 }
+
+// Nesting follows MessagePack while it is written, by code that may be anything.
+type Nesting struct {
+	// Most is how many containers may be open at once.
+	Most int
+	at   uint64
+	left []uint64
+}
+
+// ErrNested is returned by [Nesting.Follow] if more containers are open than may be.
+var ErrNested = errors.New("a value is nested too deep")
+
+// Follow looks at what has been added to b since the last call; b is all that was written so far. It fails with [ErrNested],
+// and for a byte that begins no value. Values that follow each other are no error.
+func (n *Nesting) Follow(b []byte) error {
+	for n.at < uint64(len(b)) {
+		items, size, err := head(b[n.at:])
+		if errors.Is(err, errShort) {
+			return nil // the rest of a length is still to come
+		}
+		if err != nil {
+			return err
+		}
+		n.at += size
+		if items > 0 {
+			if len(n.left) == n.Most {
+				return ErrNested
+			}
+			n.left = append(n.left, items)
+			continue
+		}
+		for k := len(n.left) - 1; k >= 0; k-- {
+			if n.left[k]--; n.left[k] > 0 {
+				break
+			}
+			n.left = n.left[:k]
+		}
+	}
+	return nil
+}

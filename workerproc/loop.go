@@ -3,6 +3,7 @@ package workerproc
 import (
 	"context"
 	"fmt"
+	"github.com/cespare/xxhash/v2"
 	"log/slog"
 
 	"hypertoken/internal/executor"
@@ -17,6 +18,8 @@ type Runtime interface {
 	// Use compiles a core, nil for the one it has; instances are made of it from then on.
 	Use(ctx context.Context, c ipc.ConfigureBody, core []byte) error
 	Instantiate(context.Context) (executor.Instance, error)
+	// Actions returns the core's list of actions, as it encodes it.
+	Actions(context.Context) ([]byte, error)
 }
 
 // Loop is what a worker does with what it reads: requests run in the order of their arrival, one at a time. It has no
@@ -142,7 +145,7 @@ func (l *Loop) Flush() { l.out.Flush() }
 func (l *Loop) run(ctx context.Context, h ipc.Header, body []byte) error {
 	switch {
 	case h.Kind == ipc.Ping:
-		l.answer(h, 0)
+		l.answer(h, nil)
 		return nil
 	case h.Kind == ipc.Configure:
 		return l.configured(ctx, h, body)
@@ -164,9 +167,12 @@ func (l *Loop) run(ctx context.Context, h ipc.Header, body []byte) error {
 	return e.Run(ctx, h, body)
 }
 
-func (l *Loop) answer(h ipc.Header, flags ipc.Flags) {
-	var o ipc.Outcome
-	l.out.Append(ipc.Header{Kind: ipc.Answer, Flags: flags, Request: h.Request, Placement: h.Placement}, ipc.AppendBytes(o.AppendHead(nil), 0))
+func (l *Loop) answer(h ipc.Header, result []byte) {
+	o := ipc.Outcome{Result: result}
+	if len(result) > 0 {
+		o.Checksum = xxhash.Sum64(result)
+	}
+	l.out.Append(ipc.Header{Kind: ipc.Answer, Request: h.Request, Placement: h.Placement}, o.AppendHead(nil), result, ipc.AppendBytes(nil, 0))
 }
 
 func (l *Loop) configured(ctx context.Context, h ipc.Header, body []byte) error {
@@ -184,7 +190,7 @@ func (l *Loop) configured(ctx context.Context, h ipc.Header, body []byte) error 
 	if l.config.CoreBytes == 0 {
 		return l.use(ctx, h)
 	}
-	l.answer(h, 0)
+	l.answer(h, nil)
 	return nil
 }
 
@@ -198,7 +204,7 @@ func (l *Loop) coreCame(ctx context.Context, h ipc.Header, body []byte) error {
 		return &ipc.MalformedError{Message: fmt.Sprintf("a piece of a core beyond its %d bytes", l.config.CoreBytes)}
 	}
 	if l.core = append(l.core, piece...); len(l.core) < l.config.CoreBytes {
-		l.answer(h, 0)
+		l.answer(h, nil)
 		return nil
 	}
 	if hash := wasm.Hash(l.core); hash != l.config.Core {
@@ -206,6 +212,9 @@ func (l *Loop) coreCame(ctx context.Context, h ipc.Header, body []byte) error {
 	}
 	return l.use(ctx, h)
 }
+
+// maxActions bounds the list of actions that is told, in bytes: it fits into a frame of any size.
+const maxActions = 1 << 20
 
 // use compiles the core and answers.
 func (l *Loop) use(ctx context.Context, h ipc.Header) error {
@@ -224,7 +233,14 @@ func (l *Loop) use(ctx context.Context, h ipc.Header) error {
 	}
 	l.executor = executor.New(l.runtime.Instantiate, l.out, l.config.MaxFrame)
 	l.log.Debug("worker configured", "core", l.config.Core)
-	l.answer(h, 0)
+	var actions []byte
+	if l.config.Actions {
+		if actions, err = l.runtime.Actions(ctx); err != nil || len(actions) > maxActions {
+			l.log.Warn("the core does not tell its actions", "error", err, "bytes", len(actions))
+			actions = nil
+		}
+	}
+	l.answer(h, actions)
 	return nil
 }
 

@@ -24,6 +24,7 @@ func (s *memorySink) WriteAll(b []byte, done func(error)) { _, err := s.Write(b)
 type oneCore struct{ core *wasm.Core }
 
 func (c oneCore) Has(string) bool                                      { return true }
+func (c oneCore) Actions(context.Context) ([]byte, error)              { return nil, nil }
 func (c oneCore) Use(context.Context, ipc.ConfigureBody, []byte) error { return nil }
 func (c oneCore) Instantiate(ctx context.Context) (executor.Instance, error) {
 	return c.core.Instantiate(ctx)

@@ -44,3 +44,12 @@ func (r *wazeroRuntime) Use(ctx context.Context, c ipc.ConfigureBody, core []byt
 func (r *wazeroRuntime) Instantiate(ctx context.Context) (executor.Instance, error) {
 	return r.core.Instantiate(ctx)
 }
+
+func (r *wazeroRuntime) Actions(ctx context.Context) ([]byte, error) {
+	i, err := r.core.Instantiate(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = i.Close(ctx) }()
+	return i.Actions(ctx)
+}

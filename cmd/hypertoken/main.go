@@ -14,6 +14,7 @@ import (
 
 	"hypertoken/host"
 	"hypertoken/internal/bench"
+	"hypertoken/internal/printable"
 	"hypertoken/internal/version"
 	"hypertoken/workerproc"
 )
@@ -68,15 +69,17 @@ func exitStatus(cause error, command *cobra.Command, err error) int {
 	case errors.Is(err, errOutputUnread):
 		return exitSignal + int(syscall.SIGPIPE)
 	case errors.As(err, &usage):
-		fmt.Fprintf(standardError, "hypertoken: %v\nRun '%s --help' for usage.\n", err, command.CommandPath())
+		fmt.Fprintf(standardError, "hypertoken: %s\nRun '%s --help' for usage.\n",
+			printable.Text(err.Error()), command.CommandPath())
 		return exitUsage
 	case errors.As(cause, &ended):
 		if !errors.Is(err, context.Canceled) && !errors.Is(err, host.ErrCanceled) {
-			fmt.Fprintf(standardError, "hypertoken: %v\n", err)
+			fmt.Fprintf(standardError, "hypertoken: %s\n", printable.Text(err.Error()))
 		}
 		return ended.status()
 	}
-	fmt.Fprintf(standardError, "hypertoken: %v\n", err)
+	// An error repeats what a file, a core or a server said.
+	fmt.Fprintf(standardError, "hypertoken: %s\n", printable.Text(err.Error()))
 	return exitFailed
 }
 

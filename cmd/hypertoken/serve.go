@@ -14,7 +14,7 @@ import (
 )
 
 func newServe() *cobra.Command {
-	f := hostFlags{workers: runtime.NumCPU(), server: true}
+	f := hostFlags{workers: runtime.GOMAXPROCS(0), server: true}
 	o := serve.Defaults()
 	maxBody, maxLine := byteSize(o.MaxBody), byteSize(o.MaxLine)
 	var listen, tokenFile, certFile, keyFile string

@@ -21,7 +21,7 @@ func readToken(file string) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("--token-file: %w", err)
 		}
-		token, _, _ = strings.Cut(string(b), "\n")
+		token, _, _ = strings.Cut(strings.TrimPrefix(string(b), "\ufeff"), "\n") // some editors begin a file with a byte order mark
 		if token, where = strings.TrimSpace(token), "--token-file "+file; token == "" {
 			return "", fmt.Errorf("%s: its first line has no token; 'openssl rand -hex 16' makes one", where)
 		}

@@ -12,6 +12,7 @@ func TestReadToken(t *testing.T) {
 		"a file":                     {"", "secret\n", "secret", ""},
 		"without an end":             {"", "secret", "secret", ""},
 		"with spaces and a CR":       {"", "  secret \r\nmore\n", "secret", ""},
+		"a byte order mark":          {"", "\ufeffsecret\r\n", "secret", ""},
 		"a file before the variable": {"other", "secret\n", "secret", ""},
 		"an empty first line":        {"other", "\nsecret\n", "", "its first line has no token"},
 		"two words":                  {"", "two words\n", "", `it has ' '`},

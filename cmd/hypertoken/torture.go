@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -80,9 +79,7 @@ minute had requests in flight; 2 for wrong usage.`,
 				return fmt.Errorf("seed %d: %w", c.Seed, err)
 			}
 			if asJSON {
-				enc := json.NewEncoder(cmd.OutOrStdout())
-				enc.SetIndent("", "  ")
-				err = enc.Encode(r)
+				err = writeJSON(cmd.OutOrStdout(), r)
 			} else {
 				_, err = r.WriteTo(cmd.OutOrStdout())
 			}

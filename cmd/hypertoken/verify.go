@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"hypertoken/host"
+	"hypertoken/internal/printable"
 	"hypertoken/internal/replay"
 	"hypertoken/internal/trace"
 )
@@ -66,7 +67,7 @@ Exit status: 0 if all is the same, 1 on any difference, 2 for wrong usage.`,
 			}
 			for _, mode := range modes {
 				for i, t := range traces {
-					if err := v.verify(c.Context(), filepath.Base(args[i]), t, mode); err != nil {
+					if err := v.verify(c.Context(), printable.Line(filepath.Base(args[i]), 0), t, mode); err != nil {
 						return fmt.Errorf("%s: %w", args[i], err)
 					}
 				}
@@ -121,7 +122,8 @@ func (v *verifier) verify(ctx context.Context, name string, t *trace.Trace, mode
 	if d := report.Difference; d != nil {
 		v.differ++
 		_, err = fmt.Fprintf(v.out, "DIFFERS %s%s: step %d, %s\n  at   %s\n  want %s\n  got  %s\n",
-			name, modeNames[mode], d.Step, d.Action, d.Path, d.Want, d.Got)
+			name, modeNames[mode], d.Step, printable.Line(d.Action, 0), printable.Line(d.Path, 0),
+			printable.Line(d.Want, 0), printable.Line(d.Got, 0))
 		return err
 	}
 	_, err = fmt.Fprintf(v.out, "ok      %s: %d steps, %d states%s\n", name, report.Steps, report.States, modeNames[mode])

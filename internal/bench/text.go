@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
+
+	"hypertoken/internal/printable"
 )
 
 // guideRows are the rows of the guide's table, for a worker and in process.
@@ -175,7 +177,7 @@ func (r *Report) WriteTo(w io.Writer) (int64, error) {
 			fmt.Fprintf(&b, "  %s: %s\n", s.Name, s.Why)
 		}
 	}
-	n, err := io.WriteString(w, b.String())
+	n, err := io.WriteString(w, printable.Text(b.String())) // errors repeat what a core says
 	return int64(n), err
 }
 

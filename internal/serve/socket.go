@@ -121,17 +121,14 @@ func (t *talker) run(ctx context.Context) {
 	}
 }
 
-// message answers the lines of a message. One that is empty is an empty line.
+// message answers the lines of a message. An empty message has none, and counts as a line for the rate.
 func (t *talker) message(ctx context.Context, lines *jsonl.Reader) bool {
-	for first := true; ; first = false {
+	for n := 0; ; n++ {
 		t.idle.Reset(t.server.o.IdleTimeout)
 		line, err := lines.Next()
 		t.idle.Stop()
-		switch {
-		case errors.Is(err, io.EOF) && !first:
-			return true
-		case errors.Is(err, io.EOF):
-			err = nil
+		if errors.Is(err, io.EOF) {
+			return n > 0 || t.conversation.turn(ctx) == nil
 		}
 		if !t.line(ctx, line, err) {
 			return false

@@ -2,7 +2,9 @@ package torture
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -103,7 +105,11 @@ func (d *deal) payload(info host.ActionInfo) host.Raw {
 		}
 	}
 	if strings.HasPrefix(info.Name, "test:") {
-		fields = map[string]any{"rounds": d.rand.IntN(2_000_000), "bytes": 32 << 20}
+		sizes := map[string]any{"rounds": d.rand.IntN(2_000_000), "bytes": 32 << 20}
+		maps.DeleteFunc(sizes, func(name string, _ any) bool {
+			return !slices.ContainsFunc(info.Fields, func(f host.FieldInfo) bool { return f.Name == name })
+		})
+		fields = sizes
 	}
 	return encode(fields)
 }
@@ -136,6 +142,8 @@ func (d *deal) value(f host.FieldInfo) any {
 		return map[string]any{"tokens": []any{map[string]any{"id": fmt.Sprint("s", r.IntN(100))}}}
 	case f.Kind == "map" && strings.HasPrefix(f.Name, "offer"):
 		return map[string]any{"resource": "gold", "amount": 1}
+	case f.Kind == "map" && f.Name == "opts":
+		return map[string]any{"x": r.IntN(1000), "faceUp": r.IntN(2) == 0}
 	case f.Kind == "map":
 		return map[string]any{fmt.Sprint("k", r.IntN(5)): r.IntN(1000)}
 	case f.Kind == "array of strings":

@@ -84,6 +84,9 @@ func Read(r io.Reader) (*Trace, error) {
 	br := bufio.NewReaderSize(r, 1<<20)
 	for n := 1; ; n++ {
 		line, err := br.ReadBytes('\n')
+		if n == 1 {
+			line = bytes.TrimPrefix(line, []byte("\ufeff")) // some editors write it in front of UTF-8
+		}
 		if len(bytes.TrimSpace(line)) > 0 {
 			if lineErr := t.add(&t, line); lineErr != nil {
 				return nil, fmt.Errorf("line %d: %w", n, lineErr)
@@ -109,13 +112,22 @@ func (t *Trace) add(made **Trace, line []byte) error {
 		N       int
 		Now     int64
 		Type    string
-		Payload any
+		Payload json.RawMessage
 		Result  any
 		Error   bool
 		State   any
 	}
 	if err := json.Unmarshal(line, &raw); err != nil {
 		return err
+	}
+	var payload any
+	if raw.Payload != nil {
+		// Numbers are sent as they stand there.
+		dec := json.NewDecoder(bytes.NewReader(raw.Payload))
+		dec.UseNumber()
+		if err := dec.Decode(&payload); err != nil {
+			return err
+		}
 	}
 	switch {
 	case t == nil && (raw.Trace == nil || raw.Setup == nil):
@@ -129,7 +141,8 @@ func (t *Trace) add(made **Trace, line []byte) error {
 	case raw.State != nil:
 		t.Lines = append(t.Lines, Line{IsState: true, State: raw.State})
 	case raw.Type != "":
-		t.Lines = append(t.Lines, Line{N: raw.N, Now: raw.Now, Type: raw.Type, Payload: raw.Payload, Fails: raw.Error, Result: raw.Result})
+		t.Lines = append(t.Lines, Line{N: raw.N, Now: raw.Now, Type: raw.Type, Payload: payload,
+			Fails: raw.Error, Result: raw.Result})
 	default:
 		return errors.New("neither a step nor a state")
 	}

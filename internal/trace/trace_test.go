@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 
@@ -50,6 +51,30 @@ func TestFillReplacesIdentifiers(t *testing.T) {
 	}
 }
 
+// Numbers of a payload are sent as the trace has them: large floats too, and those that no double has are refused.
+func TestNumbersOfPayloads(t *testing.T) {
+	for payload, want := range map[string]any{`1e20`: 1e20, `[1.0,7]`: []any{1.0, int8(7)}, `-0.5`: -0.5, `9007199254740993.0`: nil, `1e999`: nil} {
+		tr, err := Read(strings.NewReader(`{"trace":"x","setup":{}}` + "\n" + `{"n":1,"type":"a:b","payload":{"x":` + payload + `}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := Bindings{}.Fill(tr.Lines[0].Payload)
+		if want == nil {
+			if err == nil {
+				t.Errorf("%s is sent as %x", payload, b)
+			}
+			continue
+		}
+		var got map[string]any
+		if err == nil {
+			err = msgpack.Unmarshal(b, &got)
+		}
+		if err != nil || !reflect.DeepEqual(got["x"], want) {
+			t.Errorf("%s is sent as %#v (%v)", payload, got["x"], err)
+		}
+	}
+}
+
 func TestReadSaysWhatIsWrong(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                  "empty",
@@ -60,6 +85,14 @@ func TestReadSaysWhatIsWrong(t *testing.T) {
 		if _, err := Read(strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", text, err)
 		}
+	}
+}
+
+// A byte order mark, blank lines and Windows' ends of lines make no difference.
+func TestReadOfFilesFromElsewhere(t *testing.T) {
+	tr, err := Read(strings.NewReader("\ufeff" + `{"trace":"x","setup":{}}` + "\r\n\r\n \t\r\n" + `{"n":1,"type":"a:b"}` + "\r\n"))
+	if err != nil || tr.Steps() != 1 {
+		t.Errorf("%+v, %v", tr, err)
 	}
 }
 

@@ -1,0 +1,183 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"hypertoken/internal/executor"
+	"hypertoken/wasm"
+)
+
+// The core in this process: compiled in the background, and again if that failed and somebody needs it; and the list of its
+// actions, wherever that comes from.
+
+// compilation is one attempt to compile the core for this process. What follows done is there once done is closed.
+type compilation struct {
+	done  chan struct{}
+	ended time.Time
+	cache *wasm.Cache
+	core  *wasm.Core
+	err   error
+}
+
+// localCore is the core in this process.
+type localCore struct {
+	mu     sync.Mutex // guards newest
+	newest *compilation
+}
+
+// compileAgainAfter is how long after a failed attempt to compile the core the next one may begin.
+const compileAgainAfter = time.Second
+
+// compilation returns the newest attempt to compile the core. If it failed, what was in its way may have gone: a machine that
+// was too slow for StartTimeout, a lack of memory or of descriptors. So whoever needs the core starts another attempt then.
+func (h *Host) compilation() *compilation {
+	l := &h.local
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c := l.newest; c != nil {
+		select {
+		case <-c.done:
+			if c.err == nil || time.Since(c.ended) < compileAgainAfter || h.life.Err() != nil {
+				return c
+			}
+		default:
+			return c
+		}
+	}
+	c := &compilation{done: make(chan struct{})}
+	l.newest = c
+	h.spawn(func() {
+		defer close(c.done)
+		h.compile(c)
+		c.ended = time.Now()
+	})
+	return c
+}
+
+// wait returns the core once it is compiled. It fails with ErrBadInput if the core can't be run, and with the error of a
+// context that ends first.
+func (c *compilation) wait(ctx context.Context) (*wasm.Core, error) {
+	select {
+	case <-c.done:
+		return c.core, c.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// compile compiles the core for this process. There it can be interrupted; with Options.NoFallback it is only checked.
+func (h *Host) compile(c *compilation) {
+	o := &h.options
+	if h.cacheDir != "" {
+		var err error
+		if c.cache, err = wasm.OpenCache(h.cacheDir); err != nil {
+			h.log.Warn("no cache for compiled code: starting takes longer", "error", err)
+		}
+	}
+	core, err := wasm.Compile(h.life, h.code, wasm.Options{Interruptible: !o.NoFallback, CompileOnly: o.NoFallback,
+		MemoryLimit: uint64(o.MaxEngineMemory), FirstInstance: o.StartTimeout, Cache: c.cache})
+	if err != nil {
+		c.err = &Error{Code: ErrBadInput.Code, Message: fmt.Sprintf("%s can't be run: %v", o.coreName(), err), Err: err}
+		_ = c.cache.Close(context.Background())
+		c.cache = nil
+		return
+	}
+	if err := c.cache.Err(); err != nil {
+		h.log.Warn("compiled without the cache: starting takes longer", "error", err)
+	}
+	if err := core.Slow(); err != nil {
+		h.log.Warn("the core is up to five times slower in this process: it has something that is not known here", "error", err)
+	}
+	c.core = core
+	h.log.Debug("core compiled", "hash", core.Hash(), "toolchain", core.Toolchain())
+}
+
+// closeCore frees the compiled core. Nothing runs in this process any more.
+func (h *Host) closeCore(ctx context.Context) error {
+	c := h.local.newest
+	if c == nil {
+		return nil
+	}
+	<-c.done
+	var err error
+	if c.core != nil {
+		err = c.core.Close(ctx)
+	}
+	return errors.Join(err, c.cache.Close(ctx))
+}
+
+// instance makes an instance in this process.
+func (h *Host) instance(ctx context.Context) (executor.Instance, error) {
+	core, err := h.compilation().wait(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return core.Instantiate(ctx)
+}
+
+// CoreHash returns the SHA-256 of the core, in hexadecimal.
+func (h *Host) CoreHash() string { return h.hash }
+
+// CoreToolchain returns what the core says of the compiler that made it, or "". It waits until the core is compiled.
+func (h *Host) CoreToolchain() string {
+	if core, err := h.compilation().wait(context.Background()); err == nil {
+		return core.Toolchain()
+	}
+	return ""
+}
+
+// actionList is the core's list of actions as a worker told it, once one has.
+type actionList struct {
+	once  sync.Once // guards known
+	known chan struct{}
+	list  []byte
+}
+
+// tellActions takes in a list of actions that a worker has told. The first one counts.
+func (h *Host) tellActions(list []byte) {
+	if len(list) == 0 {
+		return
+	}
+	h.actions.once.Do(func() {
+		h.actions.list = append([]byte(nil), list...)
+		close(h.actions.known)
+	})
+}
+
+// encodedActions returns the core's list of actions as MessagePack. With Options.NoFallback a worker tells it.
+func (h *Host) encodedActions(ctx context.Context) ([]byte, error) {
+	if h.options.NoFallback {
+		select {
+		case <-h.actions.known:
+			return h.actions.list, nil
+		case <-ctx.Done():
+			return nil, ended(ctx, "Actions")
+		case <-h.hurried.Done():
+			return nil, shutdownError()
+		}
+	}
+	return h.askCore(ctx, "Actions", (*wasm.Instance).Actions)
+}
+
+// askCore returns what an instance of the core in this process says of the core. what names the caller in errors.
+func (h *Host) askCore(
+	ctx context.Context, what string, question func(*wasm.Instance, context.Context) ([]byte, error),
+) ([]byte, error) {
+	core, err := h.compilation().wait(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = ended(ctx, what)
+		}
+		return nil, err
+	}
+	i, err := core.Instantiate(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = i.Close(ctx) }()
+	return question(i, ctx)
+}

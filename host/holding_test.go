@@ -1,0 +1,102 @@
+package host_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"hypertoken/host"
+)
+
+// syncBuffer is a buffer for a log that several goroutines write.
+type syncBuffer struct {
+	mu  sync.Mutex // guards buf
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// An engine whose actions cost one worker after the other is held back, alone, and is let go again.
+func TestAnEngineThatCostsWorkersIsHeldBack(t *testing.T) {
+	t.Run(onWorkers, testAnEngineThatCostsWorkersIsHeldBack)
+}
+
+func testAnEngineThatCostsWorkersIsHeldBack(t *testing.T) {
+	var log syncBuffer
+	const kills = 2
+	h := newHost(t, host.Options{Workers: 2, MaxKills: kills, HoldFor: time.Second, KillGrace: 10 * time.Millisecond,
+		Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	hostile, honest := open(t, h, "hostile", deck(5)), open(t, h, "honest", deck(5))
+	spin := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		_, err := hostile.Dispatch(ctx, "test:spin", nil)
+		return err
+	}
+	err := spin()
+	for !errors.Is(err, host.ErrOverloaded) {
+		if !errors.Is(err, host.ErrTimeout) {
+			t.Fatalf("got %v", err)
+		}
+		dispatch(t, honest, "stack:peek", nil)
+		err = spin()
+	}
+	s := h.Stats()
+	if n := s.Restarts["deadline"]; n < kills+1 || s.Holds == 0 {
+		t.Errorf("%d workers were killed, and the engine was held back %d times", n, s.Holds)
+	}
+	for _, want := range []string{"held back", "MaxKills is 2"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the error does not say %q: %v", want, err)
+		}
+	}
+	if out := log.String(); !strings.Contains(out, "held back") || !strings.Contains(out, "engine=hostile") {
+		t.Errorf("the log says %s", out)
+	}
+	// The others do not notice.
+	for range 50 {
+		dispatch(t, honest, "stack:peek", nil)
+	}
+	// Then it runs again, as it was.
+	for {
+		r, err := hostile.Dispatch(t.Context(), "stack:peek", nil)
+		if err == nil {
+			if r.Sequence != 0 {
+				t.Errorf("the engine has the sequence %d", r.Sequence)
+			}
+			break
+		}
+		if !errors.Is(err, host.ErrOverloaded) {
+			t.Fatal(err)
+		}
+		runtime.Gosched()
+	}
+	if held := h.Stats().Held; held != 0 {
+		t.Errorf("%d engines are held back", held)
+	}
+}
+
+func TestHoldingIsChecked(t *testing.T) {
+	for _, o := range []host.Options{{MaxKills: 1001}, {MaxKills: -1}, {HoldFor: 2 * time.Hour}, {HoldFor: -1}} {
+		o.InProcess = true
+		if _, err := host.New(t.Context(), o); !errors.Is(err, host.ErrBadInput) {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+}

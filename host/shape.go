@@ -1,0 +1,195 @@
+package host
+
+import (
+	"encoding"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"strings"
+	"sync"
+
+	"github.com/vmihailenco/msgpack/v5"
+)
+
+// What a Go type is encoded as. Fields are named by their msgpack tags, those that have none by their json tags. What a
+// json tag says and the encoder does not do is refused rather than done otherwise.
+
+// fallbackTag is the tag of fields that have no msgpack tag.
+const fallbackTag = "json"
+
+// payloadShape is what is known of a type.
+type payloadShape struct {
+	// err says why values of the type are not encoded.
+	err error
+	// isOpaque says that the type has code of its own that encodes it.
+	isOpaque bool
+	// isFlat says that no value of the type is nested deeper than depth containers.
+	isFlat bool
+	depth  int
+	// fields are those of a struct that may have containers in them.
+	fields []int
+}
+
+var shapes sync.Map // of *payloadShape, by their reflect.Type
+
+var (
+	customEncoder = reflect.TypeFor[msgpack.CustomEncoder]()
+	marshaler     = reflect.TypeFor[msgpack.Marshaler]()
+	binaryMarshal = reflect.TypeFor[encoding.BinaryMarshaler]()
+	textMarshal   = reflect.TypeFor[encoding.TextMarshaler]()
+	jsonMarshaler = reflect.TypeFor[json.Marshaler]()
+	jsonNumber    = reflect.TypeFor[json.Number]()
+	errorValue    = reflect.TypeFor[error]()
+)
+
+func shapeOf(t reflect.Type) *payloadShape {
+	if s, ok := shapes.Load(t); ok {
+		return s.(*payloadShape)
+	}
+	return findShape(t, map[reflect.Type]bool{})
+}
+
+// findShape finds the shape of a type. Those that are being looked at contain this one, and so themselves.
+func findShape(t reflect.Type, outer map[reflect.Type]bool) *payloadShape {
+	if s, ok := shapes.Load(t); ok {
+		return s.(*payloadShape)
+	}
+	if outer[t] {
+		return &payloadShape{}
+	}
+	outer[t] = true
+	s := newShape(t, outer)
+	delete(outer, t)
+	shapes.Store(t, s)
+	return s
+}
+
+func newShape(t reflect.Type, outer map[reflect.Type]bool) *payloadShape {
+	if t.Kind() == reflect.Pointer {
+		if leadsToItself(t) {
+			return &payloadShape{err: fmt.Errorf("the type %v is a pointer to itself, and leads to no value", t)}
+		}
+		elem := findShape(t.Elem(), outer)
+		if implements(t, customEncoder) || implements(t, marshaler) {
+			return &payloadShape{isOpaque: true}
+		}
+		return elem
+	}
+	switch {
+	case implements(t, customEncoder), implements(t, marshaler):
+		return &payloadShape{isOpaque: true}
+	case implements(t, binaryMarshal), implements(t, textMarshal):
+		return &payloadShape{isFlat: true}
+	case t == errorValue:
+		return &payloadShape{isFlat: true}
+	case t == jsonNumber:
+		return &payloadShape{err: fmt.Errorf("%v would be a string: convert it to a number", t)}
+	case implements(t, jsonMarshaler):
+		return &payloadShape{err: fmt.Errorf("%v encodes itself as JSON only (MarshalJSON): give it EncodeMsgpack, or convert it to a map", t)}
+	}
+	switch t.Kind() {
+	case reflect.Interface:
+		return &payloadShape{}
+	case reflect.Slice, reflect.Array:
+		if t.Elem().Kind() == reflect.Uint8 {
+			return &payloadShape{isFlat: true}
+		}
+		return containerOf(findShape(t.Elem(), outer))
+	case reflect.Map:
+		return containerOf(findShape(t.Key(), outer), findShape(t.Elem(), outer))
+	case reflect.Struct:
+		return structShape(t, outer)
+	}
+	return &payloadShape{isFlat: true}
+}
+
+// containerOf returns the shape of what has values of those shapes in it.
+func containerOf(items ...*payloadShape) *payloadShape {
+	s := &payloadShape{isFlat: true, depth: 1}
+	for _, item := range items {
+		if item.err != nil {
+			return item
+		}
+		s.isFlat = s.isFlat && item.isFlat
+		s.depth = max(s.depth, 1+item.depth)
+	}
+	return s
+}
+
+func structShape(t reflect.Type, outer map[reflect.Type]bool) *payloadShape {
+	s := &payloadShape{isFlat: true, depth: 1}
+	for k := range t.NumField() {
+		f := t.Field(k)
+		name, options := fieldTag(f)
+		if name == "-" || (!f.IsExported() && !f.Anonymous) {
+			continue
+		}
+		if f.Anonymous && outer[structIn(f.Type)] {
+			return &payloadShape{err: fmt.Errorf("the struct %v has itself as the embedded field %s", t, f.Name)}
+		}
+		if f.Tag.Get("msgpack") == "" {
+			if err := jsonTagError(t, f, name, options); err != nil {
+				return &payloadShape{err: err}
+			}
+		}
+		field := findShape(f.Type, outer)
+		if field.err != nil {
+			return &payloadShape{err: fmt.Errorf("%v.%s: %w", t, f.Name, field.err)}
+		}
+		s.isFlat = s.isFlat && field.isFlat
+		if !field.isFlat || field.depth > 0 {
+			s.fields = append(s.fields, k)
+		}
+		s.depth = max(s.depth, 1+field.depth)
+	}
+	return s
+}
+
+// jsonTagError says what a field's json tag asks for that is not done.
+func jsonTagError(t reflect.Type, f reflect.StructField, name, options string) error {
+	for option := range strings.SplitSeq(options, ",") {
+		if option == "string" || option == "omitzero" {
+			return fmt.Errorf("%v.%s: the option %q of its json tag is not known here: give the field a msgpack tag", t, f.Name, option)
+		}
+	}
+	if f.Anonymous && name != "" {
+		return fmt.Errorf("%v.%s: an embedded field is not named by its json tag: give it a name, or the tag `msgpack:\"%s,noinline\"`",
+			t, f.Name, name)
+	}
+	return nil
+}
+
+// fieldTag returns the name and the options of the tag that counts.
+func fieldTag(f reflect.StructField) (name, options string) {
+	tag := f.Tag.Get("msgpack")
+	if tag == "" {
+		tag = f.Tag.Get(fallbackTag)
+	}
+	name, options, _ = strings.Cut(tag, ",")
+	return name, options
+}
+
+// implements reports whether values of a type, or pointers to them, implement an interface.
+func implements(t, i reflect.Type) bool {
+	return t.Implements(i) || (t.Kind() != reflect.Pointer && t.Kind() != reflect.Interface && reflect.PointerTo(t).Implements(i))
+}
+
+// structIn returns the type that a type points to, however often.
+func structIn(t reflect.Type) reflect.Type {
+	for t.Kind() == reflect.Pointer && !leadsToItself(t) {
+		t = t.Elem()
+	}
+	return t
+}
+
+// leadsToItself reports whether a pointer type has no end.
+func leadsToItself(t reflect.Type) bool {
+	seen := map[reflect.Type]bool{}
+	for ; t.Kind() == reflect.Pointer; t = t.Elem() {
+		if seen[t] {
+			return true
+		}
+		seen[t] = true
+	}
+	return false
+}
