@@ -6,7 +6,7 @@ BENCH ?= .
 PACKAGES ?= ./...
 OUT ?= bin/gobench.txt
 
-.PHONY: help core core-check types build test sabotage torture schemathesis browser lint vet fuzz bench bench-core bench-browser gobench rust
+.PHONY: help core core-check types build test sabotage torture schemathesis notice rename browser lint vet fuzz bench bench-core bench-browser gobench rust
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -44,6 +44,14 @@ schemathesis:
 ## sabotage    test the tests: break each guarantee on purpose, and see that they notice
 sabotage:
 	$(GO) run ./internal/sabotage/catch
+
+## notice      write NOTICE and what 'hypertoken version --licenses' prints, from the modules that the program is linked from
+notice:
+	$(GO) run ./internal/licenses/generate
+
+## rename      give the module another import path: make rename MODULE=example.org/name
+rename:
+	$(GO) run ./internal/rename $(MODULE)
 
 ## rust        run the Rust tests
 rust:

@@ -30,6 +30,57 @@ func TestReadmesProgram(t *testing.T) {
 	}
 }
 
+// An application in a folder of its own depends on a clone as README says, with nothing but what is in the module cache.
+func TestReadmesApplication(t *testing.T) {
+	if _, err := exec.LookPath("sh"); err != nil {
+		t.Skip("there is no shell")
+	}
+	b, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme := string(b)
+	program := regexp.MustCompile("(?s)```go\n(.*?)```").FindStringSubmatch(readme)
+	_, section, _ := strings.Cut(readme, "## Use it in your application")
+	steps := regexp.MustCompile(`(?m)(^    \$ .*\n)+    .*\n`).FindString(section)
+	var commands []string
+	want := ""
+	for line := range strings.Lines(steps) {
+		if command, ok := strings.CutPrefix(strings.TrimSpace(line), "$ "); ok {
+			commands = append(commands, command)
+		} else {
+			want = strings.TrimSpace(line)
+		}
+	}
+	if len(program) != 2 || len(commands) != 5 || want == "" {
+		t.Fatalf("README.md has the commands %q, which print %q", commands, want)
+	}
+	clone, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent := t.TempDir()
+	if err := os.Symlink(clone, filepath.Join(parent, "hypertoken")); err != nil {
+		t.Skip(err)
+	}
+	if err := os.Mkdir(filepath.Join(parent, "saved"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(parent, "saved", "main.go"), []byte(program[1]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// The program is saved once there is a folder.
+	script := "set -e\n" + commands[0] + "\ncp ../saved/main.go .\n" + strings.Join(commands[1:], "\n")
+	c := exec.Command("sh", "-c", script)
+	c.Dir = parent
+	c.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOPROXY=off", "GOSUMDB=off", "GOWORK=off")
+	var said, logged strings.Builder
+	c.Stdout, c.Stderr = &said, &logged
+	if err := c.Run(); err != nil || strings.TrimSpace(said.String()) != want {
+		t.Errorf("it printed %q, want %q; %v: %s", said.String(), want, err, logged.String())
+	}
+}
+
 // runFile runs a program of one file.
 func runFile(t *testing.T, source string) (string, error) {
 	t.Helper()

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hypertoken/host"
+	"hypertoken/internal/licenses"
 	"hypertoken/internal/printable"
 	"hypertoken/internal/version"
 )
@@ -116,11 +117,16 @@ func writeActions(w io.Writer, list []host.ActionInfo) error {
 
 func newVersion() *cobra.Command {
 	var f hostFlags
+	var notices bool
 	c := &cobra.Command{
 		Use:   "version [flags]",
 		Short: "Print the version of this program and of its core",
 		Args:  usageArgs(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
+			if notices {
+				_, err := io.WriteString(c.OutOrStdout(), licenses.Text)
+				return err
+			}
 			f.inProcess = true // there is no game to run
 			h, err := f.open(c.Context())
 			if err != nil {
@@ -134,5 +140,6 @@ func newVersion() *cobra.Command {
 		},
 	}
 	f.register(c.Flags())
+	c.Flags().BoolVar(&notices, "licenses", false, "print the notices and licences of what this program is made of")
 	return c
 }

@@ -15,6 +15,7 @@ import (
 	"hypertoken/host"
 	"hypertoken/internal/bench"
 	"hypertoken/internal/printable"
+	"hypertoken/internal/version"
 	"hypertoken/workerproc"
 )
 
@@ -111,6 +112,8 @@ for a signal that a command ended with; 141, as for SIGPIPE, if nobody reads sta
 		Args:          usageArgs(cobra.NoArgs),
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
+	root.Version = version.String()
+	root.SetVersionTemplate("hypertoken {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(newRun(), newServe(), newVerify(), newTorture(), newBench(), newTop(), newActions(), newCore(), newVersion(), newWorker())
 	root.InitDefaultCompletionCmd()

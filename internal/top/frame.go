@@ -34,10 +34,10 @@ type Frame struct {
 	Workers []Worker `json:"workers"`
 	Actions []Action `json:"actions"` // that had an outcome in the interval, the slowest by P99 first
 
-	ErrorCodes []ErrorCode   `json:"error_codes"`             // the most in the interval first, then the most in all
-	Errors     []RecentError `json:"recent_errors,omitempty"` // the newest first
-	HasErrors  bool          `json:"-"`                       // the server has a status, so Errors are all there are
-	StatusErr  string        `json:"status_error,omitempty"`
+	ErrorCodes []ErrorCode     `json:"error_codes"`             // the most in the interval first, then the most in all
+	Errors     []RepeatedError `json:"recent_errors,omitempty"` // the newest first, those that are the same once
+	HasErrors  bool            `json:"-"`                       // the server has a status, so Errors are all there are
+	StatusErr  string          `json:"status_error,omitempty"`
 }
 
 // Queue is what is taken in and unanswered, beside what there is room for.
@@ -80,6 +80,33 @@ type ErrorCode struct {
 	Code  string `json:"code"`
 	Rate  Figure `json:"per_second"`
 	Total Figure `json:"total"`
+}
+
+// RepeatedError is an error that the server tells, and how often: of errors that differ in nothing but their time, it is
+// the newest.
+type RepeatedError struct {
+	RecentError
+	Count int `json:"count"`
+}
+
+// collapse returns the errors, the newest first, with those that are the same once.
+func collapse(list []RecentError) []RepeatedError {
+	list = slices.Clone(list)
+	slices.SortStableFunc(list, func(a, b RecentError) int { return b.At.Compare(a.At) })
+	var collapsed []RepeatedError
+	at := map[RecentError]int{} // by the error without its time
+	for _, e := range list {
+		key := e
+		key.At = time.Time{}
+		k, seen := at[key]
+		if !seen {
+			k = len(collapsed)
+			at[key] = k
+			collapsed = append(collapsed, RepeatedError{RecentError: e})
+		}
+		collapsed[k].Count++
+	}
+	return collapsed
 }
 
 const outcomeOK = "ok"
@@ -159,8 +186,7 @@ func (f *Frame) errors(i interval, rates figures) {
 	})
 	if s := i.to.status; s != nil {
 		f.HasErrors = true
-		f.Errors = slices.Clone(s.Errors)
-		slices.SortStableFunc(f.Errors, func(a, b RecentError) int { return b.At.Compare(a.At) })
+		f.Errors = collapse(s.Errors)
 	}
 	if err := i.to.statusErr; err != nil {
 		f.StatusErr = err.Error()

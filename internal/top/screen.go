@@ -195,6 +195,14 @@ func (v *view) actions() []string {
 	return lines
 }
 
+// times says how often an error was told, "" for one that was told once.
+func (e *RepeatedError) times() string {
+	if e.Count == 1 {
+		return ""
+	}
+	return fmt.Sprintf("%d×", e.Count)
+}
+
 // errors draws a title, and a row for each recent error, or where the server does not tell them, for each code.
 func (v *view) errors() []string {
 	f, t := v.frame, v.theme
@@ -202,14 +210,22 @@ func (v *view) errors() []string {
 	var lines []string
 	if f.HasErrors {
 		lines = append(lines, cell{"RECENT ERRORS", t.strong}.render())
-		code, action, engine := 0, 0, 0
+		code, action, engine, times := 0, 0, 0, 0
 		for _, e := range f.Errors {
+			if e.Count > 1 {
+				times = max(times, cell{text: e.times()}.width())
+			}
 			code, action = max(code, min(14, cell{text: e.Code}.width())), max(action, min(20, cell{text: e.Action}.width()))
 			engine = max(engine, min(16, cell{text: e.Engine}.width()))
 		}
 		for _, e := range f.Errors {
-			lines = append(lines, line(v.width, cell{e.At.Local().Format(clock), t.faint}, padded(cell{e.Code, t.warn}, code, true),
-				padded(cell{e.Action, text}, action, true), padded(cell{e.Engine, t.faint}, engine, true), cell{e.Message, text}))
+			row := []cell{{e.At.Local().Format(clock), t.faint}}
+			if times > 0 {
+				row = append(row, padded(cell{e.times(), t.strong}, times, false))
+			}
+			row = append(row, padded(cell{e.Code, t.warn}, code, true), padded(cell{e.Action, text}, action, true),
+				padded(cell{e.Engine, t.faint}, engine, true), cell{e.Message, text})
+			lines = append(lines, line(v.width, row...))
 		}
 	} else {
 		title := []cell{{fmt.Sprintf("%-20s %7s %7s", "ERRORS BY CODE", "PER S", "TOTAL"), t.strong}}
@@ -263,4 +279,5 @@ FDS        open files
 queued     of the requests, those that no worker has yet
 fallback   engines run in the host's process, for want of a worker
 exits      ends of worker processes, by reason
+5×         so many recent errors are the same; the time is that of the last
 ` + "sparklines go back " + strconv.Itoa(remembered) + " intervals at most, each to its own maximum"

@@ -1,6 +1,7 @@
 package top
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -60,6 +61,14 @@ func TestScreens(t *testing.T) {
 		{"sorted", 4, 80, 24, func(v *view) { v.sort = sorting{column: 6} }},
 		{"reversed", 4, 80, 24, func(v *view) { v.sort = sorting{column: 6, reverse: true} }},
 		{"codes", 4, 80, 24, func(v *view) { v.frame.HasErrors, v.frame.Errors = false, nil }},
+		{"repeated", 4, 80, 24, func(v *view) {
+			var list []RecentError
+			for i := range 30 {
+				list = append(list, v.frame.Errors[i%3%2].RecentError)
+				list[i].At = list[i].At.Add(-time.Duration(i) * time.Second)
+			}
+			v.frame.Errors = collapse(append(list, v.frame.Errors[2].RecentError))
+		}},
 		{"many", 4, 80, 24, func(v *view) {
 			v.offset = 5
 			for i := 4; i < 40; i++ {
@@ -86,5 +95,36 @@ func TestScreens(t *testing.T) {
 			}
 			golden(t, c.name+".screen", uncolored(strings.Join(lines, "\n"))+"\n")
 		})
+	}
+}
+
+// Errors that differ in nothing but their time are one row, with the newest time and how many there are. All else tells
+// them apart.
+func TestTheSameErrorsAreOne(t *testing.T) {
+	at := func(second int) time.Time { return time.Unix(int64(second), 0) }
+	same := RecentError{Engine: "a", Action: "stack:draw", Code: "timeout", Message: "too long"}
+	var list []RecentError
+	for second, change := range []func(*RecentError){
+		func(*RecentError) {}, func(e *RecentError) { e.Engine = "b" }, func(*RecentError) {},
+		func(e *RecentError) { e.Action = "stack:peek" },
+		func(e *RecentError) { e.Code = "canceled" }, func(e *RecentError) { e.Message = "too late" }, func(*RecentError) {},
+	} {
+		e := same
+		change(&e)
+		e.At = at(second)
+		list = append(list, e)
+	}
+	f := newFrame(interval{to: &sample{status: &status{Errors: list}}}, "")
+	if len(f.Errors) != 5 || f.Errors[0].Count != 3 || !f.Errors[0].At.Equal(at(6)) || f.Errors[0].Engine != "a" {
+		t.Errorf("got %+v", f.Errors)
+	}
+	for _, e := range f.Errors[1:] {
+		if e.Count != 1 {
+			t.Errorf("%+v", e)
+		}
+	}
+	b, err := json.Marshal(f.Errors[0])
+	if err != nil || !strings.Contains(string(b), `"count":3`) || !strings.Contains(string(b), `"code":"timeout"`) {
+		t.Errorf("as JSON it is %s, %v", b, err)
 	}
 }

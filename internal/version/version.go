@@ -3,18 +3,28 @@ package version
 
 import "runtime/debug"
 
-// String returns the module's version and the revision it was built from, as far as the build recorded them.
+// Version is the version of this module and of the npm package: the newest one in CHANGELOG.md. The tag of a release is
+// v and this.
+const Version = "0.1.0"
+
+// String returns [Version] and, as far as the build recorded it, the revision that this was built from: "0.1.0 1795c2a…",
+// with "+dirty" behind the revision if files had been changed.
 func String() string {
-	version, revision := "(devel)", ""
-	if info, ok := debug.ReadBuildInfo(); ok {
-		if info.Main.Version != "" {
-			version = info.Main.Version
-		}
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				revision = " " + s.Value
-			}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return Version
+	}
+	revision, dirty := "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			revision = " " + s.Value
+		case s.Key == "vcs.modified" && s.Value == "true":
+			dirty = "+dirty"
 		}
 	}
-	return version + revision
+	if revision == "" {
+		return Version
+	}
+	return Version + revision + dirty
 }
