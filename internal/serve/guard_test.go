@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -269,5 +270,35 @@ func TestTextsOfLibraries(t *testing.T) {
 	textual{slog.New(l), "a library failed"}.logger().Print("it rains")
 	if m := <-l; m["message"] != "a library failed" || m["error"] != "it rains" {
 		t.Error(m)
+	}
+}
+
+// stuckLog is a log that nobody reads.
+type stuckLog struct {
+	logs
+	release chan struct{}
+}
+
+func (l stuckLog) Handle(context.Context, slog.Record) error { <-l.release; return nil }
+
+// A log that nobody reads holds up neither requests nor the end.
+func TestALogThatNobodyReads(t *testing.T) {
+	l := stuckLog{release: make(chan struct{})}
+	t.Cleanup(func() { close(l.release) })
+	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.Token, o.Rate, o.Logger = token, 0, slog.New(l) })
+	for n := range 2 * maxQueued {
+		if status, body := s.do("PUT", fmt.Sprint("/v1/engines/", n), ""); status != 401 {
+			t.Fatal(status, body)
+		}
+	}
+	s.serves("Authorization", "Bearer "+token)
+	s.logQueue.mu.Lock()
+	waiting := len(s.logQueue.records)
+	s.logQueue.mu.Unlock()
+	if waiting != maxQueued {
+		t.Errorf("%d records wait, want %d", waiting, maxQueued)
+	}
+	if err := s.stop(); err != nil {
+		t.Error(err)
 	}
 }
