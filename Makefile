@@ -6,7 +6,7 @@ BENCH ?= .
 PACKAGES ?= ./...
 OUT ?= bin/gobench.txt
 
-.PHONY: help core core-check build test sabotage torture schemathesis browser lint vet fuzz bench bench-core bench-browser gobench rust
+.PHONY: help core core-check types build test sabotage torture schemathesis browser lint vet fuzz bench bench-core bench-browser gobench rust
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -20,6 +20,10 @@ core:
 ## core-check  prove that the committed cores are what the sources give
 core-check:
 	core-rs/check.sh
+
+## types       write what is generated from the built-in core's description: the npm package's types, docs/state.md
+types:
+	$(GO) run ./internal/describe/write
 
 ## build       build bin/hypertoken
 build:

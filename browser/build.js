@@ -1,15 +1,16 @@
 // Bundles the package for pages without a bundler: dist/hypertoken.js, an ES module, and dist/hypertoken.worker.js, its worker. Both hold
-// all they need but the core, which is copied beside them for who installs the package. With --check nothing is written: it fails where
-// what is there is not what the sources give.
+// all they need but the core, which prepare.js copies into the package. With --check nothing is written: it fails if the files that are
+// there are not what the sources give.
 
-import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
 const here = (path) => new URL(path, import.meta.url);
 
 const common = {
-  bundle: true, minify: true, format: 'esm', target: 'es2022', legalComments: 'none', write: false, external: ['node:*'],
+  bundle: true, minify: true, format: 'esm', target: 'es2022', legalComments: 'inline', write: false, external: ['node:*'],
+  metafile: true, banner: { js: '/*! hypertoken-worker, Apache-2.0: see LICENSE and NOTICE */' },
   absWorkingDir: here('.').pathname,
 };
 
@@ -22,7 +23,10 @@ const check = process.argv.includes('--check');
 let all = 0;
 await mkdir(here('dist'), { recursive: true });
 for (const [name, options] of outputs) {
-  const [{ text, contents }] = (await build(options)).outputFiles;
+  const { outputFiles: [{ text, contents }], metafile } = await build(options);
+  // NOTICE says that the package holds nothing of others. What is bundled has to be named there, with its licence.
+  const foreign = Object.keys(metafile.inputs).filter((input) => !input.startsWith('src/'));
+  if (foreign.length > 0) throw new Error(`${name} would bundle ${foreign.join(', ')}: NOTICE has to name it, with its licence`);
   const compressed = gzipSync(contents, { level: 9 }).length;
   all += compressed;
   console.log(`${name}: ${contents.length} bytes, ${compressed} compressed`);
@@ -34,4 +38,4 @@ for (const [name, options] of outputs) {
   }
 }
 console.log(`together ${all} bytes compressed`);
-if (!check) await copyFile(here('../wasm/core.wasm'), here('core.wasm'));
+if (!check) await import('./prepare.js');

@@ -56,7 +56,7 @@ func export(t *testing.T) map[string]exported {
 	if _, err := e.Dispatch(t.Context(), "stack:shuffle", nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.DispatchBatch(t.Context(), host.BatchAtomic, host.Action{Type: "stack:draw"}); err != nil {
+	if _, err := e.DispatchBatch(t.Context(), host.BatchAtomic, []host.Action{{Type: "stack:draw"}}); err != nil {
 		t.Fatal(err)
 	}
 	all := map[string]exported{}

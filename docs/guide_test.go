@@ -113,12 +113,12 @@ func Example_dispatchBatch() {
 	check(err)
 	defer engine.Shutdown(ctx)
 
-	outcomes, err := engine.DispatchBatch(ctx, host.BatchIndependent,
-		host.Action{Type: "stack:draw"},
-		host.Action{Type: "no:such"},
-		host.Action{Type: "stack:reverse"},
-	)
-	for _, o := range outcomes {
+	batch, err := engine.DispatchBatch(ctx, host.BatchIndependent, []host.Action{
+		{Type: "stack:draw"},
+		{Type: "no:such"},
+		{Type: "stack:reverse"},
+	}, host.Key("order-17"))
+	for _, o := range batch.Outcomes {
 		fmt.Printf("%d %q\n", o.Result.Sequence, host.CodeOf(o.Err))
 	}
 	fmt.Println(err)

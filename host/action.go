@@ -36,6 +36,8 @@ type dispatch struct {
 	now, entropy bool
 	nowTime      time.Time
 	key          string
+	keyed        bool
+	digest       bool
 }
 
 // Now sets the clock that the action sees, to the millisecond. Default Options.Clock.
@@ -48,18 +50,24 @@ func Entropy(e [16]byte) DispatchOption {
 	return func(d *dispatch) { d.entropy, d.action.Entropy = true, e }
 }
 
-// Key makes an action run once, however often it is dispatched: a repetition gets the first one's result, and shares its
-// outcome while it is in flight. A failure forgets the key; so does an engine after Options.KeyWindow others. The same key
-// with another action or payload fails with [ErrKeyReused]. An action with a key is journaled though it may change
-// nothing. A key has 1 to 256 bytes.
+// Key makes an action, or a whole batch, run once, however often it is dispatched: a repetition gets the first one's result,
+// and shares its outcome while it is in flight. A failure forgets the key; so does an engine after Options.KeyWindow others.
+// The same key with another action, payload, batch mode or members fails with [ErrKeyReused]. An action with a key is
+// journaled though it may change nothing. A key has 1 to 256 bytes.
 func Key(key string) DispatchOption {
-	return func(d *dispatch) { d.key = key }
+	return func(d *dispatch) { d.keyed, d.key = true, key }
 }
 
-// IfSequence makes an action fail with [ErrConflict], without an effect, unless the engine has this sequence just before
-// it runs: that of the [Result] that the caller has decided by.
+// IfSequence makes an action, or a whole batch, fail with [ErrConflict], without an effect, unless the engine has this
+// sequence just before it runs: that of the [Result] that the caller has decided by.
 func IfSequence(sequence uint64) DispatchOption {
 	return func(d *dispatch) { d.action.Conditional, d.action.IfSequence = true, sequence }
+}
+
+// WithDigest asks for the digest of the state right after the action or the batch, before anything else runs on the engine:
+// Result.Digest, or BatchResult.Digest. HasDigest says whether it is there.
+func WithDigest() DispatchOption {
+	return func(d *dispatch) { d.digest = true }
 }
 
 // Result is what an action, or a question about an engine, returns.
@@ -69,6 +77,12 @@ type Result struct {
 	Sequence uint64
 	// Changed says whether the action changed the state.
 	Changed bool
+	// HasDigest says whether Digest is there. It is not if [WithDigest] was not given; if the caller's time ended after the
+	// action was committed and before its digest was known; or if the result is that of an earlier action with the same
+	// [Key] and the engine has gone on since.
+	HasDigest bool
+	// Digest is that of the state right after the action.
+	Digest Digest
 	// Raw is the result, one MessagePack value.
 	Raw Raw
 }
@@ -123,7 +137,7 @@ const (
 )
 
 // prepare encodes an action and checks what can be checked before it is sent. f is a future that nobody has.
-func (e *Engine) prepare(ctx context.Context, f *Future, actionType string, payload any, opts []DispatchOption) error {
+func (e *Engine) prepare(ctx context.Context, f *Future, actionType string, payload any, d dispatch) error {
 	o := &e.host.options
 	b, err := encode(payload)
 	if err != nil {
@@ -135,12 +149,8 @@ func (e *Engine) prepare(ctx context.Context, f *Future, actionType string, payl
 	if len(actionType) > maxType {
 		return badInput("an action's type of %d bytes is longer than %d", len(actionType), maxType)
 	}
-	d := dispatch{}
-	if len(opts) > 0 {
-		d = chosen(opts)
-	}
-	if len(d.key) > maxKey {
-		return badInput("%s: a key of %d bytes is longer than %d", actionType, len(d.key), maxKey)
+	if err := d.checkKey(actionType); err != nil {
+		return err
 	}
 	if !d.now {
 		d.nowTime = o.Clock()
@@ -149,17 +159,41 @@ func (e *Engine) prepare(ctx context.Context, f *Future, actionType string, payl
 	if !d.entropy {
 		e.host.entropy.fill(&d.action.Entropy)
 	}
-	f.engine, f.kind, f.what, f.key, f.conditional = e, ipc.Dispatch, actionType, d.key, d.action.Conditional
+	f.engine, f.kind, f.what, f.conditional = e, ipc.Dispatch, actionType, d.action.Conditional
 	f.body = ipc.AppendAction(slices.Grow(f.body[:0], len(b)+len(actionType)+48), &d.action, actionType, b)
 	if d.key != "" {
 		f.flags |= ipc.FlagJournaled
+		sum := newSum(sumOfAction)
+		addActionToSum(sum, f.body)
+		f.keyed = newKey(d.key, sum)
 	}
 	e.bound(ctx, f)
+	if d.digest {
+		f.follow()
+	}
 	return nil
 }
 
-// chosen is what the options of an action say. It is a function of its own so that an action without any allocates nothing.
+// checkKey fails for a key that is empty or too long. what names the action.
+func (d *dispatch) checkKey(what string) error {
+	switch {
+	case d.keyed && d.key == "":
+		return badInput("%s: the Key is empty; a key has 1 to %d bytes", what, maxKey)
+	case len(d.key) > maxKey:
+		return badInput("%s: a key of %d bytes is longer than %d", what, len(d.key), maxKey)
+	}
+	return nil
+}
+
+// chosen is what the options of an action say. An action without any allocates nothing.
 func chosen(opts []DispatchOption) dispatch {
+	if len(opts) == 0 {
+		return dispatch{}
+	}
+	return choose(opts)
+}
+
+func choose(opts []DispatchOption) dispatch {
 	d := new(dispatch)
 	for _, option := range opts {
 		option(d)
@@ -197,7 +231,7 @@ func tooLarge(what string, size, limit int) error {
 func (e *Engine) Dispatch(ctx context.Context, actionType string, payload any, opts ...DispatchOption) (Result, error) {
 	f := futures.Get().(*Future)
 	e.begin(ctx, &f.request, actionType, 1)
-	err := e.prepare(ctx, f, actionType, payload, opts)
+	err := e.prepare(ctx, f, actionType, payload, chosen(opts))
 	if err == nil {
 		err = e.host.queue.wait(ctx, f)
 	}
@@ -218,7 +252,7 @@ func (e *Engine) Dispatch(ctx context.Context, actionType string, payload any, o
 func (e *Engine) DispatchAsync(ctx context.Context, actionType string, payload any, opts ...DispatchOption) *Future {
 	f := new(Future)
 	e.begin(ctx, &f.request, actionType, 1)
-	err := e.prepare(ctx, f, actionType, payload, opts)
+	err := e.prepare(ctx, f, actionType, payload, chosen(opts))
 	if err == nil && ctx.Err() != nil {
 		err = ended(ctx, actionType)
 	}
@@ -248,18 +282,18 @@ func (e *Engine) submit(f *Future, inline bool) {
 	if f.allowed > 0 {
 		f.deadline = e.host.clock.now() + f.allowed + tickEvery
 	}
-	if f.key != "" && e.m.state != engineClosed && !e.m.closing {
-		r, known, follows, err := e.keys.begin(f)
-		if known {
+	if f.keyed != nil && e.m.state != engineClosed && !e.m.closing {
+		old, follows, err := e.keys.begin(f)
+		if old != nil || err != nil {
 			e.discharge(f)
-			e.only(f, f.what, err)
-			f.resolve(r, err)
+			f.repeat(old, err)
 		}
-		if known || follows {
+		if old != nil || follows || err != nil {
+			e.askDigest(f)
 			return
 		}
 	}
-	if e.batches.enabled && f.kind == ipc.Dispatch && f.key == "" && !f.conditional {
+	if e.batches.enabled && f.kind == ipc.Dispatch && f.keyed == nil && !f.conditional && f.behind == nil {
 		e.gather(f)
 		return
 	}
@@ -267,6 +301,7 @@ func (e *Engine) submit(f *Future, inline bool) {
 		e.flushWindow()
 	}
 	e.enqueue(&f.request)
+	e.askDigest(f)
 	if inline {
 		e.work.led = f.at.Load()
 	}
@@ -310,6 +345,23 @@ func (e *Engine) Digest(ctx context.Context) (Digest, error) {
 		return 0, err
 	}
 	return Digest(binary.LittleEndian.Uint64(r.Raw)), nil
+}
+
+// Position is where an engine's journal has come to.
+type Position struct {
+	// Sequence is that of the state: how many actions the journal has had so far.
+	Sequence uint64
+	// Digest is that of the same state.
+	Digest Digest
+}
+
+// Position returns the sequence and the digest of the state, both of one moment. It sees what was dispatched before.
+func (e *Engine) Position(ctx context.Context) (Position, error) {
+	r, err := e.question(ctx, ipc.Digest, "Position")
+	if err != nil {
+		return Position{}, err
+	}
+	return Position{Sequence: r.Sequence, Digest: Digest(binary.LittleEndian.Uint64(r.Raw))}, nil
 }
 
 // ready waits until the engine is placed. OpenTimeout bounds it.

@@ -145,8 +145,8 @@ func testIfSequence(t *testing.T) {
 	if wins != 1 || size(t, e) != 18 {
 		t.Errorf("%d won, %d are left", wins, size(t, e))
 	}
-	member := host.Action{Type: "stack:draw", Options: []host.DispatchOption{host.IfSequence(7)}}
-	if _, err := e.DispatchBatch(t.Context(), host.BatchIndependent, member, host.Action{Type: "stack:draw"}); !errors.Is(err, host.ErrConflict) {
+	draws := []host.Action{{Type: "stack:draw"}, {Type: "stack:draw"}}
+	if _, err := e.DispatchBatch(t.Context(), host.BatchIndependent, draws, host.IfSequence(7)); !errors.Is(err, host.ErrConflict) {
 		t.Errorf("a batch: %v", err)
 	}
 }
@@ -203,9 +203,6 @@ func testGatheredBatches(t *testing.T) {
 		t.Fatal(err)
 	}
 	dispatch(t, f, "stack:draw", nil)
-	if _, err := e.DispatchBatch(t.Context(), host.BatchAtomic, host.Action{Type: "stack:draw", Options: []host.DispatchOption{host.Key("k")}}); !strings.Contains(err.Error(), "Key") {
-		t.Errorf("a member with a key: %v", err)
-	}
 }
 
 // A batch's deadline is its earliest member's, also where that is its context's: what one member never ends does not hold

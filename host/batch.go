@@ -3,6 +3,8 @@ package host
 import (
 	"context"
 	"fmt"
+	"hash"
+	"strconv"
 	"time"
 
 	"hypertoken/ipc"
@@ -39,67 +41,166 @@ type batchOptions struct {
 	mode    BatchMode
 }
 
+// BatchResult is what a batch returns.
+type BatchResult struct {
+	// Outcomes has one for each member, in their order; nil if the batch failed as a whole.
+	Outcomes []Outcome
+	// Sequence is that of the state after the batch.
+	Sequence uint64
+	// Changed says whether any member changed the state.
+	Changed bool
+	// HasDigest says whether Digest is there, as Result.HasDigest does.
+	HasDigest bool
+	// Digest is that of the state right after the batch, if it was asked for by [WithDigest].
+	Digest Digest
+}
+
 // DispatchBatch runs actions one after the other, nothing between them, and journals what they changed as one group.
 //
-// It returns an outcome for each member. Where an atomic batch fails, the error is a [*BatchError], and the outcomes
+// It returns an outcome for each member. If an atomic batch fails, the error is a [*BatchError], and the outcomes
 // say the same: the member that failed has its own error, the others [ErrBatchAborted]. An independent batch fails as a
-// whole, and with it an atomic one without naming a member, where the core does not answer: [ErrTimeout], a trap, exhausted
-// memory. Then the outcomes are nil, and no member had an effect. Only an independent batch that a worker died of is run
-// member by member, and answered so.
+// whole, and with it an atomic one without naming a member, if the core does not answer: [ErrTimeout], a trap, exhausted
+// memory. Then the outcomes are nil, and no member had an effect. Only an independent batch that a worker died of, and that
+// has neither a Key nor an IfSequence, is run member by member, and answered so.
 //
-// The payloads together are bounded by Options.MaxPayload, the results by MaxResult. A member's IfSequence is for the whole
-// batch; a Key is for single actions.
-func (e *Engine) DispatchBatch(ctx context.Context, mode BatchMode, members ...Action) ([]Outcome, error) {
+// The options are for the whole batch. With [Key] all of it runs once, and a repetition gets every outcome of the first one,
+// those of members that failed too; an atomic batch that fails forgets its key. [IfSequence] holds just before the first
+// member. [Now] is for the members that have none. [Entropy] is for single members. A member's options are Now and Entropy.
+// Anything else fails with [ErrBadInput], and nothing is run.
+//
+// The payloads together are bounded by Options.MaxPayload, the results by MaxResult.
+func (e *Engine) DispatchBatch(ctx context.Context, mode BatchMode, members []Action, opts ...DispatchOption) (BatchResult, error) {
 	if mode != BatchAtomic && mode != BatchIndependent {
-		return nil, badInput("DispatchBatch: there is no batch mode %d", mode)
+		return BatchResult{}, badInput("DispatchBatch: there is no batch mode %d", mode)
 	}
+	whole := chosen(opts)
+	err := whole.checkKey("DispatchBatch")
+	if whole.entropy {
+		err = badInput("DispatchBatch: Entropy is for single actions; give it to the members")
+	}
+	if err != nil {
+		return BatchResult{}, err
+	}
+	b, outcomes, err := e.prepareBatch(ctx, mode, members, &whole)
+	if err != nil {
+		return BatchResult{Outcomes: outcomes}, err
+	}
+	if len(b.types) == 0 {
+		return e.emptyBatch(ctx, outcomes, &whole)
+	}
+	e.begin(ctx, &b.request, "batch", len(b.types))
+	if err := e.host.queue.wait(ctx, &b.Future); err != nil {
+		b.fault = err
+		b.tell(&b.request)
+		b.end(&b.request)
+		return BatchResult{}, err
+	}
+	e.submit(&b.Future, true)
+	r, err := e.awaitBatch(ctx, b)
+	if b.outcomes == nil {
+		return BatchResult{}, err
+	}
+	for k, o := range b.outcomes {
+		outcomes[b.sent[k]] = o
+	}
+	return BatchResult{Outcomes: outcomes, Sequence: r.Sequence, Changed: r.Changed, HasDigest: r.HasDigest, Digest: r.Digest}, err
+}
+
+// prepareBatch encodes a batch. It returns the batch of the members that are sent, and the outcomes of all members, as far as
+// they are known.
+func (e *Engine) prepareBatch(ctx context.Context, mode BatchMode, members []Action, whole *dispatch) (*batch, []Outcome, error) {
 	outcomes := make([]Outcome, len(members))
 	var sent []int // the members that are sent, by their index
 	var futures []*Future
 	size := 0
 	for k, m := range members {
-		f := new(Future)
-		err := e.prepare(ctx, f, m.Type, m.Payload, m.Options)
-		if err == nil && f.key != "" {
-			err = badInput("%s: a member of a batch has the Key %q; dispatch it by itself", m.Type, f.key)
+		d := chosen(m.Options)
+		if err := d.checkMember(k, m.Type); err != nil {
+			return nil, nil, err
 		}
+		if whole.now && !d.now {
+			d.now, d.nowTime = true, whole.nowTime
+		}
+		if len(sent) == 0 {
+			// The worker looks at the condition of each member before it runs the first.
+			d.action.Conditional, d.action.IfSequence = whole.action.Conditional, whole.action.IfSequence
+		}
+		f := new(Future)
+		err := e.prepare(ctx, f, m.Type, m.Payload, d)
 		switch {
 		case err == nil:
 			sent, futures = append(sent, k), append(futures, f)
 			size += len(f.body)
 		case mode == BatchAtomic:
-			return aborted(len(members), &BatchError{Index: k, Err: err})
+			outcomes, err = aborted(len(members), &BatchError{Index: k, Err: err})
+			return nil, outcomes, err
 		default:
 			outcomes[k].Err = err
 		}
 	}
-	if len(sent) == 0 {
-		return outcomes, nil
-	}
 	b := e.newBatch(mode, futures)
+	b.sent = sent
 	if payloads := size - len(futures)*actionOverhead; payloads > e.host.options.MaxPayload {
-		return nil, tooLarge(b.what, payloads, e.host.options.MaxPayload)
+		return nil, nil, tooLarge(b.what, payloads, e.host.options.MaxPayload)
 	}
 	if n := ipc.HeaderSize + len(b.body); n > e.host.options.MaxFrame {
-		return nil, &Error{Code: ErrPayloadTooLarge.Code, Message: fmt.Sprintf("%s: its %d bytes do not fit into a frame of %d (MaxFrame)", b.what, n, e.host.options.MaxFrame)}
+		return nil, nil, &Error{Code: ErrPayloadTooLarge.Code,
+			Message: fmt.Sprintf("%s: its %d bytes do not fit into a frame of %d (MaxFrame)", b.what, n, e.host.options.MaxFrame)}
 	}
 	e.bound(ctx, &b.Future)
 	b.to = b
-	e.begin(ctx, &b.request, "batch", len(b.types))
-	if err := e.host.queue.wait(ctx, &b.Future); err != nil {
-		b.fault = err
-		b.end(&b.request)
-		return nil, err
+	if whole.key != "" {
+		b.keyed = newKey(whole.key, b.sum(len(members)))
 	}
-	e.submit(&b.Future, true)
-	_, err := e.awaitBatch(ctx, b)
-	if b.outcomes == nil {
-		return nil, err
+	if whole.digest {
+		b.follow()
 	}
-	for k, o := range b.outcomes {
-		outcomes[sent[k]] = o
+	return b, outcomes, nil
+}
+
+// checkMember fails for options that are for a whole batch.
+func (d *dispatch) checkMember(index int, what string) error {
+	name := ""
+	switch {
+	case d.keyed:
+		name = "Key"
+	case d.action.Conditional:
+		name = "IfSequence"
+	case d.digest:
+		name = "WithDigest"
+	default:
+		return nil
 	}
-	return outcomes, err
+	return badInput("member %d of the batch, %s, has the option %s, which is for the whole batch: give it to DispatchBatch", index, what, name)
+}
+
+// sum returns the sum over what a batch asks for: its mode, how many members it has, and those that are sent.
+func (b *batch) sum(members int) hash.Hash {
+	sum := newSum(sumOfBatch)
+	addToSum(sum, []byte(b.mode.String()))
+	addToSum(sum, strconv.AppendInt(nil, int64(members), 10))
+	for k, s := range b.members {
+		addToSum(sum, strconv.AppendInt(nil, int64(b.sent[k]), 10))
+		addActionToSum(sum, b.body[s.from:s.to])
+	}
+	return sum
+}
+
+// emptyBatch answers a batch of which nothing is sent. Its condition holds, or does not, all the same.
+func (e *Engine) emptyBatch(ctx context.Context, outcomes []Outcome, whole *dispatch) (BatchResult, error) {
+	at, err := e.Position(ctx)
+	if err != nil {
+		return BatchResult{}, err
+	}
+	if whole.action.Conditional && whole.action.IfSequence != at.Sequence {
+		return BatchResult{}, &Error{Code: ErrConflict.Code,
+			Message: fmt.Sprintf("the engine has the sequence %d, not %d", at.Sequence, whole.action.IfSequence)}
+	}
+	r := BatchResult{Outcomes: outcomes, Sequence: at.Sequence}
+	if whole.digest {
+		r.HasDigest, r.Digest = true, at.Digest
+	}
+	return r, nil
 }
 
 // awaitBatch waits for the truth about a batch. Where ctx ends, what can still be withdrawn of it is.
@@ -110,6 +211,7 @@ func (e *Engine) awaitBatch(ctx context.Context, b *batch) (Result, error) {
 		for _, part := range b.parts {
 			e.step(engineEvent{kind: evWithdraw, req: part, err: ended(ctx, part.what)})
 		}
+		e.withdrawDigest(&b.Future, ctx)
 		e.unlock(false)
 		<-b.Done()
 	}

@@ -20,6 +20,7 @@ func (m *engineMachine) settleUncertain(stored uint64, foreign bool) {
 	}
 	group := m.group
 	m.group = nil
+	// A group of notes alone changed nothing, and leaves no trace in the sequence: what it is of runs again, to the same effect.
 	if stored >= m.sequence+m.appending && m.appending > 0 {
 		m.appending = 0
 		for _, r := range group {
@@ -43,14 +44,14 @@ func (m *engineMachine) disown() {
 // commit hands the next group to the store, and resolves what waits for nothing.
 func (m *engineMachine) commit() {
 	if sabotage.On(sabotage.ReadBeforeAppend) {
-		for m.answered.len() > 0 && m.answered.all()[0].committed() == 0 {
+		for m.answered.len() > 0 && !m.answered.all()[0].isStored() {
 			m.finish(m.answered.pop())
 		}
 	}
 	if len(m.group) > 0 || m.uncertain {
 		return
 	}
-	for m.answered.len() > 0 && m.answered.all()[0].committed() == 0 {
+	for m.answered.len() > 0 && !m.answered.all()[0].isStored() {
 		m.finish(m.answered.pop())
 	}
 	if m.answered.len() == 0 {
@@ -68,7 +69,7 @@ func (m *engineMachine) commit() {
 	if sabotage.On(sabotage.RecordLeftOut) && len(m.records) > 1 {
 		m.records = m.records[:len(m.records)-1]
 	}
-	m.appending = uint64(len(m.records))
+	m.appending = entries(m.records)
 	m.storeBy = m.now + m.limits.storeTimeout
 	m.effect(engineEffect{kind: effAppend, id: m.sequence})
 }
@@ -104,6 +105,16 @@ func (m *engineMachine) wasAppended(err error) {
 	m.commit()
 	m.need()
 	m.pump()
+}
+
+// entries returns how many of the records take a sequence.
+func entries(records []Record) (n uint64) {
+	for k := range records {
+		if records[k].Action != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // entrySize returns about what records take in the store, in bytes.

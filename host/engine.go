@@ -518,8 +518,16 @@ func (e *Engine) withdraw(f *Future, ctx context.Context) {
 	e.mu.Lock()
 	if !e.withdrawMember(f, ctx) {
 		e.step(engineEvent{kind: evWithdraw, req: &f.request, err: ended(ctx, f.what)})
+		e.withdrawDigest(f, ctx)
 	}
 	e.unlock(false)
+}
+
+// withdrawDigest ends the question behind an action whose context has ended.
+func (e *Engine) withdrawDigest(f *Future, ctx context.Context) {
+	if f.behind != nil {
+		e.step(engineEvent{kind: evWithdraw, req: &f.behind.request, err: ended(ctx, f.what)})
+	}
 }
 
 // await waits for the truth about a request; where ctx ends, it withdraws it first.

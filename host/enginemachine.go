@@ -225,6 +225,9 @@ func (m *engineMachine) requeue(list []*request) {
 		}
 		r.id, r.data, r.outcome, r.err, r.changed = 0, nil, ipc.Outcome{}, nil, false
 		r.sent, r.answered = 0, 0
+		if r.keyed != nil {
+			r.keyed = r.keyed.again()
+		}
 		again = append(again, r)
 	}
 	if sabotage.On(sabotage.RequeuedBehind) {

@@ -18,6 +18,8 @@ type Future struct {
 	charged bool
 	// followers are those that share its key, and its outcome. The engine's lock guards them.
 	followers []*Future
+	// behind asks for the digest of the state after it; nil if nobody wants that.
+	behind *digestBehind
 
 	// hidden says that its caller never sees it: then it may be another call's later.
 	hidden   bool
@@ -34,7 +36,7 @@ var futures = sync.Pool{New: func() any { return &Future{hidden: true} }}
 
 // recycle lets another call have a future that has succeeded, and that its caller has never seen.
 func (f *Future) recycle() {
-	if f.key != "" || f.kept || cap(f.body) > keptBody {
+	if f.keyed != nil || f.behind != nil || f.kept || cap(f.body) > keptBody {
 		return
 	}
 	f.mu.Lock() // who has resolved it may not have left yet
@@ -165,119 +167,39 @@ func (f *Future) complete(r *request, err error) {
 		e.arrived(r)
 		f.endSpan(e.host, r, err)
 	}
-	if f.key != "" {
-		e.keys.ended(f, result, err)
-		for _, g := range f.followers {
-			e.discharge(g)
-			e.only(g, g.what, err)
-			g.resolve(result, err)
-		}
-		f.followers = nil
+	e.keyEnded(f, err)
+	f.settle(result, err)
+}
+
+// keyEnded takes note of the end of what has a key, and ends what shares its outcome. The engine's lock is held.
+func (e *Engine) keyEnded(f *Future, err error) {
+	if f.keyed == nil {
+		return
 	}
-	f.resolve(result, err)
+	e.keys.ended(f, err)
+	for _, g := range f.followers {
+		e.discharge(g)
+		if b, ok := f.to.(*batch); ok && err != nil {
+			g.to.(*batch).share(b)
+		} else {
+			g.repeat(f.keyed, err)
+		}
+	}
+	f.followers = nil
+}
+
+// repeat ends a future as the record of its key has it, or with an error. The engine's lock is held.
+func (f *Future) repeat(old *KeyRecord, err error) {
+	if b, ok := f.to.(*batch); ok {
+		b.repeat(old, err)
+		return
+	}
+	f.engine.only(f, f.what, err)
+	if err != nil {
+		f.settle(Result{}, err)
+		return
+	}
+	f.settle(Result{Sequence: old.Sequence, Changed: old.Changed, Raw: old.Result}, nil)
 }
 
 func (f *Future) part(int, *request) completion { panic("host: an action has no parts") }
-
-// batch is a batch on its way. Its members are futures of their own where they were gathered in a window.
-type batch struct {
-	Future
-	mode     BatchMode
-	types    []string
-	outcomes []Outcome
-	futures  []*Future
-	parts    []*request // its members, where they are sent one by one
-	left     int        // those of them that are unanswered
-	fault    error
-}
-
-func (b *batch) complete(r *request, err error) {
-	b.engine.discharge(&b.Future)
-	// Only the core's own answer names a member.
-	if action, ok := err.(*ActionError); ok && b.mode == BatchAtomic && action.Index >= 0 && action.Index < len(b.types) {
-		b.outcomes, b.fault = aborted(len(b.types), &BatchError{Index: action.Index, Err: action})
-	} else if err != nil {
-		b.outcomes, b.fault = nil, err
-	} else {
-		b.read(r)
-	}
-	b.end(r)
-}
-
-// read takes the outcomes of the members apart.
-func (b *batch) read(r *request) {
-	b.outcomes = make([]Outcome, len(b.types))
-	sequence := r.outcome.Sequence
-	var all []ipc.MemberOutcome
-	for rest := r.outcome.Result; len(all) < len(b.types); {
-		o, after, err := ipc.ReadMemberOutcome(rest)
-		if err != nil { // the machine has read it before
-			break
-		}
-		if all, rest = append(all, o), after; o.Code == "" && o.Changed {
-			sequence--
-		}
-	}
-	for k, o := range all {
-		if o.Code != "" {
-			b.outcomes[k].Err = &ActionError{Code: o.Code, Message: o.Message, Index: -1}
-			continue
-		}
-		if o.Changed {
-			sequence++
-		}
-		b.outcomes[k].Result = Result{Sequence: sequence, Changed: o.Changed, Raw: o.Result}
-	}
-}
-
-// end tells everybody.
-func (b *batch) end(r *request) {
-	for k, name := range b.types {
-		o := Outcome{Err: b.fault}
-		if b.outcomes != nil {
-			o = b.outcomes[k]
-		}
-		b.engine.told(r, name, o.Result, o.Err)
-		if b.futures == nil {
-			b.engine.measured(&b.request, &b.request, name, o.Err)
-		} else {
-			b.engine.measured(&b.futures[k].request, &b.request, name, o.Err)
-			b.futures[k].endSpan(b.engine.host, r, o.Err)
-			b.engine.discharge(b.futures[k])
-			b.futures[k].resolve(o.Result, o.Err)
-		}
-	}
-	b.engine.arrived(&b.request)
-	b.endSpan(b.engine.host, r, b.fault)
-	b.engine.batchEnded(b, b.fault)
-	b.resolve(Result{}, b.fault)
-}
-
-// part returns who waits for a member of a batch that is sent member by member.
-func (b *batch) part(k int, r *request) completion {
-	if b.left == 0 {
-		b.left = len(b.types)
-		b.outcomes = make([]Outcome, len(b.types))
-	}
-	b.parts = append(b.parts, r)
-	return batchPart{b, k}
-}
-
-type batchPart struct {
-	batch *batch
-	index int
-}
-
-func (p batchPart) complete(r *request, err error) {
-	b := p.batch
-	o := &b.outcomes[p.index]
-	if o.Err = err; err == nil {
-		o.Result = Result{Sequence: r.outcome.Sequence, Changed: r.changed, Raw: r.outcome.Result}
-	}
-	if b.left--; b.left == 0 {
-		b.engine.discharge(&b.Future)
-		b.end(r)
-	}
-}
-
-func (p batchPart) part(int, *request) completion { panic("host: an action has no parts") }

@@ -34,8 +34,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/vmihailenco/msgpack/v5"
-
 	"hypertoken/internal/calm"
 	"hypertoken/internal/executor"
 	"hypertoken/internal/fast"
@@ -267,57 +265,6 @@ func (h *Host) CoreToolchain() string {
 		return ""
 	}
 	return h.local.core.Toolchain()
-}
-
-// ActionInfo describes an action of the core.
-type ActionInfo struct {
-	Name   string      `msgpack:"name" json:"name"`
-	About  string      `msgpack:"about" json:"about"`
-	Fields []FieldInfo `msgpack:"fields" json:"fields"`
-}
-
-// FieldInfo describes a field of an action's payload.
-type FieldInfo struct {
-	Name string `msgpack:"name" json:"name"`
-	// Kind is what the field may be, such as "string", "count" (a whole number of at least 1) or "token".
-	Kind     string `msgpack:"kind" json:"kind"`
-	Required bool   `msgpack:"required" json:"required"`
-	// Default is JSON; "" where there is none.
-	Default string `msgpack:"default" json:"default,omitempty"`
-}
-
-// Actions returns the actions of the core, sorted by name.
-func (h *Host) Actions(ctx context.Context) ([]ActionInfo, error) {
-	h.mu.Lock()
-	if h.closing {
-		h.mu.Unlock()
-		return nil, shutdownError()
-	}
-	h.locals.Add(1)
-	h.mu.Unlock()
-	defer h.locals.Done()
-	select {
-	case <-h.compiled:
-	case <-ctx.Done():
-		return nil, ended(ctx, "Actions")
-	}
-	if h.local.err != nil {
-		return nil, h.local.err
-	}
-	i, err := h.local.core.Instantiate(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = i.Close(ctx) }()
-	b, err := i.Actions(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var list []ActionInfo
-	if err := msgpack.Unmarshal(b, &list); err != nil {
-		return nil, fmt.Errorf("host: the core's list of actions can't be read: %w", err)
-	}
-	return list, nil
 }
 
 // tickUntilEnd lets time pass.

@@ -219,7 +219,7 @@ func testAContextsCauseIsNobodysAnswer(t *testing.T) {
 	if _, err := e.Dispatch(ended(), "test:spin", nil); !errors.Is(err, host.ErrCanceled) || host.CodeOf(err) != "canceled" {
 		t.Errorf("got %v", err)
 	}
-	if _, err := e.DispatchBatch(ended(), host.BatchAtomic, host.Action{Type: "test:spin"}); !errors.Is(err, host.ErrCanceled) {
+	if _, err := e.DispatchBatch(ended(), host.BatchAtomic, []host.Action{{Type: "test:spin"}}); !errors.Is(err, host.ErrCanceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -422,7 +422,7 @@ func testACoreThatDiffersOnReplayIsFoundOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	// ... and a failed one in between makes the next count skip a number.
-	if _, err := f.DispatchBatch(t.Context(), host.BatchAtomic, host.Action{Type: "test:differ"}, host.Action{Type: "no:such"}); err == nil {
+	if _, err := f.DispatchBatch(t.Context(), host.BatchAtomic, []host.Action{{Type: "test:differ"}, {Type: "no:such"}}); err == nil {
 		t.Fatal("no:such passes")
 	}
 	dispatch(t, f, "test:differ", nil)
@@ -516,7 +516,8 @@ func testBatches(t *testing.T) {
 	t.Run("atomic", func(t *testing.T) {
 		e := open(t, h, "atomic", deck(5))
 		before := digest(t, e)
-		outcomes, err := e.DispatchBatch(t.Context(), host.BatchAtomic, members...)
+		r, err := e.DispatchBatch(t.Context(), host.BatchAtomic, members)
+		outcomes := r.Outcomes
 		var failed *host.BatchError
 		if !errors.As(err, &failed) || failed.Index != 1 || host.CodeOf(failed.Err) != "out_of_range" {
 			t.Fatalf("got %v", err)
@@ -527,18 +528,20 @@ func testBatches(t *testing.T) {
 		if digest(t, e) != before {
 			t.Error("a failed batch had an effect")
 		}
-		outcomes, err = e.DispatchBatch(t.Context(), host.BatchAtomic, members[0], members[2], members[0])
-		if err != nil || outcomes[0].Result.Sequence != 1 || outcomes[1].Result.Sequence != 1 || outcomes[2].Result.Sequence != 2 {
-			t.Errorf("got %+v, %v", outcomes, err)
+		r, err = e.DispatchBatch(t.Context(), host.BatchAtomic, []host.Action{members[0], members[2], members[0]})
+		outcomes = r.Outcomes
+		if err != nil || r.Sequence != 2 || !r.Changed || outcomes[0].Result.Sequence != 1 || outcomes[1].Result.Sequence != 1 || outcomes[2].Result.Sequence != 2 {
+			t.Errorf("got %+v, %v", r, err)
 		}
 	})
 	t.Run("independent", func(t *testing.T) {
 		e := open(t, h, "independent", deck(5))
 		large := host.Action{Type: "debug:log", Payload: dict{"s": strings.Repeat("x", 1<<10)}}
-		outcomes, err := e.DispatchBatch(t.Context(), host.BatchIndependent, append(members[:2:2], large, members[0])...)
+		r, err := e.DispatchBatch(t.Context(), host.BatchIndependent, append(members[:2:2], large, members[0]))
 		if err != nil {
 			t.Fatal(err)
 		}
+		outcomes := r.Outcomes
 		if outcomes[0].Err != nil || outcomes[1].Err == nil || !errors.Is(outcomes[2].Err, host.ErrPayloadTooLarge) || outcomes[3].Result.Sequence != 2 {
 			t.Errorf("got %v", outcomes)
 		}
@@ -546,10 +549,10 @@ func testBatches(t *testing.T) {
 	t.Run("bounded together", func(t *testing.T) {
 		e := open(t, h, "bounded", nil)
 		half := host.Action{Type: "debug:log", Payload: dict{"s": strings.Repeat("x", 512)}}
-		if _, err := e.DispatchBatch(t.Context(), host.BatchAtomic, half); err != nil {
+		if _, err := e.DispatchBatch(t.Context(), host.BatchAtomic, []host.Action{half}); err != nil {
 			t.Error(err)
 		}
-		if _, err := e.DispatchBatch(t.Context(), host.BatchAtomic, half, half); !errors.Is(err, host.ErrPayloadTooLarge) {
+		if _, err := e.DispatchBatch(t.Context(), host.BatchAtomic, []host.Action{half, half}); !errors.Is(err, host.ErrPayloadTooLarge) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -557,7 +560,7 @@ func testBatches(t *testing.T) {
 		e := open(t, h, "trap", deck(5))
 		before := digest(t, e)
 		for _, mode := range []host.BatchMode{host.BatchAtomic, host.BatchIndependent} {
-			if _, err := e.DispatchBatch(t.Context(), mode, members[0], host.Action{Type: "test:trap"}); host.CodeOf(err) != "trap" {
+			if _, err := e.DispatchBatch(t.Context(), mode, []host.Action{members[0], {Type: "test:trap"}}); host.CodeOf(err) != "trap" {
 				t.Errorf("got %v", err)
 			}
 			if digest(t, e) != before {
@@ -566,8 +569,8 @@ func testBatches(t *testing.T) {
 		}
 	})
 	t.Run("empty", func(t *testing.T) {
-		if outcomes, err := open(t, h, "empty", nil).DispatchBatch(t.Context(), host.BatchAtomic); len(outcomes) != 0 || err != nil {
-			t.Errorf("got %v, %v", outcomes, err)
+		if r, err := open(t, h, "empty", nil).DispatchBatch(t.Context(), host.BatchAtomic, nil); len(r.Outcomes) != 0 || err != nil {
+			t.Errorf("got %v, %v", r, err)
 		}
 	})
 }

@@ -82,7 +82,7 @@ func (s *simulation) inspectDeath(w *worker) (after func()) {
 		}
 		for _, r := range list {
 			switch suspected := r.request.death != r.death; {
-			case r.kind == ipc.Batch && r.flags&ipc.FlagAtomic == 0 && !r.conditional && len(r.members) > 1 && suspected:
+			case r.kind == ipc.Batch && r.flags&ipc.FlagAtomic == 0 && !r.conditional && r.keyed == nil && len(r.members) > 1 && suspected:
 				if slices.Contains(r.engine.m.queued.all(), r.request) {
 					s.fatal("%s: %s is suspected of a death, and is not split", r.engine.name, r.what)
 				}

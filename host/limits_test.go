@@ -39,9 +39,9 @@ func testLimitsOnBothSides(t *testing.T) {
 		// A string of up to 65,535 bytes has a header of three.
 		{"MaxResult", result, one("test:huge", func(n int) any { return dict{"bytes": n - 3} }), "too_large", "4096 bytes (MaxResult)"},
 		{"MaxResult, two results together", result, func(e *host.Engine, n int) error {
-			_, err := e.DispatchBatch(t.Context(), host.BatchAtomic,
-				host.Action{Type: "test:huge", Payload: dict{"bytes": 1000 - 3}},
-				host.Action{Type: "test:huge", Payload: dict{"bytes": n - 1000 - 3}})
+			_, err := e.DispatchBatch(t.Context(), host.BatchAtomic, []host.Action{
+				{Type: "test:huge", Payload: dict{"bytes": 1000 - 3}},
+				{Type: "test:huge", Payload: dict{"bytes": n - 1000 - 3}}})
 			return err
 		}, "too_large", "4096 bytes (MaxResult)"},
 		{"MaxDepth", depth, one("debug:log", func(n int) any { return nested(n) }), "too_deep", "more than 10 levels deep (MaxDepth"},
@@ -163,8 +163,8 @@ func testTheLargestFrames(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	// Nearly as much in one batch, both ways.
-	if _, err := e.DispatchBatch(context.Background(), host.BatchAtomic,
-		host.Action{Type: "debug:log", Payload: payload(most/2 - 64)}, host.Action{Type: "test:huge", Payload: dict{"bytes": most/2 - 64}}); err != nil {
+	if _, err := e.DispatchBatch(context.Background(), host.BatchAtomic, []host.Action{
+		{Type: "debug:log", Payload: payload(most/2 - 64)}, {Type: "test:huge", Payload: dict{"bytes": most/2 - 64}}}); err != nil {
 		t.Error(err)
 	}
 }

@@ -218,7 +218,7 @@ func (e *Engine) batchEnded(b *batch, err error) {
 // appended takes note of what the store has just said that it holds. The engine's lock is held.
 func (e *Engine) appended() {
 	if m := e.host.measure.Load(); m != nil && len(e.m.group) > 0 && !e.m.uncertain {
-		m.records.Add(uint64(len(e.m.records)))
+		m.records.Add(e.m.appending)
 		m.recordBytes.Add(uint64(entrySize(e.m.records)))
 	}
 }

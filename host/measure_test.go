@@ -36,7 +36,7 @@ func TestSpans(t *testing.T) {
 		if _, err := future.Wait(ctx); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := e.DispatchBatch(ctx, host.BatchAtomic, host.Action{Type: "stack:draw"}, host.Action{Type: "stack:reset"}); err != nil {
+		if _, err := e.DispatchBatch(ctx, host.BatchAtomic, []host.Action{{Type: "stack:draw"}, {Type: "stack:reset"}}); err != nil {
 			t.Fatal(err)
 		}
 		canceled, cancel := context.WithCancel(ctx)

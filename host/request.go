@@ -21,7 +21,8 @@ type request struct {
 	body []byte
 	// members are where the actions of a batch lie in the body; a dispatch's is the body.
 	members []span
-	key     string
+	// keyed is what is remembered of the request once it has ended; nil if it has no key.
+	keyed *KeyRecord
 	// conditional says that a batch has an IfSequence.
 	conditional bool
 	// deadline is on the host's clock, 0 for none; it is allowed from the dispatch on, by the option limit. ctx, where it
@@ -133,8 +134,8 @@ func (r *request) take(flags ipc.Flags, body []byte) (err error) {
 
 func (r *request) code() string { return CodeOf(r.err) }
 
-// committed returns how many records the request is worth.
-func (r *request) committed() int {
+// committed returns how many entries of the journal the request is worth.
+func (r *request) committed() (n int) {
 	switch {
 	case r.err != nil:
 		return 0
@@ -143,31 +144,58 @@ func (r *request) committed() int {
 			return 1
 		}
 	case r.kind == ipc.Batch:
-		return len(r.records(nil))
+		r.eachCommitted(func(span, *ipc.MemberOutcome) { n++ })
 	}
-	return 0
+	return n
 }
 
-// records appends what the request adds to the journal.
-func (r *request) records(list []Record) []Record {
-	if r.kind == ipc.Dispatch {
-		if r.committed() > 0 {
-			list = append(list, Record{Action: r.body, Checksum: r.outcome.Checksum, Key: r.key, Result: r.outcome.Result, Changed: r.changed})
-		}
-		return list
-	}
+// isStored reports whether the store has to hold something of the request before it may be answered.
+func (r *request) isStored() bool {
+	return r.committed() > 0 || (r.kind == ipc.Batch && r.keyed != nil && r.err == nil)
+}
+
+// eachCommitted calls f with the members of a batch that are worth an entry.
+func (r *request) eachCommitted(f func(span, *ipc.MemberOutcome)) {
 	rest := r.outcome.Result
 	for _, s := range r.members {
 		o, after, err := ipc.ReadMemberOutcome(rest)
 		if err != nil {
-			return list
+			return // take has read it before
 		}
 		if o.Code == "" && (o.Changed || s.journaled) {
-			list = append(list, Record{Action: r.body[s.from:s.to], Checksum: o.Checksum})
+			f(s, &o)
 		}
 		rest = after
 	}
+}
+
+// records appends what the request adds to the journal: an entry for each action, and behind those of a batch with a key the
+// note of its outcomes.
+func (r *request) records(list []Record) []Record {
+	switch {
+	case r.err != nil:
+	case r.kind == ipc.Dispatch:
+		if r.committed() > 0 {
+			list = append(list, Record{Action: r.body, Checksum: r.outcome.Checksum, Keyed: r.remembered()})
+		}
+	case r.kind == ipc.Batch:
+		r.eachCommitted(func(s span, o *ipc.MemberOutcome) {
+			list = append(list, Record{Action: r.body[s.from:s.to], Checksum: o.Checksum})
+		})
+		if r.keyed != nil {
+			list = append(list, Record{Keyed: r.remembered()})
+		}
+	}
 	return list
+}
+
+// remembered fills in the record of the request's key, and returns it; nil if it has none.
+func (r *request) remembered() *KeyRecord {
+	if k := r.keyed; k != nil {
+		n := len(r.outcome.Result)
+		k.Result, k.Sequence, k.Changed = r.outcome.Result[:n:n], r.outcome.Sequence, r.changed
+	}
+	return r.keyed
 }
 
 // failureError makes the error of a worker's failure.

@@ -393,8 +393,16 @@ func (s *simulation) dispatch(e *simEngine, kind ipc.Kind, mode BatchMode, timeo
 	}
 	e.timeout = timeout
 	var members []*Future
+	if kind == ipc.Batch && s.rand.IntN(5) == 0 {
+		n := s.rand.IntN(50)
+		c.key = fmt.Sprint("batch-", n)
+		mode, types = BatchMode(n%2), [][]string{{"add", "read"}, {"read", "fail"}, {"fail", "add", "add"}}[n%3]
+	}
 	for _, name := range types {
 		a := wasm.Action{Now: int64(s.rand.IntN(1000)), Type: name, Payload: make([]byte, s.rand.IntN(64))}
+		if kind == ipc.Batch && c.key != "" {
+			a.Payload = []byte(c.key)
+		}
 		binary.LittleEndian.PutUint64(a.Entropy[:], s.rand.Uint64())
 		options := []DispatchOption{Now(time.UnixMilli(a.Now)), Entropy(a.Entropy)}
 		if kind == ipc.Dispatch && name != "die" && name != "hang" {
@@ -407,9 +415,12 @@ func (s *simulation) dispatch(e *simEngine, kind ipc.Kind, mode BatchMode, timeo
 			case 2, 3:
 				options = append(options, IfSequence(e.m.sequence+uint64(s.rand.IntN(3))))
 			}
+			if s.rand.IntN(20) == 0 {
+				options = append(options, WithDigest())
+			}
 		}
 		f := new(Future)
-		err := e.prepare(ctx, f, a.Type, Raw(a.Payload), options)
+		err := e.prepare(ctx, f, a.Type, Raw(a.Payload), chosen(options))
 		if err != nil {
 			s.fatal("%v", err)
 		}
@@ -421,6 +432,15 @@ func (s *simulation) dispatch(e *simEngine, kind ipc.Kind, mode BatchMode, timeo
 		c.future = members[0]
 	case ipc.Batch:
 		c.batch = e.newBatch(mode, members)
+		for k := range members {
+			c.batch.sent = append(c.batch.sent, k)
+		}
+		if c.key != "" {
+			c.batch.keyed = newKey(c.key, c.batch.sum(len(members)))
+		}
+		if s.rand.IntN(10) == 0 {
+			c.batch.follow()
+		}
 		c.future = &c.batch.Future
 		e.bound(ctx, c.future)
 		c.batch.to = c.batch
@@ -716,7 +736,9 @@ func (s *simulation) check(e *simEngine) {
 			if o.Err != nil {
 				continue
 			}
-			if first, again := keys[c.key]; again && c.key != "" {
+			key := fmt.Sprint(c.key, "/", k)
+			if first, again := keys[key]; again && c.key != "" {
+				s.counts["repeated"]++
 				if first.Sequence != o.Result.Sequence || string(first.Raw) != string(o.Result.Raw) {
 					s.fatal("%s: %s ran twice: %+v, %+v", e.name, c.what, first, o.Result)
 				}
@@ -731,9 +753,9 @@ func (s *simulation) check(e *simEngine) {
 			}
 			last = o.Result.Sequence
 			if c.key != "" {
-				keys[c.key] = o.Result
+				keys[key] = o.Result
 			}
-			if !o.Result.Changed && c.key == "" {
+			if !o.Result.Changed && (c.key == "" || c.batch != nil) {
 				reads = append(reads, a)
 				continue
 			}
@@ -761,6 +783,14 @@ func (s *simulation) check(e *simEngine) {
 		}
 		if a.Sequence > uint64(len(changes)) || binary.LittleEndian.Uint64(a.Raw) != states[a.Sequence] {
 			s.fatal("%s: %s saw %x at the sequence %d", e.name, a.call.what, a.Raw, a.Sequence)
+		}
+	}
+	for _, c := range e.calls {
+		if r, _, _ := c.future.Result(); r.HasDigest {
+			s.counts["digests"]++
+			if uint64(r.Digest) != states[r.Sequence] {
+				s.fatal("%s: %s has the digest %v at the sequence %d, the state %016x", e.name, c.what, r.Digest, r.Sequence, states[r.Sequence])
+			}
 		}
 	}
 	s.checkJournal(e, states, unknown)
@@ -829,7 +859,7 @@ func TestSimulation(t *testing.T) {
 	}
 	t.Logf("%v", counts)
 	for _, what := range []string{"acknowledged", "broken", "deaths with requests in flight", "poisoned", "timeout", "canceled", "conflict", "batch_aborted",
-		"worker_unavailable", "shutdown", "outcome_unknown", "worker deadline", "worker stalled", "worker memory", "doubts about an append", "snapshots", "fallbacks", "takeovers"} {
+		"worker_unavailable", "shutdown", "outcome_unknown", "worker deadline", "worker stalled", "worker memory", "doubts about an append", "snapshots", "fallbacks", "takeovers", "repeated", "digests"} {
 		if counts[what] == 0 {
 			t.Errorf("there were no %s", what)
 		}

@@ -18,10 +18,12 @@ type Store interface {
 	// Load hands over what is stored under a name, nil where nothing is, and makes owner its owner: from then on Append
 	// and Install of any other owner fail with [ErrNotOwner].
 	Load(name string, owner Owner, done func(*Stored, error))
-	// Append stores a group of records behind the record of the sequence after, whole or not at all.
+	// Append stores a group of records behind the entry of the sequence after, whole or not at all. Each record with an Action
+	// takes the next sequence.
 	Append(name string, owner Owner, after uint64, group []Record, done Done)
 	// Install replaces the base by that of a later sequence. How many of the records up to it are kept is the store's
-	// policy. A name is known from its first Install on.
+	// policy. It keeps the keys that were appended and are newer than the base: those of a later sequence, and those of the
+	// base's own sequence that are not among base.Keys. A name is known from its first Install on.
 	Install(name string, owner Owner, base Base, done Done)
 	// Delete forgets a name. One that is not known is no error.
 	Delete(name string, done func(error))
@@ -45,16 +47,17 @@ type Done struct {
 // Done reports the end of the call: nil where it is durable.
 func (d Done) Done(err error) { d.to.stored(d.id, err) }
 
-// Record is a committed action.
+// Record is a committed action, or the note of a batch that had a key.
 type Record struct {
-	// Action is the action as the protocol has it: a MessagePack array of now, entropy, type and payload.
+	// Action is the action as the protocol has it: a MessagePack array of now, entropy, type and payload. It is nil in a
+	// note, which takes no sequence and is no entry: only what is Keyed is stored, together with its group. A group may be
+	// a note alone.
 	Action []byte
 	// Checksum is the XXH64 of the result that was acknowledged.
 	Checksum uint64
-	// Key is the action's, or ""; Result and Changed are those of the action, and to be kept where it has a key.
-	Key     string
-	Result  []byte
-	Changed bool
+	// Keyed is what is to be remembered; nil if there was no key. The store may keep it and its Result: nobody changes them
+	// any more.
+	Keyed *KeyRecord
 }
 
 // Base is what a journal starts from.
@@ -70,13 +73,21 @@ type Base struct {
 	Keys []KeyRecord
 }
 
-// KeyRecord is what is remembered of an action that had a key.
+// remembers reports whether a key is among the base's.
+func (b *Base) remembers(key string) bool {
+	return slices.ContainsFunc(b.Keys, func(k KeyRecord) bool { return k.Key == key })
+}
+
+// KeyRecord is what is remembered of an action, or of a batch, that had a key.
 type KeyRecord struct {
 	Key string
-	// Action and Result are those of the record, Sequence is the result's.
-	Action, Result []byte
-	Sequence       uint64
-	Changed        bool
+	// Sum is the SHA-256 of what was asked for: by it a repetition is told from another action or batch with the same key.
+	Sum [32]byte
+	// Result is that of the action, or the outcomes of the batch's members as the protocol has them. Sequence and Changed are
+	// those of the state after it.
+	Result   []byte
+	Sequence uint64
+	Changed  bool
 }
 
 // Stored is what a store has of an engine.
@@ -89,7 +100,7 @@ type Stored struct {
 	Entries []byte
 	// Count is how many there are.
 	Count uint64
-	// Recent are the keys among them.
+	// Recent are the keys of the groups since the base, oldest first.
 	Recent []KeyRecord
 }
 
@@ -165,14 +176,17 @@ func (m *memory) append(name string, owner Owner, after uint64, group []Record) 
 	}
 	for k := range group {
 		r := &group[k]
+		if r.Keyed != nil {
+			j.Recent = append(j.Recent, *r.Keyed)
+		}
+		if r.Action == nil {
+			continue
+		}
 		if j.Count%marked == 0 {
 			j.marks = append(j.marks, len(j.Entries))
 		}
 		j.Entries = ipc.AppendEntry(j.Entries, r.Action, r.Checksum)
 		j.Count++
-		if r.Key != "" {
-			j.Recent = append(j.Recent, KeyRecord{r.Key, slices.Clone(r.Action), slices.Clone(r.Result), after + uint64(k) + 1, r.Changed})
-		}
 	}
 	return nil
 }
@@ -201,7 +215,7 @@ func (m *memory) install(name string, owner Owner, base Base) error {
 	}
 	n := kept{Stored: Stored{Base: base, Owner: owner}}
 	for _, k := range j.Recent {
-		if k.Sequence > base.Sequence {
+		if k.Sequence > base.Sequence || (k.Sequence == base.Sequence && !base.remembers(k.Key)) {
 			n.Recent = append(n.Recent, k)
 		}
 	}

@@ -119,12 +119,12 @@ func attempt(t *testing.T, e *host.Engine, r *rand.Rand) []acknowledged {
 			{Type: "space:place", Payload: dict{"zone": "z", "card": dict{"id": "c"}}, Options: options},
 			{Type: "stack:reverse", Options: options},
 		}
-		outcomes, err := e.DispatchBatch(ctx, mode, members...)
+		batch, err := e.DispatchBatch(ctx, mode, members)
 		if err != nil {
 			return nil
 		}
 		var all []acknowledged
-		for i, o := range outcomes {
+		for i, o := range batch.Outcomes {
 			if o.Err == nil && o.Result.Changed {
 				all = append(all, acknowledged{o.Result.Sequence, members[i].Type, members[i].Payload, options, string(o.Result.Raw)})
 			}

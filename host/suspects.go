@@ -67,11 +67,11 @@ func (m *engineMachine) lost(d *death) {
 	m.need()
 }
 
-// splitBatches makes suspects of the members of independent batches. One with a condition for all of it stays whole.
+// splitBatches makes suspects of the members of independent batches. One with a condition or a key for all of it stays whole.
 func (m *engineMachine) splitBatches() {
 	var list []*request
 	for _, r := range m.queued.cut(0) {
-		if !r.suspect() || r.kind != ipc.Batch || r.flags&ipc.FlagAtomic != 0 || r.conditional || len(r.members) < 2 {
+		if !r.suspect() || r.kind != ipc.Batch || r.flags&ipc.FlagAtomic != 0 || r.conditional || r.keyed != nil || len(r.members) < 2 {
 			list = append(list, r)
 			continue
 		}

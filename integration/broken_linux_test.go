@@ -219,7 +219,7 @@ func TestAResultThatDiffersInAnotherWorker(t *testing.T) {
 	e, f := open(t, h, "e", deck(5)), open(t, h, "f", deck(5))
 	dispatch(t, e, "stack:draw", nil)
 	// It counts in the instance, not in the state; a batch that fails takes back the state only.
-	if _, err := e.DispatchBatch(t.Context(), host.BatchAtomic, host.Action{Type: "test:differ"}, host.Action{Type: "no:such"}); err == nil {
+	if _, err := e.DispatchBatch(t.Context(), host.BatchAtomic, []host.Action{{Type: "test:differ"}, {Type: "no:such"}}); err == nil {
 		t.Fatal("no:such passes")
 	}
 	dispatch(t, e, "test:differ", nil)

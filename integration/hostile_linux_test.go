@@ -117,12 +117,12 @@ func play(t *testing.T, h *host.Host) (p played) {
 			continue
 		}
 		e := engines[0]
-		outcomes, err := e.DispatchBatch(t.Context(), host.BatchIndependent, host.Action{Type: "stack:draw", Options: opts},
-			host.Action{Type: "no:such", Options: opts}, host.Action{Type: "stack:peek", Options: opts})
+		batch, err := e.DispatchBatch(t.Context(), host.BatchIndependent, []host.Action{{Type: "stack:draw", Options: opts},
+			{Type: "no:such", Options: opts}, {Type: "stack:peek", Options: opts}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, o := range outcomes {
+		for _, o := range batch.Outcomes {
 			p.results = append(p.results, fmt.Sprintf("%d %x %v", o.Result.Sequence, o.Result.Raw, o.Err))
 		}
 		state, err := e.State(t.Context())

@@ -386,7 +386,7 @@ func TestAlertsOfARealPrometheus(t *testing.T) {
 
 	play("broken", host.Options{Workers: 1, MaxAttempts: 2, MaxRestarts: 1 << 20, RestartWindow: 1}, func(x *scene) {
 		// It counts in the instance, not in the state: the batch that fails leaves the next one another result than a replay has.
-		_, err := x.engine.DispatchBatch(context.Background(), host.BatchAtomic, host.Action{Type: "test:differ"}, host.Action{Type: "no:such"})
+		_, err := x.engine.DispatchBatch(context.Background(), host.BatchAtomic, []host.Action{{Type: "test:differ"}, {Type: "no:such"}})
 		x.told["batch_aborted"]++
 		x.told[host.CodeOf(errors.Unwrap(err))]++
 		_ = x.take(ignored(x.engine.Dispatch(context.Background(), "test:differ", nil)))

@@ -135,13 +135,13 @@ func TestCountsAgreeWithTheCallers(t *testing.T) {
 						_, err = e.Dispatch(ctx, "debug:log", nil, host.Key(fmt.Sprint(k, caller/2, n)))
 						count("debug:log", err)
 					case 5:
-						outcomes, err := e.DispatchBatch(ctx, host.BatchMode(n%2), host.Action{Type: "stack:peek"}, host.Action{Type: "no:such"})
-						if outcomes == nil {
+						r, err := e.DispatchBatch(ctx, host.BatchMode(n%2), []host.Action{{Type: "stack:peek"}, {Type: "no:such"}})
+						if r.Outcomes == nil {
 							t.Errorf("a batch failed as a whole: %v", err)
 							continue
 						}
-						count("stack:peek", outcomes[0].Err)
-						count("other", outcomes[1].Err)
+						count("stack:peek", r.Outcomes[0].Err)
+						count("other", r.Outcomes[1].Err)
 						mu.Lock()
 						batches++
 						mu.Unlock()

@@ -25,6 +25,7 @@ const (
 	opNext     = 9
 	opDigest   = 10
 	opActions  = 11
+	opRecords  = 12
 )
 
 const (
@@ -522,14 +523,30 @@ func (i *Instance) Digest(ctx context.Context) (uint64, error) {
 	return binary.LittleEndian.Uint64(r.body), nil
 }
 
-// Actions returns the list of actions as MessagePack: an array of maps {about, fields, name}.
+// Actions returns the list of actions as MessagePack: an array of maps {about, fields, name, result}.
 func (i *Instance) Actions(ctx context.Context) ([]byte, error) {
-	r, err := i.do(ctx, opActions, 0)
+	return i.list(ctx, opActions, "list of actions")
+}
+
+// Records returns the records that the shapes in the list of actions name, as MessagePack: an array of maps {about, fields,
+// name, rest}. It is empty if the core does not know the call.
+func (i *Instance) Records(ctx context.Context) ([]byte, error) {
+	b, err := i.list(ctx, opRecords, "list of records")
+	var failed *ActionError
+	if errors.As(err, &failed) && failed.Code == "bad_request" {
+		return []byte{0x90}, nil
+	}
+	return b, err
+}
+
+// list returns what a call answers that needs no engine.
+func (i *Instance) list(ctx context.Context, op uint64, what string) ([]byte, error) {
+	r, err := i.do(ctx, op, 0)
 	if err != nil {
 		return nil, err
 	}
 	if n, err := Scan(r.body); err != nil || n < len(r.body) {
-		return nil, i.broken(ctx, fmt.Sprintf("its list of actions can't be read: %d of %d bytes: %v", n, len(r.body), err))
+		return nil, i.broken(ctx, fmt.Sprintf("its %s can't be read: %d of %d bytes: %v", what, n, len(r.body), err))
 	}
 	return append([]byte(nil), r.body...), nil
 }

@@ -19,11 +19,13 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"hypertoken/internal/process"
@@ -49,6 +51,8 @@ const (
 )
 
 func run() int {
+	// A worker whose standard error nobody reads runs on: what it logs is lost.
+	signal.Ignore(syscall.SIGPIPE)
 	go wasm.Hash(wasm.Builtin()) // for hello, while go-plugin's server starts
 	in, out, err := process.Serve()
 	if err != nil {

@@ -5,7 +5,7 @@ import { svg } from './cards.js';
 // Buckets over a logarithmic scale: from 10 microseconds to 10 seconds.
 const first = -2, decades = 6, per = 8;
 const width = 360, height = 120, floor = 100;
-const ticks = [['0.1', -1], ['1', 0], ['10', 1], ['100', 2], ['1 s', 3]];
+const ticks = [['0.1 ms', -1], ['1 ms', 0], ['10 ms', 1], ['100 ms', 2], ['1 s', 3]];
 
 export const bucketOf = (ms) => Math.max(0, Math.min(decades * per - 1, Math.floor((Math.log10(Math.max(ms, 1e-9)) - first) * per)));
 
@@ -31,7 +31,7 @@ export class Latency {
       picture.append(svg('line', { class: 'tick', x1: x(exponent), x2: x(exponent), y1: 4, y2: floor }),
         svg('text', { class: 'label', x: x(exponent), y: floor + 14 }, label));
     }
-    picture.append(svg('text', { class: 'label end', x: width, y: floor + 14 }, 'ms'), svg('line', { class: 'axis', x1: 0, x2: width, y1: floor, y2: floor }));
+    picture.append(svg('line', { class: 'axis', x1: 0, x2: width, y1: floor, y2: floor }));
     this.#bars = this.#counts.map((_, k) => ['missed', 'calm'].map((name) => {
       const bar = svg('rect', { class: `count ${name}`, x: (k * width) / this.#counts.length + 0.5, width: width / this.#counts.length - 1, y: floor, height: 0, rx: 1 });
       picture.append(bar);
@@ -53,8 +53,8 @@ export class Latency {
   #draw() {
     this.#drawing = false;
     const most = Math.max(...this.#counts);
-    // The square root lets one see what is rare, which is what matters here.
-    const tall = (n) => (n === 0 ? 0 : Math.max(3, Math.sqrt(n / most) * (floor - 8)));
+    // A bar of one call among thousands is still to be seen: it is what matters here.
+    const tall = (n) => (n === 0 ? 0 : Math.max(4, (n / most) * (floor - 8)));
     this.#bars.forEach(([missed, calm], k) => {
       for (const [bar, n] of [[missed, this.#counts[k]], [calm, this.#calm[k]]]) {
         bar.setAttribute('y', floor - tall(n));

@@ -134,7 +134,7 @@ function wire() {
 
 engine.on('state:updated', draw);
 engine.on('engine:error', ({ error }) => {
-  if (error.code === 'timeout') trouble.say(`A deadline is missed, so that call had no effect; it is made again.`);
+  if (error.code === 'timeout') trouble.say('A call had no answer in time. It had no effect, and is made again.');
   else failed(error);
 });
 

@@ -37,7 +37,8 @@ class Lane {
   }
 
   async run() {
-    $(`lane-${this.#name}`).dataset.running = 'true';
+    const lane = $(`lane-${this.#name}`);
+    lane.dataset.running = lane.dataset.ran = 'true';
     this.#figure('fps', '…');
     this.#figure('longest', '…');
     this.#figure('rate', '…');
@@ -57,7 +58,7 @@ class Lane {
       going = false;
       return this.#tell(await frames, count / (lasts / 1000));
     } finally {
-      $(`lane-${this.#name}`).dataset.running = 'false';
+      lane.dataset.running = 'false';
       await engine.shutdown();
     }
   }

@@ -1,13 +1,14 @@
 // What a visitor does to the worker, and how long it took until the game went on.
 
+import { deadline } from './calls.js';
 import { duration } from './latency.js';
 
 const $ = (id) => document.getElementById(id);
 
 const deeds = {
-  hang: { done: 'The worker is in a loop that never ends.', on: (worker) => worker.postMessage({ trouble: 'hang' }) },
-  kill: { done: 'The worker is killed. Nobody is told.', on: (worker) => worker.terminate() },
-  crash: { done: 'The worker throws an error that nothing catches.', on: (worker) => worker.postMessage({ trouble: 'crash' }) },
+  hang: { done: `The worker is in a loop that never ends. It is noticed when a call has no answer within ${duration(deadline)}.`, on: (worker) => worker.postMessage({ trouble: 'hang' }) },
+  kill: { done: 'You have killed the worker.', on: (worker) => worker.terminate() },
+  crash: { done: 'The worker has crashed: it threw an error that nothing catches.', on: (worker) => worker.postMessage({ trouble: 'crash' }) },
 };
 
 const parts = ['noticed', 'started', 'restored'];
@@ -23,7 +24,10 @@ export class Trouble {
     this.#engine = engine;
     this.#calls = calls;
     for (const kind of Object.keys(deeds)) {
-      $(kind).addEventListener('click', () => this.make(kind).catch((error) => this.say(`It did not recover: ${error.message}`, 'bad')));
+      $(kind).addEventListener('click', () => this.make(kind).catch((error) => {
+        this.say(`The game did not go on: ${error.message}`, 'bad');
+        this.#outcome('The game did not go on. Load the page again.', 'bad');
+      }));
     }
     this.#watch();
     setInterval(() => this.#watch(), 200);
@@ -35,7 +39,8 @@ export class Trouble {
     if (this.#busy) return;
     const thread = this.#thread;
     if (!thread.thread || this.#engine.place !== 'worker') {
-      this.say('There is no worker to harm at the moment: the game runs on the main thread until one starts.');
+      this.say('There is no worker to break at the moment: the game runs on the main thread until one starts.');
+      this.#outcome('There is no worker at the moment. The game runs on the main thread.');
       return;
     }
     this.#busy = true;
@@ -44,6 +49,7 @@ export class Trouble {
       const digest = await this.#calls.digest();
       const before = this.#engine.sequence, worker = thread.thread;
       this.say(deeds[kind].done, 'bad');
+      this.#outcome('Broken. A new one starts …', 'bad');
       const at = { began: performance.now() };
       deeds[kind].on(worker);
       // The package has no event for this.
@@ -77,11 +83,13 @@ export class Trouble {
       $(`time-${part}`).textContent = duration(took[part]);
       $(`bar-${part}`).style.flexGrow = Math.max(took[part], all / 100);
     }
-    $('recovery').dataset.shown = 'true';
+    $('recovery').hidden = false;
     $('recovery-time').textContent = duration(all);
-    const same = after === digest ? `The state is the same, digest ${after}.`
-      : others > 0 ? `${others} actions that were waiting have gone through.` : `The state has changed: digest ${digest} before, ${after} after.`;
-    this.say(`The game goes on after ${duration(all)}. ${same}`, others > 0 || after === digest ? 'good' : 'bad');
+    const good = after === digest || others > 0;
+    const proof = after === digest ? `Nothing is lost: the checksum of the game is still ${after}.`
+      : others > 0 ? `${others} actions that were waiting have been run.` : `The game is another: its checksum was ${digest}, and is ${after}.`;
+    this.say(`The game goes on after ${duration(all)}. ${proof}`, good ? 'good' : 'bad');
+    this.#outcome(good ? `Back after ${duration(all)}. Nothing is lost.` : 'The game is another.', good ? 'good' : 'bad');
     $('digest').textContent = after;
   }
 
@@ -102,6 +110,12 @@ export class Trouble {
       if ($(id).textContent !== value) $(id).textContent = value;
     }
     $('worker').dataset.kind = kind;
+  }
+
+  // The line beside the buttons, where a visitor looks who has just pressed one.
+  #outcome(text, kind = '') {
+    $('outcome').textContent = text;
+    $('outcome').dataset.kind = kind;
   }
 
   /** Adds a line to the log. */

@@ -1,5 +1,7 @@
 // How a core is talked to: core-rs/ABI.md. An instance is one engine.
 
+import { coreFile, getEnvironment } from './environment.js';
+
 const op = { open: 1, restore: 2, feed: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, next: 9, digest: 10, actions: 11 };
 const kept = 256 << 10; // of room for input, between calls
 const none = new Uint8Array(0);
@@ -99,17 +101,24 @@ export function join(parts) {
   return all;
 }
 
+/** Whether a value is a compiled module, of whatever realm. */
+export const isModule = (value) => Object.prototype.toString.call(value) === '[object WebAssembly.Module]';
+
 /**
  * Fetches and compiles a core.
- * @param {{url?: string | URL, module?: WebAssembly.Module | BufferSource, node?: boolean}} from
+ * @param {{module: WebAssembly.Module | BufferSource} | {url: string} | {path: string, folder: string}} from see coreLocation
  * @param {(problem: string) => void} [warn] is told of what works, but should be mended
  */
-export async function compile({ url, module, node }, warn) {
-  if (module instanceof WebAssembly.Module) return module;
+export async function compile({ module, url, path, folder }, warn) {
+  if (isModule(module)) return module;
   if (module) return compiled(module);
-  if (node && String(url).startsWith('file:')) {
-    const { readFile } = await import('node:fs/promises');
-    return WebAssembly.compile(await readFile(new URL(url)));
+  if (path !== undefined || (/^file:/i.test(url) && getEnvironment() === 'node')) {
+    const [{ readFile }, paths, { fileURLToPath }] = await Promise.all([import('node:fs/promises'), import('node:path'), import('node:url')]);
+    const file = path === undefined ? fileURLToPath(url) : coreFile(path, folder, paths);
+    const bytes = await readFile(file).catch((cause) => {
+      throw new Error(`${file} can not be read (${cause.code ?? cause.message}): copy core.wasm there, or set workerOptions.wasmPath`, { cause });
+    });
+    return WebAssembly.compile(bytes);
   }
   const response = await fetch(url).catch((cause) => {
     throw new Error(`${url} can not be fetched (${cause.message}): check workerOptions.wasmPath, the network, the page's Content-Security-Policy (connect-src), and where it is of another origin its CORS headers`, { cause });

@@ -2,10 +2,18 @@
 
 import { badInput, canceledError, HyperTokenError, shutdownError, unreadable } from './errors.js';
 import { flag, kind } from './frames.js';
-import { decode, encodeAction, Game, Op, overhead } from './game.js';
-import { checkTimeout, Host } from './host.js';
+import { encodeAction, encodeSetup, Game, Op, overhead } from './game.js';
+import { Host, hostOptions } from './host.js';
+import { checkOptions, checkSignal, checkTimeout, checkType, isBytes, nameOf } from './options.js';
+import { decode } from './values.js';
 
 const maxBatch = 4096;
+
+const engineNames = ['useWorker', 'setup', 'snapshot', 'workerOptions', 'host'];
+const questionNames = ['signal', 'timeout'];
+const actionNames = [...questionNames, 'now', 'entropy'];
+const batchNames = [...questionNames, 'mode'];
+const memberNames = ['type', 'payload', 'now', 'entropy'];
 
 export class Engine {
   #host; #own; #game; #options; #listeners = new Map();
@@ -14,15 +22,19 @@ export class Engine {
   /**
    * @param {{useWorker?: boolean, setup?: object, snapshot?: Uint8Array, workerOptions?: object, host?: Host}} [options] see index.d.ts
    */
-  constructor({ useWorker = false, setup, snapshot, workerOptions = {}, host, ...others } = {}) {
-    const unknown = Object.keys(others);
-    if (unknown.length > 0) throw badInput(`there is no option ${unknown[0]}; there are useWorker, setup, snapshot, workerOptions, host`);
-    if (host && Object.keys(workerOptions).length > 0) throw badInput('workerOptions are those of the host: give them to new Host');
-    this.#own = !host;
-    this.#host = host ?? new Host({ ...workerOptions, workers: useWorker ? (workerOptions.workers ?? 1) : 0 });
+  constructor(options) {
+    checkOptions('Engine', options, engineNames);
+    const { useWorker, setup, snapshot, workerOptions, host } = options ?? {};
+    if (useWorker !== undefined) checkType('Engine', 'useWorker', useWorker, 'boolean');
+    if (setup !== undefined && snapshot !== undefined) throw badInput('Engine: setup and snapshot are two beginnings; give one of them');
+    if (snapshot !== undefined && !isBytes(snapshot)) throw badInput(`Engine: snapshot is ${nameOf(snapshot)}, want a Uint8Array`);
+    const isSnapshot = snapshot !== undefined;
+    const base = { bytes: isSnapshot ? snapshot.slice() : encodeSetup(setup), isSnapshot };
+    this.#own = host === undefined || host === null;
+    this.#host = this.#own ? ownHost(useWorker ?? false, workerOptions) : sharedHost(host, useWorker, workerOptions);
     this.#options = this.#host.options;
     try {
-      this.#game = new Game(this.#host, { setup, snapshot }, (name, payload) => this.#emit(name, payload), () => this.#listeners.size > 0);
+      this.#game = new Game(this.#host, base, (name, payload) => this.#emit(name, payload), () => this.#listeners.size > 0);
       this.#host.add(this.#game);
     } catch (error) {
       if (this.#own) this.#host.shutdown();
@@ -49,24 +61,32 @@ export class Engine {
     if (this.#game.broken) throw this.#game.broken;
   }
 
-  #encode(type, payload, { now, entropy } = {}) {
+  #encode(type, payload, { now, entropy }) {
     const o = this.#options;
     return encodeAction(type, payload, now ?? o.clock(), entropy ?? o.entropy(), o.maxPayload);
   }
 
   #op(type, payload, options) {
-    const op = new Op(type, kind.dispatch, [this.#encode(type, payload, options)]);
+    const bytes = this.#encode(type, payload, options);
+    checkOptions(type, options, actionNames);
+    const op = new Op(type, kind.dispatch, [bytes]);
     op.payload = payload;
     return op;
   }
 
   #take(op, { signal, timeout = this.#options.timeout } = {}) {
-    if (signal && typeof signal.addEventListener !== 'function') throw badInput(`${op.what}: signal is no AbortSignal`);
-    if (signal?.aborted) throw canceledError(op.what, signal.reason);
-    checkTimeout(op.what, timeout);
+    this.#checkWait(op.what, signal, timeout);
     this.#host.charge(op);
     this.#host.bound(this.#game, op, timeout, signal);
     return op;
+  }
+
+  #checkWait(what, signal, timeout) {
+    if (signal !== undefined && signal !== null) {
+      checkSignal(what, signal);
+      if (signal.aborted) throw canceledError(what, signal.reason);
+    }
+    checkTimeout(what, timeout);
   }
 
   /**
@@ -105,7 +125,7 @@ export class Engine {
    * Runs an action: on a worker as dispatchAsync does; without workers at once, and returns its result, or throws. Before `ready`, and while
    * actions of dispatchAsync are in flight, it throws too.
    */
-  dispatch(type, payload, options = {}) {
+  dispatch(type, payload, options) {
     if (this.#host.threads.length > 0) return this.dispatchAsync(type, payload, options);
     this.#check();
     if (!this.#host.synchronous) throw new HyperTokenError('bad_input', `${type}: the core is not compiled yet; await engine.ready first`);
@@ -113,7 +133,8 @@ export class Engine {
       this.#flushWindow();
       this.#host.drain();
     }
-    const op = this.#op(type, payload, options);
+    const op = this.#op(type, payload, options ?? {});
+    this.#checkWait(type, options?.signal, options?.timeout ?? 0); // what runs at once is neither withdrawn nor late
     op.promise.catch(() => {}); // its outcome is thrown
     this.#host.charge(op);
     this.#game.push(op);
@@ -133,20 +154,38 @@ export class Engine {
     let op;
     try {
       this.#check();
+      checkOptions('batch', options, batchNames);
       const { mode = 'atomic' } = options ?? {};
-      if (mode !== 'atomic' && mode !== 'independent') throw badInput(`mode is ${mode}, want atomic or independent`);
-      if (!Array.isArray(actions) || actions.length > maxBatch) throw badInput(`a batch of ${actions?.length} actions, want an array of at most ${maxBatch}`);
-      if (actions.length === 0) return Promise.resolve([]);
-      const members = actions.map((a) => ({ type: a.type, payload: a.payload, bytes: this.#encode(a.type, a.payload, a) }));
+      if (mode !== 'atomic' && mode !== 'independent') throw badInput(`batch: mode is ${nameOf(mode)}, want atomic or independent`);
+      if (!Array.isArray(actions)) throw badInput(`batch: actions are ${nameOf(actions)}, want an array`);
+      if (actions.length > maxBatch) throw badInput(`batch: ${actions.length} actions are above ${maxBatch}, the most of one batch`);
+      const members = Array.from(actions, (action, k) => this.#member(action, k));
       const payloads = members.reduce((n, m) => n + m.bytes.length - overhead(m.type), 0);
       if (payloads > this.#options.maxPayload) {
         throw new HyperTokenError('payload_too_large', `the batch has payloads of ${payloads} bytes together, above ${this.#options.maxPayload} (maxPayload)`);
+      }
+      if (members.length === 0) {
+        this.#checkWait('batch', options?.signal, options?.timeout ?? 0);
+        return Promise.resolve([]);
       }
       op = batchOp(members, mode);
       this.#push(this.#take(op, options ?? {}));
       return op.promise.then((outcomes) => (mode === 'atomic' ? outcomes.map((o) => o.result) : outcomes));
     } catch (error) {
       return this.#refused('batch', error, op);
+    }
+  }
+
+  // The error for a member that is refused has its index.
+  #member(action, index) {
+    try {
+      if (typeof action !== 'object' || action === null || Array.isArray(action)) throw badInput(`it is ${nameOf(action)}, want an object`);
+      checkOptions('action', action, memberNames);
+      const { type, payload } = action;
+      return { type, payload, bytes: this.#encode(type, payload, action) };
+    } catch (cause) {
+      const { code, message } = cause instanceof HyperTokenError ? cause : badInput(String(cause?.message ?? cause));
+      throw new HyperTokenError(code, `actions[${index}]: ${message.slice(code.length + 2)}`, { cause: cause?.cause ?? cause, index });
     }
   }
 
@@ -191,6 +230,7 @@ export class Engine {
 
   async #question(what, k, options) {
     this.#check();
+    checkOptions(what, options, questionNames);
     const op = this.#take(new Op(what, k), options ?? {});
     this.#push(op);
     return op.promise;
@@ -220,7 +260,8 @@ export class Engine {
    * raises. f gets {name, payload, ...payload}. Returns what ends that.
    */
   on(name, f) {
-    if (typeof f !== 'function') throw badInput(`on(${name}): want a function`);
+    checkType('on', 'the name of an event', name, 'string');
+    checkType(`on ${name}`, 'the listener', f, 'function');
     let list = this.#listeners.get(name);
     if (!list) this.#listeners.set(name, (list = new Set()));
     list.add(f);
@@ -251,7 +292,9 @@ export class Engine {
    * any number of times, for example with a timeout where it takes too long.
    * @param {{timeout?: number}} [options] after so many milliseconds what is in flight fails; 0, the default, for never
    */
-  async shutdown({ timeout = 0 } = {}) {
+  async shutdown(options) {
+    checkOptions('shutdown', options, ['timeout']);
+    const { timeout = 0 } = options ?? {};
     checkTimeout('shutdown', timeout);
     if (this.#own) return this.#host.shutdown({ timeout });
     await this.#game.close(timeout);
@@ -259,6 +302,22 @@ export class Engine {
   }
 
   [Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')]() { return this.shutdown(); }
+}
+
+function ownHost(useWorker, workerOptions) {
+  const { workers } = hostOptions(workerOptions, 'workerOptions'); // so that their errors come before any worker
+  const given = workerOptions?.workers !== undefined;
+  if (given && useWorker !== workers > 0) throw badInput(`Engine: useWorker is ${useWorker}, and workerOptions.workers is ${workers}; want true with workers, false with 0`);
+  return new Host({ ...workerOptions, workers: useWorker ? workers : 0 });
+}
+
+function sharedHost(host, useWorker, workerOptions) {
+  if (!(host instanceof Host)) throw badInput(`Engine: host is ${nameOf(host)}, want a Host`);
+  if (Object.keys(workerOptions ?? {}).length > 0) throw badInput('Engine: workerOptions are those of the host; give them to new Host');
+  if (useWorker !== undefined && useWorker !== host.threads.length > 0) {
+    throw badInput(`Engine: useWorker is ${useWorker}, and the host has ${host.threads.length} workers; leave it out`);
+  }
+  return host;
 }
 
 function batchOp(members, mode) {

@@ -1,8 +1,19 @@
-// Where this runs, and how a worker is started there.
+// Where this runs, and where the worker's script and the core are there.
 
-/** @returns {'node' | 'browser'} */
+/**
+ * Tells Node, and what has Node's modules as Deno and Bun have, from a browser. It asks for what is really there: tests in Node define
+ * `window` and `document`, and bundlers give pages a `process`.
+ * @returns {'node' | 'browser'}
+ */
 export function getEnvironment() {
-  return typeof process === 'object' && process.versions?.node && typeof window === 'undefined' ? 'node' : 'browser';
+  const { process, Deno } = globalThis;
+  if (typeof Deno?.version?.deno === 'string') return 'node';
+  if (typeof process !== 'object' || typeof process?.versions?.node !== 'string') return 'browser';
+  if (process.browser && Object.prototype.toString.call(process) !== '[object process]') return 'browser'; // a bundler's
+  // A page of Electron may have all of Node's modules, but its worker threads do not run there, and Web Workers do. NW.js is alike.
+  const isPage = process.type === 'renderer' || process.type === 'worker'
+    || (process.versions.nw !== undefined && typeof globalThis.document === 'object');
+  return isPage ? 'browser' : 'node';
 }
 
 /** Whether workers can be started here: Web Workers, or Node's worker threads. */
@@ -31,12 +42,41 @@ export const macrotask = (() => {
   };
 })();
 
-/** The address of the core: wasmPath names a folder, or a file that ends in .wasm; in Node as a path too. */
-export function coreUrl(wasmPath) {
-  const path = String(wasmPath);
-  const file = /\.wasm([?#]|$)/.test(path) ? path : (path.endsWith('/') ? path : `${path}/`) + 'core.wasm';
-  const isPath = getEnvironment() === 'node' && !/^[a-z][a-z0-9+.-]+:/i.test(file); // c:\ is one
-  return isPath ? String(process.getBuiltinModule('node:url').pathToFileURL(file)) : file;
+// A drive of Windows has one letter, and no scheme has.
+const hasScheme = (path) => /^[a-z][a-z0-9+.-]+:/i.test(path);
+
+/** In Node a relative path is one below the folder that is the current one when this is called. */
+const currentFolder = () => globalThis.process?.cwd?.() ?? globalThis.Deno?.cwd() ?? '.';
+
+/**
+ * Where the core is. wasmPath names a folder, or a file that ends in .wasm: as a URL, and in Node as a path too.
+ * @param {string | URL} wasmPath
+ * @returns {{url: string} | {path: string, folder: string}} a path may be relative to the folder
+ */
+export function coreLocation(wasmPath) {
+  const given = String(wasmPath);
+  if (getEnvironment() === 'node' && !hasScheme(given)) return { path: given, folder: currentFolder() };
+  if (/\.wasm([?#]|$)/i.test(given)) return { url: given };
+  const [, address, query] = /^([^?#]*)(.*)$/s.exec(given);
+  return { url: `${address.replace(/\/$/, '')}/core.wasm${query}` };
+}
+
+/** The file of the core in Node. `path` is the module node:path. */
+export function coreFile(given, folder, path) {
+  const whole = path.resolve(folder, given);
+  return /\.wasm$/i.test(given) ? whole : path.join(whole, 'core.wasm');
+}
+
+/** The worker's script in Node, as a URL if it was given as one, and else as a whole path. */
+export function scriptFile(given, folder, path) {
+  return hasScheme(given) ? new URL(given) : path.resolve(folder, given);
+}
+
+// A program that is run with `node --input-type=module -e ...` hands that option to its workers, which have a file and refuse it.
+function workerArguments() {
+  const all = globalThis.process?.execArgv ?? [];
+  const rest = all.filter((a, k) => !/^--input-type(=|$)/.test(a) && all[k - 1] !== '--input-type');
+  return rest.length < all.length ? { execArgv: rest } : {};
 }
 
 /**
@@ -53,8 +93,9 @@ export async function startWorker(path, events) {
     }
   };
   if (getEnvironment() === 'node') {
-    const { Worker } = await import('node:worker_threads');
-    const worker = new Worker(/^file:/.test(String(path)) ? new URL(path) : path, { name: 'hypertoken' });
+    const folder = currentFolder();
+    const [{ Worker }, pathModule] = await Promise.all([import('node:worker_threads'), import('node:path')]);
+    const worker = new Worker(scriptFile(String(path), folder, pathModule), { name: 'hypertoken', ...workerArguments() });
     worker.on('message', (data) => over || events.message(data));
     worker.on('error', (cause) => gone(/_NOT_FOUND$/.test(cause.code)
       ? new Error(`the script ${path} could not be loaded: check workerOptions.workerPath`, { cause }) : cause));

@@ -1,29 +1,26 @@
 // An engine's journal and its way to where it runs: placed from the journal, what was in flight when its place was lost runs again, and
 // what was acknowledged is held against what a replay gives.
 
-import { Decoder, Encoder } from '@msgpack/msgpack';
 import { badInput, HyperTokenError, shutdownError, unreadable } from './errors.js';
 import { entryHead, flag, kind, readAnswer } from './frames.js';
+import { isBytes, nameOf } from './options.js';
+import { decode, decodeAll, encode, hasLoneSurrogate, TooLarge } from './values.js';
 
 const feedSize = 1 << 20, replaySize = 256 << 10;
 /** How many requests of a game are under way at once. */
 const window = 1024;
 const maxAttempts = 3;
 const utf8 = new TextEncoder();
-const encoder = new Encoder({ ignoreUndefined: true, maxDepth: 200 }); // its buffer stays as large as the largest payload so far
-const decoder = new Decoder();
 const names = new Map();
 const none = new Uint8Array(0);
 
 // What is written before an action's name, again and again in the same place: views are dear.
 const headBytes = new Uint8Array(28), head = new DataView(headBytes.buffer);
 
-/** Reads MessagePack. */
-export const decode = (bytes) => decoder.decode(bytes);
-
 function nameBytes(type) {
   let b = names.get(type);
   if (!b) {
+    if (hasLoneSurrogate(type)) throw badInput('an action\'s type has half of a surrogate pair, for which UTF-8 has no bytes');
     b = utf8.encode(type);
     if (names.size < 256) names.set(type, b);
   }
@@ -33,20 +30,21 @@ function nameBytes(type) {
 /** What an encoded action takes beside its payload. */
 export const overhead = (type) => 28 + nameBytes(type).length;
 
+const tooLarge = (type, size, most) => new HyperTokenError('payload_too_large', `${type}: a payload of ${size} bytes is above ${most} (maxPayload)`);
+
 /** An action as the core takes it: the clock, entropy, its name, and its payload as MessagePack. */
 export function encodeAction(type, payload, now, entropy, maxPayload) {
-  if (typeof type !== 'string' || type === '') throw badInput(`an action's type is ${typeof type}, want a string that is not empty`);
-  if (!Number.isSafeInteger(now)) throw badInput(`${type}: now is ${now}, want whole milliseconds since the epoch`);
-  if (!(entropy instanceof Uint8Array) || entropy.length !== 16) throw badInput(`${type}: entropy is no Uint8Array of 16 bytes`);
+  if (typeof type !== 'string' || type === '') throw badInput(`an action's type is ${nameOf(type)}, want a string that is not empty`);
+  if (!Number.isSafeInteger(now)) throw badInput(`${type}: now is ${nameOf(now)}, want whole milliseconds since the epoch`);
+  if (!isBytes(entropy) || entropy.length !== 16) throw badInput(`${type}: entropy is no Uint8Array of 16 bytes`);
   let bytes;
   try {
-    bytes = payload === undefined || payload === null ? none : encoder.encodeSharedRef(payload); // until the next one
+    bytes = payload === undefined || payload === null ? none : encode(payload, 'payload', maxPayload); // until the next one
   } catch (cause) {
-    throw badInput(`${type}: its payload can not be encoded: ${cause.message}`, cause);
+    if (cause instanceof TooLarge) throw tooLarge(type, `more than ${cause.size}`, maxPayload);
+    throw badInput(`${type}: ${cause.message}`, cause.cause);
   }
-  if (bytes.length > maxPayload) {
-    throw new HyperTokenError('payload_too_large', `${type}: a payload of ${bytes.length} bytes is above ${maxPayload} (maxPayload)`);
-  }
+  if (bytes.length > maxPayload) throw tooLarge(type, bytes.length, maxPayload);
   const name = nameBytes(type), b = new Uint8Array(28 + name.length + bytes.length);
   head.setUint32(0, now >>> 0, true);
   head.setInt32(4, Math.floor(now / 2 ** 32), true);
@@ -56,6 +54,17 @@ export function encodeAction(type, payload, now, entropy, maxPayload) {
   b.set(name, 28);
   b.set(bytes, 28 + name.length);
   return b;
+}
+
+/** A setup as the core takes it; nothing for none. */
+export function encodeSetup(setup) {
+  if (setup === undefined || setup === null) return none;
+  if (typeof setup !== 'object' || Array.isArray(setup)) throw badInput(`setup is ${nameOf(setup)}, want an object`);
+  try {
+    return encode(setup, 'setup').slice();
+  } catch (cause) {
+    throw badInput(cause.message, cause.cause);
+  }
 }
 
 /** Something to do: an action, a batch, a question, or a piece of a placing. */
@@ -144,21 +153,16 @@ export class Game {
 
   /**
    * @param {import('./host.js').Host} host
-   * @param {{setup?: object, snapshot?: Uint8Array}} from
+   * @param {{bytes: Uint8Array, isSnapshot: boolean}} base a setup or a snapshot as the core takes it
    * @param {(name: string, detail: object) => void} listener
    * @param {() => boolean} heard whether anybody listens
    */
-  constructor(host, { setup, snapshot }, listener, heard) {
+  constructor(host, { bytes, isSnapshot }, listener, heard) {
     this.#host = host;
     this.#listener = listener;
     this.#heard = heard;
-    this.#snapshot = snapshot !== undefined;
-    if (snapshot !== undefined && !(snapshot instanceof Uint8Array)) throw badInput('snapshot: want a Uint8Array');
-    try {
-      this.#base = this.#snapshot ? snapshot.slice() : setup === undefined ? none : encoder.encode(setup);
-    } catch (cause) {
-      throw badInput(`setup: it can not be encoded: ${cause.message}`, cause);
-    }
+    this.#snapshot = isSnapshot;
+    this.#base = bytes;
     this.#limits = new Uint8Array(16);
     const v = new DataView(this.#limits.buffer), o = host.options;
     v.setUint32(0, o.maxStateBytes >>> 0, true);
@@ -303,7 +307,7 @@ export class Game {
     try {
       const r = readAnswer(f);
       ran = r.ran;
-      events = r.events ? [...decoder.decodeMulti(r.events)] : [];
+      events = r.events ? decodeAll(r.events) : [];
       done = op.members
         ? r.members.map((m, k) => (m.failed ? { ...op.members[k], error: errorOf(m.body) } : { ...op.members[k], ...m, result: decode(m.body) }))
         : [{ type: op.what, payload: op.payload, bytes: op.parts[0], changed, sum: r.sum, result: decode(r.result) }];

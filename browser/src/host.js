@@ -1,10 +1,12 @@
 // A host has workers, and places engines on them: on the one that has the fewest, and on the main thread where none can run.
 
-import { compile, join } from './core.js';
-import { coreUrl, defaults, getEnvironment, macrotask, supportsWorkers } from './environment.js';
+import { compile, isModule, join } from './core.js';
+import { coreLocation, defaults, macrotask, supportsWorkers } from './environment.js';
 import { badInput, canceledError, HyperTokenError, shutdownError, timeoutError } from './errors.js';
 import { Executor } from './executor.js';
 import { answerOf, kind } from './frames.js';
+import { checkOptions, checkTimeout, nameOf, unknownOption } from './options.js';
+import { onAbort } from './signals.js';
 import { Thread } from './thread.js';
 
 // For how long the main thread runs actions before it lets others run, in milliseconds.
@@ -29,24 +31,45 @@ function randomness() {
   };
 }
 
-function checked(options) {
-  const o = {
+const isAddress = (value) => (typeof value === 'string' && value !== '') || (typeof value === 'object' && typeof value?.href === 'string');
+const isBuffer = (value) => ArrayBuffer.isView(value) || Object.prototype.toString.call(value) === '[object ArrayBuffer]';
+
+/** What options that are no numbers have to be: a test, and its name. */
+const kinds = {
+  debug: [(v) => typeof v === 'boolean', 'true or false'],
+  enableBatching: [(v) => typeof v === 'boolean', 'true or false'],
+  workerPath: [isAddress, 'a path or a URL'],
+  wasmPath: [isAddress, 'a path or a URL'],
+  clock: [(v) => typeof v === 'function', 'a function'],
+  entropy: [(v) => typeof v === 'function', 'a function'],
+  logger: [(v) => typeof v?.debug === 'function' && typeof v.warn === 'function', 'an object with the functions debug and warn'],
+  core: [(v) => isModule(v) || isBuffer(v), 'a WebAssembly.Module, an ArrayBuffer or a view of one'],
+};
+
+/** The options of a host, with defaults for those that are not given. */
+export function hostOptions(options, what = 'Host') {
+  const all = {
     workers: 1, debug: false, timeout: 30_000, enableBatching: false, batchWindow: 10, ...defaults(),
     startTimeout: 10_000, killGrace: 250, maxRestarts: 5, restartWindow: 10_000, maxQueue: 16_384,
     maxPayload: 16 << 20, maxStateBytes: 256 << 20, maxResult: 16 << 20, maxDepth: 64, snapshotBytes: 1 << 20, replayBudget: 250,
     clock: Date.now, entropy: randomness(), logger: console, core: undefined,
   };
-  for (const [name, value] of Object.entries(options)) {
-    if (!(name in o)) throw badInput(`there is no option ${name}; there are ${Object.keys(o).join(', ')}`);
+  const names = Object.keys(all);
+  checkOptions(what, options, names);
+  for (const [name, value] of Object.entries(options ?? {})) {
+    if (!names.includes(name)) throw unknownOption(what, name, names);
     if (value === undefined) continue;
-    if (name in bounds) {
-      const [least, most] = bounds[name];
-      if (!Number.isInteger(value) || value < least || value > most) throw badInput(`${name} is ${value}, want an integer from ${least} to ${most}`);
+    const limits = bounds[name];
+    if (limits) {
+      const [least, most] = limits;
+      if (!Number.isInteger(value) || value < least || value > most) throw badInput(`${what}: ${name} is ${nameOf(value)}, want an integer from ${least} to ${most}`);
+    } else {
+      const [is, wanted] = kinds[name];
+      if (!is(value)) throw badInput(`${what}: ${name} is ${nameOf(value)}, want ${wanted}`);
     }
-    if (typeof o[name] === 'function' && typeof value !== 'function') throw badInput(`${name} is ${typeof value}, want a function`);
-    o[name] = value;
+    all[name] = value;
   }
-  return o;
+  return all;
 }
 
 export class Host {
@@ -60,11 +83,11 @@ export class Host {
   #deadlines = new Map();
   #timer = null; #timerAt = Infinity;
 
-  /** @param {Partial<ReturnType<typeof checked>>} [options] see README.md */
-  constructor(options = {}) {
-    this.options = checked(options);
+  /** @param {Partial<ReturnType<typeof hostOptions>>} [options] see README.md */
+  constructor(options) {
+    this.options = hostOptions(options);
     const { core, wasmPath, workers } = this.options;
-    this.module = compile({ url: coreUrl(wasmPath), module: core, node: getEnvironment() === 'node' }, (problem) => this.warn(problem));
+    this.module = compile(core ? { module: core } : coreLocation(wasmPath), (problem) => this.warn(problem));
     this.module.then((m) => {
       this.#compiled = m;
       this.assign();
@@ -219,13 +242,7 @@ export class Host {
   /** Ends an operation when its time is over, or when a signal says so. */
   bound(game, op, timeout, signal) {
     if (signal) {
-      const abort = () => game.withdraw(op, canceledError(op.what, signal.reason));
-      signal.addEventListener('abort', abort, { once: true });
-      const release = op.release;
-      op.release = () => {
-        signal.removeEventListener('abort', abort);
-        release?.();
-      };
+      op.release = onAbort(signal, () => game.withdraw(op, canceledError(op.what, signal.reason)));
     }
     if (timeout > 0 && timeout < Infinity) {
       op.game = game;
@@ -269,7 +286,9 @@ export class Host {
    * for example with a timeout where it takes too long.
    * @param {{timeout?: number}} [options] after so many milliseconds what is in flight fails; 0, the default, for never
    */
-  async shutdown({ timeout = 0 } = {}) {
+  async shutdown(options) {
+    checkOptions('shutdown', options, ['timeout']);
+    const { timeout = 0 } = options ?? {};
     checkTimeout('shutdown', timeout);
     this.#closing = true;
     const games = [...this.#games], closed = games.map((game) => game.close(timeout));
@@ -283,8 +302,4 @@ export class Host {
   }
 
   [Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')]() { return this.shutdown(); }
-}
-
-export function checkTimeout(what, timeout) {
-  if (typeof timeout !== 'number' || !(timeout >= 0)) throw badInput(`${what}: timeout is ${timeout}, want milliseconds, 0 for none`);
 }

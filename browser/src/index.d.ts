@@ -1,10 +1,34 @@
 // Types of hypertoken-worker. README.md lists the codes of errors.
 
-/** What an action is given, and what it returns: what MessagePack has, with integers within ±(2^53 - 1) and finite numbers. */
-export type Value = null | boolean | number | string | Value[] | { [key: string]: Value };
+import type { Actions, Setup, State } from './actions.js';
 
-/** A payload: an object. What is undefined in it is left out. */
-export type Payload = { readonly [key: string]: unknown };
+export type * from './actions.js';
+
+/** Says of a table of actions that there are others, which it does not list. */
+declare const others: unique symbol;
+
+/**
+ * The actions of the built-in core with their types, and actions of any other name with payloads and results of any type, which cores of
+ * your own may have.
+ */
+export interface AnyActions extends Actions { readonly [others]?: true }
+
+type Name<A> = keyof A & string;
+type PayloadIn<A, N extends Name<A>> = A[N] extends { payload: infer P } ? P : never;
+type ResultIn<A, N extends Name<A>> = A[N] extends { result: infer R } ? R : never;
+
+/** A name that is not in a table; none, if the table has no others. */
+type OtherName<A, N extends string> = typeof others extends keyof A ? (N extends Name<A> ? never : N) : never;
+
+/** A payload that has to be given only if it has a member that has to be. */
+type Rest<P> = {} extends P ? [payload?: P | null, options?: ActionOptions] : [payload: P, options?: ActionOptions];
+type PayloadMember<P> = {} extends P ? { payload?: P | null } : { payload: P };
+
+/**
+ * A payload: an object, or a Map whose keys are strings. Members that are undefined are left out. Everything in it that is none of the
+ * core's values is refused with `bad_input`: README.md, "Values".
+ */
+export type Payload = { readonly [key: string]: unknown } | ReadonlyMap<string, unknown>;
 
 /** `host` is where an action runs, or which of its limits it is above. */
 export type HostErrorCode =
@@ -22,7 +46,7 @@ export class HyperTokenError extends Error {
   readonly name: 'HyperTokenError';
   /** It is stable, and the same as in Go. */
   readonly code: HostErrorCode | CoreErrorCode | (string & {});
-  /** Which member of an atomic batch failed, from 0; -1 where it is no error of a member. */
+  /** Which member of a batch failed or was refused, from 0; -1 if the error is none of a member. */
   readonly index: number;
   readonly cause?: unknown;
 }
@@ -39,9 +63,9 @@ export interface WorkerOptions {
   enableBatching?: boolean;
   /** How long a batch waits for more after its first action, in milliseconds, 0 to 60000. Default 10. */
   batchWindow?: number;
-  /** Where the worker's script is. Default '/workers/hypertoken.worker.js', in Node that of the package. */
+  /** Where the worker's script is; in Node a path too. Default '/workers/hypertoken.worker.js', in Node that of the package. */
   workerPath?: string | URL;
-  /** The folder of core.wasm, or a file that ends in .wasm. Default '/wasm/', in Node that of the package. */
+  /** The folder of core.wasm, or a file that ends in .wasm; in Node a path too, relative to the current folder. Default '/wasm/', in Node that of the package. */
   wasmPath?: string | URL;
   /** The core itself, instead of `wasmPath`. */
   core?: WebAssembly.Module | BufferSource;
@@ -80,14 +104,14 @@ export interface WorkerOptions {
 
 /** How an engine begins: from a setup, or from a snapshot, but not from both. */
 export interface Beginning {
-  /** What the engine has at first: the state's sections. Default nothing. */
-  setup?: object;
+  /** What the engine has at first: the state's sections. Default nothing. Not with `snapshot`. */
+  setup?: Setup | (Setup & { readonly [section: string]: unknown });
   /** The bytes of `snapshot()` of another engine, here or in Go. */
   snapshot?: Uint8Array;
 }
 
 export interface EngineOptions extends Beginning {
-  /** Runs the engine on a worker. Default false. */
+  /** Runs the engine on a worker. Default false. With `host` it may be left out, and has to agree with whether that has workers. */
   useWorker?: boolean;
   /** Options of the engine's own host. Not with `host`. */
   workerOptions?: WorkerOptions;
@@ -109,12 +133,27 @@ export interface ActionOptions extends QuestionOptions {
   entropy?: Uint8Array;
 }
 
-export interface Action {
-  type: string;
-  payload?: Payload;
+interface Timed {
+  /** As those of `dispatchAsync`. */
   now?: number;
   entropy?: Uint8Array;
 }
+
+/** An action of a batch, of any type. */
+export interface Action extends Timed {
+  type: string;
+  payload?: Payload | null;
+}
+
+/** An action of a batch whose payload is that of its type. */
+export type ActionOf<A = Actions, N extends Name<A> = Name<A>> = { [K in N]: Timed & { type: K } & PayloadMember<PayloadIn<A, K>> }[N];
+
+/** What a member of a batch may be: its payload is checked once its type is known. */
+interface Member<A> extends Timed { type: Name<A> | (string & {}); payload?: object | null }
+type Checked<A, M extends Member<A>> = M['type'] extends Name<A> ? ActionOf<A, M['type']> : OtherName<A, M['type']> extends never ? never : Action;
+/** Any actions, if the type of their results is given. */
+type Unchecked<T> = [T] extends [never] ? never : readonly Action[];
+type ResultOfMember<A, M extends Member<A>> = M['type'] extends Name<A> ? ResultIn<A, M['type']> : any;
 
 export interface BatchOptions extends QuestionOptions {
   /** Default atomic: all or nothing. */
@@ -153,8 +192,12 @@ export interface Events {
 /** What a listener gets: the payload, and beside it what is in it, unless that is called name or payload. */
 export type EngineEvent<N extends string = string, P = any> = Omit<P, 'name' | 'payload'> & { name: N; payload: P };
 
-/** A game, its actions as promises, its events. */
-export class Engine implements AsyncDisposable {
+/**
+ * A game, its actions as promises, its events. `Engine` alone has the actions of the built-in core with their types, and any others. For a
+ * core of your own, write `Engine<Actions, State>` with the types that `hypertoken actions --typescript --core FILE` writes: then there
+ * are no others.
+ */
+export class Engine<A = AnyActions, S = State> implements AsyncDisposable {
   /** @throws HyperTokenError `bad_input`, or `shutdown` where the host is */
   constructor(options?: EngineOptions);
   /** Resolves once the engine is set up where it runs; rejects where its setup, its snapshot or its core can't be used. */
@@ -164,19 +207,29 @@ export class Engine implements AsyncDisposable {
   /** Where the engine is: 'nowhere' before it is placed, or while it is placed anew. */
   readonly place: 'worker' | 'main thread' | 'nowhere';
   readonly host: Host;
+  // Where a call fits no overload, the compiler explains the last one. So the one that knows the payloads is last.
+
   /** Runs an action. Actions run in the order of their dispatch. The promise rejects with a HyperTokenError: then it had no effect. */
-  dispatchAsync<T = any>(type: string, payload?: Payload | null, options?: ActionOptions): Promise<T>;
+  dispatchAsync<T = any, N extends string = string>(type: OtherName<A, N>, payload?: Payload | null, options?: ActionOptions): Promise<T>;
+  dispatchAsync<N extends Name<A>>(type: N, ...rest: Rest<PayloadIn<A, N>>): Promise<ResultIn<A, N>>;
   /**
    * Runs an action: where the host has workers as dispatchAsync does, and else at once: then it returns the result itself, or throws.
-   * `signal` and `timeout` do not concern it there.
+   * It is neither withdrawn nor late there: `signal` counts only if it is aborted already.
    */
-  dispatch<T = any>(type: string, payload?: Payload | null, options?: ActionOptions): Promise<T> | T;
+  dispatch<T = any, N extends string = string>(type: OtherName<A, N>, payload?: Payload | null, options?: ActionOptions): Promise<T> | T;
+  dispatch<N extends Name<A>>(type: N, ...rest: Rest<PayloadIn<A, N>>): Promise<ResultIn<A, N>> | ResultIn<A, N>;
   /** Runs at most 4096 actions with nothing between them, each on its own: it tells what came of each. */
-  dispatchBatch<T = any>(actions: readonly Action[], options: BatchOptions & { mode: 'independent' }): Promise<Outcome<T>[]>;
+  dispatchBatch<T = never>(actions: Unchecked<T>, options: BatchOptions & { mode: 'independent' }): Promise<Outcome<T>[]>;
+  dispatchBatch<const M extends readonly Member<A>[]>(
+    actions: M & { readonly [K in keyof M]: Checked<A, M[K]> }, options: BatchOptions & { mode: 'independent' },
+  ): Promise<{ -readonly [K in keyof M]: Outcome<ResultOfMember<A, M[K]>> }>;
   /** Runs at most 4096 actions with nothing between them, all or nothing: it rejects with the error of the one that failed, and its `index`. */
-  dispatchBatch<T = any>(actions: readonly Action[], options?: BatchOptions & { mode?: 'atomic' }): Promise<T[]>;
+  dispatchBatch<T = never>(actions: Unchecked<T>, options?: BatchOptions & { mode?: 'atomic' }): Promise<T[]>;
+  dispatchBatch<const M extends readonly Member<A>[]>(
+    actions: M & { readonly [K in keyof M]: Checked<A, M[K]> }, options?: BatchOptions & { mode?: 'atomic' },
+  ): Promise<{ -readonly [K in keyof M]: ResultOfMember<A, M[K]> }>;
   /** The whole state. It sees what was dispatched before. */
-  state<T = any>(options?: QuestionOptions): Promise<T>;
+  state<T = S>(options?: QuestionOptions): Promise<T>;
   /** A hash over the canonical state, 16 hexadecimal digits: equal states have equal digests, here and in Go. */
   digest(options?: QuestionOptions): Promise<string>;
   /** The state as bytes, for the option `snapshot` of another engine, here or in Go. */
@@ -228,14 +281,15 @@ export class Host implements AsyncDisposable {
 }
 
 /** A worker with one engine, in whichever environment this is. */
-export class UniversalWorker implements AsyncDisposable {
+export class UniversalWorker<A = AnyActions, S = State> implements AsyncDisposable {
   constructor(options?: WorkerOptions);
   readonly environment: 'node' | 'browser';
   /** null before init. */
-  readonly engine: Engine | null;
+  readonly engine: Engine<A, S> | null;
   /** Starts the worker and sets the engine up. */
   init(beginning?: Beginning): Promise<void>;
-  dispatch<T = any>(type: string, payload?: Payload | null, options?: ActionOptions): Promise<T>;
+  dispatch<T = any, N extends string = string>(type: OtherName<A, N>, payload?: Payload | null, options?: ActionOptions): Promise<T>;
+  dispatch<N extends Name<A>>(type: N, ...rest: Rest<PayloadIn<A, N>>): Promise<ResultIn<A, N>>;
   /** @throws HyperTokenError `bad_input` before init */
   on<N extends keyof Events>(name: N, f: (event: EngineEvent<N, Events[N]>) => void): () => void;
   on(name: string, f: (event: EngineEvent) => void): () => void;

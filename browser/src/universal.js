@@ -1,20 +1,27 @@
 import { Engine } from './engine.js';
 import { getEnvironment } from './environment.js';
 import { badInput } from './errors.js';
+import { hostOptions } from './host.js';
+import { checkOptions } from './options.js';
 
 /** A worker with one engine, in whichever environment this is. */
 export class UniversalWorker {
   #options; #engine = null;
 
   /** @param {object} [options] workerOptions, see Engine */
-  constructor(options = {}) { this.#options = options; }
+  constructor(options) {
+    hostOptions(options, 'UniversalWorker'); // so that their errors come here, and not with init
+    this.#options = { ...options };
+  }
 
   get environment() { return getEnvironment(); }
 
   get engine() { return this.#engine; }
 
   /** Starts the worker and sets the engine up. */
-  async init({ setup, snapshot } = {}) {
+  async init(options) {
+    checkOptions('init', options, ['setup', 'snapshot']);
+    const { setup, snapshot } = options ?? {};
     this.#engine ??= new Engine({ useWorker: true, setup, snapshot, workerOptions: this.#options });
     await this.#engine.ready;
   }

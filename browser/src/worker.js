@@ -2,14 +2,15 @@
 // other go in one message; none waits for an action that may take long, because that may be the one that never ends. Whether it may is
 // told by how long the last one of its name took: the page is told that too, for one that is quick nine times and hangs the tenth.
 
+import { getEnvironment } from './environment.js';
 import { Executor } from './executor.js';
 import { eachFrame, flag, hash, kind, Writer } from './frames.js';
 
 // How long answers are gathered at most while more is to run, and what is quick, in milliseconds.
 const gather = 2, quick = 0.5;
 
-const inBrowser = typeof self === 'object' && typeof self.postMessage === 'function';
-const port = inBrowser ? self : (await import('node:worker_threads')).parentPort;
+const parentPort = getEnvironment() === 'node' ? (await import('node:worker_threads')).parentPort : null;
+const inBrowser = parentPort === null, port = parentPort ?? self;
 const post = (message, transfer) => port.postMessage(message, transfer);
 const on = (f) => (port.on ? port.on('message', f) : port.addEventListener('message', (e) => f(e.data)));
 

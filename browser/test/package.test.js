@@ -1,59 +1,107 @@
 import assert from 'node:assert/strict';
-import { readFile, writeFile } from 'node:fs/promises';
+import { access, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import { build } from 'esbuild';
 import { Host } from '../src/index.js';
 import { project, root, run } from './support/installed.js';
 
 let installed;
 before(async () => { installed = await project(); });
-after(() => installed.remove());
+after(() => installed?.remove());
+
+const text = (path) => readFile(join(root, path), 'utf8');
 
 test('what is built is what is committed', async () => {
+  await run('node', ['build.js', '--check'], { cwd: root });
   await run('git', ['diff', '--exit-code', '--stat', '--', 'dist'], { cwd: root });
   const { stdout } = await run('git', ['ls-files', 'dist'], { cwd: root });
   assert.deepEqual(stdout.trim().split('\n'), ['dist/hypertoken.js', 'dist/hypertoken.worker.js']);
 });
 
-test('it has what it needs, and no tests', () => {
-  for (const file of ['README.md', 'core.wasm', 'dist/hypertoken.js', 'dist/hypertoken.worker.js', 'src/index.js', 'src/worker.js', 'LICENSE']) {
-    assert.ok(installed.files.includes(file), `${file} is missing`);
-  }
-  assert.deepEqual(installed.files.filter((f) => /^(test|demo|build)|\.go$/.test(f)), []);
+test('packed in a fresh clone, it has what it needs, and no tests', async () => {
+  const { exports: exported, files, types } = JSON.parse(await text('package.json'));
+  const declared = [...files, types, ...Object.values(exported).flatMap((e) => (typeof e === 'string' ? e : Object.values(e)))]
+    .map((path) => path.replace(/^\.\//, '')).filter((path) => path !== 'src' && path !== 'dist' && !path.includes('*'));
+  for (const file of [...declared, 'dist/hypertoken.js', 'src/worker.js', 'src/actions.d.ts']) assert.ok(installed.files.includes(file), `${file} is missing`);
+  assert.deepEqual(installed.files.filter((f) => /^(test|demo|bench|build|prepare)|\.go$/.test(f)), []);
 });
 
-// The library that speaks MessagePack is two fifths of what a page loads.
+test('the core that is packed is the one of the repository', async () => {
+  const [packed, own] = await Promise.all([join(installed.dir, 'node_modules/hypertoken-worker/core.wasm'), join(root, '../wasm/core.wasm')].map((path) => readFile(path)));
+  assert.ok(packed.equals(own));
+});
+
+// The manifest of a crate, as far as it is needed: the names of what it depends on.
+async function dependencies(manifest) {
+  const section = /^\[dependencies\]\n([^[]*)/m.exec(await text(manifest))?.[1] ?? '';
+  return section.split('\n').filter((line) => /^[\w-]+ *=/.test(line) && !/path *=/.test(line)).map((line) => /^[\w-]+/.exec(line)[0]);
+}
+
+test('its licence is that of the project, and the code of others in it is named with its licence', async () => {
+  const { license, dependencies: own = {} } = JSON.parse(await text('package.json'));
+  assert.equal(license, 'Apache-2.0');
+  assert.equal(await text('LICENSE'), await text('../LICENSE'));
+  assert.deepEqual(own, {}); // NOTICE says so
+  const licences = await text('THIRD-PARTY-LICENSES.txt');
+  for (const crate of [...await dependencies('../core-rs/Cargo.toml'), ...await dependencies('../core-rs/builtin/Cargo.toml')]) {
+    assert.match(licences, new RegExp(`^${crate} \\(version`, 'm'), `THIRD-PARTY-LICENSES.txt has no ${crate}, which is part of core.wasm`);
+  }
+  for (const name of ['hypertoken.js', 'hypertoken.worker.js']) assert.match(await text(`dist/${name}`), /^\/\*! hypertoken-worker, Apache-2\.0/);
+});
+
+// build.js fails if anything but its own code is in it.
 test('it is small', async () => {
   const size = async (path) => gzipSync(await readFile(join(root, path)), { level: 9 }).length;
   const page = await size('dist/hypertoken.js'), worker = await size('dist/hypertoken.worker.js');
-  const { outputFiles: [own] } = await build({
-    absWorkingDir: root, entryPoints: ['src/index.js'], bundle: true, minify: true, format: 'esm', target: 'es2022', write: false,
-    external: ['node:*', '@msgpack/msgpack'],
-  });
-  const without = gzipSync(own.contents, { level: 9 }).length;
-  console.log(`# compressed: the page loads ${page} bytes, ${without} of them without the MessagePack library, and the worker ${worker}`);
-  assert.ok(without < 13 << 10, `${without} bytes`);
-  assert.ok(page + worker < 22 << 10, `${page} + ${worker} bytes`);
+  console.log(`# compressed: the page loads ${page} bytes, and the worker ${worker}`);
+  assert.ok(page < 18 << 10, `${page} bytes`);
+  assert.ok(worker < 4 << 10, `${worker} bytes`);
 });
 
-test('it works in Node as it is installed, without options', async () => {
-  await writeFile(join(installed.dir, 'game.mjs'), `import { Engine } from 'hypertoken-worker';
+const game = `import { Engine } from 'hypertoken-worker';
 const engine = new Engine({ useWorker: true, setup: { stack: [{ id: 'a' }, { id: 'b' }] } });
 console.log((await engine.dispatchAsync('stack:draw'))[0].id, engine.place);
 await engine.shutdown();
-`);
+`;
+
+test('it works in Node as it is installed, without options', async () => {
+  await writeFile(join(installed.dir, 'game.mjs'), game);
   const { stdout } = await run('node', ['game.mjs'], { cwd: installed.dir });
   assert.equal(stdout, 'b worker\n');
+  const { stdout: piped } = await run('node', ['--input-type=module', '-e', game], { cwd: installed.dir });
+  assert.equal(piped, 'b worker\n');
+});
+
+test('its types are found as it is installed, and know the actions', async () => {
+  const compilerOptions = { strict: true, noEmit: true, module: 'nodenext', target: 'es2022', lib: ['es2023', 'esnext.disposable', 'dom'], types: [] };
+  await writeFile(join(installed.dir, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['game.mts'] }));
+  await writeFile(join(installed.dir, 'game.mts'), `import { Engine, type Token } from 'hypertoken-worker';
+const engine = new Engine({ setup: { stack: [{ id: 'a' }] } });
+export const drawn: Token[] = await engine.dispatchAsync('stack:draw', { count: 1 });
+// @ts-expect-error it is called count
+await engine.dispatchAsync('stack:draw', { cuont: 1 });
+`);
+  await run('node', [join(root, 'node_modules/typescript/bin/tsc'), '-p', '.'], { cwd: installed.dir }).catch(({ stdout }) => assert.fail(stdout));
+});
+
+test('its folder may be installed by its path', async () => {
+  const dir = join(installed.dir, '../linked');
+  await mkdir(dir);
+  await writeFile(join(dir, 'package.json'), '{"private": true}');
+  await run('rm', ['-f', join(installed.source, 'core.wasm')]); // which packing has put there
+  await run('npm', ['install', '../clone/browser', '--offline', '--omit=dev', '--no-audit', '--no-fund'], { cwd: dir });
+  await access(join(dir, 'node_modules/hypertoken-worker/core.wasm'));
+  await writeFile(join(dir, 'game.mjs'), game);
+  assert.equal((await run('node', ['game.mjs'], { cwd: dir })).stdout, 'b worker\n');
 });
 
 test('the options are those of the declarations and of README.md', async (t) => {
   const host = new Host({ workers: 0, wasmPath: new URL('../wasm/', `file://${root}`) });
   t.after(() => host.shutdown());
   const options = Object.keys(host.options).sort();
-  const declared = /interface WorkerOptions \{([^]*?)\n\}/.exec(await readFile(join(root, 'src/index.d.ts'), 'utf8'))[1];
+  const declared = /interface WorkerOptions \{([^]*?)\n\}/.exec(await text('src/index.d.ts'))[1];
   assert.deepEqual([...declared.matchAll(/^ {2}(\w+)\?:/gm)].map((m) => m[1]).sort(), options);
-  const table = /### workerOptions\n([^]*?)###/.exec(await readFile(join(root, 'README.md'), 'utf8'))[1];
+  const table = /### workerOptions\n([^]*?)###/.exec(await text('README.md'))[1];
   assert.deepEqual([...table.matchAll(/^\| ([^|]*)\|/gm)].flatMap((m) => [...m[1].matchAll(/`(\w+)`/g)].map((x) => x[1])).sort(), options);
 });

@@ -98,7 +98,7 @@ for (const [seed, enableBatching] of seeds.flatMap((s) => [[s, false], [s, true]
         // What failed in a gathered batch has failed behind others of it, which had no effect either: the model can't tell.
         if (got.error && mode === 'single' && enableBatching) continue;
         const [a] = actions;
-        const want = await outcome(mode === 'single' ? model.dispatchAsync(a.type, a.payload, a) : model.dispatchBatch(actions, { mode }));
+        const want = await outcome(mode === 'single' ? model.dispatchAsync(a.type, a.payload, { now: a.now, entropy: a.entropy }) : model.dispatchBatch(actions, { mode }));
         const plain = (o) => JSON.stringify(o, (key, v) => (v instanceof Error ? v.code : v));
         assert.equal(plain(got), plain(want), where);
         sequence = model.sequence;

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"regexp"
 	"runtime/pprof"
 	"time"
@@ -35,8 +33,8 @@ directly, and Node's worker_threads where node is on the PATH. Figures are the l
 median and the greatest over the rounds; ratios are taken round by round.
 
 The time of --for is shared by all that is measured. Below a minute figures are coarse, and
-what its share is too short for is left out; the report says so. An interrupt ends the run
-and reports what there is.
+what its share is too short for is left out; the report says so. A signal ends the run and
+reports what there is.
 
 Exit status: 0 whatever the figures are; 1 if something could not be measured that should;
 2 for wrong usage.`,
@@ -58,9 +56,6 @@ Exit status: 0 whatever the figures are; 1 if something could not be measured th
 			if debug {
 				c.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 			}
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
-			defer stop()
-			defer context.AfterFunc(ctx, stop)() // a second interrupt ends it at once
 			if profile != "" {
 				f, err := os.Create(profile)
 				if err != nil {
@@ -74,7 +69,7 @@ Exit status: 0 whatever the figures are; 1 if something could not be measured th
 			}
 			show, clear := benchProgress(cmd.ErrOrStderr())
 			c.Progress = show
-			r, err := bench.Run(ctx, c)
+			r, err := bench.Run(cmd.Context(), c)
 			clear()
 			switch {
 			case errors.Is(err, bench.ErrNothing), errors.Is(err, host.ErrBadInput):

@@ -95,13 +95,36 @@ func (f *hostFlags) logger() *slog.Logger {
 	case f.server:
 		level = slog.LevelInfo
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	return slog.New(slog.NewTextHandler(standardError, &slog.HandlerOptions{Level: level}))
 }
 
-// openFile opens a file for reading, or standard input for "-".
-func openFile(name string, stdin io.Reader) (io.ReadCloser, error) {
+// openFile opens a file for reading, or standard input for "-". It fails with the cause of ctx when that ends before a named
+// pipe has a writer.
+func openFile(ctx context.Context, name string, stdin io.Reader) (in io.ReadCloser, err error) {
 	if name == "-" {
 		return io.NopCloser(stdin), nil
 	}
-	return os.Open(name)
+	opened := make(chan *os.File, 1)
+	err = untilDone(ctx, func(context.Context) error {
+		f, err := os.Open(name)
+		opened <- f
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return <-opened, nil
+}
+
+// untilDone calls f and returns its error, or the cause of ctx as soon as that ends. It is for what can't be interrupted, such
+// as a read of standard input: the goroutine that runs f is left to the end of the process then.
+func untilDone(ctx context.Context, f func(context.Context) error) error {
+	failed := make(chan error, 1)
+	go func() { failed <- f(ctx) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -11,19 +12,27 @@ import (
 	"github.com/spf13/cobra"
 
 	"hypertoken/host"
+	"hypertoken/internal/printable"
 	"hypertoken/internal/version"
 )
 
 func newActions() *cobra.Command {
 	var f hostFlags
 	var asJSON bool
+	var types typeFlags
 	c := &cobra.Command{
 		Use:   "actions [flags] [PREFIX]",
-		Short: "List the actions with the fields of their payloads",
-		Long: `actions lists the actions of the core: what each does, and the fields of its payload with
-their kinds and defaults. PREFIX, such as stack or space:place, lists those that begin so.`,
-		Example: "  hypertoken actions stack\n  hypertoken actions --json | jq '.[].name'",
-		Args:    usageArgs(cobra.MaximumNArgs(1)),
+		Short: "List the actions with the fields of their payloads, or write them as types",
+		Long: `actions lists the actions of the core: what each does, the fields of its payload with their
+kinds and defaults, and the shape of its result. PREFIX, such as stack or space:place, lists
+those that begin so. --records lists the records that the shapes name: Token, Agent, State
+and others. --go and --typescript write payloads, results and records as types.`,
+		Example: `  hypertoken actions stack
+  hypertoken actions --records State
+  hypertoken actions --json | jq '.[].name'
+  hypertoken actions --typescript >actions.d.ts
+  hypertoken actions --go --package game --core game.wasm >game/actions.go`,
+		Args: usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			f.inProcess = true // there is no game to run
 			h, err := f.open(c.Context())
@@ -36,6 +45,9 @@ their kinds and defaults. PREFIX, such as stack or space:place, lists those that
 				return err
 			}
 			prefix := strings.Join(args, "")
+			if types.records {
+				return writeRecords(c, h, prefix, asJSON)
+			}
 			chosen := []host.ActionInfo{}
 			for _, a := range list {
 				if strings.HasPrefix(a.Name, prefix) {
@@ -45,6 +57,9 @@ their kinds and defaults. PREFIX, such as stack or space:place, lists those that
 			if len(chosen) == 0 {
 				return fmt.Errorf("no action of this core begins with %q; 'hypertoken actions' lists all %d", prefix, len(list))
 			}
+			if types.language() != "" {
+				return types.write(c, h, chosen)
+			}
 			if asJSON {
 				return writeJSON(c.OutOrStdout(), chosen)
 			}
@@ -53,14 +68,21 @@ their kinds and defaults. PREFIX, such as stack or space:place, lists those that
 	}
 	f.register(c.Flags())
 	c.Flags().BoolVar(&asJSON, "json", false, "write JSON")
+	types.register(c)
 	return c
 }
 
+// writeJSON writes a value as JSON in which nothing steers a terminal.
 func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(printable.AppendJSON(nil, b.Bytes()))
+	return err
 }
 
 func writeActions(w io.Writer, list []host.ActionInfo) error {
@@ -69,16 +91,23 @@ func writeActions(w io.Writer, list []host.ActionInfo) error {
 		if i > 0 {
 			b.WriteByte('\n')
 		}
-		fmt.Fprintf(&b, "%s\n    %s\n", a.Name, a.About)
+		fmt.Fprintf(&b, "%s\n    %s\n", printable.Line(a.Name, 0), printable.Line(a.About, 0))
 		for _, field := range a.Fields {
+			if field.Name == "*" {
+				fmt.Fprintf(&b, "      %-16s %s, optional\n", "any other", printable.Line(field.Kind, 0))
+				continue
+			}
 			need := "optional"
 			switch {
 			case field.Required:
 				need = "required"
 			case field.Default != "":
-				need = "default " + field.Default
+				need = "default " + printable.Line(field.Default, 0)
 			}
-			fmt.Fprintf(&b, "      %-16s %s, %s\n", field.Name, field.Kind, need)
+			fmt.Fprintf(&b, "      %-16s %s, %s\n", printable.Line(field.Name, 0), fieldKind(field), need)
+		}
+		if a.Result != "" {
+			fmt.Fprintf(&b, "      returns %s\n", printable.Line(a.Result, 0))
 		}
 	}
 	_, err := io.WriteString(w, b.String())
@@ -99,7 +128,7 @@ func newVersion() *cobra.Command {
 			}
 			defer func() { _ = h.Shutdown(context.Background()) }()
 			_, err = fmt.Fprintf(c.OutOrStdout(), "hypertoken %s\ncore sha256:%s, %s\n%s %s/%s\n",
-				version.String(), h.CoreHash(), h.CoreToolchain(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+				version.String(), h.CoreHash(), printable.Line(h.CoreToolchain(), 0), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}

@@ -7,10 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"hypertoken/host"
 	"hypertoken/internal/bench"
+	"hypertoken/internal/printable"
 	"hypertoken/workerproc"
 )
 
@@ -20,7 +24,7 @@ func main() {
 	os.Exit(execute(os.Args[1:]))
 }
 
-// Exit statuses.
+// Exit statuses, beside [exitSignal].
 const (
 	exitFailed = 1
 	exitUsage  = 2
@@ -29,24 +33,51 @@ const (
 // usageError is a command line that can't be meant.
 type usageError struct{ error }
 
+func (e usageError) Unwrap() error { return e.error }
+
 // errReported ends a command with exitFailed; what there is to say has been said.
 var errReported = errors.New("reported")
 
+// flushTime is how long a command that has ended waits for the reader of standard error.
+const flushTime = time.Second
+
 func execute(args []string) int {
+	ctx, release := handleSignals(context.Background())
+	defer release()
+	defer standardError.flush(flushTime)
 	root := newRoot()
 	root.SetArgs(args)
-	command, err := root.ExecuteContextC(context.Background())
+	root.SetOut(output{os.Stdout})
+	root.SetErr(standardError)
+	command, err := root.ExecuteContextC(ctx)
+	return exitStatus(context.Cause(ctx), command, err)
+}
+
+// exitStatus returns the exit status of a command that has returned err, and says why unless that is known already. cause is
+// the cause of the command's context.
+func exitStatus(cause error, command *cobra.Command, err error) int {
 	var usage usageError
+	var ended endedBySignal
 	switch {
 	case err == nil:
 		return 0
+	case errors.As(err, &ended):
+		return ended.status()
 	case errors.Is(err, errReported):
 		return exitFailed
+	case errors.Is(err, errOutputUnread):
+		return exitSignal + int(syscall.SIGPIPE)
 	case errors.As(err, &usage):
-		fmt.Fprintf(os.Stderr, "hypertoken: %v\nRun '%s --help' for usage.\n", err, command.CommandPath())
+		fmt.Fprintf(standardError, "hypertoken: %s\nRun '%s --help' for usage.\n", printable.Text(err.Error()), command.CommandPath())
 		return exitUsage
+	case errors.As(cause, &ended):
+		if !errors.Is(err, context.Canceled) && !errors.Is(err, host.ErrCanceled) {
+			fmt.Fprintf(standardError, "hypertoken: %s\n", printable.Text(err.Error()))
+		}
+		return ended.status()
 	}
-	fmt.Fprintf(os.Stderr, "hypertoken: %v\n", err)
+	// An error repeats what a file, a core or a server said.
+	fmt.Fprintf(standardError, "hypertoken: %s\n", printable.Text(err.Error()))
 	return exitFailed
 }
 
@@ -67,7 +98,12 @@ Rust core compiled to WebAssembly; it is part of this program.
   hypertoken torture --for 60s           kill workers while they work: nobody notices
   hypertoken bench                       measure what engines cost here
 
-Exit status: 0 for success, 1 for a failure that was reported, 2 for wrong usage.`,
+INT, TERM, HUP and QUIT end a command alike: it ends its workers and removes its temporary files. A
+second signal ends it at once. A HUP that was ignored from the start, as under nohup, stays ignored.
+If nobody reads standard error any more, commands go on; if nobody reads standard output, they end.
+
+Exit status: 0 for success; 1 for a failure that was reported; 2 for wrong usage; 128 and its number
+for a signal that a command ended with; 141, as for SIGPIPE, if nobody reads standard output.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          usageArgs(cobra.NoArgs),

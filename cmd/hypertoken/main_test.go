@@ -4,17 +4,26 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"flag"
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf16"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/vmihailenco/msgpack/v5"
 
 	"hypertoken/host"
 	"hypertoken/internal/bench"
@@ -60,6 +69,10 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	readme, err := filepath.Abs("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	cache := filepath.Join(t.TempDir(), "cache")
 	warm(t, filepath.Join(cache, "hypertoken"))
 	commands := serveCommands()
@@ -69,9 +82,10 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("XDG_CACHE_HOME", cache)
 			env.Setenv("TRACES", traces)
+			env.Setenv("README", readme)
 			env.Setenv("TESTCORE", fmt.Sprintf("%x", sha256.Sum256(cores.Test)))
 			for name, code := range map[string][]byte{"test.wasm": cores.Test, "example.wasm": cores.Example,
-				"actionless.wasm": cores.Actionless(), "cut.wasm": cores.Example[:len(cores.Example)/2], "empty.wasm": nil, "no_abi.wasm": new(cores.Module).Bytes(),
+				"hostile.wasm": hostile(), "actionless.wasm": cores.Actionless(), "cut.wasm": cores.Example[:len(cores.Example)/2], "empty.wasm": nil, "no_abi.wasm": new(cores.Module).Bytes(),
 				"imports.wasm": cores.Whole(1).Importing("env", "now", 0, cores.ToInt).Bytes(), "version.wasm": cores.Whole(2).Bytes()} {
 				if err := os.WriteFile(filepath.Join(env.WorkDir, name), code, 0o600); err != nil {
 					return err
@@ -83,6 +97,20 @@ func TestScripts(t *testing.T) {
 	})
 }
 
+// hostile is a core whose names, descriptions, errors and toolchain try to steer the terminal.
+func hostile() []byte {
+	b := slices.Clone(cores.Example)
+	for plain, escaped := range map[string]string{
+		"process:item": "\x1b[2Jevil:\u009bx", "Counts an item": "\x1b]0;title\a2345", "toolchainrustc": "toolchain\x1b[2Jx",
+	} {
+		if len(plain) != len(escaped) || !bytes.Contains(b, []byte(plain)) {
+			panic(plain)
+		}
+		b = bytes.ReplaceAll(b, []byte(plain), []byte(escaped))
+	}
+	return b
+}
+
 // scriptCommands are what scripts do with files.
 var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
 	// long FILE PREFIX N SUFFIX appends PREFIX, N times x, SUFFIX and a newline to a file.
@@ -92,12 +120,94 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		ts.Check(err)
 		appendTo(ts, args[0], args[1]+strings.Repeat("x", n)+args[3]+"\n")
 	},
+	// append FILE LINE appends a line to a file.
+	"append": func(ts *testscript.TestScript, _ bool, args []string) { appendTo(ts, args[0], args[1]+"\n") },
+	// harmless NAME... fails unless the outputs, stdout, stderr or a file, have text and no control character but newlines.
+	"harmless": func(ts *testscript.TestScript, _ bool, args []string) {
+		for _, name := range args {
+			text := ts.ReadFile(name)
+			if at := strings.IndexFunc(text, func(r rune) bool { return r != '\n' && unicode.IsControl(r) }); at >= 0 || text == "" {
+				ts.Fatalf("%s steers the terminal at %d: %q", name, at, text)
+			}
+		}
+	},
+	// unescape FILE writes the character in the place of each <HEX>.
+	"unescape": func(ts *testscript.TestScript, _ bool, args []string) {
+		text := regexp.MustCompile(`<[0-9a-f]{2,4}>`).ReplaceAllStringFunc(ts.ReadFile(args[0]), func(mark string) string {
+			r, err := strconv.ParseUint(mark[1:len(mark)-1], 16, 32)
+			ts.Check(err)
+			return string(rune(r))
+		})
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+	},
+	// readme LINES ANSWERS writes the lines that README.md has as an example, and its answers to them, without the digest.
+	"readme": func(ts *testscript.TestScript, _ bool, args []string) {
+		readme, err := os.ReadFile(ts.Getenv("README"))
+		ts.Check(err)
+		m := regexp.MustCompile(`(?s)hypertoken run <<'END'\n(.*?) *{"digest":true}\n *END\n(.*?) *{"digest":"`).FindSubmatch(readme)
+		if m == nil {
+			ts.Fatalf("README.md has no lines")
+		}
+		for i, name := range args {
+			text := regexp.MustCompile(`(?m)^ +`).ReplaceAllString(string(m[i+1]), "")
+			ts.Check(os.WriteFile(ts.MkAbs(name), []byte(text), 0o600))
+		}
+	},
+	// windows FILE gives a file a byte order mark, Windows' ends of lines, and blank lines.
+	"windows": func(ts *testscript.TestScript, _ bool, args []string) {
+		text := "\ufeff\r\n" + strings.ReplaceAll(ts.ReadFile(args[0]), "\n", "\r\n\r\n \t\r\n")
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
+	},
+	// utf16 FILE encodes a file as UTF-16.
+	"utf16": func(ts *testscript.TestScript, _ bool, args []string) {
+		text := []byte{0xff, 0xfe}
+		for _, unit := range utf16.Encode([]rune(ts.ReadFile(args[0]))) {
+			text = binary.LittleEndian.AppendUint16(text, unit)
+		}
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]), text, 0o600))
+	},
 	// nested FILE N appends a dispatch whose payload is N arrays deep.
 	"nested": func(ts *testscript.TestScript, _ bool, args []string) {
 		var n int
 		_, err := fmt.Sscan(args[1], &n)
 		ts.Check(err)
 		appendTo(ts, args[0], `{"type":"debug:log","payload":{"a":`+strings.Repeat("[", n)+strings.Repeat("]", n)+"}}\n")
+	},
+	// numbers FILE N writes dispatches whose payloads are N random numbers each: floats of all sizes, and integers.
+	"numbers": func(ts *testscript.TestScript, _ bool, args []string) {
+		var n int
+		_, err := fmt.Sscan(args[1], &n)
+		ts.Check(err)
+		random := rand.New(rand.NewPCG(15, 5))
+		for _, draw := range []func() any{
+			func() any { return math.Float64frombits(random.Uint64()) },
+			func() any { return math.Ldexp(float64(random.Int64N(1<<53)), random.IntN(80)-10) },
+			func() any { return float64(random.IntN(2000) - 1000) },
+			func() any { return random.Int64N(2*msgjson.MaxInt+1) - msgjson.MaxInt },
+		} {
+			var all []any
+			for len(all) < n {
+				v := draw()
+				if f, ok := v.(float64); !ok || !math.IsNaN(f) && !math.IsInf(f, 0) {
+					all = append(all, v)
+				}
+			}
+			b, err := msgpack.Marshal(map[string]any{"all": all})
+			ts.Check(err)
+			payload, err := msgjson.Append(nil, b)
+			ts.Check(err)
+			appendTo(ts, args[0], fmt.Sprintf(`{"type":"debug:log","payload":%s}`+"\n", payload))
+		}
+	},
+	// again ANSWERS FILE writes a dispatch for each answer, with its result as payload.
+	"again": func(ts *testscript.TestScript, _ bool, args []string) {
+		for line := range strings.Lines(ts.ReadFile(args[0])) {
+			_, result, found := strings.Cut(strings.TrimSpace(line), `"result":`)
+			if !found {
+				ts.Fatalf("no result: %s", line)
+			}
+			appendTo(ts, args[1], `{"type":"debug:log","payload":`+result+"\n")
+		}
 	},
 	// cut FILE drops the last byte of a file.
 	"cut": func(ts *testscript.TestScript, _ bool, args []string) {

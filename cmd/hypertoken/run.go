@@ -24,24 +24,53 @@ func newRun() *cobra.Command {
 		Long: `run reads JSON Lines from a file, or from standard input, and answers each line with
 one line, flushed at once, so that any program can drive it over pipes.
 
-  {"setup":{...}}                              a fresh engine          {"ok":true}
-  {"type":T,"payload":P,"now":MS,"timeout":MS} an action               {"n":N,"result":R}
-                                               one that failed         {"n":N,"error":{"code":C,"message":M}}
-  {"state":true}                               the whole state         {"state":{...}}
-  {"digest":true}                              its canonical digest    {"digest":"16 hex digits"}
-  anything else                                                        {"error":{"code":"bad_input",...}}
+  {"setup":{...}}                  a fresh engine         {"ok":true}
+  {"type":T,"payload":P}           an action              {"n":N,"result":R}
+                                   one that failed        {"n":N,"error":{"code":C,"message":M}}
+  {"batch":[ACTION,...],"mode":M}  several as one         {"results":[ANSWER,...]}
+                                   action K failed it     {"error":{"code":C,"message":M,"index":K}}
+  {"state":true}                   the whole state        {"state":{...}}
+  {"digest":true}                  its canonical digest   {"digest":"16 hex digits"}
+  anything else                                           {"error":{"code":"bad_input",...}}
 
-payload, now (milliseconds since the epoch, default the clock) and timeout may be missing;
-so may entropy, 32 hexadecimal digits that unseeded randomness and identifiers are made from:
-the same lines with the same now and entropy give the same answers, byte for byte. N counts the
-actions since the last setup, from 1; before any setup the engine is empty. A setup is
-{"stack":[token...],"source":{"stacks":[[token...]...],"reshuffle":{...}}}, all of it
-optional. A failed action has no effect. After a bad line the run goes on.
+What a line may have too:
 
-The game runs on a worker process. Where that dies, hangs or is killed, it is replaced, and
-the answers are the same.
+  payload      an action             what the action needs
+  now          an action, a batch    the clock, in milliseconds since the epoch; default this machine's
+  entropy      an action             32 hexadecimal digits that unseeded randomness and identifiers are
+                                     made from: the same lines with the same now and entropy give
+                                     the same answers, byte for byte
+  key          an action, a batch    runs once: the same line with the same key gets the first answer
+  if_sequence  an action, a batch    fails with conflict unless the engine has this sequence
+  mode         a batch               "atomic", the default: if one action fails, none has an effect;
+                                     or "independent": every action runs
+  timeout      every line            how long it may take, in milliseconds
+  want         every line            some of ["sequence","changed","digest"]: the answer has these too,
+                                     unless it is an error: the sequence of the state after it, whether
+                                     it changed the state, and the digest, or null if that is not
+                                     known any more
 
-Exit status: 0 at the end of input, 1 if a line was bad, 2 for wrong usage.`,
+The actions of a batch, 1 to 16384, have type, payload, now and entropy. A setup is
+{"stack":[token...],"source":{"stacks":[[token...]...],"reshuffle":{...}}}, all of it optional. A
+member that does not go with its line is bad_input, and nothing runs.
+
+N counts the actions since the last setup, from 1, those of batches too. A failed action or
+batch has no effect. Before any setup the engine is empty. After a setup that was refused there
+is no engine, and all that follows fails with not_found until the next setup: it was not meant
+for another game. After any other bad line the run goes on.
+
+A number with a point or an exponent is a float, any other is an integer within ±(2^53 - 1);
+what is printed is accepted as input and means the same. A byte order mark at the start and
+blank lines are skipped.
+
+The game runs on a worker process. If that dies, hangs or is killed, it is replaced, and the
+answers are the same.
+
+A signal ends the run at once: the action that runs is withdrawn and has no effect. So does the end
+of standard output, as in 'hypertoken run | head -1', with the next answer.
+
+Exit status: 0 at the end of input; 1 if a line was bad; 2 for wrong usage; 128 and the number of the
+signal that ended it; 141 if nobody reads standard output any more.`,
 		Example: `  hypertoken run examples/blackjack.jsonl
   printf '%s\n' '{"setup":{"stack":[{"id":"a"},{"id":"b"}]}}' '{"type":"stack:draw"}' | hypertoken run`,
 		Args: usageArgs(cobra.MaximumNArgs(1)),
@@ -56,7 +85,7 @@ Exit status: 0 at the end of input, 1 if a line was bad, 2 for wrong usage.`,
 			if len(args) == 1 {
 				name = args[0]
 			}
-			in, err := openFile(name, c.InOrStdin())
+			in, err := openFile(c.Context(), name, c.InOrStdin())
 			if err != nil {
 				return usageError{err}
 			}
@@ -68,7 +97,7 @@ Exit status: 0 at the end of input, 1 if a line was bad, 2 for wrong usage.`,
 			defer func() { _ = h.Shutdown(context.Background()) }()
 			r.host, r.maxPayload = h, int(f.maxPayload)
 			r.out = bufio.NewWriterSize(c.OutOrStdout(), 64<<10)
-			return r.run(c.Context(), in)
+			return untilDone(c.Context(), func(ctx context.Context) error { return r.run(ctx, in) })
 		},
 	}
 	f.register(c.Flags())
@@ -84,8 +113,9 @@ type runner struct {
 	host          *host.Host
 	engine        *host.Engine
 	engines       int
+	refused       int // the line of the setup that was refused, if there is no engine
 	out           *bufio.Writer
-	n             int
+	n             int // the actions since the last setup
 	bad           bool
 	batch, atomic bool
 	window        time.Duration
@@ -117,12 +147,11 @@ func (r *runner) answerEach(ctx context.Context, lines *jsonl.Reader) error {
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
-		q, err := jsonl.Form{}.Parse(line, err)
-		switch {
-		case errors.Is(err, jsonl.ErrLine):
-			err = r.badLine(line.Number, err)
-		case err == nil:
+		q, err := jsonl.Parse(line, err)
+		if err == nil {
 			err = r.answer(ctx, q)
+		} else {
+			err = r.badLine(ctx, line, err)
 		}
 		if err != nil {
 			return err
@@ -130,42 +159,75 @@ func (r *runner) answerEach(ctx context.Context, lines *jsonl.Reader) error {
 	}
 }
 
-// setup replaces the engine by a fresh one; the old one stays where the setup is refused.
+// setup replaces the engine by a fresh one. If the setup is refused there is no engine until the next setup.
 func (r *runner) setup(ctx context.Context, setup host.Raw) error {
+	if err := r.end(ctx, 0); err != nil {
+		return err
+	}
 	r.engines++
 	engine, err := r.host.Open(ctx, fmt.Sprintf("run-%d", r.engines), host.EngineOptions{Setup: setup})
 	if err != nil {
 		return err
 	}
-	if old := r.engine; old != nil {
-		_ = old.Close(ctx)
-		_ = r.host.Delete(ctx, old.Name())
-	}
-	r.engine, r.n = engine, 0
+	r.engine, r.n, r.refused = engine, 0, 0
 	return nil
+}
+
+// end forgets the engine. refused is the line of the setup that was refused, or 0.
+func (r *runner) end(ctx context.Context, refused int) error {
+	r.refused, r.n = refused, 0
+	if r.engine == nil {
+		return nil
+	}
+	old := r.engine
+	r.engine = nil
+	return old.Delete(ctx)
 }
 
 // answer runs one request and writes its line.
 func (r *runner) answer(ctx context.Context, q *jsonl.Request) error {
 	if q.Kind == jsonl.Setup {
-		err := q.ValueError
-		if err == nil {
-			err = r.setup(ctx, q.Value)
-		}
-		if err != nil {
-			r.bad = true
-			return r.write(jsonl.BadSetup(q.Line, err))
-		}
-		return r.write([]byte(jsonl.OK))
+		return r.answerSetup(ctx, q)
 	}
-	if q.Kind == jsonl.Action {
-		r.n++
+	first := r.n + 1
+	r.n += q.Actions()
+	var line []byte
+	switch {
+	case r.engine != nil:
+		line, _ = jsonl.Answer(ctx, r.engine, q, first) // the line says what a broken core returned
+	case q.Kind == jsonl.Action:
+		line, _ = jsonl.Outcome(first, host.Result{}, r.noEngine()) // an error always has a line
+	default:
+		line = jsonl.Failure(r.noEngine())
 	}
-	line, err := jsonl.Answer(ctx, r.engine, q, r.n)
-	if err != nil {
-		return err
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // the end is no answer
 	}
 	return r.write(line)
+}
+
+func (r *runner) answerSetup(ctx context.Context, q *jsonl.Request) error {
+	err := q.ValueError
+	bounded, cancel := q.Bounded(ctx)
+	defer cancel()
+	if err == nil {
+		err = r.setup(bounded, q.Value)
+	}
+	if err == nil {
+		return r.write(jsonl.Taken(bounded, r.engine, q))
+	}
+	r.bad = true
+	if err := r.end(ctx, q.Line); err != nil {
+		return err
+	}
+	return r.write(jsonl.BadSetup(q.Line, err))
+}
+
+// noEngine is the error of a line that comes after a setup that was refused. What the line asks for was meant for that engine,
+// and must not run on another one.
+func (r *runner) noEngine() error {
+	return &host.Error{Code: "not_found", Message: fmt.Sprintf(
+		`there is no engine: the setup in line %d was refused; the next {"setup":{...}} makes one`, r.refused)}
 }
 
 // write writes a line and flushes it.
@@ -180,10 +242,19 @@ func (r *runner) write(line []byte) error {
 	return nil
 }
 
-// badLine answers a line that can't be used.
-func (r *runner) badLine(number int, err error) error {
+// badLine answers a line that can't be used. The error is that of the input, if that can't be read.
+func (r *runner) badLine(ctx context.Context, line jsonl.Line, err error) error {
+	var bad *jsonl.LineError
+	if !errors.As(err, &bad) {
+		return err
+	}
 	r.bad = true
-	return r.write(jsonl.BadLine(number, err))
+	if bad.Setup {
+		if err := r.end(ctx, line.Number); err != nil {
+			return err
+		}
+	}
+	return r.write(jsonl.BadLine(line.Number, err))
 }
 
 // maxBatch bounds the members of a batch.
@@ -231,17 +302,16 @@ func (r *runner) answerBatches(ctx context.Context, lines *jsonl.Reader) error {
 		if errors.Is(in.err, io.EOF) {
 			return flush()
 		}
-		q, err := jsonl.Form{}.Parse(in.line, in.err)
-		action := err == nil && q.Kind == jsonl.Action && q.ValueError == nil
+		q, err := jsonl.Parse(in.line, in.err)
+		action := err == nil && q.Kind == jsonl.Action && q.ValueError == nil && !q.Alone && r.engine != nil
 		if !action || len(gathered) == maxBatch || size+len(q.Value) > r.maxPayload {
 			if err := flush(); err != nil {
 				return err
 			}
 		}
 		switch {
-		case errors.Is(err, jsonl.ErrLine):
-			err = r.badLine(in.line.Number, err)
 		case err != nil:
+			err = r.badLine(ctx, in.line, err)
 		case action:
 			if gathered = append(gathered, q); len(gathered) == 1 {
 				window = time.After(r.window)
@@ -273,20 +343,20 @@ func (r *runner) answerBatch(ctx context.Context, batch []*jsonl.Request) error 
 	if r.atomic {
 		mode = host.BatchAtomic
 	}
-	ctx, cancel := earliest.Bounded(ctx)
+	bounded, cancel := earliest.Bounded(ctx)
 	defer cancel()
-	outcomes, err := r.engine.DispatchBatch(ctx, mode, members...)
+	result, err := r.engine.DispatchBatch(bounded, mode, members)
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // the end is no answer
+	}
 	for i := range batch {
 		r.n++
 		o := host.Outcome{Err: err}
-		if outcomes != nil {
-			o = outcomes[i]
+		if result.Outcomes != nil {
+			o = result.Outcomes[i]
 		}
-		line, err := jsonl.Outcome(r.n, o.Result, o.Err)
-		if err == nil {
-			err = r.write(line)
-		}
-		if err != nil {
+		line, _ := jsonl.Outcome(r.n, o.Result, o.Err) // the line says what a broken core returned
+		if err := r.write(line); err != nil {
 			return err
 		}
 	}

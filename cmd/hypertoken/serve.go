@@ -6,10 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"os/signal"
 	"runtime"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -54,7 +51,7 @@ use the server in --allowed-origins.
 
 One client, which is a remote address, can take only so much from the others: see the flags.
 
-An interrupt, or SIGTERM, lets the lines that run end; a second one ends it at once.
+INT, TERM, HUP and QUIT let the lines that run end; a second signal ends it at once.
 
 Exit status: 0 after a signal, 1 if serving failed, 2 for wrong usage.`,
 		Example: `  hypertoken serve
@@ -122,9 +119,7 @@ func readCertificate(cert, key string) (*tls.Config, error) {
 }
 
 func runServer(c *cobra.Command, listen string, f *hostFlags, o serve.Options) error {
-	ctx, stop := signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	defer context.AfterFunc(ctx, stop)() // a second signal ends it at once
+	ctx := c.Context()
 	o.Logger = f.logger()
 	if limit, ok := serve.FileLimit(); ok {
 		lowered, err := o.FitFiles(limit, f.workers)
@@ -157,7 +152,11 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, o serve.Options) e
 		_ = l.Close()
 		return usageError{fmt.Errorf("--listen %s: %w; name a --token-file", listen, err)}
 	}
-	if _, err := fmt.Fprintf(c.OutOrStdout(), "listening on %s://%s\n", scheme, l.Addr()); err != nil {
+	_, err = fmt.Fprintf(c.OutOrStdout(), "listening on %s://%s\n", scheme, l.Addr())
+	switch {
+	case errors.Is(err, errOutputUnread):
+		o.Logger.Warn("nobody reads standard output: where the server listens is said here", "address", fmt.Sprint(scheme, "://", l.Addr()))
+	case err != nil:
 		_ = l.Close()
 		return fmt.Errorf("writing where it listens: %w", err)
 	}

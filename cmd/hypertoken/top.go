@@ -1,12 +1,10 @@
 package main
 
 import (
-	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -86,13 +84,10 @@ it was gone in the last block; 2 for wrong usage.`,
 				c.Mode = top.Plain
 			}
 			c.Out, c.Now, c.Timeout = os.Stdout, topClock, topTimeout
-			ctx := cmd.Context()
-			if c.Mode != top.Live { // live, an interrupt is a key
-				var stop context.CancelFunc
-				ctx, stop = signal.NotifyContext(ctx, os.Interrupt)
-				defer stop()
+			if c.Mode != top.Live {
+				c.Out = cmd.OutOrStdout()
 			}
-			return top.Run(ctx, c)
+			return top.Run(cmd.Context(), c)
 		},
 	}
 	flags := cmd.Flags()

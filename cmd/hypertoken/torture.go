@@ -1,15 +1,11 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"os"
-	"os/signal"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -38,8 +34,8 @@ and what its caller was told, and checks each engine from its opening to its end
   - no fault became a caller's error, and no process is left.
 
 Faults strike by progress: when half an answer is read, when a snapshot is under way, and
-not by the clock. The same seed draws the same faults and the same calls. An interrupt ends
-the calls early; what was called is still checked.
+not by the clock. The same seed draws the same faults and the same calls. A signal ends the
+calls early; what was called is still checked.
 
 Faults:
 ` + torture.About() + `
@@ -74,11 +70,8 @@ minute had requests in flight; 2 for wrong usage.`,
 			if debug {
 				c.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 			}
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
-			defer stop()
-			defer context.AfterFunc(ctx, stop)() // a second interrupt ends it at once
 			c.Progress = tortureProgress(cmd.ErrOrStderr(), c.For)
-			r, err := torture.Run(ctx, c)
+			r, err := torture.Run(cmd.Context(), c)
 			if err != nil {
 				if errors.Is(err, host.ErrBadInput) {
 					return usageError{err}
@@ -86,9 +79,7 @@ minute had requests in flight; 2 for wrong usage.`,
 				return fmt.Errorf("seed %d: %w", c.Seed, err)
 			}
 			if asJSON {
-				enc := json.NewEncoder(cmd.OutOrStdout())
-				enc.SetIndent("", "  ")
-				err = enc.Encode(r)
+				err = writeJSON(cmd.OutOrStdout(), r)
 			} else {
 				_, err = r.WriteTo(cmd.OutOrStdout())
 			}
@@ -121,7 +112,7 @@ func tortureProgress(w io.Writer, whole time.Duration) func(torture.Report) {
 	p := newProgress(w)
 	next := 10 * time.Second
 	return func(r torture.Report) {
-		line := fmt.Sprintf("%v of %v: %s actions acknowledged, %d deaths (%d with requests in flight), %d engines checked, %d violations",
+		line := fmt.Sprintf("%v of %v: %s actions acknowledged, %d deaths (%d with requests in flight), %d engines checked, %d violations so far",
 			r.Elapsed.Round(time.Second), whole, humanize.Comma(int64(r.Acknowledged)), r.Deaths, r.InFlight, r.Histories, len(r.Violations))
 		if p.out == nil && r.Elapsed >= next {
 			next += 10 * time.Second

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"hypertoken/host"
+	"hypertoken/internal/printable"
 	"hypertoken/internal/replay"
 	"hypertoken/internal/trace"
 )
@@ -38,12 +39,19 @@ Exit status: 0 if all is the same, 1 on any difference, 2 for wrong usage.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			traces := make([]*trace.Trace, len(args))
 			for i, name := range args {
-				t, err := trace.ReadFile(name)
+				var t *trace.Trace
+				err := untilDone(c.Context(), func(context.Context) (err error) {
+					t, err = trace.ReadFile(name)
+					return err
+				})
 				if errors.Is(err, fs.ErrNotExist) {
 					return usageError{err}
 				}
-				if err != nil {
+				if err != nil && c.Context().Err() == nil {
 					return fmt.Errorf("this is no trace: %w", err)
+				}
+				if err != nil {
+					return err
 				}
 				traces[i] = t
 			}
@@ -59,7 +67,7 @@ Exit status: 0 if all is the same, 1 on any difference, 2 for wrong usage.`,
 			}
 			for _, mode := range modes {
 				for i, t := range traces {
-					if err := v.verify(c.Context(), filepath.Base(args[i]), t, mode); err != nil {
+					if err := v.verify(c.Context(), printable.Line(filepath.Base(args[i]), 0), t, mode); err != nil {
 						return fmt.Errorf("%s: %w", args[i], err)
 					}
 				}
@@ -113,8 +121,8 @@ func (v *verifier) verify(ctx context.Context, name string, t *trace.Trace, mode
 	v.states += report.States
 	if d := report.Difference; d != nil {
 		v.differ++
-		_, err = fmt.Fprintf(v.out, "DIFFERS %s%s: step %d, %s\n  at   %s\n  want %s\n  got  %s\n",
-			name, modeNames[mode], d.Step, d.Action, d.Path, d.Want, d.Got)
+		_, err = fmt.Fprintf(v.out, "DIFFERS %s%s: step %d, %s\n  at   %s\n  want %s\n  got  %s\n", name, modeNames[mode], d.Step,
+			printable.Line(d.Action, 0), printable.Line(d.Path, 0), printable.Line(d.Want, 0), printable.Line(d.Got, 0))
 		return err
 	}
 	_, err = fmt.Fprintf(v.out, "ok      %s: %d steps, %d states%s\n", name, report.Steps, report.States, modeNames[mode])
@@ -123,16 +131,21 @@ func (v *verifier) verify(ctx context.Context, name string, t *trace.Trace, mode
 
 // finish prints the sums.
 func (v *verifier) finish(traces int) error {
-	fmt.Fprintf(v.out, "%d traces, %d steps, %d states", traces, v.steps, v.states)
+	sums := fmt.Sprintf("%d traces, %d steps, %d states", traces, v.steps, v.states)
 	if v.batch && v.batches > 0 {
-		fmt.Fprintf(v.out, ", mean batch size %.1f", float64(v.steps)/float64(v.batches))
+		sums += fmt.Sprintf(", mean batch size %.1f", float64(v.steps)/float64(v.batches))
 	}
-	if v.differ == 0 {
-		fmt.Fprintln(v.out, ": all the same")
-		return nil
+	result := "all the same"
+	if v.differ > 0 {
+		result = fmt.Sprintf("%d differ", v.differ)
 	}
-	fmt.Fprintf(v.out, ": %d differ\n", v.differ)
-	return errReported
+	if _, err := fmt.Fprintf(v.out, "%s: %s\n", sums, result); err != nil {
+		return err
+	}
+	if v.differ > 0 {
+		return errReported
+	}
+	return nil
 }
 
 // progress overwrites a line of a terminal; elsewhere it writes nothing.

@@ -39,11 +39,13 @@ pub enum Op {
     Next = 9,
     Digest = 10,
     Actions = 11,
+    /// The records that the shapes of the list of actions name.
+    Records = 12,
 }
 
 impl Op {
     /// All of them, by number.
-    pub const ALL: [Op; 11] = [
+    pub const ALL: [Op; 12] = [
         Op::Open,
         Op::Restore,
         Op::Feed,
@@ -55,6 +57,7 @@ impl Op {
         Op::Next,
         Op::Digest,
         Op::Actions,
+        Op::Records,
     ];
 
     fn of(n: u32) -> Option<Op> {
@@ -303,6 +306,10 @@ impl Core {
             }
             Op::Actions => {
                 self.registry.list(&mut self.body);
+                Ok(READ)
+            }
+            Op::Records => {
+                self.registry.list_records(&mut self.body);
                 Ok(READ)
             }
         }

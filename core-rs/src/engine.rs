@@ -1,11 +1,15 @@
 //! An engine: a state, the actions registered for it, and the one path that runs them.
 
+use crate::actions::shapes;
 use crate::error::{Error, Result, clip, code};
 use crate::payload::Payload;
 use crate::rng::Rng;
+use crate::shape::Record;
 use crate::state::State;
 use crate::value::{Value, scan_all};
 use crate::write::Writer;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What an action's handler gets: the state, the clock, the entropy, and where the result goes.
 #[derive(Debug)]
@@ -68,6 +72,10 @@ pub enum Kind {
     Decks,
     Array,
     Seed,
+    /// A string, a map and an array of a shape; see [`shape`](crate::shape) for how shapes are written.
+    StringOf(&'static str),
+    MapOf(&'static str),
+    ArrayOf(&'static str),
 }
 
 impl Kind {
@@ -80,14 +88,33 @@ impl Kind {
             Kind::Whole => "whole number",
             Kind::Count => "count",
             Kind::Amount => "amount",
-            Kind::String => "string",
+            Kind::String | Kind::StringOf(_) => "string",
             Kind::Strings => "array of strings",
-            Kind::Map => "map",
+            Kind::Map | Kind::MapOf(_) => "map",
             Kind::Token => "token",
             Kind::Tokens => "array of tokens",
             Kind::Decks => "array of arrays of tokens",
-            Kind::Array => "array",
+            Kind::Array | Kind::ArrayOf(_) => "array",
             Kind::Seed => "number or string",
+        }
+    }
+
+    /// Its shape in the list of actions.
+    pub fn shape(self) -> &'static str {
+        match self {
+            Kind::Any => "any",
+            Kind::Bool => "bool",
+            Kind::Number | Kind::Amount => "number",
+            Kind::Whole | Kind::Count => "int",
+            Kind::String => "string",
+            Kind::Strings => "string[]",
+            Kind::Map => "map<any>",
+            Kind::Token => "Token",
+            Kind::Tokens => "Token[]",
+            Kind::Decks => "Token[][]",
+            Kind::Array => "any[]",
+            Kind::Seed => "number|string|null",
+            Kind::StringOf(shape) | Kind::MapOf(shape) | Kind::ArrayOf(shape) => shape,
         }
     }
 }
@@ -124,6 +151,14 @@ pub const fn default(name: &'static str, kind: Kind, json: &'static str) -> Fiel
     Field { name, kind, need: Need::Default(json) }
 }
 
+/// The name of the field that stands for all others.
+pub(crate) const REST: &str = "*";
+
+/// The last field of an action whose payload may have members beside its fields. Without it such a member is an error.
+pub const fn rest() -> Field {
+    Field { name: REST, kind: Kind::Any, need: Need::Optional }
+}
+
 /// An action: its name, the fields of its payload for the list of actions, and its handler.
 #[derive(Clone, Copy, Debug)]
 pub struct Action {
@@ -142,6 +177,15 @@ pub struct Registry {
     /// A hash table with open addressing: indices of `actions` plus 1, and 0 where it is free. Its length is a power of
     /// two, and at most half of it is taken.
     slots: Vec<u32>,
+    /// What only the description of the core reads. It is shared, because each engine has a registry.
+    shapes: Arc<Shapes>,
+}
+
+/// The shapes of a core; the last of two for one name counts.
+#[derive(Clone, Debug, Default)]
+struct Shapes {
+    results: Vec<(&'static str, &'static str)>,
+    records: Vec<Record>,
 }
 
 impl Registry {
@@ -155,7 +199,29 @@ impl Registry {
         let mut r = Registry::new();
         r.rehash(256);
         crate::actions::ALL.iter().flat_map(|family| family.iter()).for_each(|a| r.register(*a));
+        r.shapes = Arc::new(Shapes { results: shapes::RESULTS.to_vec(), records: shapes::RECORDS.to_vec() });
         r
+    }
+
+    /// Says what an action returns: a shape, for those who read the list of actions. Nothing checks it. An action
+    /// without one returns "any".
+    pub fn result(&mut self, action: &'static str, shape: &'static str) {
+        Arc::make_mut(&mut self.shapes).results.push((action, shape));
+    }
+
+    /// Adds a record that shapes may name; a name that is taken goes to the newer record.
+    pub fn record(&mut self, r: Record) {
+        Arc::make_mut(&mut self.shapes).records.push(r);
+    }
+
+    /// The records, sorted by name.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        let sorted: BTreeMap<&str, &Record> = self.shapes.records.iter().map(|r| (r.name, r)).collect();
+        sorted.into_values()
+    }
+
+    fn result_of(&self, action: &str) -> &'static str {
+        self.shapes.results.iter().rfind(|(name, _)| *name == action).map_or("any", |(_, shape)| shape)
     }
 
     /// Registers an action; a name that is taken goes to the newer handler.
@@ -169,7 +235,10 @@ impl Registry {
                 self.actions.push(a);
                 self.slots[slot] = self.actions.len() as u32;
             }
-            taken => self.actions[taken as usize - 1] = a,
+            taken => {
+                self.actions[taken as usize - 1] = a;
+                self.result(a.name, "any");
+            }
         }
     }
 
@@ -208,18 +277,19 @@ impl Registry {
         self.actions.get(i.checked_sub(1)?)
     }
 
-    /// The list of actions as MessagePack: an array of {about, fields: [{default?, kind, name, required}], name}.
+    /// The list of actions as MessagePack: an array of {about, fields: [{default?, kind, name, required, shape}], name,
+    /// result}.
     pub fn list(&self, out: &mut Writer) {
         out.array(self.actions.len());
         for a in self.iter() {
-            out.map(3);
+            out.map(4);
             out.str("about");
             out.str(a.about);
             out.str("fields");
             out.array(a.fields.len());
             for f in a.fields {
                 let json = if let Need::Default(json) = f.need { Some(json) } else { None };
-                out.map(3 + json.is_some() as usize);
+                out.map(4 + json.is_some() as usize);
                 if let Some(json) = json {
                     out.str("default");
                     out.str(json);
@@ -230,9 +300,22 @@ impl Registry {
                 out.str(f.name);
                 out.str("required");
                 out.bool(f.need == Need::Required);
+                out.str("shape");
+                out.str(f.kind.shape());
             }
             out.str("name");
             out.str(a.name);
+            out.str("result");
+            out.str(self.result_of(a.name));
+        }
+    }
+
+    /// The records as MessagePack: an array of {about, fields: [{about, name, optional, shape}], name, rest?}.
+    pub fn list_records(&self, out: &mut Writer) {
+        let all: Vec<&Record> = self.records().collect();
+        out.array(all.len());
+        for r in all {
+            r.write(out);
         }
     }
 }
@@ -319,13 +402,14 @@ impl Engine {
                 format!("there is no action {:?}; `hypertoken actions` lists them", clip(r.action)),
             ));
         };
-        let handler = action.handler;
+        let (handler, fields) = (action.handler, action.fields);
         let max_depth = self.state.limits.max_depth as usize;
         let payload = match r.payload {
             [] => Value::NIL,
             b => scan_all(b, max_depth).map(|_| Value::trusted(b))?,
         };
         let payload = Payload::new(payload)?;
+        payload.check_names(fields, r.action)?;
         let mut cx = Context {
             state: &mut self.state,
             out,

@@ -27,6 +27,10 @@
 //! # fn main() {}
 //! ```
 //!
+//! A payload with members that are none of the action's fields is refused before the handler runs; [`rest`] as the last
+//! field allows any. [`Registry::result`] and [`Registry::record`] say what the actions return, from which `hypertoken
+//! actions --go` and `--typescript` make types.
+//!
 //! What a handler changes through [`Context::state`] is taken back when it fails, so it may fail at any point.
 
 pub mod abi;
@@ -36,10 +40,12 @@ mod engine;
 mod error;
 #[cfg(target_arch = "wasm32")]
 mod memory;
+mod near;
 mod payload;
 mod rng;
 mod sections;
 mod setup;
+pub mod shape;
 mod snapshot;
 mod state;
 mod token;
@@ -49,13 +55,16 @@ mod walk;
 mod write;
 
 pub use chacha::ChaCha8;
-pub use engine::{Action, Context, Engine, Field, Handler, Kind, Need, Registry, Request, default, optional, required};
+pub use engine::{
+    Action, Context, Engine, Field, Handler, Kind, Need, Registry, Request, default, optional, required, rest,
+};
 pub use error::{Error, Result, code};
 pub use payload::Payload;
 pub use rng::Rng;
 pub use sections::{
     Agent, Agents, At, Inventory, Limits, Map, Pile, Placement, Rules, Section, Source, SourceStack, Spot, Zone, Zones,
 };
+pub use shape::{Member, Record, member, optional_member};
 pub use state::{Mark, State, shuffle};
 pub use token::Token;
 pub use value::{Entries, Items, MAX_INT, ScanError, Scanned, Value, as_int, scan, scan_all};

@@ -1,6 +1,8 @@
 //! An action's payload: its fields, read by name and type, with errors that say what was wanted.
 
+use crate::engine::{Field, REST};
 use crate::error::{Error, Result, clip};
+use crate::near::nearest;
 use crate::rng::Rng;
 use crate::token::Token;
 use crate::value::{MAX_INT, Value, as_int};
@@ -26,6 +28,20 @@ impl<'a> Payload<'a> {
             Some(e) => Ok(Payload { value, fields: e.collect() }),
             None if value.is_nil() => Ok(Payload { value, fields: SmallVec::new() }),
             None => Err(Error::bad_payload(format!("the payload must be a map, not {}", value.describe()))),
+        }
+    }
+
+    /// Fails if the payload has a member that is none of an action's fields. Fields that end with [`rest`] allow any.
+    ///
+    /// [`rest`]: crate::rest
+    #[inline]
+    pub(crate) fn check_names(&self, fields: &[Field], action: &str) -> Result {
+        match self.fields.iter().find(|(k, _)| !fields.iter().any(|f| f.name == *k)) {
+            Some((key, _)) if fields.last().is_none_or(|f| f.name != REST) => {
+                let names: Vec<&str> = fields.iter().map(|f| f.name).collect();
+                Err(unknown(format!("unknown field {}", quote(key)), key, &names, action))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -180,6 +196,28 @@ impl<'a> Payload<'a> {
             None => wrong("seed", "a number or a string", Some(v)),
         }
     }
+}
+
+/// Fails if a map has other members than these. `field` names the map in the error; what is no map passes.
+pub(crate) fn only_fields(map: Value<'_>, field: &str, names: &[&str]) -> Result {
+    match map.entries().into_iter().flatten().find(|(k, _)| !names.contains(k)) {
+        None => Ok(()),
+        Some((key, _)) => Err(unknown_member(key, names, field)),
+    }
+}
+
+/// The error about a member that a map has beside those that it may have.
+pub(crate) fn unknown_member(key: &str, names: &[&str], field: &str) -> Error {
+    unknown(format!("unknown field {} in {field}", quote(key)), key, names, field)
+}
+
+/// The error about a member that nothing reads: it names the member that was meant, or all that there are.
+fn unknown(what: String, key: &str, names: &[&str], owner: &str) -> Error {
+    Error::bad_payload(match (nearest(key, names.iter().copied()), names) {
+        (Some(near), _) => format!("{what}: did you mean {near:?}?"),
+        (None, []) => format!("{what}: {owner} takes no fields"),
+        (None, names) => format!("{what}: {owner} takes {}", names.join(", ")),
+    })
 }
 
 /// The generator of a seed, where the value is one.

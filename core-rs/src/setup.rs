@@ -2,15 +2,15 @@
 //! [[token]], reshuffle?: {threshold, mode}}}`. Tokens go into the state one by one; the setup is never whole.
 
 use crate::error::{Error, Result, clip};
+use crate::payload::{only_fields, unknown_member};
 use crate::sections::{Limits, Pile, Source, SourceStack};
 use crate::state::State;
 use crate::token::Token;
 use crate::value::{Head, ScanError, Value, head, scan};
 use std::collections::BTreeSet;
 
-/// Bounds of what a setup may bring that is not kept: the bytes of a key, and the keys of a map.
+/// How many bytes a key of the setup may have.
 const MAX_KEY: usize = 1 << 10;
-const MAX_KEYS: usize = 1 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Place {
@@ -168,9 +168,6 @@ impl SetupReader {
 
     /// Notes that a key has been read with what it stands for; a key that stands twice fails.
     fn once(&mut self, level: usize, key: &str) -> Step {
-        if self.keys[level].len() >= MAX_KEYS {
-            return Err(Error::too_large(format!("the setup has more than {MAX_KEYS} keys")).into());
-        }
         match self.keys[level].insert(key.into()) {
             true => Ok(()),
             false => Err(Error::bad_payload(format!("the key {:?} stands twice in the setup", clip(key))).into()),
@@ -208,7 +205,8 @@ impl SetupReader {
                     Some(Source { stacks: Vec::new(), next_stack: 0, seed: nil.clone(), threshold: nil, mode });
                 n
             }
-            _ => self.value(rest)?.bytes().len(),
+            "stack" | "source" => 1,
+            _ => return Err(unknown_member(key, &["source", "stack"], "setup").into()),
         };
         self.once(0, key)?;
         Ok(n)
@@ -224,7 +222,7 @@ impl SetupReader {
                 self.policy(v)?;
                 v.bytes().len()
             }
-            _ => self.value(rest)?.bytes().len(),
+            _ => return Err(unknown_member(key, &["reshuffle", "stacks"], "setup.source").into()),
         };
         self.once(1, key)?;
         Ok(n)
@@ -240,6 +238,7 @@ impl SetupReader {
                 "setup.source.reshuffle: want a map {{threshold, mode}}, got {got}"
             )));
         }
+        only_fields(v, "setup.source.reshuffle", &["mode", "threshold"])?;
         let s = self.source.as_mut().expect("the policy lies in a source");
         if let Some(t) = v.get("threshold").filter(|t| !t.is_nil()) {
             if t.as_f64().is_none() {

@@ -511,14 +511,24 @@ impl State {
 
     /// Sets an entry to a value's bytes. At::Fired and At::Rules need rules, which the caller checks.
     pub fn set(&mut self, at: At, key: &str, value: &[u8]) {
-        if self.map(at).get(key).is_some_and(|old| &**old == value) {
-            return;
+        if self.map(at).get(key).is_none_or(|old| &**old != value) {
+            self.replace_entry(at, key, value.into());
         }
-        self.bytes += entry_bytes(key, value);
+    }
+
+    /// As [`State::set`], with bytes that need no copy.
+    pub(crate) fn put(&mut self, at: At, key: &str, value: Box<[u8]>) {
+        if self.map(at).get(key).is_none_or(|old| *old != value) {
+            self.replace_entry(at, key, value);
+        }
+    }
+
+    fn replace_entry(&mut self, at: At, key: &str, value: Box<[u8]>) {
+        self.bytes += entry_bytes(key, &value);
         let m = self.map_mut(at);
         let old = match m.get_mut(key) {
-            Some(v) => Some(std::mem::replace(v, value.into())),
-            None => m.insert(key.into(), value.into()),
+            Some(v) => Some(std::mem::replace(v, value)),
+            None => m.insert(key.into(), value),
         };
         self.bytes -= old.as_ref().map_or(0, |o| entry_bytes(key, o));
         self.undo.push(Undo::Entry(at, key.into(), old));

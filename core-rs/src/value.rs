@@ -340,6 +340,42 @@ impl<'a> Value<'a> {
         self.entries()?.find(|(k, _)| *k == key).map(|(_, v)| v)
     }
 
+    /// Where the entries of a map, or the items of an array, begin within [`Value::bytes`]; nothing for other values.
+    /// u32 suffices because no request is as long as 4 GiB.
+    pub(crate) fn offsets(self) -> impl Iterator<Item = u32> {
+        let (left, first, map) = match self.head() {
+            (Head::Array(n), at) => (n, at, false),
+            (Head::Map(n), at) => (n, at, true),
+            _ => (0, 0, false),
+        };
+        let mut at = first;
+        (0..left).map(move |_| {
+            let begin = at;
+            if map {
+                at += str_range(&self.0[at..]).expect("a checked map has string keys").1;
+            }
+            at += skip(&self.0[at..]);
+            begin as u32
+        })
+    }
+
+    /// The key of the entry that begins at an offset.
+    pub(crate) fn key_at(self, at: u32) -> &'a str {
+        let rest = &self.0[at as usize..];
+        let (from, to) = str_range(rest).expect("a checked map has string keys");
+        str_at(&rest[from..to])
+    }
+
+    /// The entry that begins at an offset.
+    pub(crate) fn entry_at(self, at: u32) -> (&'a str, Value<'a>) {
+        Entries { rest: &self.0[at as usize..], left: 1 }.next().expect("an offset of this map")
+    }
+
+    /// The item that begins at an offset.
+    pub(crate) fn item_at(self, at: u32) -> Value<'a> {
+        Items { rest: &self.0[at as usize..], left: 1 }.next().expect("an offset of this array")
+    }
+
     /// nil, false, 0 and the empty string.
     pub(crate) fn is_falsy(self) -> bool {
         match self.head().0 {

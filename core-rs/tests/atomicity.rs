@@ -129,7 +129,13 @@ fn any_value(dice: &mut Dice<'_>) -> Json {
 fn field(dice: &mut Dice<'_>, h: &mut Host, action: &Action, f: &Field) -> Json {
     let family = action.name.split(':').next().unwrap();
     let text = |dice: &mut Dice<'_>, of: &[&str]| Json::from(dice.of(of));
-    match (f.kind, f.name) {
+    let kind = match f.kind {
+        Kind::StringOf(_) => Kind::String,
+        Kind::MapOf(_) => Kind::Map,
+        Kind::ArrayOf(_) => Kind::Array,
+        kind => kind,
+    };
+    match (kind, f.name) {
         (Kind::String, "name") if family == "agent" => text(dice, AGENTS),
         (Kind::String, "from" | "to" | "agent1" | "agent2") => text(dice, AGENTS),
         (Kind::String, "name" | "zone" | "fromZone" | "toZone") => text(dice, ZONES),
@@ -169,6 +175,7 @@ fn field(dice: &mut Dice<'_>, h: &mut Host, action: &Action, f: &Field) -> Json 
         (Kind::Token, _) => token(dice),
         (Kind::Tokens, _) => list(dice, token),
         (Kind::Decks, _) => list(dice, |d| list(d, token)),
+        (Kind::StringOf(_) | Kind::MapOf(_) | Kind::ArrayOf(_), _) => unreachable!("replaced above"),
     }
 }
 

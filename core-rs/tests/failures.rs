@@ -182,9 +182,11 @@ fn agent_rows() -> Vec<Row> {
         }
     }
     rows.extend(
-        ["agent:drawCards", "agent:discardCards"].map(|action| {
-            row(action, json!({"name": "ann", "tokenIds": ["t1"]}), NONE, "no stack is attached").on_bare()
-        }),
+        [
+            ("agent:drawCards", json!({"name": "ann"})),
+            ("agent:discardCards", json!({"name": "ann", "tokenIds": ["t1"]})),
+        ]
+        .map(|(action, payload)| row(action, payload, NONE, "no stack is attached").on_bare()),
     );
     let max = MAX_INT;
     let gold = |amount: Json| json!({"name": "ann", "resource": "gold", "amount": amount});
@@ -432,11 +434,26 @@ fn token_rows() -> Vec<Row> {
     let two = || json!([{"id": "m"}, {"id": "n"}]);
     let split = |each: Json| json!({"token": {"id": "m"}, "propertiesArray": each});
     let decks = |counts: Json| json!({"decks": [[{"id": "a"}], []], "counts": counts});
-    let held =
-        |v: Json| json!({"host": {"id": "m", "_attachments": v}, "attachment": {"id": "n"}, "attachmentId": "n"});
+    let host = |held: Json| json!({"id": "m", "_attachments": held});
     vec![
-        row("token:attach", held(5.into()), BAD, "field host._attachments: want an array, got 5"),
-        row("token:detach", held(json!({})), BAD, "field host._attachments: want an array, got a map"),
+        row(
+            "token:attach",
+            json!({"host": host(5.into()), "attachment": {"id": "n"}}),
+            BAD,
+            "field host._attachments: want an array, got 5",
+        ),
+        row(
+            "token:detach",
+            json!({"host": host(json!({})), "attachmentId": "n"}),
+            BAD,
+            "field host._attachments: want an array, got a map",
+        ),
+        row(
+            "token:transform",
+            json!({"token": {"id": "m"}, "properties": {"id": 5}}),
+            BAD,
+            "field properties.id: want a string, got 5",
+        ),
         row("token:merge", json!({"tokens": []}), FEW, "field tokens: want at least 2, got 0"),
         row("token:merge", json!({"tokens": [{"id": "m"}]}), FEW, "field tokens: want at least 2, got 1"),
         row(
@@ -479,15 +496,15 @@ fn wrong(kind: Kind) -> Vec<(Json, &'static str)> {
         Kind::Whole => [number(), range(vec![json!(1.5), json!(-0.1), unsafe_int])].concat(),
         Kind::Count => [number(), range(vec![json!(0), json!(-1), json!(1.5), unsafe_int])].concat(),
         Kind::Amount => [number(), range(vec![json!(-1), json!(-0.5)])].concat(),
-        Kind::String => bad(vec![null, yes, one, array, map]),
+        Kind::String | Kind::StringOf(_) => bad(vec![null, yes, one, array, map]),
         Kind::Strings => [list(), bad(vec![json!([1]), json!(["a", null])])].concat(),
-        Kind::Map => bad(vec![null, yes, one, text, array]),
+        Kind::Map | Kind::MapOf(_) => bad(vec![null, yes, one, text, array]),
         Kind::Token => bad(vec![null, yes, one, text, array, map, json!({"id": 1}), json!({"id": null})]),
         Kind::Tokens => tokens(),
         Kind::Decks => {
             [list(), bad(vec![json!([1]), json!([{"id": "a"}]), json!([[1]]), json!([[], [{"id": 1}]])])].concat()
         }
-        Kind::Array => list(),
+        Kind::Array | Kind::ArrayOf(_) => list(),
         Kind::Seed => bad(vec![yes, array, map]),
     }
 }
@@ -656,8 +673,10 @@ fn every_action_has_a_row() {
 #[test]
 fn what_can_not_fail_does_not() {
     for (action, why) in NEVER_FAIL {
+        let fields = Registry::builtin().get(action).expect("a built-in action").fields;
+        let odd: Json = fields.iter().map(|f| (f.name, json!([5]))).collect::<BTreeMap<_, _>>().into_iter().collect();
         for mut h in [rich(), bare()] {
-            for payload in [json!({}), json!({"name": 5, "winner": 1, "count": -1, "state": []})] {
+            for payload in [json!({}), odd.clone()] {
                 h.dispatch(action, &payload, NOW).unwrap_or_else(|e| panic!("{action}: {e:?}; but {why}"));
             }
         }
@@ -837,13 +856,13 @@ fn max_depth_both_sides() {
     // What is that deep can be kept, digested, written and restored.
     let limits = Limits { max_depth: 128, ..Limits::default() };
     let mut h = Host::open(&json!({}), limits, CHUNK).unwrap();
-    for (action, mut payload) in [
-        ("game:setState", json!({"key": "deep"})),
-        ("game:setProperty", json!({"key": "deep"})),
+    let deep = nested(128)["k"].clone();
+    for (action, payload) in [
+        ("game:setState", json!({"key": "deep", "value": deep})),
+        ("game:setProperty", json!({"key": "deep", "value": deep})),
         ("agent:create", json!({"name": "ann"})),
-        ("agent:setMeta", json!({"name": "ann", "key": "deep"})),
+        ("agent:setMeta", json!({"name": "ann", "key": "deep", "value": deep})),
     ] {
-        payload["value"] = nested(128)["k"].clone();
         h.dispatch(action, &payload, NOW).unwrap();
     }
     let path = vec!["k"; 128];

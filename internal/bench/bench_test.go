@@ -125,14 +125,53 @@ func TestVerdicts(t *testing.T) {
 		"a baseline of nothing":          {Target{Figure: "a", Baseline: "zero", Relation: over, Limit: 4}, NotMeasured, 0},
 		"nothing in a baseline's rounds": {Target{Figure: "a", Baseline: "other", Relation: over, Limit: 4}, NotMeasured, 0},
 	} {
-		c.target.Way = "it is slow"
 		j := c.target.judge(figures)
 		if j.Verdict != c.want || (j.Value == nil) != (c.want == NotMeasured) || (j.Value != nil && j.Value.Median != c.value) {
 			t.Errorf("%s: %v %v, want %v %v", name, j.Verdict, j.Value, c.want, c.value)
 		}
-		if (j.InTheWay != "") != (c.want == Missed) {
-			t.Errorf("%s: %v says that %q stands in the way", name, j.Verdict, j.InTheWay)
+	}
+}
+
+// A ratio that is not the quotient of the figures beside it says what it is. No report tells a reason that it has not measured.
+func TestRatiosSayWhatTheyAreOf(t *testing.T) {
+	r := &Report{}
+	for round, v := range [][2]float64{{10, 1}, {4, 3}, {6, 6}} {
+		r.add("g", "slow.p50", "us", round, v[0])
+		r.add("g", "base.p50", "us", round, v[1])
+		r.add("g", "same.p50", "us", round, 3*v[1])
+	}
+	for _, target := range []Target{
+		{ID: "1", Text: "the tail", Figure: "slow.p50", Baseline: "base.p50", Relation: over, Limit: 1},
+		{ID: "2", Text: "so many times below", Figure: "base.p50", Baseline: "slow.p50", Relation: under, Limit: 1},
+		{ID: "3", Text: "the same in each round", Figure: "same.p50", Baseline: "base.p50", Relation: over, Limit: 1},
+		{ID: "4", Text: "itself", Figure: "slow.p50", Relation: absolute, Limit: 1},
+	} {
+		r.Targets = append(r.Targets, target.judge(r.figures))
+	}
+	want := []string{
+		"the tail: figure over baseline is 1.00x to 10.00x in the rounds, of which 1.33x is the median; the quotient of the medians is 2.00x",
+		"so many times below: baseline over figure is 1.00x to 10.00x in the rounds, of which 1.33x is the median; the quotient of the medians is 2.00x",
+	}
+	if got := r.RatioNotes(); !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+	var b bytes.Buffer
+	if _, err := r.WriteTo(&b); err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Join(strings.Fields(b.String()), " ")
+	for _, want := range append(want, RatioNote) {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in the report:\n%s", want, &b)
 		}
+	}
+	if _, rest, _ := strings.Cut(text, want[1]); strings.TrimSpace(rest) != "" {
+		t.Errorf("after its notes the report says %q", rest)
+	}
+	r.Targets = r.Targets[3:]
+	b.Reset()
+	if _, err := r.WriteTo(&b); err != nil || strings.Contains(b.String(), "ratio") {
+		t.Errorf("a report without ratios explains them:\n%s", &b)
 	}
 }
 

@@ -22,6 +22,7 @@ func openNode(depth int) func(context.Context, *room) (slice, error) {
 		}
 		c := exec.CommandContext(ctx, path, "-e", nodeScript)
 		c.Stderr = os.Stderr
+		detach(c)
 		in, err := c.StdinPipe()
 		if err != nil {
 			return nil, err

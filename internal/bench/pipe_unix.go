@@ -80,6 +80,7 @@ func openPipe(_ context.Context, r *room) (slice, error) {
 	c := exec.Command(self)
 	c.Env = append(os.Environ(), childVariable+"="+childPipe)
 	c.Stderr = os.Stderr
+	detach(c)
 	childIn, in, err := os.Pipe()
 	if err != nil {
 		return nil, err

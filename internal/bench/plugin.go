@@ -26,8 +26,9 @@ var handshake = plugin.HandshakeConfig{ProtocolVersion: 1, MagicCookieKey: "HYPE
 
 var echoes = map[string]plugin.Plugin{childNetRPC: netRPCEcho{}, childGRPC: grpcEcho{}}
 
-// pluginChild serves until its host ends it.
+// pluginChild serves until its host ends it, or is gone.
 func pluginChild(kind string) {
+	go endWithHost()
 	plugin.Serve(&plugin.ServeConfig{HandshakeConfig: handshake, Plugins: plugin.PluginSet{"echo": echoes[kind]},
 		GRPCServer: plugin.DefaultGRPCServer, Logger: hclog.NewNullLogger()})
 }
@@ -79,7 +80,16 @@ func startPlugin(r *room, kind string) (any, error) {
 		return nil, err
 	}
 	c := exec.Command(self)
-	c.Env = []string{childVariable + "=" + kind}
+	sockets, err := os.MkdirTemp("", "hypertoken-bench")
+	if err != nil {
+		return nil, err
+	}
+	r.closing(func() { _ = os.RemoveAll(sockets) })
+	c.Env = []string{childVariable + "=" + kind, plugin.EnvUnixSocketDir + "=" + sockets}
+	detach(c)
+	if err := tie(r, c); err != nil {
+		return nil, err
+	}
 	client := plugin.NewClient(&plugin.ClientConfig{HandshakeConfig: handshake, Plugins: plugin.PluginSet{"echo": echoes[kind]},
 		Cmd: c, AllowedProtocols: []plugin.Protocol{plugin.ProtocolNetRPC, plugin.ProtocolGRPC}, Logger: hclog.NewNullLogger()})
 	r.closing(client.Kill)

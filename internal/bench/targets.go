@@ -23,9 +23,6 @@ type Target struct {
 	// AtLeast says that Limit is a least value, otherwise it is a greatest one, in the figure's unit or as a ratio.
 	AtLeast bool    `json:"at_least"`
 	Limit   float64 `json:"limit"`
-
-	// Way is what stands in the way, told where the target is missed.
-	Way string `json:"-"`
 }
 
 // Verdict is what has become of a target.
@@ -43,8 +40,6 @@ type Judged struct {
 	Verdict Verdict `json:"verdict"`
 	// Value is that of the figure, or the ratio, round by round; its median is held against the limit.
 	Value *Spread `json:"value,omitempty"`
-	// InTheWay is told where the target is missed.
-	InTheWay string `json:"in_the_way,omitempty"`
 }
 
 const (
@@ -62,7 +57,7 @@ func targets() []Target {
 	atLeast := func(id, text, figure string, limit float64) Target {
 		return Target{ID: id, Text: text, Figure: figure, Relation: absolute, Limit: limit, AtLeast: true}
 	}
-	list := []Target{
+	return []Target{
 		{ID: "1.pipe", Text: "a dispatch on a worker, p50: at most 3 times the bare pipe",
 			Figure: drawWorker + ".p50", Baseline: pipe + ".p50", Relation: over, Limit: 3},
 		{ID: "1.tail", Text: "its p95: at most 2 times its p50",
@@ -109,46 +104,7 @@ func targets() []Target {
 			Figure: journaled + ".rate", Baseline: unjournaled + ".rate", Relation: over, Limit: 0.95, AtLeast: true},
 		atMost("8.bounded", "memory of an engine: no growth with its actions (256 KiB)", "growth.growth", 256*kibibyte),
 	}
-	for k := range list {
-		list[k].Way = ways[list[k].ID]
-	}
-	return list
 }
-
-// ways are what stands in the way of targets that are missed, as profiles on the 2-core machine show it.
-var ways = map[string]string{
-	"1.pipe": "the two writes and reads are most of what a bare pipe takes; beside them a profile shows the core (some 0.5 µs), the " +
-		"engine's machine and journal (1.4 µs) and the worker's loop (0.6 µs), none of them with a hot spot. Where both sides share a core " +
-		"for a while, each round costs two switches more",
-	"1.netrpc": "between runs the bare pipe itself takes 1.5 or 2.9 µs on the 2-core machine, a dispatch 4.4 or 5.7, and net/rpc 98 to " +
-		"108: the ratio is 19 to 22",
-	"1.tail": "a thread that is woken is put beside the one that woke it, and until the kernel separates them each round costs two " +
-		"switches of the core; the collector's threads of the host do the same now and then",
-	"2.million": "the host's goroutines that send and that read take 1.7 µs of processor time for an action, the collector included, and the " +
-		"worker 1 µs, of which the core is a third; they are three threads on two cores that wait for the engine's lock and for each " +
-		"other's bursts, and so use 1.5 of them",
-	"2.node": "Node moves a message of 32 bytes between two threads of one process, without a journal, a checksum or an action; an action " +
-		"takes more than that message before it is sent",
-	"2.callers": "each call parks a goroutine and wakes it again: selecting, parking and waking are a fifth of the host's time here, and " +
-		"64 callers fill a worker's pipe less evenly than one does",
-	"2.engines": "as on one engine; and answers for different engines are not one step of a journal",
-	"3.bare": "the core that yields by itself takes a fifth of what one takes that wazero interrupts, on which the target counted; an action's machine, " +
-		"journal and checksums take about 1 µs beside it",
-	"4": "no hot spot is left: at 52 tokens the time is flat over checking the payload, finding and calling the handler, comparing and " +
-		"copying a few bytes, and the allocator; wazero checks the bounds of each access and does not inline calls, and what makes the " +
-		"core faster makes native code faster, too",
-	"7.light": "two workers and the host are three processes on two cores, and each action finds somebody else on its core: a switch " +
-		"costs more than the action, which is why engines are not spread over more workers than there are cores",
-	"7.scarce_heavy": "engines are spread over as many workers as there are cores; the others take none of the time, but a round where one of " +
-		"the first was started late has its engines elsewhere",
-	"7.scarce_light": "as above: on two workers one action in two finds its worker parked",
-	"7.idle":         "a host that is idle looks after its workers once a second, and each look wakes some of Go's threads",
-	"8.journal": "an action's record is encoded and copied, the store's lock is taken for each group, and every thousand small actions a snapshot " +
-		"runs before the next one",
-}
-
-// Way returns what stands in the way of a target where it is missed, "" where that is not known.
-func Way(id string) string { return ways[id] }
 
 // judge holds a target against figures, by their IDs.
 func (t Target) judge(figures map[string]*Figure) Judged {
@@ -174,7 +130,7 @@ func (t Target) judge(figures map[string]*Figure) Judged {
 		j.Verdict = Met
 		return j
 	}
-	j.Verdict, j.InTheWay = Missed, t.Way
+	j.Verdict = Missed
 	return j
 }
 

@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/dustin/go-humanize"
+
+	"hypertoken/internal/printable"
 )
 
 // guideRows are the rows of the guide's table, for a worker and in process.
@@ -41,6 +44,38 @@ func (r *Report) GuideTable() Table {
 		}
 	}
 	return t
+}
+
+// RatioNote says what the ratios of a target table are of.
+const RatioNote = "The value of a target is the figure itself, or a ratio (x). A ratio is taken in each round, of the figure and the baseline " +
+	"of that round; the value is the median of these. The figure and the baseline beside it are medians over the rounds, each by itself."
+
+// notable is by how much the quotient of two medians differs from the median of the ratios, for a reader to wonder.
+const notable = 1.05
+
+// RatioNotes says of each ratio that is not the quotient of the two figures beside it what it is. It returns none for a report
+// in which all are.
+func (r *Report) RatioNotes() (list []string) {
+	for _, j := range r.Targets {
+		f, b := r.Figure(j.Figure), r.Figure(j.Baseline)
+		if j.Value == nil || j.Relation == absolute || f == nil || b == nil {
+			continue
+		}
+		quotient, of := f.Median/b.Median, "figure over baseline"
+		if j.Relation == under {
+			quotient, of = b.Median/f.Median, "baseline over figure"
+		}
+		if quotient > j.Value.Median*notable || j.Value.Median > quotient*notable {
+			list = append(list, fmt.Sprintf("%s: %s is %s to %s in the rounds, of which %s is the median; the quotient of the medians is %s",
+				j.Text, of, ratio(j.Value.Min), ratio(j.Value.Max), ratio(j.Value.Median), ratio(quotient)))
+		}
+	}
+	return list
+}
+
+// hasRatio reports whether a ratio is held against a target.
+func (r *Report) hasRatio() bool {
+	return slices.ContainsFunc(r.Targets, func(j Judged) bool { return j.Value != nil && j.Relation != absolute })
 }
 
 // TargetTable has the targets with what they came to.
@@ -130,12 +165,11 @@ func (r *Report) WriteTo(w io.Writer) (int64, error) {
 			t.write(&b)
 		}
 	}
-	heading := "\nwhat stands in the way\n"
-	for _, j := range r.Targets {
-		if j.InTheWay != "" {
-			b.WriteString(heading + wrapped(j.Text+": "+j.InTheWay, 100))
-			heading = ""
-		}
+	if r.hasRatio() {
+		b.WriteString("\n" + wrapped(RatioNote, 100))
+	}
+	for _, note := range r.RatioNotes() {
+		b.WriteString(wrapped(note, 100))
 	}
 	if len(r.Skipped) > 0 {
 		b.WriteString("\nnot measured\n")
@@ -143,7 +177,7 @@ func (r *Report) WriteTo(w io.Writer) (int64, error) {
 			fmt.Fprintf(&b, "  %s: %s\n", s.Name, s.Why)
 		}
 	}
-	n, err := io.WriteString(w, b.String())
+	n, err := io.WriteString(w, printable.Text(b.String())) // errors repeat what a core says
 	return int64(n), err
 }
 

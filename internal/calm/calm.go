@@ -1,4 +1,5 @@
-// Package calm keeps a log readable where the same happens again and again, as in a crash loop.
+// Package calm keeps a log from doing harm: it stays readable while the same happens again and again, as in a crash loop, and
+// it does not end a process whose standard error nobody reads any more.
 package calm
 
 import (
@@ -21,7 +22,7 @@ const (
 )
 
 // Handler hands on at most [Burst] records of one message, and one each [Every] from then on, which says how many were left
-// out before it. Debug records are all handed on.
+// out before it. Debug records are all handed on. While next handles a record, SIGPIPE does not end the process.
 type Handler struct {
 	next  slog.Handler
 	state *state
@@ -52,7 +53,7 @@ func (h *Handler) Enabled(ctx context.Context, level slog.Level) bool {
 // Handle implements [slog.Handler].
 func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level < slog.LevelInfo {
-		return h.next.Handle(ctx, r)
+		return withoutSIGPIPE(func() error { return h.next.Handle(ctx, r) })
 	}
 	suppressed, ok := h.state.allows(r.Message, r.Time)
 	if !ok {
@@ -62,7 +63,7 @@ func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
 		r = r.Clone()
 		r.AddAttrs(slog.Int(Suppressed, suppressed))
 	}
-	return h.next.Handle(ctx, r)
+	return withoutSIGPIPE(func() error { return h.next.Handle(ctx, r) })
 }
 
 func (s *state) allows(text string, at time.Time) (suppressed int, ok bool) {

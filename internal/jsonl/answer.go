@@ -9,46 +9,179 @@ import (
 
 	"hypertoken/host"
 	"hypertoken/internal/msgjson"
+	"hypertoken/internal/printable"
 )
 
 // Answers are lines without their newline.
 
-// OK is the answer to a setup that was taken.
+// OK is the answer to a setup that was taken, and that wants nothing else.
 const OK = `{"ok":true}`
 
-// Answer runs a request that is no setup, the n-th of the actions where it is one, and returns its line. An error says that
-// what the engine returned can't be written as JSON.
+// after is how an engine is after a line: what a line may want to know beside its answer.
+type after struct {
+	sequence  uint64
+	changed   bool
+	hasDigest bool
+	digest    host.Digest
+}
+
+// append writes what is wanted behind what an answer has so far, and closes the answer.
+func (w Want) append(line []byte, a after) []byte {
+	if w&WantSequence != 0 {
+		line = fmt.Appendf(line, `,"sequence":%d`, a.sequence)
+	}
+	if w&WantChanged != 0 {
+		line = fmt.Appendf(line, `,"changed":%t`, a.changed)
+	}
+	switch {
+	case w&WantDigest == 0:
+	case a.hasDigest:
+		line = fmt.Appendf(line, `,"digest":"%v"`, a.digest)
+	default:
+		line = append(line, `,"digest":null`...)
+	}
+	return append(line, '}')
+}
+
+// Taken returns the answer to a setup that the engine was opened with.
+func Taken(ctx context.Context, engine *host.Engine, q *Request) []byte {
+	line := []byte(OK[:len(OK)-1])
+	if q.Want == 0 {
+		return q.Want.append(line, after{})
+	}
+	a, err := position(ctx, engine)
+	if err != nil {
+		return Failure(err)
+	}
+	a.changed = true
+	return q.Want.append(line, a)
+}
+
+// Answer runs a request that is no setup, and returns its line. n is the number of its action, or of the first action of its
+// batch. An error says that the core returned what no core may return; the line says so too.
 func Answer(ctx context.Context, engine *host.Engine, q *Request, n int) ([]byte, error) {
+	ctx, cancel := q.Bounded(ctx)
+	defer cancel()
 	switch q.Kind {
 	case State:
-		state, err := engine.State(ctx)
-		if err != nil {
-			return Failure(err), nil
-		}
-		return appendValue([]byte(`{"state":`), state.Raw)
+		return answerState(ctx, engine, q)
 	case Digest:
-		digest, err := engine.Digest(ctx)
+		a, err := position(ctx, engine)
 		if err != nil {
 			return Failure(err), nil
 		}
-		return fmt.Appendf(nil, `{"digest":"%v"}`, digest), nil
+		// The answer has the digest anyway.
+		return (q.Want &^ WantDigest).append(fmt.Appendf(nil, `{"digest":"%v"`, a.digest), a), nil
+	case Batch:
+		return answerBatch(ctx, engine, q, n)
 	}
 	var result host.Result
 	err := q.ValueError
 	if err == nil {
-		ctx, cancel := q.Bounded(ctx)
 		result, err = engine.Dispatch(ctx, q.Action, q.Value, q.Options...)
-		cancel()
 	}
-	return Outcome(n, result, err)
+	return outcome(nil, n, q.Want, result, err)
 }
 
-// Outcome is what became of the n-th action.
+// Outcome is the line of the n-th action, which has no want. Its error is that of [Answer].
 func Outcome(n int, result host.Result, err error) ([]byte, error) {
-	if err != nil {
-		return append(fmt.Appendf(nil, `{"n":%d,`, n), Failure(err)[1:]...), nil
+	return outcome(nil, n, 0, result, err)
+}
+
+// outcome appends the line of an action. Its error is that of [Answer].
+func outcome(line []byte, n int, w Want, result host.Result, err error) ([]byte, error) {
+	start := len(line)
+	line = fmt.Appendf(line, `{"n":%d`, n)
+	if err == nil {
+		written, err := msgjson.Append(append(line, `,"result":`...), result.Raw)
+		if err == nil {
+			return w.append(written, after{result.Sequence, result.Changed, result.HasDigest, result.Digest}), nil
+		}
+		line = fmt.Appendf(written[:start], `{"n":%d`, n)
+		return appendError(append(line, ','), CodeBadResult, err.Error(), -1), err
 	}
-	return appendValue(fmt.Appendf(nil, `{"n":%d,"result":`, n), result.Raw)
+	return appendError(append(line, ','), host.CodeOf(err), Message(err), -1), nil
+}
+
+// CodeBadResult is the code of an action's error whose result can't be written, because it is no value of a core.
+const CodeBadResult = "bad_result"
+
+// stateTries is how often the state is asked for, if the digest is wanted too and others change the engine in between.
+const stateTries = 5
+
+// answerState returns the whole state. The digest that is wanted is of the same moment, or missing.
+func answerState(ctx context.Context, engine *host.Engine, q *Request) ([]byte, error) {
+	for try := 1; ; try++ {
+		state, err := engine.State(ctx)
+		if err != nil {
+			return Failure(err), nil
+		}
+		a := after{sequence: state.Sequence}
+		if q.Want&WantDigest != 0 {
+			at, err := position(ctx, engine)
+			if err != nil {
+				return Failure(err), nil
+			}
+			if at.sequence == state.Sequence {
+				a = at
+			} else if try < stateTries {
+				continue
+			}
+		}
+		line, err := msgjson.Append([]byte(`{"state":`), state.Raw)
+		if err != nil {
+			return Error(CodeBadResult, err.Error()), err
+		}
+		return q.Want.append(line, a), nil
+	}
+}
+
+// position returns an engine's sequence and digest.
+func position(ctx context.Context, engine *host.Engine) (after, error) {
+	at, err := engine.Position(ctx)
+	return after{sequence: at.Sequence, hasDigest: true, digest: at.Digest}, err
+}
+
+// answerBatch runs a batch. Of an atomic batch whose member fails the answer is that member's error, with its index. Else the
+// answer has a line for each member, as the member would have had by itself.
+func answerBatch(ctx context.Context, engine *host.Engine, q *Request, n int) ([]byte, error) {
+	actions := make([]host.Action, 0, len(q.Members))
+	for k, m := range q.Members {
+		switch {
+		case m.ValueError == nil:
+			actions = append(actions, m.Action)
+		case q.Mode == host.BatchAtomic:
+			return batchFailure(&host.BatchError{Index: k, Err: m.ValueError}), nil
+		}
+	}
+	result, err := engine.DispatchBatch(ctx, q.Mode, actions, q.Options...)
+	if err != nil {
+		return batchFailure(err), nil
+	}
+	line := []byte(`{"results":[`)
+	var broken error
+	for k, m := range q.Members {
+		o := host.Outcome{Err: m.ValueError}
+		if m.ValueError == nil {
+			o, result.Outcomes = result.Outcomes[0], result.Outcomes[1:]
+		}
+		if k > 0 {
+			line = append(line, ',')
+		}
+		if line, err = outcome(line, n+k, 0, o.Result, o.Err); err != nil {
+			broken = err
+		}
+	}
+	return q.Want.append(append(line, ']'), after{result.Sequence, result.Changed, result.HasDigest, result.Digest}), broken
+}
+
+// batchFailure is the answer to a batch that failed as a whole.
+func batchFailure(err error) []byte {
+	var member *host.BatchError
+	if errors.As(err, &member) {
+		return appendError([]byte{'{'}, host.CodeOf(member.Err), Message(member.Err), member.Index)
+	}
+	return Failure(err)
 }
 
 // Failure is the answer to what failed.
@@ -62,12 +195,6 @@ func BadLine(number int, err error) []byte {
 // BadSetup is the answer to a setup that was refused.
 func BadSetup(number int, err error) []byte {
 	return Error(host.CodeOf(err), fmt.Sprintf("line %d: setup: %s", number, Message(err)))
-}
-
-// appendValue writes a value behind what opens an object, and closes that.
-func appendValue(opened []byte, value host.Raw) ([]byte, error) {
-	line, err := msgjson.Append(opened, value)
-	return append(line, '}'), err
 }
 
 // Message is an error's text without its code.
@@ -84,11 +211,23 @@ func Message(err error) string {
 }
 
 // Error is an answer that has an error.
-func Error(code, message string) []byte {
+func Error(code, message string) []byte { return appendError([]byte{'{'}, code, message, -1) }
+
+// appendError writes an error behind what an answer has so far, and closes the answer. index is that of a batch's member that
+// failed, or -1.
+func appendError(line []byte, code, message string, index int) []byte {
+	e := struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+		Index   *int   `json:"index,omitempty"`
+	}{code, message, nil}
+	if index >= 0 {
+		e.Index = &index
+	}
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	// Two strings always encode.
-	_ = enc.Encode(map[string]map[string]string{"error": {"code": code, "message": message}})
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+	_ = enc.Encode(e) // two strings and a number always encode
+	line = printable.AppendJSON(append(line, `"error":`...), bytes.TrimSuffix(b.Bytes(), []byte("\n")))
+	return append(line, '}')
 }

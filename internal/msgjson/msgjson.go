@@ -1,7 +1,7 @@
 // Package msgjson turns JSON into the core's MessagePack values and back, for the command line.
 //
-// It loses nothing: what JSON can say and a value can't (an integer beyond ±(2^53 - 1), a lone surrogate, a key twice)
-// is an error.
+// It loses nothing: what JSON can say and a value can't (an integer beyond ±(2^53 - 1), half of a surrogate pair, a key twice)
+// is an error, and [Value] reads what [Append] has written as the same value.
 package msgjson
 
 import (
@@ -19,6 +19,8 @@ import (
 
 	"github.com/vmihailenco/msgpack/v5"
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
+
+	"hypertoken/internal/printable"
 )
 
 // MaxInt is the largest integer of a value; the smallest is its negative.
@@ -29,11 +31,29 @@ type ValueError struct{ Message string }
 
 func (e *ValueError) Error() string { return e.Message }
 
-// Object reads one JSON object and returns its members: each value as MessagePack, keys and nested keys in their order.
-// An error that wraps [*ValueError] concerns a member's value only, is returned with the member, and the rest is read.
-// Whatever the nesting, memory is linear in the input.
-func Object(line []byte) ([]Member, error) {
+// Member is a member of an object.
+type Member struct {
+	Key string
+	// Value is the member's value, as MessagePack.
+	Value msgpack.RawMessage
+	// Err says why the member's JSON is not a value of the core. Value has nil in the place of each part that is none.
+	Err *ValueError
+	// List has the members of each object of an array, for a member that [Object] was told to read so. Value is empty then.
+	List [][]Member
+}
+
+// Object reads one JSON object and returns its members in their order. The order of nested keys is kept too.
+//
+// A member that is named in lists has to be an array of objects, which is returned as its List. An object of the array is
+// read as the object itself is, but has no lists of its own.
+//
+// An error says that the line is no JSON object, that a member stands in it twice, or that a list is none. What is wrong with
+// one member's value only is told by the member's Err. Memory is linear in the input, however deep it is nested.
+func Object(line []byte, lists ...string) ([]Member, error) {
 	if !utf8.Valid(line) {
+		if bytes.HasPrefix(line, []byte{0xff, 0xfe}) || bytes.HasPrefix(line, []byte{0xfe, 0xff}) {
+			return nil, errors.New("not valid UTF-8, but UTF-16: save it as UTF-8")
+		}
 		return nil, errors.New("not valid UTF-8")
 	}
 	r := reader{line: line, dec: json.NewDecoder(bytes.NewReader(line))}
@@ -45,37 +65,84 @@ func Object(line []byte) ([]Member, error) {
 	if t != json.Delim('{') {
 		return nil, errors.New("not a JSON object")
 	}
+	members, err := r.members(lists)
+	if err != nil {
+		return nil, err
+	}
+	if rest := bytes.Trim(line[r.dec.InputOffset():], space); len(rest) > 0 {
+		return nil, errors.New("something follows the JSON object")
+	}
+	return members, nil
+}
+
+// space is what JSON takes for white space.
+const space = " \t\r\n"
+
+// fewMembers is up to how many members of an object are compared with each other, without a map of their keys.
+const fewMembers = 16
+
+// members reads the members of an object whose opening brace is read, and its closing brace.
+func (r *reader) members(lists []string) ([]Member, error) {
 	var members []Member
-	seen := map[string]bool{}
+	var seen map[string]bool // of an object with many members
 	for r.dec.More() {
 		key, err := r.token()
 		if err != nil {
 			return nil, err
 		}
 		m := Member{Key: key.(string)}
-		if seen[m.Key] {
+		if seen[m.Key] || seen == nil && slices.ContainsFunc(members, func(other Member) bool { return other.Key == m.Key }) {
 			return nil, fmt.Errorf("the key %q stands twice", clip(m.Key))
 		}
-		seen[m.Key] = true
-		if m.Value, m.Err, err = r.value(); err != nil {
+		if seen != nil {
+			seen[m.Key] = true
+		} else if len(members) == fewMembers {
+			seen = map[string]bool{m.Key: true}
+			for _, other := range members {
+				seen[other.Key] = true
+			}
+		}
+		if slices.Contains(lists, m.Key) {
+			m.List, err = r.list(m.Key)
+		} else {
+			m.Value, m.Err, err = r.value()
+		}
+		if err != nil {
 			return nil, err
 		}
 		members = append(members, m)
 	}
-	if _, err := r.token(); err != nil { // the closing brace
-		return nil, err
-	}
-	if rest := bytes.TrimSpace(line[r.dec.InputOffset():]); len(rest) > 0 {
-		return nil, errors.New("something follows the JSON object")
-	}
-	return members, nil
+	_, err := r.token() // the closing brace
+	return members, err
 }
 
-// Member is a member of an object. Err says why Value is not a value of the core.
-type Member struct {
-	Key   string
-	Value msgpack.RawMessage
-	Err   *ValueError
+// list reads an array of objects.
+func (r *reader) list(name string) ([][]Member, error) {
+	if t, err := r.token(); err != nil {
+		return nil, err
+	} else if t != json.Delim('[') {
+		return nil, fmt.Errorf("%s: want an array of objects", name)
+	}
+	list := [][]Member{}
+	for r.dec.More() {
+		t, err := r.token()
+		if err != nil {
+			return nil, err
+		}
+		if t != json.Delim('{') {
+			return nil, fmt.Errorf("%s[%d]: want an object", name, len(list))
+		}
+		members, err := r.members(nil)
+		if errors.Is(err, errShort) {
+			return nil, err
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s[%d]: %w", name, len(list), err)
+		}
+		list = append(list, members)
+	}
+	_, err := r.token() // the closing bracket
+	return list, err
 }
 
 var errShort = errors.New("the JSON ends too early")
@@ -219,27 +286,20 @@ func appendScalar(out []byte, t json.Token) ([]byte, *ValueError) {
 	var bad *ValueError
 	switch v := t.(type) {
 	case json.Number:
-		f, err := v.Float64()
-		whole := !strings.ContainsAny(v.String(), ".eE")
-		switch i := int64(f); {
-		case err != nil:
-			bad = &ValueError{fmt.Sprintf("the number %s is too large", clip(v.String()))}
-			_ = enc.EncodeNil()
-		case f == math.Trunc(f) && math.Abs(f) <= MaxInt && (!whole || v.String() == strconv.FormatInt(i, 10) || f == 0):
-			_ = enc.EncodeInt(i)
-		case whole:
-			bad = &ValueError{fmt.Sprintf("the integer %s is outside ±%d", clip(v.String()), int64(MaxInt))}
-			_ = enc.EncodeNil()
-		default:
-			_ = enc.EncodeFloat64(f)
+		var n any
+		if n, bad = number(v.String()); bad != nil {
+			n = nil
 		}
+		_ = enc.Encode(n)
 	default: // nil, bool, string
 		_ = enc.Encode(v)
 	}
 	return append(out, b.Bytes()...), bad
 }
 
-// Append appends a MessagePack value as JSON. Numbers are written as JavaScript writes them.
+// Append appends a MessagePack value as JSON, on one line. [Value] reads it back as the same value: integers as integers, and
+// floats as floats of the same bits. Characters that steer a terminal are escaped. An error says that it is not a value of the
+// core.
 func Append(out []byte, value []byte) ([]byte, error) {
 	dec := msgpack.GetDecoder()
 	defer msgpack.PutDecoder(dec)
@@ -266,7 +326,11 @@ func appendValue(out []byte, dec *msgpack.Decoder, depth int) ([]byte, error) {
 			if i > 0 {
 				out = append(out, ',')
 			}
-			if out, err = appendValue(out, dec, depth+1); err == nil {
+			var key string
+			if key, err = decodeKey(dec); err != nil {
+				break
+			}
+			if out, err = appendString(out, key); err == nil {
 				out, err = appendValue(append(out, ':'), dec, depth+1)
 			}
 		}
@@ -299,26 +363,61 @@ func appendValue(out []byte, dec *msgpack.Decoder, depth int) ([]byte, error) {
 		}
 		switch n := v.(type) {
 		case int64:
+			if n < -MaxInt || n > MaxInt {
+				return out, fmt.Errorf("msgjson: the integer %d is outside ±%d", n, int64(MaxInt))
+			}
 			return strconv.AppendInt(out, n, 10), nil
 		case uint64:
+			if n > MaxInt {
+				return out, fmt.Errorf("msgjson: the integer %d is outside ±%d", n, int64(MaxInt))
+			}
 			return strconv.AppendUint(out, n, 10), nil
 		case float64:
-			b, err := json.Marshal(n)
-			return append(out, b...), err
+			return appendFloat(out, n)
 		}
 		return out, fmt.Errorf("msgjson: %T is not a value of the core", v)
 	}
 }
 
+// decodeKey reads a map's key, which is a string.
+func decodeKey(dec *msgpack.Decoder) (string, error) {
+	code, err := dec.PeekCode()
+	if err != nil {
+		return "", fmt.Errorf("msgjson: %w", err)
+	}
+	if !msgpcode.IsString(code) {
+		return "", errors.New("msgjson: a map's key is not a string")
+	}
+	return dec.DecodeString()
+}
+
 // appendString writes a string without HTML's escapes.
 func appendString(out []byte, s string) ([]byte, error) {
-	b := bytes.NewBuffer(out)
+	if isPlain(s) {
+		out = append(out, '"')
+		out = append(out, s...)
+		return append(out, '"'), nil
+	}
+	if !utf8.ValidString(s) {
+		return out, fmt.Errorf("msgjson: the string %q is not valid UTF-8", clip(s))
+	}
+	b := new(bytes.Buffer)
 	enc := json.NewEncoder(b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(s); err != nil {
 		return out, fmt.Errorf("msgjson: %w", err)
 	}
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+	return printable.AppendJSON(out, bytes.TrimSuffix(b.Bytes(), []byte("\n"))), nil
+}
+
+// isPlain reports whether a string is written as it is.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // Value reads one JSON value as MessagePack.

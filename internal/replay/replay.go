@@ -44,13 +44,13 @@ func (e Engine) Batch(ctx context.Context, atomic bool, steps []trace.Step) ([]t
 		action, payload, now := Step(s)
 		members[i] = host.Action{Type: action, Payload: payload, Options: []host.DispatchOption{now}}
 	}
-	answers, err := e.DispatchBatch(ctx, mode, members...)
+	answer, err := e.DispatchBatch(ctx, mode, members)
 	var failed *host.BatchError
 	if err != nil && !errors.As(err, &failed) {
 		return nil, err
 	}
-	outcomes := make([]trace.Outcome, len(answers))
-	for i, a := range answers {
+	outcomes := make([]trace.Outcome, len(answer.Outcomes))
+	for i, a := range answer.Outcomes {
 		if outcomes[i], err = Outcome(a.Result, a.Err); err != nil {
 			return nil, err
 		}

@@ -16,7 +16,9 @@ import (
 // FuzzLines sends whatever it finds as a body: the status is one that is documented, and each line has an answer that is JSON.
 func FuzzLines(f *testing.F) {
 	for _, body := range []string{deck, deck + `{"type":"stack:draw"}`, `{"state":true}`, "", "\n", deck + "\n\n{\n" + `{"digest":true}`, `{"setup":{"stack":5}}`,
-		deck + `{"type":"stack:draw","key":"k"}` + "\n" + `{"type":"stack:draw","key":"k"}`, deck + `{"type":"debug:log","payload":{"a":1e300}}`, "\xff"} {
+		deck + `{"type":"stack:draw","key":"k"}` + "\n" + `{"type":"stack:draw","key":"k"}`, deck + `{"type":"debug:log","payload":{"a":1e300}}`, "\xff",
+		"\ufeff\r\n" + deck + `{"batch":[{"type":"stack:draw"},{"type":"no:such"}],"mode":"independent","want":["digest"]}` + "\n \n" +
+			`{"batch":[{"type":"stack:draw"},{"type":"no:such"}],"key":"k","if_sequence":1}`} {
 		f.Add([]byte(body))
 	}
 	h, err := host.New(f.Context(), host.Options{InProcess: true, Timeout: time.Second, Logger: slog.New(slog.DiscardHandler)})
@@ -40,7 +42,12 @@ func FuzzLines(f *testing.F) {
 			t.Fatalf("%q: %d", body, w.Code)
 		}
 		answers := bytes.Split(bytes.TrimSuffix(w.Body.Bytes(), []byte("\n")), []byte("\n"))
-		lines := bytes.Count(bytes.TrimSuffix(body, []byte("\n")), []byte("\n")) + 1
+		lines := 0
+		for line := range bytes.Lines(bytes.TrimPrefix(body, []byte("\ufeff"))) {
+			if len(bytes.Trim(line, " \t\r\n")) > 0 {
+				lines++
+			}
+		}
 		if want := map[bool]int{true: lines, false: 1}[w.Code == 200]; len(answers) != want {
 			t.Fatalf("%q: %d answers, want %d: %q", body, len(answers), want, answers)
 		}

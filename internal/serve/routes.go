@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -20,6 +21,7 @@ import (
 
 	"hypertoken/host"
 	"hypertoken/internal/jsonl"
+	"hypertoken/internal/printable"
 )
 
 // problem is a request that was refused.
@@ -213,9 +215,11 @@ func unhurried(f http.HandlerFunc) handler {
 
 func writeJSON(w http.ResponseWriter, v any) *problem {
 	w.Header().Set("Content-Type", "application/json")
-	enc := json.NewEncoder(w)
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	_ = enc.Encode(v) // a client that is gone needs none
+	_ = enc.Encode(v)                                    // what is shown here always encodes
+	_, _ = w.Write(printable.AppendJSON(nil, b.Bytes())) // a client that is gone needs none
 	return nil
 }
 

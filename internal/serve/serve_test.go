@@ -238,7 +238,7 @@ func recorded(t *testing.T) (lines, answers []string) {
 		if errors.Is(err, io.EOF) {
 			return lines, answers
 		}
-		q, err := jsonl.Form{}.Parse(line, err)
+		q, err := jsonl.Parse(line, err)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -378,6 +378,9 @@ func TestAKilledWorkerIsNotNoticedOverAWebSocket(t *testing.T) {
 	if err := c.Write(t.Context(), websocket.MessageText, nil); err != nil {
 		t.Fatal(err)
 	}
+	if got := say(t, c, "{"); !strings.Contains(got, "the input ends in the middle of it") {
+		t.Error(got)
+	}
 	if err := c.Write(t.Context(), websocket.MessageBinary, []byte("{}")); err != nil {
 		t.Fatal(err)
 	}
@@ -406,7 +409,10 @@ func TestRequestsThatAreRefused(t *testing.T) {
 	}{
 		{"e", "", 400, "the body is empty"},
 		{"e", "nonsense\n" + deck, 400, "line 1: broken JSON"},
-		{"e", "\n" + deck, 400, "line 1"},
+		{"e", "\n \r\n", 400, "the body is empty"},
+		{"e", "\n{", 400, "line 2: the input ends in the middle of it"},
+		{"e", `{"setup":{},"stack":[]}` + "\n" + deck, 400, `line 1: there is no member \"stack\"`},
+		{"e", `{"setup":{},"now":1}` + "\n" + deck, 400, `line 1: now does not go with setup`},
 		{"e", `{"type":"stack:draw"}` + "\n" + deck, 404, `there is no engine \"e\": send {\"setup\":{}} first`},
 		{"e", `{"state":true}` + "\n" + deck, 404, `"not_found"`},
 		{"e", `{"setup":{"stack":5}}` + "\n" + deck, 422, "line 1: setup: setup.stack: want an array"},

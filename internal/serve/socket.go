@@ -136,7 +136,7 @@ func (t *talker) ping(ctx context.Context) {
 // allowControl charges a ping or a pong to the rate of its address, and waits until that allows it:
 // so the client waits, too. It reports whether a ping is answered.
 func (t *talker) allowControl() bool {
-	return t.conversation.limiter.Allow() || t.conversation.wait(t.server.life) == nil
+	return t.conversation.turn(t.server.life) == nil
 }
 
 // maxReason is how long the reason in a close frame may be, in bytes (RFC 6455, section 5.5).
@@ -184,14 +184,15 @@ func (t *talker) run(ctx context.Context) {
 	}
 }
 
-// message answers the lines of a message. An empty message has none: it only says that its client is there.
+// message answers the lines of a message. An empty message has none, and counts as a line for the
+// rate: it only says that its client is there.
 func (t *talker) message(ctx context.Context, lines *jsonl.Reader) bool {
 	for n := 0; ; n++ {
 		t.idle.Reset(t.server.o.IdleTimeout)
 		line, err := lines.Next()
 		t.idle.Stop()
 		if errors.Is(err, io.EOF) {
-			return n > 0 || t.allowControl()
+			return n > 0 || t.conversation.turn(ctx) == nil
 		}
 		if !t.line(ctx, line, err) {
 			return false

@@ -45,12 +45,12 @@ func (c *conversation) answer(ctx context.Context, line jsonl.Line, err error) (
 		return nil, c.server.unreadable(err)
 	}
 	// The first line was let in with the request.
-	if c.lines++; c.lines > 1 && !c.limiter.Allow() {
-		if p := c.wait(ctx); p != nil {
+	if c.lines++; c.lines > 1 {
+		if p := c.turn(ctx); p != nil {
 			return nil, p
 		}
 	}
-	q, err := jsonl.Form{Keys: true}.Parse(line, err)
+	q, err := jsonl.Parse(line, err)
 	var bad *jsonl.LineError
 	if errors.As(err, &bad) {
 		p := refused(http.StatusBadRequest, host.ErrBadInput.Code, "line %d: %v", line.Number, err)
@@ -60,23 +60,18 @@ func (c *conversation) answer(ctx context.Context, line jsonl.Line, err error) (
 		return jsonl.BadLine(line.Number, err), p
 	}
 	if q.Kind == jsonl.Setup {
-		err := q.ValueError
-		if err == nil {
-			err = c.server.engines.create(ctx, c.name, q.Value, c.address)
-		}
-		if err != nil {
-			p := problemOf(err)
-			p.message = fmt.Sprintf("line %d: setup: %s", line.Number, p.message)
-			return jsonl.BadSetup(line.Number, err), p
-		}
-		return []byte(jsonl.OK), nil
+		return c.setup(ctx, q)
 	}
-	if q.Kind == jsonl.Action {
-		c.n++
+	for range q.Actions() - 1 { // each action of a batch counts as a line does
+		if p := c.turn(ctx); p != nil {
+			return nil, p
+		}
 	}
+	first := c.n + 1
+	c.n += q.Actions()
 	engine, done, err := c.server.engines.use(ctx, c.name)
 	if err != nil {
-		return c.refused(q, err)
+		return c.refused(q, first, err)
 	}
 	defer done()
 	if q.Kind != jsonl.Digest {
@@ -86,14 +81,13 @@ func (c *conversation) answer(ctx context.Context, line jsonl.Line, err error) (
 		}
 		g := c.server.engines.gauge(c.name, action)
 		if c.room, err = c.server.buffers.reserve(ctx, c.address, g, c.server.o.WriteTimeout); err != nil {
-			return c.refused(q, err)
+			return c.refused(q, first, err)
 		}
 	}
-	answer, err := jsonl.Answer(ctx, engine, q, c.n)
+	answer, err := jsonl.Answer(ctx, engine, q, first)
 	if err != nil {
-		// The core returned what no core may return.
+		// The core returned what no core may return. The answer says so.
 		c.server.log.Warn("a result is no JSON", "engine", c.name, "error", err)
-		answer = jsonl.Error("bad_result", jsonl.Message(err))
 	}
 	if c.room != nil {
 		c.room.settle(cap(answer))
@@ -101,14 +95,43 @@ func (c *conversation) answer(ctx context.Context, line jsonl.Line, err error) (
 	return answer, nil
 }
 
-// refused is the answer to a line that did not run.
-func (c *conversation) refused(q *jsonl.Request, err error) ([]byte, *problem) {
+// refused is the answer to a line that did not run. first is the number of its action.
+func (c *conversation) refused(q *jsonl.Request, first int, err error) ([]byte, *problem) {
 	p := problemOf(err)
 	if q.Kind != jsonl.Action {
 		return jsonl.Failure(err), p
 	}
-	line, _ := jsonl.Outcome(c.n, host.Result{}, err) // an error always has a line
+	line, _ := jsonl.Outcome(first, host.Result{}, err) // an error always has a line
 	return line, p
+}
+
+// setup makes the engine.
+func (c *conversation) setup(ctx context.Context, q *jsonl.Request) ([]byte, *problem) {
+	ctx, cancel := q.Bounded(ctx)
+	defer cancel()
+	err := q.ValueError
+	if err == nil {
+		err = c.server.engines.create(ctx, c.name, q.Value, c.address)
+	}
+	if err != nil {
+		p := problemOf(err)
+		p.message = fmt.Sprintf("line %d: setup: %s", q.Line, p.message)
+		return jsonl.BadSetup(q.Line, err), p
+	}
+	engine, done, err := c.server.engines.use(ctx, c.name)
+	if err != nil { // somebody has deleted it already
+		return jsonl.Failure(err), problemOf(err)
+	}
+	defer done()
+	return jsonl.Taken(ctx, engine, q), nil
+}
+
+// turn takes a line's part of the rate, and waits for it if there is none.
+func (c *conversation) turn(ctx context.Context) *problem {
+	if c.limiter.Allow() {
+		return nil
+	}
+	return c.wait(ctx)
 }
 
 // wait waits until the address may send a line again.

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"hypertoken/internal/printable"
 )
 
 const (
@@ -117,7 +119,7 @@ func (c *client) readMetrics(ctx context.Context) (*sample, time.Time, error) {
 			kind = "no content type"
 		}
 		return nil, at, fmt.Errorf("%w (it answers with %s); name the address of 'hypertoken serve', "+
-			"or the path of an application that registers hypertoken/metrics", err, clean(kind, 60))
+			"or the path of an application that registers hypertoken/metrics", err, printable.Line(kind, 60))
 	}
 	if err != nil {
 		return nil, at, err
@@ -174,7 +176,7 @@ func bounded(r io.Reader) ([]byte, error) {
 
 // refusal says what a status other than 200 asks for.
 func refusal(r *http.Response) error {
-	status := clean(r.Status, 60)
+	status := printable.Line(r.Status, 60)
 	switch r.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		return fmt.Errorf("it answers %s; --token-file or HYPERTOKEN_TOKEN give the token that it wants", status)
@@ -188,7 +190,7 @@ func refusal(r *http.Response) error {
 		}
 	}
 	if to := r.Header.Get("Location"); to != "" {
-		return fmt.Errorf("it answers %s, and points to %s", status, clean(to, 200))
+		return fmt.Errorf("it answers %s, and points to %s", status, printable.Line(to, 200))
 	}
 	return fmt.Errorf("it answers %s", status)
 }
@@ -209,9 +211,9 @@ func (c *client) explain(err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return syscall.ECONNREFUSED
 	case errors.As(err, &authority):
-		return fmt.Errorf("its certificate is signed by nobody known here; --ca names a file with who signed it: %s", clean(err.Error(), 300))
+		return fmt.Errorf("its certificate is signed by nobody known here; --ca names a file with who signed it: %s", printable.Line(err.Error(), 300))
 	case errors.As(err, &record), strings.Contains(err.Error(), "HTTP response to HTTPS client"):
 		return errors.New("it speaks HTTP without TLS; name it with http://")
 	}
-	return errors.New(clean(err.Error(), 300))
+	return errors.New(printable.Line(err.Error(), 300))
 }

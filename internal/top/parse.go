@@ -9,11 +9,12 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"hypertoken/internal/printable"
 )
 
 // maxLines bounds the lines about HyperToken in an answer: a host of 1,024 workers has a third of it.
@@ -96,7 +97,7 @@ func parseMetrics(body []byte) (*sample, error) {
 	parser := expfmt.NewTextParser(model.LegacyValidation)
 	families, err := parser.TextToMetricFamilies(&ours)
 	if err != nil {
-		return nil, fmt.Errorf("its metrics can't be read: %s", clean(err.Error(), 200))
+		return nil, fmt.Errorf("its metrics can't be read: %s", printable.Line(err.Error(), 200))
 	}
 	s := &sample{families: make(map[string]*family, len(families))}
 	for name, f := range families {
@@ -111,7 +112,7 @@ func newFamily(from *dto.MetricFamily) *family {
 		s := series{labels: make(map[string]string, len(m.GetLabel()))}
 		var key []string
 		for _, l := range m.GetLabel() {
-			s.labels[l.GetName()] = clean(l.GetValue(), maxLabel)
+			s.labels[l.GetName()] = printable.Line(l.GetValue(), maxLabel)
 			key = append(key, l.GetName()+"\xff"+l.GetValue())
 		}
 		slices.Sort(key)
@@ -174,40 +175,19 @@ const maxStatusErrors = 64
 func parseStatus(body []byte) (*status, error) {
 	s := &status{}
 	if err := json.Unmarshal(body, s); err != nil {
-		return nil, fmt.Errorf("its status can't be read: %s", clean(err.Error(), 200))
+		return nil, fmt.Errorf("its status can't be read: %s", printable.Line(err.Error(), 200))
 	}
 	s.Errors = s.Errors[:min(len(s.Errors), maxStatusErrors)]
 	for i := range s.Errors {
 		e := &s.Errors[i]
-		e.Engine, e.Action, e.Code, e.Message = clean(e.Engine, maxLabel), clean(e.Action, maxLabel), clean(e.Code, maxLabel), clean(e.Message, 1000)
+		e.Engine, e.Action = printable.Line(e.Engine, maxLabel), printable.Line(e.Action, maxLabel)
+		e.Code, e.Message = printable.Line(e.Code, maxLabel), printable.Line(e.Message, 1000)
 	}
 	for i := range s.Engines {
-		s.Engines[i].Place = clean(s.Engines[i].Place, maxLabel)
+		s.Engines[i].Place = printable.Line(s.Engines[i].Place, maxLabel)
 	}
 	return s, nil
 }
 
 // maxLabel bounds the characters of a label's value that are kept.
 const maxLabel = 200
-
-// clean makes what a server said fit for a terminal: one line of printable characters, at most max of them. What else there is
-// could steer the terminal.
-func clean(s string, max int) string {
-	var b strings.Builder
-	n := 0
-	for _, r := range s {
-		if n++; n > max {
-			b.WriteRune('…')
-			break
-		}
-		switch {
-		case r == '\n' || r == '\t':
-			b.WriteByte(' ')
-		case unicode.IsPrint(r) && r != unicode.ReplacementChar:
-			b.WriteRune(r)
-		default:
-			b.WriteByte('?')
-		}
-	}
-	return b.String()
-}

@@ -72,22 +72,6 @@ func TestMissing(t *testing.T) {
 	}
 }
 
-func TestClean(t *testing.T) {
-	for in, want := range map[string]string{
-		"plain ö 漢":            "plain ö 漢",
-		"\x1b]0;title\a\u009b": "?]0;title??",
-		"a\nb\tc\rd":           "a b c?d",
-		"\u202egnp\u200b":      "?gnp?",
-		"\xff\xfe":             "??",
-		"12345678901":          "1234567890…",
-		"1234567890":           "1234567890",
-	} {
-		if got := clean(in, 10+10*strings.Count(in, "\x1b")); got != want {
-			t.Errorf("%q is %q, want %q", in, got, want)
-		}
-	}
-}
-
 // FuzzAnswers has servers say anything: what of it is taken makes frames and screens that fit, in which nothing steers the
 // terminal, and JSON.
 func FuzzAnswers(f *testing.F) {

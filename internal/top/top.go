@@ -2,7 +2,7 @@
 // text, or as JSON for scripts.
 //
 // A client reads what a server says, a sample. What came between two samples is an interval, of which a Frame has the figures;
-// view draws a frame. Nothing is asked of a server but GET, and nothing that it says reaches a terminal before clean has
+// view draws a frame. Nothing is asked of a server but GET, and nothing that it says reaches a terminal before printable.Line has
 // taken out what could steer it.
 package top
 

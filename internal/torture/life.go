@@ -275,11 +275,11 @@ func (c *caller) batch(f form) {
 	ctx, cancel, mayEnd := c.patience()
 	defer cancel()
 	x := c.begin(f, actions...)
-	answers, err := c.engine.DispatchBatch(ctx, mode, members...)
+	answer, err := c.engine.DispatchBatch(ctx, mode, members)
 	outcomes := make([]outcome, len(actions))
 	for k := range outcomes {
-		if outcomes[k].err = err; answers != nil {
-			outcomes[k] = outcomeOf(answers[k].Result, answers[k].Err)
+		if outcomes[k].err = err; answer.Outcomes != nil {
+			outcomes[k] = outcomeOf(answer.Outcomes[k].Result, answer.Outcomes[k].Err)
 		}
 	}
 	c.end(x, mayEnd, outcomes...)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"hypertoken/internal/printable"
 )
 
 // Report is what has come of a torture so far, and in the end.
@@ -164,7 +166,7 @@ func (r *Report) WriteTo(w io.Writer) (int64, error) {
 	if len(r.Struck) > 0 {
 		fmt.Fprintf(&b, "the last faults before:\n  %s\n", strings.Join(r.Struck, "\n  "))
 	}
-	n, err := io.WriteString(w, b.String())
+	n, err := io.WriteString(w, printable.Text(b.String())) // errors repeat what a core says
 	return int64(n), err
 }
 

@@ -2,7 +2,10 @@ package torture
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -97,14 +100,25 @@ func (d *deal) action() action {
 func (d *deal) payload(info host.ActionInfo) host.Raw {
 	fields := map[string]any{}
 	for _, f := range info.Fields {
-		if f.Required || d.rand.IntN(2) == 0 {
+		if f.Required || d.rand.IntN(2) == 0 || worksLong(f) {
 			fields[f.Name] = d.value(f)
 		}
 	}
 	if strings.HasPrefix(info.Name, "test:") {
-		fields = map[string]any{"rounds": d.rand.IntN(2_000_000), "bytes": 32 << 20}
+		sizes := map[string]any{"rounds": d.rand.IntN(2_000_000), "bytes": 32 << 20}
+		maps.DeleteFunc(sizes, func(name string, _ any) bool {
+			return !slices.ContainsFunc(info.Fields, func(f host.FieldInfo) bool { return f.Name == name })
+		})
+		fields = sizes
 	}
 	return encode(fields)
+}
+
+// worksLong reports whether a field has a default of millions: rounds of work, of which an action would take seconds. Such a field
+// always gets a value. A torture needs many calls, and the time of a call is bounded.
+func worksLong(f host.FieldInfo) bool {
+	n, err := strconv.ParseFloat(f.Default, 64)
+	return err == nil && n >= 1e6
 }
 
 // encode encodes what this package makes, which always encodes.
@@ -128,6 +142,8 @@ func (d *deal) value(f host.FieldInfo) any {
 		return map[string]any{"tokens": []any{map[string]any{"id": fmt.Sprint("s", r.IntN(100))}}}
 	case f.Kind == "map" && strings.HasPrefix(f.Name, "offer"):
 		return map[string]any{"resource": "gold", "amount": 1}
+	case f.Kind == "map" && f.Name == "opts":
+		return map[string]any{"x": r.IntN(1000), "faceUp": r.IntN(2) == 0}
 	case f.Kind == "map":
 		return map[string]any{fmt.Sprint("k", r.IntN(5)): r.IntN(1000)}
 	case f.Kind == "array of strings":

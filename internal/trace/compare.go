@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"hypertoken/internal/msgjson"
+	"hypertoken/internal/printable"
 )
 
 // Difference is where an engine does not do what the trace says.
@@ -37,6 +38,7 @@ func show(v any) string {
 	if err != nil {
 		return fmt.Sprint(v)
 	}
+	b = printable.AppendJSON(nil, b)
 	if len(b) > shown {
 		return string(b[:shown]) + fmt.Sprintf("... (%d bytes)", len(b))
 	}

@@ -84,6 +84,9 @@ func Read(r io.Reader) (*Trace, error) {
 	br := bufio.NewReaderSize(r, 1<<20)
 	for n := 1; ; n++ {
 		line, err := br.ReadBytes('\n')
+		if n == 1 {
+			line = bytes.TrimPrefix(line, []byte("\ufeff")) // some editors write it in front of UTF-8
+		}
 		if len(bytes.TrimSpace(line)) > 0 {
 			if lineErr := t.add(&t, line); lineErr != nil {
 				return nil, fmt.Errorf("line %d: %w", n, lineErr)

@@ -63,6 +63,14 @@ func TestReadSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// A byte order mark, blank lines and Windows' ends of lines make no difference.
+func TestReadOfFilesFromElsewhere(t *testing.T) {
+	tr, err := Read(strings.NewReader("\ufeff" + `{"trace":"x","setup":{}}` + "\r\n\r\n \t\r\n" + `{"n":1,"type":"a:b"}` + "\r\n"))
+	if err != nil || tr.Steps() != 1 {
+		t.Errorf("%+v, %v", tr, err)
+	}
+}
+
 func FuzzRead(f *testing.F) {
 	f.Add(`{"trace":"x","setup":{}}` + "\n" + `{"n":1,"now":1,"type":"a:b","payload":{},"result":null}` + "\n" + `{"state":{}}`)
 	f.Fuzz(func(t *testing.T, text string) {

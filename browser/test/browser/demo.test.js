@@ -128,7 +128,7 @@ for (const one of browsers) {
         const before = await hands(page);
         await page.click(`#${deed}`);
         await page.waitForFunction((n) => document.querySelectorAll('#log li').length > 0 && [...document.querySelectorAll('#log li')].filter((l) => /goes on after/.test(l.textContent)).length === n, patience, k + 1);
-        assert.match(await text(page, 'log'), /The state is the same, digest [0-9a-f]{16}\.$/);
+        assert.match(await text(page, 'log'), /Nothing is lost: the checksum of the game is still [0-9a-f]{16}\.$/);
         await page.waitForFunction((n) => document.getElementById('replaced').textContent === String(n), patience, k + 1);
         assert.deepEqual(await hands(page), before);
         await on(page, 'worker');
@@ -167,6 +167,33 @@ for (const one of browsers) {
       for (const lane of ['worker', 'main']) assert.ok(number(await text(page, `${lane}-rate`)) > 0);
       assert.deepEqual(complaints, []);
     });
+
+    for (const [width, height] of [[390, 844], [390, 664], [360, 740], [768, 1024], [1280, 800]]) {
+      test(`at ${width} by ${height} pixels a visitor sees the table and what breaks the worker at once, and what came of it`, async (t) => {
+        const { page, complaints } = await open(t, { width, height });
+        /** What of these is not whole within the window, or covered by something else. */
+        const hidden = (...ids) => page.evaluate((all) => all.filter((id) => {
+          const e = document.getElementById(id), r = e.getBoundingClientRect();
+          const seen = document.elementFromPoint(r.left + r.width / 2, r.top + r.height / 2);
+          return r.width === 0 || r.left < 0 || r.top < 0 || r.right > innerWidth || r.bottom > innerHeight || !(e === seen || e.contains(seen) || seen?.contains(e));
+        }), ids);
+        const breakers = ['hang', 'kill', 'crash', 'outcome'], hand = ['dealer-hand', 'story', 'player-hand'];
+        assert.deepEqual(await hidden(...breakers, ...hand), []);
+        if (height > 700) assert.deepEqual(await hidden('deal', 'stand', 'auto'), []);
+        // Nothing of the table is cut off at its sides.
+        assert.deepEqual(await page.$$eval('#table button, #table .plate, #table .piles', (all) => {
+          const felt = document.getElementById('table').getBoundingClientRect();
+          return all.filter((e) => e.getBoundingClientRect().left < felt.left || e.getBoundingClientRect().right > felt.right).map((e) => e.id || e.className);
+        }), []);
+        assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= width);
+        await page.$eval('#deal', (e) => e.scrollIntoView({ block: 'end' }));
+        assert.deepEqual(await hidden(...breakers, 'deal', 'player-hand'), []);
+        await page.click('#kill');
+        await page.waitForFunction(() => /^Back after/.test(document.getElementById('outcome').textContent), patience);
+        assert.deepEqual(await hidden(...breakers, 'deal', 'player-hand'), []);
+        assert.deepEqual(complaints, []);
+      });
+    }
 
     test('it fits a screen of 360 pixels, and is dark where that is preferred', { skip: !chromium && 'nothing tells Firefox what is preferred' }, async (t) => {
       const background = (page) => page.evaluate(() => getComputedStyle(document.body).backgroundColor);

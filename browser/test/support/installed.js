@@ -1,23 +1,38 @@
-// The package as who installs it has it: packed, and unpacked among the modules of a project.
+// The package as it is in a project that has installed it: packed in a fresh clone, and installed without a network.
 
 import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 
 export const run = promisify(execFile);
 export const root = new URL('../../', import.meta.url).pathname;
 
-/** Makes an empty project with the package installed. Returns its folder, and what removes it. */
+/** Copies what a clone of the working tree would have of the package and of the core: nothing that git ignores. Returns the package's folder. */
+export async function clone(dir) {
+  const repository = join(root, '..');
+  const { stdout } = await run('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard', '--', 'browser', 'wasm'], { cwd: repository, maxBuffer: 1 << 24 });
+  for (const file of new Set(stdout.split('\0').filter((name) => name !== ''))) {
+    const to = join(dir, file);
+    await mkdir(dirname(to), { recursive: true });
+    await copyFile(join(repository, file), to).catch((error) => {
+      if (error.code !== 'ENOENT') throw error; // it is deleted, and that is not committed
+    });
+  }
+  return join(dir, 'browser');
+}
+
+const npm = (cwd, ...args) => run('npm', [...args, '--offline', '--no-audit', '--no-fund', '--loglevel', 'error'], { cwd });
+
+/** Makes an empty project with the package installed. Returns its folder, the packed files, and what removes all of it. */
 export async function project() {
-  const dir = await mkdtemp(join(tmpdir(), 'project-')), modules = join(dir, 'node_modules');
-  await run('node', ['build.js'], { cwd: root });
-  const { stdout } = await run('npm', ['pack', '--json', '--silent', '--pack-destination', dir], { cwd: root });
-  const packed = JSON.parse(stdout), [{ filename, files }] = Array.isArray(packed) ? packed : Object.values(packed);
-  await mkdir(join(modules, '@msgpack'), { recursive: true });
-  await run('tar', ['-xzf', join(dir, filename), '-C', modules]);
-  await run('mv', [join(modules, 'package'), join(modules, 'hypertoken-worker')]);
-  await symlink(join(root, 'node_modules/@msgpack/msgpack'), join(modules, '@msgpack/msgpack'));
-  return { dir, files: files.map((f) => f.path), remove: () => rm(dir, { recursive: true, force: true }) };
+  const top = await mkdtemp(join(tmpdir(), 'project-')), dir = join(top, 'project');
+  const source = await clone(join(top, 'clone'));
+  await mkdir(dir);
+  await writeFile(join(dir, 'package.json'), '{"private": true}');
+  const { stdout } = await npm(source, 'pack', '--json', '--pack-destination', top);
+  const packed = JSON.parse(stdout.slice(stdout.search(/^[[{]/m))), [{ filename, files }] = Array.isArray(packed) ? packed : Object.values(packed);
+  await npm(dir, 'install', join(top, filename));
+  return { dir, source, files: files.map((f) => f.path), remove: () => rm(top, { recursive: true, force: true }) };
 }

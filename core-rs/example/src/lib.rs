@@ -3,13 +3,21 @@
 //! Build it like the built-in core and hand its bytes to the host (`hypertoken run --core`, `Options.CorePath`).
 
 use hypertoken_core::{
-    Action, At, Context, Error, Kind, Payload, Registry, Result, Value, Writer, default, optional, required,
+    Action, At, Context, Error, Kind, Payload, Pile, Record, Registry, Result, Section, Value, Writer, default, member,
+    optional, required,
 };
+use std::collections::BTreeMap;
 
 fn registry() -> Registry {
     let mut r = Registry::builtin();
     for a in ACTIONS {
         r.register(*a);
+    }
+    for (action, shape) in RESULTS {
+        r.result(action, shape);
+    }
+    for record in RECORDS {
+        r.record(*record);
     }
     r
 }
@@ -59,6 +67,42 @@ const ACTIONS: &[Action] = &[
         about: "Puts tokens into the inventory of an agent, the first one by default; returns how many it holds.",
         fields: &[required("tokens", Kind::Tokens), optional("name", Kind::String)],
         handler: receive,
+    },
+    Action {
+        name: "stack:recycle",
+        about: "Puts the discards back into the stack, out of drawn too, and shuffles it; returns how many came back.",
+        fields: &[optional("seed", Kind::Seed)],
+        handler: recycle,
+    },
+];
+
+/// What the actions return, for the list of actions and for the types that are made from it.
+const RESULTS: &[(&str, &str)] = &[
+    ("process:item", "ProcessedItem"),
+    ("slow:operation", "int"),
+    ("long:operation", "int"),
+    ("risky:operation", "int"),
+    ("space:validate", "Validation"),
+    ("agent:receive", "int"),
+    ("stack:recycle", "int"),
+];
+
+const RECORDS: &[Record] = &[
+    Record {
+        name: "ProcessedItem",
+        about: "What process:item returns.",
+        fields: &[member("item", "any", ""), member("processed", "int", "how many items there were so far")],
+        rest: None,
+    },
+    Record {
+        name: "Validation",
+        about: "What space:validate found.",
+        fields: &[
+            member("placements", "int", "how many tokens lie in zones"),
+            member("twice", "int", "how many of them lie there again"),
+            member("zones", "int", ""),
+        ],
+        rest: None,
     },
 ];
 
@@ -118,5 +162,30 @@ fn receive(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
         cx.state.give_token(agent, hypertoken_core::Token::new(t, "tokens[]")?);
     }
     cx.out.int(cx.state.agent(agent).inventory.len() as i64);
+    Ok(())
+}
+
+/// Puts the discards back. A discarded token is in drawn too, if it was drawn: there it would stand twice once it is drawn
+/// again. So as many tokens of each id leave drawn as come back.
+fn recycle(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
+    cx.state.need_stack()?;
+    let rng = p.seed()?.map_or_else(|| cx.rng(), |(rng, _)| rng);
+    let n = cx.state.pile(Pile::Discards).len();
+    if n > 0 {
+        let mut back: BTreeMap<&str, usize> = BTreeMap::new();
+        cx.state.pile(Pile::Discards).iter().for_each(|t| *back.entry(t.id()).or_default() += 1);
+        let stays = |t: &&hypertoken_core::Token| match back.get_mut(t.id()) {
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                false
+            }
+            _ => true,
+        };
+        let drawn = cx.state.pile(Pile::Drawn).iter().filter(stays).cloned().collect();
+        cx.state.replace(Section::Pile(Pile::Drawn, drawn));
+        cx.state.move_top(Pile::Discards, Pile::Stack, n);
+    }
+    cx.state.shuffle(Pile::Stack, rng);
+    cx.out.int(n as i64);
     Ok(())
 }

@@ -3,7 +3,7 @@
 use super::{action, number, stack, write_tokens};
 use crate::engine::{Action, Context, Kind, default, optional, required};
 use crate::error::{Error, Result};
-use crate::payload::{Payload, add, amount, quote};
+use crate::payload::{Payload, add, amount, only_fields, quote};
 use crate::sections::{Agent, At, Inventory, Map, Pile};
 use crate::token::Token;
 use crate::value::Value;
@@ -121,8 +121,8 @@ pub(super) const ACTIONS: &[Action] = &[
         &[
             required("agent1", Kind::String),
             required("agent2", Kind::String),
-            required("offer1", Kind::Map),
-            required("offer2", Kind::Map),
+            required("offer1", Kind::MapOf("Offer")),
+            required("offer2", Kind::MapOf("Offer")),
         ],
         trade,
     ),
@@ -134,7 +134,8 @@ pub(super) const ACTIONS: &[Action] = &[
     ),
     action(
         "agent:discardCards",
-        "Moves tokens from an inventory to the stack's discards; returns those found.",
+        "Moves tokens from an inventory to the stack's discards; returns those found. An id that is not held is passed over: \
+         the result lacks it.",
         &[required("name", Kind::String), required("tokenIds", Kind::Strings)],
         discard_cards,
     ),
@@ -284,6 +285,7 @@ fn offer<'a>(cx: &Context<'_>, p: &Payload<'a>, field: &str, agent: u64) -> Resu
             "field {field}: want {{token: {{id}}}} or {{resource, amount}}, got nothing"
         )));
     };
+    only_fields(v, field, &["amount", "resource", "token"])?;
     let o = Payload::new(v)?;
     if let Some(t) = o.get("token") {
         let id = t.get("id").and_then(Value::as_str);

@@ -78,7 +78,7 @@ pub(super) const ACTIONS: &[Action] = &[
             required("key", Kind::String),
             optional("value", Kind::Any),
             default("replace", Kind::Bool, "false"),
-            optional("patches", Kind::Array),
+            optional("patches", Kind::ArrayOf("Patch[]")),
         ],
         set_state::set_state,
     ),

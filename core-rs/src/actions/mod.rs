@@ -3,13 +3,15 @@
 mod agent;
 mod game;
 mod set_state;
+pub(crate) mod shapes;
 mod source;
 mod space;
 mod stack;
 mod token;
 mod tokens;
+mod tree;
 
-use crate::engine::{Action, Context, Field, Handler};
+use crate::engine::{Action, Context, Field, Handler, rest};
 use crate::state::State;
 use crate::token::Token;
 use crate::write::Writer;
@@ -23,7 +25,7 @@ pub(crate) const ALL: [&[Action]; 8] = [
     game::ACTIONS,
     token::ACTIONS,
     tokens::ACTIONS,
-    &[action("debug:log", "Returns the payload.", &[], |cx, p| {
+    &[action("debug:log", "Returns the payload, which may have any fields.", &[rest()], |cx, p| {
         let payload = p.value();
         if payload.is_nil() {
             cx.out.map(0)

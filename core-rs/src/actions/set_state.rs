@@ -2,15 +2,15 @@
 //!
 //! A built-in section is written out, changed as bytes, and read back: what is not a section any more fails.
 
+use super::tree::Tree;
 use crate::engine::Context;
 use crate::error::{Error, Result, code};
-use crate::payload::{Payload, quote};
+use crate::payload::{Payload, only_fields, quote};
 use crate::sections::{Agent, Agents, At, Inventory, Limits, Map, Pile, Placement, Rules, Section, Source, Zones};
 use crate::state::State;
 use crate::token::Token;
 use crate::value::{Value, scan_all};
 use crate::walk::{Sec, section_bytes};
-use crate::write::Writer;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -19,7 +19,7 @@ pub(super) fn set_state(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
     let replace = p.bool("replace", false)?;
     let sec = Sec::of(key);
     let old: Option<Cow<'_, [u8]>> = match &sec {
-        None => cx.state.extra.get(key).map(|b| Cow::Owned(b.to_vec())),
+        None => cx.state.extra.get(key).map(|b| Cow::Borrowed(&**b)),
         Some(Sec::Rules) if cx.state.rules.is_none() => None,
         Some(Sec::Stack) if cx.state.stack.is_none() => return cx.state.need_stack().map(drop),
         Some(Sec::Source) if cx.state.source.is_none() => return cx.state.need_source().map(drop),
@@ -32,18 +32,18 @@ pub(super) fn set_state(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
             return Err(Error::bad_payload("field replace: goes with value, not with patches"));
         }
         (Some(v), None) if replace => v.bytes().to_vec(),
-        (Some(v), None) => merged(old.as_deref().map(Value::trusted), v),
-        (None, Some(_)) => patched(old.as_deref(), p, &cx.state.limits)?,
+        (Some(v), None) => merged(old.as_deref().map(Value::trusted), v)?,
+        (None, Some(_)) => patched(old.as_deref().map(Value::trusted), p, &cx.state.limits)?,
     };
     // A built-in section holds values as deep as they may be, a few levels down.
     let max_depth = cx.state.limits.max_depth as usize + if sec.is_some() { 8 } else { 0 };
     scan_all(&new, max_depth).map_err(|e| Error { message: format!("{key} as patched: {}", e.message), ..e })?;
     match sec {
         None => {
-            cx.state.set(At::Extra, key, &new);
             cx.out.raw(&new);
+            cx.state.put(At::Extra, key, new.into());
         }
-        Some(sec) if old.as_deref() == Some(new.as_slice()) => cx.out.raw(&section_bytes(cx.state, sec)),
+        Some(_) if old.as_deref() == Some(new.as_slice()) => cx.out.raw(&new),
         Some(sec) => {
             read_section(cx.state, &sec, Value::trusted(&new))?;
             cx.out.raw(&section_bytes(cx.state, sec));
@@ -52,44 +52,38 @@ pub(super) fn set_state(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
     Ok(())
 }
 
-/// A map built from entries: sorted, the last of two with one key.
-fn build<'a>(entries: impl Iterator<Item = (Cow<'a, str>, Cow<'a, [u8]>)>) -> Vec<u8> {
-    let sorted: BTreeMap<_, _> = entries.collect();
-    let mut w = Writer::default();
-    w.map(sorted.len());
-    for (k, v) in sorted {
-        w.str(&k);
-        w.raw(&v);
-    }
-    w.into_bytes()
-}
-
-fn owned<'a>((k, v): (&'a str, Value<'a>)) -> (Cow<'a, str>, Cow<'a, [u8]>) {
-    (Cow::Borrowed(k), Cow::Borrowed(v.bytes()))
-}
-
 /// A value merged shallowly into a map: a map's entries, an array's items under their indexes. Anything else,
 /// and whatever meets something that is no map, replaces it.
-fn merged(old: Option<Value<'_>>, new: Value<'_>) -> Vec<u8> {
-    let Some(base) = old.and_then(Value::entries) else { return new.bytes().to_vec() };
-    match (new.entries(), new.items()) {
-        (Some(e), _) => build(base.map(owned).chain(e.map(owned))),
+fn merged(old: Option<Value<'_>>, new: Value<'_>) -> Result<Vec<u8>> {
+    let Some(old) = old.filter(|v| v.entries().is_some()) else { return Ok(new.bytes().to_vec()) };
+    let indexes: Vec<String>;
+    let entries: Vec<(&str, Value<'_>)> = match (new.entries(), new.items()) {
+        (Some(entries), _) => entries.collect(),
         (_, Some(items)) => {
-            let indexed = items.enumerate().map(|(i, v)| (Cow::Owned(i.to_string()), Cow::Borrowed(v.bytes())));
-            build(base.map(owned).chain(indexed))
+            indexes = (0..items.len()).map(|i| i.to_string()).collect();
+            indexes.iter().map(String::as_str).zip(items).collect()
         }
-        _ => new.bytes().to_vec(),
+        _ => return Ok(new.bytes().to_vec()),
+    };
+    let mut tree = Tree::new(old);
+    tree.open_root()?;
+    for (key, value) in entries {
+        tree.put(&[key], value, "value")?;
     }
+    Ok(tree.into_bytes())
 }
 
-fn patched<'a>(old: Option<&[u8]>, p: &Payload<'a>, limits: &Limits) -> Result<Vec<u8>> {
+/// A value with patches applied, one after the other.
+fn patched(old: Option<Value<'_>>, p: &Payload<'_>, limits: &Limits) -> Result<Vec<u8>> {
     let patches = p.array("patches")?;
     if patches.is_empty() {
         return Err(Error::bad_payload("field patches: want an array of at least one patch"));
     }
-    let mut now = old.map(<[u8]>::to_vec);
+    let mut tree = Tree::new(old.unwrap_or(Value::NIL));
+    let mut keys: Vec<&str> = Vec::new();
     for (i, patch) in patches.iter().enumerate() {
         let field = format!("patches[{i}]");
+        only_fields(*patch, &field, &["path", "value"])?;
         let path = patch.get("path").and_then(Value::items);
         let path = path
             .filter(|p| p.len() > 0)
@@ -100,47 +94,17 @@ fn patched<'a>(old: Option<&[u8]>, p: &Payload<'a>, limits: &Limits) -> Result<V
                 format!("field {field}.path: {} keys are more than {} (MaxDepth)", path.len(), limits.max_depth),
             ));
         }
-        let segment = |v: Value<'a>| {
-            v.as_str()
-                .ok_or_else(|| Error::bad_payload(format!("field {field}.path: want strings, got {}", v.describe())))
-        };
-        let path: Vec<&str> = path.map(segment).collect::<Result<_>>()?;
+        keys.clear();
+        for v in path {
+            let wrong = || Error::bad_payload(format!("field {field}.path: want strings, got {}", v.describe()));
+            keys.push(v.as_str().ok_or_else(wrong)?);
+        }
         let value = patch
             .get("value")
             .ok_or_else(|| Error::bad_payload(format!("field {field}.value: want a value, got nothing")))?;
-        now = Some(write_at(now.as_deref().map(Value::trusted), &path, value, &field)?);
+        tree.put(&keys, value, &field)?;
     }
-    now.ok_or_else(|| Error::bad_payload("field patches: want an array"))
-}
-
-/// The value with another one written at a path; maps are made on the way. Recursion ends with the path.
-fn write_at(old: Option<Value<'_>>, path: &[&str], value: Value<'_>, field: &str) -> Result<Vec<u8>> {
-    let Some((key, rest)) = path.split_first() else { return Ok(value.bytes().to_vec()) };
-    let Some(old) = old.filter(|v| !v.is_falsy()) else {
-        return Ok(build([(Cow::Borrowed(*key), Cow::Owned(write_at(None, rest, value, field)?))].into_iter()));
-    };
-    if let Some(entries) = old.entries() {
-        let inner = write_at(old.get(key), rest, value, field)?;
-        return Ok(build(entries.map(owned).chain([(Cow::Borrowed(*key), Cow::Owned(inner))])));
-    }
-    let Some(items) = old.items() else {
-        let got = old.describe();
-        return Err(Error::bad_payload(format!("field {field}.path: {} leads into {got}, not a map", quote(key))));
-    };
-    let n = items.len();
-    let at = key.parse::<usize>().ok().filter(|at| *at <= n && **key == at.to_string()).ok_or_else(|| {
-        Error::out_of_range(format!("field {field}.path: {} is no index of an array of {n}, nor its end", quote(key)))
-    })?;
-    let inner = write_at(items.clone().nth(at), rest, value, field)?;
-    let mut w = Writer::default();
-    w.array(n.max(at + 1));
-    for (i, v) in items.enumerate() {
-        w.raw(if i == at { &inner } else { v.bytes() });
-    }
-    if at == n {
-        w.raw(&inner);
-    }
-    Ok(w.into_bytes())
+    Ok(tree.into_bytes())
 }
 
 fn malformed<T>(what: &str, want: &str, got: Option<Value<'_>>) -> Result<T> {

@@ -3,7 +3,7 @@
 use super::{action, write_tokens};
 use crate::engine::{Action, Context, Kind, default, optional, required};
 use crate::error::{Error, Result};
-use crate::payload::{Payload, quote, seed_rng};
+use crate::payload::{Payload, only_fields, quote, seed_rng};
 use crate::sections::{Pile, Section};
 use crate::token::Token;
 use crate::value::Value;
@@ -30,7 +30,12 @@ pub(super) const ACTIONS: &[Action] = &[
         &[default("count", Kind::Count, "1")],
         burn,
     ),
-    action("source:addStack", "Adds the tokens of a stack.", &[required("stack", Kind::Map)], add_stack),
+    action(
+        "source:addStack",
+        "Adds the tokens of a stack.",
+        &[required("stack", Kind::MapOf("AddedStack"))],
+        add_stack,
+    ),
     action(
         "source:removeStack",
         "Takes what is left of a stack out again.",
@@ -100,6 +105,7 @@ fn burn(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
 fn add_stack(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
     cx.state.need_source()?;
     let stack = p.map("stack")?.ok_or_else(|| Error::bad_payload("field stack: want a map {tokens}, got nothing"))?;
+    only_fields(stack, "stack", &["tokens"])?;
     let tokens = Payload::new(stack)?.tokens("tokens")?;
     let tokens: Rc<[Token]> = tokens.into_iter().map(|v| Token::new(v, "stack.tokens[]")).collect::<Result<_>>()?;
     for t in tokens.iter() {

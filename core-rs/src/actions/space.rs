@@ -3,7 +3,7 @@
 use super::{action, fresh_placement_id};
 use crate::engine::{Action, Context, Kind, default, optional, required};
 use crate::error::{Error, Result};
-use crate::payload::{Payload, quote};
+use crate::payload::{Payload, only_fields, quote};
 use crate::sections::{Map, Placement, Section, Zone, Zones};
 use crate::value::Value;
 use crate::walk::{StateWriter, Visit};
@@ -12,7 +12,7 @@ pub(super) const ACTIONS: &[Action] = &[
     action(
         "space:place",
         "Puts a card into a zone, which is made where missing; returns the placement, or null where it is locked.",
-        &[required("zone", Kind::String), required("card", Kind::Token), optional("opts", Kind::Map)],
+        &[required("zone", Kind::String), required("card", Kind::Token), optional("opts", Kind::MapOf("PlaceOptions"))],
         place,
     ),
     action(
@@ -39,7 +39,17 @@ pub(super) const ACTIONS: &[Action] = &[
         &[required("zone", Kind::String), required("placementId", Kind::String), optional("faceUp", Kind::Bool)],
         flip,
     ),
-    action("space:createZone", "Makes a zone; one that exists stays.", &[required("name", Kind::String)], create),
+    action(
+        "space:createZone",
+        "Makes a zone; one that exists stays. label, x and y are allowed for compatibility: nothing keeps them.",
+        &[
+            required("name", Kind::String),
+            optional("label", Kind::Any),
+            optional("x", Kind::Any),
+            optional("y", Kind::Any),
+        ],
+        create,
+    ),
     action(
         "space:deleteZone",
         "Drops a zone with all that lies in it; its lock stays.",
@@ -74,7 +84,7 @@ pub(super) const ACTIONS: &[Action] = &[
         "Lays a zone out as a line, or as an arc.",
         &[
             required("zone", Kind::String),
-            default("pattern", Kind::String, "\"linear\""),
+            default("pattern", Kind::StringOf("'arc'|'linear'"), "\"linear\""),
             default("angleStep", Kind::Number, "15"),
             default("radius", Kind::Number, "100"),
         ],
@@ -96,7 +106,9 @@ pub(super) const ACTIONS: &[Action] = &[
 fn place(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
     let zone = p.name("zone")?;
     let token = p.token("card")?;
-    let opts = Payload::new(p.map("opts")?.unwrap_or(Value::NIL))?;
+    let opts = p.map("opts")?.unwrap_or(Value::NIL);
+    only_fields(opts, "opts", &["faceUp", "label", "x", "y"])?;
+    let opts = Payload::new(opts)?;
     let (x, y) = (opts.num("x", 0.0)?, opts.num("y", 0.0)?);
     let face_up = opts.bool("faceUp", true)?;
     let label = opts.get("label").unwrap_or(Value::NIL);

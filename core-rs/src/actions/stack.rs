@@ -50,7 +50,7 @@ pub(super) const ACTIONS: &[Action] = &[
     action("stack:reverse", "Turns the stack over; fails on an empty one.", &[], reverse),
     action(
         "stack:discard",
-        "Puts a card on the discards, wherever it came from; returns it.",
+        "Puts a card on the discards; returns it. Nothing checks that the card exists, and where it lies it stays.",
         &[required("card", Kind::Token)],
         discard,
     ),

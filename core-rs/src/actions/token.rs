@@ -16,8 +16,12 @@ pub(super) const ACTIONS: &[Action] = &[
         &[required("token", Kind::Token), default("properties", Kind::Map, "{}")],
         |cx, p| {
             let token = p.token_value("token")?;
+            let properties = p.map("properties")?;
+            if let Some(id) = properties.and_then(|p| p.get("id")).filter(|id| id.as_str().is_none()) {
+                return Err(Error::bad_payload(format!("field properties.id: want a string, got {}", id.describe())));
+            }
             let mut b = Builder::of(token);
-            b.over(p.map("properties")?);
+            b.over(properties);
             b.set("_transformedFrom", string(id_of(token)));
             b.write(cx.out);
             Ok(())
@@ -52,7 +56,11 @@ pub(super) const ACTIONS: &[Action] = &[
     action(
         "token:split",
         "Returns count copies of a token, each with an id of its own.",
-        &[required("token", Kind::Token), default("count", Kind::Count, "2"), optional("propertiesArray", Kind::Array)],
+        &[
+            required("token", Kind::Token),
+            default("count", Kind::Count, "2"),
+            optional("propertiesArray", Kind::ArrayOf("(map<any>|null)[]|null")),
+        ],
         split,
     ),
 ];

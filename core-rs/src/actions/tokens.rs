@@ -21,13 +21,16 @@ pub(super) const ACTIONS: &[Action] = &[
     action(
         "tokens:draw",
         "Draws counts[k] tokens from deck k: {drawn (top first), decks (the rest)}.",
-        &[required("decks", Kind::Decks), required("counts", Kind::Array)],
+        &[required("decks", Kind::Decks), required("counts", Kind::ArrayOf("int[]"))],
         draw,
     ),
     action(
         "tokens:filter",
         "Returns the tokens that are reversed, normal, merged or split.",
-        &[required("tokens", Kind::Tokens), default("predicate", Kind::String, "\"reversed\"")],
+        &[
+            required("tokens", Kind::Tokens),
+            default("predicate", Kind::StringOf("'merged'|'normal'|'reversed'|'split'"), "\"reversed\""),
+        ],
         filter,
     ),
     action("tokens:map", "Returns the tokens after flip, merge or unmerge.", CHANGES, change),
@@ -63,7 +66,7 @@ pub(super) const ACTIONS: &[Action] = &[
 ];
 
 const CHANGES: &[crate::engine::Field] =
-    &[required("tokens", Kind::Tokens), default("operation", Kind::String, "\"flip\"")];
+    &[required("tokens", Kind::Tokens), default("operation", Kind::StringOf("'flip'|'merge'|'unmerge'"), "\"flip\"")];
 
 /// Which tokens a query means.
 enum Predicate<'a> {

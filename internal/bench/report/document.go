@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -21,8 +20,8 @@ func document(r *bench.Report, core []coreFigure, browsers []browserFigures, dra
 	m := &r.Machine
 	b.WriteString("# Performance\n\n")
 	b.WriteString("`make bench` writes this page and what it shows, from one run of `hypertoken bench`: edits are lost. Every figure is\n" +
-		"warmed up and taken over several rounds, in turn with its baselines; a ratio is that of a round, and the median\n" +
-		"over the rounds is held against the target. Figures of two runs, or of two machines, do not compare.\n\n")
+		"warmed up and taken over several rounds, in turn with its baselines. Figures of two runs, or of two machines, do not\n" +
+		"compare. [profiles.md](performance/profiles.md) has what profiles of one machine showed of the targets that were missed there.\n\n")
 	fmt.Fprintf(&b, "%s, %d cores, %s of memory, %s, kernel %s, load %.2f before the run. HyperToken %s, %s, node %s. %s, %.0f s.\n",
 		m.CPU, m.Cores, humanize.IBytes(m.Memory), m.System, m.Kernel, m.Load, m.Version, m.Go, or(m.Node, "not there"), m.Time, r.Elapsed)
 
@@ -37,7 +36,19 @@ func document(r *bench.Report, core []coreFigure, browsers []browserFigures, dra
 		targets = withCore(targets, core)
 	}
 	markdown(&b, targets, 2)
-	tell(&b, r, core)
+	fmt.Fprintf(&b, "\n%s\n", bench.RatioNote)
+	for k, note := range r.RatioNotes() {
+		if k == 0 {
+			b.WriteString("\n")
+		}
+		fmt.Fprintf(&b, "- %s\n", note)
+	}
+	for k, s := range r.Skipped {
+		if k == 0 {
+			b.WriteString("\nNot measured:\n\n")
+		}
+		fmt.Fprintf(&b, "- `%s`: %s\n", s.Name, s.Why)
+	}
 
 	if len(drawn) > 0 {
 		section("Pictures")
@@ -67,10 +78,6 @@ func document(r *bench.Report, core []coreFigure, browsers []browserFigures, dra
 			"three rounds. Pipelined is with a thousand in flight. Targets: a dispatch within 1.3 times the bare message; five times as many actions\n" +
 			"a second as bare messages.\n\n")
 		markdown(&b, browserTable(browsers), 1)
-		b.WriteString("\nWhat stands in the way: a dispatch takes what an action takes on the main thread, twice at most, on top of a bare message, and that\n" +
-			"differs from run to run, so that the ratio does. Five times as many actions as bare messages would be more than the main thread runs\n" +
-			"without any message: a bare message costs the page a few microseconds, and so does an action; what goes there and back is gathered into\n" +
-			"few messages already.\n")
 	}
 
 	section("All figures")
@@ -87,31 +94,6 @@ func document(r *bench.Report, core []coreFigure, browsers []browserFigures, dra
 	}
 	markdown(&b, figures, 1, 4)
 	return b.Bytes()
-}
-
-// tell says what stands in the way of the targets that are missed, and what was not measured.
-func tell(b *bytes.Buffer, r *bench.Report, core []coreFigure) {
-	missed := false
-	for _, j := range r.Targets {
-		if j.Verdict != bench.Missed {
-			continue
-		}
-		if !missed {
-			b.WriteString("\nWhat stands in the way of those that are missed:\n\n")
-			missed = true
-		}
-		// What is known by now may be more than the run had to say.
-		fmt.Fprintf(b, "- %s: %s\n", strings.TrimSuffix(j.Text, "."), or(bench.Way(j.ID), or(j.InTheWay, "not known.")))
-	}
-	if missed && slices.ContainsFunc(core, func(f coreFigure) bool { return ratio(f) > mostOfNative }) {
-		fmt.Fprintf(b, "- the core as WebAssembly: %s\n", bench.Way("4"))
-	}
-	for k, s := range r.Skipped {
-		if k == 0 {
-			b.WriteString("\nNot measured:\n\n")
-		}
-		fmt.Fprintf(b, "- `%s`: %s\n", s.Name, s.Why)
-	}
 }
 
 // withCore puts the target of the core among the others.

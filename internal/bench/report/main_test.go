@@ -53,7 +53,7 @@ func run(t *testing.T) string {
 	r := bench.Report{Machine: bench.Machine{CPU: "A processor", Cores: 2},
 		Figures: []*bench.Figure{{ID: "pipe.p50", Group: "roundtrip", About: "a pipe", Unit: "us", Spread: bench.Spread{Min: 1, Median: 2, Max: 3}}},
 		Targets: []bench.Judged{
-			{Target: bench.Target{ID: "1.a", Text: "the first", Figure: "pipe.p50", Limit: 1}, Verdict: bench.Missed, InTheWay: "the pipe."},
+			{Target: bench.Target{ID: "1.a", Text: "the first", Figure: "pipe.p50", Limit: 1}, Verdict: bench.Missed},
 			{Target: bench.Target{ID: "5.b", Text: "the last", Figure: "none", Limit: 1}, Verdict: bench.NotMeasured},
 		},
 		Skipped: []bench.Skipped{{Name: "idle", Why: "there was no time"}}}
@@ -91,7 +91,7 @@ func TestTheDocument(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, want := range []string{c.want, "A processor, 2 cores", "| 1 | the first | 2.00 µs |", "- the first: the pipe.\n", "- `idle`: there was no time\n",
+			for _, want := range []string{c.want, "A processor, 2 cores", "| 1 | the first | 2.00 µs |", bench.RatioNote, "- `idle`: there was no time\n",
 				"| pipe.p50 | 1.00 µs | 2.00 µs | 3.00 µs | a pipe |"} {
 				if !strings.Contains(string(b), want) {
 					t.Errorf("%q is not in the document:\n%s", want, b)

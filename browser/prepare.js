@@ -1,0 +1,12 @@
+// Copies the core into the package. npm runs it before it packs the folder, and when the folder is installed by its path. The core is
+// committed once, in ../wasm, so browser/core.wasm is ignored by git.
+
+import { copyFile } from 'node:fs/promises';
+
+const source = new URL('../wasm/core.wasm', import.meta.url), copy = new URL('core.wasm', import.meta.url);
+
+try {
+  await copyFile(source, copy);
+} catch (cause) {
+  throw new Error(`${source.pathname} can not be copied to ${copy.pathname} (${cause.code}): the package needs it; run this in a clone of the repository`, { cause });
+}

@@ -1,0 +1,60 @@
+// Checks of what callers give: options that do not exist, or are of another type than they have to be, are errors and never ignored.
+
+import { badInput } from './errors.js';
+
+/** What a value is, for a message: its type, or the value itself if that is short. */
+export function nameOf(value) {
+  if (value === null || ['undefined', 'number', 'boolean', 'bigint'].includes(typeof value)) return String(value);
+  if (typeof value === 'string') return JSON.stringify(value.slice(0, 40));
+  if (typeof value !== 'object') return `a ${typeof value}`;
+  return Array.isArray(value) ? 'an array' : `an object (${Object.prototype.toString.call(value).slice(8, -1)})`;
+}
+
+/** Whether a value is a Uint8Array, of whatever realm. */
+export const isBytes = (value) => ArrayBuffer.isView(value) && value[Symbol.toStringTag] === 'Uint8Array';
+
+// How many characters have to be added, removed or replaced to make b of a.
+function distance(a, b) {
+  let row = Array.from({ length: b.length + 1 }, (_, k) => k);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1));
+    row = next;
+  }
+  return row[b.length];
+}
+
+/** The name that is the most like a wrong one, or undefined if none is like it. */
+export function nearest(wrong, names) {
+  const text = String(wrong).slice(0, 40).toLowerCase().replaceAll(/[_-]/g, '');
+  const rated = names.map((name) => [distance(text, name.toLowerCase()), name]).sort(([a], [b]) => a - b);
+  if (rated.length === 0) return undefined;
+  const [[changes, name]] = rated;
+  return changes <= Math.max(text.length, name.length) / 2 ? name : undefined;
+}
+
+/** The error for an option that does not exist. */
+export function unknownOption(what, wrong, names) {
+  const like = nearest(wrong, names);
+  return badInput(`${what}: there is no option ${String(wrong).slice(0, 40)}; ${like ? `did you mean ${like}? There` : 'there'} are ${names.join(', ')}`);
+}
+
+/** Checks that options are an object, and have none but these. */
+export function checkOptions(what, options, names) {
+  if (options === undefined || options === null) return;
+  if (typeof options !== 'object' || Array.isArray(options)) throw badInput(`${what}: options are ${nameOf(options)}, want an object`);
+  // Members of prototypes too, as they would count: an AbortSignal in place of {signal} has no others.
+  for (const name in options) if (!names.includes(name)) throw unknownOption(what, name, names);
+}
+
+export function checkType(what, name, value, type) {
+  if (typeof value !== type) throw badInput(`${what}: ${name} is ${nameOf(value)}, want a ${type}`);
+}
+
+export function checkTimeout(what, timeout) {
+  if (typeof timeout !== 'number' || !(timeout >= 0)) throw badInput(`${what}: timeout is ${nameOf(timeout)}, want milliseconds, 0 for none`);
+}
+
+export function checkSignal(what, signal) {
+  if (typeof signal.addEventListener !== 'function' || typeof signal.aborted !== 'boolean') throw badInput(`${what}: signal is ${nameOf(signal)}, want an AbortSignal`);
+}

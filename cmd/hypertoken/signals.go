@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+)
+
+// exitSignal plus the number of a signal is the exit status of a command that a signal has ended, as shells report it.
+const exitSignal = 128
+
+// endedBySignal is the cause of a command's context that a signal has ended.
+type endedBySignal struct{ signal syscall.Signal }
+
+func (e endedBySignal) Error() string { return "ended by a signal: " + e.signal.String() }
+
+// status is the exit status of a command that fails because of the signal.
+func (e endedBySignal) status() int { return exitSignal + int(e.signal) }
+
+// handleSignals returns a context that ends with the first INT, TERM, HUP or QUIT; its cause is an [endedBySignal] then. A
+// second signal ends this process at once. A HUP that was ignored when this process began, as under nohup, stays ignored.
+//
+// It also takes SIGPIPE: without that, Go ends a process that writes to a standard output or a standard error that nobody
+// reads any more. The caller calls release when the command has ended.
+func handleSignals(ctx context.Context) (_ context.Context, release func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	unread := make(chan os.Signal, 1)
+	signal.Notify(unread, syscall.SIGPIPE)
+	caught := make(chan os.Signal, 2)
+	signal.Notify(caught, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(caught, syscall.SIGHUP)
+	}
+	released := make(chan struct{})
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
+		for first := true; ; first = false {
+			select {
+			case s := <-caught:
+				number, _ := s.(syscall.Signal)
+				if !first {
+					os.Exit(endedBySignal{number}.status())
+				}
+				cancel(endedBySignal{number})
+			case <-released:
+				return
+			}
+		}
+	})
+	return ctx, func() {
+		signal.Stop(caught)
+		signal.Stop(unread)
+		close(released)
+		waiting.Wait()
+		cancel(nil)
+	}
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// errOutputUnread is returned by writes to a standard output that nobody reads any more, as that of 'hypertoken run | head -1'.
+var errOutputUnread = errors.New("nobody reads standard output any more")
+
+// output is standard output. A command whose output nobody reads any more ends with [errOutputUnread].
+type output struct{ file *os.File }
+
+func (o output) Write(b []byte) (int, error) {
+	n, err := o.file.Write(b)
+	if errors.Is(err, syscall.EPIPE) {
+		err = errOutputUnread
+	}
+	return n, err
+}
+
+// diagnostics is standard error: the log, progress and why a command failed. A write never blocks and never fails, so that
+// nothing depends on the reader of standard error. A goroutine writes what is queued. If the reader falls behind by more than
+// maxQueued bytes, later writes are dropped; when there is room again, a line says how many were.
+type diagnostics struct {
+	file *os.File
+
+	mu      sync.Mutex // guards what follows
+	queue   [][]byte
+	queued  int // bytes, those that are being written included
+	dropped int // writes
+	writing bool
+	idle    chan struct{} // closed when the goroutine that writes ends; nil before it has ever been started
+}
+
+// maxQueued bounds the bytes that wait for the reader of standard error.
+const maxQueued = 1 << 20
+
+// standardError is that of this process.
+var standardError = &diagnostics{file: os.Stderr}
+
+// Fd returns the descriptor, which says whether it is a terminal.
+func (d *diagnostics) Fd() uintptr { return d.file.Fd() }
+
+// Write queues a copy of b.
+func (d *diagnostics) Write(b []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.queued+len(b) > maxQueued {
+		d.dropped++
+		return len(b), nil
+	}
+	if d.dropped > 0 {
+		d.appendLocked(fmt.Appendf(nil, "hypertoken: %d messages were dropped: standard error was not read\n", d.dropped))
+		d.dropped = 0
+	}
+	d.appendLocked(append([]byte(nil), b...))
+	if !d.writing {
+		d.writing, d.idle = true, make(chan struct{})
+		go d.write(d.idle)
+	}
+	return len(b), nil
+}
+
+func (d *diagnostics) appendLocked(b []byte) {
+	d.queue = append(d.queue, b)
+	d.queued += len(b)
+}
+
+// write writes what is queued, and ends when nothing is.
+func (d *diagnostics) write(idle chan<- struct{}) {
+	defer close(idle)
+	for {
+		d.mu.Lock()
+		if len(d.queue) == 0 {
+			d.queue, d.writing = nil, false
+			d.mu.Unlock()
+			return
+		}
+		b := d.queue[0]
+		d.queue = d.queue[1:]
+		d.mu.Unlock()
+		_, _ = d.file.Write(b) // nobody could be told
+		d.mu.Lock()
+		d.queued -= len(b)
+		d.mu.Unlock()
+	}
+}
+
+// flush waits until everything is written, but not longer than most.
+func (d *diagnostics) flush(most time.Duration) {
+	d.mu.Lock()
+	idle := d.idle
+	d.mu.Unlock()
+	if idle == nil {
+		return
+	}
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case <-idle:
+	case <-timer.C:
+	}
+}

@@ -1,0 +1,199 @@
+//! A value that is changed in many places and written once.
+//!
+//! What no change touches stays the bytes it came as. A container on the way to a change is opened once: an index of
+//! four bytes an item, in which later changes search. So a change costs its path, whatever the value's size, and the
+//! memory is that of the indexes and of the changes.
+
+use crate::error::{Error, Result};
+use crate::payload::quote;
+use crate::value::Value;
+use crate::write::Writer;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Range;
+use std::iter::Peekable;
+use std::slice::Iter;
+
+/// The node of the whole value.
+const ROOT: u32 = 0;
+
+/// A value under change. Nodes are named by their index; a node that is replaced stays, and nothing leads to it.
+#[derive(Debug)]
+pub(super) struct Tree<'a> {
+    nodes: Vec<Node<'a>>,
+    /// For each map that is open, by its node: the entries that are open or changed.
+    entries: BTreeMap<(u32, &'a str), u32>,
+    /// For each array that is open, by its node: the items that are open or changed.
+    items: BTreeMap<(u32, u32), u32>,
+}
+
+#[derive(Debug)]
+enum Node<'a> {
+    /// As it came.
+    Plain(Value<'a>),
+    /// A map: what it was, where its entries begin, sorted by their keys, and how many keys are new.
+    Map { old: Value<'a>, at: Box<[u32]>, added: usize },
+    /// An array: what it was, where its items begin, and how many there are now.
+    Array { old: Value<'a>, at: Box<[u32]>, len: usize },
+}
+
+impl<'a> Tree<'a> {
+    /// A tree over a value; nil stands for a value that is not there yet.
+    pub(super) fn new(value: Value<'a>) -> Tree<'a> {
+        Tree { nodes: vec![Node::Plain(value)], entries: BTreeMap::new(), items: BTreeMap::new() }
+    }
+
+    /// Puts a value at a path of at least one key; maps are made on the way, in the place of nil, false, 0 and "" too.
+    /// It fails if the path leads into something else, or to an index that the array does not have, nor ends at.
+    /// `field` names the path in the error.
+    pub(super) fn put(&mut self, path: &[&'a str], value: Value<'a>, field: &str) -> Result {
+        let Some((last, way)) = path.split_last() else { return Ok(()) };
+        let mut node = ROOT;
+        for key in way {
+            node = self.child(node, key, None, field)?;
+        }
+        self.child(node, last, Some(value), field).map(drop)
+    }
+
+    /// Opens the whole value, so that it is written with its keys sorted even if nothing changes it.
+    pub(super) fn open_root(&mut self) -> Result {
+        self.open(ROOT, "", "")
+    }
+
+    /// The node under a key of a node, which is opened; with `new`, a new one of that value.
+    fn child(&mut self, node: u32, key: &'a str, new: Option<Value<'a>>, field: &str) -> Result<u32> {
+        self.open(node, key, field)?;
+        let next = self.nodes.len() as u32;
+        let (link, old) = match &mut self.nodes[node as usize] {
+            Node::Map { old, at, added } => {
+                let found = || at.binary_search_by(|at| old.key_at(*at).cmp(key)).ok();
+                match self.entries.entry((node, key)) {
+                    std::collections::btree_map::Entry::Occupied(e) => (e.into_mut(), None),
+                    std::collections::btree_map::Entry::Vacant(e) => {
+                        let value = found().map(|i| old.entry_at(at[i]).1);
+                        *added += value.is_none() as usize;
+                        (e.insert(next), Some(value.unwrap_or(Value::NIL)))
+                    }
+                }
+            }
+            Node::Array { old, at, len } => {
+                let i = key.parse::<u32>().ok().filter(|i| *i as usize <= *len && *key == i.to_string());
+                let i = i.ok_or_else(|| {
+                    Error::out_of_range(format!(
+                        "field {field}.path: {} is no index of an array of {len}, nor its end",
+                        quote(key)
+                    ))
+                })?;
+                *len = (*len).max(i as usize + 1);
+                match self.items.entry((node, i)) {
+                    std::collections::btree_map::Entry::Occupied(e) => (e.into_mut(), None),
+                    std::collections::btree_map::Entry::Vacant(e) => {
+                        let value = at.get(i as usize).map(|at| old.item_at(*at));
+                        (e.insert(next), Some(value.unwrap_or(Value::NIL)))
+                    }
+                }
+            }
+            Node::Plain(_) => unreachable!("the node is open"),
+        };
+        if let Some(value) = new.or(old) {
+            *link = next;
+            self.nodes.push(Node::Plain(value));
+        }
+        Ok(*link)
+    }
+
+    fn open(&mut self, node: u32, key: &str, field: &str) -> Result {
+        let Node::Plain(v) = self.nodes[node as usize] else { return Ok(()) };
+        self.nodes[node as usize] = if v.entries().is_some() {
+            let mut at: Box<[u32]> = v.offsets().collect();
+            if !at.is_sorted_by_key(|at| v.key_at(*at)) {
+                at.sort_unstable_by_key(|at| v.key_at(*at));
+            }
+            Node::Map { old: v, at, added: 0 }
+        } else if let Some(items) = v.items() {
+            Node::Array { old: v, at: v.offsets().collect(), len: items.len() }
+        } else if v.is_falsy() {
+            Node::Map { old: v, at: Box::default(), added: 0 }
+        } else {
+            let got = v.describe();
+            return Err(Error::bad_payload(format!("field {field}.path: {} leads into {got}, not a map", quote(key))));
+        };
+        Ok(())
+    }
+
+    /// The value as it is now: maps that were opened have their keys sorted. There is no recursion.
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        let mut out = Writer::default();
+        let mut open: Vec<Container<'_, 'a>> = Vec::new();
+        let mut next = Some(ROOT);
+        loop {
+            if let Some(node) = next.take() {
+                match &self.nodes[node as usize] {
+                    Node::Plain(v) => out.raw(v.bytes()),
+                    Node::Map { old, at, added } => {
+                        out.map(at.len() + added);
+                        let changed = self.entries.range((node, "")..(node + 1, "")).peekable();
+                        open.push(Container::Map { old: *old, at: at.iter(), changed });
+                    }
+                    Node::Array { old, at, len } => {
+                        out.array(*len);
+                        let changed = self.items.range((node, 0)..(node + 1, 0)).peekable();
+                        open.push(Container::Array { old: *old, at, changed, next: 0, len: *len });
+                    }
+                }
+            }
+            match open.last_mut() {
+                None => return out.into_bytes(),
+                Some(container) => match container.write_on(&mut out) {
+                    Some(node) => next = Some(node),
+                    None => drop(open.pop()),
+                },
+            }
+        }
+    }
+}
+
+/// An open container that is being written.
+enum Container<'t, 'a> {
+    Map { old: Value<'a>, at: Iter<'t, u32>, changed: Peekable<Range<'t, (u32, &'a str), u32>> },
+    Array { old: Value<'a>, at: &'t [u32], changed: Peekable<Range<'t, (u32, u32), u32>>, next: usize, len: usize },
+}
+
+impl Container<'_, '_> {
+    /// Writes up to the next value that has a node, and returns that; None at the end.
+    fn write_on(&mut self, out: &mut Writer) -> Option<u32> {
+        match self {
+            Container::Map { old, at, changed } => loop {
+                let kept = at.as_slice().first().map(|at| old.entry_at(*at));
+                match (kept, changed.peek()) {
+                    (None, None) => return None,
+                    (Some((key, value)), change) if change.is_none_or(|((_, k), _)| key < *k) => {
+                        at.next();
+                        out.str(key);
+                        out.raw(value.bytes());
+                    }
+                    (kept, Some(((_, key), node))) => {
+                        if kept.is_some_and(|(k, _)| k == *key) {
+                            at.next();
+                        }
+                        let node = **node;
+                        out.str(key);
+                        changed.next();
+                        return Some(node);
+                    }
+                    (Some(_), None) => unreachable!("written above"),
+                }
+            },
+            Container::Array { old, at, changed, next, len } => {
+                while *next < *len {
+                    let i = *next;
+                    *next += 1;
+                    if let Some((_, node)) = changed.next_if(|((_, at), _)| *at as usize == i) {
+                        return Some(*node);
+                    }
+                    out.raw(old.item_at(at[i]).bytes());
+                }
+                None
+            }
+        }
+    }
+}

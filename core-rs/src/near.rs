@@ -1,0 +1,65 @@
+//! Which name was meant by one that does not exist.
+
+/// The name that takes the fewest edits to become `name`: at most one for each three characters, and at least one. An
+/// edit adds, removes or changes a character, or swaps two that are side by side; upper and lower case count as equal.
+pub(crate) fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    // Names of fields are short. A longer one is none of them, and the time for it stays bounded.
+    const LONGEST: usize = 64;
+    if name.len() > LONGEST {
+        return None;
+    }
+    let wanted = lower(name);
+    let most = (wanted.len() / 3).max(1);
+    let distances = names.map(|n| (edits(&wanted, &lower(n)), n));
+    distances.filter(|(d, _)| *d <= most && *d < wanted.len()).min_by_key(|(d, _)| *d).map(|(_, n)| n)
+}
+
+fn lower(s: &str) -> Vec<char> {
+    s.chars().flat_map(char::to_lowercase).collect()
+}
+
+/// The distance of Damerau and Levenshtein in its restricted form (optimal string alignment).
+fn edits(a: &[char], b: &[char]) -> usize {
+    let mut rows = [vec![0; b.len() + 1], (0..=b.len()).collect(), vec![0; b.len() + 1]];
+    for i in 1..=a.len() {
+        let [before, last, row] = &mut rows;
+        row[0] = i;
+        for j in 1..=b.len() {
+            let change = last[j - 1] + (a[i - 1] != b[j - 1]) as usize;
+            row[j] = change.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                row[j] = row[j].min(before[j - 2] + 1);
+            }
+        }
+        rows.rotate_left(1);
+    }
+    rows[1][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn names_are_found_by_their_edits() {
+        let names = ["count", "seed", "position", "placementId", "x", "i", "j"];
+        for (name, want) in [
+            ("cuont", Some("count")),
+            ("Count", Some("count")),
+            ("cout", Some("count")),
+            ("counts", Some("count")),
+            ("ct", None),
+            ("sed", Some("seed")),
+            ("pos", None),
+            ("placementid", Some("placementId")),
+            ("placmentId", Some("placementId")),
+            ("placement_id", Some("placementId")),
+            ("X", Some("x")),
+            ("nothing", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(name, names.into_iter()), want, "{name:?}");
+        }
+        assert_eq!(nearest(&"count".repeat(1000), names.into_iter()), None);
+    }
+}

@@ -1,0 +1,101 @@
+package host
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/vmihailenco/msgpack/v5"
+
+	"hypertoken/wasm"
+)
+
+// ActionInfo describes an action of the core.
+type ActionInfo struct {
+	Name   string      `msgpack:"name" json:"name"`
+	About  string      `msgpack:"about" json:"about"`
+	Fields []FieldInfo `msgpack:"fields" json:"fields"`
+	// Result is the shape of what the action returns, such as "Token[]"; core-rs/ABI.md has the notation. It is "" if the core
+	// does not say.
+	Result string `msgpack:"result" json:"result,omitempty"`
+}
+
+// FieldInfo describes a field of an action's payload.
+type FieldInfo struct {
+	// Name is the field's name. "*" stands for all other names: without it the payload may not have any.
+	Name string `msgpack:"name" json:"name"`
+	// Kind is what the field may be, such as "string", "count" (a whole number of at least 1) or "token".
+	Kind     string `msgpack:"kind" json:"kind"`
+	Required bool   `msgpack:"required" json:"required"`
+	// Default is JSON; "" where there is none.
+	Default string `msgpack:"default" json:"default,omitempty"`
+	// Shape is the shape of the field, such as "Token"; "" if the core does not say.
+	Shape string `msgpack:"shape" json:"shape,omitempty"`
+}
+
+// RecordInfo describes a record: a map with fields that have names, which shapes name it by. The record "State" is the state
+// of an engine, "Setup" what one begins with.
+type RecordInfo struct {
+	Name   string       `msgpack:"name" json:"name"`
+	About  string       `msgpack:"about" json:"about"`
+	Fields []MemberInfo `msgpack:"fields" json:"fields"`
+	// Rest is the shape of further fields, or "" if there are none.
+	Rest string `msgpack:"rest" json:"rest,omitempty"`
+}
+
+// MemberInfo describes a field of a record.
+type MemberInfo struct {
+	Name     string `msgpack:"name" json:"name"`
+	About    string `msgpack:"about" json:"about,omitempty"`
+	Shape    string `msgpack:"shape" json:"shape"`
+	Optional bool   `msgpack:"optional" json:"optional"`
+}
+
+// Actions returns the actions of the core, sorted by name.
+func (h *Host) Actions(ctx context.Context) ([]ActionInfo, error) {
+	var list []ActionInfo
+	err := h.describe(ctx, "Actions", &list, (*wasm.Instance).Actions)
+	return list, err
+}
+
+// Records returns the records that the shapes of the core's actions name, sorted by name. There are none if the core was
+// built before cores described them.
+func (h *Host) Records(ctx context.Context) ([]RecordInfo, error) {
+	var list []RecordInfo
+	err := h.describe(ctx, "Records", &list, (*wasm.Instance).Records)
+	return list, err
+}
+
+// describe decodes what an instance of the core says of itself into what list points to.
+func (h *Host) describe(
+	ctx context.Context, what string, list any, ask func(*wasm.Instance, context.Context) ([]byte, error),
+) error {
+	h.mu.Lock()
+	if h.closing {
+		h.mu.Unlock()
+		return shutdownError()
+	}
+	h.locals.Add(1)
+	h.mu.Unlock()
+	defer h.locals.Done()
+	select {
+	case <-h.compiled:
+	case <-ctx.Done():
+		return ended(ctx, what)
+	}
+	if h.local.err != nil {
+		return h.local.err
+	}
+	i, err := h.local.core.Instantiate(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = i.Close(ctx) }()
+	b, err := ask(i, ctx)
+	if err != nil {
+		return err
+	}
+	if err := msgpack.Unmarshal(b, list); err != nil {
+		return fmt.Errorf("host: what the core says of itself can't be read (%s): %w", what, err)
+	}
+	return nil
+}

@@ -1,0 +1,69 @@
+package host
+
+import (
+	"encoding/binary"
+
+	"hypertoken/ipc"
+)
+
+// How an action or a batch gets the digest of the state that it leaves: a question that is queued directly behind it.
+
+// digestBehind is the question for the digest behind an action or a batch. The engine's lock guards it.
+type digestBehind struct {
+	request
+	of *Future
+	// isHeld says that the outcome of the action is there and waits for the digest: it is result.
+	isHeld bool
+	result Result
+	// hasEnded says that the question has ended; hasDigest that digest is that of the state of sequence.
+	hasEnded, hasDigest bool
+	digest              Digest
+	sequence            uint64
+}
+
+// follow has the future wait for the digest of the state after it.
+func (f *Future) follow() {
+	f.behind = &digestBehind{of: f, request: request{kind: ipc.Digest, what: f.what + ": its digest"}}
+	f.behind.to = f.behind
+}
+
+// askDigest queues the question behind what was queued last, if the future has one and has not failed. The engine's lock
+// is held.
+func (e *Engine) askDigest(f *Future) {
+	d := f.behind
+	if d == nil || f.resolved.Load() {
+		return
+	}
+	d.deadline, d.allowed, d.limit, d.ctx = f.deadline, f.allowed, f.limit, f.ctx
+	e.enqueue(&d.request)
+}
+
+// complete takes in the digest. Without it the action keeps its outcome.
+func (d *digestBehind) complete(r *request, err error) {
+	d.hasEnded = true
+	if err == nil {
+		d.hasDigest, d.sequence = true, r.outcome.Sequence
+		d.digest = Digest(binary.LittleEndian.Uint64(r.outcome.Result))
+	}
+	if d.isHeld {
+		d.of.settle(d.result, nil)
+	}
+}
+
+func (d *digestBehind) part(int, *request) completion { panic("host: a digest has no parts") }
+
+// settle resolves a future whose outcome is there, once its digest is there, too. A state has the sequence of its action until
+// another action is committed, so the sequence tells whether the digest is that of the action's state. The engine's lock is
+// held.
+func (f *Future) settle(r Result, err error) {
+	if d := f.behind; d != nil && err == nil {
+		if !d.hasEnded {
+			d.isHeld, d.result = true, r
+			return
+		}
+		if d.hasDigest && d.sequence == r.Sequence {
+			r.HasDigest, r.Digest = true, d.digest
+		}
+	}
+	f.resolve(r, err)
+}
