@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -284,21 +285,40 @@ func (l stuckLog) Handle(context.Context, slog.Record) error { <-l.release; retu
 // A log that nobody reads holds up neither requests nor the end.
 func TestALogThatNobodyReads(t *testing.T) {
 	l := stuckLog{release: make(chan struct{})}
-	t.Cleanup(func() { close(l.release) })
 	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.Token, o.Rate, o.Logger = token, 0, slog.New(l) })
-	for n := range 2 * maxQueued {
+	t.Cleanup(func() { close(l.release) })
+	for n := range 2 * calm.Burst {
 		if status, body := s.do("PUT", fmt.Sprint("/v1/engines/", n), ""); status != 401 {
 			t.Fatal(status, body)
 		}
 	}
 	s.serves("Authorization", "Bearer "+token)
-	s.logQueue.mu.Lock()
-	waiting := len(s.logQueue.records)
-	s.logQueue.mu.Unlock()
-	if waiting != maxQueued {
-		t.Errorf("%d records wait, want %d", waiting, maxQueued)
-	}
 	if err := s.stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+// What does not fit into the queue of the log is left out, and the rest is handed on in order.
+func TestTheQueueOfTheLog(t *testing.T) {
+	l := logs(make(chan map[string]any, 2*maxQueued))
+	release := make(chan struct{})
+	q := newQueued(l)
+	q.queue.mu.Lock()
+	q.queue.records, q.queue.idle = []func(){func() { <-release }}, make(chan struct{})
+	q.queue.mu.Unlock()
+	log := slog.New(q).With("a", 1)
+	for n := range maxQueued + 5 { // one place is taken
+		log.Info("x", "n", n)
+	}
+	go q.queue.run()
+	close(release)
+	q.queue.flush(time.Minute)
+	if len(l) != maxQueued-1 {
+		t.Errorf("%d records, want %d", len(l), maxQueued-1)
+	}
+	for n := range maxQueued - 1 {
+		if m := <-l; m["n"] != int64(n) {
+			t.Fatalf("record %d is %v", n, m)
+		}
 	}
 }

@@ -115,6 +115,9 @@ func (c *conversation) setup(ctx context.Context, q *jsonl.Request) ([]byte, *pr
 	}
 	if err != nil {
 		p := problemOf(err)
+		if q.Timeout > 0 && p.code == host.ErrTimeout.Code {
+			p.status = http.StatusUnprocessableEntity // the client gave it too little time
+		}
 		p.message = fmt.Sprintf("line %d: setup: %s", q.Line, p.message)
 		return jsonl.BadSetup(q.Line, err), p
 	}
