@@ -16,7 +16,7 @@ import (
 func newServe() *cobra.Command {
 	f := hostFlags{workers: runtime.GOMAXPROCS(0), server: true}
 	o := serve.Defaults()
-	maxBody, maxLine := byteSize(o.MaxBody), byteSize(o.MaxLine)
+	maxBody, maxLine, maxBuffered := byteSize(o.MaxBody), byteSize(o.MaxLine), byteSize(o.MaxBuffered)
 	var listen, tokenFile, certFile, keyFile string
 	c := &cobra.Command{
 		Use:   "serve [flags]",
@@ -44,7 +44,12 @@ every line has its answer, and the status is 200. Engines end with the server.
 
 It prints where it listens once it does. Other addresses than those of this machine want a
 token, which clients send as 'Authorization: Bearer TOKEN': the first line of --token-file, or
-what the environment variable ` + tokenVariable + ` holds. Probes need none.
+what the environment variable ` + tokenVariable + ` holds. Probes need none. A page shows it with a
+WebSocket as a subprotocol: 'hypertoken.token.' and the token in base64url, beside 'hypertoken'.
+Behind a proxy, name what it sends as Host in --allowed-hosts, and other sites whose pages may
+use the server in --allowed-origins.
+
+One client, which is a remote address, can take only so much from the others: see the flags.
 
 INT, TERM, HUP and QUIT let the lines that run end; a second signal ends it at once.
 
@@ -55,7 +60,7 @@ Exit status: 0 after a signal, 1 if serving failed, 2 for wrong usage.`,
   hypertoken serve --listen :9464 --token-file token --tls-cert cert.pem --tls-key key.pem`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
-			o.MaxBody, o.MaxLine, o.InProcess = int64(maxBody), int64(maxLine), f.inProcess
+			o.MaxBody, o.MaxLine, o.MaxBuffered, o.InProcess = int64(maxBody), int64(maxLine), int64(maxBuffered), f.inProcess
 			var err error
 			if o.Token, err = readToken(tokenFile); err != nil {
 				return usageError{err}
@@ -75,11 +80,24 @@ Exit status: 0 after a signal, 1 if serving failed, 2 for wrong usage.`,
 	flags.BoolVar(&o.Profiles, "pprof", false, "serve /debug/pprof")
 	flags.BoolVar(&o.Demo, "demo", false, "serve a page to play on in a browser, and the package that it is made with")
 	flags.IntVar(&o.MaxEngines, "max-engines", o.MaxEngines, "bound of the engines that are open")
-	flags.IntVar(&o.MaxConnections, "max-connections", o.MaxConnections, "bound of the connections")
+	flags.IntVar(&o.MaxEnginesPerAddress, "max-engines-per-address", 0,
+		"bound of the open engines that a remote address has made; 0 for none")
+	flags.DurationVar(&o.EngineIdle, "engine-idle", 0, "delete an engine without a line and a WebSocket for this `time`; 0 for never")
+	flags.IntVar(&o.MaxConnections, "max-connections", o.MaxConnections, "bound of the connections that talk to engines")
+	flags.IntVar(&o.MaxConnectionsPerAddress, "max-connections-per-address", 0,
+		"bound of those of a remote address; 0 for seven eighths of --max-connections")
 	flags.Var(&maxBody, "max-body", "bound of a request's body, and of a WebSocket's message")
 	flags.Var(&maxLine, "max-line", "bound of a line")
-	flags.IntVar(&o.Rate, "rate", o.Rate, "bound of the lines and requests of a remote address, a second; 0 for none")
-	flags.DurationVar(&o.IdleTimeout, "idle-timeout", o.IdleTimeout, "how long a connection may send nothing")
+	flags.Var(&maxBuffered, "max-buffered", "bound of answers that clients have not read, and of lines sent before that, in memory")
+	flags.IntVar(&o.Rate, "rate", o.Rate, "bound of the lines, requests and pings of a remote address, a second; 0 for none")
+	flags.StringSliceVar(&o.AllowedHosts, "allowed-hosts", nil,
+		"answer to these `names` in Host, \"*\" for any; this machine's always")
+	flags.StringSliceVar(&o.AllowedOrigins, "allowed-origins", nil,
+		"let pages of these `origins` use it, such as https://games.example")
+	flags.DurationVar(&o.IdleTimeout, "idle-timeout", o.IdleTimeout,
+		"how long a connection may send nothing in the middle of a request")
+	flags.DurationVar(&o.PingInterval, "ping-interval", o.PingInterval,
+		"how often a quiet WebSocket is pinged; without a pong until the next it is closed")
 	flags.DurationVar(&o.WriteTimeout, "write-timeout", o.WriteTimeout, "how long a client may take to read an answer")
 	flags.DurationVar(&o.DrainTimeout, "drain-timeout", o.DrainTimeout, "how long what is in flight may take to end, at the end")
 	return c
@@ -102,12 +120,21 @@ func readCertificate(cert, key string) (*tls.Config, error) {
 
 func runServer(c *cobra.Command, listen string, f *hostFlags, o serve.Options) error {
 	ctx := c.Context()
+	o.Logger = f.logger()
+	if limit, ok := serve.FileLimit(); ok {
+		lowered, err := o.FitFiles(limit, f.workers)
+		if err != nil {
+			return err
+		}
+		if lowered != "" {
+			o.Logger.Warn(lowered)
+		}
+	}
 	h, err := f.open(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = h.Shutdown(context.Background()) }()
-	o.Logger = f.logger()
 	s, err := serve.New(h, o)
 	if err != nil {
 		return usageError{err}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,7 +28,10 @@ type served struct {
 
 // serveCommands are what scripts do with servers.
 //
-//	serve ARGS...                 starts one, and waits until it listens; $URL is where, $HOST the same without its scheme
+//	serve ARGS...                 starts one, and waits until it listens; $URL is where, $HOST the same without its scheme;
+//	                              with $FILES it may open that many files
+//	crowd N PATH TEXT             opens N connections that send a POST whose body begins with TEXT, and goes on
+//	killworkers                   kills its workers, and waits until others are ready
 //	http METHOD PATH [FILE [K:V]] asks it; standard output is the status, a newline and the body
 //	certificate CERT KEY          makes files for TLS on 127.0.0.1
 //	stop                          interrupts it and waits; its standard error is that of the script then
@@ -39,6 +43,9 @@ func serveCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 			program, err := exec.LookPath("hypertoken")
 			ts.Check(err)
 			s.command.Path = program
+			if files := ts.Getenv("FILES"); files != "" {
+				s.command = exec.Command("sh", append([]string{"-c", `ulimit -n "$1"; shift; exec "$@"`, "sh", files, program, "serve"}, args...)...)
+			}
 			s.command.Dir, s.command.Stderr = ts.MkAbs("."), &s.errors
 			s.command.Env = append(os.Environ(), "XDG_CACHE_HOME="+ts.Getenv("XDG_CACHE_HOME"), tokenVariable+"="+ts.Getenv(tokenVariable))
 			out, err := s.command.StdoutPipe()
@@ -74,6 +81,55 @@ func serveCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 			_, err = io.Copy(ts.Stdout(), w.Body)
 			ts.Check(err)
 		},
+		"crowd": func(ts *testscript.TestScript, _ bool, args []string) {
+			n, err := strconv.Atoi(args[0])
+			ts.Check(err)
+			for range n {
+				c, err := net.Dial("tcp", strings.TrimPrefix(ts.Getenv("HOST"), "//"))
+				ts.Check(err)
+				ts.Defer(func() { _ = c.Close() })
+				// The server may have closed it already.
+				_, _ = fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n%s\n", args[1], args[2])
+			}
+		},
+		"killworkers": func(ts *testscript.TestScript, _ bool, _ []string) {
+			pid := strconv.Itoa(running[ts].command.Process.Pid)
+			// A child belongs to the thread that started it.
+			var old []string
+			threads, err := os.ReadDir("/proc/" + pid + "/task")
+			ts.Check(err)
+			for _, thread := range threads {
+				b, _ := os.ReadFile("/proc/" + pid + "/task/" + thread.Name() + "/children")
+				old = append(old, strings.Fields(string(b))...)
+			}
+			killed := 0
+			for _, child := range old {
+				n, err := strconv.Atoi(child)
+				ts.Check(err)
+				if p, err := os.FindProcess(n); err == nil && p.Kill() == nil {
+					killed++
+				}
+			}
+			if killed == 0 {
+				ts.Fatalf("there is no worker")
+			}
+			until := time.Now().Add(time.Minute)
+			for {
+				w, err := http.Get(ts.Getenv("URL") + "/metrics")
+				ts.Check(err)
+				b, err := io.ReadAll(w.Body)
+				ts.Check(err)
+				_ = w.Body.Close()
+				if strings.Contains(string(b), `hypertoken_worker_exits_total{reason="died"} `+strconv.Itoa(killed)) &&
+					strings.Contains(string(b), `hypertoken_workers{state="ready"} `+strconv.Itoa(killed)) {
+					return
+				}
+				if time.Now().After(until) {
+					ts.Fatalf("no worker is ready again: %s", grep(string(b), "hypertoken_worker"))
+				}
+				time.Sleep(20 * time.Millisecond) // between two scrapes
+			}
+		},
 		"certificate": func(ts *testscript.TestScript, _ bool, args []string) {
 			public, private, err := ed25519.GenerateKey(nil)
 			ts.Check(err)
@@ -100,4 +156,15 @@ func serveCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 			_, _ = io.WriteString(ts.Stderr(), s.errors.String())
 		},
 	}
+}
+
+// grep returns the lines that hold a text.
+func grep(text, part string) string {
+	var found []string
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, part) && !strings.HasPrefix(line, "#") {
+			found = append(found, line)
+		}
+	}
+	return strings.Join(found, "")
 }

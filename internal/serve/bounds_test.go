@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +31,20 @@ func TestOptionsOutOfBounds(t *testing.T) {
 		{func(o *Options) { o.MaxBody = 1<<30 + 1 }, "--max-body is"},
 		{func(o *Options) { o.MaxBody = 1 << 30 }, ""},
 		{func(o *Options) { o.MaxLine = 0 }, "--max-line is 0"},
+		{func(o *Options) { o.MaxConnectionsPerAddress = o.MaxConnections + 1 }, "--max-connections-per-address is 257, want 0 to 256"},
+		{func(o *Options) { o.MaxConnectionsPerAddress = o.MaxConnections }, ""},
+		{func(o *Options) { o.MaxEnginesPerAddress = o.MaxEngines + 1 }, "--max-engines-per-address is 1025, want 0 to 1024"},
+		{func(o *Options) { o.MaxEnginesPerAddress = o.MaxEngines }, ""},
+		{func(o *Options) { o.MaxBuffered = 1<<20 - 1 }, "--max-buffered is 1048575, want 1048576 to"},
+		{func(o *Options) { o.MaxBuffered = 1 << 20 }, ""},
+		{func(o *Options) { o.EngineIdle = 1 }, "--engine-idle is 1ns, want at least 1ms"},
+		{func(o *Options) { o.EngineIdle = time.Millisecond }, ""},
+		{func(o *Options) { o.PingInterval = 0 }, "--ping-interval is 0s, want 1ms to 24h"},
+		{func(o *Options) { o.AllowedHosts = []string{"http://a"} }, `--allowed-hosts has "http://a"`},
+		{func(o *Options) { o.AllowedHosts = []string{"*.a"} }, `--allowed-hosts has "*.a"`},
+		{func(o *Options) { o.AllowedHosts = []string{"a", "*"} }, ""},
+		{func(o *Options) { o.AllowedOrigins = []string{"games.example"} }, `--allowed-origins has "games.example"`},
+		{func(o *Options) { o.AllowedOrigins = []string{"https://games.example"} }, ""},
 		{func(o *Options) { o.Rate = -1 }, "--rate is -1"},
 		{func(o *Options) { o.Rate = 0 }, ""},
 		{func(o *Options) { o.IdleTimeout = 0 }, "--idle-timeout is 0s, want 1ms to 24h"},
@@ -154,34 +167,6 @@ func TestMaxConnections(t *testing.T) {
 	}
 }
 
-// Beyond those that are told why, connections are closed at once.
-func TestConnectionsBeyondAll(t *testing.T) {
-	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.MaxConnections = 1 })
-	address := strings.TrimPrefix(s.url, "http://")
-	ask := func(c net.Conn) error {
-		_, _ = io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-		w, err := http.ReadResponse(bufio.NewReader(c), nil)
-		if err == nil {
-			_ = w.Body.Close()
-		}
-		return err
-	}
-	var all []net.Conn // in the order in which they are accepted
-	for range 1 + spare + 1 {
-		c, err := net.Dial("tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = c.Close() }()
-		all = append(all, c)
-	}
-	for k := len(all) - 1; k >= 0; k-- {
-		if err := ask(all[k]); (err == nil) != (k < 1+spare) {
-			t.Errorf("connection %d: %v", k+1, err)
-		}
-	}
-}
-
 func TestRate(t *testing.T) {
 	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.Rate = 3 })
 	s.want("e", deck+`{"digest":true}`, 200, `{"digest":"`)
@@ -276,10 +261,19 @@ func TestIdleTimeout(t *testing.T) {
 	if status, body, err := s.try("POST", "/v1/engines/e", in); status != 408 || !strings.Contains(body, "--idle-timeout") {
 		t.Error(status, body, err)
 	}
+	// Half a message.
 	c := s.mustDial("e")
+	message, err := c.Writer(t.Context(), websocket.MessageText)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(message, strings.Repeat(" ", 8<<10)); err != nil {
+		t.Fatal(err)
+	}
 	_, _, err = c.Read(t.Context())
 	var closed websocket.CloseError
-	if !errors.As(err, &closed) || closed.Code != websocket.StatusPolicyViolation || !strings.Contains(closed.Reason, "nothing came for 100ms (--idle-timeout)") {
+	if !errors.As(err, &closed) || closed.Code != websocket.StatusPolicyViolation ||
+		!strings.Contains(closed.Reason, "the rest of a message did not come for 100ms (--idle-timeout)") {
 		t.Error(err)
 	}
 	// An action may take longer: that is not the client's turn. So may a game with more lines than that.

@@ -5,22 +5,31 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"regexp"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"hypertoken/host"
 )
 
 // engines are the engines that clients have made, by name.
 type engines struct {
-	host *host.Host
-	max  int
-	log  *slog.Logger
+	host       *host.Host
+	max        int
+	perAddress int           // 0 for no bound
+	idle       time.Duration // 0 for ever
+	log        *slog.Logger
 
 	mu       sync.Mutex // guards what follows, and the entries
 	list     map[string]*entry
+	made     map[netip.Prefix]int // open engines by the address that made them
+	sockets  map[string]int       // open WebSockets by the name of their engine
 	deletion sync.WaitGroup
+
+	expired atomic.Int64 // engines that were idle for too long
 }
 
 // entry is an engine, or one that is on its way in or out.
@@ -30,7 +39,17 @@ type entry struct {
 	users    int           // lines that run
 	deleting bool
 	gone     chan struct{} // closed once it is deleted
+
+	maker  netip.Prefix      // the address that made it
+	last   time.Time         // when a line of it ended last
+	gauges map[string]*gauge // of its answers, by the action; "" for what has no action
 }
+
+// maxGauges bounds the actions of an engine whose answers are foreseen by themselves. All others share a gauge.
+const maxGauges = 256
+
+// stateGauge is the key of the gauge of an engine's state. No action has that name.
+const stateGauge = "\x00state"
 
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
@@ -38,6 +57,7 @@ var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 const (
 	codeExists   = "exists"
 	codeNotFound = "not_found"
+	codeQuota    = "quota_exceeded"
 )
 
 func failure(code, format string, args ...any) error {
@@ -48,8 +68,8 @@ func unknown(name string) error {
 	return failure(codeNotFound, `there is no engine %q: send {"setup":{}} first, or list them with GET /v1/engines`, name)
 }
 
-// create opens a new engine.
-func (g *engines) create(ctx context.Context, name string, setup host.Raw) error {
+// create opens a new engine for a client.
+func (g *engines) create(ctx context.Context, name string, setup host.Raw, maker netip.Prefix) error {
 	g.mu.Lock()
 	switch e := g.list[name]; {
 	case e != nil && e.deleting:
@@ -61,9 +81,15 @@ func (g *engines) create(ctx context.Context, name string, setup host.Raw) error
 	case len(g.list) >= g.max:
 		g.mu.Unlock()
 		return failure(host.ErrOverloaded.Code, "%d engines are open, as many as --max-engines allows: DELETE one first, or raise it", g.max)
+	case g.perAddress > 0 && g.made[maker] >= g.perAddress:
+		g.mu.Unlock()
+		return failure(codeQuota, "%d engines of this address are open, as many as --max-engines-per-address allows: "+
+			"DELETE one first", g.perAddress)
 	}
-	e := &entry{ready: make(chan struct{}), gone: make(chan struct{})}
+	e := &entry{ready: make(chan struct{}), gone: make(chan struct{}), maker: maker, last: time.Now(),
+		gauges: map[string]*gauge{}}
 	g.list[name] = e
+	g.made[maker]++
 	g.mu.Unlock()
 
 	engine, err := g.host.Open(ctx, name, host.EngineOptions{Setup: setup})
@@ -71,11 +97,90 @@ func (g *engines) create(ctx context.Context, name string, setup host.Raw) error
 	defer g.mu.Unlock()
 	defer close(e.ready)
 	if err != nil {
-		delete(g.list, name)
+		g.forgetLocked(name, e)
 		return err
 	}
-	e.engine = engine
+	e.engine, e.last = engine, time.Now()
 	return nil
+}
+
+// forgetLocked takes an entry off the list. The lock mu is held.
+func (g *engines) forgetLocked(name string, e *entry) {
+	delete(g.list, name)
+	if g.made[e.maker]--; g.made[e.maker] == 0 {
+		delete(g.made, e.maker)
+	}
+}
+
+// gauge returns the gauge of an engine's answers to an action, or to a question about its state.
+func (g *engines) gauge(name, action string) *gauge {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	e := g.list[name]
+	if e == nil {
+		return &gauge{}
+	}
+	if e.gauges[action] == nil {
+		if len(e.gauges) >= maxGauges {
+			action = ""
+		}
+		if e.gauges[action] == nil {
+			e.gauges[action] = &gauge{state: action == stateGauge}
+		}
+	}
+	return e.gauges[action]
+}
+
+// attach notes that a WebSocket to an engine is open, until detach is called. Such an engine does not expire.
+func (g *engines) attach(name string) (detach func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.sockets[name]++
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if e := g.list[name]; e != nil {
+			e.last = time.Now()
+		}
+		if g.sockets[name]--; g.sockets[name] == 0 {
+			delete(g.sockets, name)
+		}
+	}
+}
+
+// expire deletes engines that were idle for too long, until ctx ends.
+func (g *engines) expire(ctx context.Context) {
+	if g.idle == 0 {
+		return
+	}
+	tick := time.NewTicker(max(time.Millisecond, min(g.idle/4, time.Minute)))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			for _, name := range g.expireAt(now) {
+				g.log.Info("an engine was idle for too long and is deleted", "engine", name, "idle", g.idle)
+			}
+		}
+	}
+}
+
+// expireAt begins to delete the engines that have been idle for too long at a time, and returns their names.
+func (g *engines) expireAt(now time.Time) (names []string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for name, e := range g.list {
+		if e.engine == nil || e.deleting || e.users > 0 || g.sockets[name] > 0 || now.Sub(e.last) < g.idle {
+			continue
+		}
+		e.deleting = true
+		g.expired.Add(1)
+		g.remove(name, e)
+		names = append(names, name)
+	}
+	return names
 }
 
 // use returns the engine of a name, which is not deleted before done is called.
@@ -91,6 +196,7 @@ func (g *engines) use(ctx context.Context, name string) (engine *host.Engine, do
 	done = func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
+		e.last = time.Now()
 		if e.users--; e.users == 0 && e.deleting {
 			g.remove(name, e)
 		}
@@ -145,7 +251,7 @@ func (g *engines) remove(name string, e *entry) {
 		}
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		delete(g.list, name)
+		g.forgetLocked(name, e)
 		close(e.gone)
 	})
 }

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coder/websocket"
 
@@ -269,5 +271,54 @@ func TestTextsOfLibraries(t *testing.T) {
 	textual{slog.New(l), "a library failed"}.logger().Print("it rains")
 	if m := <-l; m["message"] != "a library failed" || m["error"] != "it rains" {
 		t.Error(m)
+	}
+}
+
+// stuckLog is a log that nobody reads.
+type stuckLog struct {
+	logs
+	release chan struct{}
+}
+
+func (l stuckLog) Handle(context.Context, slog.Record) error { <-l.release; return nil }
+
+// A log that nobody reads holds up neither requests nor the end.
+func TestALogThatNobodyReads(t *testing.T) {
+	l := stuckLog{release: make(chan struct{})}
+	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.Token, o.Rate, o.Logger = token, 0, slog.New(l) })
+	t.Cleanup(func() { close(l.release) })
+	for n := range 2 * calm.Burst {
+		if status, body := s.do("PUT", fmt.Sprint("/v1/engines/", n), ""); status != 401 {
+			t.Fatal(status, body)
+		}
+	}
+	s.serves("Authorization", "Bearer "+token)
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// What does not fit into the queue of the log is left out, and the rest is handed on in order.
+func TestTheQueueOfTheLog(t *testing.T) {
+	l := logs(make(chan map[string]any, 2*maxQueued))
+	release := make(chan struct{})
+	q := newQueued(l)
+	q.queue.mu.Lock()
+	q.queue.records, q.queue.idle = []func(){func() { <-release }}, make(chan struct{})
+	q.queue.mu.Unlock()
+	log := slog.New(q).With("a", 1)
+	for n := range maxQueued + 5 { // one place is taken
+		log.Info("x", "n", n)
+	}
+	go q.queue.run()
+	close(release)
+	q.queue.flush(time.Minute)
+	if len(l) != maxQueued-1 {
+		t.Errorf("%d records, want %d", len(l), maxQueued-1)
+	}
+	for n := range maxQueued - 1 {
+		if m := <-l; m["n"] != int64(n) {
+			t.Fatalf("record %d is %v", n, m)
+		}
 	}
 }

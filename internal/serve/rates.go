@@ -30,17 +30,25 @@ func newRates(limit int) rates {
 	return rates{limit: limit, none: rate.NewLimiter(rate.Inf, 0), order: list.New(), entries: map[netip.Prefix]*list.Element{}}
 }
 
-// of returns the limiter of a request's remote address. Whoever has an IPv6 address has 64 bits of them.
-func (r *rates) of(remote string) *rate.Limiter {
-	if r.limit == 0 {
-		return r.none
-	}
+// addressOf returns what of a remote address stands for one client: an IPv4 address, or the first
+// 64 bits of an IPv6 address, since a client that has one of those has all others of its network,
+// too.
+func addressOf(remote string) netip.Prefix {
 	at, _ := netip.ParseAddrPort(remote) // what is none shares the zero address
 	ip, bits := at.Addr().Unmap().WithZone(""), 64
 	if ip.Is4() {
 		bits = 32
 	}
 	prefix, _ := ip.Prefix(bits)
+	return prefix
+}
+
+// of returns the limiter of a request's remote address.
+func (r *rates) of(remote string) *rate.Limiter {
+	if r.limit == 0 {
+		return r.none
+	}
+	prefix := addressOf(remote)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if e := r.entries[prefix]; e != nil {

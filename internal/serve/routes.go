@@ -2,16 +2,15 @@ package serve
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"crypto/subtle"
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
-	"net"
 	"net/http"
 	"net/http/pprof"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -40,6 +39,7 @@ func refused(status int, code, format string, args ...any) *problem {
 var statuses = map[string]int{
 	codeNotFound:                   http.StatusNotFound,
 	codeExists:                     http.StatusConflict,
+	codeQuota:                      http.StatusTooManyRequests,
 	host.ErrBadInput.Code:          http.StatusBadRequest,
 	host.ErrPayloadTooLarge.Code:   http.StatusRequestEntityTooLarge,
 	host.ErrOverloaded.Code:        http.StatusServiceUnavailable,
@@ -51,7 +51,8 @@ var statuses = map[string]int{
 	"out_of_memory":                http.StatusServiceUnavailable,
 }
 
-// problemOf is an error for which a request is refused; what has no status of its own is what the core said of a setup.
+// problemOf is an error for which a request is refused; what has no status of its own is what the
+// core said of a setup.
 func problemOf(err error) *problem {
 	var own *host.Error
 	status := http.StatusUnprocessableEntity
@@ -60,7 +61,11 @@ func problemOf(err error) *problem {
 			status = http.StatusServiceUnavailable
 		}
 	}
-	return &problem{status: status, code: host.CodeOf(err), message: jsonl.Message(err)}
+	p := &problem{status: status, code: host.CodeOf(err), message: jsonl.Message(err)}
+	if status == http.StatusTooManyRequests {
+		p.retry = time.Second
+	}
+	return p
 }
 
 // handler answers a request, or says why not.
@@ -70,18 +75,23 @@ type handler func(w http.ResponseWriter, r *http.Request) *problem
 type route struct {
 	pattern string
 	methods map[string]handler
-	// open routes need no token, and have no rate. talking ones go with engines, and so with a connection. watching ones have a
-	// rate of their own, so that who watches sees something when others are busy.
+	// open routes need no token, and have no rate. talking ones go with engines, and so need a
+	// seat. watching ones have a rate of their own, so that an operator sees something when clients
+	// are busy.
 	open, talking, watching bool
 }
 
+// maxScrapes is how many pages of metrics are made at once.
+const maxScrapes = 4
+
 func (s *Server) routes(registry *prometheus.Registry) (http.Handler, error) {
-	exposition := promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry, EnableOpenMetrics: true, MaxRequestsInFlight: 4,
-		ErrorLog: textual{s.log, "metrics could not be collected"}.logger()})
+	exposition := promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry, EnableOpenMetrics: true,
+		MaxRequestsInFlight: cmp.Or(s.o.scrapes, maxScrapes),
+		ErrorLog:            textual{s.log, "metrics could not be collected"}.logger()})
 	list := []route{
 		{pattern: "/healthz", methods: map[string]handler{"GET": s.health}, open: true},
 		{pattern: "/readyz", methods: map[string]handler{"GET": s.ready}, open: true},
-		{pattern: "/metrics", methods: map[string]handler{"GET": plain(exposition)}, watching: true},
+		{pattern: "/metrics", methods: map[string]handler{"GET": s.scrape(exposition)}, watching: true},
 		{pattern: "/openapi.json", methods: map[string]handler{"GET": s.describe}},
 		{pattern: "/v1/status", methods: map[string]handler{"GET": s.status}, watching: true},
 		{pattern: "/v1/engines", methods: map[string]handler{"GET": s.listEngines}, talking: true},
@@ -110,6 +120,9 @@ func (s *Server) routes(registry *prometheus.Registry) (http.Handler, error) {
 	return mux, nil
 }
 
+// linger is how long the rest of a body is read that nobody wants, so that its sender gets to read why.
+const linger = 500 * time.Millisecond
+
 // serve guards a route, answers, and logs what came of it.
 func (s *Server) serve(a route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -120,22 +133,36 @@ func (s *Server) serve(a route) http.Handler {
 		_ = control.SetWriteDeadline(began.Add(s.o.WriteTimeout))
 		if r.ContentLength != 0 {
 			// net/http reads what is left of a body that nobody wants.
-			_ = control.SetReadDeadline(began.Add(s.o.IdleTimeout))
+			_ = control.SetReadDeadline(began.Add(linger))
 		}
 		o.Header().Set("X-Content-Type-Options", "nosniff")
 		o.Header().Set("Cache-Control", "no-store")
-		if excess(r.Context()) {
-			// Its client gets a connection of its own once there is room.
+		c := connectionOf(r.Context())
+		if c != nil {
+			c.of.enter(c, servedPhase)
+		}
+		if s.share(a, o, r) {
+			return
+		}
+		if p := s.guard(a, r); p != nil {
+			// Its client takes no more room than it has to.
 			o.Header().Set("Connection", "close")
+			_ = control.SetWriteDeadline(time.Now().Add(min(linger, s.o.WriteTimeout)))
+			s.refuse(o, p)
+			if c != nil {
+				c.of.enter(c, refusedPhase)
+			}
+			return
 		}
-		p := s.guard(a, r)
-		if p == nil {
-			p = s.call(a, o, r)
-		}
-		if p != nil {
+		if p := s.call(a, o, r); p != nil {
 			s.refuse(o, p)
 		}
 	})
+}
+
+// allowed returns the methods of a route, sorted.
+func (a route) allowed() []string {
+	return slices.Sorted(maps.Keys(a.methods))
 }
 
 func (s *Server) call(a route, w http.ResponseWriter, r *http.Request) *problem {
@@ -149,13 +176,9 @@ func (s *Server) call(a route, w http.ResponseWriter, r *http.Request) *problem 
 	if a.methods == nil {
 		return refused(http.StatusNotFound, codeNotFound, "there is nothing at %q: /openapi.json says what there is", clip(r.URL.Path))
 	}
-	allowed := []string{}
-	for m := range a.methods {
-		allowed = append(allowed, m)
-	}
-	slices.Sort(allowed)
-	w.Header().Set("Allow", strings.Join(allowed, ", "))
-	return refused(http.StatusMethodNotAllowed, "method_not_allowed", "%s is not for %s, but %s", clip(r.Method), clip(r.URL.Path), strings.Join(allowed, ", "))
+	allowed := strings.Join(a.allowed(), ", ")
+	w.Header().Set("Allow", allowed)
+	return refused(http.StatusMethodNotAllowed, "method_not_allowed", "%s is not for %s, but %s", clip(r.Method), clip(r.URL.Path), allowed)
 }
 
 func clip(s string) string {
@@ -167,6 +190,7 @@ func clip(s string) string {
 
 // refuse answers with an error, as lines have them.
 func (s *Server) refuse(w http.ResponseWriter, p *problem) {
+	s.counters.refuses(p.status)
 	switch p.status {
 	case http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", `Bearer realm="hypertoken"`)
@@ -176,85 +200,6 @@ func (s *Server) refuse(w http.ResponseWriter, p *problem) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(p.status)
 	_, _ = w.Write(append(jsonl.Error(p.code, p.message), '\n'))
-}
-
-// guard says why a request must not come in.
-func (s *Server) guard(a route, r *http.Request) *problem {
-	if s.o.Token == "" {
-		// A page of another site can make its own name resolve to this machine, and would be of the same origin then.
-		if !localName(r.Host) {
-			return refused(http.StatusForbidden, "forbidden", "the Host %q is not this machine: ask for localhost or 127.0.0.1, or serve with a token", clip(r.Host))
-		}
-	}
-	if a.open {
-		return nil
-	}
-	rates := &s.rates
-	if a.watching {
-		rates = &s.watchers
-	}
-	if !rates.of(r.RemoteAddr).Allow() {
-		p := refused(http.StatusTooManyRequests, "rate_limited", "more than %d lines and requests a second came from this address (--rate): try again a second later", rates.limit)
-		p.retry = time.Second
-		return p
-	}
-	if s.o.Token != "" && !s.authorized(r) {
-		return refused(http.StatusUnauthorized, "unauthorized", "this server wants its token: send Authorization: Bearer TOKEN")
-	}
-	if err := s.sameOrigin(r); err != nil {
-		return refused(http.StatusForbidden, "forbidden", "a page of another site may not do this (%v): call from a program, or from the server's own origin", err)
-	}
-	if !a.talking {
-		return nil
-	}
-	switch {
-	case excess(r.Context()):
-		return refused(http.StatusServiceUnavailable, host.ErrOverloaded.Code,
-			"%d connections are open, as many as --max-connections allows: close some, or try again later", s.o.MaxConnections)
-	case s.draining.Err() != nil:
-		return stopping()
-	}
-	return nil
-}
-
-func stopping() *problem {
-	return refused(http.StatusServiceUnavailable, host.ErrShutdown.Code, "the server is shutting down: try again when it is back")
-}
-
-func digest(token string) [32]byte { return sha256.Sum256([]byte(token)) }
-
-// authorized compares digests, so that neither the token's bytes nor its length take time that could be measured.
-func (s *Server) authorized(r *http.Request) bool {
-	scheme, shown, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	have := digest(strings.TrimSpace(shown))
-	return subtle.ConstantTimeCompare(have[:], s.token[:]) == 1 && strings.EqualFold(scheme, "Bearer")
-}
-
-// sameOrigin refuses what a browser sends for the page of another site, where that could have an effect. A WebSocket is opened by
-// a GET, which pages of other sites may send.
-func (s *Server) sameOrigin(r *http.Request) error {
-	if upgrades(r) {
-		r = r.Clone(r.Context())
-		r.Method = http.MethodPost
-	}
-	return s.cross.Check(r)
-}
-
-// localName reports whether a Host header names this machine.
-func localName(hostport string) bool {
-	name, _, err := net.SplitHostPort(hostport)
-	if err != nil {
-		name = strings.Trim(hostport, "[]")
-	}
-	if strings.EqualFold(name, "localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(name)
-	return err == nil && ip.Unmap().IsLoopback()
-}
-
-func plain(h http.Handler) handler {
-	return func(w http.ResponseWriter, r *http.Request) *problem { h.ServeHTTP(w, r); return nil }
 }
 
 // maxProfile is how long an answer of /debug/pprof may take: profiles are taken over the seconds that are asked for.
@@ -288,13 +233,41 @@ func engineName(r *http.Request) (string, *problem) {
 	return name, nil
 }
 
-func (s *Server) listEngines(w http.ResponseWriter, _ *http.Request) *problem {
+// claim gives the connection of a request a seat, or says why there is none.
+func claim(r *http.Request) *problem {
+	if c := connectionOf(r.Context()); c != nil {
+		return c.of.claim(c)
+	}
+	return nil
+}
+
+// lasting returns the context of a request's lines. It ends if the client is gone, and not if the
+// client only ends what it sends: it may still read answers. It ends with the server, too.
+func (s *Server) lasting(r *http.Request) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	c := connectionOf(r.Context())
+	gone := context.AfterFunc(r.Context(), func() {
+		if c == nil || c.lost.Load() {
+			cancel()
+		}
+	})
+	ended := context.AfterFunc(s.life, cancel)
+	return ctx, func() { gone(); ended(); cancel() }
+}
+
+func (s *Server) listEngines(w http.ResponseWriter, r *http.Request) *problem {
+	if p := claim(r); p != nil {
+		return p
+	}
 	return writeJSON(w, map[string]any{"engines": s.engines.all()})
 }
 
 func (s *Server) getEngine(w http.ResponseWriter, r *http.Request) *problem {
 	name, p := engineName(r)
 	if p != nil {
+		return p
+	}
+	if p := claim(r); p != nil {
 		return p
 	}
 	if upgrades(r) {
@@ -312,7 +285,12 @@ func (s *Server) deleteEngine(w http.ResponseWriter, r *http.Request) *problem {
 	if p != nil {
 		return p
 	}
-	if err := s.engines.delete(r.Context(), name); err != nil {
+	if p := claim(r); p != nil {
+		return p
+	}
+	ctx, cancel := s.lasting(r)
+	defer cancel()
+	if err := s.engines.delete(ctx, name); err != nil {
 		return problemOf(err)
 	}
 	w.WriteHeader(http.StatusNoContent)

@@ -1,8 +1,8 @@
-// Package serve offers a host's engines over HTTP: JSON Lines in and out, over a WebSocket too, beside the host's metrics and
-// what probes ask for. openapi.json describes it.
+// Package serve offers a host's engines over HTTP: JSON Lines in and out, over a WebSocket too,
+// beside the host's metrics and what probes ask for. openapi.json describes it.
 //
-// Everything that a client can make grow is bounded by [Options]. A client that sends or reads slowly holds one line and
-// one answer, for as long as the timeouts allow.
+// Everything that a client can make grow is bounded by [Options]. A client that sends or reads
+// slowly holds one line and one answer, for as long as the timeouts allow.
 package serve
 
 import (
@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,8 +28,8 @@ import (
 
 // Options configure a server. They start from [Defaults]: a bound of zero is no default, but out of bounds.
 type Options struct {
-	// Token is what clients have to show, as "Authorization: Bearer TOKEN", for everything but the probes. "" for none, which
-	// goes with a loopback address only; at least MinToken bytes.
+	// Token is what clients have to show, as "Authorization: Bearer TOKEN", for everything but the
+	// probes. "" for none, which goes with a loopback address only; at least MinToken bytes.
 	Token string
 	// TLS has the certificate where the server speaks TLS, or nil.
 	TLS *tls.Config
@@ -41,37 +42,80 @@ type Options struct {
 
 	// MaxEngines bounds the engines that are open, at most 1,048,576.
 	MaxEngines int
-	// MaxConnections bounds the connections of clients that talk to engines, at most 65,536; a few more may ask for
-	// metrics and probes.
-	MaxConnections int
+	// MaxConnections bounds the connections of clients that talk to engines, at most 65,536; 128
+	// more may ask for metrics and probes, or have not asked for anything yet.
+	// MaxConnectionsPerAddress bounds those of one remote address; 0 for seven eighths of
+	// MaxConnections, so that one client leaves some to the others. What MaxConnections does not
+	// let in is told so.
+	MaxConnections, MaxConnectionsPerAddress int
 	// MaxBody bounds a request's body and a WebSocket's message, MaxLine a line of either, in bytes, at most 1 GiB.
 	MaxBody, MaxLine int64
-	// Rate bounds the lines and the requests of one remote address, a second; 0 for no bound. What exceeds it by a second's worth
-	// waits in the middle of a request, and is refused as its first line. Metrics and the status are counted by themselves.
+	// MaxBuffered bounds what is held in memory for all clients, in bytes, at least 1 MiB and at
+	// most 1 TiB: answers that their clients have not read, and lines that clients sent before they
+	// read the answers to earlier ones. One address has at most half of it, or a single answer.
+	// What needs more than there is waits, for WriteTimeout at most, and is then refused with
+	// overloaded before it has run. Answers up to 64 KiB are not counted.
+	MaxBuffered int64
+	// Rate bounds the lines, the requests and the WebSocket pings of one remote address, a second;
+	// 0 for no bound. What exceeds it by a second's worth waits in the middle of a request, and is
+	// refused as its first line. Metrics and the status are counted by themselves, and so are
+	// requests that are refused for want of the token or for their origin.
 	Rate int
-	// IdleTimeout is how long a connection may send nothing while it is its turn, WriteTimeout how long it may take to read an
-	// answer, DrainTimeout how long what is in flight may take to end once the server stops. At most a day each.
+	// EngineIdle is how long an engine may be without a line and without a WebSocket before it is
+	// deleted, at least 1 ms; 0 for ever. Engines are in memory, so nothing of it is left.
+	EngineIdle time.Duration
+	// MaxEnginesPerAddress bounds the open engines that one remote address has made, at most
+	// MaxEngines; 0 for no bound.
+	MaxEnginesPerAddress int
+	// IdleTimeout is how long a connection may send nothing while it is its turn. On a WebSocket
+	// that is within a message: between two of them, the client only has to answer pings.
+	// WriteTimeout is how long a client may take to read an answer, DrainTimeout how long what is
+	// in flight may take to end once the server stops. At most a day each.
 	IdleTimeout, WriteTimeout, DrainTimeout time.Duration
+	// PingInterval is how often a WebSocket whose client has its turn is pinged. A client that does
+	// not answer before the next ping is due is gone. At most a day.
+	PingInterval time.Duration
 
-	// Logger gets each request at the debug level, and failures of the server as warnings, of one message at most one a second in the
-	// long run.
+	// AllowedHosts are the names that clients may ask for in Host, such as games.example or
+	// games.example:8443, beside those of this machine; "*" for any. Default any if there is a
+	// Token, and none otherwise.
+	AllowedHosts []string
+	// AllowedOrigins are the origins whose pages may use this server beside its own, such as https://games.example.
+	AllowedOrigins []string
+
+	// Logger gets each request at the debug level, and failures of the server as warnings, of one
+	// message at most one a second in the long run.
 	Logger *slog.Logger
+
+	// Seams for FitFiles and tests; 0 for the defaults.
+	waitingRoom int // connections without a seat
+	scrapes     int // pages of metrics that are made at once
+}
+
+// perAddress is the bound of connections of one address that talk to engines.
+func (o *Options) perAddress() int {
+	if o.MaxConnectionsPerAddress > 0 {
+		return o.MaxConnectionsPerAddress
+	}
+	return o.MaxConnections - o.MaxConnections/8
 }
 
 // MinToken is how many bytes a token has at least: fewer could be guessed.
 const MinToken = 16
 
-// Bounds without an option: what a request's header may take, and how long; and of who watches.
+// Bounds without an option: what a request's header may take, and how long; and of requests that are no client's.
 const (
 	maxHeader     = 16 << 10
 	headerTimeout = 10 * time.Second
 	watchRate     = 100 // how often a remote address may ask for metrics and the status in a second, at most Rate
+	strangerRate  = 100 // how many requests of a remote address are refused one by one in a second, at most Rate
 )
 
 // Defaults returns the options of `hypertoken serve`.
 func Defaults() Options {
-	return Options{MaxEngines: 1024, MaxConnections: 256, MaxBody: 64 << 20, MaxLine: 1 << 20, Rate: 10_000,
-		IdleTimeout: 5 * time.Minute, WriteTimeout: 30 * time.Second, DrainTimeout: 10 * time.Second}
+	return Options{MaxEngines: 1024, MaxConnections: 256, MaxBody: 64 << 20, MaxLine: 1 << 20, MaxBuffered: 256 << 20,
+		Rate: 10_000, IdleTimeout: 5 * time.Minute, WriteTimeout: 30 * time.Second, DrainTimeout: 10 * time.Second,
+		PingInterval: 20 * time.Second}
 }
 
 // validate names options by their flags.
@@ -84,7 +128,10 @@ func (o *Options) validate() error {
 		value, min, most int64
 	}{
 		{"--max-engines", int64(o.MaxEngines), 1, 1 << 20},
+		{"--max-engines-per-address", int64(o.MaxEnginesPerAddress), 0, int64(o.MaxEngines)},
 		{"--max-connections", int64(o.MaxConnections), 1, 1 << 16},
+		{"--max-connections-per-address", int64(o.MaxConnectionsPerAddress), 0, int64(o.MaxConnections)},
+		{"--max-buffered", o.MaxBuffered, 1 << 20, 1 << 40},
 		{"--max-body", o.MaxBody, 1, 1 << 30},
 		{"--max-line", o.MaxLine, 1, 1 << 30},
 		{"--rate", int64(o.Rate), 0, 1 << 30},
@@ -98,34 +145,46 @@ func (o *Options) validate() error {
 		value time.Duration
 	}{
 		{"--idle-timeout", o.IdleTimeout}, {"--write-timeout", o.WriteTimeout}, {"--drain-timeout", o.DrainTimeout},
+		{"--ping-interval", o.PingInterval},
 	} {
 		if f.value < time.Millisecond || f.value > 24*time.Hour {
 			return fmt.Errorf("%s is %v, want 1ms to 24h", f.flag, f.value)
 		}
 	}
-	return nil
+	if o.EngineIdle != 0 && o.EngineIdle < time.Millisecond {
+		return fmt.Errorf("--engine-idle is %v, want at least 1ms, or 0 for ever", o.EngineIdle)
+	}
+	return o.validateNames()
 }
 
 // Server serves one host.
 type Server struct {
-	o        Options
-	host     *host.Host
-	handler  http.Handler
-	engines  engines
-	rates    rates // of lines and requests
-	watchers rates // of requests for metrics and the status
-	cross    *http.CrossOriginProtection
-	token    [32]byte // the token's SHA-256
-	document []byte
-	log      *slog.Logger
+	o         Options
+	host      *host.Host
+	handler   http.Handler
+	engines   engines
+	buffers   *buffers
+	rates     rates // of lines, requests and pings
+	watchers  rates // of requests for metrics and the status
+	strangers rates // of requests that are refused before they are known to be a client's
+	counters  counters
+	hosts     hosts
+	cross     *http.CrossOriginProtection
+	token     [32]byte // the token's SHA-256
+	document  []byte
+	log       *slog.Logger
+	logQueue  *logQueue
 
-	// draining ends once the server stops: what talks ends at the next line. life ends when it has stopped, or its patience has.
+	// draining ends once the server stops: what talks ends at the next line. life ends when it has
+	// stopped, or its patience has.
 	draining context.Context
 	drain    context.CancelFunc
 	life     context.Context
 	end      context.CancelFunc
 	// sockets are the WebSockets, which the HTTP server does not know any more.
 	sockets sync.WaitGroup
+	// connections are those of the listener that is served, or nil before.
+	connections atomic.Pointer[connections]
 }
 
 // New returns a server of a host, which stays the caller's to shut down. It fails for options out of bounds.
@@ -138,13 +197,25 @@ func New(h *host.Host, o Options) (*Server, error) {
 	if err := metrics.Register(registry, h); err != nil {
 		return nil, fmt.Errorf("serve: registering the metrics: %w", err)
 	}
-	s := &Server{o: o, host: h, cross: http.NewCrossOriginProtection(), token: digest(o.Token)}
+	s := &Server{o: o, host: h, buffers: newBuffers(o.MaxBuffered), hosts: newHosts(o), cross: http.NewCrossOriginProtection(),
+		token: digest(o.Token)}
+	for _, origin := range o.AllowedOrigins {
+		if err := s.cross.AddTrustedOrigin(origin); err != nil {
+			return nil, fmt.Errorf("--allowed-origins: %w", err)
+		}
+	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	s.log = slog.New(calm.New(o.Logger.Handler()))
-	s.engines = engines{host: h, max: o.MaxEngines, list: map[string]*entry{}, log: s.log}
+	queued := newQueued(o.Logger.Handler())
+	s.log, s.logQueue = slog.New(calm.New(queued)), queued.queue
+	s.engines = engines{host: h, max: o.MaxEngines, perAddress: o.MaxEnginesPerAddress, idle: o.EngineIdle, log: s.log,
+		list: map[string]*entry{}, made: map[netip.Prefix]int{}, sockets: map[string]int{}}
 	s.rates, s.watchers = newRates(o.Rate), newRates(min(o.Rate, watchRate))
+	s.strangers = newRates(min(o.Rate, strangerRate))
+	if err := s.measure(registry); err != nil {
+		return nil, fmt.Errorf("serve: registering the metrics: %w", err)
+	}
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.life, s.end = context.WithCancel(context.Background())
 	var err error
@@ -169,19 +240,23 @@ func (s *Server) Check(a net.Addr) error {
 	return nil
 }
 
-// Wait waits until the engines that clients were deleting at the end are gone. It is for after the host's shutdown, which ends what
-// they wait for.
+// Wait waits until the engines that clients were deleting at the end are gone. It is for after the
+// host's shutdown, which ends what they wait for.
 func (s *Server) Wait() { s.engines.deletion.Wait() }
 
-// Serve serves a listener, which it closes, until ctx ends. Then it accepts nothing more, lets the lines that run end, and
-// returns nil; after DrainTimeout it cuts off what still runs.
+// Serve serves a listener, which it closes, until ctx ends. Then it accepts nothing more, lets the
+// lines that run end, and returns nil; after DrainTimeout it cuts off what still runs.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	defer s.logQueue.flush(time.Second)
 	defer s.end()
 	if err := s.Check(l.Addr()); err != nil {
 		_ = l.Close()
 		return err
 	}
-	l = &limited{Listener: l, max: int64(s.o.MaxConnections)}
+	connections := newConnections(s.o, s.buffers)
+	connections.Listener = l
+	s.connections.Store(connections)
+	l = connections
 	if s.o.TLS != nil {
 		l = tls.NewListener(l, s.o.TLS)
 	}
@@ -193,7 +268,17 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		ReadHeaderTimeout: headerTimeout, IdleTimeout: s.o.IdleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog:    textual{s.log, "the HTTP server had a failure"}.logger(),
 		ConnContext: withConnection,
+		ConnState: func(c net.Conn, state http.ConnState) {
+			if own := below(c); own != nil && state == http.StateIdle {
+				connections.enter(own, idlePhase)
+			}
+		},
 	}
+	expiring, stop := context.WithCancel(s.draining)
+	var expiry sync.WaitGroup
+	expiry.Go(func() { s.engines.expire(expiring) })
+	defer expiry.Wait()
+	defer stop()
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
 	select {
@@ -206,6 +291,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	case <-ctx.Done():
 	}
 	s.drain()
+	connections.drain()
 	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.o.DrainTimeout)
 	defer cancel()
 	defer context.AfterFunc(patience, s.end)()

@@ -417,6 +417,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		{"e", `{"state":true}` + "\n" + deck, 404, `"not_found"`},
 		{"e", `{"setup":{"stack":5}}` + "\n" + deck, 422, "line 1: setup: setup.stack: want an array"},
 		{"e", `{"setup":{"stack":[{"id":9007199254740992}]}}`, 422, "outside"},
+		{"e", `{"setup":{},"timeout":0.000001}` + "\n" + deck, 422, `"timeout","message":"line 1: setup:`},
 		{"there", deck, 409, `"exists"`},
 		{".e", deck, 400, "want 1 to 64 letters"},
 		{strings.Repeat("e", 65), deck, 400, "want 1 to 64 letters"},

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -29,32 +29,57 @@ func (s *Server) socket(w http.ResponseWriter, r *http.Request, name string) *pr
 	}
 	s.sockets.Add(1)
 	defer s.sockets.Done()
-	// The guard has compared the origin already.
-	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true, CompressionMode: websocket.CompressionDisabled})
+	defer s.engines.attach(name)()
+	t := &talker{server: s, conversation: s.converse(r, name), remote: r.RemoteAddr}
+	var err error
+	t.conn, err = websocket.Accept(w, r, &websocket.AcceptOptions{
+		// The guard has compared the origin already.
+		InsecureSkipVerify: true,
+		// Compressed messages would let a client fill the memory with little.
+		CompressionMode: websocket.CompressionDisabled,
+		// The subprotocol that has the token is not repeated in the answer.
+		Subprotocols:   []string{subprotocol},
+		OnPingReceived: func(context.Context, []byte) bool { return t.allowControl() },
+		OnPongReceived: func(context.Context, []byte) { t.allowControl() },
+	})
 	if err != nil {
 		s.log.Warn("a WebSocket could not be opened", "engine", name, "error", err)
 		return nil
 	}
-	defer func() { _ = conn.CloseNow() }()
-	conn.SetReadLimit(-1) // message bounds what it reads, and says by which flag
-	if below, ok := r.Context().Value(connectionKey{}).(net.Conn); ok {
+	defer func() { _ = t.conn.CloseNow() }()
+	t.conn.SetReadLimit(-1) // message bounds what it reads, and says by which flag
+	c := connectionOf(r.Context())
+	if c != nil {
 		// The HTTP server does not close it any more.
-		defer context.AfterFunc(s.life, func() { _ = below.Close() })()
+		defer func() { _ = c.Close() }()
+		defer context.AfterFunc(s.life, func() { _ = c.Close() })()
 	}
-	t := &talker{conn: conn, server: s, conversation: s.converse(r, name)}
 	t.idle = time.AfterFunc(s.o.IdleTimeout, func() {
-		t.close(websocket.StatusPolicyViolation, fmt.Sprintf("nothing came for %v (--idle-timeout): send sooner, or connect again", s.o.IdleTimeout))
+		t.close(websocket.StatusPolicyViolation, fmt.Sprintf("the rest of a message did not come for %v (--idle-timeout)", s.o.IdleTimeout))
 	})
+	t.idle.Stop()
 	defer t.idle.Stop()
+	ctx, cancel := context.WithCancel(s.life)
+	var pinging sync.WaitGroup
+	pinging.Go(func() { t.ping(ctx) })
+	defer pinging.Wait()
+	defer cancel()
 	defer context.AfterFunc(s.draining, func() {
 		// The line that runs is answered first.
 		t.running.Lock()
 		defer t.running.Unlock()
+		if c != nil {
+			// A client that does not answer the close frame does not delay the end.
+			defer time.AfterFunc(closeGrace, func() { _ = c.Close() }).Stop()
+		}
 		t.refuse(stopping())
 	})()
 	t.run(s.life)
 	return nil
 }
+
+// closeGrace is how long a client may take to answer a close frame when the server stops.
+const closeGrace = time.Second
 
 // handshake says what a WebSocket's first request lacks.
 func handshake(r *http.Request) *problem {
@@ -74,8 +99,44 @@ type talker struct {
 	conn         *websocket.Conn
 	server       *Server
 	conversation *conversation
-	idle         *time.Timer // closes the connection, while it is the client's turn
-	running      sync.Mutex  // held while a line runs and is answered
+	remote       string
+	idle         *time.Timer  // closes the connection, while the rest of a message is due
+	running      sync.Mutex   // held while a line runs and is answered
+	turn         atomic.Int64 // counts the turns of the client; odd while it has one
+}
+
+// ping pings the client while it has its turn, until ctx ends, and closes the connection if no pong
+// comes until the next ping is due. Pongs are read in the client's turn only, so a client is gone
+// if it had the turn all the time.
+func (t *talker) ping(ctx context.Context) {
+	tick := time.NewTicker(t.server.o.PingInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		turn := t.turn.Load()
+		if turn%2 == 0 {
+			continue
+		}
+		due, cancel := context.WithTimeout(ctx, t.server.o.PingInterval)
+		err := t.conn.Ping(due)
+		cancel()
+		if err != nil && ctx.Err() == nil && t.turn.Load() == turn {
+			t.server.counters.silent.Inc()
+			t.server.log.Debug("a WebSocket's client answers no ping and is gone", "engine", t.conversation.name, "remote", t.remote)
+			_ = t.conn.CloseNow()
+			return
+		}
+	}
+}
+
+// allowControl charges a ping or a pong to the rate of its address, and waits until that allows it:
+// so the client waits, too. It reports whether a ping is answered.
+func (t *talker) allowControl() bool {
+	return t.conversation.turn(t.server.life) == nil
 }
 
 // maxReason is how long the reason in a close frame may be, in bytes (RFC 6455, section 5.5).
@@ -85,7 +146,8 @@ func (t *talker) close(code websocket.StatusCode, reason string) {
 	_ = t.conn.Close(code, reason[:min(len(reason), maxReason)])
 }
 
-// refuse closes the connection for a problem that is not a line's. Where it is closed already, or is being closed, it stays at that.
+// refuse closes the connection for a problem that is not a line's. Where it is closed already, or
+// is being closed, it stays at that.
 func (t *talker) refuse(p *problem) {
 	code := websocket.StatusProtocolError
 	switch p.status {
@@ -100,8 +162,9 @@ func (t *talker) refuse(p *problem) {
 func (t *talker) run(ctx context.Context) {
 	var lines *jsonl.Reader
 	for {
-		t.idle.Reset(t.server.o.IdleTimeout)
+		t.turn.Add(1)
 		kind, message, err := t.conn.Reader(ctx)
+		t.turn.Add(1)
 		if err != nil {
 			return
 		}
@@ -121,7 +184,8 @@ func (t *talker) run(ctx context.Context) {
 	}
 }
 
-// message answers the lines of a message. An empty message has none, and counts as a line for the rate.
+// message answers the lines of a message. An empty message has none, and counts as a line for the
+// rate: it only says that its client is there.
 func (t *talker) message(ctx context.Context, lines *jsonl.Reader) bool {
 	for n := 0; ; n++ {
 		t.idle.Reset(t.server.o.IdleTimeout)
@@ -149,7 +213,12 @@ func (t *talker) line(ctx context.Context, line jsonl.Line, err error) bool {
 		t.refuse(p)
 		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, t.server.o.WriteTimeout)
+	defer t.conversation.answered()
+	writing, cancel := context.WithTimeout(ctx, t.server.o.WriteTimeout)
 	defer cancel()
-	return t.conn.Write(ctx, websocket.MessageText, answer) == nil
+	err = t.conn.Write(writing, websocket.MessageText, answer)
+	if err != nil && ctx.Err() == nil && errors.Is(writing.Err(), context.DeadlineExceeded) {
+		t.server.unread(t.remote, "WebSocket "+t.conversation.name)
+	}
+	return err == nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"os"
 	"time"
 
@@ -20,17 +21,25 @@ import (
 type conversation struct {
 	server  *Server
 	name    string
+	address netip.Prefix
 	limiter *rate.Limiter
-	n       int // actions so far
+	room    *reservation // of the last answer, until the client has it
+	n       int          // actions so far
 	lines   int
 }
 
 func (s *Server) converse(r *http.Request, name string) *conversation {
-	return &conversation{server: s, name: name, limiter: s.rates.of(r.RemoteAddr)}
+	return &conversation{server: s, name: name, address: addressOf(r.RemoteAddr), limiter: s.rates.of(r.RemoteAddr)}
 }
 
-// answer answers a line as [jsonl.Reader.Next] returned it. A problem says that nothing of it ran, and why; where that concerns the
-// whole conversation and not the line, the answer is nil.
+// answered gives the room of the last answer back. The caller calls it when the client has that answer, or gets none.
+func (c *conversation) answered() {
+	c.room.free()
+	c.room = nil
+}
+
+// answer answers a line as [jsonl.Reader.Next] returned it. A problem says that nothing of it ran,
+// and why; where that concerns the whole conversation and not the line, the answer is nil.
 func (c *conversation) answer(ctx context.Context, line jsonl.Line, err error) ([]byte, *problem) {
 	if err != nil && !errors.Is(err, jsonl.ErrLine) {
 		return nil, c.server.unreadable(err)
@@ -62,20 +71,38 @@ func (c *conversation) answer(ctx context.Context, line jsonl.Line, err error) (
 	c.n += q.Actions()
 	engine, done, err := c.server.engines.use(ctx, c.name)
 	if err != nil {
-		p := problemOf(err)
-		if q.Kind != jsonl.Action {
-			return jsonl.Failure(err), p
-		}
-		line, _ := jsonl.Outcome(first, host.Result{}, err) // an error always has a line
-		return line, p
+		return c.refused(q, first, err)
 	}
 	defer done()
+	if q.Kind != jsonl.Digest {
+		action := q.Action
+		if q.Kind == jsonl.State {
+			action = stateGauge
+		}
+		g := c.server.engines.gauge(c.name, action)
+		if c.room, err = c.server.buffers.reserve(ctx, c.address, g, c.server.o.WriteTimeout); err != nil {
+			return c.refused(q, first, err)
+		}
+	}
 	answer, err := jsonl.Answer(ctx, engine, q, first)
 	if err != nil {
 		// The core returned what no core may return. The answer says so.
 		c.server.log.Warn("a result is no JSON", "engine", c.name, "error", err)
 	}
+	if c.room != nil {
+		c.room.settle(cap(answer))
+	}
 	return answer, nil
+}
+
+// refused is the answer to a line that did not run. first is the number of its action.
+func (c *conversation) refused(q *jsonl.Request, first int, err error) ([]byte, *problem) {
+	p := problemOf(err)
+	if q.Kind != jsonl.Action {
+		return jsonl.Failure(err), p
+	}
+	line, _ := jsonl.Outcome(first, host.Result{}, err) // an error always has a line
+	return line, p
 }
 
 // setup makes the engine.
@@ -84,10 +111,13 @@ func (c *conversation) setup(ctx context.Context, q *jsonl.Request) ([]byte, *pr
 	defer cancel()
 	err := q.ValueError
 	if err == nil {
-		err = c.server.engines.create(ctx, c.name, q.Value)
+		err = c.server.engines.create(ctx, c.name, q.Value, c.address)
 	}
 	if err != nil {
 		p := problemOf(err)
+		if q.Timeout > 0 && p.code == host.ErrTimeout.Code {
+			p.status = http.StatusUnprocessableEntity // the client gave it too little time
+		}
 		p.message = fmt.Sprintf("line %d: setup: %s", q.Line, p.message)
 		return jsonl.BadSetup(q.Line, err), p
 	}
@@ -141,6 +171,13 @@ func (s *Server) tooLarge() *problem {
 		"a body or a message is longer than %s (--max-body): send the lines in several", humanize.IBytes(uint64(s.o.MaxBody)))
 }
 
+// unread notes that a client was cut off because it did not read.
+func (s *Server) unread(remote, path string) {
+	s.counters.unread.Inc()
+	s.log.Warn("a client does not read its answers and is cut off: it has to read while it sends, or to send less at once",
+		"remote", remote, "path", clip(path), "after", s.o.WriteTimeout)
+}
+
 // body notes whether the request's body has been read to its end.
 type body struct {
 	io.ReadCloser
@@ -153,22 +190,20 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// linger is how long the rest of a body is read that nobody wants, so that its sender gets to read why.
-const linger = 500 * time.Millisecond
-
 // exchange is a request whose lines are answered while it comes.
 type exchange struct {
 	server  *Server
+	request *http.Request
 	w       http.ResponseWriter
 	control *http.ResponseController
 	body    *body
 	begun   bool // the status is sent
 }
 
-// talk answers the lines of a body. As long as nothing has run, the request is refused as a whole; from then on there is a line
-// for each, and the status is 200.
+// talk answers the lines of a body. As long as nothing has run, the request is refused as a whole;
+// from then on there is a line for each, and the status is 200.
 func (s *Server) talk(w http.ResponseWriter, r *http.Request) *problem {
-	x := &exchange{server: s, w: w, control: http.NewResponseController(w), body: &body{ReadCloser: r.Body}}
+	x := &exchange{server: s, request: r, w: w, control: http.NewResponseController(w), body: &body{ReadCloser: r.Body}}
 	defer func() {
 		if !x.body.ended {
 			_ = x.control.SetReadDeadline(time.Now().Add(linger))
@@ -195,7 +230,9 @@ func (x *exchange) run(r *http.Request) *problem {
 	if r.ContentLength > s.o.MaxBody {
 		return s.tooLarge()
 	}
-	// Whoever waits for a line when the server stops waits no longer.
+	ctx, cancel := s.lasting(r)
+	defer cancel()
+	// A request that waits for a line when the server stops waits no longer.
 	defer context.AfterFunc(s.draining, func() { _ = x.control.SetReadDeadline(time.Unix(1, 0)) })()
 	c := s.converse(r, name)
 	lines := jsonl.NewReader(http.MaxBytesReader(unobserved(x.w), x.body, s.o.MaxBody), int(s.o.MaxLine), "--max-line")
@@ -213,11 +250,19 @@ func (x *exchange) run(r *http.Request) *problem {
 			}
 			return nil
 		}
-		answer, p := c.answer(r.Context(), line, err)
+		if c.lines == 0 {
+			// A connection takes a seat once a line has come: one that only promises some takes none.
+			if p := claim(r); p != nil {
+				return p
+			}
+		}
+		answer, p := c.answer(ctx, line, err)
 		if p != nil && (!x.begun || answer == nil) {
 			return p
 		}
-		if !x.send(answer) {
+		sent := x.send(answer)
+		c.answered()
+		if !sent {
 			return nil
 		}
 	}
@@ -229,17 +274,24 @@ func (x *exchange) send(answer []byte) bool {
 		x.begun = true
 		x.w.Header().Set("Content-Type", "application/x-ndjson")
 		if !x.body.ended {
-			// The rest comes while answers go. The connection is not used again then: net/http can't tell where a body ends of
-			// which something is left when the answer is complete.
+			// The rest comes while answers go. The connection is not used again then: net/http
+			// can't tell where a body ends of which something is left when the answer is complete.
 			_ = x.control.EnableFullDuplex() // only a test's recorder can't
 			x.w.Header().Set("Connection", "close")
 		}
 		x.w.WriteHeader(http.StatusOK)
 	}
 	_ = x.control.SetWriteDeadline(time.Now().Add(x.server.o.WriteTimeout))
-	_, err := x.w.Write(append(answer, '\n'))
+	// An answer is not copied only to end it.
+	_, err := x.w.Write(answer)
+	if err == nil {
+		_, err = x.w.Write([]byte("\n"))
+	}
 	if err == nil {
 		err = x.control.Flush()
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		x.server.unread(x.request.RemoteAddr, x.request.URL.Path)
 	}
 	return err == nil
 }
