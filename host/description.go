@@ -14,8 +14,8 @@ type ActionInfo struct {
 	Name   string      `msgpack:"name" json:"name"`
 	About  string      `msgpack:"about" json:"about"`
 	Fields []FieldInfo `msgpack:"fields" json:"fields"`
-	// Result is the shape of what the action returns, such as "Token[]"; core-rs/ABI.md has the notation. It is "" if the core
-	// does not say.
+	// Result is the shape of what the action returns, such as "Token[]"; core-rs/ABI.md has the notation. It is "" if the
+	// core does not say.
 	Result string `msgpack:"result" json:"result,omitempty"`
 }
 
@@ -32,8 +32,8 @@ type FieldInfo struct {
 	Shape string `msgpack:"shape" json:"shape,omitempty"`
 }
 
-// RecordInfo describes a record: a map with fields that have names, which shapes name it by. The record "State" is the state
-// of an engine, "Setup" what one begins with.
+// RecordInfo describes a record: a map with fields that have names. Shapes refer to it by its name. The record "State"
+// is the state of an engine, "Setup" what one begins with.
 type RecordInfo struct {
 	Name   string       `msgpack:"name" json:"name"`
 	About  string       `msgpack:"about" json:"about"`

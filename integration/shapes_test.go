@@ -171,7 +171,8 @@ func (s *shapeChecker) State(ctx context.Context) ([]byte, error) {
 	return b, err
 }
 
-// Every result, every state, every payload that was taken and every setup of the traces has the shape that the core describes.
+// Every result, state and setup of the traces, and every payload that an action took, has the shape that the core
+// describes.
 func TestShapesAreTrue(t *testing.T) {
 	h, err := host.New(t.Context(), host.Options{InProcess: true})
 	if err != nil {

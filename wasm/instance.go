@@ -536,7 +536,12 @@ func (i *Instance) Actions(ctx context.Context) ([]byte, error) {
 // Records returns the records that the shapes in the list of actions name, as MessagePack: an array of maps {about, fields,
 // name, rest}. It is empty if the core does not know the call.
 func (i *Instance) Records(ctx context.Context) ([]byte, error) {
-	b, err := i.list(ctx, opRecords, "list of records")
+	return i.newerList(ctx, opRecords, "list of records")
+}
+
+// newerList returns what a call answers that cores built before do not know: of those, an empty array.
+func (i *Instance) newerList(ctx context.Context, op uint64, what string) ([]byte, error) {
+	b, err := i.list(ctx, op, what)
 	var failed *ActionError
 	if errors.As(err, &failed) && failed.Code == "bad_request" {
 		return []byte{0x90}, nil

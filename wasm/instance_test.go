@@ -483,3 +483,21 @@ func TestAnErrorHasACode(t *testing.T) {
 		}
 	}
 }
+
+func TestACoreThatDoesNotKnowACall(t *testing.T) {
+	i := open(t, compile(t, Options{}), nil)
+	const unknown = 99
+	if b, err := i.newerList(t.Context(), unknown, "list"); err != nil || !bytes.Equal(b, []byte{0x90}) {
+		t.Errorf("an unknown call returned %x, %v; want an empty array", b, err)
+	}
+	b, err := i.Records(t.Context())
+	var records []struct {
+		Name string `msgpack:"name"`
+	}
+	if err == nil {
+		err = msgpack.Unmarshal(b, &records)
+	}
+	if err != nil || len(records) < 10 || records[0].Name != "AddedStack" {
+		t.Errorf("the records: %+v, %v", records, err)
+	}
+}

@@ -58,9 +58,11 @@ func writeRecords(c *cobra.Command, h *host.Host, prefix string, asJSON bool) er
 	if err != nil {
 		return err
 	}
-	chosen := slices.DeleteFunc(slices.Clone(all), func(r host.RecordInfo) bool { return !strings.HasPrefix(r.Name, prefix) })
+	isOther := func(r host.RecordInfo) bool { return !strings.HasPrefix(r.Name, prefix) }
+	chosen := slices.DeleteFunc(slices.Clone(all), isOther)
 	if len(chosen) == 0 {
-		return fmt.Errorf("no record of this core begins with %q; 'hypertoken actions --records' lists all %d", prefix, len(all))
+		const message = "no record of this core begins with %q; 'hypertoken actions --records' lists all %d"
+		return fmt.Errorf(message, prefix, len(all))
 	}
 	if asJSON {
 		return writeJSON(c.OutOrStdout(), chosen)
@@ -75,11 +77,9 @@ func writeRecords(c *cobra.Command, h *host.Host, prefix string, asJSON bool) er
 
 // fieldKind returns what a field may be: its kind, or its shape if that says more.
 func fieldKind(f host.FieldInfo) string {
-	switch {
-	case f.Kind == "map" && f.Shape != "map<any>", f.Kind == "array" && f.Shape != "any[]", f.Kind == "string" && f.Shape != "string":
-		if f.Shape != "" {
-			return f.Shape
-		}
+	plain := map[string]string{"map": "map<any>", "array": "any[]", "string": "string"}[f.Kind]
+	if plain != "" && f.Shape != "" && f.Shape != plain {
+		return f.Shape
 	}
 	return f.Kind
 }

@@ -1,4 +1,5 @@
-//! What actions cost, counted in bytes that are allocated: an action costs what it touches, and holds a small multiple of it.
+//! What actions cost, counted in bytes that are allocated: an action costs what it touches, and holds a small multiple
+//! of it.
 
 mod support;
 

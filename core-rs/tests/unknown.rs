@@ -77,7 +77,7 @@ fn members_that_are_anything() {
     assert_eq!(h.state()["zones"]["other"], json!([]));
 }
 
-/// Every built-in action but debug:log refuses a member that it does not describe, and an empty payload is no such member.
+/// Every built-in action but debug:log refuses a member that it does not describe.
 #[test]
 fn every_action_is_strict() {
     let mut h = rich();

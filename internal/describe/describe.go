@@ -56,8 +56,8 @@ func Of(ctx context.Context, h *host.Host) (*Core, error) {
 	return New(actions, records)
 }
 
-// New checks what a core says of itself. It fails if a shape can't be read, or names a record that there is not, and if two
-// records, or two fields of one, have one name.
+// New checks what a core says of itself. It fails if a shape can't be read, if a shape names a record that does not
+// exist, and if two records, or two fields of one record, have one name.
 func New(actions []host.ActionInfo, records []host.RecordInfo) (*Core, error) {
 	c := &Core{}
 	known := map[string]bool{}
@@ -159,7 +159,8 @@ func (s *Shape) check(known map[string]bool) error {
 	return nil
 }
 
-// plain makes a text of a core safe for a comment: one line, without control characters and without the end of a comment.
+// plain makes a text of a core safe for a comment: one line, without control characters and without the end of a
+// comment.
 func plain(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {

@@ -55,7 +55,9 @@ func TestParseShape(t *testing.T) {
 }
 
 func FuzzParseShape(f *testing.F) {
-	for _, text := range []string{"any", "Token[][]", "map<Placement[]>", "(map<any>|null)[]|null", "'arc'|'linear'", "((", "map<"} {
+	for _, text := range []string{
+		"any", "Token[][]", "map<Placement[]>", "(map<any>|null)[]|null", "'arc'|'linear'", "((", "map<",
+	} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -105,7 +107,8 @@ func TestGeneratedGo(t *testing.T) {
 		t.Fatal(err)
 	}
 	drawn, err := host.As[builtin.StackDrawResult](run(builtin.StackDraw{Count: new(int64(2))}))
-	if err != nil || len(drawn) != 2 || drawn[0].ID != "a" || drawn[0].Label != "Ace" || drawn[0].More["rank"] != int64(1) {
+	if err != nil || len(drawn) != 2 ||
+		drawn[0].ID != "a" || drawn[0].Label != "Ace" || drawn[0].More["rank"] != int64(1) {
 		t.Fatalf("drawn: %+v, %v", drawn, err)
 	}
 	// What the types do not know goes along.
@@ -115,7 +118,8 @@ func TestGeneratedGo(t *testing.T) {
 	if err != nil || placed == nil || placed.X != 1.5 || placed.FaceUp || placed.TokenSnapshot.More["rank"] != int64(1) {
 		t.Fatalf("placed: %+v, %v", placed, err)
 	}
-	agent, err := host.As[builtin.AgentCreateResult](run(builtin.AgentCreate{Name: "ann", Meta: map[string]any{"seat": 1}}))
+	create := builtin.AgentCreate{Name: "ann", Meta: map[string]any{"seat": 1}}
+	agent, err := host.As[builtin.AgentCreateResult](run(create))
 	if err != nil || agent.Name != "ann" || !agent.Active {
 		t.Fatalf("agent: %+v, %v", agent, err)
 	}
@@ -153,10 +157,12 @@ func TestUntrustedDescriptions(t *testing.T) {
 	actions := []host.ActionInfo{
 		{Name: evil, About: evil, Result: "Token[]", Fields: []host.FieldInfo{
 			{Name: evil, Kind: "any", Shape: "any", Default: evil}, {Name: "`\"'", Shape: "'`\"'"}, {Name: "a-b", Shape: "int"},
-			{Name: "a b", Shape: "int"}, {Name: "", Shape: "int"}, {Name: "1", Shape: "Token"}, {Name: "more", Shape: "int"}, {Name: "*"},
+			{Name: "a b", Shape: "int"}, {Name: "", Shape: "int"}, {Name: "1", Shape: "Token"}, {Name: "more", Shape: "int"},
+			{Name: "*"},
 		}},
-		{Name: "token", About: "as the record is called"}, {Name: "Token", About: "as well"}, {Name: "type", About: "a word of Go"},
-		{Name: "*", About: "no letter"}, {Name: "an:old", About: "of a core that describes no shapes", Fields: []host.FieldInfo{{Name: "n"}}},
+		{Name: "token", About: "as the record is called"}, {Name: "Token", About: "as well"},
+		{Name: "type", About: "a word of Go"}, {Name: "*", About: "no letter"},
+		{Name: "an:old", About: "of a core that describes no shapes", Fields: []host.FieldInfo{{Name: "n"}}},
 	}
 	c, err := describe.New(actions, record(host.MemberInfo{Name: evil, About: evil, Shape: "any"}))
 	if err != nil {

@@ -17,9 +17,9 @@ A shape is ` + "`any`, `null`, `bool`, `number`, `int` (a whole number), `string
 ` + "`map<S>` (string keys, values of the shape S), `S[]` (an array) or `A|B`" + ` (one of both). Numbers that are integral and within
 ±(2^53 - 1) are integers. The top of a stack, a source or a zone is the end of its array.
 
-A setup has the shape of the record Setup; it may not have other keys, and neither may a payload, unless the list of actions says
-so. game:setState can write values of other kinds into places whose shape is ` + "`any`" + ` only, and the amounts of an agent: what would leave
-a built-in section malformed fails.
+A setup has the shape of the record Setup. It may not have other keys, and neither may a payload, unless the list of actions says so.
+game:setState writes any value into places of the shape ` + "`any`" + `, into the amounts of an agent and into transactions. Elsewhere a value
+of another kind fails: a built-in section would be malformed.
 `
 
 // Files returns what is generated from the description of the built-in core, by the files' names in the repository.

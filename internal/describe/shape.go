@@ -1,5 +1,5 @@
-// Package describe reads the shapes by which a core describes its payloads, results and state, and writes them as types of
-// Go and TypeScript and as text. core-rs/ABI.md has the notation.
+// Package describe reads the shapes by which a core describes its payloads, results and state, and writes them as types
+// of Go and TypeScript and as text. core-rs/ABI.md has the notation.
 package describe
 
 import (

@@ -50,7 +50,8 @@ func (c *Core) Markdown(w io.Writer, name string) error {
 		r := c.Record(order[i])
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| field | shape | |\n| --- | --- | --- |\n", r.Name, r.About)
 		for _, f := range r.Fields {
-			fmt.Fprintf(&b, "| `%s` | `%s` | %s |\n", f.Name, cell(f.Shape.String()), cell(strings.TrimPrefix(f.notes("; "), "; ")))
+			notes := strings.TrimPrefix(f.notes("; "), "; ")
+			fmt.Fprintf(&b, "| `%s` | `%s` | %s |\n", f.Name, cell(f.Shape.String()), cell(notes))
 			f.Shape.records(func(name string) {
 				if !seen[name] {
 					seen[name] = true

@@ -43,7 +43,8 @@ func (c *Core) TypeScript(w io.Writer) error {
 	}
 	b.WriteString("\n/** The actions, by their names: what each takes and returns. */\nexport interface Actions {\n")
 	for _, a := range c.Actions {
-		fmt.Fprintf(&b, "  /** %s */\n  %s: { payload: %s; result: %s };\n", a.About, quoted(a.Name), a.typeScript(), a.Result.typeScript())
+		fmt.Fprintf(&b, "  /** %s */\n  %s: { payload: %s; result: %s };\n",
+			a.About, quoted(a.Name), a.typeScript(), a.Result.typeScript())
 	}
 	b.WriteString("}\n" + typeScriptTail)
 	_, err := io.WriteString(w, b.String())
