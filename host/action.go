@@ -85,7 +85,7 @@ type Result struct {
 	HasDigest bool
 	// Digest is that of the state right after the action.
 	Digest Digest
-	// Raw is the result, one MessagePack value.
+	// Raw is the result, one MessagePack value. It must not be changed if the action had a [Key]: others may get it, too.
 	Raw Raw
 }
 
