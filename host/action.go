@@ -49,12 +49,13 @@ func Entropy(e [16]byte) DispatchOption {
 	return func(d *dispatch) { d.entropy, d.action.Entropy = true, e }
 }
 
-// Key makes an action, or a whole batch, run once, however often it is dispatched: a repetition gets the first one's result,
-// and shares its outcome while it is in flight. A failure forgets the key. A key that is forgotten runs anew: an engine
-// forgets it after Options.KeyWindow others, or once newer results take Options.KeyBytes, and a host that has more than
-// Options.MaxKeyBytes of results has the engine forget that has most of them.
-// The same key with another action, payload, batch mode or members fails with [ErrKeyReused]. An action with a key is
-// journaled though it may change nothing. A key has 1 to 256 bytes.
+// Key makes an action, or a whole batch, run once, however often it is dispatched: a repetition gets
+// the first one's result, and shares its outcome while it is in flight. A failure forgets the key. A
+// key that is forgotten runs anew: an engine forgets it after Options.KeyWindow others, or once newer
+// results take Options.KeyBytes, and a host that has more than Options.MaxKeyBytes of results has the
+// engine forget that has most of them. The same key with another action, payload, batch mode or
+// members fails with [ErrKeyReused]. An action with a key is journaled though it may change nothing. A
+// key has 1 to 256 bytes.
 func Key(key string) DispatchOption {
 	return func(d *dispatch) { d.keyed, d.key = true, key }
 }
@@ -65,32 +66,33 @@ func IfSequence(sequence uint64) DispatchOption {
 	return func(d *dispatch) { d.action.Conditional, d.action.IfSequence = true, sequence }
 }
 
-// WithDigest asks for the digest of the state right after the action or the batch, before anything else runs on the engine:
-// Result.Digest, or BatchResult.Digest. HasDigest says whether it is there.
+// WithDigest asks for the digest of the state right after the action or the batch, before anything
+// else runs on the engine: Result.Digest, or BatchResult.Digest. HasDigest says whether it is there.
 func WithDigest() DispatchOption {
 	return func(d *dispatch) { d.digest = true }
 }
 
 // Result is what an action, or a question about an engine, returns.
 type Result struct {
-	// Sequence is that of the state after the action: how many actions the journal has had so far, which are those that
-	// changed the engine, or had a Key.
+	// Sequence is that of the state after the action: how many actions the journal has had so far,
+	// which are those that changed the engine, or had a Key.
 	Sequence uint64
 	// Changed says whether the action changed the state.
 	Changed bool
-	// HasDigest says whether Digest is there. It is not if [WithDigest] was not given; if the caller's time ended after the
-	// action was committed and before its digest was known; or if the result is that of an earlier action with the same
-	// [Key] and the engine has gone on since.
+	// HasDigest says whether Digest is there. It is not if [WithDigest] was not given; if the caller's
+	// time ended after the action was committed and before its digest was known; or if the result is
+	// that of an earlier action with the same [Key] and the engine has gone on since.
 	HasDigest bool
 	// Digest is that of the state right after the action.
 	Digest Digest
-	// Raw is the result, one MessagePack value.
+	// Raw is the result, one MessagePack value. It must not be changed if the action had a [Key]: others may get it, too.
 	Raw Raw
 }
 
-// Decode decodes the result into what v points to, as [msgpack.Unmarshal] does. Fields of structs are named by their msgpack
-// tags, and those without one by their json tags; a json tag that asks for more than a name or omitempty is an error. A result that no core may return, such as
-// one that is nested more than 256 levels deep, is an error.
+// Decode decodes the result into what v points to, as [msgpack.Unmarshal] does. Fields of structs are
+// named by their msgpack tags, and those without one by their json tags; a json tag that asks for more
+// than a name or omitempty is an error. A result that no core may return, such as one that is nested
+// more than 256 levels deep, is an error.
 func (r Result) Decode(v any) error {
 	_, err := wasm.Scan(r.Raw)
 	if err == nil {
@@ -219,18 +221,20 @@ func tooLarge(what string, size, limit int) error {
 		Message: fmt.Sprintf("%s: a payload of %d bytes is above %d (MaxPayload)", what, size, limit)}
 }
 
-// Dispatch runs an action and waits for its result, and for room in the host's queue first. payload is a map, a struct,
-// anything that encodes to a MessagePack map, or [Raw]; nil is an empty map. If ctx ends before the action is committed, the
-// action is withdrawn and has no effect.
+// Dispatch runs an action and waits for its result, and for room in the host's queue first. payload is
+// a map, a struct, anything that encodes to a MessagePack map, or [Raw]; nil is an empty map. If ctx
+// ends before the action is committed, the action is withdrawn and has no effect.
 //
-// Fields of structs are named by their msgpack tags, and those without one by their json tags, with omitempty and "-"; a field
-// without either is named as in Go. A payload that is nested more than Options.MaxDepth deep, that contains itself, or that
-// asks its encoder for what it does not do, such as the option string of a json tag, fails with [ErrBadInput].
+// Fields of structs are named by their msgpack tags, and those without one by their json tags, with
+// omitempty and "-"; a field without either is named as in Go. A payload that is nested more than
+// Options.MaxDepth deep, that contains itself, or that asks its encoder for what it does not do, such
+// as the option string of a json tag, fails with [ErrBadInput].
 //
-// An error means that the action had no effect: an [*ActionError] from the core, [ErrTimeout] after the engine's Timeout or
-// at the context's deadline, [ErrCanceled], [ErrPayloadTooLarge], [ErrPoisoned], [ErrBroken], [ErrConflict],
-// [ErrKeyReused], [ErrShutdown], [ErrWorkerUnavailable], or [ErrBadInput] for what can't be encoded. The exception is
-// [ErrOutcomeUnknown], which the store in memory can't cause.
+// An error means that the action had no effect: an [*ActionError] from the core, [ErrTimeout] after
+// the engine's Timeout or at the context's deadline, [ErrCanceled], [ErrPayloadTooLarge],
+// [ErrPoisoned], [ErrBroken], [ErrConflict], [ErrKeyReused], [ErrShutdown], [ErrWorkerUnavailable], or
+// [ErrBadInput] for what can't be encoded. The exception is [ErrOutcomeUnknown], which the store in
+// memory can't cause.
 func (e *Engine) Dispatch(ctx context.Context, actionType string, payload any, opts ...DispatchOption) (Result, error) {
 	f := futures.Get().(*Future)
 	e.begin(ctx, &f.request, actionType, 1)
@@ -384,8 +388,9 @@ func (e *Engine) Reopen(ctx context.Context) error {
 	return e.ready(ctx, "Reopen")
 }
 
-// Close lets what was dispatched end, stores a snapshot and frees the engine. Its journal stays under its name, from which
-// Host.Open loads it. Later calls fail with [ErrShutdown]. Where ctx ends first, closing goes on.
+// Close lets what was dispatched end, stores a snapshot and frees the engine. Its journal stays under
+// its name, from which Host.Open loads it. Later calls fail with [ErrShutdown]. Where ctx ends first,
+// closing goes on.
 func (e *Engine) Close(ctx context.Context) error {
 	select {
 	case <-e.closed:

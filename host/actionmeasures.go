@@ -10,7 +10,8 @@ import (
 	"hypertoken/internal/histogram"
 )
 
-// What is measured of single actions, by their names in the core's list. Until the list is known, all are measured as one.
+// What is measured of single actions, by their names in the core's list. Until the list is known, all
+// are measured as one.
 
 // actionMeasure is what is measured of an action.
 type actionMeasure struct {
@@ -54,7 +55,8 @@ func newActionTable(names []string, isKnown bool, before *actionTable) *actionTa
 		case before != nil:
 			t.shards[s][other].Store(before.shards[s][len(before.list)-1].Load())
 		case !isKnown:
-			// It is there from the start, so that the next table has the same: nothing that is counted meanwhile is lost.
+			// It is there from the start, so that the next table has the same: nothing that is counted
+			// meanwhile is lost.
 			t.shards[s][other].Store(new(actionMeasure))
 		}
 	}
@@ -89,8 +91,8 @@ const (
 	mostLearning  = time.Minute
 )
 
-// learn has the list of actions asked for, unless it is known, or was asked for a moment ago in vain. It returns a channel that
-// is closed when the attempt under way has ended, nil if there is none.
+// learn has the list of actions asked for, unless it is known, or was asked for a moment ago in vain.
+// It returns a channel that is closed when the attempt under way has ended, nil if there is none.
 func (h *Host) learn(m *measure) <-chan struct{} {
 	l := &m.learning
 	l.mu.Lock()
@@ -126,8 +128,8 @@ func (h *Host) learn(m *measure) <-chan struct{} {
 	return ended
 }
 
-// measuring returns the host's measure. The first call begins with that, and waits for the list of actions as long as a start
-// may take; each later one has it asked for again if it is not known.
+// measuring returns the host's measure. The first call begins with that, and waits for the list of
+// actions as long as a start may take; each later one has it asked for again if it is not known.
 func (h *Host) measuring() *measure {
 	m := h.measure.Load()
 	first := m == nil

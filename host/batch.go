@@ -55,18 +55,21 @@ type BatchResult struct {
 	Digest Digest
 }
 
-// DispatchBatch runs actions one after the other, nothing between them, and journals what they changed as one group.
+// DispatchBatch runs actions one after the other, nothing between them, and journals what they changed
+// as one group.
 //
-// It returns an outcome for each member. If an atomic batch fails, the error is a [*BatchError], and the outcomes
-// say the same: the member that failed has its own error, the others [ErrBatchAborted]. An independent batch fails as a
-// whole, and with it an atomic one without naming a member, if the core does not answer: [ErrTimeout], a trap, exhausted
-// memory. Then the outcomes are nil, and no member had an effect. Only an independent batch that a worker died of, and that
-// has neither a Key nor an IfSequence, is run member by member, and answered so.
+// It returns an outcome for each member. If an atomic batch fails, the error is a [*BatchError], and
+// the outcomes say the same: the member that failed has its own error, the others [ErrBatchAborted].
+// An independent batch fails as a whole, and with it an atomic one without naming a member, if the
+// core does not answer: [ErrTimeout], a trap, exhausted memory. Then the outcomes are nil, and no
+// member had an effect. Only an independent batch that a worker died of, and that has neither a Key
+// nor an IfSequence, is run member by member, and answered so.
 //
-// The options are for the whole batch. With [Key] all of it runs once, and a repetition gets every outcome of the first one,
-// those of members that failed too; an atomic batch that fails forgets its key. [IfSequence] holds just before the first
-// member. [Now] is for the members that have none. [Entropy] is for single members. A member's options are Now and Entropy.
-// Anything else fails with [ErrBadInput], and nothing is run.
+// The options are for the whole batch. With [Key] all of it runs once, and a repetition gets every
+// outcome of the first one, those of members that failed too; an atomic batch that fails forgets its
+// key. [IfSequence] holds just before the first member. [Now] is for the members that have none.
+// [Entropy] is for single members. A member's options are Now and Entropy. Anything else fails with
+// [ErrBadInput], and nothing is run.
 //
 // The payloads together are bounded by Options.MaxPayload, the results by MaxResult.
 func (e *Engine) DispatchBatch(ctx context.Context, mode BatchMode, members []Action, opts ...DispatchOption) (BatchResult, error) {
@@ -106,8 +109,8 @@ func (e *Engine) DispatchBatch(ctx context.Context, mode BatchMode, members []Ac
 	return BatchResult{Outcomes: outcomes, Sequence: r.Sequence, Changed: r.Changed, HasDigest: r.HasDigest, Digest: r.Digest}, err
 }
 
-// prepareBatch encodes a batch. It returns the batch of the members that are sent, and the outcomes of all members, as far as
-// they are known.
+// prepareBatch encodes a batch. It returns the batch of the members that are sent, and the outcomes of
+// all members, as far as they are known.
 func (e *Engine) prepareBatch(ctx context.Context, mode BatchMode, members []Action, whole *dispatch) (*batch, []Outcome, error) {
 	outcomes := make([]Outcome, len(members))
 	var sent []int // the members that are sent, by their index

@@ -101,7 +101,8 @@ func (b *batch) end(r *request) {
 	b.settle(Result{Sequence: b.sequence, Changed: b.changed}, b.fault)
 }
 
-// repeat ends the batch as the record of its key has it, or with an error: nothing runs, and nobody but its caller is told.
+// repeat ends the batch as the record of its key has it, or with an error: nothing runs, and nobody
+// but its caller is told.
 func (b *batch) repeat(old *KeyRecord, err error) {
 	if b.fault = err; err == nil {
 		b.sequence, b.changed = old.Sequence, old.Changed

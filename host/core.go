@@ -11,8 +11,8 @@ import (
 	"hypertoken/wasm"
 )
 
-// The core in this process: compiled in the background, and again if that failed and somebody needs it; and the list of its
-// actions, wherever that comes from.
+// The core in this process: compiled in the background, and again if that failed and somebody needs
+// it; and the list of its actions, wherever that comes from.
 
 // compilation is one attempt to compile the core for this process. What follows done is there once done is closed.
 type compilation struct {
@@ -32,8 +32,9 @@ type localCore struct {
 // compileAgainAfter is how long after a failed attempt to compile the core the next one may begin.
 const compileAgainAfter = time.Second
 
-// compilation returns the newest attempt to compile the core. If it failed, what was in its way may have gone: a machine that
-// was too slow for StartTimeout, a lack of memory or of descriptors. So whoever needs the core starts another attempt then.
+// compilation returns the newest attempt to compile the core. If it failed, what was in its way may
+// have gone: a machine that was too slow for StartTimeout, a lack of memory or of descriptors. So
+// whoever needs the core starts another attempt then.
 func (h *Host) compilation() *compilation {
 	l := &h.local
 	l.mu.Lock()
@@ -58,8 +59,8 @@ func (h *Host) compilation() *compilation {
 	return c
 }
 
-// wait returns the core once it is compiled. It fails with ErrBadInput if the core can't be run, and with the error of a
-// context that ends first.
+// wait returns the core once it is compiled. It fails with ErrBadInput if the core can't be run, and
+// with the error of a context that ends first.
 func (c *compilation) wait(ctx context.Context) (*wasm.Core, error) {
 	select {
 	case <-c.done:
@@ -78,7 +79,8 @@ func (h *Host) compile(c *compilation) {
 			h.log.Warn("no cache for compiled code: starting takes longer", "error", err)
 		}
 	}
-	core, err := wasm.Compile(h.life, h.code, wasm.Options{Interruptible: !o.NoFallback, CompileOnly: o.NoFallback,
+	core, err := wasm.Compile(h.life, h.code, wasm.Options{
+		Interruptible: !o.NoFallback, CompileOnly: o.NoFallback,
 		MemoryLimit: uint64(o.MaxEngineMemory), FirstInstance: o.StartTimeout, Cache: c.cache})
 	if err != nil {
 		c.err = &Error{Code: ErrBadInput.Code, Message: fmt.Sprintf("%s can't be run: %v", o.coreName(), err), Err: err}

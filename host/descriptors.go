@@ -9,21 +9,23 @@ import (
 	"syscall"
 )
 
-// File descriptors: how many a host needs, and those that it keeps so that a worker can be started when there are no others.
-// Without workers its engines would have to run in its own process.
+// File descriptors: how many a host needs, and those that it keeps so that a worker can be started
+// when there are no others. Without workers its engines would have to run in its own process.
 
 const (
 	// descriptorsOfHost is what a host and Go's runtime have open beside their workers.
 	descriptorsOfHost = 16
-	// descriptorsOfWorker is what a worker that runs has open in its host: the ends of its pipes, its process, its log.
+	// descriptorsOfWorker is what a worker that runs has open in its host: the ends of its pipes, its
+	// process, its log.
 	descriptorsOfWorker = 8
 	// descriptorsOfStart is what starting workers takes for a moment, and is kept in reserve for that.
 	descriptorsOfStart = 24
 )
 
-// Descriptors returns how many file descriptors a host of those options needs at most, beside what the application has open:
-// for its workers and spares, for starting them, and for itself. A process that may have fewer (RLIMIT_NOFILE) can't restart
-// a worker at some time. Options that are zero have their defaults.
+// Descriptors returns how many file descriptors a host of those options needs at most, beside what the
+// application has open: for its workers and spares, for starting them, and for itself. A process that
+// may have fewer (RLIMIT_NOFILE) can't restart a worker at some time. Options that are zero have their
+// defaults.
 func Descriptors(o Options) int {
 	o.setDefaults()
 	if o.InProcess {
@@ -95,6 +97,6 @@ func (h *Host) withDescriptors(err error) error {
 	if errors.Is(err, syscall.ENFILE) {
 		return fmt.Errorf("%w: the system has no file descriptor left for any process: raise its limit (fs.file-max on Linux)", err)
 	}
-	return fmt.Errorf("%w: this process may have %d file descriptors (RLIMIT_NOFILE), of which a host with %d workers and %d spares needs %d: "+
-		"raise the limit, or open less", err, descriptorLimit(), h.options.Workers, h.options.Spares, Descriptors(h.options))
+	return fmt.Errorf("%w: this process may have %d file descriptors (RLIMIT_NOFILE), "+
+		"of which a host with %d workers and %d spares needs %d: raise the limit, or open less", err, descriptorLimit(), h.options.Workers, h.options.Spares, Descriptors(h.options))
 }

@@ -27,8 +27,8 @@ func (f *Future) follow() {
 	f.behind.to = f.behind
 }
 
-// askDigest queues the question behind what was queued last, if the future has one and has not failed. The engine's lock
-// is held.
+// askDigest queues the question behind what was queued last, if the future has one and has not failed.
+// The engine's lock is held.
 func (e *Engine) askDigest(f *Future) {
 	d := f.behind
 	if d == nil || f.resolved.Load() {
@@ -52,9 +52,9 @@ func (d *digestBehind) complete(r *request, err error) {
 
 func (d *digestBehind) part(int, *request) completion { panic("host: a digest has no parts") }
 
-// settle resolves a future whose outcome is there, once its digest is there, too. A state has the sequence of its action until
-// another action is committed, so the sequence tells whether the digest is that of the action's state. The engine's lock is
-// held.
+// settle resolves a future whose outcome is there, once its digest is there, too. A state has the
+// sequence of its action until another action is committed, so the sequence tells whether the digest
+// is that of the action's state. The engine's lock is held.
 func (f *Future) settle(r Result, err error) {
 	if d := f.behind; d != nil && err == nil {
 		if !d.hasEnded {

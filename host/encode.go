@@ -13,9 +13,9 @@ import (
 	"hypertoken/wasm"
 )
 
-// How a caller's value becomes MessagePack. The value may be anything: it may contain itself, and it may be larger than memory
-// once it is encoded. So it is walked before it is encoded, as deep as MaxDepth lets it, and what is encoded is bounded while
-// it is written.
+// How a caller's value becomes MessagePack. The value may be anything: it may contain itself, and it
+// may be larger than memory once it is encoded. So it is walked before it is encoded, as deep as
+// MaxDepth lets it, and what is encoded is bounded while it is written.
 
 // payloadLimits bound a value. The options that they come from are named in errors.
 type payloadLimits struct {
@@ -84,8 +84,9 @@ func (b *payloadBuffer) free() {
 // keptPayload is how large a buffer may be that is used again, in bytes.
 const keptPayload = 64 << 10
 
-// encode turns a value into MessagePack, which lies in b. It fails with ErrBadInput for a value that can't be encoded, that
-// is nested too deep or that contains itself, and with ErrPayloadTooLarge. what names the value.
+// encode turns a value into MessagePack, which lies in b. It fails with ErrBadInput for a value that
+// can't be encoded, that is nested too deep or that contains itself, and with ErrPayloadTooLarge. what
+// names the value.
 func (b *payloadBuffer) encode(what string, value any, limits payloadLimits) ([]byte, error) {
 	w := payloadWalk{depth: limits.depth, budget: limits.bytes}
 	if err := w.any(value, 0); err != nil {
@@ -124,13 +125,15 @@ func payloadError(what string, value any, limits payloadLimits, err error) error
 	return &Error{Code: ErrBadInput.Code, Message: fmt.Sprintf("%s: a payload of type %T can't be encoded: %v", what, value, err), Err: err}
 }
 
-// mostPointers is how many pointers and interfaces may lie between two containers: they are no levels of what is encoded.
+// mostPointers is how many pointers and interfaces may lie between two containers: they are no levels
+// of what is encoded.
 const mostPointers = 100
 
 var errPointers = errors.New("too many pointers")
 
-// payloadWalk looks at a value before it is encoded. Each value that it visits is a byte of what is encoded at least, so the
-// budget in bytes bounds it, too: few values may contain each other in very many ways.
+// payloadWalk looks at a value before it is encoded. Each value that it visits is a byte of what is
+// encoded at least, so the budget in bytes bounds it, too: few values may contain each other in very
+// many ways.
 type payloadWalk struct {
 	depth  int // how many containers may be open
 	budget int

@@ -36,8 +36,9 @@ func (e *Error) Is(target error) bool {
 
 // The errors of the host, one a code.
 var (
-	// ErrBadInput is what was handed to the host and can't be meant: an option, a name, a payload that is no
-	// MessagePack.
+	// ErrBadInput is what was handed to the host and can't be meant: an option, a name, a payload that can't be
+	// encoded, that contains itself or is nested deeper than MaxDepth, an option of a batch that is for its members
+	// or the other way round.
 	ErrBadInput = &Error{Code: "bad_input", Message: "bad input"}
 	// ErrTimeout is also [context.DeadlineExceeded].
 	ErrTimeout = &Error{Code: "timeout", Message: "timed out", Err: context.DeadlineExceeded}
@@ -62,8 +63,8 @@ var (
 	ErrCoreMismatch = &Error{Code: "core_mismatch", Message: "the journal needs another core"}
 	// ErrPoisoned is an action that every worker died of which ran it alone, MaxAttempts times.
 	ErrPoisoned = &Error{Code: "poisoned", Message: "the action kills workers"}
-	// ErrWorkerUnavailable is an action that must not run in this process, because a worker died that may have run it,
-	// where there is no worker.
+	// ErrWorkerUnavailable is an action that must not run in this process, if there is no worker: because a worker
+	// died that may have run it, or because Options.NoFallback is set and its time is up.
 	ErrWorkerUnavailable = &Error{Code: "worker_unavailable", Message: "there is no worker"}
 	// ErrConflict is an action whose IfSequence is not the engine's sequence.
 	ErrConflict = &Error{Code: "conflict", Message: "the engine has another sequence"}

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// An engine that costs workers is held back, alone: the engines of others would have to be placed again and again. A worker
-// is killed for what runs past its deadline; the engine that it ran is charged with that.
+// An engine that costs workers is held back, alone: the engines of others would have to be placed
+// again and again. A worker is killed for what runs past its deadline; the engine that it ran is
+// charged with that.
 
 // holding is what an engine is charged with.
 type holding struct {
@@ -21,7 +22,8 @@ type holding struct {
 const (
 	// mostHolds is how often HoldFor is doubled at most.
 	mostHolds = 6
-	// forgiven is how long after its last kill, and after the end of its hold, an engine starts anew, in holds of HoldFor.
+	// forgiven is how long after its last kill, and after the end of its hold, an engine starts anew,
+	// in holds of HoldFor.
 	forgiven = 60
 )
 
@@ -52,12 +54,13 @@ func (m *engineMachine) release() {
 }
 
 func (m *engineMachine) heldError(what string) error {
-	return &Error{Code: ErrOverloaded.Code, Message: fmt.Sprintf("%s: the engine is held back for %v more: %d workers were killed "+
-		"for its actions that ran past their deadline (MaxKills is %d); send shorter actions, or give them more time",
-		what, max(m.hold.until-m.now, time.Millisecond).Round(time.Millisecond), m.hold.kills, m.limits.maxKills)}
+	return &Error{Code: ErrOverloaded.Code, Message: fmt.Sprintf("%s: the engine is held back for %v more: "+
+		"%d workers were killed for its actions that ran past their deadline (MaxKills is %d); "+
+		"send shorter actions, or give them more time", what, max(m.hold.until-m.now, time.Millisecond).Round(time.Millisecond), m.hold.kills, m.limits.maxKills)}
 }
 
-// whileHeld returns why a request has ended in the queue: if its time was up while the engine was held back, that is why.
+// whileHeld returns why a request has ended in the queue: if its time was up while the engine was held
+// back, that is why.
 func (m *engineMachine) whileHeld(r *request, err error) error {
 	if !m.isHeld() || !errors.Is(err, ErrTimeout) {
 		return err

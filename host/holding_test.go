@@ -57,8 +57,8 @@ func testAnEngineThatCostsWorkersIsHeldBack(t *testing.T) {
 		dispatch(t, honest, "stack:peek", nil)
 		err = spin()
 	}
-	s := h.Stats()
-	if n := s.Restarts["deadline"]; n < kills+1 || s.Holds == 0 {
+	s := h.Stats() // the end of the last worker may not be counted yet
+	if n := s.Restarts["deadline"]; n < kills || s.Holds == 0 {
 		t.Errorf("%d workers were killed, and the engine was held back %d times", n, s.Holds)
 	}
 	for _, want := range []string{"held back", "MaxKills is 2"} {

@@ -10,8 +10,8 @@ import (
 	"hypertoken/ipc"
 )
 
-// keyTable remembers the last actions and batches that had a key, and knows those that are in flight. The engine's lock
-// guards it.
+// keyTable remembers the last actions and batches that had a key, and knows those that are in flight.
+// The engine's lock guards it.
 type keyTable struct {
 	window  int
 	most    int64 // bytes, but for the newest record
@@ -72,8 +72,8 @@ func (t *keyTable) forgetOldest() {
 	t.add(-old.weight())
 }
 
-// shrink forgets the oldest records until the others take no more than that many bytes, or only so many are left. It reports
-// whether it has forgotten any.
+// shrink forgets the oldest records until the others take no more than that many bytes, or only so
+// many are left. It reports whether it has forgotten any.
 func (t *keyTable) shrink(bytes int64, left int) (any bool) {
 	for t.bytes.Load() > bytes && t.order.len() > left {
 		t.forgetOldest()
@@ -94,8 +94,9 @@ func (t *keyTable) upTo(sequence uint64) []KeyRecord {
 	return list
 }
 
-// begin looks for an action or a batch of the same key as f. It returns the record of one that has ended, or true if f
-// shares the outcome of one in flight; else f is the first. It fails with ErrKeyReused if the key belongs to another one.
+// begin looks for an action or a batch of the same key as f. It returns the record of one that has
+// ended, or true if f shares the outcome of one in flight; else f is the first. It fails with
+// ErrKeyReused if the key belongs to another one.
 func (t *keyTable) begin(f *Future) (old *KeyRecord, follows bool, err error) {
 	key := f.keyed.Key
 	if old := t.records[key]; old != nil {
@@ -132,8 +133,8 @@ func keyReused(f *Future) error {
 		Message: fmt.Sprintf("%s: the key %q belongs to another action, another payload or another batch; use a new key for each", f.what, f.keyed.Key)}
 }
 
-// newKey returns the record of a key whose action or batch has not ended. The sum is over what was asked for, without its
-// clock, its entropy and its condition.
+// newKey returns the record of a key whose action or batch has not ended. The sum is over what was
+// asked for, without its clock, its entropy and its condition.
 func newKey(key string, sum hash.Hash) *KeyRecord {
 	r := &KeyRecord{Key: key}
 	sum.Sum(r.Sum[:0])

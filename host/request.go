@@ -25,8 +25,8 @@ type request struct {
 	keyed *KeyRecord
 	// conditional says that a batch has an IfSequence.
 	conditional bool
-	// deadline is on the host's clock, 0 for none; it is allowed from the dispatch on, by the option limit. ctx, where it
-	// is set, withdraws the request when it ends.
+	// deadline is on the host's clock, 0 for none; it is allowed from the dispatch on, by the option
+	// limit. ctx, where it is set, withdraws the request when it ends.
 	deadline, allowed time.Duration
 	limit             string
 	ctx               context.Context
@@ -169,8 +169,8 @@ func (r *request) eachCommitted(f func(span, *ipc.MemberOutcome)) {
 	}
 }
 
-// records appends what the request adds to the journal: an entry for each action, and behind those of a batch with a key the
-// note of its outcomes.
+// records appends what the request adds to the journal: an entry for each action, and behind those of
+// a batch with a key the note of its outcomes.
 func (r *request) records(list []Record) []Record {
 	switch {
 	case r.err != nil:

@@ -34,10 +34,11 @@ func indexOf(codes []string) map[string]int {
 	return m
 }
 
-// OutcomeOf returns the outcome by which an action is counted that ended with err: "ok" for nil; the code of an error of the
-// host; for an [*ActionError] its code if that is one of the built-in actions' or "trap" or "out_of_memory", and "core" if it
-// is the core's own, whatever it is; and "other" for anything else. So there are about 30 outcomes, whatever a core answers.
-// [Stats], [Measurements] and package metrics count by it, each action once.
+// OutcomeOf returns the outcome by which an action is counted that ended with err: "ok" for nil; the
+// code of an error of the host; for an [*ActionError] its code if that is one of the built-in actions'
+// or "trap" or "out_of_memory", and "core" if it is the core's own, whatever it is; and "other" for
+// anything else. So there are about 30 outcomes, whatever a core answers. [Stats], [Measurements] and
+// package metrics count by it, each action once.
 func OutcomeOf(err error) string { return outcomes[outcomeOf(err)] }
 
 const shards = 16
@@ -102,8 +103,8 @@ type Stats struct {
 	Fallbacks uint64
 	// DroppedEvents counts events that a listener was too slow for.
 	DroppedEvents uint64
-	// KeyBytes is what remembered keys and results of open engines take, KeysForgotten counts those that were forgotten for
-	// their size (KeyBytes and MaxKeyBytes of [Options]).
+	// KeyBytes is what remembered keys and results of open engines take, KeysForgotten counts those
+	// that were forgotten for their size (KeyBytes and MaxKeyBytes of [Options]).
 	KeyBytes      int64
 	KeysForgotten uint64
 	// Held is how many engines are held back now, Holds counts how often one was (MaxKills of [Options]).
@@ -119,8 +120,8 @@ type Stats struct {
 
 // WorkerStats is how a worker, or a spare, is.
 type WorkerStats struct {
-	// ID is that of the worker, from 0; Process counts the processes over all workers and spares. A spare that replaces a worker
-	// keeps its process, and takes over its ID.
+	// ID is that of the worker, from 0; Process counts the processes over all workers and spares. A
+	// spare that replaces a worker keeps its process, and takes over its ID.
 	ID, Process int
 	// State is starting, ready, backoff, given_up, probing or stopped.
 	State string

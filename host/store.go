@@ -9,21 +9,23 @@ import (
 	"hypertoken/ipc"
 )
 
-// Store keeps the journals of engines: for each name a base, which is a setup or a snapshot, and the records of the
-// actions that were committed since. The default keeps them in memory.
+// Store keeps the journals of engines: for each name a base, which is a setup or a snapshot, and the
+// records of the actions that were committed since. The default keeps them in memory.
 //
-// A call returns at once; done may be called before it returns, later, by any goroutine, or never: the host does not wait
-// for it longer than Options.StoreTimeout. What is handed over belongs to the caller again once done is called.
+// A call returns at once; done may be called before it returns, later, by any goroutine, or never: the
+// host does not wait for it longer than Options.StoreTimeout. What is handed over belongs to the
+// caller again once done is called.
 type Store interface {
-	// Load hands over what is stored under a name, nil where nothing is, and makes owner its owner: from then on Append
-	// and Install of any other owner fail with [ErrNotOwner].
+	// Load hands over what is stored under a name, nil where nothing is, and makes owner its owner:
+	// from then on Append and Install of any other owner fail with [ErrNotOwner].
 	Load(name string, owner Owner, done func(*Stored, error))
-	// Append stores a group of records behind the entry of the sequence after, whole or not at all. Each record with an Action
-	// takes the next sequence.
+	// Append stores a group of records behind the entry of the sequence after, whole or not at all.
+	// Each record with an Action takes the next sequence.
 	Append(name string, owner Owner, after uint64, group []Record, done Done)
-	// Install replaces the base by that of a later sequence. How many of the records up to it are kept is the store's
-	// policy. It keeps the keys that were appended and are newer than the base: those of a later sequence, and those of the
-	// base's own sequence that are not among base.Keys. A name is known from its first Install on.
+	// Install replaces the base by that of a later sequence. How many of the records up to it are kept
+	// is the store's policy. It keeps the keys that were appended and are newer than the base: those
+	// of a later sequence, and those of the base's own sequence that are not among base.Keys. A name
+	// is known from its first Install on.
 	Install(name string, owner Owner, base Base, done Done)
 	// Delete forgets a name. One that is not known is no error.
 	Delete(name string, done func(error))
@@ -49,14 +51,14 @@ func (d Done) Done(err error) { d.to.stored(d.id, err) }
 
 // Record is a committed action, or the note of a batch that had a key.
 type Record struct {
-	// Action is the action as the protocol has it: a MessagePack array of now, entropy, type and payload. It is nil in a
-	// note, which takes no sequence and is no entry: only what is Keyed is stored, together with its group. A group may be
-	// a note alone.
+	// Action is the action as the protocol has it: a MessagePack array of now, entropy, type and
+	// payload. It is nil in a note, which takes no sequence and is no entry: only what is Keyed is
+	// stored, together with its group. A group may be a note alone.
 	Action []byte
 	// Checksum is the XXH64 of the result that was acknowledged.
 	Checksum uint64
-	// Keyed is what is to be remembered; nil if there was no key. The store may keep it and its Result: nobody changes them
-	// any more.
+	// Keyed is what is to be remembered; nil if there was no key. The store may keep it and its
+	// Result: nobody changes them any more.
 	Keyed *KeyRecord
 }
 
@@ -81,10 +83,11 @@ func (b *Base) remembers(key string) bool {
 // KeyRecord is what is remembered of an action, or of a batch, that had a key.
 type KeyRecord struct {
 	Key string
-	// Sum is the SHA-256 of what was asked for: by it a repetition is told from another action or batch with the same key.
+	// Sum is the SHA-256 of what was asked for: by it a repetition is told from another action or
+	// batch with the same key.
 	Sum [32]byte
-	// Result is that of the action, or the outcomes of the batch's members as the protocol has them. Sequence and Changed are
-	// those of the state after it.
+	// Result is that of the action, or the outcomes of the batch's members as the protocol has them.
+	// Sequence and Changed are those of the state after it.
 	Result   []byte
 	Sequence uint64
 	Changed  bool
@@ -126,8 +129,8 @@ type memory struct {
 	journals map[string]*kept
 }
 
-// kept is a journal in memory. Its entries lie in one buffer, which is only ever appended to or replaced once somebody has seen
-// it: whoever holds an older slice of it may go on reading.
+// kept is a journal in memory. Its entries lie in one buffer, which is only ever appended to or
+// replaced once somebody has seen it: whoever holds an older slice of it may go on reading.
 type kept struct {
 	Stored
 	seen bool

@@ -94,3 +94,22 @@ func TestASnapshotNamesItsLimits(t *testing.T) {
 		}
 	}
 }
+
+// However a value is cut while it is written, Nesting says the same of it.
+func FuzzNesting(f *testing.F) {
+	f.Add([]byte{0x92, 0x91, 0xc0, 0xda, 0x00, 0x01, 'x'}, 1)
+	f.Add([]byte{0x81, 0xa1, 'm', 0x81, 0xa1, 'm', 0xc0}, 3)
+	f.Add([]byte{0xdd, 0xff, 0xff, 0xff, 0xff, 0xc1}, 2)
+	f.Fuzz(func(t *testing.T, b []byte, step int) {
+		step = max(1, min(step, len(b)))
+		whole, cut := Nesting{Most: 256}, Nesting{Most: 256}
+		want := whole.Follow(b)
+		var got error
+		for at := step; got == nil && at < len(b)+step; at += step {
+			got = cut.Follow(b[:min(at, len(b))])
+		}
+		if (want == nil) != (got == nil) {
+			t.Errorf("%v at once, %v in steps of %d", want, got, step)
+		}
+	})
+}

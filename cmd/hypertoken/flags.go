@@ -48,7 +48,8 @@ func (f *hostFlags) register(flags *pflag.FlagSet) {
 	f.workers = max(f.workers, 1)
 	flags.IntVar(&f.workers, "workers", f.workers, "how many worker processes run the engines")
 	flags.BoolVar(&f.inProcess, "in-process", false, "run the engines in this process, without workers")
-	flags.BoolVar(&f.noFallback, "no-fallback", false, "never run an engine in this process, not even if no worker can run: for cores that are not trusted")
+	flags.BoolVar(&f.noFallback, "no-fallback", false,
+		"never run an engine in this process, not even if no worker can run: for cores that are not trusted")
 	flags.BoolVar(&f.debug, "debug", false, "log what the host does to standard error")
 	flags.StringVar(&f.cacheDir, "cache-dir", "", "keep compiled code in this `directory`, \"off\" for nowhere (default the user's cache)")
 	flags.Var(&f.maxPayload, "max-payload", "bound of a payload, as MessagePack")
