@@ -43,8 +43,8 @@ func FuzzComplete(f *testing.F) {
 			t.Fatalf("%d lines became %d", len(before), len(lines))
 		}
 		for i := range lines {
-			_, was := jsonl.Form{}.Parse(jsonl.Line{Text: before[i]}, nil)
-			q, is := jsonl.Form{}.Parse(jsonl.Line{Text: lines[i]}, nil)
+			_, was := jsonl.Parse(jsonl.Line{Text: before[i]}, nil)
+			q, is := jsonl.Parse(jsonl.Line{Text: lines[i]}, nil)
 			if (was == nil) != (is == nil) {
 				t.Fatalf("%q became %q: %v, %v", before[i], lines[i], was, is)
 			}
