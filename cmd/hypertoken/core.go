@@ -9,9 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -19,6 +17,7 @@ import (
 
 	"hypertoken/host"
 	"hypertoken/internal/coredev"
+	"hypertoken/internal/printable"
 )
 
 func newCore() *cobra.Command {
@@ -51,11 +50,6 @@ func coreError(err error) error {
 		return usageError{err}
 	}
 	return err
-}
-
-// untilSignal returns a context that ends with the first signal to end: what the command started ends with it.
-func untilSignal(c *cobra.Command) (context.Context, context.CancelFunc) {
-	return signal.NotifyContext(c.Context(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 }
 
 func newCoreNew() *cobra.Command {
@@ -128,8 +122,7 @@ Exit status: 0 for success, 1 if the build failed, 2 for wrong usage.`,
   hypertoken core build my-game -o games/my-game.wasm`,
 		Args: usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
-			ctx, stop := untilSignal(c)
-			defer stop()
+			ctx := c.Context()
 			return buildCore(ctx, c, coreDir(args), &out)
 		},
 	}
@@ -172,8 +165,7 @@ Exit status: 0 for success, 1 if a test failed, 2 for wrong usage.`,
 		Args: usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			dir := coreDir(args)
-			ctx, stop := untilSignal(c)
-			defer stop()
+			ctx := c.Context()
 			if err := coredev.TestNatively(ctx, dir, c.ErrOrStderr()); err != nil {
 				return coreError(err)
 			}
@@ -255,8 +247,7 @@ Exit status: 0 if a host can use the core, 1 if not, 2 for wrong usage.`,
 			if check.Timeout <= 0 {
 				return usageError{fmt.Errorf("--timeout is %v, not above 0", check.Timeout)}
 			}
-			ctx, stop := untilSignal(c)
-			defer stop()
+			ctx := c.Context()
 			path := coreDir(args)
 			info, err := os.Stat(path)
 			if err != nil {
@@ -278,7 +269,7 @@ Exit status: 0 if a host can use the core, 1 if not, 2 for wrong usage.`,
 			}
 			var writing error
 			check.Report = func(f coredev.Finding) {
-				if _, err := fmt.Fprintf(c.OutOrStdout(), "%-5s %s\n", f.Verdict, f.Text); err != nil {
+				if _, err := fmt.Fprintf(c.OutOrStdout(), "%-5s %s\n", f.Verdict, printable.Line(f.Text, 0)); err != nil {
 					writing = err
 				}
 			}

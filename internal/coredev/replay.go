@@ -299,6 +299,9 @@ func madeUp(actions []action) []step {
 		add(a, "no payload", nil)
 		required, all, wrong := map[string]any{}, map[string]any{}, map[string]any{}
 		for _, f := range a.Fields {
+			if f.Name == "*" { // any other
+				continue
+			}
 			sample, known := samples[f.Kind]
 			if !known {
 				sample = nil
