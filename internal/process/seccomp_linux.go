@@ -55,7 +55,7 @@ var calls = append([]uint32{
 	// Its signals and threads. clone, kill and tgkill have rules of their own.
 	unix.SYS_RT_SIGACTION, unix.SYS_RT_SIGPROCMASK, unix.SYS_RT_SIGRETURN, unix.SYS_SIGALTSTACK,
 	unix.SYS_GETTID, unix.SYS_GETPID, unix.SYS_GETPPID, unix.SYS_GETUID, unix.SYS_GETEUID, unix.SYS_GETGID, unix.SYS_GETEGID,
-	unix.SYS_SCHED_GETAFFINITY, unix.SYS_SET_ROBUST_LIST, unix.SYS_RSEQ, unix.SYS_EXIT, unix.SYS_EXIT_GROUP,
+	unix.SYS_SET_ROBUST_LIST, unix.SYS_RSEQ, unix.SYS_EXIT, unix.SYS_EXIT_GROUP,
 	unix.SYS_GETRANDOM,
 	// go-plugin's socket, which listens already.
 	unix.SYS_ACCEPT4, unix.SYS_GETSOCKNAME, unix.SYS_GETSOCKOPT, unix.SYS_SHUTDOWN,
@@ -89,6 +89,8 @@ func rules(pid uint32) []rule {
 	for _, self := range []uint32{0, pid} {
 		allow(unix.SYS_PRLIMIT64, append(null(2), equals(0, self))...)
 	}
+	// The CPUs that it may use, by which Go's runtime adapts.
+	allow(unix.SYS_SCHED_GETAFFINITY, equals(0, 0))
 	// What a descriptor is. F_SETOWN would have the kernel send signals to others.
 	for _, command := range []uint32{unix.F_GETFD, unix.F_GETFL} {
 		allow(unix.SYS_FCNTL, equals(1, command))

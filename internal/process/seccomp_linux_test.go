@@ -71,6 +71,8 @@ func TestTheFilterDecidesByItsRules(t *testing.T) {
 		{"a limit of another, to read", unix.SYS_PRLIMIT64, []uint64{other, unix.RLIMIT_NOFILE, 0, 1 << 40}, no},
 		{"a limit of its own, to write", unix.SYS_PRLIMIT64, []uint64{0, unix.RLIMIT_NOFILE, 4096}, no},
 		{"the same, from a high address", unix.SYS_PRLIMIT64, []uint64{0, unix.RLIMIT_NOFILE, 1 << 40}, no},
+		{"its CPUs", unix.SYS_SCHED_GETAFFINITY, []uint64{0}, ok},
+		{"another's CPUs", unix.SYS_SCHED_GETAFFINITY, []uint64{other}, no},
 		{"a descriptor's flags", unix.SYS_FCNTL, []uint64{3, unix.F_GETFL}, ok},
 		{"who gets a descriptor's signals", unix.SYS_FCNTL, []uint64{3, unix.F_SETOWN, other}, no},
 		{"a name for memory", unix.SYS_PRCTL, []uint64{unix.PR_SET_VMA}, ok},
