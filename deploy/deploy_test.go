@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,14 +17,18 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/VictoriaMetrics/metricsql"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 	"go.yaml.in/yaml/v3"
 
 	"hypertoken/host"
 	"hypertoken/internal/require"
+	"hypertoken/internal/serve"
 	"hypertoken/metrics"
 	"hypertoken/workerproc"
 )
@@ -85,6 +91,47 @@ func export(t *testing.T) map[string]exported {
 		if x.kind == "" {
 			t.Errorf("%s was not gathered", name)
 		}
+	}
+	return all
+}
+
+// exportServe returns the metrics of the server's own, as a scrape has them.
+func exportServe(t *testing.T) map[string]exported {
+	t.Helper()
+	h, err := host.New(t.Context(), host.Options{InProcess: true, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = h.Shutdown(context.Background()) }()
+	s, err := serve.New(h, serve.Options{MaxEngines: 1, MaxConnections: 1, MaxBuffered: 1 << 20, MaxBody: 1, MaxLine: 1, Rate: 1,
+		IdleTimeout: time.Second, WriteTimeout: time.Second, DrainTimeout: time.Second, PingInterval: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(method, path string) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, httptest.NewRequest(method, "http://127.0.0.1"+path, nil))
+		return w
+	}
+	ask(http.MethodPost, "/v1/engines/table") // refused, for it has no body
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(ask(http.MethodGet, "/metrics").Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]exported{}
+	for name, f := range families {
+		if !strings.HasPrefix(name, "hypertoken_serve_") {
+			continue
+		}
+		x := exported{kind: strings.ToLower(dto.MetricType_name[int32(f.GetType())])}
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			x.labels = append(x.labels, l.GetName())
+		}
+		all[name] = x
+	}
+	if len(all) == 0 {
+		t.Fatal("the server exports nothing of its own")
 	}
 	return all
 }
@@ -336,6 +383,7 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 		}
 	}
 	all := export(t)
+	maps.Copy(all, exportServe(t))
 	for name, x := range all {
 		if g, there := got[name]; !there || g.kind != x.kind || !slices.Equal(g.labels, x.labels) {
 			t.Errorf("%s is a %s with the labels %v; docs/observability.md has %+v (%v)", name, x.kind, x.labels, g, there)

@@ -32,7 +32,7 @@ type served struct {
 //	                              with $FILES it may open that many files
 //	crowd N PATH TEXT             opens N connections that send a POST whose body begins with TEXT, and goes on
 //	killworkers                   kills its workers, and waits until others are ready
-//	http METHOD PATH [FILE [K:V]] asks it; standard output is the status, a newline and the body
+//	http METHOD PATH [FILE [K:V]] asks it, from the address FROM; standard output is the status, a newline and the body
 //	certificate CERT KEY          makes files for TLS on 127.0.0.1
 //	stop                          interrupts it and waits; its standard error is that of the script then
 func serveCommands() map[string]func(ts *testscript.TestScript, neg bool, args []string) {
@@ -74,7 +74,12 @@ func serveCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 				key, value, _ := strings.Cut(header, ":")
 				r.Header.Set(key, value)
 			}
-			w, err := http.DefaultClient.Do(r)
+			client := http.DefaultClient
+			if from := ts.Getenv("FROM"); from != "" {
+				dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+				client = &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}}
+			}
+			w, err := client.Do(r)
 			ts.Check(err)
 			defer func() { _ = w.Body.Close() }()
 			fmt.Fprintln(ts.Stdout(), w.StatusCode)
