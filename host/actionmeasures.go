@@ -10,8 +10,8 @@ import (
 	"hypertoken/internal/histogram"
 )
 
-// What is measured of single actions, by their names in the core's list. Until the list is known, all
-// are measured as one.
+// Measurements of single actions, by their names in the core's list. Until the list is known, all actions are measured
+// as one.
 
 // actionMeasure is what is measured of an action.
 type actionMeasure struct {
@@ -23,7 +23,7 @@ type actionMeasure struct {
 // otherActions is the name under which actions are measured that are not in the list.
 const otherActions = "other"
 
-// What is told apart, whatever the core says that it has: how many actions, with names of how many bytes.
+// Bounds of the list, whatever the core says that it has: actions, and bytes of a name.
 const (
 	maxNames = 4096
 	maxName  = 256
@@ -37,7 +37,7 @@ type actionTable struct {
 	shards  [measureShards][]atomic.Pointer[actionMeasure]
 }
 
-// newActionTable returns a table for the actions of those names. What was measured as other before goes on.
+// newActionTable returns a table for the actions of those names. Measurements taken as other before go on.
 func newActionTable(names []string, isKnown bool, before *actionTable) *actionTable {
 	t := &actionTable{isKnown: isKnown, names: map[string]int{}}
 	for _, name := range names {

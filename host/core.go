@@ -14,7 +14,7 @@ import (
 // The core in this process: compiled in the background, and again if that failed and somebody needs
 // it; and the list of its actions, wherever that comes from.
 
-// compilation is one attempt to compile the core for this process. What follows done is there once done is closed.
+// compilation is one attempt to compile the core for this process. The fields below done are set once done is closed.
 type compilation struct {
 	done  chan struct{}
 	ended time.Time

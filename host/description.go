@@ -26,7 +26,7 @@ type FieldInfo struct {
 	// Kind is what the field may be, such as "string", "count" (a whole number of at least 1) or "token".
 	Kind     string `msgpack:"kind" json:"kind"`
 	Required bool   `msgpack:"required" json:"required"`
-	// Default is JSON; "" where there is none.
+	// Default is JSON; "" if there is none.
 	Default string `msgpack:"default" json:"default,omitempty"`
 	// Shape is the shape of the field, such as "Token"; "" if the core does not say.
 	Shape string `msgpack:"shape" json:"shape,omitempty"`

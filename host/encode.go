@@ -36,7 +36,7 @@ func (o *Options) setupLimits() payloadLimits {
 	return payloadLimits{depth: o.MaxDepth + setupDepth, maxDepth: o.MaxDepth, bytes: int(most), option: "MaxStateBytes"}
 }
 
-// payloadBuffer is where a value is encoded to. It takes no more than its limit.
+// payloadBuffer is the buffer that a value is encoded to. It takes no more than its limit.
 type payloadBuffer struct {
 	bytes   []byte
 	most    int
@@ -46,7 +46,7 @@ type payloadBuffer struct {
 
 var payloadBuffers = sync.Pool{New: func() any { return new(payloadBuffer) }}
 
-// errFull is returned where a value has more bytes than it may.
+// errFull is returned if a value has more bytes than it may.
 var errFull = errors.New("too many bytes")
 
 // Write implements [io.Writer].
@@ -73,7 +73,7 @@ func (b *payloadBuffer) WriteByte(c byte) error {
 	return nil
 }
 
-// free lets another call have the buffer. What was encoded is gone then.
+// free lets another call have the buffer. Then the bytes that were encoded are gone.
 func (b *payloadBuffer) free() {
 	if cap(b.bytes) > keptPayload {
 		b.bytes = nil

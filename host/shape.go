@@ -11,8 +11,8 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// What a Go type is encoded as. Fields are named by their msgpack tags, those that have none by their
-// json tags. What a json tag says and the encoder does not do is refused rather than done otherwise.
+// How Go types are encoded. Fields are named by their msgpack tags, those that have none by their
+// json tags. A json tag that asks for what the encoder does not do is refused.
 
 // fallbackTag is the tag of fields that have no msgpack tag.
 const fallbackTag = "json"

@@ -60,24 +60,41 @@ func TestReadmesApplication(t *testing.T) {
 		t.Fatal(err)
 	}
 	parent := t.TempDir()
-	if err := os.Symlink(clone, filepath.Join(parent, "hypertoken")); err != nil {
-		t.Skip(err)
-	}
 	if err := os.Mkdir(filepath.Join(parent, "saved"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(parent, "saved", "main.go"), []byte(program[1]), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// The program is saved once there is a folder.
-	script := "set -e\n" + commands[0] + "\ncp ../saved/main.go .\n" + strings.Join(commands[1:], "\n")
-	c := exec.Command("sh", "-c", script)
-	c.Dir = parent
-	c.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOPROXY=off", "GOSUMDB=off", "GOWORK=off")
-	var said, logged strings.Builder
-	c.Stdout, c.Stderr = &said, &logged
-	if err := c.Run(); err != nil || strings.TrimSpace(said.String()) != want {
-		t.Errorf("it printed %q, want %q; %v: %s", said.String(), want, err, logged.String())
+	workspace := regexp.MustCompile("`(go work init [^`]*)`").FindStringSubmatch(section)
+	if workspace == nil {
+		t.Fatal("README.md makes no workspace")
+	}
+	// A workspace takes the place of the requirement and what follows from it: commands 2 and 3.
+	for folder, way := range map[string]struct {
+		commands []string
+		flags    []string
+	}{
+		"replaced":  {commands, []string{"GOFLAGS=-mod=mod", "GOWORK=off"}},
+		"workspace": {[]string{commands[0], commands[1], workspace[1], commands[4]}, []string{"GOFLAGS=", "GOWORK="}},
+	} {
+		dir := filepath.Join(parent, folder)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(clone, filepath.Join(dir, "hypertoken")); err != nil {
+			t.Skip(err)
+		}
+		// The program is saved once there is a folder.
+		script := "set -e\n" + way.commands[0] + "\ncp ../../saved/main.go .\n" + strings.Join(way.commands[1:], "\n")
+		c := exec.Command("sh", "-c", script)
+		c.Dir = dir
+		c.Env = append(append(os.Environ(), "GOPROXY=off", "GOSUMDB=off"), way.flags...)
+		var said, logged strings.Builder
+		c.Stdout, c.Stderr = &said, &logged
+		if err := c.Run(); err != nil || strings.TrimSpace(said.String()) != want {
+			t.Errorf("%s: it printed %q, want %q; %v: %s", folder, said.String(), want, err, logged.String())
+		}
 	}
 }
 

@@ -17,7 +17,8 @@ func interpreted() error {
 	return nil
 }
 
-// guard makes a panic of wazero's an error. The goroutine that compiles a core is the host's own, where no caller could recover.
+// guard makes a panic of wazero's an error. The goroutine that compiles a core is the host's own: no caller could recover a
+// panic there.
 func guard(err *error) {
 	if p := recover(); p != nil {
 		*err = fmt.Errorf("wazero: %v", p)

@@ -1,5 +1,8 @@
 // Types of hypertoken-worker. README.md lists the codes of errors.
 
+/// <reference lib="esnext.disposable" />
+// AsyncDisposable is in no older lib, and a project may have any.
+
 import type { Actions, Setup, State } from './actions.js';
 
 export type * from './actions.js';

@@ -121,7 +121,15 @@ func newVersion() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "version [flags]",
 		Short: "Print the version of this program and of its core",
-		Args:  usageArgs(cobra.NoArgs),
+		Long: `version prints the version of this program, the hash of its core and the compiler that made
+it, and the version and platform of Go. --core looks at a core of your own. --licenses prints
+the notices and licences of all that this program contains of others.
+
+Exit status: 0 for success, 1 for a failure, 2 for wrong usage, such as a core that can't be run.`,
+		Example: `  hypertoken version
+  hypertoken version --core my-game.wasm
+  hypertoken version --licenses | less`,
+		Args: usageArgs(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if notices {
 				_, err := io.WriteString(c.OutOrStdout(), licenses.Text)

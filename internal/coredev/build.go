@@ -48,7 +48,7 @@ func Build(ctx context.Context, dir, out string, log io.Writer) error {
 	return run(exec.CommandContext(ctx, bash, script.Name(), "--crate", dir, out), log, log, "the build")
 }
 
-// TestNatively runs the crate's Rust tests. What they print goes to log.
+// TestNatively runs the crate's Rust tests. Their output goes to log.
 func TestNatively(ctx context.Context, dir string, log io.Writer) error {
 	if _, err := Package(dir); err != nil {
 		return err

@@ -71,7 +71,7 @@ func (c *Checker) Check(ctx context.Context, code []byte) (sound bool, err error
 		c.Timeout = DefaultActionTimeout
 	}
 	c.progress("compiling")
-	// What a host has compiled is used, and the other way round. Without a cache this takes longer, that is all.
+	// The cache is shared with hosts. Without one this takes longer, and that is all.
 	if dir, err := wasm.DefaultCacheDir(); err == nil {
 		if c.cache, err = wasm.OpenCache(dir); err == nil {
 			defer func() { _ = c.cache.Close(context.Background()) }()

@@ -58,7 +58,7 @@ func checkName(name string) error {
 	return nil
 }
 
-// Source is where a new crate has hypertoken-core from: a directory, or a Git repository.
+// Source says where a new crate gets hypertoken-core from: a directory, or a Git repository.
 type Source struct{ Path, Git string }
 
 // Create writes the crate of a core into a directory that does not exist or is empty; its last

@@ -20,7 +20,7 @@ import (
 // Want is what an answer has beside what was asked for.
 type Want int
 
-// What an answer may have.
+// Members of answers that lines ask for.
 const (
 	WantSequence Want = 1 << iota
 	WantChanged

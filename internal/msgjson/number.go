@@ -68,7 +68,7 @@ func Int(value msgpack.RawMessage) (int64, bool) {
 // largest.
 const maxDigits = 309
 
-// hasDigits reports whether these are the significant digits of a float, where it is written with
+// hasDigits reports whether these are the significant digits of a float if it is written with
 // as many, or with as few as make it up. At a power of two the fewest may not be the nearest.
 func hasDigits(f float64, digits string) bool {
 	if len(digits) > maxDigits {

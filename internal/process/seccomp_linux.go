@@ -44,11 +44,11 @@ func null(argument uint32) []check {
 
 // calls are those that are allowed whatever their arguments, the most frequent ones first.
 var calls = append([]uint32{
-	// What Go's runtime waits with, and what it reads and writes.
+	// Calls by which Go's runtime waits, reads and writes.
 	unix.SYS_FUTEX, unix.SYS_READ, unix.SYS_WRITE, unix.SYS_SCHED_YIELD, unix.SYS_PPOLL, unix.SYS_EPOLL_PWAIT,
 	unix.SYS_NANOSLEEP, unix.SYS_CLOCK_NANOSLEEP, unix.SYS_RESTART_SYSCALL, unix.SYS_EPOLL_CTL,
 	unix.SYS_READV, unix.SYS_WRITEV, unix.SYS_PREAD64, unix.SYS_CLOSE, unix.SYS_FSTAT,
-	// Its clocks, where the kernel does not offer them without a call.
+	// Its clocks, if the kernel does not offer them without a call.
 	unix.SYS_CLOCK_GETTIME, unix.SYS_CLOCK_GETRES, unix.SYS_GETTIMEOFDAY,
 	// Its memory. mmap and mprotect have rules of their own.
 	unix.SYS_MUNMAP, unix.SYS_MADVISE, unix.SYS_MINCORE, unix.SYS_MREMAP, unix.SYS_BRK,
@@ -91,7 +91,7 @@ func rules(pid uint32) []rule {
 	}
 	// The CPUs that it may use, by which Go's runtime adapts.
 	allow(unix.SYS_SCHED_GETAFFINITY, equals(0, 0))
-	// What a descriptor is. F_SETOWN would have the kernel send signals to others.
+	// Calls that say what a descriptor is. F_SETOWN would have the kernel send signals to others.
 	for _, command := range []uint32{unix.F_GETFD, unix.F_GETFL} {
 		allow(unix.SYS_FCNTL, equals(1, command))
 	}
@@ -100,7 +100,7 @@ func rules(pid uint32) []rule {
 	return list
 }
 
-// Where the kernel puts what a filter reads: struct seccomp_data.
+// Offsets of the fields that a filter reads, in the kernel's struct seccomp_data.
 const (
 	numberOffset    = 0
 	archOffset      = 4

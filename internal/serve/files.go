@@ -2,7 +2,7 @@ package serve
 
 import "fmt"
 
-// What a server needs of open files beside its connections.
+// Open files that a server needs beside its connections.
 const (
 	ownFiles    = 48 // its own, and what is opened for a moment
 	workerFiles = 16 // of a worker, most of them while it is started

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// queued hands records on from a goroutine of its own, so that a log that nobody reads holds up no request. What comes while
-// the queue is full is left out.
+// queued hands records on from a goroutine of its own, so that a log that nobody reads holds up no request. A record
+// that comes while the queue is full is left out.
 type queued struct {
 	next  slog.Handler
 	queue *logQueue

@@ -1,7 +1,8 @@
 //! Crazy Eights, a core that docs/cores.md builds step by step.
 
 use hypertoken_core::{
-    Action, Context, Error, Kind, Pile, Registry, Result, handler, optional, payload, required,
+    Action, Context, Error, Kind, Pile, Record, Registry, Result, handler, member, optional,
+    payload, required,
 };
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +10,10 @@ use serde::{Deserialize, Serialize};
 pub fn registry() -> Registry {
     let mut r = Registry::builtin();
     r.register_all(ACTIONS);
+    for (action, shape) in RESULTS {
+        r.result(action, shape);
+    }
+    r.record(ROUND);
     r
 }
 
@@ -39,6 +44,26 @@ const ACTIONS: &[Action] = &[
         handler: handler!(draw),
     },
 ];
+
+/// What the actions return, for the list of actions and the types that are made from it.
+const RESULTS: &[(&str, &str)] = &[
+    ("eights:start", "Token"),
+    ("eights:play", "Round"),
+    ("eights:draw", "Token"),
+];
+
+/// The shape of a [`Round`].
+const ROUND: Record = Record {
+    name: "Round",
+    about: "What the game remembers beside hands and piles.",
+    fields: &[
+        member("players", "string[]", ""),
+        member("turn", "int", "an index of players"),
+        member("suit", "string", "the suit to follow"),
+        member("winner", "string|null", ""),
+    ],
+    rest: None,
+};
 
 /// How many cards a player begins with.
 const HAND: usize = 5;
