@@ -125,7 +125,9 @@ func (m *engineMachine) step(ev engineEvent) {
 		m.keysShed = true
 		m.due()
 	case evCharge:
-		m.charge()
+		if m.state != engineClosed {
+			m.charge()
+		}
 	case evUnable:
 		if m.state == engineWaiting {
 			m.unable = ev.err
