@@ -108,6 +108,33 @@ func TestAnEngineStaysAsSmallAsItIs(t *testing.T) {
 	}
 }
 
+// What the store keeps of keys is bounded, though nothing changes and no batch takes a sequence.
+func TestTheStoreForgetsTheKeysOfBatchesThatChangeNothing(t *testing.T) {
+	const keyWindow, keyBytes = 20, 16 << 10
+	store := &measured{memory: &memory{journals: map[string]*kept{}}}
+	h, err := New(t.Context(), Options{InProcess: true, Store: store, KeyWindow: keyWindow, KeyBytes: keyBytes, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = h.Shutdown(context.Background()) }()
+	e, err := h.Open(t.Context(), "e", EngineOptions{Setup: map[string]any{"stack": []any{map[string]any{"id": "a"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k := range 10 * keyBytes / keyOverhead {
+		r, err := e.DispatchBatch(t.Context(), BatchAtomic, []Action{{Type: "stack:peek"}}, Key(fmt.Sprint(k)))
+		if err != nil || r.Sequence != 0 {
+			t.Fatal(r, err)
+		}
+	}
+	if store.installs < 5 {
+		t.Errorf("%d snapshots", store.installs)
+	}
+	if most := keyWindow + 2*keyBytes/keyOverhead; store.keys > most {
+		t.Errorf("the store had %d keys, %d are enough", store.keys, most)
+	}
+}
+
 // An engine that is taken out keeps no room of what was under way, and works as before once it is needed.
 func TestAnEngineThatIsTakenOutIsSmall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

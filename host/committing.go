@@ -10,9 +10,10 @@ import (
 
 // How what was answered gets into the journal, one group after the other, and how the journal is kept short.
 
-// settleUncertain says what has become of the group whose append failed: the store has all of it, or nothing. Where
-// another host has owned the journal meanwhile, what is there may be that host's.
-func (m *engineMachine) settleUncertain(stored uint64, foreign bool) {
+// settleUncertain says what has become of the group whose append failed: the store has all of it, or nothing. stored is the
+// sequence of the store's last entry, keys the number of its last key, which tells of a group of notes alone. Where another
+// host has owned the journal meanwhile, what is there may be that host's.
+func (m *engineMachine) settleUncertain(stored, keys uint64, foreign bool) {
 	m.uncertain = false
 	if foreign {
 		m.disown()
@@ -20,15 +21,17 @@ func (m *engineMachine) settleUncertain(stored uint64, foreign bool) {
 	}
 	group := m.group
 	m.group = nil
-	// A group of notes alone changed nothing, and leaves no trace in the sequence: what it is of runs again, to the same effect.
-	if stored >= m.sequence+m.appending && m.appending > 0 {
-		m.appending = 0
+	isStored := stored >= m.sequence+m.appending
+	if m.appending == 0 {
+		isStored = keys >= m.keyNumber
+	}
+	m.appending = 0
+	if isStored {
 		for _, r := range group {
 			m.finish(r)
 		}
 		return
 	}
-	m.appending = 0
 	m.requeue(group)
 }
 
@@ -62,6 +65,10 @@ func (m *engineMachine) commit() {
 		r := m.answered.pop()
 		m.group = append(m.group, r)
 		m.records = r.records(m.records)
+		if r.keyed != nil && len(m.records) > 0 && m.records[len(m.records)-1].Keyed == r.keyed {
+			m.keyNumber++
+			r.keyed.Number = m.keyNumber
+		}
 		if sabotage.On(sabotage.AnswerBeforeAppend) {
 			m.resolve(r, nil)
 		}

@@ -166,7 +166,7 @@ func (h *Host) encodedActions(ctx context.Context) ([]byte, error) {
 			return h.actions.list, nil
 		case <-ctx.Done():
 			return nil, ended(ctx, "Actions")
-		case <-h.hurried.Done():
+		case <-h.life.Done():
 			return nil, shutdownError()
 		}
 	}

@@ -42,6 +42,8 @@ type payloadBuffer struct {
 	most    int
 	nesting wasm.Nesting // of what code of the caller writes
 	follows bool
+	// failure is the first error of a write. Code of the caller may have ignored it.
+	failure error
 }
 
 var payloadBuffers = sync.Pool{New: func() any { return new(payloadBuffer) }}
@@ -52,25 +54,29 @@ var errFull = errors.New("too many bytes")
 // Write implements [io.Writer].
 func (b *payloadBuffer) Write(p []byte) (int, error) {
 	if len(p) > b.most-len(b.bytes) {
+		b.failure = errFull
 		return 0, errFull
 	}
 	b.bytes = append(b.bytes, p...)
-	if b.follows {
-		return len(p), b.nesting.Follow(b.bytes)
-	}
-	return len(p), nil
+	return len(p), b.follow()
 }
 
 // WriteByte implements [io.ByteWriter].
 func (b *payloadBuffer) WriteByte(c byte) error {
 	if len(b.bytes) >= b.most {
+		b.failure = errFull
 		return errFull
 	}
 	b.bytes = append(b.bytes, c)
-	if b.follows {
-		return b.nesting.Follow(b.bytes)
+	return b.follow()
+}
+
+// follow looks at what was written last.
+func (b *payloadBuffer) follow() error {
+	if b.follows && b.failure == nil {
+		b.failure = b.nesting.Follow(b.bytes)
 	}
-	return nil
+	return b.failure
 }
 
 // free lets another call have the buffer. Then the bytes that were encoded are gone.
@@ -92,22 +98,36 @@ func (b *payloadBuffer) encode(what string, value any, limits payloadLimits) ([]
 	if err := w.any(value, 0); err != nil {
 		return nil, payloadError(what, value, limits, err)
 	}
-	b.bytes, b.most, b.follows = b.bytes[:0], limits.bytes, w.opaque
+	b.bytes, b.most, b.follows, b.failure = b.bytes[:0], limits.bytes, w.opaque, nil
 	if w.opaque {
 		b.nesting = wasm.Nesting{Most: limits.depth}
 	}
+	err := b.write(value)
+	if b.failure != nil {
+		err = b.failure
+	}
+	if err != nil {
+		return nil, payloadError(what, value, limits, err)
+	}
+	return b.bytes, nil
+}
+
+// write encodes a value. A panic of the value's own code, such as its MarshalText, is an error.
+func (b *payloadBuffer) write(value any) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("its encoder panicked: %v", p)
+		}
+	}()
 	enc := msgpack.GetEncoder()
 	enc.Reset(b)
 	enc.UseCompactInts(true)
 	enc.SetSortMapKeys(true)
 	enc.SetCustomStructTag(fallbackTag)
-	err := enc.Encode(value)
+	err = enc.Encode(value)
 	enc.Reset(nil) // the pool keeps no buffer
 	msgpack.PutEncoder(enc)
-	if err != nil {
-		return nil, payloadError(what, value, limits, err)
-	}
-	return b.bytes, nil
+	return err
 }
 
 func payloadError(what string, value any, limits payloadLimits, err error) error {
@@ -249,14 +269,14 @@ func (w *payloadWalk) container(v reflect.Value, shape *payloadShape, depth int)
 			}
 		}
 	case reflect.Struct:
-		for _, k := range shape.fields {
-			f := v.Field(k)
+		for _, field := range shape.fields {
+			f := v.Field(field.index)
 			if f.IsZero() {
 				continue // it may be left out
 			}
 			inner := depth + 1
-			if v.Type().Field(k).Anonymous {
-				inner = depth // its fields are this struct's
+			if field.isInlined {
+				inner = depth
 			}
 			if err := w.value(f, inner); err != nil {
 				return err

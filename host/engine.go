@@ -378,7 +378,8 @@ func (e *Engine) do(f *engineEffect) {
 		if f.id > 0 && sabotage.On(sabotage.SnapshotMisplaced) {
 			f.id--
 		}
-		base := Base{Sequence: f.id, Snapshot: true, Data: f.req.data, Core: h.hash, Keys: e.keys.upTo(f.id)}
+		base := Base{Sequence: f.id, Snapshot: true, Data: f.req.data, Core: h.hash}
+		base.Keys, base.KeyNumber = e.keys.upTo(f.id)
 		h.options.Store.Install(e.name, e.owner, base, Done{e, e.calls<<1 | 1})
 	case effResolve:
 		if f.req.to != nil {

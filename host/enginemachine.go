@@ -39,6 +39,8 @@ type engineMachine struct {
 	// keyBytes is what the store has of keys beside its base. keysShed says that the base has keys that are forgotten.
 	keyBytes int64
 	keysShed bool
+	// keyNumber is the number of the newest record of a key that is stored, or with the store.
+	keyNumber uint64
 
 	blocked bool // the pipe has no room
 	alone   bool // nothing else runs at the place
@@ -123,7 +125,9 @@ func (m *engineMachine) step(ev engineEvent) {
 		m.keysShed = true
 		m.due()
 	case evCharge:
-		m.charge()
+		if m.state != engineClosed {
+			m.charge()
+		}
 	case evUnable:
 		if m.state == engineWaiting {
 			m.unable = ev.err
@@ -213,7 +217,7 @@ func (m *engineMachine) wasLoaded(s *Stored, foreign bool, err error) {
 	m.loaded = s
 	stored := s.Sequence + s.Count
 	if m.uncertain {
-		m.settleUncertain(stored, foreign)
+		m.settleUncertain(stored, s.lastKey(), foreign)
 	}
 	m.sequence = stored
 	m.bounds = m.limits.limits
@@ -222,7 +226,7 @@ func (m *engineMachine) wasLoaded(s *Stored, foreign bool, err error) {
 			m.bounds = l
 		}
 	}
-	m.baseBytes, m.entryBytes, m.keyBytes = len(s.Data), len(s.Entries), keysWeight(s.Recent)
+	m.baseBytes, m.entryBytes, m.keyBytes, m.keyNumber = len(s.Data), len(s.Entries), keysWeight(s.Recent), s.lastKey()
 	if m.queued.len() == 0 {
 		m.state = engineOut
 		return

@@ -92,6 +92,30 @@ func testAnEngineThatCostsWorkersIsHeldBack(t *testing.T) {
 	}
 }
 
+// An engine is not charged with a worker that is killed because its journal was in doubt: none of its actions ran too long.
+func TestAnEngineIsNotHeldBackForItsStore(t *testing.T) {
+	t.Run(onWorkers, testAnEngineIsNotHeldBackForItsStore)
+}
+
+func testAnEngineIsNotHeldBackForItsStore(t *testing.T) {
+	const kills = 3
+	store := &flakyStore{Store: host.NewMemory()}
+	h := newHost(t, host.Options{Workers: 1, Store: store, MaxKills: 1, KillGrace: time.Millisecond})
+	e := open(t, h, "e", deck(5))
+	for h.Stats().Restarts["deadline"] < kills {
+		dispatch(t, e, "stack:peek", nil)
+		store.fail(func(_ func(host.Done), done host.Done) { done.Done(errors.New("the disk is full")) })
+		first := e.DispatchAsync(t.Context(), "stack:shuffle", nil)
+		long := e.DispatchAsync(t.Context(), "test:work", dict{"rounds": 200_000_000})
+		if _, err := host.All(t.Context(), first, long); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := h.Stats(); s.Holds != 0 {
+		t.Errorf("the engine was held back %d times", s.Holds)
+	}
+}
+
 func TestHoldingIsChecked(t *testing.T) {
 	for _, o := range []host.Options{{MaxKills: 1001}, {MaxKills: -1}, {HoldFor: 2 * time.Hour}, {HoldFor: -1}} {
 		o.InProcess = true

@@ -18,6 +18,8 @@ type keyTable struct {
 	records map[string]*KeyRecord
 	order   fifo[*KeyRecord]
 	flying  map[string]*Future
+	// newest is the number of the newest record that there was, remembered or forgotten.
+	newest uint64
 	// bytes is what the records take. Others read it without the lock; total is that of all engines.
 	bytes     atomic.Int64
 	total     *atomic.Int64
@@ -49,6 +51,7 @@ func (t *keyTable) load(s *Stored) {
 			t.remember(&list[k])
 		}
 	}
+	t.newest = s.lastKey()
 }
 
 func (t *keyTable) remember(r *KeyRecord) {
@@ -83,15 +86,19 @@ func (t *keyTable) shrink(bytes int64, left int) (any bool) {
 	return any
 }
 
-// upTo returns what is remembered of the actions up to a sequence, oldest first.
-func (t *keyTable) upTo(sequence uint64) []KeyRecord {
-	var list []KeyRecord
+// upTo returns what is remembered of the actions up to a sequence, oldest first, and the number of the newest record of
+// them, forgotten ones included. After a doubt about an append, records of later sequences may be there.
+func (t *keyTable) upTo(sequence uint64) (list []KeyRecord, newest uint64) {
+	newest = t.newest
 	for _, r := range t.order.all() {
-		if r.Sequence <= sequence && t.records[r.Key] == r {
+		switch {
+		case r.Sequence > sequence:
+			newest = min(newest, r.Number-1)
+		case t.records[r.Key] == r:
 			list = append(list, *r)
 		}
 	}
-	return list
+	return list, newest
 }
 
 // begin looks for an action or a batch of the same key as f. It returns the record of one that has
@@ -123,7 +130,11 @@ func (t *keyTable) begin(f *Future) (old *KeyRecord, follows bool, err error) {
 func (t *keyTable) ended(f *Future, err error) {
 	key := f.keyed.Key
 	delete(t.flying, key)
-	if err == nil && t.records[key] == nil {
+	if err != nil {
+		return
+	}
+	t.newest = max(t.newest, f.keyed.Number)
+	if t.records[key] == nil {
 		t.remember(f.keyed)
 	}
 }

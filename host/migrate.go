@@ -55,7 +55,8 @@ func (e *Engine) migrate(ctx context.Context, what string, s *Stored) (*Stored, 
 				Message: fmt.Sprintf("%s: sequence %d, %s: the core %s gives another result than it did", what, entry.Sequence, entry.Type, s.Core)}
 		}
 	}
-	base := Base{Sequence: s.Sequence + s.Count, Snapshot: true, Core: h.hash, Keys: append(append([]KeyRecord(nil), s.Keys...), s.Recent...)}
+	base := Base{Sequence: s.Sequence + s.Count, Snapshot: true, Core: h.hash,
+		Keys: append(append([]KeyRecord(nil), s.Keys...), s.Recent...), KeyNumber: s.lastKey()}
 	if err := i.Snapshot(ctx, func(chunk []byte) error {
 		base.Data = append(base.Data, chunk...)
 		return nil

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -102,5 +104,39 @@ func TestNoFallbackIsChecked(t *testing.T) {
 		if !errors.Is(err, host.ErrBadInput) || !strings.Contains(err.Error(), "NoFallback") || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// askedContext tells when somebody waits for its end.
+type askedContext struct {
+	context.Context
+	once  sync.Once
+	asked chan struct{}
+}
+
+func (c *askedContext) Done() <-chan struct{} {
+	c.once.Do(func() { close(c.asked) })
+	return c.Context.Done()
+}
+
+// A host that no worker has told the actions of its core ends all the same.
+func TestShutdownWhileActionsAreAwaited(t *testing.T) {
+	program, _ := gatedWorker(t)
+	h, err := host.New(t.Context(), host.Options{NoFallback: true, WorkerPath: program, Workers: 1, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := &askedContext{Context: context.Background(), asked: make(chan struct{})}
+	failed := make(chan error, 1)
+	go func() {
+		_, err := h.Actions(ctx)
+		failed <- err
+	}()
+	<-ctx.asked
+	if err := h.Shutdown(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if err := <-failed; !errors.Is(err, host.ErrShutdown) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -128,7 +128,7 @@ func (e *Engine) open(ctx context.Context, setup []byte) (created bool, err erro
 		e.mu.Lock()
 		e.m.sequence = s.Sequence + s.Count
 		e.m.baseBytes, e.m.entryBytes = len(s.Data), len(s.Entries)
-		e.m.keyBytes = keysWeight(s.Recent)
+		e.m.keyBytes, e.m.keyNumber = keysWeight(s.Recent), s.lastKey()
 		e.keys.load(s)
 		e.work.shed = h.keyBytes.Load() > h.options.MaxKeyBytes
 		e.unlock(false)

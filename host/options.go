@@ -167,7 +167,7 @@ func (o *Options) setDefaults() {
 	set(&o.MaxAttempts, 2)
 	set(&o.SnapshotBytes, 64<<10)
 	set(&o.ReplayBudget, o.OpenTimeout/4)
-	set(&o.Workers, runtime.GOMAXPROCS(0))
+	set(&o.Workers, min(runtime.GOMAXPROCS(0), mostWorkers))
 	set(&o.MaxFrame, max(ipc.DefaultMaxFrame, o.MaxPayload+frameSlack, o.MaxResult+frameSlack))
 	set(&o.MaxWorkerMemory, 4<<30)
 	set(&o.MaxQueue, 1<<16)
@@ -237,7 +237,7 @@ func (o *Options) validate() error {
 		{"MaxDepth", int64(o.MaxDepth), 1, 128},
 		{"MaxStateBytes", o.MaxStateBytes, 1, 2 << 30},
 		{"MaxEngineMemory", o.MaxEngineMemory, 2 << 20, 4 << 30},
-		{"Workers", int64(o.Workers), 1, 1024},
+		{"Workers", int64(o.Workers), 1, mostWorkers},
 		{"Spares", int64(o.Spares), 0, 1024},
 		{"MaxFrame", int64(o.MaxFrame), int64(max(2<<20, o.MaxPayload+frameSlack, o.MaxResult+frameSlack)), 1<<31 - 1},
 		{"MaxWorkerMemory", o.MaxWorkerMemory, 64 << 20, 1 << 50},
@@ -272,6 +272,9 @@ func (o *Options) validate() error {
 	}
 	return nil
 }
+
+// mostWorkers is how many workers a host may have.
+const mostWorkers = 1024
 
 // frameSlack is what a frame needs beside a payload or a result, in bytes.
 const frameSlack = 1 << 20

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 
@@ -27,7 +28,13 @@ type payloadShape struct {
 	isFlat bool
 	depth  int
 	// fields are those of a struct that may have containers in them.
-	fields []int
+	fields []shapeField
+}
+
+// shapeField is a field of a struct. If it isInlined, its own fields are encoded as those of the struct.
+type shapeField struct {
+	index     int
+	isInlined bool
 }
 
 var shapes sync.Map // of *payloadShape, by their reflect.Type
@@ -117,15 +124,15 @@ func containerOf(items ...*payloadShape) *payloadShape {
 }
 
 func structShape(t reflect.Type, outer map[reflect.Type]bool) *payloadShape {
+	if name := embedsItself(t, map[reflect.Type]bool{}); name != "" {
+		return &payloadShape{err: fmt.Errorf("the struct %v has itself as the embedded field %s", t, name)}
+	}
 	s := &payloadShape{isFlat: true, depth: 1}
 	for k := range t.NumField() {
 		f := t.Field(k)
 		name, options := fieldTag(f)
 		if name == "-" || (!f.IsExported() && !f.Anonymous) {
 			continue
-		}
-		if f.Anonymous && outer[structIn(f.Type)] {
-			return &payloadShape{err: fmt.Errorf("the struct %v has itself as the embedded field %s", t, f.Name)}
 		}
 		if f.Tag.Get("msgpack") == "" {
 			if err := jsonTagError(t, f, name, options); err != nil {
@@ -138,11 +145,45 @@ func structShape(t reflect.Type, outer map[reflect.Type]bool) *payloadShape {
 		}
 		s.isFlat = s.isFlat && field.isFlat
 		if !field.isFlat || field.depth > 0 {
-			s.fields = append(s.fields, k)
+			s.fields = append(s.fields, shapeField{index: k, isInlined: isInlined(f)})
 		}
 		s.depth = max(s.depth, 1+field.depth)
 	}
 	return s
+}
+
+// isInlined reports whether the fields of an embedded struct are encoded as those of the struct around it.
+func isInlined(f reflect.StructField) bool {
+	inner := structIn(f.Type)
+	if !f.Anonymous || inner.Kind() != reflect.Struct {
+		return false
+	}
+	name, options := fieldTag(f)
+	return name != "-" && !slices.Contains(strings.Split(options, ","), "noinline") && !encodesItself(inner)
+}
+
+// embedsItself returns the name of the embedded field by which a struct has itself as a part of itself, or "". Its list
+// of fields would have no end. outer are the structs that have this one embedded.
+func embedsItself(t reflect.Type, outer map[reflect.Type]bool) string {
+	outer[t] = true
+	defer delete(outer, t)
+	for k := range t.NumField() {
+		f := t.Field(k)
+		if !isInlined(f) {
+			continue
+		}
+		inner := structIn(f.Type)
+		if outer[inner] || embedsItself(inner, outer) != "" {
+			return f.Name
+		}
+	}
+	return ""
+}
+
+// encodesItself reports whether a type has code of its own that encodes it.
+func encodesItself(t reflect.Type) bool {
+	return slices.ContainsFunc([]reflect.Type{customEncoder, marshaler, binaryMarshal, textMarshal},
+		func(i reflect.Type) bool { return implements(t, i) })
 }
 
 // jsonTagError says what a field's json tag asks for that is not done.

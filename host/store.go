@@ -24,8 +24,7 @@ type Store interface {
 	Append(name string, owner Owner, after uint64, group []Record, done Done)
 	// Install replaces the base by that of a later sequence. How many of the records up to it are kept
 	// is the store's policy. It keeps the keys that were appended and are newer than the base: those
-	// of a later sequence, and those of the base's own sequence that are not among base.Keys. A name
-	// is known from its first Install on.
+	// with a KeyRecord.Number above base.KeyNumber. A name is known from its first Install on.
 	Install(name string, owner Owner, base Base, done Done)
 	// Delete forgets a name. One that is not known is no error.
 	Delete(name string, done func(error))
@@ -73,11 +72,9 @@ type Base struct {
 	Core string
 	// Keys are those that are remembered, oldest first.
 	Keys []KeyRecord
-}
-
-// remembers reports whether a key is among the base's.
-func (b *Base) remembers(key string) bool {
-	return slices.ContainsFunc(b.Keys, func(k KeyRecord) bool { return k.Key == key })
+	// KeyNumber is the number of the newest key that the base takes in, whether it is remembered or
+	// forgotten; 0 if there was none.
+	KeyNumber uint64
 }
 
 // KeyRecord is what is remembered of an action, or of a batch, that had a key.
@@ -91,6 +88,9 @@ type KeyRecord struct {
 	Result   []byte
 	Sequence uint64
 	Changed  bool
+	// Number counts the engine's records from 1, in the order in which they are appended. Several may
+	// have one sequence, since a batch that changes nothing takes none.
+	Number uint64
 }
 
 // Stored is what a store has of an engine.
@@ -105,6 +105,14 @@ type Stored struct {
 	Count uint64
 	// Recent are the keys of the groups since the base, oldest first.
 	Recent []KeyRecord
+}
+
+// lastKey returns the number of the newest key that was ever appended; 0 if there was none.
+func (s *Stored) lastKey() uint64 {
+	if n := len(s.Recent); n > 0 {
+		return max(s.KeyNumber, s.Recent[n-1].Number)
+	}
+	return s.KeyNumber
 }
 
 // counted fails where there are other entries than Count says: replayed, they would lead to another sequence.
@@ -218,7 +226,7 @@ func (m *memory) install(name string, owner Owner, base Base) error {
 	}
 	n := kept{Stored: Stored{Base: base, Owner: owner}}
 	for _, k := range j.Recent {
-		if k.Sequence > base.Sequence || (k.Sequence == base.Sequence && !base.remembers(k.Key)) {
+		if k.Number > base.KeyNumber {
 			n.Recent = append(n.Recent, k)
 		}
 	}

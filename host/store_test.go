@@ -64,6 +64,36 @@ func testAFailingStore(t *testing.T) {
 	}
 }
 
+// A batch that changes nothing is stored as a note alone. What became of a doubtful append of it is known: it runs again if
+// the note was not stored, and only then.
+func TestAFailingStoreOfNotes(t *testing.T) {
+	store := &flakyStore{Store: host.NewMemory()}
+	h := newHost(t, host.Options{Store: store})
+	e := open(t, h, "e", deck(5))
+	broken := errors.New("the disk is full")
+	batch := func(key string) string {
+		return outcomesOf(e.DispatchBatch(t.Context(), host.BatchAtomic, []host.Action{{Type: "stack:peek"}}, host.Key(key)))
+	}
+	for key, c := range map[string]struct {
+		next   func(func(host.Done), host.Done)
+		placed uint64
+	}{
+		"stored": {func(call func(host.Done), done host.Done) { call(host.Ignore); done.Done(broken) }, 0},
+		"lost":   {func(_ func(host.Done), done host.Done) { done.Done(broken) }, 1},
+	} {
+		dispatch(t, e, "debug:log", nil) // it is placed
+		before := h.Stats().Placed
+		store.fail(c.next)
+		first := batch(key)
+		if again := batch(key); !strings.HasPrefix(first, "0 false <nil>;") || again != first {
+			t.Errorf("%s: %s, then %s", key, first, again)
+		}
+		if placed := h.Stats().Placed - before; placed != c.placed {
+			t.Errorf("%s: placed %d times to run it again, want %d", key, placed, c.placed)
+		}
+	}
+}
+
 // A journal belongs to one host. Who has lost it says that it does not know, and goes on only when it is told to.
 func TestAJournalHasOneOwner(t *testing.T) {
 	store := host.NewMemory()

@@ -93,9 +93,11 @@ type worker struct {
 	ending   bool
 	dead     bool
 	// oldest is the request that ran at the last tick, since then it has.
-	oldest    uint64
-	since     time.Duration
-	condemned uint64
+	oldest uint64
+	since  time.Duration
+	// condemned is the request that the worker is killed for, if it still runs then; late is the one that is past its own
+	// deadline. What is unwanted is condemned, too.
+	condemned, late uint64
 	// unwanted is the request that runs though its placement is left, unwantedAt since when it is known to.
 	unwanted   uint64
 	unwantedAt time.Duration
@@ -408,7 +410,7 @@ func (w *worker) condemn(id uint64) bool {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.condemned = id
+	w.condemned, w.late = id, id
 	return true
 }
 
@@ -513,14 +515,21 @@ func (w *worker) tick(now time.Duration) (oldest uint64, ran time.Duration) {
 	if kill && w.ending {
 		kill = false
 	}
+	isLate := w.late == oldest
 	w.mu.Unlock()
 	if kill {
 		engine := ""
 		if runs.engine != nil {
 			engine = runs.engine.name
-			runs.engine.lockStep(engineEvent{kind: evCharge})
+			if isLate {
+				runs.engine.lockStep(engineEvent{kind: evCharge})
+			}
 		}
-		w.log.Warn("a worker owes an answer past its deadline and is killed", "ran", ran.Round(time.Millisecond), "engine", engine)
+		message := "a worker owes an answer past its deadline and is killed"
+		if !isLate {
+			message = "a worker runs what its engine needs no more and is killed"
+		}
+		w.log.Warn(message, "ran", ran.Round(time.Millisecond), "engine", engine)
 		w.end(overdue)
 	}
 	return oldest, ran

@@ -61,14 +61,27 @@ func (f *hostFlags) register(flags *pflag.FlagSet) {
 
 // open starts a host. Options out of bounds are wrong usage.
 func (f *hostFlags) open(ctx context.Context) (*host.Host, error) {
+	o, err := f.options()
+	if err != nil {
+		return nil, err
+	}
+	h, err := host.New(ctx, o)
+	if errors.Is(err, host.ErrBadInput) {
+		return nil, usageError{err}
+	}
+	return h, err
+}
+
+// options returns the options of the host. What only the flags can get wrong is wrong usage.
+func (f *hostFlags) options() (host.Options, error) {
 	timeout := f.timeout
 	if timeout == 0 {
 		timeout = -1
 	}
 	if f.workers < 1 {
-		return nil, usageError{fmt.Errorf("--workers is %d, below 1; --in-process runs without", f.workers)}
+		return host.Options{}, usageError{fmt.Errorf("--workers is %d, below 1; --in-process runs without", f.workers)}
 	}
-	h, err := host.New(ctx, host.Options{
+	return host.Options{
 		Workers:         f.workers,
 		InProcess:       f.inProcess,
 		NoFallback:      f.noFallback,
@@ -82,11 +95,7 @@ func (f *hostFlags) open(ctx context.Context) (*host.Host, error) {
 		MaxEngineMemory: int64(f.maxMemory),
 		CacheDir:        f.cacheDir,
 		Logger:          f.logger(),
-	})
-	if errors.Is(err, host.ErrBadInput) {
-		return nil, usageError{err}
-	}
-	return h, err
+	}, nil
 }
 
 // logger logs to standard error.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hypertoken/host"
 	"hypertoken/internal/serve"
 )
 
@@ -121,8 +122,12 @@ func readCertificate(cert, key string) (*tls.Config, error) {
 func runServer(c *cobra.Command, listen string, f *hostFlags, o serve.Options) error {
 	ctx := c.Context()
 	o.Logger = f.logger()
+	options, err := f.options()
+	if err != nil {
+		return err
+	}
 	if limit, ok := serve.FileLimit(); ok {
-		lowered, err := o.FitFiles(limit, f.workers)
+		lowered, err := o.FitFiles(limit, host.Descriptors(options))
 		if err != nil {
 			return err
 		}

@@ -35,7 +35,7 @@ const (
 	SuspectInProcess     Point = "suspect-in-process"
 	AloneCounts          Point = "alone-counts"
 	BatchUnsplit         Point = "batch-unsplit"
-	NoFallback           Point = "no-fallback"
+	NoFallback           Point = "waits-without-workers"
 	NoReturn             Point = "no-return"
 	FallbackFromBase     Point = "fallback-from-base"
 	WorkerForgotten      Point = "worker-forgotten"

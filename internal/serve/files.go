@@ -2,29 +2,25 @@ package serve
 
 import "fmt"
 
-// Open files that a server needs beside its connections.
+// Open files that a server needs beside its connections and its host.
 const (
-	ownFiles    = 48 // its own, and what is opened for a moment
-	workerFiles = 16 // of a worker, most of them while it is started
-	leastRoom   = 8  // connections with a seat, and without one
+	ownFiles  = 24 // its own, and what is opened for a moment
+	leastRoom = 8  // connections with a seat, and without one
 )
 
-// FitFiles fits the bounds of connections to a limit of open files, of which workers need some at
-// any time: a worker that can't be restarted is worse than a client that has to wait. It returns
-// what it lowered, or "". It fails if too few are left.
-func (o *Options) FitFiles(limit uint64, workers int) (lowered string, err error) {
-	if o.InProcess {
-		workers = 0
-	}
-	reserved := uint64(ownFiles + workerFiles*workers)
+// FitFiles fits the bounds of connections to a limit of open files, of which the host needs as many
+// as [host.Descriptors] says: a worker that can't be restarted is worse than a client that has to
+// wait. It returns what it lowered, or "". It fails if too few are left.
+func (o *Options) FitFiles(limit uint64, ofHost int) (lowered string, err error) {
+	reserved := uint64(ownFiles + ofHost)
 	need := reserved + uint64(o.MaxConnections) + waitingRoom
 	if limit >= need {
 		return "", nil
 	}
 	advice := fmt.Sprintf("raise the limit to %d (ulimit -n, LimitNOFILE)", need)
 	if limit < reserved+2*leastRoom {
-		return "", fmt.Errorf("this process may open %d files, and %d workers and the server need %d: %s, or lower --workers",
-			limit, workers, reserved+2*leastRoom, advice)
+		return "", fmt.Errorf("this process may open %d files, and its workers and the server need %d: %s, or lower --workers",
+			limit, reserved+2*leastRoom, advice)
 	}
 	free := int(limit - reserved)
 	waiting := min(max(free/4, leastRoom), waitingRoom)

@@ -61,7 +61,7 @@ func (t *torture) measure() {
 func (t *torture) compare() {
 	m := t.host.Measure()
 	t.mu.Lock()
-	told, own := maps.Clone(t.told), maps.Clone(t.own)
+	told := maps.Clone(t.told)
 	t.mu.Unlock()
 	now := talliedIn(&m)
 	measured, total := map[string]uint64{}, uint64(0)
@@ -73,7 +73,7 @@ func (t *torture) compare() {
 	for _, n := range told {
 		total += n
 	}
-	found := compareOutcomes(measured, told, own)
+	found := compareOutcomes(measured, told)
 	differs := func(what string, got, want uint64) {
 		if got != want {
 			found = append(found, Violation{Fate: Miscounted, What: fmt.Sprintf("%d %s; callers were told of %d", got, what, want)})
@@ -85,36 +85,14 @@ func (t *torture) compare() {
 	t.found(found)
 }
 
-// compareOutcomes holds the actions that a host has counted by outcome against those that callers were told of. own are those of
-// told whose error is the core's. A core has codes of its own, which the host counts together under names that are none of
-// those: how many there are of each is not known then, only how many there are of all.
-func compareOutcomes(measured, told, own map[string]uint64) (found []Violation) {
+// compareOutcomes holds the actions that a host has counted by outcome against those that callers were told of.
+func compareOutcomes(measured, told map[string]uint64) (found []Violation) {
 	names := maps.Clone(told)
 	maps.Copy(names, measured)
-	folded, mayFold := uint64(0), uint64(0)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
-		got, want := measured[name], told[name]
-		least := want - own[name]
-		if got >= least && got <= want {
-			mayFold += want - got
-			continue
+		if got, want := measured[name], told[name]; got != want {
+			found = append(found, Violation{Fate: Miscounted, What: fmt.Sprintf("%d actions ended with %s; callers were told of %d", got, name, want)})
 		}
-		if got > want && own[name] == want {
-			folded += got - want // the name for others, or nothing but the core's own
-			continue
-		}
-		found = append(found, Violation{Fate: Miscounted, What: fmt.Sprintf("%d actions ended with %s; callers were told of %d", got, name, want)})
-	}
-	if len(found) == 0 && folded != mayFold {
-		found = append(found, Violation{Fate: Miscounted, What: fmt.Sprintf("%d actions ended with outcomes that no caller was told of; "+
-			"callers were told of %d of the core's own codes that were not counted by name", folded, mayFold)})
 	}
 	return found
-}
-
-func outcomeName(err error) string {
-	if err == nil {
-		return "ok"
-	}
-	return host.CodeOf(err)
 }

@@ -69,10 +69,9 @@ type torture struct {
 
 	mu     sync.Mutex // guards what follows
 	report Report
-	// told counts what callers were told of actions, by outcome; own is the part of it that are errors of the core. measured is
-	// what the host had when it was last looked at.
+	// told counts what callers were told of actions, by outcome as host.OutcomeOf names it. measured is what the host had when
+	// it was last looked at.
 	told     map[string]uint64
-	own      map[string]uint64
 	measured tally
 	// recovered is when each engine answered first after a death, by the death's number.
 	recovered map[int]map[string]time.Duration
@@ -89,7 +88,7 @@ const stuckAfter = 60 * time.Second
 func Run(ctx context.Context, c Config) (Report, error) {
 	t := &torture{config: c, injector: newInjector(c.Seed, c.Faults, c.Workers+c.Spares), cancels: slices.Contains(c.Faults, Cancel),
 		store: newStore(c.Seed, slices.Contains(c.Faults, Store)), ended: make(chan *history, c.Engines), recovered: map[int]map[string]time.Duration{},
-		told: map[string]uint64{}, own: map[string]uint64{}}
+		told: map[string]uint64{}}
 	t.report = Report{Seed: c.Seed, Failed: map[string]uint64{}}
 	t.ctx, t.stop = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer t.stop(nil)
@@ -276,12 +275,7 @@ func (t *torture) count(h *history, x *call, deaths []death) {
 	ok := false
 	for _, o := range x.outcomes {
 		if x.form != wholeState {
-			name := outcomeName(o.err)
-			t.told[name]++
-			var core *host.ActionError
-			if errors.As(o.err, &core) {
-				t.own[name]++
-			}
+			t.told[host.OutcomeOf(o.err)]++
 		}
 		if o.err != nil {
 			t.report.Failed[host.CodeOf(o.err)]++

@@ -1,0 +1,58 @@
+package host
+
+import (
+	"log/slog"
+	"testing"
+
+	"hypertoken/ipc"
+)
+
+// A snapshot takes in the keys up to its sequence, and the store keeps the later ones, forgotten or not.
+func TestKeysOfASnapshot(t *testing.T) {
+	h := newHost(Options{Logger: slog.New(slog.DiscardHandler)})
+	keys := keyTable{window: 2, most: 1 << 20, total: &h.keyBytes, forgotten: &h.counts.keysForgotten}
+	record := func(key string, sequence, number uint64) KeyRecord {
+		return KeyRecord{Key: key, Sequence: sequence, Number: number}
+	}
+	store := &memory{journals: map[string]*kept{}}
+	install := func(b Base) {
+		if err := store.install("e", Owner{}, b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	install(Base{})
+	// a and b have changed something, the others are batches that have not; c is appended after the snapshot of 1.
+	action := ipc.AppendAction(nil, &ipc.Action{}, "x", nil)
+	group := []Record{{Action: action}, {}, {}, {Action: action}, {}}
+	list := []KeyRecord{record("a", 1, 1), record("a2", 1, 2), record("a3", 1, 3), record("b", 2, 4), record("b2", 2, 5)}
+	for k := range group {
+		group[k].Keyed = &list[k]
+	}
+	if err := store.append("e", Owner{}, 0, group); err != nil {
+		t.Fatal(err)
+	}
+	recent := func() (names string) {
+		for _, k := range store.journals["e"].Recent {
+			names += k.Key + " "
+		}
+		return names
+	}
+	for _, c := range []struct {
+		remembered   int // of the list, of which the table keeps two
+		sequence     uint64
+		keys, number int
+		recent       string
+	}{
+		{3, 1, 2, 3, "b b2 "},
+		{5, 1, 0, 3, "b b2 "}, // as after a doubt: the later ones are loaded already
+		{5, 2, 2, 5, ""},
+	} {
+		keys.load(&Stored{Recent: list[:c.remembered]})
+		b := Base{Sequence: c.sequence}
+		b.Keys, b.KeyNumber = keys.upTo(c.sequence)
+		install(b)
+		if len(b.Keys) != c.keys || b.KeyNumber != uint64(c.number) || recent() != c.recent {
+			t.Errorf("up to %d of %d: %d keys, number %d, the store keeps %q", c.sequence, c.remembered, len(b.Keys), b.KeyNumber, recent())
+		}
+	}
+}
