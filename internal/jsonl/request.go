@@ -110,7 +110,8 @@ func parse(line Line) (*Request, error) {
 		case line.cut && msgjson.Short(err):
 			return nil, badLine("the input ends in the middle of it")
 		case bytes.HasPrefix(bytes.TrimLeft(line.Text, " \t\r"), byteOrderMark):
-			return nil, badLine("a byte order mark stands in front of it, which may stand only at the start of the input: remove it")
+			return nil, badLine("a byte order mark stands in front of it, " +
+				"which may stand only at the start of the input: remove it")
 		}
 		return nil, badLine("%v", err)
 	}

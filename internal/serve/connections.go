@@ -68,9 +68,9 @@ func newConnections(o Options, b *buffers) *connections {
 	return l
 }
 
-// kernelBuffer is how much of its answers the kernel keeps for a connection, in bytes; Linux takes twice of it. Without a
-// bound that grows to some MB, beside --max-buffered. A write goes on once a third of it is free: a client that reads some MB
-// in --write-timeout would be taken for one that does not read.
+// kernelBuffer is how much of its answers the kernel keeps for a connection, in bytes. Linux takes
+// twice of it. Without a bound that grows to some MB, beside --max-buffered. A write goes on once a
+// third of it is free: a slow client would be taken for one that does not read.
 const kernelBuffer = 256 << 10
 
 // Accept implements [net.Listener].

@@ -215,7 +215,8 @@ func (o *Options) validateNames() error {
 	return nil
 }
 
-// canonicalOrigin returns an origin as browsers send it: in small letters, and without the port that its scheme has anyway.
+// canonicalOrigin returns an origin as browsers send it: in small letters, and without the port
+// that its scheme has anyway.
 func canonicalOrigin(origin string) string {
 	origin = strings.ToLower(origin)
 	for scheme, port := range map[string]string{"http://": ":80", "https://": ":443"} {

@@ -231,8 +231,8 @@ func New(h *host.Host, o Options) (*Server, error) {
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
-// straight returns a handler that answers what the multiplexer would answer by itself, which is a redirect of a path such as
-// //healthz or a refusal of CONNECT, as a path where there is nothing: those answers pass no guard, and wait for the body.
+// straight returns a handler that knows nothing at a path such as //healthz, and does no CONNECT.
+// The multiplexer would answer these by itself, past the guard, and wait for the body.
 func straight(mux *http.ServeMux, nothing http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sent := r.URL.EscapedPath()
