@@ -158,12 +158,10 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, o serve.Options) e
 		return usageError{fmt.Errorf("--listen %s: %w; name a --token-file", listen, err)}
 	}
 	_, err = fmt.Fprintf(c.OutOrStdout(), "listening on %s://%s\n", scheme, l.Addr())
-	switch {
-	case errors.Is(err, errOutputUnread):
-		o.Logger.Warn("nobody reads standard output: where the server listens is said here", "address", fmt.Sprint(scheme, "://", l.Addr()))
-	case err != nil:
-		_ = l.Close()
-		return fmt.Errorf("writing where it listens: %w", err)
+	if err != nil {
+		// Nothing but this goes there: players do not need it.
+		o.Logger.Warn("standard output could not be written: where the server listens is said here",
+			"address", fmt.Sprint(scheme, "://", l.Addr()), "error", err)
 	}
 	err = s.Serve(ctx, l)
 	patience, cancel := context.WithTimeout(context.Background(), o.DrainTimeout)

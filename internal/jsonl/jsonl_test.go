@@ -74,7 +74,8 @@ func TestMembersOfLines(t *testing.T) {
 		`{"type":"x","if_sequence":null}`:             "if_sequence: want",
 		`{"type":"x","timeout":0}`:                    "timeout: want",
 		`{"type":"x","timeout":1e12}`:                 "",
-		`{"type":"x","timeout":1.1e12}`:               "timeout: want",
+		`{"type":"x","timeout":1.1e12}`:               "timeout: want milliseconds above 0, at most 1e+12",
+		"\ufeff" + `{"type":"x"}`:                     "a byte order mark stands in front of it",
 		`{"type":"x","timeout":null}`:                 "timeout: want",
 		`{"type":"x","want":"digest"}`:                "want: want an array of strings, of sequence, changed and digest",
 		`{"type":"x","want":null}`:                    "want: want an array",
@@ -171,7 +172,13 @@ func TestRefusedSetups(t *testing.T) {
 	for text, want := range map[string]bool{
 		`{"setup":{"stack":[`: true, ` { "setup" :`: true, `{"setup":{},"stack":[]}`: true, `{"want":["x"],"setup":{}}`: true,
 		`{"setup":{},"setup":{}}`: true, `{"setup":{"a":"\ud800"}}`: true, `{"type":"x","setup":{}}`: true,
-		`{"type":"game:setPhase","payload":{"setup":1}`: false, `{"type":"x","pyload":1}`: false, `nonsense`: false, `{"setups":{}}`: false,
+		`{"type":"game:setPhase","payload":{"setup":1}`: false, `{"type":"x","pyload":1}`: false, `nonsense`: false,
+		// What was meant to be one.
+		"\ufeff" + `{"setup":{}}`: true, `,{"setup":{}}`: true, `{"timeout":5,"want":["digest"],"setup":{`: true,
+		`{setup:{}}`: true, `{'setup':{}}`: true, `{"setups":{}}`: true, `{"Setup":{"stack":[]}}`: true,
+		`{"want":["digest"],"setpu":{}}`: true,
+		"\ufeff" + `{"type":"setup"}`:    false, `{"type":"x","setpu":{}}`: false, `{"want":["setup":`: false,
+		`"{setup:"`: false, `{"payload":{"setup":`: false, `{"want":[{"setup":`: false,
 	} {
 		_, err := parsed(text)
 		var bad *LineError

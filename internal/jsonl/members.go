@@ -1,6 +1,7 @@
 package jsonl
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -76,7 +77,9 @@ func unknown(members []msgjson.Member) error {
 			continue
 		}
 		if near := nearest.To(m.Key, known); near != "" {
-			return badLine("there is no member %q: do you mean %q?", clip(m.Key), near)
+			isForm := func(m msgjson.Member) bool { return formIndex(m.Key) >= 0 }
+			return &LineError{Message: fmt.Sprintf("there is no member %q: do you mean %q?", clip(m.Key), near),
+				Setup: near == "setup" && !slices.ContainsFunc(members, isForm)}
 		}
 		return badLine("there is no member %q: a line has one of %s, and may have %s", clip(m.Key), oneOf, list(others, "or"))
 	}
@@ -99,15 +102,19 @@ func (f *form) unknown(members []msgjson.Member) error {
 
 // others are the members that no line is made by.
 var others = slices.DeleteFunc(slices.Clone(known), func(key string) bool {
-	return slices.ContainsFunc(forms, func(f form) bool { return f.member == key })
+	return formIndex(key) >= 0
 })
+
+// formIndex returns the index of the form that a member makes a line, or -1.
+func formIndex(key string) int {
+	return slices.IndexFunc(forms, func(f form) bool { return f.member == key })
+}
 
 // formOf returns the form of a line with these members, all of which are known.
 func formOf(members []msgjson.Member) (*form, error) {
 	var found *form
 	for _, m := range members {
-		i := slices.IndexFunc(forms, func(f form) bool { return f.member == m.Key })
-		switch {
+		switch i := formIndex(m.Key); {
 		case i < 0:
 		case found != nil:
 			return nil, badLine("want only one of %s", oneOf)

@@ -40,7 +40,11 @@ type Line struct {
 // beginning is how much is kept of a line that is too long, in bytes.
 const beginning = 64
 
-var setupForm = regexp.MustCompile(`^[ \t\r]*\{[ \t\r]*"setup"[ \t\r]*:`)
+// setupForm is how a setup begins, or what was meant to be one: with something in front of the
+// object, such as a byte order mark, with other members that a setup may have, or with wrong quotes
+// or none.
+var setupForm = regexp.MustCompile(`^[^{"]*\{\s*` +
+	`("timeout"\s*:[^,{}"]*,\s*|"want"\s*:\s*\[[^\]{}]*\]\s*,\s*)*` + `["']?setup["']?\s*:`)
 
 // IsSetup reports whether a line begins as a setup does, whatever follows.
 func (l Line) IsSetup() bool { return setupForm.Match(l.Text) }

@@ -61,6 +61,9 @@ type Member struct {
 // length in the line.
 const MaxMembers = 1 << 14
 
+// maxTimeout bounds a line's timeout, in milliseconds.
+const maxTimeout = 1e12
+
 // Actions returns how many actions the request is, each of which is counted by n.
 func (q *Request) Actions() int {
 	switch q.Kind {
@@ -103,8 +106,12 @@ func Parse(line Line, err error) (*Request, error) {
 func parse(line Line) (*Request, error) {
 	members, err := msgjson.Object(line.Text, "batch")
 	if err != nil {
-		if line.cut && msgjson.Short(err) {
+		switch {
+		case line.cut && msgjson.Short(err):
 			return nil, badLine("the input ends in the middle of it")
+		case bytes.HasPrefix(bytes.TrimLeft(line.Text, " \t\r"), byteOrderMark):
+			return nil, badLine("a byte order mark stands in front of it, " +
+				"which may stand only at the start of the input: remove it")
 		}
 		return nil, badLine("%v", err)
 	}
@@ -148,8 +155,8 @@ func (q *Request) read(members []msgjson.Member) error {
 			q.Mode, err = mode(m)
 		case "timeout":
 			var ms float64
-			if m.Err != nil || msgpack.Unmarshal(m.Value, &ms) != nil || ms <= 0 || ms > 1e12 {
-				return badLine("timeout: want milliseconds above 0")
+			if m.Err != nil || msgpack.Unmarshal(m.Value, &ms) != nil || ms <= 0 || ms > maxTimeout {
+				return badLine("timeout: want milliseconds above 0, at most %g", float64(maxTimeout))
 			}
 			q.Timeout = max(1, time.Duration(ms*float64(time.Millisecond)))
 		case "want":

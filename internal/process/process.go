@@ -116,9 +116,8 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 			Plugins:         plugins,
 			RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, dir string) (runner.Runner, error) {
 				r.dir = dir
-				env := append(discardDirectory(dir, cmd.Env), c.Env...)
 				r.cmd = &exec.Cmd{Path: executed, Args: []string{namePrefix + c.Name, "worker"},
-					Env: append(env, sabotage.Environment()...)}
+					Env: workerEnvironment(dir, cmd.Env, c.Env)}
 				return r, nil
 			},
 			AllowedProtocols: []plugin.Protocol{plugin.ProtocolNetRPC},
@@ -425,4 +424,10 @@ func (r *run) PluginToHost(network, address string) (string, string, error) {
 
 func (r *run) HostToPlugin(network, address string) (string, string, error) {
 	return network, address, nil
+}
+
+// workerEnvironment returns what go-plugin wants a worker to have, without the directory that is
+// not used, and what its host wants it to have beside that.
+func workerEnvironment(dir string, plugin, own []string) []string {
+	return append(append(discardDirectory(dir, plugin), own...), sabotage.Environment()...)
 }

@@ -68,12 +68,20 @@ func newConnections(o Options, b *buffers) *connections {
 	return l
 }
 
+// kernelBuffer is how much of its answers the kernel keeps for a connection, in bytes. Linux takes
+// twice of it. Without a bound that grows to some MB, beside --max-buffered. A write goes on once a
+// third of it is free: a slow client would be taken for one that does not read.
+const kernelBuffer = 256 << 10
+
 // Accept implements [net.Listener].
 func (l *connections) Accept() (net.Conn, error) {
 	for {
 		accepted, err := l.Listener.Accept()
 		if err != nil {
 			return nil, err
+		}
+		if buffered, ok := accepted.(interface{ SetWriteBuffer(int) error }); ok {
+			_ = buffered.SetWriteBuffer(kernelBuffer) // it is a bound of memory, not of what works
 		}
 		c := newConnection(accepted, l)
 		if l.add(c) {

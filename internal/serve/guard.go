@@ -155,7 +155,7 @@ func newHosts(o Options) hosts {
 	h := hosts{any: len(o.AllowedHosts) == 0 && o.Token != "", names: map[string]bool{}}
 	for _, name := range o.AllowedHosts {
 		h.any = h.any || name == "*"
-		h.names[strings.ToLower(name)] = true
+		h.names[canonicalHost(name)] = true
 	}
 	return h
 }
@@ -165,10 +165,19 @@ func (h hosts) allow(hostport string) bool {
 	if h.any || hostport == "" || localName(hostport) {
 		return true
 	}
-	hostport = strings.ToLower(hostport)
-	return h.names[hostport] || h.names[hostName(hostport)]
+	return h.names[canonicalHost(hostport)] || h.names[canonicalHost(hostName(hostport))]
 }
 
+// canonicalHost returns a name, with a port or without, in small letters and without the dot that ends a full name.
+func canonicalHost(hostport string) string {
+	hostport = strings.ToLower(hostport)
+	if name, port, err := net.SplitHostPort(hostport); err == nil {
+		return net.JoinHostPort(strings.TrimSuffix(name, "."), port)
+	}
+	return strings.TrimSuffix(strings.Trim(hostport, "[]"), ".")
+}
+
+// hostName returns the name in a Host header, without its port.
 func hostName(hostport string) string {
 	if name, _, err := net.SplitHostPort(hostport); err == nil {
 		return name
@@ -178,7 +187,7 @@ func hostName(hostport string) string {
 
 // localName reports whether a Host header names this machine.
 func localName(hostport string) bool {
-	name := hostName(hostport)
+	name := hostName(canonicalHost(hostport))
 	if strings.EqualFold(name, "localhost") {
 		return true
 	}
@@ -195,13 +204,27 @@ func (o *Options) validateNames() error {
 		}
 	}
 	cross := http.NewCrossOriginProtection()
-	for _, origin := range o.AllowedOrigins {
+	o.AllowedOrigins = slices.Clone(o.AllowedOrigins)
+	for k, origin := range o.AllowedOrigins {
+		o.AllowedOrigins[k] = canonicalOrigin(origin)
 		if err := cross.AddTrustedOrigin(origin); err != nil {
 			return fmt.Errorf("--allowed-origins has %q: %w; want origins as browsers send them, "+
 				"such as https://games.example", origin, err)
 		}
 	}
 	return nil
+}
+
+// canonicalOrigin returns an origin as browsers send it: in small letters, and without the port
+// that its scheme has anyway.
+func canonicalOrigin(origin string) string {
+	origin = strings.ToLower(origin)
+	for scheme, port := range map[string]string{"http://": ":80", "https://": ":443"} {
+		if strings.HasPrefix(origin, scheme) {
+			origin = strings.TrimSuffix(origin, port)
+		}
+	}
+	return origin
 }
 
 // tooMany is a problem that a client may have solved by waiting a second.

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -108,6 +109,14 @@ func TestHostAndOrigin(t *testing.T) {
 
 func TestHandshakesThatAreNone(t *testing.T) {
 	s := start(t, host.Options{InProcess: true}, nil)
+	const head = "GET /v1/engines/e HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\nConnection: Upgrade\r\n" +
+		"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+	for key, want := range map[string]int{"AAAAAAAAAAAAAAAAAAAAAA==": 101, strings.Repeat("!", 24): 400, strings.Repeat("A", 24): 400} {
+		status, body := response(t, bufio.NewReader(s.connect(head+key+"\r\n\r\n")))
+		if status != want || want == 400 && !strings.Contains(body, `"bad_input","message":"a WebSocket wants a Sec-WebSocket-Key of 16 bytes`) {
+			t.Errorf("%s: %d %s", key, status, body)
+		}
+	}
 	for _, c := range [][2]string{{"Connection", "Connection: Upgrade"}, {"Sec-WebSocket-Version", "Version: 13"}, {"Sec-WebSocket-Key", "16 bytes in base64"}} {
 		headers := []string{"Upgrade", "websocket", "Connection", "Upgrade", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA=="}
 		for k := 0; k < len(headers); k += 2 {
@@ -117,6 +126,29 @@ func TestHandshakesThatAreNone(t *testing.T) {
 		}
 		if status, body := s.do("GET", "/v1/engines/e", "", headers...); status != 400 || !strings.Contains(body, c[1]) {
 			t.Errorf("%s: %d %s", c[0], status, body)
+		}
+	}
+}
+
+// Paths that a multiplexer would redirect by itself, and methods that it would refuse, are guarded as all others are.
+func TestCrookedPaths(t *testing.T) {
+	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.Token = token })
+	for _, line := range []string{"POST //healthz", "POST /v1/../healthz", "CONNECT localhost:80"} {
+		for authorization, want := range map[string]int{"": 401, "Bearer " + token: 404} {
+			// The body never comes.
+			c := s.connect(line + " HTTP/1.1\r\nHost: localhost\r\nAuthorization: " + authorization + "\r\nContent-Length: 9\r\n\r\n")
+			in := bufio.NewReader(c)
+			if status, body := response(t, in); status != want || !strings.Contains(body, `{"error":`) {
+				t.Errorf("%s: %d %s", line, status, body)
+			}
+			if _, err := in.ReadByte(); err == nil {
+				t.Errorf("%s: the connection goes on", line)
+			}
+		}
+	}
+	for path, want := range map[string]int{"/v1/engines/%2e%2e": 400, "/v1/engines/a%2Fb": 400, "/v1/engines/": 404, "/v1/engines": 200} {
+		if status, body := s.do("GET", path, "", "Authorization", "Bearer "+token); status != want {
+			t.Errorf("%s: %d %s", path, status, body)
 		}
 	}
 }

@@ -103,7 +103,7 @@ func TestDigestsThatAreWanted(t *testing.T) {
 func TestSetupsHaveATimeout(t *testing.T) {
 	s := start(t, host.Options{}, nil)
 	for range 20 {
-		s.want("e", `{"setup":{},"timeout":0.000001}`, 503, `"code":"timeout","message":"line 1: setup: `)
+		s.want("e", `{"setup":{},"timeout":0.000001}`, 422, `"code":"timeout","message":"line 1: setup: `)
 		s.want("e", `{"digest":true}`, 404, `"not_found"`)
 		s.want("e", deck+`{"type":"stack:draw"}`, 200, `{"n":1,"result":[{"id":"c"}]}`)
 		if status, body := s.do("DELETE", "/v1/engines/e", ""); status != 204 {

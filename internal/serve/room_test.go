@@ -111,6 +111,24 @@ func TestAnswersWithoutRoom(t *testing.T) {
 	}
 }
 
+// A line that waits for room when the server stops does not run, and delays nothing.
+func TestAnswersWithoutRoomAtTheEnd(t *testing.T) {
+	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.WriteTimeout, o.DrainTimeout = time.Hour, time.Hour })
+	s.want("e", deck, 200, "ok")
+	other := netip.MustParsePrefix("10.0.0.2/32")
+	s.buffers.add(other, s.o.MaxBuffered)
+	defer s.buffers.add(other, -s.o.MaxBuffered)
+	const line = `{"state":true}`
+	c := s.connect(fmt.Sprintf("POST /v1/engines/e HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(line), line))
+	until(t, "a line that waits", func() bool { s.buffers.mu.Lock(); defer s.buffers.mu.Unlock(); return len(s.buffers.waiting) == 1 })
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+	if status, body := response(t, bufio.NewReader(c)); status != 503 || !strings.Contains(body, "the server is shutting down") {
+		t.Error(status, body)
+	}
+}
+
 // One answer of a kind that is not known, and one question about a state, is on its way at once.
 func TestGauges(t *testing.T) {
 	b := newBuffers(1 << 30)
@@ -275,6 +293,14 @@ func TestAllowedHostsAndOrigins(t *testing.T) {
 		{"", []string{"games.example:80"}, "games.example", false},
 		{"", []string{"games.example"}, "other.games.example", false},
 		{"", []string{"games.example"}, "localhost", true},
+		{"", []string{"games.example"}, "games.example.", true},
+		{"", []string{"games.example."}, "Games.example.:8443", true},
+		{"", []string{"games.example:80"}, "games.example.:80", true},
+		{"", []string{"games.example"}, "games.example..", false},
+		{"", nil, "localhost.", true},
+		{"", nil, "localhost.:9464", true},
+		{"", nil, "127.0.0.1.", true},
+		{"", nil, "localhost.games.example.", false},
 		{"", []string{"10.0.0.5"}, "10.0.0.5:9464", true},
 		{"", []string{"::2"}, "[::2]:9464", true},
 		{"", []string{"*"}, "anything", true},
@@ -287,7 +313,8 @@ func TestAllowedHostsAndOrigins(t *testing.T) {
 		}
 	}
 	const origin = "https://games.example"
-	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.AllowedHosts, o.AllowedOrigins = []string{"games.example"}, []string{origin} })
+	named := []string{"HTTPS://Games.example:443"} // as an operator may write it, and no browser does
+	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.AllowedHosts, o.AllowedOrigins = []string{"games.example"}, named })
 	for from, want := range map[string]int{origin: 200, "https://other.example": 403} {
 		_, _ = s.do("DELETE", "/v1/engines/e", "")
 		if status, body := s.do("POST", "/v1/engines/e", deck, "Host", "games.example", "Origin", from); status != want {

@@ -117,7 +117,7 @@ func (s *Server) routes(registry *prometheus.Registry) (http.Handler, error) {
 	for _, a := range list {
 		mux.Handle(a.pattern, s.serve(a))
 	}
-	return mux, nil
+	return straight(mux, s.serve(list[slices.IndexFunc(list, func(a route) bool { return a.methods == nil })])), nil
 }
 
 // linger is how long the rest of a body is read that nobody wants, so that its sender gets to read why.

@@ -14,6 +14,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"path"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -228,6 +230,23 @@ func New(h *host.Host, o Options) (*Server, error) {
 
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// straight returns a handler that knows nothing at a path such as //healthz, and does no CONNECT.
+// The multiplexer would answer these by itself, past the guard, and wait for the body.
+func straight(mux *http.ServeMux, nothing http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sent := r.URL.EscapedPath()
+		clean := path.Clean("/" + sent)
+		if clean != "/" && strings.HasSuffix(sent, "/") {
+			clean += "/"
+		}
+		if r.Method == http.MethodConnect || clean != sent && sent != "" {
+			nothing.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
+}
 
 // ErrNeedsToken is what Serve fails with where others than this machine can connect, and there is no token.
 var ErrNeedsToken = errors.New("others than this machine can connect, so they have to show a token")

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -83,12 +84,13 @@ const closeGrace = time.Second
 
 // handshake says what a WebSocket's first request lacks.
 func handshake(r *http.Request) *problem {
+	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(r.Header.Get("Sec-WebSocket-Key")))
 	switch {
-	case !strings.Contains(strings.ToLower(r.Header.Get("Connection")), "upgrade"):
+	case !strings.Contains(strings.ToLower(strings.Join(r.Header.Values("Connection"), ",")), "upgrade"):
 		return refused(http.StatusBadRequest, host.ErrBadInput.Code, "a WebSocket wants Connection: Upgrade beside Upgrade: websocket")
 	case r.Header.Get("Sec-WebSocket-Version") != "13":
 		return refused(http.StatusBadRequest, host.ErrBadInput.Code, "a WebSocket wants Sec-WebSocket-Version: 13")
-	case len(r.Header.Get("Sec-WebSocket-Key")) != 24:
+	case len(key) != 16 || err != nil:
 		return refused(http.StatusBadRequest, host.ErrBadInput.Code, "a WebSocket wants a Sec-WebSocket-Key of 16 bytes in base64")
 	}
 	return nil

@@ -80,7 +80,7 @@ func (c *conversation) answer(ctx context.Context, line jsonl.Line, err error) (
 			action = stateGauge
 		}
 		g := c.server.engines.gauge(c.name, action)
-		if c.room, err = c.server.buffers.reserve(ctx, c.address, g, c.server.o.WriteTimeout); err != nil {
+		if c.room, err = c.reserve(ctx, g); err != nil {
 			return c.refused(q, first, err)
 		}
 	}
@@ -93,6 +93,19 @@ func (c *conversation) answer(ctx context.Context, line jsonl.Line, err error) (
 		c.room.settle(cap(answer))
 	}
 	return answer, nil
+}
+
+// reserve waits for the room of an answer. A line that still waits when the server stops does not run.
+func (c *conversation) reserve(ctx context.Context, g *gauge) (*reservation, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(c.server.draining, cancel)()
+	room, err := c.server.buffers.reserve(ctx, c.address, g, c.server.o.WriteTimeout)
+	if err != nil && c.server.draining.Err() != nil {
+		p := stopping()
+		return nil, failure(p.code, "%s", p.message)
+	}
+	return room, err
 }
 
 // refused is the answer to a line that did not run. first is the number of its action.
