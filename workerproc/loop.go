@@ -3,8 +3,9 @@ package workerproc
 import (
 	"context"
 	"fmt"
-	"github.com/cespare/xxhash/v2"
 	"log/slog"
+
+	"github.com/cespare/xxhash/v2"
 
 	"hypertoken/internal/executor"
 	"hypertoken/ipc"
