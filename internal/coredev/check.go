@@ -51,17 +51,19 @@ type Checker struct {
 }
 
 func (c *Checker) compile(ctx context.Context, code []byte) (*wasm.Core, error) {
-	return wasm.Compile(ctx, code, wasm.Options{Interruptible: true, FirstInstance: manyActions * c.Timeout, Cache: c.cache})
+	return wasm.Compile(ctx, code,
+		wasm.Options{Interruptible: true, FirstInstance: manyActions * c.Timeout, Cache: c.cache})
 }
 
-// manyActions is how many times as long as an action everything else may take: to make an instance, to list actions, to open an
-// engine, to write or restore a snapshot, to compute a digest.
+// manyActions is how many times as long as an action everything else may take: to make an instance, to list actions, to
+// open an engine, to write or restore a snapshot, to compute a digest.
 const manyActions = 10
 
 // bounded bounds what is no action.
 func (c *Checker) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	limit := manyActions * c.Timeout
-	return context.WithTimeoutCause(ctx, limit, fmt.Errorf("it does not end within %v, %d times --timeout", limit, manyActions))
+	return context.WithTimeoutCause(ctx, limit,
+		fmt.Errorf("it does not end within %v, %d times --timeout", limit, manyActions))
 }
 
 func (c *Checker) report(v Verdict, format string, args ...any) {

@@ -194,7 +194,8 @@ func TestUntrustedDescriptions(t *testing.T) {
 	}
 
 	// Names that TypeScript and Go can't have are refused by those alone.
-	odd, err := describe.New(nil, []host.RecordInfo{{Name: "Value", Fields: []host.MemberInfo{{Name: "a,omitempty", Shape: "int"}}}})
+	comma := []host.MemberInfo{{Name: "a,omitempty", Shape: "int"}}
+	odd, err := describe.New(nil, []host.RecordInfo{{Name: "Value", Fields: comma}})
 	if err != nil {
 		t.Fatal(err)
 	}
