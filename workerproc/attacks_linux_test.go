@@ -1,6 +1,7 @@
 package workerproc_test
 
 import (
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,6 +15,10 @@ import (
 var mayFail = map[string]bool{
 	"io_uring": true, "BPF": true, "a key": true, "fork by clone3": true, "unshare": true, "perf events": true, "userfaultfd": true,
 	"read the host's memory": true, "trace the host": true, "a call of x32": true, "the host's descriptors": true, "TCP by fast open": true,
+	"a copy of a descriptor of the host's": true, "a queued signal to the host": true, "comparing with the host": true,
+	"the host's robust list": true, "writing the host's memory": true, "its group": true, "its session": true,
+	"executable memory by a key": true, "the kernel's log": true, "another root": true, "a mount": true, "a tree of mounts": true,
+	"a namespace": true, "a module": true, "a file by its handle": true, "another signal of a descriptor": true,
 	// A host that is root has capabilities that its worker lacks, which keeps it from these.
 	"the host's scheduling": os.Geteuid() == 0, "the host's priority": os.Geteuid() == 0, "the host's CPUs": os.Geteuid() == 0,
 }
@@ -121,8 +126,82 @@ func (r *readers) attack(dir string) map[string]error {
 		_ = unix.Munmap(data)
 	}
 	tried["memory made executable"] = err
+	maps.Copy(tried, r.more(host))
 	return tried
 }
+
+// more are attempts that change nothing if they succeed, or only what is there already.
+func (r *readers) more(host int) map[string]error {
+	tried := map[string]error{}
+	call := func(name string, nr uintptr, arguments ...uintptr) {
+		var a [6]uintptr
+		copy(a[:], arguments)
+		result, _, errno := syscall.Syscall6(nr, a[0], a[1], a[2], a[3], a[4], a[5])
+		if tried[name] = nil; errno != 0 {
+			tried[name] = errno
+		}
+		if errno == 0 && opens[name] {
+			_ = syscall.Close(int(result))
+		}
+	}
+	var zeros [256]byte
+	null, pair := uintptr(unsafe.Pointer(&zeros)), r.pair
+
+	// Descriptors, and what they are handed on with.
+	const fionread = 0x541b
+	tried["a descriptor handed on"] = unix.Sendmsg(pair[0], []byte("x"), unix.UnixRights(pair[0]), nil, 0)
+	tried["a message"] = unix.Sendmsg(pair[0], []byte("x"), nil, nil, 0)
+	tried["an option of a socket"] = unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)
+	call("an ioctl", unix.SYS_IOCTL, uintptr(pair[0]), fionread, null)
+	call("another flag of a descriptor", unix.SYS_FCNTL, uintptr(pair[0]), unix.F_SETFD, unix.FD_CLOEXEC)
+	call("another signal of a descriptor", unix.SYS_FCNTL, uintptr(pair[0]), unix.F_SETSIG, 0)
+	call("a copy of a descriptor", unix.SYS_DUP, uintptr(pair[0]))
+	call("a copy by fcntl", unix.SYS_FCNTL, uintptr(pair[0]), unix.F_DUPFD_CLOEXEC, 0)
+	call("a copy of a descriptor of the host's", unix.SYS_PIDFD_GETFD, ^uintptr(0), 1, 0)
+	call("epoll", unix.SYS_EPOLL_CREATE1, unix.EPOLL_CLOEXEC)
+	call("an event", unix.SYS_EVENTFD2, 0, unix.EFD_CLOEXEC)
+	call("inotify", unix.SYS_INOTIFY_INIT1, unix.IN_CLOEXEC)
+	call("a timer's descriptor", unix.SYS_TIMERFD_CREATE, unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC)
+	call("a signal's descriptor", unix.SYS_SIGNALFD4, ^uintptr(0), null, 8, unix.SFD_CLOEXEC)
+
+	// Others, by numbers of which half is not looked at.
+	const high = 1 << 32
+	call("a signal to the host, with more bits", unix.SYS_KILL, uintptr(host)|high, 0)
+	call("a queued signal to the host", unix.SYS_RT_SIGQUEUEINFO, uintptr(host), 0, null)
+	call("a signal to a thread", unix.SYS_TKILL, uintptr(host), 0)
+	call("the host's limits, with more bits", unix.SYS_PRLIMIT64, uintptr(host)|high, unix.RLIMIT_CORE, 0, null)
+	call("the host's robust list", unix.SYS_GET_ROBUST_LIST, uintptr(host), null, null)
+	call("writing the host's memory", unix.SYS_PROCESS_VM_WRITEV, uintptr(host), null, 0, null, 0, 0)
+	call("comparing with the host", unix.SYS_KCMP, uintptr(host), uintptr(host), 0, 0, 0)
+	call("the host's input and output", unix.SYS_IOPRIO_GET, 1, uintptr(host))
+	call("the host's group", unix.SYS_GETPGID, uintptr(host))
+	call("the host's session", unix.SYS_GETSID, uintptr(host))
+
+	// The process as a whole.
+	call("its user", unix.SYS_SETUID, uintptr(os.Getuid()))
+	call("its file mode", unix.SYS_UMASK, 0o022)
+	call("its group", unix.SYS_SETPGID, 0, 0)
+	call("its session", unix.SYS_SETSID)
+	call("its capabilities", unix.SYS_CAPGET, null, 0)
+	call("another filter", unix.SYS_SECCOMP, unix.SECCOMP_GET_ACTION_AVAIL, 0, uintptr(unsafe.Pointer(new(uint32(unix.SECCOMP_RET_ERRNO)))))
+	call("locked memory", unix.SYS_MLOCK, null, 0)
+	call("executable memory by a key", unix.SYS_PKEY_MPROTECT, 0, 0, unix.PROT_EXEC, ^uintptr(0))
+	call("the machine", unix.SYS_SYSINFO, uintptr(unsafe.Pointer(new(unix.Sysinfo_t))))
+	call("the machine's name", unix.SYS_UNAME, uintptr(unsafe.Pointer(new(unix.Utsname))))
+	call("the kernel's log", unix.SYS_SYSLOG, 10)
+	call("writing all files", unix.SYS_SYNC)
+	call("another root", unix.SYS_CHROOT, null)
+	call("a mount", unix.SYS_MOUNT, null, null, null, 0, 0)
+	call("a tree of mounts", unix.SYS_FSOPEN, null, 0)
+	call("a namespace", unix.SYS_SETNS, ^uintptr(0), 0)
+	call("a module", unix.SYS_FINIT_MODULE, ^uintptr(0), null, 0)
+	call("a file by its handle", unix.SYS_OPEN_BY_HANDLE_AT, ^uintptr(0), null, 0)
+	return tried
+}
+
+// opens are the attempts that leave a descriptor.
+var opens = map[string]bool{"a copy of a descriptor": true, "a copy by fcntl": true, "epoll": true, "an event": true,
+	"inotify": true, "a timer's descriptor": true, "a signal's descriptor": true}
 
 func memoryFile() error {
 	fd, err := unix.MemfdCreate("x", unix.MFD_CLOEXEC)

@@ -269,6 +269,22 @@ export interface Transaction {
   [key: string]: any;
 }
 
+/** What token:transform returns: a token, unless the properties have an id that is no string. */
+export interface TransformedToken {
+  /** that of the properties, or else the token's */
+  id: any;
+  /** the id that the token had */
+  _transformedFrom: string;
+  label?: any;
+  group?: any;
+  kind?: any;
+  index?: any;
+  char?: any;
+  text?: any;
+  meta?: any;
+  [key: string]: any;
+}
+
 /** The actions, by their names: what each takes and returns. */
 export interface Actions {
   /** Puts a token into an inventory. */
@@ -415,8 +431,8 @@ export interface Actions {
   'token:merge': { payload: { tokens: Token[]; /** default {} */ properties?: { [key: string]: any }; /** default false */ keepOriginals?: boolean }; result: MergedTokens };
   /** Returns count copies of a token, each with an id of its own. */
   'token:split': { payload: { token: Token; /** default 2 */ count?: number; propertiesArray?: ({ [key: string]: any } | null)[] | null }; result: Token[] };
-  /** Returns the token with the properties over it. */
-  'token:transform': { payload: { token: Token; /** default {} */ properties?: { [key: string]: any } }; result: Token };
+  /** Returns the token with the properties over it, whatever they are: an id that is no string makes it no token. */
+  'token:transform': { payload: { token: Token; /** default {} */ properties?: { [key: string]: any } }; result: TransformedToken };
   /** Returns the tokens of stack, drawn, discards, source, or a zone's name, in order. */
   'tokens:collect': { payload: { sources: string[] }; result: Token[] };
   /** Returns how many tokens fit. */

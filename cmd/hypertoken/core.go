@@ -288,6 +288,6 @@ Exit status: 0 if a host can use the core, 1 if not, 2 for wrong usage.`,
 			return err
 		},
 	}
-	c.Flags().DurationVar(&check.Timeout, "timeout", coredev.DefaultActionTimeout, "what each action may take")
+	c.Flags().DurationVar(&check.Timeout, "timeout", coredev.DefaultActionTimeout, "what each action may take; all else may take ten times as long")
 	return c
 }

@@ -9,6 +9,7 @@ import (
 
 	"hypertoken/host"
 	"hypertoken/internal/describe"
+	"hypertoken/internal/printable"
 )
 
 // typeFlags are the flags of `hypertoken actions` that write types.
@@ -79,7 +80,7 @@ func writeRecords(c *cobra.Command, h *host.Host, prefix string, asJSON bool) er
 func fieldKind(f host.FieldInfo) string {
 	plain := map[string]string{"map": "map<any>", "array": "any[]", "string": "string"}[f.Kind]
 	if plain != "" && f.Shape != "" && f.Shape != plain {
-		return f.Shape
+		return printable.Line(f.Shape, 0)
 	}
-	return f.Kind
+	return printable.Line(f.Kind, 0)
 }

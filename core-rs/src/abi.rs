@@ -9,6 +9,7 @@ use crate::snapshot::{Restorer, SnapshotWriter};
 use crate::state::State;
 use crate::walk::{StateWriter, Walk};
 use crate::write::{KEPT, Writer};
+use std::borrow::Cow;
 
 /// The version of this interface.
 pub const VERSION: u32 = 1;
@@ -148,18 +149,33 @@ fn request<'a>(b: &mut &'a [u8]) -> Result<Request<'a>> {
     Ok(Request { now, entropy, action, payload: std::mem::take(b) })
 }
 
+/// How many bytes of an error's code, and of its message, are written. A handler may repeat whatever a payload has, and a
+/// host takes an error of more than 64 KiB for a core that is broken.
+const MAX_CODE: usize = 256;
+const MAX_MESSAGE: usize = 8 << 10;
+
+/// The beginning of a text: at most `max` bytes, and dots for what is left out.
+fn bounded(text: &str, max: usize) -> Cow<'_, str> {
+    const DOTS: &str = "...";
+    if text.len() <= max {
+        return Cow::Borrowed(text);
+    }
+    let end = (0..=max - DOTS.len()).rfind(|i| text.is_char_boundary(*i)).unwrap_or(0);
+    Cow::Owned(format!("{}{DOTS}", &text[..end]))
+}
+
 /// Writes an error. It is no result: it takes nothing from the writer's limit.
 fn write_error(out: &mut Writer, e: &Error, index: Option<usize>) {
     let mut w = Writer::default();
     w.map(2 + index.is_some() as usize);
     w.str("code");
-    w.str(&e.code);
+    w.str(&bounded(&e.code, MAX_CODE));
     if let Some(i) = index {
         w.str("index");
         w.int(i as i64);
     }
     w.str("message");
-    w.str(&e.message);
+    w.str(&bounded(&e.message, MAX_MESSAGE));
     out.raise(w.len());
     out.raw(w.bytes());
 }

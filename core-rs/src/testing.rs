@@ -26,7 +26,7 @@ type Event = (String, Vec<u8>);
 
 /// An engine, and the checks that every action of it has to pass:
 ///
-/// - An action that fails leaves the digest of the state as it was.
+/// - An action that fails leaves the digest of the state as it was, and its error has a code.
 /// - The same action on an engine that was restored from a snapshot ends with the same answer and the same digest.
 ///   Otherwise a host could not recover a game.
 ///
@@ -106,6 +106,7 @@ impl Table {
              their digests differ: a handler may depend on the state, its payload, the clock and the entropy alone"
         );
         match &result {
+            Err(e) if e.code.is_empty() => panic!("{action} fails without a code: a host closes the engine's instance"),
             Err(_) => assert_eq!(before, after, "{action} failed and changed the state"),
             Ok(_) => self.events.append(&mut events),
         }

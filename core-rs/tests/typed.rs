@@ -432,3 +432,19 @@ fn a_token_is_a_payload_and_a_result() {
     let e = t.run::<Json>("both", &json!({"card": {"id": 7}})).unwrap_err();
     assert_eq!((&*e.code, &*e.message), ("bad_payload", "field card: token.id: want a string, got 7"));
 }
+
+/// Keys come from whoever sends the payload. What can't be printed is escaped, and errors stay short.
+#[test]
+fn keys_in_errors_can_be_printed() {
+    #[derive(Debug, Deserialize, Serialize)]
+    struct Tree(std::collections::BTreeMap<String, Tree>);
+
+    let key = format!("\u{1b}[2J\n\u{202e}'{}", "x".repeat(100));
+    let mut payload = json!(7);
+    for _ in 0..60 {
+        payload = json!({ &*key: payload });
+    }
+    let e = answer::<Tree>(payload).unwrap_err();
+    assert!(e.message.starts_with(r"field \u{1b}[2J\n\u{202e}'xxx"), "{}", e.message);
+    assert!(e.message.len() < 8192 && !e.message.contains(char::is_control), "{}", e.message);
+}

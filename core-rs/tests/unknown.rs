@@ -77,6 +77,17 @@ fn members_that_are_anything() {
     assert_eq!(h.state()["zones"]["other"], json!([]));
 }
 
+/// token:transform puts the properties over the token, whatever they are.
+#[test]
+fn a_transformed_token_may_be_none() {
+    let mut h = rich();
+    for id in [json!(5.5), json!(null), json!({}), json!("y")] {
+        let payload = json!({"token": {"id": "x", "a": "b"}, "properties": {"id": id}});
+        let got = h.dispatch("token:transform", &payload, 1).unwrap();
+        assert_eq!(got, json!({"_transformedFrom": "x", "a": "b", "id": id}));
+    }
+}
+
 /// Every built-in action but debug:log refuses a member that it does not describe.
 #[test]
 fn every_action_is_strict() {

@@ -51,7 +51,19 @@ type Checker struct {
 }
 
 func (c *Checker) compile(ctx context.Context, code []byte) (*wasm.Core, error) {
-	return wasm.Compile(ctx, code, wasm.Options{Interruptible: true, FirstInstance: time.Minute, Cache: c.cache})
+	return wasm.Compile(ctx, code,
+		wasm.Options{Interruptible: true, FirstInstance: manyActions * c.Timeout, Cache: c.cache})
+}
+
+// manyActions is how many times as long as an action everything else may take: to make an instance, to list actions, to
+// open an engine, to write or restore a snapshot, to compute a digest.
+const manyActions = 10
+
+// bounded bounds what is no action.
+func (c *Checker) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	limit := manyActions * c.Timeout
+	return context.WithTimeoutCause(ctx, limit,
+		fmt.Errorf("it does not end within %v, %d times --timeout", limit, manyActions))
 }
 
 func (c *Checker) report(v Verdict, format string, args ...any) {
@@ -103,8 +115,13 @@ func (c *Checker) Check(ctx context.Context, code []byte) (sound bool, err error
 		c.report(Warned,
 			"without workers it runs some five times as slow: it can't be rewritten to be interrupted (%v)", slow)
 	}
-	actions, err := listActions(ctx, i)
-	_ = i.Close(ctx)
+	listing, cancel := c.bounded(ctx)
+	actions, err := listActions(listing, i)
+	cancel()
+	_ = i.Close(context.WithoutCancel(ctx))
+	if ctx.Err() != nil {
+		return false, ctx.Err()
+	}
 	if err != nil {
 		c.report(Failed, "its list of actions can't be read: %v", err)
 		return false, nil

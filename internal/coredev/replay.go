@@ -105,6 +105,9 @@ func (p *pair) play(ctx context.Context, game []step) error {
 					continue // the restored engine goes on where it was
 				}
 				if err := p.open(ctx, s.setup); err != nil {
+					if ctx.Err() != nil {
+						return ctx.Err()
+					}
 					p.checker.report(Failed, "the setup of %s is refused: %v", s.from, err)
 					return nil
 				}
@@ -132,6 +135,8 @@ func (p *pair) renew(ctx context.Context, n int) (*wasm.Instance, error) {
 }
 
 func (p *pair) open(ctx context.Context, setup []byte) error {
+	ctx, cancel := p.checker.bounded(ctx)
+	defer cancel()
 	for n := range p.engines {
 		e, err := p.renew(ctx, n)
 		if err == nil {
@@ -145,6 +150,8 @@ func (p *pair) open(ctx context.Context, setup []byte) error {
 }
 
 func (p *pair) snapshot(ctx context.Context) (snapshot []byte, err error) {
+	ctx, cancel := p.checker.bounded(ctx)
+	defer cancel()
 	err = p.engines[0].Snapshot(ctx, func(chunk []byte) error {
 		snapshot = append(snapshot, chunk...)
 		return nil
@@ -153,6 +160,8 @@ func (p *pair) snapshot(ctx context.Context) (snapshot []byte, err error) {
 }
 
 func (p *pair) restore(ctx context.Context, n int, snapshot []byte) error {
+	ctx, cancel := p.checker.bounded(ctx)
+	defer cancel()
 	e, err := p.renew(ctx, n)
 	if err == nil {
 		err = e.Restore(ctx, snapshot)
@@ -160,26 +169,40 @@ func (p *pair) restore(ctx context.Context, n int, snapshot []byte) error {
 	return err
 }
 
+func (p *pair) digest(ctx context.Context, e *wasm.Instance) (uint64, error) {
+	ctx, cancel := p.checker.bounded(ctx)
+	defer cancel()
+	return e.Digest(ctx)
+}
+
+// lose reports what keeps a game from going on, and ends it. It returns an error if that was the context's end.
+func (p *pair) lose(ctx context.Context, what string, s step, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	p.checker.report(Failed, "%s before %s %v", what, s, err)
+	p.close()
+	p.engines[0] = nil
+	return nil
+}
+
 // step runs an action on both engines, the second of which may be restored from a snapshot of the
 // first before. An action that costs an instance, or that the two answer in different ways, is
 // reported, and both engines go on from before it.
 func (p *pair) step(ctx context.Context, s step, restored bool) error {
-	before, err := p.engines[0].Digest(ctx)
+	before, err := p.digest(ctx, p.engines[0])
 	if err != nil {
-		return err
+		return p.lose(ctx, "the digest", s, fmt.Errorf("can't be computed: %w", err))
 	}
 	snapshot, err := p.snapshot(ctx)
 	if err != nil {
-		return err
+		return p.lose(ctx, "the snapshot", s, fmt.Errorf("can't be written: %w", err))
 	}
 	other := "another with the same state"
 	if restored {
 		other = "one that was restored from a snapshot of it"
 		if err := p.restore(ctx, 1, snapshot); err != nil {
-			p.checker.report(Failed, "the snapshot before %s can't be restored: %v", s, err)
-			p.close()
-			p.engines[0] = nil // the game ends here
-			return nil
+			return p.lose(ctx, "the snapshot", s, fmt.Errorf("can't be restored: %w", err))
 		}
 	}
 	var answers [2]answer
@@ -210,7 +233,7 @@ func (p *pair) step(ctx context.Context, s step, restored bool) error {
 	p.odd[s.Type] = true
 	for n := range p.engines {
 		if err := p.restore(ctx, n, snapshot); err != nil {
-			return fmt.Errorf("restoring the engine from before %s: %w", s, err)
+			return p.lose(ctx, "the snapshot", s, fmt.Errorf("can't be restored: %w", err))
 		}
 	}
 	return nil
@@ -247,7 +270,7 @@ func (p *pair) run(ctx context.Context, e *wasm.Instance, s step) (answer, error
 	if err == nil {
 		a.result, a.events = bytes.Clone(reply.Result), bytes.Clone(reply.Events)
 	}
-	a.digest, err = e.Digest(ctx)
+	a.digest, err = p.digest(ctx, e)
 	return a, err
 }
 

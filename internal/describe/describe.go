@@ -57,7 +57,8 @@ func Of(ctx context.Context, h *host.Host) (*Core, error) {
 }
 
 // New checks what a core says of itself. It fails if a shape can't be read, if a shape names a record that does not
-// exist, and if two records, or two fields of one record, have one name.
+// exist, if a record has to have itself in it, and if two records, two actions, or two fields of one of them have one
+// name.
 func New(actions []host.ActionInfo, records []host.RecordInfo) (*Core, error) {
 	c := &Core{}
 	known := map[string]bool{}
@@ -97,7 +98,15 @@ func New(actions []host.ActionInfo, records []host.RecordInfo) (*Core, error) {
 		}
 		c.Records = append(c.Records, out)
 	}
+	if name := c.endless(); name != "" {
+		return nil, fmt.Errorf("describe: no value can be a %q: it would have another one in it, without end", name)
+	}
+	named := map[string]bool{}
 	for _, a := range actions {
+		if named[a.Name] {
+			return nil, fmt.Errorf("describe: there are two actions with the name %q", a.Name)
+		}
+		named[a.Name] = true
 		out := Action{Name: a.Name, About: plain(a.About)}
 		if out.Result, err = shape(a.Name, orAny(a.Result)); err != nil {
 			return nil, err
@@ -131,6 +140,41 @@ func orAny(shape string) string {
 		return "any"
 	}
 	return shape
+}
+
+// endless returns the name of a record that needs another of its own kind in a field, directly or over others, or "".
+func (c *Core) endless() string {
+	records := map[string]*Record{}
+	for i := range c.Records {
+		records[c.Records[i].Name] = &c.Records[i]
+	}
+	const on, done = 1, 2
+	state := map[string]int{}
+	var visit func(name string) string
+	visit = func(name string) string {
+		switch state[name] {
+		case on:
+			return name
+		case done:
+			return ""
+		}
+		state[name] = on
+		for _, f := range records[name].Fields {
+			if !f.Optional && records[f.Shape.Name] != nil {
+				if found := visit(f.Shape.Name); found != "" {
+					return found
+				}
+			}
+		}
+		state[name] = done
+		return ""
+	}
+	for _, r := range c.Records {
+		if found := visit(r.Name); found != "" {
+			return found
+		}
+	}
+	return ""
 }
 
 func distinct(owner string, fields []Field) error {

@@ -193,7 +193,38 @@ func TestUntrustedDescriptions(t *testing.T) {
 		t.Error("a package called no-name")
 	}
 
+	// Names that TypeScript and Go can't have are refused by those alone.
+	comma := []host.MemberInfo{{Name: "a,omitempty", Shape: "int"}}
+	odd, err := describe.New(nil, []host.RecordInfo{{Name: "Value", Fields: comma}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := odd.TypeScript(&typeScript); err == nil || !strings.Contains(err.Error(), "a type Value of its own") {
+		t.Errorf("a record Value: %v", err)
+	}
+	if err := odd.Go(&golang, "game"); err == nil || !strings.Contains(err.Error(), `the field "a,omitempty" of "Value"`) {
+		t.Errorf("a comma in a tag: %v", err)
+	}
+	twice := []host.ActionInfo{{Name: "a:b"}, {Name: "a:b"}}
+	if _, err := describe.New(twice, nil); err == nil || !strings.Contains(err.Error(), `two actions with the name "a:b"`) {
+		t.Errorf("an action twice: %v", err)
+	}
+	var text bytes.Buffer
+	if err := describe.Text(&text, c.Records); err != nil || strings.Contains(text.String(), "\x1b") {
+		t.Errorf("the text: %q, %v", &text, err)
+	}
+	// A record may have itself in it where that has an end.
+	tree := record(host.MemberInfo{Name: "next", Shape: "Token", Optional: true}, host.MemberInfo{Name: "all", Shape: "Token[]"},
+		host.MemberInfo{Name: "map", Shape: "map<Token>"}, host.MemberInfo{Name: "or", Shape: "Token|null"})
+	if _, err := describe.New(nil, tree); err != nil {
+		t.Error(err)
+	}
+
 	for what, records := range map[string][]host.RecordInfo{
+		`no value can be a "Token"`: record(host.MemberInfo{Name: "x", Shape: "Token"}),
+		`no value can be a "A"`: {{Name: "A", Fields: []host.MemberInfo{{Name: "b", Shape: "B"}}},
+			{Name: "B", Fields: []host.MemberInfo{{Name: "a", Shape: "A"}, {Name: "c", Shape: "C"}}}, {Name: "C"}},
+		"can't be printed":        record(host.MemberInfo{Name: "x", Shape: "'\x1b[31m'"}),
 		"there is no record":      record(host.MemberInfo{Name: "x", Shape: "Card"}),
 		"begins no shape":         record(host.MemberInfo{Name: "x", Shape: "card"}),
 		"twice":                   record(host.MemberInfo{Name: "x", Shape: "any"}, host.MemberInfo{Name: "x", Shape: "any"}),

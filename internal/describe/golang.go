@@ -48,7 +48,7 @@ type generator struct {
 
 // Go writes the records as types, and for each action a type of its payload and a type of its result, unless the result
 // is always nil. The method ActionType of a payload returns the action's name. A type with further fields has them in
-// More, and is encoded with them. Go fails if packageName is no identifier.
+// More, and is encoded with them. Go fails if packageName is no identifier, and if a field has a name that no tag can have.
 func (c *Core) Go(w io.Writer, packageName string) error {
 	if !token.IsIdentifier(packageName) {
 		return fmt.Errorf("describe: %q is no name for a package", packageName)
@@ -56,6 +56,14 @@ func (c *Core) Go(w io.Writer, packageName string) error {
 	g := &generator{core: c, taken: names{}}
 	for _, r := range c.Records {
 		g.taken[r.Name] = true
+		if err := tagged(r.Name, r.Fields, r.Rest != nil); err != nil {
+			return err
+		}
+	}
+	for _, a := range c.Actions {
+		if err := tagged(a.Name, a.Fields, a.Rest); err != nil {
+			return err
+		}
 	}
 	for _, r := range c.Records {
 		g.record(r.Name, r.About, r.Fields, r.Rest != nil)
@@ -138,6 +146,17 @@ func (g *generator) record(name, about string, fields []Field, open bool) {
 		}
 	}
 	g.WriteString("return e.Encode(m)\n}\n")
+}
+
+// tagged fails if a field has a name that its tag would turn into another one. Only types without further fields are
+// encoded by their tags.
+func tagged(owner string, fields []Field, open bool) error {
+	for _, f := range fields {
+		if !open && (f.Name == "" || f.Name == "-" || strings.Contains(f.Name, ",")) {
+			return fmt.Errorf("describe: no tag of Go can name the field %q of %q", f.Name, owner)
+		}
+	}
+	return nil
 }
 
 // goTag returns the tag of a field.

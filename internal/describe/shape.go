@@ -5,6 +5,8 @@ package describe
 import (
 	"fmt"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Shape is what a value looks like. One field says what it is; the others are zero.
@@ -101,6 +103,9 @@ func (p *parser) one(depth int) (*Shape, error) {
 		literal, rest, ok := strings.Cut(p.rest, "'")
 		if !ok {
 			return nil, fmt.Errorf("a string is not closed")
+		}
+		if strings.ContainsFunc(literal, func(r rune) bool { return !unicode.IsPrint(r) }) || !utf8.ValidString(literal) {
+			return nil, fmt.Errorf("the string %q can't be printed", literal)
 		}
 		p.rest = rest
 		return &Shape{Literal: &literal}, nil

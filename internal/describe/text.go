@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"hypertoken/internal/printable"
 )
 
 // Text writes the records for a terminal.
@@ -15,7 +17,7 @@ func Text(w io.Writer, records []Record) error {
 		}
 		fmt.Fprintf(&b, "%s\n    %s\n", r.Name, r.About)
 		for _, f := range r.Fields {
-			line := fmt.Sprintf("      %-20s %s%s", f.Name, f.Shape, f.notes(", "))
+			line := fmt.Sprintf("      %-20s %s%s", printable.Line(f.Name, 0), f.Shape, f.notes(", "))
 			b.WriteString(line + "\n")
 		}
 		if r.Rest != nil {

@@ -23,8 +23,17 @@ export type PayloadOf<Name extends ActionName> = Actions[Name]['payload'];
 export type ResultOf<Name extends ActionName> = Actions[Name]['result'];
 `
 
-// TypeScript writes the records as interfaces, and the interface Actions: the payload and the result of each action.
+// typeScriptNames are the types that every file has, beside the records.
+var typeScriptNames = []string{"ActionName", "Actions", "PayloadOf", "ResultOf", "Value"}
+
+// TypeScript writes the records as interfaces, and the interface Actions: the payload and the result of each action. It
+// fails if a record is called as another type of the file is.
 func (c *Core) TypeScript(w io.Writer) error {
+	for _, name := range typeScriptNames {
+		if c.Record(name) != nil {
+			return fmt.Errorf("describe: every file of TypeScript has a type %s of its own: call the record something else", name)
+		}
+	}
 	var b strings.Builder
 	b.WriteString(typeScriptHead)
 	for _, r := range c.Records {

@@ -37,7 +37,8 @@ pub(super) fn set_state(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
     };
     // A built-in section holds values as deep as they may be, a few levels down.
     let max_depth = cx.state.limits.max_depth as usize + if sec.is_some() { 8 } else { 0 };
-    scan_all(&new, max_depth).map_err(|e| Error { message: format!("{key} as patched: {}", e.message), ..e })?;
+    scan_all(&new, max_depth)
+        .map_err(|e| Error { message: format!("{} as patched: {}", quote(key), e.message), ..e })?;
     match sec {
         None => {
             cx.out.raw(&new);

@@ -12,16 +12,12 @@ use std::collections::BTreeMap;
 pub(super) const ACTIONS: &[Action] = &[
     action(
         "token:transform",
-        "Returns the token with the properties over it.",
+        "Returns the token with the properties over it, whatever they are: an id that is no string makes it no token.",
         &[required("token", Kind::Token), default("properties", Kind::Map, "{}")],
         |cx, p| {
             let token = p.token_value("token")?;
-            let properties = p.map("properties")?;
-            if let Some(id) = properties.and_then(|p| p.get("id")).filter(|id| id.as_str().is_none()) {
-                return Err(Error::bad_payload(format!("field properties.id: want a string, got {}", id.describe())));
-            }
             let mut b = Builder::of(token);
-            b.over(properties);
+            b.over(p.map("properties")?);
             b.set("_transformedFrom", string(id_of(token)));
             b.write(cx.out);
             Ok(())

@@ -27,10 +27,18 @@ impl Fault {
         Fault::bad(format!("want {want}, got {}", got.describe()))
     }
 
-    /// The same fault, seen from the container that has the value under a key.
+    /// The same fault, seen from the container that has the value under a key. Any key may be in a payload: what can't be
+    /// printed is escaped.
     pub(crate) fn under(mut self, key: &str) -> Fault {
         let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
-        self.path = format!("{}{dot}{}", clip(key), self.path);
+        let mut path = String::new();
+        for c in clip(key).chars() {
+            match c {
+                '"' | '\'' | '\\' => path.push(c),
+                c => path.extend(c.escape_debug()),
+            }
+        }
+        self.path = format!("{path}{dot}{}", self.path);
         self
     }
 

@@ -697,6 +697,82 @@ func (r Transaction) EncodeMsgpack(e *msgpack.Encoder) error {
 	return e.Encode(m)
 }
 
+// TransformedToken: What token:transform returns: a token, unless the properties have an id that is
+// no string.
+type TransformedToken struct {
+	// that of the properties, or else the token's
+	ID any `msgpack:"id"`
+	// the id that the token had
+	TransformedFrom string `msgpack:"_transformedFrom"`
+	Label           any    `msgpack:"label,omitempty"`
+	Group           any    `msgpack:"group,omitempty"`
+	Kind            any    `msgpack:"kind,omitempty"`
+	Index           any    `msgpack:"index,omitempty"`
+	Char            any    `msgpack:"char,omitempty"`
+	Text            any    `msgpack:"text,omitempty"`
+	Meta            any    `msgpack:"meta,omitempty"`
+	// More has all other fields.
+	More map[string]any `msgpack:"-"`
+}
+
+// DecodeMsgpack decodes a map; fields that nothing describes go to More.
+func (r *TransformedToken) DecodeMsgpack(d *msgpack.Decoder) error {
+	*r = TransformedToken{}
+	return decodeOpen(d, &r.More, func(key string) any {
+		switch key {
+		case "id":
+			return &r.ID
+		case "_transformedFrom":
+			return &r.TransformedFrom
+		case "label":
+			return &r.Label
+		case "group":
+			return &r.Group
+		case "kind":
+			return &r.Kind
+		case "index":
+			return &r.Index
+		case "char":
+			return &r.Char
+		case "text":
+			return &r.Text
+		case "meta":
+			return &r.Meta
+		}
+		return nil
+	})
+}
+
+// EncodeMsgpack encodes a map with what is in More too.
+func (r TransformedToken) EncodeMsgpack(e *msgpack.Encoder) error {
+	m := make(map[string]any, len(r.More)+9)
+	maps.Copy(m, r.More)
+	m["id"] = r.ID
+	m["_transformedFrom"] = r.TransformedFrom
+	if r.Label != nil {
+		m["label"] = r.Label
+	}
+	if r.Group != nil {
+		m["group"] = r.Group
+	}
+	if r.Kind != nil {
+		m["kind"] = r.Kind
+	}
+	if r.Index != nil {
+		m["index"] = r.Index
+	}
+	if r.Char != nil {
+		m["char"] = r.Char
+	}
+	if r.Text != nil {
+		m["text"] = r.Text
+	}
+	if r.Meta != nil {
+		m["meta"] = r.Meta
+	}
+	return e.Encode(m)
+}
+
 // AgentAddToken: the payload of agent:addToken. Puts a token into an inventory. The result is nil.
 type AgentAddToken struct {
 	Name  string `msgpack:"name"`
@@ -1478,7 +1554,8 @@ func (TokenSplit) ActionType() string { return "token:split" }
 // TokenSplitResult: the result of token:split.
 type TokenSplitResult = []Token
 
-// TokenTransform: the payload of token:transform. Returns the token with the properties over it.
+// TokenTransform: the payload of token:transform. Returns the token with the properties over it,
+// whatever they are: an id that is no string makes it no token.
 type TokenTransform struct {
 	Token Token `msgpack:"token"`
 	// default {}
@@ -1489,7 +1566,7 @@ type TokenTransform struct {
 func (TokenTransform) ActionType() string { return "token:transform" }
 
 // TokenTransformResult: the result of token:transform.
-type TokenTransformResult = Token
+type TokenTransformResult = TransformedToken
 
 // TokensCollect: the payload of tokens:collect. Returns the tokens of stack, drawn, discards,
 // source, or a zone's name, in order.

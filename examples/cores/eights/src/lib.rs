@@ -193,7 +193,8 @@ fn turn_of(cx: &Context<'_>, player: &str) -> Result<Round> {
     if let Some(winner) = round.winner {
         return Err(Rule::Over { winner }.into());
     }
-    let turn = &round.players[round.turn];
+    // A client may write anything to gameState, with game:setProperty: a panic would cost the engine its instance.
+    let turn = round.players.get(round.turn).ok_or(Rule::NotStarted)?;
     if turn != player {
         let (player, turn) = (player.to_string(), turn.clone());
         return Err(Rule::NotYourTurn { player, turn }.into());

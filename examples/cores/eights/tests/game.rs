@@ -1,6 +1,6 @@
 use eights::{Card, Round, Suit, registry};
-use hypertoken_core::payload;
 use hypertoken_core::testing::Table;
+use hypertoken_core::{Raw, payload};
 
 /// A deck of the ranks 6 to 9.
 fn deck() -> Vec<Card> {
@@ -82,4 +82,16 @@ fn a_game_ends() {
         }
     }
     panic!("nobody has won");
+}
+
+/// gameState is open to all who may use built-in actions. What they write there costs no engine its instance.
+#[test]
+fn a_round_that_can_not_be_is_refused() {
+    let mut t = started();
+    let mut round: Round = t.state(&["gameState", "round"]);
+    round.turn = 2;
+    let set = payload! { key: "round", value: round };
+    t.run::<Raw>("game:setProperty", &set).unwrap();
+    let draw = payload! { player: "ann" };
+    assert_eq!(t.refused("eights:draw", &draw), "not_started");
 }
