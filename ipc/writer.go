@@ -104,9 +104,9 @@ func (w *Writer) written(err error) {
 	w.write()
 }
 
-// end takes note of an error, and gives back a buffer that one large frame has grown.
+// end takes note of an error, and gives back a buffer that is larger than a piece of a stream takes.
 func (w *Writer) end(err error) {
-	const kept = 1 << 20
+	const kept = ChunkSize + 128<<10
 	if cap(w.sending) > kept {
 		w.sending = nil
 	}

@@ -114,6 +114,7 @@ func serve(in, out *os.File, level *slog.LevelVar, log *slog.Logger) error {
 			if err != nil {
 				return fmt.Errorf("reading from the host: %w", err)
 			}
+			gc.moved += n
 			if err := loop.Filled(n); err != nil {
 				w.Flush()
 				return err
@@ -128,7 +129,8 @@ func serve(in, out *os.File, level *slog.LevelVar, log *slog.Logger) error {
 			return nil // nobody reads: the host is gone
 		}
 		if ran {
-			gc.ran()
+			gc.ran(w.appended)
+			w.appended = 0
 		}
 	}
 }
@@ -180,6 +182,8 @@ type worker struct {
 	armed   atomic.Bool
 	// gathered are the answers since the last flush of the loop's.
 	gathered int
+	// appended is how many bytes were answered since the collector was told.
+	appended int
 }
 
 const flushAfter = 5 * time.Millisecond
@@ -193,6 +197,9 @@ const (
 
 func (w *worker) Append(h ipc.Header, parts ...[]byte) int {
 	n := w.writer.Append(h, parts...)
+	for _, p := range parts {
+		w.appended += len(p)
+	}
 	if w.gathered++; n > flushSize || w.gathered >= flushAnswers {
 		w.Flush()
 	} else if !w.armed.Load() {
@@ -218,6 +225,7 @@ func (w *worker) Drain(limit int) { w.writer.Drain(limit) }
 type collector struct {
 	sample [1]metrics.Sample
 	runs   int
+	moved  int    // bytes that came and went since it last looked: large ones leave large buffers behind
 	last   uint64 // bytes allocated up to the last collection
 	live   uint64
 	most   int // engines since the last time that memory was given back
@@ -232,8 +240,10 @@ const (
 	fewEngines = 32
 )
 
-func (c *collector) ran() {
-	if c.runs++; c.runs >= looksEvery {
+// ran takes note of a request that ran, and of the bytes of its answer.
+func (c *collector) ran(answered int) {
+	c.moved += answered
+	if c.runs++; c.runs >= looksEvery || c.moved >= minGarbage {
 		c.look(1)
 	}
 }
@@ -245,13 +255,13 @@ func (c *collector) idle(engines int) {
 		c.most = engines
 		debug.FreeOSMemory()
 	}
-	if c.runs >= looksEvery/4 {
+	if c.runs >= looksEvery/4 || c.moved >= minGarbage/4 {
 		c.look(2)
 	}
 }
 
 func (c *collector) look(eager uint64) {
-	c.runs = 0
+	c.runs, c.moved = 0, 0
 	c.sample[0].Name = "/gc/heap/allocs:bytes"
 	metrics.Read(c.sample[:])
 	if allocated := c.sample[0].Value.Uint64(); allocated-c.last > max(c.live, minGarbage)/eager {
