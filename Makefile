@@ -6,7 +6,7 @@ BENCH ?= .
 PACKAGES ?= ./...
 OUT ?= bin/gobench.txt
 
-.PHONY: help core core-check types build test sabotage torture schemathesis notice rename browser lint vet fuzz bench bench-core bench-browser gobench rust
+.PHONY: help core core-check types build test test-deep sabotage torture schemathesis notice rename browser lint vet fuzz bench bench-core bench-browser gobench rust
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -31,7 +31,11 @@ build:
 
 ## test        run the Go tests, with the race detector
 test:
-	$(GO) test -race ./...
+	$(GO) test -race -timeout 20m ./...
+
+## test-deep   run the tests that build whole programs anew: cores of one's own, the module under another path; takes cargo
+test-deep:
+	HYPERTOKEN_DEEP=1 $(GO) test -count 1 -run 'TestCoreScripts|TestARenamedModule' ./cmd/hypertoken ./internal/rename
 
 ## torture     kill workers while they work, for a minute, and check what their callers were told
 torture:

@@ -14,6 +14,7 @@ import (
 // TestCoreScripts builds crates outside the repository, as a user does; each file in testdata/core
 // is a script. What they depend on is built once, in core-rs/target.
 func TestCoreScripts(t *testing.T) {
+	require.Deep(t)
 	require.Tool(t, "cargo")
 	require.Tool(t, "bash")
 	root, err := filepath.Abs("../..")

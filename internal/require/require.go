@@ -19,6 +19,15 @@ func Tool(t testing.TB, name string) string {
 	return ""
 }
 
+// Deep skips a test that builds whole programs anew, which takes minutes, unless HYPERTOKEN_DEEP is set, as `make test-deep`
+// does.
+func Deep(t testing.TB) {
+	t.Helper()
+	if os.Getenv("HYPERTOKEN_DEEP") == "" {
+		t.Skip("it builds whole programs anew: `make test-deep` runs it")
+	}
+}
+
 // Missing skips a test for want of something that the machine does not have, with the reason, or fails it as [Tool] does.
 func Missing(t testing.TB, what string, err error) {
 	t.Helper()
