@@ -49,10 +49,11 @@ func deal(ctx context.Context, rounds int, pause time.Duration, seed int) error 
 		hand, err := host.As[[]card](table.Dispatch(ctx, "stack:draw", map[string]any{"count": 5}))
 		if host.CodeOf(err) == "out_of_range" || (err == nil && len(hand) < 5) {
 			// The deck is used up: gather the cards and go on.
-			for _, action := range []string{"stack:reset", "stack:shuffle"} {
-				if _, err := table.Dispatch(ctx, action, map[string]any{"seed": seed + round}); err != nil {
-					return err
-				}
+			if _, err := table.Dispatch(ctx, "stack:reset", nil); err != nil {
+				return err
+			}
+			if _, err := table.Dispatch(ctx, "stack:shuffle", map[string]any{"seed": seed + round}); err != nil {
+				return err
 			}
 			hand, err = host.As[[]card](table.Dispatch(ctx, "stack:draw", map[string]any{"count": 5}))
 		}

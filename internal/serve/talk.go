@@ -120,11 +120,14 @@ func (c *conversation) refused(q *jsonl.Request, first int, err error) ([]byte, 
 
 // setup makes the engine.
 func (c *conversation) setup(ctx context.Context, q *jsonl.Request) ([]byte, *problem) {
-	ctx, cancel := q.Bounded(ctx)
+	bounded, cancel := q.Bounded(ctx)
 	defer cancel()
 	err := q.ValueError
+	if err == nil && ctx.Err() == nil && bounded.Err() != nil { // else an engine that is made at once would be made
+		err = failure(host.ErrTimeout.Code, "not done after %v (timeout)", q.Timeout)
+	}
 	if err == nil {
-		err = c.server.engines.create(ctx, c.name, q.Value, c.address)
+		err = c.server.engines.create(bounded, c.name, q.Value, c.address)
 	}
 	if err != nil {
 		p := problemOf(err)
