@@ -132,7 +132,7 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 	began := time.Now()
 	var client *plugin.Client
 	var noDirectory []string
-	for _, base := range socketBases() {
+	for _, base := range bases() {
 		client = newClient(base)
 		// Only the handshake: a connection that nobody needs yet would say on standard error that its worker was killed.
 		if _, err = client.Start(); err == nil {
@@ -172,6 +172,9 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 		return nil, fmt.Errorf("the worker %s did not shake hands: is it a program that calls workerproc.Main? %w%s", path, err, said)
 	}
 }
+
+// bases are where go-plugin may make its directory. Tests replace it.
+var bases = socketBases
 
 // notStarted is the error for a program that was not executed. It says what WorkerPath must be if that is the cause.
 func notStarted(path string, err error) error {
