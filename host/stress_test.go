@@ -29,7 +29,8 @@ func TestAcknowledgedActionsAreTheState(t *testing.T) {
 func testAcknowledgedActionsAreTheState(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	h := newHost(t, host.Options{MaxInProcess: 2, SnapshotBytes: 500, MaxEngineMemory: 8 << 20})
+	// Its engines hang on purpose: MaxKills keeps them from being held back for that.
+	h := newHost(t, host.Options{MaxInProcess: 2, SnapshotBytes: 500, MaxEngineMemory: 8 << 20, MaxKills: 1000})
 	const engines, callers, calls = 4, 3, 60
 	var wg sync.WaitGroup
 	var mu sync.Mutex
