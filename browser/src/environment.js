@@ -1,4 +1,4 @@
-// Where this runs, and where the worker's script and the core are there.
+// The environment that this code runs in, and the places of the worker's script and of the core there.
 
 /**
  * Tells Node, and what has Node's modules as Deno and Bun have, from a browser. It asks for what is really there: tests in Node define
@@ -49,7 +49,7 @@ const hasScheme = (path) => /^[a-z][a-z0-9+.-]+:/i.test(path);
 const currentFolder = () => globalThis.process?.cwd?.() ?? globalThis.Deno?.cwd() ?? '.';
 
 /**
- * Where the core is. wasmPath names a folder, or a file that ends in .wasm: as a URL, and in Node as a path too.
+ * The place of the core. wasmPath names a folder, or a file that ends in .wasm: as a URL, and in Node as a path too.
  * @param {string | URL} wasmPath
  * @returns {{url: string} | {path: string, folder: string}} a path may be relative to the folder
  */

@@ -1,4 +1,4 @@
-// What an editor offers, asked of TypeScript's language server as an editor asks it.
+// Tests of what an editor offers: TypeScript's language server is asked as an editor asks it.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';

@@ -1,4 +1,4 @@
-// What callers give beside payloads: options, paths and signals, and the environment that is found.
+// Tests of what callers give beside payloads: options, paths and signals, and the environment that is found.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';

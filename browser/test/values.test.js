@@ -1,4 +1,4 @@
-// What becomes of values: what goes in comes out, or is refused by its path. README.md, "Values", has the same table.
+// Tests of values: a value comes out as it went in, or is refused by its path. README.md, "Values", has the same table.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

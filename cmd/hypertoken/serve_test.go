@@ -119,7 +119,9 @@ func serveCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 				ts.Fatalf("there is no worker")
 			}
 			until := time.Now().Add(time.Minute)
-			for {
+			scrapes := time.NewTicker(20 * time.Millisecond)
+			defer scrapes.Stop()
+			for ; ; <-scrapes.C {
 				w, err := http.Get(ts.Getenv("URL") + "/metrics")
 				ts.Check(err)
 				b, err := io.ReadAll(w.Body)
@@ -132,7 +134,6 @@ func serveCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 				if time.Now().After(until) {
 					ts.Fatalf("no worker is ready again: %s", grep(string(b), "hypertoken_worker"))
 				}
-				time.Sleep(20 * time.Millisecond) // between two scrapes
 			}
 		},
 		"certificate": func(ts *testscript.TestScript, _ bool, args []string) {

@@ -1,4 +1,4 @@
-// What tests in Node and in pages do with games.
+// Setups and events that the tests in Node and the tests in pages share.
 
 /** A setup of so many tokens, t0 at the bottom. */
 export const deck = (n) => ({ stack: Array.from({ length: n }, (_, k) => ({ id: `t${k}` })) });

@@ -1,4 +1,4 @@
-//! What the built-in actions return, and what the state looks like.
+//! The shapes of the results of the built-in actions, and of the state.
 
 use crate::shape::{Member, Record, member, optional_member as may};
 
