@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -15,6 +16,9 @@ import (
 	"hypertoken/internal/fast"
 	"hypertoken/internal/torture"
 )
+
+// maxDeaths is the most that --deaths takes.
+const maxDeaths = 1_000_000
 
 func newTorture() *cobra.Command {
 	var c torture.Config
@@ -39,10 +43,11 @@ calls early; what was called is still checked.
 
 Faults:
 ` + torture.About() + `
-Exit status: 0 if every guarantee held; 1 if one did not, or if fewer than 100 deaths a
-minute had requests in flight; 2 for wrong usage.`,
+Exit status: 0 if every guarantee held; 1 if one did not, or if fewer deaths than --deaths
+(without it, 100 a minute) had requests in flight; 2 for wrong usage.`,
 		Example: `  hypertoken torture --for 60s
   hypertoken torture --for 10s --faults kill,stop --seed 7
+  hypertoken torture --for 5m --deaths 50
   hypertoken torture --core game.wasm --workers 4 --engines 16`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -56,6 +61,10 @@ minute had requests in flight; 2 for wrong usage.`,
 			switch {
 			case c.For <= 0 || c.For > 24*time.Hour:
 				return usageError{fmt.Errorf("--for is %v, want more than 0 and at most 24h", c.For)}
+			case c.Deaths < 0 || c.Deaths > maxDeaths:
+				return usageError{fmt.Errorf("--deaths is %d, want 0 to %d", c.Deaths, maxDeaths)}
+			case c.Deaths > 0 && !slices.Contains(c.Faults, torture.Kill):
+				return usageError{errors.New("--deaths needs the fault kill, without which no worker has to die")}
 			case c.Workers < 1 || c.Workers > 64:
 				return usageError{fmt.Errorf("--workers is %d, want 1 to 64", c.Workers)}
 			case c.Spares < 0 || c.Spares > 64:
@@ -86,7 +95,7 @@ minute had requests in flight; 2 for wrong usage.`,
 			if err != nil {
 				return err
 			}
-			if err := r.Err(c.Faults); err != nil {
+			if err := r.Err(c); err != nil {
 				fmt.Fprintf(cmd.ErrOrStderr(), "hypertoken: %v\n", err)
 				return errReported
 			}
@@ -95,6 +104,7 @@ minute had requests in flight; 2 for wrong usage.`,
 	}
 	flags := cmd.Flags()
 	flags.DurationVar(&c.For, "for", 60*time.Second, "how long calls are made")
+	flags.IntVar(&c.Deaths, "deaths", 0, "end as soon as this many deaths had requests in flight, and fail if --for ends before")
 	flags.Int64Var(&seed, "seed", 0, "draw faults and calls from this `number` (default a random one, which is printed)")
 	flags.IntVar(&c.Workers, "workers", 2, "how many worker processes run the engines")
 	flags.IntVar(&c.Spares, "spares", 0, "how many workers more are kept started, to replace those that die")

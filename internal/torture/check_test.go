@@ -213,18 +213,25 @@ func TestParseKinds(t *testing.T) {
 // Too few deaths with requests in flight prove nothing.
 func TestATortureNeedsDeaths(t *testing.T) {
 	r := Report{Elapsed: 60e9, InFlight: LeastInFlight}
-	if err := r.Err(Kinds()); err != nil {
+	if err := r.Err(Config{Faults: Kinds()}); err != nil {
 		t.Error(err)
 	}
 	r.InFlight--
-	if err := r.Err(Kinds()); err == nil {
+	if err := r.Err(Config{Faults: Kinds()}); err == nil {
 		t.Error("one death less passes")
 	}
-	if err := r.Err([]Kind{Repeat}); err != nil {
+	if err := r.Err(Config{Faults: []Kind{Repeat}}); err != nil {
+		t.Error(err)
+	}
+	r.InFlight = 5
+	if err := r.Err(Config{Faults: Kinds(), Deaths: 5}); err != nil {
+		t.Error(err)
+	}
+	if err := r.Err(Config{Faults: Kinds(), Deaths: 6}); err == nil || !strings.Contains(err.Error(), "only 5 deaths") {
 		t.Error(err)
 	}
 	r.found([]Violation{{Fate: Lost}}, nil)
-	if err := r.Err([]Kind{Repeat}); err == nil || errors.Unwrap(err) != nil {
+	if err := r.Err(Config{Faults: []Kind{Repeat}}); err == nil || errors.Unwrap(err) != nil {
 		t.Error(err)
 	}
 }

@@ -120,20 +120,23 @@ func (r *Report) finish() {
 	}
 }
 
-// Err says why a torture has not been passed, or nil: a guarantee did not hold, or too few deaths had requests in flight,
-// where workers were to die.
-func (r *Report) Err(faults []Kind) error {
+// Err returns nil if the torture that c describes was passed. It fails if a guarantee did not hold, or if workers were to die
+// and too few deaths had requests in flight: fewer than c.Deaths, or fewer than LeastInFlight a minute if that is 0.
+func (r *Report) Err(c Config) error {
 	n := 0
 	for _, k := range r.Violated {
 		n += k
 	}
-	least := int(LeastInFlight * r.Elapsed.Minutes())
+	least, rate := c.Deaths, ""
+	if least == 0 {
+		least, rate = int(LeastInFlight*r.Elapsed.Minutes()), fmt.Sprintf(" (%d a minute)", LeastInFlight)
+	}
 	switch {
 	case n > 0:
 		return fmt.Errorf("%d violations; --seed %d draws the same faults", n, r.Seed)
-	case slices.Contains(faults, Kill) && r.InFlight < least:
-		return fmt.Errorf("only %d deaths had requests in flight, want %d (%d a minute): give it more time or more engines, or leave the machine to it",
-			r.InFlight, least, LeastInFlight)
+	case slices.Contains(c.Faults, Kill) && r.InFlight < least:
+		return fmt.Errorf("only %d deaths had requests in flight, want %d%s: "+
+			"give it more time or more engines, or leave the machine to it", r.InFlight, least, rate)
 	}
 	return nil
 }

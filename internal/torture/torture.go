@@ -26,6 +26,9 @@ import (
 type Config struct {
 	// For is how long new calls are made. Checking what was called takes a little longer.
 	For time.Duration
+	// Deaths, if it is not 0, ends the calls as soon as that many deaths had requests in flight; For is then the most that it
+	// may take.
+	Deaths int
 	// Seed is what the faults and the calls are drawn from.
 	Seed uint64
 	// Workers is how many worker processes run, Engines how many engines are called at once, by three callers each.
@@ -218,6 +221,9 @@ func (t *torture) watch(stuck chan<- struct{}, calm <-chan struct{}) {
 			return
 		}
 		t.measure()
+		if t.config.Deaths > 0 && r.InFlight >= t.config.Deaths {
+			t.enough()
+		}
 		if t.config.Progress != nil {
 			t.config.Progress(r)
 		}
