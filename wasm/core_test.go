@@ -80,7 +80,7 @@ func FuzzTables(f *testing.F) {
 
 func TestMemoryLimitIsBounded(t *testing.T) {
 	for limit, ok := range map[uint64]bool{2<<20 - 1: false, 2 << 20: true, 4 << 30: true, 4<<30 + 1: false} {
-		c, err := Compile(t.Context(), Builtin(), Options{MemoryLimit: limit})
+		c, err := Compile(t.Context(), Builtin(), Options{MemoryLimit: limit, Cache: sharedCache()})
 		if (err == nil) != ok {
 			t.Errorf("limit %d: %v", limit, err)
 		}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/vmihailenco/msgpack/v5"
 
-	"hypertoken/internal/cores"
+	"hypertoken/internal/require"
 	"hypertoken/internal/trace"
 )
 
@@ -28,16 +28,6 @@ func open(t testing.TB, c *Core, setup any) *Instance {
 		t.Fatal(err)
 	}
 	return i
-}
-
-func compileTest(t testing.TB, o Options) *Core {
-	t.Helper()
-	c, err := Compile(t.Context(), cores.Test, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close(context.Background()) })
-	return c
 }
 
 func digest(t testing.TB, i *Instance) uint64 {
@@ -116,13 +106,14 @@ func (e *engine) State(ctx context.Context) ([]byte, error) {
 	return b, err
 }
 
+// traces returns the traces; of each kind there are five or less, and a run that is not deep takes one of each.
 func traces(t testing.TB) []*trace.Trace {
 	t.Helper()
 	all, err := trace.ReadDir("../integration/testdata/conformance")
 	if err != nil || len(all) < 37 {
 		t.Fatalf("%d traces found: %v", len(all), err)
 	}
-	return all
+	return require.Sample(5, all)
 }
 
 // After every step the engine goes on in a fresh instance, restored from a snapshot.

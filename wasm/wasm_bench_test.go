@@ -2,12 +2,16 @@ package wasm
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/vmihailenco/msgpack/v5"
+
+	"hypertoken/internal/cores"
 )
 
 // pack encodes a value in canonical form, where its keys are strings, or fails the test.
@@ -34,13 +38,33 @@ func deck(n int) dict {
 	return dict{"stack": tokens, "source": dict{"stacks": [][]dict{tokens}}}
 }
 
-func compile(t testing.TB, o Options) *Core {
+// sharedCache is the user's cache of compiled code, which all test programs share with each other; nil if there is none.
+var sharedCache = sync.OnceValue(func() *Cache {
+	dir, err := DefaultCacheDir()
+	if err != nil {
+		return nil
+	}
+	cache, err := OpenCache(dir)
+	if err != nil {
+		return nil
+	}
+	return cache
+})
+
+// compile compiles the built-in core, or takes it from the shared cache.
+func compile(t testing.TB, o Options) *Core { return compileCode(t, Builtin(), o) }
+
+// compileTest does the same with the core for tests.
+func compileTest(t testing.TB, o Options) *Core { return compileCode(t, cores.Test, o) }
+
+func compileCode(t testing.TB, code []byte, o Options) *Core {
 	t.Helper()
-	c, err := Compile(t.Context(), Builtin(), o)
+	o.Cache = sharedCache()
+	c, err := Compile(t.Context(), code, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = c.Close(t.Context()) })
+	t.Cleanup(func() { _ = c.Close(context.Background()) })
 	return c
 }
 

@@ -1,4 +1,4 @@
-// Package require lets tests say which tools of the machine they need.
+// Package require lets tests say what they need: a tool of the machine, or the time of a deep run.
 package require
 
 import (
@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Tool returns the path of a program. Where there is none the test is skipped, with the reason; where HYPERTOKEN_REQUIRE
-// is all, as on CI, it fails.
+// Tool returns the path of a program. If there is none, the test is skipped with the reason; if HYPERTOKEN_REQUIRE is all,
+// as on CI, it fails instead.
 func Tool(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -17,15 +17,6 @@ func Tool(t testing.TB, name string) string {
 	}
 	Missing(t, name, err)
 	return ""
-}
-
-// Deep skips a test that builds whole programs anew, which takes minutes, unless HYPERTOKEN_DEEP is set, as `make test-deep`
-// does.
-func Deep(t testing.TB) {
-	t.Helper()
-	if os.Getenv("HYPERTOKEN_DEEP") == "" {
-		t.Skip("it builds whole programs anew: `make test-deep` runs it")
-	}
 }
 
 // Missing skips a test for want of something that the machine does not have, with the reason, or fails it as [Tool] does.
