@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -190,7 +189,7 @@ func (a *app) until(is func(host.Stats) bool) host.Stats {
 		if s := a.host.Stats(); is(s) {
 			return s
 		}
-		runtime.Gosched()
+		betweenLooks()
 	}
 }
 

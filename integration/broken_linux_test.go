@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -15,6 +14,7 @@ import (
 
 	"hypertoken/host"
 	"hypertoken/internal/cores"
+	"hypertoken/internal/require"
 )
 
 // Whatever is wrong with the workers' program, from the first start on or later: engines answer in this process, an event
@@ -28,11 +28,12 @@ func TestABrokenProgram(t *testing.T) {
 	}
 	const isIt = "is it a program that calls workerproc.Main?"
 	const mustBe = "WorkerPath must name a program that calls workerproc.Main"
-	for _, c := range []struct {
+	type broken struct {
 		name string
 		be   func(string) error
 		says []string
-	}{
+	}
+	for _, c := range require.Sample(4, []broken{
 		{"missing", link("/no/such/program"), []string{"can't be started", "no such file", mustBe}},
 		{"a directory", func(path string) error { return os.Mkdir(path, 0o700) }, []string{"is a directory", mustBe}},
 		{"not executable", write("#!/bin/sh\n", 0o600), []string{"permission denied", mustBe}},
@@ -48,7 +49,7 @@ func TestABrokenProgram(t *testing.T) {
 		{"dies after hello", hostileFor(t, "panics", 1<<30), []string{"ended by itself: exit status 2; it said: ", "no more cards"}},
 		{"never ready", hostileFor(t, "silent after hello", 1<<30), []string{"was not ready within 1s (StartTimeout)"}},
 		{"without the core", hostileFor(t, "can't run the core", 1<<30), []string{"it can't run the core: no core of yours"}},
-	} {
+	}) {
 		t.Run(c.name, func(t *testing.T) {
 			program := newReplaceable(t)
 			program.be(c.be)
@@ -77,6 +78,7 @@ func TestABrokenProgram(t *testing.T) {
 					t.Fatalf("got %+v after %d", r, n)
 				}
 				n++
+				betweenLooks()
 			}
 
 			events, stop := e.Events(host.EventError)
@@ -85,7 +87,7 @@ func TestABrokenProgram(t *testing.T) {
 			died := h.Stats().Restarts["died"]
 			signal(t, workerOf(t, h), syscall.SIGKILL)
 			for h.Stats().Restarts["died"] == died {
-				runtime.Gosched() // what is in flight at its death would not run in process
+				betweenLooks() // what is in flight at its death would not run in process
 			}
 			if r := dispatch(t, e, "stack:draw", nil); r.Sequence != n+1 {
 				t.Errorf("got %+v after %d", r, n)
@@ -226,7 +228,7 @@ func TestAResultThatDiffersInAnotherWorker(t *testing.T) {
 	dispatch(t, f, "stack:draw", nil)
 	signal(t, workerOf(t, h), syscall.SIGKILL)
 	for h.Stats().Restarts["died"] == 0 {
-		runtime.Gosched()
+		betweenLooks()
 	}
 	events, stop := e.Events(host.EventError)
 	defer stop()

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,6 +16,7 @@ import (
 
 	"hypertoken/host"
 	"hypertoken/internal/cores"
+	"hypertoken/internal/require"
 )
 
 // text is a log that can be searched while it is written.
@@ -176,11 +176,12 @@ func TestAHostileWorkerIsReplaced(t *testing.T) {
 	want := undisturbed(t)
 	// One that owes an answer while it comes to its end may be taken for one that stands still.
 	const died, stalled, late, either, none = "died", "stalled", "deadline", "died or stalled", ""
-	for _, c := range []struct {
+	type hostile struct {
 		mode   string
 		reason string // why it ended
 		says   string
-	}{
+	}
+	for _, c := range require.Sample(4, []hostile{
 		{"garbage for a hello", died, "bytes 6 and 7 of a header"},
 		{"another version", died, "it speaks version 99 of the protocol (hostile), this host 1: update WorkerPath"},
 		{"an answer before hello", died, "a frame of answer before hello"},
@@ -233,7 +234,7 @@ func TestAHostileWorkerIsReplaced(t *testing.T) {
 		{"deep events", none, "raised events that can't be read"},
 		{"floods its log", none, "line 0 "},
 		{"outlives its host", none, ""},
-	} {
+	}) {
 		t.Run(c.mode, func(t *testing.T) {
 			program := newReplaceable(t)
 			program.be(hostileFor(t, c.mode, 1))
@@ -260,7 +261,7 @@ func TestAHostileWorkerIsReplaced(t *testing.T) {
 			if c.mode == "floods its log" {
 				// The first line may still be on its way. All were read, since it has answered; few were handed on.
 				for !strings.Contains(log.String(), c.says) {
-					runtime.Gosched()
+					betweenLooks()
 				}
 				if n := strings.Count(log.String(), "worker output"); n > 200 {
 					t.Errorf("%d lines of its output are in the log", n)

@@ -97,8 +97,13 @@ func children(t *testing.T) []string {
 	return all
 }
 
-// mostAfterwards is how long a process may outlive the program that started it.
-const mostAfterwards = time.Second
+// mostAfterwards is how long a test waits for the end of processes whose host has ended. They end at once, unless the
+// machine is busy; a process that nothing ends is still there after any time.
+const mostAfterwards = time.Minute
+
+// betweenLooks passes a millisecond between two looks at something that a test waits for. A loop without a pause would
+// take a core from the processes that are to bring it about.
+func betweenLooks() { <-time.After(time.Millisecond) }
 
 // session gives a command a session of its own, which its workers cannot leave: who is in it after the test has outlived
 // the program, whatever became of their parent.

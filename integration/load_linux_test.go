@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"hypertoken/host"
+	"hypertoken/internal/require"
 )
 
 // stopped opens an engine on a host whose only worker is stopped then, so that nothing is answered until it goes on.
@@ -161,8 +162,8 @@ func TestAStuckListener(t *testing.T) {
 
 // Ten thousand engines on two workers, of which one dies: all answer, all close.
 func TestTenThousandEngines(t *testing.T) {
-	many := 10_000
-	if testing.Short() || raceEnabled {
+	many := require.Rounds(1_000, 10_000)
+	if raceEnabled {
 		many = 1_000
 	}
 	h := newHost(t, host.Options{Workers: 2, MaxQueue: 2 * many, Timeout: -1})

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -150,7 +149,7 @@ func TestAWorkerIsNamedAndOfferedToTheOOMKiller(t *testing.T) {
 		dispatch(t, e, "stack:draw", nil)
 		s := h.Stats()
 		for slices.ContainsFunc(slices.Concat(s.Workers, s.Spares), func(w host.WorkerStats) bool { return w.State != "ready" }) {
-			runtime.Gosched()
+			betweenLooks()
 			s = h.Stats()
 		}
 		score := func(pid string) int {
@@ -222,7 +221,7 @@ func TestAPinnedWorkerIsReplacedOnDisk(t *testing.T) {
 	signal(t, pid, syscall.SIGKILL)
 	// An action that it dies of would wait for a worker.
 	for h.Stats().Workers[0].PID == pid {
-		runtime.Gosched()
+		betweenLooks()
 	}
 	n := uint64(1)
 	until := func(place string) {

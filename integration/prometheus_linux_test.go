@@ -272,6 +272,7 @@ func (x *scene) worker(other int) int {
 
 // Each alert fires when it should, and resolves when it is over; and what Prometheus has counted is what was done.
 func TestAlertsOfARealPrometheus(t *testing.T) {
+	require.Deep(t)
 	nothingIsLeft(t)
 	var down atomic.Bool
 	empty := promhttp.HandlerFor(prometheus.NewRegistry(), promhttp.HandlerOpts{})

@@ -1,12 +1,15 @@
 package integration
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"hypertoken/internal/require"
 )
 
 // README's program runs as it stands, and says what to do where its first line is missing.
@@ -32,8 +35,11 @@ func TestReadmesProgram(t *testing.T) {
 
 // An application in a folder of its own depends on a clone as README says, with nothing but what is in the module cache.
 func TestReadmesApplication(t *testing.T) {
-	if _, err := exec.LookPath("sh"); err != nil {
-		t.Skip("there is no shell")
+	require.Deep(t)
+	require.Tool(t, "sh")
+	// go mod tidy asks for modules of its requirements' tests too, which a build of this module does not need.
+	if out, err := exec.Command("go", "mod", "download").CombinedOutput(); err != nil {
+		require.Missing(t, "a module", fmt.Errorf("%w: %s", err, out))
 	}
 	b, err := os.ReadFile("../README.md")
 	if err != nil {

@@ -146,7 +146,7 @@ func TestShutdownWithAnExpiredContext(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			go func() {
 				for h.Stats().Actions["ok"] < shuttingEngines*10 {
-					runtime.Gosched()
+					betweenLooks()
 				}
 				cancel()
 			}()
@@ -197,7 +197,7 @@ func TestShutdownDuringARestartStorm(t *testing.T) {
 		o.Workers, o.WorkerPath = 4, "/bin/false"
 		h := newHost(t, o)
 		for h.Stats().Restarts["died"] < 20 {
-			runtime.Gosched()
+			betweenLooks()
 		}
 		var calls sync.WaitGroup
 		for range 8 {

@@ -11,7 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,6 +21,7 @@ import (
 
 	"hypertoken/host"
 	"hypertoken/internal/cores"
+	"hypertoken/internal/require"
 )
 
 // endings are the signals that end a command.
@@ -41,7 +42,7 @@ func TestASignalEndsACommand(t *testing.T) {
 		return func(t *testing.T, pid int, _ io.Writer, _ *bufio.Scanner) { untilChildren(t, pid, n) }
 	}
 	listens := func(t *testing.T, _ int, _ io.Writer, out *bufio.Scanner) { line(t, out) }
-	for _, c := range []struct {
+	for k, c := range []struct {
 		name string
 		args []string
 		// under waits until the command is under way.
@@ -70,7 +71,8 @@ func TestASignalEndsACommand(t *testing.T) {
 		{"torture", []string{"torture", "--for", "1h", "--faults", "cancel"}, hasChildren(2), false},
 		{"bench", []string{"bench", "--for", "1h", "--only", "roundtrip/go_plugin"}, hasChildren(2), false},
 	} {
-		for _, s := range endings {
+		// A run that is not deep gives each command one of the signals, the next one the next.
+		for _, s := range require.Sample(len(endings), slices.Concat(endings[k%len(endings):], endings[:k%len(endings)])) {
 			t.Run(fmt.Sprintf("%s/%v", c.name, s), func(t *testing.T) {
 				command, in, out := start(t, program, c.args...)
 				c.under(t, command.Process.Pid, in, out)
@@ -294,7 +296,7 @@ func unreadApplication() int {
 		must(e.Dispatch(ctx, "stack:draw", nil))
 		_ = syscall.Kill(h.Stats().Workers[0].PID, syscall.SIGKILL)
 		for h.Stats().Restarts["died"] <= n {
-			runtime.Gosched()
+			betweenLooks()
 		}
 	}
 	must(e.Dispatch(ctx, "stack:draw", nil))
@@ -434,7 +436,7 @@ func untilChildren(t *testing.T, pid, n int) []int {
 		if list := childrenOf(pid); len(list) >= n {
 			return list
 		}
-		runtime.Gosched()
+		betweenLooks()
 		if t.Context().Err() != nil {
 			t.Fatal("the children do not come")
 		}
@@ -457,8 +459,8 @@ func untilItComputes(t *testing.T, pid int) {
 		}
 		return ticks
 	}
-	for before := spent(); spent() < before+50; {
-		runtime.Gosched()
+	for before := spent(); spent() < before+20; {
+		betweenLooks()
 		if t.Context().Err() != nil {
 			t.Fatal("it does not compute")
 		}
@@ -476,7 +478,7 @@ func untilItOpens(t *testing.T, pid int, _ io.Writer, _ *bufio.Scanner) {
 				return
 			}
 		}
-		runtime.Gosched()
+		betweenLooks()
 		if t.Context().Err() != nil {
 			t.Fatal("it does not open its file")
 		}

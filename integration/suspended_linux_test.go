@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -108,7 +107,7 @@ func asleep(t *testing.T, pid int) {
 		}
 		return all
 	}
-	for before, same := switches(), 0; same < 100; runtime.Gosched() {
+	for before, same := switches(), 0; same < 100; betweenLooks() {
 		now := switches()
 		if same++; now == nil || !bytes.Equal(now, before) {
 			before, same = now, 0
