@@ -62,7 +62,10 @@ func (c *terminal) until(text, name string) {
 		c.t.Fatal(err)
 	}
 	last, screen := "", ""
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); last = screen {
+	looks := time.NewTicker(20 * time.Millisecond)
+	defer looks.Stop()
+	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); last = screen {
+		<-looks.C
 		screen = address.ReplaceAllString(c.tmux("capture-pane", "-p", "-t", ":"), "127.0.0.1:9464")
 		switch {
 		case !strings.Contains(screen, text):

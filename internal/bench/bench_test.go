@@ -16,6 +16,7 @@ import (
 
 	"hypertoken/host"
 	"hypertoken/internal/cores"
+	"hypertoken/internal/require"
 	"hypertoken/workerproc"
 )
 
@@ -290,25 +291,23 @@ func TestTheTextFits(t *testing.T) {
 
 // Whatever can be left out at a short time is measured where it is all there is to do.
 func TestOneGroupAtATime(t *testing.T) {
-	for _, c := range []struct {
+	type group struct {
 		pattern string
 		time    time.Duration
 		want    []string
-	}{
+	}
+	for _, c := range require.Sample(4, []group{
+		{"^allocations/", time.Second, []string{"allocations_worker.allocs", "allocations_in_process.bytes", "allocations_bare.allocs"}},
 		{"^pipelined/", time.Second, []string{"go_plugin_netrpc_pipelined.rate", "go_plugin_grpc_pipelined.rate", "pipelined_worker.rate",
 			"pipelined_64_callers.rate", "pipelined_64_engines.rate"}},
-		{"^allocations/", time.Second, []string{"allocations_worker.allocs", "allocations_in_process.bytes", "allocations_bare.allocs"}},
-		{"^starts/", time.Second, []string{"start.p50", "kill.p50", "replay.rate"}},
 		{"^light/", time.Second, []string{"light_1_workers.rate", "light.best"}},
 		{"^heavy/", time.Second, []string{"heavy_8_workers.rate", "heavy.least_of_more"}},
+		{"^starts/", time.Second, []string{"start.p50", "kill.p50", "replay.rate"}},
 		{"^out/", 3 * time.Second, []string{"taken_out.p50", "taken_out.engine"}},
 		{"^journal/", time.Second, []string{"journal_default.rate", "journal_none.rate"}},
 		{"^memory/growth", 2500 * time.Millisecond, []string{"growth.actions"}},
-	} {
+	}) {
 		t.Run(c.pattern, func(t *testing.T) {
-			if testing.Short() {
-				t.Skip("takes seconds")
-			}
 			// A busy machine needs more time for the same: a slice of the shortest may end before anything in it has.
 			for given := c.time; ; given *= 4 {
 				r := only(t, given, c.pattern)
