@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"syscall"
 
 	"github.com/hashicorp/go-plugin"
@@ -29,11 +30,15 @@ func tie(r *room, c *exec.Cmd) error {
 	return nil
 }
 
-// endWithHost ends this process, and removes the directory of its socket, as soon as its host is gone.
+// endWithHost starts a goroutine that ends this process, and removes the directory of its socket, as soon as its host is gone.
 func endWithHost() {
-	_, _ = io.Copy(io.Discard, os.NewFile(hostDescriptor, "the host"))
-	if dir := os.Getenv(plugin.EnvUnixSocketDir); dir != "" {
-		_ = os.RemoveAll(dir)
-	}
-	os.Exit(0)
+	// A host that is gone does not read the handshake. SIGPIPE would end this process before the directory is removed.
+	signal.Ignore(syscall.SIGPIPE)
+	go func() {
+		_, _ = io.Copy(io.Discard, os.NewFile(hostDescriptor, "the host"))
+		if dir := os.Getenv(plugin.EnvUnixSocketDir); dir != "" {
+			_ = os.RemoveAll(dir)
+		}
+		os.Exit(0)
+	}()
 }

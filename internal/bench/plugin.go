@@ -28,7 +28,7 @@ var echoes = map[string]plugin.Plugin{childNetRPC: netRPCEcho{}, childGRPC: grpc
 
 // pluginChild serves until its host ends it, or is gone.
 func pluginChild(kind string) {
-	go endWithHost()
+	endWithHost()
 	plugin.Serve(&plugin.ServeConfig{HandshakeConfig: handshake, Plugins: plugin.PluginSet{"echo": echoes[kind]},
 		GRPCServer: plugin.DefaultGRPCServer, Logger: hclog.NewNullLogger()})
 }
