@@ -163,7 +163,7 @@ func TestAStuckListener(t *testing.T) {
 // Ten thousand engines on two workers, of which one dies: all answer, all close.
 func TestTenThousandEngines(t *testing.T) {
 	many := require.Rounds(1_000, 10_000)
-	if raceEnabled {
+	if require.IsRaced() {
 		many = 1_000
 	}
 	h := newHost(t, host.Options{Workers: 2, MaxQueue: 2 * many, Timeout: -1})

@@ -162,10 +162,11 @@ func TestCacheDirectories(t *testing.T) {
 		}
 		return aboutCache
 	}
-	for _, c := range []struct {
+	type useless struct {
 		name, says string
 		prepare    func(t *testing.T, dir string)
-	}{
+	}
+	for _, c := range require.Sample(2, []useless{
 		{"read-only", "permission denied", func(t *testing.T, dir string) {
 			if err := os.Chmod(dir, 0o500); err != nil {
 				t.Fatal(err)
@@ -192,11 +193,9 @@ func TestCacheDirectories(t *testing.T) {
 				}
 			})
 		}},
-	} {
+	}) {
 		t.Run(c.name, func(t *testing.T) {
-			if raceEnabled {
-				t.Skip("compiling takes up to a minute each time where the race detector watches")
-			}
+			require.Unraced(t) // it compiles each time, which takes the race detector up to a minute
 			dir := home(t)
 			c.prepare(t, filepath.Join(dir, "cache"))
 			if said := run(t, dir); len(said) != 1 || !strings.Contains(said[0], c.says) || !strings.Contains(said[0], "starting takes longer") {
@@ -243,9 +242,7 @@ func TestCacheDirectories(t *testing.T) {
 // An engine that no worker has the memory for: each that tries is replaced, which counts, and then it goes on in
 // process. Nothing is lost.
 func TestAWorkerThatIsAlwaysOverItsMemory(t *testing.T) {
-	if raceEnabled {
-		t.Skip("the race detector takes more memory than the limit that is looked at")
-	}
+	require.Unraced(t) // it looks at a limit of memory
 	h := newHost(t, host.Options{Workers: 1, MaxWorkerMemory: 64 << 20, MaxRestarts: 2, RestartWindow: time.Hour, Timeout: -1})
 	tokens := make([]dict, 64)
 	for k := range tokens {

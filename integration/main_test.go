@@ -15,9 +15,6 @@ var roles = map[string]func() int{}
 
 const roleVariable = "HYPERTOKEN_TEST_ROLE"
 
-// raceEnabled says that the race detector watches, which costs ten times as much.
-var raceEnabled bool
-
 // programs is a directory for what tests build. It goes with them.
 var programs string
 

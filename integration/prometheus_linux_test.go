@@ -415,7 +415,7 @@ func TestAlertsOfARealPrometheus(t *testing.T) {
 		s.until(false, x.name, nil, "HypertokenMemoryGrowing")
 	})
 
-	if !raceEnabled { // the race detector takes more memory than the limit
+	if !require.IsRaced() { // the race detector takes more memory than the limit
 		play("memory", host.Options{Workers: 1, MaxWorkerMemory: 64 << 20, MaxRestarts: 1 << 20, RestartWindow: 1}, func(x *scene) {
 			n := 0
 			s.until(true, x.name, func() {
@@ -443,7 +443,7 @@ func TestAlertsOfARealPrometheus(t *testing.T) {
 	}
 	alerts := regexp.MustCompile(`alert: (\w+)`).FindAllSubmatch(rules, -1)
 	for _, a := range alerts {
-		if name := string(a[1]); !s.fired[name] && !(raceEnabled && name == "HypertokenWorkerMemory") {
+		if name := string(a[1]); !s.fired[name] && !(require.IsRaced() && name == "HypertokenWorkerMemory") {
 			t.Errorf("%s has never fired", name)
 		}
 	}

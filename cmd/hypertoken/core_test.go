@@ -15,6 +15,7 @@ import (
 // is a script. What they depend on is built once, in core-rs/target.
 func TestCoreScripts(t *testing.T) {
 	require.Deep(t)
+	require.Unraced(t) // a worker has to compile a new core within StartTimeout
 	require.Tool(t, "cargo")
 	require.Tool(t, "bash")
 	root, err := filepath.Abs("../..")

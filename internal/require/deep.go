@@ -40,3 +40,15 @@ func Sample[E any](step int, all []E) []E {
 	}
 	return some
 }
+
+// IsRaced reports whether the tests are built with the race detector, which takes about ten times the time and the memory.
+func IsRaced() bool { return isRaced }
+
+// Unraced skips a test if the race detector takes more time or memory than the test allows. `make test-deep` runs such tests
+// a second time, without the detector: they are listed as UNRACED in the Makefile.
+func Unraced(t testing.TB) {
+	t.Helper()
+	if isRaced {
+		t.Skip("the race detector takes more than it allows")
+	}
+}

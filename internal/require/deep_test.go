@@ -1,7 +1,12 @@
 package require
 
 import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -36,5 +41,53 @@ func TestADeepRunHasEverything(t *testing.T) {
 				t.Errorf("a test that calls Deep ran: %v", ran)
 			}
 		})
+	}
+}
+
+// Each test that does less with the race detector is in the list of those that `make test-deep` runs without it too.
+func TestWhatIsNotRacedIsListed(t *testing.T) {
+	root := filepath.Join("..", "..")
+	var found []string
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() && (entry.Name() == "node_modules" || entry.Name() == "target") {
+			return filepath.SkipDir
+		}
+		if !strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		test := ""
+		for line := range strings.Lines(string(b)) {
+			if m := regexp.MustCompile(`^func (Test\w+)\(`).FindStringSubmatch(line); m != nil {
+				test = m[1]
+			}
+			if regexp.MustCompile(`\brequire\.(Unraced|IsRaced)\(`).MatchString(line) {
+				found = append(found, test)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(root, "Makefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := regexp.MustCompile(`(?m)^UNRACED = (.*)$`).FindSubmatch(b)
+	if m == nil {
+		t.Fatal("the Makefile has no UNRACED")
+	}
+	listed := strings.Split(string(m[1]), "|")
+	slices.Sort(found)
+	slices.Sort(listed)
+	if found = slices.Compact(found); !slices.Equal(found, listed) {
+		t.Errorf("UNRACED in the Makefile lists %v, the tests are %v", listed, found)
 	}
 }
