@@ -164,7 +164,7 @@ func TestAnUnrulyCore(t *testing.T) {
 				timeout time.Duration
 				code    string
 			}{
-				{"test:spin", nil, 50 * time.Millisecond, "timeout"},
+				{"test:spin", nil, 300 * time.Millisecond, "timeout"},
 				{"test:trap", nil, 0, "trap"},
 				{"test:grow", nil, 0, "out_of_memory"},
 				{"test:huge", dict{"bytes": 1 << 20}, 0, "too_large"},

@@ -449,23 +449,33 @@ func untilChildren(t *testing.T, pid, n int) []int {
 	}
 }
 
+// spinTicks is how long a worker computes, in ticks of 10 ms, before a test takes it for one that runs test:spin. Being
+// without a processor on a busy machine does not count.
+const spinTicks = 20
+
+// ticks returns how long a process has computed; 0 if it is gone.
+func ticks(pid int) int {
+	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if len(fields) <= 12 {
+		return 0
+	}
+	var user, system int
+	_, _ = fmt.Sscan(fields[11], &user)
+	_, _ = fmt.Sscan(fields[12], &system)
+	return user + system
+}
+
 // untilItComputes waits until a worker of a process computes, as no worker does that has nothing to run.
 func untilItComputes(t *testing.T, pid int) {
 	t.Helper()
-	spent := func() (ticks int) {
+	spent := func() (sum int) {
 		for _, child := range childrenOf(pid) {
-			b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", child))
-			fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-			if len(fields) > 12 {
-				var user, system int
-				_, _ = fmt.Sscan(fields[11], &user)
-				_, _ = fmt.Sscan(fields[12], &system)
-				ticks += user + system
-			}
+			sum += ticks(child)
 		}
-		return ticks
+		return sum
 	}
-	for before := spent(); spent() < before+20; {
+	for before := spent(); spent() < before+spinTicks; {
 		betweenLooks()
 		if t.Context().Err() != nil {
 			t.Fatal("it does not compute")

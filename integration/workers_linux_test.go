@@ -221,7 +221,8 @@ func TestAHangPastItsDeadline(t *testing.T) {
 	e, f := open(t, h, "e", deck(5)), open(t, h, "f", deck(5))
 	dispatch(t, e, "stack:draw", nil)
 	before := digest(t, e)
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	// Long enough for the action to be sent, on any machine.
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	hung := e.DispatchAsync(ctx, "test:spin", nil)
 	behind := f.DispatchAsync(t.Context(), "stack:draw", nil)
@@ -250,16 +251,18 @@ func TestPoisonIsContained(t *testing.T) {
 	for range 40 {
 		others = append(others, f.DispatchAsync(t.Context(), "stack:draw", nil))
 	}
-	var last host.Stats
-	since := time.Now()
+	last := h.Stats()
+	since := 0
 	for _, _, done := poison.Result(); !done; _, _, done = poison.Result() {
 		s := h.Stats()
-		if w := s.Workers[0]; s.Actions["ok"] != last.Actions["ok"] || s.Engines["placing"] > 0 || w.State != "ready" || w.Pending == 0 {
-			since = time.Now()
-		} else if time.Since(since) > 500*time.Millisecond {
-			// Nothing but the spin takes as long.
+		w := s.Workers[0]
+		now := ticks(w.PID)
+		if s.Actions["ok"] != last.Actions["ok"] || s.Engines["placing"] > 0 || w.State != "ready" || w.Pending == 0 || w.PID != last.Workers[0].PID {
+			since = now
+		} else if now > since+spinTicks {
+			// Nothing but the spin computes as long.
 			signal(t, w.PID, syscall.SIGKILL)
-			since = time.Now()
+			since = now
 		}
 		last = s
 		betweenLooks()

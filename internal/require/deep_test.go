@@ -47,6 +47,7 @@ func TestADeepRunHasEverything(t *testing.T) {
 // Each test that does less with the race detector is in the list of those that `make test-deep` runs without it too.
 func TestWhatIsNotRacedIsListed(t *testing.T) {
 	root := filepath.Join("..", "..")
+	declares, asks := regexp.MustCompile(`^func (Test\w+)\(`), regexp.MustCompile(`\brequire\.(Unraced|IsRaced)\(`)
 	var found []string
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -64,10 +65,10 @@ func TestWhatIsNotRacedIsListed(t *testing.T) {
 		}
 		test := ""
 		for line := range strings.Lines(string(b)) {
-			if m := regexp.MustCompile(`^func (Test\w+)\(`).FindStringSubmatch(line); m != nil {
+			if m := declares.FindStringSubmatch(line); m != nil {
 				test = m[1]
 			}
-			if regexp.MustCompile(`\brequire\.(Unraced|IsRaced)\(`).MatchString(line) {
+			if asks.MatchString(line) {
 				found = append(found, test)
 			}
 		}
