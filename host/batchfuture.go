@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"hypertoken/ipc"
+	"hypertoken/journal"
 )
 
 // How a batch ends: what its members are told.
@@ -103,7 +104,7 @@ func (b *batch) end(r *request) {
 
 // repeat ends the batch as the record of its key has it, or with an error: nothing runs, and nobody
 // but its caller is told.
-func (b *batch) repeat(old *KeyRecord, err error) {
+func (b *batch) repeat(old *journal.KeyRecord, err error) {
 	if b.fault = err; err == nil {
 		b.sequence, b.changed = old.Sequence, old.Changed
 		b.read(old.Result)

@@ -6,6 +6,7 @@ import (
 
 	"hypertoken/internal/sabotage"
 	"hypertoken/ipc"
+	"hypertoken/journal"
 )
 
 // How what was answered gets into the journal, one group after the other, and how the journal is kept short.
@@ -38,7 +39,7 @@ func (m *engineMachine) settleUncertain(stored, keys uint64, foreign bool) {
 // disown ends what was with the store when the journal was taken over.
 func (m *engineMachine) disown() {
 	for _, r := range m.group {
-		m.resolve(r, &Error{Code: ErrOutcomeUnknown.Code, Err: ErrNotOwner,
+		m.resolve(r, &Error{Code: ErrOutcomeUnknown.Code, Err: journal.ErrNotOwner,
 			Message: r.what + ": another host has taken the journal over before the store said whether it is stored"})
 	}
 	m.group, m.appending = nil, 0
@@ -87,11 +88,11 @@ func (m *engineMachine) wasAppended(err error) {
 	}
 	m.storeBy = 0
 	switch {
-	case errors.Is(err, ErrNotOwner):
+	case errors.Is(err, journal.ErrNotOwner):
 		m.leave()
 		m.requeue(m.answered.cut(0))
 		m.disown()
-		m.broken(ErrNotOwner)
+		m.broken(journal.ErrNotOwner)
 		return
 	case err != nil && !sabotage.On(sabotage.FailedAppendIsTaken):
 		m.doubt()
@@ -106,7 +107,7 @@ func (m *engineMachine) wasAppended(err error) {
 	m.entryBytes += entrySize(m.records)
 	for k := range m.records {
 		if r := m.records[k].Keyed; r != nil {
-			m.keyBytes += r.weight()
+			m.keyBytes += keyWeight(r)
 		}
 	}
 	clear(m.group)
@@ -120,7 +121,7 @@ func (m *engineMachine) wasAppended(err error) {
 }
 
 // entries returns how many of the records take a sequence.
-func entries(records []Record) (n uint64) {
+func entries(records []journal.Record) (n uint64) {
 	for k := range records {
 		if records[k].Action != nil {
 			n++
@@ -130,7 +131,7 @@ func entries(records []Record) (n uint64) {
 }
 
 // entrySize returns about what records take in the store, in bytes.
-func entrySize(records []Record) (n int) {
+func entrySize(records []journal.Record) (n int) {
 	for k := range records {
 		n += len(records[k].Action) + 10
 	}
@@ -161,9 +162,9 @@ func (m *engineMachine) finish(r *request) {
 }
 
 // keysWeight returns about what records of keys take, in bytes.
-func keysWeight(list []KeyRecord) (n int64) {
+func keysWeight(list []journal.KeyRecord) (n int64) {
 	for k := range list {
-		n += list[k].weight()
+		n += keyWeight(&list[k])
 	}
 	return n
 }

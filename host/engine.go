@@ -13,6 +13,7 @@ import (
 	"hypertoken/internal/fast"
 	"hypertoken/internal/sabotage"
 	"hypertoken/ipc"
+	"hypertoken/journal"
 )
 
 // Engine is one game. Its actions run one after the other, in the order in which they were dispatched.
@@ -38,7 +39,7 @@ type Engine struct {
 	// takes the host's lock or a worker's after it, never another engine's.
 	mu     sync.Mutex
 	m      engineMachine
-	owner  Owner
+	owner  journal.Owner
 	keys   keyTable
 	window *window
 	local  *local // its place, where that is this process
@@ -364,13 +365,13 @@ func (e *Engine) do(f *engineEffect) {
 		e.calls++
 		call := e.calls
 		e.loadCall = call
-		h.options.Store.Load(e.name, e.owner, func(s *Stored, err error) {
+		h.options.Store.Load(e.name, e.owner, func(s *journal.Stored, err error) {
 			e.post(engineEvent{kind: evLoaded, stored: s, err: err}, call)
 		})
 	case effAppend:
 		e.calls++
 		e.appendCall = e.calls
-		h.options.Store.Append(e.name, e.owner, f.id, e.m.records, Done{e, e.calls << 1})
+		h.options.Store.Append(e.name, e.owner, f.id, e.m.records, journal.DoneFor((*appendCalls)(e), e.calls))
 	case effInstall:
 		e.calls++
 		e.installCall = e.calls
@@ -378,9 +379,9 @@ func (e *Engine) do(f *engineEffect) {
 		if f.id > 0 && sabotage.On(sabotage.SnapshotMisplaced) {
 			f.id--
 		}
-		base := Base{Sequence: f.id, Snapshot: true, Data: f.req.data, Core: h.hash}
+		base := journal.Base{Sequence: f.id, Snapshot: true, Data: f.req.data, Core: h.hash}
 		base.Keys, base.KeyNumber = e.keys.upTo(f.id)
-		h.options.Store.Install(e.name, e.owner, base, Done{e, e.calls<<1 | 1})
+		h.options.Store.Install(e.name, e.owner, base, journal.DoneFor((*installCalls)(e), e.calls))
 	case effResolve:
 		if f.req.to != nil {
 			f.req.to.complete(f.req, f.err)
@@ -429,13 +430,20 @@ func (e *Engine) leftHere(p place) bool {
 	return true
 }
 
-// stored is told how a call of the store ended.
-func (e *Engine) stored(id uint64, err error) {
-	kind := evAppended
-	if id&1 == 1 {
-		kind = evInstalled
-	}
-	e.post(engineEvent{kind: kind, err: err}, id>>1)
+// appendCalls is an engine that is told how appends ended, and installCalls one that is told how installs ended.
+type (
+	appendCalls  Engine
+	installCalls Engine
+)
+
+// CallEnded is the method of [journal.Receiver].
+func (e *appendCalls) CallEnded(call uint64, err error) {
+	(*Engine)(e).post(engineEvent{kind: evAppended, err: err}, call)
+}
+
+// CallEnded is the method of [journal.Receiver].
+func (e *installCalls) CallEnded(call uint64, err error) {
+	(*Engine)(e).post(engineEvent{kind: evInstalled, err: err}, call)
 }
 
 // send sends a request, or the next piece of a placing.

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"hypertoken/ipc"
+	"hypertoken/journal"
 )
 
 // engineState is where an engine is. ARCHITECTURE.md has the table of the transitions.
@@ -95,7 +96,7 @@ type engineEvent struct {
 	req    *request
 	place  place
 	body   []byte
-	stored *Stored
+	stored *journal.Stored
 	death  *death
 	err    error
 }

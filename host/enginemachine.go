@@ -9,6 +9,7 @@ import (
 	"hypertoken/internal/executor"
 	"hypertoken/internal/sabotage"
 	"hypertoken/ipc"
+	"hypertoken/journal"
 	"hypertoken/wasm"
 )
 
@@ -23,7 +24,7 @@ type engineMachine struct {
 	// A request goes from queued to sent, answered, and, where it changed anything, to group, which is with the store.
 	queued, sent, answered fifo[*request]
 	group                  []*request
-	records                []Record
+	records                []journal.Record
 
 	// sequence is that of the last record that the store has, appending how many records are with it. reached is that of
 	// the instance, as far as it has answered.
@@ -31,7 +32,7 @@ type engineMachine struct {
 	// bounds are the engine's own limits: another host may have opened it.
 	bounds wasm.Limits
 	// loaded is what the store had when it was last asked; cursor is how far the placing has come in it.
-	loaded *Stored
+	loaded *journal.Stored
 	cursor cursor
 	// entryBytes, baseBytes and runTime say what a replay would cost.
 	entryBytes, baseBytes int
@@ -199,7 +200,7 @@ func (m *engineMachine) load(anew bool) {
 	m.effect(engineEffect{kind: effLoad, alone: anew})
 }
 
-func (m *engineMachine) wasLoaded(s *Stored, foreign bool, err error) {
+func (m *engineMachine) wasLoaded(s *journal.Stored, foreign bool, err error) {
 	if m.state != engineLoading {
 		return
 	}
@@ -208,7 +209,7 @@ func (m *engineMachine) wasLoaded(s *Stored, foreign bool, err error) {
 		err = errors.New("the store does not know the engine any more")
 	}
 	if err == nil {
-		err = s.counted()
+		err = s.CheckEntries()
 	}
 	if err != nil {
 		m.broken(err)
@@ -217,7 +218,7 @@ func (m *engineMachine) wasLoaded(s *Stored, foreign bool, err error) {
 	m.loaded = s
 	stored := s.Sequence + s.Count
 	if m.uncertain {
-		m.settleUncertain(stored, s.lastKey(), foreign)
+		m.settleUncertain(stored, s.NewestKeyNumber(), foreign)
 	}
 	m.sequence = stored
 	m.bounds = m.limits.limits
@@ -226,7 +227,7 @@ func (m *engineMachine) wasLoaded(s *Stored, foreign bool, err error) {
 			m.bounds = l
 		}
 	}
-	m.baseBytes, m.entryBytes, m.keyBytes, m.keyNumber = len(s.Data), len(s.Entries), keysWeight(s.Recent), s.lastKey()
+	m.baseBytes, m.entryBytes, m.keyBytes, m.keyNumber = len(s.Data), len(s.Entries), keysWeight(s.Recent), s.NewestKeyNumber()
 	if m.queued.len() == 0 {
 		m.state = engineOut
 		return
@@ -249,7 +250,7 @@ func (m *engineMachine) requeue(list []*request) {
 		r.id, r.data, r.outcome, r.err, r.changed = 0, nil, ipc.Outcome{}, nil, false
 		r.sent, r.answered = 0, 0
 		if r.keyed != nil {
-			r.keyed = r.keyed.again()
+			r.keyed = keyForAnotherRun(r.keyed)
 		}
 		again = append(again, r)
 	}

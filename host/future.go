@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"hypertoken/ipc"
+	"hypertoken/journal"
 )
 
 // Future is an action on its way. Its context withdraws it as long as its outcome is not with the journal; from then on the
@@ -190,7 +191,7 @@ func (e *Engine) keyEnded(f *Future, err error) {
 }
 
 // repeat ends a future as the record of its key has it, or with an error. The engine's lock is held.
-func (f *Future) repeat(old *KeyRecord, err error) {
+func (f *Future) repeat(old *journal.KeyRecord, err error) {
 	if b, ok := f.to.(*batch); ok {
 		b.repeat(old, err)
 		return

@@ -9,6 +9,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"hypertoken/ipc"
+	"hypertoken/journal"
 )
 
 // request is an action, or a question about an engine, on its way. The machine of its engine owns it until it is
@@ -22,7 +23,7 @@ type request struct {
 	// members are where the actions of a batch lie in the body; a dispatch's is the body.
 	members []span
 	// keyed is what is remembered of the request once it has ended; nil if it has no key.
-	keyed *KeyRecord
+	keyed *journal.KeyRecord
 	// conditional says that a batch has an IfSequence.
 	conditional bool
 	// deadline is on the host's clock, 0 for none; it is allowed from the dispatch on, by the option
@@ -171,26 +172,26 @@ func (r *request) eachCommitted(f func(span, *ipc.MemberOutcome)) {
 
 // records appends what the request adds to the journal: an entry for each action, and behind those of
 // a batch with a key the note of its outcomes.
-func (r *request) records(list []Record) []Record {
+func (r *request) records(list []journal.Record) []journal.Record {
 	switch {
 	case r.err != nil:
 	case r.kind == ipc.Dispatch:
 		if r.committed() > 0 {
-			list = append(list, Record{Action: r.body, Checksum: r.outcome.Checksum, Keyed: r.remembered()})
+			list = append(list, journal.Record{Action: r.body, Checksum: r.outcome.Checksum, Keyed: r.remembered()})
 		}
 	case r.kind == ipc.Batch:
 		r.eachCommitted(func(s span, o *ipc.MemberOutcome) {
-			list = append(list, Record{Action: r.body[s.from:s.to], Checksum: o.Checksum})
+			list = append(list, journal.Record{Action: r.body[s.from:s.to], Checksum: o.Checksum})
 		})
 		if r.keyed != nil {
-			list = append(list, Record{Keyed: r.remembered()})
+			list = append(list, journal.Record{Keyed: r.remembered()})
 		}
 	}
 	return list
 }
 
 // remembered fills in the record of the request's key, and returns it; nil if it has none.
-func (r *request) remembered() *KeyRecord {
+func (r *request) remembered() *journal.KeyRecord {
 	if k := r.keyed; k != nil {
 		n := len(r.outcome.Result)
 		k.Result, k.Sequence, k.Changed = r.outcome.Result[:n:n], r.outcome.Sequence, r.changed
