@@ -13,6 +13,7 @@ import (
 	"hypertoken/internal/fast"
 	"hypertoken/internal/sabotage"
 	"hypertoken/ipc"
+	"hypertoken/journal"
 	"hypertoken/wasm"
 )
 
@@ -31,7 +32,7 @@ type DispatchOption func(*dispatch)
 
 // dispatch is what the options of an action say.
 type dispatch struct {
-	action       ipc.Action
+	action       journal.Action
 	now, entropy bool
 	nowTime      time.Time
 	key          string
@@ -160,7 +161,7 @@ func (e *Engine) prepareEncoded(ctx context.Context, f *Future, actionType strin
 		e.host.entropy.fill(&d.action.Entropy)
 	}
 	f.engine, f.kind, f.what, f.conditional = e, ipc.Dispatch, actionType, d.action.Conditional
-	f.body = ipc.AppendAction(slices.Grow(f.body[:0], len(payload)+len(actionType)+48), &d.action, actionType, payload)
+	f.body = journal.AppendAction(slices.Grow(f.body[:0], len(payload)+len(actionType)+48), &d.action, actionType, payload)
 	if d.key != "" {
 		f.flags |= ipc.FlagJournaled
 		sum := newSum(sumOfAction)

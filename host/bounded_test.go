@@ -8,34 +8,35 @@ import (
 	"testing/synctest"
 
 	"hypertoken/ipc"
+	"hypertoken/journal"
 )
 
 // measured is the store in memory, which notes how large an engine's journal gets.
 type measured struct {
-	*memory
+	journal.Store
 	entries, data, keys int // at most, in bytes; keys are their number
 	installs            int
 }
 
-func (s *measured) Append(name string, owner Owner, after uint64, group []Record, done Done) {
-	err := s.append(name, owner, after, group)
-	s.measure(name)
-	done.Done(err)
+func (s *measured) Append(name string, owner journal.Owner, after uint64, group []journal.Record, done journal.Done) {
+	s.Store.Append(name, owner, after, group, journal.DoneFunc(func(err error) {
+		s.measure(name, owner)
+		done.Report(err)
+	}))
 }
 
-func (s *measured) Install(name string, owner Owner, base Base, done Done) {
-	err := s.install(name, owner, base)
-	s.measure(name)
-	s.installs++
-	done.Done(err)
+func (s *measured) Install(name string, owner journal.Owner, base journal.Base, done journal.Done) {
+	s.Store.Install(name, owner, base, journal.DoneFunc(func(err error) {
+		s.measure(name, owner)
+		s.installs++
+		done.Report(err)
+	}))
 }
 
-func (s *measured) measure(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if j := s.journals[name]; j != nil {
+func (s *measured) measure(name string, owner journal.Owner) {
+	s.Load(name, owner, func(j *journal.Stored, _ error) {
 		s.entries, s.data, s.keys = max(s.entries, len(j.Entries)), max(s.data, len(j.Data)), max(s.keys, len(j.Keys)+len(j.Recent))
-	}
+	})
 }
 
 // What is kept of an engine does not grow with the number of its actions: snapshots replace the entries, keys are forgotten, and
@@ -48,7 +49,7 @@ func TestAnEngineStaysAsSmallAsItIs(t *testing.T) {
 		entryBytes    = 64 // of a draw or a reset
 		keyWindow     = 100
 	)
-	store := &measured{memory: &memory{journals: map[string]*kept{}}}
+	store := &measured{Store: journal.NewMemory()}
 	h, err := New(t.Context(), Options{InProcess: true, Store: store, SnapshotBytes: snapshotBytes, KeyWindow: keyWindow, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +112,7 @@ func TestAnEngineStaysAsSmallAsItIs(t *testing.T) {
 // What the store keeps of keys is bounded, though nothing changes and no batch takes a sequence.
 func TestTheStoreForgetsTheKeysOfBatchesThatChangeNothing(t *testing.T) {
 	const keyWindow, keyBytes = 20, 16 << 10
-	store := &measured{memory: &memory{journals: map[string]*kept{}}}
+	store := &measured{Store: journal.NewMemory()}
 	h, err := New(t.Context(), Options{InProcess: true, Store: store, KeyWindow: keyWindow, KeyBytes: keyBytes, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"hypertoken/ipc"
+	"hypertoken/journal"
 )
 
 // keyTable remembers the last actions and batches that had a key, and knows those that are in flight.
@@ -15,8 +16,8 @@ import (
 type keyTable struct {
 	window  int
 	most    int64 // bytes, but for the newest record
-	records map[string]*KeyRecord
-	order   fifo[*KeyRecord]
+	records map[string]*journal.KeyRecord
+	order   fifo[*journal.KeyRecord]
 	flying  map[string]*Future
 	// newest is the number of the newest record that there was, remembered or forgotten.
 	newest uint64
@@ -29,8 +30,8 @@ type keyTable struct {
 // keyOverhead is about what a record takes beside its key and its result, in bytes.
 const keyOverhead = 256
 
-// weight returns about what the record takes, in bytes.
-func (r *KeyRecord) weight() int64 { return int64(len(r.Key) + len(r.Result) + keyOverhead) }
+// keyWeight returns about what a record takes, in bytes.
+func keyWeight(r *journal.KeyRecord) int64 { return int64(len(r.Key) + len(r.Result) + keyOverhead) }
 
 func (t *keyTable) add(bytes int64) {
 	t.bytes.Add(bytes)
@@ -39,28 +40,28 @@ func (t *keyTable) add(bytes int64) {
 
 // clear forgets everything.
 func (t *keyTable) clear() {
-	t.records, t.order = nil, fifo[*KeyRecord]{}
+	t.records, t.order = nil, fifo[*journal.KeyRecord]{}
 	t.add(-t.bytes.Load())
 }
 
 // load replaces what is remembered by what a store has.
-func (t *keyTable) load(s *Stored) {
+func (t *keyTable) load(s *journal.Stored) {
 	t.clear()
-	for _, list := range [][]KeyRecord{s.Keys, s.Recent} {
+	for _, list := range [][]journal.KeyRecord{s.Keys, s.Recent} {
 		for k := range list {
 			t.remember(&list[k])
 		}
 	}
-	t.newest = s.lastKey()
+	t.newest = s.NewestKeyNumber()
 }
 
-func (t *keyTable) remember(r *KeyRecord) {
+func (t *keyTable) remember(r *journal.KeyRecord) {
 	if t.records == nil {
-		t.records = map[string]*KeyRecord{}
+		t.records = map[string]*journal.KeyRecord{}
 	}
 	t.records[r.Key] = r
 	t.order.push(r)
-	t.add(r.weight())
+	t.add(keyWeight(r))
 	for t.order.len() > t.window {
 		t.forgetOldest()
 	}
@@ -72,7 +73,7 @@ func (t *keyTable) forgetOldest() {
 	if t.records[old.Key] == old {
 		delete(t.records, old.Key)
 	}
-	t.add(-old.weight())
+	t.add(-keyWeight(old))
 }
 
 // shrink forgets the oldest records until the others take no more than that many bytes, or only so
@@ -88,7 +89,7 @@ func (t *keyTable) shrink(bytes int64, left int) (any bool) {
 
 // upTo returns what is remembered of the actions up to a sequence, oldest first, and the number of the newest record of
 // them, forgotten ones included. After a doubt about an append, records of later sequences may be there.
-func (t *keyTable) upTo(sequence uint64) (list []KeyRecord, newest uint64) {
+func (t *keyTable) upTo(sequence uint64) (list []journal.KeyRecord, newest uint64) {
 	newest = t.newest
 	for _, r := range t.order.all() {
 		switch {
@@ -104,7 +105,7 @@ func (t *keyTable) upTo(sequence uint64) (list []KeyRecord, newest uint64) {
 // begin looks for an action or a batch of the same key as f. It returns the record of one that has
 // ended, or true if f shares the outcome of one in flight; else f is the first. It fails with
 // ErrKeyReused if the key belongs to another one.
-func (t *keyTable) begin(f *Future) (old *KeyRecord, follows bool, err error) {
+func (t *keyTable) begin(f *Future) (old *journal.KeyRecord, follows bool, err error) {
 	key := f.keyed.Key
 	if old := t.records[key]; old != nil {
 		if old.Sum != f.keyed.Sum {
@@ -146,8 +147,8 @@ func keyReused(f *Future) error {
 
 // newKey returns the record of a key whose action or batch has not ended. The sum is over what was
 // asked for, without its clock, its entropy and its condition.
-func newKey(key string, sum hash.Hash) *KeyRecord {
-	r := &KeyRecord{Key: key}
+func newKey(key string, sum hash.Hash) *journal.KeyRecord {
+	r := &journal.KeyRecord{Key: key}
 	sum.Sum(r.Sum[:0])
 	return r
 }
@@ -179,8 +180,10 @@ func addActionToSum(sum hash.Hash, action []byte) {
 	}
 }
 
-// again returns the record for another run of what had this one: a store may still read this one.
-func (r *KeyRecord) again() *KeyRecord { return &KeyRecord{Key: r.Key, Sum: r.Sum} }
+// keyForAnotherRun returns the record for another run of what had r: a store may still read r.
+func keyForAnotherRun(r *journal.KeyRecord) *journal.KeyRecord {
+	return &journal.KeyRecord{Key: r.Key, Sum: r.Sum}
+}
 
 // shedKeys has engines forget keys while those of all engines take more than MaxKeyBytes: the one whose keys take most
 // forgets the older half. No engine's lock is held.

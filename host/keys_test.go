@@ -4,37 +4,43 @@ import (
 	"log/slog"
 	"testing"
 
-	"hypertoken/ipc"
+	"hypertoken/journal"
 )
 
 // A snapshot takes in the keys up to its sequence, and the store keeps the later ones, forgotten or not.
 func TestKeysOfASnapshot(t *testing.T) {
 	h := newHost(Options{Logger: slog.New(slog.DiscardHandler)})
 	keys := keyTable{window: 2, most: 1 << 20, total: &h.keyBytes, forgotten: &h.counts.keysForgotten}
-	record := func(key string, sequence, number uint64) KeyRecord {
-		return KeyRecord{Key: key, Sequence: sequence, Number: number}
+	record := func(key string, sequence, number uint64) journal.KeyRecord {
+		return journal.KeyRecord{Key: key, Sequence: sequence, Number: number}
 	}
-	store := &memory{journals: map[string]*kept{}}
-	install := func(b Base) {
-		if err := store.install("e", Owner{}, b); err != nil {
+	store := journal.NewMemory()
+	stored := journal.DoneFunc(func(err error) {
+		if err != nil {
 			t.Fatal(err)
 		}
+	})
+	install := func(b journal.Base) {
+		store.Install("e", journal.Owner{}, b, stored)
 	}
-	install(Base{})
+	install(journal.Base{})
 	// a and b have changed something, the others are batches that have not; c is appended after the snapshot of 1.
-	action := ipc.AppendAction(nil, &ipc.Action{}, "x", nil)
-	group := []Record{{Action: action}, {}, {}, {Action: action}, {}}
-	list := []KeyRecord{record("a", 1, 1), record("a2", 1, 2), record("a3", 1, 3), record("b", 2, 4), record("b2", 2, 5)}
+	action := journal.AppendAction(nil, &journal.Action{}, "x", nil)
+	group := []journal.Record{{Action: action}, {}, {}, {Action: action}, {}}
+	list := []journal.KeyRecord{record("a", 1, 1), record("a2", 1, 2), record("a3", 1, 3), record("b", 2, 4), record("b2", 2, 5)}
 	for k := range group {
 		group[k].Keyed = &list[k]
 	}
-	if err := store.append("e", Owner{}, 0, group); err != nil {
-		t.Fatal(err)
-	}
+	store.Append("e", journal.Owner{}, 0, group, stored)
 	recent := func() (names string) {
-		for _, k := range store.journals["e"].Recent {
-			names += k.Key + " "
-		}
+		store.Load("e", journal.Owner{}, func(s *journal.Stored, err error) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, k := range s.Recent {
+				names += k.Key + " "
+			}
+		})
 		return names
 	}
 	for _, c := range []struct {
@@ -47,8 +53,8 @@ func TestKeysOfASnapshot(t *testing.T) {
 		{5, 1, 0, 3, "b b2 "}, // as after a doubt: the later ones are loaded already
 		{5, 2, 2, 5, ""},
 	} {
-		keys.load(&Stored{Recent: list[:c.remembered]})
-		b := Base{Sequence: c.sequence}
+		keys.load(&journal.Stored{Recent: list[:c.remembered]})
+		b := journal.Base{Sequence: c.sequence}
 		b.Keys, b.KeyNumber = keys.upTo(c.sequence)
 		install(b)
 		if len(b.Keys) != c.keys || b.KeyNumber != uint64(c.number) || recent() != c.recent {

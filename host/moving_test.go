@@ -7,6 +7,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 
 	"hypertoken/ipc"
+	"hypertoken/journal"
 )
 
 // An engine that is to move while it is placed answers something first: one that takes long to place would only ever move.
@@ -28,7 +29,7 @@ func TestAPlacedEngineAnswersBeforeItMoves(t *testing.T) {
 		return kinds
 	}
 	took(engineEvent{kind: evDispatch, req: &request{kind: ipc.Dispatch, what: "stack:draw"}})
-	took(engineEvent{kind: evLoaded, stored: &Stored{}})
+	took(engineEvent{kind: evLoaded, stored: &journal.Stored{}})
 	took(engineEvent{kind: evPlace, place: here})
 	if id != 2 {
 		t.Fatalf("a placing of %d pieces", id)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"hypertoken/journal"
 )
 
 // How an engine is opened, loaded and forgotten.
@@ -71,7 +73,7 @@ func (h *Host) Open(ctx context.Context, name string, o EngineOptions) (*Engine,
 	if err != nil {
 		e.lockStep(engineEvent{kind: evStop, err: shutdownError()})
 		if created {
-			h.options.Store.Delete(name, func(error) {})
+			h.options.Store.Delete(name, journal.Done{})
 		}
 		return nil, err
 	}
@@ -92,7 +94,7 @@ func (h *Host) encodeSetup(setup any) ([]byte, error) {
 func (h *Host) newEngine(name string, o *EngineOptions) *Engine {
 	number := h.owners.Add(1)
 	e := &Engine{host: h, name: name, number: number, timeout: h.options.Timeout, closed: make(chan struct{}),
-		owner: Owner{Host: h.id, Number: number}, shard: int(number % shards),
+		owner: journal.Owner{Host: h.id, Number: number}, shard: int(number % shards),
 		keys: keyTable{window: h.options.KeyWindow, most: h.options.KeyBytes, total: &h.keyBytes, forgotten: &h.counts.keysForgotten}}
 	e.m.limits = &h.limits
 	if o.Timeout != 0 {
@@ -128,13 +130,13 @@ func (e *Engine) open(ctx context.Context, setup []byte) (created bool, err erro
 		e.mu.Lock()
 		e.m.sequence = s.Sequence + s.Count
 		e.m.baseBytes, e.m.entryBytes = len(s.Data), len(s.Entries)
-		e.m.keyBytes, e.m.keyNumber = keysWeight(s.Recent), s.lastKey()
+		e.m.keyBytes, e.m.keyNumber = keysWeight(s.Recent), s.NewestKeyNumber()
 		e.keys.load(s)
 		e.work.shed = h.keyBytes.Load() > h.options.MaxKeyBytes
 		e.unlock(false)
 		return false, nil
 	}
-	if err := e.install(limited, what, Base{Data: slices.Clone(setup), Core: h.hash}); err != nil {
+	if err := e.install(limited, what, journal.Base{Data: slices.Clone(setup), Core: h.hash}); err != nil {
 		return true, err
 	}
 	e.mu.Lock()
@@ -153,14 +155,14 @@ func (e *Engine) open(ctx context.Context, setup []byte) (created bool, err erro
 }
 
 // fetch asks the store for the journal, and waits.
-func (e *Engine) fetch(ctx context.Context, what string) (*Stored, error) {
+func (e *Engine) fetch(ctx context.Context, what string) (*journal.Stored, error) {
 	type loaded struct {
-		stored *Stored
+		stored *journal.Stored
 		err    error
 	}
 	came := make(chan loaded, 1)
 	e.mu.Lock() // so that the owner is still the newest
-	e.host.options.Store.Load(e.name, e.owner, func(s *Stored, err error) { came <- loaded{s, err} })
+	e.host.options.Store.Load(e.name, e.owner, func(s *journal.Stored, err error) { came <- loaded{s, err} })
 	e.unlock(false)
 	select {
 	case l := <-came:
@@ -174,9 +176,9 @@ func (e *Engine) fetch(ctx context.Context, what string) (*Stored, error) {
 }
 
 // install has the store install a base, and waits.
-func (e *Engine) install(ctx context.Context, what string, base Base) error {
-	done := make(chanDone, 1)
-	e.host.options.Store.Install(e.name, e.owner, base, Done{to: done})
+func (e *Engine) install(ctx context.Context, what string, base journal.Base) error {
+	done := make(chan error, 1)
+	e.host.options.Store.Install(e.name, e.owner, base, journal.DoneFunc(reportTo(done)))
 	select {
 	case err := <-done:
 		if err != nil {
@@ -188,9 +190,16 @@ func (e *Engine) install(ctx context.Context, what string, base Base) error {
 	}
 }
 
-type chanDone chan error
-
-func (c chanDone) stored(_ uint64, err error) { c <- err }
+// reportTo returns a function that puts the first error into a channel, which has room for it, and drops others: a store
+// may report a call that nobody waits for any more.
+func reportTo(done chan<- error) func(error) {
+	return func(err error) {
+		select {
+		case done <- err:
+		default:
+		}
+	}
+}
 
 // Delete forgets a closed engine for good. It fails with [ErrBadInput] where it is open; a name that is not known is
 // no error.
@@ -202,7 +211,7 @@ func (h *Host) Delete(ctx context.Context, name string) error {
 		return badInput("Delete: the engine %q is open; close it first", name)
 	}
 	done := make(chan error, 1)
-	h.options.Store.Delete(name, func(err error) { done <- err })
+	h.options.Store.Delete(name, journal.DoneFunc(reportTo(done)))
 	select {
 	case err := <-done:
 		return err

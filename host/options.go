@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"hypertoken/ipc"
+	"hypertoken/journal"
 	"hypertoken/wasm"
 )
 
@@ -122,8 +123,8 @@ type Options struct {
 	BatchWindow    time.Duration
 	BatchMode      BatchMode
 
-	// Store keeps the journals. Default [NewMemory].
-	Store Store
+	// Store keeps the journals. Default [journal.NewMemory].
+	Store journal.Store
 	// StoreTimeout is how long the store may take for a call before the host asks it what it has. Default 10 s.
 	StoreTimeout time.Duration
 	// KeyWindow is how many keys an engine remembers. Default 1,024.
@@ -192,7 +193,7 @@ func (o *Options) setDefaults() {
 	set(&o.MaxKeyBytes, 256<<20)
 	o.WorkerSHA256, o.CoreSHA256 = strings.ToLower(o.WorkerSHA256), strings.ToLower(o.CoreSHA256)
 	if o.Store == nil {
-		o.Store = NewMemory()
+		o.Store = journal.NewMemory()
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

@@ -17,6 +17,7 @@ import (
 
 	"hypertoken/internal/executor"
 	"hypertoken/ipc"
+	"hypertoken/journal"
 	"hypertoken/wasm"
 	"hypertoken/workerproc"
 )
@@ -279,22 +280,22 @@ func (p *simProcess) die() {
 
 // simStore is the store in memory, which works at once, late, not at all, or in secret.
 type simStore struct {
-	Store
+	journal.Store
 	sim  *simulation
 	late []func()
 }
 
-func (st *simStore) Append(name string, owner Owner, after uint64, group []Record, done Done) {
+func (st *simStore) Append(name string, owner journal.Owner, after uint64, group []journal.Record, done journal.Done) {
 	s := st.sim
-	call := func(d Done) { st.Store.Append(name, owner, after, group, d) }
+	call := func(d journal.Done) { st.Store.Append(name, owner, after, group, d) }
 	switch s.rand.IntN(40) {
 	case 0: // it fails
-		done.Done(errors.New("the disk is full"))
+		done.Report(errors.New("the disk is full"))
 	case 1: // it fails, but has stored it
-		call(Ignore)
-		done.Done(errors.New("the connection broke"))
+		call(journal.Done{})
+		done.Report(errors.New("the connection broke"))
 	case 2: // it has stored it, and forgets to say so
-		call(Ignore)
+		call(journal.Done{})
 	case 3: // it forgets all of it
 	case 4, 5, 6, 7, 8, 9: // it takes its time
 		st.late = append(st.late, func() { call(done) })
@@ -306,13 +307,13 @@ func (st *simStore) Append(name string, owner Owner, after uint64, group []Recor
 	s.doubts++
 }
 
-func (st *simStore) Install(name string, owner Owner, base Base, done Done) {
+func (st *simStore) Install(name string, owner journal.Owner, base journal.Base, done journal.Done) {
 	s := st.sim
 	if base.Snapshot {
 		s.snapshots++
 		switch s.rand.IntN(20) {
 		case 0:
-			done.Done(errors.New("the disk is full"))
+			done.Report(errors.New("the disk is full"))
 			return
 		case 1: // it never says
 			return
@@ -565,7 +566,7 @@ func (s *simulation) runProcess(p *simProcess, calm bool) {
 // begin makes the host, whose workers have not come up yet.
 func (s *simulation) begin(o Options) {
 	s.placements = map[uint64]bool{}
-	s.store = &simStore{Store: NewMemory(), sim: s}
+	s.store = &simStore{Store: journal.NewMemory(), sim: s}
 	o.Timeout, o.OpenTimeout, o.KillGrace, o.StallAfter = -1, 20*time.Second, 100*time.Millisecond, 300*time.Millisecond
 	o.HoldFor = 100 * time.Millisecond
 	o.StoreTimeout, o.SnapshotBytes, o.ReplayBudget, o.Store = time.Second, 1<<10, time.Hour, s.store
@@ -601,7 +602,7 @@ func (s *simulation) begin(o Options) {
 // engine opens an engine that the store knows.
 func (s *simulation) engine(name string, o *EngineOptions) *simEngine {
 	e := &simEngine{Engine: s.host.newEngine(name, o)}
-	s.store.Store.Install(e.name, e.owner, Base{Core: s.host.hash}, Ignore)
+	s.store.Store.Install(e.name, e.owner, journal.Base{Core: s.host.hash}, journal.Done{})
 	s.host.engines[e.name] = e.Engine
 	s.engines = append(s.engines, e)
 	return e
@@ -613,7 +614,7 @@ func simulate(t *testing.T, seed uint64, events int) *simulation {
 	for k := range 1 + s.rand.IntN(5) {
 		e := s.engine(fmt.Sprint("engine-", k), &EngineOptions{EnableBatching: s.rand.IntN(4) == 0, BatchMode: BatchMode(s.rand.IntN(2))})
 		if e.cursed = s.rand.IntN(10) == 0; e.cursed {
-			s.store.Store.Install(e.name, e.owner, Base{Core: s.host.hash, Data: []byte(cursed)}, Ignore)
+			s.store.Store.Install(e.name, e.owner, journal.Base{Core: s.host.hash, Data: []byte(cursed)}, journal.Done{})
 		}
 	}
 	h := s.host
@@ -799,7 +800,7 @@ func (s *simulation) check(e *simEngine) {
 }
 
 func (s *simulation) checkJournal(e *simEngine, states []uint64, unknown bool) {
-	s.store.Store.Load(e.name, e.owner, func(stored *Stored, err error) {
+	s.store.Store.Load(e.name, e.owner, func(stored *journal.Stored, err error) {
 		if err != nil {
 			s.fatal("%v", err)
 		}

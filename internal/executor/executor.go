@@ -12,6 +12,7 @@ import (
 
 	"hypertoken/internal/sabotage"
 	"hypertoken/ipc"
+	"hypertoken/journal"
 	"hypertoken/wasm"
 )
 
@@ -334,11 +335,11 @@ func isTrap(err error) bool {
 	return errors.As(err, &trap)
 }
 
-func (e *Engine) action(a *ipc.Action) wasm.Action {
+func (e *Engine) action(a *journal.Action) wasm.Action {
 	return wasm.Action{Now: a.Now, Entropy: a.Entropy, Type: e.x.timing(a.Type).name, Payload: a.Payload}
 }
 
-func (e *Engine) conflict(a *ipc.Action) error {
+func (e *Engine) conflict(a *journal.Action) error {
 	if !a.Conditional || a.IfSequence == e.sequence {
 		return nil
 	}

@@ -1,12 +1,10 @@
-package host
+package journal
 
 import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"testing"
-
-	"hypertoken/ipc"
 )
 
 // The store in memory has what a list of entries has, wherever a new base cuts it, and what it has handed out stays as it was.
@@ -26,14 +24,14 @@ func TestTheStoreInMemoryIsAList(t *testing.T) {
 		case k < 16:
 			var group []Record
 			for range 1 + r.IntN(40) {
-				a := ipc.AppendAction(nil, &ipc.Action{Now: r.Int64N(1 << 40)}, fmt.Sprint("type", r.IntN(1000)), make([]byte, r.IntN(200)))
+				a := AppendAction(nil, &Action{Now: r.Int64N(1 << 40)}, fmt.Sprint("type", r.IntN(1000)), make([]byte, r.IntN(200)))
 				group = append(group, Record{Action: a, Checksum: r.Uint64()})
 			}
 			if err := m.append("e", owner, base+uint64(len(entries)), group); err != nil {
 				t.Fatal(err)
 			}
 			for _, g := range group {
-				entries = append(entries, ipc.AppendEntry(nil, g.Action, g.Checksum))
+				entries = append(entries, AppendEntry(nil, g.Action, g.Checksum))
 			}
 		case k < 18:
 			n := r.IntN(len(entries) + 1)
