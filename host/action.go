@@ -11,7 +11,6 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 
 	"hypertoken/internal/fast"
-	"hypertoken/internal/sabotage"
 	"hypertoken/ipc"
 	"hypertoken/wasm"
 )
@@ -304,9 +303,7 @@ func (e *Engine) submit(f *Future, inline bool) {
 		e.gather(f)
 		return
 	}
-	if !sabotage.On(sabotage.WindowOvertaken) {
-		e.flushWindow()
-	}
+	e.flushWindow()
 	e.enqueue(&f.request)
 	e.askDigest(f)
 	if inline {

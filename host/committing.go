@@ -4,7 +4,6 @@ import (
 	"errors"
 	"time"
 
-	"hypertoken/internal/sabotage"
 	"hypertoken/ipc"
 )
 
@@ -46,11 +45,6 @@ func (m *engineMachine) disown() {
 
 // commit hands the next group to the store, and resolves what waits for nothing.
 func (m *engineMachine) commit() {
-	if sabotage.On(sabotage.ReadBeforeAppend) {
-		for m.answered.len() > 0 && !m.answered.all()[0].isStored() {
-			m.finish(m.answered.pop())
-		}
-	}
 	if len(m.group) > 0 || m.uncertain {
 		return
 	}
@@ -69,12 +63,6 @@ func (m *engineMachine) commit() {
 			m.keyNumber++
 			r.keyed.Number = m.keyNumber
 		}
-		if sabotage.On(sabotage.AnswerBeforeAppend) {
-			m.resolve(r, nil)
-		}
-	}
-	if sabotage.On(sabotage.RecordLeftOut) && len(m.records) > 1 {
-		m.records = m.records[:len(m.records)-1]
 	}
 	m.appending = entries(m.records)
 	m.storeBy = m.now + m.limits.storeTimeout
@@ -93,7 +81,7 @@ func (m *engineMachine) wasAppended(err error) {
 		m.disown()
 		m.broken(ErrNotOwner)
 		return
-	case err != nil && !sabotage.On(sabotage.FailedAppendIsTaken):
+	case err != nil:
 		m.doubt()
 		return
 	}

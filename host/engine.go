@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"hypertoken/internal/fast"
-	"hypertoken/internal/sabotage"
 	"hypertoken/ipc"
 )
 
@@ -375,9 +374,6 @@ func (e *Engine) do(f *engineEffect) {
 		e.calls++
 		e.installCall = e.calls
 		h.log.Debug("snapshot taken", "engine", e.name, "sequence", f.id, "bytes", len(f.req.data))
-		if f.id > 0 && sabotage.On(sabotage.SnapshotMisplaced) {
-			f.id--
-		}
 		base := Base{Sequence: f.id, Snapshot: true, Data: f.req.data, Core: h.hash}
 		base.Keys, base.KeyNumber = e.keys.upTo(f.id)
 		h.options.Store.Install(e.name, e.owner, base, Done{e, e.calls<<1 | 1})

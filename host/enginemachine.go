@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"hypertoken/internal/executor"
-	"hypertoken/internal/sabotage"
 	"hypertoken/ipc"
 	"hypertoken/wasm"
 )
@@ -104,7 +103,7 @@ func (m *engineMachine) step(ev engineEvent) {
 		m.blocked = false
 		m.pump()
 	case evAnswer, evChunk, evDropped:
-		if (m.place.id == ev.place.id || sabotage.On(sabotage.LateAnswerCounts)) && (m.state == enginePlacing || m.state == engineLive) {
+		if m.place.id == ev.place.id && (m.state == enginePlacing || m.state == engineLive) {
 			m.came(ev)
 		}
 	case evLost:
@@ -135,7 +134,7 @@ func (m *engineMachine) step(ev engineEvent) {
 	case evForsaken:
 		m.forsaken()
 	case evReopen:
-		if m.state == engineBroken && !sabotage.On(sabotage.ReopenDoesNothing) {
+		if m.state == engineBroken {
 			m.state, m.attempts, m.placeDeath, m.cause = engineOut, 0, nil, nil
 			m.need()
 		}
@@ -157,9 +156,6 @@ func (m *engineMachine) dispatch(r *request) {
 		m.resolve(r, m.heldError(r.what))
 	default:
 		m.queued.push(r)
-		if sabotage.On(sabotage.NewestFirst) {
-			m.queued.unpop(m.queued.cut(m.queued.len() - 1))
-		}
 		m.need()
 		m.pump()
 	}
@@ -168,7 +164,6 @@ func (m *engineMachine) dispatch(r *request) {
 // move gives the place up for a better one.
 func (m *engineMachine) move(later bool) {
 	switch {
-	case later && sabotage.On(sabotage.NoReturn):
 	case m.alone || (m.state != engineLive && m.state != enginePlacing):
 	case later && (m.state == enginePlacing || m.sent.len() > 0):
 		m.moving = true
@@ -253,9 +248,6 @@ func (m *engineMachine) requeue(list []*request) {
 		}
 		again = append(again, r)
 	}
-	if sabotage.On(sabotage.RequeuedBehind) {
-		again = append(m.queued.cut(0), again...)
-	}
 	m.queued.unpop(again)
 }
 
@@ -286,7 +278,7 @@ func (m *engineMachine) pump() {
 	case m.state == engineLive && m.queued.len() > 0:
 		r := m.queued.all()[0]
 		switch {
-		case r.suspect() && !m.alone && !sabotage.On(sabotage.SuspectsTogether):
+		case r.suspect() && !m.alone:
 			// Not before what was sent is answered: it would come in front of the suspect again.
 			if m.sent.len() == 0 {
 				m.leave()
@@ -440,7 +432,7 @@ func (m *engineMachine) answer(r *request, ev engineEvent) {
 	r.id = 0
 	switch {
 	case r.withdrawn:
-		if (committed > 0 && !sabotage.On(sabotage.NoFence)) || lost {
+		if committed > 0 || lost {
 			m.leave()
 			m.need()
 			return
@@ -489,11 +481,6 @@ func (m *engineMachine) withdraw(r *request, err error) {
 		if q != r {
 			continue
 		}
-		if sabotage.On(sabotage.WithdrawnIsJournaled) {
-			r.ctx, r.deadline = nil, 0
-			m.effect(engineEffect{kind: effResolve, req: r, err: err})
-			return
-		}
 		rest := m.answered.cut(k)
 		if r.committed() == 0 {
 			for _, q := range rest[1:] {
@@ -531,9 +518,6 @@ func (m *engineMachine) leave() {
 }
 
 func (m *engineMachine) gone() {
-	if sabotage.On(sabotage.InFlightIsLost) {
-		m.sent.cut(0)
-	}
 	m.requeue(m.sent.cut(0))
 	m.effect(engineEffect{kind: effLost, place: m.place})
 	m.state, m.place, m.loaded, m.alone, m.blocked, m.moving, m.placeBy = engineOut, place{}, nil, false, false, false, 0
@@ -572,13 +556,6 @@ func (m *engineMachine) tick() {
 			m.withdraw(r, r.late())
 			if q.len() < n {
 				k = -1 // it has changed; look again
-			}
-		}
-	}
-	if sabotage.On(sabotage.CommittedIsWithdrawn) {
-		for _, r := range m.group {
-			if r.deadline > 0 && m.now >= r.deadline {
-				m.resolve(r, r.late())
 			}
 		}
 	}

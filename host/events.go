@@ -7,7 +7,6 @@ import (
 
 	"github.com/vmihailenco/msgpack/v5"
 
-	"hypertoken/internal/sabotage"
 	"hypertoken/wasm"
 )
 
@@ -147,9 +146,6 @@ func (s *listeners) emit(ev Event) (dropped int) {
 
 // end lets every listener have what it has, and no more.
 func (s *listeners) end() {
-	if sabotage.On(sabotage.GoroutineLeft) {
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = true

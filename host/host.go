@@ -38,7 +38,6 @@ import (
 	"hypertoken/internal/executor"
 	"hypertoken/internal/fast"
 	"hypertoken/internal/process"
-	"hypertoken/internal/sabotage"
 	"hypertoken/internal/tap"
 	"hypertoken/wasm"
 )
@@ -176,10 +175,6 @@ func (h *Host) run() {
 
 // spawn runs f in a goroutine that Shutdown waits for.
 func (h *Host) spawn(f func()) {
-	if sabotage.On(sabotage.WorkerForgotten) {
-		go f()
-		return
-	}
 	h.goroutines.Go(f)
 }
 

@@ -1,7 +1,6 @@
 package host
 
 import (
-	"hypertoken/internal/sabotage"
 	"hypertoken/ipc"
 )
 
@@ -29,11 +28,6 @@ func (m *engineMachine) piece(b []byte) (ipc.Kind, []byte) {
 		return ipc.Feed, append(ipc.AppendBytes(b, len(piece)), piece...)
 	case ipc.Replay:
 		end := m.replayEnd()
-		if at == 0 && sabotage.On(sabotage.ReplaySkipsOne) {
-			if _, rest, err := ipc.ReadEntry(s.Entries); err == nil {
-				at = len(s.Entries) - len(rest)
-			}
-		}
 		return ipc.Replay, append(b, s.Entries[at:end]...)
 	}
 	return ipc.Ready, b
@@ -86,9 +80,6 @@ func (m *engineMachine) pieceSent(id uint64) {
 	if c.stage == ipc.Feed && c.at == len(m.loaded.Data) {
 		c.stage, c.at = ipc.Replay, 0
 	}
-	if c.stage == ipc.Replay && m.place.worker == nil && sabotage.On(sabotage.FallbackFromBase) {
-		c.stage = ipc.Ready
-	}
 	if c.stage == ipc.Replay && c.at == len(m.loaded.Entries) {
 		c.stage = ipc.Ready
 	}
@@ -132,11 +123,8 @@ func (m *engineMachine) pieceAnswered(ev engineEvent) {
 
 // placingFailed counts a placing that its own engine made fail.
 func (m *engineMachine) placingFailed(err error) {
-	if sabotage.On(sabotage.BrokenEndsWorker) && m.place.worker != nil {
-		m.effect(engineEffect{kind: effViolation, place: m.place, err: err})
-	}
 	m.leave()
-	if m.attempts++; m.attempts >= m.limits.maxAttempts && !sabotage.On(sabotage.TriedForEver) {
+	if m.attempts++; m.attempts >= m.limits.maxAttempts {
 		m.broken(err)
 		return
 	}

@@ -3,8 +3,6 @@ package host
 import (
 	"fmt"
 	"time"
-
-	"hypertoken/internal/sabotage"
 )
 
 // scheduler places engines. The host's lock guards it.
@@ -125,7 +123,7 @@ func (h *Host) next() (grant, bool) {
 	for k, a := range h.asks.all() {
 		var g grant
 		var ok bool
-		if a.alone && !h.options.InProcess && (able || !sabotage.On(sabotage.SuspectInProcess)) {
+		if a.alone && !h.options.InProcess {
 			before := a.worker
 			if g, ok = h.forSuspect(a, ready, able, reserved); !ok && a.worker != before {
 				ready, able, reserved = h.ready()
@@ -137,11 +135,8 @@ func (h *Host) next() (grant, bool) {
 				a.toldUnable = true
 				g, ok = grant{engine: a.engine, event: evUnable}, true
 			}
-		} else if !able && !sabotage.On(sabotage.NoFallback) {
+		} else if !able {
 			g, ok = h.forLocal(a)
-			if sabotage.On(sabotage.SuspectInProcess) {
-				g.alone = a.alone
-			}
 		}
 		if !ok {
 			continue
@@ -260,9 +255,6 @@ func (h *Host) forSuspect(a *ask, ready []candidate, able bool, reserved *worker
 // placement returns the ID of a new placement.
 func (h *Host) placement() uint64 {
 	h.placements++
-	if sabotage.On(sabotage.PlacementReused) {
-		return 1 + h.placements%8
-	}
 	return h.placements
 }
 

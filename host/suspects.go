@@ -3,7 +3,6 @@ package host
 import (
 	"fmt"
 
-	"hypertoken/internal/sabotage"
 	"hypertoken/ipc"
 )
 
@@ -11,9 +10,6 @@ import (
 
 // wantsAlone reports whether what comes next is suspected of a worker's death.
 func (m *engineMachine) wantsAlone() bool {
-	if sabotage.On(sabotage.SuspectsTogether) {
-		return false
-	}
 	return (m.placeDeath != nil && !m.placeDeath.cleared) || (m.queued.len() > 0 && m.queued.all()[0].suspect())
 }
 
@@ -24,25 +20,15 @@ func (m *engineMachine) lost(d *death) {
 		for _, r := range m.sent.all() {
 			if !r.withdrawn && r != m.snapshot {
 				if alone && r.suspect() {
-					r.death.cleared = !sabotage.On(sabotage.OthersUncleared) // of the others
-					if !sabotage.On(sabotage.DeathsUncounted) {
-						r.deaths++
-					}
+					r.death.cleared = true // of the others
+					r.deaths++
 				}
 				r.death = d
 			}
 		}
 	}
-	if sabotage.On(sabotage.InFlightFails) {
-		m.failAll(&Error{Code: ErrWorkerUnavailable.Code, Message: "its worker has ended"})
-	}
 	m.gone()
-	if sabotage.On(sabotage.RunTwice) {
-		for _, r := range m.group {
-			m.requeue([]*request{{kind: r.kind, flags: r.flags, what: r.what, body: r.body, members: r.members}})
-		}
-	}
-	if d != nil && !sabotage.On(sabotage.BatchUnsplit) {
+	if d != nil {
 		m.splitBatches()
 	}
 	for m.queued.len() > 0 {

@@ -12,7 +12,6 @@ import (
 
 	"hypertoken/internal/fast"
 	"hypertoken/internal/histogram"
-	"hypertoken/internal/sabotage"
 	"hypertoken/ipc"
 )
 
@@ -482,7 +481,7 @@ func (w *worker) gone(err error) {
 		inFlight = len(w.conn.Close())
 	}
 	var d *death
-	if why == byItself || sabotage.On(sabotage.KillsMakeSuspects) {
+	if why == byItself {
 		d = &death{}
 	}
 	w.host.workerGone(w, why, alone, inFlight, err)
