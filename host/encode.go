@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hypertoken/internal/engine"
 	"math"
 	"reflect"
 	"sync"
@@ -32,7 +33,7 @@ func (o *Options) payloadLimits() payloadLimits {
 }
 
 func (o *Options) setupLimits() payloadLimits {
-	most := min(2*o.MaxStateBytes+streamSlack, int64(math.MaxInt))
+	most := min(2*o.MaxStateBytes+engine.StreamSlack, int64(math.MaxInt))
 	return payloadLimits{depth: o.MaxDepth + setupDepth, maxDepth: o.MaxDepth, bytes: int(most), option: "MaxStateBytes"}
 }
 

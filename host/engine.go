@@ -11,6 +11,7 @@ import (
 
 	"hypertoken/internal/engine"
 	"hypertoken/internal/fast"
+	"hypertoken/ipc"
 	"hypertoken/journal"
 )
 
@@ -109,6 +110,26 @@ func (e *Engine) step(event func(m *engine.Machine, now time.Duration)) {
 	event(&e.m, e.now())
 	e.perform()
 	e.unlockAndDeliver(false)
+}
+
+// takeFrame has the machine take in a frame that came from a place. It returns for how long the place ran, if the frame is an
+// answer that says so. The engine's lock is held.
+func (e *Engine) takeFrame(p engine.Place, kind ipc.Kind, flags ipc.Flags, id uint64, body []byte, seen time.Duration) (ran time.Duration) {
+	switch kind {
+	case ipc.Chunk:
+		e.m.Chunk(e.now(), p, id, body)
+	case ipc.Dropped:
+		e.m.Dropped(e.now(), p, id)
+	default:
+		ran = e.m.Answer(e.now(), engine.Answer{Place: p, ID: id, Flags: flags, Body: body, Seen: seen})
+	}
+	e.perform()
+	return ran
+}
+
+// stop ends the engine at once.
+func (e *Engine) stop() {
+	e.step(func(m *engine.Machine, now time.Duration) { m.Stop(now, shutdownError()) })
 }
 
 // placeLost takes in that the engine's worker has ended. d is nil if the worker did not die by itself.

@@ -9,6 +9,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"hypertoken/internal/engine"
 	"hypertoken/ipc"
 	"hypertoken/journal"
 	"hypertoken/wasm"
@@ -280,10 +281,10 @@ const mostWorkers = 1024
 // frameSlack is what a frame needs beside a payload or a result, in bytes.
 const frameSlack = 1 << 20
 
-func (o *Options) machineLimits() machineLimits {
-	return machineLimits{limits: o.limits(), openTimeout: o.OpenTimeout, killGrace: o.KillGrace, storeTimeout: o.StoreTimeout,
-		maxAttempts: o.MaxAttempts, snapshotBytes: o.SnapshotBytes, replayBudget: o.ReplayBudget, keyBytes: o.KeyBytes,
-		maxKills: o.MaxKills, holdFor: o.HoldFor}
+func (o *Options) machineConfig() engine.Config {
+	return engine.Config{Limits: o.limits(), OpenTimeout: o.OpenTimeout, KillGrace: o.KillGrace, StoreTimeout: o.StoreTimeout,
+		MaxAttempts: o.MaxAttempts, SnapshotBytes: o.SnapshotBytes, ReplayBudget: o.ReplayBudget, KeyBytes: o.KeyBytes,
+		MaxKills: o.MaxKills, HoldFor: o.HoldFor}
 }
 
 func (o *Options) limits() wasm.Limits {

@@ -39,11 +39,11 @@ func (t *Keys[W]) Init(window int, most int64, total *atomic.Int64, forgotten *a
 	t.window, t.most, t.total, t.forgotten = window, most, total, forgotten
 }
 
-// recordOverhead is about what a record takes beside its key and its result, in bytes.
-const recordOverhead = 256
+// RecordOverhead is about what a record takes beside its key and its result, in bytes.
+const RecordOverhead = 256
 
 // keyWeight returns about what a record takes, in bytes.
-func keyWeight(r *journal.KeyRecord) int64 { return int64(len(r.Key) + len(r.Result) + recordOverhead) }
+func keyWeight(r *journal.KeyRecord) int64 { return int64(len(r.Key) + len(r.Result) + RecordOverhead) }
 
 // keysWeight returns about what records take, in bytes.
 func keysWeight(list []journal.KeyRecord) (n int64) {
@@ -55,6 +55,12 @@ func keysWeight(list []journal.KeyRecord) (n int64) {
 
 // Bytes returns about what the records take. It needs no lock.
 func (t *Keys[W]) Bytes() int64 { return t.bytes.Load() }
+
+// Len returns how many records are remembered.
+func (t *Keys[W]) Len() int { return len(t.records) }
+
+// Cap returns how many records the table has memory for.
+func (t *Keys[W]) Cap() int { return t.order.Cap() }
 
 func (t *Keys[W]) add(bytes int64) {
 	t.bytes.Add(bytes)

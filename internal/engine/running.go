@@ -82,7 +82,7 @@ func (m *Machine) nextSent(id uint64) *Request {
 // chunk takes in a piece of a stream. However long the stream, the host holds no more of it than a state may have.
 func (m *Machine) chunk(r *Request, body []byte) {
 	piece, err := ipc.ReadBytes(body)
-	most := 2*m.bounds.MaxStateBytes + streamSlack
+	most := 2*m.bounds.MaxStateBytes + StreamSlack
 	switch {
 	case err != nil:
 		m.violation("a chunk for %v: %v", r.Kind, err)
@@ -99,9 +99,9 @@ func (m *Machine) chunk(r *Request, body []byte) {
 	}
 }
 
-// streamSlack is what a stream may have beyond twice MaxStateBytes, in bytes: the framing of a record does not count as
+// StreamSlack is what a stream may have beyond twice MaxStateBytes, in bytes: the framing of a record does not count as
 // logical bytes.
-const streamSlack = 16 << 20
+const StreamSlack = 16 << 20
 
 // dropped takes out a request that had not begun. It returns false if no such request was recalled.
 func (m *Machine) dropped(id uint64) bool {

@@ -10,6 +10,9 @@ type Queue[T any] struct {
 // Len returns how many values the queue has.
 func (q *Queue[T]) Len() int { return len(q.items) - q.head }
 
+// Cap returns how many values the queue has memory for.
+func (q *Queue[T]) Cap() int { return cap(q.items) }
+
 // All returns the values, oldest first. The slice is valid until the queue is changed.
 func (q *Queue[T]) All() []T { return q.items[q.head:] }
 

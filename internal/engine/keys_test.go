@@ -1,7 +1,7 @@
-package host
+package engine
 
 import (
-	"log/slog"
+	"sync/atomic"
 	"testing"
 
 	"hypertoken/journal"
@@ -9,8 +9,10 @@ import (
 
 // A snapshot takes in the keys up to its sequence, and the store keeps the later ones, forgotten or not.
 func TestKeysOfASnapshot(t *testing.T) {
-	h := newHost(Options{Logger: slog.New(slog.DiscardHandler)})
-	keys := keyTable{window: 2, most: 1 << 20, total: &h.keyBytes, forgotten: &h.counts.keysForgotten}
+	var keys Keys[int]
+	var total atomic.Int64
+	var forgotten atomic.Uint64
+	keys.Init(2, 1<<20, &total, &forgotten)
 	record := func(key string, sequence, number uint64) journal.KeyRecord {
 		return journal.KeyRecord{Key: key, Sequence: sequence, Number: number}
 	}
@@ -53,9 +55,9 @@ func TestKeysOfASnapshot(t *testing.T) {
 		{5, 1, 0, 3, "b b2 "}, // as after a doubt: the later ones are loaded already
 		{5, 2, 2, 5, ""},
 	} {
-		keys.load(&journal.Stored{Recent: list[:c.remembered]})
+		keys.Load(&journal.Stored{Recent: list[:c.remembered]})
 		b := journal.Base{Sequence: c.sequence}
-		b.Keys, b.KeyNumber = keys.upTo(c.sequence)
+		b.Keys, b.KeyNumber = keys.UpTo(c.sequence)
 		install(b)
 		if len(b.Keys) != c.keys || b.KeyNumber != uint64(c.number) || recent() != c.recent {
 			t.Errorf("up to %d of %d: %d keys, number %d, the store keeps %q", c.sequence, c.remembered, len(b.Keys), b.KeyNumber, recent())
