@@ -5,6 +5,9 @@ import "errors"
 // Store keeps the journals of engines, each under the engine's name. The package's documentation says what the author of
 // a store has to do; the suite of journal/journaltest checks it.
 //
+// A name is any string but the empty one, and need not be UTF-8. A host does not bound its length. A store tells all names of up
+// to 256 bytes apart, upper and lower case too; a name that it cannot keep is an error, never another name.
+//
 // Every method starts a call and returns without waiting for anything slow. How the call ended is reported to done, the
 // last parameter, at most once: on any goroutine, before the method returns or later. If the store cannot learn how a
 // call ended, because it has lost a connection, say, it reports an error, or reports late, or never. A host waits no
