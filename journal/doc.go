@@ -21,7 +21,7 @@
 //  4. Borrowed memory. The group and the actions' bytes that Append is given are the store's only until it reports the end
 //     of the call. Bases and key records are never changed by the host and may be kept. What Load has reported must not
 //     change.
-//  5. Completions. A method does not wait; it reports the end of the call through its last parameter, once.
+//  5. Completions. A method does not wait. It reports the end of the call through its last parameter, never twice.
 //
 // A store treats actions, snapshots, setups and results as bytes. It needs [AppendEntry] to build [Stored].Entries, and
 // [ReadEntry] or [Entries] if it cuts them.

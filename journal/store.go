@@ -46,7 +46,8 @@ type Store interface {
 	// the store does not change them. What a Keyed points to may be kept.
 	//
 	// A host has one Append in flight for each engine. What is answered meanwhile is the next group, so a store that
-	// takes its time gets larger groups.
+	// takes its time gets larger groups. A host that doubts an append loads the journal for a new Owner before it
+	// appends again; the former append may still be under way then.
 	Append(name string, owner Owner, after uint64, group []Record, done Done)
 
 	// Install makes base the base of the journal: of a new one, if the name is not known, and owner becomes its owner.
@@ -84,7 +85,8 @@ type Owner struct {
 // return it or an error that wraps it.
 var ErrNotOwner = errors.New("journal: another owner has taken the journal over")
 
-// Done is how a store reports that an Append, an Install or a Delete has ended. A store calls Report once.
+// Done is how a store reports that an Append, an Install or a Delete has ended. A store calls Report at most
+// once, from any goroutine.
 //
 // A store that wraps another one hands Done on, or makes one of its own with [DoneFunc] to see how the call ended and then
 // calls Report of the one that it was given. The zero Done tells nobody.
