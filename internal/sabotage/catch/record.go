@@ -19,7 +19,7 @@ import (
 const mostLines = 40
 
 // recordBreach writes the breach from what the working tree has and git's index has not, and takes
-// it back. It looks at the Go files of the product only, or at those named. A breach that there is
+// it back. It looks at the Go files of the product only, or at those named. An existing breach
 // keeps the lines before its diff; a new one gets lines to fill in. Nothing is lost: all that is
 // taken back is in the breach.
 func recordBreach(root, name string, files []string) error {
