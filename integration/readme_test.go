@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"hypertoken/internal/leaks"
 )
 
 // README's program runs as it stands, and says what to do where its first line is missing.
@@ -109,7 +111,7 @@ func runFile(t *testing.T, source string) (string, error) {
 	if out, err := exec.Command("go", "build", "-o", program, file).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	nothingIsLeft(t)
+	leaks.Check(t)
 	c := exec.Command(program)
 	session(t, c)
 	out, err := c.CombinedOutput()

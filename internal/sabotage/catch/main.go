@@ -40,7 +40,7 @@ var (
 	conn     = suite{"ipc", "^TestConn", ""}
 	start    = suite{"internal/process", "^TestWhatCannotBeStarted$/^no_program$", ""}
 	hang     = suite{"integration", "^TestAHangPastItsDeadline$", ""}
-	torture  = suite{"integration", "^TestTorture$", "-torture 4s -seed 3"}
+	torture  = suite{"cmd/hypertoken/internal/torture", "^TestTorture$", "-torture 4s -seed 3"}
 )
 
 // catchers are the tests that have to notice, each of them.
