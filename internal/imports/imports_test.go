@@ -113,9 +113,13 @@ var table = map[string]row{
 // embedded has the modules that a program gets from the packages of the library, whatever system it is built for. Only
 // tests and measurements need porcupine, gonum and the like, so those are not here. No package of the library but metrics
 // imports grpc or protobuf: both come with go-plugin.
-var embedded = map[string]string{
-	"host ipc wasm workerproc": hostModules,
-	"metrics":                  hostModules + " " + metricsModules,
+//
+// A program that embeds the library links modules. The modules of tests are linked into the tests of the packages that the
+// program is linked from. They are in the program's go.sum too, for `go mod tidy` takes them in. A test that needs another
+// module belongs into a package that the library does not import, such as integration.
+var embedded = []struct{ packages, modules, tests string }{
+	{"host ipc wasm workerproc", hostModules, "go.uber.org/goleak"},
+	{"host metrics workerproc", hostModules + " " + metricsModules, "go.uber.org/goleak github.com/kylelemons/godebug"},
 }
 
 const hostModules = "github.com/cespare/xxhash/v2 github.com/dustin/go-humanize github.com/ebitengine/purego " +
@@ -150,7 +154,8 @@ type listed struct {
 // list returns the packages that the arguments name on a system, and everything that they import, by import path.
 func list(t *testing.T, system string, args ...string) map[string]*listed {
 	t.Helper()
-	c := exec.CommandContext(t.Context(), "go", append([]string{"list", "-deps", "-json=ImportPath,Standard,Imports,Module"}, args...)...)
+	const fields = "-json=ImportPath,Standard,Imports,Module"
+	c := exec.CommandContext(t.Context(), "go", append([]string{"list", "-deps", fields}, args...)...)
 	c.Dir, c.Env = "../..", append(os.Environ(), "GOOS="+system, "GOARCH=amd64", "CGO_ENABLED=0")
 	var failed bytes.Buffer
 	c.Stderr = &failed
@@ -238,31 +243,44 @@ func compare(t *testing.T, name, verb, allowed string, have set) {
 	for _, path := range strings.Fields(allowed) {
 		want[path] = true
 		if !have[path] {
-			t.Errorf("the table lets %s %s %s, which it does not do: take it out of the table", name, verb, path)
+			t.Errorf("the table lets %s %s %s, which is not the case: take it out of the table", name, verb, path)
 		}
 	}
 	for _, path := range have.sorted() {
 		if !want[path] {
-			t.Errorf("%s does %s %s, and the table does not allow that", name, verb, path)
+			t.Errorf("the table does not let %s %s %s", name, verb, path)
 		}
 	}
 }
 
-// A program that embeds the library links the modules that are named here, and nothing else.
+// A program that embeds the library links the modules that are named here, and so do the tests of what it links.
 func TestWhatAProgramThatEmbedsTheLibraryLinks(t *testing.T) {
-	for packages, modules := range embedded {
-		have := set{}
+	for _, e := range embedded {
+		linked, tested := set{}, set{}
 		for _, system := range systems {
-			var folders []string
-			for _, folder := range strings.Fields(packages) {
-				folders = append(folders, "./"+folder)
+			args := []string{"-test"}
+			for _, p := range list(t, system, arguments(e.packages)...) {
+				if folder, isOwn := p.name(); isOwn {
+					args = append(args, "./"+folder)
+				} else if !p.Standard {
+					linked[p.Module.Path] = true
+				}
 			}
-			for _, p := range list(t, system, folders...) {
-				if _, isOwn := p.name(); !isOwn && !p.Standard {
-					have[p.Module.Path] = true
+			for _, p := range list(t, system, args...) {
+				if _, isOwn := p.name(); !isOwn && !p.Standard && p.Module != nil {
+					tested[p.Module.Path] = true
 				}
 			}
 		}
-		compare(t, "a program with "+packages, "link", modules, have)
+		compare(t, "a program with "+e.packages, "link", e.modules, linked)
+		compare(t, "the tests of a program with "+e.packages, "link", e.modules+" "+e.tests, tested)
 	}
+}
+
+// arguments returns packages as the go command takes them at the root of the module.
+func arguments(packages string) (list []string) {
+	for _, folder := range strings.Fields(packages) {
+		list = append(list, "./"+folder)
+	}
+	return list
 }
