@@ -1,6 +1,6 @@
-// Command generate writes cmd/hypertoken/internal/licenses/THIRD_PARTY.txt and NOTICE: what cmd/hypertoken is linked from, on any
-// system, with the licences. It runs in the root of the module, as `make notice` does, and needs the sources of all
-// modules.
+// Command generate writes NOTICE, and THIRD_PARTY.txt in cmd/hypertoken/internal/licenses: what cmd/hypertoken is linked
+// from, on any system, with the licences. It runs in the root of the module, as `make notice` does, and needs the sources
+// of all modules.
 package main
 
 import (
@@ -194,8 +194,8 @@ Licensed under the Apache License, Version 2.0; the file LICENSE has it.
 
 The program hypertoken contains software of others, unchanged. This list says where its source is. The Mozilla
 Public License 2.0 (MPL-2.0) gives you the right to that source: it is the source of exactly the version that the
-program is built from. cmd/hypertoken/internal/licenses/THIRD_PARTY.txt has all licences and notices, and
-'hypertoken version --licenses' prints it. The npm package, which the program serves with --demo, has notices of its
+program is built from. All licences and notices are in cmd/hypertoken/internal/licenses/THIRD_PARTY.txt, and
+'hypertoken version --licenses' prints them. The npm package, which the program serves with --demo, has notices of its
 own, in browser/.
 
 `
