@@ -7,6 +7,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"hypertoken/internal/engine"
 	"hypertoken/ipc"
 	"hypertoken/journal"
 )
@@ -85,8 +86,8 @@ func TestAnEngineStaysAsSmallAsItIs(t *testing.T) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.m.sequence != actions {
-		t.Fatalf("%d actions are in the journal", e.m.sequence)
+	if e.m.View().Sequence != actions {
+		t.Fatalf("%d actions are in the journal", e.m.View().Sequence)
 	}
 	// What is dispatched while a snapshot is taken and stored comes on top.
 	if most := snapshotBytes + 3*window*entryBytes; store.entries > most {
@@ -95,14 +96,13 @@ func TestAnEngineStaysAsSmallAsItIs(t *testing.T) {
 	if most := 52 * 100; store.data > most {
 		t.Errorf("a snapshot had %d bytes, want at most %d", store.data, most)
 	}
-	if most := keyWindow + (snapshotBytes/entryBytes+3*window)/100 + 1; store.keys > most || len(e.keys.records) > keyWindow {
-		t.Errorf("%d keys were stored, want at most %d; %d are remembered", store.keys, most, len(e.keys.records))
+	if most := keyWindow + (snapshotBytes/entryBytes+3*window)/100 + 1; store.keys > most || e.keys.Len() > keyWindow {
+		t.Errorf("%d keys were stored, want at most %d; %d are remembered", store.keys, most, e.keys.Len())
 	}
 	if least := actions * entryBytes / 2 / (snapshotBytes + 3*window*entryBytes); store.installs < least {
 		t.Errorf("%d snapshots, want at least %d", store.installs, least)
 	}
-	for name, n := range map[string]int{"queued": cap(e.m.queued.items), "sent": cap(e.m.sent.items), "answered": cap(e.m.answered.items),
-		"group": cap(e.m.group), "records": cap(e.m.records), "effects": cap(e.m.effects), "keys": cap(e.keys.order.items)} {
+	for name, n := range map[string]int{"the machine": e.m.Details().Capacity, "keys": e.keys.Cap()} {
 		if n > 4*window {
 			t.Errorf("%s has room for %d", name, n)
 		}
@@ -122,7 +122,7 @@ func TestTheStoreForgetsTheKeysOfBatchesThatChangeNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for k := range 10 * keyBytes / keyOverhead {
+	for k := range 10 * keyBytes / engine.RecordOverhead {
 		r, err := e.DispatchBatch(t.Context(), BatchAtomic, []Action{{Type: "stack:peek"}}, Key(fmt.Sprint(k)))
 		if err != nil || r.Sequence != 0 {
 			t.Fatal(r, err)
@@ -131,7 +131,7 @@ func TestTheStoreForgetsTheKeysOfBatchesThatChangeNothing(t *testing.T) {
 	if store.installs < 5 {
 		t.Errorf("%d snapshots", store.installs)
 	}
-	if most := keyWindow + 2*keyBytes/keyOverhead; store.keys > most {
+	if most := keyWindow + 2*keyBytes/engine.RecordOverhead; store.keys > most {
 		t.Errorf("the store had %d keys, %d are enough", store.keys, most)
 	}
 }
@@ -156,12 +156,12 @@ func TestAnEngineThatIsTakenOutIsSmall(t *testing.T) {
 			}
 			s.settle(done)
 			s.settle(func() bool {
-				e.lockStep(engineEvent{kind: evTakeOut})
-				return e.m.state == engineOut && e.m.idle()
+				e.takeOut()
+				v := e.m.View()
+				return v.State == engine.Out && v.IsIdle
 			})
-			if m := &e.m; cap(m.queued.items)+cap(m.sent.items)+cap(m.answered.items)+cap(m.group)+cap(m.records)+cap(m.cursor.pieces.items) > 0 {
-				t.Errorf("queued %d, sent %d, answered %d, group %d, records %d, pieces %d", cap(m.queued.items), cap(m.sent.items),
-					cap(m.answered.items), cap(m.group), cap(m.records), cap(m.cursor.pieces.items))
+			if n := e.m.Details().Capacity; n > 32 { // room for a few effects
+				t.Errorf("it has room for %d requests", n)
 			}
 		}
 		s.close()

@@ -5,7 +5,6 @@ import (
 	"context"
 	"iter"
 
-	"hypertoken/internal/sabotage"
 	"hypertoken/journal"
 	"hypertoken/wasm"
 )
@@ -32,11 +31,6 @@ func (e *Engine) Journal(ctx context.Context) (iter.Seq[Entry], error) {
 	case <-e.closed:
 		return nil, shutdownError()
 	default:
-	}
-	if sabotage.On(sabotage.BrokenIsUnreadable) {
-		if err := e.ready(ctx, "Journal"); err != nil {
-			return nil, err
-		}
 	}
 	s, err := e.fetch(ctx, "Journal")
 	if err != nil {

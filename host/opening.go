@@ -7,6 +7,9 @@ import (
 	"slices"
 	"time"
 
+	"hypertoken/internal/engine"
+	"hypertoken/internal/fault"
+	"hypertoken/internal/payload"
 	"hypertoken/journal"
 )
 
@@ -71,7 +74,7 @@ func (h *Host) Open(ctx context.Context, name string, o EngineOptions) (*Engine,
 	h.mu.Unlock()
 	created, err := e.open(ctx, setup)
 	if err != nil {
-		e.lockStep(engineEvent{kind: evStop, err: shutdownError()})
+		e.stop()
 		if created {
 			h.options.Store.Delete(name, journal.Done{})
 		}
@@ -88,15 +91,15 @@ func (h *Host) encodeSetup(setup any) ([]byte, error) {
 	case Raw:
 		return s, nil
 	}
-	return new(payloadBuffer).encode("EngineOptions.Setup", setup, h.options.setupLimits())
+	return new(payload.Buffer).Encode("EngineOptions.Setup", setup, h.options.setupLimits())
 }
 
 func (h *Host) newEngine(name string, o *EngineOptions) *Engine {
 	number := h.owners.Add(1)
 	e := &Engine{host: h, name: name, number: number, timeout: h.options.Timeout, closed: make(chan struct{}),
-		owner: journal.Owner{Host: h.id, Number: number}, shard: int(number % shards),
-		keys: keyTable{window: h.options.KeyWindow, most: h.options.KeyBytes, total: &h.keyBytes, forgotten: &h.counts.keysForgotten}}
-	e.m.limits = &h.limits
+		owner: journal.Owner{Host: h.id, Number: number}, shard: int(number % shards)}
+	e.keys.Init(h.options.KeyWindow, h.options.KeyBytes, &h.keyBytes, &h.counts.keysForgotten)
+	e.m = engine.New(&h.machines)
 	if o.Timeout != 0 {
 		e.timeout = o.Timeout
 	}
@@ -114,8 +117,8 @@ func (h *Host) newEngine(name string, o *EngineOptions) *Engine {
 func (e *Engine) open(ctx context.Context, setup []byte) (created bool, err error) {
 	h := e.host
 	what := fmt.Sprintf("open %q", e.name)
-	limited, cancel := h.clock.limit(ctx, h.options.OpenTimeout, ownCause{&Error{Code: ErrTimeout.Code,
-		Err: context.DeadlineExceeded, Message: fmt.Sprintf("not done after %v (OpenTimeout)", h.options.OpenTimeout)}})
+	limited, cancel := h.clock.limit(ctx, h.options.OpenTimeout, fault.OwnCause{Err: fault.ErrTimeout.Because(
+		context.DeadlineExceeded, "not done after %v (OpenTimeout)", h.options.OpenTimeout)})
 	defer cancel()
 	s, err := e.fetch(limited, what)
 	if err != nil {
@@ -128,25 +131,24 @@ func (e *Engine) open(ctx context.Context, setup []byte) (created bool, err erro
 			}
 		}
 		e.mu.Lock()
-		e.m.sequence = s.Sequence + s.Count
-		e.m.baseBytes, e.m.entryBytes = len(s.Data), len(s.Entries)
-		e.m.keyBytes, e.m.keyNumber = keysWeight(s.Recent), s.NewestKeyNumber()
-		e.keys.load(s)
+		e.m.Opened(s)
+		e.keys.Load(s)
 		e.work.shed = h.keyBytes.Load() > h.options.MaxKeyBytes
-		e.unlock(false)
+		e.unlockAndDeliver(false)
 		return false, nil
 	}
-	if err := e.install(limited, what, journal.Base{Data: slices.Clone(setup), Core: h.hash}); err != nil {
+	base := journal.Base{Data: slices.Clone(setup), Core: h.hash}
+	if err := e.install(limited, what, base); err != nil {
 		return true, err
 	}
 	e.mu.Lock()
-	e.m.baseBytes = len(setup)
-	e.opening = true
-	e.unlock(false)
+	e.m.Opened(&journal.Stored{Base: base})
+	e.isOpening = true
+	e.unlockAndDeliver(false)
 	err = e.ready(limited, what)
 	e.mu.Lock()
-	e.opening = false
-	e.unlock(false)
+	e.isOpening = false
+	e.unlockAndDeliver(false)
 	var refused *ActionError
 	if errors.Is(err, ErrBroken) && errors.As(err, &refused) {
 		return true, refused
@@ -163,7 +165,7 @@ func (e *Engine) fetch(ctx context.Context, what string) (*journal.Stored, error
 	came := make(chan loaded, 1)
 	e.mu.Lock() // so that the owner is still the newest
 	e.host.options.Store.Load(e.name, e.owner, func(s *journal.Stored, err error) { came <- loaded{s, err} })
-	e.unlock(false)
+	e.unlockAndDeliver(false)
 	select {
 	case l := <-came:
 		if l.err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"hypertoken/internal/engine"
 	"hypertoken/internal/executor"
 	"hypertoken/ipc"
 	"hypertoken/journal"
@@ -415,7 +416,7 @@ func (s *simulation) dispatch(e *simEngine, kind ipc.Kind, mode BatchMode, timeo
 				a.Payload = []byte(c.key) // a key is that of one action
 				a.Type = "add"
 			case 2, 3:
-				options = append(options, IfSequence(e.m.sequence+uint64(s.rand.IntN(3))))
+				options = append(options, IfSequence(e.m.View().Sequence+uint64(s.rand.IntN(3))))
 			}
 			if s.rand.IntN(20) == 0 {
 				options = append(options, WithDigest())
@@ -438,14 +439,13 @@ func (s *simulation) dispatch(e *simEngine, kind ipc.Kind, mode BatchMode, timeo
 			c.batch.sent = append(c.batch.sent, k)
 		}
 		if c.key != "" {
-			c.batch.keyed = newKey(c.key, c.batch.sum(len(members)))
+			c.batch.future.request.Keyed = engine.NewKey(c.key, c.batch.sum(len(members)))
 		}
 		if s.rand.IntN(10) == 0 {
-			c.batch.follow()
+			c.batch.future.waitForDigest()
 		}
-		c.future = &c.batch.Future
+		c.future = &c.batch.future
 		e.bound(ctx, c.future)
-		c.batch.to = c.batch
 	default:
 		c.future = e.newQuestion(ctx, kind, c.what)
 	}
@@ -504,7 +504,7 @@ func (s *simulation) event(calm bool) {
 		if s.rand.IntN(4) == 0 { // the timer of its window
 			e.mu.Lock()
 			e.flushWindow()
-			e.unlock(false)
+			e.unlockAndDeliver(false)
 		}
 	case n < 66:
 		s.comeUp()
@@ -517,8 +517,8 @@ func (s *simulation) event(calm bool) {
 		}
 	case calm:
 	case n < 91:
-		if e.m.state == engineBroken {
-			e.lockStep(engineEvent{kind: evReopen})
+		if e.m.View().State == engine.Broken {
+			e.step((*engine.Machine).Reopen)
 		}
 		s.random(e)
 	case n < 93:
@@ -539,7 +539,7 @@ func (s *simulation) event(calm bool) {
 			s.noProcesses = s.rand.IntN(200)
 		}
 	default:
-		e.lockStep(engineEvent{kind: evTakeOut})
+		e.takeOut()
 	}
 }
 
@@ -624,11 +624,11 @@ func simulate(t *testing.T, seed uint64, events int) *simulation {
 	// Nothing more is dispatched, and everything that waits for something gets it. Some runs end in haste.
 	haste := s.rand.IntN(4) == 0
 	for _, e := range s.engines {
-		if e.m.state == engineBroken {
-			e.lockStep(engineEvent{kind: evReopen})
+		if e.m.View().State == engine.Broken {
+			e.step((*engine.Machine).Reopen)
 		}
 		if haste {
-			e.lockStep(engineEvent{kind: evStop, err: shutdownError()})
+			e.stop()
 		}
 		e.beginClose()
 	}
@@ -685,13 +685,14 @@ func (s *simulation) ended() bool {
 // stuck says where a run hangs.
 func (s *simulation) stuck() {
 	for _, e := range s.engines {
-		s.t.Logf("%s: %v at %v, queued %d, sent %d, answered %d, group %d, blocked %v, alone %v, uncertain %v, install %v", e.name, e.m.state, e.m.place,
-			e.m.queued.len(), e.m.sent.len(), e.m.answered.len(), len(e.m.group), e.m.blocked, e.m.alone, e.m.uncertain, e.m.install != nil)
+		d := e.m.Details()
+		s.t.Logf("%s: %v at %v, queued %d, sent %d, answered %d, group %d, full %v, alone %v, in doubt %v, installing %v", e.name, d.State, d.Place,
+			len(d.Queued), len(d.Sent), len(d.Answered), len(d.Group), d.IsFull, d.IsAlone, d.IsInDoubt, d.IsInstalling)
 	}
 	for _, slot := range s.host.slots {
 		w := slot.worker
 		s.t.Logf("worker %d: %v, process %d, dead %v, ending %v, reserved %d alone %v, blocked %d, engines %d", slot.id, slot.supervisor.state, w.id, w.dead, w.ending,
-			w.reserved, w.alone, w.blocked.len(), len(w.engines))
+			w.reserved, w.alone, w.blocked.Len(), len(w.engines))
 	}
 	for _, p := range s.host.spares {
 		s.t.Logf("spare %d: %v", p.id, p.supervisor.state)
@@ -700,7 +701,7 @@ func (s *simulation) stuck() {
 		s.t.Logf("process %d: hung %v, dying %v, killed %v, pending %d, oldest %d, in %d+%d, out %d+%d", p.worker.id, p.hung, p.dying, p.killed,
 			p.worker.conn.Pending(), p.worker.conn.Oldest(), len(p.in.bytes), len(p.in.later), len(p.out.bytes), len(p.out.later))
 	}
-	for _, a := range s.host.asks.all() {
+	for _, a := range s.host.asks.All() {
 		s.t.Logf("%s asks, alone %v, placement %d", a.engine.name, a.alone, a.placement)
 	}
 	s.fatal("it never ends")
