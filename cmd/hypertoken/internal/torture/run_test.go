@@ -36,7 +36,7 @@ func TestTorture(t *testing.T) {
 		seeds = []uint64{*tortureSeed}
 	}
 	for _, seed := range seeds {
-		tortured(t, torture.Config{Deaths: require.Rounds(3, 20), Seed: seed})
+		tortured(t, torture.Config{Deaths: require.Rounds(3, 25), Seed: seed})
 	}
 }
 
@@ -49,7 +49,7 @@ func TestTortureWithoutWhatIsFast(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Run(ways, func(t *testing.T) {
-			tortured(t, torture.Config{Deaths: require.Rounds(1, 5), Seed: 3, Without: without})
+			tortured(t, torture.Config{Deaths: require.Rounds(1, 8), Seed: 3, Without: without})
 		})
 	}
 }
