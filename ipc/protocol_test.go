@@ -34,8 +34,8 @@ func section(t *testing.T, text, heading string) string {
 	return inside
 }
 
-// PROTOCOL.md has every kind and every flag with its number, and a section for each kind with a diagram unless its body is
-// empty.
+// PROTOCOL.md has every kind and every flag with its number, and a section for each kind with a
+// diagram unless its body is empty.
 func TestProtocolHasEveryKindAndFlag(t *testing.T) {
 	text := protocol(t)
 	for k, name := range kindNames {
@@ -43,7 +43,8 @@ func TestProtocolHasEveryKindAndFlag(t *testing.T) {
 		if k.fromWorker() {
 			from = "worker"
 		}
-		row := regexp.MustCompile(fmt.Sprintf(`(?m)^\| %d \| \[%s\]\(#%s\) \| %s \| (.*?) \|`, k, name, name, from)).FindStringSubmatch(text)
+		pattern := fmt.Sprintf(`(?m)^\| %d \| \[%s\]\(#%s\) \| %s \| (.*?) \|`, k, name, name, from)
+		row := regexp.MustCompile(pattern).FindStringSubmatch(text)
 		if row == nil {
 			t.Errorf("the table of kinds has no row for %v, %d", name, k)
 			continue
@@ -76,12 +77,13 @@ func TestProtocolHasEveryKindAndFlag(t *testing.T) {
 // PROTOCOL.md has every member of hello and configure, and no others.
 func TestProtocolHasEveryMember(t *testing.T) {
 	text := protocol(t)
+	member := regexp.MustCompile(`(?m)^\| ([a-z_]+) \| (?:uint|string|bool) \|`)
 	for heading, body := range map[string]any{"### hello": HelloBody{}, "### configure": ConfigureBody{}} {
 		var want, got []string
 		for f := range reflect.TypeOf(body).NumField() {
 			want = append(want, reflect.TypeOf(body).Field(f).Tag.Get("msgpack"))
 		}
-		for _, row := range regexp.MustCompile(`(?m)^\| ([a-z_]+) \| (?:uint|string|bool) \|`).FindAllStringSubmatch(section(t, text, heading), -1) {
+		for _, row := range member.FindAllStringSubmatch(section(t, text, heading), -1) {
 			got = append(got, row[1])
 		}
 		if !reflect.DeepEqual(got, want) {
@@ -103,17 +105,20 @@ func TestProtocolExamples(t *testing.T) {
 	for n := range a.Entropy {
 		a.Entropy[n] = byte(n)
 	}
-	o := Outcome{RunTime: 5000, Sequence: 12, Memory: 2 << 16, Checksum: xxhash.Sum64([]byte{0xc0}), Result: []byte{0xc0}}
+	result := []byte{0xc0}
+	o := Outcome{RunTime: 5000, Sequence: 12, Memory: 2 << 16, Checksum: xxhash.Sum64(result), Result: result}
 	f := Failure{RunTime: 5000, Sequence: 12, Memory: 2 << 16, Code: "not_found", Message: "no card", Index: -1}
 	for name, want := range map[string][]byte{
-		"dispatch": frame(Header{Kind: Dispatch, Request: 9, Placement: 4}, AppendAction(nil, &a, "stack:draw", []byte{0x80})),
+		"dispatch": frame(Header{Kind: Dispatch, Request: 9, Placement: 4},
+			AppendAction(nil, &a, "stack:draw", []byte{0x80})),
 		"answer": frame(Header{Kind: Answer, Flags: FlagChanged, Request: 9, Placement: 4},
 			AppendBytes(append(o.AppendHead(nil), o.Result...), 0)),
 		"failure": frame(Header{Kind: Answer, Flags: FlagFailed, Request: 10, Placement: 4}, f.Append(nil)),
 	} {
 		_, after, _ := strings.Cut(text, "<!-- example: "+name+" -->\n```\n")
 		digits, _, _ := strings.Cut(after, "```")
-		if got, err := hex.DecodeString(strings.Join(strings.Fields(digits), "")); err != nil || !bytes.Equal(got, want) {
+		got, err := hex.DecodeString(strings.Join(strings.Fields(digits), ""))
+		if err != nil || !bytes.Equal(got, want) {
 			t.Errorf("the example %s is\n%x, %v, want\n%x", name, got, err, want)
 		}
 	}

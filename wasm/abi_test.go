@@ -40,7 +40,8 @@ func TestABIHasEveryCall(t *testing.T) {
 	}
 }
 
-// ABI.md has the codes that the core's sources define, and bad_result, which a core of one's own may return.
+// ABI.md has the codes that the core's sources define, and bad_result, which a core of one's own
+// may return.
 func TestABIHasEveryCode(t *testing.T) {
 	source, err := os.ReadFile("../core-rs/src/error.rs")
 	if err != nil {

@@ -1,4 +1,7 @@
-"""What a worker does to its own process before it runs a core: PROTOCOL.md, "Descriptors" and "What a worker should give up"."""
+"""What a worker does to its own process before it runs a core.
+
+PROTOCOL.md has that under "Descriptors" and "What a worker should give up".
+"""
 
 import ctypes
 import fcntl
@@ -37,7 +40,8 @@ VERSION_FLAG = 1
 def give_up_files():
     """Opens, makes and runs no file from now on, and no TCP, as far as the kernel has Landlock.
 
-    Threads that start later are confined too, so this comes before any. It returns the version of Landlock, 0 for none.
+    Threads that start later are confined too, so this comes before any, and after all imports. It
+    returns the version of Landlock, 0 for none.
     """
     if sys.platform != "linux":
         return 0

@@ -36,17 +36,22 @@ class Trap(CoreError):
     """The instance is of no use any more."""
 
 
+def broken(how):
+    """Returns what a core that breaks the ABI is treated as."""
+    return Trap("trap", f"the core breaks its ABI: {how}")
+
+
 def read_error(body):
     """Reads an error. Raises Trap if it is none."""
     if len(body) > MAX_ERROR:
-        raise Trap("trap", f"the core breaks its ABI: its error has {len(body)} bytes")
+        raise broken(f"its error has {len(body)} bytes")
     try:
         value = msgpack.unpackb(body)
         code, message, index = value["code"], value.get("message", ""), value.get("index", -1)
         if not (isinstance(code, str) and code and isinstance(message, str) and type(index) is int):
             raise ValueError("a member has another type")
     except Exception as e:
-        raise Trap("trap", f"the core breaks its ABI: its error cannot be read: {e}") from e
+        raise broken(f"its error cannot be read: {e}") from e
     return CoreError(code, message, index)
 
 
@@ -103,12 +108,12 @@ class Instance:
         if length == 0:
             return b""
         if address + length > self.size():
-            raise Trap("trap", f"the core breaks its ABI: {length} bytes at {address} are outside its memory")
+            raise broken(f"{length} bytes at {address} are outside its memory")
         return bytes(self.memory.read(self.store, address, address + length))
 
     def write(self, address, b):
         if address + len(b) > self.size():
-            raise Trap("trap", f"the core breaks its ABI: {len(b)} bytes at {address} are outside its memory")
+            raise broken(f"{len(b)} bytes at {address} are outside its memory")
         self.memory.write(self.store, b, address)
 
     def run(self, function, *arguments):
@@ -130,13 +135,14 @@ class Instance:
             room = max(n, SMALL_INPUT)
             self.address = self.run(self.ht_input, room)
             if self.address == 0:
-                raise Trap("trap", f"the core breaks its ABI: it has no room for {room} bytes")
+                raise broken(f"it has no room for {room} bytes")
             self.room = room
         if n:
             self.write(self.address, data)
         self.write(self.reply, b"\0\0\0\0")
         self.run(self.ht_call, op, n)
-        status, changed, body, body_len, table, table_len, events, events_len, _, _, _ = REPLY.unpack(self.read(self.reply, REPLY.size))
+        words = REPLY.unpack(self.read(self.reply, REPLY.size))
+        status, changed, body, body_len, table, table_len, events, events_len = words[:8]
         r = Reply()
         r.changed, r.body = changed != 0, self.read(body, body_len)
         r.table, r.events = self.read(table, table_len), self.read(events, events_len)
@@ -160,7 +166,10 @@ class Instance:
         return self.call(DISPATCH, dispatch_input(action))
 
     def batch(self, actions, atomic):
-        """Runs a batch. Returns the reply, and for each member whether it changed the state and its result, or its error."""
+        """Runs a batch.
+
+        It returns the reply, and for each member whether it changed the state, and its result or its error.
+        """
         parts = [struct.pack("<II", 0 if atomic else 1, len(actions))]
         for a in actions:
             one = dispatch_input(a)
@@ -171,14 +180,14 @@ class Instance:
             raise
         except CoreError as e:
             if e.index >= len(actions):
-                raise Trap("trap", f"the core breaks its ABI: member {e.index} of a batch of {len(actions)} failed") from e
+                raise broken(f"member {e.index} of a batch of {len(actions)} failed") from e
             raise
         if len(r.table) != ENTRY.size * len(actions):
-            raise Trap("trap", f"the core breaks its ABI: a table of {len(r.table)} bytes for a batch of {len(actions)}")
+            raise broken(f"a table of {len(r.table)} bytes for a batch of {len(actions)}")
         members, begin = [], 0
         for end, failed, changed, _ in ENTRY.iter_unpack(r.table):
             if end < begin or end > len(r.body):
-                raise Trap("trap", "the core breaks its ABI: its table leaves the body")
+                raise broken("its table leaves the body")
             part = r.body[begin:end]
             members.append((changed != 0, read_error(part) if failed else part))
             begin = end
@@ -189,13 +198,13 @@ class Instance:
         self.call(op)
         while piece := self.call(NEXT).body:
             if len(piece) > MAX_CHUNK:
-                raise Trap("trap", f"the core breaks its ABI: a piece of {len(piece)} bytes")
+                raise broken(f"a piece of {len(piece)} bytes")
             yield piece
 
     def digest(self):
         b = self.call(DIGEST).body
         if len(b) != 8:
-            raise Trap("trap", f"the core breaks its ABI: a digest of {len(b)} bytes")
+            raise broken(f"a digest of {len(b)} bytes")
         return b
 
     def actions(self):

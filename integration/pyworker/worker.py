@@ -76,8 +76,8 @@ class Placement:
 class Worker:
     """Runs requests in the order of their arrival."""
 
-    def __init__(self, frames_in, frames_out, log):
-        self.frames_in, self.frames_out, self.log = frames_in, frames_out, log
+    def __init__(self, frames_in, frames_out, log, landlock):
+        self.frames_in, self.frames_out, self.log, self.landlock = frames_in, frames_out, log, landlock
         self.reader = wire.Reader()
         self.queue = collections.deque()
         self.placements = {}
@@ -94,8 +94,9 @@ class Worker:
     # Reading and writing.
 
     def hello(self):
-        body = wire.pack({"protocol": wire.VERSION, "build": f"pyworker (Python {sys.version.split()[0]})", "core": "", "pid": os.getpid()})
-        self.send(wire.HELLO, 0, 0, 0, body)
+        build = f"pyworker (Python {sys.version.split()[0]})"
+        hello = {"protocol": wire.VERSION, "build": build, "core": "", "pid": os.getpid()}
+        self.send(wire.HELLO, 0, 0, 0, wire.pack(hello))
 
     def send(self, kind, flags, request, placement, body=b""):
         self.write(wire.frame(kind, flags, request, placement, body))
@@ -206,7 +207,7 @@ class Worker:
                 self.log.write("WARN", "the core does not tell its actions", error=str(e))
             if len(actions) > MAX_ACTIONS:
                 actions = b""
-        self.log.debug("the core is compiled", seconds=round(time.monotonic() - began, 3))
+        self.log.debug("the core is compiled", seconds=round(time.monotonic() - began, 3), landlock=self.landlock)
         self.answer(frame, result=actions)
 
     # Requests.
@@ -303,7 +304,8 @@ class Worker:
 
     def has_sequence(self, placement, action, index):
         if action.sequence is not None and action.sequence != placement.sequence:
-            raise Failure("conflict", f"the engine has the sequence {placement.sequence}, not {action.sequence}", index)
+            message = f"the engine has the sequence {placement.sequence}, not {action.sequence}"
+            raise Failure("conflict", message, index)
 
     def dispatch(self, frame, placement):
         action = wire.Action(wire.unpack(frame.body))
@@ -356,18 +358,17 @@ def main():
     frames_in, frames_out = confine.take_descriptors()
     log = Log()
     try:
-        log_landlock = confine.give_up_files()
+        landlock = confine.give_up_files()
     except OSError as e:
-        log_landlock = 0
+        landlock = 0
         log.write("WARN", "the worker keeps its files", error=str(e))
     threading.Thread(target=exit_with_host, args=(frames_in,), daemon=True).start()
-    worker = Worker(frames_in, frames_out, log)
+    worker = Worker(frames_in, frames_out, log, landlock)
     try:
         # Nobody listens there, and nobody connects.
         worker.write(f"1|1|unix|@hypertoken-{secrets.token_hex(16)}|netrpc|\n".encode())
         worker.hello()
         worker.serve()
-        log.debug("the host is gone", landlock=log_landlock)
     except BrokenPipeError:
         pass  # nobody reads: the host is gone
     except wire.Malformed as e:

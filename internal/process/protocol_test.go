@@ -10,17 +10,20 @@ import (
 	"github.com/hashicorp/go-plugin"
 )
 
-// PROTOCOL.md has the cookie that workers look for, and its handshake line is one that a host takes.
+// PROTOCOL.md has the cookie that workers look for, and its handshake line is one that a host
+// takes.
 func TestProtocolHasTheHandshake(t *testing.T) {
 	b, err := os.ReadFile("../../PROTOCOL.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	text := string(b)
-	if row := fmt.Sprintf("| `%s` | `%s`,", handshake.MagicCookieKey, handshake.MagicCookieValue); !strings.Contains(text, row) {
+	row := fmt.Sprintf("| `%s` | `%s`,", handshake.MagicCookieKey, handshake.MagicCookieValue)
+	if !strings.Contains(text, row) {
 		t.Errorf("PROTOCOL.md has no row %q", row)
 	}
-	line := regexp.MustCompile("(?m)^" + regexp.QuoteMeta(fmt.Sprintf("%d|%d|", plugin.CoreProtocolVersion, handshake.ProtocolVersion)) + ".*$").FindString(text)
+	begin := regexp.QuoteMeta(fmt.Sprintf("%d|%d|", plugin.CoreProtocolVersion, handshake.ProtocolVersion))
+	line := regexp.MustCompile("(?m)^" + begin + ".*$").FindString(text)
 	if !handshakeLine.MatchString(line) {
 		t.Errorf("the handshake line of PROTOCOL.md is %q", line)
 	}
