@@ -25,6 +25,7 @@ import (
 	"hypertoken/internal/require"
 	"hypertoken/internal/trace"
 	"hypertoken/ipc"
+	"hypertoken/journal"
 	"hypertoken/wasm"
 )
 
@@ -364,7 +365,7 @@ func (s *pythonSession) configure(core []byte) {
 }
 
 func pythonAction(name string, payload []byte) []byte {
-	return ipc.AppendAction(nil, &ipc.Action{Now: 1}, name, payload)
+	return journal.AppendAction(nil, &journal.Action{Now: 1}, name, payload)
 }
 
 // A snapshot of a worker in Python is, byte for byte, that of the worker in Go's runtime; both
@@ -429,7 +430,7 @@ func TestPythonWorkerSnapshots(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	entry := ipc.AppendEntry(nil, get, xxhash.Sum64(reply.Result))
+	entry := journal.AppendEntry(nil, get, xxhash.Sum64(reply.Result))
 	s.ask(ipc.Replay, 2, entry, entry)
 	if o, _ := s.ask(ipc.Ready, 2); o.Sequence != 3 {
 		t.Errorf("got the sequence %d", o.Sequence)
@@ -439,7 +440,7 @@ func TestPythonWorkerSnapshots(t *testing.T) {
 	}
 	// A checksum that is another loses the placement, and only that one.
 	s.ask(ipc.Open, 3, limits.Append(nil))
-	s.send(ipc.Replay, 3, ipc.AppendEntry(nil, pythonAction("agent:create", action.Payload), 1))
+	s.send(ipc.Replay, 3, journal.AppendEntry(nil, pythonAction("agent:create", action.Payload), 1))
 	if failure := s.lost(); failure.Code != ipc.CodeDiverged || failure.Index != 0 {
 		t.Errorf("got %+v", failure)
 	}

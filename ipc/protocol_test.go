@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/cespare/xxhash/v2"
+
+	"hypertoken/journal"
 )
 
 // protocol is PROTOCOL.md.
@@ -101,7 +103,7 @@ func TestProtocolExamples(t *testing.T) {
 		h.put(b)
 		return append(b, body...)
 	}
-	a := Action{Now: 1000}
+	a := journal.Action{Now: 1000}
 	for n := range a.Entropy {
 		a.Entropy[n] = byte(n)
 	}
@@ -110,7 +112,7 @@ func TestProtocolExamples(t *testing.T) {
 	f := Failure{RunTime: 5000, Sequence: 12, Memory: 2 << 16, Code: "not_found", Message: "no card", Index: -1}
 	for name, want := range map[string][]byte{
 		"dispatch": frame(Header{Kind: Dispatch, Request: 9, Placement: 4},
-			AppendAction(nil, &a, "stack:draw", []byte{0x80})),
+			journal.AppendAction(nil, &a, "stack:draw", []byte{0x80})),
 		"answer": frame(Header{Kind: Answer, Flags: FlagChanged, Request: 9, Placement: 4},
 			AppendBytes(append(o.AppendHead(nil), o.Result...), 0)),
 		"failure": frame(Header{Kind: Answer, Flags: FlagFailed, Request: 10, Placement: 4}, f.Append(nil)),
