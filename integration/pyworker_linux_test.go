@@ -20,6 +20,7 @@ import (
 
 	"hypertoken/host"
 	"hypertoken/internal/cores"
+	"hypertoken/internal/leaks"
 	"hypertoken/internal/process"
 	"hypertoken/internal/replay"
 	"hypertoken/internal/require"
@@ -371,7 +372,7 @@ func pythonAction(name string, payload []byte) []byte {
 // A snapshot of a worker in Python is, byte for byte, that of the worker in Go's runtime; both
 // restore it, and replay on it.
 func TestPythonWorkerSnapshots(t *testing.T) {
-	nothingIsLeft(t)
+	leaks.Check(t)
 	s := startPython(t)
 	s.ask(ipc.Ping, 0)
 	s.configure(wasm.Builtin())
@@ -485,7 +486,7 @@ func TestPythonWorkerExits(t *testing.T) {
 		"the worker's own kind": {func(s *pythonSession) { s.send(ipc.Hello, 0) }, "exit status 3"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			nothingIsLeft(t)
+			leaks.Check(t)
 			s := startPython(t)
 			c.do(s)
 			if _, err := io.Copy(io.Discard, s.in); err != nil {
