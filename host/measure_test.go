@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hypertoken/host"
+	"hypertoken/journal"
 )
 
 // The last errors that callers were told are there, newest first, and no more than 32.
@@ -41,13 +42,13 @@ func TestRecentErrors(t *testing.T) {
 // Who drains waits until every outcome is there, and not for what comes later.
 func TestDrain(t *testing.T) {
 	stored, let := make(chan struct{}), make(chan struct{})
-	store := &flakyStore{Store: host.NewMemory()}
+	store := &flakyStore{Store: journal.NewMemory()}
 	h := newHost(t, host.Options{InProcess: true, Store: store})
 	if err := h.Drain(t.Context()); err != nil {
 		t.Fatalf("nothing is in flight: %v", err)
 	}
 	e := open(t, h, "table", deck(3))
-	store.fail(func(call func(host.Done), done host.Done) {
+	store.fail(func(call func(journal.Done), done journal.Done) {
 		go func() {
 			close(stored)
 			<-let
