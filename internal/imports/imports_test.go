@@ -160,7 +160,8 @@ type listed struct {
 	}
 }
 
-// list returns the packages that the arguments name on a system, and everything that they import, by import path.
+// list returns the packages that the arguments name on a system, and everything that they import, by
+// import path.
 func list(t *testing.T, system string, args ...string) map[string]*listed {
 	t.Helper()
 	const fields = "-json=ImportPath,Standard,Imports,Module"
@@ -246,7 +247,8 @@ func TestEveryPackageImportsWhatTheTableAllows(t *testing.T) {
 	}
 }
 
-// compare holds the paths that a package imports, or a program links, against those that are allowed.
+// compare holds the paths that a package imports, or a program links, against those that are
+// allowed.
 func compare(t *testing.T, name, verb, allowed string, have set) {
 	t.Helper()
 	want := set{}
