@@ -45,7 +45,7 @@ torture:
 schemathesis:
 	.ci/schemathesis
 
-## python-worker  install the worker in Python, which was written from PROTOCOL.md and ABI.md alone, and test it; takes Python
+## python-worker  install and test the worker in Python, which shows that PROTOCOL.md and ABI.md are enough; takes Python
 python-worker:
 	.ci/python-worker
 	HYPERTOKEN_REQUIRE=all $(GO) test -count 1 -run TestPythonWorker ./integration

@@ -1,4 +1,4 @@
-"""A worker in Python: written from PROTOCOL.md and core-rs/ABI.md alone, to prove that they are enough.
+"""A worker in Python. It uses nothing but what PROTOCOL.md and core-rs/ABI.md say, to show that they are enough.
 
 It is not made to be fast. A host starts it like any other worker, by the path of a script that runs
 `exec PYTHON -B worker.py "$@"` with a Python that has what requirements.txt lists.
