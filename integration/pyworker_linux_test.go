@@ -30,8 +30,8 @@ import (
 	"hypertoken/wasm"
 )
 
-// The worker in pyworker is written from PROTOCOL.md and core-rs/ABI.md. These tests hold it, and
-// so the two documents, against a real host.
+// The worker in pyworker uses nothing but what PROTOCOL.md and core-rs/ABI.md say. These tests
+// hold it, and so the two documents, against a real host.
 
 // pythonStart is how long a worker in Python may take to compile the core on a machine that is
 // busy.
