@@ -82,14 +82,14 @@ function workerArguments() {
 /**
  * Starts a worker thread.
  * @param {string | URL} path
- * @param {{message: (data: unknown) => void, gone: (cause: Error) => void}} events gone is called once at most, and not after terminate
+ * @param {{message: (data: unknown) => void, exit: (cause: Error) => void}} events exit is called when the thread has ended by itself: once at most, and not after terminate
  */
 export async function startWorker(path, events) {
   let over = false;
-  const gone = (cause) => {
+  const exit = (cause) => {
     if (!over) {
       over = true;
-      events.gone(cause);
+      events.exit(cause);
     }
   };
   if (getEnvironment() === 'node') {
@@ -97,10 +97,10 @@ export async function startWorker(path, events) {
     const [{ Worker }, pathModule] = await Promise.all([import('node:worker_threads'), import('node:path')]);
     const worker = new Worker(scriptFile(String(path), folder, pathModule), { name: 'hypertoken', ...workerArguments() });
     worker.on('message', (data) => over || events.message(data));
-    worker.on('error', (cause) => gone(/_NOT_FOUND$/.test(cause.code)
+    worker.on('error', (cause) => exit(/_NOT_FOUND$/.test(cause.code)
       ? new Error(`the script ${path} could not be loaded: check workerOptions.workerPath`, { cause }) : cause));
-    worker.on('messageerror', gone);
-    worker.on('exit', (code) => gone(new Error(`the worker ended with the exit code ${code}`)));
+    worker.on('messageerror', exit);
+    worker.on('exit', (code) => exit(new Error(`the worker ended with the exit code ${code}`)));
     return {
       post: (data, transfer) => worker.postMessage(data, transfer),
       terminate: () => {
@@ -114,12 +114,12 @@ export async function startWorker(path, events) {
   let ended = Promise.resolve();
   worker.addEventListener('message', (e) => {
     if (over) return;
-    // The worker has this lock until it ends, however that comes.
+    // The worker holds this lock until it ends, for whatever reason.
     const lock = e.data?.lock;
-    if (lock) ended = navigator.locks.request(lock, () => gone(new Error('the worker was terminated'))).catch(() => {});
+    if (lock) ended = navigator.locks.request(lock, () => exit(new Error('the worker was terminated'))).catch(() => {});
     events.message(e.data);
   });
-  worker.addEventListener('messageerror', () => gone(new Error('a message of the worker can not be read')));
+  worker.addEventListener('messageerror', () => exit(new Error('a message of the worker can not be read')));
   worker.addEventListener('error', (e) => {
     e.preventDefault?.();
     gone(new Error(e.message || `the script ${path} could not be loaded: check workerOptions.workerPath, that it is served as text/javascript, and the page's Content-Security-Policy (worker-src)${
@@ -127,7 +127,7 @@ export async function startWorker(path, events) {
   });
   return {
     post: (data, transfer) => worker.postMessage(data, transfer),
-    // One that hangs goes on for a second or two in some browsers.
+    // Some browsers take a second or two to end a worker that hangs.
     terminate: () => {
       over = true;
       worker.terminate();
