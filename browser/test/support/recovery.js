@@ -130,8 +130,10 @@ class Script {
   }
 }
 
-let script = null;
 const RealWorker = workerThreads.Worker;
+/** The scripts of the scenarios that run, by the number that the address of their worker's script ends with. */
+const scripts = new Map();
+let scriptCount = 0;
 
 /** A worker thread with a gate before it. */
 class GatedWorker extends EventEmitter {
@@ -141,7 +143,7 @@ class GatedWorker extends EventEmitter {
 
   constructor(url, options) {
     super();
-    this.script = script;
+    this.script = scripts.get(new URL(url).search);
     this.#real = new RealWorker(url, options);
     this.#real.on('message', (data) => this.#isOver || this.#handleMessage(data));
     this.#real.on('error', (cause) => this.emit('error', cause));
@@ -266,6 +268,9 @@ Script.prototype.removeWorkers = function () {
   for (const gate of [...this.gates]) gate.die();
 };
 
+workerThreads.Worker = GatedWorker; // for src/environment.js, which asks for it when it starts a worker
+syncBuiltinESMExports();
+
 /** Runs a scenario, and fails the test if it ends in another way than it says. */
 export async function runScenario(t, scenario) {
   checkMembers('the scenario', scenario, known.scenario);
@@ -275,15 +280,11 @@ export async function runScenario(t, scenario) {
   for (const [name, request] of Object.entries(scenario.requests)) checkMembers(`the request ${name}`, request, known.request);
   for (const step of scenario.steps) checkMembers('a step', step, known.step);
 
-  script = new Script(scenario);
-  workerThreads.Worker = GatedWorker;
-  syncBuiltinESMExports();
-  t.after(() => {
-    workerThreads.Worker = RealWorker;
-    syncBuiltinESMExports();
-  });
+  const script = new Script(scenario), workerPath = new URL(`../../src/worker.js?${++scriptCount}`, import.meta.url);
+  scripts.set(workerPath.search, script);
+  t.after(() => scripts.delete(workerPath.search));
   const { placeTimeout, ...options } = scenario.options ?? {};
-  const host = new Host({ core: testCore, workers: 1, ...(placeTimeout ? { startTimeout: placeTimeout } : {}), ...options });
+  const host = new Host({ core: testCore, workers: 1, workerPath, ...(placeTimeout ? { startTimeout: placeTimeout } : {}), ...options });
   t.after(() => host.shutdown({ timeout: 1 }));
   const run = new Run(script, host);
   for (const name of Object.keys(script.engines)) run.engines[name] = new Engine({ host, setup: setupOf(name) });
