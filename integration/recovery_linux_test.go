@@ -415,6 +415,8 @@ func (g *gate) advanceLocked() {
 		case "die for good":
 			g.stage.removeWorkersLocked()
 		case "hang":
+		case "hang for good":
+			g.stage.gone = true
 		default:
 			g.forwardLocked(f.Header, f.body)
 		}

@@ -1,4 +1,4 @@
-// Blackjack over an engine, without a page. The engine's state is all there is: what may be done next is read from it.
+// Blackjack over an engine, without a page. The engine's state is the whole game: the moves that are allowed next are read from it.
 
 const suits = ['spades', 'hearts', 'diamonds', 'clubs'];
 const ranks = [
@@ -97,7 +97,7 @@ export class Blackjack {
     const { shoe, most } = await this.#may('deal');
     const amount = Math.max(bets.least, Math.min(bet, most));
     const fresh = [['space:clearZone', { zone: 'discards' }], ['stack:reset', {}], ['stack:shuffle', {}],
-      ['game:setState', { key: 'transactions', value: [], replace: true }]]; // a game without end must not need memory without end
+      ['game:setState', { key: 'transactions', value: [], replace: true }]]; // otherwise the memory of a long game would grow without end
     await this.#calls.batch([
       ['space:transferZone', { fromZone: 'dealer', toZone: 'discards' }],
       ['space:transferZone', { fromZone: 'player', toZone: 'discards' }],

@@ -1,15 +1,15 @@
-// The environment that this code runs in, and the places of the worker's script and of the core there.
+// Differences between Node and a browser: which of them this is, where the worker's script and the core are, and how a thread is started.
 
 /**
- * Tells Node, and what has Node's modules as Deno and Bun have, from a browser. It asks for what is really there: tests in Node define
- * `window` and `document`, and bundlers give pages a `process`.
+ * Tells Node from a browser. Deno and Bun, which have Node's modules, count as Node. It looks at properties that only the real one has:
+ * tests in Node define `window` and `document`, and bundlers give pages a `process`.
  * @returns {'node' | 'browser'}
  */
 export function getEnvironment() {
   const { process, Deno } = globalThis;
   if (typeof Deno?.version?.deno === 'string') return 'node';
   if (typeof process !== 'object' || typeof process?.versions?.node !== 'string') return 'browser';
-  if (process.browser && Object.prototype.toString.call(process) !== '[object process]') return 'browser'; // a bundler's
+  if (process.browser && Object.prototype.toString.call(process) !== '[object process]') return 'browser'; // a bundler has defined it
   // A page of Electron may have all of Node's modules, but its worker threads do not run there, and Web Workers do. NW.js is alike.
   const isPage = process.type === 'renderer' || process.type === 'worker'
     || (process.versions.nw !== undefined && typeof globalThis.document === 'object');
@@ -23,7 +23,7 @@ export function supportsWorkers() {
 
 const inPackage = (path) => new URL(path, import.meta.url);
 
-/** Where the worker's script and the core are, unless options say so. */
+/** The addresses of the worker's script and of the core, if no option gives them. */
 export function defaults() {
   if (getEnvironment() === 'node') {
     return { workerPath: inPackage('./worker.js'), wasmPath: inPackage('../') };
@@ -31,7 +31,7 @@ export function defaults() {
   return { workerPath: '/workers/hypertoken.worker.js', wasmPath: '/wasm/' };
 }
 
-/** Calls f in a task of its own, behind the messages that are there already. */
+/** Calls f in a task of its own, after the messages that have arrived already. */
 export const macrotask = (() => {
   if (typeof setImmediate === 'function') return setImmediate;
   const channel = new MessageChannel(), waiting = [];
@@ -42,10 +42,10 @@ export const macrotask = (() => {
   };
 })();
 
-// A drive of Windows has one letter, and no scheme has.
+// A scheme has more than one letter, and a drive of Windows has one.
 const hasScheme = (path) => /^[a-z][a-z0-9+.-]+:/i.test(path);
 
-/** In Node a relative path is one below the folder that is the current one when this is called. */
+/** The folder that relative paths begin at in Node: the current one at the moment of the call. */
 const currentFolder = () => globalThis.process?.cwd?.() ?? globalThis.Deno?.cwd() ?? '.';
 
 /**
@@ -67,12 +67,12 @@ export function coreFile(given, folder, path) {
   return /\.wasm$/i.test(given) ? whole : path.join(whole, 'core.wasm');
 }
 
-/** The worker's script in Node, as a URL if it was given as one, and else as a whole path. */
+/** The worker's script in Node: a URL if it was given as one, and an absolute path otherwise. */
 export function scriptFile(given, folder, path) {
   return hasScheme(given) ? new URL(given) : path.resolve(folder, given);
 }
 
-// A program that is run with `node --input-type=module -e ...` hands that option to its workers, which have a file and refuse it.
+// If a program runs with `node --input-type=module -e ...`, its workers inherit that option, and refuse it because they run a file.
 function workerArguments() {
   const all = globalThis.process?.execArgv ?? [];
   const rest = all.filter((a, k) => !/^--input-type(=|$)/.test(a) && all[k - 1] !== '--input-type');

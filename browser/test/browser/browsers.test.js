@@ -165,7 +165,7 @@ for (const one of browsers) {
       assert.deepEqual(got, [200, 200, 800, 20]);
     });
 
-    // What goes wrong when a page is set up. The engine goes on on the main thread, and an event says what to mend.
+    // Mistakes in the setup of a page. The engine goes on on the main thread, and an event says what to repair.
     for (const [what, how, want] of [
       ['the worker script has the wrong content type', { workerPath: '/wrong/workers/hypertoken.worker.js' }, /text\/javascript/],
       ['the worker script is missing', { workerPath: '/missing/hypertoken.worker.js' }, /workerPath/],

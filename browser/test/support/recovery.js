@@ -193,6 +193,7 @@ class GatedWorker extends EventEmitter {
       frame.behaviour = this.#lost.has(frame.placement) ? 'answer' : this.script.begin(this, frame);
       if (frame.behaviour === 'die') this.die();
       else if (frame.behaviour === 'die for good') this.script.removeWorkers();
+      else if (frame.behaviour === 'hang for good') this.script.areWorkersGone = true;
       else if (frame.behaviour !== 'hang') this.#forward(frame);
     }
   }
