@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// docs/recovery.md has the defaults that recovery goes by, beside those of the npm package. They are those of Options.
+// The defaults in docs/recovery.md are those of Options. A test of the npm package checks its own.
 func TestRecoveryNumbers(t *testing.T) {
 	text, err := os.ReadFile("../docs/recovery.md")
 	if err != nil {
@@ -19,8 +19,10 @@ func TestRecoveryNumbers(t *testing.T) {
 	}
 	var o Options
 	o.setDefaults()
-	row := regexp.MustCompile("(?m)^\\| ([A-Z][A-Za-z]+)(?:, `[A-Za-z]+`)? \\| ([0-9][0-9,]*)(?: (ms|s|KiB|MiB))?(?: [a-z ]+)? \\|")
-	units := map[string]int64{"ms": int64(time.Millisecond), "s": int64(time.Second), "": 1, "KiB": 1 << 10, "MiB": 1 << 20}
+	row := regexp.MustCompile("(?m)^\\| ([A-Z][A-Za-z]+)(?:, `[A-Za-z]+`)? \\| " +
+		"([0-9][0-9,]*)(?: (ms|s|KiB|MiB))?(?: [a-z ]+)? \\|")
+	units := map[string]int64{"": 1, "KiB": 1 << 10, "MiB": 1 << 20,
+		"ms": int64(time.Millisecond), "s": int64(time.Second)}
 	checked := 0
 	for _, m := range row.FindAllStringSubmatch(string(text), -1) {
 		field := reflect.ValueOf(o).FieldByName(m[1])

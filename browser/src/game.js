@@ -36,7 +36,10 @@ const tooLarge = (type, size, most) => new HyperTokenError('payload_too_large', 
 export function encodeAction(type, payload, now, entropy, maxPayload) {
   if (typeof type !== 'string' || type === '') throw badInput(`an action's type is ${nameOf(type)}, want a string that is not empty`);
   if (!Number.isSafeInteger(now)) throw badInput(`${type}: now is ${nameOf(now)}, want whole milliseconds since the epoch`);
-  if (!isBytes(entropy) || entropy.length !== 16) throw badInput(`${type}: entropy is ${nameOf(entropy)}, want a Uint8Array of 16 bytes`);
+  if (!isBytes(entropy) || entropy.length !== 16) {
+    const found = isBytes(entropy) ? `a Uint8Array of ${entropy.length} bytes` : nameOf(entropy);
+    throw badInput(`${type}: entropy is ${found}, want a Uint8Array of 16 bytes`);
+  }
   let bytes;
   try {
     bytes = payload === undefined || payload === null ? none : encode(payload, 'payload', maxPayload); // until the next one

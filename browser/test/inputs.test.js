@@ -72,7 +72,7 @@ test('options of another type, or out of their bounds, are refused, and the erro
   ]) assert.throws(make, bad(message));
   for (const [options, message] of [[5, /options are 5/], [{ timeout: -1 }, /timeout is -1, want milliseconds/], [{ timeout: '5' }, /timeout is "5"/], [{ timeout: null }, /timeout is null/],
     [{ signal: {} }, /signal is an object \(Object\), want an AbortSignal/], [{ signal: 'x' }, /signal is "x"/], [{ now: 1.5 }, /now is 1\.5/], [{ now: new Date() }, /now is an object \(Date\)/],
-    [{ now: 5n }, /now is 5/], [{ entropy: 'x' }, /entropy is no Uint8Array of 16 bytes/], [{ entropy: new Uint8Array(17) }, /of 16 bytes/]]) {
+    [{ now: 5n }, /now is 5/], [{ entropy: 'x' }, /entropy is "x", want a Uint8Array of 16 bytes/], [{ entropy: new Uint8Array(17) }, /entropy is a Uint8Array of 17 bytes, want a Uint8Array of 16 bytes/]]) {
     await assert.rejects(engine.dispatchAsync('stack:draw', {}, options), bad(message));
   }
   for (const type of ['', 7, null, undefined, {}, '\ud83c']) await assert.rejects(engine.dispatchAsync(type), bad(/an action's type/));

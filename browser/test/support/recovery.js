@@ -115,7 +115,7 @@ class Script {
   until(what, holds) {
     if (holds()) return Promise.resolve();
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`waited in vain for: ${what}; ${JSON.stringify({ begun: [...this.begun], outcomes: [...this.outcomes], placings: [...this.placings] })}`)), 20_000);
+      const timer = setTimeout(() => reject(new Error(`waited in vain for: ${what}; ${JSON.stringify({ begun: [...this.begun], outcomes: [...this.outcomes], placings: [...this.placings] })}`)), 60_000);
       this.#waits.add(() => {
         if (!holds()) return false;
         clearTimeout(timer);
