@@ -429,14 +429,14 @@ func (g *gate) releaseLocked() {
 
 // TryRead hands on what is there.
 func (g *gate) TryRead(b []byte) (int, error) {
-	n, err, _ := g.take(b)
+	n, _, err := g.take(b)
 	return n, err
 }
 
 // Read waits for something to hand on.
 func (g *gate) Read(b []byte) (int, error) {
 	for {
-		n, err, changed := g.take(b)
+		n, changed, err := g.take(b)
 		if n > 0 || err != nil {
 			return n, err
 		}
@@ -444,7 +444,8 @@ func (g *gate) Read(b []byte) (int, error) {
 	}
 }
 
-func (g *gate) take(b []byte) (n int, err error, changed chan struct{}) { //nolint:revive // the error is that of Read
+// take hands on what is there. If that is nothing, changed is closed when there may be more.
+func (g *gate) take(b []byte) (n int, changed chan struct{}, err error) {
 	s := g.stage
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -453,5 +454,5 @@ func (g *gate) take(b []byte) (n int, err error, changed chan struct{}) { //noli
 	if n == 0 {
 		err = g.err
 	}
-	return n, err, s.changed
+	return n, s.changed, err
 }
