@@ -85,8 +85,8 @@ func (s *stage) entropyOf(name string) (entropy [16]byte) {
 // namesInLocked returns the requests in a frame: one for an action or a question, one for each
 // member of a batch, none for the host's own.
 func (s *stage) namesInLocked(f *gateFrame) (names []string) {
-	mark := func(a *ipc.Action) string {
-		if at := int(a.Entropy[0]) - 1; at >= 0 && at < len(s.names) {
+	mark := func(entropy [16]byte) string {
+		if at := int(entropy[0]) - 1; at >= 0 && at < len(s.names) {
 			return s.names[at]
 		}
 		return ""
@@ -94,12 +94,12 @@ func (s *stage) namesInLocked(f *gateFrame) (names []string) {
 	switch f.Kind {
 	case ipc.Dispatch:
 		if a, err := ipc.ReadAction(f.body); err == nil {
-			names = append(names, mark(&a))
+			names = append(names, mark(a.Entropy))
 		}
 	case ipc.Batch:
 		members, _ := ipc.ReadBatch(f.body, nil)
 		for k := range members {
-			names = append(names, mark(&members[k].Action))
+			names = append(names, mark(members[k].Action.Entropy))
 		}
 	case ipc.Digest:
 		for _, name := range s.names {

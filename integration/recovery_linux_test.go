@@ -19,6 +19,7 @@ import (
 
 	"hypertoken/host"
 	"hypertoken/internal/cores"
+	"hypertoken/internal/leaks"
 	"hypertoken/internal/tap"
 )
 
@@ -97,7 +98,7 @@ func readScenarios(t *testing.T) (all []scenario) {
 // Every scenario ends as it says, and none is left out: scenarios.txt has the names that every
 // side runs.
 func TestRecovery(t *testing.T) {
-	nothingIsLeft(t)
+	leaks.Check(t)
 	scenarios := readScenarios(t)
 	o := host.Options{InProcess: true, Core: cores.Test, Logger: slog.New(slog.DiscardHandler)}
 	model, err := host.New(t.Context(), o)
