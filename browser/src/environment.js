@@ -122,7 +122,7 @@ export async function startWorker(path, events) {
   worker.addEventListener('messageerror', () => exit(new Error('a message of the worker can not be read')));
   worker.addEventListener('error', (e) => {
     e.preventDefault?.();
-    gone(new Error(e.message || `the script ${path} could not be loaded: check workerOptions.workerPath, that it is served as text/javascript, and the page's Content-Security-Policy (worker-src)${
+    exit(new Error(e.message || `the script ${path} could not be loaded: check workerOptions.workerPath, that it is served as text/javascript, and the page's Content-Security-Policy (worker-src)${
       globalThis.crossOriginIsolated ? '; in a page that is cross-origin isolated its script needs the Cross-Origin-Embedder-Policy too' : ''}`));
   });
   return {
