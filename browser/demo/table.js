@@ -7,7 +7,7 @@ const words = { A: 'ace', J: 'jack', Q: 'queen', K: 'king' };
 const nameOf = ({ meta: { rank, suit } }) => `${words[rank] ?? rank} of ${suit}`;
 const money = (n) => n.toLocaleString('en');
 
-/** What has happened, and what can be done, in a sentence or two. */
+/** One or two sentences about the last move and the moves that are allowed now. */
 export function story(t) {
   const mine = `${t.playerTotal.soft && t.playerTotal.sum < 21 ? 'a soft ' : ''}${t.playerTotal.sum}`;
   const theirs = t.dealerTotal.sum;

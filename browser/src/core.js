@@ -121,7 +121,7 @@ export async function compile({ module, url, path, folder }, warn) {
     return WebAssembly.compile(bytes);
   }
   const response = await fetch(url).catch((cause) => {
-    throw new Error(`${url} can not be fetched (${cause.message}): check workerOptions.wasmPath, the network, the page's Content-Security-Policy (connect-src), and where it is of another origin its CORS headers`, { cause });
+    throw new Error(`${url} can not be fetched (${cause.message}): check workerOptions.wasmPath, the network, the page's Content-Security-Policy (connect-src), and its CORS headers if it is of another origin`, { cause });
   });
   if (!response.ok) throw new Error(`${url} is not there: HTTP status ${response.status}; copy core.wasm there, or set workerOptions.wasmPath`);
   const type = response.headers.get('content-type') ?? 'none';

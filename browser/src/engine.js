@@ -42,7 +42,7 @@ export class Engine {
     }
     this.#game.flush = () => this.#flushWindow();
     const op = new Op('ready', kind.digest);
-    /** Resolves once the engine is set up where it runs; rejects where its setup or its core can't be used. */
+    /** Resolves once the engine is placed; rejects if its setup or its core can't be used. */
     this.ready = op.promise.then(() => {});
     this.ready.catch(() => {}); // no unhandled rejection if the caller does not use it
     this.#game.push(op);
@@ -51,7 +51,7 @@ export class Engine {
   /** How many actions have changed the state. */
   get sequence() { return this.#game.sequence; }
 
-  /** Where the engine is: 'worker', 'main thread', or 'nowhere' while it is placed anew. */
+  /** The place of the engine: 'worker', 'main thread', or 'nowhere' while it is placed again. */
   get place() { return this.#game.place ? (this.#game.place.thread ? 'worker' : 'main thread') : 'nowhere'; }
 
   get host() { return this.#host; }
@@ -236,7 +236,7 @@ export class Engine {
     return op.promise;
   }
 
-  /** The whole state, as one object. It sees what was dispatched before. */
+  /** The whole state, as one object, after all actions that were dispatched before. */
   async state(options) {
     const bytes = await this.#question('state', kind.state, options);
     try {

@@ -455,7 +455,7 @@ export class Game {
       this.#host.leftHere(placement);
     }
     this.#forgetPlace();
-    thread?.noteDropped(); // nobody waits any more for what it runs for this engine
+    thread?.noteDropped(); // no caller waits any more for the requests of this engine that it runs
   }
 
   #forgetPlace() {

@@ -41,7 +41,7 @@ export type HostErrorCode =
   | 'bad_input' | 'timeout' | 'canceled' | 'overloaded' | 'payload_too_large' | 'batch_aborted' | 'poisoned' | 'worker_unavailable'
   | 'broken' | 'diverged' | 'shutdown' | 'trap' | 'out_of_memory' | 'not_placed';
 
-/** The codes of the core's own errors. A core of one's own may have others. */
+/** The codes of the core's own errors. A core of your own may have others. */
 export type CoreErrorCode =
   | 'unknown_action' | 'bad_payload' | 'out_of_range' | 'not_found' | 'exists' | 'insufficient' | 'too_large' | 'too_deep' | 'bad_state'
   | 'bad_snapshot' | 'bad_request';
@@ -201,7 +201,7 @@ export interface Events {
   'state:updated': ActionDetail;
   /** An action is done. */
   'engine:action': ActionDetail;
-  /** An action has failed, or the engine runs on the main thread for want of a worker: the message says what to fix. */
+  /** An action has failed, or the engine runs on the main thread because no worker can run: then the message says what to repair. */
   'engine:error': ErrorDetail;
   /** The engine is shut down. */
   'engine:shutdown': {};

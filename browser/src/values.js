@@ -250,7 +250,7 @@ class Encoder {
     }
   }
 
-  // Writes the head of a map of at most n members, and returns where it is.
+  // Writes the head of a map of at most n members, and returns its position.
   #mapHead(n) {
     const at = this.#end;
     if (n < 16) this.#byte(0x80 | n);

@@ -225,7 +225,7 @@ for (const one of browsers) {
       assert.match(got[1].join(), /content type text\/plain: serve it as application\/wasm/);
     });
 
-    test('it works under a strict policy, and where the page is cross-origin isolated', async () => {
+    test('it works under a strict policy, and in a page that is cross-origin isolated', async () => {
       const csp = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'";
       for (const query of [`?csp=${encodeURIComponent(csp)}`, '?isolated']) {
         const got = await within(async () => {
@@ -239,7 +239,7 @@ for (const one of browsers) {
       }
     });
 
-    test('a worker whose script has a policy of its own that forbids WebAssembly: where a browser heeds that, it says so', async () => {
+    test('a worker whose script has a policy of its own that forbids WebAssembly: a browser that heeds the policy says so', async () => {
       const workerPath = `/workers/hypertoken.worker.js?csp=${encodeURIComponent("script-src 'self'")}`;
       const [place, drawn, said] = await within(async (path) => {
         const problems = [], engine = new Engine({ useWorker: true, setup: deck(2), workerOptions: { workerPath: path } });

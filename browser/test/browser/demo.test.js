@@ -195,7 +195,7 @@ for (const one of browsers) {
       });
     }
 
-    test('it fits a screen of 360 pixels, and is dark where that is preferred', { skip: !chromium && 'nothing tells Firefox what is preferred' }, async (t) => {
+    test('it fits a screen of 360 pixels, and is dark if the visitor prefers that', { skip: !chromium && 'nothing tells Firefox what is preferred' }, async (t) => {
       const background = (page) => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
       const { page, complaints } = await open(t, { width: 360, height: 740, features: [{ name: 'prefers-color-scheme', value: 'light' }] });
       const light = await background(page);

@@ -47,7 +47,7 @@ class Script {
   gates = new Set();
   isPaused = false;
   areWorkersGone = false;
-  /** What a side must never do: the test fails with the first one. */
+  /** Descriptions of things that must never happen, and have. */
   violations = [];
   begun = new Map(); arrived = new Map(); placings = new Map(); snapshots = new Map();
   outcomes = new Map(); results = new Map();
@@ -91,7 +91,7 @@ class Script {
     for (const name of names) this.suspects.add(name);
   }
 
-  /** What happens to a frame that a worker begins now. */
+  /** Returns what is to happen to a frame that a worker begins now. */
   begin(gate, frame) {
     const nth = (list, n) => list?.[Math.min(n, list.length) - 1] ?? 'answer';
     const count = (map, key) => {
