@@ -34,7 +34,7 @@ func TestABrokenProgram(t *testing.T) {
 		be   func(string) error
 		says []string
 	}
-	for _, c := range require.Sample(4, []broken{
+	for _, c := range require.Sample(5, []broken{
 		{"missing", link("/no/such/program"), []string{"can't be started", "no such file", mustBe}},
 		{"a directory", func(path string) error { return os.Mkdir(path, 0o700) }, []string{"is a directory", mustBe}},
 		{"not executable", write("#!/bin/sh\n", 0o600), []string{"permission denied", mustBe}},

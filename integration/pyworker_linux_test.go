@@ -88,7 +88,7 @@ func TestPythonWorkerTraces(t *testing.T) {
 	h := pythonHost(t, host.Options{Workers: 2})
 	var running sync.WaitGroup
 	limit := make(chan struct{}, 4)
-	for _, tr := range traces(t) {
+	for _, tr := range require.Sample(5, traces(t)) {
 		for _, mode := range []trace.Mode{trace.Single, trace.Independent, trace.Atomic} {
 			limit <- struct{}{}
 			running.Go(func() {
