@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"hypertoken/internal/engine"
+	"hypertoken/internal/pool"
 	"hypertoken/ipc"
 	"hypertoken/journal"
 )
@@ -16,7 +17,7 @@ type Future struct {
 	// request is what the engine's machine has of it, from the dispatch until the outcome.
 	request engine.Request
 	// at is the worker that the request was sent to last; nil if it is in this process, or was not sent.
-	at     atomic.Pointer[worker]
+	at     atomic.Pointer[pool.Worker]
 	engine *Engine
 	// batch is the batch whose outcome this is; nil for an action or a question.
 	batch *batch
@@ -116,8 +117,8 @@ func (f *Future) Wait(ctx context.Context) (Result, error) {
 // wait waits until the outcome is there, or ctx ends. It reads the worker's answers meanwhile, if nobody else does.
 func (f *Future) wait(ctx context.Context) {
 	if w := f.at.Load(); w != nil {
-		w.lead(ctx, f)
-		if f.isResolved.Load() || w.follow(ctx, f) {
+		w.Lead(ctx, (*awaited)(f))
+		if f.isResolved.Load() || w.Follow(ctx, (*awaited)(f)) {
 			return
 		}
 	}

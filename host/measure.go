@@ -131,7 +131,7 @@ func (e *Engine) measureParts(f *Future, r *engine.Request) {
 	s.queue.Observe(r.Sent - f.call.began)
 	s.wire.Observe(r.Answered - r.Sent - time.Duration(r.Outcome.RunTime))
 	if w := f.at.Load(); w != nil {
-		w.answers.Observe(r.Answered - r.Sent)
+		w.ObserveAnswer(r.Answered - r.Sent)
 	}
 }
 

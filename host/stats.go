@@ -4,6 +4,8 @@ import (
 	"errors"
 	"slices"
 	"sync/atomic"
+
+	"hypertoken/internal/pool"
 )
 
 // The outcomes by which actions are counted. There are as many whatever a core does: its own codes are one.
@@ -55,9 +57,6 @@ type counts struct {
 	placed        atomic.Uint64
 	fallbacks     atomic.Uint64
 	droppedEvents atomic.Uint64
-	restarts      [stopped + 1]atomic.Uint64
-	inFlightLost  atomic.Uint64
-	takeovers     atomic.Uint64
 	keysForgotten atomic.Uint64
 	holds         atomic.Uint64
 }
@@ -138,11 +137,11 @@ var WorkerStates = []string{"starting", "ready", "backoff", "given_up", "probing
 
 // Stats returns what the host has counted. It may be called at any time, also after Shutdown.
 func (h *Host) Stats() Stats {
-	c := &h.counts
+	c, workers := &h.counts, h.pool.Counts()
 	s := Stats{Actions: map[string]uint64{}, Restarts: map[string]uint64{}, Engines: map[string]int{"worker": 0, "in_process": 0, "placing": 0, "out": 0},
 		InFlight: h.queue.inFlight.Load(), InFlightBytes: h.queue.inFlightBytes.Load(),
 		KeyBytes: h.keyBytes.Load(), KeysForgotten: c.keysForgotten.Load(), Holds: c.holds.Load(),
-		Recovered: c.inFlightLost.Load(), Takeovers: c.takeovers.Load(), Placed: c.placed.Load(), Fallbacks: c.fallbacks.Load(), DroppedEvents: c.droppedEvents.Load()}
+		Recovered: workers.InFlight, Takeovers: workers.Takeovers, Placed: c.placed.Load(), Fallbacks: c.fallbacks.Load(), DroppedEvents: c.droppedEvents.Load()}
 	for k, name := range outcomes {
 		n := uint64(0)
 		for shard := range c.shards {
@@ -151,9 +150,10 @@ func (h *Host) Stats() Stats {
 		s.Actions[name] = n
 	}
 	now := h.clock.now()
-	for v := byItself; v <= stopped; v++ {
-		s.Restarts[v.String()] = c.restarts[v].Load()
+	for reason, n := range workers.Ends {
+		s.Restarts[reason.String()] = n
 	}
+	s.Workers, s.Spares = h.workerStats()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, e := range h.engines {
@@ -162,27 +162,22 @@ func (h *Host) Stats() Stats {
 			s.Held++
 		}
 	}
-	for _, slot := range h.slots {
-		s.Workers = append(s.Workers, slot.stats())
-	}
-	for _, slot := range h.spares {
-		s.Spares = append(s.Spares, slot.stats())
-	}
 	return s
 }
 
-// stats is called with the host's lock held.
-func (s *slot) stats() WorkerStats {
-	w := s.worker
-	st := WorkerStats{ID: s.id, State: s.supervisor.state.String()}
-	if w == nil {
-		return st
+// workerStats returns how the workers and the spares are.
+func (h *Host) workerStats() (workers, spares []WorkerStats) {
+	w, s := h.pool.Status()
+	for _, st := range w {
+		workers = append(workers, statsOf(st))
 	}
-	st.Process = w.id
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.link != nil && !w.dead {
-		st.PID, st.Engines, st.Pending, st.Resident = w.link.pid(), len(w.engines), w.conn.Pending(), w.resident
+	for _, st := range s {
+		spares = append(spares, statsOf(st))
 	}
-	return st
+	return workers, spares
+}
+
+func statsOf(s pool.Status) WorkerStats {
+	return WorkerStats{ID: s.ID, Process: s.Process, State: s.State.String(), PID: s.PID, Engines: s.Engines, Pending: s.Pending,
+		Resident: s.Resident}
 }
