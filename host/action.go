@@ -12,6 +12,7 @@ import (
 
 	"hypertoken/internal/engine"
 	"hypertoken/internal/fast"
+	"hypertoken/internal/payload"
 	"hypertoken/ipc"
 	"hypertoken/journal"
 	"hypertoken/wasm"
@@ -97,7 +98,7 @@ type Result struct {
 func (r Result) Decode(v any) error {
 	_, err := wasm.Scan(r.Raw)
 	if err == nil {
-		err = decode(r.Raw, v)
+		err = payload.Decode(r.Raw, v)
 	}
 	if err != nil {
 		return fmt.Errorf("host: the result can't be decoded into %T: %w", v, err)
@@ -122,8 +123,8 @@ const (
 )
 
 // prepare encodes an action and checks what can be checked before it is sent. f is a future that nobody has.
-func (e *Engine) prepare(ctx context.Context, f *Future, actionType string, payload any, d dispatch) error {
-	switch p := payload.(type) {
+func (e *Engine) prepare(ctx context.Context, f *Future, actionType string, value any, d dispatch) error {
+	switch p := value.(type) {
 	case nil:
 		return e.prepareEncoded(ctx, f, actionType, nil, d)
 	case Raw:
@@ -132,9 +133,9 @@ func (e *Engine) prepare(ctx context.Context, f *Future, actionType string, payl
 	if len(actionType) > maxType {
 		return badInput("an action's type of %d bytes is longer than %d", len(actionType), maxType)
 	}
-	buffer := payloadBuffers.Get().(*payloadBuffer)
-	defer buffer.free()
-	encoded, err := buffer.encode(actionType, payload, e.host.options.payloadLimits())
+	buffer := payload.NewBuffer()
+	defer buffer.Free()
+	encoded, err := buffer.Encode(actionType, value, e.host.options.payloadLimits())
 	if err != nil {
 		return err
 	}
@@ -142,13 +143,13 @@ func (e *Engine) prepare(ctx context.Context, f *Future, actionType string, payl
 }
 
 // prepareEncoded does so for a payload that is encoded, and copies it.
-func (e *Engine) prepareEncoded(ctx context.Context, f *Future, actionType string, payload []byte, d dispatch) error {
+func (e *Engine) prepareEncoded(ctx context.Context, f *Future, actionType string, encoded []byte, d dispatch) error {
 	o := &e.host.options
 	if len(actionType) > maxType {
 		return badInput("an action's type of %d bytes is longer than %d", len(actionType), maxType)
 	}
-	if len(payload) > o.MaxPayload {
-		return tooLarge(actionType, len(payload), o.MaxPayload)
+	if len(encoded) > o.MaxPayload {
+		return tooLarge(actionType, len(encoded), o.MaxPayload)
 	}
 	if err := d.checkKey(actionType); err != nil {
 		return err
@@ -163,7 +164,7 @@ func (e *Engine) prepareEncoded(ctx context.Context, f *Future, actionType strin
 	f.engine = e
 	r := &f.request
 	r.Kind, r.What, r.IsConditional = ipc.Dispatch, actionType, d.action.Conditional
-	r.Body = journal.AppendAction(slices.Grow(r.Body[:0], len(payload)+len(actionType)+48), &d.action, actionType, payload)
+	r.Body = journal.AppendAction(slices.Grow(r.Body[:0], len(encoded)+len(actionType)+48), &d.action, actionType, encoded)
 	if d.key != "" {
 		r.Flags |= ipc.FlagJournaled
 		sum := engine.NewSum(engine.SumOfAction)

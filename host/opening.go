@@ -9,6 +9,7 @@ import (
 
 	"hypertoken/internal/engine"
 	"hypertoken/internal/fault"
+	"hypertoken/internal/payload"
 	"hypertoken/journal"
 )
 
@@ -90,7 +91,7 @@ func (h *Host) encodeSetup(setup any) ([]byte, error) {
 	case Raw:
 		return s, nil
 	}
-	return new(payloadBuffer).encode("EngineOptions.Setup", setup, h.options.setupLimits())
+	return new(payload.Buffer).Encode("EngineOptions.Setup", setup, h.options.setupLimits())
 }
 
 func (h *Host) newEngine(name string, o *EngineOptions) *Engine {

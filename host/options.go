@@ -2,6 +2,7 @@ package host
 
 import (
 	"log/slog"
+	"math"
 	"os"
 	"runtime"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"hypertoken/internal/engine"
+	"hypertoken/internal/payload"
 	"hypertoken/internal/pool"
 	"hypertoken/ipc"
 	"hypertoken/journal"
@@ -294,4 +296,16 @@ func (o *Options) limits() wasm.Limits {
 		MaxResult:     uint32(o.MaxResult),
 		MaxDepth:      uint32(o.MaxDepth),
 	}
+}
+
+// setupDepth is how much deeper than a payload a setup may be nested: it has tokens in lists.
+const setupDepth = 16
+
+func (o *Options) payloadLimits() payload.Limits {
+	return payload.Limits{Depth: o.MaxDepth, MaxDepth: o.MaxDepth, Bytes: o.MaxPayload, Option: "MaxPayload"}
+}
+
+func (o *Options) setupLimits() payload.Limits {
+	most := min(2*o.MaxStateBytes+engine.StreamSlack, int64(math.MaxInt))
+	return payload.Limits{Depth: o.MaxDepth + setupDepth, MaxDepth: o.MaxDepth, Bytes: int(most), Option: "MaxStateBytes"}
 }

@@ -127,12 +127,15 @@ func ReadBytes(b []byte) ([]byte, error) {
 }
 
 // ReadAction reads the body of a Dispatch frame, which is an action as [journal.AppendAction] makes it.
-func ReadAction(b []byte) (journal.Action, error) {
-	a, rest, err := journal.ReadAction(b)
-	if err == nil && len(rest) > 0 {
+func ReadAction(b []byte) (a journal.Action, err error) {
+	var rest []byte
+	if a, rest, err = journal.ReadAction(b); err != nil {
+		return a, malformedBody(err)
+	}
+	if len(rest) > 0 {
 		return a, malformed("%d bytes follow a body", len(rest))
 	}
-	return a, malformedBody(err)
+	return a, nil
 }
 
 // AppendBatch appends the opening of a Batch frame's body; n members follow, each [AppendMember].
@@ -170,8 +173,10 @@ func ReadBatch(b []byte, members []BatchMember) ([]BatchMember, error) {
 // ReadEntry reads the first entry of a Replay frame's body, and returns what follows it. The body consists of a journal's
 // entries as they are: see [journal.AppendEntry].
 func ReadEntry(b []byte) (e journal.Entry, rest []byte, err error) {
-	e, rest, err = journal.ReadEntry(b)
-	return e, rest, malformedBody(err)
+	if e, rest, err = journal.ReadEntry(b); err != nil {
+		err = malformedBody(err)
+	}
+	return e, rest, err
 }
 
 // Outcome is the body of an Answer.

@@ -5,6 +5,9 @@ import "errors"
 // Store keeps the journals of engines, each under the engine's name. The package's documentation says what the author of
 // a store has to do; the suite of journal/journaltest checks it.
 //
+// A name is any string but the empty one, and need not be UTF-8. A host does not bound its length. A store tells all names of up
+// to 256 bytes apart, upper and lower case too; a name that it cannot keep is an error, never another name.
+//
 // Every method starts a call and returns without waiting for anything slow. How the call ended is reported to done, the
 // last parameter, at most once: on any goroutine, before the method returns or later. If the store cannot learn how a
 // call ended, because it has lost a connection, say, it reports an error, or reports late, or never. A host waits no
@@ -43,7 +46,8 @@ type Store interface {
 	// the store does not change them. What a Keyed points to may be kept.
 	//
 	// A host has one Append in flight for each engine. What is answered meanwhile is the next group, so a store that
-	// takes its time gets larger groups.
+	// takes its time gets larger groups. A host that doubts an append loads the journal for a new Owner before it
+	// appends again; the former append may still be under way then.
 	Append(name string, owner Owner, after uint64, group []Record, done Done)
 
 	// Install makes base the base of the journal: of a new one, if the name is not known, and owner becomes its owner.
@@ -81,7 +85,8 @@ type Owner struct {
 // return it or an error that wraps it.
 var ErrNotOwner = errors.New("journal: another owner has taken the journal over")
 
-// Done is how a store reports that an Append, an Install or a Delete has ended. A store calls Report once.
+// Done is how a store reports that an Append, an Install or a Delete has ended. A store calls Report at most
+// once, from any goroutine.
 //
 // A store that wraps another one hands Done on, or makes one of its own with [DoneFunc] to see how the call ended and then
 // calls Report of the one that it was given. The zero Done tells nobody.

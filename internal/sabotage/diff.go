@@ -8,15 +8,18 @@ import (
 	"strings"
 )
 
-// Hunk is one change of a unified diff: some lines that follow each other in a file, and what takes their place.
+// Hunk is one change of a unified diff: some lines that follow each other in a file, and what
+// takes their place.
 type Hunk struct {
 	File string // its path from the root of the module, with slashes
-	// Section is what git writes behind the line numbers: the function that the change is in. It helps a reader only.
+	// Section is what git writes behind the line numbers: the function that the change is in. It
+	// helps a reader only.
 	Section string
-	// Line is where the old lines began when the patch was made, from 1. Apply does not need it: code moves.
+	// Line is where the old lines began when the patch was made, from 1. Apply does not need it:
+	// code moves.
 	Line int
-	// Lines are the lines of the diff, without their ends. The first byte of each says what it is: a space for a line that
-	// stays, - for one that is taken out, + for one that is put in.
+	// Lines are the lines of the diff, without their ends. The first byte of each says what it is:
+	// a space for a line that stays, - for one that is taken out, + for one that is put in.
 	Lines []string
 }
 
@@ -41,45 +44,23 @@ func ParseDiff(diff string) ([]Hunk, error) {
 	var list []Hunk
 	file := ""
 	lines := strings.Split(strings.TrimSuffix(diff, "\n"), "\n")
-	for n := 0; n < len(lines); n++ {
-		line := lines[n]
+	for len(lines) > 0 {
+		line := lines[0]
+		lines = lines[1:]
 		switch {
 		case strings.HasPrefix(line, "--- a/"):
 			file = strings.TrimPrefix(line, "--- a/")
-			if n+1 == len(lines) || lines[n+1] != "+++ b/"+file {
-				return nil, fmt.Errorf("the line %q is not followed by one that begins with +++ b/ and names the same file", line)
+			if len(lines) == 0 || lines[0] != "+++ b/"+file {
+				return nil, fmt.Errorf("the line %q is not followed by +++ b/ and the same file", line)
 			}
-			n++
-		case strings.HasPrefix(line, "@@ "):
+			lines = lines[1:]
+		case strings.HasPrefix(line, "@@ ") && file != "":
 			h := Hunk{File: file}
-			was, is := 1, 1
-			ranges, section, ok := strings.Cut(strings.TrimPrefix(line, "@@ "), " @@")
-			before, after, both := strings.Cut(ranges, " ")
-			if !ok || !both || file == "" || !readRange(before, "-", &h.Line, &was) || !readRange(after, "+", new(int), &is) {
-				return nil, fmt.Errorf("the line %q is no head of a hunk", line)
+			n, err := h.parse(line, lines)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", file, err)
 			}
-			h.Section = strings.TrimSpace(section)
-			for was > 0 || is > 0 {
-				n++
-				if n == len(lines) {
-					return nil, fmt.Errorf("%s: %v ends too early", file, &h)
-				}
-				l := cmp.Or(lines[n], " ") // an editor may have taken the space of an empty line away
-				switch l[0] {
-				case ' ':
-					was, is = was-1, is-1
-				case '-':
-					was--
-				case '+':
-					is--
-				default:
-					return nil, fmt.Errorf("%s: %v has the line %q, which begins with none of +, - and a space", file, &h, l)
-				}
-				h.Lines = append(h.Lines, l)
-			}
-			if was < 0 || is < 0 {
-				return nil, fmt.Errorf("%s: %v has more lines than its head says", file, &h)
-			}
+			lines = lines[n:]
 			list = append(list, h)
 		case strings.HasPrefix(line, "diff --git "), strings.HasPrefix(line, "index "), line == "":
 		default:
@@ -87,6 +68,38 @@ func ParseDiff(diff string) ([]Hunk, error) {
 		}
 	}
 	return list, nil
+}
+
+// parse reads a hunk from its head and the lines that follow, and returns how many of these it has.
+func (h *Hunk) parse(head string, lines []string) (n int, err error) {
+	ranges, section, closed := strings.Cut(strings.TrimPrefix(head, "@@ "), " @@")
+	before, after, both := strings.Cut(ranges, " ")
+	was, is := 1, 1
+	if !closed || !both || !readRange(before, "-", &h.Line, &was) || !readRange(after, "+", new(int), &is) {
+		return 0, fmt.Errorf("the line %q is no head of a hunk", head)
+	}
+	h.Section = strings.TrimSpace(section)
+	for ; was > 0 || is > 0; n++ {
+		if n == len(lines) {
+			return 0, fmt.Errorf("%v ends too early", h)
+		}
+		l := cmp.Or(lines[n], " ") // an editor may have taken the space of an empty line away
+		switch l[0] {
+		case ' ':
+			was, is = was-1, is-1
+		case '-':
+			was--
+		case '+':
+			is--
+		default:
+			return 0, fmt.Errorf("%v has the line %q, which begins with none of +, - and a space", h, l)
+		}
+		h.Lines = append(h.Lines, l)
+	}
+	if was < 0 || is < 0 {
+		return 0, fmt.Errorf("%v has more lines than its head says", h)
+	}
+	return n, nil
 }
 
 // readRange reads a range of lines as -12,3 or, if it is of one line, -12.
@@ -98,7 +111,8 @@ func readRange(s, sign string, line, count *int) bool {
 	return n == 1
 }
 
-// formatDiff returns the unified diff. Hunks of a file follow each other, in the order of their lines.
+// formatDiff returns the unified diff. Hunks of a file follow each other, in the order of their
+// lines.
 func formatDiff(hunks []Hunk) string {
 	var b strings.Builder
 	file, shift := "", 0
@@ -108,7 +122,8 @@ func formatDiff(hunks []Hunk) string {
 			fmt.Fprintf(&b, "--- a/%s\n+++ b/%s\n", file, file)
 		}
 		was, is := len(h.lines('+')), len(h.lines('-'))
-		fmt.Fprintln(&b, strings.TrimSpace(fmt.Sprintf("@@ -%d,%d +%d,%d @@ %s", h.Line, was, h.Line+shift, is, h.Section)))
+		head := fmt.Sprintf("@@ -%d,%d +%d,%d @@ %s", h.Line, was, h.Line+shift, is, h.Section)
+		fmt.Fprintln(&b, strings.TrimSpace(head))
 		for _, l := range h.Lines {
 			fmt.Fprintln(&b, l)
 		}
@@ -129,8 +144,8 @@ func (h *Hunk) Find(source []byte) []int {
 	return places
 }
 
-// Apply returns the source of a file with the hunks applied. Code above them may have moved them up or down: each is
-// applied where its old lines are found, which has to be exactly one place.
+// Apply returns the source of a file with the hunks applied. Code above them may have moved them
+// up or down: each is applied where its old lines are found, which has to be exactly one place.
 func Apply(source []byte, hunks []Hunk) ([]byte, error) {
 	type change struct {
 		*Hunk

@@ -54,12 +54,13 @@ func TestApply(t *testing.T) {
 func TestParseDiffRejects(t *testing.T) {
 	const files = "--- a/p.go\n+++ b/p.go\n"
 	for _, row := range []struct{ name, diff, err string }{
-		{"a hunk without a file", "@@ -1 +1 @@\n-a\n+b\n", "no head of a hunk"},
-		{"a file of another name", "--- a/p.go\n+++ b/q.go\n", "names the same file"},
+		{"a hunk without a file", "@@ -1 +1 @@\n-a\n+b\n", "no part of a diff"},
+		{"a file of another name", "--- a/p.go\n+++ b/q.go\n", "is not followed by"},
 		{"a new file", "--- /dev/null\n+++ b/p.go\n", "no part of a diff"},
 		{"a hunk that ends too early", files + "@@ -1,3 +1,2 @@\n-a\n b\n", "ends too early"},
 		{"a hunk with more lines than it says", files + "@@ -1 +1 @@\n-a\n-b\n+c\n", "more lines"},
 		{"a line of another kind", files + "@@ -1 +1 @@\n*a\n", "begins with none"},
+		{"a hunk without lines of the file", files + "@@ 1 @@\n-a\n", "no head of a hunk"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			if hunks, err := sabotage.ParseDiff(row.diff); err == nil || !strings.Contains(err.Error(), row.err) {

@@ -1,11 +1,13 @@
 // Package sabotage breaks the product's guarantees on purpose, to see that the tests notice.
 //
-// A [Breach] is a small patch, a file in the folder breaches. No file of the product knows of it: the patch is applied to
-// copies of the files, and the go command builds the tests with these copies instead (go build -overlay). The command
-// catch does that for each breach, and fails if a test that has to notice one passes; `make sabotage` runs it.
+// A [Breach] is a small patch, a file in the folder breaches. No file of the product knows of it:
+// the patch is applied to copies of the files, and the go command builds the tests with these
+// copies instead (go build -overlay). The command catch does that for each breach, and fails if a
+// test that has to notice one passes; `make sabotage` runs it.
 //
-// The test of this package checks within seconds that each patch still applies, and that its result is Go code that
-// compiles. If code has moved or has changed so that a patch no longer applies, breaches/README.md says what to do.
+// The test of this package checks within seconds that each patch still applies, and that its
+// result is Go code that compiles. If code has moved or has changed so that a patch no longer
+// applies, breaches/README.md says what to do.
 package sabotage
 
 import (
@@ -24,8 +26,17 @@ import (
 const Folder = "internal/sabotage/breaches"
 
 // Guarantees are the project's promises, by their number in ARCHITECTURE.md. There is no number 0.
-var Guarantees = [...]string{1: "success is durable against workers", "an error means no effect", "order", "crashes are absorbed",
-	"poison is contained", "the application keeps working", "nothing leaks", "recovery is checked", "a broken engine is alone"}
+var Guarantees = [...]string{
+	1: "success is durable against workers",
+	2: "an error means no effect",
+	3: "order",
+	4: "crashes are absorbed",
+	5: "poison is contained",
+	6: "the application keeps working",
+	7: "nothing leaks",
+	8: "recovery is checked",
+	9: "a broken engine is alone",
+}
 
 // Breach is a patch that breaks a guarantee.
 type Breach struct {
@@ -55,7 +66,8 @@ func (b *Breach) Suites() ([]Suite, error) {
 	return list, nil
 }
 
-// Load reads all breaches, and returns them by guarantee and name. root is the module's root folder.
+// Load reads all breaches, and returns them by guarantee and name. root is the module's root
+// folder.
 func Load(root string) ([]*Breach, error) {
 	paths, err := filepath.Glob(filepath.Join(root, filepath.FromSlash(Folder), "*.patch"))
 	if err != nil {
@@ -101,7 +113,8 @@ func Read(root, name string) (*Breach, error) {
 		if v, ok := strings.CutPrefix(line, guarantee); ok {
 			b.Guarantee, err = strconv.Atoi(v)
 			if err != nil || b.Guarantee < 1 || b.Guarantee >= len(Guarantees) {
-				return nil, fmt.Errorf("%s: %q is no number of a guarantee, which is from 1 to %d", b.Path(), v, len(Guarantees)-1)
+				return nil, fmt.Errorf("%s: %q is no number of a guarantee, which is from 1 to %d",
+					b.Path(), v, len(Guarantees)-1)
 			}
 		} else if v, ok := strings.CutPrefix(line, what); ok {
 			b.What = v
@@ -120,13 +133,14 @@ func Read(root, name string) (*Breach, error) {
 
 // Write writes the breach's file.
 func (b *Breach) Write(root string) error {
-	text := guarantee + strconv.Itoa(b.Guarantee) + "\n" + what + b.What + "\n" + noticedBy + strings.Join(b.NoticedBy, ", ") + "\n\n" +
-		formatDiff(b.Hunks)
+	text := fmt.Sprintf("%s%d\n%s%s\n%s%s\n\n%s", guarantee, b.Guarantee, what, b.What,
+		noticedBy, strings.Join(b.NoticedBy, ", "), formatDiff(b.Hunks))
 	return os.WriteFile(filepath.Join(root, filepath.FromSlash(b.Path())), []byte(text), 0o666)
 }
 
-// Apply returns the files as the breach makes them, by their paths from the root of the module. It changes nothing on
-// the disk. It fails if a hunk's old lines are not found in its file, or are found more than once.
+// Apply returns the files as the breach makes them, by their paths from the root of the module. It
+// changes nothing on the disk. It fails if a hunk's old lines are not found in its file, or are
+// found more than once.
 func (b *Breach) Apply(root string) (map[string][]byte, error) {
 	if len(b.Hunks) == 0 {
 		return nil, fmt.Errorf("%s has no diff", b.Path())
@@ -144,7 +158,8 @@ func (b *Breach) Apply(root string) (map[string][]byte, error) {
 			files[file], err = Apply(source, hunks)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("the breach %s no longer applies to %s: %w: write it anew, as %s/README.md says", b.Name, file, err, Folder)
+			return nil, fmt.Errorf("the breach %s no longer applies to %s: %w: write it anew, as %s/README.md says",
+				b.Name, file, err, Folder)
 		}
 	}
 	return files, nil
@@ -161,8 +176,8 @@ func (b *Breach) Files() []string {
 	return list
 }
 
-// Overlay applies the breach, and writes what comes of it and a file for the go command's flag -overlay into dir, which
-// exists. It returns the path of that file.
+// Overlay applies the breach, and writes what comes of it and a file for the go command's flag
+// -overlay into dir, which exists. It returns the path of that file.
 func (b *Breach) Overlay(root, dir string) (string, error) {
 	files, err := b.Apply(root)
 	if err != nil {

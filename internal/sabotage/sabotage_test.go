@@ -18,7 +18,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -71,7 +70,8 @@ func TestEachBreachApplies(t *testing.T) {
 	}
 }
 
-// checker checks the types of packages, with some of their files replaced. That is as good as compiling them, and fast.
+// checker checks the types of packages, with some of their files replaced. That is as good as
+// compiling them, and fast.
 type checker struct {
 	files    *token.FileSet
 	parsed   map[string]*ast.File // by path from the root
@@ -90,7 +90,8 @@ type goPackage struct {
 
 func newChecker(t *testing.T, folders []string) *checker {
 	t.Helper()
-	list := exec.Command("go", append([]string{"list", "-export", "-deps", "-json=ImportPath,Dir,GoFiles,Export,DepOnly"}, folders...)...)
+	args := []string{"list", "-export", "-deps", "-json=ImportPath,Dir,GoFiles,Export,DepOnly"}
+	list := exec.Command("go", append(args, folders...)...)
 	list.Dir = root
 	out, err := list.Output()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
@@ -128,7 +129,9 @@ func newChecker(t *testing.T, folders []string) *checker {
 		}
 		c.packages = append(c.packages, p)
 	}
-	c.imports = importer.ForCompiler(c.files, "gc", func(path string) (io.ReadCloser, error) { return os.Open(exports[path]) })
+	c.imports = importer.ForCompiler(c.files, "gc", func(path string) (io.ReadCloser, error) {
+		return os.Open(exports[path])
+	})
 	for _, p := range c.packages {
 		if err := c.checkAll(p, nil); err != nil {
 			t.Fatalf("with nothing broken: %v", err)
@@ -234,7 +237,7 @@ func TestTheProductKnowsNothingOfThis(t *testing.T) {
 		}
 		seen++
 		for _, i := range f.Imports {
-			if imported, err := strconv.Unquote(i.Path.Value); err != nil || strings.Contains(imported+"/", "/internal/sabotage/") {
+			if strings.Contains(i.Path.Value, "internal/sabotage") {
 				t.Errorf("%s imports %s", name, i.Path.Value)
 			}
 		}

@@ -7,8 +7,8 @@ type Suite struct {
 	Args   string // further flags
 }
 
-// Suites are the tests that notice breaches, by the name that a breach's line "Noticed by" gives them. This is the one
-// place that names packages and tests.
+// Suites are the tests that notice breaches, by the name that a breach's line "Noticed by" gives
+// them. This is the one place that names packages and tests.
 var Suites = map[string]Suite{
 	"simulation":    {"host", "^TestSimulation$", "-events 200000"},
 	"batches":       {"host", "^TestBatches$/^on_workers$", ""},

@@ -13,9 +13,10 @@ import (
 	"hypertoken/internal/sabotage"
 )
 
-// followCode mends breaches whose code has moved to other files, as it was: it looks for the old lines of each hunk that
-// does not apply in all Go files of the product, and writes the file that has them into the breach. It fails if a hunk
-// is found nowhere, or in several places; such a breach has to be written anew.
+// followCode mends breaches whose code has moved to other files, as it was: it looks for the old
+// lines of each hunk that does not apply in all Go files of the product, and writes the file that
+// has them into the breach. It fails if a hunk is found nowhere, or in several places; such a
+// breach has to be written anew.
 func followCode(root string) error {
 	breaches, err := sabotage.Load(root)
 	if err != nil {

@@ -1,6 +1,7 @@
-// Command catch is the test of the tests. For each breach in internal/sabotage/breaches it builds the tests that have to
-// notice with the breach applied, runs them, and fails if one passes. `make sabotage` runs it. It also writes the
-// breaches: see breaches/README.md. It runs in the root of the module.
+// Command catch is the test of the tests. For each breach in internal/sabotage/breaches it builds
+// the tests that have to notice with the breach applied, runs them, and fails if one passes. `make
+// sabotage` runs it. It also writes the breaches: see breaches/README.md. It runs in the root of
+// the module.
 package main
 
 import (
@@ -17,9 +18,10 @@ import (
 func main() {
 	only := flag.String("run", "", "only the breaches whose names match the `regexp`")
 	list := flag.Bool("list", false, "list the breaches, and run nothing")
-	record := flag.String("record", "", "write the breach `NAME` from the changes of the working tree that are not staged,\n"+
-		"and take them back; files may be named behind it, and other changes are left alone then")
-	follow := flag.Bool("follow", false, "find the files that the code of each breach has moved to, and write them into the breaches")
+	record := flag.String("record", "", "write the breach `NAME` from the changes of the working tree that\n"+
+		"are not staged, and take them back; of the files behind NAME only, if there are any")
+	follow := flag.Bool("follow", false, "find the files that the code of breaches has moved to, and write\n"+
+		"them into the breaches")
 	flag.Parse()
 	var err error
 	switch {

@@ -18,14 +18,15 @@ import (
 // mostLines is how many lines a breach may take out and put in.
 const mostLines = 40
 
-// recordBreach writes the breach from what the working tree has and git's index has not, and takes it back. It looks at
-// the Go files of the product only, or at those named. A breach that there is keeps the lines before its diff; a new one
-// gets lines to fill in. Nothing is lost: all that is taken back is in the breach.
+// recordBreach writes the breach from what the working tree has and git's index has not, and takes
+// it back. It looks at the Go files of the product only, or at those named. An existing breach
+// keeps the lines before its diff; a new one gets lines to fill in. Nothing is lost: all that is
+// taken back is in the breach.
 func recordBreach(root, name string, files []string) error {
 	b, err := sabotage.Read(root, name)
 	isNew := errors.Is(err, fs.ErrNotExist)
 	if isNew {
-		b = &sabotage.Breach{Name: name, Guarantee: 1, What: "say what is wrong with it", NoticedBy: []string{"name suites"}}
+		b = &sabotage.Breach{Name: name, Guarantee: 1, What: "say what is wrong with it", NoticedBy: []string{"suites"}}
 	} else if err != nil {
 		return err
 	}
@@ -61,8 +62,8 @@ func recordBreach(root, name string, files []string) error {
 		}
 	}
 	if changed > mostLines {
-		return fmt.Errorf("-record: %d lines in %s are no small change: stage those that are no part of it (git add), "+
-			"or name its files behind -record %s", changed, strings.Join(b.Files(), ", "), name)
+		return fmt.Errorf("-record: %d lines in %s are no small change: stage those that are no part of it "+
+			"(git add), or name its files behind -record %s", changed, strings.Join(b.Files(), ", "), name)
 	}
 	if err := b.Write(root); err != nil {
 		return err
@@ -70,14 +71,15 @@ func recordBreach(root, name string, files []string) error {
 	if _, err := git(root, append([]string{"checkout", "--"}, b.Files()...)...); err != nil {
 		return err
 	}
-	fmt.Printf("%s has %d changed lines of %s, which is as it was again\n", b.Path(), changed, strings.Join(b.Files(), ", "))
+	fmt.Printf("%s has %d changed lines; taken back in %s\n", b.Path(), changed, strings.Join(b.Files(), ", "))
 	if isNew {
 		fmt.Printf("fill in the first three lines of %s; internal/sabotage/suites.go has the names of suites\n", b.Path())
 	}
 	return nil
 }
 
-// checkRecorded applies the breach to the files in git's index, and fails unless they become what the working tree has.
+// checkRecorded applies the breach to the files in git's index, and fails unless they become what
+// the working tree has.
 func checkRecorded(root string, b *sabotage.Breach) error {
 	for _, file := range b.Files() {
 		was, err := git(root, "show", ":./"+file)
@@ -103,8 +105,8 @@ func checkRecorded(root string, b *sabotage.Breach) error {
 	return nil
 }
 
-// functionOf returns the first line of the function that the hunk changes. Git gives the one before, if the hunk's own
-// lines have the first line of the function.
+// functionOf returns the first line of the function that the hunk changes. Git gives the one
+// before, if the hunk's own lines have the first line of the function.
 func functionOf(h *sabotage.Hunk, source []byte) string {
 	lines := strings.Split(string(source), "\n")
 	at := h.Line - 1

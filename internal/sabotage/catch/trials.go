@@ -48,7 +48,8 @@ func runAll(breaches []*sabotage.Breach) error {
 	var trials []*trial
 	total := 0
 	for _, b := range breaches {
-		// All patches are tried first: none has to wait for the trials of others to be told that it does not apply.
+		// All patches are tried first: none has to wait for the trials of others to be told that
+		// it does not apply.
 		if _, err1 := b.Apply("."); err1 != nil {
 			err = errors.Join(err, err1)
 			continue
@@ -140,7 +141,8 @@ func each(dir string, list []*trial) func(func(*trial) bool) {
 	}
 }
 
-// run builds the tests in the folder dir, which it makes and removes, and runs them one after the other.
+// run builds the tests in the folder dir, which it makes and removes, and runs them one after the
+// other.
 func (t *trial) run(dir string) {
 	defer func() { _ = os.RemoveAll(dir) }()
 	began := time.Now()
@@ -152,7 +154,8 @@ func (t *trial) run(dir string) {
 	}
 	env := os.Environ()
 	if overlay != "" {
-		// For tests that build programs. It is added to the flags that the user has, as a file of `go env` may have.
+		// For tests that build programs. It is added to the flags that the user has, as a file of
+		// `go env` may have.
 		flags, err := exec.Command("go", "env", "GOFLAGS").Output()
 		if err != nil {
 			t.err = fmt.Errorf("go env GOFLAGS: %w", err)

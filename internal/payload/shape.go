@@ -1,4 +1,4 @@
-package host
+package payload
 
 import (
 	"encoding"
@@ -18,8 +18,8 @@ import (
 // fallbackTag is the tag of fields that have no msgpack tag.
 const fallbackTag = "json"
 
-// payloadShape is what is known of a type.
-type payloadShape struct {
+// shape is what is known of a type.
+type shape struct {
 	// err says why values of the type are not encoded.
 	err error
 	// isOpaque says that the type has code of its own that encodes it.
@@ -37,7 +37,7 @@ type shapeField struct {
 	isInlined bool
 }
 
-var shapes sync.Map // of *payloadShape, by their reflect.Type
+var shapes sync.Map // of *shape, by their reflect.Type
 
 var (
 	customEncoder = reflect.TypeFor[msgpack.CustomEncoder]()
@@ -49,20 +49,20 @@ var (
 	errorValue    = reflect.TypeFor[error]()
 )
 
-func shapeOf(t reflect.Type) *payloadShape {
+func shapeOf(t reflect.Type) *shape {
 	if s, ok := shapes.Load(t); ok {
-		return s.(*payloadShape)
+		return s.(*shape)
 	}
 	return findShape(t, map[reflect.Type]bool{})
 }
 
 // findShape finds the shape of a type. Those that are being looked at contain this one, and so themselves.
-func findShape(t reflect.Type, outer map[reflect.Type]bool) *payloadShape {
+func findShape(t reflect.Type, outer map[reflect.Type]bool) *shape {
 	if s, ok := shapes.Load(t); ok {
-		return s.(*payloadShape)
+		return s.(*shape)
 	}
 	if outer[t] {
-		return &payloadShape{}
+		return &shape{}
 	}
 	outer[t] = true
 	s := newShape(t, outer)
@@ -71,35 +71,35 @@ func findShape(t reflect.Type, outer map[reflect.Type]bool) *payloadShape {
 	return s
 }
 
-func newShape(t reflect.Type, outer map[reflect.Type]bool) *payloadShape {
+func newShape(t reflect.Type, outer map[reflect.Type]bool) *shape {
 	if t.Kind() == reflect.Pointer {
 		if leadsToItself(t) {
-			return &payloadShape{err: fmt.Errorf("the type %v is a pointer to itself, and leads to no value", t)}
+			return &shape{err: fmt.Errorf("the type %v is a pointer to itself, and leads to no value", t)}
 		}
 		elem := findShape(t.Elem(), outer)
 		if implements(t, customEncoder) || implements(t, marshaler) {
-			return &payloadShape{isOpaque: true}
+			return &shape{isOpaque: true}
 		}
 		return elem
 	}
 	switch {
 	case implements(t, customEncoder), implements(t, marshaler):
-		return &payloadShape{isOpaque: true}
+		return &shape{isOpaque: true}
 	case implements(t, binaryMarshal), implements(t, textMarshal):
-		return &payloadShape{isFlat: true}
+		return &shape{isFlat: true}
 	case t == errorValue:
-		return &payloadShape{isFlat: true}
+		return &shape{isFlat: true}
 	case t == jsonNumber:
-		return &payloadShape{err: fmt.Errorf("%v would be a string: convert it to a number", t)}
+		return &shape{err: fmt.Errorf("%v would be a string: convert it to a number", t)}
 	case implements(t, jsonMarshaler):
-		return &payloadShape{err: fmt.Errorf("%v encodes itself as JSON only (MarshalJSON): give it EncodeMsgpack, or convert it to a map", t)}
+		return &shape{err: fmt.Errorf("%v encodes itself as JSON only (MarshalJSON): give it EncodeMsgpack, or convert it to a map", t)}
 	}
 	switch t.Kind() {
 	case reflect.Interface:
-		return &payloadShape{}
+		return &shape{}
 	case reflect.Slice, reflect.Array:
 		if t.Elem().Kind() == reflect.Uint8 {
-			return &payloadShape{isFlat: true}
+			return &shape{isFlat: true}
 		}
 		return containerOf(findShape(t.Elem(), outer))
 	case reflect.Map:
@@ -107,12 +107,12 @@ func newShape(t reflect.Type, outer map[reflect.Type]bool) *payloadShape {
 	case reflect.Struct:
 		return structShape(t, outer)
 	}
-	return &payloadShape{isFlat: true}
+	return &shape{isFlat: true}
 }
 
 // containerOf returns the shape of what has values of those shapes in it.
-func containerOf(items ...*payloadShape) *payloadShape {
-	s := &payloadShape{isFlat: true, depth: 1}
+func containerOf(items ...*shape) *shape {
+	s := &shape{isFlat: true, depth: 1}
 	for _, item := range items {
 		if item.err != nil {
 			return item
@@ -123,11 +123,11 @@ func containerOf(items ...*payloadShape) *payloadShape {
 	return s
 }
 
-func structShape(t reflect.Type, outer map[reflect.Type]bool) *payloadShape {
+func structShape(t reflect.Type, outer map[reflect.Type]bool) *shape {
 	if name := embedsItself(t, map[reflect.Type]bool{}); name != "" {
-		return &payloadShape{err: fmt.Errorf("the struct %v has itself as the embedded field %s", t, name)}
+		return &shape{err: fmt.Errorf("the struct %v has itself as the embedded field %s", t, name)}
 	}
-	s := &payloadShape{isFlat: true, depth: 1}
+	s := &shape{isFlat: true, depth: 1}
 	for k := range t.NumField() {
 		f := t.Field(k)
 		name, options := fieldTag(f)
@@ -136,12 +136,12 @@ func structShape(t reflect.Type, outer map[reflect.Type]bool) *payloadShape {
 		}
 		if f.Tag.Get("msgpack") == "" {
 			if err := jsonTagError(t, f, name, options); err != nil {
-				return &payloadShape{err: err}
+				return &shape{err: err}
 			}
 		}
 		field := findShape(f.Type, outer)
 		if field.err != nil {
-			return &payloadShape{err: fmt.Errorf("%v.%s: %w", t, f.Name, field.err)}
+			return &shape{err: fmt.Errorf("%v.%s: %w", t, f.Name, field.err)}
 		}
 		s.isFlat = s.isFlat && field.isFlat
 		if !field.isFlat || field.depth > 0 {

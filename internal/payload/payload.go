@@ -1,44 +1,32 @@
-package host
+// Package payload turns a caller's value into MessagePack and back. The value may be anything: it may contain itself, and it
+// may be larger than memory once it is encoded. So it is walked before it is encoded, no deeper than it may be nested, and
+// what is encoded is bounded while it is written.
+package payload
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
-	"hypertoken/internal/engine"
-	"math"
 	"reflect"
 	"sync"
 
 	"github.com/vmihailenco/msgpack/v5"
 
+	"hypertoken/internal/fault"
 	"hypertoken/wasm"
 )
 
-// How a caller's value becomes MessagePack. The value may be anything: it may contain itself, and it
-// may be larger than memory once it is encoded. So it is walked before it is encoded, as deep as
-// MaxDepth lets it, and what is encoded is bounded while it is written.
-
-// payloadLimits bound a value. The options that they come from are named in errors.
-type payloadLimits struct {
-	depth, maxDepth int
-	bytes           int
-	option          string // that bytes come from
+// Limits bound a value. The options that they come from are named in errors.
+type Limits struct {
+	// Depth is how deep the value may be nested, MaxDepth the option that says so.
+	Depth, MaxDepth int
+	// Bytes is how many bytes the value may have once it is encoded, Option the name of the option that says so.
+	Bytes  int
+	Option string
 }
 
-// setupDepth is how much deeper than a payload a setup may be nested: it has tokens in lists.
-const setupDepth = 16
-
-func (o *Options) payloadLimits() payloadLimits {
-	return payloadLimits{depth: o.MaxDepth, maxDepth: o.MaxDepth, bytes: o.MaxPayload, option: "MaxPayload"}
-}
-
-func (o *Options) setupLimits() payloadLimits {
-	most := min(2*o.MaxStateBytes+engine.StreamSlack, int64(math.MaxInt))
-	return payloadLimits{depth: o.MaxDepth + setupDepth, maxDepth: o.MaxDepth, bytes: int(most), option: "MaxStateBytes"}
-}
-
-// payloadBuffer is the buffer that a value is encoded to. It takes no more than its limit.
-type payloadBuffer struct {
+// Buffer is the buffer that a value is encoded to. It takes no more than its limit.
+type Buffer struct {
 	bytes   []byte
 	most    int
 	nesting wasm.Nesting // of what code of the caller writes
@@ -47,13 +35,16 @@ type payloadBuffer struct {
 	failure error
 }
 
-var payloadBuffers = sync.Pool{New: func() any { return new(payloadBuffer) }}
+var buffers = sync.Pool{New: func() any { return new(Buffer) }}
+
+// NewBuffer returns a buffer that nobody has. The caller calls Free once it is done with what was encoded.
+func NewBuffer() *Buffer { return buffers.Get().(*Buffer) }
 
 // errFull is returned if a value has more bytes than it may.
 var errFull = errors.New("too many bytes")
 
 // Write implements [io.Writer].
-func (b *payloadBuffer) Write(p []byte) (int, error) {
+func (b *Buffer) Write(p []byte) (int, error) {
 	if len(p) > b.most-len(b.bytes) {
 		b.failure = errFull
 		return 0, errFull
@@ -63,7 +54,7 @@ func (b *payloadBuffer) Write(p []byte) (int, error) {
 }
 
 // WriteByte implements [io.ByteWriter].
-func (b *payloadBuffer) WriteByte(c byte) error {
+func (b *Buffer) WriteByte(c byte) error {
 	if len(b.bytes) >= b.most {
 		b.failure = errFull
 		return errFull
@@ -73,48 +64,48 @@ func (b *payloadBuffer) WriteByte(c byte) error {
 }
 
 // follow looks at what was written last.
-func (b *payloadBuffer) follow() error {
+func (b *Buffer) follow() error {
 	if b.follows && b.failure == nil {
 		b.failure = b.nesting.Follow(b.bytes)
 	}
 	return b.failure
 }
 
-// free lets another call have the buffer. Then the bytes that were encoded are gone.
-func (b *payloadBuffer) free() {
+// Free lets another call have the buffer. Then the bytes that were encoded are gone.
+func (b *Buffer) Free() {
 	if cap(b.bytes) > keptPayload {
 		b.bytes = nil
 	}
-	payloadBuffers.Put(b)
+	buffers.Put(b)
 }
 
 // keptPayload is how large a buffer may be that is used again, in bytes.
 const keptPayload = 64 << 10
 
-// encode turns a value into MessagePack, which lies in b. It fails with ErrBadInput for a value that
+// Encode turns a value into MessagePack, which lies in b. It fails with ErrBadInput for a value that
 // can't be encoded, that is nested too deep or that contains itself, and with ErrPayloadTooLarge. what
 // names the value.
-func (b *payloadBuffer) encode(what string, value any, limits payloadLimits) ([]byte, error) {
-	w := payloadWalk{depth: limits.depth, budget: limits.bytes}
+func (b *Buffer) Encode(what string, value any, limits Limits) ([]byte, error) {
+	w := walk{depth: limits.Depth, budget: limits.Bytes}
 	if err := w.any(value, 0); err != nil {
-		return nil, payloadError(what, value, limits, err)
+		return nil, failureOf(what, value, limits, err)
 	}
-	b.bytes, b.most, b.follows, b.failure = b.bytes[:0], limits.bytes, w.opaque, nil
+	b.bytes, b.most, b.follows, b.failure = b.bytes[:0], limits.Bytes, w.opaque, nil
 	if w.opaque {
-		b.nesting = wasm.Nesting{Most: limits.depth}
+		b.nesting = wasm.Nesting{Most: limits.Depth}
 	}
 	err := b.write(value)
 	if b.failure != nil {
 		err = b.failure
 	}
 	if err != nil {
-		return nil, payloadError(what, value, limits, err)
+		return nil, failureOf(what, value, limits, err)
 	}
 	return b.bytes, nil
 }
 
 // write encodes a value. A panic of the value's own code, such as its MarshalText, is an error.
-func (b *payloadBuffer) write(value any) (err error) {
+func (b *Buffer) write(value any) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("its encoder panicked: %v", p)
@@ -131,19 +122,20 @@ func (b *payloadBuffer) write(value any) (err error) {
 	return err
 }
 
-func payloadError(what string, value any, limits payloadLimits, err error) error {
+func failureOf(what string, value any, limits Limits, err error) error {
 	switch {
 	case errors.Is(err, errFull):
-		return &Error{Code: ErrPayloadTooLarge.Code,
-			Message: fmt.Sprintf("%s: a payload of type %T has more bytes than %d (%s)", what, value, limits.bytes, limits.option)}
+		return fault.ErrPayloadTooLarge.With("%s: a payload of type %T has more bytes than %d (%s)",
+			what, value, limits.Bytes, limits.Option)
 	case errors.Is(err, wasm.ErrNested):
-		return badInput("%s: a payload of type %T is nested more than %d levels deep (MaxDepth is %d), or contains itself",
-			what, value, limits.depth, limits.maxDepth)
+		return fault.ErrBadInput.With("%s: a payload of type %T is nested more than %d levels deep (MaxDepth is %d), or contains itself",
+			what, value, limits.Depth, limits.MaxDepth)
 	case errors.Is(err, errPointers):
-		return badInput("%s: a payload of type %T has a chain of more than %d pointers, which leads to no value or to itself (MaxDepth is %d)",
-			what, value, mostPointers, limits.maxDepth)
+		return fault.ErrBadInput.With("%s: a payload of type %T has a chain of more than %d pointers, "+
+			"which leads to no value or to itself (MaxDepth is %d)",
+			what, value, mostPointers, limits.MaxDepth)
 	}
-	return &Error{Code: ErrBadInput.Code, Message: fmt.Sprintf("%s: a payload of type %T can't be encoded: %v", what, value, err), Err: err}
+	return fault.ErrBadInput.Because(err, "%s: a payload of type %T can't be encoded: %v", what, value, err)
 }
 
 // mostPointers is how many pointers and interfaces may lie between two containers: they are no levels
@@ -152,17 +144,17 @@ const mostPointers = 100
 
 var errPointers = errors.New("too many pointers")
 
-// payloadWalk looks at a value before it is encoded. Each value that it visits is a byte of what is
+// walk looks at a value before it is encoded. Each value that it visits is a byte of what is
 // encoded at least, so the budget in bytes bounds it, too: few values may contain each other in very
 // many ways.
-type payloadWalk struct {
+type walk struct {
 	depth  int // how many containers may be open
 	budget int
 	// opaque says that code of the caller encodes a part of the value.
 	opaque bool
 }
 
-func (w *payloadWalk) spend(bytes int) error {
+func (w *walk) spend(bytes int) error {
 	if w.budget -= bytes; w.budget < 0 {
 		return errFull
 	}
@@ -170,7 +162,7 @@ func (w *payloadWalk) spend(bytes int) error {
 }
 
 // enter begins a container of so many items that lies in depth others. An empty one is no level.
-func (w *payloadWalk) enter(depth, items int) error {
+func (w *walk) enter(depth, items int) error {
 	if depth >= w.depth && items > 0 {
 		return wasm.ErrNested
 	}
@@ -178,7 +170,7 @@ func (w *payloadWalk) enter(depth, items int) error {
 }
 
 // any visits a value that lies in depth containers.
-func (w *payloadWalk) any(value any, depth int) error {
+func (w *walk) any(value any, depth int) error {
 	switch v := value.(type) {
 	case nil, bool, int, int8, int16, int32, int64, uint, uint8, uint16, uint32, uint64, float32, float64:
 		return w.spend(1)
@@ -212,16 +204,16 @@ func (w *payloadWalk) any(value any, depth int) error {
 }
 
 // value visits a value that lies in depth containers.
-func (w *payloadWalk) value(v reflect.Value, depth int) error {
-	var shape *payloadShape
+func (w *walk) value(v reflect.Value, depth int) error {
+	var s *shape
 	for pointers := 0; ; pointers++ {
 		if !v.IsValid() {
 			return w.spend(1)
 		}
-		if shape = shapeOf(v.Type()); shape.err != nil {
-			return shape.err
+		if s = shapeOf(v.Type()); s.err != nil {
+			return s.err
 		}
-		if shape.isOpaque || w.fits(shape, depth) || (v.Kind() != reflect.Pointer && v.Kind() != reflect.Interface) {
+		if s.isOpaque || w.fits(s, depth) || (v.Kind() != reflect.Pointer && v.Kind() != reflect.Interface) {
 			break
 		}
 		if pointers == mostPointers {
@@ -230,22 +222,22 @@ func (w *payloadWalk) value(v reflect.Value, depth int) error {
 		v = v.Elem()
 	}
 	switch {
-	case shape.isOpaque:
+	case s.isOpaque:
 		w.opaque = true
 		return w.spend(1)
-	case w.fits(shape, depth):
+	case w.fits(s, depth):
 		return w.spend(1)
 	}
-	return w.container(v, shape, depth)
+	return w.container(v, s, depth)
 }
 
 // fits reports whether no value of a type is nested too deep, at that depth.
-func (w *payloadWalk) fits(shape *payloadShape, depth int) bool {
-	return shape.isFlat && depth+shape.depth <= w.depth
+func (w *walk) fits(s *shape, depth int) bool {
+	return s.isFlat && depth+s.depth <= w.depth
 }
 
 // container visits what is in a map, a slice, an array or a struct.
-func (w *payloadWalk) container(v reflect.Value, shape *payloadShape, depth int) error {
+func (w *walk) container(v reflect.Value, s *shape, depth int) error {
 	items := 1
 	if v.Kind() != reflect.Struct {
 		items = v.Len()
@@ -270,7 +262,7 @@ func (w *payloadWalk) container(v reflect.Value, shape *payloadShape, depth int)
 			}
 		}
 	case reflect.Struct:
-		for _, field := range shape.fields {
+		for _, field := range s.fields {
 			f := v.Field(field.index)
 			if f.IsZero() {
 				continue // it may be left out
@@ -287,8 +279,8 @@ func (w *payloadWalk) container(v reflect.Value, shape *payloadShape, depth int)
 	return nil
 }
 
-// decode decodes what was scanned before.
-func decode(b []byte, v any) error {
+// Decode decodes what was scanned before.
+func Decode(b []byte, v any) error {
 	if t := reflect.TypeOf(v); t != nil {
 		if err := shapeOf(t).err; err != nil {
 			return err
