@@ -847,7 +847,7 @@ func TestSimulation(t *testing.T) {
 		}
 		stats := s.host.Stats()
 		for reason, n := range stats.Restarts {
-			counts["worker "+reason] += int(n)
+			counts["worker "+reason.String()] += int(n)
 		}
 		counts["deaths with requests in flight"] += s.deathsInFlight
 		counts["doubts about an append"] += s.doubts

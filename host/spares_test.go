@@ -139,7 +139,7 @@ func TestASpareReplacesAWorker(t *testing.T) {
 			s.dispatch(s.engines[0], ipc.Dispatch, 0, 0, "add")
 			s.settle(func() bool { return !s.engines[0].calls[n].unresolved() })
 		}
-		if stats := h.Stats(); stats.Takeovers != 3 || len(stats.Spares) != 1 || stats.Spares[0].State != "ready" || stats.Spares[0].PID == stats.Workers[0].PID {
+		if stats := h.Stats(); stats.Takeovers != 3 || len(stats.Spares) != 1 || stats.Spares[0].State != WorkerReady || stats.Spares[0].PID == stats.Workers[0].PID {
 			t.Errorf("%+v", stats)
 		}
 	})

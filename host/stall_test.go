@@ -61,7 +61,7 @@ func TestAWorkerThatWaitsForItsHostIsNotStalled(t *testing.T) {
 	if _, err := e.State(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if s := h.Stats(); s.Restarts["stalled"] > 0 || slow.Load() > 0 {
+	if s := h.Stats(); s.Restarts[RestartStalled] > 0 || slow.Load() > 0 {
 		t.Errorf("ends: %v, %d reads left", s.Restarts, slow.Load())
 	}
 }

@@ -92,8 +92,8 @@ type Stats struct {
 	Actions map[string]uint64
 	// InFlight is how many requests are dispatched and unanswered, InFlightBytes what they take.
 	InFlight, InFlightBytes int64
-	// Restarts counts the ends of worker processes by reason: died, deadline, stalled, memory, shutdown.
-	Restarts map[string]uint64
+	// Restarts counts the ends of worker processes by reason. It has every reason.
+	Restarts map[RestartReason]uint64
 	// Recovered counts the requests that were in flight when their worker ended, and went elsewhere.
 	Recovered uint64
 	// Placed counts placings of engines that ended well.
@@ -122,8 +122,7 @@ type WorkerStats struct {
 	// ID is that of the worker, from 0; Process counts the processes over all workers and spares. A
 	// spare that replaces a worker keeps its process, and takes over its ID.
 	ID, Process int
-	// State is starting, ready, backoff, given_up, probing or stopped.
-	State string
+	State       WorkerState
 	// PID is that of its process, 0 where there is none.
 	PID int
 	// Engines are placed there, Pending requests unanswered.
@@ -132,13 +131,10 @@ type WorkerStats struct {
 	Resident uint64
 }
 
-// WorkerStates are the values of WorkerStats.State.
-var WorkerStates = []string{"starting", "ready", "backoff", "given_up", "probing", "stopped"}
-
 // Stats returns what the host has counted. It may be called at any time, also after Shutdown.
 func (h *Host) Stats() Stats {
 	c, workers := &h.counts, h.pool.Counts()
-	s := Stats{Actions: map[string]uint64{}, Restarts: map[string]uint64{}, Engines: map[string]int{"worker": 0, "in_process": 0, "placing": 0, "out": 0},
+	s := Stats{Actions: map[string]uint64{}, Restarts: map[RestartReason]uint64{}, Engines: map[string]int{"worker": 0, "in_process": 0, "placing": 0, "out": 0},
 		InFlight: h.queue.inFlight.Load(), InFlightBytes: h.queue.inFlightBytes.Load(),
 		KeyBytes: h.keyBytes.Load(), KeysForgotten: c.keysForgotten.Load(), Holds: c.holds.Load(),
 		Recovered: workers.InFlight, Takeovers: workers.Takeovers, Placed: c.placed.Load(), Fallbacks: c.fallbacks.Load(), DroppedEvents: c.droppedEvents.Load()}
@@ -151,7 +147,7 @@ func (h *Host) Stats() Stats {
 	}
 	now := h.clock.now()
 	for reason, n := range workers.Ends {
-		s.Restarts[reason.String()] = n
+		s.Restarts[RestartReason(reason)] = n
 	}
 	s.Workers, s.Spares = h.workerStats()
 	h.mu.Lock()
@@ -178,6 +174,6 @@ func (h *Host) workerStats() (workers, spares []WorkerStats) {
 }
 
 func statsOf(s pool.Status) WorkerStats {
-	return WorkerStats{ID: s.ID, Process: s.Process, State: s.State.String(), PID: s.PID, Engines: s.Engines, Pending: s.Pending,
+	return WorkerStats{ID: s.ID, Process: s.Process, State: WorkerState(s.State), PID: s.PID, Engines: s.Engines, Pending: s.Pending,
 		Resident: s.Resident}
 }

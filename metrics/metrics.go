@@ -212,10 +212,10 @@ func (c *Collector) collectActions(to out, m *host.Measurements) {
 
 func (c *Collector) collectWorkers(to out, m *host.Measurements) {
 	for reason, n := range m.Restarts {
-		to.count(c.exits, n, reason)
+		to.count(c.exits, n, reason.String())
 	}
 	to.count(c.takeovers, m.Takeovers)
-	states, spares := map[string]int{}, map[string]int{}
+	states, spares := map[host.WorkerState]int{}, map[host.WorkerState]int{}
 	for _, w := range m.Spares {
 		spares[w.State]++
 	}
@@ -223,12 +223,12 @@ func (c *Collector) collectWorkers(to out, m *host.Measurements) {
 		w := &m.MeasuredWorkers[k]
 		id := strconv.Itoa(w.ID)
 		states[w.State]++
-		for _, state := range host.WorkerStates {
+		for _, state := range host.WorkerStates() {
 			is := 0.0
 			if state == w.State {
 				is = 1
 			}
-			to.gauge(c.state, is, id, state)
+			to.gauge(c.state, is, id, state.String())
 		}
 		to.count(c.restarts, w.Restarts, id)
 		to.seconds(c.busy, w.Busy, id)
@@ -240,9 +240,9 @@ func (c *Collector) collectWorkers(to out, m *host.Measurements) {
 		to.gauge(c.workerEngines, float64(w.Engines), id)
 		c.collectProcess(to, w, id)
 	}
-	for _, state := range host.WorkerStates {
-		to.gauge(c.workers, float64(states[state]), state)
-		to.gauge(c.spares, float64(spares[state]), state)
+	for _, state := range host.WorkerStates() {
+		to.gauge(c.workers, float64(states[state]), state.String())
+		to.gauge(c.spares, float64(spares[state]), state.String())
 	}
 }
 

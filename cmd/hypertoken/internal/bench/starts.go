@@ -214,7 +214,7 @@ func recordJournal(ctx context.Context, r *room, actions int) (*journal.Stored, 
 
 // spared is what a host with a spare worker is configured with, and when that is ready; nil where a host has none.
 func spared() (o host.Options, ready func(host.Stats) bool) {
-	return host.Options{Spares: 1}, func(s host.Stats) bool { return len(s.Spares) == 1 && s.Spares[0].State == "ready" }
+	return host.Options{Spares: 1}, func(s host.Stats) bool { return len(s.Spares) == 1 && s.Spares[0].State == host.WorkerReady }
 }
 
 func openSpared(ctx context.Context, r *room) (slice, error) {

@@ -365,7 +365,7 @@ func TestAKilledWorkerIsNotNoticedOverAWebSocket(t *testing.T) {
 			t.Fatalf("line %d: %s\n got %s\nwant %s", k+1, line, short(got), short(answers[k]))
 		}
 	}
-	if deaths := s.host.Stats().Restarts["died"]; deaths != 3 {
+	if deaths := s.host.Stats().Restarts[host.RestartDied]; deaths != 3 {
 		t.Errorf("%d deaths, want 3", deaths)
 	}
 	// Several lines in a message have as many answers, and an empty message has none.

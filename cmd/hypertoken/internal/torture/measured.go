@@ -26,7 +26,7 @@ func talliedIn(m *host.Measurements) tally {
 		c["run"] += a.Run.Count
 	}
 	for reason, n := range m.Restarts {
-		c["ends "+reason] = n
+		c["ends "+reason.String()] = n
 	}
 	for _, w := range m.MeasuredWorkers {
 		worker := fmt.Sprint("worker ", w.ID)

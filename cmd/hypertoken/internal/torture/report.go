@@ -73,7 +73,11 @@ func (t *torture) snapshot() Report {
 	r.Failed, r.Violated = maps.Clone(r.Failed), maps.Clone(r.Violated)
 	r.Violations = slices.Clone(r.Violations)
 	r.Elapsed, r.Acknowledged = t.elapsed(), t.acknowledged.Load()
-	r.Ends, r.Placed, r.Fallbacks, r.Takeovers = stats.Restarts, stats.Placed, stats.Fallbacks, stats.Takeovers
+	r.Ends = map[string]uint64{}
+	for reason, n := range stats.Restarts {
+		r.Ends[reason.String()] = n
+	}
+	r.Placed, r.Fallbacks, r.Takeovers = stats.Placed, stats.Fallbacks, stats.Takeovers
 	t.injector.mu.Lock()
 	defer t.injector.mu.Unlock()
 	r.Faults = maps.Clone(t.injector.counts)
