@@ -38,6 +38,7 @@ import (
 	"hypertoken/internal/executor"
 	"hypertoken/internal/fast"
 	"hypertoken/internal/fault"
+	"hypertoken/internal/measure"
 	"hypertoken/internal/placement"
 	"hypertoken/internal/pool"
 	"hypertoken/internal/process"
@@ -56,8 +57,9 @@ type Host struct {
 	cacheDir string
 	clock    clock
 	queue    *queue
-	counts   counts
-	measure  atomic.Pointer[measure]
+	counts   measure.Counts
+	measure  atomic.Pointer[measure.Recorder]
+	learning learning
 	machines engine.Config
 	owners   atomic.Uint64
 	keyBytes atomic.Int64 // what the keys of open engines take
