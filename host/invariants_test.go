@@ -9,7 +9,8 @@ import (
 	"hypertoken/ipc"
 )
 
-// What a simulation holds against the host beside the answers: rules that no caller sees broken at once.
+// What a simulation holds against the host beside the answers: rules that no caller sees broken at
+// once.
 
 // inspect looks at the host between two events.
 func (s *simulation) inspect() {
@@ -46,7 +47,8 @@ func (s *simulation) inspect() {
 			case w == nil:
 				s.fatal("%s: %s is suspected of a death and runs in this process", e.name, r.What)
 			case w.Details().Pending > 1:
-				s.fatal("%s: %s is suspected of a death and is one of %d requests on its worker", e.name, r.What, w.Details().Pending)
+				s.fatal("%s: %s is suspected of a death and is one of %d requests on its worker",
+					e.name, r.What, w.Details().Pending)
 			}
 		}
 		if here := d.Place.Placement != 0 && d.Place.IsLocal(); here && ready && !d.IsMoving {
@@ -97,7 +99,8 @@ func (s *simulation) inspectDeath(w *pool.Worker) (after func()) {
 		for _, r := range list {
 			death, deaths := r.Suspicion()
 			switch suspected := death != r.death; {
-			case r.Kind == ipc.Batch && r.Flags&ipc.FlagAtomic == 0 && !r.IsConditional && r.Keyed == nil && len(r.Members) > 1 && suspected:
+			case r.Kind == ipc.Batch && r.Flags&ipc.FlagAtomic == 0 && !r.IsConditional && r.Keyed == nil &&
+				len(r.Members) > 1 && suspected:
 				if slices.Contains(r.engine.m.Details().Queued, r.Request) {
 					s.fatal("%s: %s is suspected of a death, and is not split", r.engine.name, r.What)
 				}
@@ -108,7 +111,8 @@ func (s *simulation) inspectDeath(w *pool.Worker) (after func()) {
 			case suspected && r.alone && !r.death.IsCleared():
 				s.fatal("%s: %s died alone, and the others of the death before are suspects still", r.engine.name, r.What)
 			case suspected && r.alone != (deaths > r.deaths):
-				s.fatal("%s: the worker died, %s was alone there: %v, and has %d deaths, before %d", r.engine.name, r.What, r.alone, deaths, r.deaths)
+				s.fatal("%s: the worker died, %s was alone there: %v, and has %d deaths, before %d",
+					r.engine.name, r.What, r.alone, deaths, r.deaths)
 			}
 		}
 	}

@@ -135,7 +135,8 @@ func (h *Host) measureWorkers(c *Measurements) {
 	pending := 0
 	for k := range workers {
 		w := &workers[k]
-		m := WorkerMeasurements{WorkerStats: statsOf(w.Status), Restarts: w.Restarts, Busy: w.Busy, Answered: w.Answered, Answers: w.Answers}
+		m := WorkerMeasurements{WorkerStats: statsOf(w.Status), Restarts: w.Restarts, Busy: w.Busy,
+			Answered: w.Answered, Answers: w.Answers}
 		if m.PID != 0 {
 			m.Started = h.started.Add(w.StartedAt)
 		}
@@ -148,7 +149,8 @@ func (h *Host) measureWorkers(c *Measurements) {
 	if !h.options.InProcess {
 		c.FallenBack = len(h.scheduler.residentEngines())
 	}
-	c.FramesSent, c.BytesSent, c.FramesReceived, c.BytesReceived = total.FramesSent, total.BytesSent, total.FramesReceived, total.BytesReceived
+	c.FramesSent, c.BytesSent = total.FramesSent, total.BytesSent
+	c.FramesReceived, c.BytesReceived = total.FramesReceived, total.BytesReceived
 	c.Queued = h.queue.waiting.Load() + max(0, h.queue.inFlight.Load()-int64(pending))
 }
 

@@ -12,7 +12,8 @@ import (
 	"hypertoken/internal/pool"
 )
 
-// scheduler gives engines their places. Engines ask, package placement decides, and the scheduler carries the decisions out.
+// scheduler gives engines their places. Engines ask, package placement decides, and the scheduler
+// carries the decisions out.
 type scheduler struct {
 	host  *Host
 	rules placement.Rules
@@ -24,7 +25,8 @@ type scheduler struct {
 	placements uint64
 	asks       fifo.Queue[*ask]
 	freed      []*pool.Worker // reservations that were given back: engines that wait there may send again
-	// isAssigning says that a goroutine goes through asks, mustAssignAgain that it has to once more.
+	// isAssigning says that a goroutine goes through asks, mustAssignAgain that it has to once
+	// more.
 	isAssigning, mustAssignAgain bool
 	slotsFree                    int // instances that may still be made in this process
 	residents                    map[*local]struct{}
@@ -40,7 +42,8 @@ type ask struct {
 	placement uint64
 	// noneSince is since when no worker can run, 0 if one can.
 	noneSince time.Duration
-	// isToldUnable says that the engine knows that no worker can run, and that it has to wait for one.
+	// isToldUnable says that the engine knows that no worker can run, and that it has to wait for
+	// one.
 	isToldUnable bool
 	// victim is the engine that is taken out for it.
 	victim *Engine
@@ -83,7 +86,8 @@ func (s *scheduler) takeAskBack(e *Engine) {
 	}
 }
 
-// endReservationLocked ends a reservation. assign lets those send that waited for it. The scheduler's lock is held.
+// endReservationLocked ends a reservation. assign lets those send that waited for it. The
+// scheduler's lock is held.
 func (s *scheduler) endReservationLocked(a *ask) {
 	if a.worker != nil {
 		a.worker.EndReservation(a.placement)
@@ -139,8 +143,9 @@ func (s *scheduler) nextLocked() (grant, bool) {
 	return grant{}, false
 }
 
-// decideLocked decides what can be done now for an engine. It reserves a worker, or has one tried, if that is decided; then
-// it takes a new snapshot of the workers and decides again. The scheduler's lock is held.
+// decideLocked decides what can be done now for an engine. It reserves a worker, or has one tried,
+// if that is decided; then it takes a new snapshot of the workers and decides again. The
+// scheduler's lock is held.
 func (s *scheduler) decideLocked(a *ask, workers *placement.Pool) (g grant, ok bool) {
 	p := s.host.pool
 	for ; ; *workers = p.Snapshot() {
@@ -198,8 +203,8 @@ func (s *scheduler) newPlacementLocked() uint64 {
 	return s.placements
 }
 
-// placeHereLocked finds a place in this process, and takes the engine out for it that was idle longest. The scheduler's lock
-// is held.
+// placeHereLocked finds a place in this process, and takes the engine out for it that was idle
+// longest. The scheduler's lock is held.
 func (s *scheduler) placeHereLocked(a *ask) (g grant, ok bool) {
 	if s.slotsFree > 0 {
 		s.slotsFree--
@@ -228,7 +233,8 @@ func (e *Engine) wasIdleLonger(other *Engine) bool {
 	return mine < others || (mine == others && e.number < other.number)
 }
 
-// freeSlot gives the right to an instance in this process back. l is the place that had it, nil if there was none.
+// freeSlot gives the right to an instance in this process back. l is the place that had it, nil if
+// there was none.
 func (s *scheduler) freeSlot(l *local) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -267,7 +273,8 @@ func (s *scheduler) moveBack() {
 // sweepEvery is how often engines in this process are looked at that have nothing to do.
 const sweepEvery = time.Second
 
-// takeIdleOut frees the instances in this process of engines that nobody has dispatched anything to for long.
+// takeIdleOut frees the instances in this process of engines that nobody has dispatched anything
+// to for long.
 func (s *scheduler) takeIdleOut(now time.Duration) {
 	after := s.host.options.IdleAfter
 	if after < 0 || now-s.sweptAt < sweepEvery {

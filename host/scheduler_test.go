@@ -11,8 +11,8 @@ import (
 	"hypertoken/ipc"
 )
 
-// An engine that waits because a worker is reserved may send again when the reservation is given back, though nothing is
-// under way there that would say so.
+// An engine that waits because a worker is reserved may send again when the reservation is given
+// back, though nothing is under way there that would say so.
 func TestAReservationThatIsGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSimulation(t, 1, Options{Workers: 1}, 2)

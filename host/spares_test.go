@@ -115,8 +115,8 @@ func TestSparesComeLast(t *testing.T) {
 	})
 }
 
-// A spare replaces a worker at the moment of its death, which counts as always; the next spare starts with a tick, or when
-// the worker's backoff would have been over.
+// A spare replaces a worker at the moment of its death, which counts as always; the next spare
+// starts with a tick, or when the worker's backoff would have been over.
 func TestASpareReplacesAWorker(t *testing.T) {
 	testSpares(t, Options{Workers: 1, Spares: 1}, func(t *testing.T, s *simulation) {
 		h, w, spare := s.host, s.worker(0), s.spare(0)
@@ -124,7 +124,8 @@ func TestASpareReplacesAWorker(t *testing.T) {
 			next := spare().Worker
 			s.process(w).die()
 			if w().Worker != next || w().State != pool.Ready || w().Deaths != deaths {
-				t.Fatalf("process %d, %v, %d deaths count; the spare was process %d", w().Worker.Number(), w().State, w().Deaths, next.Number())
+				t.Fatalf("process %d, %v, %d deaths count; the spare was process %d",
+					w().Worker.Number(), w().State, w().Deaths, next.Number())
 			}
 			s.inspect()
 			if spare().State != pool.Backoff || len(s.starting) > 0 {
@@ -139,7 +140,8 @@ func TestASpareReplacesAWorker(t *testing.T) {
 			s.dispatch(s.engines[0], ipc.Dispatch, 0, 0, "add")
 			s.settle(func() bool { return !s.engines[0].calls[n].unresolved() })
 		}
-		if stats := h.Stats(); stats.Takeovers != 3 || len(stats.Spares) != 1 || stats.Spares[0].State != WorkerReady || stats.Spares[0].PID == stats.Workers[0].PID {
+		if stats := h.Stats(); stats.Takeovers != 3 || len(stats.Spares) != 1 || stats.Spares[0].State != WorkerReady ||
+			stats.Spares[0].PID == stats.Workers[0].PID {
 			t.Errorf("%+v", stats)
 		}
 	})
@@ -166,12 +168,14 @@ func TestAWorkerThatIsGivenUpTakesNoSpare(t *testing.T) {
 		s.dispatch(s.engines[0], ipc.Dispatch, 0, 0, "add")
 		s.settle(func() bool { return !s.engines[0].calls[n].unresolved() })
 		if s.processesStarted() != processes || h.Stats().Fallbacks == 0 {
-			t.Errorf("%d processes were started, the engine fell back %d times", s.processesStarted()-processes, h.Stats().Fallbacks)
+			t.Errorf("%d processes were started, the engine fell back %d times",
+				s.processesStarted()-processes, h.Stats().Fallbacks)
 		}
 	})
 }
 
-// Where a spare is dead already when it replaces a worker, that is one death of the worker and not two.
+// Where a spare is dead already when it replaces a worker, that is one death of the worker and not
+// two.
 func TestAWorkerAndItsSpareDieAtOnce(t *testing.T) {
 	testSpares(t, Options{Workers: 1, Spares: 1}, func(t *testing.T, s *simulation) {
 		w := s.worker(0)
@@ -184,7 +188,8 @@ func TestAWorkerAndItsSpareDieAtOnce(t *testing.T) {
 	})
 }
 
-// A spare that gets ready first replaces a worker that is starting still, whose process is the spare's then.
+// A spare that gets ready first replaces a worker that is starting still, whose process is the
+// spare's then.
 func TestASpareThatIsReadyFirst(t *testing.T) {
 	testSpares(t, Options{Workers: 1, Spares: 1}, func(t *testing.T, s *simulation) {
 		w, spare := s.worker(0), s.spare(0)
@@ -201,7 +206,8 @@ func TestASpareThatIsReadyFirst(t *testing.T) {
 			p.read(1 << 10)
 		}
 		if w().Worker != p.worker || spare().Worker != late || spare().State != pool.Starting {
-			t.Errorf("the worker has process %d and is %v, the spare %d and %v", w().Worker.Number(), w().State, spare().Worker.Number(), spare().State)
+			t.Errorf("the worker has process %d and is %v, the spare %d and %v",
+				w().Worker.Number(), w().State, spare().Worker.Number(), spare().State)
 		}
 		s.settle(func() bool { return spare().State == pool.Ready })
 		if s.processesStarted() != 4 {

@@ -5,11 +5,11 @@ import (
 	"hypertoken/internal/pool"
 )
 
-// OutcomeOf returns the outcome by which an action is counted that ended with err: "ok" for nil; the
-// code of an error of the host; for an [*ActionError] its code if that is one of the built-in actions'
-// or "trap" or "out_of_memory", and "core" if it is the core's own, whatever it is; and "other" for
-// anything else. So there are about 30 outcomes, whatever a core answers. [Stats], [Measurements] and
-// package metrics count by it, each action once.
+// OutcomeOf returns the outcome by which an action is counted that ended with err: "ok" for nil;
+// the code of an error of the host; for an [*ActionError] its code if that is one of the built-in
+// actions' or "trap" or "out_of_memory", and "core" if it is the core's own, whatever it is; and
+// "other" for anything else. So there are about 30 outcomes, whatever a core answers. [Stats],
+// [Measurements] and package metrics count by it, each action once.
 func OutcomeOf(err error) string { return fault.OutcomeOf(err) }
 
 // Stats is what a host has counted since it was started, and how it is now.
@@ -20,7 +20,8 @@ type Stats struct {
 	InFlight, InFlightBytes int64
 	// Restarts counts the ends of worker processes by reason. It has every reason.
 	Restarts map[RestartReason]uint64
-	// Recovered counts the requests that were in flight when their worker ended, and went elsewhere.
+	// Recovered counts the requests that were in flight when their worker ended, and went
+	// elsewhere.
 	Recovered uint64
 	// Placed counts placings of engines that ended well.
 	Placed uint64
@@ -28,16 +29,18 @@ type Stats struct {
 	Fallbacks uint64
 	// DroppedEvents counts events that a listener was too slow for.
 	DroppedEvents uint64
-	// KeyBytes is what remembered keys and results of open engines take, KeysForgotten counts those
-	// that were forgotten for their size (KeyBytes and MaxKeyBytes of [Options]).
+	// KeyBytes is what remembered keys and results of open engines take, KeysForgotten counts
+	// those that were forgotten for their size (KeyBytes and MaxKeyBytes of [Options]).
 	KeyBytes      int64
 	KeysForgotten uint64
-	// Held is how many engines are held back now, Holds counts how often one was (MaxKills of [Options]).
+	// Held is how many engines are held back now, Holds counts how often one was (MaxKills of
+	// [Options]).
 	Held  int
 	Holds uint64
 	// Takeovers counts the times that a spare replaced a worker.
 	Takeovers uint64
-	// Workers are the workers, in the order of their IDs; Spares are the spares, which have IDs of their own.
+	// Workers are the workers, in the order of their IDs; Spares are the spares, which have IDs of
+	// their own.
 	Workers, Spares []WorkerStats
 	// Engines counts the open engines by place: worker, in_process, placing, out.
 	Engines map[string]int
@@ -45,8 +48,8 @@ type Stats struct {
 
 // WorkerStats is how a worker, or a spare, is.
 type WorkerStats struct {
-	// ID is that of the worker, from 0; Process counts the processes over all workers and spares. A
-	// spare that replaces a worker keeps its process, and takes over its ID.
+	// ID is that of the worker, from 0; Process counts the processes over all workers and spares.
+	// A spare that replaces a worker keeps its process, and takes over its ID.
 	ID, Process int
 	State       WorkerState
 	// PID is that of its process, 0 where there is none.
@@ -60,7 +63,8 @@ type WorkerStats struct {
 // Stats returns what the host has counted. It may be called at any time, also after Shutdown.
 func (h *Host) Stats() Stats {
 	c, workers := &h.counts, h.pool.Counts()
-	s := Stats{Actions: c.Actions(), Restarts: map[RestartReason]uint64{}, Engines: map[string]int{"worker": 0, "in_process": 0, "placing": 0, "out": 0},
+	s := Stats{Actions: c.Actions(), Restarts: map[RestartReason]uint64{},
+		Engines:  map[string]int{"worker": 0, "in_process": 0, "placing": 0, "out": 0},
 		InFlight: h.queue.inFlight.Load(), InFlightBytes: h.queue.inFlightBytes.Load(),
 		KeyBytes: h.keyBytes.Load(), KeysForgotten: c.KeysForgotten.Load(), Holds: c.Holds.Load(),
 		Recovered: workers.InFlight, Takeovers: workers.Takeovers, Placed: c.Placed.Load(),
@@ -94,6 +98,6 @@ func (h *Host) workerStats() (workers, spares []WorkerStats) {
 }
 
 func statsOf(s pool.Status) WorkerStats {
-	return WorkerStats{ID: s.ID, Process: s.Process, State: WorkerState(s.State), PID: s.PID, Engines: s.Engines, Pending: s.Pending,
-		Resident: s.Resident}
+	return WorkerStats{ID: s.ID, Process: s.Process, State: WorkerState(s.State), PID: s.PID, Engines: s.Engines,
+		Pending: s.Pending, Resident: s.Resident}
 }

@@ -8,8 +8,8 @@ import (
 	"hypertoken/ipc"
 )
 
-// How the pool of workers knows the host, its engines, and what callers wait for. Each is known under another type, so that
-// these methods are not among those that applications see.
+// How the pool of workers knows the host, its engines, and what callers wait for. Each is known
+// under another type, so that these methods are not among those that applications see.
 
 // tenant is an engine, as the pool of workers knows it.
 type tenant Engine
@@ -84,8 +84,8 @@ func (l *landlord) HandleReady() {
 	l.scheduler.moveBack()
 }
 
-// HandleLoss makes one death of all that were on a worker that died by itself: until one of them is found guilty, each of
-// the requests that were there is suspected of it.
+// HandleLoss makes one death of all that were on a worker that died by itself: until one of them
+// is found guilty, each of the requests that were there is suspected of it.
 func (l *landlord) HandleLoss(loss pool.Loss) {
 	var d *engine.Death
 	if loss.IsDeath {

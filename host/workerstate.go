@@ -17,7 +17,8 @@ const (
 	WorkerReady
 	// WorkerBackoff is a worker whose process has died. The next one starts in a moment.
 	WorkerBackoff
-	// WorkerGivenUp is a worker of which too many processes have died (MaxRestarts of [Options]). One is tried now and then.
+	// WorkerGivenUp is a worker of which too many processes have died (MaxRestarts of [Options]).
+	// One is tried now and then.
 	WorkerGivenUp
 	// WorkerProbing is a worker that was given up, while a process is tried.
 	WorkerProbing
@@ -30,7 +31,8 @@ func WorkerStates() []WorkerState {
 	return []WorkerState{WorkerStarting, WorkerReady, WorkerBackoff, WorkerGivenUp, WorkerProbing, WorkerStopped}
 }
 
-// String returns the state as metrics and logs have it: starting, ready, backoff, given_up, probing or stopped.
+// String returns the state as metrics and logs have it: starting, ready, backoff, given_up,
+// probing or stopped.
 func (s WorkerState) String() string {
 	if s > WorkerStopped {
 		return fmt.Sprintf("state %d", uint8(s))
@@ -57,13 +59,17 @@ type RestartReason uint8
 const (
 	// RestartDied is the end of a process that crashed, exited, or broke the protocol.
 	RestartDied RestartReason = iota
-	// RestartDeadline is a kill of a process that owed an answer past a deadline, or was not ready in time.
+	// RestartDeadline is a kill of a process that owed an answer past a deadline, or was not ready
+	// in time.
 	RestartDeadline
-	// RestartStalled is a kill of a process that owed an answer and did not run (StallAfter of [Options]).
+	// RestartStalled is a kill of a process that owed an answer and did not run (StallAfter of
+	// [Options]).
 	RestartStalled
-	// RestartMemory is a kill of a process that took too much memory (MaxWorkerMemory of [Options]).
+	// RestartMemory is a kill of a process that took too much memory (MaxWorkerMemory of
+	// [Options]).
 	RestartMemory
-	// RestartShutdown is the end of a process for which its host was shut down. Nothing is restarted then.
+	// RestartShutdown is the end of a process for which its host was shut down. Nothing is
+	// restarted then.
 	RestartShutdown
 )
 
@@ -72,7 +78,8 @@ func RestartReasons() []RestartReason {
 	return []RestartReason{RestartDied, RestartDeadline, RestartStalled, RestartMemory, RestartShutdown}
 }
 
-// String returns the reason as metrics and logs have it: died, deadline, stalled, memory or shutdown.
+// String returns the reason as metrics and logs have it: died, deadline, stalled, memory or
+// shutdown.
 func (r RestartReason) String() string {
 	if r > RestartShutdown {
 		return fmt.Sprintf("reason %d", uint8(r))

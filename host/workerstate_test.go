@@ -23,11 +23,13 @@ func TestNamesOfStatesAndReasons(t *testing.T) {
 	}
 	d := document{host.WorkerStates(), map[host.RestartReason]uint64{host.RestartDied: 1, host.RestartMemory: 2}}
 	b, err := json.Marshal(d)
-	if want := `{"States":["starting","ready","backoff","given_up","probing","stopped"],"Restarts":{"died":1,"memory":2}}`; err != nil || string(b) != want {
+	want := `{"States":["starting","ready","backoff","given_up","probing","stopped"],"Restarts":{"died":1,"memory":2}}`
+	if err != nil || string(b) != want {
 		t.Errorf("got %s, %v; want %s", b, err, want)
 	}
 	var back document
-	if err := json.Unmarshal(b, &back); err != nil || !slices.Equal(back.States, d.States) || fmt.Sprint(back.Restarts) != fmt.Sprint(d.Restarts) {
+	if err := json.Unmarshal(b, &back); err != nil || !slices.Equal(back.States, d.States) ||
+		fmt.Sprint(back.Restarts) != fmt.Sprint(d.Restarts) {
 		t.Errorf("got %+v, %v; want %+v", back, err, d)
 	}
 	for _, bad := range []string{`{"States":["happy"]}`, `{"Restarts":{"boredom":1}}`} {

@@ -1,5 +1,6 @@
-// Package placement decides which worker gets which engine. [Decide] is a function over a snapshot of the pool of workers:
-// it has no state, no lock, no clock, and does no I/O. Its caller carries the decision out.
+// Package placement decides which worker gets which engine. [Decide] is a function over a snapshot
+// of the pool of workers: it has no state, no lock, no clock, and does no I/O. Its caller carries
+// the decision out.
 package placement
 
 import "time"
@@ -18,7 +19,8 @@ type Worker struct {
 type Pool struct {
 	// Workers run requests and take engines.
 	Workers []Worker
-	// Reserved is the worker that is reserved for a suspect, which is none of Workers. Its Number is 0 if there is none.
+	// Reserved is the worker that is reserved for a suspect, which is none of Workers. Its Number
+	// is 0 if there is none.
 	Reserved Worker
 	// IsAble says that a worker runs requests, or will within moments.
 	IsAble bool
@@ -42,7 +44,8 @@ type Ask struct {
 	IsAlone bool
 	// Reserved is the number of the worker that is reserved for it, 0 if none is.
 	Reserved int
-	// NoneSince is since when no worker can run the suspect; 0 if one can, or that is not known yet.
+	// NoneSince is since when no worker can run the suspect; 0 if one can, or that is not known
+	// yet.
 	NoneSince time.Duration
 }
 
@@ -56,15 +59,15 @@ const (
 	OnWorker
 	// Alone: it gets a place on Decision.Worker, which is reserved for it.
 	Alone
-	// Reserve: Decision.Worker is to be reserved for it, instead of the one that was. Then decide again on a new snapshot:
-	// what was sent up to the reservation has to be answered first.
+	// Reserve: Decision.Worker is to be reserved for it, instead of the one that was. Then decide
+	// again on a new snapshot: what was sent up to the reservation has to be answered first.
 	Reserve
 	// InProcess: it gets a place in this process, as soon as there is one.
 	InProcess
 	// NoWorker: it has to wait until a worker can run, and may be told why none can.
 	NoWorker
-	// Probe: its suspect needs a worker, and none can run. One that was given up is to be tried. Then decide again, with
-	// the time as NoneSince.
+	// Probe: its suspect needs a worker, and none can run. One that was given up is to be tried.
+	// Then decide again, with the time as NoneSince.
 	Probe
 	// Forsake: its suspect has waited for a worker for long enough, and fails.
 	Forsake
@@ -99,9 +102,9 @@ func Decide(p *Pool, r *Rules, a Ask, now time.Duration) Decision {
 	return Decision{Verdict: InProcess}
 }
 
-// mayTake returns the workers that take engines: no more than there are cores, since processes that take turns on a core
-// lose more than they gain. Those that have engines come first. One that is laden leaves its place to the next. If all are
-// laden, all may take engines.
+// mayTake returns the workers that take engines: no more than there are cores, since processes
+// that take turns on a core lose more than they gain. Those that have engines come first. One that
+// is laden leaves its place to the next. If all are laden, all may take engines.
 func mayTake(workers []Worker, cores int) []*Worker {
 	var list []*Worker
 	for _, hasEngines := range []bool{true, false} {
@@ -125,8 +128,8 @@ func each(workers []Worker) []*Worker {
 	return list
 }
 
-// leastLoaded returns the worker with the fewest unanswered requests, of those the one with the fewest engines, of those
-// the first; nil if the list is empty.
+// leastLoaded returns the worker with the fewest unanswered requests, of those the one with the
+// fewest engines, of those the first; nil if the list is empty.
 func leastLoaded(list []*Worker) *Worker {
 	var best *Worker
 	for _, w := range list {
@@ -137,8 +140,8 @@ func leastLoaded(list []*Worker) *Worker {
 	return best
 }
 
-// forSuspect finds a worker on which nothing else runs, for one suspect at a time. If all are busy, one is reserved, and
-// given to the suspect once it has answered everything.
+// forSuspect finds a worker on which nothing else runs, for one suspect at a time. If all are
+// busy, one is reserved, and given to the suspect once it has answered everything.
 func forSuspect(p *Pool, r *Rules, a Ask, now time.Duration) Decision {
 	reserved := p.Reserved.Number
 	owns := reserved != 0 && a.Reserved == reserved // if it does not, what was reserved for it has died

@@ -4,7 +4,8 @@ import (
 	"time"
 )
 
-// Checks of the workers that run: whether what they run takes too long, whether they stand still, and what memory they take.
+// Checks of the workers that run: whether what they run takes too long, whether they stand still,
+// and what memory they take.
 
 const (
 	// sampleEvery is how often memory and idle engines are looked at.
@@ -13,15 +14,17 @@ const (
 	StallEvery = 100 * time.Millisecond
 )
 
-// watch is what is known of what a worker runs. The worker's lock guards it.
+// watch is what is known of what a worker runs. The worker's lock guards all but worker.
 type watch struct {
+	worker *Worker
 	// oldest is the request that ran at the last tick, since then it has.
 	oldest uint64
 	since  time.Duration
-	// condemned is the request that the worker is killed for, if it still runs at the next tick. late is the one that is past
-	// its own deadline.
+	// condemned is the request that the worker is killed for, if it still runs at the next tick.
+	// late is the one that is past its own deadline.
 	condemned, late uint64
-	// unwanted is the request that runs though its placement is left, unwantedSince is since when that is known.
+	// unwanted is the request that runs though its placement is left, unwantedSince is since when
+	// that is known.
 	unwanted      uint64
 	unwantedSince time.Duration
 	// cpu and heard are what the CPU time and Worker.heard were at cpuTime.
@@ -42,21 +45,21 @@ func (p *Pool) Tick(now time.Duration) (isBusy bool) {
 	c := &p.config
 	for _, w := range workers {
 		w.reading.peek()
-		oldest, ran := w.checkDeadlines(now)
+		oldest, ran := w.watch.checkDeadlines(now)
 		isBusy = isBusy || oldest != 0
 		if oldest != 0 && ran >= c.BusyAfter {
 			relieve(w, oldest, workers)
 		}
 		if oldest != 0 && ran >= StallEvery {
-			w.checkCPU(now)
+			w.watch.checkCPU(now)
 		}
 		if isSample {
-			w.checkMemory()
+			w.watch.checkMemory()
 		}
 	}
 	if isSample {
 		for _, w := range spares {
-			w.checkMemory()
+			w.watch.checkMemory()
 		}
 		if c.IdleAfter >= 0 {
 			takeIdleOut(workers, now-c.IdleAfter)
@@ -65,8 +68,9 @@ func (p *Pool) Tick(now time.Duration) (isBusy bool) {
 	return isBusy
 }
 
-// Condemn takes note that a request is past its deadline. It returns false if the request is not what the worker runs.
-// Otherwise the worker is killed at the next tick, once what is in its pipe is read, if it still runs the request then.
+// Condemn takes note that a request is past its deadline. It returns false if the request is not
+// what the worker runs. Otherwise the worker is killed at the next tick, once what is in its pipe
+// is read, if it still runs the request then.
 func (w *Worker) Condemn(id uint64) bool {
 	if w.conn.Oldest() != id {
 		return false
@@ -77,12 +81,12 @@ func (w *Worker) Condemn(id uint64) bool {
 	return true
 }
 
-// checkDeadlines kills the worker if it still runs what it is condemned for. It returns the request that has been unanswered
-// longest, 0 if there is none, and for how long that is known.
-func (w *Worker) checkDeadlines(now time.Duration) (oldest uint64, ran time.Duration) {
+// checkDeadlines kills the worker if it still runs what it is condemned for. It returns the
+// request that has been unanswered longest, 0 if there is none, and for how long that is known.
+func (c *watch) checkDeadlines(now time.Duration) (oldest uint64, ran time.Duration) {
+	w := c.worker
 	oldest = w.conn.Oldest()
 	running, _ := w.conn.Owner(oldest)
-	c := &w.watch
 	w.mu.Lock()
 	switch isWanted := oldest == 0 || w.tenants[running.placement] != nil; {
 	case isWanted:
@@ -90,7 +94,8 @@ func (w *Worker) checkDeadlines(now time.Duration) (oldest uint64, ran time.Dura
 	case c.unwanted != oldest:
 		c.unwanted, c.unwantedSince = oldest, now
 	case now-c.unwantedSince >= w.pool.config.KillGrace:
-		// Nobody waits for it, so no deadline says that it takes too long; but others wait behind it.
+		// Nobody waits for it, so no deadline says that it takes too long; but others wait behind
+		// it.
 		c.condemned = oldest
 	}
 	if oldest != c.oldest {
@@ -101,13 +106,13 @@ func (w *Worker) checkDeadlines(now time.Duration) (oldest uint64, ran time.Dura
 	isLate := c.late == oldest
 	w.mu.Unlock()
 	if mustKill {
-		w.killOverdue(running.tenant, isLate, ran)
+		killForDeadline(w, running.tenant, isLate, ran)
 	}
 	return oldest, ran
 }
 
-// killOverdue kills the worker for what a tenant runs there.
-func (w *Worker) killOverdue(t Tenant, isLate bool, ran time.Duration) {
+// killForDeadline kills a worker for what a tenant runs there.
+func killForDeadline(w *Worker, t Tenant, isLate bool, ran time.Duration) {
 	name := ""
 	if t != nil {
 		name = t.Name()
@@ -153,18 +158,19 @@ func (w *Worker) isFree() bool {
 	return !w.isDead && !w.isEnding && w.flow.reserved == 0 && w.conn.Pending() == 0
 }
 
-// isLadenLocked reports whether the worker runs a long action, or has more than half of the memory that it may have. The
-// worker's lock is held.
-func (w *Worker) isLadenLocked(now time.Duration) bool {
-	c := &w.pool.config
-	return w.watch.resident > uint64(c.MaxWorkerMemory)/2 ||
-		(w.watch.oldest != 0 && now-w.watch.since >= c.BusyAfter && w.conn.Oldest() == w.watch.oldest)
+// isLadenLocked reports whether the worker runs a long action, or has more than half of the memory
+// that it may have. The worker's lock is held.
+func (c *watch) isLadenLocked(now time.Duration) bool {
+	o := &c.worker.pool.config
+	return c.resident > uint64(o.MaxWorkerMemory)/2 ||
+		(c.oldest != 0 && now-c.since >= o.BusyAfter && c.worker.conn.Oldest() == c.oldest)
 }
 
-// checkCPU kills a worker that owes an answer while its CPU time stands still and nothing comes from it. One that waits for
-// room in a pipe, because this host is slow to read a stream, does run.
-func (w *Worker) checkCPU(now time.Duration) {
-	c := &w.watch
+// checkCPU kills a worker that owes an answer while its CPU time stands still and nothing comes
+// from it. One that waits for room in a pipe, because this host is slow to read a stream, does
+// run.
+func (c *watch) checkCPU(now time.Duration) {
+	w := c.worker
 	w.mu.Lock()
 	isDue, isFirst, used := now-c.cpuTime >= StallEvery, c.cpuTime == 0, c.cpu
 	w.mu.Unlock()
@@ -190,9 +196,10 @@ func (w *Worker) checkCPU(now time.Duration) {
 	}
 }
 
-// checkMemory replaces a worker that takes too much memory. Before that, from four fifths of what it may have on, its engines
-// that have nothing to do are taken out.
-func (w *Worker) checkMemory() {
+// checkMemory replaces a worker that takes too much memory. Before that, from four fifths of what
+// it may have on, its engines that have nothing to do are taken out.
+func (c *watch) checkMemory() {
+	w := c.worker
 	resident, err := w.pool.config.Seams.Memory(w.link.PID())
 	if err != nil {
 		return
@@ -200,7 +207,7 @@ func (w *Worker) checkMemory() {
 	var idle []Tenant
 	limit := uint64(w.pool.config.MaxWorkerMemory)
 	w.mu.Lock()
-	w.watch.resident = resident
+	c.resident = resident
 	if resident > limit/5*4 {
 		for _, t := range w.tenants {
 			if t.IsAtRest() {
@@ -217,8 +224,8 @@ func (w *Worker) checkMemory() {
 	takeOut(idle)
 }
 
-// takeIdleOut frees the instances of engines that nobody has dispatched anything to since a time. It looks at those that are
-// placed on a worker: there may be any number of others.
+// takeIdleOut frees the instances of engines that nobody has dispatched anything to since a time.
+// It looks at those that are placed on a worker: there may be any number of others.
 func takeIdleOut(workers []*Worker, unusedSince time.Duration) {
 	var idle []Tenant
 	for _, w := range workers {

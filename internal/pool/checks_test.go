@@ -22,7 +22,8 @@ func busy(t *testing.T) (h *house, w *Worker, l *fakeLink, r *renter, id uint64)
 	return h, w, l, r, id
 }
 
-// A worker that still runs what is past its deadline is killed at the next tick, and its engine hears of it.
+// A worker that still runs what is past its deadline is killed at the next tick, and its engine
+// hears of it.
 func TestAWorkerIsKilledForADeadline(t *testing.T) {
 	h, w, l, r, id := busy(t)
 	if h.mustSend(w, r, 1); w.Condemn(id + 1) {
@@ -54,7 +55,8 @@ func TestAWorkerThatAnswersAtTheLastMoment(t *testing.T) {
 	}
 }
 
-// A worker that runs what its engine needs no more is killed after KillGrace. The kill is not the engine's.
+// A worker that runs what its engine needs no more is killed after KillGrace. The kill is not the
+// engine's.
 func TestAWorkerIsKilledForWhatNobodyWantsAnyMore(t *testing.T) {
 	h, w, l, r, _ := busy(t)
 	w.RemoveTenant(1)
@@ -111,8 +113,8 @@ func TestAWorkerThatHasNothingToDoMayStandStill(t *testing.T) {
 	}
 }
 
-// From four fifths of its memory on, the engines of a worker that are at rest are taken out, in the order of their age. Over
-// its memory, it is killed.
+// From four fifths of its memory on, the engines of a worker that are at rest are taken out, in
+// the order of their age. Over its memory, it is killed.
 func TestMemory(t *testing.T) {
 	for _, c := range []struct {
 		resident uint64
@@ -149,8 +151,8 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// Engines behind a long action go elsewhere, if another worker is free: the oldest first, and neither those that have nothing
-// to do nor the one that runs.
+// Engines behind a long action go elsewhere, if another worker is free: the oldest first, and
+// neither those that have nothing to do nor the one that runs.
 func TestEnginesBehindALongActionMove(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -224,7 +226,8 @@ func TestIdleEnginesAreTakenOut(t *testing.T) {
 	}
 }
 
-// A snapshot says which workers are laden: those that run a long action, or have more than half of their memory.
+// A snapshot says which workers are laden: those that run a long action, or have more than half of
+// their memory.
 func TestSnapshot(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -271,7 +274,8 @@ func TestMeasure(t *testing.T) {
 	h.now += time.Second
 	l.feed(answer(id, 1))
 	m, total := h.Measure()
-	if len(m) != 1 || m[0].Traffic != total || m[0].HeardAt != h.now || m[0].StartedAt != h.now-time.Second || m[0].PID != l.PID() {
+	if len(m) != 1 || m[0].Traffic != total || m[0].HeardAt != h.now || m[0].StartedAt != h.now-time.Second ||
+		m[0].PID != l.PID() {
 		t.Fatalf("%+v, %+v", m, total)
 	}
 	if total.FramesSent != 2 || total.FramesReceived != 3 || total.Answered != 2 || total.Busy != time.Millisecond {
@@ -282,7 +286,8 @@ func TestMeasure(t *testing.T) {
 	h.bring(next)
 	next.ObserveAnswer(time.Second)
 	after, total := h.Measure()
-	if after[0].Restarts != 1 || total.FramesSent != 3 || total.FramesReceived != 5 || after[0].Answers.Count != 2 || after[0].Process != 2 {
+	if after[0].Restarts != 1 || total.FramesSent != 3 || total.FramesReceived != 5 || after[0].Answers.Count != 2 ||
+		after[0].Process != 2 {
 		t.Errorf("%+v, %+v", after, total)
 	}
 }

@@ -15,15 +15,16 @@ import (
 const (
 	// descriptorsOfHost is what a host and Go's runtime have open beside their workers.
 	descriptorsOfHost = 16
-	// descriptorsOfWorker is what a worker that runs has open in its host: the ends of its pipes, its
-	// process, its log.
+	// descriptorsOfWorker is what a worker that runs has open in its host: the ends of its pipes,
+	// its process, its log.
 	descriptorsOfWorker = 8
-	// descriptorsOfStart is what starting workers takes for a moment, and is kept in reserve for that.
+	// descriptorsOfStart is what starting workers takes for a moment, and is kept in reserve for
+	// that.
 	descriptorsOfStart = 24
 )
 
-// Descriptors returns how many file descriptors a host with so many workers and spares needs at most, beside what the
-// application has open: for them, for starting them, and for itself.
+// Descriptors returns how many file descriptors a host with so many workers and spares needs at
+// most, beside what the application has open: for them, for starting them, and for itself.
 func Descriptors(workers, spares int) int {
 	if workers == 0 {
 		return descriptorsOfHost
@@ -88,15 +89,17 @@ func (r *descriptorReserve) closeLocked() {
 	r.files = nil
 }
 
-// explainDescriptors says what is to be done about a worker that can't be started for want of descriptors. It returns other
-// errors as they are.
+// explainDescriptors says what is to be done about a worker that can't be started for want of
+// descriptors. It returns other errors as they are.
 func explainDescriptors(err error, workers, spares int) error {
 	if runtime.GOOS == "windows" || (!errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE)) {
 		return err
 	}
 	if errors.Is(err, syscall.ENFILE) {
-		return fmt.Errorf("%w: the system has no file descriptor left for any process: raise its limit (fs.file-max on Linux)", err)
+		return fmt.Errorf("%w: the system has no file descriptor left for any process: "+
+			"raise its limit (fs.file-max on Linux)", err)
 	}
 	return fmt.Errorf("%w: this process may have %d file descriptors (RLIMIT_NOFILE), "+
-		"of which a host with %d workers and %d spares needs %d: raise the limit, or open less", err, descriptorLimit(), workers, spares, Descriptors(workers, spares))
+		"of which a host with %d workers and %d spares needs %d: raise the limit, or open less",
+		err, descriptorLimit(), workers, spares, Descriptors(workers, spares))
 }

@@ -10,8 +10,8 @@ import (
 	"hypertoken/ipc"
 )
 
-// house is a pool of workers that are no processes, and its owner: what the pool tells its owner is recorded. The test says
-// what time it is.
+// house is a pool of workers that are no processes, and its owner: what the pool tells its owner
+// is recorded. The test says what time it is.
 type house struct {
 	*Pool
 	t        *testing.T
@@ -28,8 +28,8 @@ type house struct {
 
 // config is what most tests go by: one worker.
 func config() Config {
-	return Config{Workers: 1, CoreHash: "core", WindowRequests: 4, WindowBytes: 1 << 20, MaxFrame: 1 << 20, MaxRestarts: 2,
-		MaxWorkerMemory: 1000, BusyAfter: 20 * time.Millisecond, KillGrace: 100 * time.Millisecond, StallAfter: time.Second,
+	return Config{Workers: 1, CoreHash: "core", WindowRequests: 4, WindowBytes: 1 << 20, MaxFrame: 1 << 20,
+		MaxRestarts: 2, MaxWorkerMemory: 1000, BusyAfter: 20 * time.Millisecond, KillGrace: 100 * time.Millisecond, StallAfter: time.Second,
 		IdleAfter: time.Minute, StartTimeout: 10 * time.Second, RestartWindow: 10 * time.Second, IdleTick: time.Second}
 }
 
@@ -45,7 +45,7 @@ func newHouse(t *testing.T, c Config) *house {
 	h.Start(c)
 	t.Cleanup(func() {
 		for _, w := range h.StopSupervisors() {
-			if !w.hasEnded() {
+			if !w.Details().IsDead {
 				w.HandleEnd(errors.New("the test ends"))
 			}
 		}

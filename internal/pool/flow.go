@@ -6,27 +6,31 @@ import (
 	"hypertoken/ipc"
 )
 
-// Flow control: who may send to a worker, and who waits for room in its pipe. A worker that is reserved for a suspect takes
-// requests from nobody else.
+// Flow control: who may send to a worker, and who waits for room in its pipe. A worker that is
+// reserved for a suspect takes requests from nobody else.
 
-// sender is an engine at its placement: it waits for an answer, or for room. No two placements of a host have the same ID.
+// sender is an engine at its placement: it waits for an answer, or for room. No two placements of
+// a host have the same ID.
 type sender struct {
 	tenant    Tenant
 	placement uint64
 }
 
-// flow is what a worker knows of those that send to it. The worker's lock guards it.
+// flow is what a worker knows of those that send to it. The worker's lock guards all but worker.
 type flow struct {
-	// reserved is the placement beside which nobody else may send, or 0. isAlone says that its engine has got the place.
+	worker *Worker
+	// reserved is the placement beside which nobody else may send, or 0. isAlone says that its
+	// engine has got the place.
 	reserved uint64
 	isAlone  bool
 	// blocked are those that found no room, in their order.
 	blocked fifo.Queue[sender]
-	// turn is the placement of one that was blocked and may send now, 0 if there is none. hasSent says that it has sent
-	// something since, isFull that it found no room again.
+	// turn is the placement of one that was blocked and may send now, 0 if there is none. hasSent
+	// says that it has sent something since, isFull that it found no room again.
 	turn            uint64
 	hasSent, isFull bool
-	// isServing says that a goroutine goes through blocked, mustServeAgain that it has to once more.
+	// isServing says that a goroutine goes through blocked, mustServeAgain that it has to once
+	// more.
 	isServing, mustServeAgain bool
 }
 
@@ -41,7 +45,8 @@ func (w *Worker) AddTenant(t Tenant, placement uint64) bool {
 	return true
 }
 
-// RemoveTenant takes a placement off, and ends its reservation. Unblock has to be called afterwards, without an engine's lock.
+// RemoveTenant takes a placement off, and ends its reservation. Unblock has to be called
+// afterwards, without an engine's lock.
 func (w *Worker) RemoveTenant(placement uint64) {
 	w.mu.Lock()
 	delete(w.tenants, placement)
@@ -49,7 +54,8 @@ func (w *Worker) RemoveTenant(placement uint64) {
 	w.EndReservation(placement)
 }
 
-// Reserve lets nobody send here but a placement, which nobody has yet. What was sent before is still answered.
+// Reserve lets nobody send here but a placement, which nobody has yet. What was sent before is
+// still answered.
 func (w *Worker) Reserve(placement uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -65,7 +71,8 @@ func (w *Worker) GrantAlone(placement uint64) {
 	}
 }
 
-// EndReservation lets others send again beside a placement. Unblock has to be called afterwards, without an engine's lock.
+// EndReservation lets others send again beside a placement. Unblock has to be called afterwards,
+// without an engine's lock.
 func (w *Worker) EndReservation(placement uint64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -74,8 +81,9 @@ func (w *Worker) EndReservation(placement uint64) {
 	}
 }
 
-// Send puts a request into the pipe, and returns the ID under which the answer will come. Write sends it. If there is no
-// room, or it is the turn of another engine, it returns false, and HandleRoom says when to try again.
+// Send puts a request into the pipe, and returns the ID under which the answer will come. Write
+// sends it. If there is no room, or it is the turn of another engine, it returns false, and
+// HandleRoom says when to try again.
 func (w *Worker) Send(t Tenant, kind ipc.Kind, flags ipc.Flags, placement uint64, body []byte) (id uint64, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -94,7 +102,8 @@ func (w *Worker) Send(t Tenant, kind ipc.Kind, flags ipc.Flags, placement uint64
 			return id, true
 		}
 	}
-	// A request that does not fit is not overtaken. One that has sent its share lets the others send.
+	// A request that does not fit is not overtaken. One that has sent its share lets the others
+	// send.
 	if hasTurn && !f.hasSent {
 		f.isFull = may
 		f.blocked.PushFront([]sender{me})
@@ -104,8 +113,8 @@ func (w *Worker) Send(t Tenant, kind ipc.Kind, flags ipc.Flags, placement uint64
 	return 0, false
 }
 
-// Write writes what is ready for the process. Requests may wait for more to come as long as the process has other ones to
-// run; whoever reads an answer writes them then.
+// Write writes what is ready for the process. Requests may wait for more to come as long as the
+// process has other ones to run; whoever reads an answer writes them then.
 func (w *Worker) Write() {
 	if w.pool.config.Off.Has(fast.Gather) {
 		w.conn.Flush()
@@ -131,8 +140,9 @@ func (w *Worker) Unblock() {
 		if f.mustServeAgain {
 			f.mustServeAgain, rounds = false, f.blocked.Len()
 		}
-		k := w.nextBlockedLocked()
-		// An engine that was blocked meanwhile has its turn when the next answer comes, if one will.
+		k := f.nextLocked()
+		// An engine that was blocked meanwhile has its turn when the next answer comes, if one
+		// will.
 		if k < 0 || (rounds <= 0 && w.conn.Pending() > 0) {
 			break
 		}
@@ -152,23 +162,25 @@ func (w *Worker) Unblock() {
 	w.conn.Flush()
 }
 
-// nextBlockedLocked returns which of those that are blocked may send, or -1. The worker's lock is held.
-func (w *Worker) nextBlockedLocked() int {
-	if w.isDead || !w.conn.Room() {
+// nextLocked returns which of those that are blocked may send, or -1. The worker's lock is held.
+func (f *flow) nextLocked() int {
+	if f.worker.isDead || !f.worker.conn.Room() {
 		return -1
 	}
-	for k, b := range w.flow.blocked.All() {
-		if w.flow.reserved == 0 || w.flow.reserved == b.placement {
+	for k, b := range f.blocked.All() {
+		if f.reserved == 0 || f.reserved == b.placement {
 			return k
 		}
 	}
 	return -1
 }
 
-// offerIfDone lets a suspect have the worker that is reserved for it, once the worker has answered everything.
-func (w *Worker) offerIfDone() {
+// offerIfDone lets a suspect have the worker that is reserved for it, once the worker has answered
+// everything.
+func (f *flow) offerIfDone() {
+	w := f.worker
 	w.mu.Lock()
-	isWaitedFor := w.flow.reserved != 0 && !w.flow.isAlone
+	isWaitedFor := f.reserved != 0 && !f.isAlone
 	w.mu.Unlock()
 	if isWaitedFor && w.conn.Pending() == 0 {
 		w.pool.owner.HandleFreePlaces()

@@ -8,7 +8,8 @@ import (
 	"hypertoken/ipc"
 )
 
-// A request goes into the pipe, and its answer to the tenant that sent it, which is held meanwhile.
+// A request goes into the pipe, and its answer to the tenant that sent it, which is held
+// meanwhile.
 func TestARequestAndItsAnswer(t *testing.T) {
 	h := newHouse(t, config())
 	w := h.newest(0, false)
@@ -19,7 +20,8 @@ func TestARequestAndItsAnswer(t *testing.T) {
 	l.frames()
 	first, second := h.mustSend(w, a, 7), h.mustSend(w, b, 8)
 	sent := l.frames()
-	if len(sent) != 2 || sent[0].Request != first || sent[0].Placement != 7 || sent[1].Request != second || sent[1].Kind != ipc.Dispatch {
+	if len(sent) != 2 || sent[0].Request != first || sent[0].Placement != 7 || sent[1].Request != second ||
+		sent[1].Kind != ipc.Dispatch {
 		t.Fatalf("%+v was sent", sent)
 	}
 	l.feed(frame(ipc.Answer, second, 8, []byte("yes")))
@@ -31,8 +33,8 @@ func TestARequestAndItsAnswer(t *testing.T) {
 	}
 }
 
-// A tenant that finds no room is told when there is some, those that waited longest first. One that sends its share lets
-// the next ones send.
+// A tenant that finds no room is told when there is some, those that waited longest first. One
+// that sends its share lets the next ones send.
 func TestTenantsWaitForRoomInTheirOrder(t *testing.T) {
 	h := newHouse(t, config())
 	w := h.newest(0, false)
@@ -100,8 +102,9 @@ func TestARequestThatDoesNotFitIsNotOvertaken(t *testing.T) {
 	}
 }
 
-// A worker that is reserved takes requests from nobody else, and is offered once it has answered everything. When the
-// reservation ends, those that waited may send, though nothing is under way that would say so.
+// A worker that is reserved takes requests from nobody else, and is offered once it has answered
+// everything. When the reservation ends, those that waited may send, though nothing is under way
+// that would say so.
 func TestAReservation(t *testing.T) {
 	h := newHouse(t, config())
 	w := h.newest(0, false)
@@ -144,8 +147,8 @@ func TestAReservation(t *testing.T) {
 	}
 }
 
-// A tenant that is blocked behind others that have left has its turn once they are served: nothing is under way there, so no
-// answer will come that says so.
+// A tenant that is blocked behind others that have left has its turn once they are served: nothing
+// is under way there, so no answer will come that says so.
 func TestBlockedBehindOthersThatHaveLeft(t *testing.T) {
 	h := newHouse(t, config())
 	w := h.newest(0, false)
@@ -177,7 +180,8 @@ func TestBlockedBehindOthersThatHaveLeft(t *testing.T) {
 	}
 }
 
-// A tenant that stands in line twice, and has nothing to send the first time, does not hold up the one behind.
+// A tenant that stands in line twice, and has nothing to send the first time, does not hold up the
+// one behind.
 func TestBlockedBehindOneThatStandsThereTwice(t *testing.T) {
 	h := newHouse(t, config())
 	w := h.newest(0, false)
@@ -217,7 +221,8 @@ func TestAWorkerThatHasEndedTakesNothing(t *testing.T) {
 	w.Flush()
 }
 
-// What was sent is written at once, unless the worker has other requests to run; then it is written with the next answer.
+// What was sent is written at once, unless the worker has other requests to run; then it is
+// written with the next answer.
 func TestRequestsAreGathered(t *testing.T) {
 	c := config()
 	c.WindowRequests = 100

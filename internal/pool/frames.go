@@ -38,7 +38,7 @@ func (f *frames) handleAll(from *ipc.Reader) error {
 	}
 	from.ReleaseAll()
 	w.Unblock()
-	w.offerIfDone()
+	w.flow.offerIfDone()
 	return nil
 }
 
@@ -82,7 +82,7 @@ func (f *frames) handle(frame ipc.Frame, body []byte, seen time.Duration) error 
 		to, ok = w.conn.Answered(frame.Request)
 	}
 	if !ok {
-		if w.hasEnded() {
+		if w.Details().IsDead {
 			return nil
 		}
 		return &ipc.MalformedError{Message: fmt.Sprintf(
@@ -99,8 +99,8 @@ func (f *frames) handle(frame ipc.Frame, body []byte, seen time.Duration) error 
 	return nil
 }
 
-// hold locks a tenant that a frame is for, and keeps it locked for the next ones: what they change gets into its journal as
-// one group. release unlocks it.
+// hold locks a tenant that a frame is for, and keeps it locked for the next ones: what they change
+// gets into its journal as one group. release unlocks it.
 func (f *frames) hold(t Tenant) {
 	if f.held == t && f.heldFrames < mostHeldFrames && !f.worker.pool.config.Off.Has(fast.Group) {
 		f.heldFrames++

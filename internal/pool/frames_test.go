@@ -72,7 +72,8 @@ func TestAnAnswerFromAnotherPlacement(t *testing.T) {
 	}
 }
 
-// What a worker says that breaks the protocol is logged once, ends it, and counts as a death of its own.
+// What a worker says that breaks the protocol is logged once, ends it, and counts as a death of
+// its own.
 func TestAViolationEndsTheWorker(t *testing.T) {
 	h := newHouse(t, config())
 	w := h.newest(0, false)
@@ -92,8 +93,8 @@ func TestAViolationEndsTheWorker(t *testing.T) {
 	}
 }
 
-// Frames in a row for one tenant reach it in one hold, up to a bound; and each in a hold of its own if that way to be fast
-// is off.
+// Frames in a row for one tenant reach it in one hold, up to a bound; and each in a hold of its
+// own if that way to be fast is off.
 func TestFramesInARowAreOneHold(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -131,8 +132,8 @@ func TestFramesInARowAreOneHold(t *testing.T) {
 	}
 }
 
-// A worker that has another core gets it in pieces, each after the answer to the one before. It tells the core's actions if
-// it is asked to.
+// A worker that has another core gets it in pieces, each after the answer to the one before. It
+// tells the core's actions if it is asked to.
 func TestTheCoreIsSentInPieces(t *testing.T) {
 	c := config()
 	c.Core, c.TellActions = make([]byte, 2*ipc.ChunkSize+1), true

@@ -6,8 +6,8 @@ import (
 	"hypertoken/ipc"
 )
 
-// handshake is what comes before a worker runs requests: it says hello, is configured, and gets the core if it has another
-// one. The goroutine that has the turn to read owns it.
+// handshake is what comes before a worker runs requests: it says hello, is configured, and gets
+// the core if it has another one. The goroutine that has the turn to read owns it.
 type handshake struct {
 	worker   *Worker
 	hasHello bool
@@ -36,7 +36,8 @@ func (h *handshake) handleHello(f ipc.Frame, body []byte) error {
 		return err
 	}
 	if hello.Protocol != ipc.Version {
-		return fmt.Errorf("it speaks version %d of the protocol (%s), this host %d: update WorkerPath", hello.Protocol, hello.Build, ipc.Version)
+		return fmt.Errorf("it speaks version %d of the protocol (%s), this host %d: update WorkerPath",
+			hello.Protocol, hello.Build, ipc.Version)
 	}
 	h.hasHello = true
 	h.configure(hello.Core)
@@ -72,7 +73,8 @@ func (h *handshake) handleAnswer(f ipc.Frame, body []byte) error {
 func (h *handshake) configure(has string) {
 	w, c := h.worker, &h.worker.pool.config
 	body := ipc.ConfigureBody{Core: c.CoreHash, EngineMemory: c.MaxEngineMemory, WorkerMemory: c.MaxWorkerMemory,
-		MaxFrame: c.MaxFrame, CacheDir: c.CacheDir, PollFor: int64(max(c.PollFor, 0)), Actions: c.TellActions, Debug: c.IsDebug}
+		MaxFrame: c.MaxFrame, CacheDir: c.CacheDir, PollFor: int64(max(c.PollFor, 0)), Actions: c.TellActions,
+		Debug: c.IsDebug}
 	if has != c.CoreHash {
 		h.core = c.Core
 	}

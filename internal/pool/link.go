@@ -32,7 +32,8 @@ func closePipe(p *ipc.Pipe) {
 	}
 }
 
-// runProcess starts a worker's process and reads from it until it ends. It is the worker's own goroutine.
+// runProcess starts a worker's process and reads from it until it ends. It is the worker's own
+// goroutine.
 func runProcess(w *Worker) {
 	c := &w.pool.config
 	w.pool.descriptors.beginStart()
@@ -64,7 +65,7 @@ func runProcess(w *Worker) {
 	<-p.Done()
 	l.HangUp()
 	l.closeOut()
-	switch reason := w.endReason(); {
+	switch reason := w.Details().Reason; {
 	case err != nil:
 		err = fmt.Errorf("the worker %s: %w", p.Path(), err)
 	case reason == Died:

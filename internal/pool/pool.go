@@ -1,13 +1,14 @@
-// Package pool runs the worker processes of a host. It starts, watches, restarts and ends them, keeps spares, carries frames
-// to them and takes in what they answer.
+// Package pool runs the worker processes of a host. It starts, watches, restarts and ends them,
+// keeps spares, carries frames to them and takes in what they answer.
 //
-// A [Pool] has slots, one for each worker and each spare. A slot has a supervisor, which decides when a process is started,
-// and the newest process, a [Worker]. The engines that a worker runs are its tenants, which the pool knows as [Tenant]. The
-// host is the pool's [Owner]: it decides which engine is placed where, with package placement.
+// A [Pool] has slots, one for each worker and each spare. A slot has a supervisor, which decides
+// when a process is started, and the newest process, a [Worker]. The engines that a worker runs
+// are its tenants, which the pool knows as [Tenant]. The host is the pool's [Owner]: it decides
+// which engine is placed where, with package placement.
 //
-// Locks are taken in the order tenant, owner, pool, worker. Pool.mu guards the slots and their supervisors; Worker.mu guards
-// what its worker has placed, blocked and under way, and is a leaf. No method of Owner or Tenant is called with one of them
-// held, but for those that say so.
+// Locks are taken in the order tenant, owner, pool, worker. Pool.mu guards the slots and their
+// supervisors; Worker.mu guards what its worker has placed, blocked and under way, and is a leaf.
+// No method of Owner or Tenant is called with one of them held, but for those that say so.
 package pool
 
 import (
@@ -30,18 +31,21 @@ type Tenant interface {
 	// Name returns the engine's name, for logs. Age says in which order engines were opened.
 	Name() string
 	Age() uint64
-	// Hold locks the engine, so that several frames in a row reach it. Release unlocks it, and does what waited for that.
+	// Hold locks the engine, so that several frames in a row reach it. Release unlocks it, and
+	// does what waited for that.
 	Hold()
 	Release()
-	// HandleFrame takes in a frame for the engine. body is valid until HandleFrame returns; seen is when it was read, on the
-	// clock of measurements, 0 if nothing is measured. It returns for how long the worker says that it ran. It is called
-	// between Hold and Release.
+	// HandleFrame takes in a frame for the engine. body is valid until HandleFrame returns; seen
+	// is when it was read, on the clock of measurements, 0 if nothing is measured. It returns for
+	// how long the worker says that it ran. It is called between Hold and Release.
 	HandleFrame(worker int, f ipc.Frame, body []byte, seen time.Duration) (ran time.Duration)
 	// HandleRoom says that the engine may send again at a place where it found no room.
 	HandleRoom(worker int, placement uint64)
-	// HandleOverdueKill says that a worker is killed for what the engine ran there past its deadline.
+	// HandleOverdueKill says that a worker is killed for what the engine ran there past its
+	// deadline.
 	HandleOverdueKill()
-	// Move has the engine leave the worker for another one, if it is still there: another one is free.
+	// Move has the engine leave the worker for another one, if it is still there: another one is
+	// free.
 	Move(worker int)
 	// TakeOut frees the engine's instance, if the engine has nothing to do.
 	TakeOut()
@@ -66,7 +70,8 @@ type Owner interface {
 	// HandleActions takes in the core's list of actions, as a worker told it.
 	HandleActions(list []byte)
 
-	// The rest may be called with any lock of the pool held, and take no lock that is taken before one of them.
+	// The rest may be called with any lock of the pool held, and take no lock that is taken before
+	// one of them.
 
 	// HurryTick has Tick called soon, if that is not done all the time.
 	HurryTick()
@@ -93,12 +98,15 @@ type Placement struct {
 	Tenant Tenant
 }
 
-// Config says how many workers there are, and how they are run. Options of the host have the same names and say more.
+// Config says how many workers there are, and how they are run. Options of the host have the same
+// names and say more.
 type Config struct {
 	Workers, Spares int
-	// WorkerPath, if it is not empty, is the program; WorkerSHA256, if it is not empty, is what it must have.
+	// WorkerPath, if it is not empty, is the program; WorkerSHA256, if it is not empty, is what it
+	// must have.
 	WorkerPath, WorkerSHA256 string
-	// Core is the core, CoreHash its SHA-256. CacheDir is where compiled code is kept, "" for nowhere.
+	// Core is the core, CoreHash its SHA-256. CacheDir is where compiled code is kept, "" for
+	// nowhere.
 	Core     []byte
 	CoreHash string
 	CacheDir string
@@ -125,10 +133,12 @@ type Config struct {
 
 // Seams are what tests and simulations replace. A nil field is what is used in earnest.
 type Seams struct {
-	// Start starts the process of a worker. It is called with the pool's lock held, and returns at once; it has Attach called
-	// once there is a process, and HandleEnd when nothing is left of it.
+	// Start starts the process of a worker. It is called with the pool's lock held, and returns at
+	// once; it has Attach called once there is a process, and HandleEnd when nothing is left of
+	// it.
 	Start func(*Worker)
-	// CPU returns the CPU time that a process has used, in seconds; Memory its resident memory, in bytes.
+	// CPU returns the CPU time that a process has used, in seconds; Memory its resident memory, in
+	// bytes.
 	CPU    func(pid int) (seconds float64, err error)
 	Memory func(pid int) (bytes uint64, err error)
 	// Jitter returns a number from 0 up to 1.
@@ -165,8 +175,8 @@ func New(owner Owner) *Pool {
 	return p
 }
 
-// Start starts the workers, in the background. The spares wait until the workers are there. It is called once at most,
-// before any other method.
+// Start starts the workers, in the background. The spares wait until the workers are there. It is
+// called once at most, before any other method.
 func (p *Pool) Start(c Config) {
 	isReal := c.Seams.Start == nil
 	c.Seams.setDefaults(p)
@@ -207,8 +217,8 @@ func (s *Seams) setDefaults(p *Pool) {
 // spawn runs f in a goroutine that Stop waits for.
 func (p *Pool) spawn(f func()) { p.goroutines.Go(f) }
 
-// Stop ends every worker process, and waits until nothing is left of the pool. The processes get a moment to end by
-// themselves, unless ctx ends.
+// Stop ends every worker process, and waits until nothing is left of the pool. The processes get a
+// moment to end by themselves, unless ctx ends.
 func (p *Pool) Stop(ctx context.Context) {
 	list := p.StopSupervisors()
 	for _, w := range list {

@@ -14,10 +14,12 @@ import (
 	"hypertoken/ipc"
 )
 
-// The goroutine that waits for an answer also reads the pipe. A goroutine that only reads would have to be woken for each
-// answer, and would have to wake the one that waits for it: that takes longer than most actions. So a goroutine that waits
-// for an answer takes the turn to read, if it is free. It takes in what comes, for everybody, until it has its own answer;
-// then the next one goes on. Only if nobody waits, or nothing comes soon, the worker's own goroutine has the turn, and parks.
+// The goroutine that waits for an answer also reads the pipe. A goroutine that only reads would
+// have to be woken for each answer, and would have to wake the one that waits for it: that takes
+// longer than most actions. So a goroutine that waits for an answer takes the turn to read, if it
+// is free. It takes in what comes, for everybody, until it has its own answer; then the next one
+// goes on. Only if nobody waits, or nothing comes soon, the worker's own goroutine has the turn,
+// and parks.
 
 // Awaited is an outcome that a goroutine waits for.
 type Awaited interface {
@@ -27,9 +29,9 @@ type Awaited interface {
 	Done() <-chan struct{}
 }
 
-// reading is the turn to read what a worker writes. There is one turn: it lies in free, or a goroutine holds it, or it lies in
-// own for the worker's own goroutine. If requests are unanswered it never lies in free unless somebody waits for it: see
-// handToOwn.
+// reading is the turn to read what a worker writes. There is one turn: it lies in free, or a
+// goroutine holds it, or it lies in own for the worker's own goroutine. If requests are unanswered
+// it never lies in free unless somebody waits for it: see handToOwn.
 type reading struct {
 	worker *Worker
 	source ipc.Source
@@ -53,8 +55,8 @@ func newReading(w *Worker, from ipc.Source) *reading {
 		reader: ipc.NewReader(c.MaxFrame, false), spinner: ipc.Spinner{For: max(c.PollFor, 0)}, frames: frames{worker: w}}
 }
 
-// readToEnd reads what a process writes until nothing more can come, and returns what went wrong. It is the worker's own
-// goroutine.
+// readToEnd reads what a process writes until nothing more can come, and returns what went wrong.
+// It is the worker's own goroutine.
 func (r *reading) readToEnd(l *processLink) error {
 	p, w := l.process, r.worker
 	ended := make(chan struct{})
@@ -100,7 +102,8 @@ func (r *reading) end(p *process.Process) error {
 		p.Kill()
 		return r.err
 	}
-	// A worker that does not answer any more is of no use, though it may live. It gets a moment, so that it can say why.
+	// A worker that does not answer any more is of no use, though it may live. It gets a moment,
+	// so that it can say why.
 	r.worker.pool.spawn(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
@@ -144,8 +147,9 @@ func (r *reading) giveBack() {
 	r.handToOwn()
 }
 
-// handToOwn hands the turn to the worker's own goroutine if it is free, something is unanswered, and nobody else will read.
-// Whoever has sent something, has given the turn back, or does not wait any more, calls it.
+// handToOwn hands the turn to the worker's own goroutine if it is free, something is unanswered,
+// and nobody else will read. Whoever has sent something, has given the turn back, or does not wait
+// any more, calls it.
 func (r *reading) handToOwn() {
 	if len(r.free) == 0 || r.worker.conn.Pending() == 0 || r.followers.Load() > 0 {
 		return
@@ -157,16 +161,16 @@ func (r *reading) handToOwn() {
 	}
 }
 
-// HandOverReading has the worker's own goroutine read if nobody else will. Whoever has sent something, and does not read the
-// answer, calls it.
+// HandOverReading has the worker's own goroutine read if nobody else will. Whoever has sent
+// something, and does not read the answer, calls it.
 func (w *Worker) HandOverReading() {
 	if w.reading != nil {
 		w.reading.handToOwn()
 	}
 }
 
-// Lead reads until an outcome is there or ctx ends, if the turn to read is free. If nothing comes soon it leaves the rest to
-// the worker's own goroutine.
+// Lead reads until an outcome is there or ctx ends, if the turn to read is free. If nothing comes
+// soon it leaves the rest to the worker's own goroutine.
 func (w *Worker) Lead(ctx context.Context, a Awaited) {
 	r := w.reading
 	select {
@@ -176,8 +180,8 @@ func (w *Worker) Lead(ctx context.Context, a Awaited) {
 	}
 }
 
-// Follow waits until an outcome is there or ctx ends, and reads when the turn is free. It returns false if the outcome waits
-// for something else than the worker.
+// Follow waits until an outcome is there or ctx ends, and reads when the turn is free. It returns
+// false if the outcome waits for something else than the worker.
 func (w *Worker) Follow(ctx context.Context, a Awaited) bool {
 	r := w.reading
 	r.followers.Add(1)
@@ -199,8 +203,8 @@ func (w *Worker) Follow(ctx context.Context, a Awaited) bool {
 	}
 }
 
-// readFor reads until an outcome is there or ctx ends, and passes the turn on. It returns false if nothing is unanswered, and
-// the outcome is not there. The turn is held.
+// readFor reads until an outcome is there or ctx ends, and passes the turn on. It returns false if
+// nothing is unanswered, and the outcome is not there. The turn is held.
 func (r *reading) readFor(ctx context.Context, a Awaited) bool {
 	for !a.IsResolved() && (ctx.Done() == nil || ctx.Err() == nil) {
 		if r.worker.conn.Pending() == 0 {
@@ -240,8 +244,8 @@ func (r *reading) peek() {
 	r.giveBack()
 }
 
-// Feed takes in bytes of a process that has no source: a simulation's. It returns how many it took, and what the process did
-// wrong.
+// Feed takes in bytes of a process that has no source: a simulation's. It returns how many it
+// took, and what the process did wrong.
 func (w *Worker) Feed(b []byte) (n int, err error) {
 	r := w.reading
 	n = copy(r.reader.Space(), b)

@@ -75,8 +75,8 @@ func TestTheOneThatWaitsDoesNotWaitForLong(t *testing.T) {
 	w.Lead(t.Context(), &outcome{done: make(chan struct{})}) // the turn is not free: it returns at once
 }
 
-// A caller that follows reads when the turn is free. If nothing is unanswered it is told that its outcome waits for something
-// else, and the turn stays free.
+// A caller that follows reads when the turn is free. If nothing is unanswered it is told that its
+// outcome waits for something else, and the turn stays free.
 func TestAFollowerWhoseWorkerHasAnswered(t *testing.T) {
 	_, w, _ := readable(t)
 	if w.Follow(t.Context(), &outcome{done: make(chan struct{})}) {
@@ -103,7 +103,8 @@ func TestAFollowerThatNeedNotWait(t *testing.T) {
 	}
 }
 
-// The worker's own goroutine reads if something is unanswered and nobody else will read, and only then.
+// The worker's own goroutine reads if something is unanswered and nobody else will read, and only
+// then.
 func TestTheTurnIsHandedOver(t *testing.T) {
 	h, w, _ := readable(t)
 	r := w.reading

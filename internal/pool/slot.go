@@ -34,7 +34,8 @@ func (s *slot) kind() string {
 	return "worker"
 }
 
-// sayIfUnconfined warns of a system that could confine workers, and was built or is run without what that takes.
+// sayIfUnconfined warns of a system that could confine workers, and was built or is run without
+// what that takes.
 func sayIfUnconfined(log *slog.Logger, offered process.Confinement) {
 	if runtime.GOOS == "linux" && !offered.Seccomp {
 		log.Warn("workers may do what their user may: this system can't filter system calls", "landlock", offered.Landlock)
@@ -57,11 +58,14 @@ func (p *Pool) carryOutLocked(s *slot, o order) {
 	}
 }
 
-// takeSpareLocked has a spare that is ready replace a worker that has no process. If isUnderWay is set, it may also replace
-// one whose process is not ready yet. The spare then has what the worker would have had, so spares start no faster than
-// workers restart. A worker that is given up gets no spare. It reports whether it did. The pool's lock is held.
+// takeSpareLocked has a spare that is ready replace a worker that has no process. If isUnderWay is
+// set, it may also replace one whose process is not ready yet. The spare then has what the worker
+// would have had, so spares start no faster than workers restart. A worker that is given up gets
+// no spare. It reports whether it did. The pool's lock is held.
 func (p *Pool) takeSpareLocked(s *slot, now time.Duration, isUnderWay bool) bool {
-	k := slices.IndexFunc(p.spares, func(spare *slot) bool { return spare.supervisor.state == Ready && spare.worker.isAlive() })
+	k := slices.IndexFunc(p.spares, func(spare *slot) bool {
+		return spare.supervisor.state == Ready && spare.worker.isAlive()
+	})
 	if k < 0 || !s.supervisor.lacksProcess() {
 		return false
 	}
@@ -80,14 +84,16 @@ func (p *Pool) takeSpareLocked(s *slot, now time.Duration, isUnderWay bool) bool
 	return true
 }
 
-// handleReady takes in that a worker, or a spare, runs requests now. A spare replaces at once a worker that is not there.
+// handleReady takes in that a worker, or a spare, runs requests now. A spare replaces at once a
+// worker that is not there.
 func (p *Pool) handleReady(w *Worker) {
 	if p.becomeReady(w) {
 		p.owner.HandleReady()
 	}
 }
 
-// becomeReady tells the supervisor that its process is ready. It reports whether there is one more worker now.
+// becomeReady tells the supervisor that its process is ready. It reports whether there is one more
+// worker now.
 func (p *Pool) becomeReady(w *Worker) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -107,7 +113,8 @@ func (p *Pool) becomeReady(w *Worker) bool {
 	return k >= 0 && p.takeSpareLocked(p.workers[k], p.owner.Now(), true)
 }
 
-// handleExit takes in that the process of a worker has ended. wasAlone says that a suspect ran there, alone.
+// handleExit takes in that the process of a worker has ended. wasAlone says that a suspect ran
+// there, alone.
 func (p *Pool) handleExit(w *Worker, reason Reason, wasAlone bool, inFlight int, err error) {
 	p.counts.ends[reason].Add(1)
 	p.counts.inFlight.Add(uint64(inFlight))
@@ -130,7 +137,8 @@ func (p *Pool) handleExit(w *Worker, reason Reason, wasAlone bool, inFlight int,
 	p.owner.HurryTick()
 }
 
-// superviseExitLocked has a spare replace the process that has ended, or another process started. The pool's lock is held.
+// superviseExitLocked has a spare replace the process that has ended, or another process started.
+// The pool's lock is held.
 func (p *Pool) superviseExitLocked(s *slot, counts bool) {
 	now := p.owner.Now()
 	o := s.supervisor.died(now, counts, p.config.Seams.Jitter())
@@ -139,8 +147,8 @@ func (p *Pool) superviseExitLocked(s *slot, counts bool) {
 	}
 }
 
-// Probe tries now to bring back a worker that was given up: a suspect needs one, and what the suspect does to it does not
-// count.
+// Probe tries now to bring back a worker that was given up: a suspect needs one, and what the
+// suspect does to it does not count.
 func (p *Pool) Probe() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -152,8 +160,8 @@ func (p *Pool) Probe() {
 	}
 }
 
-// tickSupervisors lets time pass for the supervisors. It returns the workers and the spares that are ready, and whether time
-// has to pass soon again.
+// tickSupervisors lets time pass for the supervisors. It returns the workers and the spares that
+// are ready, and whether time has to pass soon again.
 func (p *Pool) tickSupervisors(now time.Duration) (workers, spares []*Worker, isBusy bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -26,7 +26,8 @@ func (h *house) wantStates(want ...State) {
 	}
 }
 
-// The owner hears of a worker that is ready, and of its end with what was placed there, in order. Another process starts.
+// The owner hears of a worker that is ready, and of its end with what was placed there, in order.
+// Another process starts.
 func TestAWorkerComesAndEnds(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -57,7 +58,8 @@ func TestAWorkerComesAndEnds(t *testing.T) {
 			w.HandleEnd(errKilled)
 			w.HandleEnd(errors.New("twice"))
 			want := []Placement{{5, a}, {12, b}}
-			if len(h.losses) != 1 || h.losses[0].Worker != 1 || h.losses[0].IsDeath != c.isDeath || !slices.Equal(h.losses[0].Placements, want) {
+			if len(h.losses) != 1 || h.losses[0].Worker != 1 || h.losses[0].IsDeath != c.isDeath ||
+				!slices.Equal(h.losses[0].Placements, want) {
 				t.Fatalf("%+v", h.losses)
 			}
 			counts := h.Counts()
@@ -72,7 +74,8 @@ func TestAWorkerComesAndEnds(t *testing.T) {
 	}
 }
 
-// Deaths count for the restart intensity, but for those of a worker on which a suspect ran alone, and for kills for deadlines.
+// Deaths count for the restart intensity, but for those of a worker on which a suspect ran alone,
+// and for kills for deadlines.
 func TestWhichEndsCount(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -135,7 +138,8 @@ func TestAProcessThatIsNotWantedAnyMore(t *testing.T) {
 	}
 }
 
-// A worker that died too often is given up. A probe brings it back, and nobody waits for it meanwhile.
+// A worker that died too often is given up. A probe brings it back, and nobody waits for it
+// meanwhile.
 func TestAWorkerThatIsGivenUp(t *testing.T) {
 	c := config()
 	c.MaxRestarts = 0
@@ -193,8 +197,9 @@ func TestSparesComeLast(t *testing.T) {
 	}
 }
 
-// A spare replaces a worker at the moment of its death, which counts as always. Then the spare has what the worker would have
-// had: it starts with the next tick, or when the worker's backoff would have been over.
+// A spare replaces a worker at the moment of its death, which counts as always. Then the spare has
+// what the worker would have had: it starts with the next tick, or when the worker's backoff would
+// have been over.
 func TestASpareReplacesAWorker(t *testing.T) {
 	h := spared(t, 1)
 	for deaths := 1; deaths <= 2; deaths++ {
@@ -219,7 +224,8 @@ func TestASpareReplacesAWorker(t *testing.T) {
 	}
 }
 
-// If a spare is dead already when it replaces a worker, that is one death of the worker and not two.
+// If a spare is dead already when it replaces a worker, that is one death of the worker and not
+// two.
 func TestAWorkerAndItsSpareDieAtOnce(t *testing.T) {
 	h := spared(t, 1)
 	w, spare := h.newest(0, false), h.newest(0, true)
@@ -231,7 +237,8 @@ func TestAWorkerAndItsSpareDieAtOnce(t *testing.T) {
 	}
 }
 
-// A spare that gets ready first replaces a worker that is starting still, whose process is the spare's then.
+// A spare that gets ready first replaces a worker that is starting still, whose process is the
+// spare's then.
 func TestASpareThatIsReadyFirst(t *testing.T) {
 	h := spared(t, 1)
 	h.newest(0, true).HandleEnd(errKilled)
@@ -241,7 +248,8 @@ func TestASpareThatIsReadyFirst(t *testing.T) {
 	h.bring(first)
 	h.wantStates(Ready, Starting)
 	if h.newest(0, false) != first || h.newest(0, true) != late || h.ready != 2 {
-		t.Errorf("the worker has process %d, the spare %d, ready %d times", h.newest(0, false).Number(), h.newest(0, true).Number(), h.ready)
+		t.Errorf("the worker has process %d, the spare %d, ready %d times",
+			h.newest(0, false).Number(), h.newest(0, true).Number(), h.ready)
 	}
 }
 

@@ -42,7 +42,8 @@ type Status struct {
 	State       State
 	// PID is that of its process, 0 if there is none.
 	PID int
-	// Engines are placed there, Pending requests unanswered. Resident is its memory in bytes, 0 if it is not known.
+	// Engines are placed there, Pending requests unanswered. Resident is its memory in bytes, 0 if
+	// it is not known.
 	Engines, Pending int
 	Resident         uint64
 }
@@ -76,8 +77,8 @@ func (s *slot) statusLocked() Status {
 	return st
 }
 
-// Traffic is what processes have had to do with: frames and bytes, with the headers of frames, the requests that they have
-// answered, and for how long they ran those.
+// Traffic is what processes have had to do with: frames and bytes, with the headers of frames, the
+// requests that they have answered, and for how long they ran those.
 type Traffic struct {
 	FramesSent, BytesSent, FramesReceived, BytesReceived uint64
 	Answered                                             uint64
@@ -115,12 +116,13 @@ func (s *slot) foldLocked(w *Worker) {
 	w.isFolded = true
 }
 
-// Measurement is what is measured of a worker or a spare, over all its processes but for StartedAt.
+// Measurement is what is measured of a worker or a spare, over all its processes but for
+// StartedAt.
 type Measurement struct {
 	Status
 	Traffic
-	// StartedAt is when its process was started, if it has one, and HeardAt when it was heard of last, 0 for never: both on
-	// the clock of measurements.
+	// StartedAt is when its process was started, if it has one, and HeardAt when it was heard of
+	// last, 0 for never: both on the clock of measurements.
 	StartedAt, HeardAt time.Duration
 	// Restarts counts its processes that ended, but for the end of the host.
 	Restarts uint64

@@ -2,7 +2,8 @@ package pool
 
 import "time"
 
-// State is where the supervisor of a worker or a spare is. ARCHITECTURE.md has the table of the transitions.
+// State is where the supervisor of a worker or a spare is. ARCHITECTURE.md has the table of the
+// transitions.
 type State uint8
 
 const (
@@ -43,9 +44,10 @@ func (o order) String() string {
 	return [...]string{"do nothing", "start a process", "report it as given up", "kill it as overdue"}[o]
 }
 
-// supervisor restarts one worker, or one spare: at once, then with exponential backoff, and not more than maxRestarts times
-// in the window, as an OTP supervisor counts. It has no lock, no goroutine, no clock and does no I/O: the pool's lock guards
-// it. Each of its events is a method, and returns what its owner has to do.
+// supervisor restarts one worker, or one spare: at once, then with exponential backoff, and not
+// more than maxRestarts times in the window, as an OTP supervisor counts. It has no lock, no
+// goroutine, no clock and does no I/O: the pool's lock guards it. Each of its events is a method,
+// and returns what its owner has to do.
 type supervisor struct {
 	state        State
 	maxRestarts  int
@@ -78,7 +80,8 @@ func (s *supervisor) ready() {
 	s.state, s.due = Ready, 0
 }
 
-// died says that the process ended. counts says that the restart intensity counts it. jitter is from 0 up to 1.
+// died says that the process ended. counts says that the restart intensity counts it. jitter is
+// from 0 up to 1.
 func (s *supervisor) died(now time.Duration, counts bool, jitter float64) order {
 	switch s.state {
 	case Stopped, Backoff, GivenUp:
@@ -143,8 +146,8 @@ func (s *supervisor) take() {
 	}
 }
 
-// taken says that the process of this spare replaces a worker's. The spare has now what the worker had: state and due are
-// the worker's.
+// taken says that the process of this spare replaces a worker's. The spare has now what the worker
+// had: state and due are the worker's.
 func (s *supervisor) taken(state State, due time.Duration) {
 	if s.state == Ready {
 		s.state, s.due = state, due
@@ -154,8 +157,8 @@ func (s *supervisor) taken(state State, due time.Duration) {
 // stop says that no process is to start any more.
 func (s *supervisor) stop() { s.state, s.due = Stopped, 0 }
 
-// lacksProcess reports whether it waits for a process, and a spare's will do. One that was given up has processes that die,
-// and takes none.
+// lacksProcess reports whether it waits for a process, and a spare's will do. One that was given
+// up has processes that die, and takes none.
 func (s *supervisor) lacksProcess() bool { return s.state == Starting || s.state == Backoff }
 
 func (s *supervisor) launch(state State, now time.Duration) order {
@@ -163,7 +166,8 @@ func (s *supervisor) launch(state State, now time.Duration) order {
 	return startProcess
 }
 
-// mustTickWithin reports whether something is due within a time from now, or may happen at any moment.
+// mustTickWithin reports whether something is due within a time from now, or may happen at any
+// moment.
 func (s *supervisor) mustTickWithin(d, now time.Duration) bool {
 	switch s.state {
 	case Starting, Backoff, Probing:

@@ -13,7 +13,8 @@ type supervised struct {
 }
 
 func newSupervised(t *testing.T) *supervised {
-	s := &supervised{t: t, supervisor: supervisor{maxRestarts: 3, window: 10 * time.Second, startTimeout: 5 * time.Second}}
+	fresh := supervisor{maxRestarts: 3, window: 10 * time.Second, startTimeout: 5 * time.Second}
+	s := &supervised{t: t, supervisor: fresh}
 	s.check(s.supervisor.start(s.now), startProcess, Starting)
 	return s
 }
@@ -47,8 +48,8 @@ func (s *supervised) wait(d time.Duration, want order, state State) {
 	s.check(s.supervisor.tick(s.now), want, state)
 }
 
-// The first death within the window restarts at once, the next ones after a backoff that doubles; one more than
-// MaxRestarts gives the worker up.
+// The first death within the window restarts at once, the next ones after a backoff that doubles;
+// one more than MaxRestarts gives the worker up.
 func TestRestartIntensity(t *testing.T) {
 	s := newSupervised(t)
 	s.becomeReady()
@@ -88,8 +89,8 @@ func TestKillsThatDoNotCount(t *testing.T) {
 	s.die(true, startProcess, Starting)
 }
 
-// A worker that was given up is tried again after a second, then after two, up to a minute; once one gets ready, its
-// deaths are forgotten.
+// A worker that was given up is tried again after a second, then after two, up to a minute; once
+// one gets ready, its deaths are forgotten.
 func TestProbing(t *testing.T) {
 	s := newSupervised(t)
 	s.maxRestarts = 1
@@ -146,8 +147,9 @@ func TestStartTimeout(t *testing.T) {
 	s.check(s.supervisor.tick(s.now), doNothing, Ready)
 }
 
-// A spare's process is a worker's that has none, or whose own is not ready. The spare has what the worker had: a process on
-// its way, which may be overdue, or when the next one starts. The worker's deaths stay its own.
+// A spare's process is a worker's that has none, or whose own is not ready. The spare has what the
+// worker had: a process on its way, which may be overdue, or when the next one starts. The
+// worker's deaths stay its own.
 func TestASpareIsTaken(t *testing.T) {
 	s, spare := newSupervised(t), newSupervised(t)
 	take := func() {
@@ -175,7 +177,8 @@ func TestASpareIsTaken(t *testing.T) {
 	s.die(true, reportGivenUp, GivenUp)
 	spare.wait(50*time.Millisecond, startProcess, Starting) // 100 after the death
 	spare.becomeReady()
-	// One that is given up takes none, nor does one that probes, and a spare that is not ready can't be taken.
+	// One that is given up takes none, nor does one that probes, and a spare that is not ready
+	// can't be taken.
 	s.supervisor.take()
 	s.check(doNothing, doNothing, GivenUp)
 	s.check(s.supervisor.probe(s.now), startProcess, Probing)

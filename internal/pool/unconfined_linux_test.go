@@ -9,7 +9,8 @@ import (
 	"hypertoken/internal/process"
 )
 
-// A host says once that its workers are not confined, if the system can't filter system calls, and nothing if it can.
+// A host says once that its workers are not confined, if the system can't filter system calls, and
+// nothing if it can.
 func TestAHostSaysThatItsWorkersAreNotConfined(t *testing.T) {
 	for _, c := range []struct {
 		offered process.Confinement

@@ -44,7 +44,8 @@ func (r Reason) String() string {
 	return [...]string{"died", "deadline", "stalled", "memory", "shutdown"}[r]
 }
 
-// Worker is one worker process, from its start to its end. It begins as a process that has said nothing yet.
+// Worker is one worker process, from its start to its end. It begins as a process that has said
+// nothing yet.
 type Worker struct {
 	pool   *Pool
 	number int
@@ -52,8 +53,9 @@ type Worker struct {
 	log    *slog.Logger
 	ended  chan struct{} // closed when nothing is left of it
 
-	// The pool's lock guards these three. heardAtTakeover is the value of heard at the moment this process, as a spare's,
-	// replaced a worker's, plus one; 0 if it never did. isFolded says that its slot has what was measured of it.
+	// The pool's lock guards these three. heardAtTakeover is the value of heard at the moment this
+	// process, as a spare's, replaced a worker's, plus one; 0 if it never did. isFolded says that
+	// its slot has what was measured of it.
 	slot            *slot
 	heardAtTakeover uint64
 	isFolded        bool
@@ -64,18 +66,19 @@ type Worker struct {
 	reading   *reading
 	handshake handshake
 
-	// violation is the first thing by which the process broke the protocol: nothing that comes after it is read.
+	// violation is the first thing by which the process broke the protocol: nothing that comes
+	// after it is read.
 	violation atomic.Pointer[error]
 	// heard counts what was read from the process.
 	heard atomic.Uint64
 
-	// What is measured of the process: seenAt is when something was read last, startedAt when it was started, busy for how
-	// long it ran what it has answered, in nanoseconds.
+	// What is measured of the process: seenAt is when something was read last, startedAt when it
+	// was started, busy for how long it ran what it has answered, in nanoseconds.
 	seenAt, startedAt, busy       atomic.Int64
 	framesReceived, bytesReceived atomic.Uint64
 	answers                       histogram.Histogram
 
-	mu sync.Mutex // guards what follows; a leaf
+	mu sync.Mutex // guards what follows; behind it only those of conn are taken
 	// tenants are the engines that are placed here, by their placement.
 	tenants  map[uint64]Tenant
 	flow     flow
@@ -88,15 +91,15 @@ type Worker struct {
 func newWorker(p *Pool, s *slot, number int, name string) *Worker {
 	w := &Worker{pool: p, slot: s, number: number, name: name, log: p.log.With(s.kind(), s.id, "process", number),
 		tenants: map[uint64]Tenant{}, ended: make(chan struct{})}
-	w.handshake.worker = w
+	w.handshake.worker, w.flow.worker, w.watch.worker = w, w, w
 	return w
 }
 
 // Number returns the number of the process. It is never used twice in a host, and never 0.
 func (w *Worker) Number() int { return w.number }
 
-// Attach takes note of the process, and of where to read what it writes. It returns false if the worker is not wanted any
-// more; then the caller ends the process.
+// Attach takes note of the process, and of where to read what it writes. It returns false if the
+// worker is not wanted any more; then the caller ends the process.
 func (w *Worker) Attach(l Link, from ipc.Source) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -136,7 +139,8 @@ func (w *Worker) hangUp() {
 	}
 }
 
-// EndForViolation ends a process that broke the protocol, or can't be used. It counts as one that died by itself.
+// EndForViolation ends a process that broke the protocol, or can't be used. It counts as one that
+// died by itself.
 func (w *Worker) EndForViolation(err error) {
 	if w.violation.CompareAndSwap(nil, &err) {
 		message := "a worker can't be used and is replaced"
@@ -148,7 +152,8 @@ func (w *Worker) EndForViolation(err error) {
 	w.kill(Died)
 }
 
-// HandleEnd takes in that the process has ended, and all that it wrote is read. err says why. Its engines go elsewhere.
+// HandleEnd takes in that the process has ended, and all that it wrote is read. err says why. Its
+// engines go elsewhere.
 func (w *Worker) HandleEnd(err error) {
 	w.mu.Lock()
 	if w.isDead {
@@ -173,13 +178,6 @@ func (w *Worker) HandleEnd(err error) {
 	close(w.ended)
 }
 
-// endReason returns why it ends, as far as that is known.
-func (w *Worker) endReason() Reason {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.reason
-}
-
 // isAlive reports whether nothing is known of its end.
 func (w *Worker) isAlive() bool {
 	w.mu.Lock()
@@ -187,15 +185,8 @@ func (w *Worker) isAlive() bool {
 	return !w.isDead && !w.isEnding
 }
 
-// hasEnded reports whether its end is taken in.
-func (w *Worker) hasEnded() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.isDead
-}
-
-// wasDeadAtTakeoverLocked reports whether nothing was heard from it since it replaced a worker: its death is then that of a
-// spare. The pool's lock is held.
+// wasDeadAtTakeoverLocked reports whether nothing was heard from it since it replaced a worker:
+// its death is then that of a spare. The pool's lock is held.
 func (w *Worker) wasDeadAtTakeoverLocked() bool {
 	return w.heardAtTakeover > 0 && w.heard.Load() < w.heardAtTakeover
 }
