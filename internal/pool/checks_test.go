@@ -175,13 +175,15 @@ func TestEnginesBehindALongActionMove(t *testing.T) {
 			h.bring(other)
 			w.reading.source, other.reading.source = new(source), new(source)
 			var order []string
-			runs, idle := &renter{name: "runs"}, &renter{name: "idle", isIdle: true}
+			runs, idle, suspect := &renter{name: "runs"}, &renter{name: "idle", isIdle: true}, &renter{name: "suspect"}
 			h.place(w, runs, 1)
 			h.place(w, idle, 2)
 			for age := uint64(5); age > 0; age-- {
 				h.place(w, &mover{renter: renter{age: age}, order: &order}, 10+age)
 			}
 			h.mustSend(w, runs, 1)
+			h.place(w, suspect, 3)
+			w.Reserve(3)
 			c.change(other, h)
 			h.tick(0)
 			h.tick(c.ran)
@@ -189,8 +191,8 @@ func TestEnginesBehindALongActionMove(t *testing.T) {
 			if c.moves {
 				want = []string{"1", "2", "3", "4", "5"}
 			}
-			if !slices.Equal(order, want) || len(runs.moves)+len(idle.moves) > 0 {
-				t.Errorf("%v move, want %v; %v, %v", order, want, runs.moves, idle.moves)
+			if !slices.Equal(order, want) || len(runs.moves)+len(idle.moves)+len(suspect.moves) > 0 {
+				t.Errorf("%v move, want %v; %v, %v, %v", order, want, runs.moves, idle.moves, suspect.moves)
 			}
 		})
 	}

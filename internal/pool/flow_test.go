@@ -93,12 +93,13 @@ func TestARequestThatDoesNotFitIsNotOvertaken(t *testing.T) {
 		t.Fatal("what fits overtakes what does not")
 	}
 	l.feed(answer(first, 1))
-	if d := w.Details(); d.Pending != 1 || d.Blocked != 2 || tries == 0 {
+	if d := w.Details(); d.Pending != 1 || d.Blocked != 2 || tries != 1 {
 		t.Fatalf("after %d tries: %+v", tries, d)
 	}
 	l.feed(answer(second, 1)) // now the large one is alone in the pipe
-	if d := w.Details(); d.Pending != 1 || d.Blocked != 1 {
-		t.Errorf("%+v", d)
+	d := w.Details()
+	if runs, _ := w.conn.Owner(d.Oldest); runs.placement != 2 || d.Pending != 1 || d.Blocked != 1 {
+		t.Errorf("the placement %d has its turn: %+v", runs.placement, d)
 	}
 }
 
@@ -245,5 +246,19 @@ func TestRequestsAreGathered(t *testing.T) {
 	l.feed(answer(first, 1))
 	if after := len(l.frames()); before != 0 || after == 0 {
 		t.Errorf("%d frames are written with a request of many, %d with the next answer", before, after)
+	}
+}
+
+// What a worker said before its end, and is read only afterwards, is no violation and reaches
+// nobody: its engines are elsewhere.
+func TestAnAnswerThatIsReadAfterTheEnd(t *testing.T) {
+	h := newHouse(t, config())
+	w := h.newest(0, false)
+	l := h.bring(w)
+	r := &renter{name: "r"}
+	id := h.mustSend(w, r, 1)
+	w.HandleEnd(errKilled)
+	if err := l.say(answer(id, 1)); err != nil || len(r.frames) > 0 {
+		t.Errorf("%v, the tenant got %v", err, r.frames)
 	}
 }

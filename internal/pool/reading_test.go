@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"testing"
+	"time"
 
 	"hypertoken/internal/fast"
 )
@@ -133,6 +134,15 @@ func TestItsOwnGoroutineReadsOn(t *testing.T) {
 	if !w.reading.mustReadOn() {
 		t.Error("nobody waits for the turn")
 	}
+	w.reading.followers.Store(1)
+	if !w.reading.mustReadOn() {
+		t.Error("somebody waits for the turn, who would not poll")
+	}
+	w.reading.spinner.For = time.Second
+	if w.reading.mustReadOn() {
+		t.Error("somebody waits for the turn, who polls")
+	}
+	w.reading.followers.Store(0)
 	h.config.Off, _ = fast.Parse("lead")
 	w.conn.Close()
 	if !w.reading.mustReadOn() {
