@@ -43,20 +43,21 @@ type hostFlags struct {
 func (f *hostFlags) register(flags *pflag.FlagSet) {
 	f.maxPayload, f.maxResult, f.maxState, f.maxMemory = 16<<20, 16<<20, 256<<20, 1<<30
 	flags.StringVar(&f.core, "core", "", "run the core in this WebAssembly `file` instead of the built-in one")
-	flags.StringVar(&f.coreSHA256, "core-sha256", "", "run no core but the one with this SHA-256, in `hexadecimal`")
-	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "what an action may take, 0 for no limit")
+	flags.StringVar(&f.coreSHA256, "core-sha256", "", "run only a core with this SHA-256, in `hexadecimal`")
+	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "how long an action may take, 0 for no limit")
 	f.workers = max(f.workers, 1)
 	flags.IntVar(&f.workers, "workers", f.workers, "how many worker processes run the engines")
 	flags.BoolVar(&f.inProcess, "in-process", false, "run the engines in this process, without workers")
 	flags.BoolVar(&f.noFallback, "no-fallback", false,
 		"never run an engine in this process, not even if no worker can run: for cores that are not trusted")
 	flags.BoolVar(&f.debug, "debug", false, "log what the host does to standard error")
-	flags.StringVar(&f.cacheDir, "cache-dir", "", "keep compiled code in this `directory`, \"off\" for nowhere (default the user's cache)")
-	flags.Var(&f.maxPayload, "max-payload", "bound of a payload, as MessagePack")
-	flags.Var(&f.maxResult, "max-result", "bound of a result, as MessagePack")
-	flags.IntVar(&f.maxDepth, "max-depth", 64, "bound of a payload's nesting")
-	flags.Var(&f.maxState, "max-state", "bound of an engine's state")
-	flags.Var(&f.maxMemory, "max-engine-memory", "bound of an engine's memory")
+	flags.StringVar(&f.cacheDir, "cache-dir", "",
+		"keep compiled code in this `directory`, \"off\" for nowhere (default the user's cache)")
+	flags.Var(&f.maxPayload, "max-payload", "how large a payload may be, as MessagePack")
+	flags.Var(&f.maxResult, "max-result", "how large a result may be, as MessagePack")
+	flags.IntVar(&f.maxDepth, "max-depth", 64, "how deep a payload may be nested")
+	flags.Var(&f.maxState, "max-state", "how large the state of an engine may be")
+	flags.Var(&f.maxMemory, "max-engine-memory", "how much memory an engine may take")
 }
 
 // open starts a host. Options out of bounds are wrong usage.
@@ -79,7 +80,8 @@ func (f *hostFlags) options() (host.Options, error) {
 		timeout = -1
 	}
 	if f.workers < 1 {
-		return host.Options{}, usageError{fmt.Errorf("--workers is %d, below 1; --in-process runs without", f.workers)}
+		return host.Options{}, usageError{fmt.Errorf(
+			"--workers is %d, below 1; use --in-process to run without workers", f.workers)}
 	}
 	return host.Options{
 		Workers:         f.workers,

@@ -10,7 +10,7 @@ import (
 )
 
 // errOutputUnread is returned by writes to a standard output that nobody reads any more, as that of 'hypertoken run | head -1'.
-var errOutputUnread = errors.New("nobody reads standard output any more")
+var errOutputUnread = errors.New("standard output has no reader any more")
 
 // output is standard output. A command whose output nobody reads any more ends with [errOutputUnread].
 type output struct{ file *os.File }
