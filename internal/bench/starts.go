@@ -55,7 +55,8 @@ func openStart(_ context.Context, r *room) (slice, error) {
 // onWorkers fails where an engine was placed in this process for want of a worker.
 func onWorkers(h *host.Host) error {
 	if n := h.Stats().Fallbacks; n > 0 {
-		return fmt.Errorf("%d engines were placed in this process for want of a worker; what was measured is something else", n)
+		return fmt.Errorf("%d engines were placed in this process because no worker could run, "+
+			"so the figure would be of something else", n)
 	}
 	return nil
 }

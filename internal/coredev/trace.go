@@ -74,7 +74,7 @@ func complete(text []byte) []byte {
 func (t Trace) Compare(answers []byte) error {
 	wanted, err := os.ReadFile(t.Want)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s: its answers are not there: 'hypertoken core test --update' writes them to %s",
+		return fmt.Errorf("%s: it has no wanted answers: 'hypertoken core test --update' writes them to %s",
 			t.Path, t.Want)
 	}
 	if err != nil {

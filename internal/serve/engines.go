@@ -74,10 +74,10 @@ func (g *engines) create(ctx context.Context, name string, setup host.Raw, maker
 	switch e := g.list[name]; {
 	case e != nil && e.deleting:
 		g.mu.Unlock()
-		return failure(codeExists, "the engine %q is being deleted: try again when that has ended", name)
+		return failure(codeExists, "the engine %q is being deleted: try again once it is deleted", name)
 	case e != nil:
 		g.mu.Unlock()
-		return failure(codeExists, "there is an engine %q already: DELETE /v1/engines/%s first, or choose another name", name, name)
+		return failure(codeExists, "an engine %q exists already: DELETE /v1/engines/%s first, or choose another name", name, name)
 	case len(g.list) >= g.max:
 		g.mu.Unlock()
 		return failure(host.ErrOverloaded.Code, "%d engines are open, as many as --max-engines allows: DELETE one first, or raise it", g.max)

@@ -249,7 +249,7 @@ func straight(mux *http.ServeMux, nothing http.Handler) http.Handler {
 }
 
 // ErrNeedsToken is what Serve fails with where others than this machine can connect, and there is no token.
-var ErrNeedsToken = errors.New("others than this machine can connect, so they have to show a token")
+var ErrNeedsToken = errors.New("clients of other machines can connect, so they need a token")
 
 // Check returns [ErrNeedsToken] for an address that this server must not serve.
 func (s *Server) Check(a net.Addr) error {

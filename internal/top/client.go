@@ -35,7 +35,7 @@ func ParseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(full)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%q is no URL, such as http://127.0.0.1:9464: %w", s, errors.Unwrap(err))
+		return nil, fmt.Errorf("%q is not a URL such as http://127.0.0.1:9464: %w", s, errors.Unwrap(err))
 	case u.Scheme != "http" && u.Scheme != "https":
 		return nil, fmt.Errorf("%q: the scheme is %q, want http or https", s, u.Scheme)
 	case u.Hostname() == "":
@@ -183,7 +183,7 @@ func refusal(r *http.Response) error {
 	case http.StatusNotFound:
 		return fmt.Errorf("it answers %s; metrics are at another path, or on another port", status)
 	case http.StatusTooManyRequests:
-		return fmt.Errorf("it answers %s; what else comes from this machine counts too ('hypertoken serve --rate')", status)
+		return fmt.Errorf("it answers %s; other requests from this machine count too ('hypertoken serve --rate')", status)
 	case http.StatusBadRequest:
 		if said, _ := io.ReadAll(io.LimitReader(r.Body, 200)); strings.Contains(string(said), "HTTPS server") {
 			return errors.New("it speaks HTTP over TLS; name it with https://")
@@ -211,7 +211,8 @@ func (c *client) explain(err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return syscall.ECONNREFUSED
 	case errors.As(err, &authority):
-		return fmt.Errorf("its certificate is signed by nobody known here; --ca names a file with who signed it: %s", printable.Line(err.Error(), 300))
+		return fmt.Errorf("no authority that is known here has signed its certificate; "+
+			"name a file with the authority in --ca: %s", printable.Line(err.Error(), 300))
 	case errors.As(err, &record), strings.Contains(err.Error(), "HTTP response to HTTPS client"):
 		return errors.New("it speaks HTTP without TLS; name it with http://")
 	}
