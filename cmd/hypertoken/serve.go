@@ -166,7 +166,7 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, o serve.Options) e
 	_, err = fmt.Fprintf(c.OutOrStdout(), "listening on %s://%s\n", scheme, l.Addr())
 	if err != nil {
 		// Nothing but this goes there: players do not need it.
-		o.Logger.Warn("the address of the server could not be written to standard output",
+		o.Logger.Warn("standard output could not be written: this line has the address of the server",
 			"address", fmt.Sprint(scheme, "://", l.Addr()), "error", err)
 	}
 	err = s.Serve(ctx, l)
