@@ -10,9 +10,11 @@ import (
 
 	"github.com/vmihailenco/msgpack/v5"
 
+	"hypertoken/internal/engine"
 	"hypertoken/internal/fast"
-	"hypertoken/internal/sabotage"
+	"hypertoken/internal/payload"
 	"hypertoken/ipc"
+	"hypertoken/journal"
 	"hypertoken/wasm"
 )
 
@@ -31,7 +33,7 @@ type DispatchOption func(*dispatch)
 
 // dispatch is what the options of an action say.
 type dispatch struct {
-	action       ipc.Action
+	action       journal.Action
 	now, entropy bool
 	nowTime      time.Time
 	key          string
@@ -96,7 +98,7 @@ type Result struct {
 func (r Result) Decode(v any) error {
 	_, err := wasm.Scan(r.Raw)
 	if err == nil {
-		err = decode(r.Raw, v)
+		err = payload.Decode(r.Raw, v)
 	}
 	if err != nil {
 		return fmt.Errorf("host: the result can't be decoded into %T: %w", v, err)
@@ -121,8 +123,8 @@ const (
 )
 
 // prepare encodes an action and checks what can be checked before it is sent. f is a future that nobody has.
-func (e *Engine) prepare(ctx context.Context, f *Future, actionType string, payload any, d dispatch) error {
-	switch p := payload.(type) {
+func (e *Engine) prepare(ctx context.Context, f *Future, actionType string, value any, d dispatch) error {
+	switch p := value.(type) {
 	case nil:
 		return e.prepareEncoded(ctx, f, actionType, nil, d)
 	case Raw:
@@ -131,9 +133,9 @@ func (e *Engine) prepare(ctx context.Context, f *Future, actionType string, payl
 	if len(actionType) > maxType {
 		return badInput("an action's type of %d bytes is longer than %d", len(actionType), maxType)
 	}
-	buffer := payloadBuffers.Get().(*payloadBuffer)
-	defer buffer.free()
-	encoded, err := buffer.encode(actionType, payload, e.host.options.payloadLimits())
+	buffer := payload.NewBuffer()
+	defer buffer.Free()
+	encoded, err := buffer.Encode(actionType, value, e.host.options.payloadLimits())
 	if err != nil {
 		return err
 	}
@@ -141,13 +143,13 @@ func (e *Engine) prepare(ctx context.Context, f *Future, actionType string, payl
 }
 
 // prepareEncoded does so for a payload that is encoded, and copies it.
-func (e *Engine) prepareEncoded(ctx context.Context, f *Future, actionType string, payload []byte, d dispatch) error {
+func (e *Engine) prepareEncoded(ctx context.Context, f *Future, actionType string, encoded []byte, d dispatch) error {
 	o := &e.host.options
 	if len(actionType) > maxType {
 		return badInput("an action's type of %d bytes is longer than %d", len(actionType), maxType)
 	}
-	if len(payload) > o.MaxPayload {
-		return tooLarge(actionType, len(payload), o.MaxPayload)
+	if len(encoded) > o.MaxPayload {
+		return tooLarge(actionType, len(encoded), o.MaxPayload)
 	}
 	if err := d.checkKey(actionType); err != nil {
 		return err
@@ -159,17 +161,19 @@ func (e *Engine) prepareEncoded(ctx context.Context, f *Future, actionType strin
 	if !d.entropy {
 		e.host.entropy.fill(&d.action.Entropy)
 	}
-	f.engine, f.kind, f.what, f.conditional = e, ipc.Dispatch, actionType, d.action.Conditional
-	f.body = ipc.AppendAction(slices.Grow(f.body[:0], len(payload)+len(actionType)+48), &d.action, actionType, payload)
+	f.engine = e
+	r := &f.request
+	r.Kind, r.What, r.IsConditional = ipc.Dispatch, actionType, d.action.Conditional
+	r.Body = journal.AppendAction(slices.Grow(r.Body[:0], len(encoded)+len(actionType)+48), &d.action, actionType, encoded)
 	if d.key != "" {
-		f.flags |= ipc.FlagJournaled
-		sum := newSum(sumOfAction)
-		addActionToSum(sum, f.body)
-		f.keyed = newKey(d.key, sum)
+		r.Flags |= ipc.FlagJournaled
+		sum := engine.NewSum(engine.SumOfAction)
+		engine.AddActionToSum(sum, f.request.Body)
+		f.request.Keyed = engine.NewKey(d.key, sum)
 	}
 	e.bound(ctx, f)
 	if d.digest {
-		f.follow()
+		f.waitForDigest()
 	}
 	return nil
 }
@@ -203,13 +207,13 @@ func choose(opts []DispatchOption) dispatch {
 
 // bound gives a request its time, who waits for it, and what it takes of the queue.
 func (e *Engine) bound(ctx context.Context, f *Future) {
-	f.to = f
-	f.size = int64(len(f.body)) + requestSize
+	f.request.Owner = f
+	f.size = int64(len(f.request.Body)) + requestSize
 	if e.timeout > 0 {
-		f.allowed, f.limit = e.timeout, "Timeout"
+		f.request.Allowed, f.request.Limit = e.timeout, "Timeout"
 	}
 	if ctx.Done() != nil {
-		f.ctx = ctx
+		f.request.Context = ctx
 	}
 }
 
@@ -237,7 +241,7 @@ func tooLarge(what string, size, limit int) error {
 // memory can't cause.
 func (e *Engine) Dispatch(ctx context.Context, actionType string, payload any, opts ...DispatchOption) (Result, error) {
 	f := futures.Get().(*Future)
-	e.begin(ctx, &f.request, actionType, 1)
+	e.measureCall(ctx, &f.call, actionType, 1)
 	err := e.prepare(ctx, f, actionType, payload, chosen(opts))
 	if err == nil {
 		err = e.host.queue.wait(ctx, f)
@@ -258,7 +262,7 @@ func (e *Engine) Dispatch(ctx context.Context, actionType string, payload any, o
 // [ErrOverloaded]. ctx withdraws the action, as long as its outcome is not with the journal.
 func (e *Engine) DispatchAsync(ctx context.Context, actionType string, payload any, opts ...DispatchOption) *Future {
 	f := new(Future)
-	e.begin(ctx, &f.request, actionType, 1)
+	e.measureCall(ctx, &f.call, actionType, 1)
 	err := e.prepare(ctx, f, actionType, payload, chosen(opts))
 	if err == nil && ctx.Err() != nil {
 		err = ended(ctx, actionType)
@@ -276,21 +280,27 @@ func (e *Engine) DispatchAsync(ctx context.Context, actionType string, payload a
 
 // refused takes note of an action that did not get as far as the engine.
 func (e *Engine) refused(f *Future, name string, err error) {
-	e.only(f, name, err)
+	e.countAlone(f, name, err)
 	if e.listeners.count.Load() > 0 {
 		e.emit(Event{Name: EventError, Action: name, Err: err})
 	}
 }
 
+// takesIn reports whether the engine takes requests in. The engine's lock is held.
+func (e *Engine) takesIn() bool {
+	v := e.m.View()
+	return v.State != engine.Closed && !v.IsClosing
+}
+
 // submit hands an action to the engine, or to the batch that is gathered.
-func (e *Engine) submit(f *Future, inline bool) {
+func (e *Engine) submit(f *Future, mayRun bool) {
 	e.mu.Lock()
-	defer e.unlock(inline)
-	if f.allowed > 0 {
-		f.deadline = e.host.clock.now() + f.allowed + tickEvery
+	defer e.unlockAndDeliver(mayRun)
+	if f.request.Allowed > 0 {
+		f.request.Deadline = e.host.clock.now() + f.request.Allowed + tickEvery
 	}
-	if f.keyed != nil && e.m.state != engineClosed && !e.m.closing {
-		old, follows, err := e.keys.begin(f)
+	if f.request.Keyed != nil && e.takesIn() {
+		old, follows, err := e.keys.Begin(f.request.Keyed, f.request.What, f)
 		if old != nil || err != nil {
 			e.discharge(f)
 			f.repeat(old, err)
@@ -300,16 +310,15 @@ func (e *Engine) submit(f *Future, inline bool) {
 			return
 		}
 	}
-	if e.batches.enabled && f.kind == ipc.Dispatch && f.keyed == nil && !f.conditional && f.behind == nil {
+	if e.batches.enabled && f.batch == nil && f.request.Kind == ipc.Dispatch && f.request.Keyed == nil &&
+		!f.request.IsConditional && f.behind == nil {
 		e.gather(f)
 		return
 	}
-	if !sabotage.On(sabotage.WindowOvertaken) {
-		e.flushWindow()
-	}
+	e.flushWindow()
 	e.enqueue(&f.request)
 	e.askDigest(f)
-	if inline {
+	if mayRun {
 		e.work.led = f.at.Load()
 	}
 }
@@ -325,7 +334,7 @@ func (e *Engine) question(ctx context.Context, kind ipc.Kind, what string) (Resu
 }
 
 func (e *Engine) newQuestion(ctx context.Context, kind ipc.Kind, what string) *Future {
-	f := &Future{engine: e, request: request{kind: kind, what: what}}
+	f := &Future{engine: e, request: engine.Request{Kind: kind, What: what}}
 	e.bound(ctx, f)
 	return f
 }
@@ -337,7 +346,6 @@ func (e *Engine) State(ctx context.Context) (Result, error) {
 }
 
 // digestSize is that of a digest as a worker answers it, in bytes.
-const digestSize = 8
 
 // Digest is a 64-bit hash over a canonical state: equal states have equal digests.
 type Digest uint64
@@ -374,7 +382,7 @@ func (e *Engine) Position(ctx context.Context) (Position, error) {
 // ready waits until the engine is placed. OpenTimeout bounds it.
 func (e *Engine) ready(ctx context.Context, what string) error {
 	f := e.newQuestion(ctx, ipc.Ready, what)
-	f.allowed, f.limit = 0, ""
+	f.request.Allowed, f.request.Limit = 0, ""
 	e.submit(f, true)
 	_, err := e.await(ctx, f)
 	return err
@@ -382,9 +390,7 @@ func (e *Engine) ready(ctx context.Context, what string) error {
 
 // Reopen makes a broken engine try again to place itself, and returns what makes it fail.
 func (e *Engine) Reopen(ctx context.Context) error {
-	e.mu.Lock()
-	e.step(engineEvent{kind: evReopen})
-	e.unlock(false)
+	e.step((*engine.Machine).Reopen)
 	return e.ready(ctx, "Reopen")
 }
 
@@ -409,8 +415,9 @@ func (e *Engine) Close(ctx context.Context) error {
 func (e *Engine) beginClose() {
 	e.mu.Lock()
 	e.flushWindow()
-	e.step(engineEvent{kind: evClose})
-	e.unlock(false)
+	e.m.Close(e.now())
+	e.perform()
+	e.unlockAndDeliver(false)
 }
 
 // Delete closes the engine and forgets its journal for good.

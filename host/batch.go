@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"hypertoken/internal/engine"
 	"hypertoken/ipc"
 )
 
@@ -91,14 +92,14 @@ func (e *Engine) DispatchBatch(ctx context.Context, mode BatchMode, members []Ac
 	if len(b.types) == 0 {
 		return e.emptyBatch(ctx, outcomes, &whole)
 	}
-	e.begin(ctx, &b.request, "batch", len(b.types))
-	if err := e.host.queue.wait(ctx, &b.Future); err != nil {
+	e.measureCall(ctx, &b.future.call, "batch", len(b.types))
+	if err := e.host.queue.wait(ctx, &b.future); err != nil {
 		b.fault = err
-		b.tell(&b.request)
-		b.end(&b.request)
+		b.raiseEvents(&b.future.request)
+		b.end(&b.future.request)
 		return BatchResult{}, err
 	}
-	e.submit(&b.Future, true)
+	e.submit(&b.future, true)
 	r, err := e.awaitBatch(ctx, b)
 	if b.outcomes == nil {
 		return BatchResult{}, err
@@ -133,7 +134,7 @@ func (e *Engine) prepareBatch(ctx context.Context, mode BatchMode, members []Act
 		switch {
 		case err == nil:
 			sent, futures = append(sent, k), append(futures, f)
-			size += len(f.body)
+			size += len(f.request.Body)
 		case mode == BatchAtomic:
 			outcomes, err = aborted(len(members), &BatchError{Index: k, Err: err})
 			return nil, outcomes, err
@@ -144,19 +145,18 @@ func (e *Engine) prepareBatch(ctx context.Context, mode BatchMode, members []Act
 	b := e.newBatch(mode, futures)
 	b.sent = sent
 	if payloads := size - len(futures)*actionOverhead; payloads > e.host.options.MaxPayload {
-		return nil, nil, tooLarge(b.what, payloads, e.host.options.MaxPayload)
+		return nil, nil, tooLarge(b.future.request.What, payloads, e.host.options.MaxPayload)
 	}
-	if n := ipc.HeaderSize + len(b.body); n > e.host.options.MaxFrame {
+	if n := ipc.HeaderSize + len(b.future.request.Body); n > e.host.options.MaxFrame {
 		return nil, nil, &Error{Code: ErrPayloadTooLarge.Code,
-			Message: fmt.Sprintf("%s: its %d bytes do not fit into a frame of %d (MaxFrame)", b.what, n, e.host.options.MaxFrame)}
+			Message: fmt.Sprintf("%s: its %d bytes do not fit into a frame of %d (MaxFrame)", b.future.request.What, n, e.host.options.MaxFrame)}
 	}
-	e.bound(ctx, &b.Future)
-	b.to = b
+	e.bound(ctx, &b.future)
 	if whole.key != "" {
-		b.keyed = newKey(whole.key, b.sum(len(members)))
+		b.future.request.Keyed = engine.NewKey(whole.key, b.sum(len(members)))
 	}
 	if whole.digest {
-		b.follow()
+		b.future.waitForDigest()
 	}
 	return b, outcomes, nil
 }
@@ -179,12 +179,12 @@ func (d *dispatch) checkMember(index int, what string) error {
 
 // sum returns the sum over what a batch asks for: its mode, how many members it has, and those that are sent.
 func (b *batch) sum(members int) hash.Hash {
-	sum := newSum(sumOfBatch)
-	addToSum(sum, []byte(b.mode.String()))
-	addToSum(sum, strconv.AppendInt(nil, int64(members), 10))
-	for k, s := range b.members {
-		addToSum(sum, strconv.AppendInt(nil, int64(b.sent[k]), 10))
-		addActionToSum(sum, b.body[s.from:s.to])
+	sum := engine.NewSum(engine.SumOfBatch)
+	engine.AddToSum(sum, []byte(b.mode.String()))
+	engine.AddToSum(sum, strconv.AppendInt(nil, int64(members), 10))
+	for k, s := range b.future.request.Members {
+		engine.AddToSum(sum, strconv.AppendInt(nil, int64(b.sent[k]), 10))
+		engine.AddActionToSum(sum, b.future.request.Body[s.From:s.To])
 	}
 	return sum
 }
@@ -206,19 +206,22 @@ func (e *Engine) emptyBatch(ctx context.Context, outcomes []Outcome, whole *disp
 	return r, nil
 }
 
-// awaitBatch waits for the truth about a batch. Where ctx ends, what can still be withdrawn of it is.
+// awaitBatch waits for the truth about a batch. If ctx ends, it withdraws what can still be withdrawn of it.
 func (e *Engine) awaitBatch(ctx context.Context, b *batch) (Result, error) {
-	if b.wait(ctx); !b.resolved.Load() {
+	f := &b.future
+	if f.wait(ctx); !f.isResolved.Load() {
 		e.mu.Lock()
-		e.step(engineEvent{kind: evWithdraw, req: &b.request, err: ended(ctx, b.what)})
+		e.m.Withdraw(e.now(), &f.request, ended(ctx, f.request.What))
+		e.perform()
 		for _, part := range b.parts {
-			e.step(engineEvent{kind: evWithdraw, req: part, err: ended(ctx, part.what)})
+			e.m.Withdraw(e.now(), part, ended(ctx, part.What))
+			e.perform()
 		}
-		e.withdrawDigest(&b.Future, ctx)
-		e.unlock(false)
-		<-b.Done()
+		e.withdrawDigest(f, ctx)
+		e.unlockAndDeliver(false)
+		<-f.Done()
 	}
-	r, err, _ := b.Result()
+	r, err, _ := f.Result()
 	return r, err
 }
 
@@ -228,17 +231,19 @@ const actionOverhead = 40
 // newBatch returns the batch of actions that are prepared.
 func (e *Engine) newBatch(mode BatchMode, members []*Future) *batch {
 	b := &batch{mode: mode}
-	b.engine = e
-	b.request = request{kind: ipc.Batch, what: fmt.Sprintf("a batch of %d", len(members)), to: b}
+	b.future.engine, b.future.batch = e, b
+	r := &b.future.request
+	r.Kind, r.What, r.Owner, r.Splitter = ipc.Batch, fmt.Sprintf("a batch of %d", len(members)), &b.future, b
 	if mode == BatchAtomic {
-		b.flags = ipc.FlagAtomic
+		r.Flags = ipc.FlagAtomic
 	}
-	b.body = ipc.AppendBatch(nil, len(members))
+	r.Body = ipc.AppendBatch(nil, len(members))
 	for _, f := range members {
-		b.body = ipc.AppendMember(b.body, false, f.body)
-		b.request.members = append(b.request.members, span{from: len(b.body) - len(f.body), to: len(b.body)})
-		b.types = append(b.types, f.what)
-		b.conditional = b.conditional || f.conditional
+		action := f.request.Body
+		r.Body = ipc.AppendMember(r.Body, false, action)
+		r.Members = append(r.Members, engine.Span{From: len(r.Body) - len(action), To: len(r.Body)})
+		b.types = append(b.types, f.request.What)
+		r.IsConditional = r.IsConditional || f.request.IsConditional
 	}
 	return b
 }
@@ -256,7 +261,7 @@ const maxWindow = 4096
 
 // gather adds an action to the batch that is gathered.
 func (e *Engine) gather(f *Future) {
-	if w := e.window; w != nil && (len(w.members) == maxWindow || w.size+len(f.body) > e.host.options.MaxPayload) {
+	if w := e.window; w != nil && (len(w.members) == maxWindow || w.size+len(f.request.Body) > e.host.options.MaxPayload) {
 		e.flushWindow()
 	}
 	if e.window == nil {
@@ -266,12 +271,12 @@ func (e *Engine) gather(f *Future) {
 			if e.window == w {
 				e.flushWindow()
 			}
-			e.unlock(false)
+			e.unlockAndDeliver(false)
 		})
 		e.window = w
 	}
 	e.window.members = append(e.window.members, f)
-	e.window.size += len(f.body)
+	e.window.size += len(f.request.Body)
 }
 
 // flushWindow sends what is gathered. Its deadline is its earliest member's.
@@ -291,35 +296,36 @@ func (e *Engine) flushWindow() {
 		return
 	}
 	b := e.newBatch(e.batches.mode, w.members)
-	b.request.to, b.futures = b, w.members
-	b.began, b.counted = w.members[0].began, w.members[0].counted
+	b.members = w.members
+	b.future.call.began, b.future.call.isCounted = w.members[0].call.began, w.members[0].call.isCounted
 	now := e.host.clock.now()
 	for _, f := range w.members {
-		if f.deadline > 0 {
-			b.endsBy(f.deadline, f.allowed, f.limit)
+		r := &f.request
+		if r.Deadline > 0 {
+			b.endsBy(r.Deadline, r.Allowed, r.Limit)
 		}
-		if f.ctx != nil {
-			if at, ok := f.ctx.Deadline(); ok {
+		if r.Context != nil {
+			if at, ok := r.Context.Deadline(); ok {
 				left := max(1, time.Until(at))
 				b.endsBy(now+left, left, "the deadline of a member's context")
 			}
 		}
 	}
-	e.enqueue(&b.request)
+	e.enqueue(&b.future.request)
 }
 
 // endsBy gives a batch a deadline, unless it has an earlier one.
 func (b *batch) endsBy(deadline, allowed time.Duration, limit string) {
-	if b.deadline == 0 || deadline < b.deadline {
-		b.deadline, b.allowed, b.limit = deadline, allowed, limit
+	if r := &b.future.request; r.Deadline == 0 || deadline < r.Deadline {
+		r.Deadline, r.Allowed, r.Limit = deadline, allowed, limit
 	}
 }
 
 // withdrawEnded takes out the members whose context has ended.
 func (w *window) withdrawEnded() {
 	for k := 0; k < len(w.members); {
-		if f := w.members[k]; f.ctx != nil && f.ctx.Err() != nil {
-			w.remove(k, ended(f.ctx, f.what))
+		if r := &w.members[k].request; r.Context != nil && r.Context.Err() != nil {
+			w.remove(k, ended(r.Context, r.What))
 		} else {
 			k++
 		}
@@ -329,8 +335,8 @@ func (w *window) withdrawEnded() {
 func (w *window) remove(k int, err error) {
 	f := w.members[k]
 	w.members = append(w.members[:k:k], w.members[k+1:]...)
-	w.size -= len(f.body)
-	f.complete(&f.request, err)
+	w.size -= len(f.request.Body)
+	f.Complete(&f.request, err)
 }
 
 // withdrawMember withdraws an action of a batch that is gathered.
@@ -338,7 +344,7 @@ func (e *Engine) withdrawMember(f *Future, ctx context.Context) bool {
 	if e.window != nil {
 		for k := range e.window.members {
 			if e.window.members[k] == f {
-				e.window.remove(k, ended(ctx, f.what))
+				e.window.remove(k, ended(ctx, f.request.What))
 				return true
 			}
 		}

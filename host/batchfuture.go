@@ -3,45 +3,46 @@ package host
 import (
 	"slices"
 
+	"hypertoken/internal/engine"
 	"hypertoken/ipc"
+	"hypertoken/journal"
 )
 
 // How a batch ends: what its members are told.
 
 // batch is a batch on its way. Its members are futures of their own if they were gathered in a window.
 type batch struct {
-	Future
+	future   Future
 	mode     BatchMode
 	types    []string
 	sent     []int // the index that each had in the call
 	outcomes []Outcome
-	futures  []*Future
-	parts    []*request // its members, if they are sent one by one
-	left     int        // those of them that are unanswered
+	members  []*Future
+	parts    []*engine.Request // its members, if they are sent one by one
+	missing  int               // how many of the parts are unanswered
 	fault    error
 	// sequence and changed are those of the state after it.
 	sequence uint64
 	changed  bool
 }
 
-func (b *batch) complete(r *request, err error) {
-	b.engine.discharge(&b.Future)
+func (b *batch) complete(r *engine.Request, err error) {
 	// Only the core's own answer names a member.
 	if action, ok := err.(*ActionError); ok && b.mode == BatchAtomic && action.Index >= 0 && action.Index < len(b.types) {
 		b.outcomes, b.fault = aborted(len(b.types), &BatchError{Index: action.Index, Err: action})
 	} else if err != nil {
 		b.outcomes, b.fault = nil, err
 	} else {
-		b.sequence, b.changed = r.outcome.Sequence, r.changed
-		b.read(r.outcome.Result)
+		b.sequence, b.changed = r.Outcome.Sequence, r.HasChanged
+		b.readOutcomes(r.Outcome.Result)
 	}
-	b.tell(r)
-	b.engine.keyEnded(&b.Future, b.fault)
+	b.raiseEvents(r)
+	b.future.engine.keyEnded(&b.future, b.fault)
 	b.end(r)
 }
 
-// read takes the outcomes of the members apart. The sequence after all of them is known.
-func (b *batch) read(outcomes []byte) {
+// readOutcomes takes the outcomes of the members apart. The sequence after all of them is known.
+func (b *batch) readOutcomes(outcomes []byte) {
 	b.outcomes = make([]Outcome, len(b.types))
 	sequence := b.sequence
 	var all []ipc.MemberOutcome
@@ -74,39 +75,40 @@ func (b *batch) outcome(k int) Outcome {
 	return b.outcomes[k]
 }
 
-// tell raises the events of the members. The engine's lock is held, so they are in order.
-func (b *batch) tell(r *request) {
+// raiseEvents raises the events of the members. The engine's lock is held, so they are in order.
+func (b *batch) raiseEvents(r *engine.Request) {
 	for k, name := range b.types {
 		o := b.outcome(k)
-		b.engine.told(r, name, o.Result, o.Err)
+		b.future.engine.raiseEvents(r, name, o.Result, o.Err)
 	}
 }
 
-// end measures the batch and resolves it and its members.
-func (b *batch) end(r *request) {
+// end measures the batch and resolves it and its members. from is the request that it went with.
+func (b *batch) end(from *engine.Request) {
+	f, e := &b.future, b.future.engine
 	for k, name := range b.types {
 		o := b.outcome(k)
-		if b.futures == nil {
-			b.engine.measured(&b.request, &b.request, name, o.Err)
-		} else {
-			b.engine.measured(&b.futures[k].request, &b.request, name, o.Err)
-			b.futures[k].endSpan(b.engine.host, r, o.Err)
-			b.engine.discharge(b.futures[k])
-			b.futures[k].resolve(o.Result, o.Err)
+		if b.members == nil {
+			e.measureOutcome(&f.call, &f.request, name, o.Err)
+			continue
 		}
+		member := b.members[k]
+		e.measureOutcome(&member.call, &f.request, name, o.Err)
+		member.call.endSpan(e.host, from, o.Err)
+		e.discharge(member)
+		member.resolve(o.Result, o.Err)
 	}
-	b.engine.arrived(&b.request)
-	b.endSpan(b.engine.host, r, b.fault)
-	b.engine.batchEnded(b, b.fault)
-	b.settle(Result{Sequence: b.sequence, Changed: b.changed}, b.fault)
+	e.measureParts(f, &f.request)
+	f.call.endSpan(e.host, from, b.fault)
+	e.measureBatch(b, b.fault)
+	f.settle(Result{Sequence: b.sequence, Changed: b.changed}, b.fault)
 }
 
-// repeat ends the batch as the record of its key has it, or with an error: nothing runs, and nobody
-// but its caller is told.
-func (b *batch) repeat(old *KeyRecord, err error) {
+// repeat ends the batch as the record of its key says, or with an error: nothing runs, and nobody but its caller is told.
+func (b *batch) repeat(old *journal.KeyRecord, err error) {
 	if b.fault = err; err == nil {
 		b.sequence, b.changed = old.Sequence, old.Changed
-		b.read(old.Result)
+		b.readOutcomes(old.Result)
 	}
 	b.endRepeated()
 }
@@ -118,41 +120,43 @@ func (b *batch) share(first *batch) {
 }
 
 func (b *batch) endRepeated() {
+	e := b.future.engine
 	for k := range b.types {
-		b.engine.host.counts.action(b.engine, b.outcome(k).Err)
+		e.host.counts.action(e, b.outcome(k).Err)
 	}
-	b.end(&b.request)
+	b.end(&b.future.request)
 }
 
-// part returns who waits for a member of a batch that is sent member by member.
-func (b *batch) part(k int, r *request) completion {
-	if b.left == 0 {
-		b.left = len(b.types)
+// OwnerOf returns who waits for a member of a batch that is sent member by member.
+func (b *batch) OwnerOf(k int, r *engine.Request) engine.Owner {
+	if b.missing == 0 {
+		b.missing = len(b.types)
 		b.outcomes = make([]Outcome, len(b.types))
 	}
 	b.parts = append(b.parts, r)
 	return batchPart{b, k}
 }
 
+// batchPart waits for the member of a batch that is sent member by member.
 type batchPart struct {
 	batch *batch
 	index int
 }
 
-func (p batchPart) complete(r *request, err error) {
+// Complete takes in the outcome of the member. The last one ends the batch. The engine's lock is held.
+func (p batchPart) Complete(r *engine.Request, err error) {
 	b := p.batch
 	o := &b.outcomes[p.index]
 	if o.Err = err; err == nil {
-		o.Result = Result{Sequence: r.outcome.Sequence, Changed: r.changed, Raw: r.outcome.Result}
-		b.changed = b.changed || r.changed
+		o.Result = Result{Sequence: r.Outcome.Sequence, Changed: r.HasChanged, Raw: r.Outcome.Result}
+		b.changed = b.changed || r.HasChanged
 	}
-	b.sequence = max(b.sequence, r.outcome.Sequence)
-	if b.left--; b.left == 0 {
-		b.sequence = max(b.sequence, b.engine.m.sequence)
-		b.engine.discharge(&b.Future)
-		b.tell(r)
+	b.sequence = max(b.sequence, r.Outcome.Sequence)
+	if b.missing--; b.missing == 0 {
+		e := b.future.engine
+		b.sequence = max(b.sequence, e.m.View().Sequence)
+		e.discharge(&b.future)
+		b.raiseEvents(r)
 		b.end(r)
 	}
 }
-
-func (p batchPart) part(int, *request) completion { panic("host: an action has no parts") }

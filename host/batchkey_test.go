@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"hypertoken/host"
+	"hypertoken/journal"
 )
 
 // outcomesOf prints what a caller sees of a batch.
@@ -25,7 +26,7 @@ func outcomesOf(r host.BatchResult, err error) string {
 func TestABatchWithAKeyRunsOnce(t *testing.T) { everywhere(t, testABatchWithAKeyRunsOnce) }
 
 func testABatchWithAKeyRunsOnce(t *testing.T) {
-	store := host.NewMemory()
+	store := journal.NewMemory()
 	h := newHost(t, host.Options{Store: store})
 	e := open(t, h, "e", deck(20))
 	shuffles := []host.Action{{Type: "stack:shuffle"}, {Type: "stack:draw", Payload: dict{"count": 0}}, {Type: "stack:draw"}}

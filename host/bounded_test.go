@@ -7,35 +7,37 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"hypertoken/internal/engine"
 	"hypertoken/ipc"
+	"hypertoken/journal"
 )
 
 // measured is the store in memory, which notes how large an engine's journal gets.
 type measured struct {
-	*memory
+	journal.Store
 	entries, data, keys int // at most, in bytes; keys are their number
 	installs            int
 }
 
-func (s *measured) Append(name string, owner Owner, after uint64, group []Record, done Done) {
-	err := s.append(name, owner, after, group)
-	s.measure(name)
-	done.Done(err)
+func (s *measured) Append(name string, owner journal.Owner, after uint64, group []journal.Record, done journal.Done) {
+	s.Store.Append(name, owner, after, group, journal.DoneFunc(func(err error) {
+		s.measure(name, owner)
+		done.Report(err)
+	}))
 }
 
-func (s *measured) Install(name string, owner Owner, base Base, done Done) {
-	err := s.install(name, owner, base)
-	s.measure(name)
-	s.installs++
-	done.Done(err)
+func (s *measured) Install(name string, owner journal.Owner, base journal.Base, done journal.Done) {
+	s.Store.Install(name, owner, base, journal.DoneFunc(func(err error) {
+		s.measure(name, owner)
+		s.installs++
+		done.Report(err)
+	}))
 }
 
-func (s *measured) measure(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if j := s.journals[name]; j != nil {
+func (s *measured) measure(name string, owner journal.Owner) {
+	s.Load(name, owner, func(j *journal.Stored, _ error) {
 		s.entries, s.data, s.keys = max(s.entries, len(j.Entries)), max(s.data, len(j.Data)), max(s.keys, len(j.Keys)+len(j.Recent))
-	}
+	})
 }
 
 // What is kept of an engine does not grow with the number of its actions: snapshots replace the entries, keys are forgotten, and
@@ -48,7 +50,7 @@ func TestAnEngineStaysAsSmallAsItIs(t *testing.T) {
 		entryBytes    = 64 // of a draw or a reset
 		keyWindow     = 100
 	)
-	store := &measured{memory: &memory{journals: map[string]*kept{}}}
+	store := &measured{Store: journal.NewMemory()}
 	h, err := New(t.Context(), Options{InProcess: true, Store: store, SnapshotBytes: snapshotBytes, KeyWindow: keyWindow, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -84,8 +86,8 @@ func TestAnEngineStaysAsSmallAsItIs(t *testing.T) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.m.sequence != actions {
-		t.Fatalf("%d actions are in the journal", e.m.sequence)
+	if e.m.View().Sequence != actions {
+		t.Fatalf("%d actions are in the journal", e.m.View().Sequence)
 	}
 	// What is dispatched while a snapshot is taken and stored comes on top.
 	if most := snapshotBytes + 3*window*entryBytes; store.entries > most {
@@ -94,14 +96,13 @@ func TestAnEngineStaysAsSmallAsItIs(t *testing.T) {
 	if most := 52 * 100; store.data > most {
 		t.Errorf("a snapshot had %d bytes, want at most %d", store.data, most)
 	}
-	if most := keyWindow + (snapshotBytes/entryBytes+3*window)/100 + 1; store.keys > most || len(e.keys.records) > keyWindow {
-		t.Errorf("%d keys were stored, want at most %d; %d are remembered", store.keys, most, len(e.keys.records))
+	if most := keyWindow + (snapshotBytes/entryBytes+3*window)/100 + 1; store.keys > most || e.keys.Len() > keyWindow {
+		t.Errorf("%d keys were stored, want at most %d; %d are remembered", store.keys, most, e.keys.Len())
 	}
 	if least := actions * entryBytes / 2 / (snapshotBytes + 3*window*entryBytes); store.installs < least {
 		t.Errorf("%d snapshots, want at least %d", store.installs, least)
 	}
-	for name, n := range map[string]int{"queued": cap(e.m.queued.items), "sent": cap(e.m.sent.items), "answered": cap(e.m.answered.items),
-		"group": cap(e.m.group), "records": cap(e.m.records), "effects": cap(e.m.effects), "keys": cap(e.keys.order.items)} {
+	for name, n := range map[string]int{"the machine": e.m.Details().Capacity, "keys": e.keys.Cap()} {
 		if n > 4*window {
 			t.Errorf("%s has room for %d", name, n)
 		}
@@ -111,7 +112,7 @@ func TestAnEngineStaysAsSmallAsItIs(t *testing.T) {
 // What the store keeps of keys is bounded, though nothing changes and no batch takes a sequence.
 func TestTheStoreForgetsTheKeysOfBatchesThatChangeNothing(t *testing.T) {
 	const keyWindow, keyBytes = 20, 16 << 10
-	store := &measured{memory: &memory{journals: map[string]*kept{}}}
+	store := &measured{Store: journal.NewMemory()}
 	h, err := New(t.Context(), Options{InProcess: true, Store: store, KeyWindow: keyWindow, KeyBytes: keyBytes, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +122,7 @@ func TestTheStoreForgetsTheKeysOfBatchesThatChangeNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for k := range 10 * keyBytes / keyOverhead {
+	for k := range 10 * keyBytes / engine.RecordOverhead {
 		r, err := e.DispatchBatch(t.Context(), BatchAtomic, []Action{{Type: "stack:peek"}}, Key(fmt.Sprint(k)))
 		if err != nil || r.Sequence != 0 {
 			t.Fatal(r, err)
@@ -130,7 +131,7 @@ func TestTheStoreForgetsTheKeysOfBatchesThatChangeNothing(t *testing.T) {
 	if store.installs < 5 {
 		t.Errorf("%d snapshots", store.installs)
 	}
-	if most := keyWindow + 2*keyBytes/keyOverhead; store.keys > most {
+	if most := keyWindow + 2*keyBytes/engine.RecordOverhead; store.keys > most {
 		t.Errorf("the store had %d keys, %d are enough", store.keys, most)
 	}
 }
@@ -155,12 +156,12 @@ func TestAnEngineThatIsTakenOutIsSmall(t *testing.T) {
 			}
 			s.settle(done)
 			s.settle(func() bool {
-				e.lockStep(engineEvent{kind: evTakeOut})
-				return e.m.state == engineOut && e.m.idle()
+				e.takeOut()
+				v := e.m.View()
+				return v.State == engine.Out && v.IsIdle
 			})
-			if m := &e.m; cap(m.queued.items)+cap(m.sent.items)+cap(m.answered.items)+cap(m.group)+cap(m.records)+cap(m.cursor.pieces.items) > 0 {
-				t.Errorf("queued %d, sent %d, answered %d, group %d, records %d, pieces %d", cap(m.queued.items), cap(m.sent.items),
-					cap(m.answered.items), cap(m.group), cap(m.records), cap(m.cursor.pieces.items))
+			if n := e.m.Details().Capacity; n > 32 { // room for a few effects
+				t.Errorf("it has room for %d requests", n)
 			}
 		}
 		s.close()

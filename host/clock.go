@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"hypertoken/internal/fault"
 )
 
 // clock is the host's time: how long it has run, without what it was suspended for. It moves with the host's tick, so a
@@ -51,7 +53,7 @@ func (c *clock) advance() time.Duration {
 }
 
 // limit returns a context that ends with its parent, or with the cause once d of the host's time has passed.
-func (c *clock) limit(ctx context.Context, d time.Duration, cause ownCause) (limited context.Context, free func()) {
+func (c *clock) limit(ctx context.Context, d time.Duration, cause fault.OwnCause) (limited context.Context, free func()) {
 	limited, end := context.WithCancelCause(ctx)
 	began := c.now()
 	var timer *time.Timer

@@ -3,6 +3,7 @@ package host
 import (
 	"encoding/binary"
 
+	"hypertoken/internal/engine"
 	"hypertoken/ipc"
 )
 
@@ -10,8 +11,8 @@ import (
 
 // digestBehind is the question for the digest behind an action or a batch. The engine's lock guards it.
 type digestBehind struct {
-	request
-	of *Future
+	request engine.Request
+	of      *Future
 	// isHeld says that the outcome of the action is there and waits for the digest: it is result.
 	isHeld bool
 	result Result
@@ -21,36 +22,35 @@ type digestBehind struct {
 	sequence            uint64
 }
 
-// follow has the future wait for the digest of the state after it.
-func (f *Future) follow() {
-	f.behind = &digestBehind{of: f, request: request{kind: ipc.Digest, what: f.what + ": its digest"}}
-	f.behind.to = f.behind
+// waitForDigest makes the future wait for the digest of the state after it.
+func (f *Future) waitForDigest() {
+	f.behind = &digestBehind{of: f, request: engine.Request{Kind: ipc.Digest, What: f.request.What + ": its digest"}}
+	f.behind.request.Owner = f.behind
 }
 
 // askDigest queues the question behind what was queued last, if the future has one and has not failed.
 // The engine's lock is held.
 func (e *Engine) askDigest(f *Future) {
 	d := f.behind
-	if d == nil || f.resolved.Load() {
+	if d == nil || f.isResolved.Load() {
 		return
 	}
-	d.deadline, d.allowed, d.limit, d.ctx = f.deadline, f.allowed, f.limit, f.ctx
+	r := &f.request
+	d.request.Deadline, d.request.Allowed, d.request.Limit, d.request.Context = r.Deadline, r.Allowed, r.Limit, r.Context
 	e.enqueue(&d.request)
 }
 
-// complete takes in the digest. Without it the action keeps its outcome.
-func (d *digestBehind) complete(r *request, err error) {
+// Complete takes in the digest. Without it the action keeps its outcome.
+func (d *digestBehind) Complete(r *engine.Request, err error) {
 	d.hasEnded = true
 	if err == nil {
-		d.hasDigest, d.sequence = true, r.outcome.Sequence
-		d.digest = Digest(binary.LittleEndian.Uint64(r.outcome.Result))
+		d.hasDigest, d.sequence = true, r.Outcome.Sequence
+		d.digest = Digest(binary.LittleEndian.Uint64(r.Outcome.Result))
 	}
 	if d.isHeld {
 		d.of.settle(d.result, nil)
 	}
 }
-
-func (d *digestBehind) part(int, *request) completion { panic("host: a digest has no parts") }
 
 // settle resolves a future whose outcome is there, once its digest is there, too. A state has the
 // sequence of its action until another action is committed, so the sequence tells whether the digest

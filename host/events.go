@@ -7,7 +7,8 @@ import (
 
 	"github.com/vmihailenco/msgpack/v5"
 
-	"hypertoken/internal/sabotage"
+	"hypertoken/internal/engine"
+	"hypertoken/internal/fifo"
 	"hypertoken/wasm"
 )
 
@@ -52,7 +53,7 @@ type listeners struct {
 type listener struct {
 	event   string
 	mu      sync.Mutex // guards what follows
-	waiting fifo[Event]
+	waiting fifo.Queue[Event]
 	dropped uint64
 	ended   bool
 	wake    chan struct{}
@@ -93,10 +94,10 @@ func (l *listener) pass(out chan<- Event, stopped <-chan struct{}) {
 	defer close(out)
 	for {
 		l.mu.Lock()
-		more, ended := l.waiting.len() > 0, l.ended
+		more, ended := l.waiting.Len() > 0, l.ended
 		var ev Event
 		if more {
-			ev = l.waiting.pop()
+			ev = l.waiting.Pop()
 		}
 		l.mu.Unlock()
 		switch {
@@ -147,9 +148,6 @@ func (s *listeners) emit(ev Event) (dropped int) {
 
 // end lets every listener have what it has, and no more.
 func (s *listeners) end() {
-	if sabotage.On(sabotage.GoroutineLeft) {
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = true
@@ -165,12 +163,12 @@ func (l *listener) put(ev Event, end bool) (dropped int) {
 	if end {
 		l.ended = true
 	} else {
-		if l.waiting.len() == eventBuffer {
-			l.waiting.pop()
+		if l.waiting.Len() == eventBuffer {
+			l.waiting.Pop()
 			l.dropped++
 			dropped = 1
 		}
-		l.waiting.push(ev)
+		l.waiting.Push(ev)
 	}
 	l.mu.Unlock()
 	select {
@@ -180,8 +178,8 @@ func (l *listener) put(ev Event, end bool) (dropped int) {
 	return dropped
 }
 
-// told raises the events of an action that has ended. The engine's lock is held, so they are in order.
-func (e *Engine) told(r *request, name string, result Result, err error) {
+// raiseEvents raises the events of an action that has ended. The engine's lock is held, so they are in order.
+func (e *Engine) raiseEvents(r *engine.Request, name string, result Result, err error) {
 	e.host.counts.action(e, err)
 	if code := CodeOf(err); err != nil && (code == "trap" || code == "out_of_memory") {
 		e.host.log.Warn("an engine lost its instance", "engine", e.name, "action", name, "error", err)
@@ -201,9 +199,9 @@ func (e *Engine) told(r *request, name string, result Result, err error) {
 }
 
 // coreEvents hands on what the core raised: MessagePack arrays of a name and a payload, one after the other.
-func (e *Engine) coreEvents(r *request, name string, result Result) {
-	raised := r.outcome.Events
-	r.outcome.Events = nil // those of a batch come once
+func (e *Engine) coreEvents(r *engine.Request, name string, result Result) {
+	raised := r.Outcome.Events
+	r.Outcome.Events = nil // those of a batch come once
 	for len(raised) > 0 {
 		var pair []msgpack.RawMessage
 		var event string

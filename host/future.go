@@ -5,43 +5,50 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"hypertoken/internal/engine"
 	"hypertoken/ipc"
+	"hypertoken/journal"
 )
 
 // Future is an action on its way. Its context withdraws it as long as its outcome is not with the journal; from then on the
 // future tells the truth, however long that takes.
 type Future struct {
-	request
+	// request is what the engine's machine has of it, from the dispatch until the outcome.
+	request engine.Request
+	// at is the worker that the request was sent to last; nil if it is in this process, or was not sent.
+	at     atomic.Pointer[worker]
 	engine *Engine
-	// size is what it takes of the host's queue, in bytes; charged says that it has not given that back.
-	size    int64
-	charged bool
-	// followers are those that share its key, and its outcome. The engine's lock guards them.
-	followers []*Future
+	// batch is the batch whose outcome this is; nil for an action or a question.
+	batch *batch
+	// size is what it takes of the host's queue, in bytes. isCharged says that it has not given that back.
+	size      int64
+	isCharged bool
 	// behind asks for the digest of the state after it; nil if nobody wants that.
 	behind *digestBehind
+	call   callTimes
 
-	// hidden says that its caller never sees it: then it may be another call's later.
-	hidden   bool
-	spare    chan struct{} // for done, of another call
-	resolved atomic.Bool   // says that result and failure are there
-	mu       sync.Mutex    // guards done, and who resolves
-	done     chan struct{} // made when somebody asks for it
-	result   Result
-	failure  error
+	// isHidden says that the caller never sees the future: then it may be another call's later.
+	isHidden   bool
+	spare      chan struct{} // for done, of another call
+	isResolved atomic.Bool   // says that result and failure are there
+	mu         sync.Mutex    // guards done, and who resolves
+	done       chan struct{} // made when somebody asks for it
+	result     Result
+	failure    error
 }
 
-// futures are those that nobody has, of calls that have returned.
-var futures = sync.Pool{New: func() any { return &Future{hidden: true} }}
+// futures are those that nobody has: of calls that have returned.
+var futures = sync.Pool{New: func() any { return &Future{isHidden: true} }}
 
 // recycle lets another call have a future that has succeeded, and that its caller has never seen.
 func (f *Future) recycle() {
-	if f.keyed != nil || f.behind != nil || f.kept || cap(f.body) > keptBody {
+	r := &f.request
+	if r.Keyed != nil || f.behind != nil || !r.MayBeReused() || cap(r.Body) > keptBody {
 		return
 	}
-	f.mu.Lock() // who has resolved it may not have left yet
-	f.request = request{body: f.body[:0]}
-	f.engine, f.size, f.charged, f.followers, f.result, f.failure = nil, 0, false, nil, Result{}, nil
+	f.mu.Lock() // the one who has resolved it may not have left yet
+	f.request = engine.Request{Body: r.Body[:0]}
+	f.engine, f.size, f.isCharged, f.call, f.result, f.failure = nil, 0, false, callTimes{}, Result{}, nil
 	if f.done != nil {
 		select {
 		case <-f.done: // its waiter has seen the outcome before
@@ -49,7 +56,10 @@ func (f *Future) recycle() {
 		}
 		f.done, f.spare = nil, f.done
 	}
-	f.resolved.Store(false)
+	if f.at.Load() != nil {
+		f.at.Store(nil)
+	}
+	f.isResolved.Store(false)
 	f.mu.Unlock()
 	futures.Put(f)
 }
@@ -65,31 +75,32 @@ func (f *Future) Done() <-chan struct{} {
 		if f.done = f.spare; f.done == nil {
 			f.done = make(chan struct{}, 1)
 		}
-		if f.resolved.Load() {
-			f.tell()
+		if f.isResolved.Load() {
+			f.wakeLocked()
 		}
 	}
 	return f.done
 }
 
-// tell lets go who waits, whom there is one of where nobody else has the future.
-func (f *Future) tell() {
-	if f.hidden {
+// wakeLocked wakes everybody who waits. If nobody but the call itself has the future, there is one waiter at most, and the
+// channel is used again. The future's lock is held.
+func (f *Future) wakeLocked() {
+	if f.isHidden {
 		f.done <- struct{}{}
 	} else {
 		close(f.done)
 	}
 }
 
-// Result returns the outcome, without waiting; false where there is none yet.
+// Result returns the outcome, without waiting. ok is false if there is none yet.
 func (f *Future) Result() (r Result, err error, ok bool) { //nolint:revive // the error is a value here
-	if !f.resolved.Load() {
+	if !f.isResolved.Load() {
 		return Result{}, nil, false
 	}
 	return f.result, f.failure, true
 }
 
-// Wait waits for the outcome. Where ctx ends first it returns [ErrTimeout] or [ErrCanceled], and the action goes on: only
+// Wait waits for the outcome. If ctx ends first it returns [ErrTimeout] or [ErrCanceled], and the action goes on: only
 // the context that it was dispatched with withdraws it.
 func (f *Future) Wait(ctx context.Context) (Result, error) {
 	if r, err, ok := f.Result(); ok {
@@ -99,14 +110,14 @@ func (f *Future) Wait(ctx context.Context) (Result, error) {
 	if r, err, ok := f.Result(); ok {
 		return r, err
 	}
-	return Result{}, ended(ctx, "waiting for "+f.what)
+	return Result{}, ended(ctx, "waiting for "+f.request.What)
 }
 
-// wait waits until the outcome is there, or ctx ends. It reads the worker's answers meanwhile, where nobody else does.
+// wait waits until the outcome is there, or ctx ends. It reads the worker's answers meanwhile, if nobody else does.
 func (f *Future) wait(ctx context.Context) {
 	if w := f.at.Load(); w != nil {
 		w.lead(ctx, f)
-		if f.resolved.Load() || w.follow(ctx, f) {
+		if f.isResolved.Load() || w.follow(ctx, f) {
 			return
 		}
 	}
@@ -132,40 +143,44 @@ func All(ctx context.Context, futures ...*Future) ([]Result, error) {
 func (f *Future) resolve(r Result, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.resolved.Load() {
+	if f.isResolved.Load() {
 		return
 	}
 	f.result, f.failure = r, err
-	f.resolved.Store(true)
+	f.isResolved.Store(true)
 	if f.done != nil {
-		f.tell()
+		f.wakeLocked()
 	}
 }
 
 // failed returns a future that has failed already.
 func failed(what string, err error) *Future {
-	f := &Future{request: request{what: what}}
+	f := &Future{request: engine.Request{What: what}}
 	f.resolve(Result{}, err)
 	return f
 }
 
-// complete ends an action, or a question about the engine.
-func (f *Future) complete(r *request, err error) {
+// Complete ends an action, a batch, or a question about the engine. The engine's lock is held.
+func (f *Future) Complete(r *engine.Request, err error) {
 	e := f.engine
 	e.discharge(f)
+	if f.batch != nil {
+		f.batch.complete(r, err)
+		return
+	}
 	var result Result
 	if err == nil {
-		result = Result{Sequence: r.outcome.Sequence, Changed: r.changed, Raw: r.outcome.Result}
-		if r.kind == ipc.State {
-			result.Raw = r.data
+		result = Result{Sequence: r.Outcome.Sequence, Changed: r.HasChanged, Raw: r.Outcome.Result}
+		if r.Kind == ipc.State {
+			result.Raw = r.Data
 		}
-		r.data = nil
+		r.Data = nil
 	}
-	if r.kind == ipc.Dispatch {
-		e.told(r, f.what, result, err)
-		e.measured(&f.request, r, f.what, err)
-		e.arrived(r)
-		f.endSpan(e.host, r, err)
+	if r.Kind == ipc.Dispatch {
+		e.raiseEvents(r, r.What, result, err)
+		e.measureOutcome(&f.call, r, r.What, err)
+		e.measureParts(f, r)
+		f.call.endSpan(e.host, r, err)
 	}
 	e.keyEnded(f, err)
 	f.settle(result, err)
@@ -173,34 +188,32 @@ func (f *Future) complete(r *request, err error) {
 
 // keyEnded takes note of the end of what has a key, and ends what shares its outcome. The engine's lock is held.
 func (e *Engine) keyEnded(f *Future, err error) {
-	if f.keyed == nil {
+	record := f.request.Keyed
+	if record == nil {
 		return
 	}
-	e.keys.ended(f, err)
+	followers := e.keys.Ended(record, err)
 	e.work.shed = e.work.shed || e.host.keyBytes.Load() > e.host.options.MaxKeyBytes
-	for _, g := range f.followers {
+	for _, g := range followers {
 		e.discharge(g)
-		if b, ok := f.to.(*batch); ok && err != nil {
-			g.to.(*batch).share(b)
+		if f.batch != nil && err != nil {
+			g.batch.share(f.batch)
 		} else {
-			g.repeat(f.keyed, err)
+			g.repeat(record, err)
 		}
 	}
-	f.followers = nil
 }
 
-// repeat ends a future as the record of its key has it, or with an error. The engine's lock is held.
-func (f *Future) repeat(old *KeyRecord, err error) {
-	if b, ok := f.to.(*batch); ok {
-		b.repeat(old, err)
+// repeat ends a future as the record of its key says, or with an error. The engine's lock is held.
+func (f *Future) repeat(old *journal.KeyRecord, err error) {
+	if f.batch != nil {
+		f.batch.repeat(old, err)
 		return
 	}
-	f.engine.only(f, f.what, err)
+	f.engine.countAlone(f, f.request.What, err)
 	if err != nil {
 		f.settle(Result{}, err)
 		return
 	}
 	f.settle(Result{Sequence: old.Sequence, Changed: old.Changed, Raw: old.Result}, nil)
 }
-
-func (f *Future) part(int, *request) completion { panic("host: an action has no parts") }

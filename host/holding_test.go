@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"hypertoken/host"
+	"hypertoken/journal"
 )
 
 // syncBuffer is a buffer for a log that several goroutines write.
@@ -99,12 +100,12 @@ func TestAnEngineIsNotHeldBackForItsStore(t *testing.T) {
 
 func testAnEngineIsNotHeldBackForItsStore(t *testing.T) {
 	const kills = 3
-	store := &flakyStore{Store: host.NewMemory()}
+	store := &flakyStore{Store: journal.NewMemory()}
 	h := newHost(t, host.Options{Workers: 1, Store: store, MaxKills: 1, KillGrace: time.Millisecond})
 	e := open(t, h, "e", deck(5))
 	for h.Stats().Restarts["deadline"] < kills {
 		dispatch(t, e, "stack:peek", nil)
-		store.fail(func(_ func(host.Done), done host.Done) { done.Done(errors.New("the disk is full")) })
+		store.fail(func(_ func(journal.Done), done journal.Done) { done.Report(errors.New("the disk is full")) })
 		first := e.DispatchAsync(t.Context(), "stack:shuffle", nil)
 		long := e.DispatchAsync(t.Context(), "test:work", dict{"rounds": 200_000_000})
 		if _, err := host.All(t.Context(), first, long); err != nil {

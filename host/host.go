@@ -35,10 +35,11 @@ import (
 	"time"
 
 	"hypertoken/internal/calm"
+	"hypertoken/internal/engine"
 	"hypertoken/internal/executor"
 	"hypertoken/internal/fast"
+	"hypertoken/internal/fault"
 	"hypertoken/internal/process"
-	"hypertoken/internal/sabotage"
 	"hypertoken/internal/tap"
 	"hypertoken/wasm"
 )
@@ -56,7 +57,7 @@ type Host struct {
 	queue    *queue
 	counts   counts
 	measure  atomic.Pointer[measure]
-	limits   machineLimits
+	machines engine.Config
 	owners   atomic.Uint64
 	keyBytes atomic.Int64 // what the keys of open engines take
 	entropy  entropy
@@ -146,15 +147,15 @@ func New(ctx context.Context, o Options) (*Host, error) {
 
 func newHost(o Options) *Host {
 	h := &Host{
-		options: o,
-		log:     slog.New(calm.New(o.Logger.Handler())),
-		debug:   o.Logger.Enabled(context.Background(), slog.LevelDebug),
-		limits:  o.machineLimits(),
-		started: time.Now(),
-		actions: actionList{known: make(chan struct{})},
-		closed:  make(chan struct{}),
-		wake:    make(chan struct{}, 1),
-		engines: map[string]*Engine{},
+		options:  o,
+		log:      slog.New(calm.New(o.Logger.Handler())),
+		debug:    o.Logger.Enabled(context.Background(), slog.LevelDebug),
+		machines: o.machineConfig(),
+		started:  time.Now(),
+		actions:  actionList{known: make(chan struct{})},
+		closed:   make(chan struct{}),
+		wake:     make(chan struct{}, 1),
+		engines:  map[string]*Engine{},
 	}
 	h.queue = newQueue(&h.clock, o.MaxQueue, o.MaxQueueBytes)
 	_, _ = crand.Read(h.id[:]) // never fails
@@ -176,10 +177,6 @@ func (h *Host) run() {
 
 // spawn runs f in a goroutine that Shutdown waits for.
 func (h *Host) spawn(f func()) {
-	if sabotage.On(sabotage.WorkerForgotten) {
-		go f()
-		return
-	}
 	h.goroutines.Go(f)
 }
 
@@ -307,7 +304,7 @@ func (h *Host) Shutdown(ctx context.Context) error {
 			continue
 		case <-h.hurried.Done():
 		}
-		e.lockStep(engineEvent{kind: evStop, err: shutdownError()})
+		e.stop()
 		<-e.closed
 	}
 	if ctx.Err() != nil {
@@ -324,6 +321,4 @@ func (h *Host) Shutdown(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func shutdownError() error {
-	return &Error{Code: ErrShutdown.Code, Message: "the engine is closed, or its host shut down"}
-}
+func shutdownError() error { return fault.Shutdown() }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 
+	"hypertoken/internal/engine"
 	"hypertoken/ipc"
 )
 
@@ -26,23 +27,23 @@ func (s *simulation) inspect() {
 		}
 	}
 	for _, e := range s.engines {
-		m := &e.m
-		if id := m.place.id; id != 0 && id != e.placement {
+		d := e.m.Details()
+		if id := d.Place.Placement; id != 0 && id != e.placement {
 			if s.placements[id] {
 				s.fatal("%s: the placement %d is used again", e.name, id)
 			}
 			s.placements[id], e.placement = true, id
 		}
-		for _, r := range m.sent.all() {
-			switch w := m.place.worker; {
-			case !r.suspect() || r.withdrawn:
+		for _, r := range d.Sent {
+			switch w := e.at; {
+			case !r.IsSuspect() || r.IsWithdrawn():
 			case w == nil:
-				s.fatal("%s: %s is suspected of a death and runs in this process", e.name, r.what)
+				s.fatal("%s: %s is suspected of a death and runs in this process", e.name, r.What)
 			case w.conn.Pending() > 1:
-				s.fatal("%s: %s is suspected of a death and is one of %d requests on its worker", e.name, r.what, w.conn.Pending())
+				s.fatal("%s: %s is suspected of a death and is one of %d requests on its worker", e.name, r.What, w.conn.Pending())
 			}
 		}
-		if here := m.place.id != 0 && m.place.worker == nil; here && ready && !m.moving {
+		if here := d.Place.Placement != 0 && d.Place.IsLocal(); here && ready && !d.IsMoving {
 			s.fatal("%s stays in this process, and a worker is ready", e.name)
 		}
 	}
@@ -59,17 +60,18 @@ func (s *simulation) inspectKill(w *worker) {
 func (s *simulation) inspectDeath(w *worker) (after func()) {
 	type inFlight struct {
 		engine *simEngine
-		*request
-		death  *death
+		*engine.Request
+		death  *engine.Death
 		deaths int
 		alone  bool // it was a suspect, and ran alone
 	}
 	var list []inFlight
 	for _, e := range s.engines {
-		if e.m.state == engineLive && e.m.place.worker == w {
-			for _, r := range e.m.sent.all() {
-				if !r.withdrawn && (r.kind == ipc.Dispatch || r.kind == ipc.Batch) {
-					list = append(list, inFlight{e, r, r.death, r.deaths, r.suspect() && e.m.alone})
+		if d := e.m.Details(); d.State == engine.Live && e.at == w {
+			for _, r := range d.Sent {
+				if !r.IsWithdrawn() && (r.Kind == ipc.Dispatch || r.Kind == ipc.Batch) {
+					death, deaths := r.Suspicion()
+					list = append(list, inFlight{e, r, death, deaths, r.IsSuspect() && d.IsAlone})
 				}
 			}
 		}
@@ -81,19 +83,20 @@ func (s *simulation) inspectDeath(w *worker) (after func()) {
 			s.fatal("a worker's end (%v, alone %v) counts as a restart", w.why, alone)
 		}
 		for _, r := range list {
-			switch suspected := r.request.death != r.death; {
-			case r.kind == ipc.Batch && r.flags&ipc.FlagAtomic == 0 && !r.conditional && r.keyed == nil && len(r.members) > 1 && suspected:
-				if slices.Contains(r.engine.m.queued.all(), r.request) {
-					s.fatal("%s: %s is suspected of a death, and is not split", r.engine.name, r.what)
+			death, deaths := r.Suspicion()
+			switch suspected := death != r.death; {
+			case r.Kind == ipc.Batch && r.Flags&ipc.FlagAtomic == 0 && !r.IsConditional && r.Keyed == nil && len(r.Members) > 1 && suspected:
+				if slices.Contains(r.engine.m.Details().Queued, r.Request) {
+					s.fatal("%s: %s is suspected of a death, and is not split", r.engine.name, r.What)
 				}
-			case r.err != nil && !errors.Is(r.err, ErrPoisoned):
-				s.fatal("%s: %s was in flight when its worker died, and fails with %v", r.engine.name, r.what, r.err)
+			case r.Err != nil && !errors.Is(r.Err, ErrPoisoned):
+				s.fatal("%s: %s was in flight when its worker died, and fails with %v", r.engine.name, r.What, r.Err)
 			case suspected != (w.why == byItself):
-				s.fatal("%s: %s, in flight when its worker ended (%v), is suspected: %v", r.engine.name, r.what, w.why, suspected)
-			case suspected && r.alone && !r.death.cleared:
-				s.fatal("%s: %s died alone, and the others of the death before are suspects still", r.engine.name, r.what)
-			case suspected && r.alone != (r.request.deaths > r.deaths):
-				s.fatal("%s: the worker died, %s was alone there: %v, and has %d deaths, before %d", r.engine.name, r.what, r.alone, r.request.deaths, r.deaths)
+				s.fatal("%s: %s, in flight when its worker ended (%v), is suspected: %v", r.engine.name, r.What, w.why, suspected)
+			case suspected && r.alone && !r.death.IsCleared():
+				s.fatal("%s: %s died alone, and the others of the death before are suspects still", r.engine.name, r.What)
+			case suspected && r.alone != (deaths > r.deaths):
+				s.fatal("%s: the worker died, %s was alone there: %v, and has %d deaths, before %d", r.engine.name, r.What, r.alone, deaths, r.deaths)
 			}
 		}
 	}

@@ -5,8 +5,7 @@ import (
 	"context"
 	"iter"
 
-	"hypertoken/internal/sabotage"
-	"hypertoken/ipc"
+	"hypertoken/journal"
 	"hypertoken/wasm"
 )
 
@@ -33,11 +32,6 @@ func (e *Engine) Journal(ctx context.Context) (iter.Seq[Entry], error) {
 		return nil, shutdownError()
 	default:
 	}
-	if sabotage.On(sabotage.BrokenIsUnreadable) {
-		if err := e.ready(ctx, "Journal"); err != nil {
-			return nil, err
-		}
-	}
 	s, err := e.fetch(ctx, "Journal")
 	if err != nil {
 		return nil, err
@@ -45,20 +39,18 @@ func (e *Engine) Journal(ctx context.Context) (iter.Seq[Entry], error) {
 	if s == nil {
 		return func(func(Entry) bool) {}, nil
 	}
-	return s.all(), nil
+	return entriesOf(s), nil
 }
 
-// all iterates the entries. What it hands out is the caller's.
-func (s *Stored) all() iter.Seq[Entry] {
+// entriesOf iterates the entries of a journal. What it hands out is the caller's.
+func entriesOf(s *journal.Stored) iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
 		sequence := s.Sequence
-		for rest := s.Entries; len(rest) > 0; {
-			in, after, err := ipc.ReadEntry(rest)
+		for in, err := range journal.Entries(s.Entries) {
 			if err != nil {
 				return // the replay will say so
 			}
 			sequence++
-			rest = after
 			if !yield(Entry{Sequence: sequence, Now: in.Now, Entropy: in.Entropy, Type: string(in.Type),
 				Payload: bytes.Clone(in.Payload), Checksum: in.Checksum}) {
 				return

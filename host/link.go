@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"hypertoken/internal/process"
-	"hypertoken/internal/sabotage"
 	"hypertoken/internal/tap"
 	"hypertoken/ipc"
 )
@@ -63,11 +62,7 @@ func startProcess(w *worker) {
 	}
 	<-p.Done()
 	l.hangUp()
-	if sabotage.On(sabotage.DescriptorLeft) {
-		sabotage.Keep(l.stdout)
-	} else {
-		l.closeOut()
-	}
+	l.closeOut()
 	switch why := w.verdict(); {
 	case err != nil:
 		err = fmt.Errorf("the worker %s: %w", p.Path(), err)

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"hypertoken/internal/engine"
 	"hypertoken/internal/executor"
 	"hypertoken/ipc"
 )
@@ -13,7 +14,7 @@ import (
 type local struct {
 	host   *Host
 	engine *Engine
-	place  place
+	place  engine.Place
 	run    *executor.Engine
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -46,10 +47,10 @@ type localFrame struct {
 // keptBodies is how large the memory for answers may stay, in bytes.
 const keptBodies = 64 << 10
 
-func (h *Host) newLocal(e *Engine, p place) *local {
+func (h *Host) newLocal(e *Engine, p engine.Place) *local {
 	l := &local{host: h, engine: e, place: p}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
-	l.run = executor.New(h.instantiate, l, h.options.MaxFrame).Engine(p.id)
+	l.run = executor.New(h.instantiate, l, h.options.MaxFrame).Engine(p.Placement)
 	h.locals.Add(1)
 	h.settleIn(l)
 	return l
@@ -63,7 +64,7 @@ func (l *local) put(kind ipc.Kind, flags ipc.Flags, body []byte) (id uint64, ok 
 		return 0, false
 	}
 	l.next++
-	l.waiting = localRequest{ipc.Header{Kind: kind, Flags: flags, Request: l.next, Placement: l.place.id}, body}
+	l.waiting = localRequest{ipc.Header{Kind: kind, Flags: flags, Request: l.next, Placement: l.place.Placement}, body}
 	return l.next, true
 }
 
@@ -99,8 +100,8 @@ func (l *local) free() {
 	l.host.locals.Done()
 }
 
-// start runs what waits: here, where inline says so, and what comes after it in a goroutine.
-func (l *local) start(inline bool) {
+// start runs what waits: here, if mayRun says so, and what comes after it in a goroutine.
+func (l *local) start(mayRun bool) {
 	l.mu.Lock()
 	begin := !l.waiting.none() && !l.running && !l.closed
 	if begin {
@@ -110,7 +111,7 @@ func (l *local) start(inline bool) {
 	if !begin {
 		return
 	}
-	if inline {
+	if mayRun {
 		l.once()
 		if !l.more() {
 			return
@@ -168,17 +169,18 @@ func (l *local) hand(end bool) {
 	from := 0
 	for k := range l.answers {
 		f := &l.answers[k]
-		e.step(engineEvent{kind: eventOf[f.Kind-ipc.Hello], place: l.place, id: f.Request, flags: f.Flags, seen: seen, body: l.bodies[from:f.end:f.end]})
+		e.takeFrame(l.place, f.Kind, f.Flags, f.Request, l.bodies[from:f.end:f.end], seen)
 		from = f.end
 	}
 	l.answers, l.bodies = l.answers[:0], l.bodies[:0]
 	if cap(l.bodies) > keptBodies {
 		l.bodies = nil
 	}
-	if end && e.m.place == l.place {
-		e.step(engineEvent{kind: evRoom})
+	if end && e.m.View().Place == l.place {
+		e.m.Room(e.now())
+		e.perform()
 	}
-	e.unlock(false)
+	e.unlockAndDeliver(false)
 }
 
 // Append takes an answer of the executor. It is copied: the request's bytes are used again.

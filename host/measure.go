@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
+	"hypertoken/internal/engine"
 	"hypertoken/internal/histogram"
 	"hypertoken/ipc"
 )
@@ -45,12 +46,12 @@ type measureShard struct {
 
 func (m *measure) shard(e *Engine) *measureShard { return &m.shards[e.shard%measureShards] }
 
-// times is when a request got where, since the host was started; 0 where it has not, or where nothing is measured.
-type times struct {
-	began, sent, answered time.Duration
-	// counted says that the host's measure has it in flight.
-	counted bool
-	trace   *traced
+// callTimes is what is measured of a call. Its times are those since the host was started; 0 if nothing is measured.
+type callTimes struct {
+	began time.Duration
+	// isCounted says that the host's measure has the call in flight.
+	isCounted bool
+	trace     *traced
 }
 
 // traced is the trace that a request belongs to, and its own span where there is a tracer.
@@ -65,8 +66,8 @@ func (h *Host) stamp() time.Duration { return time.Since(h.started) }
 // measures reports whether somebody wants to know when what happens.
 func (h *Host) measures() bool { return h.measure.Load() != nil || h.options.Tracer != nil }
 
-// begin takes note of a call for an action, or for a batch of n.
-func (e *Engine) begin(ctx context.Context, r *request, name string, n int) {
+// measureCall takes note of a call for an action, or for a batch of n.
+func (e *Engine) measureCall(ctx context.Context, r *callTimes, name string, n int) {
 	h := e.host
 	m, tracer := h.measure.Load(), h.options.Tracer
 	if m == nil && tracer == nil {
@@ -74,7 +75,7 @@ func (e *Engine) begin(ctx context.Context, r *request, name string, n int) {
 	}
 	r.began = h.stamp()
 	if m != nil {
-		r.counted = true
+		r.isCounted = true
 		s := m.shard(e)
 		s.dispatched.Add(uint64(n))
 		s.inFlight.Add(int64(n))
@@ -90,9 +91,9 @@ func (e *Engine) begin(ctx context.Context, r *request, name string, n int) {
 
 const spanName = "hypertoken.dispatch"
 
-// measured takes note of the end of an action. from is the request that it went with: its own, or its batch's.
-func (e *Engine) measured(own, from *request, name string, err error) {
-	if !own.counted {
+// measureOutcome takes note of the end of an action. from is the request that it went with: its own, or its batch's.
+func (e *Engine) measureOutcome(own *callTimes, from *engine.Request, name string, err error) {
+	if !own.isCounted {
 		return
 	}
 	h := e.host
@@ -101,8 +102,8 @@ func (e *Engine) measured(own, from *request, name string, err error) {
 	s := m.shard(e)
 	a := m.table.Load().action(e.shard%measureShards, name)
 	a.duration.Observe(took)
-	if from.kind == ipc.Dispatch && from.answered > 0 {
-		a.run.Observe(time.Duration(from.outcome.RunTime))
+	if from.Kind == ipc.Dispatch && from.Answered > 0 {
+		a.run.Observe(time.Duration(from.Outcome.RunTime))
 	}
 	a.outcomes[outcomeOf(err)].Add(1)
 	if own.trace != nil {
@@ -121,33 +122,33 @@ func (a *actionMeasure) exemplify(took time.Duration, c trace.SpanContext, at ti
 	}
 }
 
-// arrived takes note of where the time of a request went.
-func (e *Engine) arrived(r *request) {
-	if r.answered == 0 || !r.counted {
+// measureParts takes note of where the time of a request went. r is what the future went with.
+func (e *Engine) measureParts(f *Future, r *engine.Request) {
+	if r.Answered == 0 || !f.call.isCounted {
 		return
 	}
 	s := e.host.measure.Load().shard(e)
-	s.queue.Observe(r.sent - r.began)
-	s.wire.Observe(r.answered - r.sent - time.Duration(r.outcome.RunTime))
-	if w := r.at.Load(); w != nil {
-		w.answers.Observe(r.answered - r.sent)
+	s.queue.Observe(r.Sent - f.call.began)
+	s.wire.Observe(r.Answered - r.Sent - time.Duration(r.Outcome.RunTime))
+	if w := f.at.Load(); w != nil {
+		w.answers.Observe(r.Answered - r.Sent)
 	}
 }
 
 // endSpan ends the span of a call that went with a request: its own, or its batch's. It has an event where each part of the time has
 // ended, with how long that was.
-func (r *request) endSpan(h *Host, from *request, err error) {
+func (r *callTimes) endSpan(h *Host, from *engine.Request, err error) {
 	if r.trace == nil || r.trace.span == nil {
 		return
 	}
-	span, run := r.trace.span, time.Duration(from.outcome.RunTime)
+	span, run := r.trace.span, time.Duration(from.Outcome.RunTime)
 	part := func(name string, end, took time.Duration) {
 		span.AddEvent(name, trace.WithTimestamp(h.started.Add(end)), trace.WithAttributes(attribute.Float64("duration_seconds", took.Seconds())))
 	}
-	if from.answered > 0 {
-		part("queue", from.sent, from.sent-r.began)
-		part("run", from.answered, run)
-		part("wire", from.answered, max(0, from.answered-from.sent-run))
+	if from.Answered > 0 {
+		part("queue", from.Sent, from.Sent-r.began)
+		part("run", from.Answered, run)
+		part("wire", from.Answered, max(0, from.Answered-from.Sent-run))
 	}
 	if err != nil {
 		span.SetStatus(codes.Error, CodeOf(err))
@@ -157,17 +158,17 @@ func (r *request) endSpan(h *Host, from *request, err error) {
 	r.trace.span = nil
 }
 
-// only takes note of the end of an action that nobody else is told of: one that did not get as far as the engine, or that had the
-// key of another one.
-func (e *Engine) only(f *Future, name string, err error) {
+// countAlone takes note of the end of an action that raises no event: it did not get as far as the engine, or it had the key of
+// another one.
+func (e *Engine) countAlone(f *Future, name string, err error) {
 	e.host.counts.action(e, err)
-	e.measured(&f.request, &f.request, name, err)
-	f.endSpan(e.host, &f.request, err)
+	e.measureOutcome(&f.call, &f.request, name, err)
+	f.call.endSpan(e.host, &f.request, err)
 }
 
-// batchEnded takes note of the end of a batch.
-func (e *Engine) batchEnded(b *batch, err error) {
-	if !b.counted {
+// measureBatch takes note of the end of a batch.
+func (e *Engine) measureBatch(b *batch, err error) {
+	if !b.future.call.isCounted {
 		return
 	}
 	m, n := e.host.measure.Load(), len(b.types)
@@ -180,25 +181,9 @@ func (e *Engine) batchEnded(b *batch, err error) {
 	m.sizes[at].Add(1)
 }
 
-// appended takes note of what the store has just said that it holds. The engine's lock is held.
-func (e *Engine) appended() {
-	if m := e.host.measure.Load(); m != nil && len(e.m.group) > 0 && !e.m.uncertain {
-		m.records.Add(e.m.appending)
-		m.recordBytes.Add(uint64(entrySize(e.m.records)))
-	}
-}
-
-// installed does so for a snapshot.
-func (e *Engine) installed() {
-	if m := e.host.measure.Load(); m != nil && e.m.install != nil {
-		m.snapshots.Add(1)
-		m.snapshotBytes.Add(uint64(len(e.m.install.data)))
-	}
-}
-
-// placed takes note that the engine has a place, to which that many entries were replayed.
-func (e *Engine) placed(p place, replayed uint64) {
-	lostAt, back := e.lostAt, e.fallen && p.worker != nil
+// measurePlacing takes note that the engine has a place, to which that many records were replayed.
+func (e *Engine) measurePlacing(p engine.Place, replayed uint64) {
+	lostAt, back := e.lostAt, e.fallen && !p.IsLocal()
 	e.lostAt = 0
 	if back {
 		e.fallen = false
@@ -216,8 +201,8 @@ func (e *Engine) placed(p place, replayed uint64) {
 	}
 }
 
-// failed tells of an error that is the engine's own.
-func (e *Engine) failed(err error) {
+// reportError tells of an error that is the engine's own.
+func (e *Engine) reportError(err error) {
 	if m := e.host.measure.Load(); m != nil {
 		m.recent.add(time.Now(), e.name, "", err)
 	}
@@ -252,18 +237,4 @@ func (l *recentErrors) add(at time.Time, engine, action string, err error) {
 	l.list[l.n%maxRecent] = r
 	l.n++
 	l.mu.Unlock()
-}
-
-// sent takes note that a request is in the pipe.
-func (e *Engine) sent(r *request) {
-	if r.began > 0 {
-		r.times.sent = e.host.stamp()
-	}
-}
-
-// ran counts for how long a worker ran something.
-func (p place) ran(nanoseconds uint64) {
-	if p.worker != nil {
-		p.worker.busy.Add(int64(nanoseconds))
-	}
 }

@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"hypertoken/host"
+	"hypertoken/journal"
 )
 
 // A tracer gets a span for each call, within the caller's, with an event where each part of its time has ended.
@@ -108,13 +109,13 @@ func TestRecentErrors(t *testing.T) {
 // Who drains waits until every outcome is there, and not for what comes later.
 func TestDrain(t *testing.T) {
 	stored, let := make(chan struct{}), make(chan struct{})
-	store := &flakyStore{Store: host.NewMemory()}
+	store := &flakyStore{Store: journal.NewMemory()}
 	h := newHost(t, host.Options{InProcess: true, Store: store})
 	if err := h.Drain(t.Context()); err != nil {
 		t.Fatalf("nothing is in flight: %v", err)
 	}
 	e := open(t, h, "table", deck(3))
-	store.fail(func(call func(host.Done), done host.Done) {
+	store.fail(func(call func(journal.Done), done journal.Done) {
 		go func() {
 			close(stored)
 			<-let

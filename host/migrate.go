@@ -7,13 +7,13 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
-	"hypertoken/internal/sabotage"
+	"hypertoken/journal"
 	"hypertoken/wasm"
 )
 
 // migrate makes a snapshot of a journal that another core wrote: that core replays it, here, and every result is held
 // against the one that was acknowledged. The snapshot opens with this host's core, by its format version.
-func (e *Engine) migrate(ctx context.Context, what string, s *Stored) (*Stored, error) {
+func (e *Engine) migrate(ctx context.Context, what string, s *journal.Stored) (*journal.Stored, error) {
 	h := e.host
 	var code []byte
 	for _, c := range h.options.Cores {
@@ -43,20 +43,19 @@ func (e *Engine) migrate(ctx context.Context, what string, s *Stored) (*Stored, 
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	for entry := range s.all() {
+	for entry := range entriesOf(s) {
 		r, err := i.Dispatch(ctx, &wasm.Action{Now: entry.Now, Entropy: entry.Entropy, Type: entry.Type, Payload: entry.Payload})
 		var trap *wasm.TrapError
 		switch {
 		case errors.As(err, &trap):
 			return nil, fmt.Errorf("%s: sequence %d, %s: %w", what, entry.Sequence, entry.Type, err)
-		case sabotage.On(sabotage.MigratedUnchecked):
 		case err != nil || xxhash.Sum64(r.Result) != entry.Checksum:
 			return nil, &Error{Code: ErrDiverged.Code, Err: err,
 				Message: fmt.Sprintf("%s: sequence %d, %s: the core %s gives another result than it did", what, entry.Sequence, entry.Type, s.Core)}
 		}
 	}
-	base := Base{Sequence: s.Sequence + s.Count, Snapshot: true, Core: h.hash,
-		Keys: append(append([]KeyRecord(nil), s.Keys...), s.Recent...), KeyNumber: s.lastKey()}
+	base := journal.Base{Sequence: s.Sequence + s.Count, Snapshot: true, Core: h.hash,
+		Keys: append(append([]journal.KeyRecord(nil), s.Keys...), s.Recent...), KeyNumber: s.NewestKeyNumber()}
 	if err := i.Snapshot(ctx, func(chunk []byte) error {
 		base.Data = append(base.Data, chunk...)
 		return nil
@@ -66,10 +65,10 @@ func (e *Engine) migrate(ctx context.Context, what string, s *Stored) (*Stored, 
 	if err := e.install(ctx, what, base); err != nil {
 		return nil, err
 	}
-	return &Stored{Base: base, Owner: e.owner}, nil
+	return &journal.Stored{Base: base, Owner: e.owner}, nil
 }
 
 // foreign reports whether a journal needs another core than this host's: one that has to be replayed.
-func (h *Host) foreign(s *Stored) bool {
+func (h *Host) foreign(s *journal.Stored) bool {
 	return s.Core != "" && s.Core != h.hash && (s.Count > 0 || !s.Snapshot)
 }

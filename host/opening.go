@@ -6,6 +6,11 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"hypertoken/internal/engine"
+	"hypertoken/internal/fault"
+	"hypertoken/internal/payload"
+	"hypertoken/journal"
 )
 
 // How an engine is opened, loaded and forgotten.
@@ -69,9 +74,9 @@ func (h *Host) Open(ctx context.Context, name string, o EngineOptions) (*Engine,
 	h.mu.Unlock()
 	created, err := e.open(ctx, setup)
 	if err != nil {
-		e.lockStep(engineEvent{kind: evStop, err: shutdownError()})
+		e.stop()
 		if created {
-			h.options.Store.Delete(name, func(error) {})
+			h.options.Store.Delete(name, journal.Done{})
 		}
 		return nil, err
 	}
@@ -86,15 +91,15 @@ func (h *Host) encodeSetup(setup any) ([]byte, error) {
 	case Raw:
 		return s, nil
 	}
-	return new(payloadBuffer).encode("EngineOptions.Setup", setup, h.options.setupLimits())
+	return new(payload.Buffer).Encode("EngineOptions.Setup", setup, h.options.setupLimits())
 }
 
 func (h *Host) newEngine(name string, o *EngineOptions) *Engine {
 	number := h.owners.Add(1)
 	e := &Engine{host: h, name: name, number: number, timeout: h.options.Timeout, closed: make(chan struct{}),
-		owner: Owner{Host: h.id, Number: number}, shard: int(number % shards),
-		keys: keyTable{window: h.options.KeyWindow, most: h.options.KeyBytes, total: &h.keyBytes, forgotten: &h.counts.keysForgotten}}
-	e.m.limits = &h.limits
+		owner: journal.Owner{Host: h.id, Number: number}, shard: int(number % shards)}
+	e.keys.Init(h.options.KeyWindow, h.options.KeyBytes, &h.keyBytes, &h.counts.keysForgotten)
+	e.m = engine.New(&h.machines)
 	if o.Timeout != 0 {
 		e.timeout = o.Timeout
 	}
@@ -112,8 +117,8 @@ func (h *Host) newEngine(name string, o *EngineOptions) *Engine {
 func (e *Engine) open(ctx context.Context, setup []byte) (created bool, err error) {
 	h := e.host
 	what := fmt.Sprintf("open %q", e.name)
-	limited, cancel := h.clock.limit(ctx, h.options.OpenTimeout, ownCause{&Error{Code: ErrTimeout.Code,
-		Err: context.DeadlineExceeded, Message: fmt.Sprintf("not done after %v (OpenTimeout)", h.options.OpenTimeout)}})
+	limited, cancel := h.clock.limit(ctx, h.options.OpenTimeout, fault.OwnCause{Err: fault.ErrTimeout.Because(
+		context.DeadlineExceeded, "not done after %v (OpenTimeout)", h.options.OpenTimeout)})
 	defer cancel()
 	s, err := e.fetch(limited, what)
 	if err != nil {
@@ -126,25 +131,24 @@ func (e *Engine) open(ctx context.Context, setup []byte) (created bool, err erro
 			}
 		}
 		e.mu.Lock()
-		e.m.sequence = s.Sequence + s.Count
-		e.m.baseBytes, e.m.entryBytes = len(s.Data), len(s.Entries)
-		e.m.keyBytes, e.m.keyNumber = keysWeight(s.Recent), s.lastKey()
-		e.keys.load(s)
+		e.m.Opened(s)
+		e.keys.Load(s)
 		e.work.shed = h.keyBytes.Load() > h.options.MaxKeyBytes
-		e.unlock(false)
+		e.unlockAndDeliver(false)
 		return false, nil
 	}
-	if err := e.install(limited, what, Base{Data: slices.Clone(setup), Core: h.hash}); err != nil {
+	base := journal.Base{Data: slices.Clone(setup), Core: h.hash}
+	if err := e.install(limited, what, base); err != nil {
 		return true, err
 	}
 	e.mu.Lock()
-	e.m.baseBytes = len(setup)
-	e.opening = true
-	e.unlock(false)
+	e.m.Opened(&journal.Stored{Base: base})
+	e.isOpening = true
+	e.unlockAndDeliver(false)
 	err = e.ready(limited, what)
 	e.mu.Lock()
-	e.opening = false
-	e.unlock(false)
+	e.isOpening = false
+	e.unlockAndDeliver(false)
 	var refused *ActionError
 	if errors.Is(err, ErrBroken) && errors.As(err, &refused) {
 		return true, refused
@@ -153,15 +157,15 @@ func (e *Engine) open(ctx context.Context, setup []byte) (created bool, err erro
 }
 
 // fetch asks the store for the journal, and waits.
-func (e *Engine) fetch(ctx context.Context, what string) (*Stored, error) {
+func (e *Engine) fetch(ctx context.Context, what string) (*journal.Stored, error) {
 	type loaded struct {
-		stored *Stored
+		stored *journal.Stored
 		err    error
 	}
 	came := make(chan loaded, 1)
 	e.mu.Lock() // so that the owner is still the newest
-	e.host.options.Store.Load(e.name, e.owner, func(s *Stored, err error) { came <- loaded{s, err} })
-	e.unlock(false)
+	e.host.options.Store.Load(e.name, e.owner, func(s *journal.Stored, err error) { came <- loaded{s, err} })
+	e.unlockAndDeliver(false)
 	select {
 	case l := <-came:
 		if l.err != nil {
@@ -174,9 +178,9 @@ func (e *Engine) fetch(ctx context.Context, what string) (*Stored, error) {
 }
 
 // install has the store install a base, and waits.
-func (e *Engine) install(ctx context.Context, what string, base Base) error {
-	done := make(chanDone, 1)
-	e.host.options.Store.Install(e.name, e.owner, base, Done{to: done})
+func (e *Engine) install(ctx context.Context, what string, base journal.Base) error {
+	done := make(chan error, 1)
+	e.host.options.Store.Install(e.name, e.owner, base, journal.DoneFunc(reportTo(done)))
 	select {
 	case err := <-done:
 		if err != nil {
@@ -188,9 +192,16 @@ func (e *Engine) install(ctx context.Context, what string, base Base) error {
 	}
 }
 
-type chanDone chan error
-
-func (c chanDone) stored(_ uint64, err error) { c <- err }
+// reportTo returns a function that puts the first error into a channel, which has room for it, and drops others: a store
+// may report a call that nobody waits for any more.
+func reportTo(done chan<- error) func(error) {
+	return func(err error) {
+		select {
+		case done <- err:
+		default:
+		}
+	}
+}
 
 // Delete forgets a closed engine for good. It fails with [ErrBadInput] where it is open; a name that is not known is
 // no error.
@@ -202,7 +213,7 @@ func (h *Host) Delete(ctx context.Context, name string) error {
 		return badInput("Delete: the engine %q is open; close it first", name)
 	}
 	done := make(chan error, 1)
-	h.options.Store.Delete(name, func(err error) { done <- err })
+	h.options.Store.Delete(name, journal.DoneFunc(reportTo(done)))
 	select {
 	case err := <-done:
 		return err

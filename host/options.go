@@ -2,6 +2,7 @@ package host
 
 import (
 	"log/slog"
+	"math"
 	"os"
 	"runtime"
 	"strings"
@@ -9,7 +10,10 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"hypertoken/internal/engine"
+	"hypertoken/internal/payload"
 	"hypertoken/ipc"
+	"hypertoken/journal"
 	"hypertoken/wasm"
 )
 
@@ -122,8 +126,8 @@ type Options struct {
 	BatchWindow    time.Duration
 	BatchMode      BatchMode
 
-	// Store keeps the journals. Default [NewMemory].
-	Store Store
+	// Store keeps the journals. Default [journal.NewMemory].
+	Store journal.Store
 	// StoreTimeout is how long the store may take for a call before the host asks it what it has. Default 10 s.
 	StoreTimeout time.Duration
 	// KeyWindow is how many keys an engine remembers. Default 1,024.
@@ -192,7 +196,7 @@ func (o *Options) setDefaults() {
 	set(&o.MaxKeyBytes, 256<<20)
 	o.WorkerSHA256, o.CoreSHA256 = strings.ToLower(o.WorkerSHA256), strings.ToLower(o.CoreSHA256)
 	if o.Store == nil {
-		o.Store = NewMemory()
+		o.Store = journal.NewMemory()
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -279,10 +283,10 @@ const mostWorkers = 1024
 // frameSlack is what a frame needs beside a payload or a result, in bytes.
 const frameSlack = 1 << 20
 
-func (o *Options) machineLimits() machineLimits {
-	return machineLimits{limits: o.limits(), openTimeout: o.OpenTimeout, killGrace: o.KillGrace, storeTimeout: o.StoreTimeout,
-		maxAttempts: o.MaxAttempts, snapshotBytes: o.SnapshotBytes, replayBudget: o.ReplayBudget, keyBytes: o.KeyBytes,
-		maxKills: o.MaxKills, holdFor: o.HoldFor}
+func (o *Options) machineConfig() engine.Config {
+	return engine.Config{Limits: o.limits(), OpenTimeout: o.OpenTimeout, KillGrace: o.KillGrace, StoreTimeout: o.StoreTimeout,
+		MaxAttempts: o.MaxAttempts, SnapshotBytes: o.SnapshotBytes, ReplayBudget: o.ReplayBudget, KeyBytes: o.KeyBytes,
+		MaxKills: o.MaxKills, HoldFor: o.HoldFor}
 }
 
 func (o *Options) limits() wasm.Limits {
@@ -291,4 +295,16 @@ func (o *Options) limits() wasm.Limits {
 		MaxResult:     uint32(o.MaxResult),
 		MaxDepth:      uint32(o.MaxDepth),
 	}
+}
+
+// setupDepth is how much deeper than a payload a setup may be nested: it has tokens in lists.
+const setupDepth = 16
+
+func (o *Options) payloadLimits() payload.Limits {
+	return payload.Limits{Depth: o.MaxDepth, MaxDepth: o.MaxDepth, Bytes: o.MaxPayload, Option: "MaxPayload"}
+}
+
+func (o *Options) setupLimits() payload.Limits {
+	most := min(2*o.MaxStateBytes+engine.StreamSlack, int64(math.MaxInt))
+	return payload.Limits{Depth: o.MaxDepth + setupDepth, MaxDepth: o.MaxDepth, Bytes: int(most), Option: "MaxStateBytes"}
 }

@@ -11,6 +11,7 @@ import (
 
 	"hypertoken/internal/tap"
 	"hypertoken/ipc"
+	"hypertoken/journal"
 )
 
 // countedReader counts the calls that do not wait.
@@ -26,11 +27,11 @@ func (r countedReader) TryRead(b []byte) (int, error) {
 
 // lateStore says that it has a group when it is let.
 type lateStore struct {
-	Store
+	journal.Store
 	had, let chan struct{}
 }
 
-func (s *lateStore) Append(name string, owner Owner, after uint64, group []Record, done Done) {
+func (s *lateStore) Append(name string, owner journal.Owner, after uint64, group []journal.Record, done journal.Done) {
 	go func() {
 		s.had <- struct{}{}
 		<-s.let
@@ -41,7 +42,7 @@ func (s *lateStore) Append(name string, owner Owner, after uint64, group []Recor
 // Whoever waits for the store does not look for bytes from the worker meanwhile, which has answered.
 func TestWhoWaitsForTheStoreDoesNotPoll(t *testing.T) {
 	var tries atomic.Int64
-	store := &lateStore{NewMemory(), make(chan struct{}), make(chan struct{})}
+	store := &lateStore{journal.NewMemory(), make(chan struct{}), make(chan struct{})}
 	ctx := tap.With(t.Context(), func(p tap.Process) (ipc.Sink, ipc.Source) { return p.In, countedReader{p.Out, &tries} })
 	h, err := New(ctx, Options{Workers: 1, Logger: slog.New(slog.DiscardHandler), Store: store})
 	if err != nil {

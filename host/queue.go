@@ -8,6 +8,8 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"golang.org/x/sync/semaphore"
+
+	"hypertoken/internal/fault"
 )
 
 // queue bounds what a host has taken and not answered.
@@ -32,21 +34,21 @@ func newQueue(c *clock, requests int, bytes int64) *queue {
 func (q *queue) take(f *Future) error {
 	if !q.requests.TryAcquire(1) {
 		return &Error{Code: ErrOverloaded.Code,
-			Message: fmt.Sprintf("%s: %d requests are queued (MaxQueue); wait for some, or use Dispatch, which waits", f.what, q.maxRequests)}
+			Message: fmt.Sprintf("%s: %d requests are queued (MaxQueue); wait for some, or use Dispatch, which waits", f.request.What, q.maxRequests)}
 	}
 	f.size = min(f.size, q.maxBytes)
 	if !q.bytes.TryAcquire(f.size) {
 		q.requests.Release(1)
 		return &Error{Code: ErrOverloaded.Code,
 			Message: fmt.Sprintf("%s: its %d bytes do not fit into the %s that may be queued (MaxQueueBytes); wait for some, or use Dispatch, which waits",
-				f.what, f.size, humanize.IBytes(uint64(q.maxBytes)))}
+				f.request.What, f.size, humanize.IBytes(uint64(q.maxBytes)))}
 	}
 	q.taken(f)
 	return nil
 }
 
 func (q *queue) taken(f *Future) {
-	f.charged = true
+	f.isCharged = true
 	q.inFlight.Add(1)
 	q.inFlightBytes.Add(f.size)
 }
@@ -54,19 +56,19 @@ func (q *queue) taken(f *Future) {
 // wait takes room, and waits for it as long as the context and the request's own time let it.
 func (q *queue) wait(ctx context.Context, f *Future) error {
 	if ctx.Err() != nil {
-		return ended(ctx, f.what)
+		return ended(ctx, f.request.What)
 	}
 	if q.take(f) == nil {
 		return nil
 	}
 	q.waiting.Add(1)
 	defer q.waiting.Add(-1)
-	if f.allowed > 0 {
+	if f.request.Allowed > 0 {
 		var cancel context.CancelFunc
 		began := q.clock.now()
-		ctx, cancel = q.clock.limit(ctx, f.allowed, ownCause{f.late().(*Error)})
+		ctx, cancel = q.clock.limit(ctx, f.request.Allowed, fault.OwnCause{Err: f.request.Late()})
 		defer cancel()
-		defer func() { f.allowed = max(1, f.allowed-(q.clock.now()-began)) }()
+		defer func() { f.request.Allowed = max(1, f.request.Allowed-(q.clock.now()-began)) }()
 	}
 	if err := q.requests.Acquire(ctx, 1); err != nil {
 		return waited(ctx, f)
@@ -81,10 +83,10 @@ func (q *queue) wait(ctx context.Context, f *Future) error {
 
 // waited is the error of a request for which there was no room in time.
 func waited(ctx context.Context, f *Future) error {
-	if own, ok := context.Cause(ctx).(ownCause); ok {
-		return own.err
+	if own, ok := context.Cause(ctx).(fault.OwnCause); ok {
+		return own.Err
 	}
-	return ended(ctx, f.what)
+	return ended(ctx, f.request.What)
 }
 
 func (q *queue) give(size int64) {

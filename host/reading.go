@@ -178,7 +178,7 @@ func (w *worker) follow(ctx context.Context, f *Future) bool {
 // leads is lead with the turn. It reports false where nothing is unanswered, and the future is not resolved.
 func (w *worker) leads(ctx context.Context, f *Future) bool {
 	r := w.reading
-	for !f.resolved.Load() && (ctx.Done() == nil || ctx.Err() == nil) {
+	for !f.isResolved.Load() && (ctx.Done() == nil || ctx.Err() == nil) {
 		if w.conn.Pending() == 0 {
 			r.free <- struct{}{}
 			w.rest()

@@ -7,15 +7,16 @@ import (
 	"testing"
 
 	"hypertoken/host"
+	"hypertoken/journal"
 )
 
 // tellingStore tells of each group that it has.
 type tellingStore struct {
-	host.Store
+	journal.Store
 	had chan int
 }
 
-func (s *tellingStore) Append(name string, owner host.Owner, after uint64, group []host.Record, done host.Done) {
+func (s *tellingStore) Append(name string, owner journal.Owner, after uint64, group []journal.Record, done journal.Done) {
 	s.Store.Append(name, owner, after, group, done)
 	s.had <- len(group)
 }
@@ -26,7 +27,7 @@ func TestAnswersAreReadThoughNobodyWaits(t *testing.T) {
 }
 
 func testAnswersAreReadThoughNobodyWaits(t *testing.T) {
-	store := &tellingStore{host.NewMemory(), make(chan int, 1000)}
+	store := &tellingStore{journal.NewMemory(), make(chan int, 1000)}
 	h := newHost(t, host.Options{Store: store})
 	e := open(t, h, "e", deck(52))
 	for round := range 20 {

@@ -2,9 +2,9 @@ package host
 
 import (
 	"fmt"
+	"hypertoken/internal/engine"
+	"hypertoken/internal/fifo"
 	"time"
-
-	"hypertoken/internal/sabotage"
 )
 
 // scheduler places engines. The host's lock guards it.
@@ -13,7 +13,7 @@ type scheduler struct {
 	spares     []*slot // idle, until one replaces a worker
 	workerIDs  int
 	placements uint64
-	asks       fifo[*ask]
+	asks       fifo.Queue[*ask]
 	freed      []*worker // reservations that were given back: who waits there may send again
 	assigning  bool      // somebody goes through asks
 	again      bool      // and has to once more
@@ -39,29 +39,38 @@ type ask struct {
 	victim *Engine
 }
 
-// grant is what assign does next: a place, or an event for an engine.
+// grant is what assign does next for an engine: it gives it a place, or says why there is none.
 type grant struct {
 	engine *Engine
-	place  place
-	alone  bool
-	event  engineEventKind // where it is not a place
+	tell   func(*Engine)
+	// isAnswer says that the engine does not ask any more.
+	isAnswer bool
+}
+
+// placeGrant gives an engine a place in w, or in this process if w is nil.
+func placeGrant(e *Engine, w *worker, placement uint64, alone bool) grant {
+	p := engine.Place{Placement: placement}
+	if w != nil {
+		p.Worker = w.id
+	}
+	return grant{engine: e, isAnswer: true, tell: func(e *Engine) { e.granted(w, p, alone) }}
 }
 
 // ask takes note that an engine wants a place. Its lock is held.
 func (h *Host) ask(e *Engine, alone bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.asks.push(&ask{engine: e, alone: alone})
+	h.asks.Push(&ask{engine: e, alone: alone})
 }
 
 // unask takes that back.
 func (h *Host) unask(e *Engine) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for k, a := range h.asks.all() {
+	for k, a := range h.asks.All() {
 		if a.engine == e {
 			h.giveBack(a)
-			h.asks.remove(k)
+			h.asks.Remove(k)
 			return
 		}
 	}
@@ -101,15 +110,7 @@ func (h *Host) assign() {
 			h.mu.Lock()
 			continue
 		}
-		if g.event != 0 {
-			ev := engineEvent{kind: g.event}
-			if g.event == evUnable {
-				ev.err = h.whyNoWorker()
-			}
-			g.engine.lockStep(ev)
-		} else {
-			g.engine.granted(g.place, g.alone)
-		}
+		g.tell(g.engine)
 		h.mu.Lock()
 	}
 	h.assigning = false
@@ -118,40 +119,49 @@ func (h *Host) assign() {
 
 // next returns what can be done now.
 func (h *Host) next() (grant, bool) {
-	if h.asks.len() == 0 {
+	if h.asks.Len() == 0 {
 		return grant{}, false
 	}
 	ready, able, reserved := h.ready()
-	for k, a := range h.asks.all() {
+	for k, a := range h.asks.All() {
 		var g grant
 		var ok bool
-		if a.alone && !h.options.InProcess && (able || !sabotage.On(sabotage.SuspectInProcess)) {
+		if a.alone && !h.options.InProcess {
 			before := a.worker
 			if g, ok = h.forSuspect(a, ready, able, reserved); !ok && a.worker != before {
 				ready, able, reserved = h.ready()
 			}
 		} else if w := leastLoaded(h.mayTake(ready)); w != nil {
-			g, ok = grant{engine: a.engine, place: place{w, h.placement()}}, true
+			g, ok = placeGrant(a.engine, w, h.placement(), false), true
 		} else if !able && h.options.NoFallback {
 			if !a.toldUnable {
 				a.toldUnable = true
-				g, ok = grant{engine: a.engine, event: evUnable}, true
+				g, ok = grant{engine: a.engine, tell: (*Engine).sayNoWorker}, true
 			}
-		} else if !able && !sabotage.On(sabotage.NoFallback) {
+		} else if !able {
 			g, ok = h.forLocal(a)
-			if sabotage.On(sabotage.SuspectInProcess) {
-				g.alone = a.alone
-			}
 		}
 		if !ok {
 			continue
 		}
-		if g.event == 0 || g.event == evForsaken {
-			h.asks.remove(k)
+		if g.isAnswer {
+			h.asks.Remove(k)
 		}
 		return g, true
 	}
 	return grant{}, false
+}
+
+// forsake fails the engine's suspects: no worker can run them.
+func (e *Engine) forsake() { e.step((*engine.Machine).Forsake) }
+
+// takeOut frees the engine's instance, if the engine is idle.
+func (e *Engine) takeOut() { e.step((*engine.Machine).TakeOut) }
+
+// sayNoWorker tells the engine that it has to wait for a worker, and why there is none.
+func (e *Engine) sayNoWorker() {
+	why := e.host.whyNoWorker()
+	e.step(func(m *engine.Machine, now time.Duration) { m.NoWorker(now, why) })
 }
 
 // candidate is a worker that runs requests.
@@ -248,11 +258,11 @@ func (h *Host) forSuspect(a *ask, ready []candidate, able bool, reserved *worker
 			h.probe()
 		}
 		if now-a.noneSince >= h.options.SuspectWait {
-			return grant{engine: a.engine, event: evForsaken}, true
+			return grant{engine: a.engine, tell: (*Engine).forsake, isAnswer: true}, true
 		}
 	case w.conn.Pending() == 0:
 		w.grantAlone(a.placement)
-		return grant{engine: a.engine, place: place{w, a.placement}, alone: true}, true
+		return placeGrant(a.engine, w, a.placement, true), true
 	}
 	return g, false
 }
@@ -260,9 +270,6 @@ func (h *Host) forSuspect(a *ask, ready []candidate, able bool, reserved *worker
 // placement returns the ID of a new placement.
 func (h *Host) placement() uint64 {
 	h.placements++
-	if sabotage.On(sabotage.PlacementReused) {
-		return 1 + h.placements%8
-	}
 	return h.placements
 }
 
@@ -280,7 +287,7 @@ func (h *Host) probe() {
 func (h *Host) forLocal(a *ask) (g grant, ok bool) {
 	if h.slotsFree > 0 {
 		h.slotsFree--
-		return grant{engine: a.engine, place: place{nil, h.placement()}}, true
+		return placeGrant(a.engine, nil, h.placement(), false), true
 	}
 	if a.victim != nil && a.victim.status.Load()&statusTaking != 0 {
 		return g, false
@@ -296,7 +303,7 @@ func (h *Host) forLocal(a *ask) (g grant, ok bool) {
 	if a.victim == nil {
 		return g, false
 	}
-	return grant{engine: a.victim, event: evTakeOut}, true
+	return grant{engine: a.victim, tell: (*Engine).takeOut}, true
 }
 
 // idler reports whether an engine was idle longer than another.
@@ -311,7 +318,7 @@ func (h *Host) freeSlot(l *local) {
 	defer h.mu.Unlock()
 	h.slotsFree++
 	delete(h.residents, l)
-	h.starved.Store(h.asks.len() > 0)
+	h.starved.Store(h.asks.Len() > 0)
 }
 
 func (h *Host) settleIn(l *local) {
@@ -441,10 +448,11 @@ func (h *Host) relieve(w *worker, oldest uint64, list []*worker) {
 	w.mu.Unlock()
 	for _, e := range byAge(behind) {
 		e.mu.Lock()
-		if e.m.place.worker == w {
-			e.step(engineEvent{kind: evMove})
+		if e.at == w {
+			e.m.Move(e.now())
+			e.perform()
 		}
-		e.unlock(false)
+		e.unlockAndDeliver(false)
 	}
 }
 
@@ -517,7 +525,7 @@ func (e *Engine) rests() bool {
 // takeOut takes idle engines out.
 func takeOut(idle []*Engine) {
 	for _, e := range byAge(idle) {
-		e.lockStep(engineEvent{kind: evTakeOut})
+		e.takeOut()
 	}
 }
 

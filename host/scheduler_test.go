@@ -26,9 +26,9 @@ func TestAReservationThatIsGivenBack(t *testing.T) {
 		h.ask(suspect.Engine, true)
 		h.assign()
 		s.dispatch(e, ipc.Dispatch, 0, 0, "read")
-		w := e.m.place.worker
-		if w.reserved == 0 || e.m.sent.len() != 1 || e.m.queued.len() != 1 {
-			t.Fatalf("reserved %d, sent %d, queued %d", w.reserved, e.m.sent.len(), e.m.queued.len())
+		w := e.at
+		if w.reserved == 0 || len(e.m.Details().Sent) != 1 || len(e.m.Details().Queued) != 1 {
+			t.Fatalf("reserved %d, sent %d, queued %d", w.reserved, len(e.m.Details().Sent), len(e.m.Details().Queued))
 		}
 		// The answer is taken in, and then, before the suspect gets the worker, it gives up.
 		p := s.processes[0]
@@ -44,12 +44,12 @@ func TestAReservationThatIsGivenBack(t *testing.T) {
 		}
 		w.let()
 		w.unblock()
-		if w.conn.Pending() != 0 || e.m.queued.len() != 1 {
-			t.Fatalf("pending %d, queued %d", w.conn.Pending(), e.m.queued.len())
+		if w.conn.Pending() != 0 || len(e.m.Details().Queued) != 1 {
+			t.Fatalf("pending %d, queued %d", w.conn.Pending(), len(e.m.Details().Queued))
 		}
 		h.unask(suspect.Engine)
 		h.assign()
-		if e.m.queued.len() != 0 {
+		if len(e.m.Details().Queued) != 0 {
 			t.Error("what waited for the reservation was not sent")
 		}
 		for _, e := range s.engines {
@@ -67,10 +67,10 @@ func TestWhoIsBlockedBehindOthersThatHaveLeft(t *testing.T) {
 	e := s.engines[0]
 	s.dispatch(e, ipc.Dispatch, 0, 0, "read")
 	s.calmly(func() bool { return !e.calls[0].unresolved() })
-	w := e.m.place.worker
+	w := e.at
 	left := []*simEngine{s.engines[1], s.engines[2]}
 	for _, other := range left {
-		w.blocked.push(owner{other.Engine, 1 << 20})
+		w.blocked.Push(owner{other.Engine, 1 << 20})
 	}
 	// While the first of them has its turn, the engine is blocked.
 	left[0].mu.Lock()
@@ -85,13 +85,13 @@ func TestWhoIsBlockedBehindOthersThatHaveLeft(t *testing.T) {
 		w.mu.Unlock()
 	}
 	s.dispatch(e, ipc.Dispatch, 0, 0, "read")
-	if e.m.queued.len() != 1 {
+	if len(e.m.Details().Queued) != 1 {
 		t.Fatal("it is not blocked")
 	}
-	left[0].unlock(false)
+	left[0].unlockAndDeliver(false)
 	<-served
-	if e.m.queued.len() != 0 || w.blocked.len() != 0 {
-		t.Errorf("%d requests wait, %d engines are blocked", e.m.queued.len(), w.blocked.len())
+	if len(e.m.Details().Queued) != 0 || w.blocked.Len() != 0 {
+		t.Errorf("%d requests wait, %d engines are blocked", len(e.m.Details().Queued), w.blocked.Len())
 	}
 	for _, e := range s.engines {
 		e.beginClose()
@@ -106,17 +106,17 @@ func TestWhoIsBlockedBehindOneThatStandsThereTwice(t *testing.T) {
 	e := s.engines[0]
 	s.dispatch(e, ipc.Dispatch, 0, 0, "read")
 	s.calmly(func() bool { return !e.calls[0].unresolved() })
-	w := e.m.place.worker
+	w := e.at
 	for range 2 {
-		w.blocked.push(owner{s.engines[1].Engine, 1 << 20})
+		w.blocked.Push(owner{s.engines[1].Engine, 1 << 20})
 	}
 	s.dispatch(e, ipc.Dispatch, 0, 0, "read")
-	if e.m.queued.len() != 1 {
+	if len(e.m.Details().Queued) != 1 {
 		t.Fatal("it is not blocked")
 	}
 	w.unblock()
-	if e.m.queued.len() != 0 || w.blocked.len() != 0 {
-		t.Errorf("%d requests wait, %d engines are blocked", e.m.queued.len(), w.blocked.len())
+	if len(e.m.Details().Queued) != 0 || w.blocked.Len() != 0 {
+		t.Errorf("%d requests wait, %d engines are blocked", len(e.m.Details().Queued), w.blocked.Len())
 	}
 	for _, e := range s.engines {
 		e.beginClose()
@@ -224,12 +224,12 @@ func TestAWorkerThatIsBackBeforeTheEngineIsPlacedHere(t *testing.T) {
 		h.mu.Lock()
 		g, ok := h.next()
 		h.mu.Unlock()
-		if !ok || g.place.worker != nil {
-			t.Fatalf("it is granted %v", g.place)
+		if !ok || h.slotsFree != h.options.MaxInProcess-1 {
+			t.Fatalf("no place in this process is granted: %v", ok)
 		}
 		s.noProcesses = 0
 		until(workerReady)
-		g.engine.granted(g.place, g.alone)
+		g.tell(g.engine)
 		h.assigning = false
 		s.inspect()
 

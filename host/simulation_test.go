@@ -15,8 +15,10 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"hypertoken/internal/engine"
 	"hypertoken/internal/executor"
 	"hypertoken/ipc"
+	"hypertoken/journal"
 	"hypertoken/wasm"
 	"hypertoken/workerproc"
 )
@@ -279,22 +281,22 @@ func (p *simProcess) die() {
 
 // simStore is the store in memory, which works at once, late, not at all, or in secret.
 type simStore struct {
-	Store
+	journal.Store
 	sim  *simulation
 	late []func()
 }
 
-func (st *simStore) Append(name string, owner Owner, after uint64, group []Record, done Done) {
+func (st *simStore) Append(name string, owner journal.Owner, after uint64, group []journal.Record, done journal.Done) {
 	s := st.sim
-	call := func(d Done) { st.Store.Append(name, owner, after, group, d) }
+	call := func(d journal.Done) { st.Store.Append(name, owner, after, group, d) }
 	switch s.rand.IntN(40) {
 	case 0: // it fails
-		done.Done(errors.New("the disk is full"))
+		done.Report(errors.New("the disk is full"))
 	case 1: // it fails, but has stored it
-		call(Ignore)
-		done.Done(errors.New("the connection broke"))
+		call(journal.Done{})
+		done.Report(errors.New("the connection broke"))
 	case 2: // it has stored it, and forgets to say so
-		call(Ignore)
+		call(journal.Done{})
 	case 3: // it forgets all of it
 	case 4, 5, 6, 7, 8, 9: // it takes its time
 		st.late = append(st.late, func() { call(done) })
@@ -306,13 +308,13 @@ func (st *simStore) Append(name string, owner Owner, after uint64, group []Recor
 	s.doubts++
 }
 
-func (st *simStore) Install(name string, owner Owner, base Base, done Done) {
+func (st *simStore) Install(name string, owner journal.Owner, base journal.Base, done journal.Done) {
 	s := st.sim
 	if base.Snapshot {
 		s.snapshots++
 		switch s.rand.IntN(20) {
 		case 0:
-			done.Done(errors.New("the disk is full"))
+			done.Report(errors.New("the disk is full"))
 			return
 		case 1: // it never says
 			return
@@ -414,7 +416,7 @@ func (s *simulation) dispatch(e *simEngine, kind ipc.Kind, mode BatchMode, timeo
 				a.Payload = []byte(c.key) // a key is that of one action
 				a.Type = "add"
 			case 2, 3:
-				options = append(options, IfSequence(e.m.sequence+uint64(s.rand.IntN(3))))
+				options = append(options, IfSequence(e.m.View().Sequence+uint64(s.rand.IntN(3))))
 			}
 			if s.rand.IntN(20) == 0 {
 				options = append(options, WithDigest())
@@ -437,14 +439,13 @@ func (s *simulation) dispatch(e *simEngine, kind ipc.Kind, mode BatchMode, timeo
 			c.batch.sent = append(c.batch.sent, k)
 		}
 		if c.key != "" {
-			c.batch.keyed = newKey(c.key, c.batch.sum(len(members)))
+			c.batch.future.request.Keyed = engine.NewKey(c.key, c.batch.sum(len(members)))
 		}
 		if s.rand.IntN(10) == 0 {
-			c.batch.follow()
+			c.batch.future.waitForDigest()
 		}
-		c.future = &c.batch.Future
+		c.future = &c.batch.future
 		e.bound(ctx, c.future)
-		c.batch.to = c.batch
 	default:
 		c.future = e.newQuestion(ctx, kind, c.what)
 	}
@@ -503,7 +504,7 @@ func (s *simulation) event(calm bool) {
 		if s.rand.IntN(4) == 0 { // the timer of its window
 			e.mu.Lock()
 			e.flushWindow()
-			e.unlock(false)
+			e.unlockAndDeliver(false)
 		}
 	case n < 66:
 		s.comeUp()
@@ -516,8 +517,8 @@ func (s *simulation) event(calm bool) {
 		}
 	case calm:
 	case n < 91:
-		if e.m.state == engineBroken {
-			e.lockStep(engineEvent{kind: evReopen})
+		if e.m.View().State == engine.Broken {
+			e.step((*engine.Machine).Reopen)
 		}
 		s.random(e)
 	case n < 93:
@@ -538,7 +539,7 @@ func (s *simulation) event(calm bool) {
 			s.noProcesses = s.rand.IntN(200)
 		}
 	default:
-		e.lockStep(engineEvent{kind: evTakeOut})
+		e.takeOut()
 	}
 }
 
@@ -565,7 +566,7 @@ func (s *simulation) runProcess(p *simProcess, calm bool) {
 // begin makes the host, whose workers have not come up yet.
 func (s *simulation) begin(o Options) {
 	s.placements = map[uint64]bool{}
-	s.store = &simStore{Store: NewMemory(), sim: s}
+	s.store = &simStore{Store: journal.NewMemory(), sim: s}
 	o.Timeout, o.OpenTimeout, o.KillGrace, o.StallAfter = -1, 20*time.Second, 100*time.Millisecond, 300*time.Millisecond
 	o.HoldFor = 100 * time.Millisecond
 	o.StoreTimeout, o.SnapshotBytes, o.ReplayBudget, o.Store = time.Second, 1<<10, time.Hour, s.store
@@ -601,7 +602,7 @@ func (s *simulation) begin(o Options) {
 // engine opens an engine that the store knows.
 func (s *simulation) engine(name string, o *EngineOptions) *simEngine {
 	e := &simEngine{Engine: s.host.newEngine(name, o)}
-	s.store.Store.Install(e.name, e.owner, Base{Core: s.host.hash}, Ignore)
+	s.store.Store.Install(e.name, e.owner, journal.Base{Core: s.host.hash}, journal.Done{})
 	s.host.engines[e.name] = e.Engine
 	s.engines = append(s.engines, e)
 	return e
@@ -613,7 +614,7 @@ func simulate(t *testing.T, seed uint64, events int) *simulation {
 	for k := range 1 + s.rand.IntN(5) {
 		e := s.engine(fmt.Sprint("engine-", k), &EngineOptions{EnableBatching: s.rand.IntN(4) == 0, BatchMode: BatchMode(s.rand.IntN(2))})
 		if e.cursed = s.rand.IntN(10) == 0; e.cursed {
-			s.store.Store.Install(e.name, e.owner, Base{Core: s.host.hash, Data: []byte(cursed)}, Ignore)
+			s.store.Store.Install(e.name, e.owner, journal.Base{Core: s.host.hash, Data: []byte(cursed)}, journal.Done{})
 		}
 	}
 	h := s.host
@@ -623,11 +624,11 @@ func simulate(t *testing.T, seed uint64, events int) *simulation {
 	// Nothing more is dispatched, and everything that waits for something gets it. Some runs end in haste.
 	haste := s.rand.IntN(4) == 0
 	for _, e := range s.engines {
-		if e.m.state == engineBroken {
-			e.lockStep(engineEvent{kind: evReopen})
+		if e.m.View().State == engine.Broken {
+			e.step((*engine.Machine).Reopen)
 		}
 		if haste {
-			e.lockStep(engineEvent{kind: evStop, err: shutdownError()})
+			e.stop()
 		}
 		e.beginClose()
 	}
@@ -684,13 +685,14 @@ func (s *simulation) ended() bool {
 // stuck says where a run hangs.
 func (s *simulation) stuck() {
 	for _, e := range s.engines {
-		s.t.Logf("%s: %v at %v, queued %d, sent %d, answered %d, group %d, blocked %v, alone %v, uncertain %v, install %v", e.name, e.m.state, e.m.place,
-			e.m.queued.len(), e.m.sent.len(), e.m.answered.len(), len(e.m.group), e.m.blocked, e.m.alone, e.m.uncertain, e.m.install != nil)
+		d := e.m.Details()
+		s.t.Logf("%s: %v at %v, queued %d, sent %d, answered %d, group %d, full %v, alone %v, in doubt %v, installing %v", e.name, d.State, d.Place,
+			len(d.Queued), len(d.Sent), len(d.Answered), len(d.Group), d.IsFull, d.IsAlone, d.IsInDoubt, d.IsInstalling)
 	}
 	for _, slot := range s.host.slots {
 		w := slot.worker
 		s.t.Logf("worker %d: %v, process %d, dead %v, ending %v, reserved %d alone %v, blocked %d, engines %d", slot.id, slot.supervisor.state, w.id, w.dead, w.ending,
-			w.reserved, w.alone, w.blocked.len(), len(w.engines))
+			w.reserved, w.alone, w.blocked.Len(), len(w.engines))
 	}
 	for _, p := range s.host.spares {
 		s.t.Logf("spare %d: %v", p.id, p.supervisor.state)
@@ -699,7 +701,7 @@ func (s *simulation) stuck() {
 		s.t.Logf("process %d: hung %v, dying %v, killed %v, pending %d, oldest %d, in %d+%d, out %d+%d", p.worker.id, p.hung, p.dying, p.killed,
 			p.worker.conn.Pending(), p.worker.conn.Oldest(), len(p.in.bytes), len(p.in.later), len(p.out.bytes), len(p.out.later))
 	}
-	for _, a := range s.host.asks.all() {
+	for _, a := range s.host.asks.All() {
 		s.t.Logf("%s asks, alone %v, placement %d", a.engine.name, a.alone, a.placement)
 	}
 	s.fatal("it never ends")
@@ -799,7 +801,7 @@ func (s *simulation) check(e *simEngine) {
 }
 
 func (s *simulation) checkJournal(e *simEngine, states []uint64, unknown bool) {
-	s.store.Store.Load(e.name, e.owner, func(stored *Stored, err error) {
+	s.store.Store.Load(e.name, e.owner, func(stored *journal.Stored, err error) {
 		if err != nil {
 			s.fatal("%v", err)
 		}

@@ -68,7 +68,7 @@ func BenchmarkRecovery(b *testing.B) {
 			h := quietHost(b, host.Options{Workers: 1, Spares: c.spares, MaxRestarts: 1 << 20, RestartWindow: 1, SnapshotBytes: 1 << 30, ReplayBudget: time.Hour})
 			defer func() { _ = h.Shutdown(context.Background()) }()
 			e := open(b, h, "e", deck(52))
-			journal(b, e, c.actions)
+			record(b, e, c.actions)
 			var l lap
 			for b.Loop() {
 				b.StopTimer()
@@ -84,8 +84,8 @@ func BenchmarkRecovery(b *testing.B) {
 	}
 }
 
-// journal has an engine draw and reset n times.
-func journal(b *testing.B, e *host.Engine, n int) {
+// record has an engine draw and reset n times.
+func record(b *testing.B, e *host.Engine, n int) {
 	b.Helper()
 	futures := make([]*host.Future, 0, n)
 	for k := range n {
@@ -118,7 +118,7 @@ func BenchmarkReplay(b *testing.B) {
 	h := quietHost(b, host.Options{Workers: 1, MaxRestarts: 1 << 20, RestartWindow: 1, SnapshotBytes: 1 << 30, ReplayBudget: time.Hour})
 	defer func() { _ = h.Shutdown(context.Background()) }()
 	e, short := open(b, h, "e", deck(52)), open(b, h, "short", deck(52))
-	journal(b, e, actions)
+	record(b, e, actions)
 	var took time.Duration
 	n := 0
 	for b.Loop() {

@@ -11,21 +11,22 @@ import (
 	"hypertoken/host"
 	"hypertoken/internal/cores"
 	"hypertoken/ipc"
+	"hypertoken/journal"
 )
 
 // flakyStore is a store in memory whose appends fail as it is told.
 type flakyStore struct {
-	host.Store
+	journal.Store
 	mu   sync.Mutex
-	next func(call func(host.Done), done host.Done) // what becomes of the next append
+	next func(call func(journal.Done), done journal.Done) // what becomes of the next append
 }
 
-func (s *flakyStore) Append(name string, owner host.Owner, after uint64, group []host.Record, done host.Done) {
+func (s *flakyStore) Append(name string, owner journal.Owner, after uint64, group []journal.Record, done journal.Done) {
 	s.mu.Lock()
 	next := s.next
 	s.next = nil
 	s.mu.Unlock()
-	call := func(d host.Done) { s.Store.Append(name, owner, after, group, d) }
+	call := func(d journal.Done) { s.Store.Append(name, owner, after, group, d) }
 	if next == nil {
 		call(done)
 		return
@@ -33,7 +34,7 @@ func (s *flakyStore) Append(name string, owner host.Owner, after uint64, group [
 	next(call, done)
 }
 
-func (s *flakyStore) fail(next func(call func(host.Done), done host.Done)) {
+func (s *flakyStore) fail(next func(call func(journal.Done), done journal.Done)) {
 	s.mu.Lock()
 	s.next = next
 	s.mu.Unlock()
@@ -43,16 +44,16 @@ func (s *flakyStore) fail(next func(call func(host.Done), done host.Done)) {
 func TestAFailingStore(t *testing.T) { everywhere(t, testAFailingStore) }
 
 func testAFailingStore(t *testing.T) {
-	store := &flakyStore{Store: host.NewMemory()}
+	store := &flakyStore{Store: journal.NewMemory()}
 	h := newHost(t, host.Options{Store: store, StoreTimeout: 50 * time.Millisecond})
 	e := open(t, h, "e", deck(50))
 	broken := errors.New("the disk is full")
-	for k, next := range []func(func(host.Done), host.Done){
-		func(_ func(host.Done), done host.Done) { done.Done(broken) },
-		func(call func(host.Done), done host.Done) { call(host.Ignore); done.Done(broken) },
-		func(call func(host.Done), _ host.Done) { call(host.Ignore) },
-		func(func(host.Done), host.Done) {},
-		func(call func(host.Done), done host.Done) { go call(done) },
+	for k, next := range []func(func(journal.Done), journal.Done){
+		func(_ func(journal.Done), done journal.Done) { done.Report(broken) },
+		func(call func(journal.Done), done journal.Done) { call(journal.Done{}); done.Report(broken) },
+		func(call func(journal.Done), _ journal.Done) { call(journal.Done{}) },
+		func(func(journal.Done), journal.Done) {},
+		func(call func(journal.Done), done journal.Done) { go call(done) },
 	} {
 		store.fail(next)
 		if r := dispatch(t, e, "stack:draw", nil); r.Sequence != uint64(k+1) {
@@ -67,7 +68,7 @@ func testAFailingStore(t *testing.T) {
 // A batch that changes nothing is stored as a note alone. What became of a doubtful append of it is known: it runs again if
 // the note was not stored, and only then.
 func TestAFailingStoreOfNotes(t *testing.T) {
-	store := &flakyStore{Store: host.NewMemory()}
+	store := &flakyStore{Store: journal.NewMemory()}
 	h := newHost(t, host.Options{Store: store})
 	e := open(t, h, "e", deck(5))
 	broken := errors.New("the disk is full")
@@ -75,11 +76,11 @@ func TestAFailingStoreOfNotes(t *testing.T) {
 		return outcomesOf(e.DispatchBatch(t.Context(), host.BatchAtomic, []host.Action{{Type: "stack:peek"}}, host.Key(key)))
 	}
 	for key, c := range map[string]struct {
-		next   func(func(host.Done), host.Done)
+		next   func(func(journal.Done), journal.Done)
 		placed uint64
 	}{
-		"stored": {func(call func(host.Done), done host.Done) { call(host.Ignore); done.Done(broken) }, 0},
-		"lost":   {func(_ func(host.Done), done host.Done) { done.Done(broken) }, 1},
+		"stored": {func(call func(journal.Done), done journal.Done) { call(journal.Done{}); done.Report(broken) }, 0},
+		"lost":   {func(_ func(journal.Done), done journal.Done) { done.Report(broken) }, 1},
 	} {
 		dispatch(t, e, "debug:log", nil) // it is placed
 		before := h.Stats().Placed
@@ -96,7 +97,7 @@ func TestAFailingStoreOfNotes(t *testing.T) {
 
 // A journal belongs to one host. Who has lost it says that it does not know, and goes on only when it is told to.
 func TestAJournalHasOneOwner(t *testing.T) {
-	store := host.NewMemory()
+	store := journal.NewMemory()
 	h, other := newHost(t, host.Options{Store: store}), newHost(t, host.Options{Store: store})
 	e := open(t, h, "e", deck(50))
 	dispatch(t, e, "stack:draw", nil)
@@ -104,10 +105,10 @@ func TestAJournalHasOneOwner(t *testing.T) {
 	if r := dispatch(t, f, "stack:draw", nil); r.Sequence != 2 {
 		t.Errorf("got %+v", r)
 	}
-	if _, err := e.Dispatch(t.Context(), "stack:draw", nil); !errors.Is(err, host.ErrOutcomeUnknown) || !errors.Is(err, host.ErrNotOwner) {
+	if _, err := e.Dispatch(t.Context(), "stack:draw", nil); !errors.Is(err, host.ErrOutcomeUnknown) || !errors.Is(err, journal.ErrNotOwner) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := e.Dispatch(t.Context(), "stack:draw", nil); !errors.Is(err, host.ErrBroken) || !errors.Is(err, host.ErrNotOwner) {
+	if _, err := e.Dispatch(t.Context(), "stack:draw", nil); !errors.Is(err, host.ErrBroken) || !errors.Is(err, journal.ErrNotOwner) {
 		t.Errorf("got %v", err)
 	}
 	if err := e.Reopen(t.Context()); err != nil {
@@ -120,7 +121,7 @@ func TestAJournalHasOneOwner(t *testing.T) {
 
 // A journal is replayed by the core that wrote it, or not at all.
 func TestACoreMismatchIsFoundOut(t *testing.T) {
-	store := host.NewMemory()
+	store := journal.NewMemory()
 	h := newHost(t, host.Options{Store: store})
 	e := open(t, h, "e", deck(5))
 	if err := e.Close(t.Context()); err != nil { // without an action, there is no snapshot
@@ -147,7 +148,7 @@ func TestACoreMismatchIsFoundOut(t *testing.T) {
 
 // A host that is handed the core which wrote a journal goes on with it.
 func TestAJournalMovesToAnotherCore(t *testing.T) {
-	store := &lossyStore{Store: host.NewMemory()}
+	store := &lossyStore{Store: journal.NewMemory()}
 	h := newHost(t, host.Options{Store: store})
 	e := open(t, h, "e", deck(5))
 	drawn := dispatch(t, e, "stack:draw", nil, host.Key("k"))
@@ -180,12 +181,12 @@ func TestAJournalMovesToAnotherCore(t *testing.T) {
 // lossyStore is a store in memory that hands journals over without their first entry, once it is told to. miscounts says that
 // it counts that entry all the same.
 type lossyStore struct {
-	host.Store
+	journal.Store
 	loses, miscounts atomic.Bool
 }
 
-func (s *lossyStore) Load(name string, owner host.Owner, done func(*host.Stored, error)) {
-	s.Store.Load(name, owner, func(stored *host.Stored, err error) {
+func (s *lossyStore) Load(name string, owner journal.Owner, done func(*journal.Stored, error)) {
+	s.Store.Load(name, owner, func(stored *journal.Stored, err error) {
 		if stored != nil && stored.Count > 0 && s.loses.Load() {
 			if _, rest, err := ipc.ReadEntry(stored.Entries); err == nil {
 				stored.Entries = rest
@@ -209,7 +210,7 @@ func testAJournalThatHasLostAnEntryIsFoundOut(t *testing.T) {
 	swap := host.Action{Type: "stack:swap", Payload: dict{"i": 0, "j": 5}} // the first and the last of six
 	for name, actions := range map[string][2]host.Action{"another result": {draw, draw}, "a failure": {insert, swap}} {
 		t.Run(name, func(t *testing.T) {
-			store := &lossyStore{Store: host.NewMemory()}
+			store := &lossyStore{Store: journal.NewMemory()}
 			h := newHost(t, host.Options{Store: store})
 			e := open(t, h, "e", deck(5))
 			for _, a := range actions {
@@ -236,7 +237,7 @@ func testAJournalThatHasLostAnEntryIsFoundOut(t *testing.T) {
 func TestAJournalThatIsMiscounted(t *testing.T) { everywhere(t, testAJournalThatIsMiscounted) }
 
 func testAJournalThatIsMiscounted(t *testing.T) {
-	store := &lossyStore{Store: host.NewMemory()}
+	store := &lossyStore{Store: journal.NewMemory()}
 	h := newHost(t, host.Options{Store: store})
 	e := open(t, h, "e", deck(5))
 	dispatch(t, e, "stack:reverse", nil)

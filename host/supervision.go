@@ -7,9 +7,9 @@ import (
 	"strconv"
 	"time"
 
+	"hypertoken/internal/engine"
 	"hypertoken/internal/histogram"
 	"hypertoken/internal/process"
-	"hypertoken/internal/sabotage"
 )
 
 // How workers are started, replaced and ended: what the supervisors ask for, and what spares are for.
@@ -163,7 +163,7 @@ func (h *Host) moveBack() {
 	}
 	h.mu.Unlock()
 	for _, e := range byAge(here) {
-		e.lockStep(engineEvent{kind: evMove, later: true})
+		e.step((*engine.Machine).MoveWhenIdle)
 	}
 }
 
@@ -181,7 +181,7 @@ func (h *Host) workerGone(w *worker, why verdict, alone bool, inFlight int, err 
 		if why != stopped {
 			s.restarts++
 		}
-		counts := why == hungry || (why == byItself && (!alone || sabotage.On(sabotage.AloneCounts))) || !w.configured
+		counts := why == hungry || (why == byItself && !alone) || !w.configured
 		h.supervise(s, supervisorEvent{kind: svDied, counts: counts && !w.arrivedDead()})
 		s.cause = err
 		h.hurryTick()
@@ -190,9 +190,6 @@ func (h *Host) workerGone(w *worker, why verdict, alone bool, inFlight int, err 
 
 // stopWorkers ends every worker process and waits for that. They get a moment to end by themselves.
 func (h *Host) stopWorkers(ctx context.Context) {
-	if sabotage.On(sabotage.WorkerForgotten) {
-		return
-	}
 	h.mu.Lock()
 	var list []*worker
 	for _, s := range slices.Concat(h.slots, h.spares) {

@@ -10,9 +10,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"hypertoken/internal/engine"
 	"hypertoken/internal/fast"
+	"hypertoken/internal/fifo"
 	"hypertoken/internal/histogram"
-	"hypertoken/internal/sabotage"
 	"hypertoken/ipc"
 )
 
@@ -83,7 +84,7 @@ type worker struct {
 	// reserved is the placement that nobody else may send beside, or 0; alone says that it is granted.
 	reserved uint64
 	alone    bool
-	blocked  fifo[owner]
+	blocked  fifo.Queue[owner]
 	turn     owner // who may send now of those that were blocked; whether it has, and whether it found no room
 	sent     bool
 	full     bool
@@ -151,7 +152,7 @@ func (w *worker) send(e *Engine, kind ipc.Kind, flags ipc.Flags, placement uint6
 	}
 	me := owner{e, placement}
 	turn := w.turn == me
-	may := turn || w.blocked.len() == 0
+	may := turn || w.blocked.Len() == 0
 	if w.reserved != 0 {
 		may = w.reserved == placement
 	}
@@ -164,9 +165,9 @@ func (w *worker) send(e *Engine, kind ipc.Kind, flags ipc.Flags, placement uint6
 	// A request that does not fit is not overtaken; who has sent its share lets the others.
 	if turn && !w.sent {
 		w.full = may
-		w.blocked.unpop([]owner{me})
+		w.blocked.PushFront([]owner{me})
 	} else {
-		w.blocked.push(me)
+		w.blocked.Push(me)
 	}
 	return 0, false
 }
@@ -180,17 +181,17 @@ func (w *worker) unblock() {
 		return
 	}
 	w.serving = true
-	for rounds := w.blocked.len(); ; rounds-- {
+	for rounds := w.blocked.Len(); ; rounds-- {
 		if w.again {
-			w.again, rounds = false, w.blocked.len()
+			w.again, rounds = false, w.blocked.Len()
 		}
 		at := w.next()
 		// Who was blocked meanwhile has its turn when the next answer comes, if one will.
 		if at < 0 || (rounds <= 0 && w.conn.Pending() > 0) {
 			break
 		}
-		next := w.blocked.all()[at]
-		w.blocked.remove(at)
+		next := w.blocked.All()[at]
+		w.blocked.Remove(at)
 		w.turn, w.sent, w.full = next, false, false
 		w.mu.Unlock()
 		next.engine.mayTry(w, next.placement)
@@ -210,7 +211,7 @@ func (w *worker) next() int {
 	if w.dead || !w.conn.Room() {
 		return -1
 	}
-	for k, b := range w.blocked.all() {
+	for k, b := range w.blocked.All() {
 		if w.reserved == 0 || w.reserved == b.placement {
 			return k
 		}
@@ -221,10 +222,11 @@ func (w *worker) next() int {
 // mayTry lets an engine send that was blocked, if it is still there.
 func (e *Engine) mayTry(w *worker, placement uint64) {
 	e.mu.Lock()
-	if p := e.m.place; p.worker == w && p.id == placement {
-		e.step(engineEvent{kind: evRoom})
+	if e.m.View().Place == w.place(placement) {
+		e.m.Room(e.now())
+		e.perform()
 	}
-	e.unlock(false)
+	e.unlockAndDeliver(false)
 }
 
 // came takes in the frames that are read. An error ends the worker.
@@ -286,11 +288,14 @@ const mostHeld = 32
 func (w *worker) let() {
 	if e := w.held; e != nil {
 		w.held = nil
-		e.unlock(false)
+		e.unlockAndDeliver(false)
 	}
 }
 
-var eventOf = [...]engineEventKind{ipc.Answer - ipc.Hello: evAnswer, ipc.Chunk - ipc.Hello: evChunk, ipc.Dropped - ipc.Hello: evDropped}
+// place returns the place of a placement here.
+func (w *worker) place(placement uint64) engine.Place {
+	return engine.Place{Worker: w.id, Placement: placement}
+}
 
 func (w *worker) frame(f ipc.Frame, seen time.Duration) error {
 	body := w.reading.reader.Body(f)
@@ -318,7 +323,8 @@ func (w *worker) frame(f ipc.Frame, seen time.Duration) error {
 	}
 	if e := o.engine; e != nil {
 		w.hold(e)
-		e.step(engineEvent{kind: eventOf[f.Kind-ipc.Hello], place: place{w, f.Placement}, id: f.Request, flags: f.Flags, seen: seen, body: body})
+		ran := e.takeFrame(w.place(f.Placement), f.Kind, f.Flags, f.Request, body, seen)
+		w.busy.Add(int64(ran))
 	}
 	return nil
 }
@@ -481,13 +487,13 @@ func (w *worker) gone(err error) {
 	if w.conn != nil {
 		inFlight = len(w.conn.Close())
 	}
-	var d *death
-	if why == byItself || sabotage.On(sabotage.KillsMakeSuspects) {
-		d = &death{}
+	var d *engine.Death
+	if why == byItself {
+		d = new(engine.Death)
 	}
 	w.host.workerGone(w, why, alone, inFlight, err)
 	for _, placement := range slices.Sorted(maps.Keys(engines)) {
-		engines[placement].lost(engineEvent{kind: evLost, place: place{w, placement}, death: d})
+		engines[placement].placeLost(w.place(placement), d)
 	}
 	w.host.assign()
 	close(w.ended)
@@ -518,18 +524,18 @@ func (w *worker) tick(now time.Duration) (oldest uint64, ran time.Duration) {
 	isLate := w.late == oldest
 	w.mu.Unlock()
 	if kill {
-		engine := ""
+		name := ""
 		if runs.engine != nil {
-			engine = runs.engine.name
+			name = runs.engine.name
 			if isLate {
-				runs.engine.lockStep(engineEvent{kind: evCharge})
+				runs.engine.step((*engine.Machine).ChargeKill)
 			}
 		}
 		message := "a worker owes an answer past its deadline and is killed"
 		if !isLate {
 			message = "a worker runs what its engine needs no more and is killed"
 		}
-		w.log.Warn(message, "ran", ran.Round(time.Millisecond), "engine", engine)
+		w.log.Warn(message, "ran", ran.Round(time.Millisecond), "engine", name)
 		w.end(overdue)
 	}
 	return oldest, ran

@@ -15,13 +15,14 @@ import (
 
 	"hypertoken/host"
 	"hypertoken/internal/cores"
+	"hypertoken/journal"
 )
 
 // shutting is a host that is shut down with work on its way, and the store that outlives it.
 type shutting struct {
 	t       *testing.T
 	host    *host.Host
-	store   host.Store
+	store   journal.Store
 	engines []*host.Engine
 	futures [][]*host.Future // of each engine, in their order
 }
@@ -33,7 +34,7 @@ const (
 
 func newShutting(t *testing.T, o host.Options) *shutting {
 	t.Helper()
-	s := &shutting{t: t, store: host.NewMemory(), futures: make([][]*host.Future, shuttingEngines)}
+	s := &shutting{t: t, store: journal.NewMemory(), futures: make([][]*host.Future, shuttingEngines)}
 	o.Store = s.store
 	s.host = newHost(t, o)
 	for k := range shuttingEngines {

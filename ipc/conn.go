@@ -1,10 +1,6 @@
 package ipc
 
-import (
-	"sync"
-
-	"hypertoken/internal/sabotage"
-)
+import "sync"
 
 // Window bounds what a host keeps in a worker's pipe.
 type Window struct {
@@ -205,9 +201,6 @@ func (r *ring[T]) at(id uint64) *pending[T] {
 func (r *ring[T]) remove(id uint64) {
 	*r.slot(id) = pending[T]{}
 	r.live--
-	if id == r.next-1 && sabotage.On(sabotage.RequestReused) {
-		r.next--
-	}
 	for r.first < r.next && !r.slot(r.first).live {
 		r.first++
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"hypertoken/ipc"
+	"hypertoken/journal"
 )
 
 // slow is a sink that takes n bytes at a time, and the rest when it is told to.
@@ -117,8 +118,8 @@ func TestMalformedFrames(t *testing.T) {
 }
 
 func TestBodiesReadAsTheyWereWritten(t *testing.T) {
-	action := ipc.Action{Now: -5, Entropy: [16]byte{1, 2}, Conditional: true, IfSequence: 1 << 50}
-	body := ipc.AppendAction(nil, &action, "stack:draw", []byte{0x80})
+	action := journal.Action{Now: -5, Entropy: [16]byte{1, 2}, Conditional: true, IfSequence: 1 << 50}
+	body := journal.AppendAction(nil, &action, "stack:draw", []byte{0x80})
 	got, err := ipc.ReadAction(body)
 	action.Type, action.Payload = []byte("stack:draw"), []byte{0x80}
 	if err != nil || !reflect.DeepEqual(got, action) {
@@ -129,7 +130,7 @@ func TestBodiesReadAsTheyWereWritten(t *testing.T) {
 	if err != nil || len(members) != 2 || !members[0].Journaled || members[1].Journaled || !reflect.DeepEqual(members[1].Action, action) {
 		t.Errorf("batch: got %+v, %v", members, err)
 	}
-	entry, rest, err := ipc.ReadEntry(append(ipc.AppendEntry(nil, body, 1<<63), 7))
+	entry, rest, err := ipc.ReadEntry(append(journal.AppendEntry(nil, body, 1<<63), 7))
 	if err != nil || entry.Checksum != 1<<63 || !reflect.DeepEqual(entry.Action, action) || len(rest) != 1 {
 		t.Errorf("entry: got %+v, %v", entry, err)
 	}
@@ -155,11 +156,11 @@ func TestBodiesReadAsTheyWereWritten(t *testing.T) {
 }
 
 func FuzzBodies(f *testing.F) {
-	f.Add(ipc.AppendAction(nil, &ipc.Action{}, "t", nil))
+	f.Add(journal.AppendAction(nil, &journal.Action{}, "t", nil))
 	f.Add((&ipc.Failure{Code: "c", Index: -1}).Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if a, err := ipc.ReadAction(b); err == nil {
-			again, err := ipc.ReadAction(ipc.AppendAction(nil, &a, string(a.Type), a.Payload))
+			again, err := ipc.ReadAction(journal.AppendAction(nil, &a, string(a.Type), a.Payload))
 			if err != nil || again.Now != a.Now || !bytes.Equal(again.Payload, a.Payload) || !bytes.Equal(again.Type, a.Type) {
 				t.Errorf("%+v reads again as %+v, %v", a, again, err)
 			}
@@ -332,7 +333,7 @@ func TestFullPipesDoNotLock(t *testing.T) {
 }
 
 func BenchmarkReadAction(b *testing.B) {
-	body := ipc.AppendAction(nil, &ipc.Action{}, "stack:draw", []byte{0x80})
+	body := journal.AppendAction(nil, &journal.Action{}, "stack:draw", []byte{0x80})
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := ipc.ReadAction(body); err != nil {

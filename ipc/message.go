@@ -2,10 +2,29 @@ package ipc
 
 import (
 	"github.com/vmihailenco/msgpack/v5"
+
+	"hypertoken/internal/pack"
+	"hypertoken/journal"
 )
 
-// EntropySize is how many bytes of entropy go with an action.
-const EntropySize = 16
+// Control messages are read and written by vmihailenco/msgpack. All other bodies are read and written in place, by
+// internal/pack.
+
+// reader reads a body. Its errors are [MalformedError]s.
+type reader struct{ pack.Reader }
+
+func read(b []byte) reader { return reader{pack.Reader{Rest: b}} }
+
+// end returns the error, which is also that bytes are left.
+func (r *reader) end() error { return malformedBody(r.End()) }
+
+// malformedBody makes a [MalformedError] of an error that a reader of a body has returned.
+func malformedBody(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &MalformedError{err.Error()}
+}
 
 // HelloBody is what a worker says first.
 type HelloBody struct {
@@ -75,134 +94,89 @@ type OpenBody struct {
 
 // Append appends the body to b.
 func (o *OpenBody) Append(b []byte) []byte {
-	b = appendBool(appendArray(b, 5), o.Snapshot)
-	b = appendUint(appendUint(b, o.MaxStateBytes), uint64(o.MaxResult))
-	return appendUint(appendUint(b, uint64(o.MaxDepth)), o.Sequence)
+	b = pack.AppendBool(pack.AppendArray(b, 5), o.Snapshot)
+	b = pack.AppendUint(pack.AppendUint(b, o.MaxStateBytes), uint64(o.MaxResult))
+	return pack.AppendUint(pack.AppendUint(b, uint64(o.MaxDepth)), o.Sequence)
 }
 
 // ReadOpen reads the body of an Open frame.
 func ReadOpen(b []byte) (o OpenBody, err error) {
-	r := reader{b: b}
-	r.arrayOf(5, 5)
-	o = OpenBody{r.bool(), r.uint(), r.uint32(), r.uint32(), r.uint()}
+	r := read(b)
+	r.ArrayOf(5, 5)
+	o = OpenBody{r.Bool(), r.Uint(), r.uint32(), r.uint32(), r.Uint()}
 	return o, r.end()
 }
 
 func (r *reader) uint32() uint32 {
-	n := r.uint()
+	n := r.Uint()
 	if n > 1<<32-1 {
-		r.fail("the number %d is too large", n)
+		r.Fail("the number %d is too large", n)
 		return 0
 	}
 	return uint32(n)
 }
 
 // AppendBytes opens a byte string of n bytes, which follow: the body of a Core, Feed or Chunk frame is one.
-func AppendBytes(b []byte, n int) []byte { return appendBinHeader(b, n) }
+func AppendBytes(b []byte, n int) []byte { return pack.AppendBinHeader(b, n) }
 
 // ReadBytes reads a body that is one byte string.
 func ReadBytes(b []byte) ([]byte, error) {
-	r := reader{b: b}
-	v := r.bytes()
+	r := read(b)
+	v := r.Bytes()
 	return v, r.end()
 }
 
-// Action is an action as it is sent and kept. Its slices lie in the body it was read from.
-type Action struct {
-	// Now is in milliseconds since the epoch.
-	Now     int64
-	Entropy [EntropySize]byte
-	Type    []byte
-	Payload []byte
-	// IfSequence, where Conditional is set, is the sequence that the engine must have just before the run.
-	Conditional bool
-	IfSequence  uint64
-}
-
-// AppendAction appends the body of a Dispatch frame.
-func AppendAction(b []byte, a *Action, actionType string, payload []byte) []byte {
-	items := 4
-	if a.Conditional {
-		items = 5
+// ReadAction reads the body of a Dispatch frame, which is an action as [journal.AppendAction] makes it.
+func ReadAction(b []byte) (a journal.Action, err error) {
+	var rest []byte
+	if a, rest, err = journal.ReadAction(b); err != nil {
+		return a, malformedBody(err)
 	}
-	b = appendInt(appendArray(b, items), a.Now)
-	b = appendString(appendBin(b, a.Entropy[:]), actionType)
-	b = appendBin(b, payload)
-	if a.Conditional {
-		b = appendUint(b, a.IfSequence)
+	if len(rest) > 0 {
+		return a, malformed("%d bytes follow a body", len(rest))
 	}
-	return b
-}
-
-// ReadAction reads the body of a Dispatch frame.
-func ReadAction(b []byte) (a Action, err error) {
-	r := reader{b: b}
-	a = r.action()
-	return a, r.end()
-}
-
-func (r *reader) action() (a Action) {
-	n := r.arrayOf(4, 5)
-	a.Now = r.int()
-	if e := r.bytes(); len(e) == EntropySize {
-		copy(a.Entropy[:], e)
-	} else {
-		r.fail("%d bytes of entropy, want %d", len(e), EntropySize)
-	}
-	a.Type, a.Payload = r.bytes(), r.bytes()
-	if n == 5 {
-		a.Conditional, a.IfSequence = true, r.uint()
-	}
-	return a
+	return a, nil
 }
 
 // AppendBatch appends the opening of a Batch frame's body; n members follow, each [AppendMember].
-func AppendBatch(b []byte, n int) []byte { return appendArray(b, n) }
+func AppendBatch(b []byte, n int) []byte { return pack.AppendArray(b, n) }
 
 // AppendMember appends a member of a batch: whether it is journaled though it may change nothing, and its action as
-// AppendAction made it.
+// [journal.AppendAction] made it.
 func AppendMember(b []byte, journaled bool, action []byte) []byte {
-	return append(appendBool(appendArray(b, 2), journaled), action...)
+	return append(pack.AppendBool(pack.AppendArray(b, 2), journaled), action...)
 }
 
 // BatchMember is a member of a batch.
 type BatchMember struct {
 	Journaled bool
-	Action
+	journal.Action
 }
 
 // ReadBatch reads the body of a Batch frame, appending its members to the slice.
 func ReadBatch(b []byte, members []BatchMember) ([]BatchMember, error) {
-	r := reader{b: b}
-	for range r.array() {
-		r.arrayOf(2, 2)
-		members = append(members, BatchMember{r.bool(), r.action()})
-		if r.err != nil {
+	r := read(b)
+	for range r.Array() {
+		r.ArrayOf(2, 2)
+		m := BatchMember{Journaled: r.Bool()}
+		if r.Err == nil {
+			m.Action, r.Rest, r.Err = journal.ReadAction(r.Rest)
+		}
+		members = append(members, m)
+		if r.Err != nil {
 			break
 		}
 	}
 	return members, r.end()
 }
 
-// AppendEntry appends an entry of a Replay frame: an action as AppendAction made it, and the checksum of its result.
-// Such entries lie one after the other, in the frame as in a journal.
-func AppendEntry(b []byte, action []byte, checksum uint64) []byte {
-	return appendUint(append(appendArray(b, 2), action...), checksum)
-}
-
-// Entry is an entry of a Replay frame.
-type Entry struct {
-	Action
-	// Checksum is the XXH64 of the result that was acknowledged.
-	Checksum uint64
-}
-
-// ReadEntry reads the entry that b begins with, and returns what follows it.
-func ReadEntry(b []byte) (e Entry, rest []byte, err error) {
-	r := reader{b: b}
-	r.arrayOf(2, 2)
-	e = Entry{r.action(), r.uint()}
-	return e, r.b, r.err
+// ReadEntry reads the first entry of a Replay frame's body, and returns what follows it. The body consists of a journal's
+// entries as they are: see [journal.AppendEntry].
+func ReadEntry(b []byte) (e journal.Entry, rest []byte, err error) {
+	if e, rest, err = journal.ReadEntry(b); err != nil {
+		err = malformedBody(err)
+	}
+	return e, rest, err
 }
 
 // Outcome is the body of an Answer.
@@ -224,16 +198,16 @@ type Outcome struct {
 
 // AppendHead appends the body up to its result, whose bytes follow; then AppendBytes for the events, and their bytes.
 func (o *Outcome) AppendHead(b []byte) []byte {
-	b = appendUint(appendArray(b, 6), o.RunTime)
-	b = appendUint(appendUint(b, o.Sequence), o.Memory)
-	return appendBinHeader(appendUint(b, o.Checksum), len(o.Result))
+	b = pack.AppendUint(pack.AppendArray(b, 6), o.RunTime)
+	b = pack.AppendUint(pack.AppendUint(b, o.Sequence), o.Memory)
+	return pack.AppendBinHeader(pack.AppendUint(b, o.Checksum), len(o.Result))
 }
 
 // ReadOutcome reads the body of an Answer that has not failed.
 func ReadOutcome(b []byte) (o Outcome, err error) {
-	r := reader{b: b}
-	r.arrayOf(6, 6)
-	o = Outcome{r.uint(), r.uint(), r.uint(), r.uint(), r.bytes(), r.bytes()}
+	r := read(b)
+	r.ArrayOf(6, 6)
+	o = Outcome{r.Uint(), r.Uint(), r.Uint(), r.Uint(), r.Bytes(), r.Bytes()}
 	return o, r.end()
 }
 
@@ -261,18 +235,18 @@ const (
 
 // Append appends the body to b.
 func (f *Failure) Append(b []byte) []byte {
-	b = appendUint(appendArray(b, 6), f.RunTime)
-	b = appendUint(appendUint(b, f.Sequence), f.Memory)
-	return appendInt(appendString(appendString(b, f.Code), f.Message), f.Index)
+	b = pack.AppendUint(pack.AppendArray(b, 6), f.RunTime)
+	b = pack.AppendUint(pack.AppendUint(b, f.Sequence), f.Memory)
+	return pack.AppendInt(pack.AppendString(pack.AppendString(b, f.Code), f.Message), f.Index)
 }
 
 // ReadFailure reads the body of an Answer that has failed.
 func ReadFailure(b []byte) (f Failure, err error) {
-	r := reader{b: b}
-	r.arrayOf(6, 6)
-	f = Failure{r.uint(), r.uint(), r.uint(), string(r.bytes()), string(r.bytes()), r.int()}
-	if r.err == nil && f.Code == "" {
-		r.fail("an empty code")
+	r := read(b)
+	r.ArrayOf(6, 6)
+	f = Failure{r.Uint(), r.Uint(), r.Uint(), string(r.Bytes()), string(r.Bytes()), r.Int()}
+	if r.Err == nil && f.Code == "" {
+		r.Fail("an empty code")
 	}
 	return f, r.end()
 }
@@ -289,22 +263,22 @@ type MemberOutcome struct {
 // Append appends the outcome of a member to a batch's result.
 func (m *MemberOutcome) Append(b []byte) []byte {
 	if m.Code != "" {
-		return appendString(appendString(appendArray(b, 2), m.Code), m.Message)
+		return pack.AppendString(pack.AppendString(pack.AppendArray(b, 2), m.Code), m.Message)
 	}
-	b = appendUint(appendBool(appendArray(b, 3), m.Changed), m.Checksum)
-	return appendBin(b, m.Result)
+	b = pack.AppendUint(pack.AppendBool(pack.AppendArray(b, 3), m.Changed), m.Checksum)
+	return pack.AppendBin(b, m.Result)
 }
 
 // ReadMemberOutcome reads the outcome that b begins with, and returns what follows it.
 func ReadMemberOutcome(b []byte) (m MemberOutcome, rest []byte, err error) {
-	r := reader{b: b}
-	if r.arrayOf(2, 3) == 2 {
-		m.Code, m.Message = string(r.bytes()), string(r.bytes())
-		if r.err == nil && m.Code == "" {
-			r.fail("an empty code")
+	r := read(b)
+	if r.ArrayOf(2, 3) == 2 {
+		m.Code, m.Message = string(r.Bytes()), string(r.Bytes())
+		if r.Err == nil && m.Code == "" {
+			r.Fail("an empty code")
 		}
 	} else {
-		m = MemberOutcome{Changed: r.bool(), Checksum: r.uint(), Result: r.bytes()}
+		m = MemberOutcome{Changed: r.Bool(), Checksum: r.Uint(), Result: r.Bytes()}
 	}
-	return m, r.b, r.err
+	return m, r.Rest, malformedBody(r.Err)
 }

@@ -11,6 +11,7 @@ import (
 	"hypertoken/internal/cores"
 	"hypertoken/internal/executor"
 	"hypertoken/ipc"
+	"hypertoken/journal"
 	"hypertoken/wasm"
 )
 
@@ -48,7 +49,7 @@ func FuzzLoop(f *testing.F) {
 		f.Fatal(err)
 	}
 	open := ipc.OpenBody{MaxStateBytes: 1 << 20, MaxResult: 1 << 16, MaxDepth: 64}
-	a := ipc.AppendAction(nil, &ipc.Action{Now: 5}, "debug:log", []byte{0x80})
+	a := journal.AppendAction(nil, &journal.Action{Now: 5}, "debug:log", []byte{0x80})
 	place := func(c *ipc.Conn[int]) {
 		c.Send(0, ipc.Open, 0, 1, open.Append(nil))
 		c.Send(0, ipc.Feed, 0, 1, ipc.AppendBytes(nil, 1), []byte{0x80})
@@ -62,7 +63,7 @@ func FuzzLoop(f *testing.F) {
 		c.Send(0, ipc.State, 0, 1)
 		c.Send(0, ipc.Digest, 0, 1)
 		c.Tell(ipc.Recall, id, 0)
-		c.Send(0, ipc.Replay, 0, 1, ipc.AppendEntry(nil, a, 1))
+		c.Send(0, ipc.Replay, 0, 1, journal.AppendEntry(nil, a, 1))
 		c.Send(0, ipc.Snapshot, 0, 1)
 	}), uint16(1000))
 	f.Add(session(func(c *ipc.Conn[int]) {

@@ -13,6 +13,7 @@ import (
 	"hypertoken/internal/cores"
 	"hypertoken/internal/process"
 	"hypertoken/ipc"
+	"hypertoken/journal"
 	"hypertoken/wasm"
 	"hypertoken/workerproc"
 )
@@ -145,11 +146,11 @@ func (s *session) open(placement uint64) {
 }
 
 func action(name string, conditions ...uint64) []byte {
-	a := ipc.Action{Now: 1}
+	a := journal.Action{Now: 1}
 	if len(conditions) > 0 {
 		a.Conditional, a.IfSequence = true, conditions[0]
 	}
-	return ipc.AppendAction(nil, &a, name, nil)
+	return journal.AppendAction(nil, &a, name, nil)
 }
 
 func TestAnActionOnAWorker(t *testing.T) {
@@ -182,7 +183,7 @@ func TestAnActionOnAWorker(t *testing.T) {
 
 	// Placed again with a journal of what was acknowledged.
 	s.open(2)
-	s.good(ipc.Replay, 2, ipc.AppendEntry(nil, action("stack:draw"), drawn))
+	s.good(ipc.Replay, 2, journal.AppendEntry(nil, action("stack:draw"), drawn))
 	if o := s.good(ipc.Ready, 2); o.Sequence != 6 {
 		t.Errorf("replayed to the sequence %d", o.Sequence)
 	}
@@ -190,7 +191,7 @@ func TestAnActionOnAWorker(t *testing.T) {
 		t.Errorf("the digest is %x, and %x after a replay", digest, again)
 	}
 	s.open(3)
-	if flags, failure := s.bad(ipc.Replay, 3, ipc.AppendEntry(nil, action("stack:draw"), drawn+1)); failure.Code != ipc.CodeDiverged || flags&ipc.FlagLost == 0 {
+	if flags, failure := s.bad(ipc.Replay, 3, journal.AppendEntry(nil, action("stack:draw"), drawn+1)); failure.Code != ipc.CodeDiverged || flags&ipc.FlagLost == 0 {
 		t.Errorf("%v %+v", flags, failure)
 	}
 	if _, failure := s.bad(ipc.Dispatch, 3, action("stack:draw")); failure.Code != ipc.CodeNotPlaced {

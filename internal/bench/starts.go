@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"hypertoken/host"
+	"hypertoken/journal"
 )
 
 const (
@@ -111,36 +112,40 @@ func openKill(o host.Options, ready func(host.Stats) bool) func(context.Context,
 }
 
 // frozen is a store that has one journal for every name, and keeps nothing of what comes after.
-type frozen struct{ *host.Stored }
+type frozen struct{ *journal.Stored }
 
-func (f frozen) Load(_ string, _ host.Owner, done func(*host.Stored, error))           { done(f.Stored, nil) }
-func (f frozen) Append(_ string, _ host.Owner, _ uint64, _ []host.Record, d host.Done) { d.Done(nil) }
-func (f frozen) Install(_ string, _ host.Owner, _ host.Base, d host.Done)              { d.Done(nil) }
-func (f frozen) Delete(_ string, done func(error))                                     { done(nil) }
+func (f frozen) Load(_ string, _ journal.Owner, done func(*journal.Stored, error)) {
+	done(f.Stored, nil)
+}
+func (f frozen) Append(_ string, _ journal.Owner, _ uint64, _ []journal.Record, d journal.Done) {
+	d.Report(nil)
+}
+func (f frozen) Install(_ string, _ journal.Owner, _ journal.Base, d journal.Done) { d.Report(nil) }
+func (f frozen) Delete(_ string, d journal.Done)                                   { d.Report(nil) }
 
 // forgetful is a store that keeps what engines begin with, and none of their actions.
 type forgetful struct{ setups *sync.Map }
 
-func (f forgetful) Load(name string, _ host.Owner, done func(*host.Stored, error)) {
+func (f forgetful) Load(name string, _ journal.Owner, done func(*journal.Stored, error)) {
 	if base, there := f.setups.Load(name); there {
-		done(&host.Stored{Base: base.(host.Base)}, nil)
+		done(&journal.Stored{Base: base.(journal.Base)}, nil)
 		return
 	}
 	done(nil, nil)
 }
 
-func (f forgetful) Install(name string, _ host.Owner, base host.Base, d host.Done) {
+func (f forgetful) Install(name string, _ journal.Owner, base journal.Base, d journal.Done) {
 	f.setups.LoadOrStore(name, base)
-	d.Done(nil)
+	d.Report(nil)
 }
 
-func (f forgetful) Append(_ string, _ host.Owner, _ uint64, _ []host.Record, d host.Done) {
-	d.Done(nil)
+func (f forgetful) Append(_ string, _ journal.Owner, _ uint64, _ []journal.Record, d journal.Done) {
+	d.Report(nil)
 }
 
-func (f forgetful) Delete(name string, done func(error)) {
+func (f forgetful) Delete(name string, d journal.Done) {
 	f.setups.Delete(name)
-	done(nil)
+	d.Report(nil)
 }
 
 // openReplay measures how fast a journal is replayed on a worker that is ready: all that happens until an engine that is
@@ -184,8 +189,8 @@ func openReplay(ctx context.Context, r *room) (slice, error) {
 }
 
 // recordJournal returns the journal of an engine that has drawn and reset so often.
-func recordJournal(ctx context.Context, r *room, actions int) (*host.Stored, error) {
-	store := host.NewMemory()
+func recordJournal(ctx context.Context, r *room, actions int) (*journal.Stored, error) {
+	store := journal.NewMemory()
 	h, err := r.newHost(ctx, inProcess, host.Options{Store: store, SnapshotBytes: neverBytes, ReplayBudget: neverTime})
 	if err != nil {
 		return nil, err
@@ -200,8 +205,8 @@ func recordJournal(ctx context.Context, r *room, actions int) (*host.Stored, err
 			return nil, err
 		}
 	}
-	var stored *host.Stored
-	store.Load(w.engine.Name(), host.Owner{}, func(s *host.Stored, e error) { stored, err = s, e })
+	var stored *journal.Stored
+	store.Load(w.engine.Name(), journal.Owner{}, func(s *journal.Stored, e error) { stored, err = s, e })
 	if err == nil && stored.Count != uint64(actions) {
 		err = fmt.Errorf("a journal of %d actions has %d", actions, stored.Count)
 	}

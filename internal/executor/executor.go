@@ -10,8 +10,8 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
-	"hypertoken/internal/sabotage"
 	"hypertoken/ipc"
+	"hypertoken/journal"
 	"hypertoken/wasm"
 )
 
@@ -308,11 +308,10 @@ func (e *Engine) replay(ctx context.Context, h ipc.Header, body []byte) error {
 			return nil
 		}
 		switch sum := xxhash.Sum64(reply.Result); {
-		case err != nil && sabotage.On(sabotage.FailedReplayIsTaken):
 		case err != nil:
 			e.diverged(h, n, fmt.Sprintf("it was acknowledged, and now fails: %v", err))
 			return nil
-		case sum != entry.Checksum && !sabotage.On(sabotage.NoComparison):
+		case sum != entry.Checksum:
 			e.diverged(h, n, fmt.Sprintf("its result has the checksum %016x, %016x was acknowledged", sum, entry.Checksum))
 			return nil
 		}
@@ -334,11 +333,11 @@ func isTrap(err error) bool {
 	return errors.As(err, &trap)
 }
 
-func (e *Engine) action(a *ipc.Action) wasm.Action {
+func (e *Engine) action(a *journal.Action) wasm.Action {
 	return wasm.Action{Now: a.Now, Entropy: a.Entropy, Type: e.x.timing(a.Type).name, Payload: a.Payload}
 }
 
-func (e *Engine) conflict(a *ipc.Action) error {
+func (e *Engine) conflict(a *journal.Action) error {
 	if !a.Conditional || a.IfSequence == e.sequence {
 		return nil
 	}
@@ -400,7 +399,7 @@ func (e *Engine) batch(ctx context.Context, h ipc.Header, body []byte) (err erro
 		}
 		x.actions = append(x.actions, e.action(&x.members[k].Action))
 	}
-	members, reply, err := e.instance.Batch(ctx, x.actions, h.Flags&ipc.FlagAtomic != 0 && !sabotage.On(sabotage.AtomicIgnored))
+	members, reply, err := e.instance.Batch(ctx, x.actions, h.Flags&ipc.FlagAtomic != 0)
 	took := x.elapsed()
 	if err != nil {
 		e.failed(h, took, err)

@@ -8,6 +8,7 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 
 	"hypertoken/ipc"
+	"hypertoken/journal"
 	"hypertoken/wasm"
 )
 
@@ -50,7 +51,7 @@ func TestAContextThatHasEndedLosesThePlacement(t *testing.T) {
 	run(t.Context(), ipc.Open, open.Append(nil))
 	run(t.Context(), ipc.Feed, append(ipc.AppendBytes(nil, len(setup)), setup...))
 	run(t.Context(), ipc.Ready, nil)
-	draw := ipc.AppendAction(nil, &ipc.Action{}, "stack:draw", []byte{0x80})
+	draw := journal.AppendAction(nil, &journal.Action{}, "stack:draw", []byte{0x80})
 	ctx, cancel := context.WithCancel(t.Context())
 	flags, body := run(ctx, ipc.Dispatch, draw)
 	cancel()

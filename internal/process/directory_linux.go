@@ -8,8 +8,6 @@ import (
 
 	"github.com/hashicorp/go-plugin"
 	"golang.org/x/sys/unix"
-
-	"hypertoken/internal/sabotage"
 )
 
 // go-plugin makes a directory for its socket in each start. No worker needs it here, so it is removed at once, and anything
@@ -28,9 +26,7 @@ func socketBases() []string {
 
 // discardDirectory removes the directory, which is empty, and its name from the environment of the worker.
 func discardDirectory(dir string, env []string) []string {
-	if !sabotage.On(sabotage.DirectoryLeft) {
-		_ = unix.Rmdir(dir) // os.Remove would try first whether it is a file
-	}
+	_ = unix.Rmdir(dir) // os.Remove would try first whether it is a file
 	return slices.DeleteFunc(env, func(v string) bool { return strings.HasPrefix(v, plugin.EnvUnixSocketDir+"=") })
 }
 

@@ -24,8 +24,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
 	"github.com/hashicorp/go-plugin/runner"
-
-	"hypertoken/internal/sabotage"
 )
 
 // handshake tells a worker that a host started it. It is no secret.
@@ -151,7 +149,7 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 	}
 	if r.pid() == 0 {
 		// go-plugin leaves its directory if nothing was started.
-		if r.dir != "" && !sabotage.On(sabotage.DirectoryLeft) {
+		if r.dir != "" {
 			_ = os.RemoveAll(r.dir)
 		}
 		return nil, notStarted(path, err)
@@ -432,5 +430,5 @@ func (r *run) HostToPlugin(network, address string) (string, string, error) {
 // workerEnvironment returns what go-plugin wants a worker to have, without the directory that is
 // not used, and what its host wants it to have beside that.
 func workerEnvironment(dir string, plugin, own []string) []string {
-	return append(append(discardDirectory(dir, plugin), own...), sabotage.Environment()...)
+	return append(discardDirectory(dir, plugin), own...)
 }

@@ -7,12 +7,12 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"hypertoken/host"
+	"hypertoken/journal"
 )
 
 // slowStore is a store whose appends end later than they begin, at times, and fail at others.
 type slowStore struct {
-	host.Store
+	journal.Store
 	fails   bool
 	pending sync.WaitGroup
 	failed  atomic.Int64
@@ -22,13 +22,13 @@ type slowStore struct {
 }
 
 func newStore(seed uint64, fails bool) *slowStore {
-	return &slowStore{Store: host.NewMemory(), fails: fails, rand: rand.New(rand.NewPCG(seed, 0x5702e))}
+	return &slowStore{Store: journal.NewMemory(), fails: fails, rand: rand.New(rand.NewPCG(seed, 0x5702e))}
 }
 
 // failEvery is after how many appends one fails, on average.
 const failEvery = 1500
 
-func (s *slowStore) Append(name string, owner host.Owner, after uint64, group []host.Record, done host.Done) {
+func (s *slowStore) Append(name string, owner journal.Owner, after uint64, group []journal.Record, done journal.Done) {
 	s.mu.Lock()
 	n, how := s.rand.IntN(3*failEvery), s.rand.IntN(2)
 	s.mu.Unlock()
@@ -36,9 +36,9 @@ func (s *slowStore) Append(name string, owner host.Owner, after uint64, group []
 	case s.fails && n < 3:
 		s.failed.Add(1)
 		if how == 0 {
-			s.Store.Append(name, owner, after, group, host.Ignore)
+			s.Store.Append(name, owner, after, group, journal.Done{})
 		}
-		done.Done(errors.New("the store has lost its connection"))
+		done.Report(errors.New("the store has lost its connection"))
 	case n%3 == 0:
 		// Execution goes on meanwhile; what is answered by then is the next group.
 		s.pending.Go(func() {

@@ -10,33 +10,34 @@ import (
 	"os"
 
 	"hypertoken/host"
+	"hypertoken/journal"
 	"hypertoken/wasm"
 	"hypertoken/workerproc"
 )
 
 // opened is a store whose bases are snapshots, by name. It hands on the next one of each.
 type opened struct {
-	host.Store
+	journal.Store
 	data map[string][]byte
-	next map[string]chan host.Base
+	next map[string]chan journal.Base
 }
 
-func (s *opened) Load(name string, _ host.Owner, done func(*host.Stored, error)) {
-	done(&host.Stored{Base: host.Base{Snapshot: true, Data: s.data[name], Core: wasm.Hash(wasm.Builtin())}}, nil)
+func (s *opened) Load(name string, _ journal.Owner, done func(*journal.Stored, error)) {
+	done(&journal.Stored{Base: journal.Base{Snapshot: true, Data: s.data[name], Core: wasm.Hash(wasm.Builtin())}}, nil)
 }
 
-func (s *opened) Append(_ string, _ host.Owner, _ uint64, _ []host.Record, done host.Done) {
-	done.Done(nil)
+func (s *opened) Append(_ string, _ journal.Owner, _ uint64, _ []journal.Record, done journal.Done) {
+	done.Report(nil)
 }
 
-func (s *opened) Install(name string, _ host.Owner, base host.Base, done host.Done) {
+func (s *opened) Install(name string, _ journal.Owner, base journal.Base, done journal.Done) {
 	if base.Sequence > 0 {
 		select {
 		case s.next[name] <- base:
 		default: // one is enough
 		}
 	}
-	done.Done(nil)
+	done.Report(nil)
 }
 
 func main() {
@@ -54,12 +55,12 @@ type found struct {
 }
 
 func run() error {
-	store := &opened{Store: host.NewMemory(), next: map[string]chan host.Base{}}
+	store := &opened{Store: journal.NewMemory(), next: map[string]chan journal.Base{}}
 	if err := json.NewDecoder(os.Stdin).Decode(&store.data); err != nil {
 		return err
 	}
 	for name := range store.data {
-		store.next[name] = make(chan host.Base, 1)
+		store.next[name] = make(chan journal.Base, 1)
 	}
 	ctx := context.Background()
 	h, err := host.New(ctx, host.Options{Workers: 2, Store: store, SnapshotBytes: 1})
@@ -76,7 +77,7 @@ func run() error {
 	return json.NewEncoder(os.Stdout).Encode(all)
 }
 
-func agree(ctx context.Context, h *host.Host, name string, next <-chan host.Base) (found, error) {
+func agree(ctx context.Context, h *host.Host, name string, next <-chan journal.Base) (found, error) {
 	e, err := h.Open(ctx, name, host.EngineOptions{})
 	if err != nil {
 		return found{}, err

@@ -1,0 +1,229 @@
+package host
+
+import (
+	"errors"
+	"time"
+
+	"hypertoken/internal/engine"
+	"hypertoken/ipc"
+	"hypertoken/journal"
+)
+
+// performer carries out what an engine's machine asks for. It is the engine under another name, so that these methods are
+// not among the engine's own. The engine's lock is held in all of them.
+type performer Engine
+
+// worker returns the worker of the engine's place, nil in this process.
+func (p *performer) worker(at engine.Place) *worker {
+	if at.IsLocal() {
+		return nil
+	}
+	return p.at
+}
+
+// Send sends a request, or the next piece of a placing.
+func (p *performer) Send(at engine.Place, s engine.Sending) (id uint64, ok bool) {
+	e, w := (*Engine)(p), p.worker(at)
+	switch {
+	case w != nil:
+		if id, ok = w.send(e, s.Kind, s.Flags, at.Placement, s.Body); ok {
+			e.flushTo(w)
+		}
+	case e.local != nil:
+		if id, ok = e.local.put(s.Kind, s.Flags, s.Body); ok {
+			e.work.run = e.local
+		}
+	}
+	if f, isFuture := ownerOf(s.Request); ok && isFuture {
+		if f.at.Load() != w {
+			f.at.Store(w)
+		}
+		if f.call.began > 0 {
+			s.Request.Sent = e.host.stamp()
+		}
+	}
+	return id, ok
+}
+
+// ownerOf returns the future of a request, if it has one.
+func ownerOf(r *engine.Request) (*Future, bool) {
+	if r == nil {
+		return nil, false
+	}
+	f, ok := r.Owner.(*Future)
+	return f, ok
+}
+
+func (p *performer) Recall(at engine.Place, id uint64) {
+	e, w := (*Engine)(p), p.worker(at)
+	switch {
+	case w != nil:
+		w.conn.Tell(ipc.Recall, id, 0)
+		e.flushTo(w)
+	case e.local != nil && e.local.recall(id):
+		e.post(func() {
+			e.m.Dropped(e.now(), at, id)
+			e.m.Room(e.now())
+		})
+	}
+}
+
+func (p *performer) Abandon(at engine.Place) {
+	if w := p.worker(at); w != nil {
+		w.conn.Tell(ipc.Close, 0, at.Placement)
+		(*Engine)(p).flushTo(w)
+	}
+}
+
+func (p *performer) PlaceLeft(at engine.Place) {
+	e := (*Engine)(p)
+	switch w := p.worker(at); {
+	case w != nil:
+		w.left(at.Placement)
+		e.work.room, e.work.assign = w, true
+		e.at = nil
+	case e.local != nil && e.local.place == at:
+		e.local.close()
+		e.local = nil
+	}
+}
+
+func (p *performer) ReleaseAlone(at engine.Place) {
+	if w := p.worker(at); w != nil {
+		w.release(at.Placement)
+		p.work.room = w
+	}
+	p.work.assign = true
+}
+
+func (p *performer) Overdue(at engine.Place, id uint64) {
+	e, w := (*Engine)(p), p.worker(at)
+	if w != nil {
+		if w.condemn(id) {
+			return
+		}
+		w.conn.Tell(ipc.Close, 0, at.Placement)
+		e.flushTo(w)
+	}
+	e.post(func() { e.m.PlaceLost(e.now(), at, nil) })
+}
+
+func (p *performer) Violation(at engine.Place, err error) { p.worker(at).violated(err) }
+
+func (p *performer) AskPlace(alone bool) {
+	p.host.ask((*Engine)(p), alone)
+	p.work.assign = true
+}
+
+func (p *performer) TakeAskBack() {
+	p.host.unask((*Engine)(p))
+	p.work.assign = true
+}
+
+func (p *performer) Load(asNewOwner bool) {
+	e := (*Engine)(p)
+	if asNewOwner {
+		e.owner.Number = e.host.owners.Add(1)
+	}
+	e.calls++
+	call := e.calls
+	e.loadCall = call
+	e.host.options.Store.Load(e.name, e.owner, func(s *journal.Stored, err error) {
+		e.post(func() {
+			if call != e.loadCall {
+				return
+			}
+			isForeign := s != nil && s.Owner.Host != e.owner.Host
+			if s != nil {
+				e.keys.Load(s)
+				e.work.shed = e.work.shed || e.host.keyBytes.Load() > e.host.options.MaxKeyBytes
+			}
+			e.m.Loaded(e.now(), s, isForeign, err)
+		})
+	})
+}
+
+func (p *performer) Append(after uint64, records []journal.Record) {
+	e := (*Engine)(p)
+	e.calls++
+	e.appendCall = e.calls
+	e.host.options.Store.Append(e.name, e.owner, after, records, journal.DoneFor((*appendEnd)(e), e.calls))
+}
+
+// appendEnd is told how an append ended. It is the engine under another name.
+type appendEnd Engine
+
+// CallEnded implements journal.Receiver.
+func (a *appendEnd) CallEnded(call uint64, err error) { (*Engine)(a).postAppendEnd(call, err) }
+
+func (p *performer) Install(sequence uint64, snapshot []byte) {
+	e := (*Engine)(p)
+	e.calls++
+	call := e.calls
+	e.installCall = call
+	e.host.log.Debug("snapshot taken", "engine", e.name, "sequence", sequence, "bytes", len(snapshot))
+	base := journal.Base{Sequence: sequence, Snapshot: true, Data: snapshot, Core: e.host.hash}
+	base.Keys, base.KeyNumber = e.keys.UpTo(sequence)
+	e.host.options.Store.Install(e.name, e.owner, base, journal.DoneFunc(func(err error) {
+		e.post(func() {
+			if call == e.installCall {
+				e.m.Installed(e.now(), err)
+			}
+		})
+	}))
+}
+
+func (p *performer) Resolve(r *engine.Request, err error) { r.Owner.Complete(r, err) }
+
+func (p *performer) RecordsStored(records uint64, bytes int) {
+	if m := p.host.measure.Load(); m != nil {
+		m.records.Add(records)
+		m.recordBytes.Add(uint64(bytes))
+	}
+}
+
+func (p *performer) SnapshotStored(bytes int) {
+	if m := p.host.measure.Load(); m != nil {
+		m.snapshots.Add(1)
+		m.snapshotBytes.Add(uint64(bytes))
+	}
+}
+
+func (p *performer) SnapshotFailed(err error) {
+	if !errors.Is(err, ErrShutdown) {
+		p.host.log.Warn("no snapshot could be stored", "engine", p.name, "error", err)
+	}
+}
+
+func (p *performer) Placed(at engine.Place, replayed uint64) {
+	e := (*Engine)(p)
+	e.host.counts.placed.Add(1)
+	e.measurePlacing(at, replayed)
+	if e.host.debug {
+		e.host.log.Debug("engine placed", "engine", e.name, "at", placeName(at), "sequence", e.m.View().Sequence)
+	}
+}
+
+func (p *performer) Broken(err error) {
+	if !p.isOpening { // Open returns the error
+		p.host.log.Error("an engine is broken", "engine", p.name, "error", err)
+	}
+	(*Engine)(p).reportError(err)
+}
+
+func (p *performer) Held(until, length time.Duration, kills int, err error) {
+	p.host.counts.holds.Add(1)
+	p.heldUntil.Store(int64(until))
+	p.host.log.Warn("an engine is held back: workers are killed for its actions", "engine", p.name, "kills", kills, "for", length)
+	(*Engine)(p).reportError(err)
+}
+
+func (p *performer) Closed() {
+	e := (*Engine)(p)
+	e.heldUntil.Store(0)
+	e.keys.Clear()
+	e.host.forget(e)
+	e.emit(Event{Name: EventShutdown})
+	e.listeners.end()
+	close(e.closed)
+}

@@ -1,0 +1,195 @@
+package engine
+
+import (
+	"errors"
+	"time"
+
+	"hypertoken/internal/fault"
+	"hypertoken/ipc"
+	"hypertoken/journal"
+)
+
+// How answers get into the journal, one group after the other, and how the journal is kept short.
+
+// commit hands the next group to the store, and resolves what waits for nothing.
+func (m *Machine) commit() {
+	if len(m.group) > 0 || m.isInDoubt {
+		return
+	}
+	for m.answered.Len() > 0 && !m.answered.All()[0].needsStore() {
+		m.finish(m.answered.Pop())
+	}
+	if m.answered.Len() == 0 {
+		return
+	}
+	m.records = m.records[:0]
+	for m.answered.Len() > 0 {
+		r := m.answered.Pop()
+		m.group = append(m.group, r)
+		m.records = r.appendRecords(m.records)
+		if r.Keyed != nil && len(m.records) > 0 && m.records[len(m.records)-1].Keyed == r.Keyed {
+			m.keyNumber++
+			r.Keyed.Number = m.keyNumber
+		}
+	}
+	m.appending = countActions(m.records)
+	m.storeBy = m.now + m.config.StoreTimeout
+	m.emitAppend(m.sequence)
+}
+
+// appended takes in what the store says of the group.
+func (m *Machine) appended(err error) {
+	if len(m.group) == 0 || m.isInDoubt {
+		return
+	}
+	m.storeBy = 0
+	switch {
+	case errors.Is(err, journal.ErrNotOwner):
+		m.leave()
+		m.requeue(m.answered.CutFrom(0))
+		m.disown()
+		m.breakDown(journal.ErrNotOwner)
+		return
+	case err != nil:
+		m.doubt()
+		return
+	}
+	m.emitRecordsStored(m.appending, recordsSize(m.records))
+	m.sequence += m.appending
+	m.appending = 0
+	for _, r := range m.group {
+		m.runTime += time.Duration(r.Outcome.RunTime)
+		m.finish(r)
+	}
+	m.recordBytes += recordsSize(m.records)
+	for k := range m.records {
+		if r := m.records[k].Keyed; r != nil {
+			m.keyBytes += keyWeight(r)
+		}
+	}
+	clear(m.group)
+	m.group = m.group[:0]
+	clear(m.records)
+	m.records = m.records[:0]
+	m.snapshotIfDue()
+	m.commit()
+	m.askForPlace()
+}
+
+// countActions returns how many of the records take a sequence.
+func countActions(records []journal.Record) (n uint64) {
+	for k := range records {
+		if records[k].Action != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// recordsSize returns about what records take in the store, in bytes.
+func recordsSize(records []journal.Record) (n int) {
+	for k := range records {
+		n += len(records[k].Action) + 10
+	}
+	return n
+}
+
+// doubt fences the engine after an append that failed, or took too long: the store has to say what it holds.
+func (m *Machine) doubt() {
+	m.isInDoubt = true
+	m.records = nil // the store may still read them
+	for _, r := range m.group {
+		r.isKept = true
+	}
+	m.leave()
+	m.requeue(m.answered.CutFrom(0))
+	m.load(true)
+}
+
+// endDoubt says what has become of the group whose append failed: the store has all of it, or nothing. stored is the
+// sequence of the store's last record, newestKey the number of its newest key, which tells of a group of notes alone. If
+// another host has owned the journal meanwhile, what is there may be that host's.
+func (m *Machine) endDoubt(stored, newestKey uint64, isForeign bool) {
+	m.isInDoubt = false
+	if isForeign {
+		m.disown()
+		return
+	}
+	group := m.group
+	m.group = nil
+	isStored := stored >= m.sequence+m.appending
+	if m.appending == 0 {
+		isStored = newestKey >= m.keyNumber
+	}
+	m.appending = 0
+	if !isStored {
+		m.requeue(group)
+		return
+	}
+	for _, r := range group {
+		m.finish(r)
+	}
+}
+
+// disown ends the requests that were with the store when another host took the journal over.
+func (m *Machine) disown() {
+	for _, r := range m.group {
+		m.resolve(r, fault.ErrOutcomeUnknown.Because(journal.ErrNotOwner,
+			"%s: another host has taken the journal over before the store said whether it is stored", r.What))
+	}
+	m.group, m.appending = nil, 0
+}
+
+// finish ends a request whose outcome is durable. A snapshot is handed to the store.
+func (m *Machine) finish(r *Request) {
+	if r == m.snapshot && r.Err == nil {
+		m.snapshot = nil
+		m.install, m.installBy = r, m.now+m.config.StoreTimeout
+		m.emitInstall(r)
+		return
+	}
+	m.resolve(r, r.Err)
+}
+
+// snapshotIfDue takes a snapshot if a replay of the records would cost more than it should, or if the store keeps more of
+// keys than it should.
+func (m *Machine) snapshotIfDue() {
+	if m.now < m.snapshotAt {
+		return
+	}
+	if m.recordBytes > max(m.baseBytes, m.config.SnapshotBytes) || m.runTime > m.config.ReplayBudget ||
+		m.keyBytes > m.config.KeyBytes || m.areKeysShed {
+		m.takeSnapshot()
+	}
+}
+
+// takeSnapshot queues a snapshot in front of everything else, if none is under way and the engine has an instance, or gets
+// one for it.
+func (m *Machine) takeSnapshot() {
+	mayPlace := m.areKeysShed && m.state == Out && m.isIdle() && !m.isClosing
+	if m.snapshot != nil || m.install != nil || (m.state != Live && !mayPlace) {
+		return
+	}
+	m.snapshot = &Request{Kind: ipc.Snapshot, What: "snapshot", Deadline: m.now + m.config.OpenTimeout,
+		Allowed: m.config.OpenTimeout, Limit: "OpenTimeout"}
+	m.queued.PushFront([]*Request{m.snapshot})
+	m.askForPlace()
+}
+
+// snapshotInstalled takes in what the store says of the snapshot.
+func (m *Machine) snapshotInstalled(err error) {
+	r := m.install
+	if r == nil {
+		return
+	}
+	m.install, m.installBy = nil, 0
+	if err != nil {
+		m.snapshotAt = m.now + m.config.StoreTimeout
+		m.emitSnapshotFailed(err)
+	} else {
+		m.emitSnapshotStored(len(r.Data))
+		m.baseBytes, m.recordBytes, m.runTime, m.keyBytes = len(r.Data), 0, 0, 0
+		m.areKeysShed = false
+	}
+	m.askForPlace()
+}

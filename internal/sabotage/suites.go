@@ -1,0 +1,25 @@
+package sabotage
+
+// Suite is some of the tests of a package, with the time that they get.
+type Suite struct {
+	Folder string // of the package
+	Tests  string // for -test.run
+	Args   string // further flags
+}
+
+// Suites are the tests that notice breaches, by the name that a breach's line "Noticed by" gives
+// them. This is the one place that names packages and tests.
+var Suites = map[string]Suite{
+	"simulation":    {"host", "^TestSimulation$", "-events 200000"},
+	"batches":       {"host", "^TestBatches$/^on_workers$", ""},
+	"another core":  {"host", "^TestAJournalMovesToAnotherCore$", ""},
+	"diverging":     {"host", "^TestACoreThatDiffersOnReplayIsFoundOut$/^on_workers$", ""},
+	"events":        {"host", "^TestEvents$", ""},
+	"killed worker": {"host", "^TestKilledBetweenTwoFrames$", ""},
+	"lost entry":    {"host", "^TestAJournalThatHasLostAnEntryIsFoundOut$/^on_workers$", ""},
+	"one owner":     {"host", "^TestAJournalHasOneOwner$", ""},
+	"connection":    {"ipc", "^TestConn", ""},
+	"failed start":  {"internal/process", "^TestWhatCannotBeStarted$/^no_program$", ""},
+	"hang":          {"integration", "^TestAHangPastItsDeadline$", ""},
+	"torture":       {"integration", "^TestTorture$", "-torture 4s -seed 3"},
+}
