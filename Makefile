@@ -23,11 +23,11 @@ core-check:
 
 ## types       write what is generated from the built-in core's description: the npm package's types, docs/state.md
 types:
-	$(GO) run ./internal/describe/write
+	$(GO) run ./cmd/hypertoken/internal/describe/write
 
 ## build       build bin/hypertoken
 build:
-	$(GO) build -o bin/ ./cmd/...
+	$(GO) build -o bin/ ./cmd/hypertoken
 
 ## test        run the Go tests, with the race detector
 test:
@@ -51,7 +51,7 @@ sabotage:
 
 ## notice      write NOTICE and what 'hypertoken version --licenses' prints, from the modules that the program is linked from
 notice:
-	$(GO) run ./internal/licenses/generate
+	$(GO) run ./cmd/hypertoken/internal/licenses/generate
 
 ## rename      give the module another import path: make rename MODULE=example.org/name
 rename:
@@ -86,7 +86,7 @@ bench:
 	bin/hypertoken bench --for $(BENCHTIME) --json >bin/bench.json
 	mkdir -p docs/performance && cp bin/bench.json docs/performance/run.json
 	-cp core-rs/target/bench/core.json docs/performance/
-	$(GO) run ./internal/bench/report
+	$(GO) run ./cmd/hypertoken/internal/bench/report
 
 ## gobench     run the Go benchmarks six times each, into OUT (bin/gobench.txt). To compare: make gobench OUT=old.txt, change,
 ##             make gobench OUT=new.txt, go tool benchstat old.txt new.txt
@@ -98,7 +98,7 @@ gobench:
 bench-browser: browser/node_modules
 	cd browser && node build.js && node bench/run.js >../bin/browser.json
 	cp bin/browser.json docs/performance/
-	$(GO) run ./internal/bench/report
+	$(GO) run ./cmd/hypertoken/internal/bench/report
 
 ## browser     build the npm package, and test it in Node and in the browsers that are there; takes Node
 browser: browser/node_modules

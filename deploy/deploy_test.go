@@ -3,13 +3,13 @@
 package deploy
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,7 +28,6 @@ import (
 
 	"hypertoken/host"
 	"hypertoken/internal/require"
-	"hypertoken/internal/serve"
 	"hypertoken/metrics"
 	"hypertoken/workerproc"
 )
@@ -95,25 +94,45 @@ func export(t *testing.T) map[string]exported {
 	return all
 }
 
-// exportServe returns the metrics of the server's own, as a scrape has them.
+// exportServe returns the metrics of the server's own, as a scrape of the program has them.
 func exportServe(t *testing.T) map[string]exported {
 	t.Helper()
-	h, err := host.New(t.Context(), host.Options{InProcess: true, Logger: slog.New(slog.DiscardHandler)})
+	program := filepath.Join(t.TempDir(), "hypertoken.exe")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../cmd/hypertoken").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	c := exec.CommandContext(t.Context(), program, "serve", "--listen", "127.0.0.1:0", "--in-process")
+	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
+	c.WaitDelay = 10 * time.Second
+	said, err := c.StdoutPipe()
+	if err == nil {
+		err = c.Start()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = h.Shutdown(context.Background()) }()
-	s, err := serve.New(h, serve.Options{MaxEngines: 1, MaxConnections: 1, MaxBuffered: 1 << 20, MaxBody: 1, MaxLine: 1, Rate: 1,
-		IdleTimeout: time.Second, WriteTimeout: time.Second, DrainTimeout: time.Second, PingInterval: time.Second})
-	if err != nil {
-		t.Fatal(err)
+	t.Cleanup(func() { _ = c.Wait() }) // the context of the test has ended by then
+	line, err := bufio.NewReader(said).ReadString('\n')
+	url, listens := strings.CutPrefix(strings.TrimSpace(line), "listening on ")
+	if err != nil || !listens {
+		t.Fatalf("the server says %q: %v", line, err)
 	}
-	ask := func(method, path string) *httptest.ResponseRecorder {
-		w := httptest.NewRecorder()
-		s.ServeHTTP(w, httptest.NewRequest(method, "http://127.0.0.1"+path, nil))
-		return w
+	ask := func(method, path string) *http.Response {
+		t.Helper()
+		request, err := http.NewRequestWithContext(t.Context(), method, url+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = answer.Body.Close() })
+		return answer
 	}
-	ask(http.MethodPost, "/v1/engines/table") // refused, for it has no body
+	if refused := ask(http.MethodPost, "/v1/engines/table"); refused.StatusCode/100 != 4 { // it has no body
+		t.Fatal(refused.Status)
+	}
 	parser := expfmt.NewTextParser(model.LegacyValidation)
 	families, err := parser.TextToMetricFamilies(ask(http.MethodGet, "/metrics").Body)
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 
 	"hypertoken/host"
 	"hypertoken/internal/cores"
+	"hypertoken/internal/leaks"
 )
 
 // An application is this program in another role: it opens a host on workers and says in JSON Lines what happens. It runs as
@@ -34,7 +35,7 @@ var theirs string
 // application starts a role.
 func application(t *testing.T, home, role string, args ...string) (c *exec.Cmd, in io.WriteCloser, out *bufio.Scanner) {
 	t.Helper()
-	nothingIsLeft(t)
+	leaks.Check(t)
 	if theirs == "" {
 		theirs = makeHome(t)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"hypertoken/host"
 	"hypertoken/internal/cores"
+	"hypertoken/internal/leaks"
 )
 
 // Whatever is wrong with the workers' program, from the first start on or later: engines answer in this process, an event
@@ -110,7 +111,7 @@ func TestABrokenCore(t *testing.T) {
 	spins := cores.Whole(1).Starting(cores.Endless...).Bytes()
 	large := cores.Whole(1)
 	large.Table = []byte{0x70, 0, 1}
-	ignore := children(t)
+	ignore := leaks.Children()
 	for _, c := range []struct {
 		name string
 		be   func(path string) error
@@ -143,7 +144,7 @@ func TestABrokenCore(t *testing.T) {
 			}
 		})
 	}
-	if left := children(t); len(left) > len(ignore) {
+	if left := leaks.Children(); len(left) > len(ignore) {
 		t.Errorf("processes are left: %v", left)
 	}
 }

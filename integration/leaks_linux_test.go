@@ -1,101 +1,18 @@
 package integration
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
-
-	"hypertoken/host"
 )
-
-// watched are the tests after which nothing may be left.
-var watched sync.Map
-
-// nothingIsLeft sees to it that nothing is left of what the test starts from now on: no process, no goroutine, no
-// descriptor, no temporary file.
-func nothingIsLeft(t *testing.T) {
-	t.Helper()
-	if _, twice := watched.LoadOrStore(t, true); twice {
-		return
-	}
-	// Short: the name of a worker's socket has to fit into 108 bytes.
-	temporary, err := os.MkdirTemp(programs, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("TMPDIR", temporary)
-	// The first worker ever leaves what a program keeps: the thread that forks, the runtime's poller.
-	warm(t)
-	ignore := goleak.IgnoreCurrent()
-	files := descriptors(t)
-	t.Cleanup(func() {
-		watched.Delete(t)
-		goleak.VerifyNone(t, ignore)
-		if left := children(t); len(left) > 0 {
-			t.Errorf("processes are left: %v", left)
-		}
-		if now := descriptors(t); len(now) > len(files) {
-			t.Errorf("descriptors are left: %v, before %v", now, files)
-		}
-		if left, _ := filepath.Glob(filepath.Join(temporary, "*")); len(left) > 0 {
-			t.Errorf("files are left: %v", left)
-		}
-	})
-}
-
-var warm = func() func(*testing.T) {
-	var once sync.Once
-	return func(t *testing.T) {
-		once.Do(func() {
-			h, err := host.New(t.Context(), host.Options{Workers: 1, Logger: slog.New(slog.DiscardHandler)})
-			if err != nil {
-				t.Fatal(err)
-			}
-			open(t, h, "warm", nil)
-			if err := h.Shutdown(context.Background()); err != nil {
-				t.Fatal(err)
-			}
-		})
-	}
-}()
-
-func descriptors(t *testing.T) (list []string) {
-	t.Helper()
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return nil
-	}
-	for _, e := range entries {
-		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil {
-			list = append(list, e.Name()+" "+to)
-		}
-	}
-	return list
-}
-
-// children returns the processes that this one has started and not reaped.
-func children(t *testing.T) []string {
-	t.Helper()
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", os.Getpid()))
-	var all []string
-	for _, name := range tasks {
-		b, _ := os.ReadFile(name)
-		all = append(all, strings.Fields(string(b))...)
-	}
-	return all
-}
 
 // mostAfterwards is how long a process may outlive the program that started it.
 const mostAfterwards = time.Second

@@ -5,7 +5,6 @@ import (
 	"os"
 	"testing"
 
-	"hypertoken/internal/bench"
 	"hypertoken/workerproc"
 )
 
@@ -24,7 +23,6 @@ var programs string
 func TestMain(m *testing.M) {
 	hostileMain()
 	workerproc.Main()
-	bench.Main()
 	if role := roles[os.Getenv(roleVariable)]; role != nil {
 		os.Exit(role())
 	}

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hypertoken/host"
+	"hypertoken/internal/leaks"
 	"hypertoken/internal/process"
 )
 
@@ -68,7 +69,7 @@ func TestAWorkerStartsWithWhatItNeeds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hosts := strings.Join(descriptors(t), "\n") + "\n"
+	hosts := strings.Join(leaks.Descriptors(), "\n") + "\n"
 	for _, entry := range entries {
 		to, err := os.Readlink(worker + "fd/" + entry.Name())
 		switch {

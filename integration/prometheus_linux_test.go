@@ -26,6 +26,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"hypertoken/host"
+	"hypertoken/internal/leaks"
 	"hypertoken/internal/require"
 	"hypertoken/metrics"
 )
@@ -272,7 +273,7 @@ func (x *scene) worker(other int) int {
 
 // Each alert fires when it should, and resolves when it is over; and what Prometheus has counted is what was done.
 func TestAlertsOfARealPrometheus(t *testing.T) {
-	nothingIsLeft(t)
+	leaks.Check(t)
 	var down atomic.Bool
 	empty := promhttp.HandlerFor(prometheus.NewRegistry(), promhttp.HandlerOpts{})
 	other := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"hypertoken/internal/leaks"
 )
 
 // README's program runs as it stands, and says what to do where its first line is missing.
@@ -30,7 +32,8 @@ func TestReadmesProgram(t *testing.T) {
 	}
 }
 
-// An application in a folder of its own depends on a clone as README says, with nothing but what is in the module cache.
+// An application in a folder of its own depends on a clone as README says. The go command may download what the module
+// cache does not have: on a machine that is new, the tests that ran before have not needed every go.mod.
 func TestReadmesApplication(t *testing.T) {
 	if _, err := exec.LookPath("sh"); err != nil {
 		t.Skip("there is no shell")
@@ -89,7 +92,7 @@ func TestReadmesApplication(t *testing.T) {
 		script := "set -e\n" + way.commands[0] + "\ncp ../../saved/main.go .\n" + strings.Join(way.commands[1:], "\n")
 		c := exec.Command("sh", "-c", script)
 		c.Dir = dir
-		c.Env = append(append(os.Environ(), "GOPROXY=off", "GOSUMDB=off"), way.flags...)
+		c.Env = append(append(os.Environ(), "GOSUMDB=off"), way.flags...)
 		var said, logged strings.Builder
 		c.Stdout, c.Stderr = &said, &logged
 		if err := c.Run(); err != nil || strings.TrimSpace(said.String()) != want {
@@ -109,7 +112,7 @@ func runFile(t *testing.T, source string) (string, error) {
 	if out, err := exec.Command("go", "build", "-o", program, file).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	nothingIsLeft(t)
+	leaks.Check(t)
 	c := exec.Command(program)
 	session(t, c)
 	out, err := c.CombinedOutput()

@@ -21,6 +21,7 @@ import (
 
 	"hypertoken/host"
 	"hypertoken/internal/cores"
+	"hypertoken/internal/leaks"
 )
 
 // endings are the signals that end a command.
@@ -130,7 +131,7 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 // Under nohup a command outlives its terminal.
 func TestAHangupThatIsIgnoredStaysIgnored(t *testing.T) {
 	program := build(t, "cmd/hypertoken")
-	nothingIsLeft(t)
+	leaks.Check(t)
 	c, in, out := begin(t, exec.Command("/bin/sh", "-c", `trap "" HUP; exec "$0" run`, program))
 	fmt.Fprintln(in, `{"digest":true}`)
 	line(t, out)
@@ -146,7 +147,7 @@ func TestAHangupThatIsIgnoredStaysIgnored(t *testing.T) {
 // What bench measures for comparison ends with it, even if nobody is there to end it.
 func TestBaselinesEndWithTheirHost(t *testing.T) {
 	program := build(t, "cmd/hypertoken")
-	nothingIsLeft(t)
+	leaks.Check(t)
 	c := exec.Command(program, "bench", "--for", "1h", "--only", "roundtrip/(go_plugin|pipe|node)")
 	c, _, _ = begin(t, c)
 	children := untilChildren(t, c.Process.Pid, 3)
@@ -173,7 +174,7 @@ func TestACommandEndsWhenNobodyReadsItsOutput(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Run("run, after a line", func(t *testing.T) {
-		nothingIsLeft(t)
+		leaks.Check(t)
 		c := exec.Command(program, "run")
 		session(t, c)
 		var said bytes.Buffer
@@ -235,7 +236,7 @@ func TestAGameGoesOnWithoutItsLog(t *testing.T) {
 	for name, stderr := range map[string]func(*testing.T) *os.File{"unread": unread, "full": full} {
 		t.Run(name, func(t *testing.T) {
 			t.Run("run", func(t *testing.T) {
-				nothingIsLeft(t)
+				leaks.Check(t)
 				c := exec.Command(program, "run", "--debug")
 				c.Stderr = stderr(t)
 				c, in, out := begin(t, c)
@@ -252,7 +253,7 @@ func TestAGameGoesOnWithoutItsLog(t *testing.T) {
 				}
 			})
 			t.Run("serve", func(t *testing.T) {
-				nothingIsLeft(t)
+				leaks.Check(t)
 				c := exec.Command(program, "serve", "--debug", "--listen", "127.0.0.1:0", "--workers", "1")
 				c.Stderr = stderr(t)
 				c, _, out := begin(t, c)
@@ -305,7 +306,7 @@ func unreadApplication() int {
 
 // An application outlives what its host logs, if nobody reads its standard error.
 func TestAnApplicationGoesOnWithoutItsLog(t *testing.T) {
-	nothingIsLeft(t)
+	leaks.Check(t)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -322,7 +323,7 @@ func TestAnApplicationGoesOnWithoutItsLog(t *testing.T) {
 // A server serves even if nobody is there to read where it listens.
 func TestAServerNeedsNoReader(t *testing.T) {
 	program := build(t, "cmd/hypertoken")
-	nothingIsLeft(t)
+	leaks.Check(t)
 	c := exec.Command(program, "serve", "--listen", "127.0.0.1:0", "--workers", "1")
 	session(t, c)
 	c.Stdout = unread(t)

@@ -23,6 +23,7 @@ import (
 
 	"hypertoken/host"
 	"hypertoken/internal/cores"
+	"hypertoken/internal/leaks"
 	"hypertoken/internal/replay"
 	"hypertoken/internal/trace"
 )
@@ -32,7 +33,7 @@ type dict = map[string]any
 // newHost returns a host on worker processes. After the test nothing of it may be left.
 func newHost(t *testing.T, o host.Options) *host.Host {
 	t.Helper()
-	nothingIsLeft(t)
+	leaks.Check(t)
 	if o.Core == nil {
 		o.Core = cores.Test
 	}
@@ -430,7 +431,7 @@ func TestTheExampleGoesOn(t *testing.T) {
 // start starts a program with pipes. After the test nothing of it may be left.
 func start(t *testing.T, program string, args ...string) (c *exec.Cmd, in io.WriteCloser, out *bufio.Scanner) {
 	t.Helper()
-	nothingIsLeft(t)
+	leaks.Check(t)
 	c = exec.Command(program, args...)
 	return begin(t, c)
 }

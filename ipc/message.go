@@ -13,7 +13,7 @@ import (
 // reader reads a body. Its errors are [MalformedError]s.
 type reader struct{ pack.Reader }
 
-func read(b []byte) reader { return reader{pack.Reader{Rest: b}} }
+func readerOf(b []byte) reader { return reader{pack.Reader{Rest: b}} }
 
 // end returns the error, which is also that bytes are left.
 func (r *reader) end() error { return malformedBody(r.End()) }
@@ -101,7 +101,7 @@ func (o *OpenBody) Append(b []byte) []byte {
 
 // ReadOpen reads the body of an Open frame.
 func ReadOpen(b []byte) (o OpenBody, err error) {
-	r := read(b)
+	r := readerOf(b)
 	r.ArrayOf(5, 5)
 	o = OpenBody{r.Bool(), r.Uint(), r.uint32(), r.uint32(), r.Uint()}
 	return o, r.end()
@@ -121,7 +121,7 @@ func AppendBytes(b []byte, n int) []byte { return pack.AppendBinHeader(b, n) }
 
 // ReadBytes reads a body that is one byte string.
 func ReadBytes(b []byte) ([]byte, error) {
-	r := read(b)
+	r := readerOf(b)
 	v := r.Bytes()
 	return v, r.end()
 }
@@ -155,7 +155,7 @@ type BatchMember struct {
 
 // ReadBatch reads the body of a Batch frame, appending its members to the slice.
 func ReadBatch(b []byte, members []BatchMember) ([]BatchMember, error) {
-	r := read(b)
+	r := readerOf(b)
 	for range r.Array() {
 		r.ArrayOf(2, 2)
 		m := BatchMember{Journaled: r.Bool()}
@@ -205,7 +205,7 @@ func (o *Outcome) AppendHead(b []byte) []byte {
 
 // ReadOutcome reads the body of an Answer that has not failed.
 func ReadOutcome(b []byte) (o Outcome, err error) {
-	r := read(b)
+	r := readerOf(b)
 	r.ArrayOf(6, 6)
 	o = Outcome{r.Uint(), r.Uint(), r.Uint(), r.Uint(), r.Bytes(), r.Bytes()}
 	return o, r.end()
@@ -242,7 +242,7 @@ func (f *Failure) Append(b []byte) []byte {
 
 // ReadFailure reads the body of an Answer that has failed.
 func ReadFailure(b []byte) (f Failure, err error) {
-	r := read(b)
+	r := readerOf(b)
 	r.ArrayOf(6, 6)
 	f = Failure{r.Uint(), r.Uint(), r.Uint(), string(r.Bytes()), string(r.Bytes()), r.Int()}
 	if r.Err == nil && f.Code == "" {
@@ -271,7 +271,7 @@ func (m *MemberOutcome) Append(b []byte) []byte {
 
 // ReadMemberOutcome reads the outcome that b begins with, and returns what follows it.
 func ReadMemberOutcome(b []byte) (m MemberOutcome, rest []byte, err error) {
-	r := read(b)
+	r := readerOf(b)
 	if r.ArrayOf(2, 3) == 2 {
 		m.Code, m.Message = string(r.Bytes()), string(r.Bytes())
 		if r.Err == nil && m.Code == "" {

@@ -1,47 +1,60 @@
 // Package journal is what a host keeps of its engines, and where it keeps it.
 //
-// An engine is a deterministic game: its state follows from what it started with and from the actions that were committed
-// since. So a host stores only these. An engine's journal is
+// An engine is a deterministic game: its state follows from what it started with and from the
+// actions that were committed since. So a host stores only these. An engine's journal is
 //   - a [Base]: the setup that the engine was created with, or a snapshot of a later state;
-//   - behind it a [Record] for each committed action, in order. The first action of an engine has the sequence 1.
+//   - behind it a [Record] for each committed action, in order. The first action of an engine has
+//     the sequence 1.
 //
-// A [Store] keeps the journals of many engines, each under the engine's name. [NewMemory] is the store that a host has by
-// default. An application hands another one to the host as host.Options.Store.
+// A [Store] keeps the journals of many engines, each under the engine's name. [NewMemory] is the
+// store that a host has by default. An application hands another one to the host as
+// host.Options.Store.
 //
 // # Writing a store
 //
-// A store has to keep five rules. The suite in journal/journaltest checks them; run it in the store's own tests.
+// A store has to keep five rules. The suite in journal/journaltest checks them; run it in the
+// store's own tests.
 //
-//  1. Whole groups. Append stores all records of a group or none, behind the sequence that it is given, or it fails.
-//  2. One owner. Load makes its caller the owner. From then on an Append or an Install of any other owner fails with
-//     [ErrNotOwner] and has no effect, also one that was sent before and arrives late. The check and the write are one
-//     atomic step.
-//  3. The truth. If Done is told nil, the call has taken effect and lasts. If it is told an error, the call may or may not
-//     have taken effect. The next Load decides: what it does not report must never appear later.
-//  4. Borrowed memory. The group and the actions' bytes that Append is given are the store's only until it reports the end
-//     of the call. Bases and key records are never changed by the host and may be kept. What Load has reported must not
-//     change.
-//  5. Completions. A method does not wait. It reports the end of the call through its last parameter, never twice.
+//  1. Whole groups. Append stores all records of a group or none, behind the sequence that it is
+//     given, or it fails.
+//  2. One owner. Load makes its caller the owner. From then on an Append or an Install of any
+//     other owner fails with [ErrNotOwner] and has no effect, also one that was sent before and
+//     arrives late. The check and the write are one atomic step.
+//  3. The truth. If Done is told nil, the call has taken effect and lasts. If it is told an error,
+//     the call may or may not have taken effect. The next Load decides: what it does not report
+//     must never appear later.
+//  4. Borrowed memory. The group and the actions' bytes that Append is given are the store's only
+//     until it reports the end of the call. Bases and key records are never changed by the host
+//     and may be kept. What Load has reported must not change.
+//  5. Completions. A method does not wait. It reports the end of the call through its last
+//     parameter, never twice.
 //
-// A store treats actions, snapshots, setups and results as bytes. It needs [AppendEntry] to build [Stored].Entries, and
-// [ReadEntry] or [Entries] if it cuts them.
+// A store treats actions, snapshots, setups and results as bytes. It needs [AppendEntry] to build
+// [Stored].Entries, and [ReadEntry] or [Entries] if it cuts them.
 //
 // # Wrapping a store
 //
-// A type that embeds a Store and replaces some methods is a Store too: for logs, for measurements, for faults in tests. It
-// learns how a call ended by passing on a Done of its own, made by [DoneFunc]. The package's example shows one. Embed
-// the Store, rather than naming each method, so that methods which are added to the interface later are passed on.
+// A type that embeds a Store and replaces some methods is a Store too: for logs, for measurements,
+// for faults in tests. It learns how a call ended by passing on a Done of its own, made by
+// [DoneFunc]. The package's example shows one. Embed the Store, rather than naming each method, so
+// that methods which are added to the interface later are passed on.
 //
 // # What may come
 //
-// The interface will grow with what hosts learn to do. Until version 1.0 a release may add methods; CHANGELOG.md names
-// them and journaltest gets rules for them. What is planned, and what it changes here:
-//   - Names in order, by prefix and in pages: one more method of Store. Like Load it has a result, so done is a function.
-//   - A range of records and the base before it, readable by anybody: one more method of Store. A Base then gets the
-//     digest of its state, and Install may be given a group to store together with the base.
-//   - A barrier, which says that its caller was the owner at some time after the call: it reports through a Done.
-//   - Releasing a journal, and opening a name under the condition that it exists or does not. The pair of name and owner,
-//     which Append and Install take now, becomes a handle that Load hands out.
-//   - Records other than actions and notes: markers. A Record says by a field of its own what it is.
+// The interface will grow with what hosts learn to do. Until version 1.0 a release may add
+// methods; CHANGELOG.md names them and journaltest gets rules for them. What is planned, and what
+// it changes here:
+//   - Names in order, by prefix and in pages: one more method of Store. Like Load it has a result,
+//     so done is a function.
+//   - A range of records and the base before it, readable by anybody: one more method of Store. A
+//     Base then gets the digest of its state, and Install may be given a group to store together
+//     with the base.
+//   - A barrier, which says that its caller was the owner at some time after the call: it reports
+//     through a Done.
+//   - Releasing a journal, and opening a name under the condition that it exists or does not. The
+//     pair of name and owner, which Append and Install take now, becomes a handle that Load hands
+//     out.
+//   - Records other than actions and notes: markers. A Record says by a field of its own what it
+//     is.
 //   - Close, and a report of health and costs.
 package journal

@@ -10,7 +10,8 @@ import (
 	"hypertoken/journal"
 )
 
-// The bytes of actions and entries are a format that stores keep and that workers of any language read: they stay.
+// The bytes of actions and entries are a format that stores keep and that workers of any language
+// read: they stay.
 func TestTheEncodingOfEntries(t *testing.T) {
 	entropy := [journal.EntropySize]byte{1, 15: 0xff}
 	for _, c := range []struct {
@@ -21,14 +22,17 @@ func TestTheEncodingOfEntries(t *testing.T) {
 	}{
 		{"plain", journal.Action{Now: 1, Entropy: entropy, Type: []byte("a:b"), Payload: []byte{0xc0}}, 5,
 			"92 94 01 c410 010000000000000000000000000000ff a3613a62 c401c0 05"},
-		{"before 1970, no payload, a large checksum", journal.Action{Now: -2, Entropy: entropy, Type: []byte("a"), Payload: []byte{}}, 1 << 63,
+		{"before 1970, no payload, a large checksum",
+			journal.Action{Now: -2, Entropy: entropy, Type: []byte("a"), Payload: []byte{}}, 1 << 63,
 			"92 94 d3fffffffffffffffe c410 010000000000000000000000000000ff a161 c400 cf8000000000000000"},
-		{"conditional", journal.Action{Now: 1 << 40, Entropy: entropy, Type: []byte("a"), Payload: []byte{1}, Conditional: true, IfSequence: 300}, 128,
+		{"conditional", journal.Action{Now: 1 << 40, Entropy: entropy, Type: []byte("a"), Payload: []byte{1},
+			Conditional: true, IfSequence: 300}, 128,
 			"92 95 cf0000010000000000 c410 010000000000000000000000000000ff a161 c40101 cd012c cc80"},
 	} {
 		action := journal.AppendAction([]byte("x"), &c.action, string(c.action.Type), c.action.Payload)[1:]
 		entry := journal.AppendEntry([]byte("y"), action, c.checksum)[1:]
-		if want, err := hex.DecodeString(strings.ReplaceAll(c.want, " ", "")); err != nil || !bytes.Equal(entry, want) {
+		want, err := hex.DecodeString(strings.ReplaceAll(c.want, " ", ""))
+		if err != nil || !bytes.Equal(entry, want) {
 			t.Errorf("%s: %x, want %x, %v", c.name, entry, want, err)
 		}
 		a, rest, err := journal.ReadAction(append(action, 7))
@@ -56,17 +60,19 @@ func TestDamagedEntries(t *testing.T) {
 		count   uint64
 		says    string
 	}{
-		"as many as counted":  {append(bytes.Clone(one), one...), 2, ""},
-		"none":                {nil, 0, ""},
-		"one too few":         {one, 2, "1 entries, and says that they are 2"},
-		"one too many":        {append(bytes.Clone(one), one...), 1, "2 entries, and says that they are 1"},
-		"cut off":             {append(bytes.Clone(one), one[:5]...), 2, "entry 1 can't be read"},
-		"no entry":            {[]byte{0xc0}, 1, "entry 0 can't be read: want an array"},
-		"too little entropy":  {journal.AppendEntry(nil, short, 1), 1, "entry 0 can't be read"},
-		"an action too short": {journal.AppendEntry(nil, []byte{0x93, 1, 2, 3}, 1), 1, "an array of 3 items, want 4 to 5"},
+		"as many as counted": {append(bytes.Clone(one), one...), 2, ""},
+		"none":               {nil, 0, ""},
+		"one too few":        {one, 2, "1 entries, and says that they are 2"},
+		"one too many":       {append(bytes.Clone(one), one...), 1, "2 entries, and says that they are 1"},
+		"cut off":            {append(bytes.Clone(one), one[:5]...), 2, "entry 1 can't be read"},
+		"no entry":           {[]byte{0xc0}, 1, "entry 0 can't be read: want an array"},
+		"too little entropy": {journal.AppendEntry(nil, short, 1), 1, "entry 0 can't be read"},
+		"an action too short": {journal.AppendEntry(nil, []byte{0x93, 1, 2, 3}, 1), 1,
+			"an array of 3 items, want 4 to 5"},
 	} {
 		s := journal.Stored{Entries: c.entries, Count: c.count}
-		if err := s.CheckEntries(); (c.says == "") != (err == nil) || (err != nil && !strings.Contains(err.Error(), c.says)) {
+		err := s.CheckEntries()
+		if (c.says == "") != (err == nil) || (err != nil && !strings.Contains(err.Error(), c.says)) {
 			t.Errorf("%s: %v, want %q", name, err, c.says)
 		}
 	}

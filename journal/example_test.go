@@ -14,20 +14,23 @@ type measuredStore struct {
 	log           func(name string, records int, took time.Duration, err error)
 }
 
-func (s *measuredStore) Append(name string, owner journal.Owner, after uint64, group []journal.Record, done journal.Done) {
+func (s *measuredStore) Append(
+	name string, owner journal.Owner, after uint64, group []journal.Record, done journal.Done,
+) {
 	began, records := time.Now(), len(group)
 	s.Store.Append(name, owner, after, group, journal.DoneFunc(func(err error) {
-		// The group is the host's again once done is told. So all that is needed of it was noted before.
+		// The group is the host's again once done is told. So all that is needed of it was noted
+		// before.
 		s.log(name, records, time.Since(began), err)
 		done.Report(err)
 	}))
 }
 
-// A store that wraps another one sees how the calls end that it passes on. An application would hand it to a host as
-// host.Options.Store; here it is called as a host would.
+// A store that wraps another one sees how the calls end that it passes on. An application would
+// hand it to a host as host.Options.Store; here it is called as a host would.
 func Example_wrapper() {
-	store := &measuredStore{journal.NewMemory(), func(name string, records int, took time.Duration, err error) {
-		fmt.Printf("%s: %d records, at once: %t, %v\n", name, records, took < time.Minute, err)
+	store := &measuredStore{journal.NewMemory(), func(name string, records int, _ time.Duration, err error) {
+		fmt.Printf("%s, %d records: %v\n", name, records, err)
 	}}
 	owner := journal.Owner{Host: [16]byte{1}, Number: 1}
 	store.Install("game", owner, journal.Base{Data: []byte("setup")}, journal.Done{})
@@ -36,8 +39,8 @@ func Example_wrapper() {
 	store.Append("game", owner, 0, []journal.Record{{Action: action}}, journal.Done{})
 	store.Append("game", owner, 5, []journal.Record{{Action: action}}, journal.Done{})
 	// Output:
-	// game: 1 records, at once: true, <nil>
-	// game: 1 records, at once: true, journal: an append behind the sequence 5, the newest one is 1
+	// game, 1 records: <nil>
+	// game, 1 records: journal: an append behind the sequence 5, the newest one is 1
 }
 
 func ExampleDoneFunc() {

@@ -12,14 +12,15 @@ type memory struct {
 	journals map[string]*memoryJournal
 }
 
-// memoryJournal is a journal in memory. All its entries lie in one buffer. Once a load has handed a part of the buffer
-// out, the buffer is only appended to, or replaced by another one: what was handed out stays as it is.
+// memoryJournal is a journal in memory. All its entries lie in one buffer. Once a load has handed
+// a part of the buffer out, the buffer is only appended to, or replaced by another one: what was
+// handed out stays as it is.
 type memoryJournal struct {
 	Stored
 	// isShared says that a load has handed the buffer out.
 	isShared bool
-	// marks are the places in the buffer where every markEvery-th entry begins. With them a new base finds the entries
-	// behind it without reading all those before it.
+	// marks are the places in the buffer where every markEvery-th entry begins. With them a new
+	// base finds the entries behind it without reading all those before it.
 	marks []int
 }
 
@@ -30,9 +31,10 @@ const (
 	maxReusedBuffer = 256 << 10
 )
 
-// NewMemory returns a store in memory. It keeps the newest base of each journal and what follows it, reports every call
-// before the method returns, and fails only if it is called against the rules of [Store]. What it has is gone when the
-// process ends. It is the default of host.Options.Store.
+// NewMemory returns a store in memory. It keeps the newest base of each journal and what follows
+// it, reports every call before the method returns, and fails only if it is called against the
+// rules of [Store]. What it has is gone when the process ends. It is the default of
+// host.Options.Store.
 func NewMemory() Store { return &memory{journals: map[string]*memoryJournal{}} }
 
 func (m *memory) Load(name string, owner Owner, done func(*Stored, error)) {
@@ -97,7 +99,8 @@ func (m *memory) install(name string, owner Owner, base Base) error {
 		return ErrNotOwner
 	}
 	if base.Sequence < j.Sequence || base.Sequence > j.Sequence+j.Count {
-		return fmt.Errorf("journal: a base of the sequence %d, the journal has %d to %d", base.Sequence, j.Sequence, j.Sequence+j.Count)
+		return fmt.Errorf("journal: a base of the sequence %d, the journal has %d to %d",
+			base.Sequence, j.Sequence, j.Sequence+j.Count)
 	}
 	rest, err := j.behind(base.Sequence - j.Sequence)
 	if err != nil {
@@ -109,7 +112,8 @@ func (m *memory) install(name string, owner Owner, base Base) error {
 			n.Recent = append(n.Recent, k)
 		}
 	}
-	// If there are entries behind the base, the engine is busy and will fill the buffer again. Otherwise it is given up.
+	// If there are entries behind the base, the engine is busy and will fill the buffer again.
+	// Otherwise it is given up.
 	if len(rest) > 0 && !j.isShared && cap(j.Entries) <= maxReusedBuffer {
 		n.Entries, n.marks = j.Entries[:0], j.marks[:0]
 	}

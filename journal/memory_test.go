@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// The store in memory has what a list of entries has, wherever a new base cuts it, and what it has handed out stays as it was.
+// The store in memory has what a list of entries has, wherever a new base cuts it, and what it has
+// handed out stays as it was.
 func TestTheStoreInMemoryIsAList(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	m := NewMemory().(*memory)
@@ -24,7 +25,8 @@ func TestTheStoreInMemoryIsAList(t *testing.T) {
 		case k < 16:
 			var group []Record
 			for range 1 + r.IntN(40) {
-				a := AppendAction(nil, &Action{Now: r.Int64N(1 << 40)}, fmt.Sprint("type", r.IntN(1000)), make([]byte, r.IntN(200)))
+				payload := make([]byte, r.IntN(200))
+				a := AppendAction(nil, &Action{Now: r.Int64N(1 << 40)}, fmt.Sprint("type", r.IntN(1000)), payload)
 				group = append(group, Record{Action: a, Checksum: r.Uint64()})
 			}
 			if err := m.append("e", owner, base+uint64(len(entries)), group); err != nil {
@@ -42,7 +44,8 @@ func TestTheStoreInMemoryIsAList(t *testing.T) {
 			}
 		case k < 19:
 			m.Load("e", owner, func(s *Stored, err error) {
-				if err != nil || s.Sequence != base || s.Count != uint64(len(entries)) || !bytes.Equal(s.Entries, bytes.Join(entries, nil)) {
+				if err != nil || s.Sequence != base || s.Count != uint64(len(entries)) ||
+					!bytes.Equal(s.Entries, bytes.Join(entries, nil)) {
 					t.Fatalf("%d entries after %d, want %d after %d; %v", s.Count, s.Sequence, len(entries), base, err)
 				}
 				handedOut = append(handedOut, seen{s.Entries, bytes.Clone(s.Entries)})

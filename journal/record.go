@@ -2,37 +2,40 @@ package journal
 
 import "fmt"
 
-// Record is one item of a group that is appended. It is a committed action, with or without a key, or it is the note of a
-// batch that had a key. A note takes no sequence and is no entry; only its Keyed is stored.
+// Record is one item of a group that is appended. It is a committed action, with or without a key,
+// or it is the note of a batch that had a key. A note takes no sequence and is no entry; only its
+// Keyed is stored.
 type Record struct {
 	// Action is the action, encoded by [AppendAction]. It is nil in a note.
 	//
-	// The bytes belong to the host, which uses the memory again as soon as the call is done: a store copies them.
+	// The bytes belong to the host, which uses the memory again as soon as the call is done: a
+	// store copies them.
 	Action []byte
 	// Checksum is the XXH64 of the result that was acknowledged. It has no meaning in a note.
 	Checksum uint64
-	// Keyed is what has to be remembered of the key; nil if there was no key. The host never changes it, nor its
-	// Result, once it is handed over: a store may keep both without a copy.
+	// Keyed is what has to be remembered of the key; nil if there was no key. The host never
+	// changes it, nor its Result, once it is handed over: a store may keep both without a copy.
 	Keyed *KeyRecord
 }
 
-// KeyRecord is what is remembered of an action or of a batch that had a key (host.Key): if the same key comes again, its
-// caller gets this answer and nothing runs.
+// KeyRecord is what is remembered of an action or of a batch that had a key (host.Key): if the
+// same key comes again, its caller gets this answer and nothing runs.
 type KeyRecord struct {
 	// Key is the caller's key, 1 to 256 bytes.
 	Key string
-	// Sum is a SHA-256 over what the caller asked for. It tells a repetition from another action or batch that has the
-	// same key by mistake.
+	// Sum is a SHA-256 over what the caller asked for. It tells a repetition from another action
+	// or batch that has the same key by mistake.
 	Sum [32]byte
-	// Result is the result of the action in MessagePack, or the outcomes of the batch's members in the encoding that
-	// PROTOCOL.md gives the answer to a batch. A store treats it as bytes.
+	// Result is the result of the action in MessagePack, or the outcomes of the batch's members in
+	// the encoding that PROTOCOL.md gives the answer to a batch. A store treats it as bytes.
 	Result []byte
 	// Sequence is the sequence of the state after the action or batch.
 	Sequence uint64
 	// Changed says whether the action or batch changed the state.
 	Changed bool
-	// Number counts the engine's key records from 1, in the order in which they are appended. Several records may have
-	// one Sequence, because a batch that changes nothing takes none; no two have one Number.
+	// Number counts the engine's key records from 1, in the order in which they are appended.
+	// Several records may have one Sequence, because a batch that changes nothing takes none; no
+	// two have one Number.
 	Number uint64
 }
 
@@ -40,17 +43,19 @@ type KeyRecord struct {
 type Base struct {
 	// Sequence is the number of actions that are in the state: 0 for a setup.
 	Sequence uint64
-	// Snapshot says whether Data is a snapshot. If not, it is a setup: what a new engine starts from.
+	// Snapshot says whether Data is a snapshot. If not, it is a setup: what a new engine starts
+	// from.
 	Snapshot bool
-	// Data is the snapshot or the setup. A store treats it as bytes. It may be empty, and it may have as many bytes as
-	// the host's options allow a state to have.
+	// Data is the snapshot or the setup. A store treats it as bytes. It may be empty, and it may
+	// have as many bytes as the host's options allow a state to have.
 	Data []byte
 	// Core is the SHA-256 of the core that runs the records after this base, in hexadecimal.
 	Core string
 	// Keys are the key records up to the base that are still remembered, oldest first.
 	Keys []KeyRecord
-	// KeyNumber is the Number of the newest key record up to the base, whether it is in Keys or has been forgotten; 0 if
-	// there was none. A store keeps the appended key records with a greater Number.
+	// KeyNumber is the Number of the newest key record up to the base, whether it is in Keys or
+	// has been forgotten; 0 if there was none. A store keeps the appended key records with a
+	// greater Number.
 	KeyNumber uint64
 }
 
@@ -59,16 +64,20 @@ type Stored struct {
 	Base
 	// Owner is who owned the journal until this load.
 	Owner Owner
-	// Entries are the entries behind the base, oldest first: each encoded by [AppendEntry], with nothing between
-	// them. The first one has the sequence Base.Sequence + 1. [Entries] iterates over them.
+	// Entries are the entries behind the base, oldest first: each encoded by [AppendEntry], with
+	// nothing between them. The first one has the sequence Base.Sequence + 1. [Entries] iterates
+	// over them.
 	Entries []byte
-	// Count is the number of entries in Entries, so the newest one has the sequence Base.Sequence + Count.
+	// Count is the number of entries in Entries, so the newest one has the sequence Base.Sequence
+	// + Count.
 	Count uint64
-	// Recent are the key records that were appended and are newer than Base.KeyNumber, oldest first.
+	// Recent are the key records that were appended and are newer than Base.KeyNumber, oldest
+	// first.
 	Recent []KeyRecord
 }
 
-// NewestKeyNumber returns the Number of the newest key record that was ever appended; 0 if there was none.
+// NewestKeyNumber returns the Number of the newest key record that was ever appended; 0 if there
+// was none.
 func (s *Stored) NewestKeyNumber() uint64 {
 	if n := len(s.Recent); n > 0 {
 		return max(s.KeyNumber, s.Recent[n-1].Number)
@@ -76,8 +85,9 @@ func (s *Stored) NewestKeyNumber() uint64 {
 	return s.KeyNumber
 }
 
-// CheckEntries reads all entries. It fails if one cannot be read, or if there are more or fewer than Count says: a replay
-// would lead to another sequence. A host calls it for each journal that it loads.
+// CheckEntries reads all entries. It fails if one cannot be read, or if there are more or fewer
+// than Count says: a replay would lead to another sequence. A host calls it for each journal that
+// it loads.
 func (s *Stored) CheckEntries() error {
 	n := uint64(0)
 	for _, err := range Entries(s.Entries) {

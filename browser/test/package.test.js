@@ -32,7 +32,8 @@ test('the core that is packed is the one of the repository', async () => {
   assert.ok(packed.equals(own));
 });
 
-// internal/licenses holds the crates that THIRD-PARTY-LICENSES.txt names against those that core.wasm is linked from.
+// A test of cmd/hypertoken/internal/licenses holds the crates that THIRD-PARTY-LICENSES.txt names against those that
+// core.wasm is linked from.
 test('its licence is that of the project', async () => {
   const { license, dependencies: own = {} } = JSON.parse(await text('package.json'));
   assert.equal(license, 'Apache-2.0');

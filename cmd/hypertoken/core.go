@@ -15,8 +15,8 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"hypertoken/cmd/hypertoken/internal/coredev"
 	"hypertoken/host"
-	"hypertoken/internal/coredev"
 	"hypertoken/internal/printable"
 )
 

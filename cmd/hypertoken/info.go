@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hypertoken/cmd/hypertoken/internal/licenses"
 	"hypertoken/host"
-	"hypertoken/internal/licenses"
 	"hypertoken/internal/printable"
 	"hypertoken/internal/version"
 )

@@ -12,8 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hypertoken/cmd/hypertoken/internal/bench"
 	"hypertoken/host"
-	"hypertoken/internal/bench"
 	"hypertoken/internal/printable"
 	"hypertoken/internal/version"
 	"hypertoken/workerproc"

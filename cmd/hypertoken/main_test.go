@@ -25,12 +25,12 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/vmihailenco/msgpack/v5"
 
+	"hypertoken/cmd/hypertoken/internal/bench"
+	"hypertoken/cmd/hypertoken/internal/top/toptest"
 	"hypertoken/host"
-	"hypertoken/internal/bench"
 	"hypertoken/internal/cores"
 	"hypertoken/internal/msgjson"
 	"hypertoken/internal/replay"
-	"hypertoken/internal/top/toptest"
 	"hypertoken/internal/trace"
 	"hypertoken/workerproc"
 )

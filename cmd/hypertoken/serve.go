@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hypertoken/cmd/hypertoken/internal/serve"
 	"hypertoken/host"
-	"hypertoken/internal/serve"
 )
 
 func newServe() *cobra.Command {

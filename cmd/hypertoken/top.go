@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"hypertoken/internal/top"
+	"hypertoken/cmd/hypertoken/internal/top"
 )
 
 // What top takes the time from, and how long it waits for a server. Tests that pin screens have their own.

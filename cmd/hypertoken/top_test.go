@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"hypertoken/cmd/hypertoken/internal/top/toptest"
 	"hypertoken/internal/require"
-	"hypertoken/internal/top/toptest"
 )
 
 // topSteps is a hypertoken whose 'top' has the clock of toptest, and patience.

@@ -12,9 +12,9 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"hypertoken/cmd/hypertoken/internal/torture"
 	"hypertoken/host"
 	"hypertoken/internal/fast"
-	"hypertoken/internal/torture"
 )
 
 // maxDeaths is the most that --deaths takes.

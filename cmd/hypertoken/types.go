@@ -7,8 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"hypertoken/cmd/hypertoken/internal/describe"
 	"hypertoken/host"
-	"hypertoken/internal/describe"
 	"hypertoken/internal/printable"
 )
 

@@ -6,9 +6,6 @@ import (
 	"slices"
 	"testing"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 )
 
 // durations are those at every bound and beside it, and some thousand others.
@@ -22,65 +19,6 @@ func durations() []time.Duration {
 		list = append(list, time.Duration(math.Exp(r.Float64()*35)))
 	}
 	return list
-}
-
-// Both kinds are what the client library itself makes of the same durations.
-func TestBothKindsAreThoseOfTheClientLibrary(t *testing.T) {
-	reference := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "x", Buckets: Bounds[:],
-		NativeHistogramBucketFactor: math.Exp2(1.0 / perOctave), NativeHistogramZeroThreshold: ZeroThreshold})
-	var h Histogram
-	sum := 0.0
-	for _, d := range durations() {
-		if d > 1024*time.Second {
-			continue // all in one bucket, see below
-		}
-		h.Observe(d)
-		reference.Observe(d.Seconds())
-		sum += d.Seconds()
-	}
-	var s Snapshot
-	h.AddTo(&s)
-	var m dto.Metric
-	if err := reference.Write(&m); err != nil {
-		t.Fatal(err)
-	}
-	want := m.GetHistogram()
-	if s.Count != want.GetSampleCount() || math.Abs(s.Sum.Seconds()-sum) > 1e-3 {
-		t.Errorf("%d durations of %v together, want %d of %v s", s.Count, s.Sum, want.GetSampleCount(), sum)
-	}
-	for k, n := range s.Classic() {
-		if b := want.GetBucket()[k]; b.GetCumulativeCount() != n {
-			t.Errorf("%d at most %v, want %d", n, Bounds[k], b.GetCumulativeCount())
-		}
-	}
-	if want.GetSchema() != Schema {
-		t.Fatalf("the reference has the schema %d", want.GetSchema())
-	}
-	zero, buckets := s.Native()
-	if zero != want.GetZeroCount() {
-		t.Errorf("%d are zero, want %d", zero, want.GetZeroCount())
-	}
-	at, n, k := 0, int64(0), 0
-	wanted := map[int]uint64{}
-	for _, span := range want.GetPositiveSpan() {
-		at += int(span.GetOffset())
-		for range span.GetLength() {
-			n += want.GetPositiveDelta()[k]
-			if n > 0 {
-				wanted[at] = uint64(n)
-			}
-			k++
-			at++
-		}
-	}
-	for at, n := range wanted {
-		if buckets[at] != n {
-			t.Errorf("%d in the native bucket %d, want %d", buckets[at], at, n)
-		}
-	}
-	if len(buckets) != len(wanted) {
-		t.Errorf("%d native buckets, want %d", len(buckets), len(wanted))
-	}
 }
 
 func TestWhatIsLongerThanAllBounds(t *testing.T) {

@@ -1,5 +1,6 @@
-// Package pack writes and reads the MessagePack of frames' bodies and of journals' entries. It works in place and without
-// an allocation: a body is a few numbers, and byte strings that are handed on as they are.
+// Package pack writes and reads the MessagePack of frames' bodies and of journals' entries. It
+// works in place and without an allocation: a body is a few numbers, and byte strings that are
+// handed on as they are.
 package pack
 
 import (
@@ -87,8 +88,8 @@ func AppendBool(b []byte, v bool) []byte {
 	return append(b, 0xc2)
 }
 
-// Reader reads values one after the other. After the first error it returns zeros. The byte strings that it returns lie
-// in the bytes that it was given.
+// Reader reads values one after the other. After the first error it returns zeros. The byte
+// strings that it returns lie in the bytes that it was given.
 type Reader struct {
 	// Rest is what has not been read; nil after an error.
 	Rest []byte
@@ -101,7 +102,8 @@ type Error string
 
 func (e Error) Error() string { return string(e) }
 
-// Fail notes an error that the caller has found, unless there was one already. The message is formatted as by fmt.Sprintf.
+// Fail notes an error that the caller has found, unless there was one already. The message is
+// formatted as by fmt.Sprintf.
 func (r *Reader) Fail(format string, args ...any) {
 	if r.Err == nil {
 		r.Err = Error(fmt.Sprintf(format, args...))
@@ -201,7 +203,8 @@ func (r *Reader) Bool() bool {
 	}
 }
 
-// Array reads the length of an array. Each item takes a byte at least, so a length that lies allocates nothing.
+// Array reads the length of an array. Each item takes a byte at least, so a length that lies
+// allocates nothing.
 func (r *Reader) Array() int {
 	var n uint64
 	switch c := r.code(); {

@@ -21,5 +21,5 @@ var Suites = map[string]Suite{
 	"connection":    {"ipc", "^TestConn", ""},
 	"failed start":  {"internal/process", "^TestWhatCannotBeStarted$/^no_program$", ""},
 	"hang":          {"integration", "^TestAHangPastItsDeadline$", ""},
-	"torture":       {"integration", "^TestTorture$", "-torture 4s -seed 3"},
+	"torture":       {"cmd/hypertoken/internal/torture", "^TestTorture$", "-torture 4s -seed 3"},
 }

@@ -15,8 +15,9 @@ import (
 // patience is how long the suite waits for the end of a call. No store should need a part of it.
 const patience = 30 * time.Second
 
-// client calls a store as a host does, and watches what every call must keep to: calls are reported once, memory that was
-// handed over is neither changed nor needed afterwards, and what a load has reported stays as it is.
+// client calls a store as a host does, and watches what every call must keep to: calls are
+// reported once, memory that was handed over is neither changed nor needed afterwards, and what a
+// load has reported stays as it is.
 type client struct {
 	t     T
 	store journal.Store
@@ -103,8 +104,8 @@ func (c *client) finish() {
 	}
 }
 
-// startAppend calls Append with a copy of the group. As a host does, it uses the memory for something else as soon as the
-// call is reported.
+// startAppend calls Append with a copy of the group. As a host does, it uses the memory for
+// something else as soon as the call is reported.
 func (c *client) startAppend(name string, owner journal.Owner, after uint64, group []journal.Record) *call {
 	a := c.begin("Append(%q, owner %d, after %d, %d records)", name, owner.Number, after, len(group))
 	mine := cloneGroup(group)
@@ -196,7 +197,8 @@ func (c *client) mustNotOwn(what string, err error) {
 	}
 }
 
-// mustFail fails the test if a call by the owner was not refused, or as if another one were the owner.
+// mustFail fails the test if a call by the owner was not refused, or as if another one were the
+// owner.
 func (c *client) mustFail(what string, err error) {
 	c.t.Helper()
 	if err == nil || errors.Is(err, journal.ErrNotOwner) {
@@ -250,7 +252,8 @@ func (m *model) append(group ...journal.Record) {
 
 func (m *model) install(base journal.Base) {
 	m.entries = m.entries[base.Sequence-m.base.Sequence:]
-	m.recent = slices.DeleteFunc(slices.Clone(m.recent), func(k journal.KeyRecord) bool { return k.Number <= base.KeyNumber })
+	isTakenIn := func(k journal.KeyRecord) bool { return k.Number <= base.KeyNumber }
+	m.recent = slices.DeleteFunc(slices.Clone(m.recent), isTakenIn)
 	m.base = base
 }
 
@@ -260,8 +263,8 @@ func (m *model) difference(s *journal.Stored) string {
 	case s.Sequence != m.base.Sequence:
 		return fmt.Sprintf("the base has the sequence %d, want %d", s.Sequence, m.base.Sequence)
 	case !sameBase(s.Base, m.base):
-		return fmt.Sprintf("the base is not the one that was installed: snapshot %t, %d bytes, core %q, key number %d, keys %s; want %t, %d, %q, %d, %s",
-			s.Snapshot, len(s.Data), s.Core, s.KeyNumber, keyNames(s.Keys), m.base.Snapshot, len(m.base.Data), m.base.Core, m.base.KeyNumber, keyNames(m.base.Keys))
+		return fmt.Sprintf("the base is not the one that was installed: %s; want %s",
+			describe(&s.Base), describe(&m.base))
 	case s.Count != uint64(len(m.entries)):
 		return fmt.Sprintf("%d entries, want %d", s.Count, len(m.entries))
 	case !bytes.Equal(s.Entries, bytes.Join(m.entries, nil)):
@@ -274,6 +277,12 @@ func (m *model) difference(s *journal.Stored) string {
 	return ""
 }
 
+// describe says what a base is, without its data.
+func describe(b *journal.Base) string {
+	return fmt.Sprintf("snapshot %t, %d bytes, core %q, key number %d, keys %s",
+		b.Snapshot, len(b.Data), b.Core, b.KeyNumber, keyNames(b.Keys))
+}
+
 func keyNames(list []journal.KeyRecord) (names []string) {
 	for _, k := range list {
 		names = append(names, fmt.Sprintf("%s:%d", k.Key, k.Number))
@@ -283,7 +292,8 @@ func keyNames(list []journal.KeyRecord) (names []string) {
 
 func sameKeys(a, b []journal.KeyRecord) bool {
 	return slices.EqualFunc(a, b, func(a, b journal.KeyRecord) bool {
-		return a.Key == b.Key && a.Sum == b.Sum && bytes.Equal(a.Result, b.Result) && a.Sequence == b.Sequence && a.Changed == b.Changed && a.Number == b.Number
+		return a.Key == b.Key && a.Sum == b.Sum && bytes.Equal(a.Result, b.Result) &&
+			a.Sequence == b.Sequence && a.Changed == b.Changed && a.Number == b.Number
 	})
 }
 

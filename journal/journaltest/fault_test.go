@@ -115,7 +115,9 @@ func TestTheSuiteCatchesFaults(t *testing.T) {
 			f.install = func(name string, owner journal.Owner, base journal.Base, done journal.Done) {
 				good.Install(strings.ToLower(name), owner, base, done)
 			}
-			f.append = func(name string, owner journal.Owner, after uint64, group []journal.Record, done journal.Done) {
+			f.append = func(name string, owner journal.Owner, after uint64, group []journal.Record,
+				done journal.Done,
+			) {
 				good.Append(strings.ToLower(name), owner, after, group, done)
 			}
 			f.load = func(name string, owner journal.Owner, done func(*journal.Stored, error)) {
@@ -124,7 +126,9 @@ func TestTheSuiteCatchesFaults(t *testing.T) {
 		}},
 		{"the memory of a group is kept", "appends add entries", func(f *faulty, good journal.Store) {
 			var h held
-			f.append = func(name string, owner journal.Owner, after uint64, group []journal.Record, done journal.Done) {
+			f.append = func(name string, owner journal.Owner, after uint64, group []journal.Record,
+				done journal.Done,
+			) {
 				h.hold(func() { good.Append(name, owner, after, group, journal.Done{}) })
 				done.Report(nil)
 			}
@@ -134,7 +138,9 @@ func TestTheSuiteCatchesFaults(t *testing.T) {
 			}
 		}},
 		{"a group is changed", "appends add entries", func(f *faulty, good journal.Store) {
-			f.append = func(name string, owner journal.Owner, after uint64, group []journal.Record, done journal.Done) {
+			f.append = func(name string, owner journal.Owner, after uint64, group []journal.Record,
+				done journal.Done,
+			) {
 				good.Append(name, owner, after, group, journal.DoneFunc(func(err error) {
 					group[0].Checksum++
 					done.Report(err)
@@ -142,19 +148,25 @@ func TestTheSuiteCatchesFaults(t *testing.T) {
 			}
 		}},
 		{"an append is reported twice", "appends add entries", func(f *faulty, good journal.Store) {
-			f.append = func(name string, owner journal.Owner, after uint64, group []journal.Record, done journal.Done) {
+			f.append = func(name string, owner journal.Owner, after uint64, group []journal.Record,
+				done journal.Done,
+			) {
 				good.Append(name, owner, after, group, done)
 				done.Report(nil)
 			}
 		}},
 		{"the last record of a group is lost", "groups are whole", func(f *faulty, good journal.Store) {
-			f.append = func(name string, owner journal.Owner, after uint64, group []journal.Record, done journal.Done) {
+			f.append = func(name string, owner journal.Owner, after uint64, group []journal.Record,
+				done journal.Done,
+			) {
 				good.Append(name, owner, after, group[:max(1, len(group)-1)], done)
 			}
 		}},
 		{"a group is stored in two steps", "groups are whole", func(f *faulty, good journal.Store) {
 			var h held
-			f.append = func(name string, owner journal.Owner, after uint64, group []journal.Record, done journal.Done) {
+			f.append = func(name string, owner journal.Owner, after uint64, group []journal.Record,
+				done journal.Done,
+			) {
 				n := len(group) / 2
 				good.Append(name, owner, after, group[:n], journal.Done{})
 				h.hold(func() { good.Append(name, owner, after+uint64(n), group[n:], done) })
@@ -164,23 +176,31 @@ func TestTheSuiteCatchesFaults(t *testing.T) {
 				h.hold(nil)
 			}
 		}},
-		{"the sequence of an append is ignored", "an append behind another sequence fails", func(f *faulty, good journal.Store) {
-			f.append = func(name string, owner journal.Owner, _ uint64, group []journal.Record, done journal.Done) {
-				good.Append(name, owner, newest(good, name, owner), group, done)
-			}
-		}},
-		{"a wrong sequence is told as a lost journal", "an append behind another sequence fails", func(f *faulty, good journal.Store) {
-			f.append = func(name string, owner journal.Owner, after uint64, group []journal.Record, done journal.Done) {
-				good.Append(name, owner, after, group, journal.DoneFunc(func(err error) {
-					if err != nil {
-						err = journal.ErrNotOwner
-					}
-					done.Report(err)
-				}))
-			}
-		}},
+		{"the sequence of an append is ignored",
+			"an append behind another sequence fails", func(f *faulty, good journal.Store) {
+				f.append = func(name string, owner journal.Owner, _ uint64, group []journal.Record,
+					done journal.Done,
+				) {
+					good.Append(name, owner, newest(good, name, owner), group, done)
+				}
+			}},
+		{"a wrong sequence is told as a lost journal",
+			"an append behind another sequence fails", func(f *faulty, good journal.Store) {
+				f.append = func(name string, owner journal.Owner, after uint64, group []journal.Record,
+					done journal.Done,
+				) {
+					good.Append(name, owner, after, group, journal.DoneFunc(func(err error) {
+						if err != nil {
+							err = journal.ErrNotOwner
+						}
+						done.Report(err)
+					}))
+				}
+			}},
 		{"a group of notes alone is not stored", "notes take no sequence", func(f *faulty, good journal.Store) {
-			f.append = func(name string, owner journal.Owner, after uint64, group []journal.Record, done journal.Done) {
+			f.append = func(name string, owner journal.Owner, after uint64, group []journal.Record,
+				done journal.Done,
+			) {
 				if !slices.ContainsFunc(group, func(r journal.Record) bool { return r.Action != nil }) {
 					done.Report(nil)
 					return
@@ -189,11 +209,15 @@ func TestTheSuiteCatchesFaults(t *testing.T) {
 			}
 		}},
 		{"results of keys are lost", "notes take no sequence", func(f *faulty, good journal.Store) {
-			f.append = func(name string, owner journal.Owner, after uint64, group []journal.Record, done journal.Done) {
+			f.append = func(name string, owner journal.Owner, after uint64, group []journal.Record,
+				done journal.Done,
+			) {
 				mine := slices.Clone(group)
 				for k := range mine {
 					if old := mine[k].Keyed; old != nil {
-						mine[k].Keyed = &journal.KeyRecord{Key: old.Key, Sum: old.Sum, Sequence: old.Sequence, Changed: old.Changed, Number: old.Number}
+						kept := *old
+						kept.Result = nil
+						mine[k].Keyed = &kept
 					}
 				}
 				good.Append(name, owner, after, mine, done)
@@ -211,22 +235,24 @@ func TestTheSuiteCatchesFaults(t *testing.T) {
 				good.Install(name, owner, base, done)
 			}
 		}},
-		{"a base that is too old is taken as done", "bases outside the journal fail", func(f *faulty, good journal.Store) {
-			f.install = func(name string, owner journal.Owner, base journal.Base, done journal.Done) {
-				good.Install(name, owner, base, journal.DoneFunc(func(err error) {
-					if errors.Is(err, journal.ErrNotOwner) {
-						done.Report(err)
-						return
-					}
-					done.Report(nil)
-				}))
-			}
-		}},
+		{"a base that is too old is taken as done",
+			"bases outside the journal fail", func(f *faulty, good journal.Store) {
+				f.install = func(name string, owner journal.Owner, base journal.Base, done journal.Done) {
+					good.Install(name, owner, base, journal.DoneFunc(func(err error) {
+						if errors.Is(err, journal.ErrNotOwner) {
+							done.Report(err)
+							return
+						}
+						done.Report(nil)
+					}))
+				}
+			}},
 		{"a base drops newer keys", "bases keep newer keys", func(f *faulty, good journal.Store) {
 			f.load = func(name string, owner journal.Owner, done func(*journal.Stored, error)) {
 				good.Load(name, owner, func(s *journal.Stored, err error) {
 					if s != nil {
-						s.Recent = slices.DeleteFunc(slices.Clone(s.Recent), func(k journal.KeyRecord) bool { return k.Sequence <= s.Sequence })
+						isOld := func(k journal.KeyRecord) bool { return k.Sequence <= s.Sequence }
+						s.Recent = slices.DeleteFunc(slices.Clone(s.Recent), isOld)
 					}
 					done(s, err)
 				})
@@ -241,7 +267,9 @@ func TestTheSuiteCatchesFaults(t *testing.T) {
 					done(s, err)
 				})
 			}
-			f.append = func(name string, _ journal.Owner, after uint64, group []journal.Record, done journal.Done) {
+			f.append = func(name string, _ journal.Owner, after uint64, group []journal.Record,
+				done journal.Done,
+			) {
 				good.Append(name, nobody, after, group, done)
 			}
 			f.install = func(name string, owner journal.Owner, base journal.Base, done journal.Done) {
@@ -260,7 +288,9 @@ func TestTheSuiteCatchesFaults(t *testing.T) {
 				mu.Unlock()
 				good.Load(name, owner, done)
 			}
-			f.append = func(name string, owner journal.Owner, after uint64, group []journal.Record, done journal.Done) {
+			f.append = func(name string, owner journal.Owner, after uint64, group []journal.Record,
+				done journal.Done,
+			) {
 				mu.Lock()
 				if p, ok := present[name]; ok && p.Host == owner.Host {
 					owner = p
@@ -269,19 +299,22 @@ func TestTheSuiteCatchesFaults(t *testing.T) {
 				good.Append(name, owner, after, group, done)
 			}
 		}},
-		{"a lost journal is told by an error of its own", "load fences other owners", func(f *faulty, good journal.Store) {
-			f.install = func(name string, owner journal.Owner, base journal.Base, done journal.Done) {
-				good.Install(name, owner, base, journal.DoneFunc(func(err error) {
-					if err != nil {
-						err = fmt.Errorf("the store: %v", err) // it does not wrap
-					}
-					done.Report(err)
-				}))
-			}
-		}},
+		{"a lost journal is told by an error of its own",
+			"load fences other owners", func(f *faulty, good journal.Store) {
+				f.install = func(name string, owner journal.Owner, base journal.Base, done journal.Done) {
+					good.Install(name, owner, base, journal.DoneFunc(func(err error) {
+						if err != nil {
+							err = fmt.Errorf("the store: %v", err) // it does not wrap
+						}
+						done.Report(err)
+					}))
+				}
+			}},
 		{"an append that arrives late is stored", "an append that arrives late", func(f *faulty, good journal.Store) {
 			var h held
-			f.append = func(name string, owner journal.Owner, after uint64, group []journal.Record, done journal.Done) {
+			f.append = func(name string, owner journal.Owner, after uint64, group []journal.Record,
+				done journal.Done,
+			) {
 				// The owner is checked now, and the group is stored behind the next load.
 				good.Append(name, owner, 1<<60, nil, journal.DoneFunc(func(err error) {
 					if errors.Is(err, journal.ErrNotOwner) {
@@ -376,7 +409,8 @@ func TestTheSuiteCatchesFaults(t *testing.T) {
 		t.Run(c.fault, func(t *testing.T) {
 			caught := map[string]string{}
 			for _, r := range journaltest.Rules() {
-				// A faulty store may confuse the check of another rule; that one's own has to notice.
+				// A faulty store may confuse the check of another rule; that one's own has to
+				// notice.
 				if c.rule != "" && r.Name != c.rule {
 					continue
 				}

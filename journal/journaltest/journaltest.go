@@ -6,7 +6,8 @@
 //		journaltest.Run(t, func(t *testing.T) journal.Store { return mystore.Open(t.TempDir()) })
 //	}
 //
-// Run it with the race detector, too: the suite reads what a store has handed out while it calls the store.
+// Run it with the race detector, too: the suite reads what a store has handed out while it calls
+// the store.
 package journaltest
 
 import (
@@ -15,8 +16,8 @@ import (
 	"hypertoken/journal"
 )
 
-// T is what the suite needs of a [testing.T]. Fatalf must not return. A test of the suite itself has a T of its own, to
-// see what the suite finds.
+// T is what the suite needs of a [testing.T]. Fatalf must not return. A test of the suite itself
+// has a T of its own, to see what the suite finds.
 type T interface {
 	Helper()
 	Errorf(format string, args ...any)
@@ -27,13 +28,13 @@ type T interface {
 type Rule struct {
 	// Name says what the rule is about, in a few words.
 	Name string
-	// Check fails t if the store breaks the rule. It uses names that start with "journaltest". The store must not have
-	// such names before.
+	// Check fails t if the store breaks the rule. It uses names that start with "journaltest". The
+	// store must not have such names before.
 	Check func(t T, store journal.Store)
 }
 
-// Run checks every rule in a subtest of its own. open returns an empty store for each of them, and sees with t.Cleanup
-// that it is closed.
+// Run checks every rule in a subtest of its own. open returns an empty store for each of them, and
+// sees with t.Cleanup that it is closed.
 func Run(t *testing.T, open func(t *testing.T) journal.Store) {
 	for _, r := range Rules() {
 		t.Run(r.Name, func(t *testing.T) { r.Check(t, open(t)) })

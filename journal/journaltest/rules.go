@@ -19,8 +19,15 @@ func owner(host byte, number uint64) journal.Owner {
 
 // action returns a record of an action that differs from those of other numbers.
 func action(n int) journal.Record {
-	a := journal.Action{Now: int64(n) - 2, Entropy: [journal.EntropySize]byte{byte(n), byte(n >> 8)}, Conditional: n%5 == 0, IfSequence: uint64(n % 5)}
-	return journal.Record{Action: journal.AppendAction(nil, &a, fmt.Sprint("type", n), bytes.Repeat([]byte{byte(n)}, n%97)), Checksum: uint64(n) * 0x9e3779b97f4a7c15}
+	a := journal.Action{Now: int64(n) - 2, Entropy: [journal.EntropySize]byte{byte(n), byte(n >> 8)}}
+	if n%5 == 0 {
+		a.Conditional, a.IfSequence = true, uint64(n)
+	}
+	payload := bytes.Repeat([]byte{byte(n)}, n%97)
+	return journal.Record{
+		Action:   journal.AppendAction(nil, &a, fmt.Sprint("type", n), payload),
+		Checksum: uint64(n) * 0x9e3779b97f4a7c15, // so that it has all lengths
+	}
 }
 
 // actions returns records of n actions, from the first on.
@@ -33,8 +40,11 @@ func actions(first, n int) (group []journal.Record) {
 
 // keyRecord returns a key record.
 func keyRecord(number, sequence uint64) *journal.KeyRecord {
-	return &journal.KeyRecord{Key: fmt.Sprint("key", number), Sum: [32]byte{byte(number), 31: 1}, Result: bytes.Repeat([]byte{byte(number)}, int(number%7)),
-		Sequence: sequence, Changed: number%2 == 0, Number: number}
+	return &journal.KeyRecord{
+		Key: fmt.Sprint("key", number), Sum: [32]byte{byte(number), 31: 1},
+		Result:   bytes.Repeat([]byte{byte(number)}, int(number%7)),
+		Sequence: sequence, Changed: number%2 == 0, Number: number,
+	}
 }
 
 // keyed returns the record of an action or a note with a key record.
@@ -91,7 +101,8 @@ func firstInstall(c *client) {
 
 func names(c *client) {
 	long := strings.Repeat("n", 255-len(name)) // with another byte, 256
-	all := []string{"", "/", "/a", "/a/b", "/..", "A", "a", "a ", " a", "a.", "\x00", "\n", "é", "e\u0301", "😀", "%2f", "\\", "*", ">", "\xff", long, long + "x", long + "y"}
+	all := []string{"", "/", "/a", "/a/b", "/..", "A", "a", "a ", " a", "a.", "\x00", "\n",
+		"é", "e\u0301", "😀", "%2f", "\\", "*", ">", "\xff", long, long + "x", long + "y"}
 	models := map[string]*model{}
 	for k, n := range all {
 		n = name + n
@@ -126,7 +137,8 @@ func wrongSequence(c *client) {
 	m := c.create(name, first, snapshot(10))
 	for _, group := range [][]journal.Record{actions(1, 3), {keyed(journal.Record{}, 1, 13)}, {action(7)}} {
 		for _, after := range []uint64{0, m.newest() - 1, m.newest() + 1, m.newest() + uint64(len(group)), 1 << 62} {
-			c.mustFail(fmt.Sprintf("an append behind %d, the newest is %d", after, m.newest()), c.append(name, first, after, group...))
+			what := fmt.Sprintf("an append behind %d, the newest is %d", after, m.newest())
+			c.mustFail(what, c.append(name, first, after, group...))
 		}
 		c.expect("after appends that were refused", name, first, m)
 		c.must("Append behind the newest sequence", c.append(name, first, m.newest(), group...))
@@ -160,8 +172,12 @@ func largeValues(c *client) {
 	base.Data = bytes.Repeat([]byte("0123456789abcdef"), 4<<20/16)
 	m := c.create(name, first, base)
 	a := journal.Action{Now: 1<<53 - 1}
-	large := journal.Record{Action: journal.AppendAction(nil, &a, strings.Repeat("t", 300), bytes.Repeat([]byte{7}, 1<<20)), Checksum: 1<<64 - 1}
-	large.Keyed = &journal.KeyRecord{Key: strings.Repeat("k", 256), Result: bytes.Repeat([]byte{8}, 1<<20), Sequence: 1, Number: 1}
+	megabyte := bytes.Repeat([]byte{7}, 1<<20)
+	large := journal.Record{
+		Action:   journal.AppendAction(nil, &a, strings.Repeat("t", 300), megabyte),
+		Checksum: 1<<64 - 1,
+		Keyed:    &journal.KeyRecord{Key: strings.Repeat("k", 256), Result: megabyte, Sequence: 1, Number: 1},
+	}
 	c.must("Append of a large action", c.append(name, first, 0, large, action(1)))
 	m.append(large, action(1))
 	c.expect("with a large action", name, first, m)
@@ -174,8 +190,11 @@ func largeValues(c *client) {
 func bases(c *client) {
 	m := c.create(name, first, setup("a"))
 	total := 0
-	// Behind how many of the entries that are there a new base stands, and how many are appended then.
-	for k, step := range []struct{ behind, appended int }{{0, 200}, {100, 0}, {0, 1}, {101, 5}, {1, 130}, {63, 0}, {1, 0}, {70, 3}, {0, 0}, {3, 2}} {
+	// Behind how many of the entries that are there a new base stands, and how many are appended
+	// then.
+	for k, step := range []struct{ behind, appended int }{
+		{0, 200}, {100, 0}, {0, 1}, {101, 5}, {1, 130}, {63, 0}, {1, 0}, {70, 3}, {0, 0}, {3, 2},
+	} {
 		base := snapshot(m.base.Sequence + uint64(step.behind))
 		base.Data = fmt.Append(nil, "state", k)
 		c.must("Install", c.install(name, first, base))
@@ -197,14 +216,18 @@ func basesOutside(c *client) {
 	c.must("Append", c.append(name, first, 10, group...))
 	m.append(group...)
 	for _, sequence := range []uint64{0, 9, 13, 1 << 62} {
-		c.mustFail(fmt.Sprintf("a base of the sequence %d, there are 10 to 12", sequence), c.install(name, first, snapshot(sequence)))
+		what := fmt.Sprintf("a base of the sequence %d, there are 10 to 12", sequence)
+		c.mustFail(what, c.install(name, first, snapshot(sequence)))
 		c.expect("after a base that was refused", name, first, m)
 	}
 }
 
 func keys(c *client) {
 	m := c.create(name, first, setup("a"))
-	group := []journal.Record{keyed(action(1), 1, 1), keyed(journal.Record{}, 2, 1), keyed(journal.Record{}, 3, 1), keyed(action(2), 4, 2), keyed(journal.Record{}, 5, 2)}
+	note := journal.Record{}
+	group := []journal.Record{
+		keyed(action(1), 1, 1), keyed(note, 2, 1), keyed(note, 3, 1), keyed(action(2), 4, 2), keyed(note, 5, 2),
+	}
 	c.must("Append", c.append(name, first, 0, group...))
 	m.append(group...)
 	for _, b := range []struct {
@@ -237,8 +260,8 @@ func list(c *client) {
 	c.random(name, first, rand.New(rand.NewPCG(1, 2)), 400)
 }
 
-// random changes a journal of its own at random, and fails the test if the journal is not what it has to be. It may run on any
-// goroutine.
+// random changes a journal of its own at random, and fails the test if the journal is not what it
+// has to be. It may run on any goroutine.
 func (c *client) random(name string, by journal.Owner, r *rand.Rand, steps int) {
 	if err := c.tryRandom(name, by, r, steps); err != nil {
 		c.problem("%v", err)
@@ -348,7 +371,8 @@ func lateAppend(c *client) {
 	}
 }
 
-// takenOver loads a journal that a group may have been appended to, and returns whether the load reports the group.
+// takenOver loads a journal that a group may have been appended to, and returns whether the load
+// reports the group.
 func (c *client) takenOver(n string, next journal.Owner, m *model, group []journal.Record) (isStored bool) {
 	c.t.Helper()
 	s, err := c.load(n, next)
@@ -410,7 +434,8 @@ func lateInstall(c *client) {
 	}
 }
 
-// competition has several owners take one journal from each other. What each of them is told must agree with the journal.
+// competition has several owners take one journal from each other. What each of them is told must
+// agree with the journal.
 func competition(c *client) {
 	c.create(name, first, setup("a"))
 	var mu sync.Mutex
@@ -457,7 +482,8 @@ func competition(c *client) {
 		if err != nil {
 			c.t.Fatalf("%v", err)
 		}
-		entry := string(journal.AppendEntry(nil, journal.AppendAction(nil, &e.Action, string(e.Type), e.Payload), e.Checksum))
+		action := journal.AppendAction(nil, &e.Action, string(e.Type), e.Payload)
+		entry := string(journal.AppendEntry(nil, action, e.Checksum))
 		if there[entry] {
 			c.t.Fatalf("the action of type %s is in the journal twice", e.Type)
 		}

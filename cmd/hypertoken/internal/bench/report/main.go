@@ -1,0 +1,86 @@
+// Command report writes docs/performance.md and its pictures from the JSON of a run of hypertoken bench, docs/performance/run.json, and
+// from core.json and browser.json beside it where they are there: the benchmarks of the core and of the npm package.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"hypertoken/cmd/hypertoken/internal/bench"
+)
+
+func main() {
+	directory := "docs"
+	switch len(os.Args) {
+	case 1:
+	case 2:
+		directory = os.Args[1]
+	default:
+		fmt.Fprintln(os.Stderr, "report [DIRECTORY]: write performance.md, and performance/*.svg, of performance/*.json; the directory is docs by default")
+		os.Exit(2)
+	}
+	if err := write(directory); err != nil {
+		fmt.Fprintln(os.Stderr, "report:", err)
+		os.Exit(1)
+	}
+}
+
+// coreFigure is how long an action of the core takes natively and under wazero, on a state of so many tokens.
+type coreFigure struct {
+	Family string  `json:"family"`
+	Tokens int     `json:"tokens"`
+	Native float64 `json:"native_ns"`
+	Wasm   float64 `json:"wasm_ns"`
+}
+
+// browserFigures are of an environment: a browser, or Node. Times are in µs, those of the start in ms.
+type browserFigures struct {
+	Environment string  `json:"environment"`
+	Version     string  `json:"version"`
+	Bare        spread  `json:"bare"`
+	Log         spread  `json:"log"`
+	Dispatch    spread  `json:"dispatch"`
+	Five        spread  `json:"five"`
+	Here        spread  `json:"here"`
+	Rate        float64 `json:"rate"`
+	BareRate    float64 `json:"bareRate"`
+	Start       float64 `json:"start"`
+}
+
+type spread struct{ P50, P95 float64 }
+
+// write reads a run, and the figures of the core and of browsers where there are such files, and writes the document.
+func write(directory string) error {
+	into := filepath.Join(directory, "performance")
+	var r bench.Report
+	if err := read(filepath.Join(into, "run.json"), &r); err != nil {
+		return err
+	}
+	var core []coreFigure
+	var browsers []browserFigures
+	for name, v := range map[string]any{"core.json": &core, "browser.json": &browsers} {
+		if err := read(filepath.Join(into, name), v); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	drawn, err := pictures(&r, into)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(directory, "performance.md"), document(&r, core, browsers, drawn), 0o644)
+}
+
+func read(name string, v any) error {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, v); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}

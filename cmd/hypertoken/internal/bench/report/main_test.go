@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"hypertoken/cmd/hypertoken/internal/bench"
+)
+
+const docs = "../../../../../docs"
+
+// docs/performance.md is what comes of the run beside it.
+func TestTheDocumentIsGenerated(t *testing.T) {
+	into := t.TempDir()
+	if err := os.CopyFS(filepath.Join(into, "performance"), os.DirFS(filepath.Join(docs, "performance"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(into); err != nil {
+		t.Fatal(err)
+	}
+	want, err := os.ReadFile(filepath.Join(into, "performance.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	have, err := os.ReadFile(filepath.Join(docs, "performance.md"))
+	if err != nil || !bytes.Equal(have, want) {
+		t.Errorf("docs/performance.md is not what docs/performance/run.json gives: make bench writes both (%v)", err)
+	}
+	for _, name := range []string{"latency.svg", "scaling.svg"} {
+		svg, err := os.ReadFile(filepath.Join(docs, "performance", name))
+		if err != nil || !bytes.Contains(svg, []byte("<text")) {
+			t.Errorf("%s has no text that is text: %v", name, err)
+		}
+		if !bytes.Contains(want, []byte("(performance/"+name+")")) {
+			t.Errorf("%s is not shown", name)
+		}
+	}
+}
+
+// run returns a directory with the report of a run that has measured little.
+func run(t *testing.T) string {
+	t.Helper()
+	into := t.TempDir()
+	if err := os.Mkdir(filepath.Join(into, "performance"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r := bench.Report{Machine: bench.Machine{CPU: "A processor", Cores: 2},
+		Figures: []*bench.Figure{{ID: "pipe.p50", Group: "roundtrip", About: "a pipe", Unit: "us", Spread: bench.Spread{Min: 1, Median: 2, Max: 3}}},
+		Targets: []bench.Judged{
+			{Target: bench.Target{ID: "1.a", Text: "the first", Figure: "pipe.p50", Limit: 1}, Verdict: bench.Missed},
+			{Target: bench.Target{ID: "5.b", Text: "the last", Figure: "none", Limit: 1}, Verdict: bench.NotMeasured},
+		},
+		Skipped: []bench.Skipped{{Name: "idle", Why: "there was no time"}}}
+	b, err := json.Marshal(&r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, into, "run.json", string(b))
+	return into
+}
+
+func put(t *testing.T, directory, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(directory, "performance", name), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTheDocument(t *testing.T) {
+	for _, c := range []struct{ name, core, want, not string }{
+		{"no core", "", "there was no `core-rs/target/bench/core.json`", "| 4 |"},
+		{"a core within the limit", `[{"family":"stack:draw","tokens":52,"native_ns":100,"wasm_ns":200}]`, "(1 of 1 are; the worst is shown) | 200 ns | 100 ns | 2.00x | met |", "there was no `core-rs"},
+		{"a core above it", `[{"family":"stack:draw","tokens":52,"native_ns":100,"wasm_ns":200},{"family":"stack:shuffle","tokens":10000,"native_ns":1000,"wasm_ns":2001}]`,
+			"(1 of 2 are; the worst is shown) | 2.00 µs | 1.00 µs | 2.00x | missed |\n| 5 |", "there was no `core-rs"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			into := run(t)
+			if c.core != "" {
+				put(t, into, "core.json", c.core)
+			}
+			if err := write(into); err != nil {
+				t.Fatal(err)
+			}
+			b, err := os.ReadFile(filepath.Join(into, "performance.md"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range []string{c.want, "A processor, 2 cores", "| 1 | the first | 2.00 µs |", bench.RatioNote, "- `idle`: there was no time\n",
+				"| pipe.p50 | 1.00 µs | 2.00 µs | 3.00 µs | a pipe |"} {
+				if !strings.Contains(string(b), want) {
+					t.Errorf("%q is not in the document:\n%s", want, b)
+				}
+			}
+			if strings.Contains(string(b), c.not) {
+				t.Errorf("%q is in the document:\n%s", c.not, b)
+			}
+		})
+	}
+}
+
+func TestBrowsers(t *testing.T) {
+	into := run(t)
+	put(t, into, "browser.json", `[{"environment":"Chromium","version":"1","bare":{"p50":10,"p95":20},"dispatch":{"p50":12.5,"p95":30},"rate":200000,"bareRate":100000,"start":25}]`)
+	if err := write(into); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(into, "performance.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"|  | Chromium 1 |\n", "| bare message, p50 (p95) | 10.0 µs (20.0 µs) |", "| ... to the bare message | 1.25x |",
+		"| pipelined, actions a second | 200,000 |", "| ... actions to messages | 2.00x |", "| new Engine to ready | 25.0 ms |"} {
+		if !strings.Contains(string(b), want) {
+			t.Errorf("%q is not in the document:\n%s", want, b)
+		}
+	}
+}
+
+func TestNoRun(t *testing.T) {
+	if err := write(t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no run: %v", err)
+	}
+	for _, name := range []string{"run.json", "core.json", "browser.json"} {
+		into := run(t)
+		put(t, into, name, "{")
+		if err := write(into); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("a broken %s: %v", name, err)
+		}
+	}
+}

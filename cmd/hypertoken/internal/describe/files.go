@@ -1,0 +1,42 @@
+package describe
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+
+	"hypertoken/host"
+)
+
+// stateHead is what docs/state.md begins with, before its tables.
+//
+//go:embed statehead.md
+var stateHead string
+
+// Files returns what is generated from the description of the built-in core, by the files' names in the repository.
+func Files() (map[string][]byte, error) {
+	ctx := context.Background()
+	h, err := host.New(ctx, host.Options{InProcess: true})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = h.Shutdown(ctx) }()
+	c, err := Of(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	var ts, goFile bytes.Buffer
+	state := bytes.NewBufferString(stateHead)
+	for _, err := range []error{
+		c.TypeScript(&ts), c.Go(&goFile, "builtin"), c.Markdown(state, "State"), c.Markdown(state, "Setup"),
+	} {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return map[string][]byte{
+		"browser/src/actions.d.ts":                            ts.Bytes(),
+		"cmd/hypertoken/internal/describe/builtin/builtin.go": goFile.Bytes(),
+		"docs/state.md":                                       state.Bytes(),
+	}, nil
+}

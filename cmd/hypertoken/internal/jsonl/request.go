@@ -1,0 +1,308 @@
+package jsonl
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/vmihailenco/msgpack/v5"
+
+	"hypertoken/cmd/hypertoken/internal/nearest"
+	"hypertoken/host"
+	"hypertoken/internal/msgjson"
+)
+
+// Want is what an answer has beside what was asked for.
+type Want int
+
+// Members of answers that lines ask for.
+const (
+	WantSequence Want = 1 << iota
+	WantChanged
+	WantDigest
+)
+
+var wants = []string{"sequence", "changed", "digest"}
+
+// Request is a line that can be used.
+type Request struct {
+	Line   int
+	Kind   Kind
+	Action string
+	// Value is the payload or the setup; ValueError says why it is none.
+	Value      host.Raw
+	ValueError error
+	// Options are those of the action or of the whole batch.
+	Options []host.DispatchOption
+	// Timeout is the line's own, or 0.
+	Timeout time.Duration
+	Want    Want
+	// Alone says that an action must not be gathered with others into a batch: it has a key, a
+	// sequence, or something to want.
+	Alone bool
+	// Members are the actions of a batch, and Mode is how it runs.
+	Members []Member
+	Mode    host.BatchMode
+}
+
+// Member is an action of a batch.
+type Member struct {
+	host.Action
+	// ValueError says why the payload is none.
+	ValueError error
+}
+
+// MaxMembers bounds the actions of a batch. In memory an action takes some 2 kB, whatever its
+// length in the line.
+const MaxMembers = 1 << 14
+
+// maxTimeout bounds a line's timeout, in milliseconds.
+const maxTimeout = 1e12
+
+// Actions returns how many actions the request is, each of which is counted by n.
+func (q *Request) Actions() int {
+	switch q.Kind {
+	case Action:
+		return 1
+	case Batch:
+		return len(q.Members)
+	}
+	return 0
+}
+
+// Bounded returns a context that ends with the line's timeout.
+func (q *Request) Bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if q.Timeout == 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeoutCause(ctx, q.Timeout, fmt.Errorf("not done after %v (timeout)", q.Timeout))
+}
+
+func badLine(format string, args ...any) error {
+	return &LineError{Message: fmt.Sprintf(format, args...)}
+}
+
+var keyForm = regexp.MustCompile(`^[ -~]{1,256}$`)
+
+// Parse makes a request of what [Reader.Next] returned. An error that is [ErrLine] is that of the
+// line, and is a [*LineError].
+func Parse(line Line, err error) (*Request, error) {
+	if err != nil {
+		return nil, err
+	}
+	q, err := parse(line)
+	var bad *LineError
+	if errors.As(err, &bad) {
+		bad.Setup = bad.Setup || line.IsSetup()
+	}
+	return q, err
+}
+
+func parse(line Line) (*Request, error) {
+	members, err := msgjson.Object(line.Text, "batch")
+	if err != nil {
+		switch {
+		case line.cut && msgjson.Short(err):
+			return nil, badLine("the input ends in the middle of it")
+		case bytes.HasPrefix(bytes.TrimLeft(line.Text, " \t\r"), byteOrderMark):
+			return nil, badLine("a byte order mark stands in front of it, " +
+				"which may stand only at the start of the input: remove it")
+		}
+		return nil, badLine("%v", err)
+	}
+	q := &Request{Line: line.Number}
+	if err := q.read(members); err != nil {
+		if slices.ContainsFunc(members, func(m msgjson.Member) bool { return m.Key == "setup" }) {
+			var bad *LineError
+			bad.Setup = errors.As(err, &bad)
+		}
+		return nil, err
+	}
+	return q, nil
+}
+
+// read reads the members of a line.
+func (q *Request) read(members []msgjson.Member) error {
+	if err := unknown(members); err != nil {
+		return err
+	}
+	f, err := formOf(members)
+	if err != nil {
+		return err
+	}
+	if err := f.check(members); err != nil {
+		return err
+	}
+	q.Kind = f.kind
+	for _, m := range members {
+		switch m.Key {
+		case "setup", "payload":
+			q.Value, q.ValueError = m.Value, valueError(m)
+		case "type":
+			q.Action, err = actionType(m)
+		case "state", "digest":
+			if !bytes.Equal(m.Value, []byte{0xc3}) {
+				err = badLine("%s: want true", m.Key)
+			}
+		case "batch":
+			q.Members, err = batch(m.List)
+		case "mode":
+			q.Mode, err = mode(m)
+		case "timeout":
+			var ms float64
+			if m.Err != nil || msgpack.Unmarshal(m.Value, &ms) != nil || ms <= 0 || ms > maxTimeout {
+				return badLine("timeout: want milliseconds above 0, at most %g", float64(maxTimeout))
+			}
+			q.Timeout = max(1, time.Duration(ms*float64(time.Millisecond)))
+		case "want":
+			q.Want, err = wanted(m)
+			q.Alone = true
+		default:
+			var option host.DispatchOption
+			option, err = dispatchOption(m)
+			q.Options = append(q.Options, option)
+			q.Alone = q.Alone || m.Key == "key" || m.Key == "if_sequence"
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if q.Want&WantDigest != 0 {
+		q.Options = append(q.Options, host.WithDigest())
+	}
+	return nil
+}
+
+// batch reads the actions of a batch.
+func batch(list [][]msgjson.Member) ([]Member, error) {
+	if len(list) == 0 || len(list) > MaxMembers {
+		return nil, badLine("batch: %d actions are outside 1 to %d", len(list), MaxMembers)
+	}
+	all := make([]Member, len(list))
+	for k, members := range list {
+		if err := all[k].read(members); err != nil {
+			return nil, badLine("batch[%d]: %v", k, err)
+		}
+	}
+	return all, nil
+}
+
+// read reads an action of a batch.
+func (a *Member) read(members []msgjson.Member) error {
+	if err := memberForm.unknown(members); err != nil {
+		return err
+	}
+	if err := memberForm.check(members); err != nil {
+		return fmt.Errorf("%w within a batch", err)
+	}
+	typed := false
+	for _, m := range members {
+		var err error
+		switch m.Key {
+		case "type":
+			typed = true
+			a.Type, err = actionType(m)
+		case "payload":
+			a.Payload, a.ValueError = host.Raw(m.Value), valueError(m)
+		default:
+			var option host.DispatchOption
+			option, err = dispatchOption(m)
+			a.Options = append(a.Options, option)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if !typed {
+		return errors.New("want a type")
+	}
+	return nil
+}
+
+func valueError(m msgjson.Member) error {
+	if m.Err == nil {
+		return nil
+	}
+	return &host.ActionError{Code: "bad_payload", Message: m.Key + ": " + m.Err.Message, Index: -1}
+}
+
+func actionType(m msgjson.Member) (string, error) {
+	text, ok := str(m)
+	if !ok {
+		return "", badLine("type: want a string")
+	}
+	return text, nil
+}
+
+// dispatchOption reads a member that is an option of an action or of a batch.
+func dispatchOption(m msgjson.Member) (host.DispatchOption, error) {
+	text, isText := str(m)
+	n, isInt := msgjson.Int(m.Value)
+	switch m.Key {
+	case "now":
+		if !isInt {
+			return nil, badLine("now: want whole milliseconds since the epoch")
+		}
+		return host.Now(time.UnixMilli(n)), nil
+	case "if_sequence":
+		if !isInt || n < 0 {
+			return nil, badLine("if_sequence: want a whole number from 0")
+		}
+		return host.IfSequence(uint64(n)), nil
+	case "entropy":
+		var entropy [16]byte
+		if !isText || len(text) != 2*len(entropy) {
+			return nil, badLine("entropy: want %d hexadecimal digits", 2*len(entropy))
+		}
+		if _, err := hex.Decode(entropy[:], []byte(text)); err != nil {
+			return nil, badLine("entropy: %v", err)
+		}
+		return host.Entropy(entropy), nil
+	default: // key
+		if !isText || !keyForm.MatchString(text) {
+			return nil, badLine("key: want a string of 1 to 256 printable ASCII characters")
+		}
+		return host.Key(text), nil
+	}
+}
+
+func mode(m msgjson.Member) (host.BatchMode, error) {
+	text, _ := str(m)
+	for _, mode := range []host.BatchMode{host.BatchAtomic, host.BatchIndependent} {
+		if text == mode.String() {
+			return mode, nil
+		}
+	}
+	return 0, badLine(`mode: want "atomic" or "independent"`)
+}
+
+func wanted(m msgjson.Member) (Want, error) {
+	var words []*string
+	if m.Err != nil || null(m) || msgpack.Unmarshal(m.Value, &words) != nil || slices.Contains(words, nil) {
+		return 0, badLine("want: want an array of strings, of %s", list(wants, "and"))
+	}
+	var all Want
+	for _, word := range words {
+		i := slices.Index(wants, *word)
+		if near := nearest.To(*word, wants); i < 0 && near != "" {
+			return 0, badLine("want: there is no %q: do you mean %q?", clip(*word), near)
+		}
+		if i < 0 {
+			return 0, badLine("want: there is no %q, but %s", clip(*word), list(wants, "and"))
+		}
+		all |= 1 << i
+	}
+	return all, nil
+}
+
+func str(m msgjson.Member) (string, bool) {
+	var text string
+	return text, m.Err == nil && !null(m) && msgpack.Unmarshal(m.Value, &text) == nil
+}
+
+func null(m msgjson.Member) bool { return bytes.Equal(m.Value, []byte{0xc0}) }

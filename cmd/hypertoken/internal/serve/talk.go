@@ -1,0 +1,313 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"golang.org/x/time/rate"
+
+	"hypertoken/cmd/hypertoken/internal/jsonl"
+	"hypertoken/host"
+)
+
+// conversation answers the lines of one request or one WebSocket, in turn.
+type conversation struct {
+	server  *Server
+	name    string
+	address netip.Prefix
+	limiter *rate.Limiter
+	room    *reservation // of the last answer, until the client has it
+	n       int          // actions so far
+	lines   int
+}
+
+func (s *Server) converse(r *http.Request, name string) *conversation {
+	return &conversation{server: s, name: name, address: addressOf(r.RemoteAddr), limiter: s.rates.of(r.RemoteAddr)}
+}
+
+// answered gives the room of the last answer back. The caller calls it when the client has that answer, or gets none.
+func (c *conversation) answered() {
+	c.room.free()
+	c.room = nil
+}
+
+// answer answers a line as [jsonl.Reader.Next] returned it. A problem says that nothing of it ran,
+// and why; where that concerns the whole conversation and not the line, the answer is nil.
+func (c *conversation) answer(ctx context.Context, line jsonl.Line, err error) ([]byte, *problem) {
+	if err != nil && !errors.Is(err, jsonl.ErrLine) {
+		return nil, c.server.unreadable(err)
+	}
+	// The first line was let in with the request.
+	if c.lines++; c.lines > 1 {
+		if p := c.turn(ctx); p != nil {
+			return nil, p
+		}
+	}
+	q, err := jsonl.Parse(line, err)
+	var bad *jsonl.LineError
+	if errors.As(err, &bad) {
+		p := refused(http.StatusBadRequest, host.ErrBadInput.Code, "line %d: %v", line.Number, err)
+		if bad.Long {
+			p.status = http.StatusRequestEntityTooLarge
+		}
+		return jsonl.BadLine(line.Number, err), p
+	}
+	if q.Kind == jsonl.Setup {
+		return c.setup(ctx, q)
+	}
+	for range q.Actions() - 1 { // each action of a batch counts as a line does
+		if p := c.turn(ctx); p != nil {
+			return nil, p
+		}
+	}
+	first := c.n + 1
+	c.n += q.Actions()
+	engine, done, err := c.server.engines.use(ctx, c.name)
+	if err != nil {
+		return c.refused(q, first, err)
+	}
+	defer done()
+	if q.Kind != jsonl.Digest {
+		action := q.Action
+		if q.Kind == jsonl.State {
+			action = stateGauge
+		}
+		g := c.server.engines.gauge(c.name, action)
+		if c.room, err = c.reserve(ctx, g); err != nil {
+			return c.refused(q, first, err)
+		}
+	}
+	answer, err := jsonl.Answer(ctx, engine, q, first)
+	if err != nil {
+		// The core returned what no core may return. The answer says so.
+		c.server.log.Warn("a result is no JSON", "engine", c.name, "error", err)
+	}
+	if c.room != nil {
+		c.room.settle(cap(answer))
+	}
+	return answer, nil
+}
+
+// reserve waits for the room of an answer. A line that still waits when the server stops does not run.
+func (c *conversation) reserve(ctx context.Context, g *gauge) (*reservation, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(c.server.draining, cancel)()
+	room, err := c.server.buffers.reserve(ctx, c.address, g, c.server.o.WriteTimeout)
+	if err != nil && c.server.draining.Err() != nil {
+		p := stopping()
+		return nil, failure(p.code, "%s", p.message)
+	}
+	return room, err
+}
+
+// refused is the answer to a line that did not run. first is the number of its action.
+func (c *conversation) refused(q *jsonl.Request, first int, err error) ([]byte, *problem) {
+	p := problemOf(err)
+	if q.Kind != jsonl.Action {
+		return jsonl.Failure(err), p
+	}
+	line, _ := jsonl.Outcome(first, host.Result{}, err) // an error always has a line
+	return line, p
+}
+
+// setup makes the engine.
+func (c *conversation) setup(ctx context.Context, q *jsonl.Request) ([]byte, *problem) {
+	bounded, cancel := q.Bounded(ctx)
+	defer cancel()
+	err := q.ValueError
+	if err == nil && ctx.Err() == nil && bounded.Err() != nil { // else an engine that is made at once would be made
+		err = failure(host.ErrTimeout.Code, "not done after %v (timeout)", q.Timeout)
+	}
+	if err == nil {
+		err = c.server.engines.create(bounded, c.name, q.Value, c.address)
+	}
+	if err != nil {
+		p := problemOf(err)
+		if q.Timeout > 0 && p.code == host.ErrTimeout.Code {
+			p.status = http.StatusUnprocessableEntity // the client gave it too little time
+		}
+		p.message = fmt.Sprintf("line %d: setup: %s", q.Line, p.message)
+		return jsonl.BadSetup(q.Line, err), p
+	}
+	engine, done, err := c.server.engines.use(ctx, c.name)
+	if err != nil { // somebody has deleted it already
+		return jsonl.Failure(err), problemOf(err)
+	}
+	defer done()
+	return jsonl.Taken(ctx, engine, q), nil
+}
+
+// turn takes a line's part of the rate, and waits for it if there is none.
+func (c *conversation) turn(ctx context.Context) *problem {
+	if c.limiter.Allow() {
+		return nil
+	}
+	return c.wait(ctx)
+}
+
+// wait waits until the address may send a line again.
+func (c *conversation) wait(ctx context.Context) *problem {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(c.server.draining, cancel)()
+	err := c.limiter.Wait(ctx)
+	switch {
+	case err == nil:
+		return nil
+	case c.server.draining.Err() != nil:
+		return stopping()
+	}
+	return problemOf(failure(host.ErrCanceled.Code, "the request ended while it waited for its turn (--rate %d)", c.server.o.Rate))
+}
+
+// unreadable is why a body or a message could not be read on.
+func (s *Server) unreadable(err error) *problem {
+	var large *http.MaxBytesError
+	switch {
+	case s.draining.Err() != nil:
+		return stopping()
+	case errors.As(err, &large):
+		return s.tooLarge()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return refused(http.StatusRequestTimeout, host.ErrTimeout.Code, "nothing came for %v (--idle-timeout): send sooner, or in several requests", s.o.IdleTimeout)
+	}
+	return refused(http.StatusBadRequest, host.ErrBadInput.Code, "%v", err)
+}
+
+func (s *Server) tooLarge() *problem {
+	return refused(http.StatusRequestEntityTooLarge, host.ErrPayloadTooLarge.Code,
+		"a body or a message is longer than %s (--max-body): send the lines in several", humanize.IBytes(uint64(s.o.MaxBody)))
+}
+
+// unread notes that a client was cut off because it did not read.
+func (s *Server) unread(remote, path string) {
+	s.counters.unread.Inc()
+	s.log.Warn("a client does not read its answers and is cut off: it has to read while it sends, or to send less at once",
+		"remote", remote, "path", clip(path), "after", s.o.WriteTimeout)
+}
+
+// body notes whether the request's body has been read to its end.
+type body struct {
+	io.ReadCloser
+	ended bool
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.ended = b.ended || errors.Is(err, io.EOF)
+	return n, err
+}
+
+// exchange is a request whose lines are answered while it comes.
+type exchange struct {
+	server  *Server
+	request *http.Request
+	w       http.ResponseWriter
+	control *http.ResponseController
+	body    *body
+	begun   bool // the status is sent
+}
+
+// talk answers the lines of a body. As long as nothing has run, the request is refused as a whole;
+// from then on there is a line for each, and the status is 200.
+func (s *Server) talk(w http.ResponseWriter, r *http.Request) *problem {
+	x := &exchange{server: s, request: r, w: w, control: http.NewResponseController(w), body: &body{ReadCloser: r.Body}}
+	defer func() {
+		if !x.body.ended {
+			_ = x.control.SetReadDeadline(time.Now().Add(linger))
+		}
+	}()
+	p := x.run(r)
+	if p != nil && x.begun {
+		x.send(jsonl.Error(p.code, p.message))
+		return nil
+	}
+	if p != nil && !x.body.ended {
+		w.Header().Set("Connection", "close")
+	}
+	return p
+}
+
+// run returns why lines are not answered any more, or nil at their end.
+func (x *exchange) run(r *http.Request) *problem {
+	s := x.server
+	name, p := engineName(r)
+	if p != nil {
+		return p
+	}
+	if r.ContentLength > s.o.MaxBody {
+		return s.tooLarge()
+	}
+	ctx, cancel := s.lasting(r)
+	defer cancel()
+	// A request that waits for a line when the server stops waits no longer.
+	defer context.AfterFunc(s.draining, func() { _ = x.control.SetReadDeadline(time.Unix(1, 0)) })()
+	c := s.converse(r, name)
+	lines := jsonl.NewReader(http.MaxBytesReader(unobserved(x.w), x.body, s.o.MaxBody), int(s.o.MaxLine), "--max-line")
+	for {
+		_ = x.control.SetReadDeadline(time.Now().Add(s.o.IdleTimeout))
+		if s.draining.Err() != nil {
+			return stopping()
+		}
+		line, err := lines.Next()
+		// The HTTP server looks out for the client's end while an action runs, and would take a deadline for it.
+		_ = x.control.SetReadDeadline(time.Time{})
+		if errors.Is(err, io.EOF) {
+			if !x.begun {
+				return refused(http.StatusBadRequest, host.ErrBadInput.Code, "the body is empty: send at least one line of JSON")
+			}
+			return nil
+		}
+		if c.lines == 0 {
+			// A connection takes a seat once a line has come: one that only promises some takes none.
+			if p := claim(r); p != nil {
+				return p
+			}
+		}
+		answer, p := c.answer(ctx, line, err)
+		if p != nil && (!x.begun || answer == nil) {
+			return p
+		}
+		sent := x.send(answer)
+		c.answered()
+		if !sent {
+			return nil
+		}
+	}
+}
+
+// send writes a line, which the client has to read within WriteTimeout.
+func (x *exchange) send(answer []byte) bool {
+	if !x.begun {
+		x.begun = true
+		x.w.Header().Set("Content-Type", "application/x-ndjson")
+		if !x.body.ended {
+			// The rest comes while answers go. The connection is not used again then: net/http
+			// can't tell where a body ends of which something is left when the answer is complete.
+			_ = x.control.EnableFullDuplex() // only a test's recorder can't
+			x.w.Header().Set("Connection", "close")
+		}
+		x.w.WriteHeader(http.StatusOK)
+	}
+	_ = x.control.SetWriteDeadline(time.Now().Add(x.server.o.WriteTimeout))
+	// An answer is not copied only to end it.
+	_, err := x.w.Write(answer)
+	if err == nil {
+		_, err = x.w.Write([]byte("\n"))
+	}
+	if err == nil {
+		err = x.control.Flush()
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		x.server.unread(x.request.RemoteAddr, x.request.URL.Path)
+	}
+	return err == nil
+}

@@ -1,0 +1,71 @@
+package torture_test
+
+import (
+	"flag"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"hypertoken/cmd/hypertoken/internal/torture"
+	"hypertoken/internal/cores"
+	"hypertoken/internal/fast"
+	"hypertoken/internal/leaks"
+	"hypertoken/workerproc"
+)
+
+var (
+	tortureFor  = flag.Duration("torture", 8*time.Second, "how `long` each torture lasts")
+	tortureSeed = flag.Uint64("seed", 0, "run the torture of this `seed` only")
+)
+
+func TestMain(m *testing.M) {
+	workerproc.Main()
+	os.Exit(m.Run())
+}
+
+// Callers of engines whose workers are killed, stopped and garbled are told nothing that an engine without faults could
+// not have told them. The core has actions that trap, use up the memory and never end. A seed that fails draws the same
+// faults again: go test ./cmd/hypertoken/internal/torture -run Torture -seed N.
+func TestTorture(t *testing.T) {
+	leaks.Check(t)
+	seeds := []uint64{1, 2}
+	if *tortureSeed != 0 {
+		seeds = []uint64{*tortureSeed}
+	}
+	for _, seed := range seeds {
+		tortured(t, torture.Config{For: *tortureFor, Seed: seed})
+	}
+}
+
+// None of what the host does for speed is what makes it keep its word.
+func TestTortureWithoutWhatIsFast(t *testing.T) {
+	leaks.Check(t)
+	for _, ways := range append(strings.Split(fast.Names(), ","), "all") {
+		without, err := fast.Parse(ways)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Run(ways, func(t *testing.T) { tortured(t, torture.Config{For: *tortureFor / 4, Seed: 3, Without: without}) })
+	}
+}
+
+// tortured tortures a host with all that there is.
+func tortured(t *testing.T, c torture.Config) {
+	t.Helper()
+	c.Workers, c.Engines, c.Faults, c.Core, c.FailFast, c.Logger = 2, 6, torture.Kinds(), cores.Test, true, slog.New(slog.DiscardHandler)
+	r, err := torture.Run(t.Context(), c)
+	if err != nil {
+		t.Fatalf("seed %d: %v", c.Seed, err)
+	}
+	var report strings.Builder
+	_, _ = r.WriteTo(&report)
+	t.Logf("%s", &report)
+	if len(r.Violations) > 0 {
+		t.Errorf("seed %d: %d violations", c.Seed, len(r.Violations))
+	}
+	if r.InFlight == 0 || r.Histories < c.Engines {
+		t.Errorf("seed %d: %d deaths with requests in flight, %d engines checked", c.Seed, r.InFlight, r.Histories)
+	}
+}
