@@ -36,24 +36,31 @@ type row struct {
 // table has every package of this module. A new package gets a row; a new import gets a place in its package's row.
 // A row allows nothing that its package does not import.
 var table = map[string]row{
-	"internal/calm":      {foundation, "", "golang.org/x/time"},
-	"internal/executor":  {foundation, "internal/sabotage ipc wasm", "github.com/cespare/xxhash/v2"},
+	"internal/calm": {foundation, "", "golang.org/x/time"},
+	"internal/engine": {foundation, "internal/executor internal/fault internal/fifo ipc journal wasm",
+		"github.com/cespare/xxhash/v2"},
+	"internal/executor":  {foundation, "ipc journal wasm", "github.com/cespare/xxhash/v2"},
 	"internal/fast":      {foundation, "", ""},
+	"internal/fault":     {foundation, "wasm", ""},
+	"internal/fifo":      {foundation, "", ""},
 	"internal/histogram": {foundation, "", ""},
 	"internal/msgjson":   {foundation, "internal/printable", "github.com/vmihailenco/msgpack/v5"},
+	"internal/pack":      {foundation, "", ""},
+	"internal/payload":   {foundation, "internal/fault wasm", "github.com/vmihailenco/msgpack/v5"},
 	"internal/printable": {foundation, "", ""},
-	"internal/process": {foundation, "internal/sabotage", "github.com/hashicorp/go-hclog github.com/hashicorp/go-plugin " +
+	"internal/process": {foundation, "", "github.com/hashicorp/go-hclog github.com/hashicorp/go-plugin " +
 		"github.com/landlock-lsm/go-landlock golang.org/x/net golang.org/x/sys"},
 	"internal/sabotage": {foundation, "", ""},
 	"internal/tap":      {foundation, "ipc", ""},
 	"internal/trace":    {foundation, "internal/msgjson internal/printable", ""},
 	"internal/version":  {foundation, "", ""},
-	"ipc":               {foundation, "internal/sabotage", "github.com/vmihailenco/msgpack/v5 golang.org/x/sys"},
+	"journal":           {foundation, "internal/pack", ""},
+	"ipc":               {foundation, "internal/pack journal", "github.com/vmihailenco/msgpack/v5 golang.org/x/sys"},
 	"wasm": {foundation, "", "github.com/cespare/xxhash/v2 github.com/tetratelabs/wazero github.com/vmihailenco/msgpack/v5 " +
 		"golang.org/x/sys"},
 
-	"host": {library, "internal/calm internal/executor internal/fast internal/histogram internal/process internal/sabotage " +
-		"internal/tap ipc wasm",
+	"host": {library, "internal/calm internal/engine internal/executor internal/fast internal/fault internal/fifo " +
+		"internal/histogram internal/payload internal/process internal/tap ipc journal wasm",
 		"github.com/cespare/xxhash/v2 github.com/dustin/go-humanize github.com/shirou/gopsutil/v4 " +
 			"github.com/vmihailenco/msgpack/v5 go.opentelemetry.io/otel go.opentelemetry.io/otel/trace golang.org/x/sync " +
 			"golang.org/x/sys"},
@@ -61,24 +68,25 @@ var table = map[string]row{
 		"github.com/prometheus/client_model github.com/shirou/gopsutil/v4 google.golang.org/protobuf"},
 	"workerproc": {library, "internal/executor internal/process internal/version ipc wasm", "github.com/cespare/xxhash/v2"},
 
-	"browser":          {shared, "", ""}, // files only
-	"core-rs":          {shared, "", ""}, // files only
-	"deploy":           {shared, "", ""}, // tests only, and so are docs, integration and this package
-	"docs":             {shared, "", ""},
-	"integration":      {shared, "", ""},
-	"internal/cores":   {shared, "", ""},
-	"internal/imports": {shared, "", ""},
-	"internal/leaks":   {shared, "host", "go.uber.org/goleak"},
-	"internal/replay":  {shared, "host internal/trace", ""},
-	"internal/require": {shared, "", ""},
+	"browser":             {shared, "", ""}, // files only
+	"core-rs":             {shared, "", ""}, // files only
+	"deploy":              {shared, "", ""}, // tests only, and so are docs, integration and this package
+	"docs":                {shared, "", ""},
+	"integration":         {shared, "", ""},
+	"journal/journaltest": {shared, "journal", ""},
+	"internal/cores":      {shared, "", ""},
+	"internal/imports":    {shared, "", ""},
+	"internal/leaks":      {shared, "host", "go.uber.org/goleak"},
+	"internal/replay":     {shared, "host internal/trace", ""},
+	"internal/require":    {shared, "", ""},
 
-	"browser/test/agree": {application, "host wasm workerproc", ""},
+	"browser/test/agree": {application, "host journal wasm workerproc", ""},
 	"cmd/hypertoken": {application, "cmd/hypertoken/internal/bench cmd/hypertoken/internal/coredev " +
 		"cmd/hypertoken/internal/describe cmd/hypertoken/internal/jsonl cmd/hypertoken/internal/licenses " +
 		"cmd/hypertoken/internal/serve cmd/hypertoken/internal/top cmd/hypertoken/internal/torture host internal/fast " +
 		"internal/printable internal/replay internal/trace internal/version workerproc",
 		"github.com/dustin/go-humanize github.com/spf13/cobra github.com/spf13/pflag golang.org/x/term"},
-	"cmd/hypertoken/internal/bench": {application, "host internal/printable internal/version wasm",
+	"cmd/hypertoken/internal/bench": {application, "host internal/printable internal/version journal wasm",
 		"github.com/dustin/go-humanize github.com/hashicorp/go-hclog github.com/hashicorp/go-plugin " +
 			"github.com/shirou/gopsutil/v4 github.com/vmihailenco/msgpack/v5 golang.org/x/sys google.golang.org/grpc " +
 			"google.golang.org/protobuf"},
@@ -101,7 +109,7 @@ var table = map[string]row{
 	"cmd/hypertoken/internal/top": {application, "internal/printable", "charm.land/bubbletea/v2 charm.land/lipgloss/v2 " +
 		"github.com/prometheus/client_model github.com/prometheus/common"},
 	"cmd/hypertoken/internal/top/toptest": {application, "", ""},
-	"cmd/hypertoken/internal/torture": {application, "host internal/fast internal/printable internal/tap ipc",
+	"cmd/hypertoken/internal/torture": {application, "host internal/fast internal/printable internal/tap ipc journal",
 		"github.com/anishathalye/porcupine github.com/cespare/xxhash/v2 github.com/shirou/gopsutil/v4 " +
 			"github.com/vmihailenco/msgpack/v5"},
 	"examples/dealer":         {application, "host workerproc", ""},
