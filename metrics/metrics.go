@@ -55,7 +55,7 @@ type descs struct {
 // NewCollector returns the collector of a host. The host measures from this call on. If one registry
 // has several hosts, each needs labels of its own; otherwise labels may be nil.
 //
-// It waits until the host's core is compiled, which takes about a second where the code is not cached.
+// It waits until the host's core is compiled, which takes about a second if the code is not cached.
 func NewCollector(h *host.Host, labels prometheus.Labels) *Collector {
 	c := &Collector{host: h, cpu: map[int]*cpuTime{}}
 	desc := func(name, help string, variable ...string) *prometheus.Desc {
@@ -277,8 +277,9 @@ type cpuTime struct {
 	past, last float64
 }
 
-// collectProcess reads what the system says of a worker's process. What it does not say, such as that of a process that has just
-// ended, is left out.
+// collectProcess reads the memory, the descriptors and the CPU time of a worker's process from the
+// system. A figure that the system does not give, for example because the process has just ended, is left
+// out.
 func (c *Collector) collectProcess(to out, w *host.WorkerMeasurements, id string) {
 	p := process.Process{Pid: int32(w.PID)}
 	if w.PID != 0 {
@@ -307,7 +308,7 @@ func (c *Collector) collectProcess(to out, w *host.WorkerMeasurements, id string
 	to.ch <- prometheus.MustNewConstMetric(c.cpuSeconds, prometheus.CounterValue, t.past+t.last, id)
 }
 
-// out is where metrics go.
+// out is the channel that takes the metrics of a scrape.
 type out struct{ ch chan<- prometheus.Metric }
 
 func (o out) count(d *prometheus.Desc, v uint64, labels ...string) {
@@ -322,7 +323,7 @@ func (o out) gauge(d *prometheus.Desc, v float64, labels ...string) {
 	o.ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 }
 
-// time leaves out what has no time.
+// time sends a time, unless it is zero.
 func (o out) time(d *prometheus.Desc, t time.Time, labels ...string) {
 	if !t.IsZero() {
 		o.gauge(d, float64(t.UnixNano())/1e9, labels...)

@@ -130,7 +130,8 @@ Exit status: 0 for success, 1 if the build failed, 2 for wrong usage.`,
 	return c
 }
 
-// buildCore builds a crate, and says what came of it. An empty out becomes the default.
+// buildCore builds the crate in dir, and prints the name and the size of its module. If *out is
+// empty, it becomes the default name.
 func buildCore(ctx context.Context, c *cobra.Command, dir string, out *string) (err error) {
 	if *out == "" {
 		if *out, err = coredev.Output(dir); err != nil {

@@ -29,8 +29,9 @@ func (b *byteSize) Set(s string) error {
 	return nil
 }
 
-// hostFlags are the flags of every command that runs engines. workers, where it is set before, is the default. A server's log
-// also says that trouble is over.
+// hostFlags are the flags of every command that runs engines. If workers is set before register, it is
+// the default of --workers. The log of a server also has lines at info level: they say that a trouble is
+// over.
 type hostFlags struct {
 	core, coreSHA256, cacheDir                 string
 	timeout                                    time.Duration
@@ -73,7 +74,7 @@ func (f *hostFlags) open(ctx context.Context) (*host.Host, error) {
 	return h, err
 }
 
-// options returns the options of the host. What only the flags can get wrong is wrong usage.
+// options returns the options of the host. A value that only a flag can have is a usage error.
 func (f *hostFlags) options() (host.Options, error) {
 	timeout := f.timeout
 	if timeout == 0 {
@@ -112,8 +113,8 @@ func (f *hostFlags) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(standardError, &slog.HandlerOptions{Level: level}))
 }
 
-// openFile opens a file for reading, or standard input for "-". It fails with the cause of ctx when that ends before a named
-// pipe has a writer.
+// openFile opens a file for reading, or standard input for "-". If ctx ends before a named pipe has a
+// writer, openFile fails with the cause of ctx.
 func openFile(ctx context.Context, name string, stdin io.Reader) (in io.ReadCloser, err error) {
 	if name == "-" {
 		return io.NopCloser(stdin), nil
@@ -130,8 +131,9 @@ func openFile(ctx context.Context, name string, stdin io.Reader) (in io.ReadClos
 	return <-opened, nil
 }
 
-// untilDone calls f and returns its error, or the cause of ctx as soon as that ends. It is for what can't be interrupted, such
-// as a read of standard input: the goroutine that runs f is left to the end of the process then.
+// untilDone calls f and returns its error. If ctx ends first, it returns the cause of ctx at once. It is
+// for calls that cannot be interrupted, such as a read of standard input: the goroutine that runs f then
+// stays until the process ends.
 func untilDone(ctx context.Context, f func(context.Context) error) error {
 	failed := make(chan error, 1)
 	go func() { failed <- f(ctx) }()

@@ -31,12 +31,12 @@ const (
 	exitUsage  = 2
 )
 
-// usageError is a command line that can't be meant.
+// usageError is the error of a wrong command line.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// errReported ends a command with exitFailed; what there is to say has been said.
+// errReported ends a command with exitFailed. The command has printed its failure already.
 var errReported = errors.New("reported")
 
 // flushTime is how long a command that has ended waits for the reader of standard error.
@@ -54,8 +54,8 @@ func execute(args []string) int {
 	return exitStatus(context.Cause(ctx), command, err)
 }
 
-// exitStatus returns the exit status of a command that has returned err, and says why unless that is known already. cause is
-// the cause of the command's context.
+// exitStatus returns the exit status of a command that has returned err. It prints the error, unless the
+// command has printed it already. cause is the cause of the command's context.
 func exitStatus(cause error, command *cobra.Command, err error) int {
 	var usage usageError
 	var ended endedBySignal
@@ -78,7 +78,7 @@ func exitStatus(cause error, command *cobra.Command, err error) int {
 		}
 		return ended.status()
 	}
-	// An error repeats what a file, a core or a server said.
+	// The error may contain text of a file, a core or a server.
 	fmt.Fprintf(standardError, "hypertoken: %s\n", printable.Text(err.Error()))
 	return exitFailed
 }
@@ -127,7 +127,8 @@ reader.`,
 	return root
 }
 
-// newWorker explains the process that a host starts. Where it has, main does not come here.
+// newWorker explains the worker process. A worker that a host has started never comes here:
+// workerproc.Main does not return in it.
 func newWorker() *cobra.Command {
 	return &cobra.Command{
 		Use:   "worker",
@@ -142,7 +143,7 @@ ends with its host. Do not start it by hand.`,
 	}
 }
 
-// usageArgs makes what a check of the arguments finds a usage error.
+// usageArgs returns a check of arguments whose errors are usage errors.
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if err := check(c, args); err != nil {

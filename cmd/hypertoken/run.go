@@ -229,8 +229,8 @@ func (r *runner) answerSetup(ctx context.Context, q *jsonl.Request) error {
 	return r.write(jsonl.BadSetup(q.Line, err))
 }
 
-// noEngine is the error of a line that comes after a setup that was refused. What the line asks for
-// was meant for that engine, and must not run on another one.
+// noEngine is the error of a line that follows a setup that was refused. The line was meant for the
+// engine of that setup, and must not run on another one.
 func (r *runner) noEngine() error {
 	return &host.Error{Code: "not_found", Message: fmt.Sprintf(
 		`there is no engine: the setup in line %d was refused; the next {"setup":{...}} makes one`, r.refused)}

@@ -110,7 +110,7 @@ Exit status: 0 after a signal, 1 if serving failed, 2 for wrong usage.`,
 	return c
 }
 
-// readCertificate returns what TLS needs, or nil without files.
+// readCertificate returns the configuration of TLS, or nil if no file is named.
 func readCertificate(cert, key string) (*tls.Config, error) {
 	if cert == "" && key == "" {
 		return nil, nil //nolint:nilnil // no TLS is no error
@@ -165,14 +165,14 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, o serve.Options) e
 	}
 	_, err = fmt.Fprintf(c.OutOrStdout(), "listening on %s://%s\n", scheme, l.Addr())
 	if err != nil {
-		// Nothing but this goes there: players do not need it.
+		// Players do not need this line, and the server writes nothing else to standard output.
 		o.Logger.Warn("standard output could not be written: this line has the address of the server",
 			"address", fmt.Sprint(scheme, "://", l.Addr()), "error", err)
 	}
 	err = s.Serve(ctx, l)
 	patience, cancel := context.WithTimeout(context.Background(), o.DrainTimeout)
 	defer cancel()
-	// What is cut off then has said so to its client, or has none any more.
+	// An action that is cut off here has told its client so, or has no client any more.
 	_ = h.Shutdown(patience)
 	return err
 }
