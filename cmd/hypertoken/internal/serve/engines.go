@@ -23,7 +23,7 @@ type engines struct {
 	idle       time.Duration // 0 for ever
 	log        *slog.Logger
 
-	mu       sync.Mutex // guards what follows, and the entries
+	mu       sync.Mutex // guards the fields below, and the entries
 	list     map[string]*entry
 	made     map[netip.Prefix]int // open engines by the address that made them
 	sockets  map[string]int       // open WebSockets by the name of their engine
@@ -216,7 +216,8 @@ func (g *engines) use(ctx context.Context, name string) (engine *host.Engine, do
 	return e.engine, done, nil
 }
 
-// delete deletes an engine once no line uses it. Where ctx ends first, it goes on.
+// delete deletes an engine once no line uses it. If ctx ends first, it returns, and the deletion
+// goes on.
 func (g *engines) delete(ctx context.Context, name string) error {
 	g.mu.Lock()
 	e := g.list[name]
@@ -243,7 +244,7 @@ func (g *engines) delete(ctx context.Context, name string) error {
 	}
 }
 
-// remove deletes an engine that nobody uses any more. The lock is held.
+// remove deletes an engine that no line uses any more. The caller holds the lock.
 func (g *engines) remove(name string, e *entry) {
 	g.deletion.Go(func() {
 		if err := e.engine.Delete(context.Background()); err != nil {
