@@ -79,7 +79,7 @@ func (r *Report) hasRatio() bool {
 	return slices.ContainsFunc(r.Targets, func(j Judged) bool { return j.Value != nil && j.Relation != absolute })
 }
 
-// TargetTable has the targets with what they came to.
+// TargetTable has the targets with their values.
 func (r *Report) TargetTable() Table {
 	t := Table{Headings: []string{"target", "figure", "baseline", "value", ""}}
 	for _, j := range r.Targets {

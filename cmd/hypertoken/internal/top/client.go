@@ -20,13 +20,13 @@ import (
 )
 
 const (
-	// maxAnswer bounds what is read of one answer of a server, decompressed.
+	// maxAnswer bounds how many bytes of a server's answer are read, decompressed.
 	maxAnswer = 32 << 20
 	// statusEvery is how many readings a server that has no status is left alone for.
 	statusEvery = 30
 )
 
-// ParseURL completes the address of a server: http:// where it names no scheme, /metrics where it has no path.
+// ParseURL completes the address of a server: http:// if it names no scheme, /metrics if it has no path.
 func ParseURL(s string) (*url.URL, error) {
 	full := s
 	if !strings.Contains(s, "://") {
@@ -48,7 +48,7 @@ func ParseURL(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// client asks one server. It belongs to whoever reads: one reading at a time.
+// client asks one server. One reading is made at a time.
 type client struct {
 	metrics, status string
 	name            string // the metrics' address, for people: without a password
@@ -73,14 +73,14 @@ func newClient(c Config) *client {
 	}
 }
 
-// reading is what came of asking a server once: a sample, or why there is none.
+// reading is the result of asking a server once: a sample, or why there is none.
 type reading struct {
 	at     time.Time
 	sample *sample
 	err    error
 }
 
-// read asks for the metrics and, where the server has one, for its status.
+// read asks for the metrics and, if the server has one, for its status.
 func (c *client) read(ctx context.Context) reading {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -131,7 +131,7 @@ func (c *client) readMetrics(ctx context.Context) (*sample, time.Time, error) {
 	return s, at, nil
 }
 
-// readStatus returns neither a status nor an error where the server has none.
+// readStatus returns neither a status nor an error if the server has none.
 func (c *client) readStatus(ctx context.Context) (*status, error) {
 	response, err := c.get(ctx, c.status, "application/json")
 	if err != nil {
@@ -174,7 +174,7 @@ func bounded(r io.Reader) ([]byte, error) {
 	return body, err
 }
 
-// refusal says what a status other than 200 asks for.
+// refusal says what to do about a status other than 200.
 func refusal(r *http.Response) error {
 	status := printable.Line(r.Status, 60)
 	switch r.StatusCode {
