@@ -35,7 +35,9 @@ func newBench(t *testing.T) *bench {
 		MaxKills: 1, HoldFor: time.Second})}
 }
 
-func (b *bench) note(format string, args ...any) { b.said = append(b.said, fmt.Sprintf(format, args...)) }
+func (b *bench) note(format string, args ...any) {
+	b.said = append(b.said, fmt.Sprintf(format, args...))
+}
 
 func (b *bench) Send(_ Place, s Sending) (uint64, bool) {
 	if b.room == 0 {
@@ -91,7 +93,9 @@ var here = Place{Worker: 1, Placement: 1}
 // place brings the machine to a live engine at a place. Requests that are queued are sent.
 func (b *bench) place(p Place, alone bool, sequence uint64) {
 	b.t.Helper()
-	b.step(func(m *Machine, now time.Duration) { m.Loaded(now, &journal.Stored{Base: journal.Base{Sequence: sequence}}, false, nil) })
+	b.step(func(m *Machine, now time.Duration) {
+		m.Loaded(now, &journal.Stored{Base: journal.Base{Sequence: sequence}}, false, nil)
+	})
 	b.step(func(m *Machine, now time.Duration) { m.Grant(now, p, alone) })
 	b.answerPlacing(p, sequence)
 	if v := b.m.View(); v.State != Live {

@@ -1,5 +1,5 @@
-// Package imports holds the packages of this module to two tables: what each of them may import, and what is linked into
-// a program that embeds the library.
+// Package imports holds the packages of this module to two tables: what each of them may import,
+// and what is linked into a program that embeds the library.
 package imports
 
 import (
@@ -15,8 +15,8 @@ import (
 	"testing"
 )
 
-// kind says what a package is for. A package imports packages of its own kind and of the kinds before it, never one of a
-// later kind. The files of tests are free in this.
+// kind says what a package is for. A package imports packages of its own kind and of the kinds
+// before it, never one of a later kind. The files of tests are free in this.
 type kind int
 
 const (
@@ -33,8 +33,8 @@ type row struct {
 	modules string // other modules; the package may import any package of them
 }
 
-// table has every package of this module. A new package gets a row; a new import gets a place in its package's row.
-// A row allows nothing that its package does not import.
+// table has every package of this module. A new package gets a row; a new import gets a place in
+// its package's row. A row allows nothing that its package does not import.
 var table = map[string]row{
 	"internal/calm": {foundation, "", "golang.org/x/time"},
 	"internal/engine": {foundation, "internal/executor internal/fault internal/fifo ipc journal wasm",
@@ -118,15 +118,16 @@ var table = map[string]row{
 	"internal/sabotage/catch": {application, "internal/sabotage", ""},
 }
 
-// embedded has the modules of a program that embeds the library, on whatever system. Porcupine, gonum and the like are not
-// among them: only tests and measurements need those. No package of the library but metrics imports grpc or protobuf
-// itself; both come with go-plugin.
+// embedded has the modules of a program that embeds the library, on whatever system. Porcupine,
+// gonum and the like are not among them: only tests and measurements need those. No package of the
+// library but metrics imports grpc or protobuf itself; both come with go-plugin.
 //
-// The program links modules. The tests of the packages that the program is linked from link those in tests as well. All are
-// in the program's go.sum, for `go mod tidy` takes both in. A test that needs one more module belongs into a package that
-// the library does not import, such as integration.
+// The program links modules. The tests of the packages that the program is linked from link those
+// in tests as well. All are in the program's go.sum, for `go mod tidy` takes both in. A test that
+// needs one more module belongs into a package that the library does not import, such as
+// integration.
 var embedded = []struct{ packages, modules, tests string }{
-	{"host ipc wasm workerproc", hostModules, "go.uber.org/goleak"},
+	{"host ipc journal wasm workerproc", hostModules, "go.uber.org/goleak"},
 	{"host metrics workerproc", hostModules + " " + metricsModules, "go.uber.org/goleak github.com/kylelemons/godebug"},
 }
 
@@ -159,7 +160,8 @@ type listed struct {
 	}
 }
 
-// list returns the packages that the arguments name on a system, and everything that they import, by import path.
+// list returns the packages that the arguments name on a system, and everything that they import, by
+// import path.
 func list(t *testing.T, system string, args ...string) map[string]*listed {
 	t.Helper()
 	const fields = "-json=ImportPath,Standard,Imports,Module"
@@ -196,7 +198,8 @@ type set map[string]bool
 
 func (s set) sorted() []string { return slices.Sorted(maps.Keys(s)) }
 
-// Every package imports what its row in the table says, and nothing else. No row lets a package import one of a later kind.
+// Every package imports what its row in the table says, and nothing else. No row lets a package
+// import one of a later kind.
 func TestEveryPackageImportsWhatTheTableAllows(t *testing.T) {
 	own, modules := map[string]set{}, map[string]set{}
 	for _, system := range systems {
@@ -244,7 +247,8 @@ func TestEveryPackageImportsWhatTheTableAllows(t *testing.T) {
 	}
 }
 
-// compare holds the paths that a package imports, or a program links, against those that are allowed.
+// compare holds the paths that a package imports, or a program links, against those that are
+// allowed.
 func compare(t *testing.T, name, verb, allowed string, have set) {
 	t.Helper()
 	want := set{}
@@ -261,7 +265,8 @@ func compare(t *testing.T, name, verb, allowed string, have set) {
 	}
 }
 
-// A program that embeds the library links the modules that are named here, and so do the tests of what it links.
+// A program that embeds the library links the modules that are named here, and so do the tests of
+// what it links.
 func TestWhatAProgramThatEmbedsTheLibraryLinks(t *testing.T) {
 	for _, e := range embedded {
 		linked := set{}
