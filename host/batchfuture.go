@@ -122,7 +122,7 @@ func (b *batch) share(first *batch) {
 func (b *batch) endRepeated() {
 	e := b.future.engine
 	for k := range b.types {
-		e.host.counts.action(e, b.outcome(k).Err)
+		e.host.counts.Action(e.shard, b.outcome(k).Err)
 	}
 	b.end(&b.future.request)
 }

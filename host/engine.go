@@ -343,7 +343,7 @@ func (e *Engine) granted(w *worker, p engine.Place, alone bool) {
 // fellBack says that the engine goes on in this process. The engine's lock is held.
 func (e *Engine) fellBack() {
 	why := e.host.whyNoWorker()
-	e.host.counts.fallbacks.Add(1)
+	e.host.counts.Fallbacks.Add(1)
 	e.host.log.Warn("an engine goes on in this process", "engine", e.name, "error", why)
 	e.reportError(why)
 }

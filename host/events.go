@@ -180,7 +180,7 @@ func (l *listener) put(ev Event, end bool) (dropped int) {
 
 // raiseEvents raises the events of an action that has ended. The engine's lock is held, so they are in order.
 func (e *Engine) raiseEvents(r *engine.Request, name string, result Result, err error) {
-	e.host.counts.action(e, err)
+	e.host.counts.Action(e.shard, err)
 	if code := CodeOf(err); err != nil && (code == "trap" || code == "out_of_memory") {
 		e.host.log.Warn("an engine lost its instance", "engine", e.name, "action", name, "error", err)
 	}
@@ -227,6 +227,6 @@ func (e *Engine) coreEvents(r *engine.Request, name string, result Result) {
 func (e *Engine) emit(ev Event) {
 	ev.Engine = e.name
 	if n := e.listeners.emit(ev); n > 0 {
-		e.host.counts.droppedEvents.Add(uint64(n))
+		e.host.counts.DroppedEvents.Add(uint64(n))
 	}
 }

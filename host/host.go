@@ -39,6 +39,7 @@ import (
 	"hypertoken/internal/executor"
 	"hypertoken/internal/fast"
 	"hypertoken/internal/fault"
+	"hypertoken/internal/measure"
 	"hypertoken/internal/process"
 	"hypertoken/internal/tap"
 	"hypertoken/wasm"
@@ -55,13 +56,16 @@ type Host struct {
 	cacheDir string
 	clock    clock
 	queue    *queue
-	counts   counts
-	measure  atomic.Pointer[measure]
-	machines engine.Config
-	owners   atomic.Uint64
-	keyBytes atomic.Int64 // what the keys of open engines take
-	entropy  entropy
-	started  time.Time
+	counts   measure.Counts
+	measure  atomic.Pointer[measure.Recorder]
+	learning learning
+	// workerCounts are of its workers, over all their processes.
+	workerCounts workerCounts
+	machines     engine.Config
+	owners       atomic.Uint64
+	keyBytes     atomic.Int64 // what the keys of open engines take
+	entropy      entropy
+	started      time.Time
 
 	// What a simulation has others of: startWorker starts a worker's process, in goroutines of its own, instantiate makes an
 	// instance of the core in this process, runLocal runs its actions there; cpu and memory say what a process uses.

@@ -2,9 +2,6 @@ package host
 
 import (
 	"context"
-	"errors"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -12,39 +9,9 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"hypertoken/internal/engine"
-	"hypertoken/internal/histogram"
+	"hypertoken/internal/measure"
 	"hypertoken/ipc"
 )
-
-// measure is what a host measures once somebody has asked for it: before, it costs an action a load. What each action adds to
-// is sharded by engines, as counts are.
-type measure struct {
-	// table has what is measured by action; learning asks for the names that it needs.
-	table    atomic.Pointer[actionTable]
-	learning learning
-	shards   [measureShards]measureShard
-	// batches are by mode and outcome, sizes by the power of two that they are at most.
-	batches  [BatchIndependent + 1][maxOutcomes]atomic.Uint64
-	sizes    [len(BatchSizes{}.AtMost)]atomic.Uint64
-	members  atomic.Uint64
-	recovery histogram.Histogram
-
-	replayed, records, recordBytes, snapshots, snapshotBytes, movedBack atomic.Uint64
-
-	recent recentErrors
-}
-
-const measureShards = 8
-
-// measureShard is what is measured of some of the engines.
-type measureShard struct {
-	dispatched  atomic.Uint64
-	inFlight    atomic.Int64
-	queue, wire histogram.Histogram
-	_           [64]byte
-}
-
-func (m *measure) shard(e *Engine) *measureShard { return &m.shards[e.shard%measureShards] }
 
 // callTimes is what is measured of a call. Its times are those since the host was started; 0 if nothing is measured.
 type callTimes struct {
@@ -76,9 +43,7 @@ func (e *Engine) measureCall(ctx context.Context, r *callTimes, name string, n i
 	r.began = h.stamp()
 	if m != nil {
 		r.isCounted = true
-		s := m.shard(e)
-		s.dispatched.Add(uint64(n))
-		s.inFlight.Add(int64(n))
+		m.Begin(e.shard, n)
 	}
 	if tracer != nil {
 		_, span := tracer.Start(ctx, spanName, trace.WithTimestamp(h.started.Add(r.began)), trace.WithAttributes(
@@ -97,29 +62,15 @@ func (e *Engine) measureOutcome(own *callTimes, from *engine.Request, name strin
 		return
 	}
 	h := e.host
-	took := h.stamp() - own.began
-	m := h.measure.Load()
-	s := m.shard(e)
-	a := m.table.Load().action(e.shard%measureShards, name)
-	a.duration.Observe(took)
+	ended := h.stamp()
+	o := measure.Outcome{Shard: e.shard, Engine: e.name, Action: name, Err: err, Took: ended - own.began, At: h.started.Add(ended)}
 	if from.Kind == ipc.Dispatch && from.Answered > 0 {
-		a.run.Observe(time.Duration(from.Outcome.RunTime))
+		o.Run, o.HasRun = time.Duration(from.Outcome.RunTime), true
 	}
-	a.outcomes[outcomeOf(err)].Add(1)
 	if own.trace != nil {
-		a.exemplify(took, own.trace.context, h.started.Add(own.began+took))
+		o.Trace = own.trace.context
 	}
-	if err != nil {
-		m.recent.add(h.started.Add(own.began+took), e.name, name, err)
-	}
-	s.inFlight.Add(-1)
-}
-
-// exemplify keeps a trace beside the bucket that its action is in.
-func (a *actionMeasure) exemplify(took time.Duration, c trace.SpanContext, at time.Time) {
-	if c.IsSampled() {
-		a.exemplars[histogram.ClassicBucket(took)].Store(&Exemplar{TraceID: c.TraceID().String(), SpanID: c.SpanID().String(), Value: took, At: at})
-	}
+	h.measure.Load().End(&o)
 }
 
 // measureParts takes note of where the time of a request went. r is what the future went with.
@@ -127,9 +78,7 @@ func (e *Engine) measureParts(f *Future, r *engine.Request) {
 	if r.Answered == 0 || !f.call.isCounted {
 		return
 	}
-	s := e.host.measure.Load().shard(e)
-	s.queue.Observe(r.Sent - f.call.began)
-	s.wire.Observe(r.Answered - r.Sent - time.Duration(r.Outcome.RunTime))
+	e.host.measure.Load().Parts(e.shard, r.Sent-f.call.began, r.Answered-r.Sent-time.Duration(r.Outcome.RunTime))
 	if w := f.at.Load(); w != nil {
 		w.answers.Observe(r.Answered - r.Sent)
 	}
@@ -161,7 +110,7 @@ func (r *callTimes) endSpan(h *Host, from *engine.Request, err error) {
 // countAlone takes note of the end of an action that raises no event: it did not get as far as the engine, or it had the key of
 // another one.
 func (e *Engine) countAlone(f *Future, name string, err error) {
-	e.host.counts.action(e, err)
+	e.host.counts.Action(e.shard, err)
 	e.measureOutcome(&f.call, &f.request, name, err)
 	f.call.endSpan(e.host, &f.request, err)
 }
@@ -171,14 +120,7 @@ func (e *Engine) measureBatch(b *batch, err error) {
 	if !b.future.call.isCounted {
 		return
 	}
-	m, n := e.host.measure.Load(), len(b.types)
-	m.batches[b.mode][outcomeOf(err)].Add(1)
-	m.members.Add(uint64(n))
-	at := 0
-	for at < len(m.sizes)-1 && n > 1<<at {
-		at++
-	}
-	m.sizes[at].Add(1)
+	e.host.measure.Load().Batch(int(b.mode), len(b.types), err)
 }
 
 // measurePlacing takes note that the engine has a place, to which that many records were replayed.
@@ -192,49 +134,19 @@ func (e *Engine) measurePlacing(p engine.Place, replayed uint64) {
 	if m == nil {
 		return
 	}
-	m.replayed.Add(replayed)
+	m.Replayed.Add(replayed)
 	if lostAt > 0 {
-		m.recovery.Observe(e.host.stamp() - lostAt)
+		m.Recovery.Observe(e.host.stamp() - lostAt)
 	}
 	if back {
-		m.movedBack.Add(1)
+		m.MovedBack.Add(1)
 	}
 }
 
 // reportError tells of an error that is the engine's own.
 func (e *Engine) reportError(err error) {
 	if m := e.host.measure.Load(); m != nil {
-		m.recent.add(time.Now(), e.name, "", err)
+		m.EngineError(time.Now(), e.name, err)
 	}
 	e.emit(Event{Name: EventError, Err: err})
-}
-
-// recentErrors are the last errors that a host has told its callers.
-type recentErrors struct {
-	mu   sync.Mutex // guards what follows
-	list [maxRecent]RecentError
-	n    int
-}
-
-const (
-	maxRecent = 32
-	// maxMessage is what is kept of a message, and of an action's name, in bytes.
-	maxMessage = 512
-)
-
-func (l *recentErrors) add(at time.Time, engine, action string, err error) {
-	r := RecentError{At: at, Engine: engine, Action: action[:min(len(action), maxMessage)], Code: CodeOf(err), Message: err.Error()}
-	var own *Error
-	var core *ActionError
-	switch {
-	case errors.As(err, &own):
-		r.Message = own.Message
-	case errors.As(err, &core):
-		r.Message = core.Message
-	}
-	r.Message = r.Message[:min(len(r.Message), maxMessage)]
-	l.mu.Lock()
-	l.list[l.n%maxRecent] = r
-	l.n++
-	l.mu.Unlock()
 }

@@ -1,7 +1,6 @@
 package host
 
 import (
-	"sort"
 	"time"
 
 	"hypertoken/internal/histogram"
@@ -109,77 +108,25 @@ type RecentError struct {
 func (h *Host) Measure() Measurements {
 	m := h.measuring()
 	c := &Measurements{Stats: h.Stats(), MaxQueue: h.queue.maxRequests, MaxQueueBytes: h.queue.maxBytes}
-	for k := range m.shards {
-		s := &m.shards[k]
-		// In this order: what ends meanwhile is in flight rather than missing.
-		c.ActionsInFlight += s.inFlight.Load()
-		s.queue.AddTo(&c.Queue)
-		s.wire.AddTo(&c.Wire)
-	}
-	table := m.table.Load()
-	for k := range table.list {
-		if a, ok := table.measurements(k); ok {
-			c.ByAction = append(c.ByAction, a)
+	t := m.Totals()
+	c.Dispatched, c.ActionsInFlight, c.Queue, c.Wire = t.Dispatched, t.InFlight, t.Queue, t.Wire
+	for _, a := range t.Actions {
+		of := ActionMeasurements{Action: a.Name, Outcomes: a.Outcomes, Duration: a.Duration, Run: a.Run}
+		for _, x := range a.Exemplars {
+			of.Exemplars = append(of.Exemplars, Exemplar(x))
 		}
+		c.ByAction = append(c.ByAction, of)
 	}
-	for k := range m.shards {
-		c.Dispatched += m.shards[k].dispatched.Load()
+	for _, b := range t.Batches {
+		c.Batches = append(c.Batches, BatchCount{BatchMode(b.Mode).String(), b.Outcome, b.Count})
 	}
-	for mode := range m.batches {
-		for k, name := range outcomes {
-			if n := m.batches[mode][k].Load(); n > 0 {
-				c.Batches = append(c.Batches, BatchCount{BatchMode(mode).String(), name, n})
-			}
-		}
-	}
-	for k := range m.sizes {
-		c.BatchSizes.AtMost[k] = m.sizes[k].Load()
-		if k > 0 {
-			c.BatchSizes.AtMost[k] += c.BatchSizes.AtMost[k-1]
-		}
-	}
-	c.BatchSizes.Members = m.members.Load()
-	m.recovery.AddTo(&c.Recovery)
-	c.Replayed, c.MovedBack = m.replayed.Load(), m.movedBack.Load()
-	c.Records, c.RecordBytes = m.records.Load(), m.recordBytes.Load()
-	c.Snapshots, c.SnapshotBytes = m.snapshots.Load(), m.snapshotBytes.Load()
+	c.BatchSizes = BatchSizes(t.Sizes)
+	m.Recovery.AddTo(&c.Recovery)
+	c.Replayed, c.MovedBack = m.Replayed.Load(), m.MovedBack.Load()
+	c.Records, c.RecordBytes = m.Records.Load(), m.RecordBytes.Load()
+	c.Snapshots, c.SnapshotBytes = m.Snapshots.Load(), m.SnapshotBytes.Load()
 	h.measureWorkers(c)
 	return *c
-}
-
-// measurements returns those of the k-th action, if there was one.
-func (t *actionTable) measurements(k int) (c ActionMeasurements, ok bool) {
-	c.Action, c.Outcomes = t.list[k], map[string]uint64{}
-	for s := range t.shards {
-		a := t.shards[s][k].Load()
-		if a == nil {
-			continue
-		}
-		for o, name := range outcomes {
-			if n := a.outcomes[o].Load(); n > 0 {
-				c.Outcomes[name] += n
-			}
-		}
-		a.duration.AddTo(&c.Duration)
-		a.run.AddTo(&c.Run)
-		for b := range a.exemplars {
-			if x := a.exemplars[b].Load(); x != nil {
-				c.Exemplars = append(c.Exemplars, *x)
-			}
-		}
-	}
-	// The last of each bucket.
-	sort.SliceStable(c.Exemplars, func(a, b int) bool { return c.Exemplars[a].At.After(c.Exemplars[b].At) })
-	seen := map[int]bool{}
-	last := c.Exemplars[:0]
-	for _, x := range c.Exemplars {
-		if b := histogram.ClassicBucket(x.Value); !seen[b] {
-			seen[b] = true
-			last = append(last, x)
-		}
-	}
-	c.Exemplars = last
-	return c, c.Duration.Count > 0
 }
 
 // traffic is what a worker process has had to do with.
@@ -270,12 +217,9 @@ func (h *Host) RecentErrors() []RecentError {
 	if m == nil {
 		return nil
 	}
-	l := &m.recent
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	var list []RecentError
-	for k := l.n - 1; k >= max(0, l.n-maxRecent); k-- {
-		list = append(list, l.list[k%maxRecent])
+	for _, r := range m.RecentErrors() {
+		list = append(list, RecentError(r))
 	}
 	return list
 }

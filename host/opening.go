@@ -9,6 +9,7 @@ import (
 
 	"hypertoken/internal/engine"
 	"hypertoken/internal/fault"
+	"hypertoken/internal/measure"
 	"hypertoken/internal/payload"
 	"hypertoken/journal"
 )
@@ -97,8 +98,8 @@ func (h *Host) encodeSetup(setup any) ([]byte, error) {
 func (h *Host) newEngine(name string, o *EngineOptions) *Engine {
 	number := h.owners.Add(1)
 	e := &Engine{host: h, name: name, number: number, timeout: h.options.Timeout, closed: make(chan struct{}),
-		owner: journal.Owner{Host: h.id, Number: number}, shard: int(number % shards)}
-	e.keys.Init(h.options.KeyWindow, h.options.KeyBytes, &h.keyBytes, &h.counts.keysForgotten)
+		owner: journal.Owner{Host: h.id, Number: number}, shard: int(number % measure.CountShards)}
+	e.keys.Init(h.options.KeyWindow, h.options.KeyBytes, &h.keyBytes, &h.counts.KeysForgotten)
 	e.m = engine.New(&h.machines)
 	if o.Timeout != 0 {
 		e.timeout = o.Timeout

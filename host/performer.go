@@ -177,15 +177,15 @@ func (p *performer) Resolve(r *engine.Request, err error) { r.Owner.Complete(r, 
 
 func (p *performer) RecordsStored(records uint64, bytes int) {
 	if m := p.host.measure.Load(); m != nil {
-		m.records.Add(records)
-		m.recordBytes.Add(uint64(bytes))
+		m.Records.Add(records)
+		m.RecordBytes.Add(uint64(bytes))
 	}
 }
 
 func (p *performer) SnapshotStored(bytes int) {
 	if m := p.host.measure.Load(); m != nil {
-		m.snapshots.Add(1)
-		m.snapshotBytes.Add(uint64(bytes))
+		m.Snapshots.Add(1)
+		m.SnapshotBytes.Add(uint64(bytes))
 	}
 }
 
@@ -197,7 +197,7 @@ func (p *performer) SnapshotFailed(err error) {
 
 func (p *performer) Placed(at engine.Place, replayed uint64) {
 	e := (*Engine)(p)
-	e.host.counts.placed.Add(1)
+	e.host.counts.Placed.Add(1)
 	e.measurePlacing(at, replayed)
 	if e.host.debug {
 		e.host.log.Debug("engine placed", "engine", e.name, "at", placeName(at), "sequence", e.m.View().Sequence)
@@ -212,7 +212,7 @@ func (p *performer) Broken(err error) {
 }
 
 func (p *performer) Held(until, length time.Duration, kills int, err error) {
-	p.host.counts.holds.Add(1)
+	p.host.counts.Holds.Add(1)
 	p.heldUntil.Store(int64(until))
 	p.host.log.Warn("an engine is held back: workers are killed for its actions", "engine", p.name, "kills", kills, "for", length)
 	(*Engine)(p).reportError(err)

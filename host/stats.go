@@ -1,90 +1,23 @@
 package host
 
 import (
-	"errors"
-	"slices"
 	"sync/atomic"
+
+	"hypertoken/internal/fault"
 )
-
-// The outcomes by which actions are counted. There are as many whatever a core does: its own codes are one.
-var (
-	// builtinCodes are the codes of failures that every core may have.
-	builtinCodes = []string{"unknown_action", "bad_payload", "out_of_range", "not_found", "exists", "insufficient", "locked", "too_large",
-		"too_deep", "bad_state", "trap", "out_of_memory"}
-	hostCodes = []string{"bad_input", "timeout", "canceled", "overloaded", "poisoned", "broken", "payload_too_large", "batch_aborted",
-		"shutdown", "worker_unavailable", "diverged", "conflict", "key_reused", "core_mismatch", "outcome_unknown"}
-	outcomes = slices.Concat([]string{outcomeOK}, builtinCodes, hostCodes, []string{outcomeCore, outcomeOther})
-)
-
-const (
-	outcomeOK = "ok"
-	// outcomeCore is a failure with a code that is the core's own, outcomeOther one that has no code of the host.
-	outcomeCore  = "core"
-	outcomeOther = "other"
-)
-
-// The numbers of outcomes, by the codes of errors of cores and of the host.
-var coreIndex, hostIndex = indexOf(builtinCodes), indexOf(hostCodes)
-
-func indexOf(codes []string) map[string]int {
-	m := map[string]int{}
-	for _, code := range codes {
-		m[code] = slices.Index(outcomes, code)
-	}
-	return m
-}
 
 // OutcomeOf returns the outcome by which an action is counted that ended with err: "ok" for nil; the
 // code of an error of the host; for an [*ActionError] its code if that is one of the built-in actions'
 // or "trap" or "out_of_memory", and "core" if it is the core's own, whatever it is; and "other" for
 // anything else. So there are about 30 outcomes, whatever a core answers. [Stats], [Measurements] and
 // package metrics count by it, each action once.
-func OutcomeOf(err error) string { return outcomes[outcomeOf(err)] }
+func OutcomeOf(err error) string { return fault.OutcomeOf(err) }
 
-const shards = 16
-
-// maxOutcomes is room for all of them.
-const maxOutcomes = 32
-
-// counts are what a host counts. Actions are counted in shards, so that engines on several cores do not share a line.
-type counts struct {
-	shards [shards]struct {
-		outcomes [maxOutcomes]atomic.Uint64
-		_        [64]byte
-	}
-	placed        atomic.Uint64
-	fallbacks     atomic.Uint64
-	droppedEvents atomic.Uint64
-	restarts      [stopped + 1]atomic.Uint64
-	inFlightLost  atomic.Uint64
-	takeovers     atomic.Uint64
-	keysForgotten atomic.Uint64
-	holds         atomic.Uint64
-}
-
-// action counts an action by what became of it.
-func (c *counts) action(e *Engine, err error) { c.shards[e.shard].outcomes[outcomeOf(err)].Add(1) }
-
-// outcomeOf returns the number of an outcome.
-func outcomeOf(err error) int {
-	const core, other = 2, 1 // from the end
-	if err == nil {
-		return 0
-	}
-	var h *Error
-	var a *ActionError
-	switch {
-	case errors.As(err, &h):
-		if at, known := hostIndex[h.Code]; known {
-			return at
-		}
-	case errors.As(err, &a):
-		if at, known := coreIndex[a.Code]; known {
-			return at
-		}
-		return len(outcomes) - core
-	}
-	return len(outcomes) - other
+// workerCounts are what a host counts of its workers.
+type workerCounts struct {
+	restarts     [stopped + 1]atomic.Uint64
+	inFlightLost atomic.Uint64
+	takeovers    atomic.Uint64
 }
 
 // Stats is what a host has counted since it was started, and how it is now.
@@ -139,20 +72,14 @@ var WorkerStates = []string{"starting", "ready", "backoff", "given_up", "probing
 // Stats returns what the host has counted. It may be called at any time, also after Shutdown.
 func (h *Host) Stats() Stats {
 	c := &h.counts
-	s := Stats{Actions: map[string]uint64{}, Restarts: map[string]uint64{}, Engines: map[string]int{"worker": 0, "in_process": 0, "placing": 0, "out": 0},
+	s := Stats{Actions: c.Actions(), Restarts: map[string]uint64{}, Engines: map[string]int{"worker": 0, "in_process": 0, "placing": 0, "out": 0},
 		InFlight: h.queue.inFlight.Load(), InFlightBytes: h.queue.inFlightBytes.Load(),
-		KeyBytes: h.keyBytes.Load(), KeysForgotten: c.keysForgotten.Load(), Holds: c.holds.Load(),
-		Recovered: c.inFlightLost.Load(), Takeovers: c.takeovers.Load(), Placed: c.placed.Load(), Fallbacks: c.fallbacks.Load(), DroppedEvents: c.droppedEvents.Load()}
-	for k, name := range outcomes {
-		n := uint64(0)
-		for shard := range c.shards {
-			n += c.shards[shard].outcomes[k].Load()
-		}
-		s.Actions[name] = n
-	}
+		KeyBytes: h.keyBytes.Load(), KeysForgotten: c.KeysForgotten.Load(), Holds: c.Holds.Load(),
+		Recovered: h.workerCounts.inFlightLost.Load(), Takeovers: h.workerCounts.takeovers.Load(), Placed: c.Placed.Load(),
+		Fallbacks: c.Fallbacks.Load(), DroppedEvents: c.DroppedEvents.Load()}
 	now := h.clock.now()
 	for v := byItself; v <= stopped; v++ {
-		s.Restarts[v.String()] = c.restarts[v].Load()
+		s.Restarts[v.String()] = h.workerCounts.restarts[v].Load()
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

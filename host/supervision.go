@@ -105,7 +105,7 @@ func (h *Host) takeSpare(s *slot, now time.Duration, underWay bool) bool {
 	s.worker, p.worker = p.worker, s.worker
 	s.worker.slot, p.worker.slot = s, p
 	s.worker.taken = s.worker.heard.Load() + 1
-	h.counts.takeovers.Add(1)
+	h.workerCounts.takeovers.Add(1)
 	s.worker.log.Info("a spare replaces a worker", "worker", s.id)
 	return true
 }
@@ -169,8 +169,8 @@ func (h *Host) moveBack() {
 
 // workerGone takes in that a worker has ended.
 func (h *Host) workerGone(w *worker, why verdict, alone bool, inFlight int, err error) {
-	h.counts.restarts[why].Add(1)
-	h.counts.inFlightLost.Add(uint64(inFlight))
+	h.workerCounts.restarts[why].Add(1)
+	h.workerCounts.inFlightLost.Add(uint64(inFlight))
 	if why != stopped {
 		w.log.Warn("a worker ended", "reason", why.String(), "error", err, "in_flight", inFlight)
 	}

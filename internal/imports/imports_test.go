@@ -44,6 +44,7 @@ var table = map[string]row{
 	"internal/fault":     {foundation, "wasm", ""},
 	"internal/fifo":      {foundation, "", ""},
 	"internal/histogram": {foundation, "", ""},
+	"internal/measure":   {foundation, "internal/fault internal/histogram", "go.opentelemetry.io/otel/trace"},
 	"internal/msgjson":   {foundation, "internal/printable", "github.com/vmihailenco/msgpack/v5"},
 	"internal/pack":      {foundation, "", ""},
 	"internal/payload":   {foundation, "internal/fault wasm", "github.com/vmihailenco/msgpack/v5"},
@@ -60,7 +61,7 @@ var table = map[string]row{
 		"golang.org/x/sys"},
 
 	"host": {library, "internal/calm internal/engine internal/executor internal/fast internal/fault internal/fifo " +
-		"internal/histogram internal/payload internal/process internal/tap ipc journal wasm",
+		"internal/histogram internal/measure internal/payload internal/process internal/tap ipc journal wasm",
 		"github.com/cespare/xxhash/v2 github.com/dustin/go-humanize github.com/shirou/gopsutil/v4 " +
 			"github.com/vmihailenco/msgpack/v5 go.opentelemetry.io/otel go.opentelemetry.io/otel/trace golang.org/x/sync " +
 			"golang.org/x/sys"},
