@@ -6,7 +6,7 @@ BENCH ?= .
 PACKAGES ?= ./...
 OUT ?= bin/gobench.txt
 
-.PHONY: help core core-check types build test test-deep sabotage torture schemathesis notice rename browser lint vet fuzz bench bench-core bench-browser gobench rust
+.PHONY: help core core-check types build test test-deep sabotage torture schemathesis python-worker notice rename browser lint vet fuzz bench bench-core bench-browser gobench rust
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -44,6 +44,11 @@ torture:
 ## schemathesis  ask a server for all that its OpenAPI document describes, and for what it rules out; takes Python
 schemathesis:
 	.ci/schemathesis
+
+## python-worker  install and test the worker in Python, which shows that PROTOCOL.md and ABI.md are enough; takes Python
+python-worker:
+	.ci/python-worker
+	HYPERTOKEN_REQUIRE=all $(GO) test -count 1 -run TestPythonWorker ./integration
 
 ## sabotage    test the tests: break each guarantee on purpose, and see that they notice; SABOTAGE=NAME tries one breach
 sabotage:

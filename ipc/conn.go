@@ -2,15 +2,16 @@ package ipc
 
 import "sync"
 
-// Window bounds what a host keeps in a worker's pipe.
+// Window bounds what a host sends to a worker before that has answered: the requests, and their
+// bytes with headers.
 type Window struct {
 	Requests int
 	Bytes    int
 }
 
-// Conn is the host's end of a connection. It numbers requests, keeps who waits for which, and matches answers; T is what
-// a caller wants to have back with an answer. It is safe for use by any number of goroutines, and no method waits for
-// the worker.
+// Conn is the host's end of a connection. It numbers requests, keeps the owner of each request
+// that is unanswered, and finds the owner again when the answer comes. T is the type of an owner.
+// A Conn is safe for use by any number of goroutines, and no method waits for the worker.
 type Conn[T any] struct {
 	writer *Writer
 	window Window
@@ -19,14 +20,15 @@ type Conn[T any] struct {
 	pending ring[T]
 	bytes   int
 	closed  bool
-	// gathered are the requests that were sent since the last flush, urgent says that there is a frame beside them.
+	// gathered counts the requests that were appended since the last flush. urgent is true if a
+	// Recall or a Close was.
 	gathered int
 	urgent   bool
-	// frames and written are what was sent, with its headers.
+	// frames counts all frames that were appended, written their bytes with headers.
 	frames, written uint64
 }
 
-// NewConn returns the connection to a worker that reads from the sink.
+// NewConn returns the connection to a worker that reads the bytes which are written to the sink.
 func NewConn[T any](sink Sink, window Window) *Conn[T] {
 	return &Conn[T]{writer: NewWriter(sink), window: window}
 }
@@ -38,9 +40,10 @@ type pending[T any] struct {
 	live  bool
 }
 
-// Send appends a request to what is ready and returns its ID, which is never used again. It returns false where the
-// window is full or the connection is closed; a request that is larger than the whole window is taken when there is no
-// other. Push or Flush sends it.
+// Send appends a request and returns its ID, which is never used again. Its body is the parts,
+// one behind the other. Send returns false if the window has no room or the connection is closed.
+// A request that is larger than the whole window is taken if no other is unanswered. The caller
+// calls Push or Flush afterwards, which write the request.
 func (c *Conn[T]) Send(owner T, kind Kind, flags Flags, placement uint64, parts ...[]byte) (id uint64, ok bool) {
 	size := HeaderSize
 	for _, p := range parts {
@@ -56,7 +59,7 @@ func (c *Conn[T]) Send(owner T, kind Kind, flags Flags, placement uint64, parts 
 	c.gathered++
 	c.frames++
 	c.written += uint64(size)
-	// Under the lock, so that requests lie in the pipe in the order of their IDs.
+	// The lock is held, so that requests are in the pipe in the order of their IDs.
 	c.writer.Append(Header{Kind: kind, Flags: flags, Request: id, Placement: placement}, parts...)
 	return id, true
 }
@@ -71,7 +74,7 @@ func (c *Conn[T]) Tell(kind Kind, request, placement uint64) {
 	c.writer.Append(Header{Kind: kind, Request: request, Placement: placement})
 }
 
-// Flush writes what is ready.
+// Flush writes the frames that were appended.
 func (c *Conn[T]) Flush() {
 	c.mu.Lock()
 	c.gathered, c.urgent = 0, false
@@ -79,11 +82,13 @@ func (c *Conn[T]) Flush() {
 	c.writer.Flush()
 }
 
-// mostGathered is how many requests are written without further reason.
+// mostGathered is how many requests Push gathers at most before it writes them.
 const mostGathered = 32
 
-// Push writes what is ready, unless the worker has more than that to do: then it goes out with what comes next, or when an
-// answer is read, whose reader calls Flush. So nothing waits for the clock, and a burst is a few writes.
+// Push writes the frames that were appended, unless the worker has more than twice as many other
+// requests still to answer. Then the frames go out with the next ones, or when an answer is read:
+// its reader calls Flush. So no frame waits for a timer, and a burst of requests takes a few
+// writes.
 func (c *Conn[T]) Push() {
 	c.mu.Lock()
 	wait := !c.urgent && c.gathered < mostGathered && 2*c.gathered < c.pending.live-c.gathered
@@ -93,7 +98,8 @@ func (c *Conn[T]) Push() {
 	}
 }
 
-// Owner returns who waits for an answer; false where nobody does.
+// Owner returns the owner of an unanswered request, or false if no request of this ID is
+// unanswered.
 func (c *Conn[T]) Owner(id uint64) (owner T, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -103,8 +109,8 @@ func (c *Conn[T]) Owner(id uint64) (owner T, ok bool) {
 	return owner, false
 }
 
-// Answered takes a request out and returns who waits for it; false where nobody does: an answer to what was never asked,
-// or answered before.
+// Answered removes a request, which is answered now, and returns its owner. It returns false if
+// no request of this ID is unanswered: it was never sent, or was answered before.
 func (c *Conn[T]) Answered(id uint64) (owner T, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -118,15 +124,16 @@ func (c *Conn[T]) Answered(id uint64) (owner T, ok bool) {
 	return owner, true
 }
 
-// Oldest returns the ID of the request that is unanswered longest, which is the one a worker runs, or 0.
+// Oldest returns the ID of the request that has been unanswered longest, or 0 if there is none.
+// It is the one that the worker runs.
 func (c *Conn[T]) Oldest() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.pending.oldest()
 }
 
-// Traffic returns how many frames were sent, what they took with their headers, in bytes, and how many requests were answered or
-// given up by Close.
+// Traffic returns how many frames were appended, their bytes with headers, and how many requests
+// were answered or were given up by Close.
 func (c *Conn[T]) Traffic() (frames, bytes, answered uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -148,8 +155,8 @@ func (c *Conn[T]) Room() bool {
 	return !c.closed && (c.pending.live == 0 || (c.pending.live < c.window.Requests && c.bytes < c.window.Bytes))
 }
 
-// Close hands over what is unanswered, oldest first. Nothing can be sent afterwards, and answers that still come match
-// nothing.
+// Close returns the owners of all unanswered requests, oldest first, and forgets them. Nothing
+// can be sent afterwards, and an answer that still comes has no owner.
 func (c *Conn[T]) Close() []T {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -163,7 +170,8 @@ func (c *Conn[T]) Close() []T {
 	return owners
 }
 
-// ring keeps what is pending by IDs that count from 1. They are answered nearly in order, so it is a window over them.
+// ring keeps pending requests by their IDs, which count from 1. Requests are answered nearly in
+// order, so the ring has a slot for each ID from the oldest one to the newest one.
 type ring[T any] struct {
 	slots []pending[T] // a power of two
 	// first is the oldest ID that is live, next the one to be given out.

@@ -1,10 +1,10 @@
-// Package ipc is the wire between a host and a worker process: frames, the bodies they carry, and the connection that
-// matches answers to requests. PROTOCOL.md specifies it.
+// Package ipc is the wire between a host and a worker process: frames, the bodies they carry, and
+// the connection that matches answers to requests. PROTOCOL.md specifies it.
 //
-// A [Reader] finds frames in bytes as they come, a [Writer] sends frames without ever waiting for the other side, and a
-// [Conn] is the host's end: it numbers requests, keeps those that are unanswered, and hands them back when the worker
-// dies. None of them owns a goroutine or a clock: whoever has bytes hands them over, so the same code runs over pipes
-// and in a simulation.
+// A [Reader] finds frames in a stream of bytes. A [Writer] sends frames and never waits for the
+// other side. A [Conn] is the host's end: it numbers requests, keeps those that are unanswered,
+// and hands them back when the worker dies. None of them owns a goroutine or a clock: the caller
+// hands over the bytes. So the same code runs over pipes and in a simulation.
 package ipc
 
 import (
@@ -15,10 +15,11 @@ import (
 // Version is the version of the protocol.
 const Version = 1
 
-// Kind says what a frame is.
+// Kind says which message a frame is.
 type Kind uint8
 
-// What the host sends. Each is answered by exactly one Answer or Dropped frame, but for Recall and Close.
+// The messages that the host sends. Each is answered by exactly one Answer or Dropped frame;
+// Recall and Close are not answered.
 const (
 	Configure Kind = 1 + iota
 	Core
@@ -36,7 +37,7 @@ const (
 	Close
 )
 
-// What the worker sends.
+// The messages that the worker sends.
 const (
 	Hello Kind = 64 + iota
 	Answer
@@ -57,25 +58,27 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind %d", uint8(k))
 }
 
-// fromHost reports whether the host sends frames of the kind.
+// fromHost reports whether a host sends frames of this kind.
 func (k Kind) fromHost() bool { return k >= Configure && k <= Close }
 
-// fromWorker reports whether a worker does.
+// fromWorker reports whether a worker sends frames of this kind.
 func (k Kind) fromWorker() bool { return k >= Hello && k <= Dropped }
 
 // Flags say more about a frame.
 type Flags uint8
 
 const (
-	// FlagAtomic, of a Batch: when one member fails, none has an effect.
+	// FlagAtomic, of a Batch: if one member fails, no member has an effect.
 	FlagAtomic Flags = 1 << iota
-	// FlagJournaled, of a Dispatch: it counts as a change of the sequence though it may change nothing.
+	// FlagJournaled, of a Dispatch: if the action succeeds, it adds 1 to the sequence, even if it
+	// changes nothing.
 	FlagJournaled
-	// FlagChanged, of an Answer: the state changed.
+	// FlagChanged, of an Answer: the request changed the state.
 	FlagChanged
-	// FlagFailed, of an Answer: its body is a Failure.
+	// FlagFailed, of an Answer: its body is a [Failure], not an [Outcome].
 	FlagFailed
-	// FlagLost, of an Answer: the placement is gone; it must be opened anew under another ID.
+	// FlagLost, of an Answer: the placement is gone. The engine has to be opened anew, under
+	// another ID.
 	FlagLost
 
 	knownFlags = FlagLost<<1 - 1
@@ -86,13 +89,13 @@ const (
 	HeaderSize = 24
 	// DefaultMaxFrame bounds a frame with its header, in bytes.
 	DefaultMaxFrame = 17 << 20
-	// ChunkSize bounds the bytes in one Core, Feed or Chunk frame; Replay frames are cut at about as much.
+	// ChunkSize bounds the piece in one Core, Feed or Chunk frame, in bytes.
 	ChunkSize = 1 << 20
 )
 
-// Header opens a frame.
+// Header is the first part of a frame.
 type Header struct {
-	// Length is that of the body, in bytes.
+	// Length is the length of the body, in bytes.
 	Length    uint32
 	Kind      Kind
 	Flags     Flags
@@ -107,7 +110,8 @@ func (h *Header) put(b []byte) {
 	binary.LittleEndian.PutUint64(b[16:], h.Placement)
 }
 
-// ReadHeader reads the header that b begins with: HeaderSize bytes at least. It fails with a [*MalformedError].
+// ReadHeader reads the header that b begins with. b has at least HeaderSize bytes. The error is a
+// [*MalformedError].
 func ReadHeader(b []byte) (h Header, err error) {
 	h = Header{
 		Length:    binary.LittleEndian.Uint32(b),
@@ -125,7 +129,8 @@ func ReadHeader(b []byte) (h Header, err error) {
 	return h, nil
 }
 
-// MalformedError is a frame or a body that breaks the protocol. Whoever reads one ends the connection.
+// MalformedError is returned for a frame or a body that breaks the protocol. The side that reads
+// it ends the connection.
 type MalformedError struct{ Message string }
 
 func (e *MalformedError) Error() string { return "ipc: malformed: " + e.Message }
@@ -134,39 +139,42 @@ func malformed(format string, args ...any) error {
 	return &MalformedError{fmt.Sprintf(format, args...)}
 }
 
-// Frame is a frame that a [Reader] has found.
+// Frame is a frame that a [Reader] has found. [Reader.Body] returns its body.
 type Frame struct {
 	Header
-	body uint64 // where its body begins in the stream
+	body uint64 // the position in the stream at which its body begins
 }
 
-// Reader finds the frames in a stream of bytes. It keeps the bytes of a frame until the frame is released, and takes no
-// more memory than the bytes that came: a length is checked before anything is allocated for it.
+// Reader finds the frames in a stream of bytes. It keeps the bytes of a frame until the frame is
+// released. Its memory grows with the bytes that have arrived, not with the lengths that headers
+// claim: a length is checked first.
 type Reader struct {
 	buf []byte
-	// base is the position in the stream of buf[0], next that of the frame to be found next, kept that of the first byte
-	// that is still needed.
+	// Positions in the stream: base is that of buf[0], next that of the frame to be found next,
+	// kept that of the first byte that is still needed.
 	base, next, kept uint64
 	maxFrame         int
 	toWorker         bool
 }
 
-// NewReader returns a reader of frames of at most maxFrame bytes with their headers. toWorker says which side it is on:
-// the other side's kinds are malformed here.
+// NewReader returns a reader of frames that have at most maxFrame bytes, header included.
+// toWorker says that the worker reads. Kinds that the reading side itself sends are malformed.
 func NewReader(maxFrame int, toWorker bool) *Reader {
 	return &Reader{maxFrame: maxFrame, toWorker: toWorker}
 }
 
-// SetMaxFrame changes the bound for frames that are found from now on.
+// SetMaxFrame changes the bound, in bytes, for frames that are found from now on.
 func (r *Reader) SetMaxFrame(n int) { r.maxFrame = n }
 
 const (
 	readSize = 64 << 10
-	// keptBuffer is what an empty reader keeps of its buffer.
+	// keptBuffer is how much of its buffer an empty reader keeps at most, in bytes.
 	keptBuffer = 1 << 20
 )
 
-// Space returns room for the next bytes of the stream, 64 KiB at least. Bodies found before are invalid then: ask again.
+// Space returns room for the next bytes of the stream, at least 64 KiB. It may move the bytes
+// that are there: slices that Body returned before are invalid from now on, and the caller asks
+// Body again.
 func (r *Reader) Space() []byte {
 	if r.kept > r.base {
 		if n := copy(r.buf, r.buf[r.kept-r.base:]); n == 0 && cap(r.buf) > keptBuffer {
@@ -184,10 +192,11 @@ func (r *Reader) Space() []byte {
 	return r.buf[len(r.buf):cap(r.buf)]
 }
 
-// Filled says how many bytes of the space came in.
+// Filled tells the reader that the caller has written n bytes into the room of Space.
 func (r *Reader) Filled(n int) { r.buf = r.buf[:len(r.buf)+n] }
 
-// Next returns the next whole frame, false where there is none yet, and a [*MalformedError] for bytes that are none.
+// Next returns the next whole frame, or false if it has not arrived yet. The error is a
+// [*MalformedError]: the bytes are no frame.
 func (r *Reader) Next() (f Frame, ok bool, err error) {
 	b := r.buf[r.next-r.base:]
 	if len(b) < HeaderSize {
@@ -200,7 +209,8 @@ func (r *Reader) Next() (f Frame, ok bool, err error) {
 		return f, false, malformed("a frame of %v has no business here", f.Kind)
 	}
 	if uint64(f.Length)+HeaderSize > uint64(r.maxFrame) {
-		return f, false, malformed("a frame of %v is %d bytes long, %d are allowed (MaxFrame)", f.Kind, uint64(f.Length)+HeaderSize, r.maxFrame)
+		return f, false, malformed("a frame of %v is %d bytes long, %d are allowed (MaxFrame)",
+			f.Kind, uint64(f.Length)+HeaderSize, r.maxFrame)
 	}
 	if uint64(len(b)) < HeaderSize+uint64(f.Length) {
 		return f, false, nil
@@ -210,17 +220,17 @@ func (r *Reader) Next() (f Frame, ok bool, err error) {
 	return f, true, nil
 }
 
-// Body returns a frame's body, valid until the next call of Space.
+// Body returns the body of a frame. It is valid until the next call of Space.
 func (r *Reader) Body(f Frame) []byte {
 	at := f.body - r.base
 	return r.buf[at : at+uint64(f.Length) : at+uint64(f.Length)]
 }
 
-// Release says that the bytes before the frame are not needed any more.
+// Release tells the reader that the bytes before this frame are not needed any more.
 func (r *Reader) Release(f Frame) { r.kept = f.body - HeaderSize }
 
-// ReleaseAll says that no frame found so far is needed any more.
+// ReleaseAll tells the reader that no frame found so far is needed any more.
 func (r *Reader) ReleaseAll() { r.kept = r.next }
 
-// Partial reports whether the stream stands in the middle of a frame.
+// Partial reports whether only a part of the next frame has arrived.
 func (r *Reader) Partial() bool { return r.next < r.base+uint64(len(r.buf)) }

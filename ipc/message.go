@@ -7,15 +7,15 @@ import (
 	"hypertoken/journal"
 )
 
-// Control messages are read and written by vmihailenco/msgpack. All other bodies are read and written in place, by
-// internal/pack.
+// The bodies of messages. vmihailenco/msgpack reads and writes those of hello and configure, the
+// control messages. All others are read and written in place, by internal/pack.
 
 // reader reads a body. Its errors are [MalformedError]s.
 type reader struct{ pack.Reader }
 
 func readerOf(b []byte) reader { return reader{pack.Reader{Rest: b}} }
 
-// end returns the error, which is also that bytes are left.
+// end returns the error of reading. Bytes that are left over are an error too.
 func (r *reader) end() error { return malformedBody(r.End()) }
 
 // malformedBody makes a [MalformedError] of an error that a reader of a body has returned.
@@ -26,38 +26,46 @@ func malformedBody(err error) error {
 	return &MalformedError{err.Error()}
 }
 
-// HelloBody is what a worker says first.
+// HelloBody is the body of a Hello frame, the first frame of a worker.
 type HelloBody struct {
 	// Protocol is the version of the protocol, [Version].
 	Protocol int `msgpack:"protocol"`
 	// Build names the program, for logs.
 	Build string `msgpack:"build"`
-	// Core is the SHA-256 of the core that the worker has already, in hexadecimal.
+	// Core is the SHA-256 of the core that the worker has built in, in lower-case hexadecimal; ""
+	// if it has none.
 	Core string `msgpack:"core"`
-	PID  int    `msgpack:"pid"`
+	// PID is the process ID, for logs.
+	PID int `msgpack:"pid"`
 }
 
-// ConfigureBody is what the host answers to it. Where the worker does not have the core, its bytes follow in Core
-// frames.
+// ConfigureBody is the body of a Configure frame, by which the host answers Hello. If the worker
+// does not have the core, the core follows in Core frames.
 type ConfigureBody struct {
+	// Core is the SHA-256 of the core to run, in lower-case hexadecimal.
 	Core string `msgpack:"core"`
-	// CoreBytes is how many bytes of core follow.
+	// CoreBytes is how many bytes of core follow; 0 if the worker has the core.
 	CoreBytes int `msgpack:"core_bytes"`
-	// EngineMemory bounds an engine's linear memory, WorkerMemory what the Go heap may grow to, in bytes.
+	// EngineMemory bounds the linear memory of an instance, in bytes.
 	EngineMemory int64 `msgpack:"engine_memory"`
+	// WorkerMemory is the resident memory, in bytes, above which the host replaces the worker. A
+	// worker in Go gives it to the garbage collector.
 	WorkerMemory int64 `msgpack:"worker_memory"`
-	MaxFrame     int   `msgpack:"max_frame"`
-	// CacheDir keeps compiled code; "" for none.
+	// MaxFrame bounds a frame with its header, in bytes, in both directions.
+	MaxFrame int `msgpack:"max_frame"`
+	// CacheDir is the directory for compiled code; "" for none.
 	CacheDir string `msgpack:"cache_dir"`
-	// PollFor is how long the worker polls for frames before it parks, in nanoseconds; 0 for not at all.
+	// PollFor is how long the worker polls for frames before it parks, in nanoseconds; 0 is not
+	// at all.
 	PollFor int64 `msgpack:"poll_for"`
-	// Actions asks for the core's list of actions: it is the result of the answer to the last frame of the configuration.
+	// Actions asks for the core's list of actions, as the result of the answer to the last frame
+	// of the configuration.
 	Actions bool `msgpack:"actions"`
 	// Debug makes the worker log at debug level.
 	Debug bool `msgpack:"debug"`
 }
 
-// Encode returns a control message as a body.
+// Encode returns the body of a control message: a [HelloBody] or a [ConfigureBody].
 func Encode(v any) []byte {
 	b, err := msgpack.Marshal(v)
 	if err != nil {
@@ -66,10 +74,12 @@ func Encode(v any) []byte {
 	return b
 }
 
-// maxControl bounds a control message, in bytes: what reads it follows its nesting.
+// maxControl bounds a control message, in bytes. Its reader recurses as deep as the message is
+// nested.
 const maxControl = 64 << 10
 
-// Decode reads a control message, of at most 64 KiB.
+// Decode reads the body of a control message, of at most 64 KiB, into v. The error is a
+// [*MalformedError].
 func Decode(b []byte, v any) error {
 	if len(b) > maxControl {
 		return malformed("a control message of %d bytes, %d are allowed", len(b), maxControl)
@@ -80,15 +90,16 @@ func Decode(b []byte, v any) error {
 	return nil
 }
 
-// OpenBody begins a placement. Feed frames with the setup or the snapshot follow, Replay frames with the journal, and
-// Ready.
+// OpenBody is the body of an Open frame, which begins a placement. Feed frames with the setup or
+// the snapshot follow, then Replay frames with the journal, then Ready.
 type OpenBody struct {
-	// Snapshot says what is fed: a snapshot, or a setup that opens an engine with these limits.
+	// Snapshot says that a snapshot is fed. Otherwise a setup is fed, and the limits below hold
+	// for the engine.
 	Snapshot      bool
 	MaxStateBytes uint64
 	MaxResult     uint32
 	MaxDepth      uint32
-	// Sequence is that of the state that is fed.
+	// Sequence is the sequence of the state that is fed.
 	Sequence uint64
 }
 
@@ -116,17 +127,19 @@ func (r *reader) uint32() uint32 {
 	return uint32(n)
 }
 
-// AppendBytes opens a byte string of n bytes, which follow: the body of a Core, Feed or Chunk frame is one.
+// AppendBytes appends the header of a byte string of n bytes. The caller sends the bytes behind
+// it. The body of a Core, a Feed or a Chunk frame is such a byte string.
 func AppendBytes(b []byte, n int) []byte { return pack.AppendBinHeader(b, n) }
 
-// ReadBytes reads a body that is one byte string.
+// ReadBytes reads a body that is one byte string. The result lies in b.
 func ReadBytes(b []byte) ([]byte, error) {
 	r := readerOf(b)
 	v := r.Bytes()
 	return v, r.end()
 }
 
-// ReadAction reads the body of a Dispatch frame, which is an action as [journal.AppendAction] makes it.
+// ReadAction reads the body of a Dispatch frame, which is an action as [journal.AppendAction]
+// makes it.
 func ReadAction(b []byte) (a journal.Action, err error) {
 	var rest []byte
 	if a, rest, err = journal.ReadAction(b); err != nil {
@@ -138,11 +151,12 @@ func ReadAction(b []byte) (a journal.Action, err error) {
 	return a, nil
 }
 
-// AppendBatch appends the opening of a Batch frame's body; n members follow, each [AppendMember].
+// AppendBatch appends the begin of a Batch frame's body. The caller appends n members, each by
+// [AppendMember].
 func AppendBatch(b []byte, n int) []byte { return pack.AppendArray(b, n) }
 
-// AppendMember appends a member of a batch: whether it is journaled though it may change nothing, and its action as
-// [journal.AppendAction] made it.
+// AppendMember appends a member of a batch: its action, as [journal.AppendAction] made it, and
+// whether it is journaled, even if it changes nothing.
 func AppendMember(b []byte, journaled bool, action []byte) []byte {
 	return append(pack.AppendBool(pack.AppendArray(b, 2), journaled), action...)
 }
@@ -153,7 +167,7 @@ type BatchMember struct {
 	journal.Action
 }
 
-// ReadBatch reads the body of a Batch frame, appending its members to the slice.
+// ReadBatch reads the body of a Batch frame, and appends its members to the slice.
 func ReadBatch(b []byte, members []BatchMember) ([]BatchMember, error) {
 	r := readerOf(b)
 	for range r.Array() {
@@ -170,8 +184,8 @@ func ReadBatch(b []byte, members []BatchMember) ([]BatchMember, error) {
 	return members, r.end()
 }
 
-// ReadEntry reads the first entry of a Replay frame's body, and returns what follows it. The body consists of a journal's
-// entries as they are: see [journal.AppendEntry].
+// ReadEntry reads the first entry of a Replay frame's body, and returns what follows it. The body
+// consists of a journal's entries as they are: see [journal.AppendEntry].
 func ReadEntry(b []byte) (e journal.Entry, rest []byte, err error) {
 	if e, rest, err = journal.ReadEntry(b); err != nil {
 		err = malformedBody(err)
@@ -179,31 +193,33 @@ func ReadEntry(b []byte) (e journal.Entry, rest []byte, err error) {
 	return e, rest, err
 }
 
-// Outcome is the body of an Answer.
+// Outcome is the body of an Answer to a request that succeeded.
 type Outcome struct {
 	// RunTime is how long the core ran, in nanoseconds.
 	RunTime uint64
-	// Sequence is that of the engine after the request.
+	// Sequence is the sequence of the engine after the request.
 	Sequence uint64
 	// Memory is the size of the instance's linear memory, in bytes.
 	Memory uint64
 	// Checksum is the XXH64 of Result.
 	Checksum uint64
-	// Result is what the kind returns: an action's result, a digest as 8 bytes little-endian, a batch's members as
-	// AppendMemberOutcome has them, one after the other.
+	// Result depends on the request: the result of an action, a digest as 8 bytes
+	// (little-endian), or the outcomes of a batch's members, each by [MemberOutcome.Append], one
+	// behind the other.
 	Result []byte
-	// Events holds MessagePack arrays [name, payload], one after the other.
+	// Events holds MessagePack arrays [name, payload], one behind the other.
 	Events []byte
 }
 
-// AppendHead appends the body up to its result, whose bytes follow; then AppendBytes for the events, and their bytes.
+// AppendHead appends the body up to the bytes of the result. The caller sends behind it: the
+// bytes of the result, the header of the events by [AppendBytes], and their bytes.
 func (o *Outcome) AppendHead(b []byte) []byte {
 	b = pack.AppendUint(pack.AppendArray(b, 6), o.RunTime)
 	b = pack.AppendUint(pack.AppendUint(b, o.Sequence), o.Memory)
 	return pack.AppendBinHeader(pack.AppendUint(b, o.Checksum), len(o.Result))
 }
 
-// ReadOutcome reads the body of an Answer that has not failed.
+// ReadOutcome reads the body of an Answer without [FlagFailed]. Result and Events lie in b.
 func ReadOutcome(b []byte) (o Outcome, err error) {
 	r := readerOf(b)
 	r.ArrayOf(6, 6)
@@ -211,23 +227,24 @@ func ReadOutcome(b []byte) (o Outcome, err error) {
 	return o, r.end()
 }
 
-// Failure is the body of an Answer that has failed.
+// Failure is the body of an Answer to a request that failed.
 type Failure struct {
 	RunTime, Sequence, Memory uint64
-	// Code is stable: one of the core's, or one below.
+	// Code is stable, for programs: a code of the core, or one below.
 	Code    string
 	Message string
-	// Index is that of the member that failed in an atomic batch, and of the entry that failed in a replay, else -1.
+	// Index is the index of the member that failed in an atomic batch, or of the entry that
+	// diverged in a Replay frame, counted from 0. Otherwise it is -1.
 	Index int64
 }
 
-// Codes of a worker, beside those of its core.
+// Codes that a worker itself gives. All others are its core's.
 const (
-	// CodeConflict: the engine has not the sequence that the action asked for.
+	// CodeConflict: the action asked for a sequence, and the engine has another one.
 	CodeConflict = "conflict"
 	// CodeDiverged: a replayed action's result differs from the one that was acknowledged.
 	CodeDiverged = "diverged"
-	// CodeNotPlaced: there is no such placement, or it failed.
+	// CodeNotPlaced: the placement is not open, or was lost.
 	CodeNotPlaced = "not_placed"
 	// CodeNoCore: the core can't be run.
 	CodeNoCore = "no_core"
@@ -240,7 +257,7 @@ func (f *Failure) Append(b []byte) []byte {
 	return pack.AppendInt(pack.AppendString(pack.AppendString(b, f.Code), f.Message), f.Index)
 }
 
-// ReadFailure reads the body of an Answer that has failed.
+// ReadFailure reads the body of an Answer with [FlagFailed].
 func ReadFailure(b []byte) (f Failure, err error) {
 	r := readerOf(b)
 	r.ArrayOf(6, 6)
@@ -251,12 +268,12 @@ func ReadFailure(b []byte) (f Failure, err error) {
 	return f, r.end()
 }
 
-// MemberOutcome is what became of a member of a batch.
+// MemberOutcome is the outcome of one member of a batch.
 type MemberOutcome struct {
 	Changed  bool
 	Checksum uint64
 	Result   []byte
-	// Code and Message say why it failed; Code is "" where it did not.
+	// Code and Message say why the member failed. Code is "" if it succeeded.
 	Code, Message string
 }
 
@@ -269,7 +286,7 @@ func (m *MemberOutcome) Append(b []byte) []byte {
 	return pack.AppendBin(b, m.Result)
 }
 
-// ReadMemberOutcome reads the outcome that b begins with, and returns what follows it.
+// ReadMemberOutcome reads the outcome that b begins with, and returns the bytes behind it.
 func ReadMemberOutcome(b []byte) (m MemberOutcome, rest []byte, err error) {
 	r := readerOf(b)
 	if r.ArrayOf(2, 3) == 2 {

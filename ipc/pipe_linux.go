@@ -12,16 +12,19 @@ import (
 
 // Pipe is one end of a pipe. One goroutine at a time may read, and one write.
 //
-// The runtime's poller does not know of it. Otherwise each byte that comes would wake the thread that waits in the poller,
-// though somebody else has read the byte already, and that thread would take a core from a side that is about to answer.
+// The pipe is not registered with the poller of Go's runtime. Otherwise each byte that arrives
+// would wake the thread that waits in the poller, though another goroutine has read the byte
+// already. That thread would take a core from a side that is about to answer.
 type Pipe struct {
 	fd int
-	// users counts the calls under way, and what Close has done. The descriptor is closed by the last one, once: neither a
-	// call under way nor one that comes later touches the file that has its number by then.
+	// users counts the calls under way, and holds what Close has done. The last call under way
+	// closes the descriptor, once. So no call touches another file that has got the same number
+	// meanwhile.
 	users atomic.Int64
 }
 
-// Close adds pipeClosing to users; whoever finds nothing else there makes it pipeClosed, and closes the descriptor.
+// Close adds pipeClosing to users. The call that finds nothing else there sets users to
+// pipeClosed, and closes the descriptor.
 const (
 	pipeClosing = 1 << 32
 	pipeClosed  = 2 * pipeClosing
@@ -30,7 +33,8 @@ const (
 // closePoll bounds how long a call that waits goes on after Close, in milliseconds.
 const closePoll = 1000
 
-// NewPipe returns the end of a pipe. The file is closed, also after an error: the end is the pipe's from now on.
+// NewPipe returns the end of a pipe. The file is closed, also after an error: the end is the
+// pipe's from now on.
 func NewPipe(file *os.File) (*Pipe, error) {
 	defer func() { _ = file.Close() }()
 	raw, err := file.SyscallConn()
@@ -74,8 +78,8 @@ func (p *Pipe) Close() error {
 	}
 }
 
-// now makes a call that does not wait, so Go's scheduler is not told of it: it would take the thread's place away from a
-// side that polls.
+// now makes a system call that does not wait. Go's scheduler is not told of the call: it would
+// give the processor of a goroutine that polls to another one.
 func (p *Pipe) now(call uintptr, b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
@@ -113,7 +117,8 @@ func (p *Pipe) wait(events int16) error {
 	return err
 }
 
-// TryRead reads what is there without waiting: 0 bytes where there is none, [io.EOF] where none will come.
+// TryRead reads what is there without waiting: 0 bytes if there are none yet, [io.EOF] if there
+// will be no more.
 func (p *Pipe) TryRead(b []byte) (int, error) { return p.now(syscall.SYS_READ, b) }
 
 // TryWrite writes what fits without waiting.

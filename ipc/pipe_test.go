@@ -27,7 +27,8 @@ func pipes(t *testing.T) (in, out *Pipe) {
 	return in, out
 }
 
-// What does not fit into a pipe follows as it is read, in order; a reader that waits gets what comes, and then the end.
+// What does not fit into a pipe follows as it is read, in order; a reader that waits gets what
+// comes, and then the end.
 func TestAPipeCarriesMoreThanItHolds(t *testing.T) {
 	in, out := pipes(t)
 	sent := make([]byte, 1<<20)
@@ -71,7 +72,8 @@ func TestATryOnAnEmptyPipeReturnsAtOnce(t *testing.T) {
 	}
 }
 
-// A descriptor that is free goes to the next file that is opened: what still uses a closed pipe must not touch that one.
+// A descriptor that is free goes to the next file that is opened: what still uses a closed pipe
+// must not touch that one.
 func TestAClosedPipeLeavesItsDescriptorAlone(t *testing.T) {
 	in, out := pipes(t)
 	if err := errors.Join(in.Close(), out.Close()); err != nil {

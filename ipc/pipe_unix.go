@@ -20,7 +20,8 @@ type Pipe struct {
 	tryWrite      func(uintptr) bool
 }
 
-// NewPipe returns the end of a pipe that the runtime can poll. The file is the pipe's from now on.
+// NewPipe returns the end of a pipe that the runtime can poll. The file is the pipe's from now
+// on.
 func NewPipe(file *os.File) (*Pipe, error) {
 	raw, err := file.SyscallConn()
 	if err != nil {
@@ -49,7 +50,8 @@ func uninterrupted(f func(int, []byte) (int, error), fd int, b []byte) (int, err
 // Read waits for bytes.
 func (p *Pipe) Read(b []byte) (int, error) { return p.file.Read(b) }
 
-// TryRead reads what is there without waiting: 0 bytes where there is none, [io.EOF] where none will come.
+// TryRead reads what is there without waiting: 0 bytes if there are none yet, [io.EOF] if there
+// will be no more.
 func (p *Pipe) TryRead(b []byte) (int, error) {
 	p.in = b
 	err := p.raw.Read(p.tryRead)

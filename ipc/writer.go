@@ -2,24 +2,26 @@ package ipc
 
 import "sync"
 
-// Sink is where bytes go: a pipe, or its like in memory.
+// Sink takes the bytes that a [Writer] writes: a pipe, or a stand-in for one in a test.
 type Sink interface {
-	// TryWrite writes what fits without waiting, which may be nothing.
+	// TryWrite writes as much of b as fits without waiting, which may be nothing, and returns how
+	// many bytes it wrote.
 	TryWrite(b []byte) (int, error)
-	// WriteAll writes everything, waiting for the other side, and calls done when it has. It returns at once; b is not
-	// touched until done.
+	// WriteAll returns at once, writes all of b in the background, and then calls done. The
+	// caller does not change b before that.
 	WriteAll(b []byte, done func(error))
 }
 
-// Writer gathers frames and writes all that is ready at once. No method waits for the other side: what does not fit into
-// the pipe follows when it does. It is safe for use by any number of goroutines.
+// Writer gathers frames and writes them together. Only Drain waits for the other side: what does
+// not fit into the pipe is written later, in the background. A Writer is safe for use by any
+// number of goroutines.
 type Writer struct {
 	sink Sink
 
 	mu      sync.Mutex // guards what follows
 	moved   sync.Cond  // signals that a write has ended
-	ready   []byte     // frames that wait
-	sending []byte     // what is being written
+	ready   []byte     // frames that wait for the next write
+	sending []byte     // frames that are being written
 	writing bool
 	err     error
 }
@@ -31,7 +33,8 @@ func NewWriter(sink Sink) *Writer {
 	return w
 }
 
-// Append adds a frame whose body is the parts one after the other. It returns how many bytes wait now.
+// Append adds a frame whose body is the parts, one behind the other, and sets its length. It
+// returns how many bytes wait to be written now. After an error it adds nothing.
 func (w *Writer) Append(h Header, parts ...[]byte) int {
 	h.Length = 0
 	for _, p := range parts {
@@ -51,14 +54,14 @@ func (w *Writer) Append(h Header, parts ...[]byte) int {
 	return len(w.ready)
 }
 
-// Waiting returns how many bytes have not been handed to the sink.
+// Waiting returns how many bytes wait for the next write.
 func (w *Writer) Waiting() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.ready)
 }
 
-// Flush writes what is ready. Where a write is under way, that one takes it along.
+// Flush writes the frames that wait. If a write is under way, they follow it.
 func (w *Writer) Flush() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -68,8 +71,9 @@ func (w *Writer) Flush() {
 	}
 }
 
-// Drain flushes, and waits while more than limit bytes have not been handed to the sink. It is for streams of any length,
-// which would otherwise be gathered here whole; the other side must be reading.
+// Drain flushes, and then waits while more than limit bytes wait to be written. It is for
+// streams, which would otherwise be gathered here as a whole. The other side has to read, or
+// Drain does not return.
 func (w *Writer) Drain(limit int) {
 	w.Flush()
 	w.mu.Lock()
@@ -79,7 +83,8 @@ func (w *Writer) Drain(limit int) {
 	}
 }
 
-// write runs with mu held and writing set.
+// write writes until no frame waits. The caller holds mu and has set writing. It gives mu back
+// while it writes.
 func (w *Writer) write() {
 	for w.err == nil && len(w.ready) > 0 {
 		w.sending, w.ready = w.ready, w.sending[:0]
@@ -96,7 +101,7 @@ func (w *Writer) write() {
 	w.writing = false
 }
 
-// written goes on after a write that had to wait.
+// written is called when a write of WriteAll has ended, and writes what has come meanwhile.
 func (w *Writer) written(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -104,7 +109,8 @@ func (w *Writer) written(err error) {
 	w.write()
 }
 
-// end takes note of an error, and gives back a buffer that is larger than a piece of a stream takes.
+// end is called after each write, with mu held. It keeps the first error, and drops a buffer that
+// is larger than a piece of a stream needs.
 func (w *Writer) end(err error) {
 	const kept = ChunkSize + 128<<10
 	if cap(w.sending) > kept {

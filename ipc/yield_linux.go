@@ -2,5 +2,6 @@ package ipc
 
 import "syscall"
 
-// yield lets another thread run that waits for this core. It may be the other side, and on a core of its own soon.
+// yield lets another thread that waits for this core run. That thread may be the other side of
+// the pipe.
 func yield() { _, _, _ = syscall.RawSyscall(syscall.SYS_SCHED_YIELD, 0, 0, 0) }
