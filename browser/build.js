@@ -1,6 +1,6 @@
 // Bundles the package for pages without a bundler: dist/hypertoken.js, an ES module, and dist/hypertoken.worker.js, its worker. Both hold
-// all they need but the core, which prepare.js copies into the package. With --check nothing is written: it fails if the files that are
-// there are not what the sources give.
+// everything they need but the core, which prepare.js copies into the package. With --check nothing is written: it fails if the committed
+// files differ from those that the sources give.
 
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { gzipSync } from 'node:zlib';
@@ -24,7 +24,7 @@ let all = 0;
 await mkdir(here('dist'), { recursive: true });
 for (const [name, options] of outputs) {
   const { outputFiles: [{ text, contents }], metafile } = await build(options);
-  // NOTICE says that the package holds nothing of others. What is bundled has to be named there, with its licence.
+  // NOTICE says that the package holds no code of others. If a dependency is bundled, NOTICE has to name it, with its licence.
   const foreign = Object.keys(metafile.inputs).filter((input) => !input.startsWith('src/'));
   if (foreign.length > 0) throw new Error(`${name} would bundle ${foreign.join(', ')}: NOTICE has to name it, with its licence`);
   const compressed = gzipSync(contents, { level: 9 }).length;

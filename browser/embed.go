@@ -1,5 +1,5 @@
-// Package browser holds what `hypertoken serve --demo` serves: the npm package as it is built, and the demo. README.md is about the
-// package.
+// Package browser holds the files that `hypertoken serve --demo` serves: the built npm package, and the demo. README.md describes the
+// npm package.
 package browser
 
 import "embed"
@@ -9,7 +9,7 @@ import "embed"
 //go:embed dist/hypertoken.js dist/hypertoken.worker.js
 var Dist embed.FS
 
-// Demo has the demo's page and what it loads, in the folder demo.
+// Demo has the demo's page and the files that it loads, in the folder demo.
 //
 //go:embed demo
 var Demo embed.FS

@@ -1,13 +1,13 @@
-// What an action on a worker costs beside a bare message there and back, in the same run. It runs in pages and in Node.
+// Compares the time of an action on a worker with that of a bare message there and back, in the same run. It runs in pages and in Node.
 
 const seconds = (ms) => ms / 1000;
 
-/** Times f again and again for so many milliseconds: median and 95th percentile, in µs. */
+/** Times calls of f for so many milliseconds. Returns the median and the 95th percentile, in µs. */
 async function times(f, most) {
   for (const until = performance.now() + most / 4; performance.now() < until;) await f();
   const all = [];
   for (const until = performance.now() + most; performance.now() < until;) {
-    // Clocks of browsers are coarse: eight at a time.
+    // Clocks of browsers are coarse, so eight calls are timed together.
     const began = performance.now();
     for (let k = 0; k < 8; k++) await f();
     all.push((performance.now() - began) / 8 * 1000);
@@ -16,7 +16,7 @@ async function times(f, most) {
   return { p50: all[Math.floor(all.length * 0.5)], p95: all[Math.floor(all.length * 0.95)] };
 }
 
-/** How many of f there are a second, a thousand in flight. */
+/** Returns how many calls of f end in a second, with a thousand in flight. */
 async function rate(f, most) {
   const round = () => Promise.all(Array.from({ length: 1000 }, f));
   for (const until = performance.now() + most / 4; performance.now() < until;) await round();
@@ -53,7 +53,7 @@ export async function measure({ Engine, bare, workerOptions = {}, most = 1000 })
   const draw = (e, dispatch) => (++drawn % 52 === 0 ? dispatch.call(e, 'stack:reset') : dispatch.call(e, 'stack:draw', { count: 1 }));
   const onWorker = () => draw(engine, engine.dispatchAsync);
   const result = { start: starts[2] };
-  // In turn, several times over: what the machine does besides falls on all of them.
+  // They are measured in turn, several times, so that other work of the machine slows all of them alike.
   const rounds = [];
   for (let k = 0; k < 3; k++) {
     const r = {};
@@ -75,7 +75,7 @@ export async function measure({ Engine, bare, workerOptions = {}, most = 1000 })
   return result;
 }
 
-/** A worker that sends back what it gets, of a Worker as pages and as Node have it. */
+/** A worker that sends every message back. It works with the Worker of pages and with Node's. */
 export function pinger(worker) {
   const waiting = [];
   const back = () => waiting.shift()();

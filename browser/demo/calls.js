@@ -1,4 +1,4 @@
-// Calls to an engine that don't fail because of its worker. An action that misses its deadline had no effect, so it is safe to ask again.
+// Calls to an engine that do not fail because of its worker. An action that misses its deadline has had no effect, so it is sent again.
 
 /** How long an answer may take until its worker is held for hung, in milliseconds. */
 export const deadline = 700;

@@ -1,4 +1,4 @@
-// Cards and chips, drawn.
+// Draws cards and chips.
 
 const ns = 'http://www.w3.org/2000/svg';
 
@@ -10,7 +10,7 @@ export function svg(name, attributes = {}, ...children) {
   return e;
 }
 
-// Each around the origin, about 20 high.
+// The shapes of the suits. Each is drawn around the origin, and about 20 units high.
 const shapes = {
   hearts: 'M0 9.5C-3 5.5-9.2 1.5-9.2-3.8a4.7 4.7 0 0 1 9.2-1.7A4.7 4.7 0 0 1 9.2-3.8C9.2 1.5 3 5.5 0 9.5Z',
   diamonds: 'M0-10Q2.6-4.2 7 0Q2.6 4.2 0 10Q-2.6 4.2-7 0Q-2.6-4.2 0-10Z',
@@ -21,7 +21,7 @@ const shapes = {
 const pip = (suit, x, y, scale = 1, turned = false) =>
   svg('path', { d: shapes[suit], transform: `translate(${x} ${y}) scale(${turned ? -scale : scale})` });
 
-// Where the pips of 2 to 10 are, for a card of 100 by 140; those below the middle are upside down.
+// The positions of the pips of the cards 2 to 10, on a card of 100 by 140 units. Pips below the middle are upside down.
 const left = 32, mid = 50, right = 68;
 const rows = { top: 28, upper: 42, third: 56, half: 70 };
 const pairs = (...ys) => ys.flatMap((y) => [[left, y], [right, y]]);
@@ -43,7 +43,7 @@ const crowns = {
   J: 'M37 37q2-14 14-14t12 9l6-7q3 8-6 12Z',
 };
 
-// A court card is one half, and the same upside down.
+// A court card has one half, and the same half again upside down.
 function court(rank, suit) {
   const half = () => svg('g', {},
     svg('path', { class: 'robe', d: 'M23 70V64q3-11 17-12h20q14 1 17 12V70Z' }),

@@ -1,4 +1,4 @@
-// Blackjack over an engine, without a page. The engine's state is all there is: what may be done next is read from it.
+// Blackjack over an engine, without a page. The engine's state is the whole game: the moves that are allowed next are read from it.
 
 const suits = ['spades', 'hearts', 'diamonds', 'clubs'];
 const ranks = [
@@ -18,7 +18,7 @@ export const bets = { least: 10, most: 500, step: 10 };
 const reshuffleBelow = 16;
 const loan = 500;
 
-/** What cards are worth: an ace counts 11 where that does not go over 21. */
+/** The value of cards: an ace counts 11 if the sum does not go over 21, and 1 otherwise. */
 export function total(cards) {
   let sum = 0, aces = 0;
   for (const { meta } of cards) {
@@ -51,7 +51,7 @@ export function read(state) {
   };
 }
 
-/** What a player who counts nothing does: 'hit', 'stand' or 'double'. */
+/** The move of a player who does not count cards: 'hit', 'stand' or 'double'. */
 export function advice({ playerTotal: { sum, soft }, dealer, can }) {
   const up = Math.max(...dealer.filter((p) => p.faceUp).flatMap((p) => p.tokenSnapshot.meta.value));
   if (!soft && can.double && (sum === 11 || (sum === 10 && up < 10))) return 'double';
@@ -97,7 +97,7 @@ export class Blackjack {
     const { shoe, most } = await this.#may('deal');
     const amount = Math.max(bets.least, Math.min(bet, most));
     const fresh = [['space:clearZone', { zone: 'discards' }], ['stack:reset', {}], ['stack:shuffle', {}],
-      ['game:setState', { key: 'transactions', value: [], replace: true }]]; // a game without end must not need memory without end
+      ['game:setState', { key: 'transactions', value: [], replace: true }]]; // otherwise the memory of a long game would grow without end
     await this.#calls.batch([
       ['space:transferZone', { fromZone: 'dealer', toZone: 'discards' }],
       ['space:transferZone', { fromZone: 'player', toZone: 'discards' }],
@@ -138,7 +138,7 @@ export class Blackjack {
     await this.#settle();
   }
 
-  /** The house lends a player who has lost everything. */
+  /** The house lends chips to a player who has lost all of them. */
   async borrow() {
     await this.#may('borrow');
     await this.#calls.batch([pay('House', 'Player', loan), note({ phase: 'betting', result: null })]);

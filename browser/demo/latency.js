@@ -1,4 +1,4 @@
-// A histogram of how long calls took, drawn while they come in.
+// A histogram of the times that calls took. It is drawn again while new ones come in.
 
 import { svg } from './cards.js';
 
@@ -16,7 +16,7 @@ export function duration(ms) {
   return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(2)} s`;
 }
 
-// The latest of so many calls are what the numbers are about.
+// The numbers are those of so many of the latest calls.
 const kept = 10_000;
 
 export class Latency {
@@ -53,7 +53,7 @@ export class Latency {
   #draw() {
     this.#drawing = false;
     const most = Math.max(...this.#counts);
-    // A bar of one call among thousands is still to be seen: it is what matters here.
+    // A bar of one call among thousands stays visible: the rare slow calls matter most here.
     const tall = (n) => (n === 0 ? 0 : Math.max(4, (n / most) * (floor - 8)));
     this.#bars.forEach(([missed, calm], k) => {
       for (const [bar, n] of [[missed, this.#counts[k]], [calm, this.#calm[k]]]) {
@@ -61,7 +61,7 @@ export class Latency {
         bar.setAttribute('height', tall(n));
       }
     });
-    // Sorting all of it is not for each frame.
+    // To sort all of it takes too long for each frame.
     const now = performance.now();
     clearTimeout(this.#telling);
     if (now - this.#told > 500) this.#tell();

@@ -1,4 +1,4 @@
-// The page: an engine on a worker, the game on it, and what is drawn of both.
+// The page: it has an engine on a worker, plays the game on it, and draws both.
 
 import { Engine } from '/hypertoken/hypertoken.js';
 import { Calls } from './calls.js';
@@ -17,12 +17,12 @@ const latency = new Latency($('histogram'));
 const calls = new Calls(engine, ({ ms, missed }) => latency.add(ms, missed));
 const trouble = new Trouble(engine, calls);
 const table = new Table();
-let now = null; // the table as it was drawn last
+let now = null; // the table that was drawn last
 let auto = false, playing = false, moving = false;
 
 const game = new Blackjack(calls, () => wait(auto ? 60 : still.matches ? 80 : 320));
 
-// Drawing: what the state is once per frame at most, and never an older one over a newer one.
+// Drawing: the state is drawn once per frame at most, and an older state never over a newer one.
 
 let drawing = false, stale = false;
 async function draw() {
@@ -101,9 +101,9 @@ async function move(name) {
 async function autoplay(on) {
   auto = on;
   $('auto').setAttribute('aria-pressed', on);
-  $('story').setAttribute('aria-live', on ? 'off' : 'polite'); // nobody wants to hear two hands a second
+  $('story').setAttribute('aria-live', on ? 'off' : 'polite'); // a screen reader would read two hands a second aloud
   buttons();
-  if (playing) return; // the loop below sees it
+  if (playing) return; // the loop below looks at it
   playing = true;
   while (auto) {
     if (!moving) await move(now.can.borrow || now.can.deal ? 'deal' : advice(now));

@@ -1,4 +1,4 @@
-// The same heavy work on a worker and on the main thread, and what the page's frames are like meanwhile.
+// Runs the same heavy work on a worker and on the main thread, and shows how long the page's frames take meanwhile.
 
 import { Engine } from '/hypertoken/hypertoken.js';
 import { svg } from './cards.js';
@@ -11,7 +11,7 @@ const shuffles = Array.from({ length: 400 }, () => ({ type: 'stack:shuffle' }));
 const lasts = 4000; // milliseconds
 const still = matchMedia('(prefers-reduced-motion: reduce)');
 
-// Lets the browser draw: without it, work on the main thread would not stutter, it would freeze.
+// Lets the browser draw. Without this, work on the main thread would freeze the page instead of making it stutter.
 const turn = (() => {
   const { port1, port2 } = new MessageChannel(), waiting = [];
   port1.onmessage = () => waiting.shift()();
@@ -74,7 +74,7 @@ class Lane {
         const x = ((now - from) / lasts) * width, wide = Math.max(1, ((now - last) / lasts) * width - 0.3);
         bars.push(`M${(x - wide).toFixed(1)} ${height}V${y(now - last).toFixed(1)}h${wide.toFixed(1)}V${height}Z`);
         this.#path.setAttribute('d', bars.join(''));
-        // By script on purpose: an animation in CSS would go on over a main thread that does not.
+        // The script moves it on purpose: an animation in CSS would go on while the main thread stands still.
         if (!still.matches) dot.style.transform = `translateX(${50 - 50 * Math.cos(((now - from) / 1000) * Math.PI)}cqw) rotate(${((now - from) / 1000) * 180}deg)`;
       }
       from ??= now;

@@ -1,4 +1,4 @@
-// The table on the page: a picture of the engine's state, and nothing of its own.
+// Draws the table on the page from the engine's state alone.
 
 import { back, chips, face } from './cards.js';
 
@@ -7,7 +7,7 @@ const words = { A: 'ace', J: 'jack', Q: 'queen', K: 'king' };
 const nameOf = ({ meta: { rank, suit } }) => `${words[rank] ?? rank} of ${suit}`;
 const money = (n) => n.toLocaleString('en');
 
-/** What has happened, and what can be done, in a sentence or two. */
+/** One or two sentences about the last move and the moves that are allowed now. */
 export function story(t) {
   const mine = `${t.playerTotal.soft && t.playerTotal.sum < 21 ? 'a soft ' : ''}${t.playerTotal.sum}`;
   const theirs = t.dealerTotal.sum;
@@ -66,7 +66,7 @@ export class Table {
     $(`amount-${who}`).textContent = money(amount);
   }
 
-  // The thicker a pile, the more edges it shows.
+  // A pile with more cards shows more edges.
   #pile(id, count) {
     const edges = Math.min(6, Math.ceil(count / 9));
     if (this.#drawn[`${id}-pile`] === edges) return;
@@ -94,7 +94,7 @@ export class Table {
       if (list.children[at] !== card) list.insertBefore(card, list.children[at] ?? null);
       if (card.dataset.up !== String(p.faceUp)) {
         card.dataset.up = p.faceUp;
-        // What lies face down is not told to who listens, nor to who looks into the page.
+        // A card that lies face down is neither read aloud nor in the page's source.
         card.firstChild.setAttribute('aria-label', p.faceUp ? nameOf(p.tokenSnapshot) : 'a card, face down');
         if (p.faceUp) card.firstChild.lastChild.replaceChildren(face(p.tokenSnapshot));
       }

@@ -1,4 +1,4 @@
-// What a visitor does to the worker, and how long it took until the game went on.
+// The buttons that break the worker, and the time until the game goes on.
 
 import { deadline } from './calls.js';
 import { duration } from './latency.js';
@@ -52,7 +52,7 @@ export class Trouble {
       this.#outcome('Broken. A new one starts …', 'bad');
       const at = { began: performance.now() };
       deeds[kind].on(worker);
-      // The package has no event for this.
+      // The package has no event that says so.
       const poll = setInterval(() => {
         if (thread.thread !== worker || thread.state !== 'ready') at.noticed ??= performance.now();
         if (at.noticed && thread.state === 'ready' && thread.thread !== worker) at.started ??= performance.now();
@@ -73,7 +73,7 @@ export class Trouble {
   }
 
   #recovered(at, digest, after, others) {
-    // What went faster than the poll did took no time.
+    // A recovery that was faster than the poll counts as 0 ms.
     at.started = Math.min(at.started ?? at.restored, at.restored);
     at.noticed = Math.min(at.noticed ?? at.started, at.started);
     const took = { noticed: at.noticed - at.began, started: at.started - at.noticed, restored: at.restored - at.started };
@@ -112,7 +112,7 @@ export class Trouble {
     $('worker').dataset.kind = kind;
   }
 
-  // The line beside the buttons, where a visitor looks who has just pressed one.
+  // The line beside the buttons: a visitor who has just pressed one looks there.
   #outcome(text, kind = '') {
     $('outcome').textContent = text;
     $('outcome').dataset.kind = kind;

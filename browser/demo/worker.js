@@ -1,8 +1,8 @@
-// The package's worker, with two ways to make trouble for it from outside: a message { trouble } is taken before the package sees it.
+// The package's worker, and two ways to break it from outside. A message { trouble } is handled before the package's own listener.
 
 const trouble = {
   hang() {
-    for (;;); // nothing but the end of this thread ends it
+    for (;;); // only the end of this thread ends the loop
   },
   crash() {
     throw new Error('the page asked for it');
@@ -16,5 +16,5 @@ self.addEventListener('message', (event) => {
   make();
 });
 
-// Not as a static import: those run first, and the package's listener would be the first too.
+// A dynamic import: a static one would run first, and the package's listener would come before the one above.
 await import('/workers/hypertoken.worker.js');

@@ -1,9 +1,9 @@
-// How a core is talked to: core-rs/ABI.md. An instance is one engine.
+// Calls of a core, as core-rs/ABI.md has them. An instance of a core is one engine.
 
 import { coreFile, getEnvironment } from './environment.js';
 
 const op = { open: 1, restore: 2, feed: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, next: 9, digest: 10, actions: 11 };
-const kept = 256 << 10; // of room for input, between calls
+const kept = 256 << 10; // bytes of room for input that an instance keeps between calls
 const none = new Uint8Array(0);
 const exported = ['ht_abi', 'ht_reply', 'ht_input', 'ht_call'];
 
@@ -54,7 +54,7 @@ export class Instance {
   }
 
   /**
-   * Runs a call on the first n bytes of the input. What it returns lies in the instance's memory: it is valid until the next call.
+   * Runs a call on the first n bytes of the input. The result lies in the instance's memory: it is valid until the next call.
    * @returns {{failed: boolean, changed: boolean, body: Uint8Array, table: Uint8Array, events: Uint8Array}}
    */
   call(what, n = 0) {
@@ -107,7 +107,7 @@ export const isModule = (value) => Object.prototype.toString.call(value) === '[o
 /**
  * Fetches and compiles a core.
  * @param {{module: WebAssembly.Module | BufferSource} | {url: string} | {path: string, folder: string}} from see coreLocation
- * @param {(problem: string) => void} [warn] is told of what works, but should be mended
+ * @param {(problem: string) => void} [warn] is called with each problem that costs time and stops nothing
  */
 export async function compile({ module, url, path, folder }, warn) {
   if (isModule(module)) return module;
@@ -121,7 +121,7 @@ export async function compile({ module, url, path, folder }, warn) {
     return WebAssembly.compile(bytes);
   }
   const response = await fetch(url).catch((cause) => {
-    throw new Error(`${url} can not be fetched (${cause.message}): check workerOptions.wasmPath, the network, the page's Content-Security-Policy (connect-src), and where it is of another origin its CORS headers`, { cause });
+    throw new Error(`${url} can not be fetched (${cause.message}): check workerOptions.wasmPath, the network, the page's Content-Security-Policy (connect-src), and its CORS headers if it is of another origin`, { cause });
   });
   if (!response.ok) throw new Error(`${url} is not there: HTTP status ${response.status}; copy core.wasm there, or set workerOptions.wasmPath`);
   const type = response.headers.get('content-type') ?? 'none';
@@ -135,7 +135,7 @@ export async function compile({ module, url, path, folder }, warn) {
   return compiled(bytes);
 }
 
-// What browsers say where the page's policy forbids it names no remedy, or 'unsafe-eval', which allows more than is wanted.
+// If the page's policy forbids to compile, the error of the browser names no remedy, or 'unsafe-eval', which allows more than is needed.
 async function compiled(from) {
   try {
     return await (from instanceof Response ? WebAssembly.compileStreaming(from) : WebAssembly.compile(from));

@@ -1,4 +1,4 @@
-// The engine that the guide promises: a game, its actions as promises, its events.
+// The engine as callers have it: its actions as promises, and its events.
 
 import { badInput, canceledError, HyperTokenError, shutdownError, unreadable } from './errors.js';
 import { flag, kind } from './frames.js';
@@ -42,16 +42,16 @@ export class Engine {
     }
     this.#game.flush = () => this.#flushWindow();
     const op = new Op('ready', kind.digest);
-    /** Resolves once the engine is set up where it runs; rejects where its setup or its core can't be used. */
+    /** Resolves once the engine is placed; rejects if its setup or its core can't be used. */
     this.ready = op.promise.then(() => {});
-    this.ready.catch(() => {}); // whoever wants it has it
+    this.ready.catch(() => {}); // no unhandled rejection if the caller does not use it
     this.#game.push(op);
   }
 
   /** How many actions have changed the state. */
   get sequence() { return this.#game.sequence; }
 
-  /** Where the engine is: 'worker', 'main thread', or 'nowhere' while it is placed anew. */
+  /** The place of the engine: 'worker', 'main thread', or 'nowhere' while it is placed again. */
   get place() { return this.#game.place ? (this.#game.place.thread ? 'worker' : 'main thread') : 'nowhere'; }
 
   get host() { return this.#host; }
@@ -77,7 +77,7 @@ export class Engine {
   #take(op, { signal, timeout = this.#options.timeout } = {}) {
     this.#checkWait(op.what, signal, timeout);
     this.#host.charge(op);
-    this.#host.bound(this.#game, op, timeout, signal);
+    this.#host.limit(this.#game, op, timeout, signal);
     return op;
   }
 
@@ -134,8 +134,8 @@ export class Engine {
       this.#host.drain();
     }
     const op = this.#op(type, payload, options ?? {});
-    this.#checkWait(type, options?.signal, options?.timeout ?? 0); // what runs at once is neither withdrawn nor late
-    op.promise.catch(() => {}); // its outcome is thrown
+    this.#checkWait(type, options?.signal, options?.timeout ?? 0); // an action that runs at once is neither withdrawn nor late
+    op.promise.catch(() => {}); // the error is thrown below
     this.#host.charge(op);
     this.#game.push(op);
     this.#host.drain();
@@ -176,7 +176,7 @@ export class Engine {
     }
   }
 
-  // The error for a member that is refused has its index.
+  // If a member is refused, the error has its index.
   #member(action, index) {
     try {
       if (typeof action !== 'object' || action === null || Array.isArray(action)) throw badInput(`it is ${nameOf(action)}, want an object`);
@@ -202,11 +202,11 @@ export class Engine {
     clearTimeout(this.#windowTimer);
     this.#windowTimer = null;
     this.#windowBytes = 0;
-    const ops = this.#window.splice(0).filter((op) => !op.settled); // withdrawn
+    const ops = this.#window.splice(0).filter((op) => !op.settled); // without those that were withdrawn
     if (ops.length === 0) return;
     try {
       this.#game.push(ops.length > 1 ? this.#batch(ops) : ops[0]);
-    } catch (error) { // it has broken since they came
+    } catch (error) { // the engine has broken since they were dispatched
       for (const op of ops) this.#game.withdraw(op, error);
     }
   }
@@ -236,7 +236,7 @@ export class Engine {
     return op.promise;
   }
 
-  /** The whole state, as one object. It sees what was dispatched before. */
+  /** The whole state, as one object, after all actions that were dispatched before. */
   async state(options) {
     const bytes = await this.#question('state', kind.state, options);
     try {
@@ -257,7 +257,7 @@ export class Engine {
 
   /**
    * Calls f with every event of a name, '*' for all: state:updated, engine:action, engine:error, engine:shutdown, and those that a core
-   * raises. f gets {name, payload, ...payload}. Returns what ends that.
+   * raises. f gets {name, payload, ...payload}. Returns a function that removes the listener.
    */
   on(name, f) {
     checkType('on', 'the name of an event', name, 'string');
@@ -276,8 +276,8 @@ export class Engine {
   #emit(name, payload) {
     if (this.#listeners.size === 0) return;
     for (const key of [name, '*']) {
-      for (const f of [...this.#listeners.get(key) ?? []]) { // a listener may add others, which are for the next event
-        // A listener that fails is its own problem, and that of who looks for unhandled errors.
+      for (const f of [...this.#listeners.get(key) ?? []]) { // a copy: a listener may add others, for the next event
+        // An error of a listener does not stop the engine. It is reported as an unhandled error.
         try {
           f({ ...payload, name, payload });
         } catch (error) {
@@ -288,9 +288,9 @@ export class Engine {
   }
 
   /**
-   * Waits for what was dispatched, and frees the engine, and its host where that is its own: then no worker of it is left. It may be called
-   * any number of times, for example with a timeout where it takes too long.
-   * @param {{timeout?: number}} [options] after so many milliseconds what is in flight fails; 0, the default, for never
+   * Waits for the requests in flight, and frees the engine. If the host is the engine's own, no worker of it is left then. It may be called
+   * any number of times, for example again with a timeout if it takes too long.
+   * @param {{timeout?: number}} [options] after so many milliseconds the requests in flight fail; 0, the default, is no limit
    */
   async shutdown(options) {
     checkOptions('shutdown', options, ['timeout']);
@@ -298,14 +298,14 @@ export class Engine {
     checkTimeout('shutdown', timeout);
     if (this.#own) return this.#host.shutdown({ timeout });
     await this.#game.close(timeout);
-    this.#game.over();
+    this.#game.raiseShutdown();
   }
 
   [Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')]() { return this.shutdown(); }
 }
 
 function ownHost(useWorker, workerOptions) {
-  const { workers } = hostOptions(workerOptions, 'workerOptions'); // so that their errors come before any worker
+  const { workers } = hostOptions(workerOptions, 'workerOptions'); // checked before any worker is started
   const given = workerOptions?.workers !== undefined;
   if (given && useWorker !== workers > 0) throw badInput(`Engine: useWorker is ${useWorker}, and workerOptions.workers is ${workers}; want true with workers, false with 0`);
   return new Host({ ...workerOptions, workers: useWorker ? workers : 0 });

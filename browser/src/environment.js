@@ -1,15 +1,15 @@
-// The environment that this code runs in, and the places of the worker's script and of the core there.
+// Differences between Node and a browser: which of them this is, where the worker's script and the core are, and how a thread is started.
 
 /**
- * Tells Node, and what has Node's modules as Deno and Bun have, from a browser. It asks for what is really there: tests in Node define
- * `window` and `document`, and bundlers give pages a `process`.
+ * Tells Node from a browser. Deno and Bun, which have Node's modules, count as Node. It looks at properties that only the real one has:
+ * tests in Node define `window` and `document`, and bundlers give pages a `process`.
  * @returns {'node' | 'browser'}
  */
 export function getEnvironment() {
   const { process, Deno } = globalThis;
   if (typeof Deno?.version?.deno === 'string') return 'node';
   if (typeof process !== 'object' || typeof process?.versions?.node !== 'string') return 'browser';
-  if (process.browser && Object.prototype.toString.call(process) !== '[object process]') return 'browser'; // a bundler's
+  if (process.browser && Object.prototype.toString.call(process) !== '[object process]') return 'browser'; // a bundler has defined it
   // A page of Electron may have all of Node's modules, but its worker threads do not run there, and Web Workers do. NW.js is alike.
   const isPage = process.type === 'renderer' || process.type === 'worker'
     || (process.versions.nw !== undefined && typeof globalThis.document === 'object');
@@ -23,7 +23,7 @@ export function supportsWorkers() {
 
 const inPackage = (path) => new URL(path, import.meta.url);
 
-/** Where the worker's script and the core are, unless options say so. */
+/** The addresses of the worker's script and of the core, if no option gives them. */
 export function defaults() {
   if (getEnvironment() === 'node') {
     return { workerPath: inPackage('./worker.js'), wasmPath: inPackage('../') };
@@ -31,7 +31,7 @@ export function defaults() {
   return { workerPath: '/workers/hypertoken.worker.js', wasmPath: '/wasm/' };
 }
 
-/** Calls f in a task of its own, behind the messages that are there already. */
+/** Calls f in a task of its own, after the messages that have arrived already. */
 export const macrotask = (() => {
   if (typeof setImmediate === 'function') return setImmediate;
   const channel = new MessageChannel(), waiting = [];
@@ -42,10 +42,10 @@ export const macrotask = (() => {
   };
 })();
 
-// A drive of Windows has one letter, and no scheme has.
+// A scheme has more than one letter, and a drive of Windows has one.
 const hasScheme = (path) => /^[a-z][a-z0-9+.-]+:/i.test(path);
 
-/** In Node a relative path is one below the folder that is the current one when this is called. */
+/** The folder that relative paths begin at in Node: the current one at the moment of the call. */
 const currentFolder = () => globalThis.process?.cwd?.() ?? globalThis.Deno?.cwd() ?? '.';
 
 /**
@@ -67,12 +67,12 @@ export function coreFile(given, folder, path) {
   return /\.wasm$/i.test(given) ? whole : path.join(whole, 'core.wasm');
 }
 
-/** The worker's script in Node, as a URL if it was given as one, and else as a whole path. */
+/** The worker's script in Node: a URL if it was given as one, and an absolute path otherwise. */
 export function scriptFile(given, folder, path) {
   return hasScheme(given) ? new URL(given) : path.resolve(folder, given);
 }
 
-// A program that is run with `node --input-type=module -e ...` hands that option to its workers, which have a file and refuse it.
+// If a program runs with `node --input-type=module -e ...`, its workers inherit that option, and refuse it because they run a file.
 function workerArguments() {
   const all = globalThis.process?.execArgv ?? [];
   const rest = all.filter((a, k) => !/^--input-type(=|$)/.test(a) && all[k - 1] !== '--input-type');
@@ -82,14 +82,14 @@ function workerArguments() {
 /**
  * Starts a worker thread.
  * @param {string | URL} path
- * @param {{message: (data: unknown) => void, gone: (cause: Error) => void}} events gone is called once at most, and not after terminate
+ * @param {{message: (data: unknown) => void, exit: (cause: Error) => void}} events exit is called when the thread has ended by itself: once at most, and not after terminate
  */
 export async function startWorker(path, events) {
   let over = false;
-  const gone = (cause) => {
+  const exit = (cause) => {
     if (!over) {
       over = true;
-      events.gone(cause);
+      events.exit(cause);
     }
   };
   if (getEnvironment() === 'node') {
@@ -97,10 +97,10 @@ export async function startWorker(path, events) {
     const [{ Worker }, pathModule] = await Promise.all([import('node:worker_threads'), import('node:path')]);
     const worker = new Worker(scriptFile(String(path), folder, pathModule), { name: 'hypertoken', ...workerArguments() });
     worker.on('message', (data) => over || events.message(data));
-    worker.on('error', (cause) => gone(/_NOT_FOUND$/.test(cause.code)
+    worker.on('error', (cause) => exit(/_NOT_FOUND$/.test(cause.code)
       ? new Error(`the script ${path} could not be loaded: check workerOptions.workerPath`, { cause }) : cause));
-    worker.on('messageerror', gone);
-    worker.on('exit', (code) => gone(new Error(`the worker ended with the exit code ${code}`)));
+    worker.on('messageerror', exit);
+    worker.on('exit', (code) => exit(new Error(`the worker ended with the exit code ${code}`)));
     return {
       post: (data, transfer) => worker.postMessage(data, transfer),
       terminate: () => {
@@ -114,20 +114,20 @@ export async function startWorker(path, events) {
   let ended = Promise.resolve();
   worker.addEventListener('message', (e) => {
     if (over) return;
-    // The worker has this lock until it ends, however that comes.
+    // The worker holds this lock until it ends, for whatever reason.
     const lock = e.data?.lock;
-    if (lock) ended = navigator.locks.request(lock, () => gone(new Error('the worker was terminated'))).catch(() => {});
+    if (lock) ended = navigator.locks.request(lock, () => exit(new Error('the worker was terminated'))).catch(() => {});
     events.message(e.data);
   });
-  worker.addEventListener('messageerror', () => gone(new Error('a message of the worker can not be read')));
+  worker.addEventListener('messageerror', () => exit(new Error('a message of the worker can not be read')));
   worker.addEventListener('error', (e) => {
     e.preventDefault?.();
-    gone(new Error(e.message || `the script ${path} could not be loaded: check workerOptions.workerPath, that it is served as text/javascript, and the page's Content-Security-Policy (worker-src)${
+    exit(new Error(e.message || `the script ${path} could not be loaded: check workerOptions.workerPath, that it is served as text/javascript, and the page's Content-Security-Policy (worker-src)${
       globalThis.crossOriginIsolated ? '; in a page that is cross-origin isolated its script needs the Cross-Origin-Embedder-Policy too' : ''}`));
   });
   return {
     post: (data, transfer) => worker.postMessage(data, transfer),
-    // One that hangs goes on for a second or two in some browsers.
+    // Some browsers take a second or two to end a worker that hangs.
     terminate: () => {
       over = true;
       worker.terminate();

@@ -1,4 +1,4 @@
-// What a request does to an engine: the same bytes in and out on a worker and on the main thread.
+// Runs the requests of placed engines. A worker and the main thread run them with the same code, from the same bytes to the same bytes.
 
 import { Instance, Lost } from './core.js';
 import { answerHead, entryHead, failure, flag, hash, kind } from './frames.js';

@@ -1,4 +1,4 @@
-// What goes between a page and its worker: frames, several of them in a message, which is one buffer that is transferred.
+// The frames that a page and its worker send each other. A message has several of them: it is one buffer, which is transferred.
 //
 // A frame: length of its body u32, request u32, placement u32, kind u8, flags u8, two zero bytes; all little-endian. A worker answers
 // each request in their order, but for `close`, which has no answer.
@@ -8,11 +8,11 @@ export const header = 16;
 export const kind = { open: 1, feed: 2, replay: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, digest: 9, close: 10, answer: 16 };
 
 export const flag = {
-  /** open: what is fed is a snapshot. */
+  /** open: the base that follows is a snapshot. */
   restore: 1,
   /** batch: all or nothing. */
   atomic: 1,
-  /** any request: a worker may have died of it, so what is answered so far is sent before it runs. */
+  /** any request: a worker may have died of it. So the worker sends all earlier answers before it runs this request. */
   suspect: 8,
   /** answer: it failed, the body is an error map. */
   failed: 1,
@@ -20,7 +20,7 @@ export const flag = {
   changed: 2,
   /** answer: the instance is gone. */
   lost: 4,
-  /** answer to a dispatch: it was quick. The answer to the next one of its name may be held back while what is behind it in its message runs. */
+  /** answer to a dispatch: it was quick. The worker may hold back the answer to the next action of this name while it runs those behind it. */
   quick: 16,
 };
 
@@ -50,7 +50,7 @@ export class Writer {
     this.#end = to;
   }
 
-  /** Returns what is gathered, as a buffer to transfer, and begins anew. */
+  /** Returns the gathered frames, as a buffer to transfer, and begins again with none. */
   take() {
     const taken = this.#bytes.buffer.slice(0, this.#end);
     this.#end = 0;
@@ -86,7 +86,7 @@ export class Frame {
   get body() { return new Uint8Array(this.view.buffer, this.view.byteOffset + this.at, this.length); }
 }
 
-/** An answer that did not come in a message. */
+/** An answer that was made on this thread: it has the members of a Frame that readers use. */
 export const answerOf = (flags, body) => ({ flags, body, view: new DataView(body.buffer, body.byteOffset, body.length), at: 0, length: body.length });
 
 /** Calls f with each frame of a message. An error says that it is malformed. */
@@ -101,7 +101,7 @@ export function eachFrame(buffer, f) {
   }
 }
 
-/** A hash of 53 bits, to hold what is replayed against what was acknowledged. */
+/** A hash of 53 bits. A replay has to give results with the hashes of those that were acknowledged. */
 export function hash(bytes) {
   let a = 0x9e3779b9 ^ bytes.length, b = 0x85ebca6b;
   for (let k = 0; k < bytes.length; k++) {
@@ -125,17 +125,17 @@ export function failure(code, message) {
 }
 
 /**
- * The head of an answer to a dispatch or a batch: how long it ran in milliseconds f64, the hash of its result f64, how long its events
- * are u32, and how many members a batch has u32. Behind it lie the table of the batch, 16 bytes a member (the ABI's 8, and a hash f64), the
+ * The head of an answer to a dispatch or a batch: the run time in milliseconds f64, the hash of its result f64, the length of its events
+ * u32, and the number of members of a batch u32. Behind it lie the table of the batch, 16 bytes a member (the ABI's 8, and a hash f64), the
  * events, and the result.
  */
 export const answerHead = 24;
 
-/** The head of an entry of a replay: how long its dispatch is u32, and the hash of its result f64. */
+/** The head of an entry of a replay: the length of its action u32, and the hash of the action's result f64. */
 export const entryHead = 12;
 
 /**
- * Takes an answer to a dispatch or a batch apart.
+ * Reads an answer to a dispatch or a batch. It throws if the answer is malformed.
  * @param {Frame} f
  */
 export function readAnswer({ view: v, at: start, length }) {

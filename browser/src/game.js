@@ -1,5 +1,6 @@
-// An engine's journal and its way to where it runs: placed from the journal, what was in flight when its place was lost runs again, and
-// what was acknowledged is held against what a replay gives.
+// A game: the journal of one engine, and the rules of its recovery, which docs/recovery.md has with numbers. A game is placed on a
+// worker, or on the main thread, from its journal. If the place is lost, the requests without an answer run again elsewhere. A replay
+// has to give the results that were acknowledged.
 
 import { badInput, HyperTokenError, shutdownError, unreadable } from './errors.js';
 import { entryHead, flag, kind, readAnswer } from './frames.js';
@@ -7,14 +8,13 @@ import { isBytes, nameOf } from './options.js';
 import { decode, decodeAll, encode, hasLoneSurrogate, TooLarge } from './values.js';
 
 const feedSize = 1 << 20, replaySize = 256 << 10;
-/** How many requests of a game are under way at once. */
+/** How many requests of a game may be sent and unanswered. */
 const window = 1024;
-const maxAttempts = 3;
 const utf8 = new TextEncoder();
 const names = new Map();
 const none = new Uint8Array(0);
 
-// What is written before an action's name, again and again in the same place: views are dear.
+// The bytes before an action's name. They are written to the same place again and again, because it takes long to make a view.
 const headBytes = new Uint8Array(28), head = new DataView(headBytes.buffer);
 
 function nameBytes(type) {
@@ -27,7 +27,7 @@ function nameBytes(type) {
   return b;
 }
 
-/** What an encoded action takes beside its payload. */
+/** How many bytes an encoded action has beside its payload. */
 export const overhead = (type) => 28 + nameBytes(type).length;
 
 const tooLarge = (type, size, most) => new HyperTokenError('payload_too_large', `${type}: a payload of ${size} bytes is above ${most} (maxPayload)`);
@@ -36,7 +36,10 @@ const tooLarge = (type, size, most) => new HyperTokenError('payload_too_large', 
 export function encodeAction(type, payload, now, entropy, maxPayload) {
   if (typeof type !== 'string' || type === '') throw badInput(`an action's type is ${nameOf(type)}, want a string that is not empty`);
   if (!Number.isSafeInteger(now)) throw badInput(`${type}: now is ${nameOf(now)}, want whole milliseconds since the epoch`);
-  if (!isBytes(entropy) || entropy.length !== 16) throw badInput(`${type}: entropy is no Uint8Array of 16 bytes`);
+  if (!isBytes(entropy) || entropy.length !== 16) {
+    const found = isBytes(entropy) ? `a Uint8Array of ${entropy.length} bytes` : nameOf(entropy);
+    throw badInput(`${type}: entropy is ${found}, want a Uint8Array of 16 bytes`);
+  }
   let bytes;
   try {
     bytes = payload === undefined || payload === null ? none : encode(payload, 'payload', maxPayload); // until the next one
@@ -56,7 +59,7 @@ export function encodeAction(type, payload, now, entropy, maxPayload) {
   return b;
 }
 
-/** A setup as the core takes it; nothing for none. */
+/** A setup as the core takes it; no bytes if there is none. */
 export function encodeSetup(setup) {
   if (setup === undefined || setup === null) return none;
   if (typeof setup !== 'object' || Array.isArray(setup)) throw badInput(`setup is ${nameOf(setup)}, want an object`);
@@ -67,26 +70,33 @@ export function encodeSetup(setup) {
   }
 }
 
-/** Something to do: an action, a batch, a question, or a piece of a placing. */
+/** A request to an engine: an action, a batch, a question, or one piece of placing the engine. */
 export class Op {
   withdrawn = false; settled = false; members = null;
-  /** Where it belongs, how long it may take, and until when, where that is bounded. */
+  /** The engine's game, the time that the request may take in milliseconds, and when that is over. 0 is no limit. */
   game = null; timeout = 0; deadline = 0;
-  /** A worker has died since this was sent: maybe of it, so it goes alone. deaths counts those of which this ran. */
-  suspect = false; deaths = 0;
-  /** The host's own, a snapshot or a piece of a placing: nobody waits for it. */
+  /**
+   * The last death of a worker that had this request, or null. All requests of that worker share the object. `cleared` says that
+   * another of them has killed a worker while it ran alone, so that the rest are no suspects any more.
+   */
+  death = null;
+  /** How many workers died while they ran this request alone. */
+  deaths = 0;
+  /** It is the host's own, a snapshot or a piece of placing the engine: no caller waits for it. */
   internal = false;
-  /** The batch that it was gathered into. */
+  /** The batch that the action was gathered into. */
   batch = null;
-  /** Its failure is no event: those of its members are. */
+  /** The requests that an independent batch was split into, one for each member, or null. */
+  split = null;
+  /** The failure of this request raises no event: its members raise theirs. */
   quiet = false;
-  /** What ends with it: room that it has, and who listens for its end. */
+  /** charged says that the request counts against maxQueue; release is called when the request ends. */
   charged = false; release = null;
   #resolve; #reject;
 
   constructor(what, k, parts = [], flags = 0) {
     this.what = what;
-    /** What has come of it, for who does not wait: {result} or {error}. */
+    /** {result} or {error} once the request has ended, for code that does not wait for the promise. */
     this.outcome = null;
     this.kind = k;
     this.parts = parts;
@@ -96,6 +106,9 @@ export class Op {
       this.#reject = reject;
     });
   }
+
+  /** Whether a worker may have died of this request: then the request runs alone, and never on the main thread. */
+  get suspect() { return this.death !== null && !this.death.cleared; }
 
   resolve(result) {
     this.outcome = { result };
@@ -108,7 +121,10 @@ export class Op {
   }
 }
 
-/** The actions since the base, as a replay has them, in pieces: an object for each would be dear to keep. */
+/**
+ * The actions since the base, in the form of a replay. They lie in a few large pieces of memory, because one object for each action
+ * would take several times as much.
+ */
 class Journal {
   bytes = 0;
   #full = []; #piece = new Uint8Array(1024); #view = new DataView(this.#piece.buffer); #end = 0;
@@ -143,24 +159,24 @@ export class Game {
   place = null; // {thread: Thread | null for the main thread, placement}
   broken = null;
   closed = false;
-  /** Called before the game closes: what is gathered is to be pushed. */
+  /** Called before the game closes: sends the actions that are still gathered for a batch. */
   flush = () => {};
-  #host; #listener; #heard; #limits; #base; #snapshot; #journal = new Journal(); #ran = 0;
-  #queue = []; #sent = []; #placing = null; #attempts = 0; #waiting = false; #saving = false; #idle = [];
-  #closing = null; #over = false; #fellBack = false;
-  /** A worker has died while this was placed there: maybe of it. */
-  #dangerous = false;
+  #host; #listener; #isHeard; #limits; #base; #snapshot; #journal = new Journal(); #ran = 0;
+  #queue = []; #sent = []; #placing = null; #waiting = false; #saving = false; #idle = [];
+  #closing = null; #over = false; #hasToldFallback = false;
+  /** How many placings in a row have failed, and the last death of a worker while this engine was placed there (see Op.death). */
+  #attempts = 0; #placeDeath = null;
 
   /**
    * @param {import('./host.js').Host} host
    * @param {{bytes: Uint8Array, isSnapshot: boolean}} base a setup or a snapshot as the core takes it
    * @param {(name: string, detail: object) => void} listener
-   * @param {() => boolean} heard whether anybody listens
+   * @param {() => boolean} isHeard whether there is any listener
    */
-  constructor(host, { bytes, isSnapshot }, listener, heard) {
+  constructor(host, { bytes, isSnapshot }, listener, isHeard) {
     this.#host = host;
     this.#listener = listener;
-    this.#heard = heard;
+    this.#isHeard = isHeard;
     this.#snapshot = isSnapshot;
     this.#base = bytes;
     this.#limits = new Uint8Array(16);
@@ -173,7 +189,7 @@ export class Game {
 
   get pending() { return this.#queue.length + this.#sent.length; }
 
-  /** Takes an operation in. */
+  /** Queues a request. */
   push(op) {
     if (this.closed) throw shutdownError();
     if (this.broken) throw this.broken;
@@ -181,30 +197,30 @@ export class Game {
     this.pump();
   }
 
-  /** Sends what can be sent, and asks for a place where there is none. */
+  /** Sends the requests that may be sent now. If the engine has no place, asks the host for one. */
   pump() {
     if (!this.broken && this.#queue.length > 0) {
       if (this.place) {
-        while (this.#queue.length > 0 && this.place && this.#mayGo(this.#queue[0])) this.#go(this.#queue.shift());
+        while (this.#queue.length > 0 && this.place && this.#mayBeSent(this.#queue[0])) this.#sendOrRefuse(this.#queue.shift());
       } else if (!this.#waiting) {
         this.#waiting = true;
-        this.#host.ask(this);
+        this.#host.requestPlace(this);
       }
     }
-    if (this.#idle.length > 0 && !this.#owes) {
+    if (this.#idle.length > 0 && !this.#hasWaitingCallers) {
       for (const done of this.#idle.splice(0)) done();
     }
   }
 
-  // What a worker may have died of goes alone.
-  #mayGo(op) {
+  // A suspect runs alone: nothing of this engine is sent before it is answered, and it is sent when nothing is unanswered.
+  #mayBeSent(op) {
     if (this.#sent.length === 0) return true;
     return this.#sent.length < window && !op.suspect && !this.#sent[0].suspect;
   }
 
-  #go(op) {
-    if (op.deaths > 0 && !this.place.thread) {
-      this.#failed(op, new HyperTokenError('worker_unavailable', `${op.what}: a worker has died while it ran, and there is none to try it again`));
+  #sendOrRefuse(op) {
+    if (op.suspect && !this.place.thread) {
+      this.#fail(op, new HyperTokenError('worker_unavailable', `${op.what}: a worker died while it may have run, and there is none to run it again`));
       return;
     }
     this.#send(op);
@@ -217,24 +233,27 @@ export class Game {
     else this.#host.runHere(this, placement, op);
   }
 
-  /** Whether it still wants a place, once it is its turn. */
-  wants() {
+  /** Whether the engine still wants a place, now that the host comes to its request for one. */
+  wantsPlace() {
     this.#waiting = this.#queue.length > 0;
     return this.#waiting;
   }
 
-  /** Whether the main thread may run it, for want of a worker. Where not, all that waits fails. */
-  harmless() {
-    if (!this.#dangerous) return true;
+  /**
+   * Whether the engine may be placed on the main thread. It may not if a worker died while it was placed: then all requests that wait
+   * fail, because the same death would end the page.
+   */
+  mayRunHere() {
+    if (!this.#placeDeath) return true;
     this.#waiting = false;
     for (const op of [...this.#queue]) {
-      this.withdraw(op, new HyperTokenError('worker_unavailable', `${op.what}: a worker has died while the engine was placed, and there is none to try it again`));
+      this.withdraw(op, new HyperTokenError('worker_unavailable', `${op.what}: a worker died while the engine was placed, and there is none to try again`));
     }
     return false;
   }
 
-  /** Takes a place, and rebuilds the game there. What is to be done follows at once. */
-  placed(thread, placement) {
+  /** Takes a place that the host has found, and sends the base and the journal there. The requests that wait follow at once. */
+  placeAt(thread, placement) {
     this.#waiting = false;
     this.place = { thread, placement };
     const ops = [new Op('placing', kind.open, [this.#limits], this.#snapshot ? flag.restore : 0)];
@@ -244,56 +263,59 @@ export class Game {
     this.#placing = new Set(ops);
     this.#saving = false;
     thread?.games.set(placement, this);
-    if (thread) this.#fellBack = false;
+    if (thread) this.#hasToldFallback = false;
     for (const op of ops) {
       op.internal = true;
+      op.death = this.#placeDeath;
       this.#send(op);
     }
     this.pump();
   }
 
-  /** Takes in the answer to an operation. */
-  answered(thread, placement, op, f) {
-    if (this.place?.placement !== placement || this.place.thread !== thread) return; // it comes from a place that was left
+  /** Takes the answer to a request. An answer from a place that the engine has left counts for nothing. */
+  handleAnswer(thread, placement, op, f) {
+    if (this.place?.placement !== placement || this.place.thread !== thread) return;
     this.#sent.shift();
-    if (this.#placing?.has(op)) this.#placedPiece(op, f);
-    else this.#done(op, f);
+    if (this.#placing?.has(op)) this.#handlePlacingAnswer(op, f);
+    else this.#handleRequestAnswer(op, f);
     this.pump();
   }
 
-  #placedPiece(op, f) {
+  #handlePlacingAnswer(op, f) {
     if (f.flags & flag.failed) {
       const cause = errorOf(f.body);
-      this.leave();
-      // A setup, or a snapshot, that the core refuses is refused again.
-      const never = this.sequence === 0 && !(f.flags & flag.lost);
-      if (never || ++this.#attempts >= maxAttempts) this.#break(cause);
+      this.leavePlace();
+      // The core would refuse the same setup, or the same snapshot, again.
+      if (this.sequence === 0 && !(f.flags & flag.lost)) this.fail(cause);
+      else this.#countFailedPlacing(cause, this.sequence === 0);
       return;
     }
     this.#placing.delete(op);
     if (this.#placing.size === 0) {
       this.#placing = null;
       this.#attempts = 0;
-      this.#dangerous = false;
+      this.#placeDeath = null;
       this.#host.counts.placed++;
     }
   }
 
-  // An engine that was never used fails with the cause itself.
-  #break(cause) {
-    this.fail(this.sequence === 0 ? cause : new HyperTokenError('broken', `the engine can not be placed: ${cause.message}`, { cause }));
+  // isOwnError says that the engine was never used and the core has said why: then callers get the core's error itself.
+  #countFailedPlacing(cause, isOwnError = false) {
+    if (++this.#attempts < this.#host.options.maxAttempts) return;
+    this.fail(isOwnError ? cause : new HyperTokenError('broken', `the engine could not be placed ${this.#attempts} times (maxAttempts): ${cause.message}`, { cause }));
   }
 
-  #done(op, f) {
+  #handleRequestAnswer(op, f) {
     const lost = f.flags & flag.lost, changed = (f.flags & flag.changed) !== 0;
-    if (lost || (op.withdrawn && changed)) this.leave(); // what was sent after it goes again
+    // The state at the place is not the journal's any more. The requests that were sent after this one run again elsewhere.
+    if (lost || (op.withdrawn && changed)) this.leavePlace();
     if (op.withdrawn) return;
     if (f.flags & flag.failed) {
-      this.#failed(op, errorOf(f.body));
+      this.#fail(op, errorOf(f.body));
       return;
     }
-    if (op.kind === kind.dispatch || op.kind === kind.batch) this.#acted(op, f, changed);
-    else if (op.internal) this.#saved(f.body.slice()); // a copy: what it lies in is as large as all that was answered with it
+    if (op.kind === kind.dispatch || op.kind === kind.batch) this.#commit(op, f, changed);
+    else if (op.internal) this.#saved(f.body.slice()); // a copy: the body lies in a message with other answers
     else this.settle(op, () => op.resolve(f.body.slice()));
   }
 
@@ -302,7 +324,7 @@ export class Game {
     this.sequence++;
   }
 
-  #acted(op, f, changed) {
+  #commit(op, f, changed) {
     let ran, events, done;
     try {
       const r = readAnswer(f);
@@ -312,19 +334,19 @@ export class Game {
         ? r.members.map((m, k) => (m.failed ? { ...op.members[k], error: errorOf(m.body) } : { ...op.members[k], ...m, result: decode(m.body) }))
         : [{ type: op.what, payload: op.payload, bytes: op.parts[0], changed, sum: r.sum, result: decode(r.result) }];
     } catch (cause) {
-      if (changed) this.leave(); // so that it has no effect
-      this.#failed(op, unreadable(op.what, cause));
+      if (changed) this.leavePlace(); // so that it has no effect
+      this.#fail(op, unreadable(op.what, cause));
       return;
     }
     if (changed) this.#ran += ran;
     for (const d of done) if (d.changed) this.#append(d.bytes, d.sum);
-    this.#save();
+    this.#saveIfDue();
     this.settle(op, () => op.resolve(op.members ? done.map(({ result, error }) => (error ? { error } : { result })) : done[0].result));
-    if (this.#heard()) this.#tell(events, done);
+    if (this.#isHeard()) this.#raise(events, done);
   }
 
-  #tell(events, done) {
-    let sequence = this.sequence - done.filter((d) => d.changed).length; // a listener may add to it
+  #raise(events, done) {
+    let sequence = this.sequence - done.filter((d) => d.changed).length; // a listener may add to this.sequence
     for (const [name, detail] of events) this.#listener(name, detail);
     for (const { type, payload, result, error, changed } of done) {
       if (error) {
@@ -338,7 +360,7 @@ export class Game {
     }
   }
 
-  #failed(op, error) {
+  #fail(op, error) {
     if (op.internal) {
       this.#saving = false;
       return;
@@ -348,7 +370,7 @@ export class Game {
     if (!op.quiet) this.#listener('engine:error', { error, type: op.kind === kind.batch ? 'batch' : op.what });
   }
 
-  /** Ends an operation, once: f tells whoever waits for it. */
+  /** Ends a request, once. f resolves or rejects its promise. */
   settle(op, f) {
     if (op.settled) return;
     op.settled = true;
@@ -356,8 +378,8 @@ export class Game {
     f();
   }
 
-  // A snapshot replaces the entries once a replay of them would cost more than it.
-  #save() {
+  // A snapshot replaces the journal once a replay of the journal would cost more than the snapshot does.
+  #saveIfDue() {
     const { snapshotBytes, replayBudget } = this.#host.options;
     if (this.#saving || (this.#journal.bytes <= Math.max(this.#base.length, snapshotBytes) && this.#ran <= replayBudget)) return;
     this.#saving = true;
@@ -366,7 +388,7 @@ export class Game {
     this.#queue.unshift(op);
   }
 
-  // What is answered in order is the state after exactly what was acknowledged so far.
+  // Answers come in order. So the snapshot is the state after exactly the actions that were acknowledged before it.
   #saved(bytes) {
     this.#base = bytes;
     this.#snapshot = true;
@@ -375,27 +397,55 @@ export class Game {
     this.#saving = false;
   }
 
-  /** Takes in that the place is gone. op is what ran there, if anything; killed says that it was ended because of that. */
-  lost(op, killed) {
+  /**
+   * Takes in that the worker of this engine has ended, by the rules of docs/recovery.md.
+   * @param {Op} [ran] the oldest request that the worker had not answered, of whichever engine
+   * @param {{cleared: boolean} | null} death null if the host has killed the worker because of `ran`; then nothing is suspected
+   */
+  handleWorkerEnd(ran, death) {
     if (!this.place) return;
-    const placing = this.#placing?.has(op);
-    if (!killed) for (const s of this.#sent) s.suspect = true;
-    this.#gone();
-    if (placing) {
-      if (!killed) this.#dangerous = true;
-      if (++this.#attempts >= maxAttempts) {
-        this.#break(killed ? new HyperTokenError('timeout', 'a worker was silent while the engine was placed')
-          : new HyperTokenError('poisoned', `${this.#attempts} workers have died while the engine was placed`));
-      }
-    } else if (!killed && op && this.#queue[0] === op && ++op.deaths >= maxAttempts) {
+    const ranPlacing = this.#placing?.has(ran), ranAlone = death !== null && ran?.suspect && this.#sent.includes(ran);
+    if (ranAlone) {
+      ran.death.cleared = true;
+      ran.deaths++;
+    }
+    if (death) {
+      if (this.#placing) this.#placeDeath = death;
+      for (const op of this.#sent) op.death = death;
+    }
+    this.#forgetPlace();
+    if (death) this.#splitBatches();
+    const { maxAttempts } = this.#host.options;
+    if (ranPlacing && death === null) {
+      this.#countFailedPlacing(new HyperTokenError('timeout', 'a worker was silent while the engine was placed'));
+    } else if (ranPlacing && ranAlone) {
+      this.#countFailedPlacing(new HyperTokenError('poisoned', 'the worker died while the engine was placed alone'));
+    } else if (ranAlone && ran.deaths >= maxAttempts && this.#queue[0] === ran) {
       this.#queue.shift();
-      this.#failed(op, new HyperTokenError('poisoned', `${op.what}: ${op.deaths} workers have died while they ran it`));
+      this.#fail(ran, new HyperTokenError('poisoned', `${ran.what}: the worker died ${ran.deaths} times while it ran alone (maxAttempts)`));
     }
     this.pump();
   }
 
-  /** Gives the place up. */
-  leave() {
+  // A worker has died that had an independent batch: each member becomes a request of its own, so that the one that kills workers
+  // is found, and the others have their effect.
+  #splitBatches() {
+    this.#queue = this.#queue.flatMap((op) => {
+      if (!op.suspect || !op.members || op.flags & flag.atomic || op.members.length < 2) return [op];
+      op.split = op.members.map(({ type, payload, bytes }) => {
+        const part = new Op(type, kind.dispatch, [bytes]);
+        part.payload = payload;
+        part.death = op.death;
+        return part;
+      });
+      const outcomes = op.split.map((part) => part.promise.then((result) => ({ result }), (error) => ({ error })));
+      Promise.all(outcomes).then((all) => this.settle(op, () => op.resolve(all)));
+      return op.split;
+    });
+  }
+
+  /** Gives the place up. The requests that were sent and have no answer run again elsewhere. */
+  leavePlace() {
     if (!this.place) return;
     const { thread, placement } = this.place;
     if (thread) {
@@ -404,11 +454,11 @@ export class Game {
     } else {
       this.#host.leftHere(placement);
     }
-    this.#gone();
-    thread?.drop(); // what it runs for the game, nobody wants any more
+    this.#forgetPlace();
+    thread?.noteDropped(); // no caller waits any more for the requests of this engine that it runs
   }
 
-  #gone() {
+  #forgetPlace() {
     const again = this.#sent.filter((op) => !this.#placing?.has(op) && !op.withdrawn && !op.internal);
     this.#sent = [];
     this.#placing = null;
@@ -417,22 +467,26 @@ export class Game {
     this.place = null;
   }
 
-  /** Ends an operation with an error, as far as that is still possible: nothing comes of it any more. */
+  /** Ends a request with an error, unless it has ended. From then on it has no effect: if it was sent, its answer fences the engine. */
   withdraw(op, error) {
     if (op.settled) return;
+    if (op.split) {
+      for (const part of op.split) this.withdraw(part, error);
+      return;
+    }
     const at = this.#queue.indexOf(op);
     if (at >= 0) this.#queue.splice(at, 1);
     else op.withdrawn = true;
-    this.#failed(op, error);
+    this.#fail(op, error);
     if (op.batch) {
-      // What was gathered succeeds or fails together.
+      // Actions that were gathered into one batch succeed or fail together.
       this.withdraw(op.batch, new HyperTokenError('batch_aborted', `it had no effect: ${op.what} was in the same batch, and ended: ${error.message}`, { cause: error }));
     }
-    this.place?.thread?.drop();
+    this.place?.thread?.noteDropped();
     this.pump();
   }
 
-  /** Breaks the game: all that has no outcome fails. */
+  /** Breaks the game: every request that has no outcome fails. */
   fail(error) {
     this.broken = error;
     this.#listener('engine:error', { error });
@@ -443,22 +497,21 @@ export class Game {
     for (const op of [...this.#sent, ...this.#queue]) if (!op.internal) this.withdraw(op, error);
   }
 
-  // Whether anybody waits for something of it.
-  get #owes() {
-    const owed = (op) => !op.internal && !op.settled;
-    return this.#sent.some(owed) || this.#queue.some(owed);
+  get #hasWaitingCallers() {
+    const isOpen = (op) => !op.internal && !op.settled;
+    return this.#sent.some(isOpen) || this.#queue.some(isOpen);
   }
 
   /**
-   * Waits for what is in flight, for so many milliseconds at most, 0 for no bound, and gives the place up. From its first call on nothing is
-   * taken in; a later one may bound it.
+   * Waits until every request has its outcome, for `timeout` milliseconds at most, 0 for any time, and gives the place up. From the first
+   * call on no request is taken. A later call may set the timeout.
    */
   close(timeout) {
     this.#closing ??= (async () => {
       this.flush();
       this.closed = true;
-      if (this.#owes) await new Promise((resolve) => this.#idle.push(resolve));
-      this.leave();
+      if (this.#hasWaitingCallers) await new Promise((resolve) => this.#idle.push(resolve));
+      this.leavePlace();
       this.#host.remove(this);
     })();
     if (timeout > 0 && timeout < Infinity) {
@@ -468,25 +521,25 @@ export class Game {
     return this.#closing;
   }
 
-  /** Tells that the game is closed. */
-  over() {
+  /** Raises the event that the engine is shut down, once. */
+  raiseShutdown() {
     if (this.#over) return;
     this.#over = true;
     this.#listener('engine:shutdown', {});
   }
 
-  /** Tells, once, why the game goes on on the main thread. */
-  fellBack(error) {
-    if (this.#fellBack) return;
-    this.#fellBack = true;
+  /** Raises an event that says why the engine goes on on the main thread, once until it has been on a worker again. */
+  raiseFallback(error) {
+    if (this.#hasToldFallback) return;
+    this.#hasToldFallback = true;
     this.#host.counts.fallbacks++;
     this.#listener('engine:error', { error });
   }
 
-  /** Goes to a worker, now that there is one, as soon as nothing runs here. */
+  /** Leaves the main thread for a worker, unless a request runs here. */
   moveBack() {
     if (this.place && !this.place.thread && this.#sent.length === 0) {
-      this.leave();
+      this.leavePlace();
       this.pump();
     }
   }

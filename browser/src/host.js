@@ -1,4 +1,5 @@
-// A host has workers, and places engines on them: on the one that has the fewest, and on the main thread where none can run.
+// A host has workers, and places engines on them: each on the worker that has the fewest. If no worker can run, engines are placed on the
+// main thread.
 
 import { compile, isModule, join } from './core.js';
 import { coreLocation, defaults, macrotask, supportsWorkers } from './environment.js';
@@ -9,16 +10,16 @@ import { checkOptions, checkTimeout, nameOf, unknownOption } from './options.js'
 import { onAbort } from './signals.js';
 import { Thread } from './thread.js';
 
-// For how long the main thread runs actions before it lets others run, in milliseconds.
+// How long the main thread runs actions before it lets the page's other tasks run, in milliseconds.
 const turn = 8;
 
 const bounds = {
   workers: [0, 1024], timeout: [0, 2 ** 31 - 1], batchWindow: [0, 60_000], startTimeout: [1, 2 ** 31 - 1], killGrace: [0, 60_000],
-  maxRestarts: [0, 1e6], restartWindow: [1, 1e9], maxQueue: [1, 1e9], maxPayload: [1, 32 << 20], maxStateBytes: [1, 2 ** 40],
+  maxRestarts: [0, 1e6], restartWindow: [1, 1e9], maxAttempts: [1, 100], maxQueue: [1, 1e9], maxPayload: [1, 32 << 20], maxStateBytes: [1, 2 ** 40],
   maxResult: [1, 64 << 20], maxDepth: [1, 128], snapshotBytes: [1, 2 ** 40], replayBudget: [1, 1e9],
 };
 
-// Asking for 16 random bytes costs as much as for a few thousand.
+// A call for 16 random bytes takes as long as one for a few thousand.
 function randomness() {
   const pool = new Uint8Array(4096);
   let at = pool.length;
@@ -34,7 +35,7 @@ function randomness() {
 const isAddress = (value) => (typeof value === 'string' && value !== '') || (typeof value === 'object' && typeof value?.href === 'string');
 const isBuffer = (value) => ArrayBuffer.isView(value) || Object.prototype.toString.call(value) === '[object ArrayBuffer]';
 
-/** What options that are no numbers have to be: a test, and its name. */
+/** The options that are no numbers: a test of the value, and what the error says that it has to be. */
 const kinds = {
   debug: [(v) => typeof v === 'boolean', 'true or false'],
   enableBatching: [(v) => typeof v === 'boolean', 'true or false'],
@@ -46,11 +47,11 @@ const kinds = {
   core: [(v) => isModule(v) || isBuffer(v), 'a WebAssembly.Module, an ArrayBuffer or a view of one'],
 };
 
-/** The options of a host, with defaults for those that are not given. */
+/** Checks the options of a host, and adds the defaults of those that are not given. It throws `bad_input`. */
 export function hostOptions(options, what = 'Host') {
   const all = {
     workers: 1, debug: false, timeout: 30_000, enableBatching: false, batchWindow: 10, ...defaults(),
-    startTimeout: 10_000, killGrace: 250, maxRestarts: 5, restartWindow: 10_000, maxQueue: 16_384,
+    startTimeout: 10_000, killGrace: 250, maxRestarts: 5, restartWindow: 10_000, maxAttempts: 2, maxQueue: 16_384,
     maxPayload: 16 << 20, maxStateBytes: 256 << 20, maxResult: 16 << 20, maxDepth: 64, snapshotBytes: 1 << 20, replayBudget: 250,
     clock: Date.now, entropy: randomness(), logger: console, core: undefined,
   };
@@ -73,13 +74,16 @@ export function hostOptions(options, what = 'Host') {
 }
 
 export class Host {
-  /** What has happened: workers that died by themselves, that were killed for what they ran, engines that were placed, and placed here. */
+  /**
+   * How many workers died by themselves, how many the host killed because of what they ran, how often an engine was placed, and how many
+   * engines went to the main thread because no worker could run.
+   */
   counts = { died: 0, killed: 0, placed: 0, fallbacks: 0 };
   /** @type {Promise<WebAssembly.Module>} the compiled core */
   module;
   #threads = []; #games = new Set(); #asking = []; #placements = 0; #closing = false; #closed = null;
   #compiled = null; #broken = null; #executor = null; #here = new Map(); #running = []; #scheduled = false; #inFlight = 0;
-  /** What has a deadline, by how long it may take: so each set is in the order of deadlines. */
+  /** The requests that have a deadline, in a set for each timeout. So each set is in the order of the deadlines. */
   #deadlines = new Map();
   #timer = null; #timerAt = Infinity;
 
@@ -131,7 +135,7 @@ export class Host {
 
   remove(game) { this.#games.delete(game); }
 
-  /** Takes room for an operation. release, for which it is time when that has its outcome, gives it back. */
+  /** Counts a request against maxQueue. It throws `overloaded` if there is no room; release, when the request ends, gives the room back. */
   charge(op) {
     if (this.#closing) throw shutdownError('host');
     if (this.#inFlight >= this.options.maxQueue) {
@@ -151,50 +155,50 @@ export class Host {
 
   // Places.
 
-  /** Whether nothing but the main thread is to run engines. */
+  /** Whether the host has no workers, and the core is compiled: then the main thread can run an action at once. */
   get synchronous() { return this.#threads.length === 0 && this.#compiled !== null; }
 
-  ask(game) {
+  requestPlace(game) {
     this.#asking.push(game);
     this.assign();
   }
 
   assign() {
     const ready = this.#threads.filter((t) => t.state === 'ready');
-    const wait = ready.length === 0 && this.#threads.some((t) => t.able);
+    const wait = ready.length === 0 && this.#threads.some((t) => t.isExpected);
     if (wait || (ready.length === 0 && !this.#compiled)) return;
-    // Workers that are about to be ready for the first time get their part of the engines.
-    const promising = this.#threads.filter((t) => t.state === 'starting' && t.fresh).length;
-    const share = promising > 0 ? Math.ceil(this.#games.size / (ready.length + promising)) : Infinity;
+    // A worker whose first start is under way gets its share of the engines once it is ready.
+    const coming = this.#threads.filter((t) => t.state === 'starting' && t.isNew).length;
+    const share = coming > 0 ? Math.ceil(this.#games.size / (ready.length + coming)) : Infinity;
     for (const game of this.#asking.splice(0)) {
-      if (!game.wants()) continue;
+      if (!game.wantsPlace()) continue;
       const least = ready.reduce((a, b) => ((b.games.size - a.games.size || b.pending.size - a.pending.size) < 0 ? b : a), ready[0]);
       if (!least) this.#placeHere(game);
       else if (least.games.size >= share) this.#asking.push(game);
-      else game.placed(least, ++this.#placements);
+      else game.placeAt(least, ++this.#placements);
     }
   }
 
   workerReady(thread) {
     this.assign();
     for (const game of [...this.#here.values()]) game.moveBack();
-    // Engines with nothing to do leave the others for it: their next action places them.
+    // Idle engines leave workers that have more engines than this one will have. Their next action places them again.
     for (const t of this.#threads) {
       const most = Math.ceil((t.games.size + thread.games.size) / 2);
-      for (const game of [...t.games.values()]) if (t !== thread && t.games.size > most && game.pending === 0) game.leave();
+      for (const game of [...t.games.values()]) if (t !== thread && t.games.size > most && game.pending === 0) game.leavePlace();
     }
   }
 
   #placeHere(game) {
-    if (!game.harmless()) return;
+    if (!game.mayRunHere()) return;
     const placement = ++this.#placements;
     this.#executor ??= new Executor(this.#compiled);
     this.#here.set(placement, game);
     if (this.#threads.length > 0) {
-      game.fellBack(new HyperTokenError('worker_unavailable',
+      game.raiseFallback(new HyperTokenError('worker_unavailable',
         `no worker can run, the engine goes on on the main thread: ${this.#threads.find((t) => t.cause)?.cause.message ?? 'unknown'}`, { cause: this.#threads[0].cause }));
     }
-    game.placed(null, placement);
+    game.placeAt(null, placement);
   }
 
   leftHere(placement) {
@@ -202,7 +206,7 @@ export class Host {
     this.#executor.run({ placement, kind: kind.close }, () => {});
   }
 
-  /** Runs a request on the main thread, behind others. */
+  /** Runs a request on the main thread, behind the others that wait there. */
   runHere(game, placement, op) {
     this.#running.push({ game, placement, op });
     if (!this.#scheduled) {
@@ -211,13 +215,13 @@ export class Host {
     }
   }
 
-  /** Runs what is to run on the main thread, for so many milliseconds. */
+  /** Runs the requests that wait on the main thread, for about `most` milliseconds. The rest runs in a later task. */
   drain(most = Infinity) {
     const until = performance.now() + most;
     while (this.#running.length > 0) {
       const { game, placement, op } = this.#running.shift();
       if (!this.#here.has(placement) || op.withdrawn) {
-        if (op.withdrawn) game.answered(null, placement, op, { flags: 0 });
+        if (op.withdrawn) game.handleAnswer(null, placement, op, { flags: 0 });
         continue;
       }
       const body = op.parts.length === 1 ? op.parts[0] : join(op.parts);
@@ -225,7 +229,7 @@ export class Host {
       this.#executor.run({ placement, kind: op.kind, flags: op.flags, body }, (flags, ...parts) => {
         answer = answerOf(flags, join(parts));
       });
-      game.answered(null, placement, op, answer);
+      game.handleAnswer(null, placement, op, answer);
       if (performance.now() > until) {
         macrotask(() => this.drain(turn));
         return;
@@ -239,8 +243,8 @@ export class Host {
 
   // Time.
 
-  /** Ends an operation when its time is over, or when a signal says so. */
-  bound(game, op, timeout, signal) {
+  /** Ends a request when its time is over, or when its signal aborts. */
+  limit(game, op, timeout, signal) {
     if (signal) {
       op.release = onAbort(signal, () => game.withdraw(op, canceledError(op.what, signal.reason)));
     }
@@ -259,13 +263,13 @@ export class Host {
     if (at >= this.#timerAt) return;
     clearTimeout(this.#timer);
     this.#timerAt = at;
-    // Where the thread was busy, answers that are there already come first.
+    // If this thread was busy meanwhile, answers that have arrived are read first.
     this.#timer = setTimeout(() => macrotask(() => this.#expire()), Math.min(Math.max(0, at - performance.now()), 2 ** 31 - 1));
     this.#timer.unref?.();
   }
 
   #expire() {
-    clearTimeout(this.#timer); // one that came meanwhile
+    clearTimeout(this.#timer); // one that was set meanwhile
     this.#timerAt = Infinity;
     const now = performance.now();
     let next = Infinity;
@@ -275,16 +279,16 @@ export class Host {
           next = Math.min(next, op.deadline);
           break;
         }
-        op.game.withdraw(op, timeoutError(op.what, op.timeout)); // which takes it off the list
+        op.game.withdraw(op, timeoutError(op.what, op.timeout)); // this takes the request off the list
       }
     }
     if (next < Infinity) this.#wake(next);
   }
 
   /**
-   * Waits for what is in flight, and ends the engines and the workers: once it resolves, none is left. It may be called any number of times,
-   * for example with a timeout where it takes too long.
-   * @param {{timeout?: number}} [options] after so many milliseconds what is in flight fails; 0, the default, for never
+   * Waits for the requests in flight, and ends the engines and the workers: once it resolves, none is left. It may be called any number of
+   * times, for example again with a timeout if it takes too long.
+   * @param {{timeout?: number}} [options] after so many milliseconds the requests in flight fail; 0, the default, is no limit
    */
   async shutdown(options) {
     checkOptions('shutdown', options, ['timeout']);
@@ -296,7 +300,7 @@ export class Host {
       await Promise.all(closed);
       clearTimeout(this.#timer);
       await Promise.all(this.#threads.map((t) => t.stop()));
-      for (const game of games) game.over();
+      for (const game of games) game.raiseShutdown();
     })();
     return this.#closed;
   }

@@ -33,12 +33,15 @@ type PayloadMember<P> = {} extends P ? { payload?: P | null } : { payload: P };
  */
 export type Payload = { readonly [key: string]: unknown } | ReadonlyMap<string, unknown>;
 
-/** `host` is where an action runs, or which of its limits it is above. */
+/**
+ * The codes of errors of the host and of a worker: README.md says what each means. `poisoned` is an action that killed its worker each time
+ * that it ran alone, `maxAttempts` times. `broken` is an engine that could not be placed; `cause` says why.
+ */
 export type HostErrorCode =
   | 'bad_input' | 'timeout' | 'canceled' | 'overloaded' | 'payload_too_large' | 'batch_aborted' | 'poisoned' | 'worker_unavailable'
   | 'broken' | 'diverged' | 'shutdown' | 'trap' | 'out_of_memory' | 'not_placed';
 
-/** The codes of the core's own errors. A core of one's own may have others. */
+/** The codes of the core's own errors. A core of your own may have others. */
 export type CoreErrorCode =
   | 'unknown_action' | 'bad_payload' | 'out_of_range' | 'not_found' | 'exists' | 'insufficient' | 'too_large' | 'too_deep' | 'bad_state'
   | 'bad_snapshot' | 'bad_request';
@@ -54,60 +57,72 @@ export class HyperTokenError extends Error {
   readonly cause?: unknown;
 }
 
-/** Options of a host and its workers. Numbers are integers; those out of their bounds are an error, `bad_input`, as are options that do not exist. */
+/**
+ * Options of a host and its workers. Numbers are integers. A number out of its bounds is an error, `bad_input`, and so is an option that does
+ * not exist. Times are in milliseconds, and at most 2147483647 unless another bound is given.
+ */
 export interface WorkerOptions {
-  /** How many workers there are, 0 to 1024; 0 runs engines on the main thread. Default 1. */
+  /** How many workers there are, 0 to 1024. 0 runs engines on the main thread. Default 1. */
   workers?: number;
-  /** Logs what happens to workers, with `logger.debug`. Default false. */
+  /** Logs starts and ends of workers, with `logger.debug`. Default false. */
   debug?: boolean;
-  /** How long an action may take from its dispatch, in milliseconds; 0 for any time. Default 30000. */
+  /** How long an action may take from its dispatch, in milliseconds; 0 is no limit. Afterwards it fails with `timeout`. Default 30000. */
   timeout?: number;
-  /** Gathers what is dispatched within `batchWindow` into one atomic batch: it succeeds or fails together. Default false. */
+  /** Gathers the actions of an engine within `batchWindow` into one atomic batch: they succeed or fail together. Default false. */
   enableBatching?: boolean;
-  /** How long a batch waits for more after its first action, in milliseconds, 0 to 60000. Default 10. */
+  /** How long a batch waits for more actions after its first one, in milliseconds, 0 to 60000. Default 10. */
   batchWindow?: number;
-  /** Where the worker's script is; in Node a path too. Default '/workers/hypertoken.worker.js', in Node that of the package. */
+  /** The address of the worker's script; in Node a path too. Default '/workers/hypertoken.worker.js', in Node that of the package. */
   workerPath?: string | URL;
   /** The folder of core.wasm, or a file that ends in .wasm; in Node a path too, relative to the current folder. Default '/wasm/', in Node that of the package. */
   wasmPath?: string | URL;
   /** The core itself, instead of `wasmPath`. */
   core?: WebAssembly.Module | BufferSource;
-  /** How long a worker may take to start, and for a piece of the placing of an engine, in milliseconds. Default 10000. */
+  /** How long a worker may take to start, and to answer each piece of the placing of an engine, in milliseconds, at least 1. Default 10000. */
   startTimeout?: number;
-  /** How long what nobody waits for any more may go on before its worker is ended, in milliseconds, 0 to 60000. Default 250. */
+  /**
+   * How long a worker may go on with a request for which no caller waits any more, in milliseconds, 0 to 60000. Then it is killed, and
+   * another one takes its place. Default 250.
+   */
   killGrace?: number;
   /**
-   * How often a worker may fail to start, or die within `restartWindow`, before it is given up, and tried now and then. One that was never
-   * ready is given up at its first failure. Default 5.
+   * How many deaths of a worker within `restartWindow`, or failed starts in a row, are allowed, 0 to 1000000. After one more the worker is
+   * given up: it is tried again after 1 s, then after 2 s, at most after 60 s. A worker that was never ready is given up at its first
+   * failure. Default 5.
    */
   maxRestarts?: number;
-  /** In milliseconds. Default 10000. */
+  /** The time over which the deaths of a worker are counted, in milliseconds, 1 to 1000000000. Default 10000. */
   restartWindow?: number;
-  /** How many actions and questions may be unanswered; more are `overloaded`. Default 16384. */
+  /**
+   * How many workers may die while a request runs alone before the request fails with `poisoned`, and how many placings of an engine may
+   * fail in a row before the engine is `broken`, 1 to 100. The first death, while other requests are at the worker, does not count. Default 2.
+   */
+  maxAttempts?: number;
+  /** How many actions and questions may be unanswered, 1 to 1000000000; one more fails with `overloaded`. Default 16384. */
   maxQueue?: number;
-  /** How large a payload, or those of a batch together, may be in bytes, at most 32 MiB; more is `payload_too_large`. Default 16 MiB. */
+  /** How large a payload, or the payloads of a batch together, may be, in bytes, at most 32 MiB; a larger one is `payload_too_large`. Default 16 MiB. */
   maxPayload?: number;
-  /** How large an engine's state may be in logical bytes; more is `too_large`. Default 256 MiB. */
+  /** How large an engine's state may be, in logical bytes, at most 1 TiB; a larger one is `too_large`. Default 256 MiB. */
   maxStateBytes?: number;
-  /** How large a result, or those of a batch together, may be in bytes, at most 64 MiB; more is `too_large`. Default 16 MiB. */
+  /** How large a result, or the results of a batch together, may be, in bytes, at most 64 MiB; a larger one is `too_large`. Default 16 MiB. */
   maxResult?: number;
-  /** How deep values may be nested, 1 to 128; more is `too_deep`. Default 64. */
+  /** How deep values may be nested, 1 to 128; deeper ones are `too_deep`. Default 64. */
   maxDepth?: number;
-  /** How large a journal may become in bytes, or as large as the last snapshot, before a snapshot replaces it. Default 1 MiB. */
+  /** A snapshot replaces a journal that is larger than this, in bytes, and larger than the last snapshot, 1 to 1 TiB. Default 1 MiB. */
   snapshotBytes?: number;
-  /** How long the actions of a journal may have run in milliseconds, before a snapshot replaces it. Default 250. */
+  /** A snapshot replaces a journal whose actions have run longer than this, in milliseconds, 1 to 1000000000. Default 250. */
   replayBudget?: number;
   /** The clock of actions, in whole milliseconds since the epoch. Default Date.now. */
   clock?: () => number;
-  /** 16 bytes for each action, from which shuffles and identifiers come. Default crypto.getRandomValues. */
+  /** Returns 16 bytes for each action, from which shuffles and identifiers are made. Default crypto.getRandomValues. */
   entropy?: () => Uint8Array;
-  /** Default console. */
+  /** Gets warnings and, with `debug`, the log of workers. Default console. */
   logger?: Pick<Console, 'debug' | 'warn'>;
 }
 
 /** How an engine begins: from a setup, or from a snapshot, but not from both. */
 export interface Beginning {
-  /** What the engine has at first: the state's sections. Default nothing. Not with `snapshot`. */
+  /** The sections of the state that the engine begins with. Default none. Not together with `snapshot`. */
   setup?: Setup | (Setup & { readonly [section: string]: unknown });
   /** The bytes of `snapshot()` of another engine, here or in Go. */
   snapshot?: Uint8Array;
@@ -116,23 +131,23 @@ export interface Beginning {
 export interface EngineOptions extends Beginning {
   /** Runs the engine on a worker. Default false. With `host` it may be left out, and has to agree with whether that has workers. */
   useWorker?: boolean;
-  /** Options of the engine's own host. Not with `host`. */
+  /** Options of the engine's own host. Not together with `host`. */
   workerOptions?: WorkerOptions;
   /** A host to share with other engines. */
   host?: Host;
 }
 
 export interface QuestionOptions {
-  /** Withdraws what is not done when it aborts: `canceled`, with the signal's reason as cause. */
+  /** If it aborts before the outcome, the request fails with `canceled`, with the signal's reason as cause, and has no effect. */
   signal?: AbortSignal;
-  /** From the dispatch, in milliseconds; 0 or Infinity for any time. Default the host's. Afterwards: `timeout`. */
+  /** How long the request may take from its dispatch, in milliseconds; 0 or Infinity is no limit. Then it fails with `timeout`. Default the host's. */
   timeout?: number;
 }
 
 export interface ActionOptions extends QuestionOptions {
   /** The action's clock, in whole milliseconds since the epoch. Default the host's `clock`. */
   now?: number;
-  /** 16 bytes. Default the host's `entropy`. */
+  /** 16 bytes, from which shuffles and identifiers are made. Default the host's `entropy`. */
   entropy?: Uint8Array;
 }
 
@@ -151,7 +166,7 @@ export interface Action extends Timed {
 /** An action of a batch whose payload is that of its type. */
 export type ActionOf<A = Actions, N extends Name<A> = Name<A>> = { [K in N]: Timed & { type: K } & PayloadMember<PayloadIn<A, K>> }[N];
 
-/** What a member of a batch may be: its payload is checked once its type is known. */
+/** A member of a batch. Its payload is checked once its type is known. */
 interface Member<A> extends Timed { type: Name<A> | (string & {}); payload?: object | null }
 type Checked<A, M extends Member<A>> = M['type'] extends Name<A> ? ActionOf<A, M['type']> : OtherName<A, M['type']> extends never ? never : Action;
 /** Any actions, if the type of their results is given. */
@@ -163,7 +178,7 @@ export interface BatchOptions extends QuestionOptions {
   mode?: 'atomic' | 'independent';
 }
 
-/** What has come of a member of an independent batch. */
+/** The outcome of one member of an independent batch: its result, or its error. */
 export type Outcome<T = any> = { result: T; error?: undefined } | { error: HyperTokenError; result?: undefined };
 
 export interface ActionDetail {
@@ -176,23 +191,23 @@ export interface ActionDetail {
 
 export interface ErrorDetail {
   error: HyperTokenError;
-  /** The action's, or 'batch'; none where the error is the engine's. */
+  /** The action's type, or 'batch'. undefined if the error is the engine's own. */
   type?: string;
 }
 
-/** What each event has in its `payload`. Others are the core's own. */
+/** The `payload` of each event of the engine. Events of other names are the core's own. */
 export interface Events {
   /** An action is done and has changed the state. */
   'state:updated': ActionDetail;
   /** An action is done. */
   'engine:action': ActionDetail;
-  /** An action has failed, or the engine runs on the main thread for want of a worker: the message says what to fix. */
+  /** An action has failed, or the engine runs on the main thread because no worker can run: then the message says what to repair. */
   'engine:error': ErrorDetail;
   /** The engine is shut down. */
   'engine:shutdown': {};
 }
 
-/** What a listener gets: the payload, and beside it what is in it, unless that is called name or payload. */
+/** An event as a listener gets it: the payload, and beside it the payload's members, but for those called name or payload. */
 export type EngineEvent<N extends string = string, P = any> = Omit<P, 'name' | 'payload'> & { name: N; payload: P };
 
 /**
@@ -201,49 +216,49 @@ export type EngineEvent<N extends string = string, P = any> = Omit<P, 'name' | '
  * are no others.
  */
 export class Engine<A = AnyActions, S = State> implements AsyncDisposable {
-  /** @throws HyperTokenError `bad_input`, or `shutdown` where the host is */
+  /** @throws HyperTokenError `bad_input`, or `shutdown` if the host is shut down */
   constructor(options?: EngineOptions);
-  /** Resolves once the engine is set up where it runs; rejects where its setup, its snapshot or its core can't be used. */
+  /** Resolves once the engine is placed; rejects if its setup, its snapshot or its core can't be used. */
   readonly ready: Promise<void>;
   /** How many actions have changed the state. */
   readonly sequence: number;
-  /** Where the engine is: 'nowhere' before it is placed, or while it is placed anew. */
+  /** The place of the engine: 'nowhere' before it is placed, and while it is placed again. */
   readonly place: 'worker' | 'main thread' | 'nowhere';
   readonly host: Host;
-  // Where a call fits no overload, the compiler explains the last one. So the one that knows the payloads is last.
+  // If a call fits no overload, the compiler explains the last one. So the one that knows the payloads is last.
 
   /** Runs an action. Actions run in the order of their dispatch. The promise rejects with a HyperTokenError: then it had no effect. */
   dispatchAsync<T = any, N extends string = string>(type: OtherName<A, N>, payload?: Payload | null, options?: ActionOptions): Promise<T>;
   dispatchAsync<N extends Name<A>>(type: N, ...rest: Rest<PayloadIn<A, N>>): Promise<ResultIn<A, N>>;
   /**
-   * Runs an action: where the host has workers as dispatchAsync does, and else at once: then it returns the result itself, or throws.
-   * It is neither withdrawn nor late there: `signal` counts only if it is aborted already.
+   * Runs an action. If the host has workers, it does so as dispatchAsync does. Else it runs the action at once, and returns the result
+   * itself, or throws. Such an action has no timeout, and `signal` counts only if it is aborted already.
    */
   dispatch<T = any, N extends string = string>(type: OtherName<A, N>, payload?: Payload | null, options?: ActionOptions): Promise<T> | T;
   dispatch<N extends Name<A>>(type: N, ...rest: Rest<PayloadIn<A, N>>): Promise<ResultIn<A, N>> | ResultIn<A, N>;
-  /** Runs at most 4096 actions with nothing between them, each on its own: it tells what came of each. */
+  /** Runs at most 4096 actions with nothing between them, and returns an outcome for each. If one fails, the others have their effect. */
   dispatchBatch<T = never>(actions: Unchecked<T>, options: BatchOptions & { mode: 'independent' }): Promise<Outcome<T>[]>;
   dispatchBatch<const M extends readonly Member<A>[]>(
     actions: M & { readonly [K in keyof M]: Checked<A, M[K]> }, options: BatchOptions & { mode: 'independent' },
   ): Promise<{ -readonly [K in keyof M]: Outcome<ResultOfMember<A, M[K]>> }>;
-  /** Runs at most 4096 actions with nothing between them, all or nothing: it rejects with the error of the one that failed, and its `index`. */
+  /** Runs at most 4096 actions with nothing between them, all or nothing. It rejects with the error of the action that failed, and its `index`. */
   dispatchBatch<T = never>(actions: Unchecked<T>, options?: BatchOptions & { mode?: 'atomic' }): Promise<T[]>;
   dispatchBatch<const M extends readonly Member<A>[]>(
     actions: M & { readonly [K in keyof M]: Checked<A, M[K]> }, options?: BatchOptions & { mode?: 'atomic' },
   ): Promise<{ -readonly [K in keyof M]: ResultOfMember<A, M[K]> }>;
-  /** The whole state. It sees what was dispatched before. */
+  /** The whole state, after all actions that were dispatched before. */
   state<T = S>(options?: QuestionOptions): Promise<T>;
   /** A hash over the canonical state, 16 hexadecimal digits: equal states have equal digests, here and in Go. */
   digest(options?: QuestionOptions): Promise<string>;
   /** The state as bytes, for the option `snapshot` of another engine, here or in Go. */
   snapshot(options?: QuestionOptions): Promise<Uint8Array>;
-  /** Calls f with each event of a name, '*' for all. What it returns ends that. */
+  /** Calls f with each event of a name, '*' for all. Returns a function that removes the listener. */
   on<N extends keyof Events>(name: N, f: (event: EngineEvent<N, Events[N]>) => void): () => void;
   on(name: string, f: (event: EngineEvent) => void): () => void;
   off(name: string, f: (event: any) => void): void;
   /**
-   * Waits for what was dispatched, for `timeout` milliseconds at most, 0, the default, for any time: what is left then fails with `shutdown`.
-   * Once it resolves no worker of the engine's own host is left. It may be called any number of times.
+   * Waits for the requests that were dispatched, and frees the engine. After `timeout` milliseconds those without an outcome fail with
+   * `shutdown`; 0, the default, is no limit. Once it resolves no worker of the engine's own host is left. It may be called any number of times.
    */
   shutdown(options?: { timeout?: number }): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
@@ -258,13 +273,13 @@ export interface WorkerStats {
 }
 
 export interface HostStats {
-  /** How many workers ended by themselves. */
+  /** How many workers died: ended by themselves, or were ended from outside. */
   died: number;
-  /** How many were ended because of what they ran. */
+  /** How many workers the host killed, because what they ran took too long. */
   killed: number;
-  /** How many engines were placed, counted each time. */
+  /** How often an engine was placed. */
   placed: number;
-  /** How many engines have gone to the main thread for want of a worker. */
+  /** How often an engine went to the main thread because no worker could run. */
   fallbacks: number;
   /** How many engines are on the main thread. */
   here: number;
@@ -278,7 +293,7 @@ export class Host implements AsyncDisposable {
   /** @throws HyperTokenError `bad_input` */
   constructor(options?: WorkerOptions);
   readonly stats: HostStats;
-  /** Shuts its engines down, and ends its workers: once it resolves, none is left. It is as that of an engine. */
+  /** Shuts the engines down, and ends the workers: once it resolves, none is left. `timeout` is as that of an engine's shutdown. */
   shutdown(options?: { timeout?: number }): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }

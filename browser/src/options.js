@@ -1,8 +1,8 @@
-// Checks of what callers give: options that do not exist, or are of another type than they have to be, are errors and never ignored.
+// Checks of options and arguments. An option that does not exist, or has a wrong type, is an error and never ignored.
 
 import { badInput } from './errors.js';
 
-/** What a value is, for a message: its type, or the value itself if that is short. */
+/** Describes a value for an error's message: the value itself if that is short, else its type. */
 export function nameOf(value) {
   if (value === null || ['undefined', 'number', 'boolean', 'bigint'].includes(typeof value)) return String(value);
   if (typeof value === 'string') return JSON.stringify(value.slice(0, 40));
@@ -13,7 +13,7 @@ export function nameOf(value) {
 /** Whether a value is a Uint8Array, of whatever realm. */
 export const isBytes = (value) => ArrayBuffer.isView(value) && value[Symbol.toStringTag] === 'Uint8Array';
 
-// How many characters have to be added, removed or replaced to make b of a.
+// The number of characters that have to be added, removed or replaced to turn a into b.
 function distance(a, b) {
   let row = Array.from({ length: b.length + 1 }, (_, k) => k);
   for (let i = 1; i <= a.length; i++) {
@@ -24,7 +24,7 @@ function distance(a, b) {
   return row[b.length];
 }
 
-/** The name that is the most like a wrong one, or undefined if none is like it. */
+/** Returns the name that is the most similar to a wrong one, or undefined if none is similar. */
 export function nearest(wrong, names) {
   const text = String(wrong).slice(0, 40).toLowerCase().replaceAll(/[_-]/g, '');
   const rated = names.map((name) => [distance(text, name.toLowerCase()), name]).sort(([a], [b]) => a - b);
@@ -39,11 +39,11 @@ export function unknownOption(what, wrong, names) {
   return badInput(`${what}: there is no option ${String(wrong).slice(0, 40)}; ${like ? `did you mean ${like}? There` : 'there'} are ${names.join(', ')}`);
 }
 
-/** Checks that options are an object, and have none but these. */
+/** Checks that options are an object with no other members than these. It throws `bad_input`. */
 export function checkOptions(what, options, names) {
   if (options === undefined || options === null) return;
   if (typeof options !== 'object' || Array.isArray(options)) throw badInput(`${what}: options are ${nameOf(options)}, want an object`);
-  // Members of prototypes too, as they would count: an AbortSignal in place of {signal} has no others.
+  // Members of prototypes are checked too: an AbortSignal that is given instead of {signal} has no others.
   for (const name in options) if (!names.includes(name)) throw unknownOption(what, name, names);
 }
 

@@ -1,14 +1,14 @@
-// Abort signals. However many actions wait for one, it has one listener, so that Node does not warn of a leak; and none once nothing
-// waits for it, so that a signal that lives long keeps nothing alive.
+// Abort signals. A signal has one listener however many actions wait for it, so that Node does not warn of a leak. Once no action waits
+// for it the signal has none, so that a signal that lives long keeps nothing alive.
 
-/** What is to be called for each signal, and its listener. */
+/** For each signal that an action waits for: the functions to call when it aborts, and its listener. */
 const waiting = new WeakMap();
 
 /**
  * Calls f when a signal aborts.
  * @param {AbortSignal} signal
  * @param {() => void} f
- * @returns {() => void} takes that back; it may be called any number of times
+ * @returns {() => void} a function after which f is not called any more; it may be called any number of times
  */
 export function onAbort(signal, f) {
   let entry = waiting.get(signal);
@@ -24,7 +24,7 @@ export function onAbort(signal, f) {
     waiting.set(signal, entry);
     signal.addEventListener('abort', entry.listener, { once: true });
   }
-  const call = () => f(); // its own, if f is given twice
+  const call = () => f(); // an entry of its own, in case f is given twice
   entry.calls.add(call);
   return () => {
     if (!entry.calls.delete(call) || entry.calls.size > 0 || waiting.get(signal) !== entry) return;

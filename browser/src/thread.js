@@ -1,36 +1,40 @@
-// A worker of a host over all its threads: one that ends is started again, and where that does not help it is given up, and tried now
-// and then.
+// One of a host's workers, over all its threads. A thread that ends is started again. If that happens too often the worker is given up,
+// and tried again from time to time. The restart rules are those of docs/recovery.md.
 
 import { macrotask, startWorker } from './environment.js';
 import { eachFrame, flag, kind, Writer } from './frames.js';
 
-const backoff = (n) => Math.min(50 * 2 ** n, 5000);
+/** How long the worker waits before the start after its n-th death in a row, in milliseconds. The first one is replaced at once. */
+const backoff = (n) => (n < 2 ? 0 : Math.min(50 * 2 ** (n - 2), 5000));
 const probeAfter = (n) => Math.min(1000 * 2 ** n, 60_000);
 
 export class Thread {
   /** @type {'starting' | 'ready' | 'waiting' | 'given up' | 'stopped'} */
   state = 'waiting';
-  /** What it owes an answer to, oldest first: by request. */
+  /** The requests that it has not answered, oldest first, by their number. */
   pending = new Map();
   /** Why its last thread ended, or could not be started. */
   cause = null;
   /** The games that are placed here, by placement. */
   games = new Map();
-  #proven = false; // it has been ready once
+  #wasReady = false;
   #host; #worker = null; #requests = 0; #out = new Writer(); #flushing = false; #timer = null;
   #failures = 0; #probes = 0; #deaths = []; #generation = 0; #watchdog = null; #watched = {};
-  /** Messages so far, the last request of which something was dropped, and the names of actions whose answers may be held back. */
+  /**
+   * How many messages were sent, the number of the last request that some caller has dropped or an earlier one, and the names of the
+   * actions whose answers the worker may hold back.
+   */
   #messages = 0; #dropped = 0; #quick = new Set();
-  /** What is to end before this is stopped: starts, and threads that are terminated. */
+  /** Promises that stop() waits for: starts, and terminations of threads. */
   #ends = new Set();
 
   constructor(host) { this.#host = host; }
 
-  /** Whether it has neither been ready nor failed to start yet. */
-  get fresh() { return !this.#proven && this.#failures === 0 && this.#probes === 0; }
+  /** Whether its first start is under way. */
+  get isNew() { return !this.#wasReady && this.#failures === 0 && this.#probes === 0; }
 
-  /** Whether it is worth waiting for: not where it is only tried now and then. */
-  get able() { return this.state !== 'given up' && this.state !== 'stopped' && this.#probes === 0; }
+  /** Whether engines wait for it. They do not if it was given up and is only tried from time to time. */
+  get isExpected() { return this.state !== 'given up' && this.state !== 'stopped' && this.#probes === 0; }
 
   start() {
     const generation = ++this.#generation;
@@ -41,8 +45,8 @@ export class Thread {
     const start = async () => {
       try {
         const worker = await startWorker(workerPath, {
-          message: (data) => current() && this.#came(data, current),
-          gone: (cause) => this.#gone(cause, current),
+          message: (data) => current() && this.#handleMessage(data, current),
+          exit: (cause) => this.#handleThreadExit(cause, current),
         });
         if (!current()) return await worker.terminate();
         this.#worker = worker;
@@ -50,21 +54,21 @@ export class Thread {
       } catch (cause) {
         return failed(cause);
       }
-      // Only now, so that a core that takes long to load is no fault of the worker.
+      // The limit begins once the core is loaded: a core that takes long to load is no fault of the worker.
       if (current() && this.state === 'starting') {
         this.#timer = setTimeout(() => failed(new Error(`the worker was not ready within ${startTimeout} ms (startTimeout)`)), startTimeout);
       }
     };
-    this.#ending(start());
+    this.#waitFor(start());
   }
 
-  #gone(cause, current) {
+  #handleThreadExit(cause, current) {
     if (!current()) return;
-    if (this.state === 'ready') this.#died(cause);
+    if (this.state === 'ready') this.#handleDeath(cause);
     else this.#notStarted(cause);
   }
 
-  #ending(promise) {
+  #waitFor(promise) {
     this.#ends.add(promise);
     promise.finally(() => this.#ends.delete(promise));
   }
@@ -74,15 +78,15 @@ export class Thread {
     this.cause = cause;
     this.#failures++;
     this.#host.log('a worker did not start', cause);
-    // What never came up is most likely set up wrong: engines do not wait for more attempts.
-    if (!this.#proven || this.#failures > this.#host.options.maxRestarts || this.#probes > 0) this.#giveUp();
-    else this.#later(backoff(this.#failures));
+    // A worker that was never ready is most likely set up wrong: engines do not wait for more attempts.
+    if (!this.#wasReady || this.#failures > this.#host.options.maxRestarts || this.#probes > 0) this.#giveUp();
+    else this.#startAfter(backoff(this.#failures));
     this.#host.assign();
   }
 
-  async #came(data, current) {
+  async #handleMessage(data, current) {
     if (data?.loaded) {
-      const module = await this.#host.module.catch(() => null); // without one the host ends this
+      const module = await this.#host.module.catch(() => null); // without a core the host stops this worker
       if (module && current()) this.#worker.post({ module }, []);
     } else if (data?.ready) {
       clearTimeout(this.#timer);
@@ -90,40 +94,40 @@ export class Thread {
       this.#failures = 0;
       this.#probes = 0;
       this.#host.log('a worker is ready');
-      this.#proven = true;
+      this.#wasReady = true;
       this.#host.workerReady(this);
     } else if (data?.unreadable) {
-      this.#gone(new Error("the worker can not take in what it is sent: allow 'wasm-unsafe-eval' in the Content-Security-Policy with which its script is served, if it has one"), current);
+      this.#handleThreadExit(new Error("the worker can not read its messages: allow 'wasm-unsafe-eval' in the Content-Security-Policy with which its script is served, if it has one"), current);
     } else {
       try {
-        eachFrame(data, (f) => this.#answered(f));
-        this.watch();
+        eachFrame(data, (f) => this.#handleAnswer(f));
+        this.watchOldest();
       } catch (cause) {
-        this.#died(cause);
+        this.#handleDeath(cause);
       }
     }
   }
 
-  #answered(f) {
+  #handleAnswer(f) {
     const entry = this.pending.get(f.request);
-    if (!entry) throw new Error(`an answer to request ${f.request}, which nobody has sent`);
+    if (!entry) throw new Error(`an answer to request ${f.request}, which was not sent or is answered already`);
     this.pending.delete(f.request);
     const { op } = entry;
     if (f.flags & flag.quick) this.#quick.add(op.what);
     else if (op.kind === kind.dispatch && !op.suspect) this.#quick.delete(op.what);
-    entry.game.answered(this, f.placement, op, f);
+    entry.game.handleAnswer(this, f.placement, op, f);
   }
 
-  /** Sends a request. All that is sent before this turn of the event loop is over is one message. */
+  /** Sends a request. All requests that are sent within one turn of the event loop are one message. */
   send(game, placement, op) {
     const number = ++this.#requests, request = number >>> 0;
     this.pending.set(request, { game, placement, op, number, message: this.#messages });
     this.#out.frame(request, placement, op.kind, op.flags | (op.suspect ? flag.suspect : 0), ...op.parts);
     this.#flushSoon();
-    if (op.internal && this.pending.size === 1) this.watch();
+    if (op.internal && this.pending.size === 1) this.watchOldest();
   }
 
-  /** Tells that a placement is left. */
+  /** Tells the worker that an engine has left a placement. */
   close(placement) {
     this.#out.frame(0, placement, kind.close, 0);
     this.#flushSoon();
@@ -137,7 +141,7 @@ export class Thread {
       if (this.#out.length === 0) return;
       const message = this.#out.take();
       this.#messages++;
-      if (this.state !== 'ready') return; // what was sent goes elsewhere
+      if (this.state !== 'ready') return; // the requests in it run elsewhere
       this.#worker.post(message, [message]);
     });
   }
@@ -147,67 +151,70 @@ export class Thread {
     return oldest;
   }
 
-  /** Takes in that nobody waits any more for something that is sent. */
-  drop() {
+  /** Takes note that a caller waits no more for a request that was sent, or an engine for its place. */
+  noteDropped() {
     this.#dropped = this.#requests;
-    this.watch();
+    this.watchOldest();
   }
 
-  // Whether nobody waits any more for what may be what runs: the oldest, or, where its answer may be held back, one of those behind it.
-  #unwanted(oldest) {
-    const gone = ({ op, game, placement }) => op.withdrawn || game.place?.placement !== placement;
-    if (gone(oldest)) return true;
+  // Whether the worker may run a request that no caller waits for: the oldest one, or one behind it if the answers of those in between
+  // may be held back.
+  #mayRunDropped(oldest) {
+    const isDropped = ({ op, game, placement }) => op.withdrawn || game.place?.placement !== placement;
+    if (isDropped(oldest)) return true;
     if (oldest.number > this.#dropped) return false;
     for (const e of this.pending.values()) {
       if (e.message !== oldest.message || e.op.kind !== kind.dispatch || !this.#quick.has(e.op.what)) return false;
-      if (gone(e)) return true;
+      if (isDropped(e)) return true;
     }
     return false;
   }
 
   /**
-   * Looks at what runs. Where nobody waits for it any more, it has killGrace to end; where it is the host's own, which has no deadline,
-   * it has startTimeout. Then the thread is ended, and another one takes its place.
+   * Bounds how long the oldest request may run. If no caller waits for it any more, it has killGrace. If it is the host's own, which has
+   * no deadline, it has startTimeout. A worker that takes longer is killed, and another thread takes its place.
    */
-  watch() {
+  watchOldest() {
     const oldest = this.#oldest(), { killGrace, startTimeout } = this.#host.options;
-    const ms = oldest && this.#unwanted(oldest) ? killGrace : oldest?.op.internal ? startTimeout : null;
+    const ms = oldest && this.#mayRunDropped(oldest) ? killGrace : oldest?.op.internal ? startTimeout : null;
     if (ms === this.#watched.ms && oldest === this.#watched.oldest) return;
     clearTimeout(this.#watchdog);
     this.#watched = { oldest, ms };
     if (ms === null) return;
-    const over = () => {
+    const kill = () => {
       if (this.state !== 'ready' || this.#watched.oldest !== oldest || this.#oldest() !== oldest) return;
       this.#host.counts.killed++;
-      this.#end(new Error(`${oldest.op.what} did not end`), true);
+      this.#end(new Error(`${oldest.op.what} did not end`), null);
       this.start();
     };
-    // Where this thread was busy, an answer that is there already comes first.
-    this.#watchdog = setTimeout(() => macrotask(over), ms);
+    // If this thread was busy meanwhile, an answer that has arrived is read first.
+    this.#watchdog = setTimeout(() => macrotask(kill), ms);
   }
 
-  #died(cause) {
+  // A death of a worker that ran a suspect alone is that suspect's: it does not count against the worker, as in Go.
+  #handleDeath(cause) {
     const now = performance.now(), { maxRestarts, restartWindow } = this.#host.options;
+    const counts = !this.#oldest()?.op.suspect;
     this.#host.counts.died++;
-    this.#deaths = [...this.#deaths.filter((at) => now - at < restartWindow), now];
-    this.#end(cause, false);
-    if (this.#deaths.length > maxRestarts) this.#giveUp();
-    else if (this.#deaths.length === 1) this.start();
-    else this.#later(backoff(this.#deaths.length));
+    if (counts) this.#deaths = [...this.#deaths.filter((at) => now - at < restartWindow), now];
+    this.#end(cause, { cleared: false });
+    if (counts && this.#deaths.length > maxRestarts) this.#giveUp();
+    else this.#startAfter(counts ? backoff(this.#deaths.length) : 0);
     this.#host.assign();
   }
 
-  #end(cause, killed) {
+  // death is null if the host kills the worker; else it is what the requests of the worker are suspected of.
+  #end(cause, death) {
     this.cause = cause;
     this.#host.log('a worker ended', cause);
     this.#stopThread();
     this.state = 'waiting';
-    const op = this.#oldest()?.op;
+    const ran = this.#oldest()?.op;
     this.pending = new Map();
     this.#out.take();
     const games = this.games;
     this.games = new Map();
-    for (const game of games.values()) game.lost(op, killed);
+    for (const game of games.values()) game.handleWorkerEnd(ran, death);
   }
 
   #stopThread() {
@@ -216,11 +223,15 @@ export class Thread {
     this.#watched = {};
     this.#quick = new Set();
     this.#generation++;
-    if (this.#worker) this.#ending(this.#worker.terminate());
+    if (this.#worker) this.#waitFor(this.#worker.terminate());
     this.#worker = null;
   }
 
-  #later(ms) {
+  #startAfter(ms) {
+    if (ms === 0) {
+      this.start();
+      return;
+    }
     this.state = 'waiting';
     this.#timer = setTimeout(() => this.start(), ms);
   }
@@ -235,7 +246,7 @@ export class Thread {
     this.#timer.unref?.();
   }
 
-  /** Ends it for good. Once it resolves, no thread of it is left. */
+  /** Ends the worker for good. Once the promise resolves, no thread of it is left. */
   async stop() {
     this.state = 'stopped';
     this.#stopThread();

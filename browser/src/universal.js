@@ -10,7 +10,7 @@ export class UniversalWorker {
 
   /** @param {object} [options] workerOptions, see Engine */
   constructor(options) {
-    hostOptions(options, 'UniversalWorker'); // so that their errors come here, and not with init
+    hostOptions(options, 'UniversalWorker'); // checked here, so that errors do not come with init only
     this.#options = { ...options };
   }
 

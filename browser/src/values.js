@@ -1,5 +1,6 @@
-// Values as MessagePack. A value is what the core has: null, a boolean, a number that is finite, a string, an array, or a map whose keys are
-// strings. Encoding refuses everything that is none of these and does not plainly mean one: README.md, "Values", has the table.
+// Values as MessagePack. The core's values are null, booleans, finite numbers, strings, arrays, and maps whose keys are strings. Encoding
+// refuses everything else that has no obvious equal among them: README.md, "Values", has the table. This is no library, because every value
+// that is refused has to be named by its path, and because @msgpack/msgpack cannot read the key `__proto__`.
 
 /** How deep values may be nested when they are encoded, and when they are decoded. The core's own bound (maxDepth) is at most 128. */
 const encodeDepth = 200, decodeDepth = 1024;
@@ -44,7 +45,7 @@ function pathOf(root, keys) {
 
 const hasOwn = (object, key) => Object.prototype.hasOwnProperty.call(object, key);
 
-// Getters of built-in prototypes throw if they are called on anything else, whatever realm it is of and whatever it pretends to be.
+// A getter of a built-in prototype throws if it is called on any other object. That tells an object's real kind, of whatever realm it is.
 const getter = (prototype, name) => Object.getOwnPropertyDescriptor(prototype, name).get;
 const mapSize = getter(Map.prototype, 'size'), setSize = getter(Set.prototype, 'size');
 function has(brand, object) {
@@ -190,7 +191,7 @@ class Encoder {
 
   #longString(s) {
     if (s.length >= pieceLength) return this.#hugeString(s);
-    // The head has the size that it has if all is ASCII, which can be told afterwards only.
+    // The head's size depends on the length in bytes, which is known after encoding. It is the right one if all characters are ASCII.
     let head = headSize(s.length);
     const start = this.#take(5 + 3 * s.length);
     const { written } = utf8Encoder.encodeInto(s, this.#bytes.subarray(start + head));
@@ -249,7 +250,7 @@ class Encoder {
     }
   }
 
-  // Writes the head of a map of at most n members, and returns where it is.
+  // Writes the head of a map of at most n members, and returns its position.
   #mapHead(n) {
     const at = this.#end;
     if (n < 16) this.#byte(0x80 | n);
@@ -258,7 +259,7 @@ class Encoder {
     return at;
   }
 
-  // Says that a map has fewer members than were announced. Its head keeps its size.
+  // Corrects the head of a map that has fewer members than its head says. The head keeps its size.
   #fewer(at, most, n) {
     if (most < 16) this.#bytes[at] = 0x80 | n;
     else if (most < 0x10000) this.#view.setUint16(at + 1, n);
@@ -326,9 +327,9 @@ const shared = new Encoder();
 let encoding = false;
 
 /**
- * Encodes a value. `root` is what messages call it. What it returns is valid until the next call. A value that is much larger than `most`
+ * Encodes a value. `root` is its name in error messages. The bytes that it returns are valid until the next call. A value that is much larger than `most`
  * bytes is not encoded to its end, so that it costs no more memory than that.
- * @throws an Error whose message begins with the path of what can not be encoded, or TooLarge
+ * @throws an Error whose message begins with the path of the value that can not be encoded, or TooLarge
  */
 export function encode(value, root, most = Infinity) {
   // A getter may call this again.
@@ -345,9 +346,9 @@ export function encode(value, root, most = Infinity) {
   }
 }
 
-// Decoding. The bytes are a core's: what they say is checked before it is believed.
+// Decoding. The bytes come from a core: every length and count in them is checked before it is used.
 
-/** Keys that were read lately, as objects of a state have the same ones again and again. */
+/** Keys that were read lately. The objects of a state have the same keys again and again, so most of them are found here. */
 const keyCache = new Array(512).fill(null);
 
 class Decoder {
@@ -456,7 +457,7 @@ class Decoder {
       return key;
     }
     const n = b & 31, end = start + 1 + n, bytes = this.#bytes;
-    if (end > this.#end) this.#take(1 + n); // which fails
+    if (end > this.#end) this.#take(1 + n); // this throws
     const slot = n === 0 ? 0 : (n * 31 + bytes[start + 1] * 7 + bytes[end - 1] * 131 + bytes[start + 1 + (n >> 1)] * 17) & 511;
     const cached = keyCache[slot];
     if (cached !== null && cached.bytes.length === n) {
@@ -478,7 +479,7 @@ function finite(n) {
   return n;
 }
 
-/** Reads one value, which is all there is. */
+/** Reads one value. It throws if more bytes follow. */
 export function decode(bytes) {
   const decoder = new Decoder(bytes), value = decoder.value(1);
   if (!decoder.atEnd) throw new RangeError('more bytes follow behind the value');

@@ -1,12 +1,13 @@
-// The worker: it runs what a page, or a program on Node, sends it, one request after the other. Answers that come quickly one after the
-// other go in one message; none waits for an action that may take long, because that may be the one that never ends. Whether it may is
-// told by how long the last one of its name took: the page is told that too, for one that is quick nine times and hangs the tenth.
+// The worker's script. It runs the requests that a page or a Node program sends it, one after the other. Answers that come quickly one
+// after the other are sent in one message. An answer is not held back while an action runs that may take long, since that action may never
+// end. An action may take long if the last action of its name did. The page is told of actions that are quick: so it knows which answers
+// may be held back when such an action hangs all the same.
 
 import { getEnvironment } from './environment.js';
 import { Executor } from './executor.js';
 import { eachFrame, flag, hash, kind, Writer } from './frames.js';
 
-// How long answers are gathered at most while more is to run, and what is quick, in milliseconds.
+// The longest time for which answers are held back while there is more to run, and below which run time an action is quick, in milliseconds.
 const gather = 2, quick = 0.5;
 
 const parentPort = getEnvironment() === 'node' ? (await import('node:worker_threads')).parentPort : null;
@@ -14,12 +15,12 @@ const inBrowser = parentPort === null, port = parentPort ?? self;
 const post = (message, transfer) => port.postMessage(message, transfer);
 const on = (f) => (port.on ? port.on('message', f) : port.addEventListener('message', (e) => f(e.data)));
 
-// Where the policy of this script's own response forbids WebAssembly, Firefox does not hand the compiled core over.
+// If the policy of this script's own response forbids WebAssembly, Firefox does not deliver the message with the compiled core.
 if (inBrowser) port.addEventListener('messageerror', () => post({ unreadable: true }, []));
 
 let executor;
 const out = new Writer();
-// Names of actions that were quick when they ran last, as hashes.
+// Hashes of the names of actions that were quick when they ran last.
 const known = new Set();
 
 function note(name, ms) {
@@ -29,7 +30,7 @@ function note(name, ms) {
   return isQuick;
 }
 
-/** The name of an action, as a hash; 0 for what is none. */
+/** The hash of an action's name, or 0 if the frame is no action or a suspect. */
 function nameOf(f) {
   if (f.kind !== kind.dispatch || f.flags & flag.suspect) return 0;
   const { buffer, byteOffset } = f.body;

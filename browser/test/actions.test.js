@@ -1,4 +1,4 @@
-// What a caller is promised of actions, batches, events and limits, wherever they run.
+// The promises about actions, batches, events and limits, on a worker and on the main thread.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -41,7 +41,7 @@ for (const useWorker of [true, false]) {
     assert.equal(engine.sequence, 3);
     assert.deepEqual(await engine.dispatchBatch([]), []);
     await assert.rejects(engine.dispatchBatch([draw], { mode: 'some' }), { code: 'bad_input' });
-    // What is replayed is what was acknowledged.
+    // A replay runs the actions that were acknowledged.
     const digest = await engine.digest();
     await assert.rejects(engine.dispatchAsync('test:trap'), { code: 'trap' });
     assert.equal(await engine.digest(), digest);
@@ -66,7 +66,7 @@ for (const useWorker of [true, false]) {
       'engine:action stack:peek 3', 'engine:error no:such unknown_action',
       'engine:error no:such unknown_action', 'engine:action stack:draw 4', 'state:updated stack:draw 4', 'engine:shutdown',
     ]);
-    // As the guide has it, a listener finds everything in payload, and beside it.
+    // As in the guide, a listener finds every member in payload, and beside it.
     assert.deepEqual(ids(payload.payload.result), ['t5']);
     assert.equal(payload.payload.type, payload.type);
   });
@@ -96,7 +96,7 @@ for (const useWorker of [true, false]) {
     };
     assert.equal(await run(1), await run(1));
     assert.notEqual(await run(1), await run(2));
-    // An action may have its own, and by default no two are the same.
+    // An action may be given its own entropy. By default no two actions have the same.
     const engine = engineFor(t, { useWorker, setup: deck(52) });
     const entropy = new Uint8Array(16).fill(7);
     await engine.dispatchAsync('stack:shuffle', {}, { entropy, now: 5 });
@@ -145,7 +145,7 @@ for (const useWorker of [true, false]) {
 }
 
 test('a result that can not be read fails its action, and has no effect', async (t) => {
-  // A worker that damages the ends of answers to what changes the state, and of those that are long.
+  // A worker that damages the ends of answers to actions that change the state, and of long answers.
   const workerPath = await script(t, `
     const post = parentPort.postMessage.bind(parentPort);
     parentPort.postMessage = (m, transfer) => {
@@ -170,7 +170,7 @@ test('a result that can not be read fails its action, and has no effect', async 
   assert.equal(engine.host.counts.died, 0);
 });
 
-test('without a worker dispatch is synchronous, also behind what is in flight and within a listener', async (t) => {
+test('without a worker dispatch is synchronous, also behind actions in flight and within a listener', async (t) => {
   const engine = engineFor(t, { useWorker: false, setup: deck(9) });
   assert.throws(() => engine.dispatch('stack:draw'), (e) => e.code === 'bad_input' && /await engine\.ready/.test(e.message));
   await engine.ready;
@@ -286,7 +286,7 @@ test('each limit, on both sides', async (t) => {
   assert.equal((await Promise.all(Array.from({ length: 5000 }, () => rapid.dispatchAsync('stack:draw')))).length, 5000);
 });
 
-test('what can not be meant is refused', async (t) => {
+test('arguments that make no sense are refused', async (t) => {
   const engine = engineFor(t, { setup: deck(3) });
   const bad = { code: 'bad_input' };
   for (const [type, payload, options] of [['', {}], [7, {}], ['stack:draw', { f() {} }], ['stack:draw', {}, { now: 0.5 }], ['stack:draw', {}, { now: NaN }],
@@ -337,7 +337,7 @@ test('a listener may dispatch, listen and abort: each event comes once, with its
   assert.deepEqual(errors, ['unknown_action']);
 });
 
-test('what has its outcome is not kept until its deadline', async (t) => {
+test('an action that has its outcome is not kept until its deadline', async (t) => {
   v8.setFlagsFromString('--expose-gc');
   const gc = vm.runInNewContext('gc');
   const engine = engineFor(t, { setup: deck(3) });
@@ -369,7 +369,7 @@ test('a listener that throws fails the program, not the action', async () => {
   assert.deepEqual(stdout.trim().split('\n').sort(), ['drawn a', 'over', 'uncaught mine']);
 });
 
-test('a host that is shut down ends its engines, with what their windows hold', async () => {
+test('a host that is shut down ends its engines, and with them the actions that wait in a batching window', async () => {
   const host = new Host({ core: testCore, workers: 2, enableBatching: true, batchWindow: 60_000 });
   const engines = [1, 2, 3].map(() => new Engine({ host, setup: deck(3) }));
   let over = 0;

@@ -1,4 +1,4 @@
-// Tests of what an editor offers: TypeScript's language server is asked as an editor asks it.
+// The completions that an editor offers: the test asks TypeScript's language server as an editor does.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';

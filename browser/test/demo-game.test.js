@@ -63,7 +63,7 @@ for (const [name, ranks, moves, want] of [
   });
 }
 
-test('what can not be done now is refused, and changes nothing', async (t) => {
+test('a move that is not allowed now is refused, and changes nothing', async (t) => {
   const game = await rigged(t, 'K', '9', '5', '9');
   await assert.rejects(game.hit(), /you can not hit now/);
   await game.deal(50);
@@ -73,7 +73,7 @@ test('what can not be done now is refused, and changes nothing', async (t) => {
   assert.deepEqual(await game.look(), before);
 });
 
-test('a bet is held within what there is', async (t) => {
+test('a bet is at most as high as the chips of the player', async (t) => {
   for (const [bet, want] of [[1, bets.least], [10_000, bets.most]]) {
     const game = await rigged(t, 'K', '9', '5', '9');
     await game.deal(bet);
@@ -86,7 +86,7 @@ const zoned = (player, house) => read({
   agents: { Player: { resources: { chips: player } }, House: { resources: { chips: house } } },
 });
 
-test('who has lost everything may borrow, and who has won everything is done', () => {
+test('a player without chips may borrow, and a player who has won everything is done', () => {
   for (const [player, house, deal, borrow] of [[bets.least, 9000, true, false], [bets.least - 1, 9000, false, true], [9000, 20, true, false], [9000, 19, false, false]]) {
     const { can } = zoned(player, house);
     assert.deepEqual([can.deal, can.borrow], [deal, borrow], `${player} against ${house}`);

@@ -1,4 +1,4 @@
-// What is parsed, fed with what nobody would send.
+// Parsers, fed with damaged bytes and with frames that no host sends.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -59,7 +59,7 @@ test('an answer that is damaged is read or refused', () => {
     const damaged = body.slice(0, Math.ceil(next() * body.length));
     damaged[Math.floor(next() * damaged.length)] ^= 1 << (next() * 8);
     try {
-      // It lies among others: what is beyond it is not its own.
+      // The answer lies among others: bytes behind its end belong to the next one.
       const around = new Uint8Array(damaged.length + 4096);
       around.set(damaged, 2048);
       const r = readAnswer({ view: new DataView(around.buffer), at: 2048, length: damaged.length });
@@ -73,7 +73,7 @@ test('an answer that is damaged is read or refused', () => {
   }
 });
 
-test('whatever an executor is sent, it answers once, and goes on', () => {
+test('an executor answers every request once, whatever it is, and goes on', () => {
   const next = random(4), executor = new Executor(testCore);
   const good = [[kind.open, limits()], [kind.ready, new Uint8Array(0)], [kind.dispatch, action('stack:peek')], [kind.digest, new Uint8Array(0)], [kind.state, new Uint8Array(0)]];
   for (let round = 0; round < rounds; round++) {

@@ -1,4 +1,4 @@
-// Tests of what callers give beside payloads: options, paths and signals, and the environment that is found.
+// Options, paths and signals that callers give, and the environment that the package finds.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -51,7 +51,7 @@ test('options that do not exist are refused, and the nearest one is named', asyn
   assert.equal(nearest('zzz', ['ifSequence', 'other']), undefined);
 });
 
-test('options of another type, or out of their bounds, are refused with what they are', async (t) => {
+test('options of another type, or out of their bounds, are refused, and the error has the value', async (t) => {
   const engine = engineFor(t, { useWorker: false, setup: deck(3) });
   await engine.ready;
   for (const [make, message] of [
@@ -72,7 +72,7 @@ test('options of another type, or out of their bounds, are refused with what the
   ]) assert.throws(make, bad(message));
   for (const [options, message] of [[5, /options are 5/], [{ timeout: -1 }, /timeout is -1, want milliseconds/], [{ timeout: '5' }, /timeout is "5"/], [{ timeout: null }, /timeout is null/],
     [{ signal: {} }, /signal is an object \(Object\), want an AbortSignal/], [{ signal: 'x' }, /signal is "x"/], [{ now: 1.5 }, /now is 1\.5/], [{ now: new Date() }, /now is an object \(Date\)/],
-    [{ now: 5n }, /now is 5/], [{ entropy: 'x' }, /entropy is no Uint8Array of 16 bytes/], [{ entropy: new Uint8Array(17) }, /of 16 bytes/]]) {
+    [{ now: 5n }, /now is 5/], [{ entropy: 'x' }, /entropy is "x", want a Uint8Array of 16 bytes/], [{ entropy: new Uint8Array(17) }, /entropy is a Uint8Array of 17 bytes, want a Uint8Array of 16 bytes/]]) {
     await assert.rejects(engine.dispatchAsync('stack:draw', {}, options), bad(message));
   }
   for (const type of ['', 7, null, undefined, {}, '\ud83c']) await assert.rejects(engine.dispatchAsync(type), bad(/an action's type/));
@@ -81,7 +81,7 @@ test('options of another type, or out of their bounds, are refused with what the
   await assert.rejects(engine.dispatchBatch([], { timeout: -1 }), bad(/timeout is -1/));
   assert.throws(() => engine.dispatch('stack:draw', {}, { signal: AbortSignal.abort() }), { code: 'canceled' });
   assert.equal(engine.sequence, 0);
-  // null is as good as nothing where there may be nothing, and bytes may be of another realm.
+  // null is taken as undefined if a value may be left out, and bytes may be of another realm.
   const entropy = vm.runInNewContext('new Uint8Array(16)');
   assert.equal((await engine.dispatchAsync('stack:draw', null, { signal: null, entropy })).length, 1);
   await engineFor(t, { useWorker: false, setup: null }).ready;
@@ -140,7 +140,7 @@ test('a listener of one action may end another one of the same signal, or add on
   assert.equal(listeners(signal), 0);
 });
 
-/** What getEnvironment says in a program whose globals were changed by a script first. */
+/** The result of getEnvironment in a program whose globals a script has changed first. */
 function environment(script) {
   const { process } = globalThis; // a script may replace it
   const saved = Object.getOwnPropertyDescriptors(globalThis), versions = Object.getOwnPropertyDescriptor(process, 'versions');
@@ -158,7 +158,7 @@ function environment(script) {
   }
 }
 
-test('the environment is told by what is really there', () => {
+test('the environment is recognized by properties that only the real one has', () => {
   const set = (name, value) => Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
   const { process } = globalThis;
   const versions = (more) => Object.defineProperty(process, 'versions', { value: { ...process.versions, ...more }, configurable: true });

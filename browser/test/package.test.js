@@ -12,7 +12,7 @@ after(() => installed?.remove());
 
 const text = (path) => readFile(join(root, path), 'utf8');
 
-test('what is built is what is committed', async () => {
+test('the committed build is the one of the sources', async () => {
   await run('node', ['build.js', '--check'], { cwd: root });
   await run('git', ['diff', '--exit-code', '--stat', '--', 'dist'], { cwd: root });
   const { stdout } = await run('git', ['ls-files', 'dist'], { cwd: root });

@@ -1,5 +1,5 @@
-// Many callers, workers that are terminated at random, aborts and deadlines, against a model: the same engine on the main thread, which
-// is given what the other one says it has done. Another seed: HYPERTOKEN_SEED=7 node --test test/torture.test.js
+// Many callers, workers that are terminated at random, aborts and deadlines. The engine is compared with a model: an engine on the main
+// thread that runs the actions which the first one says it has done. Another seed: HYPERTOKEN_SEED=7 node --test test/torture.test.js
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -8,7 +8,7 @@ import { engineFor, hostFor, kill, random, testCore } from './support/cores.js';
 const seeds = process.env.HYPERTOKEN_SEED ? [Number(process.env.HYPERTOKEN_SEED)] : [1, 2, 3];
 const engines = 5, callers = 6, steps = 60;
 
-// An action that depends on what was before it, so that an action lost, done twice or moved shows in the results.
+// An action whose result depends on those before it. So an action that is lost, run twice or moved shows in the results.
 function choose(next) {
   const k = Math.floor(next() * 10);
   if (k < 3) return ['stack:draw', { count: 1 + Math.floor(next() * 3) }];
@@ -95,7 +95,7 @@ for (const [seed, enableBatching] of seeds.flatMap((s) => [[s, false], [s, true]
         if (got.error) codes[got.error] = (codes[got.error] ?? 0) + 1;
         if (/20000 ms/.test(got.message)) late.push(where);
         if (none.has(got.error)) continue; // an error says that it had no effect
-        // What failed in a gathered batch has failed behind others of it, which had no effect either: the model can't tell.
+        // An action that failed in a gathered batch ran behind others of it, which had no effect either: the model does not know them.
         if (got.error && mode === 'single' && enableBatching) continue;
         const [a] = actions;
         const want = await outcome(mode === 'single' ? model.dispatchAsync(a.type, a.payload, { now: a.now, entropy: a.entropy }) : model.dispatchBatch(actions, { mode }));

@@ -15,7 +15,7 @@ class Card {
 }
 class Hand extends Array {}
 
-/** What is meant plainly, and what it becomes. */
+/** Values of JavaScript that have an obvious equal among the core's values, and that equal. */
 const accepted = [
   ['null', null, null], ['true', true, true], ['an integer', 2 ** 53 - 1, 2 ** 53 - 1], ['a negative integer', -(2 ** 53) + 1, -(2 ** 53) + 1],
   ['a float', 1.5, 1.5], ['a float without a fraction that is no safe integer', 2 ** 60, 2 ** 60], ['-0', -0, 0],
@@ -37,7 +37,7 @@ const symbol = Symbol('mine');
 const revoked = Proxy.revocable({}, {});
 revoked.revoke();
 
-/** What is refused, and what the message says of it behind its path. */
+/** Values that are refused, and the error's message behind the path. */
 const refused = [
   ['undefined in an array', [1, undefined], /\[1\] is undefined/], ['a hole in an array', [1, , 3], /\[1\] is undefined/], // eslint-disable-line no-sparse-arrays
   ['undefined in a Set', new Set([undefined]), /\[0\] is undefined/],

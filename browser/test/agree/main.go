@@ -1,6 +1,6 @@
-// Command agree opens snapshots that a browser has made, each on a worker of Go's host, and tells what it finds there: for tests. Its
-// standard input is JSON, names to snapshots in base64; its standard output, for each name, the digest of what was opened, a snapshot
-// of Go's own after some actions, and the digest that belongs to that.
+// Command agree is for tests: it opens snapshots that a browser has made, each on a worker of the Go host. Its standard input is JSON, from
+// names to snapshots in base64. Its standard output has for each name the digest of the opened state, a snapshot that the Go host has made
+// after some more actions, and the digest of that state.
 package main
 
 import (

@@ -35,7 +35,7 @@ const hands = (page) => page.$$eval('.card .turn', (cards) => cards.map((c) => c
 const on = (page, place) => page.waitForFunction((p) => document.getElementById('place').textContent === p, patience, place);
 const number = (s) => Number(s.replaceAll(',', ''));
 
-/** Until there is something for the player to do. */
+/** Waits until the player has a move. */
 async function turn(page) {
   await page.waitForFunction(() => ['deal', 'stand'].some((id) => document.getElementById(id).getAttribute('aria-disabled') === 'false'), patience);
 }
@@ -61,7 +61,7 @@ for (const one of browsers) {
     before(async () => { b = await launch(one, { still: true }); });
     after(() => b?.close());
 
-    /** A page with the demo, and what it has complained about. */
+    /** A page with the demo, and the errors that it has logged. */
     async function open(t, { width = 1280, height = 800, features = [] } = {}) {
       const page = await b.browser.newPage(), complaints = [];
       t.after(() => page.close());
@@ -171,7 +171,7 @@ for (const one of browsers) {
     for (const [width, height] of [[390, 844], [390, 664], [360, 740], [768, 1024], [1280, 800]]) {
       test(`at ${width} by ${height} pixels a visitor sees the table and what breaks the worker at once, and what came of it`, async (t) => {
         const { page, complaints } = await open(t, { width, height });
-        /** What of these is not whole within the window, or covered by something else. */
+        /** Those of these elements that are cut off by the window, or covered by another element. */
         const hidden = (...ids) => page.evaluate((all) => all.filter((id) => {
           const e = document.getElementById(id), r = e.getBoundingClientRect();
           const seen = document.elementFromPoint(r.left + r.width / 2, r.top + r.height / 2);
@@ -195,7 +195,7 @@ for (const one of browsers) {
       });
     }
 
-    test('it fits a screen of 360 pixels, and is dark where that is preferred', { skip: !chromium && 'nothing tells Firefox what is preferred' }, async (t) => {
+    test('it fits a screen of 360 pixels, and is dark if the visitor prefers that', { skip: !chromium && 'nothing tells Firefox what is preferred' }, async (t) => {
       const background = (page) => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
       const { page, complaints } = await open(t, { width: 360, height: 740, features: [{ name: 'prefers-color-scheme', value: 'light' }] });
       const light = await background(page);

@@ -9,7 +9,7 @@ import puppeteer from 'puppeteer-core';
 
 const repository = new URL('../../../', import.meta.url);
 
-/** Where what a page asks for lies, by the front of its path. */
+/** The folders of the files that pages load, by the beginning of the path. */
 const folders = {
   '/hypertoken/': 'browser/dist/', '/workers/': 'browser/dist/', '/wasm/': 'wasm/', '/traces/': 'integration/testdata/conformance/',
   '/cores/': 'internal/cores/', '/test/': 'browser/test/', '/demo/': 'browser/demo/',
@@ -19,7 +19,7 @@ const types = { js: 'text/javascript; charset=utf-8', wasm: 'application/wasm', 
 
 /**
  * Serves pages. `/page` is an empty one; a query says what is wrong with it: `csp` is its Content-Security-Policy, `isolated` makes it
- * cross-origin isolated; `plain` leaves that out where a page would have it. What begins with `/wrong/` has the content type text/plain, and with `/missing/` is not there.
+ * cross-origin isolated; `plain` leaves that out. A path that begins with `/wrong/` is served as text/plain, and one with `/missing/` is not found.
  * @param {Record<string, string>} [pages] pages by path, and extra folders by a path that ends in /
  */
 export async function serve(pages = {}) {
@@ -71,7 +71,7 @@ export function skip({ path }) {
   return `there is no ${path}`;
 }
 
-// Browsers that run, each with what ends it. Each is a group of processes; Firefox's outlive the one that was started.
+// Browsers that run, each with a function that ends it. Each is a group of processes: those of Firefox outlive the one that was started.
 const running = new Set();
 process.on('exit', () => running.forEach((end) => end()));
 for (const [signal, number] of [['SIGHUP', 1], ['SIGINT', 2], ['SIGTERM', 15]]) process.once(signal, () => process.exit(128 + number));

@@ -1,4 +1,4 @@
-// What tests do in a page: the package as a page without a bundler has it.
+// The parts of the tests that run in a page, with the package as a page without a bundler loads it.
 
 import { Engine, Host, HyperTokenError, getEnvironment, supportsWorkers, UniversalWorker } from '/hypertoken/hypertoken.js';
 import { deck, event } from '/test/support/games.js';
@@ -6,7 +6,7 @@ import { parse, verify } from '/test/support/traces.js';
 
 Object.assign(globalThis, { Engine, Host, HyperTokenError, getEnvironment, supportsWorkers, UniversalWorker, deck, event });
 
-/** What an error is, for who is on the other side of a wire. */
+/** An error as a plain object, for the test on the other side of the wire. */
 globalThis.told = (promise) => promise.then((result) => ({ result }), (e) => ({ code: e.code, message: e.message, index: e.index, cause: e.cause?.message }));
 
 const counted = () => {
@@ -20,7 +20,7 @@ const counted = () => {
 
 const on = (engine, entropy) => ({ dispatch: (type, payload, now) => engine.dispatchAsync(type, payload, { now, entropy: entropy() }), state: () => engine.state() });
 
-/** How many of this page's workers are alive, and those of others: each has a lock. */
+/** The number of workers that are alive, of this page and of others: each has a lock. */
 globalThis.alive = async () => (await navigator.locks.query()).held.filter((l) => l.name.startsWith('hypertoken-')).length;
 
 const base64 = (bytes) => btoa(Array.from(bytes, (x) => String.fromCharCode(x)).join(''));

@@ -1,4 +1,4 @@
-// A project that Vite builds, as somebody has it who installs the package.
+// A project that has installed the package and is built by Vite.
 
 import assert from 'node:assert/strict';
 import { mkdir, writeFile } from 'node:fs/promises';

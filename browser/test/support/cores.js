@@ -16,7 +16,7 @@ export const testCore = await WebAssembly.compile(await readFile(new URL('../../
 /** The core of the guide's examples, which has process:item, slow:operation, space:validate and agent:receive beside the usual ones. */
 export const exampleCore = await WebAssembly.compile(await readFile(new URL('../../../internal/cores/example.wasm', import.meta.url)));
 
-/** The core of the tests with at most so many pages of memory. */
+/** The core of the tests with a limit of so many pages of memory. */
 export async function smallCore(pages) {
   const bytes = await readFile(new URL('../../../internal/cores/testcore.wasm', import.meta.url));
   const number = (at) => {
@@ -61,7 +61,7 @@ export function record(engine) {
   return events;
 }
 
-/** A folder that is gone after the test. */
+/** A folder that is removed after the test. */
 export async function folder(t) {
   const path = await mkdtemp(join(tmpdir(), 'hypertoken-'));
   t.after(() => rm(path, { recursive: true, force: true }));
@@ -101,7 +101,7 @@ export const dying = (t, text) => script(t, `
   await real();
 `);
 
-/** Terminates a worker of a host as something else would, and waits until its thread is gone. */
+/** Terminates a worker of a host from outside, as a browser may, and waits until its thread has ended. */
 export const kill = (host, k = 0) => host.threads[k].thread?.terminate();
 
 /** mulberry32: numbers in [0, 1) from a seed. */

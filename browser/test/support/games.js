@@ -3,7 +3,7 @@
 /** A setup of so many tokens, t0 at the bottom. */
 export const deck = (n) => ({ stack: Array.from({ length: n }, (_, k) => ({ id: `t${k}` })) });
 
-/** The next event of a name, or the next one that `when` says yes to. */
+/** The next event of a name for which `when` returns true. */
 export const event = (engine, name, when = () => true) => new Promise((resolve) => {
   const off = engine.on(name, (e) => {
     if (when(e)) {

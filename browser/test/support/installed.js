@@ -9,7 +9,7 @@ import { promisify } from 'node:util';
 export const run = promisify(execFile);
 export const root = new URL('../../', import.meta.url).pathname;
 
-/** Copies what a clone of the working tree would have of the package and of the core: nothing that git ignores. Returns the package's folder. */
+/** Copies the package and the core without the files that git ignores, as a clone has them. Returns the package's folder. */
 export async function clone(dir) {
   const repository = join(root, '..');
   const { stdout } = await run('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard', '--', 'browser', 'wasm'], { cwd: repository, maxBuffer: 1 << 24 });
@@ -25,7 +25,7 @@ export async function clone(dir) {
 
 const npm = (cwd, ...args) => run('npm', [...args, '--offline', '--no-audit', '--no-fund', '--loglevel', 'error'], { cwd });
 
-/** Makes an empty project with the package installed. Returns its folder, the packed files, and what removes all of it. */
+/** Makes an empty project with the package installed. Returns its folder, the packed files, and a function that removes all of it. */
 export async function project() {
   const top = await mkdtemp(join(tmpdir(), 'project-')), dir = join(top, 'project');
   const source = await clone(join(top, 'clone'));

@@ -3,7 +3,7 @@
 
 const prefix = '$id';
 
-/** Where a value differs from what a trace wants, or null. ids are the identifiers that are bound. */
+/** Returns the first difference between a value and the one of the trace, or null. ids are the identifiers that are bound. */
 export function compare(want, got, ids, path = '') {
   const differ = (w = want, g = got) => `${path}: want ${show(w)}, got ${show(g)}`;
   if (typeof want === 'string' && want.startsWith(prefix)) {
@@ -46,7 +46,7 @@ function bind(v, ids) {
 
 const byName = (list) => (Array.isArray(list) ? [...list].sort((a, b) => (a.name < b.name ? -1 : 1)) : list);
 
-/** Fills in what a state may leave out. */
+/** Adds the sections that a state may leave out. */
 function whole(state) {
   const s = { ...state };
   for (const k of ['zones', 'agents', 'gameState']) s[k] ??= {};
@@ -60,7 +60,7 @@ export function parse(text) {
 }
 
 /**
- * Runs a trace, and throws where it differs.
+ * Runs a trace, and throws at the first difference.
  * @param {{dispatch: (type: string, payload: unknown, now: number) => Promise<unknown>, state: () => Promise<object>}} engine
  * @param {(step: number) => unknown} [each] is called after each step
  */
