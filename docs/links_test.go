@@ -13,10 +13,12 @@ import (
 	"unicode"
 )
 
-// foreign are folders whose documents are not this repository's: those of git, of other packages, and of builds.
+// foreign are folders whose documents are not this repository's: those of git, of other packages,
+// and of builds.
 var foreign = []string{".git", "node_modules", "target", "bin"}
 
-// Each relative link of each document leads to a file or folder of the repository, and each anchor to a heading.
+// Each relative link of each document leads to a file or folder of the repository, and each anchor
+// to a heading.
 func TestEveryLinkLeadsSomewhere(t *testing.T) {
 	const root = ".."
 	links := 0
@@ -45,7 +47,8 @@ func TestEveryLinkLeadsSomewhere(t *testing.T) {
 	}
 }
 
-// resolve says why a link to a file, and to an anchor in it if there is one, leads nowhere. It returns "" if it does not.
+// resolve says why a link to a file, and to an anchor in it if there is one, leads nowhere. It
+// returns "" if it does not.
 func resolve(t *testing.T, file, anchor string) string {
 	t.Helper()
 	if _, err := os.Stat(file); err != nil {
@@ -139,8 +142,8 @@ func linksOf(text string) (links []string) {
 	return links
 }
 
-// anchorsOf returns the anchors of a document's headings, as GitHub makes them: lower case, spaces as hyphens, no other
-// punctuation; a heading that repeats an earlier one gets a number.
+// anchorsOf returns the anchors of a document's headings, as GitHub makes them: lower case, spaces
+// as hyphens, no other punctuation; a heading that repeats an earlier one gets a number.
 func anchorsOf(text string) (anchors []string) {
 	seen := map[string]int{}
 	for _, m := range heading.FindAllStringSubmatch(fence.ReplaceAllString(text, ""), -1) {

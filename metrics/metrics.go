@@ -52,8 +52,8 @@ type descs struct {
 	frames, frameBytes, dropped                        *prometheus.Desc
 }
 
-// NewCollector returns the collector of a host. The host measures from this call on. If one registry
-// has several hosts, each needs labels of its own; otherwise labels may be nil.
+// NewCollector returns the collector of a host. The host measures from this call on. If one
+// registry has several hosts, each needs labels of its own; otherwise labels may be nil.
 //
 // It waits until the host's core is compiled, which takes about a second if the code is not cached.
 func NewCollector(h *host.Host, labels prometheus.Labels) *Collector {
@@ -278,8 +278,8 @@ type cpuTime struct {
 }
 
 // collectProcess reads the memory, the descriptors and the CPU time of a worker's process from the
-// system. A figure that the system does not give, for example because the process has just ended, is left
-// out.
+// system. A figure that the system does not give, for example because the process has just ended,
+// is left out.
 func (c *Collector) collectProcess(to out, w *host.WorkerMeasurements, id string) {
 	p := process.Process{Pid: int32(w.PID)}
 	if w.PID != 0 {

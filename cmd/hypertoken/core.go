@@ -79,7 +79,8 @@ Exit status: 0 for success, 1 if a file could not be written, 2 for wrong usage.
 				program, _ := os.Executable()
 				if from.Path = coredev.FindLibrary(".", filepath.Dir(program)); from.Path == "" {
 					return usageError{errors.New(
-						"there is no checkout of HyperToken here: name its directory core-rs with --path, or its repository with --git")}
+						"there is no checkout of HyperToken here: name its directory core-rs with --path, " +
+							"or its repository with --git")}
 				}
 			}
 			written, err := coredev.Create(args[0], from)

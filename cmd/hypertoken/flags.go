@@ -29,9 +29,9 @@ func (b *byteSize) Set(s string) error {
 	return nil
 }
 
-// hostFlags are the flags of every command that runs engines. If workers is set before register, it is
-// the default of --workers. The log of a server also has lines at info level: they say that a trouble is
-// over.
+// hostFlags are the flags of every command that runs engines. If workers is set before register, it
+// is the default of --workers. The log of a server also has lines at info level: they say that a
+// trouble is over.
 type hostFlags struct {
 	core, coreSHA256, cacheDir                 string
 	timeout                                    time.Duration
@@ -113,8 +113,8 @@ func (f *hostFlags) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(standardError, &slog.HandlerOptions{Level: level}))
 }
 
-// openFile opens a file for reading, or standard input for "-". If ctx ends before a named pipe has a
-// writer, openFile fails with the cause of ctx.
+// openFile opens a file for reading, or standard input for "-". If ctx ends before a named pipe has
+// a writer, openFile fails with the cause of ctx.
 func openFile(ctx context.Context, name string, stdin io.Reader) (in io.ReadCloser, err error) {
 	if name == "-" {
 		return io.NopCloser(stdin), nil
@@ -131,9 +131,9 @@ func openFile(ctx context.Context, name string, stdin io.Reader) (in io.ReadClos
 	return <-opened, nil
 }
 
-// untilDone calls f and returns its error. If ctx ends first, it returns the cause of ctx at once. It is
-// for calls that cannot be interrupted, such as a read of standard input: the goroutine that runs f then
-// stays until the process ends.
+// untilDone calls f and returns its error. If ctx ends first, it returns the cause of ctx at once.
+// It is for calls that cannot be interrupted, such as a read of standard input: the goroutine that
+// runs f then stays until the process ends.
 func untilDone(ctx context.Context, f func(context.Context) error) error {
 	failed := make(chan error, 1)
 	go func() { failed <- f(ctx) }()

@@ -54,8 +54,8 @@ func execute(args []string) int {
 	return exitStatus(context.Cause(ctx), command, err)
 }
 
-// exitStatus returns the exit status of a command that has returned err. It prints the error, unless the
-// command has printed it already. cause is the cause of the command's context.
+// exitStatus returns the exit status of a command that has returned err. It prints the error,
+// unless the command has printed it already. cause is the cause of the command's context.
 func exitStatus(cause error, command *cobra.Command, err error) int {
 	var usage usageError
 	var ended endedBySignal

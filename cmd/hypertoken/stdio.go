@@ -13,8 +13,8 @@ import (
 // 'hypertoken run | head -1'.
 var errOutputUnread = errors.New("standard output has no reader any more")
 
-// output is standard output. If it has no reader any more, a write fails with [errOutputUnread], which
-// ends the command.
+// output is standard output. If it has no reader any more, a write fails with [errOutputUnread],
+// which ends the command.
 type output struct{ file *os.File }
 
 func (o output) Write(b []byte) (int, error) {
@@ -25,10 +25,10 @@ func (o output) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// diagnostics is standard error: the log, the progress and the errors of commands. A write never blocks
-// and never fails, so that nothing depends on the reader of standard error. A goroutine writes the queued
-// texts. If the reader falls behind by more than maxQueued bytes, later writes are dropped. When there is
-// room again, a line says how many.
+// diagnostics is standard error: the log, the progress and the errors of commands. A write never
+// blocks and never fails, so that nothing depends on the reader of standard error. A goroutine
+// writes the queued texts. If the reader falls behind by more than maxQueued bytes, later writes
+// are dropped. When there is room again, a line says how many.
 type diagnostics struct {
 	file *os.File
 

@@ -13,8 +13,8 @@ const tokenVariable = "HYPERTOKEN_TOKEN"
 // maxSecretFile bounds a file with a token, or with certificates, in bytes.
 const maxSecretFile = 1 << 20
 
-// readToken returns the token in the first line of a file. If file is empty, it returns the token of the
-// environment, or "" if there is none.
+// readToken returns the token in the first line of a file. If file is empty, it returns the token
+// of the environment, or "" if there is none.
 func readToken(file string) (string, error) {
 	token, where := os.Getenv(tokenVariable), tokenVariable
 	if file != "" {

@@ -13,8 +13,8 @@ import (
 	"hypertoken/cmd/hypertoken/internal/top"
 )
 
-// topClock is the clock of top, and topTimeout is how long top waits for a server. Tests that pin screens
-// replace both.
+// topClock is the clock of top, and topTimeout is how long top waits for a server. Tests that pin
+// screens replace both.
 var (
 	topClock   = time.Now
 	topTimeout = top.DefaultTimeout
@@ -110,8 +110,8 @@ func onTerminal() bool {
 	return term.IsTerminal(int(os.Stdout.Fd())) && term.IsTerminal(int(os.Stdin.Fd())) && os.Getenv("TERM") != "dumb"
 }
 
-// certificates reads the authorities that may sign the certificate of a server. It returns nil if file is
-// empty.
+// certificates reads the authorities that may sign the certificate of a server. It returns nil if
+// file is empty.
 func certificates(file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil

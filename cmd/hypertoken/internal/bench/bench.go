@@ -129,7 +129,8 @@ func (r *room) hostWith(ctx context.Context, workers int, o host.Options) (*host
 
 func shutdown(h *host.Host) { _ = h.Shutdown(context.Background()) }
 
-// engine opens one with a stack of its own, and makes sure that it is at the place that is to be measured.
+// engine opens one with a stack of its own, and makes sure that it is at the place that is to be
+// measured.
 func (r *room) engine(ctx context.Context, h *host.Host, tokens int) (*host.Engine, error) {
 	r.engines++
 	e, err := h.Open(ctx, fmt.Sprint("bench-", r.engines), host.EngineOptions{Setup: stackOf(tokens)})
@@ -328,8 +329,8 @@ func (b *run) progress(probe string) {
 // The children that a run starts are this program itself, told so by a variable.
 const childVariable = "HYPERTOKEN_BENCH_CHILD"
 
-// Main is what this process does, and exits, if a run has started it as its child. Call it in main after
-// workerproc.Main.
+// Main is what this process does, and exits, if a run has started it as its child. Call it in main
+// after workerproc.Main.
 func Main() {
 	switch kind := os.Getenv(childVariable); kind {
 	case "":

@@ -213,7 +213,8 @@ func recordJournal(ctx context.Context, r *room, actions int) (*journal.Stored, 
 	return stored, err
 }
 
-// spared is what a host with a spare worker is configured with, and when that is ready; nil if a host has none.
+// spared is what a host with a spare worker is configured with, and when that is ready; nil if a
+// host has none.
 func spared() (o host.Options, ready func(host.Stats) bool) {
 	return host.Options{Spares: 1}, func(s host.Stats) bool { return len(s.Spares) == 1 && s.Spares[0].State == "ready" }
 }

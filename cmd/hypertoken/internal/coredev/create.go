@@ -78,7 +78,8 @@ func Create(dir string, from Source) ([]string, error) {
 	}
 	switch entries, err := os.ReadDir(dir); {
 	case err == nil && len(entries) > 0:
-		return nil, usage("%s exists already, with %d entries, and nothing is overwritten: choose another name, or remove it",
+		return nil, usage("%s exists already, with %d entries, and nothing is overwritten: "+
+			"choose another name, or remove it",
 			dir, len(entries))
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return nil, usage("%s exists already, and is not a directory", dir)

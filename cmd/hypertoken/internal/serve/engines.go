@@ -77,7 +77,8 @@ func (g *engines) create(ctx context.Context, name string, setup host.Raw, maker
 		return failure(codeExists, "the engine %q is being deleted: try again once it is deleted", name)
 	case e != nil:
 		g.mu.Unlock()
-		return failure(codeExists, "an engine %q exists already: DELETE /v1/engines/%s first, or choose another name", name, name)
+		return failure(codeExists,
+			"an engine %q exists already: DELETE /v1/engines/%s first, or choose another name", name, name)
 	case len(g.list) >= g.max:
 		g.mu.Unlock()
 		return failure(host.ErrOverloaded.Code, "%d engines are open, as many as --max-engines allows: DELETE one first, or raise it", g.max)

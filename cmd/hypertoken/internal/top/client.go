@@ -26,7 +26,8 @@ const (
 	statusEvery = 30
 )
 
-// ParseURL completes the address of a server: http:// if it names no scheme, /metrics if it has no path.
+// ParseURL completes the address of a server: http:// if it names no scheme, /metrics if it has no
+// path.
 func ParseURL(s string) (*url.URL, error) {
 	full := s
 	if !strings.Contains(s, "://") {
@@ -183,7 +184,8 @@ func refusal(r *http.Response) error {
 	case http.StatusNotFound:
 		return fmt.Errorf("it answers %s; metrics are at another path, or on another port", status)
 	case http.StatusTooManyRequests:
-		return fmt.Errorf("it answers %s; other requests from this machine count too ('hypertoken serve --rate')", status)
+		return fmt.Errorf("it answers %s; other requests from this machine count too "+
+			"('hypertoken serve --rate')", status)
 	case http.StatusBadRequest:
 		if said, _ := io.ReadAll(io.LimitReader(r.Body, 200)); strings.Contains(string(said), "HTTPS server") {
 			return errors.New("it speaks HTTP over TLS; name it with https://")

@@ -65,10 +65,11 @@ func (h *histogram) count() float64 {
 	return h.counts[len(h.counts)-1]
 }
 
-// quantile estimates the value that the part q of what was counted is not above, 0 < q < 1. It takes what is in a bucket for
-// evenly spread, and what lies above the last finite bound for that bound, as Prometheus' histogram_quantile does
-// (https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile). It is unknown if nothing was
-// counted.
+// quantile estimates the value that the part q of what was counted is not above, 0 < q < 1. It
+// takes what is in a bucket for evenly spread, and what lies above the last finite bound for that
+// bound, as Prometheus' histogram_quantile does
+// (https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile). It is
+// unknown if nothing was counted.
 func (h *histogram) quantile(q float64) Figure {
 	if h == nil || len(h.counts) < 2 || !(h.count() > 0) {
 		return unknown
@@ -98,8 +99,8 @@ type interval struct {
 	seconds  float64
 }
 
-// newInterval returns what came between two samples. If the server's process was started anew in between, all that it has
-// counted came.
+// newInterval returns what came between two samples. If the server's process was started anew in
+// between, all that it has counted came.
 func newInterval(from, to *sample) interval {
 	if from == nil {
 		return interval{to: to}

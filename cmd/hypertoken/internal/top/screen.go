@@ -44,7 +44,8 @@ func (v *view) lines() []string {
 	workers := v.sort.sorted(v.frame.Workers)
 	actions, errorRows := v.actions(), v.errors()
 
-	// A title each, and for workers two; a line between the parts if there are 24 lines; one for the keys.
+	// A title each, and for workers two; a line between the parts if there are 24 lines; one for
+	// the keys.
 	between := []string{}
 	if v.height == 0 || v.height >= 24 {
 		between = append(between, "")
@@ -70,8 +71,8 @@ func (v *view) lines() []string {
 	return lines
 }
 
-// share divides rows between workers, actions and errors: a few for actions and errors if there are many, then workers, then
-// what is left.
+// share divides rows between workers, actions and errors: a few for actions and errors if there are
+// many, then workers, then what is left.
 func share(rows, workers, actions, errors int) (int, int, int) {
 	rows = max(0, rows)
 	few := min(fewRows, rows/4)
@@ -203,7 +204,8 @@ func (e *RepeatedError) times() string {
 	return fmt.Sprintf("%d×", e.Count)
 }
 
-// errors draws a title, and a row for each recent error, or if the server does not tell them, for each code.
+// errors draws a title, and a row for each recent error, or if the server does not tell them, for
+// each code.
 func (v *view) errors() []string {
 	f, t := v.frame, v.theme
 	var text lipgloss.Style

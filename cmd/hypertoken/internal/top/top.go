@@ -53,9 +53,10 @@ type Config struct {
 // ErrGone is a server that did not answer any more when the last block was written.
 var ErrGone = errors.New("the server is gone")
 
-// Run shows a server until its user quits, Count blocks are written, or the context ends; none of that is an error. It fails
-// at once if there is no server, or one that exports nothing of HyperToken. A server that goes away later is waited for, and
-// shown as gone; if it is gone in the last of Count blocks, the error is [ErrGone].
+// Run shows a server until its user quits, Count blocks are written, or the context ends; none of
+// that is an error. It fails at once if there is no server, or one that exports nothing of
+// HyperToken. A server that goes away later is waited for, and shown as gone; if it is gone in the
+// last of Count blocks, the error is [ErrGone].
 func Run(ctx context.Context, c Config) error {
 	if c.Now == nil {
 		c.Now = time.Now

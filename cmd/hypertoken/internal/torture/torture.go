@@ -86,8 +86,9 @@ const suspectWait = time.Second
 // stuckAfter is how long no call may end.
 const stuckAfter = 60 * time.Second
 
-// Run tortures a host, and returns what came of it. If ctx ends, no more calls are made, and what was called is checked.
-// If the host is stuck, its workers and its goroutines are left behind. An error is that of a torture that could not be.
+// Run tortures a host, and returns what came of it. If ctx ends, no more calls are made, and what
+// was called is checked. If the host is stuck, its workers and its goroutines are left behind. An
+// error is that of a torture that could not be.
 func Run(ctx context.Context, c Config) (Report, error) {
 	t := &torture{config: c, injector: newInjector(c.Seed, c.Faults, c.Workers+c.Spares), cancels: slices.Contains(c.Faults, Cancel),
 		store: newStore(c.Seed, slices.Contains(c.Faults, Store)), ended: make(chan *history, c.Engines), recovered: map[int]map[string]time.Duration{},
