@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 }
 
 func Example_quickStart() {
-	engine, err := host.NewEngine(ctx, host.EngineOptions{Setup: deck})
+	engine, err := host.NewEngine(ctx, host.Options{}, host.EngineOptions{Setup: deck})
 	check(err)
 	defer engine.Shutdown(ctx)
 
@@ -69,14 +69,11 @@ func Example_manyEngines() {
 }
 
 func Example_options() {
-	engine, err := host.NewEngine(ctx, host.EngineOptions{
-		Setup: deck,
-		Host: host.Options{
-			Debug:   true,            // log placings, snapshots, restarts, and what workers log
-			Timeout: 5 * time.Second, // default 30 s
-			Core:    core,            // a core of your own; CorePath names a file
-		},
-	})
+	engine, err := host.NewEngine(ctx, host.Options{
+		Debug:   true,            // log placings, snapshots, restarts, and what workers log
+		Timeout: 5 * time.Second, // default 30 s
+		Core:    core,            // a core of your own; CorePath names a file
+	}, host.EngineOptions{Setup: deck})
 	check(err)
 	defer engine.Shutdown(ctx)
 
@@ -109,7 +106,7 @@ func Example_batching() {
 }
 
 func Example_dispatchBatch() {
-	engine, err := host.NewEngine(ctx, host.EngineOptions{Setup: deck})
+	engine, err := host.NewEngine(ctx, host.Options{}, host.EngineOptions{Setup: deck})
 	check(err)
 	defer engine.Shutdown(ctx)
 
@@ -130,7 +127,7 @@ func Example_dispatchBatch() {
 }
 
 func Example_events() {
-	engine, err := host.NewEngine(ctx, host.EngineOptions{Setup: deck})
+	engine, err := host.NewEngine(ctx, host.Options{}, host.EngineOptions{Setup: deck})
 	check(err)
 	defer engine.Shutdown(ctx)
 
@@ -144,7 +141,7 @@ func Example_events() {
 }
 
 func Example_sequential() {
-	engine, err := host.NewEngine(ctx, host.EngineOptions{Setup: deck})
+	engine, err := host.NewEngine(ctx, host.Options{}, host.EngineOptions{Setup: deck})
 	check(err)
 	defer engine.Shutdown(ctx)
 
@@ -157,7 +154,7 @@ func Example_sequential() {
 }
 
 func Example_conditional() {
-	engine, err := host.NewEngine(ctx, host.EngineOptions{Setup: deck})
+	engine, err := host.NewEngine(ctx, host.Options{}, host.EngineOptions{Setup: deck})
 	check(err)
 	defer engine.Shutdown(ctx)
 
@@ -173,7 +170,7 @@ func Example_conditional() {
 }
 
 func Example_key() {
-	engine, err := host.NewEngine(ctx, host.EngineOptions{Setup: deck})
+	engine, err := host.NewEngine(ctx, host.Options{}, host.EngineOptions{Setup: deck})
 	check(err)
 	defer engine.Shutdown(ctx)
 
@@ -185,7 +182,7 @@ func Example_key() {
 }
 
 func Example_errors() {
-	engine, err := host.NewEngine(ctx, host.EngineOptions{Setup: deck, Host: host.Options{Core: core}})
+	engine, err := host.NewEngine(ctx, host.Options{Core: core}, host.EngineOptions{Setup: deck})
 	check(err)
 	defer engine.Shutdown(ctx)
 	before, err := engine.Digest(ctx)
@@ -208,7 +205,7 @@ func Example_errors() {
 }
 
 func Example_timeout() {
-	engine, err := host.NewEngine(ctx, host.EngineOptions{Setup: deck, Host: host.Options{Core: core}})
+	engine, err := host.NewEngine(ctx, host.Options{Core: core}, host.EngineOptions{Setup: deck})
 	check(err)
 	defer engine.Shutdown(ctx)
 

@@ -391,7 +391,7 @@ func testIdleEnginesAreTakenOut(t *testing.T) {
 }
 
 func TestNewEngine(t *testing.T) {
-	e, err := host.NewEngine(t.Context(), host.EngineOptions{Setup: deck(5)})
+	e, err := host.NewEngine(t.Context(), host.Options{}, host.EngineOptions{Setup: deck(5)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,7 +19,7 @@ import (
 // EngineOptions configure an engine.
 type EngineOptions struct {
 	// Setup is what a new engine starts from: a map {stack, source} as the conformance traces have it, any value that
-	// encodes to one, or [Raw]. nil is an empty engine. It is not used where the name is known already.
+	// encodes to one, or [Raw]. nil is an empty engine. It is not used if the store knows the name already.
 	Setup any
 
 	// Timeout is as Options.Timeout, which is its default.
@@ -30,19 +30,17 @@ type EngineOptions struct {
 	BatchWindow time.Duration
 	// BatchMode is that of gathered batches. Default Options.BatchMode.
 	BatchMode BatchMode
-
-	// Host configures the host of NewEngine, whose Workers are 1 then. Open does not use it.
-	Host Options
 }
 
-// NewEngine returns an engine with a worker process of its own. Its Shutdown ends both.
-func NewEngine(ctx context.Context, o EngineOptions) (*Engine, error) {
-	o.Host.Workers = 1
-	h, err := New(ctx, o.Host)
+// NewEngine returns an engine with a host of its own that has one worker: o configures the host, and its Workers are not
+// used. It fails as [New] and [Host.Open] do. The caller calls Shutdown, which ends both.
+func NewEngine(ctx context.Context, o Options, engine EngineOptions) (*Engine, error) {
+	o.Workers = 1
+	h, err := New(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	e, err := h.Open(ctx, "engine", o)
+	e, err := h.Open(ctx, "engine", engine)
 	if err != nil {
 		_ = h.Shutdown(context.WithoutCancel(ctx))
 		return nil, err
@@ -50,9 +48,9 @@ func NewEngine(ctx context.Context, o EngineOptions) (*Engine, error) {
 	return e, nil
 }
 
-// Open creates the engine of a name, or loads it where the store has it. It fails with [ErrBadInput] where an engine of
-// that name is open, with an [*ActionError] where the core refuses the setup, and with [ErrCoreMismatch] where the journal
-// of a stored one needs another core to be replayed.
+// Open creates the engine of a name, or loads it if the store knows the name. It fails with [ErrBadInput] if an engine of
+// that name is open, with an [*ActionError] if the core refuses the setup, and with [ErrCoreMismatch] if the journal of a
+// stored engine needs another core to be replayed.
 func (h *Host) Open(ctx context.Context, name string, o EngineOptions) (*Engine, error) {
 	if name == "" {
 		return nil, badInput("Open: an engine's name must not be empty")

@@ -37,7 +37,7 @@ func main() {
 }
 
 func deal(ctx context.Context, rounds int, pause time.Duration, seed int) error {
-	table, err := host.NewEngine(ctx, host.EngineOptions{Setup: map[string]any{"stack": deck()}})
+	table, err := host.NewEngine(ctx, host.Options{}, host.EngineOptions{Setup: map[string]any{"stack": deck()}})
 	if err != nil {
 		return err
 	}

@@ -89,11 +89,10 @@ func TestGeneratedFilesAreCurrent(t *testing.T) {
 // A game that is played with the generated types alone.
 func TestGeneratedGo(t *testing.T) {
 	ctx := t.Context()
-	e, err := host.NewEngine(ctx, host.EngineOptions{
+	e, err := host.NewEngine(ctx, host.Options{InProcess: true}, host.EngineOptions{
 		Setup: builtin.Setup{Stack: []builtin.Token{
 			{ID: "a", Label: "Ace", More: map[string]any{"rank": int64(1)}}, {ID: "b"}, {ID: "c"},
 		}},
-		Host: host.Options{InProcess: true},
 	})
 	if err != nil {
 		t.Fatal(err)
