@@ -173,7 +173,7 @@ func TestAddresses(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := start(t, host.Options{InProcess: true}, nil)
-	if err := s.Server.Serve(t.Context(), l); err == nil || !strings.Contains(err.Error(), "show a token") {
+	if err := s.Server.Serve(t.Context(), l); err == nil || !strings.Contains(err.Error(), "need a token") {
 		t.Error(err)
 	}
 }

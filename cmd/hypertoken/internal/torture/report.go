@@ -11,7 +11,7 @@ import (
 	"hypertoken/internal/printable"
 )
 
-// Report is what has come of a torture so far, and in the end.
+// Report is the result of a torture, so far or at its end.
 type Report struct {
 	Seed    uint64        `json:"seed"`
 	Elapsed time.Duration `json:"elapsed_ns"`
@@ -116,7 +116,7 @@ func (t *torture) elapsed() time.Duration {
 	return min(time.Duration(until-began), t.config.For)
 }
 
-// finish works out what is asked for in the end only.
+// finish computes the figures that only the last report has.
 func (r *Report) finish() {
 	slices.Sort(r.Recoveries)
 	if n := len(r.Recoveries); n > 0 {
