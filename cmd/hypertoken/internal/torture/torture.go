@@ -72,23 +72,24 @@ type torture struct {
 
 	mu     sync.Mutex // guards the fields below
 	report Report
-	// told counts what callers were told of actions, by outcome as host.OutcomeOf names it. measured is what the host had when
-	// it was last looked at.
+	// told counts the outcomes of actions that callers were told, as host.OutcomeOf names them. measured is what the host's
+	// own measurements said when they were last compared.
 	told     map[string]uint64
 	measured tally
-	// recovered is when each engine answered first after a death, by the death's number.
+	// recovered has, for each death and each engine, the time until the engine answered again.
 	recovered map[int]map[string]time.Duration
 }
 
-// suspectWait is for how long an action that a worker may have died of waits for another one.
+// suspectWait is the host's Options.SuspectWait.
 const suspectWait = time.Second
 
-// stuckAfter is how long no call may end.
+// stuckAfter is the time after which the torture is stuck, if no call and no check has ended.
 const stuckAfter = 60 * time.Second
 
-// Run tortures a host, and returns what came of it. If ctx ends, no more calls are made, and what
-// was called is checked. If the host is stuck, its workers and its goroutines are left behind. An
-// error is that of a torture that could not be.
+// Run tortures a host, and returns what came of it. If ctx ends, no more calls are made, and the calls
+// that were made are checked. If the host is stuck, its workers and its goroutines are left behind, and
+// the report says so. Run returns an error if the torture could not begin, or a check could not run;
+// violations are in the report.
 func Run(ctx context.Context, c Config) (Report, error) {
 	t := &torture{config: c, injector: newInjector(c.Seed, c.Faults, c.Workers+c.Spares), cancels: slices.Contains(c.Faults, Cancel),
 		store: newStore(c.Seed, slices.Contains(c.Faults, Store)), ended: make(chan *history, c.Engines), recovered: map[int]map[string]time.Duration{},
@@ -100,9 +101,9 @@ func Run(ctx context.Context, c Config) (Report, error) {
 	o := host.Options{
 		Workers: c.Workers, Spares: c.Spares, CorePath: c.CorePath, Core: c.Core, Store: t.store,
 		Logger: slog.New(accusations{c.Logger.Handler(), &t.accused}),
-		// Deaths are at least pace apart, unless no worker survives its start.
+		// Faults kill a worker at most once in pace, so a worker that can start is never given up.
 		MaxRestarts: 1, RestartWindow: pace / 2,
-		// Faults that strike one action by chance are not its doing.
+		// Faults strike actions at random, so an innocent action must not be poisoned.
 		MaxAttempts: 20, SuspectWait: suspectWait,
 		StallAfter: 300 * time.Millisecond, KillGrace: 50 * time.Millisecond,
 		SnapshotBytes: 4 << 10, ReplayBudget: 20 * time.Millisecond, MaxEngineMemory: 64 << 20,
@@ -311,7 +312,7 @@ func (t *torture) count(h *history, x *call, deaths []death) {
 	}
 }
 
-// leaks looks for processes and files that are left of the workers.
+// leaks looks for worker processes that still run after Shutdown of the workers.
 func (t *torture) leaks() {
 	var left []int
 	for _, pid := range t.injector.started() {
