@@ -10,6 +10,7 @@ import (
 
 	"hypertoken/internal/engine"
 	"hypertoken/internal/payload"
+	"hypertoken/internal/pool"
 	"hypertoken/ipc"
 	"hypertoken/journal"
 	"hypertoken/wasm"
@@ -149,7 +150,7 @@ func (o *Options) validate() error {
 		{"KillGrace", int64(o.KillGrace), 1, 1 << 62},
 		{"MaxKills", int64(o.MaxKills), 1, 1000},
 		{"HoldFor", int64(o.HoldFor), 1, int64(time.Hour)},
-		{"StallAfter", int64(o.StallAfter), int64(stallEvery), 1 << 62},
+		{"StallAfter", int64(o.StallAfter), int64(pool.StallEvery), 1 << 62},
 		{"StartTimeout", int64(o.StartTimeout), 1, 1 << 62},
 		{"MaxRestarts", int64(o.MaxRestarts), 1, 1 << 31},
 		{"RestartWindow", int64(o.RestartWindow), 1, 1 << 62},

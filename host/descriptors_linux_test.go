@@ -37,7 +37,7 @@ func testDescriptorsSaysHowManyAreNeeded(t *testing.T) {
 		ready = 0
 		s := h.Stats()
 		for _, w := range append(s.Workers, s.Spares...) {
-			if w.State == "ready" {
+			if w.State == host.WorkerReady {
 				ready++
 			}
 		}
@@ -59,8 +59,8 @@ func testWorkersAreStartedFromTheReserve(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := newHost(t, host.Options{NoFallback: true, WorkerPath: program, Workers: 1, MaxRestarts: 1})
-	state := func() string { return h.Stats().Workers[0].State }
-	for state() != "given_up" {
+	state := func() host.WorkerState { return h.Stats().Workers[0].State }
+	for state() != host.WorkerGivenUp {
 		runtime.Gosched()
 	}
 	var old unix.Rlimit

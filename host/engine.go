@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"hypertoken/internal/engine"
-	"hypertoken/internal/fast"
+	"hypertoken/internal/pool"
 	"hypertoken/ipc"
 	"hypertoken/journal"
 )
@@ -35,15 +35,15 @@ type Engine struct {
 	heldUntil atomic.Int64
 
 	// mu guards what follows. Its holder calls an event method of the machine, then perform, and then unlockAndDeliver. Locks
-	// are taken in the order engine, host, worker, and never those of two engines.
+	// are taken in the order engine, scheduler, pool, worker, and never those of two engines.
 	mu     sync.Mutex
 	m      engine.Machine
 	owner  journal.Owner
 	keys   engine.Keys[*Future]
 	window *window
-	at     *worker // the worker of its place; nil if it has none, or is in this process
-	local  *local  // its place in this process; nil if it has none
-	listed bool    // the host's tick knows it
+	at     *pool.Worker // the worker of its place; nil if it has none, or is in this process
+	local  *local       // its place in this process; nil if it has none
+	listed bool         // the host's tick knows it
 	// fallen says that its last place was this process, for want of a worker. lostAt is when it lost a worker that it had something
 	// to do for, on the clock of measurements, until it is placed again.
 	fallen bool
@@ -68,9 +68,9 @@ const (
 
 // work is what is to be done once the engine's lock is free.
 type work struct {
-	flush  *worker
-	led    *worker // whose answers this goroutine is about to read
-	room   *worker
+	flush  *pool.Worker
+	led    *pool.Worker // whose answers this goroutine is about to read
+	room   *pool.Worker
 	assign bool
 	shed   bool // keys take too much
 	run    *local
@@ -242,7 +242,7 @@ func (e *Engine) publishStatus() {
 	if v.IsTakingOut {
 		status |= statusTaking
 	}
-	if e.status.Swap(status) != status && v.IsIdle && e.local != nil && e.host.starved.Load() {
+	if e.status.Swap(status) != status && v.IsIdle && e.local != nil && e.host.scheduler.isStarved.Load() {
 		e.work.assign = true
 	}
 	if !e.listed && !v.IsResting {
@@ -253,20 +253,16 @@ func (e *Engine) publishStatus() {
 
 func (w *work) do(h *Host, mayRun bool) {
 	if w.flush != nil {
-		if h.off.Has(fast.Gather) {
-			w.flush.conn.Flush()
-		} else {
-			w.flush.conn.Push()
-		}
+		w.flush.Write()
 		if w.flush != w.led {
-			w.flush.rest()
+			w.flush.HandOverReading()
 		}
 	}
 	if w.room != nil {
-		w.room.unblock()
+		w.room.Unblock()
 	}
 	if w.assign {
-		h.assign()
+		h.scheduler.assign()
 	}
 	if w.shed {
 		h.shedKeys()
@@ -300,29 +296,29 @@ func (e *Engine) tick() bool {
 }
 
 // flushTo has a worker's pipe written once the lock is free. The engine's lock is held.
-func (e *Engine) flushTo(w *worker) {
+func (e *Engine) flushTo(w *pool.Worker) {
 	if old := e.work.flush; old != nil && old != w {
-		old.conn.Flush()
-		old.rest()
+		old.Flush()
+		old.HandOverReading()
 	}
 	e.work.flush = w
 }
 
 // granted takes a place in w, or in this process if w is nil. If w is gone already, it asks for another place.
-func (e *Engine) granted(w *worker, p engine.Place, alone bool) {
+func (e *Engine) granted(w *pool.Worker, p engine.Place, alone bool) {
 	e.mu.Lock()
 	defer e.unlockAndDeliver(false)
 	waits := e.m.View().State == engine.Waiting
 	switch {
-	case w != nil && (!waits || !w.add(e, p.Placement)):
-		w.left(p.Placement)
+	case w != nil && (!waits || !w.AddTenant((*tenant)(e), p.Placement)):
+		w.RemoveTenant(p.Placement)
 		e.work.room, e.work.assign = w, true
 		if waits {
-			e.host.ask(e, alone)
+			e.host.scheduler.ask(e, alone)
 		}
 		return
 	case !waits:
-		e.host.freeSlot(nil)
+		e.host.scheduler.freeSlot(nil)
 		e.work.assign = true
 		return
 	case w == nil:
@@ -334,7 +330,7 @@ func (e *Engine) granted(w *worker, p engine.Place, alone bool) {
 	e.at = w
 	e.m.Grant(e.now(), p, alone)
 	e.perform()
-	if w == nil && e.m.View().Place == p && e.host.workerIsBack() {
+	if w == nil && e.m.View().Place == p && e.host.pool.IsAnyReady() {
 		e.m.MoveWhenIdle(e.now())
 		e.perform()
 	}
@@ -342,7 +338,7 @@ func (e *Engine) granted(w *worker, p engine.Place, alone bool) {
 
 // fellBack says that the engine goes on in this process. The engine's lock is held.
 func (e *Engine) fellBack() {
-	why := e.host.whyNoWorker()
+	why := e.host.scheduler.whyNoWorker()
 	e.host.counts.Fallbacks.Add(1)
 	e.host.log.Warn("an engine goes on in this process", "engine", e.name, "error", why)
 	e.reportError(why)

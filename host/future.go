@@ -6,17 +6,19 @@ import (
 	"sync/atomic"
 
 	"hypertoken/internal/engine"
+	"hypertoken/internal/pool"
 	"hypertoken/ipc"
 	"hypertoken/journal"
 )
 
-// Future is an action on its way. Its context withdraws it as long as its outcome is not with the journal; from then on the
-// future tells the truth, however long that takes.
+// Future is the result, now or later, of an action that was dispatched. If the context of the dispatch ends before the
+// action's record is handed to the store, the action is withdrawn and has no effect. From then on the future waits for what
+// the store says, however long that takes.
 type Future struct {
-	// request is what the engine's machine has of it, from the dispatch until the outcome.
+	// request is the part that the engine's machine works with, from the dispatch until the outcome.
 	request engine.Request
 	// at is the worker that the request was sent to last; nil if it is in this process, or was not sent.
-	at     atomic.Pointer[worker]
+	at     atomic.Pointer[pool.Worker]
 	engine *Engine
 	// batch is the batch whose outcome this is; nil for an action or a question.
 	batch *batch
@@ -27,9 +29,9 @@ type Future struct {
 	behind *digestBehind
 	call   callTimes
 
-	// isHidden says that the caller never sees the future: then it may be another call's later.
+	// isHidden says that the caller never sees the future. Then a later call may use it again.
 	isHidden   bool
-	spare      chan struct{} // for done, of another call
+	reusedDone chan struct{} // the channel of an earlier call, for done
 	isResolved atomic.Bool   // says that result and failure are there
 	mu         sync.Mutex    // guards done, and who resolves
 	done       chan struct{} // made when somebody asks for it
@@ -37,16 +39,16 @@ type Future struct {
 	failure    error
 }
 
-// futures are those that nobody has: of calls that have returned.
+// futures are the hidden futures of calls that have returned, to be used again.
 var futures = sync.Pool{New: func() any { return &Future{isHidden: true} }}
 
-// recycle lets another call have a future that has succeeded, and that its caller has never seen.
+// recycle gives a hidden future that has succeeded back, so that another call can use it.
 func (f *Future) recycle() {
 	r := &f.request
 	if r.Keyed != nil || f.behind != nil || !r.MayBeReused() || cap(r.Body) > keptBody {
 		return
 	}
-	f.mu.Lock() // the one who has resolved it may not have left yet
+	f.mu.Lock() // the goroutine that has resolved it may still hold the lock
 	f.request = engine.Request{Body: r.Body[:0]}
 	f.engine, f.size, f.isCharged, f.call, f.result, f.failure = nil, 0, false, callTimes{}, Result{}, nil
 	if f.done != nil {
@@ -54,7 +56,7 @@ func (f *Future) recycle() {
 		case <-f.done: // its waiter has seen the outcome before
 		default:
 		}
-		f.done, f.spare = nil, f.done
+		f.done, f.reusedDone = nil, f.done
 	}
 	if f.at.Load() != nil {
 		f.at.Store(nil)
@@ -72,7 +74,7 @@ func (f *Future) Done() <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.done == nil {
-		if f.done = f.spare; f.done == nil {
+		if f.done = f.reusedDone; f.done == nil {
 			f.done = make(chan struct{}, 1)
 		}
 		if f.isResolved.Load() {
@@ -116,8 +118,8 @@ func (f *Future) Wait(ctx context.Context) (Result, error) {
 // wait waits until the outcome is there, or ctx ends. It reads the worker's answers meanwhile, if nobody else does.
 func (f *Future) wait(ctx context.Context) {
 	if w := f.at.Load(); w != nil {
-		w.lead(ctx, f)
-		if f.isResolved.Load() || w.follow(ctx, f) {
+		w.Lead(ctx, (*awaited)(f))
+		if f.isResolved.Load() || w.Follow(ctx, (*awaited)(f)) {
 			return
 		}
 	}
@@ -140,6 +142,7 @@ func All(ctx context.Context, futures ...*Future) ([]Result, error) {
 	return results, first
 }
 
+// resolve sets the outcome, and wakes everybody who waits. Only the first call of it counts.
 func (f *Future) resolve(r Result, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -186,7 +189,8 @@ func (f *Future) Complete(r *engine.Request, err error) {
 	f.settle(result, err)
 }
 
-// keyEnded takes note of the end of what has a key, and ends what shares its outcome. The engine's lock is held.
+// keyEnded is called when the first call with a key has ended. It gives the same outcome to all calls that wait for that
+// key. The engine's lock is held.
 func (e *Engine) keyEnded(f *Future, err error) {
 	record := f.request.Keyed
 	if record == nil {

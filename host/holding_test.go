@@ -59,7 +59,7 @@ func testAnEngineThatCostsWorkersIsHeldBack(t *testing.T) {
 		err = spin()
 	}
 	s := h.Stats() // the end of the last worker may not be counted yet
-	if n := s.Restarts["deadline"]; n < kills || s.Holds == 0 {
+	if n := s.Restarts[host.RestartDeadline]; n < kills || s.Holds == 0 {
 		t.Errorf("%d workers were killed, and the engine was held back %d times", n, s.Holds)
 	}
 	for _, want := range []string{"held back", "MaxKills is 2"} {
@@ -103,7 +103,7 @@ func testAnEngineIsNotHeldBackForItsStore(t *testing.T) {
 	store := &flakyStore{Store: journal.NewMemory()}
 	h := newHost(t, host.Options{Workers: 1, Store: store, MaxKills: 1, KillGrace: time.Millisecond})
 	e := open(t, h, "e", deck(5))
-	for h.Stats().Restarts["deadline"] < kills {
+	for h.Stats().Restarts[host.RestartDeadline] < kills {
 		dispatch(t, e, "stack:peek", nil)
 		store.fail(func(_ func(journal.Done), done journal.Done) { done.Report(errors.New("the disk is full")) })
 		first := e.DispatchAsync(t.Context(), "stack:shuffle", nil)

@@ -26,7 +26,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"os"
 	"runtime"
 	"slices"
@@ -40,6 +39,8 @@ import (
 	"hypertoken/internal/fast"
 	"hypertoken/internal/fault"
 	"hypertoken/internal/measure"
+	"hypertoken/internal/placement"
+	"hypertoken/internal/pool"
 	"hypertoken/internal/process"
 	"hypertoken/internal/tap"
 	"hypertoken/wasm"
@@ -59,31 +60,23 @@ type Host struct {
 	counts   measure.Counts
 	measure  atomic.Pointer[measure.Recorder]
 	learning learning
-	// workerCounts are of its workers, over all their processes.
-	workerCounts workerCounts
-	machines     engine.Config
-	owners       atomic.Uint64
-	keyBytes     atomic.Int64 // what the keys of open engines take
-	entropy      entropy
-	started      time.Time
+	machines engine.Config
+	owners   atomic.Uint64
+	keyBytes atomic.Int64 // what the keys of open engines take
+	entropy  entropy
+	started  time.Time
 
-	// What a simulation has others of: startWorker starts a worker's process, in goroutines of its own, instantiate makes an
-	// instance of the core in this process, runLocal runs its actions there; cpu and memory say what a process uses.
-	startWorker func(*worker)
+	// Seams for tests: a simulation replaces these. instantiate makes an instance of the core in this process, runLocal runs its
+	// actions there, seams are those of the pool of workers.
 	instantiate func(context.Context) (executor.Instance, error)
 	runLocal    func(func())
-	cpu         func(pid int) (seconds float64, err error)
-	memory      func(pid int) (bytes uint64, err error)
+	seams       pool.Seams
 	// off are the ways to be fast that a test does without.
 	off fast.Set
-	// tap, where there is one, stands between a worker's pipes and the host.
-	tap tap.Func
 
 	// local is the core in this process, actions are those that a worker has told.
 	local   localCore
 	actions actionList
-	// reserve are descriptors for starting workers.
-	reserve descriptorReserve
 
 	// life ends with the host; goroutines are those that it waits for then. locals are the engines' places here.
 	life       context.Context
@@ -95,14 +88,14 @@ type Host struct {
 	hurried context.Context
 	hurry   context.CancelFunc
 	wake    chan struct{}
-	// starved says that an engine waits for a place in this process.
-	starved atomic.Bool
+	// pool has the workers, scheduler places engines on them.
+	pool      *pool.Pool
+	scheduler scheduler
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards what follows; it is taken behind an engine's lock
 	closing bool
 	engines map[string]*Engine
 	watched []*Engine // those for which time has to pass
-	scheduler
 }
 
 // New starts a host and, in the background, its workers. It fails with [ErrBadInput] for options out of bounds, for a core
@@ -124,7 +117,7 @@ func New(ctx context.Context, o Options) (*Host, error) {
 		return nil, err
 	}
 	h := newHost(o)
-	h.tap, h.off = tap.From(ctx), fast.Off(ctx)
+	h.seams.Tap, h.off = tap.From(ctx), fast.Off(ctx)
 	if h.off.Has(fast.Poll) {
 		h.options.PollFor = 0
 	}
@@ -141,9 +134,6 @@ func New(ctx context.Context, o Options) (*Host, error) {
 			_ = h.Shutdown(context.WithoutCancel(ctx))
 			return nil, err
 		}
-	}
-	if !o.InProcess {
-		h.reserve.fill()
 	}
 	h.run()
 	return h, nil
@@ -165,17 +155,20 @@ func newHost(o Options) *Host {
 	_, _ = crand.Read(h.id[:]) // never fails
 	h.life, h.end = context.WithCancel(context.Background())
 	h.hurried, h.hurry = context.WithCancel(context.Background())
-	h.startWorker = func(w *worker) { h.spawn(func() { startProcess(w) }) }
-	h.instantiate, h.runLocal, h.cpu, h.memory = h.instance, h.spawn, processCPU, processMemory
-	h.slotsFree, h.cores = o.MaxInProcess, runtime.GOMAXPROCS(0)
-	h.jitter = rand.Float64
+	h.instantiate, h.runLocal = h.instance, h.spawn
+	h.pool = pool.New((*landlord)(h))
+	h.scheduler.host, h.scheduler.slotsFree = h, o.MaxInProcess
+	h.scheduler.rules = placement.Rules{InProcess: o.InProcess, NoFallback: o.NoFallback, SuspectWait: o.SuspectWait,
+		Cores: runtime.GOMAXPROCS(0)}
 	return h
 }
 
 // run starts the workers and the clock.
 func (h *Host) run() {
 	h.clock.advance()
-	h.startWorkers()
+	if !h.options.InProcess {
+		h.pool.Start(h.poolConfig())
+	}
 	h.spawn(h.tickUntilEnd)
 }
 
@@ -237,7 +230,8 @@ func (h *Host) tickUntilEnd() {
 
 // tick lets time pass for the workers and for the engines that wait for something. It reports whether any does.
 func (h *Host) tick(now time.Duration) (busy bool) {
-	busy = h.tickWorkers(now)
+	busy = h.pool.Tick(now)
+	h.scheduler.takeIdleOut(now)
 	h.mu.Lock()
 	watched := h.watched
 	h.watched = nil
@@ -252,7 +246,7 @@ func (h *Host) tick(now time.Duration) (busy bool) {
 	h.watched = append(h.watched, kept...)
 	busy = busy || len(h.watched) > 0
 	h.mu.Unlock()
-	h.assign()
+	h.scheduler.assign()
 	return busy
 }
 
@@ -314,11 +308,10 @@ func (h *Host) Shutdown(ctx context.Context) error {
 	if ctx.Err() != nil {
 		errs = append(errs, ended(ctx, "Shutdown"))
 	}
-	h.stopWorkers(h.hurried)
+	h.pool.Stop(h.hurried)
 	h.end()
 	h.locals.Wait()
 	h.goroutines.Wait()
-	h.reserve.close()
 	late := context.WithoutCancel(ctx)
 	errs = append(errs, h.closeCore(late))
 	close(h.closed)

@@ -5,25 +5,32 @@ import (
 	"slices"
 
 	"hypertoken/internal/engine"
+	"hypertoken/internal/pool"
 	"hypertoken/ipc"
 )
 
-// What a simulation holds against the host beside the answers: rules that no caller sees broken at once.
+// What a simulation holds against the host beside the answers: rules that no caller sees broken at
+// once.
 
 // inspect looks at the host between two events.
 func (s *simulation) inspect() {
-	spare := slices.ContainsFunc(s.host.spares, func(p *slot) bool { return p.supervisor.state == workerReady && p.worker.lives() })
-	ready := false
-	for _, slot := range s.host.slots {
-		w := slot.worker
-		ready = ready || (slot.supervisor.state == workerReady && !w.dead && !w.ending)
-		if spare && slot.supervisor.lacks() {
-			s.fatal("worker %d is %v, and there is a spare", slot.id, slot.supervisor.state)
+	workers, spares, _ := s.host.pool.Details()
+	isReady := func(slot pool.SlotDetails) bool {
+		if slot.State != pool.Ready {
+			return false
+		}
+		d := slot.Worker.Details()
+		return !d.IsDead && !d.IsEnding
+	}
+	ready, spare := slices.ContainsFunc(workers, isReady), slices.ContainsFunc(spares, isReady)
+	for _, slot := range workers {
+		if spare && slot.LacksProcess {
+			s.fatal("worker %d is %v, and there is a spare", slot.ID, slot.State)
 		}
 	}
-	for _, p := range s.host.spares {
-		if p.supervisor.state == workerReady && len(p.worker.engines) > 0 {
-			s.fatal("spare %d has engines", p.id)
+	for _, slot := range spares {
+		if slot.State == pool.Ready && slot.Worker.Details().Engines > 0 {
+			s.fatal("spare %d has engines", slot.ID)
 		}
 	}
 	for _, e := range s.engines {
@@ -39,8 +46,9 @@ func (s *simulation) inspect() {
 			case !r.IsSuspect() || r.IsWithdrawn():
 			case w == nil:
 				s.fatal("%s: %s is suspected of a death and runs in this process", e.name, r.What)
-			case w.conn.Pending() > 1:
-				s.fatal("%s: %s is suspected of a death and is one of %d requests on its worker", e.name, r.What, w.conn.Pending())
+			case w.Details().Pending > 1:
+				s.fatal("%s: %s is suspected of a death and is one of %d requests on its worker",
+					e.name, r.What, w.Details().Pending)
 			}
 		}
 		if here := d.Place.Placement != 0 && d.Place.IsLocal(); here && ready && !d.IsMoving {
@@ -50,14 +58,14 @@ func (s *simulation) inspect() {
 }
 
 // inspectKill is called when the host ends a worker: none here ever breaks the protocol.
-func (s *simulation) inspectKill(w *worker) {
-	if w.why == byItself {
+func (s *simulation) inspectKill(w *pool.Worker) {
+	if w.Details().Reason == pool.Died {
 		s.fatal("the host says of a worker that it broke the protocol")
 	}
 }
 
 // inspectDeath is called before a worker's death is taken in; what it returns, after.
-func (s *simulation) inspectDeath(w *worker) (after func()) {
+func (s *simulation) inspectDeath(w *pool.Worker) (after func()) {
 	type inFlight struct {
 		engine *simEngine
 		*engine.Request
@@ -76,28 +84,47 @@ func (s *simulation) inspectDeath(w *worker) (after func()) {
 			}
 		}
 	}
-	slot := w.slot // a spare may replace it
-	alone, deaths := w.reserved != 0 && w.alone, len(slot.supervisor.deaths)
+	// Its slot has another process afterwards, perhaps a spare's.
+	slot, ok := s.slotOf(func(slot pool.SlotDetails) bool { return slot.Worker == w })
+	if !ok {
+		s.fatal("process %d lives, and is none of a worker or a spare", w.Number())
+	}
+	d := w.Details()
+	alone, reason := d.Reserved != 0 && d.IsAlone, d.Reason
 	return func() {
-		if len(slot.supervisor.deaths) > deaths && (alone || w.why != byItself) && w.why != hungry {
-			s.fatal("a worker's end (%v, alone %v) counts as a restart", w.why, alone)
+		now, _ := s.slotOf(func(other pool.SlotDetails) bool { return other.ID == slot.ID && other.IsSpare == slot.IsSpare })
+		if now.Deaths > slot.Deaths && (alone || reason != pool.Died) && reason != pool.OverMemory {
+			s.fatal("a worker's end (%v, alone %v) counts as a restart", reason, alone)
 		}
 		for _, r := range list {
 			death, deaths := r.Suspicion()
 			switch suspected := death != r.death; {
-			case r.Kind == ipc.Batch && r.Flags&ipc.FlagAtomic == 0 && !r.IsConditional && r.Keyed == nil && len(r.Members) > 1 && suspected:
+			case r.Kind == ipc.Batch && r.Flags&ipc.FlagAtomic == 0 && !r.IsConditional && r.Keyed == nil &&
+				len(r.Members) > 1 && suspected:
 				if slices.Contains(r.engine.m.Details().Queued, r.Request) {
 					s.fatal("%s: %s is suspected of a death, and is not split", r.engine.name, r.What)
 				}
 			case r.Err != nil && !errors.Is(r.Err, ErrPoisoned):
 				s.fatal("%s: %s was in flight when its worker died, and fails with %v", r.engine.name, r.What, r.Err)
-			case suspected != (w.why == byItself):
-				s.fatal("%s: %s, in flight when its worker ended (%v), is suspected: %v", r.engine.name, r.What, w.why, suspected)
+			case suspected != (reason == pool.Died):
+				s.fatal("%s: %s, in flight when its worker ended (%v), is suspected: %v", r.engine.name, r.What, reason, suspected)
 			case suspected && r.alone && !r.death.IsCleared():
 				s.fatal("%s: %s died alone, and the others of the death before are suspects still", r.engine.name, r.What)
 			case suspected && r.alone != (deaths > r.deaths):
-				s.fatal("%s: the worker died, %s was alone there: %v, and has %d deaths, before %d", r.engine.name, r.What, r.alone, deaths, r.deaths)
+				s.fatal("%s: the worker died, %s was alone there: %v, and has %d deaths, before %d",
+					r.engine.name, r.What, r.alone, deaths, r.deaths)
 			}
 		}
 	}
+}
+
+// slotOf returns the worker or the spare for which something is so.
+func (s *simulation) slotOf(is func(pool.SlotDetails) bool) (slot pool.SlotDetails, ok bool) {
+	workers, spares, _ := s.host.pool.Details()
+	for _, slot := range slices.Concat(workers, spares) {
+		if is(slot) {
+			return slot, true
+		}
+	}
+	return slot, false
 }

@@ -80,7 +80,7 @@ func (e *Engine) measureParts(f *Future, r *engine.Request) {
 	}
 	e.host.measure.Load().Parts(e.shard, r.Sent-f.call.began, r.Answered-r.Sent-time.Duration(r.Outcome.RunTime))
 	if w := f.at.Load(); w != nil {
-		w.answers.Observe(r.Answered - r.Sent)
+		w.ObserveAnswer(r.Answered - r.Sent)
 	}
 }
 

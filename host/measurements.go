@@ -129,86 +129,29 @@ func (h *Host) Measure() Measurements {
 	return *c
 }
 
-// traffic is what a worker process has had to do with.
-type traffic struct {
-	framesSent, bytesSent, framesReceived, bytesReceived uint64
-	answered                                             uint64
-	busy                                                 time.Duration
-}
-
-func (t *traffic) add(o traffic) {
-	t.framesSent += o.framesSent
-	t.bytesSent += o.bytesSent
-	t.framesReceived += o.framesReceived
-	t.bytesReceived += o.bytesReceived
-	t.answered += o.answered
-	t.busy += o.busy
-}
-
-// traffic returns that of the process.
-func (w *worker) traffic() (t traffic) {
-	w.mu.Lock()
-	conn := w.conn
-	w.mu.Unlock()
-	if conn != nil {
-		t.framesSent, t.bytesSent, t.answered = conn.Traffic()
-	}
-	t.framesReceived, t.bytesReceived = w.framesReceived.Load(), w.bytesReceived.Load()
-	t.busy = time.Duration(w.busy.Load())
-	return t
-}
-
-// fold adds to a slot what its process has had, which has ended. The host's lock is held.
-func (s *slot) fold(w *worker) {
-	s.past.add(w.traffic())
-	var answers Histogram
-	w.answers.AddTo(&answers)
-	s.answers.Add(&answers)
-	w.folded = true
-}
-
 // measureWorkers fills in what is measured of workers.
 func (h *Host) measureWorkers(c *Measurements) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	total := traffic{}
+	workers, total := h.pool.Measure()
 	pending := 0
-	for k, list := range [][]*slot{h.slots, h.spares} {
-		for _, s := range list {
-			m := WorkerMeasurements{WorkerStats: s.stats(), Restarts: s.restarts}
-			t := s.past
-			s.answers.AddTo(&m.Answers)
-			if w := s.worker; w != nil && !w.folded {
-				t.add(w.traffic())
-				w.answers.AddTo(&m.Answers)
-				if m.PID != 0 {
-					m.Started = h.started.Add(time.Duration(w.startedAt.Load()))
-				}
-			}
-			if at := s.lastAnswer(); at > 0 {
-				m.LastAnswer = h.started.Add(at)
-			}
-			m.Busy, m.Answered = t.busy, t.answered
-			total.add(t)
-			if k == 0 {
-				c.MeasuredWorkers = append(c.MeasuredWorkers, m)
-				pending += m.Pending
-			}
+	for k := range workers {
+		w := &workers[k]
+		m := WorkerMeasurements{WorkerStats: statsOf(w.Status), Restarts: w.Restarts, Busy: w.Busy,
+			Answered: w.Answered, Answers: w.Answers}
+		if m.PID != 0 {
+			m.Started = h.started.Add(w.StartedAt)
 		}
+		if w.HeardAt > 0 {
+			m.LastAnswer = h.started.Add(w.HeardAt)
+		}
+		c.MeasuredWorkers = append(c.MeasuredWorkers, m)
+		pending += m.Pending
 	}
 	if !h.options.InProcess {
-		c.FallenBack = len(h.residents)
+		c.FallenBack = len(h.scheduler.residentEngines())
 	}
-	c.FramesSent, c.BytesSent, c.FramesReceived, c.BytesReceived = total.framesSent, total.bytesSent, total.framesReceived, total.bytesReceived
+	c.FramesSent, c.BytesSent = total.FramesSent, total.BytesSent
+	c.FramesReceived, c.BytesReceived = total.FramesReceived, total.BytesReceived
 	c.Queued = h.queue.waiting.Load() + max(0, h.queue.inFlight.Load()-int64(pending))
-}
-
-// lastAnswer returns when the worker was heard of last. The host's lock is held.
-func (s *slot) lastAnswer() time.Duration {
-	if w := s.worker; w != nil {
-		s.heardAt = max(s.heardAt, time.Duration(w.seenAt.Load()))
-	}
-	return s.heardAt
 }
 
 // RecentErrors returns the last 32 errors that callers were told since the first call of [Host.Measure], newest first.

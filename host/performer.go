@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"hypertoken/internal/engine"
-	"hypertoken/ipc"
+	"hypertoken/internal/pool"
 	"hypertoken/journal"
 )
 
@@ -14,7 +14,7 @@ import (
 type performer Engine
 
 // worker returns the worker of the engine's place, nil in this process.
-func (p *performer) worker(at engine.Place) *worker {
+func (p *performer) worker(at engine.Place) *pool.Worker {
 	if at.IsLocal() {
 		return nil
 	}
@@ -26,7 +26,7 @@ func (p *performer) Send(at engine.Place, s engine.Sending) (id uint64, ok bool)
 	e, w := (*Engine)(p), p.worker(at)
 	switch {
 	case w != nil:
-		if id, ok = w.send(e, s.Kind, s.Flags, at.Placement, s.Body); ok {
+		if id, ok = w.Send((*tenant)(e), s.Kind, s.Flags, at.Placement, s.Body); ok {
 			e.flushTo(w)
 		}
 	case e.local != nil:
@@ -58,7 +58,7 @@ func (p *performer) Recall(at engine.Place, id uint64) {
 	e, w := (*Engine)(p), p.worker(at)
 	switch {
 	case w != nil:
-		w.conn.Tell(ipc.Recall, id, 0)
+		w.Recall(id)
 		e.flushTo(w)
 	case e.local != nil && e.local.recall(id):
 		e.post(func() {
@@ -70,7 +70,7 @@ func (p *performer) Recall(at engine.Place, id uint64) {
 
 func (p *performer) Abandon(at engine.Place) {
 	if w := p.worker(at); w != nil {
-		w.conn.Tell(ipc.Close, 0, at.Placement)
+		w.Abandon(at.Placement)
 		(*Engine)(p).flushTo(w)
 	}
 }
@@ -79,7 +79,7 @@ func (p *performer) PlaceLeft(at engine.Place) {
 	e := (*Engine)(p)
 	switch w := p.worker(at); {
 	case w != nil:
-		w.left(at.Placement)
+		w.RemoveTenant(at.Placement)
 		e.work.room, e.work.assign = w, true
 		e.at = nil
 	case e.local != nil && e.local.place == at:
@@ -90,7 +90,7 @@ func (p *performer) PlaceLeft(at engine.Place) {
 
 func (p *performer) ReleaseAlone(at engine.Place) {
 	if w := p.worker(at); w != nil {
-		w.release(at.Placement)
+		w.EndReservation(at.Placement)
 		p.work.room = w
 	}
 	p.work.assign = true
@@ -99,24 +99,24 @@ func (p *performer) ReleaseAlone(at engine.Place) {
 func (p *performer) Overdue(at engine.Place, id uint64) {
 	e, w := (*Engine)(p), p.worker(at)
 	if w != nil {
-		if w.condemn(id) {
+		if w.Condemn(id) {
 			return
 		}
-		w.conn.Tell(ipc.Close, 0, at.Placement)
+		w.Abandon(at.Placement)
 		e.flushTo(w)
 	}
 	e.post(func() { e.m.PlaceLost(e.now(), at, nil) })
 }
 
-func (p *performer) Violation(at engine.Place, err error) { p.worker(at).violated(err) }
+func (p *performer) Violation(at engine.Place, err error) { p.worker(at).EndForViolation(err) }
 
 func (p *performer) AskPlace(alone bool) {
-	p.host.ask((*Engine)(p), alone)
+	p.host.scheduler.ask((*Engine)(p), alone)
 	p.work.assign = true
 }
 
 func (p *performer) TakeAskBack() {
-	p.host.unask((*Engine)(p))
+	p.host.scheduler.takeAskBack((*Engine)(p))
 	p.work.assign = true
 }
 

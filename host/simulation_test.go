@@ -17,6 +17,7 @@ import (
 
 	"hypertoken/internal/engine"
 	"hypertoken/internal/executor"
+	"hypertoken/internal/pool"
 	"hypertoken/ipc"
 	"hypertoken/journal"
 	"hypertoken/wasm"
@@ -179,7 +180,7 @@ func (w *wire) move() {
 // simProcess is a worker process: its loop, and its pipes.
 type simProcess struct {
 	sim     *simulation
-	worker  *worker
+	worker  *pool.Worker
 	in, out *wire
 	loop    *workerproc.Loop
 	dying   bool // it dies before its next byte
@@ -193,9 +194,9 @@ type simProcess struct {
 
 func (p *simProcess) TryWrite(b []byte) (int, error)                       { return p.in.TryWrite(b) }
 func (p *simProcess) WriteAll(b []byte, done func(error))                  { p.in.WriteAll(b, done) }
-func (p *simProcess) pid() int                                             { return p.worker.id }
-func (p *simProcess) kill()                                                { p.killed = true; p.sim.inspectKill(p.worker) }
-func (p *simProcess) hangUp()                                              { p.ending = true }
+func (p *simProcess) PID() int                                             { return p.worker.Number() }
+func (p *simProcess) Kill()                                                { p.killed = true; p.sim.inspectKill(p.worker) }
+func (p *simProcess) HangUp()                                              { p.ending = true }
 func (p *simProcess) Has(string) bool                                      { return true }
 func (p *simProcess) Actions(context.Context) ([]byte, error)              { return nil, nil }
 func (p *simProcess) Use(context.Context, ipc.ConfigureBody, []byte) error { return nil }
@@ -211,13 +212,13 @@ func (s *simulation) comeUp() {
 	w := s.starting[0]
 	s.starting = s.starting[1:]
 	if s.noProcesses > 0 {
-		w.gone(errors.New("no process can be started"))
+		w.HandleEnd(errors.New("no process can be started"))
 		return
 	}
 	p := &simProcess{sim: s, worker: w, in: &wire{room: 1 << 12}, out: &wire{room: 1 << 12}}
 	p.loop = workerproc.NewLoop(p, ipc.NewWriter(p.out), slog.New(slog.DiscardHandler))
-	if !w.linked(p, nil) {
-		w.gone(errors.New("the host ends"))
+	if !w.Attach(p, nil) {
+		w.HandleEnd(errors.New("the host ends"))
 		return
 	}
 	s.processes = append(s.processes, p)
@@ -248,18 +249,14 @@ func (p *simProcess) run(n int) {
 
 // read lets the host read n bytes of what the process has written.
 func (p *simProcess) read(n int) {
-	n = min(n, len(p.out.bytes))
-	if n > 0 {
-		k := copy(p.worker.reading.reader.Space(), p.out.bytes[:n])
-		p.out.bytes = p.out.bytes[k:]
-		p.worker.reading.reader.Filled(k)
-	}
-	p.out.move()
-	if n > 0 {
-		if err := p.worker.came(); err != nil {
+	if n = min(n, len(p.out.bytes)); n > 0 {
+		k, err := p.worker.Feed(p.out.bytes[:n])
+		if err != nil {
 			p.sim.fatal("host: %v", err)
 		}
+		p.out.bytes = p.out.bytes[k:]
 	}
+	p.out.move()
 }
 
 // die ends the process; what it wrote has been read, or not.
@@ -269,13 +266,13 @@ func (p *simProcess) die() {
 	}
 	p.dead = true
 	p.sim.deaths++
-	if p.worker.conn.Pending() > 0 {
+	if p.worker.Details().Pending > 0 {
 		p.sim.deathsInFlight++
 	}
 	p.in.done, p.out.done = nil, nil
 	p.sim.processes = slices.DeleteFunc(p.sim.processes, func(q *simProcess) bool { return q == p })
 	after := p.sim.inspectDeath(p.worker)
-	p.worker.gone(errors.New("killed"))
+	p.worker.HandleEnd(errors.New("killed"))
 	after()
 }
 
@@ -371,7 +368,8 @@ type simulation struct {
 	rand        *rand.Rand
 	host        *Host
 	store       *simStore
-	starting    []*worker
+	starting    []*pool.Worker
+	memory      func(pid int) (bytes uint64, err error)
 	processes   []*simProcess
 	locals      []func()
 	engines     []*simEngine
@@ -574,12 +572,13 @@ func (s *simulation) begin(o Options) {
 	o.setDefaults()
 	h := newHost(o)
 	s.host, h.hash = h, "toy"
-	h.cores = int(1 + s.seed%4)
-	h.jitter = s.rand.Float64
-	h.startWorker = func(w *worker) { s.starting = append(s.starting, w) }
+	h.scheduler.rules.Cores = int(1 + s.seed%4)
+	h.seams.Jitter = s.rand.Float64
+	h.seams.Start = func(w *pool.Worker) { s.starting = append(s.starting, w) }
 	h.instantiate = func(context.Context) (executor.Instance, error) { return &toy{sim: s}, nil }
 	h.runLocal = func(f func()) { s.locals = append(s.locals, f) }
-	h.memory = func(int) (uint64, error) {
+	h.seams.Memory = func(pid int) (uint64, error) { return s.memory(pid) }
+	s.memory = func(int) (uint64, error) {
 		switch s.rand.IntN(20) {
 		case 0:
 			return uint64(o.MaxWorkerMemory) + 1, nil
@@ -588,15 +587,15 @@ func (s *simulation) begin(o Options) {
 		}
 		return 0, nil
 	}
-	h.cpu = func(pid int) (float64, error) {
+	h.seams.CPU = func(pid int) (float64, error) {
 		for _, p := range s.processes {
-			if p.worker.id == pid {
+			if p.worker.Number() == pid {
 				return p.cpu, nil
 			}
 		}
 		return 0, errors.New("no such process")
 	}
-	h.startWorkers()
+	h.pool.Start(h.poolConfig())
 }
 
 // engine opens an engine that the store knows.
@@ -647,11 +646,7 @@ func simulate(t *testing.T, seed uint64, events int) *simulation {
 
 // stop ends what is left of the workers.
 func (h *Host) stop(s *simulation) {
-	h.mu.Lock()
-	for _, slot := range slices.Concat(h.slots, h.spares) {
-		h.supervise(slot, supervisorEvent{kind: svStop})
-	}
-	h.mu.Unlock()
+	h.pool.StopSupervisors()
 	for len(s.processes) > 0 {
 		s.processes[0].die()
 	}
@@ -665,8 +660,8 @@ func (h *Host) stop(s *simulation) {
 		f()
 	}
 	h.locals.Wait() // every instance is freed
-	if h.slotsFree != h.options.MaxInProcess || h.queue.inFlight.Load() != 0 || h.queue.inFlightBytes.Load() != 0 || len(h.engines) != 0 {
-		s.fatal("%d of %d slots are free, %d requests of %d bytes are in flight, %d engines are open", h.slotsFree, h.options.MaxInProcess,
+	if h.scheduler.slotsFree != h.options.MaxInProcess || h.queue.inFlight.Load() != 0 || h.queue.inFlightBytes.Load() != 0 || len(h.engines) != 0 {
+		s.fatal("%d of %d slots are free, %d requests of %d bytes are in flight, %d engines are open", h.scheduler.slotsFree, h.options.MaxInProcess,
 			h.queue.inFlight.Load(), h.queue.inFlightBytes.Load(), len(h.engines))
 	}
 }
@@ -689,20 +684,20 @@ func (s *simulation) stuck() {
 		s.t.Logf("%s: %v at %v, queued %d, sent %d, answered %d, group %d, full %v, alone %v, in doubt %v, installing %v", e.name, d.State, d.Place,
 			len(d.Queued), len(d.Sent), len(d.Answered), len(d.Group), d.IsFull, d.IsAlone, d.IsInDoubt, d.IsInstalling)
 	}
-	for _, slot := range s.host.slots {
-		w := slot.worker
-		s.t.Logf("worker %d: %v, process %d, dead %v, ending %v, reserved %d alone %v, blocked %d, engines %d", slot.id, slot.supervisor.state, w.id, w.dead, w.ending,
-			w.reserved, w.alone, w.blocked.Len(), len(w.engines))
+	workers, spares, _ := s.host.pool.Details()
+	for _, slot := range workers {
+		s.t.Logf("worker %d: %v, %+v", slot.ID, slot.State, slot.Worker.Details())
 	}
-	for _, p := range s.host.spares {
-		s.t.Logf("spare %d: %v", p.id, p.supervisor.state)
+	for _, p := range spares {
+		s.t.Logf("spare %d: %v", p.ID, p.State)
 	}
 	for _, p := range s.processes {
-		s.t.Logf("process %d: hung %v, dying %v, killed %v, pending %d, oldest %d, in %d+%d, out %d+%d", p.worker.id, p.hung, p.dying, p.killed,
-			p.worker.conn.Pending(), p.worker.conn.Oldest(), len(p.in.bytes), len(p.in.later), len(p.out.bytes), len(p.out.later))
+		d := p.worker.Details()
+		s.t.Logf("process %d: hung %v, dying %v, killed %v, pending %d, oldest %d, in %d+%d, out %d+%d", d.Number, p.hung, p.dying, p.killed,
+			d.Pending, d.Oldest, len(p.in.bytes), len(p.in.later), len(p.out.bytes), len(p.out.later))
 	}
-	for _, a := range s.host.asks.All() {
-		s.t.Logf("%s asks, alone %v, placement %d", a.engine.name, a.alone, a.placement)
+	for _, a := range s.host.scheduler.asks.All() {
+		s.t.Logf("%s asks, alone %v, placement %d", a.engine.name, a.isAlone, a.placement)
 	}
 	s.fatal("it never ends")
 }
@@ -852,7 +847,7 @@ func TestSimulation(t *testing.T) {
 		}
 		stats := s.host.Stats()
 		for reason, n := range stats.Restarts {
-			counts["worker "+reason] += int(n)
+			counts["worker "+reason.String()] += int(n)
 		}
 		counts["deaths with requests in flight"] += s.deathsInFlight
 		counts["doubts about an append"] += s.doubts
@@ -877,7 +872,7 @@ func TestSimulationIsReproducible(t *testing.T) {
 		for range 3 {
 			synctest.Test(t, func(t *testing.T) {
 				s := simulate(t, seed, 4000)
-				runs = append(runs, fmt.Sprint(s.counts, s.host.clock.now(), s.rand.Uint64(), s.host.placements, s.deaths))
+				runs = append(runs, fmt.Sprint(s.counts, s.host.clock.now(), s.rand.Uint64(), s.host.scheduler.placements, s.deaths))
 			})
 		}
 		if runs[0] != runs[1] || runs[0] != runs[2] {

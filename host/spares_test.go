@@ -6,15 +6,17 @@ import (
 	"testing/synctest"
 	"time"
 
+	"hypertoken/internal/pool"
 	"hypertoken/ipc"
 )
 
 // spared is a simulation of workers and spares that are all ready.
 func spared(t *testing.T, o Options) *simulation {
 	s := newSimulation(t, 1, o, 1)
-	s.host.memory = func(int) (uint64, error) { return 0, nil }
+	s.memory = func(int) (uint64, error) { return 0, nil }
 	s.settle(func() bool {
-		return !slices.ContainsFunc(slices.Concat(s.host.slots, s.host.spares), func(p *slot) bool { return p.supervisor.state != workerReady })
+		_, ok := s.slotOf(func(slot pool.SlotDetails) bool { return slot.State != pool.Ready })
+		return !ok
 	})
 	return s
 }
@@ -43,13 +45,34 @@ func (s *simulation) settle(until func() bool) {
 	}
 }
 
+// worker returns a function that says how a worker is at the moment, spare one for a spare.
+func (s *simulation) worker(id int) func() pool.SlotDetails { return s.slot(id, false) }
+func (s *simulation) spare(id int) func() pool.SlotDetails  { return s.slot(id, true) }
+
+func (s *simulation) slot(id int, isSpare bool) func() pool.SlotDetails {
+	return func() pool.SlotDetails {
+		slot, ok := s.slotOf(func(slot pool.SlotDetails) bool { return slot.ID == id && slot.IsSpare == isSpare })
+		if !ok {
+			s.fatal("there is no worker or spare %d", id)
+		}
+		return slot
+	}
+}
+
 // process returns that of a worker or a spare.
-func (s *simulation) process(of *slot) *simProcess {
-	at := slices.IndexFunc(s.processes, func(p *simProcess) bool { return p.worker == of.worker })
+func (s *simulation) process(of func() pool.SlotDetails) *simProcess {
+	slot := of()
+	at := slices.IndexFunc(s.processes, func(p *simProcess) bool { return p.worker == slot.Worker })
 	if at < 0 {
-		s.fatal("%s %d has no process", of.kind(), of.id)
+		s.fatal("it has no process: %+v", slot)
 	}
 	return s.processes[at]
+}
+
+// processesStarted returns how many were.
+func (s *simulation) processesStarted() int {
+	_, _, n := s.host.pool.Details()
+	return n
 }
 
 // close ends it.
@@ -92,31 +115,33 @@ func TestSparesComeLast(t *testing.T) {
 	})
 }
 
-// A spare replaces a worker at the moment of its death, which counts as always; the next spare starts with a tick, or when
-// the worker's backoff would have been over.
+// A spare replaces a worker at the moment of its death, which counts as always; the next spare
+// starts with a tick, or when the worker's backoff would have been over.
 func TestASpareReplacesAWorker(t *testing.T) {
 	testSpares(t, Options{Workers: 1, Spares: 1}, func(t *testing.T, s *simulation) {
-		h, w, spare := s.host, s.host.slots[0], s.host.spares[0]
+		h, w, spare := s.host, s.worker(0), s.spare(0)
 		for deaths := 1; deaths <= 3; deaths++ {
-			next := spare.worker
+			next := spare().Worker
 			s.process(w).die()
-			if w.worker != next || w.supervisor.state != workerReady || len(w.supervisor.deaths) != deaths {
-				t.Fatalf("process %d, %v, %d deaths count; the spare was process %d", w.worker.id, w.supervisor.state, len(w.supervisor.deaths), next.id)
+			if w().Worker != next || w().State != pool.Ready || w().Deaths != deaths {
+				t.Fatalf("process %d, %v, %d deaths count; the spare was process %d",
+					w().Worker.Number(), w().State, w().Deaths, next.Number())
 			}
 			s.inspect()
-			if spare.supervisor.state != workerBackoff || len(s.starting) > 0 {
-				t.Fatalf("the spare is %v", spare.supervisor.state)
+			if spare().State != pool.Backoff || len(s.starting) > 0 {
+				t.Fatalf("the spare is %v", spare().State)
 			}
-			if wait := spare.supervisor.at - h.clock.now(); (wait > 0) != (deaths > 1) {
+			if wait := spare().Due - h.clock.now(); (wait > 0) != (deaths > 1) {
 				t.Errorf("after %d deaths the next spare is due in %v", deaths, wait)
 			}
-			s.settle(func() bool { return spare.supervisor.state == workerReady })
+			s.settle(func() bool { return spare().State == pool.Ready })
 			// It is heard of before it dies in turn.
 			n := len(s.engines[0].calls)
 			s.dispatch(s.engines[0], ipc.Dispatch, 0, 0, "add")
 			s.settle(func() bool { return !s.engines[0].calls[n].unresolved() })
 		}
-		if stats := h.Stats(); stats.Takeovers != 3 || len(stats.Spares) != 1 || stats.Spares[0].State != "ready" || stats.Spares[0].PID == stats.Workers[0].PID {
+		if stats := h.Stats(); stats.Takeovers != 3 || len(stats.Spares) != 1 || stats.Spares[0].State != WorkerReady ||
+			stats.Spares[0].PID == stats.Workers[0].PID {
 			t.Errorf("%+v", stats)
 		}
 	})
@@ -125,7 +150,7 @@ func TestASpareReplacesAWorker(t *testing.T) {
 // A worker that is given up leaves the spares alone: engines go on in this process.
 func TestAWorkerThatIsGivenUpTakesNoSpare(t *testing.T) {
 	testSpares(t, Options{Workers: 1, Spares: 2, MaxRestarts: 1}, func(t *testing.T, s *simulation) {
-		h, w := s.host, s.host.slots[0]
+		h, w := s.host, s.worker(0)
 		for range 2 {
 			n := len(s.engines[0].calls)
 			s.dispatch(s.engines[0], ipc.Dispatch, 0, 0, "add")
@@ -133,56 +158,60 @@ func TestAWorkerThatIsGivenUpTakesNoSpare(t *testing.T) {
 			s.process(w).die()
 		}
 		s.settle(func() bool {
-			return h.spares[0].supervisor.state == workerReady && h.spares[1].supervisor.state == workerReady
+			return s.spare(0)().State == pool.Ready && s.spare(1)().State == pool.Ready
 		})
-		if w.supervisor.state != workerGivenUp {
-			t.Errorf("the worker is %v", w.supervisor.state)
+		if w().State != pool.GivenUp {
+			t.Errorf("the worker is %v", w().State)
 		}
-		processes := h.workerIDs
+		processes := s.processesStarted()
 		n := len(s.engines[0].calls)
 		s.dispatch(s.engines[0], ipc.Dispatch, 0, 0, "add")
 		s.settle(func() bool { return !s.engines[0].calls[n].unresolved() })
-		if h.workerIDs != processes || h.Stats().Fallbacks == 0 {
-			t.Errorf("%d processes were started, the engine fell back %d times", h.workerIDs-processes, h.Stats().Fallbacks)
+		if s.processesStarted() != processes || h.Stats().Fallbacks == 0 {
+			t.Errorf("%d processes were started, the engine fell back %d times",
+				s.processesStarted()-processes, h.Stats().Fallbacks)
 		}
 	})
 }
 
-// Where a spare is dead already when it replaces a worker, that is one death of the worker and not two.
+// Where a spare is dead already when it replaces a worker, that is one death of the worker and not
+// two.
 func TestAWorkerAndItsSpareDieAtOnce(t *testing.T) {
 	testSpares(t, Options{Workers: 1, Spares: 1}, func(t *testing.T, s *simulation) {
-		w := s.host.slots[0]
-		first, second := s.process(w), s.process(s.host.spares[0])
+		w := s.worker(0)
+		first, second := s.process(w), s.process(s.spare(0))
 		first.die()
 		second.die()
-		if len(w.supervisor.deaths) != 1 || w.supervisor.state != workerStarting {
-			t.Errorf("%d deaths count, the worker is %v", len(w.supervisor.deaths), w.supervisor.state)
+		if w().Deaths != 1 || w().State != pool.Starting {
+			t.Errorf("%d deaths count, the worker is %v", w().Deaths, w().State)
 		}
 	})
 }
 
-// A spare that gets ready first replaces a worker that is starting still, whose process is the spare's then.
+// A spare that gets ready first replaces a worker that is starting still, whose process is the
+// spare's then.
 func TestASpareThatIsReadyFirst(t *testing.T) {
 	testSpares(t, Options{Workers: 1, Spares: 1}, func(t *testing.T, s *simulation) {
-		h, w, spare := s.host, s.host.slots[0], s.host.spares[0]
+		w, spare := s.worker(0), s.spare(0)
 		s.process(spare).die()
 		s.process(w).die()
-		if spare.supervisor.state != workerStarting || w.supervisor.state != workerStarting || len(s.starting) != 2 {
-			t.Fatalf("the worker is %v, the spare %v", w.supervisor.state, spare.supervisor.state)
+		if spare().State != pool.Starting || w().State != pool.Starting || len(s.starting) != 2 {
+			t.Fatalf("the worker is %v, the spare %v", w().State, spare().State)
 		}
-		late := w.worker
+		late := w().Worker
 		s.comeUp() // the spare's, which was started first
 		p := s.process(spare)
-		for w.supervisor.state == workerStarting {
+		for w().State == pool.Starting {
 			p.run(1 << 10)
 			p.read(1 << 10)
 		}
-		if w.worker != p.worker || spare.worker != late || spare.supervisor.state != workerStarting {
-			t.Errorf("the worker has process %d and is %v, the spare %d and %v", w.worker.id, w.supervisor.state, spare.worker.id, spare.supervisor.state)
+		if w().Worker != p.worker || spare().Worker != late || spare().State != pool.Starting {
+			t.Errorf("the worker has process %d and is %v, the spare %d and %v",
+				w().Worker.Number(), w().State, spare().Worker.Number(), spare().State)
 		}
-		s.settle(func() bool { return spare.supervisor.state == workerReady })
-		if h.workerIDs != 4 {
-			t.Errorf("%d processes were started", h.workerIDs)
+		s.settle(func() bool { return spare().State == pool.Ready })
+		if s.processesStarted() != 4 {
+			t.Errorf("%d processes were started", s.processesStarted())
 		}
 	})
 }
@@ -190,19 +219,19 @@ func TestASpareThatIsReadyFirst(t *testing.T) {
 // Spares that die are restarted, given up and tried again as workers are, and no engine notices.
 func TestASpareThatDies(t *testing.T) {
 	testSpares(t, Options{Workers: 1, Spares: 1, MaxRestarts: 1}, func(t *testing.T, s *simulation) {
-		h, w, spare := s.host, s.host.slots[0], s.host.spares[0]
-		before := w.worker
+		h, w, spare := s.host, s.worker(0), s.spare(0)
+		before := w().Worker
 		s.process(spare).die()
-		s.settle(func() bool { return spare.supervisor.state == workerReady })
+		s.settle(func() bool { return spare().State == pool.Ready })
 		s.process(spare).die()
-		if spare.supervisor.state != workerGivenUp {
-			t.Fatalf("it is %v", spare.supervisor.state)
+		if spare().State != pool.GivenUp {
+			t.Fatalf("it is %v", spare().State)
 		}
 		// Without one a worker starts a process, as ever.
 		s.process(w).die()
-		if w.supervisor.state != workerStarting || h.Stats().Takeovers != 0 || before == w.worker {
-			t.Errorf("the worker is %v, %d were replaced by spares", w.supervisor.state, h.Stats().Takeovers)
+		if w().State != pool.Starting || h.Stats().Takeovers != 0 || before == w().Worker {
+			t.Errorf("the worker is %v, %d were replaced by spares", w().State, h.Stats().Takeovers)
 		}
-		s.settle(func() bool { return w.supervisor.state == workerReady && spare.supervisor.state == workerReady })
+		s.settle(func() bool { return w().State == pool.Ready && spare().State == pool.Ready })
 	})
 }

@@ -44,8 +44,8 @@ func TestAWorkerThatWaitsForItsHostIsNotStalled(t *testing.T) {
 		t.Fatal(err)
 	}
 	var slow atomic.Int64
-	h.cpu = func(int) (float64, error) { return 1, nil }
-	h.tap = func(p tap.Process) (ipc.Sink, ipc.Source) { return p.In, &slowReader{p.Out, h, &slow} }
+	h.seams.CPU = func(int) (float64, error) { return 1, nil }
+	h.seams.Tap = func(p tap.Process) (ipc.Sink, ipc.Source) { return p.In, &slowReader{p.Out, h, &slow} }
 	h.compilation()
 	h.run()
 	defer func() {
@@ -61,7 +61,7 @@ func TestAWorkerThatWaitsForItsHostIsNotStalled(t *testing.T) {
 	if _, err := e.State(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if s := h.Stats(); s.Restarts["stalled"] > 0 || slow.Load() > 0 {
+	if s := h.Stats(); s.Restarts[RestartStalled] > 0 || slow.Load() > 0 {
 		t.Errorf("ends: %v, %d reads left", s.Restarts, slow.Load())
 	}
 }

@@ -103,7 +103,7 @@ func record(b *testing.B, e *host.Engine, n int) {
 // worker returns the process of the host's worker, once that runs, and the spares too.
 func worker(b *testing.B, h *host.Host) int {
 	b.Helper()
-	starts := func(w host.WorkerStats) bool { return w.State != "ready" }
+	starts := func(w host.WorkerStats) bool { return w.State != host.WorkerReady }
 	for {
 		if s := h.Stats(); !starts(s.Workers[0]) && !slices.ContainsFunc(s.Spares, starts) {
 			return s.Workers[0].PID

@@ -1,24 +1,16 @@
 package host
 
 import (
-	"sync/atomic"
-
 	"hypertoken/internal/fault"
+	"hypertoken/internal/pool"
 )
 
-// OutcomeOf returns the outcome by which an action is counted that ended with err: "ok" for nil; the
-// code of an error of the host; for an [*ActionError] its code if that is one of the built-in actions'
-// or "trap" or "out_of_memory", and "core" if it is the core's own, whatever it is; and "other" for
-// anything else. So there are about 30 outcomes, whatever a core answers. [Stats], [Measurements] and
-// package metrics count by it, each action once.
+// OutcomeOf returns the outcome by which an action is counted that ended with err: "ok" for nil;
+// the code of an error of the host; for an [*ActionError] its code if that is one of the built-in
+// actions' or "trap" or "out_of_memory", and "core" if it is the core's own, whatever it is; and
+// "other" for anything else. So there are about 30 outcomes, whatever a core answers. [Stats],
+// [Measurements] and package metrics count by it, each action once.
 func OutcomeOf(err error) string { return fault.OutcomeOf(err) }
-
-// workerCounts are what a host counts of its workers.
-type workerCounts struct {
-	restarts     [stopped + 1]atomic.Uint64
-	inFlightLost atomic.Uint64
-	takeovers    atomic.Uint64
-}
 
 // Stats is what a host has counted since it was started, and how it is now.
 type Stats struct {
@@ -26,9 +18,10 @@ type Stats struct {
 	Actions map[string]uint64
 	// InFlight is how many requests are dispatched and unanswered, InFlightBytes what they take.
 	InFlight, InFlightBytes int64
-	// Restarts counts the ends of worker processes by reason: died, deadline, stalled, memory, shutdown.
-	Restarts map[string]uint64
-	// Recovered counts the requests that were in flight when their worker ended, and went elsewhere.
+	// Restarts counts the ends of worker processes by reason. It has every reason.
+	Restarts map[RestartReason]uint64
+	// Recovered counts the requests that were in flight when their worker ended, and went
+	// elsewhere.
 	Recovered uint64
 	// Placed counts placings of engines that ended well.
 	Placed uint64
@@ -36,16 +29,18 @@ type Stats struct {
 	Fallbacks uint64
 	// DroppedEvents counts events that a listener was too slow for.
 	DroppedEvents uint64
-	// KeyBytes is what remembered keys and results of open engines take, KeysForgotten counts those
-	// that were forgotten for their size (KeyBytes and MaxKeyBytes of [Options]).
+	// KeyBytes is what remembered keys and results of open engines take, KeysForgotten counts
+	// those that were forgotten for their size (KeyBytes and MaxKeyBytes of [Options]).
 	KeyBytes      int64
 	KeysForgotten uint64
-	// Held is how many engines are held back now, Holds counts how often one was (MaxKills of [Options]).
+	// Held is how many engines are held back now, Holds counts how often one was (MaxKills of
+	// [Options]).
 	Held  int
 	Holds uint64
 	// Takeovers counts the times that a spare replaced a worker.
 	Takeovers uint64
-	// Workers are the workers, in the order of their IDs; Spares are the spares, which have IDs of their own.
+	// Workers are the workers, in the order of their IDs; Spares are the spares, which have IDs of
+	// their own.
 	Workers, Spares []WorkerStats
 	// Engines counts the open engines by place: worker, in_process, placing, out.
 	Engines map[string]int
@@ -53,11 +48,10 @@ type Stats struct {
 
 // WorkerStats is how a worker, or a spare, is.
 type WorkerStats struct {
-	// ID is that of the worker, from 0; Process counts the processes over all workers and spares. A
-	// spare that replaces a worker keeps its process, and takes over its ID.
+	// ID is that of the worker, from 0; Process counts the processes over all workers and spares.
+	// A spare that replaces a worker keeps its process, and takes over its ID.
 	ID, Process int
-	// State is starting, ready, backoff, given_up, probing or stopped.
-	State string
+	State       WorkerState
 	// PID is that of its process, 0 where there is none.
 	PID int
 	// Engines are placed there, Pending requests unanswered.
@@ -66,21 +60,20 @@ type WorkerStats struct {
 	Resident uint64
 }
 
-// WorkerStates are the values of WorkerStats.State.
-var WorkerStates = []string{"starting", "ready", "backoff", "given_up", "probing", "stopped"}
-
 // Stats returns what the host has counted. It may be called at any time, also after Shutdown.
 func (h *Host) Stats() Stats {
-	c := &h.counts
-	s := Stats{Actions: c.Actions(), Restarts: map[string]uint64{}, Engines: map[string]int{"worker": 0, "in_process": 0, "placing": 0, "out": 0},
+	c, workers := &h.counts, h.pool.Counts()
+	s := Stats{Actions: c.Actions(), Restarts: map[RestartReason]uint64{},
+		Engines:  map[string]int{"worker": 0, "in_process": 0, "placing": 0, "out": 0},
 		InFlight: h.queue.inFlight.Load(), InFlightBytes: h.queue.inFlightBytes.Load(),
 		KeyBytes: h.keyBytes.Load(), KeysForgotten: c.KeysForgotten.Load(), Holds: c.Holds.Load(),
-		Recovered: h.workerCounts.inFlightLost.Load(), Takeovers: h.workerCounts.takeovers.Load(), Placed: c.Placed.Load(),
+		Recovered: workers.InFlight, Takeovers: workers.Takeovers, Placed: c.Placed.Load(),
 		Fallbacks: c.Fallbacks.Load(), DroppedEvents: c.DroppedEvents.Load()}
 	now := h.clock.now()
-	for v := byItself; v <= stopped; v++ {
-		s.Restarts[v.String()] = h.workerCounts.restarts[v].Load()
+	for reason, n := range workers.Ends {
+		s.Restarts[RestartReason(reason)] = n
 	}
+	s.Workers, s.Spares = h.workerStats()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, e := range h.engines {
@@ -89,27 +82,22 @@ func (h *Host) Stats() Stats {
 			s.Held++
 		}
 	}
-	for _, slot := range h.slots {
-		s.Workers = append(s.Workers, slot.stats())
-	}
-	for _, slot := range h.spares {
-		s.Spares = append(s.Spares, slot.stats())
-	}
 	return s
 }
 
-// stats is called with the host's lock held.
-func (s *slot) stats() WorkerStats {
-	w := s.worker
-	st := WorkerStats{ID: s.id, State: s.supervisor.state.String()}
-	if w == nil {
-		return st
+// workerStats returns how the workers and the spares are.
+func (h *Host) workerStats() (workers, spares []WorkerStats) {
+	w, s := h.pool.Status()
+	for _, st := range w {
+		workers = append(workers, statsOf(st))
 	}
-	st.Process = w.id
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.link != nil && !w.dead {
-		st.PID, st.Engines, st.Pending, st.Resident = w.link.pid(), len(w.engines), w.conn.Pending(), w.resident
+	for _, st := range s {
+		spares = append(spares, statsOf(st))
 	}
-	return st
+	return workers, spares
+}
+
+func statsOf(s pool.Status) WorkerStats {
+	return WorkerStats{ID: s.ID, Process: s.Process, State: WorkerState(s.State), PID: s.PID, Engines: s.Engines,
+		Pending: s.Pending, Resident: s.Resident}
 }

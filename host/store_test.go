@@ -248,7 +248,7 @@ func testAJournalThatIsMiscounted(t *testing.T) {
 	if _, err := e.Dispatch(t.Context(), "stack:peek", nil); !errors.Is(err, host.ErrBroken) {
 		t.Errorf("got %v", err)
 	}
-	if ends := h.Stats().Restarts; ends["died"] > 0 {
+	if ends := h.Stats().Restarts; ends[host.RestartDied] > 0 {
 		t.Errorf("workers ended for it: %v", ends)
 	}
 	store.loses.Store(false)

@@ -18,7 +18,7 @@ func testASpareTakesOver(t *testing.T) {
 	e := open(t, h, "e", deck(52))
 	for round := range 3 {
 		var stats host.Stats
-		for stats = h.Stats(); stats.Spares[0].State != "ready" || stats.Workers[0].State != "ready"; stats = h.Stats() {
+		for stats = h.Stats(); stats.Spares[0].State != host.WorkerReady || stats.Workers[0].State != host.WorkerReady; stats = h.Stats() {
 			runtime.Gosched()
 		}
 		dispatch(t, e, "stack:draw", nil)

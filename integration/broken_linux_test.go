@@ -85,9 +85,9 @@ func TestABrokenProgram(t *testing.T) {
 			events, stop := e.Events(host.EventError)
 			defer stop()
 			program.be(c.be)
-			died := h.Stats().Restarts["died"]
+			died := h.Stats().Restarts[host.RestartDied]
 			signal(t, workerOf(t, h), syscall.SIGKILL)
-			for h.Stats().Restarts["died"] == died {
+			for h.Stats().Restarts[host.RestartDied] == died {
 				betweenLooks() // what is in flight at its death would not run in process
 			}
 			if r := dispatch(t, e, "stack:draw", nil); r.Sequence != n+1 {
@@ -206,7 +206,7 @@ func TestAnUnrulyCore(t *testing.T) {
 			if inProcess {
 				want = 0
 			}
-			if s := h.Stats(); s.Restarts["deadline"] != want || s.Restarts["died"] != 0 {
+			if s := h.Stats(); s.Restarts[host.RestartDeadline] != want || s.Restarts[host.RestartDied] != 0 {
 				t.Errorf("ends: %v", s.Restarts)
 			}
 		})
@@ -228,7 +228,7 @@ func TestAResultThatDiffersInAnotherWorker(t *testing.T) {
 	dispatch(t, e, "test:differ", nil)
 	dispatch(t, f, "stack:draw", nil)
 	signal(t, workerOf(t, h), syscall.SIGKILL)
-	for h.Stats().Restarts["died"] == 0 {
+	for h.Stats().Restarts[host.RestartDied] == 0 {
 		betweenLooks()
 	}
 	events, stop := e.Events(host.EventError)
@@ -254,7 +254,7 @@ func TestAResultThatDiffersInAnotherWorker(t *testing.T) {
 	if r := dispatch(t, f, "stack:draw", nil); r.Sequence != 2 {
 		t.Errorf("got %+v", r)
 	}
-	if s := h.Stats(); s.Restarts["died"] != 1 || s.Engines["worker"] != 1 {
+	if s := h.Stats(); s.Restarts[host.RestartDied] != 1 || s.Engines["worker"] != 1 {
 		t.Errorf("got %+v", s)
 	}
 }

@@ -215,7 +215,7 @@ func TestTenThousandEngines(t *testing.T) {
 	s := h.Stats()
 	t.Logf("%d engines, %d placings, %d requests in flight when a worker died, %d and %d MiB resident", many, s.Placed, s.Recovered,
 		s.Workers[0].Resident>>20, s.Workers[1].Resident>>20)
-	if s.Restarts["died"] != 1 {
+	if s.Restarts[host.RestartDied] != 1 {
 		t.Errorf("got %v", s.Restarts)
 	}
 	each(func(k int) {

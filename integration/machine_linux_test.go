@@ -50,7 +50,7 @@ func limited() int {
 	running := f.DispatchAsync(ctx, "test:spin", nil)
 	s := a.until(func(s host.Stats) bool { return s.Workers[0].Pending == 1 })
 	_ = syscall.Kill(s.Workers[0].PID, syscall.SIGKILL)
-	a.until(func(s host.Stats) bool { return s.Restarts["died"] > 0 })
+	a.until(func(s host.Stats) bool { return s.Restarts[host.RestartDied] > 0 })
 	results = append(results, must(playTurns(ctx, e, 20, 40))...)
 	why := <-events
 	a.say(said{What: "limited", Code: host.CodeOf(why.Err), Error: why.Err.Error()})
@@ -60,7 +60,7 @@ func limited() int {
 	if err := unix.Setrlimit(resource, &old); err != nil {
 		return 1
 	}
-	a.until(func(s host.Stats) bool { return s.Workers[0].State == "ready" })
+	a.until(func(s host.Stats) bool { return s.Workers[0].State == host.WorkerReady })
 	results = append(results, must(playTurns(ctx, e, 40, 60))...)
 	d := must(e.Digest(ctx))
 	a.say(said{What: "lifted", Results: results, Digest: d.String()})
@@ -99,7 +99,7 @@ func TestNoProcessAndNoDescriptor(t *testing.T) {
 			if s.Code != "worker_unavailable" || !strings.Contains(s.Error, reason) {
 				t.Errorf("the engine goes on in process because of %s: %s", s.Code, s.Error)
 			}
-			if s.Stats.Engines["in_process"] == 0 || s.Stats.Workers[0].State != "given_up" && s.Stats.Workers[0].State != "probing" {
+			if s.Stats.Engines["in_process"] == 0 || s.Stats.Workers[0].State != host.WorkerGivenUp && s.Stats.Workers[0].State != host.WorkerProbing {
 				t.Errorf("got %+v", s.Stats)
 			}
 			// What the worker may have died of does not run in the application.
@@ -127,7 +127,7 @@ func cachedApplication() int {
 	results := must(playTurns(ctx, e, 0, 20))
 	if argument(1) == "again" {
 		_ = syscall.Kill(a.host.Stats().Workers[0].PID, syscall.SIGKILL)
-		a.until(func(s host.Stats) bool { return s.Restarts["died"] == 1 })
+		a.until(func(s host.Stats) bool { return s.Restarts[host.RestartDied] == 1 })
 	}
 	results = append(results, must(playTurns(ctx, e, 20, 40))...)
 	_ = a.host.CoreToolchain() // compiled, here as well
@@ -258,7 +258,7 @@ func TestAWorkerThatIsAlwaysOverItsMemory(t *testing.T) {
 		}
 	}
 	s := h.Stats()
-	if s.Restarts["memory"] < 3 || s.Restarts["died"] != 0 {
+	if s.Restarts[host.RestartMemory] < 3 || s.Restarts[host.RestartDied] != 0 {
 		t.Errorf("got %+v", s)
 	}
 	if r := dispatch(t, e, "stack:draw", dict{"count": 3}); r.Sequence != n+1 {

@@ -38,7 +38,7 @@ func TestAnActionThatNobodyWaitsForIsEnded(t *testing.T) {
 			t.Errorf("got %+v", r)
 		}
 	}
-	if s := h.Stats(); s.Restarts["deadline"] == 0 {
+	if s := h.Stats(); s.Restarts[host.RestartDeadline] == 0 {
 		t.Errorf("ends: %v", s.Restarts)
 	}
 }

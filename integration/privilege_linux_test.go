@@ -149,7 +149,7 @@ func TestAWorkerIsNamedAndOfferedToTheOOMKiller(t *testing.T) {
 		e := open(t, h, "e", deck(3))
 		dispatch(t, e, "stack:draw", nil)
 		s := h.Stats()
-		for slices.ContainsFunc(slices.Concat(s.Workers, s.Spares), func(w host.WorkerStats) bool { return w.State != "ready" }) {
+		for slices.ContainsFunc(slices.Concat(s.Workers, s.Spares), func(w host.WorkerStats) bool { return w.State != host.WorkerReady }) {
 			betweenLooks()
 			s = h.Stats()
 		}

@@ -260,7 +260,7 @@ func (x *scene) take(err error) error {
 func (x *scene) worker(other int) int {
 	for {
 		for _, w := range x.host.Stats().Workers {
-			if w.State == "ready" && w.PID != 0 && w.PID != other {
+			if w.State == host.WorkerReady && w.PID != 0 && w.PID != other {
 				return w.PID
 			}
 		}

@@ -111,7 +111,7 @@ func TestPythonWorkerTraces(t *testing.T) {
 	}
 	running.Wait()
 	s := h.Stats()
-	if s.Restarts["died"]+s.Restarts["stalled"]+s.Restarts["deadline"] > 0 {
+	if s.Restarts[host.RestartDied]+s.Restarts[host.RestartStalled]+s.Restarts[host.RestartDeadline] > 0 {
 		t.Errorf("workers ended: %v", s.Restarts)
 	}
 }

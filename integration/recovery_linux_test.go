@@ -306,7 +306,7 @@ func (r *scenarioRun) eventually(what string, holds func(host.Stats) bool) {
 func (r *scenarioRun) step(step *scenarioStep) {
 	t := r.t
 	t.Helper()
-	died := func() uint64 { return r.host.Stats().Restarts["died"] }
+	died := func() uint64 { return r.host.Stats().Restarts[host.RestartDied] }
 	switch {
 	case step.Dispatch != nil:
 		for _, name := range step.Dispatch {
@@ -356,19 +356,19 @@ func (r *scenarioRun) step(step *scenarioStep) {
 			g.dieLocked()
 		}
 		r.mu.Unlock()
-		r.eventually("the host to see the death", func(s host.Stats) bool { return s.Restarts["died"] >= before+n })
+		r.eventually("the host to see the death", func(s host.Stats) bool { return s.Restarts[host.RestartDied] >= before+n })
 	case step.Workers == "gone":
 		before := died()
 		r.mu.Lock()
 		r.removeWorkersLocked()
 		r.mu.Unlock()
-		r.eventually("the host to see the death", func(s host.Stats) bool { return s.Restarts["died"] > before })
+		r.eventually("the host to see the death", func(s host.Stats) bool { return s.Restarts[host.RestartDied] > before })
 	case step.Workers == "back":
 		r.mu.Lock()
 		r.gone = false
 		r.mu.Unlock()
 		r.eventually("a worker that is ready", func(s host.Stats) bool {
-			return s.Workers[0].State == "ready" && s.Engines["in_process"] == 0
+			return s.Workers[0].State == host.WorkerReady && s.Engines["in_process"] == 0
 		})
 	case step.Place != "":
 		r.checkPlace("e", step.Place)
@@ -405,13 +405,13 @@ func (r *scenarioRun) check(model *host.Host) {
 		digests[name] = d
 	}
 	r.eventually("all deaths", func(s host.Stats) bool {
-		return (expect.Died == nil || s.Restarts["died"] >= *expect.Died) && s.Restarts["deadline"] >= expect.Killed
+		return (expect.Died == nil || s.Restarts[host.RestartDied] >= *expect.Died) && s.Restarts[host.RestartDeadline] >= expect.Killed
 	})
 	s := r.host.Stats()
-	if expect.Died != nil && s.Restarts["died"] != *expect.Died {
-		t.Errorf("%d workers died, want %d", s.Restarts["died"], *expect.Died)
+	if expect.Died != nil && s.Restarts[host.RestartDied] != *expect.Died {
+		t.Errorf("%d workers died, want %d", s.Restarts[host.RestartDied], *expect.Died)
 	}
-	if s.Restarts["deadline"] != expect.Killed || s.Restarts["stalled"] != 0 {
+	if s.Restarts[host.RestartDeadline] != expect.Killed || s.Restarts[host.RestartStalled] != 0 {
 		t.Errorf("workers that the host killed: %v, want %d", s.Restarts, expect.Killed)
 	}
 	r.mu.Lock()

@@ -197,7 +197,7 @@ func TestShutdownDuringARestartStorm(t *testing.T) {
 		o := endless
 		o.Workers, o.WorkerPath = 4, "/bin/false"
 		h := newHost(t, o)
-		for h.Stats().Restarts["died"] < 20 {
+		for h.Stats().Restarts[host.RestartDied] < 20 {
 			betweenLooks()
 		}
 		var calls sync.WaitGroup
@@ -237,7 +237,7 @@ func TestShutdownDuringARestartStorm(t *testing.T) {
 		if answered, failed := s.settled(); failed > 0 || answered != shuttingEngines*(shuttingActions+1) {
 			t.Errorf("%d were answered, %d failed", answered, failed)
 		}
-		if died := s.host.Stats().Restarts["died"]; died == 0 {
+		if died := s.host.Stats().Restarts[host.RestartDied]; died == 0 {
 			t.Error("no worker died")
 		}
 	})

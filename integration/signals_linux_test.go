@@ -302,7 +302,7 @@ func unreadApplication() int {
 	for n := range uint64(3) {
 		must(e.Dispatch(ctx, "stack:draw", nil))
 		_ = syscall.Kill(h.Stats().Workers[0].PID, syscall.SIGKILL)
-		for h.Stats().Restarts["died"] <= n {
+		for h.Stats().Restarts[host.RestartDied] <= n {
 			betweenLooks()
 		}
 	}

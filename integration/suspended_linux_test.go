@@ -84,7 +84,7 @@ func TestASuspendedHostTimesNothingOut(t *testing.T) {
 	if s = hear(t, out, "resumed"); s.Error != "" {
 		t.Errorf("timed out, though it could be answered: %s", s.Error)
 	}
-	if s.Stats.Restarts["stalled"]+s.Stats.Restarts["deadline"]+s.Stats.Restarts["died"] > 0 {
+	if s.Stats.Restarts[host.RestartStalled]+s.Stats.Restarts[host.RestartDeadline]+s.Stats.Restarts[host.RestartDied] > 0 {
 		t.Errorf("got %v", s.Stats.Restarts)
 	}
 	if err := c.Wait(); err != nil {
@@ -122,7 +122,7 @@ func busyApplication() int {
 	a.until(func(s host.Stats) bool {
 		ready := 0
 		for _, w := range s.Workers {
-			if w.State == "ready" {
+			if w.State == host.WorkerReady {
 				ready++
 			}
 		}

@@ -128,7 +128,7 @@ func TestTracesOnWorkers(t *testing.T) {
 					for next := uint64(20); !stop.Load(); runtime.Gosched() {
 						s := h.Stats()
 						for _, w := range s.Workers {
-							if s.Actions["ok"] >= next && w.Pending > 0 && w.State == "ready" {
+							if s.Actions["ok"] >= next && w.Pending > 0 && w.State == host.WorkerReady {
 								next = s.Actions["ok"] + 20 + rand.Uint64N(60)
 								signal(t, w.PID, syscall.SIGKILL)
 							}
@@ -164,7 +164,7 @@ func TestTracesOnWorkers(t *testing.T) {
 			stop.Store(true)
 			killer.Wait()
 			s := h.Stats()
-			t.Logf("%d deaths, %d requests in flight then, %d placings", s.Restarts["died"], s.Recovered, s.Placed)
+			t.Logf("%d deaths, %d requests in flight then, %d placings", s.Restarts[host.RestartDied], s.Recovered, s.Placed)
 			if c.kills && s.Recovered == 0 {
 				t.Error("no worker died with requests in flight")
 			}
@@ -183,7 +183,7 @@ func TestAStoppedWorkerIsReplaced(t *testing.T) {
 				t.Errorf("got %+v", r)
 			}
 			// Another worker may have answered before this one is found out.
-			for h.Stats().Restarts["stalled"] == 0 {
+			for h.Stats().Restarts[host.RestartStalled] == 0 {
 				betweenLooks()
 			}
 		})
@@ -238,7 +238,7 @@ func TestAHangPastItsDeadline(t *testing.T) {
 	if digest(t, e) != before {
 		t.Error("what timed out had an effect")
 	}
-	if s := h.Stats(); s.Restarts["deadline"] != 1 {
+	if s := h.Stats(); s.Restarts[host.RestartDeadline] != 1 {
 		t.Errorf("got %v", s.Restarts)
 	}
 }
@@ -260,7 +260,7 @@ func TestPoisonIsContained(t *testing.T) {
 		s := h.Stats()
 		w := s.Workers[0]
 		now := ticks(w.PID)
-		if s.Actions["ok"] != last.Actions["ok"] || s.Engines["placing"] > 0 || w.State != "ready" || w.Pending == 0 || w.PID != last.Workers[0].PID {
+		if s.Actions["ok"] != last.Actions["ok"] || s.Engines["placing"] > 0 || w.State != host.WorkerReady || w.Pending == 0 || w.PID != last.Workers[0].PID {
 			since = now
 		} else if now > since+spinTicks {
 			// Nothing but the spin computes as long.
@@ -314,7 +314,7 @@ func TestAWorkerOverItsMemory(t *testing.T) {
 	for k := range 50 {
 		engines = append(engines, open(t, h, fmt.Sprint(k), large))
 	}
-	for s := h.Stats(); s.Engines["out"] == 0 && s.Restarts["memory"] == 0; s = h.Stats() {
+	for s := h.Stats(); s.Engines["out"] == 0 && s.Restarts[host.RestartMemory] == 0; s = h.Stats() {
 		betweenLooks()
 	}
 	for _, e := range engines {

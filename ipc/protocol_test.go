@@ -110,7 +110,10 @@ func TestProtocolExamples(t *testing.T) {
 	result := []byte{0xc0}
 	o := Outcome{RunTime: 5000, Sequence: 12, Memory: 2 << 16, Checksum: xxhash.Sum64(result), Result: result}
 	f := Failure{RunTime: 5000, Sequence: 12, Memory: 2 << 16, Code: "not_found", Message: "no card", Index: -1}
+	none := Outcome{}
 	for name, want := range map[string][]byte{
+		"hello":      frame(Header{Kind: Hello}, Encode(HelloBody{Protocol: Version, Build: "java 1", PID: 4242})),
+		"configured": frame(Header{Kind: Answer, Request: 1}, AppendBytes(none.AppendHead(nil), 0)),
 		"dispatch": frame(Header{Kind: Dispatch, Request: 9, Placement: 4},
 			journal.AppendAction(nil, &a, "stack:draw", []byte{0x80})),
 		"answer": frame(Header{Kind: Answer, Flags: FlagChanged, Request: 9, Placement: 4},

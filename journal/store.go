@@ -28,26 +28,26 @@ type Store interface {
 	// the name is not known, it reports nil without an error, and nobody becomes an owner.
 	//
 	// From the moment at which a load takes effect, every Append and Install of any other owner
-	// fails with [ErrNotOwner] and stores nothing. That is also true of one that was called before
-	// the load, is still under way and arrives later; and of one by an earlier Owner of the same
-	// host. So what Load reports is final: the host loads again if it is in doubt about an append,
+	// fails with [ErrNotOwner] and stores nothing. That is also true of an Append or Install that was
+	// called before the load, is still under way and arrives later; and of one for an earlier Owner
+	// of the same host. So what Load reports is final: the host loads again if it is in doubt about an append,
 	// and sees whether the append was stored.
 	//
-	// What is reported is a view that the host reads, on several goroutines, as long as it likes.
-	// It does not change it. The store must not change it either: later calls must leave the
-	// reported slices as they are.
+	// The host reads what is reported, on several goroutines, as long as it likes, and does not
+	// change it. The store must not change it either: later calls must leave the reported slices as
+	// they are.
 	//
 	// A host calls Load when an engine is opened, before each time that an engine is placed, and
 	// for Engine.Journal.
 	Load(name string, owner Owner, done func(stored *Stored, err error))
 
-	// Append stores a group of records behind the sequence after, whole or not at all. Each record
-	// that has an Action takes the next sequence, from after + 1; its key record, if there is one,
-	// is stored with it. A record without an Action is a note, which takes no sequence. A group
+	// Append stores a group of records, whole or not at all. newest is the sequence of the last
+	// record that the host knows of. Each record that has an Action takes the next sequence, from
+	// newest + 1; its key record, if there is one, is stored with it. A record without an Action is a note, which takes no sequence. A group
 	// has at least one record and may consist of notes only.
 	//
-	// It fails and stores nothing if the newest sequence of the journal is not after, if owner is
-	// not the owner ([ErrNotOwner]), or if the name is not known ([ErrNotOwner]). If done is told
+	// It fails and stores nothing if the journal's last sequence is another one than newest, if owner
+	// is not the owner ([ErrNotOwner]), or if the name is not known ([ErrNotOwner]). If done is told
 	// nil, the group is durable, as far as the store promises that.
 	//
 	// The slice group and the bytes of each Action belong to the store until it calls done, and to
@@ -57,24 +57,24 @@ type Store interface {
 	// group, so a store that takes its time gets larger groups. A host that doubts an append loads
 	// the journal for a new Owner before it appends again; the former append may still be under
 	// way then.
-	Append(name string, owner Owner, after uint64, group []Record, done Done)
+	Append(name string, owner Owner, newest uint64, group []Record, done Done)
 
-	// Install makes base the base of the journal: of a new one, if the name is not known, and
-	// owner becomes its owner. A later Load must find the base and what follows it, never a part
-	// of it.
+	// Install makes base the base of a journal. If the name is not known, Install creates the
+	// journal, and owner becomes its owner. If the name is known, owner must own the journal
+	// already. A later Load must find the whole base and what follows it.
 	//
 	// For a known name, base.Sequence must be at least that of the present base and at most that
-	// of the newest entry. The entries behind base.Sequence stay, with the key records whose
+	// of the newest entry. The entries after base.Sequence stay, with the key records whose
 	// Number is above base.KeyNumber. What is kept of earlier entries and bases is the store's
-	// policy. It fails and changes nothing if the sequence is another, or if owner is not the
-	// owner ([ErrNotOwner]).
+	// policy. It fails and changes nothing if base.Sequence is outside that range, or if
+	// owner is not the owner ([ErrNotOwner]).
 	//
 	// The host never changes what base refers to once it is handed over, so a store may keep it
 	// without a copy. The store does not change it either.
 	//
 	// A host calls Install when an engine is created, and from time to time with a snapshot. An
-	// Append and an Install of one engine may be in flight together: the base's sequence is one
-	// that was stored before.
+	// Append and an Install of one engine may be in flight together: base.Sequence is always a
+	// sequence whose Append has succeeded.
 	Install(name string, owner Owner, base Base, done Done)
 
 	// Delete forgets a name with all that is stored under it, whoever owns it. A name that is not
@@ -86,9 +86,8 @@ type Store interface {
 	Delete(name string, done Done)
 }
 
-// Owner names who may write a journal: one tenure of one engine in one host. A host takes a new
-// Number for every engine that it opens and each time that it doubts an append. The zero Owner is
-// nobody's: no host uses it.
+// Owner names a period in which one host may write one journal. The period ends when the host opens
+// the engine again, or doubts an append: then it takes a new Number. No host uses the zero Owner.
 type Owner struct {
 	// Host is random, 16 bytes for each life of a host.
 	Host [16]byte

@@ -65,7 +65,8 @@ func (d *durations) Write(m *dto.Metric) error {
 
 var infinite = math.Inf(1)
 
-// spans writes native buckets as runs of neighbours, each count as what it is more than the one before.
+// spans writes native buckets as runs of neighbours. Each count is written as its difference from
+// the count before it.
 func spans(buckets map[int]uint64) (list []*dto.BucketSpan, deltas []int64) {
 	next, before := 0, int64(0)
 	for k, at := range slices.Sorted(maps.Keys(buckets)) {

@@ -1,7 +1,8 @@
-// Package metrics exports what a host counts and measures to Prometheus. The host measures once a collector is made for it; an
-// application that does not import this package pays nothing for that.
+// Package metrics exports the counts and measurements of a host to Prometheus. A host measures from
+// the moment a collector is made for it. An application that does not import this package pays
+// nothing for measuring.
 //
-// docs/observability.md has every metric, and what to do when it moves.
+// docs/observability.md lists every metric, and what to do if it changes.
 package metrics
 
 import (
@@ -51,10 +52,10 @@ type descs struct {
 	frames, frameBytes, dropped                        *prometheus.Desc
 }
 
-// NewCollector returns the collector of a host, which measures from now on. Labels tell several hosts of one registry apart; nil
-// for none.
+// NewCollector returns the collector of a host. The host measures from this call on. If one
+// registry has several hosts, each needs labels of its own; otherwise labels may be nil.
 //
-// It waits until the host's core is compiled, which takes about a second where the code is not cached.
+// It waits until the host's core is compiled, which takes about a second if the code is not cached.
 func NewCollector(h *host.Host, labels prometheus.Labels) *Collector {
 	c := &Collector{host: h, cpu: map[int]*cpuTime{}}
 	desc := func(name, help string, variable ...string) *prometheus.Desc {
@@ -63,67 +64,91 @@ func NewCollector(h *host.Host, labels prometheus.Labels) *Collector {
 		return d
 	}
 	c.descs = descs{
-		build: desc("build_info", "1; its labels say what runs.", "version", "goversion"),
+		build: desc("build_info",
+			"1. Its labels name the versions of the program and of Go.", "version", "goversion"),
 
-		dispatched:      desc("actions_dispatched_total", "Actions that callers asked for, members of batches included."),
-		actions:         desc("actions_total", "Actions by outcome: ok, the code of their error, core for a code of the core's own, or other.", "action", "outcome"),
-		outcomes:        desc("action_outcomes_total", "Actions by outcome, over all actions; every outcome is there from the start.", "outcome"),
-		actionsInFlight: desc("actions_in_flight", "Actions that were asked for and have no outcome yet."),
-		duration:        desc("action_duration_seconds", "From the call until the outcome.", "action"),
-		run:             desc("action_run_seconds", "What the core took, for actions that were not in a batch.", "action"),
-		queue:           desc("action_queue_seconds", "From the call until the action or batch was in its worker's pipe."),
-		wire:            desc("action_wire_seconds", "In the pipe, behind others and on the way back: until the answer, without the run."),
+		dispatched: desc("actions_dispatched_total",
+			"Actions that callers dispatched, members of batches included."),
+		actions: desc("actions_total",
+			"Actions that ended, by outcome: ok, the code of the error, core for a code of the core's own, or other.",
+			"action", "outcome"),
+		outcomes: desc("action_outcomes_total",
+			"Actions that ended, by outcome, over all actions. Every outcome is there from the start.", "outcome"),
+		actionsInFlight: desc("actions_in_flight", "Actions without an outcome yet."),
+		duration:        desc("action_duration_seconds", "Time from the call to the outcome.", "action"),
+		run: desc("action_run_seconds",
+			"Time that the core ran the action, for actions that were not in a batch.", "action"),
+		queue: desc("action_queue_seconds",
+			"Time from the call until the action, or the batch, was in its worker's pipe."),
+		wire: desc("action_wire_seconds",
+			"Time in the pipe, behind other requests, and on the way back, without the run."),
 
-		batches:      desc("batches_total", "Batches by mode and outcome, those gathered in a window included.", "mode", "outcome"),
-		batchActions: desc("batch_actions", "Batches by how many actions they had."),
+		batches: desc("batches_total",
+			"Batches by mode and outcome, those that a window gathered included.", "mode", "outcome"),
+		batchActions: desc("batch_actions", "Batches by their number of actions."),
 
-		inFlight:      desc("in_flight_requests", "Requests that are taken in and unanswered, questions included."),
-		inFlightBytes: desc("in_flight_bytes", "What the requests in flight take of the queue."),
-		queued:        desc("queued_requests", "Requests that no worker has yet: they wait for room in the queue, for their engine, or for room in a pipe."),
+		inFlight: desc("in_flight_requests",
+			"Requests that the host has accepted and not answered, questions about the state included."),
+		inFlightBytes: desc("in_flight_bytes", "Bytes of the queue that the requests in flight take."),
+		queued: desc("queued_requests",
+			"Requests that no worker has yet: they wait for room, for their engine, or for room in a pipe."),
 		capacity:      desc("queue_capacity_requests", "How many requests may be in flight (MaxQueue)."),
-		capacityBytes: desc("queue_capacity_bytes", "What requests in flight may take (MaxQueueBytes)."),
+		capacityBytes: desc("queue_capacity_bytes", "How many bytes requests in flight may take (MaxQueueBytes)."),
 
-		workers:   desc("workers", "Workers by state.", "state"),
-		spares:    desc("spares", "Spare workers by state.", "state"),
-		state:     desc("worker_state", "1 for the state that a worker is in.", "worker", "state"),
-		exits:     desc("worker_exits_total", "Ends of worker processes, spares included, by reason.", "reason"),
-		restarts:  desc("worker_restarts_total", "Processes of a worker that ended, but for the host's end.", "worker"),
+		workers: desc("workers", "Workers by state.", "state"),
+		spares:  desc("spares", "Spare workers by state.", "state"),
+		state:   desc("worker_state", "1 for the state that the worker is in.", "worker", "state"),
+		exits:   desc("worker_exits_total", "Ends of worker processes, spares included, by reason.", "reason"),
+		restarts: desc("worker_restarts_total",
+			"Processes of a worker that ended, except by shutdown.", "worker"),
 		takeovers: desc("takeovers_total", "Workers that ended and were replaced by a spare."),
 
-		started:        desc("worker_start_time_seconds", "When a worker's process was started, in Unix time.", "worker"),
-		busy:           desc("worker_busy_seconds_total", "For how long a worker ran what it has answered.", "worker"),
-		lastAnswer:     desc("worker_last_answer_timestamp_seconds", "When a worker was heard of last, in Unix time.", "worker"),
-		answers:        desc("worker_answers_total", "Requests that a worker answered, those of placings and snapshots included.", "worker"),
-		answerDuration: desc("worker_answer_seconds", "From a worker's pipe to its answer, of actions and batches.", "worker"),
-		pending:        desc("worker_pending_requests", "Requests in a worker's pipe.", "worker"),
-		workerEngines:  desc("worker_engines", "Engines that are placed on a worker.", "worker"),
-		resident:       desc("worker_resident_memory_bytes", "Resident memory of a worker's process.", "worker"),
-		cpuSeconds:     desc("worker_cpu_seconds_total", "CPU time of a worker's processes, user and system.", "worker"),
-		openFDs:        desc("worker_open_fds", "Open file descriptors of a worker's process.", "worker"),
+		started: desc("worker_start_time_seconds",
+			"Unix time at which the worker's process was started.", "worker"),
+		busy: desc("worker_busy_seconds_total",
+			"Time that a worker spent on requests that it has answered.", "worker"),
+		lastAnswer: desc("worker_last_answer_timestamp_seconds",
+			"Unix time at which the host last heard of a worker.", "worker"),
+		answers: desc("worker_answers_total",
+			"Requests that a worker answered, those of placings and snapshots included.", "worker"),
+		answerDuration: desc("worker_answer_seconds",
+			"Time from a worker's pipe to its answer, of actions and batches.", "worker"),
+		pending:       desc("worker_pending_requests", "Requests in a worker's pipe.", "worker"),
+		workerEngines: desc("worker_engines", "Engines that are placed on a worker.", "worker"),
+		resident:      desc("worker_resident_memory_bytes", "Resident memory of a worker's process.", "worker"),
+		cpuSeconds:    desc("worker_cpu_seconds_total", "CPU time of a worker's processes, user and system.", "worker"),
+		openFDs:       desc("worker_open_fds", "Open file descriptors of a worker's process.", "worker"),
 
-		recovered: desc("recovered_requests_total", "Requests that were in flight when their worker ended, and went elsewhere."),
-		recovery:  desc("recovery_seconds", "From a worker's end until an engine that had something to do there was placed again."),
-		replayed:  desc("replayed_actions_total", "Actions that were replayed to place engines."),
-		placings:  desc("placings_total", "Engines that were placed: opened, recovered, moved or taken in again."),
+		recovered: desc("recovered_requests_total",
+			"Requests that were in flight when their worker ended, and were sent again elsewhere."),
+		recovery: desc("recovery_seconds",
+			"Time from the end of a worker until an engine with pending requests was placed again."),
+		replayed: desc("replayed_actions_total", "Actions that were replayed to place engines."),
+		placings: desc("placings_total",
+			"Engines that were placed: opened, recovered, moved, or placed again after being idle."),
 
-		fallback: desc("fallback_active", "1 while engines run in the host's process for want of a worker."),
-		switches: desc("fallback_switches_total", "Engines that went on in the host's process for want of a worker, and that went back to one.", "to"),
-		engines:  desc("engines", "Open engines by place.", "place"),
+		fallback: desc("fallback_active", "1 while engines run in the host's process because no worker can run."),
+		switches: desc("fallback_switches_total",
+			"Engines that moved to in_process because no worker could run, or back to a worker.", "to"),
+		engines: desc("engines", "Open engines by place.", "place"),
 
 		records:       desc("journal_records_total", "Actions that were appended to journals."),
-		recordBytes:   desc("journal_bytes_total", "What was appended to journals."),
+		recordBytes:   desc("journal_bytes_total", "Bytes of the actions that were appended to journals."),
 		snapshots:     desc("snapshots_total", "Snapshots that replaced journals."),
-		snapshotBytes: desc("snapshot_bytes_total", "What snapshots took."),
+		snapshotBytes: desc("snapshot_bytes_total", "Bytes of the snapshots that replaced journals."),
 
-		keyBytes:      desc("key_bytes", "What remembered keys of open engines take, with the results of their actions."),
-		keysForgotten: desc("keys_forgotten_total", "Keys that were forgotten because remembered results took too much (KeyBytes, MaxKeyBytes)."),
+		keyBytes: desc("key_bytes",
+			"Bytes of remembered keys of open engines, with the results of their actions."),
+		keysForgotten: desc("keys_forgotten_total",
+			"Keys that were forgotten because results took too many bytes (KeyBytes, MaxKeyBytes)."),
 
-		held:  desc("engines_held", "Engines that are held back: workers were killed for their actions."),
-		holds: desc("engine_holds_total", "Times that an engine was held back."),
+		held:  desc("engines_held", "Engines that are held back because workers were killed for their actions."),
+		holds: desc("engine_holds_total", "How often an engine was held back."),
 
-		frames:     desc("frames_total", "Frames between the host and its workers.", "direction"),
-		frameBytes: desc("frame_bytes_total", "What those frames took, with their headers.", "direction"),
-		dropped:    desc("dropped_events_total", "Events that a listener was too slow for."),
+		frames: desc("frames_total", "Frames between the host and its workers.", "direction"),
+		frameBytes: desc("frame_bytes_total",
+			"Bytes of the frames between the host and its workers, with their headers.", "direction"),
+		dropped: desc("dropped_events_total", "Events that were dropped because a listener was too slow."),
 	}
 	h.Measure()
 	return c
@@ -212,10 +237,10 @@ func (c *Collector) collectActions(to out, m *host.Measurements) {
 
 func (c *Collector) collectWorkers(to out, m *host.Measurements) {
 	for reason, n := range m.Restarts {
-		to.count(c.exits, n, reason)
+		to.count(c.exits, n, reason.String())
 	}
 	to.count(c.takeovers, m.Takeovers)
-	states, spares := map[string]int{}, map[string]int{}
+	states, spares := map[host.WorkerState]int{}, map[host.WorkerState]int{}
 	for _, w := range m.Spares {
 		spares[w.State]++
 	}
@@ -223,12 +248,12 @@ func (c *Collector) collectWorkers(to out, m *host.Measurements) {
 		w := &m.MeasuredWorkers[k]
 		id := strconv.Itoa(w.ID)
 		states[w.State]++
-		for _, state := range host.WorkerStates {
+		for _, state := range host.WorkerStates() {
 			is := 0.0
 			if state == w.State {
 				is = 1
 			}
-			to.gauge(c.state, is, id, state)
+			to.gauge(c.state, is, id, state.String())
 		}
 		to.count(c.restarts, w.Restarts, id)
 		to.seconds(c.busy, w.Busy, id)
@@ -240,9 +265,9 @@ func (c *Collector) collectWorkers(to out, m *host.Measurements) {
 		to.gauge(c.workerEngines, float64(w.Engines), id)
 		c.collectProcess(to, w, id)
 	}
-	for _, state := range host.WorkerStates {
-		to.gauge(c.workers, float64(states[state]), state)
-		to.gauge(c.spares, float64(spares[state]), state)
+	for _, state := range host.WorkerStates() {
+		to.gauge(c.workers, float64(states[state]), state.String())
+		to.gauge(c.spares, float64(spares[state]), state.String())
 	}
 }
 
@@ -252,8 +277,9 @@ type cpuTime struct {
 	past, last float64
 }
 
-// collectProcess reads what the system says of a worker's process. What it does not say, such as that of a process that has just
-// ended, is left out.
+// collectProcess reads the memory, the descriptors and the CPU time of a worker's process from the
+// system. A figure that the system does not give, for example because the process has just ended,
+// is left out.
 func (c *Collector) collectProcess(to out, w *host.WorkerMeasurements, id string) {
 	p := process.Process{Pid: int32(w.PID)}
 	if w.PID != 0 {
@@ -282,7 +308,7 @@ func (c *Collector) collectProcess(to out, w *host.WorkerMeasurements, id string
 	to.ch <- prometheus.MustNewConstMetric(c.cpuSeconds, prometheus.CounterValue, t.past+t.last, id)
 }
 
-// out is where metrics go.
+// out is the channel that takes the metrics of a scrape.
 type out struct{ ch chan<- prometheus.Metric }
 
 func (o out) count(d *prometheus.Desc, v uint64, labels ...string) {
@@ -297,7 +323,7 @@ func (o out) gauge(d *prometheus.Desc, v float64, labels ...string) {
 	o.ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 }
 
-// time leaves out what has no time.
+// time sends a time, unless it is zero.
 func (o out) time(d *prometheus.Desc, t time.Time, labels ...string) {
 	if !t.IsZero() {
 		o.gauge(d, float64(t.UnixNano())/1e9, labels...)

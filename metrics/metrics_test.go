@@ -55,7 +55,7 @@ func TestGathered(t *testing.T) {
 	if _, err := e.Dispatch(t.Context(), "stack:draw", map[string]any{"count": 0}); err == nil {
 		t.Fatal("a draw of none passes")
 	}
-	for h.Stats().Restarts["died"] == 0 {
+	for h.Stats().Restarts[host.RestartDied] == 0 {
 		if _, err := e.Digest(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -22,21 +22,21 @@ func newBench() *cobra.Command {
 	var asJSON, debug bool
 	cmd := &cobra.Command{
 		Use:   "bench [flags]",
-		Short: "Measure what engines cost here, beside what a pipe, Node and go-plugin cost",
-		Long: `bench measures engines on workers and in this process: how long actions take and how many
-a second, how fast workers start and what happens in between when one is killed, what all
-of it takes of memory, and what more workers bring.
+		Short: "Measure what engines cost here, and a pipe, Node and go-plugin beside them",
+		Long: `bench measures engines on workers and in this process: how long actions take, how many run a
+second, how fast workers start, how long a recovery takes after a worker was killed, how much
+memory all of it needs, and how much more workers bring.
 
-Every figure is warmed up and taken in several rounds, in turn with its baselines in the
-same run: a bare pipe between two processes, go-plugin's net/rpc and gRPC, the core called
-directly, and Node's worker_threads where node is on the PATH. Figures are the least, the
-median and the greatest over the rounds; ratios are taken round by round.
+Every figure is warmed up and taken in several rounds, in turn with its baselines in the same
+run. The baselines are a bare pipe between two processes, go-plugin's net/rpc and gRPC, direct
+calls of the core, and Node's worker_threads if node is on the PATH. A figure has its least,
+its median and its greatest value over the rounds. Ratios are taken round by round.
 
-The time of --for is shared by all that is measured. Below a minute figures are coarse, and
-what its share is too short for is left out; the report says so. A signal ends the run and
-reports what there is.
+All measurements share the time of --for. Below a minute figures are coarse. If the share of a
+figure is too short, the figure is left out, and the report says so. A signal ends the run;
+then the report has the figures up to then.
 
-Exit status: 0 whatever the figures are; 1 if something could not be measured that should;
+Exit status: 0 whatever the figures are; 1 if something could not be measured that should be;
 2 for wrong usage.`,
 		Example: `  hypertoken bench
   hypertoken bench --for 10s --only roundtrip
@@ -84,10 +84,12 @@ Exit status: 0 whatever the figures are; 1 if something could not be measured th
 		},
 	}
 	flags := cmd.Flags()
-	flags.DurationVar(&c.For, "for", 60*time.Second, "how long it takes, about")
-	flags.StringVar(&only, "only", "", "measure what this regular `expression` matches, such as roundtrip or /pipe$")
+	flags.DurationVar(&c.For, "for", 60*time.Second, "about how long the run takes")
+	flags.StringVar(&only, "only", "",
+		"measure only what this regular `expression` matches, such as roundtrip or /pipe$")
 	flags.StringVar(&c.CorePath, "core", "", "run the core in this WebAssembly `file` instead of the built-in one")
-	flags.StringVar(&profile, "cpuprofile", "", "write a CPU profile of the host's process to this `file`, for go tool pprof")
+	flags.StringVar(&profile, "cpuprofile", "",
+		"write a CPU profile of the host's process to this `file`, for go tool pprof")
 	flags.BoolVar(&asJSON, "json", false, "write the report as JSON")
 	flags.BoolVar(&debug, "debug", false, "log what the hosts do to standard error")
 	return cmd

@@ -24,16 +24,16 @@ func newCore() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "core",
 		Short: "Write, build, test and check a core of your own",
-		Long: `core helps to write a core: the built-in actions, and those of a game of yours, in Rust.
+		Long: `core helps you to write a core in Rust: the built-in actions, and those of your own game.
 
   hypertoken core new my-game            write a crate
   cd my-game
   hypertoken core test                   run its tests, natively and on a worker
   hypertoken core build                  build my-game.wasm
-  hypertoken core check                  what a host would refuse, and whether replays agree
+  hypertoken core check                  check it as a host would, and that replays agree
   hypertoken serve --core my-game.wasm   play
 
-docs/cores.md builds a whole game this way. It takes Rust: rustup.rs, with
+docs/cores.md builds a whole game this way. You need Rust: rustup.rs, with
 'rustup target add wasm32-unknown-unknown'; or Debian's rustc-web, cargo-web, rust-web-src
 and lld-19.`,
 		Args: usageArgs(cobra.NoArgs),
@@ -57,14 +57,14 @@ func newCoreNew() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "new [flags] NAME",
 		Short: "Write the crate of a core",
-		Long: `new writes a crate into the directory NAME, which must not exist or be empty: a small
-action, native tests of it, lines for a worker with the answers that are wanted, and the
-flags that the build needs. NAME may be a path; its last element is the crate's name:
+		Long: `new writes a crate into the directory NAME, which must be empty or must not exist. The crate
+has a small action, native tests of it, lines for a worker with the wanted answers, and the
+flags that the build needs. NAME may be a path. Its last element is the name of the crate:
 lower-case letters, digits, - and _, at most 64.
 
 The crate depends on hypertoken-core. --path names the directory core-rs of a checkout of
-HyperToken; the default is the checkout that the current directory, or this program, lies
-in. --git names a repository instead.
+HyperToken; the default is the checkout that contains the current directory, or this program.
+--git names a repository instead.
 
 Exit status: 0 for success, 1 if a file could not be written, 2 for wrong usage.`,
 		Example: `  hypertoken core new my-game
@@ -79,7 +79,8 @@ Exit status: 0 for success, 1 if a file could not be written, 2 for wrong usage.
 				program, _ := os.Executable()
 				if from.Path = coredev.FindLibrary(".", filepath.Dir(program)); from.Path == "" {
 					return usageError{errors.New(
-						"no checkout of HyperToken here: --path names its directory core-rs, --git its repository")}
+						"there is no checkout of HyperToken here: name its directory core-rs with --path, " +
+							"or its repository with --git")}
 				}
 			}
 			written, err := coredev.Create(args[0], from)
@@ -112,10 +113,10 @@ func newCoreBuild() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "build [flags] [DIR]",
 		Short: "Build a core for WebAssembly",
-		Long: `build builds the crate in DIR, by default the current directory, exactly as the built-in
-core is built: with an installed wasm32-unknown-unknown target if there is one, otherwise
-with a compiler that has the sources of std beside it, such as Debian's. The bytes of the
-module depend on the sources and the toolchain alone.
+		Long: `build builds the crate in DIR, by default the current directory, exactly as the built-in core
+is built. It uses an installed wasm32-unknown-unknown target if there is one. Otherwise it uses
+a compiler that has the sources of std beside it, such as Debian's. The bytes of the module
+depend on the sources and the toolchain alone.
 
 Exit status: 0 for success, 1 if the build failed, 2 for wrong usage.`,
 		Example: `  hypertoken core build
@@ -130,7 +131,8 @@ Exit status: 0 for success, 1 if the build failed, 2 for wrong usage.`,
 	return c
 }
 
-// buildCore builds a crate, and says what came of it. An empty out becomes the default.
+// buildCore builds the crate in dir, and prints the name and the size of its module. If *out is
+// empty, it becomes the default name.
 func buildCore(ctx context.Context, c *cobra.Command, dir string, out *string) (err error) {
 	if *out == "" {
 		if *out, err = coredev.Output(dir); err != nil {
@@ -153,15 +155,15 @@ func newCoreTest() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "test [flags] [DIR]",
 		Short: "Run a core's tests, natively and on a worker",
-		Long: `test runs 'cargo test' for the crate in DIR, by default the current directory. If the crate
-has traces, tests/*.jsonl, it then builds DIR/NAME.wasm, runs each trace on a worker process,
-as 'hypertoken run' does, and holds the answers against those in tests/*.want. An action
-without now and entropy gets some that depend on its line alone: line L has the clock
+		Long: `test runs 'cargo test' for the crate in DIR, by default the current directory. If the crate has
+traces, tests/*.jsonl, it then builds DIR/NAME.wasm and runs each trace on a worker process, as
+'hypertoken run' does. It compares the answers with those in tests/*.want. An action without
+now and entropy gets values that depend on its line alone: line L has the clock
 1700000000000 + 1000 L and the entropy L, as 32 hexadecimal digits.
 
 Exit status: 0 for success, 1 if a test failed, 2 for wrong usage.`,
 		Example: `  hypertoken core test
-  hypertoken core test my-game --update     take the answers of now for those that are wanted`,
+  hypertoken core test my-game --update     make the present answers the wanted ones`,
 		Args: usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			dir := coreDir(args)
@@ -226,16 +228,18 @@ func newCoreCheck() *cobra.Command {
 	check := coredev.Checker{}
 	c := &cobra.Command{
 		Use:   "check [flags] [FILE.wasm|DIR]",
-		Short: "Check a core as a host would, and hold it against its replays",
-		Long: `check reads a module, or builds the crate in a directory (by default the current one) and
-runs its traces too. It says
+		Short: "Check a core as a host would, and compare its replays",
+		Long: `check reads a module. If its argument is a directory (by default the current one), it builds
+the crate there, and runs its traces too. It reports
 
-  - what a host would refuse: imports, exports, the version of the ABI, memory and tables;
-  - which actions are of the core's own, and which of them have no description;
-  - whether actions answer alike on two engines and after a restore. It runs each action of
-    the core's own without a payload, with its fields, and with fields of wrong types;
-  - whether actions that fail leave the state alone, and have a code and a message;
-  - which actions panic, or do not end in time.
+  - everything that a host would refuse: imports, exports, the version of the ABI, memory and
+    tables;
+  - the actions that the built-in core does not have, and which of them have no description;
+  - whether actions answer alike on two engines and after a restore. It runs each action that
+    the built-in core does not have without a payload, with its fields, and with fields of
+    wrong types;
+  - whether actions that fail leave the state as it was, and have a code and a message;
+  - actions that panic, or do not end in time.
 
 Each finding is a line that begins with ok, warn or FAIL.
 
@@ -288,6 +292,7 @@ Exit status: 0 if a host can use the core, 1 if not, 2 for wrong usage.`,
 			return err
 		},
 	}
-	c.Flags().DurationVar(&check.Timeout, "timeout", coredev.DefaultActionTimeout, "what each action may take; all else may take ten times as long")
+	c.Flags().DurationVar(&check.Timeout, "timeout", coredev.DefaultActionTimeout,
+		"how long an action may take; everything else may take ten times as long")
 	return c
 }

@@ -29,8 +29,9 @@ func (b *byteSize) Set(s string) error {
 	return nil
 }
 
-// hostFlags are the flags of every command that runs engines. workers, where it is set before, is the default. A server's log
-// also says that trouble is over.
+// hostFlags are the flags of every command that runs engines. If workers is set before register, it
+// is the default of --workers. The log of a server also has lines at info level: they say that a
+// trouble is over.
 type hostFlags struct {
 	core, coreSHA256, cacheDir                 string
 	timeout                                    time.Duration
@@ -43,20 +44,21 @@ type hostFlags struct {
 func (f *hostFlags) register(flags *pflag.FlagSet) {
 	f.maxPayload, f.maxResult, f.maxState, f.maxMemory = 16<<20, 16<<20, 256<<20, 1<<30
 	flags.StringVar(&f.core, "core", "", "run the core in this WebAssembly `file` instead of the built-in one")
-	flags.StringVar(&f.coreSHA256, "core-sha256", "", "run no core but the one with this SHA-256, in `hexadecimal`")
-	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "what an action may take, 0 for no limit")
+	flags.StringVar(&f.coreSHA256, "core-sha256", "", "run only a core with this SHA-256, in `hexadecimal`")
+	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "how long an action may take, 0 for no limit")
 	f.workers = max(f.workers, 1)
 	flags.IntVar(&f.workers, "workers", f.workers, "how many worker processes run the engines")
 	flags.BoolVar(&f.inProcess, "in-process", false, "run the engines in this process, without workers")
 	flags.BoolVar(&f.noFallback, "no-fallback", false,
 		"never run an engine in this process, not even if no worker can run: for cores that are not trusted")
 	flags.BoolVar(&f.debug, "debug", false, "log what the host does to standard error")
-	flags.StringVar(&f.cacheDir, "cache-dir", "", "keep compiled code in this `directory`, \"off\" for nowhere (default the user's cache)")
-	flags.Var(&f.maxPayload, "max-payload", "bound of a payload, as MessagePack")
-	flags.Var(&f.maxResult, "max-result", "bound of a result, as MessagePack")
-	flags.IntVar(&f.maxDepth, "max-depth", 64, "bound of a payload's nesting")
-	flags.Var(&f.maxState, "max-state", "bound of an engine's state")
-	flags.Var(&f.maxMemory, "max-engine-memory", "bound of an engine's memory")
+	flags.StringVar(&f.cacheDir, "cache-dir", "",
+		"keep compiled code in this `directory`, \"off\" for nowhere (default the user's cache)")
+	flags.Var(&f.maxPayload, "max-payload", "how large a payload may be, as MessagePack")
+	flags.Var(&f.maxResult, "max-result", "how large a result may be, as MessagePack")
+	flags.IntVar(&f.maxDepth, "max-depth", 64, "how deep a payload may be nested")
+	flags.Var(&f.maxState, "max-state", "how large the state of an engine may be")
+	flags.Var(&f.maxMemory, "max-engine-memory", "how much memory an engine may take")
 }
 
 // open starts a host. Options out of bounds are wrong usage.
@@ -72,14 +74,15 @@ func (f *hostFlags) open(ctx context.Context) (*host.Host, error) {
 	return h, err
 }
 
-// options returns the options of the host. What only the flags can get wrong is wrong usage.
+// options returns the options of the host. A value that only a flag can have is a usage error.
 func (f *hostFlags) options() (host.Options, error) {
 	timeout := f.timeout
 	if timeout == 0 {
 		timeout = -1
 	}
 	if f.workers < 1 {
-		return host.Options{}, usageError{fmt.Errorf("--workers is %d, below 1; --in-process runs without", f.workers)}
+		return host.Options{}, usageError{fmt.Errorf(
+			"--workers is %d, below 1; use --in-process to run without workers", f.workers)}
 	}
 	return host.Options{
 		Workers:         f.workers,
@@ -110,8 +113,8 @@ func (f *hostFlags) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(standardError, &slog.HandlerOptions{Level: level}))
 }
 
-// openFile opens a file for reading, or standard input for "-". It fails with the cause of ctx when that ends before a named
-// pipe has a writer.
+// openFile opens a file for reading, or standard input for "-". If ctx ends before a named pipe has
+// a writer, openFile fails with the cause of ctx.
 func openFile(ctx context.Context, name string, stdin io.Reader) (in io.ReadCloser, err error) {
 	if name == "-" {
 		return io.NopCloser(stdin), nil
@@ -128,8 +131,9 @@ func openFile(ctx context.Context, name string, stdin io.Reader) (in io.ReadClos
 	return <-opened, nil
 }
 
-// untilDone calls f and returns its error, or the cause of ctx as soon as that ends. It is for what can't be interrupted, such
-// as a read of standard input: the goroutine that runs f is left to the end of the process then.
+// untilDone calls f and returns its error. If ctx ends first, it returns the cause of ctx at once.
+// It is for calls that cannot be interrupted, such as a read of standard input: the goroutine that
+// runs f then stays until the process ends.
 func untilDone(ctx context.Context, f func(context.Context) error) error {
 	failed := make(chan error, 1)
 	go func() { failed <- f(ctx) }()

@@ -25,9 +25,10 @@ func newActions() *cobra.Command {
 		Use:   "actions [flags] [PREFIX]",
 		Short: "List the actions with the fields of their payloads, or write them as types",
 		Long: `actions lists the actions of the core: what each does, the fields of its payload with their
-kinds and defaults, and the shape of its result. PREFIX, such as stack or space:place, lists
-those that begin so. --records lists the records that the shapes name: Token, Agent, State
-and others. --go and --typescript write payloads, results and records as types.`,
+kinds and defaults, and the shape of its result. With PREFIX, such as stack or space:place, it
+lists only the actions that begin with it. --records lists the records that the shapes name:
+Token, Agent, State and others. --go and --typescript write payloads, results and records as
+types.`,
 		Example: `  hypertoken actions stack
   hypertoken actions --records State
   hypertoken actions --json | jq '.[].name'
@@ -121,11 +122,11 @@ func newVersion() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "version [flags]",
 		Short: "Print the version of this program and of its core",
-		Long: `version prints the version of this program, the hash of its core and the compiler that made
-it, and the version and platform of Go. --core looks at a core of your own. --licenses prints
-the notices and licences of all that this program contains of others.
+		Long: `version prints the version of this program, the hash of its core and the compiler that built
+the core, and the version and platform of Go. --core shows a core of your own. --licenses
+prints the notices and licences of the software in this program.
 
-Exit status: 0 for success, 1 for a failure, 2 for wrong usage, such as a core that can't be run.`,
+Exit status: 0 for success; 1 for a failure; 2 for wrong usage, such as a core that cannot run.`,
 		Example: `  hypertoken version
   hypertoken version --core my-game.wasm
   hypertoken version --licenses | less`,
@@ -148,6 +149,6 @@ Exit status: 0 for success, 1 for a failure, 2 for wrong usage, such as a core t
 		},
 	}
 	f.register(c.Flags())
-	c.Flags().BoolVar(&notices, "licenses", false, "print the notices and licences of what this program is made of")
+	c.Flags().BoolVar(&notices, "licenses", false, "print the notices and licences of the software in this program")
 	return c
 }

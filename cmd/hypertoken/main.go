@@ -31,12 +31,12 @@ const (
 	exitUsage  = 2
 )
 
-// usageError is a command line that can't be meant.
+// usageError is the error of a wrong command line.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// errReported ends a command with exitFailed; what there is to say has been said.
+// errReported ends a command with exitFailed. The command has printed its failure already.
 var errReported = errors.New("reported")
 
 // flushTime is how long a command that has ended waits for the reader of standard error.
@@ -54,8 +54,8 @@ func execute(args []string) int {
 	return exitStatus(context.Cause(ctx), command, err)
 }
 
-// exitStatus returns the exit status of a command that has returned err, and says why unless that is known already. cause is
-// the cause of the command's context.
+// exitStatus returns the exit status of a command that has returned err. It prints the error,
+// unless the command has printed it already. cause is the cause of the command's context.
 func exitStatus(cause error, command *cobra.Command, err error) int {
 	var usage usageError
 	var ended endedBySignal
@@ -78,7 +78,7 @@ func exitStatus(cause error, command *cobra.Command, err error) int {
 		}
 		return ended.status()
 	}
-	// An error repeats what a file, a core or a server said.
+	// The error may contain text of a file, a core or a server.
 	fmt.Fprintf(standardError, "hypertoken: %s\n", printable.Text(err.Error()))
 	return exitFailed
 }
@@ -87,26 +87,28 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "hypertoken",
 		Short: "Run card, board and token games",
-		Long: `hypertoken runs games on a deterministic engine: shuffle and draw from stacks, place
-and move tokens in zones, trade between agents, 81 actions in all. The engine is a
-Rust core compiled to WebAssembly; it is part of this program.
+		Long: `hypertoken runs games on a deterministic engine. It has 81 actions: they shuffle and draw
+from stacks, place and move tokens in zones, and trade between agents. The engine is a Rust
+core compiled to WebAssembly, and part of this program.
 
   hypertoken run game.jsonl              play a game from a file
   echo '{"type":"game:start"}' | hypertoken run
   hypertoken serve                       serve engines over HTTP, with metrics
-  hypertoken top                         show how a server's workers are, live
+  hypertoken top                         show the workers of a server, live
   hypertoken actions                     list the actions and their payloads
   hypertoken core new my-game            write a core of your own
-  hypertoken verify traces/*.jsonl       hold the engine against recorded runs
-  hypertoken torture --for 60s           kill workers while they work: nobody notices
-  hypertoken bench                       measure what engines cost here
+  hypertoken verify traces/*.jsonl       compare the engine with recorded runs
+  hypertoken torture --for 60s           kill workers under load, and check every answer
+  hypertoken bench                       measure what engines cost on this machine
 
-INT, TERM, HUP and QUIT end a command alike: it ends its workers and removes its temporary files. A
-second signal ends it at once. A HUP that was ignored from the start, as under nohup, stays ignored.
-If nobody reads standard error any more, commands go on; if nobody reads standard output, they end.
+INT, TERM, HUP and QUIT end every command: it ends its workers and removes its temporary
+files. A second signal ends it at once. A HUP that was ignored from the start, as under nohup,
+stays ignored. If standard error has no reader any more, a command goes on. If standard output
+has no reader any more, the command ends.
 
-Exit status: 0 for success; 1 for a failure that was reported; 2 for wrong usage; 128 and its number
-for a signal that a command ended with; 141, as for SIGPIPE, if nobody reads standard output.`,
+Exit status: 0 for success; 1 for a failure that was reported; 2 for wrong usage; 128 and the
+number of the signal that ended the command; 141, as for SIGPIPE, if standard output has no
+reader.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          usageArgs(cobra.NoArgs),
@@ -125,22 +127,23 @@ for a signal that a command ended with; 141, as for SIGPIPE, if nobody reads sta
 	return root
 }
 
-// newWorker explains the process that a host starts. Where it has, main does not come here.
+// newWorker explains the worker process. A worker that a host has started never comes here:
+// workerproc.Main does not return in it.
 func newWorker() *cobra.Command {
 	return &cobra.Command{
 		Use:   "worker",
 		Short: "Run engines for the host that started it",
-		Long: `worker is the process that run, verify and applications start to run engines in. It
-speaks MessagePack frames over standard input and output (PROTOCOL.md), and ends with
-its host. There is nothing to do with it by hand.`,
+		Long: `worker is the process in which run, verify and applications run their engines. They start it
+themselves. It speaks MessagePack frames over standard input and output (PROTOCOL.md), and
+ends with its host. Do not start it by hand.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			return usageError{errors.New("a worker is started by its host: 'hypertoken run' starts one")}
+			return usageError{errors.New("a host starts its workers itself: use 'hypertoken run', which starts one")}
 		},
 	}
 }
 
-// usageArgs makes what a check of the arguments finds a usage error.
+// usageArgs returns a check of arguments whose errors are usage errors.
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if err := check(c, args); err != nil {

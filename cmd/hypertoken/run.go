@@ -20,66 +20,68 @@ func newRun() *cobra.Command {
 	r.maxLine = 64 << 20
 	c := &cobra.Command{
 		Use:   "run [flags] [FILE|-]",
-		Short: "Play a game: JSON Lines in, a JSON line out for each",
-		Long: `run reads JSON Lines from a file, or from standard input, and answers each line with
-one line, flushed at once, so that any program can drive it over pipes.
+		Short: "Play a game: read JSON Lines, answer each with a line",
+		Long: `run reads JSON Lines from a file, or from standard input. It answers each line with one line,
+which is flushed at once. So any program can drive it over pipes.
 
   {"setup":{...}}                  a fresh engine         {"ok":true}
   {"type":T,"payload":P}           an action              {"n":N,"result":R}
-                                   one that failed        {"n":N,"error":{"code":C,"message":M}}
+                                   if it failed           {"n":N,"error":{"code":C,"message":M}}
   {"batch":[ACTION,...],"mode":M}  several as one         {"results":[ANSWER,...]}
-                                   action K failed it     {"error":{"code":C,"message":M,"index":K}}
+                                   if action K failed it  {"error":{"code":C,"message":M,"index":K}}
   {"state":true}                   the whole state        {"state":{...}}
   {"digest":true}                  its canonical digest   {"digest":"16 hex digits"}
   anything else                                           {"error":{"code":"bad_input",...}}
 
-What a line may have too:
+Members that a line may have:
 
-  payload      an action             what the action needs
+  payload      an action             the payload that the action needs
   now          an action, a batch    the clock, in milliseconds since the epoch; default this machine's
-  entropy      an action             32 hexadecimal digits that unseeded randomness and identifiers are
-                                     made from: the same lines with the same now and entropy give
-                                     the same answers, byte for byte
-  key          an action, a batch    runs once: the same line with the same key gets the first answer
-  if_sequence  an action, a batch    fails with conflict unless the engine has this sequence
+  entropy      an action             32 hexadecimal digits. Randomness without a seed, and new
+                                     identifiers, come from them: the same lines with the same now
+                                     and entropy give the same answers, byte for byte
+  key          an action, a batch    it runs once: the same line with the same key gets the first
+                                     answer
+  if_sequence  an action, a batch    it fails with conflict unless the engine has this sequence
   mode         a batch               "atomic", the default: if one action fails, none has an effect;
-                                     or "independent": every action runs
-  timeout      every line            how long it may take, in milliseconds
-  want         every line            some of ["sequence","changed","digest"]: the answer has these too,
-                                     unless it is an error: the sequence of the state after it, whether
-                                     it changed the state, and the digest, or null if that is not
-                                     known any more
+                                     "independent": every action runs
+  timeout      every line            how long the line may take, in milliseconds
+  want         every line            some of ["sequence","changed","digest"]. An answer that is no
+                                     error has these too: the sequence of the state after the line,
+                                     whether the line changed the state, and the digest. The digest
+                                     is null if it is not known any more
 
-The actions of a batch, 1 to 16384, have type, payload, now and entropy. A setup is
-{"stack":[token...],"source":{"stacks":[[token...]...],"reshuffle":{...}}}, all of it optional. A
-member that does not go with its line is bad_input, and nothing runs.
+A batch has 1 to 16384 actions. Each has type, and may have payload, now and entropy. A setup is
+{"stack":[token...],"source":{"stacks":[[token...]...],"reshuffle":{...}}}; every part of it is
+optional. If a line has a member that does not go with it, it fails with bad_input, and nothing of
+it runs.
 
-N counts the actions since the last setup, from 1, those of batches too. A failed action or
-batch has no effect. Before any setup the engine is empty. After a setup that was refused there
-is no engine, and all that follows fails with not_found until the next setup: it was not meant
-for another game. After any other bad line the run goes on.
+N counts the actions since the last setup, from 1, those of batches too. A failed action or batch
+has no effect. Before any setup the engine is empty. After a setup that was refused there is no
+engine. Then all lines fail with not_found until the next setup, because they were meant for the
+game that was refused. After any other bad line the run goes on.
 
-A number with a point or an exponent is a float, any other is an integer within ±(2^53 - 1);
-what is printed is accepted as input and means the same. A byte order mark at the start and
-blank lines are skipped.
+A number with a point or an exponent is a float, any other is an integer within ±(2^53 - 1). A
+printed number is accepted as input and means the same. A byte order mark at the start and blank
+lines are skipped.
 
-The game runs on a worker process. If that dies, hangs or is killed, it is replaced, and the
+The game runs on a worker process. If the worker dies, hangs or is killed, it is replaced, and the
 answers are the same.
 
-A signal ends the run at once: the action that runs is withdrawn and has no effect. So does the end
-of standard output, as in 'hypertoken run | head -1', with the next answer.
+A signal ends the run at once: the running action is withdrawn and has no effect. If standard output
+has no reader any more, as in 'hypertoken run | head -1', the run ends with the next answer.
 
 Exit status: 0 at the end of input; 1 if a line was bad; 2 for wrong usage; 128 and the number of the
-signal that ended it; 141 if nobody reads standard output any more.`,
+signal that ended the run; 141 if standard output has no reader any more.`,
 		Example: `  hypertoken run examples/blackjack.jsonl
   printf '%s\n' '{"setup":{"stack":[{"id":"a"},{"id":"b"}]}}' '{"type":"stack:draw"}' | hypertoken run`,
 		Args: usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			if r.atomic && !r.batch {
-				return usageError{errors.New("--batch-atomic goes with --batch")}
+				return usageError{errors.New("--batch-atomic goes with --batch: give both, or neither")}
 			}
 			if r.maxLine < 1 || r.window < 0 {
-				return usageError{errors.New("--max-line must be above 0, --batch-window not below")}
+				return usageError{errors.New("--max-line must be above 0, and --batch-window must not be below 0")}
 			}
 			name := "-"
 			if len(args) == 1 {
@@ -102,10 +104,12 @@ signal that ended it; 141 if nobody reads standard output any more.`,
 	}
 	f.register(c.Flags())
 	c.Flags().BoolVar(&r.batch, "batch", false,
-		"send actions that arrive within the batch window as one batch, but for those with key, if_sequence or want")
-	c.Flags().DurationVar(&r.window, "batch-window", 10*time.Millisecond, "how long a batch waits for more actions after its first")
-	c.Flags().BoolVar(&r.atomic, "batch-atomic", false, "make batches all or nothing: when one action fails, the others of its batch do")
-	c.Flags().Var(&r.maxLine, "max-line", "bound of a line of input")
+		"send the actions of a batch window as one batch, except those with key, if_sequence or want")
+	c.Flags().DurationVar(&r.window, "batch-window", 10*time.Millisecond,
+		"how long a batch waits for more actions after its first")
+	c.Flags().BoolVar(&r.atomic, "batch-atomic", false,
+		"make batches all or nothing: if one action fails, none of its batch has an effect")
+	c.Flags().Var(&r.maxLine, "max-line", "how long a line of input may be")
 	return c
 }
 
@@ -225,8 +229,8 @@ func (r *runner) answerSetup(ctx context.Context, q *jsonl.Request) error {
 	return r.write(jsonl.BadSetup(q.Line, err))
 }
 
-// noEngine is the error of a line that comes after a setup that was refused. What the line asks for
-// was meant for that engine, and must not run on another one.
+// noEngine is the error of a line that follows a setup that was refused. The line was meant for the
+// engine of that setup, and must not run on another one.
 func (r *runner) noEngine() error {
 	return &host.Error{Code: "not_found", Message: fmt.Sprintf(
 		`there is no engine: the setup in line %d was refused; the next {"setup":{...}} makes one`, r.refused)}

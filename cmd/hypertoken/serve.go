@@ -24,35 +24,36 @@ func newServe() *cobra.Command {
 		Short: "Serve engines over HTTP, with metrics and probes",
 		Long: `serve offers engines over HTTP, so that programs in any language can play on them:
 
-  POST /v1/engines/NAME     JSON Lines as run takes them, each answered by a line at once;
-                            a line's "key" makes its action run once, however often it comes
-  GET, with an upgrade      the same over a WebSocket, a message for each answer
-  GET /v1/engines[/NAME]    the engines and where they run
+  POST /v1/engines/NAME     takes JSON Lines, as run does, and answers each with a line at once.
+                            An action with a "key" runs once, however often its line comes
+  GET, with an upgrade      the same over a WebSocket, with a message for each answer
+  GET /v1/engines[/NAME]    the engines, and where they run
   DELETE /v1/engines/NAME   ends an engine and forgets it
-  GET /metrics              for Prometheus
-  GET /healthz, /readyz     for probes; /readyz says why it is not ready
-  GET /v1/status            what 'hypertoken top' shows
-  GET /openapi.json         all of this, described
+  GET /metrics              metrics for Prometheus
+  GET /healthz, /readyz     for probes; /readyz says why the server is not ready
+  GET /v1/status            the figures that 'hypertoken top' shows
+  GET /openapi.json         a description of all of this
   GET /debug/pprof/         profiles of this process, with --pprof
-  GET /                     with --demo, a page that plays on the browser's own workers; beside it
+  GET /                     with --demo, a page that plays on the browser's own workers. Beside it
                             are /hypertoken/hypertoken.js, /workers/hypertoken.worker.js and
                             /wasm/core.wasm, for pages of your own
 
-An engine is made by its first line, a setup. A setup for one that is there is refused: others may
-be playing on it. N in the answers counts the actions of a request, or of a WebSocket. A request
-whose first line is refused is refused as a whole, with a status that says so; from then on
-every line has its answer, and the status is 200. Engines end with the server.
+The first line of an engine is its setup, which makes it. If an engine of that name exists, a setup
+is refused, because others may be playing on it. N in the answers counts the actions of a request,
+or of a WebSocket. If the first line of a request is refused, the whole request is refused, with a
+status that says why. Otherwise the status is 200, and every line has its own answer. Engines end
+with the server.
 
-It prints where it listens once it does. Other addresses than those of this machine want a
-token, which clients send as 'Authorization: Bearer TOKEN': the first line of --token-file, or
-what the environment variable ` + tokenVariable + ` holds. Probes need none. A page shows it with a
-WebSocket as a subprotocol: 'hypertoken.token.' and the token in base64url, beside 'hypertoken'.
-Behind a proxy, name what it sends as Host in --allowed-hosts, and other sites whose pages may
-use the server in --allowed-origins.
+The server prints its address once it listens. Clients of other machines need a token, which they
+send as 'Authorization: Bearer TOKEN'. It is the first line of --token-file, or the value of the
+environment variable ` + tokenVariable + `. Probes need no token. A page sends it with a WebSocket,
+as a subprotocol: 'hypertoken.token.' and the token in base64url, beside 'hypertoken'. Behind a
+proxy, name the Host that it sends in --allowed-hosts. If pages of other sites may use the server,
+name the sites in --allowed-origins.
 
 One client, which is a remote address, can take only so much from the others: see the flags.
 
-INT, TERM, HUP and QUIT let the lines that run end; a second signal ends it at once.
+INT, TERM, HUP and QUIT let the running lines end; a second signal ends the server at once.
 
 Exit status: 0 after a signal, 1 if serving failed, 2 for wrong usage.`,
 		Example: `  hypertoken serve
@@ -74,37 +75,42 @@ Exit status: 0 after a signal, 1 if serving failed, 2 for wrong usage.`,
 	}
 	f.register(c.Flags())
 	flags := c.Flags()
-	flags.StringVar(&listen, "listen", "127.0.0.1:9464", "serve at this `address`; port 0 takes one that is free")
-	flags.StringVar(&tokenFile, "token-file", "", "want the token in the first line of this `file`, at least 16 characters")
+	flags.StringVar(&listen, "listen", "127.0.0.1:9464", "serve at this `address`; port 0 takes any free port")
+	flags.StringVar(&tokenFile, "token-file", "",
+		"require the token in the first line of this `file`, at least 16 characters")
 	flags.StringVar(&certFile, "tls-cert", "", "speak TLS, with the certificates in this PEM `file`")
 	flags.StringVar(&keyFile, "tls-key", "", "the private key of --tls-cert, a PEM `file`")
 	flags.BoolVar(&o.Profiles, "pprof", false, "serve /debug/pprof")
-	flags.BoolVar(&o.Demo, "demo", false, "serve a page to play on in a browser, and the package that it is made with")
-	flags.IntVar(&o.MaxEngines, "max-engines", o.MaxEngines, "bound of the engines that are open")
+	flags.BoolVar(&o.Demo, "demo", false, "serve a page to play on in a browser, and the package that it uses")
+	flags.IntVar(&o.MaxEngines, "max-engines", o.MaxEngines, "how many engines may be open")
 	flags.IntVar(&o.MaxEnginesPerAddress, "max-engines-per-address", 0,
-		"bound of the open engines that a remote address has made; 0 for none")
-	flags.DurationVar(&o.EngineIdle, "engine-idle", 0, "delete an engine without a line and a WebSocket for this `time`; 0 for never")
-	flags.IntVar(&o.MaxConnections, "max-connections", o.MaxConnections, "bound of the connections that talk to engines")
+		"how many open engines a remote address may have made; 0 for any number")
+	flags.DurationVar(&o.EngineIdle, "engine-idle", 0,
+		"delete an engine that had no line and no WebSocket for this `time`; 0 for never")
+	flags.IntVar(&o.MaxConnections, "max-connections", o.MaxConnections, "how many connections may talk to engines")
 	flags.IntVar(&o.MaxConnectionsPerAddress, "max-connections-per-address", 0,
-		"bound of those of a remote address; 0 for seven eighths of --max-connections")
-	flags.Var(&maxBody, "max-body", "bound of a request's body, and of a WebSocket's message")
-	flags.Var(&maxLine, "max-line", "bound of a line")
-	flags.Var(&maxBuffered, "max-buffered", "bound of answers that clients have not read, and of lines sent before that, in memory")
-	flags.IntVar(&o.Rate, "rate", o.Rate, "bound of the lines, requests and pings of a remote address, a second; 0 for none")
+		"how many of these a remote address may have; 0 for seven eighths of --max-connections")
+	flags.Var(&maxBody, "max-body", "how large the body of a request, or a message of a WebSocket, may be")
+	flags.Var(&maxLine, "max-line", "how long a line may be")
+	flags.Var(&maxBuffered, "max-buffered", "how much memory unread answers, and lines sent before them, may take")
+	flags.IntVar(&o.Rate, "rate", o.Rate,
+		"how many lines, requests and pings a second a remote address may send; 0 for any number")
 	flags.StringSliceVar(&o.AllowedHosts, "allowed-hosts", nil,
-		"answer to these `names` in Host, \"*\" for any; this machine's always")
+		"answer requests with these `names` in Host, \"*\" for any; names of this machine are always answered")
 	flags.StringSliceVar(&o.AllowedOrigins, "allowed-origins", nil,
-		"let pages of these `origins` use it, such as https://games.example")
+		"let pages of these `origins` use the server, such as https://games.example")
 	flags.DurationVar(&o.IdleTimeout, "idle-timeout", o.IdleTimeout,
 		"how long a connection may send nothing in the middle of a request")
 	flags.DurationVar(&o.PingInterval, "ping-interval", o.PingInterval,
-		"how often a quiet WebSocket is pinged; without a pong until the next it is closed")
-	flags.DurationVar(&o.WriteTimeout, "write-timeout", o.WriteTimeout, "how long a client may take to read an answer")
-	flags.DurationVar(&o.DrainTimeout, "drain-timeout", o.DrainTimeout, "how long what is in flight may take to end, at the end")
+		"how often a quiet WebSocket gets a ping; it is closed if no pong comes before the next")
+	flags.DurationVar(&o.WriteTimeout, "write-timeout", o.WriteTimeout,
+		"how long a client may take to read an answer")
+	flags.DurationVar(&o.DrainTimeout, "drain-timeout", o.DrainTimeout,
+		"how long running lines may take to end when the server stops")
 	return c
 }
 
-// readCertificate returns what TLS needs, or nil without files.
+// readCertificate returns the configuration of TLS, or nil if no file is named.
 func readCertificate(cert, key string) (*tls.Config, error) {
 	if cert == "" && key == "" {
 		return nil, nil //nolint:nilnil // no TLS is no error
@@ -159,14 +165,14 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, o serve.Options) e
 	}
 	_, err = fmt.Fprintf(c.OutOrStdout(), "listening on %s://%s\n", scheme, l.Addr())
 	if err != nil {
-		// Nothing but this goes there: players do not need it.
-		o.Logger.Warn("standard output could not be written: where the server listens is said here",
+		// Players do not need this line, and the server writes nothing else to standard output.
+		o.Logger.Warn("standard output could not be written: this line has the address of the server",
 			"address", fmt.Sprint(scheme, "://", l.Addr()), "error", err)
 	}
 	err = s.Serve(ctx, l)
 	patience, cancel := context.WithTimeout(context.Background(), o.DrainTimeout)
 	defer cancel()
-	// What is cut off then has said so to its client, or has none any more.
+	// An action that is cut off here has told its client so, or has no client any more.
 	_ = h.Shutdown(patience)
 	return err
 }

@@ -19,11 +19,12 @@ func (e endedBySignal) Error() string { return "ended by a signal: " + e.signal.
 // status is the exit status of a command that fails because of the signal.
 func (e endedBySignal) status() int { return exitSignal + int(e.signal) }
 
-// handleSignals returns a context that ends with the first INT, TERM, HUP or QUIT; its cause is an [endedBySignal] then. A
-// second signal ends this process at once. A HUP that was ignored when this process began, as under nohup, stays ignored.
+// handleSignals returns a context that ends with the first INT, TERM, HUP or QUIT; then its cause
+// is an [endedBySignal]. A second signal ends this process at once. A HUP that was ignored when
+// this process began, as under nohup, stays ignored.
 //
-// It also takes SIGPIPE: without that, Go ends a process that writes to a standard output or a standard error that nobody
-// reads any more. The caller calls release when the command has ended.
+// It also catches SIGPIPE. Otherwise Go ends a process that writes to a standard output or a
+// standard error that has no reader any more. The caller calls release when the command has ended.
 func handleSignals(ctx context.Context) (_ context.Context, release func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	unread := make(chan os.Signal, 1)

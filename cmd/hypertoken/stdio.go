@@ -9,10 +9,12 @@ import (
 	"time"
 )
 
-// errOutputUnread is returned by writes to a standard output that nobody reads any more, as that of 'hypertoken run | head -1'.
-var errOutputUnread = errors.New("nobody reads standard output any more")
+// errOutputUnread is the error of a write to a standard output that has no reader any more, as in
+// 'hypertoken run | head -1'.
+var errOutputUnread = errors.New("standard output has no reader any more")
 
-// output is standard output. A command whose output nobody reads any more ends with [errOutputUnread].
+// output is standard output. If it has no reader any more, a write fails with [errOutputUnread],
+// which ends the command.
 type output struct{ file *os.File }
 
 func (o output) Write(b []byte) (int, error) {
@@ -23,13 +25,14 @@ func (o output) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// diagnostics is standard error: the log, progress and why a command failed. A write never blocks and never fails, so that
-// nothing depends on the reader of standard error. A goroutine writes what is queued. If the reader falls behind by more than
-// maxQueued bytes, later writes are dropped; when there is room again, a line says how many were.
+// diagnostics is standard error: the log, the progress and the errors of commands. A write never
+// blocks and never fails, so that nothing depends on the reader of standard error. A goroutine
+// writes the queued texts. If the reader falls behind by more than maxQueued bytes, later writes
+// are dropped. When there is room again, a line says how many.
 type diagnostics struct {
 	file *os.File
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	queue   [][]byte
 	queued  int // bytes, those that are being written included
 	dropped int // writes
@@ -66,12 +69,13 @@ func (d *diagnostics) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// appendLocked queues b. The caller holds d.mu.
 func (d *diagnostics) appendLocked(b []byte) {
 	d.queue = append(d.queue, b)
 	d.queued += len(b)
 }
 
-// write writes what is queued, and ends when nothing is.
+// write writes the queued texts, and returns when none is left.
 func (d *diagnostics) write(idle chan<- struct{}) {
 	defer close(idle)
 	for {

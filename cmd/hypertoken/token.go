@@ -7,13 +7,14 @@ import (
 	"strings"
 )
 
-// tokenVariable has the token where no file is named.
+// tokenVariable is the environment variable that has the token if no file is named.
 const tokenVariable = "HYPERTOKEN_TOKEN"
 
 // maxSecretFile bounds a file with a token, or with certificates, in bytes.
 const maxSecretFile = 1 << 20
 
-// readToken returns the token in the first line of a file, without a file that of the environment, or "" where there is none.
+// readToken returns the token in the first line of a file. If file is empty, it returns the token
+// of the environment, or "" if there is none.
 func readToken(file string) (string, error) {
 	token, where := os.Getenv(tokenVariable), tokenVariable
 	if file != "" {
@@ -21,7 +22,8 @@ func readToken(file string) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("--token-file: %w", err)
 		}
-		token, _, _ = strings.Cut(strings.TrimPrefix(string(b), "\ufeff"), "\n") // some editors begin a file with a byte order mark
+		// Some editors begin a file with a byte order mark.
+		token, _, _ = strings.Cut(strings.TrimPrefix(string(b), "\ufeff"), "\n")
 		if token, where = strings.TrimSpace(token), "--token-file "+file; token == "" {
 			return "", fmt.Errorf("%s: its first line has no token; 'openssl rand -hex 16' makes one", where)
 		}

@@ -13,7 +13,8 @@ import (
 	"hypertoken/cmd/hypertoken/internal/top"
 )
 
-// What top takes the time from, and how long it waits for a server. Tests that pin screens have their own.
+// topClock is the clock of top, and topTimeout is how long top waits for a server. Tests that pin
+// screens replace both.
 var (
 	topClock   = time.Now
 	topTimeout = top.DefaultTimeout
@@ -28,24 +29,26 @@ func newTop() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "top [flags] [URL]",
 		Short: "Show the workers of a running server, live",
-		Long: `top shows how a host and its workers are, from the metrics that 'hypertoken serve', or any
-application that registers hypertoken/metrics, exports at URL (default ` + defaultTopURL + `;
-/metrics is added where it has no path): workers with state, restarts, actions a second, p50,
-p99, queue, memory and CPU, the slowest actions, and recent errors, which 'hypertoken serve'
-tells; for other applications there are counts by code. Figures are over the last interval.
+		Long: `top shows the condition of a host and of its workers. It reads the metrics that 'hypertoken
+serve', or any application that registers hypertoken/metrics, exports at URL. The default is
+` + defaultTopURL + `; if URL has no path, /metrics is added.
+
+It shows the workers, with state, restarts, actions a second, p50, p99, queue, memory and CPU,
+the slowest actions, and recent errors. 'hypertoken serve' reports the errors themselves; for
+other applications top shows counts by code. Figures are over the last interval.
 
 In a terminal it is live: s, S and the arrows sort, r reverses, p pauses, ? explains, q quits.
-Elsewhere, or with --plain, it writes a block of text for each interval, the first after one,
-as 'top -b' does: until it is stopped, or --count blocks are written. --json writes an object a
-line instead, with null for what is unknown; a server that does not answer is an object with
+Elsewhere, or with --plain, it writes a block of text after each interval, as 'top -b' does,
+until it is stopped or has written --count blocks. With --json it writes an object a line
+instead, with null for unknown figures. If the server does not answer, the object has
 gone_since and error.
 
-A server that is gone is waited for; the figures it had last stay, marked as old. A token, where
-the server wants one, is read from --token-file or the variable HYPERTOKEN_TOKEN. A server has
-5s to answer, with 32 MiB at most.
+If the server is gone, top waits for it, and marks its last figures as old. If the server wants
+a token, top reads it from --token-file or from the variable HYPERTOKEN_TOKEN. A server has 5s
+to answer, with at most 32 MiB.
 
-Exit status: 0 when it is stopped or the blocks are written; 1 if there is no such server, or
-it was gone in the last block; 2 for wrong usage.`,
+Exit status: 0 if it was stopped or has written the blocks; 1 if there is no such server, or it
+was gone in the last block; 2 for wrong usage.`,
 		Example: `  hypertoken top
   hypertoken top --interval 5s https://games.example:9464 --token-file token --ca ca.pem
   hypertoken top --plain --count 1
@@ -67,7 +70,7 @@ it was gone in the last block; 2 for wrong usage.`,
 			case plain && asJSON:
 				return usageError{errors.New("--plain and --json exclude each other")}
 			case counted && c.Count < 1:
-				return usageError{fmt.Errorf("--count is %d, below 1; without it there is no end", c.Count)}
+				return usageError{fmt.Errorf("--count is %d, below 1; leave it out to go on until stopped", c.Count)}
 			case caFile != "" && c.URL.Scheme != "https":
 				return usageError{fmt.Errorf("--ca is for https, and %s is not", c.URL.Redacted())}
 			}
@@ -91,12 +94,14 @@ it was gone in the last block; 2 for wrong usage.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.DurationVar(&c.Interval, "interval", time.Second, "how often it reads, 100ms to 1h")
-	flags.StringVar(&tokenFile, "token-file", "", "send the token in this `file` (default the variable HYPERTOKEN_TOKEN)")
+	flags.DurationVar(&c.Interval, "interval", time.Second, "how often top reads the metrics, 100ms to 1h")
+	flags.StringVar(&tokenFile, "token-file", "",
+		"send the token in this `file` (default the variable HYPERTOKEN_TOKEN)")
 	flags.StringVar(&caFile, "ca", "", "trust servers whose certificate this PEM `file` signed, and no others")
-	flags.BoolVar(&plain, "plain", false, "write blocks of text, also in a terminal")
+	flags.BoolVar(&plain, "plain", false, "write blocks of text, even in a terminal")
 	flags.BoolVar(&asJSON, "json", false, "write a JSON object a line")
-	flags.IntVar(&c.Count, "count", 0, "write this many `blocks` or lines, then end; a block is plain text unless --json is given")
+	flags.IntVar(&c.Count, "count", 0,
+		"write this many `blocks` or lines, then end; a block is plain text unless --json is given")
 	return cmd
 }
 
@@ -105,7 +110,8 @@ func onTerminal() bool {
 	return term.IsTerminal(int(os.Stdout.Fd())) && term.IsTerminal(int(os.Stdin.Fd())) && os.Getenv("TERM") != "dumb"
 }
 
-// certificates reads who may sign a server's certificate, nil without a file.
+// certificates reads the authorities that may sign the certificate of a server. It returns nil if
+// file is empty.
 func certificates(file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil

@@ -27,19 +27,20 @@ func newTorture() *cobra.Command {
 	var asJSON, debug bool
 	cmd := &cobra.Command{
 		Use:   "torture [flags]",
-		Short: "Kill workers while they work, and prove that nobody notices",
-		Long: `torture calls engines from many callers at once while it kills, stops and garbles the
-worker processes that run them, on this machine and with your core. It records every call
-and what its caller was told, and checks each engine from its opening to its end:
+		Short: "Kill workers under load, and check every answer",
+		Long: `torture calls engines from many callers at once. Meanwhile it kills and stops the worker
+processes that run them, and garbles their answers, on this machine and with your core. It
+records every call and the answer that its caller got. It checks each engine from its opening
+to its end:
 
-  - its history is linearizable (checked by porcupine),
-  - every result comes again when its acknowledged actions are fed to a fresh engine in
-    this process, and both end with the same state and the same digest,
+  - its history is linearizable (checked by porcupine);
+  - a fresh engine in this process that gets the acknowledged actions gives the same results,
+    and ends with the same state and the same digest;
   - no fault became a caller's error, and no process is left.
 
-Faults strike by progress: when half an answer is read, when a snapshot is under way, and
-not by the clock. The same seed draws the same faults and the same calls. A signal ends the
-calls early; what was called is still checked.
+Faults strike by progress and not by the clock: for example when half an answer is read, or
+while a snapshot is made. The same seed draws the same faults and the same calls. A signal ends
+the calls early; the calls up to then are still checked.
 
 Faults:
 ` + torture.About() + `
@@ -64,7 +65,7 @@ Exit status: 0 if every guarantee held; 1 if one did not, or if fewer deaths tha
 			case c.Deaths < 0 || c.Deaths > maxDeaths:
 				return usageError{fmt.Errorf("--deaths is %d, want 0 to %d", c.Deaths, maxDeaths)}
 			case c.Deaths > 0 && !slices.Contains(c.Faults, torture.Kill):
-				return usageError{errors.New("--deaths needs the fault kill, without which no worker has to die")}
+				return usageError{errors.New("--deaths needs the fault kill: without it no worker has to die")}
 			case c.Workers < 1 || c.Workers > 64:
 				return usageError{fmt.Errorf("--workers is %d, want 1 to 64", c.Workers)}
 			case c.Spares < 0 || c.Spares > 64:
@@ -104,13 +105,16 @@ Exit status: 0 if every guarantee held; 1 if one did not, or if fewer deaths tha
 	}
 	flags := cmd.Flags()
 	flags.DurationVar(&c.For, "for", 60*time.Second, "how long calls are made")
-	flags.IntVar(&c.Deaths, "deaths", 0, "end as soon as this many deaths had requests in flight, and fail if --for ends before")
-	flags.Int64Var(&seed, "seed", 0, "draw faults and calls from this `number` (default a random one, which is printed)")
+	flags.IntVar(&c.Deaths, "deaths", 0,
+		"end once this many deaths had requests in flight, and fail if --for ends before that")
+	flags.Int64Var(&seed, "seed", 0,
+		"draw faults and calls from this `number` (default a random one, which is printed)")
 	flags.IntVar(&c.Workers, "workers", 2, "how many worker processes run the engines")
-	flags.IntVar(&c.Spares, "spares", 0, "how many workers more are kept started, to replace those that die")
+	flags.IntVar(&c.Spares, "spares", 0, "how many more workers are kept started, to replace workers that die")
 	flags.IntVar(&c.Engines, "engines", 8, "how many engines are called at once, by three callers each")
 	flags.StringVar(&list, "faults", "all", "the `kinds` of faults, separated by commas")
-	flags.StringVar(&without, "without", "", "do without these `ways` to be fast, separated by commas, or all: "+fast.Names())
+	flags.StringVar(&without, "without", "",
+		"turn off these `ways` to be fast, separated by commas, or all: "+fast.Names())
 	flags.StringVar(&c.CorePath, "core", "", "run the core in this WebAssembly `file` instead of the built-in one")
 	flags.BoolVar(&asJSON, "json", false, "write the report as JSON")
 	flags.BoolVar(&debug, "debug", false, "log what the host does to standard error")

@@ -76,7 +76,7 @@ func writeRecords(c *cobra.Command, h *host.Host, prefix string, asJSON bool) er
 	return describe.Text(c.OutOrStdout(), d.Records)
 }
 
-// fieldKind returns what a field may be: its kind, or its shape if that says more.
+// fieldKind returns the kind of a field, or its shape if the shape says more.
 func fieldKind(f host.FieldInfo) string {
 	plain := map[string]string{"map": "map<any>", "array": "any[]", "string": "string"}[f.Kind]
 	if plain != "" && f.Shape != "" && f.Shape != plain {

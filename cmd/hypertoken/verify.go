@@ -23,16 +23,16 @@ func newVerify() *cobra.Command {
 	var v verifier
 	c := &cobra.Command{
 		Use:   "verify [flags] TRACE...",
-		Short: "Hold the engine against recorded runs",
-		Long: `verify replays conformance traces and compares every result and every state with what
-was recorded. At the first difference of a trace it shows the step, the path within the
-value, what was wanted and what came, and goes on with the next trace.
+		Short: "Compare the engine with recorded runs",
+		Long: `verify replays conformance traces, and compares every result and every state with the recorded
+one. At the first difference in a trace it shows the step, the path within the value, the
+wanted value and the value that came. Then it goes on with the next trace.
 
-With --batch it sends runs of steps as batches: independent ones first, cut only where a
-payload needs an identifier that an earlier step makes or a state is compared, then atomic
-ones, cut around recorded failures too.
+With --batch it sends runs of steps as batches. It first makes independent batches. They are
+cut only before a payload that needs an identifier of an earlier step, and before a comparison
+of states. Then it makes atomic batches, which are also cut around recorded failures.
 
-Exit status: 0 if all is the same, 1 on any difference, 2 for wrong usage.`,
+Exit status: 0 if everything is the same, 1 on any difference, 2 for wrong usage.`,
 		Example: `  hypertoken verify integration/testdata/conformance/*.jsonl
   hypertoken verify --batch game.jsonl`,
 		Args: usageArgs(cobra.MinimumNArgs(1)),
@@ -48,7 +48,7 @@ Exit status: 0 if all is the same, 1 on any difference, 2 for wrong usage.`,
 					return usageError{err}
 				}
 				if err != nil && c.Context().Err() == nil {
-					return fmt.Errorf("this is no trace: %w", err)
+					return fmt.Errorf("this is not a trace: %w", err)
 				}
 				if err != nil {
 					return err

@@ -27,7 +27,7 @@ const (
 	output    = "core-rs/target/bench/core.json"
 )
 
-// figure is what one step of a case takes.
+// figure is how long one step of a case takes.
 type figure struct {
 	Family string  `json:"family"`
 	Tokens int     `json:"tokens"`
@@ -94,7 +94,7 @@ func run(tokens string) error {
 	return show(os.Stdout, figures)
 }
 
-// outputOf runs a command, and returns what it prints.
+// outputOf runs a command, and returns its output.
 func outputOf(c *exec.Cmd) ([]byte, error) {
 	out, err := c.CombinedOutput()
 	if err != nil {

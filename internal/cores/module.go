@@ -8,7 +8,8 @@ import (
 // Module is a WebAssembly module in the making, by the sections of the binary format. Everything in it but a section is
 // small: lengths take one byte.
 type Module struct {
-	// NoMemory leaves its memory out, and the memory's export. Table is the type of a table, where it has one.
+	// NoMemory leaves its memory out, and the memory's export. Table is the type of a table, if it
+	// has one.
 	NoMemory bool
 	Table    []byte
 	// Elements are the segments of elements, with their number before them.

@@ -9,14 +9,14 @@ import (
 	"hypertoken/ipc"
 )
 
-// What becomes of requests whose worker died: they are suspects, run alone, and fail once MaxAttempts workers have died of
-// them. docs/recovery.md has the rules.
+// What becomes of requests whose worker died: they are suspects, run alone, and fail after MaxAttempts deaths while they
+// ran alone. docs/recovery.md has the rules.
 
-// Death is one death of a worker. All requests that were on the worker, of all its engines, are suspected of it until one of
-// them has died alone: the others are cleared then.
+// Death is one death of a worker. All requests that were on the worker, of all its engines, become suspects of it. If a
+// worker later dies while one of them runs alone, the others are cleared.
 type Death struct{ isCleared atomic.Bool }
 
-// needsToBeAlone reports whether what comes next at a place is suspected of a worker's death.
+// needsToBeAlone reports whether the engine's next placing, or the first request in its queue, is a suspect.
 func (m *Machine) needsToBeAlone() bool {
 	return (m.placeDeath != nil && !m.placeDeath.isCleared.Load()) || (m.queued.Len() > 0 && m.queued.All()[0].isSuspect())
 }
@@ -36,6 +36,8 @@ func (m *Machine) lost(d *Death) {
 		m.resolve(r, fault.ErrPoisoned.With("%s: the worker died %d times while it ran alone (MaxAttempts)", r.What, r.deaths))
 	}
 	if wasPlacing && d != nil {
+		// The first death of a worker that places this engine does not count. If the engine was placed alone after that, this
+		// one counts, and clears the other suspects of the earlier death.
 		if wasAlone && m.placeDeath != nil {
 			m.placeDeath.isCleared.Store(true)
 			if m.attempts++; m.attempts >= m.config.MaxAttempts {
@@ -48,8 +50,8 @@ func (m *Machine) lost(d *Death) {
 	m.askForPlace()
 }
 
-// suspectSent makes suspects of the requests that were sent. One that was alone is guilty: its death counts, and clears the
-// others that were suspected with it.
+// suspectSent makes suspects of the requests that were sent. If a suspect ran alone, the death counts against it, and clears
+// the requests that were suspected with it.
 func (m *Machine) suspectSent(d *Death) {
 	for _, r := range m.sent.All() {
 		if r.isWithdrawn || r == m.snapshot {
@@ -100,7 +102,7 @@ func (m *Machine) forsake() {
 		}
 		m.queued.Remove(k)
 		m.resolve(r, fault.ErrWorkerUnavailable.With(
-			"%s: a worker died while it may have run, and there is none to run it again", r.What))
+			"%s: a worker died that may have run it, and no worker is there to run it again", r.What))
 	}
 	m.emitTakeAskBack()
 	m.state = Out

@@ -28,7 +28,7 @@ var Bounds = [...]float64{
 	1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1, 2.5, 5, 10, 30,
 }
 
-// ZeroThreshold is up to where a duration is in the native zero bucket, in seconds.
+// ZeroThreshold is the greatest duration in the native zero bucket, in seconds.
 var ZeroThreshold = math.Ldexp(1, lowest)
 
 // classics and natives are how many bounds of each kind there are, cells how many cells: one more than there are bounds.
@@ -98,7 +98,7 @@ func (h *Histogram) Observe(d time.Duration) {
 	h.sum.Add(v)
 }
 
-// AddTo adds what is counted to a snapshot.
+// AddTo adds the counts to a snapshot.
 func (h *Histogram) AddTo(s *Snapshot) {
 	if s.cells == nil {
 		s.cells = make([]uint64, cells)
@@ -112,7 +112,7 @@ func (h *Histogram) AddTo(s *Snapshot) {
 	s.Sum += time.Duration(h.sum.Load())
 }
 
-// Add counts what a snapshot has.
+// Add adds the counts of a snapshot.
 func (h *Histogram) Add(s *Snapshot) {
 	for k, n := range s.cells {
 		h.cells[k].Add(n)
@@ -120,7 +120,7 @@ func (h *Histogram) Add(s *Snapshot) {
 	h.sum.Add(uint64(s.Sum))
 }
 
-// Snapshot is what a histogram had counted. Its zero value is that of an empty one.
+// Snapshot has the counts of a histogram at one time. Its zero value is an empty histogram.
 type Snapshot struct {
 	Count uint64
 	Sum   time.Duration

@@ -48,6 +48,9 @@ var table = map[string]row{
 	"internal/msgjson":   {foundation, "internal/printable", "github.com/vmihailenco/msgpack/v5"},
 	"internal/pack":      {foundation, "", ""},
 	"internal/payload":   {foundation, "internal/fault wasm", "github.com/vmihailenco/msgpack/v5"},
+	"internal/placement": {foundation, "", ""},
+	"internal/pool": {foundation, "internal/fast internal/fifo internal/histogram internal/placement internal/process " +
+		"internal/tap ipc", "github.com/shirou/gopsutil/v4 golang.org/x/sys"},
 	"internal/printable": {foundation, "", ""},
 	"internal/process": {foundation, "", "github.com/hashicorp/go-hclog github.com/hashicorp/go-plugin " +
 		"github.com/landlock-lsm/go-landlock golang.org/x/net golang.org/x/sys"},
@@ -61,10 +64,10 @@ var table = map[string]row{
 		"golang.org/x/sys"},
 
 	"host": {library, "internal/calm internal/engine internal/executor internal/fast internal/fault internal/fifo " +
-		"internal/histogram internal/measure internal/payload internal/process internal/tap ipc journal wasm",
-		"github.com/cespare/xxhash/v2 github.com/dustin/go-humanize github.com/shirou/gopsutil/v4 " +
-			"github.com/vmihailenco/msgpack/v5 go.opentelemetry.io/otel go.opentelemetry.io/otel/trace golang.org/x/sync " +
-			"golang.org/x/sys"},
+		"internal/histogram internal/measure internal/payload internal/placement internal/pool internal/process internal/tap ipc " +
+		"journal wasm",
+		"github.com/cespare/xxhash/v2 github.com/dustin/go-humanize github.com/vmihailenco/msgpack/v5 " +
+			"go.opentelemetry.io/otel go.opentelemetry.io/otel/trace golang.org/x/sync"},
 	"metrics": {library, "host internal/histogram internal/version", "github.com/prometheus/client_golang " +
 		"github.com/prometheus/client_model github.com/shirou/gopsutil/v4 google.golang.org/protobuf"},
 	"workerproc": {library, "internal/executor internal/process internal/version ipc wasm", "github.com/cespare/xxhash/v2"},

@@ -80,8 +80,9 @@ func rename(root, path string) (changed int, err error) {
 	return changed + 1, err
 }
 
-// mentions matches a module's path where it names the module: before a package's folder, a version, or a replacement by
-// a folder. It is no part of another path, as of ./cmd/hypertoken or /hypertoken/hypertoken.js.
+// mentions matches a module's path at the places where it names the module: before a package's
+// folder, a version, or a replacement by a folder. It is no part of another path, as of
+// ./cmd/hypertoken or /hypertoken/hypertoken.js.
 func mentions(path string) *regexp.Regexp {
 	return regexp.MustCompile(`(^|[^\w./-])` + regexp.QuoteMeta(path) + `(/[a-z]|/"|@v\d|=\.\.?/)`)
 }

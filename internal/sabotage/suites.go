@@ -11,6 +11,8 @@ type Suite struct {
 // them. This is the one place that names packages and tests.
 var Suites = map[string]Suite{
 	"simulation":    {"host", "^TestSimulation$", "-events 200000"},
+	"pool":          {"internal/pool", "", ""},
+	"placement":     {"internal/placement", "", ""},
 	"batches":       {"host", "^TestBatches$/^on_workers$", ""},
 	"another core":  {"host", "^TestAJournalMovesToAnotherCore$", ""},
 	"diverging":     {"host", "^TestACoreThatDiffersOnReplayIsFoundOut$/^on_workers$", ""},

@@ -13,7 +13,7 @@ import (
 	"hypertoken/internal/printable"
 )
 
-// Difference is where an engine does not do what the trace says.
+// Difference is a place at which an engine differs from the trace.
 type Difference struct {
 	// Step is N of the step, or of the last one before a state; Action its type, or "state".
 	Step   int
@@ -56,7 +56,8 @@ func decode(b []byte) (any, error) {
 	return v, err
 }
 
-// compare holds a value against what a trace wants, and binds the identifiers that it meets first.
+// compare compares a value with the wanted one of a trace. It binds each identifier at the first
+// place where it appears.
 func (b Bindings) compare(want, got any, path string) *Difference {
 	differ := func() *Difference { return &Difference{Path: path, Want: show(want), Got: show(got)} }
 	switch w := want.(type) {

@@ -5,11 +5,11 @@ import (
 	"fmt"
 )
 
-// Engine is what a trace is held against.
+// Engine is an engine that a trace is run on.
 type Engine interface {
 	// Dispatch runs an action. A failure of the action is an Outcome with Failed; err is anything else.
 	Dispatch(ctx context.Context, s Step) (Outcome, error)
-	// Batch runs a batch. Where it is atomic and a member fails, all outcomes have failed.
+	// Batch runs a batch. If it is atomic and a member fails, all outcomes have failed.
 	Batch(ctx context.Context, atomic bool, steps []Step) ([]Outcome, error)
 	// State returns the whole state as MessagePack.
 	State(ctx context.Context) ([]byte, error)
@@ -22,7 +22,7 @@ type Step struct {
 	Payload []byte
 }
 
-// Outcome is what became of a step: its result as MessagePack, or why it failed.
+// Outcome is the outcome of a step: its result as MessagePack, or why it failed.
 type Outcome struct {
 	Result []byte
 	Failed error
@@ -55,9 +55,9 @@ const (
 // Verifier holds an engine against a trace.
 type Verifier struct {
 	Mode Mode
-	// Progress, where it is set, is called after every step or batch with the steps done so far.
+	// Progress, if it is set, is called after every step or batch with the steps done so far.
 	Progress func(steps int)
-	// Each, where it is set, is called after every step or batch; an error ends the verification.
+	// Each, if it is set, is called after every step or batch; an error ends the verification.
 	Each func(ctx context.Context) error
 }
 

@@ -20,7 +20,7 @@ import (
 	"hypertoken/host"
 )
 
-// Config says what is measured, and for how long.
+// Config says which figures are measured, and for how long.
 type Config struct {
 	// For is how long the whole run takes, about. Below a minute figures are coarse, and what can't be measured in its
 	// share of the time is left out.
@@ -30,9 +30,9 @@ type Config struct {
 	// CorePath names a file with a core, Core holds one; neither is the built-in core.
 	CorePath string
 	Core     []byte
-	// Logger gets what the hosts have to say.
+	// Logger gets the logs of the hosts.
 	Logger *slog.Logger
-	// Progress, where it is set, is called before each slice.
+	// Progress, if it is set, is called before each slice.
 	Progress func(Progress)
 }
 
@@ -44,7 +44,7 @@ type Progress struct {
 	Done, Slices int
 }
 
-// group is what is measured in turn.
+// group has probes that are measured in turn.
 type group struct {
 	name string
 	// weight is its share of the time.
@@ -54,7 +54,7 @@ type group struct {
 	// rounds is over how many rounds its figures are taken, given the time for it.
 	rounds int
 	probes []probe
-	// derive adds to a round what follows from other figures of that round.
+	// derive adds to a round the figures that follow from others of that round.
 	derive func(round map[string]float64, add func(id, unit string, value float64))
 }
 
@@ -77,7 +77,7 @@ type unavailable struct{ why string }
 
 func (u unavailable) Error() string { return u.why }
 
-// room is what the probes of a group share while it runs.
+// room has the things that the probes of a group share while it runs.
 type room struct {
 	config  *Config
 	time    time.Duration // of the group
@@ -86,7 +86,7 @@ type room struct {
 	closers []func()
 }
 
-// closing registers what is to be done when the group ends.
+// closing registers a function that is called when the group ends.
 func (r *room) closing(f func()) { r.closers = append(r.closers, f) }
 
 func (r *room) close() {
@@ -129,7 +129,8 @@ func (r *room) hostWith(ctx context.Context, workers int, o host.Options) (*host
 
 func shutdown(h *host.Host) { _ = h.Shutdown(context.Background()) }
 
-// engine opens one with a stack of its own, and sees to it that it is where it is to be measured.
+// engine opens one with a stack of its own, and makes sure that it is at the place that is to be
+// measured.
 func (r *room) engine(ctx context.Context, h *host.Host, tokens int) (*host.Engine, error) {
 	r.engines++
 	e, err := h.Open(ctx, fmt.Sprint("bench-", r.engines), host.EngineOptions{Setup: stackOf(tokens)})
@@ -140,7 +141,7 @@ func (r *room) engine(ctx context.Context, h *host.Host, tokens int) (*host.Engi
 	return e, err
 }
 
-// Run measures, and returns the report. Where ctx ends, the report has what was measured up to then.
+// Run measures, and returns the report. If ctx ends, the report has what was measured up to then.
 func Run(ctx context.Context, c Config) (*Report, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -162,7 +163,7 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 		b.slices += g.rounds * len(g.probes)
 	}
 	for _, g := range chosen {
-		// What one group has left of its time is for those after it.
+		// The time that one group has left is for the groups after it.
 		share := (c.For - time.Since(began)) * time.Duration(g.weight) / time.Duration(weights)
 		weights -= g.weight
 		if err := b.group(ctx, &g, share); err != nil {
@@ -180,7 +181,7 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 	return report, nil
 }
 
-// ErrNothing is returned where nothing is chosen.
+// ErrNothing is returned if no probe is chosen.
 var ErrNothing = errors.New("nothing to measure")
 
 // choose returns the groups with those of their probes that are wanted.
@@ -328,8 +329,8 @@ func (b *run) progress(probe string) {
 // The children that a run starts are this program itself, told so by a variable.
 const childVariable = "HYPERTOKEN_BENCH_CHILD"
 
-// Main is what this process does, and exits, where a run has started it as its child. Call it in main after
-// workerproc.Main.
+// Main is what this process does, and exits, if a run has started it as its child. Call it in main
+// after workerproc.Main.
 func Main() {
 	switch kind := os.Getenv(childVariable); kind {
 	case "":

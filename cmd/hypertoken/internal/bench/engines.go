@@ -16,11 +16,11 @@ import (
 )
 
 const (
-	// deckSize is how many tokens a stack has where nothing else is said.
+	// deckSize is how many tokens a stack has by default.
 	deckSize = 52
-	// depth is how many requests are in flight where one goroutine pipelines them.
+	// depth is how many requests are in flight if one goroutine pipelines them.
 	depth = 256
-	// manyCallers is how many goroutines call at once, and how many engines where each has one.
+	// manyCallers is how many goroutines call at once, and how many engines if each has one.
 	manyCallers = 64
 	// atOnce is how many actions the guide's table dispatches at once.
 	atOnce = 5
@@ -37,7 +37,7 @@ const (
 
 var drawing = []string{actionDraw, actionReset}
 
-// token is what a caller decodes of one.
+// token is the part of a token that a caller decodes.
 type token struct {
 	ID    string `msgpack:"id"`
 	Label string `msgpack:"label"`
@@ -220,7 +220,7 @@ func (r *ring) step(ctx context.Context) (int, error) {
 	return n, nil
 }
 
-// drain waits for what is in flight.
+// drain waits for the requests in flight.
 func (r *ring) drain(ctx context.Context) (err error) {
 	for k, f := range r.futures {
 		if f != nil {
@@ -268,7 +268,7 @@ func openShared(ctx context.Context, r *room) (slice, error) {
 	}, err
 }
 
-// caller is what a goroutine does again and again with its engine.
+// caller is a call that a goroutine makes again and again.
 type caller func(ctx context.Context, w *drawer) error
 
 // openMany has many goroutines call an engine each.

@@ -9,13 +9,13 @@ import (
 	"hypertoken/host"
 )
 
-// idleEngines are open, and nobody calls them.
+// idleEngines is how many engines are open and not called.
 const idleEngines = 1000
 
-// settleFor is how long nobody calls before idleness is measured.
+// settleFor is how long no engine is called before idleness is measured.
 const settleFor = 300 * time.Millisecond
 
-// openIdle measures what host and worker use of a core while nobody calls.
+// openIdle measures how much of a CPU the host and the worker use while no engine is called.
 func openIdle(ctx context.Context, r *room) (slice, error) {
 	if _, err := cpuTime(os.Getpid()); err != nil {
 		return nil, unavailable{fmt.Sprintf("this system does not count the CPU time of a process finely enough: %v", err)}

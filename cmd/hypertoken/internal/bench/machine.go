@@ -14,7 +14,7 @@ import (
 	"hypertoken/internal/version"
 )
 
-// Machine is what a run ran on, as far as the system tells.
+// Machine describes the machine of a run, as far as the system tells.
 type Machine struct {
 	Time   string `json:"time"`
 	CPU    string `json:"cpu"`

@@ -14,7 +14,7 @@ import (
 const (
 	// liveEngines are placed on one worker, to see what each takes there.
 	liveEngines = 200
-	// outEngines are taken out, where there is the time to open as many, and leastOut in any case.
+	// outEngines are taken out, if there is the time to open as many, and leastOut in any case.
 	outEngines, leastOut = 100_000, 500
 	// outAfter is how long those are idle.
 	outAfter = 200 * time.Millisecond
@@ -143,7 +143,7 @@ func openGrowth(ctx context.Context, r *room) (slice, error) {
 	}, nil
 }
 
-// sleep waits, or fails where ctx ends.
+// sleep waits, or fails if ctx ends.
 func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -15,8 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pipeSpin is how long a side reads again and again before it parks: so long that neither parks within a slice. Where both
-// do they may end up on one core, each hop waiting until the other parks, and this is to be the floor.
+// pipeSpin is how long a side reads again and again before it parks: so long that neither parks
+// within a slice. If both do they may end up on one core, each hop waiting until the other parks,
+// and this is to be the floor.
 const pipeSpin = 5 * time.Millisecond
 
 // readAll fills b. It spins before it parks.

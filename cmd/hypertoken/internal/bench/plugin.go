@@ -39,7 +39,7 @@ type netRPCEcho struct{}
 // Echo is a service of net/rpc.
 type Echo struct{}
 
-// Echo returns what it is given.
+// Echo returns its argument.
 func (Echo) Echo(in []byte, out *[]byte) error {
 	*out = in
 	return nil

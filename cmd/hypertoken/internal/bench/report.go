@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Report is what a run has measured.
+// Report has the figures that a run has measured.
 type Report struct {
 	Machine Machine `json:"machine"`
 	// Command is what was run, For the time it was given and Elapsed what it took, in seconds.
@@ -17,7 +17,7 @@ type Report struct {
 	Targets    []Judged     `json:"targets"`
 	Figures    []*Figure    `json:"figures"`
 	Histograms []*Histogram `json:"histograms"`
-	// Skipped is what was not measured, and why.
+	// Skipped has the figures that were not measured, and why.
 	Skipped []Skipped `json:"skipped"`
 
 	figures    map[string]*Figure
@@ -59,7 +59,7 @@ func (r *Report) add(group, id, unit string, round int, value float64) {
 	f.Rounds, f.Spread = len(f.rounds), spread(slices.Collect(maps.Values(f.rounds)))
 }
 
-// about says what a probe is.
+// about adds the description of a probe.
 func (r *Report) about(probe, about string) {
 	if r.abouts == nil {
 		r.abouts = map[string]string{}
@@ -84,7 +84,7 @@ func (r *Report) skip(name, why string) {
 	r.Skipped = append(r.Skipped, Skipped{name, why})
 }
 
-// finish works out what follows from the figures.
+// finish computes the targets and ratios from the figures.
 func (r *Report) finish() {
 	for _, f := range r.Figures {
 		probe, _, _ := strings.Cut(f.ID, ".")

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// sample is what a probe has measured in a slice.
+// sample has the measurements of a probe in a slice.
 type sample struct {
-	// laps are how long things took, in ns. Where one lap is several things, it is their mean.
+	// laps are how long things took, in ns. If one lap is several things, it is their mean.
 	laps []int64
 	// count things were done in that time.
 	count int
@@ -22,7 +22,7 @@ type value struct {
 	value        float64
 }
 
-// maxLaps bounds what is kept of a slice, by its first ones.
+// maxLaps bounds how many laps of a slice are kept: the first ones.
 const maxLaps = 1 << 20
 
 func (s *sample) lap(d time.Duration) {
@@ -38,7 +38,7 @@ func (s *sample) value(suffix, unit string, v float64) {
 	s.values = append(s.values, value{suffix, unit, v})
 }
 
-// figures hands over what the sample comes to. Latencies are in µs.
+// figures passes on the figures of the sample. Latencies are in µs.
 func (s *sample) figures(name string, add func(id, unit string, value float64)) {
 	if len(s.laps) > 0 {
 		sum := int64(0)
@@ -94,7 +94,7 @@ const (
 	histogramGrowth = 1.05
 )
 
-// add counts laps, in ns. What is below the first bucket counts as in it.
+// add counts laps, in ns. A lap below the first bucket counts as in it.
 func (h *Histogram) add(laps []int64) {
 	for _, l := range laps {
 		k := max(0, int(math.Log(float64(l)/1e3/h.From)/math.Log(h.Growth)))

@@ -53,10 +53,11 @@ func openStart(_ context.Context, r *room) (slice, error) {
 	}, nil
 }
 
-// onWorkers fails where an engine was placed in this process for want of a worker.
+// onWorkers fails if an engine was placed in this process because no worker could run.
 func onWorkers(h *host.Host) error {
 	if n := h.Stats().Fallbacks; n > 0 {
-		return fmt.Errorf("%d engines were placed in this process for want of a worker; what was measured is something else", n)
+		return fmt.Errorf("%d engines were placed in this process because no worker could run, "+
+			"so the figure would be of something else", n)
 	}
 	return nil
 }
@@ -122,7 +123,7 @@ func (f frozen) Append(_ string, _ journal.Owner, _ uint64, _ []journal.Record, 
 func (f frozen) Install(_ string, _ journal.Owner, _ journal.Base, d journal.Done) { d.Report(nil) }
 func (f frozen) Delete(_ string, d journal.Done)                                   { d.Report(nil) }
 
-// forgetful is a store that keeps what engines begin with, and none of their actions.
+// forgetful is a store that keeps the setups of engines, and none of their actions.
 type forgetful struct{ setups *sync.Map }
 
 func (f forgetful) Load(name string, _ journal.Owner, done func(*journal.Stored, error)) {
@@ -212,9 +213,10 @@ func recordJournal(ctx context.Context, r *room, actions int) (*journal.Stored, 
 	return stored, err
 }
 
-// spared is what a host with a spare worker is configured with, and when that is ready; nil where a host has none.
+// spared is what a host with a spare worker is configured with, and when that is ready; nil if a
+// host has none.
 func spared() (o host.Options, ready func(host.Stats) bool) {
-	return host.Options{Spares: 1}, func(s host.Stats) bool { return len(s.Spares) == 1 && s.Spares[0].State == "ready" }
+	return host.Options{Spares: 1}, func(s host.Stats) bool { return len(s.Spares) == 1 && s.Spares[0].State == host.WorkerReady }
 }
 
 func openSpared(ctx context.Context, r *room) (slice, error) {

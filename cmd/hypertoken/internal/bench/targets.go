@@ -1,6 +1,6 @@
 package bench
 
-// relation is what of a figure is held against a limit.
+// relation says which value is compared with a limit.
 type relation string
 
 const (
@@ -12,7 +12,7 @@ const (
 	under relation = "baseline/figure"
 )
 
-// Target is what a figure is to come to.
+// Target is a bound that a figure is meant to keep.
 type Target struct {
 	ID   string `json:"id"`
 	Text string `json:"text"`
@@ -25,7 +25,7 @@ type Target struct {
 	Limit   float64 `json:"limit"`
 }
 
-// Verdict is what has become of a target.
+// Verdict says whether a target was met.
 type Verdict string
 
 const (
@@ -34,7 +34,7 @@ const (
 	NotMeasured Verdict = "not measured"
 )
 
-// Judged is a target with what it came to.
+// Judged is a target with its value and its verdict.
 type Judged struct {
 	Target
 	Verdict Verdict `json:"verdict"`

@@ -46,9 +46,10 @@ func (r *Report) GuideTable() Table {
 	return t
 }
 
-// RatioNote says what the ratios of a target table are of.
-const RatioNote = "The value of a target is the figure itself, or a ratio (x). A ratio is taken in each round, of the figure and the baseline " +
-	"of that round; the value is the median of these. The figure and the baseline beside it are medians over the rounds, each by itself."
+// RatioNote explains the values in a table of targets.
+const RatioNote = "The value of a target is its figure, or a ratio (x). A ratio is taken in each round, " +
+	"from the figure and the baseline of that round; the value is the median of these ratios. The figure " +
+	"and the baseline in the table are medians over the rounds, each by itself."
 
 // notable is by how much the quotient of two medians differs from the median of the ratios, for a reader to wonder.
 const notable = 1.05
@@ -78,7 +79,7 @@ func (r *Report) hasRatio() bool {
 	return slices.ContainsFunc(r.Targets, func(j Judged) bool { return j.Value != nil && j.Relation != absolute })
 }
 
-// TargetTable has the targets with what they came to.
+// TargetTable has the targets with their values.
 func (r *Report) TargetTable() Table {
 	t := Table{Headings: []string{"target", "figure", "baseline", "value", ""}}
 	for _, j := range r.Targets {

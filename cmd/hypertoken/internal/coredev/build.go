@@ -29,7 +29,7 @@ func Build(ctx context.Context, dir, out string, log io.Writer) error {
 	}
 	bash, err := exec.LookPath("bash")
 	if err != nil {
-		return fmt.Errorf("building takes bash, which is not here (%w): on Windows, Git brings it", err)
+		return fmt.Errorf("building needs bash, which was not found (%w): on Windows, Git includes it", err)
 	}
 	script, err := os.CreateTemp("", "hypertoken-build-*.sh")
 	if err != nil {

@@ -28,7 +28,7 @@ const (
 // Finding is one thing that a check found out.
 type Finding struct {
 	Verdict Verdict
-	// Text says what was found and, if it is not well, what to do about it.
+	// Text says what was found and, if that is a fault, what to do about it.
 	Text string
 }
 
@@ -59,7 +59,7 @@ func (c *Checker) compile(ctx context.Context, code []byte) (*wasm.Core, error) 
 // open an engine, to write or restore a snapshot, to compute a digest.
 const manyActions = 10
 
-// bounded bounds what is no action.
+// bounded bounds the time of calls that are not actions.
 func (c *Checker) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	limit := manyActions * c.Timeout
 	return context.WithTimeoutCause(ctx, limit,
@@ -136,7 +136,7 @@ func (c *Checker) Check(ctx context.Context, code []byte) (sound bool, err error
 	return !c.failed, nil
 }
 
-// refusals has the next step for what a host refuses.
+// refusals has the next step for each fault for which a host refuses a core.
 var refusals = []struct{ reason, step string }{
 	{"invalid magic number", "is it a file that 'hypertoken core build' made?"},
 	{"it imports",

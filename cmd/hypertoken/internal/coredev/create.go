@@ -78,10 +78,11 @@ func Create(dir string, from Source) ([]string, error) {
 	}
 	switch entries, err := os.ReadDir(dir); {
 	case err == nil && len(entries) > 0:
-		return nil, usage("%s is there already, with %d entries: nothing is written over; want another name, or remove it",
+		return nil, usage("%s exists already, with %d entries, and nothing is overwritten: "+
+			"choose another name, or remove it",
 			dir, len(entries))
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return nil, usage("%s is there already, and is no directory", dir)
+		return nil, usage("%s exists already, and is not a directory", dir)
 	}
 	fill := strings.NewReplacer("@NAME@", name, "@CRATE@", strings.ReplaceAll(name, "-", "_"), "@DEPENDENCY@",
 		dependency)

@@ -70,11 +70,12 @@ func complete(text []byte) []byte {
 	return out.Bytes()
 }
 
-// Compare holds the answers to a trace against those that are wanted. The error names the first line that differs.
+// Compare compares the answers to a trace with the wanted ones. The error names the first line that
+// differs.
 func (t Trace) Compare(answers []byte) error {
 	wanted, err := os.ReadFile(t.Want)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s: its answers are not there: 'hypertoken core test --update' writes them to %s",
+		return fmt.Errorf("%s: it has no wanted answers: 'hypertoken core test --update' writes them to %s",
 			t.Path, t.Want)
 	}
 	if err != nil {
@@ -98,7 +99,8 @@ func (t Trace) Compare(answers []byte) error {
 	return nil
 }
 
-// Update writes the answers to a trace as those that are wanted, and says whether they are others than before.
+// Update makes the answers to a trace the wanted ones, and reports whether they differ from the
+// ones before.
 func (t Trace) Update(answers []byte) (bool, error) {
 	if old, err := os.ReadFile(t.Want); err == nil && bytes.Equal(old, answers) {
 		return false, nil

@@ -134,7 +134,7 @@ func New(actions []host.ActionInfo, records []host.RecordInfo) (*Core, error) {
 	return c, nil
 }
 
-// orAny is the shape of what an older core does not describe.
+// orAny returns a shape. It is any if the core, an older one, does not describe the value.
 func orAny(shape string) string {
 	if shape == "" {
 		return "any"

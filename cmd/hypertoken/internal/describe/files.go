@@ -3,24 +3,15 @@ package describe
 import (
 	"bytes"
 	"context"
+	_ "embed"
 
 	"hypertoken/host"
 )
 
-const stateHead = `# The state
-
-What ` + "`Engine.State`" + `, the line ` + "`{\"state\":true}`" + ` and ` + "`engine.state()`" + ` of the npm package return. ` + "`hypertoken actions --records`" + ` prints
-the same tables, and ` + "`hypertoken actions --go`" + ` and ` + "`--typescript`" + ` write them as types. This file is generated: ` + "`make types`" + `
-writes it from what the core says of itself.
-
-A shape is ` + "`any`, `null`, `bool`, `number`, `int` (a whole number), `string`, a string itself as `'arc'`" + `, the name of a record below,
-` + "`map<S>` (string keys, values of the shape S), `S[]` (an array) or `A|B`" + ` (one of both). Numbers that are integral and within
-±(2^53 - 1) are integers. The top of a stack, a source or a zone is the end of its array.
-
-A setup has the shape of the record Setup. It may not have other keys, and neither may a payload, unless the list of actions says so.
-game:setState writes any value into places of the shape ` + "`any`" + `, into the amounts of an agent and into transactions. Elsewhere a value
-of another kind fails: a built-in section would be malformed.
-`
+// stateHead is what docs/state.md begins with, before its tables.
+//
+//go:embed statehead.md
+var stateHead string
 
 // Files returns what is generated from the description of the built-in core, by the files' names in the repository.
 func Files() (map[string][]byte, error) {

@@ -50,7 +50,7 @@ func (c *Core) Markdown(w io.Writer, name string) error {
 	seen := map[string]bool{name: true}
 	for i := 0; i < len(order); i++ {
 		r := c.Record(order[i])
-		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| field | shape | |\n| --- | --- | --- |\n", r.Name, r.About)
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| field | shape | meaning |\n| --- | --- | --- |\n", r.Name, r.About)
 		for _, f := range r.Fields {
 			notes := strings.TrimPrefix(f.notes("; "), "; ")
 			fmt.Fprintf(&b, "| `%s` | `%s` | %s |\n", f.Name, cell(f.Shape.String()), cell(notes))

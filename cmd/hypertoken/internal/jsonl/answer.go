@@ -17,7 +17,7 @@ import (
 // OK is the answer to a setup that was taken, and that wants nothing else.
 const OK = `{"ok":true}`
 
-// after is how an engine is after a line: what a line may want to know beside its answer.
+// after is the state of an engine after a line, as far as a line may want it beside its answer.
 type after struct {
 	sequence  uint64
 	changed   bool
@@ -25,7 +25,8 @@ type after struct {
 	digest    host.Digest
 }
 
-// append writes what is wanted behind what an answer has so far, and closes the answer.
+// append writes the wanted members behind the members that an answer has so far, and closes the
+// answer.
 func (w Want) append(line []byte, a after) []byte {
 	if w&WantSequence != 0 {
 		line = fmt.Appendf(line, `,"sequence":%d`, a.sequence)
@@ -189,7 +190,7 @@ func batchFailure(err error) []byte {
 	return Failure(err)
 }
 
-// Failure is the answer to what failed.
+// Failure returns the answer to a line that failed.
 func Failure(err error) []byte { return Error(host.CodeOf(err), Message(err)) }
 
 // BadLine is the answer to a line that can't be used.

@@ -9,7 +9,7 @@ import (
 	"hypertoken/internal/msgjson"
 )
 
-// Kind is what a line asks for.
+// Kind says what a line asks for: a setup, an action, a batch, the state or the digest.
 type Kind int
 
 // The kinds.
@@ -100,7 +100,7 @@ func (f *form) unknown(members []msgjson.Member) error {
 	return nil
 }
 
-// others are the members that no line is made by.
+// others are the members that do not decide the kind of a line.
 var others = slices.DeleteFunc(slices.Clone(known), func(key string) bool {
 	return formIndex(key) >= 0
 })
@@ -136,7 +136,7 @@ func list(words []string, last string) string {
 	return strings.Join(words[:len(words)-1], ", ") + " " + last + " " + words[len(words)-1]
 }
 
-// clip bounds what an error repeats of a line.
+// clip bounds the part of a line that an error repeats.
 func clip(s string) string {
 	if r := []rune(s); len(r) > 64 {
 		return string(r[:64]) + "..."

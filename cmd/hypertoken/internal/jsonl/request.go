@@ -17,7 +17,7 @@ import (
 	"hypertoken/internal/msgjson"
 )
 
-// Want is what an answer has beside what was asked for.
+// Want has the additional members that an answer shall have.
 type Want int
 
 // Members of answers that lines ask for.

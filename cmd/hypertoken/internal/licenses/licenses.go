@@ -1,4 +1,5 @@
-// Package licenses has the notices and licences of what the program hypertoken is made of.
+// Package licenses has the notices and licences of the software that the program hypertoken
+// contains.
 package licenses
 
 import _ "embed"

@@ -13,14 +13,14 @@ import (
 	"hypertoken/host"
 )
 
-// buffers bounds what the server holds in memory for clients: answers that they have not read, and
-// what was read ahead of them. An answer's size is not known before it is there. So it is foreseen
-// from the answers before it, and what is asked for waits until that fits. One address has at most
-// half of the room, unless it is for a single answer.
+// buffers bounds the bytes that the server holds in memory for clients: answers that they have not
+// read, and lines that were read ahead. The size of an answer is known only once it exists. So it
+// is estimated from earlier answers, and a line waits until its estimate fits. One address has at
+// most half of the room, unless a single answer needs more.
 type buffers struct {
 	max int64
 
-	mu        sync.Mutex // guards what follows, and every gauge
+	mu        sync.Mutex // guards the fields below, and every gauge
 	held      int64
 	shares    map[netip.Prefix]int64
 	waiting   []*reservation
@@ -41,7 +41,7 @@ type reservation struct {
 	address  netip.Prefix
 	gauge    *gauge
 	granted  chan struct{} // closed once it has its room
-	size     int64         // what it takes of the room
+	size     int64         // the bytes that it takes of the room
 	measures bool          // it counts as measuring
 }
 
@@ -87,7 +87,7 @@ func (b *buffers) addLocked(address netip.Prefix, n int64) {
 	}
 }
 
-// foreseen returns how much room the next answer takes at first.
+// foreseen returns the estimate of the room that the next answer takes.
 func (g *gauge) foreseen() int64 {
 	if g.state && !g.known {
 		return firstState
@@ -95,7 +95,7 @@ func (g *gauge) foreseen() int64 {
 	return g.size
 }
 
-// counted is what an answer of a size takes of the room.
+// counted returns the room that an answer of a size takes.
 func counted(size int64) int64 {
 	if size <= smallAnswer {
 		return 0
@@ -103,8 +103,8 @@ func counted(size int64) int64 {
 	return size
 }
 
-// exclusive reports whether the next answer waits for the one on its way: one of unknown size, a
-// large one and a state.
+// exclusive reports whether the next answer waits for the one on its way. It does if its size is
+// unknown or large, and if it is a state.
 func (g *gauge) exclusive() bool { return !g.known || g.state || g.size > smallAnswer }
 
 // fitsLocked reports whether an answer can be asked for now. The lock mu is held.
@@ -136,7 +136,7 @@ func (b *buffers) takeLocked(r *reservation) {
 	close(r.granted)
 }
 
-// grantLocked lets those go on that fit. The lock mu is held.
+// grantLocked lets the reservations go on that fit. The caller holds mu.
 func (b *buffers) grantLocked() {
 	b.waiting = slices.DeleteFunc(b.waiting, func(r *reservation) bool {
 		fits := b.fitsLocked(r)
@@ -223,7 +223,7 @@ func (b *buffers) String() string {
 	return fmt.Sprintf("%d of %d bytes are held, %d answers wait", b.held, b.max, len(b.waiting))
 }
 
-// bytes returns what is held.
+// bytes returns how many bytes are held.
 func (b *buffers) bytes() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// connection is a connection of a client. While a write to it is stuck, it reads on what the client
-// sends, so that a client that sends all its lines before it reads an answer does not wait for a
-// server that waits for it.
+// connection is a connection of a client. While a write to it is stuck, it reads ahead what the
+// client sends. Otherwise a client that sends all its lines before it reads an answer, and a server
+// that waits until the answer is read, would wait for each other.
 type connection struct {
 	net.Conn
 	of      *connections
@@ -24,13 +24,13 @@ type connection struct {
 	since uint64 // connections.mu guards it: when the phase began
 
 	writing atomic.Int32 // writes that have not ended
-	lost    atomic.Bool  // the client is gone, and did not only end what it sends
+	lost    atomic.Bool  // the client is gone, and has not only closed its sending side
 
-	mu     sync.Mutex // guards what follows
-	calm   *sync.Cond // says that nobody reads any more
-	reads  bool       // somebody reads
-	ahead  [][]byte   // what was read ahead
-	ended  error      // what reading ahead ended with
+	mu     sync.Mutex // guards the fields below
+	calm   *sync.Cond // signals that the read has ended
+	reads  bool       // a read is under way
+	ahead  [][]byte   // the bytes that were read ahead
+	ended  error      // the error with which reading ahead ended
 	closed bool
 }
 
@@ -83,7 +83,8 @@ func (c *connection) readLocked(p []byte) (int, error) {
 	return n, err
 }
 
-// note notes whether an error says that the client is gone. The end of what it sends does not: it may still read.
+// note records whether an error means that the client is gone. The end of its sending side does not
+// mean that: the client may still read.
 func (c *connection) note(err error) {
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) {
 		c.lost.Store(true)

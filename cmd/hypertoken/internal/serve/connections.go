@@ -12,7 +12,8 @@ import (
 	"hypertoken/host"
 )
 
-// phase is what a connection does. Of the connections without a seat, those of the lowest phase are closed first.
+// phase says what a connection is doing. Of the connections without a seat, those in the lowest
+// phase are closed first.
 type phase int8
 
 const (
@@ -32,7 +33,7 @@ type connections struct {
 	waitingRoom     int // connections without a seat
 	buffers         *buffers
 
-	mu       sync.Mutex // guards what follows, and what connections say that it guards
+	mu       sync.Mutex // guards the fields below, and the fields of connections that name it
 	draining bool
 	clock    uint64 // counts what changes, so that since can be compared
 	waiting  map[*connection]struct{}
@@ -81,7 +82,7 @@ func (l *connections) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if buffered, ok := accepted.(interface{ SetWriteBuffer(int) error }); ok {
-			_ = buffered.SetWriteBuffer(kernelBuffer) // it is a bound of memory, not of what works
+			_ = buffered.SetWriteBuffer(kernelBuffer) // it bounds memory, and nothing fails without it
 		}
 		c := newConnection(accepted, l)
 		if l.add(c) {
@@ -148,7 +149,7 @@ func (l *connections) enterLocked(c *connection, p phase) {
 	c.phase, c.since = p, l.clock
 }
 
-// enter notes what a connection does from now on.
+// enter records the phase that a connection enters.
 func (l *connections) enter(c *connection, p phase) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -212,7 +213,7 @@ func (l *connections) vacantLocked(c *connection) (*connection, *problem) {
 		"as many as --max-connections allows: close some, or try again later", l.max)
 }
 
-// vacant says why a connection can't have a seat now, or nil.
+// vacant returns why a connection cannot have a seat now, or nil.
 func (l *connections) vacant(c *connection) *problem {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -220,7 +221,7 @@ func (l *connections) vacant(c *connection) *problem {
 	return p
 }
 
-// claim gives a connection a seat, if it has none, or says why not.
+// claim gives a connection a seat, unless it has one. It returns why if there is none.
 func (l *connections) claim(c *connection) *problem {
 	l.mu.Lock()
 	victim, p := l.vacantLocked(c)
@@ -285,7 +286,8 @@ func withConnection(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connectionKey{}, below(c))
 }
 
-// connectionOf returns the connection of a request, or nil for one that came otherwise.
+// connectionOf returns the connection of a request, or nil if the request did not come through a
+// listener of this server.
 func connectionOf(ctx context.Context) *connection {
 	c, _ := ctx.Value(connectionKey{}).(*connection)
 	return c

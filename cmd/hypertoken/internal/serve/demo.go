@@ -15,11 +15,12 @@ import (
 	"hypertoken/wasm"
 )
 
-// The demo, the npm package that it runs on, and the core, which is the very one that workers run. All of it is in this program.
+// The demo, the npm package that it uses, and the same core that workers run. All of it is in this
+// program.
 
 // asset is a file that pages load.
 type asset struct {
-	content, compressed []byte // compressed is nil where that is not smaller
+	content, compressed []byte // compressed is nil if it would not be smaller
 	kind, hash          string
 }
 
@@ -100,7 +101,8 @@ func demo() (map[string]*asset, error) {
 	return assets, err
 }
 
-// serve answers with the file, or that it is what the client has: it is asked for anew each time, by its hash.
+// serve answers with the file, or with the status that the client's copy is current. A client asks
+// each time, by the hash of its copy.
 func (a *asset) serve(w http.ResponseWriter, r *http.Request) *problem {
 	h := w.Header()
 	for key, value := range demoHeaders {

@@ -23,7 +23,7 @@ type engines struct {
 	idle       time.Duration // 0 for ever
 	log        *slog.Logger
 
-	mu       sync.Mutex // guards what follows, and the entries
+	mu       sync.Mutex // guards the fields below, and the entries
 	list     map[string]*entry
 	made     map[netip.Prefix]int // open engines by the address that made them
 	sockets  map[string]int       // open WebSockets by the name of their engine
@@ -74,10 +74,11 @@ func (g *engines) create(ctx context.Context, name string, setup host.Raw, maker
 	switch e := g.list[name]; {
 	case e != nil && e.deleting:
 		g.mu.Unlock()
-		return failure(codeExists, "the engine %q is being deleted: try again when that has ended", name)
+		return failure(codeExists, "the engine %q is being deleted: try again once it is deleted", name)
 	case e != nil:
 		g.mu.Unlock()
-		return failure(codeExists, "there is an engine %q already: DELETE /v1/engines/%s first, or choose another name", name, name)
+		return failure(codeExists,
+			"an engine %q exists already: DELETE /v1/engines/%s first, or choose another name", name, name)
 	case len(g.list) >= g.max:
 		g.mu.Unlock()
 		return failure(host.ErrOverloaded.Code, "%d engines are open, as many as --max-engines allows: DELETE one first, or raise it", g.max)
@@ -216,7 +217,8 @@ func (g *engines) use(ctx context.Context, name string) (engine *host.Engine, do
 	return e.engine, done, nil
 }
 
-// delete deletes an engine once no line uses it. Where ctx ends first, it goes on.
+// delete deletes an engine once no line uses it. If ctx ends first, it returns, and the deletion
+// goes on.
 func (g *engines) delete(ctx context.Context, name string) error {
 	g.mu.Lock()
 	e := g.list[name]
@@ -243,7 +245,7 @@ func (g *engines) delete(ctx context.Context, name string) error {
 	}
 }
 
-// remove deletes an engine that nobody uses any more. The lock is held.
+// remove deletes an engine that no line uses any more. The caller holds the lock.
 func (g *engines) remove(name string, e *entry) {
 	g.deletion.Go(func() {
 		if err := e.engine.Delete(context.Background()); err != nil {

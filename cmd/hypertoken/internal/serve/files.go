@@ -8,9 +8,10 @@ const (
 	leastRoom = 8  // connections with a seat, and without one
 )
 
-// FitFiles fits the bounds of connections to a limit of open files, of which the host needs as many
-// as [host.Descriptors] says: a worker that can't be restarted is worse than a client that has to
-// wait. It returns what it lowered, or "". It fails if too few are left.
+// FitFiles lowers the bounds of connections so that they fit a limit of open files. The host needs
+// as many files as [host.Descriptors] says: a worker that cannot be restarted is worse than a
+// client that has to wait. FitFiles returns a text that says what it lowered, or "". It fails if
+// too few files are left.
 func (o *Options) FitFiles(limit uint64, ofHost int) (lowered string, err error) {
 	reserved := uint64(ownFiles + ofHost)
 	need := reserved + uint64(o.MaxConnections) + waitingRoom

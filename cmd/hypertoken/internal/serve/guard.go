@@ -15,8 +15,8 @@ import (
 	"hypertoken/host"
 )
 
-// guard says why a request must not come in. A request that is refused before it has shown its
-// token and its origin is charged to a budget of its own, so that strangers take nothing from the
+// guard returns why a request must not come in. A request that is refused before it has shown its
+// token and its origin is charged to a budget of its own. So strangers take nothing from the
 // clients behind the same address.
 func (s *Server) guard(a route, r *http.Request) *problem {
 	if p := s.stranger(a, r); p != nil {
@@ -51,7 +51,7 @@ func tooFast(format string, args ...any) *problem {
 	return tooMany(http.StatusTooManyRequests, "rate_limited", format, args...)
 }
 
-// stranger says why a request is not from a client of this server.
+// stranger returns why a request is not from a client of this server, or nil.
 func (s *Server) stranger(a route, r *http.Request) *problem {
 	if !s.hosts.allow(r.Host) {
 		return refused(http.StatusForbidden, "forbidden",
@@ -107,8 +107,8 @@ func (s *Server) authorized(r *http.Request) bool {
 	return false
 }
 
-// sameOrigin refuses what a browser sends for the page of another site, if that could have an
-// effect. A WebSocket is opened by a GET, which pages of other sites may send.
+// sameOrigin refuses a request that a browser sends for the page of another site, if the request
+// could have an effect. A WebSocket is opened by a GET, which pages of other sites may send.
 func (s *Server) sameOrigin(r *http.Request) error {
 	if upgrades(r) {
 		r = r.Clone(r.Context())

@@ -173,14 +173,14 @@ func TestAddresses(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := start(t, host.Options{InProcess: true}, nil)
-	if err := s.Server.Serve(t.Context(), l); err == nil || !strings.Contains(err.Error(), "show a token") {
+	if err := s.Server.Serve(t.Context(), l); err == nil || !strings.Contains(err.Error(), "need a token") {
 		t.Error(err)
 	}
 }
 
 func TestReadiness(t *testing.T) {
 	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.InProcess = false })
-	workers := func(states ...string) (list []host.WorkerStats) {
+	workers := func(states ...host.WorkerState) (list []host.WorkerStats) {
 		for _, state := range states {
 			list = append(list, host.WorkerStats{State: state})
 		}
@@ -191,13 +191,13 @@ func TestReadiness(t *testing.T) {
 		here    int
 		want    string
 	}{
-		{workers("ready"), 0, ""},
-		{workers("given_up", "ready", "backoff"), 0, ""},
-		{workers("starting", "starting"), 0, "no worker is ready: 2 of 2 are starting"},
-		{workers("starting", "backoff"), 0, "restart storm: no worker is ready, 1 of 2 are in backoff"},
-		{workers("given_up"), 3, "restart storm: no worker is ready, 1 of 1 are in backoff, given_up or probing; fallback active: 3 engines"},
-		{workers("probing"), 0, "restart storm"},
-		{workers("ready"), 1, "engines go back to the workers; fallback active: 1 engines"},
+		{workers(host.WorkerReady), 0, ""},
+		{workers(host.WorkerGivenUp, host.WorkerReady, host.WorkerBackoff), 0, ""},
+		{workers(host.WorkerStarting, host.WorkerStarting), 0, "no worker is ready: 2 of 2 are starting"},
+		{workers(host.WorkerStarting, host.WorkerBackoff), 0, "restart storm: no worker is ready, 1 of 2 are in backoff"},
+		{workers(host.WorkerGivenUp), 3, "restart storm: no worker is ready, 1 of 1 are in backoff, given_up or probing; fallback active: 3 engines"},
+		{workers(host.WorkerProbing), 0, "restart storm"},
+		{workers(host.WorkerReady), 1, "engines go back to the workers; fallback active: 1 engines"},
 	} {
 		got := s.unready(host.Stats{Workers: c.workers, Engines: map[string]int{"in_process": c.here}})
 		if (got == "") != (c.want == "") || !strings.HasPrefix(got, c.want) {

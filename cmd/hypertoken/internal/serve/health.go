@@ -40,7 +40,7 @@ func (s *Server) unready(stats host.Stats) string {
 	if s.o.InProcess {
 		return ""
 	}
-	states := map[string]int{}
+	states := map[host.WorkerState]int{}
 	for _, w := range stats.Workers {
 		states[w.State]++
 	}
@@ -48,15 +48,15 @@ func (s *Server) unready(stats host.Stats) string {
 	if n := stats.Engines["in_process"]; n > 0 {
 		here = fmt.Sprintf("; fallback active: %d engines run in the server's own process", n)
 	}
-	switch failing := states["backoff"] + states["given_up"] + states["probing"]; {
-	case states["ready"] > 0 && here == "":
+	switch failing := states[host.WorkerBackoff] + states[host.WorkerGivenUp] + states[host.WorkerProbing]; {
+	case states[host.WorkerReady] > 0 && here == "":
 		return ""
-	case states["ready"] > 0:
+	case states[host.WorkerReady] > 0:
 		return "engines go back to the workers" + here
 	case failing > 0:
 		return fmt.Sprintf("restart storm: no worker is ready, %d of %d are in backoff, given_up or probing%s", failing, len(stats.Workers), here)
 	}
-	return fmt.Sprintf("no worker is ready: %d of %d are starting%s", states["starting"], len(stats.Workers), here)
+	return fmt.Sprintf("no worker is ready: %d of %d are starting%s", states[host.WorkerStarting], len(stats.Workers), here)
 }
 
 // maxListed bounds the engines of /v1/status.

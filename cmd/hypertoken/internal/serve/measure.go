@@ -29,7 +29,7 @@ func (s *Server) measure(r *prometheus.Registry) error {
 	}
 	connected := func(labels prometheus.Labels, f func(*connections) int) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hypertoken_serve_connections", ConstLabels: labels,
-			Help: "Open connections: with a seat, which talk to engines, and without."}, func() float64 {
+			Help: "Open connections, by whether they have a seat, as those that talk to engines do."}, func() float64 {
 			if c := s.connections.Load(); c != nil {
 				return float64(f(c))
 			}
@@ -48,7 +48,7 @@ func (s *Server) measure(r *prometheus.Registry) error {
 			return 0
 		}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hypertoken_serve_buffered_bytes",
-			Help: "What is held in memory for clients: unread answers, and what was read ahead of them."},
+			Help: "Bytes in memory for clients: answers that they have not read, and lines that were read ahead."},
 			func() float64 { return float64(s.buffers.bytes()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "hypertoken_serve_buffer_capacity_bytes", Help: "--max-buffered."},
 			func() float64 { return float64(s.buffers.max) }),

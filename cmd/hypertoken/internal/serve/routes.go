@@ -174,7 +174,8 @@ func (s *Server) call(a route, w http.ResponseWriter, r *http.Request) *problem 
 		return f(w, r)
 	}
 	if a.methods == nil {
-		return refused(http.StatusNotFound, codeNotFound, "there is nothing at %q: /openapi.json says what there is", clip(r.URL.Path))
+		return refused(http.StatusNotFound, codeNotFound,
+			"there is nothing at %q: /openapi.json lists all paths", clip(r.URL.Path))
 	}
 	allowed := strings.Join(a.allowed(), ", ")
 	w.Header().Set("Allow", allowed)

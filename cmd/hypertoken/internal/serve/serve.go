@@ -1,5 +1,5 @@
-// Package serve offers a host's engines over HTTP: JSON Lines in and out, over a WebSocket too,
-// beside the host's metrics and what probes ask for. openapi.json describes it.
+// Package serve offers the engines of a host over HTTP and over WebSockets: JSON Lines in and out.
+// Beside them are the host's metrics and the answers for probes. openapi.json describes all of it.
 //
 // Everything that a client can make grow is bounded by [Options]. A client that sends or reads
 // slowly holds one line and one answer, for as long as the timeouts allow.
@@ -28,12 +28,13 @@ import (
 	"hypertoken/metrics"
 )
 
-// Options configure a server. They start from [Defaults]: a bound of zero is no default, but out of bounds.
+// Options configure a server. Start from [Defaults]: a bound of zero does not mean a default, it is
+// out of bounds.
 type Options struct {
 	// Token is what clients have to show, as "Authorization: Bearer TOKEN", for everything but the
 	// probes. "" for none, which goes with a loopback address only; at least MinToken bytes.
 	Token string
-	// TLS has the certificate where the server speaks TLS, or nil.
+	// TLS has the certificate if the server speaks TLS; else it is nil.
 	TLS *tls.Config
 	// Profiles offers /debug/pprof.
 	Profiles bool
@@ -47,21 +48,21 @@ type Options struct {
 	// MaxConnections bounds the connections of clients that talk to engines, at most 65,536; 128
 	// more may ask for metrics and probes, or have not asked for anything yet.
 	// MaxConnectionsPerAddress bounds those of one remote address; 0 for seven eighths of
-	// MaxConnections, so that one client leaves some to the others. What MaxConnections does not
-	// let in is told so.
+	// MaxConnections, so that one client leaves some to the others. A connection beyond these
+	// bounds is told so.
 	MaxConnections, MaxConnectionsPerAddress int
 	// MaxBody bounds a request's body and a WebSocket's message, MaxLine a line of either, in bytes, at most 1 GiB.
 	MaxBody, MaxLine int64
-	// MaxBuffered bounds what is held in memory for all clients, in bytes, at least 1 MiB and at
-	// most 1 TiB: answers that their clients have not read, and lines that clients sent before they
-	// read the answers to earlier ones. One address has at most half of it, or a single answer.
-	// What needs more than there is waits, for WriteTimeout at most, and is then refused with
-	// overloaded before it has run. Answers up to 64 KiB are not counted.
+	// MaxBuffered bounds the bytes in memory for all clients, at least 1 MiB and at most 1 TiB:
+	// answers that their clients have not read, and lines that clients sent before they read the
+	// answers to earlier ones. One address has at most half of it, or a single answer. A line that
+	// needs more room than there is waits, for WriteTimeout at most. Then it is refused with
+	// overloaded, before it has run. Answers up to 64 KiB are not counted.
 	MaxBuffered int64
 	// Rate bounds the lines, the requests and the WebSocket pings of one remote address, a second;
-	// 0 for no bound. What exceeds it by a second's worth waits in the middle of a request, and is
-	// refused as its first line. Metrics and the status are counted by themselves, and so are
-	// requests that are refused for want of the token or for their origin.
+	// 0 for no bound. If an address exceeds it by a second's worth, its lines in the middle of a
+	// request wait, and its new requests are refused. Requests for metrics and the status are
+	// counted separately. So are requests that are refused because of the token or the origin.
 	Rate int
 	// EngineIdle is how long an engine may be without a line and without a WebSocket before it is
 	// deleted, at least 1 ms; 0 for ever. Engines are in memory, so nothing of it is left.
@@ -70,9 +71,9 @@ type Options struct {
 	// MaxEngines; 0 for no bound.
 	MaxEnginesPerAddress int
 	// IdleTimeout is how long a connection may send nothing while it is its turn. On a WebSocket
-	// that is within a message: between two of them, the client only has to answer pings.
-	// WriteTimeout is how long a client may take to read an answer, DrainTimeout how long what is
-	// in flight may take to end once the server stops. At most a day each.
+	// that is within a message: between two messages, the client only has to answer pings.
+	// WriteTimeout is how long a client may take to read an answer. DrainTimeout is how long
+	// running lines may take to end once the server stops. Each is at most a day.
 	IdleTimeout, WriteTimeout, DrainTimeout time.Duration
 	// PingInterval is how often a WebSocket whose client has its turn is pinged. A client that does
 	// not answer before the next ping is due is gone. At most a day.
@@ -177,8 +178,8 @@ type Server struct {
 	log       *slog.Logger
 	logQueue  *logQueue
 
-	// draining ends once the server stops: what talks ends at the next line. life ends when it has
-	// stopped, or its patience has.
+	// draining ends once the server stops: each conversation then ends at its next line. life ends
+	// when the server has stopped, or when its time for that is over.
 	draining context.Context
 	drain    context.CancelFunc
 	life     context.Context
@@ -231,8 +232,8 @@ func New(h *host.Host, o Options) (*Server, error) {
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
-// straight returns a handler that knows nothing at a path such as //healthz, and does no CONNECT.
-// The multiplexer would answer these by itself, past the guard, and wait for the body.
+// straight returns a handler that answers 404 at a path such as //healthz, and refuses CONNECT. The
+// multiplexer would answer these by itself, past the guard, and wait for the body.
 func straight(mux *http.ServeMux, nothing http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sent := r.URL.EscapedPath()
@@ -248,8 +249,9 @@ func straight(mux *http.ServeMux, nothing http.Handler) http.Handler {
 	})
 }
 
-// ErrNeedsToken is what Serve fails with where others than this machine can connect, and there is no token.
-var ErrNeedsToken = errors.New("others than this machine can connect, so they have to show a token")
+// ErrNeedsToken is the error of Serve if clients of other machines can connect and there is no
+// token.
+var ErrNeedsToken = errors.New("clients of other machines can connect, so they need a token")
 
 // Check returns [ErrNeedsToken] for an address that this server must not serve.
 func (s *Server) Check(a net.Addr) error {
@@ -259,8 +261,8 @@ func (s *Server) Check(a net.Addr) error {
 	return nil
 }
 
-// Wait waits until the engines that clients were deleting at the end are gone. It is for after the
-// host's shutdown, which ends what they wait for.
+// Wait waits until the engines that clients were deleting at the end are deleted. Call it after the
+// host's Shutdown, which ends the actions that these deletions wait for.
 func (s *Server) Wait() { s.engines.deletion.Wait() }
 
 // Serve serves a listener, which it closes, until ctx ends. Then it accepts nothing more, lets the

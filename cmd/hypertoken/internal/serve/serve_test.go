@@ -291,7 +291,7 @@ func TestAGameOverHTTP(t *testing.T) {
 		{"GET", "/metrics", 200, "go_goroutines"},
 		{"GET", "/openapi.json", 200, `"openapi": "3.1.0"`},
 		{"GET", "/debug/pprof/", 404, "there is nothing"},
-		{"GET", "/", 404, "/openapi.json says what there is"},
+		{"GET", "/", 404, "/openapi.json lists all paths"},
 		{"PUT", "/v1/engines/table-1", 405, "DELETE, GET, POST"},
 		{"POST", "/metrics", 405, "but GET"},
 	} {
@@ -327,7 +327,7 @@ func TestLinesAreAnsweredAtOnce(t *testing.T) {
 			}
 		}
 		answer, err := answers.Next()
-		want := []string{`{"ok":true}`, `{"n":1,"result":[{"id":"c"}]}`, `line 3: the JSON ends too early`, `{"n":2,"result":[{"id":"b"}]}`, `"exists","message":"line 5: setup: there is`}[k]
+		want := []string{`{"ok":true}`, `{"n":1,"result":[{"id":"c"}]}`, `line 3: the JSON ends too early`, `{"n":2,"result":[{"id":"b"}]}`, `"exists","message":"line 5: setup: an engine`}[k]
 		if err != nil || !strings.Contains(string(answer.Text), want) {
 			t.Fatalf("%s: got %s, %v, want %s", line, answer.Text, err, want)
 		}
@@ -365,7 +365,7 @@ func TestAKilledWorkerIsNotNoticedOverAWebSocket(t *testing.T) {
 			t.Fatalf("line %d: %s\n got %s\nwant %s", k+1, line, short(got), short(answers[k]))
 		}
 	}
-	if deaths := s.host.Stats().Restarts["died"]; deaths != 3 {
+	if deaths := s.host.Stats().Restarts[host.RestartDied]; deaths != 3 {
 		t.Errorf("%d deaths, want 3", deaths)
 	}
 	// Several lines in a message have as many answers, and an empty message has none.

@@ -148,8 +148,8 @@ func (t *talker) close(code websocket.StatusCode, reason string) {
 	_ = t.conn.Close(code, reason[:min(len(reason), maxReason)])
 }
 
-// refuse closes the connection for a problem that is not a line's. Where it is closed already, or
-// is being closed, it stays at that.
+// refuse closes the connection for a problem that concerns more than one line. If the connection is
+// closed already, or is being closed, refuse does nothing.
 func (t *talker) refuse(p *problem) {
 	code := websocket.StatusProtocolError
 	switch p.status {

@@ -38,8 +38,8 @@ func (c *conversation) answered() {
 	c.room = nil
 }
 
-// answer answers a line as [jsonl.Reader.Next] returned it. A problem says that nothing of it ran,
-// and why; where that concerns the whole conversation and not the line, the answer is nil.
+// answer answers a line as [jsonl.Reader.Next] returned it. A problem says that nothing of the line
+// ran, and why. If the problem concerns the whole conversation and not the line, the answer is nil.
 func (c *conversation) answer(ctx context.Context, line jsonl.Line, err error) ([]byte, *problem) {
 	if err != nil && !errors.Is(err, jsonl.ErrLine) {
 		return nil, c.server.unreadable(err)
@@ -145,7 +145,7 @@ func (c *conversation) setup(ctx context.Context, q *jsonl.Request) ([]byte, *pr
 	return jsonl.Taken(ctx, engine, q), nil
 }
 
-// turn takes a line's part of the rate, and waits for it if there is none.
+// turn takes a line's share of the rate, and waits for it if none is left.
 func (c *conversation) turn(ctx context.Context) *problem {
 	if c.limiter.Allow() {
 		return nil
@@ -236,7 +236,7 @@ func (s *Server) talk(w http.ResponseWriter, r *http.Request) *problem {
 	return p
 }
 
-// run returns why lines are not answered any more, or nil at their end.
+// run answers lines until their end. It returns nil there, or the reason why it ended before.
 func (x *exchange) run(r *http.Request) *problem {
 	s := x.server
 	name, p := engineName(r)

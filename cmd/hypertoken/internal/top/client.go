@@ -20,13 +20,14 @@ import (
 )
 
 const (
-	// maxAnswer bounds what is read of one answer of a server, decompressed.
+	// maxAnswer bounds how many bytes of a server's answer are read, decompressed.
 	maxAnswer = 32 << 20
 	// statusEvery is how many readings a server that has no status is left alone for.
 	statusEvery = 30
 )
 
-// ParseURL completes the address of a server: http:// where it names no scheme, /metrics where it has no path.
+// ParseURL completes the address of a server: http:// if it names no scheme, /metrics if it has no
+// path.
 func ParseURL(s string) (*url.URL, error) {
 	full := s
 	if !strings.Contains(s, "://") {
@@ -35,7 +36,7 @@ func ParseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(full)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%q is no URL, such as http://127.0.0.1:9464: %w", s, errors.Unwrap(err))
+		return nil, fmt.Errorf("%q is not a URL such as http://127.0.0.1:9464: %w", s, errors.Unwrap(err))
 	case u.Scheme != "http" && u.Scheme != "https":
 		return nil, fmt.Errorf("%q: the scheme is %q, want http or https", s, u.Scheme)
 	case u.Hostname() == "":
@@ -48,7 +49,7 @@ func ParseURL(s string) (*url.URL, error) {
 	return u, nil
 }
 
-// client asks one server. It belongs to whoever reads: one reading at a time.
+// client asks one server. One reading is made at a time.
 type client struct {
 	metrics, status string
 	name            string // the metrics' address, for people: without a password
@@ -73,14 +74,14 @@ func newClient(c Config) *client {
 	}
 }
 
-// reading is what came of asking a server once: a sample, or why there is none.
+// reading is the result of asking a server once: a sample, or why there is none.
 type reading struct {
 	at     time.Time
 	sample *sample
 	err    error
 }
 
-// read asks for the metrics and, where the server has one, for its status.
+// read asks for the metrics and, if the server has one, for its status.
 func (c *client) read(ctx context.Context) reading {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -131,7 +132,7 @@ func (c *client) readMetrics(ctx context.Context) (*sample, time.Time, error) {
 	return s, at, nil
 }
 
-// readStatus returns neither a status nor an error where the server has none.
+// readStatus returns neither a status nor an error if the server has none.
 func (c *client) readStatus(ctx context.Context) (*status, error) {
 	response, err := c.get(ctx, c.status, "application/json")
 	if err != nil {
@@ -174,7 +175,7 @@ func bounded(r io.Reader) ([]byte, error) {
 	return body, err
 }
 
-// refusal says what a status other than 200 asks for.
+// refusal says what to do about a status other than 200.
 func refusal(r *http.Response) error {
 	status := printable.Line(r.Status, 60)
 	switch r.StatusCode {
@@ -183,7 +184,8 @@ func refusal(r *http.Response) error {
 	case http.StatusNotFound:
 		return fmt.Errorf("it answers %s; metrics are at another path, or on another port", status)
 	case http.StatusTooManyRequests:
-		return fmt.Errorf("it answers %s; what else comes from this machine counts too ('hypertoken serve --rate')", status)
+		return fmt.Errorf("it answers %s; other requests from this machine count too "+
+			"('hypertoken serve --rate')", status)
 	case http.StatusBadRequest:
 		if said, _ := io.ReadAll(io.LimitReader(r.Body, 200)); strings.Contains(string(said), "HTTPS server") {
 			return errors.New("it speaks HTTP over TLS; name it with https://")
@@ -211,7 +213,8 @@ func (c *client) explain(err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return syscall.ECONNREFUSED
 	case errors.As(err, &authority):
-		return fmt.Errorf("its certificate is signed by nobody known here; --ca names a file with who signed it: %s", printable.Line(err.Error(), 300))
+		return fmt.Errorf("no authority that is known here has signed its certificate; "+
+			"name a file with the authority in --ca: %s", printable.Line(err.Error(), 300))
 	case errors.As(err, &record), strings.Contains(err.Error(), "HTTP response to HTTPS client"):
 		return errors.New("it speaks HTTP without TLS; name it with http://")
 	}

@@ -43,9 +43,9 @@ func TestParseURL(t *testing.T) {
 		"http://":          "names no host",
 		"http://:9464":     "names no host",
 		"":                 "names no host",
-		"http://a b":       "is no URL",
-		"http://games:x":   "is no URL",
-		"http://games\x1b": "is no URL",
+		"http://a b":       "is not a URL",
+		"http://games:x":   "is not a URL",
+		"http://games\x1b": "is not a URL",
 	} {
 		if u, err := ParseURL(in); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is %v (%v), want an error with %q", in, u, err, want)
@@ -144,7 +144,7 @@ func TestRefusals(t *testing.T) {
 		"another token":  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, "--token-file or HYPERTOKEN_TOKEN"},
 		"no such path":   {http.NotFound, "metrics are at another path"},
 		"an error":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, "it answers 503 Service Unavailable"},
-		"too many":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(429) }, "it answers 429 Too Many Requests; what else comes from this machine"},
+		"too many":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(429) }, "it answers 429 Too Many Requests; other requests from this machine"},
 		"cut short":      {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hypertoken_workers 1") }, "cut short"},
 		"another's":      {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "go_goroutines 1\n") }, "no metrics of HyperToken (it answers with text/plain)"},
 		"without a type": {func(w http.ResponseWriter, _ *http.Request) { w.Header()["Content-Type"] = nil }, "(it answers with no content type)"},
@@ -306,8 +306,8 @@ func TestCertificates(t *testing.T) {
 		pool    *x509.CertPool
 		want    string
 	}{
-		"signed by another": {"https://" + good, badSigner, "--ca names a file with who signed it"},
-		"signed by itself":  {"https://" + good, nil, "--ca names a file with who signed it"},
+		"signed by another": {"https://" + good, badSigner, "name a file with the authority in --ca"},
+		"signed by itself":  {"https://" + good, nil, "name a file with the authority in --ca"},
 		"of another name":   {"https://" + bad, badSigner, "certificate is valid for games?[2J OK, not localhost"},
 		"asked without TLS": {"http://" + good, nil, "it speaks HTTP over TLS; name it with https://"},
 	} {

@@ -5,7 +5,7 @@ import (
 	"math"
 )
 
-// none stands where a figure is unknown.
+// none is written in the place of an unknown figure.
 const none = "-"
 
 // scaled writes v with the first unit that leaves it below a step, in at most 5 characters, from 0 to 999 of the last unit.
@@ -123,7 +123,7 @@ func span(f Figure) string {
 	return fmt.Sprintf("%dd", s/86400)
 }
 
-// percent writes a part of 1, whole where it is 10% or more.
+// percent writes a part of 1, whole if it is 10% or more.
 func percent(f Figure) string {
 	switch p := float64(f) * 100; {
 	case !f.known():

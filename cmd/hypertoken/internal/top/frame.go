@@ -40,7 +40,7 @@ type Frame struct {
 	StatusErr  string          `json:"status_error,omitempty"`
 }
 
-// Queue is what is taken in and unanswered, beside what there is room for.
+// Queue has the requests that are accepted and unanswered, and the room for them.
 type Queue struct {
 	InFlight      Figure `json:"in_flight_requests"`
 	InFlightBytes Figure `json:"in_flight_bytes"`
@@ -111,7 +111,7 @@ func collapse(list []RecentError) []RepeatedError {
 
 const outcomeOK = "ok"
 
-// newFrame tells what is at the end of an interval and came in it.
+// newFrame returns the figures at the end of an interval and over it.
 func newFrame(i interval, url string) *Frame {
 	s := i.to
 	f := &Frame{At: s.at, URL: url, Interval: unknown}
@@ -173,7 +173,7 @@ func newFrame(i interval, url string) *Frame {
 	return f
 }
 
-// errors takes in what failed; rates are those of outcomes.
+// errors adds the recent errors to the frame. rates are the rates of outcomes.
 func (f *Frame) errors(i interval, rates figures) {
 	totals := i.to.gauges("hypertoken_actions_total", "outcome")
 	for _, code := range sortedKeys(totals) {
@@ -235,7 +235,7 @@ func workers(i interval, now Figure) []Worker {
 	return list
 }
 
-// number is the worker's number, and infinite where its label is none.
+// number is the worker's number. It is infinite if its label is not a number.
 func (w *Worker) number() float64 {
 	n, err := strconv.ParseUint(w.ID, 10, 32)
 	if err != nil {
@@ -264,7 +264,7 @@ func workerStates(s *sample) map[string]string {
 	return found
 }
 
-// age is unknown where the time is: 0 is none.
+// age is unknown if the time is: 0 is none.
 func age(now, at Figure) Figure {
 	if !at.known() || at <= 0 {
 		return unknown

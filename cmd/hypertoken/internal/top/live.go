@@ -42,7 +42,7 @@ func (m *liveModel) wait(d time.Duration) tea.Cmd {
 	return tea.Tick(d, func(time.Time) tea.Msg { return readMsg{} })
 }
 
-// show has the screen show what the watch knows, unless it is frozen.
+// show puts the figures of the watch on the screen, unless the screen is frozen.
 func (m *liveModel) show() {
 	if !m.view.paused {
 		m.view.frame, m.view.history, m.view.gone = m.watch.frame, m.watch.history, m.watch.gone

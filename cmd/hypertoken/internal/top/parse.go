@@ -23,12 +23,12 @@ const maxLines = 200_000
 // errForeign is an answer that says nothing of HyperToken.
 var errForeign = errors.New("it has no metrics of HyperToken")
 
-// sample is what a server said at one time.
+// sample has the metrics of a server at one time.
 type sample struct {
 	at        time.Time // by this machine's clock
 	server    time.Time // by the server's, to the second
 	families  map[string]*family
-	status    *status // nil where the server has none
+	status    *status // nil if the server has none
 	statusErr error   // why there is none, where there should be one
 }
 
@@ -46,7 +46,7 @@ type series struct {
 	hist   *histogram
 }
 
-// status is what GET /v1/status answers.
+// status is the answer to GET /v1/status.
 type status struct {
 	Engines []struct {
 		Name  string `json:"name"`

@@ -58,7 +58,7 @@ func writePlain(out io.Writer, w *watch, at time.Time) error {
 	return err
 }
 
-// writeJSON writes the frame, or where the server is gone, since when and why.
+// writeJSON writes the frame. If the server is gone, it writes since when, and why.
 func writeJSON(out io.Writer, w *watch, at time.Time) error {
 	var v any = w.frame
 	if w.gone != nil {

@@ -65,10 +65,11 @@ func (h *histogram) count() float64 {
 	return h.counts[len(h.counts)-1]
 }
 
-// quantile estimates the value that the part q of what was counted is not above, 0 < q < 1. It takes what is in a bucket for
-// evenly spread, and what lies above the last finite bound for that bound, as Prometheus' histogram_quantile does
-// (https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile). It is unknown where nothing was
-// counted.
+// quantile estimates the value that the part q of what was counted is not above, 0 < q < 1. It
+// takes what is in a bucket for evenly spread, and what lies above the last finite bound for that
+// bound, as Prometheus' histogram_quantile does
+// (https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile). It is
+// unknown if nothing was counted.
 func (h *histogram) quantile(q float64) Figure {
 	if h == nil || len(h.counts) < 2 || !(h.count() > 0) {
 		return unknown
@@ -92,14 +93,14 @@ func (h *histogram) quantile(q float64) Figure {
 	return Figure(low + (high-low)*(rank-counts[b-1])/(counts[b]-counts[b-1]))
 }
 
-// interval is what came between two samples.
+// interval is the time between two samples, with the changes in it.
 type interval struct {
 	from, to *sample // from may be nil: nothing is known of what came
 	seconds  float64
 }
 
-// newInterval returns what came between two samples. Where the server's process was started anew in between, all that it has
-// counted came.
+// newInterval returns what came between two samples. If the server's process was started anew in
+// between, all that it has counted came.
 func newInterval(from, to *sample) interval {
 	if from == nil {
 		return interval{to: to}
@@ -115,7 +116,7 @@ func newInterval(from, to *sample) interval {
 	return interval{from, to, seconds}
 }
 
-// gauge returns the sum of a metric's series, unknown where there are none.
+// gauge returns the sum of a metric's series, unknown if there are none.
 func (s *sample) gauge(name string) Figure {
 	return s.gauges(name, "").get("")
 }
@@ -130,7 +131,7 @@ func (f figures) get(value string) Figure {
 	return unknown
 }
 
-// sum returns the figures' sum, unknown where there are none.
+// sum returns the figures' sum, unknown if there are none.
 func (f figures) sum() Figure {
 	if len(f) == 0 {
 		return unknown
@@ -188,7 +189,7 @@ func (i interval) rates(name, label string) figures {
 	return f
 }
 
-// histograms returns what came to a histogram, by a label.
+// histograms returns the changes of a histogram, by a label.
 func (i interval) histograms(name, label string) map[string]*histogram {
 	f := map[string]*histogram{}
 	family := i.to.families[name]

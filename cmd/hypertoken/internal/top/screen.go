@@ -32,9 +32,9 @@ type gone struct {
 
 const (
 	clock = "15:04:05"
-	// Where height is short, actions and errors have this many rows before workers have more.
+	// If height is short, actions and errors have this many rows before workers have more.
 	fewRows = 3
-	// Where there is no height, as in plain output, actions and errors have at most this many.
+	// If there is no height, as in plain output, actions and errors have at most this many.
 	plainRows = 10
 )
 
@@ -44,7 +44,8 @@ func (v *view) lines() []string {
 	workers := v.sort.sorted(v.frame.Workers)
 	actions, errorRows := v.actions(), v.errors()
 
-	// A title each, and for workers two; a line between the parts where there are 24 lines; one for the keys.
+	// A title each, and for workers two; a line between the parts if there are 24 lines; one for
+	// the keys.
 	between := []string{}
 	if v.height == 0 || v.height >= 24 {
 		between = append(between, "")
@@ -70,8 +71,8 @@ func (v *view) lines() []string {
 	return lines
 }
 
-// share divides rows between workers, actions and errors: a few for actions and errors where there are many, then workers, then
-// what is left.
+// share divides rows between workers, actions and errors: a few for actions and errors if there are
+// many, then workers, then what is left.
 func share(rows, workers, actions, errors int) (int, int, int) {
 	rows = max(0, rows)
 	few := min(fewRows, rows/4)
@@ -203,7 +204,8 @@ func (e *RepeatedError) times() string {
 	return fmt.Sprintf("%d×", e.Count)
 }
 
-// errors draws a title, and a row for each recent error, or where the server does not tell them, for each code.
+// errors draws a title, and a row for each recent error, or if the server does not tell them, for
+// each code.
 func (v *view) errors() []string {
 	f, t := v.frame, v.theme
 	var text lipgloss.Style
@@ -249,7 +251,7 @@ func (v *view) keys() string {
 		cell{"r reverse", v.theme.faint}, cell{"↑/↓ scroll", v.theme.faint}, cell{"? help", v.theme.faint})
 }
 
-// help draws what keys do and columns mean.
+// help draws an explanation of the keys and the columns.
 func (v *view) help() []string {
 	lines := []string{}
 	for _, text := range strings.Split(helpText, "\n") {

@@ -13,7 +13,7 @@ type column struct {
 	title, name string // name is what people call it
 	width       int
 	left        bool
-	rank        int // where room is short, the column with the greatest goes first
+	rank        int // if room is short, the column with the greatest goes first
 	text        func(*Worker) string
 	value       func(*Worker) Figure // what it is sorted by
 }
@@ -79,7 +79,8 @@ func (s sorting) sorted(workers []Worker) []Worker {
 	return workers
 }
 
-// fitting returns the columns that fit a width, by their index, and what is left for sparklines.
+// fitting returns the columns that fit a width, by their index, and the width that is left for
+// sparklines.
 func fitting(width int, sparks bool) (shown []int, spark int) {
 	for i := range columns {
 		shown = append(shown, i)

@@ -36,11 +36,11 @@ const (
 // DefaultTimeout is for how long a server is waited for.
 const DefaultTimeout = 5 * time.Second
 
-// Config is what to show, and how.
+// Config says which server to show, and how.
 type Config struct {
 	URL      *url.URL       // where the metrics are, as [ParseURL] returns it
 	Token    string         // sent as a bearer token, if there is one
-	CA       *x509.CertPool // who may have signed the server's certificate; nil for those of the system
+	CA       *x509.CertPool // the authorities that may have signed the server's certificate; nil for those of the system
 	Interval time.Duration  // from one reading to the next, from MinInterval to MaxInterval
 	Timeout  time.Duration  // for all that is asked of the server at a time; 0 for DefaultTimeout
 	Mode     Mode
@@ -53,9 +53,10 @@ type Config struct {
 // ErrGone is a server that did not answer any more when the last block was written.
 var ErrGone = errors.New("the server is gone")
 
-// Run shows a server until its user quits, Count blocks are written, or the context ends; none of that is an error. It fails
-// at once where there is no server, or one that exports nothing of HyperToken. A server that goes away later is waited for, and
-// shown as gone; where it is gone in the last of Count blocks, the error is [ErrGone].
+// Run shows a server until its user quits, Count blocks are written, or the context ends; none of
+// that is an error. It fails at once if there is no server, or one that exports nothing of
+// HyperToken. A server that goes away later is waited for, and shown as gone; if it is gone in the
+// last of Count blocks, the error is [ErrGone].
 func Run(ctx context.Context, c Config) error {
 	if c.Now == nil {
 		c.Now = time.Now
@@ -81,7 +82,7 @@ func Run(ctx context.Context, c Config) error {
 	return blocks(ctx, c, w)
 }
 
-// watch is what is known of a server, one reading after the other.
+// watch has the figures of a server, one reading after the other.
 type watch struct {
 	client  *client
 	every   time.Duration

@@ -19,11 +19,12 @@ type Fate string
 const (
 	// Lost: it was acknowledged, and the engine does not have it.
 	Lost Fate = "lost"
-	// Duplicated: the engine has an effect that nobody was told of: an action ran twice, or failed and had one.
+	// Duplicated: the engine has an effect that no caller was told of: an action ran twice, or
+	// failed and had an effect.
 	Duplicated Fate = "duplicated"
 	// Diverged: an engine that is fed the acknowledged actions only gives another result, state or digest.
 	Diverged Fate = "diverged"
-	// Disordered: what callers were told fits no order of their calls.
+	// Disordered: the answers that callers got fit no order of their calls.
 	Disordered Fate = "disordered"
 	// Visible: a fault has become a caller's error.
 	Visible Fate = "visible"
@@ -31,7 +32,8 @@ const (
 	Leaked Fate = "leaked"
 	// Accused: the host took a worker for one that breaks the protocol, which it did not.
 	Accused Fate = "accused"
-	// Miscounted: what the host has measured is not what callers were told, or has gone back.
+	// Miscounted: the host's measurements differ from the outcomes that callers got, or a counter
+	// has gone back.
 	Miscounted Fate = "miscounted"
 	// Stuck: no call ends any more.
 	Stuck Fate = "stuck"
@@ -54,7 +56,7 @@ func (v Violation) String() string {
 	return fmt.Sprintf("%s: %s: %s", v.Fate, v.Engine, v.What)
 }
 
-// placed is where an acknowledged action is in the order of an engine's changes.
+// placed is the position of an acknowledged action in the order of an engine's changes.
 type placed struct {
 	call  *call
 	index int
@@ -63,7 +65,7 @@ type placed struct {
 func (p placed) action() *action   { return &p.call.actions[p.index] }
 func (p placed) outcome() *outcome { return &p.call.outcomes[p.index] }
 
-// checker holds the history of an engine against what may be.
+// checker checks the history of an engine.
 type checker struct {
 	*history
 	model *host.Engine // a fresh engine, in process
@@ -78,7 +80,7 @@ type checker struct {
 	repeats map[*call]bool
 }
 
-// check returns what is wrong with a history.
+// check returns the violations in a history.
 func check(ctx context.Context, h *history, model *host.Engine, suspectWait time.Duration) ([]Violation, error) {
 	c := &checker{history: h, model: model, suspectWait: suspectWait, changes: map[uint64]placed{}, reads: map[uint64][]placed{}, repeats: map[*call]bool{}}
 	c.errors()
@@ -125,7 +127,7 @@ func (c *checker) errors() {
 	})
 }
 
-// sort puts what was acknowledged in its place.
+// sort puts each acknowledged action at its position.
 func (c *checker) sort() {
 	keys := map[string]placed{}
 	c.all(func(x *call) {
@@ -177,7 +179,7 @@ func keyOf(p placed) string {
 	return p.action().key
 }
 
-// callersOrder: what a caller dispatches first comes first.
+// callersOrder: the actions of a caller have the order of their dispatch.
 func (c *checker) callersOrder() {
 	for _, calls := range c.callers {
 		last := uint64(0)
@@ -272,7 +274,7 @@ func (c *checker) steps(x *call, add func(step)) {
 	}
 }
 
-// journaled holds the journal against what was acknowledged.
+// journaled compares the journal with the acknowledged actions.
 func (c *checker) journaled() {
 	for k, entry := range c.journal {
 		p, told := c.changes[entry.Sequence]

@@ -11,7 +11,7 @@ import (
 // Kind is a kind of fault.
 type Kind string
 
-// What can go wrong.
+// The kinds of faults.
 const (
 	// Kill: a worker gets SIGKILL.
 	Kill Kind = "kill"
@@ -35,7 +35,7 @@ const (
 	Cancel Kind = "cancel"
 )
 
-// faults are all kinds, with what they do.
+// faults are all kinds, each with its description.
 var faults = []struct {
 	kind   Kind
 	weight int // how often it strikes, beside the others
@@ -155,7 +155,7 @@ func newSchedule(seed uint64, kinds []Kind) *schedule {
 	return s
 }
 
-// next returns the next fault; false where no kind strikes a worker.
+// next returns the next fault; false if no kind strikes a worker.
 func (s *schedule) next() (fault, bool) {
 	if len(s.kinds) == 0 {
 		return fault{}, false

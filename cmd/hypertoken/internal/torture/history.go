@@ -28,7 +28,7 @@ func (a *action) options() []host.DispatchOption {
 	return list
 }
 
-// outcome is what a caller was told of an action.
+// outcome is the outcome of an action as its caller got it.
 type outcome struct {
 	sequence uint64
 	changed  bool
@@ -50,7 +50,8 @@ const (
 	wholeState // a question about the state: no action
 )
 
-// call is something that a caller has asked an engine, and what it was told, in nanoseconds since the torture began.
+// call is a call of an engine by a caller, with its answer. Its times are in nanoseconds since the
+// torture began.
 type call struct {
 	form       form
 	start, end int64
@@ -71,10 +72,11 @@ type history struct {
 	engine  string
 	setup   host.Raw
 	callers [][]*call
-	// gathers says that what is dispatched at the same time is one batch, and which.
+	// gathers says that actions that are dispatched at the same time are one batch, and of which
+	// mode.
 	gathers bool
 	mode    host.BatchMode
-	// What the engine said at its end, and the sequences of its events.
+	// The engine's last answers, and the sequences of its events.
 	last    outcome
 	digest  host.Digest
 	journal []host.Entry

@@ -19,7 +19,7 @@ type injector struct {
 
 	stops atomic.Int32 // how many workers are stopped, and may go on
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	schedule *schedule
 	next     fault
 	armed    bool
@@ -151,7 +151,7 @@ func (in *injector) strike(w *wire, f *fault) {
 	}
 }
 
-// callEnded lets stopped workers go on, when that many calls have ended or somebody has given up.
+// callEnded lets stopped workers go on once that many calls have ended, or a caller has given up.
 func (in *injector) callEnded(gaveUp bool) {
 	if in.stops.Load() == 0 {
 		return
@@ -222,7 +222,7 @@ func (in *injector) garbled() int64 {
 	return int64(in.counts[Garbage] + in.counts[Repeat])
 }
 
-// calm ends the faults: no more strike, and what is stopped goes on.
+// calm ends the faults: no more strike, and stopped workers go on.
 func (in *injector) calm() {
 	in.mu.Lock()
 	defer in.mu.Unlock()

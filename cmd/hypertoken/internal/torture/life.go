@@ -111,7 +111,7 @@ func insist[T any](ask func() (T, error)) (T, error) {
 	}
 }
 
-// testament takes down what the engine says in the end.
+// testament records the engine's answers at its end.
 func (l *life) testament(ctx context.Context, e *host.Engine) error {
 	state, err := insist(func() (host.Result, error) { return e.State(ctx) })
 	if err != nil {
@@ -131,7 +131,7 @@ func (l *life) testament(ctx context.Context, e *host.Engine) error {
 	return nil
 }
 
-// caller is one of those who call an engine.
+// caller is one of the callers of an engine.
 type caller struct {
 	*deal
 	life   *life
@@ -179,7 +179,7 @@ func (c *caller) keyed() action {
 	return a
 }
 
-// patience returns a context whose end withdraws a call, where callers give up at times.
+// patience returns a context whose end withdraws a call, if callers give up at times.
 func (c *caller) patience() (ctx context.Context, cancel context.CancelFunc, mayEnd bool) {
 	if c.life.t.cancels && c.rand.IntN(16) == 0 {
 		ctx, cancel = context.WithTimeout(c.ctx, time.Duration(c.rand.Int64N(int64(20*time.Millisecond))))
@@ -195,7 +195,7 @@ func (c *caller) begin(f form, actions ...action) *call {
 	return x
 }
 
-// end takes down what the caller was told.
+// end records the answer that the caller got.
 func (c *caller) end(x *call, mayEnd bool, outcomes ...outcome) {
 	x.end, x.outcomes, x.mayEnd = c.life.t.clock(), outcomes, mayEnd
 	gaveUp := false

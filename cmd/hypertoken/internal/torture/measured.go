@@ -26,7 +26,7 @@ func talliedIn(m *host.Measurements) tally {
 		c["run"] += a.Run.Count
 	}
 	for reason, n := range m.Restarts {
-		c["ends "+reason] = n
+		c["ends "+reason.String()] = n
 	}
 	for _, w := range m.MeasuredWorkers {
 		worker := fmt.Sprint("worker ", w.ID)
@@ -35,7 +35,8 @@ func talliedIn(m *host.Measurements) tally {
 	return c
 }
 
-// measure looks at what the host measures: nothing goes back, and nothing ends that was not dispatched.
+// measure checks the host's measurements: no counter goes back, and no action ends that was not
+// dispatched.
 func (t *torture) measure() {
 	t.mu.Lock()
 	before := t.measured
@@ -57,7 +58,8 @@ func (t *torture) measure() {
 	t.mu.Unlock()
 }
 
-// compare holds what the host has measured, once it is quiet, against what callers were told.
+// compare compares the host's measurements, once the host is quiet, with the outcomes that callers
+// got.
 func (t *torture) compare() {
 	m := t.host.Measure()
 	t.mu.Lock()

@@ -11,7 +11,7 @@ import (
 	"hypertoken/internal/printable"
 )
 
-// Report is what has come of a torture so far, and in the end.
+// Report is the result of a torture, so far or at its end.
 type Report struct {
 	Seed    uint64        `json:"seed"`
 	Elapsed time.Duration `json:"elapsed_ns"`
@@ -73,7 +73,11 @@ func (t *torture) snapshot() Report {
 	r.Failed, r.Violated = maps.Clone(r.Failed), maps.Clone(r.Violated)
 	r.Violations = slices.Clone(r.Violations)
 	r.Elapsed, r.Acknowledged = t.elapsed(), t.acknowledged.Load()
-	r.Ends, r.Placed, r.Fallbacks, r.Takeovers = stats.Restarts, stats.Placed, stats.Fallbacks, stats.Takeovers
+	r.Ends = map[string]uint64{}
+	for reason, n := range stats.Restarts {
+		r.Ends[reason.String()] = n
+	}
+	r.Placed, r.Fallbacks, r.Takeovers = stats.Placed, stats.Fallbacks, stats.Takeovers
 	t.injector.mu.Lock()
 	defer t.injector.mu.Unlock()
 	r.Faults = maps.Clone(t.injector.counts)
@@ -112,7 +116,7 @@ func (t *torture) elapsed() time.Duration {
 	return min(time.Duration(until-began), t.config.For)
 }
 
-// finish works out what is asked for in the end only.
+// finish computes the figures that only the last report has.
 func (r *Report) finish() {
 	slices.Sort(r.Recoveries)
 	if n := len(r.Recoveries); n > 0 {

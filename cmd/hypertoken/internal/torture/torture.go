@@ -22,14 +22,14 @@ import (
 	"hypertoken/internal/tap"
 )
 
-// Config says what is tortured, and how.
+// Config says which host is tortured, and how.
 type Config struct {
 	// For is how long new calls are made. Checking what was called takes a little longer.
 	For time.Duration
 	// Deaths, if it is not 0, ends the calls as soon as that many deaths had requests in flight; For is then the most that it
 	// may take.
 	Deaths int
-	// Seed is what the faults and the calls are drawn from.
+	// Seed is the seed from which the faults and the calls are drawn.
 	Seed uint64
 	// Workers is how many worker processes run, Engines how many engines are called at once, by three callers each.
 	Workers, Engines int
@@ -40,13 +40,13 @@ type Config struct {
 	// CorePath names a file with a core, Core holds one; neither is the built-in core.
 	CorePath string
 	Core     []byte
-	// Without is what the host does without that it would do for speed.
+	// Without has the ways to be fast that the host does without.
 	Without fast.Set
-	// Logger gets what the host has to say. Its warnings are part of the torture.
+	// Logger gets the log of the host. Its warnings are part of the torture.
 	Logger *slog.Logger
 	// FailFast ends the calls with the first violation.
 	FailFast bool
-	// Progress, where it is set, is called several times a second.
+	// Progress, if it is set, is called several times a second.
 	Progress func(Report)
 }
 
@@ -65,29 +65,31 @@ type torture struct {
 	until    time.Time
 	ended    chan *history
 
-	// began is when calls began, stopped when they ended before their time: 0 where they have not.
+	// began is when calls began, stopped when they ended before their time: 0 if they have not.
 	began, stopped atomic.Int64
 	calls          atomic.Uint64 // ended
 	acknowledged   atomic.Uint64
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	report Report
-	// told counts what callers were told of actions, by outcome as host.OutcomeOf names it. measured is what the host had when
-	// it was last looked at.
+	// told counts the outcomes of actions that callers were told, as host.OutcomeOf names them. measured is what the host's
+	// own measurements said when they were last compared.
 	told     map[string]uint64
 	measured tally
-	// recovered is when each engine answered first after a death, by the death's number.
+	// recovered has, for each death and each engine, the time until the engine answered again.
 	recovered map[int]map[string]time.Duration
 }
 
-// suspectWait is for how long an action that a worker may have died of waits for another one.
+// suspectWait is the host's Options.SuspectWait.
 const suspectWait = time.Second
 
-// stuckAfter is how long no call may end.
+// stuckAfter is the time after which the torture is stuck, if no call and no check has ended.
 const stuckAfter = 60 * time.Second
 
-// Run tortures a host, and returns what came of it. Where ctx ends, no more calls are made, and what was called is checked.
-// Where the host is stuck, its workers and its goroutines are left behind. An error is that of a torture that could not be.
+// Run tortures a host, and returns what came of it. If ctx ends, no more calls are made, and the calls
+// that were made are checked. If the host is stuck, its workers and its goroutines are left behind, and
+// the report says so. Run returns an error if the torture could not begin, or a check could not run;
+// violations are in the report.
 func Run(ctx context.Context, c Config) (Report, error) {
 	t := &torture{config: c, injector: newInjector(c.Seed, c.Faults, c.Workers+c.Spares), cancels: slices.Contains(c.Faults, Cancel),
 		store: newStore(c.Seed, slices.Contains(c.Faults, Store)), ended: make(chan *history, c.Engines), recovered: map[int]map[string]time.Duration{},
@@ -99,9 +101,9 @@ func Run(ctx context.Context, c Config) (Report, error) {
 	o := host.Options{
 		Workers: c.Workers, Spares: c.Spares, CorePath: c.CorePath, Core: c.Core, Store: t.store,
 		Logger: slog.New(accusations{c.Logger.Handler(), &t.accused}),
-		// Deaths are at least pace apart, unless no worker survives its start.
+		// Faults kill a worker at most once in pace, so a worker that can start is never given up.
 		MaxRestarts: 1, RestartWindow: pace / 2,
-		// Faults that strike one action by chance are not its doing.
+		// Faults strike actions at random, so an innocent action must not be poisoned.
 		MaxAttempts: 20, SuspectWait: suspectWait,
 		StallAfter: 300 * time.Millisecond, KillGrace: 50 * time.Millisecond,
 		SnapshotBytes: 4 << 10, ReplayBudget: 20 * time.Millisecond, MaxEngineMemory: 64 << 20,
@@ -111,7 +113,7 @@ func Run(ctx context.Context, c Config) (Report, error) {
 	if t.host, err = host.New(fast.Without(tap.With(t.ctx, t.injector.tap), c.Without), o); err != nil {
 		return t.report, err
 	}
-	// In process what a worker has done in time may take longer.
+	// An action that is done in time on a worker may take longer in process.
 	o.InProcess, o.Timeout, o.Store, o.Logger = true, -1, nil, slog.New(slog.DiscardHandler)
 	if t.model, err = host.New(t.ctx, o); err != nil {
 		return t.report, errors.Join(err, t.host.Shutdown(context.WithoutCancel(ctx)))
@@ -242,7 +244,7 @@ func (t *torture) callEnded(x *call, gaveUp bool) {
 	t.injector.callEnded(gaveUp)
 }
 
-// check holds a history against what may be, and takes its figures.
+// check checks a history, and adds its figures to the report.
 func (t *torture) check(h *history) error {
 	model, err := t.model.Open(t.ctx, h.engine, host.EngineOptions{Setup: h.setup})
 	if err != nil {
@@ -310,7 +312,7 @@ func (t *torture) count(h *history, x *call, deaths []death) {
 	}
 }
 
-// leaks looks for what is left of the workers.
+// leaks looks for worker processes that still run after Shutdown of the workers.
 func (t *torture) leaks() {
 	var left []int
 	for _, pid := range t.injector.started() {
@@ -323,7 +325,7 @@ func (t *torture) leaks() {
 	}
 }
 
-// accusations holds what the host said of its workers against what was done to their answers.
+// accusations compares the host's warnings about its workers with the faults in their answers.
 func (t *torture) accusations() {
 	said, done := t.accused.Load(), t.injector.garbled()
 	if said > done {

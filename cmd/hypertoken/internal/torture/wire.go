@@ -47,7 +47,7 @@ type wire struct {
 	ready   []byte // read, and not handed on yet
 	cut     bool   // nothing more is handed on
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	pending map[uint64]struct{}
 	struck  *strike
 }
@@ -57,7 +57,7 @@ func calls(k ipc.Kind) bool {
 	return k == ipc.Dispatch || k == ipc.Batch || k == ipc.State || k == ipc.Digest
 }
 
-// note keeps who is unanswered, and returns how many are.
+// note records the unanswered requests, and returns how many there are.
 func (w *wire) note(h *ipc.Header) int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -96,7 +96,7 @@ func (w *wire) TryWrite(b []byte) (int, error) {
 	return n, err
 }
 
-// WriteAll hands on what did not fit; faults strike when it does.
+// WriteAll passes on the frames that did not fit. Faults strike while it does.
 func (w *wire) WriteAll(b []byte, done func(error)) {
 	_, f := w.look(b)
 	w.wrote(b)
@@ -160,7 +160,7 @@ var garbage = func() []byte {
 	return b
 }()
 
-// Read hands on what the worker has written, up to where a fault strikes.
+// Read passes on the bytes that the worker has written, up to the place where a fault strikes.
 func (w *wire) Read(b []byte) (int, error) {
 	for {
 		if n, err := w.read(b, w.process.Out.Read); n > 0 || err != nil {
@@ -188,7 +188,7 @@ func (w *wire) read(b []byte, from func([]byte) (int, error)) (int, error) {
 	return n, nil
 }
 
-// came takes in what the worker has written.
+// came takes in the bytes that the worker has written.
 func (w *wire) came(b []byte) {
 	w.ready = w.ready[:0]
 	for len(b) > 0 && !w.cut {

@@ -47,7 +47,7 @@ func newWorkload(actions []host.ActionInfo) *workload {
 	return w
 }
 
-// deal is what one caller draws its actions from.
+// deal is the source from which one caller draws its actions.
 type deal struct {
 	*workload
 	rand *rand.Rand
@@ -56,7 +56,7 @@ type deal struct {
 
 // placements are the identifiers that the actions of a life have made.
 type placements struct {
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // guards the fields below
 	list []string
 }
 
@@ -121,7 +121,7 @@ func worksLong(f host.FieldInfo) bool {
 	return err == nil && n >= 1e6
 }
 
-// encode encodes what this package makes, which always encodes.
+// encode encodes a value of this package. Such a value can always be encoded.
 func encode(v any) host.Raw {
 	b, err := msgpack.Marshal(v)
 	if err != nil {
@@ -191,7 +191,7 @@ func (d *deal) spin() (action, time.Duration) {
 	return action{kind: "test:spin", payload: encode(map[string]any{})}, 10 * time.Millisecond
 }
 
-// setup makes what an engine starts from. A large one has a snapshot of several pieces.
+// setup makes the setup of an engine. An engine with a large one has a snapshot of several pieces.
 func (d *deal) setup(large bool) host.Raw {
 	n := 52
 	text := ""

@@ -19,10 +19,13 @@ func document(r *bench.Report, core []coreFigure, browsers []browserFigures, dra
 	var b bytes.Buffer
 	m := &r.Machine
 	b.WriteString("# Performance\n\n")
-	b.WriteString("`make bench` writes this page and what it shows, from one run of `hypertoken bench`: edits are lost. Every figure is\n" +
-		"warmed up and taken over several rounds, in turn with its baselines. Figures of two runs, or of two machines, do not\n" +
-		"compare. [profiles.md](performance/profiles.md) has what profiles of one machine showed of the targets that were missed there.\n\n")
-	fmt.Fprintf(&b, "%s, %d cores, %s of memory, %s, kernel %s, load %.2f before the run. HyperToken %s, %s, node %s. %s, %.0f s.\n",
+	b.WriteString("This page shows one run of `hypertoken bench`. `make bench` writes it, so do not edit it. Every\n" +
+		"figure is warmed up, and taken over several rounds, in turn with its baselines. Do not compare\n" +
+		"figures of two runs, or of two machines. [profiles.md](performance/profiles.md) has findings from\n" +
+		"profiles of one machine, which explain targets that were missed there.\n" +
+		"\n")
+	fmt.Fprintf(&b, "The machine: %s, %d cores, %s of memory, %s, kernel %s, load %.2f before the run.\n"+
+		"The versions: HyperToken %s, %s, node %s. The run began at %s and took %.0f s.\n",
 		m.CPU, m.Cores, humanize.IBytes(m.Memory), m.System, m.Kernel, m.Load, m.Version, m.Go, or(m.Node, "not there"), m.Time, r.Elapsed)
 
 	section := func(title string) { fmt.Fprintf(&b, "\n## %s\n\n", title) }
@@ -58,15 +61,20 @@ func document(r *bench.Report, core []coreFigure, browsers []browserFigures, dra
 		b.Truncate(b.Len() - 1)
 	}
 
-	section("As the guide has it")
-	b.WriteString("Medians over the rounds, of p50, p95 and mean. The guide's own: ping 97 µs, dispatch 194 µs, p95 292 µs, five at once 109 µs an\naction, 2-3 MB a worker.\n\n")
+	section("The figures of the guide")
+	b.WriteString("The guide of the original gives these figures of its own: ping 97 µs, dispatch 194 µs, p95 292 µs,\n" +
+		"five at once 109 µs an action, 2-3 MB a worker. Here are the same figures of this run: medians over\n" +
+		"the rounds.\n" +
+		"\n")
 	markdown(&b, r.GuideTable(), 1)
 
 	section("The core")
 	if len(core) == 0 {
 		b.WriteString("Not measured: there was no `core-rs/target/bench/core.json`.\n")
 	} else {
-		b.WriteString("An action of each family on a state of so many tokens, as WebAssembly under wazero and natively.\n\n")
+		b.WriteString("The table has one or more actions of each family, on a state with the given number of tokens. Each\n" +
+			"ran as WebAssembly under wazero, and as native code.\n" +
+			"\n")
 		markdown(&b, coreTable(core), 1)
 	}
 
@@ -74,15 +82,17 @@ func document(r *bench.Report, core []coreFigure, browsers []browserFigures, dra
 	if len(browsers) == 0 {
 		b.WriteString("Not measured: there was no `docs/performance/browser.json`.\n")
 	} else {
-		b.WriteString("The npm package on a worker, beside a bare message of 32 bytes there and back, in turn in the same run (`make bench-browser`): medians over\n" +
-			"three rounds. Pipelined is with a thousand in flight. Targets: a dispatch within 1.3 times the bare message; five times as many actions\n" +
-			"a second as bare messages.\n\n")
+		b.WriteString("The npm package on a worker, compared with a bare message of 32 bytes there and back. Both are\n" +
+			"measured in turn, in the same run (`make bench-browser`). The figures are medians over three rounds.\n" +
+			"\"Pipelined\" means a thousand in flight. There are two targets: a dispatch takes at most 1.3 times as\n" +
+			"long as the bare message; and five times as many actions as bare messages run in a second.\n" +
+			"\n")
 		markdown(&b, browserTable(browsers), 1)
 	}
 
 	section("All figures")
 	figures := r.FigureTable()
-	figures.Headings = append(figures.Headings, "of")
+	figures.Headings = append(figures.Headings, "what is measured")
 	last := ""
 	for k, f := range r.Figures {
 		about := f.About

@@ -170,11 +170,15 @@ func pictures(r *bench.Report, directory string) (drawn []picture, err error) {
 	}
 	if len(r.Histograms) > 0 {
 		p, e := latencies(r.Histograms)
-		err = add(picture{"latency.svg", "Latencies", "How long calls take, one at a time: the share of them in buckets that are each 5 % wider than the one before."}, p, e)
+		err = add(picture{"latency.svg", "Latencies",
+			"How long calls take, one at a time. The height is the share of calls in a bucket; each bucket is\n" +
+				"5 % wider than the one before it."}, p, e)
 	}
 	if list := curves(r); err == nil && len(list) > 0 {
 		p, e := scaling(list)
-		err = add(picture{"scaling.svg", "Scaling", fmt.Sprintf("Throughput of engines that have a caller each, by the number of workers, on %d cores: median, least and greatest.", r.Machine.Cores)}, p, e)
+		err = add(picture{"scaling.svg", "Scaling", fmt.Sprintf(
+			"Throughput of engines with one caller each, by the number of workers, on %d cores: the median,\n"+
+				"the least and the greatest value.", r.Machine.Cores)}, p, e)
 	}
 	return drawn, err
 }

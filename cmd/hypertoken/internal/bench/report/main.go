@@ -1,5 +1,6 @@
-// Command report writes docs/performance.md and its pictures from the JSON of a run of hypertoken bench, docs/performance/run.json, and
-// from core.json and browser.json beside it where they are there: the benchmarks of the core and of the npm package.
+// Command report writes docs/performance.md and its pictures from the JSON of a run of hypertoken
+// bench, docs/performance/run.json, and from core.json and browser.json beside it if they are
+// there: the benchmarks of the core and of the npm package.
 package main
 
 import (
@@ -53,7 +54,8 @@ type browserFigures struct {
 
 type spread struct{ P50, P95 float64 }
 
-// write reads a run, and the figures of the core and of browsers where there are such files, and writes the document.
+// write reads a run, and the figures of the core and of browsers if there are such files, and
+// writes the document.
 func write(directory string) error {
 	into := filepath.Join(directory, "performance")
 	var r bench.Report

@@ -1,4 +1,4 @@
-package host
+package pool
 
 import "github.com/shirou/gopsutil/v4/process"
 

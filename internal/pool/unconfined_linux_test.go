@@ -1,4 +1,4 @@
-package host
+package pool
 
 import (
 	"bytes"
@@ -9,7 +9,8 @@ import (
 	"hypertoken/internal/process"
 )
 
-// A host says once that its workers are not confined, if the system can't filter system calls, and nothing if it can.
+// A host says once that its workers are not confined, if the system can't filter system calls, and
+// nothing if it can.
 func TestAHostSaysThatItsWorkersAreNotConfined(t *testing.T) {
 	for _, c := range []struct {
 		offered process.Confinement
@@ -20,8 +21,7 @@ func TestAHostSaysThatItsWorkersAreNotConfined(t *testing.T) {
 		{process.Confinement{Seccomp: true}, 0},
 	} {
 		var log bytes.Buffer
-		h := &Host{log: slog.New(slog.NewTextHandler(&log, nil))}
-		h.sayIfUnconfined(c.offered)
+		sayIfUnconfined(slog.New(slog.NewTextHandler(&log, nil)), c.offered)
 		if n := strings.Count(log.String(), "level=WARN msg=\"workers may do what their user may"); n != c.says {
 			t.Errorf("%+v: it is said %d times, want %d:\n%s", c.offered, n, c.says, log.String())
 		}
