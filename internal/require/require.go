@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Tool returns the path of a program. Where there is none the test is skipped, with the reason; where HYPERTOKEN_REQUIRE
-// is all, as on CI, it fails.
+// Tool returns the path of a program. Where there is none the test is skipped, with the reason;
+// where HYPERTOKEN_REQUIRE is all, as on CI, it fails.
 func Tool(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -19,8 +19,8 @@ func Tool(t testing.TB, name string) string {
 	return ""
 }
 
-// Deep skips a test that builds whole programs anew, which takes minutes, unless HYPERTOKEN_DEEP is set, as `make test-deep`
-// does.
+// Deep skips a test that builds whole programs anew, which takes minutes, unless HYPERTOKEN_DEEP is
+// set, as `make test-deep` does.
 func Deep(t testing.TB) {
 	t.Helper()
 	if os.Getenv("HYPERTOKEN_DEEP") == "" {
@@ -28,7 +28,8 @@ func Deep(t testing.TB) {
 	}
 }
 
-// Missing skips a test for want of something that the machine does not have, with the reason, or fails it as [Tool] does.
+// Missing skips a test for want of something that the machine does not have, with the reason, or
+// fails it as [Tool] does.
 func Missing(t testing.TB, what string, err error) {
 	t.Helper()
 	if os.Getenv("HYPERTOKEN_REQUIRE") == "all" {
