@@ -423,7 +423,7 @@ func TestEveryLogMessageIsDocumented(t *testing.T) {
 	}
 	call := regexp.MustCompile(`(?:log|Log|logger)\.(Info|Warn|Error)\("([^"]+)"[,)]`)
 	found := map[string]bool{}
-	for _, dir := range []string{"host", "workerproc", "internal/process"} {
+	for _, dir := range []string{"host", "workerproc", "internal/process", "internal/pool"} {
 		files, err := filepath.Glob("../" + dir + "/*.go")
 		if err != nil {
 			t.Fatal(err)

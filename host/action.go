@@ -87,7 +87,8 @@ type Result struct {
 	HasDigest bool
 	// Digest is that of the state right after the action.
 	Digest Digest
-	// Raw is the result, one MessagePack value. It must not be changed if the action had a [Key]: others may get it, too.
+	// Raw is the result, one MessagePack value. It must not be changed if the action had a [Key]:
+	// others may get it, too.
 	Raw Raw
 }
 

@@ -205,8 +205,8 @@ func testGatheredBatches(t *testing.T) {
 	dispatch(t, f, "stack:draw", nil)
 }
 
-// A batch's deadline is its earliest member's, also where that is its context's: what one member never ends does not hold
-// the others until theirs.
+// A batch's deadline is its earliest member's, also where that is its context's: what one member
+// never ends does not hold the others until theirs.
 func TestAGatheredBatchEndsWithItsEarliestDeadline(t *testing.T) {
 	everywhere(t, testAGatheredBatchEndsWithItsEarliestDeadline)
 }

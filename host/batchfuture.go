@@ -104,7 +104,8 @@ func (b *batch) end(from *engine.Request) {
 	f.settle(Result{Sequence: b.sequence, Changed: b.changed}, b.fault)
 }
 
-// repeat ends the batch as the record of its key says, or with an error: nothing runs, and nobody but its caller is told.
+// repeat ends the batch as the record of its key says, or with an error: nothing runs, and nobody
+// but its caller is told.
 func (b *batch) repeat(old *journal.KeyRecord, err error) {
 	if b.fault = err; err == nil {
 		b.sequence, b.changed = old.Sequence, old.Changed

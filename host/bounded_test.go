@@ -40,8 +40,8 @@ func (s *measured) measure(name string, owner journal.Owner) {
 	})
 }
 
-// What is kept of an engine does not grow with the number of its actions: snapshots replace the entries, keys are forgotten, and
-// the queues hold what is under way.
+// What is kept of an engine does not grow with the number of its actions: snapshots replace the
+// entries, keys are forgotten, and the queues hold what is under way.
 func TestAnEngineStaysAsSmallAsItIs(t *testing.T) {
 	const (
 		actions       = 200_000

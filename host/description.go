@@ -14,8 +14,8 @@ type ActionInfo struct {
 	Name   string      `msgpack:"name" json:"name"`
 	About  string      `msgpack:"about" json:"about"`
 	Fields []FieldInfo `msgpack:"fields" json:"fields"`
-	// Result is the shape of what the action returns, such as "Token[]"; core-rs/ABI.md has the notation. It is "" if the
-	// core does not say.
+	// Result is the shape of what the action returns, such as "Token[]"; core-rs/ABI.md has the
+	// notation. It is "" if the core does not say.
 	Result string `msgpack:"result" json:"result,omitempty"`
 }
 
@@ -50,18 +50,18 @@ type MemberInfo struct {
 	Optional bool   `msgpack:"optional" json:"optional"`
 }
 
-// Actions returns the actions of the core, sorted by name. With Options.NoFallback a worker tells them: Actions waits for one
-// then. It fails with [ErrShutdown], with [ErrTimeout] or [ErrCanceled] if ctx ends first, and with [ErrBadInput] for a core
-// that can't be run.
+// Actions returns the actions of the core, sorted by name. With Options.NoFallback a worker tells
+// them: Actions waits for one then. It fails with [ErrShutdown], with [ErrTimeout] or [ErrCanceled]
+// if ctx ends first, and with [ErrBadInput] for a core that can't be run.
 func (h *Host) Actions(ctx context.Context) ([]ActionInfo, error) {
 	var list []ActionInfo
 	err := h.describe("Actions", &list, func() ([]byte, error) { return h.encodedActions(ctx) })
 	return list, err
 }
 
-// Records returns the records that the shapes of the core's actions name, sorted by name. There are none if the core was
-// built before cores described them. It fails as Actions does, and with [ErrBadInput] on a host with Options.NoFallback,
-// which runs nothing of the core itself.
+// Records returns the records that the shapes of the core's actions name, sorted by name. There are
+// none if the core was built before cores described them. It fails as Actions does, and with
+// [ErrBadInput] on a host with Options.NoFallback, which runs nothing of the core itself.
 func (h *Host) Records(ctx context.Context) ([]RecordInfo, error) {
 	if h.options.NoFallback {
 		return nil, badInput("Records: a host with Options.NoFallback runs nothing of the core; ask one without it")

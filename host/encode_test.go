@@ -199,7 +199,8 @@ func TestDepthOfPayloads(t *testing.T) {
 	}
 }
 
-// Structs are encoded and decoded by their msgpack tags, else by their json tags; what a json tag says is done, or refused.
+// Structs are encoded and decoded by their msgpack tags, else by their json tags; what a json tag
+// says is done, or refused.
 func TestTagsOfStructs(t *testing.T) {
 	h := newHost(t, host.Options{})
 	e := open(t, h, "e", deck(20))

@@ -34,8 +34,9 @@ type Engine struct {
 	// heldUntil is until when it is held back, on the host's clock; 0 if it never was.
 	heldUntil atomic.Int64
 
-	// mu guards what follows. Its holder calls an event method of the machine, then perform, and then unlockAndDeliver. Locks
-	// are taken in the order engine, scheduler, pool, worker, and never those of two engines.
+	// mu guards what follows. Its holder calls an event method of the machine, then perform, and then
+	// unlockAndDeliver. Locks are taken in the order engine, scheduler, pool, worker, and never those
+	// of two engines.
 	mu     sync.Mutex
 	m      engine.Machine
 	owner  journal.Owner
@@ -44,8 +45,8 @@ type Engine struct {
 	at     *pool.Worker // the worker of its place; nil if it has none, or is in this process
 	local  *local       // its place in this process; nil if it has none
 	listed bool         // the host's tick knows it
-	// fallen says that its last place was this process, for want of a worker. lostAt is when it lost a worker that it had something
-	// to do for, on the clock of measurements, until it is placed again.
+	// fallen says that its last place was this process, for want of a worker. lostAt is when it lost a
+	// worker that it had something to do for, on the clock of measurements, until it is placed again.
 	fallen bool
 	lostAt time.Duration
 	// isOpening says that Open has not returned.
@@ -112,8 +113,8 @@ func (e *Engine) step(event func(m *engine.Machine, now time.Duration)) {
 	e.unlockAndDeliver(false)
 }
 
-// takeFrame has the machine take in a frame that came from a place. It returns for how long the place ran, if the frame is an
-// answer that says so. The engine's lock is held.
+// takeFrame has the machine take in a frame that came from a place. It returns for how long the
+// place ran, if the frame is an answer that says so. The engine's lock is held.
 func (e *Engine) takeFrame(p engine.Place, kind ipc.Kind, flags ipc.Flags, id uint64, body []byte, seen time.Duration) (ran time.Duration) {
 	switch kind {
 	case ipc.Chunk:
@@ -143,8 +144,8 @@ func (e *Engine) placeLost(p engine.Place, d *engine.Death) {
 	e.unlockAndDeliver(false)
 }
 
-// mailbox is for what happens while the lock may be held by the same goroutine, such as a store that answers at once. What is
-// posted is taken in before the engine's lock is released.
+// mailbox is for what happens while the lock may be held by the same goroutine, such as a store
+// that answers at once. What is posted is taken in before the engine's lock is released.
 type mailbox struct {
 	mu sync.Mutex // guards what follows; a leaf
 	// appends are the ends of appends: there is one for nearly every action. events are all others.
@@ -206,9 +207,10 @@ func (e *Engine) takeMail() {
 	}
 }
 
-// unlockAndDeliver takes in what was posted, tells the others how the engine is, releases the engine's lock, and does what
-// waited for that: it writes to pipes, assigns places, and starts what runs in this process. mayRun says that this
-// goroutine may run the engine's actions. If more was posted meanwhile, it locks the engine again for that.
+// unlockAndDeliver takes in what was posted, tells the others how the engine is, releases the
+// engine's lock, and does what waited for that: it writes to pipes, assigns places, and starts what
+// runs in this process. mayRun says that this goroutine may run the engine's actions. If more was
+// posted meanwhile, it locks the engine again for that.
 func (e *Engine) unlockAndDeliver(mayRun bool) {
 	for {
 		e.takeMail()

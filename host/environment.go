@@ -14,8 +14,8 @@ func Environment() string {
 	return runtime.GOOS + "/" + runtime.GOARCH
 }
 
-// SupportsWorkers reports whether a host without Options.WorkerPath can start workers here: the system has processes, this
-// one is none of them, and the program has called workerproc.Main.
+// SupportsWorkers reports whether a host without Options.WorkerPath can start workers here: the
+// system has processes, this one is none of them, and the program has called workerproc.Main.
 func SupportsWorkers() bool {
 	switch runtime.GOOS {
 	case "js", "wasip1", "ios", "android":

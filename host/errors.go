@@ -11,16 +11,16 @@ import (
 // value and the limit. The engine's state is as it was before the action.
 type ActionError = fault.ActionError
 
-// Error is an error of the host: a stable Code, a Message that names the value, the limit and the next step, and the cause
-// in Err, or nil. Errors of one code match each other under [errors.Is], so the values below tell them apart. [CodeOf]
-// returns the code of any error.
+// Error is an error of the host: a stable Code, a Message that names the value, the limit and the
+// next step, and the cause in Err, or nil. Errors of one code match each other under [errors.Is],
+// so the values below tell them apart. [CodeOf] returns the code of any error.
 type Error = fault.Error
 
 // The errors of the host, one for each code. They are for [errors.Is] and must not be changed.
 var (
-	// ErrBadInput is returned for input that can't be meant: an option out of bounds, an empty name, a payload that can't be
-	// encoded, contains itself or is nested deeper than MaxDepth, or an option of a batch that is for its members or the other
-	// way round.
+	// ErrBadInput is returned for input that can't be meant: an option out of bounds, an empty name, a
+	// payload that can't be encoded, contains itself or is nested deeper than MaxDepth, or an option of
+	// a batch that is for its members or the other way round.
 	ErrBadInput = fault.ErrBadInput
 	// ErrTimeout is returned if an action was not committed in time. It is also [context.DeadlineExceeded].
 	ErrTimeout = fault.ErrTimeout
@@ -36,8 +36,8 @@ var (
 	ErrShutdown = fault.ErrShutdown
 	// ErrDiverged is returned if a replay gave other results than those that were acknowledged.
 	ErrDiverged = fault.ErrDiverged
-	// ErrOverloaded is returned by DispatchAsync while Options.MaxQueue requests, or MaxQueueBytes, are unanswered; and for
-	// what is dispatched to an engine that is held back, see Options.MaxKills.
+	// ErrOverloaded is returned by DispatchAsync while Options.MaxQueue requests, or MaxQueueBytes, are
+	// unanswered; and for what is dispatched to an engine that is held back, see Options.MaxKills.
 	ErrOverloaded = fault.ErrOverloaded
 	// ErrKeyReused is returned for an action with the Key of another one.
 	ErrKeyReused = fault.ErrKeyReused

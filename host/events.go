@@ -59,9 +59,9 @@ type listener struct {
 	wake    chan struct{}
 }
 
-// On calls f with every event of a name, one after the other, in a goroutine of its own; "" is for all. f may dispatch, and
-// take its time: where it is more than 1,024 events behind, the oldest are dropped, and [Host.Stats] counts them. stop ends
-// it; a call of f that is under way then goes on.
+// On calls f with every event of a name, one after the other, in a goroutine of its own; "" is for
+// all. f may dispatch, and take its time: where it is more than 1,024 events behind, the oldest are
+// dropped, and [Host.Stats] counts them. stop ends it; a call of f that is under way then goes on.
 func (e *Engine) On(event string, f func(Event)) (stop func()) {
 	events, stop := e.Events(event)
 	go func() {

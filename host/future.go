@@ -11,9 +11,9 @@ import (
 	"hypertoken/journal"
 )
 
-// Future is the result, now or later, of an action that was dispatched. If the context of the dispatch ends before the
-// action's record is handed to the store, the action is withdrawn and has no effect. From then on the future waits for what
-// the store says, however long that takes.
+// Future is the result, now or later, of an action that was dispatched. If the context of the
+// dispatch ends before the action's record is handed to the store, the action is withdrawn and has
+// no effect. From then on the future waits for what the store says, however long that takes.
 type Future struct {
 	// request is the part that the engine's machine works with, from the dispatch until the outcome.
 	request engine.Request
@@ -84,8 +84,8 @@ func (f *Future) Done() <-chan struct{} {
 	return f.done
 }
 
-// wakeLocked wakes everybody who waits. If nobody but the call itself has the future, there is one waiter at most, and the
-// channel is used again. The future's lock is held.
+// wakeLocked wakes everybody who waits. If nobody but the call itself has the future, there is one
+// waiter at most, and the channel is used again. The future's lock is held.
 func (f *Future) wakeLocked() {
 	if f.isHidden {
 		f.done <- struct{}{}
@@ -189,8 +189,8 @@ func (f *Future) Complete(r *engine.Request, err error) {
 	f.settle(result, err)
 }
 
-// keyEnded is called when the first call with a key has ended. It gives the same outcome to all calls that wait for that
-// key. The engine's lock is held.
+// keyEnded is called when the first call with a key has ended. It gives the same outcome to all
+// calls that wait for that key. The engine's lock is held.
 func (e *Engine) keyEnded(f *Future, err error) {
 	record := f.request.Keyed
 	if record == nil {

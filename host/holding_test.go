@@ -93,7 +93,8 @@ func testAnEngineThatCostsWorkersIsHeldBack(t *testing.T) {
 	}
 }
 
-// An engine is not charged with a worker that is killed because its journal was in doubt: none of its actions ran too long.
+// An engine is not charged with a worker that is killed because its journal was in doubt: none of
+// its actions ran too long.
 func TestAnEngineIsNotHeldBackForItsStore(t *testing.T) {
 	t.Run(onWorkers, testAnEngineIsNotHeldBackForItsStore)
 }

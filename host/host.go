@@ -12,9 +12,10 @@
 //		...
 //		cards, err := host.As[[]Card](e.Dispatch(ctx, "stack:draw", map[string]any{"count": 5}))
 //
-// An error means that the action had no effect, whatever the error: a bad payload, a deadline, a worker that died, a core
-// that trapped. A result is in the journal. An engine whose worker is lost is placed anew from its journal, every result of
-// the replay is held against the one that was acknowledged, and what was in flight runs again there.
+// An error means that the action had no effect, whatever the error: a bad payload, a deadline, a
+// worker that died, a core that trapped. A result is in the journal. An engine whose worker is lost
+// is placed anew from its journal, every result of the replay is held against the one that was
+// acknowledged, and what was in flight runs again there.
 //
 // All types here are safe for use by any number of goroutines.
 package host
@@ -66,8 +67,8 @@ type Host struct {
 	entropy  entropy
 	started  time.Time
 
-	// Seams for tests: a simulation replaces these. instantiate makes an instance of the core in this process, runLocal runs its
-	// actions there, seams are those of the pool of workers.
+	// Seams for tests: a simulation replaces these. instantiate makes an instance of the core in this
+	// process, runLocal runs its actions there, seams are those of the pool of workers.
 	instantiate func(context.Context) (executor.Instance, error)
 	runLocal    func(func())
 	seams       pool.Seams
@@ -98,9 +99,13 @@ type Host struct {
 	watched []*Engine // those for which time has to pass
 }
 
-// New starts a host and, in the background, its workers. It fails with [ErrBadInput] for options out of bounds, for a core
-// that can't be run, for a core or a worker program that is not the one that is pinned, in a worker, and where neither Options.WorkerPath nor a call of workerproc.Main says which program
-// the workers run. Where workers can't be started engines run in this process. The caller calls Shutdown.
+// New starts a host and, in the background, its workers. If workers can't be started, engines run in
+// this process, unless Options.NoFallback is set. The caller calls Shutdown.
+//
+// New fails with [ErrBadInput] for options out of bounds, for a core that can't be run, for a core or
+// a worker program that is not the one that is pinned, if this process is a worker itself, and if
+// neither Options.WorkerPath nor a call of workerproc.Main says which program the workers run. It
+// fails with [ErrTimeout] or [ErrCanceled] if ctx ends before a core of one's own is compiled.
 func New(ctx context.Context, o Options) (*Host, error) {
 	o.setDefaults()
 	if err := o.validate(); err != nil {
@@ -268,12 +273,14 @@ func (h *Host) hurryTick() {
 	}
 }
 
-// Drain waits for a moment at which nothing is in flight: what was taken in has its outcome, also what came meanwhile. Where ctx ends first it returns [ErrTimeout] or [ErrCanceled].
+// Drain waits for a moment at which nothing is in flight: every request that the host has taken in has
+// its outcome. If ctx ends first, it returns [ErrTimeout] or [ErrCanceled].
 func (h *Host) Drain(ctx context.Context) error { return h.queue.drain(ctx) }
 
-// Shutdown stops accepting, waits for what is running, closes every engine, ends the workers and frees everything. Where
-// ctx ends first, what is running is interrupted, fails with [ErrShutdown] and has no effect; Shutdown still frees
-// everything and returns the context's error. It may be called any number of times: whichever context ends first counts.
+// Shutdown takes nothing more in, waits for the requests that it has, closes every engine, ends the
+// workers and frees everything. If ctx ends first, the requests that run are interrupted, fail with
+// [ErrShutdown] and have no effect; Shutdown still frees everything, and returns the context's error.
+// It may be called any number of times: the context that ends first counts.
 func (h *Host) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	first := !h.closing

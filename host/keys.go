@@ -1,7 +1,7 @@
 package host
 
-// shedKeys makes engines forget keys while those of all engines take more than MaxKeyBytes: the engine whose keys take most
-// forgets the older half of them. No engine's lock is held.
+// shedKeys makes engines forget keys while those of all engines take more than MaxKeyBytes: the
+// engine whose keys take most forgets the older half of them. No engine's lock is held.
 func (h *Host) shedKeys() {
 	for h.keyBytes.Load() > h.options.MaxKeyBytes {
 		var largest *Engine

@@ -13,7 +13,8 @@ import (
 	"hypertoken/host"
 )
 
-// Every limit lets through what is exactly as large, and refuses what is one larger, with an error that names the limit.
+// Every limit lets through what is exactly as large, and refuses what is one larger, with an error
+// that names the limit.
 func TestLimitsOnBothSides(t *testing.T) { everywhere(t, testLimitsOnBothSides) }
 
 func testLimitsOnBothSides(t *testing.T) {

@@ -84,8 +84,8 @@ func (e *Engine) measureParts(f *Future, r *engine.Request) {
 	}
 }
 
-// endSpan ends the span of a call that went with a request: its own, or its batch's. It has an event where each part of the time has
-// ended, with how long that was.
+// endSpan ends the span of a call that went with a request: its own, or its batch's. It has an
+// event where each part of the time has ended, with how long that was.
 func (r *callTimes) endSpan(h *Host, from *engine.Request, err error) {
 	if r.trace == nil || r.trace.span == nil {
 		return
@@ -107,8 +107,8 @@ func (r *callTimes) endSpan(h *Host, from *engine.Request, err error) {
 	r.trace.span = nil
 }
 
-// countAlone takes note of the end of an action that raises no event: it did not get as far as the engine, or it had the key of
-// another one.
+// countAlone takes note of the end of an action that raises no event: it did not get as far as the
+// engine, or it had the key of another one.
 func (e *Engine) countAlone(f *Future, name string, err error) {
 	e.host.counts.Action(e.shard, err)
 	e.measureOutcome(&f.call, &f.request, name, err)

@@ -6,24 +6,26 @@ import (
 	"hypertoken/internal/histogram"
 )
 
-// Histogram is how many durations there were of which length: as both kinds of Prometheus histogram, see package metrics.
+// Histogram is how many durations there were of which length: as both kinds of Prometheus
+// histogram, see package metrics.
 type Histogram = histogram.Snapshot
 
 // Measurements are what a host has measured since the first call of [Host.Measure].
 type Measurements struct {
 	// Stats has what a host counts anyway, since it was started.
 	Stats
-	// Dispatched counts actions that callers asked for, members of batches included; ActionsInFlight those of them that have no
-	// outcome yet.
+	// Dispatched counts actions that callers asked for, members of batches included; ActionsInFlight
+	// those of them that have no outcome yet.
 	Dispatched      uint64
 	ActionsInFlight int64
 	// ByAction has the actions of which there was one, in the order of the core's list; those that it
 	// does not have are "other".
 	ByAction []ActionMeasurements
-	// Queue is from dispatch until a request is in its worker's pipe; Wire is from there to its answer, without what it ran for.
-	// A batch is one request.
+	// Queue is from dispatch until a request is in its worker's pipe; Wire is from there to its answer,
+	// without what it ran for. A batch is one request.
 	Queue, Wire Histogram
-	// Queued is how many requests wait in this process: for room in its queue, for their engine, or for room in the pipe.
+	// Queued is how many requests wait in this process: for room in its queue, for their engine, or for
+	// room in the pipe.
 	Queued int64
 	// MaxQueue and MaxQueueBytes are the options.
 	MaxQueue, MaxQueueBytes int64
@@ -34,7 +36,8 @@ type Measurements struct {
 	Recovery Histogram
 	// Replayed counts actions that were replayed to place engines.
 	Replayed uint64
-	// FallenBack is how many engines run in this process for want of a worker, MovedBack counts those that have left it since.
+	// FallenBack is how many engines run in this process for want of a worker, MovedBack counts those
+	// that have left it since.
 	FallenBack int
 	MovedBack  uint64
 	// Records and RecordBytes count what was appended to journals, Snapshots and SnapshotBytes what replaced them.
@@ -103,8 +106,9 @@ type RecentError struct {
 	Message string
 }
 
-// Measure returns what the host has measured. The first call begins with that, and waits for the core's list of actions, no
-// longer than StartTimeout; if that comes later, actions are measured as "other" until then. It may be called at any time, also after Shutdown.
+// Measure returns what the host has measured. The first call begins with that, and waits for the
+// core's list of actions, no longer than StartTimeout; if that comes later, actions are measured as
+// "other" until then. It may be called at any time, also after Shutdown.
 func (h *Host) Measure() Measurements {
 	m := h.measuring()
 	c := &Measurements{Stats: h.Stats(), MaxQueue: h.queue.maxRequests, MaxQueueBytes: h.queue.maxBytes}

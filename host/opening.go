@@ -32,8 +32,9 @@ type EngineOptions struct {
 	BatchMode BatchMode
 }
 
-// NewEngine returns an engine with a host of its own that has one worker: o configures the host, and its Workers are not
-// used. It fails as [New] and [Host.Open] do. The caller calls Shutdown, which ends both.
+// NewEngine returns an engine with a host of its own that has one worker: o configures the host,
+// and its Workers are not used. It fails as [New] and [Host.Open] do. The caller calls Shutdown,
+// which ends both.
 func NewEngine(ctx context.Context, o Options, engine EngineOptions) (*Engine, error) {
 	o.Workers = 1
 	h, err := New(ctx, o)
@@ -48,9 +49,10 @@ func NewEngine(ctx context.Context, o Options, engine EngineOptions) (*Engine, e
 	return e, nil
 }
 
-// Open creates the engine of a name, or loads it if the store knows the name. It fails with [ErrBadInput] if an engine of
-// that name is open, with an [*ActionError] if the core refuses the setup, and with [ErrCoreMismatch] if the journal of a
-// stored engine needs another core to be replayed.
+// Open creates the engine of a name, or loads it if the store knows the name. It fails with
+// [ErrBadInput] if an engine of that name is open, with an [*ActionError] if the core refuses the
+// setup, and with [ErrCoreMismatch] if the journal of a stored engine needs another core to be
+// replayed.
 func (h *Host) Open(ctx context.Context, name string, o EngineOptions) (*Engine, error) {
 	if name == "" {
 		return nil, badInput("Open: an engine's name must not be empty")
@@ -191,8 +193,8 @@ func (e *Engine) install(ctx context.Context, what string, base journal.Base) er
 	}
 }
 
-// reportTo returns a function that puts the first error into a channel, which has room for it, and drops others: a store
-// may report a call that nobody waits for any more.
+// reportTo returns a function that puts the first error into a channel, which has room for it, and
+// drops others: a store may report a call that nobody waits for any more.
 func reportTo(done chan<- error) func(error) {
 	return func(err error) {
 		select {

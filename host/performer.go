@@ -9,8 +9,8 @@ import (
 	"hypertoken/journal"
 )
 
-// performer carries out what an engine's machine asks for. It is the engine under another name, so that these methods are
-// not among the engine's own. The engine's lock is held in all of them.
+// performer carries out what an engine's machine asks for. It is the engine under another name, so
+// that these methods are not among the engine's own. The engine's lock is held in all of them.
 type performer Engine
 
 // worker returns the worker of the engine's place, nil in this process.

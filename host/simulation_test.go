@@ -24,10 +24,11 @@ import (
 	"hypertoken/workerproc"
 )
 
-// A simulation runs a host against workers' loops over pipes in memory, one event after the other, each drawn from a seed:
-// what fails once fails again. The core is a toy, so that a million events take seconds, the pipes and the processes are
-// the simulation's, the store fails as it likes; everything else, machines, scheduler, supervisors and the loop of the
-// workers, is what runs in processes.
+// A simulation runs a host against workers' loops over pipes in memory, one event after the other,
+// each drawn from a seed: what fails once fails again. The core is a toy, so that a million events
+// take seconds, the pipes and the processes are the simulation's, the store fails as it likes;
+// everything else, machines, scheduler, supervisors and the loop of the workers, is what runs in
+// processes.
 
 var (
 	simSeed   = flag.Uint64("seed", 0, "run the simulation of this `seed` only")
@@ -702,8 +703,8 @@ func (s *simulation) stuck() {
 	s.fatal("it never ends")
 }
 
-// check holds what the callers were told against a fresh engine that is fed the acknowledged actions only, and the journal
-// against both.
+// check holds what the callers were told against a fresh engine that is fed the acknowledged
+// actions only, and the journal against both.
 func (s *simulation) check(e *simEngine) {
 	type acknowledged struct {
 		call   *call

@@ -35,7 +35,8 @@ func (r *slowReader) read(b []byte, from func([]byte) (int, error)) (int, error)
 	return n, err
 }
 
-// A worker that waits for a host which is slow to read uses no CPU time either. It is not taken for one that stands still.
+// A worker that waits for a host which is slow to read uses no CPU time either. It is not taken for
+// one that stands still.
 func TestAWorkerThatWaitsForItsHostIsNotStalled(t *testing.T) {
 	o := Options{Workers: 1, Logger: slog.New(slog.DiscardHandler), StallAfter: time.Second}
 	o.setDefaults()

@@ -65,8 +65,8 @@ func testAFailingStore(t *testing.T) {
 	}
 }
 
-// A batch that changes nothing is stored as a note alone. What became of a doubtful append of it is known: it runs again if
-// the note was not stored, and only then.
+// A batch that changes nothing is stored as a note alone. What became of a doubtful append of it is
+// known: it runs again if the note was not stored, and only then.
 func TestAFailingStoreOfNotes(t *testing.T) {
 	store := &flakyStore{Store: journal.NewMemory()}
 	h := newHost(t, host.Options{Store: store})
@@ -178,8 +178,8 @@ func TestAJournalMovesToAnotherCore(t *testing.T) {
 	}
 }
 
-// lossyStore is a store in memory that hands journals over without their first entry, once it is told to. miscounts says that
-// it counts that entry all the same.
+// lossyStore is a store in memory that hands journals over without their first entry, once it is
+// told to. miscounts says that it counts that entry all the same.
 type lossyStore struct {
 	journal.Store
 	loses, miscounts atomic.Bool
@@ -199,7 +199,8 @@ func (s *lossyStore) Load(name string, owner journal.Owner, done func(*journal.S
 	})
 }
 
-// A journal that is not what was acknowledged never makes another game, whether a later action has another result or fails.
+// A journal that is not what was acknowledged never makes another game, whether a later action has
+// another result or fails.
 func TestAJournalThatHasLostAnEntryIsFoundOut(t *testing.T) {
 	everywhere(t, testAJournalThatHasLostAnEntryIsFoundOut)
 }

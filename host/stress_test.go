@@ -20,8 +20,9 @@ type acknowledged struct {
 	raw      string
 }
 
-// Whatever fails on the way, and whoever is taken out meanwhile, an engine's state is what its acknowledged actions make
-// of a fresh one, and each of them gives the same result there. The seed is printed where it is not.
+// Whatever fails on the way, and whoever is taken out meanwhile, an engine's state is what its
+// acknowledged actions make of a fresh one, and each of them gives the same result there. The seed
+// is printed where it is not.
 func TestAcknowledgedActionsAreTheState(t *testing.T) {
 	everywhere(t, testAcknowledgedActionsAreTheState)
 }

@@ -10,7 +10,8 @@ import (
 	"hypertoken/host"
 )
 
-// A worker that is killed is replaced by the process of the spare, and its engines go on there; then there is another spare.
+// A worker that is killed is replaced by the process of the spare, and its engines go on there;
+// then there is another spare.
 func TestASpareTakesOver(t *testing.T) { t.Run(onWorkers, testASpareTakesOver) }
 
 func testASpareTakesOver(t *testing.T) {

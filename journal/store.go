@@ -41,10 +41,10 @@ type Store interface {
 	// for Engine.Journal.
 	Load(name string, owner Owner, done func(stored *Stored, err error))
 
-	// Append stores a group of records, whole or not at all. newest is the sequence of the last
-	// record that the host knows of. Each record that has an Action takes the next sequence, from
-	// newest + 1; its key record, if there is one, is stored with it. A record without an Action is a note, which takes no sequence. A group
-	// has at least one record and may consist of notes only.
+	// Append stores a group of records, whole or not at all. newest is the sequence of the last record
+	// that the host knows of. Each record that has an Action takes the next sequence, from newest + 1;
+	// its key record, if there is one, is stored with it. A record without an Action is a note, which
+	// takes no sequence. A group has at least one record and may consist of notes only.
 	//
 	// It fails and stores nothing if the journal's last sequence is another one than newest, if owner
 	// is not the owner ([ErrNotOwner]), or if the name is not known ([ErrNotOwner]). If done is told

@@ -90,8 +90,8 @@ func monotonic(families []*dto.MetricFamily) map[string]float64 {
 	return got
 }
 
-// Whatever happens, no counter goes back; and once the host is quiet, every action that was asked for has an outcome, and the
-// counts are those that the callers have.
+// Whatever happens, no counter goes back; and once the host is quiet, every action that was asked
+// for has an outcome, and the counts are those that the callers have.
 func TestCountsAgreeWithTheCallers(t *testing.T) {
 	h, r := newHost(t, host.Options{Workers: 2, MaxQueue: 16, MaxAttempts: 20, MaxRestarts: 1000, BusyAfter: time.Second})
 	engines := []*host.Engine{openEngine(t, h, "a", host.EngineOptions{}), openEngine(t, h, "b", host.EngineOptions{}),

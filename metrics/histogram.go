@@ -14,8 +14,8 @@ import (
 	"hypertoken/internal/histogram"
 )
 
-// durations is a metric with both kinds of buckets: which one a server takes is the server's choice. The client library makes
-// constant metrics of one kind only.
+// durations is a metric with both kinds of buckets: which one a server takes is the server's
+// choice. The client library makes constant metrics of one kind only.
 type durations struct {
 	desc      *prometheus.Desc
 	labels    []*dto.LabelPair

@@ -12,11 +12,12 @@ import (
 	"github.com/tetratelabs/wazero"
 )
 
-// Cache keeps compiled code in a directory, so that the next process need not compile again. What lies there is run as
-// code, so the directory must be writable by its user alone. Any number of processes may share one: one of them compiles what
-// is missing while the others wait, entries appear whole or not at all, and one that is damaged is removed and made anew. So is
-// one that somebody else owns or may write, as may lie in a directory that others could write before. A nil Cache keeps
-// nothing.
+// Cache keeps compiled code in a directory, so that the next process need not compile again. What
+// lies there is run as code, so the directory must be writable by its user alone. Any number of
+// processes may share one: one of them compiles what is missing while the others wait, entries
+// appear whole or not at all, and one that is damaged is removed and made anew. So is one that
+// somebody else owns or may write, as may lie in a directory that others could write before. A nil
+// Cache keeps nothing.
 type Cache struct {
 	dir string
 
@@ -89,8 +90,8 @@ func (c *Cache) Err() error {
 	return c.failed
 }
 
-// Untrusted returns an error that names what was found in the cache, and replaced, because somebody else owned it or could
-// write it; nil if there was nothing of the kind.
+// Untrusted returns an error that names what was found in the cache, and replaced, because somebody
+// else owned it or could write it; nil if there was nothing of the kind.
 func (c *Cache) Untrusted() error {
 	if c == nil {
 		return nil

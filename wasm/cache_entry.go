@@ -14,9 +14,9 @@ import (
 	"github.com/tetratelabs/wazero"
 )
 
-// cacheEntry is what a cache has of one core: wazero's files, one for each version of it and kind of CPU, and beside each
-// its checksum. wazero trusts what stands before the code in a file, such as where each function begins, so a damaged file
-// must not get that far.
+// cacheEntry is what a cache has of one core: wazero's files, one for each version of it and kind
+// of CPU, and beside each its checksum. wazero trusts what stands before the code in a file, such
+// as where each function begins, so a damaged file must not get that far.
 type cacheEntry struct {
 	dir   string
 	files wazero.CompilationCache

@@ -21,8 +21,8 @@ func private(info fs.FileInfo) error {
 	return nil
 }
 
-// lock waits until no other process has a directory locked, and locks it; after the time is over, or where that can't be
-// done, it goes on without. The lock ends with unlock, or with the process.
+// lock waits until no other process has a directory locked, and locks it; after the time is over,
+// or where that can't be done, it goes on without. The lock ends with unlock, or with the process.
 func lock(dir string, atMost time.Duration) (unlock func()) {
 	const again = 2 * time.Millisecond
 	f, err := os.Open(dir)

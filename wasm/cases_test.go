@@ -29,8 +29,8 @@ type benchCase struct {
 	Most        int
 }
 
-// BenchmarkAction runs the cases in a plain core, in one that yields by itself, and in one whose contexts wazero watches. ns/op is
-// that of one step.
+// BenchmarkAction runs the cases in a plain core, in one that yields by itself, and in one whose
+// contexts wazero watches. ns/op is that of one step.
 func BenchmarkAction(b *testing.B) {
 	text, err := os.ReadFile(casesFile)
 	if err != nil {

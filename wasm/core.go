@@ -49,24 +49,26 @@ var ErrCore = errors.New("not a core")
 
 // Options say how a core is compiled.
 type Options struct {
-	// Interruptible makes calls end when their context does, and lets the collector stop them, at a cost of some 3 %: loops
-	// and functions count down. Without it, a context that ends during a call is ignored.
+	// Interruptible makes calls end when their context does, and lets the collector stop them, at a
+	// cost of some 3 %: loops and functions count down. Without it, a context that ends during a call
+	// is ignored.
 	Interruptible bool
 	// MemoryLimit bounds each instance's linear memory, in bytes, rounded down to 64 KiB pages: at least 2 MiB, at
 	// most 4 GiB. 0 means DefaultMemoryLimit.
 	MemoryLimit uint64
-	// FirstInstance bounds how long the first instance may take, by which an interruptible core is checked: a core's start
-	// function may have no end. 0 is no bound.
+	// FirstInstance bounds how long the first instance may take, by which an interruptible core is
+	// checked: a core's start function may have no end. 0 is no bound.
 	FirstInstance time.Duration
 	// CompileOnly runs nothing of the core: what only its first instance could tell is not checked.
 	CompileOnly bool
 	// Cache keeps compiled code between processes. nil compiles anew.
 	Cache *Cache
-	// Compiled, where it is set, is called once the core is compiled and before any of its code runs. From then on the core
-	// needs no file.
+	// Compiled, where it is set, is called once the core is compiled and before any of its code runs.
+	// From then on the core needs no file.
 	Compiled func()
 
-	// watched leaves an interruptible core as it is, and its contexts to wazero, as happens to one that can't be rewritten.
+	// watched leaves an interruptible core as it is, and its contexts to wazero, as happens to one that
+	// can't be rewritten.
 	watched bool
 }
 
@@ -173,7 +175,8 @@ func Compile(ctx context.Context, code []byte, o Options) (*Core, error) {
 type builder struct {
 	limit uint64
 	code  []byte
-	// yielding is a core that was rewritten, watched one whose context wazero watches, interpreted one that is not compiled.
+	// yielding is a core that was rewritten, watched one whose context wazero watches, interpreted one
+	// that is not compiled.
 	yielding, watched, interpreted bool
 }
 
@@ -219,7 +222,8 @@ func newRuntime(ctx context.Context, config wazero.RuntimeConfig) wazero.Runtime
 	return wazero.NewRuntimeWithConfig(ctx, config)
 }
 
-// cached builds a core with what the cache has of it. A cache that is full, read-only or gone costs time, never the core.
+// cached builds a core with what the cache has of it. A cache that is full, read-only or gone costs
+// time, never the core.
 func cached(cache *Cache, name string, build func(wazero.CompilationCache) (*Core, error)) (*Core, error) {
 	if cache == nil {
 		return build(nil)
@@ -304,12 +308,13 @@ func (c *Core) Hash() string { return c.hash }
 // Toolchain returns what the core says of the compiler that made it, such as "rustc 1.96.0", or "".
 func (c *Core) Toolchain() string { return c.toolchain }
 
-// Slow says why an interruptible core runs up to five times slower than a plain one: the error names what it has that is not
-// known here. It is nil for all others.
+// Slow says why an interruptible core runs up to five times slower than a plain one: the error
+// names what it has that is not known here. It is nil for all others.
 func (c *Core) Slow() error { return c.slow }
 
-// Interpreted says why the core is interpreted, some 20 times slower than compiled code: this kind of CPU has no compiler, or
-// the system forbids executable memory. It is nil for a core that is compiled. Both compute the same.
+// Interpreted says why the core is interpreted, some 20 times slower than compiled code: this kind
+// of CPU has no compiler, or the system forbids executable memory. It is nil for a core that is
+// compiled. Both compute the same.
 func (c *Core) Interpreted() error { return c.interpreted }
 
 // Instances returns how many instances are open.

@@ -301,7 +301,8 @@ func (i *Instance) do(ctx context.Context, op uint64, n int) (r reply, err error
 	if !ok {
 		return r, i.broken(ctx, "its reply is outside its memory")
 	}
-	u32 := func(b []byte) uint32 { return binary.LittleEndian.Uint32(b) } // the method itself, as a value, is called and not inlined
+	// the method itself, as a value, is called and not inlined
+	u32 := func(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }
 	r = reply{status: u32(h), changed: u32(h[4:]), eventCount: int(u32(h[32:])), stateBytes: binary.LittleEndian.Uint64(h[40:])}
 	body, ok1 := i.view(u32(h[8:]), u32(h[12:]))
 	table, ok2 := i.view(u32(h[16:]), u32(h[20:]))
@@ -533,8 +534,8 @@ func (i *Instance) Actions(ctx context.Context) ([]byte, error) {
 	return i.list(ctx, opActions, "list of actions")
 }
 
-// Records returns the records that the shapes in the list of actions name, as MessagePack: an array of maps {about, fields,
-// name, rest}. It is empty if the core does not know the call.
+// Records returns the records that the shapes in the list of actions name, as MessagePack: an array
+// of maps {about, fields, name, rest}. It is empty if the core does not know the call.
 func (i *Instance) Records(ctx context.Context) ([]byte, error) {
 	return i.newerList(ctx, opRecords, "list of records")
 }

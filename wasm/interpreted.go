@@ -5,8 +5,9 @@ import (
 	"runtime"
 )
 
-// interpreted returns why a core has to be interpreted in this process, or nil if it can be compiled. wazero's compiler would
-// panic. The answer may change while a process runs: it may forbid itself executable memory at any time.
+// interpreted returns why a core has to be interpreted in this process, or nil if it can be
+// compiled. wazero's compiler would panic. The answer may change while a process runs: it may
+// forbid itself executable memory at any time.
 func interpreted() error {
 	if runtime.GOARCH != "amd64" && runtime.GOARCH != "arm64" {
 		return fmt.Errorf("there is no compiler for %s", runtime.GOARCH)
@@ -17,8 +18,8 @@ func interpreted() error {
 	return nil
 }
 
-// guard makes a panic of wazero's an error. The goroutine that compiles a core is the host's own: no caller could recover a
-// panic there.
+// guard makes a panic of wazero's an error. The goroutine that compiles a core is the host's own:
+// no caller could recover a panic there.
 func guard(err *error) {
 	if p := recover(); p != nil {
 		*err = fmt.Errorf("wazero: %v", p)

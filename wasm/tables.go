@@ -2,12 +2,12 @@ package wasm
 
 import "fmt"
 
-// MaxTable bounds what all tables of a core may grow to, in elements of 8 bytes. They lie outside of the linear memory that
-// MemoryLimit bounds, and wazero would let each have 2^27 of them.
+// MaxTable bounds what all tables of a core may grow to, in elements of 8 bytes. They lie outside
+// of the linear memory that MemoryLimit bounds, and wazero would let each have 2^27 of them.
 const MaxTable = 1 << 20
 
-// checkTables refuses a module whose tables may grow beyond MaxTable. The module is valid: wazero has compiled it, but does
-// not say what tables it has.
+// checkTables refuses a module whose tables may grow beyond MaxTable. The module is valid: wazero
+// has compiled it, but does not say what tables it has.
 func checkTables(code []byte) error {
 	const preamble, tables = 8, 4
 	r := binaryReader{b: code, next: preamble}

@@ -10,19 +10,21 @@ import (
 	"github.com/tetratelabs/wazero/sys"
 )
 
-// Where nothing can be killed, a core is made to stop now and then by itself: before it is compiled, its loops and functions
-// get a countdown. It is a global behind those of the core, which no instruction of the core can name. Where it has run
-// out, the core calls out: there Go may stop it for its collector, and a context that has ended ends the call. All else runs
-// as it does in a plain core.
+// Where nothing can be killed, a core is made to stop now and then by itself: before it is
+// compiled, its loops and functions get a countdown. It is a global behind those of the core, which
+// no instruction of the core can name. Where it has run out, the core calls out: there Go may stop
+// it for its collector, and a context that has ended ends the call. All else runs as it does in a
+// plain core.
 //
-// What is counted is code, not time: a loop counts down by the size of its body, each time around, a function by its own,
-// and what works on a range of memory or of a table by the size of that range. So whatever a core does, it calls out after
-// a bounded number of instructions, ten to a hundred microseconds of what is usual; only one range is not cut.
+// What is counted is code, not time: a loop counts down by the size of its body, each time around,
+// a function by its own, and what works on a range of memory or of a table by the size of that
+// range. So whatever a core does, it calls out after a bounded number of instructions, ten to a
+// hundred microseconds of what is usual; only one range is not cut.
 const (
 	// yieldAfter is what the countdown begins with, in units of yieldUnit bytes of code.
 	yieldAfter = 16 << 10
-	// yieldUnit is how many bytes of code count as one. Of a loop or a function that large some ten instructions run, as most
-	// of it is for special cases.
+	// yieldUnit is how many bytes of code count as one. Of a loop or a function that large some ten
+	// instructions run, as most of it is for special cases.
 	yieldUnit = 256
 	// rangeShift is the logarithm of how many bytes of memory, or elements of a table, count as one.
 	rangeShift = 6
@@ -79,8 +81,9 @@ type rewriter struct {
 	body  bodyWriter
 }
 
-// rewrite returns a core that yields: it imports a function for that, the first, and is the same otherwise. An error says
-// that it has something that is not known here, or is no valid module; a module that is not valid does not become so.
+// rewrite returns a core that yields: it imports a function for that, the first, and is the same
+// otherwise. An error says that it has something that is not known here, or is no valid module; a
+// module that is not valid does not become so.
 func rewrite(code []byte) ([]byte, error) {
 	const preamble = "\x00asm\x01\x00\x00\x00"
 	if len(code) < len(preamble) || string(code[:len(preamble)]) != preamble {

@@ -39,8 +39,8 @@ const (
 // bodyWriter rewrites the bodies of functions: first it reads them all, then it counts, and then it writes.
 type bodyWriter struct {
 	w *rewriter
-	// charge counts down by a padded constant, charge[weightAt:]. check calls out where the countdown has run out; loopCheck
-	// does so at the beginning of a loop without parameters.
+	// charge counts down by a padded constant, charge[weightAt:]. check calls out where the countdown
+	// has run out; loopCheck does so at the beginning of a loop without parameters.
 	charge, check, loopCheck []byte
 	weightAt                 int
 
@@ -82,8 +82,8 @@ func (c *bodyWriter) begin(w *rewriter, size int) {
 	c.charge = append(slices.Clone(get), opI32Const)
 	c.weightAt = len(c.charge)
 	c.charge = slices.Concat(appendPadded(c.charge, 0), []byte{opI32Sub}, set)
-	// What has been checked goes on right behind, in a straight line with what comes before: nothing that is in a register there
-	// is loaded again. Calling out comes back to the beginning of a loop.
+	// What has been checked goes on right behind, in a straight line with what comes before: nothing
+	// that is in a register there is loaded again. Calling out comes back to the beginning of a loop.
 	c.loopCheck = slices.Concat(get, []byte{opI32Const, 0, opI32GtS, opIf, noResult, opElse, opCall},
 		appendNumber(nil, uint32(len(w.types))+1), []byte{opBr, 1, opEnd})
 	c.check = slices.Concat([]byte{opLoop, noResult}, c.loopCheck, []byte{opEnd})

@@ -22,9 +22,10 @@ const (
 	done
 )
 
-// count decides which functions count at their entry, and what each site counts for. A function that is called by way of a
-// table counts, one that others of a cycle of calls come back to, and one that costs more than maxCost. So each cycle has
-// one that counts, and the others' costs add up.
+// count decides which functions count at their entry, and what each site counts for. A function
+// that is called by way of a table counts, one that others of a cycle of calls come back to, and
+// one that costs more than maxCost. So each cycle has one that counts, and the others' costs add
+// up.
 func (c *bodyWriter) count() {
 	for k := range c.functions {
 		c.functions[k].counted = c.w.taken[k]

@@ -55,7 +55,8 @@ func imports(m wazero.CompiledModule, code []byte) bool {
 	return len(m.ImportedFunctions())+len(m.ImportedMemories()) > 0
 }
 
-// What the specification's suite says is valid can be rewritten and stays valid, what it says is not does not become so.
+// What the specification's suite says is valid can be rewritten and stays valid, what it says is
+// not does not become so.
 func TestTheSpecificationsModulesAreRewritten(t *testing.T) {
 	t.Parallel()
 	plain, yielding := runtimes(t)

@@ -198,7 +198,8 @@ func TestEveryOpcode(t *testing.T) {
 			}
 		}
 	}
-	// That many has the specification: 172 without a prefix, else and end (here only as what ends) and return among them.
+	// That many has the specification: 172 without a prefix, else and end (here only as what ends) and
+	// return among them.
 	if len(seen) < 170+18+230 {
 		t.Errorf("%d opcodes were seen: the test shows little", len(seen))
 	}
@@ -256,7 +257,8 @@ func TestACoreThatIsNotRewrittenIsInterruptedToo(t *testing.T) {
 	}
 }
 
-// What watches a context may stop the instance after the call, so the instance ends with the context. One that yields does not.
+// What watches a context may stop the instance after the call, so the instance ends with the
+// context. One that yields does not.
 func TestAContextThatEndsWithTheCall(t *testing.T) {
 	for _, c := range []*Core{compile(t, Options{Interruptible: true}), compile(t, Options{Interruptible: true, watched: true})} {
 		i := open(t, c, nil)

@@ -23,8 +23,8 @@ var mayFail = map[string]bool{
 	"the host's scheduling": os.Geteuid() == 0, "the host's priority": os.Geteuid() == 0, "the host's CPUs": os.Geteuid() == 0,
 }
 
-// attack returns what became of each system call that a worker has no use for. Before a worker is confined it could make
-// them; they change nothing then.
+// attack returns what became of each system call that a worker has no use for. Before a worker is
+// confined it could make them; they change nothing then.
 func (r *readers) attack(dir string) map[string]error {
 	host := os.Getppid()
 	there := filepath.Join(dir, "there")

@@ -80,8 +80,9 @@ func (l *Loop) Idle() bool {
 // readEvery is how many requests run at most before what has arrived is read.
 const readEvery = 16
 
-// Due reports whether what has arrived is to be read before the next request runs: it may recall it. Among actions that take
-// next to nothing it is not read before each of them, which would take longer than they do.
+// Due reports whether what has arrived is to be read before the next request runs: it may recall
+// it. Among actions that take next to nothing it is not read before each of them, which would take
+// longer than they do.
 func (l *Loop) Due() bool {
 	return l.unread >= readEvery || l.executor == nil || l.executor.Slow()
 }

@@ -34,8 +34,9 @@ import (
 	"hypertoken/wasm"
 )
 
-// Main runs this process as a worker, and exits, where a host has started it as one. Otherwise it notes that this program
-// can be its own worker, and returns. Call it first in main: what a program does before, each of its workers does too.
+// Main runs this process as a worker, and exits, where a host has started it as one. Otherwise it
+// notes that this program can be its own worker, and returns. Call it first in main: what a program
+// does before, each of its workers does too.
 func Main() {
 	if !process.InWorker() {
 		process.DeclareWorker()
@@ -82,8 +83,8 @@ func serve(in, out *os.File, level *slog.LevelVar, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	// Compiled WebAssembly has no safe points: a collection that begins while an action runs stops every goroutine until
-	// the action ends. So this process collects between actions.
+	// Compiled WebAssembly has no safe points: a collection that begins while an action runs stops
+	// every goroutine until the action ends. So this process collects between actions.
 	debug.SetGCPercent(-1)
 	w := &worker{writer: ipc.NewWriter(sink)}
 	w.flusher = time.AfterFunc(time.Hour, w.flushLate)
@@ -164,8 +165,9 @@ func (c *configured) Use(ctx context.Context, b ipc.ConfigureBody, core []byte) 
 // settleAfter is how long after its start a worker frees what that took.
 const settleAfter = 50 * time.Millisecond
 
-// confine gives up the file system, and what else a core must not reach if it ever breaks out of WebAssembly. A worker that
-// can't still runs engines: without one they would run in the host's own process.
+// confine gives up the file system, and what else a core must not reach if it ever breaks out of
+// WebAssembly. A worker that can't still runs engines: without one they would run in the host's own
+// process.
 func confine(log *slog.Logger) {
 	_ = time.Local.String() // the time zone of the log, which is a file
 	taken, err := process.Confine()
@@ -188,8 +190,8 @@ type worker struct {
 
 const flushAfter = 5 * time.Millisecond
 
-// flushSize and flushAnswers are how much is gathered before it is written without further reason, in bytes and answers: the
-// host takes the first answers in while the next actions run.
+// flushSize and flushAnswers are how much is gathered before it is written without further reason,
+// in bytes and answers: the host takes the first answers in while the next actions run.
 const (
 	flushSize    = 48 << 10
 	flushAnswers = 32
@@ -248,8 +250,9 @@ func (c *collector) ran(answered int) {
 	}
 }
 
-// idle collects earlier, when nobody waits. Engines that have gone leave no trace in what was allocated: where they are a third
-// of those that there were, what they had goes back to the system.
+// idle collects earlier, when nobody waits. Engines that have gone leave no trace in what was
+// allocated: where they are a third of those that there were, what they had goes back to the
+// system.
 func (c *collector) idle(engines int) {
 	if c.most = max(c.most, engines); c.most-engines >= max(fewEngines, engines/2) {
 		c.most = engines

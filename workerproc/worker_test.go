@@ -220,7 +220,8 @@ func TestRecallAndClose(t *testing.T) {
 	s.configure()
 	s.open(1)
 	s.good(ipc.Ready, 1)
-	// They are in the pipe together, so the worker reads the recall and the close before it runs what comes after the first.
+	// They are in the pipe together, so the worker reads the recall and the close before it runs what
+	// comes after the first.
 	first := s.send(ipc.Dispatch, 0, 1, action("stack:shuffle"))
 	second := s.send(ipc.Dispatch, 0, 1, action("stack:draw"))
 	third := s.send(ipc.Dispatch, 0, 1, action("stack:draw"))

@@ -1,5 +1,6 @@
-// Package calm keeps a log from doing harm: it stays readable while the same happens again and again, as in a crash loop, and
-// it does not end a process whose standard error nobody reads any more.
+// Package calm keeps a log from doing harm: it stays readable while the same happens again and
+// again, as in a crash loop, and it does not end a process whose standard error nobody reads any
+// more.
 package calm
 
 import (
@@ -21,8 +22,9 @@ const (
 	Suppressed = "suppressed"
 )
 
-// Handler hands on at most [Burst] records of one message, and one each [Every] from then on, which says how many were left
-// out before it. Debug records are all handed on. While next handles a record, SIGPIPE does not end the process.
+// Handler hands on at most [Burst] records of one message, and one each [Every] from then on, which
+// says how many were left out before it. Debug records are all handed on. While next handles a
+// record, SIGPIPE does not end the process.
 type Handler struct {
 	next  slog.Handler
 	state *state

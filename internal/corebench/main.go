@@ -1,5 +1,6 @@
-// Command corebench runs the cases of core-rs/benches natively and in WebAssembly, and writes what one step of each takes
-// to core-rs/target/bench/core.json, and to its standard output with their ratio. It runs in the root of the repository.
+// Command corebench runs the cases of core-rs/benches natively and in WebAssembly, and writes what
+// one step of each takes to core-rs/target/bench/core.json, and to its standard output with their
+// ratio. It runs in the root of the repository.
 package main
 
 import (

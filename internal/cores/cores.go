@@ -3,8 +3,8 @@ package cores
 
 import _ "embed"
 
-// Test has actions that no host should meet (core-rs/testcore): test:spin, test:trap, test:grow, test:huge, test:differ,
-// test:lie, and test:work, which only takes its time.
+// Test has actions that no host should meet (core-rs/testcore): test:spin, test:trap, test:grow,
+// test:huge, test:differ, test:lie, and test:work, which only takes its time.
 //
 //go:embed testcore.wasm
 var Test []byte

@@ -42,8 +42,8 @@ func Whole(version byte) *Module {
 
 func name(s string) []byte { return append([]byte{byte(len(s))}, s...) }
 
-// Importing adds an import by its description, such as 0, 3 for a function of type 3. Functions are numbered after those
-// that are imported.
+// Importing adds an import by its description, such as 0, 3 for a function of type 3. Functions are
+// numbered after those that are imported.
 func (m *Module) Importing(from, what string, desc ...byte) *Module {
 	m.imports = slices.Concat(m.imports, name(from), name(what), desc)
 	m.nImports++

@@ -18,8 +18,8 @@ func malformed(format string, args ...any) error {
 	return &ipc.MalformedError{Message: fmt.Sprintf(format, args...)}
 }
 
-// readAnswer reads an answer into the request. It copies what it keeps of body. It fails for an answer that no worker may
-// give; the request is in no defined state then.
+// readAnswer reads an answer into the request. It copies what it keeps of body. It fails for an
+// answer that no worker may give; the request is in no defined state then.
 func (r *Request) readAnswer(flags ipc.Flags, body []byte) (err error) {
 	r.HasChanged, r.Err = flags&ipc.FlagChanged != 0, nil // a withdrawn request has an error already
 	if flags&ipc.FlagFailed != 0 {

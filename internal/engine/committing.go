@@ -11,8 +11,8 @@ import (
 
 // How answers get into the journal, one group after the other, and how the journal is kept short.
 
-// commit resolves the answers that need no record, up to the first one that needs one, and hands all others to the store as
-// one group. It does nothing while a group is in flight or in doubt.
+// commit resolves the answers that need no record, up to the first one that needs one, and hands
+// all others to the store as one group. It does nothing while a group is in flight or in doubt.
 func (m *Machine) commit() {
 	if len(m.group) > 0 || m.isInDoubt {
 		return
@@ -107,9 +107,10 @@ func (m *Machine) doubt() {
 	m.load(true)
 }
 
-// endDoubt decides whether the group is stored whose append failed: the store has all of it, or nothing. If the group has
-// actions, stored decides, the sequence of the store's last record. If it has only notes, newestKey decides, the number of
-// the store's newest key. If isForeign, another host has owned the journal meanwhile, and nothing can be known.
+// endDoubt decides whether the group is stored whose append failed: the store has all of it, or
+// nothing. If the group has actions, stored decides, the sequence of the store's last record. If it
+// has only notes, newestKey decides, the number of the store's newest key. If isForeign, another
+// host has owned the journal meanwhile, and nothing can be known.
 func (m *Machine) endDoubt(stored, newestKey uint64, isForeign bool) {
 	m.isInDoubt = false
 	if isForeign {
@@ -141,8 +142,8 @@ func (m *Machine) disown() {
 	m.group, m.appending = nil, 0
 }
 
-// finish resolves a request that does not have to wait for the store any more. For a snapshot, it begins the installation
-// instead.
+// finish resolves a request that does not have to wait for the store any more. For a snapshot, it
+// begins the installation instead.
 func (m *Machine) finish(r *Request) {
 	if r == m.snapshot && r.Err == nil {
 		m.snapshot = nil
@@ -153,8 +154,9 @@ func (m *Machine) finish(r *Request) {
 	m.resolve(r, r.Err)
 }
 
-// snapshotIfDue takes a snapshot if a replay of the records would cost more than it should, if the keys since the base take
-// more than KeyBytes, or if the host has shed keys that the base still has.
+// snapshotIfDue takes a snapshot if a replay of the records would cost more than it should, if the
+// keys since the base take more than KeyBytes, or if the host has shed keys that the base still
+// has.
 func (m *Machine) snapshotIfDue() {
 	if m.now < m.snapshotAt {
 		return
@@ -165,8 +167,8 @@ func (m *Machine) snapshotIfDue() {
 	}
 }
 
-// takeSnapshot queues a snapshot in front of everything else. It does nothing if a snapshot is under way. An engine without
-// an instance is placed for a snapshot only if keys were shed.
+// takeSnapshot queues a snapshot in front of everything else. It does nothing if a snapshot is
+// under way. An engine without an instance is placed for a snapshot only if keys were shed.
 func (m *Machine) takeSnapshot() {
 	mayPlace := m.areKeysShed && m.state == Out && m.isIdle() && !m.isClosing
 	if m.snapshot != nil || m.install != nil || (m.state != Live && !mayPlace) {

@@ -7,12 +7,13 @@ import (
 	"hypertoken/journal"
 )
 
-// Effects carries out what a machine asks for. Perform calls its methods after a step, in the order in which the step
-// asked, with the engine's lock held. A method must not call an event method of the same machine: what it learns at once,
-// such as the answer of a store in memory, it keeps until the lock is about to be released.
+// Effects carries out what a machine asks for. Perform calls its methods after a step, in the order
+// in which the step asked, with the engine's lock held. A method must not call an event method of
+// the same machine: what it learns at once, such as the answer of a store in memory, it keeps until
+// the lock is about to be released.
 type Effects interface {
-	// Send puts a frame into the pipe to a place. It returns the ID under which the answer will come, or false if there is
-	// no room; then Room is called once there is.
+	// Send puts a frame into the pipe to a place. It returns the ID under which the answer will come,
+	// or false if there is no room; then Room is called once there is.
 	Send(p Place, s Sending) (id uint64, ok bool)
 	// Recall asks a place to drop a request that is withdrawn, or to interrupt it.
 	Recall(p Place, id uint64)
@@ -22,8 +23,8 @@ type Effects interface {
 	PlaceLeft(p Place)
 	// ReleaseAlone says that other engines may run at the place again.
 	ReleaseAlone(p Place)
-	// Overdue says that a place owes the answer to a request past its deadline. If the request is what runs there, its worker
-	// is killed; otherwise the place is lost.
+	// Overdue says that a place owes the answer to a request past its deadline. If the request is what
+	// runs there, its worker is killed; otherwise the place is lost.
 	Overdue(p Place, id uint64)
 	// Violation says that a worker broke the protocol, and how.
 	Violation(p Place, err error)
@@ -32,7 +33,8 @@ type Effects interface {
 	TakeAskBack()
 	// Load asks the store for the journal. asNewOwner fences what was sent to the store before.
 	Load(asNewOwner bool)
-	// Append asks the store to append records behind a sequence. The records are the machine's again when it is told the end.
+	// Append asks the store to append records behind a sequence. The records are the machine's again
+	// when it is told the end.
 	Append(after uint64, records []journal.Record)
 	// Install asks the store to install the snapshot of a sequence.
 	Install(sequence uint64, snapshot []byte)
@@ -40,7 +42,8 @@ type Effects interface {
 	Resolve(r *Request, err error)
 	// RecordsStored says that the store has records now, that take about so many bytes.
 	RecordsStored(records uint64, bytes int)
-	// SnapshotStored says that the store has a snapshot of so many bytes, SnapshotFailed that it does not have one, and why.
+	// SnapshotStored says that the store has a snapshot of so many bytes, SnapshotFailed that it does
+	// not have one, and why.
 	SnapshotStored(bytes int)
 	SnapshotFailed(err error)
 	// Placed says that the engine is live at a place, to which so many records were replayed.
@@ -62,8 +65,8 @@ type Sending struct {
 	Body    []byte
 }
 
-// effectKind says which method of Effects an effect is. The fields of an effect are the arguments of that method, and only
-// this file knows which.
+// effectKind says which method of Effects an effect is. The fields of an effect are the arguments
+// of that method, and only this file knows which.
 type effectKind uint8
 
 const (
@@ -147,8 +150,8 @@ func (m *Machine) emitPlaced(p Place, replayed uint64) {
 
 func (m *Machine) emitHeld(err error) { m.emit(effect{kind: held, err: err}) }
 
-// Perform carries out the effects of the steps since it was last called, and sends what can be sent, until nothing is left
-// to do.
+// Perform carries out the effects of the steps since it was last called, and sends what can be
+// sent, until nothing is left to do.
 func (m *Machine) Perform(to Effects) {
 	for {
 		list := m.effects

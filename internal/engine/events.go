@@ -9,8 +9,9 @@ import (
 	"hypertoken/journal"
 )
 
-// The events of a machine. Each takes the time, on the host's clock; a time before that of an earlier event counts as that
-// one. The caller holds the engine's lock and calls Perform afterwards.
+// The events of a machine. Each takes the time, on the host's clock; a time before that of an
+// earlier event counts as that one. The caller holds the engine's lock and calls Perform
+// afterwards.
 
 func (m *Machine) begin(now time.Duration) { m.now = max(m.now, now) }
 
@@ -38,7 +39,8 @@ func (m *Machine) Withdraw(now time.Duration, r *Request, err error) {
 	m.end()
 }
 
-// WithdrawEach calls ended for each request that is not with the store, and withdraws those for which it returns an error.
+// WithdrawEach calls ended for each request that is not with the store, and withdraws those for
+// which it returns an error.
 func (m *Machine) WithdrawEach(now time.Duration, ended func(*Request) error) {
 	m.begin(now)
 	m.withdrawEach(ended)
@@ -52,8 +54,8 @@ func (m *Machine) Tick(now time.Duration) {
 	m.end()
 }
 
-// Grant gives the engine a place, as AskPlace asked for. alone says that nothing else runs there. If the engine does not
-// wait any more, the place is abandoned at once.
+// Grant gives the engine a place, as AskPlace asked for. alone says that nothing else runs there.
+// If the engine does not wait any more, the place is abandoned at once.
 func (m *Machine) Grant(now time.Duration, p Place, alone bool) {
 	m.begin(now)
 	m.granted(p, alone)
@@ -78,8 +80,9 @@ type Answer struct {
 	Seen time.Duration
 }
 
-// Answer takes in the answer to a request or to a piece of a placing. An answer from a place that the engine has left does
-// not count. It returns for how long the place says that it ran, 0 if the answer does not count or can't be read.
+// Answer takes in the answer to a request or to a piece of a placing. An answer from a place that
+// the engine has left does not count. It returns for how long the place says that it ran, 0 if the
+// answer does not count or can't be read.
 func (m *Machine) Answer(now time.Duration, a Answer) (ran time.Duration) {
 	m.begin(now)
 	if m.isPlaced() && m.place == a.Place {
@@ -119,8 +122,9 @@ func (m *Machine) Dropped(now time.Duration, p Place, id uint64) {
 	m.end()
 }
 
-// PlaceLost says that a place is gone. d is the death of its worker if the worker died by itself, which makes suspects of
-// the requests that were sent there; it is nil if the host ended the worker, or gave the place up.
+// PlaceLost says that a place is gone. d is the death of its worker if the worker died by itself,
+// which makes suspects of the requests that were sent there; it is nil if the host ended the
+// worker, or gave the place up.
 func (m *Machine) PlaceLost(now time.Duration, p Place, d *Death) {
 	m.begin(now)
 	if m.isPlaced() && m.place == p {
@@ -179,7 +183,8 @@ func (m *Machine) Move(now time.Duration) {
 	m.end()
 }
 
-// MoveWhenIdle gives the place up as soon as nothing runs there. An engine that is being placed first answers something.
+// MoveWhenIdle gives the place up as soon as nothing runs there. An engine that is being placed
+// first answers something.
 func (m *Machine) MoveWhenIdle(now time.Duration) {
 	m.begin(now)
 	switch {

@@ -8,8 +8,9 @@ import (
 	"hypertoken/internal/fault"
 )
 
-// An engine that costs workers is held back, alone: otherwise the engines of others would have to be placed again and again.
-// A worker is killed for a request that runs past its deadline, and the engine of the request is charged with the kill.
+// An engine that costs workers is held back, alone: otherwise the engines of others would have to
+// be placed again and again. A worker is killed for a request that runs past its deadline, and the
+// engine of the request is charged with the kill.
 
 // hold is what an engine is charged with.
 type hold struct {
@@ -22,8 +23,8 @@ type hold struct {
 const (
 	// mostDoublings is how often HoldFor is doubled at most.
 	mostDoublings = 6
-	// forgivenAfter is how many times HoldFor have to pass after a kill, and after the end of its hold, until the kills of an
-	// engine are forgotten.
+	// forgivenAfter is how many times HoldFor have to pass after a kill, and after the end of its hold,
+	// until the kills of an engine are forgotten.
 	forgivenAfter = 60
 )
 
@@ -59,8 +60,8 @@ func (m *Machine) heldError(what string) *fault.Error {
 		what, left, m.hold.kills, m.config.MaxKills)
 }
 
-// reasonWhileHeld returns why a request has ended in the queue: if its time was up while the engine was held back, that is
-// why.
+// reasonWhileHeld returns why a request has ended in the queue: if its time was up while the engine
+// was held back, that is why.
 func (m *Machine) reasonWhileHeld(r *Request, err error) error {
 	if !m.isHeld() || !errors.Is(err, fault.ErrTimeout) {
 		return err

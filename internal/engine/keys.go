@@ -105,8 +105,8 @@ func (t *Keys[W]) forgetOldest() {
 	t.add(-keyWeight(old))
 }
 
-// Shrink forgets the oldest records until the others take no more than that many bytes, or until only so many remain. It
-// reports whether it has forgotten any.
+// Shrink forgets the oldest records until the others take no more than that many bytes, or until
+// only so many remain. It reports whether it has forgotten any.
 func (t *Keys[W]) Shrink(bytes int64, remaining int) (forgot bool) {
 	for t.bytes.Load() > bytes && t.order.Len() > remaining {
 		t.forgetOldest()
@@ -131,9 +131,10 @@ func (t *Keys[W]) UpTo(sequence uint64) (list []journal.KeyRecord, newest uint64
 	return list, newest
 }
 
-// Begin looks for an action or a batch with the same key as r. It returns the record of one that has ended, or true if w
-// will share the outcome of one in flight; otherwise r is the first of its key, and Ended has to be called for it. It fails
-// with ErrKeyReused if the key belongs to another action. what names the action.
+// Begin looks for an action or a batch with the same key as r. It returns the record of one that
+// has ended, or true if w will share the outcome of one in flight; otherwise r is the first of its
+// key, and Ended has to be called for it. It fails with ErrKeyReused if the key belongs to another
+// action. what names the action.
 func (t *Keys[W]) Begin(r *journal.KeyRecord, what string, w W) (old *journal.KeyRecord, follows bool, err error) {
 	if old := t.records[r.Key]; old != nil {
 		if old.Sum != r.Sum {
@@ -155,8 +156,8 @@ func (t *Keys[W]) Begin(r *journal.KeyRecord, what string, w W) (old *journal.Ke
 	return nil, false, nil
 }
 
-// Ended takes in the outcome of the action or batch that has the record r, and returns who shares it. A failure forgets the
-// key.
+// Ended takes in the outcome of the action or batch that has the record r, and returns who shares
+// it. A failure forgets the key.
 func (t *Keys[W]) Ended(r *journal.KeyRecord, err error) (followers []W) {
 	if f := t.inFlight[r.Key]; f != nil {
 		followers = f.followers
@@ -177,8 +178,8 @@ func keyReused(r *journal.KeyRecord, what string) error {
 		"use a new key for each", what, r.Key)
 }
 
-// NewKey returns the record of a key whose action or batch has not ended. The sum is over what was asked for, without its
-// clock, its entropy and its condition.
+// NewKey returns the record of a key whose action or batch has not ended. The sum is over what was
+// asked for, without its clock, its entropy and its condition.
 func NewKey(key string, sum hash.Hash) *journal.KeyRecord {
 	r := &journal.KeyRecord{Key: key}
 	sum.Sum(r.Sum[:0])

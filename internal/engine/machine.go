@@ -1,9 +1,10 @@
 // Package engine is the state machine of one engine. It decides what waits, what is sent, what is stored and what is
 // answered, and what happens when a worker dies, a deadline passes or the store fails.
 //
-// A [Machine] has no lock, no goroutine, no clock, and does no I/O. Its owner holds one lock, calls one event method
-// ([Machine.Dispatch], [Machine.Answer], ...), and then [Machine.Perform], which hands the effects of the step to an
-// implementation of [Effects]. A step never begins inside another one, and an effect is never carried out inside a step.
+// A [Machine] has no lock, no goroutine, no clock, and does no I/O. Its owner holds one lock, calls
+// one event method ([Machine.Dispatch], [Machine.Answer], ...), and then [Machine.Perform], which
+// hands the effects of the step to an implementation of [Effects]. A step never begins inside
+// another one, and an effect is never carried out inside a step.
 //
 // The life of a request: queued, sent, answered, and, if it changed anything, in the group that is with the store. A
 // request that ran for nothing goes back to the front of the queue, with the same clock and entropy. See request.go for
@@ -59,13 +60,14 @@ func (p Place) IsLocal() bool { return p.Worker == 0 }
 // Config has the options of the host that a machine goes by.
 type Config struct {
 	Limits wasm.Limits
-	// OpenTimeout bounds a placing, KillGrace is how long a worker may owe an answer that is withdrawn, StoreTimeout is how
-	// long the store may take for a call.
+	// OpenTimeout bounds a placing, KillGrace is how long a worker may owe an answer that is withdrawn,
+	// StoreTimeout is how long the store may take for a call.
 	OpenTimeout, KillGrace, StoreTimeout time.Duration
 	// MaxAttempts is how often a placing may fail, and how many workers may die of a request that runs alone.
 	MaxAttempts int
-	// A snapshot is due once the records since the base take more than SnapshotBytes (and more than the base), or ran for
-	// longer than ReplayBudget, or once the keys since the base take more than KeyBytes.
+	// A snapshot is due once the records since the base take more than SnapshotBytes (and more than the
+	// base), or ran for longer than ReplayBudget, or once the keys since the base take more than
+	// KeyBytes.
 	SnapshotBytes int
 	ReplayBudget  time.Duration
 	KeyBytes      int64
@@ -98,7 +100,8 @@ type Machine struct {
 	// recordBytes, baseBytes and runTime say what a replay would cost.
 	recordBytes, baseBytes int
 	runTime                time.Duration
-	// keyBytes is what the store has of keys since its base. areKeysShed says that the base has keys that are forgotten.
+	// keyBytes is what the store has of keys since its base. areKeysShed says that the base has keys
+	// that are forgotten.
 	keyBytes    int64
 	areKeysShed bool
 	// keyNumber is the number of the newest key that is stored, or with the store.

@@ -176,7 +176,8 @@ func TestOneAppendIsInFlight(t *testing.T) {
 	}
 }
 
-// An engine that is to move while it is placed answers something first: one that takes long to place would only ever move.
+// An engine that is to move while it is placed answers something first: one that takes long to
+// place would only ever move.
 func TestAPlacedEngineAnswersBeforeItMoves(t *testing.T) {
 	b := newBench(t)
 	b.dispatch("read")

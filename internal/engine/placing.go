@@ -10,7 +10,8 @@ import (
 	"hypertoken/wasm"
 )
 
-// How an engine gets a place, and how its journal gets there: opened, fed, replayed, ready, in pieces that fit into frames.
+// How an engine gets a place, and how its journal gets there: opened, fed, replayed, ready, in
+// pieces that fit into frames.
 
 // askForPlace begins the way to a place, if the engine is out and anything is queued.
 func (m *Machine) askForPlace() {
@@ -89,8 +90,8 @@ func (m *Machine) piece(b []byte) (ipc.Kind, []byte) {
 	return ipc.Ready, b
 }
 
-// replaySize is how many bytes of records go into a frame, unless a single record is larger. Several frames fit into the
-// pipe's window, so that a worker replays one while the next arrives.
+// replaySize is how many bytes of records go into a frame, unless a single record is larger.
+// Several frames fit into the pipe's window, so that a worker replays one while the next arrives.
 const replaySize = ipc.ChunkSize / 4
 
 // replayEnd returns where the records end that go into the next frame: one at least.

@@ -11,10 +11,11 @@ import (
 
 // Request is an action, a batch, or a question about an engine.
 //
-// Its life: the caller fills in the fields of the first group and hands the request to Machine.Dispatch. From then on it is
-// the machine's, which changes only the fields of the second group and the private ones. With Effects.Resolve it is its
-// owner's again: nothing of the machine refers to it any more, unless the request was withdrawn after it was sent
-// ([Request.MayBeReused] is false then, and the memory of Body must be left alone).
+// Its life: the caller fills in the fields of the first group and hands the request to
+// Machine.Dispatch. From then on it is the machine's, which changes only the fields of the second
+// group and the private ones. With Effects.Resolve it is its owner's again: nothing of the machine
+// refers to it any more, unless the request was withdrawn after it was sent ([Request.MayBeReused]
+// is false then, and the memory of Body must be left alone).
 type Request struct {
 	Kind  ipc.Kind
 	Flags ipc.Flags
@@ -28,8 +29,8 @@ type Request struct {
 	Keyed *journal.KeyRecord
 	// IsConditional says that the request has an IfSequence.
 	IsConditional bool
-	// Deadline is on the host's clock; 0 is none. Allowed is how long the request had when it was dispatched, and Limit the
-	// option or the deadline that says so; both are for the error.
+	// Deadline is on the host's clock; 0 is none. Allowed is how long the request had when it was
+	// dispatched, and Limit the option or the deadline that says so; both are for the error.
 	Deadline, Allowed time.Duration
 	Limit             string
 	// Context, if it is not nil, withdraws the request when it ends. The machine's owner looks at it, see WithdrawEach.
@@ -43,14 +44,16 @@ type Request struct {
 	Sent, Answered time.Duration
 	// Data is what came of a stream: a state or a snapshot.
 	Data []byte
-	// Outcome is what the place answered, HasChanged whether the state was changed, Err the error that the request ends with.
+	// Outcome is what the place answered, HasChanged whether the state was changed, Err the error that
+	// the request ends with.
 	Outcome    ipc.Outcome
 	HasChanged bool
 	Err        error
 
 	// id is the ID of the send that is unanswered; 0 if there is none.
 	id uint64
-	// isWithdrawn says that the request is resolved, while a worker may still run it. killAt is when that worker is killed.
+	// isWithdrawn says that the request is resolved, while a worker may still run it. killAt is when
+	// that worker is killed.
 	isWithdrawn bool
 	killAt      time.Duration
 	// death is the worker's death that the request is a suspect of. deaths counts the deaths while it ran alone.
@@ -84,8 +87,8 @@ func (r *Request) Late() *fault.Error {
 	return fault.ErrTimeout.Because(context.DeadlineExceeded, "%s: not done after %v (%s)", r.What, r.Allowed, r.Limit)
 }
 
-// MayBeReused reports whether nobody reads the request, or its body, after it was resolved: it was not withdrawn, and no
-// store has failed to say that it is done with the body.
+// MayBeReused reports whether nobody reads the request, or its body, after it was resolved: it was
+// not withdrawn, and no store has failed to say that it is done with the body.
 func (r *Request) MayBeReused() bool { return !r.isWithdrawn && !r.isKept }
 
 // IsWithdrawn reports whether the request was resolved while a worker may still run it.
@@ -132,8 +135,8 @@ func (r *Request) eachRecord(f func(Span, *ipc.MemberOutcome)) {
 	}
 }
 
-// appendRecords appends what the request adds to the journal: a record for each action, and behind those of a batch with a
-// key the note of its outcomes.
+// appendRecords appends what the request adds to the journal: a record for each action, and behind
+// those of a batch with a key the note of its outcomes.
 func (r *Request) appendRecords(list []journal.Record) []journal.Record {
 	switch {
 	case r.Err != nil:

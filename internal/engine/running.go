@@ -12,8 +12,8 @@ import (
 
 // What happens to requests at the place where the engine is: they are sent, answered, and withdrawn.
 
-// nextSending returns what is to be sent next. If it returns false, nothing can be sent before the next event, unless it has
-// asked for something: then Perform calls it again.
+// nextSending returns what is to be sent next. If it returns false, nothing can be sent before the
+// next event, unless it has asked for something: then Perform calls it again.
 func (m *Machine) nextSending() (Sending, bool) {
 	if m.isMoving && m.state == Live && (m.hasAnswered || m.queued.Len() == 0) {
 		// An engine that takes long to place would only ever move, if it left before it has answered something.
@@ -42,7 +42,8 @@ func (m *Machine) nextRequest() (Sending, bool) {
 	r := m.queued.All()[0]
 	switch {
 	case r.isSuspect() && !m.isAlone:
-		// A suspect needs a place where nothing else runs. What was sent is answered first: it would run before the suspect again.
+		// A suspect needs a place where nothing else runs. What was sent is answered first: it would run
+		// before the suspect again.
 		if m.sent.Len() == 0 {
 			m.leave()
 			m.askForPlace()
@@ -69,8 +70,8 @@ func (m *Machine) wasSent(s Sending, id uint64) {
 	m.sent.Push(r)
 }
 
-// nextSent returns the request that has to be answered next, if it has that ID. Otherwise it returns nil: the place broke
-// the protocol.
+// nextSent returns the request that has to be answered next, if it has that ID. Otherwise it
+// returns nil: the place broke the protocol.
 func (m *Machine) nextSent(id uint64) *Request {
 	if m.sent.Len() == 0 || m.sent.All()[0].id != id {
 		m.violation("an answer to request %d, which is not the next", id)
@@ -171,8 +172,8 @@ func (m *Machine) answer(r *Request, a Answer) (ran time.Duration) {
 	return ran
 }
 
-// isAnswerPossible reports whether a worker that runs the same core may give the answer. A worker that counts otherwise has
-// another state, or says so. A placement that is lost has no sequence.
+// isAnswerPossible reports whether a worker that runs the same core may give the answer. A worker
+// that counts otherwise has another state, or says so. A placement that is lost has no sequence.
 func (m *Machine) isAnswerPossible(r *Request, a Answer, isLost, isInterrupted bool) bool {
 	after := m.reached + uint64(r.records())
 	switch {
@@ -255,7 +256,8 @@ func (m *Machine) withdrawAnswered(k int, err error) {
 	m.askForPlace()
 }
 
-// reasonWhileUnable returns why a request has ended in the queue: if its time was up while no worker could run, that is why.
+// reasonWhileUnable returns why a request has ended in the queue: if its time was up while no
+// worker could run, that is why.
 func (m *Machine) reasonWhileUnable(r *Request, err error) error {
 	if m.unable == nil || m.state != Waiting || !errors.Is(err, fault.ErrTimeout) {
 		return err

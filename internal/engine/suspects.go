@@ -9,8 +9,8 @@ import (
 	"hypertoken/ipc"
 )
 
-// What becomes of requests whose worker died: they are suspects, run alone, and fail after MaxAttempts deaths while they
-// ran alone. docs/recovery.md has the rules.
+// What becomes of requests whose worker died: they are suspects, run alone, and fail after
+// MaxAttempts deaths while they ran alone. docs/recovery.md has the rules.
 
 // Death is one death of a worker. All requests that were on the worker, of all its engines, become suspects of it. If a
 // worker later dies while one of them runs alone, the others are cleared.
@@ -36,8 +36,8 @@ func (m *Machine) lost(d *Death) {
 		m.resolve(r, fault.ErrPoisoned.With("%s: the worker died %d times while it ran alone (MaxAttempts)", r.What, r.deaths))
 	}
 	if wasPlacing && d != nil {
-		// The first death of a worker that places this engine does not count. If the engine was placed alone after that, this
-		// one counts, and clears the other suspects of the earlier death.
+		// The first death of a worker that places this engine does not count. If the engine was placed
+		// alone after that, this one counts, and clears the other suspects of the earlier death.
 		if wasAlone && m.placeDeath != nil {
 			m.placeDeath.isCleared.Store(true)
 			if m.attempts++; m.attempts >= m.config.MaxAttempts {
@@ -50,8 +50,8 @@ func (m *Machine) lost(d *Death) {
 	m.askForPlace()
 }
 
-// suspectSent makes suspects of the requests that were sent. If a suspect ran alone, the death counts against it, and clears
-// the requests that were suspected with it.
+// suspectSent makes suspects of the requests that were sent. If a suspect ran alone, the death
+// counts against it, and clears the requests that were suspected with it.
 func (m *Machine) suspectSent(d *Death) {
 	for _, r := range m.sent.All() {
 		if r.isWithdrawn || r == m.snapshot {
@@ -65,8 +65,8 @@ func (m *Machine) suspectSent(d *Death) {
 	}
 }
 
-// splitBatches makes single suspects of the members of independent batches. A batch with a condition or a key for all of it
-// stays whole.
+// splitBatches makes single suspects of the members of independent batches. A batch with a
+// condition or a key for all of it stays whole.
 func (m *Machine) splitBatches() {
 	var list []*Request
 	for _, r := range m.queued.CutFrom(0) {

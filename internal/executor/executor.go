@@ -1,5 +1,6 @@
-// Package executor runs the requests of placed engines on instances of a core. A worker process runs them with it, and so
-// does a host that has no worker: a request is the same bytes, run by the same code, answered by the same bytes.
+// Package executor runs the requests of placed engines on instances of a core. A worker process
+// runs them with it, and so does a host that has no worker: a request is the same bytes, run by the
+// same code, answered by the same bytes.
 package executor
 
 import (

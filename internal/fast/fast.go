@@ -1,5 +1,5 @@
-// Package fast names what a host does for speed alone, so that tests and tortures of this module can turn each of it off:
-// what it promises may not depend on any.
+// Package fast names what a host does for speed alone, so that tests and tortures of this module
+// can turn each of it off: what it promises may not depend on any.
 package fast
 
 import (

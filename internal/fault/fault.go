@@ -88,7 +88,8 @@ func CodeOf(err error) string {
 // Shutdown returns the error of a request to an engine that is closed.
 func Shutdown() *Error { return ErrShutdown.With("the engine is closed, or its host shut down") }
 
-// OwnCause is the cause of a context that the host itself ended. Every other cause is the caller's, and may be any error.
+// OwnCause is the cause of a context that the host itself ended. Every other cause is the caller's,
+// and may be any error.
 type OwnCause struct{ Err *Error }
 
 func (c OwnCause) Error() string { return c.Err.Error() }

@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// The outcomes by which actions are counted. There are as many whatever a core does: all codes that are a core's own are
-// one outcome.
+// The outcomes by which actions are counted. There are as many whatever a core does: all codes that
+// are a core's own are one outcome.
 
 // MaxOutcomes is room for all outcomes.
 const MaxOutcomes = 32

@@ -1,7 +1,9 @@
-// Package histogram counts durations so that both kinds of Prometheus histogram can be made of the counts: classic ones, with
-// decimal bounds, and native ones, whose bounds are powers of the eighth root of two.
+// Package histogram counts durations so that both kinds of Prometheus histogram can be made of the
+// counts: classic ones, with decimal bounds, and native ones, whose bounds are powers of the eighth
+// root of two.
 //
-// A Histogram has a cell between any two bounds of either kind, so each duration is counted once, and both kinds are exact.
+// A Histogram has a cell between any two bounds of either kind, so each duration is counted once,
+// and both kinds are exact.
 package histogram
 
 import (
@@ -17,8 +19,8 @@ const Schema = 3
 
 const (
 	perOctave = 1 << Schema
-	// lowest and highest are the exponents of the bounds: 60 ns, up to which a duration counts as zero, and 1,024 s, above which
-	// all are in one bucket.
+	// lowest and highest are the exponents of the bounds: 60 ns, up to which a duration counts as zero,
+	// and 1,024 s, above which all are in one bucket.
 	lowest, highest = -24, 10
 )
 
@@ -31,7 +33,8 @@ var Bounds = [...]float64{
 // ZeroThreshold is the greatest duration in the native zero bucket, in seconds.
 var ZeroThreshold = math.Ldexp(1, lowest)
 
-// classics and natives are how many bounds of each kind there are, cells how many cells: one more than there are bounds.
+// classics and natives are how many bounds of each kind there are, cells how many cells: one more
+// than there are bounds.
 const (
 	classics = len(Bounds)
 	natives  = (highest-lowest)*perOctave + 1
@@ -81,7 +84,8 @@ var layout = func() (l struct {
 // nativeBound returns a bound in seconds.
 func nativeBound(k int) float64 { return math.Exp2(lowest + float64(k)/perOctave) }
 
-// Histogram counts durations. Its zero value is empty, and it is safe for use by any number of goroutines. It takes 2.4 KB.
+// Histogram counts durations. Its zero value is empty, and it is safe for use by any number of
+// goroutines. It takes 2.4 KB.
 type Histogram struct {
 	cells [cells]atomic.Uint64
 	sum   atomic.Uint64
@@ -143,8 +147,8 @@ func (s *Snapshot) Classic() []uint64 {
 	return list
 }
 
-// Native returns how many durations are zero, and how many are in each of the other buckets that have any, by their index of
-// [Schema].
+// Native returns how many durations are zero, and how many are in each of the other buckets that
+// have any, by their index of [Schema].
 func (s *Snapshot) Native() (zero uint64, buckets map[int]uint64) {
 	buckets = map[int]uint64{}
 	at := 0

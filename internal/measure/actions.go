@@ -10,8 +10,8 @@ import (
 	"hypertoken/internal/histogram"
 )
 
-// Measurements of single actions, by their names in the core's list. Until the list is known, all actions are measured as
-// one.
+// Measurements of single actions, by their names in the core's list. Until the list is known, all
+// actions are measured as one.
 
 // Action is what was measured of an action.
 type Action struct {
@@ -73,7 +73,8 @@ func newActionTable(names []string, isKnown bool, before *actionTable) *actionTa
 		case before != nil:
 			t.shards[s][other].Store(before.shards[s][len(before.list)-1].Load())
 		case !isKnown:
-			// It is there from the start, so that the next table has the same one: nothing that is counted meanwhile is lost.
+			// It is there from the start, so that the next table has the same one: nothing that is counted
+			// meanwhile is lost.
 			t.shards[s][other].Store(new(actionMeasure))
 		}
 	}

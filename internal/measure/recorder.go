@@ -1,5 +1,6 @@
-// Package measure counts and times what a host does. It is passive: it is told what has happened, changes nothing, and waits
-// for nothing. What each action adds to is sharded, so that engines on several processors do not share a line of memory.
+// Package measure counts and times what a host does. It is passive: it is told what has happened,
+// changes nothing, and waits for nothing. What each action adds to is sharded, so that engines on
+// several processors do not share a line of memory.
 package measure
 
 import (

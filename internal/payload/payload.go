@@ -1,6 +1,7 @@
-// Package payload turns a caller's value into MessagePack and back. The value may be anything: it may contain itself, and it
-// may be larger than memory once it is encoded. So it is walked before it is encoded, no deeper than it may be nested, and
-// what is encoded is bounded while it is written.
+// Package payload turns a caller's value into MessagePack and back. The value may be anything: it
+// may contain itself, and it may be larger than memory once it is encoded. So it is walked before
+// it is encoded, no deeper than it may be nested, and what is encoded is bounded while it is
+// written.
 package payload
 
 import (

@@ -7,11 +7,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// giveUpCapabilities takes from this thread what the programs that it executes would inherit: they have no capability from
-// their first instruction on, as root too. It needs no_new_privs, without which a program may bring capabilities of its own.
+// giveUpCapabilities takes from this thread what the programs that it executes would inherit: they
+// have no capability from their first instruction on, as root too. It needs no_new_privs, without
+// which a program may bring capabilities of its own.
 //
-// A thread that may shrink its bounding set keeps its own capabilities up to then, so that it can execute a program in a
-// directory of another user.
+// A thread that may shrink its bounding set keeps its own capabilities up to then, so that it can
+// execute a program in a directory of another user.
 func giveUpCapabilities() error {
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil && !errors.Is(err, unix.EINVAL) {
 		return fmt.Errorf("clearing ambient capabilities: %w", err)

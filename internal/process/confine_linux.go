@@ -8,10 +8,10 @@ import (
 	landlocksys "github.com/landlock-lsm/go-landlock/landlock/syscall"
 )
 
-// Confine takes from this process, from all of its threads and for good, what no worker needs once its core is compiled:
-// through Landlock, as far as the kernel offers it, files, TCP, and signals to others; and with a filter, every system call
-// that is not on a list ([rules]). What is open stays open. It returns what was taken; after an error that is not all that
-// [Offered] has.
+// Confine takes from this process, from all of its threads and for good, what no worker needs once
+// its core is compiled: through Landlock, as far as the kernel offers it, files, TCP, and signals
+// to others; and with a filter, every system call that is not on a list ([rules]). What is open
+// stays open. It returns what was taken; after an error that is not all that [Offered] has.
 func Confine() (taken Confinement, err error) {
 	taken.Landlock, err = landlocked()
 	var filterErr error
@@ -30,9 +30,9 @@ func Offered() Confinement {
 	return Confinement{Landlock: max(abi, 0), Seccomp: seccompOffered()}
 }
 
-// landlocked opens, makes, executes and removes no file from now on, binds and connects no TCP socket (ABI 4), and sends no
-// signal and connects no abstract socket to processes outside (ABI 6). It returns the version of the kernel's Landlock ABI,
-// 0 if there is none and nothing is taken.
+// landlocked opens, makes, executes and removes no file from now on, binds and connects no TCP
+// socket (ABI 4), and sends no signal and connects no abstract socket to processes outside (ABI 6).
+// It returns the version of the kernel's Landlock ABI, 0 if there is none and nothing is taken.
 func landlocked() (abi int, err error) {
 	abi, err = landlocksys.LandlockGetABIVersion()
 	if err != nil || abi < 1 {
@@ -48,8 +48,9 @@ func landlocked() (abi int, err error) {
 	return abi, nil
 }
 
-// restrictions are all that the library knows, but for signals where the kernel takes each thread for a process of its own
-// (erratum 2 is not mended): Go's runtime signals its threads, and so does what confines them one after the other.
+// restrictions are all that the library knows, but for signals where the kernel takes each thread
+// for a process of its own (erratum 2 is not mended): Go's runtime signals its threads, and so does
+// what confines them one after the other.
 func restrictions(abi, errata int) landlock.Config {
 	c := landlock.V11
 	const threadsSignal = 1 << 1

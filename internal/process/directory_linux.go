@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// go-plugin makes a directory for its socket in each start. No worker needs it here, so it is removed at once, and anything
-// that can be written will do.
+// go-plugin makes a directory for its socket in each start. No worker needs it here, so it is
+// removed at once, and anything that can be written will do.
 
-// socketBases returns where go-plugin may make its directory, in the order in which they are tried. Memory comes first: a
-// disk may take so long to make a directory that this goroutine has to wait for its turn before it can remove that, and a
-// host that is killed meanwhile leaves it.
+// socketBases returns where go-plugin may make its directory, in the order in which they are tried.
+// Memory comes first: a disk may take so long to make a directory that this goroutine has to wait
+// for its turn before it can remove that, and a host that is killed meanwhile leaves it.
 func socketBases() []string {
 	list := []string{"/dev/shm", os.TempDir()}
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {

@@ -8,8 +8,9 @@ import (
 	"runtime"
 )
 
-// mostSocketBase is how long the name of a directory may be where go-plugin makes another one with a socket: the path of a
-// socket has at most 103 bytes (macOS), of which its own names take up to 38.
+// mostSocketBase is how long the name of a directory may be where go-plugin makes another one with
+// a socket: the path of a socket has at most 103 bytes (macOS), of which its own names take up to
+// 38.
 const mostSocketBase = 65
 
 // socketBases returns where go-plugin may make the directory for its socket, in the order in which they are tried: the

@@ -20,7 +20,8 @@ func dropInherited() error {
 		return fmt.Errorf("listing descriptors: %w", err)
 	}
 	for _, fd := range open {
-		// A descriptor that exec has not closed lacks the flag. Those of Go's runtime, and what packages opened since, have it.
+		// A descriptor that exec has not closed lacks the flag. Those of Go's runtime, and what packages
+		// opened since, have it.
 		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
 			_ = unix.Close(fd)
 		}

@@ -11,8 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listen returns where go-plugin's service listens: an abstract socket, which has no file that anybody would have to remove.
-// No directory keeps others away from it, so it accepts connections of its own user only.
+// listen returns where go-plugin's service listens: an abstract socket, which has no file that
+// anybody would have to remove. No directory keeps others away from it, so it accepts connections
+// of its own user only.
 func listen() (net.Listener, error) {
 	var name [16]byte
 	_, _ = rand.Read(name[:]) // never fails

@@ -28,7 +28,8 @@ func asNobody(t *testing.T, f func() error) {
 	}
 }
 
-// No directory keeps others away from an abstract socket: who listens there, and who connects, has to be of the same user.
+// No directory keeps others away from an abstract socket: who listens there, and who connects, has
+// to be of the same user.
 func TestTheSocketIsForItsOwnUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can be another user")

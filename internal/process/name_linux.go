@@ -11,8 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// takeName names this process, which would be "exe" after the link that was executed, as its host calls it: in ps, in top and
-// in the kernel's log a worker "hypertoken-worker-3" is "ht-worker-3". A name there has 15 bytes at most.
+// takeName names this process, which would be "exe" after the link that was executed, as its host
+// calls it: in ps, in top and in the kernel's log a worker "hypertoken-worker-3" is "ht-worker-3".
+// A name there has 15 bytes at most.
 func takeName(argument string) {
 	slot, ok := strings.CutPrefix(argument, namePrefix)
 	if !ok {
@@ -22,8 +23,8 @@ func takeName(argument string) {
 	_ = os.WriteFile("/proc/self/comm", []byte("ht-"+slot), 0)
 }
 
-// moreOOM is how much sooner the kernel ends a worker than its host if memory runs out, on its scale from -1000 to 1000:
-// as much as half of all memory would add.
+// moreOOM is how much sooner the kernel ends a worker than its host if memory runs out, on its
+// scale from -1000 to 1000: as much as half of all memory would add.
 const moreOOM = 500
 
 // offerToOOM has the kernel end a worker before its host if memory runs out.

@@ -1,7 +1,8 @@
 // Package process starts worker processes through hashicorp/go-plugin, and is what such a process does first.
 //
-// go-plugin is the control plane: it starts a worker, shakes hands, checks its health. What the host and the worker have
-// to say to each other travels as frames on the worker's standard input and output, whose ends this package hands over.
+// go-plugin is the control plane: it starts a worker, shakes hands, checks its health. What the
+// host and the worker have to say to each other travels as frames on the worker's standard input
+// and output, whose ends this package hands over.
 package process
 
 import (
@@ -81,7 +82,8 @@ type Process struct {
 // exitGrace is how long a program that did not shake hands may take to end by itself.
 const exitGrace = time.Second
 
-// namePrefix is what the first argument of a worker begins with, whatever its program: its name for those who list processes.
+// namePrefix is what the first argument of a worker begins with, whatever its program: its name for
+// those who list processes.
 const namePrefix = "hypertoken-"
 
 // Start starts a worker and shakes hands. After an error nothing is left of it.
@@ -132,7 +134,8 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 	var noDirectory []string
 	for _, base := range bases() {
 		client = newClient(base)
-		// Only the handshake: a connection that nobody needs yet would say on standard error that its worker was killed.
+		// Only the handshake: a connection that nobody needs yet would say on standard error that its
+		// worker was killed.
 		if _, err = client.Start(); err == nil {
 			p := &Process{run: r, client: client, done: make(chan struct{})}
 			go p.reap()
@@ -193,8 +196,8 @@ func (p *Process) reap() {
 func (r *run) free(client *plugin.Client) {
 	<-r.exited
 	<-r.drained
-	// go-plugin removes its directory. To look into one that is not empty it would need a descriptor, which this process
-	// may not have.
+	// go-plugin removes its directory. To look into one that is not empty it would need a descriptor,
+	// which this process may not have.
 	if r.socket != "" {
 		_ = os.Remove(r.socket)
 	}
@@ -416,8 +419,8 @@ func (r *run) ID() string {
 func (r *run) Name() string                    { return r.path }
 func (r *run) Diagnose(context.Context) string { return "" }
 
-// PluginToHost keeps the address of the worker's service, and gives go-plugin one that nobody can listen on. It connects
-// when the worker has ended, and another program may have the address then.
+// PluginToHost keeps the address of the worker's service, and gives go-plugin one that nobody can
+// listen on. It connects when the worker has ended, and another program may have the address then.
 func (r *run) PluginToHost(network, address string) (string, string, error) {
 	r.network, r.address = network, address
 	return "unix", nowhere(r.dir), nil

@@ -14,7 +14,8 @@ import (
 
 // The system calls that a worker may still make once its core is compiled. Every other call returns EPERM.
 
-// rule allows a system call, if all of its checks hold. A call may have several rules; the first one that matches decides.
+// rule allows a system call, if all of its checks hold. A call may have several rules; the first
+// one that matches decides.
 type rule struct {
 	nr   uint32
 	when []check
@@ -61,8 +62,8 @@ var calls = append([]uint32{
 	unix.SYS_ACCEPT4, unix.SYS_GETSOCKNAME, unix.SYS_GETSOCKOPT, unix.SYS_SHUTDOWN,
 }, archCalls...)
 
-// threadFlags are the flags that a new thread has: those that make it share what a process does not, and those that tell
-// where its number goes.
+// threadFlags are the flags that a new thread has: those that make it share what a process does
+// not, and those that tell where its number goes.
 const (
 	threadFlags = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD
 	threadExtra = unix.CLONE_SYSVSEM | unix.CLONE_SETTLS | unix.CLONE_PARENT_SETTID | unix.CLONE_CHILD_SETTID |
@@ -79,7 +80,8 @@ func rules(pid uint32) []rule {
 	// Memory that can be executed was made when the core was compiled.
 	allow(unix.SYS_MMAP, without(2, unix.PROT_EXEC))
 	allow(unix.SYS_MPROTECT, without(2, unix.PROT_EXEC))
-	// Threads, but no processes. Go does without clone3 if there is none; its flags lie in memory, where no filter sees them.
+	// Threads, but no processes. Go does without clone3 if there is none; its flags lie in memory,
+	// where no filter sees them.
 	allow(unix.SYS_CLONE, check{argument: 0, mask: threadFlags, want: threadFlags}, without(0, ^uint32(threadFlags|threadExtra)))
 	list = append(list, rule{nr: unix.SYS_CLONE3, errno: unix.ENOSYS})
 	// Signals to itself.
@@ -112,8 +114,8 @@ const (
 	refused = uint32(unix.SECCOMP_RET_ERRNO)
 )
 
-// assemble returns the program of the rules. It refuses what is not a call of this machine's own kind, such as those of 32
-// bits, with all the rest.
+// assemble returns the program of the rules. It refuses what is not a call of this machine's own
+// kind, such as those of 32 bits, with all the rest.
 func assemble(list []rule) ([]bpf.Instruction, error) {
 	load := func(offset uint32) bpf.Instruction { return bpf.LoadAbsolute{Off: offset, Size: 4} }
 	deny := bpf.RetConstant{Val: refused | uint32(unix.EPERM)}
@@ -146,8 +148,9 @@ func assemble(list []rule) ([]bpf.Instruction, error) {
 	return append(program, deny), nil
 }
 
-// filterCalls has the kernel refuse, for all threads of this process and for good, what no worker needs. It returns false if
-// the kernel has no such filters, or if there is no list for this kind of CPU.
+// filterCalls has the kernel refuse, for all threads of this process and for good, what no worker
+// needs. It returns false if the kernel has no such filters, or if there is no list for this kind
+// of CPU.
 func filterCalls() (bool, error) {
 	if !seccompOffered() {
 		return false, nil

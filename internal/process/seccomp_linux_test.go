@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestTheFilterDecidesByItsRules runs the program of the filter as the kernel does, on calls of both sides of each rule.
+// TestTheFilterDecidesByItsRules runs the program of the filter as the kernel does, on calls of
+// both sides of each rule.
 func TestTheFilterDecidesByItsRules(t *testing.T) {
 	const self, other = 4711, 1
 	program, err := assemble(rules(self))
@@ -22,7 +23,8 @@ func TestTheFilterDecidesByItsRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	decide := func(arch, nr uint32, arguments ...uint64) uint32 {
-		// Words as the kernel has them in memory, but each in the byte order of the machine that interprets the program.
+		// Words as the kernel has them in memory, but each in the byte order of the machine that interprets
+		// the program.
 		var data [64]byte
 		binary.BigEndian.PutUint32(data[numberOffset:], nr)
 		binary.BigEndian.PutUint32(data[archOffset:], arch)

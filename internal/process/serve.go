@@ -11,9 +11,10 @@ import (
 
 type rpcClient = rpc.Client
 
-// Serve is what a worker does first. It closes the descriptors that it has inherited, and takes standard input and output
-// for the frames, so that whatever else reads or prints in this process does neither to them: standard input is empty from
-// now on, and standard output goes where standard error does. Then it shakes hands and returns the ends of the pipes.
+// Serve is what a worker does first. It closes the descriptors that it has inherited, and takes
+// standard input and output for the frames, so that whatever else reads or prints in this process
+// does neither to them: standard input is empty from now on, and standard output goes where
+// standard error does. Then it shakes hands and returns the ends of the pipes.
 func Serve() (in, out *os.File, err error) {
 	if err = dropInherited(); err != nil {
 		return nil, nil, err

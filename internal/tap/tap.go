@@ -1,5 +1,6 @@
-// Package tap lets the tortures and tests of this module stand between a host and the pipes of its worker processes. Nobody
-// outside the module can: what a worker is told and what it answers is between it and its host.
+// Package tap lets the tortures and tests of this module stand between a host and the pipes of its
+// worker processes. Nobody outside the module can: what a worker is told and what it answers is
+// between it and its host.
 package tap
 
 import (

@@ -7,8 +7,8 @@ import "runtime/debug"
 // v and this.
 const Version = "0.1.0"
 
-// String returns [Version] and, as far as the build recorded it, the revision that this was built from: "0.1.0 1795c2a…",
-// with "+dirty" behind the revision if files had been changed.
+// String returns [Version] and, as far as the build recorded it, the revision that this was built
+// from: "0.1.0 1795c2a…", with "+dirty" behind the revision if files had been changed.
 func String() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
