@@ -14,12 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mostAfterwards is how long a test waits for the end of processes whose host has ended. They end at once, unless the
-// machine is busy; a process that nothing ends is still there after any time.
+// mostAfterwards is how long a test waits for the end of processes whose host has ended. They end
+// at once, unless the machine is busy; a process that nothing ends is still there after any time.
 const mostAfterwards = time.Minute
 
-// betweenLooks passes a millisecond between two looks at something that a test waits for. A loop without a pause would
-// take a core from the processes that are to bring it about.
+// betweenLooks passes a millisecond between two looks at something that a test waits for. A loop
+// without a pause would take a core from the processes that are to bring it about.
 func betweenLooks() { <-time.After(time.Millisecond) }
 
 // session gives a command a session of its own, which its workers cannot leave: who is in it after the test has outlived

@@ -152,8 +152,8 @@ func TestBaselinesEndWithTheirHost(t *testing.T) {
 	leaks.Check(t)
 	c := exec.Command(program, "bench", "--for", "1h", "--only", "roundtrip/(go_plugin|pipe|node)")
 	c, _, _ = begin(t, c)
-	// All of them, so that bench is not in the middle of a start: a directory whose child was never started has nobody who
-	// removes it.
+	// All of them, so that bench is not in the middle of a start: a directory whose child was
+	// never started has nobody who removes it.
 	baselines := 3
 	if _, err := exec.LookPath("node"); err == nil {
 		baselines++
@@ -450,8 +450,8 @@ func untilChildren(t *testing.T, pid, n int) []int {
 	}
 }
 
-// spinTicks is how long a worker computes, in ticks of 10 ms, before a test takes it for one that runs test:spin. Being
-// without a processor on a busy machine does not count.
+// spinTicks is how long a worker computes, in ticks of 10 ms, before a test takes it for one that
+// runs test:spin. Being without a processor on a busy machine does not count.
 const spinTicks = 20
 
 // ticks returns how long a process has computed; 0 if it is gone.

@@ -413,7 +413,8 @@ func TestTheExampleGoesOn(t *testing.T) {
 		c := exec.Command(program, "--rounds", fmt.Sprint(rounds), "--pause", "0")
 		session(t, c)
 		out, in := newPipe(t)
-		// A third of the hands fill the pipe, so that the example can't be done before its worker is killed.
+		// A third of the hands fill the pipe, so that the example can't be done before its worker
+		// is killed.
 		if _, err := unix.FcntlInt(out.Fd(), unix.F_SETPIPE_SZ, 4096); err != nil {
 			t.Fatal(err)
 		}

@@ -106,7 +106,8 @@ func (e *engine) State(ctx context.Context) ([]byte, error) {
 	return b, err
 }
 
-// traces returns the traces; of each kind there are five or less, and a run that is not deep takes one of each.
+// traces returns the traces; of each kind there are five or less, and a run that is not deep takes
+// one of each.
 func traces(t testing.TB) []*trace.Trace {
 	t.Helper()
 	all, err := trace.ReadDir("../integration/testdata/conformance")

@@ -38,7 +38,8 @@ func deck(n int) dict {
 	return dict{"stack": tokens, "source": dict{"stacks": [][]dict{tokens}}}
 }
 
-// sharedCache is the user's cache of compiled code, which all test programs share with each other; nil if there is none.
+// sharedCache is the user's cache of compiled code, which all test programs share with each other;
+// nil if there is none.
 var sharedCache = sync.OnceValue(func() *Cache {
 	dir, err := DefaultCacheDir()
 	if err != nil {

@@ -5,15 +5,17 @@ import (
 	"testing"
 )
 
-// deepVariable is the environment variable that makes a run of the tests deep: `make test-deep` sets it to 1.
+// deepVariable is the environment variable that makes a run of the tests deep: `make test-deep`
+// sets it to 1.
 const deepVariable = "HYPERTOKEN_DEEP"
 
-// IsDeep reports whether the tests run deep. A run that is not deep has to take less than two minutes on two cores, so it
-// draws fewer random cases and takes a sample of long lists. A deep run has all of them.
+// IsDeep reports whether the tests run deep. A run that is not deep has to take less than two
+// minutes on two cores, so it draws fewer random cases and takes a sample of long lists. A deep
+// run has all of them.
 func IsDeep() bool { return os.Getenv(deepVariable) != "" }
 
-// Deep skips a test unless the tests run deep. A kind of test of which no quick version stays in a run that is not deep is
-// for tests of tools that most machines lack.
+// Deep skips a test unless the tests run deep. A kind of test of which no quick version stays in a
+// run that is not deep is for tests of tools that most machines lack.
 func Deep(t testing.TB) {
 	t.Helper()
 	if !IsDeep() {
@@ -41,11 +43,13 @@ func Sample[E any](step int, all []E) []E {
 	return some
 }
 
-// IsRaced reports whether the tests are built with the race detector, which takes about ten times the time and the memory.
+// IsRaced reports whether the tests are built with the race detector, which takes about ten times
+// the time and the memory.
 func IsRaced() bool { return isRaced }
 
-// Unraced skips a test if the race detector takes more time or memory than the test allows. `make test-deep` runs such tests
-// a second time, without the detector: they are listed as UNRACED in the Makefile.
+// Unraced skips a test if the race detector takes more time or memory than the test allows. `make
+// test-deep` runs such tests a second time, without the detector: they are listed as UNRACED in
+// the Makefile.
 func Unraced(t testing.TB) {
 	t.Helper()
 	if isRaced {

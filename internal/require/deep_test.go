@@ -44,7 +44,8 @@ func TestADeepRunHasEverything(t *testing.T) {
 	}
 }
 
-// Each test that does less with the race detector is in the list of those that `make test-deep` runs without it too.
+// Each test that does less with the race detector is in the list of those that `make test-deep`
+// runs without it too.
 func TestWhatIsNotRacedIsListed(t *testing.T) {
 	root := filepath.Join("..", "..")
 	declares, asks := regexp.MustCompile(`^func (Test\w+)\(`), regexp.MustCompile(`\brequire\.(Unraced|IsRaced)\(`)

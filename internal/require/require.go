@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Tool returns the path of a program. If there is none, the test is skipped with the reason; if HYPERTOKEN_REQUIRE is all,
-// as on CI, it fails instead.
+// Tool returns the path of a program. If there is none, the test is skipped with the reason; if
+// HYPERTOKEN_REQUIRE is all, as on CI, it fails instead.
 func Tool(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -19,7 +19,8 @@ func Tool(t testing.TB, name string) string {
 	return ""
 }
 
-// Missing skips a test for want of something that the machine does not have, with the reason, or fails it as [Tool] does.
+// Missing skips a test for want of something that the machine does not have, with the reason, or
+// fails it as [Tool] does.
 func Missing(t testing.TB, what string, err error) {
 	t.Helper()
 	if os.Getenv("HYPERTOKEN_REQUIRE") == "all" {

@@ -15,8 +15,8 @@ import (
 // detach keeps a terminal's signals from a child: its host ends it, when it has reported what there is.
 func detach(c *exec.Cmd) { c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
-// hostDescriptor is where a child has the end of a pipe whose other end its host holds as long as it lives. Standard input
-// can't be that: go-plugin hands on its own.
+// hostDescriptor is where a child has the end of a pipe whose other end its host holds as long as
+// it lives. Standard input can't be that: go-plugin hands on its own.
 const hostDescriptor = 3
 
 // tie gives a child that is about to be started the pipe that ends with this process, whatever ends it.
@@ -30,9 +30,11 @@ func tie(r *room, c *exec.Cmd) error {
 	return nil
 }
 
-// endWithHost starts a goroutine that ends this process, and removes the directory of its socket, as soon as its host is gone.
+// endWithHost starts a goroutine that ends this process, and removes the directory of its socket,
+// as soon as its host is gone.
 func endWithHost() {
-	// A host that is gone does not read the handshake. SIGPIPE would end this process before the directory is removed.
+	// A host that is gone does not read the handshake. SIGPIPE would end this process before the
+	// directory is removed.
 	signal.Ignore(syscall.SIGPIPE)
 	go func() {
 		_, _ = io.Copy(io.Discard, os.NewFile(hostDescriptor, "the host"))

@@ -54,8 +54,8 @@ func TestTortureWithoutWhatIsFast(t *testing.T) {
 	}
 }
 
-// tortured tortures a host with all that there is, until enough workers have died that owed answers, or for the time that
-// the flag says.
+// tortured tortures a host with all that there is, until enough workers have died that owed
+// answers, or for the time that the flag says.
 func tortured(t *testing.T, c torture.Config) {
 	t.Helper()
 	if c.For = 5 * time.Minute; *tortureFor > 0 {
