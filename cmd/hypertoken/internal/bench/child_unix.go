@@ -14,8 +14,8 @@ import (
 // detach keeps a terminal's signals from a child: its host ends it, when it has reported what there is.
 func detach(c *exec.Cmd) { c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
-// hostDescriptor is where a child has the end of a pipe whose other end its host holds as long as it lives. Standard input
-// can't be that: go-plugin hands on its own.
+// hostDescriptor is where a child has the end of a pipe whose other end its host holds as long as
+// it lives. Standard input can't be that: go-plugin hands on its own.
 const hostDescriptor = 3
 
 // tie gives a child that is about to be started the pipe that ends with this process, whatever ends it.
