@@ -73,6 +73,7 @@ rust:
 ## lint        formatters and linters, for Go and Rust
 lint: vet
 	test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
+	.ci/columns
 	$(GO) tool staticcheck ./...
 	cd core-rs && cargo fmt --all --check
 	cd examples/cores/eights && cargo fmt --check

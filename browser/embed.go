@@ -1,10 +1,11 @@
-// Package browser holds the files that `hypertoken serve --demo` serves: the built npm package, and the demo. README.md describes the
-// npm package.
+// Package browser holds the files that `hypertoken serve --demo` serves: the built npm package, and
+// the demo. README.md describes the npm package.
 package browser
 
 import "embed"
 
-// Dist has the package for pages without a bundler, as build.js makes it: dist/hypertoken.js and dist/hypertoken.worker.js.
+// Dist has the package for pages without a bundler, as build.js makes it: dist/hypertoken.js and
+// dist/hypertoken.worker.js.
 //
 //go:embed dist/hypertoken.js dist/hypertoken.worker.js
 var Dist embed.FS

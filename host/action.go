@@ -165,7 +165,8 @@ func (e *Engine) prepareEncoded(ctx context.Context, f *Future, actionType strin
 	f.engine = e
 	r := &f.request
 	r.Kind, r.What, r.IsConditional = ipc.Dispatch, actionType, d.action.Conditional
-	r.Body = journal.AppendAction(slices.Grow(r.Body[:0], len(encoded)+len(actionType)+48), &d.action, actionType, encoded)
+	r.Body = journal.AppendAction(slices.Grow(r.Body[:0], len(encoded)+len(actionType)+48), &d.action, actionType,
+		encoded)
 	if d.key != "" {
 		r.Flags |= ipc.FlagJournaled
 		sum := engine.NewSum(engine.SumOfAction)

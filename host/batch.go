@@ -73,7 +73,8 @@ type BatchResult struct {
 // [ErrBadInput], and nothing is run.
 //
 // The payloads together are bounded by Options.MaxPayload, the results by MaxResult.
-func (e *Engine) DispatchBatch(ctx context.Context, mode BatchMode, members []Action, opts ...DispatchOption) (BatchResult, error) {
+func (e *Engine) DispatchBatch(ctx context.Context, mode BatchMode, members []Action,
+	opts ...DispatchOption) (BatchResult, error) {
 	if mode != BatchAtomic && mode != BatchIndependent {
 		return BatchResult{}, badInput("DispatchBatch: there is no batch mode %d", mode)
 	}
@@ -107,12 +108,14 @@ func (e *Engine) DispatchBatch(ctx context.Context, mode BatchMode, members []Ac
 	for k, o := range b.outcomes {
 		outcomes[b.sent[k]] = o
 	}
-	return BatchResult{Outcomes: outcomes, Sequence: r.Sequence, Changed: r.Changed, HasDigest: r.HasDigest, Digest: r.Digest}, err
+	return BatchResult{Outcomes: outcomes, Sequence: r.Sequence, Changed: r.Changed, HasDigest: r.HasDigest,
+		Digest: r.Digest}, err
 }
 
 // prepareBatch encodes a batch. It returns the batch of the members that are sent, and the outcomes of
 // all members, as far as they are known.
-func (e *Engine) prepareBatch(ctx context.Context, mode BatchMode, members []Action, whole *dispatch) (*batch, []Outcome, error) {
+func (e *Engine) prepareBatch(ctx context.Context, mode BatchMode, members []Action,
+	whole *dispatch) (*batch, []Outcome, error) {
 	outcomes := make([]Outcome, len(members))
 	var sent []int // the members that are sent, by their index
 	var futures []*Future
@@ -149,7 +152,8 @@ func (e *Engine) prepareBatch(ctx context.Context, mode BatchMode, members []Act
 	}
 	if n := ipc.HeaderSize + len(b.future.request.Body); n > e.host.options.MaxFrame {
 		return nil, nil, &Error{Code: ErrPayloadTooLarge.Code,
-			Message: fmt.Sprintf("%s: its %d bytes do not fit into a frame of %d (MaxFrame)", b.future.request.What, n, e.host.options.MaxFrame)}
+			Message: fmt.Sprintf("%s: its %d bytes do not fit into a frame of %d (MaxFrame)", b.future.request.What, n,
+				e.host.options.MaxFrame)}
 	}
 	e.bound(ctx, &b.future)
 	if whole.key != "" {
@@ -261,7 +265,8 @@ const maxWindow = 4096
 
 // gather adds an action to the batch that is gathered.
 func (e *Engine) gather(f *Future) {
-	if w := e.window; w != nil && (len(w.members) == maxWindow || w.size+len(f.request.Body) > e.host.options.MaxPayload) {
+	if w := e.window; w != nil &&
+		(len(w.members) == maxWindow || w.size+len(f.request.Body) > e.host.options.MaxPayload) {
 		e.flushWindow()
 	}
 	if e.window == nil {

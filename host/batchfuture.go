@@ -28,7 +28,8 @@ type batch struct {
 
 func (b *batch) complete(r *engine.Request, err error) {
 	// Only the core's own answer names a member.
-	if action, ok := err.(*ActionError); ok && b.mode == BatchAtomic && action.Index >= 0 && action.Index < len(b.types) {
+	if action, ok := err.(*ActionError); ok && b.mode == BatchAtomic && action.Index >= 0 &&
+		action.Index < len(b.types) {
 		b.outcomes, b.fault = aborted(len(b.types), &BatchError{Index: action.Index, Err: action})
 	} else if err != nil {
 		b.outcomes, b.fault = nil, err

@@ -53,7 +53,8 @@ func (c *clock) advance() time.Duration {
 }
 
 // limit returns a context that ends with its parent, or with the cause once d of the host's time has passed.
-func (c *clock) limit(ctx context.Context, d time.Duration, cause fault.OwnCause) (limited context.Context, free func()) {
+func (c *clock) limit(ctx context.Context, d time.Duration,
+	cause fault.OwnCause) (limited context.Context, free func()) {
 	limited, end := context.WithCancelCause(ctx)
 	began := c.now()
 	var timer *time.Timer

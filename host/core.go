@@ -96,10 +96,12 @@ func (h *Host) compile(c *compilation) {
 			"remedy", "delete the cache's directory: others could write there")
 	}
 	if err := core.Slow(); err != nil {
-		h.log.Warn("the core is up to five times slower in this process: it has something that is not known here", "error", err)
+		h.log.Warn("the core is up to five times slower in this process: it has something that is not known here",
+			"error", err)
 	}
 	if err := core.Interpreted(); err != nil {
-		h.log.Warn("actions run some 20 times slower: cores are interpreted, as they can't be compiled here", "error", err,
+		h.log.Warn("actions run some 20 times slower: cores are interpreted, as they can't be compiled here",
+			"error", err,
 			"remedy", "allow executable memory (systemd: MemoryDenyWriteExecute=no; SELinux: execmem; prctl: no PR_SET_MDWE)")
 	}
 	c.core = core

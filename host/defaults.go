@@ -180,8 +180,9 @@ const mostWorkers = 1024
 const frameSlack = 1 << 20
 
 func (o *Options) machineConfig() engine.Config {
-	return engine.Config{Limits: o.limits(), OpenTimeout: o.OpenTimeout, KillGrace: o.KillGrace, StoreTimeout: o.StoreTimeout,
-		MaxAttempts: o.MaxAttempts, SnapshotBytes: o.SnapshotBytes, ReplayBudget: o.ReplayBudget, KeyBytes: o.KeyBytes,
+	return engine.Config{Limits: o.limits(), OpenTimeout: o.OpenTimeout, KillGrace: o.KillGrace,
+		StoreTimeout: o.StoreTimeout,
+		MaxAttempts:  o.MaxAttempts, SnapshotBytes: o.SnapshotBytes, ReplayBudget: o.ReplayBudget, KeyBytes: o.KeyBytes,
 		MaxKills: o.MaxKills, HoldFor: o.HoldFor}
 }
 
@@ -202,5 +203,6 @@ func (o *Options) payloadLimits() payload.Limits {
 
 func (o *Options) setupLimits() payload.Limits {
 	most := min(2*o.MaxStateBytes+engine.StreamSlack, int64(math.MaxInt))
-	return payload.Limits{Depth: o.MaxDepth + setupDepth, MaxDepth: o.MaxDepth, Bytes: int(most), Option: "MaxStateBytes"}
+	return payload.Limits{Depth: o.MaxDepth + setupDepth, MaxDepth: o.MaxDepth, Bytes: int(most),
+		Option: "MaxStateBytes"}
 }

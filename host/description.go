@@ -67,7 +67,10 @@ func (h *Host) Records(ctx context.Context) ([]RecordInfo, error) {
 		return nil, badInput("Records: a host with Options.NoFallback runs nothing of the core; ask one without it")
 	}
 	var list []RecordInfo
-	err := h.describe("Records", &list, func() ([]byte, error) { return h.askCore(ctx, "Records", (*wasm.Instance).Records) })
+	err := h.describe("Records", &list, func() ([]byte, error) {
+		return h.askCore(ctx, "Records",
+			(*wasm.Instance).Records)
+	})
 	return list, err
 }
 

@@ -36,7 +36,8 @@ func (e *Engine) askDigest(f *Future) {
 		return
 	}
 	r := &f.request
-	d.request.Deadline, d.request.Allowed, d.request.Limit, d.request.Context = r.Deadline, r.Allowed, r.Limit, r.Context
+	d.request.Deadline, d.request.Allowed, d.request.Limit, d.request.Context = r.Deadline, r.Allowed, r.Limit,
+		r.Context
 	e.enqueue(&d.request)
 }
 

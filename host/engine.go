@@ -115,7 +115,8 @@ func (e *Engine) step(event func(m *engine.Machine, now time.Duration)) {
 
 // takeFrame has the machine take in a frame that came from a place. It returns for how long the
 // place ran, if the frame is an answer that says so. The engine's lock is held.
-func (e *Engine) takeFrame(p engine.Place, kind ipc.Kind, flags ipc.Flags, id uint64, body []byte, seen time.Duration) (ran time.Duration) {
+func (e *Engine) takeFrame(p engine.Place, kind ipc.Kind, flags ipc.Flags, id uint64, body []byte,
+	seen time.Duration) (ran time.Duration) {
 	switch kind {
 	case ipc.Chunk:
 		e.m.Chunk(e.now(), p, id, body)

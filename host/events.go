@@ -216,7 +216,8 @@ func (e *Engine) coreEvents(r *engine.Request, name string, result Result) {
 			err = msgpack.Unmarshal(pair[0], &event)
 		}
 		if err != nil {
-			e.host.log.Warn("an action raised events that can't be read", "engine", e.name, "action", name, "error", err)
+			e.host.log.Warn("an action raised events that can't be read", "engine", e.name, "action", name,
+				"error", err)
 			return
 		}
 		e.emit(Event{Name: event, Action: name, Result: result, Payload: pair[1]})

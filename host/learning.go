@@ -47,7 +47,8 @@ func (h *Host) learn(m *measure.Recorder) <-chan struct{} {
 			l.next = time.Now().Add(wait)
 			l.attempts++
 			if h.life.Err() == nil {
-				h.log.Warn("actions are not told apart in measurements yet: the core can't be asked for them", "error", err, "next_try", wait)
+				h.log.Warn("actions are not told apart in measurements yet: the core can't be asked for them",
+					"error", err, "next_try", wait)
 			}
 			return
 		}

@@ -153,7 +153,8 @@ func (l *local) once() {
 	l.mu.Unlock()
 	if err := l.run.Run(l.ctx, r.header, r.body); err != nil {
 		f := ipc.Failure{Code: ipc.CodeNotPlaced, Message: err.Error(), Index: -1}
-		l.Append(ipc.Header{Kind: ipc.Answer, Flags: ipc.FlagFailed | ipc.FlagLost, Request: r.header.Request}, f.Append(nil))
+		l.Append(ipc.Header{Kind: ipc.Answer, Flags: ipc.FlagFailed | ipc.FlagLost, Request: r.header.Request},
+			f.Append(nil))
 	}
 	l.hand(true)
 }

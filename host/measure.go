@@ -47,7 +47,8 @@ func (e *Engine) measureCall(ctx context.Context, r *callTimes, name string, n i
 	}
 	if tracer != nil {
 		_, span := tracer.Start(ctx, spanName, trace.WithTimestamp(h.started.Add(r.began)), trace.WithAttributes(
-			attribute.String("hypertoken.engine", e.name), attribute.String("hypertoken.action", name), attribute.Int("hypertoken.actions", n)))
+			attribute.String("hypertoken.engine", e.name), attribute.String("hypertoken.action", name),
+			attribute.Int("hypertoken.actions", n)))
 		r.trace = &traced{span.SpanContext(), span}
 	} else if c := trace.SpanContextFromContext(ctx); c.IsSampled() {
 		r.trace = &traced{context: c}
@@ -63,7 +64,8 @@ func (e *Engine) measureOutcome(own *callTimes, from *engine.Request, name strin
 	}
 	h := e.host
 	ended := h.stamp()
-	o := measure.Outcome{Shard: e.shard, Engine: e.name, Action: name, Err: err, Took: ended - own.began, At: h.started.Add(ended)}
+	o := measure.Outcome{Shard: e.shard, Engine: e.name, Action: name, Err: err, Took: ended - own.began,
+		At: h.started.Add(ended)}
 	if from.Kind == ipc.Dispatch && from.Answered > 0 {
 		o.Run, o.HasRun = time.Duration(from.Outcome.RunTime), true
 	}
@@ -92,7 +94,8 @@ func (r *callTimes) endSpan(h *Host, from *engine.Request, err error) {
 	}
 	span, run := r.trace.span, time.Duration(from.Outcome.RunTime)
 	part := func(name string, end, took time.Duration) {
-		span.AddEvent(name, trace.WithTimestamp(h.started.Add(end)), trace.WithAttributes(attribute.Float64("duration_seconds", took.Seconds())))
+		span.AddEvent(name, trace.WithTimestamp(h.started.Add(end)),
+			trace.WithAttributes(attribute.Float64("duration_seconds", took.Seconds())))
 	}
 	if from.Answered > 0 {
 		part("queue", from.Sent, from.Sent-r.began)

@@ -25,9 +25,11 @@ func (e *Engine) migrate(ctx context.Context, what string, s *journal.Stored) (*
 		return nil, &Error{Code: ErrCoreMismatch.Code,
 			Message: fmt.Sprintf("%s: its journal was written by the core %s and can't be replayed by %s: add that one to Options.Cores", what, s.Core, h.hash)}
 	}
-	core, err := wasm.Compile(ctx, code, wasm.Options{Interruptible: true, MemoryLimit: uint64(h.options.MaxEngineMemory)})
+	core, err := wasm.Compile(ctx, code, wasm.Options{Interruptible: true,
+		MemoryLimit: uint64(h.options.MaxEngineMemory)})
 	if err != nil {
-		return nil, &Error{Code: ErrCoreMismatch.Code, Err: err, Message: fmt.Sprintf("%s: the core %s of Options.Cores can't be run: %v", what, s.Core, err)}
+		return nil, &Error{Code: ErrCoreMismatch.Code, Err: err,
+			Message: fmt.Sprintf("%s: the core %s of Options.Cores can't be run: %v", what, s.Core, err)}
 	}
 	defer func() { _ = core.Close(context.WithoutCancel(ctx)) }()
 	i, err := core.Instantiate(ctx)
@@ -44,14 +46,16 @@ func (e *Engine) migrate(ctx context.Context, what string, s *journal.Stored) (*
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
 	for entry := range entriesOf(s) {
-		r, err := i.Dispatch(ctx, &wasm.Action{Now: entry.Now, Entropy: entry.Entropy, Type: entry.Type, Payload: entry.Payload})
+		r, err := i.Dispatch(ctx, &wasm.Action{Now: entry.Now, Entropy: entry.Entropy, Type: entry.Type,
+			Payload: entry.Payload})
 		var trap *wasm.TrapError
 		switch {
 		case errors.As(err, &trap):
 			return nil, fmt.Errorf("%s: sequence %d, %s: %w", what, entry.Sequence, entry.Type, err)
 		case err != nil || xxhash.Sum64(r.Result) != entry.Checksum:
 			return nil, &Error{Code: ErrDiverged.Code, Err: err,
-				Message: fmt.Sprintf("%s: sequence %d, %s: the core %s gives another result than it did", what, entry.Sequence, entry.Type, s.Core)}
+				Message: fmt.Sprintf("%s: sequence %d, %s: the core %s gives another result than it did", what,
+					entry.Sequence, entry.Type, s.Core)}
 		}
 	}
 	base := journal.Base{Sequence: s.Sequence + s.Count, Snapshot: true, Core: h.hash,

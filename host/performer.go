@@ -214,7 +214,8 @@ func (p *performer) Broken(err error) {
 func (p *performer) Held(until, length time.Duration, kills int, err error) {
 	p.host.counts.Holds.Add(1)
 	p.heldUntil.Store(int64(until))
-	p.host.log.Warn("an engine is held back: workers are killed for its actions", "engine", p.name, "kills", kills, "for", length)
+	p.host.log.Warn("an engine is held back: workers are killed for its actions", "engine", p.name, "kills", kills,
+		"for", length)
 	(*Engine)(p).reportError(err)
 }
 

@@ -11,7 +11,8 @@ import (
 func (o *Options) validatePins() error {
 	for _, pin := range []struct{ name, hash string }{{"WorkerSHA256", o.WorkerSHA256}, {"CoreSHA256", o.CoreSHA256}} {
 		if b, err := hex.DecodeString(pin.hash); pin.hash != "" && (err != nil || len(b) != sha256.Size) {
-			return badInput("Options.%s: %q is no SHA-256, which has %d hexadecimal digits", pin.name, pin.hash, 2*sha256.Size)
+			return badInput("Options.%s: %q is no SHA-256, which has %d hexadecimal digits", pin.name, pin.hash,
+				2*sha256.Size)
 		}
 	}
 	return nil

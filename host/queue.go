@@ -34,7 +34,8 @@ func newQueue(c *clock, requests int, bytes int64) *queue {
 func (q *queue) take(f *Future) error {
 	if !q.requests.TryAcquire(1) {
 		return &Error{Code: ErrOverloaded.Code,
-			Message: fmt.Sprintf("%s: %d requests are queued (MaxQueue); wait for some, or use Dispatch, which waits", f.request.What, q.maxRequests)}
+			Message: fmt.Sprintf("%s: %d requests are queued (MaxQueue); wait for some, or use Dispatch, which waits",
+				f.request.What, q.maxRequests)}
 	}
 	f.size = min(f.size, q.maxBytes)
 	if !q.bytes.TryAcquire(f.size) {

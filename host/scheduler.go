@@ -216,7 +216,8 @@ func (s *scheduler) placeHereLocked(a *ask) (g grant, ok bool) {
 	a.victim = nil
 	const wanted = statusLive | statusIdle | statusLocal
 	for l := range s.residents {
-		if e := l.engine; e.status.Load()&(wanted|statusTaking) == wanted && (a.victim == nil || e.wasIdleLonger(a.victim)) {
+		if e := l.engine; e.status.Load()&(wanted|statusTaking) == wanted &&
+			(a.victim == nil || e.wasIdleLonger(a.victim)) {
 			a.victim = e
 		}
 	}

@@ -89,7 +89,8 @@ func (p *Pipe) now(call uintptr, b []byte) (int, error) {
 	}
 	defer p.leave()
 	for {
-		switch n, _, err := syscall.RawSyscall(call, uintptr(p.fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b))); err {
+		switch n, _, err := syscall.RawSyscall(call, uintptr(p.fd), uintptr(unsafe.Pointer(&b[0])),
+			uintptr(len(b))); err {
 		case 0:
 			if n == 0 && call == syscall.SYS_READ {
 				return 0, io.EOF

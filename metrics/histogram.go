@@ -38,14 +38,16 @@ func (d *durations) Write(m *dto.Metric) error {
 		Schema:      proto.Int32(histogram.Schema), ZeroThreshold: proto.Float64(histogram.ZeroThreshold),
 	}
 	for k, n := range d.counted.Classic() {
-		h.Bucket = append(h.Bucket, &dto.Bucket{CumulativeCount: proto.Uint64(n), UpperBound: proto.Float64(histogram.Bounds[k])})
+		h.Bucket = append(h.Bucket, &dto.Bucket{CumulativeCount: proto.Uint64(n),
+			UpperBound: proto.Float64(histogram.Bounds[k])})
 	}
 	zero, native := d.counted.Native()
 	h.ZeroCount = proto.Uint64(zero)
 	h.PositiveSpan, h.PositiveDelta = spans(native)
 	for _, x := range d.exemplars {
-		e := &dto.Exemplar{Value: proto.Float64(x.Value.Seconds()), Timestamp: timestamppb.New(x.At), Label: []*dto.LabelPair{
-			{Name: proto.String("trace_id"), Value: proto.String(x.TraceID)}, {Name: proto.String("span_id"), Value: proto.String(x.SpanID)}}}
+		e := &dto.Exemplar{Value: proto.Float64(x.Value.Seconds()), Timestamp: timestamppb.New(x.At),
+			Label: []*dto.LabelPair{
+				{Name: proto.String("trace_id"), Value: proto.String(x.TraceID)}, {Name: proto.String("span_id"), Value: proto.String(x.SpanID)}}}
 		h.Exemplars = append(h.Exemplars, e)
 		if at := histogram.ClassicBucket(x.Value); at < len(h.Bucket) {
 			h.Bucket[at].Exemplar = e
@@ -54,7 +56,8 @@ func (d *durations) Write(m *dto.Metric) error {
 			h.Bucket = append(h.Bucket, inf)
 		}
 	}
-	slices.SortFunc(h.Exemplars, func(a, b *dto.Exemplar) int { return a.GetTimestamp().AsTime().Compare(b.GetTimestamp().AsTime()) })
+	slices.SortFunc(h.Exemplars,
+		func(a, b *dto.Exemplar) int { return a.GetTimestamp().AsTime().Compare(b.GetTimestamp().AsTime()) })
 	if len(h.PositiveSpan) == 0 {
 		// So that an empty one is known to be native.
 		h.PositiveSpan = []*dto.BucketSpan{{Offset: proto.Int32(0), Length: proto.Uint32(0)}}

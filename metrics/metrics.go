@@ -232,7 +232,8 @@ func (c *Collector) collectActions(to out, m *host.Measurements) {
 	for k, n := range m.BatchSizes.AtMost[:last] {
 		sizes[float64(int(1)<<k)] = n
 	}
-	to.ch <- prometheus.MustNewConstHistogram(c.batchActions, m.BatchSizes.AtMost[last], float64(m.BatchSizes.Members), sizes)
+	to.ch <- prometheus.MustNewConstHistogram(c.batchActions, m.BatchSizes.AtMost[last], float64(m.BatchSizes.Members),
+		sizes)
 }
 
 func (c *Collector) collectWorkers(to out, m *host.Measurements) {

@@ -303,12 +303,14 @@ func (i *Instance) do(ctx context.Context, op uint64, n int) (r reply, err error
 	}
 	// the method itself, as a value, is called and not inlined
 	u32 := func(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }
-	r = reply{status: u32(h), changed: u32(h[4:]), eventCount: int(u32(h[32:])), stateBytes: binary.LittleEndian.Uint64(h[40:])}
+	r = reply{status: u32(h), changed: u32(h[4:]), eventCount: int(u32(h[32:])),
+		stateBytes: binary.LittleEndian.Uint64(h[40:])}
 	body, ok1 := i.view(u32(h[8:]), u32(h[12:]))
 	table, ok2 := i.view(u32(h[16:]), u32(h[20:]))
 	events, ok3 := i.view(u32(h[24:]), u32(h[28:]))
 	if !ok1 || !ok2 || !ok3 {
-		return r, i.broken(ctx, fmt.Sprintf("its reply of %d bytes at %d is outside its memory", u32(h[12:]), u32(h[8:])))
+		return r, i.broken(ctx, fmt.Sprintf("its reply of %d bytes at %d is outside its memory", u32(h[12:]),
+			u32(h[8:])))
 	}
 	r.body, r.table, r.events = body, table, events
 	if r.status != 0 {
@@ -463,7 +465,8 @@ func (i *Instance) Batch(ctx context.Context, actions []Action, atomic bool) ([]
 		return nil, Reply{}, err
 	}
 	if len(r.table) != 8*len(actions) {
-		return nil, Reply{}, i.broken(ctx, fmt.Sprintf("it answers a batch of %d with a table of %d bytes", len(actions), len(r.table)))
+		return nil, Reply{}, i.broken(ctx, fmt.Sprintf("it answers a batch of %d with a table of %d bytes",
+			len(actions), len(r.table)))
 	}
 	members := make([]Member, len(actions))
 	from := uint32(0)

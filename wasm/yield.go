@@ -157,7 +157,8 @@ func (w *rewriter) rewriteSection(id byte, r *binaryReader) error {
 		if r.number() != 0 {
 			r.fail("it imports something")
 		}
-		ours := slices.Concat([]byte{byte(len(yieldModule))}, []byte(yieldModule), []byte{byte(len(yieldName))}, []byte(yieldName), []byte{0})
+		ours := slices.Concat([]byte{byte(len(yieldModule))}, []byte(yieldModule), []byte{byte(len(yieldName))},
+			[]byte(yieldName), []byte{0})
 		w.list(id, 0, nil, appendNumber(ours, uint32(len(w.params))))
 	case sectionFunction:
 		n := r.number()

@@ -238,7 +238,8 @@ func (c *bodyWriter) access() {
 
 // bulk reads an instruction with the prefix 0xfc, which begins at before.
 func (c *bodyWriter) bulk(before int) {
-	const memoryInit, dataDrop, memoryCopy, memoryFill, tableInit, elementDrop, tableCopy, tableGrow, tableSize, tableFill = 8, 9, 10, 11, 12, 13, 14, 15, 16, 17
+	const memoryInit, dataDrop, memoryCopy, memoryFill, tableInit, elementDrop, tableCopy, tableGrow, tableSize,
+		tableFill = 8, 9, 10, 11, 12, 13, 14, 15, 16, 17
 	r := &c.reader
 	op := r.number()
 	switch {

@@ -47,7 +47,8 @@ const maxControl = ipc.ChunkSize + 1<<10
 
 // NewLoop returns the loop of a worker that answers to out.
 func NewLoop(runtime Runtime, out executor.Out, log *slog.Logger) *Loop {
-	return &Loop{log: log, runtime: runtime, in: ipc.NewReader(maxControl, true), out: out, engines: map[uint64]*executor.Engine{}}
+	return &Loop{log: log, runtime: runtime, in: ipc.NewReader(maxControl, true), out: out,
+		engines: map[uint64]*executor.Engine{}}
 }
 
 // Hello sends the first frame.
@@ -174,7 +175,8 @@ func (l *Loop) answer(h ipc.Header, result []byte) {
 	if len(result) > 0 {
 		o.Checksum = xxhash.Sum64(result)
 	}
-	l.out.Append(ipc.Header{Kind: ipc.Answer, Request: h.Request, Placement: h.Placement}, o.AppendHead(nil), result, ipc.AppendBytes(nil, 0))
+	l.out.Append(ipc.Header{Kind: ipc.Answer, Request: h.Request, Placement: h.Placement}, o.AppendHead(nil), result,
+		ipc.AppendBytes(nil, 0))
 }
 
 func (l *Loop) configured(ctx context.Context, h ipc.Header, body []byte) error {
@@ -185,7 +187,8 @@ func (l *Loop) configured(ctx context.Context, h ipc.Header, body []byte) error 
 		return err
 	}
 	const maxCore = 1 << 30
-	if c := &l.config; c.Core == "" || c.MaxFrame < maxControl || c.MaxFrame > 1<<31-1 || c.CoreBytes < 0 || c.CoreBytes > maxCore || c.PollFor < 0 {
+	if c := &l.config; c.Core == "" || c.MaxFrame < maxControl || c.MaxFrame > 1<<31-1 || c.CoreBytes < 0 ||
+		c.CoreBytes > maxCore || c.PollFor < 0 {
 		return &ipc.MalformedError{Message: fmt.Sprintf("it is configured with the core %q of %d bytes and frames of %d bytes", c.Core, c.CoreBytes, c.MaxFrame)}
 	}
 	l.in.SetMaxFrame(l.config.MaxFrame)
@@ -210,7 +213,8 @@ func (l *Loop) coreCame(ctx context.Context, h ipc.Header, body []byte) error {
 		return nil
 	}
 	if hash := wasm.Hash(l.core); hash != l.config.Core {
-		return &ipc.MalformedError{Message: fmt.Sprintf("the core that came has the hash %s, not %s", hash, l.config.Core)}
+		return &ipc.MalformedError{Message: fmt.Sprintf("the core that came has the hash %s, not %s", hash,
+			l.config.Core)}
 	}
 	return l.use(ctx, h)
 }

@@ -34,7 +34,8 @@ func (r *wazeroRuntime) Use(ctx context.Context, c ipc.ConfigureBody, core []byt
 			r.log.Debug("no cache for compiled code: starting takes longer", "error", err)
 		}
 	}
-	r.core, err = wasm.Compile(ctx, core, wasm.Options{MemoryLimit: uint64(c.EngineMemory), Cache: r.cache, Compiled: r.compiled})
+	r.core, err = wasm.Compile(ctx, core, wasm.Options{MemoryLimit: uint64(c.EngineMemory), Cache: r.cache,
+		Compiled: r.compiled})
 	if err := r.cache.Untrusted(); err != nil {
 		r.log.Warn("compiled code in the cache was not this user's own, and is replaced", "error", err,
 			"remedy", "delete the cache's directory: others could write there")

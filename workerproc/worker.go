@@ -93,8 +93,10 @@ func serve(in, out *os.File, level *slog.LevelVar, log *slog.Logger) error {
 	// Whoever collects holds it, and so does the loop, but for when it waits for the host.
 	running := new(sync.Mutex)
 	running.Lock()
-	loop := NewLoop(&configured{wazeroRuntime{log: log, compiled: func() { confine(log) }}, level, wait, running}, w, log)
-	loop.Hello(ipc.HelloBody{Protocol: ipc.Version, Build: version.String(), Core: wasm.Hash(wasm.Builtin()), PID: os.Getpid()})
+	loop := NewLoop(&configured{wazeroRuntime{log: log, compiled: func() { confine(log) }}, level, wait, running}, w,
+		log)
+	loop.Hello(ipc.HelloBody{Protocol: ipc.Version, Build: version.String(), Core: wasm.Hash(wasm.Builtin()),
+		PID: os.Getpid()})
 	gc := collector{live: minGarbage}
 	ctx := context.Background()
 	for {

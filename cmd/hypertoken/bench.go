@@ -54,7 +54,8 @@ Exit status: 0 whatever the figures are; 1 if something could not be measured th
 				}
 			}
 			if debug {
-				c.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+				c.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(),
+					&slog.HandlerOptions{Level: slog.LevelDebug}))
 			}
 			if profile != "" {
 				f, err := os.Create(profile)
@@ -100,7 +101,8 @@ func benchProgress(w io.Writer) (show func(bench.Progress), clear func()) {
 	p := newProgress(w)
 	next := 10 * time.Second
 	return func(b bench.Progress) {
-		line := fmt.Sprintf("%v of %v: %s (%d of %d slices)", b.Elapsed.Round(time.Second), b.For, b.Probe, b.Done, b.Slices)
+		line := fmt.Sprintf("%v of %v: %s (%d of %d slices)", b.Elapsed.Round(time.Second), b.For, b.Probe, b.Done,
+			b.Slices)
 		if p.out == nil && b.Elapsed >= next {
 			next = b.Elapsed.Truncate(10*time.Second) + 10*time.Second
 			fmt.Fprintln(w, line)

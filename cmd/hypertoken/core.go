@@ -273,7 +273,8 @@ Exit status: 0 if a host can use the core, 1 if not, 2 for wrong usage.`,
 			}
 			var writing error
 			check.Report = func(f coredev.Finding) {
-				if _, err := fmt.Fprintf(c.OutOrStdout(), "%-5s %s\n", f.Verdict, printable.Line(f.Text, 0)); err != nil {
+				if _, err := fmt.Fprintf(c.OutOrStdout(), "%-5s %s\n", f.Verdict,
+					printable.Line(f.Text, 0)); err != nil {
 					writing = err
 				}
 			}

@@ -57,7 +57,8 @@ types.`,
 				}
 			}
 			if len(chosen) == 0 {
-				return fmt.Errorf("no action of this core begins with %q; 'hypertoken actions' lists all %d", prefix, len(list))
+				return fmt.Errorf("no action of this core begins with %q; 'hypertoken actions' lists all %d", prefix,
+					len(list))
 			}
 			if types.language() != "" {
 				return types.write(c, h, chosen)

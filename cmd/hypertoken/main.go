@@ -117,7 +117,8 @@ reader.`,
 	root.Version = version.String()
 	root.SetVersionTemplate("hypertoken {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRun(), newServe(), newVerify(), newTorture(), newBench(), newTop(), newActions(), newCore(), newVersion(), newWorker())
+	root.AddCommand(newRun(), newServe(), newVerify(), newTorture(), newBench(), newTop(), newActions(), newCore(),
+		newVersion(), newWorker())
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {

@@ -62,7 +62,8 @@ Exit status: 0 after a signal, 1 if serving failed, 2 for wrong usage.`,
   hypertoken serve --listen :9464 --token-file token --tls-cert cert.pem --tls-key key.pem`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
-			o.MaxBody, o.MaxLine, o.MaxBuffered, o.InProcess = int64(maxBody), int64(maxLine), int64(maxBuffered), f.inProcess
+			o.MaxBody, o.MaxLine, o.MaxBuffered, o.InProcess = int64(maxBody), int64(maxLine), int64(maxBuffered),
+				f.inProcess
 			var err error
 			if o.Token, err = readToken(tokenFile); err != nil {
 				return usageError{err}

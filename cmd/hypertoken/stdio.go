@@ -58,7 +58,8 @@ func (d *diagnostics) Write(b []byte) (int, error) {
 		return len(b), nil
 	}
 	if d.dropped > 0 {
-		d.appendLocked(fmt.Appendf(nil, "hypertoken: %d messages were dropped: standard error was not read\n", d.dropped))
+		d.appendLocked(fmt.Appendf(nil, "hypertoken: %d messages were dropped: standard error was not read\n",
+			d.dropped))
 		d.dropped = 0
 	}
 	d.appendLocked(append([]byte(nil), b...))

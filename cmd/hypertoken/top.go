@@ -66,7 +66,8 @@ was gone in the last block; 2 for wrong usage.`,
 			counted := cmd.Flags().Changed("count")
 			switch {
 			case c.Interval < top.MinInterval || c.Interval > top.MaxInterval:
-				return usageError{fmt.Errorf("--interval is %v, want %v to %v", c.Interval, top.MinInterval, top.MaxInterval)}
+				return usageError{fmt.Errorf("--interval is %v, want %v to %v", c.Interval, top.MinInterval,
+					top.MaxInterval)}
 			case plain && asJSON:
 				return usageError{errors.New("--plain and --json exclude each other")}
 			case counted && c.Count < 1:
@@ -122,7 +123,8 @@ func certificates(file string) (*x509.CertPool, error) {
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(b) {
-		return nil, fmt.Errorf("--ca: %s has no certificate in PEM, which begins with -----BEGIN CERTIFICATE-----", file)
+		return nil, fmt.Errorf("--ca: %s has no certificate in PEM, which begins with -----BEGIN CERTIFICATE-----",
+			file)
 	}
 	return pool, nil
 }

@@ -78,7 +78,8 @@ Exit status: 0 if every guarantee held; 1 if one did not, or if fewer deaths tha
 			}
 			c.Logger = slog.New(slog.DiscardHandler)
 			if debug {
-				c.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelDebug}))
+				c.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(),
+					&slog.HandlerOptions{Level: slog.LevelDebug}))
 			}
 			c.Progress = tortureProgress(cmd.ErrOrStderr(), c.For)
 			r, err := torture.Run(cmd.Context(), c)
@@ -127,7 +128,8 @@ func tortureProgress(w io.Writer, whole time.Duration) func(torture.Report) {
 	next := 10 * time.Second
 	return func(r torture.Report) {
 		line := fmt.Sprintf("%v of %v: %s actions acknowledged, %d deaths (%d with requests in flight), %d engines checked, %d violations so far",
-			r.Elapsed.Round(time.Second), whole, humanize.Comma(int64(r.Acknowledged)), r.Deaths, r.InFlight, r.Histories, len(r.Violations))
+			r.Elapsed.Round(time.Second), whole, humanize.Comma(int64(r.Acknowledged)), r.Deaths, r.InFlight,
+			r.Histories, len(r.Violations))
 		if p.out == nil && r.Elapsed >= next {
 			next += 10 * time.Second
 			fmt.Fprintln(w, line)

@@ -126,7 +126,8 @@ func (v *verifier) verify(ctx context.Context, name string, t *trace.Trace, mode
 			printable.Line(d.Want, 0), printable.Line(d.Got, 0))
 		return err
 	}
-	_, err = fmt.Fprintf(v.out, "ok      %s: %d steps, %d states%s\n", name, report.Steps, report.States, modeNames[mode])
+	_, err = fmt.Fprintf(v.out, "ok      %s: %d steps, %d states%s\n", name, report.Steps, report.States,
+		modeNames[mode])
 	return err
 }
 

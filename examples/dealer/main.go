@@ -1,5 +1,6 @@
-// Command dealer deals hands of cards from a deck that lives in a worker process. It is its own worker. Kill that worker
-// while it deals (it prints the process ID), and the game goes on as if nothing had happened.
+// Command dealer deals hands of cards from a deck that lives in a worker process. It is its own
+// worker. Kill that worker while it deals (it prints the process ID), and the game goes on as if
+// nothing had happened.
 //
 //	go run ./examples/dealer --rounds 20 --pause 1s
 package main
@@ -64,7 +65,8 @@ func deal(ctx context.Context, rounds int, pause time.Duration, seed int) error 
 		for k, c := range hand {
 			names[k] = c.ID
 		}
-		fmt.Printf("hand %d: %s (worker process %d)\n", round+1, strings.Join(names, " "), table.Host().Stats().Workers[0].PID)
+		fmt.Printf("hand %d: %s (worker process %d)\n", round+1, strings.Join(names, " "),
+			table.Host().Stats().Workers[0].PID)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():

@@ -72,7 +72,8 @@ func run(tokens string) error {
 		return err
 	}
 	log.Print("in WebAssembly ...")
-	wasm, err := outputOf(exec.Command("go", "test", "./wasm", "-run", "^$", "-timeout", "0", "-count", "3", "-benchtime", "30ms",
+	wasm, err := outputOf(exec.Command("go", "test", "./wasm", "-run", "^$", "-timeout", "0", "-count", "3",
+		"-benchtime", "30ms",
 		"-bench", "^BenchmarkAction$/^plain$/^tokens="+tokens+"$"))
 	if err != nil {
 		return err

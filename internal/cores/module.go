@@ -37,7 +37,8 @@ var types = []byte{4,
 
 // Whole returns a module with all exports of the ABI, whose version is below 64.
 func Whole(version byte) *Module {
-	return new(Module).Returns("ht_abi", ToInt, version).Returns("ht_reply", ToInt, 0).Returns("ht_input", IntToInt, 0).Returns("ht_call", IntsToInt, 0)
+	return new(Module).Returns("ht_abi", ToInt, version).Returns("ht_reply", ToInt, 0).Returns("ht_input", IntToInt,
+		0).Returns("ht_call", IntsToInt, 0)
 }
 
 func name(s string) []byte { return append([]byte{byte(len(s))}, s...) }
@@ -95,7 +96,8 @@ func (m *Module) Bytes() []byte {
 		table = slices.Concat([]byte{1}, m.Table)
 	}
 	return slices.Concat([]byte("\x00asm\x01\x00\x00\x00"),
-		section(1, types), section(2, []byte{m.nImports}, m.imports), section(3, []byte{m.nFunctions}, m.functions), section(4, table),
+		section(1, types), section(2, []byte{m.nImports}, m.imports), section(3, []byte{m.nFunctions}, m.functions),
+		section(4, table),
 		section(5, memory), section(7, []byte{n}, exports), section(8, m.start),
 		section(9, m.Elements), section(10, []byte{m.nFunctions}, m.bodies))
 }

@@ -20,7 +20,8 @@ func (m *Machine) Details() Details {
 	return Details{View: m.View(), Queued: slices.Clone(m.queued.All()), Sent: slices.Clone(m.sent.All()),
 		Answered: slices.Clone(m.answered.All()), Group: slices.Clone(m.group), IsFull: m.isFull, IsAlone: m.isAlone,
 		IsMoving: m.isMoving, IsInDoubt: m.isInDoubt, IsInstalling: m.install != nil,
-		Capacity: max(m.queued.Cap(), m.sent.Cap(), m.answered.Cap(), cap(m.group), cap(m.records), cap(m.effects), m.cursor.pieces.Cap())}
+		Capacity: max(m.queued.Cap(), m.sent.Cap(), m.answered.Cap(), cap(m.group), cap(m.records), cap(m.effects),
+			m.cursor.pieces.Cap())}
 }
 
 // Suspicion returns the death of a worker that the request was last suspected of, and how many

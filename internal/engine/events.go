@@ -170,7 +170,8 @@ func (m *Machine) Installed(now time.Duration, err error) {
 // Opened tells a machine that is out what the store has of its journal.
 func (m *Machine) Opened(s *journal.Stored) {
 	m.sequence = s.Sequence + s.Count
-	m.baseBytes, m.recordBytes, m.keyBytes, m.keyNumber = len(s.Data), len(s.Entries), keysWeight(s.Recent), s.NewestKeyNumber()
+	m.baseBytes, m.recordBytes, m.keyBytes, m.keyNumber = len(s.Data), len(s.Entries), keysWeight(s.Recent),
+		s.NewestKeyNumber()
 }
 
 // Move gives the place up at once, for a better one, if anything waits there.

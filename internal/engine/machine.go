@@ -201,7 +201,8 @@ func (m *Machine) tick() {
 			"the store did not say within %v (StoreTimeout) that the snapshot is stored", m.config.StoreTimeout))
 	}
 	if m.placeBy > 0 && m.now >= m.placeBy {
-		err := fault.ErrTimeout.Because(context.DeadlineExceeded, "placing: not done after %v (OpenTimeout)", m.config.OpenTimeout)
+		err := fault.ErrTimeout.Because(context.DeadlineExceeded, "placing: not done after %v (OpenTimeout)",
+			m.config.OpenTimeout)
 		if m.cursor.pieces.Len() > 0 {
 			m.emitOverdue(m.place, m.cursor.pieces.All()[0])
 		}

@@ -41,7 +41,8 @@ func (m *Machine) loadedJournal(s *journal.Stored, isForeign bool) {
 			m.bounds = l
 		}
 	}
-	m.baseBytes, m.recordBytes, m.keyBytes, m.keyNumber = len(s.Data), len(s.Entries), keysWeight(s.Recent), s.NewestKeyNumber()
+	m.baseBytes, m.recordBytes, m.keyBytes, m.keyNumber = len(s.Data), len(s.Entries), keysWeight(s.Recent),
+		s.NewestKeyNumber()
 	if m.queued.Len() == 0 {
 		m.state = Out
 		return
@@ -78,7 +79,8 @@ func (m *Machine) piece(b []byte) (ipc.Kind, []byte) {
 	switch m.cursor.stage {
 	case ipc.Open:
 		l := m.config.Limits
-		o := ipc.OpenBody{Snapshot: s.Snapshot, MaxStateBytes: l.MaxStateBytes, MaxResult: l.MaxResult, MaxDepth: l.MaxDepth,
+		o := ipc.OpenBody{Snapshot: s.Snapshot, MaxStateBytes: l.MaxStateBytes, MaxResult: l.MaxResult,
+			MaxDepth: l.MaxDepth,
 			Sequence: s.Sequence}
 		return ipc.Open, o.Append(b)
 	case ipc.Feed:
@@ -188,7 +190,8 @@ func (m *Machine) placingFailed(err error) {
 // breakDown makes the engine broken, and fails its requests.
 func (m *Machine) breakDown(err error) {
 	m.state = Broken
-	m.cause = fault.ErrBroken.Because(err, "the engine could not be placed %d times (MaxAttempts), Reopen tries again: %v",
+	m.cause = fault.ErrBroken.Because(err,
+		"the engine could not be placed %d times (MaxAttempts), Reopen tries again: %v",
 		m.config.MaxAttempts, err)
 	m.emitBroken(m.cause)
 	m.failAll(m.cause)

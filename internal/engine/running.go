@@ -94,7 +94,8 @@ func (m *Machine) chunk(r *Request, body []byte) {
 	case r.isWithdrawn:
 		r.Data = nil // nobody wants it any more
 	case uint64(len(r.Data)+len(piece)) > most:
-		m.violation("a stream of more than %d bytes, which no state of %d has (MaxStateBytes)", most, m.bounds.MaxStateBytes)
+		m.violation("a stream of more than %d bytes, which no state of %d has (MaxStateBytes)", most,
+			m.bounds.MaxStateBytes)
 	default:
 		r.Data = append(r.Data, piece...)
 	}
@@ -180,7 +181,8 @@ func (m *Machine) isAnswerPossible(r *Request, a Answer, isLost, isInterrupted b
 	case isInterrupted && !m.place.IsLocal():
 		m.violation("the placement %d was ready, and is said not to be open", m.place.Placement)
 	case (r.Err == nil || !isLost) && r.Outcome.Sequence != after:
-		m.violation("an answer to request %d with the sequence %d, after it the engine has %d", a.ID, r.Outcome.Sequence, after)
+		m.violation("an answer to request %d with the sequence %d, after it the engine has %d", a.ID,
+			r.Outcome.Sequence, after)
 	case r.Kind == ipc.Dispatch && uint64(len(r.Outcome.Result)) > uint64(m.bounds.MaxResult):
 		m.violation("a result of %d bytes, %d are allowed (MaxResult)", len(r.Outcome.Result), m.bounds.MaxResult)
 	default:
@@ -264,7 +266,8 @@ func (m *Machine) reasonWhileUnable(r *Request, err error) error {
 	}
 	var why *fault.Error
 	errors.As(m.unable, &why)
-	return fault.ErrWorkerUnavailable.Because(errors.Join(context.DeadlineExceeded, m.unable), "%s: %s", r.What, why.Message)
+	return fault.ErrWorkerUnavailable.Because(errors.Join(context.DeadlineExceeded, m.unable), "%s: %s", r.What,
+		why.Message)
 }
 
 // leave gives the place up: nothing that comes from there counts any more, and what was sent runs again elsewhere.

@@ -18,7 +18,8 @@ type Death struct{ isCleared atomic.Bool }
 
 // needsToBeAlone reports whether the engine's next placing, or the first request in its queue, is a suspect.
 func (m *Machine) needsToBeAlone() bool {
-	return (m.placeDeath != nil && !m.placeDeath.isCleared.Load()) || (m.queued.Len() > 0 && m.queued.All()[0].isSuspect())
+	return (m.placeDeath != nil && !m.placeDeath.isCleared.Load()) ||
+		(m.queued.Len() > 0 && m.queued.All()[0].isSuspect())
 }
 
 // lost takes in that the place is gone. If its worker died by itself, the requests that were sent are suspected of it.
@@ -33,7 +34,8 @@ func (m *Machine) lost(d *Death) {
 	}
 	for m.queued.Len() > 0 && m.queued.All()[0].deaths >= m.config.MaxAttempts {
 		r := m.queued.Pop()
-		m.resolve(r, fault.ErrPoisoned.With("%s: the worker died %d times while it ran alone (MaxAttempts)", r.What, r.deaths))
+		m.resolve(r, fault.ErrPoisoned.With("%s: the worker died %d times while it ran alone (MaxAttempts)", r.What,
+			r.deaths))
 	}
 	if wasPlacing && d != nil {
 		// The first death of a worker that places this engine does not count. If the engine was placed
@@ -76,7 +78,8 @@ func (m *Machine) splitBatches() {
 			continue
 		}
 		for k, s := range r.Members {
-			part := &Request{Kind: ipc.Dispatch, What: fmt.Sprintf("%s, member %d", r.What, k), Body: r.Body[s.From:s.To:s.To],
+			part := &Request{Kind: ipc.Dispatch, What: fmt.Sprintf("%s, member %d", r.What, k),
+				Body:     r.Body[s.From:s.To:s.To],
 				Deadline: r.Deadline, Allowed: r.Allowed, Limit: r.Limit, Context: r.Context, death: r.death}
 			if s.IsJournaled {
 				part.Flags = ipc.FlagJournaled

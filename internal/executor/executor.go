@@ -75,7 +75,8 @@ type timing struct {
 
 // New returns an executor that answers to out, in frames of at most maxFrame bytes.
 func New(instantiate func(context.Context) (Instance, error), out Out, maxFrame int) *Executor {
-	return &Executor{instantiate: instantiate, out: out, maxFrame: maxFrame, timings: map[string]*timing{}, epoch: time.Now()}
+	return &Executor{instantiate: instantiate, out: out, maxFrame: maxFrame, timings: map[string]*timing{},
+		epoch: time.Now()}
 }
 
 // Paused says that time has passed since the last request: run times are one reading of the clock each otherwise.
@@ -152,7 +153,8 @@ func (e *Engine) Run(ctx context.Context, h ipc.Header, body []byte) error {
 	case ipc.Feed:
 		piece, err := ipc.ReadBytes(body)
 		if err == nil && len(piece) > ipc.ChunkSize {
-			err = &ipc.MalformedError{Message: fmt.Sprintf("a piece of %d bytes, %d are allowed", len(piece), ipc.ChunkSize)}
+			err = &ipc.MalformedError{Message: fmt.Sprintf("a piece of %d bytes, %d are allowed", len(piece),
+				ipc.ChunkSize)}
 		}
 		if err != nil {
 			return err
@@ -257,7 +259,8 @@ func (e *Engine) open(ctx context.Context, h ipc.Header, body []byte) error {
 		if o.Snapshot {
 			return e.instance.BeginRestore(ctx)
 		}
-		return e.instance.BeginOpen(ctx, wasm.Limits{MaxStateBytes: o.MaxStateBytes, MaxResult: o.MaxResult, MaxDepth: o.MaxDepth})
+		return e.instance.BeginOpen(ctx, wasm.Limits{MaxStateBytes: o.MaxStateBytes, MaxResult: o.MaxResult,
+			MaxDepth: o.MaxDepth})
 	})
 	return nil
 }
@@ -313,7 +316,8 @@ func (e *Engine) replay(ctx context.Context, h ipc.Header, body []byte) error {
 			e.diverged(h, n, fmt.Sprintf("it was acknowledged, and now fails: %v", err))
 			return nil
 		case sum != entry.Checksum:
-			e.diverged(h, n, fmt.Sprintf("its result has the checksum %016x, %016x was acknowledged", sum, entry.Checksum))
+			e.diverged(h, n, fmt.Sprintf("its result has the checksum %016x, %016x was acknowledged", sum,
+				entry.Checksum))
 			return nil
 		}
 		e.sequence++
@@ -377,7 +381,8 @@ func (e *Engine) dispatch(ctx context.Context, h ipc.Header, body []byte) error 
 	if reply.Changed || h.Flags&ipc.FlagJournaled != 0 {
 		e.sequence++
 	}
-	e.answer(h, flags, ipc.Outcome{RunTime: uint64(t.last), Checksum: xxhash.Sum64(reply.Result), Result: reply.Result, Events: reply.Events})
+	e.answer(h, flags, ipc.Outcome{RunTime: uint64(t.last), Checksum: xxhash.Sum64(reply.Result), Result: reply.Result,
+		Events: reply.Events})
 	return nil
 }
 
@@ -423,12 +428,14 @@ func (e *Engine) batch(ctx context.Context, h ipc.Header, body []byte) (err erro
 		}
 		x.table = o.Append(x.table)
 	}
-	e.answer(h, flags, ipc.Outcome{RunTime: uint64(took), Checksum: xxhash.Sum64(x.table), Result: x.table, Events: reply.Events})
+	e.answer(h, flags, ipc.Outcome{RunTime: uint64(took), Checksum: xxhash.Sum64(x.table), Result: x.table,
+		Events: reply.Events})
 	return nil
 }
 
 // stream sends a snapshot or a state in chunks, and then the answer.
-func (e *Engine) stream(ctx context.Context, h ipc.Header, of func(Instance, context.Context, func([]byte) error) error) {
+func (e *Engine) stream(ctx context.Context, h ipc.Header,
+	of func(Instance, context.Context, func([]byte) error) error) {
 	if e.notPlaced(h) {
 		return
 	}

@@ -55,7 +55,8 @@ var (
 
 // All returns the errors above, in the order in which outcomes are listed.
 func All() []*Error {
-	return []*Error{ErrBadInput, ErrTimeout, ErrCanceled, ErrOverloaded, ErrPoisoned, ErrBroken, ErrPayloadTooLarge, ErrBatchAborted,
+	return []*Error{ErrBadInput, ErrTimeout, ErrCanceled, ErrOverloaded, ErrPoisoned, ErrBroken, ErrPayloadTooLarge,
+		ErrBatchAborted,
 		ErrShutdown, ErrWorkerUnavailable, ErrDiverged, ErrConflict, ErrKeyReused, ErrCoreMismatch, ErrOutcomeUnknown}
 }
 

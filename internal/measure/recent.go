@@ -31,7 +31,8 @@ const (
 )
 
 func (l *recentErrors) add(at time.Time, engine, action string, err error) {
-	r := RecentError{At: at, Engine: engine, Action: action[:min(len(action), maxMessage)], Code: fault.CodeOf(err), Message: err.Error()}
+	r := RecentError{At: at, Engine: engine, Action: action[:min(len(action), maxMessage)], Code: fault.CodeOf(err),
+		Message: err.Error()}
 	var own *fault.Error
 	var core *fault.ActionError
 	switch {

@@ -97,7 +97,8 @@ func (r *reader) members(lists []string) ([]Member, error) {
 			return nil, err
 		}
 		m := Member{Key: key.(string)}
-		if seen[m.Key] || seen == nil && slices.ContainsFunc(members, func(other Member) bool { return other.Key == m.Key }) {
+		if seen[m.Key] || seen == nil && slices.ContainsFunc(members,
+			func(other Member) bool { return other.Key == m.Key }) {
 			return nil, fmt.Errorf("the key %q stands twice", clip(m.Key))
 		}
 		if seen != nil {

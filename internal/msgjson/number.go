@@ -25,7 +25,8 @@ func number(text string) (any, *ValueError) {
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || n < -MaxInt || n > MaxInt {
 			return nil, &ValueError{fmt.Sprintf(
-				"the integer %s is outside ±%d: send it as a string, or as a float with an exponent", clip(text), int64(MaxInt))}
+				"the integer %s is outside ±%d: send it as a string, or as a float with an exponent", clip(text),
+				int64(MaxInt))}
 		}
 		return n, nil
 	}
@@ -33,7 +34,8 @@ func number(text string) (any, *ValueError) {
 	digits := significant(text)
 	switch {
 	case err != nil:
-		return nil, &ValueError{fmt.Sprintf("the number %s is too large: the largest is %g", clip(text), math.MaxFloat64)}
+		return nil, &ValueError{fmt.Sprintf("the number %s is too large: the largest is %g", clip(text),
+			math.MaxFloat64)}
 	case f == 0 && digits != "":
 		return nil, &ValueError{fmt.Sprintf(
 			"the number %s is too small: the smallest above 0 is %g", clip(text), math.SmallestNonzeroFloat64)}

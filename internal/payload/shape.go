@@ -190,7 +190,8 @@ func encodesItself(t reflect.Type) bool {
 func jsonTagError(t reflect.Type, f reflect.StructField, name, options string) error {
 	for option := range strings.SplitSeq(options, ",") {
 		if option == "string" || option == "omitzero" {
-			return fmt.Errorf("%v.%s: the option %q of its json tag is not known here: give the field a msgpack tag", t, f.Name, option)
+			return fmt.Errorf("%v.%s: the option %q of its json tag is not known here: give the field a msgpack tag",
+				t, f.Name, option)
 		}
 	}
 	if f.Anonymous && name != "" {
@@ -212,7 +213,8 @@ func fieldTag(f reflect.StructField) (name, options string) {
 
 // implements reports whether values of a type, or pointers to them, implement an interface.
 func implements(t, i reflect.Type) bool {
-	return t.Implements(i) || (t.Kind() != reflect.Pointer && t.Kind() != reflect.Interface && reflect.PointerTo(t).Implements(i))
+	return t.Implements(i) || (t.Kind() != reflect.Pointer && t.Kind() != reflect.Interface &&
+		reflect.PointerTo(t).Implements(i))
 }
 
 // structIn returns the type that a type points to, however often.

@@ -52,7 +52,8 @@ type reading struct {
 func newReading(w *Worker, from ipc.Source) *reading {
 	c := &w.pool.config
 	return &reading{worker: w, source: from, free: make(chan struct{}, 1), own: make(chan struct{}, 1),
-		reader: ipc.NewReader(c.MaxFrame, false), spinner: ipc.Spinner{For: max(c.PollFor, 0)}, frames: frames{worker: w}}
+		reader: ipc.NewReader(c.MaxFrame, false), spinner: ipc.Spinner{For: max(c.PollFor, 0)},
+		frames: frames{worker: w}}
 }
 
 // readToEnd reads what a process writes until nothing more can come, and returns what went wrong.

@@ -38,7 +38,8 @@ func (s *slot) kind() string {
 // what that takes.
 func sayIfUnconfined(log *slog.Logger, offered process.Confinement) {
 	if runtime.GOOS == "linux" && !offered.Seccomp {
-		log.Warn("workers may do what their user may: this system can't filter system calls", "landlock", offered.Landlock)
+		log.Warn("workers may do what their user may: this system can't filter system calls",
+			"landlock", offered.Landlock)
 	}
 }
 

@@ -91,7 +91,8 @@ func (w *Worker) Details() WorkerDetails {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	d := WorkerDetails{Number: w.number, IsDead: w.isDead, IsEnding: w.isEnding, Reason: w.reason,
-		Reserved: w.flow.reserved, IsAlone: w.flow.isAlone, Blocked: w.flow.blocked.Len(), Turn: w.flow.turn, Engines: len(w.tenants)}
+		Reserved: w.flow.reserved, IsAlone: w.flow.isAlone, Blocked: w.flow.blocked.Len(), Turn: w.flow.turn,
+		Engines: len(w.tenants)}
 	if w.conn != nil {
 		d.Pending, d.Oldest = w.conn.Pending(), w.conn.Oldest()
 	}
@@ -127,7 +128,8 @@ func detailsLocked(slots []*slot) []SlotDetails {
 	list := make([]SlotDetails, len(slots))
 	for k, s := range slots {
 		list[k] = SlotDetails{ID: s.id, IsSpare: s.isSpare, State: s.supervisor.state,
-			LacksProcess: s.supervisor.lacksProcess(), Deaths: len(s.supervisor.deaths), Due: s.supervisor.due, Worker: s.worker}
+			LacksProcess: s.supervisor.lacksProcess(), Deaths: len(s.supervisor.deaths), Due: s.supervisor.due,
+			Worker: s.worker}
 	}
 	return list
 }

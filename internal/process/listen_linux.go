@@ -67,7 +67,10 @@ func peerOf(c syscall.Conn) (peer *unix.Ucred, err error) {
 		return nil, err
 	}
 	var failed error
-	err = raw.Control(func(fd uintptr) { peer, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	err = raw.Control(func(fd uintptr) {
+		peer, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET,
+			unix.SO_PEERCRED)
+	})
 	if err == nil {
 		err = failed
 	}

@@ -163,7 +163,8 @@ func pluginLog(log *slog.Logger) hclog.Logger {
 	if !log.Enabled(context.Background(), slog.LevelDebug) {
 		return hclog.NewNullLogger()
 	}
-	return hclog.New(&hclog.LoggerOptions{Name: "go-plugin", Level: hclog.Debug, DisableTime: true, Output: debugWriter{log}})
+	return hclog.New(&hclog.LoggerOptions{Name: "go-plugin", Level: hclog.Debug, DisableTime: true,
+		Output: debugWriter{log}})
 }
 
 type debugWriter struct{ log *slog.Logger }

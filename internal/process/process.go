@@ -109,7 +109,8 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 		}
 		defer func() { _ = copied.Close() }()
 	}
-	r := &run{log: c.Logger, path: path, exited: make(chan struct{}), drained: make(chan struct{}), silent: make(chan struct{})}
+	r := &run{log: c.Logger, path: path, exited: make(chan struct{}), drained: make(chan struct{}),
+		silent: make(chan struct{})}
 	newClient := func(base string) *plugin.Client {
 		return plugin.NewClient(&plugin.ClientConfig{
 			HandshakeConfig: handshake,
@@ -168,9 +169,11 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 	case r.state != nil && r.state.Exited():
 		return nil, fmt.Errorf("the worker %s ended with %v instead of shaking hands: is it a program that calls workerproc.Main?%s", path, r.state, said)
 	case late:
-		return nil, fmt.Errorf("the worker %s did not shake hands within %v (StartTimeout)%s", path, c.StartTimeout, said)
+		return nil, fmt.Errorf("the worker %s did not shake hands within %v (StartTimeout)%s", path, c.StartTimeout,
+			said)
 	default:
-		return nil, fmt.Errorf("the worker %s did not shake hands: is it a program that calls workerproc.Main? %w%s", path, err, said)
+		return nil, fmt.Errorf("the worker %s did not shake hands: is it a program that calls workerproc.Main? %w%s",
+			path, err, said)
 	}
 }
 
@@ -179,7 +182,8 @@ var bases = socketBases
 
 // notStarted is the error for a program that was not executed. It says what WorkerPath must be if that is the cause.
 func notStarted(path string, err error) error {
-	for _, cause := range []error{fs.ErrNotExist, fs.ErrPermission, exec.ErrNotFound, syscall.ENOEXEC, syscall.EISDIR, syscall.ENOTDIR} {
+	for _, cause := range []error{fs.ErrNotExist, fs.ErrPermission, exec.ErrNotFound, syscall.ENOEXEC, syscall.EISDIR,
+		syscall.ENOTDIR} {
 		if errors.Is(err, cause) {
 			return fmt.Errorf("the worker %s can't be started: %w; WorkerPath must name a program that calls workerproc.Main", path, err)
 		}

@@ -55,7 +55,8 @@ var calls = append([]uint32{
 	unix.SYS_MUNMAP, unix.SYS_MADVISE, unix.SYS_MINCORE, unix.SYS_MREMAP, unix.SYS_BRK,
 	// Its signals and threads. clone, kill and tgkill have rules of their own.
 	unix.SYS_RT_SIGACTION, unix.SYS_RT_SIGPROCMASK, unix.SYS_RT_SIGRETURN, unix.SYS_SIGALTSTACK,
-	unix.SYS_GETTID, unix.SYS_GETPID, unix.SYS_GETPPID, unix.SYS_GETUID, unix.SYS_GETEUID, unix.SYS_GETGID, unix.SYS_GETEGID,
+	unix.SYS_GETTID, unix.SYS_GETPID, unix.SYS_GETPPID, unix.SYS_GETUID, unix.SYS_GETEUID, unix.SYS_GETGID,
+	unix.SYS_GETEGID,
 	unix.SYS_SET_ROBUST_LIST, unix.SYS_RSEQ, unix.SYS_EXIT, unix.SYS_EXIT_GROUP,
 	unix.SYS_GETRANDOM,
 	// go-plugin's socket, which listens already.
@@ -82,7 +83,8 @@ func rules(pid uint32) []rule {
 	allow(unix.SYS_MPROTECT, without(2, unix.PROT_EXEC))
 	// Threads, but no processes. Go does without clone3 if there is none; its flags lie in memory,
 	// where no filter sees them.
-	allow(unix.SYS_CLONE, check{argument: 0, mask: threadFlags, want: threadFlags}, without(0, ^uint32(threadFlags|threadExtra)))
+	allow(unix.SYS_CLONE, check{argument: 0, mask: threadFlags, want: threadFlags},
+		without(0, ^uint32(threadFlags|threadExtra)))
 	list = append(list, rule{nr: unix.SYS_CLONE3, errno: unix.ENOSYS})
 	// Signals to itself.
 	allow(unix.SYS_KILL, equals(0, pid))

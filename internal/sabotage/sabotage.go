@@ -59,7 +59,8 @@ func (b *Breach) Suites() ([]Suite, error) {
 	for _, name := range b.NoticedBy {
 		s, ok := Suites[name]
 		if !ok {
-			return nil, fmt.Errorf("%s names %q, which is none of the suites in internal/sabotage/suites.go", b.Path(), name)
+			return nil, fmt.Errorf("%s names %q, which is none of the suites in internal/sabotage/suites.go", b.Path(),
+				name)
 		}
 		list = append(list, s)
 	}

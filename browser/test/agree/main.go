@@ -1,6 +1,7 @@
-// Command agree is for tests: it opens snapshots that a browser has made, each on a worker of the Go host. Its standard input is JSON, from
-// names to snapshots in base64. Its standard output has for each name the digest of the opened state, a snapshot that the Go host has made
-// after some more actions, and the digest of that state.
+// Command agree is for tests: it opens snapshots that a browser has made, each on a worker of the
+// Go host. Its standard input is JSON, from names to snapshots in base64. Its standard output has
+// for each name the digest of the opened state, a snapshot that the Go host has made after some
+// more actions, and the digest of that state.
 package main
 
 import (

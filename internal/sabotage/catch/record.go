@@ -73,7 +73,8 @@ func recordBreach(root, name string, files []string) error {
 	}
 	fmt.Printf("%s has %d changed lines; taken back in %s\n", b.Path(), changed, strings.Join(b.Files(), ", "))
 	if isNew {
-		fmt.Printf("fill in the first three lines of %s; internal/sabotage/suites.go has the names of suites\n", b.Path())
+		fmt.Printf("fill in the first three lines of %s; internal/sabotage/suites.go has the names of suites\n",
+			b.Path())
 	}
 	return nil
 }

@@ -1,8 +1,9 @@
 // Package bench measures what the host costs, beside what it could cost: every figure is taken in the same run as its
 // baseline, in rounds that go over all of a group in turn, so that what else the machine does meets both.
 //
-// A group has what it measures open at once and gives each probe a slice of each round. A slice begins with a tenth of it
-// that does not count. Figures are the least, the median and the greatest over the rounds; a ratio is taken round by round.
+// A group has what it measures open at once and gives each probe a slice of each round. A slice
+// begins with a tenth of it that does not count. Figures are the least, the median and the greatest
+// over the rounds; a ratio is taken round by round.
 package bench
 
 import (
@@ -322,7 +323,8 @@ func (b *run) open(ctx context.Context, r *room, p *probe) (slice, error) {
 
 func (b *run) progress(probe string) {
 	if b.config.Progress != nil {
-		b.config.Progress(Progress{Elapsed: time.Since(b.began), For: b.config.For, Probe: probe, Done: b.done, Slices: b.slices})
+		b.config.Progress(Progress{Elapsed: time.Since(b.began), For: b.config.For, Probe: probe, Done: b.done,
+			Slices: b.slices})
 	}
 }
 

@@ -47,7 +47,8 @@ type token struct {
 func stackOf(n int) map[string]any {
 	tokens := make([]map[string]any, n)
 	for k := range tokens {
-		tokens[k] = map[string]any{"id": fmt.Sprint("t", k), "label": fmt.Sprint("Token ", k), "kind": "card", "index": k}
+		tokens[k] = map[string]any{"id": fmt.Sprint("t", k), "label": fmt.Sprint("Token ", k), "kind": "card",
+			"index": k}
 	}
 	return map[string]any{"stack": tokens}
 }
@@ -110,7 +111,8 @@ func openPing(workers int) func(context.Context, *room) (slice, error) {
 }
 
 // onDrawer opens a host and an engine to draw from.
-func onDrawer(workers int, measure func(ctx context.Context, w *drawer, d time.Duration, s *sample) error) func(context.Context, *room) (slice, error) {
+func onDrawer(workers int, measure func(ctx context.Context, w *drawer, d time.Duration,
+	s *sample) error) func(context.Context, *room) (slice, error) {
 	return func(ctx context.Context, r *room) (slice, error) {
 		h, err := r.host(ctx, workers)
 		if err != nil {
@@ -287,7 +289,10 @@ func openMany(workers, n, tokens int, o host.Options, call caller) func(context.
 			drawers[k] = &drawer{e, tokens}
 		}
 		return func(ctx context.Context, d time.Duration, s *sample) error {
-			return callers(ctx, d, s, n, func(ctx context.Context, k int) (bool, error) { return true, call(ctx, drawers[k]) })
+			return callers(ctx, d, s, n, func(ctx context.Context, k int) (bool, error) {
+				return true,
+					call(ctx, drawers[k])
+			})
 		}, nil
 	}
 }

@@ -94,7 +94,8 @@ func groups() []group {
 		{name: "journal", weight: 6, rounds: 7, probes: []probe{
 			{name: journaled, about: "pipelined draws on a worker, at default settings", needs: drawing, open: openPipelined(1, host.Options{})},
 			{name: unjournaled, about: "the same with a store that keeps nothing, and no snapshots", needs: drawing,
-				open: openPipelined(1, host.Options{Store: forgetful{new(sync.Map)}, SnapshotBytes: neverBytes, ReplayBudget: neverTime})},
+				open: openPipelined(1, host.Options{Store: forgetful{new(sync.Map)}, SnapshotBytes: neverBytes,
+					ReplayBudget: neverTime})},
 		}},
 	}
 }
@@ -112,7 +113,8 @@ func scaleEngines() int { return max(8, runtime.NumCPU()) }
 func scale(kind, what string, needs []string, tokens int, call caller) group {
 	g := group{name: kind, weight: 6, least: 500 * time.Millisecond, rounds: 5}
 	for _, n := range workerCounts() {
-		g.probes = append(g.probes, probe{name: scaleName(kind, n), about: fmt.Sprintf("%s, %d engines with a caller each, %d workers", what, scaleEngines(), n),
+		g.probes = append(g.probes, probe{name: scaleName(kind, n),
+			about: fmt.Sprintf("%s, %d engines with a caller each, %d workers", what, scaleEngines(), n),
 			needs: needs, open: openMany(n, scaleEngines(), tokens, host.Options{}, call)})
 	}
 	g.derive = func(round map[string]float64, add func(id, unit string, value float64)) {

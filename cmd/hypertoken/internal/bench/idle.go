@@ -18,7 +18,8 @@ const settleFor = 300 * time.Millisecond
 // openIdle measures how much of a CPU the host and the worker use while no engine is called.
 func openIdle(ctx context.Context, r *room) (slice, error) {
 	if _, err := cpuTime(os.Getpid()); err != nil {
-		return nil, unavailable{fmt.Sprintf("this system does not count the CPU time of a process finely enough: %v", err)}
+		return nil, unavailable{fmt.Sprintf("this system does not count the CPU time of a process finely enough: %v",
+			err)}
 	}
 	h, err := r.hostWith(ctx, 1, host.Options{IdleAfter: -1})
 	if err != nil {

@@ -32,7 +32,8 @@ type Machine struct {
 }
 
 func machine() Machine {
-	m := Machine{Time: time.Now().UTC().Format(time.RFC3339), Cores: runtime.NumCPU(), System: runtime.GOOS + "/" + runtime.GOARCH,
+	m := Machine{Time: time.Now().UTC().Format(time.RFC3339), Cores: runtime.NumCPU(), System: runtime.GOOS + "/" +
+		runtime.GOARCH,
 		Go: runtime.Version(), Version: version.String()}
 	if list, err := cpu.Info(); err == nil && len(list) > 0 {
 		m.CPU = list[0].ModelName

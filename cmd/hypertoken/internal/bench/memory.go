@@ -61,7 +61,8 @@ func openWorkerMemory(_ context.Context, r *room) (slice, error) {
 	return func(ctx context.Context, _ time.Duration, s *sample) error { return measure(ctx, s) }, nil
 }
 
-// openOut measures engines that are taken out: what each takes in this process, and how long it takes until one answers.
+// openOut measures engines that are taken out: what each takes in this process, and how long it
+// takes until one answers.
 func openOut(ctx context.Context, r *room) (slice, error) {
 	before, began := heap(), time.Now()
 	h, err := r.hostWith(ctx, 1, host.Options{IdleAfter: outAfter})

@@ -25,7 +25,8 @@ func each(ctx context.Context, d time.Duration, s *sample, do func() error) erro
 	return eachAfter(ctx, d, s, func() (bool, error) { return false, nil }, do)
 }
 
-// eachAfter is each of what has to be prepared now and then, which is not counted: prepare says whether it did something.
+// eachAfter is each of what has to be prepared now and then, which is not counted: prepare says
+// whether it did something.
 func eachAfter(ctx context.Context, d time.Duration, s *sample, prepare func() (bool, error), do func() error) error {
 	p, done := newPace(ctx, d)
 	defer done()

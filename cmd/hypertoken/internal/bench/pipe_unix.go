@@ -34,7 +34,8 @@ func readAll(fd int, b []byte) error {
 			if began.IsZero() {
 				began = time.Now()
 			} else if time.Since(began) > pipeSpin {
-				if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1); err != nil && !errors.Is(err, unix.EINTR) {
+				if _, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1); err != nil &&
+					!errors.Is(err, unix.EINTR) {
 					return err
 				}
 			}

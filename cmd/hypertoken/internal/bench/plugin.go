@@ -90,8 +90,10 @@ func startPlugin(r *room, kind string) (any, error) {
 	if err := tie(r, c); err != nil {
 		return nil, err
 	}
-	client := plugin.NewClient(&plugin.ClientConfig{HandshakeConfig: handshake, Plugins: plugin.PluginSet{"echo": echoes[kind]},
-		Cmd: c, AllowedProtocols: []plugin.Protocol{plugin.ProtocolNetRPC, plugin.ProtocolGRPC}, Logger: hclog.NewNullLogger()})
+	client := plugin.NewClient(&plugin.ClientConfig{HandshakeConfig: handshake,
+		Plugins: plugin.PluginSet{"echo": echoes[kind]},
+		Cmd:     c, AllowedProtocols: []plugin.Protocol{plugin.ProtocolNetRPC, plugin.ProtocolGRPC},
+		Logger: hclog.NewNullLogger()})
 	r.closing(client.Kill)
 	protocol, err := client.Client()
 	if err != nil {
@@ -144,7 +146,10 @@ func openGRPC(_ context.Context, r *room) (slice, error) {
 	}
 	conn, in := plugged.(*grpc.ClientConn), wrapperspb.Bytes(make([]byte, messageSize))
 	return func(ctx context.Context, d time.Duration, s *sample) error {
-		return each(ctx, d, s, func() error { return conn.Invoke(ctx, "/"+echoService+"/"+echoMethod, in, new(wrapperspb.BytesValue)) })
+		return each(ctx, d, s, func() error {
+			return conn.Invoke(ctx, "/"+echoService+"/"+echoMethod, in,
+				new(wrapperspb.BytesValue))
+		})
 	}, nil
 }
 
@@ -156,13 +161,15 @@ func openGRPCPipelined(_ context.Context, r *room) (slice, error) {
 	conn := plugged.(*grpc.ClientConn)
 	return func(ctx context.Context, d time.Duration, s *sample) error {
 		return callers(ctx, d, s, manyCallers, func(ctx context.Context, _ int) (bool, error) {
-			return true, conn.Invoke(ctx, "/"+echoService+"/"+echoMethod, wrapperspb.Bytes(make([]byte, messageSize)), new(wrapperspb.BytesValue))
+			return true, conn.Invoke(ctx, "/"+echoService+"/"+echoMethod, wrapperspb.Bytes(make([]byte, messageSize)),
+				new(wrapperspb.BytesValue))
 		})
 	}, nil
 }
 
 // callers has n goroutines do something again and again, one call at a time each, and counts what counts.
-func callers(ctx context.Context, d time.Duration, s *sample, n int, do func(ctx context.Context, caller int) (counts bool, err error)) error {
+func callers(ctx context.Context, d time.Duration, s *sample, n int,
+	do func(ctx context.Context, caller int) (counts bool, err error)) error {
 	var count atomic.Int64
 	var over atomic.Bool
 	var calling sync.WaitGroup

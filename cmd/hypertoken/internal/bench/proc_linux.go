@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cpuTime returns the CPU time that the threads of a process have used, to the nanosecond. What ended threads have used is
-// not counted.
+// cpuTime returns the CPU time that the threads of a process have used, to the nanosecond. What
+// ended threads have used is not counted.
 func cpuTime(pid int) (time.Duration, error) {
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	if err != nil || len(threads) == 0 {

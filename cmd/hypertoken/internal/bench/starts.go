@@ -62,8 +62,8 @@ func onWorkers(h *host.Host) error {
 	return nil
 }
 
-// openKill measures from SIGKILL to the next answer of an engine whose worker it was. Each kill waits until the host is ready
-// for it.
+// openKill measures from SIGKILL to the next answer of an engine whose worker it was. Each kill
+// waits until the host is ready for it.
 func openKill(o host.Options, ready func(host.Stats) bool) func(context.Context, *room) (slice, error) {
 	return func(ctx context.Context, r *room) (slice, error) {
 		// Each death is the first in its window, and the journal is as long as it is said to be.
@@ -148,14 +148,15 @@ func (f forgetful) Delete(name string, d journal.Done) {
 	d.Report(nil)
 }
 
-// openReplay measures how fast a journal is replayed on a worker that is ready: all that happens until an engine that is
-// loaded from it answers.
+// openReplay measures how fast a journal is replayed on a worker that is ready: all that happens
+// until an engine that is loaded from it answers.
 func openReplay(ctx context.Context, r *room) (slice, error) {
 	stored, err := recordJournal(ctx, r, replayActions)
 	if err != nil {
 		return nil, err
 	}
-	h, err := r.hostWith(ctx, 1, host.Options{Store: frozen{stored}, SnapshotBytes: neverBytes, ReplayBudget: neverTime})
+	h, err := r.hostWith(ctx, 1, host.Options{Store: frozen{stored}, SnapshotBytes: neverBytes,
+		ReplayBudget: neverTime})
 	if err != nil {
 		return nil, err
 	}
@@ -216,7 +217,10 @@ func recordJournal(ctx context.Context, r *room, actions int) (*journal.Stored, 
 // spared is what a host with a spare worker is configured with, and when that is ready; nil if a
 // host has none.
 func spared() (o host.Options, ready func(host.Stats) bool) {
-	return host.Options{Spares: 1}, func(s host.Stats) bool { return len(s.Spares) == 1 && s.Spares[0].State == host.WorkerReady }
+	return host.Options{Spares: 1}, func(s host.Stats) bool {
+		return len(s.Spares) == 1 &&
+			s.Spares[0].State == host.WorkerReady
+	}
 }
 
 func openSpared(ctx context.Context, r *room) (slice, error) {

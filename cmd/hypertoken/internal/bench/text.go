@@ -54,8 +54,8 @@ const RatioNote = "The value of a target is its figure, or a ratio (x). A ratio 
 // notable is by how much the quotient of two medians differs from the median of the ratios, for a reader to wonder.
 const notable = 1.05
 
-// RatioNotes says of each ratio that is not the quotient of the two figures beside it what it is. It returns none for a report
-// in which all are.
+// RatioNotes says of each ratio that is not the quotient of the two figures beside it what it is.
+// It returns none for a report in which all are.
 func (r *Report) RatioNotes() (list []string) {
 	for _, j := range r.Targets {
 		f, b := r.Figure(j.Figure), r.Figure(j.Baseline)
@@ -156,7 +156,8 @@ func Amount(v float64, unit string) string {
 func (r *Report) WriteTo(w io.Writer) (int64, error) {
 	var b strings.Builder
 	m := &r.Machine
-	fmt.Fprintf(&b, "machine        %s, %d cores, %s, kernel %s, load %s\n", m.CPU, m.Cores, m.System, m.Kernel, digits(m.Load))
+	fmt.Fprintf(&b, "machine        %s, %d cores, %s, kernel %s, load %s\n", m.CPU, m.Cores, m.System, m.Kernel,
+		digits(m.Load))
 	fmt.Fprintf(&b, "versions       hypertoken %s, %s, node %s\n", m.Version, m.Go, or(m.Node, "not there"))
 	fmt.Fprintf(&b, "core           sha256:%s\n", m.Core)
 	fmt.Fprintf(&b, "time           %.1fs of %gs\n", r.Elapsed, r.For)

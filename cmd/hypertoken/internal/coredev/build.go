@@ -56,7 +56,8 @@ func TestNatively(ctx context.Context, dir string, log io.Writer) error {
 	cargo, err := exec.LookPath("cargo")
 	if err != nil {
 		return fmt.Errorf(
-			"the Rust tests take cargo, which is not here (%w): install Rust from rustup.rs, or Debian's cargo-web", err)
+			"the Rust tests take cargo, which is not here (%w): install Rust from rustup.rs, or Debian's cargo-web",
+			err)
 	}
 	command := exec.CommandContext(ctx, cargo, "test")
 	command.Dir = dir

@@ -29,7 +29,8 @@ func Package(dir string) (string, error) {
 	manifest, err := os.ReadFile(filepath.Join(dir, "Cargo.toml"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "",
-			usage("%s has no Cargo.toml: give the directory of a core's crate; 'hypertoken core new NAME' makes one", dir)
+			usage("%s has no Cargo.toml: give the directory of a core's crate; 'hypertoken core new NAME' makes one",
+				dir)
 	}
 	if err != nil {
 		return "", err

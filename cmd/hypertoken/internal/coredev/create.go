@@ -39,8 +39,8 @@ var taken = strings.Fields(
 	`abstract alloc as async await become box break build const continue core crate debug deps do dyn
 	else enum examples extern false final fn for gen
 	hypertoken-core if impl in incremental let loop macro match mod move mut
-	override priv proc_macro pub ref return self static std struct super test trait true try type typeof unsafe unsized use
-	virtual where while yield agent game rule serde source space stack token tokens`)
+	override priv proc_macro pub ref return self static std struct super test trait true try type typeof unsafe unsized
+	use virtual where while yield agent game rule serde source space stack token tokens`)
 
 // checkName says what is wrong with the name of a crate.
 func checkName(name string) error {

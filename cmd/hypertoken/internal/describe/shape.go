@@ -104,7 +104,8 @@ func (p *parser) one(depth int) (*Shape, error) {
 		if !ok {
 			return nil, fmt.Errorf("a string is not closed")
 		}
-		if strings.ContainsFunc(literal, func(r rune) bool { return !unicode.IsPrint(r) }) || !utf8.ValidString(literal) {
+		if strings.ContainsFunc(literal, func(r rune) bool { return !unicode.IsPrint(r) }) ||
+			!utf8.ValidString(literal) {
 			return nil, fmt.Errorf("the string %q can't be printed", literal)
 		}
 		p.rest = rest

@@ -81,7 +81,8 @@ func unknown(members []msgjson.Member) error {
 			return &LineError{Message: fmt.Sprintf("there is no member %q: do you mean %q?", clip(m.Key), near),
 				Setup: near == "setup" && !slices.ContainsFunc(members, isForm)}
 		}
-		return badLine("there is no member %q: a line has one of %s, and may have %s", clip(m.Key), oneOf, list(others, "or"))
+		return badLine("there is no member %q: a line has one of %s, and may have %s", clip(m.Key), oneOf,
+			list(others, "or"))
 	}
 	return nil
 }

@@ -199,8 +199,9 @@ func (l *connections) vacantLocked(c *connection) (*connection, *problem) {
 			return victim, nil
 		}
 		if l.perAddress < l.max {
-			return nil, tooMany(http.StatusTooManyRequests, codeQuota, "%d connections of this address talk to engines, "+
-				"as many as --max-connections-per-address allows: close some, or try again later", l.perAddress)
+			return nil, tooMany(http.StatusTooManyRequests, codeQuota,
+				"%d connections of this address talk to engines, "+
+					"as many as --max-connections-per-address allows: close some, or try again later", l.perAddress)
 		}
 	case len(l.talking) < l.max:
 		return nil, nil

@@ -75,7 +75,8 @@ func demo() (map[string]*asset, error) {
 	if err := add("/wasm/core.wasm", "core.wasm", wasm.Builtin()); err != nil {
 		return nil, err
 	}
-	for at, name := range map[string]string{"/hypertoken/hypertoken.js": "dist/hypertoken.js", "/workers/hypertoken.worker.js": "dist/hypertoken.worker.js"} {
+	for at, name := range map[string]string{"/hypertoken/hypertoken.js": "dist/hypertoken.js",
+		"/workers/hypertoken.worker.js": "dist/hypertoken.worker.js"} {
 		content, err := browser.Dist.ReadFile(name)
 		if err == nil {
 			err = add(at, name, content)

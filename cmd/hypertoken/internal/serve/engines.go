@@ -81,7 +81,8 @@ func (g *engines) create(ctx context.Context, name string, setup host.Raw, maker
 			"an engine %q exists already: DELETE /v1/engines/%s first, or choose another name", name, name)
 	case len(g.list) >= g.max:
 		g.mu.Unlock()
-		return failure(host.ErrOverloaded.Code, "%d engines are open, as many as --max-engines allows: DELETE one first, or raise it", g.max)
+		return failure(host.ErrOverloaded.Code,
+			"%d engines are open, as many as --max-engines allows: DELETE one first, or raise it", g.max)
 	case g.perAddress > 0 && g.made[maker] >= g.perAddress:
 		g.mu.Unlock()
 		return failure(codeQuota, "%d engines of this address are open, as many as --max-engines-per-address allows: "+

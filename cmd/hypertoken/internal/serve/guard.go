@@ -21,7 +21,8 @@ import (
 func (s *Server) guard(a route, r *http.Request) *problem {
 	if p := s.stranger(a, r); p != nil {
 		if !s.strangers.of(r.RemoteAddr).Allow() {
-			return tooFast("more than %d requests a second were refused for this address: try again a second later", s.strangers.limit)
+			return tooFast("more than %d requests a second were refused for this address: try again a second later",
+				s.strangers.limit)
 		}
 		return p
 	}
@@ -55,24 +56,28 @@ func tooFast(format string, args ...any) *problem {
 func (s *Server) stranger(a route, r *http.Request) *problem {
 	if !s.hosts.allow(r.Host) {
 		return refused(http.StatusForbidden, "forbidden",
-			"the Host %q is none of this server: ask for localhost or 127.0.0.1, or name it in --allowed-hosts", clip(r.Host))
+			"the Host %q is none of this server: ask for localhost or 127.0.0.1, or name it in --allowed-hosts",
+			clip(r.Host))
 	}
 	if a.open {
 		return nil
 	}
 	if s.o.Token != "" && !s.authorized(r) {
-		return refused(http.StatusUnauthorized, "unauthorized", "this server wants its token: send Authorization: Bearer TOKEN, "+
-			"or for a WebSocket of a browser the subprotocols %s and %sBASE64URL", subprotocol, tokenProtocol)
+		return refused(http.StatusUnauthorized, "unauthorized",
+			"this server wants its token: send Authorization: Bearer TOKEN, "+
+				"or for a WebSocket of a browser the subprotocols %s and %sBASE64URL", subprotocol, tokenProtocol)
 	}
 	if err := s.sameOrigin(r); err != nil {
-		return refused(http.StatusForbidden, "forbidden", "a page of another site may not do this (%v): call from a program, "+
-			"from the server's own origin, or from one that --allowed-origins names", err)
+		return refused(http.StatusForbidden, "forbidden",
+			"a page of another site may not do this (%v): call from a program, "+
+				"from the server's own origin, or from one that --allowed-origins names", err)
 	}
 	return nil
 }
 
 func stopping() *problem {
-	return refused(http.StatusServiceUnavailable, host.ErrShutdown.Code, "the server is shutting down: try again when it is back")
+	return refused(http.StatusServiceUnavailable, host.ErrShutdown.Code,
+		"the server is shutting down: try again when it is back")
 }
 
 func digest(token string) [32]byte { return sha256.Sum256([]byte(token)) }

@@ -54,9 +54,11 @@ func (s *Server) unready(stats host.Stats) string {
 	case states[host.WorkerReady] > 0:
 		return "engines go back to the workers" + here
 	case failing > 0:
-		return fmt.Sprintf("restart storm: no worker is ready, %d of %d are in backoff, given_up or probing%s", failing, len(stats.Workers), here)
+		return fmt.Sprintf("restart storm: no worker is ready, %d of %d are in backoff, given_up or probing%s",
+			failing, len(stats.Workers), here)
 	}
-	return fmt.Sprintf("no worker is ready: %d of %d are starting%s", states[host.WorkerStarting], len(stats.Workers), here)
+	return fmt.Sprintf("no worker is ready: %d of %d are starting%s", states[host.WorkerStarting], len(stats.Workers),
+		here)
 }
 
 // maxListed bounds the engines of /v1/status.

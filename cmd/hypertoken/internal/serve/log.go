@@ -54,11 +54,13 @@ func (s *Server) logRequest(o *observed, r *http.Request, began time.Time) {
 	if o.status >= http.StatusInternalServerError && r.URL.Path != "/readyz" || o.status == http.StatusUnauthorized {
 		level, message = slog.LevelWarn, "request refused"
 	}
-	s.log.Log(r.Context(), level, message, "method", r.Method, "path", clip(r.URL.Path), "status", o.status, "bytes", o.bytes,
+	s.log.Log(r.Context(), level, message, "method", r.Method, "path", clip(r.URL.Path), "status", o.status, "bytes",
+		o.bytes,
 		"duration", time.Since(began), "remote", r.RemoteAddr)
 }
 
-// textual hands on what libraries log as text. The text is an attribute of one message: clients can make as many texts as they like.
+// textual hands on what libraries log as text. The text is an attribute of one message: clients can
+// make as many texts as they like.
 type textual struct {
 	log     *slog.Logger
 	message string

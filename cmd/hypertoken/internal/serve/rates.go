@@ -27,7 +27,8 @@ type address struct {
 }
 
 func newRates(limit int) rates {
-	return rates{limit: limit, none: rate.NewLimiter(rate.Inf, 0), order: list.New(), entries: map[netip.Prefix]*list.Element{}}
+	return rates{limit: limit, none: rate.NewLimiter(rate.Inf, 0), order: list.New(),
+		entries: map[netip.Prefix]*list.Element{}}
 }
 
 // addressOf returns what of a remote address stands for one client: an IPv4 address, or the first

@@ -99,9 +99,11 @@ func (s *Server) routes(registry *prometheus.Registry) (http.Handler, error) {
 		{pattern: "/", methods: nil},
 	}
 	if s.o.Profiles {
-		for path, f := range map[string]http.HandlerFunc{"": pprof.Index, "cmdline": pprof.Cmdline, "profile": pprof.Profile,
-			"symbol": pprof.Symbol, "trace": pprof.Trace} {
-			list = append(list, route{pattern: "/debug/pprof/" + path, methods: map[string]handler{"GET": unhurried(f), "POST": unhurried(f)}})
+		for path, f := range map[string]http.HandlerFunc{"": pprof.Index, "cmdline": pprof.Cmdline,
+			"profile": pprof.Profile,
+			"symbol":  pprof.Symbol, "trace": pprof.Trace} {
+			list = append(list, route{pattern: "/debug/pprof/" + path,
+				methods: map[string]handler{"GET": unhurried(f), "POST": unhurried(f)}})
 		}
 	}
 	if s.o.Demo {
@@ -179,7 +181,8 @@ func (s *Server) call(a route, w http.ResponseWriter, r *http.Request) *problem 
 	}
 	allowed := strings.Join(a.allowed(), ", ")
 	w.Header().Set("Allow", allowed)
-	return refused(http.StatusMethodNotAllowed, "method_not_allowed", "%s is not for %s, but %s", clip(r.Method), clip(r.URL.Path), allowed)
+	return refused(http.StatusMethodNotAllowed, "method_not_allowed", "%s is not for %s, but %s", clip(r.Method),
+		clip(r.URL.Path), allowed)
 }
 
 func clip(s string) string {

@@ -124,7 +124,8 @@ func Defaults() Options {
 // validate names options by their flags.
 func (o *Options) validate() error {
 	if o.Token != "" && len(o.Token) < MinToken {
-		return fmt.Errorf("the token has %d bytes, want at least %d: `openssl rand -hex 16` makes one", len(o.Token), MinToken)
+		return fmt.Errorf("the token has %d bytes, want at least %d: `openssl rand -hex 16` makes one", len(o.Token),
+			MinToken)
 	}
 	for _, f := range []struct {
 		flag             string
@@ -196,11 +197,13 @@ func New(h *host.Host, o Options) (*Server, error) {
 		return nil, err
 	}
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := metrics.Register(registry, h); err != nil {
 		return nil, fmt.Errorf("serve: registering the metrics: %w", err)
 	}
-	s := &Server{o: o, host: h, buffers: newBuffers(o.MaxBuffered), hosts: newHosts(o), cross: http.NewCrossOriginProtection(),
+	s := &Server{o: o, host: h, buffers: newBuffers(o.MaxBuffered), hosts: newHosts(o),
+		cross: http.NewCrossOriginProtection(),
 		token: digest(o.Token)}
 	for _, origin := range o.AllowedOrigins {
 		if err := s.cross.AddTrustedOrigin(origin); err != nil {

@@ -56,7 +56,8 @@ func (s *Server) socket(w http.ResponseWriter, r *http.Request, name string) *pr
 		defer context.AfterFunc(s.life, func() { _ = c.Close() })()
 	}
 	t.idle = time.AfterFunc(s.o.IdleTimeout, func() {
-		t.close(websocket.StatusPolicyViolation, fmt.Sprintf("the rest of a message did not come for %v (--idle-timeout)", s.o.IdleTimeout))
+		t.close(websocket.StatusPolicyViolation,
+			fmt.Sprintf("the rest of a message did not come for %v (--idle-timeout)", s.o.IdleTimeout))
 	})
 	t.idle.Stop()
 	defer t.idle.Stop()
@@ -87,11 +88,13 @@ func handshake(r *http.Request) *problem {
 	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(r.Header.Get("Sec-WebSocket-Key")))
 	switch {
 	case !strings.Contains(strings.ToLower(strings.Join(r.Header.Values("Connection"), ",")), "upgrade"):
-		return refused(http.StatusBadRequest, host.ErrBadInput.Code, "a WebSocket wants Connection: Upgrade beside Upgrade: websocket")
+		return refused(http.StatusBadRequest, host.ErrBadInput.Code,
+			"a WebSocket wants Connection: Upgrade beside Upgrade: websocket")
 	case r.Header.Get("Sec-WebSocket-Version") != "13":
 		return refused(http.StatusBadRequest, host.ErrBadInput.Code, "a WebSocket wants Sec-WebSocket-Version: 13")
 	case len(key) != 16 || err != nil:
-		return refused(http.StatusBadRequest, host.ErrBadInput.Code, "a WebSocket wants a Sec-WebSocket-Key of 16 bytes in base64")
+		return refused(http.StatusBadRequest, host.ErrBadInput.Code,
+			"a WebSocket wants a Sec-WebSocket-Key of 16 bytes in base64")
 	}
 	return nil
 }
@@ -128,7 +131,8 @@ func (t *talker) ping(ctx context.Context) {
 		cancel()
 		if err != nil && ctx.Err() == nil && t.turn.Load() == turn {
 			t.server.counters.silent.Inc()
-			t.server.log.Debug("a WebSocket's client answers no ping and is gone", "engine", t.conversation.name, "remote", t.remote)
+			t.server.log.Debug("a WebSocket's client answers no ping and is gone", "engine", t.conversation.name,
+				"remote", t.remote)
 			_ = t.conn.CloseNow()
 			return
 		}

@@ -165,7 +165,8 @@ func (c *conversation) wait(ctx context.Context) *problem {
 	case c.server.draining.Err() != nil:
 		return stopping()
 	}
-	return problemOf(failure(host.ErrCanceled.Code, "the request ended while it waited for its turn (--rate %d)", c.server.o.Rate))
+	return problemOf(failure(host.ErrCanceled.Code, "the request ended while it waited for its turn (--rate %d)",
+		c.server.o.Rate))
 }
 
 // unreadable is why a body or a message could not be read on.
@@ -177,14 +178,16 @@ func (s *Server) unreadable(err error) *problem {
 	case errors.As(err, &large):
 		return s.tooLarge()
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return refused(http.StatusRequestTimeout, host.ErrTimeout.Code, "nothing came for %v (--idle-timeout): send sooner, or in several requests", s.o.IdleTimeout)
+		return refused(http.StatusRequestTimeout, host.ErrTimeout.Code,
+			"nothing came for %v (--idle-timeout): send sooner, or in several requests", s.o.IdleTimeout)
 	}
 	return refused(http.StatusBadRequest, host.ErrBadInput.Code, "%v", err)
 }
 
 func (s *Server) tooLarge() *problem {
 	return refused(http.StatusRequestEntityTooLarge, host.ErrPayloadTooLarge.Code,
-		"a body or a message is longer than %s (--max-body): send the lines in several", humanize.IBytes(uint64(s.o.MaxBody)))
+		"a body or a message is longer than %s (--max-body): send the lines in several",
+		humanize.IBytes(uint64(s.o.MaxBody)))
 }
 
 // unread notes that a client was cut off because it did not read.
@@ -262,7 +265,8 @@ func (x *exchange) run(r *http.Request) *problem {
 		_ = x.control.SetReadDeadline(time.Time{})
 		if errors.Is(err, io.EOF) {
 			if !x.begun {
-				return refused(http.StatusBadRequest, host.ErrBadInput.Code, "the body is empty: send at least one line of JSON")
+				return refused(http.StatusBadRequest, host.ErrBadInput.Code,
+					"the body is empty: send at least one line of JSON")
 			}
 			return nil
 		}

@@ -68,9 +68,13 @@ func newClient(c Config) *client {
 		transport.TLSClientConfig = &tls.Config{RootCAs: c.CA}
 	}
 	return &client{
-		metrics: c.URL.String(), status: status.String(), name: c.URL.Redacted(), token: c.Token, timeout: c.Timeout, now: c.Now,
+		metrics: c.URL.String(), status: status.String(), name: c.URL.Redacted(), token: c.Token, timeout: c.Timeout,
+		now: c.Now,
 		// A redirect is answered as what it is: the token is for the server that was named.
-		http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request,
+			[]*http.Request) error {
+			return http.ErrUseLastResponse
+		}},
 	}
 }
 
@@ -197,7 +201,8 @@ func refusal(r *http.Response) error {
 	return fmt.Errorf("it answers %s", status)
 }
 
-// explain says what went wrong on the way in a few words, and what to try. A certificate's names are words of the server.
+// explain says what went wrong on the way in a few words, and what to try. A certificate's names
+// are words of the server.
 func (c *client) explain(err error) error {
 	if e := (*url.Error)(nil); errors.As(err, &e) {
 		err = e.Err

@@ -8,7 +8,8 @@ import (
 // none is written in the place of an unknown figure.
 const none = "-"
 
-// scaled writes v with the first unit that leaves it below a step, in at most 5 characters, from 0 to 999 of the last unit.
+// scaled writes v with the first unit that leaves it below a step, in at most 5 characters, from 0
+// to 999 of the last unit.
 func scaled(v, step float64, units []string) string {
 	for i, unit := range units {
 		switch last := i == len(units)-1; {

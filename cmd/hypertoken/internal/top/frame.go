@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// Frame is what is shown at a time: figures over the last interval, and what is now. Figures that the server does not tell are
-// unknown. In JSON it is a line of 'hypertoken top --json', whose names are for scripts to rely on; times are in seconds.
+// Frame is what is shown at a time: figures over the last interval, and what is now. Figures that
+// the server does not tell are unknown. In JSON it is a line of 'hypertoken top --json', whose
+// names are for scripts to rely on; times are in seconds.
 type Frame struct {
 	At        time.Time `json:"at"`
 	URL       string    `json:"url"`
@@ -82,8 +83,8 @@ type ErrorCode struct {
 	Total Figure `json:"total"`
 }
 
-// RepeatedError is an error that the server tells, and how often: of errors that differ in nothing but their time, it is
-// the newest.
+// RepeatedError is an error that the server tells, and how often: of errors that differ in nothing
+// but their time, it is the newest.
 type RepeatedError struct {
 	RecentError
 	Count int `json:"count"`
@@ -144,11 +145,15 @@ func newFrame(i interval, url string) *Frame {
 		h := byAction[name]
 		total = total.plus(h)
 		if h.count() > 0 {
-			f.Actions = append(f.Actions, Action{name, Figure(h.count() / i.seconds), h.quantile(0.50), h.quantile(0.99)})
+			f.Actions = append(f.Actions, Action{name, Figure(h.count() / i.seconds), h.quantile(0.50),
+				h.quantile(0.99)})
 		}
 	}
 	f.P50, f.P99 = total.quantile(0.50), total.quantile(0.99)
-	slices.SortStableFunc(f.Actions, func(a, b Action) int { return cmp.Or(descending(a.P99, b.P99), descending(a.Rate, b.Rate)) })
+	slices.SortStableFunc(f.Actions, func(a, b Action) int {
+		return cmp.Or(descending(a.P99, b.P99),
+			descending(a.Rate, b.Rate))
+	})
 
 	f.InFlight = s.gauge("hypertoken_actions_in_flight")
 	f.Queue = Queue{

@@ -16,8 +16,8 @@ func (t trail) with(f Figure) trail {
 	return t
 }
 
-// history is the rates of the past, of the server and of each of its workers. A frame keeps what it saw of it: trails only
-// grow.
+// history is the rates of the past, of the server and of each of its workers. A frame keeps what it
+// saw of it: trails only grow.
 type history struct {
 	actions trail
 	workers map[string]trail
@@ -38,8 +38,8 @@ func (h history) with(f *Frame) history {
 
 var bars = []rune("▁▂▃▄▅▆▇█")
 
-// spark draws the end of a trail in width characters, from nothing at the foot to the greatest it has. What is unknown is
-// a space.
+// spark draws the end of a trail in width characters, from nothing at the foot to the greatest it
+// has. What is unknown is a space.
 func (t trail) spark(width int) string {
 	t = t[max(0, len(t)-max(0, width)):]
 	var most Figure

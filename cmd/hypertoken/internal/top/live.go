@@ -13,15 +13,16 @@ import (
 func live(ctx context.Context, c Config, w *watch) error {
 	m := &liveModel{ctx: ctx, watch: w, view: view{every: c.Interval, width: 80, height: 24, theme: colored()}}
 	m.show()
-	_, err := tea.NewProgram(m, tea.WithContext(ctx), tea.WithoutSignalHandler(), tea.WithInput(c.In), tea.WithOutput(c.Out)).Run()
+	_, err := tea.NewProgram(m, tea.WithContext(ctx), tea.WithoutSignalHandler(), tea.WithInput(c.In),
+		tea.WithOutput(c.Out)).Run()
 	if errors.Is(err, tea.ErrInterrupted) || ctx.Err() != nil {
 		return nil
 	}
 	return err
 }
 
-// liveModel is what the terminal shows. Bubble Tea calls it from one goroutine, and runs its commands in others; at most one of
-// those, a wait or a reading, is under way.
+// liveModel is what the terminal shows. Bubble Tea calls it from one goroutine, and runs its
+// commands in others; at most one of those, a wait or a reading, is under way.
 type liveModel struct {
 	ctx   context.Context
 	watch *watch

@@ -156,8 +156,8 @@ func (s *sample) gauges(name, label string) figures {
 	return f
 }
 
-// counted returns by how much a counter has grown, by a label. A counter that went back began anew at 0, and so did one that is
-// new. Nothing is known without an earlier sample.
+// counted returns by how much a counter has grown, by a label. A counter that went back began anew
+// at 0, and so did one that is new. Nothing is known without an earlier sample.
 func (i interval) counted(name, label string) figures {
 	f := figures{}
 	family := i.to.families[name]

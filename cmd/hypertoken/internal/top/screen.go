@@ -50,9 +50,11 @@ func (v *view) lines() []string {
 	if v.height == 0 || v.height >= 24 {
 		between = append(between, "")
 	}
-	showWorkers, showActions, showErrors := len(workers), min(plainRows, len(actions)-1), min(plainRows, len(errorRows)-1)
+	showWorkers, showActions, showErrors := len(workers), min(plainRows, len(actions)-1),
+		min(plainRows, len(errorRows)-1)
 	if v.height > 0 {
-		showWorkers, showActions, showErrors = share(v.height-len(lines)-2-1-1-1-2*len(between), len(workers), len(actions)-1, len(errorRows)-1)
+		showWorkers, showActions, showErrors = share(v.height-len(lines)-2-1-1-1-2*len(between), len(workers),
+			len(actions)-1, len(errorRows)-1)
 	}
 	first := max(0, min(v.offset, len(workers)-showWorkers))
 	lines = append(lines, v.workersTitle(first, showWorkers))
@@ -121,16 +123,20 @@ func (v *view) header() []string {
 	case f.Fallback == 0:
 		fallback.text = "fallback off"
 	}
-	queue := []cell{fallback, say("in flight %s", count(f.InFlight)), say("queued %s of %s", count(f.Queue.Queued), whole(f.Queue.Capacity)),
+	queue := []cell{fallback, say("in flight %s", count(f.InFlight)),
+		say("queued %s of %s", count(f.Queue.Queued), whole(f.Queue.Capacity)),
 		say("bytes %s of %s", bytesOf(f.Queue.InFlightBytes), bytesOf(f.Queue.CapacityBytes))}
 
-	engines := []cell{say("engines %s: %s", count(f.Engines.sum()), byName(f.Engines, places)), say("exits %s", byName(f.Exits, reasons))}
-	lines := []string{line(v.width, top...), line(v.width, rates...), line(v.width, queue...), line(v.width, engines...)}
+	engines := []cell{say("engines %s: %s", count(f.Engines.sum()), byName(f.Engines, places)),
+		say("exits %s", byName(f.Exits, reasons))}
+	lines := []string{line(v.width, top...), line(v.width, rates...), line(v.width, queue...),
+		line(v.width, engines...)}
 
 	switch {
 	case v.gone != nil:
 		// The error may be long: what is cut is its end.
-		lines = append(lines, cell{cut(fmt.Sprintf("GONE since %s, figures are OLD: %s", v.gone.since.Format(clock), v.gone.err), v.width),
+		lines = append(lines, cell{cut(fmt.Sprintf("GONE since %s, figures are OLD: %s", v.gone.since.Format(clock),
+			v.gone.err), v.width),
 			t.bad}.render())
 	case v.height == 0 || v.height >= 16:
 		lines = append(lines, "")
@@ -165,7 +171,8 @@ func byName(f figures, order []string) string {
 func (v *view) workersTitle(first, n int) string {
 	f := v.frame
 	title := "WORKERS"
-	cells := []cell{{title, v.theme.strong}, {byName(f.States, states), v.theme.faint}, {v.sort.String(), v.theme.faint}}
+	cells := []cell{{title, v.theme.strong}, {byName(f.States, states), v.theme.faint},
+		{v.sort.String(), v.theme.faint}}
 	if n < len(f.Workers) {
 		cells[0].text = fmt.Sprintf("WORKERS %d-%d of %d", min(first+1, first+n), first+n, len(f.Workers))
 	}
@@ -217,7 +224,8 @@ func (v *view) errors() []string {
 			if e.Count > 1 {
 				times = max(times, cell{text: e.times()}.width())
 			}
-			code, action = max(code, min(14, cell{text: e.Code}.width())), max(action, min(20, cell{text: e.Action}.width()))
+			code, action = max(code, min(14, cell{text: e.Code}.width())),
+				max(action, min(20, cell{text: e.Action}.width()))
 			engine = max(engine, min(16, cell{text: e.Engine}.width()))
 		}
 		for _, e := range f.Errors {
@@ -237,7 +245,8 @@ func (v *view) errors() []string {
 		lines = append(lines, line(v.width, title...))
 		for _, e := range f.ErrorCodes {
 			code := padded(cell{e.Code, text}, 20, true)
-			lines = append(lines, line(v.width, cell{fmt.Sprintf("%s %7s %7s", code.text, rate(e.Rate), count(e.Total)), text}))
+			lines = append(lines, line(v.width, cell{fmt.Sprintf("%s %7s %7s", code.text, rate(e.Rate),
+				count(e.Total)), text}))
 		}
 	}
 	if len(lines) == 1 {

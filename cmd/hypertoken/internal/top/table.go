@@ -18,7 +18,8 @@ type column struct {
 	value       func(*Worker) Figure // what it is sorted by
 }
 
-// columns are those of the table, in order. Behind the rate is a sparkline, drawn from the history, that takes what room is left.
+// columns are those of the table, in order. Behind the rate is a sparkline, drawn from the history,
+// that takes what room is left.
 var columns = []column{
 	{"#", "worker", 3, false, 0, func(w *Worker) string { return w.ID }, nil},
 	{"STATE", "state", 8, true, 0, func(w *Worker) string { return cmp.Or(w.State, none) },
@@ -48,8 +49,8 @@ type sorting struct {
 	reverse bool
 }
 
-// descends reports whether the greatest are first: numbers and states are sorted from the least, all else from the most,
-// unless reversed.
+// descends reports whether the greatest are first: numbers and states are sorted from the least,
+// all else from the most, unless reversed.
 func (s sorting) descends() bool { return (s.column > 1) != s.reverse }
 
 func (s sorting) String() string {

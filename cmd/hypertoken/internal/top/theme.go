@@ -9,7 +9,8 @@ import (
 // theme has the styles of a screen; the zero theme has none. Nothing is told by a style alone.
 type theme struct{ strong, faint, good, warn, bad, spark lipgloss.Style }
 
-// colored are the 16 colours that terminals let their users choose. What the terminal does not have is taken out on the way there.
+// colored are the 16 colours that terminals let their users choose. What the terminal does not have
+// is taken out on the way there.
 func colored() theme {
 	plain := lipgloss.NewStyle()
 	return theme{

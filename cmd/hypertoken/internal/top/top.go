@@ -1,9 +1,9 @@
-// Package top shows how a host and its workers are, from the metrics that its application exports: live in a terminal, as plain
-// text, or as JSON for scripts.
+// Package top shows how a host and its workers are, from the metrics that its application exports:
+// live in a terminal, as plain text, or as JSON for scripts.
 //
-// A client reads what a server says, a sample. What came between two samples is an interval, of which a Frame has the figures;
-// view draws a frame. Nothing is asked of a server but GET, and nothing that it says reaches a terminal before printable.Line has
-// taken out what could steer it.
+// A client reads what a server says, a sample. What came between two samples is an interval, of
+// which a Frame has the figures; view draws a frame. Nothing is asked of a server but GET, and
+// nothing that it says reaches a terminal before printable.Line has taken out what could steer it.
 package top
 
 import (
@@ -38,11 +38,12 @@ const DefaultTimeout = 5 * time.Second
 
 // Config says which server to show, and how.
 type Config struct {
-	URL      *url.URL       // where the metrics are, as [ParseURL] returns it
-	Token    string         // sent as a bearer token, if there is one
-	CA       *x509.CertPool // the authorities that may have signed the server's certificate; nil for those of the system
-	Interval time.Duration  // from one reading to the next, from MinInterval to MaxInterval
-	Timeout  time.Duration  // for all that is asked of the server at a time; 0 for DefaultTimeout
+	URL   *url.URL // where the metrics are, as [ParseURL] returns it
+	Token string   // sent as a bearer token, if there is one
+	// the authorities that may have signed the server's certificate; nil for those of the system
+	CA       *x509.CertPool
+	Interval time.Duration // from one reading to the next, from MinInterval to MaxInterval
+	Timeout  time.Duration // for all that is asked of the server at a time; 0 for DefaultTimeout
 	Mode     Mode
 	Count    int // how many blocks or lines there are, 0 for no end; not for Live
 	In       io.Reader
@@ -70,7 +71,8 @@ func Run(ctx context.Context, c Config) error {
 	case ctx.Err() != nil:
 		return nil
 	case errors.Is(first.err, syscall.ECONNREFUSED):
-		return fmt.Errorf("nothing listens at %s; 'hypertoken serve' starts a server, and URL names another", source.name)
+		return fmt.Errorf("nothing listens at %s; 'hypertoken serve' starts a server, and URL names another",
+			source.name)
 	case first.err != nil:
 		return fmt.Errorf("%s: %w", source.name, first.err)
 	}

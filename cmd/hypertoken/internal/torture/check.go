@@ -70,8 +70,8 @@ type checker struct {
 	*history
 	model *host.Engine // a fresh engine, in process
 	found []Violation
-	// suspectWait is for how long what a worker may have died of waits for another one before it fails; 0 says that there
-	// always was one.
+	// suspectWait is for how long what a worker may have died of waits for another one before it fails;
+	// 0 says that there always was one.
 	suspectWait time.Duration
 
 	changes map[uint64]placed
@@ -82,7 +82,8 @@ type checker struct {
 
 // check returns the violations in a history.
 func check(ctx context.Context, h *history, model *host.Engine, suspectWait time.Duration) ([]Violation, error) {
-	c := &checker{history: h, model: model, suspectWait: suspectWait, changes: map[uint64]placed{}, reads: map[uint64][]placed{}, repeats: map[*call]bool{}}
+	c := &checker{history: h, model: model, suspectWait: suspectWait, changes: map[uint64]placed{},
+		reads: map[uint64][]placed{}, repeats: map[*call]bool{}}
 	c.errors()
 	c.sort()
 	c.callersOrder()
@@ -118,10 +119,13 @@ func (c *checker) errors() {
 			case x.mayEnd && (errors.Is(o.err, host.ErrTimeout) || errors.Is(o.err, host.ErrCanceled)):
 			case c.gathers && errors.Is(o.err, host.ErrTimeout): // a batch ends with its earliest deadline
 			case errors.Is(o.err, host.ErrConflict) && x.actions[k].conditional:
-			case errors.Is(o.err, host.ErrWorkerUnavailable) && c.suspectWait > 0 && time.Duration(x.end-x.start) >= c.suspectWait:
-			case errors.Is(o.err, host.ErrBatchAborted) && (x.form == atomicBatch || (c.gathers && c.mode == host.BatchAtomic)):
+			case errors.Is(o.err, host.ErrWorkerUnavailable) && c.suspectWait > 0 &&
+				time.Duration(x.end-x.start) >= c.suspectWait:
+			case errors.Is(o.err, host.ErrBatchAborted) && (x.form == atomicBatch ||
+				(c.gathers && c.mode == host.BatchAtomic)):
 			default:
-				c.find(Visible, "a call failed with %q after %v: %v", code, time.Duration(x.end-x.start).Round(time.Microsecond), o.err)
+				c.find(Visible, "a call failed with %q after %v: %v", code,
+					time.Duration(x.end-x.start).Round(time.Microsecond), o.err)
 			}
 		}
 	})
@@ -143,7 +147,8 @@ func (c *checker) sort() {
 			if key := keyOf(p); key != "" {
 				first, again := keys[key]
 				if again && (first.outcome().sequence != o.sequence || first.outcome().hash != o.hash) {
-					c.find(Duplicated, "the key %q has run as the changes %d and %d", key, first.outcome().sequence, o.sequence)
+					c.find(Duplicated, "the key %q has run as the changes %d and %d", key, first.outcome().sequence,
+						o.sequence)
 				}
 				if again {
 					c.repeats[x] = true
@@ -153,7 +158,8 @@ func (c *checker) sort() {
 				keys[key] = p
 			}
 			if other, twice := c.changes[o.sequence]; twice {
-				c.find(Lost, "%s and %s were both told that they are change %d", other.action().kind, p.action().kind, o.sequence)
+				c.find(Lost, "%s and %s were both told that they are change %d", other.action().kind, p.action().kind,
+					o.sequence)
 				continue
 			}
 			c.changes[o.sequence] = p
@@ -167,7 +173,8 @@ func (c *checker) sort() {
 	}
 	for n, p := range c.changes {
 		if n > last {
-			c.find(Lost, "%s was acknowledged as change %d, and the engine ends with change %d", p.action().kind, n, last)
+			c.find(Lost, "%s was acknowledged as change %d, and the engine ends with change %d", p.action().kind, n,
+				last)
 		}
 	}
 }
@@ -233,7 +240,8 @@ func (c *checker) linearizable() {
 	case porcupine.Illegal:
 		c.find(Disordered, "no order of its %d operations fits what the callers were told", len(operations))
 	case porcupine.Unknown:
-		c.find(Disordered, "whether its %d operations have an order was not found out within %v", len(operations), limit)
+		c.find(Disordered, "whether its %d operations have an order was not found out within %v", len(operations),
+			limit)
 	}
 }
 
@@ -253,7 +261,8 @@ func (c *checker) steps(x *call, add func(step)) {
 			s.reads--
 		}
 		if x.form == single && x.actions[0].conditional && s.reads != x.actions[0].ifSequence {
-			c.find(Disordered, "%s ran at %d, and only at %d it was to", x.actions[0].kind, s.reads, x.actions[0].ifSequence)
+			c.find(Disordered, "%s ran at %d, and only at %d it was to", x.actions[0].kind, s.reads,
+				x.actions[0].ifSequence)
 		}
 		switch {
 		case x.form != atomicBatch:
@@ -282,7 +291,8 @@ func (c *checker) journaled() {
 		case !told:
 			c.find(Duplicated, "the journal has %s as change %d, and nobody was told", entry.Type, entry.Sequence)
 		case entry.Type != p.action().kind || entry.Checksum != p.outcome().hash:
-			c.find(Lost, "change %d was acknowledged as %s, the journal has %s with another result", entry.Sequence, p.action().kind, entry.Type)
+			c.find(Lost, "change %d was acknowledged as %s, the journal has %s with another result", entry.Sequence,
+				p.action().kind, entry.Type)
 		case k == len(c.journal)-1 && entry.Sequence != c.last.sequence:
 			c.find(Lost, "the journal ends with change %d, the engine with %d", entry.Sequence, c.last.sequence)
 		}
@@ -305,8 +315,8 @@ func (c *checker) eventsOrder() {
 	}
 }
 
-// replay feeds a fresh engine what was acknowledged, in its order. Every result has to come again, also what was only read,
-// and in the end the state and the digest.
+// replay feeds a fresh engine what was acknowledged, in its order. Every result has to come again,
+// also what was only read, and in the end the state and the digest.
 func (c *checker) replay(ctx context.Context) error {
 	for n := uint64(0); n <= c.last.sequence; n++ {
 		if n > 0 {
@@ -347,7 +357,8 @@ func (c *checker) replay(ctx context.Context) error {
 		return fmt.Errorf("the model's digest: %w", err)
 	}
 	if got := outcomeOf(state, nil); got != c.last || digest != c.digest {
-		c.find(Diverged, "it ends with %s and the digest %v; its acknowledged actions with %s and %v", c.last, c.digest, got, digest)
+		c.find(Diverged, "it ends with %s and the digest %v; its acknowledged actions with %s and %v", c.last,
+			c.digest, got, digest)
 	}
 	return nil
 }

@@ -103,7 +103,8 @@ const (
 	// halfRead: a part of an answer is read. unread: an answer is there, and none of it is read.
 	halfRead
 	unread
-	// batch, placing, replay, snapshot: such a request lies in the pipe. chunk: a piece of a stream is read, its end is not.
+	// batch, placing, replay, snapshot: such a request lies in the pipe. chunk: a piece of a stream is
+	// read, its end is not.
 	batch
 	placing
 	replay
@@ -115,12 +116,15 @@ const (
 )
 
 func (m moment) String() string {
-	return [...]string{"a request is sent", "half a request is sent", "half an answer is read", "an answer is unread", "a batch is sent",
-		"an engine is placed", "a journal is replayed", "a snapshot is asked for", "a snapshot is half read", "the worker is idle"}[m]
+	return [...]string{"a request is sent", "half a request is sent", "half an answer is read", "an answer is unread",
+		"a batch is sent",
+		"an engine is placed", "a journal is replayed", "a snapshot is asked for", "a snapshot is half read",
+		"the worker is idle"}[m]
 }
 
 // rarity is how many moments of a kind pass at most before a fault strikes: the frequent ones pass more.
-var rarity = [moments]int{sent: 800, halfSent: 800, halfRead: 800, unread: 800, batch: 100, placing: 6, replay: 3, snapshot: 12, chunk: 6, idle: 100}
+var rarity = [moments]int{sent: 800, halfSent: 800, halfRead: 800, unread: 800, batch: 100, placing: 6, replay: 3,
+	snapshot: 12, chunk: 6, idle: 100}
 
 // fault is what happens next, and when: at the after-th moment of its kind. share is how far into a frame.
 type fault struct {

@@ -14,10 +14,14 @@ type tally map[string]uint64
 
 // talliedIn takes out of measurements what counts.
 func talliedIn(m *host.Measurements) tally {
-	c := tally{"dispatched": m.Dispatched, "queue": m.Queue.Count, "wire": m.Wire.Count, "recoveries": m.Recovery.Count, "placed": m.Placed,
-		"fallbacks": m.Fallbacks, "moved back": m.MovedBack, "replayed": m.Replayed, "records": m.Records, "record bytes": m.RecordBytes,
-		"snapshots": m.Snapshots, "snapshot bytes": m.SnapshotBytes, "frames sent": m.FramesSent, "bytes sent": m.BytesSent,
-		"frames received": m.FramesReceived, "bytes received": m.BytesReceived, "recovered": m.Recovered, "takeovers": m.Takeovers}
+	c := tally{"dispatched": m.Dispatched, "queue": m.Queue.Count, "wire": m.Wire.Count,
+		"recoveries": m.Recovery.Count, "placed": m.Placed,
+		"fallbacks": m.Fallbacks, "moved back": m.MovedBack, "replayed": m.Replayed, "records": m.Records,
+		"record bytes": m.RecordBytes,
+		"snapshots":    m.Snapshots, "snapshot bytes": m.SnapshotBytes, "frames sent": m.FramesSent,
+		"bytes sent":      m.BytesSent,
+		"frames received": m.FramesReceived, "bytes received": m.BytesReceived, "recovered": m.Recovered,
+		"takeovers": m.Takeovers}
 	for _, a := range m.ByAction {
 		for outcome, n := range a.Outcomes {
 			c["outcome "+outcome] += n
@@ -30,7 +34,8 @@ func talliedIn(m *host.Measurements) tally {
 	}
 	for _, w := range m.MeasuredWorkers {
 		worker := fmt.Sprint("worker ", w.ID)
-		c[worker+" restarts"], c[worker+" busy"], c[worker+" answered"], c[worker+" answers"] = w.Restarts, uint64(w.Busy), w.Answered, w.Answers.Count
+		c[worker+" restarts"], c[worker+" busy"], c[worker+" answered"], c[worker+" answers"] = w.Restarts,
+			uint64(w.Busy), w.Answered, w.Answers.Count
 	}
 	return c
 }
@@ -46,11 +51,13 @@ func (t *torture) measure() {
 	var found []Violation
 	for _, name := range slices.Sorted(maps.Keys(before)) {
 		if now[name] < before[name] {
-			found = append(found, Violation{Fate: Miscounted, What: fmt.Sprintf("%s went from %d to %d", name, before[name], now[name])})
+			found = append(found, Violation{Fate: Miscounted, What: fmt.Sprintf("%s went from %d to %d", name,
+				before[name], now[name])})
 		}
 	}
 	if now["ended"] > m.Dispatched {
-		found = append(found, Violation{Fate: Miscounted, What: fmt.Sprintf("%d actions were dispatched, and %d have ended", m.Dispatched, now["ended"])})
+		found = append(found, Violation{Fate: Miscounted,
+			What: fmt.Sprintf("%d actions were dispatched, and %d have ended", m.Dispatched, now["ended"])})
 	}
 	t.found(found)
 	t.mu.Lock()
@@ -78,7 +85,8 @@ func (t *torture) compare() {
 	found := compareOutcomes(measured, told)
 	differs := func(what string, got, want uint64) {
 		if got != want {
-			found = append(found, Violation{Fate: Miscounted, What: fmt.Sprintf("%d %s; callers were told of %d", got, what, want)})
+			found = append(found, Violation{Fate: Miscounted, What: fmt.Sprintf("%d %s; callers were told of %d", got,
+				what, want)})
 		}
 	}
 	differs("actions were dispatched", m.Dispatched, total)
@@ -93,7 +101,8 @@ func compareOutcomes(measured, told map[string]uint64) (found []Violation) {
 	maps.Copy(names, measured)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		if got, want := measured[name], told[name]; got != want {
-			found = append(found, Violation{Fate: Miscounted, What: fmt.Sprintf("%d actions ended with %s; callers were told of %d", got, name, want)})
+			found = append(found, Violation{Fate: Miscounted,
+				What: fmt.Sprintf("%d actions ended with %s; callers were told of %d", got, name, want)})
 		}
 	}
 	return found

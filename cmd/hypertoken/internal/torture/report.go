@@ -20,7 +20,8 @@ type Report struct {
 	Failed       map[string]uint64 `json:"failed"`
 	// Faults counts those that have struck, by kind.
 	Faults map[Kind]int `json:"faults"`
-	// Deaths counts worker processes that ended, InFlight those that owed somebody an answer, Requests what all of those owed.
+	// Deaths counts worker processes that ended, InFlight those that owed somebody an answer, Requests
+	// what all of those owed.
 	Deaths   int `json:"deaths"`
 	InFlight int `json:"deaths_in_flight"`
 	Requests int `json:"requests_in_flight"`
@@ -29,8 +30,8 @@ type Report struct {
 	Recoveries []time.Duration `json:"-"`
 	RecoverP50 time.Duration   `json:"recovery_p50_ns"`
 	RecoverP99 time.Duration   `json:"recovery_p99_ns"`
-	// Ends are the ends of workers as the host sees them, by reason. Placed counts placings of engines, Fallbacks those in
-	// this process.
+	// Ends are the ends of workers as the host sees them, by reason. Placed counts placings of engines,
+	// Fallbacks those in this process.
 	Ends              map[string]uint64 `json:"ends"`
 	Placed, Fallbacks uint64            `json:"-"`
 	// Takeovers counts workers that a spare replaced.
@@ -124,8 +125,9 @@ func (r *Report) finish() {
 	}
 }
 
-// Err returns nil if the torture that c describes was passed. It fails if a guarantee did not hold, or if workers were to die
-// and too few deaths had requests in flight: fewer than c.Deaths, or fewer than LeastInFlight a minute if that is 0.
+// Err returns nil if the torture that c describes was passed. It fails if a guarantee did not hold,
+// or if workers were to die and too few deaths had requests in flight: fewer than c.Deaths, or
+// fewer than LeastInFlight a minute if that is 0.
 func (r *Report) Err(c Config) error {
 	n := 0
 	for _, k := range r.Violated {
@@ -153,7 +155,8 @@ func (r *Report) WriteTo(w io.Writer) (int64, error) {
 	}
 	line("seed", "%d", r.Seed)
 	line("time", "%v", r.Elapsed.Round(time.Millisecond))
-	line("acknowledged", "%d actions, %.0f a second", r.Acknowledged, float64(r.Acknowledged)/max(r.Elapsed.Seconds(), 1e-9))
+	line("acknowledged", "%d actions, %.0f a second", r.Acknowledged,
+		float64(r.Acknowledged)/max(r.Elapsed.Seconds(), 1e-9))
 	line("failed", "%s", counted(r.Failed))
 	line("faults", "%s", counted(r.Faults))
 	line("deaths", "%d, %d with requests in flight (%d requests)", r.Deaths, r.InFlight, r.Requests)
@@ -162,8 +165,10 @@ func (r *Report) WriteTo(w io.Writer) (int64, error) {
 		view += fmt.Sprintf("; %d replaced by a spare", r.Takeovers)
 	}
 	line("host's view", "%s", view)
-	line("to serve again", "p50 %v, p99 %v (%d recoveries)", r.RecoverP50.Round(100*time.Microsecond), r.RecoverP99.Round(100*time.Microsecond), len(r.Recoveries))
-	line("checked", "%d engines from start to end, %d calls: linearizable, replayed, digests compared", r.Histories, r.Operations)
+	line("to serve again", "p50 %v, p99 %v (%d recoveries)", r.RecoverP50.Round(100*time.Microsecond),
+		r.RecoverP99.Round(100*time.Microsecond), len(r.Recoveries))
+	line("checked", "%d engines from start to end, %d calls: linearizable, replayed, digests compared", r.Histories,
+		r.Operations)
 	for _, f := range fates {
 		line(string(f), "%d", r.Violated[f])
 	}

@@ -1,9 +1,10 @@
-// Package torture kills, stops and garbles the worker processes of a host while callers call its engines, and holds what they
-// were told against what may be: every history is linearizable, every engine ends as one that was fed the acknowledged
-// actions only, and no fault becomes a caller's error.
+// Package torture kills, stops and garbles the worker processes of a host while callers call its
+// engines, and holds what they were told against what may be: every history is linearizable, every
+// engine ends as one that was fed the acknowledged actions only, and no fault becomes a caller's
+// error.
 //
-// Faults come from a schedule that depends on the seed alone. Each strikes when a worker's session has come as far as the
-// schedule says: when half an answer is read, when a snapshot is under way.
+// Faults come from a schedule that depends on the seed alone. Each strikes when a worker's session
+// has come as far as the schedule says: when half an answer is read, when a snapshot is under way.
 package torture
 
 import (
@@ -26,8 +27,8 @@ import (
 type Config struct {
 	// For is how long new calls are made. Checking what was called takes a little longer.
 	For time.Duration
-	// Deaths, if it is not 0, ends the calls as soon as that many deaths had requests in flight; For is then the most that it
-	// may take.
+	// Deaths, if it is not 0, ends the calls as soon as that many deaths had requests in flight; For is
+	// then the most that it may take.
 	Deaths int
 	// Seed is the seed from which the faults and the calls are drawn.
 	Seed uint64
@@ -72,8 +73,8 @@ type torture struct {
 
 	mu     sync.Mutex // guards the fields below
 	report Report
-	// told counts the outcomes of actions that callers were told, as host.OutcomeOf names them. measured is what the host's
-	// own measurements said when they were last compared.
+	// told counts the outcomes of actions that callers were told, as host.OutcomeOf names them.
+	// measured is what the host's own measurements said when they were last compared.
 	told     map[string]uint64
 	measured tally
 	// recovered has, for each death and each engine, the time until the engine answered again.
@@ -91,9 +92,11 @@ const stuckAfter = 60 * time.Second
 // the report says so. Run returns an error if the torture could not begin, or a check could not run;
 // violations are in the report.
 func Run(ctx context.Context, c Config) (Report, error) {
-	t := &torture{config: c, injector: newInjector(c.Seed, c.Faults, c.Workers+c.Spares), cancels: slices.Contains(c.Faults, Cancel),
-		store: newStore(c.Seed, slices.Contains(c.Faults, Store)), ended: make(chan *history, c.Engines), recovered: map[int]map[string]time.Duration{},
-		told: map[string]uint64{}}
+	t := &torture{config: c, injector: newInjector(c.Seed, c.Faults, c.Workers+c.Spares),
+		cancels: slices.Contains(c.Faults, Cancel),
+		store:   newStore(c.Seed, slices.Contains(c.Faults, Store)), ended: make(chan *history, c.Engines),
+		recovered: map[int]map[string]time.Duration{},
+		told:      map[string]uint64{}}
 	t.report = Report{Seed: c.Seed, Failed: map[string]uint64{}}
 	t.ctx, t.stop = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer t.stop(nil)
@@ -203,7 +206,8 @@ func (t *torture) enough() { t.stopped.CompareAndSwap(0, t.clock()) }
 // clock returns the nanoseconds since the torture began.
 func (t *torture) clock() int64 { return int64(time.Since(t.injector.epoch)) }
 
-// watch reports progress until it is calm, and finds out when a torture is stuck: no call ends, and no history is checked.
+// watch reports progress until it is calm, and finds out when a torture is stuck: no call ends, and
+// no history is checked.
 func (t *torture) watch(stuck chan<- struct{}, calm <-chan struct{}) {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
@@ -294,7 +298,8 @@ func (t *torture) count(h *history, x *call, deaths []death) {
 	if !ok {
 		return
 	}
-	from, _ := slices.BinarySearchFunc(deaths, time.Duration(x.start), func(d death, at time.Duration) int { return cmp.Compare(d.at, at) })
+	from, _ := slices.BinarySearchFunc(deaths, time.Duration(x.start),
+		func(d death, at time.Duration) int { return cmp.Compare(d.at, at) })
 	for _, d := range deaths[from:] {
 		if int64(d.at) >= x.end {
 			break
@@ -329,6 +334,8 @@ func (t *torture) leaks() {
 func (t *torture) accusations() {
 	said, done := t.accused.Load(), t.injector.garbled()
 	if said > done {
-		t.found([]Violation{{Fate: Accused, What: fmt.Sprintf("%d workers broke the protocol, says the host; the answers of %d were garbled", said, done)}})
+		t.found([]Violation{{Fate: Accused,
+			What: fmt.Sprintf("%d workers broke the protocol, says the host; the answers of %d were garbled", said,
+				done)}})
 	}
 }

@@ -23,8 +23,10 @@ type workload struct {
 }
 
 // frequent are the actions that games are made of.
-var frequent = []string{"stack:draw", "stack:shuffle", "stack:reset", "stack:cut", "stack:peek", "stack:swap", "stack:burn", "space:place", "space:move",
-	"space:shuffleZone", "space:transferZone", "agent:giveResource", "agent:transferResource", "agent:drawCards", "agent:discardCards", "game:nextPhase",
+var frequent = []string{"stack:draw", "stack:shuffle", "stack:reset", "stack:cut", "stack:peek", "stack:swap",
+	"stack:burn", "space:place", "space:move",
+	"space:shuffleZone", "space:transferZone", "agent:giveResource", "agent:transferResource", "agent:drawCards",
+	"agent:discardCards", "game:nextPhase",
 	"game:setProperty", "game:getState", "source:draw", "source:shuffle", "debug:log"}
 
 func newWorkload(actions []host.ActionInfo) *workload {
@@ -114,8 +116,9 @@ func (d *deal) payload(info host.ActionInfo) host.Raw {
 	return encode(fields)
 }
 
-// worksLong reports whether a field has a default of millions: rounds of work, of which an action would take seconds. Such a field
-// always gets a value. A torture needs many calls, and the time of a call is bounded.
+// worksLong reports whether a field has a default of millions: rounds of work, of which an action
+// would take seconds. Such a field always gets a value. A torture needs many calls, and the time of
+// a call is bounded.
 func worksLong(f host.FieldInfo) bool {
 	n, err := strconv.ParseFloat(f.Default, 64)
 	return err == nil && n >= 1e6

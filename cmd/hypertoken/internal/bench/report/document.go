@@ -26,7 +26,8 @@ func document(r *bench.Report, core []coreFigure, browsers []browserFigures, dra
 		"\n")
 	fmt.Fprintf(&b, "The machine: %s, %d cores, %s of memory, %s, kernel %s, load %.2f before the run.\n"+
 		"The versions: HyperToken %s, %s, node %s. The run began at %s and took %.0f s.\n",
-		m.CPU, m.Cores, humanize.IBytes(m.Memory), m.System, m.Kernel, m.Load, m.Version, m.Go, or(m.Node, "not there"), m.Time, r.Elapsed)
+		m.CPU, m.Cores, humanize.IBytes(m.Memory), m.System, m.Kernel, m.Load, m.Version, m.Go,
+		or(m.Node, "not there"), m.Time, r.Elapsed)
 
 	section := func(title string) { fmt.Fprintf(&b, "\n## %s\n\n", title) }
 	section("Targets")
@@ -143,7 +144,8 @@ func nanoseconds(v float64) string {
 func coreTable(core []coreFigure) bench.Table {
 	t := bench.Table{Headings: []string{"action", "tokens", "WebAssembly", "native", "ratio"}}
 	for _, f := range core {
-		t.Rows = append(t.Rows, []string{"`" + f.Family + "`", humanize.Comma(int64(f.Tokens)), nanoseconds(f.Wasm), nanoseconds(f.Native), fmt.Sprintf("%.2f", ratio(f))})
+		t.Rows = append(t.Rows, []string{"`" + f.Family + "`", humanize.Comma(int64(f.Tokens)), nanoseconds(f.Wasm),
+			nanoseconds(f.Native), fmt.Sprintf("%.2f", ratio(f))})
 	}
 	return t
 }

@@ -25,7 +25,8 @@ type picture struct{ file, title, text string }
 // The colours can be read on white and on black.
 var (
 	ink     = color.RGBA{0x80, 0x86, 0x8e, 0xff}
-	palette = []color.Color{color.RGBA{0x2f, 0x81, 0xf7, 0xff}, color.RGBA{0xe0, 0x6c, 0x1c, 0xff}, color.RGBA{0x2e, 0xa0, 0x43, 0xff},
+	palette = []color.Color{color.RGBA{0x2f, 0x81, 0xf7, 0xff}, color.RGBA{0xe0, 0x6c, 0x1c, 0xff},
+		color.RGBA{0x2e, 0xa0, 0x43, 0xff},
 		color.RGBA{0xa3, 0x71, 0xf7, 0xff}}
 )
 
@@ -51,7 +52,8 @@ func save(p *plot.Plot, name string) error {
 		return err
 	}
 	// Who has not that font takes one like it.
-	svg := bytes.ReplaceAll(b.Bytes(), []byte("font-family:Liberation Sans;"), []byte("font-family:'Liberation Sans',Arial,sans-serif;"))
+	svg := bytes.ReplaceAll(b.Bytes(), []byte("font-family:Liberation Sans;"),
+		[]byte("font-family:'Liberation Sans',Arial,sans-serif;"))
 	return os.WriteFile(name, svg, 0o644)
 }
 
@@ -104,12 +106,14 @@ func (c curve) XY(k int) (x, y float64)          { return c.points[k].X, c.point
 
 // curves finds the scaling curves of a run.
 func curves(r *bench.Report) (list []curve) {
-	for _, kind := range []struct{ group, name string }{{"heavy", "shuffles of 10,000 tokens"}, {"light", "draws from 52 tokens"}} {
+	for _, kind := range []struct{ group, name string }{{"heavy", "shuffles of 10,000 tokens"},
+		{"light", "draws from 52 tokens"}} {
 		c := curve{name: kind.name}
 		one := 0.0
 		for _, f := range r.Figures {
 			n := 0
-			if _, err := fmt.Sscanf(strings.TrimPrefix(f.ID, kind.group), "_%d_workers.rate", &n); err != nil || f.Group != kind.group {
+			if _, err := fmt.Sscanf(strings.TrimPrefix(f.ID, kind.group), "_%d_workers.rate", &n); err != nil ||
+				f.Group != kind.group {
 				continue
 			}
 			if n == 1 {

@@ -1,6 +1,6 @@
-// Command generate writes NOTICE, and THIRD_PARTY.txt in cmd/hypertoken/internal/licenses: what cmd/hypertoken is linked
-// from, on any system, with the licences. It runs in the root of the module, as `make notice` does, and needs the sources
-// of all modules.
+// Command generate writes NOTICE, and THIRD_PARTY.txt in cmd/hypertoken/internal/licenses: what
+// cmd/hypertoken is linked from, on any system, with the licences. It runs in the root of the
+// module, as `make notice` does, and needs the sources of all modules.
 package main
 
 import (

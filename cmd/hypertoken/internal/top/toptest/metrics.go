@@ -1,5 +1,5 @@
-// Package toptest is a server for tests of 'hypertoken top': what it exports is the same in every run, step by step, in the names
-// that hypertoken/metrics has.
+// Package toptest is a server for tests of 'hypertoken top': what it exports is the same in every
+// run, step by step, in the names that hypertoken/metrics has.
 package toptest
 
 import (
@@ -11,7 +11,8 @@ import (
 // Workers is how many workers the server has. The third is in backoff from step 2 on, the fourth starts anew at step 4.
 const Workers = 4
 
-// Start is the Unix time at which the server's process started; it is an hour old at step 0, and steps are a second apart.
+// Start is the Unix time at which the server's process started; it is an hour old at step 0, and
+// steps are a second apart.
 const (
 	Start = 1_767_350_400 // 2026-01-02 10:40 UTC
 	age   = 3600 + 23*60
@@ -82,7 +83,8 @@ func Metrics(step int) string {
 		name   string
 		part   float64
 		spread []float64
-	}{{"stack:draw", 200, quick}, {"space:place", 120, quick}, {"source:shuffle", 10, slow}, {"agent:trade", 70, quick}, {"other", 1, slow}}
+	}{{"stack:draw", 200, quick}, {"space:place", 120, quick}, {"source:shuffle", 10, slow},
+		{"agent:trade", 70, quick}, {"other", 1, slow}}
 	t.family("hypertoken_actions_total", "counter")
 	for _, a := range actions {
 		fmt.Fprintf(t, "hypertoken_actions_total{action=%q,outcome=\"ok\"} %.0f\n", a.name, n*a.part*0.9)
@@ -105,8 +107,10 @@ func Metrics(step int) string {
 		fallback, local = 1, 8
 	}
 	t.gauge("hypertoken_fallback_active", fallback)
-	t.each("hypertoken_engines", "gauge", "place", map[string]float64{"worker": 96, "in_process": local, "placing": 2, "out": 1200})
-	t.each("hypertoken_worker_exits_total", "counter", "reason", map[string]float64{"died": 3, "deadline": 1, "stalled": 0, "memory": 0, "shutdown": 0})
+	t.each("hypertoken_engines", "gauge", "place", map[string]float64{"worker": 96, "in_process": local, "placing": 2,
+		"out": 1200})
+	t.each("hypertoken_worker_exits_total", "counter", "reason", map[string]float64{"died": 3, "deadline": 1,
+		"stalled": 0, "memory": 0, "shutdown": 0})
 	workers(t, step, n, now)
 	return t.String()
 }
@@ -180,7 +184,8 @@ func workers(t *text, step int, n, now float64) {
 		if w == 1 {
 			spread = slow
 		}
-		t.histogram("hypertoken_worker_answer_seconds", "worker", fmt.Sprint(w), frozen(float64(w))*(180-40*float64(w)), spread)
+		t.histogram("hypertoken_worker_answer_seconds", "worker", fmt.Sprint(w),
+			frozen(float64(w))*(180-40*float64(w)), spread)
 	}
 }
 

@@ -39,7 +39,8 @@ func (s *Server) Step(n int) {
 	}
 }
 
-// Asked waits until all steps are taken in: a reading waits for the next one. It is called once, before the server is closed.
+// Asked waits until all steps are taken in: a reading waits for the next one. It is called once,
+// before the server is closed.
 func (s *Server) Asked() {
 	for range s.next + 1 {
 		<-s.asked
