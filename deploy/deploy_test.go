@@ -1,5 +1,5 @@
-// Package deploy holds what is shipped for operating a host against what the code exports: every query, every line of the tables in
-// docs/observability.md.
+// Package deploy holds what is shipped for operating a host against what the code exports: every
+// query, every line of the tables in docs/observability.md.
 package deploy
 
 import (
@@ -45,7 +45,8 @@ type exported struct {
 
 var description = regexp.MustCompile(`fqName: "([^"]+)".*variableLabels: \{([^}]*)\}`)
 
-// export returns every metric that a host exports: as the collector describes them, and with the types that are gathered.
+// export returns every metric that a host exports: as the collector describes them, and with the
+// types that are gathered.
 func export(t *testing.T) map[string]exported {
 	t.Helper()
 	h, err := host.New(t.Context(), host.Options{Workers: 1, Logger: slog.New(slog.DiscardHandler)})
@@ -53,7 +54,8 @@ func export(t *testing.T) map[string]exported {
 		t.Fatal(err)
 	}
 	defer func() { _ = h.Shutdown(context.Background()) }()
-	e, err := h.Open(t.Context(), "e", host.EngineOptions{Setup: map[string]any{"stack": []map[string]any{{"id": "a"}}}})
+	e, err := h.Open(t.Context(), "e",
+		host.EngineOptions{Setup: map[string]any{"stack": []map[string]any{{"id": "a"}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +100,8 @@ func export(t *testing.T) map[string]exported {
 func exportServe(t *testing.T) map[string]exported {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "hypertoken.exe")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../cmd/hypertoken").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program,
+		"../cmd/hypertoken").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	c := exec.CommandContext(t.Context(), program, "serve", "--listen", "127.0.0.1:0", "--in-process")
@@ -405,7 +408,8 @@ func TestEveryMetricIsDocumented(t *testing.T) {
 	maps.Copy(all, exportServe(t))
 	for name, x := range all {
 		if g, there := got[name]; !there || g.kind != x.kind || !slices.Equal(g.labels, x.labels) {
-			t.Errorf("%s is a %s with the labels %v; docs/observability.md has %+v (%v)", name, x.kind, x.labels, g, there)
+			t.Errorf("%s is a %s with the labels %v; docs/observability.md has %+v (%v)", name, x.kind, x.labels, g,
+				there)
 		}
 	}
 	for name := range got {
@@ -438,7 +442,8 @@ func TestEveryLogMessageIsDocumented(t *testing.T) {
 			}
 			for _, m := range call.FindAllStringSubmatch(string(b), -1) {
 				found[m[2]] = true
-				if row := fmt.Sprintf("| %s | %s |", strings.ToLower(m[1]), m[2]); !strings.Contains(string(docs), row) {
+				if row := fmt.Sprintf("| %s | %s |", strings.ToLower(m[1]), m[2]); !strings.Contains(string(docs),
+					row) {
 					t.Errorf("%s: docs/observability.md has no row %q", file, row)
 				}
 			}
@@ -452,7 +457,8 @@ func TestEveryLogMessageIsDocumented(t *testing.T) {
 // promtool runs the tests of the rules.
 func TestTheRulesFireWhenTheyShould(t *testing.T) {
 	promtool := require.Tool(t, "promtool")
-	for _, args := range [][]string{{"check", "config", "prometheus.yml"}, {"check", "rules", "rules.yml"}, {"test", "rules", "rules_test.yml"}} {
+	for _, args := range [][]string{{"check", "config", "prometheus.yml"}, {"check", "rules", "rules.yml"},
+		{"test", "rules", "rules_test.yml"}} {
 		c := exec.CommandContext(t.Context(), promtool, args...)
 		c.Dir = "prometheus"
 		if out, err := c.CombinedOutput(); err != nil {

@@ -39,13 +39,14 @@ func TestTheUnitIsValid(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.CommandContext(t.Context(), analyze, "verify", file).CombinedOutput(); err != nil || len(out) > 0 {
+	if out, err := exec.CommandContext(t.Context(), analyze, "verify", file).CombinedOutput(); err != nil ||
+		len(out) > 0 {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 	}
 }
 
-// To systemd an end by SIGHUP, SIGINT, SIGTERM or SIGPIPE is a clean one. The server ends by the first and the last only if
-// something is wrong.
+// To systemd an end by SIGHUP, SIGINT, SIGTERM or SIGPIPE is a clean one. The server ends by the
+// first and the last only if something is wrong.
 func TestTheUnitRestartsWhatASignalHasEnded(t *testing.T) {
 	set := unit(t)
 	if got := set["Restart"]; !slices.Equal(got, []string{"on-failure"}) {
@@ -63,11 +64,12 @@ func TestTheUnitRestartsWhatASignalHasEnded(t *testing.T) {
 	}
 }
 
-// The unit's filter lets through what the server and its workers need to confine themselves, and its workers need no more
-// than what it lets through.
+// The unit's filter lets through what the server and its workers need to confine themselves, and
+// its workers need no more than what it lets through.
 func TestTheUnitLetsWorkersConfineThemselves(t *testing.T) {
 	set := unit(t)
-	for name, want := range map[string]string{"NoNewPrivileges": "yes", "MemoryDenyWriteExecute": "no", "CapabilityBoundingSet": ""} {
+	for name, want := range map[string]string{"NoNewPrivileges": "yes", "MemoryDenyWriteExecute": "no",
+		"CapabilityBoundingSet": ""} {
 		if values, there := set[name]; !there || strings.Join(values, " ") != want {
 			t.Errorf("%s=%v, want %q", name, values, want)
 		}
@@ -95,10 +97,12 @@ func TestTheUnitLetsWorkersConfineThemselves(t *testing.T) {
 	}
 	for _, name := range []string{
 		// What starts and confines a worker.
-		"prctl", "capget", "capset", "memfd_create", "clone", "execve", "pidfd_open", "pidfd_send_signal", "waitid", "seccomp",
+		"prctl", "capget", "capset", "memfd_create", "clone", "execve", "pidfd_open", "pidfd_send_signal", "waitid",
+		"seccomp",
 		"landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self", "prlimit64", "mkdirat", "unlinkat",
 		// What a worker does then.
-		"socket", "bind", "listen", "accept4", "getsockopt", "poll", "ppoll", "futex", "mmap", "mprotect", "madvise", "epoll_pwait",
+		"socket", "bind", "listen", "accept4", "getsockopt", "poll", "ppoll", "futex", "mmap", "mprotect", "madvise",
+		"epoll_pwait",
 		"tgkill", "rt_sigaction", "sigaltstack", "sched_yield", "getrandom",
 	} {
 		if !allowed[name] {

@@ -32,7 +32,8 @@ func testFutures(t *testing.T) {
 			t.Errorf("future %d: %+v, %v, %v", k, r, drawn, err)
 		}
 	}
-	bad, worse := e.DispatchAsync(t.Context(), "stack:draw", dict{"count": 0}), e.DispatchAsync(t.Context(), "no:such", nil)
+	bad, worse := e.DispatchAsync(t.Context(), "stack:draw", dict{"count": 0}),
+		e.DispatchAsync(t.Context(), "no:such", nil)
 	good := e.DispatchAsync(t.Context(), "stack:peek", nil)
 	results, err = host.All(t.Context(), good, bad, worse)
 	if host.CodeOf(err) != "out_of_range" || results[0].Raw == nil {
@@ -73,7 +74,8 @@ func testKeys(t *testing.T) {
 	e := open(t, h, "e", deck(20))
 	first := dispatch(t, e, "stack:draw", nil, host.Key("a"))
 	again := dispatch(t, e, "stack:draw", nil, host.Key("a"))
-	if first.Sequence != 1 || !slices.Equal(first.Raw, again.Raw) || again.Sequence != 1 || !again.Changed || size(t, e) != 19 {
+	if first.Sequence != 1 || !slices.Equal(first.Raw, again.Raw) || again.Sequence != 1 || !again.Changed ||
+		size(t, e) != 19 {
 		t.Errorf("first %+v, again %+v", first, again)
 	}
 	for name, payload := range map[string]any{"stack:draw": dict{"count": 2}, "stack:peek": nil} {
@@ -124,7 +126,9 @@ func TestIfSequence(t *testing.T) { everywhere(t, testIfSequence) }
 func testIfSequence(t *testing.T) {
 	e := open(t, newHost(t, host.Options{}), "e", deck(20))
 	r := dispatch(t, e, "stack:draw", nil, host.IfSequence(0))
-	if _, err := e.Dispatch(t.Context(), "stack:draw", nil, host.IfSequence(0)); !errors.Is(err, host.ErrConflict) || !strings.Contains(err.Error(), "sequence 1, not 0") {
+	if _, err := e.Dispatch(t.Context(),
+		"stack:draw", nil, host.IfSequence(0)); !errors.Is(err, host.ErrConflict) || !strings.Contains(err.Error(),
+		"sequence 1, not 0") {
 		t.Errorf("got %v", err)
 	}
 	var wins int
@@ -146,7 +150,8 @@ func testIfSequence(t *testing.T) {
 		t.Errorf("%d won, %d are left", wins, size(t, e))
 	}
 	draws := []host.Action{{Type: "stack:draw"}, {Type: "stack:draw"}}
-	if _, err := e.DispatchBatch(t.Context(), host.BatchIndependent, draws, host.IfSequence(7)); !errors.Is(err, host.ErrConflict) {
+	if _, err := e.DispatchBatch(t.Context(), host.BatchIndependent, draws, host.IfSequence(7)); !errors.Is(err,
+		host.ErrConflict) {
 		t.Errorf("a batch: %v", err)
 	}
 }
@@ -212,7 +217,8 @@ func TestAGatheredBatchEndsWithItsEarliestDeadline(t *testing.T) {
 }
 
 func testAGatheredBatchEndsWithItsEarliestDeadline(t *testing.T) {
-	h := newHost(t, host.Options{EnableBatching: true, BatchWindow: time.Hour, Timeout: time.Hour, KillGrace: 10 * time.Millisecond})
+	h := newHost(t, host.Options{EnableBatching: true, BatchWindow: time.Hour, Timeout: time.Hour,
+		KillGrace: 10 * time.Millisecond})
 	e := open(t, h, "e", deck(5))
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
@@ -222,7 +228,8 @@ func testAGatheredBatchEndsWithItsEarliestDeadline(t *testing.T) {
 		t.Errorf("%d are left", n)
 	}
 	for _, f := range []*host.Future{drawn, spins} {
-		if _, err := f.Wait(t.Context()); !errors.Is(err, host.ErrTimeout) || !strings.Contains(err.Error(), "the deadline of a member's context") {
+		if _, err := f.Wait(t.Context()); !errors.Is(err, host.ErrTimeout) || !strings.Contains(err.Error(),
+			"the deadline of a member's context") {
 			t.Errorf("got %v", err)
 		}
 	}
@@ -319,7 +326,8 @@ func testOverload(t *testing.T) {
 		futures = append(futures, e.DispatchAsync(t.Context(), "stack:draw", nil))
 	}
 	_, err, done := f.DispatchAsync(t.Context(), "stack:draw", nil).Result()
-	if !done || !errors.Is(err, host.ErrOverloaded) || !strings.Contains(err.Error(), "4 requests are queued (MaxQueue)") {
+	if !done || !errors.Is(err, host.ErrOverloaded) || !strings.Contains(err.Error(),
+		"4 requests are queued (MaxQueue)") {
 		t.Errorf("got %v, %v", err, done)
 	}
 	if s := h.Stats(); s.InFlight != 4 {
@@ -357,7 +365,8 @@ func TestQueuedBytesAreBounded(t *testing.T) {
 	large := dict{"s": strings.Repeat("x", 2<<10)}
 	fits := e.DispatchAsync(t.Context(), "debug:log", large)
 	_, err, _ := e.DispatchAsync(t.Context(), "debug:log", large).Result()
-	if !errors.Is(err, host.ErrOverloaded) || !strings.Contains(err.Error(), "4.0 KiB that may be queued (MaxQueueBytes)") {
+	if !errors.Is(err, host.ErrOverloaded) || !strings.Contains(err.Error(),
+		"4.0 KiB that may be queued (MaxQueueBytes)") {
 		t.Errorf("got %v", err)
 	}
 	cancel()

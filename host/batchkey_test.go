@@ -29,7 +29,8 @@ func testABatchWithAKeyRunsOnce(t *testing.T) {
 	store := journal.NewMemory()
 	h := newHost(t, host.Options{Store: store})
 	e := open(t, h, "e", deck(20))
-	shuffles := []host.Action{{Type: "stack:shuffle"}, {Type: "stack:draw", Payload: dict{"count": 0}}, {Type: "stack:draw"}}
+	shuffles := []host.Action{{Type: "stack:shuffle"}, {Type: "stack:draw", Payload: dict{"count": 0}},
+		{Type: "stack:draw"}}
 	nothing := []host.Action{{Type: "stack:draw", Payload: dict{"count": 0}}, {Type: "stack:peek"}}
 	batch := func(e *host.Engine, mode host.BatchMode, key string, members []host.Action) string {
 		return outcomesOf(e.DispatchBatch(t.Context(), mode, members, host.Key(key)))
@@ -37,7 +38,8 @@ func testABatchWithAKeyRunsOnce(t *testing.T) {
 	first := batch(e, host.BatchIndependent, "shuffles", shuffles)
 	second := batch(e, host.BatchIndependent, "nothing", nothing)
 	atomic := batch(e, host.BatchAtomic, "atomic", shuffles[2:])
-	if !strings.Contains(first, "out_of_range") || !strings.HasPrefix(first, "2 true <nil>;") || !strings.HasPrefix(second, "2 false <nil>;") {
+	if !strings.Contains(first, "out_of_range") || !strings.HasPrefix(first, "2 true <nil>;") ||
+		!strings.HasPrefix(second, "2 false <nil>;") {
 		t.Fatalf("got %s and %s", first, second)
 	}
 	dispatch(t, e, "stack:draw", dict{"count": 17}) // now a peek would say something else
@@ -67,7 +69,8 @@ func testABatchWithAKeyRunsOnce(t *testing.T) {
 		{"fewer members", host.BatchIndependent, shuffles[:2]},
 		{"another payload", host.BatchIndependent, []host.Action{shuffles[0], shuffles[1], {Type: "stack:draw", Payload: dict{"count": 1}}}},
 	} {
-		if _, err := e.DispatchBatch(t.Context(), c.mode, c.members, host.Key("shuffles")); !errors.Is(err, host.ErrKeyReused) {
+		if _, err := e.DispatchBatch(t.Context(), c.mode, c.members, host.Key("shuffles")); !errors.Is(err,
+			host.ErrKeyReused) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
@@ -76,7 +79,8 @@ func testABatchWithAKeyRunsOnce(t *testing.T) {
 	}
 
 	// A failed atomic batch forgets its key.
-	if _, err := e.DispatchBatch(t.Context(), host.BatchAtomic, shuffles, host.Key("failed")); !errors.As(err, new(*host.BatchError)) {
+	if _, err := e.DispatchBatch(t.Context(), host.BatchAtomic, shuffles, host.Key("failed")); !errors.As(err,
+		new(*host.BatchError)) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := e.DispatchBatch(t.Context(), host.BatchAtomic, nothing[1:], host.Key("failed")); err != nil {
@@ -137,13 +141,17 @@ func TestOptionsOfBatches(t *testing.T) {
 	e := open(t, h, "e", deck(5))
 	draw := []host.Action{{Type: "stack:draw"}}
 	for _, mode := range []host.BatchMode{host.BatchAtomic, host.BatchIndependent} {
-		for name, option := range map[string]host.DispatchOption{"Key": host.Key("k"), "IfSequence": host.IfSequence(0), "WithDigest": host.WithDigest()} {
-			_, err := e.DispatchBatch(t.Context(), mode, []host.Action{{Type: "stack:draw"}, {Type: "stack:peek", Options: []host.DispatchOption{option}}})
-			if !errors.Is(err, host.ErrBadInput) || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "DispatchBatch") {
+		for name, option := range map[string]host.DispatchOption{"Key": host.Key("k"),
+			"IfSequence": host.IfSequence(0), "WithDigest": host.WithDigest()} {
+			_, err := e.DispatchBatch(t.Context(), mode,
+				[]host.Action{{Type: "stack:draw"}, {Type: "stack:peek", Options: []host.DispatchOption{option}}})
+			if !errors.Is(err, host.ErrBadInput) || !strings.Contains(err.Error(), name) ||
+				!strings.Contains(err.Error(), "DispatchBatch") {
 				t.Errorf("a member with %s: %v", name, err)
 			}
 		}
-		if _, err := e.DispatchBatch(t.Context(), mode, draw, host.Entropy([16]byte{})); !errors.Is(err, host.ErrBadInput) {
+		if _, err := e.DispatchBatch(t.Context(), mode, draw, host.Entropy([16]byte{})); !errors.Is(err,
+			host.ErrBadInput) {
 			t.Errorf("Entropy for the whole: %v", err)
 		}
 		for _, key := range []string{"", strings.Repeat("k", 257)} {
@@ -188,7 +196,8 @@ func testWithDigest(t *testing.T) {
 		f := e.DispatchAsync(t.Context(), "stack:shuffle", nil, entropy, host.WithDigest())
 		others = append(others, f, e.DispatchAsync(t.Context(), "stack:shuffle", nil, entropy))
 		if k%10 == 9 {
-			b, err := e.DispatchBatch(t.Context(), host.BatchAtomic, []host.Action{{Type: "stack:shuffle", Options: []host.DispatchOption{entropy}}}, host.WithDigest())
+			b, err := e.DispatchBatch(t.Context(), host.BatchAtomic,
+				[]host.Action{{Type: "stack:shuffle", Options: []host.DispatchOption{entropy}}}, host.WithDigest())
 			if err != nil || !b.HasDigest {
 				t.Fatalf("%+v, %v", b, err)
 			}
@@ -226,11 +235,13 @@ func testWithDigest(t *testing.T) {
 
 	// A repetition has it only while the engine is where the first one left it.
 	first := dispatch(t, e, "stack:shuffle", nil, host.Key("k"), host.WithDigest())
-	if again := dispatch(t, e, "stack:shuffle", nil, host.Key("k"), host.WithDigest()); !again.HasDigest || again.Digest != first.Digest {
+	if again := dispatch(t, e, "stack:shuffle", nil, host.Key("k"), host.WithDigest()); !again.HasDigest ||
+		again.Digest != first.Digest {
 		t.Errorf("%+v, then %+v", first, again)
 	}
 	dispatch(t, e, "stack:draw", nil)
-	if again := dispatch(t, e, "stack:shuffle", nil, host.Key("k"), host.WithDigest()); again.HasDigest || again.Sequence != first.Sequence {
+	if again := dispatch(t, e, "stack:shuffle", nil, host.Key("k"), host.WithDigest()); again.HasDigest ||
+		again.Sequence != first.Sequence {
 		t.Errorf("%+v, then %+v", first, again)
 	}
 	if r, err := e.Dispatch(t.Context(), "no:such", nil, host.WithDigest()); err == nil || r.HasDigest {

@@ -36,7 +36,8 @@ func (s *measured) Install(name string, owner journal.Owner, base journal.Base, 
 
 func (s *measured) measure(name string, owner journal.Owner) {
 	s.Load(name, owner, func(j *journal.Stored, _ error) {
-		s.entries, s.data, s.keys = max(s.entries, len(j.Entries)), max(s.data, len(j.Data)), max(s.keys, len(j.Keys)+len(j.Recent))
+		s.entries, s.data, s.keys = max(s.entries, len(j.Entries)), max(s.data, len(j.Data)),
+			max(s.keys, len(j.Keys)+len(j.Recent))
 	})
 }
 
@@ -51,7 +52,8 @@ func TestAnEngineStaysAsSmallAsItIs(t *testing.T) {
 		keyWindow     = 100
 	)
 	store := &measured{Store: journal.NewMemory()}
-	h, err := New(t.Context(), Options{InProcess: true, Store: store, SnapshotBytes: snapshotBytes, KeyWindow: keyWindow, Logger: slog.New(slog.DiscardHandler)})
+	h, err := New(t.Context(), Options{InProcess: true, Store: store, SnapshotBytes: snapshotBytes,
+		KeyWindow: keyWindow, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +115,8 @@ func TestAnEngineStaysAsSmallAsItIs(t *testing.T) {
 func TestTheStoreForgetsTheKeysOfBatchesThatChangeNothing(t *testing.T) {
 	const keyWindow, keyBytes = 20, 16 << 10
 	store := &measured{Store: journal.NewMemory()}
-	h, err := New(t.Context(), Options{InProcess: true, Store: store, KeyWindow: keyWindow, KeyBytes: keyBytes, Logger: slog.New(slog.DiscardHandler)})
+	h, err := New(t.Context(), Options{InProcess: true, Store: store, KeyWindow: keyWindow, KeyBytes: keyBytes,
+		Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -110,7 +110,8 @@ func testWorkersAreStartedFromTheReserve(t *testing.T) {
 		}
 		err = ask()
 	}
-	for _, want := range []string{"too many open files", "may have 3 file descriptors", "with 1 workers and 0 spares needs 48"} {
+	for _, want := range []string{"too many open files", "may have 3 file descriptors",
+		"with 1 workers and 0 spares needs 48"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error does not say %q: %v", want, err)
 		}

@@ -69,8 +69,9 @@ func cycles() map[string]any {
 	array := [1]any{}
 	array[0] = &array
 	return map[string]any{"a map": m, "a map and a list": any1, "a struct": st, "a pointer": p, "an interface": boxed,
-		"a slice": list, "a named map": named, "an encoder": enc, "an encoder in a map": dict{"x": enc}, "an embedded struct": embedded,
-		"an array": &array, "5 million levels": deep(5_000_000), "a member of a struct": struct{ X any }{m}}
+		"a slice": list, "a named map": named, "an encoder": enc, "an encoder in a map": dict{"x": enc},
+		"an embedded struct": embedded,
+		"an array":           &array, "5 million levels": deep(5_000_000), "a member of a struct": struct{ X any }{m}}
 }
 
 // A payload that contains itself is an error, wherever a payload goes.
@@ -81,15 +82,19 @@ func TestPayloadsThatContainThemselves(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			_, single := e.Dispatch(t.Context(), "debug:log", payload)
 			_, async := e.DispatchAsync(t.Context(), "debug:log", payload).Wait(t.Context())
-			r, independent := e.DispatchBatch(t.Context(), host.BatchIndependent, []host.Action{{Type: "debug:log", Payload: payload}, {Type: "stack:peek"}})
-			_, atomic := e.DispatchBatch(t.Context(), host.BatchAtomic, []host.Action{{Type: "debug:log", Payload: payload}})
+			r, independent := e.DispatchBatch(t.Context(), host.BatchIndependent,
+				[]host.Action{{Type: "debug:log", Payload: payload}, {Type: "stack:peek"}})
+			_, atomic := e.DispatchBatch(t.Context(), host.BatchAtomic,
+				[]host.Action{{Type: "debug:log", Payload: payload}})
 			_, setup := h.Open(t.Context(), "f", host.EngineOptions{Setup: payload})
 			if independent != nil || r.Outcomes[1].Err != nil {
 				t.Fatalf("%v, %v", r, independent)
 			}
-			for what, err := range map[string]error{"Dispatch": single, "DispatchAsync": async, "a member": r.Outcomes[0].Err, "atomic": atomic, "a setup": setup} {
+			for what, err := range map[string]error{"Dispatch": single, "DispatchAsync": async,
+				"a member": r.Outcomes[0].Err, "atomic": atomic, "a setup": setup} {
 				typeItself := strings.Contains(fmt.Sprint(err), "itself")
-				if host.CodeOf(err) != "bad_input" && !errors.Is(err, host.ErrBadInput) || !strings.Contains(err.Error(), "MaxDepth") && !typeItself {
+				if host.CodeOf(err) != "bad_input" && !errors.Is(err, host.ErrBadInput) ||
+					!strings.Contains(err.Error(), "MaxDepth") && !typeItself {
 					t.Errorf("%s: %v", what, err)
 				}
 			}
@@ -112,7 +117,8 @@ func TestPayloadsAreBoundedWhileTheyAreEncoded(t *testing.T) {
 		shared[k] = strings.Repeat("x", 1<<10)[:1<<10]
 	}
 	numbers := make([]float64, most)
-	for name, payload := range map[string]any{"laughs": dict{"v": laughs}, "strings": dict{"v": shared}, "numbers": struct{ V []float64 }{numbers},
+	for name, payload := range map[string]any{"laughs": dict{"v": laughs}, "strings": dict{"v": shared},
+		"numbers":    struct{ V []float64 }{numbers},
 		"an encoder": dict{"v": endless{}}} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
@@ -127,7 +133,8 @@ func TestPayloadsAreBoundedWhileTheyAreEncoded(t *testing.T) {
 	}
 	// On both sides of the limit: a map of one key and a string with a header of five bytes.
 	for n, want := range map[int]error{most - 8: nil, most - 7: host.ErrPayloadTooLarge} {
-		if _, err := e.Dispatch(t.Context(), "debug:log", map[string]string{"s": strings.Repeat("x", n)}); !errors.Is(err, want) {
+		if _, err := e.Dispatch(t.Context(), "debug:log",
+			map[string]string{"s": strings.Repeat("x", n)}); !errors.Is(err, want) {
 			t.Errorf("%d bytes: %v", n, err)
 		}
 	}
@@ -193,7 +200,9 @@ func TestDepthOfPayloads(t *testing.T) {
 		if _, err := e.Dispatch(t.Context(), "debug:log", make(most)); err != nil {
 			t.Errorf("%s of %d levels: %v", name, most, err)
 		}
-		if _, err := e.Dispatch(t.Context(), "debug:log", make(most+1)); !errors.Is(err, host.ErrBadInput) || !strings.Contains(err.Error(), "MaxDepth is 10") {
+		if _, err := e.Dispatch(t.Context(),
+			"debug:log", make(most+1)); !errors.Is(err, host.ErrBadInput) || !strings.Contains(err.Error(),
+			"MaxDepth is 10") {
 			t.Errorf("%s of %d levels: %v", name, most+1, err)
 		}
 	}
@@ -259,7 +268,8 @@ func TestTagsOfStructs(t *testing.T) {
 			embedded `json:"inner"`
 		}{}, "noinline"},
 	} {
-		if _, err := e.Dispatch(t.Context(), "stack:draw", c.payload); !errors.Is(err, host.ErrBadInput) || !strings.Contains(err.Error(), c.says) {
+		if _, err := e.Dispatch(t.Context(),
+			"stack:draw", c.payload); !errors.Is(err, host.ErrBadInput) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -280,7 +290,8 @@ func TestTagsOfStructs(t *testing.T) {
 	if err := r.Decode(&want); err != nil || len(want) != 1 {
 		t.Fatalf("%v, %v", want, err)
 	}
-	if got, err := host.As[[]peeked](r, nil); err != nil || len(got) != 1 || got[0].ID != want[0]["id"] || fmt.Sprint(got[0].Index) != fmt.Sprint(want[0]["index"]) {
+	if got, err := host.As[[]peeked](r, nil); err != nil || len(got) != 1 || got[0].ID != want[0]["id"] ||
+		fmt.Sprint(got[0].Index) != fmt.Sprint(want[0]["index"]) {
 		t.Errorf("decoded %+v, %v; want %v", got, err, want)
 	}
 	var refused struct {

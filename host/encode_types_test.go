@@ -51,7 +51,8 @@ func TestAnEmbeddedInterfaceThatContainsItself(t *testing.T) {
 	e := open(t, h, "e", nil)
 	c := &embeddedInterface{}
 	c.anyone = c
-	if _, err := e.Dispatch(t.Context(), "debug:log", c); !errors.Is(err, host.ErrBadInput) || !strings.Contains(err.Error(), "MaxDepth") {
+	if _, err := e.Dispatch(t.Context(),
+		"debug:log", c); !errors.Is(err, host.ErrBadInput) || !strings.Contains(err.Error(), "MaxDepth") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -82,7 +83,8 @@ func TestTheCodeOfAPayload(t *testing.T) {
 		"its depth is ignored":  {dict{"v": ignoresItsLimit{100}}, host.ErrBadInput, "MaxDepth is 64"},
 		"its length is ignored": {dict{"v": ignoresItsLimit{0}}, host.ErrPayloadTooLarge, "MaxPayload"},
 	} {
-		if _, err := e.Dispatch(t.Context(), "debug:log", c.payload); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
+		if _, err := e.Dispatch(t.Context(),
+			"debug:log", c.payload); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if _, err := e.Dispatch(t.Context(), "debug:log", dict{"v": 1}); err != nil {

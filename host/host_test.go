@@ -216,10 +216,12 @@ func testAContextsCauseIsNobodysAnswer(t *testing.T) {
 		time.AfterFunc(20*time.Millisecond, func() { cancel(foreign) })
 		return ctx
 	}
-	if _, err := e.Dispatch(ended(), "test:spin", nil); !errors.Is(err, host.ErrCanceled) || host.CodeOf(err) != "canceled" {
+	if _, err := e.Dispatch(ended(), "test:spin", nil); !errors.Is(err, host.ErrCanceled) ||
+		host.CodeOf(err) != "canceled" {
 		t.Errorf("got %v", err)
 	}
-	if _, err := e.DispatchBatch(ended(), host.BatchAtomic, []host.Action{{Type: "test:spin"}}); !errors.Is(err, host.ErrCanceled) {
+	if _, err := e.DispatchBatch(ended(), host.BatchAtomic, []host.Action{{Type: "test:spin"}}); !errors.Is(err,
+		host.ErrCanceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -229,7 +231,8 @@ func TestTimeoutIsTheDefaultDeadline(t *testing.T) { everywhere(t, testTimeoutIs
 func testTimeoutIsTheDefaultDeadline(t *testing.T) {
 	e := open(t, newHost(t, host.Options{Timeout: 30 * time.Millisecond}), "e", nil)
 	_, err := e.Dispatch(t.Context(), "test:spin", nil)
-	if !errors.Is(err, host.ErrTimeout) || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "30ms (Timeout)") {
+	if !errors.Is(err, host.ErrTimeout) || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(),
+		"30ms (Timeout)") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -289,7 +292,8 @@ func testJournalHoldsWhatChanged(t *testing.T) {
 	var types []string
 	for entry := range entries {
 		types = append(types, entry.Type)
-		if len(types) == 1 && (entry.Sequence != 1 || entry.Now != 7 || entry.Entropy != [16]byte{9} || entry.Checksum == 0 || len(entry.Payload) == 0) {
+		if len(types) == 1 && (entry.Sequence != 1 || entry.Now != 7 || entry.Entropy != [16]byte{9} ||
+			entry.Checksum == 0 || len(entry.Payload) == 0) {
 			t.Errorf("got %+v", entry)
 		}
 	}
@@ -422,13 +426,15 @@ func testACoreThatDiffersOnReplayIsFoundOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	// ... and a failed one in between makes the next count skip a number.
-	if _, err := f.DispatchBatch(t.Context(), host.BatchAtomic, []host.Action{{Type: "test:differ"}, {Type: "no:such"}}); err == nil {
+	if _, err := f.DispatchBatch(t.Context(), host.BatchAtomic,
+		[]host.Action{{Type: "test:differ"}, {Type: "no:such"}}); err == nil {
 		t.Fatal("no:such passes")
 	}
 	dispatch(t, f, "test:differ", nil)
 	_, _ = f.Dispatch(t.Context(), "test:trap", nil)
 	_, err := f.Dispatch(t.Context(), "stack:draw", nil)
-	if !errors.Is(err, host.ErrBroken) || !errors.Is(err, host.ErrDiverged) || !strings.Contains(err.Error(), "sequence 4") {
+	if !errors.Is(err, host.ErrBroken) || !errors.Is(err, host.ErrDiverged) || !strings.Contains(err.Error(),
+		"sequence 4") {
 		t.Fatalf("got %v", err)
 	}
 	if _, err := f.State(t.Context()); !errors.Is(err, host.ErrBroken) {
@@ -492,7 +498,8 @@ func TestOpenRefusesABadSetup(t *testing.T) { everywhere(t, testOpenRefusesABadS
 
 func testOpenRefusesABadSetup(t *testing.T) {
 	h := newHost(t, host.Options{})
-	for name, setup := range map[string]any{"wrong type": dict{"stack": 5}, "no id": dict{"stack": []dict{{}}}, "no map": 5} {
+	for name, setup := range map[string]any{"wrong type": dict{"stack": 5}, "no id": dict{"stack": []dict{{}}},
+		"no map": 5} {
 		_, err := h.Open(t.Context(), "e", host.EngineOptions{Setup: setup})
 		if host.CodeOf(err) != "bad_payload" || !strings.Contains(err.Error(), "setup") {
 			t.Errorf("%s: %v", name, err)
@@ -522,7 +529,8 @@ func testBatches(t *testing.T) {
 		if !errors.As(err, &failed) || failed.Index != 1 || host.CodeOf(failed.Err) != "out_of_range" {
 			t.Fatalf("got %v", err)
 		}
-		if !errors.Is(outcomes[0].Err, host.ErrBatchAborted) || host.CodeOf(outcomes[1].Err) != "out_of_range" || !errors.As(outcomes[2].Err, &failed) {
+		if !errors.Is(outcomes[0].Err, host.ErrBatchAborted) || host.CodeOf(outcomes[1].Err) != "out_of_range" ||
+			!errors.As(outcomes[2].Err, &failed) {
 			t.Errorf("got %v", outcomes)
 		}
 		if digest(t, e) != before {
@@ -530,7 +538,8 @@ func testBatches(t *testing.T) {
 		}
 		r, err = e.DispatchBatch(t.Context(), host.BatchAtomic, []host.Action{members[0], members[2], members[0]})
 		outcomes = r.Outcomes
-		if err != nil || r.Sequence != 2 || !r.Changed || outcomes[0].Result.Sequence != 1 || outcomes[1].Result.Sequence != 1 || outcomes[2].Result.Sequence != 2 {
+		if err != nil || r.Sequence != 2 || !r.Changed || outcomes[0].Result.Sequence != 1 ||
+			outcomes[1].Result.Sequence != 1 || outcomes[2].Result.Sequence != 2 {
 			t.Errorf("got %+v, %v", r, err)
 		}
 	})
@@ -542,7 +551,8 @@ func testBatches(t *testing.T) {
 			t.Fatal(err)
 		}
 		outcomes := r.Outcomes
-		if outcomes[0].Err != nil || outcomes[1].Err == nil || !errors.Is(outcomes[2].Err, host.ErrPayloadTooLarge) || outcomes[3].Result.Sequence != 2 {
+		if outcomes[0].Err != nil || outcomes[1].Err == nil || !errors.Is(outcomes[2].Err, host.ErrPayloadTooLarge) ||
+			outcomes[3].Result.Sequence != 2 {
 			t.Errorf("got %v", outcomes)
 		}
 	})
@@ -552,7 +562,8 @@ func testBatches(t *testing.T) {
 		if _, err := e.DispatchBatch(t.Context(), host.BatchAtomic, []host.Action{half}); err != nil {
 			t.Error(err)
 		}
-		if _, err := e.DispatchBatch(t.Context(), host.BatchAtomic, []host.Action{half, half}); !errors.Is(err, host.ErrPayloadTooLarge) {
+		if _, err := e.DispatchBatch(t.Context(), host.BatchAtomic, []host.Action{half, half}); !errors.Is(err,
+			host.ErrPayloadTooLarge) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -560,7 +571,8 @@ func testBatches(t *testing.T) {
 		e := open(t, h, "trap", deck(5))
 		before := digest(t, e)
 		for _, mode := range []host.BatchMode{host.BatchAtomic, host.BatchIndependent} {
-			if _, err := e.DispatchBatch(t.Context(), mode, []host.Action{members[0], {Type: "test:trap"}}); host.CodeOf(err) != "trap" {
+			if _, err := e.DispatchBatch(t.Context(), mode,
+				[]host.Action{members[0], {Type: "test:trap"}}); host.CodeOf(err) != "trap" {
 				t.Errorf("got %v", err)
 			}
 			if digest(t, e) != before {
@@ -569,7 +581,8 @@ func testBatches(t *testing.T) {
 		}
 	})
 	t.Run("empty", func(t *testing.T) {
-		if r, err := open(t, h, "empty", nil).DispatchBatch(t.Context(), host.BatchAtomic, nil); len(r.Outcomes) != 0 || err != nil {
+		if r, err := open(t, h, "empty", nil).DispatchBatch(t.Context(), host.BatchAtomic,
+			nil); len(r.Outcomes) != 0 || err != nil {
 			t.Errorf("got %v, %v", r, err)
 		}
 	})
@@ -618,8 +631,10 @@ func TestOptionsAreChecked(t *testing.T) {
 			t.Errorf("%s: %v", field, err)
 		}
 	}
-	newHost(t, host.Options{Workers: 1024, Spares: 1024, MaxFrame: 49 << 20, MaxWorkerMemory: 64 << 20, MaxQueueBytes: 1 << 10, KeyWindow: 1 << 20,
-		StallAfter: 100 * time.Millisecond, BatchMode: host.BatchIndependent, MaxPayload: 48 << 20, MaxDepth: 128, MaxEngineMemory: 2 << 20, MaxAttempts: 100})
+	newHost(t, host.Options{Workers: 1024, Spares: 1024, MaxFrame: 49 << 20, MaxWorkerMemory: 64 << 20,
+		MaxQueueBytes: 1 << 10, KeyWindow: 1 << 20,
+		StallAfter: 100 * time.Millisecond, BatchMode: host.BatchIndependent, MaxPayload: 48 << 20, MaxDepth: 128,
+		MaxEngineMemory: 2 << 20, MaxAttempts: 100})
 }
 
 func TestShutdown(t *testing.T) { everywhere(t, testShutdown) }

@@ -92,7 +92,10 @@ func (s *simulation) inspectDeath(w *pool.Worker) (after func()) {
 	d := w.Details()
 	alone, reason := d.Reserved != 0 && d.IsAlone, d.Reason
 	return func() {
-		now, _ := s.slotOf(func(other pool.SlotDetails) bool { return other.ID == slot.ID && other.IsSpare == slot.IsSpare })
+		now, _ := s.slotOf(func(other pool.SlotDetails) bool {
+			return other.ID == slot.ID &&
+				other.IsSpare == slot.IsSpare
+		})
 		if now.Deaths > slot.Deaths && (alone || reason != pool.Died) && reason != pool.OverMemory {
 			s.fatal("a worker's end (%v, alone %v) counts as a restart", reason, alone)
 		}
@@ -107,9 +110,11 @@ func (s *simulation) inspectDeath(w *pool.Worker) (after func()) {
 			case r.Err != nil && !errors.Is(r.Err, ErrPoisoned):
 				s.fatal("%s: %s was in flight when its worker died, and fails with %v", r.engine.name, r.What, r.Err)
 			case suspected != (reason == pool.Died):
-				s.fatal("%s: %s, in flight when its worker ended (%v), is suspected: %v", r.engine.name, r.What, reason, suspected)
+				s.fatal("%s: %s, in flight when its worker ended (%v), is suspected: %v", r.engine.name, r.What,
+					reason, suspected)
 			case suspected && r.alone && !r.death.IsCleared():
-				s.fatal("%s: %s died alone, and the others of the death before are suspects still", r.engine.name, r.What)
+				s.fatal("%s: %s died alone, and the others of the death before are suspects still", r.engine.name,
+					r.What)
 			case suspected && r.alone != (deaths > r.deaths):
 				s.fatal("%s: the worker died, %s was alone there: %v, and has %d deaths, before %d",
 					r.engine.name, r.What, r.alone, deaths, r.deaths)

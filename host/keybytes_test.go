@@ -83,7 +83,8 @@ func TestTheNewestResultIsRemembered(t *testing.T) {
 	e := open(t, h, "e", nil)
 	large := dict{"bytes": 4 << 10}
 	first := dispatch(t, e, "test:huge", large, host.Key("a"))
-	if again := dispatch(t, e, "test:huge", large, host.Key("a")); again.Sequence != first.Sequence || string(again.Raw) != string(first.Raw) {
+	if again := dispatch(t, e, "test:huge", large, host.Key("a")); again.Sequence != first.Sequence ||
+		string(again.Raw) != string(first.Raw) {
 		t.Errorf("it ran again: %d, then %d", first.Sequence, again.Sequence)
 	}
 	dispatch(t, e, "test:huge", dict{"bytes": 10}, host.Key("b"))

@@ -85,7 +85,8 @@ func TestKilledBetweenTwoFrames(t *testing.T) {
 		var futures []*Future
 		for k := range actions {
 			action := []string{"stack:shuffle", "stack:draw", "stack:peek", "stack:draw", "stack:reset"}[k%5]
-			futures = append(futures, e.DispatchAsync(t.Context(), action, nil, Now(time.UnixMilli(int64(k))), Entropy([16]byte{byte(k)})))
+			futures = append(futures, e.DispatchAsync(t.Context(), action, nil, Now(time.UnixMilli(int64(k))),
+				Entropy([16]byte{byte(k)})))
 			if k%7 == 0 {
 				_, _ = futures[k].Wait(t.Context())
 			}
@@ -116,11 +117,12 @@ func TestKilledBetweenTwoFrames(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var frames atomic.Int64
-			got, inFlight := play(t, Options{Workers: 1, MaxRestarts: 1 << 20, RestartWindow: 1, MaxAttempts: 100}, func(p tap.Process) (ipc.Sink, ipc.Source) {
-				x := at(&frames)
-				x.Process = p
-				return &x, &x
-			})
+			got, inFlight := play(t, Options{Workers: 1, MaxRestarts: 1 << 20, RestartWindow: 1, MaxAttempts: 100},
+				func(p tap.Process) (ipc.Sink, ipc.Source) {
+					x := at(&frames)
+					x.Process = p
+					return &x, &x
+				})
 			t.Logf("%d requests were in flight when their worker died", inFlight)
 			if inFlight == 0 {
 				t.Error("no worker died with requests in flight")

@@ -95,7 +95,8 @@ func TestStateLimitOnBothSides(t *testing.T) { everywhere(t, testStateLimitOnBot
 func testStateLimitOnBothSides(t *testing.T) {
 	const most = 4 << 10
 	place := func(e *host.Engine, n int) error {
-		_, err := e.Dispatch(t.Context(), "space:place", dict{"zone": "z", "card": dict{"id": "c", "text": strings.Repeat("x", n)}})
+		_, err := e.Dispatch(t.Context(), "space:place",
+			dict{"zone": "z", "card": dict{"id": "c", "text": strings.Repeat("x", n)}})
 		return err
 	}
 	h := newHost(t, host.Options{MaxStateBytes: most})
@@ -109,7 +110,8 @@ func testStateLimitOnBothSides(t *testing.T) {
 	}
 	e := open(t, h, "e", nil)
 	before := digest(t, e)
-	if err := place(e, fits+1); host.CodeOf(err) != "too_large" || !strings.Contains(err.Error(), "4096 are allowed (MaxStateBytes)") {
+	if err := place(e, fits+1); host.CodeOf(err) != "too_large" || !strings.Contains(err.Error(),
+		"4096 are allowed (MaxStateBytes)") {
 		t.Errorf("got %v", err)
 	}
 	if digest(t, e) != before {
@@ -138,7 +140,8 @@ func testStateLimitOnBothSides(t *testing.T) {
 	}
 	// One byte less is one byte less.
 	tight := newHost(t, host.Options{MaxStateBytes: most - 1})
-	if err := place(open(t, tight, "e", nil), fits); host.CodeOf(err) != "too_large" || !strings.Contains(err.Error(), "4095 are allowed (MaxStateBytes)") {
+	if err := place(open(t, tight, "e", nil), fits); host.CodeOf(err) != "too_large" || !strings.Contains(err.Error(),
+		"4095 are allowed (MaxStateBytes)") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -160,14 +163,18 @@ func testTheLargestFrames(t *testing.T) {
 	if _, err := e.Dispatch(t.Context(), "debug:log", payload(most)); err != nil {
 		t.Error(err)
 	}
-	if _, err := e.Dispatch(t.Context(), "debug:log", payload(most+1)); !errors.Is(err, host.ErrPayloadTooLarge) || !strings.Contains(err.Error(), "16777216 (MaxPayload)") {
+	if _, err := e.Dispatch(t.Context(),
+		"debug:log", payload(most+1)); !errors.Is(err, host.ErrPayloadTooLarge) || !strings.Contains(err.Error(),
+		"16777216 (MaxPayload)") {
 		t.Errorf("got %v", err)
 	}
 	r, err := e.Dispatch(t.Context(), "test:huge", dict{"bytes": most - 5})
 	if err != nil || len(r.Raw) != most {
 		t.Errorf("%d bytes, %v", len(r.Raw), err)
 	}
-	if _, err := e.Dispatch(t.Context(), "test:huge", dict{"bytes": most - 4}); host.CodeOf(err) != "too_large" || !strings.Contains(err.Error(), "16777216 bytes (MaxResult)") {
+	if _, err := e.Dispatch(t.Context(),
+		"test:huge", dict{"bytes": most - 4}); host.CodeOf(err) != "too_large" || !strings.Contains(err.Error(),
+		"16777216 bytes (MaxResult)") {
 		t.Errorf("got %v", err)
 	}
 	// Nearly as much in one batch, both ways.

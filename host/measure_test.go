@@ -26,14 +26,17 @@ func TestRecentErrors(t *testing.T) {
 	h.Measure()
 	for n := range 33 {
 		began := time.Now()
-		_, err := e.Dispatch(t.Context(), fmt.Sprintf("no:such-%d-%s", n, strings.Repeat("x", 600)), nil, host.Key(strings.Repeat("k", 257)))
+		_, err := e.Dispatch(t.Context(), fmt.Sprintf("no:such-%d-%s", n, strings.Repeat("x", 600)), nil,
+			host.Key(strings.Repeat("k", 257)))
 		list := h.RecentErrors()
 		if len(list) != min(n+1, 32) {
 			t.Fatalf("%d errors after %d", len(list), n+1)
 		}
 		first := list[0]
-		if first.Engine != "table" || !strings.HasPrefix(first.Action, fmt.Sprintf("no:such-%d-", n)) || first.Code != host.CodeOf(err) ||
-			len(first.Action) != 512 || len(first.Message) != 512 || !strings.Contains(err.Error(), first.Message) || first.At.Before(began) || first.At.After(time.Now()) {
+		if first.Engine != "table" || !strings.HasPrefix(first.Action, fmt.Sprintf("no:such-%d-", n)) ||
+			first.Code != host.CodeOf(err) ||
+			len(first.Action) != 512 || len(first.Message) != 512 || !strings.Contains(err.Error(), first.Message) ||
+			first.At.Before(began) || first.At.After(time.Now()) {
 			t.Errorf("the last error is %+v, the caller has %v", first, err)
 		}
 	}
@@ -88,12 +91,16 @@ func testWorkersAreMeasured(t *testing.T) {
 	}
 	first := h.Measure()
 	w := first.MeasuredWorkers[0]
-	if w.Answers.Count != 3 || w.Answered < 6 || w.Busy <= 0 || w.Started.Before(began.Add(-time.Minute)) || w.LastAnswer.Before(began) ||
-		w.Restarts != 0 || first.FramesSent < 6 || first.FramesReceived < 6 || first.BytesSent < 100 || first.BytesReceived < 100 {
-		t.Errorf("%+v, %d and %d frames, %d and %d bytes", w, first.FramesSent, first.FramesReceived, first.BytesSent, first.BytesReceived)
+	if w.Answers.Count != 3 || w.Answered < 6 || w.Busy <= 0 || w.Started.Before(began.Add(-time.Minute)) ||
+		w.LastAnswer.Before(began) ||
+		w.Restarts != 0 || first.FramesSent < 6 || first.FramesReceived < 6 || first.BytesSent < 100 ||
+		first.BytesReceived < 100 {
+		t.Errorf("%+v, %d and %d frames, %d and %d bytes", w, first.FramesSent, first.FramesReceived, first.BytesSent,
+			first.BytesReceived)
 	}
 	if first.Records != 3 || first.RecordBytes < 30 || first.Replayed != 0 || first.Recovery.Count != 0 {
-		t.Errorf("%d records of %d bytes, %d replayed, %d recoveries", first.Records, first.RecordBytes, first.Replayed, first.Recovery.Count)
+		t.Errorf("%d records of %d bytes, %d replayed, %d recoveries", first.Records, first.RecordBytes,
+			first.Replayed, first.Recovery.Count)
 	}
 	process, err := os.FindProcess(w.PID)
 	if err != nil {
@@ -107,7 +114,8 @@ func testWorkersAreMeasured(t *testing.T) {
 	}
 	then := h.Measure()
 	after := then.MeasuredWorkers[0]
-	if after.Restarts != 1 || after.Answers.Count != 4 || after.Busy < w.Busy || after.Answered <= w.Answered || !after.Started.After(w.Started) ||
+	if after.Restarts != 1 || after.Answers.Count != 4 || after.Busy < w.Busy || after.Answered <= w.Answered ||
+		!after.Started.After(w.Started) ||
 		then.Replayed != 3 || then.FramesSent <= first.FramesSent {
 		t.Errorf("after its end: %+v, %d replayed", after, then.Replayed)
 	}

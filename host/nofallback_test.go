@@ -29,7 +29,8 @@ func gatedWorker(t *testing.T) (program, gate string) {
 		t.Fatal(err)
 	}
 	program, gate = filepath.Join(dir, "worker"), filepath.Join(dir, "gate")
-	script := fmt.Sprintf("#!/bin/sh\nif [ -e '%s' ]; then exec '%s'; fi\necho 'the gate is closed' >&2\nexit 1\n", gate, self)
+	script := fmt.Sprintf("#!/bin/sh\nif [ -e '%s' ]; then exec '%s'; fi\necho 'the gate is closed' >&2\nexit 1\n",
+		gate, self)
 	if err := os.WriteFile(program, []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +102,8 @@ func TestNoFallbackIsChecked(t *testing.T) {
 		if err == nil {
 			_ = h.Shutdown(context.Background())
 		}
-		if !errors.Is(err, host.ErrBadInput) || !strings.Contains(err.Error(), "NoFallback") || !strings.Contains(err.Error(), name) {
+		if !errors.Is(err, host.ErrBadInput) || !strings.Contains(err.Error(),
+			"NoFallback") || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -122,7 +124,8 @@ func (c *askedContext) Done() <-chan struct{} {
 // A host that no worker has told the actions of its core ends all the same.
 func TestShutdownWhileActionsAreAwaited(t *testing.T) {
 	program, _ := gatedWorker(t)
-	h, err := host.New(t.Context(), host.Options{NoFallback: true, WorkerPath: program, Workers: 1, Logger: slog.New(slog.DiscardHandler)})
+	h, err := host.New(t.Context(), host.Options{NoFallback: true, WorkerPath: program, Workers: 1,
+		Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

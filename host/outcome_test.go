@@ -72,7 +72,8 @@ func testACoresOwnCodesAreCounted(t *testing.T) {
 	}
 	for outcome, n := range m.Actions {
 		if n != told[outcome] || counted[outcome] != n {
-			t.Errorf("%s: callers were told of %d, %d are counted, %d by action", outcome, told[outcome], n, counted[outcome])
+			t.Errorf("%s: callers were told of %d, %d are counted, %d by action", outcome, told[outcome], n,
+				counted[outcome])
 		}
 	}
 	if len(m.Actions) > 32 {

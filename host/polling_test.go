@@ -43,7 +43,10 @@ func (s *lateStore) Append(name string, owner journal.Owner, after uint64, group
 func TestWhoWaitsForTheStoreDoesNotPoll(t *testing.T) {
 	var tries atomic.Int64
 	store := &lateStore{journal.NewMemory(), make(chan struct{}), make(chan struct{})}
-	ctx := tap.With(t.Context(), func(p tap.Process) (ipc.Sink, ipc.Source) { return p.In, countedReader{p.Out, &tries} })
+	ctx := tap.With(t.Context(), func(p tap.Process) (ipc.Sink, ipc.Source) {
+		return p.In,
+			countedReader{p.Out, &tries}
+	})
 	h, err := New(ctx, Options{Workers: 1, Logger: slog.New(slog.DiscardHandler), Store: store})
 	if err != nil {
 		t.Fatal(err)

@@ -16,7 +16,8 @@ type tellingStore struct {
 	had chan int
 }
 
-func (s *tellingStore) Append(name string, owner journal.Owner, after uint64, group []journal.Record, done journal.Done) {
+func (s *tellingStore) Append(name string, owner journal.Owner, after uint64, group []journal.Record,
+	done journal.Done) {
 	s.Store.Append(name, owner, after, group, done)
 	s.had <- len(group)
 }

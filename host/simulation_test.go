@@ -18,6 +18,7 @@ import (
 	"hypertoken/internal/engine"
 	"hypertoken/internal/executor"
 	"hypertoken/internal/pool"
+	"hypertoken/internal/require"
 	"hypertoken/ipc"
 	"hypertoken/journal"
 	"hypertoken/wasm"
@@ -32,7 +33,7 @@ import (
 
 var (
 	simSeed   = flag.Uint64("seed", 0, "run the simulation of this `seed` only")
-	simEvents = flag.Int("events", 1_000_000, "events of the simulation, over all seeds")
+	simEvents = flag.Int("events", require.Rounds(200_000, 1_000_000), "events of the simulation, over all seeds")
 )
 
 // toy is an engine's instance: a hash over all that has changed it.
@@ -193,10 +194,13 @@ type simProcess struct {
 	cpu     float64
 }
 
-func (p *simProcess) TryWrite(b []byte) (int, error)                       { return p.in.TryWrite(b) }
-func (p *simProcess) WriteAll(b []byte, done func(error))                  { p.in.WriteAll(b, done) }
-func (p *simProcess) PID() int                                             { return p.worker.Number() }
-func (p *simProcess) Kill()                                                { p.killed = true; p.sim.inspectKill(p.worker) }
+func (p *simProcess) TryWrite(b []byte) (int, error)      { return p.in.TryWrite(b) }
+func (p *simProcess) WriteAll(b []byte, done func(error)) { p.in.WriteAll(b, done) }
+func (p *simProcess) PID() int                            { return p.worker.Number() }
+func (p *simProcess) Kill() {
+	p.killed = true
+	p.sim.inspectKill(p.worker)
+}
 func (p *simProcess) HangUp()                                              { p.ending = true }
 func (p *simProcess) Has(string) bool                                      { return true }
 func (p *simProcess) Actions(context.Context) ([]byte, error)              { return nil, nil }
@@ -383,7 +387,8 @@ type simulation struct {
 
 func (s *simulation) fatal(format string, args ...any) {
 	s.t.Helper()
-	s.t.Fatalf("seed %d: %s\nto reproduce: go test ./host -run Simulation -seed %d", s.seed, fmt.Sprintf(format, args...), s.seed)
+	s.t.Fatalf("seed %d: %s\nto reproduce: go test ./host -run Simulation -seed %d", s.seed,
+		fmt.Sprintf(format, args...), s.seed)
 }
 
 // dispatch dispatches something.
@@ -610,11 +615,14 @@ func (s *simulation) engine(name string, o *EngineOptions) *simEngine {
 
 func simulate(t *testing.T, seed uint64, events int) *simulation {
 	s := &simulation{t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 1)), counts: map[string]int{}}
-	s.begin(Options{Workers: 1 + s.rand.IntN(3), Spares: max(0, s.rand.IntN(5)-2), MaxInProcess: 2, WindowRequests: 8, WindowBytes: 4 << 10})
+	s.begin(Options{Workers: 1 + s.rand.IntN(3), Spares: max(0, s.rand.IntN(5)-2), MaxInProcess: 2, WindowRequests: 8,
+		WindowBytes: 4 << 10})
 	for k := range 1 + s.rand.IntN(5) {
-		e := s.engine(fmt.Sprint("engine-", k), &EngineOptions{EnableBatching: s.rand.IntN(4) == 0, BatchMode: BatchMode(s.rand.IntN(2))})
+		e := s.engine(fmt.Sprint("engine-", k),
+			&EngineOptions{EnableBatching: s.rand.IntN(4) == 0, BatchMode: BatchMode(s.rand.IntN(2))})
 		if e.cursed = s.rand.IntN(10) == 0; e.cursed {
-			s.store.Store.Install(e.name, e.owner, journal.Base{Core: s.host.hash, Data: []byte(cursed)}, journal.Done{})
+			s.store.Store.Install(e.name, e.owner, journal.Base{Core: s.host.hash, Data: []byte(cursed)},
+				journal.Done{})
 		}
 	}
 	h := s.host
@@ -661,8 +669,10 @@ func (h *Host) stop(s *simulation) {
 		f()
 	}
 	h.locals.Wait() // every instance is freed
-	if h.scheduler.slotsFree != h.options.MaxInProcess || h.queue.inFlight.Load() != 0 || h.queue.inFlightBytes.Load() != 0 || len(h.engines) != 0 {
-		s.fatal("%d of %d slots are free, %d requests of %d bytes are in flight, %d engines are open", h.scheduler.slotsFree, h.options.MaxInProcess,
+	if h.scheduler.slotsFree != h.options.MaxInProcess || h.queue.inFlight.Load() != 0 ||
+		h.queue.inFlightBytes.Load() != 0 || len(h.engines) != 0 {
+		s.fatal("%d of %d slots are free, %d requests of %d bytes are in flight, %d engines are open",
+			h.scheduler.slotsFree, h.options.MaxInProcess,
 			h.queue.inFlight.Load(), h.queue.inFlightBytes.Load(), len(h.engines))
 	}
 }
@@ -694,7 +704,8 @@ func (s *simulation) stuck() {
 	}
 	for _, p := range s.processes {
 		d := p.worker.Details()
-		s.t.Logf("process %d: hung %v, dying %v, killed %v, pending %d, oldest %d, in %d+%d, out %d+%d", d.Number, p.hung, p.dying, p.killed,
+		s.t.Logf("process %d: hung %v, dying %v, killed %v, pending %d, oldest %d, in %d+%d, out %d+%d", d.Number,
+			p.hung, p.dying, p.killed,
 			d.Pending, d.Oldest, len(p.in.bytes), len(p.in.later), len(p.out.bytes), len(p.out.later))
 	}
 	for _, a := range s.host.scheduler.asks.All() {
@@ -727,7 +738,9 @@ func (s *simulation) check(e *simEngine) {
 			switch {
 			case e.cursed && o.Err == nil:
 				s.fatal("%s can't be placed, and yet %s is acknowledged", e.name, c.what)
-			case !e.cursed && code == "broken" && (errors.As(o.Err, new(*ActionError)) || errors.As(o.Err, new(*ipc.MalformedError))), errors.Is(o.Err, ErrDiverged):
+			case !e.cursed && code == "broken" &&
+				(errors.As(o.Err, new(*ActionError)) || errors.As(o.Err, new(*ipc.MalformedError))),
+				errors.Is(o.Err, ErrDiverged):
 				s.fatal("%s: %s failed with %v", e.name, c.what, o.Err)
 			case code == "shutdown", code == "broken", o.Err == nil:
 			case code == "" || code == "key_reused" || code == "interrupted" || code == "not_placed":
@@ -749,7 +762,8 @@ func (s *simulation) check(e *simEngine) {
 				a.action = &c.actions[k]
 			}
 			if o.Result.Sequence < last {
-				s.fatal("%s: %s has the sequence %d, what was dispatched before %d", e.name, c.what, o.Result.Sequence, last)
+				s.fatal("%s: %s has the sequence %d, what was dispatched before %d", e.name, c.what, o.Result.Sequence,
+					last)
 			}
 			last = o.Result.Sequence
 			if c.key != "" {
@@ -779,7 +793,8 @@ func (s *simulation) check(e *simEngine) {
 	}
 	for _, a := range reads {
 		if len(a.Raw) != 8 {
-			s.fatal("%s: %s of %d returned %x at %d (batch %v)", e.name, a.call.what, len(a.call.actions), a.Raw, a.Sequence, e.batches)
+			s.fatal("%s: %s of %d returned %x at %d (batch %v)", e.name, a.call.what, len(a.call.actions), a.Raw,
+				a.Sequence, e.batches)
 		}
 		if a.Sequence > uint64(len(changes)) || binary.LittleEndian.Uint64(a.Raw) != states[a.Sequence] {
 			s.fatal("%s: %s saw %x at the sequence %d", e.name, a.call.what, a.Raw, a.Sequence)
@@ -789,7 +804,8 @@ func (s *simulation) check(e *simEngine) {
 		if r, _, _ := c.future.Result(); r.HasDigest {
 			s.counts["digests"]++
 			if uint64(r.Digest) != states[r.Sequence] {
-				s.fatal("%s: %s has the digest %v at the sequence %d, the state %016x", e.name, c.what, r.Digest, r.Sequence, states[r.Sequence])
+				s.fatal("%s: %s has the digest %v at the sequence %d, the state %016x", e.name, c.what, r.Digest,
+					r.Sequence, states[r.Sequence])
 			}
 		}
 	}
@@ -811,17 +827,20 @@ func (s *simulation) checkJournal(e *simEngine, states []uint64, unknown bool) {
 			if err != nil {
 				s.fatal("%v", err)
 			}
-			next, result, err := toyRun(state, &wasm.Action{Now: entry.Now, Entropy: entry.Entropy, Type: string(entry.Type), Payload: entry.Payload})
+			next, result, err := toyRun(state,
+				&wasm.Action{Now: entry.Now, Entropy: entry.Entropy, Type: string(entry.Type), Payload: entry.Payload})
 			if err != nil || xxhash.Sum64(result) != entry.Checksum {
 				s.fatal("%s: the journal does not replay", e.name)
 			}
 			state, rest = next, after
 		}
 		if sequence != uint64(len(states)-1) || state != states[sequence] {
-			s.fatal("%s: the journal leads to %016x at the sequence %d, the acknowledged actions to %016x at %d", e.name, state, sequence, states[len(states)-1], len(states)-1)
+			s.fatal("%s: the journal leads to %016x at the sequence %d, the acknowledged actions to %016x at %d",
+				e.name, state, sequence, states[len(states)-1], len(states)-1)
 		}
 		if stored.Sequence+stored.Count > sequence && !unknown {
-			s.fatal("%s: the journal has %d entries, %d were acknowledged", e.name, stored.Sequence+stored.Count, sequence)
+			s.fatal("%s: the journal has %d entries, %d were acknowledged", e.name, stored.Sequence+stored.Count,
+				sequence)
 		}
 	})
 }
@@ -858,8 +877,10 @@ func TestSimulation(t *testing.T) {
 		counts["takeovers"] += int(stats.Takeovers)
 	}
 	t.Logf("%v", counts)
-	for _, what := range []string{"acknowledged", "broken", "deaths with requests in flight", "poisoned", "timeout", "canceled", "conflict", "batch_aborted",
-		"worker_unavailable", "shutdown", "outcome_unknown", "worker deadline", "worker stalled", "worker memory", "doubts about an append", "snapshots", "fallbacks", "takeovers", "repeated", "digests"} {
+	for _, what := range []string{"acknowledged", "broken", "deaths with requests in flight", "poisoned", "timeout",
+		"canceled", "conflict", "batch_aborted",
+		"worker_unavailable", "shutdown", "outcome_unknown", "worker deadline", "worker stalled", "worker memory",
+		"doubts about an append", "snapshots", "fallbacks", "takeovers", "repeated", "digests"} {
 		if counts[what] == 0 {
 			t.Errorf("there were no %s", what)
 		}
@@ -873,7 +894,8 @@ func TestSimulationIsReproducible(t *testing.T) {
 		for range 3 {
 			synctest.Test(t, func(t *testing.T) {
 				s := simulate(t, seed, 4000)
-				runs = append(runs, fmt.Sprint(s.counts, s.host.clock.now(), s.rand.Uint64(), s.host.scheduler.placements, s.deaths))
+				runs = append(runs, fmt.Sprint(s.counts, s.host.clock.now(), s.rand.Uint64(),
+					s.host.scheduler.placements, s.deaths))
 			})
 		}
 		if runs[0] != runs[1] || runs[0] != runs[2] {

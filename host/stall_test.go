@@ -54,7 +54,8 @@ func TestAWorkerThatWaitsForItsHostIsNotStalled(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	e, err := h.Open(t.Context(), "e", EngineOptions{Setup: map[string]any{"stack": []map[string]any{{"id": "a", "text": strings.Repeat("x", 1<<20)}}}})
+	e, err := h.Open(t.Context(), "e", EngineOptions{Setup: map[string]any{"stack": []map[string]any{{"id": "a",
+		"text": strings.Repeat("x", 1<<20)}}}})
 	if err != nil {
 		t.Fatal(err)
 	}

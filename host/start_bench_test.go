@@ -65,7 +65,8 @@ func BenchmarkRecovery(b *testing.B) {
 		actions, spares int
 	}{{"journal_0", 0, 0}, {"journal_1000", 1000, 0}, {"journal_1000_spare", 1000, 1}} {
 		b.Run(c.name, func(b *testing.B) {
-			h := quietHost(b, host.Options{Workers: 1, Spares: c.spares, MaxRestarts: 1 << 20, RestartWindow: 1, SnapshotBytes: 1 << 30, ReplayBudget: time.Hour})
+			h := quietHost(b, host.Options{Workers: 1, Spares: c.spares, MaxRestarts: 1 << 20, RestartWindow: 1,
+				SnapshotBytes: 1 << 30, ReplayBudget: time.Hour})
 			defer func() { _ = h.Shutdown(context.Background()) }()
 			e := open(b, h, "e", deck(52))
 			record(b, e, c.actions)
@@ -115,7 +116,8 @@ func worker(b *testing.B, h *host.Host) int {
 // What an engine replays of its journal in a second: it is taken from worker to worker by a kill.
 func BenchmarkReplay(b *testing.B) {
 	const actions = 60_000
-	h := quietHost(b, host.Options{Workers: 1, MaxRestarts: 1 << 20, RestartWindow: 1, SnapshotBytes: 1 << 30, ReplayBudget: time.Hour})
+	h := quietHost(b, host.Options{Workers: 1, MaxRestarts: 1 << 20, RestartWindow: 1, SnapshotBytes: 1 << 30,
+		ReplayBudget: time.Hour})
 	defer func() { _ = h.Shutdown(context.Background()) }()
 	e, short := open(b, h, "e", deck(52)), open(b, h, "short", deck(52))
 	record(b, e, actions)

@@ -73,7 +73,8 @@ func TestAFailingStoreOfNotes(t *testing.T) {
 	e := open(t, h, "e", deck(5))
 	broken := errors.New("the disk is full")
 	batch := func(key string) string {
-		return outcomesOf(e.DispatchBatch(t.Context(), host.BatchAtomic, []host.Action{{Type: "stack:peek"}}, host.Key(key)))
+		return outcomesOf(e.DispatchBatch(t.Context(), host.BatchAtomic, []host.Action{{Type: "stack:peek"}},
+			host.Key(key)))
 	}
 	for key, c := range map[string]struct {
 		next   func(func(journal.Done), journal.Done)
@@ -105,10 +106,12 @@ func TestAJournalHasOneOwner(t *testing.T) {
 	if r := dispatch(t, f, "stack:draw", nil); r.Sequence != 2 {
 		t.Errorf("got %+v", r)
 	}
-	if _, err := e.Dispatch(t.Context(), "stack:draw", nil); !errors.Is(err, host.ErrOutcomeUnknown) || !errors.Is(err, journal.ErrNotOwner) {
+	if _, err := e.Dispatch(t.Context(), "stack:draw", nil); !errors.Is(err, host.ErrOutcomeUnknown) ||
+		!errors.Is(err, journal.ErrNotOwner) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := e.Dispatch(t.Context(), "stack:draw", nil); !errors.Is(err, host.ErrBroken) || !errors.Is(err, journal.ErrNotOwner) {
+	if _, err := e.Dispatch(t.Context(), "stack:draw", nil); !errors.Is(err, host.ErrBroken) ||
+		!errors.Is(err, journal.ErrNotOwner) {
 		t.Errorf("got %v", err)
 	}
 	if err := e.Reopen(t.Context()); err != nil {
@@ -133,7 +136,8 @@ func TestACoreMismatchIsFoundOut(t *testing.T) {
 	}
 	defer func() { _ = other.Shutdown(t.Context()) }()
 	_, err = other.Open(t.Context(), "e", host.EngineOptions{})
-	if !errors.Is(err, host.ErrCoreMismatch) || !strings.Contains(err.Error(), h.CoreHash()) || !strings.Contains(err.Error(), other.CoreHash()) {
+	if !errors.Is(err, host.ErrCoreMismatch) || !strings.Contains(err.Error(), h.CoreHash()) ||
+		!strings.Contains(err.Error(), other.CoreHash()) {
 		t.Errorf("got %v", err)
 	}
 	e = open(t, h, "e", nil)
@@ -158,7 +162,8 @@ func TestAJournalMovesToAnotherCore(t *testing.T) {
 	// Without a snapshot: as a host leaves it that was killed.
 	other := newHost(t, host.Options{Store: store, Core: cores.Example, Cores: [][]byte{cores.Test}})
 	store.loses.Store(true)
-	if _, err := other.Open(t.Context(), "e", host.EngineOptions{}); !errors.Is(err, host.ErrDiverged) || !strings.Contains(err.Error(), "sequence 1") {
+	if _, err := other.Open(t.Context(),
+		"e", host.EngineOptions{}); !errors.Is(err, host.ErrDiverged) || !strings.Contains(err.Error(), "sequence 1") {
 		t.Errorf("a journal that has lost an entry: got %v", err)
 	}
 	store.loses.Store(false)
@@ -173,7 +178,9 @@ func TestAJournalMovesToAnotherCore(t *testing.T) {
 		t.Errorf("got %+v", r)
 	}
 	bad := newHost(t, host.Options{Store: store, Core: cores.Test, Cores: [][]byte{[]byte("no core")}})
-	if _, err := bad.Open(t.Context(), "e", host.EngineOptions{}); !errors.Is(err, host.ErrCoreMismatch) || !strings.Contains(err.Error(), "Options.Cores") {
+	if _, err := bad.Open(t.Context(),
+		"e", host.EngineOptions{}); !errors.Is(err, host.ErrCoreMismatch) || !strings.Contains(err.Error(),
+		"Options.Cores") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -220,7 +227,8 @@ func testAJournalThatHasLostAnEntryIsFoundOut(t *testing.T) {
 			store.loses.Store(true)
 			_, _ = e.Dispatch(t.Context(), "test:trap", nil)
 			_, err := e.Dispatch(t.Context(), "stack:peek", nil)
-			if !errors.Is(err, host.ErrBroken) || !errors.Is(err, host.ErrDiverged) || !strings.Contains(err.Error(), "sequence 1, "+actions[1].Type) {
+			if !errors.Is(err, host.ErrBroken) || !errors.Is(err, host.ErrDiverged) || !strings.Contains(err.Error(),
+				"sequence 1, "+actions[1].Type) {
 				t.Errorf("got %v", err)
 			}
 			store.loses.Store(false)

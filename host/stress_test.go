@@ -128,7 +128,8 @@ func attempt(t *testing.T, e *host.Engine, r *rand.Rand) []acknowledged {
 		var all []acknowledged
 		for i, o := range batch.Outcomes {
 			if o.Err == nil && o.Result.Changed {
-				all = append(all, acknowledged{o.Result.Sequence, members[i].Type, members[i].Payload, options, string(o.Result.Raw)})
+				all = append(all, acknowledged{o.Result.Sequence, members[i].Type, members[i].Payload, options,
+					string(o.Result.Raw)})
 			}
 		}
 		return all

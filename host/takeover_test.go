@@ -19,7 +19,8 @@ func testASpareTakesOver(t *testing.T) {
 	e := open(t, h, "e", deck(52))
 	for round := range 3 {
 		var stats host.Stats
-		for stats = h.Stats(); stats.Spares[0].State != host.WorkerReady || stats.Workers[0].State != host.WorkerReady; stats = h.Stats() {
+		for stats = h.Stats(); stats.Spares[0].State != host.WorkerReady ||
+			stats.Workers[0].State != host.WorkerReady; stats = h.Stats() {
 			runtime.Gosched()
 		}
 		dispatch(t, e, "stack:draw", nil)
@@ -33,7 +34,8 @@ func testASpareTakesOver(t *testing.T) {
 		if digest(t, e) != before || size(t, e) != 51-round {
 			t.Errorf("the engine has another state, or %d tokens", size(t, e))
 		}
-		if w := h.Stats().Workers[0]; w.PID != stats.Spares[0].PID || w.Process != stats.Spares[0].Process || w.Engines != 1 {
+		if w := h.Stats().Workers[0]; w.PID != stats.Spares[0].PID || w.Process != stats.Spares[0].Process ||
+			w.Engines != 1 {
 			t.Errorf("the worker is %+v, the spare was %+v", w, stats.Spares[0])
 		}
 	}

@@ -32,7 +32,8 @@ func TestWorkersAreBounded(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	for _, c := range []struct{ cpus, workers int }{{1024, 1024}, {1025, 1024}} {
 		runtime.GOMAXPROCS(c.cpus)
-		if got, want := host.Descriptors(host.Options{}), host.Descriptors(host.Options{Workers: c.workers}); got != want {
+		if got, want := host.Descriptors(host.Options{}),
+			host.Descriptors(host.Options{Workers: c.workers}); got != want {
 			t.Errorf("%d CPUs: the default needs %d descriptors, %d workers need %d", c.cpus, got, c.workers, want)
 		}
 	}

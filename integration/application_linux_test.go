@@ -22,8 +22,8 @@ import (
 	"hypertoken/internal/leaks"
 )
 
-// An application is this program in another role: it opens a host on workers and says in JSON Lines what happens. It runs as
-// a user who is bound by limits and permissions, which root is not.
+// An application is this program in another role: it opens a host on workers and says in JSON Lines
+// what happens. It runs as a user who is bound by limits and permissions, which root is not.
 
 // nobody is a user that has no other process: limits count those.
 const nobody = 64_999
@@ -39,7 +39,8 @@ func application(t *testing.T, home, role string, args ...string) (c *exec.Cmd, 
 		theirs = makeHome(t)
 	}
 	c = exec.Command(testProgram(t), args...)
-	c.Env = []string{roleVariable + "=" + role, "TMPDIR=" + filepath.Join(home, "tmp"), "HYPERTOKEN_TEST_CACHE=" + filepath.Join(home, "cache")}
+	c.Env = []string{roleVariable + "=" + role, "TMPDIR=" + filepath.Join(home, "tmp"), "HYPERTOKEN_TEST_CACHE=" +
+		filepath.Join(home, "cache")}
 	if role != "cached" {
 		c.Env = append(c.Env, "HYPERTOKEN_TEST_CACHE="+filepath.Join(theirs, "cache"))
 	}
@@ -53,8 +54,8 @@ func application(t *testing.T, home, role string, args ...string) (c *exec.Cmd, 
 	return begin(t, c)
 }
 
-// home makes a directory for an application's user, that has room for temporary files, which are gone after the test, and a
-// cache.
+// home makes a directory for an application's user, that has room for temporary files, which are
+// gone after the test, and a cache.
 func home(t *testing.T) (dir string) {
 	t.Helper()
 	dir = makeHome(t)
@@ -244,7 +245,8 @@ func playTurns(ctx context.Context, e *host.Engine, from, to int) (results []str
 // undisturbedTurns is what the game gives where nothing happens to it.
 func undisturbedTurns(t *testing.T, turns int) (results []string, digest string) {
 	t.Helper()
-	h, err := host.New(t.Context(), host.Options{InProcess: true, Core: cores.Test, Logger: slog.New(slog.DiscardHandler)})
+	h, err := host.New(t.Context(), host.Options{InProcess: true, Core: cores.Test,
+		Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

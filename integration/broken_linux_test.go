@@ -18,8 +18,9 @@ import (
 	"hypertoken/internal/require"
 )
 
-// Whatever is wrong with the workers' program, from the first start on or later: engines answer in this process, an event
-// says which file it is and what to do, and once it is repaired they move back.
+// Whatever is wrong with the workers' program, from the first start on or later: engines answer in
+// this process, an event says which file it is and what to do, and once it is repaired they move
+// back.
 func TestABrokenProgram(t *testing.T) {
 	write := func(text string, mode os.FileMode) func(string) error {
 		return func(path string) error { return os.WriteFile(path, []byte(text), mode) }
@@ -140,7 +141,8 @@ func TestABrokenCore(t *testing.T) {
 				}
 				// No deadline: New has its own.
 				_, err := host.New(context.Background(), o)
-				if !errors.Is(err, host.ErrBadInput) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), c.says) {
+				if !errors.Is(err, host.ErrBadInput) || !strings.Contains(err.Error(), path) ||
+					!strings.Contains(err.Error(), c.says) {
 					t.Errorf("got %v, want %s and %q", err, path, c.says)
 				}
 			}
@@ -151,12 +153,14 @@ func TestABrokenCore(t *testing.T) {
 	}
 }
 
-// Whatever the core does, on a worker and in process: an error for that action, a state as before, and nobody else notices.
+// Whatever the core does, on a worker and in process: an error for that action, a state as before,
+// and nobody else notices.
 func TestAnUnrulyCore(t *testing.T) {
 	for _, inProcess := range []bool{false, true} {
 		t.Run(fmt.Sprint("in process ", inProcess), func(t *testing.T) {
 			o := endless
-			o.Workers, o.InProcess, o.MaxEngineMemory, o.MaxResult, o.KillGrace = 1, inProcess, 32<<20, 1<<20, 20*time.Millisecond
+			o.Workers, o.InProcess, o.MaxEngineMemory, o.MaxResult, o.KillGrace = 1, inProcess, 32<<20, 1<<20,
+				20*time.Millisecond
 			h := newHost(t, o)
 			bystander := open(t, h, "bystander", deck(200))
 			for _, c := range []struct {
@@ -213,8 +217,9 @@ func TestAnUnrulyCore(t *testing.T) {
 	}
 }
 
-// A result that another instance does not give again ends in a broken engine that says at which sequence. Its journal can be
-// read, Reopen tries again, and neither another engine nor the count of restarts notices.
+// A result that another instance does not give again ends in a broken engine that says at which
+// sequence. Its journal can be read, Reopen tries again, and neither another engine nor the count
+// of restarts notices.
 func TestAResultThatDiffersInAnotherWorker(t *testing.T) {
 	o := endless
 	o.Workers = 1
@@ -222,7 +227,8 @@ func TestAResultThatDiffersInAnotherWorker(t *testing.T) {
 	e, f := open(t, h, "e", deck(5)), open(t, h, "f", deck(5))
 	dispatch(t, e, "stack:draw", nil)
 	// It counts in the instance, not in the state; a batch that fails takes back the state only.
-	if _, err := e.DispatchBatch(t.Context(), host.BatchAtomic, []host.Action{{Type: "test:differ"}, {Type: "no:such"}}); err == nil {
+	if _, err := e.DispatchBatch(t.Context(), host.BatchAtomic,
+		[]host.Action{{Type: "test:differ"}, {Type: "no:such"}}); err == nil {
 		t.Fatal("no:such passes")
 	}
 	dispatch(t, e, "test:differ", nil)
@@ -234,7 +240,8 @@ func TestAResultThatDiffersInAnotherWorker(t *testing.T) {
 	events, stop := e.Events(host.EventError)
 	defer stop()
 	_, err := e.Dispatch(t.Context(), "stack:peek", nil)
-	if !errors.Is(err, host.ErrBroken) || !errors.Is(err, host.ErrDiverged) || !strings.Contains(err.Error(), "sequence 2, test:differ") {
+	if !errors.Is(err, host.ErrBroken) || !errors.Is(err, host.ErrDiverged) || !strings.Contains(err.Error(),
+		"sequence 2, test:differ") {
 		t.Errorf("got %v", err)
 	}
 	if ev := <-events; !errors.Is(ev.Err, host.ErrDiverged) {

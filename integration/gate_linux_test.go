@@ -72,7 +72,8 @@ func (s *stage) until(t *testing.T, what string, holds func() bool) {
 		case <-limited.Done():
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			t.Fatalf("waited in vain for: %s; begun %v, outcomes %v, placings %v", what, s.begun, s.outcomes, s.placings)
+			t.Fatalf("waited in vain for: %s; begun %v, outcomes %v, placings %v", what, s.begun, s.outcomes,
+				s.placings)
 		}
 	}
 }

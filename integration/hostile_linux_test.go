@@ -117,8 +117,9 @@ func play(t *testing.T, h *host.Host) (p played) {
 			continue
 		}
 		e := engines[0]
-		batch, err := e.DispatchBatch(t.Context(), host.BatchIndependent, []host.Action{{Type: "stack:draw", Options: opts},
-			{Type: "no:such", Options: opts}, {Type: "stack:peek", Options: opts}})
+		batch, err := e.DispatchBatch(t.Context(), host.BatchIndependent,
+			[]host.Action{{Type: "stack:draw", Options: opts},
+				{Type: "no:such", Options: opts}, {Type: "stack:peek", Options: opts}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,7 +148,8 @@ func play(t *testing.T, h *host.Host) (p played) {
 // undisturbed is the game on a host that has no workers.
 func undisturbed(t *testing.T) played {
 	t.Helper()
-	h, err := host.New(t.Context(), host.Options{InProcess: true, Core: cores.Test, Logger: slog.New(slog.DiscardHandler)})
+	h, err := host.New(t.Context(), host.Options{InProcess: true, Core: cores.Test,
+		Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,15 +296,16 @@ func TestAnErrorNamedAsOneOfTheWorkers(t *testing.T) {
 			if _, err := e.Dispatch(t.Context(), "stack:peek", nil); host.CodeOf(err) != code {
 				t.Errorf("got %v, want %s", err, code)
 			}
-			if r, s := dispatch(t, e, "stack:draw", nil), h.Stats(); r.Sequence != 3 || s.Placed != 1 || s.Restarts[host.RestartDied] != 0 {
+			if r, s := dispatch(t, e, "stack:draw", nil), h.Stats(); r.Sequence != 3 || s.Placed != 1 ||
+				s.Restarts[host.RestartDied] != 0 {
 				t.Errorf("got %+v, %+v", r, s)
 			}
 		})
 	}
 }
 
-// A worker that lies about a result, and is consistent about it, is believed. A replay elsewhere finds out: never a game
-// that is silently another one.
+// A worker that lies about a result, and is consistent about it, is believed. A replay elsewhere
+// finds out: never a game that is silently another one.
 func TestALieIsFoundOutByTheReplay(t *testing.T) {
 	program := newReplaceable(t)
 	program.be(hostileFor(t, "lies", 1))
@@ -317,7 +320,8 @@ func TestALieIsFoundOutByTheReplay(t *testing.T) {
 	dispatch(t, f, "stack:reverse", nil)
 	signal(t, workerOf(t, h), syscall.SIGKILL)
 	_, err := e.Dispatch(t.Context(), "stack:peek", nil)
-	if !errors.Is(err, host.ErrBroken) || !errors.Is(err, host.ErrDiverged) || !strings.Contains(err.Error(), "sequence 2, stack:draw") {
+	if !errors.Is(err, host.ErrBroken) || !errors.Is(err, host.ErrDiverged) || !strings.Contains(err.Error(),
+		"sequence 2, stack:draw") {
 		t.Errorf("got %v", err)
 	}
 	entries, err := e.Journal(t.Context())

@@ -58,7 +58,8 @@ type hostile struct {
 }
 
 func newHostile(mode string, out *os.File) *hostile {
-	x := &hostile{mode: mode, out: out, seen: ipc.NewReader(1<<30, true), kinds: map[uint64]ipc.Kind{}, count: map[ipc.Kind]int{}}
+	x := &hostile{mode: mode, out: out, seen: ipc.NewReader(1<<30, true), kinds: map[uint64]ipc.Kind{},
+		count: map[ipc.Kind]int{}}
 	x.loop = workerproc.NewLoop(&plainRuntime{}, x, slog.New(slog.DiscardHandler))
 	return x
 }

@@ -22,8 +22,8 @@ const mostAfterwards = time.Minute
 // without a pause would take a core from the processes that are to bring it about.
 func betweenLooks() { <-time.After(time.Millisecond) }
 
-// session gives a command a session of its own, which its workers cannot leave: who is in it after the test has outlived
-// the program, whatever became of their parent.
+// session gives a command a session of its own, which its workers cannot leave: who is in it after
+// the test has outlived the program, whatever became of their parent.
 func session(t *testing.T, c *exec.Cmd) {
 	t.Helper()
 	if c.SysProcAttr == nil {

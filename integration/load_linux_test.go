@@ -213,7 +213,8 @@ func TestTenThousandEngines(t *testing.T) {
 	all(2)
 	all(3)
 	s := h.Stats()
-	t.Logf("%d engines, %d placings, %d requests in flight when a worker died, %d and %d MiB resident", many, s.Placed, s.Recovered,
+	t.Logf("%d engines, %d placings, %d requests in flight when a worker died, %d and %d MiB resident", many, s.Placed,
+		s.Recovered,
 		s.Workers[0].Resident>>20, s.Workers[1].Resident>>20)
 	if s.Restarts[host.RestartDied] != 1 {
 		t.Errorf("got %v", s.Restarts)
@@ -223,7 +224,8 @@ func TestTenThousandEngines(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if s := h.Stats(); s.InFlight != 0 || s.Engines["worker"]+s.Engines["in_process"]+s.Engines["placing"]+s.Engines["out"] != 0 {
+	if s := h.Stats(); s.InFlight != 0 ||
+		s.Engines["worker"]+s.Engines["in_process"]+s.Engines["placing"]+s.Engines["out"] != 0 {
 		t.Errorf("got %+v", s)
 	}
 }

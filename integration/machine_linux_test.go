@@ -85,8 +85,8 @@ func spare(n int) {
 	end.Wait()
 }
 
-// Where no process can be forked, or there are no descriptors, engines go on in process on the same journal, say why, and
-// are back on a worker once there can be one. Nothing is lost.
+// Where no process can be forked, or there are no descriptors, engines go on in process on the same
+// journal, say why, and are back on a worker once there can be one. Nothing is lost.
 func TestNoProcessAndNoDescriptor(t *testing.T) {
 	want, digest := undisturbedTurns(t, 60)
 	for resource, reason := range map[string]string{
@@ -99,7 +99,8 @@ func TestNoProcessAndNoDescriptor(t *testing.T) {
 			if s.Code != "worker_unavailable" || !strings.Contains(s.Error, reason) {
 				t.Errorf("the engine goes on in process because of %s: %s", s.Code, s.Error)
 			}
-			if s.Stats.Engines["in_process"] == 0 || s.Stats.Workers[0].State != host.WorkerGivenUp && s.Stats.Workers[0].State != host.WorkerProbing {
+			if s.Stats.Engines["in_process"] == 0 || s.Stats.Workers[0].State != host.WorkerGivenUp &&
+				s.Stats.Workers[0].State != host.WorkerProbing {
 				t.Errorf("got %+v", s.Stats)
 			}
 			// What the worker may have died of does not run in the application.
@@ -198,7 +199,8 @@ func TestCacheDirectories(t *testing.T) {
 			require.Unraced(t) // it compiles each time, which takes the race detector up to a minute
 			dir := home(t)
 			c.prepare(t, filepath.Join(dir, "cache"))
-			if said := run(t, dir); len(said) != 1 || !strings.Contains(said[0], c.says) || !strings.Contains(said[0], "starting takes longer") {
+			if said := run(t, dir); len(said) != 1 || !strings.Contains(said[0], c.says) ||
+				!strings.Contains(said[0], "starting takes longer") {
 				t.Errorf("got %q, want one warning with %q", said, c.says)
 			}
 		})
@@ -243,7 +245,8 @@ func TestCacheDirectories(t *testing.T) {
 // process. Nothing is lost.
 func TestAWorkerThatIsAlwaysOverItsMemory(t *testing.T) {
 	require.Unraced(t) // it looks at a limit of memory
-	h := newHost(t, host.Options{Workers: 1, MaxWorkerMemory: 64 << 20, MaxRestarts: 2, RestartWindow: time.Hour, Timeout: -1})
+	h := newHost(t, host.Options{Workers: 1, MaxWorkerMemory: 64 << 20, MaxRestarts: 2, RestartWindow: time.Hour,
+		Timeout: -1})
 	tokens := make([]dict, 64)
 	for k := range tokens {
 		tokens[k] = dict{"id": fmt.Sprint(k), "text": strings.Repeat("x", 1<<20)}

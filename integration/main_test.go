@@ -8,8 +8,8 @@ import (
 	"hypertoken/workerproc"
 )
 
-// roles are what this program is, beside its tests and its own worker, where the variable names one: applications that a test
-// starts, stops and kills. They return their exit status.
+// roles are what this program is, beside its tests and its own worker, where the variable names
+// one: applications that a test starts, stops and kills. They return their exit status.
 var roles = map[string]func() int{}
 
 const roleVariable = "HYPERTOKEN_TEST_ROLE"

@@ -24,8 +24,8 @@ func forbidExecutable() bool {
 	return unix.Prctl(setMDWE, refuseGain, 0, 0, 0) == nil
 }
 
-// interpretedApplication plays a game where no memory can be made executable: on a worker, then in process, where it also
-// ends an action that would run without end.
+// interpretedApplication plays a game where no memory can be made executable: on a worker, then in
+// process, where it also ends an action that would run without end.
 func interpretedApplication() int {
 	ctx := context.Background()
 	if !forbidExecutable() {
@@ -81,7 +81,8 @@ func TestNoExecutableMemory(t *testing.T) {
 		if s.Stats.Engines[place] != 1 {
 			t.Errorf("%s: the engines are %v", place, s.Stats.Engines)
 		}
-		said := slices.DeleteFunc(s.Logged, func(line string) bool { return !strings.Contains(line, "some 20 times slower") })
+		said := slices.DeleteFunc(s.Logged,
+			func(line string) bool { return !strings.Contains(line, "some 20 times slower") })
 		if len(said) != 1 || !strings.Contains(said[0], "MemoryDenyWriteExecute") {
 			t.Errorf("%s: it is said as %q, want once with the remedy", place, said)
 		}

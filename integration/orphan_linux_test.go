@@ -9,12 +9,13 @@ import (
 	"hypertoken/host"
 )
 
-// An action that runs on when its engine has left the worker has no deadline any more. It does not hold the worker for ever.
+// An action that runs on when its engine has left the worker has no deadline any more. It does not
+// hold the worker for ever.
 func TestAnActionThatNobodyWaitsForIsEnded(t *testing.T) {
 	h := newHost(t, host.Options{Workers: 1, KillGrace: 2 * time.Second, Timeout: 20 * time.Second})
 	e, f := open(t, h, "e", deck(5)), open(t, h, "f", deck(5))
-	// The first has a key, so its end counts; it is withdrawn while it runs, so the engine is placed anew when it ends. By then
-	// the second has begun at the old place.
+	// The first has a key, so its end counts; it is withdrawn while it runs, so the engine is placed
+	// anew when it ends. By then the second has begun at the old place.
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	before := e.DispatchAsync(t.Context(), "stack:peek", nil)

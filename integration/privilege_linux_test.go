@@ -59,7 +59,8 @@ func TestAWorkerStartsWithWhatItNeeds(t *testing.T) {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	if want := []string{"HYPERTOKEN_WORKER", "PLUGIN_MAX_PORT", "PLUGIN_MIN_PORT", "PLUGIN_PROTOCOL_VERSIONS"}; !slices.Equal(names, want) {
+	if want := []string{"HYPERTOKEN_WORKER", "PLUGIN_MAX_PORT", "PLUGIN_MIN_PORT",
+		"PLUGIN_PROTOCOL_VERSIONS"}; !slices.Equal(names, want) {
 		t.Errorf("its environment has %v, want %v", names, want)
 	}
 
@@ -137,8 +138,8 @@ func capabilitySets(t *testing.T, host string) []string {
 	return sets
 }
 
-// Workers are told apart from their host, and from each other, wherever processes are listed, and the kernel ends them before
-// their host if memory runs out.
+// Workers are told apart from their host, and from each other, wherever processes are listed, and
+// the kernel ends them before their host if memory runs out.
 func TestAWorkerIsNamedAndOfferedToTheOOMKiller(t *testing.T) {
 	self, err := process.SHA256("")
 	if err != nil {
@@ -149,7 +150,8 @@ func TestAWorkerIsNamedAndOfferedToTheOOMKiller(t *testing.T) {
 		e := open(t, h, "e", deck(3))
 		dispatch(t, e, "stack:draw", nil)
 		s := h.Stats()
-		for slices.ContainsFunc(slices.Concat(s.Workers, s.Spares), func(w host.WorkerStats) bool { return w.State != host.WorkerReady }) {
+		for slices.ContainsFunc(slices.Concat(s.Workers, s.Spares),
+			func(w host.WorkerStats) bool { return w.State != host.WorkerReady }) {
 			betweenLooks()
 			s = h.Stats()
 		}
@@ -192,8 +194,8 @@ var (
 	noCore        = regexp.MustCompile(`(?m)^Max core file size +0 +0 `)
 )
 
-// A pinned program that is replaced is not started any more: its engines go on in this process, and move back when it is
-// what it was.
+// A pinned program that is replaced is not started any more: its engines go on in this process, and
+// move back when it is what it was.
 func TestAPinnedWorkerIsReplacedOnDisk(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
@@ -234,7 +236,8 @@ func TestAPinnedWorkerIsReplacedOnDisk(t *testing.T) {
 		}
 	}
 	until("in_process")
-	if said := log.String(); !strings.Contains(said, pin) || !strings.Contains(said, fmt.Sprintf("%x", sha256.Sum256(other))) {
+	if said := log.String(); !strings.Contains(said, pin) ||
+		!strings.Contains(said, fmt.Sprintf("%x", sha256.Sum256(other))) {
 		t.Errorf("the log names not both hashes:\n%s", said)
 	}
 	write(program)

@@ -50,7 +50,8 @@ type alert struct {
 	State  string
 }
 
-// faster has the rules look back seconds instead of minutes, and a worker count as large at 16 MiB. Nothing else of them changes.
+// faster has the rules look back seconds instead of minutes, and a worker count as large at 16 MiB.
+// Nothing else of them changes.
 var faster = []struct{ from, to string }{
 	{`\[(5m|15m)\]`, "[3s]"},
 	{`\[1h\]`, "[5s]"},
@@ -74,7 +75,8 @@ func newScraped(t *testing.T, others ...string) *scraped {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	targets := append([]string{serve(t, promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))}, others...)
+	targets := append([]string{serve(t, promhttp.HandlerFor(s.registry,
+		promhttp.HandlerOpts{EnableOpenMetrics: true}))}, others...)
 	for _, name := range []string{"prometheus.yml", "rules.yml"} {
 		b, err := os.ReadFile(filepath.Join("../deploy/prometheus", name))
 		if err != nil {
@@ -96,7 +98,8 @@ func newScraped(t *testing.T, others ...string) *scraped {
 	s.address = l.Addr().String()
 	_ = l.Close()
 	var log text
-	c := exec.Command(program, "--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path="+filepath.Join(dir, "data"),
+	c := exec.Command(program, "--config.file="+filepath.Join(dir, "prometheus.yml"),
+		"--storage.tsdb.path="+filepath.Join(dir, "data"),
 		"--web.listen-address="+s.address, "--log.level=warn", "--enable-feature=exemplar-storage")
 	c.Stdout, c.Stderr = &log, &log
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -170,7 +173,8 @@ func (s *scraped) fires(name, of string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, a := range s.alerts {
-		if a.Labels["alertname"] == name && (a.Labels["host"] == of || a.Labels["instance"] == of) && a.State == "firing" {
+		if a.Labels["alertname"] == name && (a.Labels["host"] == of || a.Labels["instance"] == of) &&
+			a.State == "firing" {
 			return true
 		}
 	}
@@ -211,7 +215,8 @@ func (s *scraped) value(query string) float64 {
 	var answer struct {
 		Data struct{ Result []struct{ Value [2]any } }
 	}
-	if err := s.ask("/api/v1/query?query="+url.QueryEscape(query), &answer); err != nil || len(answer.Data.Result) != 1 {
+	if err := s.ask("/api/v1/query?query="+url.QueryEscape(query), &answer); err != nil ||
+		len(answer.Data.Result) != 1 {
 		return -1
 	}
 	v, err := strconv.ParseFloat(fmt.Sprint(answer.Data.Result[0].Value[1]), 64)
@@ -365,30 +370,33 @@ func TestAlertsOfARealPrometheus(t *testing.T) {
 		}
 	})
 
-	play("poisoned", host.Options{Workers: 1, MaxAttempts: 2, MaxRestarts: 1 << 20, RestartWindow: 1, Timeout: -1}, func(x *scene) {
-		f := x.engine.DispatchAsync(context.Background(), "test:spin", nil)
-		for last := 0; ; {
-			if _, _, ended := f.Result(); ended || !s.look() {
-				break
-			}
-			for _, w := range x.host.Stats().Workers {
-				if w.Pending > 0 && w.Engines > 0 && w.PID != last {
-					last = w.PID
-					signal(t, last, syscall.SIGKILL)
+	play("poisoned", host.Options{Workers: 1, MaxAttempts: 2, MaxRestarts: 1 << 20, RestartWindow: 1, Timeout: -1},
+		func(x *scene) {
+			f := x.engine.DispatchAsync(context.Background(), "test:spin", nil)
+			for last := 0; ; {
+				if _, _, ended := f.Result(); ended || !s.look() {
+					break
+				}
+				for _, w := range x.host.Stats().Workers {
+					if w.Pending > 0 && w.Engines > 0 && w.PID != last {
+						last = w.PID
+						signal(t, last, syscall.SIGKILL)
+					}
 				}
 			}
-		}
-		_ = x.take(ignored(f.Wait(s.ctx)))
-		if x.told["poisoned"] != 1 {
-			t.Errorf("callers were told %v", x.told)
-		}
-		s.until(true, x.name, nil, "HypertokenPoisonedActions")
-		s.until(false, x.name, nil, "HypertokenPoisonedActions")
-	})
+			_ = x.take(ignored(f.Wait(s.ctx)))
+			if x.told["poisoned"] != 1 {
+				t.Errorf("callers were told %v", x.told)
+			}
+			s.until(true, x.name, nil, "HypertokenPoisonedActions")
+			s.until(false, x.name, nil, "HypertokenPoisonedActions")
+		})
 
 	play("broken", host.Options{Workers: 1, MaxAttempts: 2, MaxRestarts: 1 << 20, RestartWindow: 1}, func(x *scene) {
-		// It counts in the instance, not in the state: the batch that fails leaves the next one another result than a replay has.
-		_, err := x.engine.DispatchBatch(context.Background(), host.BatchAtomic, []host.Action{{Type: "test:differ"}, {Type: "no:such"}})
+		// It counts in the instance, not in the state: the batch that fails leaves the next one another
+		// result than a replay has.
+		_, err := x.engine.DispatchBatch(context.Background(), host.BatchAtomic,
+			[]host.Action{{Type: "test:differ"}, {Type: "no:such"}})
 		x.told["batch_aborted"]++
 		x.told[host.CodeOf(errors.Unwrap(err))]++
 		_ = x.take(ignored(x.engine.Dispatch(context.Background(), "test:differ", nil)))
@@ -411,23 +419,26 @@ func TestAlertsOfARealPrometheus(t *testing.T) {
 		n := 0
 		s.until(true, x.name, func() {
 			n++
-			_ = x.take(ignored(x.engine.Dispatch(context.Background(), "game:setProperty", dict{"key": fmt.Sprint("k", n), "value": strings.Repeat("x", 2<<20)})))
+			_ = x.take(ignored(x.engine.Dispatch(context.Background(), "game:setProperty",
+				dict{"key": fmt.Sprint("k", n), "value": strings.Repeat("x", 2<<20)})))
 		}, "HypertokenMemoryGrowing")
 		s.until(false, x.name, nil, "HypertokenMemoryGrowing")
 	})
 
 	if !require.IsRaced() { // the race detector takes more memory than the limit
-		play("memory", host.Options{Workers: 1, MaxWorkerMemory: 64 << 20, MaxRestarts: 1 << 20, RestartWindow: 1}, func(x *scene) {
-			n := 0
-			s.until(true, x.name, func() {
-				n++
-				_ = x.take(ignored(x.engine.Dispatch(context.Background(), "game:setProperty", dict{"key": fmt.Sprint("k", n%16), "value": strings.Repeat("x", 4<<20)})))
-			}, "HypertokenWorkerMemory")
-			if err := x.engine.Close(context.Background()); err != nil {
-				t.Error(err)
-			}
-			s.until(false, x.name, nil, "HypertokenWorkerMemory")
-		})
+		play("memory", host.Options{Workers: 1, MaxWorkerMemory: 64 << 20, MaxRestarts: 1 << 20, RestartWindow: 1},
+			func(x *scene) {
+				n := 0
+				s.until(true, x.name, func() {
+					n++
+					_ = x.take(ignored(x.engine.Dispatch(context.Background(), "game:setProperty",
+						dict{"key": fmt.Sprint("k", n%16), "value": strings.Repeat("x", 4<<20)})))
+				}, "HypertokenWorkerMemory")
+				if err := x.engine.Close(context.Background()); err != nil {
+					t.Error(err)
+				}
+				s.until(false, x.name, nil, "HypertokenWorkerMemory")
+			})
 	}
 
 	scenes.Go(func() {

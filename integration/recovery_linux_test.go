@@ -356,13 +356,15 @@ func (r *scenarioRun) step(step *scenarioStep) {
 			g.dieLocked()
 		}
 		r.mu.Unlock()
-		r.eventually("the host to see the death", func(s host.Stats) bool { return s.Restarts[host.RestartDied] >= before+n })
+		r.eventually("the host to see the death",
+			func(s host.Stats) bool { return s.Restarts[host.RestartDied] >= before+n })
 	case step.Workers == "gone":
 		before := died()
 		r.mu.Lock()
 		r.removeWorkersLocked()
 		r.mu.Unlock()
-		r.eventually("the host to see the death", func(s host.Stats) bool { return s.Restarts[host.RestartDied] > before })
+		r.eventually("the host to see the death",
+			func(s host.Stats) bool { return s.Restarts[host.RestartDied] > before })
 	case step.Workers == "back":
 		r.mu.Lock()
 		r.gone = false
@@ -405,7 +407,8 @@ func (r *scenarioRun) check(model *host.Host) {
 		digests[name] = d
 	}
 	r.eventually("all deaths", func(s host.Stats) bool {
-		return (expect.Died == nil || s.Restarts[host.RestartDied] >= *expect.Died) && s.Restarts[host.RestartDeadline] >= expect.Killed
+		return (expect.Died == nil || s.Restarts[host.RestartDied] >= *expect.Died) &&
+			s.Restarts[host.RestartDeadline] >= expect.Killed
 	})
 	s := r.host.Stats()
 	if expect.Died != nil && s.Restarts[host.RestartDied] != *expect.Died {

@@ -82,7 +82,8 @@ func (r *recorder) State(ctx context.Context) ([]byte, error) {
 	return state, err
 }
 
-func (r *recorder) stream(ctx context.Context, op uint32, f func(context.Context, func([]byte) error) error) ([]byte, error) {
+func (r *recorder) stream(ctx context.Context, op uint32,
+	f func(context.Context, func([]byte) error) error) ([]byte, error) {
 	var all []byte
 	r.call(op)
 	err := f(ctx, func(chunk []byte) error {
@@ -180,7 +181,8 @@ func replayWazero(t *testing.T, calls []byte) []reply {
 		if status == 0 {
 			r.ok = 1
 		}
-		r.body, r.table, r.events = read(u32(h[8:]), u32(h[12:])), read(u32(h[16:]), u32(h[20:])), read(u32(h[24:]), u32(h[28:]))
+		r.body, r.table, r.events = read(u32(h[8:]), u32(h[12:])), read(u32(h[16:]), u32(h[20:])),
+			read(u32(h[24:]), u32(h[28:]))
 		all = append(all, r)
 	}
 	return all

@@ -50,14 +50,16 @@ func (s *shutting) dispatch() {
 			action, options := turn(n)
 			s.futures[k] = append(s.futures[k], e.DispatchAsync(s.t.Context(), action, nil, options...))
 			if n == shuttingActions/2 {
-				s.futures[k] = append(s.futures[k], e.DispatchAsync(s.t.Context(), "test:work", dict{"rounds": 2_000_000}))
+				s.futures[k] = append(s.futures[k],
+					e.DispatchAsync(s.t.Context(), "test:work", dict{"rounds": 2_000_000}))
 			}
 		}
 	}
 }
 
-// settled holds every future against the store: each has an outcome, and each engine is what the actions make of a fresh
-// one that returned a result, and only those. It returns how many did, and how many failed.
+// settled holds every future against the store: each has an outcome, and each engine is what the
+// actions make of a fresh one that returned a result, and only those. It returns how many did, and
+// how many failed.
 func (s *shutting) settled() (answered, failed int) {
 	t := s.t
 	t.Helper()
@@ -91,8 +93,10 @@ func (s *shutting) settled() (answered, failed int) {
 			default:
 				answered++
 				action, options := turn(n)
-				if want := dispatch(t, fresh, action, nil, options...); want.Sequence != r.Sequence || string(want.Raw) != string(r.Raw) {
-					t.Fatalf("engine %d: turn %d returned %d %x, again %d %x", k, n, r.Sequence, r.Raw, want.Sequence, want.Raw)
+				if want := dispatch(t, fresh, action, nil, options...); want.Sequence != r.Sequence ||
+					string(want.Raw) != string(r.Raw) {
+					t.Fatalf("engine %d: turn %d returned %d %x, again %d %x", k, n, r.Sequence, r.Raw, want.Sequence,
+						want.Raw)
 				}
 			}
 			if err != nil || r.Changed {
@@ -132,7 +136,8 @@ func TestShutdownWithRequestsInFlight(t *testing.T) {
 	}
 }
 
-// A shutdown that can't wait interrupts what is on its way: each action has a result that is stored, or an error and no effect.
+// A shutdown that can't wait interrupts what is on its way: each action has a result that is
+// stored, or an error and no effect.
 func TestShutdownWithAnExpiredContext(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -158,7 +163,8 @@ func TestShutdownWithAnExpiredContext(t *testing.T) {
 			go func() { waits <- h.Shutdown(context.Background()) }()
 			// The first call has begun once nothing can be opened.
 			for k := 0; ; k++ {
-				if _, err := h.Open(context.Background(), fmt.Sprint("new", k), host.EngineOptions{}); errors.Is(err, host.ErrShutdown) {
+				if _, err := h.Open(context.Background(), fmt.Sprint("new", k), host.EngineOptions{}); errors.Is(err,
+					host.ErrShutdown) {
 					break
 				}
 			}

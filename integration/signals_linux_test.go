@@ -73,7 +73,8 @@ func TestASignalEndsACommand(t *testing.T) {
 		{"bench", []string{"bench", "--for", "1h", "--only", "roundtrip/go_plugin"}, hasChildren(2), false},
 	} {
 		// A run that is not deep gives each command one of the signals, the next one the next.
-		for _, s := range require.Sample(len(endings), slices.Concat(endings[k%len(endings):], endings[:k%len(endings)])) {
+		for _, s := range require.Sample(len(endings),
+			slices.Concat(endings[k%len(endings):], endings[:k%len(endings)])) {
 			t.Run(fmt.Sprintf("%s/%v", c.name, s), func(t *testing.T) {
 				command, in, out := start(t, program, c.args...)
 				c.under(t, command.Process.Pid, in, out)
@@ -103,11 +104,13 @@ func TestASecondSignalEndsAtOnce(t *testing.T) {
 	}
 	// A worker that its host leaves in a hurry may leave the directory of its socket.
 	t.Setenv("TMPDIR", t.TempDir())
-	c := exec.Command(program, "serve", "--listen", "127.0.0.1:0", "--workers", "1", "--core", core, "--timeout", "0", "--drain-timeout", "1h")
+	c := exec.Command(program, "serve", "--listen", "127.0.0.1:0", "--workers", "1", "--core", core, "--timeout", "0",
+		"--drain-timeout", "1h")
 	c, _, out := begin(t, c)
 	url := strings.TrimPrefix(line(t, out), "listening on ")
 	go func() {
-		r, err := http.Post(url+"/v1/engines/e", "application/jsonl", strings.NewReader("{\"setup\":{}}\n{\"type\":\"test:spin\"}\n"))
+		r, err := http.Post(url+"/v1/engines/e", "application/jsonl",
+			strings.NewReader("{\"setup\":{}}\n{\"type\":\"test:spin\"}\n"))
 		if err == nil {
 			_, _ = io.Copy(io.Discard, r.Body) // until the server ends
 			_ = r.Body.Close()
@@ -238,7 +241,8 @@ func TestACommandEndsWhenNobodyReadsItsOutput(t *testing.T) {
 	}
 }
 
-// Nothing that is logged ends a game or holds it up: neither a standard error that nobody reads any more, nor one that is full.
+// Nothing that is logged ends a game or holds it up: neither a standard error that nobody reads any
+// more, nor one that is full.
 func TestAGameGoesOnWithoutItsLog(t *testing.T) {
 	program := build(t, "cmd/hypertoken")
 	for name, stderr := range map[string]func(*testing.T) *os.File{"unread": unread, "full": full} {
@@ -294,10 +298,12 @@ func TestAGameGoesOnWithoutItsLog(t *testing.T) {
 
 func init() { roles["unread"] = unreadApplication }
 
-// unreadApplication plays a game while its worker is killed again and again. Its host has the logger of every application.
+// unreadApplication plays a game while its worker is killed again and again. Its host has the
+// logger of every application.
 func unreadApplication() int {
 	ctx := context.Background()
-	h := must(host.New(ctx, host.Options{Workers: 1, MaxRestarts: 1 << 20, RestartWindow: 1, CacheDir: os.Getenv("HYPERTOKEN_TEST_CACHE")}))
+	h := must(host.New(ctx, host.Options{Workers: 1, MaxRestarts: 1 << 20, RestartWindow: 1,
+		CacheDir: os.Getenv("HYPERTOKEN_TEST_CACHE")}))
 	e := must(h.Open(ctx, "e", host.EngineOptions{Setup: deck(52)}))
 	for n := range uint64(3) {
 		must(e.Dispatch(ctx, "stack:draw", nil))

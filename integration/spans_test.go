@@ -41,7 +41,8 @@ func TestSpans(t *testing.T) {
 		if _, err := future.Wait(ctx); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := e.DispatchBatch(ctx, host.BatchAtomic, []host.Action{{Type: "stack:draw"}, {Type: "stack:reset"}}); err != nil {
+		if _, err := e.DispatchBatch(ctx, host.BatchAtomic,
+			[]host.Action{{Type: "stack:draw"}, {Type: "stack:reset"}}); err != nil {
 			t.Fatal(err)
 		}
 		canceled, cancel := context.WithCancel(ctx)
@@ -68,16 +69,21 @@ func TestSpans(t *testing.T) {
 			for _, e := range s.Events() {
 				events = append(events, e.Name)
 				if e.Name != "exception" && (e.Time.Before(s.StartTime()) || e.Time.After(s.EndTime())) {
-					t.Errorf("%d: %s ended %v, the span is from %v to %v", k, e.Name, e.Time, s.StartTime(), s.EndTime())
+					t.Errorf("%d: %s ended %v, the span is from %v to %v", k, e.Name, e.Time, s.StartTime(),
+						s.EndTime())
 				}
 			}
-			wanted := []attribute.KeyValue{attribute.String("hypertoken.engine", "table"), attribute.String("hypertoken.action", want.action),
+			wanted := []attribute.KeyValue{attribute.String("hypertoken.engine", "table"),
+				attribute.String("hypertoken.action", want.action),
 				attribute.Int("hypertoken.actions", want.n)}
-			if s.Name() != "hypertoken.dispatch" || s.Parent().SpanID() != parent.SpanContext().SpanID() || !slices.Equal(s.Attributes(), wanted) ||
+			if s.Name() != "hypertoken.dispatch" || s.Parent().SpanID() != parent.SpanContext().SpanID() ||
+				!slices.Equal(s.Attributes(), wanted) ||
 				!slices.Equal(events, want.events) {
-				t.Errorf("%d: %s of %v, %v, events %v, want %v, %v", k, s.Name(), s.Parent().SpanID(), s.Attributes(), events, wanted, want.events)
+				t.Errorf("%d: %s of %v, %v, events %v, want %v, %v", k, s.Name(), s.Parent().SpanID(), s.Attributes(),
+					events, wanted, want.events)
 			}
-			if status := s.Status(); (want.err != nil) != (status.Code == codes.Error) || (want.err != nil && status.Description != host.CodeOf(want.err)) {
+			if status := s.Status(); (want.err != nil) != (status.Code == codes.Error) ||
+				(want.err != nil && status.Description != host.CodeOf(want.err)) {
 				t.Errorf("%d: the status is %v, the error was %v", k, status, want.err)
 			}
 		}

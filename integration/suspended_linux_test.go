@@ -26,8 +26,8 @@ const (
 	suspendedRounds  = 200_000_000
 )
 
-// suspendedApplication is stopped while an action runs on a worker, and other calls wait: for their turn, for room in the
-// queue, and for an engine to open.
+// suspendedApplication is stopped while an action runs on a worker, and other calls wait: for their
+// turn, for room in the queue, and for an engine to open.
 func suspendedApplication() int {
 	ctx := context.Background()
 	a := newApp(host.Options{Workers: 1, MaxQueue: 2, Timeout: suspendedTimeout, OpenTimeout: suspendedTimeout})
@@ -84,7 +84,8 @@ func TestASuspendedHostTimesNothingOut(t *testing.T) {
 	if s = hear(t, out, "resumed"); s.Error != "" {
 		t.Errorf("timed out, though it could be answered: %s", s.Error)
 	}
-	if s.Stats.Restarts[host.RestartStalled]+s.Stats.Restarts[host.RestartDeadline]+s.Stats.Restarts[host.RestartDied] > 0 {
+	ends := s.Stats.Restarts
+	if ends[host.RestartStalled]+ends[host.RestartDeadline]+ends[host.RestartDied] > 0 {
 		t.Errorf("got %v", s.Stats.Restarts)
 	}
 	if err := c.Wait(); err != nil {

@@ -100,8 +100,8 @@ func signal(t *testing.T, pid int, s syscall.Signal) {
 // endless lets workers die as often as they like, and be back at once.
 var endless = host.Options{MaxRestarts: 1 << 20, RestartWindow: 1}
 
-// Every trace gives what was recorded: on one worker, on four, in batches, and with workers that are killed while they owe
-// answers.
+// Every trace gives what was recorded: on one worker, on four, in batches, and with workers that
+// are killed while they owe answers.
 func TestTracesOnWorkers(t *testing.T) {
 	traces := require.Sample(5, traces(t))
 	for _, c := range []struct {
@@ -143,7 +143,8 @@ func TestTracesOnWorkers(t *testing.T) {
 				running.Go(func() {
 					defer func() { <-limit }()
 					for _, mode := range c.modes {
-						e, err := h.Open(t.Context(), fmt.Sprint(k, mode), host.EngineOptions{Setup: host.Raw(tr.Setup)})
+						e, err := h.Open(t.Context(), fmt.Sprint(k, mode),
+							host.EngineOptions{Setup: host.Raw(tr.Setup)})
 						if err != nil {
 							t.Error(err)
 							return
@@ -164,7 +165,8 @@ func TestTracesOnWorkers(t *testing.T) {
 			stop.Store(true)
 			killer.Wait()
 			s := h.Stats()
-			t.Logf("%d deaths, %d requests in flight then, %d placings", s.Restarts[host.RestartDied], s.Recovered, s.Placed)
+			t.Logf("%d deaths, %d requests in flight then, %d placings", s.Restarts[host.RestartDied], s.Recovered,
+				s.Placed)
 			if c.kills && s.Recovered == 0 {
 				t.Error("no worker died with requests in flight")
 			}
@@ -260,7 +262,8 @@ func TestPoisonIsContained(t *testing.T) {
 		s := h.Stats()
 		w := s.Workers[0]
 		now := ticks(w.PID)
-		if s.Actions["ok"] != last.Actions["ok"] || s.Engines["placing"] > 0 || w.State != host.WorkerReady || w.Pending == 0 || w.PID != last.Workers[0].PID {
+		if s.Actions["ok"] != last.Actions["ok"] || s.Engines["placing"] > 0 || w.State != host.WorkerReady ||
+			w.Pending == 0 || w.PID != last.Workers[0].PID {
 			since = now
 		} else if now > since+spinTicks {
 			// Nothing but the spin computes as long.

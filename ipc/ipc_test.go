@@ -58,7 +58,8 @@ func fill(r *ipc.Reader, b []byte) {
 func TestFramesArriveHoweverTheyAreCut(t *testing.T) {
 	stream := frames(func(w *ipc.Writer) {
 		w.Append(ipc.Header{Kind: ipc.Ping, Request: 1})
-		w.Append(ipc.Header{Kind: ipc.Dispatch, Flags: ipc.FlagJournaled, Request: 2, Placement: 1 << 40}, []byte("ab"), nil, []byte("c"))
+		w.Append(ipc.Header{Kind: ipc.Dispatch, Flags: ipc.FlagJournaled, Request: 2, Placement: 1 << 40},
+			[]byte("ab"), nil, []byte("c"))
 	})
 	for cut := range stream {
 		r := ipc.NewReader(ipc.DefaultMaxFrame, true)
@@ -127,14 +128,16 @@ func TestBodiesReadAsTheyWereWritten(t *testing.T) {
 	}
 	batch := ipc.AppendMember(ipc.AppendMember(ipc.AppendBatch(nil, 2), true, body), false, body)
 	members, err := ipc.ReadBatch(batch, nil)
-	if err != nil || len(members) != 2 || !members[0].Journaled || members[1].Journaled || !reflect.DeepEqual(members[1].Action, action) {
+	if err != nil || len(members) != 2 || !members[0].Journaled || members[1].Journaled ||
+		!reflect.DeepEqual(members[1].Action, action) {
 		t.Errorf("batch: got %+v, %v", members, err)
 	}
 	entry, rest, err := ipc.ReadEntry(append(journal.AppendEntry(nil, body, 1<<63), 7))
 	if err != nil || entry.Checksum != 1<<63 || !reflect.DeepEqual(entry.Action, action) || len(rest) != 1 {
 		t.Errorf("entry: got %+v, %v", entry, err)
 	}
-	outcome := ipc.Outcome{RunTime: 1, Sequence: 300, Memory: 1 << 33, Checksum: 70000, Result: make([]byte, 300), Events: []byte{1}}
+	outcome := ipc.Outcome{RunTime: 1, Sequence: 300, Memory: 1 << 33, Checksum: 70000, Result: make([]byte, 300),
+		Events: []byte{1}}
 	b := append(outcome.AppendHead(nil), outcome.Result...)
 	b = append(ipc.AppendBytes(b, len(outcome.Events)), outcome.Events...)
 	if got, err := ipc.ReadOutcome(b); err != nil || !reflect.DeepEqual(got, outcome) {
@@ -148,8 +151,10 @@ func TestBodiesReadAsTheyWereWritten(t *testing.T) {
 	if got, err := ipc.ReadOpen(open.Append(nil)); err != nil || got != open {
 		t.Errorf("open: got %+v, %v", got, err)
 	}
-	for _, m := range []ipc.MemberOutcome{{Changed: true, Checksum: 5, Result: []byte{}}, {Code: "exists", Message: "it is there"}} {
-		if got, rest, err := ipc.ReadMemberOutcome(m.Append(nil)); err != nil || len(rest) > 0 || !reflect.DeepEqual(got, m) {
+	for _, m := range []ipc.MemberOutcome{{Changed: true, Checksum: 5, Result: []byte{}},
+		{Code: "exists", Message: "it is there"}} {
+		if got, rest, err := ipc.ReadMemberOutcome(m.Append(nil)); err != nil || len(rest) > 0 ||
+			!reflect.DeepEqual(got, m) {
 			t.Errorf("member: got %+v, %v", got, err)
 		}
 	}
@@ -161,7 +166,8 @@ func FuzzBodies(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if a, err := ipc.ReadAction(b); err == nil {
 			again, err := ipc.ReadAction(journal.AppendAction(nil, &a, string(a.Type), a.Payload))
-			if err != nil || again.Now != a.Now || !bytes.Equal(again.Payload, a.Payload) || !bytes.Equal(again.Type, a.Type) {
+			if err != nil || again.Now != a.Now || !bytes.Equal(again.Payload, a.Payload) ||
+				!bytes.Equal(again.Type, a.Type) {
 				t.Errorf("%+v reads again as %+v, %v", a, again, err)
 			}
 		}

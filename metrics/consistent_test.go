@@ -93,9 +93,11 @@ func monotonic(families []*dto.MetricFamily) map[string]float64 {
 // Whatever happens, no counter goes back; and once the host is quiet, every action that was asked
 // for has an outcome, and the counts are those that the callers have.
 func TestCountsAgreeWithTheCallers(t *testing.T) {
-	h, r := newHost(t, host.Options{Workers: 2, MaxQueue: 16, MaxAttempts: 20, MaxRestarts: 1000, BusyAfter: time.Second})
+	h, r := newHost(t, host.Options{Workers: 2, MaxQueue: 16, MaxAttempts: 20, MaxRestarts: 1000,
+		BusyAfter: time.Second})
 	engines := []*host.Engine{openEngine(t, h, "a", host.EngineOptions{}), openEngine(t, h, "b", host.EngineOptions{}),
-		openEngine(t, h, "c", host.EngineOptions{EnableBatching: true, BatchWindow: time.Millisecond, BatchMode: host.BatchIndependent})}
+		openEngine(t, h, "c", host.EngineOptions{EnableBatching: true, BatchWindow: time.Millisecond,
+			BatchMode: host.BatchIndependent})}
 	var mu sync.Mutex
 	told, batches := map[string]float64{}, 0.0
 	count := func(action string, err error) {
@@ -135,7 +137,8 @@ func TestCountsAgreeWithTheCallers(t *testing.T) {
 						_, err = e.Dispatch(ctx, "debug:log", nil, host.Key(fmt.Sprint(k, caller/2, n)))
 						count("debug:log", err)
 					case 5:
-						r, err := e.DispatchBatch(ctx, host.BatchMode(n%2), []host.Action{{Type: "stack:peek"}, {Type: "no:such"}})
+						r, err := e.DispatchBatch(ctx, host.BatchMode(n%2),
+							[]host.Action{{Type: "stack:peek"}, {Type: "no:such"}})
 						if r.Outcomes == nil {
 							t.Errorf("a batch failed as a whole: %v", err)
 							continue
@@ -162,7 +165,8 @@ func TestCountsAgreeWithTheCallers(t *testing.T) {
 			// The last answers may be read before the end of the process that gave them is noticed.
 			done = sum(values(gather(t, r)), "hypertoken_worker_restarts_total") == float64(len(killed))
 		default:
-			if w := h.Stats().Workers[len(killed)%2]; w.Pending > 0 && w.PID != 0 && len(killed) < 10 && !killed[w.PID] {
+			if w := h.Stats().Workers[len(killed)%2]; w.Pending > 0 && w.PID != 0 && len(killed) < 10 &&
+				!killed[w.PID] {
 				if p, err := os.FindProcess(w.PID); err == nil && p.Kill() == nil {
 					killed[w.PID] = true
 				}
@@ -183,16 +187,21 @@ func TestCountsAgreeWithTheCallers(t *testing.T) {
 			t.Errorf("%s is %v, callers were told %v", key, got[key], n)
 		}
 	}
-	if sum(got, "hypertoken_actions_total") != total || got["hypertoken_actions_dispatched_total "] != total || got["hypertoken_actions_in_flight "] != 0 ||
-		sum(got, "hypertoken_action_duration_seconds") != total || sum(got, "hypertoken_action_outcomes_total") != total {
+	if sum(got, "hypertoken_actions_total") != total || got["hypertoken_actions_dispatched_total "] != total ||
+		got["hypertoken_actions_in_flight "] != 0 ||
+		sum(got, "hypertoken_action_duration_seconds") != total ||
+		sum(got, "hypertoken_action_outcomes_total") != total {
 		t.Errorf("callers were told %v outcomes; %v were dispatched, %v ended, %v have a duration, %v are in flight, %v by outcome", total,
-			got["hypertoken_actions_dispatched_total "], sum(got, "hypertoken_actions_total"), sum(got, "hypertoken_action_duration_seconds"),
+			got["hypertoken_actions_dispatched_total "], sum(got, "hypertoken_actions_total"),
+			sum(got, "hypertoken_action_duration_seconds"),
 			got["hypertoken_actions_in_flight "], sum(got, "hypertoken_action_outcomes_total"))
 	}
-	if n := got["hypertoken_batches_total atomic,unknown_action"] + got["hypertoken_batches_total independent,ok"]; n < batches {
+	if n := got["hypertoken_batches_total atomic,unknown_action"] +
+		got["hypertoken_batches_total independent,ok"]; n < batches {
 		t.Errorf("%v batches, callers made %v", n, batches)
 	}
-	if n := float64(len(killed)); n == 0 || got["hypertoken_worker_exits_total died"] != n || got["hypertoken_recovery_seconds "] == 0 ||
+	if n := float64(len(killed)); n == 0 || got["hypertoken_worker_exits_total died"] != n ||
+		got["hypertoken_recovery_seconds "] == 0 ||
 		got["hypertoken_in_flight_requests "] != 0 || got["hypertoken_queued_requests "] != 0 {
 		t.Errorf("%v workers were killed; %v", n, got)
 	}
@@ -202,11 +211,13 @@ func TestCountsAgreeWithTheCallers(t *testing.T) {
 func TestExemplars(t *testing.T) {
 	h, r := newHost(t, host.Options{InProcess: true})
 	e := openEngine(t, h, "e", host.EngineOptions{})
-	c := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{0xab, 1}, SpanID: trace.SpanID{0xcd, 2}, TraceFlags: trace.FlagsSampled})
+	c := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{0xab, 1}, SpanID: trace.SpanID{0xcd, 2},
+		TraceFlags: trace.FlagsSampled})
 	if _, err := e.Dispatch(trace.ContextWithSpanContext(t.Context(), c), "stack:draw", nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.Dispatch(trace.ContextWithSpanContext(t.Context(), c.WithTraceFlags(0)), "stack:peek", nil); err != nil {
+	if _, err := e.Dispatch(trace.ContextWithSpanContext(t.Context(), c.WithTraceFlags(0)), "stack:peek",
+		nil); err != nil {
 		t.Fatal(err)
 	}
 	w := httptest.NewRecorder()
@@ -227,7 +238,8 @@ func TestExemplars(t *testing.T) {
 func BenchmarkScrape(b *testing.B) {
 	h, r := newHost(b, host.Options{Workers: 2})
 	e := openEngine(b, h, "e", host.EngineOptions{})
-	for _, action := range []string{"stack:draw", "stack:peek", "stack:reset", "stack:shuffle", "debug:log", "game:start", "game:end", "stack:cut", "stack:reverse", "token:create"} {
+	for _, action := range []string{"stack:draw", "stack:peek", "stack:reset", "stack:shuffle", "debug:log",
+		"game:start", "game:end", "stack:cut", "stack:reverse", "token:create"} {
 		_, _ = e.Dispatch(b.Context(), action, nil)
 	}
 	handler := promhttp.HandlerFor(r, promhttp.HandlerOpts{})

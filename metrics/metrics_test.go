@@ -32,7 +32,8 @@ func TestGathered(t *testing.T) {
 	if err := metrics.Register(r, h); err != nil {
 		t.Fatal(err)
 	}
-	e, err := h.Open(t.Context(), "e", host.EngineOptions{Setup: map[string]any{"stack": []map[string]any{{"id": "a"}, {"id": "b"}}}})
+	e, err := h.Open(t.Context(), "e", host.EngineOptions{Setup: map[string]any{"stack": []map[string]any{{"id": "a"},
+		{"id": "b"}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,10 +96,12 @@ func TestGathered(t *testing.T) {
 			t.Errorf("%s is %v (%v), want %v", name, v, ok, want)
 		}
 	}
-	if got["hypertoken_spares ready"]+got["hypertoken_spares starting"]+got["hypertoken_spares backoff"] != 1 || got["hypertoken_takeovers_total "] > 1 {
+	if got["hypertoken_spares ready"]+got["hypertoken_spares starting"]+got["hypertoken_spares backoff"] != 1 ||
+		got["hypertoken_takeovers_total "] > 1 {
 		t.Errorf("got %v", got)
 	}
-	if got["hypertoken_workers ready"]+got["hypertoken_workers starting"] != 2 || got["hypertoken_placings_total "] < 2 {
+	if got["hypertoken_workers ready"]+got["hypertoken_workers starting"] != 2 ||
+		got["hypertoken_placings_total "] < 2 {
 		t.Errorf("got %v", got)
 	}
 }

@@ -42,7 +42,8 @@ func durations() []time.Duration {
 // Both kinds are what the client library itself makes of the same durations.
 func TestBothKindsAreThoseOfTheClientLibrary(t *testing.T) {
 	reference := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "x", Buckets: histogram.Bounds[:],
-		NativeHistogramBucketFactor: math.Exp2(math.Exp2(-histogram.Schema)), NativeHistogramZeroThreshold: histogram.ZeroThreshold})
+		NativeHistogramBucketFactor:  math.Exp2(math.Exp2(-histogram.Schema)),
+		NativeHistogramZeroThreshold: histogram.ZeroThreshold})
 	var h histogram.Histogram
 	sum := 0.0
 	for _, d := range durations() {

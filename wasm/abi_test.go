@@ -23,7 +23,8 @@ func abi(t *testing.T) string {
 func TestABIHasEveryCall(t *testing.T) {
 	text := abi(t)
 	for name, op := range map[string]int{"open": opOpen, "restore": opRestore, "feed": opFeed, "ready": opReady,
-		"dispatch": opDispatch, "batch": opBatch, "snapshot": opSnapshot, "state": opState, "next": opNext, "digest": opDigest,
+		"dispatch": opDispatch, "batch": opBatch, "snapshot": opSnapshot, "state": opState, "next": opNext,
+		"digest":  opDigest,
 		"actions": opActions, "records": opRecords} {
 		if !strings.Contains(text, fmt.Sprintf("\n| %d | [%s](#", op, name)) {
 			t.Errorf("the table of calls has no row for %s, %d", name, op)

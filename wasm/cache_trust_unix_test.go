@@ -73,7 +73,8 @@ func TestACacheEntryOfOthersIsReplaced(t *testing.T) {
 				t.Errorf("got %v, want %q", err, c.says)
 			}
 			after, err := os.Lstat(file)
-			if err != nil || time.Since(after.ModTime()) > time.Since(planted)/2 || !after.Mode().IsRegular() || private(after) != nil {
+			if err != nil || time.Since(after.ModTime()) > time.Since(planted)/2 || !after.Mode().IsRegular() ||
+				private(after) != nil {
 				t.Errorf("the entry was not made anew: %v, %v", after, err)
 			}
 			if err := compile(); err != nil {

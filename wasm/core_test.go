@@ -40,7 +40,8 @@ func TestWhatIsNotACoreIsRefusedWithTheReason(t *testing.T) {
 		{"a start function that traps", cores.Whole(1).Starting(0x00).Bytes(), "unreachable"},
 		{"a start function that never ends", cores.Whole(1).Starting(cores.Endless...).Bytes(), "its first instance was not ready within 100ms"},
 		{"a version that never comes", new(cores.Module).Function("ht_abi", cores.ToInt, cores.Endless...).Returns("ht_reply", cores.ToInt, 0).
-			Returns("ht_input", cores.IntToInt, 0).Returns("ht_call", cores.IntsToInt, 0).Bytes(), "its first instance was not ready within 100ms"},
+			Returns("ht_input", cores.IntToInt, 0).Returns("ht_call", cores.IntsToInt, 0).Bytes(),
+			"its first instance was not ready within 100ms"},
 		{"a memory at its limit", func() []byte { m := cores.Whole(1); m.Pages = 64; return m.Bytes() }(), ""},
 		{"a memory above its limit", func() []byte { m := cores.Whole(1); m.Pages = 65; return m.Bytes() }(), "memory"},
 		{"a table", table(1, 1, 2), ""},
@@ -233,7 +234,8 @@ func TestADamagedCacheEntryIsReplaced(t *testing.T) {
 			compileOnce()
 			after, err := os.ReadFile(file)
 			if err != nil || !bytes.Equal(after, whole) {
-				t.Fatalf("%d bytes instead of the %d that were there before the damage, %v", len(after), len(whole), err)
+				t.Fatalf("%d bytes instead of the %d that were there before the damage, %v", len(after), len(whole),
+					err)
 			}
 			// The next process takes it as it is.
 			before := modified(t, file)

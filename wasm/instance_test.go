@@ -221,7 +221,8 @@ func TestAResultAboveMaxResultFailsBeforeTheStateChanges(t *testing.T) {
 	// A string of that length has a header of five bytes.
 	fits := int(DefaultLimits.MaxResult) - 5
 	var action *ActionError
-	if err := run(fits + 1); !errors.As(err, &action) || action.Code != "too_large" || !strings.Contains(err.Error(), "16777216 bytes (MaxResult)") {
+	if err := run(fits + 1); !errors.As(err, &action) || action.Code != "too_large" || !strings.Contains(err.Error(),
+		"16777216 bytes (MaxResult)") {
 		t.Errorf("one byte above: %v", err)
 	}
 	if digest(t, i) != before {
@@ -266,7 +267,8 @@ func TestRequestsAreBounded(t *testing.T) {
 	a := Action{Type: "debug:log"}
 	a.Payload = make([]byte, MaxInput-a.Size()+1)
 	var action *ActionError
-	if _, err := i.Dispatch(t.Context(), &a); !errors.As(err, &action) || action.Code != "too_large" || !strings.Contains(err.Error(), "67108865") {
+	if _, err := i.Dispatch(t.Context(), &a); !errors.As(err, &action) || action.Code != "too_large" ||
+		!strings.Contains(err.Error(), "67108865") {
 		t.Errorf("above the bound: %v", err)
 	}
 	a.Payload = a.Payload[1:]
@@ -381,7 +383,8 @@ func TestABatchTellsItsMembersApart(t *testing.T) {
 	if err != nil || !r.Changed || len(members) != 3 {
 		t.Fatal(members, r, err)
 	}
-	if members[0].Err != nil || !members[0].Changed || members[1].Err == nil || members[2].Err != nil || members[2].Changed {
+	if members[0].Err != nil || !members[0].Changed || members[1].Err == nil || members[2].Err != nil ||
+		members[2].Changed {
 		t.Errorf("got %+v", members)
 	}
 	var top []dict
@@ -395,7 +398,8 @@ func TestSnapshotsOfStrangersAreRefused(t *testing.T) {
 	b := snapshot(t, open(t, c, deck(5)))
 	flipped := bytes.Replace(bytes.Clone(b), []byte("Token 3"), []byte("Token 4"), 1)
 	for name, bad := range map[string][]byte{
-		"empty": nil, "cut short": b[:len(b)-1], "changed": flipped, "garbage": []byte("garbage"), "longer": append(bytes.Clone(b), 0xc0),
+		"empty": nil, "cut short": b[:len(b)-1], "changed": flipped, "garbage": []byte("garbage"),
+		"longer": append(bytes.Clone(b), 0xc0),
 	} {
 		i := open(t, c, nil)
 		var action *ActionError
@@ -468,7 +472,8 @@ func FuzzOpen(f *testing.F) {
 
 func TestAnErrorHasACode(t *testing.T) {
 	for text, ok := range map[string]bool{
-		"\x82\xa4code\xa1x\xa7message\xa1y": true, "\x81\xa7message\xa1y": false, "\x82\xa4code\xa0\xa7message\xa1y": false, "\x80": false, "\xc1": false, "": false,
+		"\x82\xa4code\xa1x\xa7message\xa1y": true, "\x81\xa7message\xa1y": false,
+		"\x82\xa4code\xa0\xa7message\xa1y": false, "\x80": false, "\xc1": false, "": false,
 	} {
 		if e, err := decodeError([]byte(text)); (err == nil) != ok {
 			t.Errorf("%q: %v, %v", text, e, err)

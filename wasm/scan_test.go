@@ -10,9 +10,12 @@ import (
 )
 
 func TestScanFindsTheEndOfAValue(t *testing.T) {
-	for _, v := range []any{nil, true, 0, -1, -33, 200, 1 << 20, int64(-1) << 40, uint64(1) << 63, 1.5, float32(2), "", "x",
-		strings.Repeat("s", 300), strings.Repeat("s", 1<<17), []byte{1, 2}, make([]byte, 1<<17), []any{}, []any{1, []any{"a"}, nil},
-		make([]int, 20), make([]int, 1<<17), map[string]any{}, map[string]any{"a": map[string]any{"b": []any{1, 2}}, "c": 3}} {
+	for _, v := range []any{nil, true, 0, -1, -33, 200, 1 << 20, int64(-1) << 40, uint64(1) << 63, 1.5, float32(2), "",
+		"x",
+		strings.Repeat("s", 300), strings.Repeat("s", 1<<17), []byte{1, 2}, make([]byte, 1<<17), []any{},
+		[]any{1, []any{"a"}, nil},
+		make([]int, 20), make([]int, 1<<17), map[string]any{},
+		map[string]any{"a": map[string]any{"b": []any{1, 2}}, "c": 3}} {
 		b, err := msgpack.Marshal(v)
 		if err != nil {
 			t.Fatal(err)

@@ -21,7 +21,8 @@ import (
 // specification returns the folders with the test suite of WebAssembly's specification that wazero has.
 func specification(t *testing.T) []string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/tetratelabs/wazero").Output()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}",
+		"github.com/tetratelabs/wazero").Output()
 	dir := filepath.Join(strings.TrimSpace(string(out)), "internal", "integration_test", "spectest")
 	if _, missing := os.Stat(dir); err != nil || missing != nil {
 		t.Skipf("wazero's sources are not here: %v, %v", err, missing)
@@ -33,7 +34,8 @@ func specification(t *testing.T) []string {
 func runtimes(t testing.TB) (plain, yielding wazero.Runtime) {
 	t.Helper()
 	make := func() wazero.Runtime {
-		r := wazero.NewRuntimeWithConfig(t.Context(), wazero.NewRuntimeConfigCompiler().WithCoreFeatures(api.CoreFeaturesV2).WithMemoryLimitPages(1024))
+		r := wazero.NewRuntimeWithConfig(t.Context(),
+			wazero.NewRuntimeConfigCompiler().WithCoreFeatures(api.CoreFeaturesV2).WithMemoryLimitPages(1024))
 		t.Cleanup(func() { _ = r.Close(context.Background()) })
 		return r
 	}
@@ -212,7 +214,8 @@ func runScript(t *testing.T, script string) (calls int) {
 			}
 			calls++
 			if !slices.Equal(results[0], results[1]) || errs[0] != errs[1] {
-				t.Errorf("%s %s: plain %v %q, rewritten %v %q", filepath.Base(script), c.Action.Field, results[0], errs[0], results[1], errs[1])
+				t.Errorf("%s %s: plain %v %q, rewritten %v %q", filepath.Base(script), c.Action.Field, results[0],
+					errs[0], results[1], errs[1])
 			}
 		}
 	}

@@ -103,7 +103,8 @@ func yields(t *testing.T, code ...byte) int {
 func TestWhatIsCounted(t *testing.T) {
 	// times repeats instructions: a global of ours would be seen, so the memory counts.
 	times := func(n uint32, code ...byte) []byte {
-		loop := slices.Concat([]byte{0x03, 0x40}, code, []byte{0x41, 0, 0x41, 0, 0x28, 2, 0, 0x41, 1, 0x6a, 0x36, 2, 0, 0x41, 0, 0x28, 2, 0, 0x41})
+		loop := slices.Concat([]byte{0x03, 0x40}, code,
+			[]byte{0x41, 0, 0x41, 0, 0x28, 2, 0, 0x41, 1, 0x6a, 0x36, 2, 0, 0x41, 0, 0x28, 2, 0, 0x41})
 		return append(appendPadded(loop, n), 0x49, 0x0d, 0, 0x0b)
 	}
 	range1 := func(length uint32, op ...byte) []byte {
@@ -146,11 +147,13 @@ func module(locals []byte, body ...byte) []byte {
 		section(3, []byte{2, 0, 1}),
 		section(4, []byte{2, 0x70, 1, 1, 2, 0x6f, 1, 1, 2}),
 		section(5, []byte{1, 1, 1, 2}),
-		section(6, []byte{3, 0x7f, 1, 0x41, 0, 0x0b, 0x7b, 0, 0xfd, 12}, make([]byte, 16), []byte{0x0b, 0x70, 1, 0xd2, 1, 0x0b}),
+		section(6, []byte{3, 0x7f, 1, 0x41, 0, 0x0b, 0x7b, 0, 0xfd, 12}, make([]byte, 16),
+			[]byte{0x0b, 0x70, 1, 0xd2, 1, 0x0b}),
 		section(7, []byte{3, 1, 'f', 0, 0, 1, 'g', 3, 0, 1, 't', 1, 0}),
 		section(8, []byte{0}),
 		section(9, []byte{9, 0, 0x41, 0, 0x0b, 1, 1, 1, 0, 1, 1, 2, 0, 0x41, 0, 0x0b, 0, 1, 1, 3, 0, 1, 0,
-			4, 0x41, 0, 0x0b, 1, 0xd2, 1, 0x0b, 5, 0x70, 1, 0xd0, 0x70, 0x0b, 6, 0, 0x41, 0, 0x0b, 0x70, 1, 0xd2, 0, 0x0b,
+			4, 0x41, 0, 0x0b, 1, 0xd2, 1, 0x0b, 5, 0x70, 1, 0xd0, 0x70, 0x0b, 6, 0, 0x41, 0, 0x0b, 0x70, 1, 0xd2, 0,
+			0x0b,
 			7, 0x70, 1, 0xd2, 1, 0x0b, 5, 0x6f, 1, 0xd0, 0x6f, 0x0b}),
 		section(0, []byte("\x04test")),
 		section(12, []byte{3}),
@@ -180,7 +183,8 @@ func alike(t *testing.T, plain, yielding wazero.Runtime, name string, code []byt
 // Every opcode, with and without a prefix, with whatever may come after it.
 func TestEveryOpcode(t *testing.T) {
 	plain, yielding := runtimes(t)
-	immediates := [][]byte{{}, {0}, {1}, {0, 0}, {2, 0}, {1, 0, 0}, {2, 0, 0}, {0x40, 0x0b}, {1, 0x0b}, {1, 0x7f}, {0x70}, {2, 0, 0, 0}, {0xff, 0x80, 0},
+	immediates := [][]byte{{}, {0}, {1}, {0, 0}, {2, 0}, {1, 0, 0}, {2, 0, 0}, {0x40, 0x0b}, {1, 0x0b}, {1, 0x7f},
+		{0x70}, {2, 0, 0, 0}, {0xff, 0x80, 0},
 		{0x80, 0x80, 0x80, 0x80, 0}, {0x80, 0x80, 0x80, 0x80, 0x80, 0}, {0xff, 0xff, 0xff, 0xff, 0x0f}, {0xff, 0xff, 0xff, 0xff, 0x7f},
 		make([]byte, 4), make([]byte, 8), make([]byte, 16)}
 	seen := map[string]bool{}
@@ -192,7 +196,8 @@ func TestEveryOpcode(t *testing.T) {
 			}
 			for _, imm := range immediates {
 				body := slices.Concat([]byte{0x00}, opcode, imm, []byte{0x00})
-				if alike(t, plain, yielding, fmt.Sprintf("%x, then %x", opcode, imm), module([]byte{2, 1, 0x7f, 2, 0x7b}, body...)) {
+				if alike(t, plain, yielding, fmt.Sprintf("%x, then %x", opcode, imm),
+					module([]byte{2, 1, 0x7f, 2, 0x7b}, body...)) {
 					seen[string(opcode)] = true
 				}
 			}
@@ -260,11 +265,13 @@ func TestACoreThatIsNotRewrittenIsInterruptedToo(t *testing.T) {
 // What watches a context may stop the instance after the call, so the instance ends with the
 // context. One that yields does not.
 func TestAContextThatEndsWithTheCall(t *testing.T) {
-	for _, c := range []*Core{compile(t, Options{Interruptible: true}), compile(t, Options{Interruptible: true, watched: true})} {
+	for _, c := range []*Core{compile(t, Options{Interruptible: true}),
+		compile(t, Options{Interruptible: true, watched: true})} {
 		i := open(t, c, nil)
 		_, err := i.Dispatch(&countedContext{t.Context(), 0, 2}, &Action{Type: "game:start"}) // asked before the call
 		var trap *TrapError
-		if watched := c.Slow() != nil; watched != (errors.As(err, &trap) && trap.Interrupted) || (!watched && err != nil) {
+		if watched := c.Slow() != nil; watched != (errors.As(err, &trap) && trap.Interrupted) ||
+			(!watched && err != nil) {
 			t.Errorf("watched %t: %v", watched, err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())

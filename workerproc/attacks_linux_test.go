@@ -13,14 +13,18 @@ import (
 
 // mayFail are attempts that some kernels refuse to everybody.
 var mayFail = map[string]bool{
-	"io_uring": true, "BPF": true, "a key": true, "fork by clone3": true, "unshare": true, "perf events": true, "userfaultfd": true,
-	"read the host's memory": true, "trace the host": true, "a call of x32": true, "the host's descriptors": true, "TCP by fast open": true,
+	"io_uring": true, "BPF": true, "a key": true, "fork by clone3": true, "unshare": true, "perf events": true,
+	"userfaultfd":            true,
+	"read the host's memory": true, "trace the host": true, "a call of x32": true, "the host's descriptors": true,
+	"TCP by fast open":                     true,
 	"a copy of a descriptor of the host's": true, "a queued signal to the host": true, "comparing with the host": true,
 	"the host's robust list": true, "writing the host's memory": true, "its group": true, "its session": true,
-	"executable memory by a key": true, "the kernel's log": true, "another root": true, "a mount": true, "a tree of mounts": true,
-	"a namespace": true, "a module": true, "a file by its handle": true, "another signal of a descriptor": true,
+	"executable memory by a key": true, "the kernel's log": true, "another root": true, "a mount": true,
+	"a tree of mounts": true,
+	"a namespace":      true, "a module": true, "a file by its handle": true, "another signal of a descriptor": true,
 	// A host that is root has capabilities that its worker lacks, which keeps it from these.
-	"the host's scheduling": os.Geteuid() == 0, "the host's priority": os.Geteuid() == 0, "the host's CPUs": os.Geteuid() == 0,
+	"the host's scheduling": os.Geteuid() == 0, "the host's priority": os.Geteuid() == 0,
+	"the host's CPUs": os.Geteuid() == 0,
 }
 
 // attack returns what became of each system call that a worker has no use for. Before a worker is
@@ -46,7 +50,8 @@ func (r *readers) attack(dir string) map[string]error {
 
 	// Limits and scheduling of the host, which become what they were.
 	for name, resource := range map[string]int{
-		"the host's CPU time": unix.RLIMIT_CPU, "the host's address space": unix.RLIMIT_AS, "the host's files": unix.RLIMIT_NOFILE,
+		"the host's CPU time": unix.RLIMIT_CPU, "the host's address space": unix.RLIMIT_AS,
+		"the host's files": unix.RLIMIT_NOFILE,
 	} {
 		var limit unix.Rlimit
 		if tried[name] = unix.Prlimit(host, resource, nil, &limit); tried[name] == nil {
@@ -95,8 +100,9 @@ func (r *readers) attack(dir string) map[string]error {
 	opened("io_uring", unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(new([128]byte))))
 	attribute := [128]byte{0: 2, 4: 4, 8: 4, 12: 1} // an array of one value of four bytes
 	opened("BPF", unix.SYS_BPF, unix.BPF_MAP_CREATE, uintptr(unsafe.Pointer(&attribute)), 64)
-	opened("perf events", unix.SYS_PERF_EVENT_OPEN, uintptr(unsafe.Pointer(&unix.PerfEventAttr{Type: unix.PERF_TYPE_SOFTWARE,
-		Size: uint32(unsafe.Sizeof(unix.PerfEventAttr{}))})), 0, ^uintptr(0), ^uintptr(0), 0)
+	opened("perf events", unix.SYS_PERF_EVENT_OPEN,
+		uintptr(unsafe.Pointer(&unix.PerfEventAttr{Type: unix.PERF_TYPE_SOFTWARE,
+			Size: uint32(unsafe.Sizeof(unix.PerfEventAttr{}))})), 0, ^uintptr(0), ^uintptr(0), 0)
 	opened("userfaultfd", unix.SYS_USERFAULTFD, unix.O_CLOEXEC|1)
 	_, tried["read the host's memory"] = unix.ProcessVMReadv(host, []unix.Iovec{{Base: &none[0], Len: 0}}, nil, 0)
 	opened("the host's descriptors", unix.SYS_PIDFD_OPEN, uintptr(host), 0)
@@ -183,7 +189,8 @@ func (r *readers) more(host int) map[string]error {
 	call("its group", unix.SYS_SETPGID, 0, 0)
 	call("its session", unix.SYS_SETSID)
 	call("its capabilities", unix.SYS_CAPGET, null, 0)
-	call("another filter", unix.SYS_SECCOMP, unix.SECCOMP_GET_ACTION_AVAIL, 0, uintptr(unsafe.Pointer(new(uint32(unix.SECCOMP_RET_ERRNO)))))
+	call("another filter", unix.SYS_SECCOMP, unix.SECCOMP_GET_ACTION_AVAIL, 0,
+		uintptr(unsafe.Pointer(new(uint32(unix.SECCOMP_RET_ERRNO)))))
 	call("locked memory", unix.SYS_MLOCK, null, 0)
 	call("executable memory by a key", unix.SYS_PKEY_MPROTECT, 0, 0, unix.PROT_EXEC, ^uintptr(0))
 	call("the machine", unix.SYS_SYSINFO, uintptr(unsafe.Pointer(new(unix.Sysinfo_t))))

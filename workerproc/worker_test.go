@@ -130,7 +130,8 @@ func (s *session) bad(kind ipc.Kind, placement uint64, parts ...[]byte) (ipc.Fla
 }
 
 func configuration(core []byte, bytes int) []byte {
-	return ipc.Encode(ipc.ConfigureBody{Core: wasm.Hash(core), CoreBytes: bytes, EngineMemory: 64 << 20, MaxFrame: ipc.DefaultMaxFrame})
+	return ipc.Encode(ipc.ConfigureBody{Core: wasm.Hash(core), CoreBytes: bytes, EngineMemory: 64 << 20,
+		MaxFrame: ipc.DefaultMaxFrame})
 }
 
 func (s *session) configure() {
@@ -160,7 +161,8 @@ func TestAnActionOnAWorker(t *testing.T) {
 	s.good(ipc.Ready, 1)
 	f, body := s.ask(ipc.Dispatch, 0, 1, action("stack:draw"))
 	o, err := ipc.ReadOutcome(body)
-	if err != nil || f.Flags != ipc.FlagChanged || o.Sequence != 6 || o.Checksum != xxhash.Sum64(o.Result) || o.RunTime == 0 || o.Memory == 0 {
+	if err != nil || f.Flags != ipc.FlagChanged || o.Sequence != 6 || o.Checksum != xxhash.Sum64(o.Result) ||
+		o.RunTime == 0 || o.Memory == 0 {
 		t.Errorf("%v %+v, %v", f.Flags, o, err)
 	}
 	drawn := o.Checksum
@@ -173,10 +175,12 @@ func TestAnActionOnAWorker(t *testing.T) {
 	if o := s.good(ipc.Dispatch, 1, action("stack:peek", 7)); o.Sequence != 7 {
 		t.Errorf("a journaled read has the sequence %d", o.Sequence)
 	}
-	if flags, failure := s.bad(ipc.Dispatch, 1, action("stack:draw", 8)); failure.Code != ipc.CodeConflict || flags&ipc.FlagLost != 0 {
+	if flags, failure := s.bad(ipc.Dispatch, 1, action("stack:draw", 8)); failure.Code != ipc.CodeConflict ||
+		flags&ipc.FlagLost != 0 {
 		t.Errorf("%v %+v", flags, failure)
 	}
-	if flags, failure := s.bad(ipc.Dispatch, 1, action("no:such")); failure.Code != "unknown_action" || flags&ipc.FlagLost != 0 {
+	if flags, failure := s.bad(ipc.Dispatch, 1, action("no:such")); failure.Code != "unknown_action" ||
+		flags&ipc.FlagLost != 0 {
 		t.Errorf("%v %+v", flags, failure)
 	}
 	digest := s.good(ipc.Digest, 1).Result
@@ -191,7 +195,9 @@ func TestAnActionOnAWorker(t *testing.T) {
 		t.Errorf("the digest is %x, and %x after a replay", digest, again)
 	}
 	s.open(3)
-	if flags, failure := s.bad(ipc.Replay, 3, journal.AppendEntry(nil, action("stack:draw"), drawn+1)); failure.Code != ipc.CodeDiverged || flags&ipc.FlagLost == 0 {
+	if flags, failure := s.bad(ipc.Replay, 3,
+		journal.AppendEntry(nil, action("stack:draw"), drawn+1)); failure.Code != ipc.CodeDiverged ||
+		flags&ipc.FlagLost == 0 {
 		t.Errorf("%v %+v", flags, failure)
 	}
 	if _, failure := s.bad(ipc.Dispatch, 3, action("stack:draw")); failure.Code != ipc.CodeNotPlaced {
@@ -210,7 +216,8 @@ func TestACoreThatIsSent(t *testing.T) {
 	}
 	s.open(1)
 	s.good(ipc.Ready, 1)
-	if flags, failure := s.bad(ipc.Dispatch, 1, action("test:trap")); failure.Code != "trap" || flags&ipc.FlagLost == 0 {
+	if flags, failure := s.bad(ipc.Dispatch, 1, action("test:trap")); failure.Code != "trap" ||
+		flags&ipc.FlagLost == 0 {
 		t.Errorf("%v %+v", flags, failure)
 	}
 }

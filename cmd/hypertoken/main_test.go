@@ -40,7 +40,8 @@ var update = flag.Bool("update", false, "write golden files")
 func TestMain(m *testing.M) {
 	workerproc.Main()
 	bench.Main()
-	testscript.Main(m, map[string]func(){"hypertoken": main, topSteps: func() { topClock, topTimeout = toptest.Clock(), time.Minute; main() }})
+	testscript.Main(m, map[string]func(){"hypertoken": main,
+		topSteps: func() { topClock, topTimeout = toptest.Clock(), time.Minute; main() }})
 }
 
 // warm compiles what the scripts run, for workers and in process: under the race detector that may take longer than a
@@ -48,8 +49,9 @@ func TestMain(m *testing.M) {
 func warm(t *testing.T, cache string) {
 	t.Helper()
 	for _, core := range [][]byte{nil, cores.Test, cores.Example} {
-		h, err := host.New(t.Context(), host.Options{Workers: 1, Core: core, CacheDir: cache, StartTimeout: 5 * time.Minute,
-			OpenTimeout: 5 * time.Minute, Logger: slog.New(slog.DiscardHandler)})
+		h, err := host.New(t.Context(), host.Options{Workers: 1, Core: core, CacheDir: cache,
+			StartTimeout: 5 * time.Minute,
+			OpenTimeout:  5 * time.Minute, Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,8 +91,11 @@ func TestScripts(t *testing.T) {
 			env.Setenv("README", readme)
 			env.Setenv("TESTCORE", fmt.Sprintf("%x", sha256.Sum256(cores.Test)))
 			for name, code := range map[string][]byte{"test.wasm": cores.Test, "example.wasm": cores.Example,
-				"hostile.wasm": hostile(), "actionless.wasm": cores.Actionless(), "cut.wasm": cores.Example[:len(cores.Example)/2], "empty.wasm": nil, "no_abi.wasm": new(cores.Module).Bytes(),
-				"imports.wasm": cores.Whole(1).Importing("env", "now", 0, cores.ToInt).Bytes(), "version.wasm": cores.Whole(2).Bytes()} {
+				"hostile.wasm": hostile(), "actionless.wasm": cores.Actionless(),
+				"cut.wasm": cores.Example[:len(cores.Example)/2], "empty.wasm": nil,
+				"no_abi.wasm":  new(cores.Module).Bytes(),
+				"imports.wasm": cores.Whole(1).Importing("env", "now", 0, cores.ToInt).Bytes(),
+				"version.wasm": cores.Whole(2).Bytes()} {
 				if err := os.WriteFile(filepath.Join(env.WorkDir, name), code, 0o600); err != nil {
 					return err
 				}
@@ -105,7 +110,8 @@ func TestScripts(t *testing.T) {
 func hostile() []byte {
 	b := slices.Clone(cores.Example)
 	for plain, escaped := range map[string]string{
-		"process:item": "\x1b[2Jevil:\u009bx", "Counts an item": "\x1b]0;title\a2345", "toolchainrustc": "toolchain\x1b[2Jx",
+		"process:item": "\x1b[2Jevil:\u009bx", "Counts an item": "\x1b]0;title\a2345",
+		"toolchainrustc": "toolchain\x1b[2Jx",
 	} {
 		if len(plain) != len(escaped) || !bytes.Contains(b, []byte(plain)) {
 			panic(plain)
@@ -126,11 +132,13 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	},
 	// append FILE LINE appends a line to a file.
 	"append": func(ts *testscript.TestScript, _ bool, args []string) { appendTo(ts, args[0], args[1]+"\n") },
-	// harmless NAME... fails unless the outputs, stdout, stderr or a file, have text and no control character but newlines.
+	// harmless NAME... fails unless the outputs, stdout, stderr or a file, have text and no control
+	// character but newlines.
 	"harmless": func(ts *testscript.TestScript, _ bool, args []string) {
 		for _, name := range args {
 			text := ts.ReadFile(name)
-			if at := strings.IndexFunc(text, func(r rune) bool { return r != '\n' && unicode.IsControl(r) }); at >= 0 || text == "" {
+			if at := strings.IndexFunc(text,
+				func(r rune) bool { return r != '\n' && unicode.IsControl(r) }); at >= 0 || text == "" {
 				ts.Fatalf("%s steers the terminal at %d: %q", name, at, text)
 			}
 		}
@@ -144,7 +152,8 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		})
 		ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
 	},
-	// readme LINES ANSWERS writes the lines that README.md has as an example, and its answers to them, without the digest.
+	// readme LINES ANSWERS writes the lines that README.md has as an example, and its answers to them,
+	// without the digest.
 	"readme": func(ts *testscript.TestScript, _ bool, args []string) {
 		readme, err := os.ReadFile(ts.Getenv("README"))
 		ts.Check(err)

@@ -28,7 +28,8 @@ type served struct {
 
 // serveCommands are what scripts do with servers.
 //
-//	serve ARGS...                 starts one, and waits until it listens; $URL is where, $HOST the same without its scheme;
+//	serve ARGS...                 starts one, and waits until it listens; $URL is its address, $HOST
+//	                              the same without the scheme;
 //	                              with $FILES it may open that many files
 //	crowd N PATH TEXT             opens N connections that send a POST whose body begins with TEXT, and goes on
 //	killworkers                   kills its workers, and waits until others are ready
@@ -39,7 +40,8 @@ func serveCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 	running := map[*testscript.TestScript]*served{}
 	return map[string]func(ts *testscript.TestScript, neg bool, args []string){
 		"serve": func(ts *testscript.TestScript, _ bool, args []string) {
-			s := &served{command: exec.Command("hypertoken", append([]string{"serve"}, args...)...), ended: make(chan error, 1)}
+			s := &served{command: exec.Command("hypertoken", append([]string{"serve"}, args...)...),
+				ended: make(chan error, 1)}
 			program, err := exec.LookPath("hypertoken")
 			ts.Check(err)
 			s.command.Path = program
@@ -47,7 +49,8 @@ func serveCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 				s.command = exec.Command("sh", append([]string{"-c", `ulimit -n "$1"; shift; exec "$@"`, "sh", files, program, "serve"}, args...)...)
 			}
 			s.command.Dir, s.command.Stderr = ts.MkAbs("."), &s.errors
-			s.command.Env = append(os.Environ(), "XDG_CACHE_HOME="+ts.Getenv("XDG_CACHE_HOME"), tokenVariable+"="+ts.Getenv(tokenVariable))
+			s.command.Env = append(os.Environ(), "XDG_CACHE_HOME="+ts.Getenv("XDG_CACHE_HOME"),
+				tokenVariable+"="+ts.Getenv(tokenVariable))
 			out, err := s.command.StdoutPipe()
 			ts.Check(err)
 			ts.Check(s.command.Start())
@@ -77,7 +80,8 @@ func serveCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 			client := http.DefaultClient
 			if from := ts.Getenv("FROM"); from != "" {
 				dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
-				client = &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext, DisableKeepAlives: true}}
+				client = &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext,
+					DisableKeepAlives: true}}
 			}
 			w, err := client.Do(r)
 			ts.Check(err)
@@ -94,7 +98,8 @@ func serveCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 				ts.Check(err)
 				ts.Defer(func() { _ = c.Close() })
 				// The server may have closed it already.
-				_, _ = fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n%s\n", args[1], args[2])
+				_, _ = fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n%s\n",
+					args[1], args[2])
 			}
 		},
 		"killworkers": func(ts *testscript.TestScript, _ bool, _ []string) {
@@ -139,12 +144,14 @@ func serveCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 		"certificate": func(ts *testscript.TestScript, _ bool, args []string) {
 			public, private, err := ed25519.GenerateKey(nil)
 			ts.Check(err)
-			template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+			template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour),
+				IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
 			cert, err := x509.CreateCertificate(nil, template, template, public, private)
 			ts.Check(err)
 			key, err := x509.MarshalPKCS8PrivateKey(private)
 			ts.Check(err)
-			for name, block := range map[string]*pem.Block{args[0]: {Type: "CERTIFICATE", Bytes: cert}, args[1]: {Type: "PRIVATE KEY", Bytes: key}} {
+			for name, block := range map[string]*pem.Block{args[0]: {Type: "CERTIFICATE", Bytes: cert},
+				args[1]: {Type: "PRIVATE KEY", Bytes: key}} {
 				ts.Check(os.WriteFile(ts.MkAbs(name), pem.EncodeToMemory(block), 0o600))
 			}
 		},

@@ -37,7 +37,8 @@ func TestDiagnosticsNeverBlock(t *testing.T) {
 	last := got[len(got)-3:]
 	// The goroutine that writes may have taken a few lines before the queue was full.
 	if n := len(got) - 3; n < maxQueued>>10 || n == lines || !bytes.HasPrefix(last[0], []byte("hypertoken: ")) ||
-		!bytes.HasSuffix(last[0], []byte("messages were dropped: standard error was not read")) || string(last[1]) != "the end" {
+		!bytes.HasSuffix(last[0], []byte("messages were dropped: standard error was not read")) ||
+		string(last[1]) != "the end" {
 		t.Errorf("%d lines of %d, of which at most %d are dropped, and then %q", n, lines, dropped, last)
 	}
 }

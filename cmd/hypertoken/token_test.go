@@ -18,7 +18,8 @@ func TestReadToken(t *testing.T) {
 		"two words":                  {"", "two words\n", "", `it has ' '`},
 		"not ASCII":                  {"", "geheimö\n", "", `it has 'ö'`},
 		"as long as may be":          {"", "secret\n" + strings.Repeat("x", maxSecretFile-7), "secret", ""},
-		"longer":                     {"", "secret\n" + strings.Repeat("x", maxSecretFile-6), "", "is longer than 1048576 bytes"},
+		"longer": {"", "secret\n" + strings.Repeat("x", maxSecretFile-6), "",
+			"is longer than 1048576 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv(tokenVariable, c.environment)
@@ -27,7 +28,8 @@ func TestReadToken(t *testing.T) {
 				t.Fatal(err)
 			}
 			got, err := readToken(file)
-			if got != c.want || (err == nil) != (c.wrong == "") || err != nil && !strings.Contains(err.Error(), c.wrong) {
+			if got != c.want || (err == nil) != (c.wrong == "") || err != nil &&
+				!strings.Contains(err.Error(), c.wrong) {
 				t.Errorf("%q and %v, want %q and %q", got, err, c.want, c.wrong)
 			}
 		})
@@ -40,7 +42,8 @@ func TestReadToken(t *testing.T) {
 	if got, err := readToken(""); err == nil || !strings.Contains(err.Error(), tokenVariable) {
 		t.Errorf("the variable's: %q and %v, want an error that names it", got, err)
 	}
-	if _, err := readToken(filepath.Join(t.TempDir(), "missing")); err == nil || !strings.Contains(err.Error(), "--token-file") {
+	if _, err := readToken(filepath.Join(t.TempDir(), "missing")); err == nil || !strings.Contains(err.Error(),
+		"--token-file") {
 		t.Errorf("a missing file: %v, want an error that names the flag", err)
 	}
 }

@@ -84,7 +84,8 @@ func (c *terminal) until(text, name string) {
 // What a person sees who watches a server, and presses every key.
 func TestTopInATerminal(t *testing.T) {
 	s := toptest.NewServer(t)
-	c := newTerminal(t, 80, 24, "TZ=UTC "+topSteps+" top --interval 100ms http://"+s.Address+"; echo status $?; exec cat")
+	c := newTerminal(t, 80, 24,
+		"TZ=UTC "+topSteps+" top --interval 100ms http://"+s.Address+"; echo status $?; exec cat")
 	c.until("known after the first interval", "first")
 	s.Step(4)
 	c.until("queued 4 of", "80x24")
@@ -140,10 +141,12 @@ func TestTopInATerminal(t *testing.T) {
 // NO_COLOR is respected; what is told by colour is told by words too. An interrupt is a way out.
 func TestTopWithoutColours(t *testing.T) {
 	s := toptest.NewServer(t)
-	c := newTerminal(t, 80, 24, "NO_COLOR=1 TZ=UTC "+topSteps+" top --interval 100ms http://"+s.Address+"; echo status $?; exec cat")
+	c := newTerminal(t, 80, 24,
+		"NO_COLOR=1 TZ=UTC "+topSteps+" top --interval 100ms http://"+s.Address+"; echo status $?; exec cat")
 	s.Step(5)
 	c.until("FALLBACK ACTIVE", "")
-	if styled := c.tmux("capture-pane", "-p", "-e", "-t", ":"); regexp.MustCompile("\x1b\\[[0-9;]*[34][0-8]").MatchString(styled) {
+	if styled := c.tmux("capture-pane", "-p", "-e", "-t",
+		":"); regexp.MustCompile("\x1b\\[[0-9;]*[34][0-8]").MatchString(styled) {
 		t.Errorf("it has colours: %q", styled)
 	}
 	c.press("C-c")

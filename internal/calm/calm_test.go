@@ -30,7 +30,8 @@ func TestACrashLoop(t *testing.T) {
 		say(h.WithAttrs([]slog.Attr{slog.Int("worker", k)}), slog.LevelWarn, "a worker ended")
 	}
 	say(h, slog.LevelWarn, "something else")
-	if got := lines(&out); len(got) != calm.Burst+1 || !strings.Contains(got[calm.Burst-1], "worker=9") || !strings.Contains(got[calm.Burst], "something else") {
+	if got := lines(&out); len(got) != calm.Burst+1 || !strings.Contains(got[calm.Burst-1], "worker=9") ||
+		!strings.Contains(got[calm.Burst], "something else") {
 		t.Errorf("%d lines: %q", len(got), got)
 	}
 	at = at.Add(calm.Every)

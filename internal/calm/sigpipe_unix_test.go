@@ -47,7 +47,8 @@ func TestALogThatNobodyReads(t *testing.T) {
 	c.Env, c.Stderr = append(os.Environ(), "UNREAD_APPLICATION=1"), out
 	said, err := c.Output()
 	var exit *exec.ExitError
-	if string(said) != "goes on\n" || !errors.As(err, &exit) || exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGPIPE {
+	if string(said) != "goes on\n" || !errors.As(err, &exit) ||
+		exit.Sys().(syscall.WaitStatus).Signal() != syscall.SIGPIPE {
 		t.Errorf("it said %q and ended with %v", said, err)
 	}
 }

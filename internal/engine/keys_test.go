@@ -29,7 +29,8 @@ func TestKeysOfASnapshot(t *testing.T) {
 	// a and b have changed something, the others are batches that have not; c is appended after the snapshot of 1.
 	action := journal.AppendAction(nil, &journal.Action{}, "x", nil)
 	group := []journal.Record{{Action: action}, {}, {}, {Action: action}, {}}
-	list := []journal.KeyRecord{record("a", 1, 1), record("a2", 1, 2), record("a3", 1, 3), record("b", 2, 4), record("b2", 2, 5)}
+	list := []journal.KeyRecord{record("a", 1, 1), record("a2", 1, 2), record("a3", 1, 3), record("b", 2, 4),
+		record("b2", 2, 5)}
 	for k := range group {
 		group[k].Keyed = &list[k]
 	}
@@ -60,7 +61,8 @@ func TestKeysOfASnapshot(t *testing.T) {
 		b.Keys, b.KeyNumber = keys.UpTo(c.sequence)
 		install(b)
 		if len(b.Keys) != c.keys || b.KeyNumber != uint64(c.number) || recent() != c.recent {
-			t.Errorf("up to %d of %d: %d keys, number %d, the store keeps %q", c.sequence, c.remembered, len(b.Keys), b.KeyNumber, recent())
+			t.Errorf("up to %d of %d: %d keys, number %d, the store keeps %q", c.sequence, c.remembered, len(b.Keys),
+				b.KeyNumber, recent())
 		}
 	}
 }

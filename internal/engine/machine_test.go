@@ -30,9 +30,11 @@ type bench struct {
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
-	return &bench{t: t, room: 1 << 20, resolved: map[string]error{}, m: New(&Config{MaxAttempts: 2, OpenTimeout: time.Minute,
-		KillGrace: time.Second, StoreTimeout: time.Second, SnapshotBytes: 1 << 20, ReplayBudget: time.Hour, KeyBytes: 1 << 20,
-		MaxKills: 1, HoldFor: time.Second})}
+	return &bench{t: t, room: 1 << 20, resolved: map[string]error{},
+		m: New(&Config{MaxAttempts: 2, OpenTimeout: time.Minute,
+			KillGrace: time.Second, StoreTimeout: time.Second, SnapshotBytes: 1 << 20, ReplayBudget: time.Hour,
+			KeyBytes: 1 << 20,
+			MaxKills: 1, HoldFor: time.Second})}
 }
 
 func (b *bench) note(format string, args ...any) {
@@ -227,7 +229,8 @@ func TestAKillMakesNoSuspects(t *testing.T) {
 	if r.IsSuspect() {
 		t.Error("the request is a suspect")
 	}
-	b.want(b.step(func(m *Machine, now time.Duration) { m.Loaded(now, &journal.Stored{}, false, nil) }), "ask alone=false")
+	b.want(b.step(func(m *Machine, now time.Duration) { m.Loaded(now, &journal.Stored{}, false, nil) }),
+		"ask alone=false")
 }
 
 // A request that is withdrawn after it was sent, and changes something all the same, fences the engine.
@@ -268,7 +271,8 @@ func TestADoubtIsSettledByTheStore(t *testing.T) {
 		}
 		s := &journal.Stored{}
 		if isStored {
-			entry := journal.AppendEntry(nil, journal.AppendAction(nil, &journal.Action{}, "change", nil), xxhash.Sum64(nil))
+			entry := journal.AppendEntry(nil, journal.AppendAction(nil, &journal.Action{}, "change", nil),
+				xxhash.Sum64(nil))
 			s = &journal.Stored{Entries: entry, Count: 1}
 		}
 		said := b.step(func(m *Machine, now time.Duration) { m.Loaded(now, s, false, nil) })

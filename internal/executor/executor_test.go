@@ -55,11 +55,13 @@ func TestAContextThatHasEndedLosesThePlacement(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	flags, body := run(ctx, ipc.Dispatch, draw)
 	cancel()
-	if o, err := ipc.ReadOutcome(body); flags != ipc.FlagChanged || err != nil || !bytes.Contains(o.Result, []byte("ace")) {
+	if o, err := ipc.ReadOutcome(body); flags != ipc.FlagChanged || err != nil ||
+		!bytes.Contains(o.Result, []byte("ace")) {
 		t.Errorf("before it ends: flags %b, %+v, %v", flags, o, err)
 	}
 	flags, body = run(ctx, ipc.Dispatch, draw)
-	if f, err := ipc.ReadFailure(body); flags != ipc.FlagFailed|ipc.FlagLost || err != nil || f.Code != CodeInterrupted || e.instance != nil {
+	if f, err := ipc.ReadFailure(body); flags != ipc.FlagFailed|ipc.FlagLost || err != nil ||
+		f.Code != CodeInterrupted || e.instance != nil {
 		t.Errorf("once it has ended: flags %b, %+v, %v, instance %v", flags, f, err, e.instance)
 	}
 }

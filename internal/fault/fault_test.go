@@ -28,7 +28,8 @@ func TestOutcomes(t *testing.T) {
 			t.Errorf("the outcome of a core's %s is %s", code, got)
 		}
 	}
-	for want, err := range map[string]error{"ok": nil, "core": &ActionError{Code: "its own"}, "other": errors.New("x")} {
+	for want, err := range map[string]error{"ok": nil, "core": &ActionError{Code: "its own"},
+		"other": errors.New("x")} {
 		if got := OutcomeOf(err); got != want {
 			t.Errorf("the outcome of %v is %s, want %s", err, got, want)
 		}

@@ -49,8 +49,9 @@ var table = map[string]row{
 	"internal/pack":      {foundation, "", ""},
 	"internal/payload":   {foundation, "internal/fault wasm", "github.com/vmihailenco/msgpack/v5"},
 	"internal/placement": {foundation, "", ""},
-	"internal/pool": {foundation, "internal/fast internal/fifo internal/histogram internal/placement internal/process " +
-		"internal/tap ipc", "github.com/shirou/gopsutil/v4 golang.org/x/sys"},
+	"internal/pool": {foundation,
+		"internal/fast internal/fifo internal/histogram internal/placement internal/process " +
+			"internal/tap ipc", "github.com/shirou/gopsutil/v4 golang.org/x/sys"},
 	"internal/printable": {foundation, "", ""},
 	"internal/process": {foundation, "", "github.com/hashicorp/go-hclog github.com/hashicorp/go-plugin " +
 		"github.com/landlock-lsm/go-landlock golang.org/x/net golang.org/x/sys"},
@@ -70,7 +71,8 @@ var table = map[string]row{
 			"go.opentelemetry.io/otel go.opentelemetry.io/otel/trace golang.org/x/sync"},
 	"metrics": {library, "host internal/histogram internal/version", "github.com/prometheus/client_golang " +
 		"github.com/prometheus/client_model github.com/shirou/gopsutil/v4 google.golang.org/protobuf"},
-	"workerproc": {library, "internal/executor internal/process internal/version ipc wasm", "github.com/cespare/xxhash/v2"},
+	"workerproc": {library, "internal/executor internal/process internal/version ipc wasm",
+		"github.com/cespare/xxhash/v2"},
 
 	"browser":             {shared, "", ""}, // files only
 	"core-rs":             {shared, "", ""}, // files only
@@ -101,7 +103,8 @@ var table = map[string]row{
 	"cmd/hypertoken/internal/describe":         {application, "host internal/printable", ""},
 	"cmd/hypertoken/internal/describe/builtin": {application, "", "github.com/vmihailenco/msgpack/v5"},
 	"cmd/hypertoken/internal/describe/write":   {application, "cmd/hypertoken/internal/describe", ""},
-	"cmd/hypertoken/internal/jsonl": {application, "cmd/hypertoken/internal/nearest host internal/msgjson internal/printable",
+	"cmd/hypertoken/internal/jsonl": {application,
+		"cmd/hypertoken/internal/nearest host internal/msgjson internal/printable",
 		"github.com/dustin/go-humanize github.com/vmihailenco/msgpack/v5"},
 	"cmd/hypertoken/internal/licenses":          {application, "", ""},
 	"cmd/hypertoken/internal/licenses/generate": {application, "", ""},
@@ -110,8 +113,9 @@ var table = map[string]row{
 		"internal/printable metrics wasm",
 		"github.com/coder/websocket github.com/dustin/go-humanize github.com/prometheus/client_golang golang.org/x/sys " +
 			"golang.org/x/time"},
-	"cmd/hypertoken/internal/top": {application, "internal/printable", "charm.land/bubbletea/v2 charm.land/lipgloss/v2 " +
-		"github.com/prometheus/client_model github.com/prometheus/common"},
+	"cmd/hypertoken/internal/top": {application, "internal/printable",
+		"charm.land/bubbletea/v2 charm.land/lipgloss/v2 " +
+			"github.com/prometheus/client_model github.com/prometheus/common"},
 	"cmd/hypertoken/internal/top/toptest": {application, "", ""},
 	"cmd/hypertoken/internal/torture": {application, "host internal/fast internal/printable internal/tap ipc journal",
 		"github.com/anishathalye/porcupine github.com/cespare/xxhash/v2 github.com/shirou/gopsutil/v4 " +

@@ -27,7 +27,8 @@ func TestTotals(t *testing.T) {
 		c.Actions[1].Name != otherActions || c.Actions[1].Outcomes["ok"] != 1 || c.Actions[1].Run.Count != 1 {
 		t.Errorf("actions: %+v", c.Actions)
 	}
-	if len(c.Batches) != 1 || c.Batches[0] != (BatchCount{1, "ok", 1}) || c.Sizes.Members != 3 || c.Sizes.AtMost[1] != 0 || c.Sizes.AtMost[2] != 1 {
+	if len(c.Batches) != 1 || c.Batches[0] != (BatchCount{1, "ok", 1}) || c.Sizes.Members != 3 ||
+		c.Sizes.AtMost[1] != 0 || c.Sizes.AtMost[2] != 1 {
 		t.Errorf("batches: %+v, sizes %+v", c.Batches, c.Sizes)
 	}
 }
@@ -38,8 +39,10 @@ func TestTheLastTraceIsTheExemplar(t *testing.T) {
 	at := time.Unix(1, 0)
 	for k := range 3 {
 		m.Begin(k, 1)
-		m.End(&Outcome{Shard: k, Action: "a", Took: time.Millisecond, At: at.Add(time.Duration(k)), Trace: trace.NewSpanContext(
-			trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{byte(k + 1)}, TraceFlags: trace.FlagsSampled})})
+		m.End(&Outcome{Shard: k, Action: "a", Took: time.Millisecond, At: at.Add(time.Duration(k)),
+			Trace: trace.NewSpanContext(
+				trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{byte(k + 1)},
+					TraceFlags: trace.FlagsSampled})})
 	}
 	x := m.Totals().Actions[0].Exemplars
 	if len(x) != 1 || !strings.HasPrefix(x[0].SpanID, "03") {
@@ -54,8 +57,10 @@ func TestRecentErrors(t *testing.T) {
 		m.EngineError(time.Unix(int64(k), 0), "e", errors.New(strings.Repeat("x", 600)))
 	}
 	list := m.RecentErrors()
-	if len(list) != maxRecent || list[0].At.Unix() != 39 || list[maxRecent-1].At.Unix() != 8 || len(list[0].Message) != maxMessage {
-		t.Errorf("%d errors, from %v to %v, %d bytes", len(list), list[0].At, list[len(list)-1].At, len(list[0].Message))
+	if len(list) != maxRecent || list[0].At.Unix() != 39 || list[maxRecent-1].At.Unix() != 8 ||
+		len(list[0].Message) != maxMessage {
+		t.Errorf("%d errors, from %v to %v, %d bytes", len(list), list[0].At, list[len(list)-1].At,
+			len(list[0].Message))
 	}
 }
 

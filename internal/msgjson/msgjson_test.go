@@ -201,8 +201,11 @@ func TestFloatsOfOtherLanguages(t *testing.T) {
 // What a broken core may return, and no value is, is an error and no text.
 func TestNoValueIsAnError(t *testing.T) {
 	for name, v := range map[string]any{
-		"a large integer": int64(MaxInt + 1), "a small one": int64(-MaxInt - 1), "an unsigned one": uint64(math.MaxUint64),
-		"infinity": math.Inf(1), "no number": math.NaN(), "a number as key": map[int]int{1: 1}, "no UTF-8": "a\xff", "bytes": []byte{1},
+		"a large integer": int64(MaxInt + 1), "a small one": int64(-MaxInt - 1),
+		"an unsigned one": uint64(math.MaxUint64),
+		"infinity":        math.Inf(1), "no number": math.NaN(),
+		"a number as key": map[int]int{1: 1}, "no UTF-8": "a\xff",
+		"bytes":           []byte{1},
 		"no UTF-8 as key": map[string]int{"\xff": 1}, "none within": []any{1, map[string]any{"a": math.Inf(-1)}},
 	} {
 		b, err := msgpack.Marshal(v)
@@ -216,7 +219,8 @@ func TestNoValueIsAnError(t *testing.T) {
 }
 
 func TestInt(t *testing.T) {
-	for in, want := range map[string]int64{"0": 0, "-0.0": 0, "1e3": 1000, "-33": -33, "200": 200, "70000": 70000, "5000000000": 5e9,
+	for in, want := range map[string]int64{"0": 0, "-0.0": 0, "1e3": 1000, "-33": -33, "200": 200, "70000": 70000,
+		"5000000000":       5e9,
 		"9007199254740991": MaxInt, "-9007199254740991.0": -MaxInt} {
 		b, err := Value([]byte(in))
 		if got, ok := Int(b); err != nil || !ok || got != want {
@@ -236,7 +240,8 @@ func TestLists(t *testing.T) {
 	if err != nil || len(m) != 3 || len(m[1].List) != 3 || m[1].Value != nil || m[2].List != nil {
 		t.Fatalf("%+v, %v", m, err)
 	}
-	if l := m[1].List; len(l[0]) != 2 || l[0][1].List != nil || l[0][1].Value == nil || len(l[1]) != 0 || l[2][0].Err == nil {
+	if l := m[1].List; len(l[0]) != 2 || l[0][1].List != nil || l[0][1].Value == nil || len(l[1]) != 0 ||
+		l[2][0].Err == nil {
 		t.Errorf("%+v", l)
 	}
 	if m, err := Object([]byte(`{"list":[]}`), "list"); err != nil || m[0].List == nil {
@@ -298,7 +303,8 @@ func FuzzObject(f *testing.F) {
 // FuzzAppend writes what any MessagePack says. Where it is a value it is JSON, in which nothing
 // steers a terminal, and reading that and writing it again changes nothing.
 func FuzzAppend(f *testing.F) {
-	for _, v := range []any{1.5, "a\u009bb", []any{1, nil, true}, map[string]any{"a": map[string]any{}}, 1e20, uint64(1 << 60)} {
+	for _, v := range []any{1.5, "a\u009bb", []any{1, nil, true}, map[string]any{"a": map[string]any{}}, 1e20,
+		uint64(1 << 60)} {
 		b, err := msgpack.Marshal(v)
 		if err != nil {
 			f.Fatal(err)
@@ -320,7 +326,8 @@ func FuzzAppend(f *testing.F) {
 		back, err := Value(text)
 		if err != nil {
 			var bad *ValueError
-			if errors.As(err, &bad) && strings.Contains(err.Error(), "stands twice") || strings.Contains(err.Error(), "max depth") {
+			if errors.As(err, &bad) && strings.Contains(err.Error(), "stands twice") || strings.Contains(err.Error(),
+				"max depth") {
 				return // no core returns that
 			}
 			t.Fatalf("%q is refused: %v", text, err)

@@ -139,7 +139,8 @@ func TestMemory(t *testing.T) {
 		}
 		h.tick(1)
 		if rests.takeOuts != c.takeOuts || works.takeOuts != 0 || l.kills != c.kills || s.kills != c.kills {
-			t.Errorf("%d bytes: %d and %d engines are taken out, the worker is killed %d times, the spare %d times", c.resident,
+			t.Errorf("%d bytes: %d and %d engines are taken out, the worker is killed %d times, the spare %d times",
+				c.resident,
 				rests.takeOuts, works.takeOuts, l.kills, s.kills)
 		}
 		if d := w.Details(); c.kills > 0 && d.Reason != OverMemory {

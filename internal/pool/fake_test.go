@@ -29,8 +29,9 @@ type house struct {
 // config is what most tests go by: one worker.
 func config() Config {
 	return Config{Workers: 1, CoreHash: "core", WindowRequests: 4, WindowBytes: 1 << 20, MaxFrame: 1 << 20,
-		MaxRestarts: 2, MaxWorkerMemory: 1000, BusyAfter: 20 * time.Millisecond, KillGrace: 100 * time.Millisecond, StallAfter: time.Second,
-		IdleAfter: time.Minute, StartTimeout: 10 * time.Second, RestartWindow: 10 * time.Second, IdleTick: time.Second}
+		MaxRestarts: 2, MaxWorkerMemory: 1000, BusyAfter: 20 * time.Millisecond, KillGrace: 100 * time.Millisecond,
+		StallAfter: time.Second,
+		IdleAfter:  time.Minute, StartTimeout: 10 * time.Second, RestartWindow: 10 * time.Second, IdleTick: time.Second}
 }
 
 // newHouse returns a pool whose first processes are on their way.

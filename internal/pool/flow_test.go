@@ -119,7 +119,8 @@ func TestAReservation(t *testing.T) {
 	if _, ok := h.send(w, r, 1); ok {
 		t.Fatal("a reserved worker takes a request of somebody else")
 	}
-	if s := h.Snapshot(); len(s.Workers) != 0 || s.Reserved.Number != w.Number() || s.Reserved.Pending != 1 || !s.IsAble {
+	if s := h.Snapshot(); len(s.Workers) != 0 || s.Reserved.Number != w.Number() || s.Reserved.Pending != 1 ||
+		!s.IsAble {
 		t.Errorf("%+v", s)
 	}
 	h.free = 0

@@ -217,7 +217,8 @@ func TestASpareReplacesAWorker(t *testing.T) {
 		h.wantStates(Ready, Starting)
 		h.bring(h.newest(0, true))
 		h.place(spare, &renter{name: "r"}, 1)
-		h.links[spare].feed(answer(h.mustSend(spare, &renter{name: "r"}, 1), 1)) // it is heard of before it dies in turn
+		// The spare is heard of before it dies in turn.
+		h.links[spare].feed(answer(h.mustSend(spare, &renter{name: "r"}, 1), 1))
 	}
 	if n := h.Counts().Takeovers; n != 2 {
 		t.Errorf("%d takeovers", n)

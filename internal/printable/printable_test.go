@@ -35,7 +35,8 @@ func TestText(t *testing.T) {
 }
 
 func TestAppendJSON(t *testing.T) {
-	if got, want := string(AppendJSON([]byte("x:"), []byte("{\"a\":\"\u009b\x7f\u202e ö漢😀\xff\"}\n"))), "x:{\"a\":\"\\u009b\\u007f\\u202e ö漢😀\xff\"}\n"; got != want {
+	if got, want := string(AppendJSON([]byte("x:"), []byte("{\"a\":\"\u009b\x7f\u202e ö漢😀\xff\"}\n"))),
+		"x:{\"a\":\"\\u009b\\u007f\\u202e ö漢😀\xff\"}\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
@@ -55,7 +56,8 @@ func FuzzAppendJSON(f *testing.F) {
 			t.Errorf("%q steers a terminal", escaped)
 		}
 		var want, got any
-		if json.Unmarshal(b.Bytes(), &want) != nil || json.Unmarshal(escaped, &got) != nil || !reflect.DeepEqual(want, got) {
+		if json.Unmarshal(b.Bytes(), &want) != nil || json.Unmarshal(escaped, &got) != nil ||
+			!reflect.DeepEqual(want, got) {
 			t.Errorf("%q became %q", b.Bytes(), escaped)
 		}
 		if line := Line(s, 0); strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {

@@ -53,7 +53,8 @@ func TestNoDirectoryAtAll(t *testing.T) {
 	host.Env = append(os.Environ(), "ROLE=directories", "TMPDIR=/no/such/directory")
 	out, err := host.CombinedOutput()
 	said := string(out)
-	for _, part := range []string{"a directory for temporary files", "/no/such/directory", "mkdir /dev/shm/", "set TMPDIR"} {
+	for _, part := range []string{"a directory for temporary files", "/no/such/directory", "mkdir /dev/shm/",
+		"set TMPDIR"} {
 		if err != nil || !strings.Contains(said, part) || strings.Contains(said, "WorkerPath") {
 			t.Errorf("got %v, want %q:\n%s", err, part, said)
 		}

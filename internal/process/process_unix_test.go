@@ -86,7 +86,8 @@ var withoutDirectories = func() {}
 // hostOfTwo starts two workers, says which, and waits to be killed.
 func hostOfTwo() {
 	for _, role := range []string{"echo", "spins"} {
-		p, err := process.Start(context.Background(), process.Config{Logger: slog.Default(), Env: []string{"ROLE=" + role}})
+		p, err := process.Start(context.Background(),
+			process.Config{Logger: slog.Default(), Env: []string{"ROLE=" + role}})
 		if err != nil {
 			panic(err)
 		}
@@ -255,7 +256,8 @@ func TestAPanicIsLogged(t *testing.T) {
 	p := startWorker(t, "panics", l)
 	finish(p)
 	l.wait(t, "panic: no more cards")
-	if err := p.Ended(); !strings.Contains(err.Error(), "ended by itself: exit status 2; it said: panic: no more cards / ") {
+	if err := p.Ended(); !strings.Contains(err.Error(),
+		"ended by itself: exit status 2; it said: panic: no more cards / ") {
 		t.Errorf("it ended with %v", err)
 	}
 	if err := p.Err(); err == nil || err.Error() != "exit status 2" {
@@ -327,7 +329,8 @@ func TestGrandchildrenDoNotHoldAStart(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "wrapper")
-			if err := os.WriteFile(path, []byte("#!/bin/sh\nsleep 60 &\necho $! >&2\n"+c.does+"\n"), 0o700); err != nil {
+			if err := os.WriteFile(path, []byte("#!/bin/sh\nsleep 60 &\necho $! >&2\n"+c.does+"\n"),
+				0o700); err != nil {
 				t.Fatal(err)
 			}
 			leaves(t, func() {
@@ -362,7 +365,8 @@ func TestAStartIsCanceled(t *testing.T) {
 	leaves(t, func() {
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(50*time.Millisecond, cancel)
-		if _, err := process.Start(ctx, process.Config{Logger: newLog().logger(), Env: []string{"ROLE=mute"}}); !errors.Is(err, context.Canceled) {
+		if _, err := process.Start(ctx, process.Config{Logger: newLog().logger(),
+			Env: []string{"ROLE=mute"}}); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -113,28 +113,36 @@ func TestVerdicts(t *testing.T) {
 		want   Verdict
 		value  float64
 	}{
-		"at most, at the limit":          {Target{Figure: "a", Relation: absolute, Limit: 4}, Met, 4},
-		"at most, above":                 {Target{Figure: "a", Relation: absolute, Limit: 3.99}, Missed, 4},
-		"at least, at the limit":         {Target{Figure: "a", Relation: absolute, Limit: 4, AtLeast: true}, Met, 4},
-		"at least, below":                {Target{Figure: "a", Relation: absolute, Limit: 4.01, AtLeast: true}, Missed, 4},
-		"a ratio is taken by rounds":     {Target{Figure: "a", Baseline: "b", Relation: over, Limit: 2}, Met, 2},
-		"a ratio above":                  {Target{Figure: "a", Baseline: "b", Relation: over, Limit: 1.9}, Missed, 2},
-		"so many times below":            {Target{Figure: "b", Baseline: "a", Relation: under, Limit: 2, AtLeast: true}, Met, 2},
-		"not so many":                    {Target{Figure: "b", Baseline: "a", Relation: under, Limit: 3, AtLeast: true}, Missed, 2},
-		"no such figure":                 {Target{Figure: "c", Relation: absolute, Limit: 4}, NotMeasured, 0},
-		"no such baseline":               {Target{Figure: "a", Baseline: "c", Relation: over, Limit: 4}, NotMeasured, 0},
-		"nothing measured":               {Target{Figure: "other", Relation: absolute, Limit: 4}, NotMeasured, 0},
-		"a baseline of nothing":          {Target{Figure: "a", Baseline: "zero", Relation: over, Limit: 4}, NotMeasured, 0},
-		"nothing in a baseline's rounds": {Target{Figure: "a", Baseline: "other", Relation: over, Limit: 4}, NotMeasured, 0},
+		"at most, at the limit":  {Target{Figure: "a", Relation: absolute, Limit: 4}, Met, 4},
+		"at most, above":         {Target{Figure: "a", Relation: absolute, Limit: 3.99}, Missed, 4},
+		"at least, at the limit": {Target{Figure: "a", Relation: absolute, Limit: 4, AtLeast: true}, Met, 4},
+		"at least, below": {Target{Figure: "a", Relation: absolute, Limit: 4.01, AtLeast: true}, Missed,
+			4},
+		"a ratio is taken by rounds": {Target{Figure: "a", Baseline: "b", Relation: over, Limit: 2}, Met, 2},
+		"a ratio above":              {Target{Figure: "a", Baseline: "b", Relation: over, Limit: 1.9}, Missed, 2},
+		"so many times below": {Target{Figure: "b", Baseline: "a", Relation: under, Limit: 2,
+			AtLeast: true}, Met, 2},
+		"not so many": {Target{Figure: "b", Baseline: "a", Relation: under, Limit: 3,
+			AtLeast: true}, Missed, 2},
+		"no such figure": {Target{Figure: "c", Relation: absolute, Limit: 4}, NotMeasured, 0},
+		"no such baseline": {Target{Figure: "a", Baseline: "c", Relation: over, Limit: 4}, NotMeasured,
+			0},
+		"nothing measured": {Target{Figure: "other", Relation: absolute, Limit: 4}, NotMeasured, 0},
+		"a baseline of nothing": {Target{Figure: "a", Baseline: "zero", Relation: over, Limit: 4},
+			NotMeasured, 0},
+		"nothing in a baseline's rounds": {Target{Figure: "a", Baseline: "other", Relation: over, Limit: 4},
+			NotMeasured, 0},
 	} {
 		j := c.target.judge(figures)
-		if j.Verdict != c.want || (j.Value == nil) != (c.want == NotMeasured) || (j.Value != nil && j.Value.Median != c.value) {
+		if j.Verdict != c.want || (j.Value == nil) != (c.want == NotMeasured) ||
+			(j.Value != nil && j.Value.Median != c.value) {
 			t.Errorf("%s: %v %v, want %v %v", name, j.Verdict, j.Value, c.want, c.value)
 		}
 	}
 }
 
-// A ratio that is not the quotient of the figures beside it says what it is. No report tells a reason that it has not measured.
+// A ratio that is not the quotient of the figures beside it says what it is. No report tells a
+// reason that it has not measured.
 func TestRatiosSayWhatTheyAreOf(t *testing.T) {
 	r := &Report{}
 	for round, v := range [][2]float64{{10, 1}, {4, 3}, {6, 6}} {
@@ -206,7 +214,8 @@ func TestTargetsHaveProbes(t *testing.T) {
 
 func TestTheReport(t *testing.T) {
 	var slices []Progress
-	r, err := Run(t.Context(), Config{For: time.Second, Only: regexp.MustCompile("^roundtrip/(pipe|go_plugin.*|dispatch_worker)$"),
+	r, err := Run(t.Context(), Config{For: time.Second,
+		Only:     regexp.MustCompile("^roundtrip/(pipe|go_plugin.*|dispatch_worker)$"),
 		Progress: func(p Progress) { slices = append(slices, p) }})
 	if err != nil {
 		t.Fatal(err)
@@ -214,18 +223,21 @@ func TestTheReport(t *testing.T) {
 	if len(slices) == 0 || slices[len(slices)-1].Done != slices[0].Slices-1 {
 		t.Errorf("progress: %v", slices)
 	}
-	for _, id := range []string{"pipe.p50", "pipe.p95", "pipe.mean", "go_plugin_netrpc.p50", "go_plugin_grpc.p50", "dispatch_worker.p95"} {
+	for _, id := range []string{"pipe.p50", "pipe.p95", "pipe.mean", "go_plugin_netrpc.p50", "go_plugin_grpc.p50",
+		"dispatch_worker.p95"} {
 		f := r.Figure(id)
 		if f == nil {
 			t.Errorf("%s is not measured: %v", id, r.Skipped)
 			continue
 		}
-		if f.Min <= 0 || f.Min > f.Median || f.Median > f.Max || f.Rounds != 5 || f.Unit != "us" || f.About == "" || f.Group != "roundtrip" {
+		if f.Min <= 0 || f.Min > f.Median || f.Median > f.Max || f.Rounds != 5 || f.Unit != "us" || f.About == "" ||
+			f.Group != "roundtrip" {
 			t.Errorf("%s: %+v", id, *f)
 		}
 	}
 	for _, j := range r.Targets {
-		if measured := j.ID == "1.pipe" || j.ID == "1.tail" || j.ID == "1.netrpc"; measured != (j.Verdict != NotMeasured) {
+		if measured := j.ID == "1.pipe" || j.ID == "1.tail" ||
+			j.ID == "1.netrpc"; measured != (j.Verdict != NotMeasured) {
 			t.Errorf("%s: %v", j.ID, j.Verdict)
 		}
 	}
@@ -260,7 +272,8 @@ func TestTheReport(t *testing.T) {
 	if shape.Machine.Cores < 1 || shape.Machine.Go == "" || len(shape.Machine.Core) != 64 {
 		t.Errorf("machine: %+v", shape.Machine)
 	}
-	if len(shape.Targets) != len(targets()) || shape.Targets[0].Value == nil || shape.Targets[0].Verdict == "" || shape.Targets[0].Limit != 3 {
+	if len(shape.Targets) != len(targets()) || shape.Targets[0].Value == nil || shape.Targets[0].Verdict == "" ||
+		shape.Targets[0].Limit != 3 {
 		t.Errorf("targets: %+v", shape.Targets)
 	}
 	if len(shape.Figures) != len(r.Figures) || shape.Figures[0].ID != "pipe.p50" || shape.Figures[0].Median <= 0 {
@@ -313,7 +326,8 @@ func TestOneGroupAtATime(t *testing.T) {
 				r := only(t, given, c.pattern)
 				missing := ""
 				for _, id := range c.want {
-					if f := r.Figure(id); f == nil || f.Rounds == 0 || (f.Median <= 0) != (id == "allocations_bare.allocs") {
+					if f := r.Figure(id); f == nil || f.Rounds == 0 ||
+						(f.Median <= 0) != (id == "allocations_bare.allocs") {
 						missing += fmt.Sprintf("%s is not measured in %v: %+v; left out: %v\n", id, given, f, r.Skipped)
 					}
 				}
@@ -330,7 +344,8 @@ func TestOneGroupAtATime(t *testing.T) {
 
 func TestALackOfTime(t *testing.T) {
 	r := only(t, 300*time.Millisecond, "^(idle|allocations)/")
-	if len(r.Skipped) != 1 || r.Skipped[0].Name != "idle" || !strings.Contains(r.Skipped[0].Why, "give the run more time") {
+	if len(r.Skipped) != 1 || r.Skipped[0].Name != "idle" ||
+		!strings.Contains(r.Skipped[0].Why, "give the run more time") {
 		t.Errorf("left out: %v", r.Skipped)
 	}
 	if r.Figure("allocations_bare.allocs") == nil {
@@ -339,14 +354,16 @@ func TestALackOfTime(t *testing.T) {
 }
 
 func TestACoreWithoutTheActions(t *testing.T) {
-	r, err := Run(t.Context(), Config{For: time.Second, Core: cores.Actionless(), Only: regexp.MustCompile("^roundtrip/(pipe|dispatch_worker|ping_worker)$")})
+	r, err := Run(t.Context(), Config{For: time.Second, Core: cores.Actionless(),
+		Only: regexp.MustCompile("^roundtrip/(pipe|dispatch_worker|ping_worker)$")})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if r.Figure("pipe.p50") == nil || r.Figure("dispatch_worker.p50") != nil {
 		t.Errorf("figures: %v", r.Figures)
 	}
-	want := []Skipped{{"roundtrip/ping_worker", "the core has no debug:log"}, {"roundtrip/dispatch_worker", "the core has no stack:draw"}}
+	want := []Skipped{{"roundtrip/ping_worker", "the core has no debug:log"},
+		{"roundtrip/dispatch_worker", "the core has no stack:draw"}}
 	if !slices.Equal(r.Skipped, want) {
 		t.Errorf("left out: %v, want %v", r.Skipped, want)
 	}
@@ -362,24 +379,28 @@ func TestNodeThatIsNotThere(t *testing.T) {
 
 func TestAnInterrupt(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	r, err := Run(ctx, Config{For: 2 * time.Second, Only: regexp.MustCompile("^(in_process/bare|idle)"), Progress: func(p Progress) {
-		if p.Done == 3 {
-			cancel()
-		}
-	}})
+	r, err := Run(ctx, Config{For: 2 * time.Second, Only: regexp.MustCompile("^(in_process/bare|idle)"),
+		Progress: func(p Progress) {
+			if p.Done == 3 {
+				cancel()
+			}
+		}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Figure("bare_plain.p50") == nil || !slices.Contains(r.Skipped, Skipped{"in_process", "interrupted, and all after it"}) {
+	if r.Figure("bare_plain.p50") == nil ||
+		!slices.Contains(r.Skipped, Skipped{"in_process", "interrupted, and all after it"}) {
 		t.Errorf("%d figures; left out: %v", len(r.Figures), r.Skipped)
 	}
 }
 
 func TestWhatCannotBe(t *testing.T) {
-	if _, err := Run(t.Context(), Config{For: time.Second, Only: regexp.MustCompile("nothing")}); !errors.Is(err, ErrNothing) {
+	if _, err := Run(t.Context(), Config{For: time.Second, Only: regexp.MustCompile("nothing")}); !errors.Is(err,
+		ErrNothing) {
 		t.Errorf("nothing to measure: %v", err)
 	}
-	if _, err := Run(t.Context(), Config{For: time.Second, CorePath: "missing.wasm"}); !errors.Is(err, host.ErrBadInput) {
+	if _, err := Run(t.Context(), Config{For: time.Second, CorePath: "missing.wasm"}); !errors.Is(err,
+		host.ErrBadInput) {
 		t.Errorf("no core: %v", err)
 	}
 }

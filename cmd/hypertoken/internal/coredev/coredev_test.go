@@ -72,7 +72,8 @@ func TestAnswersAreHeldAgainstThoseWanted(t *testing.T) {
 		t.Errorf("the same once more: %v, %v", changed, err)
 	}
 	for answers, differs := range map[string]string{"1\n2\n": "",
-		"1\n": "answer 2 differs\n  want 2\n  got  nothing", "1\n2\n3\n": "answer 3 differs\n  want nothing\n  got  3"} {
+		"1\n":       "answer 2 differs\n  want 2\n  got  nothing",
+		"1\n2\n3\n": "answer 3 differs\n  want nothing\n  got  3"} {
 		err := trace.Compare([]byte(answers))
 		if (err == nil) != (differs == "") || err != nil && !strings.Contains(err.Error(), differs) {
 			t.Errorf("%q: %v, want %q", answers, err, differs)

@@ -31,7 +31,8 @@ func TestAHostileCoreDoesNotHoldACheck(t *testing.T) {
 		code []byte
 		want string
 	}{
-		"its start":       {cores.Whole(1).Starting(cores.Endless...).Bytes(), "its first instance was not ready within 1s"},
+		"its start": {cores.Whole(1).Starting(cores.Endless...).Bytes(),
+			"its first instance was not ready within 1s"},
 		"opening":         {endless(1).Bytes(), "the setup of the check is refused: it does not end within 1s"},
 		"restoring":       {endless(2).Bytes(), "can't be restored: it does not end within 1s"},
 		"the snapshot":    {endless(7).Bytes(), "can't be written: it does not end within 1s"},

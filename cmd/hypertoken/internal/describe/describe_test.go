@@ -114,7 +114,8 @@ func TestGeneratedGo(t *testing.T) {
 	placed, err := host.As[builtin.SpacePlaceResult](run(builtin.SpacePlace{
 		Zone: "table", Card: drawn[0], Opts: &builtin.PlaceOptions{X: new(1.5), FaceUp: new(false)},
 	}))
-	if err != nil || placed == nil || placed.X != 1.5 || placed.FaceUp || placed.TokenSnapshot.More["rank"] != int64(1) {
+	if err != nil || placed == nil || placed.X != 1.5 || placed.FaceUp ||
+		placed.TokenSnapshot.More["rank"] != int64(1) {
 		t.Fatalf("placed: %+v, %v", placed, err)
 	}
 	create := builtin.AgentCreate{Name: "ann", Meta: map[string]any{"seat": 1}}
@@ -128,7 +129,8 @@ func TestGeneratedGo(t *testing.T) {
 	if _, err := run(builtin.GameSetState{Key: "round", Value: map[string]any{"n": 1}}); err != nil {
 		t.Fatal(err)
 	}
-	if logged, err := host.As[builtin.DebugLogResult](run(builtin.DebugLog{"x": "y"})); err != nil || logged["x"] != "y" {
+	if logged, err := host.As[builtin.DebugLogResult](run(builtin.DebugLog{"x": "y"})); err != nil ||
+		logged["x"] != "y" {
 		t.Fatalf("logged: %v, %v", logged, err)
 	}
 	state, err := host.As[builtin.State](e.State(ctx))
@@ -213,7 +215,8 @@ func TestUntrustedDescriptions(t *testing.T) {
 		t.Errorf("the text: %q, %v", &text, err)
 	}
 	// A record may have itself in it where that has an end.
-	tree := record(host.MemberInfo{Name: "next", Shape: "Token", Optional: true}, host.MemberInfo{Name: "all", Shape: "Token[]"},
+	tree := record(host.MemberInfo{Name: "next", Shape: "Token", Optional: true},
+		host.MemberInfo{Name: "all", Shape: "Token[]"},
 		host.MemberInfo{Name: "map", Shape: "map<Token>"}, host.MemberInfo{Name: "or", Shape: "Token|null"})
 	if _, err := describe.New(nil, tree); err != nil {
 		t.Error(err)
@@ -223,10 +226,11 @@ func TestUntrustedDescriptions(t *testing.T) {
 		`no value can be a "Token"`: record(host.MemberInfo{Name: "x", Shape: "Token"}),
 		`no value can be a "A"`: {{Name: "A", Fields: []host.MemberInfo{{Name: "b", Shape: "B"}}},
 			{Name: "B", Fields: []host.MemberInfo{{Name: "a", Shape: "A"}, {Name: "c", Shape: "C"}}}, {Name: "C"}},
-		"can't be printed":        record(host.MemberInfo{Name: "x", Shape: "'\x1b[31m'"}),
-		"there is no record":      record(host.MemberInfo{Name: "x", Shape: "Card"}),
-		"begins no shape":         record(host.MemberInfo{Name: "x", Shape: "card"}),
-		"twice":                   record(host.MemberInfo{Name: "x", Shape: "any"}, host.MemberInfo{Name: "x", Shape: "any"}),
+		"can't be printed":   record(host.MemberInfo{Name: "x", Shape: "'\x1b[31m'"}),
+		"there is no record": record(host.MemberInfo{Name: "x", Shape: "Card"}),
+		"begins no shape":    record(host.MemberInfo{Name: "x", Shape: "card"}),
+		"twice": record(host.MemberInfo{Name: "x", Shape: "any"},
+			host.MemberInfo{Name: "x", Shape: "any"}),
 		"no record can have":      {{Name: "token"}},
 		"or there are two":        append(record(), record()...),
 		`no record can have the `: {{Name: "To ken"}},

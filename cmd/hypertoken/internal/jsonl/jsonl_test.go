@@ -107,7 +107,8 @@ func TestMembersOfLines(t *testing.T) {
 		`{"type":"x","` + strings.Repeat("y", 1000) + `":1}`: strings.Repeat("y", 64) + `..."`,
 	} {
 		_, err := parsed(line)
-		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want) || !errors.Is(err, ErrLine)) {
+		if want == "" && err != nil || want != "" &&
+			(err == nil || !strings.Contains(err.Error(), want) || !errors.Is(err, ErrLine)) {
 			t.Errorf("%s: %v, want %q", line, err, want)
 		}
 	}
@@ -131,7 +132,8 @@ func TestLinesAreDescribed(t *testing.T) {
 	if err := json.Unmarshal(b, &d); err != nil {
 		t.Fatal(err)
 	}
-	names := map[Kind]string{Setup: "SetupLine", Action: "ActionLine", State: "StateLine", Digest: "DigestLine", Batch: "BatchLine"}
+	names := map[Kind]string{Setup: "SetupLine", Action: "ActionLine", State: "StateLine", Digest: "DigestLine",
+		Batch: "BatchLine"}
 	check := func(name string, f form) {
 		schema := d.Components.Schemas[name]
 		want := slices.Sorted(slices.Values(append([]string{f.member}, f.others...)))
@@ -216,7 +218,8 @@ func TestReader(t *testing.T) {
 		{"a long line", "123456789\nb", []string{"1: 123456789 skipped", "2: b"}},
 		{"a line that just fits", bom + "12345678\nb", []string{"1: 12345678", "2: b"}},
 	} {
-		for way, in := range map[string]io.Reader{"whole": strings.NewReader(c.in), "in pieces": iotest.OneByteReader(strings.NewReader(c.in))} {
+		for way, in := range map[string]io.Reader{"whole": strings.NewReader(c.in),
+			"in pieces": iotest.OneByteReader(strings.NewReader(c.in))} {
 			var got []string
 			r := NewReader(in, 8, "--max-line")
 			for {
@@ -245,7 +248,8 @@ func TestReader(t *testing.T) {
 			}
 		}
 		r.Reset(strings.NewReader(in))
-		if line, err := r.Next(); n != 1 && (err != nil || string(line.Text) != strings.Trim(in, bom+"\n") || line.Number != []int{2, 0, 4}[n]) {
+		if line, err := r.Next(); n != 1 &&
+			(err != nil || string(line.Text) != strings.Trim(in, bom+"\n") || line.Number != []int{2, 0, 4}[n]) {
 			t.Errorf("%q after others: line %d is %q, %v", in, line.Number, line.Text, err)
 		}
 	}
@@ -274,7 +278,8 @@ func FuzzReader(f *testing.F) {
 			if next == len(lines) || line.Number != next+1 {
 				t.Fatalf("%q: line %d is %q", in, line.Number, line.Text)
 			}
-			if long := len(lines[next]) > max; long != errors.Is(err, ErrLine) || !long && string(line.Text) != lines[next] {
+			if long := len(lines[next]) > max; long != errors.Is(err, ErrLine) || !long &&
+				string(line.Text) != lines[next] {
 				t.Fatalf("%q: line %d is %q, %v", in, line.Number, line.Text, err)
 			}
 			next++

@@ -9,8 +9,9 @@ import (
 func TestTo(t *testing.T) {
 	known := []string{"type", "payload", "now", "entropy", "key", "if_sequence", "want", "state", "batch"}
 	for word, want := range map[string]string{
-		"pyload": "payload", "tpye": "type", "ifSequence": "if_sequence", "IF-SEQUENCE": "if_sequence", "ifsequenz": "if_sequence",
-		"Payload": "payload", "stat": "state", "keys": "key", "wants": "want", "paylaod": "payload",
+		"pyload": "payload", "tpye": "type", "ifSequence": "if_sequence", "IF-SEQUENCE": "if_sequence",
+		"ifsequenz": "if_sequence",
+		"Payload":   "payload", "stat": "state", "keys": "key", "wants": "want", "paylaod": "payload",
 		"undo": "", "revert": "", "at": "", "x": "", "": "", "payloadpayload": "", "batch ": "batch",
 		strings.Repeat("payload", 20): "",
 	} {

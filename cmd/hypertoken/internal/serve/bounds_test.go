@@ -83,14 +83,16 @@ func TestMaxLineAndMaxBody(t *testing.T) {
 	s.want("e", deck, 200, "ok")
 	s.want("e", line(100), 200, `{"digest":"`)
 	s.want("e", line(101), 413, "line 1: it is longer than 100 B (--max-line)")
-	s.want("e", line(20)+"\n"+line(101)+"\n"+line(20), 200, "line 2: it is longer than 100 B (--max-line) and was skipped\"}}\n{\"digest\"")
+	s.want("e", line(20)+"\n"+line(101)+"\n"+line(20), 200,
+		"line 2: it is longer than 100 B (--max-line) and was skipped\"}}\n{\"digest\"")
 
 	body := strings.Repeat(line(99)+"\n", 3)
 	s.want("e", body, 200, `{"digest":"`)
 	s.want("e", body+" ", 413, "longer than 300 B (--max-body)")
 	// Where the length is not known before, what came within the bound is answered.
 	for _, c := range []struct{ more, want string }{{"", `"}` + "\n"}, {" ", "send the lines in several\"}}\n"}} {
-		status, answer, err := s.try("POST", "/v1/engines/e", io.MultiReader(strings.NewReader(body), strings.NewReader(c.more)))
+		status, answer, err := s.try("POST", "/v1/engines/e",
+			io.MultiReader(strings.NewReader(body), strings.NewReader(c.more)))
 		if err != nil || status != 200 || strings.Count(answer, "digest") != 3 || !strings.HasSuffix(answer, c.want) {
 			t.Errorf("%d %s %v", status, answer, err)
 		}
@@ -118,7 +120,8 @@ func TestMaxLineAndMaxBody(t *testing.T) {
 			continue
 		}
 		var closed websocket.CloseError
-		if !errors.As(err, &closed) || closed.Code != websocket.StatusMessageTooBig || !strings.Contains(closed.Reason, "300 B (--max-body)") {
+		if !errors.As(err, &closed) || closed.Code != websocket.StatusMessageTooBig ||
+			!strings.Contains(closed.Reason, "300 B (--max-body)") {
 			t.Error(string(b), err)
 		}
 		break
@@ -131,7 +134,8 @@ func TestHeaders(t *testing.T) {
 	if status, _ := s.do("GET", "/healthz", "", "X-Long", strings.Repeat("x", maxHeader/2)); status != 200 {
 		t.Error(status)
 	}
-	if status, _ := s.do("GET", "/healthz", "", "X-Long", strings.Repeat("x", 2*maxHeader)); status != http.StatusRequestHeaderFieldsTooLarge {
+	if status, _ := s.do("GET", "/healthz", "", "X-Long",
+		strings.Repeat("x", 2*maxHeader)); status != http.StatusRequestHeaderFieldsTooLarge {
 		t.Error(status)
 	}
 }
@@ -143,7 +147,8 @@ func TestMaxConnections(t *testing.T) {
 	if got := say(t, b, deck); got != `{"ok":true}` {
 		t.Error(got)
 	}
-	if _, err := s.dial("c", nil); err == nil || !strings.Contains(err.Error(), "503") || !strings.Contains(err.Error(), "2 connections are open, as many as --max-connections allows") {
+	if _, err := s.dial("c", nil); err == nil || !strings.Contains(err.Error(),
+		"503") || !strings.Contains(err.Error(), "2 connections are open, as many as --max-connections allows") {
 		t.Error(err)
 	}
 	s.want("a", `{"digest":true}`, 503, `"overloaded"`)
@@ -181,7 +186,8 @@ func TestRate(t *testing.T) {
 	}
 	b, _ := io.ReadAll(w.Body)
 	_ = w.Body.Close()
-	if w.StatusCode != 429 || w.Header.Get("Retry-After") != "1" || !strings.Contains(string(b), "more than 3 lines and requests a second") {
+	if w.StatusCode != 429 || w.Header.Get("Retry-After") != "1" ||
+		!strings.Contains(string(b), "more than 3 lines and requests a second") {
 		t.Errorf("%d %v %s", w.StatusCode, w.Header, b)
 	}
 	for _, path := range []string{"/metrics", "/v1/status", "/metrics"} { // who watches has one of their own
@@ -258,7 +264,8 @@ func TestIdleTimeout(t *testing.T) {
 	// Not a line at all.
 	in, nothing := io.Pipe()
 	defer func() { _ = nothing.Close() }()
-	if status, body, err := s.try("POST", "/v1/engines/e", in); status != 408 || !strings.Contains(body, "--idle-timeout") {
+	if status, body, err := s.try("POST", "/v1/engines/e", in); status != 408 ||
+		!strings.Contains(body, "--idle-timeout") {
 		t.Error(status, body, err)
 	}
 	// Half a message.
@@ -297,7 +304,8 @@ func TestWriteTimeout(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Close() }()
-	_, _ = fmt.Fprintf(c, "POST /v1/engines/e HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(lines), lines)
+	_, _ = fmt.Fprintf(c, "POST /v1/engines/e HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(lines),
+		lines)
 	if ended := s.logs.ended(t, "POST"); ended["bytes"].(int64) >= asked*1000_000 {
 		t.Error("all was sent to a client that reads nothing")
 	}

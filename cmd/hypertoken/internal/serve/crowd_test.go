@@ -80,7 +80,8 @@ func TestStrangersArePromptlyRefused(t *testing.T) {
 	s.serves("Authorization", "Bearer "+token)
 	for k, c := range all { // each is ended by the server; the first ones may have been closed to make room
 		b, _ := io.ReadAll(c)
-		if len(b) > 0 && (!strings.Contains(string(b), "401") || !strings.Contains(string(b), "Connection: close")) || k >= len(all)-8 && len(b) == 0 {
+		if len(b) > 0 && (!strings.Contains(string(b), "401") || !strings.Contains(string(b), "Connection: close")) ||
+			k >= len(all)-8 && len(b) == 0 {
 			t.Errorf("connection %d: %q", k, b)
 		}
 	}
@@ -116,7 +117,8 @@ func TestACrowdTakesNothing(t *testing.T) {
 
 // A connection between two requests gives its seat to one that has a request.
 func TestIdleConnectionsGiveWay(t *testing.T) {
-	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.MaxConnections, o.MaxConnectionsPerAddress = 2, 2 })
+	s := start(t, host.Options{InProcess: true},
+		func(o *Options) { o.MaxConnections, o.MaxConnectionsPerAddress = 2, 2 })
 	const ask = "GET /v1/engines HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	first := s.connect(ask)
 	in := bufio.NewReader(first)
@@ -143,12 +145,14 @@ func TestMaxConnectionsPerAddress(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("only one address is this machine's")
 	}
-	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.MaxConnections, o.MaxConnectionsPerAddress = 3, 2 })
+	s := start(t, host.Options{InProcess: true},
+		func(o *Options) { o.MaxConnections, o.MaxConnectionsPerAddress = 3, 2 })
 	for range 2 {
 		say(t, s.mustDial("e"), `{"digest":true}`)
 	}
 	if _, err := s.dial("e", nil); err == nil || !strings.Contains(err.Error(), "429") ||
-		!strings.Contains(err.Error(), "2 connections of this address talk to engines, as many as --max-connections-per-address allows") {
+		!strings.Contains(err.Error(),
+			"2 connections of this address talk to engines, as many as --max-connections-per-address allows") {
 		t.Error(err)
 	}
 	s.want("e", deck, 429, codeQuota)
@@ -163,7 +167,8 @@ func TestMaxConnectionsPerAddress(t *testing.T) {
 
 // Scrapes that are read slowly take none from others.
 func TestSlowScrapers(t *testing.T) {
-	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.Rate, o.WriteTimeout, o.scrapes = 0, time.Hour, 1 })
+	s := start(t, host.Options{InProcess: true},
+		func(o *Options) { o.Rate, o.WriteTimeout, o.scrapes = 0, time.Hour, 1 })
 	page, _ := s.do("GET", "/metrics", "")
 	if page != 200 {
 		t.Fatal(page)
@@ -210,7 +215,8 @@ func TestStrangersTakeNoRate(t *testing.T) {
 		})
 	}
 	own := []string{"Authorization", "Bearer " + token}
-	for _, path := range []string{"/metrics", "/v1/status", "/metrics", "/v1/engines", "/v1/engines/e", "/openapi.json"} {
+	for _, path := range []string{"/metrics", "/v1/status", "/metrics", "/v1/engines", "/v1/engines/e",
+		"/openapi.json"} {
 		if status, body := s.do("GET", path, "", own...); status == 429 {
 			t.Errorf("%s: %s", path, body)
 		}
@@ -223,7 +229,8 @@ func TestHalfClosedConnections(t *testing.T) {
 	s.want("e", deck, 200, "ok")
 	const lines = 2000
 	body := strings.Repeat(`{"type":"stack:peek"}`+"\n", lines)
-	c := s.connect(fmt.Sprintf("POST /v1/engines/e HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+	c := s.connect(fmt.Sprintf("POST /v1/engines/e HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s",
+		len(body), body))
 	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +241,8 @@ func TestHalfClosedConnections(t *testing.T) {
 	s.logs.ended(t, "POST")
 	s.logs.ended(t, "POST")
 	// One that is gone is noticed at the next answers.
-	gone := s.connect(fmt.Sprintf("POST /v1/engines/e HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(body), body))
+	gone := s.connect(fmt.Sprintf("POST /v1/engines/e HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s",
+		len(body), body))
 	_ = gone.(*net.TCPConn).SetLinger(0)
 	_ = gone.Close()
 	if ended := s.logs.ended(t, "POST"); ended["bytes"].(int64) >= int64(len(answers)) {
@@ -250,7 +258,8 @@ func TestClientsThatSendBeforeTheyRead(t *testing.T) {
 	t.Run("HTTP", func(t *testing.T) {
 		s := start(t, host.Options{InProcess: true}, func(o *Options) { o.WriteTimeout = time.Hour })
 		s.want("e", big, 200, "ok")
-		c := s.connect(fmt.Sprintf("POST /v1/engines/e HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n", lines*len(line)))
+		c := s.connect(fmt.Sprintf("POST /v1/engines/e HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n",
+			lines*len(line)))
 		for range lines {
 			if _, err := io.WriteString(c, line); err != nil {
 				t.Fatal(err)
@@ -278,9 +287,11 @@ func TestClientsThatSendBeforeTheyRead(t *testing.T) {
 	})
 	// What does not fit into the buffers is cut off, and said.
 	t.Run("too much", func(t *testing.T) {
-		s := start(t, host.Options{InProcess: true}, func(o *Options) { o.WriteTimeout, o.MaxBuffered = 300*time.Millisecond, 1<<20 })
+		s := start(t, host.Options{InProcess: true},
+			func(o *Options) { o.WriteTimeout, o.MaxBuffered = 300*time.Millisecond, 1<<20 })
 		s.want("e", big, 200, "ok")
-		c := s.connect(fmt.Sprintf("POST /v1/engines/e HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n", lines*len(line)))
+		c := s.connect(fmt.Sprintf("POST /v1/engines/e HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n",
+			lines*len(line)))
 		for range lines {
 			if _, err := io.WriteString(c, line); err != nil {
 				break
@@ -288,7 +299,8 @@ func TestClientsThatSendBeforeTheyRead(t *testing.T) {
 		}
 		for {
 			m := <-s.logs
-			if text, _ := m["message"].(string); strings.HasPrefix(text, "a client does not read its answers and is cut off") {
+			if text, _ := m["message"].(string); strings.HasPrefix(text,
+				"a client does not read its answers and is cut off") {
 				break
 			}
 		}
@@ -315,9 +327,14 @@ func TestPingsHaveARate(t *testing.T) {
 
 // A player who thinks for long stays connected, and one who is gone is noticed.
 func TestPlayersWhoThink(t *testing.T) {
-	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.IdleTimeout, o.PingInterval = 50*time.Millisecond, time.Second })
+	s := start(t, host.Options{InProcess: true},
+		func(o *Options) { o.IdleTimeout, o.PingInterval = 50*time.Millisecond, time.Second })
 	pings := make(chan struct{}, 16)
-	c, err := s.dial("e", &websocket.DialOptions{OnPingReceived: func(context.Context, []byte) bool { pings <- struct{}{}; return true }})
+	c, err := s.dial("e", &websocket.DialOptions{OnPingReceived: func(context.Context,
+		[]byte) bool {
+		pings <- struct{}{}
+		return true
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,8 +46,10 @@ func TestDemo(t *testing.T) {
 	} {
 		plain, content := ask(t, s.url+path)
 		h := plain.Header
-		if plain.StatusCode != 200 || h.Get("Content-Type") != kind || h.Get("Cross-Origin-Opener-Policy") != "same-origin" ||
-			h.Get("Cross-Origin-Embedder-Policy") != "require-corp" || h.Get("Content-Security-Policy") == "" || h.Get("Cache-Control") != "no-cache" ||
+		if plain.StatusCode != 200 || h.Get("Content-Type") != kind ||
+			h.Get("Cross-Origin-Opener-Policy") != "same-origin" ||
+			h.Get("Cross-Origin-Embedder-Policy") != "require-corp" || h.Get("Content-Security-Policy") == "" ||
+			h.Get("Cache-Control") != "no-cache" ||
 			h.Get("Content-Encoding") != "" || len(content) == 0 {
 			t.Errorf("%s: %d %v, %d bytes", path, plain.StatusCode, h, len(content))
 		}
@@ -104,7 +106,8 @@ func TestNoDemo(t *testing.T) {
 
 func TestAcceptsGzip(t *testing.T) {
 	for accept, want := range map[string]bool{
-		"": false, "gzip": true, "GZIP": true, "br, gzip": true, "gzip;q=1": true, "gzip; q=0.001": true, "gzip;q=0": false, "gzip;q=0.0": false,
+		"": false, "gzip": true, "GZIP": true, "br, gzip": true, "gzip;q=1": true, "gzip; q=0.001": true,
+		"gzip;q=0": false, "gzip;q=0.0": false,
 		"gzip;q=0.000, br": false, "identity": false, "xgzip": false, "*": false,
 	} {
 		if got := acceptsGzip(accept); got != want {

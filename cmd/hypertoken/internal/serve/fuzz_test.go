@@ -13,7 +13,8 @@ import (
 	"hypertoken/host"
 )
 
-// FuzzLines sends whatever it finds as a body: the status is one that is documented, and each line has an answer that is JSON.
+// FuzzLines sends whatever it finds as a body: the status is one that is documented, and each line
+// has an answer that is JSON.
 func FuzzLines(f *testing.F) {
 	for _, body := range []string{deck, deck + `{"type":"stack:draw"}`, `{"state":true}`, "", "\n", deck + "\n\n{\n" + `{"digest":true}`, `{"setup":{"stack":5}}`,
 		deck + `{"type":"stack:draw","key":"k"}` + "\n" + `{"type":"stack:draw","key":"k"}`, deck + `{"type":"debug:log","payload":{"a":1e300}}`, "\xff",
@@ -21,7 +22,8 @@ func FuzzLines(f *testing.F) {
 			`{"batch":[{"type":"stack:draw"},{"type":"no:such"}],"key":"k","if_sequence":1}`} {
 		f.Add([]byte(body))
 	}
-	h, err := host.New(f.Context(), host.Options{InProcess: true, Timeout: time.Second, Logger: slog.New(slog.DiscardHandler)})
+	h, err := host.New(f.Context(), host.Options{InProcess: true, Timeout: time.Second,
+		Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		f.Fatal(err)
 	}

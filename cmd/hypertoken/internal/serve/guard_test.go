@@ -46,7 +46,8 @@ func TestToken(t *testing.T) {
 		}
 	}
 	// With a token the server may have any name.
-	if status, _ := s.do("GET", "/v1/engines", "", "Authorization", "Bearer "+token, "Host", "games.example"); status != 200 {
+	if status, _ := s.do("GET", "/v1/engines", "", "Authorization", "Bearer "+token, "Host",
+		"games.example"); status != 200 {
 		t.Error(status)
 	}
 	if _, err := s.dial("e", nil); err == nil || !strings.Contains(err.Error(), "401") {
@@ -111,20 +112,24 @@ func TestHandshakesThatAreNone(t *testing.T) {
 	s := start(t, host.Options{InProcess: true}, nil)
 	const head = "GET /v1/engines/e HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\nConnection: Upgrade\r\n" +
 		"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
-	for key, want := range map[string]int{"AAAAAAAAAAAAAAAAAAAAAA==": 101, strings.Repeat("!", 24): 400, strings.Repeat("A", 24): 400} {
+	for key, want := range map[string]int{"AAAAAAAAAAAAAAAAAAAAAA==": 101, strings.Repeat("!", 24): 400,
+		strings.Repeat("A", 24): 400} {
 		status, body := response(t, bufio.NewReader(s.connect(head+key+"\r\n\r\n")))
 		if status != want || want == 400 && !strings.Contains(body, `"bad_input","message":"a WebSocket wants a Sec-WebSocket-Key of 16 bytes`) {
 			t.Errorf("%s: %d %s", key, status, body)
 		}
 	}
-	for _, c := range [][2]string{{"Connection", "Connection: Upgrade"}, {"Sec-WebSocket-Version", "Version: 13"}, {"Sec-WebSocket-Key", "16 bytes in base64"}} {
-		headers := []string{"Upgrade", "websocket", "Connection", "Upgrade", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA=="}
+	for _, c := range [][2]string{{"Connection", "Connection: Upgrade"}, {"Sec-WebSocket-Version", "Version: 13"},
+		{"Sec-WebSocket-Key", "16 bytes in base64"}} {
+		headers := []string{"Upgrade", "websocket", "Connection", "Upgrade", "Sec-WebSocket-Version", "13",
+			"Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA=="}
 		for k := 0; k < len(headers); k += 2 {
 			if headers[k] == c[0] {
 				headers[k+1] = "x"
 			}
 		}
-		if status, body := s.do("GET", "/v1/engines/e", "", headers...); status != 400 || !strings.Contains(body, c[1]) {
+		if status, body := s.do("GET", "/v1/engines/e", "", headers...); status != 400 ||
+			!strings.Contains(body, c[1]) {
 			t.Errorf("%s: %d %s", c[0], status, body)
 		}
 	}
@@ -136,7 +141,8 @@ func TestCrookedPaths(t *testing.T) {
 	for _, line := range []string{"POST //healthz", "POST /v1/../healthz", "CONNECT localhost:80"} {
 		for authorization, want := range map[string]int{"": 401, "Bearer " + token: 404} {
 			// The body never comes.
-			c := s.connect(line + " HTTP/1.1\r\nHost: localhost\r\nAuthorization: " + authorization + "\r\nContent-Length: 9\r\n\r\n")
+			c := s.connect(line + " HTTP/1.1\r\nHost: localhost\r\nAuthorization: " + authorization +
+				"\r\nContent-Length: 9\r\n\r\n")
 			in := bufio.NewReader(c)
 			if status, body := response(t, in); status != want || !strings.Contains(body, `{"error":`) {
 				t.Errorf("%s: %d %s", line, status, body)
@@ -146,7 +152,8 @@ func TestCrookedPaths(t *testing.T) {
 			}
 		}
 	}
-	for path, want := range map[string]int{"/v1/engines/%2e%2e": 400, "/v1/engines/a%2Fb": 400, "/v1/engines/": 404, "/v1/engines": 200} {
+	for path, want := range map[string]int{"/v1/engines/%2e%2e": 400, "/v1/engines/a%2Fb": 400, "/v1/engines/": 404,
+		"/v1/engines": 200} {
 		if status, body := s.do("GET", path, "", "Authorization", "Bearer "+token); status != want {
 			t.Errorf("%s: %d %s", path, status, body)
 		}
@@ -155,8 +162,9 @@ func TestCrookedPaths(t *testing.T) {
 
 // Others than this machine need a token.
 func TestAddresses(t *testing.T) {
-	for address, want := range map[string]bool{"127.0.0.1:1": true, "127.8.8.8:1": true, "[::1]:1": true, "[::ffff:127.0.0.1]:1": true,
-		"0.0.0.0:1": false, "[::]:1": false, "10.0.0.1:1": false, "[2001:db8::1]:1": false} {
+	for address, want := range map[string]bool{"127.0.0.1:1": true, "127.8.8.8:1": true, "[::1]:1": true,
+		"[::ffff:127.0.0.1]:1": true,
+		"0.0.0.0:1":            false, "[::]:1": false, "10.0.0.1:1": false, "[2001:db8::1]:1": false} {
 		a, err := net.ResolveTCPAddr("tcp", address)
 		if err != nil {
 			t.Fatal(err)
@@ -211,7 +219,8 @@ func TestNotReady(t *testing.T) {
 	s := start(t, host.Options{WorkerPath: "/no/such/program", MaxRestarts: 1}, nil)
 	s.want("e", deck+`{"type":"stack:draw"}`, 200, `"result":[{"id":"c"}]`)
 	status, body := s.do("GET", "/readyz", "")
-	if status != 503 || !strings.HasPrefix(body, "restart storm: no worker is ready") || !strings.Contains(body, "fallback active: 1 engines run in the server's own process") {
+	if status != 503 || !strings.HasPrefix(body, "restart storm: no worker is ready") ||
+		!strings.Contains(body, "fallback active: 1 engines run in the server's own process") {
 		t.Error(status, body)
 	}
 	if status, body := s.do("GET", "/healthz", ""); status != 200 {
@@ -244,7 +253,8 @@ func TestDocumentHasTheRoutes(t *testing.T) {
 				}
 				described++
 				path := strings.ReplaceAll(path, "{name}", "e")
-				if status, text := s.do(strings.ToUpper(method), path, "", "Authorization", "Bearer "+secret); status == 405 || strings.Contains(text, "there is nothing at") {
+				if status, text := s.do(strings.ToUpper(method), path, "", "Authorization",
+					"Bearer "+secret); status == 405 || strings.Contains(text, "there is nothing at") {
 					t.Errorf("%s %s: %d %s", method, path, status, text)
 				}
 			}
@@ -263,11 +273,13 @@ func TestStatus(t *testing.T) {
 	s.want("e", `{"type":"no:such"}`, 200, "unknown_action")
 	_, body := s.do("GET", "/v1/status", "")
 	var o overview
-	if err := json.Unmarshal([]byte(body), &o); err != nil || o.EngineCount != 1 || o.Engines[0] != (engineInfo{"e", "in_process"}) || len(o.Errors) != 2 {
+	if err := json.Unmarshal([]byte(body), &o); err != nil || o.EngineCount != 1 ||
+		o.Engines[0] != (engineInfo{"e", "in_process"}) || len(o.Errors) != 2 {
 		t.Fatal(short(body), err)
 	}
 	last, first := o.Errors[0], o.Errors[1]
-	if last.Engine != "e" || last.Action != "no:such" || last.Code != "unknown_action" || first.Action != "stack:draw" || first.Code != "out_of_range" ||
+	if last.Engine != "e" || last.Action != "no:such" || last.Code != "unknown_action" ||
+		first.Action != "stack:draw" || first.Code != "out_of_range" ||
 		!strings.Contains(first.Message, "field count: 0") || first.At.After(last.At) || first.At.IsZero() {
 		t.Errorf("%+v", o.Errors)
 	}

@@ -94,7 +94,8 @@ func TestDigestsThatAreWanted(t *testing.T) {
 		at := strings.LastIndex(answers[k], `"digest":`)
 		answers[k] = answers[k][max(0, at):]
 	}
-	if answers[1] != answers[2] || answers[3] != answers[4] || answers[4] != answers[5] || answers[2] == answers[3] || !strings.Contains(answers[1], "digest") {
+	if answers[1] != answers[2] || answers[3] != answers[4] || answers[4] != answers[5] || answers[2] == answers[3] ||
+		!strings.Contains(answers[1], "digest") {
 		t.Errorf("%q", answers)
 	}
 }

@@ -31,7 +31,8 @@ func TestUnreadAnswers(t *testing.T) {
 			var clients []net.Conn
 			for range 6 {
 				c := s.connect("")
-				_, _ = fmt.Fprintf(c, "POST /v1/engines/e HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(line), line)
+				_, _ = fmt.Fprintf(c, "POST /v1/engines/e HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s",
+					len(line), line)
 				clients = append(clients, c)
 			}
 			until(t, "an answer that waits", func() bool {
@@ -78,7 +79,8 @@ func TestAnswersWithoutRoom(t *testing.T) {
 	}
 	first.settle(700 << 10)
 	for _, address := range []netip.Prefix{a, other} {
-		if _, err := b.reserve(t.Context(), address, g, time.Millisecond); err == nil || host.CodeOf(err) != "overloaded" ||
+		if _, err := b.reserve(t.Context(), address, g, time.Millisecond); err == nil ||
+			host.CodeOf(err) != "overloaded" ||
 			!strings.Contains(err.Error(), "no room for this one within 1ms (--max-buffered 1.0 MiB") {
 			t.Error(err)
 		}
@@ -113,18 +115,22 @@ func TestAnswersWithoutRoom(t *testing.T) {
 
 // A line that waits for room when the server stops does not run, and delays nothing.
 func TestAnswersWithoutRoomAtTheEnd(t *testing.T) {
-	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.WriteTimeout, o.DrainTimeout = time.Hour, time.Hour })
+	s := start(t, host.Options{InProcess: true},
+		func(o *Options) { o.WriteTimeout, o.DrainTimeout = time.Hour, time.Hour })
 	s.want("e", deck, 200, "ok")
 	other := netip.MustParsePrefix("10.0.0.2/32")
 	s.buffers.add(other, s.o.MaxBuffered)
 	defer s.buffers.add(other, -s.o.MaxBuffered)
 	const line = `{"state":true}`
-	c := s.connect(fmt.Sprintf("POST /v1/engines/e HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s", len(line), line))
-	until(t, "a line that waits", func() bool { s.buffers.mu.Lock(); defer s.buffers.mu.Unlock(); return len(s.buffers.waiting) == 1 })
+	c := s.connect(fmt.Sprintf("POST /v1/engines/e HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s",
+		len(line), line))
+	until(t, "a line that waits",
+		func() bool { s.buffers.mu.Lock(); defer s.buffers.mu.Unlock(); return len(s.buffers.waiting) == 1 })
 	if err := s.stop(); err != nil {
 		t.Error(err)
 	}
-	if status, body := response(t, bufio.NewReader(c)); status != 503 || !strings.Contains(body, "the server is shutting down") {
+	if status, body := response(t, bufio.NewReader(c)); status != 503 ||
+		!strings.Contains(body, "the server is shutting down") {
 		t.Error(status, body)
 	}
 }
@@ -182,7 +188,11 @@ func TestEngineIdle(t *testing.T) {
 	player := s.mustDial("played")
 	say(t, player, deck)
 	s.want("left", deck, 200, "ok")
-	until(t, "the end of an engine", func() bool { status, _ := s.do("GET", "/v1/engines/left", ""); return status == 404 })
+	until(t, "the end of an engine", func() bool {
+		status,
+			_ := s.do("GET", "/v1/engines/left", "")
+		return status == 404
+	})
 	if got := say(t, player, `{"type":"stack:draw"}`); !strings.Contains(got, `"c"`) {
 		t.Error(got)
 	}
@@ -191,7 +201,11 @@ func TestEngineIdle(t *testing.T) {
 	}
 	s.want("left", deck, 200, "ok")
 	_ = player.Close(websocket.StatusNormalClosure, "")
-	until(t, "the end of the other", func() bool { status, _ := s.do("GET", "/v1/engines/played", ""); return status == 404 })
+	until(t, "the end of the other", func() bool {
+		status,
+			_ := s.do("GET", "/v1/engines/played", "")
+		return status == 404
+	})
 	// Without the option they stay.
 	s = start(t, host.Options{InProcess: true}, nil)
 	s.want("left", deck, 200, "ok")
@@ -239,7 +253,8 @@ func TestFitFiles(t *testing.T) {
 		if err != nil {
 			lowered = err.Error()
 		}
-		if (err != nil) != (c.connections == 0) || err == nil && o.MaxConnections != c.connections || !strings.Contains(lowered, c.says) || c.says == "" && lowered != "" {
+		if (err != nil) != (c.connections == 0) || err == nil && o.MaxConnections != c.connections ||
+			!strings.Contains(lowered, c.says) || c.says == "" && lowered != "" {
 			t.Errorf("%d: %d, %q", c.limit, o.MaxConnections, lowered)
 		}
 		if err == nil && o.validate() != nil {
@@ -314,10 +329,12 @@ func TestAllowedHostsAndOrigins(t *testing.T) {
 	}
 	const origin = "https://games.example"
 	named := []string{"HTTPS://Games.example:443"} // as an operator may write it, and no browser does
-	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.AllowedHosts, o.AllowedOrigins = []string{"games.example"}, named })
+	s := start(t, host.Options{InProcess: true},
+		func(o *Options) { o.AllowedHosts, o.AllowedOrigins = []string{"games.example"}, named })
 	for from, want := range map[string]int{origin: 200, "https://other.example": 403} {
 		_, _ = s.do("DELETE", "/v1/engines/e", "")
-		if status, body := s.do("POST", "/v1/engines/e", deck, "Host", "games.example", "Origin", from); status != want {
+		if status, body := s.do("POST", "/v1/engines/e", deck, "Host", "games.example", "Origin",
+			from); status != want {
 			t.Errorf("%s: %d %s", from, status, body)
 		}
 		c, err := s.dial("e", &websocket.DialOptions{HTTPHeader: http.Header{"Origin": {from}}})
@@ -338,7 +355,8 @@ func TestAllowedHostsAndOrigins(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = w.Body.Close()
-		shared := w.Header.Get("Access-Control-Allow-Origin") == from && strings.Contains(w.Header.Get("Access-Control-Allow-Methods"), "POST") &&
+		shared := w.Header.Get("Access-Control-Allow-Origin") == from &&
+			strings.Contains(w.Header.Get("Access-Control-Allow-Methods"), "POST") &&
 			strings.Contains(w.Header.Get("Access-Control-Allow-Headers"), "Authorization")
 		if shared != (want == 200) || (w.StatusCode == 204) != shared || w.Header.Get("Vary") != "Origin" {
 			t.Errorf("%s: %d %v", from, w.StatusCode, w.Header)

@@ -299,7 +299,8 @@ func TestAGameOverHTTP(t *testing.T) {
 			t.Errorf("%s %s: got %d %s, want %d %s", c.method, c.path, status, short(body), c.status, c.body)
 		}
 	}
-	if _, body := s.do("GET", "/metrics", "", "Accept", "application/openmetrics-text"); !strings.HasSuffix(body, "# EOF\n") {
+	if _, body := s.do("GET", "/metrics", "", "Accept", "application/openmetrics-text"); !strings.HasSuffix(body,
+		"# EOF\n") {
 		t.Errorf("no OpenMetrics: %s", short(body))
 	}
 	s.want("table-1", deck+`{"type":"stack:draw"}`, 200, `{"n":1,"result":[{"id":"c"}]}`)

@@ -140,16 +140,28 @@ func TestRefusals(t *testing.T) {
 		answer http.HandlerFunc
 		want   string
 	}{
-		"no token":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }, "--token-file or HYPERTOKEN_TOKEN"},
-		"another token":  {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, "--token-file or HYPERTOKEN_TOKEN"},
-		"no such path":   {http.NotFound, "metrics are at another path"},
-		"an error":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }, "it answers 503 Service Unavailable"},
-		"too many":       {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(429) }, "it answers 429 Too Many Requests; other requests from this machine"},
-		"cut short":      {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hypertoken_workers 1") }, "cut short"},
-		"another's":      {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "go_goroutines 1\n") }, "no metrics of HyperToken (it answers with text/plain)"},
-		"without a type": {func(w http.ResponseWriter, _ *http.Request) { w.Header()["Content-Type"] = nil }, "(it answers with no content type)"},
+		"no token": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) },
+			"--token-file or HYPERTOKEN_TOKEN"},
+		"another token": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) },
+			"--token-file or HYPERTOKEN_TOKEN"},
+		"no such path": {http.NotFound, "metrics are at another path"},
+		"an error": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) },
+			"it answers 503 Service Unavailable"},
+		"too many": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(429) },
+			"it answers 429 Too Many Requests; other requests from this machine"},
+		"cut short": {func(w http.ResponseWriter, _ *http.Request) {
+			_,
+				_ = io.WriteString(w, "hypertoken_workers 1")
+		}, "cut short"},
+		"another's": {func(w http.ResponseWriter, _ *http.Request) {
+			_,
+				_ = io.WriteString(w, "go_goroutines 1\n")
+		}, "no metrics of HyperToken (it answers with text/plain)"},
+		"without a type": {func(w http.ResponseWriter, _ *http.Request) { w.Header()["Content-Type"] = nil },
+			"(it answers with no content type)"},
 	} {
-		if r := clientOf(t, serving(t, c.answer), nil).read(t.Context()); r.err == nil || !strings.Contains(r.err.Error(), c.want) {
+		if r := clientOf(t, serving(t, c.answer), nil).read(t.Context()); r.err == nil ||
+			!strings.Contains(r.err.Error(), c.want) {
 			t.Errorf("%s: %v, want an error with %q", name, r.err, c.want)
 		}
 	}
@@ -230,7 +242,8 @@ func TestStatus(t *testing.T) {
 			if r.err != nil {
 				t.Fatal(r.err)
 			}
-			if has, err := r.sample.status != nil, fmt.Sprint(r.sample.statusErr); has != c.has || c.err == "" && r.sample.statusErr != nil || !strings.Contains(err, c.err) {
+			if has, err := r.sample.status != nil, fmt.Sprint(r.sample.statusErr); has != c.has || c.err == "" &&
+				r.sample.statusErr != nil || !strings.Contains(err, c.err) {
 				t.Errorf("a status %v and %v, want %v and %q", has, err, c.has, c.err)
 			}
 			asked = 0

@@ -50,7 +50,8 @@ func TestParseBounds(t *testing.T) {
 
 // TestMissing has a frame of any part of the metrics: what is not told is unknown, and all else is there.
 func TestMissing(t *testing.T) {
-	for _, only := range []string{"hypertoken_workers", "hypertoken_worker_state", "hypertoken_worker_exits_total", "hypertoken_actions_total",
+	for _, only := range []string{"hypertoken_workers", "hypertoken_worker_state", "hypertoken_worker_exits_total",
+		"hypertoken_actions_total",
 		"hypertoken_action_duration_seconds", "hypertoken_build_info"} {
 		var kept []string
 		for l := range strings.Lines(toptest.Metrics(1)) {
@@ -66,17 +67,19 @@ func TestMissing(t *testing.T) {
 		if lines := v.lines(); len(lines) != 24 {
 			t.Errorf("%s: %d lines", only, len(lines))
 		}
-		if only == "hypertoken_worker_state" && (len(w.frame.Workers) != toptest.Workers || w.frame.Workers[0].Memory.known()) {
+		if only == "hypertoken_worker_state" &&
+			(len(w.frame.Workers) != toptest.Workers || w.frame.Workers[0].Memory.known()) {
 			t.Errorf("workers by state alone: %+v", w.frame.Workers)
 		}
 	}
 }
 
-// FuzzAnswers has servers say anything: what of it is taken makes frames and screens that fit, in which nothing steers the
-// terminal, and JSON.
+// FuzzAnswers has servers say anything: what of it is taken makes frames and screens that fit, in
+// which nothing steers the terminal, and JSON.
 func FuzzAnswers(f *testing.F) {
 	f.Add([]byte(toptest.Metrics(0)), []byte(toptest.Metrics(4)), []byte(toptest.Status))
-	f.Add([]byte("hypertoken_workers{state=\"\\n\x1b\"} NaN\n"), []byte("hypertoken_worker_state{worker=\"-1\",state=\"\u202e\"} 1\n"), []byte("{}"))
+	f.Add([]byte("hypertoken_workers{state=\"\\n\x1b\"} NaN\n"),
+		[]byte("hypertoken_worker_state{worker=\"-1\",state=\"\u202e\"} 1\n"), []byte("{}"))
 	f.Add([]byte("# TYPE hypertoken_worker_answer_seconds histogram\nhypertoken_worker_answer_seconds_bucket{le=\"NaN\"} -1\n"),
 		[]byte("# TYPE hypertoken_worker_answer_seconds histogram\nhypertoken_worker_answer_seconds_bucket{le=\"-Inf\"} +Inf\n"), []byte("[]"))
 	f.Fuzz(func(t *testing.T, one, two, said []byte) {

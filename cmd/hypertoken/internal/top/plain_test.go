@@ -14,7 +14,8 @@ import (
 	"hypertoken/cmd/hypertoken/internal/top/toptest"
 )
 
-// run runs top against a server that answers with the steps, one after the other and then the last; a step below 0 is 503.
+// run runs top against a server that answers with the steps, one after the other and then the last;
+// a step below 0 is 503.
 func run(t *testing.T, mode Mode, count int, steps ...int) (string, error) {
 	t.Helper()
 	u, err := ParseURL(serving(t, func(w http.ResponseWriter, r *http.Request) {
@@ -34,7 +35,8 @@ func run(t *testing.T, mode Mode, count int, steps ...int) (string, error) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	err = Run(t.Context(), Config{URL: u, Interval: time.Millisecond, Mode: mode, Count: count, Out: &out, Now: toptest.Clock()})
+	err = Run(t.Context(), Config{URL: u, Interval: time.Millisecond, Mode: mode, Count: count, Out: &out,
+		Now: toptest.Clock()})
 	return out.String(), err
 }
 
@@ -49,7 +51,8 @@ func TestGoneInPlainText(t *testing.T) {
 		t.Fatalf("%d blocks, want 4:\n%s", len(blocks), out)
 	}
 	since := toptest.Epoch.Add(2 * time.Second).Format(clock)
-	for i, want := range []string{"actions 1.6k/s", "GONE since " + since + ": it answers 503", "GONE since " + since + ": it answers 503", "actions -/s"} {
+	for i, want := range []string{"actions 1.6k/s", "GONE since " + since + ": it answers 503", "GONE since " + since +
+		": it answers 503", "actions -/s"} {
 		if !strings.Contains(blocks[i], want) {
 			t.Errorf("block %d has no %q:\n%s", i+1, want, blocks[i])
 		}
@@ -85,7 +88,8 @@ func TestGoneInJSON(t *testing.T) {
 		if !l.At.Equal(toptest.Epoch.Add(time.Duration(i+1) * time.Second)) {
 			t.Errorf("line %d is of %v", i+1, l.At)
 		}
-		if gone != (l.Since != nil) || gone != (l.Error != "") || gone && !l.Since.Equal(toptest.Epoch.Add(2*time.Second)) {
+		if gone != (l.Since != nil) || gone != (l.Error != "") || gone &&
+			!l.Since.Equal(toptest.Epoch.Add(2*time.Second)) {
 			t.Errorf("line %d: gone since %v, %q, want gone %v", i+1, l.Since, l.Error, gone)
 		}
 		if known := i == 0 || i == 4; known != (l.Rate != nil) {
@@ -105,7 +109,10 @@ func TestGoneAtTheEnd(t *testing.T) {
 
 // What can't be written ends it, and so does the end of the context; that is no error.
 func TestBlocksEnd(t *testing.T) {
-	u, err := ParseURL(serving(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, toptest.Metrics(0)) }))
+	u, err := ParseURL(serving(t, func(w http.ResponseWriter, _ *http.Request) {
+		_,
+			_ = io.WriteString(w, toptest.Metrics(0))
+	}))
 	if err != nil {
 		t.Fatal(err)
 	}

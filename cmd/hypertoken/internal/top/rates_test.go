@@ -45,14 +45,16 @@ func TestRates(t *testing.T) {
 		{"not exported", []string{"hypertoken_workers 1"}, []string{"hypertoken_workers 1"}, figures{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := newInterval(parsed(t, 10, c.from...), parsed(t, 12, c.to...)).rates("hypertoken_worker_answers_total", "worker")
+			got := newInterval(parsed(t, 10, c.from...),
+				parsed(t, 12, c.to...)).rates("hypertoken_worker_answers_total", "worker")
 			if fmt.Sprint(got) != fmt.Sprint(c.want) {
 				t.Errorf("%v, want %v", got, c.want)
 			}
 		})
 	}
 	first := newInterval(nil, parsed(t, 10, counter("0", 10)))
-	if got := first.rates("hypertoken_worker_answers_total", "worker"); len(got) != 0 || got.get("0").known() || got.sum().known() {
+	if got := first.rates("hypertoken_worker_answers_total", "worker"); len(got) != 0 || got.get("0").known() ||
+		got.sum().known() {
 		t.Errorf("before the second sample: %v, want nothing known", got)
 	}
 }
@@ -114,7 +116,8 @@ func TestHistogramOfAnInterval(t *testing.T) {
 			`hypertoken_action_duration_seconds_bucket{action="a",le="+Inf"} 1`}, lines("a", 2, 2, 2), 2, 0.5},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			h := newInterval(parsed(t, 1, c.from...), parsed(t, 2, c.to...)).histograms("hypertoken_action_duration_seconds", "action")["a"]
+			h := newInterval(parsed(t, 1, c.from...),
+				parsed(t, 2, c.to...)).histograms("hypertoken_action_duration_seconds", "action")["a"]
 			if h.count() != c.count || !same(h.quantile(0.5), c.p50) {
 				t.Errorf("%v with a median of %v, want %v and %v", h.count(), h.quantile(0.5), c.count, c.p50)
 			}
@@ -153,8 +156,10 @@ func TestFigures(t *testing.T) {
 
 // TestFiguresInJSON has whole numbers that scripts can compare.
 func TestFiguresInJSON(t *testing.T) {
-	for f, want := range map[Figure]string{0: "0", 256 << 20: "268435456", 1_234_567: "1234567", -3: "-3", 1 << 53: "9007199254740992",
-		1e300: "1e+300", 0.25: "0.25", 0.123456789: "0.123457", 1234567.8: "1.23457e+06", Figure(math.Inf(1)): "null", Figure(math.Inf(-1)): "null"} {
+	for f, want := range map[Figure]string{0: "0", 256 << 20: "268435456", 1_234_567: "1234567", -3: "-3",
+		1 << 53: "9007199254740992",
+		1e300:   "1e+300", 0.25: "0.25", 0.123456789: "0.123457", 1234567.8: "1.23457e+06", Figure(math.Inf(1)): "null",
+		Figure(math.Inf(-1)): "null"} {
 		if got, err := json.Marshal(f); string(got) != want || err != nil {
 			t.Errorf("%v is %s (%v), want %s", float64(f), got, err, want)
 		}

@@ -107,7 +107,8 @@ func TestTheSameErrorsAreOne(t *testing.T) {
 	for second, change := range []func(*RecentError){
 		func(*RecentError) {}, func(e *RecentError) { e.Engine = "b" }, func(*RecentError) {},
 		func(e *RecentError) { e.Action = "stack:peek" },
-		func(e *RecentError) { e.Code = "canceled" }, func(e *RecentError) { e.Message = "too late" }, func(*RecentError) {},
+		func(e *RecentError) { e.Code = "canceled" }, func(e *RecentError) { e.Message = "too late" },
+		func(*RecentError) {},
 	} {
 		e := same
 		change(&e)

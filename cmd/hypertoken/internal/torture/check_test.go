@@ -29,7 +29,8 @@ func lived(t *testing.T, core []byte, only ...string) (*history, *host.Host) {
 	}
 	w := newWorkload(actions)
 	if len(only) > 0 {
-		w = &workload{all: slices.DeleteFunc(actions, func(a host.ActionInfo) bool { return !slices.Contains(only, a.Name) })}
+		w = &workload{all: slices.DeleteFunc(actions,
+			func(a host.ActionInfo) bool { return !slices.Contains(only, a.Name) })}
 	}
 	to := &torture{ctx: t.Context(), host: h, workload: w, injector: newInjector(1, nil, 1)}
 	to.config.For = 1 << 40
@@ -46,7 +47,8 @@ func (h *history) change(t *testing.T, from uint64) (x *call) {
 	t.Helper()
 	for _, calls := range h.callers {
 		for _, c := range calls {
-			if c.form == single && c.advances(0) && c.actions[0].key == "" && c.outcomes[0].sequence >= from && (x == nil || c.outcomes[0].sequence < x.outcomes[0].sequence) {
+			if c.form == single && c.advances(0) && c.actions[0].key == "" && c.outcomes[0].sequence >= from &&
+				(x == nil || c.outcomes[0].sequence < x.outcomes[0].sequence) {
 				x = c
 			}
 		}
@@ -152,7 +154,8 @@ func TestEachFateIsFound(t *testing.T) {
 	}
 }
 
-// A core whose action is no function of the state and its inputs gives itself away: a fresh engine returns something else.
+// A core whose action is no function of the state and its inputs gives itself away: a fresh engine
+// returns something else.
 func TestACoreThatIsNotDeterministic(t *testing.T) {
 	h, models := lived(t, cores.Test, "test:differ")
 	model, err := models.Open(t.Context(), "model", host.EngineOptions{Setup: h.setup})
@@ -160,7 +163,8 @@ func TestACoreThatIsNotDeterministic(t *testing.T) {
 		t.Fatal(err)
 	}
 	found, err := check(t.Context(), h, model, time.Second)
-	if err != nil || !slices.ContainsFunc(found, func(v Violation) bool { return v.Fate == Diverged && strings.Contains(v.What, "test:differ") }) {
+	if err != nil || !slices.ContainsFunc(found,
+		func(v Violation) bool { return v.Fate == Diverged && strings.Contains(v.What, "test:differ") }) {
 		t.Errorf("found %v, %v", found, err)
 	}
 }

@@ -61,7 +61,8 @@ func tortured(t *testing.T, c torture.Config) {
 	if c.For = 5 * time.Minute; *tortureFor > 0 {
 		c.For, c.Deaths = *tortureFor, 0
 	}
-	c.Workers, c.Engines, c.Faults, c.Core, c.FailFast, c.Logger = 2, 6, torture.Kinds(), cores.Test, true, slog.New(slog.DiscardHandler)
+	c.Workers, c.Engines, c.Faults, c.Core, c.FailFast, c.Logger = 2, 6, torture.Kinds(), cores.Test, true,
+		slog.New(slog.DiscardHandler)
 	r, err := torture.Run(t.Context(), c)
 	if err != nil {
 		t.Fatalf("seed %d: %v", c.Seed, err)

@@ -51,7 +51,8 @@ func run(t *testing.T) string {
 		t.Fatal(err)
 	}
 	r := bench.Report{Machine: bench.Machine{CPU: "A processor", Cores: 2},
-		Figures: []*bench.Figure{{ID: "pipe.p50", Group: "roundtrip", About: "a pipe", Unit: "us", Spread: bench.Spread{Min: 1, Median: 2, Max: 3}}},
+		Figures: []*bench.Figure{{ID: "pipe.p50", Group: "roundtrip", About: "a pipe", Unit: "us",
+			Spread: bench.Spread{Min: 1, Median: 2, Max: 3}}},
 		Targets: []bench.Judged{
 			{Target: bench.Target{ID: "1.a", Text: "the first", Figure: "pipe.p50", Limit: 1}, Verdict: bench.Missed},
 			{Target: bench.Target{ID: "5.b", Text: "the last", Figure: "none", Limit: 1}, Verdict: bench.NotMeasured},
@@ -91,7 +92,8 @@ func TestTheDocument(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, want := range []string{c.want, "A processor, 2 cores", "| 1 | the first | 2.00 µs |", bench.RatioNote, "- `idle`: there was no time\n",
+			for _, want := range []string{c.want, "A processor, 2 cores", "| 1 | the first | 2.00 µs |",
+				bench.RatioNote, "- `idle`: there was no time\n",
 				"| pipe.p50 | 1.00 µs | 2.00 µs | 3.00 µs | a pipe |"} {
 				if !strings.Contains(string(b), want) {
 					t.Errorf("%q is not in the document:\n%s", want, b)
@@ -114,8 +116,10 @@ func TestBrowsers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"|  | Chromium 1 |\n", "| bare message, p50 (p95) | 10.0 µs (20.0 µs) |", "| ... to the bare message | 1.25x |",
-		"| pipelined, actions a second | 200,000 |", "| ... actions to messages | 2.00x |", "| new Engine to ready | 25.0 ms |"} {
+	for _, want := range []string{"|  | Chromium 1 |\n", "| bare message, p50 (p95) | 10.0 µs (20.0 µs) |",
+		"| ... to the bare message | 1.25x |",
+		"| pipelined, actions a second | 200,000 |", "| ... actions to messages | 2.00x |",
+		"| new Engine to ready | 25.0 ms |"} {
 		if !strings.Contains(string(b), want) {
 			t.Errorf("%q is not in the document:\n%s", want, b)
 		}

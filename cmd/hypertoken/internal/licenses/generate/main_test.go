@@ -37,8 +37,8 @@ func TestEveryLinkedModuleIsNamed(t *testing.T) {
 	}
 }
 
-// NOTICE and the npm package name every crate that core.wasm is linked from, in the version that is linked, and no others:
-// what the built-in core depends on, and what that depends on.
+// NOTICE and the npm package name every crate that core.wasm is linked from, in the version that is
+// linked, and no others: what the built-in core depends on, and what that depends on.
 func TestEveryLinkedCrateIsNamed(t *testing.T) {
 	linked := linkedCrates(t, "../../../../../core-rs")
 	if len(linked) == 0 {
@@ -69,8 +69,8 @@ func TestEveryLinkedCrateIsNamed(t *testing.T) {
 // standardLibrary are crates of others that Rust's standard library links for wasm32. Cargo.lock does not have them.
 var standardLibrary = map[string]bool{"dlmalloc": true}
 
-// linkedCrates returns the versions of the crates that the built-in core of the workspace in root links, by name. Optional
-// dependencies are left out: no feature is on there.
+// linkedCrates returns the versions of the crates that the built-in core of the workspace in root
+// links, by name. Optional dependencies are left out: no feature is on there.
 func linkedCrates(t *testing.T, root string) map[string]string {
 	t.Helper()
 	versions, dependencies := map[string]string{}, map[string][]string{}
