@@ -229,7 +229,7 @@ func Example_fallback() {
 	check(err)
 
 	_, err = engine.Dispatch(ctx, "stack:draw", nil)
-	fmt.Println(err, h.Stats().Engines["in_process"])
+	fmt.Println(err, h.Stats().Engines[host.PlaceInProcess])
 	// Output: <nil> 1
 }
 

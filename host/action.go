@@ -3,7 +3,6 @@ package host
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -124,12 +123,12 @@ const (
 )
 
 // prepare encodes an action and checks what can be checked before it is sent. f is a future that nobody has.
-func (e *Engine) prepare(ctx context.Context, f *Future, actionType string, value any, d dispatch) error {
+func (f *Future) prepare(ctx context.Context, e *driver, actionType string, value any, d dispatch) error {
 	switch p := value.(type) {
 	case nil:
-		return e.prepareEncoded(ctx, f, actionType, nil, d)
+		return f.prepareEncoded(ctx, e, actionType, nil, d)
 	case Raw:
-		return e.prepareEncoded(ctx, f, actionType, p, d)
+		return f.prepareEncoded(ctx, e, actionType, p, d)
 	}
 	if len(actionType) > maxType {
 		return badInput("an action's type of %d bytes is longer than %d", len(actionType), maxType)
@@ -140,11 +139,11 @@ func (e *Engine) prepare(ctx context.Context, f *Future, actionType string, valu
 	if err != nil {
 		return err
 	}
-	return e.prepareEncoded(ctx, f, actionType, encoded, d)
+	return f.prepareEncoded(ctx, e, actionType, encoded, d)
 }
 
 // prepareEncoded does so for a payload that is encoded, and copies it.
-func (e *Engine) prepareEncoded(ctx context.Context, f *Future, actionType string, encoded []byte, d dispatch) error {
+func (f *Future) prepareEncoded(ctx context.Context, e *driver, actionType string, encoded []byte, d dispatch) error {
 	o := &e.host.options
 	if len(actionType) > maxType {
 		return badInput("an action's type of %d bytes is longer than %d", len(actionType), maxType)
@@ -173,7 +172,7 @@ func (e *Engine) prepareEncoded(ctx context.Context, f *Future, actionType strin
 		engine.AddActionToSum(sum, f.request.Body)
 		f.request.Keyed = engine.NewKey(d.key, sum)
 	}
-	e.bound(ctx, f)
+	f.bound(ctx, e)
 	if d.digest {
 		f.waitForDigest()
 	}
@@ -208,7 +207,7 @@ func choose(opts []DispatchOption) dispatch {
 }
 
 // bound gives a request its time, who waits for it, and what it takes of the queue.
-func (e *Engine) bound(ctx context.Context, f *Future) {
+func (f *Future) bound(ctx context.Context, e *driver) {
 	f.request.Owner = f
 	f.size = int64(len(f.request.Body)) + requestSize
 	if e.timeout > 0 {
@@ -227,24 +226,10 @@ func tooLarge(what string, size, limit int) error {
 		Message: fmt.Sprintf("%s: a payload of %d bytes is above %d (MaxPayload)", what, size, limit)}
 }
 
-// Dispatch runs an action and waits for its result, and for room in the host's queue first. payload is
-// a map, a struct, anything that encodes to a MessagePack map, or [Raw]; nil is an empty map. If ctx
-// ends before the action is committed, the action is withdrawn and has no effect.
-//
-// Fields of structs are named by their msgpack tags, and those without one by their json tags, with
-// omitempty and "-"; a field without either is named as in Go. A payload that is nested more than
-// Options.MaxDepth deep, that contains itself, or that asks its encoder for what it does not do, such
-// as the option string of a json tag, fails with [ErrBadInput].
-//
-// An error means that the action had no effect: an [*ActionError] from the core, [ErrTimeout] after
-// the engine's Timeout or at the context's deadline, [ErrCanceled], [ErrPayloadTooLarge],
-// [ErrPoisoned], [ErrBroken], [ErrConflict], [ErrKeyReused], [ErrShutdown], [ErrWorkerUnavailable], or
-// [ErrBadInput] for what can't be encoded. The exception is [ErrOutcomeUnknown], which the store in
-// memory can't cause.
-func (e *Engine) Dispatch(ctx context.Context, actionType string, payload any, opts ...DispatchOption) (Result, error) {
+func (e *driver) dispatch(ctx context.Context, actionType string, payload any, opts []DispatchOption) (Result, error) {
 	f := futures.Get().(*Future)
-	e.measureCall(ctx, &f.call, actionType, 1)
-	err := e.prepare(ctx, f, actionType, payload, chosen(opts))
+	e.meter.begin(ctx, &f.call, actionType, 1)
+	err := f.prepare(ctx, e, actionType, payload, chosen(opts))
 	if err == nil {
 		err = e.host.queue.wait(ctx, f)
 	}
@@ -254,18 +239,16 @@ func (e *Engine) Dispatch(ctx context.Context, actionType string, payload any, o
 	}
 	e.submit(f, true)
 	r, err := e.await(ctx, f)
-	if err == nil && !e.batches.enabled && !e.host.off.Has(fast.Reuse) {
+	if err == nil && !e.gathering.isEnabled && !e.host.off.Has(fast.Reuse) {
 		f.recycle()
 	}
 	return r, err
 }
 
-// DispatchAsync is [Engine.Dispatch] without the waiting. Where the host's queue is full the future has failed with
-// [ErrOverloaded]. ctx withdraws the action, as long as its outcome is not with the journal.
-func (e *Engine) DispatchAsync(ctx context.Context, actionType string, payload any, opts ...DispatchOption) *Future {
+func (e *driver) dispatchAsync(ctx context.Context, actionType string, payload any, opts []DispatchOption) *Future {
 	f := new(Future)
-	e.measureCall(ctx, &f.call, actionType, 1)
-	err := e.prepare(ctx, f, actionType, payload, chosen(opts))
+	e.meter.begin(ctx, &f.call, actionType, 1)
+	err := f.prepare(ctx, e, actionType, payload, chosen(opts))
 	if err == nil && ctx.Err() != nil {
 		err = ended(ctx, actionType)
 	}
@@ -281,21 +264,21 @@ func (e *Engine) DispatchAsync(ctx context.Context, actionType string, payload a
 }
 
 // refused takes note of an action that did not get as far as the engine.
-func (e *Engine) refused(f *Future, name string, err error) {
-	e.countAlone(f, name, err)
+func (e *driver) refused(f *Future, name string, err error) {
+	e.meter.endAlone(f, name, err)
 	if e.listeners.count.Load() > 0 {
-		e.emit(Event{Name: EventError, Action: name, Err: err})
+		e.listeners.emit(Event{Name: EventError, Action: name, Err: err})
 	}
 }
 
 // takesIn reports whether the engine takes requests in. The engine's lock is held.
-func (e *Engine) takesIn() bool {
+func (e *driver) takesIn() bool {
 	v := e.m.View()
 	return v.State != engine.Closed && !v.IsClosing
 }
 
 // submit hands an action to the engine, or to the batch that is gathered.
-func (e *Engine) submit(f *Future, mayRun bool) {
+func (e *driver) submit(f *Future, mayRun bool) {
 	e.mu.Lock()
 	defer e.unlockAndDeliver(mayRun)
 	if f.request.Allowed > 0 {
@@ -304,30 +287,29 @@ func (e *Engine) submit(f *Future, mayRun bool) {
 	if f.request.Keyed != nil && e.takesIn() {
 		old, follows, err := e.keys.Begin(f.request.Keyed, f.request.What, f)
 		if old != nil || err != nil {
-			e.discharge(f)
+			f.discharge()
 			f.repeat(old, err)
 		}
 		if old != nil || follows || err != nil {
-			e.askDigest(f)
+			f.askDigest()
 			return
 		}
 	}
-	if e.batches.enabled && f.batch == nil && f.request.Kind == ipc.Dispatch && f.request.Keyed == nil &&
-		!f.request.IsConditional && f.behind == nil {
-		e.gather(f)
+	if e.gathering.takes(f) {
+		e.gathering.add(f)
 		return
 	}
-	e.flushWindow()
+	e.gathering.flush()
 	e.enqueue(&f.request)
-	e.askDigest(f)
+	f.askDigest()
 	if mayRun {
 		e.work.led = f.at.Load()
 	}
 }
 
 // question asks something about the engine, in the order of its actions.
-func (e *Engine) question(ctx context.Context, kind ipc.Kind, what string) (Result, error) {
-	f := e.newQuestion(ctx, kind, what)
+func (e *driver) question(ctx context.Context, kind ipc.Kind, what string) (Result, error) {
+	f := newQuestion(ctx, e, kind, what)
 	if err := e.host.queue.wait(ctx, f); err != nil {
 		return Result{}, err
 	}
@@ -335,34 +317,21 @@ func (e *Engine) question(ctx context.Context, kind ipc.Kind, what string) (Resu
 	return e.await(ctx, f)
 }
 
-func (e *Engine) newQuestion(ctx context.Context, kind ipc.Kind, what string) *Future {
+func newQuestion(ctx context.Context, e *driver, kind ipc.Kind, what string) *Future {
 	f := &Future{engine: e, request: engine.Request{Kind: kind, What: what}}
-	e.bound(ctx, f)
+	f.bound(ctx, e)
 	return f
 }
 
-// State returns the whole state as one value: a map of agents, gameLoop, gameState, locked, stack, zones and so on. It
-// sees what was dispatched before.
-func (e *Engine) State(ctx context.Context) (Result, error) {
+func (e *driver) state(ctx context.Context) (Result, error) {
 	return e.question(ctx, ipc.State, "State")
 }
-
-// digestSize is that of a digest as a worker answers it, in bytes.
 
 // Digest is a 64-bit hash over a canonical state: equal states have equal digests.
 type Digest uint64
 
 // String returns the digest as 16 hexadecimal digits.
 func (d Digest) String() string { return fmt.Sprintf("%016x", uint64(d)) }
-
-// Digest returns the digest of the state.
-func (e *Engine) Digest(ctx context.Context) (Digest, error) {
-	r, err := e.question(ctx, ipc.Digest, "Digest")
-	if err != nil {
-		return 0, err
-	}
-	return Digest(binary.LittleEndian.Uint64(r.Raw)), nil
-}
 
 // Position is where an engine's journal has come to.
 type Position struct {
@@ -372,9 +341,8 @@ type Position struct {
 	Digest Digest
 }
 
-// Position returns the sequence and the digest of the state, both of one moment. It sees what was dispatched before.
-func (e *Engine) Position(ctx context.Context) (Position, error) {
-	r, err := e.question(ctx, ipc.Digest, "Position")
+func (e *driver) position(ctx context.Context, what string) (Position, error) {
+	r, err := e.question(ctx, ipc.Digest, what)
 	if err != nil {
 		return Position{}, err
 	}
@@ -382,24 +350,20 @@ func (e *Engine) Position(ctx context.Context) (Position, error) {
 }
 
 // ready waits until the engine is placed. OpenTimeout bounds it.
-func (e *Engine) ready(ctx context.Context, what string) error {
-	f := e.newQuestion(ctx, ipc.Ready, what)
+func ready(ctx context.Context, e *driver, what string) error {
+	f := newQuestion(ctx, e, ipc.Ready, what)
 	f.request.Allowed, f.request.Limit = 0, ""
 	e.submit(f, true)
 	_, err := e.await(ctx, f)
 	return err
 }
 
-// Reopen makes a broken engine try again to place itself, and returns what makes it fail.
-func (e *Engine) Reopen(ctx context.Context) error {
+func (e *driver) reopen(ctx context.Context) error {
 	e.step((*engine.Machine).Reopen)
-	return e.ready(ctx, "Reopen")
+	return ready(ctx, e, "Reopen")
 }
 
-// Close lets what was dispatched end, stores a snapshot and frees the engine. Its journal stays under
-// its name, from which Host.Open loads it. Later calls fail with [ErrShutdown]. Where ctx ends first,
-// closing goes on.
-func (e *Engine) Close(ctx context.Context) error {
+func (e *driver) close(ctx context.Context) error {
 	select {
 	case <-e.closed:
 		return shutdownError()
@@ -414,24 +378,10 @@ func (e *Engine) Close(ctx context.Context) error {
 	}
 }
 
-func (e *Engine) beginClose() {
+func (e *driver) beginClose() {
 	e.mu.Lock()
-	e.flushWindow()
+	e.gathering.flush()
 	e.m.Close(e.now())
 	e.perform()
 	e.unlockAndDeliver(false)
 }
-
-// Delete closes the engine and forgets its journal for good.
-func (e *Engine) Delete(ctx context.Context) error {
-	if err := e.Close(ctx); err != nil && !errors.Is(err, ErrShutdown) {
-		return err
-	}
-	return e.host.Delete(ctx, e.name)
-}
-
-// Shutdown shuts the engine's host down, and with it every other engine that it has: it is for an engine of NewEngine.
-func (e *Engine) Shutdown(ctx context.Context) error { return e.host.Shutdown(ctx) }
-
-// Host returns the engine's host.
-func (e *Engine) Host() *Host { return e.host }

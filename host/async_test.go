@@ -384,7 +384,7 @@ func testIdleEnginesAreTakenOut(t *testing.T) {
 	e := open(t, h, "e", deck(5))
 	dispatch(t, e, "stack:draw", nil)
 	before := digest(t, e)
-	for h.Stats().Engines["out"] == 0 {
+	for h.Stats().Engines[host.PlaceOut] == 0 {
 		runtime.Gosched() // until the host's next sweep
 	}
 	entries, err := e.Journal(t.Context())
@@ -405,7 +405,7 @@ func TestNewEngine(t *testing.T) {
 		t.Fatal(err)
 	}
 	dispatch(t, e, "stack:draw", nil)
-	if s := e.Host().Stats(); len(s.Workers) != 1 || s.Engines["worker"] != 1 || s.Actions["ok"] != 1 {
+	if s := e.Host().Stats(); len(s.Workers) != 1 || s.Engines[host.PlaceWorker] != 1 || s.Actions["ok"] != 1 {
 		t.Errorf("got %+v", s)
 	}
 	if err := e.Shutdown(context.Background()); err != nil {

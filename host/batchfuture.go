@@ -38,7 +38,7 @@ func (b *batch) complete(r *engine.Request, err error) {
 		b.readOutcomes(r.Outcome.Result)
 	}
 	b.raiseEvents(r)
-	b.future.engine.keyEnded(&b.future, b.fault)
+	b.future.keyEnded(b.fault)
 	b.end(r)
 }
 
@@ -80,7 +80,7 @@ func (b *batch) outcome(k int) Outcome {
 func (b *batch) raiseEvents(r *engine.Request) {
 	for k, name := range b.types {
 		o := b.outcome(k)
-		b.future.engine.raiseEvents(r, name, o.Result, o.Err)
+		b.future.engine.raise(r, name, o.Result, o.Err)
 	}
 }
 
@@ -90,18 +90,18 @@ func (b *batch) end(from *engine.Request) {
 	for k, name := range b.types {
 		o := b.outcome(k)
 		if b.members == nil {
-			e.measureOutcome(&f.call, &f.request, name, o.Err)
+			e.meter.end(&f.call, &f.request, name, o.Err)
 			continue
 		}
 		member := b.members[k]
-		e.measureOutcome(&member.call, &f.request, name, o.Err)
+		e.meter.end(&member.call, &f.request, name, o.Err)
 		member.call.endSpan(e.host, from, o.Err)
-		e.discharge(member)
+		member.discharge()
 		member.resolve(o.Result, o.Err)
 	}
-	e.measureParts(f, &f.request)
+	e.meter.endParts(f, &f.request)
 	f.call.endSpan(e.host, from, b.fault)
-	e.measureBatch(b, b.fault)
+	e.meter.endBatch(b, b.fault)
 	f.settle(Result{Sequence: b.sequence, Changed: b.changed}, b.fault)
 }
 
@@ -124,7 +124,7 @@ func (b *batch) share(first *batch) {
 func (b *batch) endRepeated() {
 	e := b.future.engine
 	for k := range b.types {
-		e.host.counts.Action(e.shard, b.outcome(k).Err)
+		e.host.counts.Action(e.meter.shard, b.outcome(k).Err)
 	}
 	b.end(&b.future.request)
 }
@@ -157,7 +157,7 @@ func (p batchPart) Complete(r *engine.Request, err error) {
 	if b.missing--; b.missing == 0 {
 		e := b.future.engine
 		b.sequence = max(b.sequence, e.m.View().Sequence)
-		e.discharge(&b.future)
+		b.future.discharge()
 		b.raiseEvents(r)
 		b.end(r)
 	}

@@ -86,10 +86,11 @@ func TestAnEngineStaysAsSmallAsItIs(t *testing.T) {
 	if _, err := All(t.Context(), futures[:]...); err != nil {
 		t.Fatal(err)
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.m.View().Sequence != actions {
-		t.Fatalf("%d actions are in the journal", e.m.View().Sequence)
+	d := e.seam.(*driver)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.m.View().Sequence != actions {
+		t.Fatalf("%d actions are in the journal", d.m.View().Sequence)
 	}
 	// What is dispatched while a snapshot is taken and stored comes on top.
 	if most := snapshotBytes + 3*window*entryBytes; store.entries > most {
@@ -98,13 +99,13 @@ func TestAnEngineStaysAsSmallAsItIs(t *testing.T) {
 	if most := 52 * 100; store.data > most {
 		t.Errorf("a snapshot had %d bytes, want at most %d", store.data, most)
 	}
-	if most := keyWindow + (snapshotBytes/entryBytes+3*window)/100 + 1; store.keys > most || e.keys.Len() > keyWindow {
-		t.Errorf("%d keys were stored, want at most %d; %d are remembered", store.keys, most, e.keys.Len())
+	if most := keyWindow + (snapshotBytes/entryBytes+3*window)/100 + 1; store.keys > most || d.keys.Len() > keyWindow {
+		t.Errorf("%d keys were stored, want at most %d; %d are remembered", store.keys, most, d.keys.Len())
 	}
 	if least := actions * entryBytes / 2 / (snapshotBytes + 3*window*entryBytes); store.installs < least {
 		t.Errorf("%d snapshots, want at least %d", store.installs, least)
 	}
-	for name, n := range map[string]int{"the machine": e.m.Details().Capacity, "keys": e.keys.Cap()} {
+	for name, n := range map[string]int{"the machine": d.m.Details().Capacity, "keys": d.keys.Cap()} {
 		if n > 4*window {
 			t.Errorf("%s has room for %d", name, n)
 		}
@@ -159,7 +160,7 @@ func TestAnEngineThatIsTakenOutIsSmall(t *testing.T) {
 			}
 			s.settle(done)
 			s.settle(func() bool {
-				e.takeOut()
+				takeOut(e.driver)
 				v := e.m.View()
 				return v.State == engine.Out && v.IsIdle
 			})

@@ -53,7 +53,7 @@ func (h *Host) compilation() *compilation {
 	l.newest = c
 	h.spawn(func() {
 		defer close(c.done)
-		h.compile(c)
+		c.compile(h)
 		c.ended = time.Now()
 	})
 	return c
@@ -71,7 +71,7 @@ func (c *compilation) wait(ctx context.Context) (*wasm.Core, error) {
 }
 
 // compile compiles the core for this process. There it can be interrupted; with Options.NoFallback it is only checked.
-func (h *Host) compile(c *compilation) {
+func (c *compilation) compile(h *Host) {
 	o := &h.options
 	if h.cacheDir != "" {
 		var err error
@@ -108,9 +108,9 @@ func (h *Host) compile(c *compilation) {
 	h.log.Debug("core compiled", "hash", core.Hash(), "toolchain", core.Toolchain())
 }
 
-// closeCore frees the compiled core. Nothing runs in this process any more.
-func (h *Host) closeCore(ctx context.Context) error {
-	c := h.local.newest
+// close frees the compiled core. Nothing runs in this process any more.
+func (l *localCore) close(ctx context.Context) error {
+	c := l.newest
 	if c == nil {
 		return nil
 	}
@@ -149,14 +149,14 @@ type actionList struct {
 	list  []byte
 }
 
-// tellActions takes in a list of actions that a worker has told. The first one counts.
-func (h *Host) tellActions(list []byte) {
+// tell takes in a list of actions that a worker has told. The first one counts.
+func (a *actionList) tell(list []byte) {
 	if len(list) == 0 {
 		return
 	}
-	h.actions.once.Do(func() {
-		h.actions.list = append([]byte(nil), list...)
-		close(h.actions.known)
+	a.once.Do(func() {
+		a.list = append([]byte(nil), list...)
+		close(a.known)
 	})
 }
 

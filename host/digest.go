@@ -30,7 +30,7 @@ func (f *Future) waitForDigest() {
 
 // askDigest queues the question behind what was queued last, if the future has one and has not failed.
 // The engine's lock is held.
-func (e *Engine) askDigest(f *Future) {
+func (f *Future) askDigest() {
 	d := f.behind
 	if d == nil || f.isResolved.Load() {
 		return
@@ -38,7 +38,7 @@ func (e *Engine) askDigest(f *Future) {
 	r := &f.request
 	d.request.Deadline, d.request.Allowed, d.request.Limit, d.request.Context = r.Deadline, r.Allowed, r.Limit,
 		r.Context
-	e.enqueue(&d.request)
+	f.engine.enqueue(&d.request)
 }
 
 // Complete takes in the digest. Without it the action keeps its outcome.

@@ -42,12 +42,14 @@ type Event struct {
 // eventBuffer is how many events wait for a listener. Then the oldest is dropped.
 const eventBuffer = 1024
 
-// listeners are who wants to know. None costs one load.
+// listeners are those who want to know of an engine. If there is none, an event costs one load.
 type listeners struct {
-	count atomic.Int32
-	mu    sync.Mutex // guards what follows
-	list  []*listener
-	ended bool
+	host   *Host
+	engine string // its name
+	count  atomic.Int32
+	mu     sync.Mutex // guards what follows
+	list   []*listener
+	ended  bool
 }
 
 type listener struct {
@@ -59,21 +61,7 @@ type listener struct {
 	wake    chan struct{}
 }
 
-// On calls f with every event of a name, one after the other, in a goroutine of its own; "" is for
-// all. f may dispatch, and take its time: where it is more than 1,024 events behind, the oldest are
-// dropped, and [Host.Stats] counts them. stop ends it; a call of f that is under way then goes on.
-func (e *Engine) On(event string, f func(Event)) (stop func()) {
-	events, stop := e.Events(event)
-	go func() {
-		for ev := range events {
-			f(ev)
-		}
-	}()
-	return stop
-}
-
-// Events is [Engine.On] as a channel. It is closed after engine:shutdown, or by stop.
-func (e *Engine) Events(event string) (events <-chan Event, stop func()) {
+func (e *driver) events(event string) (events <-chan Event, stop func()) {
 	l := &listener{event: event, wake: make(chan struct{}, 1)}
 	e.listeners.mu.Lock()
 	if l.ended = e.listeners.ended; !l.ended {
@@ -131,11 +119,14 @@ func (s *listeners) remove(l *listener) {
 	}
 }
 
-// emit hands an event to who wants it, and returns how many were dropped for it.
-func (s *listeners) emit(ev Event) (dropped int) {
+// emit hands an event to the listeners that want it. For a listener that is too slow, the oldest event
+// is dropped, and counted.
+func (s *listeners) emit(ev Event) {
 	if s.count.Load() == 0 {
-		return 0
+		return
 	}
+	ev.Engine = s.engine
+	dropped := 0
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.list {
@@ -143,7 +134,7 @@ func (s *listeners) emit(ev Event) (dropped int) {
 			dropped += l.put(ev, false)
 		}
 	}
-	return dropped
+	s.host.counts.DroppedEvents.Add(uint64(dropped))
 }
 
 // end lets every listener have what it has, and no more.
@@ -178,28 +169,27 @@ func (l *listener) put(ev Event, end bool) (dropped int) {
 	return dropped
 }
 
-// raiseEvents raises the events of an action that has ended. The engine's lock is held, so they are in order.
-func (e *Engine) raiseEvents(r *engine.Request, name string, result Result, err error) {
-	e.host.counts.Action(e.shard, err)
+// raise raises the events of an action that has ended. The engine's lock is held, so they are in order.
+func (s *listeners) raise(r *engine.Request, name string, result Result, err error) {
 	if code := CodeOf(err); err != nil && (code == "trap" || code == "out_of_memory") {
-		e.host.log.Warn("an engine lost its instance", "engine", e.name, "action", name, "error", err)
+		s.host.log.Warn("an engine lost its instance", "engine", s.engine, "action", name, "error", err)
 	}
-	if e.listeners.count.Load() == 0 {
+	if s.count.Load() == 0 {
 		return
 	}
 	if err != nil {
-		e.emit(Event{Name: EventError, Action: name, Err: err})
+		s.emit(Event{Name: EventError, Action: name, Err: err})
 		return
 	}
-	e.coreEvents(r, name, result)
-	e.emit(Event{Name: EventAction, Action: name, Result: result})
+	s.raiseCoreEvents(r, name, result)
+	s.emit(Event{Name: EventAction, Action: name, Result: result})
 	if result.Changed {
-		e.emit(Event{Name: EventStateUpdated, Action: name, Result: result})
+		s.emit(Event{Name: EventStateUpdated, Action: name, Result: result})
 	}
 }
 
-// coreEvents hands on what the core raised: MessagePack arrays of a name and a payload, one after the other.
-func (e *Engine) coreEvents(r *engine.Request, name string, result Result) {
+// raiseCoreEvents hands on what the core raised: MessagePack arrays of a name and a payload, one after the other.
+func (s *listeners) raiseCoreEvents(r *engine.Request, name string, result Result) {
 	raised := r.Outcome.Events
 	r.Outcome.Events = nil // those of a batch come once
 	for len(raised) > 0 {
@@ -216,18 +206,11 @@ func (e *Engine) coreEvents(r *engine.Request, name string, result Result) {
 			err = msgpack.Unmarshal(pair[0], &event)
 		}
 		if err != nil {
-			e.host.log.Warn("an action raised events that can't be read", "engine", e.name, "action", name,
+			s.host.log.Warn("an action raised events that can't be read", "engine", s.engine, "action", name,
 				"error", err)
 			return
 		}
-		e.emit(Event{Name: event, Action: name, Result: result, Payload: pair[1]})
+		s.emit(Event{Name: event, Action: name, Result: result, Payload: pair[1]})
 		raised = raised[size:]
-	}
-}
-
-func (e *Engine) emit(ev Event) {
-	ev.Engine = e.name
-	if n := e.listeners.emit(ev); n > 0 {
-		e.host.counts.DroppedEvents.Add(uint64(n))
 	}
 }

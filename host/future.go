@@ -19,7 +19,7 @@ type Future struct {
 	request engine.Request
 	// at is the worker that the request was sent to last; nil if it is in this process, or was not sent.
 	at     atomic.Pointer[pool.Worker]
-	engine *Engine
+	engine *driver
 	// batch is the batch whose outcome this is; nil for an action or a question.
 	batch *batch
 	// size is what it takes of the host's queue, in bytes. isCharged says that it has not given that back.
@@ -68,6 +68,9 @@ func (f *Future) recycle() {
 
 // keptBody is what a recycled future keeps of its body at most, in bytes.
 const keptBody = 4 << 10
+
+// isAction reports whether the future is that of one action, and of no batch or question.
+func (f *Future) isAction() bool { return f.batch == nil && f.request.Kind == ipc.Dispatch }
 
 // Done returns a channel that is closed when the outcome is there.
 func (f *Future) Done() <-chan struct{} {
@@ -166,7 +169,7 @@ func failed(what string, err error) *Future {
 // Complete ends an action, a batch, or a question about the engine. The engine's lock is held.
 func (f *Future) Complete(r *engine.Request, err error) {
 	e := f.engine
-	e.discharge(f)
+	f.discharge()
 	if f.batch != nil {
 		f.batch.complete(r, err)
 		return
@@ -180,18 +183,19 @@ func (f *Future) Complete(r *engine.Request, err error) {
 		r.Data = nil
 	}
 	if r.Kind == ipc.Dispatch {
-		e.raiseEvents(r, r.What, result, err)
-		e.measureOutcome(&f.call, r, r.What, err)
-		e.measureParts(f, r)
+		e.raise(r, r.What, result, err)
+		e.meter.end(&f.call, r, r.What, err)
+		e.meter.endParts(f, r)
 		f.call.endSpan(e.host, r, err)
 	}
-	e.keyEnded(f, err)
+	f.keyEnded(err)
 	f.settle(result, err)
 }
 
 // keyEnded is called when the first call with a key has ended. It gives the same outcome to all
 // calls that wait for that key. The engine's lock is held.
-func (e *Engine) keyEnded(f *Future, err error) {
+func (f *Future) keyEnded(err error) {
+	e := f.engine
 	record := f.request.Keyed
 	if record == nil {
 		return
@@ -199,7 +203,7 @@ func (e *Engine) keyEnded(f *Future, err error) {
 	followers := e.keys.Ended(record, err)
 	e.work.shed = e.work.shed || e.host.keyBytes.Load() > e.host.options.MaxKeyBytes
 	for _, g := range followers {
-		e.discharge(g)
+		g.discharge()
 		if f.batch != nil && err != nil {
 			g.batch.share(f.batch)
 		} else {
@@ -214,7 +218,7 @@ func (f *Future) repeat(old *journal.KeyRecord, err error) {
 		f.batch.repeat(old, err)
 		return
 	}
-	f.engine.countAlone(f, f.request.What, err)
+	f.engine.meter.endAlone(f, f.request.What, err)
 	if err != nil {
 		f.settle(Result{}, err)
 		return

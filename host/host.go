@@ -95,8 +95,8 @@ type Host struct {
 
 	mu      sync.Mutex // guards what follows; it is taken behind an engine's lock
 	closing bool
-	engines map[string]*Engine
-	watched []*Engine // those for which time has to pass
+	engines map[string]*driver
+	watched []*driver // those for which time has to pass
 }
 
 // New starts a host and, in the background, its workers. If workers can't be started, engines run in
@@ -154,7 +154,7 @@ func newHost(o Options) *Host {
 		actions:  actionList{known: make(chan struct{})},
 		closed:   make(chan struct{}),
 		wake:     make(chan struct{}, 1),
-		engines:  map[string]*Engine{},
+		engines:  map[string]*driver{},
 	}
 	h.queue = newQueue(&h.clock, o.MaxQueue, o.MaxQueueBytes)
 	_, _ = crand.Read(h.id[:]) // never fails
@@ -256,7 +256,7 @@ func (h *Host) tick(now time.Duration) (busy bool) {
 }
 
 // watch has the tick look after an engine. The engine's lock is held.
-func (h *Host) watch(e *Engine) {
+func (h *Host) watch(e *driver) {
 	h.mu.Lock()
 	h.watched = append(h.watched, e)
 	h.mu.Unlock()
@@ -320,7 +320,7 @@ func (h *Host) Shutdown(ctx context.Context) error {
 	h.locals.Wait()
 	h.goroutines.Wait()
 	late := context.WithoutCancel(ctx)
-	errs = append(errs, h.closeCore(late))
+	errs = append(errs, h.local.close(late))
 	close(h.closed)
 	return errors.Join(errs...)
 }

@@ -24,15 +24,13 @@ type Entry struct {
 	Checksum uint64
 }
 
-// Journal returns the actions committed since the engine's last snapshot, oldest first, as they are now. A broken
-// engine's can be read too.
-func (e *Engine) Journal(ctx context.Context) (iter.Seq[Entry], error) {
+func (e *driver) journal(ctx context.Context) (iter.Seq[Entry], error) {
 	select {
 	case <-e.closed:
 		return nil, shutdownError()
 	default:
 	}
-	s, err := e.fetch(ctx, "Journal")
+	s, err := fetchJournal(ctx, e, "Journal")
 	if err != nil {
 		return nil, err
 	}

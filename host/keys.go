@@ -4,7 +4,7 @@ package host
 // engine whose keys take most forgets the older half of them. No engine's lock is held.
 func (h *Host) shedKeys() {
 	for h.keyBytes.Load() > h.options.MaxKeyBytes {
-		var largest *Engine
+		var largest *driver
 		most := int64(-1)
 		h.mu.Lock()
 		for _, e := range h.engines {

@@ -25,8 +25,7 @@ const (
 
 // learn has the list of actions asked for, unless it is known, or was asked for a moment ago in vain.
 // It returns a channel that is closed when the attempt under way has ended, nil if there is none.
-func (h *Host) learn(m *measure.Recorder) <-chan struct{} {
-	l := &h.learning
+func (l *learning) learn(h *Host, m *measure.Recorder) <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.attempt != nil || m.KnowsActions() || h.life.Err() != nil || time.Now().Before(l.next) {
@@ -72,7 +71,7 @@ func (h *Host) measuring() *measure.Recorder {
 			m = h.measure.Load()
 		}
 	}
-	if attempt := h.learn(m); first && attempt != nil {
+	if attempt := h.learning.learn(h, m); first && attempt != nil {
 		<-attempt
 	}
 	return m

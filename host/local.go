@@ -13,7 +13,7 @@ import (
 // local is an engine's place in this process: an instance, and one request at a time, run by whoever comes first.
 type local struct {
 	host   *Host
-	engine *Engine
+	engine *driver
 	place  engine.Place
 	run    *executor.Engine
 	ctx    context.Context
@@ -47,7 +47,7 @@ type localFrame struct {
 // keptBodies is how large the memory for answers may stay, in bytes.
 const keptBodies = 64 << 10
 
-func (h *Host) newLocal(e *Engine, p engine.Place) *local {
+func newLocal(h *Host, e *driver, p engine.Place) *local {
 	l := &local{host: h, engine: e, place: p}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.run = executor.New(h.instantiate, l, h.options.MaxFrame).Engine(p.Placement)

@@ -33,21 +33,33 @@ func (h *Host) stamp() time.Duration { return time.Since(h.started) }
 // measures reports whether somebody wants to know when what happens.
 func (h *Host) measures() bool { return h.measure.Load() != nil || h.options.Tracer != nil }
 
-// measureCall takes note of a call for an action, or for a batch of n.
-func (e *Engine) measureCall(ctx context.Context, r *callTimes, name string, n int) {
-	h := e.host
-	m, tracer := h.measure.Load(), h.options.Tracer
-	if m == nil && tracer == nil {
+// meter tells the host's measurements what an engine does.
+type meter struct {
+	host   *Host
+	engine string // its name
+	shard  int    // of the host's counts
+	// isFallen says that the last place was this process, for want of a worker. lostAt is when the
+	// engine lost a worker that it had something to do for, on the clock of measurements, until it is
+	// placed again. The engine's lock guards both.
+	isFallen bool
+	lostAt   time.Duration
+}
+
+// begin takes note of a call for an action, or for a batch of n.
+func (m *meter) begin(ctx context.Context, r *callTimes, name string, n int) {
+	h := m.host
+	recorder, tracer := h.measure.Load(), h.options.Tracer
+	if recorder == nil && tracer == nil {
 		return
 	}
 	r.began = h.stamp()
-	if m != nil {
+	if recorder != nil {
 		r.isCounted = true
-		m.Begin(e.shard, n)
+		recorder.Begin(m.shard, n)
 	}
 	if tracer != nil {
 		_, span := tracer.Start(ctx, spanName, trace.WithTimestamp(h.started.Add(r.began)), trace.WithAttributes(
-			attribute.String("hypertoken.engine", e.name), attribute.String("hypertoken.action", name),
+			attribute.String("hypertoken.engine", m.engine), attribute.String("hypertoken.action", name),
 			attribute.Int("hypertoken.actions", n)))
 		r.trace = &traced{span.SpanContext(), span}
 	} else if c := trace.SpanContextFromContext(ctx); c.IsSampled() {
@@ -57,14 +69,14 @@ func (e *Engine) measureCall(ctx context.Context, r *callTimes, name string, n i
 
 const spanName = "hypertoken.dispatch"
 
-// measureOutcome takes note of the end of an action. from is the request that it went with: its own, or its batch's.
-func (e *Engine) measureOutcome(own *callTimes, from *engine.Request, name string, err error) {
+// end takes note of the end of an action. from is the request that it went with: its own, or its batch's.
+func (m *meter) end(own *callTimes, from *engine.Request, name string, err error) {
 	if !own.isCounted {
 		return
 	}
-	h := e.host
+	h := m.host
 	ended := h.stamp()
-	o := measure.Outcome{Shard: e.shard, Engine: e.name, Action: name, Err: err, Took: ended - own.began,
+	o := measure.Outcome{Shard: m.shard, Engine: m.engine, Action: name, Err: err, Took: ended - own.began,
 		At: h.started.Add(ended)}
 	if from.Kind == ipc.Dispatch && from.Answered > 0 {
 		o.Run, o.HasRun = time.Duration(from.Outcome.RunTime), true
@@ -75,12 +87,12 @@ func (e *Engine) measureOutcome(own *callTimes, from *engine.Request, name strin
 	h.measure.Load().End(&o)
 }
 
-// measureParts takes note of where the time of a request went. r is what the future went with.
-func (e *Engine) measureParts(f *Future, r *engine.Request) {
+// endParts takes note of where the time of a request went. r is what the future went with.
+func (m *meter) endParts(f *Future, r *engine.Request) {
 	if r.Answered == 0 || !f.call.isCounted {
 		return
 	}
-	e.host.measure.Load().Parts(e.shard, r.Sent-f.call.began, r.Answered-r.Sent-time.Duration(r.Outcome.RunTime))
+	m.host.measure.Load().Parts(m.shard, r.Sent-f.call.began, r.Answered-r.Sent-time.Duration(r.Outcome.RunTime))
 	if w := f.at.Load(); w != nil {
 		w.ObserveAnswer(r.Answered - r.Sent)
 	}
@@ -110,46 +122,46 @@ func (r *callTimes) endSpan(h *Host, from *engine.Request, err error) {
 	r.trace.span = nil
 }
 
-// countAlone takes note of the end of an action that raises no event: it did not get as far as the
+// endAlone takes note of the end of an action that raises no event: it did not get as far as the
 // engine, or it had the key of another one.
-func (e *Engine) countAlone(f *Future, name string, err error) {
-	e.host.counts.Action(e.shard, err)
-	e.measureOutcome(&f.call, &f.request, name, err)
-	f.call.endSpan(e.host, &f.request, err)
+func (m *meter) endAlone(f *Future, name string, err error) {
+	m.host.counts.Action(m.shard, err)
+	m.end(&f.call, &f.request, name, err)
+	f.call.endSpan(m.host, &f.request, err)
 }
 
-// measureBatch takes note of the end of a batch.
-func (e *Engine) measureBatch(b *batch, err error) {
+// endBatch takes note of the end of a batch.
+func (m *meter) endBatch(b *batch, err error) {
 	if !b.future.call.isCounted {
 		return
 	}
-	e.host.measure.Load().Batch(int(b.mode), len(b.types), err)
+	m.host.measure.Load().Batch(int(b.mode), len(b.types), err)
 }
 
-// measurePlacing takes note that the engine has a place, to which that many records were replayed.
-func (e *Engine) measurePlacing(p engine.Place, replayed uint64) {
-	lostAt, back := e.lostAt, e.fallen && !p.IsLocal()
-	e.lostAt = 0
+// placed takes note that the engine has a place, to which that many records were replayed.
+func (m *meter) placed(p engine.Place, replayed uint64) {
+	lostAt, back := m.lostAt, m.isFallen && !p.IsLocal()
+	m.lostAt = 0
 	if back {
-		e.fallen = false
+		m.isFallen = false
 	}
-	m := e.host.measure.Load()
-	if m == nil {
+	recorder := m.host.measure.Load()
+	if recorder == nil {
 		return
 	}
-	m.Replayed.Add(replayed)
+	recorder.Replayed.Add(replayed)
 	if lostAt > 0 {
-		m.Recovery.Observe(e.host.stamp() - lostAt)
+		recorder.Recovery.Observe(m.host.stamp() - lostAt)
 	}
 	if back {
-		m.MovedBack.Add(1)
+		recorder.MovedBack.Add(1)
 	}
 }
 
 // reportError tells of an error that is the engine's own.
-func (e *Engine) reportError(err error) {
+func (e *driver) reportError(err error) {
 	if m := e.host.measure.Load(); m != nil {
 		m.EngineError(time.Now(), e.name, err)
 	}
-	e.emit(Event{Name: EventError, Err: err})
+	e.listeners.emit(Event{Name: EventError, Err: err})
 }

@@ -129,12 +129,12 @@ func (h *Host) Measure() Measurements {
 	c.Replayed, c.MovedBack = m.Replayed.Load(), m.MovedBack.Load()
 	c.Records, c.RecordBytes = m.Records.Load(), m.RecordBytes.Load()
 	c.Snapshots, c.SnapshotBytes = m.Snapshots.Load(), m.SnapshotBytes.Load()
-	h.measureWorkers(c)
+	c.addWorkers(h)
 	return *c
 }
 
-// measureWorkers fills in what is measured of workers.
-func (h *Host) measureWorkers(c *Measurements) {
+// addWorkers fills in what is measured of workers.
+func (c *Measurements) addWorkers(h *Host) {
 	workers, total := h.pool.Measure()
 	pending := 0
 	for k := range workers {

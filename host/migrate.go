@@ -13,7 +13,7 @@ import (
 
 // migrate makes a snapshot of a journal that another core wrote: that core replays it, here, and every result is held
 // against the one that was acknowledged. The snapshot opens with this host's core, by its format version.
-func (e *Engine) migrate(ctx context.Context, what string, s *journal.Stored) (*journal.Stored, error) {
+func migrate(ctx context.Context, e *driver, what string, s *journal.Stored) (*journal.Stored, error) {
 	h := e.host
 	var code []byte
 	for _, c := range h.options.Cores {
@@ -66,13 +66,13 @@ func (e *Engine) migrate(ctx context.Context, what string, s *journal.Stored) (*
 	}); err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	if err := e.install(ctx, what, base); err != nil {
+	if err := installBase(ctx, e, what, base); err != nil {
 		return nil, err
 	}
 	return &journal.Stored{Base: base, Owner: e.owner}, nil
 }
 
-// foreign reports whether a journal needs another core than this host's: one that has to be replayed.
-func (h *Host) foreign(s *journal.Stored) bool {
+// isForeign reports whether a journal needs another core than this host's: one that has to be replayed.
+func isForeign(h *Host, s *journal.Stored) bool {
 	return s.Core != "" && s.Core != h.hash && (s.Count > 0 || !s.Snapshot)
 }

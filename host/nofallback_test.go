@@ -63,7 +63,7 @@ func testNoFallback(t *testing.T) {
 	if _, err := h.Actions(ctx); !errors.Is(err, host.ErrTimeout) {
 		t.Errorf("the actions, without a worker: %v", err)
 	}
-	if s := h.Stats(); s.Fallbacks != 0 || s.Engines["in_process"] != 0 {
+	if s := h.Stats(); s.Fallbacks != 0 || s.Engines[host.PlaceInProcess] != 0 {
 		t.Errorf("%+v", s)
 	}
 
@@ -75,8 +75,8 @@ func testNoFallback(t *testing.T) {
 		t.Fatal(err)
 	}
 	dispatch(t, e, "stack:draw", nil)
-	if e.Place() != "worker" {
-		t.Errorf("the engine is at %s", e.Place())
+	if e.Place() != host.PlaceWorker {
+		t.Errorf("the engine is at %v", e.Place())
 	}
 	got, err := h.Actions(t.Context())
 	if err != nil {

@@ -57,11 +57,11 @@ func (h *Host) Open(ctx context.Context, name string, o EngineOptions) (*Engine,
 	if name == "" {
 		return nil, badInput("Open: an engine's name must not be empty")
 	}
-	setup, err := h.encodeSetup(o.Setup)
+	setup, err := h.options.encodeSetup(o.Setup)
 	if err != nil {
 		return nil, err
 	}
-	e := h.newEngine(name, &o)
+	e := h.newDriver(name, &o)
 	h.mu.Lock()
 	switch {
 	case h.closing:
@@ -73,7 +73,7 @@ func (h *Host) Open(ctx context.Context, name string, o EngineOptions) (*Engine,
 	}
 	h.engines[name] = e
 	h.mu.Unlock()
-	created, err := e.open(ctx, setup)
+	created, err := openJournal(ctx, e, setup)
 	if err != nil {
 		e.stop()
 		if created {
@@ -81,53 +81,56 @@ func (h *Host) Open(ctx context.Context, name string, o EngineOptions) (*Engine,
 		}
 		return nil, err
 	}
-	return e, nil
+	return &Engine{host: h, name: name, seam: e}, nil
 }
 
 // encodeSetup encodes what an engine starts from.
-func (h *Host) encodeSetup(setup any) ([]byte, error) {
+func (o *Options) encodeSetup(setup any) ([]byte, error) {
 	switch s := setup.(type) {
 	case nil:
 		return nil, nil
 	case Raw:
 		return s, nil
 	}
-	return new(payload.Buffer).Encode("EngineOptions.Setup", setup, h.options.setupLimits())
+	return new(payload.Buffer).Encode("EngineOptions.Setup", setup, o.setupLimits())
 }
 
-func (h *Host) newEngine(name string, o *EngineOptions) *Engine {
+func (h *Host) newDriver(name string, o *EngineOptions) *driver {
 	number := h.owners.Add(1)
-	e := &Engine{host: h, name: name, number: number, timeout: h.options.Timeout, closed: make(chan struct{}),
-		owner: journal.Owner{Host: h.id, Number: number}, shard: int(number % measure.CountShards)}
+	e := &driver{host: h, name: name, number: number, timeout: h.options.Timeout, closed: make(chan struct{}),
+		owner:     journal.Owner{Host: h.id, Number: number},
+		listeners: listeners{host: h, engine: name},
+		meter:     meter{host: h, engine: name, shard: int(number % measure.CountShards)}}
 	e.keys.Init(h.options.KeyWindow, h.options.KeyBytes, &h.keyBytes, &h.counts.KeysForgotten)
-	e.m = engine.New(&h.machines)
+	e.m, e.mail.driver = engine.New(&h.machines), e
 	if o.Timeout != 0 {
 		e.timeout = o.Timeout
 	}
-	e.batches = batchOptions{h.options.EnableBatching || o.EnableBatching, h.options.BatchWindow, h.options.BatchMode}
+	e.gathering = gathering{driver: e, isEnabled: h.options.EnableBatching || o.EnableBatching,
+		window: h.options.BatchWindow, mode: h.options.BatchMode}
 	if o.BatchWindow > 0 {
-		e.batches.window = o.BatchWindow
+		e.gathering.window = o.BatchWindow
 	}
 	if o.BatchMode != BatchAtomic {
-		e.batches.mode = o.BatchMode
+		e.gathering.mode = o.BatchMode
 	}
 	return e
 }
 
 // open loads or creates what is stored. created says that the store knows the name only since.
-func (e *Engine) open(ctx context.Context, setup []byte) (created bool, err error) {
+func openJournal(ctx context.Context, e *driver, setup []byte) (created bool, err error) {
 	h := e.host
 	what := fmt.Sprintf("open %q", e.name)
 	limited, cancel := h.clock.limit(ctx, h.options.OpenTimeout, fault.OwnCause{Err: fault.ErrTimeout.Because(
 		context.DeadlineExceeded, "not done after %v (OpenTimeout)", h.options.OpenTimeout)})
 	defer cancel()
-	s, err := e.fetch(limited, what)
+	s, err := fetchJournal(limited, e, what)
 	if err != nil {
 		return false, err
 	}
 	if s != nil {
-		if h.foreign(s) {
-			if s, err = e.migrate(limited, what, s); err != nil {
+		if isForeign(h, s) {
+			if s, err = migrate(limited, e, what, s); err != nil {
 				return false, err
 			}
 		}
@@ -139,14 +142,14 @@ func (e *Engine) open(ctx context.Context, setup []byte) (created bool, err erro
 		return false, nil
 	}
 	base := journal.Base{Data: slices.Clone(setup), Core: h.hash}
-	if err := e.install(limited, what, base); err != nil {
+	if err := installBase(limited, e, what, base); err != nil {
 		return true, err
 	}
 	e.mu.Lock()
 	e.m.Opened(&journal.Stored{Base: base})
 	e.isOpening = true
 	e.unlockAndDeliver(false)
-	err = e.ready(limited, what)
+	err = ready(limited, e, what)
 	e.mu.Lock()
 	e.isOpening = false
 	e.unlockAndDeliver(false)
@@ -158,7 +161,7 @@ func (e *Engine) open(ctx context.Context, setup []byte) (created bool, err erro
 }
 
 // fetch asks the store for the journal, and waits.
-func (e *Engine) fetch(ctx context.Context, what string) (*journal.Stored, error) {
+func fetchJournal(ctx context.Context, e *driver, what string) (*journal.Stored, error) {
 	type loaded struct {
 		stored *journal.Stored
 		err    error
@@ -179,7 +182,7 @@ func (e *Engine) fetch(ctx context.Context, what string) (*journal.Stored, error
 }
 
 // install has the store install a base, and waits.
-func (e *Engine) install(ctx context.Context, what string, base journal.Base) error {
+func installBase(ctx context.Context, e *driver, what string, base journal.Base) error {
 	done := make(chan error, 1)
 	e.host.options.Store.Install(e.name, e.owner, base, journal.DoneFunc(reportTo(done)))
 	select {
@@ -224,7 +227,7 @@ func (h *Host) Delete(ctx context.Context, name string) error {
 }
 
 // forget takes a closed engine off. Its lock is held.
-func (h *Host) forget(e *Engine) {
+func forget(h *Host, e *driver) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.engines[e.name] == e {

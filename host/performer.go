@@ -11,7 +11,7 @@ import (
 
 // performer carries out what an engine's machine asks for. It is the engine under another name, so
 // that these methods are not among the engine's own. The engine's lock is held in all of them.
-type performer Engine
+type performer driver
 
 // worker returns the worker of the engine's place, nil in this process.
 func (p *performer) worker(at engine.Place) *pool.Worker {
@@ -23,7 +23,7 @@ func (p *performer) worker(at engine.Place) *pool.Worker {
 
 // Send sends a request, or the next piece of a placing.
 func (p *performer) Send(at engine.Place, s engine.Sending) (id uint64, ok bool) {
-	e, w := (*Engine)(p), p.worker(at)
+	e, w := (*driver)(p), p.worker(at)
 	switch {
 	case w != nil:
 		if id, ok = w.Send((*tenant)(e), s.Kind, s.Flags, at.Placement, s.Body); ok {
@@ -55,13 +55,13 @@ func ownerOf(r *engine.Request) (*Future, bool) {
 }
 
 func (p *performer) Recall(at engine.Place, id uint64) {
-	e, w := (*Engine)(p), p.worker(at)
+	e, w := (*driver)(p), p.worker(at)
 	switch {
 	case w != nil:
 		w.Recall(id)
 		e.flushTo(w)
 	case e.local != nil && e.local.recall(id):
-		e.post(func() {
+		e.mail.post(func() {
 			e.m.Dropped(e.now(), at, id)
 			e.m.Room(e.now())
 		})
@@ -71,12 +71,12 @@ func (p *performer) Recall(at engine.Place, id uint64) {
 func (p *performer) Abandon(at engine.Place) {
 	if w := p.worker(at); w != nil {
 		w.Abandon(at.Placement)
-		(*Engine)(p).flushTo(w)
+		(*driver)(p).flushTo(w)
 	}
 }
 
 func (p *performer) PlaceLeft(at engine.Place) {
-	e := (*Engine)(p)
+	e := (*driver)(p)
 	switch w := p.worker(at); {
 	case w != nil:
 		w.RemoveTenant(at.Placement)
@@ -97,7 +97,7 @@ func (p *performer) ReleaseAlone(at engine.Place) {
 }
 
 func (p *performer) Overdue(at engine.Place, id uint64) {
-	e, w := (*Engine)(p), p.worker(at)
+	e, w := (*driver)(p), p.worker(at)
 	if w != nil {
 		if w.Condemn(id) {
 			return
@@ -105,23 +105,23 @@ func (p *performer) Overdue(at engine.Place, id uint64) {
 		w.Abandon(at.Placement)
 		e.flushTo(w)
 	}
-	e.post(func() { e.m.PlaceLost(e.now(), at, nil) })
+	e.mail.post(func() { e.m.PlaceLost(e.now(), at, nil) })
 }
 
 func (p *performer) Violation(at engine.Place, err error) { p.worker(at).EndForViolation(err) }
 
 func (p *performer) AskPlace(alone bool) {
-	p.host.scheduler.ask((*Engine)(p), alone)
+	p.host.scheduler.ask((*driver)(p), alone)
 	p.work.assign = true
 }
 
 func (p *performer) TakeAskBack() {
-	p.host.scheduler.takeAskBack((*Engine)(p))
+	p.host.scheduler.takeAskBack((*driver)(p))
 	p.work.assign = true
 }
 
 func (p *performer) Load(asNewOwner bool) {
-	e := (*Engine)(p)
+	e := (*driver)(p)
 	if asNewOwner {
 		e.owner.Number = e.host.owners.Add(1)
 	}
@@ -129,7 +129,7 @@ func (p *performer) Load(asNewOwner bool) {
 	call := e.calls
 	e.loadCall = call
 	e.host.options.Store.Load(e.name, e.owner, func(s *journal.Stored, err error) {
-		e.post(func() {
+		e.mail.post(func() {
 			if call != e.loadCall {
 				return
 			}
@@ -144,20 +144,20 @@ func (p *performer) Load(asNewOwner bool) {
 }
 
 func (p *performer) Append(after uint64, records []journal.Record) {
-	e := (*Engine)(p)
+	e := (*driver)(p)
 	e.calls++
 	e.appendCall = e.calls
 	e.host.options.Store.Append(e.name, e.owner, after, records, journal.DoneFor((*appendEnd)(e), e.calls))
 }
 
 // appendEnd is told how an append ended. It is the engine under another name.
-type appendEnd Engine
+type appendEnd driver
 
 // CallEnded implements journal.Receiver.
-func (a *appendEnd) CallEnded(call uint64, err error) { (*Engine)(a).postAppendEnd(call, err) }
+func (a *appendEnd) CallEnded(call uint64, err error) { a.mail.postAppendEnd(call, err) }
 
 func (p *performer) Install(sequence uint64, snapshot []byte) {
-	e := (*Engine)(p)
+	e := (*driver)(p)
 	e.calls++
 	call := e.calls
 	e.installCall = call
@@ -165,7 +165,7 @@ func (p *performer) Install(sequence uint64, snapshot []byte) {
 	base := journal.Base{Sequence: sequence, Snapshot: true, Data: snapshot, Core: e.host.hash}
 	base.Keys, base.KeyNumber = e.keys.UpTo(sequence)
 	e.host.options.Store.Install(e.name, e.owner, base, journal.DoneFunc(func(err error) {
-		e.post(func() {
+		e.mail.post(func() {
 			if call == e.installCall {
 				e.m.Installed(e.now(), err)
 			}
@@ -196,9 +196,9 @@ func (p *performer) SnapshotFailed(err error) {
 }
 
 func (p *performer) Placed(at engine.Place, replayed uint64) {
-	e := (*Engine)(p)
+	e := (*driver)(p)
 	e.host.counts.Placed.Add(1)
-	e.measurePlacing(at, replayed)
+	e.meter.placed(at, replayed)
 	if e.host.debug {
 		e.host.log.Debug("engine placed", "engine", e.name, "at", placeName(at), "sequence", e.m.View().Sequence)
 	}
@@ -208,7 +208,7 @@ func (p *performer) Broken(err error) {
 	if !p.isOpening { // Open returns the error
 		p.host.log.Error("an engine is broken", "engine", p.name, "error", err)
 	}
-	(*Engine)(p).reportError(err)
+	(*driver)(p).reportError(err)
 }
 
 func (p *performer) Held(until, length time.Duration, kills int, err error) {
@@ -216,15 +216,15 @@ func (p *performer) Held(until, length time.Duration, kills int, err error) {
 	p.heldUntil.Store(int64(until))
 	p.host.log.Warn("an engine is held back: workers are killed for its actions", "engine", p.name, "kills", kills,
 		"for", length)
-	(*Engine)(p).reportError(err)
+	(*driver)(p).reportError(err)
 }
 
 func (p *performer) Closed() {
-	e := (*Engine)(p)
+	e := (*driver)(p)
 	e.heldUntil.Store(0)
 	e.keys.Clear()
-	e.host.forget(e)
-	e.emit(Event{Name: EventShutdown})
+	forget(e.host, e)
+	e.listeners.emit(Event{Name: EventShutdown})
 	e.listeners.end()
 	close(e.closed)
 }

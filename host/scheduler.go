@@ -35,7 +35,7 @@ type scheduler struct {
 
 // ask is an engine that wants a place.
 type ask struct {
-	engine  *Engine
+	engine  *driver
 	isAlone bool
 	// worker is reserved for it, with placement; nil if none is.
 	worker    *pool.Worker
@@ -46,35 +46,35 @@ type ask struct {
 	// one.
 	isToldUnable bool
 	// victim is the engine that is taken out for it.
-	victim *Engine
+	victim *driver
 }
 
 // grant is what assign does next for an engine: it gives it a place, or says why there is none.
 type grant struct {
-	engine *Engine
-	tell   func(*Engine)
+	engine *driver
+	tell   func(*driver)
 	// isAnswer says that the engine does not ask any more.
 	isAnswer bool
 }
 
 // placeGrant gives an engine a place in w, or in this process if w is nil.
-func placeGrant(e *Engine, w *pool.Worker, placement uint64, alone bool) grant {
+func placeGrant(e *driver, w *pool.Worker, placement uint64, alone bool) grant {
 	p := engine.Place{Placement: placement}
 	if w != nil {
 		p.Worker = w.Number()
 	}
-	return grant{engine: e, isAnswer: true, tell: func(e *Engine) { e.granted(w, p, alone) }}
+	return grant{engine: e, isAnswer: true, tell: func(e *driver) { grantPlace(e, w, p, alone) }}
 }
 
 // ask takes note that an engine wants a place. The engine's lock is held.
-func (s *scheduler) ask(e *Engine, alone bool) {
+func (s *scheduler) ask(e *driver, alone bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asks.Push(&ask{engine: e, isAlone: alone})
 }
 
 // takeAskBack says that an engine wants no place any more. The engine's lock is held.
-func (s *scheduler) takeAskBack(e *Engine) {
+func (s *scheduler) takeAskBack(e *driver) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for k, a := range s.asks.All() {
@@ -178,12 +178,12 @@ func (s *scheduler) decideLocked(a *ask, workers *placement.Pool) (g grant, ok b
 		case placement.NoWorker:
 			isNews := !a.isToldUnable
 			a.isToldUnable = true
-			return grant{engine: a.engine, tell: (*Engine).sayNoWorker}, isNews
+			return grant{engine: a.engine, tell: sayNoWorker}, isNews
 		case placement.Probe:
 			a.noneSince = max(now, 1)
 			p.Probe()
 		case placement.Forsake:
-			return grant{engine: a.engine, tell: (*Engine).forsake, isAnswer: true}, true
+			return grant{engine: a.engine, tell: forsake, isAnswer: true}, true
 		}
 	}
 }
@@ -217,7 +217,7 @@ func (s *scheduler) placeHereLocked(a *ask) (g grant, ok bool) {
 	const wanted = statusLive | statusIdle | statusLocal
 	for l := range s.residents {
 		if e := l.engine; e.status.Load()&(wanted|statusTaking) == wanted &&
-			(a.victim == nil || e.wasIdleLonger(a.victim)) {
+			(a.victim == nil || wasIdleLonger(e, a.victim)) {
 			a.victim = e
 		}
 	}
@@ -225,11 +225,11 @@ func (s *scheduler) placeHereLocked(a *ask) (g grant, ok bool) {
 	if a.victim == nil {
 		return g, false
 	}
-	return grant{engine: a.victim, tell: (*Engine).takeOut}, true
+	return grant{engine: a.victim, tell: takeOut}, true
 }
 
 // wasIdleLonger reports whether an engine was idle longer than another.
-func (e *Engine) wasIdleLonger(other *Engine) bool {
+func wasIdleLonger(e *driver, other *driver) bool {
 	mine, others := e.used.Load(), other.used.Load()
 	return mine < others || (mine == others && e.number < other.number)
 }
@@ -255,7 +255,7 @@ func (s *scheduler) addResident(l *local) {
 }
 
 // residentEngines returns the engines that have a place in this process, the oldest first.
-func (s *scheduler) residentEngines() (list []*Engine) {
+func (s *scheduler) residentEngines() (list []*driver) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for l := range s.residents {
@@ -284,7 +284,7 @@ func (s *scheduler) takeIdleOut(now time.Duration) {
 	s.sweptAt = now
 	for _, e := range s.residentEngines() {
 		if (*tenant)(e).IsAtRest() && now-(*tenant)(e).LastUsed() >= after {
-			e.takeOut()
+			takeOut(e)
 		}
 	}
 }
@@ -302,13 +302,13 @@ func (s *scheduler) whyNoWorker() error {
 }
 
 // forsake fails the engine's suspects: no worker can run them.
-func (e *Engine) forsake() { e.step((*engine.Machine).Forsake) }
+func forsake(e *driver) { e.step((*engine.Machine).Forsake) }
 
 // takeOut frees the engine's instance, if the engine is idle.
-func (e *Engine) takeOut() { e.step((*engine.Machine).TakeOut) }
+func takeOut(e *driver) { e.step((*engine.Machine).TakeOut) }
 
 // sayNoWorker tells the engine that it has to wait for a worker, and why there is none.
-func (e *Engine) sayNoWorker() {
+func sayNoWorker(e *driver) {
 	why := e.host.scheduler.whyNoWorker()
 	e.step(func(m *engine.Machine, now time.Duration) { m.NoWorker(now, why) })
 }

@@ -22,7 +22,7 @@ func TestAReservationThatIsGivenBack(t *testing.T) {
 
 		// Its worker is reserved while it owes an answer, so what comes then waits.
 		s.dispatch(e, ipc.Dispatch, 0, 0, "read")
-		scheduler.ask(suspect.Engine, true)
+		scheduler.ask(suspect.driver, true)
 		scheduler.assign()
 		s.dispatch(e, ipc.Dispatch, 0, 0, "read")
 		w := e.at
@@ -40,7 +40,7 @@ func TestAReservationThatIsGivenBack(t *testing.T) {
 		if w.Details().Pending != 0 || len(e.m.Details().Queued) != 1 {
 			t.Fatalf("%+v, queued %d", w.Details(), len(e.m.Details().Queued))
 		}
-		scheduler.takeAskBack(suspect.Engine)
+		scheduler.takeAskBack(suspect.driver)
 		scheduler.assign()
 		if len(e.m.Details().Queued) != 0 {
 			t.Error("what waited for the reservation was not sent")

@@ -360,7 +360,7 @@ func (c *call) outcomes() []Outcome {
 }
 
 type simEngine struct {
-	*Engine
+	*driver
 	cursed    bool
 	placement uint64 // its last one
 	calls     []*call
@@ -427,7 +427,7 @@ func (s *simulation) dispatch(e *simEngine, kind ipc.Kind, mode BatchMode, timeo
 			}
 		}
 		f := new(Future)
-		err := e.prepare(ctx, f, a.Type, Raw(a.Payload), chosen(options))
+		err := f.prepare(ctx, e.driver, a.Type, Raw(a.Payload), chosen(options))
 		if err != nil {
 			s.fatal("%v", err)
 		}
@@ -438,7 +438,7 @@ func (s *simulation) dispatch(e *simEngine, kind ipc.Kind, mode BatchMode, timeo
 	case ipc.Dispatch:
 		c.future = members[0]
 	case ipc.Batch:
-		c.batch = e.newBatch(mode, members)
+		c.batch = newBatch(e.driver, mode, members)
 		for k := range members {
 			c.batch.sent = append(c.batch.sent, k)
 		}
@@ -449,9 +449,9 @@ func (s *simulation) dispatch(e *simEngine, kind ipc.Kind, mode BatchMode, timeo
 			c.batch.future.waitForDigest()
 		}
 		c.future = &c.batch.future
-		e.bound(ctx, c.future)
+		c.future.bound(ctx, e.driver)
 	default:
-		c.future = e.newQuestion(ctx, kind, c.what)
+		c.future = newQuestion(ctx, e.driver, kind, c.what)
 	}
 	if err := s.host.queue.take(c.future); err != nil {
 		s.fatal("%v", err)
@@ -507,7 +507,7 @@ func (s *simulation) event(calm bool) {
 		s.host.tick(time.Duration(s.host.clock.value.Add(int64(s.rand.IntN(40)) * int64(time.Millisecond))))
 		if s.rand.IntN(4) == 0 { // the timer of its window
 			e.mu.Lock()
-			e.flushWindow()
+			e.gathering.flush()
 			e.unlockAndDeliver(false)
 		}
 	case n < 66:
@@ -543,7 +543,7 @@ func (s *simulation) event(calm bool) {
 			s.noProcesses = s.rand.IntN(200)
 		}
 	default:
-		e.takeOut()
+		takeOut(e.driver)
 	}
 }
 
@@ -606,9 +606,9 @@ func (s *simulation) begin(o Options) {
 
 // engine opens an engine that the store knows.
 func (s *simulation) engine(name string, o *EngineOptions) *simEngine {
-	e := &simEngine{Engine: s.host.newEngine(name, o)}
+	e := &simEngine{driver: s.host.newDriver(name, o)}
 	s.store.Store.Install(e.name, e.owner, journal.Base{Core: s.host.hash}, journal.Done{})
-	s.host.engines[e.name] = e.Engine
+	s.host.engines[e.name] = e.driver
 	s.engines = append(s.engines, e)
 	return e
 }
@@ -794,7 +794,7 @@ func (s *simulation) check(e *simEngine) {
 	for _, a := range reads {
 		if len(a.Raw) != 8 {
 			s.fatal("%s: %s of %d returned %x at %d (batch %v)", e.name, a.call.what, len(a.call.actions), a.Raw,
-				a.Sequence, e.batches)
+				a.Sequence, e.gathering.isEnabled)
 		}
 		if a.Sequence > uint64(len(changes)) || binary.LittleEndian.Uint64(a.Raw) != states[a.Sequence] {
 			s.fatal("%s: %s saw %x at the sequence %d", e.name, a.call.what, a.Raw, a.Sequence)

@@ -191,7 +191,7 @@ func BenchmarkTakenOut(b *testing.B) {
 					})
 				}
 				opening.Wait()
-				for h.Stats().Engines["out"] < engines {
+				for h.Stats().Engines[host.PlaceOut] < engines {
 					runtime.Gosched()
 					time.Sleep(10 * time.Millisecond)
 				}
@@ -226,7 +226,7 @@ func BenchmarkIdle(b *testing.B) {
 				for k := range engines {
 					dispatch(b, open(b, h, fmt.Sprint("e", k), deck(52)), "stack:draw", nil)
 				}
-				for out && h.Stats().Engines["out"] < engines {
+				for out && h.Stats().Engines[host.PlaceOut] < engines {
 					time.Sleep(10 * time.Millisecond)
 				}
 				pid := worker(b, h)

@@ -42,8 +42,8 @@ type Stats struct {
 	// Workers are the workers, in the order of their IDs; Spares are the spares, which have IDs of
 	// their own.
 	Workers, Spares []WorkerStats
-	// Engines counts the open engines by place: worker, in_process, placing, out.
-	Engines map[string]int
+	// Engines counts the open engines by place, with a number for every place.
+	Engines map[Place]int
 }
 
 // WorkerStats is how a worker, or a spare, is.
@@ -64,7 +64,7 @@ type WorkerStats struct {
 func (h *Host) Stats() Stats {
 	c, workers := &h.counts, h.pool.Counts()
 	s := Stats{Actions: c.Actions(), Restarts: map[RestartReason]uint64{},
-		Engines:  map[string]int{"worker": 0, "in_process": 0, "placing": 0, "out": 0},
+		Engines:  map[Place]int{PlaceOut: 0, Placing: 0, PlaceWorker: 0, PlaceInProcess: 0},
 		InFlight: h.queue.inFlight.Load(), InFlightBytes: h.queue.inFlightBytes.Load(),
 		KeyBytes: h.keyBytes.Load(), KeysForgotten: c.KeysForgotten.Load(), Holds: c.Holds.Load(),
 		Recovered: workers.InFlight, Takeovers: workers.Takeovers, Placed: c.Placed.Load(),
@@ -73,11 +73,11 @@ func (h *Host) Stats() Stats {
 	for reason, n := range workers.Ends {
 		s.Restarts[RestartReason(reason)] = n
 	}
-	s.Workers, s.Spares = h.workerStats()
+	s.Workers, s.Spares = workerStats(h.pool)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, e := range h.engines {
-		s.Engines[e.Place()]++
+		s.Engines[e.place()]++
 		if e.heldUntil.Load() > int64(now) {
 			s.Held++
 		}
@@ -86,8 +86,8 @@ func (h *Host) Stats() Stats {
 }
 
 // workerStats returns how the workers and the spares are.
-func (h *Host) workerStats() (workers, spares []WorkerStats) {
-	w, s := h.pool.Status()
+func workerStats(p *pool.Pool) (workers, spares []WorkerStats) {
+	w, s := p.Status()
 	for _, st := range w {
 		workers = append(workers, statsOf(st))
 	}

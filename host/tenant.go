@@ -12,7 +12,7 @@ import (
 // under another type, so that these methods are not among those that applications see.
 
 // tenant is an engine, as the pool of workers knows it.
-type tenant Engine
+type tenant driver
 
 var _ pool.Tenant = (*tenant)(nil)
 
@@ -23,15 +23,15 @@ func (t *tenant) Age() uint64 { return t.number }
 
 func (t *tenant) Hold() { t.mu.Lock() }
 
-func (t *tenant) Release() { (*Engine)(t).unlockAndDeliver(false) }
+func (t *tenant) Release() { (*driver)(t).unlockAndDeliver(false) }
 
 func (t *tenant) HandleFrame(worker int, f ipc.Frame, body []byte, seen time.Duration) (ran time.Duration) {
 	p := engine.Place{Worker: worker, Placement: f.Placement}
-	return (*Engine)(t).takeFrame(p, f.Kind, f.Flags, f.Request, body, seen)
+	return (*driver)(t).takeFrame(p, f.Kind, f.Flags, f.Request, body, seen)
 }
 
 func (t *tenant) HandleRoom(worker int, placement uint64) {
-	e := (*Engine)(t)
+	e := (*driver)(t)
 	e.mu.Lock()
 	if (e.m.View().Place == engine.Place{Worker: worker, Placement: placement}) {
 		e.m.Room(e.now())
@@ -40,10 +40,10 @@ func (t *tenant) HandleRoom(worker int, placement uint64) {
 	e.unlockAndDeliver(false)
 }
 
-func (t *tenant) HandleOverdueKill() { (*Engine)(t).step((*engine.Machine).ChargeKill) }
+func (t *tenant) HandleOverdueKill() { (*driver)(t).step((*engine.Machine).ChargeKill) }
 
 func (t *tenant) Move(worker int) {
-	e := (*Engine)(t)
+	e := (*driver)(t)
 	e.mu.Lock()
 	if e.at != nil && e.at.Number() == worker {
 		e.m.Move(e.now())
@@ -52,7 +52,7 @@ func (t *tenant) Move(worker int) {
 	e.unlockAndDeliver(false)
 }
 
-func (t *tenant) TakeOut() { (*Engine)(t).takeOut() }
+func (t *tenant) TakeOut() { takeOut((*driver)(t)) }
 
 func (t *tenant) IsIdle() bool { return t.status.Load()&statusIdle != 0 }
 
@@ -92,13 +92,13 @@ func (l *landlord) HandleLoss(loss pool.Loss) {
 		d = new(engine.Death)
 	}
 	for _, p := range loss.Placements {
-		(*Engine)(p.Tenant.(*tenant)).placeLost(engine.Place{Worker: loss.Worker, Placement: p.ID}, d)
+		(*driver)(p.Tenant.(*tenant)).placeLost(engine.Place{Worker: loss.Worker, Placement: p.ID}, d)
 	}
 }
 
 func (l *landlord) HandleFreePlaces() { l.scheduler.assign() }
 
-func (l *landlord) HandleActions(list []byte) { (*Host)(l).tellActions(list) }
+func (l *landlord) HandleActions(list []byte) { l.actions.tell(list) }
 
 func (l *landlord) HurryTick() { (*Host)(l).hurryTick() }
 

@@ -65,7 +65,7 @@ func TestABrokenProgram(t *testing.T) {
 			h := newHost(t, o)
 			e := open(t, h, "e", deck(10))
 			n := dispatch(t, e, "stack:draw", nil).Sequence
-			if s := h.Stats(); s.Engines["in_process"] != 1 || s.Fallbacks != 1 || n != 1 {
+			if s := h.Stats(); s.Engines[host.PlaceInProcess] != 1 || s.Fallbacks != 1 || n != 1 {
 				t.Fatalf("got %+v", s)
 			}
 			for _, s := range append(c.says, program.path, "an engine goes on in this process") {
@@ -75,7 +75,7 @@ func TestABrokenProgram(t *testing.T) {
 			}
 
 			program.be(honest)
-			for h.Stats().Engines["worker"] == 0 {
+			for h.Stats().Engines[host.PlaceWorker] == 0 {
 				if r := dispatch(t, e, "stack:reverse", nil); r.Sequence != n+1 {
 					t.Fatalf("got %+v after %d", r, n)
 				}
@@ -261,7 +261,7 @@ func TestAResultThatDiffersInAnotherWorker(t *testing.T) {
 	if r := dispatch(t, f, "stack:draw", nil); r.Sequence != 2 {
 		t.Errorf("got %+v", r)
 	}
-	if s := h.Stats(); s.Restarts[host.RestartDied] != 1 || s.Engines["worker"] != 1 {
+	if s := h.Stats(); s.Restarts[host.RestartDied] != 1 || s.Engines[host.PlaceWorker] != 1 {
 		t.Errorf("got %+v", s)
 	}
 }

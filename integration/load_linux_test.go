@@ -225,7 +225,8 @@ func TestTenThousandEngines(t *testing.T) {
 		}
 	})
 	if s := h.Stats(); s.InFlight != 0 ||
-		s.Engines["worker"]+s.Engines["in_process"]+s.Engines["placing"]+s.Engines["out"] != 0 {
+		s.Engines[host.PlaceWorker]+s.Engines[host.PlaceInProcess]+s.Engines[host.Placing]+
+			s.Engines[host.PlaceOut] != 0 {
 		t.Errorf("got %+v", s)
 	}
 }

@@ -99,7 +99,7 @@ func TestNoProcessAndNoDescriptor(t *testing.T) {
 			if s.Code != "worker_unavailable" || !strings.Contains(s.Error, reason) {
 				t.Errorf("the engine goes on in process because of %s: %s", s.Code, s.Error)
 			}
-			if s.Stats.Engines["in_process"] == 0 || s.Stats.Workers[0].State != host.WorkerGivenUp &&
+			if s.Stats.Engines[host.PlaceInProcess] == 0 || s.Stats.Workers[0].State != host.WorkerGivenUp &&
 				s.Stats.Workers[0].State != host.WorkerProbing {
 				t.Errorf("got %+v", s.Stats)
 			}
@@ -110,7 +110,7 @@ func TestNoProcessAndNoDescriptor(t *testing.T) {
 			if s = hear(t, out, "lifted"); s.Digest != digest || !slices.Equal(s.Results, want) {
 				t.Errorf("digest %s, want %s, and the results\n%v\nwant\n%v", s.Digest, digest, s.Results, want)
 			}
-			if s.Stats.Engines["worker"] != 1 || s.Stats.Engines["in_process"] != 0 {
+			if s.Stats.Engines[host.PlaceWorker] != 1 || s.Stats.Engines[host.PlaceInProcess] != 0 {
 				t.Errorf("got %+v", s.Stats)
 			}
 			if err := c.Wait(); err != nil {
@@ -153,7 +153,7 @@ func TestCacheDirectories(t *testing.T) {
 		if err := c.Wait(); err != nil {
 			t.Error(err)
 		}
-		if s.Stats.Engines["worker"] != 1 || s.Stats.Fallbacks != 0 {
+		if s.Stats.Engines[host.PlaceWorker] != 1 || s.Stats.Fallbacks != 0 {
 			t.Errorf("got %+v", s.Stats)
 		}
 		for _, line := range s.Logged {

@@ -71,20 +71,20 @@ func TestNoExecutableMemory(t *testing.T) {
 		_ = c.Wait()
 		t.Skip("this kernel can't forbid executable memory (PR_SET_MDWE)")
 	}
-	for _, place := range []string{"worker", "in_process"} {
-		if place == "in_process" {
-			s = hear(t, out, place)
+	for _, place := range []host.Place{host.PlaceWorker, host.PlaceInProcess} {
+		if place == host.PlaceInProcess {
+			s = hear(t, out, place.String())
 		}
-		if s.What != place || s.Digest != digest || !slices.Equal(s.Results, want) {
-			t.Errorf("%s: %+v, want the digest %s and the results\n%v", place, s, digest, want)
+		if s.What != place.String() || s.Digest != digest || !slices.Equal(s.Results, want) {
+			t.Errorf("%v: %+v, want the digest %s and the results\n%v", place, s, digest, want)
 		}
 		if s.Stats.Engines[place] != 1 {
-			t.Errorf("%s: the engines are %v", place, s.Stats.Engines)
+			t.Errorf("%v: the engines are %v", place, s.Stats.Engines)
 		}
 		said := slices.DeleteFunc(s.Logged,
 			func(line string) bool { return !strings.Contains(line, "some 20 times slower") })
 		if len(said) != 1 || !strings.Contains(said[0], "MemoryDenyWriteExecute") {
-			t.Errorf("%s: it is said as %q, want once with the remedy", place, said)
+			t.Errorf("%v: it is said as %q, want once with the remedy", place, said)
 		}
 	}
 	if s := hear(t, out, "interrupted"); s.Error != "" || s.Digest != digest {

@@ -227,7 +227,7 @@ func TestAPinnedWorkerIsReplacedOnDisk(t *testing.T) {
 		betweenLooks()
 	}
 	n := uint64(1)
-	until := func(place string) {
+	until := func(place host.Place) {
 		for h.Stats().Engines[place] == 0 {
 			n++
 			if r := dispatch(t, e, "stack:reverse", nil); r.Sequence != n {
@@ -235,13 +235,13 @@ func TestAPinnedWorkerIsReplacedOnDisk(t *testing.T) {
 			}
 		}
 	}
-	until("in_process")
+	until(host.PlaceInProcess)
 	if said := log.String(); !strings.Contains(said, pin) ||
 		!strings.Contains(said, fmt.Sprintf("%x", sha256.Sum256(other))) {
 		t.Errorf("the log names not both hashes:\n%s", said)
 	}
 	write(program)
-	until("worker")
+	until(host.PlaceWorker)
 }
 
 // syncBuffer is what a log goes to.

@@ -334,7 +334,7 @@ func TestAlertsOfARealPrometheus(t *testing.T) {
 		program.be(honest)
 		// A scrape that takes too long resolves alerts too, so that the engine may have to wait for its worker still.
 		s.until(false, x.name, nil, "HypertokenFallbackActive", "HypertokenNoWorker")
-		for x.engine.Place() != "worker" && s.look() {
+		for x.engine.Place() != host.PlaceWorker && s.look() {
 			_ = x.take(ignored(x.engine.Dispatch(context.Background(), "stack:shuffle", nil)))
 		}
 		s.agrees(`hypertoken_fallback_switches_total{host="fallback",to="in_process"}`, 1)

@@ -370,7 +370,7 @@ func (r *scenarioRun) step(step *scenarioStep) {
 		r.gone = false
 		r.mu.Unlock()
 		r.eventually("a worker that is ready", func(s host.Stats) bool {
-			return s.Workers[0].State == host.WorkerReady && s.Engines["in_process"] == 0
+			return s.Workers[0].State == host.WorkerReady && s.Engines[host.PlaceInProcess] == 0
 		})
 	case step.Place != "":
 		r.checkPlace("e", step.Place)
@@ -381,7 +381,8 @@ func (r *scenarioRun) step(step *scenarioStep) {
 
 func (r *scenarioRun) checkPlace(engine, want string) {
 	r.t.Helper()
-	if got := r.engines[engine].Place(); got != map[string]string{"worker": "worker", "host": "in_process"}[want] {
+	places := map[string]host.Place{"worker": host.PlaceWorker, "host": host.PlaceInProcess}
+	if got := r.engines[engine].Place(); got != places[want] {
 		r.t.Errorf("%s is at the place %s, want %s", engine, got, want)
 	}
 }

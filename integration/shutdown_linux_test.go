@@ -188,7 +188,8 @@ func TestShutdownWithAnExpiredContext(t *testing.T) {
 			if _, err, done := hung.Result(); !done || !errors.Is(err, host.ErrShutdown) {
 				t.Errorf("what hangs: %v, %v", err, done)
 			}
-			if now := s.host.Stats(); now.InFlight != 0 || now.Engines["worker"]+now.Engines["in_process"] > 0 {
+			if now := s.host.Stats(); now.InFlight != 0 ||
+				now.Engines[host.PlaceWorker]+now.Engines[host.PlaceInProcess] > 0 {
 				t.Errorf("it is not all freed: %+v", now)
 			}
 			answered, failed := s.settled()

@@ -262,7 +262,7 @@ func TestPoisonIsContained(t *testing.T) {
 		s := h.Stats()
 		w := s.Workers[0]
 		now := ticks(w.PID)
-		if s.Actions["ok"] != last.Actions["ok"] || s.Engines["placing"] > 0 || w.State != host.WorkerReady ||
+		if s.Actions["ok"] != last.Actions["ok"] || s.Engines[host.Placing] > 0 || w.State != host.WorkerReady ||
 			w.Pending == 0 || w.PID != last.Workers[0].PID {
 			since = now
 		} else if now > since+spinTicks {
@@ -317,7 +317,7 @@ func TestAWorkerOverItsMemory(t *testing.T) {
 	for k := range 50 {
 		engines = append(engines, open(t, h, fmt.Sprint(k), large))
 	}
-	for s := h.Stats(); s.Engines["out"] == 0 && s.Restarts[host.RestartMemory] == 0; s = h.Stats() {
+	for s := h.Stats(); s.Engines[host.PlaceOut] == 0 && s.Restarts[host.RestartMemory] == 0; s = h.Stats() {
 		betweenLooks()
 	}
 	for _, e := range engines {
@@ -337,7 +337,7 @@ func TestFallbackAndReturn(t *testing.T) {
 	h := newHost(t, host.Options{Workers: 1, WorkerPath: path, MaxRestarts: 1})
 	e := open(t, h, "e", deck(10))
 	dispatch(t, e, "stack:draw", nil)
-	if s := h.Stats(); s.Engines["in_process"] != 1 || s.Fallbacks == 0 {
+	if s := h.Stats(); s.Engines[host.PlaceInProcess] != 1 || s.Fallbacks == 0 {
 		t.Fatalf("got %+v", s)
 	}
 	events, stop := e.Events(host.EventStateUpdated)
@@ -346,7 +346,7 @@ func TestFallbackAndReturn(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := uint64(1)
-	for h.Stats().Engines["worker"] == 0 {
+	for h.Stats().Engines[host.PlaceWorker] == 0 {
 		n++
 		if r := dispatch(t, e, "stack:reverse", nil); r.Sequence != n {
 			t.Fatalf("got %+v, want sequence %d", r, n)

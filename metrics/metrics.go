@@ -189,7 +189,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	to.count(c.switches, m.Fallbacks, "in_process")
 	to.count(c.switches, m.MovedBack, "worker")
 	for place, n := range m.Engines {
-		to.gauge(c.engines, float64(n), place)
+		to.gauge(c.engines, float64(n), place.String())
 	}
 	to.count(c.records, m.Records)
 	to.count(c.recordBytes, m.RecordBytes)

@@ -79,7 +79,7 @@ func openOut(ctx context.Context, r *room) (slice, error) {
 		engines = append(engines, e)
 	}
 	n := len(engines)
-	for h.Stats().Engines["out"] < n {
+	for h.Stats().Engines[host.PlaceOut] < n {
 		if err := sleep(ctx, outAfter/4); err != nil {
 			return nil, err
 		}

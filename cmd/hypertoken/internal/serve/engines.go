@@ -270,7 +270,7 @@ func (e *entry) info(name string) engineInfo {
 	if e.engine == nil {
 		return engineInfo{name, "placing"}
 	}
-	return engineInfo{name, e.engine.Place()}
+	return engineInfo{name, e.engine.Place().String()}
 }
 
 // get returns one engine.

@@ -207,7 +207,7 @@ func TestReadiness(t *testing.T) {
 		{workers(host.WorkerProbing), 0, "restart storm"},
 		{workers(host.WorkerReady), 1, "engines go back to the workers; fallback active: 1 engines"},
 	} {
-		got := s.unready(host.Stats{Workers: c.workers, Engines: map[string]int{"in_process": c.here}})
+		got := s.unready(host.Stats{Workers: c.workers, Engines: map[host.Place]int{host.PlaceInProcess: c.here}})
 		if (got == "") != (c.want == "") || !strings.HasPrefix(got, c.want) {
 			t.Errorf("%+v, %d here: got %q, want %q", c.workers, c.here, got, c.want)
 		}

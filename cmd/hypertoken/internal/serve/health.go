@@ -45,7 +45,7 @@ func (s *Server) unready(stats host.Stats) string {
 		states[w.State]++
 	}
 	here := ""
-	if n := stats.Engines["in_process"]; n > 0 {
+	if n := stats.Engines[host.PlaceInProcess]; n > 0 {
 		here = fmt.Sprintf("; fallback active: %d engines run in the server's own process", n)
 	}
 	switch failing := states[host.WorkerBackoff] + states[host.WorkerGivenUp] + states[host.WorkerProbing]; {

@@ -1,0 +1,340 @@
+package host
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"hypertoken/internal/engine"
+	"hypertoken/internal/pool"
+	"hypertoken/ipc"
+	"hypertoken/journal"
+)
+
+// driver runs an engine on this machine: it has the lock and the machine of the engine, tells the machine
+// events, and carries its effects out.
+type driver struct {
+	host    *Host
+	name    string
+	number  uint64 // counts a host's engines
+	meter   meter
+	timeout time.Duration
+
+	listeners listeners
+	closed    chan struct{} // closed with the engine
+
+	// status is what others may know without the lock: bits of statusPlaced and the like.
+	status atomic.Uint32
+	// used is when the engine was last dispatched to, on the host's clock.
+	used atomic.Int64
+	// heldUntil is until when it is held back, on the host's clock; 0 if it never was.
+	heldUntil atomic.Int64
+
+	// mu guards what follows. Its holder calls an event method of the machine, then perform, and then
+	// unlockAndDeliver. Locks are taken in the order engine, scheduler, pool, worker, and never those
+	// of two engines.
+	mu        sync.Mutex
+	m         engine.Machine
+	owner     journal.Owner
+	keys      engine.Keys[*Future]
+	gathering gathering
+	at        *pool.Worker // the worker of its place; nil if it has none, or is in this process
+	local     *local       // its place in this process; nil if it has none
+	listed    bool         // the host's tick knows it
+	// isOpening says that Open has not returned.
+	isOpening bool
+	work      work
+	// appendCall and installCall are the calls of the store whose end counts, loadCall that of the last load.
+	calls, appendCall, installCall, loadCall uint64
+
+	mail mailbox
+}
+
+// The bits of status.
+const (
+	statusPlaced = 1 << iota
+	statusLive
+	statusLocal
+	statusIdle
+	statusTaking
+)
+
+// work is what is to be done once the engine's lock is free.
+type work struct {
+	flush  *pool.Worker
+	led    *pool.Worker // whose answers this goroutine is about to read
+	room   *pool.Worker
+	assign bool
+	shed   bool // keys take too much
+	run    *local
+}
+
+// byAge sorts engines, so that what is done to each of them is done in the same order each time.
+func byAge(list []*driver) []*driver {
+	slices.SortFunc(list, func(a, b *driver) int { return cmp.Compare(a.number, b.number) })
+	return list
+}
+
+func (e *driver) place() Place {
+	switch status := e.status.Load(); {
+	case status&statusPlaced == 0:
+		return PlaceOut
+	case status&statusLive == 0:
+		return Placing
+	case status&statusLocal != 0:
+		return PlaceInProcess
+	}
+	return PlaceWorker
+}
+
+// now returns the time on the host's clock.
+func (e *driver) now() time.Duration { return e.host.clock.now() }
+
+// perform carries out what the machine has asked for. The engine's lock is held.
+func (e *driver) perform() { e.m.Perform((*performer)(e)) }
+
+// step has the machine take in one event. The engine's lock is free before and after.
+func (e *driver) step(event func(m *engine.Machine, now time.Duration)) {
+	e.mu.Lock()
+	event(&e.m, e.now())
+	e.perform()
+	e.unlockAndDeliver(false)
+}
+
+// takeFrame has the machine take in a frame that came from a place. It returns for how long the
+// place ran, if the frame is an answer that says so. The engine's lock is held.
+func (e *driver) takeFrame(p engine.Place, kind ipc.Kind, flags ipc.Flags, id uint64, body []byte,
+	seen time.Duration) (ran time.Duration) {
+	switch kind {
+	case ipc.Chunk:
+		e.m.Chunk(e.now(), p, id, body)
+	case ipc.Dropped:
+		e.m.Dropped(e.now(), p, id)
+	default:
+		ran = e.m.Answer(e.now(), engine.Answer{Place: p, ID: id, Flags: flags, Body: body, Seen: seen})
+	}
+	e.perform()
+	return ran
+}
+
+// raise counts an action that has ended, and raises its events. The engine's lock is held, so events are
+// in order.
+func (e *driver) raise(r *engine.Request, name string, result Result, err error) {
+	e.host.counts.Action(e.meter.shard, err)
+	e.listeners.raise(r, name, result, err)
+}
+
+// stop ends the engine at once.
+func (e *driver) stop() {
+	e.step(func(m *engine.Machine, now time.Duration) { m.Stop(now, shutdownError()) })
+}
+
+// placeLost takes in that the engine's worker has ended. d is nil if the worker did not die by itself.
+func (e *driver) placeLost(p engine.Place, d *engine.Death) {
+	e.mu.Lock()
+	if v := e.m.View(); v.Place == p && v.HasWork {
+		e.meter.lostAt = e.host.stamp()
+	}
+	e.m.PlaceLost(e.now(), p, d)
+	e.perform()
+	e.unlockAndDeliver(false)
+}
+
+// unlockAndDeliver takes in what was posted, tells the others how the engine is, releases the
+// engine's lock, and does what waited for that: it writes to pipes, assigns places, and starts what
+// runs in this process. mayRun says that this goroutine may run the engine's actions. If more was
+// posted meanwhile, it locks the engine again for that.
+func (e *driver) unlockAndDeliver(mayRun bool) {
+	for {
+		e.mail.take()
+		e.publishStatus()
+		w := e.work
+		e.work = work{}
+		e.mu.Unlock()
+		w.do(e.host, mayRun)
+		if !e.mail.isFull.Load() || !e.mu.TryLock() {
+			return
+		}
+	}
+}
+
+// publishStatus tells the others how the engine is. The engine's lock is held.
+func (e *driver) publishStatus() {
+	v := e.m.View()
+	status := uint32(0)
+	if v.IsIdle {
+		status |= statusIdle
+	}
+	if v.State == engine.Live || v.State == engine.Placing {
+		status |= statusPlaced
+		if v.State == engine.Live {
+			status |= statusLive
+		}
+		if e.local != nil {
+			status |= statusLocal
+		}
+	}
+	if v.IsTakingOut {
+		status |= statusTaking
+	}
+	if e.status.Swap(status) != status && v.IsIdle && e.local != nil && e.host.scheduler.isStarved.Load() {
+		e.work.assign = true
+	}
+	if !e.listed && !v.IsResting {
+		e.listed = true
+		e.host.watch(e)
+	}
+}
+
+func (w *work) do(h *Host, mayRun bool) {
+	if w.flush != nil {
+		w.flush.Write()
+		if w.flush != w.led {
+			w.flush.HandOverReading()
+		}
+	}
+	if w.room != nil {
+		w.room.Unblock()
+	}
+	if w.assign {
+		h.scheduler.assign()
+	}
+	if w.shed {
+		h.shedKeys()
+	}
+	if w.run != nil {
+		w.run.start(mayRun)
+	}
+}
+
+// tick lets time pass. It returns whether more has to.
+func (e *driver) tick() bool {
+	e.mu.Lock()
+	e.m.WithdrawEach(e.now(), func(r *engine.Request) error {
+		if r.Context != nil && r.Context.Err() != nil {
+			return ended(r.Context, r.What)
+		}
+		return nil
+	})
+	e.perform()
+	e.gathering.withdrawEnded()
+	e.m.Tick(e.now())
+	e.perform()
+	if e.m.View().IsResting {
+		e.listed = false
+	}
+	again := e.listed
+	e.unlockAndDeliver(false)
+	return again
+}
+
+// flushTo has a worker's pipe written once the lock is free. The engine's lock is held.
+func (e *driver) flushTo(w *pool.Worker) {
+	if old := e.work.flush; old != nil && old != w {
+		old.Flush()
+		old.HandOverReading()
+	}
+	e.work.flush = w
+}
+
+// grantPlace takes a place in w, or in this process if w is nil. If w is gone already, it asks for another place.
+func grantPlace(e *driver, w *pool.Worker, p engine.Place, alone bool) {
+	e.mu.Lock()
+	defer e.unlockAndDeliver(false)
+	waits := e.m.View().State == engine.Waiting
+	switch {
+	case w != nil && (!waits || !w.AddTenant((*tenant)(e), p.Placement)):
+		w.RemoveTenant(p.Placement)
+		e.work.room, e.work.assign = w, true
+		if waits {
+			e.host.scheduler.ask(e, alone)
+		}
+		return
+	case !waits:
+		e.host.scheduler.freeSlot(nil)
+		e.work.assign = true
+		return
+	case w == nil:
+		e.local = newLocal(e.host, e, p)
+		if e.meter.isFallen = !e.host.options.InProcess; e.meter.isFallen {
+			sayFellBack(e)
+		}
+	}
+	e.at = w
+	e.m.Grant(e.now(), p, alone)
+	e.perform()
+	if w == nil && e.m.View().Place == p && e.host.pool.IsAnyReady() {
+		e.m.MoveWhenIdle(e.now())
+		e.perform()
+	}
+}
+
+// sayFellBack says that the engine goes on in this process. The engine's lock is held.
+func sayFellBack(e *driver) {
+	why := e.host.scheduler.whyNoWorker()
+	e.host.counts.Fallbacks.Add(1)
+	e.host.log.Warn("an engine goes on in this process", "engine", e.name, "error", why)
+	e.reportError(why)
+}
+
+// enqueue hands a request to the machine. The engine's lock is held.
+func (e *driver) enqueue(r *engine.Request) {
+	e.used.Store(int64(e.now()))
+	e.m.Dispatch(e.now(), r)
+	e.perform()
+}
+
+// withdraw ends a request whose context has ended, if it still can be.
+func (e *driver) withdraw(f *Future, ctx context.Context) {
+	e.mu.Lock()
+	if !e.gathering.withdraw(f, ctx) {
+		e.m.Withdraw(e.now(), &f.request, ended(ctx, f.request.What))
+		e.perform()
+		f.withdrawDigest(ctx)
+	}
+	e.unlockAndDeliver(false)
+}
+
+// withdrawDigest ends the question behind an action whose context has ended. The engine's lock is held.
+func (f *Future) withdrawDigest(ctx context.Context) {
+	e := f.engine
+	if f.behind != nil {
+		e.m.Withdraw(e.now(), &f.behind.request, ended(ctx, f.request.What))
+		e.perform()
+	}
+}
+
+// await waits for the truth about a request. If ctx ends, it withdraws the request first.
+func (e *driver) await(ctx context.Context, f *Future) (Result, error) {
+	if r, err, ok := f.Result(); ok {
+		return r, err
+	}
+	f.wait(ctx)
+	r, err, ok := f.Result()
+	if !ok {
+		e.withdraw(f, ctx)
+		<-f.Done()
+		r, err, _ = f.Result()
+	}
+	return r, err
+}
+
+// discharge gives back what a request took of the queue. The engine's lock is held.
+func (f *Future) discharge() {
+	if f.isCharged {
+		f.isCharged = false
+		f.engine.host.queue.give(f.size)
+	}
+}
+
+// placeName names a place for logs.
+func placeName(p engine.Place) string {
+	if p.IsLocal() {
+		return "this process"
+	}
+	return fmt.Sprintf("worker %d", p.Worker)
+}
