@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	ossignal "os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -38,6 +39,12 @@ func TestASignalEndsACommand(t *testing.T) {
 	core := filepath.Join(t.TempDir(), "test.wasm")
 	if err := os.WriteFile(core, cores.Test, 0o600); err != nil {
 		t.Fatal(err)
+	}
+	if ossignal.Ignored(syscall.SIGHUP) {
+		// The commands would ignore it, too, as under nohup. What is caught here is not ignored there.
+		caught := make(chan os.Signal, 1)
+		ossignal.Notify(caught, syscall.SIGHUP)
+		defer ossignal.Stop(caught)
 	}
 	hasChildren := func(n int) func(*testing.T, int, io.Writer, *bufio.Scanner) {
 		return func(t *testing.T, pid int, _ io.Writer, _ *bufio.Scanner) { untilChildren(t, pid, n) }
