@@ -41,7 +41,7 @@ func (s *measured) measure(name string, owner journal.Owner) {
 	})
 }
 
-// What is kept of an engine does not grow with the number of its actions: snapshots replace the
+// An engine takes no more memory for having run more actions: snapshots replace the
 // entries, keys are forgotten, and the queues hold what is under way.
 func TestAnEngineStaysAsSmallAsItIs(t *testing.T) {
 	const (

@@ -21,6 +21,16 @@ func exampleHost() *host.Host {
 // exampleDeck is the setup of an engine with three cards.
 var exampleDeck = map[string]any{"stack": []map[string]any{{"id": "ace"}, {"id": "king"}, {"id": "queen"}}}
 
+// exampleTable returns an engine with three cards, and what ends it.
+func exampleTable(ctx context.Context) (table *host.Engine, shutdown func()) {
+	h := exampleHost()
+	table, err := h.Open(ctx, "table-1", host.EngineOptions{Setup: exampleDeck})
+	if err != nil {
+		panic(err)
+	}
+	return table, func() { _ = h.Shutdown(ctx) }
+}
+
 func ExampleHost_Open() {
 	ctx := context.Background()
 	h := exampleHost()
@@ -48,13 +58,8 @@ func ExampleHost_Open() {
 
 func ExampleAs() {
 	ctx := context.Background()
-	h := exampleHost()
-	defer h.Shutdown(ctx)
-	table, err := h.Open(ctx, "table-1", host.EngineOptions{Setup: exampleDeck})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
+	table, shutdown := exampleTable(ctx)
+	defer shutdown()
 	type card struct {
 		ID string `json:"id"`
 	}
@@ -65,13 +70,8 @@ func ExampleAs() {
 
 func ExampleEngine_DispatchAsync() {
 	ctx := context.Background()
-	h := exampleHost()
-	defer h.Shutdown(ctx)
-	table, err := h.Open(ctx, "table-1", host.EngineOptions{Setup: exampleDeck})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
+	table, shutdown := exampleTable(ctx)
+	defer shutdown()
 	// The actions run one after the other, in this order.
 	first := table.DispatchAsync(ctx, "stack:reverse", nil)
 	second := table.DispatchAsync(ctx, "stack:draw", nil)
@@ -82,13 +82,8 @@ func ExampleEngine_DispatchAsync() {
 
 func ExampleEngine_DispatchBatch() {
 	ctx := context.Background()
-	h := exampleHost()
-	defer h.Shutdown(ctx)
-	table, err := h.Open(ctx, "table-1", host.EngineOptions{Setup: exampleDeck})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
+	table, shutdown := exampleTable(ctx)
+	defer shutdown()
 	// The second member fails, so the first one has no effect.
 	r, err := table.DispatchBatch(ctx, host.BatchAtomic, []host.Action{
 		{Type: "stack:draw"},
@@ -106,13 +101,8 @@ func ExampleEngine_DispatchBatch() {
 
 func ExampleKey() {
 	ctx := context.Background()
-	h := exampleHost()
-	defer h.Shutdown(ctx)
-	table, err := h.Open(ctx, "table-1", host.EngineOptions{Setup: exampleDeck})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
+	table, shutdown := exampleTable(ctx)
+	defer shutdown()
 	// A caller that does not know whether its action ran sends it again with the same key.
 	for range 2 {
 		r, err := table.Dispatch(ctx, "stack:draw", nil, host.Key("draw of player 1, turn 7"))
@@ -125,29 +115,19 @@ func ExampleKey() {
 
 func ExampleIfSequence() {
 	ctx := context.Background()
-	h := exampleHost()
-	defer h.Shutdown(ctx)
-	table, err := h.Open(ctx, "table-1", host.EngineOptions{Setup: exampleDeck})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
+	table, shutdown := exampleTable(ctx)
+	defer shutdown()
 	seen, _ := table.Dispatch(ctx, "stack:peek", nil)
 	_, _ = table.Dispatch(ctx, "stack:shuffle", nil) // another player is faster
-	_, err = table.Dispatch(ctx, "stack:draw", nil, host.IfSequence(seen.Sequence))
+	_, err := table.Dispatch(ctx, "stack:draw", nil, host.IfSequence(seen.Sequence))
 	fmt.Println(errors.Is(err, host.ErrConflict))
 	// Output: true
 }
 
 func ExampleEngine_On() {
 	ctx := context.Background()
-	h := exampleHost()
-	defer h.Shutdown(ctx)
-	table, err := h.Open(ctx, "table-1", host.EngineOptions{Setup: exampleDeck})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
+	table, shutdown := exampleTable(ctx)
+	defer shutdown()
 	events := make(chan host.Event)
 	stop := table.On(host.EventAction, func(e host.Event) { events <- e })
 	defer stop()
@@ -159,13 +139,8 @@ func ExampleEngine_On() {
 
 func ExampleEngine_Journal() {
 	ctx := context.Background()
-	h := exampleHost()
-	defer h.Shutdown(ctx)
-	table, err := h.Open(ctx, "table-1", host.EngineOptions{Setup: exampleDeck})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
+	table, shutdown := exampleTable(ctx)
+	defer shutdown()
 	_, _ = table.Dispatch(ctx, "stack:peek", nil) // changes nothing, and is not in the journal
 	_, _ = table.Dispatch(ctx, "stack:reverse", nil, host.Now(time.UnixMilli(1000)))
 	entries, err := table.Journal(ctx)
@@ -181,14 +156,9 @@ func ExampleEngine_Journal() {
 
 func ExampleCodeOf() {
 	ctx := context.Background()
-	h := exampleHost()
-	defer h.Shutdown(ctx)
-	table, err := h.Open(ctx, "table-1", host.EngineOptions{Setup: exampleDeck})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	_, err = table.Dispatch(ctx, "stack:fly", nil)
+	table, shutdown := exampleTable(ctx)
+	defer shutdown()
+	_, err := table.Dispatch(ctx, "stack:fly", nil)
 	fmt.Println(host.CodeOf(err), errors.Is(err, host.ErrUnknownAction))
 	// Output: unknown_action true
 }

@@ -9,8 +9,7 @@ import (
 	"hypertoken/ipc"
 )
 
-// What a simulation holds against the host beside the answers: rules that no caller sees broken at
-// once.
+// Rules that a simulation checks beside the answers: no caller sees at once that one of them is broken.
 
 // inspect looks at the host between two events.
 func (s *simulation) inspect() {

@@ -53,8 +53,8 @@ func testAnswersAreReadThoughNobodyWaits(t *testing.T) {
 	}
 }
 
-// Whoever waits may read for the others: each gets its own outcome, however many wait in whatever
-// way, and some give up.
+// A caller that waits may read for the others: each caller gets its own outcome, however many wait in
+// whatever way, and some give up.
 func TestWhoeverReadsEachGetsItsOwn(t *testing.T) { everywhere(t, testWhoeverReadsEachGetsItsOwn) }
 
 func testWhoeverReadsEachGetsItsOwn(t *testing.T) {

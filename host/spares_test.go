@@ -174,8 +174,7 @@ func TestAWorkerThatIsGivenUpTakesNoSpare(t *testing.T) {
 	})
 }
 
-// Where a spare is dead already when it replaces a worker, that is one death of the worker and not
-// two.
+// If a spare is dead already when it replaces a worker, that is one death of the worker and not two.
 func TestAWorkerAndItsSpareDieAtOnce(t *testing.T) {
 	testSpares(t, Options{Workers: 1, Spares: 1}, func(t *testing.T, s *simulation) {
 		w := s.worker(0)

@@ -85,7 +85,7 @@ func spare(n int) {
 	end.Wait()
 }
 
-// Where no process can be forked, or there are no descriptors, engines go on in process on the same
+// If no process can be forked, or there are no descriptors, engines go on in process on the same
 // journal, say why, and are back on a worker once there can be one. Nothing is lost.
 func TestNoProcessAndNoDescriptor(t *testing.T) {
 	want, digest := undisturbedTurns(t, 60)

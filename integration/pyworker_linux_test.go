@@ -174,8 +174,7 @@ func (k *killingEngine) State(ctx context.Context) ([]byte, error) {
 	return replay.Engine{Engine: k.engine}.State(ctx)
 }
 
-// What a worker in Python computes is the digest that the host's own process computes, also after
-// its death.
+// A worker in Python computes the same digest as the host's own process, also after its death.
 func TestPythonWorkerDigest(t *testing.T) {
 	o := endless
 	o.Workers, o.SnapshotBytes = 1, 1
@@ -449,7 +448,7 @@ func TestPythonWorkerSnapshots(t *testing.T) {
 	if failure := s.lost(); failure.Code != ipc.CodeNotPlaced {
 		t.Errorf("got %+v", failure)
 	}
-	// What has arrived and not begun is dropped with its placement.
+	// A request that has arrived and not begun is dropped with its placement.
 	s.request++
 	s.writer.Append(ipc.Header{Kind: ipc.State, Request: s.request, Placement: 1})
 	s.request++
