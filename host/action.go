@@ -222,8 +222,7 @@ func (f *Future) bound(ctx context.Context, e *driver) {
 const requestSize = 512
 
 func tooLarge(what string, size, limit int) error {
-	return &Error{Code: ErrPayloadTooLarge.Code,
-		Message: fmt.Sprintf("%s: a payload of %d bytes is above %d (MaxPayload)", what, size, limit)}
+	return ErrPayloadTooLarge.With("%s: a payload of %d bytes is above %d (MaxPayload)", what, size, limit)
 }
 
 func (e *driver) dispatch(ctx context.Context, actionType string, payload any, opts []DispatchOption) (Result, error) {

@@ -126,9 +126,8 @@ func prepareBatch(ctx context.Context, e *driver, mode BatchMode, members []Acti
 		return nil, nil, tooLarge(b.future.request.What, payloads, e.host.options.MaxPayload)
 	}
 	if n := ipc.HeaderSize + len(b.future.request.Body); n > e.host.options.MaxFrame {
-		return nil, nil, &Error{Code: ErrPayloadTooLarge.Code,
-			Message: fmt.Sprintf("%s: its %d bytes do not fit into a frame of %d (MaxFrame)", b.future.request.What, n,
-				e.host.options.MaxFrame)}
+		return nil, nil, ErrPayloadTooLarge.With("%s: its %d bytes do not fit into a frame of %d (MaxFrame)",
+			b.future.request.What, n, e.host.options.MaxFrame)
 	}
 	b.future.bound(ctx, e)
 	if whole.key != "" {
@@ -175,8 +174,8 @@ func emptyBatch(ctx context.Context, e *driver, outcomes []Outcome, whole *dispa
 		return BatchResult{}, err
 	}
 	if whole.action.Conditional && whole.action.IfSequence != at.Sequence {
-		return BatchResult{}, &Error{Code: ErrConflict.Code,
-			Message: fmt.Sprintf("the engine has the sequence %d, not %d", at.Sequence, whole.action.IfSequence)}
+		return BatchResult{}, ErrConflict.With("the engine has the sequence %d, not %d",
+			at.Sequence, whole.action.IfSequence)
 	}
 	r := BatchResult{Outcomes: outcomes, Sequence: at.Sequence}
 	if whole.digest {
@@ -231,7 +230,7 @@ func newBatch(e *driver, mode BatchMode, members []*Future) *batch {
 func aborted(n int, cause *BatchError) ([]Outcome, error) {
 	outcomes := make([]Outcome, n)
 	for k := range outcomes {
-		outcomes[k].Err = &Error{Code: ErrBatchAborted.Code, Message: "it had no effect: " + cause.Error(), Err: cause}
+		outcomes[k].Err = ErrBatchAborted.Because(cause, "it had no effect: %v", cause)
 	}
 	outcomes[cause.Index].Err = cause.Err
 	return outcomes, cause

@@ -3,7 +3,6 @@ package host
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -83,7 +82,7 @@ func (c *compilation) compile(h *Host) {
 		Interruptible: !o.NoFallback, CompileOnly: o.NoFallback,
 		MemoryLimit: uint64(o.MaxEngineMemory), FirstInstance: o.StartTimeout, Cache: c.cache})
 	if err != nil {
-		c.err = &Error{Code: ErrBadInput.Code, Message: fmt.Sprintf("%s can't be run: %v", o.coreName(), err), Err: err}
+		c.err = ErrBadInput.Because(err, "%s can't be run: %v", o.coreName(), err)
 		_ = c.cache.Close(context.Background())
 		c.cache = nil
 		return

@@ -24,7 +24,6 @@ import (
 	"context"
 	crand "crypto/rand"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"os"
@@ -187,7 +186,7 @@ func (h *Host) readCore() error {
 	case o.CorePath != "":
 		b, err := os.ReadFile(o.CorePath)
 		if err != nil {
-			return &Error{Code: ErrBadInput.Code, Message: fmt.Sprintf("Options.CorePath: %v", err), Err: err}
+			return ErrBadInput.Because(err, "Options.CorePath: %v", err)
 		}
 		h.code = b
 	case o.Core != nil:

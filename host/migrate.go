@@ -22,14 +22,13 @@ func migrate(ctx context.Context, e *driver, what string, s *journal.Stored) (*j
 		}
 	}
 	if code == nil {
-		return nil, &Error{Code: ErrCoreMismatch.Code,
-			Message: fmt.Sprintf("%s: its journal was written by the core %s and can't be replayed by %s: add that one to Options.Cores", what, s.Core, h.hash)}
+		return nil, ErrCoreMismatch.With("%s: its journal was written by the core %s and can't be replayed by %s: "+
+			"add that one to Options.Cores", what, s.Core, h.hash)
 	}
 	core, err := wasm.Compile(ctx, code, wasm.Options{Interruptible: true,
 		MemoryLimit: uint64(h.options.MaxEngineMemory)})
 	if err != nil {
-		return nil, &Error{Code: ErrCoreMismatch.Code, Err: err,
-			Message: fmt.Sprintf("%s: the core %s of Options.Cores can't be run: %v", what, s.Core, err)}
+		return nil, ErrCoreMismatch.Because(err, "%s: the core %s of Options.Cores can't be run: %v", what, s.Core, err)
 	}
 	defer func() { _ = core.Close(context.WithoutCancel(ctx)) }()
 	i, err := core.Instantiate(ctx)
@@ -53,9 +52,8 @@ func migrate(ctx context.Context, e *driver, what string, s *journal.Stored) (*j
 		case errors.As(err, &trap):
 			return nil, fmt.Errorf("%s: sequence %d, %s: %w", what, entry.Sequence, entry.Type, err)
 		case err != nil || xxhash.Sum64(r.Result) != entry.Checksum:
-			return nil, &Error{Code: ErrDiverged.Code, Err: err,
-				Message: fmt.Sprintf("%s: sequence %d, %s: the core %s gives another result than it did", what,
-					entry.Sequence, entry.Type, s.Core)}
+			return nil, ErrDiverged.Because(err, "%s: sequence %d, %s: the core %s gives another result than it did", what,
+				entry.Sequence, entry.Type, s.Core)
 		}
 	}
 	base := journal.Base{Sequence: s.Sequence + s.Count, Snapshot: true, Core: h.hash,

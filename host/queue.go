@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -33,16 +32,15 @@ func newQueue(c *clock, requests int, bytes int64) *queue {
 // take takes room for a future without waiting.
 func (q *queue) take(f *Future) error {
 	if !q.requests.TryAcquire(1) {
-		return &Error{Code: ErrOverloaded.Code,
-			Message: fmt.Sprintf("%s: %d requests are queued (MaxQueue); wait for some, or use Dispatch, which waits",
-				f.request.What, q.maxRequests)}
+		return ErrOverloaded.With("%s: %d requests are queued (MaxQueue); wait for some, or use Dispatch, which waits",
+			f.request.What, q.maxRequests)
 	}
 	f.size = min(f.size, q.maxBytes)
 	if !q.bytes.TryAcquire(f.size) {
 		q.requests.Release(1)
-		return &Error{Code: ErrOverloaded.Code,
-			Message: fmt.Sprintf("%s: its %d bytes do not fit into the %s that may be queued (MaxQueueBytes); wait for some, or use Dispatch, which waits",
-				f.request.What, f.size, humanize.IBytes(uint64(q.maxBytes)))}
+		return ErrOverloaded.With("%s: its %d bytes do not fit into the %s that may be queued (MaxQueueBytes); "+
+			"wait for some, or use Dispatch, which waits",
+			f.request.What, f.size, humanize.IBytes(uint64(q.maxBytes)))
 	}
 	q.taken(f)
 	return nil

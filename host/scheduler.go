@@ -1,7 +1,6 @@
 package host
 
 import (
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -296,9 +295,9 @@ func (s *scheduler) whyNoWorker() error {
 		message = "no worker can run, and the engine must not run in this process (NoFallback)"
 	}
 	if cause := s.host.pool.Cause(); cause != nil {
-		return &Error{Code: ErrWorkerUnavailable.Code, Err: cause, Message: fmt.Sprintf("%s: %v", message, cause)}
+		return ErrWorkerUnavailable.Because(cause, "%s: %v", message, cause)
 	}
-	return &Error{Code: ErrWorkerUnavailable.Code, Message: message}
+	return ErrWorkerUnavailable.With("%s", message)
 }
 
 // forsake fails the engine's suspects: no worker can run them.
