@@ -39,22 +39,11 @@
 // [DoneFunc]. The package's example shows one. Embed the Store, rather than naming each method, so
 // that methods which are added to the interface later are passed on.
 //
-// # What may come
+// # More than a store has to do
 //
-// The interface will grow with what hosts learn to do. Until version 1.0 a release may add
-// methods; CHANGELOG.md names them and journaltest gets rules for them. What is planned, and what
-// it changes here:
-//   - Names in order, by prefix and in pages: one more method of Store. Like Load it has a result,
-//     so done is a function.
-//   - A range of records and the base before it, readable by anybody: one more method of Store. A
-//     Base then gets the digest of its state, and Install may be given a group to store together
-//     with the base.
-//   - A barrier, which says that its caller was the owner at some time after the call: it reports
-//     through a Done.
-//   - Releasing a journal, and opening a name under the condition that it exists or does not. The
-//     pair of name and owner, which Append and Install take now, becomes a handle that Load hands
-//     out.
-//   - Records other than actions and notes: markers. A Record says by a field of its own what it
-//     is.
-//   - Close, and a report of health and costs.
+// [Lister], [Historian] and [HealthChecker] are interfaces of their own. A store that has them lets
+// a host list stored engines, read their history, and tell why nothing can be stored.
+//
+// Until version 1.0 a release may add methods to the interfaces; CHANGELOG.md names them, and
+// journaltest gets rules for them.
 package journal

@@ -1,7 +1,5 @@
 package journal
 
-import "errors"
-
 // Store keeps the journals of engines, each under the engine's name. The package's documentation
 // says what the author of a store has to do; the suite of journal/journaltest checks it.
 //
@@ -20,9 +18,16 @@ import "errors"
 // way together may take effect in any order. A call that was reported has taken effect before any
 // call that is made afterwards.
 //
-// An error means that the call had no effect, or that the store cannot say whether it had one. The
-// one error with a meaning of its own is [ErrNotOwner]: no effect, and another owner has the
-// journal.
+// An error says what became of the call:
+//   - [ErrRefused]: it had no effect, and the same call would be refused again. [ErrNotOwner] and
+//     [ErrFull] are reasons to refuse.
+//   - [ErrUnavailable]: it had no effect, and may succeed later.
+//   - [ErrFailed]: the store has failed for good, and it is not known whether the call had an
+//     effect. Every later call fails in the same way.
+//   - any other error: it is not known whether the call had an effect. The next Load decides.
+//
+// What a store can do beyond this interface is an interface of its own: [Lister], [Historian],
+// [HealthChecker]. A host asks with a type assertion whether its store has it.
 type Store interface {
 	// Load makes owner the owner of the journal of that name and then reports what is stored. If
 	// the name is not known, it reports nil without an error, and nobody becomes an owner.
@@ -94,10 +99,6 @@ type Owner struct {
 	// Number counts the tenures of that host from 1.
 	Number uint64
 }
-
-// ErrNotOwner is the error of a call that was made for an owner who does not own the journal, or
-// not any more. Stores return it or an error that wraps it.
-var ErrNotOwner = errors.New("journal: another owner has taken the journal over")
 
 // Done is how a store reports that an Append, an Install or a Delete has ended. A store calls
 // Report at most once, from any goroutine.

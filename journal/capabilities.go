@@ -1,0 +1,57 @@
+package journal
+
+import "time"
+
+// Lister is a [Store] that can list the names which it knows.
+type Lister interface {
+	// List reports the journals whose names start with prefix and sort behind after, in the order of
+	// the names' bytes, limit of them at most. limit is at least 1. A page that has fewer is the last
+	// one. A list may miss what is created or deleted while it is made, and nothing else.
+	List(prefix, after string, limit int, done func(page []Info, err error))
+}
+
+// Info is what a store tells of a journal without reading all of it.
+type Info struct {
+	// Name is the engine's name.
+	Name string
+	// Sequence is that of the newest record that takes one.
+	Sequence uint64
+	// Core is the SHA-256 of the core that runs the records after the newest base, in hexadecimal.
+	Core string
+	// Bytes is about how much the journal takes in the store, history included.
+	Bytes uint64
+	// Created is when the name was created, Updated when something was stored last, both by the
+	// store's clock.
+	Created, Updated time.Time
+}
+
+// Historian is a [Store] that keeps what came before the newest base. Its methods need no owner, and
+// change none.
+type Historian interface {
+	// LoadAt reports the state at a sequence: the newest base whose sequence is at most at, and the
+	// entries behind it up to at. Recent has the key records up to at that the base does not have. It
+	// reports nil without an error if the name is not known. It fails with [ErrTrimmed] if no such base
+	// is kept, and with an error that wraps [ErrRefused] if at is beyond the newest sequence.
+	LoadAt(name string, at uint64, done func(stored *Stored, err error))
+	// Range reports entries from the sequence from on, as many as take about limit bytes and at least
+	// one, but none beyond the newest. It reports none if from is the newest sequence plus 1. It fails
+	// with [ErrTrimmed] if the entry from is not kept any more.
+	Range(name string, from uint64, limit int, done func(part Part, err error))
+}
+
+// Part is a piece of a journal's history.
+type Part struct {
+	// First is the sequence of the first entry, Count the number of entries.
+	First, Count uint64
+	// Entries are encoded as in [Stored].
+	Entries []byte
+	// Keyed are the key records that were appended with these entries, oldest first.
+	Keyed []KeyRecord
+}
+
+// HealthChecker is a [Store] that knows how it is.
+type HealthChecker interface {
+	// Health returns nil if the store takes appends, and otherwise why it does not: an error that wraps
+	// [ErrFull], [ErrUnavailable] or [ErrFailed]. It returns at once.
+	Health() error
+}
