@@ -376,26 +376,42 @@ func TestQueuedBytesAreBounded(t *testing.T) {
 	}
 }
 
-// An engine that nobody asks for long gives its instance back, and nobody notices.
+// An engine that nobody asks for long gives its instance back, and nobody notices. It leaves a
+// snapshot if its journal would be long to replay.
 func TestIdleEnginesAreTakenOut(t *testing.T) { everywhere(t, testIdleEnginesAreTakenOut) }
 
 func testIdleEnginesAreTakenOut(t *testing.T) {
 	h := newHost(t, host.Options{IdleAfter: time.Millisecond})
-	e := open(t, h, "e", deck(5))
-	dispatch(t, e, "stack:draw", nil)
-	before := digest(t, e)
-	for h.Stats().Engines[host.PlaceOut] == 0 {
-		runtime.Gosched() // until the host's next sweep
-	}
-	entries, err := e.Journal(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for entry := range entries {
-		t.Errorf("a snapshot holds all, and yet there is %+v", entry)
-	}
-	if digest(t, e) != before || dispatch(t, e, "stack:draw", nil).Sequence != 2 {
-		t.Error("it differs")
+	for name, c := range map[string]struct {
+		payload any
+		entries int
+	}{
+		"short": {dict{"key": "k", "value": "short"}, 1},
+		"long":  {dict{"key": "k", "value": strings.Repeat("long", 5_000)}, 0},
+	} {
+		e := open(t, h, name, deck(5))
+		dispatch(t, e, "game:setProperty", c.payload)
+		before := digest(t, e)
+		for h.Stats().Engines[host.PlaceOut] == 0 {
+			runtime.Gosched() // until the host's next sweep
+		}
+		entries, err := e.Journal(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for range entries {
+			n++
+		}
+		if n != c.entries {
+			t.Errorf("%s: the journal has %d entries behind its base, want %d", name, n, c.entries)
+		}
+		if digest(t, e) != before || dispatch(t, e, "stack:draw", nil).Sequence != 2 {
+			t.Errorf("%s: it differs", name)
+		}
+		if err := e.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -26,7 +26,8 @@ var (
 	ErrTimeout = fault.ErrTimeout
 	// ErrCanceled is returned if a context was canceled before the action was committed. It is also [context.Canceled].
 	ErrCanceled = fault.ErrCanceled
-	// ErrBroken is returned by an engine that could not be placed MaxAttempts times. Engine.Reopen tries again.
+	// ErrBroken is returned by an engine that could not be placed MaxAttempts times, or whose journal
+	// can't be loaded. Engine.Reopen tries again.
 	ErrBroken = fault.ErrBroken
 	// ErrPayloadTooLarge is returned for a payload above Options.MaxPayload.
 	ErrPayloadTooLarge = fault.ErrPayloadTooLarge
@@ -53,6 +54,12 @@ var (
 	ErrConflict = fault.ErrConflict
 	// ErrOutcomeUnknown is returned for an action of which the store could not say whether it is stored.
 	ErrOutcomeUnknown = fault.ErrOutcomeUnknown
+	// ErrStoreFull is returned for an action that the store has no room for. Actions that change nothing
+	// go on. See [journal.ErrFull], which it wraps.
+	ErrStoreFull = fault.ErrStoreFull
+	// ErrStoreRefused is returned for an action that the store has refused for another reason. See
+	// [journal.ErrRefused], which it wraps.
+	ErrStoreRefused = fault.ErrStoreRefused
 
 	// ErrUnknownAction is the core's error for an action that it does not have.
 	ErrUnknownAction = &ActionError{Code: "unknown_action"}

@@ -55,3 +55,14 @@ type HealthChecker interface {
 	// [ErrFull], [ErrUnavailable] or [ErrFailed]. It returns at once.
 	Health() error
 }
+
+// CoreKeeper is a [Store] that keeps cores, so that a host with another core can replay a journal by
+// the one that wrote it.
+type CoreKeeper interface {
+	// KeepCore stores the code of a core under its SHA-256 in hexadecimal, unless the store has it. A
+	// host calls it before it stores the first base that names the core.
+	KeepCore(hash string, code []byte, done Done)
+	// Core reports the code of a core, or nil without an error if the store does not have it. The store
+	// does not change the code, nor does the host.
+	Core(hash string, done func(code []byte, err error))
+}

@@ -48,13 +48,22 @@ func (m *Machine) appended(err error) {
 	case errors.Is(err, journal.ErrNotOwner):
 		m.leave()
 		m.requeue(m.answered.CutFrom(0))
-		m.disown()
-		m.breakDown(journal.ErrNotOwner)
+		m.breakDown(journal.ErrNotOwner, takenOver)
+		return
+	case errors.Is(err, journal.ErrFailed):
+		m.leave()
+		m.requeue(m.answered.CutFrom(0))
+		m.breakDown(err, "the store has failed")
+		return
+	case errors.Is(err, journal.ErrRefused):
+		m.refused(err)
 		return
 	case err != nil:
+		m.retryLater(err)
 		m.doubt()
 		return
 	}
+	m.retry.failures = 0
 	m.emitRecordsStored(m.appending, recordsSize(m.records))
 	m.sequence += m.appending
 	m.appending = 0
@@ -114,7 +123,7 @@ func (m *Machine) doubt() {
 func (m *Machine) endDoubt(stored, newestKey uint64, isForeign bool) {
 	m.isInDoubt = false
 	if isForeign {
-		m.disown()
+		m.disown(journal.ErrNotOwner, takenOver)
 		return
 	}
 	group := m.group
@@ -133,13 +142,41 @@ func (m *Machine) endDoubt(stored, newestKey uint64, isForeign bool) {
 	}
 }
 
-// disown ends the requests that were with the store when another host took the journal over.
-func (m *Machine) disown() {
+const takenOver = "another host took the journal over"
+
+// disown ends the requests that are with the store, and says why nobody will know what became of
+// them.
+func (m *Machine) disown(cause error, why string) {
 	for _, r := range m.group {
-		m.resolve(r, fault.ErrOutcomeUnknown.Because(journal.ErrNotOwner,
-			"%s: another host took the journal over, and it is not known whether the action was stored", r.What))
+		m.resolve(r, fault.ErrOutcomeUnknown.Because(cause,
+			"%s: %s, and it is not known whether the action was stored: %v", r.What, why, cause))
 	}
 	m.group, m.appending = nil, 0
+}
+
+// refused ends the requests whose records the store has refused. They had no effect. All that ran
+// behind them has seen their effect, and runs again.
+func (m *Machine) refused(err error) {
+	code := fault.ErrStoreRefused
+	if errors.Is(err, journal.ErrFull) {
+		code = fault.ErrStoreFull
+	}
+	group := m.group
+	m.group, m.appending = nil, 0
+	clear(m.records)
+	m.records = m.records[:0]
+	m.leave()
+	m.requeue(m.answered.CutFrom(0))
+	var readers []*Request
+	for _, r := range group {
+		if r.needsStore() {
+			m.resolve(r, code.Because(err, "%s: nothing was stored: %v", r.What, err))
+		} else {
+			readers = append(readers, r)
+		}
+	}
+	m.requeue(readers)
+	m.askForPlace()
 }
 
 // finish resolves a request that does not have to wait for the store any more. For a snapshot, it

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"time"
+
 	"hypertoken/internal/fault"
 	"hypertoken/internal/fifo"
 )
@@ -15,10 +17,21 @@ func (m *Machine) isIdle() bool {
 func (m *Machine) takeOut() {
 	if m.state == Live && m.isIdle() {
 		m.isTakingOut = true
-		if m.recordBytes > 0 {
+		if !m.isReplayCheap() {
 			m.takeSnapshot()
 		}
 	}
+}
+
+const (
+	cheapReplayBytes = 16 << 10
+	cheapReplayTime  = time.Millisecond
+)
+
+// isReplayCheap reports whether the records since the base cost so little to replay that a snapshot
+// before the engine leaves is not worth writing.
+func (m *Machine) isReplayCheap() bool {
+	return m.recordBytes <= cheapReplayBytes && m.runTime <= cheapReplayTime && !m.areKeysShed
 }
 
 // end is the end of each step: it does what waits for the engine to be idle.

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"time"
 
 	"hypertoken/internal/fault"
@@ -138,17 +137,7 @@ func (m *Machine) Loaded(now time.Duration, s *journal.Stored, isForeign bool, e
 	m.begin(now)
 	if m.state == Loading {
 		m.storeBy = 0
-		if err == nil && s == nil {
-			err = errors.New("the store does not know the engine any more")
-		}
-		if err == nil {
-			err = s.CheckEntries()
-		}
-		if err != nil {
-			m.breakDown(err)
-		} else {
-			m.loadedJournal(s, isForeign)
-		}
+		m.checkLoaded(s, isForeign, err)
 	}
 	m.end()
 }
@@ -167,8 +156,10 @@ func (m *Machine) Installed(now time.Duration, err error) {
 	m.end()
 }
 
-// Opened tells a machine that is out what the store has of its journal.
+// Opened tells a machine that is out what the store has of its journal. The first placing uses it
+// if it comes soon, and loads nothing.
 func (m *Machine) Opened(s *journal.Stored) {
+	m.opened, m.openedUntil = s, 0
 	m.sequence = s.Sequence + s.Count
 	m.baseBytes, m.recordBytes, m.keyBytes, m.keyNumber = len(s.Data), len(s.Entries), keysWeight(s.Recent),
 		s.NewestKeyNumber()

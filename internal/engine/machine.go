@@ -97,6 +97,10 @@ type Machine struct {
 	// loaded is what the store had when it was last asked. cursor is how far the placing has come in it.
 	loaded *journal.Stored
 	cursor cursor
+	// opened is what the store had when the engine was opened: the first placing needs no load. It is
+	// given up at openedUntil.
+	opened      *journal.Stored
+	openedUntil time.Duration
 	// recordBytes, baseBytes and runTime say what a replay would cost.
 	recordBytes, baseBytes int
 	runTime                time.Duration
@@ -129,6 +133,7 @@ type Machine struct {
 	unable     error         // why no worker can run; nil unless the engine waits for one
 	storeBy    time.Duration // when the store is overdue
 	isInDoubt  bool          // an append failed: the store must say whether it has the group
+	retry      retry
 }
 
 // New returns a machine for an engine that is out.
@@ -152,7 +157,7 @@ type View struct {
 func (m *Machine) View() View {
 	idle := m.isIdle()
 	return View{State: m.state, Place: m.place, Sequence: m.sequence, IsIdle: idle,
-		IsResting: idle && m.state != Loading && m.state != Placing && m.snapshot == nil,
+		IsResting: idle && m.state != Loading && m.state != Placing && m.snapshot == nil && m.opened == nil,
 		HasWork:   m.sent.Len() > 0 || m.queued.Len() > 0, IsClosing: m.isClosing, IsTakingOut: m.isTakingOut}
 }
 
@@ -187,15 +192,8 @@ func (m *Machine) pending() [3]*fifo.Queue[*Request] {
 // tick ends what is past its deadline.
 func (m *Machine) tick() {
 	m.endHold()
-	if m.storeBy > 0 && m.now >= m.storeBy {
-		m.storeBy = 0
-		switch {
-		case m.state == Loading:
-			m.load(true)
-		case len(m.group) > 0 && !m.isInDoubt:
-			m.doubt()
-		}
-	}
+	m.forgetOpened()
+	m.tickStore()
 	if m.install != nil && m.now >= m.installBy {
 		m.snapshotInstalled(fault.ErrTimeout.With(
 			"the store did not say within %v (StoreTimeout) that the snapshot is stored", m.config.StoreTimeout))

@@ -371,3 +371,156 @@ func TestAnActionAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations an action", n)
 	}
 }
+
+// drawn is a journal of so many actions.
+func drawn(actions int) *journal.Stored {
+	s := &journal.Stored{Count: uint64(actions)}
+	for range actions {
+		s.Entries = journal.AppendEntry(s.Entries, journal.AppendAction(nil, &journal.Action{}, "change", nil),
+			xxhash.Sum64(nil))
+	}
+	return s
+}
+
+// change brings a new machine to an append that is in flight, of an action that changed the state.
+func change(t *testing.T) *bench {
+	t.Helper()
+	b := newBench(t)
+	b.dispatch("change")
+	b.place(here, false, 0)
+	b.want(b.answer(1, ipc.FlagChanged), "append")
+	return b
+}
+
+// If the store has refused a group, its actions fail at once. What only read the state runs again.
+func TestARefusedGroupFailsAtOnce(t *testing.T) {
+	for _, c := range []struct{ said, want error }{
+		{journal.ErrFull, fault.ErrStoreFull},
+		{fmt.Errorf("no such table: %w", journal.ErrRefused), fault.ErrStoreRefused},
+	} {
+		b := change(t)
+		b.dispatch("read")
+		b.answer(1, 0)
+		b.want(b.step(func(m *Machine, now time.Duration) { m.Appended(now, c.said) }), "abandon", "load new=false")
+		if err := b.resolved["change"]; !errors.Is(err, c.want) || !errors.Is(err, c.said) {
+			t.Errorf("%v: the action ends with %v", c.said, err)
+		}
+		if err, ended := b.resolved["read"]; ended {
+			t.Errorf("%v: what read the state ends with %v", c.said, err)
+		}
+		b.place(Place{Worker: 2, Placement: 2}, false, 0)
+		b.answer(0, 0)
+		if err, ended := b.resolved["read"]; !ended || err != nil {
+			t.Errorf("%v: what read the state ends with %v", c.said, err)
+		}
+	}
+}
+
+// If the store fails while it is asked what it has, nobody waits for ever.
+func TestAStoreThatFailsInDoubtLeavesNobodyWaiting(t *testing.T) {
+	for name, fail := range map[string]func(b *bench){
+		"for good": func(b *bench) {
+			b.want(b.step(func(m *Machine, now time.Duration) { m.Appended(now, journal.ErrFailed) }), "abandon",
+				"broken")
+		},
+		"the load too": func(b *bench) {
+			b.step(func(m *Machine, now time.Duration) { m.Appended(now, errors.New("the connection broke")) })
+			b.want(b.step(func(m *Machine, now time.Duration) { m.Loaded(now, nil, false, errors.New("again")) }),
+				"broken")
+		},
+	} {
+		b := change(t)
+		b.dispatch("later")
+		fail(b)
+		if err := b.resolved["change"]; !errors.Is(err, fault.ErrOutcomeUnknown) {
+			t.Errorf("%s: what is with the store ends with %v", name, err)
+		}
+		if err := b.resolved["later"]; !errors.Is(err, fault.ErrBroken) {
+			t.Errorf("%s: what was not there yet ends with %v", name, err)
+		}
+		b.want(b.step((*Machine).Close), "closed")
+	}
+}
+
+// A store that fails again and again is asked after waits that grow, and a load that may succeed
+// later is repeated for StoreTimeout.
+func TestAStoreThatFailsIsNotAskedInALoop(t *testing.T) {
+	broken := errors.New("the connection broke")
+	b := change(t)
+	b.want(b.step(func(m *Machine, now time.Duration) { m.Appended(now, broken) }), "abandon", "load new=true")
+	for wait := firstRetry << 1; wait < mostRetry; wait <<= 1 {
+		b.place(here, false, 0)
+		b.want(b.answer(1, ipc.FlagChanged), "append")
+		b.want(b.step(func(m *Machine, now time.Duration) { m.Appended(now, broken) }), "abandon")
+		b.now += wait - 1
+		b.want(b.step((*Machine).Tick))
+		b.now++
+		b.want(b.step((*Machine).Tick), "load new=true")
+	}
+	b.place(here, false, 0)
+	b.answer(1, ipc.FlagChanged)
+	b.step(func(m *Machine, now time.Duration) { m.Appended(now, nil) })
+	b.dispatch("more")
+	b.answer(2, ipc.FlagChanged)
+	b.want(b.step(func(m *Machine, now time.Duration) { m.Appended(now, broken) }), "abandon", "load new=true")
+
+	loads := 0
+	for until := b.now + b.m.config.StoreTimeout; b.now < until; b.now += firstRetry {
+		b.step(func(m *Machine, now time.Duration) { m.Loaded(now, nil, false, journal.ErrUnavailable) })
+		for b.now < until && len(b.step((*Machine).Tick)) == 0 {
+			b.now += firstRetry
+		}
+		loads++
+	}
+	if loads > 10 {
+		t.Errorf("%d loads in %v", loads, b.m.config.StoreTimeout)
+	}
+	if v := b.m.View(); v.State != Loading {
+		t.Fatalf("the engine is %v", v.State)
+	}
+	b.want(b.step(func(m *Machine, now time.Duration) { m.Loaded(now, nil, false, journal.ErrUnavailable) }), "broken")
+}
+
+// The first placing of an engine uses what was loaded when it was opened, if it comes soon.
+func TestTheFirstPlacingLoadsNothing(t *testing.T) {
+	for _, isSoon := range []bool{true, false} {
+		b := newBench(t)
+		b.m.Opened(drawn(3))
+		b.want(b.step((*Machine).Tick))
+		if b.now = openedFor - 1; !isSoon {
+			b.now++
+		}
+		b.step((*Machine).Tick)
+		if v := b.m.View(); v.IsResting == isSoon {
+			t.Errorf("soon %v: the engine is resting: %v", isSoon, v.IsResting)
+		}
+		b.dispatch("change")
+		if v := b.m.View(); (v.State == Waiting) != isSoon || v.Sequence != 3 {
+			t.Errorf("soon %v: the engine is %v, at %d", isSoon, v.State, v.Sequence)
+		}
+	}
+}
+
+// An engine whose journal is short is taken out without a snapshot.
+func TestAShortJournalNeedsNoSnapshot(t *testing.T) {
+	for _, c := range []struct {
+		bytes   int
+		runTime time.Duration
+		isCheap bool
+	}{
+		{cheapReplayBytes, cheapReplayTime, true},
+		{cheapReplayBytes + 1, 0, false},
+		{0, cheapReplayTime + 1, false},
+	} {
+		b := newBench(t)
+		b.dispatch("read")
+		b.place(here, false, 0)
+		b.answer(0, 0)
+		b.m.recordBytes, b.m.runTime = c.bytes, c.runTime
+		b.sent = nil
+		b.step((*Machine).TakeOut)
+		if hasLeft := b.m.View().State != Live; hasLeft != c.isCheap || (len(b.sent) == 0) != c.isCheap {
+			t.Errorf("%d bytes that ran for %v: has left %v, %d frames were sent", c.bytes, c.runTime, hasLeft, len(b.sent))
+		}
+	}
+}

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"hypertoken/internal/fault"
@@ -20,11 +22,38 @@ func (m *Machine) askForPlace() {
 	}
 }
 
-// load asks the store for the journal. asNewOwner fences what was sent to the store before.
-func (m *Machine) load(asNewOwner bool) {
-	m.state = Loading
-	m.storeBy = m.now + m.config.StoreTimeout
-	m.emitLoad(asNewOwner)
+// openedFor is for how long a machine keeps what was loaded when its engine was opened.
+const openedFor = 100 * time.Millisecond
+
+// forgetOpened gives up what was loaded when the engine was opened, some time later.
+func (m *Machine) forgetOpened() {
+	switch {
+	case m.opened == nil:
+	case m.openedUntil == 0:
+		m.openedUntil = m.now + openedFor
+	case m.now >= m.openedUntil:
+		m.opened, m.openedUntil = nil, 0
+	}
+}
+
+// checkLoaded takes in the store's answer to a load.
+func (m *Machine) checkLoaded(s *journal.Stored, isForeign bool, err error) {
+	if err == nil && s == nil {
+		err = errors.New("the store does not know the engine any more")
+	}
+	if err == nil {
+		err = s.CheckEntries()
+	}
+	switch {
+	case err == nil:
+		m.retry.loadsUntil = 0
+		m.loadedJournal(s, isForeign)
+	case errors.Is(err, journal.ErrUnavailable) && m.now < m.retry.loadsUntil:
+		m.retryLater(err)
+		m.load(m.retry.asNewOwner)
+	default:
+		m.breakDown(err, "the engine's journal can't be loaded")
+	}
 }
 
 // loadedJournal takes in what the store has.
@@ -181,18 +210,22 @@ func (m *Machine) pieceAnswered(a Answer) (ran time.Duration) {
 func (m *Machine) placingFailed(err error) {
 	m.leave()
 	if m.attempts++; m.attempts >= m.config.MaxAttempts {
-		m.breakDown(err)
+		m.breakDown(err, m.couldNotBePlaced())
 		return
 	}
 	m.askForPlace()
 }
 
-// breakDown makes the engine broken, and fails its requests.
-func (m *Machine) breakDown(err error) {
-	m.state = Broken
-	m.cause = fault.ErrBroken.Because(err,
-		"the engine could not be placed %d times (MaxAttempts), Reopen tries again: %v",
-		m.config.MaxAttempts, err)
+func (m *Machine) couldNotBePlaced() string {
+	return fmt.Sprintf("the engine could not be placed %d times (MaxAttempts)", m.config.MaxAttempts)
+}
+
+// breakDown makes the engine broken for the reason why, and fails its requests. What became of those
+// that are with the store is not known.
+func (m *Machine) breakDown(err error, why string) {
+	m.disown(err, why)
+	m.state, m.isInDoubt, m.retry.loadsUntil = Broken, false, 0
+	m.cause = fault.ErrBroken.Because(err, "%s, Reopen tries again: %v", why, err)
 	m.emitBroken(m.cause)
 	m.failAll(m.cause)
 }

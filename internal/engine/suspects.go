@@ -43,7 +43,7 @@ func (m *Machine) lost(d *Death) {
 		if wasAlone && m.placeDeath != nil {
 			m.placeDeath.isCleared.Store(true)
 			if m.attempts++; m.attempts >= m.config.MaxAttempts {
-				m.breakDown(errors.New("the worker died while the engine was placed alone"))
+				m.breakDown(errors.New("the worker died while the engine was placed alone"), m.couldNotBePlaced())
 				return
 			}
 		}

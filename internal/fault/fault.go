@@ -51,13 +51,16 @@ var (
 	ErrKeyReused         = &Error{Code: "key_reused", Message: "the key belongs to another action"}
 	ErrCoreMismatch      = &Error{Code: "core_mismatch", Message: "the journal needs another core"}
 	ErrOutcomeUnknown    = &Error{Code: "outcome_unknown", Message: "it is not known whether the action is stored"}
+	ErrStoreFull         = &Error{Code: "store_full", Message: "the store has no room"}
+	ErrStoreRefused      = &Error{Code: "store_refused", Message: "the store has refused the action"}
 )
 
 // All returns the errors above, in the order in which outcomes are listed.
 func All() []*Error {
 	return []*Error{ErrBadInput, ErrTimeout, ErrCanceled, ErrOverloaded, ErrPoisoned, ErrBroken, ErrPayloadTooLarge,
 		ErrBatchAborted,
-		ErrShutdown, ErrWorkerUnavailable, ErrDiverged, ErrConflict, ErrKeyReused, ErrCoreMismatch, ErrOutcomeUnknown}
+		ErrShutdown, ErrWorkerUnavailable, ErrDiverged, ErrConflict, ErrKeyReused, ErrCoreMismatch, ErrOutcomeUnknown,
+		ErrStoreFull, ErrStoreRefused}
 }
 
 // With returns an error with the code of e and a message.
