@@ -9,6 +9,7 @@ import (
 
 	"github.com/vmihailenco/msgpack/v5"
 
+	"hypertoken/internal/clock"
 	"hypertoken/internal/engine"
 	"hypertoken/internal/fast"
 	"hypertoken/internal/payload"
@@ -159,7 +160,7 @@ func (f *Future) prepareEncoded(ctx context.Context, e *driver, actionType strin
 	}
 	d.action.Now = d.nowTime.UnixMilli()
 	if !d.entropy {
-		e.host.entropy.fill(&d.action.Entropy)
+		e.host.entropy.Fill(&d.action.Entropy)
 	}
 	f.engine = e
 	r := &f.request
@@ -209,7 +210,7 @@ func choose(opts []DispatchOption) dispatch {
 // bound gives a request its time, who waits for it, and what it takes of the queue.
 func (f *Future) bound(ctx context.Context, e *driver) {
 	f.request.Owner = f
-	f.size = int64(len(f.request.Body)) + requestSize
+	f.room.Size = int64(len(f.request.Body)) + requestSize
 	if e.timeout > 0 {
 		f.request.Allowed, f.request.Limit = e.timeout, "Timeout"
 	}
@@ -230,7 +231,7 @@ func (e *driver) dispatch(ctx context.Context, actionType string, payload any, o
 	e.meter.begin(ctx, &f.call, actionType, 1)
 	err := f.prepare(ctx, e, actionType, payload, chosen(opts))
 	if err == nil {
-		err = e.host.queue.wait(ctx, f)
+		err = e.takeRoom(ctx, f)
 	}
 	if err != nil {
 		e.refused(f, actionType, err)
@@ -252,7 +253,7 @@ func (e *driver) dispatchAsync(ctx context.Context, actionType string, payload a
 		err = ended(ctx, actionType)
 	}
 	if err == nil {
-		err = e.host.queue.take(f)
+		err = e.host.queue.Take(f.request.What, &f.room)
 	}
 	if err != nil {
 		e.refused(f, actionType, err)
@@ -260,6 +261,17 @@ func (e *driver) dispatchAsync(ctx context.Context, actionType string, payload a
 	}
 	e.submit(f, false)
 	return f
+}
+
+// takeRoom takes room in the host's queue for a request, and waits for it. The wait is part of the
+// request's time.
+func (e *driver) takeRoom(ctx context.Context, f *Future) error {
+	r := &f.request
+	waited, err := e.host.queue.Wait(ctx, r.What, &f.room, r.Allowed, r)
+	if waited > 0 {
+		r.Allowed = max(1, r.Allowed-waited)
+	}
+	return err
 }
 
 // refused takes note of an action that did not get as far as the engine.
@@ -281,7 +293,7 @@ func (e *driver) submit(f *Future, mayRun bool) {
 	e.mu.Lock()
 	defer e.unlockAndDeliver(mayRun)
 	if f.request.Allowed > 0 {
-		f.request.Deadline = e.host.clock.now() + f.request.Allowed + tickEvery
+		f.request.Deadline = e.host.clock.Now() + f.request.Allowed + clock.TickEvery
 	}
 	if f.request.Keyed != nil && e.takesIn() {
 		old, follows, err := e.keys.Begin(f.request.Keyed, f.request.What, f)
@@ -309,7 +321,7 @@ func (e *driver) submit(f *Future, mayRun bool) {
 // question asks something about the engine, in the order of its actions.
 func (e *driver) question(ctx context.Context, kind ipc.Kind, what string) (Result, error) {
 	f := newQuestion(ctx, e, kind, what)
-	if err := e.host.queue.wait(ctx, f); err != nil {
+	if err := e.takeRoom(ctx, f); err != nil {
 		return Result{}, err
 	}
 	e.submit(f, true)

@@ -69,7 +69,7 @@ func (e *driver) dispatchBatch(ctx context.Context, mode BatchMode, members []Ac
 		return emptyBatch(ctx, e, outcomes, &whole)
 	}
 	e.meter.begin(ctx, &b.future.call, "batch", len(b.types))
-	if err := e.host.queue.wait(ctx, &b.future); err != nil {
+	if err := e.takeRoom(ctx, &b.future); err != nil {
 		b.fault = err
 		b.raiseEvents(&b.future.request)
 		b.end(&b.future.request)

@@ -92,7 +92,7 @@ func (e *driver) place() Place {
 }
 
 // now returns the time on the host's clock.
-func (e *driver) now() time.Duration { return e.host.clock.now() }
+func (e *driver) now() time.Duration { return e.host.clock.Now() }
 
 // perform carries out what the machine has asked for. The engine's lock is held.
 func (e *driver) perform() { e.m.Perform((*performer)(e)) }
@@ -324,12 +324,7 @@ func (e *driver) await(ctx context.Context, f *Future) (Result, error) {
 }
 
 // discharge gives back what a request took of the queue. The engine's lock is held.
-func (f *Future) discharge() {
-	if f.isCharged {
-		f.isCharged = false
-		f.engine.host.queue.give(f.size)
-	}
-}
+func (f *Future) discharge() { f.engine.host.queue.Give(&f.room) }
 
 // placeName names a place for logs.
 func placeName(p engine.Place) string {

@@ -7,6 +7,7 @@ import (
 
 	"hypertoken/internal/engine"
 	"hypertoken/internal/pool"
+	"hypertoken/internal/queue"
 	"hypertoken/ipc"
 	"hypertoken/journal"
 )
@@ -22,9 +23,8 @@ type Future struct {
 	engine *driver
 	// batch is the batch whose outcome this is; nil for an action or a question.
 	batch *batch
-	// size is what it takes of the host's queue, in bytes. isCharged says that it has not given that back.
-	size      int64
-	isCharged bool
+	// room is what it takes of the host's queue.
+	room queue.Room
 	// behind asks for the digest of the state after it; nil if nobody wants that.
 	behind *digestBehind
 	call   callTimes
@@ -50,7 +50,7 @@ func (f *Future) recycle() {
 	}
 	f.mu.Lock() // the goroutine that has resolved it may still hold the lock
 	f.request = engine.Request{Body: r.Body[:0]}
-	f.engine, f.size, f.isCharged, f.call, f.result, f.failure = nil, 0, false, callTimes{}, Result{}, nil
+	f.engine, f.room, f.call, f.result, f.failure = nil, queue.Room{}, callTimes{}, Result{}, nil
 	if f.done != nil {
 		select {
 		case <-f.done: // its waiter has seen the outcome before

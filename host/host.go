@@ -34,7 +34,9 @@ import (
 	"time"
 
 	"hypertoken/internal/calm"
+	"hypertoken/internal/clock"
 	"hypertoken/internal/engine"
+	"hypertoken/internal/entropy"
 	"hypertoken/internal/executor"
 	"hypertoken/internal/fast"
 	"hypertoken/internal/fault"
@@ -42,6 +44,7 @@ import (
 	"hypertoken/internal/placement"
 	"hypertoken/internal/pool"
 	"hypertoken/internal/process"
+	"hypertoken/internal/queue"
 	"hypertoken/internal/tap"
 	"hypertoken/wasm"
 )
@@ -55,15 +58,15 @@ type Host struct {
 	code     []byte // the core
 	hash     string
 	cacheDir string
-	clock    clock
-	queue    *queue
+	clock    clock.Clock
+	queue    *queue.Queue
 	counts   measure.Counts
 	measure  atomic.Pointer[measure.Recorder]
 	learning learning
 	machines engine.Config
 	owners   atomic.Uint64
 	keyBytes atomic.Int64 // what the keys of open engines take
-	entropy  entropy
+	entropy  entropy.Source
 	started  time.Time
 
 	// Seams for tests: a simulation replaces these. instantiate makes an instance of the core in this
@@ -155,7 +158,7 @@ func newHost(o Options) *Host {
 		wake:     make(chan struct{}, 1),
 		engines:  map[string]*driver{},
 	}
-	h.queue = newQueue(&h.clock, o.MaxQueue, o.MaxQueueBytes)
+	h.queue = queue.New(&h.clock, o.MaxQueue, o.MaxQueueBytes)
 	_, _ = crand.Read(h.id[:]) // never fails
 	h.life, h.end = context.WithCancel(context.Background())
 	h.hurried, h.hurry = context.WithCancel(context.Background())
@@ -169,7 +172,7 @@ func newHost(o Options) *Host {
 
 // run starts the workers and the clock.
 func (h *Host) run() {
-	h.clock.advance()
+	h.clock.Advance()
 	if !h.options.InProcess {
 		h.pool.Start(h.poolConfig())
 	}
@@ -212,7 +215,7 @@ func (h *Host) readCore() error {
 
 // tickUntilEnd lets time pass.
 func (h *Host) tickUntilEnd() {
-	timer := time.NewTimer(tickEvery)
+	timer := time.NewTimer(clock.TickEvery)
 	defer timer.Stop()
 	for {
 		select {
@@ -221,12 +224,12 @@ func (h *Host) tickUntilEnd() {
 		case <-h.life.Done():
 			return
 		}
-		now := h.clock.advance()
+		now := h.clock.Advance()
 		busy := h.tick(now)
-		h.clock.idle.Store(!busy)
-		every := tickEvery
+		h.clock.SetIdle(!busy)
+		every := clock.TickEvery
 		if !busy {
-			every = idleEvery
+			every = clock.IdleTickEvery
 		}
 		timer.Reset(every)
 	}
@@ -264,7 +267,7 @@ func (h *Host) watch(e *driver) {
 
 // hurryTick has time pass now, where the tick is slow because nothing has waited for it.
 func (h *Host) hurryTick() {
-	if h.clock.idle.Load() {
+	if h.clock.IsIdle() {
 		select {
 		case h.wake <- struct{}{}:
 		default:
@@ -274,7 +277,7 @@ func (h *Host) hurryTick() {
 
 // Drain waits for a moment at which nothing is in flight: every request that the host has taken in has
 // its outcome. If ctx ends first, it returns [ErrTimeout] or [ErrCanceled].
-func (h *Host) Drain(ctx context.Context) error { return h.queue.drain(ctx) }
+func (h *Host) Drain(ctx context.Context) error { return h.queue.Drain(ctx) }
 
 // Shutdown takes nothing more in, waits for the requests that it has, closes every engine, ends the
 // workers and frees everything. If ctx ends first, the requests that run are interrupted, fail with

@@ -111,7 +111,8 @@ type RecentError struct {
 // "other" until then. It may be called at any time, also after Shutdown.
 func (h *Host) Measure() Measurements {
 	m := h.measuring()
-	c := &Measurements{Stats: h.Stats(), MaxQueue: h.queue.maxRequests, MaxQueueBytes: h.queue.maxBytes}
+	c := &Measurements{Stats: h.Stats()}
+	c.MaxQueue, c.MaxQueueBytes = h.queue.Bounds()
 	t := m.Totals()
 	c.Dispatched, c.ActionsInFlight, c.Queue, c.Wire = t.Dispatched, t.InFlight, t.Queue, t.Wire
 	for _, a := range t.Actions {
@@ -155,7 +156,8 @@ func (c *Measurements) addWorkers(h *Host) {
 	}
 	c.FramesSent, c.BytesSent = total.FramesSent, total.BytesSent
 	c.FramesReceived, c.BytesReceived = total.FramesReceived, total.BytesReceived
-	c.Queued = h.queue.waiting.Load() + max(0, h.queue.inFlight.Load()-int64(pending))
+	inFlight, _ := h.queue.InFlight()
+	c.Queued = h.queue.Waiting() + max(0, inFlight-int64(pending))
 }
 
 // RecentErrors returns the last 32 errors that callers were told since the first call of [Host.Measure], newest first.

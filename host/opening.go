@@ -121,7 +121,7 @@ func (h *Host) newDriver(name string, o *EngineOptions) *driver {
 func openJournal(ctx context.Context, e *driver, setup []byte) (created bool, err error) {
 	h := e.host
 	what := fmt.Sprintf("open %q", e.name)
-	limited, cancel := h.clock.limit(ctx, h.options.OpenTimeout, fault.OwnCause{Err: fault.ErrTimeout.Because(
+	limited, cancel := h.clock.Limit(ctx, h.options.OpenTimeout, fault.OwnCause{Err: fault.ErrTimeout.Because(
 		context.DeadlineExceeded, "not done after %v (OpenTimeout)", h.options.OpenTimeout)})
 	defer cancel()
 	s, err := fetchJournal(limited, e, what)

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"hypertoken/internal/clock"
 	"hypertoken/internal/tap"
 	"hypertoken/ipc"
 	"hypertoken/journal"
@@ -70,11 +71,11 @@ func TestWhoWaitsForTheStoreDoesNotPoll(t *testing.T) {
 		// Each tick looks once. A caller that polled would look a hundred times as often.
 		const ticks = 40
 		before := tries.Load()
-		for until := h.clock.now() + ticks*tickEvery; h.clock.now() < until; {
+		for until := h.clock.Now() + ticks*clock.TickEvery; h.clock.Now() < until; {
 			runtime.Gosched()
 		}
 		if n := tries.Load() - before; n > 10*ticks {
-			t.Errorf("it looked %d times in %v", n, ticks*tickEvery)
+			t.Errorf("it looked %d times in %v", n, ticks*clock.TickEvery)
 		}
 		store.let <- struct{}{}
 		if err := <-ended; err != nil {

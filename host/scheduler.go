@@ -154,7 +154,7 @@ func (s *scheduler) decideLocked(a *ask, workers *placement.Pool) (g grant, ok b
 		if workers.IsAble {
 			a.noneSince = 0
 		}
-		now := s.host.clock.now()
+		now := s.host.clock.Now()
 		d := placement.Decide(workers, &s.rules, a.wish(), now)
 		switch d.Verdict {
 		case placement.Wait:

@@ -79,8 +79,8 @@ func TestAWorkerThatIsBackBeforeTheEngineIsPlacedHere(t *testing.T) {
 		h, e := s.host, s.engines[0]
 		until := func(state pool.State) {
 			for n := 0; s.worker(0)().State != state; n++ {
-				h.tick(h.clock.now())
-				h.clock.value.Add(int64(time.Second))
+				h.tick(h.clock.Now())
+				h.clock.Skip(time.Second)
 				s.comeUp()
 				for _, p := range s.processes {
 					p.run(1 << 10)

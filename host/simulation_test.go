@@ -453,7 +453,7 @@ func (s *simulation) dispatch(e *simEngine, kind ipc.Kind, mode BatchMode, timeo
 	default:
 		c.future = newQuestion(ctx, e.driver, kind, c.what)
 	}
-	if err := s.host.queue.take(c.future); err != nil {
+	if err := s.host.queue.Take(c.future.request.What, &c.future.room); err != nil {
 		s.fatal("%v", err)
 	}
 	e.calls, e.open = append(e.calls, c), append(e.open, c)
@@ -504,7 +504,7 @@ func (s *simulation) event(calm bool) {
 			f()
 		}
 	case n < 62:
-		s.host.tick(time.Duration(s.host.clock.value.Add(int64(s.rand.IntN(40)) * int64(time.Millisecond))))
+		s.host.tick(s.host.clock.Skip(time.Duration(s.rand.IntN(40)) * time.Millisecond))
 		if s.rand.IntN(4) == 0 { // the timer of its window
 			e.mu.Lock()
 			e.gathering.flush()
@@ -669,11 +669,11 @@ func (h *Host) stop(s *simulation) {
 		f()
 	}
 	h.locals.Wait() // every instance is freed
-	if h.scheduler.slotsFree != h.options.MaxInProcess || h.queue.inFlight.Load() != 0 ||
-		h.queue.inFlightBytes.Load() != 0 || len(h.engines) != 0 {
+	if requests, bytes := h.queue.InFlight(); h.scheduler.slotsFree != h.options.MaxInProcess || requests != 0 ||
+		bytes != 0 || len(h.engines) != 0 {
 		s.fatal("%d of %d slots are free, %d requests of %d bytes are in flight, %d engines are open",
 			h.scheduler.slotsFree, h.options.MaxInProcess,
-			h.queue.inFlight.Load(), h.queue.inFlightBytes.Load(), len(h.engines))
+			requests, bytes, len(h.engines))
 	}
 }
 
@@ -894,7 +894,7 @@ func TestSimulationIsReproducible(t *testing.T) {
 		for range 3 {
 			synctest.Test(t, func(t *testing.T) {
 				s := simulate(t, seed, 4000)
-				runs = append(runs, fmt.Sprint(s.counts, s.host.clock.now(), s.rand.Uint64(),
+				runs = append(runs, fmt.Sprint(s.counts, s.host.clock.Now(), s.rand.Uint64(),
 					s.host.scheduler.placements, s.deaths))
 			})
 		}

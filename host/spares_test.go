@@ -4,8 +4,8 @@ import (
 	"slices"
 	"testing"
 	"testing/synctest"
-	"time"
 
+	"hypertoken/internal/clock"
 	"hypertoken/internal/pool"
 	"hypertoken/ipc"
 )
@@ -24,7 +24,7 @@ func spared(t *testing.T, o Options) *simulation {
 // settle lets time pass, processes come up and answer, until something is so.
 func (s *simulation) settle(until func() bool) {
 	for n := 0; !until(); n++ {
-		s.host.tick(time.Duration(s.host.clock.value.Add(int64(tickEvery))))
+		s.host.tick(s.host.clock.Skip(clock.TickEvery))
 		s.comeUp()
 		for _, p := range slices.Clone(s.processes) {
 			s.runProcess(p, true)
@@ -98,7 +98,7 @@ func TestSparesComeLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSimulation(t, 1, Options{Workers: 2, Spares: 2}, 0)
 		for n := 0; len(s.processes) < 4; n++ {
-			s.host.tick(time.Duration(s.host.clock.value.Add(int64(tickEvery))))
+			s.host.tick(s.host.clock.Skip(clock.TickEvery))
 			if len(s.processes) < 2 && len(s.starting)+len(s.processes) > 2 {
 				t.Fatal("a spare is started beside the workers")
 			}
@@ -131,7 +131,7 @@ func TestASpareReplacesAWorker(t *testing.T) {
 			if spare().State != pool.Backoff || len(s.starting) > 0 {
 				t.Fatalf("the spare is %v", spare().State)
 			}
-			if wait := spare().Due - h.clock.now(); (wait > 0) != (deaths > 1) {
+			if wait := spare().Due - h.clock.Now(); (wait > 0) != (deaths > 1) {
 				t.Errorf("after %d deaths the next spare is due in %v", deaths, wait)
 			}
 			s.settle(func() bool { return spare().State == pool.Ready })

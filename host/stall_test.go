@@ -28,7 +28,7 @@ func (r *slowReader) TryRead(b []byte) (int, error) { return r.read(b, r.out.Try
 func (r *slowReader) read(b []byte, from func([]byte) (int, error)) (int, error) {
 	n, err := from(b[:min(len(b), 32<<10)])
 	if n > 0 && r.slow.Add(-1) >= 0 {
-		for until := r.host.clock.now() + 300*time.Millisecond; r.host.clock.now() < until; {
+		for until := r.host.clock.Now() + 300*time.Millisecond; r.host.clock.Now() < until; {
 			runtime.Gosched()
 		}
 	}

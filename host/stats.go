@@ -65,11 +65,11 @@ func (h *Host) Stats() Stats {
 	c, workers := &h.counts, h.pool.Counts()
 	s := Stats{Actions: c.Actions(), Restarts: map[RestartReason]uint64{},
 		Engines:  map[Place]int{PlaceOut: 0, Placing: 0, PlaceWorker: 0, PlaceInProcess: 0},
-		InFlight: h.queue.inFlight.Load(), InFlightBytes: h.queue.inFlightBytes.Load(),
 		KeyBytes: h.keyBytes.Load(), KeysForgotten: c.KeysForgotten.Load(), Holds: c.Holds.Load(),
 		Recovered: workers.InFlight, Takeovers: workers.Takeovers, Placed: c.Placed.Load(),
 		Fallbacks: c.Fallbacks.Load(), DroppedEvents: c.DroppedEvents.Load()}
-	now := h.clock.now()
+	s.InFlight, s.InFlightBytes = h.queue.InFlight()
+	now := h.clock.Now()
 	for reason, n := range workers.Ends {
 		s.Restarts[RestartReason(reason)] = n
 	}

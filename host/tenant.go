@@ -3,6 +3,7 @@ package host
 import (
 	"time"
 
+	"hypertoken/internal/clock"
 	"hypertoken/internal/engine"
 	"hypertoken/internal/pool"
 	"hypertoken/ipc"
@@ -102,7 +103,7 @@ func (l *landlord) HandleActions(list []byte) { l.actions.tell(list) }
 
 func (l *landlord) HurryTick() { (*Host)(l).hurryTick() }
 
-func (l *landlord) Now() time.Duration { return l.clock.now() }
+func (l *landlord) Now() time.Duration { return l.clock.Now() }
 
 func (l *landlord) Stamp() time.Duration { return (*Host)(l).stamp() }
 
@@ -117,7 +118,7 @@ func (h *Host) poolConfig() pool.Config {
 		MaxEngineMemory: o.MaxEngineMemory, MaxWorkerMemory: o.MaxWorkerMemory, MaxFrame: o.MaxFrame,
 		WindowRequests: o.WindowRequests, WindowBytes: o.WindowBytes, PollFor: o.PollFor, BusyAfter: o.BusyAfter,
 		KillGrace: o.KillGrace, StallAfter: o.StallAfter, IdleAfter: o.IdleAfter, StartTimeout: o.StartTimeout,
-		RestartWindow: o.RestartWindow, MaxRestarts: o.MaxRestarts, IdleTick: idleEvery,
+		RestartWindow: o.RestartWindow, MaxRestarts: o.MaxRestarts, IdleTick: clock.IdleTickEvery,
 		Log: h.log, Off: h.off, Seams: h.seams,
 	}
 }

@@ -36,7 +36,9 @@ type row struct {
 // table has every package of this module. A new package gets a row; a new import gets a place in
 // its package's row. A row allows nothing that its package does not import.
 var table = map[string]row{
-	"internal/calm": {foundation, "", "golang.org/x/time"},
+	"internal/calm":    {foundation, "", "golang.org/x/time"},
+	"internal/clock":   {foundation, "internal/fault", ""},
+	"internal/entropy": {foundation, "", ""},
 	"internal/engine": {foundation, "internal/executor internal/fault internal/fifo ipc journal wasm",
 		"github.com/cespare/xxhash/v2"},
 	"internal/executor":  {foundation, "ipc journal wasm", "github.com/cespare/xxhash/v2"},
@@ -55,6 +57,7 @@ var table = map[string]row{
 	"internal/printable": {foundation, "", ""},
 	"internal/process": {foundation, "", "github.com/hashicorp/go-hclog github.com/hashicorp/go-plugin " +
 		"github.com/landlock-lsm/go-landlock golang.org/x/net golang.org/x/sys"},
+	"internal/queue":    {foundation, "internal/clock internal/fault", "github.com/dustin/go-humanize golang.org/x/sync"},
 	"internal/sabotage": {foundation, "", ""},
 	"internal/tap":      {foundation, "ipc", ""},
 	"internal/trace":    {foundation, "internal/msgjson internal/printable", ""},
@@ -64,11 +67,11 @@ var table = map[string]row{
 	"wasm": {foundation, "", "github.com/cespare/xxhash/v2 github.com/tetratelabs/wazero github.com/vmihailenco/msgpack/v5 " +
 		"golang.org/x/sys"},
 
-	"host": {library, "internal/calm internal/engine internal/executor internal/fast internal/fault internal/fifo " +
-		"internal/histogram internal/measure internal/payload internal/placement internal/pool internal/process internal/tap ipc " +
-		"journal wasm",
-		"github.com/cespare/xxhash/v2 github.com/dustin/go-humanize github.com/vmihailenco/msgpack/v5 " +
-			"go.opentelemetry.io/otel go.opentelemetry.io/otel/trace golang.org/x/sync"},
+	"host": {library, "internal/calm internal/clock internal/engine internal/entropy internal/executor internal/fast " +
+		"internal/fault internal/fifo internal/histogram internal/measure internal/payload internal/placement internal/pool " +
+		"internal/process internal/queue internal/tap ipc journal wasm",
+		"github.com/cespare/xxhash/v2 github.com/vmihailenco/msgpack/v5 go.opentelemetry.io/otel " +
+			"go.opentelemetry.io/otel/trace"},
 	"metrics": {library, "host internal/histogram internal/version", "github.com/prometheus/client_golang " +
 		"github.com/prometheus/client_model github.com/shirou/gopsutil/v4 google.golang.org/protobuf"},
 	"workerproc": {library, "internal/executor internal/process internal/version ipc wasm",

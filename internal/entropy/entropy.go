@@ -1,4 +1,5 @@
-package host
+// Package entropy has the source of the entropy of actions.
+package entropy
 
 import (
 	crand "crypto/rand"
@@ -8,17 +9,19 @@ import (
 	"sync/atomic"
 )
 
-// entropy is where actions get theirs: streams of ChaCha8, each seeded by the system, in shards.
-type entropy struct {
+// Source gives entropy to actions: streams of ChaCha8, each seeded by the system. There are several,
+// so that callers do not wait for each other. The zero value is ready to use.
+type Source struct {
 	turn    atomic.Uint32
 	streams [8]struct {
 		mu     sync.Mutex // guards random
 		random *rand.ChaCha8
-		_      [48]byte
+		_      [48]byte // keeps the streams on cache lines of their own
 	}
 }
 
-func (s *entropy) fill(to *[16]byte) {
+// Fill writes fresh entropy into to.
+func (s *Source) Fill(to *[16]byte) {
 	x := &s.streams[s.turn.Add(1)%uint32(len(s.streams))]
 	x.mu.Lock()
 	defer x.mu.Unlock()
