@@ -277,8 +277,8 @@ func (e *driver) takeRoom(ctx context.Context, f *Future) error {
 // refused takes note of an action that did not get as far as the engine.
 func (e *driver) refused(f *Future, name string, err error) {
 	e.meter.endAlone(f, name, err)
-	if e.listeners.count.Load() > 0 {
-		e.listeners.emit(Event{Name: EventError, Action: name, Err: err})
+	if e.listeners.HasAny() {
+		e.emit(Event{Name: EventError, Action: name, Err: err})
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"hypertoken/internal/engine"
+	"hypertoken/internal/events"
 	"hypertoken/internal/pool"
 	"hypertoken/ipc"
 	"hypertoken/journal"
@@ -24,7 +25,7 @@ type driver struct {
 	meter   meter
 	timeout time.Duration
 
-	listeners listeners
+	listeners events.Listeners[Event]
 	closed    chan struct{} // closed with the engine
 
 	// status is what others may know without the lock: bits of statusPlaced and the like.
@@ -119,13 +120,6 @@ func (e *driver) takeFrame(p engine.Place, kind ipc.Kind, flags ipc.Flags, id ui
 	}
 	e.perform()
 	return ran
-}
-
-// raise counts an action that has ended, and raises its events. The engine's lock is held, so events are
-// in order.
-func (e *driver) raise(r *engine.Request, name string, result Result, err error) {
-	e.host.counts.Action(e.meter.shard, err)
-	e.listeners.raise(r, name, result, err)
 }
 
 // stop ends the engine at once.

@@ -163,5 +163,5 @@ func (e *driver) reportError(err error) {
 	if m := e.host.measure.Load(); m != nil {
 		m.EngineError(time.Now(), e.name, err)
 	}
-	e.listeners.emit(Event{Name: EventError, Err: err})
+	e.emit(Event{Name: EventError, Err: err})
 }

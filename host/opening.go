@@ -10,6 +10,7 @@ import (
 	"hypertoken/internal/engine"
 	"hypertoken/internal/fault"
 	"hypertoken/internal/measure"
+	"hypertoken/internal/migration"
 	"hypertoken/internal/payload"
 	"hypertoken/journal"
 )
@@ -98,9 +99,8 @@ func (o *Options) encodeSetup(setup any) ([]byte, error) {
 func (h *Host) newDriver(name string, o *EngineOptions) *driver {
 	number := h.owners.Add(1)
 	e := &driver{host: h, name: name, number: number, timeout: h.options.Timeout, closed: make(chan struct{}),
-		owner:     journal.Owner{Host: h.id, Number: number},
-		listeners: listeners{host: h, engine: name},
-		meter:     meter{host: h, engine: name, shard: int(number % measure.CountShards)}}
+		owner: journal.Owner{Host: h.id, Number: number},
+		meter: meter{host: h, engine: name, shard: int(number % measure.CountShards)}}
 	e.keys.Init(h.options.KeyWindow, h.options.KeyBytes, &h.keyBytes, &h.counts.KeysForgotten)
 	e.m, e.mail.driver = engine.New(&h.machines), e
 	if o.Timeout != 0 {
@@ -129,7 +129,7 @@ func openJournal(ctx context.Context, e *driver, setup []byte) (created bool, er
 		return false, err
 	}
 	if s != nil {
-		if isForeign(h, s) {
+		if migration.IsNeeded(s, h.hash) {
 			if s, err = migrate(limited, e, what, s); err != nil {
 				return false, err
 			}
@@ -158,6 +158,20 @@ func openJournal(ctx context.Context, e *driver, setup []byte) (created bool, er
 		return true, refused
 	}
 	return true, err
+}
+
+// migrate replaces a journal that another core wrote by a snapshot for this host's core.
+func migrate(ctx context.Context, e *driver, what string, s *journal.Stored) (*journal.Stored, error) {
+	o := &e.host.options
+	base, err := migration.Migrate(ctx, what, s, o.Cores,
+		migration.Target{Core: e.host.hash, Limits: o.limits(), MemoryLimit: uint64(o.MaxEngineMemory)})
+	if err == nil {
+		err = installBase(ctx, e, what, base)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &journal.Stored{Base: base, Owner: e.owner}, nil
 }
 
 // fetch asks the store for the journal, and waits.

@@ -224,7 +224,7 @@ func (p *performer) Closed() {
 	e.heldUntil.Store(0)
 	e.keys.Clear()
 	forget(e.host, e)
-	e.listeners.emit(Event{Name: EventShutdown})
-	e.listeners.end()
+	e.emit(Event{Name: EventShutdown})
+	e.listeners.End()
 	close(e.closed)
 }

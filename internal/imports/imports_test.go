@@ -41,12 +41,14 @@ var table = map[string]row{
 	"internal/entropy": {foundation, "", ""},
 	"internal/engine": {foundation, "internal/executor internal/fault internal/fifo ipc journal wasm",
 		"github.com/cespare/xxhash/v2"},
+	"internal/events":    {foundation, "internal/fifo", ""},
 	"internal/executor":  {foundation, "ipc journal wasm", "github.com/cespare/xxhash/v2"},
 	"internal/fast":      {foundation, "", ""},
 	"internal/fault":     {foundation, "wasm", ""},
 	"internal/fifo":      {foundation, "", ""},
 	"internal/histogram": {foundation, "", ""},
 	"internal/measure":   {foundation, "internal/fault internal/histogram", "go.opentelemetry.io/otel/trace"},
+	"internal/migration": {foundation, "internal/fault journal wasm", "github.com/cespare/xxhash/v2"},
 	"internal/msgjson":   {foundation, "internal/printable", "github.com/vmihailenco/msgpack/v5"},
 	"internal/pack":      {foundation, "", ""},
 	"internal/payload":   {foundation, "internal/fault wasm", "github.com/vmihailenco/msgpack/v5"},
@@ -67,10 +69,10 @@ var table = map[string]row{
 	"wasm": {foundation, "", "github.com/cespare/xxhash/v2 github.com/tetratelabs/wazero github.com/vmihailenco/msgpack/v5 " +
 		"golang.org/x/sys"},
 
-	"host": {library, "internal/calm internal/clock internal/engine internal/entropy internal/executor internal/fast " +
-		"internal/fault internal/fifo internal/histogram internal/measure internal/payload internal/placement internal/pool " +
-		"internal/process internal/queue internal/tap ipc journal wasm",
-		"github.com/cespare/xxhash/v2 github.com/vmihailenco/msgpack/v5 go.opentelemetry.io/otel " +
+	"host": {library, "internal/calm internal/clock internal/engine internal/entropy internal/events " +
+		"internal/executor internal/fast internal/fault internal/fifo internal/histogram internal/measure internal/migration " +
+		"internal/payload internal/placement internal/pool internal/process internal/queue internal/tap ipc journal wasm",
+		"github.com/vmihailenco/msgpack/v5 go.opentelemetry.io/otel " +
 			"go.opentelemetry.io/otel/trace"},
 	"metrics": {library, "host internal/histogram internal/version", "github.com/prometheus/client_golang " +
 		"github.com/prometheus/client_model github.com/shirou/gopsutil/v4 google.golang.org/protobuf"},

@@ -15,6 +15,7 @@ var Suites = map[string]Suite{
 	"placement":     {"internal/placement", "", ""},
 	"batches":       {"host", "^TestBatches$/^on_workers$", ""},
 	"another core":  {"host", "^TestAJournalMovesToAnotherCore$", ""},
+	"migration":     {"internal/migration", "", ""},
 	"diverging":     {"host", "^TestACoreThatDiffersOnReplayIsFoundOut$/^on_workers$", ""},
 	"events":        {"host", "^TestEvents$", ""},
 	"killed worker": {"host", "^TestKilledBetweenTwoFrames$", ""},
