@@ -175,7 +175,7 @@ func (e *driver) publishStatus() {
 	if v.IsTakingOut {
 		status |= statusTaking
 	}
-	if e.status.Swap(status) != status && v.IsIdle && e.local != nil && e.host.scheduler.isStarved.Load() {
+	if e.status.Swap(status) != status && v.IsIdle && e.local != nil && e.host.scheduler.IsStarved() {
 		e.work.assign = true
 	}
 	if !e.listed && !v.IsResting {
@@ -195,7 +195,7 @@ func (w *work) do(h *Host, mayRun bool) {
 		w.room.Unblock()
 	}
 	if w.assign {
-		h.scheduler.assign()
+		h.scheduler.Assign()
 	}
 	if w.shed {
 		h.shedKeys()
@@ -245,11 +245,11 @@ func grantPlace(e *driver, w *pool.Worker, p engine.Place, alone bool) {
 		w.RemoveTenant(p.Placement)
 		e.work.room, e.work.assign = w, true
 		if waits {
-			e.host.scheduler.ask(e, alone)
+			e.host.scheduler.Ask((*applicant)(e), alone)
 		}
 		return
 	case !waits:
-		e.host.scheduler.freeSlot(nil)
+		e.host.scheduler.FreeSlot(p.Placement)
 		e.work.assign = true
 		return
 	case w == nil:
@@ -269,11 +269,14 @@ func grantPlace(e *driver, w *pool.Worker, p engine.Place, alone bool) {
 
 // sayFellBack says that the engine goes on in this process. The engine's lock is held.
 func sayFellBack(e *driver) {
-	why := e.host.scheduler.whyNoWorker()
+	why := e.host.scheduler.WhyNoWorker()
 	e.host.counts.Fallbacks.Add(1)
 	e.host.log.Warn("an engine goes on in this process", "engine", e.name, "error", why)
 	e.reportError(why)
 }
+
+// takeOut frees the engine's instance, if the engine is idle.
+func takeOut(e *driver) { e.step((*engine.Machine).TakeOut) }
 
 // enqueue hands a request to the machine. The engine's lock is held.
 func (e *driver) enqueue(r *engine.Request) {

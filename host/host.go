@@ -45,6 +45,7 @@ import (
 	"hypertoken/internal/pool"
 	"hypertoken/internal/process"
 	"hypertoken/internal/queue"
+	"hypertoken/internal/scheduler"
 	"hypertoken/internal/tap"
 	"hypertoken/wasm"
 )
@@ -93,7 +94,7 @@ type Host struct {
 	wake    chan struct{}
 	// pool has the workers, scheduler places engines on them.
 	pool      *pool.Pool
-	scheduler scheduler
+	scheduler *scheduler.Scheduler
 
 	mu      sync.Mutex // guards what follows; it is taken behind an engine's lock
 	closing bool
@@ -164,10 +165,15 @@ func newHost(o Options) *Host {
 	h.hurried, h.hurry = context.WithCancel(context.Background())
 	h.instantiate, h.runLocal = h.instance, h.spawn
 	h.pool = pool.New((*landlord)(h))
-	h.scheduler.host, h.scheduler.slotsFree = h, o.MaxInProcess
-	h.scheduler.rules = placement.Rules{InProcess: o.InProcess, NoFallback: o.NoFallback, SuspectWait: o.SuspectWait,
-		Cores: runtime.GOMAXPROCS(0)}
+	h.scheduler = scheduler.New(h.schedulerConfig())
 	return h
+}
+
+func (h *Host) schedulerConfig() scheduler.Config {
+	o := &h.options
+	return scheduler.Config{Pool: h.pool, Clock: &h.clock, MaxInProcess: o.MaxInProcess, IdleAfter: o.IdleAfter,
+		Rules: placement.Rules{InProcess: o.InProcess, NoFallback: o.NoFallback, SuspectWait: o.SuspectWait,
+			Cores: runtime.GOMAXPROCS(0)}}
 }
 
 // run starts the workers and the clock.
@@ -238,7 +244,7 @@ func (h *Host) tickUntilEnd() {
 // tick lets time pass for the workers and for the engines that wait for something. It reports whether any does.
 func (h *Host) tick(now time.Duration) (busy bool) {
 	busy = h.pool.Tick(now)
-	h.scheduler.takeIdleOut(now)
+	h.scheduler.TakeIdleOut(now)
 	h.mu.Lock()
 	watched := h.watched
 	h.watched = nil
@@ -253,7 +259,7 @@ func (h *Host) tick(now time.Duration) (busy bool) {
 	h.watched = append(h.watched, kept...)
 	busy = busy || len(h.watched) > 0
 	h.mu.Unlock()
-	h.scheduler.assign()
+	h.scheduler.Assign()
 	return busy
 }
 

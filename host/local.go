@@ -52,7 +52,7 @@ func newLocal(h *Host, e *driver, p engine.Place) *local {
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.run = executor.New(h.instantiate, l, h.options.MaxFrame).Engine(p.Placement)
 	h.locals.Add(1)
-	h.scheduler.addResident(l)
+	h.scheduler.AddResident(p.Placement, (*applicant)(e))
 	return l
 }
 
@@ -96,7 +96,7 @@ func (l *local) close() {
 
 func (l *local) free() {
 	l.run.Close()
-	l.host.scheduler.freeSlot(l)
+	l.host.scheduler.FreeSlot(l.place.Placement)
 	l.host.locals.Done()
 }
 
@@ -136,7 +136,7 @@ func (l *local) more() bool {
 	l.mu.Unlock()
 	if closed {
 		l.free()
-		l.host.scheduler.assign()
+		l.host.scheduler.Assign()
 	}
 	return false
 }

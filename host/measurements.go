@@ -152,7 +152,7 @@ func (c *Measurements) addWorkers(h *Host) {
 		pending += m.Pending
 	}
 	if !h.options.InProcess {
-		c.FallenBack = len(h.scheduler.residentEngines())
+		c.FallenBack = h.scheduler.Residents()
 	}
 	c.FramesSent, c.BytesSent = total.FramesSent, total.BytesSent
 	c.FramesReceived, c.BytesReceived = total.FramesReceived, total.BytesReceived

@@ -111,12 +111,12 @@ func (p *performer) Overdue(at engine.Place, id uint64) {
 func (p *performer) Violation(at engine.Place, err error) { p.worker(at).EndForViolation(err) }
 
 func (p *performer) AskPlace(alone bool) {
-	p.host.scheduler.ask((*driver)(p), alone)
+	p.host.scheduler.Ask((*applicant)(p), alone)
 	p.work.assign = true
 }
 
 func (p *performer) TakeAskBack() {
-	p.host.scheduler.takeAskBack((*driver)(p))
+	p.host.scheduler.TakeAskBack((*applicant)(p))
 	p.work.assign = true
 }
 

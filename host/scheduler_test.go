@@ -16,14 +16,14 @@ import (
 func TestAReservationThatIsGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSimulation(t, 1, Options{Workers: 1}, 2)
-		scheduler, e, suspect := &s.host.scheduler, s.engines[0], s.engines[1]
+		scheduler, e, suspect := s.host.scheduler, s.engines[0], s.engines[1]
 		s.dispatch(e, ipc.Dispatch, 0, 0, "read")
 		s.calmly(func() bool { return !e.calls[0].unresolved() })
 
 		// Its worker is reserved while it owes an answer, so what comes then waits.
 		s.dispatch(e, ipc.Dispatch, 0, 0, "read")
-		scheduler.ask(suspect.driver, true)
-		scheduler.assign()
+		scheduler.Ask((*applicant)(suspect.driver), true)
+		scheduler.Assign()
 		s.dispatch(e, ipc.Dispatch, 0, 0, "read")
 		w := e.at
 		if w.Details().Reserved == 0 || len(e.m.Details().Sent) != 1 || len(e.m.Details().Queued) != 1 {
@@ -34,14 +34,14 @@ func TestAReservationThatIsGivenBack(t *testing.T) {
 		for range 10 {
 			p.run(1 << 10)
 		}
-		scheduler.isAssigning = true
+		scheduler.Hold()
 		p.read(1 << 10)
-		scheduler.isAssigning = false
+		scheduler.Release()
 		if w.Details().Pending != 0 || len(e.m.Details().Queued) != 1 {
 			t.Fatalf("%+v, queued %d", w.Details(), len(e.m.Details().Queued))
 		}
-		scheduler.takeAskBack(suspect.driver)
-		scheduler.assign()
+		scheduler.TakeAskBack((*applicant)(suspect.driver))
+		scheduler.Assign()
 		if len(e.m.Details().Queued) != 0 {
 			t.Error("what waited for the reservation was not sent")
 		}
@@ -95,18 +95,16 @@ func TestAWorkerThatIsBackBeforeTheEngineIsPlacedHere(t *testing.T) {
 		until(pool.GivenUp)
 
 		// A place here is decided upon, and before the engine has it the worker is ready.
-		h.scheduler.isAssigning = true
+		h.scheduler.Hold()
 		s.dispatch(e, ipc.Dispatch, 0, 0, "add")
-		h.scheduler.mu.Lock()
-		g, ok := h.scheduler.nextLocked()
-		h.scheduler.mu.Unlock()
-		if !ok || h.scheduler.slotsFree != h.options.MaxInProcess-1 {
-			t.Fatalf("no place in this process is granted: %v", ok)
+		grant := h.scheduler.Next()
+		if grant == nil || h.scheduler.Details().SlotsFree != h.options.MaxInProcess-1 {
+			t.Fatalf("no place in this process is granted: %v", grant != nil)
 		}
 		s.noProcesses = 0
 		until(pool.Ready)
-		g.tell(g.engine)
-		h.scheduler.isAssigning = false
+		grant()
+		h.scheduler.Release()
 		s.inspect()
 
 		e.beginClose()

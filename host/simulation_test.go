@@ -19,6 +19,7 @@ import (
 	"hypertoken/internal/executor"
 	"hypertoken/internal/pool"
 	"hypertoken/internal/require"
+	"hypertoken/internal/scheduler"
 	"hypertoken/ipc"
 	"hypertoken/journal"
 	"hypertoken/wasm"
@@ -578,7 +579,9 @@ func (s *simulation) begin(o Options) {
 	o.setDefaults()
 	h := newHost(o)
 	s.host, h.hash = h, "toy"
-	h.scheduler.rules.Cores = int(1 + s.seed%4)
+	c := h.schedulerConfig()
+	c.Rules.Cores = int(1 + s.seed%4)
+	h.scheduler = scheduler.New(c)
 	h.seams.Jitter = s.rand.Float64
 	h.seams.Start = func(w *pool.Worker) { s.starting = append(s.starting, w) }
 	h.instantiate = func(context.Context) (executor.Instance, error) { return &toy{sim: s}, nil }
@@ -669,10 +672,10 @@ func (h *Host) stop(s *simulation) {
 		f()
 	}
 	h.locals.Wait() // every instance is freed
-	if requests, bytes := h.queue.InFlight(); h.scheduler.slotsFree != h.options.MaxInProcess || requests != 0 ||
+	if requests, bytes := h.queue.InFlight(); h.scheduler.Details().SlotsFree != h.options.MaxInProcess || requests != 0 ||
 		bytes != 0 || len(h.engines) != 0 {
 		s.fatal("%d of %d slots are free, %d requests of %d bytes are in flight, %d engines are open",
-			h.scheduler.slotsFree, h.options.MaxInProcess,
+			h.scheduler.Details().SlotsFree, h.options.MaxInProcess,
 			requests, bytes, len(h.engines))
 	}
 }
@@ -708,8 +711,8 @@ func (s *simulation) stuck() {
 			p.hung, p.dying, p.killed,
 			d.Pending, d.Oldest, len(p.in.bytes), len(p.in.later), len(p.out.bytes), len(p.out.later))
 	}
-	for _, a := range s.host.scheduler.asks.All() {
-		s.t.Logf("%s asks, alone %v, placement %d", a.engine.name, a.isAlone, a.placement)
+	for _, a := range s.host.scheduler.Details().Asks {
+		s.t.Logf("%s asks, alone %v, placement %d", a.Engine.(*applicant).name, a.IsAlone, a.Placement)
 	}
 	s.fatal("it never ends")
 }
@@ -895,7 +898,7 @@ func TestSimulationIsReproducible(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := simulate(t, seed, 4000)
 				runs = append(runs, fmt.Sprint(s.counts, s.host.clock.Now(), s.rand.Uint64(),
-					s.host.scheduler.placements, s.deaths))
+					s.host.scheduler.Details().Placements, s.deaths))
 			})
 		}
 		if runs[0] != runs[1] || runs[0] != runs[2] {

@@ -81,8 +81,8 @@ var _ pool.Owner = (*landlord)(nil)
 
 // HandleReady implements pool.Owner, as all other methods here do.
 func (l *landlord) HandleReady() {
-	l.scheduler.assign()
-	l.scheduler.moveBack()
+	l.scheduler.Assign()
+	l.scheduler.MoveBack()
 }
 
 // HandleLoss makes one death of all that were on a worker that died by itself: until one of them
@@ -97,7 +97,7 @@ func (l *landlord) HandleLoss(loss pool.Loss) {
 	}
 }
 
-func (l *landlord) HandleFreePlaces() { l.scheduler.assign() }
+func (l *landlord) HandleFreePlaces() { l.scheduler.Assign() }
 
 func (l *landlord) HandleActions(list []byte) { l.actions.tell(list) }
 

@@ -59,19 +59,20 @@ var table = map[string]row{
 	"internal/printable": {foundation, "", ""},
 	"internal/process": {foundation, "", "github.com/hashicorp/go-hclog github.com/hashicorp/go-plugin " +
 		"github.com/landlock-lsm/go-landlock golang.org/x/net golang.org/x/sys"},
-	"internal/queue":    {foundation, "internal/clock internal/fault", "github.com/dustin/go-humanize golang.org/x/sync"},
-	"internal/sabotage": {foundation, "", ""},
-	"internal/tap":      {foundation, "ipc", ""},
-	"internal/trace":    {foundation, "internal/msgjson internal/printable", ""},
-	"internal/version":  {foundation, "", ""},
-	"journal":           {foundation, "internal/pack", ""},
-	"ipc":               {foundation, "internal/pack journal", "github.com/vmihailenco/msgpack/v5 golang.org/x/sys"},
+	"internal/queue":     {foundation, "internal/clock internal/fault", "github.com/dustin/go-humanize golang.org/x/sync"},
+	"internal/sabotage":  {foundation, "", ""},
+	"internal/scheduler": {foundation, "internal/clock internal/fault internal/fifo internal/placement internal/pool", ""},
+	"internal/tap":       {foundation, "ipc", ""},
+	"internal/trace":     {foundation, "internal/msgjson internal/printable", ""},
+	"internal/version":   {foundation, "", ""},
+	"journal":            {foundation, "internal/pack", ""},
+	"ipc":                {foundation, "internal/pack journal", "github.com/vmihailenco/msgpack/v5 golang.org/x/sys"},
 	"wasm": {foundation, "", "github.com/cespare/xxhash/v2 github.com/tetratelabs/wazero github.com/vmihailenco/msgpack/v5 " +
 		"golang.org/x/sys"},
 
 	"host": {library, "internal/calm internal/clock internal/engine internal/entropy internal/events " +
 		"internal/executor internal/fast internal/fault internal/fifo internal/histogram internal/measure internal/migration " +
-		"internal/payload internal/placement internal/pool internal/process internal/queue internal/tap ipc journal wasm",
+		"internal/payload internal/placement internal/pool internal/process internal/queue internal/scheduler internal/tap ipc journal wasm",
 		"github.com/vmihailenco/msgpack/v5 go.opentelemetry.io/otel " +
 			"go.opentelemetry.io/otel/trace"},
 	"metrics": {library, "host internal/histogram internal/version", "github.com/prometheus/client_golang " +
