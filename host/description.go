@@ -68,8 +68,7 @@ func (h *Host) Records(ctx context.Context) ([]RecordInfo, error) {
 	}
 	var list []RecordInfo
 	err := h.describe("Records", &list, func() ([]byte, error) {
-		return h.askCore(ctx, "Records",
-			(*wasm.Instance).Records)
+		return h.core.Ask(ctx, "Records", (*wasm.Instance).Records)
 	})
 	return list, err
 }

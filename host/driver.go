@@ -11,6 +11,7 @@ import (
 
 	"hypertoken/internal/engine"
 	"hypertoken/internal/events"
+	"hypertoken/internal/inproc"
 	"hypertoken/internal/pool"
 	"hypertoken/ipc"
 	"hypertoken/journal"
@@ -43,9 +44,9 @@ type driver struct {
 	owner     journal.Owner
 	keys      engine.Keys[*Future]
 	gathering gathering
-	at        *pool.Worker // the worker of its place; nil if it has none, or is in this process
-	local     *local       // its place in this process; nil if it has none
-	listed    bool         // the host's tick knows it
+	at        *pool.Worker  // the worker of its place; nil if it has none, or is in this process
+	local     *inproc.Place // its place in this process; nil if it has none
+	listed    bool          // the host's tick knows it
 	// isOpening says that Open has not returned.
 	isOpening bool
 	work      work
@@ -71,7 +72,7 @@ type work struct {
 	room   *pool.Worker
 	assign bool
 	shed   bool // keys take too much
-	run    *local
+	run    *inproc.Place
 }
 
 // byAge sorts engines, so that what is done to each of them is done in the same order each time.
@@ -201,7 +202,7 @@ func (w *work) do(h *Host, mayRun bool) {
 		h.shedKeys()
 	}
 	if w.run != nil {
-		w.run.start(mayRun)
+		w.run.Start(mayRun)
 	}
 }
 
@@ -253,7 +254,7 @@ func grantPlace(e *driver, w *pool.Worker, p engine.Place, alone bool) {
 		e.work.assign = true
 		return
 	case w == nil:
-		e.local = newLocal(e.host, e, p)
+		e.local = newResident(e, p.Placement)
 		if e.meter.isFallen = !e.host.options.InProcess; e.meter.isFallen {
 			sayFellBack(e)
 		}

@@ -37,9 +37,9 @@ import (
 	"hypertoken/internal/clock"
 	"hypertoken/internal/engine"
 	"hypertoken/internal/entropy"
-	"hypertoken/internal/executor"
 	"hypertoken/internal/fast"
 	"hypertoken/internal/fault"
+	"hypertoken/internal/inproc"
 	"hypertoken/internal/measure"
 	"hypertoken/internal/placement"
 	"hypertoken/internal/pool"
@@ -56,7 +56,7 @@ type Host struct {
 	log      *slog.Logger
 	debug    bool
 	id       [16]byte
-	code     []byte // the core
+	code     []byte // of the core
 	hash     string
 	cacheDir string
 	clock    clock.Clock
@@ -70,16 +70,15 @@ type Host struct {
 	entropy  entropy.Source
 	started  time.Time
 
-	// Seams for tests: a simulation replaces these. instantiate makes an instance of the core in this
-	// process, runLocal runs its actions there, seams are those of the pool of workers.
-	instantiate func(context.Context) (executor.Instance, error)
-	runLocal    func(func())
-	seams       pool.Seams
+	// places is what the places in this process go by, seams are those of the pool of workers. A
+	// simulation replaces both.
+	places inproc.Config
+	seams  pool.Seams
 	// off are the ways to be fast that a test does without.
 	off fast.Set
 
-	// local is the core in this process, actions are those that a worker has told.
-	local   localCore
+	// core is the core in this process, actions are those that a worker has told.
+	core    *inproc.Core
 	actions actionList
 
 	// life ends with the host; goroutines are those that it waits for then. locals are the engines' places here.
@@ -132,10 +131,10 @@ func New(ctx context.Context, o Options) (*Host, error) {
 	if err := h.readCore(); err != nil {
 		return nil, err
 	}
-	compiled := h.compilation()
+	h.core.Compile()
 	if o.InProcess || o.CorePath != "" || o.Core != nil {
 		// The built-in core is known to run.
-		if _, err := compiled.wait(ctx); err != nil {
+		if _, err := h.core.Wait(ctx); err != nil {
 			if ctx.Err() != nil {
 				err = ended(ctx, "New")
 			}
@@ -163,7 +162,7 @@ func newHost(o Options) *Host {
 	_, _ = crand.Read(h.id[:]) // never fails
 	h.life, h.end = context.WithCancel(context.Background())
 	h.hurried, h.hurry = context.WithCancel(context.Background())
-	h.instantiate, h.runLocal = h.instance, h.spawn
+	h.places = inproc.Config{MaxFrame: o.MaxFrame, Spawn: h.spawn}
 	h.pool = pool.New((*landlord)(h))
 	h.scheduler = scheduler.New(h.schedulerConfig())
 	return h
@@ -216,6 +215,10 @@ func (h *Host) readCore() error {
 	} else if h.options.CacheDir != "off" {
 		h.cacheDir = h.options.CacheDir
 	}
+	o := &h.options
+	h.core = inproc.NewCore(h.life, inproc.CoreConfig{Code: h.code, Name: o.coreName(), CacheDir: h.cacheDir,
+		CheckOnly: o.NoFallback, MemoryLimit: uint64(o.MaxEngineMemory), StartTimeout: o.StartTimeout, Log: h.log})
+	h.places.Instantiate = h.core.Instantiate
 	return nil
 }
 
@@ -328,7 +331,7 @@ func (h *Host) Shutdown(ctx context.Context) error {
 	h.locals.Wait()
 	h.goroutines.Wait()
 	late := context.WithoutCancel(ctx)
-	errs = append(errs, h.local.close(late))
+	errs = append(errs, h.core.Close(late))
 	close(h.closed)
 	return errors.Join(errs...)
 }

@@ -30,7 +30,7 @@ func (p *performer) Send(at engine.Place, s engine.Sending) (id uint64, ok bool)
 			e.flushTo(w)
 		}
 	case e.local != nil:
-		if id, ok = e.local.put(s.Kind, s.Flags, s.Body); ok {
+		if id, ok = e.local.Put(s.Kind, s.Flags, s.Body); ok {
 			e.work.run = e.local
 		}
 	}
@@ -60,7 +60,7 @@ func (p *performer) Recall(at engine.Place, id uint64) {
 	case w != nil:
 		w.Recall(id)
 		e.flushTo(w)
-	case e.local != nil && e.local.recall(id):
+	case e.local != nil && e.local.Recall(id):
 		e.mail.post(func() {
 			e.m.Dropped(e.now(), at, id)
 			e.m.Room(e.now())
@@ -82,8 +82,8 @@ func (p *performer) PlaceLeft(at engine.Place) {
 		w.RemoveTenant(at.Placement)
 		e.work.room, e.work.assign = w, true
 		e.at = nil
-	case e.local != nil && e.local.place == at:
-		e.local.close()
+	case e.local != nil && e.local.Placement() == at.Placement:
+		e.local.Close()
 		e.local = nil
 	}
 }

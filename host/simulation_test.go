@@ -584,8 +584,8 @@ func (s *simulation) begin(o Options) {
 	h.scheduler = scheduler.New(c)
 	h.seams.Jitter = s.rand.Float64
 	h.seams.Start = func(w *pool.Worker) { s.starting = append(s.starting, w) }
-	h.instantiate = func(context.Context) (executor.Instance, error) { return &toy{sim: s}, nil }
-	h.runLocal = func(f func()) { s.locals = append(s.locals, f) }
+	h.places.Instantiate = func(context.Context) (executor.Instance, error) { return &toy{sim: s}, nil }
+	h.places.Spawn = func(f func()) { s.locals = append(s.locals, f) }
 	h.seams.Memory = func(pid int) (uint64, error) { return s.memory(pid) }
 	s.memory = func(int) (uint64, error) {
 		switch s.rand.IntN(20) {

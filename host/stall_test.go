@@ -47,7 +47,7 @@ func TestAWorkerThatWaitsForItsHostIsNotStalled(t *testing.T) {
 	var slow atomic.Int64
 	h.seams.CPU = func(int) (float64, error) { return 1, nil }
 	h.seams.Tap = func(p tap.Process) (ipc.Sink, ipc.Source) { return p.In, &slowReader{p.Out, h, &slow} }
-	h.compilation()
+	h.core.Compile()
 	h.run()
 	defer func() {
 		if err := h.Shutdown(context.Background()); err != nil {

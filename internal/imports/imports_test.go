@@ -47,6 +47,7 @@ var table = map[string]row{
 	"internal/fault":     {foundation, "wasm", ""},
 	"internal/fifo":      {foundation, "", ""},
 	"internal/histogram": {foundation, "", ""},
+	"internal/inproc":    {foundation, "internal/executor internal/fault ipc wasm", ""},
 	"internal/measure":   {foundation, "internal/fault internal/histogram", "go.opentelemetry.io/otel/trace"},
 	"internal/migration": {foundation, "internal/fault journal wasm", "github.com/cespare/xxhash/v2"},
 	"internal/msgjson":   {foundation, "internal/printable", "github.com/vmihailenco/msgpack/v5"},
@@ -71,7 +72,7 @@ var table = map[string]row{
 		"golang.org/x/sys"},
 
 	"host": {library, "internal/calm internal/clock internal/engine internal/entropy internal/events " +
-		"internal/executor internal/fast internal/fault internal/fifo internal/histogram internal/measure internal/migration " +
+		"internal/fast internal/fault internal/histogram internal/inproc internal/measure internal/migration " +
 		"internal/payload internal/placement internal/pool internal/process internal/queue internal/scheduler internal/tap ipc journal wasm",
 		"github.com/vmihailenco/msgpack/v5 go.opentelemetry.io/otel " +
 			"go.opentelemetry.io/otel/trace"},

@@ -293,7 +293,7 @@ func (s *Scheduler) AddResident(placement uint64, e Engine) {
 	s.residents[placement] = e
 }
 
-// FreeSlot gives a granted place in this process back. Assign has to be called afterwards.
+// FreeSlot gives a granted place in this process back. Another engine gets it from the next Assign.
 func (s *Scheduler) FreeSlot(placement uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

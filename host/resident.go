@@ -1,0 +1,54 @@
+package host
+
+import (
+	"time"
+
+	"hypertoken/internal/engine"
+	"hypertoken/internal/inproc"
+	"hypertoken/ipc"
+)
+
+// resident is an engine, as its place in this process knows it.
+type resident driver
+
+var _ inproc.Tenant = (*resident)(nil)
+
+// newResident returns a place in this process for an engine, which was granted. The engine's lock is
+// held.
+func newResident(e *driver, placement uint64) *inproc.Place {
+	h := e.host
+	h.locals.Add(1)
+	h.scheduler.AddResident(placement, (*applicant)(e))
+	return inproc.New(&h.places, (*resident)(e), placement)
+}
+
+// Hold implements inproc.Tenant, as all other methods here do.
+func (r *resident) Hold() { r.mu.Lock() }
+
+func (r *resident) Release(placement uint64, hasRoom bool) {
+	e := (*driver)(r)
+	if hasRoom && (e.m.View().Place == engine.Place{Placement: placement}) {
+		e.m.Room(e.now())
+		e.perform()
+	}
+	e.unlockAndDeliver(false)
+}
+
+func (r *resident) HandleFrame(placement uint64, h ipc.Header, body []byte, seen time.Duration) {
+	(*driver)(r).takeFrame(engine.Place{Placement: placement}, h.Kind, h.Flags, h.Request, body, seen)
+}
+
+func (r *resident) HandleFree(placement uint64, isHeld bool) {
+	r.host.scheduler.FreeSlot(placement)
+	r.host.locals.Done()
+	if !isHeld {
+		r.host.scheduler.Assign()
+	}
+}
+
+func (r *resident) Stamp() time.Duration {
+	if r.host.measures() {
+		return r.host.stamp()
+	}
+	return 0
+}
