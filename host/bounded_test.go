@@ -5,10 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"testing"
-	"testing/synctest"
 
+	"hypertoken/internal/driver"
 	"hypertoken/internal/engine"
-	"hypertoken/ipc"
 	"hypertoken/journal"
 )
 
@@ -86,11 +85,9 @@ func TestAnEngineStaysAsSmallAsItIs(t *testing.T) {
 	if _, err := All(t.Context(), futures[:]...); err != nil {
 		t.Fatal(err)
 	}
-	d := e.seam.(*driver)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.m.View().Sequence != actions {
-		t.Fatalf("%d actions are in the journal", d.m.View().Sequence)
+	d := e.seam.(*driver.Driver).Details()
+	if d.Sequence != actions {
+		t.Fatalf("%d actions are in the journal", d.Sequence)
 	}
 	// What is dispatched while a snapshot is taken and stored comes on top.
 	if most := snapshotBytes + 3*window*entryBytes; store.entries > most {
@@ -99,13 +96,13 @@ func TestAnEngineStaysAsSmallAsItIs(t *testing.T) {
 	if most := 52 * 100; store.data > most {
 		t.Errorf("a snapshot had %d bytes, want at most %d", store.data, most)
 	}
-	if most := keyWindow + (snapshotBytes/entryBytes+3*window)/100 + 1; store.keys > most || d.keys.Len() > keyWindow {
-		t.Errorf("%d keys were stored, want at most %d; %d are remembered", store.keys, most, d.keys.Len())
+	if most := keyWindow + (snapshotBytes/entryBytes+3*window)/100 + 1; store.keys > most || d.Keys > keyWindow {
+		t.Errorf("%d keys were stored, want at most %d; %d are remembered", store.keys, most, d.Keys)
 	}
 	if least := actions * entryBytes / 2 / (snapshotBytes + 3*window*entryBytes); store.installs < least {
 		t.Errorf("%d snapshots, want at least %d", store.installs, least)
 	}
-	for name, n := range map[string]int{"the machine": d.m.Details().Capacity, "keys": d.keys.Cap()} {
+	for name, n := range map[string]int{"the machine": d.Capacity, "keys": d.KeysCapacity} {
 		if n > 4*window {
 			t.Errorf("%s has room for %d", name, n)
 		}
@@ -138,36 +135,4 @@ func TestTheStoreForgetsTheKeysOfBatchesThatChangeNothing(t *testing.T) {
 	if most := keyWindow + 2*keyBytes/engine.RecordOverhead; store.keys > most {
 		t.Errorf("the store had %d keys, %d are enough", store.keys, most)
 	}
-}
-
-// An engine that is taken out keeps no room of what was under way, and works as before once it is needed.
-func TestAnEngineThatIsTakenOutIsSmall(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := spared(t, Options{Workers: 1})
-		e := s.engines[0]
-		for range 2 {
-			first := len(e.calls)
-			for range 100 {
-				s.dispatch(e, ipc.Dispatch, 0, 0, "add")
-			}
-			done := func() bool {
-				for _, c := range e.calls[first:] {
-					if c.unresolved() {
-						return false
-					}
-				}
-				return true
-			}
-			s.settle(done)
-			s.settle(func() bool {
-				takeOut(e.driver)
-				v := e.m.View()
-				return v.State == engine.Out && v.IsIdle
-			})
-			if n := e.m.Details().Capacity; n > 32 { // room for a few effects
-				t.Errorf("it has room for %d requests", n)
-			}
-		}
-		s.close()
-	})
 }

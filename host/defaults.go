@@ -2,18 +2,14 @@ package host
 
 import (
 	"log/slog"
-	"math"
 	"os"
 	"runtime"
 	"strings"
 	"time"
 
-	"hypertoken/internal/engine"
-	"hypertoken/internal/payload"
 	"hypertoken/internal/pool"
 	"hypertoken/ipc"
 	"hypertoken/journal"
-	"hypertoken/wasm"
 )
 
 // The defaults of [Options], each under the name of its field. Sizes are in bytes.
@@ -178,31 +174,3 @@ const mostWorkers = 1024
 
 // frameSlack is what a frame needs beside a payload or a result, in bytes.
 const frameSlack = 1 << 20
-
-func (o *Options) machineConfig() engine.Config {
-	return engine.Config{Limits: o.limits(), OpenTimeout: o.OpenTimeout, KillGrace: o.KillGrace,
-		StoreTimeout: o.StoreTimeout,
-		MaxAttempts:  o.MaxAttempts, SnapshotBytes: o.SnapshotBytes, ReplayBudget: o.ReplayBudget, KeyBytes: o.KeyBytes,
-		MaxKills: o.MaxKills, HoldFor: o.HoldFor}
-}
-
-func (o *Options) limits() wasm.Limits {
-	return wasm.Limits{
-		MaxStateBytes: uint64(o.MaxStateBytes),
-		MaxResult:     uint32(o.MaxResult),
-		MaxDepth:      uint32(o.MaxDepth),
-	}
-}
-
-// setupDepth is how much deeper than a payload a setup may be nested: it has tokens in lists.
-const setupDepth = 16
-
-func (o *Options) payloadLimits() payload.Limits {
-	return payload.Limits{Depth: o.MaxDepth, MaxDepth: o.MaxDepth, Bytes: o.MaxPayload, Option: "MaxPayload"}
-}
-
-func (o *Options) setupLimits() payload.Limits {
-	most := min(2*o.MaxStateBytes+engine.StreamSlack, int64(math.MaxInt))
-	return payload.Limits{Depth: o.MaxDepth + setupDepth, MaxDepth: o.MaxDepth, Bytes: int(most),
-		Option: "MaxStateBytes"}
-}

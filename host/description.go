@@ -55,7 +55,10 @@ type MemberInfo struct {
 // if ctx ends first, and with [ErrBadInput] for a core that can't be run.
 func (h *Host) Actions(ctx context.Context) ([]ActionInfo, error) {
 	var list []ActionInfo
-	err := h.describe("Actions", &list, func() ([]byte, error) { return h.encodedActions(ctx) })
+	encoded, err := h.engines.Actions(ctx)
+	if err == nil {
+		err = decode("Actions", encoded, &list)
+	}
 	return list, err
 }
 
@@ -67,28 +70,18 @@ func (h *Host) Records(ctx context.Context) ([]RecordInfo, error) {
 		return nil, badInput("Records: a host with Options.NoFallback runs nothing of the core; ask one without it")
 	}
 	var list []RecordInfo
-	err := h.describe("Records", &list, func() ([]byte, error) {
-		return h.core.Ask(ctx, "Records", (*wasm.Instance).Records)
-	})
+	encoded, err := h.engines.Records(ctx)
+	if err == nil {
+		err = decode("Records", encoded, &list)
+	}
 	return list, err
 }
 
-// describe decodes what the core says of itself into what list points to. what names the caller in errors.
-func (h *Host) describe(what string, list any, encoded func() ([]byte, error)) error {
-	h.mu.Lock()
-	if h.closing {
-		h.mu.Unlock()
-		return shutdownError()
-	}
-	h.locals.Add(1)
-	h.mu.Unlock()
-	defer h.locals.Done()
-	b, err := encoded()
-	if err != nil {
-		return err
-	}
-	if _, err = wasm.Scan(b); err == nil {
-		err = msgpack.Unmarshal(b, list)
+// decode decodes what the core says of itself into what list points to. what names the caller in errors.
+func decode(what string, encoded []byte, list any) error {
+	_, err := wasm.Scan(encoded)
+	if err == nil {
+		err = msgpack.Unmarshal(encoded, list)
 	}
 	if err != nil {
 		return fmt.Errorf("host: what the core says of itself can't be read (%s): %w", what, err)

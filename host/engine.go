@@ -4,40 +4,48 @@ import (
 	"context"
 	"errors"
 	"iter"
+
+	"hypertoken/internal/driver"
+	"hypertoken/internal/events"
+	"hypertoken/journal"
 )
 
 // Engine is one game. Its actions run one after the other, in the order in which they were
 // dispatched.
 type Engine struct {
 	host *Host
-	name string
 	seam seam
 }
 
 // seam is what is behind an engine: a driver, which runs the engine on this machine. Each method does
 // what the method of Engine with the same name says.
 type seam interface {
-	dispatch(ctx context.Context, actionType string, payload any, opts []DispatchOption) (Result, error)
-	dispatchAsync(ctx context.Context, actionType string, payload any, opts []DispatchOption) *Future
-	dispatchBatch(ctx context.Context, mode BatchMode, members []Action, opts []DispatchOption) (BatchResult, error)
-	state(ctx context.Context) (Result, error)
-	// position answers Digest, too; what names the call in errors.
-	position(ctx context.Context, what string) (Position, error)
-	journal(ctx context.Context) (iter.Seq[Entry], error)
-	events(event string) (events <-chan Event, stop func())
-	place() Place
-	reopen(ctx context.Context) error
-	close(ctx context.Context) error
+	Name() string
+	Dispatch(ctx context.Context, actionType string, payload any, d driver.Choice) (driver.Result, error)
+	// DispatchAsync begins an action whose outcome c will have.
+	DispatchAsync(ctx context.Context, c *driver.Call, actionType string, payload any, d driver.Choice)
+	DispatchBatch(ctx context.Context, mode driver.Mode, members driver.Members,
+		whole driver.Choice) (driver.BatchResult, error)
+	State(ctx context.Context) (driver.Result, error)
+	// Position answers Digest, too. what names the call in errors.
+	Position(ctx context.Context, what string) (driver.Result, error)
+	Journal(ctx context.Context) (*journal.Stored, error)
+	Listen(event string) *events.Listener[driver.Event]
+	Place() driver.Place
+	Reopen(ctx context.Context) error
+	Close(ctx context.Context) error
 }
 
+var _ seam = (*driver.Driver)(nil)
+
 // Name returns the engine's name.
-func (e *Engine) Name() string { return e.name }
+func (e *Engine) Name() string { return e.seam.Name() }
 
 // Host returns the engine's host.
 func (e *Engine) Host() *Host { return e.host }
 
 // Place returns where the engine is at this moment.
-func (e *Engine) Place() Place { return e.seam.place() }
+func (e *Engine) Place() Place { return Place(e.seam.Place()) }
 
 // Dispatch runs an action and waits for its result, and for room in the host's queue first. payload is
 // a map, a struct, anything that encodes to a MessagePack map, or [Raw]; nil is an empty map. If ctx
@@ -55,14 +63,17 @@ func (e *Engine) Place() Place { return e.seam.place() }
 // memory can't cause.
 func (e *Engine) Dispatch(ctx context.Context, actionType string, payload any,
 	opts ...DispatchOption) (Result, error) {
-	return e.seam.dispatch(ctx, actionType, payload, opts)
+	r, err := e.seam.Dispatch(ctx, actionType, payload, chosen(opts))
+	return resultOf(r), err
 }
 
 // DispatchAsync is [Engine.Dispatch] without the waiting. If the host's queue is full, the future has
 // failed with [ErrOverloaded]. If ctx ends before the action's record is handed to the store, the
 // action is withdrawn.
 func (e *Engine) DispatchAsync(ctx context.Context, actionType string, payload any, opts ...DispatchOption) *Future {
-	return e.seam.dispatchAsync(ctx, actionType, payload, opts)
+	f := new(Future)
+	e.seam.DispatchAsync(ctx, &f.call, actionType, payload, chosen(opts))
+	return f
 }
 
 // DispatchBatch runs actions one after the other, nothing between them, and journals what they changed
@@ -84,28 +95,39 @@ func (e *Engine) DispatchAsync(ctx context.Context, actionType string, payload a
 // The payloads together are bounded by Options.MaxPayload, the results by MaxResult.
 func (e *Engine) DispatchBatch(ctx context.Context, mode BatchMode, members []Action,
 	opts ...DispatchOption) (BatchResult, error) {
-	return e.seam.dispatchBatch(ctx, mode, members, opts)
+	r, err := e.seam.DispatchBatch(ctx, driver.Mode(mode), membersOf(members), chosen(opts))
+	return batchResultOf(r), err
 }
 
 // State returns the whole state as one value: a map of agents, gameLoop, gameState, locked, stack,
 // zones and so on. It sees what was dispatched before.
-func (e *Engine) State(ctx context.Context) (Result, error) { return e.seam.state(ctx) }
+func (e *Engine) State(ctx context.Context) (Result, error) {
+	r, err := e.seam.State(ctx)
+	return resultOf(r), err
+}
 
 // Digest returns the digest of the state. It sees what was dispatched before.
 func (e *Engine) Digest(ctx context.Context) (Digest, error) {
-	p, err := e.seam.position(ctx, "Digest")
-	return p.Digest, err
+	r, err := e.seam.Position(ctx, "Digest")
+	return Digest(r.Digest), err
 }
 
 // Position returns the sequence and the digest of the state, both of one moment. It sees what was
 // dispatched before.
 func (e *Engine) Position(ctx context.Context) (Position, error) {
-	return e.seam.position(ctx, "Position")
+	r, err := e.seam.Position(ctx, "Position")
+	return Position{Sequence: r.Sequence, Digest: Digest(r.Digest)}, err
 }
 
 // Journal returns the actions committed since the engine's last snapshot, oldest first, as they are
 // now. The journal of a broken engine can be read, too.
-func (e *Engine) Journal(ctx context.Context) (iter.Seq[Entry], error) { return e.seam.journal(ctx) }
+func (e *Engine) Journal(ctx context.Context) (iter.Seq[Entry], error) {
+	s, err := e.seam.Journal(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return entriesOf(s), nil
+}
 
 // On calls f with every event of a name, one after the other, in a goroutine of its own; "" is for
 // all. f may dispatch, and take its time: if it is more than 1,024 events behind, the oldest are
@@ -121,22 +143,27 @@ func (e *Engine) On(event string, f func(Event)) (stop func()) {
 }
 
 // Events is [Engine.On] as a channel. It is closed after engine:shutdown, or by stop.
-func (e *Engine) Events(event string) (events <-chan Event, stop func()) { return e.seam.events(event) }
+func (e *Engine) Events(event string) (events <-chan Event, stop func()) {
+	l := e.seam.Listen(event)
+	out := make(chan Event)
+	go passOn(l, out)
+	return out, l.Stop
+}
 
 // Reopen makes a broken engine try again to place itself, and returns what makes it fail.
-func (e *Engine) Reopen(ctx context.Context) error { return e.seam.reopen(ctx) }
+func (e *Engine) Reopen(ctx context.Context) error { return e.seam.Reopen(ctx) }
 
 // Close lets what was dispatched end, stores a snapshot and frees the engine. Its journal stays under
 // its name, from which Host.Open loads it. Later calls fail with [ErrShutdown]. If ctx ends first,
 // closing goes on.
-func (e *Engine) Close(ctx context.Context) error { return e.seam.close(ctx) }
+func (e *Engine) Close(ctx context.Context) error { return e.seam.Close(ctx) }
 
 // Delete closes the engine and forgets its journal for good.
 func (e *Engine) Delete(ctx context.Context) error {
 	if err := e.Close(ctx); err != nil && !errors.Is(err, ErrShutdown) {
 		return err
 	}
-	return e.host.Delete(ctx, e.name)
+	return e.host.Delete(ctx, e.Name())
 }
 
 // Shutdown shuts the engine's host down, and with it every other engine that it has: it is for an

@@ -2,7 +2,6 @@ package host
 
 import (
 	"bytes"
-	"context"
 	"iter"
 
 	"hypertoken/journal"
@@ -24,25 +23,13 @@ type Entry struct {
 	Checksum uint64
 }
 
-func (e *driver) journal(ctx context.Context) (iter.Seq[Entry], error) {
-	select {
-	case <-e.closed:
-		return nil, shutdownError()
-	default:
-	}
-	s, err := fetchJournal(ctx, e, "Journal")
-	if err != nil {
-		return nil, err
-	}
-	if s == nil {
-		return func(func(Entry) bool) {}, nil
-	}
-	return entriesOf(s), nil
-}
-
-// entriesOf iterates the entries of a journal. What it hands out is the caller's.
+// entriesOf iterates the entries of a journal, which is nil if there is none. What it hands out is the
+// caller's.
 func entriesOf(s *journal.Stored) iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
+		if s == nil {
+			return
+		}
 		sequence := s.Sequence
 		for in, err := range journal.Entries(s.Entries) {
 			if err != nil {

@@ -110,9 +110,9 @@ type RecentError struct {
 // core's list of actions, no longer than StartTimeout; if that comes later, actions are measured as
 // "other" until then. It may be called at any time, also after Shutdown.
 func (h *Host) Measure() Measurements {
-	m := h.measuring()
+	m := h.engines.Measure()
 	c := &Measurements{Stats: h.Stats()}
-	c.MaxQueue, c.MaxQueueBytes = h.queue.Bounds()
+	c.MaxQueue, c.MaxQueueBytes = h.engines.Queue().Bounds()
 	t := m.Totals()
 	c.Dispatched, c.ActionsInFlight, c.Queue, c.Wire = t.Dispatched, t.InFlight, t.Queue, t.Wire
 	for _, a := range t.Actions {
@@ -136,33 +136,33 @@ func (h *Host) Measure() Measurements {
 
 // addWorkers fills in what is measured of workers.
 func (c *Measurements) addWorkers(h *Host) {
-	workers, total := h.pool.Measure()
+	workers, total := h.engines.Pool().Measure()
 	pending := 0
 	for k := range workers {
 		w := &workers[k]
 		m := WorkerMeasurements{WorkerStats: statsOf(w.Status), Restarts: w.Restarts, Busy: w.Busy,
 			Answered: w.Answered, Answers: w.Answers}
 		if m.PID != 0 {
-			m.Started = h.started.Add(w.StartedAt)
+			m.Started = h.engines.Started().Add(w.StartedAt)
 		}
 		if w.HeardAt > 0 {
-			m.LastAnswer = h.started.Add(w.HeardAt)
+			m.LastAnswer = h.engines.Started().Add(w.HeardAt)
 		}
 		c.MeasuredWorkers = append(c.MeasuredWorkers, m)
 		pending += m.Pending
 	}
 	if !h.options.InProcess {
-		c.FallenBack = h.scheduler.Residents()
+		c.FallenBack = h.engines.Residents()
 	}
 	c.FramesSent, c.BytesSent = total.FramesSent, total.BytesSent
 	c.FramesReceived, c.BytesReceived = total.FramesReceived, total.BytesReceived
-	inFlight, _ := h.queue.InFlight()
-	c.Queued = h.queue.Waiting() + max(0, inFlight-int64(pending))
+	inFlight, _ := h.engines.Queue().InFlight()
+	c.Queued = h.engines.Queue().Waiting() + max(0, inFlight-int64(pending))
 }
 
 // RecentErrors returns the last 32 errors that callers were told since the first call of [Host.Measure], newest first.
 func (h *Host) RecentErrors() []RecentError {
-	m := h.measure.Load()
+	m := h.engines.Recorder()
 	if m == nil {
 		return nil
 	}

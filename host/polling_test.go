@@ -71,7 +71,7 @@ func TestWhoWaitsForTheStoreDoesNotPoll(t *testing.T) {
 		// Each tick looks once. A caller that polled would look a hundred times as often.
 		const ticks = 40
 		before := tries.Load()
-		for until := h.clock.Now() + ticks*clock.TickEvery; h.clock.Now() < until; {
+		for until := h.engines.Clock().Now() + ticks*clock.TickEvery; h.engines.Clock().Now() < until; {
 			runtime.Gosched()
 		}
 		if n := tries.Load() - before; n > 10*ticks {

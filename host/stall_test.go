@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"hypertoken/internal/driver"
 	"hypertoken/internal/tap"
 	"hypertoken/ipc"
 )
@@ -18,7 +19,7 @@ import (
 // slowReader lets the host's clock move on before each of the next reads.
 type slowReader struct {
 	out  ipc.Source
-	host *Host
+	now  func() time.Duration // on the host's clock
 	slow *atomic.Int64
 }
 
@@ -28,7 +29,7 @@ func (r *slowReader) TryRead(b []byte) (int, error) { return r.read(b, r.out.Try
 func (r *slowReader) read(b []byte, from func([]byte) (int, error)) (int, error) {
 	n, err := from(b[:min(len(b), 32<<10)])
 	if n > 0 && r.slow.Add(-1) >= 0 {
-		for until := r.host.clock.Now() + 300*time.Millisecond; r.host.clock.Now() < until; {
+		for until := r.now() + 300*time.Millisecond; r.now() < until; {
 			runtime.Gosched()
 		}
 	}
@@ -40,15 +41,20 @@ func (r *slowReader) read(b []byte, from func([]byte) (int, error)) (int, error)
 func TestAWorkerThatWaitsForItsHostIsNotStalled(t *testing.T) {
 	o := Options{Workers: 1, Logger: slog.New(slog.DiscardHandler), StallAfter: time.Second}
 	o.setDefaults()
-	h := newHost(o)
-	if err := h.readCore(); err != nil {
+	c, err := o.config()
+	if err != nil {
 		t.Fatal(err)
 	}
 	var slow atomic.Int64
-	h.seams.CPU = func(int) (float64, error) { return 1, nil }
-	h.seams.Tap = func(p tap.Process) (ipc.Sink, ipc.Source) { return p.In, &slowReader{p.Out, h, &slow} }
-	h.core.Compile()
-	h.run()
+	h := &Host{options: o}
+	c.Pool.Seams.CPU = func(int) (float64, error) { return 1, nil }
+	c.Pool.Seams.Tap = func(p tap.Process) (ipc.Sink, ipc.Source) {
+		return p.In, &slowReader{p.Out, h.engines.Clock().Now, &slow}
+	}
+	h.engines = driver.New(c)
+	if err := h.start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	defer func() {
 		if err := h.Shutdown(context.Background()); err != nil {
 			t.Error(err)

@@ -62,26 +62,22 @@ type WorkerStats struct {
 
 // Stats returns what the host has counted. It may be called at any time, also after Shutdown.
 func (h *Host) Stats() Stats {
-	c, workers := &h.counts, h.pool.Counts()
-	s := Stats{Actions: c.Actions(), Restarts: map[RestartReason]uint64{},
-		Engines:  map[Place]int{PlaceOut: 0, Placing: 0, PlaceWorker: 0, PlaceInProcess: 0},
-		KeyBytes: h.keyBytes.Load(), KeysForgotten: c.KeysForgotten.Load(), Holds: c.Holds.Load(),
+	e := h.engines
+	c, workers := e.Counts(), e.Pool().Counts()
+	s := Stats{Actions: c.Actions(), Restarts: map[RestartReason]uint64{}, Engines: map[Place]int{},
+		KeyBytes: e.KeyBytes(), KeysForgotten: c.KeysForgotten.Load(), Holds: c.Holds.Load(),
 		Recovered: workers.InFlight, Takeovers: workers.Takeovers, Placed: c.Placed.Load(),
 		Fallbacks: c.Fallbacks.Load(), DroppedEvents: c.DroppedEvents.Load()}
-	s.InFlight, s.InFlightBytes = h.queue.InFlight()
-	now := h.clock.Now()
+	s.InFlight, s.InFlightBytes = e.Queue().InFlight()
 	for reason, n := range workers.Ends {
 		s.Restarts[RestartReason(reason)] = n
 	}
-	s.Workers, s.Spares = workerStats(h.pool)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, e := range h.engines {
-		s.Engines[e.place()]++
-		if e.heldUntil.Load() > int64(now) {
-			s.Held++
-		}
+	s.Workers, s.Spares = workerStats(e.Pool())
+	engines, held := e.ByPlace()
+	for place, n := range engines {
+		s.Engines[Place(place)] = n
 	}
+	s.Held = held
 	return s
 }
 

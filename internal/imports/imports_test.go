@@ -39,6 +39,10 @@ var table = map[string]row{
 	"internal/calm":    {foundation, "", "golang.org/x/time"},
 	"internal/clock":   {foundation, "internal/fault", ""},
 	"internal/entropy": {foundation, "", ""},
+	"internal/driver": {foundation, "internal/clock internal/engine internal/entropy internal/events internal/fast " +
+		"internal/fault internal/inproc internal/measure internal/migration internal/payload internal/placement " +
+		"internal/pool internal/queue internal/scheduler ipc journal wasm",
+		"github.com/vmihailenco/msgpack/v5 go.opentelemetry.io/otel go.opentelemetry.io/otel/trace"},
 	"internal/engine": {foundation, "internal/executor internal/fault internal/fifo ipc journal wasm",
 		"github.com/cespare/xxhash/v2"},
 	"internal/events":    {foundation, "internal/fifo", ""},
@@ -71,11 +75,10 @@ var table = map[string]row{
 	"wasm": {foundation, "", "github.com/cespare/xxhash/v2 github.com/tetratelabs/wazero github.com/vmihailenco/msgpack/v5 " +
 		"golang.org/x/sys"},
 
-	"host": {library, "internal/calm internal/clock internal/engine internal/entropy internal/events " +
-		"internal/fast internal/fault internal/histogram internal/inproc internal/measure internal/migration " +
-		"internal/payload internal/placement internal/pool internal/process internal/queue internal/scheduler internal/tap ipc journal wasm",
-		"github.com/vmihailenco/msgpack/v5 go.opentelemetry.io/otel " +
-			"go.opentelemetry.io/otel/trace"},
+	"host": {library, "internal/calm internal/clock internal/driver internal/engine internal/events internal/fast " +
+		"internal/fault internal/histogram internal/inproc internal/payload internal/placement internal/pool " +
+		"internal/process internal/tap ipc journal wasm",
+		"github.com/vmihailenco/msgpack/v5 go.opentelemetry.io/otel/trace"},
 	"metrics": {library, "host internal/histogram internal/version", "github.com/prometheus/client_golang " +
 		"github.com/prometheus/client_model github.com/shirou/gopsutil/v4 google.golang.org/protobuf"},
 	"workerproc": {library, "internal/executor internal/process internal/version ipc wasm",

@@ -10,7 +10,7 @@ type Suite struct {
 // Suites are the tests that notice breaches, by the name that a breach's line "Noticed by" gives
 // them. This is the one place that names packages and tests.
 var Suites = map[string]Suite{
-	"simulation":    {"host", "^TestSimulation$", "-events 200000"},
+	"simulation":    {"internal/driver", "^TestSimulation$", "-events 200000"},
 	"pool":          {"internal/pool", "", ""},
 	"placement":     {"internal/placement", "", ""},
 	"batches":       {"host", "^TestBatches$/^on_workers$", ""},

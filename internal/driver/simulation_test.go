@@ -1,6 +1,7 @@
-package host
+package driver
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -15,11 +17,14 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"hypertoken/internal/clock"
 	"hypertoken/internal/engine"
 	"hypertoken/internal/executor"
+	"hypertoken/internal/fault"
+	"hypertoken/internal/payload"
+	"hypertoken/internal/placement"
 	"hypertoken/internal/pool"
 	"hypertoken/internal/require"
-	"hypertoken/internal/scheduler"
 	"hypertoken/ipc"
 	"hypertoken/journal"
 	"hypertoken/wasm"
@@ -332,7 +337,7 @@ func (st *simStore) Install(name string, owner journal.Owner, base journal.Base,
 // call is something that was dispatched, and what its caller sees.
 type call struct {
 	what    string
-	future  *Future
+	future  *Call
 	batch   *batch
 	actions []wasm.Action
 	key     string
@@ -361,7 +366,7 @@ func (c *call) outcomes() []Outcome {
 }
 
 type simEngine struct {
-	*driver
+	*Driver
 	cursed    bool
 	placement uint64 // its last one
 	calls     []*call
@@ -372,7 +377,7 @@ type simulation struct {
 	t           *testing.T
 	seed        uint64
 	rand        *rand.Rand
-	host        *Host
+	host        *Engines
 	store       *simStore
 	starting    []*pool.Worker
 	memory      func(pid int) (bytes uint64, err error)
@@ -388,23 +393,23 @@ type simulation struct {
 
 func (s *simulation) fatal(format string, args ...any) {
 	s.t.Helper()
-	s.t.Fatalf("seed %d: %s\nto reproduce: go test ./host -run Simulation -seed %d", s.seed,
+	s.t.Fatalf("seed %d: %s\nto reproduce: go test ./internal/driver -run Simulation -seed %d", s.seed,
 		fmt.Sprintf(format, args...), s.seed)
 }
 
 // dispatch dispatches something.
-func (s *simulation) dispatch(e *simEngine, kind ipc.Kind, mode BatchMode, timeout time.Duration, types ...string) {
+func (s *simulation) dispatch(e *simEngine, kind ipc.Kind, mode Mode, timeout time.Duration, types ...string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &call{what: fmt.Sprintf("%v %v %d", kind, types, len(e.calls)), cancel: cancel}
 	if timeout == 0 && s.rand.IntN(10) == 0 {
 		timeout = time.Duration(1+s.rand.IntN(3000)) * time.Millisecond
 	}
 	e.timeout = timeout
-	var members []*Future
+	var members []*Call
 	if kind == ipc.Batch && s.rand.IntN(5) == 0 {
 		n := s.rand.IntN(50)
 		c.key = fmt.Sprint("batch-", n)
-		mode, types = BatchMode(n%2), [][]string{{"add", "read"}, {"read", "fail"}, {"fail", "add", "add"}}[n%3]
+		mode, types = Mode(n%2), [][]string{{"add", "read"}, {"read", "fail"}, {"fail", "add", "add"}}[n%3]
 	}
 	for _, name := range types {
 		a := wasm.Action{Now: int64(s.rand.IntN(1000)), Type: name, Payload: make([]byte, s.rand.IntN(64))}
@@ -412,23 +417,23 @@ func (s *simulation) dispatch(e *simEngine, kind ipc.Kind, mode BatchMode, timeo
 			a.Payload = []byte(c.key)
 		}
 		binary.LittleEndian.PutUint64(a.Entropy[:], s.rand.Uint64())
-		options := []DispatchOption{Now(time.UnixMilli(a.Now)), Entropy(a.Entropy)}
+		d := Choice{HasNow: true, Now: time.UnixMilli(a.Now), HasEntropy: true, Entropy: a.Entropy}
 		if kind == ipc.Dispatch && name != "die" && name != "hang" {
 			switch s.rand.IntN(20) {
 			case 0, 1:
 				c.key = fmt.Sprint("key-", s.rand.IntN(300))
-				options = append(options, Key(c.key))
+				d.HasKey, d.Key = true, c.key
 				a.Payload = []byte(c.key) // a key is that of one action
 				a.Type = "add"
 			case 2, 3:
-				options = append(options, IfSequence(e.m.View().Sequence+uint64(s.rand.IntN(3))))
+				d.IsConditional, d.IfSequence = true, e.m.View().Sequence+uint64(s.rand.IntN(3))
 			}
 			if s.rand.IntN(20) == 0 {
-				options = append(options, WithDigest())
+				d.WantsDigest = true
 			}
 		}
-		f := new(Future)
-		err := f.prepare(ctx, e.driver, a.Type, Raw(a.Payload), chosen(options))
+		f := new(Call)
+		err := f.prepare(ctx, e.Driver, a.Type, Raw(a.Payload), d)
 		if err != nil {
 			s.fatal("%v", err)
 		}
@@ -439,20 +444,20 @@ func (s *simulation) dispatch(e *simEngine, kind ipc.Kind, mode BatchMode, timeo
 	case ipc.Dispatch:
 		c.future = members[0]
 	case ipc.Batch:
-		c.batch = newBatch(e.driver, mode, members)
+		c.batch = newBatch(e.Driver, mode, members)
 		for k := range members {
 			c.batch.sent = append(c.batch.sent, k)
 		}
 		if c.key != "" {
-			c.batch.future.request.Keyed = engine.NewKey(c.key, c.batch.sum(len(members)))
+			c.batch.call.request.Keyed = engine.NewKey(c.key, c.batch.sum(len(members)))
 		}
 		if s.rand.IntN(10) == 0 {
-			c.batch.future.waitForDigest()
+			c.batch.call.waitForDigest()
 		}
-		c.future = &c.batch.future
-		c.future.bound(ctx, e.driver)
+		c.future = &c.batch.call
+		c.future.bound(ctx, e.Driver)
 	default:
-		c.future = newQuestion(ctx, e.driver, kind, c.what)
+		c.future = newQuestion(ctx, e.Driver, kind, c.what)
 	}
 	if err := s.host.queue.Take(c.future.request.What, &c.future.room); err != nil {
 		s.fatal("%v", err)
@@ -475,7 +480,7 @@ func (s *simulation) random(e *simEngine) {
 	case n < 16:
 		s.dispatch(e, ipc.State, 0, 0)
 	case n < 40:
-		s.dispatch(e, ipc.Batch, BatchMode(s.rand.IntN(2)), 0, pick(), pick(), pick())
+		s.dispatch(e, ipc.Batch, Mode(s.rand.IntN(2)), 0, pick(), pick(), pick())
 	default:
 		s.dispatch(e, ipc.Dispatch, 0, 0, pick())
 	}
@@ -544,7 +549,7 @@ func (s *simulation) event(calm bool) {
 			s.noProcesses = s.rand.IntN(200)
 		}
 	default:
-		takeOut(e.driver)
+		takeOut(e.Driver)
 	}
 }
 
@@ -568,63 +573,97 @@ func (s *simulation) runProcess(p *simProcess, calm bool) {
 	}
 }
 
+// simOptions are what the simulations differ in. A field that is 0 has its default.
+type simOptions struct {
+	workers, spares, maxRestarts, maxInProcess, windowRequests, windowBytes int
+}
+
+// simWindow is the time in which actions are gathered.
+const simWindow = 10 * time.Millisecond
+
+// simConfig returns what a simulation's host goes by, with the defaults of host.Options but for times
+// that are shorter.
+func simConfig(o simOptions) Config {
+	const (
+		killGrace = 100 * time.Millisecond
+		idleAfter = 10 * time.Second
+		keyBytes  = 16 << 20
+		maxFrame  = 17 << 20
+	)
+	log := slog.New(slog.DiscardHandler)
+	return Config{
+		CoreHash: "toy",
+		Machine: engine.Config{Limits: wasm.Limits{MaxStateBytes: 256 << 20, MaxResult: 16 << 20, MaxDepth: 64},
+			OpenTimeout: 20 * time.Second, KillGrace: killGrace, StoreTimeout: time.Second, MaxAttempts: 2,
+			SnapshotBytes: 1 << 10, ReplayBudget: time.Hour, KeyBytes: keyBytes, MaxKills: 2,
+			HoldFor: 100 * time.Millisecond},
+		Pool: pool.Config{Workers: o.workers, Spares: o.spares, CoreHash: "toy", MaxEngineMemory: 1 << 30,
+			MaxWorkerMemory: 4 << 30, MaxFrame: maxFrame, WindowRequests: cmp.Or(o.windowRequests, 256),
+			WindowBytes: cmp.Or(o.windowBytes, 1<<20), PollFor: 50 * time.Microsecond,
+			BusyAfter: 20 * time.Millisecond, KillGrace: killGrace, StallAfter: 300 * time.Millisecond,
+			IdleAfter: idleAfter, StartTimeout: 10 * time.Second, RestartWindow: 10 * time.Second,
+			MaxRestarts: cmp.Or(o.maxRestarts, 5), IdleTick: clock.IdleTickEvery, Log: log},
+		Rules:    placement.Rules{SuspectWait: time.Second, Cores: runtime.GOMAXPROCS(0)},
+		Payload:  payload.Limits{Depth: 64, MaxDepth: 64, Bytes: 16 << 20, Option: "MaxPayload"},
+		MaxQueue: 1 << 16, MaxQueueBytes: 256 << 20, MaxInProcess: cmp.Or(o.maxInProcess, 1024),
+		Timeout: -1, OpenTimeout: 20 * time.Second, StartTimeout: 10 * time.Second, IdleAfter: idleAfter,
+		KeyWindow: 1024, KeyBytes: keyBytes, MaxKeyBytes: 256 << 20, Now: time.Now, Log: log,
+		BatchError: func(index int, err error) error { return fmt.Errorf("member %d: %w", index, err) },
+	}
+}
+
 // begin makes the host, whose workers have not come up yet.
-func (s *simulation) begin(o Options) {
+func (s *simulation) begin(o simOptions) {
 	s.placements = map[uint64]bool{}
 	s.store = &simStore{Store: journal.NewMemory(), sim: s}
-	o.Timeout, o.OpenTimeout, o.KillGrace, o.StallAfter = -1, 20*time.Second, 100*time.Millisecond, 300*time.Millisecond
-	o.HoldFor = 100 * time.Millisecond
-	o.StoreTimeout, o.SnapshotBytes, o.ReplayBudget, o.Store = time.Second, 1<<10, time.Hour, s.store
-	o.IdleAfter, o.Logger = 10*time.Second, slog.New(slog.DiscardHandler)
-	o.setDefaults()
-	h := newHost(o)
-	s.host, h.hash = h, "toy"
-	c := h.schedulerConfig()
-	c.Rules.Cores = int(1 + s.seed%4)
-	h.scheduler = scheduler.New(c)
-	h.seams.Jitter = s.rand.Float64
-	h.seams.Start = func(w *pool.Worker) { s.starting = append(s.starting, w) }
-	h.places.Instantiate = func(context.Context) (executor.Instance, error) { return &toy{sim: s}, nil }
-	h.places.Spawn = func(f func()) { s.locals = append(s.locals, f) }
-	h.seams.Memory = func(pid int) (uint64, error) { return s.memory(pid) }
+	c := simConfig(o)
+	c.Store, c.Rules.Cores = s.store, int(1+s.seed%4)
+	c.Places.Instantiate = func(context.Context) (executor.Instance, error) { return &toy{sim: s}, nil }
+	c.Places.Spawn = func(f func()) { s.locals = append(s.locals, f) }
 	s.memory = func(int) (uint64, error) {
 		switch s.rand.IntN(20) {
 		case 0:
-			return uint64(o.MaxWorkerMemory) + 1, nil
+			return uint64(c.Pool.MaxWorkerMemory) + 1, nil
 		case 1, 2:
-			return uint64(o.MaxWorkerMemory), nil // its idle engines are to go
+			return uint64(c.Pool.MaxWorkerMemory), nil // its idle engines are to go
 		}
 		return 0, nil
 	}
-	h.seams.CPU = func(pid int) (float64, error) {
-		for _, p := range s.processes {
-			if p.worker.Number() == pid {
-				return p.cpu, nil
+	c.Pool.Seams = pool.Seams{
+		Jitter: s.rand.Float64,
+		Start:  func(w *pool.Worker) { s.starting = append(s.starting, w) },
+		Memory: func(pid int) (uint64, error) { return s.memory(pid) },
+		CPU: func(pid int) (float64, error) {
+			for _, p := range s.processes {
+				if p.worker.Number() == pid {
+					return p.cpu, nil
+				}
 			}
-		}
-		return 0, errors.New("no such process")
+			return 0, errors.New("no such process")
+		},
 	}
-	h.pool.Start(h.poolConfig())
+	s.host = New(c)
+	s.host.pool.Start(s.host.config.Pool)
 }
 
 // engine opens an engine that the store knows.
-func (s *simulation) engine(name string, o *EngineOptions) *simEngine {
-	e := &simEngine{driver: s.host.newDriver(name, o)}
-	s.store.Store.Install(e.name, e.owner, journal.Base{Core: s.host.hash}, journal.Done{})
-	s.host.engines[e.name] = e.driver
+func (s *simulation) engine(name string, o OpenOptions) *simEngine {
+	e := &simEngine{Driver: s.host.newDriver(name, o)}
+	s.store.Store.Install(e.name, e.owner, journal.Base{Core: s.host.config.CoreHash}, journal.Done{})
+	s.host.drivers[e.name] = e.Driver
 	s.engines = append(s.engines, e)
 	return e
 }
 
 func simulate(t *testing.T, seed uint64, events int) *simulation {
 	s := &simulation{t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 1)), counts: map[string]int{}}
-	s.begin(Options{Workers: 1 + s.rand.IntN(3), Spares: max(0, s.rand.IntN(5)-2), MaxInProcess: 2, WindowRequests: 8,
-		WindowBytes: 4 << 10})
+	s.begin(simOptions{workers: 1 + s.rand.IntN(3), spares: max(0, s.rand.IntN(5)-2), maxInProcess: 2,
+		windowRequests: 8, windowBytes: 4 << 10})
 	for k := range 1 + s.rand.IntN(5) {
 		e := s.engine(fmt.Sprint("engine-", k),
-			&EngineOptions{EnableBatching: s.rand.IntN(4) == 0, BatchMode: BatchMode(s.rand.IntN(2))})
+			OpenOptions{Window: simWindow, GathersActions: s.rand.IntN(4) == 0, Mode: Mode(s.rand.IntN(2))})
 		if e.cursed = s.rand.IntN(10) == 0; e.cursed {
-			s.store.Store.Install(e.name, e.owner, journal.Base{Core: s.host.hash, Data: []byte(cursed)},
+			s.store.Store.Install(e.name, e.owner, journal.Base{Core: s.host.config.CoreHash, Data: []byte(cursed)},
 				journal.Done{})
 		}
 	}
@@ -657,7 +696,7 @@ func simulate(t *testing.T, seed uint64, events int) *simulation {
 }
 
 // stop ends what is left of the workers.
-func (h *Host) stop(s *simulation) {
+func (h *Engines) stop(s *simulation) {
 	h.pool.StopSupervisors()
 	for len(s.processes) > 0 {
 		s.processes[0].die()
@@ -671,12 +710,12 @@ func (h *Host) stop(s *simulation) {
 		s.locals = s.locals[1:]
 		f()
 	}
-	h.locals.Wait() // every instance is freed
-	if requests, bytes := h.queue.InFlight(); h.scheduler.Details().SlotsFree != h.options.MaxInProcess || requests != 0 ||
-		bytes != 0 || len(h.engines) != 0 {
+	h.residents.Wait() // every instance is freed
+	if requests, bytes := h.queue.InFlight(); h.scheduler.Details().SlotsFree != h.config.MaxInProcess || requests != 0 ||
+		bytes != 0 || len(h.drivers) != 0 {
 		s.fatal("%d of %d slots are free, %d requests of %d bytes are in flight, %d engines are open",
-			h.scheduler.Details().SlotsFree, h.options.MaxInProcess,
-			requests, bytes, len(h.engines))
+			h.scheduler.Details().SlotsFree, h.config.MaxInProcess,
+			requests, bytes, len(h.drivers))
 	}
 }
 
@@ -735,15 +774,15 @@ func (s *simulation) check(e *simEngine) {
 			s.fatal("%s: %s is never resolved", e.name, c.what)
 		}
 		for k, o := range c.outcomes() {
-			code := CodeOf(o.Err)
+			code := fault.CodeOf(o.Err)
 			s.counts[code]++
 			unknown = unknown || code == "outcome_unknown"
 			switch {
 			case e.cursed && o.Err == nil:
 				s.fatal("%s can't be placed, and yet %s is acknowledged", e.name, c.what)
 			case !e.cursed && code == "broken" &&
-				(errors.As(o.Err, new(*ActionError)) || errors.As(o.Err, new(*ipc.MalformedError))),
-				errors.Is(o.Err, ErrDiverged):
+				(errors.As(o.Err, new(*fault.ActionError)) || errors.As(o.Err, new(*ipc.MalformedError))),
+				errors.Is(o.Err, fault.ErrDiverged):
 				s.fatal("%s: %s failed with %v", e.name, c.what, o.Err)
 			case code == "shutdown", code == "broken", o.Err == nil:
 			case code == "" || code == "key_reused" || code == "interrupted" || code == "not_placed":
@@ -868,16 +907,16 @@ func TestSimulation(t *testing.T) {
 			}
 			counts[code] += n
 		}
-		stats := s.host.Stats()
-		for reason, n := range stats.Restarts {
-			counts["worker "+reason.String()] += int(n)
+		workers := s.host.pool.Counts()
+		for reason, n := range workers.Ends {
+			counts["worker "+pool.Reason(reason).String()] += int(n)
 		}
 		counts["deaths with requests in flight"] += s.deathsInFlight
 		counts["doubts about an append"] += s.doubts
 		counts["snapshots"] += s.snapshots
-		counts["fallbacks"] += int(stats.Fallbacks)
-		counts["placings"] += int(stats.Placed)
-		counts["takeovers"] += int(stats.Takeovers)
+		counts["fallbacks"] += int(s.host.counts.Fallbacks.Load())
+		counts["placings"] += int(s.host.counts.Placed.Load())
+		counts["takeovers"] += int(workers.Takeovers)
 	}
 	t.Logf("%v", counts)
 	for _, what := range []string{"acknowledged", "broken", "deaths with requests in flight", "poisoned", "timeout",

@@ -1,13 +1,13 @@
-package host
+package driver
 
 // shedKeys makes engines forget keys while those of all engines take more than MaxKeyBytes: the
 // engine whose keys take most forgets the older half of them. No engine's lock is held.
-func (h *Host) shedKeys() {
-	for h.keyBytes.Load() > h.options.MaxKeyBytes {
-		var largest *driver
+func (h *Engines) shedKeys() {
+	for h.keyBytes.Load() > h.config.MaxKeyBytes {
+		var largest *Driver
 		most := int64(-1)
 		h.mu.Lock()
-		for _, e := range h.engines {
+		for _, e := range h.drivers {
 			if n := e.keys.Bytes(); n > most || (n == most && e.number < largest.number) {
 				largest, most = e, n
 			}

@@ -1,4 +1,4 @@
-package host
+package driver
 
 import (
 	"slices"
@@ -6,12 +6,13 @@ import (
 	"testing/synctest"
 
 	"hypertoken/internal/clock"
+	"hypertoken/internal/engine"
 	"hypertoken/internal/pool"
 	"hypertoken/ipc"
 )
 
 // spared is a simulation of workers and spares that are all ready.
-func spared(t *testing.T, o Options) *simulation {
+func spared(t *testing.T, o simOptions) *simulation {
 	s := newSimulation(t, 1, o, 1)
 	s.memory = func(int) (uint64, error) { return 0, nil }
 	s.settle(func() bool {
@@ -84,7 +85,7 @@ func (s *simulation) close() {
 	s.host.stop(s)
 }
 
-func testSpares(t *testing.T, o Options, f func(t *testing.T, s *simulation)) {
+func testSpares(t *testing.T, o simOptions, f func(t *testing.T, s *simulation)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := spared(t, o)
@@ -96,7 +97,7 @@ func testSpares(t *testing.T, o Options, f func(t *testing.T, s *simulation)) {
 // The spares come up once the workers are there.
 func TestSparesComeLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSimulation(t, 1, Options{Workers: 2, Spares: 2}, 0)
+		s := newSimulation(t, 1, simOptions{workers: 2, spares: 2}, 0)
 		for n := 0; len(s.processes) < 4; n++ {
 			s.host.tick(s.host.clock.Skip(clock.TickEvery))
 			if len(s.processes) < 2 && len(s.starting)+len(s.processes) > 2 {
@@ -118,7 +119,7 @@ func TestSparesComeLast(t *testing.T) {
 // A spare replaces a worker at the moment of its death, which counts as always; the next spare
 // starts with a tick, or when the worker's backoff would have been over.
 func TestASpareReplacesAWorker(t *testing.T) {
-	testSpares(t, Options{Workers: 1, Spares: 1}, func(t *testing.T, s *simulation) {
+	testSpares(t, simOptions{workers: 1, spares: 1}, func(t *testing.T, s *simulation) {
 		h, w, spare := s.host, s.worker(0), s.spare(0)
 		for deaths := 1; deaths <= 3; deaths++ {
 			next := spare().Worker
@@ -140,16 +141,17 @@ func TestASpareReplacesAWorker(t *testing.T) {
 			s.dispatch(s.engines[0], ipc.Dispatch, 0, 0, "add")
 			s.settle(func() bool { return !s.engines[0].calls[n].unresolved() })
 		}
-		if stats := h.Stats(); stats.Takeovers != 3 || len(stats.Spares) != 1 || stats.Spares[0].State != WorkerReady ||
-			stats.Spares[0].PID == stats.Workers[0].PID {
-			t.Errorf("%+v", stats)
+		workers, spares := h.pool.Status()
+		if n := h.pool.Counts().Takeovers; n != 3 || len(spares) != 1 || spares[0].State != pool.Ready ||
+			spares[0].PID == workers[0].PID {
+			t.Errorf("%d takeovers, the spares are %+v, the workers %+v", n, spares, workers)
 		}
 	})
 }
 
 // A worker that is given up leaves the spares alone: engines go on in this process.
 func TestAWorkerThatIsGivenUpTakesNoSpare(t *testing.T) {
-	testSpares(t, Options{Workers: 1, Spares: 2, MaxRestarts: 1}, func(t *testing.T, s *simulation) {
+	testSpares(t, simOptions{workers: 1, spares: 2, maxRestarts: 1}, func(t *testing.T, s *simulation) {
 		h, w := s.host, s.worker(0)
 		for range 2 {
 			n := len(s.engines[0].calls)
@@ -167,16 +169,16 @@ func TestAWorkerThatIsGivenUpTakesNoSpare(t *testing.T) {
 		n := len(s.engines[0].calls)
 		s.dispatch(s.engines[0], ipc.Dispatch, 0, 0, "add")
 		s.settle(func() bool { return !s.engines[0].calls[n].unresolved() })
-		if s.processesStarted() != processes || h.Stats().Fallbacks == 0 {
+		if s.processesStarted() != processes || h.counts.Fallbacks.Load() == 0 {
 			t.Errorf("%d processes were started, the engine fell back %d times",
-				s.processesStarted()-processes, h.Stats().Fallbacks)
+				s.processesStarted()-processes, h.counts.Fallbacks.Load())
 		}
 	})
 }
 
 // If a spare is dead already when it replaces a worker, that is one death of the worker and not two.
 func TestAWorkerAndItsSpareDieAtOnce(t *testing.T) {
-	testSpares(t, Options{Workers: 1, Spares: 1}, func(t *testing.T, s *simulation) {
+	testSpares(t, simOptions{workers: 1, spares: 1}, func(t *testing.T, s *simulation) {
 		w := s.worker(0)
 		first, second := s.process(w), s.process(s.spare(0))
 		first.die()
@@ -190,7 +192,7 @@ func TestAWorkerAndItsSpareDieAtOnce(t *testing.T) {
 // A spare that gets ready first replaces a worker that is starting still, whose process is the
 // spare's then.
 func TestASpareThatIsReadyFirst(t *testing.T) {
-	testSpares(t, Options{Workers: 1, Spares: 1}, func(t *testing.T, s *simulation) {
+	testSpares(t, simOptions{workers: 1, spares: 1}, func(t *testing.T, s *simulation) {
 		w, spare := s.worker(0), s.spare(0)
 		s.process(spare).die()
 		s.process(w).die()
@@ -217,7 +219,7 @@ func TestASpareThatIsReadyFirst(t *testing.T) {
 
 // Spares that die are restarted, given up and tried again as workers are, and no engine notices.
 func TestASpareThatDies(t *testing.T) {
-	testSpares(t, Options{Workers: 1, Spares: 1, MaxRestarts: 1}, func(t *testing.T, s *simulation) {
+	testSpares(t, simOptions{workers: 1, spares: 1, maxRestarts: 1}, func(t *testing.T, s *simulation) {
 		h, w, spare := s.host, s.worker(0), s.spare(0)
 		before := w().Worker
 		s.process(spare).die()
@@ -228,9 +230,41 @@ func TestASpareThatDies(t *testing.T) {
 		}
 		// Without one a worker starts a process, as ever.
 		s.process(w).die()
-		if w().State != pool.Starting || h.Stats().Takeovers != 0 || before == w().Worker {
-			t.Errorf("the worker is %v, %d were replaced by spares", w().State, h.Stats().Takeovers)
+		if w().State != pool.Starting || h.pool.Counts().Takeovers != 0 || before == w().Worker {
+			t.Errorf("the worker is %v, %d were replaced by spares", w().State, h.pool.Counts().Takeovers)
 		}
 		s.settle(func() bool { return w().State == pool.Ready && spare().State == pool.Ready })
+	})
+}
+
+// An engine that is taken out keeps no room of what was under way, and works as before once it is needed.
+func TestAnEngineThatIsTakenOutIsSmall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := spared(t, simOptions{workers: 1})
+		e := s.engines[0]
+		for range 2 {
+			first := len(e.calls)
+			for range 100 {
+				s.dispatch(e, ipc.Dispatch, 0, 0, "add")
+			}
+			done := func() bool {
+				for _, c := range e.calls[first:] {
+					if c.unresolved() {
+						return false
+					}
+				}
+				return true
+			}
+			s.settle(done)
+			s.settle(func() bool {
+				takeOut(e.Driver)
+				v := e.m.View()
+				return v.State == engine.Out && v.IsIdle
+			})
+			if n := e.m.Details().Capacity; n > 32 { // room for a few effects
+				t.Errorf("it has room for %d requests", n)
+			}
+		}
+		s.close()
 	})
 }

@@ -1,4 +1,4 @@
-package host
+package driver
 
 import (
 	"fmt"
@@ -15,14 +15,14 @@ import (
 // back, though nothing is under way there that would say so.
 func TestAReservationThatIsGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSimulation(t, 1, Options{Workers: 1}, 2)
+		s := newSimulation(t, 1, simOptions{workers: 1}, 2)
 		scheduler, e, suspect := s.host.scheduler, s.engines[0], s.engines[1]
 		s.dispatch(e, ipc.Dispatch, 0, 0, "read")
 		s.calmly(func() bool { return !e.calls[0].unresolved() })
 
 		// Its worker is reserved while it owes an answer, so what comes then waits.
 		s.dispatch(e, ipc.Dispatch, 0, 0, "read")
-		scheduler.Ask((*applicant)(suspect.driver), true)
+		scheduler.Ask((*applicant)(suspect.Driver), true)
 		scheduler.Assign()
 		s.dispatch(e, ipc.Dispatch, 0, 0, "read")
 		w := e.at
@@ -40,7 +40,7 @@ func TestAReservationThatIsGivenBack(t *testing.T) {
 		if w.Details().Pending != 0 || len(e.m.Details().Queued) != 1 {
 			t.Fatalf("%+v, queued %d", w.Details(), len(e.m.Details().Queued))
 		}
-		scheduler.TakeAskBack((*applicant)(suspect.driver))
+		scheduler.TakeAskBack((*applicant)(suspect.Driver))
 		scheduler.Assign()
 		if len(e.m.Details().Queued) != 0 {
 			t.Error("what waited for the reservation was not sent")
@@ -63,11 +63,11 @@ func (s *simulation) calmly(until func() bool) {
 }
 
 // newSimulation returns one with that many engines, at its beginning.
-func newSimulation(t *testing.T, seed uint64, o Options, engines int) *simulation {
+func newSimulation(t *testing.T, seed uint64, o simOptions, engines int) *simulation {
 	s := &simulation{t: t, seed: seed, rand: rand.New(rand.NewPCG(seed, 1)), counts: map[string]int{}}
 	s.begin(o)
 	for k := range engines {
-		s.engine(fmt.Sprint("engine-", k), &EngineOptions{})
+		s.engine(fmt.Sprint("engine-", k), OpenOptions{Window: simWindow})
 	}
 	return s
 }
@@ -75,7 +75,7 @@ func newSimulation(t *testing.T, seed uint64, o Options, engines int) *simulatio
 // An engine that gets a place in this process while a worker comes back does not stay there.
 func TestAWorkerThatIsBackBeforeTheEngineIsPlacedHere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSimulation(t, 1, Options{Workers: 1, MaxRestarts: 1}, 1)
+		s := newSimulation(t, 1, simOptions{workers: 1, maxRestarts: 1}, 1)
 		h, e := s.host, s.engines[0]
 		until := func(state pool.State) {
 			for n := 0; s.worker(0)().State != state; n++ {
@@ -98,7 +98,7 @@ func TestAWorkerThatIsBackBeforeTheEngineIsPlacedHere(t *testing.T) {
 		h.scheduler.Hold()
 		s.dispatch(e, ipc.Dispatch, 0, 0, "add")
 		grant := h.scheduler.Next()
-		if grant == nil || h.scheduler.Details().SlotsFree != h.options.MaxInProcess-1 {
+		if grant == nil || h.scheduler.Details().SlotsFree != h.config.MaxInProcess-1 {
 			t.Fatalf("no place in this process is granted: %v", grant != nil)
 		}
 		s.noProcesses = 0

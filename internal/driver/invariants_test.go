@@ -1,10 +1,11 @@
-package host
+package driver
 
 import (
 	"errors"
 	"slices"
 
 	"hypertoken/internal/engine"
+	"hypertoken/internal/fault"
 	"hypertoken/internal/pool"
 	"hypertoken/ipc"
 )
@@ -106,7 +107,7 @@ func (s *simulation) inspectDeath(w *pool.Worker) (after func()) {
 				if slices.Contains(r.engine.m.Details().Queued, r.Request) {
 					s.fatal("%s: %s is suspected of a death, and is not split", r.engine.name, r.What)
 				}
-			case r.Err != nil && !errors.Is(r.Err, ErrPoisoned):
+			case r.Err != nil && !errors.Is(r.Err, fault.ErrPoisoned):
 				s.fatal("%s: %s was in flight when its worker died, and fails with %v", r.engine.name, r.What, r.Err)
 			case suspected != (reason == pool.Died):
 				s.fatal("%s: %s, in flight when its worker ended (%v), is suspected: %v", r.engine.name, r.What,

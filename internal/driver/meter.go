@@ -1,4 +1,4 @@
-package host
+package driver
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"hypertoken/internal/engine"
+	"hypertoken/internal/fault"
 	"hypertoken/internal/measure"
 	"hypertoken/ipc"
 )
@@ -27,17 +28,11 @@ type traced struct {
 	span    trace.Span
 }
 
-// stamp returns the time for measurements.
-func (h *Host) stamp() time.Duration { return time.Since(h.started) }
-
-// measures reports whether somebody wants to know when what happens.
-func (h *Host) measures() bool { return h.measure.Load() != nil || h.options.Tracer != nil }
-
 // meter tells the host's measurements what an engine does.
 type meter struct {
-	host   *Host
-	engine string // its name
-	shard  int    // of the host's counts
+	engines *Engines
+	engine  string // its name
+	shard   int    // of the host's counts
 	// isFallen says that the last place was this process, for want of a worker. lostAt is when the
 	// engine lost a worker that it had something to do for, on the clock of measurements, until it is
 	// placed again. The engine's lock guards both.
@@ -47,8 +42,8 @@ type meter struct {
 
 // begin takes note of a call for an action, or for a batch of n.
 func (m *meter) begin(ctx context.Context, r *callTimes, name string, n int) {
-	h := m.host
-	recorder, tracer := h.measure.Load(), h.options.Tracer
+	h := m.engines
+	recorder, tracer := h.measure.Load(), h.config.Tracer
 	if recorder == nil && tracer == nil {
 		return
 	}
@@ -74,7 +69,7 @@ func (m *meter) end(own *callTimes, from *engine.Request, name string, err error
 	if !own.isCounted {
 		return
 	}
-	h := m.host
+	h := m.engines
 	ended := h.stamp()
 	o := measure.Outcome{Shard: m.shard, Engine: m.engine, Action: name, Err: err, Took: ended - own.began,
 		At: h.started.Add(ended)}
@@ -87,20 +82,20 @@ func (m *meter) end(own *callTimes, from *engine.Request, name string, err error
 	h.measure.Load().End(&o)
 }
 
-// endParts takes note of where the time of a request went. r is what the future went with.
-func (m *meter) endParts(f *Future, r *engine.Request) {
-	if r.Answered == 0 || !f.call.isCounted {
+// endParts takes note of where the time of a request went. r is the request that the call went with.
+func (m *meter) endParts(c *Call, r *engine.Request) {
+	if r.Answered == 0 || !c.times.isCounted {
 		return
 	}
-	m.host.measure.Load().Parts(m.shard, r.Sent-f.call.began, r.Answered-r.Sent-time.Duration(r.Outcome.RunTime))
-	if w := f.at.Load(); w != nil {
+	m.engines.measure.Load().Parts(m.shard, r.Sent-c.times.began, r.Answered-r.Sent-time.Duration(r.Outcome.RunTime))
+	if w := c.at.Load(); w != nil {
 		w.ObserveAnswer(r.Answered - r.Sent)
 	}
 }
 
 // endSpan ends the span of a call that went with a request: its own, or its batch's. It has an
 // event where each part of the time has ended, with how long that was.
-func (r *callTimes) endSpan(h *Host, from *engine.Request, err error) {
+func (r *callTimes) endSpan(h *Engines, from *engine.Request, err error) {
 	if r.trace == nil || r.trace.span == nil {
 		return
 	}
@@ -115,7 +110,7 @@ func (r *callTimes) endSpan(h *Host, from *engine.Request, err error) {
 		part("wire", from.Answered, max(0, from.Answered-from.Sent-run))
 	}
 	if err != nil {
-		span.SetStatus(codes.Error, CodeOf(err))
+		span.SetStatus(codes.Error, fault.CodeOf(err))
 		span.RecordError(err)
 	}
 	span.End()
@@ -124,18 +119,18 @@ func (r *callTimes) endSpan(h *Host, from *engine.Request, err error) {
 
 // endAlone takes note of the end of an action that raises no event: it did not get as far as the
 // engine, or it had the key of another one.
-func (m *meter) endAlone(f *Future, name string, err error) {
-	m.host.counts.Action(m.shard, err)
-	m.end(&f.call, &f.request, name, err)
-	f.call.endSpan(m.host, &f.request, err)
+func (m *meter) endAlone(c *Call, name string, err error) {
+	m.engines.counts.Action(m.shard, err)
+	m.end(&c.times, &c.request, name, err)
+	c.times.endSpan(m.engines, &c.request, err)
 }
 
 // endBatch takes note of the end of a batch.
 func (m *meter) endBatch(b *batch, err error) {
-	if !b.future.call.isCounted {
+	if !b.call.times.isCounted {
 		return
 	}
-	m.host.measure.Load().Batch(int(b.mode), len(b.types), err)
+	m.engines.measure.Load().Batch(int(b.mode), len(b.types), err)
 }
 
 // placed takes note that the engine has a place, to which that many records were replayed.
@@ -145,13 +140,13 @@ func (m *meter) placed(p engine.Place, replayed uint64) {
 	if back {
 		m.isFallen = false
 	}
-	recorder := m.host.measure.Load()
+	recorder := m.engines.measure.Load()
 	if recorder == nil {
 		return
 	}
 	recorder.Replayed.Add(replayed)
 	if lostAt > 0 {
-		recorder.Recovery.Observe(m.host.stamp() - lostAt)
+		recorder.Recovery.Observe(m.engines.stamp() - lostAt)
 	}
 	if back {
 		recorder.MovedBack.Add(1)
@@ -159,9 +154,9 @@ func (m *meter) placed(p engine.Place, replayed uint64) {
 }
 
 // reportError tells of an error that is the engine's own.
-func (e *driver) reportError(err error) {
-	if m := e.host.measure.Load(); m != nil {
+func (e *Driver) reportError(err error) {
+	if m := e.engines.measure.Load(); m != nil {
 		m.EngineError(time.Now(), e.name, err)
 	}
-	e.emit(Event{Name: EventError, Err: err})
+	e.emit(Event{Name: eventError, Err: err})
 }

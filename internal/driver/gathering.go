@@ -1,22 +1,24 @@
-package host
+package driver
 
 import (
 	"context"
 	"time"
+
+	"hypertoken/internal/fault"
 )
 
 // Actions that are dispatched within a window of time may be gathered into one batch.
 
 // gathering gathers the actions of an engine. The engine's lock guards it.
 type gathering struct {
-	driver    *driver
+	driver    *Driver
 	isEnabled bool
 	window    time.Duration // from the first action on
-	mode      BatchMode
+	mode      Mode
 
 	// members are gathered now, none if there is no window open. size is that of their bodies, in
 	// bytes. windows counts the windows, so that a timer that comes late ends no other one.
-	members []*Future
+	members []*Call
 	size    int
 	windows int
 	timer   *time.Timer
@@ -26,16 +28,16 @@ type gathering struct {
 const maxGathered = 4096
 
 // takes reports whether an action may be gathered.
-func (g *gathering) takes(f *Future) bool {
-	r := &f.request
-	return g.isEnabled && f.isAction() && r.Keyed == nil && !r.IsConditional && f.behind == nil
+func (g *gathering) takes(c *Call) bool {
+	r := &c.request
+	return g.isEnabled && c.isAction() && r.Keyed == nil && !r.IsConditional && c.behind == nil
 }
 
 // add adds an action to the batch that is gathered.
-func (g *gathering) add(f *Future) {
+func (g *gathering) add(c *Call) {
 	e := g.driver
 	if len(g.members) == maxGathered ||
-		(len(g.members) > 0 && g.size+len(f.request.Body) > e.host.options.MaxPayload) {
+		(len(g.members) > 0 && g.size+len(c.request.Body) > e.engines.config.Payload.Bytes) {
 		g.flush()
 	}
 	if len(g.members) == 0 {
@@ -49,8 +51,8 @@ func (g *gathering) add(f *Future) {
 			e.unlockAndDeliver(false)
 		})
 	}
-	g.members = append(g.members, f)
-	g.size += len(f.request.Body)
+	g.members = append(g.members, c)
+	g.size += len(c.request.Body)
 }
 
 // flush sends what is gathered. Its deadline is its earliest member's.
@@ -72,9 +74,9 @@ func (g *gathering) flush() {
 	}
 	b := newBatch(e, g.mode, members)
 	b.members = members
-	b.future.call.began, b.future.call.isCounted = members[0].call.began, members[0].call.isCounted
-	for _, f := range members {
-		r := &f.request
+	b.call.times.began, b.call.times.isCounted = members[0].times.began, members[0].times.isCounted
+	for _, c := range members {
+		r := &c.request
 		if r.Deadline > 0 {
 			b.endsBy(r.Deadline, r.Allowed, r.Limit)
 		}
@@ -85,12 +87,12 @@ func (g *gathering) flush() {
 			}
 		}
 	}
-	e.enqueue(&b.future.request)
+	e.enqueue(&b.call.request)
 }
 
 // endsBy gives a batch a deadline, unless it has an earlier one.
 func (b *batch) endsBy(deadline, allowed time.Duration, limit string) {
-	if r := &b.future.request; r.Deadline == 0 || deadline < r.Deadline {
+	if r := &b.call.request; r.Deadline == 0 || deadline < r.Deadline {
 		r.Deadline, r.Allowed, r.Limit = deadline, allowed, limit
 	}
 }
@@ -99,7 +101,7 @@ func (b *batch) endsBy(deadline, allowed time.Duration, limit string) {
 func (g *gathering) withdrawEnded() {
 	for k := 0; k < len(g.members); {
 		if r := &g.members[k].request; r.Context != nil && r.Context.Err() != nil {
-			g.remove(k, ended(r.Context, r.What))
+			g.remove(k, fault.Ended(r.Context, r.What))
 		} else {
 			k++
 		}
@@ -108,10 +110,10 @@ func (g *gathering) withdrawEnded() {
 
 // withdraw takes an action out of the batch that is gathered, because ctx has ended. It returns false
 // if the action is not there.
-func (g *gathering) withdraw(f *Future, ctx context.Context) bool {
+func (g *gathering) withdraw(c *Call, ctx context.Context) bool {
 	for k := range g.members {
-		if g.members[k] == f {
-			g.remove(k, ended(ctx, f.request.What))
+		if g.members[k] == c {
+			g.remove(k, fault.Ended(ctx, c.request.What))
 			return true
 		}
 	}
@@ -119,8 +121,8 @@ func (g *gathering) withdraw(f *Future, ctx context.Context) bool {
 }
 
 func (g *gathering) remove(k int, err error) {
-	f := g.members[k]
+	c := g.members[k]
 	g.members = append(g.members[:k:k], g.members[k+1:]...)
-	g.size -= len(f.request.Body)
-	f.Complete(&f.request, err)
+	g.size -= len(c.request.Body)
+	c.Complete(&c.request, err)
 }

@@ -1,4 +1,4 @@
-package host
+package driver
 
 import (
 	"sync"
@@ -8,7 +8,7 @@ import (
 // mailbox is for what happens while the lock may be held by the same goroutine, such as a store
 // that answers at once. What is posted is taken in before the engine's lock is released.
 type mailbox struct {
-	driver *driver
+	driver *Driver
 	mu     sync.Mutex // guards what follows; a leaf
 	// appends are the ends of appends: there is one for nearly every action. events are all others.
 	appends []callEnd

@@ -1,23 +1,24 @@
-package host
+package driver
 
 import (
 	"slices"
 
 	"hypertoken/internal/engine"
+	"hypertoken/internal/fault"
 	"hypertoken/ipc"
 	"hypertoken/journal"
 )
 
 // How a batch ends: what its members are told.
 
-// batch is a batch on its way. Its members are futures of their own if they were gathered in a window.
+// batch is a batch on its way. Its members are calls of their own if they were gathered in a window.
 type batch struct {
-	future   Future
-	mode     BatchMode
+	call     Call
+	mode     Mode
 	types    []string
 	sent     []int // the index that each had in the call
 	outcomes []Outcome
-	members  []*Future
+	members  []*Call
 	parts    []*engine.Request // its members, if they are sent one by one
 	missing  int               // how many of the parts are unanswered
 	fault    error
@@ -28,9 +29,9 @@ type batch struct {
 
 func (b *batch) complete(r *engine.Request, err error) {
 	// Only the core's own answer names a member.
-	if action, ok := err.(*ActionError); ok && b.mode == BatchAtomic && action.Index >= 0 &&
+	if action, ok := err.(*fault.ActionError); ok && b.mode == Atomic && action.Index >= 0 &&
 		action.Index < len(b.types) {
-		b.outcomes, b.fault = aborted(len(b.types), &BatchError{Index: action.Index, Err: action})
+		b.outcomes, b.fault = b.call.driver.aborted(len(b.types), action.Index, action)
 	} else if err != nil {
 		b.outcomes, b.fault = nil, err
 	} else {
@@ -38,7 +39,7 @@ func (b *batch) complete(r *engine.Request, err error) {
 		b.readOutcomes(r.Outcome.Result)
 	}
 	b.raiseEvents(r)
-	b.future.keyEnded(b.fault)
+	b.call.keyEnded(b.fault)
 	b.end(r)
 }
 
@@ -58,7 +59,7 @@ func (b *batch) readOutcomes(outcomes []byte) {
 	}
 	for k, o := range all {
 		if o.Code != "" {
-			b.outcomes[k].Err = &ActionError{Code: o.Code, Message: o.Message, Index: -1}
+			b.outcomes[k].Err = &fault.ActionError{Code: o.Code, Message: o.Message, Index: -1}
 			continue
 		}
 		if o.Changed {
@@ -80,29 +81,29 @@ func (b *batch) outcome(k int) Outcome {
 func (b *batch) raiseEvents(r *engine.Request) {
 	for k, name := range b.types {
 		o := b.outcome(k)
-		b.future.engine.raise(r, name, o.Result, o.Err)
+		b.call.driver.raise(r, name, o.Result, o.Err)
 	}
 }
 
 // end measures the batch and resolves it and its members. from is the request that it went with.
 func (b *batch) end(from *engine.Request) {
-	f, e := &b.future, b.future.engine
+	c, e := &b.call, b.call.driver
 	for k, name := range b.types {
 		o := b.outcome(k)
 		if b.members == nil {
-			e.meter.end(&f.call, &f.request, name, o.Err)
+			e.meter.end(&c.times, &c.request, name, o.Err)
 			continue
 		}
 		member := b.members[k]
-		e.meter.end(&member.call, &f.request, name, o.Err)
-		member.call.endSpan(e.host, from, o.Err)
+		e.meter.end(&member.times, &c.request, name, o.Err)
+		member.times.endSpan(e.engines, from, o.Err)
 		member.discharge()
 		member.resolve(o.Result, o.Err)
 	}
-	e.meter.endParts(f, &f.request)
-	f.call.endSpan(e.host, from, b.fault)
+	e.meter.endParts(c, &c.request)
+	c.times.endSpan(e.engines, from, b.fault)
 	e.meter.endBatch(b, b.fault)
-	f.settle(Result{Sequence: b.sequence, Changed: b.changed}, b.fault)
+	c.settle(Result{Sequence: b.sequence, Changed: b.changed}, b.fault)
 }
 
 // repeat ends the batch as the record of its key says, or with an error: nothing runs, and nobody
@@ -122,11 +123,11 @@ func (b *batch) share(first *batch) {
 }
 
 func (b *batch) endRepeated() {
-	e := b.future.engine
+	e := b.call.driver
 	for k := range b.types {
-		e.host.counts.Action(e.meter.shard, b.outcome(k).Err)
+		e.engines.counts.Action(e.meter.shard, b.outcome(k).Err)
 	}
-	b.end(&b.future.request)
+	b.end(&b.call.request)
 }
 
 // OwnerOf returns who waits for a member of a batch that is sent member by member.
@@ -155,9 +156,9 @@ func (p batchPart) Complete(r *engine.Request, err error) {
 	}
 	b.sequence = max(b.sequence, r.Outcome.Sequence)
 	if b.missing--; b.missing == 0 {
-		e := b.future.engine
+		e := b.call.driver
 		b.sequence = max(b.sequence, e.m.View().Sequence)
-		b.future.discharge()
+		b.call.discharge()
 		b.raiseEvents(r)
 		b.end(r)
 	}

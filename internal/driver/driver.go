@@ -1,26 +1,24 @@
-package host
+package driver
 
 import (
-	"cmp"
-	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"hypertoken/internal/engine"
 	"hypertoken/internal/events"
+	"hypertoken/internal/fault"
 	"hypertoken/internal/inproc"
 	"hypertoken/internal/pool"
 	"hypertoken/ipc"
 	"hypertoken/journal"
 )
 
-// driver runs an engine on this machine: it has the lock and the machine of the engine, tells the machine
-// events, and carries its effects out.
-type driver struct {
-	host    *Host
+// Driver runs an engine: it has the lock and the machine of the engine, tells the machine events, and
+// carries its effects out.
+type Driver struct {
+	engines *Engines
 	name    string
 	number  uint64 // counts a host's engines
 	meter   meter
@@ -42,7 +40,7 @@ type driver struct {
 	mu        sync.Mutex
 	m         engine.Machine
 	owner     journal.Owner
-	keys      engine.Keys[*Future]
+	keys      engine.Keys[*Call]
 	gathering gathering
 	at        *pool.Worker  // the worker of its place; nil if it has none, or is in this process
 	local     *inproc.Place // its place in this process; nil if it has none
@@ -75,32 +73,30 @@ type work struct {
 	run    *inproc.Place
 }
 
-// byAge sorts engines, so that what is done to each of them is done in the same order each time.
-func byAge(list []*driver) []*driver {
-	slices.SortFunc(list, func(a, b *driver) int { return cmp.Compare(a.number, b.number) })
-	return list
-}
+// Name returns the engine's name.
+func (e *Driver) Name() string { return e.name }
 
-func (e *driver) place() Place {
+// Place returns where the engine is at this moment.
+func (e *Driver) Place() Place {
 	switch status := e.status.Load(); {
 	case status&statusPlaced == 0:
-		return PlaceOut
+		return Out
 	case status&statusLive == 0:
 		return Placing
 	case status&statusLocal != 0:
-		return PlaceInProcess
+		return InProcess
 	}
-	return PlaceWorker
+	return OnWorker
 }
 
 // now returns the time on the host's clock.
-func (e *driver) now() time.Duration { return e.host.clock.Now() }
+func (e *Driver) now() time.Duration { return e.engines.clock.Now() }
 
 // perform carries out what the machine has asked for. The engine's lock is held.
-func (e *driver) perform() { e.m.Perform((*performer)(e)) }
+func (e *Driver) perform() { e.m.Perform((*performer)(e)) }
 
 // step has the machine take in one event. The engine's lock is free before and after.
-func (e *driver) step(event func(m *engine.Machine, now time.Duration)) {
+func (e *Driver) step(event func(m *engine.Machine, now time.Duration)) {
 	e.mu.Lock()
 	event(&e.m, e.now())
 	e.perform()
@@ -109,7 +105,7 @@ func (e *driver) step(event func(m *engine.Machine, now time.Duration)) {
 
 // takeFrame has the machine take in a frame that came from a place. It returns for how long the
 // place ran, if the frame is an answer that says so. The engine's lock is held.
-func (e *driver) takeFrame(p engine.Place, kind ipc.Kind, flags ipc.Flags, id uint64, body []byte,
+func (e *Driver) takeFrame(p engine.Place, kind ipc.Kind, flags ipc.Flags, id uint64, body []byte,
 	seen time.Duration) (ran time.Duration) {
 	switch kind {
 	case ipc.Chunk:
@@ -124,15 +120,15 @@ func (e *driver) takeFrame(p engine.Place, kind ipc.Kind, flags ipc.Flags, id ui
 }
 
 // stop ends the engine at once.
-func (e *driver) stop() {
-	e.step(func(m *engine.Machine, now time.Duration) { m.Stop(now, shutdownError()) })
+func (e *Driver) stop() {
+	e.step(func(m *engine.Machine, now time.Duration) { m.Stop(now, fault.Shutdown()) })
 }
 
 // placeLost takes in that the engine's worker has ended. d is nil if the worker did not die by itself.
-func (e *driver) placeLost(p engine.Place, d *engine.Death) {
+func (e *Driver) placeLost(p engine.Place, d *engine.Death) {
 	e.mu.Lock()
 	if v := e.m.View(); v.Place == p && v.HasWork {
-		e.meter.lostAt = e.host.stamp()
+		e.meter.lostAt = e.engines.stamp()
 	}
 	e.m.PlaceLost(e.now(), p, d)
 	e.perform()
@@ -143,14 +139,14 @@ func (e *driver) placeLost(p engine.Place, d *engine.Death) {
 // engine's lock, and does what waited for that: it writes to pipes, assigns places, and starts what
 // runs in this process. mayRun says that this goroutine may run the engine's actions. If more was
 // posted meanwhile, it locks the engine again for that.
-func (e *driver) unlockAndDeliver(mayRun bool) {
+func (e *Driver) unlockAndDeliver(mayRun bool) {
 	for {
 		e.mail.take()
 		e.publishStatus()
 		w := e.work
 		e.work = work{}
 		e.mu.Unlock()
-		w.do(e.host, mayRun)
+		w.do(e.engines, mayRun)
 		if !e.mail.isFull.Load() || !e.mu.TryLock() {
 			return
 		}
@@ -158,7 +154,7 @@ func (e *driver) unlockAndDeliver(mayRun bool) {
 }
 
 // publishStatus tells the others how the engine is. The engine's lock is held.
-func (e *driver) publishStatus() {
+func (e *Driver) publishStatus() {
 	v := e.m.View()
 	status := uint32(0)
 	if v.IsIdle {
@@ -176,16 +172,16 @@ func (e *driver) publishStatus() {
 	if v.IsTakingOut {
 		status |= statusTaking
 	}
-	if e.status.Swap(status) != status && v.IsIdle && e.local != nil && e.host.scheduler.IsStarved() {
+	if e.status.Swap(status) != status && v.IsIdle && e.local != nil && e.engines.scheduler.IsStarved() {
 		e.work.assign = true
 	}
 	if !e.listed && !v.IsResting {
 		e.listed = true
-		e.host.watch(e)
+		e.engines.watch(e)
 	}
 }
 
-func (w *work) do(h *Host, mayRun bool) {
+func (w *work) do(h *Engines, mayRun bool) {
 	if w.flush != nil {
 		w.flush.Write()
 		if w.flush != w.led {
@@ -207,11 +203,11 @@ func (w *work) do(h *Host, mayRun bool) {
 }
 
 // tick lets time pass. It returns whether more has to.
-func (e *driver) tick() bool {
+func (e *Driver) tick() bool {
 	e.mu.Lock()
 	e.m.WithdrawEach(e.now(), func(r *engine.Request) error {
 		if r.Context != nil && r.Context.Err() != nil {
-			return ended(r.Context, r.What)
+			return fault.Ended(r.Context, r.What)
 		}
 		return nil
 	})
@@ -228,7 +224,7 @@ func (e *driver) tick() bool {
 }
 
 // flushTo has a worker's pipe written once the lock is free. The engine's lock is held.
-func (e *driver) flushTo(w *pool.Worker) {
+func (e *Driver) flushTo(w *pool.Worker) {
 	if old := e.work.flush; old != nil && old != w {
 		old.Flush()
 		old.HandOverReading()
@@ -237,7 +233,7 @@ func (e *driver) flushTo(w *pool.Worker) {
 }
 
 // grantPlace takes a place in w, or in this process if w is nil. If w is gone already, it asks for another place.
-func grantPlace(e *driver, w *pool.Worker, p engine.Place, alone bool) {
+func grantPlace(e *Driver, w *pool.Worker, p engine.Place, alone bool) {
 	e.mu.Lock()
 	defer e.unlockAndDeliver(false)
 	waits := e.m.View().State == engine.Waiting
@@ -246,83 +242,45 @@ func grantPlace(e *driver, w *pool.Worker, p engine.Place, alone bool) {
 		w.RemoveTenant(p.Placement)
 		e.work.room, e.work.assign = w, true
 		if waits {
-			e.host.scheduler.Ask((*applicant)(e), alone)
+			e.engines.scheduler.Ask((*applicant)(e), alone)
 		}
 		return
 	case !waits:
-		e.host.scheduler.FreeSlot(p.Placement)
+		e.engines.scheduler.FreeSlot(p.Placement)
 		e.work.assign = true
 		return
 	case w == nil:
 		e.local = newResident(e, p.Placement)
-		if e.meter.isFallen = !e.host.options.InProcess; e.meter.isFallen {
+		if e.meter.isFallen = !e.engines.config.Rules.InProcess; e.meter.isFallen {
 			sayFellBack(e)
 		}
 	}
 	e.at = w
 	e.m.Grant(e.now(), p, alone)
 	e.perform()
-	if w == nil && e.m.View().Place == p && e.host.pool.IsAnyReady() {
+	if w == nil && e.m.View().Place == p && e.engines.pool.IsAnyReady() {
 		e.m.MoveWhenIdle(e.now())
 		e.perform()
 	}
 }
 
 // sayFellBack says that the engine goes on in this process. The engine's lock is held.
-func sayFellBack(e *driver) {
-	why := e.host.scheduler.WhyNoWorker()
-	e.host.counts.Fallbacks.Add(1)
-	e.host.log.Warn("an engine goes on in this process", "engine", e.name, "error", why)
+func sayFellBack(e *Driver) {
+	why := e.engines.scheduler.WhyNoWorker()
+	e.engines.counts.Fallbacks.Add(1)
+	e.engines.log.Warn("an engine goes on in this process", "engine", e.name, "error", why)
 	e.reportError(why)
 }
 
 // takeOut frees the engine's instance, if the engine is idle.
-func takeOut(e *driver) { e.step((*engine.Machine).TakeOut) }
+func takeOut(e *Driver) { e.step((*engine.Machine).TakeOut) }
 
 // enqueue hands a request to the machine. The engine's lock is held.
-func (e *driver) enqueue(r *engine.Request) {
+func (e *Driver) enqueue(r *engine.Request) {
 	e.used.Store(int64(e.now()))
 	e.m.Dispatch(e.now(), r)
 	e.perform()
 }
-
-// withdraw ends a request whose context has ended, if it still can be.
-func (e *driver) withdraw(f *Future, ctx context.Context) {
-	e.mu.Lock()
-	if !e.gathering.withdraw(f, ctx) {
-		e.m.Withdraw(e.now(), &f.request, ended(ctx, f.request.What))
-		e.perform()
-		f.withdrawDigest(ctx)
-	}
-	e.unlockAndDeliver(false)
-}
-
-// withdrawDigest ends the question behind an action whose context has ended. The engine's lock is held.
-func (f *Future) withdrawDigest(ctx context.Context) {
-	e := f.engine
-	if f.behind != nil {
-		e.m.Withdraw(e.now(), &f.behind.request, ended(ctx, f.request.What))
-		e.perform()
-	}
-}
-
-// await waits for the truth about a request. If ctx ends, it withdraws the request first.
-func (e *driver) await(ctx context.Context, f *Future) (Result, error) {
-	if r, err, ok := f.Result(); ok {
-		return r, err
-	}
-	f.wait(ctx)
-	r, err, ok := f.Result()
-	if !ok {
-		e.withdraw(f, ctx)
-		<-f.Done()
-		r, err, _ = f.Result()
-	}
-	return r, err
-}
-
-// discharge gives back what a request took of the queue. The engine's lock is held.
-func (f *Future) discharge() { f.engine.host.queue.Give(&f.room) }
 
 // placeName names a place for logs.
 func placeName(p engine.Place) string {

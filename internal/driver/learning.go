@@ -1,11 +1,14 @@
-package host
+package driver
 
 import (
 	"context"
 	"sync"
 	"time"
 
+	"github.com/vmihailenco/msgpack/v5"
+
 	"hypertoken/internal/measure"
+	"hypertoken/wasm"
 )
 
 // How a host that is measured learns the names of the core's actions.
@@ -25,7 +28,7 @@ const (
 
 // learn has the list of actions asked for, unless it is known, or was asked for a moment ago in vain.
 // It returns a channel that is closed when the attempt under way has ended, nil if there is none.
-func (l *learning) learn(h *Host, m *measure.Recorder) <-chan struct{} {
+func (l *learning) learn(h *Engines, m *measure.Recorder) <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.attempt != nil || m.KnowsActions() || h.life.Err() != nil || time.Now().Before(l.next) {
@@ -35,9 +38,9 @@ func (l *learning) learn(h *Host, m *measure.Recorder) <-chan struct{} {
 	l.attempt = ended
 	h.spawn(func() {
 		defer close(ended)
-		ctx, cancel := context.WithTimeout(h.life, h.options.StartTimeout)
+		ctx, cancel := context.WithTimeout(h.life, h.config.StartTimeout)
 		defer cancel()
-		list, err := h.Actions(ctx)
+		names, err := h.actionNames(ctx)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.attempt = nil
@@ -51,18 +54,14 @@ func (l *learning) learn(h *Host, m *measure.Recorder) <-chan struct{} {
 			}
 			return
 		}
-		var names []string
-		for _, a := range list {
-			names = append(names, a.Name)
-		}
 		m.Learn(names)
 	})
 	return ended
 }
 
-// measuring returns the host's measure. The first call begins with that, and waits for the list of
+// Measure returns what is measured. The first call begins with that, and waits for the list of
 // actions as long as a start may take; each later one has it asked for again if it is not known.
-func (h *Host) measuring() *measure.Recorder {
+func (h *Engines) Measure() *measure.Recorder {
 	m := h.measure.Load()
 	first := m == nil
 	if first {
@@ -75,4 +74,25 @@ func (h *Host) measuring() *measure.Recorder {
 		<-attempt
 	}
 	return m
+}
+
+// actionNames asks the core for the names of its actions.
+func (h *Engines) actionNames(ctx context.Context) (names []string, err error) {
+	encoded, err := h.Actions(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := wasm.Scan(encoded); err != nil {
+		return nil, err
+	}
+	var list []struct {
+		Name string `msgpack:"name"`
+	}
+	if err := msgpack.Unmarshal(encoded, &list); err != nil {
+		return nil, err
+	}
+	for _, a := range list {
+		names = append(names, a.Name)
+	}
+	return names, nil
 }

@@ -1,17 +1,18 @@
-package host
+package driver
 
 import (
 	"errors"
 	"time"
 
 	"hypertoken/internal/engine"
+	"hypertoken/internal/fault"
 	"hypertoken/internal/pool"
 	"hypertoken/journal"
 )
 
 // performer carries out what an engine's machine asks for. It is the engine under another name, so
 // that these methods are not among the engine's own. The engine's lock is held in all of them.
-type performer driver
+type performer Driver
 
 // worker returns the worker of the engine's place, nil in this process.
 func (p *performer) worker(at engine.Place) *pool.Worker {
@@ -23,7 +24,7 @@ func (p *performer) worker(at engine.Place) *pool.Worker {
 
 // Send sends a request, or the next piece of a placing.
 func (p *performer) Send(at engine.Place, s engine.Sending) (id uint64, ok bool) {
-	e, w := (*driver)(p), p.worker(at)
+	e, w := (*Driver)(p), p.worker(at)
 	switch {
 	case w != nil:
 		if id, ok = w.Send((*tenant)(e), s.Kind, s.Flags, at.Placement, s.Body); ok {
@@ -34,28 +35,28 @@ func (p *performer) Send(at engine.Place, s engine.Sending) (id uint64, ok bool)
 			e.work.run = e.local
 		}
 	}
-	if f, isFuture := ownerOf(s.Request); ok && isFuture {
-		if f.at.Load() != w {
-			f.at.Store(w)
+	if c, isCall := ownerOf(s.Request); ok && isCall {
+		if c.at.Load() != w {
+			c.at.Store(w)
 		}
-		if f.call.began > 0 {
-			s.Request.Sent = e.host.stamp()
+		if c.times.began > 0 {
+			s.Request.Sent = e.engines.stamp()
 		}
 	}
 	return id, ok
 }
 
-// ownerOf returns the future of a request, if it has one.
-func ownerOf(r *engine.Request) (*Future, bool) {
+// ownerOf returns the call of a request, if it has one.
+func ownerOf(r *engine.Request) (*Call, bool) {
 	if r == nil {
 		return nil, false
 	}
-	f, ok := r.Owner.(*Future)
-	return f, ok
+	c, ok := r.Owner.(*Call)
+	return c, ok
 }
 
 func (p *performer) Recall(at engine.Place, id uint64) {
-	e, w := (*driver)(p), p.worker(at)
+	e, w := (*Driver)(p), p.worker(at)
 	switch {
 	case w != nil:
 		w.Recall(id)
@@ -71,12 +72,12 @@ func (p *performer) Recall(at engine.Place, id uint64) {
 func (p *performer) Abandon(at engine.Place) {
 	if w := p.worker(at); w != nil {
 		w.Abandon(at.Placement)
-		(*driver)(p).flushTo(w)
+		(*Driver)(p).flushTo(w)
 	}
 }
 
 func (p *performer) PlaceLeft(at engine.Place) {
-	e := (*driver)(p)
+	e := (*Driver)(p)
 	switch w := p.worker(at); {
 	case w != nil:
 		w.RemoveTenant(at.Placement)
@@ -97,7 +98,7 @@ func (p *performer) ReleaseAlone(at engine.Place) {
 }
 
 func (p *performer) Overdue(at engine.Place, id uint64) {
-	e, w := (*driver)(p), p.worker(at)
+	e, w := (*Driver)(p), p.worker(at)
 	if w != nil {
 		if w.Condemn(id) {
 			return
@@ -111,24 +112,24 @@ func (p *performer) Overdue(at engine.Place, id uint64) {
 func (p *performer) Violation(at engine.Place, err error) { p.worker(at).EndForViolation(err) }
 
 func (p *performer) AskPlace(alone bool) {
-	p.host.scheduler.Ask((*applicant)(p), alone)
+	p.engines.scheduler.Ask((*applicant)(p), alone)
 	p.work.assign = true
 }
 
 func (p *performer) TakeAskBack() {
-	p.host.scheduler.TakeAskBack((*applicant)(p))
+	p.engines.scheduler.TakeAskBack((*applicant)(p))
 	p.work.assign = true
 }
 
 func (p *performer) Load(asNewOwner bool) {
-	e := (*driver)(p)
+	e := (*Driver)(p)
 	if asNewOwner {
-		e.owner.Number = e.host.owners.Add(1)
+		e.owner.Number = e.engines.owners.Add(1)
 	}
 	e.calls++
 	call := e.calls
 	e.loadCall = call
-	e.host.options.Store.Load(e.name, e.owner, func(s *journal.Stored, err error) {
+	e.engines.config.Store.Load(e.name, e.owner, func(s *journal.Stored, err error) {
 		e.mail.post(func() {
 			if call != e.loadCall {
 				return
@@ -136,7 +137,7 @@ func (p *performer) Load(asNewOwner bool) {
 			isForeign := s != nil && s.Owner.Host != e.owner.Host
 			if s != nil {
 				e.keys.Load(s)
-				e.work.shed = e.work.shed || e.host.keyBytes.Load() > e.host.options.MaxKeyBytes
+				e.work.shed = e.work.shed || e.engines.keyBytes.Load() > e.engines.config.MaxKeyBytes
 			}
 			e.m.Loaded(e.now(), s, isForeign, err)
 		})
@@ -144,27 +145,27 @@ func (p *performer) Load(asNewOwner bool) {
 }
 
 func (p *performer) Append(after uint64, records []journal.Record) {
-	e := (*driver)(p)
+	e := (*Driver)(p)
 	e.calls++
 	e.appendCall = e.calls
-	e.host.options.Store.Append(e.name, e.owner, after, records, journal.DoneFor((*appendEnd)(e), e.calls))
+	e.engines.config.Store.Append(e.name, e.owner, after, records, journal.DoneFor((*appendEnd)(e), e.calls))
 }
 
 // appendEnd is told how an append ended. It is the engine under another name.
-type appendEnd driver
+type appendEnd Driver
 
 // CallEnded implements journal.Receiver.
 func (a *appendEnd) CallEnded(call uint64, err error) { a.mail.postAppendEnd(call, err) }
 
 func (p *performer) Install(sequence uint64, snapshot []byte) {
-	e := (*driver)(p)
+	e := (*Driver)(p)
 	e.calls++
 	call := e.calls
 	e.installCall = call
-	e.host.log.Debug("snapshot taken", "engine", e.name, "sequence", sequence, "bytes", len(snapshot))
-	base := journal.Base{Sequence: sequence, Snapshot: true, Data: snapshot, Core: e.host.hash}
+	e.engines.log.Debug("snapshot taken", "engine", e.name, "sequence", sequence, "bytes", len(snapshot))
+	base := journal.Base{Sequence: sequence, Snapshot: true, Data: snapshot, Core: e.engines.config.CoreHash}
 	base.Keys, base.KeyNumber = e.keys.UpTo(sequence)
-	e.host.options.Store.Install(e.name, e.owner, base, journal.DoneFunc(func(err error) {
+	e.engines.config.Store.Install(e.name, e.owner, base, journal.DoneFunc(func(err error) {
 		e.mail.post(func() {
 			if call == e.installCall {
 				e.m.Installed(e.now(), err)
@@ -176,55 +177,55 @@ func (p *performer) Install(sequence uint64, snapshot []byte) {
 func (p *performer) Resolve(r *engine.Request, err error) { r.Owner.Complete(r, err) }
 
 func (p *performer) RecordsStored(records uint64, bytes int) {
-	if m := p.host.measure.Load(); m != nil {
+	if m := p.engines.measure.Load(); m != nil {
 		m.Records.Add(records)
 		m.RecordBytes.Add(uint64(bytes))
 	}
 }
 
 func (p *performer) SnapshotStored(bytes int) {
-	if m := p.host.measure.Load(); m != nil {
+	if m := p.engines.measure.Load(); m != nil {
 		m.Snapshots.Add(1)
 		m.SnapshotBytes.Add(uint64(bytes))
 	}
 }
 
 func (p *performer) SnapshotFailed(err error) {
-	if !errors.Is(err, ErrShutdown) {
-		p.host.log.Warn("no snapshot could be stored", "engine", p.name, "error", err)
+	if !errors.Is(err, fault.ErrShutdown) {
+		p.engines.log.Warn("no snapshot could be stored", "engine", p.name, "error", err)
 	}
 }
 
 func (p *performer) Placed(at engine.Place, replayed uint64) {
-	e := (*driver)(p)
-	e.host.counts.Placed.Add(1)
+	e := (*Driver)(p)
+	e.engines.counts.Placed.Add(1)
 	e.meter.placed(at, replayed)
-	if e.host.debug {
-		e.host.log.Debug("engine placed", "engine", e.name, "at", placeName(at), "sequence", e.m.View().Sequence)
+	if e.engines.config.IsDebug {
+		e.engines.log.Debug("engine placed", "engine", e.name, "at", placeName(at), "sequence", e.m.View().Sequence)
 	}
 }
 
 func (p *performer) Broken(err error) {
 	if !p.isOpening { // Open returns the error
-		p.host.log.Error("an engine is broken", "engine", p.name, "error", err)
+		p.engines.log.Error("an engine is broken", "engine", p.name, "error", err)
 	}
-	(*driver)(p).reportError(err)
+	(*Driver)(p).reportError(err)
 }
 
 func (p *performer) Held(until, length time.Duration, kills int, err error) {
-	p.host.counts.Holds.Add(1)
+	p.engines.counts.Holds.Add(1)
 	p.heldUntil.Store(int64(until))
-	p.host.log.Warn("an engine is held back: workers are killed for its actions", "engine", p.name, "kills", kills,
+	p.engines.log.Warn("an engine is held back: workers are killed for its actions", "engine", p.name, "kills", kills,
 		"for", length)
-	(*driver)(p).reportError(err)
+	(*Driver)(p).reportError(err)
 }
 
 func (p *performer) Closed() {
-	e := (*driver)(p)
+	e := (*Driver)(p)
 	e.heldUntil.Store(0)
 	e.keys.Clear()
-	forget(e.host, e)
-	e.emit(Event{Name: EventShutdown})
+	e.engines.forget(e)
+	e.emit(Event{Name: eventShutdown})
 	e.listeners.End()
 	close(e.closed)
 }

@@ -1,4 +1,4 @@
-package host
+package driver
 
 import (
 	"encoding/binary"
@@ -12,33 +12,33 @@ import (
 // digestBehind is the question for the digest behind an action or a batch. The engine's lock guards it.
 type digestBehind struct {
 	request engine.Request
-	of      *Future
+	of      *Call
 	// isHeld says that the outcome of the action is there and waits for the digest: it is result.
 	isHeld bool
 	result Result
 	// hasEnded says that the question has ended; hasDigest that digest is that of the state of sequence.
 	hasEnded, hasDigest bool
-	digest              Digest
+	digest              uint64
 	sequence            uint64
 }
 
-// waitForDigest makes the future wait for the digest of the state after it.
-func (f *Future) waitForDigest() {
-	f.behind = &digestBehind{of: f, request: engine.Request{Kind: ipc.Digest, What: f.request.What + ": its digest"}}
-	f.behind.request.Owner = f.behind
+// waitForDigest makes the call wait for the digest of the state after it.
+func (c *Call) waitForDigest() {
+	c.behind = &digestBehind{of: c, request: engine.Request{Kind: ipc.Digest, What: c.request.What + ": its digest"}}
+	c.behind.request.Owner = c.behind
 }
 
-// askDigest queues the question behind what was queued last, if the future has one and has not failed.
+// askDigest queues the question behind what was queued last, if the call has one and has not failed.
 // The engine's lock is held.
-func (f *Future) askDigest() {
-	d := f.behind
-	if d == nil || f.isResolved.Load() {
+func (c *Call) askDigest() {
+	d := c.behind
+	if d == nil || c.isResolved.Load() {
 		return
 	}
-	r := &f.request
+	r := &c.request
 	d.request.Deadline, d.request.Allowed, d.request.Limit, d.request.Context = r.Deadline, r.Allowed, r.Limit,
 		r.Context
-	f.engine.enqueue(&d.request)
+	c.driver.enqueue(&d.request)
 }
 
 // Complete takes in the digest. Without it the action keeps its outcome.
@@ -46,18 +46,18 @@ func (d *digestBehind) Complete(r *engine.Request, err error) {
 	d.hasEnded = true
 	if err == nil {
 		d.hasDigest, d.sequence = true, r.Outcome.Sequence
-		d.digest = Digest(binary.LittleEndian.Uint64(r.Outcome.Result))
+		d.digest = binary.LittleEndian.Uint64(r.Outcome.Result)
 	}
 	if d.isHeld {
 		d.of.settle(d.result, nil)
 	}
 }
 
-// settle resolves a future whose outcome is there, once its digest is there, too. A state has the
+// settle resolves a call whose outcome is there, once its digest is there, too. A state has the
 // sequence of its action until another action is committed, so the sequence tells whether the digest
 // is that of the action's state. The engine's lock is held.
-func (f *Future) settle(r Result, err error) {
-	if d := f.behind; d != nil && err == nil {
+func (c *Call) settle(r Result, err error) {
+	if d := c.behind; d != nil && err == nil {
 		if !d.hasEnded {
 			d.isHeld, d.result = true, r
 			return
@@ -66,5 +66,5 @@ func (f *Future) settle(r Result, err error) {
 			r.HasDigest, r.Digest = true, d.digest
 		}
 	}
-	f.resolve(r, err)
+	c.resolve(r, err)
 }

@@ -1,4 +1,4 @@
-package host
+package driver
 
 import (
 	"time"
@@ -9,15 +9,15 @@ import (
 )
 
 // resident is an engine, as its place in this process knows it.
-type resident driver
+type resident Driver
 
 var _ inproc.Tenant = (*resident)(nil)
 
 // newResident returns a place in this process for an engine, which was granted. The engine's lock is
 // held.
-func newResident(e *driver, placement uint64) *inproc.Place {
-	h := e.host
-	h.locals.Add(1)
+func newResident(e *Driver, placement uint64) *inproc.Place {
+	h := e.engines
+	h.residents.Add(1)
 	h.scheduler.AddResident(placement, (*applicant)(e))
 	return inproc.New(&h.places, (*resident)(e), placement)
 }
@@ -26,7 +26,7 @@ func newResident(e *driver, placement uint64) *inproc.Place {
 func (r *resident) Hold() { r.mu.Lock() }
 
 func (r *resident) Release(placement uint64, hasRoom bool) {
-	e := (*driver)(r)
+	e := (*Driver)(r)
 	if hasRoom && (e.m.View().Place == engine.Place{Placement: placement}) {
 		e.m.Room(e.now())
 		e.perform()
@@ -35,20 +35,20 @@ func (r *resident) Release(placement uint64, hasRoom bool) {
 }
 
 func (r *resident) HandleFrame(placement uint64, h ipc.Header, body []byte, seen time.Duration) {
-	(*driver)(r).takeFrame(engine.Place{Placement: placement}, h.Kind, h.Flags, h.Request, body, seen)
+	(*Driver)(r).takeFrame(engine.Place{Placement: placement}, h.Kind, h.Flags, h.Request, body, seen)
 }
 
 func (r *resident) HandleFree(placement uint64, isHeld bool) {
-	r.host.scheduler.FreeSlot(placement)
-	r.host.locals.Done()
+	r.engines.scheduler.FreeSlot(placement)
+	r.engines.residents.Done()
 	if !isHeld {
-		r.host.scheduler.Assign()
+		r.engines.scheduler.Assign()
 	}
 }
 
 func (r *resident) Stamp() time.Duration {
-	if r.host.measures() {
-		return r.host.stamp()
+	if r.engines.measures() {
+		return r.engines.stamp()
 	}
 	return 0
 }

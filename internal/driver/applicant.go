@@ -1,4 +1,4 @@
-package host
+package driver
 
 import (
 	"time"
@@ -9,7 +9,7 @@ import (
 )
 
 // applicant is an engine, as the scheduler knows it: one that may want a place.
-type applicant driver
+type applicant Driver
 
 var _ scheduler.Engine = (*applicant)(nil)
 
@@ -20,18 +20,18 @@ func (a *applicant) Grant(w *pool.Worker, placement uint64, isAlone bool) {
 	if w != nil {
 		p.Worker = w.Number()
 	}
-	grantPlace((*driver)(a), w, p, isAlone)
+	grantPlace((*Driver)(a), w, p, isAlone)
 }
 
 func (a *applicant) NoWorker(why error) {
-	(*driver)(a).step(func(m *engine.Machine, now time.Duration) { m.NoWorker(now, why) })
+	(*Driver)(a).step(func(m *engine.Machine, now time.Duration) { m.NoWorker(now, why) })
 }
 
-func (a *applicant) Forsake() { (*driver)(a).step((*engine.Machine).Forsake) }
+func (a *applicant) Forsake() { (*Driver)(a).step((*engine.Machine).Forsake) }
 
-func (a *applicant) TakeOut() { takeOut((*driver)(a)) }
+func (a *applicant) TakeOut() { takeOut((*Driver)(a)) }
 
-func (a *applicant) MoveWhenIdle() { (*driver)(a).step((*engine.Machine).MoveWhenIdle) }
+func (a *applicant) MoveWhenIdle() { (*Driver)(a).step((*engine.Machine).MoveWhenIdle) }
 
 func (a *applicant) Age() uint64 { return a.number }
 
