@@ -427,7 +427,8 @@ func TestEveryLogMessageIsDocumented(t *testing.T) {
 	}
 	call := regexp.MustCompile(`(?:log|Log|logger)\.(Info|Warn|Error)\("([^"]+)"[,)]`)
 	found := map[string]bool{}
-	for _, dir := range []string{"host", "workerproc", "internal/process", "internal/pool"} {
+	for _, dir := range []string{"host", "workerproc", "internal/driver", "internal/inproc", "internal/pool",
+		"internal/process"} {
 		files, err := filepath.Glob("../" + dir + "/*.go")
 		if err != nil {
 			t.Fatal(err)

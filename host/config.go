@@ -18,8 +18,8 @@ import (
 
 // What the packages that run engines get of the options.
 
-// config returns what the engines of a host go by. The options have their defaults. It fails if there
-// is no such core, or if another one is pinned.
+// config returns what the engines of a host go by. The options have their defaults. It fails if
+// there is no such core, or if another one is pinned.
 func (o *Options) config() (driver.Config, error) {
 	code, hash, err := o.readCore()
 	if err != nil {

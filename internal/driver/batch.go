@@ -20,15 +20,15 @@ type Member struct {
 	Choice  Choice
 }
 
-// Members are the actions of a batch: how many there are, and a function that returns the k-th one. So
-// a caller that has them as another type need not copy them.
+// Members are the actions of a batch: how many there are, and a function that returns the k-th one.
+// So a caller that has them as another type need not copy them.
 type Members struct {
 	Len int
 	At  func(k int) Member
 }
 
-// DispatchBatch runs actions one after the other, with nothing between them. whole is said of the whole
-// batch. If a member of an atomic batch fails, the error is made by Config.BatchError.
+// DispatchBatch runs actions one after the other, with nothing between them. whole is said of the
+// whole batch. If a member of an atomic batch fails, the error is made by Config.BatchError.
 func (e *Driver) DispatchBatch(ctx context.Context, mode Mode, members Members, whole Choice) (BatchResult, error) {
 	if mode != Atomic && mode != Independent {
 		return BatchResult{}, badInput("DispatchBatch: there is no batch mode %d", mode)
@@ -68,8 +68,8 @@ func (e *Driver) DispatchBatch(ctx context.Context, mode Mode, members Members, 
 	return BatchResult{Result: r, Outcomes: outcomes}, err
 }
 
-// prepareBatch encodes a batch. It returns the batch of the members that are sent, and the outcomes of
-// all members, as far as they are known: nil if all are sent.
+// prepareBatch encodes a batch. It returns the batch of the members that are sent, and the outcomes
+// of all members, as far as they are known: nil if all are sent.
 func prepareBatch(ctx context.Context, e *Driver, mode Mode, members Members,
 	whole *Choice) (*batch, []Outcome, error) {
 	var outcomes []Outcome
@@ -115,7 +115,7 @@ func prepareBatch(ctx context.Context, e *Driver, mode Mode, members Members,
 		return nil, nil, fault.ErrPayloadTooLarge.With("%s: its %d bytes do not fit into a frame of %d (MaxFrame)",
 			b.call.request.What, n, o.Pool.MaxFrame)
 	}
-	b.call.bound(ctx, e)
+	b.call.setBounds(ctx, e)
 	if whole.Key != "" {
 		b.call.request.Keyed = engine.NewKey(whole.Key, b.sum(members.Len))
 	}
@@ -142,7 +142,8 @@ func (d *Choice) checkMember(index int, what string) error {
 		"give it to DispatchBatch", index, what, name)
 }
 
-// sum returns the sum over what a batch asks for: its mode, how many members it has, and those that are sent.
+// sum returns the sum over what a batch asks for: its mode, how many members it has, and those that
+// are sent.
 func (b *batch) sum(members int) hash.Hash {
 	sum := engine.NewSum(engine.SumOfBatch)
 	engine.AddToSum(sum, []byte(b.mode.String()))
@@ -154,7 +155,8 @@ func (b *batch) sum(members int) hash.Hash {
 	return sum
 }
 
-// emptyBatch answers a batch of which nothing is sent. Its condition holds, or does not, all the same.
+// emptyBatch answers a batch of which nothing is sent. Its condition holds, or does not, all the
+// same.
 func emptyBatch(ctx context.Context, e *Driver, outcomes []Outcome, whole *Choice) (BatchResult, error) {
 	at, err := e.Position(ctx, "DispatchBatch")
 	if err != nil {
@@ -173,7 +175,8 @@ func emptyBatch(ctx context.Context, e *Driver, outcomes []Outcome, whole *Choic
 	return BatchResult{Result: at, Outcomes: outcomes}, nil
 }
 
-// await waits for the truth about a batch. If ctx ends, it withdraws what can still be withdrawn of it.
+// await waits for the truth about a batch. If ctx ends, it withdraws what can still be withdrawn of
+// it.
 func (b *batch) await(ctx context.Context) (Result, error) {
 	c, e := &b.call, b.call.driver
 	if c.wait(ctx); !c.isResolved.Load() {
@@ -215,8 +218,8 @@ func newBatch(e *Driver, mode Mode, members []*Call) *batch {
 	return b
 }
 
-// aborted returns the outcomes of an atomic batch of n members whose member at that index failed, and
-// the error of the batch.
+// aborted returns the outcomes of an atomic batch of n members whose member at that index failed,
+// and the error of the batch.
 func (e *Driver) aborted(n, index int, err error) ([]Outcome, error) {
 	cause := e.engines.config.BatchError(index, err)
 	outcomes := make([]Outcome, n)

@@ -13,12 +13,13 @@ import (
 	"hypertoken/journal"
 )
 
-// Call is something that was asked of an engine, on its way to its outcome: an action, a batch, or a
-// question about the engine. The zero value is ready to be handed to a method of Driver, once.
+// Call is something that was asked of an engine, on its way to its outcome: an action, a batch, or
+// a question about the engine. The zero value is ready to be handed to a method of Driver, once.
 type Call struct {
 	// request is the part that the engine's machine works with, from the dispatch until the outcome.
 	request engine.Request
-	// at is the worker that the request was sent to last; nil if it is in this process, or was not sent.
+	// at is the worker that the request was sent to last; nil if it is in this process, or was not
+	// sent.
 	at     atomic.Pointer[pool.Worker]
 	driver *Driver
 	// batch is the batch whose outcome this is; nil for an action or a question.
@@ -29,12 +30,12 @@ type Call struct {
 	behind *digestBehind
 	times  callTimes
 
-	// isHidden says that only the method that returns the outcome has the call. Then its memory is used
-	// again.
+	// isHidden says that only the method that returns the outcome has the call. Then its memory is
+	// used again.
 	isHidden   bool
 	reusedDone chan struct{} // the channel of an earlier call, for done
 	isResolved atomic.Bool   // says that result and failure are there
-	mu         sync.Mutex    // guards done, and who resolves
+	mu         sync.Mutex    // guards done, and the right to resolve
 	done       chan struct{} // made when somebody asks for it
 	result     Result
 	failure    error
@@ -88,8 +89,8 @@ func (c *Call) Done() <-chan struct{} {
 	return c.done
 }
 
-// wakeLocked wakes everybody who waits. A hidden call has one waiter at most, and its channel is used
-// again. The call's lock is held.
+// wakeLocked wakes everybody who waits. A hidden call has one waiter at most, and its channel is
+// used again. The call's lock is held.
 func (c *Call) wakeLocked() {
 	if c.isHidden {
 		c.done <- struct{}{}
@@ -106,7 +107,8 @@ func (c *Call) Result() (r Result, err error, ok bool) { //nolint:revive // the 
 	return c.result, c.failure, true
 }
 
-// Wait waits for the outcome. If ctx ends first, it returns the error of that, and the call goes on.
+// Wait waits for the outcome. If ctx ends first, it returns the error of that, and the call goes
+// on.
 func (c *Call) Wait(ctx context.Context) (Result, error) {
 	if r, err, ok := c.Result(); ok {
 		return r, err
@@ -118,7 +120,8 @@ func (c *Call) Wait(ctx context.Context) (Result, error) {
 	return Result{}, fault.Ended(ctx, "waiting for "+c.request.What)
 }
 
-// wait waits until the outcome is there, or ctx ends. It reads the worker's answers meanwhile, if nobody else does.
+// wait waits until the outcome is there, or ctx ends. It reads the worker's answers meanwhile, if
+// nobody else does.
 func (c *Call) wait(ctx context.Context) {
 	if w := c.at.Load(); w != nil {
 		w.Lead(ctx, (*awaited)(c))
@@ -169,7 +172,7 @@ func (c *Call) Complete(r *engine.Request, err error) {
 		c.times.endSpan(e.engines, r, err)
 	}
 	c.keyEnded(err)
-	c.settle(result, err)
+	c.resolveWithDigest(result, err)
 }
 
 // keyEnded is called when the first call with a key has ended. It gives the same outcome to all
@@ -200,8 +203,8 @@ func (c *Call) repeat(old *journal.KeyRecord, err error) {
 	}
 	c.driver.meter.endAlone(c, c.request.What, err)
 	if err != nil {
-		c.settle(Result{}, err)
+		c.resolveWithDigest(Result{}, err)
 		return
 	}
-	c.settle(Result{Sequence: old.Sequence, Changed: old.Changed, Raw: old.Result}, nil)
+	c.resolveWithDigest(Result{Sequence: old.Sequence, Changed: old.Changed, Raw: old.Result}, nil)
 }

@@ -14,8 +14,8 @@ import (
 
 // How an action is made ready for its engine: what its caller has chosen, and its encoding.
 
-// Choice is what the caller of an action, or of a batch, says beside its payload. The zero value says
-// nothing.
+// Choice is what the caller of an action, or of a batch, says beside its payload. The zero value
+// says nothing.
 type Choice struct {
 	// HasNow says that Now is the clock that the action sees.
 	HasNow bool
@@ -52,7 +52,8 @@ func (d *Choice) checkKey(what string) error {
 	return nil
 }
 
-// prepare encodes an action, and checks what can be checked before it is sent. Nobody else has the call.
+// prepare encodes an action, and checks what can be checked before it is sent. Nobody else has the
+// call.
 func (c *Call) prepare(ctx context.Context, e *Driver, actionType string, value any, d Choice) error {
 	switch p := value.(type) {
 	case nil:
@@ -101,15 +102,15 @@ func (c *Call) prepareEncoded(ctx context.Context, e *Driver, actionType string,
 		engine.AddActionToSum(sum, r.Body)
 		r.Keyed = engine.NewKey(d.Key, sum)
 	}
-	c.bound(ctx, e)
+	c.setBounds(ctx, e)
 	if d.WantsDigest {
 		c.waitForDigest()
 	}
 	return nil
 }
 
-// bound gives a request its time, who waits for it, and what it takes of the queue.
-func (c *Call) bound(ctx context.Context, e *Driver) {
+// setBounds gives a request its time, its owner, and the room that it takes in the queue.
+func (c *Call) setBounds(ctx context.Context, e *Driver) {
 	c.request.Owner = c
 	c.room.Size = int64(len(c.request.Body)) + requestSize
 	if e.timeout > 0 {

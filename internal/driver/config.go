@@ -15,10 +15,11 @@ import (
 	"hypertoken/journal"
 )
 
-// Config is what the engines of a host go by. Options of the host that have the same names say more.
+// Config is what the engines of a host go by. Options of the host that have the same names say
+// more.
 type Config struct {
-	// Core is the core in this process, CoreHash its SHA-256. Cores are those that wrote journals which
-	// have to be taken over.
+	// Core is the core in this process, CoreHash its SHA-256. Cores are those that wrote journals
+	// which have to be taken over.
 	Core     inproc.CoreConfig
 	CoreHash string
 	Cores    [][]byte

@@ -43,8 +43,8 @@ func (h *Engines) Records(ctx context.Context) ([]byte, error) {
 	return h.core.Ask(ctx, "Records", (*wasm.Instance).Records)
 }
 
-// useCore keeps Shutdown from freeing the core. It fails if Shutdown was called. Otherwise the caller
-// calls residents.Done.
+// useCore keeps Shutdown from freeing the core. It fails if Shutdown was called. Otherwise the
+// caller calls residents.Done.
 func (h *Engines) useCore() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

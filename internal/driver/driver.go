@@ -15,8 +15,8 @@ import (
 	"hypertoken/journal"
 )
 
-// Driver runs an engine: it has the lock and the machine of the engine, tells the machine events, and
-// carries its effects out.
+// Driver runs an engine: it has the lock and the machine of the engine, tells the machine events,
+// and carries its effects out.
 type Driver struct {
 	engines *Engines
 	name    string
@@ -44,11 +44,12 @@ type Driver struct {
 	gathering gathering
 	at        *pool.Worker  // the worker of its place; nil if it has none, or is in this process
 	local     *inproc.Place // its place in this process; nil if it has none
-	listed    bool          // the host's tick knows it
+	isWatched bool          // the tick looks after it
 	// isOpening says that Open has not returned.
 	isOpening bool
 	work      work
-	// appendCall and installCall are the calls of the store whose end counts, loadCall that of the last load.
+	// appendCall and installCall are the calls of the store whose end counts, loadCall that of the
+	// last load.
 	calls, appendCall, installCall, loadCall uint64
 
 	mail mailbox
@@ -124,7 +125,8 @@ func (e *Driver) stop() {
 	e.step(func(m *engine.Machine, now time.Duration) { m.Stop(now, fault.Shutdown()) })
 }
 
-// placeLost takes in that the engine's worker has ended. d is nil if the worker did not die by itself.
+// placeLost takes in that the engine's worker has ended. d is nil if the worker did not die by
+// itself.
 func (e *Driver) placeLost(p engine.Place, d *engine.Death) {
 	e.mu.Lock()
 	if v := e.m.View(); v.Place == p && v.HasWork {
@@ -141,12 +143,12 @@ func (e *Driver) placeLost(p engine.Place, d *engine.Death) {
 // posted meanwhile, it locks the engine again for that.
 func (e *Driver) unlockAndDeliver(mayRun bool) {
 	for {
-		e.mail.take()
+		e.mail.handleAll()
 		e.publishStatus()
 		w := e.work
 		e.work = work{}
 		e.mu.Unlock()
-		w.do(e.engines, mayRun)
+		w.carryOut(e.engines, mayRun)
 		if !e.mail.isFull.Load() || !e.mu.TryLock() {
 			return
 		}
@@ -175,13 +177,14 @@ func (e *Driver) publishStatus() {
 	if e.status.Swap(status) != status && v.IsIdle && e.local != nil && e.engines.scheduler.IsStarved() {
 		e.work.assign = true
 	}
-	if !e.listed && !v.IsResting {
-		e.listed = true
+	if !e.isWatched && !v.IsResting {
+		e.isWatched = true
 		e.engines.watch(e)
 	}
 }
 
-func (w *work) do(h *Engines, mayRun bool) {
+// carryOut does what waited for the engine's lock to be free.
+func (w *work) carryOut(h *Engines, mayRun bool) {
 	if w.flush != nil {
 		w.flush.Write()
 		if w.flush != w.led {
@@ -202,7 +205,7 @@ func (w *work) do(h *Engines, mayRun bool) {
 	}
 }
 
-// tick lets time pass. It returns whether more has to.
+// tick lets time pass. It reports whether more has to.
 func (e *Driver) tick() bool {
 	e.mu.Lock()
 	e.m.WithdrawEach(e.now(), func(r *engine.Request) error {
@@ -216,11 +219,11 @@ func (e *Driver) tick() bool {
 	e.m.Tick(e.now())
 	e.perform()
 	if e.m.View().IsResting {
-		e.listed = false
+		e.isWatched = false
 	}
-	again := e.listed
+	isWatched := e.isWatched
 	e.unlockAndDeliver(false)
-	return again
+	return isWatched
 }
 
 // flushTo has a worker's pipe written once the lock is free. The engine's lock is held.
@@ -232,7 +235,8 @@ func (e *Driver) flushTo(w *pool.Worker) {
 	e.work.flush = w
 }
 
-// grantPlace takes a place in w, or in this process if w is nil. If w is gone already, it asks for another place.
+// grantPlace takes a place in w, or in this process if w is nil. If w is gone already, it asks for
+// another place.
 func grantPlace(e *Driver, w *pool.Worker, p engine.Place, alone bool) {
 	e.mu.Lock()
 	defer e.unlockAndDeliver(false)

@@ -1,14 +1,14 @@
 // Package driver runs engines on this machine.
 //
 // [Engines] are the engines of one host, with what they share: the clock, the queue, the pool of
-// workers, the scheduler, the counters. A [Driver] runs one engine: it has the engine's lock and its
-// machine (package engine), tells the machine events and carries its effects out. A [Call] is an
-// action, a batch or a question on its way to its outcome.
+// workers, the scheduler, the counters. A [Driver] runs one engine: it has the engine's lock and
+// its machine (package engine), tells the machine events and carries its effects out. A [Call] is
+// an action, a batch or a question on its way to its outcome.
 //
-// The lock of an engine is Driver.mu. Its holder calls an event method of the machine, then perform,
-// and then unlockAndDeliver, which releases the lock and does what must not be done with it held.
-// Locks are taken in the order driver, engines, scheduler, pool, worker, and never those of two
-// engines.
+// The lock of an engine is Driver.mu. Its holder calls an event method of the machine, then
+// perform, and then unlockAndDeliver, which releases the lock and does what must not be done with
+// it held. Locks are taken in the order driver, engines, scheduler, pool, worker, and never those
+// of two engines.
 package driver
 
 import (
@@ -48,16 +48,16 @@ type Engines struct {
 	entropy  entropy.Source
 	started  time.Time
 
-	// pool has the workers, scheduler places engines on them. places is what the places in this process
-	// go by, core is the core there. actions are those that a worker has told.
+	// pool has the workers, scheduler places engines on them. places is what the places in this
+	// process go by, core is the core there. actions are those that a worker has told.
 	pool      *pool.Pool
 	scheduler *scheduler.Scheduler
 	places    inproc.Config
 	core      *inproc.Core
 	actions   toldActions
 
-	// life ends with the host. goroutines are those that Shutdown waits for then. residents counts what
-	// uses the core in this process: places, and calls that ask the core.
+	// life ends with the host. goroutines are those that Shutdown waits for then. residents counts
+	// what uses the core in this process: places, and calls that ask the core.
 	life       context.Context
 	end        context.CancelFunc
 	goroutines sync.WaitGroup
@@ -74,7 +74,8 @@ type Engines struct {
 	watched   []*Driver          // those for which time has to pass
 }
 
-// New returns engines of which there are none yet. The caller calls Start, and Shutdown in any case.
+// New returns engines of which there are none yet. The caller calls Start, and Shutdown in any
+// case.
 func New(c Config) *Engines {
 	h := &Engines{
 		config:  c,
@@ -138,8 +139,8 @@ func (h *Engines) tickUntilEnd() {
 	}
 }
 
-// tick lets time pass for the workers and for the engines that wait for something. It reports whether
-// any does.
+// tick lets time pass for the workers and for the engines that wait for something. It reports
+// whether any does.
 func (h *Engines) tick(now time.Duration) (isBusy bool) {
 	isBusy = h.pool.Tick(now)
 	h.scheduler.TakeIdleOut(now)
@@ -182,9 +183,9 @@ func (h *Engines) hurryTick() {
 // Drain waits for a moment at which nothing is in flight.
 func (h *Engines) Drain(ctx context.Context) error { return h.queue.Drain(ctx) }
 
-// Shutdown takes nothing more in, waits for the requests that there are, closes every engine, ends the
-// workers and frees everything. If ctx ends first, the requests that run are interrupted. It may be
-// called any number of times: the context that ends first counts.
+// Shutdown takes nothing more in, waits for the requests that there are, closes every engine, ends
+// the workers and frees everything. If ctx ends first, the requests that run are interrupted. It
+// may be called any number of times: the context that ends first counts.
 func (h *Engines) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	isFirst := !h.isClosing

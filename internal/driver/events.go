@@ -11,12 +11,13 @@ import (
 	"hypertoken/wasm"
 )
 
-// The events of an engine: who listens, and what is raised for an action.
+// The events of an engine: its listeners, and the events that an action raises.
 
 // Listen listens to the events of a name, or to all if it is empty. The caller calls Stop.
 func (e *Driver) Listen(name string) *events.Listener[Event] { return e.listeners.Listen(name) }
 
-// emit hands an event to the listeners of the engine, and counts the events that are dropped for it.
+// emit hands an event to the listeners of the engine, and counts the events that are dropped for
+// it.
 func (e *Driver) emit(ev Event) {
 	if !e.listeners.HasAny() {
 		return
@@ -27,7 +28,8 @@ func (e *Driver) emit(ev Event) {
 	}
 }
 
-// raise counts an action that has ended, and raises its events. The engine's lock is held, so they are in order.
+// raise counts an action that has ended, and raises its events. The engine's lock is held, so they
+// are in order.
 func (e *Driver) raise(r *engine.Request, name string, result Result, err error) {
 	e.engines.counts.Action(e.meter.shard, err)
 	if code := fault.CodeOf(err); err != nil && (code == "trap" || code == "out_of_memory") {
@@ -47,7 +49,8 @@ func (e *Driver) raise(r *engine.Request, name string, result Result, err error)
 	}
 }
 
-// raiseCoreEvents hands on what the core raised: MessagePack arrays of a name and a payload, one after the other.
+// raiseCoreEvents hands on what the core raised: MessagePack arrays of a name and a payload, one
+// after the other.
 func (e *Driver) raiseCoreEvents(r *engine.Request, name string, result Result) {
 	raised := r.Outcome.Events
 	r.Outcome.Events = nil // those of a batch come once

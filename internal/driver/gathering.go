@@ -108,8 +108,8 @@ func (g *gathering) withdrawEnded() {
 	}
 }
 
-// withdraw takes an action out of the batch that is gathered, because ctx has ended. It returns false
-// if the action is not there.
+// withdraw takes an action out of the batch that is gathered, because ctx has ended. It returns
+// false if the action is not there.
 func (g *gathering) withdraw(c *Call, ctx context.Context) bool {
 	for k := range g.members {
 		if g.members[k] == c {

@@ -10,7 +10,8 @@ import (
 	"hypertoken/ipc"
 )
 
-// Rules that a simulation checks beside the answers: no caller sees at once that one of them is broken.
+// Rules that a simulation checks beside the answers: no caller sees at once that one of them is
+// broken.
 
 // inspect looks at the host between two events.
 func (s *simulation) inspect() {

@@ -26,8 +26,9 @@ const (
 	mostLearning  = time.Minute
 )
 
-// learn has the list of actions asked for, unless it is known, or was asked for a moment ago in vain.
-// It returns a channel that is closed when the attempt under way has ended, nil if there is none.
+// learn has the list of actions asked for, unless it is known, or was asked for a moment ago in
+// vain. It returns a channel that is closed when the attempt under way has ended, nil if there is
+// none.
 func (l *learning) learn(h *Engines, m *measure.Recorder) <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -23,8 +23,8 @@ type callEnd struct {
 	err  error
 }
 
-// post hands over an event without taking the lock, which may be held by the caller. It calls an event method of the
-// machine, later, with the lock held.
+// post hands over an event without taking the lock, which may be held by the caller. It calls an
+// event method of the machine, later, with the lock held.
 func (m *mailbox) post(event func()) {
 	m.mu.Lock()
 	m.events = append(m.events, event)
@@ -46,8 +46,8 @@ func (m *mailbox) postAppendEnd(call uint64, err error) {
 	}
 }
 
-// take has the machine take in what was posted. The engine's lock is held.
-func (m *mailbox) take() {
+// handleAll has the machine take in what was posted. The engine's lock is held.
+func (m *mailbox) handleAll() {
 	e := m.driver
 	for m.isFull.Load() {
 		m.mu.Lock()

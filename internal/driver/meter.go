@@ -14,7 +14,8 @@ import (
 	"hypertoken/ipc"
 )
 
-// callTimes is what is measured of a call. Its times are those since the host was started; 0 if nothing is measured.
+// callTimes is what is measured of a call. Its times are those since the host was started; 0 if
+// nothing is measured.
 type callTimes struct {
 	began time.Duration
 	// isCounted says that the host's measure has the call in flight.
@@ -22,7 +23,7 @@ type callTimes struct {
 	trace     *traced
 }
 
-// traced is the trace that a request belongs to, and its own span where there is a tracer.
+// traced is the trace that a request belongs to, and its own span, if there is a tracer.
 type traced struct {
 	context trace.SpanContext
 	span    trace.Span
@@ -64,7 +65,8 @@ func (m *meter) begin(ctx context.Context, r *callTimes, name string, n int) {
 
 const spanName = "hypertoken.dispatch"
 
-// end takes note of the end of an action. from is the request that it went with: its own, or its batch's.
+// end takes note of the end of an action. from is the request that it went with: its own, or its
+// batch's.
 func (m *meter) end(own *callTimes, from *engine.Request, name string, err error) {
 	if !own.isCounted {
 		return
@@ -82,7 +84,8 @@ func (m *meter) end(own *callTimes, from *engine.Request, name string, err error
 	h.measure.Load().End(&o)
 }
 
-// endParts takes note of where the time of a request went. r is the request that the call went with.
+// endParts takes note of where the time of a request went. r is the request that the call went
+// with.
 func (m *meter) endParts(c *Call, r *engine.Request) {
 	if r.Answered == 0 || !c.times.isCounted {
 		return

@@ -16,8 +16,9 @@ import (
 // How an engine is opened, loaded and forgotten.
 
 // Open creates the engine of a name from a setup, or loads it if the store knows the name. It fails
-// with ErrBadInput if an engine of that name is open, with an ActionError if the core refuses the setup,
-// and with ErrCoreMismatch if the journal of a stored engine needs another core to be replayed.
+// with ErrBadInput if an engine of that name is open, with an ActionError if the core refuses the
+// setup, and with ErrCoreMismatch if the journal of a stored engine needs another core to be
+// replayed.
 func (h *Engines) Open(ctx context.Context, name string, setup []byte, o OpenOptions) (*Driver, error) {
 	if name == "" {
 		return nil, badInput("Open: an engine's name must not be empty")
@@ -59,7 +60,8 @@ func (h *Engines) newDriver(name string, o OpenOptions) *Driver {
 	return e
 }
 
-// openJournal loads or creates what is stored. created says that the store knows the name only since.
+// openJournal loads the engine's journal, or creates it from the setup. created says that it did the
+// latter, or tried to.
 func openJournal(ctx context.Context, e *Driver, setup []byte) (created bool, err error) {
 	h := e.engines
 	what := fmt.Sprintf("open %q", e.name)
@@ -163,8 +165,8 @@ func reportTo(done chan<- error) func(error) {
 	}
 }
 
-// Delete forgets a closed engine for good. It fails with ErrBadInput if the engine is open; a name that
-// is not known is no error.
+// Delete forgets a closed engine for good. It fails with ErrBadInput if the engine is open; a name
+// that is not known is no error.
 func (h *Engines) Delete(ctx context.Context, name string) error {
 	h.mu.Lock()
 	isOpen := h.drivers[name] != nil

@@ -9,9 +9,10 @@ import (
 	"hypertoken/journal"
 )
 
-// How a batch ends: what its members are told.
+// How a batch ends, and how its members do.
 
-// batch is a batch on its way. Its members are calls of their own if they were gathered in a window.
+// batch is a batch on its way. Its members are calls of their own if they were gathered in a
+// window.
 type batch struct {
 	call     Call
 	mode     Mode
@@ -103,7 +104,7 @@ func (b *batch) end(from *engine.Request) {
 	e.meter.endParts(c, &c.request)
 	c.times.endSpan(e.engines, from, b.fault)
 	e.meter.endBatch(b, b.fault)
-	c.settle(Result{Sequence: b.sequence, Changed: b.changed}, b.fault)
+	c.resolveWithDigest(Result{Sequence: b.sequence, Changed: b.changed}, b.fault)
 }
 
 // repeat ends the batch as the record of its key says, or with an error: nothing runs, and nobody
@@ -130,7 +131,7 @@ func (b *batch) endRepeated() {
 	b.end(&b.call.request)
 }
 
-// OwnerOf returns who waits for a member of a batch that is sent member by member.
+// OwnerOf returns the owner of a member of a batch that is sent member by member.
 func (b *batch) OwnerOf(k int, r *engine.Request) engine.Owner {
 	if b.missing == 0 {
 		b.missing = len(b.types)
@@ -146,7 +147,8 @@ type batchPart struct {
 	index int
 }
 
-// Complete takes in the outcome of the member. The last one ends the batch. The engine's lock is held.
+// Complete takes in the outcome of the member. The last one ends the batch. The engine's lock is
+// held.
 func (p batchPart) Complete(r *engine.Request, err error) {
 	b := p.batch
 	o := &b.outcomes[p.index]

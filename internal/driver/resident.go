@@ -13,8 +13,8 @@ type resident Driver
 
 var _ inproc.Tenant = (*resident)(nil)
 
-// newResident returns a place in this process for an engine, which was granted. The engine's lock is
-// held.
+// newResident returns a place in this process for an engine, which was granted. The engine's lock
+// is held.
 func newResident(e *Driver, placement uint64) *inproc.Place {
 	h := e.engines
 	h.residents.Add(1)

@@ -4,8 +4,8 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// What a driver answers. Package host gives these to applications under types of its own, which have
-// the same names and say more.
+// What a driver answers. Package host gives these to applications under types of its own, which
+// have the same names and say more.
 
 // Raw is a value that is MessagePack already.
 type Raw = msgpack.RawMessage

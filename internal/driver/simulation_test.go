@@ -69,7 +69,8 @@ func (t *toy) Ready(context.Context) error {
 	return nil
 }
 
-// noLimits begins a toy's snapshot: no MessagePack, lest what follows reads as the limits of a real one.
+// noLimits begins a toy's snapshot: no MessagePack, lest what follows reads as the limits of a real
+// one.
 const noLimits = 0xc1
 
 // restored returns the state of a snapshot, 0 where there is none.
@@ -455,7 +456,7 @@ func (s *simulation) dispatch(e *simEngine, kind ipc.Kind, mode Mode, timeout ti
 			c.batch.call.waitForDigest()
 		}
 		c.future = &c.batch.call
-		c.future.bound(ctx, e.Driver)
+		c.future.setBounds(ctx, e.Driver)
 	default:
 		c.future = newQuestion(ctx, e.Driver, kind, c.what)
 	}
@@ -581,8 +582,8 @@ type simOptions struct {
 // simWindow is the time in which actions are gathered.
 const simWindow = 10 * time.Millisecond
 
-// simConfig returns what a simulation's host goes by, with the defaults of host.Options but for times
-// that are shorter.
+// simConfig returns what a simulation's host goes by, with the defaults of host.Options but for
+// times that are shorter.
 func simConfig(o simOptions) Config {
 	const (
 		killGrace = 100 * time.Millisecond
@@ -671,7 +672,8 @@ func simulate(t *testing.T, seed uint64, events int) *simulation {
 	for range events {
 		s.event(false)
 	}
-	// Nothing more is dispatched, and everything that waits for something gets it. Some runs end in haste.
+	// Nothing more is dispatched, and everything that waits for something gets it. Some runs end in
+	// haste.
 	haste := s.rand.IntN(4) == 0
 	for _, e := range s.engines {
 		if e.m.View().State == engine.Broken {

@@ -176,7 +176,8 @@ func TestAWorkerThatIsGivenUpTakesNoSpare(t *testing.T) {
 	})
 }
 
-// If a spare is dead already when it replaces a worker, that is one death of the worker and not two.
+// If a spare is dead already when it replaces a worker, that is one death of the worker and not
+// two.
 func TestAWorkerAndItsSpareDieAtOnce(t *testing.T) {
 	testSpares(t, simOptions{workers: 1, spares: 1}, func(t *testing.T, s *simulation) {
 		w := s.worker(0)
@@ -237,7 +238,8 @@ func TestASpareThatDies(t *testing.T) {
 	})
 }
 
-// An engine that is taken out keeps no room of what was under way, and works as before once it is needed.
+// An engine that is taken out keeps no room of what was under way, and works as before once it is
+// needed.
 func TestAnEngineThatIsTakenOutIsSmall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := spared(t, simOptions{workers: 1})

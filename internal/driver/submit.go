@@ -13,8 +13,8 @@ import (
 
 // How calls reach the engine, and how their callers wait for them.
 
-// Dispatch runs an action and waits for its result, and for room in the queue first. If ctx ends before
-// the action is committed, the action is withdrawn.
+// Dispatch runs an action and waits for its result, and for room in the queue first. If ctx ends
+// before the action is committed, the action is withdrawn.
 func (e *Driver) Dispatch(ctx context.Context, actionType string, payload any, d Choice) (Result, error) {
 	c := hidden.Get().(*Call)
 	e.meter.begin(ctx, &c.times, actionType, 1)
@@ -34,8 +34,8 @@ func (e *Driver) Dispatch(ctx context.Context, actionType string, payload any, d
 	return r, err
 }
 
-// DispatchAsync begins an action, whose outcome c will have. If there is no room in the queue, c has
-// failed. c is used for nothing else.
+// DispatchAsync begins an action, whose outcome c will have. If there is no room in the queue, c
+// has failed. c is used for nothing else.
 func (e *Driver) DispatchAsync(ctx context.Context, c *Call, actionType string, payload any, d Choice) {
 	e.meter.begin(ctx, &c.times, actionType, 1)
 	err := c.prepare(ctx, e, actionType, payload, d)
@@ -121,7 +121,7 @@ func (e *Driver) question(ctx context.Context, kind ipc.Kind, what string) (Resu
 // newQuestion returns a call that asks something about the engine. what names it in errors.
 func newQuestion(ctx context.Context, e *Driver, kind ipc.Kind, what string) *Call {
 	c := &Call{driver: e, request: engine.Request{Kind: kind, What: what}}
-	c.bound(ctx, e)
+	c.setBounds(ctx, e)
 	return c
 }
 
@@ -155,8 +155,8 @@ func (e *Driver) Reopen(ctx context.Context) error {
 	return ready(ctx, e, "Reopen")
 }
 
-// Close lets what was dispatched end, stores a snapshot and frees the engine. If ctx ends first, closing
-// goes on. It fails with ErrShutdown if the engine is closed already.
+// Close lets what was dispatched end, stores a snapshot and frees the engine. If ctx ends first,
+// closing goes on. It fails with ErrShutdown if the engine is closed already.
 func (e *Driver) Close(ctx context.Context) error {
 	select {
 	case <-e.closed:
@@ -191,7 +191,8 @@ func (e *Driver) withdraw(c *Call, ctx context.Context) {
 	e.unlockAndDeliver(false)
 }
 
-// withdrawDigest ends the question behind an action whose context has ended. The engine's lock is held.
+// withdrawDigest ends the question behind an action whose context has ended. The engine's lock is
+// held.
 func (c *Call) withdrawDigest(ctx context.Context) {
 	e := c.driver
 	if c.behind != nil {

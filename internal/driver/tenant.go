@@ -8,8 +8,8 @@ import (
 	"hypertoken/ipc"
 )
 
-// How the pool of workers knows an engine, and the calls that wait for its answers. Each is known under
-// another type, so that these methods are not among its own.
+// How the pool of workers knows an engine, and the calls that wait for its answers. Each is known
+// under another type, so that these methods are not among its own.
 
 // tenant is an engine, as the pool of workers knows it.
 type tenant Driver

@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 )
 
-// Source gives entropy to actions: streams of ChaCha8, each seeded by the system. There are several,
-// so that callers do not wait for each other. The zero value is ready to use.
+// Source gives entropy to actions: streams of ChaCha8, each seeded by the system. There are
+// several, so that callers do not wait for each other. The zero value is ready to use.
 type Source struct {
 	turn    atomic.Uint32
 	streams [8]struct {

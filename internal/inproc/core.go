@@ -37,11 +37,12 @@ type Core struct {
 	newest *compilation
 }
 
-// NewCore returns a core that is not compiled yet. If life ends, so does compiling. The caller calls
-// Close.
+// NewCore returns a core that is not compiled yet. If life ends, so does compiling. The caller
+// calls Close.
 func NewCore(life context.Context, c CoreConfig) *Core { return &Core{config: c, life: life} }
 
-// compilation is one attempt to compile the core. The fields below done are set once done is closed.
+// compilation is one attempt to compile the core. The fields below done are set once done is
+// closed.
 type compilation struct {
 	done  chan struct{}
 	ended time.Time
@@ -82,8 +83,8 @@ func (c *Core) compilation() *compilation {
 	return n
 }
 
-// Wait compiles the core, and returns it. It fails with ErrBadInput if the core can't be run, and with
-// the error of ctx if that ends first.
+// Wait compiles the core, and returns it. It fails with ErrBadInput if the core can't be run, and
+// with the error of ctx if that ends first.
 func (c *Core) Wait(ctx context.Context) (*wasm.Core, error) {
 	n := c.compilation()
 	select {

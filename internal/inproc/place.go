@@ -1,5 +1,5 @@
-// Package inproc runs engines in the host's own process: it compiles the core here, and a [Place] has
-// an instance of it for one engine. The executor runs the same requests as in a worker.
+// Package inproc runs engines in the host's own process: it compiles the core here, and a [Place]
+// has an instance of it for one engine. The executor runs the same requests as in a worker.
 package inproc
 
 import (
@@ -17,8 +17,8 @@ type Tenant interface {
 	// what waited for that. hasRoom says that the place takes the next request.
 	Hold()
 	Release(placement uint64, hasRoom bool)
-	// HandleFrame takes in an answer, or a chunk of one. body is valid until HandleFrame returns; seen is
-	// when it was there, as Stamp returned it. It is called between Hold and Release.
+	// HandleFrame takes in an answer, or a chunk of one. body is valid until HandleFrame returns; seen
+	// is when it was there, as Stamp returned it. It is called between Hold and Release.
 	HandleFrame(placement uint64, h ipc.Header, body []byte, seen time.Duration)
 	// HandleFree says that the instance of a place that was closed is freed. isHeld says that this
 	// happens in Close, which the engine calls with its lock held.
@@ -117,7 +117,8 @@ func (p *Place) Recall(id uint64) (wasDropped bool) {
 	return false
 }
 
-// Close frees the instance: now, or when the request that runs has ended. The engine's lock is held.
+// Close frees the instance: now, or when the request that runs has ended. The engine's lock is
+// held.
 func (p *Place) Close() {
 	p.cancel()
 	p.mu.Lock()

@@ -33,8 +33,8 @@ func IsNeeded(s *journal.Stored, core string) bool {
 // result that was acknowledged. The snapshot opens with the target's core, by its format version.
 //
 // It fails with ErrCoreMismatch if the core is none of cores or can't be run, with ErrDiverged if
-// the core gives another result than it did, for a journal that can't be read, and with the error of
-// ctx. what names the call in errors.
+// the core gives another result than it did, for a journal that can't be read, and with the error
+// of ctx. what names the call in errors.
 func Migrate(ctx context.Context, what string, s *journal.Stored, cores [][]byte, to Target) (journal.Base, error) {
 	if err := s.CheckEntries(); err != nil {
 		return journal.Base{}, fmt.Errorf("%s: %w", what, err)

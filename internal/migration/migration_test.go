@@ -1,6 +1,7 @@
 package migration_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"testing"
@@ -47,6 +48,7 @@ func written(t *testing.T) *journal.Stored {
 
 func TestMigrate(t *testing.T) {
 	builtin := [][]byte{wasm.Builtin()}
+	journalOf := *written(t)
 	for name, c := range map[string]struct {
 		cores  [][]byte
 		change func(*journal.Stored)
@@ -58,16 +60,17 @@ func TestMigrate(t *testing.T) {
 		"an entry too few":      {builtin, func(s *journal.Stored) { s.Count++ }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := written(t)
-			c.change(s)
+			s := journalOf
+			s.Entries = bytes.Clone(s.Entries)
+			c.change(&s)
 			to := migration.Target{Core: "another", Limits: limits, MemoryLimit: 64 << 20}
-			_, err := migration.Migrate(t.Context(), "open", s, c.cores, to)
+			_, err := migration.Migrate(t.Context(), "open", &s, c.cores, to)
 			if err == nil || (c.want != nil && !errors.Is(err, c.want)) {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
 		})
 	}
-	s := written(t)
+	s := &journalOf
 	if !migration.IsNeeded(s, "another") || migration.IsNeeded(s, s.Core) {
 		t.Error("a journal needs the core that wrote it, and no other one")
 	}

@@ -124,8 +124,8 @@ func (q *Queue) Give(r *Room) {
 	}
 }
 
-// Drain waits for a moment at which nothing is in flight. If ctx ends first, it returns the error of
-// that.
+// Drain waits for a moment at which nothing is in flight. If ctx ends first, it returns the error
+// of that.
 func (q *Queue) Drain(ctx context.Context) error {
 	q.mu.Lock()
 	if q.drained == nil {

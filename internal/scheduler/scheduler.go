@@ -122,8 +122,8 @@ func (s *Scheduler) Ask(e Engine, isAlone bool) {
 	s.asks.Push(&ask{engine: e, isAlone: isAlone})
 }
 
-// TakeAskBack says that an engine wants no place any more. The engine's lock is held. Assign has to be
-// called afterwards.
+// TakeAskBack says that an engine wants no place any more. The engine's lock is held. Assign has to
+// be called afterwards.
 func (s *Scheduler) TakeAskBack(e Engine) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
