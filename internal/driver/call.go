@@ -152,7 +152,9 @@ func (c *Call) resolve(r Result, err error) {
 // Complete ends an action, a batch, or a question about the engine. The engine's lock is held.
 func (c *Call) Complete(r *engine.Request, err error) {
 	e := c.driver
-	c.discharge()
+	if c.behind == nil {
+		c.discharge()
+	}
 	if c.batch != nil {
 		c.batch.complete(r, err)
 		return

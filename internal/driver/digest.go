@@ -56,9 +56,9 @@ func (d *digestBehind) Complete(r *engine.Request, err error) {
 	}
 }
 
-// resolveWithDigest resolves a call whose outcome is there, once its digest is there, too. A state has the
-// sequence of its action until another action is committed, so the sequence tells whether the
-// digest is that of the action's state. The engine's lock is held.
+// resolveWithDigest resolves a call whose outcome is there, once its digest is there, too. A state
+// has the sequence of its action until another action is committed, so the sequence tells whether
+// the digest is that of the action's state. The engine's lock is held.
 func (c *Call) resolveWithDigest(r Result, err error) {
 	if d := c.behind; d != nil && err == nil {
 		if !d.hasEnded {
@@ -69,5 +69,6 @@ func (c *Call) resolveWithDigest(r Result, err error) {
 			r.HasDigest, r.Digest = true, d.digest
 		}
 	}
+	c.discharge()
 	c.resolve(r, err)
 }

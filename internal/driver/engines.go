@@ -180,8 +180,21 @@ func (h *Engines) hurryTick() {
 	}
 }
 
-// Drain waits for a moment at which nothing is in flight.
-func (h *Engines) Drain(ctx context.Context) error { return h.queue.Drain(ctx) }
+// Drain waits for a moment at which nothing is in flight: each request has its outcome.
+func (h *Engines) Drain(ctx context.Context) error {
+	if err := h.queue.Drain(ctx); err != nil {
+		return err
+	}
+	// A request gives its room back just before it is resolved, both with the engine's lock held.
+	h.mu.Lock()
+	drivers := byAge(slices.Collect(maps.Values(h.drivers)))
+	h.mu.Unlock()
+	for _, e := range drivers {
+		e.mu.Lock()
+		e.unlockAndDeliver(false)
+	}
+	return nil
+}
 
 // Shutdown takes nothing more in, waits for the requests that there are, closes every engine, ends
 // the workers and frees everything. If ctx ends first, the requests that run are interrupted. It

@@ -60,8 +60,8 @@ func (h *Engines) newDriver(name string, o OpenOptions) *Driver {
 	return e
 }
 
-// openJournal loads the engine's journal, or creates it from the setup. created says that it did the
-// latter, or tried to.
+// openJournal loads the engine's journal, or creates it from the setup. created says that it did
+// the latter, or tried to.
 func openJournal(ctx context.Context, e *Driver, setup []byte) (created bool, err error) {
 	h := e.engines
 	what := fmt.Sprintf("open %q", e.name)
