@@ -199,6 +199,9 @@ func (p *simProcess) WriteAll(b []byte, done func(error)) { p.in.WriteAll(b, don
 func (p *simProcess) PID() int                            { return p.worker.Number() }
 func (p *simProcess) Kill() {
 	p.killed = true
+	if d := p.worker.Details(); d.IsPinged && d.Reason == pool.Stalled {
+		p.sim.stoppedIdle++
+	}
 	p.sim.inspectKill(p.worker)
 }
 func (p *simProcess) HangUp()                                              { p.ending = true }
@@ -382,6 +385,7 @@ type simulation struct {
 
 	placements                                map[uint64]bool // all there were
 	deaths, deathsInFlight, doubts, snapshots int
+	stoppedIdle                               int // workers that stopped while idle, and were found by a ping
 	counts                                    map[string]int
 }
 
@@ -579,7 +583,7 @@ func (s *simulation) begin(o Options) {
 	h := newHost(o)
 	s.host, h.hash = h, "toy"
 	h.scheduler.rules.Cores = int(1 + s.seed%4)
-	h.seams.Jitter = s.rand.Float64
+	h.seams.Jitter, h.seams.PingEvery = s.rand.Float64, 300*time.Millisecond
 	h.seams.Start = func(w *pool.Worker) { s.starting = append(s.starting, w) }
 	h.instantiate = func(context.Context) (executor.Instance, error) { return &toy{sim: s}, nil }
 	h.runLocal = func(f func()) { s.locals = append(s.locals, f) }
@@ -870,6 +874,7 @@ func TestSimulation(t *testing.T) {
 			counts["worker "+reason.String()] += int(n)
 		}
 		counts["deaths with requests in flight"] += s.deathsInFlight
+		counts["workers stopped while idle"] += s.stoppedIdle
 		counts["doubts about an append"] += s.doubts
 		counts["snapshots"] += s.snapshots
 		counts["fallbacks"] += int(stats.Fallbacks)
@@ -880,7 +885,8 @@ func TestSimulation(t *testing.T) {
 	for _, what := range []string{"acknowledged", "broken", "deaths with requests in flight", "poisoned", "timeout",
 		"canceled", "conflict", "batch_aborted",
 		"worker_unavailable", "shutdown", "outcome_unknown", "worker deadline", "worker stalled", "worker memory",
-		"doubts about an append", "snapshots", "fallbacks", "takeovers", "repeated", "digests"} {
+		"workers stopped while idle", "doubts about an append", "snapshots", "fallbacks", "takeovers", "repeated",
+		"digests"} {
 		if counts[what] == 0 {
 			t.Errorf("there were no %s", what)
 		}
