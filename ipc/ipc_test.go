@@ -143,7 +143,7 @@ func TestBodiesReadAsTheyWereWritten(t *testing.T) {
 	if got, err := ipc.ReadOutcome(b); err != nil || !reflect.DeepEqual(got, outcome) {
 		t.Errorf("outcome: got %+v, %v", got, err)
 	}
-	failure := ipc.Failure{RunTime: 9, Code: "locked", Message: strings.Repeat("m", 70000), Index: -1}
+	failure := ipc.Failure{RunTime: 9, Code: "exists", Message: strings.Repeat("m", 70000), Index: -1}
 	if got, err := ipc.ReadFailure(failure.Append(nil)); err != nil || got != failure {
 		t.Errorf("failure: got %+v, %v", got, err)
 	}
