@@ -9,8 +9,8 @@ import (
 	"hypertoken/internal/fault"
 )
 
-// The error codes stand in internal/fault. README.md lists all of the host's, and the npm package knows no
-// other.
+// The error codes stand in internal/fault. README.md lists all of the host's, ABI.md those of a core and
+// PROTOCOL.md those of a worker. The npm package knows no other.
 func TestEveryErrorCodeIsDocumented(t *testing.T) {
 	read := func(name string) string {
 		b, err := os.ReadFile(name)
@@ -27,8 +27,12 @@ func TestEveryErrorCodeIsDocumented(t *testing.T) {
 			t.Errorf("README.md has no code %s", e.Code)
 		}
 	}
+	abi, protocol := read("../core-rs/ABI.md"), read("../PROTOCOL.md")
 	for _, code := range fault.BuiltinCodes() {
 		known[code] = true
+		if row := "\n| `" + code + "` |"; !strings.Contains(abi, row) && !strings.Contains(protocol, row) {
+			t.Errorf("neither a core nor a worker answers %s: it has no row in ABI.md and PROTOCOL.md", code)
+		}
 	}
 	codes := regexp.MustCompile(`new HyperTokenError\('([a-z_]+)'`)
 	for _, name := range []string{"engine", "game", "host", "errors"} {

@@ -90,7 +90,8 @@ type WorkerMeasurements struct {
 	Restarts uint64
 	// Busy is for how long it ran what it has answered.
 	Busy time.Duration
-	// Answered counts requests, those of placings and snapshots included; LastAnswer is when it was heard of last.
+	// Answered counts requests, those of placings and snapshots included, and pings not. LastAnswer
+	// is when the host read something from it last, which may be the answer to a ping.
 	Answered   uint64
 	LastAnswer time.Time
 	// Answers is from the pipe to the answer, of actions and batches.

@@ -122,7 +122,8 @@ type Options struct {
 	MaxKills int
 	HoldFor  time.Duration
 	// StallAfter is how long a worker may owe an answer while its CPU time stands still before it is
-	// killed, at least 100 ms. Default [DefaultStallAfter].
+	// killed, at least 100 ms. A worker that has nothing to do is pinged every 10 s, and is killed if
+	// it does not answer within StallAfter. Default [DefaultStallAfter].
 	StallAfter time.Duration
 	// MaxRestarts is how many deaths of a worker within RestartWindow it takes to give it up. It is tried again after
 	// a second, then after two, up to a minute. Default [DefaultMaxRestarts] within [DefaultRestartWindow].

@@ -54,7 +54,7 @@ type WorkerStats struct {
 	State       WorkerState
 	// PID is that of its process, 0 where there is none.
 	PID int
-	// Engines are placed there, Pending requests unanswered.
+	// Engines are placed there, Pending requests unanswered, without a ping.
 	Engines, Pending int
 	// Resident is its memory, in bytes, as of about a second ago; 0 where it is not known.
 	Resident uint64

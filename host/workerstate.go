@@ -62,8 +62,8 @@ const (
 	// RestartDeadline is a kill of a process that owed an answer past a deadline, or was not ready
 	// in time.
 	RestartDeadline
-	// RestartStalled is a kill of a process that owed an answer and did not run (StallAfter of
-	// [Options]).
+	// RestartStalled is a kill of a process that owed an answer and did not run, or that did not
+	// answer a ping while it had nothing to do (StallAfter of [Options]).
 	RestartStalled
 	// RestartMemory is a kill of a process that took too much memory (MaxWorkerMemory of
 	// [Options]).

@@ -26,6 +26,8 @@ type Conn[T any] struct {
 	urgent   bool
 	// frames counts all frames that were appended, written their bytes with headers.
 	frames, written uint64
+	// ping is the ID of the newest ping, 0 if there was none. pings counts them.
+	ping, pings uint64
 }
 
 // NewConn returns the connection to a worker that reads the bytes which are written to the sink.
@@ -63,6 +65,28 @@ func (c *Conn[T]) Send(owner T, kind Kind, flags Flags, placement uint64, parts 
 	c.writer.Append(Header{Kind: kind, Flags: flags, Request: id, Placement: placement}, parts...)
 	return id, true
 }
+
+// Ping appends a ping, if no request is unanswered. It returns false otherwise, or if the connection
+// is closed. owner is that of the answer. The caller calls Flush afterwards, which writes the ping.
+// Requests and Traffic do not count it.
+func (c *Conn[T]) Ping(owner T) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed || c.pending.live > 0 {
+		return false
+	}
+	c.ping = c.pending.push(pending[T]{owner, HeaderSize, true})
+	c.pings++
+	c.bytes += HeaderSize
+	c.gathered++
+	c.frames++
+	c.written += HeaderSize
+	c.writer.Append(Header{Kind: Ping, Request: c.ping})
+	return true
+}
+
+// isPingedLocked reports whether a ping is unanswered. The connection's lock is held.
+func (c *Conn[T]) isPingedLocked() bool { return c.pending.at(c.ping) != nil }
 
 // Tell appends a frame that is not answered: Recall or Close.
 func (c *Conn[T]) Tell(kind Kind, request, placement uint64) {
@@ -133,15 +157,35 @@ func (c *Conn[T]) Oldest() uint64 {
 }
 
 // Traffic returns how many frames were appended, their bytes with headers, and how many requests
-// were answered or were given up by Close.
+// were answered or were given up by Close. Pings are frames, and are none of these requests.
 func (c *Conn[T]) Traffic() (frames, bytes, answered uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	answered = max(c.pending.next, 1) - 1 - uint64(c.pending.live)
+	answered = max(c.pending.next, 1) - 1 - uint64(c.pending.live) - c.pings
+	if c.isPingedLocked() {
+		answered++ // it is among those that are live
+	}
 	return c.frames, c.written, answered
 }
 
-// Pending returns how many requests are unanswered.
+// Requests returns how many requests are unanswered, without a ping.
+func (c *Conn[T]) Requests() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.isPingedLocked() {
+		return c.pending.live - 1
+	}
+	return c.pending.live
+}
+
+// IsPinged reports whether a ping is unanswered.
+func (c *Conn[T]) IsPinged() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.isPingedLocked()
+}
+
+// Pending returns how many requests are unanswered, with a ping.
 func (c *Conn[T]) Pending() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

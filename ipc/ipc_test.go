@@ -143,7 +143,7 @@ func TestBodiesReadAsTheyWereWritten(t *testing.T) {
 	if got, err := ipc.ReadOutcome(b); err != nil || !reflect.DeepEqual(got, outcome) {
 		t.Errorf("outcome: got %+v, %v", got, err)
 	}
-	failure := ipc.Failure{RunTime: 9, Code: "locked", Message: strings.Repeat("m", 70000), Index: -1}
+	failure := ipc.Failure{RunTime: 9, Code: "exists", Message: strings.Repeat("m", 70000), Index: -1}
 	if got, err := ipc.ReadFailure(failure.Append(nil)); err != nil || got != failure {
 		t.Errorf("failure: got %+v, %v", got, err)
 	}
@@ -250,6 +250,45 @@ func TestConnMatchesAnswersAndKeepsItsWindow(t *testing.T) {
 	}
 	if send("late", 0) != 0 || c.Room() {
 		t.Error("a closed connection takes a request")
+	}
+}
+
+// A ping is sent if nothing is unanswered. It is no request in what is counted.
+func TestConnPing(t *testing.T) {
+	c := ipc.NewConn[string](&slow{n: 1 << 20}, ipc.Window{Requests: 3, Bytes: 200})
+	check := func(when string, pending, requests int, isPinged bool, wantFrames, wantAnswered uint64) {
+		t.Helper()
+		frames, _, answered := c.Traffic()
+		if c.Pending() != pending || c.Requests() != requests || c.IsPinged() != isPinged || frames != wantFrames ||
+			answered != wantAnswered {
+			t.Errorf("%s: %d and %d are pending, %v, %d frames, %d answered", when, c.Pending(), c.Requests(),
+				c.IsPinged(), frames, answered)
+		}
+	}
+	check("new", 0, 0, false, 0, 0)
+	first, _ := c.Send("a", ipc.Digest, 0, 1)
+	if c.Ping("") {
+		t.Error("a ping is sent behind a request")
+	}
+	c.Answered(first)
+	check("a request is answered", 0, 0, false, 1, 1)
+	if !c.Ping("p") || c.Ping("p") {
+		t.Error("one ping is sent, and no second one")
+	}
+	ping := c.Oldest()
+	check("pinged", 1, 0, true, 2, 1)
+	c.Send("b", ipc.Digest, 0, 1)
+	check("a request is behind a ping", 2, 1, true, 3, 1)
+	if owner, ok := c.Answered(ping); owner != "p" || !ok {
+		t.Errorf("got %q, %v", owner, ok)
+	}
+	check("the ping is answered", 1, 1, false, 3, 1)
+	c.Answered(c.Oldest())
+	c.Ping("p")
+	c.Close()
+	check("closed", 0, 0, false, 4, 2)
+	if c.Ping("p") {
+		t.Error("a closed connection takes a ping")
 	}
 }
 

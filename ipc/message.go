@@ -138,6 +138,16 @@ func ReadBytes(b []byte) ([]byte, error) {
 	return v, r.end()
 }
 
+// ReadPiece reads the body of a Core or a Feed frame, which is a byte string of at most [ChunkSize]
+// bytes. The result lies in b. The error is a [*MalformedError].
+func ReadPiece(b []byte) ([]byte, error) {
+	piece, err := ReadBytes(b)
+	if err == nil && len(piece) > ChunkSize {
+		return nil, malformed("a piece of %d bytes, %d are allowed", len(piece), ChunkSize)
+	}
+	return piece, err
+}
+
 // ReadAction reads the body of a Dispatch frame, which is an action as [journal.AppendAction]
 // makes it.
 func ReadAction(b []byte) (a journal.Action, err error) {

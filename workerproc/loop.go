@@ -201,7 +201,7 @@ func (l *Loop) configured(ctx context.Context, h ipc.Header, body []byte) error 
 
 // coreCame takes a piece of the core. The last one is answered once the core is compiled.
 func (l *Loop) coreCame(ctx context.Context, h ipc.Header, body []byte) error {
-	piece, err := ipc.ReadBytes(body)
+	piece, err := ipc.ReadPiece(body)
 	if err != nil {
 		return err
 	}

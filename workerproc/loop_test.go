@@ -118,6 +118,35 @@ func FuzzLoop(f *testing.F) {
 	})
 }
 
+// A piece of a core has at most 1 MiB, also if frames may be longer.
+func TestTheLengthOfAPieceOfACore(t *testing.T) {
+	for n, want := range map[int]string{
+		ipc.ChunkSize:     "",
+		ipc.ChunkSize + 1: "a piece of 1048577 bytes, 1048576 are allowed",
+	} {
+		var in, out memorySink
+		c := ipc.NewConn[int](&in, ipc.Window{Requests: 2, Bytes: 4 << 20})
+		c.Send(0, ipc.Configure, 0, 0, ipc.Encode(ipc.ConfigureBody{Core: "c", CoreBytes: 2 << 20,
+			MaxFrame: ipc.DefaultMaxFrame}))
+		c.Send(0, ipc.Core, 0, 0, ipc.AppendBytes(nil, n), make([]byte, n))
+		c.Flush()
+		loop := NewLoop(oneCore{}, ipc.NewWriter(&out), slog.New(slog.DiscardHandler))
+		var err error
+		for b := in.Bytes(); len(b) > 0 && err == nil; {
+			k := copy(loop.Space(), b)
+			b = b[k:]
+			err = loop.Filled(k)
+			for ran := true; ran && err == nil; {
+				ran, err = loop.Run(t.Context())
+			}
+		}
+		malformed := new(ipc.MalformedError)
+		if (err == nil) != (want == "") || err != nil && (!errors.As(err, &malformed) || malformed.Message != want) {
+			t.Errorf("%d bytes: got %v, want %q", n, err, want)
+		}
+	}
+}
+
 // requests counts the requests in a stream by their IDs, up to the first malformed frame.
 func requests(in []byte) map[uint64]int {
 	asked := map[uint64]int{}

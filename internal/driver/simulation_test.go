@@ -206,6 +206,9 @@ func (p *simProcess) WriteAll(b []byte, done func(error)) { p.in.WriteAll(b, don
 func (p *simProcess) PID() int                            { return p.worker.Number() }
 func (p *simProcess) Kill() {
 	p.killed = true
+	if d := p.worker.Details(); d.IsPinged && d.Reason == pool.Stalled {
+		p.sim.stoppedIdle++
+	}
 	p.sim.inspectKill(p.worker)
 }
 func (p *simProcess) HangUp()                                              { p.ending = true }
@@ -389,6 +392,7 @@ type simulation struct {
 
 	placements                                map[uint64]bool // all there were
 	deaths, deathsInFlight, doubts, snapshots int
+	stoppedIdle                               int // workers that stopped while idle, and were found by a ping
 	counts                                    map[string]int
 }
 
@@ -631,7 +635,7 @@ func (s *simulation) begin(o simOptions) {
 		return 0, nil
 	}
 	c.Pool.Seams = pool.Seams{
-		Jitter: s.rand.Float64,
+		Jitter: s.rand.Float64, PingEvery: 300 * time.Millisecond,
 		Start:  func(w *pool.Worker) { s.starting = append(s.starting, w) },
 		Memory: func(pid int) (uint64, error) { return s.memory(pid) },
 		CPU: func(pid int) (float64, error) {
@@ -914,6 +918,7 @@ func TestSimulation(t *testing.T) {
 			counts["worker "+pool.Reason(reason).String()] += int(n)
 		}
 		counts["deaths with requests in flight"] += s.deathsInFlight
+		counts["workers stopped while idle"] += s.stoppedIdle
 		counts["doubts about an append"] += s.doubts
 		counts["snapshots"] += s.snapshots
 		counts["fallbacks"] += int(s.host.counts.Fallbacks.Load())
@@ -924,7 +929,8 @@ func TestSimulation(t *testing.T) {
 	for _, what := range []string{"acknowledged", "broken", "deaths with requests in flight", "poisoned", "timeout",
 		"canceled", "conflict", "batch_aborted",
 		"worker_unavailable", "shutdown", "outcome_unknown", "worker deadline", "worker stalled", "worker memory",
-		"doubts about an append", "snapshots", "fallbacks", "takeovers", "repeated", "digests"} {
+		"workers stopped while idle", "doubts about an append", "snapshots", "fallbacks", "takeovers", "repeated",
+		"digests"} {
 		if counts[what] == 0 {
 			t.Errorf("there were no %s", what)
 		}

@@ -151,11 +151,7 @@ func (e *Engine) Run(ctx context.Context, h ipc.Header, body []byte) error {
 	e.x.start()
 	switch h.Kind {
 	case ipc.Feed:
-		piece, err := ipc.ReadBytes(body)
-		if err == nil && len(piece) > ipc.ChunkSize {
-			err = &ipc.MalformedError{Message: fmt.Sprintf("a piece of %d bytes, %d are allowed", len(piece),
-				ipc.ChunkSize)}
-		}
+		piece, err := ipc.ReadPiece(body)
 		if err != nil {
 			return err
 		}

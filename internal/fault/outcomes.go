@@ -19,9 +19,8 @@ const (
 
 // BuiltinCodes returns the codes of failures that every core may answer, in the order in which outcomes are listed.
 func BuiltinCodes() []string {
-	return []string{"unknown_action", "bad_payload", "out_of_range", "not_found", "exists", "insufficient", "locked",
-		"too_large",
-		"too_deep", "bad_state", "trap", "out_of_memory"}
+	return []string{"unknown_action", "bad_payload", "out_of_range", "not_found", "exists", "insufficient",
+		"too_large", "too_deep", "bad_state", "trap", "out_of_memory"}
 }
 
 var (

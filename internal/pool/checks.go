@@ -14,7 +14,8 @@ const (
 	StallEvery = 100 * time.Millisecond
 )
 
-// watch is what is known of what a worker runs. The worker's lock guards all but worker.
+// watch is what is known of what a worker runs. The worker's lock guards it, except for worker and
+// for the fields that say who owns them.
 type watch struct {
 	worker *Worker
 	// oldest is the request that ran at the last tick, since then it has.
@@ -33,6 +34,10 @@ type watch struct {
 	cpuTime time.Duration
 	// resident is the memory of the process in bytes, as of the last sample.
 	resident uint64
+	// quietHeard is what Worker.heard was at the last tick, quietSince is since when it is that. The
+	// goroutine that calls Tick owns both.
+	quietHeard uint64
+	quietSince time.Duration
 }
 
 // Tick lets time pass. It returns whether time has to pass soon again.
@@ -56,6 +61,12 @@ func (p *Pool) Tick(now time.Duration) (isBusy bool) {
 		if isSample {
 			w.watch.checkMemory()
 		}
+		w.watch.pingIfQuiet(now)
+	}
+	for _, w := range spares {
+		oldest, _ := w.watch.checkDeadlines(now) // a ping
+		isBusy = isBusy || oldest != 0
+		w.watch.pingIfQuiet(now)
 	}
 	if isSample {
 		for _, w := range spares {
@@ -81,14 +92,16 @@ func (w *Worker) Condemn(id uint64) bool {
 	return true
 }
 
-// checkDeadlines kills the worker if it still runs what it is condemned for. It returns the
-// request that has been unanswered longest, 0 if there is none, and for how long that is known.
+// checkDeadlines kills the worker if it still runs what it is condemned for, or does not answer a
+// ping. It returns the request that has been unanswered longest, 0 if there is none, and for how
+// long that is known.
 func (c *watch) checkDeadlines(now time.Duration) (oldest uint64, ran time.Duration) {
 	w := c.worker
 	oldest = w.conn.Oldest()
-	running, _ := w.conn.Owner(oldest)
+	running, isOwed := w.conn.Owner(oldest)
+	isPing := isOwed && running.tenant == nil
 	w.mu.Lock()
-	switch isWanted := oldest == 0 || w.tenants[running.placement] != nil; {
+	switch isWanted := oldest == 0 || isPing || w.tenants[running.placement] != nil; {
 	case isWanted:
 		c.unwanted = 0
 	case c.unwanted != oldest:
@@ -104,9 +117,14 @@ func (c *watch) checkDeadlines(now time.Duration) (oldest uint64, ran time.Durat
 	ran = now - c.since
 	mustKill := oldest != 0 && c.condemned == oldest && !w.isEnding
 	isLate := c.late == oldest
+	isSilent := isPing && ran >= w.pool.config.StallAfter && !w.isEnding
 	w.mu.Unlock()
-	if mustKill {
+	switch {
+	case mustKill:
 		killForDeadline(w, running.tenant, isLate, ran)
+	case isSilent:
+		w.log.Warn("a worker does not answer a ping and is killed", "for", ran.Round(time.Millisecond))
+		w.kill(Stalled)
 	}
 	return oldest, ran
 }

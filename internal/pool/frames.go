@@ -92,10 +92,11 @@ func (f *frames) handle(frame ipc.Frame, body []byte, seen time.Duration) error 
 		return &ipc.MalformedError{Message: fmt.Sprintf("a frame of %v for request %d names the placement %d, not %d",
 			frame.Kind, frame.Request, frame.Placement, to.placement)}
 	}
-	if to.tenant != nil {
-		f.hold(to.tenant)
-		w.busy.Add(int64(to.tenant.HandleFrame(w.number, frame, body, seen)))
+	if to.tenant == nil {
+		return handlePong(frame, body)
 	}
+	f.hold(to.tenant)
+	w.busy.Add(int64(to.tenant.HandleFrame(w.number, frame, body, seen)))
 	return nil
 }
 

@@ -143,6 +143,8 @@ type Seams struct {
 	Memory func(pid int) (bytes uint64, err error)
 	// Jitter returns a number from 0 up to 1.
 	Jitter func() float64
+	// PingEvery replaces the constant of this name.
+	PingEvery time.Duration
 	// Tap, if it is not nil, stands between the pipes of a process and the pool.
 	Tap tap.Func
 }
@@ -211,6 +213,9 @@ func (s *Seams) setDefaults(p *Pool) {
 	}
 	if s.Jitter == nil {
 		s.Jitter = rand.Float64
+	}
+	if s.PingEvery == 0 {
+		s.PingEvery = PingEvery
 	}
 }
 

@@ -81,9 +81,10 @@ type WorkerDetails struct {
 	Blocked int
 	Turn    uint64
 	// Engines counts those that are placed there, Pending the requests that are unanswered, of
-	// which Oldest is the oldest.
+	// which Oldest is the oldest. IsPinged says that one of them is a ping.
 	Engines, Pending int
 	Oldest           uint64
+	IsPinged         bool
 }
 
 // Details returns how the worker is, in full.
@@ -94,7 +95,7 @@ func (w *Worker) Details() WorkerDetails {
 		Reserved: w.flow.reserved, IsAlone: w.flow.isAlone, Blocked: w.flow.blocked.Len(), Turn: w.flow.turn,
 		Engines: len(w.tenants)}
 	if w.conn != nil {
-		d.Pending, d.Oldest = w.conn.Pending(), w.conn.Oldest()
+		d.Pending, d.Oldest, d.IsPinged = w.conn.Pending(), w.conn.Oldest(), w.conn.IsPinged()
 	}
 	return d
 }

@@ -42,7 +42,7 @@ type Status struct {
 	State       State
 	// PID is that of its process, 0 if there is none.
 	PID int
-	// Engines are placed there, Pending requests unanswered. Resident is its memory in bytes, 0 if
+	// Engines are placed there, Pending requests unanswered, without a ping. Resident is its memory in bytes, 0 if
 	// it is not known.
 	Engines, Pending int
 	Resident         uint64
@@ -72,13 +72,13 @@ func (s *slot) statusLocked() Status {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.link != nil && !w.isDead {
-		st.PID, st.Engines, st.Pending, st.Resident = w.link.PID(), len(w.tenants), w.conn.Pending(), w.watch.resident
+		st.PID, st.Engines, st.Pending, st.Resident = w.link.PID(), len(w.tenants), w.conn.Requests(), w.watch.resident
 	}
 	return st
 }
 
 // Traffic is what processes have had to do with: frames and bytes, with the headers of frames, the
-// requests that they have answered, and for how long they ran those.
+// requests that they have answered, without pings, and for how long they ran those.
 type Traffic struct {
 	FramesSent, BytesSent, FramesReceived, BytesReceived uint64
 	Answered                                             uint64

@@ -31,7 +31,7 @@ const (
 	Died Reason = iota
 	// Overdue: it owed an answer past a deadline, or was not ready in time.
 	Overdue
-	// Stalled: it owed an answer and did not run.
+	// Stalled: it owed an answer and did not run, or did not answer a ping.
 	Stalled
 	// OverMemory: it took more memory than it may have.
 	OverMemory
@@ -166,7 +166,11 @@ func (w *Worker) HandleEnd(err error) {
 	w.mu.Unlock()
 	inFlight := 0
 	if w.conn != nil {
-		inFlight = len(w.conn.Close())
+		for _, of := range w.conn.Close() {
+			if of.tenant != nil { // a ping is nobody's
+				inFlight++
+			}
+		}
 	}
 	w.pool.handleExit(w, reason, wasAlone, inFlight, err)
 	loss := Loss{Worker: w.number, IsDeath: reason == Died}

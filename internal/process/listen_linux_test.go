@@ -28,8 +28,8 @@ func asNobody(t *testing.T, f func() error) {
 	}
 }
 
-// No directory keeps others away from an abstract socket: who listens there, and who connects, has
-// to be of the same user.
+// No directory keeps others away from an abstract socket: a worker closes connections of other
+// users.
 func TestTheSocketIsForItsOwnUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can be another user")
@@ -72,27 +72,10 @@ func TestTheSocketIsForItsOwnUser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := checkPeer(c); err != nil {
-		t.Error(err)
-	}
 	mine := <-accepted
 	if peer, err := peerOf(mine.(*net.UnixConn)); err != nil || peer.Pid != int32(os.Getpid()) || peer.Uid != 0 {
 		t.Errorf("accepted %+v, %v", peer, err)
 	}
 	_, _, _ = c.Close(), mine.Close(), l.Close()
 	<-accepted
-
-	var other net.Listener
-	asNobody(t, func() (err error) {
-		other, err = net.Listen("unix", "@hypertoken-test-"+t.Name())
-		return err
-	})
-	defer func() { _ = other.Close() }()
-	if c, err = net.Dial("unix", other.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = c.Close() }()
-	if err := checkPeer(c); err == nil {
-		t.Error("another user listens, and nobody minds")
-	}
 }

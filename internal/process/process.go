@@ -1,6 +1,6 @@
 // Package process starts worker processes through hashicorp/go-plugin, and is what such a process does first.
 //
-// go-plugin is the control plane: it starts a worker, shakes hands, checks its health. What the
+// go-plugin is the control plane: it starts a worker, shakes hands with it and ends it. What the
 // host and the worker have to say to each other travels as frames on the worker's standard input
 // and output, whose ends this package hands over.
 package process
@@ -12,7 +12,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -239,23 +238,6 @@ func (p *Process) Ended() error {
 // Path is the program.
 func (p *Process) Path() string { return p.run.path }
 
-// Ping asks go-plugin's service in the worker for a sign of life.
-func (p *Process) Ping() error {
-	conn, err := net.Dial(p.run.network, p.run.address)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = conn.Close() }()
-	if err := checkPeer(conn); err != nil {
-		return err
-	}
-	rpc, err := plugin.NewRPCClient(conn, plugins)
-	if err != nil {
-		return err
-	}
-	return rpc.Ping()
-}
-
 // run is one start of a worker: go-plugin's runner.
 type run struct {
 	log    *slog.Logger
@@ -270,8 +252,6 @@ type run struct {
 	exited, drained chan struct{}
 	// silent is closed where standard output ends before the handshake.
 	silent chan struct{}
-	// network and address are where go-plugin's service listens, after the handshake.
-	network, address string
 
 	socket string // where go-plugin listens there, once drained is closed
 	state  *os.ProcessState
@@ -423,10 +403,10 @@ func (r *run) ID() string {
 func (r *run) Name() string                    { return r.path }
 func (r *run) Diagnose(context.Context) string { return "" }
 
-// PluginToHost keeps the address of the worker's service, and gives go-plugin one that nobody can
-// listen on. It connects when the worker has ended, and another program may have the address then.
-func (r *run) PluginToHost(network, address string) (string, string, error) {
-	r.network, r.address = network, address
+// PluginToHost gives go-plugin an address that nobody can listen on, and not that of the worker's
+// service. go-plugin connects when the worker has ended, and another program may have the worker's
+// address then.
+func (r *run) PluginToHost(string, string) (string, string, error) {
 	return "unix", nowhere(r.dir), nil
 }
 
