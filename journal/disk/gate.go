@@ -9,19 +9,21 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // gate is the file system that pebble gets. Everything that changes a file goes through it.
 //
-// After the first write or sync that failed, the gate is shut: nothing is changed any more. So no
-// retry can cover up what was lost, and nothing that pebble does after an error of its own, such as
-// tidying up, can remove a file that the disk still refers to.
+// The first write or sync that fails shuts the gate. From then on no file is changed any more, and
+// pebble is told that everything has succeeded. So no retry can cover up what was lost, nothing that
+// pebble does after an error can remove a file that the disk still refers to, and pebble does not panic,
+// as it does if it cannot begin a new log. The store knows that it has failed before pebble is told
+// anything.
 //
-// A table that could not be written because the disk is full is no such failure: its contents are
-// still in the log. Then the next table waits at the gate until there is room.
+// A table that could not be written because the disk is full is no failure: its contents are still in
+// the log. pebble would try again at once and for ever, so the next table waits at the gate until there
+// is room. Tables also wait while the gate is shut.
 type gate struct {
 	vfs.FS
 	// dir is the folder whose files are guarded. A backup goes elsewhere, and may fail.
@@ -39,11 +41,9 @@ type gate struct {
 	changed  sync.Cond  // of mu: something of what follows has changed
 	isShut   bool
 	isFull   bool
-	isOpened bool // said of the waiting tables: they are let through, in order to fail
+	isOpened bool // said of tables: none waits, because pebble is being opened or closed
 	locks    []io.Closer
 }
-
-var errShut = errors.New("nothing is written any more after a failure")
 
 func newGate(fs vfs.FS, dir string, logs *logSyncs) *gate {
 	g := &gate{FS: fs, dir: dir, logs: logs}
@@ -72,10 +72,11 @@ func (g *gate) setFull(isFull bool) {
 	g.mu.Unlock()
 }
 
-// open lets the tables that wait at the gate through for good, so that pebble can be closed.
-func (g *gate) open() {
+// open says whether tables are let through at once, whatever comes of it, because pebble is being
+// opened or closed.
+func (g *gate) open(isOpened bool) {
 	g.mu.Lock()
-	g.isOpened = true
+	g.isOpened = isOpened
 	g.changed.Broadcast()
 	g.mu.Unlock()
 }
@@ -101,79 +102,94 @@ func isTable(name string) bool {
 
 func isLog(name string) bool { return filepath.Ext(name) == ".log" }
 
-// enter waits if a table has to wait. It fails if the gate is shut.
-func (g *gate) enter(name string, isCreated bool) error {
+// passes reports whether a file may be changed. If not, the caller pretends that it was.
+func (g *gate) passes(name string) bool {
 	if !g.guards(name) {
-		return nil
+		return true
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if isCreated && isTable(name) {
-		// pebble retries at once, and for ever.
+	return !g.isShut
+}
+
+// passesNew does the same for a file that is to be created. A table may have to wait.
+func (g *gate) passesNew(name string) bool {
+	if g.guards(name) && isTable(name) {
+		g.mu.Lock()
 		for (g.isFull || g.isShut) && !g.isOpened {
 			g.changed.Wait()
 		}
+		g.mu.Unlock()
 	}
-	if g.isShut {
-		return errShut
-	}
-	return nil
+	return g.passes(name)
 }
 
-// check passes an error on, and shuts the gate if it is a failure of the disk.
+// check shuts the gate if err is a failure of the disk. It returns what pebble is told: nil if the gate
+// is shut.
 func (g *gate) check(what, name string, err error) error {
 	switch {
-	case err == nil || !g.guards(name) || errors.Is(err, errShut):
+	case err == nil || !g.guards(name):
 		return err
 	case isTable(name) && vfs.IsNoSpaceError(err):
 		g.setFull(true)
 		g.onNoSpace()
-	default:
-		if g.shut() {
-			g.onFailure(fmt.Errorf("%s %s: %w", what, name, err))
-		}
+		return err
 	}
-	return err
+	if g.shut() {
+		g.onFailure(fmt.Errorf("%s %s: %w", what, name, err))
+	}
+	return nil
 }
 
-func (g *gate) wrap(f vfs.File, name string) *gateFile {
+func (g *gate) wrap(f vfs.File, name string) vfs.File {
 	return &gateFile{File: f, gate: g, name: name, log: g.logs.begin(f, name)}
+}
+
+// created returns a file that was created, or one that is nowhere if that has shut the gate.
+func (g *gate) created(what, name string, create func() (vfs.File, error)) (vfs.File, error) {
+	if !g.passesNew(name) {
+		return g.nowhere(name)
+	}
+	f, err := create()
+	if err == nil {
+		return g.wrap(f, name), nil
+	}
+	if err := g.check(what, name, err); err != nil {
+		return nil, err
+	}
+	return g.nowhere(name)
+}
+
+// nowhere returns a file that is on no disk.
+func (g *gate) nowhere(name string) (vfs.File, error) {
+	f, err := vfs.NewMem().Create("nowhere", vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return nil, err
+	}
+	return &gateFile{File: f, gate: g, name: name}, nil
+}
+
+// change makes a change, unless the gate is shut.
+func (g *gate) change(what, name string, change func() error) error {
+	if !g.passes(name) {
+		return nil
+	}
+	return g.check(what, name, change())
 }
 
 // Create implements vfs.FS.
 func (g *gate) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	if err := g.enter(name, true); err != nil {
-		return nil, err
-	}
-	f, err := g.FS.Create(name, category)
-	if err != nil {
-		return nil, g.check("creating", name, err)
-	}
-	return g.wrap(f, name), nil
+	return g.created("creating", name, func() (vfs.File, error) { return g.FS.Create(name, category) })
 }
 
 // OpenReadWrite implements vfs.FS.
 func (g *gate) OpenReadWrite(name string, category vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
-	if err := g.enter(name, true); err != nil {
-		return nil, err
-	}
-	f, err := g.FS.OpenReadWrite(name, category, opts...)
-	if err != nil {
-		return nil, g.check("opening", name, err)
-	}
-	return g.wrap(f, name), nil
+	return g.created("opening", name, func() (vfs.File, error) { return g.FS.OpenReadWrite(name, category, opts...) })
 }
 
 // ReuseForWrite implements vfs.FS.
 func (g *gate) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	if err := g.enter(newname, true); err != nil {
-		return nil, err
-	}
-	f, err := g.FS.ReuseForWrite(oldname, newname, category)
-	if err != nil {
-		return nil, g.check("reusing", newname, err)
-	}
-	return g.wrap(f, newname), nil
+	return g.created("reusing", newname, func() (vfs.File, error) { return g.FS.ReuseForWrite(oldname, newname, category) })
 }
 
 // OpenDir implements vfs.FS.
@@ -187,42 +203,33 @@ func (g *gate) OpenDir(name string) (vfs.File, error) {
 
 // Link implements vfs.FS.
 func (g *gate) Link(oldname, newname string) error {
-	if err := g.enter(newname, false); err != nil {
-		return err
-	}
-	return g.check("linking", newname, g.FS.Link(oldname, newname))
+	return g.change("linking", newname, func() error { return g.FS.Link(oldname, newname) })
 }
 
 // Rename implements vfs.FS.
 func (g *gate) Rename(oldname, newname string) error {
-	if err := g.enter(newname, false); err != nil {
-		return err
-	}
-	return g.check("renaming", newname, g.FS.Rename(oldname, newname))
+	return g.change("renaming", newname, func() error { return g.FS.Rename(oldname, newname) })
 }
 
 // Remove implements vfs.FS. A file that cannot be removed costs space only.
 func (g *gate) Remove(name string) error {
-	if err := g.enter(name, false); err != nil {
-		return err
+	if !g.passes(name) {
+		return nil
 	}
 	return g.FS.Remove(name)
 }
 
 // RemoveAll implements vfs.FS.
 func (g *gate) RemoveAll(name string) error {
-	if err := g.enter(name, false); err != nil {
-		return err
+	if !g.passes(name) {
+		return nil
 	}
 	return g.FS.RemoveAll(name)
 }
 
 // MkdirAll implements vfs.FS.
 func (g *gate) MkdirAll(name string, perm os.FileMode) error {
-	if err := g.enter(name, false); err != nil {
-		return err
-	}
-	return g.check("creating", name, g.FS.MkdirAll(name, perm))
+	return g.change("creating", name, func() error { return g.FS.MkdirAll(name, perm) })
 }
 
 // Lock implements vfs.FS. If pebble cannot be closed after a failure, the gate gives the lock up.
@@ -260,22 +267,27 @@ type gateFile struct {
 
 // Write implements vfs.File.
 func (f *gateFile) Write(b []byte) (int, error) {
-	if err := f.gate.enter(f.name, false); err != nil {
-		return 0, err
-	}
-	n, err := f.File.Write(b)
-	f.gate.written.Add(uint64(n))
-	return n, f.gate.check("writing", f.name, err)
+	return f.write(b, f.File.Write)
 }
 
 // WriteAt implements vfs.File.
 func (f *gateFile) WriteAt(b []byte, offset int64) (int, error) {
-	if err := f.gate.enter(f.name, false); err != nil {
-		return 0, err
+	return f.write(b, func(b []byte) (int, error) { return f.File.WriteAt(b, offset) })
+}
+
+func (f *gateFile) write(b []byte, write func([]byte) (int, error)) (int, error) {
+	if !f.gate.passes(f.name) {
+		return len(b), nil
 	}
-	n, err := f.File.WriteAt(b, offset)
+	n, err := write(b)
 	f.gate.written.Add(uint64(n))
-	return n, f.gate.check("writing", f.name, err)
+	if err == nil {
+		return n, nil
+	}
+	if err = f.gate.check("writing", f.name, err); err == nil {
+		n = len(b)
+	}
+	return n, err
 }
 
 // Sync implements vfs.File.
@@ -285,118 +297,28 @@ func (f *gateFile) Sync() error { return f.sync(f.File.Sync) }
 func (f *gateFile) SyncData() error { return f.sync(f.File.SyncData) }
 
 func (f *gateFile) sync(sync func() error) error {
-	if err := f.gate.enter(f.name, false); err != nil {
-		return err
-	}
-	if f.log == nil {
-		return f.gate.check("syncing", f.name, sync())
-	}
-	return f.gate.check("syncing", f.name, f.log.sync(sync))
+	return f.gate.change("syncing", f.name, func() error {
+		if f.log == nil {
+			return sync()
+		}
+		return f.log.sync(sync)
+	})
 }
 
 // SyncTo implements vfs.File.
 func (f *gateFile) SyncTo(length int64) (isFull bool, err error) {
-	if err := f.gate.enter(f.name, false); err != nil {
-		return false, err
-	}
-	isFull, err = f.File.SyncTo(length)
-	return isFull, f.gate.check("syncing", f.name, err)
+	err = f.gate.change("syncing", f.name, func() (err error) {
+		isFull, err = f.File.SyncTo(length)
+		return err
+	})
+	return isFull, err
 }
 
-// Close implements vfs.File.
+// Close implements vfs.File. An error of Close says nothing of what was synced before.
 func (f *gateFile) Close() error {
 	var err error
-	if f.log != nil && f.gate.enter(f.name, false) == nil {
-		err = f.gate.check("syncing", f.name, f.log.end())
+	if f.log != nil {
+		err = f.gate.change("syncing", f.name, f.log.end)
 	}
 	return errors.Join(err, f.File.Close())
-}
-
-// logFile is one of pebble's logs.
-type logFile struct {
-	logs *logSyncs
-	file vfs.File
-
-	mu       sync.Mutex // guards what follows; held while the file is synced by turns
-	isDirty  bool
-	isClosed bool
-}
-
-// logSyncs is how logs are synced.
-type logSyncs struct {
-	// isDelayed says that logs are synced by turns, and not when pebble asks for it.
-	isDelayed bool
-	// observe is told how long each sync took.
-	observe func(time.Duration)
-
-	mu    sync.Mutex // guards files
-	files map[*logFile]bool
-}
-
-// begin returns what is needed to sync a file, or nil if it is no log.
-func (l *logSyncs) begin(f vfs.File, name string) *logFile {
-	if !isLog(name) {
-		return nil
-	}
-	log := &logFile{logs: l, file: f}
-	l.mu.Lock()
-	l.files[log] = true
-	l.mu.Unlock()
-	return log
-}
-
-// sync syncs a log now, or notes that a turn has to.
-func (f *logFile) sync(sync func() error) error {
-	if f.logs.isDelayed {
-		f.mu.Lock()
-		f.isDirty = true
-		f.mu.Unlock()
-		return nil
-	}
-	return f.logs.measure(sync)
-}
-
-func (l *logSyncs) measure(sync func() error) error {
-	start := time.Now()
-	err := sync()
-	l.observe(time.Since(start))
-	return err
-}
-
-// turn syncs a log if it needs it.
-func (f *logFile) turn() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.isDirty || f.isClosed {
-		return nil
-	}
-	f.isDirty = false
-	return f.logs.measure(f.file.SyncData)
-}
-
-// end syncs a log before it is closed: the next log may only have what follows it.
-func (f *logFile) end() error {
-	err := f.turn()
-	f.mu.Lock()
-	f.isClosed = true
-	f.mu.Unlock()
-	f.logs.mu.Lock()
-	delete(f.logs.files, f)
-	f.logs.mu.Unlock()
-	return err
-}
-
-// syncLogs syncs all logs that need it.
-func (g *gate) syncLogs() {
-	g.logs.mu.Lock()
-	files := make([]*logFile, 0, len(g.logs.files))
-	for f := range g.logs.files {
-		files = append(files, f)
-	}
-	g.logs.mu.Unlock()
-	for _, f := range files {
-		if g.enter(g.dir, false) == nil {
-			_ = g.check("syncing", g.dir, f.turn())
-		}
-	}
 }

@@ -67,7 +67,7 @@ func (r *engineReader) info(info *journal.Info) error {
 func (s *Store) names(it *pebble.Iterator) (n int64, err error) {
 	for ok := it.SeekGE([]byte{kindName}); ok && bytes.HasPrefix(it.Key(), []byte{kindName}); ok = it.Next() {
 		select {
-		case <-s.stop:
+		case <-s.closing:
 			return 0, errClosed
 		default:
 		}

@@ -52,21 +52,22 @@ func open(fs vfs.FS, dir string, o Options, lock *directoryLock) (*Store, error)
 	if err := s.space.checkBeforeOpen(s); err != nil {
 		return nil, err
 	}
+	s.gate.open(true)
 	if err := s.openPebble(); err != nil {
 		s.gate.shut()
-		s.gate.open()
 		s.answered.Wait()
 		s.gate.releaseLocks()
 		return nil, fmt.Errorf("disk: opening %s: %w", dir, err)
 	}
+	s.gate.open(false)
 	s.space.check(s)
+	s.countEngines()
 	s.goroutine.committing.Go(s.commit)
 	s.goroutine.syncing.Go(s.sync)
 	for range readers {
 		s.goroutine.reading.Go(s.read)
 	}
 	s.goroutine.watching.Go(s.watch)
-	s.goroutine.watching.Go(s.countEngines)
 	return s, nil
 }
 
@@ -74,7 +75,7 @@ func newStore(fs vfs.FS, dir string, o Options, lock *directoryLock) *Store {
 	s := &Store{
 		o: o, dir: dir, lock: lock,
 		placeholders: map[*head]bool{}, heads: map[string]*head{},
-		failed: make(chan struct{}), stop: make(chan struct{}),
+		failed: make(chan struct{}), closing: make(chan struct{}), stop: make(chan struct{}),
 		syncs: make(chan *flight, depth-1), now: time.Now,
 	}
 	s.space.urgent = make(chan struct{}, 1)
@@ -162,15 +163,17 @@ func (s *Store) findNextID(it *pebble.Iterator) error {
 	return it.Error()
 }
 
-// countEngines counts the names, for Stats. It takes a second for a million.
+// countEngines begins to count the names, for Stats. It takes a second for a million.
 func (s *Store) countEngines() {
-	it, err := s.db.NewIter(nil)
+	it, err := s.db.NewIter(nil) // of this moment: what is created later is counted when it is created
 	if err != nil {
 		return
 	}
-	n, err := s.names(it)
-	if err = errors.Join(err, it.Close()); err == nil {
-		s.stats.engines.Add(n)
-		s.stats.isCounted.Store(true)
-	}
+	s.inUse.Go(func() {
+		n, err := s.names(it)
+		if err = errors.Join(err, it.Close()); err == nil {
+			s.stats.engines.Add(n)
+			s.stats.isCounted.Store(true)
+		}
+	})
 }

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -49,13 +50,13 @@ type Store struct {
 	failed   chan struct{} // closed after failure is set
 	answered sync.WaitGroup
 
-	syncs chan *flight // closed by the committing goroutine
-	reads readQueue
-	// stop ends the goroutines that work by the clock.
-	stop      chan struct{}
+	syncs     chan *flight // closed by the committing goroutine
+	reads     readQueue
+	closing   chan struct{} // closed when Close begins
+	stop      chan struct{} // closed when pebble is closed; ends the goroutine that watches the disk
 	goroutine struct{ committing, syncing, reading, watching sync.WaitGroup }
-	closing   sync.Once
-	closed    error
+	close     sync.Once
+	closeErr  error
 
 	// What follows belongs to the committing goroutine.
 	heads   map[string]*head
@@ -147,11 +148,12 @@ const closePatience = 5 * time.Second
 // refused. It returns the error of [Store.Err] if the store has failed. It may be called more than
 // once.
 func (s *Store) Close() error {
-	s.closing.Do(func() { s.closed = s.close() })
-	return s.closed
+	s.close.Do(func() { s.closeErr = s.closeAll() })
+	return s.closeErr
 }
 
-func (s *Store) close() error {
+func (s *Store) closeAll() error {
+	close(s.closing)
 	s.mu.Lock()
 	s.isClosed = true
 	s.arrived.Signal()
@@ -165,26 +167,42 @@ func (s *Store) close() error {
 		s.inUse.Wait()
 		ended <- s.closePebble()
 	}()
-	var err error
-	select {
-	case err = <-ended:
-	case <-s.failed:
-		// pebble may wait for ever for what can't be written any more. Its goroutines and its memory are
-		// left then; its files are not, because the gate is shut.
-		s.gate.open()
-		timer := time.NewTimer(closePatience)
-		defer timer.Stop()
-		select {
-		case <-ended:
-		case <-timer.C:
-			s.o.Logger.Warn("the journals' files could not be closed after the failure", "dir", s.dir)
-		}
-	}
+	err := s.awaitEnd(ended)
 	close(s.stop)
 	s.goroutine.watching.Wait()
 	s.answered.Wait()
 	s.gate.releaseLocks()
 	return errors.Join(s.Err(), err, s.lock.release())
+}
+
+// awaitEnd waits until all calls have ended and pebble is closed.
+func (s *Store) awaitEnd(ended <-chan error) error {
+	timer := time.NewTimer(closePatience)
+	defer timer.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-s.failed:
+	case <-timer.C:
+		if s.space.err() == nil { // all calls end in time
+			select {
+			case err := <-ended:
+				return err
+			case <-s.failed:
+			}
+		} else {
+			// What is being stored does not fit, and nobody waits for the room that it takes.
+			s.fail(fmt.Errorf("closed while %w", s.space.err()))
+		}
+	}
+	s.gate.open(true)
+	timer.Reset(closePatience)
+	select {
+	case <-ended:
+	case <-timer.C:
+		s.o.Logger.Warn("the journals' files could not be closed after the failure", "dir", s.dir)
+	}
+	return nil
 }
 
 // closePebble closes pebble, which may panic after a failure.
@@ -194,7 +212,7 @@ func (s *Store) closePebble() (err error) {
 			err = panicked(r)
 		}
 	}()
-	s.gate.open()
+	s.gate.open(true)
 	err = s.db.Close()
 	if s.Err() != nil {
 		return nil
