@@ -92,9 +92,6 @@ func killOften(t *testing.T, sync string) {
 	dir := t.TempDir()
 	acknowledged, tried := map[string]progress{}, map[string]progress{}
 	for k := range deep(5, 100) {
-		for name, at := range acknowledged {
-			tried[name] = at
-		}
 		playAndKill(t, dir, sync, 50+150*(k%7), acknowledged, tried)
 		s, err := Open(dir, Options{})
 		if err != nil {
