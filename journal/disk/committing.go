@@ -68,6 +68,7 @@ func (s *Store) commitFlight(f *flight) {
 		s.resolve(f, k, now)
 	}
 	s.writePieces(f, now)
+	s.stats.heads.Store(int64(len(s.heads)))
 	if f.batch.Empty() {
 		_ = f.batch.Close()
 		f.batch = nil
@@ -207,7 +208,6 @@ func (s *Store) adopt(f *flight, o *op, now int64) {
 	if h := s.heads[name]; h != nil && !h.isOwned {
 		delete(s.heads, name)
 	}
-	s.stats.heads.Store(int64(len(s.heads)))
 }
 
 // perform carries a call out. h is nil if the name is not known.

@@ -103,7 +103,6 @@ func (s *Store) putBase(b *pebble.Batch, o *op, h *head, set uint64, now int64) 
 		key := appendName(nil, o.name)
 		_ = b.Set(key, nameRow{h.id, now}.append(nil, key), nil)
 		s.stats.engines.Add(1)
-		s.stats.heads.Store(int64(len(s.heads)))
 	} else if h.base == base.Sequence && h.baseSet != 0 && h.baseSet != set {
 		// The base takes the place of the former one.
 		_ = b.DeleteRange(appendSet(nil, h.id, h.baseSet), appendSet(nil, h.id, h.baseSet+1), nil)

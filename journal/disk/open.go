@@ -61,6 +61,7 @@ func open(fs vfs.FS, dir string, o Options, lock *directoryLock) (*Store, error)
 	}
 	s.gate.open(false)
 	s.space.check(s)
+	s.measureUsed()
 	s.countEngines()
 	s.goroutine.committing.Go(s.commit)
 	s.goroutine.syncing.Go(s.sync)

@@ -21,13 +21,12 @@ import (
 // with the next one, so batches grow with the load, and no timer is needed. Readers report what asks
 // for rows.
 type Store struct {
-	o    Options
-	dir  string
-	gate *gate
-	db   *pebble.DB
-	lock *directoryLock
-	// cores serializes PutCore.
-	cores sync.Mutex
+	o     Options
+	dir   string
+	gate  *gate
+	db    *pebble.DB
+	lock  *directoryLock
+	cores sync.Mutex // held by PutCore: two calls would mix their pieces
 	stats counters
 	space space
 

@@ -76,6 +76,7 @@ const maxSpareCalls = 1 << 14
 func (s *Store) watch() {
 	space := time.NewTicker(time.Second)
 	defer space.Stop()
+	ticks := 0
 	var sync <-chan time.Time
 	if s.o.Sync == SyncInterval {
 		ticker := time.NewTicker(s.o.Interval)
@@ -88,12 +89,32 @@ func (s *Store) watch() {
 			return
 		case <-space.C:
 			s.space.check(s)
+			if ticks++; ticks%usedEvery == 0 {
+				s.measureUsed()
+			}
 		case <-s.space.urgent:
 			s.space.check(s)
 		case <-sync:
 			s.gate.syncLogs()
 		}
 	}
+}
+
+// usedEvery is the number of seconds between two looks at what the files take.
+const usedEvery = 10
+
+// measureUsed notes what pebble's files take on the disk.
+func (s *Store) measureUsed() {
+	if s.useDB() != nil {
+		return
+	}
+	defer s.inUse.Done()
+	used := s.db.Metrics().DiskSpaceUsage()
+	s.space.mu.Lock()
+	if s.space.used = used; s.space.hasBallast {
+		s.space.used += uint64(s.o.ballast)
+	}
+	s.space.mu.Unlock()
 }
 
 // outcome is the error of a call whose engine's rows could not be read.
