@@ -21,7 +21,7 @@ type Info struct {
 	// Bytes is about how much the journal takes in the store, history included.
 	Bytes uint64
 	// Created is when the name was created, Updated when something was stored last, both by the
-	// store's clock.
+	// store's clock. Each is zero if the store does not keep it.
 	Created, Updated time.Time
 }
 
@@ -65,4 +65,15 @@ type CoreKeeper interface {
 	// Core reports the code of a core, or nil without an error if the store does not have it. The store
 	// does not change the code, nor does the host.
 	Core(hash string, done func(code []byte, err error))
+}
+
+// Releaser is a [Store] that can be told that an owner has no more use for a journal.
+type Releaser interface {
+	// Release gives ownership up: nobody owns the journal then, and the store may forget what it knows
+	// of it. Appends and installs that the owner makes afterwards fail with [ErrNotOwner]. It fails with
+	// [ErrNotOwner], and changes nothing, if owner is not the owner.
+	//
+	// A host calls it when an engine is closed. A store that is never told keeps what it knows of an
+	// engine that was once loaded.
+	Release(name string, owner Owner, done Done)
 }

@@ -1,9 +1,9 @@
 package journal
 
 import (
-	"fmt"
 	"slices"
 	"sync"
+	"time"
 )
 
 // memory is the store in memory.
@@ -22,6 +22,9 @@ type memoryJournal struct {
 	// marks are the places in the buffer where every markEvery-th entry begins. With them a new
 	// base finds the entries behind it without reading all those before it.
 	marks []int
+	// created and updated are when the name was created and when something was stored last, in
+	// milliseconds since 1970.
+	created, updated int64
 }
 
 const (
@@ -64,8 +67,9 @@ func (m *memory) append(name string, owner Owner, after uint64, group []Record) 
 		return ErrNotOwner
 	}
 	if j.Sequence+j.Count != after {
-		return fmt.Errorf("journal: an append behind the sequence %d, the newest one is %d", after, j.Sequence+j.Count)
+		return Refused("an append behind the sequence %d, the newest one is %d", after, j.Sequence+j.Count)
 	}
+	j.updated = time.Now().UnixMilli()
 	for k := range group {
 		r := &group[k]
 		if r.Keyed != nil {
@@ -92,21 +96,22 @@ func (m *memory) install(name string, owner Owner, base Base) error {
 	defer m.mu.Unlock()
 	j := m.journals[name]
 	if j == nil {
-		m.journals[name] = &memoryJournal{Stored: Stored{Base: base, Owner: owner}}
+		now := time.Now().UnixMilli()
+		m.journals[name] = &memoryJournal{Stored: Stored{Base: base, Owner: owner}, created: now, updated: now}
 		return nil
 	}
 	if j.Owner != owner {
 		return ErrNotOwner
 	}
 	if base.Sequence < j.Sequence || base.Sequence > j.Sequence+j.Count {
-		return fmt.Errorf("journal: a base of the sequence %d, the journal has %d to %d",
+		return Refused("a base of the sequence %d, the journal has %d to %d",
 			base.Sequence, j.Sequence, j.Sequence+j.Count)
 	}
 	rest, err := j.behind(base.Sequence - j.Sequence)
 	if err != nil {
 		return err
 	}
-	n := memoryJournal{Stored: Stored{Base: base, Owner: owner}}
+	n := memoryJournal{Stored: Stored{Base: base, Owner: owner}, created: j.created, updated: time.Now().UnixMilli()}
 	for _, k := range j.Recent {
 		if k.Number > base.KeyNumber {
 			n.Recent = append(n.Recent, k)

@@ -6,6 +6,9 @@
 //		journaltest.Run(t, func(t *testing.T) journal.Store { return mystore.Open(t.TempDir()) })
 //	}
 //
+// If the store is a [journal.Lister], [journal.Historian], [journal.Releaser] or io.Closer, the suite has
+// rules for that, too. A store that the suite has closed may be closed again.
+//
 // Run it with the race detector, too: the suite reads what a store has handed out while it calls
 // the store.
 package journaltest
@@ -62,6 +65,11 @@ func Rules() []Rule {
 		rule("groups are whole", wholeGroups),
 		rule("delete forgets", deletion),
 		rule("engines side by side", engines),
+		rule("errors say what became of the call", errorClasses),
+		rule("names are listed", listing),
+		rule("the past can be read", pastStates),
+		rule("a journal is given up", release),
+		rule("the store is closed under load", closing),
 	}
 }
 

@@ -1,0 +1,164 @@
+package disk
+
+import (
+	"bytes"
+	"slices"
+
+	"hypertoken/journal"
+)
+
+// groupWalk reads the groups of an engine in order, and sees that none is missing. A loop over read
+// goes through them.
+type groupWalk struct {
+	r *engineReader
+	// next is the sequence of the first entry that is wanted, to that of the last one.
+	next, to uint64
+
+	// What read has found in one group: the entries that are wanted, their number, and the key records
+	// that were stored with the group.
+	entries []byte
+	count   uint64
+	group   groupRow
+	err     error
+
+	isStarted bool
+	// isTrimmed says that the first group that is kept begins behind next.
+	isTrimmed bool
+}
+
+// read goes on to the next group. It returns false at the end, and after an error.
+func (w *groupWalk) read() bool {
+	for w.err == nil {
+		before, isFirst := w.group, !w.isStarted
+		if !w.move() {
+			w.err = w.r.it.Error()
+			return false
+		}
+		key := w.r.it.Key()
+		g, err := readGroup(w.r.it.Value(), key)
+		if err != nil {
+			w.err = damagedRow(key, err)
+			return false
+		}
+		if g.first > w.to && g.first-1 > w.to {
+			return false
+		}
+		if w.err = w.checkPlace(key, &g, &before, isFirst); w.err != nil {
+			return false
+		}
+		w.group = g
+		if w.err = damagedRow(key, w.cut()); w.err != nil {
+			return false
+		}
+		return true
+	}
+	return false
+}
+
+// move goes to the next row of a group.
+func (w *groupWalk) move() bool {
+	it, id := w.r.it, w.r.id
+	ok := false
+	switch {
+	case w.isStarted:
+		ok = it.Next()
+	default:
+		w.isStarted = true
+		// The group that the first entry lies in may begin before it.
+		start := appendGroupKey(nil, id, w.next, 0)
+		if key := w.r.last(appendPart(nil, id, partGroup), start); key != nil {
+			g, err := readGroup(it.Value(), key)
+			if err != nil {
+				w.err = damagedRow(key, err)
+				return false
+			}
+			if g.last() >= w.next {
+				return true
+			}
+		}
+		ok = it.SeekGE(start)
+	}
+	return ok && bytes.HasPrefix(it.Key(), appendPart(nil, id, partGroup))
+}
+
+// checkPlace fails if a group is not the one that follows the group before it.
+func (w *groupWalk) checkPlace(key []byte, g, before *groupRow, isFirst bool) error {
+	if isFirst {
+		if g.first > w.next || g.first == w.next && g.notes != 0 {
+			w.isTrimmed = true
+			return damagedf(key, "the entries from %d on are missing before this group", w.next)
+		}
+		return nil
+	}
+	first, notes := before.last()+1, uint32(0)
+	if before.actions == 0 {
+		notes = before.notes + 1
+	}
+	if g.first != first || g.notes != notes {
+		return damagedf(key, "the group %d.%d is missing before this one", first, notes)
+	}
+	return nil
+}
+
+// cut sets entries and count to what is wanted of the group.
+func (w *groupWalk) cut() error {
+	g := &w.group
+	w.entries, w.count = g.entries, g.actions
+	if g.actions == 0 {
+		return nil
+	}
+	skipped := uint64(0)
+	if g.first < w.next {
+		skipped = w.next - g.first
+	}
+	for range skipped {
+		_, rest, err := journal.ReadEntry(w.entries)
+		if err != nil {
+			return err
+		}
+		w.entries = rest
+	}
+	w.count -= min(skipped, w.count)
+	if last := g.last(); last > w.to {
+		return w.keep(w.count - min(w.count, last-w.to))
+	}
+	return nil
+}
+
+// keep cuts the entries behind the first n off.
+func (w *groupWalk) keep(n uint64) error {
+	rest := w.entries
+	for range n {
+		_, after, err := journal.ReadEntry(rest)
+		if err != nil {
+			return err
+		}
+		rest = after
+	}
+	w.entries, w.count = w.entries[:len(w.entries)-len(rest)], n
+	return nil
+}
+
+// checkKeyed fails if a key record of the group is not among those that were read. number is that of
+// the newest one that is not expected there.
+func (w *groupWalk) checkKeyed(recent []journal.KeyRecord, number uint64) error {
+	for _, k := range w.group.keyed {
+		if k.number <= number || k.sequence > w.to {
+			continue
+		}
+		if _, isThere := slices.BinarySearchFunc(recent, k.number, compareNumber); !isThere {
+			return damagedf(appendKeyedKey(nil, w.r.id, k.number), "a key record of the group %d is missing", w.group.first)
+		}
+	}
+	return nil
+}
+
+func compareNumber(k journal.KeyRecord, number uint64) int {
+	switch {
+	case k.Number < number:
+		return -1
+	case k.Number > number:
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,96 @@
+package disk
+
+import (
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// logFile is one of pebble's logs.
+type logFile struct {
+	logs *logSyncs
+	file vfs.File
+	name string
+
+	mu       sync.Mutex // guards what follows; held while the file is synced by turns
+	isDirty  bool
+	isClosed bool
+}
+
+// logSyncs is how logs are synced.
+type logSyncs struct {
+	// isDelayed says that logs are synced by turns, and not when pebble asks for it.
+	isDelayed bool
+	// observe is told how long each sync took.
+	observe func(time.Duration)
+
+	mu    sync.Mutex // guards files
+	files map[*logFile]bool
+}
+
+// begin returns what is needed to sync a file, or nil if it is no log.
+func (l *logSyncs) begin(f vfs.File, name string) *logFile {
+	if !isLog(name) {
+		return nil
+	}
+	log := &logFile{logs: l, file: f, name: name}
+	l.mu.Lock()
+	l.files[log] = true
+	l.mu.Unlock()
+	return log
+}
+
+// sync syncs a log now, or notes that a turn has to.
+func (f *logFile) sync(sync func() error) error {
+	if f.logs.isDelayed {
+		f.mu.Lock()
+		f.isDirty = true
+		f.mu.Unlock()
+		return nil
+	}
+	return f.logs.measure(sync)
+}
+
+func (l *logSyncs) measure(sync func() error) error {
+	start := time.Now()
+	err := sync()
+	l.observe(time.Since(start))
+	return err
+}
+
+// turn syncs a log if it needs it.
+func (f *logFile) turn() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.isDirty || f.isClosed {
+		return nil
+	}
+	f.isDirty = false
+	return f.logs.measure(f.file.SyncData)
+}
+
+// end syncs a log before it is closed: the next log may only have what follows it.
+func (f *logFile) end() error {
+	err := f.turn()
+	f.mu.Lock()
+	f.isClosed = true
+	f.mu.Unlock()
+	f.logs.mu.Lock()
+	delete(f.logs.files, f)
+	f.logs.mu.Unlock()
+	return err
+}
+
+// syncLogs syncs all logs that need it.
+func (g *gate) syncLogs() {
+	g.logs.mu.Lock()
+	files := make([]*logFile, 0, len(g.logs.files))
+	for f := range g.logs.files {
+		files = append(files, f)
+	}
+	g.logs.mu.Unlock()
+	for _, f := range files {
+		_ = g.change("syncing", f.name, f.turn)
+	}
+}

@@ -1,0 +1,109 @@
+package disk
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Sync says when what is stored is forced onto the disk.
+type Sync int
+
+const (
+	// SyncAlways forces a call's bytes onto the disk before the call is reported. It is the default.
+	// Neither the death of the process nor a loss of power loses what was reported.
+	SyncAlways Sync = iota
+	// SyncInterval hands a call's bytes to the operating system before the call is reported, and forces
+	// them onto the disk every Options.Interval. The death of the process loses nothing. A loss of
+	// power, or a crash of the operating system, loses what was reported in the last interval, and
+	// what was reported while that interval's write to the disk ran.
+	SyncInterval
+)
+
+// The defaults of [Options].
+const (
+	// DefaultInterval is how often SyncInterval writes to the disk.
+	DefaultInterval = 100 * time.Millisecond
+	// DefaultMinFree is the free space below which the store takes nothing more.
+	DefaultMinFree = 256 << 20
+	// DefaultCache is the size of the cache of blocks that were read.
+	DefaultCache = 8 << 20
+)
+
+// Options configure a [Store]. The zero value is good for a server.
+type Options struct {
+	// Sync says when what is stored is forced onto the disk. The default is SyncAlways.
+	Sync Sync
+	// Interval is the time between two writes to the disk with SyncInterval: 1 ms to 1 minute. The
+	// default is DefaultInterval. It has no meaning with SyncAlways.
+	Interval time.Duration
+	// MinFree is the space in bytes that the file system keeps free. If less is free, the store refuses
+	// everything that takes room, with [journal.ErrFull], until there is room again. It should hold at
+	// least what the store writes in two seconds, and 96 MiB beside. The default is DefaultMinFree.
+	MinFree uint64
+	// Cache is the size in bytes of the cache of blocks that were read: 1 MiB or more. The default is
+	// DefaultCache.
+	Cache int64
+	// History says how much of what came before the newest base is kept. HistoryAll is the only choice
+	// so far, and the default.
+	History History
+	// Logger gets what an operator has to know. The default discards it.
+	Logger *slog.Logger
+
+	fs vfs.FS // a seam for tests: the file system
+	// memTable is a seam for tests: the size of pebble's table in memory.
+	memTable uint64
+	// ballast is a seam for tests: the size of the file that gives room once the disk is full.
+	ballast int64
+}
+
+// History says how much of what came before the newest base is kept.
+type History int
+
+// HistoryAll keeps every base and every entry until the name is deleted.
+const HistoryAll History = 0
+
+// The sizes that one directory is made of. New directories take at most 128 MiB.
+const (
+	defaultMemTable = 16 << 20
+	defaultBallast  = 16 << 20
+	// memTables is the number of tables in memory, of which one is filled and the others are written
+	// to disk.
+	memTables = 3
+	// leastFree is the space that pebble needs to write its tables in memory to the disk.
+	leastFree = memTables * defaultMemTable
+)
+
+// setDefaults replaces zero values.
+func (o *Options) setDefaults() {
+	o.Interval = cmp.Or(o.Interval, DefaultInterval)
+	o.MinFree = cmp.Or(o.MinFree, DefaultMinFree)
+	o.Cache = cmp.Or(o.Cache, DefaultCache)
+	o.memTable = cmp.Or(o.memTable, defaultMemTable)
+	o.ballast = cmp.Or(o.ballast, defaultBallast)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	}
+	if o.fs == nil {
+		o.fs = vfs.Default
+	}
+}
+
+// validate fails if a value is out of its bounds.
+func (o *Options) validate() error {
+	switch {
+	case o.Sync != SyncAlways && o.Sync != SyncInterval:
+		return fmt.Errorf("disk: Options.Sync is %d, want SyncAlways or SyncInterval", o.Sync)
+	case o.Interval < time.Millisecond || o.Interval > time.Minute:
+		return fmt.Errorf("disk: Options.Interval is %v, want 1ms to 1m", o.Interval)
+	case o.Cache < 1<<20:
+		return fmt.Errorf("disk: Options.Cache is %d bytes, want 1 MiB or more", o.Cache)
+	case o.History != HistoryAll:
+		return fmt.Errorf("disk: Options.History is %d, want HistoryAll", o.History)
+	}
+	return nil
+}

@@ -1,0 +1,107 @@
+package disk
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// deep returns the number of cases: few by default, many with HYPERTOKEN_DEEP=1.
+func deep(few, many int) int {
+	if os.Getenv("HYPERTOKEN_DEEP") != "" {
+		return many
+	}
+	return few
+}
+
+// A loss of power at any moment loses nothing that was acknowledged, and brings nothing up that was
+// never tried. Of what was not synced, each block is lost or not at random.
+func TestPowerLoss(t *testing.T) {
+	for seed := range uint64(deep(20, 2000)) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { losePower(t, seed) })
+	}
+}
+
+func losePower(t *testing.T, seed uint64) {
+	r := rand.New(rand.NewPCG(seed, 1))
+	fs := vfs.NewCrashableMem()
+	o := memOptions(fs)
+	o.memTable = 64 << 10 // so that tables are written and compacted
+	s, err := Open("data", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var players []*player
+	var wg sync.WaitGroup
+	// Each call may be the one behind which the power is lost.
+	calls := make(chan struct{})
+	done := make(chan struct{})
+	for k := range 4 {
+		p := newPlayer(k, seed)
+		p.largest = r.IntN(2) * 3 * pieceSize
+		players = append(players, p)
+		wg.Go(func() {
+			for err := p.create(caller{s}); ; err = p.step(caller{s}) {
+				if err != nil {
+					t.Errorf("%s: %v", p.name, err)
+					return
+				}
+				select {
+				case calls <- struct{}{}:
+				case <-done:
+					return
+				}
+			}
+		})
+	}
+	for range 3 {
+		for range r.IntN(200) {
+			<-calls
+		}
+		var acknowledged, tried [4]progress
+		var isCreated [4]bool
+		for k, p := range players {
+			acknowledged[k], _, isCreated[k] = p.told()
+		}
+		crashed := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 30, 60, 100}[r.IntN(4)], RNG: r})
+		for k, p := range players {
+			_, tried[k], _ = p.told()
+		}
+		o := o
+		o.fs = crashed
+		again, err := Open("data", o)
+		if err != nil {
+			t.Errorf("opening the directory after the loss of power: %v", err)
+			break
+		}
+		for k, p := range players {
+			p.verify(t, again, acknowledged[k], tried[k], isCreated[k])
+		}
+		if err := again.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	close(done)
+	wg.Wait()
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	verifyAgain(t, o, players)
+}
+
+// verifyAgain opens a directory, and checks what the players were told.
+func verifyAgain(t testing.TB, o Options, players []*player) {
+	t.Helper()
+	s, err := Open("data", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verify(t, s, players)
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
