@@ -60,6 +60,11 @@ var (
 	// ErrStoreRefused is returned for an action that the store has refused for another reason. See
 	// [journal.ErrRefused], which it wraps.
 	ErrStoreRefused = fault.ErrStoreRefused
+	// ErrEngineNotFound is returned by [Host.Open] with [OpenExisting] for a name that the store does not
+	// know.
+	ErrEngineNotFound = fault.ErrEngineNotFound
+	// ErrEngineExists is returned by [Host.Open] with [OpenNew] for a name that the store knows.
+	ErrEngineExists = fault.ErrEngineExists
 
 	// ErrUnknownAction is the core's error for an action that it does not have.
 	ErrUnknownAction = &ActionError{Code: "unknown_action"}

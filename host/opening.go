@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -19,6 +20,31 @@ type EngineOptions struct {
 	BatchWindow time.Duration
 	// BatchMode is that of gathered batches. Default Options.BatchMode.
 	BatchMode BatchMode
+
+	// Mode says whether the engine has to be stored already. Default [OpenOrCreate].
+	Mode OpenMode
+}
+
+// OpenMode says what [Host.Open] does with a name that the store knows, and with one that it does not
+// know.
+type OpenMode int
+
+const (
+	// OpenOrCreate loads an engine that the store knows, and creates any other.
+	OpenOrCreate OpenMode = iota
+	// OpenExisting loads an engine that the store knows. Open fails with [ErrEngineNotFound] for any
+	// other.
+	OpenExisting
+	// OpenNew creates an engine. Open fails with [ErrEngineExists] if the store knows the name.
+	OpenNew
+)
+
+// String returns "open or create", "existing" or "new".
+func (m OpenMode) String() string {
+	if m >= OpenOrCreate && m <= OpenNew {
+		return [...]string{"open or create", "existing", "new"}[m]
+	}
+	return fmt.Sprintf("OpenMode(%d)", int(m))
 }
 
 // NewEngine returns an engine with a host of its own that has one worker: o configures the host,
@@ -41,8 +67,12 @@ func NewEngine(ctx context.Context, o Options, engine EngineOptions) (*Engine, e
 // Open creates the engine of a name, or loads it if the store knows the name. It fails with
 // [ErrBadInput] if an engine of that name is open, with an [*ActionError] if the core refuses the
 // setup, and with [ErrCoreMismatch] if the journal of a stored engine needs another core to be
-// replayed.
+// replayed. EngineOptions.Mode makes it fail for names that the store knows, or does not know. If it
+// fails, it has stored nothing.
 func (h *Host) Open(ctx context.Context, name string, o EngineOptions) (*Engine, error) {
+	if o.Mode < OpenOrCreate || o.Mode > OpenNew {
+		return nil, badInput("Open: EngineOptions.Mode is %v, want OpenOrCreate, OpenExisting or OpenNew", o.Mode)
+	}
 	setup, err := h.options.encodeSetup(o.Setup)
 	if err != nil {
 		return nil, err

@@ -122,9 +122,9 @@ func TestAJournalHasOneOwner(t *testing.T) {
 	}
 }
 
-// A journal is replayed by the core that wrote it, or not at all.
+// A journal is replayed by the core that wrote it, or not at all. The store here keeps no cores.
 func TestACoreMismatchIsFoundOut(t *testing.T) {
-	store := journal.NewMemory()
+	store := struct{ journal.Store }{journal.NewMemory()}
 	h := newHost(t, host.Options{Store: store})
 	e := open(t, h, "e", deck(5))
 	if err := e.Close(t.Context()); err != nil { // without an action, there is no snapshot
@@ -142,6 +142,7 @@ func TestACoreMismatchIsFoundOut(t *testing.T) {
 	}
 	e = open(t, h, "e", nil)
 	dispatch(t, e, "stack:draw", nil, host.Key("k"))
+	dispatch(t, e, "game:setProperty", dict{"key": "k", "value": strings.Repeat("long", 5_000)}) // worth a snapshot
 	if err := e.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}

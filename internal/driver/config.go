@@ -56,8 +56,21 @@ type Config struct {
 	Places inproc.Config
 }
 
+// Opening says what is opened.
+type Opening int
+
+const (
+	// OpenOrCreate opens the engine that the store knows, or creates it.
+	OpenOrCreate Opening = iota
+	// OpenExisting opens the engine that the store knows, and fails otherwise.
+	OpenExisting
+	// OpenNew creates the engine, and fails if the store knows it.
+	OpenNew
+)
+
 // OpenOptions are those of one engine.
 type OpenOptions struct {
+	Opening Opening
 	// Timeout is how long an action may take; 0 for Config.Timeout, negative for any time.
 	Timeout time.Duration
 	// GathersActions says that what is dispatched within Window from the first action on becomes one

@@ -26,6 +26,7 @@ type Driver struct {
 
 	listeners events.Listeners[Event]
 	closed    chan struct{} // closed with the engine
+	isOpen    bool          // Open has returned it; Engines.mu guards it
 
 	// status is what others may know without the lock: bits of statusPlaced and the like.
 	status atomic.Uint32

@@ -28,6 +28,7 @@ import (
 	"hypertoken/internal/fault"
 	"hypertoken/internal/inproc"
 	"hypertoken/internal/measure"
+	"hypertoken/internal/migration"
 	"hypertoken/internal/pool"
 	"hypertoken/internal/queue"
 	"hypertoken/internal/scheduler"
@@ -54,6 +55,7 @@ type Engines struct {
 	scheduler *scheduler.Scheduler
 	places    inproc.Config
 	core      *inproc.Core
+	cores     oldCores
 	actions   toldActions
 
 	// life ends with the host. goroutines are those that Shutdown waits for then. residents counts
@@ -91,6 +93,7 @@ func New(c Config) *Engines {
 	h.life, h.end = context.WithCancel(context.Background())
 	h.impatience, h.hurry = context.WithCancel(context.Background())
 	h.core = inproc.NewCore(h.life, c.Core)
+	h.cores.compiled = migration.NewCores(c.CoreHash, c.Cores, c.Core.MemoryLimit)
 	h.places = c.Places
 	h.places.MaxFrame = c.Pool.MaxFrame
 	if h.places.Instantiate == nil {
@@ -237,7 +240,7 @@ func (h *Engines) Shutdown(ctx context.Context) error {
 	h.end()
 	h.residents.Wait()
 	h.goroutines.Wait()
-	errs = append(errs, h.core.Close(context.WithoutCancel(ctx)))
+	errs = append(errs, h.core.Close(context.WithoutCancel(ctx)), h.cores.compiled.Close(context.WithoutCancel(ctx)))
 	close(h.closed)
 	return errors.Join(errs...)
 }

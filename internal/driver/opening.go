@@ -34,15 +34,16 @@ func (h *Engines) Open(ctx context.Context, name string, setup []byte, o OpenOpt
 		return nil, badInput("Open: an engine named %q is open; close it first", name)
 	}
 	h.drivers[name] = e
+	h.residents.Add(1) // a journal may be replayed by another core here
+	defer h.residents.Done()
 	h.mu.Unlock()
-	created, err := openJournal(ctx, e, setup)
-	if err != nil {
+	if err := openJournal(ctx, e, setup, o.Opening); err != nil {
 		e.stop()
-		if created {
-			h.config.Store.Delete(name, journal.Done{})
-		}
 		return nil, err
 	}
+	h.mu.Lock()
+	e.isOpen = true
+	h.mu.Unlock()
 	return e, nil
 }
 
@@ -60,55 +61,74 @@ func (h *Engines) newDriver(name string, o OpenOptions) *Driver {
 	return e
 }
 
-// openJournal loads the engine's journal, or creates it from the setup. created says that it did
-// the latter, or tried to.
-func openJournal(ctx context.Context, e *Driver, setup []byte) (created bool, err error) {
+// openJournal loads what is stored, or creates the engine.
+func openJournal(ctx context.Context, e *Driver, setup []byte, opening Opening) error {
 	h := e.engines
 	what := fmt.Sprintf("open %q", e.name)
 	limited, cancel := h.clock.Limit(ctx, h.config.OpenTimeout, fault.OwnCause{Err: fault.ErrTimeout.Because(
 		context.DeadlineExceeded, "not done after %v (OpenTimeout)", h.config.OpenTimeout)})
 	defer cancel()
+	defer context.AfterFunc(h.life, cancel)()
+	if err := h.cores.keep(limited, h, what); err != nil {
+		return err
+	}
 	s, err := fetchJournal(limited, e, what)
-	if err != nil {
-		return false, err
+	switch {
+	case err != nil:
+		return err
+	case s != nil && opening == OpenNew:
+		return fault.ErrEngineExists.With("%s: the store knows an engine of that name already", what)
+	case s == nil && opening == OpenExisting:
+		return fault.ErrEngineNotFound.With("%s: the store knows no engine of that name", what)
+	case s == nil:
+		return createJournal(limited, e, what, journal.Base{Data: slices.Clone(setup), Core: h.config.CoreHash})
 	}
-	if s != nil {
-		if migration.IsNeeded(s, h.config.CoreHash) {
-			if s, err = migrate(limited, e, what, s); err != nil {
-				return false, err
-			}
+	if migration.IsNeeded(s, h.config.CoreHash) {
+		if s, err = migrate(limited, e, what, s); err != nil {
+			return err
 		}
-		e.mu.Lock()
-		e.m.Opened(s)
-		e.keys.Load(s)
-		e.work.shed = h.keyBytes.Load() > h.config.MaxKeyBytes
-		e.unlockAndDeliver(false)
-		return false, nil
-	}
-	base := journal.Base{Data: slices.Clone(setup), Core: h.config.CoreHash}
-	if err := installBase(limited, e, what, base); err != nil {
-		return true, err
 	}
 	e.mu.Lock()
-	e.m.Opened(&journal.Stored{Base: base})
+	e.m.Opened(s)
+	e.keys.Load(s)
+	e.work.shed = h.keyBytes.Load() > h.config.MaxKeyBytes
+	e.unlockAndDeliver(false)
+	return nil
+}
+
+// createJournal places an engine from what it begins with, and stores that only then: the store never
+// has a setup that the core refuses.
+func createJournal(ctx context.Context, e *Driver, what string, base journal.Base) error {
+	e.mu.Lock()
+	e.m.Created(&journal.Stored{Base: base})
 	e.isOpening = true
 	e.unlockAndDeliver(false)
-	err = ready(limited, e, what)
+	err := ready(ctx, e, what)
+	if err == nil {
+		err = installBase(ctx, e, what, base)
+	}
 	e.mu.Lock()
 	e.isOpening = false
+	e.m.Kept()
 	e.unlockAndDeliver(false)
 	var refused *fault.ActionError
-	if errors.Is(err, fault.ErrBroken) && errors.As(err, &refused) {
-		return true, refused
+	switch {
+	case errors.Is(err, fault.ErrBroken) && errors.As(err, &refused):
+		return refused
+	case errors.Is(err, journal.ErrNotOwner):
+		return fault.ErrEngineExists.Because(err, "%s: another host has created an engine of that name meanwhile", what)
 	}
-	return true, err
+	return err
 }
 
 // migrate replaces a journal that another core wrote by a snapshot for this host's core.
 func migrate(ctx context.Context, e *Driver, what string, s *journal.Stored) (*journal.Stored, error) {
 	o := &e.engines.config
-	base, err := migration.Migrate(ctx, what, s, o.Cores,
-		migration.Target{Core: o.CoreHash, Limits: o.Machine.Limits, MemoryLimit: o.Core.MemoryLimit})
+	core, err := e.engines.cores.find(ctx, e.engines, what, s.Core)
+	if err != nil {
+		return nil, err
+	}
+	base, err := migration.Migrate(ctx, what, s, core, migration.Target{Core: o.CoreHash, Limits: o.Machine.Limits})
 	if err == nil {
 		err = installBase(ctx, e, what, base)
 	}
@@ -120,49 +140,16 @@ func migrate(ctx context.Context, e *Driver, what string, s *journal.Stored) (*j
 
 // fetchJournal asks the store for the journal, and waits.
 func fetchJournal(ctx context.Context, e *Driver, what string) (*journal.Stored, error) {
-	type loaded struct {
-		stored *journal.Stored
-		err    error
-	}
-	came := make(chan loaded, 1)
-	e.mu.Lock() // so that the owner is still the newest
-	e.engines.config.Store.Load(e.name, e.owner, func(s *journal.Stored, err error) { came <- loaded{s, err} })
-	e.unlockAndDeliver(false)
-	select {
-	case l := <-came:
-		if l.err != nil {
-			return nil, fmt.Errorf("%s: the store: %w", what, l.err)
-		}
-		return l.stored, nil
-	case <-ctx.Done():
-		return nil, fault.Ended(ctx, what)
-	}
+	return storeAnswer(ctx, what, func(done func(*journal.Stored, error)) {
+		e.mu.Lock() // so that the owner is still the newest
+		e.engines.config.Store.Load(e.name, e.owner, done)
+		e.unlockAndDeliver(false)
+	})
 }
 
 // installBase has the store install a base, and waits.
 func installBase(ctx context.Context, e *Driver, what string, base journal.Base) error {
-	done := make(chan error, 1)
-	e.engines.config.Store.Install(e.name, e.owner, base, journal.DoneFunc(reportTo(done)))
-	select {
-	case err := <-done:
-		if err != nil {
-			return fmt.Errorf("%s: the store: %w", what, err)
-		}
-		return nil
-	case <-ctx.Done():
-		return fault.Ended(ctx, what)
-	}
-}
-
-// reportTo returns a function that puts the first error into a channel, which has room for it, and
-// drops others: a store may report a call that nobody waits for any more.
-func reportTo(done chan<- error) func(error) {
-	return func(err error) {
-		select {
-		case done <- err:
-		default:
-		}
-	}
+	return storeCall(ctx, what, func(done journal.Done) { e.engines.config.Store.Install(e.name, e.owner, base, done) })
 }
 
 // Delete forgets a closed engine for good. It fails with ErrBadInput if the engine is open; a name
@@ -174,14 +161,7 @@ func (h *Engines) Delete(ctx context.Context, name string) error {
 	if isOpen {
 		return badInput("Delete: the engine %q is open; close it first", name)
 	}
-	done := make(chan error, 1)
-	h.config.Store.Delete(name, journal.DoneFunc(reportTo(done)))
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return fault.Ended(ctx, "Delete")
-	}
+	return storeCall(ctx, fmt.Sprintf("delete %q", name), func(done journal.Done) { h.config.Store.Delete(name, done) })
 }
 
 // Journal returns what the store has of the engine: nil if it does not know the engine.

@@ -224,6 +224,7 @@ func (p *performer) Closed() {
 	e := (*Driver)(p)
 	e.heldUntil.Store(0)
 	e.keys.Clear()
+	e.release()
 	e.engines.forget(e)
 	e.emit(Event{Name: eventShutdown})
 	e.listeners.End()

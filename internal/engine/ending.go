@@ -43,7 +43,7 @@ func (m *Machine) end() {
 		return
 	}
 	switch {
-	case m.isClosing && m.state == Live && m.recordBytes > 0 && !m.triedToSave:
+	case m.isClosing && m.state == Live && !m.isReplayCheap() && !m.triedToSave:
 		m.triedToSave = true
 		m.takeSnapshot()
 	case m.isClosing:

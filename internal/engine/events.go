@@ -165,6 +165,16 @@ func (m *Machine) Opened(s *journal.Stored) {
 		s.NewestKeyNumber()
 }
 
+// Created tells a machine what its engine begins with, which is not stored yet. Until Kept is told
+// that it is, every placing uses s.
+func (m *Machine) Created(s *journal.Stored) {
+	m.Opened(s)
+	m.isUnstored = true
+}
+
+// Kept tells a machine that the store has what its engine began with.
+func (m *Machine) Kept() { m.isUnstored, m.opened = false, nil }
+
 // Move gives the place up at once, for a better one, if anything waits there.
 func (m *Machine) Move(now time.Duration) {
 	m.begin(now)

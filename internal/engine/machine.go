@@ -101,6 +101,7 @@ type Machine struct {
 	// given up at openedUntil.
 	opened      *journal.Stored
 	openedUntil time.Duration
+	isUnstored  bool // the store does not have it: it is not given up
 	// recordBytes, baseBytes and runTime say what a replay would cost.
 	recordBytes, baseBytes int
 	runTime                time.Duration
@@ -157,7 +158,7 @@ type View struct {
 func (m *Machine) View() View {
 	idle := m.isIdle()
 	return View{State: m.state, Place: m.place, Sequence: m.sequence, IsIdle: idle,
-		IsResting: idle && m.state != Loading && m.state != Placing && m.snapshot == nil && m.opened == nil,
+		IsResting: idle && m.state != Loading && m.state != Placing && m.snapshot == nil && (m.opened == nil || m.isUnstored),
 		HasWork:   m.sent.Len() > 0 || m.queued.Len() > 0, IsClosing: m.isClosing, IsTakingOut: m.isTakingOut}
 }
 

@@ -38,10 +38,11 @@ func (m *Machine) retryLater(err error) {
 // load asks the store for the journal, or lets the tick ask once the wait is over. asNewOwner fences
 // what was sent to the store before.
 func (m *Machine) load(asNewOwner bool) {
-	if m.opened != nil {
-		s := m.opened
-		m.opened = nil
-		if !asNewOwner && !m.isInDoubt {
+	if s := m.opened; s != nil {
+		if !m.isUnstored {
+			m.opened = nil
+		}
+		if m.isUnstored || !asNewOwner {
 			m.checkLoaded(s, false, nil)
 			return
 		}

@@ -34,7 +34,8 @@ func (e *Error) Is(target error) bool {
 	return ok && t.Code == e.Code
 }
 
-// The errors of the host, one for each code. Package host documents them.
+// The errors of the host that an action can end with, one for each code. Package host documents
+// them.
 var (
 	ErrBadInput          = &Error{Code: "bad_input", Message: "bad input"}
 	ErrTimeout           = &Error{Code: "timeout", Message: "timed out", Err: context.DeadlineExceeded}
@@ -55,7 +56,13 @@ var (
 	ErrStoreRefused      = &Error{Code: "store_refused", Message: "the store has refused the action"}
 )
 
-// All returns the errors above, in the order in which outcomes are listed.
+// The errors of opening an engine. No action ends with one, so they are no outcomes.
+var (
+	ErrEngineNotFound = &Error{Code: "engine_not_found", Message: "the store does not know the engine"}
+	ErrEngineExists   = &Error{Code: "engine_exists", Message: "the store knows the engine already"}
+)
+
+// All returns the errors of actions, in the order in which outcomes are listed.
 func All() []*Error {
 	return []*Error{ErrBadInput, ErrTimeout, ErrCanceled, ErrOverloaded, ErrPoisoned, ErrBroken, ErrPayloadTooLarge,
 		ErrBatchAborted,

@@ -17,9 +17,8 @@ import (
 type Target struct {
 	// Core is the hash of the core that goes on with the journal.
 	Core string
-	// Limits are those of an engine, MemoryLimit that of its instance, in bytes.
-	Limits      wasm.Limits
-	MemoryLimit uint64
+	// Limits are those of an engine.
+	Limits wasm.Limits
 }
 
 // IsNeeded reports whether a journal was written by another core than the one of that hash, and has
@@ -28,28 +27,16 @@ func IsNeeded(s *journal.Stored, core string) bool {
 	return s.Core != "" && s.Core != core && (s.Count > 0 || !s.Snapshot)
 }
 
-// Migrate returns a snapshot that takes the place of a journal. The core that wrote the journal is
-// one of cores. It replays the journal here, and each result is compared with the checksum of the
-// result that was acknowledged. The snapshot opens with the target's core, by its format version.
+// Migrate returns a snapshot that takes the place of a journal. core is the one that wrote the
+// journal. It replays the journal here, and each result is compared with the checksum of the result
+// that was acknowledged. The snapshot opens with the target's core, by its format version.
 //
-// It fails with ErrCoreMismatch if the core is none of cores or can't be run, with ErrDiverged if
-// the core gives another result than it did, for a journal that can't be read, and with the error
-// of ctx. what names the call in errors.
-func Migrate(ctx context.Context, what string, s *journal.Stored, cores [][]byte, to Target) (journal.Base, error) {
+// It fails with ErrDiverged if the core gives another result than it did, for a journal that can't be
+// read, and with the error of ctx. what names the call in errors.
+func Migrate(ctx context.Context, what string, s *journal.Stored, core *wasm.Core, to Target) (journal.Base, error) {
 	if err := s.CheckEntries(); err != nil {
 		return journal.Base{}, fmt.Errorf("%s: %w", what, err)
 	}
-	code := find(cores, s.Core)
-	if code == nil {
-		return journal.Base{}, fault.ErrCoreMismatch.With("%s: its journal was written by the core %s and can't be "+
-			"replayed by %s: add that one to Options.Cores", what, s.Core, to.Core)
-	}
-	core, err := wasm.Compile(ctx, code, wasm.Options{Interruptible: true, MemoryLimit: to.MemoryLimit})
-	if err != nil {
-		return journal.Base{}, fault.ErrCoreMismatch.Because(err, "%s: the core %s of Options.Cores can't be run: %v",
-			what, s.Core, err)
-	}
-	defer func() { _ = core.Close(context.WithoutCancel(ctx)) }()
 	i, err := core.Instantiate(ctx)
 	if err != nil {
 		return journal.Base{}, err
@@ -75,16 +62,6 @@ func Migrate(ctx context.Context, what string, s *journal.Stored, cores [][]byte
 		return journal.Base{}, fmt.Errorf("%s: %w", what, err)
 	}
 	return base, nil
-}
-
-// find returns the core of a hash, nil if there is none.
-func find(cores [][]byte, hash string) []byte {
-	for _, code := range cores {
-		if wasm.Hash(code) == hash {
-			return code
-		}
-	}
-	return nil
 }
 
 // replay runs the entries of a journal.

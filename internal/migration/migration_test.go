@@ -1,7 +1,6 @@
 package migration_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"testing"
@@ -46,37 +45,82 @@ func written(t *testing.T) *journal.Stored {
 	return s
 }
 
+// core returns the built-in core of new Cores.
+func core(t *testing.T) *wasm.Core {
+	t.Helper()
+	cores := migration.NewCores("another", [][]byte{wasm.Builtin()}, 64<<20)
+	t.Cleanup(func() { _ = cores.Close(context.Background()) })
+	c, err := cores.Get(t.Context(), "open", wasm.Hash(wasm.Builtin()), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+var target = migration.Target{Core: "another", Limits: limits}
+
 func TestMigrate(t *testing.T) {
-	builtin := [][]byte{wasm.Builtin()}
-	journalOf := *written(t)
 	for name, c := range map[string]struct {
-		cores  [][]byte
 		change func(*journal.Stored)
 		want   error // nil for any error
 	}{
-		"no core that wrote it": {nil, func(*journal.Stored) {}, fault.ErrCoreMismatch},
-		"another result":        {builtin, func(s *journal.Stored) { s.Entries[len(s.Entries)-1]++ }, fault.ErrDiverged},
-		"a cut entry":           {builtin, func(s *journal.Stored) { s.Entries = s.Entries[:len(s.Entries)-1] }, nil},
-		"an entry too few":      {builtin, func(s *journal.Stored) { s.Count++ }, nil},
+		"another result":   {func(s *journal.Stored) { s.Entries[len(s.Entries)-1]++ }, fault.ErrDiverged},
+		"a cut entry":      {func(s *journal.Stored) { s.Entries = s.Entries[:len(s.Entries)-1] }, nil},
+		"an entry too few": {func(s *journal.Stored) { s.Count++ }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := journalOf
-			s.Entries = bytes.Clone(s.Entries)
-			c.change(&s)
-			to := migration.Target{Core: "another", Limits: limits, MemoryLimit: 64 << 20}
-			_, err := migration.Migrate(t.Context(), "open", &s, c.cores, to)
+			s := written(t)
+			c.change(s)
+			_, err := migration.Migrate(t.Context(), "open", s, core(t), target)
 			if err == nil || (c.want != nil && !errors.Is(err, c.want)) {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
 		})
 	}
-	s := &journalOf
+	s := written(t)
 	if !migration.IsNeeded(s, "another") || migration.IsNeeded(s, s.Core) {
 		t.Error("a journal needs the core that wrote it, and no other one")
 	}
-	to := migration.Target{Core: "another", Limits: limits, MemoryLimit: 64 << 20}
-	base, err := migration.Migrate(t.Context(), "open", s, builtin, to)
+	base, err := migration.Migrate(t.Context(), "open", s, core(t), target)
 	if err != nil || base.Sequence != 2 || !base.Snapshot || base.Core != "another" || len(base.Data) == 0 {
 		t.Errorf("the base is %+v, %v", base, err)
+	}
+}
+
+// A core is asked of the store if it was not given, and compiled once.
+func TestCores(t *testing.T) {
+	code, hash := wasm.Builtin(), wasm.Hash(wasm.Builtin())
+	asked := 0
+	stored := func(code []byte, err error) func() ([]byte, error) {
+		return func() ([]byte, error) { asked++; return code, err }
+	}
+	cores := migration.NewCores("another", nil, 64<<20)
+	defer func() { _ = cores.Close(context.Background()) }()
+	broken := errors.New("the disk is broken")
+	for name, c := range map[string]struct {
+		stored func() ([]byte, error)
+		hash   string
+		want   error
+	}{
+		"not there":    {stored(nil, nil), hash, fault.ErrCoreMismatch},
+		"another core": {stored(code, nil), "00", fault.ErrCoreMismatch},
+		"no core":      {stored([]byte("x"), nil), wasm.Hash([]byte("x")), fault.ErrCoreMismatch},
+		"no store":     {stored(nil, broken), hash, broken},
+	} {
+		if _, err := cores.Get(t.Context(), "open", c.hash, c.stored); !errors.Is(err, c.want) {
+			t.Errorf("%s: got %v, want %v", name, err, c.want)
+		}
+	}
+	asked = 0
+	var first *wasm.Core
+	for range 2 {
+		core, err := cores.Get(t.Context(), "open", hash, stored(code, nil))
+		if err != nil || first != nil && core != first {
+			t.Fatal(core, err)
+		}
+		first = core
+	}
+	if asked != 1 {
+		t.Errorf("the store was asked %d times", asked)
 	}
 }
