@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"hypertoken/host"
+	"hypertoken/journal"
+	"hypertoken/journal/disk"
 )
 
 // byteSize is a flag in bytes: 1048576, 1MiB, 1.5GB.
@@ -33,7 +35,7 @@ func (b *byteSize) Set(s string) error {
 // is the default of --workers. The log of a server also has lines at info level: they say that a
 // trouble is over.
 type hostFlags struct {
-	core, coreSHA256, cacheDir                 string
+	core, coreSHA256, cacheDir, data           string
 	timeout                                    time.Duration
 	debug, inProcess, noFallback               bool
 	maxPayload, maxResult, maxState, maxMemory byteSize
@@ -61,12 +63,49 @@ func (f *hostFlags) register(flags *pflag.FlagSet) {
 	flags.Var(&f.maxMemory, "max-engine-memory", "how much memory an engine may take")
 }
 
-// open starts a host. Options out of bounds are wrong usage.
-func (f *hostFlags) open(ctx context.Context) (*host.Host, error) {
+// registerData adds the flags of commands whose engines may outlive them.
+func (f *hostFlags) registerData(flags *pflag.FlagSet) {
+	flags.StringVar(&f.data, "data", "",
+		"keep the journals of the engines in this `directory`, so that games outlive this program (default in memory)")
+}
+
+// data is the store of --data.
+type data struct {
+	journal.Store
+	disk *disk.Store // the same; nil if there is no --data
+}
+
+// openData opens the store of --data. The caller closes it once the host is shut down.
+func (f *hostFlags) openData() (d data, err error) {
+	if f.data == "" {
+		return d, nil
+	}
+	d.disk, err = disk.Open(f.data, disk.Options{Logger: f.logger()})
+	if err != nil {
+		return d, fmt.Errorf("--data: %w", err)
+	}
+	d.Store = d.disk
+	return d, nil
+}
+
+// close closes the store, and logs why if that fails: what was acknowledged is stored all the same.
+func (d data) close(log *slog.Logger) {
+	if d.disk == nil {
+		return
+	}
+	if err := d.disk.Close(); err != nil && !errors.Is(err, journal.ErrFailed) {
+		log.Warn("the store could not be closed", "error", err)
+	}
+}
+
+// open starts a host on a store, or on the store in memory if that is nil. Options out of bounds are
+// wrong usage.
+func (f *hostFlags) open(ctx context.Context, store journal.Store) (*host.Host, error) {
 	o, err := f.options()
 	if err != nil {
 		return nil, err
 	}
+	o.Store = store
 	h, err := host.New(ctx, o)
 	if errors.Is(err, host.ErrBadInput) {
 		return nil, usageError{err}

@@ -37,7 +37,7 @@ types.`,
 		Args: usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			f.inProcess = true // there is no game to run
-			h, err := f.open(c.Context())
+			h, err := f.open(c.Context(), nil)
 			if err != nil {
 				return err
 			}
@@ -138,7 +138,7 @@ Exit status: 0 for success; 1 for a failure; 2 for wrong usage, such as a core t
 				return err
 			}
 			f.inProcess = true // there is no game to run
-			h, err := f.open(c.Context())
+			h, err := f.open(c.Context(), nil)
 			if err != nil {
 				return err
 			}

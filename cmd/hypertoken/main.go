@@ -29,6 +29,7 @@ func main() {
 const (
 	exitFailed = 1
 	exitUsage  = 2
+	exitStore  = 3
 )
 
 // usageError is the error of a wrong command line.
@@ -58,6 +59,7 @@ func execute(args []string) int {
 // unless the command has printed it already. cause is the cause of the command's context.
 func exitStatus(cause error, command *cobra.Command, err error) int {
 	var usage usageError
+	var store storeError
 	var ended endedBySignal
 	switch {
 	case err == nil:
@@ -72,6 +74,9 @@ func exitStatus(cause error, command *cobra.Command, err error) int {
 		fmt.Fprintf(standardError, "hypertoken: %s\nRun '%s --help' for usage.\n",
 			printable.Text(err.Error()), command.CommandPath())
 		return exitUsage
+	case errors.As(err, &store):
+		fmt.Fprintf(standardError, "hypertoken: %s\n", printable.Text(err.Error()))
+		return exitStore
 	case errors.As(cause, &ended):
 		if !errors.Is(err, context.Canceled) && !errors.Is(err, host.ErrCanceled) {
 			fmt.Fprintf(standardError, "hypertoken: %s\n", printable.Text(err.Error()))

@@ -17,6 +17,7 @@ import (
 func newRun() *cobra.Command {
 	var f hostFlags
 	r := runner{}
+	var store data
 	r.maxLine = 64 << 20
 	c := &cobra.Command{
 		Use:   "run [flags] [FILE|-]",
@@ -65,6 +66,10 @@ A number with a point or an exponent is a float, any other is an integer within 
 printed number is accepted as input and means the same. A byte order mark at the start and blank
 lines are skipped.
 
+With --data DIR --engine NAME the game outlives the run: an answer means that its action is on the
+disk, and the next run goes on with the same engine. A setup makes the engine, and is refused if the
+engine exists. Without a setup, an engine that does not exist begins empty.
+
 The game runs on a worker process. If the worker dies, hangs or is killed, it is replaced, and the
 answers are the same.
 
@@ -74,6 +79,7 @@ has no reader any more, as in 'hypertoken run | head -1', the run ends with the 
 Exit status: 0 at the end of input; 1 if a line was bad; 2 for wrong usage; 128 and the number of the
 signal that ended the run; 141 if standard output has no reader any more.`,
 		Example: `  hypertoken run examples/blackjack.jsonl
+  hypertoken run --data games --engine table-1 examples/blackjack.jsonl
   printf '%s\n' '{"setup":{"stack":[{"id":"a"},{"id":"b"}]}}' '{"type":"stack:draw"}' | hypertoken run`,
 		Args: usageArgs(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -92,7 +98,14 @@ signal that ended the run; 141 if standard output has no reader any more.`,
 				return usageError{err}
 			}
 			defer func() { _ = in.Close() }()
-			h, err := f.open(c.Context())
+			if (f.data == "") != (r.name == "") {
+				return usageError{errors.New("--data and --engine go together: give both, or neither")}
+			}
+			if store, err = f.openData(); err != nil {
+				return err
+			}
+			defer store.close(f.logger())
+			h, err := f.open(c.Context(), store.Store)
 			if err != nil {
 				return err
 			}
@@ -103,6 +116,8 @@ signal that ended the run; 141 if standard output has no reader any more.`,
 		},
 	}
 	f.register(c.Flags())
+	f.registerData(c.Flags())
+	c.Flags().StringVar(&r.name, "engine", "", "play on the engine of this `name` in --data")
 	c.Flags().BoolVar(&r.batch, "batch", false,
 		"send the actions of a batch window as one batch, except those with key, if_sequence or want")
 	c.Flags().DurationVar(&r.window, "batch-window", 10*time.Millisecond,
@@ -116,6 +131,7 @@ signal that ended the run; 141 if standard output has no reader any more.`,
 // runner answers lines. It keeps one engine at a time.
 type runner struct {
 	host          *host.Host
+	name          string // of the engine that outlives the run; "" if none does
 	engine        *host.Engine
 	engines       int
 	refused       int // the line of the setup that was refused, if there is no engine
@@ -129,8 +145,10 @@ type runner struct {
 }
 
 func (r *runner) run(ctx context.Context, in io.Reader) error {
-	if err := r.setup(ctx, nil); err != nil {
-		return err
+	if r.name == "" {
+		if err := r.setup(ctx, nil); err != nil {
+			return err
+		}
 	}
 	lines := jsonl.NewReader(in, int(r.maxLine), "--max-line")
 	answer := r.answerEach
@@ -171,12 +189,28 @@ func (r *runner) setup(ctx context.Context, setup host.Raw) error {
 		return err
 	}
 	r.engines++
-	engine, err := r.host.Open(ctx, fmt.Sprintf("run-%d", r.engines), host.EngineOptions{Setup: setup})
+	name, o := fmt.Sprintf("run-%d", r.engines), host.EngineOptions{Setup: setup}
+	if r.name != "" {
+		name, o.Mode = r.name, host.OpenNew
+	}
+	return r.open(ctx, name, o)
+}
+
+func (r *runner) open(ctx context.Context, name string, o host.EngineOptions) error {
+	engine, err := r.host.Open(ctx, name, o)
 	if err != nil {
 		return err
 	}
 	r.engine, r.n, r.refused = engine, 0, 0
 	return nil
+}
+
+// openNamed opens the engine that outlives the run, at the first line that is no setup.
+func (r *runner) openNamed(ctx context.Context) error {
+	if r.name == "" || r.engine != nil || r.refused > 0 {
+		return nil
+	}
+	return r.open(ctx, r.name, host.EngineOptions{})
 }
 
 // end forgets the engine. refused is the line of the setup that was refused, or 0.
@@ -187,6 +221,9 @@ func (r *runner) end(ctx context.Context, refused int) error {
 	}
 	old := r.engine
 	r.engine = nil
+	if r.name != "" {
+		return old.Close(ctx)
+	}
 	return old.Delete(ctx)
 }
 
@@ -194,6 +231,9 @@ func (r *runner) end(ctx context.Context, refused int) error {
 func (r *runner) answer(ctx context.Context, q *jsonl.Request) error {
 	if q.Kind == jsonl.Setup {
 		return r.answerSetup(ctx, q)
+	}
+	if err := r.openNamed(ctx); err != nil {
+		return err
 	}
 	first := r.n + 1
 	r.n += q.Actions()
@@ -310,6 +350,11 @@ func (r *runner) answerBatches(ctx context.Context, lines *jsonl.Reader) error {
 			return flush()
 		}
 		q, err := jsonl.Parse(in.line, in.err)
+		if err == nil && q.Kind != jsonl.Setup {
+			if err := r.openNamed(ctx); err != nil {
+				return err
+			}
+		}
 		action := err == nil && q.Kind == jsonl.Action && q.ValueError == nil && !q.Alone && r.engine != nil
 		if !action || len(gathered) == maxBatch || size+len(q.Value) > r.maxPayload {
 			if err := flush(); err != nil {

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"hypertoken/cmd/hypertoken/internal/serve"
 	"hypertoken/host"
+	"hypertoken/journal/disk"
 )
 
 func newServe() *cobra.Command {
@@ -27,7 +29,7 @@ func newServe() *cobra.Command {
   POST /v1/engines/NAME     takes JSON Lines, as run does, and answers each with a line at once.
                             An action with a "key" runs once, however often its line comes
   GET, with an upgrade      the same over a WebSocket, with a message for each answer
-  GET /v1/engines[/NAME]    the engines, and where they run
+  GET /v1/engines[/NAME]    the engines, and where they run; ?prefix=&after=&limit= for pages
   DELETE /v1/engines/NAME   ends an engine and forgets it
   GET /metrics              metrics for Prometheus
   GET /healthz, /readyz     for probes; /readyz says why the server is not ready
@@ -41,8 +43,12 @@ func newServe() *cobra.Command {
 The first line of an engine is its setup, which makes it. If an engine of that name exists, a setup
 is refused, because others may be playing on it. N in the answers counts the actions of a request,
 or of a WebSocket. If the first line of a request is refused, the whole request is refused, with a
-status that says why. Otherwise the status is 200, and every line has its own answer. Engines end
-with the server.
+status that says why. Otherwise the status is 200, and every line has its own answer.
+
+Engines end with the server, unless --data names a directory for their journals. Then an answer
+means that its action is on the disk: neither a killed server nor a loss of power loses it. Start
+the server with the same directory again, and every game goes on. Engines that are not in use are
+closed; --max-engines bounds those that are open, and not those that are stored.
 
 The server prints its address once it listens. Clients of other machines need a token, which they
 send as 'Authorization: Bearer TOKEN'. It is the first line of --token-file, or the value of the
@@ -55,8 +61,10 @@ One client, which is a remote address, can take only so much from the others: se
 
 INT, TERM, HUP and QUIT let the running lines end; a second signal ends the server at once.
 
-Exit status: 0 after a signal, 1 if serving failed, 2 for wrong usage.`,
+Exit status: 0 after a signal, 1 if serving failed, 2 for wrong usage, 3 if the disk has failed
+under --data: nothing that was answered is lost, and a new start goes on.`,
 		Example: `  hypertoken serve
+  hypertoken serve --data /var/lib/hypertoken
   hypertoken serve --demo
   curl --data-binary @examples/blackjack.jsonl http://127.0.0.1:9464/v1/engines/table
   hypertoken serve --listen :9464 --token-file token --tls-cert cert.pem --tls-key key.pem`,
@@ -76,6 +84,7 @@ Exit status: 0 after a signal, 1 if serving failed, 2 for wrong usage.`,
 	}
 	f.register(c.Flags())
 	flags := c.Flags()
+	f.registerData(flags)
 	flags.StringVar(&listen, "listen", "127.0.0.1:9464", "serve at this `address`; port 0 takes any free port")
 	flags.StringVar(&tokenFile, "token-file", "",
 		"require the token in the first line of this `file`, at least 16 characters")
@@ -87,7 +96,8 @@ Exit status: 0 after a signal, 1 if serving failed, 2 for wrong usage.`,
 	flags.IntVar(&o.MaxEnginesPerAddress, "max-engines-per-address", 0,
 		"how many open engines a remote address may have made; 0 for any number")
 	flags.DurationVar(&o.EngineIdle, "engine-idle", 0,
-		"delete an engine that had no line and no WebSocket for this `time`; 0 for never")
+		"delete an engine that had no line and no WebSocket for this `time`, 0 for never; with --data it is closed, "+
+			"after 5m by default, and its next line opens it again")
 	flags.IntVar(&o.MaxConnections, "max-connections", o.MaxConnections, "how many connections may talk to engines")
 	flags.IntVar(&o.MaxConnectionsPerAddress, "max-connections-per-address", 0,
 		"how many of these a remote address may have; 0 for seven eighths of --max-connections")
@@ -126,6 +136,14 @@ func readCertificate(cert, key string) (*tls.Config, error) {
 	return &tls.Config{Certificates: []tls.Certificate{pair}, NextProtos: []string{"http/1.1"}}, nil
 }
 
+// engineIdle is the default of --engine-idle with --data: closing costs little then.
+const engineIdle = 5 * time.Minute
+
+// storeError ends a server whose store has failed for good.
+type storeError struct{ error }
+
+func (e storeError) Unwrap() error { return e.error }
+
 func runServer(c *cobra.Command, listen string, f *hostFlags, o serve.Options) error {
 	ctx := c.Context()
 	o.Logger = f.logger()
@@ -142,11 +160,19 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, o serve.Options) e
 			o.Logger.Warn(lowered)
 		}
 	}
-	h, err := f.open(ctx)
+	store, err := f.openData()
+	if err != nil {
+		return err
+	}
+	defer store.close(o.Logger)
+	h, err := f.open(ctx, store.Store)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = h.Shutdown(context.Background()) }()
+	if o.IsDurable = store.disk != nil; o.IsDurable && !c.Flags().Changed("engine-idle") {
+		o.EngineIdle = engineIdle
+	}
 	s, err := serve.New(h, o)
 	if err != nil {
 		return usageError{err}
@@ -170,10 +196,32 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, o serve.Options) e
 		o.Logger.Warn("standard output could not be written: this line has the address of the server",
 			"address", fmt.Sprint(scheme, "://", l.Addr()), "error", err)
 	}
-	err = s.Serve(ctx, l)
+	if store.disk == nil {
+		o.Logger.Info("games end with this server; --data keeps them")
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	err = s.Serve(untilFailed(ctx, stop, store.disk), l)
 	patience, cancel := context.WithTimeout(context.Background(), o.DrainTimeout)
 	defer cancel()
 	// An action that is cut off here has told its client so, or has no client any more.
 	_ = h.Shutdown(patience)
+	if store.disk != nil && store.disk.Err() != nil {
+		return storeError{fmt.Errorf("--data: nothing is stored any more, start the server again: %w", store.disk.Err())}
+	}
 	return err
+}
+
+// untilFailed calls stop if the store fails for good, and returns ctx. The goroutine ends with ctx.
+func untilFailed(ctx context.Context, stop func(), store *disk.Store) context.Context {
+	if store != nil {
+		go func() {
+			select {
+			case <-store.Failed():
+				stop()
+			case <-ctx.Done():
+			}
+		}()
+	}
+	return ctx
 }

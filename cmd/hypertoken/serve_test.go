@@ -155,6 +155,14 @@ func serveCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 				ts.Check(os.WriteFile(ts.MkAbs(name), pem.EncodeToMemory(block), 0o600))
 			}
 		},
+		// crash kills the server, as a lack of memory may.
+		"crash": func(ts *testscript.TestScript, _ bool, _ []string) {
+			s := running[ts]
+			delete(running, ts)
+			http.DefaultClient.CloseIdleConnections()
+			ts.Check(s.command.Process.Kill())
+			<-s.ended
+		},
 		"stop": func(ts *testscript.TestScript, _ bool, _ []string) {
 			s := running[ts]
 			delete(running, ts)

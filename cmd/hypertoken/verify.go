@@ -55,7 +55,7 @@ Exit status: 0 if everything is the same, 1 on any difference, 2 for wrong usage
 				}
 				traces[i] = t
 			}
-			h, err := f.open(c.Context())
+			h, err := f.open(c.Context(), nil)
 			if err != nil {
 				return err
 			}

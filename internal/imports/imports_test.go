@@ -100,8 +100,8 @@ var table = map[string]row{
 	"cmd/hypertoken": {application, "cmd/hypertoken/internal/bench cmd/hypertoken/internal/coredev " +
 		"cmd/hypertoken/internal/describe cmd/hypertoken/internal/jsonl cmd/hypertoken/internal/licenses " +
 		"cmd/hypertoken/internal/serve cmd/hypertoken/internal/top cmd/hypertoken/internal/torture host internal/fast " +
-		"internal/printable internal/replay internal/trace internal/version workerproc",
-		"github.com/dustin/go-humanize github.com/spf13/cobra github.com/spf13/pflag golang.org/x/term"},
+		"internal/printable internal/replay internal/trace internal/version journal workerproc",
+		"hypertoken/journal/disk github.com/dustin/go-humanize github.com/spf13/cobra github.com/spf13/pflag golang.org/x/term"},
 	"cmd/hypertoken/internal/bench": {application, "host internal/printable internal/version journal wasm",
 		"github.com/dustin/go-humanize github.com/hashicorp/go-hclog github.com/hashicorp/go-plugin " +
 			"github.com/shirou/gopsutil/v4 github.com/vmihailenco/msgpack/v5 golang.org/x/sys google.golang.org/grpc " +

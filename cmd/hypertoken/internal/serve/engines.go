@@ -1,13 +1,12 @@
 package serve
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"regexp"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,35 +14,48 @@ import (
 	"hypertoken/host"
 )
 
-// engines are the engines that clients have made, by name.
+// engines are the engines that clients have made and that are open, by name. If the store outlives
+// the server, engines that are not in use are closed, and opened again by their next line.
 type engines struct {
 	host       *host.Host
+	isDurable  bool // the store outlives the server
 	max        int
 	perAddress int           // 0 for no bound
 	idle       time.Duration // 0 for ever
 	log        *slog.Logger
 
-	mu       sync.Mutex // guards the fields below, and the entries
-	list     map[string]*entry
-	made     map[netip.Prefix]int // open engines by the address that made them
-	sockets  map[string]int       // open WebSockets by the name of their engine
-	deletion sync.WaitGroup
+	mu      sync.Mutex // guards the fields below, and the entries
+	list    map[string]*entry
+	made    map[netip.Prefix]int // open engines by the address that made them
+	sockets map[string]int       // open WebSockets by the name of their engine
+	// background are the goroutines that open, close and delete engines.
+	background sync.WaitGroup
 
 	expired atomic.Int64 // engines that were idle for too long
 }
 
 // entry is an engine, or one that is on its way in or out.
 type entry struct {
-	ready    chan struct{} // closed once it is open, or could not be opened
-	engine   *host.Engine  // nil until then
-	users    int           // lines that run
-	deleting bool
-	gone     chan struct{} // closed once it is deleted
+	ready   chan struct{} // closed once it is open, or could not be opened
+	engine  *host.Engine  // nil until then
+	err     error         // why it could not be opened
+	users   int           // lines that run
+	leaving leaving
+	gone    chan struct{} // closed once it is closed or deleted
 
 	maker  netip.Prefix      // the address that made it
 	last   time.Time         // when a line of it ended last
 	gauges map[string]*gauge // of its answers, by the action; "" for what has no action
 }
+
+// leaving says whether an engine is on its way out.
+type leaving uint8
+
+const (
+	isStaying  leaving = iota
+	isClosing          // it stays in the store
+	isDeleting         // it is forgotten
+)
 
 // maxGauges bounds the actions of an engine whose answers are foreseen by themselves. All others share a gauge.
 const maxGauges = 256
@@ -68,37 +80,104 @@ func unknown(name string) error {
 	return failure(codeNotFound, `there is no engine %q: send {"setup":{}} first, or list them with GET /v1/engines`, name)
 }
 
-// create opens a new engine for a client.
+// create makes a new engine for a client.
 func (g *engines) create(ctx context.Context, name string, setup host.Raw, maker netip.Prefix) error {
-	g.mu.Lock()
-	switch e := g.list[name]; {
-	case e != nil && e.deleting:
+	for {
+		g.mu.Lock()
+		switch e := g.list[name]; {
+		case e != nil && e.leaving == isDeleting:
+			g.mu.Unlock()
+			return failure(codeExists, "the engine %q is being deleted: try again once it is deleted", name)
+		case e != nil:
+			g.mu.Unlock()
+			return alreadyExists(name)
+		case g.perAddress > 0 && g.made[maker] >= g.perAddress:
+			g.mu.Unlock()
+			return failure(codeQuota, "%d engines of this address are open, as many as --max-engines-per-address allows: "+
+				"DELETE one first", g.perAddress)
+		}
+		e, wait, err := g.enterLocked(name, maker)
 		g.mu.Unlock()
-		return failure(codeExists, "the engine %q is being deleted: try again once it is deleted", name)
-	case e != nil:
-		g.mu.Unlock()
-		return failure(codeExists,
-			"an engine %q exists already: DELETE /v1/engines/%s first, or choose another name", name, name)
-	case len(g.list) >= g.max:
-		g.mu.Unlock()
-		return failure(host.ErrOverloaded.Code,
-			"%d engines are open, as many as --max-engines allows: DELETE one first, or raise it", g.max)
-	case g.perAddress > 0 && g.made[maker] >= g.perAddress:
-		g.mu.Unlock()
-		return failure(codeQuota, "%d engines of this address are open, as many as --max-engines-per-address allows: "+
-			"DELETE one first", g.perAddress)
+		switch {
+		case err != nil:
+			return err
+		case e != nil:
+			return g.open(ctx, name, e, host.EngineOptions{Setup: setup, Mode: host.OpenNew})
+		}
+		if err := awaitRoom(ctx, wait, name); err != nil {
+			return err
+		}
 	}
-	e := &entry{ready: make(chan struct{}), gone: make(chan struct{}), maker: maker, last: time.Now(),
+}
+
+func alreadyExists(name string) error {
+	return failure(codeExists,
+		"an engine %q exists already: DELETE /v1/engines/%s first, or choose another name", name, name)
+}
+
+// enterLocked puts a new entry on the list. If there is no room, it returns a channel that is closed
+// once an engine that is not in use has left, or an error if none can. The lock mu is held.
+func (g *engines) enterLocked(name string, maker netip.Prefix) (e *entry, wait <-chan struct{}, err error) {
+	if len(g.list) >= g.max {
+		victim, idlest := g.idlestLocked()
+		if idlest == nil {
+			return nil, nil, failure(host.ErrOverloaded.Code,
+				"%d engines are open, as many as --max-engines allows: DELETE one first, or raise it", g.max)
+		}
+		if idlest.leaving == isStaying {
+			g.leaveLocked(victim, idlest, isClosing)
+		}
+		return nil, idlest.gone, nil
+	}
+	e = &entry{ready: make(chan struct{}), gone: make(chan struct{}), maker: maker, last: time.Now(),
 		gauges: map[string]*gauge{}}
 	g.list[name] = e
 	g.made[maker]++
-	g.mu.Unlock()
+	return e, nil, nil
+}
 
-	engine, err := g.host.Open(ctx, name, host.EngineOptions{Setup: setup})
+// awaitRoom waits until an engine has left.
+func awaitRoom(ctx context.Context, gone <-chan struct{}, name string) error {
+	select {
+	case <-gone:
+		return nil
+	case <-ctx.Done():
+		return failure(host.ErrCanceled.Code, "the request ended before there was room for the engine %q", name)
+	}
+}
+
+// idlestLocked returns the engine that may be closed and was used least recently, or one that leaves
+// already; nil if there is none. The lock mu is held.
+func (g *engines) idlestLocked() (name string, idlest *entry) {
+	if !g.isDurable {
+		return "", nil
+	}
+	for n, e := range g.list {
+		switch {
+		case e.leaving != isStaying && e.users == 0:
+			return n, e
+		case e.engine == nil || e.leaving != isStaying || e.users > 0 || g.sockets[n] > 0:
+		case idlest == nil || e.last.Before(idlest.last):
+			name, idlest = n, e
+		}
+	}
+	return name, idlest
+}
+
+// open opens the engine of an entry and takes the entry off the list if that fails.
+func (g *engines) open(ctx context.Context, name string, e *entry, o host.EngineOptions) error {
+	engine, err := g.host.Open(ctx, name, o)
+	switch {
+	case errors.Is(err, host.ErrEngineNotFound):
+		err = unknown(name)
+	case errors.Is(err, host.ErrEngineExists):
+		err = alreadyExists(name)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	defer close(e.ready)
 	if err != nil {
+		e.err = err
 		g.forgetLocked(name, e)
 		return err
 	}
@@ -150,7 +229,8 @@ func (g *engines) attach(name string) (detach func()) {
 	}
 }
 
-// expire deletes engines that were idle for too long, until ctx ends.
+// expire closes engines that were idle for too long, or deletes them if they would not outlive the
+// server anyway, until ctx ends.
 func (g *engines) expire(ctx context.Context) {
 	if g.idle == 0 {
 		return
@@ -163,53 +243,53 @@ func (g *engines) expire(ctx context.Context) {
 			return
 		case now := <-tick.C:
 			for _, name := range g.expireAt(now) {
-				g.log.Info("an engine was idle for too long and is deleted", "engine", name, "idle", g.idle)
+				if !g.isDurable {
+					g.log.Info("an engine was idle for too long and is deleted", "engine", name, "idle", g.idle)
+				}
 			}
 		}
 	}
 }
 
-// expireAt begins to delete the engines that have been idle for too long at a time, and returns their names.
+// expireAt has the engines leave that have been idle for too long at a time, and returns their names.
 func (g *engines) expireAt(now time.Time) (names []string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for name, e := range g.list {
-		if e.engine == nil || e.deleting || e.users > 0 || g.sockets[name] > 0 || now.Sub(e.last) < g.idle {
+		if e.engine == nil || e.leaving != isStaying || e.users > 0 || g.sockets[name] > 0 || now.Sub(e.last) < g.idle {
 			continue
 		}
-		e.deleting = true
 		g.expired.Add(1)
-		g.remove(name, e)
+		if g.isDurable {
+			g.leaveLocked(name, e, isClosing)
+		} else {
+			g.leaveLocked(name, e, isDeleting)
+		}
 		names = append(names, name)
 	}
 	return names
 }
 
-// use returns the engine of a name, which is not deleted before done is called.
+// use returns the engine of a name, which does not leave before done is called. If the engine is
+// stored and not open, use opens it.
 func (g *engines) use(ctx context.Context, name string) (engine *host.Engine, done func(), err error) {
-	g.mu.Lock()
-	e := g.list[name]
-	if e == nil || e.deleting {
-		g.mu.Unlock()
-		return nil, nil, unknown(name)
+	e, err := g.find(ctx, name)
+	if err != nil {
+		return nil, nil, err
 	}
-	e.users++
-	g.mu.Unlock()
 	done = func() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		e.last = time.Now()
-		if e.users--; e.users == 0 && e.deleting {
-			g.remove(name, e)
+		if e.users--; e.users == 0 && e.leaving == isDeleting {
+			g.removeLocked(name, e)
 		}
 	}
 	select {
 	case <-e.ready:
+		err = e.err
 	case <-ctx.Done():
 		err = failure(host.ErrCanceled.Code, "the request ended before the engine %q was open", name)
-	}
-	if err == nil && e.engine == nil {
-		err = unknown(name)
 	}
 	if err != nil {
 		done()
@@ -218,26 +298,46 @@ func (g *engines) use(ctx context.Context, name string) (engine *host.Engine, do
 	return e.engine, done, nil
 }
 
+// find returns the entry of a name with one more user. The entry may still be on its way in.
+func (g *engines) find(ctx context.Context, name string) (*entry, error) {
+	for {
+		g.mu.Lock()
+		e := g.list[name]
+		var wait <-chan struct{}
+		var err error
+		switch {
+		case e == nil && g.isDurable:
+			if e, wait, err = g.enterLocked(name, netip.Prefix{}); e != nil {
+				// Others may wait for the engine, too, so it is opened even if this request ends.
+				g.background.Go(func() {
+					_ = g.open(context.WithoutCancel(ctx), name, e, host.EngineOptions{Mode: host.OpenExisting})
+				})
+			}
+		case e == nil || e.leaving == isDeleting:
+			err = unknown(name)
+		case e.leaving == isClosing:
+			e, wait = nil, e.gone
+		}
+		if e != nil && err == nil {
+			e.users++
+		}
+		g.mu.Unlock()
+		if err != nil || e != nil {
+			return e, err
+		}
+		if err := awaitRoom(ctx, wait, name); err != nil {
+			return nil, err
+		}
+	}
+}
+
 // delete deletes an engine once no line uses it. If ctx ends first, it returns, and the deletion
 // goes on.
 func (g *engines) delete(ctx context.Context, name string) error {
-	g.mu.Lock()
-	e := g.list[name]
-	if e == nil || e.deleting {
-		g.mu.Unlock()
-		return unknown(name)
+	e, err := g.beginDelete(ctx, name)
+	if err != nil {
+		return err
 	}
-	select {
-	case <-e.ready:
-	default:
-		g.mu.Unlock()
-		return failure(codeNotFound, "the engine %q is not open yet: try again when its setup was answered", name)
-	}
-	e.deleting = true
-	if e.users == 0 {
-		g.remove(name, e)
-	}
-	g.mu.Unlock()
 	select {
 	case <-e.gone:
 		return nil
@@ -246,54 +346,51 @@ func (g *engines) delete(ctx context.Context, name string) error {
 	}
 }
 
-// remove deletes an engine that no line uses any more. The caller holds the lock.
-func (g *engines) remove(name string, e *entry) {
-	g.deletion.Go(func() {
-		if err := e.engine.Delete(context.Background()); err != nil {
-			g.log.Warn("an engine could not be deleted from the store", "engine", name, "error", err)
+// beginDelete has an engine leave and be forgotten.
+func (g *engines) beginDelete(ctx context.Context, name string) (*entry, error) {
+	if g.isDurable {
+		_, done, err := g.use(ctx, name) // so that it is open
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	e := g.list[name]
+	if e == nil || e.leaving == isDeleting {
+		return nil, unknown(name)
+	}
+	select {
+	case <-e.ready:
+	default:
+		return nil, failure(codeNotFound, "the engine %q is not open yet: try again when its setup was answered", name)
+	}
+	g.leaveLocked(name, e, isDeleting)
+	return e, nil
+}
+
+// leaveLocked has an engine leave, once no line uses it. The lock mu is held.
+func (g *engines) leaveLocked(name string, e *entry, how leaving) {
+	e.leaving = how
+	if e.users == 0 {
+		g.removeLocked(name, e)
+	}
+}
+
+// removeLocked closes or deletes an engine that no line uses any more. The lock mu is held.
+func (g *engines) removeLocked(name string, e *entry) {
+	end := e.engine.Close
+	if e.leaving == isDeleting {
+		end = e.engine.Delete
+	}
+	g.background.Go(func() {
+		if err := end(context.Background()); err != nil && !errors.Is(err, host.ErrShutdown) {
+			g.log.Warn("an engine could not be closed, or deleted from the store", "engine", name, "error", err)
 		}
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.forgetLocked(name, e)
 		close(e.gone)
 	})
-}
-
-// engineInfo is an engine as clients see it.
-type engineInfo struct {
-	Name string `json:"name"`
-	// Place is where it runs: worker, in_process, placing, or out.
-	Place string `json:"place"`
-}
-
-func (e *entry) info(name string) engineInfo {
-	if e.engine == nil {
-		return engineInfo{name, "placing"}
-	}
-	return engineInfo{name, e.engine.Place().String()}
-}
-
-// get returns one engine.
-func (g *engines) get(name string) (engineInfo, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	e := g.list[name]
-	if e == nil || e.deleting {
-		return engineInfo{}, unknown(name)
-	}
-	return e.info(name), nil
-}
-
-// all returns the engines by name.
-func (g *engines) all() []engineInfo {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	all := make([]engineInfo, 0, len(g.list))
-	for name, e := range g.list {
-		if !e.deleting {
-			all = append(all, e.info(name))
-		}
-	}
-	slices.SortFunc(all, func(a, b engineInfo) int { return cmp.Compare(a.Name, b.Name) })
-	return all
 }

@@ -274,7 +274,7 @@ func TestStatus(t *testing.T) {
 	_, body := s.do("GET", "/v1/status", "")
 	var o overview
 	if err := json.Unmarshal([]byte(body), &o); err != nil || o.EngineCount != 1 ||
-		o.Engines[0] != (engineInfo{"e", "in_process"}) || len(o.Errors) != 2 {
+		o.Engines[0] != (openEngine{"e", "in_process"}) || len(o.Errors) != 2 {
 		t.Fatal(short(body), err)
 	}
 	last, first := o.Errors[0], o.Errors[1]

@@ -37,6 +37,9 @@ func (s *Server) unready(stats host.Stats) string {
 	if s.draining.Err() != nil {
 		return "shutting down"
 	}
+	if err := s.host.StoreHealth(); err != nil {
+		return "nothing can be stored: " + err.Error()
+	}
 	if s.o.InProcess {
 		return ""
 	}
@@ -75,8 +78,8 @@ type recentError struct {
 
 // overview is the answer of /v1/status, for `hypertoken top`.
 type overview struct {
-	// Engines are the first maxListed by name, EngineCount how many there are.
-	Engines     []engineInfo `json:"engines"`
+	// Engines are the first maxListed that are open, by name; EngineCount is how many are open.
+	Engines     []openEngine `json:"engines"`
 	EngineCount int          `json:"engine_count"`
 	// Errors are what callers were told last, newest first.
 	Errors []recentError `json:"errors"`

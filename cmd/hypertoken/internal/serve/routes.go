@@ -259,13 +259,6 @@ func (s *Server) lasting(r *http.Request) (context.Context, context.CancelFunc) 
 	return ctx, func() { gone(); ended(); cancel() }
 }
 
-func (s *Server) listEngines(w http.ResponseWriter, r *http.Request) *problem {
-	if p := claim(r); p != nil {
-		return p
-	}
-	return writeJSON(w, map[string]any{"engines": s.engines.all()})
-}
-
 func (s *Server) getEngine(w http.ResponseWriter, r *http.Request) *problem {
 	name, p := engineName(r)
 	if p != nil {
@@ -277,7 +270,7 @@ func (s *Server) getEngine(w http.ResponseWriter, r *http.Request) *problem {
 	if upgrades(r) {
 		return s.socket(w, r, name)
 	}
-	info, err := s.engines.get(name)
+	info, err := s.engines.get(r.Context(), name)
 	if err != nil {
 		return problemOf(err)
 	}

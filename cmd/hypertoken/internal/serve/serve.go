@@ -64,8 +64,11 @@ type Options struct {
 	// request wait, and its new requests are refused. Requests for metrics and the status are
 	// counted separately. So are requests that are refused because of the token or the origin.
 	Rate int
-	// EngineIdle is how long an engine may be without a line and without a WebSocket before it is
-	// deleted, at least 1 ms; 0 for ever. Engines are in memory, so nothing of it is left.
+	// IsDurable says that the host's store outlives the server. Then an engine that is not open is
+	// opened by its first line, and one that is not in use is closed to make room for another.
+	IsDurable bool
+	// EngineIdle is how long an engine may be without a line and without a WebSocket, at least 1 ms; 0
+	// for ever. Then it is closed if IsDurable, and deleted otherwise.
 	EngineIdle time.Duration
 	// MaxEnginesPerAddress bounds the open engines that one remote address has made, at most
 	// MaxEngines; 0 for no bound.
@@ -215,7 +218,7 @@ func New(h *host.Host, o Options) (*Server, error) {
 	}
 	queued := newQueued(o.Logger.Handler())
 	s.log, s.logQueue = slog.New(calm.New(queued)), queued.queue
-	s.engines = engines{host: h, max: o.MaxEngines, perAddress: o.MaxEnginesPerAddress, idle: o.EngineIdle, log: s.log,
+	s.engines = engines{host: h, isDurable: o.IsDurable, max: o.MaxEngines, perAddress: o.MaxEnginesPerAddress, idle: o.EngineIdle, log: s.log,
 		list: map[string]*entry{}, made: map[netip.Prefix]int{}, sockets: map[string]int{}}
 	s.rates, s.watchers = newRates(o.Rate), newRates(min(o.Rate, watchRate))
 	s.strangers = newRates(min(o.Rate, strangerRate))
@@ -266,7 +269,7 @@ func (s *Server) Check(a net.Addr) error {
 
 // Wait waits until the engines that clients were deleting at the end are deleted. Call it after the
 // host's Shutdown, which ends the actions that these deletions wait for.
-func (s *Server) Wait() { s.engines.deletion.Wait() }
+func (s *Server) Wait() { s.engines.background.Wait() }
 
 // Serve serves a listener, which it closes, until ctx ends. Then it accepts nothing more, lets the
 // lines that run end, and returns nil; after DrainTimeout it cuts off what still runs.

@@ -446,7 +446,7 @@ func TestDeletingWaitsForLinesThatRun(t *testing.T) {
 		status, _, _ := s.try("DELETE", "/v1/engines/e", nil)
 		deleted <- status
 	}()
-	until(t, "the deletion", func() bool { _, err := s.engines.get("e"); return err != nil })
+	until(t, "the deletion", func() bool { _, err := s.engines.get(t.Context(), "e"); return err != nil })
 	s.want("e", `{"digest":true}`, 404, `"not_found"`)
 	s.want("e", deck, 409, "is being deleted")
 	select {
