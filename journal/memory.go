@@ -1,18 +1,15 @@
 package journal
 
 import (
-	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
 
 // memory is the store in memory.
 type memory struct {
-	mu       sync.Mutex // guards what follows, and all that is in it
+	mu       sync.Mutex // guards journals and all that is in it
 	journals map[string]*memoryJournal
-	cores    map[string][]byte // by their hashes
 }
 
 // memoryJournal is a journal in memory. All its entries lie in one buffer. Once a load has handed
@@ -20,12 +17,14 @@ type memory struct {
 // handed out stays as it is.
 type memoryJournal struct {
 	Stored
-	created time.Time
 	// isShared says that a load has handed the buffer out.
 	isShared bool
 	// marks are the places in the buffer where every markEvery-th entry begins. With them a new
 	// base finds the entries behind it without reading all those before it.
 	marks []int
+	// created and updated are when the name was created and when something was stored last, in
+	// milliseconds since 1970.
+	created, updated int64
 }
 
 const (
@@ -39,11 +38,7 @@ const (
 // it, reports every call before the method returns, and fails only if it is called against the
 // rules of [Store]. What it has is gone when the process ends. It is the default of
 // host.Options.Store.
-//
-// It is a [Lister] that does not keep when a journal was updated, and a [CoreKeeper].
-func NewMemory() Store {
-	return &memory{journals: map[string]*memoryJournal{}, cores: map[string][]byte{}}
-}
+func NewMemory() Store { return &memory{journals: map[string]*memoryJournal{}} }
 
 func (m *memory) Load(name string, owner Owner, done func(*Stored, error)) {
 	m.mu.Lock()
@@ -72,8 +67,9 @@ func (m *memory) append(name string, owner Owner, after uint64, group []Record) 
 		return ErrNotOwner
 	}
 	if j.Sequence+j.Count != after {
-		return fmt.Errorf("journal: an append behind the sequence %d, the newest one is %d", after, j.Sequence+j.Count)
+		return Refused("an append behind the sequence %d, the newest one is %d", after, j.Sequence+j.Count)
 	}
+	j.updated = time.Now().UnixMilli()
 	for k := range group {
 		r := &group[k]
 		if r.Keyed != nil {
@@ -100,21 +96,22 @@ func (m *memory) install(name string, owner Owner, base Base) error {
 	defer m.mu.Unlock()
 	j := m.journals[name]
 	if j == nil {
-		m.journals[name] = &memoryJournal{Stored: Stored{Base: base, Owner: owner}, created: time.Now()}
+		now := time.Now().UnixMilli()
+		m.journals[name] = &memoryJournal{Stored: Stored{Base: base, Owner: owner}, created: now, updated: now}
 		return nil
 	}
 	if j.Owner != owner {
 		return ErrNotOwner
 	}
 	if base.Sequence < j.Sequence || base.Sequence > j.Sequence+j.Count {
-		return fmt.Errorf("journal: a base of the sequence %d, the journal has %d to %d",
+		return Refused("a base of the sequence %d, the journal has %d to %d",
 			base.Sequence, j.Sequence, j.Sequence+j.Count)
 	}
 	rest, err := j.behind(base.Sequence - j.Sequence)
 	if err != nil {
 		return err
 	}
-	n := memoryJournal{Stored: Stored{Base: base, Owner: owner}, created: j.created}
+	n := memoryJournal{Stored: Stored{Base: base, Owner: owner}, created: j.created, updated: time.Now().UnixMilli()}
 	for _, k := range j.Recent {
 		if k.Number > base.KeyNumber {
 			n.Recent = append(n.Recent, k)
@@ -162,43 +159,4 @@ func (m *memory) Delete(name string, done Done) {
 	delete(m.journals, name)
 	m.mu.Unlock()
 	done.Report(nil)
-}
-
-// List implements Lister.
-func (m *memory) List(prefix, after string, limit int, done func([]Info, error)) {
-	done(m.list(prefix, after, limit), nil)
-}
-
-func (m *memory) list(prefix, after string, limit int) (page []Info) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var names []string
-	for name := range m.journals {
-		if strings.HasPrefix(name, prefix) && name > after {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	for _, name := range names[:min(limit, len(names))] {
-		j := m.journals[name]
-		page = append(page, Info{Name: name, Sequence: j.Sequence + j.Count, Core: j.Core,
-			Bytes: uint64(len(j.Data) + len(j.Entries)), Created: j.created})
-	}
-	return page
-}
-
-// KeepCore implements CoreKeeper.
-func (m *memory) KeepCore(hash string, code []byte, done Done) {
-	m.mu.Lock()
-	m.cores[hash] = code
-	m.mu.Unlock()
-	done.Report(nil)
-}
-
-// Core implements CoreKeeper.
-func (m *memory) Core(hash string, done func([]byte, error)) {
-	m.mu.Lock()
-	code := m.cores[hash]
-	m.mu.Unlock()
-	done(code, nil)
 }
