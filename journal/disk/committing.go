@@ -129,7 +129,7 @@ func (s *Store) openIterators(f *flight) {
 			continue
 		}
 		switch {
-		case o.kind == opList:
+		case o.kind == opList || o.kind == opCore:
 			o.iterator, o.err = s.db.NewIter(nil)
 		case o.head != nil:
 			lower, upper := engineBounds(o.head.id)
@@ -143,7 +143,7 @@ func (s *Store) openIterators(f *flight) {
 func (s *Store) resolve(f *flight, k int, now int64) {
 	o := &f.ops[k]
 	switch o.kind {
-	case opNone, opList:
+	case opNone, opList, opCore:
 		return
 	case opRow:
 		if o.err = s.space.err(); o.err == nil {

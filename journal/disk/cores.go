@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"fmt"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2"
@@ -22,69 +21,62 @@ func coreHash(hash string) (h [32]byte, err error) {
 	return [32]byte(b), nil
 }
 
-// PutCore keeps the code of a core under its hash: the SHA-256 of the code in hexadecimal, as in
-// [journal.Base].Core. The store does not compute it. So a newer program can still replay what an older
-// one has stored. If the store has the core, PutCore does nothing. It returns once the code is durable.
-func (s *Store) PutCore(hash string, code []byte) error {
+// KeepCore implements [journal.CoreKeeper]. The code goes in pieces, so that it holds up nobody. The row
+// that refers to them is written last.
+func (s *Store) KeepCore(hash string, code []byte, done journal.Done) {
 	h, err := coreHash(hash)
 	if err != nil {
-		return err
+		done.Report(err)
+		return
 	}
-	s.cores.Lock()
-	defer s.cores.Unlock()
-	if stored, err := s.Core(hash); err == nil && bytes.Equal(stored, code) {
-		return nil
-	}
-	pieces := uint32(0)
-	for rest := code; len(rest) > 0; {
-		n := min(len(rest), pieceSize)
-		pieces++
-		if err := s.putRow(appendCoreKey(nil, h, pieces), rest[:n]); err != nil {
-			return err
+	s.Core(hash, func(stored []byte, err error) {
+		if err == nil && stored != nil && bytes.Equal(stored, code) {
+			done.Report(nil)
+			return
 		}
-		rest = rest[n:]
-	}
-	// The row about all pieces is the last one.
-	key := appendCoreKey(nil, h, 0)
-	row := binary.AppendUvarint([]byte{rowVersion}, uint64(pieces))
-	row = binary.AppendUvarint(row, uint64(len(code)))
-	return s.putRow(key, seal(binary.LittleEndian.AppendUint64(row, xxhash.Sum64(code)), key))
-}
-
-func (s *Store) putRow(key, row []byte) error {
-	return s.wait(func(done journal.Done) {
-		s.put(op{kind: opRow, more: &request{key: key, value: row}, done: done})
+		s.keepPiece(h, code, 0, done)
 	})
 }
 
-// Core returns the code that was kept under a hash. It returns nil without an error if there is none.
-func (s *Store) Core(hash string) (code []byte, err error) {
+// keepPiece stores the piece behind the first n, and then those that follow it.
+func (s *Store) keepPiece(h [32]byte, code []byte, n int, done journal.Done) {
+	start := n * pieceSize
+	if start >= len(code) {
+		key := appendCoreKey(nil, h, 0)
+		row := binary.AppendUvarint([]byte{rowVersion}, uint64(n))
+		row = binary.AppendUvarint(row, uint64(len(code)))
+		row = seal(binary.LittleEndian.AppendUint64(row, xxhash.Sum64(code)), key)
+		s.put(op{kind: opRow, more: &request{key: key, value: row}, done: done})
+		return
+	}
+	piece := code[start:min(start+pieceSize, len(code))]
+	next := journal.DoneFunc(func(err error) {
+		if err != nil {
+			done.Report(err)
+			return
+		}
+		s.keepPiece(h, code, n+1, done)
+	})
+	s.put(op{kind: opRow, more: &request{key: appendCoreKey(nil, h, uint32(n)+1), value: piece}, done: next})
+}
+
+// Core implements [journal.CoreKeeper].
+func (s *Store) Core(hash string, done func([]byte, error)) {
+	if _, err := coreHash(hash); err != nil {
+		done(nil, err)
+		return
+	}
+	s.put(op{kind: opCore, name: hash, more: &request{core: done}})
+}
+
+// readCore reads the code of a core; nil if it is not there.
+func readCore(it *pebble.Iterator, hash string) (code []byte, err error) {
 	h, err := coreHash(hash)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.useDB(); err != nil {
-		return nil, err
-	}
-	defer s.inUse.Done()
-	code, err = s.readCore(h)
-	if failure := s.Err(); failure != nil {
-		return nil, failure
-	}
-	if err != nil {
-		return nil, fmt.Errorf("the core %s in %s: %w: %w", hash, s.dir, journal.ErrDamaged, err)
-	}
-	return code, nil
-}
-
-func (s *Store) readCore(h [32]byte) (code []byte, err error) {
 	key := appendCoreKey(nil, h, 0)
-	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: key})
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, it.Close()) }()
-	if !it.First() || !bytes.Equal(it.Key(), key) {
+	if !it.SeekGE(key) || !bytes.Equal(it.Key(), key) {
 		return nil, it.Error()
 	}
 	r, err := unseal(it.Value(), key)

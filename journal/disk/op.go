@@ -19,6 +19,7 @@ const (
 	opLoadAt                // journal.Historian
 	opRange                 // journal.Historian
 	opList                  // journal.Lister
+	opCore                  // journal.CoreKeeper
 	opRow                   // a row that belongs to no engine
 	opFound                 // what was read of an engine that had no head
 )
@@ -47,6 +48,7 @@ type request struct {
 	loaded func(*journal.Stored, error) // opLoad, opLoadAt
 	ranged func(journal.Part, error)    // opRange
 	listed func([]journal.Info, error)  // opList
+	core   func([]byte, error)          // opCore
 	number uint64                       // opLoadAt, opRange: the sequence
 	limit  int                          // opRange, opList
 	after  string                       // opList
@@ -57,7 +59,7 @@ type request struct {
 
 // reads reports whether the call is ended by a reader.
 func (o *op) reads() bool {
-	return o.kind == opLoad || o.kind == opLoadAt || o.kind == opRange || o.kind == opList
+	return o.kind == opLoad || o.kind == opLoadAt || o.kind == opRange || o.kind == opList || o.kind == opCore
 }
 
 // report ends the call with an error, or with nil.
@@ -70,6 +72,8 @@ func (o *op) report(err error) {
 		o.more.ranged(journal.Part{}, err)
 	case opList:
 		o.more.listed(nil, err)
+	case opCore:
+		o.more.core(nil, err)
 	default:
 		o.done.Report(err)
 	}

@@ -214,31 +214,33 @@ func TestBackup(t *testing.T) {
 func TestCores(t *testing.T) {
 	fs := vfs.NewMem()
 	s := openMem(t, fs)
+	c := caller{s}
 	hash := strings.Repeat("ab", 32)
 	code := data(1, 3*pieceSize+5)
-	if got, err := s.Core(hash); got != nil || err != nil {
+	if got, err := c.core(hash); got != nil || err != nil {
 		t.Fatalf("%d bytes, %v", len(got), err)
 	}
 	for range 2 {
-		if err := s.PutCore(hash, code); err != nil {
+		if err := c.keepCore(hash, code); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := s.PutCore("xyz", code); !errors.Is(err, journal.ErrRefused) {
+	if err := c.keepCore("xyz", code); !errors.Is(err, journal.ErrRefused) {
 		t.Errorf("%v", err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	s = openMem(t, fs)
-	if got, err := s.Core(hash); !bytes.Equal(got, code) || err != nil {
+	c = caller{s}
+	if got, err := c.core(hash); !bytes.Equal(got, code) || err != nil {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}
 	key := appendCoreKey(nil, [32]byte(bytes.Repeat([]byte{0xab}, 32)), 2)
 	if err := s.db.Set(key, data(2, pieceSize), nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Core(hash); !errors.Is(err, journal.ErrDamaged) {
+	if _, err := c.core(hash); !errors.Is(err, journal.ErrDamaged) {
 		t.Errorf("%v", err)
 	}
 }

@@ -30,6 +30,17 @@ func (c caller) release(name string, owner journal.Owner) error {
 	return c.wait(func(done journal.Done) { c.Release(name, owner, done) })
 }
 
+func (c caller) keepCore(hash string, code []byte) error {
+	return c.wait(func(done journal.Done) { c.KeepCore(hash, code, done) })
+}
+
+func (c caller) core(hash string) (code []byte, err error) {
+	ended := make(chan struct{})
+	c.Core(hash, func(b []byte, e error) { code, err = b, e; close(ended) })
+	<-ended
+	return code, err
+}
+
 func (c caller) load(name string, owner journal.Owner) (stored *journal.Stored, err error) {
 	ended := make(chan struct{})
 	c.Load(name, owner, func(s *journal.Stored, e error) { stored, err = s, e; close(ended) })

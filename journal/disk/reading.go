@@ -107,6 +107,13 @@ func (s *Store) readOne(o *op) {
 			return
 		}
 		o.more.ranged(part, nil)
+	case opCore:
+		code, err := readCore(o.iterator, o.name)
+		if err = s.readError(o, errors.Join(err, o.iterator.Close())); err != nil {
+			o.report(err)
+			return
+		}
+		o.more.core(code, nil)
 	case opList:
 		list, err := s.list(o.iterator, o.name, o.more.after, o.more.limit)
 		if err = s.readError(o, errors.Join(err, o.iterator.Close())); err != nil {
@@ -125,18 +132,23 @@ func (s *Store) readError(o *op, err error) error {
 	if err == nil || errors.Is(err, journal.ErrRefused) || errors.Is(err, journal.ErrDamaged) {
 		return err
 	}
+	if o.kind == opCore {
+		return damagedAs(s.dir, "the core", o.name, err)
+	}
 	return damaged(s.dir, o.name, err)
 }
 
 // damaged says that an engine's rows are not those that were written.
-func damaged(dir, name string, err error) error {
+func damaged(dir, name string, err error) error { return damagedAs(dir, "the journal", name, err) }
+
+func damagedAs(dir, what, name string, err error) error {
 	where := dir
 	if info := pebble.ExtractDataCorruptionInfo(err); info != nil {
 		where = info.Path
 	} else if !isDamage(err) {
-		return fmt.Errorf("reading the journal %q in %s: %w", name, dir, err)
+		return fmt.Errorf("reading %s %q in %s: %w", what, name, dir, err)
 	}
-	return fmt.Errorf("the journal %q in %s: %w: %w", name, where, journal.ErrDamaged, err)
+	return fmt.Errorf("%s %q in %s: %w: %w", what, name, where, journal.ErrDamaged, err)
 }
 
 // damage is an error about a row that is not as it was written.

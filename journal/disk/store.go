@@ -13,7 +13,7 @@ import (
 )
 
 // Store is a store on a disk. It is a [journal.Store], [journal.Lister], [journal.Historian],
-// [journal.HealthChecker] and [journal.Releaser]. [Open] makes one.
+// [journal.HealthChecker], [journal.Releaser] and [journal.CoreKeeper]. [Open] makes one.
 //
 // A call goes through three goroutines. The committing goroutine takes all calls that wait, of all
 // engines, checks them, and makes one batch of them. The syncing goroutine waits until the batch is
@@ -26,7 +26,6 @@ type Store struct {
 	gate  *gate
 	db    *pebble.DB
 	lock  *directoryLock
-	cores sync.Mutex // held by PutCore: two calls would mix their pieces
 	stats counters
 	space space
 
@@ -72,6 +71,7 @@ var (
 	_ journal.Historian     = (*Store)(nil)
 	_ journal.HealthChecker = (*Store)(nil)
 	_ journal.Releaser      = (*Store)(nil)
+	_ journal.CoreKeeper    = (*Store)(nil)
 )
 
 var errClosed = journal.Refused("the store on disk is closed")

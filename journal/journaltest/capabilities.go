@@ -305,6 +305,43 @@ func release(c *client) {
 	c.expect("in the end", name, second, m)
 }
 
+// cores keeps cores and reads them.
+func cores(c *client) {
+	keeper, ok := c.store.(journal.CoreKeeper)
+	if !ok {
+		return
+	}
+	code := bytes.Repeat([]byte("0123456789abcdef"), 1<<20/16)
+	for k, size := range []int{1, 1000, len(code)} {
+		hash := strings.Repeat(fmt.Sprintf("%02x", k+1), 32)
+		if got, err := c.core(keeper, hash); got != nil || err != nil {
+			c.t.Fatalf("a core that was never kept: %d bytes, %v; want nothing and no error", len(got), err)
+		}
+		for range 2 {
+			a := c.begin("KeepCore(%q, %d bytes)", hash, size)
+			keeper.KeepCore(hash, code[:size], journal.DoneFunc(func(err error) { c.report(a, err) }))
+			c.must("KeepCore", a.wait())
+			if got, err := c.core(keeper, hash); err != nil || !bytes.Equal(got, code[:size]) {
+				c.t.Fatalf("a core of %d bytes: %d bytes, or other ones, %v", size, len(got), err)
+			}
+		}
+	}
+}
+
+func (c *client) core(keeper journal.CoreKeeper, hash string) (code []byte, err error) {
+	a := c.begin("Core(%q)", hash)
+	keeper.Core(hash, func(b []byte, err error) {
+		c.mu.Lock()
+		if a.reports == 0 {
+			code = b
+		}
+		c.mu.Unlock()
+		c.report(a, err)
+	})
+	err = a.wait()
+	return code, err
+}
+
 // closing closes a store while calls are under way: each of them ends, and so does each later one.
 func closing(c *client) {
 	closer, ok := c.store.(io.Closer)

@@ -1,6 +1,7 @@
 package journaltest_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"sync"
@@ -19,9 +20,12 @@ type capable struct {
 	part    func(name string, from uint64, limit int, done func(journal.Part, error))
 	release func(name string, owner journal.Owner, done journal.Done)
 	close   func() error
+	// keep changes the code of a core before it is kept.
+	keep func(code []byte) []byte
 
-	mu       sync.Mutex // guards isClosed
+	mu       sync.Mutex // guards what follows
 	isClosed bool
+	cores    map[string][]byte
 }
 
 func (f *capable) List(prefix, after string, limit int, done func([]journal.Info, error)) {
@@ -40,6 +44,20 @@ func (f *capable) Release(name string, owner journal.Owner, done journal.Done) {
 	f.release(name, owner, done)
 }
 
+func (f *capable) KeepCore(hash string, code []byte, done journal.Done) {
+	f.mu.Lock()
+	f.cores[hash] = f.keep(code)
+	f.mu.Unlock()
+	done.Report(nil)
+}
+
+func (f *capable) Core(hash string, done func([]byte, error)) {
+	f.mu.Lock()
+	code := f.cores[hash]
+	f.mu.Unlock()
+	done(code, nil)
+}
+
 func (f *capable) Close() error { return f.close() }
 
 var errIsClosed = journal.Refused("the store is closed")
@@ -55,7 +73,7 @@ func (f *capable) closedErr() error {
 
 func newCapable(breakIt func(f *capable, good journal.Store)) *capable {
 	var good journal.Store
-	f := &capable{}
+	f := &capable{cores: map[string][]byte{}, keep: bytes.Clone}
 	f.faulty = newFaulty(func(faulty *faulty, memory journal.Store) {
 		good = memory
 		faulty.load = func(name string, owner journal.Owner, done func(*journal.Stored, error)) {
@@ -225,6 +243,9 @@ func TestTheSuiteCatchesFaultsOfCapabilities(t *testing.T) {
 				good.Load(name, by, func(*journal.Stored, error) {})
 				good.(journal.Releaser).Release(name, by, done)
 			}
+		}},
+		{"large cores are cut", "cores are kept", func(f *capable, good journal.Store) {
+			f.keep = func(code []byte) []byte { return bytes.Clone(code[:min(len(code), 64<<10)]) }
 		}},
 		{"a store that is closed takes appends", "the store is closed under load", func(f *capable, good journal.Store) {
 			f.append = good.Append

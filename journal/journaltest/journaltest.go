@@ -6,7 +6,8 @@
 //		journaltest.Run(t, func(t *testing.T) journal.Store { return mystore.Open(t.TempDir()) })
 //	}
 //
-// If the store is a [journal.Lister], [journal.Historian], [journal.Releaser] or io.Closer, the suite has
+// If the store is a [journal.Lister], [journal.Historian], [journal.Releaser],
+// [journal.CoreKeeper] or io.Closer, the suite has
 // rules for that, too. A store that the suite has closed may be closed again.
 //
 // Run it with the race detector, too: the suite reads what a store has handed out while it calls
@@ -69,6 +70,7 @@ func Rules() []Rule {
 		rule("names are listed", listing),
 		rule("the past can be read", pastStates),
 		rule("a journal is given up", release),
+		rule("cores are kept", cores),
 		rule("the store is closed under load", closing),
 	}
 }
