@@ -8,8 +8,9 @@ import (
 
 // memory is the store in memory.
 type memory struct {
-	mu       sync.Mutex // guards journals and all that is in it
+	mu       sync.Mutex // guards what follows, and all that is in it
 	journals map[string]*memoryJournal
+	cores    map[string][]byte // by their hashes
 }
 
 // memoryJournal is a journal in memory. All its entries lie in one buffer. Once a load has handed
@@ -38,7 +39,9 @@ const (
 // it, reports every call before the method returns, and fails only if it is called against the
 // rules of [Store]. What it has is gone when the process ends. It is the default of
 // host.Options.Store.
-func NewMemory() Store { return &memory{journals: map[string]*memoryJournal{}} }
+func NewMemory() Store {
+	return &memory{journals: map[string]*memoryJournal{}, cores: map[string][]byte{}}
+}
 
 func (m *memory) Load(name string, owner Owner, done func(*Stored, error)) {
 	m.mu.Lock()

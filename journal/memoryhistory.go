@@ -6,12 +6,14 @@ import (
 	"time"
 )
 
-// The store in memory can do what this file has: it lists names, and reads what it keeps of the past,
-// which is what follows the newest base.
+// The store in memory can do what this file has: it lists names, keeps cores, and reads what it keeps
+// of the past, which is what follows the newest base.
 var (
 	_ Lister    = (*memory)(nil)
 	_ Historian = (*memory)(nil)
 	_ Releaser  = (*memory)(nil)
+
+	_ CoreKeeper = (*memory)(nil)
 )
 
 // entryOverhead is about what the store takes for an engine beside its bytes.
@@ -146,4 +148,18 @@ func (m *memory) Release(name string, owner Owner, done Done) {
 		return
 	}
 	done.Report(nil)
+}
+
+func (m *memory) KeepCore(hash string, code []byte, done Done) {
+	m.mu.Lock()
+	m.cores[hash] = code
+	m.mu.Unlock()
+	done.Report(nil)
+}
+
+func (m *memory) Core(hash string, done func(code []byte, err error)) {
+	m.mu.Lock()
+	code := m.cores[hash]
+	m.mu.Unlock()
+	done(code, nil)
 }
