@@ -182,10 +182,10 @@ func (b *batch) await(ctx context.Context) (Result, error) {
 	if c.wait(ctx); !c.isResolved.Load() {
 		e.mu.Lock()
 		e.m.Withdraw(e.now(), &c.request, fault.Ended(ctx, c.request.What))
-		e.perform()
+		e.performLocked()
 		for _, part := range b.parts {
 			e.m.Withdraw(e.now(), part, fault.Ended(ctx, part.What))
-			e.perform()
+			e.performLocked()
 		}
 		c.withdrawDigest(ctx)
 		e.unlockAndDeliver(false)

@@ -94,7 +94,8 @@ func (c *Call) prepareEncoded(ctx context.Context, e *Driver, actionType string,
 	c.driver = e
 	r := &c.request
 	r.Kind, r.What, r.IsConditional = ipc.Dispatch, actionType, d.IsConditional
-	a := journal.Action{Now: d.Now.UnixMilli(), Entropy: d.Entropy, Conditional: d.IsConditional, IfSequence: d.IfSequence}
+	a := journal.Action{Now: d.Now.UnixMilli(), Entropy: d.Entropy, Conditional: d.IsConditional,
+		IfSequence: d.IfSequence}
 	r.Body = journal.AppendAction(slices.Grow(r.Body[:0], len(encoded)+len(actionType)+48), &a, actionType, encoded)
 	if d.Key != "" {
 		r.Flags |= ipc.FlagJournaled

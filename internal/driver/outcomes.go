@@ -82,7 +82,7 @@ func (b *batch) outcome(k int) Outcome {
 func (b *batch) raiseEvents(r *engine.Request) {
 	for k, name := range b.types {
 		o := b.outcome(k)
-		b.call.driver.raise(r, name, o.Result, o.Err)
+		b.call.driver.raiseLocked(r, name, o.Result, o.Err)
 	}
 }
 

@@ -717,8 +717,8 @@ func (h *Engines) stop(s *simulation) {
 		f()
 	}
 	h.residents.Wait() // every instance is freed
-	if requests, bytes := h.queue.InFlight(); h.scheduler.Details().SlotsFree != h.config.MaxInProcess || requests != 0 ||
-		bytes != 0 || len(h.drivers) != 0 {
+	requests, bytes := h.queue.InFlight()
+	if h.scheduler.Details().SlotsFree != h.config.MaxInProcess || requests != 0 || bytes != 0 || len(h.drivers) != 0 {
 		s.fatal("%d of %d slots are free, %d requests of %d bytes are in flight, %d engines are open",
 			h.scheduler.Details().SlotsFree, h.config.MaxInProcess,
 			requests, bytes, len(h.drivers))

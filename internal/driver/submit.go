@@ -72,8 +72,8 @@ func (e *Driver) refused(c *Call, name string, err error) {
 	}
 }
 
-// takesIn reports whether the engine takes requests in. The engine's lock is held.
-func (e *Driver) takesIn() bool {
+// takesInLocked reports whether the engine takes requests in. The engine's lock is held.
+func (e *Driver) takesInLocked() bool {
 	v := e.m.View()
 	return v.State != engine.Closed && !v.IsClosing
 }
@@ -85,7 +85,7 @@ func (e *Driver) submit(c *Call, mayRun bool) {
 	if c.request.Allowed > 0 {
 		c.request.Deadline = e.now() + c.request.Allowed + clock.TickEvery
 	}
-	if c.request.Keyed != nil && e.takesIn() {
+	if c.request.Keyed != nil && e.takesInLocked() {
 		old, follows, err := e.keys.Begin(c.request.Keyed, c.request.What, c)
 		if old != nil || err != nil {
 			c.discharge()
@@ -101,7 +101,7 @@ func (e *Driver) submit(c *Call, mayRun bool) {
 		return
 	}
 	e.gathering.flush()
-	e.enqueue(&c.request)
+	e.enqueueLocked(&c.request)
 	c.askDigest()
 	if mayRun {
 		e.work.led = c.at.Load()
@@ -176,7 +176,7 @@ func (e *Driver) beginClose() {
 	e.mu.Lock()
 	e.gathering.flush()
 	e.m.Close(e.now())
-	e.perform()
+	e.performLocked()
 	e.unlockAndDeliver(false)
 }
 
@@ -185,7 +185,7 @@ func (e *Driver) withdraw(c *Call, ctx context.Context) {
 	e.mu.Lock()
 	if !e.gathering.withdraw(c, ctx) {
 		e.m.Withdraw(e.now(), &c.request, fault.Ended(ctx, c.request.What))
-		e.perform()
+		e.performLocked()
 		c.withdrawDigest(ctx)
 	}
 	e.unlockAndDeliver(false)
@@ -197,7 +197,7 @@ func (c *Call) withdrawDigest(ctx context.Context) {
 	e := c.driver
 	if c.behind != nil {
 		e.m.Withdraw(e.now(), &c.behind.request, fault.Ended(ctx, c.request.What))
-		e.perform()
+		e.performLocked()
 	}
 }
 

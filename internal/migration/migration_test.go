@@ -55,9 +55,10 @@ func TestMigrate(t *testing.T) {
 		want   error // nil for any error
 	}{
 		"no core that wrote it": {nil, func(*journal.Stored) {}, fault.ErrCoreMismatch},
-		"another result":        {builtin, func(s *journal.Stored) { s.Entries[len(s.Entries)-1]++ }, fault.ErrDiverged},
-		"a cut entry":           {builtin, func(s *journal.Stored) { s.Entries = s.Entries[:len(s.Entries)-1] }, nil},
-		"an entry too few":      {builtin, func(s *journal.Stored) { s.Count++ }, nil},
+		"another result": {builtin, func(s *journal.Stored) { s.Entries[len(s.Entries)-1]++ },
+			fault.ErrDiverged},
+		"a cut entry":      {builtin, func(s *journal.Stored) { s.Entries = s.Entries[:len(s.Entries)-1] }, nil},
+		"an entry too few": {builtin, func(s *journal.Stored) { s.Count++ }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := journalOf
