@@ -42,7 +42,7 @@ func (e *Driver) raiseLocked(r *engine.Request, name string, result Result, err 
 		e.emit(Event{Name: eventError, Action: name, Err: err})
 		return
 	}
-	e.raiseCoreEventsLocked(r, name, result)
+	raiseCoreEventsLocked(e, r, name, result)
 	e.emit(Event{Name: eventAction, Action: name, Result: result})
 	if result.Changed {
 		e.emit(Event{Name: eventStateUpdated, Action: name, Result: result})
@@ -51,7 +51,7 @@ func (e *Driver) raiseLocked(r *engine.Request, name string, result Result, err 
 
 // raiseCoreEventsLocked hands on what the core raised: MessagePack arrays of a name and a payload,
 // one after the other.
-func (e *Driver) raiseCoreEventsLocked(r *engine.Request, name string, result Result) {
+func raiseCoreEventsLocked(e *Driver, r *engine.Request, name string, result Result) {
 	raised := r.Outcome.Events
 	r.Outcome.Events = nil // those of a batch come once
 	for len(raised) > 0 {

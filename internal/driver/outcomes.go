@@ -32,7 +32,7 @@ func (b *batch) complete(r *engine.Request, err error) {
 	// Only the core's own answer names a member.
 	if action, ok := err.(*fault.ActionError); ok && b.mode == Atomic && action.Index >= 0 &&
 		action.Index < len(b.types) {
-		b.outcomes, b.fault = b.call.driver.aborted(len(b.types), action.Index, action)
+		b.outcomes, b.fault = aborted(b.call.driver, len(b.types), action.Index, action)
 	} else if err != nil {
 		b.outcomes, b.fault = nil, err
 	} else {
