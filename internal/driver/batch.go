@@ -90,7 +90,7 @@ func prepareBatch(ctx context.Context, e *Driver, mode Mode, members Members,
 			d.IsConditional, d.IfSequence = whole.IsConditional, whole.IfSequence
 		}
 		c := new(Call)
-		err := c.prepare(ctx, e, m.Type, m.Payload, d)
+		err := c.prepare(ctx, e, m.Type, m.Payload, &d)
 		switch {
 		case err == nil:
 			sent, calls = append(sent, k), append(calls, c)

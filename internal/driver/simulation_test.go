@@ -438,7 +438,7 @@ func (s *simulation) dispatch(e *simEngine, kind ipc.Kind, mode Mode, timeout ti
 			}
 		}
 		f := new(Call)
-		err := f.prepare(ctx, e.Driver, a.Type, Raw(a.Payload), d)
+		err := f.prepare(ctx, e.Driver, a.Type, Raw(a.Payload), &d)
 		if err != nil {
 			s.fatal("%v", err)
 		}

@@ -18,7 +18,7 @@ import (
 func (e *Driver) Dispatch(ctx context.Context, actionType string, payload any, d Choice) (Result, error) {
 	c := hidden.Get().(*Call)
 	e.meter.begin(ctx, &c.times, actionType, 1)
-	err := c.prepare(ctx, e, actionType, payload, d)
+	err := c.prepare(ctx, e, actionType, payload, &d)
 	if err == nil {
 		err = c.takeRoom(ctx)
 	}
@@ -38,7 +38,7 @@ func (e *Driver) Dispatch(ctx context.Context, actionType string, payload any, d
 // has failed. c is used for nothing else.
 func (e *Driver) DispatchAsync(ctx context.Context, c *Call, actionType string, payload any, d Choice) {
 	e.meter.begin(ctx, &c.times, actionType, 1)
-	err := c.prepare(ctx, e, actionType, payload, d)
+	err := c.prepare(ctx, e, actionType, payload, &d)
 	if err == nil && ctx.Err() != nil {
 		err = fault.Ended(ctx, actionType)
 	}
