@@ -122,7 +122,8 @@ func As[T any](r Result, err error) (T, error) {
 
 // resultOf returns a driver's result as applications have it.
 func resultOf(r driver.Result) Result {
-	return Result{Sequence: r.Sequence, Changed: r.Changed, HasDigest: r.HasDigest, Digest: Digest(r.Digest), Raw: r.Raw}
+	return Result{Sequence: r.Sequence, Changed: r.Changed, HasDigest: r.HasDigest, Digest: Digest(r.Digest),
+		Raw: r.Raw}
 }
 
 // Digest is a 64-bit hash over a canonical state: equal states have equal digests.

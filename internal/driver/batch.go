@@ -48,7 +48,7 @@ func (e *Driver) DispatchBatch(ctx context.Context, mode Mode, members Members, 
 		return emptyBatch(ctx, e, outcomes, &whole)
 	}
 	e.meter.begin(ctx, &b.call.times, "batch", len(b.types))
-	if err := e.takeRoom(ctx, &b.call); err != nil {
+	if err := b.call.takeRoom(ctx); err != nil {
 		b.fault = err
 		b.raiseEvents(&b.call.request)
 		b.end(&b.call.request)
@@ -90,13 +90,13 @@ func prepareBatch(ctx context.Context, e *Driver, mode Mode, members Members,
 			d.IsConditional, d.IfSequence = whole.IsConditional, whole.IfSequence
 		}
 		c := new(Call)
-		err := c.prepare(ctx, e, m.Type, m.Payload, d)
+		err := c.prepare(ctx, e, m.Type, m.Payload, &d)
 		switch {
 		case err == nil:
 			sent, calls = append(sent, k), append(calls, c)
 			size += len(c.request.Body)
 		case mode == Atomic:
-			outcomes, err = e.aborted(members.Len, k, err)
+			outcomes, err = aborted(e, members.Len, k, err)
 			return nil, outcomes, err
 		default:
 			if outcomes == nil {
@@ -182,10 +182,10 @@ func (b *batch) await(ctx context.Context) (Result, error) {
 	if c.wait(ctx); !c.isResolved.Load() {
 		e.mu.Lock()
 		e.m.Withdraw(e.now(), &c.request, fault.Ended(ctx, c.request.What))
-		e.perform()
+		e.performLocked()
 		for _, part := range b.parts {
 			e.m.Withdraw(e.now(), part, fault.Ended(ctx, part.What))
-			e.perform()
+			e.performLocked()
 		}
 		c.withdrawDigest(ctx)
 		e.unlockAndDeliver(false)
@@ -220,7 +220,7 @@ func newBatch(e *Driver, mode Mode, members []*Call) *batch {
 
 // aborted returns the outcomes of an atomic batch of n members whose member at that index failed,
 // and the error of the batch.
-func (e *Driver) aborted(n, index int, err error) ([]Outcome, error) {
+func aborted(e *Driver, n, index int, err error) ([]Outcome, error) {
 	cause := e.engines.config.BatchError(index, err)
 	outcomes := make([]Outcome, n)
 	for k := range outcomes {

@@ -168,7 +168,7 @@ func (c *Call) Complete(r *engine.Request, err error) {
 		r.Data = nil
 	}
 	if r.Kind == ipc.Dispatch {
-		e.raise(r, r.What, result, err)
+		e.raiseLocked(r, r.What, result, err)
 		e.meter.end(&c.times, r, r.What, err)
 		e.meter.endParts(c, r)
 		c.times.endSpan(e.engines, r, err)

@@ -53,8 +53,8 @@ func (d *Choice) checkKey(what string) error {
 }
 
 // prepare encodes an action, and checks what can be checked before it is sent. Nobody else has the
-// call.
-func (c *Call) prepare(ctx context.Context, e *Driver, actionType string, value any, d Choice) error {
+// call. What was not chosen is set in d.
+func (c *Call) prepare(ctx context.Context, e *Driver, actionType string, value any, d *Choice) error {
 	switch p := value.(type) {
 	case nil:
 		return c.prepareEncoded(ctx, e, actionType, nil, d)
@@ -74,7 +74,7 @@ func (c *Call) prepare(ctx context.Context, e *Driver, actionType string, value 
 }
 
 // prepareEncoded is prepare for a payload that is encoded. It copies the payload.
-func (c *Call) prepareEncoded(ctx context.Context, e *Driver, actionType string, encoded []byte, d Choice) error {
+func (c *Call) prepareEncoded(ctx context.Context, e *Driver, actionType string, encoded []byte, d *Choice) error {
 	o := &e.engines.config
 	if len(actionType) > maxType {
 		return typeTooLong(actionType)
@@ -94,7 +94,8 @@ func (c *Call) prepareEncoded(ctx context.Context, e *Driver, actionType string,
 	c.driver = e
 	r := &c.request
 	r.Kind, r.What, r.IsConditional = ipc.Dispatch, actionType, d.IsConditional
-	a := journal.Action{Now: d.Now.UnixMilli(), Entropy: d.Entropy, Conditional: d.IsConditional, IfSequence: d.IfSequence}
+	a := journal.Action{Now: d.Now.UnixMilli(), Entropy: d.Entropy, Conditional: d.IsConditional,
+		IfSequence: d.IfSequence}
 	r.Body = journal.AppendAction(slices.Grow(r.Body[:0], len(encoded)+len(actionType)+48), &a, actionType, encoded)
 	if d.Key != "" {
 		r.Flags |= ipc.FlagJournaled

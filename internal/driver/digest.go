@@ -41,7 +41,7 @@ func (c *Call) askDigest() {
 	r := &c.request
 	d.request.Deadline, d.request.Allowed, d.request.Limit, d.request.Context = r.Deadline, r.Allowed, r.Limit,
 		r.Context
-	c.driver.enqueue(&d.request)
+	c.driver.enqueueLocked(&d.request)
 }
 
 // Complete takes in the digest. Without it the action keeps its outcome.

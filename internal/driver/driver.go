@@ -35,9 +35,9 @@ type Driver struct {
 	// heldUntil is until when it is held back, on the host's clock; 0 if it never was.
 	heldUntil atomic.Int64
 
-	// mu guards what follows. Its holder calls an event method of the machine, then perform, and then
-	// unlockAndDeliver. Locks are taken in the order engine, scheduler, pool, worker, and never those
-	// of two engines.
+	// mu guards what follows. Its holder calls an event method of the machine, then performLocked, and
+	// then unlockAndDeliver. Locks are taken in the order engine, scheduler, pool, worker, and never
+	// those of two engines.
 	mu        sync.Mutex
 	m         engine.Machine
 	owner     journal.Owner
@@ -94,20 +94,20 @@ func (e *Driver) Place() Place {
 // now returns the time on the host's clock.
 func (e *Driver) now() time.Duration { return e.engines.clock.Now() }
 
-// perform carries out what the machine has asked for. The engine's lock is held.
-func (e *Driver) perform() { e.m.Perform((*performer)(e)) }
+// performLocked carries out what the machine has asked for. The engine's lock is held.
+func (e *Driver) performLocked() { e.m.Perform((*performer)(e)) }
 
 // step has the machine take in one event. The engine's lock is free before and after.
 func (e *Driver) step(event func(m *engine.Machine, now time.Duration)) {
 	e.mu.Lock()
 	event(&e.m, e.now())
-	e.perform()
+	e.performLocked()
 	e.unlockAndDeliver(false)
 }
 
-// takeFrame has the machine take in a frame that came from a place. It returns for how long the
-// place ran, if the frame is an answer that says so. The engine's lock is held.
-func (e *Driver) takeFrame(p engine.Place, kind ipc.Kind, flags ipc.Flags, id uint64, body []byte,
+// takeFrameLocked has the machine take in a frame that came from a place. It returns for how long
+// the place ran, if the frame is an answer that says so. The engine's lock is held.
+func (e *Driver) takeFrameLocked(p engine.Place, kind ipc.Kind, flags ipc.Flags, id uint64, body []byte,
 	seen time.Duration) (ran time.Duration) {
 	switch kind {
 	case ipc.Chunk:
@@ -117,7 +117,7 @@ func (e *Driver) takeFrame(p engine.Place, kind ipc.Kind, flags ipc.Flags, id ui
 	default:
 		ran = e.m.Answer(e.now(), engine.Answer{Place: p, ID: id, Flags: flags, Body: body, Seen: seen})
 	}
-	e.perform()
+	e.performLocked()
 	return ran
 }
 
@@ -134,7 +134,7 @@ func (e *Driver) placeLost(p engine.Place, d *engine.Death) {
 		e.meter.lostAt = e.engines.stamp()
 	}
 	e.m.PlaceLost(e.now(), p, d)
-	e.perform()
+	e.performLocked()
 	e.unlockAndDeliver(false)
 }
 
@@ -145,7 +145,7 @@ func (e *Driver) placeLost(p engine.Place, d *engine.Death) {
 func (e *Driver) unlockAndDeliver(mayRun bool) {
 	for {
 		e.mail.handleAll()
-		e.publishStatus()
+		e.publishStatusLocked()
 		w := e.work
 		e.work = work{}
 		e.mu.Unlock()
@@ -156,8 +156,8 @@ func (e *Driver) unlockAndDeliver(mayRun bool) {
 	}
 }
 
-// publishStatus tells the others how the engine is. The engine's lock is held.
-func (e *Driver) publishStatus() {
+// publishStatusLocked tells the others how the engine is. The engine's lock is held.
+func (e *Driver) publishStatusLocked() {
 	v := e.m.View()
 	status := uint32(0)
 	if v.IsIdle {
@@ -215,10 +215,10 @@ func (e *Driver) tick() bool {
 		}
 		return nil
 	})
-	e.perform()
+	e.performLocked()
 	e.gathering.withdrawEnded()
 	e.m.Tick(e.now())
-	e.perform()
+	e.performLocked()
 	if e.m.View().IsResting {
 		e.isWatched = false
 	}
@@ -227,8 +227,8 @@ func (e *Driver) tick() bool {
 	return isWatched
 }
 
-// flushTo has a worker's pipe written once the lock is free. The engine's lock is held.
-func (e *Driver) flushTo(w *pool.Worker) {
+// flushToLocked has a worker's pipe written once the lock is free. The engine's lock is held.
+func (e *Driver) flushToLocked(w *pool.Worker) {
 	if old := e.work.flush; old != nil && old != w {
 		old.Flush()
 		old.HandOverReading()
@@ -257,20 +257,20 @@ func grantPlace(e *Driver, w *pool.Worker, p engine.Place, alone bool) {
 	case w == nil:
 		e.local = newResident(e, p.Placement)
 		if e.meter.isFallen = !e.engines.config.Rules.InProcess; e.meter.isFallen {
-			sayFellBack(e)
+			sayFellBackLocked(e)
 		}
 	}
 	e.at = w
 	e.m.Grant(e.now(), p, alone)
-	e.perform()
+	e.performLocked()
 	if w == nil && e.m.View().Place == p && e.engines.pool.IsAnyReady() {
 		e.m.MoveWhenIdle(e.now())
-		e.perform()
+		e.performLocked()
 	}
 }
 
-// sayFellBack says that the engine goes on in this process. The engine's lock is held.
-func sayFellBack(e *Driver) {
+// sayFellBackLocked says that the engine goes on in this process. The engine's lock is held.
+func sayFellBackLocked(e *Driver) {
 	why := e.engines.scheduler.WhyNoWorker()
 	e.engines.counts.Fallbacks.Add(1)
 	e.engines.log.Warn("an engine goes on in this process", "engine", e.name, "error", why)
@@ -280,11 +280,11 @@ func sayFellBack(e *Driver) {
 // takeOut frees the engine's instance, if the engine is idle.
 func takeOut(e *Driver) { e.step((*engine.Machine).TakeOut) }
 
-// enqueue hands a request to the machine. The engine's lock is held.
-func (e *Driver) enqueue(r *engine.Request) {
+// enqueueLocked hands a request to the machine. The engine's lock is held.
+func (e *Driver) enqueueLocked(r *engine.Request) {
 	e.used.Store(int64(e.now()))
 	e.m.Dispatch(e.now(), r)
-	e.perform()
+	e.performLocked()
 }
 
 // placeName names a place for logs.

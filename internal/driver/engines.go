@@ -6,8 +6,8 @@
 // an action, a batch or a question on its way to its outcome.
 //
 // The lock of an engine is Driver.mu. Its holder calls an event method of the machine, then
-// perform, and then unlockAndDeliver, which releases the lock and does what must not be done with
-// it held. Locks are taken in the order driver, engines, scheduler, pool, worker, and never those
+// performLocked, and then unlockAndDeliver, which releases the lock and does what must not be done
+// with it held. Locks are taken in the order driver, engines, scheduler, pool, worker, and never those
 // of two engines.
 package driver
 

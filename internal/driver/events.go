@@ -28,9 +28,9 @@ func (e *Driver) emit(ev Event) {
 	}
 }
 
-// raise counts an action that has ended, and raises its events. The engine's lock is held, so they
-// are in order.
-func (e *Driver) raise(r *engine.Request, name string, result Result, err error) {
+// raiseLocked counts an action that has ended, and raises its events. The engine's lock is held, so
+// they are in order.
+func (e *Driver) raiseLocked(r *engine.Request, name string, result Result, err error) {
 	e.engines.counts.Action(e.meter.shard, err)
 	if code := fault.CodeOf(err); err != nil && (code == "trap" || code == "out_of_memory") {
 		e.engines.log.Warn("an engine lost its instance", "engine", e.name, "action", name, "error", err)
@@ -42,16 +42,16 @@ func (e *Driver) raise(r *engine.Request, name string, result Result, err error)
 		e.emit(Event{Name: eventError, Action: name, Err: err})
 		return
 	}
-	e.raiseCoreEvents(r, name, result)
+	raiseCoreEventsLocked(e, r, name, result)
 	e.emit(Event{Name: eventAction, Action: name, Result: result})
 	if result.Changed {
 		e.emit(Event{Name: eventStateUpdated, Action: name, Result: result})
 	}
 }
 
-// raiseCoreEvents hands on what the core raised: MessagePack arrays of a name and a payload, one
-// after the other.
-func (e *Driver) raiseCoreEvents(r *engine.Request, name string, result Result) {
+// raiseCoreEventsLocked hands on what the core raised: MessagePack arrays of a name and a payload,
+// one after the other.
+func raiseCoreEventsLocked(e *Driver, r *engine.Request, name string, result Result) {
 	raised := r.Outcome.Events
 	r.Outcome.Events = nil // those of a batch come once
 	for len(raised) > 0 {

@@ -69,7 +69,7 @@ func (g *gathering) flush() {
 	case 0:
 		return
 	case 1:
-		e.enqueue(&members[0].request)
+		e.enqueueLocked(&members[0].request)
 		return
 	}
 	b := newBatch(e, g.mode, members)
@@ -87,7 +87,7 @@ func (g *gathering) flush() {
 			}
 		}
 	}
-	e.enqueue(&b.call.request)
+	e.enqueueLocked(&b.call.request)
 }
 
 // endsBy gives a batch a deadline, unless it has an earlier one.

@@ -20,7 +20,7 @@ func (h *Engines) shedKeys() {
 		forgot := largest.keys.Shrink(largest.keys.Bytes()/2, 0)
 		if forgot {
 			largest.m.KeysShed(largest.now())
-			largest.perform()
+			largest.performLocked()
 		}
 		largest.unlockAndDeliver(false)
 		if !forgot {

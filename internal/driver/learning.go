@@ -41,7 +41,7 @@ func (l *learning) learn(h *Engines, m *measure.Recorder) <-chan struct{} {
 		defer close(ended)
 		ctx, cancel := context.WithTimeout(h.life, h.config.StartTimeout)
 		defer cancel()
-		names, err := h.actionNames(ctx)
+		names, err := actionNames(ctx, h)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.attempt = nil
@@ -78,7 +78,7 @@ func (h *Engines) Measure() *measure.Recorder {
 }
 
 // actionNames asks the core for the names of its actions.
-func (h *Engines) actionNames(ctx context.Context) (names []string, err error) {
+func actionNames(ctx context.Context, h *Engines) (names []string, err error) {
 	encoded, err := h.Actions(ctx)
 	if err != nil {
 		return nil, err

@@ -58,12 +58,12 @@ func (m *mailbox) handleAll() {
 		for _, end := range appends {
 			if end.call == e.appendCall {
 				e.m.Appended(e.now(), end.err)
-				e.perform()
+				e.performLocked()
 			}
 		}
 		for _, event := range events {
 			event()
-			e.perform()
+			e.performLocked()
 		}
 		clear(appends)
 		m.read = appends[:0]

@@ -32,7 +32,7 @@ func (b *batch) complete(r *engine.Request, err error) {
 	// Only the core's own answer names a member.
 	if action, ok := err.(*fault.ActionError); ok && b.mode == Atomic && action.Index >= 0 &&
 		action.Index < len(b.types) {
-		b.outcomes, b.fault = b.call.driver.aborted(len(b.types), action.Index, action)
+		b.outcomes, b.fault = aborted(b.call.driver, len(b.types), action.Index, action)
 	} else if err != nil {
 		b.outcomes, b.fault = nil, err
 	} else {
@@ -47,26 +47,26 @@ func (b *batch) complete(r *engine.Request, err error) {
 // readOutcomes takes the outcomes of the members apart. The sequence after all of them is known.
 func (b *batch) readOutcomes(outcomes []byte) {
 	b.outcomes = make([]Outcome, len(b.types))
-	sequence := b.sequence
-	var all []ipc.MemberOutcome
-	for rest := outcomes; len(all) < len(b.types); {
-		o, after, err := ipc.ReadMemberOutcome(rest)
+	changes := uint64(0)
+	for k := range b.outcomes {
+		o, rest, err := ipc.ReadMemberOutcome(outcomes)
 		if err != nil { // the machine has read it before
 			break
 		}
-		if all, rest = append(all, o), after; o.Code == "" && o.Changed {
-			sequence--
-		}
-	}
-	for k, o := range all {
+		outcomes = rest
 		if o.Code != "" {
 			b.outcomes[k].Err = &fault.ActionError{Code: o.Code, Message: o.Message, Index: -1}
 			continue
 		}
 		if o.Changed {
-			sequence++
+			changes++
 		}
-		b.outcomes[k].Result = Result{Sequence: sequence, Changed: o.Changed, Raw: o.Result}
+		b.outcomes[k].Result = Result{Sequence: changes, Changed: o.Changed, Raw: o.Result}
+	}
+	for k := range b.outcomes {
+		if o := &b.outcomes[k]; o.Err == nil {
+			o.Result.Sequence += b.sequence - changes
+		}
 	}
 }
 
@@ -82,7 +82,7 @@ func (b *batch) outcome(k int) Outcome {
 func (b *batch) raiseEvents(r *engine.Request) {
 	for k, name := range b.types {
 		o := b.outcome(k)
-		b.call.driver.raise(r, name, o.Result, o.Err)
+		b.call.driver.raiseLocked(r, name, o.Result, o.Err)
 	}
 }
 

@@ -28,7 +28,7 @@ func (p *performer) Send(at engine.Place, s engine.Sending) (id uint64, ok bool)
 	switch {
 	case w != nil:
 		if id, ok = w.Send((*tenant)(e), s.Kind, s.Flags, at.Placement, s.Body); ok {
-			e.flushTo(w)
+			e.flushToLocked(w)
 		}
 	case e.local != nil:
 		if id, ok = e.local.Put(s.Kind, s.Flags, s.Body); ok {
@@ -60,7 +60,7 @@ func (p *performer) Recall(at engine.Place, id uint64) {
 	switch {
 	case w != nil:
 		w.Recall(id)
-		e.flushTo(w)
+		e.flushToLocked(w)
 	case e.local != nil && e.local.Recall(id):
 		e.mail.post(func() {
 			e.m.Dropped(e.now(), at, id)
@@ -72,7 +72,7 @@ func (p *performer) Recall(at engine.Place, id uint64) {
 func (p *performer) Abandon(at engine.Place) {
 	if w := p.worker(at); w != nil {
 		w.Abandon(at.Placement)
-		(*Driver)(p).flushTo(w)
+		(*Driver)(p).flushToLocked(w)
 	}
 }
 
@@ -104,7 +104,7 @@ func (p *performer) Overdue(at engine.Place, id uint64) {
 			return
 		}
 		w.Abandon(at.Placement)
-		e.flushTo(w)
+		e.flushToLocked(w)
 	}
 	e.mail.post(func() { e.m.PlaceLost(e.now(), at, nil) })
 }

@@ -29,13 +29,13 @@ func (r *resident) Release(placement uint64, hasRoom bool) {
 	e := (*Driver)(r)
 	if hasRoom && (e.m.View().Place == engine.Place{Placement: placement}) {
 		e.m.Room(e.now())
-		e.perform()
+		e.performLocked()
 	}
 	e.unlockAndDeliver(false)
 }
 
 func (r *resident) HandleFrame(placement uint64, h ipc.Header, body []byte, seen time.Duration) {
-	(*Driver)(r).takeFrame(engine.Place{Placement: placement}, h.Kind, h.Flags, h.Request, body, seen)
+	(*Driver)(r).takeFrameLocked(engine.Place{Placement: placement}, h.Kind, h.Flags, h.Request, body, seen)
 }
 
 func (r *resident) HandleFree(placement uint64, isHeld bool) {

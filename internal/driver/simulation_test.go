@@ -438,7 +438,7 @@ func (s *simulation) dispatch(e *simEngine, kind ipc.Kind, mode Mode, timeout ti
 			}
 		}
 		f := new(Call)
-		err := f.prepare(ctx, e.Driver, a.Type, Raw(a.Payload), d)
+		err := f.prepare(ctx, e.Driver, a.Type, Raw(a.Payload), &d)
 		if err != nil {
 			s.fatal("%v", err)
 		}
@@ -717,8 +717,8 @@ func (h *Engines) stop(s *simulation) {
 		f()
 	}
 	h.residents.Wait() // every instance is freed
-	if requests, bytes := h.queue.InFlight(); h.scheduler.Details().SlotsFree != h.config.MaxInProcess || requests != 0 ||
-		bytes != 0 || len(h.drivers) != 0 {
+	requests, bytes := h.queue.InFlight()
+	if h.scheduler.Details().SlotsFree != h.config.MaxInProcess || requests != 0 || bytes != 0 || len(h.drivers) != 0 {
 		s.fatal("%d of %d slots are free, %d requests of %d bytes are in flight, %d engines are open",
 			h.scheduler.Details().SlotsFree, h.config.MaxInProcess,
 			requests, bytes, len(h.drivers))

@@ -18,16 +18,16 @@ import (
 func (e *Driver) Dispatch(ctx context.Context, actionType string, payload any, d Choice) (Result, error) {
 	c := hidden.Get().(*Call)
 	e.meter.begin(ctx, &c.times, actionType, 1)
-	err := c.prepare(ctx, e, actionType, payload, d)
+	err := c.prepare(ctx, e, actionType, payload, &d)
 	if err == nil {
-		err = e.takeRoom(ctx, c)
+		err = c.takeRoom(ctx)
 	}
 	if err != nil {
 		e.refused(c, actionType, err)
 		return Result{}, err
 	}
 	e.submit(c, true)
-	r, err := e.await(ctx, c)
+	r, err := c.await(ctx)
 	if err == nil && !e.gathering.isEnabled && !e.engines.config.Off.Has(fast.Reuse) {
 		c.recycle()
 	}
@@ -38,7 +38,7 @@ func (e *Driver) Dispatch(ctx context.Context, actionType string, payload any, d
 // has failed. c is used for nothing else.
 func (e *Driver) DispatchAsync(ctx context.Context, c *Call, actionType string, payload any, d Choice) {
 	e.meter.begin(ctx, &c.times, actionType, 1)
-	err := c.prepare(ctx, e, actionType, payload, d)
+	err := c.prepare(ctx, e, actionType, payload, &d)
 	if err == nil && ctx.Err() != nil {
 		err = fault.Ended(ctx, actionType)
 	}
@@ -55,9 +55,9 @@ func (e *Driver) DispatchAsync(ctx context.Context, c *Call, actionType string, 
 
 // takeRoom takes room in the host's queue for a request, and waits for it. The wait is part of the
 // request's time.
-func (e *Driver) takeRoom(ctx context.Context, c *Call) error {
+func (c *Call) takeRoom(ctx context.Context) error {
 	r := &c.request
-	waited, err := e.engines.queue.Wait(ctx, r.What, &c.room, r.Allowed, r)
+	waited, err := c.driver.engines.queue.Wait(ctx, r.What, &c.room, r.Allowed, r)
 	if waited > 0 {
 		r.Allowed = max(1, r.Allowed-waited)
 	}
@@ -72,8 +72,8 @@ func (e *Driver) refused(c *Call, name string, err error) {
 	}
 }
 
-// takesIn reports whether the engine takes requests in. The engine's lock is held.
-func (e *Driver) takesIn() bool {
+// takesInLocked reports whether the engine takes requests in. The engine's lock is held.
+func takesInLocked(e *Driver) bool {
 	v := e.m.View()
 	return v.State != engine.Closed && !v.IsClosing
 }
@@ -85,7 +85,7 @@ func (e *Driver) submit(c *Call, mayRun bool) {
 	if c.request.Allowed > 0 {
 		c.request.Deadline = e.now() + c.request.Allowed + clock.TickEvery
 	}
-	if c.request.Keyed != nil && e.takesIn() {
+	if c.request.Keyed != nil && takesInLocked(e) {
 		old, follows, err := e.keys.Begin(c.request.Keyed, c.request.What, c)
 		if old != nil || err != nil {
 			c.discharge()
@@ -101,7 +101,7 @@ func (e *Driver) submit(c *Call, mayRun bool) {
 		return
 	}
 	e.gathering.flush()
-	e.enqueue(&c.request)
+	e.enqueueLocked(&c.request)
 	c.askDigest()
 	if mayRun {
 		e.work.led = c.at.Load()
@@ -111,11 +111,11 @@ func (e *Driver) submit(c *Call, mayRun bool) {
 // question asks something about the engine, in the order of its actions.
 func (e *Driver) question(ctx context.Context, kind ipc.Kind, what string) (Result, error) {
 	c := newQuestion(ctx, e, kind, what)
-	if err := e.takeRoom(ctx, c); err != nil {
+	if err := c.takeRoom(ctx); err != nil {
 		return Result{}, err
 	}
 	e.submit(c, true)
-	return e.await(ctx, c)
+	return c.await(ctx)
 }
 
 // newQuestion returns a call that asks something about the engine. what names it in errors.
@@ -145,7 +145,7 @@ func ready(ctx context.Context, e *Driver, what string) error {
 	c := newQuestion(ctx, e, ipc.Ready, what)
 	c.request.Allowed, c.request.Limit = 0, ""
 	e.submit(c, true)
-	_, err := e.await(ctx, c)
+	_, err := c.await(ctx)
 	return err
 }
 
@@ -176,16 +176,17 @@ func (e *Driver) beginClose() {
 	e.mu.Lock()
 	e.gathering.flush()
 	e.m.Close(e.now())
-	e.perform()
+	e.performLocked()
 	e.unlockAndDeliver(false)
 }
 
 // withdraw ends a request whose context has ended, if it still can be.
-func (e *Driver) withdraw(c *Call, ctx context.Context) {
+func (c *Call) withdraw(ctx context.Context) {
+	e := c.driver
 	e.mu.Lock()
 	if !e.gathering.withdraw(c, ctx) {
 		e.m.Withdraw(e.now(), &c.request, fault.Ended(ctx, c.request.What))
-		e.perform()
+		e.performLocked()
 		c.withdrawDigest(ctx)
 	}
 	e.unlockAndDeliver(false)
@@ -197,19 +198,19 @@ func (c *Call) withdrawDigest(ctx context.Context) {
 	e := c.driver
 	if c.behind != nil {
 		e.m.Withdraw(e.now(), &c.behind.request, fault.Ended(ctx, c.request.What))
-		e.perform()
+		e.performLocked()
 	}
 }
 
 // await waits for the truth about a request. If ctx ends, it withdraws the request first.
-func (e *Driver) await(ctx context.Context, c *Call) (Result, error) {
+func (c *Call) await(ctx context.Context) (Result, error) {
 	if r, err, ok := c.Result(); ok {
 		return r, err
 	}
 	c.wait(ctx)
 	r, err, ok := c.Result()
 	if !ok {
-		e.withdraw(c, ctx)
+		c.withdraw(ctx)
 		<-c.Done()
 		r, err, _ = c.Result()
 	}

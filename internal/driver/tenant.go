@@ -27,7 +27,7 @@ func (t *tenant) Release() { (*Driver)(t).unlockAndDeliver(false) }
 
 func (t *tenant) HandleFrame(worker int, f ipc.Frame, body []byte, seen time.Duration) (ran time.Duration) {
 	p := engine.Place{Worker: worker, Placement: f.Placement}
-	return (*Driver)(t).takeFrame(p, f.Kind, f.Flags, f.Request, body, seen)
+	return (*Driver)(t).takeFrameLocked(p, f.Kind, f.Flags, f.Request, body, seen)
 }
 
 func (t *tenant) HandleRoom(worker int, placement uint64) {
@@ -35,7 +35,7 @@ func (t *tenant) HandleRoom(worker int, placement uint64) {
 	e.mu.Lock()
 	if (e.m.View().Place == engine.Place{Worker: worker, Placement: placement}) {
 		e.m.Room(e.now())
-		e.perform()
+		e.performLocked()
 	}
 	e.unlockAndDeliver(false)
 }
@@ -47,7 +47,7 @@ func (t *tenant) Move(worker int) {
 	e.mu.Lock()
 	if e.at != nil && e.at.Number() == worker {
 		e.m.Move(e.now())
-		e.perform()
+		e.performLocked()
 	}
 	e.unlockAndDeliver(false)
 }

@@ -64,7 +64,8 @@ var table = map[string]row{
 	"internal/printable": {foundation, "", ""},
 	"internal/process": {foundation, "", "github.com/hashicorp/go-hclog github.com/hashicorp/go-plugin " +
 		"github.com/landlock-lsm/go-landlock golang.org/x/net golang.org/x/sys"},
-	"internal/queue":     {foundation, "internal/clock internal/fault", "github.com/dustin/go-humanize golang.org/x/sync"},
+	"internal/queue": {foundation, "internal/clock internal/fault",
+		"github.com/dustin/go-humanize golang.org/x/sync"},
 	"internal/sabotage":  {foundation, "", ""},
 	"internal/scheduler": {foundation, "internal/clock internal/fault internal/fifo internal/placement internal/pool", ""},
 	"internal/tap":       {foundation, "ipc", ""},

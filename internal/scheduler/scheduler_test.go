@@ -56,8 +56,8 @@ func (o owner) Now() time.Duration { return o.clock.Now() }
 // newScheduler returns a scheduler without workers.
 func newScheduler(r placement.Rules, maxInProcess int) (*scheduler.Scheduler, *clock.Clock) {
 	c := new(clock.Clock)
-	return scheduler.New(scheduler.Config{Pool: pool.New(owner{clock: c}), Clock: c, Rules: r, MaxInProcess: maxInProcess,
-		IdleAfter: time.Minute}), c
+	return scheduler.New(scheduler.Config{Pool: pool.New(owner{clock: c}), Clock: c, Rules: r,
+		MaxInProcess: maxInProcess, IdleAfter: time.Minute}), c
 }
 
 // If there is no room in this process, the engine that was idle longest is taken out.
