@@ -55,7 +55,7 @@ func (r *Agent) DecodeMsgpack(d *msgpack.Decoder) error {
 	})
 }
 
-// EncodeMsgpack encodes a map with what is in More too.
+// EncodeMsgpack encodes a map of the fields and of the entries in More.
 func (r Agent) EncodeMsgpack(e *msgpack.Encoder) error {
 	m := make(map[string]any, len(r.More)+6)
 	maps.Copy(m, r.More)
@@ -111,7 +111,7 @@ func (r *GameLoop) DecodeMsgpack(d *msgpack.Decoder) error {
 	})
 }
 
-// EncodeMsgpack encodes a map with what is in More too.
+// EncodeMsgpack encodes a map of the fields and of the entries in More.
 func (r GameLoop) EncodeMsgpack(e *msgpack.Encoder) error {
 	m := make(map[string]any, len(r.More)+5)
 	maps.Copy(m, r.More)
@@ -189,7 +189,7 @@ func (r *GameState) DecodeMsgpack(d *msgpack.Decoder) error {
 	})
 }
 
-// EncodeMsgpack encodes a map with what is in More too.
+// EncodeMsgpack encodes a map of the fields and of the entries in More.
 func (r GameState) EncodeMsgpack(e *msgpack.Encoder) error {
 	m := make(map[string]any, len(r.More)+12)
 	maps.Copy(m, r.More)
@@ -320,7 +320,7 @@ func (r *Placement) DecodeMsgpack(d *msgpack.Decoder) error {
 	})
 }
 
-// EncodeMsgpack encodes a map with what is in More too.
+// EncodeMsgpack encodes a map of the fields and of the entries in More.
 func (r Placement) EncodeMsgpack(e *msgpack.Encoder) error {
 	m := make(map[string]any, len(r.More)+10)
 	maps.Copy(m, r.More)
@@ -373,7 +373,7 @@ func (r *Rules) DecodeMsgpack(d *msgpack.Decoder) error {
 	})
 }
 
-// EncodeMsgpack encodes a map with what is in More too.
+// EncodeMsgpack encodes a map of the fields and of the entries in More.
 func (r Rules) EncodeMsgpack(e *msgpack.Encoder) error {
 	m := make(map[string]any, len(r.More)+1)
 	maps.Copy(m, r.More)
@@ -476,7 +476,7 @@ func (r *State) DecodeMsgpack(d *msgpack.Decoder) error {
 	})
 }
 
-// EncodeMsgpack encodes a map with what is in More too.
+// EncodeMsgpack encodes a map of the fields and of the entries in More.
 func (r State) EncodeMsgpack(e *msgpack.Encoder) error {
 	m := make(map[string]any, len(r.More)+9)
 	maps.Copy(m, r.More)
@@ -541,7 +541,7 @@ func (r *Token) DecodeMsgpack(d *msgpack.Decoder) error {
 	})
 }
 
-// EncodeMsgpack encodes a map with what is in More too.
+// EncodeMsgpack encodes a map of the fields and of the entries in More.
 func (r Token) EncodeMsgpack(e *msgpack.Encoder) error {
 	m := make(map[string]any, len(r.More)+8)
 	maps.Copy(m, r.More)
@@ -589,7 +589,7 @@ func (r *TokenRef) DecodeMsgpack(d *msgpack.Decoder) error {
 	})
 }
 
-// EncodeMsgpack encodes a map with what is in More too.
+// EncodeMsgpack encodes a map of the fields and of the entries in More.
 func (r TokenRef) EncodeMsgpack(e *msgpack.Encoder) error {
 	m := make(map[string]any, len(r.More)+1)
 	maps.Copy(m, r.More)
@@ -657,7 +657,7 @@ func (r *Transaction) DecodeMsgpack(d *msgpack.Decoder) error {
 	})
 }
 
-// EncodeMsgpack encodes a map with what is in More too.
+// EncodeMsgpack encodes a map of the fields and of the entries in More.
 func (r Transaction) EncodeMsgpack(e *msgpack.Encoder) error {
 	m := make(map[string]any, len(r.More)+11)
 	maps.Copy(m, r.More)
@@ -743,7 +743,7 @@ func (r *TransformedToken) DecodeMsgpack(d *msgpack.Decoder) error {
 	})
 }
 
-// EncodeMsgpack encodes a map with what is in More too.
+// EncodeMsgpack encodes a map of the fields and of the entries in More.
 func (r TransformedToken) EncodeMsgpack(e *msgpack.Encoder) error {
 	m := make(map[string]any, len(r.More)+9)
 	maps.Copy(m, r.More)
@@ -1670,7 +1670,8 @@ func (TokensShuffle) ActionType() string { return "tokens:shuffle" }
 // TokensShuffleResult: the result of tokens:shuffle.
 type TokensShuffleResult = [][]Token
 
-// decodeOpen decodes a map. place returns where the value under a key goes; nil sends it to more.
+// decodeOpen decodes a map. For each key, place returns a pointer to decode the value into. If it
+// returns nil, the entry goes into more.
 func decodeOpen(d *msgpack.Decoder, more *map[string]any, place func(key string) any) error {
 	n, err := d.DecodeMapLen()
 	for ; err == nil && n > 0; n-- {
