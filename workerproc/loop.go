@@ -246,7 +246,7 @@ func (l *Loop) use(ctx context.Context, h ipc.Header) error {
 	var actions []byte
 	if l.config.Actions {
 		if actions, err = l.runtime.Actions(ctx); err != nil || len(actions) > maxActions {
-			l.log.Warn("the core does not tell its actions", "error", err, "bytes", len(actions))
+			l.log.Warn("the core's list of actions can't be used", "error", err, "bytes", len(actions))
 			actions = nil
 		}
 	}

@@ -75,7 +75,7 @@ func TestMembersOfLines(t *testing.T) {
 		`{"type":"x","timeout":0}`:                    "timeout: want",
 		`{"type":"x","timeout":1e12}`:                 "",
 		`{"type":"x","timeout":1.1e12}`:               "timeout: want milliseconds above 0, at most 1e+12",
-		"\ufeff" + `{"type":"x"}`:                     "a byte order mark stands in front of it",
+		"\ufeff" + `{"type":"x"}`:                     "it begins with a byte order mark",
 		`{"type":"x","timeout":null}`:                 "timeout: want",
 		`{"type":"x","want":"digest"}`:                "want: want an array of strings, of sequence, changed and digest",
 		`{"type":"x","want":null}`:                    "want: want an array",

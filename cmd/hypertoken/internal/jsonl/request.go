@@ -108,10 +108,10 @@ func parse(line Line) (*Request, error) {
 	if err != nil {
 		switch {
 		case line.cut && msgjson.Short(err):
-			return nil, badLine("the input ends in the middle of it")
+			return nil, badLine("the input ends in the middle of the line")
 		case bytes.HasPrefix(bytes.TrimLeft(line.Text, " \t\r"), byteOrderMark):
-			return nil, badLine("a byte order mark stands in front of it, " +
-				"which may stand only at the start of the input: remove it")
+			return nil, badLine("it begins with a byte order mark, " +
+				"which is allowed only at the start of the input: remove it")
 		}
 		return nil, badLine("%v", err)
 	}

@@ -56,7 +56,7 @@ func tooFast(format string, args ...any) *problem {
 func (s *Server) stranger(a route, r *http.Request) *problem {
 	if !s.hosts.allow(r.Host) {
 		return refused(http.StatusForbidden, "forbidden",
-			"the Host %q is none of this server: ask for localhost or 127.0.0.1, or name it in --allowed-hosts",
+			"the Host %q is not a name of this server: ask for localhost or 127.0.0.1, or name it in --allowed-hosts",
 			clip(r.Host))
 	}
 	if a.open {

@@ -232,7 +232,7 @@ func engineName(r *http.Request) (string, *problem) {
 	name := r.PathValue("name")
 	if !nameForm.MatchString(name) {
 		return "", refused(http.StatusBadRequest, host.ErrBadInput.Code,
-			"the engine's name %q is none: want 1 to 64 letters, digits, dots, dashes or underscores, a letter or a digit first", clip(name))
+			"%q is no name for an engine: want 1 to 64 letters, digits, dots, dashes or underscores, a letter or a digit first", clip(name))
 	}
 	return name, nil
 }

@@ -379,7 +379,7 @@ func TestAKilledWorkerIsNotNoticedOverAWebSocket(t *testing.T) {
 	if err := c.Write(t.Context(), websocket.MessageText, nil); err != nil {
 		t.Fatal(err)
 	}
-	if got := say(t, c, "{"); !strings.Contains(got, "the input ends in the middle of it") {
+	if got := say(t, c, "{"); !strings.Contains(got, "the input ends in the middle of the line") {
 		t.Error(got)
 	}
 	if err := c.Write(t.Context(), websocket.MessageBinary, []byte("{}")); err != nil {
@@ -411,7 +411,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		{"e", "", 400, "the body is empty"},
 		{"e", "nonsense\n" + deck, 400, "line 1: broken JSON"},
 		{"e", "\n \r\n", 400, "the body is empty"},
-		{"e", "\n{", 400, "line 2: the input ends in the middle of it"},
+		{"e", "\n{", 400, "line 2: the input ends in the middle of the line"},
 		{"e", `{"setup":{},"stack":[]}` + "\n" + deck, 400, `line 1: there is no member \"stack\"`},
 		{"e", `{"setup":{},"now":1}` + "\n" + deck, 400, `line 1: now does not go with setup`},
 		{"e", `{"type":"stack:draw"}` + "\n" + deck, 404, `there is no engine \"e\": send {\"setup\":{}} first`},

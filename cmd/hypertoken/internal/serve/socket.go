@@ -89,7 +89,7 @@ func handshake(r *http.Request) *problem {
 	switch {
 	case !strings.Contains(strings.ToLower(strings.Join(r.Header.Values("Connection"), ",")), "upgrade"):
 		return refused(http.StatusBadRequest, host.ErrBadInput.Code,
-			"a WebSocket wants Connection: Upgrade beside Upgrade: websocket")
+			"a WebSocket wants Connection: Upgrade together with Upgrade: websocket")
 	case r.Header.Get("Sec-WebSocket-Version") != "13":
 		return refused(http.StatusBadRequest, host.ErrBadInput.Code, "a WebSocket wants Sec-WebSocket-Version: 13")
 	case len(key) != 16 || err != nil:
