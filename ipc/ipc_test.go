@@ -13,7 +13,7 @@ import (
 	"hypertoken/journal"
 )
 
-// slow is a sink that takes n bytes at a time, and the rest when it is told to.
+// slow is a sink that takes n bytes of each write at once, and the rest when finish is called.
 type slow struct {
 	n     int
 	got   []byte
