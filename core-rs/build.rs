@@ -1,4 +1,4 @@
-//! Tells the crate which compiler builds it; the module says so in a custom section.
+//! Passes the compiler's version to the crate, which puts it into a custom section of the module.
 
 use std::process::Command;
 

@@ -2,8 +2,8 @@ package ipc
 
 import "sync"
 
-// Window bounds what a host sends to a worker before that has answered: the requests, and their
-// bytes with headers.
+// Window bounds the requests that a host has sent to a worker and that are unanswered: their number,
+// and their bytes with headers.
 type Window struct {
 	Requests int
 	Bytes    int

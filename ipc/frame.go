@@ -206,7 +206,11 @@ func (r *Reader) Next() (f Frame, ok bool, err error) {
 		return f, false, err
 	}
 	if known := f.Kind.fromWorker(); (r.toWorker && !f.Kind.fromHost()) || (!r.toWorker && !known) {
-		return f, false, malformed("a frame of %v has no business here", f.Kind)
+		sender := "worker"
+		if r.toWorker {
+			sender = "host"
+		}
+		return f, false, malformed("a frame of %v may not come from the %s", f.Kind, sender)
 	}
 	if uint64(f.Length)+HeaderSize > uint64(r.maxFrame) {
 		return f, false, malformed("a frame of %v is %d bytes long, %d are allowed (MaxFrame)",

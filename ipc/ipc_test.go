@@ -13,7 +13,7 @@ import (
 	"hypertoken/journal"
 )
 
-// slow is a sink that takes n bytes at a time, and the rest when it is told to.
+// slow is a sink that takes n bytes of each write at once, and the rest when finish is called.
 type slow struct {
 	n     int
 	got   []byte
@@ -98,9 +98,9 @@ func TestMalformedFrames(t *testing.T) {
 		{"a byte too long", 4, byte(ipc.Ping), 31, true, "32 bytes long, 31 are allowed"},
 		{"reserved", 6, 1, 100, true, "bytes 6 and 7"},
 		{"flags", 5, 0x20, 100, true, "flags 0x20"},
-		{"kind", 4, 0, 100, true, "kind 0 has no business"},
-		{"the other side's", 4, byte(ipc.Answer), 100, true, "answer has no business"},
-		{"the other side's, at the host", 4, byte(ipc.Ping), 100, false, "ping has no business"},
+		{"kind", 4, 0, 100, true, "kind 0 may not come from the host"},
+		{"the other side's", 4, byte(ipc.Answer), 100, true, "answer may not come from the host"},
+		{"the other side's, at the host", 4, byte(ipc.Ping), 100, false, "ping may not come from the worker"},
 	} {
 		b := bytes.Clone(good)
 		b[c.at] = c.value

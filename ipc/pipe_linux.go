@@ -13,13 +13,13 @@ import (
 // Pipe is one end of a pipe. One goroutine at a time may read, and one write.
 //
 // The pipe is not registered with the poller of Go's runtime. Otherwise each byte that arrives
-// would wake the thread that waits in the poller, though another goroutine has read the byte
-// already. That thread would take a core from a side that is about to answer.
+// would wake the thread that waits in the poller, although another goroutine has read the byte
+// already. That thread would take a CPU from a side that is about to answer.
 type Pipe struct {
 	fd int
-	// users counts the calls under way, and holds what Close has done. The last call under way
-	// closes the descriptor, once. So no call touches another file that has got the same number
-	// meanwhile.
+	// users is the number of calls under way, plus pipeClosing or pipeClosed after Close. The last call
+	// under way closes the descriptor, once. So no call uses the descriptor after its number belongs to
+	// another file.
 	users atomic.Int64
 }
 

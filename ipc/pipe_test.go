@@ -27,8 +27,8 @@ func pipes(t *testing.T) (in, out *Pipe) {
 	return in, out
 }
 
-// What does not fit into a pipe follows as it is read, in order; a reader that waits gets what
-// comes, and then the end.
+// Bytes that do not fit into a pipe follow in order, as the pipe is read. A waiting reader gets them, and
+// then the end.
 func TestAPipeCarriesMoreThanItHolds(t *testing.T) {
 	in, out := pipes(t)
 	sent := make([]byte, 1<<20)
@@ -72,8 +72,8 @@ func TestATryOnAnEmptyPipeReturnsAtOnce(t *testing.T) {
 	}
 }
 
-// A descriptor that is free goes to the next file that is opened: what still uses a closed pipe
-// must not touch that one.
+// The next file that is opened gets the number of a closed descriptor. So calls of a closed pipe must not
+// use the descriptor any more.
 func TestAClosedPipeLeavesItsDescriptorAlone(t *testing.T) {
 	in, out := pipes(t)
 	if err := errors.Join(in.Close(), out.Close()); err != nil {
@@ -103,7 +103,7 @@ func TestAClosedPipeLeavesItsDescriptorAlone(t *testing.T) {
 	}
 }
 
-// Who waits is let go when the pipe is closed, and nobody touches its descriptor afterwards.
+// Calls that wait end when the pipe is closed, and no call uses its descriptor afterwards.
 func TestClosingAPipeEndsCalls(t *testing.T) {
 	in, out := pipes(t)
 	ended := make(chan error)
@@ -118,7 +118,7 @@ func TestClosingAPipeEndsCalls(t *testing.T) {
 	}
 	_ = in.Close()
 	if err := <-ended; err == nil {
-		// It has read what was there before the end was closed.
+		// The read got bytes that were there before the pipe was closed.
 		if _, err = in.Read(full); err == nil {
 			t.Error("a closed pipe can be read")
 		}

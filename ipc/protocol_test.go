@@ -25,7 +25,7 @@ func protocol(t *testing.T) string {
 	return string(text)
 }
 
-// section returns what stands under a heading, up to the next one of any level.
+// section returns the text under a heading, up to the next heading of any level.
 func section(t *testing.T, text, heading string) string {
 	t.Helper()
 	_, after, ok := strings.Cut(text, "\n"+heading+"\n")

@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// steps is a source of which each call says what there is.
+// steps is a source whose calls return given numbers of bytes.
 type steps struct {
-	tries []int // what each TryRead returns; the last one for ever
+	tries []int // the results of TryRead; the last one is repeated for ever
 	tried int
 	reads int
-	after time.Duration // what a Read takes, by the bytes that come
+	after time.Duration // the time that a Read takes
 	err   error
 }
 

@@ -101,7 +101,7 @@ func (w *Writer) write() {
 	w.writing = false
 }
 
-// written is called when a write of WriteAll has ended, and writes what has come meanwhile.
+// written is called when a write of WriteAll has ended. It writes the frames that were appended since.
 func (w *Writer) written(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -58,7 +58,7 @@ func gather(t testing.TB, r *prometheus.Registry) []*dto.MetricFamily {
 	return families
 }
 
-// sum adds up what is gathered under a name.
+// sum returns the sum of all gathered values of a metric.
 func sum(got map[string]float64, name string) (n float64) {
 	for key, v := range got {
 		if strings.HasPrefix(key, name+" ") {
@@ -68,7 +68,7 @@ func sum(got map[string]float64, name string) (n float64) {
 	return n
 }
 
-// monotonic are all values that may only grow.
+// monotonic returns all values that may only grow.
 func monotonic(families []*dto.MetricFamily) map[string]float64 {
 	got := map[string]float64{}
 	for _, f := range families {
@@ -90,8 +90,8 @@ func monotonic(families []*dto.MetricFamily) map[string]float64 {
 	return got
 }
 
-// Whatever happens, no counter goes back; and once the host is quiet, every action that was asked
-// for has an outcome, and the counts are those that the callers have.
+// No counter ever goes back. Once the host is quiet, every dispatched action has an outcome, and the
+// counters equal the counts of the callers.
 func TestCountsAgreeWithTheCallers(t *testing.T) {
 	h, r := newHost(t, host.Options{Workers: 2, MaxQueue: 16, MaxAttempts: 20, MaxRestarts: 1000,
 		BusyAfter: time.Second})
@@ -207,7 +207,7 @@ func TestCountsAgreeWithTheCallers(t *testing.T) {
 	}
 }
 
-// An action of a trace leaves its ID beside the bucket that it is in.
+// An action that belongs to a sampled trace leaves the trace's ID at the bucket of its duration.
 func TestExemplars(t *testing.T) {
 	h, r := newHost(t, host.Options{InProcess: true})
 	e := openEngine(t, h, "e", host.EngineOptions{})
@@ -234,7 +234,7 @@ func TestExemplars(t *testing.T) {
 	}
 }
 
-// What a scrape costs: ten actions, two workers.
+// BenchmarkScrape measures a scrape with ten actions and two workers.
 func BenchmarkScrape(b *testing.B) {
 	h, r := newHost(b, host.Options{Workers: 2})
 	e := openEngine(b, h, "e", host.EngineOptions{})

@@ -14,8 +14,8 @@ import (
 	"hypertoken/internal/histogram"
 )
 
-// durations is a metric with both kinds of buckets: which one a server takes is the server's
-// choice. The client library makes constant metrics of one kind only.
+// durations is a metric with both kinds of buckets; a Prometheus server takes the kind that it wants.
+// The client library can't be used, because it makes constant metrics of one kind only.
 type durations struct {
 	desc      *prometheus.Desc
 	labels    []*dto.LabelPair
@@ -59,7 +59,7 @@ func (d *durations) Write(m *dto.Metric) error {
 	slices.SortFunc(h.Exemplars,
 		func(a, b *dto.Exemplar) int { return a.GetTimestamp().AsTime().Compare(b.GetTimestamp().AsTime()) })
 	if len(h.PositiveSpan) == 0 {
-		// So that an empty one is known to be native.
+		// An empty span marks an empty histogram as a native one.
 		h.PositiveSpan = []*dto.BucketSpan{{Offset: proto.Int32(0), Length: proto.Uint32(0)}}
 	}
 	m.Label, m.Histogram = d.labels, h

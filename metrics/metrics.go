@@ -20,7 +20,7 @@ import (
 
 const namespace = "hypertoken"
 
-// Collector collects a host's measurements when it is scraped. Register it once a host.
+// Collector collects a host's measurements when it is scraped. Register one for each host.
 type Collector struct {
 	host *host.Host
 	descs
@@ -272,7 +272,8 @@ func (c *Collector) collectWorkers(to out, m *host.Measurements) {
 	}
 }
 
-// cpuTime is the CPU time of a worker's processes: past of those that have ended, last of the one that is.
+// cpuTime is the CPU time of a worker's processes: past is that of the processes that have ended, last
+// that of the current one.
 type cpuTime struct {
 	process    int
 	past, last float64

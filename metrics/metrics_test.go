@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// What is gathered is what happened, and keeps to Prometheus' conventions.
+// The gathered metrics are right, and follow Prometheus' conventions.
 func TestGathered(t *testing.T) {
 	h, err := host.New(t.Context(), host.Options{Workers: 2, Spares: 1, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -106,7 +106,7 @@ func TestGathered(t *testing.T) {
 	}
 }
 
-// values are what is gathered, by name and labels: the count of a histogram.
+// values returns the gathered values by name and labels. For a histogram it is the count.
 func values(families []*dto.MetricFamily) map[string]float64 {
 	got := map[string]float64{}
 	for _, f := range families {

@@ -12,10 +12,11 @@ import (
 	"hypertoken/internal/histogram"
 )
 
-// longest is the last bound of the native histograms. What takes longer is all in one bucket.
+// longest is the last bound of the native histograms. All longer durations are in one bucket.
 const longest = 1024 * time.Second
 
-// durations returns durations at every bound and beside it, and some thousand others, none longer than longest.
+// durations returns durations at every bound and close to it, and some thousand others, none longer than
+// longest.
 func durations() []time.Duration {
 	list := []time.Duration{0, 1, 59, 60, 61}
 	add := func(bound time.Duration) {
@@ -39,7 +40,7 @@ func durations() []time.Duration {
 	return list
 }
 
-// Both kinds are what the client library itself makes of the same durations.
+// Both kinds of histograms equal those that the client library makes of the same durations.
 func TestBothKindsAreThoseOfTheClientLibrary(t *testing.T) {
 	reference := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "x", Buckets: histogram.Bounds[:],
 		NativeHistogramBucketFactor:  math.Exp2(math.Exp2(-histogram.Schema)),

@@ -2,32 +2,34 @@ package wasm
 
 import "fmt"
 
-// binaryReader reads WebAssembly's binary format (https://webassembly.github.io/spec/core/binary/). After an error it
-// returns nothing but zeros.
+// binaryReader reads WebAssembly's binary format (https://webassembly.github.io/spec/core/binary/).
+// After an error it returns only zeros.
 type binaryReader struct {
 	b    []byte
-	next int // what comes next, in b
-	base int // where b begins in the module
+	next int // the index in b of the next byte to read
+	base int // the offset in the module at which b begins
 	err  error
 }
 
 func (r *binaryReader) fail(format string, args ...any) {
 	if r.err == nil {
-		r.err = fmt.Errorf("at offset %d: "+format, append([]any{r.at()}, args...)...)
+		r.err = fmt.Errorf("at offset %d: "+format, append([]any{r.offset()}, args...)...)
 	}
 	r.next = len(r.b)
 }
 
-// at returns where in the module the reader is, left how much is left to read.
-func (r *binaryReader) at() int   { return r.base + r.next }
-func (r *binaryReader) left() int { return len(r.b) - r.next }
+// offset returns the offset in the module of the next byte to read.
+func (r *binaryReader) offset() int { return r.base + r.next }
+
+// remaining returns how many bytes are left to read.
+func (r *binaryReader) remaining() int { return len(r.b) - r.next }
 
 // more reports whether there is something to read.
-func (r *binaryReader) more() bool { return r.left() > 0 && r.err == nil }
+func (r *binaryReader) more() bool { return r.remaining() > 0 && r.err == nil }
 
 func (r *binaryReader) take(n uint64) []byte {
-	if n > uint64(r.left()) {
-		r.fail("%d bytes are left, %d are to come", r.left(), n)
+	if n > uint64(r.remaining()) {
+		r.fail("%d bytes are left, %d are to come", r.remaining(), n)
 		return nil
 	}
 	r.next += int(n)
@@ -43,7 +45,8 @@ func (r *binaryReader) byte() byte {
 	return r.b[r.next-1]
 }
 
-// leb reads a LEB128 of at most n bytes: seven bits a byte, and how many bits that are.
+// leb reads a LEB128 number of at most n bytes, with seven bits in each. It returns the number, and how
+// many bits were read.
 func (r *binaryReader) leb(n int) (v uint64, bits int) {
 	for k, b := range r.b[r.next:min(r.next+n, len(r.b))] {
 		v |= uint64(b&0x7f) << bits
@@ -59,7 +62,7 @@ func (r *binaryReader) leb(n int) (v uint64, bits int) {
 
 // number reads an unsigned number of 32 bits.
 func (r *binaryReader) number() uint64 {
-	if r.next < len(r.b) && r.b[r.next] < 0x80 { // as most are
+	if r.next < len(r.b) && r.b[r.next] < 0x80 { // most numbers have one byte
 		r.next++
 		return uint64(r.b[r.next-1])
 	}
@@ -83,8 +86,9 @@ func (r *binaryReader) signed() int64 {
 	return v
 }
 
-// below reads a number that is below n, as an index of one of n things.
-func (r *binaryReader) below(n uint32, what string) uint32 {
+// index reads an index of one of n things, and fails if it is not below n. what names a thing in the
+// error.
+func (r *binaryReader) index(n uint32, what string) uint32 {
 	v := r.number()
 	if v >= uint64(n) && r.err == nil {
 		r.fail("the %s %d, there are %d", what, v, n)
@@ -93,11 +97,11 @@ func (r *binaryReader) below(n uint32, what string) uint32 {
 	return uint32(v)
 }
 
-// section reads a section: what it is, and what it has.
+// section reads a section. It returns its ID, and a reader of its content.
 func (r *binaryReader) section() (id byte, section binaryReader) {
 	id = r.byte()
 	body := r.take(r.number())
-	return id, binaryReader{b: body, base: r.at() - len(body), err: r.err}
+	return id, binaryReader{b: body, base: r.offset() - len(body), err: r.err}
 }
 
 // appendNumber writes an unsigned number.

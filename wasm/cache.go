@@ -12,19 +12,20 @@ import (
 	"github.com/tetratelabs/wazero"
 )
 
-// Cache keeps compiled code in a directory, so that the next process need not compile again. What
-// lies there is run as code, so the directory must be writable by its user alone. Any number of
-// processes may share one: one of them compiles what is missing while the others wait, entries
-// appear whole or not at all, and one that is damaged is removed and made anew. So is one that
-// somebody else owns or may write, as may lie in a directory that others could write before. A nil
-// Cache keeps nothing.
+// Cache keeps compiled code in a directory, so that the next process need not compile again. The
+// files there are run as code, so only their user may be able to write the directory.
+//
+// Any number of processes may share a directory. If the code of a core is missing, one of them
+// compiles it while the others wait. An entry is either complete or not there. A damaged entry is
+// removed and made again. So is an entry that somebody else owns or may write: it may be left from a
+// time when others could write the directory. A nil Cache keeps nothing.
 type Cache struct {
 	dir string
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	opened []wazero.CompilationCache
 	failed error
-	// untrusted says which entry was replaced because it was not this user's own.
+	// untrusted names the entry that was replaced because somebody else owned it or could write it.
 	untrusted error
 }
 
@@ -37,7 +38,8 @@ func DefaultCacheDir() (string, error) {
 	return filepath.Join(dir, "hypertoken"), nil
 }
 
-// OpenCache opens a cache, and makes its directory where it is missing. It fails where others may write there.
+// OpenCache opens a cache, and makes its directory if it is missing. It fails if others may write the
+// directory.
 func OpenCache(dir string) (*Cache, error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return nil, fmt.Errorf("wasm: cache: %w", err)
@@ -58,7 +60,7 @@ func OpenCache(dir string) (*Cache, error) {
 	return &Cache{dir: dir}, nil
 }
 
-// entry opens what the cache has of a core, under a name of its own.
+// entry opens the cache's entry of this name: the compiled code of one core.
 func (c *Cache) entry(name string) (*cacheEntry, error) {
 	e, err := openEntry(filepath.Join(c.dir, name))
 	c.mu.Lock()
@@ -73,14 +75,15 @@ func (c *Cache) entry(name string) (*cacheEntry, error) {
 	return e, nil
 }
 
-// note remembers that compiling went on without the cache.
+// note keeps the reason why a core was compiled without the cache.
 func (c *Cache) note(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.failed = fmt.Errorf("wasm: cache %s was not used: %w", c.dir, err)
 }
 
-// Err returns why the cache was not used the last time it was not, or nil.
+// Err returns why the cache was not used, the last time that this happened. It returns nil if the cache
+// was always used.
 func (c *Cache) Err() error {
 	if c == nil {
 		return nil
@@ -90,8 +93,8 @@ func (c *Cache) Err() error {
 	return c.failed
 }
 
-// Untrusted returns an error that names what was found in the cache, and replaced, because somebody
-// else owned it or could write it; nil if there was nothing of the kind.
+// Untrusted returns an error that names a file or directory of the cache that was replaced, because
+// somebody else owned it or could write it. It returns nil if there was none.
 func (c *Cache) Untrusted() error {
 	if c == nil {
 		return nil
@@ -101,7 +104,8 @@ func (c *Cache) Untrusted() error {
 	return c.untrusted
 }
 
-// Close frees what is held in memory; the files stay. Cores compiled with the cache must be closed before.
+// Close frees the cache's memory; its files stay. Cores that were compiled with the cache must be closed
+// before.
 func (c *Cache) Close(ctx context.Context) error {
 	if c == nil {
 		return nil

@@ -14,30 +14,33 @@ import (
 	"github.com/tetratelabs/wazero"
 )
 
-// cacheEntry is what a cache has of one core: wazero's files, one for each version of it and kind
-// of CPU, and beside each its checksum. wazero trusts what stands before the code in a file, such
-// as where each function begins, so a damaged file must not get that far.
+// cacheEntry is the directory of a cache for one core. It has wazero's files, one for each version of
+// wazero and each kind of CPU, and a checksum for each file. wazero does not check the head of a
+// file, which says for example where each function begins. So a damaged file must not get to wazero.
 type cacheEntry struct {
 	dir   string
 	files wazero.CompilationCache
 	sound map[string]bool // the files whose checksums were right
-	// untrusted says what was found that is not this user's own. It is not there any more.
+	// untrusted names a file or directory that somebody else owned or could write. It was taken away.
 	untrusted error
-	// unlock lets others compile the core. While it is held they wait, as long as that may take.
+	// unlock releases the lock of the entry. Until then, other processes that want to compile the core
+	// wait, for at most compileTime.
 	unlock func()
 }
 
 const (
 	sumSuffix = ".sum"
-	tmpSuffix = ".tmp" // wazero's, while it writes a file
-	// tmpAge is after what time somebody died while writing a file.
+	tmpSuffix = ".tmp" // the suffix of a file while wazero writes it
+	// tmpAge is the age after which a file with that suffix is removed: the process that wrote it has died.
 	tmpAge = time.Hour
-	// compileTime is how long an entry waits for another process that compiles its core, before it compiles beside it.
+	// compileTime is how long a process waits for another one that compiles the core. Then it compiles
+	// the core itself.
 	compileTime = 2 * time.Second
 )
 
-// openEntry opens an entry. Where there is something to compile, or to remove because it is damaged, that is for one
-// process at a time: the others find it done. The caller calls unlock once it has compiled.
+// openEntry opens an entry. If the core must be compiled, or a damaged file must be removed, it locks
+// the entry: one process does it, and the others wait and find it done. The caller calls unlock once it
+// has compiled the core.
 func openEntry(dir string) (*cacheEntry, error) {
 	e := &cacheEntry{dir: dir, sound: map[string]bool{}, unlock: func() {}}
 	err := e.makeDirectory()
@@ -83,7 +86,8 @@ func (e *cacheEntry) makeDirectory() error {
 	return fmt.Errorf("%s is made by others again and again", e.dir)
 }
 
-// trusts reports whether a file or directory is this user's own. What is not is taken away.
+// trusts reports whether a file or directory belongs to this user, and nobody else may write it. If not,
+// it is taken away.
 func (e *cacheEntry) trusts(path string, info fs.FileInfo) (bool, error) {
 	var why error
 	switch {
@@ -101,11 +105,11 @@ func (e *cacheEntry) trusts(path string, info fs.FileInfo) (bool, error) {
 	if os.RemoveAll(path) == nil {
 		return false, nil
 	}
-	// What others have in a directory of theirs is theirs to delete. The directory itself can be given another name.
+	// It can't be deleted if it is a directory that has files of another user. But it can be renamed.
 	return false, ignoreMissing(os.Rename(path, fmt.Sprintf("%s.untrusted-%d", path, time.Now().UnixNano())))
 }
 
-// each calls f with every file but the checksums, as far as they can be trusted.
+// each calls f with every file that can be trusted, except for the checksums.
 func (e *cacheEntry) each(f func(path string, d fs.DirEntry) error) error {
 	return filepath.WalkDir(e.dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -130,7 +134,7 @@ func (e *cacheEntry) each(f func(path string, d fs.DirEntry) error) error {
 func (e *cacheEntry) check(path string, d fs.DirEntry) error {
 	if strings.HasSuffix(path, tmpSuffix) {
 		if info, err := d.Info(); err != nil || time.Since(info.ModTime()) < tmpAge {
-			return nil // somebody writes it
+			return nil // a process may still be writing it
 		}
 		return remove(path)
 	}
@@ -140,7 +144,8 @@ func (e *cacheEntry) check(path string, d fs.DirEntry) error {
 	return errors.Join(remove(path), remove(path+sumSuffix))
 }
 
-// isSound holds a file against its checksum. One that another process has removed is not sound.
+// isSound reports whether a file has its checksum. It returns false for a file that another process has
+// removed.
 func (e *cacheEntry) isSound(path string) (bool, error) {
 	if e.sound[path] {
 		return true, nil
@@ -166,7 +171,7 @@ func (e *cacheEntry) isSound(path string) (bool, error) {
 	return e.sound[path], nil
 }
 
-// stored writes the checksums of the files that have come since the entry was opened.
+// stored writes the checksums of the files that were added since the entry was opened.
 func (e *cacheEntry) stored() error {
 	return ignoreMissing(e.each(func(path string, _ fs.DirEntry) error {
 		if e.sound[path] || strings.HasSuffix(path, tmpSuffix) {
@@ -180,7 +185,8 @@ func (e *cacheEntry) stored() error {
 	}))
 }
 
-// sum reads a file in pieces: memory that is touched for the first time costs more here than what is computed over it.
+// sum returns the checksum of a file. It reads the file in pieces into one small buffer: touching new
+// memory for the whole file would take longer than computing the checksum.
 func sum(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// What others have put into a cache, or could have changed there, is not run: it is replaced, and named.
+// A file of a cache that belongs to another user, or that others may write, is not run. It is replaced,
+// and Untrusted names it.
 func TestACacheEntryOfOthersIsReplaced(t *testing.T) {
 	const other = 65534
 	chown := func(path string) error { return os.Lchown(path, other, other) }
@@ -84,7 +85,7 @@ func TestACacheEntryOfOthersIsReplaced(t *testing.T) {
 	}
 }
 
-// link moves what is at a path elsewhere, and leaves a link to it.
+// link renames a file or directory, and puts a link to it in its place.
 func link(path string) error {
 	if err := os.Rename(path, path+".moved"); err != nil {
 		return err

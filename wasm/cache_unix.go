@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// private fails if somebody else than this user owns, or may write, a file or a directory.
+// private fails if a file or directory belongs to another user, or if others may write it.
 func private(info fs.FileInfo) error {
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Uid) != os.Geteuid() {
 		return fmt.Errorf("belongs to user %d, not to %d", stat.Uid, os.Geteuid())
@@ -21,8 +21,8 @@ func private(info fs.FileInfo) error {
 	return nil
 }
 
-// lock waits until no other process has a directory locked, and locks it; after the time is over,
-// or where that can't be done, it goes on without. The lock ends with unlock, or with the process.
+// lock waits until no other process has locked a directory, and locks it. After atMost, or if the
+// directory can't be locked, it returns without a lock. The lock ends with unlock, or with the process.
 func lock(dir string, atMost time.Duration) (unlock func()) {
 	const again = 2 * time.Millisecond
 	f, err := os.Open(dir)

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// Where several find a core missing at once, one compiles it, and the others take what that has stored.
+// If several processes find at once that a core is missing, one of them compiles it, and the others take
+// the code that it has stored.
 func TestACoreIsCompiledByOneAtATime(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "entry")
 	var compiled atomic.Int32
@@ -42,11 +43,11 @@ func TestACoreIsCompiledByOneAtATime(t *testing.T) {
 	}
 }
 
-// A lock that nobody gives back holds up nobody for longer than that.
+// If a lock is never released, others wait for the given time only.
 func TestALockIsNotWaitedForWithoutEnd(t *testing.T) {
 	dir := t.TempDir()
 	unlock := lock(dir, time.Minute)
-	lock(dir, 4*time.Millisecond)() // returns, without it
+	lock(dir, 4*time.Millisecond)() // it returns, without the lock
 	locked := make(chan struct{})
 	go func() {
 		defer close(locked)

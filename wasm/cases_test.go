@@ -12,7 +12,7 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// casesFile has the cases that core-rs/benches/core.rs runs natively, and says what they mean.
+// casesFile has the cases that core-rs/benches/core.rs runs natively. That file explains them.
 const casesFile = "../core-rs/benches/cases.json"
 
 type benchCases struct {
@@ -29,8 +29,8 @@ type benchCase struct {
 	Most        int
 }
 
-// BenchmarkAction runs the cases in a plain core, in one that yields by itself, and in one whose
-// contexts wazero watches. ns/op is that of one step.
+// BenchmarkAction runs the cases in a plain core, in a core that yields, and in a core whose contexts
+// wazero watches. ns/op is the time of one step.
 func BenchmarkAction(b *testing.B) {
 	text, err := os.ReadFile(casesFile)
 	if err != nil {
@@ -57,7 +57,7 @@ func BenchmarkAction(b *testing.B) {
 	}
 }
 
-// caseEngine is an engine of n tokens.
+// caseEngine is an engine with n tokens.
 type caseEngine struct {
 	core     *Core
 	instance *Instance
@@ -94,7 +94,7 @@ func newCaseEngine(b *testing.B, c *Core, cases *benchCases, n int) *caseEngine 
 	return e
 }
 
-// fill puts what the words stand for in their places, and makes integers of JSON's numbers.
+// fill replaces placeholder words by their values, and makes integers of JSON's numbers.
 func (e *caseEngine) fill(v any) any {
 	switch v := v.(type) {
 	case string:
@@ -121,7 +121,7 @@ func (e *caseEngine) fill(v any) any {
 
 func (e *caseEngine) pack(b *testing.B, payload any) []byte { return pack(b, e.fill(payload)) }
 
-// steps makes functions of steps. Each dispatch has entropy of its own.
+// steps turns steps into functions. Each dispatch has entropy of its own.
 func (e *caseEngine) steps(b *testing.B, steps [][2]any) []func() error {
 	ctx, discard := b.Context(), func([]byte) error { return nil }
 	var run []func() error

@@ -1,9 +1,10 @@
-// Package wasm runs the core under wazero: it compiles a core once per process and makes one instance per engine.
+// Package wasm runs the core under wazero. It compiles a core once per process, and makes one instance
+// per engine.
 //
-// A [Core] is compiled code and may be used by any number of goroutines. An [Instance] is one engine with a linear
-// memory of its own; one goroutine at a time may use it. Whatever a core does stays in its instance: a trap, an
-// exhausted memory, or a reply that breaks the ABI is an error of that call, of type [*TrapError], and the instance is
-// closed with it. The state it held is gone; restore a snapshot into a fresh one.
+// A [Core] is compiled code and may be used by any number of goroutines. An [Instance] is one engine
+// with a linear memory of its own; one goroutine at a time may use it. A core can damage only its own
+// instance. A trap, an exhausted memory, or a reply that breaks the ABI is an error of that call, of
+// type [*TrapError], and closes the instance. Its state is gone; restore a snapshot into a new instance.
 //
 // The ABI is described in core-rs/ABI.md.
 package wasm
@@ -56,19 +57,20 @@ type Options struct {
 	// MemoryLimit bounds each instance's linear memory, in bytes, rounded down to 64 KiB pages: at least 2 MiB, at
 	// most 4 GiB. 0 means DefaultMemoryLimit.
 	MemoryLimit uint64
-	// FirstInstance bounds how long the first instance may take, by which an interruptible core is
-	// checked: a core's start function may have no end. 0 is no bound.
+	// FirstInstance bounds the time for making the first instance, with which an interruptible core is
+	// checked: a core's start function may never end. 0 is no bound.
 	FirstInstance time.Duration
-	// CompileOnly runs nothing of the core: what only its first instance could tell is not checked.
+	// CompileOnly leaves out the first instance, so no code of the core runs. Its version of the ABI is
+	// not checked then.
 	CompileOnly bool
 	// Cache keeps compiled code between processes. nil compiles anew.
 	Cache *Cache
-	// Compiled, where it is set, is called once the core is compiled and before any of its code runs.
-	// From then on the core needs no file.
+	// Compiled, if it is set, is called once the core is compiled and before any of its code runs. From
+	// then on the core needs no file.
 	Compiled func()
 
-	// watched leaves an interruptible core as it is, and its contexts to wazero, as happens to one that
-	// can't be rewritten.
+	// watched makes an interruptible core be compiled without rewriting it, so that wazero watches its
+	// contexts. That also happens to a core that can't be rewritten.
 	watched bool
 }
 
@@ -82,7 +84,7 @@ type Core struct {
 	toolchain string
 	limit     uint64
 	instances atomic.Int64
-	// interruptible is Options.Interruptible. Where slow is not nil, wazero watches the contexts of its calls.
+	// interruptible is Options.Interruptible. If slow is not nil, wazero watches the contexts of the calls.
 	interruptible bool
 	slow          error
 	interpreted   error
@@ -99,7 +101,7 @@ var exports = []struct {
 	{"ht_call", 2, 1},
 }
 
-// Hash returns what names a core: the SHA-256 of its bytes, in hexadecimal.
+// Hash returns the name of a core: the SHA-256 of its bytes, in hexadecimal.
 func Hash(code []byte) string {
 	if len(code) > 0 && &code[0] == &builtin[0] && len(code) == len(builtin) {
 		return builtinHash()
@@ -107,7 +109,7 @@ func Hash(code []byte) string {
 	return hash(code)
 }
 
-// builtinHash is asked for several times in a start.
+// builtinHash returns the hash of the built-in core. A start asks for it several times, so it is kept.
 var builtinHash = sync.OnceValue(func() string { return hash(builtin) })
 
 func hash(code []byte) string {
@@ -115,13 +117,14 @@ func hash(code []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// naming is held where wazero looks up its own version, which it keeps in a variable without a lock: several hosts of a
-// process start at once.
+// naming is held while wazero looks up its own version. wazero keeps the version in a variable without a
+// lock, and several hosts of one process may start at once.
 var naming sync.Mutex
 
-// Compile compiles a core. It refuses one that imports anything, that lacks an export of the ABI, or that speaks
-// another version of it; the error wraps [ErrCore] and says which. With a warm cache this takes a few milliseconds,
-// without one some hundred. The core must be closed by its user, after its instances.
+// Compile compiles a core. It refuses a core that imports anything, that lacks an export of the ABI, or
+// that speaks another version of the ABI; the error wraps [ErrCore] and gives the reason. It takes a
+// few milliseconds if the cache has the core, else some hundred. The caller closes the core, after its
+// instances.
 func Compile(ctx context.Context, code []byte, o Options) (*Core, error) {
 	limit := o.MemoryLimit
 	if limit == 0 {
@@ -162,7 +165,7 @@ func Compile(ctx context.Context, code []byte, o Options) (*Core, error) {
 		o.Compiled()
 	}
 	if err = c.check(code); err == nil && !o.CompileOnly {
-		err = c.try(ctx, o.FirstInstance)
+		err = c.checkInstance(ctx, o.FirstInstance)
 	}
 	if err != nil {
 		_ = c.Close(ctx)
@@ -175,12 +178,12 @@ func Compile(ctx context.Context, code []byte, o Options) (*Core, error) {
 type builder struct {
 	limit uint64
 	code  []byte
-	// yielding is a core that was rewritten, watched one whose context wazero watches, interpreted one
-	// that is not compiled.
+	// yielding is true for a core that was rewritten, watched if wazero watches its contexts, interpreted
+	// if the core is not compiled.
 	yielding, watched, interpreted bool
 }
 
-// ofYielding returns a builder of the same core, rewritten.
+// ofYielding returns a builder for the same core; code is its rewritten form.
 func (b builder) ofYielding(code []byte) builder {
 	b.code, b.yielding = code, true
 	return b
@@ -215,15 +218,15 @@ func (b builder) build(ctx context.Context) func(wazero.CompilationCache) (*Core
 	}
 }
 
-// newRuntime makes a runtime. It gives naming back if wazero panics.
+// newRuntime makes a runtime. It unlocks naming even if wazero panics.
 func newRuntime(ctx context.Context, config wazero.RuntimeConfig) wazero.Runtime {
 	naming.Lock()
 	defer naming.Unlock()
 	return wazero.NewRuntimeWithConfig(ctx, config)
 }
 
-// cached builds a core with what the cache has of it. A cache that is full, read-only or gone costs
-// time, never the core.
+// cached builds a core with the cache. If the cache is full, read-only or gone, the core is built
+// without it, which only takes longer.
 func cached(cache *Cache, name string, build func(wazero.CompilationCache) (*Core, error)) (*Core, error) {
 	if cache == nil {
 		return build(nil)
@@ -246,10 +249,10 @@ func cached(cache *Cache, name string, build func(wazero.CompilationCache) (*Cor
 	return c, plain
 }
 
-// check holds a compiled module against the ABI.
+// check fails if a compiled module does not have the imports and exports that the ABI asks for.
 func (c *Core) check(code []byte) error {
 	var imports []string
-	if c.slow != nil || !c.interruptible { // what was rewritten had no imports, and has ours
+	if c.slow != nil || !c.interruptible { // a rewritten core had no imports, and now has that of yield
 		for _, f := range c.module.ImportedFunctions() {
 			module, name, _ := f.Import()
 			imports = append(imports, module+"."+name)
@@ -284,8 +287,9 @@ func (c *Core) check(code []byte) error {
 	return checkTables(code)
 }
 
-// try makes an instance. It says which ABI the core speaks; imports of other kinds fail here too.
-func (c *Core) try(ctx context.Context, within time.Duration) error {
+// checkInstance makes an instance and closes it. It fails if the core speaks another version of the ABI,
+// or has imports that check does not see.
+func (c *Core) checkInstance(ctx context.Context, within time.Duration) error {
 	making := ctx
 	if within > 0 {
 		var cancel context.CancelFunc
@@ -305,16 +309,18 @@ func (c *Core) try(ctx context.Context, within time.Duration) error {
 // Hash returns the SHA-256 of the core's bytes, in hexadecimal.
 func (c *Core) Hash() string { return c.hash }
 
-// Toolchain returns what the core says of the compiler that made it, such as "rustc 1.96.0", or "".
+// Toolchain returns the compiler that made the core, such as "rustc 1.96.0"; "" if the core does not
+// name it.
 func (c *Core) Toolchain() string { return c.toolchain }
 
-// Slow says why an interruptible core runs up to five times slower than a plain one: the error
-// names what it has that is not known here. It is nil for all others.
+// Slow returns the reason why an interruptible core could not be rewritten: it has something that this
+// package does not know. Such a core runs up to five times slower. Slow returns nil for all other
+// cores.
 func (c *Core) Slow() error { return c.slow }
 
-// Interpreted says why the core is interpreted, some 20 times slower than compiled code: this kind
-// of CPU has no compiler, or the system forbids executable memory. It is nil for a core that is
-// compiled. Both compute the same.
+// Interpreted returns the reason why the core is interpreted: wazero has no compiler for this kind of
+// CPU, or the system forbids executable memory. Such a core gives the same results, and runs some 20
+// times slower. Interpreted returns nil for a compiled core.
 func (c *Core) Interpreted() error { return c.interpreted }
 
 // Instances returns how many instances are open.

@@ -69,7 +69,7 @@ func TestWhatIsNotACoreIsRefusedWithTheReason(t *testing.T) {
 	}
 }
 
-// FuzzTables reads whatever it finds as the sections of a module.
+// FuzzTables reads any bytes as the sections of a module.
 func FuzzTables(f *testing.F) {
 	m := cores.Whole(1)
 	m.Table = []byte{0x70, 1, 1, 2}
@@ -124,7 +124,7 @@ func TestCacheIsUsedByTheNextProcess(t *testing.T) {
 		}
 		return errors.Join(cache.Err(), c.Close(t.Context()))
 	}
-	// Several at once, as several processes would.
+	// Several caches compile at once, as several processes would.
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
@@ -237,7 +237,7 @@ func TestADamagedCacheEntryIsReplaced(t *testing.T) {
 				t.Fatalf("%d bytes instead of the %d that were there before the damage, %v", len(after), len(whole),
 					err)
 			}
-			// The next process takes it as it is.
+			// The next process uses the entry as it is.
 			before := modified(t, file)
 			compileOnce()
 			if !modified(t, file).Equal(before) {
@@ -247,7 +247,7 @@ func TestADamagedCacheEntryIsReplaced(t *testing.T) {
 	}
 }
 
-// small is a core that is compiled in no time.
+// small is a core that is compiled very fast.
 var small = cores.Whole(1).Bytes()
 
 func modified(t *testing.T, path string) time.Time {
@@ -259,7 +259,7 @@ func modified(t *testing.T, path string) time.Time {
 	return info.ModTime()
 }
 
-// What somebody left behind who died while writing goes, what somebody is writing stays.
+// A temporary file that a dead process has left is removed. A temporary file that is being written stays.
 func TestACacheIsSweptOfHalfWrittenFiles(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "cache")
 	cache, err := OpenCache(dir)

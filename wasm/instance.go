@@ -29,7 +29,7 @@ const (
 )
 
 const (
-	// MaxInput bounds what one call may be sent, in bytes.
+	// MaxInput bounds the input of one call, in bytes.
 	MaxInput = 64 << 20
 	// ChunkSize bounds a chunk of a setup, a state or a snapshot, in bytes.
 	ChunkSize = 1 << 20
@@ -38,7 +38,8 @@ const (
 
 	replySize      = 48
 	dispatchHeader = 28
-	// smallInput is the room that an instance asks for at least, keptInput what it keeps between calls at most.
+	// smallInput is the least room for input that an instance asks for, keptInput the most that it keeps
+	// between calls, in bytes.
 	smallInput = 4 << 10
 	keptInput  = 256 << 10
 
@@ -46,61 +47,64 @@ const (
 	statusOutOfMemory = 2
 )
 
-// ActionError is what a core answers to an action that failed. The state is as it was before.
+// ActionError is the error of an action. The state is as it was before the action.
 type ActionError struct {
-	// Code is stable: unknown_action, bad_payload, out_of_range, not_found, exists, insufficient, too_large, too_deep,
-	// bad_state, bad_snapshot, bad_request, trap, out_of_memory, or one of a core of one's own.
+	// Code is stable: unknown_action, bad_payload, out_of_range, not_found, exists, insufficient,
+	// too_large, too_deep, bad_state, bad_snapshot, bad_request, trap, out_of_memory, or a code that a
+	// core of one's own adds.
 	Code string `msgpack:"code"`
 	// Message names the field, the value and the limit.
 	Message string `msgpack:"message"`
-	// Index is that of the failed member of an atomic batch, else -1.
+	// Index is the index of the failed member of an atomic batch; -1 if there is none.
 	Index int `msgpack:"index"`
 }
 
 func (e *ActionError) Error() string { return e.Code + ": " + e.Message }
 
-// Is reports whether the target is an ActionError of the same code that names nothing else.
+// Is reports whether the target is an ActionError with the same code and without a message.
 func (e *ActionError) Is(target error) bool {
 	t, ok := target.(*ActionError)
 	return ok && t.Code == e.Code && t.Message == ""
 }
 
-// TrapError says that a call cost the instance, which is closed: its state is gone. It wraps the [*ActionError] to
-// report for the action (trap or out_of_memory), or the context's error where the context ended the call.
+// TrapError is returned for a call that cost the instance: the instance is closed, and its state is
+// gone. It wraps the [*ActionError] to report for the action (trap or out_of_memory). If the context
+// ended the call, it wraps the context's error.
 type TrapError struct {
 	Err error
-	// Interrupted says that it was the context's end.
+	// Interrupted is true if the context ended the call.
 	Interrupted bool
 }
 
 func (e *TrapError) Error() string { return e.Err.Error() }
 func (e *TrapError) Unwrap() error { return e.Err }
 
-// ErrClosed is returned by calls on an instance that is closed.
+// ErrClosed is returned by calls of an instance that is closed.
 var ErrClosed = errors.New("wasm: the instance is closed")
 
-// Limits bound an engine. They are inputs of what its core computes: fixed when it is opened, kept in its snapshots.
+// Limits bound an engine. They are set when the engine is opened, and are kept in its snapshots. The
+// results of actions may depend on them.
 type Limits struct {
 	// MaxStateBytes bounds the state, in logical bytes.
 	MaxStateBytes uint64
 	// MaxResult bounds a result, or a batch's results together, in bytes.
 	MaxResult uint32
-	// MaxDepth bounds how deep a value is nested, 1 to 128.
+	// MaxDepth bounds how deep a value is nested. It is 1 to 128.
 	MaxDepth uint32
 }
 
 // DefaultLimits are those of the design.
 var DefaultLimits = Limits{MaxStateBytes: 256 << 20, MaxResult: 16 << 20, MaxDepth: 64}
 
-// Action is an action with everything that its result depends on beside the state.
+// Action is an action with everything that its result depends on, except for the state.
 type Action struct {
 	// Now is the clock, in milliseconds since the epoch, within ±(2^53 - 1).
 	Now int64
-	// Entropy is what unseeded randomness and identifiers are made from.
+	// Entropy is the source of identifiers, and of random numbers without a seed.
 	Entropy [EntropySize]byte
 	// Type names the action.
 	Type string
-	// Payload is a MessagePack map; empty counts as an empty one.
+	// Payload is a map as MessagePack. No bytes count as an empty map.
 	Payload []byte
 }
 
@@ -115,9 +119,10 @@ func (a *Action) put(b []byte) {
 	copy(b[dispatchHeader+len(a.Type):], a.Payload)
 }
 
-// Reply is what an action returns. Its slices lie in the instance's memory: they are valid until its next call.
+// Reply is the answer to an action. Its slices lie in the instance's memory, and are valid until the
+// instance's next call.
 type Reply struct {
-	// Changed says whether the state changed.
+	// Changed is true if the state changed.
 	Changed bool
 	// Result is one MessagePack value.
 	Result []byte
@@ -128,11 +133,11 @@ type Reply struct {
 	StateBytes uint64
 }
 
-// Member is what one member of a batch returns. Its slice is valid until the instance's next call.
+// Member is the answer to one member of a batch. Its slice is valid until the instance's next call.
 type Member struct {
 	// Err is the member's error in an independent batch.
 	Err *ActionError
-	// Changed says whether the member changed the state.
+	// Changed is true if the member changed the state.
 	Changed bool
 	// Result is one MessagePack value.
 	Result []byte
@@ -146,15 +151,16 @@ type Instance struct {
 	input  api.Function
 	call   api.Function
 	stack  [2]uint64
-	// reply is where the reply lies; room is the size of the input, at in.
+	// reply and in are the addresses of the reply and of the input in the memory; room is the size of the
+	// input.
 	reply, in uint32
 	room      int
 	closed    bool
 	release   func()
 }
 
-// Instantiate makes an instance, in a fifth of a millisecond and a quarter of a mebibyte. It holds no engine until
-// Open or Restore. The caller closes it.
+// Instantiate makes an instance. That takes a fifth of a millisecond and a quarter of a mebibyte. It
+// holds no engine until Open or Restore. The caller closes it.
 func (c *Core) Instantiate(ctx context.Context) (*Instance, error) {
 	making, release := withMemory(ctx)
 	module, err := c.newModule(making)
@@ -206,7 +212,8 @@ func (i *Instance) Close(ctx context.Context) error {
 // Memory returns the size of the instance's linear memory, in bytes. It never shrinks.
 func (i *Instance) Memory() uint64 { return uint64(i.memory.Size()) }
 
-// reserve returns n bytes of the core's input to write to, valid until the next call.
+// reserve returns n bytes of the core's input. The caller writes them; they are valid until the next
+// call.
 func (i *Instance) reserve(ctx context.Context, n int) ([]byte, error) {
 	if i.closed {
 		return nil, ErrClosed
@@ -230,7 +237,8 @@ func (i *Instance) reserve(ctx context.Context, n int) ([]byte, error) {
 	return b, nil
 }
 
-// run calls a function on i.stack. Where it does not return, the instance is closed.
+// run calls a function with the arguments in i.stack. If it traps or is interrupted, the instance is
+// closed.
 func (i *Instance) run(ctx context.Context, f api.Function) error {
 	if i.core.interruptible && ctx.Err() != nil {
 		return i.interrupted(ctx)
@@ -238,7 +246,8 @@ func (i *Instance) run(ctx context.Context, f api.Function) error {
 	err := f.CallWithStack(ctx, i.stack[:])
 	if err == nil {
 		if i.core.slow != nil && ctx.Err() != nil {
-			// What watches the context may still be about to stop the instance, in the middle of a later call.
+			// wazero watches the context in a goroutine. That goroutine may still stop the instance, in the middle
+			// of a later call.
 			return i.interrupted(ctx)
 		}
 		return nil
@@ -285,8 +294,8 @@ type reply struct {
 	stateBytes          uint64
 }
 
-// do runs a call on the first n bytes of the input.
-func (i *Instance) do(ctx context.Context, op uint64, n int) (r reply, err error) {
+// callCore runs a call on the first n bytes of the input.
+func (i *Instance) callCore(ctx context.Context, op uint64, n int) (r reply, err error) {
 	if i.closed {
 		return r, ErrClosed
 	}
@@ -337,7 +346,8 @@ func (i *Instance) failure(ctx context.Context, body []byte) error {
 }
 
 func decodeError(body []byte) (*ActionError, error) {
-	// An error names values, clipped; what is longer is none, and decoding it could cost more than the instance.
+	// Cores clip the values in an error, so a longer one is no error of a sound core. Decoding it could
+	// take more memory than the instance has.
 	const maxError = 64 << 10
 	if len(body) > maxError {
 		return nil, fmt.Errorf("it has %d bytes, an error has at most %d", len(body), maxError)
@@ -359,11 +369,11 @@ func (i *Instance) send(ctx context.Context, op uint64, b []byte) (reply, error)
 		return reply{}, err
 	}
 	copy(in, b)
-	return i.do(ctx, op, len(b))
+	return i.callCore(ctx, op, len(b))
 }
 
-// Open opens an engine from a setup: MessagePack as the conformance traces have it, empty for an empty one. An
-// instance that held an engine holds this one instead; after an error it holds none.
+// Open opens an engine from a setup, which is MessagePack as in the conformance traces; no bytes are an
+// empty setup. It replaces the engine that the instance held. After an error the instance holds none.
 func (i *Instance) Open(ctx context.Context, l Limits, setup []byte) error {
 	if err := i.BeginOpen(ctx, l); err != nil {
 		return err
@@ -402,11 +412,11 @@ func (i *Instance) BeginOpen(ctx context.Context, l Limits) error {
 
 // BeginRestore begins what Restore does in one: the snapshot follows in calls of Feed, cut anywhere, then Ready.
 func (i *Instance) BeginRestore(ctx context.Context) error {
-	_, err := i.do(ctx, opRestore, 0)
+	_, err := i.callCore(ctx, opRestore, 0)
 	return err
 }
 
-// Feed hands over the next piece of a setup or a snapshot, of at most ChunkSize bytes.
+// Feed sends the next piece of a setup or a snapshot to the core. A piece has at most ChunkSize bytes.
 func (i *Instance) Feed(ctx context.Context, piece []byte) error {
 	_, err := i.send(ctx, opFeed, piece)
 	return err
@@ -414,26 +424,27 @@ func (i *Instance) Feed(ctx context.Context, piece []byte) error {
 
 // Ready ends the pieces: the engine is open.
 func (i *Instance) Ready(ctx context.Context) error {
-	_, err := i.do(ctx, opReady, 0)
+	_, err := i.callCore(ctx, opReady, 0)
 	return err
 }
 
-// Dispatch runs one action. An error of type [*ActionError] means that the state is as it was.
+// Dispatch runs one action. After an error of type [*ActionError] the state is as it was before.
 func (i *Instance) Dispatch(ctx context.Context, a *Action) (Reply, error) {
 	in, err := i.reserve(ctx, a.Size())
 	if err != nil {
 		return Reply{}, err
 	}
 	a.put(in)
-	r, err := i.do(ctx, opDispatch, a.Size())
+	r, err := i.callCore(ctx, opDispatch, a.Size())
 	if err != nil {
 		return Reply{}, err
 	}
 	return Reply{r.changed != 0, r.body, r.events, r.eventCount, r.stateBytes}, nil
 }
 
-// Batch runs actions one after the other. Where the batch is atomic and one fails, none has an effect, and the error is
-// an [*ActionError] with its index. An independent batch reports each member's error with the member.
+// Batch runs actions one after the other. If the batch is atomic and one action fails, no action has an
+// effect, and the error is an [*ActionError] with the index of that action. An independent batch
+// returns the error of each member in its Member.
 func (i *Instance) Batch(ctx context.Context, actions []Action, atomic bool) ([]Member, Reply, error) {
 	size := 8
 	for k := range actions {
@@ -456,7 +467,7 @@ func (i *Instance) Batch(ctx context.Context, actions []Action, atomic bool) ([]
 		actions[k].put(in[at+4:])
 		at += 4 + n
 	}
-	r, err := i.do(ctx, opBatch, size)
+	r, err := i.callCore(ctx, opBatch, size)
 	var failed *ActionError
 	if errors.As(err, &failed) && !i.closed && failed.Index >= len(actions) {
 		err = i.broken(ctx, fmt.Sprintf("member %d of a batch of %d failed", failed.Index, len(actions)))
@@ -500,11 +511,11 @@ func (i *Instance) State(ctx context.Context, f func(chunk []byte) error) error 
 }
 
 func (i *Instance) stream(ctx context.Context, op uint64, f func([]byte) error) error {
-	if _, err := i.do(ctx, op, 0); err != nil {
+	if _, err := i.callCore(ctx, op, 0); err != nil {
 		return err
 	}
 	for {
-		r, err := i.do(ctx, opNext, 0)
+		r, err := i.callCore(ctx, opNext, 0)
 		if err != nil {
 			return err
 		}
@@ -522,7 +533,7 @@ func (i *Instance) stream(ctx context.Context, op uint64, f func([]byte) error) 
 
 // Digest returns the canonical 64-bit digest of the state.
 func (i *Instance) Digest(ctx context.Context) (uint64, error) {
-	r, err := i.do(ctx, opDigest, 0)
+	r, err := i.callCore(ctx, opDigest, 0)
 	if err != nil {
 		return 0, err
 	}
@@ -543,7 +554,8 @@ func (i *Instance) Records(ctx context.Context) ([]byte, error) {
 	return i.newerList(ctx, opRecords, "list of records")
 }
 
-// newerList returns what a call answers that cores built before do not know: of those, an empty array.
+// newerList returns the answer to a call that older cores do not know. For an older core it returns an
+// empty array.
 func (i *Instance) newerList(ctx context.Context, op uint64, what string) ([]byte, error) {
 	b, err := i.list(ctx, op, what)
 	var failed *ActionError
@@ -553,9 +565,9 @@ func (i *Instance) newerList(ctx context.Context, op uint64, what string) ([]byt
 	return b, err
 }
 
-// list returns what a call answers that needs no engine.
+// list returns the answer to a call that needs no engine. what names the answer in errors.
 func (i *Instance) list(ctx context.Context, op uint64, what string) ([]byte, error) {
-	r, err := i.do(ctx, op, 0)
+	r, err := i.callCore(ctx, op, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -565,7 +577,7 @@ func (i *Instance) list(ctx context.Context, op uint64, what string) ([]byte, er
 	return append([]byte(nil), r.body...), nil
 }
 
-// SnapshotLimits reads the limits of the engine that a snapshot is of.
+// SnapshotLimits returns the limits of the engine from the header of its snapshot.
 func SnapshotLimits(snapshot []byte) (l Limits, err error) {
 	size, err := Scan(snapshot)
 	if err != nil {

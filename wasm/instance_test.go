@@ -51,7 +51,7 @@ func snapshot(t testing.TB, i *Instance) []byte {
 	return b
 }
 
-// engine is an instance as a trace wants it.
+// engine makes an instance an engine that a trace can be run on.
 type engine struct {
 	*Instance
 	sent uint64
@@ -106,8 +106,8 @@ func (e *engine) State(ctx context.Context) ([]byte, error) {
 	return b, err
 }
 
-// traces returns the traces; of each kind there are five or less, and a run that is not deep takes
-// one of each.
+// traces returns the traces. There are at most five of each kind. A run that is not deep takes one of each
+// kind.
 func traces(t testing.TB) []*trace.Trace {
 	t.Helper()
 	all, err := trace.ReadDir("../integration/testdata/conformance")
@@ -117,7 +117,7 @@ func traces(t testing.TB) []*trace.Trace {
 	return require.Sample(5, all)
 }
 
-// After every step the engine goes on in a fresh instance, restored from a snapshot.
+// After every step the engine goes on in a new instance, restored from a snapshot.
 func TestTracesFromASnapshotAfterEveryStep(t *testing.T) {
 	plain, interruptible := compile(t, Options{}), compile(t, Options{Interruptible: true})
 	for _, tr := range traces(t) {
@@ -251,7 +251,8 @@ func TestAContextEndsACallOfAnInterruptibleCore(t *testing.T) {
 	}
 }
 
-// A plain core runs on when its context ends: nothing checks. That is what makes it fast.
+// If the context of a plain core ends, the core goes on: it does not check its context, which makes it
+// fast.
 func TestAContextDoesNotEndACallOfAPlainCore(t *testing.T) {
 	i := open(t, compileTest(t, Options{}), nil)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -272,7 +273,7 @@ func TestRequestsAreBounded(t *testing.T) {
 		t.Errorf("above the bound: %v", err)
 	}
 	a.Payload = a.Payload[1:]
-	a.Payload[0] = 0xc1 // no value: the core answers, so it was sent
+	a.Payload[0] = 0xc1 // this is no value; the core refuses it, which shows that it got the payload
 	if _, err := i.Dispatch(t.Context(), &a); !errors.As(err, &action) || action.Code != "bad_payload" {
 		t.Errorf("at the bound: %v", err)
 	}
@@ -281,7 +282,7 @@ func TestRequestsAreBounded(t *testing.T) {
 	}
 }
 
-// States and snapshots of any size come in chunks of at most a mebibyte, and show one state.
+// States and snapshots of any size come in chunks of at most a mebibyte. All chunks are of the same state.
 func TestLargeStatesStream(t *testing.T) {
 	c := compile(t, Options{})
 	i := open(t, c, deck(50_000))
@@ -311,7 +312,7 @@ func TestLargeStatesStream(t *testing.T) {
 	}
 }
 
-// The deepest values that may be: what walks them with recursion keeps within the stack of 64 KiB.
+// For the deepest values that are allowed, recursive functions need less than the stack of 64 KiB.
 func TestTheDeepestValues(t *testing.T) {
 	i := open(t, compile(t, Options{}), nil)
 	const deepest = 128
@@ -412,8 +413,8 @@ func TestSnapshotsOfStrangersAreRefused(t *testing.T) {
 	}
 }
 
-// FuzzDispatch sends whatever it finds through the ABI: an answer or an error, never a trap, and after an error the
-// digest is as before.
+// FuzzDispatch sends any bytes through the ABI. The core returns a result or an error, and never traps.
+// After an error the digest is as before.
 func FuzzDispatch(f *testing.F) {
 	c := compile(f, Options{})
 	list, err := open(f, c, nil).Actions(f.Context())
@@ -452,7 +453,7 @@ func FuzzDispatch(f *testing.F) {
 	})
 }
 
-// FuzzOpen opens and restores whatever it finds.
+// FuzzOpen opens and restores engines from any bytes.
 func FuzzOpen(f *testing.F) {
 	c := compile(f, Options{})
 	i := open(f, c, deck(3))

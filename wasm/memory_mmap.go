@@ -9,14 +9,16 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 )
 
-// withMemory makes the instance that ctx makes use memory that is reserved at its bound and becomes usable as it grows:
-// growing copies nothing, the garbage collector never sees it, and release gives it back at once. wazero frees memory
-// while its bytes can still be reached, so freeing is left to release, which the instance calls last.
+// withMemory returns a context that gives an instance memory outside Go's heap. Its address space is
+// reserved up to its bound, and becomes usable as the memory grows. So growing copies nothing, the
+// garbage collector does not see the memory, and release gives it back to the system at once. wazero
+// frees a memory while its bytes can still be reached, so only release frees it; the instance calls
+// release last.
 func withMemory(ctx context.Context) (_ context.Context, release func()) {
 	var memory *reservedMemory
 	allocate := func(_, max uint64) experimental.LinearMemory {
 		if memory = reserve(max); memory == nil {
-			return &heapMemory{} // no address space to reserve: what wazero does by itself
+			return &heapMemory{} // no address space is left: the memory is on Go's heap, as wazero's own is
 		}
 		return memory
 	}
@@ -42,8 +44,8 @@ type reservedMemory struct {
 	usable uint64
 }
 
-// Reallocate makes the first size bytes usable; a quarter more is made usable with them, because each step costs a
-// call of the kernel.
+// Reallocate makes the first size bytes usable, and a quarter more: each step is a system call, so
+// there should be few.
 func (m *reservedMemory) Reallocate(size uint64) []byte {
 	if size > uint64(len(m.all)) {
 		return nil

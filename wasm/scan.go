@@ -11,11 +11,12 @@ const maxNesting = 256
 
 var errShort = errors.New("a value ends early")
 
-// Scan returns the size of the MessagePack value that b begins with. It takes no more than that,
-// neither time nor memory, whatever the bytes: decoders follow a nesting by recursion, and allocate
-// what a length claims. So what comes from a core, or from a worker, is scanned before it is
-// decoded. It fails for a value that is cut short, that is nested more than 256 levels deep, or
-// that has an extension or the byte 0xc1 in it.
+// Scan returns the size of the MessagePack value at the start of b, in bytes. It fails for a value that
+// is cut short, that is nested more than 256 levels deep, or that has an extension or the byte 0xc1.
+//
+// Everything that comes from a core or a worker is scanned before it is decoded. A decoder follows
+// nested values by recursion, and allocates as much as a length claims. Scan does neither: its time
+// is at most proportional to the value's size, and it needs no further memory, whatever the bytes are.
 func Scan(b []byte) (int, error) {
 	var left [maxNesting]uint64 // the items that are still to come, for each open container
 	depth, at := 0, uint64(0)
@@ -109,9 +110,9 @@ type Nesting struct {
 // ErrNested is returned by [Nesting.Follow] if more containers are open than may be.
 var ErrNested = errors.New("a value is nested too deep")
 
-// Follow looks at what has been added to b since the last call; b is all that was written so far.
-// It fails with [ErrNested], and for a byte that begins no value. Values that follow each other are
-// no error.
+// Follow scans the bytes that were added to b since the last call; b is everything that was written so
+// far. It fails with [ErrNested], and for a byte that begins no value. b may have several values, one
+// after the other.
 func (n *Nesting) Follow(b []byte) error {
 	for n.at < uint64(len(b)) {
 		items, size, err := head(b[n.at:])

@@ -31,7 +31,7 @@ func TestScanFindsTheEndOfAValue(t *testing.T) {
 	}
 }
 
-// What would cost a decoder its stack, or memory that nobody has, is refused.
+// A value that would use up a decoder's stack, or too much memory, is refused.
 func TestScanIsBounded(t *testing.T) {
 	nested := func(n int) []byte { return append(bytes.Repeat([]byte{0x91}, n), 0xc0) }
 	for _, c := range []struct {
@@ -58,7 +58,8 @@ func TestScanIsBounded(t *testing.T) {
 	}
 }
 
-// FuzzScan holds Scan against a decoder: what it lets pass can be read, and ends where it says.
+// FuzzScan compares Scan with a decoder. If Scan accepts a value, the decoder can read it, and it has the
+// size that Scan returns.
 func FuzzScan(f *testing.F) {
 	f.Add([]byte("\x92\xa1x\x81\xa1a\xcd\x01\x02"))
 	f.Add([]byte{0xdc, 0, 1, 0xc4, 1, 0})
@@ -98,7 +99,7 @@ func TestASnapshotNamesItsLimits(t *testing.T) {
 	}
 }
 
-// However a value is cut while it is written, Nesting says the same of it.
+// Nesting has the same result, in whatever pieces a value is written.
 func FuzzNesting(f *testing.F) {
 	f.Add([]byte{0x92, 0x91, 0xc0, 0xda, 0x00, 0x01, 'x'}, 1)
 	f.Add([]byte{0x81, 0xa1, 'm', 0x81, 0xa1, 'm', 0xc0}, 3)

@@ -14,7 +14,7 @@ import (
 	"hypertoken/internal/cores"
 )
 
-// pack encodes a value in canonical form, where its keys are strings, or fails the test.
+// pack encodes a value in canonical form, if its keys are strings. On an error the test fails.
 func pack(t testing.TB, v any) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -38,8 +38,8 @@ func deck(n int) dict {
 	return dict{"stack": tokens, "source": dict{"stacks": [][]dict{tokens}}}
 }
 
-// sharedCache is the user's cache of compiled code, which all test programs share with each other;
-// nil if there is none.
+// sharedCache returns the user's cache of compiled code, which all test programs share; nil if there is
+// none.
 var sharedCache = sync.OnceValue(func() *Cache {
 	dir, err := DefaultCacheDir()
 	if err != nil {
@@ -52,7 +52,7 @@ var sharedCache = sync.OnceValue(func() *Cache {
 	return cache
 })
 
-// compile compiles the built-in core, or takes it from the shared cache.
+// compile returns the built-in core. It is compiled, or taken from the shared cache.
 func compile(t testing.TB, o Options) *Core { return compileCode(t, Builtin(), o) }
 
 // compileTest does the same with the core for tests.
@@ -99,7 +99,7 @@ func BenchmarkCompile(b *testing.B) {
 	}
 }
 
-// entrySize is how much a cache holds.
+// entrySize returns the size of the files in a cache, in bytes.
 func entrySize(t testing.TB, dir string) (size int64) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {

@@ -10,33 +10,35 @@ import (
 	"github.com/tetratelabs/wazero/sys"
 )
 
-// Where nothing can be killed, a core is made to stop now and then by itself: before it is
-// compiled, its loops and functions get a countdown. It is a global behind those of the core, which
-// no instruction of the core can name. Where it has run out, the core calls out: there Go may stop
-// it for its collector, and a context that has ended ends the call. All else runs as it does in a
-// plain core.
+// In the host's process, an engine can't be killed. So a core is rewritten before it is compiled: it
+// yields from time to time. Its loops and functions get a countdown, a global after those of the core,
+// so no instruction of the core can name it. When the countdown has run out, the core calls a function
+// of the host. In that function Go may stop the goroutine for its garbage collector, and the call ends
+// if its context has ended. Everything else runs as in a core that was not rewritten.
 //
-// What is counted is code, not time: a loop counts down by the size of its body, each time around,
-// a function by its own, and what works on a range of memory or of a table by the size of that
-// range. So whatever a core does, it calls out after a bounded number of instructions, ten to a
-// hundred microseconds of what is usual; only one range is not cut.
+// The countdown counts code, not time. A loop counts down by the size of its body in each round, and a
+// function by its own size. An instruction on a range of memory or of a table counts down by the size
+// of the range. So every core yields after a bounded number of instructions, usually after ten to a
+// hundred microseconds. Only a single instruction on a large range is not interrupted.
 const (
-	// yieldAfter is what the countdown begins with, in units of yieldUnit bytes of code.
+	// yieldAfter is the start of the countdown, in units of yieldUnit bytes of code.
 	yieldAfter = 16 << 10
-	// yieldUnit is how many bytes of code count as one. Of a loop or a function that large some ten
-	// instructions run, as most of it is for special cases.
+	// yieldUnit is how many bytes of code count as one. In a loop or a function of this size, about ten
+	// instructions run in each round, because most of the code is for special cases.
 	yieldUnit = 256
-	// rangeShift is the logarithm of how many bytes of memory, or elements of a table, count as one.
+	// rangeShift is the base-2 logarithm of how many bytes of memory, or elements of a table, count as
+	// one.
 	rangeShift = 6
-	// maxWeight is what a site counts down by at most.
+	// maxWeight is the most that a site counts down by.
 	maxWeight = 1 << 24
-	// maxCost is up to how many bytes a function need not count at its entry: what calls it counts for it.
+	// maxCost is the greatest cost, in bytes of code, of a function that does not count at its entry. The
+	// functions that call it count for it.
 	maxCost = 1024
 
 	yieldModule, yieldName = "hypertoken", "yield"
 )
 
-// offerYield offers a runtime's modules what a rewritten core imports.
+// offerYield adds the function that a rewritten core imports to a runtime.
 func offerYield(ctx context.Context, r wazero.Runtime) error {
 	f := api.GoFunc(func(ctx context.Context, stack []uint64) {
 		if ctx.Err() != nil {
@@ -66,24 +68,24 @@ const (
 	sectionDataCount = 12
 )
 
-// sectionOrder is the order in which sections come; custom ones come anywhere.
+// sectionOrder is the order of the sections in a module. Custom sections may be anywhere.
 var sectionOrder = []byte{sectionType, sectionImport, sectionFunction, sectionTable, sectionMemory, sectionGlobal,
 	sectionExport, sectionStart, sectionElement, sectionDataCount, sectionCode, sectionData}
 
-// rewriter makes a module that yields of one that does not.
+// rewriter rewrites a module so that it yields.
 type rewriter struct {
 	out []byte
-	// params has how many parameters each type has, types the type of each function.
+	// params has the number of parameters of each type, types the type of each function.
 	params, types []uint32
 	globals       uint32
-	// taken are the functions that may be called by way of a table.
+	// taken is true for each function that may be called through a table.
 	taken []bool
 	body  bodyWriter
 }
 
-// rewrite returns a core that yields: it imports a function for that, the first, and is the same
-// otherwise. An error says that it has something that is not known here, or is no valid module; a
-// module that is not valid does not become so.
+// rewrite returns a core that yields. It imports one function for that, which becomes function 0;
+// otherwise it does the same as the old core. It fails if the core has something that this package does
+// not know, or is no valid module. It does not find every fault, but an invalid module stays invalid.
 func rewrite(code []byte) ([]byte, error) {
 	const preamble = "\x00asm\x01\x00\x00\x00"
 	if len(code) < len(preamble) || string(code[:len(preamble)]) != preamble {
@@ -105,7 +107,7 @@ func rewrite(code []byte) ([]byte, error) {
 		}
 		for _, missing := range sectionOrder[next:k] {
 			if missing == sectionImport || missing == sectionGlobal {
-				_ = w.rewriteSection(missing, &binaryReader{b: []byte{0}}) // an empty one has nothing to be wrong
+				_ = w.rewriteSection(missing, &binaryReader{b: []byte{0}}) // an empty section can't be wrong
 			}
 		}
 		next = k + 1
@@ -133,12 +135,12 @@ func (w *rewriter) section(id byte, parts ...[]byte) {
 	}
 }
 
-// list writes a section of n things that lie in b, and one of ours behind them.
+// list writes a section of the n things in b, and adds ours at its end.
 func (w *rewriter) list(id byte, n uint32, b, ours []byte) {
 	w.section(id, appendNumber(nil, n+1), b, ours)
 }
 
-// rewriteSection writes a section with what we add to it and with the functions by their other numbers.
+// rewriteSection writes a section, with our additions and with the new numbers of the functions.
 func (w *rewriter) rewriteSection(id byte, r *binaryReader) error {
 	whole := r.b
 	switch id {
@@ -151,7 +153,8 @@ func (w *rewriter) rewriteSection(id byte, r *binaryReader) error {
 				return r.err
 			}
 		}
-		// What is imported takes nothing and returns the countdown; what the core calls takes and returns nothing.
+		// The imported function takes nothing and returns the countdown. Our own function, which the core
+		// calls, takes and returns nothing.
 		w.section(id, appendNumber(nil, uint32(n)+2), entries, []byte{0x60, 0, 1, 0x7f, 0x60, 0, 0})
 	case sectionImport:
 		if r.number() != 0 {
@@ -164,7 +167,7 @@ func (w *rewriter) rewriteSection(id byte, r *binaryReader) error {
 		n := r.number()
 		entries := r.b[r.next:]
 		for range n {
-			w.types = append(w.types, r.below(uint32(len(w.params)), "type"))
+			w.types = append(w.types, r.index(uint32(len(w.params)), "type"))
 			if r.err != nil {
 				return r.err
 			}
@@ -175,7 +178,7 @@ func (w *rewriter) rewriteSection(id byte, r *binaryReader) error {
 		w.globals = uint32(r.number())
 		var b []byte
 		for k := uint32(0); k < w.globals && r.err == nil; k++ {
-			b = append(b, r.take(2)...) // its type, and whether it may change
+			b = append(b, r.take(2)...) // the global's type, and whether it may change
 			b = w.constant(b, r)
 		}
 		ours := appendPadded([]byte{0x7f, 1, opI32Const}, yieldAfter)
@@ -209,7 +212,7 @@ func (w *rewriter) rewriteSection(id byte, r *binaryReader) error {
 			return r.err
 		}
 		w.body.count()
-		// Ours: call what is imported, and begin anew with what it returns.
+		// Our own function calls the imported one, and sets the countdown to its result.
 		ours := appendNumber([]byte{0, opCall, 0, opGlobalSet}, w.globals)
 		ours = append(ours, opEnd)
 		w.list(id, uint32(n), w.body.write(), append([]byte{byte(len(ours))}, ours...))
@@ -222,11 +225,11 @@ func (w *rewriter) rewriteSection(id byte, r *binaryReader) error {
 		}
 		w.section(id, whole)
 	default:
-		r.take(uint64(r.left()))
+		r.take(uint64(r.remaining()))
 		w.section(id, whole)
 	}
 	if r.more() {
-		r.fail("%d bytes are left in section %d", r.left(), id)
+		r.fail("%d bytes are left in section %d", r.remaining(), id)
 	}
 	return r.err
 }
@@ -242,14 +245,14 @@ func (r *binaryReader) functionType() uint32 {
 	return uint32(params)
 }
 
-// function copies the number of a function to b: what is imported comes first, so it is one more.
+// function copies the number of a function to b, plus one: the imported function comes first.
 func (w *rewriter) function(b []byte, r *binaryReader) []byte {
-	return appendNumber(b, r.below(uint32(len(w.types)), "function")+1)
+	return appendNumber(b, r.index(uint32(len(w.types)), "function")+1)
 }
 
-// reference does so for a function that may be called by way of a table.
+// reference does the same as function, and notes that the function may be called through a table.
 func (w *rewriter) reference(b []byte, r *binaryReader) []byte {
-	f := r.below(uint32(len(w.types)), "function")
+	f := r.index(uint32(len(w.types)), "function")
 	if r.err == nil {
 		w.taken[f] = true
 	}
@@ -265,7 +268,7 @@ func (w *rewriter) export(b []byte, r *binaryReader) []byte {
 	case 0:
 		return w.function(b, r)
 	case 3:
-		return appendNumber(b, r.below(w.globals, "global"))
+		return appendNumber(b, r.index(w.globals, "global"))
 	}
 	return appendNumber(b, uint32(r.number()))
 }
@@ -281,7 +284,7 @@ func (w *rewriter) constant(b []byte, r *binaryReader) []byte {
 			b = w.reference(append(b, op), r)
 			continue
 		case opGlobalGet:
-			r.below(w.globals, "global")
+			r.index(w.globals, "global")
 		case opI32Const, opI64Const, opF32Const, opF64Const, opRefNull:
 			r.literal(op)
 		case opVector:
@@ -301,7 +304,8 @@ func (w *rewriter) constant(b []byte, r *binaryReader) []byte {
 
 // element copies a segment of elements to b.
 func (w *rewriter) element(b []byte, r *binaryReader) []byte {
-	const passive, indexed, expressions = 1, 2, 4 // for a segment that is not passive, indexed is: it names its table
+	// indexed means that a segment names its table; for a passive segment, that it is declarative.
+	const passive, indexed, expressions = 1, 2, 4
 	flags := r.number()
 	if flags > passive|indexed|expressions {
 		r.fail("a segment of elements of the kind %d is not known", flags)
@@ -314,7 +318,7 @@ func (w *rewriter) element(b []byte, r *binaryReader) []byte {
 		b = w.constant(b, r)
 	}
 	if flags&(passive|indexed) != 0 {
-		b = append(b, r.byte()) // what the elements are
+		b = append(b, r.byte()) // the kind of the elements
 	}
 	n := r.number()
 	b = appendNumber(b, uint32(n))
@@ -328,7 +332,7 @@ func (w *rewriter) element(b []byte, r *binaryReader) []byte {
 	return b
 }
 
-// data reads a segment of data. Nothing in it has another number.
+// data reads a segment of data. It has no number of a function.
 func (w *rewriter) data(r *binaryReader) {
 	const passive, indexed = 1, 2
 	flags := r.number()

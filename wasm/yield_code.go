@@ -2,7 +2,7 @@ package wasm
 
 import "slices"
 
-// The opcodes that say more than what comes after them, or that are written here.
+// The opcodes that this file treats specially, or writes.
 const (
 	opBlock        = 0x02
 	opLoop         = 0x03
@@ -36,43 +36,46 @@ const (
 	typeI32  = 0x7f
 )
 
-// bodyWriter rewrites the bodies of functions: first it reads them all, then it counts, and then it writes.
+// bodyWriter rewrites the bodies of functions. First it reads all of them, then it counts, and then it
+// writes.
 type bodyWriter struct {
 	w *rewriter
-	// charge counts down by a padded constant, charge[weightAt:]. check calls out where the countdown
-	// has run out; loopCheck does so at the beginning of a loop without parameters.
+	// charge is code that counts down by a padded constant, charge[weightAt:]. check is code that calls
+	// our function if the countdown has run out. loopCheck does the same at the beginning of a loop
+	// without parameters.
 	charge, check, loopCheck []byte
 	weightAt                 int
 
-	// code has the functions one after the other, without what comes before their first instruction.
+	// code has the functions one after the other, from the first instruction of each.
 	code      []byte
 	functions []function
 	sites     []site
 	calls     []call
 
-	// Of the function at hand: its code, and from where on nothing of it is copied yet.
+	// reader reads the code of the current function. Its bytes before copied are in code already.
 	reader binaryReader
 	copied int
-	// locals is how many it has. The one after them, where ranged says that it is needed, is ours.
+	// locals is the number of locals of the current function. If ranged is true, it gets one more, which
+	// is ours.
 	locals uint32
 	ranged bool
-	// blocks are the sites that each open block counts for.
+	// blocks has, for each open block, the index of the site at which its code counts.
 	blocks []int
 }
 
-// site is where code counts down: the entry of a function, or a loop.
+// site is a place at which code counts down: the entry of a function, or a loop.
 type site struct {
-	at    int // where the constant lies in code; an entry's lies in charge
-	bytes int // how much code counts for it
+	at    int // the index of the site's constant in code; not used for an entry
+	bytes int // how many bytes of code count at this site
 }
 
-// call says that the code of a site calls a function.
+// call is a call of a function in the code of a site.
 type call struct {
 	site     int
 	function uint32
 }
 
-// begin takes in what comes before the code, which is size bytes long.
+// begin prepares the rewriting of a code section of size bytes. The sections before it have been read.
 func (c *bodyWriter) begin(w *rewriter, size int) {
 	c.w = w
 	c.code = make([]byte, 0, size+size/8)
@@ -82,18 +85,18 @@ func (c *bodyWriter) begin(w *rewriter, size int) {
 	c.charge = append(slices.Clone(get), opI32Const)
 	c.weightAt = len(c.charge)
 	c.charge = slices.Concat(appendPadded(c.charge, 0), []byte{opI32Sub}, set)
-	// What has been checked goes on right behind, in a straight line with what comes before: nothing
-	// that is in a register there is loaded again. Calling out comes back to the beginning of a loop.
+	// After the check, the usual path goes straight on, so values stay in their registers. The path that
+	// calls our function goes back to the beginning of a loop.
 	c.loopCheck = slices.Concat(get, []byte{opI32Const, 0, opI32GtS, opIf, noResult, opElse, opCall},
 		appendNumber(nil, uint32(len(w.types))+1), []byte{opBr, 1, opEnd})
 	c.check = slices.Concat([]byte{opLoop, noResult}, c.loopCheck, []byte{opEnd})
 }
 
-// read reads the next function that r has, one of a type.
+// read reads the next function of r. typ is the index of its type.
 func (c *bodyWriter) read(typ uint32, r *binaryReader) {
 	body := r.take(r.number())
 	b := &c.reader
-	*b = binaryReader{b: body, base: r.at() - len(body), err: r.err}
+	*b = binaryReader{b: body, base: r.offset() - len(body), err: r.err}
 	f := function{groups: b.number(), from: len(c.code), sites: len(c.sites), calls: len(c.calls)}
 	locals := uint64(c.w.params[typ])
 	declared := b.next
@@ -114,7 +117,7 @@ func (c *bodyWriter) read(typ uint32, r *binaryReader) {
 	}
 	c.copy(0)
 	if b.more() {
-		b.fail("%d bytes are left after the end of a function", b.left())
+		b.fail("%d bytes are left after the end of a function", b.remaining())
 	}
 	if r.err = b.err; r.err != nil {
 		r.next = len(r.b)
@@ -123,7 +126,7 @@ func (c *bodyWriter) read(typ uint32, r *binaryReader) {
 	c.functions = append(c.functions, f)
 }
 
-// copy copies what has been read, but for the last n bytes.
+// copy copies the bytes that have been read to code, except for the last n bytes.
 func (c *bodyWriter) copy(n int) {
 	if r := &c.reader; r.err == nil {
 		c.code = append(c.code, r.b[c.copied:r.next-n]...)
@@ -131,7 +134,7 @@ func (c *bodyWriter) copy(n int) {
 	}
 }
 
-// instruction reads an instruction, and writes what comes before or after it where there is something.
+// instruction reads an instruction, and writes the code that is added before or after it, if any.
 func (c *bodyWriter) instruction() {
 	r, block := &c.reader, c.blocks[len(c.blocks)-1]
 	before := r.next
@@ -156,7 +159,7 @@ func (c *bodyWriter) instruction() {
 		}
 	case opCall, opRefFunc:
 		from := r.next
-		f := r.below(uint32(len(c.w.types)), "function")
+		f := r.index(uint32(len(c.w.types)), "function")
 		if r.err != nil {
 			break
 		}
@@ -168,14 +171,14 @@ func (c *bodyWriter) instruction() {
 		c.copy(r.next - from)
 		c.code = appendNumber(c.code, f+1)
 	case opCallIndirect:
-		r.below(uint32(len(c.w.params)), "type")
+		r.index(uint32(len(c.w.params)), "type")
 		r.number()
 	case opSelectTyped:
 		r.take(r.number())
 	case opLocalGet, opLocalSet, opLocalTee:
-		r.below(c.locals, "local")
+		r.index(c.locals, "local")
 	case opGlobalGet, opGlobalSet:
-		r.below(c.w.globals, "global")
+		r.index(c.w.globals, "global")
 	case opI32Const, opI64Const, opF32Const, opF64Const, opRefNull:
 		r.literal(op)
 	case opBulk:
@@ -185,9 +188,9 @@ func (c *bodyWriter) instruction() {
 	default:
 		switch {
 		case op <= 0x01, op == opElse, op == 0x0f, op == 0x1a, op == 0x1b, 0x45 <= op && op <= 0xc4, op == 0xd1:
-			// unreachable, nop; else; return; drop; select; what reckons; ref.is_null
+			// unreachable, nop; else; return; drop; select; arithmetic and comparisons; ref.is_null
 		case op == opBr, op == 0x0d, op == 0x25, op == 0x26, op == 0x3f, op == 0x40:
-			r.number() // of br and br_if, of a table; of the memory whose size is asked for, or that grows
+			r.number() // a label of br or br_if; a table; a memory of memory.size or memory.grow
 		case 0x28 <= op && op <= 0x3e:
 			c.access()
 		default:
@@ -197,7 +200,7 @@ func (c *bodyWriter) instruction() {
 	c.sites[block].bytes += r.next - before
 }
 
-// literal reads what an instruction with the opcode of a literal has after it.
+// literal reads the operand of an instruction with the opcode of a literal.
 func (r *binaryReader) literal(op byte) {
 	switch op {
 	case opI32Const:
@@ -213,7 +216,7 @@ func (r *binaryReader) literal(op byte) {
 	}
 }
 
-// unknown says that an instruction of n bytes is not known.
+// unknown fails because the instruction that was just read, n bytes of it, is not known.
 func (c *bodyWriter) unknown(n int, format string, args ...any) {
 	if c.reader.err == nil {
 		c.reader.next -= n
@@ -221,7 +224,8 @@ func (c *bodyWriter) unknown(n int, format string, args ...any) {
 	}
 }
 
-// blockType reads the type of a block: the number of one, or below 0.
+// blockType reads the type of a block. It returns the index of a type, or a number below 0 for a type
+// without an index.
 func (c *bodyWriter) blockType() int64 {
 	t := c.reader.signed()
 	if t >= int64(len(c.w.params)) {
@@ -230,13 +234,13 @@ func (c *bodyWriter) blockType() int64 {
 	return t
 }
 
-// access reads where an access to the memory goes.
+// access reads the operands of an access to the memory.
 func (c *bodyWriter) access() {
-	c.reader.number() // its alignment
-	c.reader.number() // its offset
+	c.reader.number() // alignment
+	c.reader.number() // offset
 }
 
-// bulk reads an instruction with the prefix 0xfc, which begins at before.
+// bulk reads an instruction with the prefix 0xfc. before is the index at which the instruction begins.
 func (c *bodyWriter) bulk(before int) {
 	const memoryInit, dataDrop, memoryCopy, memoryFill, tableInit, elementDrop, tableCopy, tableGrow, tableSize,
 		tableFill = 8, 9, 10, 11, 12, 13, 14, 15, 16, 17
@@ -260,7 +264,7 @@ func (c *bodyWriter) bulk(before int) {
 	if r.err != nil {
 		return
 	}
-	// What works on a range has its length on top of the stack.
+	// An instruction on a range has the range's length on top of the stack.
 	c.ranged = true
 	c.copy(r.next - before)
 	c.code = appendNumber(append(c.code, opLocalTee), c.locals)
@@ -286,7 +290,7 @@ func (c *bodyWriter) vector() {
 	case 84 <= op && op <= 91: // loads and stores of a lane
 		c.access()
 		r.byte()
-	case op <= 0xff: // what reckons
+	case op <= 0xff: // arithmetic and comparisons
 	default:
 		c.unknown(r.next-before, "the opcode 0xfd %d", op)
 	}

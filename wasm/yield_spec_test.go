@@ -18,7 +18,8 @@ import (
 	"hypertoken/internal/require"
 )
 
-// specification returns the folders with the test suite of WebAssembly's specification that wazero has.
+// specification returns the folders with the test suite of WebAssembly's specification. wazero's module
+// contains them.
 func specification(t *testing.T) []string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}",
@@ -30,7 +31,7 @@ func specification(t *testing.T) []string {
 	return []string{filepath.Join(dir, "v1", "testdata"), filepath.Join(dir, "v2", "testdata")}
 }
 
-// runtimes are two, for plain and for rewritten modules.
+// runtimes returns two runtimes, for plain and for rewritten modules.
 func runtimes(t testing.TB) (plain, yielding wazero.Runtime) {
 	t.Helper()
 	make := func() wazero.Runtime {
@@ -57,8 +58,8 @@ func imports(m wazero.CompiledModule, code []byte) bool {
 	return len(m.ImportedFunctions())+len(m.ImportedMemories()) > 0
 }
 
-// What the specification's suite says is valid can be rewritten and stays valid, what it says is
-// not does not become so.
+// A module that is valid in the specification's suite can be rewritten, and stays valid. A module that is
+// invalid there does not become valid.
 func TestTheSpecificationsModulesAreRewritten(t *testing.T) {
 	t.Parallel()
 	plain, yielding := runtimes(t)
@@ -115,7 +116,7 @@ type specCommand struct {
 	}
 }
 
-// stack returns the arguments of an action as a call takes them.
+// stack returns the arguments of an action in the form that a call takes.
 func (c *specCommand) stack(t *testing.T) (stack []uint64) {
 	t.Helper()
 	number := func(v any) uint64 {
@@ -145,7 +146,8 @@ func (c *specCommand) stack(t *testing.T) (stack []uint64) {
 	return stack
 }
 
-// What a module of the suite returns, and what it traps for, does not depend on whether it was rewritten.
+// A rewritten module of the suite returns the same results as the plain one, and traps for the same
+// reasons.
 func TestTheSpecificationsModulesRunAlike(t *testing.T) {
 	t.Parallel()
 	calls := 0
@@ -185,7 +187,7 @@ func runScript(t *testing.T, script string) (calls int) {
 			}
 			rewritten, err := rewrite(code)
 			if err != nil {
-				continue // it imports something, or has no code
+				continue // the module imports something, or has no code
 			}
 			config := wazero.NewModuleConfig().WithName("")
 			var errs [2]error

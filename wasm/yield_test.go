@@ -14,7 +14,7 @@ import (
 	"hypertoken/internal/cores"
 )
 
-// countedContext ends when it is asked for the n-th time whether it has.
+// countedContext ends when it is asked for the n-th time whether it has ended.
 type countedContext struct {
 	context.Context
 	asked, n int
@@ -35,7 +35,7 @@ func calling(code ...byte) *cores.Module {
 		Returns("ht_input", cores.IntToInt, 0).Function("ht_call", cores.IntsToInt, code...)
 }
 
-// Whatever takes its time ends with its context.
+// Code that takes long, in any form, ends with its context.
 func TestAContextEndsWhateverTakesItsTime(t *testing.T) {
 	// twice calls a function with its parameter less one, two times, and adds what it returns; it ends at 0.
 	twice := func(call ...byte) []byte {
@@ -81,7 +81,7 @@ func TestAContextEndsWhateverTakesItsTime(t *testing.T) {
 	}
 }
 
-// yields returns how often a rewritten function of no parameter calls out.
+// yields returns how often a rewritten function without parameters yields.
 func yields(t *testing.T, code ...byte) int {
 	t.Helper()
 	rewritten, err := rewrite(new(cores.Module).Function("f", cores.ToNothing, code...).Bytes())
@@ -101,7 +101,8 @@ func yields(t *testing.T, code ...byte) int {
 }
 
 func TestWhatIsCounted(t *testing.T) {
-	// times repeats instructions: a global of ours would be seen, so the memory counts.
+	// times repeats instructions. It counts in the memory, because a global of its own would change the
+	// module.
 	times := func(n uint32, code ...byte) []byte {
 		loop := slices.Concat([]byte{0x03, 0x40}, code,
 			[]byte{0x41, 0, 0x41, 0, 0x28, 2, 0, 0x41, 1, 0x6a, 0x36, 2, 0, 0x41, 0, 0x28, 2, 0, 0x41})
@@ -121,7 +122,7 @@ func TestWhatIsCounted(t *testing.T) {
 		{"five times as many", times(5 * yieldAfter), 5},
 		{"rounds that count twice", times(yieldAfter/2, bytes.Repeat([]byte{0x01}, 40)...), 0},
 		{"small ranges", times(1000, range1(63, 0xfc, 11, 0)...), 0},
-		// Each round counts one, and its range 999: the last one before a yield overshoots.
+		// Each round counts 1, and its range 999. So the last round before a yield exceeds the countdown.
 		{"large ranges that are filled", times(1000, range1(64_000-4, 0xfc, 11, 0)...), 1000 * 1000 / (yieldAfter + 1000)},
 		{"large ranges that are copied", times(1000, range1(64_000-4, 0xfc, 10, 0, 0)...), 1000 * 1000 / (yieldAfter + 1000)},
 		{"large ranges in a line", bytes.Repeat(range1(64_000, 0xfc, 11, 0), 4), 0},
@@ -134,7 +135,8 @@ func TestWhatIsCounted(t *testing.T) {
 	}
 }
 
-// module returns a module of the sections that a test needs, whose function of no parameter and no result has a body.
+// module returns a module with all sections that a test needs. It has a function without parameters and
+// results, with the given locals and code.
 func module(locals []byte, body ...byte) []byte {
 	section := func(id byte, parts ...[]byte) []byte {
 		b := slices.Concat(parts...)
@@ -161,7 +163,7 @@ func module(locals []byte, body ...byte) []byte {
 		section(11, []byte{3, 0, 0x41, 0, 0x0b, 1, 'a', 1, 1, 'b', 2, 0, 0x41, 1, 0x0b, 1, 'c'}))
 }
 
-// alike reports whether a module is valid, and fails where rewriting changes that.
+// alike reports whether a module is valid. The test fails if rewriting changes that.
 func alike(t *testing.T, plain, yielding wazero.Runtime, name string, code []byte) bool {
 	m, invalid := plain.CompileModule(t.Context(), code)
 	if invalid == nil {
@@ -180,7 +182,7 @@ func alike(t *testing.T, plain, yielding wazero.Runtime, name string, code []byt
 	return invalid == nil
 }
 
-// Every opcode, with and without a prefix, with whatever may come after it.
+// Every opcode, with and without a prefix, is tried with all kinds of operands.
 func TestEveryOpcode(t *testing.T) {
 	plain, yielding := runtimes(t)
 	immediates := [][]byte{{}, {0}, {1}, {0, 0}, {2, 0}, {1, 0, 0}, {2, 0, 0}, {0x40, 0x0b}, {1, 0x0b}, {1, 0x7f},
@@ -203,8 +205,8 @@ func TestEveryOpcode(t *testing.T) {
 			}
 		}
 	}
-	// That many has the specification: 172 without a prefix, else and end (here only as what ends) and
-	// return among them.
+	// The specification has that many: 172 without a prefix, including else, end and return. else and end
+	// do not count here.
 	if len(seen) < 170+18+230 {
 		t.Errorf("%d opcodes were seen: the test shows little", len(seen))
 	}
@@ -215,7 +217,7 @@ func TestWhatIsNotKnownIsNamed(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		code []byte
-		want string // "" where it is known
+		want string // "" if everything is known
 	}{
 		{"all sections", module(long(1)), ""},
 		{"a tail call", module(long(1), 0x12, 0), "the opcode 0x12 is not known"},
@@ -243,7 +245,7 @@ func TestWhatIsNotKnownIsNamed(t *testing.T) {
 	}
 }
 
-// A core that can't be rewritten runs all the same: wazero watches its contexts.
+// A core that can't be rewritten can run, too: wazero watches its contexts.
 func TestACoreThatIsNotRewrittenIsInterruptedToo(t *testing.T) {
 	c := compileTest(t, Options{Interruptible: true, watched: true})
 	if !errors.Is(c.Slow(), errWatched) {
@@ -262,8 +264,8 @@ func TestACoreThatIsNotRewrittenIsInterruptedToo(t *testing.T) {
 	}
 }
 
-// What watches a context may stop the instance after the call, so the instance ends with the
-// context. One that yields does not.
+// If wazero watches a context, it may stop the instance after the call. So an instance whose context has
+// ended is closed. An instance that yields is not.
 func TestAContextThatEndsWithTheCall(t *testing.T) {
 	for _, c := range []*Core{compile(t, Options{Interruptible: true}),
 		compile(t, Options{Interruptible: true, watched: true})} {
@@ -282,7 +284,8 @@ func TestAContextThatEndsWithTheCall(t *testing.T) {
 	}
 }
 
-// FuzzRewrite rewrites whatever it finds: what comes of it is valid where it was.
+// FuzzRewrite rewrites any bytes. If they can be rewritten, the result is valid exactly if the bytes were
+// a valid module.
 func FuzzRewrite(f *testing.F) {
 	f.Add(module([]byte{1, 1, 0x7f}, 0x03, 0x40, 0x10, 0, 0x0b, 0x41, 0, 0x41, 0, 0x41, 0, 0xfc, 10, 0, 0))
 	f.Add(module([]byte{0}, 0x02, 0x7f, 0x41, 0, 0x0b, 0x1a, 0x41, 0, 0x0e, 1, 0, 0))
@@ -295,7 +298,7 @@ func FuzzRewrite(f *testing.F) {
 		}
 		rewritten, err := rewrite(code)
 		if err != nil {
-			return // Compile goes on without
+			return // Compile uses the core as it is
 		}
 		if most := 32*len(code) + 256; len(rewritten) > most {
 			t.Errorf("%d bytes become %d, %d at most", len(code), len(rewritten), most)

@@ -22,13 +22,14 @@ var mayFail = map[string]bool{
 	"executable memory by a key": true, "the kernel's log": true, "another root": true, "a mount": true,
 	"a tree of mounts": true,
 	"a namespace":      true, "a module": true, "a file by its handle": true, "another signal of a descriptor": true,
-	// A host that is root has capabilities that its worker lacks, which keeps it from these.
+	// A host that is root has capabilities that its worker lacks. So these calls fail without the filter,
+	// too.
 	"the host's scheduling": os.Geteuid() == 0, "the host's priority": os.Geteuid() == 0,
 	"the host's CPUs": os.Geteuid() == 0,
 }
 
-// attack returns what became of each system call that a worker has no use for. Before a worker is
-// confined it could make them; they change nothing then.
+// attack makes system calls that a worker does not need, and returns the error of each. Before a worker
+// is confined, it can make them; then they change nothing.
 func (r *readers) attack(dir string) map[string]error {
 	host := os.Getppid()
 	there := filepath.Join(dir, "there")
@@ -48,7 +49,7 @@ func (r *readers) attack(dir string) map[string]error {
 		}
 	}
 
-	// Limits and scheduling of the host, which become what they were.
+	// Limits and scheduling of the host. They are set to the values that they have.
 	for name, resource := range map[string]int{
 		"the host's CPU time": unix.RLIMIT_CPU, "the host's address space": unix.RLIMIT_AS,
 		"the host's files": unix.RLIMIT_NOFILE,
@@ -85,7 +86,7 @@ func (r *readers) attack(dir string) map[string]error {
 	_ = unix.Close(int(pair[0]))
 	_ = unix.Close(int(pair[1]))
 
-	// What outlives a process, or reaches others.
+	// Objects that outlive a process, or reach other processes.
 	const private, create, remove = 0, 0o1000, 0
 	if id := call("shared memory", unix.SYS_SHMGET, private, 4096, create|0o600); tried["shared memory"] == nil {
 		_, _, _ = syscall.Syscall(unix.SYS_SHMCTL, id, remove, 0)
@@ -136,7 +137,7 @@ func (r *readers) attack(dir string) map[string]error {
 	return tried
 }
 
-// more are attempts that change nothing if they succeed, or only what is there already.
+// more makes further attempts, and returns the error of each. If they succeed, they change nothing.
 func (r *readers) more(host int) map[string]error {
 	tried := map[string]error{}
 	call := func(name string, nr uintptr, arguments ...uintptr) {
@@ -153,7 +154,7 @@ func (r *readers) more(host int) map[string]error {
 	var zeros [256]byte
 	null, pair := uintptr(unsafe.Pointer(&zeros)), r.pair
 
-	// Descriptors, and what they are handed on with.
+	// Descriptors, and ways to pass them on.
 	const fionread = 0x541b
 	tried["a descriptor handed on"] = unix.Sendmsg(pair[0], []byte("x"), unix.UnixRights(pair[0]), nil, 0)
 	tried["a message"] = unix.Sendmsg(pair[0], []byte("x"), nil, nil, 0)
@@ -230,7 +231,7 @@ func fork3() error {
 	return reap(pid, errno)
 }
 
-// rawFork runs nothing of Go's in the new process, which has this thread only.
+// rawFork forks. The new process has this thread only, so it runs no code of Go's runtime.
 //
 //go:norace
 //go:nosplit

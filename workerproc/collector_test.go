@@ -2,7 +2,7 @@ package workerproc
 
 import "testing"
 
-// What engines had goes back to the system once a third of them is gone, and a few at least.
+// Memory goes back to the system once a third of the engines is closed, and at least fewEngines.
 func TestMemoryGoesBackWithTheEngines(t *testing.T) {
 	for _, c := range []struct{ most, left, after int }{
 		{fewEngines, 1, fewEngines},
@@ -11,8 +11,8 @@ func TestMemoryGoesBackWithTheEngines(t *testing.T) {
 		{300, 200, 200},
 	} {
 		gc := collector{live: minGarbage}
-		gc.idle(c.most)
-		gc.idle(c.left)
+		gc.collectIdle(c.most)
+		gc.collectIdle(c.left)
 		if gc.most != c.after {
 			t.Errorf("%d of %d engines are left, and %d count", c.left, c.most, gc.most)
 		}

@@ -22,8 +22,8 @@ import (
 	"hypertoken/ipc"
 )
 
-// Where BREAK_OUT names a directory, a worker tries what a core that broke out could, once at each SIGUSR1, beside its
-// work.
+// If BREAK_OUT names a directory, a worker tries, at each SIGUSR1 and during its work, everything that a
+// core could try that has broken out of WebAssembly.
 func init() {
 	if dir := os.Getenv("BREAK_OUT"); dir != "" && process.InWorker() {
 		told := make(chan os.Signal, 1)
@@ -44,7 +44,7 @@ func init() {
 	}
 }
 
-// breakOut returns what became of each attempt. dir has a file there.
+// breakOut makes the attempts, and returns the error of each. The directory dir has a file named there.
 func breakOut(dir string, r *readers) map[string]error {
 	plain := net.ListenConfig{}
 	plain.SetMultipathTCP(false)
@@ -121,7 +121,8 @@ func newReaders() *readers {
 	return r
 }
 
-// read returns nil where any of them could. None gets a second turn before all have had one.
+// read lets each reader read once, and returns nil if any of them could. No reader gets a second turn
+// before all have had one.
 func (r *readers) read() (err error) {
 	for range readerCount {
 		r.turn <- struct{}{}
@@ -139,7 +140,7 @@ func (r *readers) read() (err error) {
 	return err
 }
 
-// attempts are what a worker says of breaking out.
+// attempts takes the log lines in which a worker reports its attempts.
 type attempts chan []byte
 
 func (a attempts) Write(line []byte) (int, error) {
@@ -147,7 +148,7 @@ func (a attempts) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// next has the worker try, and returns the error number of each attempt.
+// next makes the worker try, and returns the error number of each attempt.
 func (a attempts) next(t *testing.T, pid int) map[string]syscall.Errno {
 	t.Helper()
 	if err := syscall.Kill(pid, syscall.SIGUSR1); err != nil {

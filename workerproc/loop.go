@@ -14,18 +14,19 @@ import (
 
 // Runtime compiles cores and makes instances of them.
 type Runtime interface {
-	// Has reports whether the core of a hash needs not be sent.
+	// Has reports whether the runtime has the core with this hash, so that the host need not send it.
 	Has(hash string) bool
-	// Use compiles a core, nil for the one it has; instances are made of it from then on.
+	// Use compiles a core, and from then on instances are made of it. If core is nil, it compiles the one
+	// that the runtime has.
 	Use(ctx context.Context, c ipc.ConfigureBody, core []byte) error
 	Instantiate(context.Context) (executor.Instance, error)
-	// Actions returns the core's list of actions, as it encodes it.
+	// Actions returns the core's list of actions, as the core encodes it.
 	Actions(context.Context) ([]byte, error)
 }
 
-// Loop is what a worker does with what it reads: requests run in the order of their arrival, one at a time. It has no
-// goroutine, no clock of its own and no pipe: whoever has bytes hands them over ([Loop.Space], [Loop.Filled]), and says
-// when the next request may run ([Loop.Run]).
+// Loop runs the requests that a worker reads, one at a time, in the order of their arrival. It has no
+// goroutine, no clock and no pipe. The caller reads bytes into [Loop.Space] and calls [Loop.Filled],
+// and calls [Loop.Run] for each request. So a simulation can drive it.
 type Loop struct {
 	log     *slog.Logger
 	runtime Runtime
@@ -33,16 +34,16 @@ type Loop struct {
 	out     executor.Out
 
 	queue queue
-	// unread is how many requests ran since bytes were taken in last.
+	// unread is how many requests ran since the last call of Filled.
 	unread   int
 	engines  map[uint64]*executor.Engine
 	executor *executor.Executor // nil until the worker is configured
 
 	config ipc.ConfigureBody
-	core   []byte // what has come of it
+	core   []byte // the part of the core that has arrived
 }
 
-// maxControl bounds frames before the host has said how large they may be.
+// maxControl bounds frames until the host has configured MaxFrame.
 const maxControl = ipc.ChunkSize + 1<<10
 
 // NewLoop returns the loop of a worker that answers to out.
@@ -67,7 +68,8 @@ func (l *Loop) Space() []byte {
 	return l.in.Space()
 }
 
-// Idle reports whether there is nothing to run. What time passes until the next request is none's.
+// Idle reports whether there is nothing to run. If so, the time until the next request counts as run
+// time of no request.
 func (l *Loop) Idle() bool {
 	if l.queue.head < len(l.queue.items) {
 		return false
@@ -78,18 +80,19 @@ func (l *Loop) Idle() bool {
 	return true
 }
 
-// readEvery is how many requests run at most before what has arrived is read.
+// readEvery is how many requests may run before the pipe is read.
 const readEvery = 16
 
-// Due reports whether what has arrived is to be read before the next request runs: it may recall
-// it. Among actions that take next to nothing it is not read before each of them, which would take
-// longer than they do.
+// Due reports whether the caller should read the pipe before the next request runs: a frame there may
+// recall the request. If actions are short, the pipe is not read before each of them, because reading
+// would take longer than the action.
 func (l *Loop) Due() bool {
 	return l.unread >= readEvery || l.executor == nil || l.executor.Slow()
 }
 
-// Filled says how many came in. What they recall or close is dropped at once, if it has not begun. An error is a
-// [*ipc.MalformedError], and ends the worker.
+// Filled takes in the n bytes that the caller has read into Space. If they recall a request or close a
+// placement, requests that have not begun are dropped at once. It fails with a [*ipc.MalformedError];
+// the worker ends then.
 func (l *Loop) Filled(n int) error {
 	l.in.Filled(n)
 	l.unread = 0
@@ -127,7 +130,7 @@ func (l *Loop) drop(match func(*queued) bool) {
 	l.queue.trim()
 }
 
-// Run runs the next request; false where there is none. An error ends the worker.
+// Run runs the next request. It returns false if there is none. After an error the worker ends.
 func (l *Loop) Run(ctx context.Context) (bool, error) {
 	q, ok := l.queue.front()
 	if !ok {
@@ -151,9 +154,9 @@ func (l *Loop) run(ctx context.Context, h ipc.Header, body []byte) error {
 		l.answer(h, nil)
 		return nil
 	case h.Kind == ipc.Configure:
-		return l.configured(ctx, h, body)
+		return l.handleConfigure(ctx, h, body)
 	case h.Kind == ipc.Core:
-		return l.coreCame(ctx, h, body)
+		return l.handleCore(ctx, h, body)
 	case l.executor == nil:
 		return &ipc.MalformedError{Message: fmt.Sprintf("a frame of %v before the worker was configured", h.Kind)}
 	case h.Placement == 0:
@@ -161,7 +164,7 @@ func (l *Loop) run(ctx context.Context, h ipc.Header, body []byte) error {
 	}
 	e := l.engines[h.Placement]
 	if e == nil {
-		// A request for a placement that was closed, or never opened, is answered by one that is not open.
+		// The placement was closed, or was never opened. An engine that is not open answers the request.
 		e = l.executor.Engine(h.Placement)
 		if h.Kind == ipc.Open {
 			l.engines[h.Placement] = e
@@ -179,7 +182,7 @@ func (l *Loop) answer(h ipc.Header, result []byte) {
 		ipc.AppendBytes(nil, 0))
 }
 
-func (l *Loop) configured(ctx context.Context, h ipc.Header, body []byte) error {
+func (l *Loop) handleConfigure(ctx context.Context, h ipc.Header, body []byte) error {
 	if l.executor != nil || l.config.Core != "" {
 		return &ipc.MalformedError{Message: "the worker is configured already"}
 	}
@@ -199,8 +202,8 @@ func (l *Loop) configured(ctx context.Context, h ipc.Header, body []byte) error 
 	return nil
 }
 
-// coreCame takes a piece of the core. The last one is answered once the core is compiled.
-func (l *Loop) coreCame(ctx context.Context, h ipc.Header, body []byte) error {
+// handleCore takes in a piece of the core. The last piece is answered once the core is compiled.
+func (l *Loop) handleCore(ctx context.Context, h ipc.Header, body []byte) error {
 	piece, err := ipc.ReadPiece(body)
 	if err != nil {
 		return err
@@ -219,7 +222,8 @@ func (l *Loop) coreCame(ctx context.Context, h ipc.Header, body []byte) error {
 	return l.use(ctx, h)
 }
 
-// maxActions bounds the list of actions that is told, in bytes: it fits into a frame of any size.
+// maxActions bounds the list of actions that is sent to the host, in bytes. Such a list fits into a
+// frame, whatever MaxFrame is.
 const maxActions = 1 << 20
 
 // use compiles the core and answers.
@@ -242,7 +246,7 @@ func (l *Loop) use(ctx context.Context, h ipc.Header) error {
 	var actions []byte
 	if l.config.Actions {
 		if actions, err = l.runtime.Actions(ctx); err != nil || len(actions) > maxActions {
-			l.log.Warn("the core does not tell its actions", "error", err, "bytes", len(actions))
+			l.log.Warn("the core's list of actions can't be used", "error", err, "bytes", len(actions))
 			actions = nil
 		}
 	}
@@ -278,7 +282,7 @@ func (q *queue) push(f queued) {
 	q.items = append(q.items, f)
 }
 
-// trim takes what was dropped off the front.
+// trim removes dropped requests from the front.
 func (q *queue) trim() {
 	for q.head < len(q.items) && q.items[q.head].dropped {
 		q.head++

@@ -15,7 +15,7 @@ import (
 	"hypertoken/wasm"
 )
 
-// memorySink keeps what is written.
+// memorySink is a sink that keeps the written bytes.
 type memorySink struct{ bytes.Buffer }
 
 func (s *memorySink) TryWrite(b []byte) (int, error)      { return s.Write(b) }
@@ -31,7 +31,7 @@ func (c oneCore) Instantiate(ctx context.Context) (executor.Instance, error) {
 	return c.core.Instantiate(ctx)
 }
 
-// session writes what a host sends.
+// session returns the bytes that a host sends in a session.
 func session(f func(c *ipc.Conn[int])) []byte {
 	var sink memorySink
 	c := ipc.NewConn[int](&sink, ipc.Window{Requests: 100, Bytes: 1 << 20})
@@ -41,8 +41,8 @@ func session(f func(c *ipc.Conn[int])) []byte {
 	return sink.Bytes()
 }
 
-// FuzzLoop hands a worker whatever it finds, cut anywhere: it ends with a malformed frame, or answers each request that
-// it has read exactly once.
+// FuzzLoop gives a worker any bytes, cut anywhere. The worker ends with a malformed frame, or answers each
+// request that it has read exactly once.
 func FuzzLoop(f *testing.F) {
 	core, err := wasm.Compile(f.Context(), cores.Example, wasm.Options{MemoryLimit: 8 << 20})
 	if err != nil {

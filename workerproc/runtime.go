@@ -10,7 +10,8 @@ import (
 	"hypertoken/wasm"
 )
 
-// wazeroRuntime runs cores under wazero, compiled without checks for an end: a worker that hangs is killed.
+// wazeroRuntime runs cores under wazero. They are not interruptible, because a worker that hangs is
+// killed.
 type wazeroRuntime struct {
 	log   *slog.Logger
 	cache *wasm.Cache
@@ -30,7 +31,7 @@ func (r *wazeroRuntime) Use(ctx context.Context, c ipc.ConfigureBody, core []byt
 	}
 	if c.CacheDir != "" {
 		if r.cache, err = wasm.OpenCache(c.CacheDir); err != nil {
-			// The host uses the same directory, and warns of it once.
+			// The host uses the same directory, and warns once. So this is for debugging only.
 			r.log.Debug("no cache for compiled code: starting takes longer", "error", err)
 		}
 	}
@@ -41,7 +42,7 @@ func (r *wazeroRuntime) Use(ctx context.Context, c ipc.ConfigureBody, core []byt
 			"remedy", "delete the cache's directory: others could write there")
 	}
 	if err == nil && r.core.Interpreted() != nil {
-		// So does the host's, which warns of it once.
+		// The host interprets its core, too, and warns once. So this is for debugging only.
 		r.log.Debug("the core is interpreted", "error", r.core.Interpreted())
 	}
 	if err == nil && r.cache.Err() != nil {

@@ -1,14 +1,14 @@
-// Package workerproc is the worker process: it runs engines on a core, one request after the other, for the host that
-// started it.
+// Package workerproc is the worker process. It runs engines on a core for the host that started it,
+// one request after the other.
 //
-// An application that embeds the host is its own worker where its main begins with [Main]:
+// An application that embeds the host is its own worker if its main begins with [Main]:
 //
 //	func main() {
 //		workerproc.Main()
 //		...
 //	}
 //
-// A worker ends when its standard input does, so none survives its host.
+// A worker ends when its standard input ends, so it does not outlive its host.
 package workerproc
 
 import (
@@ -34,9 +34,9 @@ import (
 	"hypertoken/wasm"
 )
 
-// Main runs this process as a worker, and exits, where a host has started it as one. Otherwise it
-// notes that this program can be its own worker, and returns. Call it first in main: what a program
-// does before, each of its workers does too.
+// Main runs this process as a worker, and exits, if a host has started it as one. Otherwise it notes
+// that this program can be its own worker, and returns. Call it first in main: each worker also runs
+// everything that main does before this call.
 func Main() {
 	if !process.InWorker() {
 		process.DeclareWorker()
@@ -52,7 +52,7 @@ const (
 )
 
 func run() int {
-	// A worker whose standard error nobody reads runs on: what it logs is lost.
+	// If nobody reads its standard error any more, the worker goes on, and its log is lost.
 	signal.Ignore(syscall.SIGPIPE)
 	go wasm.Hash(wasm.Builtin()) // for hello, while go-plugin's server starts
 	in, out, err := process.Serve()
@@ -73,7 +73,7 @@ func run() int {
 	return 0
 }
 
-// serve runs the loop on the pipes until the host is gone.
+// serve runs the loop on the pipes until the host has closed them.
 func serve(in, out *os.File, level *slog.LevelVar, log *slog.Logger) error {
 	source, err := ipc.NewPipe(in)
 	if err != nil {
@@ -90,7 +90,8 @@ func serve(in, out *os.File, level *slog.LevelVar, log *slog.Logger) error {
 	w.flusher = time.AfterFunc(time.Hour, w.flushLate)
 	w.flusher.Stop()
 	wait := new(ipc.Spinner)
-	// Whoever collects holds it, and so does the loop, but for when it waits for the host.
+	// The loop holds running, except while it waits for the host. A goroutine that frees memory holds it,
+	// too, so the two never run at once.
 	running := new(sync.Mutex)
 	running.Lock()
 	loop := NewLoop(&configured{wazeroRuntime{log: log, compiled: func() { confine(log) }}, level, wait, running}, w,
@@ -104,7 +105,7 @@ func serve(in, out *os.File, level *slog.LevelVar, log *slog.Logger) error {
 			n, err := 0, error(nil)
 			if idle {
 				w.Flush()
-				gc.idle(loop.Engines())
+				gc.collectIdle(loop.Engines())
 				running.Unlock()
 				n, err = wait.Read(source, loop.Space())
 				running.Lock()
@@ -129,16 +130,17 @@ func serve(in, out *os.File, level *slog.LevelVar, log *slog.Logger) error {
 			return err
 		}
 		if err := w.writer.Err(); err != nil {
-			return nil // nobody reads: the host is gone
+			return nil // nobody reads the answers: the host has ended
 		}
 		if ran {
-			gc.ran(w.appended)
+			gc.noteRequest(w.appended)
 			w.appended = 0
 		}
 	}
 }
 
-// configured sets what the host has configured for the process itself.
+// configured is a runtime that also applies the settings that the host has sent for the process: the
+// level of the log, polling, and the limit of memory.
 type configured struct {
 	wazeroRuntime
 	level   *slog.LevelVar
@@ -155,7 +157,8 @@ func (c *configured) Use(ctx context.Context, b ipc.ConfigureBody, core []byte) 
 		debug.SetMemoryLimit(b.WorkerMemory)
 	}
 	err := c.wazeroRuntime.Use(ctx, b, core)
-	// What compiling left behind is most of what a worker would ever hold. Its first answers do not wait for that.
+	// Compiling leaves more garbage than anything else that a worker does, so it is given back to the
+	// system. That happens a little later, so that the first answers do not wait for it.
 	time.AfterFunc(settleAfter, func() {
 		c.running.Lock()
 		defer c.running.Unlock()
@@ -164,36 +167,37 @@ func (c *configured) Use(ctx context.Context, b ipc.ConfigureBody, core []byte) 
 	return err
 }
 
-// settleAfter is how long after its start a worker frees what that took.
+// settleAfter is the time between the start of a worker and the freeing of the memory that it took.
 const settleAfter = 50 * time.Millisecond
 
-// confine gives up the file system, and what else a core must not reach if it ever breaks out of
-// WebAssembly. A worker that can't still runs engines: without one they would run in the host's own
-// process.
+// confine gives up the file system, and everything else that a core must not reach if it ever breaks
+// out of WebAssembly. If that fails, the worker still runs engines. Otherwise they would run in the
+// host's own process, which is confined less.
 func confine(log *slog.Logger) {
-	_ = time.Local.String() // the time zone of the log, which is a file
+	_ = time.Local.String() // loads the log's time zone from its file, while files can be opened
 	taken, err := process.Confine()
 	if err != nil {
-		log.Warn("the worker keeps what its user may do", "error", err)
+		log.Warn("the worker is not confined as it should be", "error", err)
 	}
 	log.Debug("the worker is confined", "landlock", taken.Landlock, "seccomp", taken.Seccomp)
 }
 
-// worker is where the loop's answers go. What is not flushed by then is flushed within flushAfter.
+// worker takes the loop's answers and gathers them. An answer that is not flushed otherwise is flushed
+// after flushAfter.
 type worker struct {
 	writer  *ipc.Writer
 	flusher *time.Timer
 	armed   atomic.Bool
-	// gathered are the answers since the last flush of the loop's.
+	// gathered is the number of answers since the last Flush.
 	gathered int
-	// appended is how many bytes were answered since the collector was told.
+	// appended is the number of bytes of answers since the collector was told of them.
 	appended int
 }
 
 const flushAfter = 5 * time.Millisecond
 
-// flushSize and flushAnswers are how much is gathered before it is written without further reason,
-// in bytes and answers: the host takes the first answers in while the next actions run.
+// flushSize (in bytes) and flushAnswers are how much is gathered before it is written. So the host can
+// take in the first answers while the next actions run.
 const (
 	flushSize    = 48 << 10
 	flushAnswers = 32
@@ -229,43 +233,46 @@ func (w *worker) Drain(limit int) { w.writer.Drain(limit) }
 type collector struct {
 	sample [1]metrics.Sample
 	runs   int
-	moved  int    // bytes that came and went since it last looked: large ones leave large buffers behind
+	moved  int    // bytes read and written since the last check: large messages leave large buffers behind
 	last   uint64 // bytes allocated up to the last collection
-	live   uint64
-	most   int // engines since the last time that memory was given back
+	live   uint64 // bytes that were live at the last collection
+	most   int    // the most engines since memory was last given back to the system
 }
 
 const (
-	// looksEvery is how many actions run before the collector looks.
-	looksEvery = 256
-	// minGarbage is what is allocated at least between two collections.
+	// checkEvery is how many requests run before the collector checks how much was allocated.
+	checkEvery = 256
+	// minGarbage is the least that is allocated between two collections, in bytes.
 	minGarbage = 8 << 20
-	// fewEngines is how many engines have to go at least before their memory is given back.
+	// fewEngines is the least number of closed engines for which memory is given back to the system.
 	fewEngines = 32
 )
 
-// ran takes note of a request that ran, and of the bytes of its answer.
-func (c *collector) ran(answered int) {
+// noteRequest counts a request that ran, and the bytes of its answer. It collects if enough was
+// allocated.
+func (c *collector) noteRequest(answered int) {
 	c.moved += answered
-	if c.runs++; c.runs >= looksEvery || c.moved >= minGarbage {
-		c.look(1)
+	if c.runs++; c.runs >= checkEvery || c.moved >= minGarbage {
+		c.collectIfDue(1)
 	}
 }
 
-// idle collects earlier, when nobody waits. Engines that have gone leave no trace in what was
-// allocated: where they are a third of those that there were, what they had goes back to the
-// system.
-func (c *collector) idle(engines int) {
+// collectIdle is called when no request waits, and collects earlier than noteRequest does. Closing an
+// engine allocates nothing, so closed engines are counted: if they were a third of all engines, their
+// memory goes back to the system.
+func (c *collector) collectIdle(engines int) {
 	if c.most = max(c.most, engines); c.most-engines >= max(fewEngines, engines/2) {
 		c.most = engines
 		debug.FreeOSMemory()
 	}
-	if c.runs >= looksEvery/4 || c.moved >= minGarbage/4 {
-		c.look(2)
+	if c.runs >= checkEvery/4 || c.moved >= minGarbage/4 {
+		c.collectIfDue(2)
 	}
 }
 
-func (c *collector) look(eager uint64) {
+// collectIfDue collects if as much was allocated since the last collection as was live then, and at
+// least minGarbage. eager divides this threshold.
+func (c *collector) collectIfDue(eager uint64) {
 	c.runs, c.moved = 0, 0
 	c.sample[0].Name = "/gc/heap/allocs:bytes"
 	metrics.Read(c.sample[:])

@@ -185,7 +185,7 @@ func TestAnActionOnAWorker(t *testing.T) {
 	}
 	digest := s.good(ipc.Digest, 1).Result
 
-	// Placed again with a journal of what was acknowledged.
+	// The engine is placed again, with a journal of the acknowledged actions.
 	s.open(2)
 	s.good(ipc.Replay, 2, journal.AppendEntry(nil, action("stack:draw"), drawn))
 	if o := s.good(ipc.Ready, 2); o.Sequence != 6 {
@@ -227,8 +227,8 @@ func TestRecallAndClose(t *testing.T) {
 	s.configure()
 	s.open(1)
 	s.good(ipc.Ready, 1)
-	// They are in the pipe together, so the worker reads the recall and the close before it runs what
-	// comes after the first.
+	// All frames are in the pipe together. So the worker reads the recall and the close before it runs the
+	// second request.
 	first := s.send(ipc.Dispatch, 0, 1, action("stack:shuffle"))
 	second := s.send(ipc.Dispatch, 0, 1, action("stack:draw"))
 	third := s.send(ipc.Dispatch, 0, 1, action("stack:draw"))

@@ -3,12 +3,12 @@
 /** A value: what MessagePack has, with integers within ±(2^53 - 1) and finite numbers. */
 export type Value = null | boolean | number | string | Value[] | { [key: string]: Value };
 
-/** What source:addStack adds. */
+/** The stack that source:addStack adds. */
 export interface AddedStack {
   tokens: Token[];
 }
 
-/** A seat at the table. */
+/** A player at the table. */
 export interface Agent {
   /** made up unless agent:create names one */
   id: string;
@@ -24,11 +24,11 @@ export interface Agent {
   [key: string]: any;
 }
 
-/** What tokens:draw returns, deck by deck. */
+/** The result of tokens:draw, deck by deck. */
 export interface DrawnTokens {
   /** top first */
   drawn: Token[][];
-  /** what is left */
+  /** the remaining tokens */
   decks: Token[][];
 }
 
@@ -75,14 +75,14 @@ export interface GameState {
   [key: string]: any;
 }
 
-/** What token:merge returns. */
+/** The result of token:merge. */
 export interface MergedTokens {
   merged: Token;
   /** with keepOriginals */
   originals?: Token[];
 }
 
-/** What one side of agent:trade gives: either token, or resource and amount. */
+/** The offer of one side of agent:trade: either token, or resource and amount. */
 export interface Offer {
   token?: TokenRef;
   resource?: string;
@@ -131,19 +131,19 @@ export interface Placement {
   [key: string]: any;
 }
 
-/** When a source is shuffled by itself. */
+/** The rule by which a source is shuffled automatically. */
 export interface ReshufflePolicy {
-  /** how few tokens are left then; null for never */
+  /** a draw that leaves this many tokens or fewer shuffles them; null for never */
   threshold: number | null;
-  /** auto, or nothing is shuffled by itself */
+  /** with any other mode than auto, nothing is shuffled automatically */
   mode: string;
 }
 
-/** When source:draw shuffles what is left. */
+/** The rule by which source:draw shuffles the remaining tokens. */
 export interface ReshuffleSetup {
-  /** how few tokens are left then; null, the default, for never */
+  /** a draw that leaves this many tokens or fewer shuffles them; null, the default, for never */
   threshold?: number | null;
-  /** default auto; with another one nothing is shuffled by itself */
+  /** default auto; with any other mode, nothing is shuffled automatically */
   mode?: string | null;
 }
 
@@ -154,7 +154,7 @@ export interface Rules {
   [key: string]: any;
 }
 
-/** What an engine begins with. */
+/** The setup of a new engine. */
 export interface Setup {
   /** the stack, the top last; without it actions of the family stack fail */
   stack?: Token[] | null;
@@ -162,30 +162,30 @@ export interface Setup {
   source?: SourceSetup | null;
 }
 
-/** Several stacks drawn from as one. The top is the end of an array. */
+/** Several stacks, from which tokens are drawn as from one. The top is the end of an array. */
 export interface Source {
   tokens: Token[];
   burned: Token[];
   /** stack-0, stack-1, ... */
   stackIds: string[];
-  /** what it is shuffled with */
+  /** the seed of its shuffles */
   seed: number | string | null;
   reshufflePolicy: ReshufflePolicy;
 }
 
-/** A source, with how many stacks it has. */
+/** A source, with the number of its stacks. */
 export interface SourceInspection {
   stacks: number;
   tokens: Token[];
   burned: Token[];
   /** stack-0, stack-1, ... */
   stackIds: string[];
-  /** what it is shuffled with */
+  /** the seed of its shuffles */
   seed: number | string | null;
   reshufflePolicy: ReshufflePolicy;
 }
 
-/** The source that an engine begins with. */
+/** The source of a new engine. */
 export interface SourceSetup {
   stacks?: Token[][];
   reshuffle?: ReshuffleSetup | null;
@@ -194,12 +194,12 @@ export interface SourceSetup {
 /** The deck and where its tokens go. The top is the end of an array. */
 export interface Stack {
   stack: Token[];
-  /** what was drawn, whoever has it now */
+  /** the tokens that were drawn, even if they are elsewhere now */
   drawn: Token[];
   discards: Token[];
 }
 
-/** The whole state. Keys beside these are the game's own, which game:setState writes. */
+/** The whole state. All other keys are the game's own; game:setState writes them. */
 export interface State {
   /** by their names */
   agents: { [key: string]: Agent };
@@ -220,7 +220,7 @@ export interface State {
   [key: string]: any;
 }
 
-/** A card, a piece, a chip: any map with a string id. Whatever else it has is kept as it is. */
+/** A card, a piece, a chip: any map with a string id. All other fields are kept as they are. */
 export interface Token {
   /** nothing makes it unique: a token may be copied */
   id: string;
@@ -242,7 +242,7 @@ export interface TokenRef {
   [key: string]: any;
 }
 
-/** What passed between two agents. */
+/** A transfer between two agents. */
 export interface Transaction {
   /** resource_transfer, token_transfer, steal_resource, steal_token or trade */
   type?: string;
@@ -269,7 +269,7 @@ export interface Transaction {
   [key: string]: any;
 }
 
-/** What token:transform returns: a token, unless the properties have an id that is no string. */
+/** The result of token:transform: a token, unless the properties have an id that is no string. */
 export interface TransformedToken {
   /** that of the properties, or else the token's */
   id: any;
@@ -291,7 +291,7 @@ export interface Actions {
   'agent:addToken': { payload: { name: string; token: Token }; result: null };
   /** Adds an agent whose name is free; returns it. */
   'agent:create': { payload: { name: string; id?: string; /** default {} */ meta?: { [key: string]: any } }; result: Agent };
-  /** Moves tokens from an inventory to the stack's discards; returns those found. An id that is not held is passed over: the result lacks it. */
+  /** Moves tokens from an inventory to the stack's discards; returns those found. An id that the agent does not hold is ignored. */
   'agent:discardCards': { payload: { name: string; tokenIds: string[] }; result: Token[] };
   /** Draws up to count tokens from the stack into an inventory; returns them, top first. */
   'agent:drawCards': { payload: { name: string; /** default 1 */ count?: number }; result: Token[] };
@@ -309,7 +309,7 @@ export interface Actions {
   'agent:setActive': { payload: { name: string; /** default true */ active?: boolean }; result: null };
   /** Sets an entry of an agent's meta. */
   'agent:setMeta': { payload: { name: string; key: string; value: any }; result: null };
-  /** Takes what is there, up to an amount. */
+  /** Takes up to an amount of a resource from another agent. */
   'agent:stealResource': { payload: { from: string; to: string; resource: string; /** default 1 */ amount?: number }; result: null };
   /** Takes a token from another agent. */
   'agent:stealToken': { payload: { from: string; to: string; tokenId: string }; result: null };
@@ -317,7 +317,7 @@ export interface Actions {
   'agent:takeResource': { payload: { name: string; resource: string; /** default 1 */ amount?: number }; result: null };
   /** Swaps what two agents offer: {token: {id}} or {resource, amount} each. */
   'agent:trade': { payload: { agent1: string; agent2: string; offer1: Offer; offer2: Offer }; result: null };
-  /** Passes an amount on; too little fails. */
+  /** Passes an amount of a resource on; fails if there is less. */
   'agent:transferResource': { payload: { from: string; to: string; resource: string; /** default 1 */ amount?: number }; result: null };
   /** Passes a token on. */
   'agent:transferToken': { payload: { from: string; to: string; tokenId: string }; result: null };
@@ -351,13 +351,13 @@ export interface Actions {
   'game:setPhase': { payload: { phase: string }; result: null };
   /** Sets an entry of the gameState; returns it. */
   'game:setProperty': { payload: { key: string; value: any }; result: GameState };
-  /** Writes a top-level key of the state, whole (value, merged unless replace) or in places (patches). */
+  /** Writes a top-level key of the state: a value (merged, unless replace is true) or patches. */
   'game:setState': { payload: { key: string; value?: any; /** default false */ replace?: boolean; patches?: Patch[] }; result: any };
   /** Marks the game as started now; returns the gameState. */
   'game:start': { payload: { [key: string]: never }; result: GameState };
   /** Forgets which rules have fired. */
   'rule:initRules': { payload: { [key: string]: never }; result: null };
-  /** Notes when a rule fired; nothing before rule:initRules. */
+  /** Notes the time at which a rule fired; does nothing before rule:initRules. */
   'rule:markFired': { payload: { name: string; timestamp?: number }; result: null };
   /** Adds the tokens of a stack. */
   'source:addStack': { payload: { stack: AddedStack }; result: null };
@@ -367,19 +367,19 @@ export interface Actions {
   'source:draw': { payload: { /** default 1 */ count?: number }; result: Token | Token[] };
   /** Returns the source: {stacks, stackIds, tokens, burned, ...}. */
   'source:inspect': { payload: { [key: string]: never }; result: SourceInspection };
-  /** Takes what is left of a stack out again. */
+  /** Takes the remaining tokens of a stack out again. */
   'source:removeStack': { payload: { stackId: string }; result: null };
   /** Goes back to all tokens of all stacks in order; empties burned. */
   'source:reset': { payload: { [key: string]: never }; result: null };
-  /** Shuffles; a seed that is given stays the source's. */
+  /** Shuffles; if a seed is given, the source keeps it. */
   'source:shuffle': { payload: { seed?: number | string | null }; result: null };
   /** Drops every zone and every lock. */
   'space:clear': { payload: { [key: string]: never }; result: null };
   /** Empties a zone. */
   'space:clearZone': { payload: { zone: string }; result: null };
-  /** Makes a zone; one that exists stays. label, x and y are allowed for compatibility: nothing keeps them. */
+  /** Makes a zone, unless it exists. label, x and y are allowed for compatibility, and ignored. */
   'space:createZone': { payload: { name: string; label?: any; x?: any; y?: any }; result: null };
-  /** Drops a zone with all that lies in it; its lock stays. */
+  /** Removes a zone with all its placements; its lock stays. */
   'space:deleteZone': { payload: { name: string }; result: null };
   /** Lays a zone out as an arc. */
   'space:fanZone': { payload: { zone: string; /** default 15 */ angleStep?: number; /** default 100 */ radius?: number }; result: null };
@@ -387,13 +387,13 @@ export interface Actions {
   'space:flip': { payload: { zone: string; placementId: string; faceUp?: boolean }; result: null };
   /** Locks or unlocks a zone, which need not exist. */
   'space:lockZone': { payload: { zone: string; /** default true */ locked?: boolean }; result: null };
-  /** Moves a placement to the end of another zone, which is made where missing. */
+  /** Moves a placement to the end of another zone, which is made if it is missing. */
   'space:move': { payload: { fromZone: string; toZone: string; placementId: string; x?: number; y?: number }; result: null };
-  /** Puts a card into a zone, which is made where missing; returns the placement, or null where it is locked. */
+  /** Puts a card into a zone, which is made if it is missing; returns the placement, or null if the zone is locked. */
   'space:place': { payload: { zone: string; card: Token; opts?: PlaceOptions }; result: Placement | null };
   /** Takes a placement out. */
   'space:remove': { payload: { zone: string; placementId: string }; result: null };
-  /** Shuffles what lies in a zone. */
+  /** Shuffles the placements of a zone. */
   'space:shuffleZone': { payload: { zone: string; seed?: number | string | null }; result: null };
   /** Lays a zone out as a line, or as an arc. */
   'space:spreadZone': { payload: { zone: string; /** default "linear" */ pattern?: 'arc' | 'linear'; /** default 15 */ angleStep?: number; /** default 100 */ radius?: number }; result: null };
@@ -403,9 +403,9 @@ export interface Actions {
   'space:transferZone': { payload: { fromZone: string; toZone: string }; result: number };
   /** Moves up to count tokens from the top to discards; returns them in array order. */
   'stack:burn': { payload: { /** default 1 */ count?: number }; result: Token[] };
-  /** Puts what lies below position on top. */
+  /** Puts the tokens below position on top. */
   'stack:cut': { payload: { /** default 0 */ position?: number }; result: null };
-  /** Puts a card on the discards; returns it. Nothing checks that the card exists, and where it lies it stays. */
+  /** Puts a card on the discards; returns it. The card is not looked for anywhere, and not taken from anywhere. */
   'stack:discard': { payload: { card: Token }; result: Token };
   /** Moves up to count tokens from the top to drawn; returns them, top first. */
   'stack:draw': { payload: { /** default 1 */ count?: number }; result: Token[] };
@@ -431,7 +431,7 @@ export interface Actions {
   'token:merge': { payload: { tokens: Token[]; /** default {} */ properties?: { [key: string]: any }; /** default false */ keepOriginals?: boolean }; result: MergedTokens };
   /** Returns count copies of a token, each with an id of its own. */
   'token:split': { payload: { token: Token; /** default 2 */ count?: number; propertiesArray?: ({ [key: string]: any } | null)[] | null }; result: Token[] };
-  /** Returns the token with the properties over it, whatever they are: an id that is no string makes it no token. */
+  /** Returns the token with the properties added or replaced. If they have an id that is no string, the result is no token. */
   'token:transform': { payload: { token: Token; /** default {} */ properties?: { [key: string]: any } }; result: TransformedToken };
   /** Returns the tokens of stack, drawn, discards, source, or a zone's name, in order. */
   'tokens:collect': { payload: { sources: string[] }; result: Token[] };

@@ -7,7 +7,7 @@ const kept = 256 << 10; // bytes of room for input that an instance keeps betwee
 const none = new Uint8Array(0);
 const exported = ['ht_abi', 'ht_reply', 'ht_input', 'ht_call'];
 
-/** A call that cost the instance: its state is gone. */
+/** The error of a call that cost the instance. The state of the instance is gone. */
 export class Lost extends Error {
   constructor(code, cause) {
     super(String(cause?.message ?? cause), { cause });
@@ -30,7 +30,7 @@ export class Instance {
     this.#reply = exports.ht_reply() >>> 0;
   }
 
-  /** Room for n bytes of input, as a view that the next call makes invalid. */
+  /** Returns room for n bytes of input, as a view. The next call makes it invalid. */
   room(n) {
     if (n > this.#capacity || (this.#capacity > kept && n <= kept)) {
       this.#capacity = Math.max(n, 4096);
@@ -54,7 +54,8 @@ export class Instance {
   }
 
   /**
-   * Runs a call on the first n bytes of the input. The result lies in the instance's memory: it is valid until the next call.
+   * Runs a call on the first n bytes of the input. The result lies in the instance's memory: it is
+   * valid until the next call.
    * @returns {{failed: boolean, changed: boolean, body: Uint8Array, table: Uint8Array, events: Uint8Array}}
    */
   call(what, n = 0) {
@@ -77,7 +78,7 @@ export class Instance {
     return this.call(what, bytes.length);
   }
 
-  /** The chunks of a snapshot or of the state, together. */
+  /** Returns all chunks of a snapshot or of the state as one piece. */
   stream(what) {
     let reply = this.run(what);
     const parts = [];
@@ -101,13 +102,15 @@ export function join(parts) {
   return all;
 }
 
-/** Whether a value is a compiled module, of whatever realm. */
+/**
+ * Returns whether a value is a compiled module. It may be from another realm, such as an iframe.
+ */
 export const isModule = (value) => Object.prototype.toString.call(value) === '[object WebAssembly.Module]';
 
 /**
  * Fetches and compiles a core.
  * @param {{module: WebAssembly.Module | BufferSource} | {url: string} | {path: string, folder: string}} from see coreLocation
- * @param {(problem: string) => void} [warn] is called with each problem that costs time and stops nothing
+ * @param {(problem: string) => void} [warn] is called for each problem that only costs time
  */
 export async function compile({ module, url, path, folder }, warn) {
   if (isModule(module)) return module;
@@ -135,7 +138,8 @@ export async function compile({ module, url, path, folder }, warn) {
   return compiled(bytes);
 }
 
-// If the page's policy forbids to compile, the error of the browser names no remedy, or 'unsafe-eval', which allows more than is needed.
+// If the page's policy forbids compiling, the browser's error names no remedy, or names
+// 'unsafe-eval', which allows more than is needed.
 async function compiled(from) {
   try {
     return await (from instanceof Response ? WebAssembly.compileStreaming(from) : WebAssembly.compile(from));

@@ -1,4 +1,4 @@
-// The engine as callers have it: its actions as promises, and its events.
+// The engine for callers: its actions as promises, and its events.
 
 import { badInput, canceledError, HyperTokenError, shutdownError, unreadable } from './errors.js';
 import { flag, kind } from './frames.js';
@@ -122,8 +122,9 @@ export class Engine {
   }
 
   /**
-   * Runs an action: on a worker as dispatchAsync does; without workers at once, and returns its result, or throws. Before `ready`, and while
-   * actions of dispatchAsync are in flight, it throws too.
+   * Runs an action: on a worker as dispatchAsync does; without workers at once, and returns its
+   * result, or throws. Before `ready`, and while actions of dispatchAsync are in flight, it throws
+   * too.
    */
   dispatch(type, payload, options) {
     if (this.#host.threads.length > 0) return this.dispatchAsync(type, payload, options);
@@ -145,8 +146,10 @@ export class Engine {
   }
 
   /**
-   * Runs actions one after the other, nothing between them. An atomic batch, the default, is all or nothing: it rejects with the error of the
-   * member that failed, whose index it has. An independent one resolves with an outcome for each: {result} or {error}.
+   * Runs actions one after the other, with nothing between them. An atomic batch, which is the
+   * default, is all or nothing. If a member fails, it rejects with the error of that member, which
+   * has the member's index. An independent batch resolves with an outcome for each member: {result}
+   * or {error}.
    * @param {{type: string, payload?: object, now?: number, entropy?: Uint8Array}[]} actions
    * @param {{mode?: 'atomic' | 'independent', signal?: AbortSignal, timeout?: number}} [options]
    */
@@ -246,7 +249,10 @@ export class Engine {
     }
   }
 
-  /** A hash over the canonical state, 16 hexadecimal digits: equal states have equal digests, here and in Go. */
+  /**
+   * A hash over the canonical state, 16 hexadecimal digits: equal states have equal digests, here
+   * and in Go.
+   */
   async digest(options) {
     const b = await this.#question('digest', kind.digest, options);
     return [...b].reverse().map((x) => x.toString(16).padStart(2, '0')).join('');
@@ -256,8 +262,9 @@ export class Engine {
   async snapshot(options) { return this.#question('snapshot', kind.snapshot, options); }
 
   /**
-   * Calls f with every event of a name, '*' for all: state:updated, engine:action, engine:error, engine:shutdown, and those that a core
-   * raises. f gets {name, payload, ...payload}. Returns a function that removes the listener.
+   * Calls f with every event of a name, '*' for all: state:updated, engine:action, engine:error,
+   * engine:shutdown, and those that a core raises. f gets {name, payload, ...payload}. Returns a
+   * function that removes the listener.
    */
   on(name, f) {
     checkType('on', 'the name of an event', name, 'string');
@@ -288,8 +295,9 @@ export class Engine {
   }
 
   /**
-   * Waits for the requests in flight, and frees the engine. If the host is the engine's own, no worker of it is left then. It may be called
-   * any number of times, for example again with a timeout if it takes too long.
+   * Waits for the requests in flight, and frees the engine. If the host is the engine's own, no
+   * worker of it is left then. It may be called any number of times, for example again with a
+   * timeout if it takes too long.
    * @param {{timeout?: number}} [options] after so many milliseconds the requests in flight fail; 0, the default, is no limit
    */
   async shutdown(options) {

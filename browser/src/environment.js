@@ -1,8 +1,10 @@
-// Differences between Node and a browser: which of them this is, where the worker's script and the core are, and how a thread is started.
+// Differences between Node and a browser: which of them this is, where the worker's script and the
+// core are, and how a thread is started.
 
 /**
- * Tells Node from a browser. Deno and Bun, which have Node's modules, count as Node. It looks at properties that only the real one has:
- * tests in Node define `window` and `document`, and bundlers give pages a `process`.
+ * Returns which environment this is. Deno and Bun have Node's modules, and count as Node. It looks
+ * at properties that only the real environment has: tests in Node define `window` and `document`,
+ * and bundlers give pages a `process`.
  * @returns {'node' | 'browser'}
  */
 export function getEnvironment() {
@@ -10,13 +12,14 @@ export function getEnvironment() {
   if (typeof Deno?.version?.deno === 'string') return 'node';
   if (typeof process !== 'object' || typeof process?.versions?.node !== 'string') return 'browser';
   if (process.browser && Object.prototype.toString.call(process) !== '[object process]') return 'browser'; // a bundler has defined it
-  // A page of Electron may have all of Node's modules, but its worker threads do not run there, and Web Workers do. NW.js is alike.
+  // A page of Electron may have all of Node's modules, but its worker threads do not run there, and
+  // Web Workers do. NW.js is alike.
   const isPage = process.type === 'renderer' || process.type === 'worker'
     || (process.versions.nw !== undefined && typeof globalThis.document === 'object');
   return isPage ? 'browser' : 'node';
 }
 
-/** Whether workers can be started here: Web Workers, or Node's worker threads. */
+/** Returns whether workers can be started here: Web Workers, or Node's worker threads. */
 export function supportsWorkers() {
   return getEnvironment() === 'node' || typeof Worker === 'function';
 }
@@ -49,7 +52,8 @@ const hasScheme = (path) => /^[a-z][a-z0-9+.-]+:/i.test(path);
 const currentFolder = () => globalThis.process?.cwd?.() ?? globalThis.Deno?.cwd() ?? '.';
 
 /**
- * The place of the core. wasmPath names a folder, or a file that ends in .wasm: as a URL, and in Node as a path too.
+ * The place of the core. wasmPath names a folder, or a file that ends in .wasm: as a URL, and in
+ * Node as a path too.
  * @param {string | URL} wasmPath
  * @returns {{url: string} | {path: string, folder: string}} a path may be relative to the folder
  */
@@ -72,7 +76,8 @@ export function scriptFile(given, folder, path) {
   return hasScheme(given) ? new URL(given) : path.resolve(folder, given);
 }
 
-// If a program runs with `node --input-type=module -e ...`, its workers inherit that option, and refuse it because they run a file.
+// If a program runs with `node --input-type=module -e ...`, its workers inherit that option, and
+// refuse it because they run a file.
 function workerArguments() {
   const all = globalThis.process?.execArgv ?? [];
   const rest = all.filter((a, k) => !/^--input-type(=|$)/.test(a) && all[k - 1] !== '--input-type');
@@ -114,7 +119,8 @@ export async function startWorker(path, events) {
   let ended = Promise.resolve();
   worker.addEventListener('message', (e) => {
     if (over) return;
-    // The worker holds this lock until it ends, for whatever reason.
+    // The worker holds this lock for its whole life. So the page gets the lock when the worker has
+    // ended.
     const lock = e.data?.lock;
     if (lock) ended = navigator.locks.request(lock, () => exit(new Error('the worker was terminated'))).catch(() => {});
     events.message(e.data);

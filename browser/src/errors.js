@@ -1,12 +1,12 @@
 /**
- * An error of an action, of its worker or of its host. `code` is stable, and the same as in Go: see README.md. Whatever the code, the
- * action had no effect.
+ * An error of an action, of its worker or of its host. `code` is stable, and the same as in Go: see
+ * README.md. With any code, the action had no effect.
  */
 export class HyperTokenError extends Error {
   /**
    * @param {string} code
    * @param {string} message
-   * @param {{cause?: unknown, index?: number}} [more] index is that of the member of a batch that failed
+   * @param {{cause?: unknown, index?: number}} [more] index is the index of the member of a batch that failed
    */
   constructor(code, message, more = {}) {
     super(`${code}: ${message}`, more.cause === undefined ? undefined : { cause: more.cause });

@@ -1,4 +1,5 @@
-// Runs the requests of placed engines. A worker and the main thread run them with the same code, from the same bytes to the same bytes.
+// Runs the requests of placed engines. A worker and the main thread run them with the same code,
+// from the same bytes to the same bytes.
 
 import { Instance, Lost } from './core.js';
 import { answerHead, entryHead, failure, flag, hash, kind } from './frames.js';

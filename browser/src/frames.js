@@ -1,7 +1,9 @@
-// The frames that a page and its worker send each other. A message has several of them: it is one buffer, which is transferred.
+// The frames that a page and its worker send each other. A message has several of them: it is one
+// buffer, which is transferred.
 //
-// A frame: length of its body u32, request u32, placement u32, kind u8, flags u8, two zero bytes; all little-endian. A worker answers
-// each request in their order, but for `close`, which has no answer.
+// A frame: length of its body u32, request u32, placement u32, kind u8, flags u8, two zero bytes;
+// all little-endian. A worker answers each request in their order, but for `close`, which has no
+// answer.
 
 export const header = 16;
 
@@ -12,7 +14,10 @@ export const flag = {
   restore: 1,
   /** batch: all or nothing. */
   atomic: 1,
-  /** any request: a worker may have died of it. So the worker sends all earlier answers before it runs this request. */
+  /**
+   * any request: it is a suspect. So the worker sends all earlier answers before it runs this
+   * request.
+   */
   suspect: 8,
   /** answer: it failed, the body is an error map. */
   failed: 1,
@@ -20,7 +25,10 @@ export const flag = {
   changed: 2,
   /** answer: the instance is gone. */
   lost: 4,
-  /** answer to a dispatch: it was quick. The worker may hold back the answer to the next action of this name while it runs those behind it. */
+  /**
+   * answer to a dispatch: it was quick. The worker may hold back the answer to the next action of
+   * this name while it runs those behind it.
+   */
   quick: 16,
 };
 
@@ -86,7 +94,7 @@ export class Frame {
   get body() { return new Uint8Array(this.view.buffer, this.view.byteOffset + this.at, this.length); }
 }
 
-/** An answer that was made on this thread: it has the members of a Frame that readers use. */
+/** An answer that was made on this thread. It has the members of a Frame that its readers use. */
 export const answerOf = (flags, body) => ({ flags, body, view: new DataView(body.buffer, body.byteOffset, body.length), at: 0, length: body.length });
 
 /** Calls f with each frame of a message. An error says that it is malformed. */
@@ -101,7 +109,9 @@ export function eachFrame(buffer, f) {
   }
 }
 
-/** A hash of 53 bits. A replay has to give results with the hashes of those that were acknowledged. */
+/**
+ * A hash of 53 bits. A replay has to give results with the hashes of those that were acknowledged.
+ */
 export function hash(bytes) {
   let a = 0x9e3779b9 ^ bytes.length, b = 0x85ebca6b;
   for (let k = 0; k < bytes.length; k++) {
@@ -125,13 +135,17 @@ export function failure(code, message) {
 }
 
 /**
- * The head of an answer to a dispatch or a batch: the run time in milliseconds f64, the hash of its result f64, the length of its events
- * u32, and the number of members of a batch u32. Behind it lie the table of the batch, 16 bytes a member (the ABI's 8, and a hash f64), the
- * events, and the result.
+ * The head of an answer to a dispatch or a batch: the run time in milliseconds f64, the hash of its
+ * result f64, the length of its events u32, and the number of members of a batch u32. After it come
+ * the table of the batch, with 16 bytes for each member (the ABI's 8, and a hash f64), the events,
+ * and the result.
  */
 export const answerHead = 24;
 
-/** The head of an entry of a replay: the length of its action u32, and the hash of the action's result f64. */
+/**
+ * The head of an entry of a replay: the length of its action u32, and the hash of the action's
+ * result f64.
+ */
 export const entryHead = 12;
 
 /**

@@ -1,6 +1,7 @@
-// A game: the journal of one engine, and the rules of its recovery, which docs/recovery.md has with numbers. A game is placed on a
-// worker, or on the main thread, from its journal. If the place is lost, the requests without an answer run again elsewhere. A replay
-// has to give the results that were acknowledged.
+// A game: the journal of one engine, and the rules of its recovery, which docs/recovery.md has with
+// numbers. A game is placed on a worker, or on the main thread, from its journal. If the place is
+// lost, the requests without an answer run again elsewhere. A replay has to give the results that
+// were acknowledged.
 
 import { badInput, HyperTokenError, shutdownError, unreadable } from './errors.js';
 import { entryHead, flag, kind, readAnswer } from './frames.js';
@@ -14,7 +15,8 @@ const utf8 = new TextEncoder();
 const names = new Map();
 const none = new Uint8Array(0);
 
-// The bytes before an action's name. They are written to the same place again and again, because it takes long to make a view.
+// The bytes before an action's name. They are written to the same place again and again, because it
+// takes long to make a view.
 const headBytes = new Uint8Array(28), head = new DataView(headBytes.buffer);
 
 function nameBytes(type) {
@@ -27,7 +29,7 @@ function nameBytes(type) {
   return b;
 }
 
-/** How many bytes an encoded action has beside its payload. */
+/** How many bytes an encoded action has in addition to its payload. */
 export const overhead = (type) => 28 + nameBytes(type).length;
 
 const tooLarge = (type, size, most) => new HyperTokenError('payload_too_large', `${type}: a payload of ${size} bytes is above ${most} (maxPayload)`);
@@ -73,30 +75,41 @@ export function encodeSetup(setup) {
 /** A request to an engine: an action, a batch, a question, or one piece of placing the engine. */
 export class Op {
   withdrawn = false; settled = false; members = null;
-  /** The engine's game, the time that the request may take in milliseconds, and when that is over. 0 is no limit. */
+  /**
+   * The engine's game, the time that the request may take in milliseconds, and when that is over. 0
+   * is no limit.
+   */
   game = null; timeout = 0; deadline = 0;
   /**
-   * The last death of a worker that had this request, or null. All requests of that worker share the object. `cleared` says that
-   * another of them has killed a worker while it ran alone, so that the rest are no suspects any more.
+   * The last death of a worker that had this request, or null. All requests of that worker share
+   * the object. `cleared` says that another of them has killed a worker while it ran alone, so that
+   * the rest are no suspects any more.
    */
   death = null;
   /** How many workers died while they ran this request alone. */
   deaths = 0;
-  /** It is the host's own, a snapshot or a piece of placing the engine: no caller waits for it. */
+  /**
+   * Whether the request is the host's own: a snapshot, or a piece of placing the engine. No caller
+   * waits for it.
+   */
   internal = false;
   /** The batch that the action was gathered into. */
   batch = null;
   /** The requests that an independent batch was split into, one for each member, or null. */
   split = null;
-  /** The failure of this request raises no event: its members raise theirs. */
+  /** Whether a failure of this request raises no event, because its members raise their own. */
   quiet = false;
-  /** charged says that the request counts against maxQueue; release is called when the request ends. */
+  /**
+   * charged says that the request counts against maxQueue; release is called when the request ends.
+   */
   charged = false; release = null;
   #resolve; #reject;
 
   constructor(what, k, parts = [], flags = 0) {
     this.what = what;
-    /** {result} or {error} once the request has ended, for code that does not wait for the promise. */
+    /**
+     * {result} or {error} once the request has ended, for code that does not wait for the promise.
+     */
     this.outcome = null;
     this.kind = k;
     this.parts = parts;
@@ -107,7 +120,7 @@ export class Op {
     });
   }
 
-  /** Whether a worker may have died of this request: then the request runs alone, and never on the main thread. */
+  /** Whether this request is a suspect. A suspect runs alone, and never on the main thread. */
   get suspect() { return this.death !== null && !this.death.cleared; }
 
   resolve(result) {
@@ -122,8 +135,8 @@ export class Op {
 }
 
 /**
- * The actions since the base, in the form of a replay. They lie in a few large pieces of memory, because one object for each action
- * would take several times as much.
+ * The actions since the base, in the form of a replay. They are in a few large pieces of memory,
+ * because one object for each action would take several times as much.
  */
 class Journal {
   bytes = 0;
@@ -164,7 +177,10 @@ export class Game {
   #host; #listener; #isHeard; #limits; #base; #snapshot; #journal = new Journal(); #ran = 0;
   #queue = []; #sent = []; #placing = null; #waiting = false; #saving = false; #idle = [];
   #closing = null; #over = false; #hasToldFallback = false;
-  /** How many placings in a row have failed, and the last death of a worker while this engine was placed there (see Op.death). */
+  /**
+   * How many placings in a row have failed, and the last death of a worker while this engine was
+   * placed there (see Op.death).
+   */
   #attempts = 0; #placeDeath = null;
 
   /**
@@ -212,7 +228,8 @@ export class Game {
     }
   }
 
-  // A suspect runs alone: nothing of this engine is sent before it is answered, and it is sent when nothing is unanswered.
+  // A suspect runs alone: nothing of this engine is sent before it is answered, and it is sent when
+  // nothing is unanswered.
   #mayBeSent(op) {
     if (this.#sent.length === 0) return true;
     return this.#sent.length < window && !op.suspect && !this.#sent[0].suspect;
@@ -240,8 +257,8 @@ export class Game {
   }
 
   /**
-   * Whether the engine may be placed on the main thread. It may not if a worker died while it was placed: then all requests that wait
-   * fail, because the same death would end the page.
+   * Whether the engine may be placed on the main thread. It may not if a worker died while it was
+   * placed: then all requests that wait fail, because the same death would end the page.
    */
   mayRunHere() {
     if (!this.#placeDeath) return true;
@@ -252,7 +269,10 @@ export class Game {
     return false;
   }
 
-  /** Takes a place that the host has found, and sends the base and the journal there. The requests that wait follow at once. */
+  /**
+   * Takes a place that the host has found, and sends the base and the journal there. The requests
+   * that wait follow at once.
+   */
   placeAt(thread, placement) {
     this.#waiting = false;
     this.place = { thread, placement };
@@ -272,7 +292,10 @@ export class Game {
     this.pump();
   }
 
-  /** Takes the answer to a request. An answer from a place that the engine has left counts for nothing. */
+  /**
+   * Takes the answer to a request. An answer from a place that the engine has left counts for
+   * nothing.
+   */
   handleAnswer(thread, placement, op, f) {
     if (this.place?.placement !== placement || this.place.thread !== thread) return;
     this.#sent.shift();
@@ -299,7 +322,8 @@ export class Game {
     }
   }
 
-  // isOwnError says that the engine was never used and the core has said why: then callers get the core's error itself.
+  // isOwnError says that the engine was never used and the core has said why: then callers get the
+  // core's error itself.
   #countFailedPlacing(cause, isOwnError = false) {
     if (++this.#attempts < this.#host.options.maxAttempts) return;
     this.fail(isOwnError ? cause : new HyperTokenError('broken', `the engine could not be placed ${this.#attempts} times (maxAttempts): ${cause.message}`, { cause }));
@@ -307,7 +331,8 @@ export class Game {
 
   #handleRequestAnswer(op, f) {
     const lost = f.flags & flag.lost, changed = (f.flags & flag.changed) !== 0;
-    // The state at the place is not the journal's any more. The requests that were sent after this one run again elsewhere.
+    // The state at the place is no longer that of the journal. The requests that were sent after
+    // this one run again elsewhere.
     if (lost || (op.withdrawn && changed)) this.leavePlace();
     if (op.withdrawn) return;
     if (f.flags & flag.failed) {
@@ -334,7 +359,7 @@ export class Game {
         ? r.members.map((m, k) => (m.failed ? { ...op.members[k], error: errorOf(m.body) } : { ...op.members[k], ...m, result: decode(m.body) }))
         : [{ type: op.what, payload: op.payload, bytes: op.parts[0], changed, sum: r.sum, result: decode(r.result) }];
     } catch (cause) {
-      if (changed) this.leavePlace(); // so that it has no effect
+      if (changed) this.leavePlace(); // so that the request has no effect
       this.#fail(op, unreadable(op.what, cause));
       return;
     }
@@ -378,7 +403,8 @@ export class Game {
     f();
   }
 
-  // A snapshot replaces the journal once a replay of the journal would cost more than the snapshot does.
+  // A snapshot replaces the journal once a replay of the journal would cost more than the snapshot
+  // does.
   #saveIfDue() {
     const { snapshotBytes, replayBudget } = this.#host.options;
     if (this.#saving || (this.#journal.bytes <= Math.max(this.#base.length, snapshotBytes) && this.#ran <= replayBudget)) return;
@@ -388,7 +414,8 @@ export class Game {
     this.#queue.unshift(op);
   }
 
-  // Answers come in order. So the snapshot is the state after exactly the actions that were acknowledged before it.
+  // Answers come in order. So the snapshot is the state after exactly the actions that were
+  // acknowledged before it.
   #saved(bytes) {
     this.#base = bytes;
     this.#snapshot = true;
@@ -399,7 +426,7 @@ export class Game {
 
   /**
    * Takes in that the worker of this engine has ended, by the rules of docs/recovery.md.
-   * @param {Op} [ran] the oldest request that the worker had not answered, of whichever engine
+   * @param {Op} [ran] the oldest request that the worker had not answered; it may be of another engine
    * @param {{cleared: boolean} | null} death null if the host has killed the worker because of `ran`; then nothing is suspected
    */
   handleWorkerEnd(ran, death) {
@@ -427,8 +454,8 @@ export class Game {
     this.pump();
   }
 
-  // A worker has died that had an independent batch: each member becomes a request of its own, so that the one that kills workers
-  // is found, and the others have their effect.
+  // A worker that had an independent batch has died. Each member becomes a request of its own. So
+  // the member that kills workers is found, and the others have their effect.
   #splitBatches() {
     this.#queue = this.#queue.flatMap((op) => {
       if (!op.suspect || !op.members || op.flags & flag.atomic || op.members.length < 2) return [op];
@@ -467,7 +494,10 @@ export class Game {
     this.place = null;
   }
 
-  /** Ends a request with an error, unless it has ended. From then on it has no effect: if it was sent, its answer fences the engine. */
+  /**
+   * Ends a request with an error, unless it has ended. From then on it has no effect: if it was
+   * sent, its answer fences the engine.
+   */
   withdraw(op, error) {
     if (op.settled) return;
     if (op.split) {
@@ -503,8 +533,9 @@ export class Game {
   }
 
   /**
-   * Waits until every request has its outcome, for `timeout` milliseconds at most, 0 for any time, and gives the place up. From the first
-   * call on no request is taken. A later call may set the timeout.
+   * Waits until every request has its outcome, for `timeout` milliseconds at most, 0 for any time,
+   * and gives the place up. From the first call on no request is taken. A later call may set the
+   * timeout.
    */
   close(timeout) {
     this.#closing ??= (async () => {
@@ -528,7 +559,10 @@ export class Game {
     this.#listener('engine:shutdown', {});
   }
 
-  /** Raises an event that says why the engine goes on on the main thread, once until it has been on a worker again. */
+  /**
+   * Raises an event that says why the engine goes on on the main thread, once until it has been on
+   * a worker again.
+   */
   raiseFallback(error) {
     if (this.#hasToldFallback) return;
     this.#hasToldFallback = true;
@@ -545,7 +579,7 @@ export class Game {
   }
 }
 
-/** The error that a core, or an executor, has written. */
+/** Returns the error that a core or an executor has written. */
 export function errorOf(body) {
   try {
     const { code, message, index } = decode(body);

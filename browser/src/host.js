@@ -1,5 +1,5 @@
-// A host has workers, and places engines on them: each on the worker that has the fewest. If no worker can run, engines are placed on the
-// main thread.
+// A host has workers, and places engines on them: each engine on the worker that has the fewest
+// engines. If no worker can run, engines are placed on the main thread.
 
 import { compile, isModule, join } from './core.js';
 import { coreLocation, defaults, macrotask, supportsWorkers } from './environment.js';
@@ -35,7 +35,9 @@ function randomness() {
 const isAddress = (value) => (typeof value === 'string' && value !== '') || (typeof value === 'object' && typeof value?.href === 'string');
 const isBuffer = (value) => ArrayBuffer.isView(value) || Object.prototype.toString.call(value) === '[object ArrayBuffer]';
 
-/** The options that are no numbers: a test of the value, and what the error says that it has to be. */
+/**
+ * The options that are no numbers: a test of the value, and what the error says that it has to be.
+ */
 const kinds = {
   debug: [(v) => typeof v === 'boolean', 'true or false'],
   enableBatching: [(v) => typeof v === 'boolean', 'true or false'],
@@ -47,7 +49,10 @@ const kinds = {
   core: [(v) => isModule(v) || isBuffer(v), 'a WebAssembly.Module, an ArrayBuffer or a view of one'],
 };
 
-/** Checks the options of a host, and adds the defaults of those that are not given. It throws `bad_input`. */
+/**
+ * Checks the options of a host, and adds the defaults of those that are not given. It throws
+ * `bad_input`.
+ */
 export function hostOptions(options, what = 'Host') {
   const all = {
     workers: 1, debug: false, timeout: 30_000, enableBatching: false, batchWindow: 10, ...defaults(),
@@ -75,15 +80,19 @@ export function hostOptions(options, what = 'Host') {
 
 export class Host {
   /**
-   * How many workers died by themselves, how many the host killed because of what they ran, how often an engine was placed, and how many
-   * engines went to the main thread because no worker could run.
+   * How many workers died by themselves, how many the host killed because of what they ran, how
+   * often an engine was placed, and how many engines went to the main thread because no worker
+   * could run.
    */
   counts = { died: 0, killed: 0, placed: 0, fallbacks: 0 };
   /** @type {Promise<WebAssembly.Module>} the compiled core */
   module;
   #threads = []; #games = new Set(); #asking = []; #placements = 0; #closing = false; #closed = null;
   #compiled = null; #broken = null; #executor = null; #here = new Map(); #running = []; #scheduled = false; #inFlight = 0;
-  /** The requests that have a deadline, in a set for each timeout. So each set is in the order of the deadlines. */
+  /**
+   * The requests that have a deadline, in a set for each timeout. So each set is in the order of
+   * the deadlines.
+   */
   #deadlines = new Map();
   #timer = null; #timerAt = Infinity;
 
@@ -135,7 +144,10 @@ export class Host {
 
   remove(game) { this.#games.delete(game); }
 
-  /** Counts a request against maxQueue. It throws `overloaded` if there is no room; release, when the request ends, gives the room back. */
+  /**
+   * Counts a request against maxQueue. It throws `overloaded` if there is no room; release, when
+   * the request ends, gives the room back.
+   */
   charge(op) {
     if (this.#closing) throw shutdownError('host');
     if (this.#inFlight >= this.options.maxQueue) {
@@ -155,7 +167,10 @@ export class Host {
 
   // Places.
 
-  /** Whether the host has no workers, and the core is compiled: then the main thread can run an action at once. */
+  /**
+   * Whether the host has no workers, and the core is compiled: then the main thread can run an
+   * action at once.
+   */
   get synchronous() { return this.#threads.length === 0 && this.#compiled !== null; }
 
   requestPlace(game) {
@@ -182,7 +197,8 @@ export class Host {
   workerReady(thread) {
     this.assign();
     for (const game of [...this.#here.values()]) game.moveBack();
-    // Idle engines leave workers that have more engines than this one will have. Their next action places them again.
+    // Idle engines leave workers that have more engines than this one will have. Their next action
+    // places them again.
     for (const t of this.#threads) {
       const most = Math.ceil((t.games.size + thread.games.size) / 2);
       for (const game of [...t.games.values()]) if (t !== thread && t.games.size > most && game.pending === 0) game.leavePlace();
@@ -215,7 +231,10 @@ export class Host {
     }
   }
 
-  /** Runs the requests that wait on the main thread, for about `most` milliseconds. The rest runs in a later task. */
+  /**
+   * Runs the requests that wait on the main thread, for about `most` milliseconds. The rest runs in
+   * a later task.
+   */
   drain(most = Infinity) {
     const until = performance.now() + most;
     while (this.#running.length > 0) {
@@ -269,7 +288,7 @@ export class Host {
   }
 
   #expire() {
-    clearTimeout(this.#timer); // one that was set meanwhile
+    clearTimeout(this.#timer); // a timer that was set in the meantime
     this.#timerAt = Infinity;
     const now = performance.now();
     let next = Infinity;
@@ -286,8 +305,9 @@ export class Host {
   }
 
   /**
-   * Waits for the requests in flight, and ends the engines and the workers: once it resolves, none is left. It may be called any number of
-   * times, for example again with a timeout if it takes too long.
+   * Waits for the requests in flight, and ends the engines and the workers: once it resolves, none
+   * is left. It may be called any number of times, for example again with a timeout if it takes too
+   * long.
    * @param {{timeout?: number}} [options] after so many milliseconds the requests in flight fail; 0, the default, is no limit
    */
   async shutdown(options) {

@@ -1,4 +1,5 @@
-// Checks of options and arguments. An option that does not exist, or has a wrong type, is an error and never ignored.
+// Checks of options and arguments. An option that does not exist, or has a wrong type, is an error
+// and never ignored.
 
 import { badInput } from './errors.js';
 
@@ -10,7 +11,7 @@ export function nameOf(value) {
   return Array.isArray(value) ? 'an array' : `an object (${Object.prototype.toString.call(value).slice(8, -1)})`;
 }
 
-/** Whether a value is a Uint8Array, of whatever realm. */
+/** Returns whether a value is a Uint8Array. It may be from another realm, such as an iframe. */
 export const isBytes = (value) => ArrayBuffer.isView(value) && value[Symbol.toStringTag] === 'Uint8Array';
 
 // The number of characters that have to be added, removed or replaced to turn a into b.
@@ -43,7 +44,8 @@ export function unknownOption(what, wrong, names) {
 export function checkOptions(what, options, names) {
   if (options === undefined || options === null) return;
   if (typeof options !== 'object' || Array.isArray(options)) throw badInput(`${what}: options are ${nameOf(options)}, want an object`);
-  // Members of prototypes are checked too: an AbortSignal that is given instead of {signal} has no others.
+  // Members of prototypes are checked, too: an AbortSignal that is given instead of {signal} has no
+  // members of its own.
   for (const name in options) if (!names.includes(name)) throw unknownOption(what, name, names);
 }
 

@@ -1,7 +1,10 @@
-// Abort signals. A signal has one listener however many actions wait for it, so that Node does not warn of a leak. Once no action waits
-// for it the signal has none, so that a signal that lives long keeps nothing alive.
+// Abort signals. A signal has one listener however many actions wait for it, so that Node does not
+// warn of a leak. Once no action waits for it the signal has none, so that a signal that lives long
+// keeps nothing alive.
 
-/** For each signal that an action waits for: the functions to call when it aborts, and its listener. */
+/**
+ * For each signal that an action waits for: the functions to call when it aborts, and its listener.
+ */
 const waiting = new WeakMap();
 
 /**

@@ -1,19 +1,23 @@
-// One of a host's workers, over all its threads. A thread that ends is started again. If that happens too often the worker is given up,
-// and tried again from time to time. The restart rules are those of docs/recovery.md.
+// One of a host's workers, over all its threads. If its thread ends, another one is started. If
+// that happens too often, the worker is given up, and tried again from time to time. The restart
+// rules are those of docs/recovery.md.
 
 import { macrotask, startWorker } from './environment.js';
 import { eachFrame, flag, kind, Writer } from './frames.js';
 
-/** How long the worker waits before the start after its n-th death in a row, in milliseconds. The first one is replaced at once. */
+/**
+ * How long the worker waits before the start after its n-th death in a row, in milliseconds. The
+ * first one is replaced at once.
+ */
 const backoff = (n) => (n < 2 ? 0 : Math.min(50 * 2 ** (n - 2), 5000));
 const probeAfter = (n) => Math.min(1000 * 2 ** n, 60_000);
 
 export class Thread {
   /** @type {'starting' | 'ready' | 'waiting' | 'given up' | 'stopped'} */
   state = 'waiting';
-  /** The requests that it has not answered, oldest first, by their number. */
+  /** The requests that the worker has not answered, by their number, the oldest first. */
   pending = new Map();
-  /** Why its last thread ended, or could not be started. */
+  /** The reason why its last thread ended, or could not be started. */
   cause = null;
   /** The games that are placed here, by placement. */
   games = new Map();
@@ -21,8 +25,8 @@ export class Thread {
   #host; #worker = null; #requests = 0; #out = new Writer(); #flushing = false; #timer = null;
   #failures = 0; #probes = 0; #deaths = []; #generation = 0; #watchdog = null; #watched = {};
   /**
-   * How many messages were sent, the number of the last request that some caller has dropped or an earlier one, and the names of the
-   * actions whose answers the worker may hold back.
+   * How many messages were sent, the number of the last request that some caller has dropped or an
+   * earlier one, and the names of the actions whose answers the worker may hold back.
    */
   #messages = 0; #dropped = 0; #quick = new Set();
   /** Promises that stop() waits for: starts, and terminations of threads. */
@@ -30,10 +34,13 @@ export class Thread {
 
   constructor(host) { this.#host = host; }
 
-  /** Whether its first start is under way. */
+  /** Whether the worker's first start is under way. */
   get isNew() { return !this.#wasReady && this.#failures === 0 && this.#probes === 0; }
 
-  /** Whether engines wait for it. They do not if it was given up and is only tried from time to time. */
+  /**
+   * Whether engines wait for the worker. They do not if it was given up, and is only tried from
+   * time to time.
+   */
   get isExpected() { return this.state !== 'given up' && this.state !== 'stopped' && this.#probes === 0; }
 
   start() {
@@ -54,7 +61,8 @@ export class Thread {
       } catch (cause) {
         return failed(cause);
       }
-      // The limit begins once the core is loaded: a core that takes long to load is no fault of the worker.
+      // The limit begins once the core is loaded: a core that takes long to load is no fault of the
+      // worker.
       if (current() && this.state === 'starting') {
         this.#timer = setTimeout(() => failed(new Error(`the worker was not ready within ${startTimeout} ms (startTimeout)`)), startTimeout);
       }
@@ -78,7 +86,8 @@ export class Thread {
     this.cause = cause;
     this.#failures++;
     this.#host.log('a worker did not start', cause);
-    // A worker that was never ready is most likely set up wrong: engines do not wait for more attempts.
+    // A worker that was never ready is most likely set up wrong: engines do not wait for more
+    // attempts.
     if (!this.#wasReady || this.#failures > this.#host.options.maxRestarts || this.#probes > 0) this.#giveUp();
     else this.#startAfter(backoff(this.#failures));
     this.#host.assign();
@@ -118,7 +127,9 @@ export class Thread {
     entry.game.handleAnswer(this, f.placement, op, f);
   }
 
-  /** Sends a request. All requests that are sent within one turn of the event loop are one message. */
+  /**
+   * Sends a request. All requests that are sent within one turn of the event loop are one message.
+   */
   send(game, placement, op) {
     const number = ++this.#requests, request = number >>> 0;
     this.pending.set(request, { game, placement, op, number, message: this.#messages });
@@ -141,7 +152,7 @@ export class Thread {
       if (this.#out.length === 0) return;
       const message = this.#out.take();
       this.#messages++;
-      if (this.state !== 'ready') return; // the requests in it run elsewhere
+      if (this.state !== 'ready') return; // the requests in the message run elsewhere
       this.#worker.post(message, [message]);
     });
   }
@@ -151,14 +162,17 @@ export class Thread {
     return oldest;
   }
 
-  /** Takes note that a caller waits no more for a request that was sent, or an engine for its place. */
+  /**
+   * Notes that a caller no longer waits for a request that was sent, or that an engine has left its
+   * place.
+   */
   noteDropped() {
     this.#dropped = this.#requests;
     this.watchOldest();
   }
 
-  // Whether the worker may run a request that no caller waits for: the oldest one, or one behind it if the answers of those in between
-  // may be held back.
+  // Whether the worker may run a request that no caller waits for: the oldest one, or one behind it
+  // if the answers of those in between may be held back.
   #mayRunDropped(oldest) {
     const isDropped = ({ op, game, placement }) => op.withdrawn || game.place?.placement !== placement;
     if (isDropped(oldest)) return true;
@@ -171,8 +185,9 @@ export class Thread {
   }
 
   /**
-   * Bounds how long the oldest request may run. If no caller waits for it any more, it has killGrace. If it is the host's own, which has
-   * no deadline, it has startTimeout. A worker that takes longer is killed, and another thread takes its place.
+   * Bounds how long the oldest request may run. If no caller waits for it any more, the bound is
+   * killGrace. If it is the host's own request, which has no deadline, the bound is startTimeout. A
+   * worker that takes longer is killed, and another thread takes its place.
    */
   watchOldest() {
     const oldest = this.#oldest(), { killGrace, startTimeout } = this.#host.options;
@@ -191,7 +206,8 @@ export class Thread {
     this.#watchdog = setTimeout(() => macrotask(kill), ms);
   }
 
-  // A death of a worker that ran a suspect alone is that suspect's: it does not count against the worker, as in Go.
+  // If a worker dies while it runs a suspect alone, the death counts for the suspect, and not
+  // against the worker, as in Go.
   #handleDeath(cause) {
     const now = performance.now(), { maxRestarts, restartWindow } = this.#host.options;
     const counts = !this.#oldest()?.op.suspect;
@@ -203,7 +219,8 @@ export class Thread {
     this.#host.assign();
   }
 
-  // death is null if the host kills the worker; else it is what the requests of the worker are suspected of.
+  // death is null if the host kills the worker. Otherwise it is the death of which all requests of
+  // the worker are suspects.
   #end(cause, death) {
     this.cause = cause;
     this.#host.log('a worker ended', cause);

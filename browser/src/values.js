@@ -1,8 +1,12 @@
-// Values as MessagePack. The core's values are null, booleans, finite numbers, strings, arrays, and maps whose keys are strings. Encoding
-// refuses everything else that has no obvious equal among them: README.md, "Values", has the table. This is no library, because every value
-// that is refused has to be named by its path, and because @msgpack/msgpack cannot read the key `__proto__`.
+// Values as MessagePack. The core's values are null, booleans, finite numbers, strings, arrays, and
+// maps whose keys are strings. Encoding refuses everything that has no obvious equal among them:
+// README.md, "Values", has the table. No library is used, because an error must have the path of
+// the refused value, and because @msgpack/msgpack cannot read the key `__proto__`.
 
-/** How deep values may be nested when they are encoded, and when they are decoded. The core's own bound (maxDepth) is at most 128. */
+/**
+ * How deep values may be nested when they are encoded, and when they are decoded. The core's own
+ * bound (maxDepth) is at most 128.
+ */
 const encodeDepth = 200, decodeDepth = 1024;
 /** Strings that are longer are encoded in pieces of so many characters. */
 const pieceLength = 0x10000;
@@ -12,7 +16,10 @@ const keptBuffer = 1 << 20;
 const utf8Encoder = new TextEncoder();
 const utf8Decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
-/** The error for a value that can not be encoded: `at` has the keys that lead to it, outermost first. */
+/**
+ * The error for a value that can not be encoded. `at` has the keys that lead to it, the outermost
+ * first.
+ */
 class Refused extends Error {
   at = [];
 
@@ -29,7 +36,10 @@ export class TooLarge extends Error {
   }
 }
 
-/** Whether a text has a half of a surrogate pair without its other half. UTF-8 has no bytes for that. */
+/**
+ * Returns whether a text has one half of a surrogate pair without the other. UTF-8 has no bytes for
+ * that.
+ */
 export const hasLoneSurrogate = (text) => (text.isWellFormed ? !text.isWellFormed() : /\p{Surrogate}/u.test(text));
 
 /** The keys that lead to a value, as a program would write them: payload.tokens[3]["odd key"]. */
@@ -45,7 +55,8 @@ function pathOf(root, keys) {
 
 const hasOwn = (object, key) => Object.prototype.hasOwnProperty.call(object, key);
 
-// A getter of a built-in prototype throws if it is called on any other object. That tells an object's real kind, of whatever realm it is.
+// A getter of a built-in prototype throws if it is called on any other object. That tells an
+// object's real kind, even if it is from another realm.
 const getter = (prototype, name) => Object.getOwnPropertyDescriptor(prototype, name).get;
 const mapSize = getter(Map.prototype, 'size'), setSize = getter(Set.prototype, 'size');
 function has(brand, object) {
@@ -57,7 +68,10 @@ function has(brand, object) {
   }
 }
 
-/** Whether an object is written {...}: its prototype is none, or the Object.prototype of any realm. */
+/**
+ * Returns whether an object is a plain one, as {...} makes it: it has no prototype, or the
+ * Object.prototype of any realm.
+ */
 function isPlain(object) {
   const prototype = Object.getPrototypeOf(object);
   return prototype === Object.prototype || prototype === null
@@ -97,7 +111,7 @@ class Encoder {
     return this.#bytes.subarray(0, this.#end);
   }
 
-  // Makes room for n bytes, and returns where they begin.
+  // Makes room for n bytes, and returns the index of the first.
   #take(n) {
     const at = this.#end;
     this.#end += n;
@@ -191,7 +205,8 @@ class Encoder {
 
   #longString(s) {
     if (s.length >= pieceLength) return this.#hugeString(s);
-    // The head's size depends on the length in bytes, which is known after encoding. It is the right one if all characters are ASCII.
+    // The head's size depends on the length in bytes, which is known after encoding. It is the
+    // right one if all characters are ASCII.
     let head = headSize(s.length);
     const start = this.#take(5 + 3 * s.length);
     const { written } = utf8Encoder.encodeInto(s, this.#bytes.subarray(start + head));
@@ -273,7 +288,7 @@ class Encoder {
       const keys = Object.keys(object), n = keys.length, at = this.#mapHead(n);
       for (let k = 0; k < n; k++) {
         key = keys[k];
-        const v = object[key]; // once: it may be a getter
+        const v = object[key]; // read once, because it may be a getter
         if (v === undefined) continue;
         this.#string(key);
         this.#value(v, depth + 1);
@@ -312,10 +327,13 @@ const wrongKey = (key) =>
 function checkSymbols(object) {
   const symbol = Object.getOwnPropertySymbols(object).find((s) => Object.prototype.propertyIsEnumerable.call(object, s));
   if (symbol !== undefined) throw new Refused(`has the key ${String(symbol)} (symbol); keys are strings`);
-  if (Object.prototype.toString.call(object) !== '[object Object]') throw refusal(object); // as Math is, and arguments
+  if (Object.prototype.toString.call(object) !== '[object Object]') throw refusal(object); // such as Math and arguments
 }
 
-/** Adds the key below which an error was thrown, if there is one. Errors of getters and proxies become refusals. */
+/**
+ * Adds the key of the value for which an error was thrown, if there is a key. Errors of getters and
+ * proxies become refusals.
+ */
 function under(key, thrown) {
   if (thrown instanceof TooLarge) return thrown;
   const refused = thrown instanceof Refused ? thrown : new Refused(`can not be read: ${thrown?.message ?? String(thrown)}`, thrown);
@@ -327,8 +345,9 @@ const shared = new Encoder();
 let encoding = false;
 
 /**
- * Encodes a value. `root` is its name in error messages. The bytes that it returns are valid until the next call. A value that is much larger than `most`
- * bytes is not encoded to its end, so that it costs no more memory than that.
+ * Encodes a value. `root` is its name in error messages. The bytes that it returns are valid until
+ * the next call. A value that is much larger than `most` bytes is not encoded to its end, so that
+ * it costs no more memory than that.
  * @throws an Error whose message begins with the path of the value that can not be encoded, or TooLarge
  */
 export function encode(value, root, most = Infinity) {
@@ -346,9 +365,13 @@ export function encode(value, root, most = Infinity) {
   }
 }
 
-// Decoding. The bytes come from a core: every length and count in them is checked before it is used.
+// Decoding. The bytes come from a core: every length and count in them is checked before it is
+// used.
 
-/** Keys that were read lately. The objects of a state have the same keys again and again, so most of them are found here. */
+/**
+ * The keys that were read last. The objects of a state have the same keys again and again, so most
+ * of them are found here.
+ */
 const keyCache = new Array(512).fill(null);
 
 class Decoder {
@@ -486,7 +509,7 @@ export function decode(bytes) {
   return value;
 }
 
-/** Reads values that lie one behind the other. */
+/** Reads values that follow each other. */
 export function decodeAll(bytes) {
   const decoder = new Decoder(bytes), values = [];
   while (!decoder.atEnd) values.push(decoder.value(1));

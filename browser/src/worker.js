@@ -1,13 +1,15 @@
-// The worker's script. It runs the requests that a page or a Node program sends it, one after the other. Answers that come quickly one
-// after the other are sent in one message. An answer is not held back while an action runs that may take long, since that action may never
-// end. An action may take long if the last action of its name did. The page is told of actions that are quick: so it knows which answers
-// may be held back when such an action hangs all the same.
+// The worker's script. It runs the requests that a page or a Node program sends it, one after the
+// other. Answers that follow each other quickly are sent in one message. An answer is not held back
+// while a slow action runs, since that action may never end. An action counts as slow if the last
+// action of its name was. The worker tells the page which actions are quick. So, if such an action
+// hangs nevertheless, the page knows which answers may be held back.
 
 import { getEnvironment } from './environment.js';
 import { Executor } from './executor.js';
 import { eachFrame, flag, hash, kind, Writer } from './frames.js';
 
-// The longest time for which answers are held back while there is more to run, and below which run time an action is quick, in milliseconds.
+// The longest time for which answers are held back while there is more to run, and the run time
+// below which an action is quick, in milliseconds.
 const gather = 2, quick = 0.5;
 
 const parentPort = getEnvironment() === 'node' ? (await import('node:worker_threads')).parentPort : null;
@@ -15,12 +17,13 @@ const inBrowser = parentPort === null, port = parentPort ?? self;
 const post = (message, transfer) => port.postMessage(message, transfer);
 const on = (f) => (port.on ? port.on('message', f) : port.addEventListener('message', (e) => f(e.data)));
 
-// If the policy of this script's own response forbids WebAssembly, Firefox does not deliver the message with the compiled core.
+// If the policy of this script's own response forbids WebAssembly, Firefox does not deliver the
+// message with the compiled core.
 if (inBrowser) port.addEventListener('messageerror', () => post({ unreadable: true }, []));
 
 let executor;
 const out = new Writer();
-// Hashes of the names of actions that were quick when they ran last.
+// The hashes of the names of actions that were quick when they ran last.
 const known = new Set();
 
 function note(name, ms) {
@@ -67,7 +70,8 @@ on((message) => {
   flush();
 });
 
-// A page is not told that a worker was terminated. So the worker has a lock for as long as it lives, and the page waits for that.
+// A page gets no event if a worker was terminated. So the worker holds a lock for its whole life,
+// and the page waits for that lock.
 async function lifelong() {
   if (!inBrowser || !navigator.locks) return undefined;
   const name = `hypertoken-${crypto.randomUUID()}`;

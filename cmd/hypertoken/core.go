@@ -43,7 +43,7 @@ and lld-19.`,
 	return c
 }
 
-// coreError makes an argument that can't be meant a usage error.
+// coreError turns an error about an argument that can't be right into a usage error.
 func coreError(err error) error {
 	var wrong *coredev.UsageError
 	if errors.As(err, &wrong) {
@@ -100,7 +100,7 @@ Exit status: 0 for success, 1 if a file could not be written, 2 for wrong usage.
 	return c
 }
 
-// coreDir is the directory that a command is about.
+// coreDir returns the directory of the crate that a command works on.
 func coreDir(args []string) string {
 	if len(args) == 1 {
 		return args[0]
@@ -186,7 +186,7 @@ Exit status: 0 for success, 1 if a test failed, 2 for wrong usage.`,
 	return c
 }
 
-// runTraces runs traces on a worker. It goes on after one that differs.
+// runTraces runs traces on a worker. If one differs, it goes on with the next.
 func runTraces(ctx context.Context, out io.Writer, module string, traces []coredev.Trace, update bool) error {
 	h, err := host.New(ctx, host.Options{Workers: 1, CorePath: module, StartTimeout: time.Minute,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))})

@@ -12,7 +12,7 @@ import (
 )
 
 // TestCoreScripts builds crates outside the repository, as a user does; each file in testdata/core
-// is a script. What they depend on is built once, in core-rs/target.
+// is a script. The crates that they depend on are built once, in core-rs/target.
 func TestCoreScripts(t *testing.T) {
 	require.Deep(t)
 	require.Unraced(t) // a worker has to compile a new core within StartTimeout

@@ -17,7 +17,7 @@ import (
 	"hypertoken/journal/disk"
 )
 
-// byteSize is a flag in bytes: 1048576, 1MiB, 1.5GB.
+// byteSize is a flag whose value is a number of bytes, such as 1048576, 1MiB or 1.5GB.
 type byteSize int64
 
 func (b *byteSize) String() string { return humanize.IBytes(uint64(*b)) }
@@ -32,8 +32,8 @@ func (b *byteSize) Set(s string) error {
 }
 
 // hostFlags are the flags of every command that runs engines. If workers is set before register, it
-// is the default of --workers. The log of a server also has lines at info level: they say that a
-// trouble is over.
+// is the default of --workers. The log of a server also has lines at info level, which say that a
+// problem is over.
 type hostFlags struct {
 	core, coreSHA256, cacheDir, data           string
 	timeout                                    time.Duration
@@ -88,7 +88,7 @@ func (f *hostFlags) openData() (d data, err error) {
 	return d, nil
 }
 
-// close closes the store, and logs why if that fails: what was acknowledged is stored all the same.
+// close closes the store, and logs an error. Acknowledged actions are stored, even if close fails.
 func (d data) close(log *slog.Logger) {
 	if d.disk == nil {
 		return
@@ -98,8 +98,8 @@ func (d data) close(log *slog.Logger) {
 	}
 }
 
-// open starts a host on a store, or on the store in memory if that is nil. Options out of bounds are
-// wrong usage.
+// open starts a host on a store, or on the store in memory if store is nil. If an option is out of
+// bounds, the error is a usage error.
 func (f *hostFlags) open(ctx context.Context, store journal.Store) (*host.Host, error) {
 	o, err := f.options()
 	if err != nil {
@@ -140,7 +140,7 @@ func (f *hostFlags) options() (host.Options, error) {
 	}, nil
 }
 
-// logger logs to standard error.
+// logger returns a logger that writes to standard error.
 func (f *hostFlags) logger() *slog.Logger {
 	level := slog.LevelWarn
 	switch {

@@ -75,7 +75,7 @@ types.`,
 	return c
 }
 
-// writeJSON writes a value as JSON in which nothing steers a terminal.
+// writeJSON writes a value as JSON. Characters that control a terminal are escaped.
 func writeJSON(w io.Writer, v any) error {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

@@ -1,5 +1,5 @@
-// Command hypertoken runs games on the HyperToken engine from the shell: recorded ones, or whatever a program sends it
-// over a pipe.
+// Command hypertoken runs games on the HyperToken engine from the shell: recorded games, or lines that a
+// program sends over a pipe.
 package main
 
 import (
@@ -25,7 +25,7 @@ func main() {
 	os.Exit(execute(os.Args[1:]))
 }
 
-// Exit statuses, beside [exitSignal].
+// Exit statuses. A command that a signal has ended has another one: see [exitSignal].
 const (
 	exitFailed = 1
 	exitUsage  = 2
@@ -133,8 +133,8 @@ reader.`,
 	return root
 }
 
-// newWorker explains the worker process. A worker that a host has started never comes here:
-// workerproc.Main does not return in it.
+// newWorker returns a command that explains the worker process. In a worker that a host has started,
+// workerproc.Main does not return, so this command never runs.
 func newWorker() *cobra.Command {
 	return &cobra.Command{
 		Use:   "worker",

@@ -44,8 +44,8 @@ func TestMain(m *testing.M) {
 		topSteps: func() { topClock, topTimeout = toptest.Clock(), time.Minute; main() }})
 }
 
-// warm compiles what the scripts run, for workers and in process: under the race detector that may take longer than a
-// worker's start.
+// warm compiles the cores of the scripts, for workers and for this process. With the race detector,
+// compiling may take longer than a worker may take to start.
 func warm(t *testing.T, cache string) {
 	t.Helper()
 	for _, core := range [][]byte{nil, cores.Test, cores.Example} {
@@ -65,7 +65,8 @@ func warm(t *testing.T, cache string) {
 	}
 }
 
-// TestScripts pins what a person at a shell sees; each file in testdata/script is one.
+// TestScripts compares the output of commands with the expected one. Each file in testdata/script is a
+// script.
 func TestScripts(t *testing.T) {
 	traces, err := filepath.Abs("../../integration/testdata/conformance")
 	if err != nil {
@@ -75,7 +76,7 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The user's cache, which all test programs share: each core is compiled once on a machine.
+	// All test programs share the user's cache, so each core is compiled once on a machine.
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		cache = filepath.Join(t.TempDir(), "cache")
@@ -298,7 +299,7 @@ func appendTo(ts *testscript.TestScript, name, text string) {
 	ts.Check(f.Close())
 }
 
-// recorder turns a trace into input of run: it notes each action as it was sent.
+// recorder turns a trace into input for run: it notes each action as it was sent.
 type recorder struct {
 	replay.Engine
 	lines bytes.Buffer
@@ -324,8 +325,8 @@ func (r *recorder) State(ctx context.Context) ([]byte, error) {
 	return r.Engine.State(ctx)
 }
 
-// examples/blackjack.jsonl is a whole recorded game as input of run: one of the traces, with the identifiers that its
-// entropy makes in place of their names.
+// examples/blackjack.jsonl is a whole recorded game as input for run. It is one of the traces, with real
+// identifiers in place of their names.
 func TestTheExampleIsTheRecordedGame(t *testing.T) {
 	const name = "../../examples/blackjack.jsonl"
 	tr, err := trace.ReadFile("../../integration/testdata/conformance/game-blackjack-1-00.jsonl")

@@ -182,8 +182,8 @@ func (r *runner) answerEach(ctx context.Context, lines *jsonl.Reader) error {
 	}
 }
 
-// setup replaces the engine by a fresh one. If the setup is refused there is no engine until the
-// next setup.
+// setup replaces the engine by a new one. If the setup is refused, there is no engine until the next
+// setup.
 func (r *runner) setup(ctx context.Context, setup host.Raw) error {
 	if err := r.end(ctx, 0); err != nil {
 		return err
@@ -240,7 +240,7 @@ func (r *runner) answer(ctx context.Context, q *jsonl.Request) error {
 	var line []byte
 	switch {
 	case r.engine != nil:
-		line, _ = jsonl.Answer(ctx, r.engine, q, first) // the line says what a broken core returned
+		line, _ = jsonl.Answer(ctx, r.engine, q, first) // if the core's result is no value, the line has that error
 	case q.Kind == jsonl.Action:
 		line, _ = jsonl.Outcome(first, host.Result{}, r.noEngine()) // an error always has a line
 	default:
@@ -269,8 +269,8 @@ func (r *runner) answerSetup(ctx context.Context, q *jsonl.Request) error {
 	return r.write(jsonl.BadSetup(q.Line, err))
 }
 
-// noEngine is the error of a line that follows a setup that was refused. The line was meant for the
-// engine of that setup, and must not run on another one.
+// noEngine returns the error for a line after a setup that was refused. The line was meant for the engine
+// of that setup, and must not run on another one.
 func (r *runner) noEngine() error {
 	return &host.Error{Code: "not_found", Message: fmt.Sprintf(
 		`there is no engine: the setup in line %d was refused; the next {"setup":{...}} makes one`, r.refused)}
@@ -288,7 +288,7 @@ func (r *runner) write(line []byte) error {
 	return nil
 }
 
-// badLine answers a line that can't be used. The error is that of the input, if that can't be read.
+// badLine answers a line that can't be used. It fails if the input can't be read.
 func (r *runner) badLine(ctx context.Context, line jsonl.Line, err error) error {
 	var bad *jsonl.LineError
 	if !errors.As(err, &bad) {
@@ -378,7 +378,7 @@ func (r *runner) answerBatches(ctx context.Context, lines *jsonl.Reader) error {
 	}
 }
 
-// answerBatch sends a batch. Its deadline is the earliest of its members'.
+// answerBatch sends a batch. Its deadline is the earliest deadline of its members.
 func (r *runner) answerBatch(ctx context.Context, batch []*jsonl.Request) error {
 	if len(batch) == 0 {
 		return nil
@@ -407,7 +407,7 @@ func (r *runner) answerBatch(ctx context.Context, batch []*jsonl.Request) error 
 		if result.Outcomes != nil {
 			o = result.Outcomes[i]
 		}
-		line, _ := jsonl.Outcome(r.n, o.Result, o.Err) // the line says what a broken core returned
+		line, _ := jsonl.Outcome(r.n, o.Result, o.Err) // if the core's result is no value, the line has that error
 		if err := r.write(line); err != nil {
 			return err
 		}

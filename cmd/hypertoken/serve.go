@@ -192,7 +192,8 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, o serve.Options) e
 	}
 	_, err = fmt.Fprintf(c.OutOrStdout(), "listening on %s://%s\n", scheme, l.Addr())
 	if err != nil {
-		// Players do not need this line, and the server writes nothing else to standard output.
+		// Nobody needs this line to play. The server writes nothing else to standard output, so the line may be
+		// lost.
 		o.Logger.Warn("standard output could not be written: this line has the address of the server",
 			"address", fmt.Sprint(scheme, "://", l.Addr()), "error", err)
 	}
@@ -204,7 +205,7 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, o serve.Options) e
 	err = s.Serve(untilFailed(ctx, stop, store.disk), l)
 	patience, cancel := context.WithTimeout(context.Background(), o.DrainTimeout)
 	defer cancel()
-	// An action that is cut off here has told its client so, or has no client any more.
+	// The client of an action that is cut off here got an error, or is gone.
 	_ = h.Shutdown(patience)
 	if store.disk != nil && store.disk.Err() != nil {
 		return storeError{fmt.Errorf("--data: nothing is stored any more, start the server again: %w", store.disk.Err())}

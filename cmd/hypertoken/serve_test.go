@@ -26,7 +26,7 @@ type served struct {
 	errors  strings.Builder
 }
 
-// serveCommands are what scripts do with servers.
+// serveCommands are the commands of scripts for servers.
 //
 //	serve ARGS...                 starts one, and waits until it listens; $URL is its address, $HOST
 //	                              the same without the scheme;

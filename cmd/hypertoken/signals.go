@@ -8,7 +8,8 @@ import (
 	"syscall"
 )
 
-// exitSignal plus the number of a signal is the exit status of a command that a signal has ended, as shells report it.
+// exitSignal plus the number of a signal is the exit status of a command that the signal has ended.
+// Shells use the same numbers.
 const exitSignal = 128
 
 // endedBySignal is the cause of a command's context that a signal has ended.
@@ -16,7 +17,7 @@ type endedBySignal struct{ signal syscall.Signal }
 
 func (e endedBySignal) Error() string { return "ended by a signal: " + e.signal.String() }
 
-// status is the exit status of a command that fails because of the signal.
+// status returns the exit status of a command that fails because of the signal.
 func (e endedBySignal) status() int { return exitSignal + int(e.signal) }
 
 // handleSignals returns a context that ends with the first INT, TERM, HUP or QUIT; then its cause

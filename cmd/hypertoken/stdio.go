@@ -34,7 +34,7 @@ type diagnostics struct {
 
 	mu      sync.Mutex // guards the fields below
 	queue   [][]byte
-	queued  int // bytes, those that are being written included
+	queued  int // the number of bytes that are queued or being written
 	dropped int // writes
 	writing bool
 	idle    chan struct{} // closed when the goroutine that writes ends; nil before it has ever been started
@@ -43,10 +43,10 @@ type diagnostics struct {
 // maxQueued bounds the bytes that wait for the reader of standard error.
 const maxQueued = 1 << 20
 
-// standardError is that of this process.
+// standardError is the standard error of this process.
 var standardError = &diagnostics{file: os.Stderr}
 
-// Fd returns the descriptor, which says whether it is a terminal.
+// Fd returns the descriptor. With it, a caller can tell whether standard error is a terminal.
 func (d *diagnostics) Fd() uintptr { return d.file.Fd() }
 
 // Write queues a copy of b.

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// Standard error takes what it is given, in order, also when its reader falls behind; what is too much is counted.
+// Texts for standard error are written in order, also if its reader falls behind. Texts that do not fit
+// are dropped and counted.
 func TestDiagnosticsNeverBlock(t *testing.T) {
 	in, out, err := os.Pipe()
 	if err != nil {

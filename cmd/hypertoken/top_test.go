@@ -17,7 +17,7 @@ import (
 // topSteps is a hypertoken whose 'top' has the clock of toptest, and patience.
 const topSteps = "hypertoken-steps"
 
-// terminal is one that tmux draws.
+// terminal is a terminal that tmux draws.
 type terminal struct {
 	t      *testing.T
 	socket string
@@ -53,7 +53,8 @@ func (c *terminal) press(keys ...string) {
 
 var address = regexp.MustCompile(`127\.0\.0\.1:[0-9]+`)
 
-// until waits until the screen has a text, and is the file of that name in testdata/top, where there is a name.
+// until waits until the screen has a text. If name is not empty, it also waits until the screen equals the
+// file of that name in testdata/top.
 func (c *terminal) until(text, name string) {
 	c.t.Helper()
 	file := filepath.Join("testdata", "top", name+".screen")
@@ -81,7 +82,7 @@ func (c *terminal) until(text, name string) {
 	c.t.Fatalf("no %q, or not %s; -update writes it anew. The screen is:\n%s\nwant:\n%s", text, file, screen, want)
 }
 
-// What a person sees who watches a server, and presses every key.
+// The test watches a server, presses every key, and compares the screens.
 func TestTopInATerminal(t *testing.T) {
 	s := toptest.NewServer(t)
 	c := newTerminal(t, 80, 24,
@@ -138,7 +139,8 @@ func TestTopInATerminal(t *testing.T) {
 	c.until("status 0", "quit")
 }
 
-// NO_COLOR is respected; what is told by colour is told by words too. An interrupt is a way out.
+// NO_COLOR is respected, and everything that a colour shows is also written in words. An interrupt ends
+// top.
 func TestTopWithoutColours(t *testing.T) {
 	s := toptest.NewServer(t)
 	c := newTerminal(t, 80, 24,
@@ -153,7 +155,7 @@ func TestTopWithoutColours(t *testing.T) {
 	c.until("status 0", "")
 }
 
-// Without keys there would be no way out: where the input is no terminal, it writes blocks of text.
+// If the input is no terminal, top writes blocks of text, because no key could end a live screen.
 func TestTopWithoutKeys(t *testing.T) {
 	for _, from := range []string{"</dev/null %s", "printf x | %s"} {
 		s := toptest.NewServer(t)

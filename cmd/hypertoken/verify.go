@@ -131,7 +131,7 @@ func (v *verifier) verify(ctx context.Context, name string, t *trace.Trace, mode
 	return err
 }
 
-// finish prints the sums.
+// finish prints the totals.
 func (v *verifier) finish(traces int) error {
 	sums := fmt.Sprintf("%d traces, %d steps, %d states", traces, v.steps, v.states)
 	if v.batch && v.batches > 0 {

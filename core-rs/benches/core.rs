@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use support::{Host, limits_bytes, pack, request, unpack};
 
 const CASES: &str = include_str!("cases.json");
-/// Where entropy begins in a dispatch.
+/// The offset of the entropy in a dispatch.
 const ENTROPY: usize = 8;
 
 /// An engine of n tokens.

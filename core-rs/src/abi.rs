@@ -1,5 +1,6 @@
-//! The calls that a host makes, described for hosts in ABI.md. [`Core`] is all of it without linear memory, so
-//! that native tests run what WebAssembly runs; [`export!`] puts it behind exported functions.
+//! The calls that a host makes; ABI.md describes them for hosts. [`Core`] carries them out without
+//! linear memory, so native tests run the same code as WebAssembly. [`export!`] makes exported
+//! functions of them.
 
 use crate::engine::{Engine, Registry, Request};
 use crate::error::{Error, Result, code};
@@ -7,18 +8,19 @@ use crate::sections::Limits;
 use crate::setup::SetupReader;
 use crate::snapshot::{Restorer, SnapshotWriter};
 use crate::state::State;
-use crate::walk::{StateWriter, Walk};
+use crate::state_writer::StateWriter;
+use crate::walk::Walk;
 use crate::write::{KEPT, Writer};
 use std::borrow::Cow;
 
 /// The version of this interface.
 pub const VERSION: u32 = 1;
-/// What a host may write at once, in bytes.
+/// The longest input of one call, in bytes.
 pub const MAX_INPUT: usize = 64 << 20;
-/// A chunk of a state or a snapshot, in bytes, is at most this.
+/// The longest chunk of a state or a snapshot, in bytes.
 pub const CHUNK: usize = 1 << 20;
 
-/// What `ht_call` runs.
+/// The calls of `ht_call`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Op {
@@ -26,9 +28,9 @@ pub enum Op {
     Open = 1,
     /// Begins to restore an engine.
     Restore = 2,
-    /// The next piece of the setup or the snapshot.
+    /// Hands over the next piece of the setup or the snapshot.
     Feed = 3,
-    /// Everything has been fed.
+    /// Says that the setup or the snapshot has been fed to its end, and makes the engine.
     Ready = 4,
     Dispatch = 5,
     Batch = 6,
@@ -36,16 +38,16 @@ pub enum Op {
     Snapshot = 7,
     /// Begins to write the state.
     State = 8,
-    /// The next chunk; an empty one is the end.
+    /// Returns the next chunk of the state or the snapshot. An empty chunk is the end.
     Next = 9,
     Digest = 10,
     Actions = 11,
-    /// The records that the shapes of the list of actions name.
+    /// Returns the records that the shapes in the list of actions name.
     Records = 12,
 }
 
 impl Op {
-    /// All of them, by number.
+    /// All calls, sorted by number.
     pub const ALL: [Op; 12] = [
         Op::Open,
         Op::Restore,
@@ -81,7 +83,7 @@ enum Stream {
     Snapshot(Box<SnapshotWriter>),
 }
 
-/// What a call answers.
+/// The answer of a call.
 #[derive(Clone, Copy, Debug)]
 pub struct Reply<'a> {
     /// Whether the call succeeded. If not, `body` is the error: a map {code, message, index?}.
@@ -89,17 +91,18 @@ pub struct Reply<'a> {
     /// Whether the state changed.
     pub changed: bool,
     pub body: &'a [u8],
-    /// For a batch, 8 bytes a member: where its result ends in `body` (u32), 0 or 1 for an error, 0 or 1 for
-    /// changed, two zero bytes.
+    /// For a batch, 8 bytes for each member: the offset in `body` at which its result ends (u32), 1 if
+    /// it failed (else 0), 1 if it changed the state (else 0), and two zero bytes.
     pub table: &'a [u8],
-    /// The events, MessagePack [name, payload] one after the other, and how many.
+    /// The events, one after the other, each as MessagePack [name, payload].
     pub events: &'a [u8],
+    /// The number of events.
     pub event_count: usize,
     /// Logical bytes of the state.
     pub state_bytes: u64,
 }
 
-/// One engine and what a host needs around it.
+/// A registry of actions, at most one engine, and the buffers of a call.
 #[derive(Debug)]
 pub struct Core {
     registry: Registry,
@@ -110,12 +113,15 @@ pub struct Core {
     table: Vec<u8>,
 }
 
-/// How a call ended: its body is written; whether the state changed, whether events go with it.
+/// The outcome of a call that succeeded. Its result is in the body already.
 struct Done {
+    /// Whether the state changed.
     changed: bool,
+    /// Whether the reply has the engine's events.
     events: bool,
 }
 
+/// The outcome of a call that changed nothing.
 const READ: Done = Done { changed: false, events: false };
 
 fn bad_request(message: impl Into<String>) -> Error {
@@ -149,12 +155,14 @@ fn request<'a>(b: &mut &'a [u8]) -> Result<Request<'a>> {
     Ok(Request { now, entropy, action, payload: std::mem::take(b) })
 }
 
-/// How many bytes of an error's code, and of its message, are written. A handler may repeat whatever a payload has, and a
-/// host takes an error of more than 64 KiB for a core that is broken.
+/// The longest code of an error that is written, in bytes. The rest is left out.
 const MAX_CODE: usize = 256;
+/// The longest message of an error that is written, in bytes. A handler may repeat any part of a
+/// payload in its message, and a host treats a core as broken if an error has more than 64 KiB.
 const MAX_MESSAGE: usize = 8 << 10;
 
-/// The beginning of a text: at most `max` bytes, and dots for what is left out.
+/// Returns the beginning of a text, at most `max` bytes. If the text is longer, the result ends with
+/// three dots.
 fn bounded(text: &str, max: usize) -> Cow<'_, str> {
     const DOTS: &str = "...";
     if text.len() <= max {
@@ -164,7 +172,7 @@ fn bounded(text: &str, max: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}{DOTS}", &text[..end]))
 }
 
-/// Writes an error. It is no result: it takes nothing from the writer's limit.
+/// Writes an error. An error does not count as a result: the writer's limit is raised by its length.
 fn write_error(out: &mut Writer, e: &Error, index: Option<usize>) {
     let mut w = Writer::default();
     w.map(2 + index.is_some() as usize);
@@ -180,7 +188,7 @@ fn write_error(out: &mut Writer, e: &Error, index: Option<usize>) {
     out.raw(w.bytes());
 }
 
-/// An error of a batch, with the member that it came from.
+/// An error of a call. In a batch, the number says which member failed.
 struct Failed(Error, Option<usize>);
 
 impl From<Error> for Failed {
@@ -190,7 +198,7 @@ impl From<Error> for Failed {
 }
 
 impl Core {
-    /// A core with these actions and no engine yet.
+    /// Returns a core with these actions, and without an engine.
     pub fn new(registry: Registry) -> Core {
         Core {
             registry,
@@ -202,7 +210,7 @@ impl Core {
         }
     }
 
-    /// Room for `len` bytes of input; None above [`MAX_INPUT`].
+    /// Returns a buffer for `len` bytes of input; None if `len` is above [`MAX_INPUT`].
     pub fn input(&mut self, len: usize) -> Option<&mut [u8]> {
         if len > MAX_INPUT {
             return None;
@@ -347,8 +355,8 @@ impl Core {
         Ok(Done { changed, events: true })
     }
 
-    /// A batch: 0 for atomic or 1 for independent (u32), how many members (u32), then each member's length (u32)
-    /// and its dispatch.
+    /// Runs a batch. The input is the mode (u32: 0 for atomic, 1 for independent), the number of
+    /// members (u32), then for each member its length (u32) and its dispatch.
     fn batch(&mut self, mut input: &[u8]) -> std::result::Result<Done, Failed> {
         let Phase::Running(engine) = &mut self.phase else { return Err(bad_request("no engine is open").into()) };
         let atomic = match take_u32(&mut input)? {
@@ -357,7 +365,8 @@ impl Core {
             n => return Err(bad_request(format!("there is no batch mode {n}")).into()),
         };
         let count = take_u32(&mut input)? as usize;
-        // The framing is the host's, so it is whole before anything runs.
+        // All lengths are checked before the first member runs. So a request that breaks the ABI has
+        // no effect.
         let mut members = Vec::with_capacity(count.min(input.len() / 28));
         for _ in 0..count {
             let n = take_u32(&mut input)? as usize;
@@ -417,14 +426,14 @@ impl Core {
     }
 }
 
-/// The other side of [`export!`]: the exported functions' bodies.
+/// The bodies of the functions that [`export!`] exports.
 #[doc(hidden)]
 pub mod export {
     use super::{Core, Registry, VERSION};
     use std::cell::RefCell;
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-    /// What the reply says, in words of 32 bits; ABI.md has the table. Static, so that a host can still read it
+    /// The reply as words of 32 bits; ABI.md has the table. It is static, so a host can read it even
     /// after a trap.
     static REPLY: [AtomicU32; 12] = [const { AtomicU32::new(0) }; 12];
     const OUT_OF_MEMORY: u32 = 2;
@@ -471,7 +480,8 @@ pub mod export {
         })
     }
 
-    /// The system allocator, which notes when memory is exhausted: the trap that follows can then be told apart.
+    /// The system allocator. If memory is exhausted, it notes this in the reply, so that a host can
+    /// tell the trap that follows from other traps.
     #[cfg(target_arch = "wasm32")]
     struct Noting;
 
@@ -480,7 +490,7 @@ pub mod export {
     static ALLOCATOR: Noting = Noting;
 
     #[cfg(target_arch = "wasm32")]
-    // SAFETY: every call is the system allocator's.
+    // SAFETY: every method passes its call on to the system allocator.
     unsafe impl std::alloc::GlobalAlloc for Noting {
         unsafe fn alloc(&self, l: std::alloc::Layout) -> *mut u8 {
             note(unsafe { std::alloc::System.alloc(l) })
@@ -507,7 +517,7 @@ pub mod export {
     #[cfg(not(target_arch = "wasm32"))]
     const _: u32 = OUT_OF_MEMORY;
 
-    /// Which compiler made this core: a custom section of the module.
+    /// The version of the compiler that made this core, in a custom section of the module.
     #[cfg(target_arch = "wasm32")]
     #[used]
     #[unsafe(link_section = "hypertoken.toolchain")]
@@ -523,7 +533,8 @@ pub mod export {
     };
 }
 
-/// Exports the ABI over a registry, from a crate of type `cdylib`. `$registry` is a `fn() -> Registry`.
+/// Exports the functions of the ABI from a crate of type `cdylib`. `$registry` is a
+/// `fn() -> Registry` that returns the core's actions.
 #[macro_export]
 macro_rules! export {
     ($registry:path) => {

@@ -1,4 +1,5 @@
-//! ChaCha8: a block at a time, which is what WebAssembly does well. Crates make several at once, for vector units.
+//! ChaCha8, one block at a time. Existing crates make several blocks at once for vector units, which
+//! is slow in WebAssembly.
 
 /// The generator: D. J. Bernstein's ChaCha with 8 rounds, a counter of 64 bits and a stream of 64.
 #[derive(Clone, Debug)]
@@ -6,7 +7,7 @@ pub struct ChaCha8 {
     /// Constants, key, counter, stream.
     input: [u32; 16],
     block: [u32; 16],
-    /// Words of the block that were drawn.
+    /// The number of words of the block that were drawn.
     drawn: usize,
 }
 
@@ -20,7 +21,7 @@ impl ChaCha8 {
         ChaCha8 { input, block: [0; 16], drawn: 16 }
     }
 
-    /// The next two words, the lower one first.
+    /// Returns the next two words as one number. The first word is its lower half.
     #[inline]
     pub(crate) fn next_u64(&mut self) -> u64 {
         if self.drawn >= 16 {

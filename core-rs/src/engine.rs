@@ -1,4 +1,4 @@
-//! An engine: a state, the actions registered for it, and the one path that runs them.
+//! An engine: a state and the registered actions. Every action is run by `Context::run_action`.
 
 use crate::actions::shapes;
 use crate::error::{Error, Result, clip, code};
@@ -11,14 +11,14 @@ use crate::write::Writer;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// What an action's handler gets: the state, the clock, the entropy, and where the result goes.
+/// The first argument of a handler: the state, the clock, the entropy, and the writer of the result.
 #[derive(Debug)]
 pub struct Context<'a> {
-    /// The state. What a handler changes is taken back when it fails.
+    /// The state. If the handler fails, its changes are taken back.
     pub state: &'a mut State,
-    /// The result, one value. A handler that writes nothing returns nil.
+    /// The writer of the result, which is one value. If a handler writes nothing, the result is nil.
     pub out: &'a mut Writer,
-    /// Milliseconds since the epoch, as the host says.
+    /// The action's clock, in milliseconds since the epoch. The host gives it.
     pub now: i64,
     pub(crate) entropy: &'a [u8; 16],
     pub(crate) ids: Option<Rng>,
@@ -26,25 +26,26 @@ pub struct Context<'a> {
     pub(crate) registry: &'a Registry,
     /// The stream of the entropy that [`Context::rng`] reads.
     pub(crate) stream: u64,
-    /// How many actions this action and the actions it called have called so far.
+    /// The number of calls so far within the action that the host dispatched, at any depth.
     pub(crate) calls: u64,
-    /// How many calls this action lies within: 0 for the action that the host dispatched.
+    /// The depth of this call: 0 for the action that the host dispatched.
     pub(crate) depth: u32,
 }
 
 impl Context<'_> {
-    /// The generator of the action's own entropy. Each call returns the same generator, at its beginning. An action
-    /// that another action called has a generator of its own.
+    /// Returns a generator over the action's entropy. Each call returns the same generator, at its
+    /// beginning. An action that another action called has a generator of its own.
     pub fn rng(&self) -> Rng {
         Rng::from_entropy(self.entropy, self.stream)
     }
 
-    /// A fresh identifier. It depends on the entropy alone.
+    /// Returns a new identifier. It depends only on the entropy and on how many identifiers came before.
     pub fn identifier(&mut self) -> String {
         self.ids.get_or_insert_with(|| Rng::from_entropy(self.entropy, 1)).identifier()
     }
 
-    /// Raises an event, for the host to hand to listeners once the action is acknowledged. `payload` is one value.
+    /// Raises an event. The host hands it to listeners once the action is acknowledged. `payload` is
+    /// one value.
     pub fn emit(&mut self, name: &str, payload: Value<'_>) {
         self.events.out.array(2);
         self.events.out.str(name);
@@ -54,8 +55,8 @@ impl Context<'_> {
 }
 
 impl Context<'_> {
-    /// Runs an action and appends its result to `out`. If the action fails, the state, the result and the events are as
-    /// they were before it.
+    /// Runs an action and appends its result to `out`. If the action fails, the state, `out` and the
+    /// events are as they were before.
     pub(crate) fn run_action(&mut self, action: &str, payload: &[u8]) -> Result {
         let mark = self.state.mark();
         let (start, events, count) = (self.out.len(), self.events.out.len(), self.events.count);
@@ -83,7 +84,7 @@ impl Context<'_> {
             b => scan_all(b, max_depth).map(|_| Value::trusted(b))?,
         };
         let payload = Payload::new(payload)?;
-        if let Some(key) = payload.beside(fields) {
+        if let Some(key) = payload.find_unknown(fields) {
             refuse_member(key, fields, name)?;
         }
         handler(self, &payload)?;
@@ -102,15 +103,15 @@ impl Context<'_> {
 
 #[derive(Debug, Default)]
 pub(crate) struct Events {
-    /// The events, [name, payload] each, one after the other.
+    /// The events, one after the other, each as [name, payload].
     pub(crate) out: Writer,
     pub(crate) count: usize,
 }
 
-/// Runs an action. An error takes back what it changed.
+/// The function that runs an action. If it returns an error, its changes are taken back.
 pub type Handler = fn(&mut Context<'_>, &Payload<'_>) -> Result;
 
-/// What a field of a payload may be, for the list of actions.
+/// The kinds of fields of a payload, for the list of actions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Any,
@@ -127,14 +128,16 @@ pub enum Kind {
     Decks,
     Array,
     Seed,
-    /// A string, a map and an array of a shape; see [`shape`](crate::shape) for how shapes are written.
+    /// A string with this shape. The module [`shape`](crate::shape) says how shapes are written.
     StringOf(&'static str),
+    /// A map with this shape.
     MapOf(&'static str),
+    /// An array with this shape.
     ArrayOf(&'static str),
 }
 
 impl Kind {
-    /// Its name in the list of actions.
+    /// Returns the kind's name in the list of actions.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Any => "any",
@@ -154,7 +157,7 @@ impl Kind {
         }
     }
 
-    /// Its shape in the list of actions.
+    /// Returns the kind's shape in the list of actions.
     pub fn shape(self) -> &'static str {
         match self {
             Kind::Any => "any",
@@ -182,7 +185,7 @@ pub struct Field {
     pub need: Need,
 }
 
-/// Whether a field has to be there, and what stands for it where it is not.
+/// Whether a payload must have a field, and which value counts if it is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     Required,
@@ -191,25 +194,26 @@ pub enum Need {
     Default(&'static str),
 }
 
-/// A field that has to be there.
+/// Returns a field that a payload must have.
 pub const fn required(name: &'static str, kind: Kind) -> Field {
     Field { name, kind, need: Need::Required }
 }
 
-/// A field that may be missing.
+/// Returns a field that may be missing.
 pub const fn optional(name: &'static str, kind: Kind) -> Field {
     Field { name, kind, need: Need::Optional }
 }
 
-/// A field with a default, as JSON.
+/// Returns a field that may be missing, and has this default. The default is written as JSON.
 pub const fn default(name: &'static str, kind: Kind, json: &'static str) -> Field {
     Field { name, kind, need: Need::Default(json) }
 }
 
-/// The name of the field that stands for all others.
+/// The name of the field that [`rest`] returns.
 pub(crate) const REST: &str = "*";
 
-/// The last field of an action whose payload may have members beside its fields. Without it such a member is an error.
+/// Returns the field that allows members beside the action's fields. It must be the last field.
+/// Without it, a payload with another member is an error.
 pub const fn rest() -> Field {
     Field { name: REST, kind: Kind::Any, need: Need::Optional }
 }
@@ -218,7 +222,7 @@ pub const fn rest() -> Field {
 #[derive(Clone, Copy, Debug)]
 pub struct Action<'a> {
     pub name: &'static str,
-    /// One line on what it does and returns.
+    /// One line that says what the action does and returns.
     pub about: &'static str,
     pub fields: &'a [Field],
     pub handler: Handler,
@@ -227,16 +231,17 @@ pub struct Action<'a> {
 /// The actions of a core, by name.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
-    /// In the order they came.
+    /// In the order in which they were registered.
     actions: Vec<Action<'static>>,
-    /// A hash table with open addressing: indices of `actions` plus 1, and 0 where it is free. Its length is a power of
-    /// two, and at most half of it is taken.
+    /// A hash table with open addressing. A slot has an index of `actions` plus 1, or 0 if it is free.
+    /// The length is a power of two, and at most half of the slots are taken.
     slots: Vec<u32>,
-    /// What only the description of the core reads. It is shared, because each engine has a registry.
+    /// The shapes are read only when the core describes itself. They are shared, because each engine
+    /// has a registry of its own.
     shapes: Arc<Shapes>,
 }
 
-/// The shapes of a core; the last of two for one name counts.
+/// The shapes of a core. If two have the same name, the last one counts.
 #[derive(Clone, Debug, Default)]
 struct Shapes {
     results: Vec<(&'static str, &'static str)>,
@@ -244,12 +249,12 @@ struct Shapes {
 }
 
 impl Registry {
-    /// No actions.
+    /// Returns a registry without actions.
     pub fn new() -> Registry {
         Registry::default()
     }
 
-    /// The built-in actions, all of them.
+    /// Returns a registry of all built-in actions.
     pub fn builtin() -> Registry {
         let mut r = Registry::new();
         r.rehash(256);
@@ -258,18 +263,18 @@ impl Registry {
         r
     }
 
-    /// Says what an action returns: a shape, for those who read the list of actions. Nothing checks it. An action
-    /// without one returns "any".
+    /// Sets the shape of an action's result in the list of actions. Results are not compared with it.
+    /// An action without a shape has "any".
     pub fn result(&mut self, action: &'static str, shape: &'static str) {
         Arc::make_mut(&mut self.shapes).results.push((action, shape));
     }
 
-    /// Adds a record that shapes may name; a name that is taken goes to the newer record.
+    /// Adds a record that shapes may name. It replaces a record of the same name.
     pub fn record(&mut self, r: Record) {
         Arc::make_mut(&mut self.shapes).records.push(r);
     }
 
-    /// The records, sorted by name.
+    /// Returns the records, sorted by name.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
         let sorted: BTreeMap<&str, &Record> = self.shapes.records.iter().map(|r| (r.name, r)).collect();
         sorted.into_values()
@@ -279,14 +284,14 @@ impl Registry {
         self.shapes.results.iter().rfind(|(name, _)| *name == action).map_or("any", |(_, shape)| shape)
     }
 
-    /// Registers an action; a name that is taken goes to the newer handler. The list of fields may be made in place: it
-    /// is copied, and the copy is kept for the life of the process.
+    /// Registers an action. It replaces an action of the same name. The fields need not be a constant:
+    /// they are copied, and the copy is kept for the life of the process.
     pub fn register(&mut self, a: Action<'_>) {
         let fields: &'static [Field] = if a.fields.is_empty() { &[] } else { Vec::leak(a.fields.to_vec()) };
         self.insert(Action { name: a.name, about: a.about, fields, handler: a.handler });
     }
 
-    /// Registers actions that are constants, without a copy of anything.
+    /// Registers actions that are constants. Nothing is copied.
     pub fn register_all(&mut self, actions: &'static [Action<'static>]) {
         actions.iter().for_each(|a| self.insert(*a));
     }
@@ -316,7 +321,8 @@ impl Registry {
         }
     }
 
-    /// Where a name is in the table, or would be. There are slots, and a free one among them.
+    /// Returns the slot of a name: the slot that has it, or the free slot that it would get. The table
+    /// must have at least one free slot.
     fn slot(&self, name: &str) -> usize {
         let mask = self.slots.len() - 1;
         let mut slot = hash(name.as_bytes()) as usize & mask;
@@ -328,7 +334,7 @@ impl Registry {
         slot
     }
 
-    /// The actions, sorted by name.
+    /// Returns the actions, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = &Action<'static>> {
         let mut all: Vec<&Action<'static>> = self.actions.iter().collect();
         all.sort_unstable_by_key(|a| a.name);
@@ -343,8 +349,8 @@ impl Registry {
         self.actions.get(i.checked_sub(1)?)
     }
 
-    /// The list of actions as MessagePack: an array of {about, fields: [{default?, kind, name, required, shape}], name,
-    /// result}.
+    /// Writes the list of actions as MessagePack: an array of {about, fields: [{default?, kind, name,
+    /// required, shape}], name, result}.
     pub fn list(&self, out: &mut Writer) {
         out.array(self.actions.len());
         for a in self.iter() {
@@ -376,7 +382,8 @@ impl Registry {
         }
     }
 
-    /// The records as MessagePack: an array of {about, fields: [{about, name, optional, shape}], name, rest?}.
+    /// Writes the records as MessagePack: an array of {about, fields: [{about, name, optional, shape}],
+    /// name, rest?}.
     pub fn list_records(&self, out: &mut Writer) {
         let all: Vec<&Record> = self.records().collect();
         out.array(all.len());
@@ -386,7 +393,8 @@ impl Registry {
     }
 }
 
-/// A hash of a name, from its length and its ends, which tell actions apart: what they share is in between.
+/// Returns a hash of a name. It is made of the name's length and of its first and last eight bytes,
+/// which are enough to tell the names of actions apart.
 fn hash(name: &[u8]) -> u32 {
     let (head, tail) = match (name.first_chunk(), name.last_chunk()) {
         (Some(h), Some(t)) => (u64::from_le_bytes(*h), u64::from_le_bytes(*t)),
@@ -396,7 +404,7 @@ fn hash(name: &[u8]) -> u32 {
     (mixed >> 32) as u32
 }
 
-/// One action as it is sent.
+/// One dispatch, as the host sends it.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     /// Milliseconds since the epoch.
@@ -424,12 +432,13 @@ impl Engine {
         &self.state
     }
 
-    /// The canonical digest of the state.
+    /// Returns the digest of the state.
     pub fn digest(&self) -> u64 {
-        crate::walk::digest(&self.state)
+        crate::state_writer::digest(&self.state)
     }
 
-    /// Starts over with results and events of at most MaxResult bytes, before a dispatch or a batch.
+    /// Empties `out` and the events, and limits each to MaxResult bytes. Called before a dispatch or a
+    /// batch.
     pub(crate) fn begin(&mut self, out: &mut Writer) {
         let limit = self.state.limits.max_result as usize;
         out.reset(limit);
@@ -441,13 +450,13 @@ impl Engine {
         &self.events
     }
 
-    /// Keeps what has been run since the last call.
+    /// Makes all changes since the last commit permanent.
     pub(crate) fn commit(&mut self) {
         self.state.commit();
     }
 
-    /// Runs one action and appends its result to `out`; whether it changed the state. On an error state, result
-    /// and events are as they were. The caller commits.
+    /// Runs one action and appends its result to `out`. Returns whether the action changed the state.
+    /// If it fails, the state, `out` and the events are as they were before. The caller commits.
     pub fn run(&mut self, r: &Request<'_>, out: &mut Writer) -> Result<bool> {
         let mark = self.state.mark();
         let mut cx = Context {
@@ -466,7 +475,7 @@ impl Engine {
         Ok(self.state.changed_since(mark))
     }
 
-    /// Takes back everything since the last commit.
+    /// Takes back all changes since the mark.
     pub(crate) fn abort(&mut self, mark: crate::state::Mark) {
         self.state.rollback(mark);
     }

@@ -1,4 +1,4 @@
-//! What a failed action returns: a stable code for programs and a message for people.
+//! The error of an action: a stable code for programs and a message for people.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,13 +7,13 @@ use std::fmt;
 pub mod code {
     /// No handler is registered under the action's name.
     pub const UNKNOWN_ACTION: &str = "unknown_action";
-    /// A field is missing, of the wrong type, or not a value of this core.
+    /// A field is missing, has the wrong type, or is not a value that this core can hold.
     pub const BAD_PAYLOAD: &str = "bad_payload";
     /// A number lies outside its range.
     pub const OUT_OF_RANGE: &str = "out_of_range";
-    /// What the payload names does not exist.
+    /// The payload names something that does not exist.
     pub const NOT_FOUND: &str = "not_found";
-    /// A name is taken.
+    /// The name is taken already.
     pub const EXISTS: &str = "exists";
     /// There is less than the action needs.
     pub const INSUFFICIENT: &str = "insufficient";
@@ -23,9 +23,9 @@ pub mod code {
     pub const TOO_DEEP: &str = "too_deep";
     /// A built-in section of the state would be malformed.
     pub const BAD_STATE: &str = "bad_state";
-    /// A snapshot that this core can't open.
+    /// This core can't open the snapshot.
     pub const BAD_SNAPSHOT: &str = "bad_snapshot";
-    /// A request that breaks the ABI (a bug of the host).
+    /// The request breaks the ABI: the host has a bug.
     pub const BAD_REQUEST: &str = "bad_request";
 }
 
@@ -34,36 +34,36 @@ pub mod code {
 pub struct Error {
     /// One of [`code`], or a code of your own.
     pub code: Cow<'static, str>,
-    /// Names the field, the value and the limit.
+    /// A text for people. It names the field, the value and the limit.
     pub message: String,
 }
 
 impl Error {
-    /// An error with a code of your own.
+    /// Returns an error with any code.
     pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Error {
         Error { code: code.into(), message: message.into() }
     }
-    /// [`code::BAD_PAYLOAD`].
+    /// Returns an error with [`code::BAD_PAYLOAD`].
     pub fn bad_payload(message: impl Into<String>) -> Error {
         Error::new(code::BAD_PAYLOAD, message)
     }
-    /// [`code::OUT_OF_RANGE`].
+    /// Returns an error with [`code::OUT_OF_RANGE`].
     pub fn out_of_range(message: impl Into<String>) -> Error {
         Error::new(code::OUT_OF_RANGE, message)
     }
-    /// [`code::NOT_FOUND`].
+    /// Returns an error with [`code::NOT_FOUND`].
     pub fn not_found(message: impl Into<String>) -> Error {
         Error::new(code::NOT_FOUND, message)
     }
-    /// [`code::TOO_LARGE`].
+    /// Returns an error with [`code::TOO_LARGE`].
     pub fn too_large(message: impl Into<String>) -> Error {
         Error::new(code::TOO_LARGE, message)
     }
-    /// [`code::BAD_STATE`].
+    /// Returns an error with [`code::BAD_STATE`].
     pub fn bad_state(message: impl Into<String>) -> Error {
         Error::new(code::BAD_STATE, message)
     }
-    /// [`code::INSUFFICIENT`].
+    /// Returns an error with [`code::INSUFFICIENT`].
     pub fn insufficient(message: impl Into<String>) -> Error {
         Error::new(code::INSUFFICIENT, message)
     }
@@ -80,7 +80,7 @@ impl std::error::Error for Error {}
 /// The result of a handler.
 pub type Result<T = ()> = std::result::Result<T, Error>;
 
-/// The first characters of a string, for a message; never more than 64 of them.
+/// Returns the first 64 characters of a string, for a message. Three dots follow if there are more.
 pub(crate) fn clip(s: &str) -> Cow<'_, str> {
     match s.char_indices().nth(64) {
         None => Cow::Borrowed(s),

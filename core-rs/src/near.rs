@@ -1,9 +1,10 @@
-//! Which name was meant by one that does not exist.
+//! Finds the name that somebody may have meant by a name that does not exist.
 
-/// The name that takes the fewest edits to become `name`: at most one for each three characters, and at least one. An
-/// edit adds, removes or changes a character, or swaps two that are side by side; upper and lower case count as equal.
+/// Returns the one of `names` that is fewest edits away from `name`. It allows one edit for each
+/// three characters of `name`, and at least one; None if no name is that near. An edit adds, removes
+/// or changes a character, or swaps two that are side by side. Upper and lower case count as equal.
 pub(crate) fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
-    // Names of fields are short. A longer one is none of them, and the time for it stays bounded.
+    // Names of fields are short, so a long name is near none of them. This also bounds the time.
     const LONGEST: usize = 64;
     if name.len() > LONGEST {
         return None;
@@ -18,7 +19,7 @@ fn lower(s: &str) -> Vec<char> {
     s.chars().flat_map(char::to_lowercase).collect()
 }
 
-/// The distance of Damerau and Levenshtein in its restricted form (optimal string alignment).
+/// Returns the Damerau-Levenshtein distance in its restricted form (optimal string alignment).
 fn edits(a: &[char], b: &[char]) -> usize {
     let mut rows = [vec![0; b.len() + 1], (0..=b.len()).collect(), vec![0; b.len() + 1]];
     for i in 1..=a.len() {

@@ -1,4 +1,4 @@
-//! An action's payload: its fields, read by name and type, with errors that say what was wanted.
+//! An action's payload. Its fields are read by name and type, and errors say what was expected.
 
 use crate::engine::{Field, REST};
 use crate::error::{Error, Result, clip};
@@ -21,8 +21,8 @@ fn wrong<T>(field: &str, want: &str, got: Option<Value<'_>>) -> Result<T> {
 }
 
 impl<'a> Payload<'a> {
-    /// A payload is a map; nil counts as an empty one.
-    #[inline] // made where it is used, it is not copied
+    /// Returns the payload in a value, which must be a map. nil counts as an empty map.
+    #[inline] // inlined, the payload is built in the caller's frame and not copied
     pub fn new(value: Value<'a>) -> Result<Payload<'a>> {
         match value.entries() {
             Some(e) => Ok(Payload { value, fields: e.collect() }),
@@ -31,23 +31,23 @@ impl<'a> Payload<'a> {
         }
     }
 
-    /// The first member that is none of an action's fields; None if there is none.
+    /// Returns the name of the first member that is none of an action's fields; None if there is none.
     #[inline(always)]
-    pub(crate) fn beside(&self, fields: &[Field]) -> Option<&'a str> {
+    pub(crate) fn find_unknown(&self, fields: &[Field]) -> Option<&'a str> {
         self.fields.iter().find(|(k, _)| !fields.iter().any(|f| f.name == *k)).map(|(k, _)| *k)
     }
 
-    /// The payload as a whole.
+    /// Returns the payload as one value.
     pub fn value(&self) -> Value<'a> {
         self.value
     }
 
-    /// A field, whatever it is; None where it is missing. nil is a value.
+    /// Returns a field of any type; None if it is missing. A field that is nil is not missing.
     pub fn get(&self, name: &str) -> Option<Value<'a>> {
         self.fields.iter().find(|(k, _)| *k == name).map(|(_, v)| *v)
     }
 
-    /// A field, whatever it is.
+    /// Returns a field of any type. Fails if it is missing.
     pub fn need(&self, name: &str) -> Result<Value<'a>> {
         self.get(name).ok_or_else(|| Error::bad_payload(format!("field {name}: want a value, got nothing")))
     }
@@ -56,7 +56,7 @@ impl<'a> Payload<'a> {
         self.opt_str(name)?.map_or_else(|| wrong(name, "a string", None), Ok)
     }
 
-    /// A string that is not empty.
+    /// Returns a string that is not empty. Fails if the field is missing.
     pub fn name(&self, name: &str) -> Result<&'a str> {
         match self.str(name)? {
             "" => wrong(name, "a string that is not empty", self.get(name)),
@@ -93,7 +93,7 @@ impl<'a> Payload<'a> {
         }
     }
 
-    /// A whole number from `min` on.
+    /// Returns a whole number of at least `min`. Fails if the field is missing and has no default.
     pub fn whole(&self, name: &str, default: Option<i64>, min: i64) -> Result<i64> {
         match (self.opt_num(name)?, default) {
             (Some(f), _) => whole(name, f, min),
@@ -102,18 +102,18 @@ impl<'a> Payload<'a> {
         }
     }
 
-    /// A count: a whole number of at least 1.
+    /// Returns the field `count`, a whole number of at least 1.
     pub fn count(&self, default: i64) -> Result<u64> {
         self.whole("count", Some(default), 1).map(|n| n as u64)
     }
 
-    /// An amount: a number of at least 0.
+    /// Returns the field `amount`, a number of at least 0.
     pub fn amount(&self, default: f64) -> Result<f64> {
         let a = self.num("amount", default)?;
         amount("amount", a)
     }
 
-    /// A place within something of `len` items, `max` being the last that counts.
+    /// Returns a position from 0 to `max`. If `max` is below 0, there is no position, and the call fails.
     pub fn position(&self, name: &str, default: Option<i64>, max: i64) -> Result<usize> {
         let p = self.whole(name, default, i64::MIN)?;
         if !(0..=max).contains(&p) {
@@ -130,7 +130,7 @@ impl<'a> Payload<'a> {
         Token::new(self.token_value(name)?, name)
     }
 
-    /// A token that is not kept.
+    /// Returns a token as a value, for an action that does not keep it.
     pub fn token_value(&self, name: &str) -> Result<Value<'a>> {
         match self.get(name) {
             None => wrong(name, "a token (a map with a string id)", None),
@@ -154,7 +154,7 @@ impl<'a> Payload<'a> {
         }
     }
 
-    /// An array of strings.
+    /// Returns an array of strings.
     pub fn strings(&self, name: &str) -> Result<Vec<&'a str>> {
         let items = self.array(name)?;
         let each = |(i, v): (usize, Value<'a>)| {
@@ -163,12 +163,12 @@ impl<'a> Payload<'a> {
         items.into_iter().enumerate().map(each).collect()
     }
 
-    /// An array of tokens that are not kept.
+    /// Returns an array of tokens as values, for an action that does not keep them.
     pub fn tokens(&self, name: &str) -> Result<Vec<Value<'a>>> {
         check_tokens(self.array(name)?, name)
     }
 
-    /// Decks: an array of arrays of tokens that are not kept.
+    /// Returns decks: an array of arrays of tokens as values, for an action that does not keep them.
     pub fn decks(&self, name: &str) -> Result<Vec<Vec<Value<'a>>>> {
         let deck = |(i, d): (usize, Value<'a>)| {
             let field = format!("{name}[{i}]");
@@ -180,7 +180,7 @@ impl<'a> Payload<'a> {
         self.array(name)?.into_iter().enumerate().map(deck).collect()
     }
 
-    /// The generator of a field `seed`; None where there is none, or it is nil.
+    /// Returns the field `seed`, and the generator that it starts; None if it is missing or nil.
     pub fn seed(&self) -> Result<Option<(Rng, Value<'a>)>> {
         let Some(v) = self.get("seed").filter(|v| !v.is_nil()) else { return Ok(None) };
         match seed_rng(v) {
@@ -190,7 +190,7 @@ impl<'a> Payload<'a> {
     }
 }
 
-/// Refuses a member of a payload that is none of the action's fields, unless they end with [`rest`].
+/// Refuses a member of a payload that is none of the action's fields, unless the last field is [`rest`].
 ///
 /// [`rest`]: crate::rest
 #[cold]
@@ -203,22 +203,24 @@ pub(crate) fn refuse_member(key: &str, fields: &[Field], action: &str) -> Result
     Err(unknown(format!("unknown field {}", quote(key)), key, &names, action))
 }
 
-/// Fails if a map has other members than these. `field` names the map in the error; what is no map passes.
-pub(crate) fn only_fields(map: Value<'_>, field: &str, names: &[&str]) -> Result {
+/// Fails if a map has a member that is not in `names`. `field` names the map in the error. A value that
+/// is no map passes.
+pub(crate) fn check_fields(map: Value<'_>, field: &str, names: &[&str]) -> Result {
     match map.entries().into_iter().flatten().find(|(k, _)| !names.contains(k)) {
         None => Ok(()),
         Some((key, _)) => Err(unknown_member(key, names, field)),
     }
 }
 
-/// The error about a member that a map has beside those that it may have.
+/// Returns the error for a member that a map must not have.
 #[cold]
 #[inline(never)]
 pub(crate) fn unknown_member(key: &str, names: &[&str], field: &str) -> Error {
     unknown(format!("unknown field {} in {field}", quote(key)), key, names, field)
 }
 
-/// The error about a member that nothing reads: it names the member that was meant, or all that there are.
+/// Returns the error for a member that no action reads. It names the field that may have been meant, or
+/// else all fields.
 fn unknown(what: String, key: &str, names: &[&str], owner: &str) -> Error {
     Error::bad_payload(match (nearest(key, names.iter().copied()), names) {
         (Some(near), _) => format!("{what}: did you mean {near:?}?"),
@@ -227,12 +229,12 @@ fn unknown(what: String, key: &str, names: &[&str], owner: &str) -> Error {
     })
 }
 
-/// The generator of a seed, where the value is one.
+/// Returns the generator that a seed starts; None if the value is neither a number nor a string.
 pub(crate) fn seed_rng(v: Value<'_>) -> Option<Rng> {
     v.as_f64().map(Rng::from_number).or_else(|| v.as_str().map(Rng::from_string))
 }
 
-/// A whole number from `min` on, from a float.
+/// Returns a float as a whole number. Fails if it is not whole, or below `min`.
 pub(crate) fn whole(field: &str, f: f64, min: i64) -> Result<i64> {
     let Some(i) = as_int(f) else {
         return Err(Error::out_of_range(format!("field {field}: {f} is not a whole number within ±{MAX_INT}")));
@@ -263,7 +265,8 @@ fn check_tokens<'a>(items: Vec<Value<'a>>, field: &str) -> Result<Vec<Value<'a>>
     items.into_iter().enumerate().map(each).collect()
 }
 
-/// The sum of two amounts: an error where it is no value any more.
+/// Returns the sum of two amounts. Fails if the sum is not finite, or is outside ±[`MAX_INT`] although
+/// both amounts are whole.
 pub(crate) fn add(field: &str, a: f64, b: f64) -> Result<f64> {
     let sum = a + b;
     let exact = as_int(a).is_some() && as_int(b).is_some();
@@ -273,7 +276,7 @@ pub(crate) fn add(field: &str, a: f64, b: f64) -> Result<f64> {
     Ok(sum)
 }
 
-/// A name clipped and quoted, for a message.
+/// Returns a name, clipped and quoted, for a message.
 pub(crate) fn quote(s: &str) -> String {
     format!("{:?}", clip(s))
 }

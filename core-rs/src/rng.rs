@@ -1,24 +1,25 @@
-//! Randomness, all of it from what the host or the payload hands in.
+//! Random numbers. All of them come from the host's entropy or from a seed in the payload.
 
 use crate::chacha::ChaCha8;
 use xxhash_rust::xxh64::xxh64;
 
-/// A generator. Cloning one repeats it: that is how a shuffle is undone.
+/// A generator. A clone gives the same numbers again; a shuffle is undone with such a clone.
 #[derive(Clone, Debug)]
 pub enum Rng {
-    /// A numeric seed: mulberry32, as the reference has it.
+    /// The generator for a numeric seed. It is mulberry32, as in the reference implementation.
     Mulberry32(u32),
-    /// A string seed, or entropy.
+    /// The generator for a string seed, and for entropy.
     ChaCha8(Box<ChaCha8>),
 }
 
 impl Rng {
-    /// From a number, modulo 2^32, truncated towards zero.
+    /// Returns the generator for a number, which is truncated towards zero and taken modulo 2^32.
     pub fn from_number(seed: f64) -> Rng {
         Rng::Mulberry32(seed.trunc().rem_euclid(4294967296.0) as u32)
     }
 
-    /// From a string: the ChaCha8 key is the XXH64 of its bytes with the seeds 0, 1, 2 and 3, little-endian.
+    /// Returns the generator for a string. The ChaCha8 key is the XXH64 of the string's bytes with the
+    /// seeds 0, 1, 2 and 3, each little-endian.
     pub fn from_string(seed: &str) -> Rng {
         let mut key = [0; 32];
         for (i, part) in key.chunks_mut(8).enumerate() {
@@ -27,15 +28,16 @@ impl Rng {
         Rng::ChaCha8(Box::new(ChaCha8::new(&key, 0)))
     }
 
-    /// From an action's entropy: the ChaCha8 key is the entropy followed by 16 zero bytes. Streams are
-    /// independent of each other; 0 serves shuffles, 1 identifiers.
+    /// Returns a generator for an action's entropy. The ChaCha8 key is the entropy followed by 16 zero
+    /// bytes. Streams are independent of each other. Stream 0 is for the shuffles of the dispatched
+    /// action, stream 1 for identifiers, and streams from 2 on for the shuffles of called actions.
     pub fn from_entropy(entropy: &[u8; 16], stream: u64) -> Rng {
         let mut key = [0; 32];
         key[..16].copy_from_slice(entropy);
         Rng::ChaCha8(Box::new(ChaCha8::new(&key, stream)))
     }
 
-    /// The next number in [0, 1).
+    /// Returns the next number in [0, 1).
     #[inline]
     pub fn unit(&mut self) -> f64 {
         match self {
@@ -56,7 +58,8 @@ impl Rng {
         }
     }
 
-    /// An identifier of 24 characters, 120 bits: digits and lower-case letters without i, l, o and u.
+    /// Returns an identifier of 24 characters, which is 120 bits. The characters are digits and
+    /// lower-case letters without i, l, o and u.
     pub fn identifier(&mut self) -> String {
         const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
         let mut id = String::with_capacity(24);
@@ -70,13 +73,15 @@ impl Rng {
         id
     }
 
-    /// The swaps of a Fisher-Yates shuffle of `n` items, from the last item down: (i, j), j = floor(r·(i + 1)).
+    /// Returns the swaps of a Fisher-Yates shuffle of `n` items, from the last item down. For a random
+    /// number r in [0, 1), a swap is (i, j) with j = floor(r·(i + 1)).
     pub fn swaps(mut self, n: usize) -> impl Iterator<Item = (usize, usize)> {
         (1..n).rev().map(move |i| (i, (self.unit() * (i + 1) as f64) as usize))
     }
 }
 
-/// The 32-bit string hash of `tokens:shuffle`: h = 31·h + c over UTF-16 code units.
+/// Returns the 32-bit hash that `tokens:shuffle` makes of a string: h = 31·h + c over its UTF-16 code
+/// units.
 pub fn string_hash(s: &str) -> u32 {
     s.encode_utf16().fold(0u32, |h, c| h.wrapping_mul(31).wrapping_add(c as u32))
 }

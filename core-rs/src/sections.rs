@@ -1,18 +1,19 @@
-//! The sections of a state as they are kept, and what each counts in logical bytes.
+//! The sections of a state as they are kept in memory, and how many logical bytes each part counts.
 
 use crate::token::Token;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-/// A map whose values are kept as they came. Its order is that of its keys' bytes.
+/// A map. Its values are kept as the bytes that came. It is sorted by the bytes of its keys.
 pub type Map = BTreeMap<Box<str>, Box<[u8]>>;
 
-/// What things count in logical bytes beside the bytes of their values and names. The weights are what they take in
-/// memory, about, so that MaxStateBytes bounds that too.
+/// The logical bytes that things count, in addition to the bytes of their values and names. A weight
+/// is about the memory that a thing takes, so MaxStateBytes bounds memory, too.
 pub(crate) mod weight {
     /// A token in a pile, and a transaction.
     pub const SLOT: u64 = 32;
-    /// A token that a stack, or a source of the setup, goes back to: its bytes were counted when they came.
+    /// A token that a reset of the stack or of the setup's source goes back to. Its bytes were counted
+    /// when it came.
     pub const RESET: u64 = 8;
     /// An entry of a map, and a lock.
     pub const ENTRY: u64 = 64;
@@ -20,12 +21,12 @@ pub(crate) mod weight {
     pub const HELD: u64 = 128;
     /// A zone, and one of a source's stacks.
     pub const ZONE: u64 = 128;
-    /// A placement, its token among it.
+    /// A placement with its token.
     pub const PLACEMENT: u64 = 192;
     pub const AGENT: u64 = 320;
 }
 
-/// The sequences of tokens that an engine has. The top is the end.
+/// The piles of tokens that an engine has. The top of a pile is its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pile {
     Stack = 0,
@@ -45,13 +46,15 @@ pub enum At {
     GameState,
     GameLoop,
     Fired,
-    /// What stands beside `fired` in `rules`.
+    /// The entries of `rules` other than `fired`.
     Rules,
-    /// The state's own top-level keys.
+    /// The top-level keys of the state that are no built-in sections.
     Extra,
-    /// An agent's maps, by its order.
+    /// The map `meta` of the agent with this order.
     Meta(u64),
+    /// The map `resources` of the agent with this order.
     Resources(u64),
+    /// The further fields of the agent with this order.
     AgentExtra(u64),
 }
 
@@ -59,20 +62,22 @@ pub enum At {
 #[derive(Clone, Debug)]
 pub struct SourceStack {
     pub id: Box<str>,
-    /// Whether it came by source:addStack. Then its tokens' bytes count here too: they outlive what is drawn.
+    /// Whether source:addStack added the stack. If so, its tokens' bytes count here, too: the stack
+    /// keeps them, even after they are drawn.
     pub added: bool,
     pub tokens: Rc<[Token]>,
 }
 
-/// A source beside its piles.
+/// A source, without its piles.
 #[derive(Clone, Debug)]
 pub struct Source {
     pub stacks: Vec<SourceStack>,
-    /// K of the next `stack-K`.
+    /// The number K of the next stack's name, `stack-K`.
     pub next_stack: u64,
-    /// The seed as it was given, nil where there is none.
+    /// The seed as it was given; nil if there is none.
     pub seed: Box<[u8]>,
-    /// The tokens left at which mode "auto" reshuffles, nil for never.
+    /// In mode "auto", the source is reshuffled if a draw leaves this many tokens or fewer; nil for
+    /// never.
     pub threshold: Box<[u8]>,
     pub mode: Box<[u8]>,
 }
@@ -88,18 +93,19 @@ pub struct Placement {
     pub reversed: bool,
     pub ts: f64,
     pub label: Box<[u8]>,
-    /// Further fields, and those above that say something else (written by game:setState).
+    /// The fields that are kept nowhere else: unknown ones, `tokenId` if it is not the token's id, and
+    /// `tags` if they are not empty. Only game:setState writes such fields.
     pub extra: Map,
 }
 
-/// A zone: its placements by an order that only grows.
+/// A zone. Its placements are sorted by an order, a number that only grows.
 #[derive(Clone, Debug, Default)]
 pub struct Zone {
     pub items: BTreeMap<u64, Placement>,
     pub next: u64,
 }
 
-/// An agent's tokens in the order they came, found by id without a walk.
+/// An agent's tokens in the order in which they came. An index finds a token by its id.
 #[derive(Clone, Debug, Default)]
 pub struct Inventory {
     items: BTreeMap<u64, Token>,
@@ -122,7 +128,7 @@ impl Inventory {
     pub(crate) fn starting_at(&self, from: u64) -> impl Iterator<Item = (u64, &Token)> {
         self.items.range(from..).map(|(o, t)| (*o, t))
     }
-    /// The first token with this id, and its order.
+    /// Returns the first token with this id, and its order.
     pub fn find(&self, id: &str) -> Option<(u64, &Token)> {
         let order = *self.index.get(id)?.first()?;
         Some((order, &self.items[&order]))
@@ -152,20 +158,20 @@ impl Inventory {
     }
 }
 
-/// A seat at the table.
+/// An agent: a player at the table.
 #[derive(Clone, Debug)]
 pub struct Agent {
     pub id: Box<str>,
     pub name: Rc<str>,
     pub active: bool,
     pub meta: Map,
-    /// Amounts as a rule; game:setState may write any value.
+    /// The amount of each resource. game:setState may write any value here.
     pub resources: Map,
     pub inventory: Inventory,
     pub extra: Map,
 }
 
-/// The agents by order of creation, found by name.
+/// The agents in the order of their creation. An index finds an agent by its name.
 #[derive(Clone, Debug, Default)]
 pub struct Agents {
     pub items: BTreeMap<u64, Agent>,
@@ -183,17 +189,17 @@ impl Agents {
     }
 }
 
-/// Where a placement lies.
+/// The place of a placement: its zone, and its order there.
 #[derive(Clone, Debug)]
 pub struct Spot {
     pub zone: Rc<str>,
     pub order: u64,
 }
 
-/// The zones and, across all of them, where each placement lies.
+/// The zones, and an index that finds a placement by its id in any zone.
 #[derive(Clone, Debug, Default)]
 pub struct Zones {
-    /// Whether any action has made the section yet: until then space:clearZone makes no zone.
+    /// Whether an action has made the section. Until then, space:clearZone makes no zone.
     pub made: bool,
     pub items: BTreeMap<Rc<str>, Zone>,
     pub index: BTreeMap<Rc<str>, Spot>,
@@ -205,19 +211,20 @@ pub struct Rules {
     pub extra: Map,
 }
 
-/// What bounds an engine: inputs of every action, fixed at open and stored in the snapshot.
+/// The limits of an engine. They are set when the engine is opened, and are stored in its snapshots.
+/// They are an input of every action: the same action fails at the same limit in each replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Logical bytes of the state.
+    /// The greatest size of the state, in logical bytes.
     pub max_state: u64,
-    /// Bytes of a result, or of a batch's results together.
+    /// The greatest size of a result, or of all results of a batch together, in bytes.
     pub max_result: u32,
-    /// Containers within containers in a value.
+    /// The greatest depth of a value: how many containers lie within each other.
     pub max_depth: u32,
 }
 
 impl Limits {
-    /// What MaxDepth may be at most: canonical forms are written with recursion.
+    /// The greatest value of MaxDepth. It is bounded because a recursive function writes canonical forms.
     pub const MAX_DEPTH: u32 = 128;
 }
 
@@ -227,7 +234,7 @@ impl Default for Limits {
     }
 }
 
-/// A whole section, for changes that replace one.
+/// A whole section, for a change that replaces it.
 #[derive(Debug)]
 pub enum Section {
     Pile(Pile, VecDeque<Token>),

@@ -1,15 +1,16 @@
-//! Opening an engine from a setup, which arrives in pieces cut anywhere: `{stack?: [token], source?: {stacks:
-//! [[token]], reshuffle?: {threshold, mode}}}`. Tokens go into the state one by one; the setup is never whole.
+//! Opens an engine from a setup: `{stack?: [token], source?: {stacks: [[token]], reshuffle?:
+//! {threshold, mode}}}`. The setup comes in pieces, which may be cut at any byte. Tokens go into the
+//! state one by one, so the whole setup is never in memory.
 
 use crate::error::{Error, Result, clip};
-use crate::payload::{only_fields, unknown_member};
+use crate::payload::{check_fields, unknown_member};
 use crate::sections::{Limits, Pile, Source, SourceStack};
 use crate::state::State;
 use crate::token::Token;
 use crate::value::{Head, ScanError, Value, head, scan};
 use std::collections::BTreeSet;
 
-/// How many bytes a key of the setup may have.
+/// The longest key of a setup, in bytes.
 const MAX_KEY: usize = 1 << 10;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,10 +28,10 @@ pub(crate) struct SetupReader {
     state: State,
     tail: Vec<u8>,
     begun: bool,
-    /// The containers that are open, innermost last, with what is left of each.
+    /// The open containers, the innermost one last, and how many items of each are still to come.
     open: Vec<(Place, usize)>,
     stack_seen: bool,
-    /// The keys of the setup, and of its source, so far.
+    /// The keys read so far: those of the setup, and those of its source.
     keys: [BTreeSet<Box<str>>; 2],
     source: Option<Source>,
     stacks: Vec<Vec<Token>>,
@@ -58,7 +59,7 @@ impl SetupReader {
         }
     }
 
-    /// Takes the next piece.
+    /// Reads the next piece.
     pub(crate) fn feed(&mut self, piece: &[u8]) -> Result {
         let mut tail = std::mem::take(&mut self.tail);
         tail.extend_from_slice(piece);
@@ -83,7 +84,7 @@ impl SetupReader {
         Ok(())
     }
 
-    /// The state, once everything has been fed. Nothing fed is an empty setup.
+    /// Returns the state, once everything has been fed. If nothing was fed, the setup is empty.
     pub(crate) fn finish(mut self) -> Result<State> {
         if !self.tail.is_empty() || !self.open.is_empty() {
             return Err(ScanError::Incomplete.into_error());
@@ -104,7 +105,8 @@ impl SetupReader {
         Ok(self.state)
     }
 
-    /// Reads one key with what it opens, one token, or one value that is passed over: its length.
+    /// Reads one item from the start of `b`: a key with its value or with the header of its container, a
+    /// header, or a token. Returns the item's length.
     fn step(&mut self, b: &[u8]) -> Step<usize> {
         let Some((place, left)) = self.open.last_mut() else {
             return self.begin(b);
@@ -166,7 +168,7 @@ impl SetupReader {
         }
     }
 
-    /// Notes that a key has been read with what it stands for; a key that stands twice fails.
+    /// Notes that a key and its value were read. Fails if the key came before.
     fn once(&mut self, level: usize, key: &str) -> Step {
         match self.keys[level].insert(key.into()) {
             true => Ok(()),
@@ -238,7 +240,7 @@ impl SetupReader {
                 "setup.source.reshuffle: want a map {{threshold, mode}}, got {got}"
             )));
         }
-        only_fields(v, "setup.source.reshuffle", &["mode", "threshold"])?;
+        check_fields(v, "setup.source.reshuffle", &["mode", "threshold"])?;
         let s = self.source.as_mut().expect("the policy lies in a source");
         if let Some(t) = v.get("threshold").filter(|t| !t.is_nil()) {
             if t.as_f64().is_none() {

@@ -1,20 +1,21 @@
-//! Shapes: what results, payloads and the state look like, as data for tools and for people.
+//! Shapes describe results, payloads and the state, for tools and for people.
 //!
-//! A shape is a text: `any`, `null`, `bool`, `number`, `int` (a whole number), `string`, a string itself as `'arc'`,
-//! the name of a [`Record`], `map<S>` (string keys, values of the shape S), `S[]` (an array), `A|B` (one of both), and
-//! parentheses. `[]` binds closest, so that `Token|null[]` is a token or an array of nulls.
+//! A shape is a text: `any`, `null`, `bool`, `number`, `int` (a whole number), `string`, one certain
+//! string such as `'arc'`, the name of a [`Record`], `map<S>` (string keys, values of the shape S),
+//! `S[]` (an array), `A|B` (one of both), and parentheses. `[]` binds closest: `Token|null[]` is a
+//! token or an array of nulls.
 
 use crate::write::Writer;
 
-/// A map with fields that have names, which shapes name it by.
+/// A map with named fields. Shapes refer to it by its name.
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
-    /// It begins with an upper-case letter; letters and digits follow.
+    /// The name: an upper-case letter, then letters and digits.
     pub name: &'static str,
-    /// One line on what it is.
+    /// One line that says what the record is.
     pub about: &'static str,
     pub fields: &'static [Member],
-    /// The shape of what else it may have; None if it has nothing else.
+    /// The shape of all further entries; None if there are none.
     pub rest: Option<&'static str>,
 }
 
@@ -23,18 +24,18 @@ pub struct Record {
 pub struct Member {
     pub name: &'static str,
     pub shape: &'static str,
-    /// Whether it may be missing.
+    /// Whether the field may be missing.
     pub optional: bool,
-    /// One line on what it is, or "".
+    /// One line that says what the field is, or "".
     pub about: &'static str,
 }
 
-/// A field that a record always has.
+/// Returns a field that a record always has.
 pub const fn member(name: &'static str, shape: &'static str, about: &'static str) -> Member {
     Member { name, shape, optional: false, about }
 }
 
-/// A field that a record may have.
+/// Returns a field that a record may have.
 pub const fn optional_member(name: &'static str, shape: &'static str, about: &'static str) -> Member {
     Member { name, shape, optional: true, about }
 }

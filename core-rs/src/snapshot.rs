@@ -1,27 +1,29 @@
-//! A snapshot: the state as a sequence of small MessagePack values, so that it streams both ways.
+//! A snapshot: the state as a sequence of small MessagePack values, so that it can be written and
+//! read in pieces.
 //!
-//! A map is a token: the first one has number 0, the next 1, and so on; everything else names tokens by number,
-//! so a token that lies in several places is written, and kept, once. An array is a record, its first item the
-//! kind. ABI.md has the table.
+//! A map is a token: the first one has number 0, the next one number 1, and so on. Records name
+//! tokens by number, so a token that lies in several places is written and kept once. An array is a
+//! record, whose first item is its kind. ABI.md has the table of kinds.
 
 use crate::error::{Error, Result, code};
 use crate::sections::{
     Agent, Agents, At, Inventory, Limits, Map, Pile, Placement, Section, Source, SourceStack, agent_bytes, weight,
 };
 use crate::state::State;
+use crate::state_writer::digest;
 use crate::token::Token;
 use crate::value::{ScanError, Value, scan};
-use crate::walk::{Sec, Visit, Walk, digest};
+use crate::walk::{Sec, Visit, Walk};
 use crate::write::Writer;
 use std::cell::Cell;
 
-/// The version of the format; a core opens the versions it knows.
+/// The version of the format. A core opens only the versions that it knows.
 pub const VERSION: i64 = 1;
 
 const MAGIC: &str = "hypertoken";
-/// Numbers in one record of tokens at most.
+/// The most token numbers in one record.
 const RUN: usize = 1024;
-/// What a record adds to the depth of the values in it.
+/// How much deeper than MaxDepth a record may be, because it contains values.
 const RECORD_DEPTH: usize = 8;
 
 /// The first item of a record.
@@ -46,7 +48,7 @@ mod kind {
     pub const END: u64 = 17;
 }
 
-/// Fields that no further fields may name.
+/// The built-in fields of an agent and of a placement. The further fields must have other names.
 const AGENT_FIELDS: [&str; 6] = ["id", "name", "active", "meta", "resources", "inventory"];
 const PLACEMENT_FIELDS: [&str; 8] = ["id", "tokenSnapshot", "x", "y", "faceUp", "reversed", "ts", "label"];
 
@@ -62,8 +64,9 @@ pub(crate) struct SnapshotWriter {
     pub(crate) out: Writer,
     generation: u32,
     tokens: u32,
-    /// The record of token numbers under way: its first items, written, and the numbers.
+    /// The kind, and the pile if it has one, of the record whose token numbers are being collected.
     run: Option<(u64, Option<Pile>)>,
+    /// The token numbers of that record.
     numbers: Vec<u32>,
     walk: Option<Walk>,
 }
@@ -91,7 +94,7 @@ impl SnapshotWriter {
         w
     }
 
-    /// Takes the next step; false where the snapshot is whole.
+    /// Takes the next step. Returns false if the snapshot is complete.
     pub(crate) fn step(&mut self, s: &State) -> bool {
         let Some(mut walk) = self.walk.take() else { return false };
         if walk.step(s, self) {
@@ -109,7 +112,7 @@ impl SnapshotWriter {
         self.out.int(kind as i64);
     }
 
-    /// The number of a token, which is written first where it has none yet.
+    /// Returns the number of a token. If it has none yet, the token is written first.
     fn number(&mut self, t: &Token) -> u32 {
         let (generation, number) = t.mark().get();
         if generation == self.generation {
@@ -252,14 +255,14 @@ impl Visit for SnapshotWriter {
     }
 }
 
-/// Reads a snapshot as it comes, in pieces cut anywhere.
+/// Reads a snapshot in pieces, which may be cut at any byte.
 #[derive(Debug)]
 pub(crate) struct Restorer {
     state: State,
     tail: Vec<u8>,
     tokens: Vec<Token>,
     token_bytes: u64,
-    /// Logical bytes of what is read but joins the state only at the end.
+    /// The logical bytes of everything that has been read, but joins the state only at the end.
     held_bytes: u64,
     header: bool,
     ended: bool,
@@ -275,7 +278,7 @@ fn bad(what: impl std::fmt::Display) -> Error {
     Error::new(code::BAD_SNAPSHOT, format!("the snapshot is damaged or not one: {what}"))
 }
 
-/// The items of a record behind its kind, in order.
+/// The items of a record after its kind, in order.
 struct Record<'a>(crate::value::Items<'a>);
 
 impl<'a> Record<'a> {
@@ -320,7 +323,7 @@ impl Restorer {
         }
     }
 
-    /// Takes the next piece.
+    /// Reads the next piece.
     pub(crate) fn feed(&mut self, piece: &[u8]) -> Result {
         let mut tail = std::mem::take(&mut self.tail);
         tail.extend_from_slice(piece);
@@ -344,7 +347,7 @@ impl Restorer {
         Ok(())
     }
 
-    /// The restored state, once everything has been fed.
+    /// Returns the restored state, once everything has been fed.
     pub(crate) fn finish(mut self) -> Result<State> {
         if !self.ended || !self.tail.is_empty() {
             return Err(bad("it ends too early"));
@@ -362,7 +365,7 @@ impl Restorer {
                 return Err(bad("it has no header"));
             }
             let t = Token::new(v, "token").map_err(|e| bad(e.message))?;
-            // The table alone may hold what lies nowhere any more, but never more than the state twice over.
+            // The table of tokens may hold tokens that no record names. So it is bounded by itself.
             self.token_bytes += t.bytes().len() as u64 + weight::SLOT;
             if self.token_bytes > 4 * self.state.limits.max_state {
                 return Err(bad("its tokens are larger than the state may be"));
@@ -377,7 +380,8 @@ impl Restorer {
         }
         self.record(kind, &mut r)?;
         self.state.commit();
-        // The whole is checked at the end: on the way there may be more, such as a gameLoop that is not yet replaced.
+        // The size is checked exactly at the end. Until then the state may be larger, for example
+        // because an entry of gameLoop is not replaced yet.
         if self.held_bytes.max(self.state.bytes) > 2 * self.state.limits.max_state + (4 << 10) {
             return Err(bad("it is larger than the state may be"));
         }
@@ -416,7 +420,7 @@ impl Restorer {
                 self.header = true;
             }
             kind::PILE => {
-                // What joins the state at once is counted there.
+                // These tokens join the state at once, and the state counts them.
                 let held = self.held_bytes;
                 let p = r.uint()?;
                 let p = *Pile::ALL.get(p as usize).ok_or_else(|| bad(format_args!("there is no pile {p}")))?;
@@ -441,7 +445,7 @@ impl Restorer {
                 match (v.as_str(), v.as_f64().and_then(crate::value::as_int), &mut self.source) {
                     (Some(id), _, Some(_)) => self.stacks.push((id.into(), r.bool()?, Vec::new())),
                     (_, Some(next @ 0..), Some(s)) => s.next_stack = next as u64,
-                    // Without a source nothing is next.
+                    // Without a source there is no next stack: the number is 0.
                     (_, Some(0), None) => {}
                     _ => return Err(bad("a stack of no source")),
                 }

@@ -1,7 +1,7 @@
-//! The state of one engine: its sections, and the only ways to change them.
+//! The state of one engine: its sections, and all methods that change them.
 //!
-//! Every change goes through a method of [`State`] that writes how to take it back into the undo log. So an
-//! action that fails, at whatever point, leaves the state as it was, and nobody clones a state to be safe.
+//! Each method of [`State`] that changes something writes the inverse of the change into the undo
+//! log. So an action that fails at any point leaves the state as it was, and no copy of a state is needed.
 
 use crate::error::{Error, Result, code};
 use crate::rng::Rng;
@@ -16,7 +16,7 @@ use std::rc::Rc;
 pub struct State {
     pub limits: Limits,
     pub(crate) piles: [VecDeque<Token>; 5],
-    /// Whether a stack is attached, and what stack:reset goes back to.
+    /// The tokens that stack:reset goes back to; None if no stack is attached.
     pub(crate) stack: Option<Rc<[Token]>>,
     pub(crate) source: Option<Box<Source>>,
     pub(crate) zones: Zones,
@@ -27,12 +27,12 @@ pub struct State {
     pub(crate) game_loop: Map,
     pub(crate) rules: Option<Rules>,
     pub(crate) extra: Map,
-    /// Logical bytes; see [`State::logical_bytes`].
+    /// The logical bytes; see [`State::logical_bytes`].
     pub(crate) bytes: u64,
     pub(crate) undo: Vec<Undo>,
 }
 
-/// A point to go back to.
+/// A point that [`State::rollback`] can go back to.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark {
     undo: usize,
@@ -40,7 +40,7 @@ pub struct Mark {
 }
 
 impl State {
-    /// An empty state: no stack, no source.
+    /// Returns an empty state, without a stack and without a source.
     pub fn new(limits: Limits) -> State {
         let mut s = State {
             limits,
@@ -76,14 +76,14 @@ impl State {
         s
     }
 
-    /// The logical bytes of the state, which MaxStateBytes bounds: the bytes of every value and
-    /// name at every place that holds it, and a weight for its keeping, as ABI.md lists them. It depends on the state
-    /// alone, so a restored engine has the same.
+    /// Returns the logical bytes of the state, which MaxStateBytes bounds. They are the bytes of every
+    /// value and name, counted at each place that holds it, and a weight for each thing, as ABI.md
+    /// lists them. They depend on the state alone, so a restored engine has the same number.
     pub fn logical_bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Where to go back to with [`State::rollback`].
+    /// Returns the current point, for [`State::rollback`].
     pub fn mark(&self) -> Mark {
         Mark { undo: self.undo.len(), bytes: self.bytes }
     }
@@ -97,7 +97,7 @@ impl State {
         self.bytes = m.bytes;
     }
 
-    /// Forgets how to go back: everything up to here stays.
+    /// Empties the undo log: all changes so far are permanent.
     pub fn commit(&mut self) {
         self.undo.clear();
         if self.undo.capacity() > 1024 {
@@ -110,7 +110,7 @@ impl State {
         self.undo.len() > m.undo
     }
 
-    /// Fails where the state has outgrown MaxStateBytes.
+    /// Fails if the state has more logical bytes than MaxStateBytes.
     pub fn check_size(&self) -> Result {
         if self.bytes > self.limits.max_state {
             return Err(Error::too_large(format!(
@@ -131,42 +131,43 @@ impl State {
         &mut self.piles[p as usize]
     }
 
-    /// Attaches a stack: `tokens` is what it resets to, and all of it lies in [`Pile::Stack`] already or will.
-    /// Only for an engine that is being opened: it can't be taken back.
+    /// Attaches a stack. A reset of the stack goes back to `tokens`. The caller puts the tokens that are
+    /// on the stack now into [`Pile::Stack`]. This can't be taken back, so it is only for an engine that
+    /// is being opened.
     pub(crate) fn attach_stack(&mut self, tokens: Vec<Token>) {
         self.bytes += weight::RESET * tokens.len() as u64;
         self.stack = Some(tokens.into());
     }
 
-    /// Attaches a source. Only for an engine that is being opened: it can't be taken back.
+    /// Attaches a source. This can't be taken back, so it is only for an engine that is being opened.
     pub(crate) fn attach_source(&mut self, s: Source) {
         self.bytes += source_bytes(&s);
         self.source = Some(Box::new(s));
     }
 
-    /// The reset tokens of the stack; an error where none is attached.
+    /// Returns the tokens that a reset of the stack goes back to. Fails if no stack is attached.
     pub fn need_stack(&self) -> Result<&Rc<[Token]>> {
         self.stack.as_ref().ok_or_else(|| Error::not_found("no stack is attached to this engine (setup.stack)"))
     }
 
-    /// The source; an error where none is attached.
+    /// Returns the source. Fails if none is attached.
     pub fn need_source(&self) -> Result<&Source> {
         self.source.as_deref().ok_or_else(|| Error::not_found("no source is attached to this engine (setup.source)"))
     }
 
-    /// Puts a token on top.
+    /// Puts a token on top of a pile.
     pub fn push(&mut self, p: Pile, t: Token) {
         self.insert(p, self.pile(p).len(), t);
     }
 
-    /// Puts a token at an index of 0..=len.
+    /// Puts a token into a pile at an index, which is at most the pile's length.
     pub fn insert(&mut self, p: Pile, i: usize, t: Token) {
         self.bytes += token_bytes(&t);
         self.pile_mut(p).insert(i, t);
         self.undo.push(Undo::Insert(p, i));
     }
 
-    /// Takes the token at an index out.
+    /// Takes the token at an index out of a pile. The caller has checked the index.
     pub fn remove(&mut self, p: Pile, i: usize) -> Token {
         let t = self.pile_mut(p).remove(i).expect("the caller checked the index");
         self.bytes -= token_bytes(&t);
@@ -174,7 +175,7 @@ impl State {
         t
     }
 
-    /// Moves the top `n` tokens from one pile to another, in array order.
+    /// Moves the top `n` tokens from one pile to another. They keep their order.
     pub fn move_top(&mut self, from: Pile, to: Pile, n: usize) {
         if n > 0 {
             self.move_top_raw(from, to, n);
@@ -195,7 +196,7 @@ impl State {
         }
     }
 
-    /// What lay below index `n` goes on top.
+    /// Puts the lowest `n` tokens of a pile on top. They keep their order.
     pub fn rotate(&mut self, p: Pile, n: usize) {
         let len = self.pile(p).len();
         if n > 0 && n < len {
@@ -218,7 +219,7 @@ impl State {
 
     // Whole sections
 
-    /// Replaces a section.
+    /// Replaces a whole section.
     pub fn replace(&mut self, s: Section) {
         self.bytes += section_bytes(&s);
         let old = self.swap_section(s);
@@ -241,9 +242,9 @@ impl State {
         }
     }
 
-    // The source beside its piles
+    // The source, without its piles
 
-    /// Changes the seed that a source shuffles with.
+    /// Changes the seed that the source shuffles with.
     pub fn set_source_seed(&mut self, seed: Box<[u8]>) {
         if let Some(s) = &mut self.source {
             self.bytes += seed.len() as u64;
@@ -253,7 +254,7 @@ impl State {
         }
     }
 
-    /// Adds a stack to what the source was made from, under the next `stack-K`.
+    /// Adds a stack to those that the source was made from. Its name is the next `stack-K`.
     pub fn add_source_stack(&mut self, tokens: Rc<[Token]>) {
         if let Some(s) = &mut self.source {
             let stack = SourceStack { id: format!("stack-{}", s.next_stack).into(), added: true, tokens };
@@ -264,7 +265,7 @@ impl State {
         }
     }
 
-    /// Drops the i-th stack of what the source was made from.
+    /// Removes the stack with index `i` from those that the source was made from.
     pub fn remove_source_stack(&mut self, i: usize) {
         if let Some(s) = &mut self.source {
             let stack = s.stacks.remove(i);
@@ -275,7 +276,7 @@ impl State {
 
     // Zones
 
-    /// The zones, by name.
+    /// Returns the zones and their names, sorted by name.
     pub fn zones(&self) -> impl Iterator<Item = (&str, &Zone)> {
         self.zones.items.iter().map(|(n, z)| (&**n, z))
     }
@@ -288,7 +289,7 @@ impl State {
         self.locked.contains(zone)
     }
 
-    /// Makes the section that zones and locks live in, where nothing has yet.
+    /// Makes the section of zones and locks, unless it exists.
     pub fn make_zones(&mut self) {
         if !self.zones.made {
             self.zones.made = true;
@@ -296,7 +297,7 @@ impl State {
         }
     }
 
-    /// Makes a zone; false where it exists.
+    /// Makes a zone. Returns false if it existed.
     pub fn create_zone(&mut self, name: &str) -> bool {
         if self.zones.items.contains_key(name) {
             return false;
@@ -309,7 +310,7 @@ impl State {
         true
     }
 
-    /// Takes a zone out with all that lies in it.
+    /// Removes a zone with all its placements. Does nothing if there is no such zone.
     pub fn delete_zone(&mut self, name: &str) {
         if let Some((name, zone)) = self.zones.items.remove_entry(name) {
             self.bytes -= zone_bytes(&name, &zone);
@@ -337,18 +338,18 @@ impl State {
         }
     }
 
-    /// The placement with this id, where it lies in this zone.
+    /// Returns the placement with this id, and its order; None if it is not in this zone.
     pub fn placement(&self, zone: &str, id: &str) -> Option<(u64, &Placement)> {
         let spot = self.zones.index.get(id).filter(|s| &*s.zone == zone)?;
         Some((spot.order, self.zones.items.get(zone)?.items.get(&spot.order)?))
     }
 
-    /// Whether a placement of this id lies in any zone.
+    /// Returns whether any zone has a placement with this id.
     pub fn has_placement(&self, id: &str) -> bool {
         self.zones.index.contains_key(id)
     }
 
-    /// Puts a placement at the end of a zone that exists.
+    /// Puts a placement at the end of a zone. The zone must exist.
     pub fn place(&mut self, zone: &str, p: Placement) {
         let (name, z) = self.zones.items.get_key_value(zone).expect("the caller made the zone");
         let (name, order) = (name.clone(), z.next);
@@ -372,7 +373,7 @@ impl State {
         (spot, p)
     }
 
-    /// Takes a placement out of its zone. The caller has found it.
+    /// Takes a placement out of its zone. The placement must exist.
     pub fn unplace(&mut self, id: &str) -> Placement {
         let (spot, p) = self.take_placement_raw(id);
         self.bytes -= placement_bytes(&p);
@@ -380,7 +381,7 @@ impl State {
         p
     }
 
-    /// Changes where a placement lies within its zone, and which face it shows.
+    /// Changes the position of a placement within its zone, and which face it shows.
     pub fn set_placement(&mut self, zone: &str, order: u64, x: f64, y: f64, face_up: bool) {
         if let Some((name, p)) = self.placement_mut(zone, order)
             && (p.x, p.y, p.face_up) != (x, y, face_up)
@@ -397,7 +398,7 @@ impl State {
         Some((name, p))
     }
 
-    /// Shuffles what lies in a zone, if there is one.
+    /// Shuffles the placements of a zone, if the zone exists.
     pub fn shuffle_zone(&mut self, zone: &str, rng: Rng) {
         self.make_zones();
         if self.zone(zone).is_some_and(|z| z.items.len() > 1) {
@@ -420,7 +421,7 @@ impl State {
 
     // Agents
 
-    /// The order of an agent; an error where there is none of that name.
+    /// Returns the order of an agent. Fails if there is no agent of that name.
     pub fn agent_order(&self, name: &str) -> Result<u64> {
         self.agents
             .index
@@ -441,7 +442,7 @@ impl State {
         self.agents.items.values()
     }
 
-    /// Adds an agent whose name is not taken.
+    /// Adds an agent, and returns its order. The agent's name must not be taken.
     pub fn add_agent(&mut self, a: Agent) -> u64 {
         self.bytes += agent_bytes(&a);
         let order = self.agents.push(a);
@@ -472,7 +473,7 @@ impl State {
         self.undo.push(Undo::TokenTake(agent, order));
     }
 
-    /// Takes the first token with this id out of an agent's inventory.
+    /// Takes the first token with this id out of an agent's inventory; None if there is none.
     pub fn take_token(&mut self, agent: u64, id: &str) -> Option<Token> {
         let order = self.agent(agent).inventory.find(id)?.0;
         let t = self.agent_mut(agent).inventory.take(order);
@@ -509,14 +510,15 @@ impl State {
         }
     }
 
-    /// Sets an entry to a value's bytes. At::Fired and At::Rules need rules, which the caller checks.
+    /// Sets an entry of a map to a value's bytes. For At::Fired and At::Rules, the caller has checked that
+    /// the state has rules.
     pub fn set(&mut self, at: At, key: &str, value: &[u8]) {
         if self.map(at).get(key).is_none_or(|old| &**old != value) {
             self.replace_entry(at, key, value.into());
         }
     }
 
-    /// As [`State::set`], with bytes that need no copy.
+    /// Does the same as [`State::set`], with bytes that need no copy.
     pub(crate) fn put(&mut self, at: At, key: &str, value: Box<[u8]>) {
         if self.map(at).get(key).is_none_or(|old| *old != value) {
             self.replace_entry(at, key, value);
@@ -544,7 +546,7 @@ impl State {
         self.undo.push(Undo::TransactionPop);
     }
 
-    /// Fails with [`code::EXISTS`] where an agent's name is taken.
+    /// Fails with [`code::EXISTS`] if an agent has this name.
     pub fn need_free_name(&self, name: &str) -> Result {
         match self.agents.index.contains_key(name) {
             false => Ok(()),
@@ -553,14 +555,14 @@ impl State {
     }
 }
 
-/// Fisher-Yates from the last item down.
+/// Shuffles items: Fisher-Yates, from the last item down.
 pub fn shuffle<T>(v: &mut [T], rng: Rng) {
     for (i, j) in rng.swaps(v.len()) {
         v.swap(i, j);
     }
 }
 
-/// Takes a [`shuffle`] with the same generator back.
+/// Takes back a [`shuffle`] with the same generator.
 pub(crate) fn unshuffle<T>(v: &mut [T], rng: Rng) {
     let swaps: Vec<_> = rng.swaps(v.len()).collect();
     for (i, j) in swaps.into_iter().rev() {

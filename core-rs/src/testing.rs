@@ -1,4 +1,4 @@
-//! A harness for native tests of a core: an engine behind the calls that a host makes.
+//! A harness for native tests of a core. It drives an engine through the calls that a host makes.
 //!
 //! ```
 //! use hypertoken_core::testing::Table;
@@ -27,26 +27,27 @@ type Event = (String, Vec<u8>);
 /// An engine, and the checks that every action of it has to pass:
 ///
 /// - An action that fails leaves the digest of the state as it was, and its error has a code.
-/// - The same action on an engine that was restored from a snapshot ends with the same answer and the same digest.
-///   Otherwise a host could not recover a game.
+/// - The same action on an engine that was restored from a snapshot gives the same answer and the same
+///   digest. Otherwise a host could not recover a game.
 ///
 /// Each method panics, with the reason, if a check fails.
 pub struct Table {
     registry: Registry,
     core: Core,
-    /// The clock of the next action, in milliseconds since the epoch; 1,700,000,000,000 at first. It stands still.
+    /// The clock of the next action, in milliseconds since the epoch. It is 1,700,000,000,000 at first,
+    /// and changes only if the test sets it.
     pub now: i64,
     actions: u64,
     events: Vec<Event>,
 }
 
 impl Table {
-    /// An engine of the actions in a registry, opened with a setup. Panics if the core refuses the setup.
+    /// Opens an engine of a registry's actions with a setup. Panics if the core refuses the setup.
     pub fn open(registry: Registry, setup: &(impl Serialize + ?Sized)) -> Table {
         Table::with_limits(registry, setup, Limits::default())
     }
 
-    /// The same, with other limits than the default ones.
+    /// Does the same as [`Table::open`], with other limits than the default ones.
     pub fn with_limits(registry: Registry, setup: &(impl Serialize + ?Sized), limits: Limits) -> Table {
         let mut t = Table {
             core: Core::new(registry.clone()),
@@ -113,13 +114,13 @@ impl Table {
         result
     }
 
-    /// The digest of the state.
+    /// Returns the digest of the state.
     pub fn digest(&mut self) -> u64 {
         digest(&mut self.core)
     }
 
-    /// A part of the state, by the keys on the way to it: `["gameState", "winner"]`. No keys are
-    /// the whole state. Panics if there is nothing, or something that is not a T.
+    /// Returns a part of the state, by the keys on the way to it: `["gameState", "winner"]`. Without
+    /// keys, it returns the whole state. Panics if a key is missing, or if the part is not a T.
     pub fn state<T: DeserializeOwned>(&mut self, path: &[&str]) -> T {
         let state = stream(&mut self.core, Op::State);
         let mut v = Value::trusted(&state);
@@ -129,8 +130,8 @@ impl Table {
         decode(&path.join("."), code::BAD_STATE, v.bytes()).unwrap_or_else(|e| panic!("{e}"))
     }
 
-    /// The events of the actions that succeeded since the last call: of each its name and its
-    /// payload. Panics if a payload is not a T.
+    /// Returns the events of the actions that succeeded since the last call: the name and the payload
+    /// of each. Panics if a payload is not a T.
     pub fn events<T: DeserializeOwned>(&mut self) -> Vec<(String, T)> {
         let typed = |(name, payload): Event| {
             let payload = decode(&format!("the event {name}"), BAD_RESULT, &payload).unwrap_or_else(|e| panic!("{e}"));

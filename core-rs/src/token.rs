@@ -1,4 +1,4 @@
-//! Tokens: cards, pieces, chips. Any map with a string `id`, kept as the bytes it came as.
+//! Tokens: cards, pieces, chips. A token is any map with a string `id`. Its bytes are kept as they came.
 
 use crate::error::{Error, Result};
 use crate::value::{Value, scan_all};
@@ -10,16 +10,18 @@ use triomphe::ThinArc;
 struct Head {
     id: (u32, u32),
     canonical: bool,
-    /// (generation, index) of the last snapshot that this token was written to; see snapshot.rs.
+    /// The generation of the last snapshot that has this token, and the token's number there. See
+    /// snapshot.rs.
     mark: Cell<(u32, u32)>,
 }
 
-/// A token. Cloning it shares its bytes; moving one from pile to pile costs a pointer.
+/// A token. Clones share its bytes, so moving a token from pile to pile moves a pointer.
 #[derive(Clone, Debug)]
 pub struct Token(ThinArc<Head, u8>);
 
 impl Token {
-    /// A token from a checked value. `field` names it in the error.
+    /// Makes a token of a checked value. Fails if the value is no map with a string `id`. `field` names
+    /// the value in the error.
     pub fn new(v: Value<'_>, field: &str) -> Result<Token> {
         let b = v.bytes();
         let id = v.get("id").and_then(Value::as_str).ok_or_else(|| match v.entries() {
@@ -29,7 +31,7 @@ impl Token {
                 v.get("id").map_or("nothing".into(), Value::describe)
             )),
         })?;
-        // `id` lies within `b`; u32 offsets suffice because no request is as long as 4 GiB.
+        // `id` lies within `b`. Offsets of u32 are enough, because no request is as long as 4 GiB.
         let at = (id.as_ptr() as usize - b.as_ptr() as usize) as u32;
         let head = Head {
             id: (at, at + id.len() as u32),
@@ -39,20 +41,20 @@ impl Token {
         Ok(Token(ThinArc::from_header_and_slice(head, b)))
     }
 
-    /// The token's bytes.
+    /// Returns the token's bytes.
     pub fn bytes(&self) -> &[u8] {
         &self.0.slice
     }
 
-    /// The token as a value.
+    /// Returns the token as a value.
     pub fn value(&self) -> Value<'_> {
         Value::trusted(self.bytes())
     }
 
-    /// The token's id. Nothing makes ids unique: a token may be copied.
+    /// Returns the token's id. Ids need not be unique: a token may be copied.
     pub fn id(&self) -> &str {
         let (from, to) = self.0.header.header.id;
-        // SAFETY: `new` took the range from a str within these bytes.
+        // SAFETY: the range is that of a str within these bytes; `new` found it.
         unsafe { std::str::from_utf8_unchecked(&self.bytes()[from as usize..to as usize]) }
     }
 

@@ -1,4 +1,4 @@
-//! How each change of the state is taken back. One variant a change, each the inverse of one method of `State`.
+//! The undo log. Each variant of `Undo` is the inverse of one method of `State` that changes the state.
 
 use crate::rng::Rng;
 use crate::sections::{Agent, At, Pile, Placement, Section, SourceStack, Spot, Zone};
@@ -37,7 +37,8 @@ pub(crate) enum Undo {
 }
 
 impl Undo {
-    /// Logical bytes are not this function's: a rollback sets them back as a whole.
+    /// Takes one change back. It does not set the logical bytes: a rollback sets them for all changes at
+    /// once.
     pub(crate) fn apply(self, s: &mut State) {
         match self {
             Undo::Insert(p, i) => drop(s.piles[p as usize].remove(i)),

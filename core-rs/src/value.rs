@@ -1,17 +1,18 @@
 //! Values: MessagePack that was checked once and is read in place afterwards.
 //!
-//! A value is nil, a bool, an integer within ±(2^53 - 1), a finite float, a UTF-8 string, an array, or a map
-//! with unique string keys. [`scan`] checks bytes against that without recursion and without trusting a length;
-//! everything else here reads bytes that `scan` has accepted.
+//! A value is nil, a bool, an integer within ±(2^53 - 1), a finite float, a UTF-8 string, an array,
+//! or a map with unique string keys. [`scan`] checks that bytes are such a value. It does not use
+//! recursion, and it checks each length before it uses it. Everything else here reads only bytes that
+//! `scan` has accepted.
 
 use crate::error::{Error, Result, clip, code};
 use crate::write::int_code;
 use smallvec::SmallVec;
 
-/// The largest integer that a value may hold, 2^53 - 1; the smallest is its negative.
+/// The largest integer that a value may hold, 2^53 - 1. The smallest one is -MAX_INT.
 pub const MAX_INT: i64 = (1 << 53) - 1;
 
-/// What one MessagePack header says.
+/// The content of one MessagePack header.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Head {
     Nil,
@@ -23,11 +24,12 @@ pub(crate) enum Head {
     Str(usize),
     Array(usize),
     Map(usize),
-    /// bin, ext and the byte that MessagePack never uses.
+    /// The first byte of bin or ext, or the byte that MessagePack never uses.
     Other(u8),
 }
 
-/// Reads the header at the start of `b`: what it says, and its length. None where `b` ends before it does.
+/// Reads the header at the start of `b`. Returns the header and its length in bytes; None if `b` ends
+/// within the header.
 pub(crate) fn head(b: &[u8]) -> Option<(Head, usize)> {
     read_head(b)
 }
@@ -69,26 +71,26 @@ fn read_head(b: &[u8]) -> Option<(Head, usize)> {
     })
 }
 
-/// What [`scan`] found out about one value.
+/// The result of [`scan`] for one value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Scanned {
-    /// Bytes of the value.
+    /// The length of the value in bytes.
     pub len: usize,
-    /// Whether the bytes are the canonical form already (see [`canonical`]).
+    /// Whether the bytes are in canonical form (see [`canonical`]).
     pub canonical: bool,
 }
 
-/// Why [`scan`] did not accept the bytes.
+/// The reason why [`scan`] did not accept bytes.
 #[derive(Debug)]
 pub enum ScanError {
-    /// The bytes end before the value does: more of them may make it valid.
+    /// The bytes end within the value. With more bytes it may become valid.
     Incomplete,
-    /// No bytes behind these make it valid.
+    /// The value is not valid, whatever bytes follow.
     Invalid(Error),
 }
 
 impl ScanError {
-    /// The error where no more bytes will come.
+    /// Returns the error of an action, for bytes that nothing follows.
     pub fn into_error(self) -> Error {
         match self {
             ScanError::Incomplete => Error::bad_payload("the MessagePack ends in the middle of a value"),
@@ -97,16 +99,17 @@ impl ScanError {
     }
 }
 
-/// A container that is open.
+/// A container that is being scanned.
 struct Open {
-    /// Items still to come; a map's keys and values count one each.
+    /// The number of items still to come. Each key and each value of a map is one item.
     left: u64,
     map: bool,
-    /// Where the first item starts.
+    /// The offset of the first item.
     body: usize,
     items: u64,
-    /// The last key, as a range of the input, and whether keys came in strictly ascending order so far.
+    /// The last key, as a range of the input.
     key: (usize, usize),
+    /// Whether the keys so far came in strictly ascending order.
     ascending: bool,
 }
 
@@ -116,11 +119,13 @@ impl Open {
     }
 }
 
-/// Checks the value at the start of `b`, at most `max_depth` containers deep. Time is linear in its length but
-/// for maps whose keys are not in ascending order, which are sorted once to find a double.
+/// Checks the value at the start of `b`. Fails if it is more than `max_depth` containers deep. The
+/// time is linear in the value's length, except for maps whose keys are not in ascending order: those
+/// keys are sorted once, to find two that are equal.
 pub fn scan(b: &[u8], max_depth: usize) -> std::result::Result<Scanned, ScanError> {
     let invalid = |e: Error| Err(ScanError::Invalid(e));
-    // The innermost container, and those around it. The value itself counts as the item of one that has no bytes.
+    // The innermost open container, and those around it. The value itself is the one item of a
+    // container that has no bytes.
     let mut inner = Open::new(1, false, 0);
     let mut outer: SmallVec<[Open; 8]> = SmallVec::new();
     let mut canonical = true;
@@ -185,8 +190,8 @@ pub fn scan(b: &[u8], max_depth: usize) -> std::result::Result<Scanned, ScanErro
                 )));
             }
         }
-        // An item has ended, and with it those containers that it was the last item of. A container that opened empty
-        // owes nothing: it is the item.
+        // An item has ended. If it was the last one of its container, the container ends, too, and is
+        // itself an item that has ended. An empty container is counted in the loop below.
         if !matches!(h, Head::Array(_) | Head::Map(_)) {
             inner.left -= 1;
         }
@@ -201,7 +206,8 @@ pub fn scan(b: &[u8], max_depth: usize) -> std::result::Result<Scanned, ScanErro
     }
 }
 
-/// Whether the bytes are UTF-8. Most strings are short and ASCII, which is seen eight bytes at a time.
+/// Returns whether the bytes are UTF-8. Most strings are short and ASCII: that is checked first, eight
+/// bytes at a time.
 fn is_utf8(b: &[u8]) -> bool {
     let (words, rest) = b.as_chunks::<8>();
     let high = words.iter().fold(0, |h, w| h | u64::from_le_bytes(*w)) & 0x8080_8080_8080_8080;
@@ -246,7 +252,7 @@ fn describe(h: Head) -> &'static str {
     }
 }
 
-/// The integer that a float is, where it is one within ±[`MAX_INT`].
+/// Returns a float as an integer; None if it is not whole, or outside ±[`MAX_INT`].
 pub fn as_int(f: f64) -> Option<i64> {
     (f.trunc() == f && f.abs() <= MAX_INT as f64).then_some(f as i64)
 }
@@ -273,20 +279,22 @@ fn seq_head_len(n: usize) -> usize {
 pub struct Value<'a>(&'a [u8]);
 
 impl<'a> Value<'a> {
-    /// nil
+    /// The value nil.
     pub const NIL: Value<'static> = Value(&[0xc0]);
 
-    /// A value from bytes that are known to be one. Bytes that are not make later reads answer nonsense, or panic.
+    /// Returns bytes as a value, without a check. The caller knows that they are exactly one value. With
+    /// other bytes, later reads return nonsense or panic.
     pub(crate) fn trusted(b: &'a [u8]) -> Value<'a> {
         Value(b)
     }
 
-    /// Checks `b` and wraps it.
+    /// Returns bytes as a value. Fails if `b` is not exactly one value of at most `max_depth` containers
+    /// within each other.
     pub fn parse(b: &'a [u8], max_depth: usize) -> Result<Value<'a>> {
         scan_all(b, max_depth).map(|_| Value(b))
     }
 
-    /// The bytes of the value, as they came.
+    /// Returns the bytes of the value, as they came.
     pub fn bytes(self) -> &'a [u8] {
         self.0
     }
@@ -306,7 +314,8 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The number, whichever way it is written. Integers within ±[`MAX_INT`] are exact.
+    /// Returns a number, whether it is written as an integer or as a float; None for other values.
+    /// Integers are exact.
     pub fn as_f64(self) -> Option<f64> {
         match self.head().0 {
             Head::Int(i) => Some(i as f64),
@@ -319,7 +328,7 @@ impl<'a> Value<'a> {
         str_range(self.0).map(|(from, to)| str_at(&self.0[from..to]))
     }
 
-    /// The items of an array.
+    /// Returns the items of an array; None for other values.
     pub fn items(self) -> Option<Items<'a>> {
         match self.head() {
             (Head::Array(left), at) => Some(Items { rest: &self.0[at..], left }),
@@ -327,7 +336,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The entries of a map, in the order they came.
+    /// Returns the entries of a map, in the order in which they came; None for other values.
     pub fn entries(self) -> Option<Entries<'a>> {
         match self.head() {
             (Head::Map(left), at) => Some(Entries { rest: &self.0[at..], left }),
@@ -335,13 +344,13 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The value under a key; None where it is missing or this is no map.
+    /// Returns the value of a key; None if the key is missing, or if this is no map.
     pub fn get(self, key: &str) -> Option<Value<'a>> {
         self.entries()?.find(|(k, _)| *k == key).map(|(_, v)| v)
     }
 
-    /// Where the entries of a map, or the items of an array, begin within [`Value::bytes`]; nothing for other values.
-    /// u32 suffices because no request is as long as 4 GiB.
+    /// Returns the offsets within [`Value::bytes`] at which the entries of a map or the items of an array
+    /// begin; nothing for other values. u32 is enough, because no request is as long as 4 GiB.
     pub(crate) fn offsets(self) -> impl Iterator<Item = u32> {
         let (left, first, map) = match self.head() {
             (Head::Array(n), at) => (n, at, false),
@@ -359,24 +368,24 @@ impl<'a> Value<'a> {
         })
     }
 
-    /// The key of the entry that begins at an offset.
+    /// Returns the key of the entry that begins at an offset of [`Value::offsets`].
     pub(crate) fn key_at(self, at: u32) -> &'a str {
         let rest = &self.0[at as usize..];
         let (from, to) = str_range(rest).expect("a checked map has string keys");
         str_at(&rest[from..to])
     }
 
-    /// The entry that begins at an offset.
+    /// Returns the entry that begins at an offset of [`Value::offsets`].
     pub(crate) fn entry_at(self, at: u32) -> (&'a str, Value<'a>) {
         Entries { rest: &self.0[at as usize..], left: 1 }.next().expect("an offset of this map")
     }
 
-    /// The item that begins at an offset.
+    /// Returns the item that begins at an offset of [`Value::offsets`].
     pub(crate) fn item_at(self, at: u32) -> Value<'a> {
         Items { rest: &self.0[at as usize..], left: 1 }.next().expect("an offset of this array")
     }
 
-    /// nil, false, 0 and the empty string.
+    /// Returns whether the value is nil, false, 0 or the empty string.
     pub(crate) fn is_falsy(self) -> bool {
         match self.head().0 {
             Head::Nil | Head::Bool(false) | Head::Str(0) => true,
@@ -386,7 +395,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// What it is and, where it is short, its text: for messages.
+    /// Returns the value as a text for messages. Strings are clipped; arrays and maps are only named.
     pub fn describe(self) -> String {
         match self.head().0 {
             Head::Bool(b) => b.to_string(),
@@ -400,11 +409,11 @@ impl<'a> Value<'a> {
 }
 
 fn str_at(b: &[u8]) -> &str {
-    // SAFETY: only bytes that `scan` has accepted, or that `Writer` wrote from a str, get here.
+    // SAFETY: the callers pass only bytes that `scan` has accepted, or that `Writer` wrote from a str.
     unsafe { std::str::from_utf8_unchecked(b) }
 }
 
-/// The length of the checked value at the start of `b`.
+/// Returns the length of the checked value at the start of `b`.
 #[inline]
 fn skip(b: &[u8]) -> usize {
     match b[0] {
@@ -430,7 +439,7 @@ fn skip_any(b: &[u8]) -> usize {
     at
 }
 
-/// The checked string at the start of `b`: where it begins, and where it ends.
+/// Returns the range of the checked string's text at the start of `b`; None if that is no string.
 #[inline]
 fn str_range(b: &[u8]) -> Option<(usize, usize)> {
     match b[0] {

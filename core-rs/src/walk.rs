@@ -1,23 +1,24 @@
-//! One walk over the whole state, in steps, so that what it writes can be sent in chunks.
+//! A walk over the whole state, in steps. A visitor writes what the walk meets, and between two steps
+//! the bytes can be sent in chunks.
 //!
-//! The order is that of the state as a map: sections by the bytes of their keys. What a state holds but does not
-//! show (the order of agents, what a reset goes back to) comes last.
+//! The walk goes through the sections of the state as a map, sorted by the bytes of their keys. Then
+//! come the hidden sections, such as the order of the agents and the tokens that resets go back to.
+//! They belong to the state, but a caller who asks for the state does not see them.
 
 use crate::sections::{Agent, At, Pile, Placement, Source, SourceStack};
 use crate::state::State;
 use crate::token::Token;
-use crate::value::Value;
-use crate::write::{Writer, canonical};
 use std::ops::Bound::{Excluded, Unbounded};
 use std::rc::Rc;
 
-/// Steps are cut after so many tokens, entries or placements.
+/// The most tokens, entries or placements of one step.
 const RUN: usize = 256;
 
-/// What a walk meets, in its order. Every method has a section's name, a length or an item to write.
+/// A visitor of a walk. The walk calls the methods in its order. Each call has the name of a section, a
+/// length, or an item.
 pub(crate) trait Visit {
     fn begin(&mut self, sections: usize);
-    /// A built-in section opens. Those that are maps of fixed fields write their header here.
+    /// A section begins. The visitor writes the header of a section that is a map of fixed fields.
     fn section(&mut self, s: Sec);
     fn entries(&mut self, at: At, n: usize);
     fn entry(&mut self, at: At, key: &str, value: &[u8]);
@@ -35,7 +36,7 @@ pub(crate) trait Visit {
     fn zones(&mut self, n: usize);
     fn zone(&mut self, name: &str, n: usize);
     fn placement(&mut self, p: &Placement);
-    // What the state does not show.
+    // The hidden sections.
     fn zones_made(&mut self, made: bool);
     fn agent_order(&mut self, n: usize);
     fn agent_name(&mut self, name: &str);
@@ -46,7 +47,7 @@ pub(crate) trait Visit {
     fn source_token(&mut self, t: &Token);
 }
 
-/// A section of the state.
+/// A section of the state. The last three are hidden.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Sec {
     Agents,
@@ -65,7 +66,7 @@ pub(crate) enum Sec {
 }
 
 impl Sec {
-    /// The built-in section under a top-level key.
+    /// Returns the built-in section with a top-level key; None if there is none.
     pub(crate) fn of(key: &str) -> Option<Sec> {
         Some(match key {
             "agents" => Sec::Agents,
@@ -98,22 +99,28 @@ impl Sec {
     }
 }
 
-/// Where a walk stands. The state must not change between its steps.
+/// The position of a walk. The state must not change between two steps.
 #[derive(Debug)]
 pub(crate) struct Walk {
     sections: Vec<Sec>,
+    /// The number of sections that are not hidden.
     shown: usize,
+    /// The index of the current section.
     i: usize,
     begun: bool,
-    /// Where in the section: a stage, then whichever of these the stage counts with.
+    /// The stage within the section. A section that is long has several stages, and a stage may take
+    /// several steps. The fields below say how far it is; which of them it uses depends on the stage.
     stage: usize,
+    /// The next index or order.
     at: u64,
+    /// The current zone or agent.
     name: Option<Rc<str>>,
+    /// The last key.
     key: Option<Box<str>>,
 }
 
 impl Walk {
-    /// Over the state as a map; with `hidden`, over what it does not show too.
+    /// Returns a walk over the state as a map, and, if `hidden` is true, over the hidden sections.
     pub(crate) fn new(s: &State, hidden: bool) -> Walk {
         use Sec::*;
         let mut sections = vec![Agents, GameLoop, GameState, Locked, Transactions, Zones];
@@ -129,12 +136,12 @@ impl Walk {
         Walk { sections, shown, i: 0, begun: false, stage: 0, at: 0, name: None, key: None }
     }
 
-    /// Over one built-in section alone, without the map around it.
+    /// Returns a walk over one built-in section, without the map around it.
     pub(crate) fn section(sec: Sec) -> Walk {
         Walk { sections: vec![sec], shown: 0, i: 0, begun: true, stage: 0, at: 0, name: None, key: None }
     }
 
-    /// Takes the next step; false where there is none.
+    /// Takes the next step. Returns false if the walk has ended.
     pub(crate) fn step<V: Visit>(&mut self, s: &State, v: &mut V) -> bool {
         if !self.begun {
             self.begun = true;
@@ -152,7 +159,7 @@ impl Walk {
         false
     }
 
-    /// One step within a section; true where that ends it.
+    /// Takes one step within a section. Returns true if the section has ended.
     fn run<V: Visit>(&mut self, sec: &Sec, s: &State, v: &mut V) -> bool {
         if self.stage == 0 {
             v.section(sec.clone());
@@ -166,7 +173,7 @@ impl Walk {
                 true
             }
             (Sec::Rules, 1) => {
-                // `fired` stands among the others by its key; game:setState alone writes others.
+                // `fired` stands between the other keys, in their order. Only game:setState writes others.
                 v.entries(At::Rules, s.map(At::Rules).len() + 1);
                 self.next_stage()
             }
@@ -303,7 +310,8 @@ impl Walk {
         }
     }
 
-    /// The stages `base + 1` (its length) and `base + 2` (its entries) of a map.
+    /// Takes one step within a map. Stage `base + 1` is its length, stage `base + 2` its entries. Returns
+    /// true if the map has ended.
     fn map<V: Visit>(&mut self, at: At, base: usize, s: &State, v: &mut V) -> bool {
         let m = s.map(at);
         if self.stage == base + 1 {
@@ -322,7 +330,8 @@ impl Walk {
         n < RUN
     }
 
-    /// A pile's length where `first`, else its next tokens; true, and on to the next stage, where that ends it.
+    /// Visits a pile's length if `first` is true, else its next tokens. Returns true if the pile has ended;
+    /// then the next stage is set.
     fn pile<V: Visit>(&mut self, p: Pile, first: bool, s: &State, v: &mut V) -> bool {
         let pile = s.pile(p);
         if first {
@@ -338,267 +347,4 @@ impl Walk {
         }
         false
     }
-}
-
-/// Writes the state as a map; in canonical form, with what it does not show behind it, for the digest.
-#[derive(Debug, Default)]
-pub(crate) struct StateWriter {
-    pub(crate) out: Writer,
-    pub(crate) canonical: bool,
-    /// Whether sections are written under their keys.
-    pub(crate) bare: bool,
-}
-
-impl StateWriter {
-    fn kept(&mut self, b: &[u8]) {
-        if let [0xc0] = b {
-            return self.out.nil();
-        }
-        if self.canonical { canonical(Value::trusted(b), &mut self.out) } else { self.out.raw(b) }
-    }
-    fn kept_token(&mut self, t: &Token) {
-        if self.canonical { t.canonical(&mut self.out) } else { self.out.raw(t.bytes()) }
-    }
-    fn kept_map<'a>(&mut self, n: usize, m: impl Iterator<Item = (&'a str, &'a [u8])>) {
-        self.out.map(n);
-        for (k, v) in m {
-            self.out.str(k);
-            self.kept(v);
-        }
-    }
-    fn map_of(&mut self, m: &crate::sections::Map) {
-        self.kept_map(m.len(), m.iter().map(|(k, v)| (&**k, &**v)));
-    }
-
-    /// An agent's fields before or behind its inventory, its own ones among them.
-    fn agent_fields(&mut self, a: &Agent, behind: bool) {
-        let own: &[&str] = if behind { &["meta", "name", "resources"] } else { &["active", "id"] };
-        let mut keys: Vec<&str> = a.extra.keys().map(|k| &**k).filter(|k| (*k > "inventory") == behind).collect();
-        keys.extend(own);
-        keys.sort_unstable();
-        for k in keys {
-            self.out.str(k);
-            match k {
-                "active" => self.out.bool(a.active),
-                "id" => self.out.str(&a.id),
-                "meta" => self.map_of(&a.meta),
-                "name" => self.out.str(&a.name),
-                "resources" => self.map_of(&a.resources),
-                _ => self.kept(&a.extra[k]),
-            }
-        }
-    }
-
-    fn agent_head(&mut self, a: &Agent) {
-        self.out.map(6 + a.extra.len());
-        self.agent_fields(a, false);
-        self.out.str("inventory");
-        self.out.array(a.inventory.len());
-    }
-
-    /// A placement that has its own fields only, as almost all do.
-    fn plain_placement(&mut self, p: &Placement) {
-        self.out.map(PLACEMENT.len());
-        self.out.key("faceUp");
-        self.out.bool(p.face_up);
-        self.out.key("id");
-        self.out.str(&p.id);
-        self.out.key("label");
-        self.kept(&p.label);
-        self.out.key("reversed");
-        self.out.bool(p.reversed);
-        self.out.key("tags");
-        self.out.array(0);
-        self.out.key("tokenId");
-        self.out.str(p.token.id());
-        self.out.key("tokenSnapshot");
-        self.kept_token(&p.token);
-        self.out.key("ts");
-        self.out.num(p.ts);
-        self.out.key("x");
-        self.out.num(p.x);
-        self.out.key("y");
-        self.out.num(p.y);
-    }
-
-    /// One of a placement's own fields.
-    fn placement_field(&mut self, p: &Placement, key: &str) {
-        self.out.str(key);
-        match key {
-            "faceUp" => self.out.bool(p.face_up),
-            "id" => self.out.str(&p.id),
-            "label" => self.kept(&p.label),
-            "reversed" => self.out.bool(p.reversed),
-            "tags" => self.out.array(0),
-            "tokenId" => self.out.str(p.token.id()),
-            "tokenSnapshot" => self.kept_token(&p.token),
-            "ts" => self.out.num(p.ts),
-            "x" => self.out.num(p.x),
-            _ => self.out.num(p.y),
-        }
-    }
-
-    /// A whole agent.
-    pub(crate) fn whole_agent(&mut self, a: &Agent) {
-        self.agent_head(a);
-        a.inventory.iter().for_each(|t| self.held(t));
-        self.agent_end(a);
-    }
-}
-
-/// A placement's own fields, sorted.
-const PLACEMENT: [&str; 10] = ["faceUp", "id", "label", "reversed", "tags", "tokenId", "tokenSnapshot", "ts", "x", "y"];
-
-impl Visit for StateWriter {
-    fn begin(&mut self, sections: usize) {
-        self.out.map(sections);
-    }
-    fn section(&mut self, s: Sec) {
-        if !self.bare && !matches!(s, Sec::Extra(_) | Sec::AgentOrder | Sec::Reset | Sec::SourceStacks) {
-            self.out.str(s.key());
-        }
-        match s {
-            Sec::Stack => self.out.map(3),
-            Sec::Source => self.out.map(5),
-            _ => {}
-        }
-    }
-    fn entries(&mut self, at: At, n: usize) {
-        if at == At::Fired {
-            self.out.str("fired");
-        }
-        self.out.map(n);
-    }
-    fn entry(&mut self, _: At, key: &str, value: &[u8]) {
-        self.out.str(key);
-        self.kept(value);
-    }
-    fn agents(&mut self, n: usize) {
-        self.out.map(n);
-    }
-    fn agent(&mut self, a: &Agent) {
-        self.out.str(&a.name);
-        self.agent_head(a);
-    }
-    fn held(&mut self, t: &Token) {
-        self.kept_token(t);
-    }
-    fn agent_end(&mut self, a: &Agent) {
-        self.agent_fields(a, true);
-    }
-    fn locked(&mut self, n: usize) {
-        self.out.array(n);
-    }
-    fn lock(&mut self, zone: &str) {
-        self.out.str(zone);
-    }
-    fn pile(&mut self, p: Pile, n: usize) {
-        self.out.str(match p {
-            Pile::Stack => "stack",
-            Pile::Drawn => "drawn",
-            Pile::Discards => "discards",
-            Pile::Source => "tokens",
-            Pile::Burned => "burned",
-        });
-        self.out.array(n);
-    }
-    fn token(&mut self, _: Pile, t: &Token) {
-        self.kept_token(t);
-    }
-    fn source(&mut self, s: &Source) {
-        self.out.str("reshufflePolicy");
-        self.out.map(2);
-        self.out.str("mode");
-        self.kept(&s.mode);
-        self.out.str("threshold");
-        self.kept(&s.threshold);
-        self.out.str("seed");
-        self.kept(&s.seed);
-        self.out.str("stackIds");
-        self.out.array(s.stacks.len());
-        s.stacks.iter().for_each(|s| self.out.str(&s.id));
-    }
-    fn transactions(&mut self, n: usize) {
-        self.out.array(n);
-    }
-    fn transaction(&mut self, t: &[u8]) {
-        self.kept(t);
-    }
-    fn zones(&mut self, n: usize) {
-        self.out.map(n);
-    }
-    fn zone(&mut self, name: &str, n: usize) {
-        self.out.str(name);
-        self.out.array(n);
-    }
-    fn placement(&mut self, p: &Placement) {
-        if p.extra.is_empty() {
-            self.plain_placement(p);
-            return;
-        }
-        let mut keys: Vec<&str> = PLACEMENT.to_vec();
-        keys.extend(p.extra.keys().map(|k| &**k));
-        keys.sort_unstable();
-        keys.dedup();
-        self.out.map(keys.len());
-        for k in keys {
-            match p.extra.get(k) {
-                None => self.placement_field(p, k),
-                Some(v) => {
-                    self.out.str(k);
-                    self.kept(v);
-                }
-            }
-        }
-    }
-    fn zones_made(&mut self, made: bool) {
-        self.out.bool(made);
-    }
-    fn agent_order(&mut self, n: usize) {
-        self.out.array(n);
-    }
-    fn agent_name(&mut self, name: &str) {
-        self.out.str(name);
-    }
-    fn reset(&mut self, n: Option<usize>) {
-        match n {
-            None => self.out.nil(),
-            Some(n) => self.out.array(n),
-        }
-    }
-    fn reset_token(&mut self, t: &Token) {
-        self.kept_token(t);
-    }
-    fn source_stacks(&mut self, n: usize, next: u64) {
-        self.out.array(n + 1);
-        self.out.int(next as i64);
-    }
-    fn source_stack(&mut self, s: &SourceStack) {
-        self.out.array(s.tokens.len() + 2);
-        self.out.str(&s.id);
-        self.out.bool(s.added);
-    }
-    fn source_token(&mut self, t: &Token) {
-        self.kept_token(t);
-    }
-}
-
-/// The digest: XXH64 over the canonical state with what it does not show behind it.
-pub(crate) fn digest(s: &State) -> u64 {
-    let mut hash = xxhash_rust::xxh64::Xxh64::new(0);
-    let mut w = StateWriter { canonical: true, ..StateWriter::default() };
-    let mut walk = Walk::new(s, true);
-    while walk.step(s, &mut w) {
-        hash.update(w.out.bytes());
-        w.out.truncate(0);
-    }
-    hash.digest()
-}
-
-/// One built-in section as a value.
-pub(crate) fn section_bytes(s: &State, sec: Sec) -> Vec<u8> {
-    let mut w = StateWriter { bare: true, ..StateWriter::default() };
-    let mut walk = Walk::section(sec);
-    while walk.step(s, &mut w) {}
-    w.out.into_bytes()
 }

@@ -1,11 +1,12 @@
-//! Writing values, and the canonical form of one.
+//! Writes values, and the canonical form of a value.
 
 use crate::value::{Head, Value, as_int};
 
-/// What a reused buffer keeps of its memory: a large result must not cost an engine its size for ever.
+/// The most memory that a reused buffer keeps, in bytes. So one large result does not take up memory
+/// for the engine's whole life.
 pub(crate) const KEPT: usize = 256 << 10;
 
-/// The first byte of an integer's shortest form, unsigned where it is not negative.
+/// Returns the first byte of an integer's shortest form. If it is not negative, that is an unsigned form.
 pub(crate) fn int_code(i: i64) -> u8 {
     match i {
         -32..=127 => i as u8,
@@ -20,10 +21,10 @@ pub(crate) fn int_code(i: i64) -> u8 {
     }
 }
 
-/// Writes MessagePack, always in the canonical form but for what [`Writer::raw`] is handed.
+/// Writes MessagePack in canonical form. Only the bytes given to [`Writer::raw`] may be in another form.
 ///
-/// A writer has a limit in bytes. What would exceed it is not written, and [`Writer::overflown`] says so: the
-/// memory of a result is bounded while it is made, not afterwards.
+/// A writer has a limit in bytes. If a write would exceed it, nothing more is written, and
+/// [`Writer::overflown`] returns true. So the memory of a result is bounded while it is made.
 #[derive(Debug)]
 pub struct Writer {
     buf: Vec<u8>,
@@ -53,7 +54,7 @@ impl Writer {
     pub fn is_empty(&self) -> bool {
         self.buf.is_empty()
     }
-    /// Whether something was left out because of the limit.
+    /// Returns whether something was not written because of the limit.
     pub fn overflown(&self) -> bool {
         self.overflown
     }
@@ -63,11 +64,11 @@ impl Writer {
         self.limit = limit;
         self.overflown = false;
     }
-    /// Drops the first `n` bytes, which have been sent.
+    /// Drops the first `n` bytes. The caller has sent them.
     pub(crate) fn drop_front(&mut self, n: usize) {
         self.buf.drain(..n);
     }
-    /// Allows `n` bytes more.
+    /// Raises the limit by `n` bytes.
     pub(crate) fn raise(&mut self, n: usize) {
         self.limit = self.limit.saturating_add(n);
     }
@@ -75,7 +76,8 @@ impl Writer {
         self.buf.truncate(len);
         self.overflown = false;
     }
-    /// Whether `n` bytes more may be written; from the first time on that they may not, nothing may.
+    /// Returns whether `n` more bytes may be written. Once it has returned false, it returns false until
+    /// the writer is reset or truncated.
     #[inline]
     fn fits(&mut self, n: usize) -> bool {
         self.overflown |= n > self.limit.saturating_sub(self.buf.len());
@@ -105,7 +107,7 @@ impl Writer {
     pub fn bool(&mut self, v: bool) {
         self.put_byte(0xc2 | v as u8);
     }
-    /// An integer; the caller keeps it within ±[`MAX_INT`].
+    /// Writes an integer. The caller has checked that it is within ±[`MAX_INT`].
     pub fn int(&mut self, v: i64) {
         match (int_code(v), v) {
             (first, -32..=127) => self.put_byte(first),
@@ -115,7 +117,7 @@ impl Writer {
             (first, _) => self.put_head(first, v as u64, 8),
         }
     }
-    /// A number: an integer where it is one within ±[`MAX_INT`], else a float of 64 bits.
+    /// Writes a number: as an integer if it is whole and within ±[`MAX_INT`], else as a float of 64 bits.
     pub fn num(&mut self, v: f64) {
         match as_int(v) {
             Some(i) => self.int(i),
@@ -139,7 +141,8 @@ impl Writer {
         }
         self.put(s.as_bytes());
     }
-    /// A key of at most 15 bytes that is known when this is compiled: a few stores, where [`Writer::str`] is a copy.
+    /// Writes a key of at most 15 bytes that is a constant. It is faster than [`Writer::str`]: a few
+    /// stores instead of a copy.
     #[inline(always)]
     pub(crate) fn key(&mut self, s: &'static str) {
         let n = s.len();
@@ -148,7 +151,7 @@ impl Writer {
         b[1..=n].copy_from_slice(s.as_bytes());
         self.put(&b[..=n]);
     }
-    /// The header of an array of `n` items, which the caller writes next.
+    /// Writes the header of an array of `n` items. The caller writes the items next.
     pub fn array(&mut self, n: usize) {
         match n {
             0..=15 => self.put_byte(0x90 | n as u8),
@@ -156,7 +159,8 @@ impl Writer {
             _ => self.put_head(0xdd, n as u64, 4),
         }
     }
-    /// The header of a map of `n` entries, which the caller writes next: keys sorted by bytes, each with its value.
+    /// Writes the header of a map of `n` entries. The caller writes the entries next, each a key and its
+    /// value, sorted by the keys' bytes.
     pub fn map(&mut self, n: usize) {
         match n {
             0..=15 => self.put_byte(0x80 | n as u8),
@@ -164,14 +168,15 @@ impl Writer {
             _ => self.put_head(0xdf, n as u64, 4),
         }
     }
-    /// A value, byte for byte.
+    /// Writes a value, byte for byte.
     pub fn raw(&mut self, v: &[u8]) {
         self.put(v);
     }
 }
 
-/// Appends the canonical form of a value: map keys sorted by bytes, integral floats within ±[`MAX_INT`] as
-/// integers, other floats in 64 bits, every header in its shortest form. Recursion ends with the value's depth.
+/// Appends the canonical form of a value: map keys sorted by bytes, whole floats within ±[`MAX_INT`]
+/// as integers, other floats in 64 bits, each header in its shortest form. The recursion is as deep as
+/// the value.
 pub fn canonical(v: Value<'_>, out: &mut Writer) {
     match v.head().0 {
         Head::Int(_) | Head::Float(_) => out.num(v.as_f64().unwrap_or_default()),

@@ -1,5 +1,6 @@
-//! Random runs of valid and invalid actions of every family: what fails has no effect, a batch is its members, a
-//! snapshot is the engine, and the same inputs give the same bytes.
+//! Random runs of valid and invalid actions of every family. An action that fails has no effect. A
+//! batch has the effects of its members. An engine restored from a snapshot is the same engine. The
+//! same inputs give the same bytes.
 
 mod support;
 
@@ -9,7 +10,7 @@ use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 use support::{Answer, Dice, Host, NOW, batch, check, pack, placement, request, rich, rich_setup};
 
-/// Where a run starts.
+/// The start of a run.
 #[derive(Clone, Copy, Debug)]
 enum Start {
     Rich,
@@ -29,7 +30,7 @@ impl Start {
     }
 }
 
-/// A run: where it starts, and the choices that make each action.
+/// A run: its start, and the choices that make each action.
 #[derive(Clone, Debug)]
 struct Run {
     start: Start,
@@ -42,7 +43,7 @@ fn runs(most: usize) -> impl Strategy<Value = Run> {
     (start, steps).prop_map(|(start, steps)| Run { start, steps })
 }
 
-/// One action of a run, as it is sent, and what it answered when the run was made.
+/// One action of a run, as it is sent, and its answer when the run was made.
 #[derive(Debug)]
 struct Sent {
     member: Vec<u8>,
@@ -245,7 +246,7 @@ fn failing(dice: &mut Dice<'_>) -> Vec<u8> {
     request(NOW, &[0; 16], action, &pack(&payload))
 }
 
-/// Members of a batch one after the other; what each answers.
+/// Dispatches the members of a batch one after the other, and returns the answer of each.
 fn one_by_one(h: &mut Host, members: &[Vec<u8>]) -> Vec<Answer> {
     members.iter().map(|m| h.raw(Op::Dispatch as u32, m)).collect()
 }
@@ -292,13 +293,13 @@ fn a_failed_action_has_no_effect() {
 fn a_failed_atomic_batch_has_no_effect() {
     check(160, (runs(25), prop::collection::vec(any::<u16>(), 2)), |(run, rolls)| {
         let sent = run.make();
-        // What failed had no effect, so what succeeded succeeds without it.
+        // The members that failed had no effect. So the others succeed without them.
         let mut members: Vec<Vec<u8>> = sent.iter().filter(|s| s.answer.ok).map(|s| s.member.clone()).collect();
         let (mut h, mut other) = (run.start.open(), run.start.open());
         let before = h.print();
         let good = members.len();
         members.push(failing(&mut Dice::new(&rolls)));
-        // What would come after it is never run.
+        // The members after the failed one never run.
         members.extend_from_within(..good.min(2));
         let a = h.raw(Op::Batch as u32, &batch(false, &members));
         assert!(!a.ok && !a.changed);
@@ -306,7 +307,8 @@ fn a_failed_atomic_batch_has_no_effect() {
         let error = other_error(&mut run.start.open(), &members[..=good]);
         assert_eq!((a.error().0, a.error().1), error);
         assert!(h.print() == before, "{:?}{}", a.error(), told(&sent));
-        // The engine goes on as if nothing had been: the batch without what failed has the effect of its members.
+        // The engine goes on as if nothing had happened: the batch without the failed member has the
+        // effects of its members.
         let a = h.raw(Op::Batch as u32, &batch(false, &members[..good]));
         assert!(a.ok, "{:?}{}", a.error(), told(&sent));
         let answers = one_by_one(&mut other, &members[..good]);
@@ -395,7 +397,7 @@ fn a_setup_cut_anywhere_is_the_setup() {
 
 // Each of these once broke an engine.
 
-/// Whatever an engine holds, its snapshot can be restored.
+/// The snapshot of any engine can be restored.
 fn restores(h: &mut Host) {
     let before = h.print();
     let mut other = Host::restore(&before.snapshot, CHUNK).unwrap_or_else(|e| panic!("{e:?}"));

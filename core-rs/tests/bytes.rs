@@ -1,5 +1,5 @@
-//! Hostile bytes: as values, payloads, setups, snapshots and whole requests. There is always an answer, never a panic,
-//! and an error leaves the digest as it was.
+//! Hostile bytes, as values, payloads, setups, snapshots and whole requests. There is always an answer,
+//! and never a panic. After an error the digest is as before.
 
 mod support;
 
@@ -56,7 +56,7 @@ fn rolls(n: usize) -> impl Strategy<Value = Vec<u16>> {
     prop::collection::vec(any::<u16>(), n)
 }
 
-/// Writes a value in one of the many ways that MessagePack has; dice without numbers pick the shortest.
+/// Writes a value in one of the many ways that MessagePack allows. Dice without numbers pick the shortest.
 fn encode(v: &V, dice: &mut Dice<'_>, out: &mut Vec<u8>) {
     match v {
         V::Nil => out.push(0xc0),
@@ -87,7 +87,7 @@ fn encode_str(s: &str, dice: &mut Dice<'_>, out: &mut Vec<u8>) {
     out.extend(s.as_bytes());
 }
 
-/// A header with a length, in the first byte or in 1, 2 or 4 bytes behind it.
+/// Writes a header with a length, in the first byte or in 1, 2 or 4 bytes after it.
 fn encode_len(n: usize, dice: &mut Dice<'_>, out: &mut Vec<u8>, short: (u8, usize), wide: [Option<u8>; 3]) {
     let mut ways = Vec::new();
     if n < short.1 {
@@ -140,7 +140,8 @@ fn canonical_of(b: &[u8]) -> Vec<u8> {
     w.into_bytes()
 }
 
-/// The same decision as [`scan`], by a decoder that shares nothing with it: the value's length if it is one.
+/// Makes the same decision as [`scan`], with a decoder that shares no code with it. Returns the value's
+/// length, if the bytes are a value.
 fn reference(b: &[u8], depth: usize) -> Option<usize> {
     fn uint(b: &[u8], n: usize) -> Option<u64> {
         Some(b.get(1..1 + n)?.iter().fold(0, |v, x| v << 8 | *x as u64))
@@ -231,7 +232,7 @@ fn scan_accepts_what_the_reference_does() {
         assert_eq!(got.as_ref().ok().map(|s| s.len), want, "{b:02x?} at most {depth} deep");
         assert_eq!(scan_all(&b, depth).is_ok(), want == Some(b.len()), "{b:02x?}");
         assert_eq!(Value::parse(&b, depth).is_ok(), want == Some(b.len()), "{b:02x?}");
-        // No bytes behind them make invalid bytes valid, or change what they are.
+        // Bytes that follow do not make invalid bytes valid, and do not change a value.
         let longer = [b, encoded(&more, &[])].concat();
         match got {
             Ok(s) => assert_eq!(scan(&longer, depth).unwrap(), s, "{longer:02x?}"),
@@ -313,7 +314,7 @@ fn lengths_that_are_not_there_cost_nothing() {
         for op in [Op::Open, Op::Restore] {
             let mut h = Host::new(Registry::builtin());
             h.call(op, &limits_bytes(Limits::default())).unwrap();
-            // A setup or a snapshot that promises more than it has is one that has not ended.
+            // A setup or a snapshot that announces more than it has does not end.
             let fed = h.call(Op::Feed, head).and_then(|_| h.call(Op::Ready, &[]));
             assert!(fed.is_err());
         }
@@ -576,7 +577,7 @@ fn any_setup_is_opened_or_refused_however_it_is_cut() {
     assert!(opened.get() > 50, "only {} changed setups were opened", opened.get());
 }
 
-/// A snapshot whose last record says the digest that its state has, where that is all that is wrong with it.
+/// Returns a snapshot whose last record has the right digest, if the digest was its only fault.
 fn sealed(snapshot: &[u8]) -> Vec<u8> {
     let Err((_, message)) = Host::restore(snapshot, CHUNK) else { return snapshot.to_vec() };
     let Some((_, digest)) = message.split_once("its state has the digest ") else { return snapshot.to_vec() };
@@ -596,7 +597,7 @@ fn sealed(snapshot: &[u8]) -> Vec<u8> {
 /// How the record of the end begins.
 const END: &[u8] = &[0x92, 17];
 
-/// Whatever was restored is an engine: it answers, and can be written and restored again.
+/// Everything that can be restored is an engine: it answers, and can be written and restored again.
 fn alive(h: &mut Host) {
     for (action, payload) in good() {
         let entropy = h.entropy();
@@ -618,7 +619,7 @@ fn a_snapshot_with_any_byte_changed_is_refused_or_restored() {
     check(1200, (rolls(16), any::<bool>()), |(how, seal)| {
         let mut b = mutated(&snapshot, &mut Dice::new(&how));
         if seal {
-            // The digest is no secret: whoever changes a snapshot can make one that fits.
+            // The digest is no secret: an attacker who changes a snapshot can also change the digest.
             b = sealed(&b);
         }
         match Host::restore(&b, CHUNK) {

@@ -1,4 +1,5 @@
-//! Actions that run actions: one action to the host, all of it or nothing.
+//! Actions that run other actions. To the host they are one action, which takes effect as a whole or not
+//! at all.
 
 use hypertoken_core::testing::Table;
 use hypertoken_core::{
@@ -146,7 +147,7 @@ fn calls_share_the_entropy_and_do_not_repeat_it() {
     let ids: std::collections::BTreeSet<String> =
         v["ids"].as_array().unwrap().iter().map(|i| i.as_str().unwrap().to_string()).collect();
     assert_eq!(ids.len(), 3, "no identifier comes twice");
-    // What the host dispatches itself, with the same entropy, is as it was without calls.
+    // An action that the host dispatches itself, with the same entropy, has the same result as before.
     let mut alone = Table::open(registry(), &deck(30));
     alone.run::<()>("stack:shuffle", &()).unwrap();
     let shuffled: Json = alone.state(&["stack", "stack"]);

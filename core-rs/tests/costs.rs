@@ -1,5 +1,5 @@
-//! What actions cost, counted in bytes that are allocated: an action costs what it touches, and holds a small multiple
-//! of it.
+//! The memory that actions allocate, in bytes. An action allocates in proportion to the data that it
+//! touches, and holds a small multiple of that at once.
 
 mod support;
 
@@ -45,7 +45,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Bytes that a dispatch allocates, and the most that it holds beyond what was held before.
+/// Returns the bytes that a dispatch allocates, and the most that it holds at once.
 fn cost(h: &mut Host, action: &str, payload: &Json) -> (usize, usize) {
     let input = request(NOW, &h.entropy(), action, &pack(payload));
     let room = h.core.input(input.len()).unwrap();
@@ -85,7 +85,8 @@ fn patches_cost_what_they_touch() {
     }
 }
 
-/// A value of many small items, which one patch opens whole: the index has four bytes an item, and no node.
+/// A value of many small items, which one patch opens. The index takes four bytes for each item, and the
+/// items have no nodes.
 #[test]
 fn one_patch_of_many_items() {
     let mut h = open();

@@ -64,7 +64,7 @@ struct Row {
     action: &'static str,
     payload: Json,
     code: &'static str,
-    /// What the message says.
+    /// A part of the message.
     says: &'static str,
 }
 
@@ -104,7 +104,7 @@ fn rows() -> Vec<Row> {
         .collect()
 }
 
-/// Without a stack or a source all of a family fails, whatever its payload.
+/// Without a stack or a source all actions of its family fail, with any payload.
 fn not_attached(family: &str, says: &'static str) -> Vec<Row> {
     let of_family = good().into_iter().filter(|(a, _)| a.starts_with(family));
     of_family.map(|(action, payload)| row(action, payload, NONE, says).on_bare()).collect()
@@ -156,7 +156,7 @@ fn space_rows() -> Vec<Row> {
         row("space:place", place(json!({"y": null})), BAD, "field y: want a number"),
         row("space:place", place(json!({"faceUp": 1})), BAD, "field faceUp: want a bool"),
         row("space:place", place(json!({"label": 5})), BAD, "field opts.label: want a string or nil"),
-        // A wrong payload fails on a locked zone too, where a right one would do nothing.
+        // On a locked zone a right payload does nothing, and a wrong one still fails.
         row("space:place", json!({"zone": "closed", "card": {"id": 1}}), BAD, "field card.id"),
         row("space:spreadZone", json!({"zone": "table", "pattern": "circle"}), BAD, "field pattern: want"),
         row("space:spreadZone", json!({"zone": "closed", "pattern": "circle"}), BAD, "field pattern: want"),
@@ -304,7 +304,7 @@ fn set_state_rows() -> Vec<Row> {
         ),
         set(json!({"key": "world", "value": null, "patches": []}), BAD, "field patches: want either"),
         set(json!({"key": "world", "replace": true, "patches": []}), BAD, "field replace: goes with value"),
-        // Patches that are none. A right one before a wrong one has no effect.
+        // Values that are no patches. A right patch before a wrong one has no effect.
         patches(json!(5), BAD, "field patches: want an array"),
         patches(json!([]), BAD, "field patches: want an array of at least one patch"),
         patches(json!([5]), BAD, "field patches[0].path: want an array of at least one key"),
@@ -506,7 +506,7 @@ fn wrong(kind: Kind) -> Vec<(Json, &'static str)> {
 /// nil stands for a missing field here.
 const NIL_IS_NONE: &[(&str, &str)] = &[("token:split", "propertiesArray"), ("game:setState", "patches")];
 
-/// What is asserted of a failed action; the engine is as `before` afterwards.
+/// Checks an action that fails: its error is as expected, and the engine is as `before` afterwards.
 struct Checked {
     h: Host,
     before: Print,
@@ -847,7 +847,7 @@ fn max_depth_both_sides() {
     for (path, value) in [(64, json!(1)), (63, json!([])), (3, (1..61).fold(json!([]), |v, _| json!([v])))] {
         rich().dispatch("game:setState", &patch("world", vec!["k"; path].into(), value), NOW).unwrap();
     }
-    // What is that deep can be kept, digested, written and restored.
+    // A value of that depth can be kept, digested, written and restored.
     let limits = Limits { max_depth: 128, ..Limits::default() };
     let mut h = Host::open(&json!({}), limits, CHUNK).unwrap();
     let deep = nested(128)["k"].clone();
@@ -935,7 +935,7 @@ fn errors_are_short_whatever_the_payload_has() {
     assert!(code == DEEP && message.len() < 1024 && !message.contains('\u{1b}'), "{code}: {message}");
 }
 
-/// What a core of one's own says is bounded too, at both sides.
+/// The code and the message of an error from a core of one's own are bounded, too.
 #[test]
 fn a_handlers_error_is_bounded() {
     const LONG: Action = Action {

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};
 use support::{Host, NOW, check};
 
-/// What game:setState does to a key of the state's own, without any of its care for time and memory. None if it fails.
+/// Does the same as game:setState for a key that is no built-in section, in the simplest way. None if it
+/// fails.
 fn expected(old: Option<&Json>, payload: &Json) -> Option<Json> {
     if let Some(value) = payload.get("value") {
         let (Some(Json::Object(base)), false) = (old, payload["replace"] == json!(true)) else {

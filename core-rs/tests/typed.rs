@@ -1,4 +1,4 @@
-//! Payloads and results as types: what each accepts, and what the errors say.
+//! Payloads and results as types: the values that each type accepts, and the errors.
 
 mod support;
 
@@ -344,7 +344,7 @@ struct Tree {
     children: Vec<Tree>,
 }
 
-/// Recursive types end with MaxDepth, which the payload is held to before it is decoded.
+/// The recursion of recursive types ends at MaxDepth: the payload is checked before it is decoded.
 #[test]
 fn depth_is_bounded() {
     let mut v = json!({"children": []});
@@ -433,7 +433,7 @@ fn a_token_is_a_payload_and_a_result() {
     assert_eq!((&*e.code, &*e.message), ("bad_payload", "field card: token.id: want a string, got 7"));
 }
 
-/// Keys come from whoever sends the payload. What can't be printed is escaped, and errors stay short.
+/// A payload may have any keys. Characters that can't be printed are escaped, and errors stay short.
 #[test]
 fn keys_in_errors_can_be_printed() {
     #[derive(Debug, Deserialize, Serialize)]

@@ -1,4 +1,4 @@
-//! Members that nothing reads are errors, which name the member that was meant.
+//! Members that no action reads are errors. The error names the member that was probably meant.
 
 mod support;
 
@@ -77,7 +77,7 @@ fn members_that_are_anything() {
     assert_eq!(h.state()["zones"]["other"], json!([]));
 }
 
-/// token:transform puts the properties over the token, whatever they are.
+/// token:transform takes any properties.
 #[test]
 fn a_transformed_token_may_be_none() {
     let mut h = rich();

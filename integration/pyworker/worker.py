@@ -204,7 +204,7 @@ class Worker:
             try:
                 actions = first.actions()
             except core.CoreError as e:
-                self.log.write("WARN", "the core does not tell its actions", error=str(e))
+                self.log.write("WARN", "the core's list of actions can't be used", error=str(e))
             if len(actions) > MAX_ACTIONS:
                 actions = b""
         self.log.debug("the core is compiled", seconds=round(time.monotonic() - began, 3), landlock=self.landlock)

@@ -1,6 +1,6 @@
-// Package calm keeps a log from doing harm: it stays readable while the same happens again and
-// again, as in a crash loop, and it does not end a process whose standard error nobody reads any
-// more.
+// Package calm keeps a log from doing harm. The log stays readable if the same thing happens again and
+// again, as in a crash loop. And if nobody reads the process's standard error any more, logging does
+// not end the process.
 package calm
 
 import (
@@ -13,17 +13,19 @@ import (
 )
 
 const (
-	// Burst is how many records of one message come at once, Every how often one comes after those.
+	// Burst is how many records with one message are logged without a pause. Every is the least time
+	// between further ones.
 	Burst = 10
 	Every = time.Second
-	// Messages is how many messages are told apart; all others are one.
+	// Messages is how many messages are counted separately. All further ones count together, as one.
 	Messages = 256
-	// Suppressed is the key of how many records of its message were left out since the last one.
+	// Suppressed is the key of an attribute: how many records with the same message were left out since
+	// the last one that was logged.
 	Suppressed = "suppressed"
 )
 
-// Handler hands on at most [Burst] records of one message, and one each [Every] from then on, which
-// says how many were left out before it. Debug records are all handed on. While next handles a
+// Handler passes on at most [Burst] records with one message, and then one for each [Every]. Such a
+// record says how many were left out before it. All debug records are passed on. While next handles a
 // record, SIGPIPE does not end the process.
 type Handler struct {
 	next  slog.Handler
@@ -40,7 +42,7 @@ type message struct {
 	suppressed int
 }
 
-// New returns a handler that hands on to next.
+// New returns a handler that passes records on to next.
 func New(next slog.Handler) *Handler {
 	return &Handler{next, &state{messages: map[string]*message{}}}
 }
@@ -90,7 +92,8 @@ func (s *state) allows(text string, at time.Time) (suppressed int, ok bool) {
 	return suppressed, true
 }
 
-// WithAttrs implements [slog.Handler]. Records are counted together, whatever attributes they have.
+// WithAttrs implements [slog.Handler]. Records with the same message count together, even if their
+// attributes differ.
 func (h *Handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &Handler{h.next.WithAttrs(attrs), h.state}
 }

@@ -16,11 +16,12 @@ func lines(b *bytes.Buffer) []string {
 	return strings.Split(strings.TrimSpace(b.String()), "\n")
 }
 
-// Of what happens again and again the first ones are logged, and then one a second that says how many there were.
+// If the same record comes again and again, the first ones are logged, and then one a second that says
+// how many were left out.
 func TestACrashLoop(t *testing.T) {
 	var out bytes.Buffer
 	h := calm.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	at := time.Now() // what counts is when records were made
+	at := time.Now() // the time of a record counts, not the time of the call
 	say := func(h slog.Handler, level slog.Level, message string) {
 		if err := h.Handle(t.Context(), slog.NewRecord(at, level, message, 0)); err != nil {
 			t.Error(err)
@@ -48,7 +49,7 @@ func TestACrashLoop(t *testing.T) {
 	}
 }
 
-// However many different messages there are, what is remembered of them is bounded.
+// Any number of different messages takes a bounded amount of memory.
 func TestManyMessages(t *testing.T) {
 	var out bytes.Buffer
 	log := slog.New(calm.New(slog.NewTextHandler(&out, nil)))

@@ -14,7 +14,7 @@ import (
 	"hypertoken/internal/calm"
 )
 
-// TestMain is the application of the test below, if the variable says so.
+// TestMain runs the application of the test below, if the variable is set.
 func TestMain(m *testing.M) {
 	if os.Getenv("UNREAD_APPLICATION") == "" {
 		os.Exit(m.Run())
@@ -30,8 +30,8 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-// A log that nobody reads does not end the application. What the application writes there itself
-// does, as it would without this package.
+// A log that nobody reads does not end the application. If the application itself writes there, that
+// ends it, as it would without this package.
 func TestALogThatNobodyReads(t *testing.T) {
 	in, out, err := os.Pipe()
 	if err != nil {

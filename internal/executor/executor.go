@@ -1,6 +1,6 @@
-// Package executor runs the requests of placed engines on instances of a core. A worker process
-// runs them with it, and so does a host that has no worker: a request is the same bytes, run by the
-// same code, answered by the same bytes.
+// Package executor runs the requests of placed engines on instances of a core. A worker process uses
+// it, and so does a host that has no worker. So in both places the same code runs the same bytes of a
+// request, and answers with the same bytes.
 package executor
 
 import (
@@ -31,21 +31,24 @@ type Instance interface {
 	Close(context.Context) error
 }
 
-// Out is where answers go; an [ipc.Writer] is one.
+// Out takes the answers. An [ipc.Writer] is one.
 type Out interface {
 	Append(h ipc.Header, parts ...[]byte) int
-	// Flush is called before what may take a while, so that finished answers do not wait for it.
+	// Flush writes the finished answers. It is called before a request that may take long, so that they
+	// do not wait for it.
 	Flush()
-	// Drain is called between the chunks of a stream.
+	// Drain waits while more than limit bytes wait to be written. It is called after each chunk of a
+	// stream.
 	Drain(limit int)
 }
 
 const (
-	// slow is from when on an action is one that finished answers do not wait for.
+	// slow is the run time above which an action is slow. Finished answers are written before a slow action
+	// runs.
 	slow = 20 * time.Microsecond
-	// maxTimings bounds how many actions are remembered by their name.
+	// maxTimings is the greatest number of actions whose run times are kept.
 	maxTimings = 4096
-	// streamed is how many bytes of a stream may wait to be written.
+	// streamed is the most bytes of a stream that may wait to be written.
 	streamed = 4 << 20
 )
 
@@ -56,10 +59,10 @@ type Executor struct {
 	maxFrame    int
 	timings     map[string]*timing
 	epoch       time.Time
-	// mark is when the last request ended, 0 where there was a pause since.
+	// mark is the time at which the last request ended, counted from epoch; 0 if there was a pause since.
 	mark time.Duration
-	last time.Duration // how long it took
-	// Reused between requests.
+	last time.Duration // the run time of the last request
+	// The fields below are buffers that are reused between requests.
 	head, tail, table []byte
 	parts             [][]byte
 	members           []ipc.BatchMember
@@ -67,7 +70,7 @@ type Executor struct {
 	running           wasm.Action
 }
 
-// timing is what is known of an action.
+// timing is the name of an action, and the run time of its last request.
 type timing struct {
 	name string
 	last time.Duration
@@ -79,7 +82,8 @@ func New(instantiate func(context.Context) (Instance, error), out Out, maxFrame 
 		epoch: time.Now()}
 }
 
-// Paused says that time has passed since the last request: run times are one reading of the clock each otherwise.
+// Paused tells the executor that time has passed since the last request. Without a pause, a request
+// begins when the last one ends, and the clock is read once for both.
 func (x *Executor) Paused() { x.mark = 0 }
 
 func (x *Executor) start() {
@@ -98,7 +102,7 @@ func (x *Executor) elapsed() time.Duration {
 // Slow reports whether the last request took so long that the next one may, too.
 func (x *Executor) Slow() bool { return x.last > slow }
 
-// timing returns what is known of an action; an unknown one counts as slow.
+// timing returns the timing of an action. An action that has not run yet counts as slow.
 func (x *Executor) timing(name []byte) *timing {
 	if t := x.timings[string(name)]; t != nil {
 		return t
@@ -122,7 +126,7 @@ type Engine struct {
 // Engine returns a placement that no request has opened yet.
 func (x *Executor) Engine(placement uint64) *Engine { return &Engine{x: x, placement: placement} }
 
-// Close frees the instance, if there is one. Requests that still come are answered with not_placed.
+// Close frees the instance, if there is one. Later requests are answered with not_placed.
 func (e *Engine) Close() {
 	if e.instance != nil {
 		_ = e.instance.Close(context.Background())
@@ -138,8 +142,9 @@ func (e *Engine) Memory() uint64 {
 	return e.instance.Memory()
 }
 
-// Run runs a request and appends its answer. An error is a [*ipc.MalformedError]: nothing was run. Where ctx ends while
-// an interruptible core runs, the answer says so, and the placement is lost.
+// Run runs a request and appends its answer. It fails with a [*ipc.MalformedError] if the request breaks
+// the protocol; then there is no answer. If ctx ends while an interruptible core runs, the answer is a
+// failure with CodeInterrupted, and the placement is lost.
 func (e *Engine) Run(ctx context.Context, h ipc.Header, body []byte) error {
 	switch h.Kind {
 	case ipc.Dispatch:
@@ -155,9 +160,9 @@ func (e *Engine) Run(ctx context.Context, h ipc.Header, body []byte) error {
 		if err != nil {
 			return err
 		}
-		e.placing(h, func() error { return e.instance.Feed(ctx, piece) })
+		e.runPlacingStep(h, func() error { return e.instance.Feed(ctx, piece) })
 	case ipc.Ready:
-		e.placing(h, func() error { return e.settle(ctx) })
+		e.runPlacingStep(h, func() error { return e.finishFeeding(ctx) })
 	case ipc.Replay:
 		return e.replay(ctx, h, body)
 	case ipc.Batch:
@@ -174,24 +179,26 @@ func (e *Engine) Run(ctx context.Context, h ipc.Header, body []byte) error {
 	return nil
 }
 
-// answer sends what a request returned.
+// answer appends the answer to a request that succeeded.
 func (e *Engine) answer(h ipc.Header, flags ipc.Flags, o ipc.Outcome) {
 	o.Sequence, o.Memory = e.sequence, e.Memory()
 	e.x.head = o.AppendHead(e.x.head[:0])
 	e.x.tail = ipc.AppendBytes(e.x.tail[:0], len(o.Events))
 	if n := ipc.HeaderSize + len(e.x.head) + len(o.Result) + len(e.x.tail) + len(o.Events); n > e.x.maxFrame {
-		// What it changed is in no journal, so with its placement it is gone.
+		// The answer can't be sent, so the journal does not get the action. Its changes are dropped together
+		// with the placement.
 		e.fail(h, time.Duration(o.RunTime), true, ipc.Failure{Code: "too_large", Index: -1,
 			Message: fmt.Sprintf("its answer has %d bytes, %d are allowed (MaxFrame)", n, e.x.maxFrame)})
 		return
 	}
 	parts := append(e.x.parts[:0], e.x.head, o.Result, e.x.tail, o.Events)
 	e.x.out.Append(ipc.Header{Kind: ipc.Answer, Flags: flags, Request: h.Request, Placement: e.placement}, parts...)
-	clear(parts) // they lie in the instance's memory
+	clear(parts) // they point into the instance's memory
 	e.x.parts = parts
 }
 
-// fail answers with a failure. Where the placement is lost, its instance is freed.
+// fail appends a failure as the answer. If lost is true, the placement is lost and its instance is
+// freed.
 func (e *Engine) fail(h ipc.Header, took time.Duration, lost bool, f ipc.Failure) {
 	flags := ipc.FlagFailed
 	if lost {
@@ -203,7 +210,7 @@ func (e *Engine) fail(h ipc.Header, took time.Duration, lost bool, f ipc.Failure
 	e.x.out.Append(ipc.Header{Kind: ipc.Answer, Flags: flags, Request: h.Request, Placement: e.placement}, e.x.head)
 }
 
-// failure makes one of an error of the instance, and says whether it cost the instance.
+// failure turns an error of the instance into a failure, and returns whether the instance is lost.
 func failure(err error) (f ipc.Failure, lost bool) {
 	var trap *wasm.TrapError
 	lost = errors.As(err, &trap)
@@ -217,16 +224,17 @@ func failure(err error) (f ipc.Failure, lost bool) {
 	return ipc.Failure{Code: ipc.CodeNotPlaced, Message: err.Error(), Index: -1}, true
 }
 
-// CodeInterrupted is the code of a request whose context ended while it ran, where the core is interruptible.
+// CodeInterrupted is the code of a failure if the context ended while an interruptible core ran.
 const CodeInterrupted = "interrupted"
 
-func (e *Engine) failed(h ipc.Header, took time.Duration, err error) {
+// failWith answers with an error of the instance.
+func (e *Engine) failWith(h ipc.Header, took time.Duration, err error) {
 	f, lost := failure(err)
 	e.fail(h, took, lost, f)
 }
 
-// notPlaced answers a request that needs an open engine where there is none.
-func (e *Engine) notPlaced(h ipc.Header) bool {
+// refuseUnlessReady answers with not_placed, and returns true, if the engine is not open.
+func (e *Engine) refuseUnlessReady(h ipc.Header) bool {
 	if e.ready {
 		return false
 	}
@@ -251,7 +259,7 @@ func (e *Engine) open(ctx context.Context, h ipc.Header, body []byte) error {
 		e.fail(h, e.x.elapsed(), true, ipc.Failure{Code: ipc.CodeNotPlaced, Message: err.Error(), Index: -1})
 		return nil
 	}
-	e.placing(h, func() error {
+	e.runPlacingStep(h, func() error {
 		if o.Snapshot {
 			return e.instance.BeginRestore(ctx)
 		}
@@ -261,10 +269,10 @@ func (e *Engine) open(ctx context.Context, h ipc.Header, body []byte) error {
 	return nil
 }
 
-// placing runs a step of a placing. A failure loses the placement, whatever it is.
-func (e *Engine) placing(h ipc.Header, step func() error) {
+// runPlacingStep runs a step of a placing, and answers. Any failure loses the placement.
+func (e *Engine) runPlacingStep(h ipc.Header, step func() error) {
 	if e.instance == nil {
-		e.notPlaced(h)
+		e.refuseUnlessReady(h)
 		return
 	}
 	if err := step(); err != nil {
@@ -275,8 +283,9 @@ func (e *Engine) placing(h ipc.Header, step func() error) {
 	e.answer(h, 0, ipc.Outcome{RunTime: uint64(e.x.elapsed())})
 }
 
-// settle ends the state that was fed, once.
-func (e *Engine) settle(ctx context.Context) error {
+// finishFeeding opens the engine with the state that was fed. Only the first call does so; later ones
+// do nothing.
+func (e *Engine) finishFeeding(ctx context.Context) error {
 	if e.ready {
 		return nil
 	}
@@ -285,13 +294,14 @@ func (e *Engine) settle(ctx context.Context) error {
 	return err
 }
 
-// replay runs entries again and holds each result against the one that was acknowledged.
+// replay runs entries of a journal again. Each result must have the checksum of the result that was
+// acknowledged.
 func (e *Engine) replay(ctx context.Context, h ipc.Header, body []byte) error {
 	if e.instance == nil {
-		e.notPlaced(h)
+		e.refuseUnlessReady(h)
 		return nil
 	}
-	if err := e.settle(ctx); err != nil {
+	if err := e.finishFeeding(ctx); err != nil {
 		f, _ := failure(err)
 		e.fail(h, e.x.elapsed(), true, f)
 		return nil
@@ -304,15 +314,15 @@ func (e *Engine) replay(ctx context.Context, h ipc.Header, body []byte) error {
 		e.x.running = e.action(&entry.Action)
 		reply, err := e.instance.Dispatch(ctx, &e.x.running)
 		if err != nil && isTrap(err) {
-			e.failed(h, e.x.elapsed(), err)
+			e.failWith(h, e.x.elapsed(), err)
 			return nil
 		}
 		switch sum := xxhash.Sum64(reply.Result); {
 		case err != nil:
-			e.diverged(h, n, fmt.Sprintf("it was acknowledged, and now fails: %v", err))
+			e.failDiverged(h, n, fmt.Sprintf("it was acknowledged, and now fails: %v", err))
 			return nil
 		case sum != entry.Checksum:
-			e.diverged(h, n, fmt.Sprintf("its result has the checksum %016x, %016x was acknowledged", sum,
+			e.failDiverged(h, n, fmt.Sprintf("its result has the checksum %016x, %016x was acknowledged", sum,
 				entry.Checksum))
 			return nil
 		}
@@ -323,8 +333,8 @@ func (e *Engine) replay(ctx context.Context, h ipc.Header, body []byte) error {
 	return nil
 }
 
-// diverged answers a replay whose n-th entry is not what was acknowledged.
-func (e *Engine) diverged(h ipc.Header, n int64, how string) {
+// failDiverged answers a replay if its n-th entry did not give the acknowledged result.
+func (e *Engine) failDiverged(h ipc.Header, n int64, how string) {
 	e.fail(h, e.x.elapsed(), true, ipc.Failure{Code: ipc.CodeDiverged, Index: n,
 		Message: fmt.Sprintf("sequence %d, %s: %s", e.sequence+1, e.x.running.Type, how)})
 }
@@ -351,7 +361,7 @@ func (e *Engine) dispatch(ctx context.Context, h ipc.Header, body []byte) error 
 	if err != nil {
 		return err
 	}
-	if e.notPlaced(h) {
+	if e.refuseUnlessReady(h) {
 		return nil
 	}
 	t := e.x.timing(in.Type)
@@ -359,7 +369,7 @@ func (e *Engine) dispatch(ctx context.Context, h ipc.Header, body []byte) error 
 		e.x.out.Flush()
 	}
 	if err := e.conflict(&in); err != nil {
-		e.failed(h, 0, err)
+		e.failWith(h, 0, err)
 		return nil
 	}
 	e.x.start()
@@ -367,7 +377,7 @@ func (e *Engine) dispatch(ctx context.Context, h ipc.Header, body []byte) error 
 	reply, err := e.instance.Dispatch(ctx, &e.x.running)
 	t.last = e.x.elapsed()
 	if err != nil {
-		e.failed(h, t.last, err)
+		e.failWith(h, t.last, err)
 		return nil
 	}
 	flags := ipc.Flags(0)
@@ -387,13 +397,13 @@ func (e *Engine) batch(ctx context.Context, h ipc.Header, body []byte) (err erro
 	if x.members, err = ipc.ReadBatch(body, x.members[:0]); err != nil {
 		return err
 	}
-	if e.notPlaced(h) {
+	if e.refuseUnlessReady(h) {
 		return nil
 	}
 	x.actions = x.actions[:0]
 	for k := range x.members {
 		if err := e.conflict(&x.members[k].Action); err != nil {
-			// A batch is one request: what holds for a member, holds just before all of it.
+			// A batch is one request: the condition of a member is checked before the whole batch runs.
 			f, _ := failure(err)
 			f.Index = int64(k)
 			e.fail(h, 0, false, f)
@@ -404,7 +414,7 @@ func (e *Engine) batch(ctx context.Context, h ipc.Header, body []byte) (err erro
 	members, reply, err := e.instance.Batch(ctx, x.actions, h.Flags&ipc.FlagAtomic != 0)
 	took := x.elapsed()
 	if err != nil {
-		e.failed(h, took, err)
+		e.failWith(h, took, err)
 		return nil
 	}
 	flags := ipc.Flags(0)
@@ -432,7 +442,7 @@ func (e *Engine) batch(ctx context.Context, h ipc.Header, body []byte) (err erro
 // stream sends a snapshot or a state in chunks, and then the answer.
 func (e *Engine) stream(ctx context.Context, h ipc.Header,
 	of func(Instance, context.Context, func([]byte) error) error) {
-	if e.notPlaced(h) {
+	if e.refuseUnlessReady(h) {
 		return
 	}
 	err := of(e.instance, ctx, func(chunk []byte) error {
@@ -442,20 +452,20 @@ func (e *Engine) stream(ctx context.Context, h ipc.Header,
 		return nil
 	})
 	if err != nil {
-		e.failed(h, e.x.elapsed(), err)
+		e.failWith(h, e.x.elapsed(), err)
 		return
 	}
 	e.answer(h, 0, ipc.Outcome{RunTime: uint64(e.x.elapsed())})
 }
 
 func (e *Engine) digest(ctx context.Context, h ipc.Header) {
-	if e.notPlaced(h) {
+	if e.refuseUnlessReady(h) {
 		return
 	}
 	digest, err := e.instance.Digest(ctx)
 	took := e.x.elapsed()
 	if err != nil {
-		e.failed(h, took, err)
+		e.failWith(h, took, err)
 		return
 	}
 	var b [8]byte

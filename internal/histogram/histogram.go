@@ -24,7 +24,8 @@ const (
 	lowest, highest = -24, 10
 )
 
-// Bounds are the upper bounds of the classic buckets, in seconds; there is one more without.
+// Bounds are the upper bounds of the classic buckets, in seconds. There is one more bucket, without an
+// upper bound.
 var Bounds = [...]float64{
 	1e-6, 2.5e-6, 5e-6, 10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6,
 	1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1, 2.5, 5, 10, 30,
@@ -33,20 +34,20 @@ var Bounds = [...]float64{
 // ZeroThreshold is the greatest duration in the native zero bucket, in seconds.
 var ZeroThreshold = math.Ldexp(1, lowest)
 
-// classics and natives are how many bounds of each kind there are, cells how many cells: one more
-// than there are bounds.
+// classics and natives are the numbers of bounds of each kind, cells the number of cells: one more than
+// there are bounds.
 const (
 	classics = len(Bounds)
 	natives  = (highest-lowest)*perOctave + 1
 	cells    = classics + natives - both + 1
-	// both are the bounds of both kinds: 0.25, 0.5 and 1 s.
+	// both is the number of bounds that are of both kinds: 0.25, 0.5 and 1 s.
 	both = 3
 )
 
-// layout is what the cells are.
+// layout describes the cells.
 var layout = func() (l struct {
-	upper   [cells]uint64   // the last duration of each, in nanoseconds
-	from    [65]uint16      // the first cell for durations of that many bits
+	upper   [cells]uint64   // for each cell, the greatest duration in it, in nanoseconds
+	from    [65]uint16      // for each number of bits, the first cell for durations with so many bits
 	classic [classics]int   // the first cell above each classic bound
 	native  [natives]uint16 // the first cell above each native bound
 }) {
@@ -91,7 +92,7 @@ type Histogram struct {
 	sum   atomic.Uint64
 }
 
-// Observe counts a duration; one below zero is none.
+// Observe counts a duration. A duration below zero counts as zero.
 func (h *Histogram) Observe(d time.Duration) {
 	v := uint64(max(d, 0))
 	at := layout.from[bits.Len64(v)]
@@ -107,7 +108,7 @@ func (h *Histogram) AddTo(s *Snapshot) {
 	if s.cells == nil {
 		s.cells = make([]uint64, cells)
 	}
-	// What is counted meanwhile may be in the sum only, or not in it.
+	// A duration that is observed at the same time may be missing from the counts or from the sum.
 	for k := range h.cells {
 		n := h.cells[k].Load()
 		s.cells[k] += n

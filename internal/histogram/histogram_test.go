@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// durations are those at every bound and beside it, and some thousand others.
+// durations returns the durations at every bound, one nanosecond below and above it, and some thousand
+// others.
 func durations() []time.Duration {
 	list := []time.Duration{0, 1, 59, 60, 61, time.Hour, math.MaxInt64}
 	for _, u := range layout.upper[:cells-1] {
@@ -42,7 +43,7 @@ func TestSnapshotsAddUp(t *testing.T) {
 	var a, b, both Histogram
 	for k, d := range durations() {
 		if d > time.Hour {
-			continue // the sum is one of nanoseconds
+			continue // the sum of such durations in nanoseconds would overflow
 		}
 		both.Observe(d)
 		if k%2 == 0 {

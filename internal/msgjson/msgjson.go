@@ -1,8 +1,8 @@
 // Package msgjson turns JSON into the core's MessagePack values and back, for the command line.
 //
-// It loses nothing: what JSON can say and a value can't (an integer beyond ±(2^53 - 1), half of a
-// surrogate pair, a key twice) is an error, and [Value] reads what [Append] has written as the same
-// value.
+// Nothing is lost. If JSON has something that a value can't have (an integer beyond ±(2^53 - 1), half
+// of a surrogate pair, a key twice), that is an error. If [Append] writes a value, [Value] reads the
+// same value.
 package msgjson
 
 import (
@@ -24,10 +24,10 @@ import (
 	"hypertoken/internal/printable"
 )
 
-// MaxInt is the largest integer of a value; the smallest is its negative.
+// MaxInt is the largest integer of a value. The smallest one is -MaxInt.
 const MaxInt = 1<<53 - 1
 
-// ValueError is JSON that is well formed and no value of the core.
+// ValueError is returned for JSON that is well formed, but no value of the core.
 type ValueError struct{ Message string }
 
 func (e *ValueError) Error() string { return e.Message }
@@ -37,23 +37,23 @@ type Member struct {
 	Key string
 	// Value is the member's value, as MessagePack.
 	Value msgpack.RawMessage
-	// Err says why the member's JSON is not a value of the core. Value has nil in the place of each
-	// part that is none.
+	// Err is the reason why the member's JSON is not a value of the core, or nil. Each part of Value that
+	// is no value of the core is replaced by MessagePack's nil.
 	Err *ValueError
-	// List has the members of each object of an array, for a member that [Object] was told to read
-	// so. Value is empty then.
+	// List has the members of each object of an array, if the member is named in the lists of [Object].
+	// Value is empty then.
 	List [][]Member
 }
 
 // Object reads one JSON object and returns its members in their order. The order of nested keys is
 // kept too.
 //
-// A member that is named in lists has to be an array of objects, which is returned as its List. An
-// object of the array is read as the object itself is, but has no lists of its own.
+// A member that is named in lists must be an array of objects, and is returned as its List. An object
+// of the array is read like the line itself, but has no lists of its own.
 //
-// An error says that the line is no JSON object, that a member stands in it twice, or that a list
-// is none. What is wrong with one member's value only is told by the member's Err. Memory is linear
-// in the input, however deep it is nested.
+// Object fails if the line is no JSON object, if a member occurs twice, or if a list is no array of
+// objects. If only the value of one member is wrong, that member has Err. Memory is linear in the
+// input, however deep it is nested.
 func Object(line []byte, lists ...string) ([]Member, error) {
 	if !utf8.Valid(line) {
 		if bytes.HasPrefix(line, []byte{0xff, 0xfe}) || bytes.HasPrefix(line, []byte{0xfe, 0xff}) {
@@ -180,12 +180,12 @@ func (r *reader) token() (json.Token, error) {
 	return t, nil
 }
 
-// maxKept is how deep values are built; below it they are only read, whatever their depth. The core
-// allows 128 at most.
+// maxKept is the depth down to which values are built. Deeper parts are read, but not built: the core
+// allows a depth of 128 at most.
 const maxKept = 130
 
 type open struct {
-	start int // of the container's header, which takes one byte until its length is known
+	start int // the index of the container's header, which has one byte until its length is known
 	count int
 	isMap bool
 	keys  map[string]bool
@@ -222,7 +222,7 @@ func (r *reader) value() (out msgpack.RawMessage, bad *ValueError, err error) {
 			if depth > 0 {
 				depth--
 				if depth == 0 {
-					out = append(out, msgpcode.Nil) // stands for what is too deep anyway
+					out = append(out, msgpcode.Nil) // in place of a part that is too deep
 					top.count++
 				}
 				continue
@@ -263,8 +263,7 @@ func clip(s string) string {
 	return s
 }
 
-// closeContainer writes the header of a container whose items are written: one byte was left for
-// it.
+// closeContainer writes the header of a container after its items. One byte was left for the header.
 func closeContainer(out []byte, c open) []byte {
 	n, fixed, code := c.count, msgpcode.FixedArrayLow, msgpcode.Array16
 	if c.isMap {
@@ -307,8 +306,8 @@ func appendScalar(out []byte, t json.Token) ([]byte, *ValueError) {
 }
 
 // Append appends a MessagePack value as JSON, on one line. [Value] reads it back as the same value:
-// integers as integers, and floats as floats of the same bits. Characters that steer a terminal are
-// escaped. An error says that it is not a value of the core.
+// integers as integers, and floats as floats of the same bits. Characters that control a terminal are
+// escaped. Append fails if the bytes are not a value of the core.
 func Append(out []byte, value []byte) ([]byte, error) {
 	dec := msgpack.GetDecoder()
 	defer msgpack.PutDecoder(dec)
@@ -388,7 +387,7 @@ func appendValue(out []byte, dec *msgpack.Decoder, depth int) ([]byte, error) {
 	}
 }
 
-// decodeKey reads a map's key, which is a string.
+// decodeKey reads the key of a map. It fails if the key is not a string.
 func decodeKey(dec *msgpack.Decoder) (string, error) {
 	code, err := dec.PeekCode()
 	if err != nil {
@@ -419,7 +418,7 @@ func appendString(out []byte, s string) ([]byte, error) {
 	return printable.AppendJSON(out, bytes.TrimSuffix(b.Bytes(), []byte("\n"))), nil
 }
 
-// isPlain reports whether a string is written as it is.
+// isPlain reports whether a string needs no escapes.
 func isPlain(s string) bool {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
@@ -441,5 +440,5 @@ func Value(b []byte) (msgpack.RawMessage, error) {
 	return members[0].Value, nil
 }
 
-// Short reports whether an error says that the JSON ends too early.
+// Short reports whether an error means that the JSON ends too early.
 func Short(err error) bool { return errors.Is(err, errShort) }

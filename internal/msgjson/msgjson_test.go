@@ -85,7 +85,7 @@ func TestWhatAValueCanNotSayIsAnError(t *testing.T) {
 	}
 }
 
-// What is too deep to be a value is still read to its end, whatever its depth.
+// A part that is too deep for a value is still read to its end, at any depth.
 func TestDepthIsReadToItsEnd(t *testing.T) {
 	deep := func(n int) string {
 		return `{"a":` + strings.Repeat(`[`, n) + `{"k":"v"}` + strings.Repeat(`]`, n) + `,"b":7}`
@@ -107,7 +107,7 @@ func TestDepthIsReadToItsEnd(t *testing.T) {
 	}
 }
 
-// What is written is read as the same value: all bits of a float, and an integer as an integer.
+// A value that is written is read as the same value: all bits of a float, and an integer as an integer.
 func TestNumbersSurviveTheWayBack(t *testing.T) {
 	same := func(v any) {
 		t.Helper()
@@ -198,7 +198,7 @@ func TestFloatsOfOtherLanguages(t *testing.T) {
 	}
 }
 
-// What a broken core may return, and no value is, is an error and no text.
+// A broken core may return something that is no value. That is an error, and no text.
 func TestNoValueIsAnError(t *testing.T) {
 	for name, v := range map[string]any{
 		"a large integer": int64(MaxInt + 1), "a small one": int64(-MaxInt - 1),
@@ -263,7 +263,7 @@ func TestLists(t *testing.T) {
 	}
 }
 
-// A member that stands twice is found among few and among many.
+// A member that occurs twice is found among few members and among many.
 func TestMembersThatStandTwice(t *testing.T) {
 	for n := 1; n <= 3*fewMembers; n++ {
 		for twice := range n {
@@ -281,7 +281,7 @@ func TestMembersThatStandTwice(t *testing.T) {
 	}
 }
 
-// FuzzObject reads objects with a list: what is read is JSON.
+// FuzzObject reads objects with a list. If a line can be read, it is JSON.
 func FuzzObject(f *testing.F) {
 	f.Add([]byte(`{"list":[{"a":1},{"b":[{}]}],"x":1}`))
 	f.Add([]byte(`{"list":[[]]}`))
@@ -300,8 +300,8 @@ func FuzzObject(f *testing.F) {
 	})
 }
 
-// FuzzAppend writes what any MessagePack says. Where it is a value it is JSON, in which nothing
-// steers a terminal, and reading that and writing it again changes nothing.
+// FuzzAppend writes any MessagePack as JSON. If it is a value, the result is JSON without characters that
+// control a terminal. Reading the result and writing it again gives the same text.
 func FuzzAppend(f *testing.F) {
 	for _, v := range []any{1.5, "a\u009bb", []any{1, nil, true}, map[string]any{"a": map[string]any{}}, 1e20,
 		uint64(1 << 60)} {
@@ -341,7 +341,7 @@ func FuzzAppend(f *testing.F) {
 	})
 }
 
-// FuzzValue holds the reader against encoding/json: what both read is the same value.
+// FuzzValue compares the reader with encoding/json: if both can read a text, they read the same value.
 func FuzzValue(f *testing.F) {
 	for _, s := range []string{`{"a":[1,2.5,"x",null,true,{"b":-1e10}]}`, `"\ud83d\ude00"`, `[[[[]]]]`, `1e400`, `{"a":1,"a":2}`,
 		`[1e23,9007199254740993.0,-0.0,1.0,123456789012345680000.0,9.9999999999999992e+22]`} {
@@ -366,7 +366,7 @@ func FuzzValue(f *testing.F) {
 		if err := json.Unmarshal(out, &got); err != nil {
 			t.Fatalf("%q became %q: %v", in, out, err)
 		}
-		// What is too deep to be a value is not kept.
+		// Parts that are too deep for a value are not kept.
 		shallow := strings.Count(string(in), "[")+strings.Count(string(in), "{") < maxKept
 		if shallow && !reflect.DeepEqual(got, want) {
 			t.Fatalf("%q became %q", in, out)

@@ -11,15 +11,14 @@ import (
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
 )
 
-// Numbers are integers or floats, and JSON's text says which: a number with a point or an exponent
-// is a float. So a float is always written with one of them, and what is written is read as the
-// same number.
+// A number is an integer or a float. In JSON, a number with a point or an exponent is a float. So a
+// float is always written with a point or an exponent, and is read as the same float again.
 
 // number reads a JSON number as an int64 or a float64.
 //
-// A float is the one nearest to the text, as everywhere. But a program that writes
-// 9007199254740993.0 does not mean 9007199254740992. Above ±MaxInt a number has to be one that a
-// float has, in as many digits as the text has.
+// A float is the one nearest to the text, as in other JSON readers. But a program that writes
+// 9007199254740993.0 does not mean 9007199254740992. So a number outside ±MaxInt must be exactly a
+// float, if that float is written with as many digits as the text has.
 func number(text string) (any, *ValueError) {
 	if !strings.ContainsAny(text, ".eE") {
 		n, err := strconv.ParseInt(text, 10, 64)
@@ -66,12 +65,13 @@ func Int(value msgpack.RawMessage) (int64, bool) {
 	return 0, false
 }
 
-// maxDigits is how many significant digits the longest integral float has, which is near the
-// largest.
+// maxDigits is the greatest number of significant digits of a float that is an integer. Floats near the
+// largest one have so many.
 const maxDigits = 309
 
-// hasDigits reports whether these are the significant digits of a float if it is written with
-// as many, or with as few as make it up. At a power of two the fewest may not be the nearest.
+// hasDigits reports whether digits are the significant digits of a float. The float is written in two
+// ways: with as many digits as digits has, and with the fewest that identify it. Both are needed: at a
+// power of two, the shortest text may not be the nearest one of its length.
 func hasDigits(f float64, digits string) bool {
 	if len(digits) > maxDigits {
 		return false
@@ -80,7 +80,7 @@ func hasDigits(f float64, digits string) bool {
 		significant(strconv.FormatFloat(f, 'e', -1, 64)) == digits
 }
 
-// significant returns the digits of a number from the first to the last that is not 0.
+// significant returns the digits of a number from the first to the last digit that is not 0.
 func significant(text string) string {
 	if e := strings.IndexAny(text, "eE"); e >= 0 {
 		text = text[:e]
@@ -89,7 +89,7 @@ func significant(text string) string {
 	return strings.Trim(digits, "0")
 }
 
-// appendFloat writes a float in the fewest digits that make it up, with a point or an exponent.
+// appendFloat writes a float with the fewest digits that identify it, and with a point or an exponent.
 func appendFloat(out []byte, f float64) ([]byte, error) {
 	if math.IsNaN(f) || math.IsInf(f, 0) {
 		return out, fmt.Errorf("msgjson: the float %v is not a value of the core", f)

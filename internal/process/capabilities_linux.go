@@ -7,11 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// giveUpCapabilities takes from this thread what the programs that it executes would inherit: they
-// have no capability from their first instruction on, as root too. It needs no_new_privs, without
-// which a program may bring capabilities of its own.
+// giveUpCapabilities changes this thread so that the programs it executes have no capability from
+// their first instruction on, even as root. The caller has set no_new_privs; without it, a program
+// file may bring capabilities of its own.
 //
-// A thread that may shrink its bounding set keeps its own capabilities up to then, so that it can
+// If the thread may shrink its bounding set, it keeps its own capabilities: it may need them to
 // execute a program in a directory of another user.
 func giveUpCapabilities() error {
 	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil &&
@@ -29,10 +29,12 @@ func giveUpCapabilities() error {
 	for c := 0; ; c++ {
 		err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(c), 0, 0, 0)
 		if errors.Is(err, unix.EINVAL) {
-			break // there are no more
+			break // the kernel has no further capabilities
 		}
 		if err != nil {
-			own = [2]unix.CapUserData{} // a program gets at most what its starter has, with no_new_privs
+			// With no_new_privs a program gets no more capabilities than the thread that executes it. So the
+			// thread gives up its own.
+			own = [2]unix.CapUserData{}
 			break
 		}
 	}

@@ -1,9 +1,9 @@
 package process
 
-// Confinement is what was taken, or can be taken, from a worker before it runs a core.
+// Confinement says which restrictions a worker has, or can have, before it runs a core.
 type Confinement struct {
-	// Landlock is the version of its ABI, 0 for none.
+	// Landlock is the version of the kernel's Landlock ABI; 0 if there is no Landlock.
 	Landlock int
-	// Seccomp says that system calls are filtered.
+	// Seccomp is true if system calls are filtered.
 	Seccomp bool
 }

@@ -8,12 +8,15 @@ import (
 	landlocksys "github.com/landlock-lsm/go-landlock/landlock/syscall"
 )
 
-// Confine takes from this process, from all of its threads and for good, what no worker needs once
-// its core is compiled: through Landlock, as far as the kernel offers it, files, TCP, and signals
-// to others; and with a filter, every system call that is not on a list ([rules]). What is open
-// stays open. It returns what was taken; after an error that is not all that [Offered] has.
+// Confine restricts all threads of this process, for good, to what a worker needs once its core is
+// compiled. Landlock takes away files, TCP, and signals to other processes, as far as the kernel
+// offers it. A filter refuses every system call that is not on a list ([rules]). Descriptors that
+// are open stay open.
+//
+// Confine returns the restrictions that hold now. After an error, they are fewer than [Offered]
+// returns.
 func Confine() (taken Confinement, err error) {
-	taken.Landlock, err = landlocked()
+	taken.Landlock, err = restrictByLandlock()
 	var filterErr error
 	if taken.Seccomp, filterErr = filterCalls(); filterErr != nil {
 		err = errors.Join(err, fmt.Errorf("the filter of system calls: %w", filterErr))
@@ -21,7 +24,7 @@ func Confine() (taken Confinement, err error) {
 	return taken, err
 }
 
-// Offered returns what this system can take from a worker.
+// Offered returns the restrictions that this system can put on a worker.
 func Offered() Confinement {
 	abi, err := landlocksys.LandlockGetABIVersion()
 	if err != nil {
@@ -30,17 +33,18 @@ func Offered() Confinement {
 	return Confinement{Landlock: max(abi, 0), Seccomp: seccompOffered()}
 }
 
-// landlocked opens, makes, executes and removes no file from now on, binds and connects no TCP
-// socket (ABI 4), and sends no signal and connects no abstract socket to processes outside (ABI 6).
-// It returns the version of the kernel's Landlock ABI, 0 if there is none and nothing is taken.
-func landlocked() (abi int, err error) {
+// restrictByLandlock restricts this process: it can open, make, execute and remove no file any
+// more, bind and connect no TCP socket (from ABI 4 on), and send no signal and connect no abstract
+// socket to other processes (from ABI 6 on). It returns the version of the kernel's Landlock ABI. If
+// the kernel has no Landlock, it returns 0, and nothing is restricted.
+func restrictByLandlock() (abi int, err error) {
 	abi, err = landlocksys.LandlockGetABIVersion()
 	if err != nil || abi < 1 {
 		return 0, nil
 	}
 	errata, err := landlocksys.LandlockGetErrata()
 	if err != nil {
-		errata = 0 // a kernel that has no list of them
+		errata = 0 // the kernel has no list of errata
 	}
 	if err := restrictions(abi, errata).BestEffort().Restrict(); err != nil {
 		return 0, fmt.Errorf("landlock (ABI %d): %w", abi, err)
@@ -48,9 +52,10 @@ func landlocked() (abi int, err error) {
 	return abi, nil
 }
 
-// restrictions are all that the library knows, but for signals where the kernel takes each thread
-// for a process of its own (erratum 2 is not mended): Go's runtime signals its threads, and so does
-// what confines them one after the other.
+// restrictions returns all restrictions that the library knows, with one exception. Some kernels
+// treat each thread as a process of its own (erratum 2 is not fixed). There, signals stay allowed:
+// Go's runtime sends signals to its threads, and so does the library that confines them one after
+// the other.
 func restrictions(abi, errata int) landlock.Config {
 	c := landlock.V11
 	const threadsSignal = 1 << 1
@@ -60,5 +65,5 @@ func restrictions(abi, errata int) landlock.Config {
 	return c
 }
 
-// tsyncABI is the first that confines all threads at once.
+// tsyncABI is the first version of the ABI that confines all threads at once.
 const tsyncABI = 8

@@ -6,7 +6,8 @@ import (
 	landlocksys "github.com/landlock-lsm/go-landlock/landlock/syscall"
 )
 
-// Where each thread is a process of its own to Landlock, Go's runtime must go on signaling them.
+// If Landlock treats each thread as a process of its own, Go's runtime must still be able to send
+// signals to threads.
 func TestSignalsStayWhereThreadsNeedThem(t *testing.T) {
 	for _, c := range []struct {
 		name        string

@@ -2,8 +2,9 @@
 
 package process
 
-// Confine does nothing here, and says so: Landlock and seccomp are Linux's.
+// Confine does nothing here, and returns that nothing is restricted: Landlock and seccomp exist on
+// Linux only.
 func Confine() (Confinement, error) { return Confinement{}, nil }
 
-// Offered returns what this system can take from a worker: nothing.
+// Offered returns that this system can't restrict a worker.
 func Offered() Confinement { return Confinement{} }

@@ -10,12 +10,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// go-plugin makes a directory for its socket in each start. No worker needs it here, so it is
-// removed at once, and anything that can be written will do.
+// go-plugin makes a directory for its socket at each start. On Linux no worker needs it. So it is
+// removed at once, and any directory that can be written may contain it.
 
-// socketBases returns where go-plugin may make its directory, in the order in which they are tried.
-// Memory comes first: a disk may take so long to make a directory that this goroutine has to wait
-// for its turn before it can remove that, and a host that is killed meanwhile leaves it.
+// socketBases returns the directories in which go-plugin may make its directory, in the order in
+// which they are tried. A directory in memory comes first. On a disk, making the directory may take so
+// long that another goroutine gets the processor. If the host is killed before this goroutine runs
+// again and removes the directory, the directory stays.
 func socketBases() []string {
 	list := []string{"/dev/shm", os.TempDir()}
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
@@ -24,11 +25,12 @@ func socketBases() []string {
 	return append(list, fmt.Sprintf("/run/user/%d", os.Geteuid()), "/tmp", "/var/tmp", ".")
 }
 
-// discardDirectory removes the directory, which is empty, and its name from the environment of the worker.
+// discardDirectory removes the directory, which is empty, and removes its name from the worker's
+// environment.
 func discardDirectory(dir string, env []string) []string {
-	_ = unix.Rmdir(dir) // os.Remove would try first whether it is a file
+	_ = unix.Rmdir(dir) // os.Remove would first try to remove a file
 	return slices.DeleteFunc(env, func(v string) bool { return strings.HasPrefix(v, plugin.EnvUnixSocketDir+"=") })
 }
 
-// nowhere is an address of a socket that nobody can make.
+// nowhere returns the address of a socket that nobody can make.
 func nowhere(string) string { return "/proc/self/nowhere" }

@@ -17,7 +17,7 @@ import (
 
 func init() { withoutDirectories = startWithoutDirectories }
 
-// startWithoutDirectories says what becomes of a start in a process that can make no directory anywhere.
+// startWithoutDirectories prints the error of a start in a process that can make no directory anywhere.
 func startWithoutDirectories() {
 	if err := landlock.MustConfig(landlock.AccessFSSet(landlocksys.AccessFSMakeDir)).RestrictPaths(); err != nil {
 		panic(err)
@@ -41,7 +41,7 @@ func TestNoTemporaryDirectory(t *testing.T) {
 	}
 }
 
-// If there is none at all, the error says so, and does not blame the program.
+// If there is no such directory at all, the error says so, and does not blame the program.
 func TestNoDirectoryAtAll(t *testing.T) {
 	if process.Offered().Landlock == 0 {
 		t.Skip("this kernel has no Landlock, by which a process can be kept from making directories")

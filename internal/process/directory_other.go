@@ -8,13 +8,14 @@ import (
 	"runtime"
 )
 
-// mostSocketBase is how long the name of a directory may be where go-plugin makes another one with
-// a socket: the path of a socket has at most 103 bytes (macOS), of which its own names take up to
-// 38.
+// mostSocketBase is the longest name of a directory in which go-plugin can make its directory with a
+// socket, in bytes. The path of a socket has at most 103 bytes (macOS), and go-plugin's own names
+// take up to 38 of them.
 const mostSocketBase = 65
 
-// socketBases returns where go-plugin may make the directory for its socket, in the order in which they are tried: the
-// directory for temporary files, unless its name is too long for sockets.
+// socketBases returns the directories in which go-plugin may make its directory, in the order in
+// which they are tried. It is the directory for temporary files, unless its name is too long for a
+// socket.
 func socketBases() []string {
 	if dir := os.TempDir(); runtime.GOOS == "windows" || len(dir) <= mostSocketBase {
 		return []string{dir}
@@ -25,5 +26,6 @@ func socketBases() []string {
 // discardDirectory keeps the directory: the worker's socket lies there.
 func discardDirectory(_ string, env []string) []string { return env }
 
-// nowhere is an address of a socket that nobody can make: the directory is this user's own.
+// nowhere returns the address of a socket that nobody else can make: the directory belongs to this
+// user.
 func nowhere(dir string) string { return filepath.Join(dir, "nowhere") }

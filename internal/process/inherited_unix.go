@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dropInherited gives up what came with the start and no worker needs: descriptors, and dumps of its memory.
+// dropInherited gives up two things that a worker inherits and does not need: open descriptors, and
+// the right to write core dumps.
 func dropInherited() error {
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("forbidding core dumps: %w", err)
@@ -20,8 +21,8 @@ func dropInherited() error {
 		return fmt.Errorf("listing descriptors: %w", err)
 	}
 	for _, fd := range open {
-		// A descriptor that exec has not closed lacks the flag. Those of Go's runtime, and what packages
-		// opened since, have it.
+		// exec has closed all descriptors with this flag, so an inherited one lacks it. The descriptors that
+		// Go's runtime and packages have opened since have the flag.
 		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
 			_ = unix.Close(fd)
 		}
@@ -29,8 +30,8 @@ func dropInherited() error {
 	return nil
 }
 
-// openDescriptors returns the descriptors that are open above the standard ones; where the system has no list, all that
-// may be.
+// openDescriptors returns the open descriptors other than the standard ones. If the system has no
+// list of them, it returns all numbers that may be open.
 func openDescriptors() (list []int, err error) {
 	entries, err := os.ReadDir("/dev/fd")
 	if err == nil {
@@ -41,7 +42,7 @@ func openDescriptors() (list []int, err error) {
 		}
 		return list, nil
 	}
-	const most = 1 << 16 // those that are looked at, whatever the limit: 5 ms
+	const most = 1 << 16 // the most that are looked at, even if the limit is higher; they take 5 ms
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return nil, err

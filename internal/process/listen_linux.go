@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listen returns where go-plugin's service listens: an abstract socket, which has no file that
-// anybody would have to remove. No directory keeps others away from it, so it accepts connections
-// of its own user only.
+// listen returns the listener of go-plugin's service: an abstract socket. It has no file that
+// somebody would have to remove. No directory protects it, so it accepts only connections of this
+// process's user.
 func listen() (net.Listener, error) {
 	var name [16]byte
 	_, _ = rand.Read(name[:]) // never fails
@@ -43,7 +43,7 @@ func (l *ownListener) Accept() (net.Conn, error) {
 	}
 }
 
-// peerOf returns who has connected.
+// peerOf returns the process and the user at the other end of a connection.
 func peerOf(c syscall.Conn) (peer *unix.Ucred, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// asNobody runs f on a thread of another user, which ends with it.
+// asNobody runs f on a thread of another user. The thread ends with f.
 func asNobody(t *testing.T, f func() error) {
 	t.Helper()
 	done := make(chan error)
@@ -28,8 +28,7 @@ func asNobody(t *testing.T, f func() error) {
 	}
 }
 
-// No directory keeps others away from an abstract socket: a worker closes connections of other
-// users.
+// No directory protects an abstract socket. So a worker closes connections of other users.
 func TestTheSocketIsForItsOwnUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can be another user")

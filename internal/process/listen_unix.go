@@ -11,8 +11,8 @@ import (
 	"github.com/hashicorp/go-plugin"
 )
 
-// listen returns where go-plugin's service listens: a socket in the directory that the host has
-// made, which removes both.
+// listen returns the listener of go-plugin's service: a socket in the directory that the host has
+// made. The host removes both.
 func listen() (net.Listener, error) {
 	return net.Listen("unix", filepath.Join(os.Getenv(plugin.EnvUnixSocketDir), "plugin"+strconv.Itoa(os.Getpid())))
 }

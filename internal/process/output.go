@@ -22,14 +22,14 @@ const (
 	maxLine = 8 << 10
 	// maxNoise bounds what a program may print before it shakes hands, in bytes.
 	maxNoise = 1 << 20
-	// lastLines is how much of its standard error goes into an error.
+	// lastLines is how many lines of a worker's standard error an error has.
 	lastLines = 5
 )
 
 var handshakeLine = regexp.MustCompile(`^\d+\|\d+\|(unix|tcp)\|[^|]+\|netrpc\|[^|]*$`)
 
-// shake reads standard output up to the handshake line and not a byte beyond: frames follow. What a package printed
-// before is logged.
+// shake reads standard output up to the handshake line, and not one byte more: frames follow. If a
+// package has printed something before that line, it is logged.
 func (r *run) shake(line *os.File) {
 	defer func() { _ = line.Close() }()
 	var text []byte
@@ -45,7 +45,7 @@ func (r *run) shake(line *os.File) {
 			continue
 		}
 		if handshakeLine.Match(text) {
-			r.listens(string(text))
+			r.noteSocket(string(text))
 			_, _ = line.Write(append(text, '\n'))
 			return
 		}
@@ -56,8 +56,9 @@ func (r *run) shake(line *os.File) {
 	r.kill()
 }
 
-// listens takes note of where the worker's socket is.
-func (r *run) listens(handshake string) {
+// noteSocket notes the path of the worker's socket from the handshake line, so that free removes the
+// socket.
+func (r *run) noteSocket(handshake string) {
 	if f := strings.Split(handshake, "|"); f[2] == "unix" && filepath.Dir(f[3]) == r.dir {
 		r.socket = f[3]
 	}
@@ -66,7 +67,7 @@ func (r *run) listens(handshake string) {
 // Stdout gives go-plugin the handshake line, and then its end.
 func (r *run) Stdout() io.ReadCloser { return r.shaken }
 
-// Stderr gives go-plugin nothing: it is read here.
+// Stderr gives go-plugin an empty stream, because readErrors reads standard error.
 func (r *run) Stderr() io.ReadCloser { return io.NopCloser(strings.NewReader("")) }
 
 // readErrors logs what the worker writes to standard error.
@@ -110,8 +111,8 @@ func (r *run) note(text string) {
 	r.last = r.last[max(0, len(r.last)-lastLines):]
 }
 
-// said returns the last lines for an error.
-func (r *run) said() string {
+// lastOutput returns the last lines of standard error, as the end of an error's text.
+func (r *run) lastOutput() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.last) == 0 {
@@ -158,7 +159,8 @@ func (r *run) record(line string) bool {
 	return true
 }
 
-// pluginLog hands go-plugin's own log over at debug level: what it calls errors is a worker that ended.
+// pluginLog returns a logger that passes go-plugin's own log on at debug level. go-plugin logs the
+// end of a worker as an error, and the host reports that end itself.
 func pluginLog(log *slog.Logger) hclog.Logger {
 	if !log.Enabled(context.Background(), slog.LevelDebug) {
 		return hclog.NewNullLogger()

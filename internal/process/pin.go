@@ -8,7 +8,7 @@ import (
 	"os"
 )
 
-// SHA256 returns that of the program which Start starts for a path, in lower-case hexadecimal.
+// SHA256 returns the SHA-256 of the program that Start starts for a path, in lower-case hexadecimal.
 func SHA256(path string) (string, error) {
 	path, err := program(path)
 	if err != nil {
@@ -30,7 +30,7 @@ func sum(r io.Reader) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// otherProgram is the error for a worker that is not the one that is pinned.
+// otherProgram returns the error for a program that does not have the pinned SHA-256.
 func otherProgram(path, is, pinned string) error {
 	return fmt.Errorf("the worker %s can't be started: its SHA-256 is %s, and %s is pinned (WorkerSHA256): put the pinned program back, or pin this one",
 		path, is, pinned)

@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pinned returns what to execute instead of a program with a pinned SHA-256, and what to close once that has started: a
-// copy in memory that nobody can change any more, so that what was hashed is what runs.
+// pinned returns the path of a copy of the program in memory, which nobody can change any more. The
+// caller executes the copy, so it runs exactly the bytes that were hashed, and closes it once it has
+// started. It fails if the program does not have the pinned SHA-256.
 func pinned(path, sha256 string) (string, io.Closer, error) {
 	program, err := os.Open(path)
 	if err != nil {
@@ -32,12 +33,12 @@ func pinned(path, sha256 string) (string, io.Closer, error) {
 	return fmt.Sprintf("/proc/self/fd/%d", sealed.Fd()), sealed, nil
 }
 
-// seal returns a copy in memory that can be executed and not be changed.
+// seal returns a copy of a program in memory that can be executed, but not changed.
 func seal(program io.Reader) (*os.File, error) {
 	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
 	fd, err := unix.MemfdCreate("worker", flags|unix.MFD_EXEC)
 	if errors.Is(err, unix.EINVAL) {
-		fd, err = unix.MemfdCreate("worker", flags) // before Linux 6.3 all can be executed
+		fd, err = unix.MemfdCreate("worker", flags) // before Linux 6.3 every such file can be executed
 	}
 	if err != nil {
 		return nil, fmt.Errorf("memfd_create: %w", err)

@@ -4,9 +4,10 @@ package process
 
 import "io"
 
-// pinned returns what to execute instead of a program with a pinned SHA-256, and what to close once
-// that has started. Here it is the program itself: who can replace it in the moment between is not
-// kept from it.
+// pinned returns the path to execute for a program with a pinned SHA-256, and a closer that the
+// caller closes once the program has started. Here the path is that of the program itself. So
+// somebody who replaces the file after it was hashed and before it starts is not noticed. It fails
+// if the program does not have the pinned SHA-256.
 func pinned(path, sha256 string) (string, io.Closer, error) {
 	is, err := SHA256(path)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"hypertoken/internal/process"
 )
 
-// A pinned program starts as long as it is the one that is pinned.
+// A program starts as long as it has the pinned SHA-256.
 func TestAPinnedWorker(t *testing.T) {
 	self, err := os.ReadFile(must(os.Executable())(t))
 	if err != nil {
@@ -32,7 +32,7 @@ func TestAPinnedWorker(t *testing.T) {
 		}
 		echo(t, p)
 		if runtime.GOOS == "linux" {
-			// What runs is not the file: whoever changes that now changes nothing here.
+			// The process runs a copy. A change of the file does not affect it.
 			exe := fmt.Sprintf("/proc/%d/exe", p.Pid())
 			if to, err := os.Readlink(exe); err != nil || !strings.HasPrefix(to, "/memfd:worker") {
 				t.Errorf("it runs %s, %v", to, err)

@@ -1,8 +1,9 @@
-// Package process starts worker processes through hashicorp/go-plugin, and is what such a process does first.
+// Package process starts worker processes through hashicorp/go-plugin. It also has the first steps of
+// such a process: the handshake, and giving up rights.
 //
-// go-plugin is the control plane: it starts a worker, shakes hands with it and ends it. What the
-// host and the worker have to say to each other travels as frames on the worker's standard input
-// and output, whose ends this package hands over.
+// go-plugin starts a worker, shakes hands with it and ends it. All other messages between the host
+// and the worker are frames on the worker's standard input and output. This package returns the
+// ends of these pipes.
 package process
 
 import (
@@ -33,7 +34,7 @@ var handshake = plugin.HandshakeConfig{
 	MagicCookieValue: "0d5b9d6c8ea04f6e",
 }
 
-// plugins has one without methods: frames carry the requests.
+// plugins has one plugin without methods, because requests travel in frames.
 var plugins = plugin.PluginSet{"worker": control{}}
 
 type control struct{}
@@ -45,27 +46,30 @@ func (control) Client(*plugin.MuxBroker, *rpcClient) (any, error) {
 
 var declared atomic.Bool
 
-// DeclareWorker says that this program becomes a worker where it is started as one.
+// DeclareWorker notes that this program becomes a worker if it is started as one.
 func DeclareWorker() { declared.Store(true) }
 
-// SelfWorker reports whether it does. Where it does not, a host must not start this program: each would start more.
+// SelfWorker reports whether DeclareWorker was called. If not, a host must not start this program as
+// its worker: each process would be a host that starts more of them.
 func SelfWorker() bool { return declared.Load() }
 
 // InWorker reports whether this process was started as a worker.
 func InWorker() bool { return os.Getenv(handshake.MagicCookieKey) == handshake.MagicCookieValue }
 
-// Config says what to start.
+// Config describes a worker to start.
 type Config struct {
-	// Path is the program; "" is this program itself, as it was when it was started where the system can tell.
+	// Path is the program. "" is this program itself; on Linux that is the program as it was when this
+	// process started, even if the file was replaced since.
 	Path string
-	// SHA256 is what the program must have, in lower-case hexadecimal; "" for any.
+	// SHA256 is the SHA-256 that the program must have, in lower-case hexadecimal; "" allows any program.
 	SHA256 string
-	// Name says which of its host's workers it is, such as "worker-3", for those who list processes. Default "worker".
+	// Name is the worker's name among those of its host, such as "worker-3". Lists of processes show it.
+	// Default "worker".
 	Name string
-	// Env is all the environment that it gets, beside go-plugin's own.
+	// Env is the worker's environment. go-plugin's own variables are added to it.
 	Env []string
-	// Logger gets what the worker writes to its standard error: records of slog's JSON as they are, other lines as
-	// warnings.
+	// Logger gets the lines that the worker writes to its standard error: records of slog's JSON as
+	// records, other lines as warnings.
 	Logger *slog.Logger
 	// StartTimeout bounds the start up to the handshake. Default 10 s.
 	StartTimeout time.Duration
@@ -81,11 +85,11 @@ type Process struct {
 // exitGrace is how long a program that did not shake hands may take to end by itself.
 const exitGrace = time.Second
 
-// namePrefix is what the first argument of a worker begins with, whatever its program: its name for
-// those who list processes.
+// namePrefix is the beginning of a worker's first argument, which lists of processes show as its
+// name. It is the same for every program.
 const namePrefix = "hypertoken-"
 
-// Start starts a worker and shakes hands. After an error nothing is left of it.
+// Start starts a worker and shakes hands with it. After an error no process and no file is left.
 func Start(ctx context.Context, c Config) (*Process, error) {
 	if c.StartTimeout == 0 {
 		c.StartTimeout = 10 * time.Second
@@ -134,8 +138,8 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 	var noDirectory []string
 	for _, base := range bases() {
 		client = newClient(base)
-		// Only the handshake: a connection that nobody needs yet would say on standard error that its
-		// worker was killed.
+		// This is the handshake only. A connection of go-plugin is not made: nobody needs it yet, and if the
+		// worker was killed, it would print that to standard error.
 		if _, err = client.Start(); err == nil {
 			p := &Process{run: r, client: client, done: make(chan struct{})}
 			go p.reap()
@@ -162,7 +166,7 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 	r.free(client)
 	_ = r.stdin.Close()
 	_ = r.stdout.Close()
-	switch said := r.said(); {
+	switch said := r.lastOutput(); {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case r.state != nil && r.state.Exited():
@@ -176,10 +180,11 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 	}
 }
 
-// bases are where go-plugin may make its directory. Tests replace it.
+// bases returns the directories in which go-plugin may make its directory. Tests replace it.
 var bases = socketBases
 
-// notStarted is the error for a program that was not executed. It says what WorkerPath must be if that is the cause.
+// notStarted returns the error for a program that was not executed. If the path is the cause, the
+// error explains what WorkerPath must name.
 func notStarted(path string, err error) error {
 	for _, cause := range []error{fs.ErrNotExist, fs.ErrPermission, exec.ErrNotFound, syscall.ENOEXEC, syscall.EISDIR,
 		syscall.ENOTDIR} {
@@ -195,12 +200,13 @@ func (p *Process) reap() {
 	close(p.done)
 }
 
-// free waits for the end of the process, and frees what go-plugin holds: its Kill returns at once then.
+// free waits for the end of the process, and frees everything that go-plugin holds. Once the process
+// has ended, go-plugin's Kill returns at once.
 func (r *run) free(client *plugin.Client) {
 	<-r.exited
 	<-r.drained
-	// go-plugin removes its directory. To look into one that is not empty it would need a descriptor,
-	// which this process may not have.
+	// go-plugin removes its directory. The socket is removed here first: to list a directory that is not
+	// empty, go-plugin would need a descriptor, and this process may have none left.
 	if r.socket != "" {
 		_ = os.Remove(r.socket)
 	}
@@ -208,10 +214,11 @@ func (r *run) free(client *plugin.Client) {
 	_ = r.shaken.Close()
 }
 
-// Stdin is the end to write frames to. The caller closes it.
+// Stdin returns the pipe to which the host writes frames. The caller closes it.
 func (p *Process) Stdin() *os.File { return p.run.stdin }
 
-// Stdout is the end to read frames from, which begin right there. The caller closes it.
+// Stdout returns the pipe from which the host reads frames. Its next byte is the first of a frame. The
+// caller closes it.
 func (p *Process) Stdout() *os.File { return p.run.stdout }
 
 // Pid returns the process ID.
@@ -223,19 +230,20 @@ func (p *Process) Kill() { p.run.kill() }
 // Done is closed when the process has ended and everything but Stdin and Stdout is freed.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Err says how the process ended, after Done: nil for status 0.
+// Err returns how the process ended: nil for status 0. It may be called once Done is closed.
 func (p *Process) Err() error { return p.run.ended() }
 
-// Ended is Err for a process that nobody has asked to end: it names the program, and what that said last.
+// Ended returns the error for a process that ended although nobody asked it to. The error has Err, the
+// program's path, and the last lines of its standard error. It may be called once Done is closed.
 func (p *Process) Ended() error {
 	how := "status 0"
 	if err := p.Err(); err != nil {
 		how = err.Error()
 	}
-	return fmt.Errorf("the worker %s ended by itself: %s%s", p.run.path, how, p.run.said())
+	return fmt.Errorf("the worker %s ended by itself: %s%s", p.run.path, how, p.run.lastOutput())
 }
 
-// Path is the program.
+// Path returns the path of the program.
 func (p *Process) Path() string { return p.run.path }
 
 // run is one start of a worker: go-plugin's runner.
@@ -250,23 +258,23 @@ type run struct {
 	shaken *os.File
 	// exited is closed once the process is reaped, drained once its output is read.
 	exited, drained chan struct{}
-	// silent is closed where standard output ends before the handshake.
+	// silent is closed if standard output ends before the handshake.
 	silent chan struct{}
 
-	socket string // where go-plugin listens there, once drained is closed
+	socket string // the path of the socket of go-plugin's service, if it is a file; set once drained is closed
 	state  *os.ProcessState
-	lost   error // why there is no state
+	lost   error // the error of Wait, if there is no state
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	process *os.Process
 	killed  bool
-	last    []string // the last lines of its standard error, or the first of its end
-	ending  bool     // it has said that it ends
+	last    []string // the last lines of standard error; after a panic, the first lines of the panic
+	ending  bool     // whether a panic or a fatal error was printed
 }
 
 var _ runner.Runner = (*run)(nil)
 
-// Start runs under go-plugin. Descriptors are closed on every way out.
+// Start starts the process. go-plugin calls it. After an error all descriptors are closed.
 func (r *run) Start(context.Context) (err error) {
 	var ends []*os.File
 	pipe := func() (in, out *os.File) {
@@ -298,7 +306,7 @@ func (r *run) Start(context.Context) (err error) {
 	r.stdin, r.stdout, r.shaken = stdin, stdout, shaken
 	r.started(r.cmd.Process)
 	if err := offerToOOM(r.cmd.Process.Pid); err != nil {
-		r.log.Debug("the worker is no sooner ended than its host if memory runs out", "error", err)
+		r.log.Debug("the kernel may kill the host before this worker if memory runs out", "error", err)
 	}
 	var reading sync.WaitGroup
 	reading.Go(func() { r.readErrors(stderr) })
@@ -308,10 +316,12 @@ func (r *run) Start(context.Context) (err error) {
 		r.shake(line)
 	})
 	go func() {
-		// Wait of the process, not of the command: what it wrote may still be in the pipe.
+		// The Wait of the command would close the pipes, and they may still have output. So this is the
+		// Wait of the process.
 		r.state, r.lost = r.cmd.Process.Wait()
 		close(r.exited)
-		// A grandchild that holds the pipes must not hold the host. After the handshake stdout is the caller's.
+		// If a child of the worker holds the pipes open, the host must not wait for it. So the pipes are
+		// closed after a second; stdout only before the handshake, because later it belongs to the caller.
 		given := make(chan struct{})
 		timer := time.AfterFunc(time.Second, func() {
 			defer close(given)
@@ -324,7 +334,7 @@ func (r *run) Start(context.Context) (err error) {
 		})
 		reading.Wait()
 		if !timer.Stop() {
-			<-given // a reader is told of a Close before the descriptor is closed
+			<-given // Close wakes the readers before it closes the descriptor, so it may not have ended yet
 		}
 		_ = stderr.Close()
 		close(r.drained)
@@ -332,7 +342,7 @@ func (r *run) Start(context.Context) (err error) {
 	return nil
 }
 
-// kill sends SIGKILL, or has the process killed as soon as there is one.
+// kill sends SIGKILL. If the process is not started yet, it is killed as soon as it is.
 func (r *run) kill() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -364,11 +374,11 @@ func (r *run) Wait(context.Context) error {
 	return r.ended()
 }
 
-// ended says how the process ended, after exited.
+// ended returns how the process ended. It may be called once exited is closed.
 func (r *run) ended() error {
 	switch {
 	case r.state == nil:
-		// As in a program that ignores SIGCHLD: the kernel reaps its children.
+		// This happens in a host that ignores SIGCHLD: the kernel reaps its children.
 		return fmt.Errorf("ended with a status unknown: %w", r.lost)
 	case r.state.Success():
 		return nil
@@ -376,8 +386,8 @@ func (r *run) ended() error {
 	return errors.New(r.state.String())
 }
 
-// Kill runs under go-plugin, where a start has failed. A program that has only closed its output is about to say with
-// which status it ends.
+// Kill kills the process. go-plugin calls it if a start has failed. If the program has closed its
+// standard output, it is probably about to end, and Kill waits exitGrace for its exit status.
 func (r *run) Kill(context.Context) error {
 	select {
 	case <-r.silent:
@@ -403,9 +413,9 @@ func (r *run) ID() string {
 func (r *run) Name() string                    { return r.path }
 func (r *run) Diagnose(context.Context) string { return "" }
 
-// PluginToHost gives go-plugin an address that nobody can listen on, and not that of the worker's
-// service. go-plugin connects when the worker has ended, and another program may have the worker's
-// address then.
+// PluginToHost gives go-plugin an address on which nobody can listen, instead of the address of the
+// worker's service. go-plugin connects when the worker has ended, and by then the worker's address
+// may belong to another program.
 func (r *run) PluginToHost(string, string) (string, string, error) {
 	return "unix", nowhere(r.dir), nil
 }
@@ -414,8 +424,8 @@ func (r *run) HostToPlugin(network, address string) (string, string, error) {
 	return network, address, nil
 }
 
-// workerEnvironment returns what go-plugin wants a worker to have, without the directory that is
-// not used, and what its host wants it to have beside that.
+// workerEnvironment returns the environment of a worker: go-plugin's variables, without the directory
+// if it is not used, and those of the host.
 func workerEnvironment(dir string, plugin, own []string) []string {
 	return append(discardDirectory(dir, plugin), own...)
 }

@@ -27,7 +27,7 @@ import (
 	"hypertoken/internal/process"
 )
 
-// TestMain is the worker, and the host that is killed, where it is told so.
+// TestMain runs this process as a worker, or as a host that is killed, if ROLE says so.
 func TestMain(m *testing.M) {
 	role := os.Getenv("ROLE")
 	switch role {
@@ -83,7 +83,7 @@ func TestMain(m *testing.M) {
 // withoutDirectories is this process if it may make no directory; Linux only.
 var withoutDirectories = func() {}
 
-// hostOfTwo starts two workers, says which, and waits to be killed.
+// hostOfTwo starts two workers, prints their process IDs, and waits to be killed.
 func hostOfTwo() {
 	for _, role := range []string{"echo", "spins"} {
 		p, err := process.Start(context.Background(),
@@ -312,14 +312,14 @@ func TestALongTemporaryDirectory(t *testing.T) {
 	}
 }
 
-// What a program started, and left with its output, must not hold the host.
+// If a program has started a child that holds its output open, the host must not wait for the child.
 func TestGrandchildrenDoNotHoldAStart(t *testing.T) {
 	for _, c := range []struct {
 		name, does, says string
 		timeout          time.Duration
 	}{
 		{"of one that ended", "exit 3", "ended with exit status 3", 5 * time.Minute},
-		// Long enough for a shell to say which process it has started, on any machine.
+		// The time is long enough for a shell to print the ID of the process that it has started.
 		{"of one that is late", "wait", "did not shake hands within 2s", 2 * time.Second},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -367,7 +367,7 @@ func TestAStartIsCanceled(t *testing.T) {
 	})
 }
 
-// Workers end with a host that is killed, one that runs without end too.
+// If a host is killed, its workers end, also a worker that runs an endless action.
 func TestWorkersEndWithTheirHost(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the parent's death signal is Linux's")

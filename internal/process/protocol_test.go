@@ -10,8 +10,7 @@ import (
 	"github.com/hashicorp/go-plugin"
 )
 
-// PROTOCOL.md has the cookie that workers look for, and its handshake line is one that a host
-// takes.
+// PROTOCOL.md has the cookie that workers look for. A host accepts its handshake line.
 func TestProtocolHasTheHandshake(t *testing.T) {
 	b, err := os.ReadFile("../../PROTOCOL.md")
 	if err != nil {

@@ -14,12 +14,12 @@ import (
 
 // The system calls that a worker may still make once its core is compiled. Every other call returns EPERM.
 
-// rule allows a system call, if all of its checks hold. A call may have several rules; the first
-// one that matches decides.
+// rule allows a system call if all of its checks hold. A call may have several rules. The first rule
+// whose checks hold decides.
 type rule struct {
 	nr   uint32
 	when []check
-	// errno is what the call returns instead of being made; 0 makes it.
+	// errno is the error that the call returns. If it is 0, the call is allowed.
 	errno unix.Errno
 }
 
@@ -35,67 +35,67 @@ func equals(argument uint32, want uint32) check {
 	return check{argument: argument, mask: ^uint32(0), want: want}
 }
 
-// without holds if the argument has none of the bits.
+// without returns a check that holds if the argument has none of the bits.
 func without(argument uint32, bits uint32) check { return check{argument: argument, mask: bits} }
 
-// null holds for a null pointer.
+// null returns checks that hold for a null pointer.
 func null(argument uint32) []check {
 	return []check{equals(argument, 0), {argument: argument, high: true, mask: ^uint32(0)}}
 }
 
-// calls are those that are allowed whatever their arguments, the most frequent ones first.
+// calls are the system calls that are allowed with any arguments, the most frequent ones first.
 var calls = append([]uint32{
 	// Calls by which Go's runtime waits, reads and writes.
 	unix.SYS_FUTEX, unix.SYS_READ, unix.SYS_WRITE, unix.SYS_SCHED_YIELD, unix.SYS_PPOLL, unix.SYS_EPOLL_PWAIT,
 	unix.SYS_NANOSLEEP, unix.SYS_CLOCK_NANOSLEEP, unix.SYS_RESTART_SYSCALL, unix.SYS_EPOLL_CTL,
 	unix.SYS_READV, unix.SYS_WRITEV, unix.SYS_PREAD64, unix.SYS_CLOSE, unix.SYS_FSTAT,
-	// Its clocks, if the kernel does not offer them without a call.
+	// The clocks, if the kernel does not offer them without a system call.
 	unix.SYS_CLOCK_GETTIME, unix.SYS_CLOCK_GETRES, unix.SYS_GETTIMEOFDAY,
-	// Its memory. mmap and mprotect have rules of their own.
+	// Memory of Go's runtime. mmap and mprotect have rules of their own.
 	unix.SYS_MUNMAP, unix.SYS_MADVISE, unix.SYS_MINCORE, unix.SYS_MREMAP, unix.SYS_BRK,
-	// Its signals and threads. clone, kill and tgkill have rules of their own.
+	// Signals and threads of Go's runtime. clone, kill and tgkill have rules of their own.
 	unix.SYS_RT_SIGACTION, unix.SYS_RT_SIGPROCMASK, unix.SYS_RT_SIGRETURN, unix.SYS_SIGALTSTACK,
 	unix.SYS_GETTID, unix.SYS_GETPID, unix.SYS_GETPPID, unix.SYS_GETUID, unix.SYS_GETEUID, unix.SYS_GETGID,
 	unix.SYS_GETEGID,
 	unix.SYS_SET_ROBUST_LIST, unix.SYS_RSEQ, unix.SYS_EXIT, unix.SYS_EXIT_GROUP,
 	unix.SYS_GETRANDOM,
-	// go-plugin's socket, which listens already.
+	// go-plugin's socket. It listens already.
 	unix.SYS_ACCEPT4, unix.SYS_GETSOCKNAME, unix.SYS_GETSOCKOPT, unix.SYS_SHUTDOWN,
 }, archCalls...)
 
-// threadFlags are the flags that a new thread has: those that make it share what a process does
-// not, and those that tell where its number goes.
+// threadFlags are the flags of clone that a new thread must have, because it shares with its process
+// what a new process would not share. threadExtra are further flags that it may have.
 const (
 	threadFlags = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD
 	threadExtra = unix.CLONE_SYSVSEM | unix.CLONE_SETTLS | unix.CLONE_PARENT_SETTID | unix.CLONE_CHILD_SETTID |
 		unix.CLONE_CHILD_CLEARTID | unix.CLONE_DETACHED
 )
 
-// rules returns all that the process of a number may do.
+// rules returns all system calls that the process with this ID may make.
 func rules(pid uint32) []rule {
 	var list []rule
 	for _, nr := range calls {
 		list = append(list, rule{nr: nr})
 	}
 	allow := func(nr uint32, when ...check) { list = append(list, rule{nr: nr, when: when}) }
-	// Memory that can be executed was made when the core was compiled.
+	// No memory becomes executable any more: the core is compiled already.
 	allow(unix.SYS_MMAP, without(2, unix.PROT_EXEC))
 	allow(unix.SYS_MPROTECT, without(2, unix.PROT_EXEC))
-	// Threads, but no processes. Go does without clone3 if there is none; its flags lie in memory,
-	// where no filter sees them.
+	// New threads, but no processes. clone3 does not exist for the worker, and Go then uses clone: the
+	// flags of clone3 lie in memory, which a filter can't read.
 	allow(unix.SYS_CLONE, check{argument: 0, mask: threadFlags, want: threadFlags},
 		without(0, ^uint32(threadFlags|threadExtra)))
 	list = append(list, rule{nr: unix.SYS_CLONE3, errno: unix.ENOSYS})
 	// Signals to itself.
 	allow(unix.SYS_KILL, equals(0, pid))
 	allow(unix.SYS_TGKILL, equals(0, pid))
-	// Limits of its own, to read.
+	// Reading its own limits.
 	for _, self := range []uint32{0, pid} {
 		allow(unix.SYS_PRLIMIT64, append(null(2), equals(0, self))...)
 	}
-	// The CPUs that it may use, by which Go's runtime adapts.
+	// The list of CPUs that it may use; Go's runtime adapts to it.
 	allow(unix.SYS_SCHED_GETAFFINITY, equals(0, 0))
-	// Calls that say what a descriptor is. F_SETOWN would have the kernel send signals to others.
+	// Reading the flags of a descriptor. With F_SETOWN, the kernel could send signals to other processes.
 	for _, command := range []uint32{unix.F_GETFD, unix.F_GETFL} {
 		allow(unix.SYS_FCNTL, equals(1, command))
 	}
@@ -116,8 +116,8 @@ const (
 	refused = uint32(unix.SECCOMP_RET_ERRNO)
 )
 
-// assemble returns the program of the rules. It refuses what is not a call of this machine's own
-// kind, such as those of 32 bits, with all the rest.
+// assemble returns the rules as a program of the filter. The program refuses every call that no rule
+// allows, and every call of another architecture, such as a call of 32 bits.
 func assemble(list []rule) ([]bpf.Instruction, error) {
 	load := func(offset uint32) bpf.Instruction { return bpf.LoadAbsolute{Off: offset, Size: 4} }
 	deny := bpf.RetConstant{Val: refused | uint32(unix.EPERM)}
@@ -150,9 +150,8 @@ func assemble(list []rule) ([]bpf.Instruction, error) {
 	return append(program, deny), nil
 }
 
-// filterCalls has the kernel refuse, for all threads of this process and for good, what no worker
-// needs. It returns false if the kernel has no such filters, or if there is no list for this kind
-// of CPU.
+// filterCalls installs the filter for all threads of this process, for good. It returns false if the
+// kernel has no such filters.
 func filterCalls() (bool, error) {
 	if !seccompOffered() {
 		return false, nil
@@ -170,7 +169,8 @@ func filterCalls() (bool, error) {
 		filter[n] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
 	}
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	// The thread that asks needs the bit; the kernel gives it to the others with the filter.
+	// This thread needs the bit to install a filter. The kernel sets it for the other threads, together
+	// with the filter.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {

@@ -84,7 +84,7 @@ func TestTheFilterDecidesByItsRules(t *testing.T) {
 			t.Errorf("%s: %#x, want %#x", c.name, got, c.want)
 		}
 	}
-	// The same numbers mean other calls where the process changes to another kind of system call.
+	// A process may make system calls of another architecture, in which the same numbers mean other calls.
 	if got := decide(unix.AUDIT_ARCH_I386, unix.SYS_READ); got != no {
 		t.Errorf("a call of 32 bits: %#x, want %#x", got, no)
 	}

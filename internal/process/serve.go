@@ -11,10 +11,10 @@ import (
 
 type rpcClient = rpc.Client
 
-// Serve is what a worker does first. It closes the descriptors that it has inherited, and takes
-// standard input and output for the frames, so that whatever else reads or prints in this process
-// does neither to them: standard input is empty from now on, and standard output goes where
-// standard error does. Then it shakes hands and returns the ends of the pipes.
+// Serve is the first step of a worker. It closes the descriptors that the process has inherited, and
+// takes standard input and output for the frames. From then on, standard input is empty, and standard
+// output goes to standard error, so other code that reads or prints does not disturb the frames.
+// Then Serve shakes hands, and returns the pipe to read frames from and the pipe to write frames to.
 func Serve() (in, out *os.File, err error) {
 	if err = dropInherited(); err != nil {
 		return nil, nil, err

@@ -20,7 +20,7 @@ func stop(t *testing.T, pid int) {
 	}
 }
 
-// state returns the letter that /proc has for it, "" where there is none.
+// state returns the letter of a process's state in /proc; "" if there is no such process.
 func state(pid int) string {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
@@ -29,7 +29,7 @@ func state(pid int) string {
 	return strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))[0]
 }
 
-// alive says whether a process runs; a zombie that nobody has reaped does not.
+// alive reports whether a process runs. A zombie does not run.
 func alive(pid int) bool {
 	s := state(pid)
 	return s != "" && s != "Z" && s != "X"

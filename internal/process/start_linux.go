@@ -11,7 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// program returns what to start. A program that is replaced on disk goes on starting what it is itself.
+// program returns the path to execute. For "" that is the running program itself, even if its file was
+// replaced since.
 func program(path string) (string, error) {
 	if path == "" {
 		if _, err := os.Stat("/proc/self/exe"); err == nil {
@@ -21,14 +22,16 @@ func program(path string) (string, error) {
 	return lookUp(path)
 }
 
-// attributes keeps a terminal's Ctrl-C from the workers, which their host ends, and has the kernel kill them with it.
+// attributes returns attributes for a worker's process. A terminal's Ctrl-C does not reach it, because
+// its host ends it. If the host ends, the kernel kills the worker.
 func attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// starts is served by one goroutine on one thread, as long as the process lives: the parent's death signal comes when
-// the thread that forked ends, not the process. What that thread starts has no capabilities and gets no new privileges,
-// whatever it executes. The rest of this process keeps its own: Go clones no thread from one that is locked.
+// starts takes functions that start processes. One goroutine runs them, on one thread that lives as
+// long as the process: the kernel kills a worker when the thread that started it ends, not when the
+// process does. A program that this thread starts has no capabilities and gets no new privileges. The
+// other threads of this process keep theirs, because Go does not clone threads from a locked one.
 var starts = sync.OnceValue(func() chan<- func(error) {
 	c := make(chan func(error))
 	go func() {
@@ -41,7 +44,7 @@ var starts = sync.OnceValue(func() chan<- func(error) {
 	return c
 })
 
-// giveUpPrivileges takes privileges from what this thread starts.
+// giveUpPrivileges changes this thread so that the programs it starts have no privileges.
 func giveUpPrivileges() error {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("forbidding new privileges: %w", err)

@@ -9,8 +9,9 @@ import (
 
 func program(path string) (string, error) { return lookUp(path) }
 
-// attributes keeps a terminal's Ctrl-C from the workers. A worker whose host is killed here ends when it next reads its
-// standard input: one that runs an action without end outlives it.
+// attributes returns attributes for a worker's process: a terminal's Ctrl-C does not reach it. If the
+// host is killed, a worker ends when it next reads its standard input. So a worker that runs an
+// endless action outlives its host on these systems.
 func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
 func start(cmd *exec.Cmd) error { return cmd.Start() }

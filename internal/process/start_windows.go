@@ -11,12 +11,13 @@ import (
 
 func program(path string) (string, error) { return lookUp(path) }
 
-// attributes keeps a console's Ctrl-C from the workers.
+// attributes returns attributes for a worker's process: a console's Ctrl-C does not reach it.
 func attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{CreationFlags: windows.CREATE_NEW_PROCESS_GROUP}
 }
 
-// job kills every process in it when its last handle is closed, which the system does when this process ends.
+// job returns a job object. The system kills the processes in it when its last handle is closed, and
+// it closes the handle when this process ends.
 var job = sync.OnceValues(func() (windows.Handle, error) {
 	h, err := windows.CreateJobObject(nil, nil)
 	if err != nil {

@@ -8,14 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// takeStdio moves descriptors 0 and 1 to private ones that no child inherits.
+// takeStdio moves descriptors 0 and 1 to new numbers that no child inherits, and returns them.
+// Descriptor 0 is empty afterwards, and descriptor 1 is standard error.
 func takeStdio() (in, out *os.File, err error) {
 	var moved [2]int
 	for fd := range moved {
 		if moved[fd], err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3); err != nil {
 			return nil, nil, err
 		}
-		// Before NewFile, so that the runtime polls them.
+		// They are non-blocking before NewFile is called, so that Go's runtime polls them.
 		if err = unix.SetNonblock(moved[fd], true); err != nil {
 			return nil, nil, err
 		}

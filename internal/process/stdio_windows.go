@@ -6,7 +6,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// takeStdio keeps the standard handles for itself and gives others to whoever asks for them from now on.
+// takeStdio returns the standard handles and replaces them: standard input is empty afterwards, and
+// standard output is standard error.
 func takeStdio() (in, out *os.File, err error) {
 	in, out = os.Stdin, os.Stdout
 	null, err := os.Open(os.DevNull)
@@ -20,5 +21,5 @@ func takeStdio() (in, out *os.File, err error) {
 	return in, out, err
 }
 
-// dropInherited has nothing to do: a process gets the handles here that it is given, and no others.
+// dropInherited has nothing to do: on Windows a process inherits only the handles that it is given.
 func dropInherited() error { return nil }

@@ -1,5 +1,5 @@
-// Package trace reads the conformance traces, recorded runs of the reference engine, and holds an engine against them.
-// Their format is described beside them, in integration/testdata/conformance/README.md.
+// Package trace reads the conformance traces, which are recorded runs of the reference engine, and
+// compares an engine with them. integration/testdata/conformance/README.md describes their format.
 package trace
 
 import (
@@ -30,10 +30,10 @@ type Line struct {
 	Now     int64
 	Type    string
 	Payload any
-	// Fails says that the step fails; else Result is what it returns.
+	// Fails is true if the step fails. Otherwise Result is its result.
 	Fails  bool
 	Result any
-	// State is the whole state where the line is one, and IsState.
+	// IsState is true if the line is a state. State is that whole state.
 	State   any
 	IsState bool
 }
@@ -154,7 +154,8 @@ type Bindings map[string]string
 
 const prefix = "$id"
 
-// Fill returns a payload as MessagePack, with the names of identifiers replaced by what they are bound to.
+// Fill returns a payload as MessagePack. The names of identifiers are replaced by the identifiers that
+// they are bound to.
 func (b Bindings) Fill(payload any) ([]byte, error) {
 	text, err := json.Marshal(b.fill(payload))
 	if err != nil {
@@ -190,7 +191,7 @@ func (b Bindings) fill(v any) any {
 	return v
 }
 
-// bound says whether every identifier that a payload names is bound.
+// bound reports whether every identifier that a payload names is bound.
 func (b Bindings) bound(v any) bool {
 	known := func(s string) bool { return !strings.HasPrefix(s, prefix) || b[s] != "" }
 	switch v := v.(type) {

@@ -15,7 +15,7 @@ type Engine interface {
 	State(ctx context.Context) ([]byte, error)
 }
 
-// Step is an action as it is sent.
+// Step is an action to send.
 type Step struct {
 	Now     int64
 	Type    string
@@ -28,7 +28,7 @@ type Outcome struct {
 	Failed error
 }
 
-// Mode is how steps are sent.
+// Mode is the way in which steps are sent.
 type Mode int
 
 const (
@@ -40,10 +40,10 @@ const (
 	Atomic
 )
 
-// Report says how a verification went.
+// Report is the result of a verification.
 type Report struct {
 	Steps, States, Batches int
-	// Difference is the first one, or nil.
+	// Difference is the first difference, or nil.
 	Difference *Difference
 }
 
@@ -52,7 +52,7 @@ const (
 	maxBatchBytes = 1 << 20
 )
 
-// Verifier holds an engine against a trace.
+// Verifier compares an engine with a trace.
 type Verifier struct {
 	Mode Mode
 	// Progress, if it is set, is called after every step or batch with the steps done so far.
@@ -61,7 +61,8 @@ type Verifier struct {
 	Each func(ctx context.Context) error
 }
 
-// Verify runs a trace. The error is one that is neither a difference nor a recorded failure.
+// Verify runs a trace, up to the first difference, which is in the report. It fails if the trace can't
+// be run for another reason.
 func (v *Verifier) Verify(ctx context.Context, t *Trace, e Engine) (Report, error) {
 	var r Report
 	ids := Bindings{}
@@ -103,8 +104,9 @@ func (v *Verifier) Verify(ctx context.Context, t *Trace, e Engine) (Report, erro
 	return r, nil
 }
 
-// run returns how many of the next lines go together: until a state, until a payload needs an identifier that an
-// earlier one of them makes, and, in atomic batches, until a recorded failure.
+// run returns how many of the next lines go into one batch. The batch ends before a state, and before a
+// payload that needs an identifier which the batch itself makes. An atomic batch also ends before a
+// recorded failure.
 func (v *Verifier) run(lines []Line, ids Bindings) int {
 	if v.Mode == Single || (v.Mode == Atomic && lines[0].Fails) {
 		return 1

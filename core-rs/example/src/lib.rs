@@ -1,6 +1,8 @@
-//! A core of one's own, as a worked example: the built-in actions, and the ones that the guide's snippets use.
+//! An example of a core with actions of its own: the built-in actions, and those that the guide's
+//! snippets use.
 //!
-//! Build it like the built-in core and hand its bytes to the host (`hypertoken run --core`, `Options.CorePath`).
+//! Build it like the built-in core, and give the file to the host (`hypertoken run --core`,
+//! `Options.CorePath`).
 
 use hypertoken_core::{
     Action, At, Context, Error, Kind, Payload, Pile, Record, Registry, Result, Section, Value, Writer, default, member,
@@ -76,7 +78,7 @@ const ACTIONS: &[Action] = &[
     },
 ];
 
-/// What the actions return, for the list of actions and for the types that are made from it.
+/// The shapes of the results, for the list of actions and for the types that are made from it.
 const RESULTS: &[(&str, &str)] = &[
     ("process:item", "ProcessedItem"),
     ("slow:operation", "int"),
@@ -106,7 +108,7 @@ const RECORDS: &[Record] = &[
     },
 ];
 
-/// Adds one to a number under a top-level key of the state's own.
+/// Adds one to the number under a top-level key of the state, and returns the sum.
 fn counted(cx: &mut Context<'_>, key: &str) -> Result<f64> {
     let old = cx.state.map(At::Extra).get(key);
     let n = old.and_then(|b| Value::parse(b, 1).ok()?.as_f64()).unwrap_or(0.0) + 1.0;
@@ -165,8 +167,9 @@ fn receive(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
     Ok(())
 }
 
-/// Puts the discards back. A discarded token is in drawn too, if it was drawn: there it would stand twice once it is drawn
-/// again. So as many tokens of each id leave drawn as come back.
+/// Puts the discards back on the stack. A token that was drawn and then discarded is in drawn, too. If
+/// it stayed there, it would be there twice once it is drawn again. So for each token that comes back, a
+/// token with the same id leaves drawn.
 fn recycle(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
     cx.state.need_stack()?;
     let rng = p.seed()?.map_or_else(|| cx.rng(), |(rng, _)| rng);

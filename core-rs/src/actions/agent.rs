@@ -3,11 +3,11 @@
 use super::{action, number, stack, write_tokens};
 use crate::engine::{Action, Context, Kind, default, optional, required};
 use crate::error::{Error, Result};
-use crate::payload::{Payload, add, amount, only_fields, quote};
+use crate::payload::{Payload, add, amount, check_fields, quote};
 use crate::sections::{Agent, At, Inventory, Map, Pile};
+use crate::state_writer::StateWriter;
 use crate::token::Token;
 use crate::value::Value;
-use crate::walk::StateWriter;
 use crate::write::Writer;
 use std::collections::BTreeSet;
 
@@ -97,21 +97,31 @@ pub(super) const ACTIONS: &[Action] = &[
         write_agents(cx, &all);
         Ok(())
     }),
-    action("agent:transferResource", "Passes an amount on; too little fails.", RESOURCE_PASSES, |cx, p| {
-        let (from, to) = (named(cx, p, "from")?, named(cx, p, "to")?);
-        let (resource, amount) = (p.str("resource")?, p.amount(1.0)?);
-        need_amount(cx, from, "amount", resource, amount)?;
-        pass_amount(cx, from, to, resource, amount)?;
-        resource_record(cx, p, "resource_transfer", resource, amount)
-    }),
+    action(
+        "agent:transferResource",
+        "Passes an amount of a resource on; fails if there is less.",
+        RESOURCE_PASSES,
+        |cx, p| {
+            let (from, to) = (named(cx, p, "from")?, named(cx, p, "to")?);
+            let (resource, amount) = (p.str("resource")?, p.amount(1.0)?);
+            need_amount(cx, from, "amount", resource, amount)?;
+            pass_amount(cx, from, to, resource, amount)?;
+            resource_record(cx, p, "resource_transfer", resource, amount)
+        },
+    ),
     action("agent:transferToken", "Passes a token on.", TOKEN_PASSES, |cx, p| pass_token(cx, p, "token_transfer")),
-    action("agent:stealResource", "Takes what is there, up to an amount.", RESOURCE_PASSES, |cx, p| {
-        let (from, to) = (named(cx, p, "from")?, named(cx, p, "to")?);
-        let resource = p.str("resource")?;
-        let amount = p.amount(1.0)?.min(held(cx, from, resource)?).max(0.0);
-        pass_amount(cx, from, to, resource, amount)?;
-        resource_record(cx, p, "steal_resource", resource, amount)
-    }),
+    action(
+        "agent:stealResource",
+        "Takes up to an amount of a resource from another agent.",
+        RESOURCE_PASSES,
+        |cx, p| {
+            let (from, to) = (named(cx, p, "from")?, named(cx, p, "to")?);
+            let resource = p.str("resource")?;
+            let amount = p.amount(1.0)?.min(held(cx, from, resource)?).max(0.0);
+            pass_amount(cx, from, to, resource, amount)?;
+            resource_record(cx, p, "steal_resource", resource, amount)
+        },
+    ),
     action("agent:stealToken", "Takes a token from another agent.", TOKEN_PASSES, |cx, p| {
         pass_token(cx, p, "steal_token")
     }),
@@ -134,8 +144,8 @@ pub(super) const ACTIONS: &[Action] = &[
     ),
     action(
         "agent:discardCards",
-        "Moves tokens from an inventory to the stack's discards; returns those found. An id that is not held is passed over: \
-         the result lacks it.",
+        "Moves tokens from an inventory to the stack's discards; returns those found. An id that the \
+         agent does not hold is ignored.",
         &[required("name", Kind::String), required("tokenIds", Kind::Strings)],
         discard_cards,
     ),
@@ -151,7 +161,7 @@ const RESOURCE_PASSES: &[crate::engine::Field] = &[
 const TOKEN_PASSES: &[crate::engine::Field] =
     &[required("from", Kind::String), required("to", Kind::String), required("tokenId", Kind::String)];
 
-/// The agent that a field names.
+/// Returns the order of the agent that a field names. Fails if there is no such agent.
 fn named(cx: &Context<'_>, p: &Payload<'_>, field: &str) -> Result<u64> {
     cx.state.agent_order(p.str(field)?)
 }
@@ -183,7 +193,7 @@ fn create(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
     Ok(())
 }
 
-/// How much of a resource an agent has; 0 where it never had any.
+/// Returns how much of a resource an agent has; 0 if it never had any.
 fn held(cx: &Context<'_>, agent: u64, resource: &str) -> Result<f64> {
     match cx.state.map(At::Resources(agent)).get(resource).map(|v| Value::trusted(v)) {
         None => Ok(0.0),
@@ -216,7 +226,7 @@ fn need_amount(cx: &Context<'_>, agent: u64, field: &str, resource: &str, amount
     Ok(())
 }
 
-/// Moves an amount that is there.
+/// Moves an amount of a resource from one agent to another. The caller has checked that it is there.
 fn pass_amount(cx: &mut Context<'_>, from: u64, to: u64, resource: &str, amount: f64) -> Result {
     let left = held(cx, from, resource)? - amount;
     cx.state.set(At::Resources(from), resource, &number(left));
@@ -278,14 +288,14 @@ enum Offer<'a> {
     Amount(&'a str, f64),
 }
 
-/// The offer that a field makes; the agent must be able to keep it.
+/// Reads the offer of a field. Fails if the agent does not have what the offer promises.
 fn offer<'a>(cx: &Context<'_>, p: &Payload<'a>, field: &str, agent: u64) -> Result<Offer<'a>> {
     let Some(v) = p.map(field)? else {
         return Err(Error::bad_payload(format!(
             "field {field}: want {{token: {{id}}}} or {{resource, amount}}, got nothing"
         )));
     };
-    only_fields(v, field, &["amount", "resource", "token"])?;
+    check_fields(v, field, &["amount", "resource", "token"])?;
     let o = Payload::new(v)?;
     if let Some(t) = o.get("token") {
         let id = t.get("id").and_then(Value::as_str);

@@ -73,7 +73,7 @@ pub(super) const ACTIONS: &[Action] = &[
     ),
     action(
         "game:setState",
-        "Writes a top-level key of the state, whole (value, merged unless replace) or in places (patches).",
+        "Writes a top-level key of the state: a value (merged, unless replace is true) or patches.",
         &[
             required("key", Kind::String),
             optional("value", Kind::Any),
@@ -134,7 +134,7 @@ pub(super) const ACTIONS: &[Action] = &[
     }),
     action(
         "rule:markFired",
-        "Notes when a rule fired; nothing before rule:initRules.",
+        "Notes the time at which a rule fired; does nothing before rule:initRules.",
         &[required("name", Kind::String), optional("timestamp", Kind::Number)],
         |cx, p| {
             let (name, at) = (p.str("name")?, p.num("timestamp", cx.now as f64)?);
@@ -157,13 +157,13 @@ fn put<const N: usize>(cx: &mut Context<'_>, fields: [(&str, i64); N]) {
     }
 }
 
-/// Returns the gameState.
+/// Writes the gameState as the result.
 fn finish(cx: &mut Context<'_>) -> Result {
     write_map(cx.out, cx.state.map(At::GameState));
     Ok(())
 }
 
-/// A number of a map; None where it is missing or nil.
+/// Returns a number of a map; None if it is missing or nil.
 fn stored(cx: &Context<'_>, at: At, key: &str) -> Result<Option<f64>> {
     match cx.state.map(at).get(key).map(|v| Value::trusted(v)) {
         None => Ok(None),

@@ -1,4 +1,4 @@
-//! The built-in actions, a file a family.
+//! The built-in actions. Each family has a file.
 
 mod agent;
 mod game;
@@ -45,7 +45,7 @@ const fn action(
     Action { name, about, fields, handler }
 }
 
-/// Writes tokens, of which there are `n`.
+/// Writes an array of `n` tokens.
 fn write_tokens<'a>(out: &mut Writer, n: usize, tokens: impl Iterator<Item = &'a Token>) {
     out.array(n);
     for t in tokens {
@@ -56,26 +56,26 @@ fn write_tokens<'a>(out: &mut Writer, n: usize, tokens: impl Iterator<Item = &'a
     }
 }
 
-/// The bytes of a number.
+/// Returns a number as the bytes of a value.
 fn number(v: f64) -> Vec<u8> {
     let mut w = Writer::default();
     w.num(v);
     w.into_bytes()
 }
 
-/// The bytes of a string.
+/// Returns a string as the bytes of a value.
 fn string(s: &str) -> Vec<u8> {
     let mut w = Writer::default();
     w.str(s);
     w.into_bytes()
 }
 
-/// The bytes of a bool.
+/// Returns a bool as the bytes of a value.
 fn boolean(v: bool) -> &'static [u8] {
     if v { &[0xc3] } else { &[0xc2] }
 }
 
-/// Writes a map of the state as a result.
+/// Writes a map of the state as the result.
 fn write_map(out: &mut Writer, m: &crate::sections::Map) {
     out.map(m.len());
     for (k, v) in m {
@@ -84,7 +84,8 @@ fn write_map(out: &mut Writer, m: &crate::sections::Map) {
     }
 }
 
-/// A fresh identifier that no placement has: entropy that comes twice must not make two of one id.
+/// Returns a new identifier that no placement has. If a host gives the same entropy twice, the same
+/// identifiers come again; without this check two placements could have one id.
 fn fresh_placement_id(cx: &mut Context<'_>) -> String {
     fn taken(s: &State, id: &str) -> bool {
         s.has_placement(id)

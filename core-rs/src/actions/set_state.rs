@@ -1,16 +1,19 @@
-//! game:setState: writes any top-level key of the state, built-in sections included, as a value or in places.
+//! game:setState: writes any top-level key of the state, also a built-in section, as a whole or by
+//! patches.
 //!
-//! A built-in section is written out, changed as bytes, and read back: what is not a section any more fails.
+//! A built-in section is written as bytes, the bytes are changed, and then they are read back. If they
+//! are no such section any more, the action fails.
 
 use super::tree::Tree;
 use crate::engine::Context;
 use crate::error::{Error, Result, code};
-use crate::payload::{Payload, only_fields, quote};
+use crate::payload::{Payload, check_fields, quote};
 use crate::sections::{Agent, Agents, At, Inventory, Limits, Map, Pile, Placement, Rules, Section, Source, Zones};
 use crate::state::State;
+use crate::state_writer::section_bytes;
 use crate::token::Token;
 use crate::value::{Value, scan_all};
-use crate::walk::{Sec, section_bytes};
+use crate::walk::Sec;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -35,7 +38,7 @@ pub(super) fn set_state(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
         (Some(v), None) => merged(old.as_deref().map(Value::trusted), v)?,
         (None, Some(_)) => patched(old.as_deref().map(Value::trusted), p, &cx.state.limits)?,
     };
-    // A built-in section holds values as deep as they may be, a few levels down.
+    // A built-in section contains values a few levels down, and each of them may be MaxDepth deep.
     let max_depth = cx.state.limits.max_depth as usize + if sec.is_some() { 8 } else { 0 };
     scan_all(&new, max_depth)
         .map_err(|e| Error { message: format!("{} as patched: {}", quote(key), e.message), ..e })?;
@@ -53,8 +56,9 @@ pub(super) fn set_state(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
     Ok(())
 }
 
-/// A value merged shallowly into a map: a map's entries, an array's items under their indexes. Anything else,
-/// and whatever meets something that is no map, replaces it.
+/// Merges a new value into an old one, shallowly. If the old value is a map, the entries of a new map
+/// are put into it, and so are the items of a new array, under their indexes. In all other cases the
+/// new value replaces the old one.
 fn merged(old: Option<Value<'_>>, new: Value<'_>) -> Result<Vec<u8>> {
     let Some(old) = old.filter(|v| v.entries().is_some()) else { return Ok(new.bytes().to_vec()) };
     let indexes: Vec<String>;
@@ -74,7 +78,7 @@ fn merged(old: Option<Value<'_>>, new: Value<'_>) -> Result<Vec<u8>> {
     Ok(tree.into_bytes())
 }
 
-/// A value with patches applied, one after the other.
+/// Applies the patches to a value, one after the other, and returns the new value.
 fn patched(old: Option<Value<'_>>, p: &Payload<'_>, limits: &Limits) -> Result<Vec<u8>> {
     let patches = p.array("patches")?;
     if patches.is_empty() {
@@ -84,7 +88,7 @@ fn patched(old: Option<Value<'_>>, p: &Payload<'_>, limits: &Limits) -> Result<V
     let mut keys: Vec<&str> = Vec::new();
     for (i, patch) in patches.iter().enumerate() {
         let field = format!("patches[{i}]");
-        only_fields(*patch, &field, &["path", "value"])?;
+        check_fields(*patch, &field, &["path", "value"])?;
         let path = patch.get("path").and_then(Value::items);
         let path = path
             .filter(|p| p.len() > 0)
@@ -288,7 +292,7 @@ fn read_placement(p: Value<'_>, what: &str) -> Result<Placement> {
     })
 }
 
-/// The agents, those that are there already in their order, new ones behind them.
+/// Reads the agents. Those that exist already keep their order; new ones follow, sorted by name.
 fn read_agents(s: &State, v: Value<'_>) -> Result<Agents> {
     let Some(entries) = v.entries() else { return malformed("agents", "a map", Some(v)) };
     let mut new: BTreeMap<&str, Agent> = BTreeMap::new();

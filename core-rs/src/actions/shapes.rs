@@ -96,11 +96,11 @@ const fn record(
     Record { name, about, fields, rest }
 }
 
-/// What the shapes name.
+/// The records that the shapes name.
 pub(crate) const RECORDS: &[Record] = &[
     record(
         "Token",
-        "A card, a piece, a chip: any map with a string id. Whatever else it has is kept as it is.",
+        "A card, a piece, a chip: any map with a string id. All other fields are kept as they are.",
         &[
             member("id", "string", "nothing makes it unique: a token may be copied"),
             may("label", "any", ""),
@@ -143,7 +143,7 @@ pub(crate) const RECORDS: &[Record] = &[
     ),
     record(
         "Agent",
-        "A seat at the table.",
+        "A player at the table.",
         &[
             member("id", "string", "made up unless agent:create names one"),
             member("name", "string", "the agent's key"),
@@ -157,13 +157,13 @@ pub(crate) const RECORDS: &[Record] = &[
     record("TokenRef", "Names a token by its id.", &[member("id", "string", "")], Some("any")),
     record(
         "Offer",
-        "What one side of agent:trade gives: either token, or resource and amount.",
+        "The offer of one side of agent:trade: either token, or resource and amount.",
         &[may("token", "TokenRef", ""), may("resource", "string", ""), may("amount", "number", "at least 0")],
         None,
     ),
     record(
         "Transaction",
-        "What passed between two agents.",
+        "A transfer between two agents.",
         &[
             may("type", "string", "resource_transfer, token_transfer, steal_resource, steal_token or trade"),
             may("from", "string", "the name of an agent"),
@@ -222,46 +222,50 @@ pub(crate) const RECORDS: &[Record] = &[
         "The deck and where its tokens go. The top is the end of an array.",
         &[
             member("stack", "Token[]", ""),
-            member("drawn", "Token[]", "what was drawn, whoever has it now"),
+            member("drawn", "Token[]", "the tokens that were drawn, even if they are elsewhere now"),
             member("discards", "Token[]", ""),
         ],
         None,
     ),
     record(
         "ReshufflePolicy",
-        "When a source is shuffled by itself.",
+        "The rule by which a source is shuffled automatically.",
         &[
-            member("threshold", "number|null", "how few tokens are left then; null for never"),
-            member("mode", "string", "auto, or nothing is shuffled by itself"),
+            member(
+                "threshold",
+                "number|null",
+                "a draw that leaves this many tokens or fewer shuffles them; null for never",
+            ),
+            member("mode", "string", "with any other mode than auto, nothing is shuffled automatically"),
         ],
         None,
     ),
     record(
         "Source",
-        "Several stacks drawn from as one. The top is the end of an array.",
+        "Several stacks, from which tokens are drawn as from one. The top is the end of an array.",
         &[
             member("tokens", "Token[]", ""),
             member("burned", "Token[]", ""),
             member("stackIds", "string[]", "stack-0, stack-1, ..."),
-            member("seed", "number|string|null", "what it is shuffled with"),
+            member("seed", "number|string|null", "the seed of its shuffles"),
             member("reshufflePolicy", "ReshufflePolicy", ""),
         ],
         None,
     ),
     record(
         "SourceInspection",
-        "A source, with how many stacks it has.",
+        "A source, with the number of its stacks.",
         &[
             member("stacks", "int", ""),
             member("tokens", "Token[]", ""),
             member("burned", "Token[]", ""),
             member("stackIds", "string[]", "stack-0, stack-1, ..."),
-            member("seed", "number|string|null", "what it is shuffled with"),
+            member("seed", "number|string|null", "the seed of its shuffles"),
             member("reshufflePolicy", "ReshufflePolicy", ""),
         ],
         None,
     ),
-    record("AddedStack", "What source:addStack adds.", &[member("tokens", "Token[]", "")], None),
+    record("AddedStack", "The stack that source:addStack adds.", &[member("tokens", "Token[]", "")], None),
     record(
         "Patch",
         "One write of game:setState. Maps are made on the way; an index of an array is written as a string.",
@@ -270,13 +274,13 @@ pub(crate) const RECORDS: &[Record] = &[
     ),
     record(
         "MergedTokens",
-        "What token:merge returns.",
+        "The result of token:merge.",
         &[member("merged", "Token", ""), may("originals", "Token[]", "with keepOriginals")],
         None,
     ),
     record(
         "TransformedToken",
-        "What token:transform returns: a token, unless the properties have an id that is no string.",
+        "The result of token:transform: a token, unless the properties have an id that is no string.",
         &[
             member("id", "any", "that of the properties, or else the token's"),
             member("_transformedFrom", "string", "the id that the token had"),
@@ -292,13 +296,13 @@ pub(crate) const RECORDS: &[Record] = &[
     ),
     record(
         "DrawnTokens",
-        "What tokens:draw returns, deck by deck.",
-        &[member("drawn", "Token[][]", "top first"), member("decks", "Token[][]", "what is left")],
+        "The result of tokens:draw, deck by deck.",
+        &[member("drawn", "Token[][]", "top first"), member("decks", "Token[][]", "the remaining tokens")],
         None,
     ),
     record(
         "State",
-        "The whole state. Keys beside these are the game's own, which game:setState writes.",
+        "The whole state. All other keys are the game's own; game:setState writes them.",
         &[
             member("agents", "map<Agent>", "by their names"),
             member("gameLoop", "GameLoop", ""),
@@ -314,7 +318,7 @@ pub(crate) const RECORDS: &[Record] = &[
     ),
     record(
         "Setup",
-        "What an engine begins with.",
+        "The setup of a new engine.",
         &[
             may("stack", "Token[]|null", "the stack, the top last; without it actions of the family stack fail"),
             may("source", "SourceSetup|null", "without it actions of the family source fail"),
@@ -323,16 +327,20 @@ pub(crate) const RECORDS: &[Record] = &[
     ),
     record(
         "SourceSetup",
-        "The source that an engine begins with.",
+        "The source of a new engine.",
         &[may("stacks", "Token[][]", ""), may("reshuffle", "ReshuffleSetup|null", "")],
         None,
     ),
     record(
         "ReshuffleSetup",
-        "When source:draw shuffles what is left.",
+        "The rule by which source:draw shuffles the remaining tokens.",
         &[
-            may("threshold", "number|null", "how few tokens are left then; null, the default, for never"),
-            may("mode", "string|null", "default auto; with another one nothing is shuffled by itself"),
+            may(
+                "threshold",
+                "number|null",
+                "a draw that leaves this many tokens or fewer shuffles them; null, the default, for never",
+            ),
+            may("mode", "string|null", "default auto; with any other mode, nothing is shuffled automatically"),
         ],
         None,
     ),

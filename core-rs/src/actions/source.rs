@@ -1,13 +1,14 @@
-//! source:*: several stacks drawn from as one.
+//! source:*: several stacks from which tokens are drawn as if they were one.
 
 use super::{action, write_tokens};
 use crate::engine::{Action, Context, Kind, default, optional, required};
 use crate::error::{Error, Result};
-use crate::payload::{Payload, only_fields, quote, seed_rng};
+use crate::payload::{Payload, check_fields, quote, seed_rng};
 use crate::sections::{Pile, Section};
+use crate::state_writer::section_bytes;
 use crate::token::Token;
 use crate::value::Value;
-use crate::walk::{Sec, section_bytes};
+use crate::walk::Sec;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
@@ -20,7 +21,7 @@ pub(super) const ACTIONS: &[Action] = &[
     ),
     action(
         "source:shuffle",
-        "Shuffles; a seed that is given stays the source's.",
+        "Shuffles; if a seed is given, the source keeps it.",
         &[optional("seed", Kind::Seed)],
         shuffle,
     ),
@@ -38,7 +39,7 @@ pub(super) const ACTIONS: &[Action] = &[
     ),
     action(
         "source:removeStack",
-        "Takes what is left of a stack out again.",
+        "Takes the remaining tokens of a stack out again.",
         &[required("stackId", Kind::String)],
         remove_stack,
     ),
@@ -46,7 +47,7 @@ pub(super) const ACTIONS: &[Action] = &[
     action("source:inspect", "Returns the source: {stacks, stackIds, tokens, burned, ...}.", &[], inspect),
 ];
 
-/// How many tokens a count means for a source, which must hold that many.
+/// Returns the field `count`. Fails if the source has fewer tokens.
 fn exactly(cx: &Context<'_>, p: &Payload<'_>) -> Result<usize> {
     cx.state.need_source()?;
     let (n, left) = (p.count(1)?, cx.state.pile(Pile::Source).len());
@@ -56,7 +57,7 @@ fn exactly(cx: &Context<'_>, p: &Payload<'_>) -> Result<usize> {
     Ok(n as usize)
 }
 
-/// Shuffles with the source's seed, or with entropy.
+/// Shuffles with the source's seed, or, if it has none, with entropy.
 fn reshuffle(cx: &mut Context<'_>) -> Result {
     let seed = &cx.state.need_source()?.seed;
     let rng = seed_rng(Value::trusted(seed)).unwrap_or_else(|| cx.rng());
@@ -105,7 +106,7 @@ fn burn(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
 fn add_stack(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
     cx.state.need_source()?;
     let stack = p.map("stack")?.ok_or_else(|| Error::bad_payload("field stack: want a map {tokens}, got nothing"))?;
-    only_fields(stack, "stack", &["tokens"])?;
+    check_fields(stack, "stack", &["tokens"])?;
     let tokens = Payload::new(stack)?.tokens("tokens")?;
     let tokens: Rc<[Token]> = tokens.into_iter().map(|v| Token::new(v, "stack.tokens[]")).collect::<Result<_>>()?;
     for t in tokens.iter() {
@@ -120,7 +121,7 @@ fn remove_stack(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
     let s = cx.state.need_source()?;
     let at = s.stacks.iter().position(|s| &*s.id == id);
     let at = at.ok_or_else(|| Error::not_found(format!("field stackId: the source has no stack {}", quote(id))))?;
-    // Tokens are told apart by their ids: of each id, as many go as the stack brought.
+    // Tokens are told apart by their ids. Of each id, as many tokens are removed as the stack had.
     let tokens = s.stacks[at].tokens.clone();
     let mut brought: BTreeMap<&str, usize> = BTreeMap::new();
     tokens.iter().for_each(|t| *brought.entry(t.id()).or_default() += 1);

@@ -3,15 +3,16 @@
 use super::{action, fresh_placement_id};
 use crate::engine::{Action, Context, Kind, default, optional, required};
 use crate::error::{Error, Result};
-use crate::payload::{Payload, only_fields, quote};
+use crate::payload::{Payload, check_fields, quote};
 use crate::sections::{Map, Placement, Section, Zone, Zones};
+use crate::state_writer::StateWriter;
 use crate::value::Value;
-use crate::walk::{StateWriter, Visit};
+use crate::walk::Visit;
 
 pub(super) const ACTIONS: &[Action] = &[
     action(
         "space:place",
-        "Puts a card into a zone, which is made where missing; returns the placement, or null where it is locked.",
+        "Puts a card into a zone, which is made if it is missing; returns the placement, or null if the zone is locked.",
         &[required("zone", Kind::String), required("card", Kind::Token), optional("opts", Kind::MapOf("PlaceOptions"))],
         place,
     ),
@@ -23,7 +24,7 @@ pub(super) const ACTIONS: &[Action] = &[
     ),
     action(
         "space:move",
-        "Moves a placement to the end of another zone, which is made where missing.",
+        "Moves a placement to the end of another zone, which is made if it is missing.",
         &[
             required("fromZone", Kind::String),
             required("toZone", Kind::String),
@@ -41,7 +42,7 @@ pub(super) const ACTIONS: &[Action] = &[
     ),
     action(
         "space:createZone",
-        "Makes a zone; one that exists stays. label, x and y are allowed for compatibility: nothing keeps them.",
+        "Makes a zone, unless it exists. label, x and y are allowed for compatibility, and ignored.",
         &[
             required("name", Kind::String),
             optional("label", Kind::Any),
@@ -52,7 +53,7 @@ pub(super) const ACTIONS: &[Action] = &[
     ),
     action(
         "space:deleteZone",
-        "Drops a zone with all that lies in it; its lock stays.",
+        "Removes a zone with all its placements; its lock stays.",
         &[required("name", Kind::String)],
         delete,
     ),
@@ -65,7 +66,7 @@ pub(super) const ACTIONS: &[Action] = &[
     ),
     action(
         "space:shuffleZone",
-        "Shuffles what lies in a zone.",
+        "Shuffles the placements of a zone.",
         &[required("zone", Kind::String), optional("seed", Kind::Seed)],
         shuffle,
     ),
@@ -107,7 +108,7 @@ fn place(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
     let zone = p.name("zone")?;
     let token = p.token("card")?;
     let opts = p.map("opts")?.unwrap_or(Value::NIL);
-    only_fields(opts, "opts", &["faceUp", "label", "x", "y"])?;
+    check_fields(opts, "opts", &["faceUp", "label", "x", "y"])?;
     let opts = Payload::new(opts)?;
     let (x, y) = (opts.num("x", 0.0)?, opts.num("y", 0.0)?);
     let face_up = opts.bool("faceUp", true)?;
@@ -211,7 +212,8 @@ fn shuffle(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
     Ok(())
 }
 
-/// Moves each placement of an unlocked zone to what `f` says of its index and of how many there are.
+/// Moves each placement of an unlocked zone to the position that `f` returns for its index and the
+/// number of placements.
 fn lay_out(cx: &mut Context<'_>, zone: &str, f: impl Fn(f64, f64) -> (f64, f64)) -> Result {
     if cx.state.is_locked(zone) {
         return Ok(());
@@ -224,7 +226,7 @@ fn lay_out(cx: &mut Context<'_>, zone: &str, f: impl Fn(f64, f64) -> (f64, f64))
         if !x.is_finite() || !y.is_finite() {
             return Err(Error::out_of_range(format!("the layout puts token {i} at {x}, {y}: out of range")));
         }
-        // Adding 0 makes a negative zero a plain one.
+        // Adding 0 turns -0.0 into 0.0.
         cx.state.set_placement(zone, order, x + 0.0, y + 0.0, face_up);
     }
     Ok(())

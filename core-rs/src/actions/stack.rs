@@ -28,7 +28,7 @@ pub(super) const ACTIONS: &[Action] = &[
         burn,
     ),
     action("stack:reset", "Goes back to the setup's tokens; empties drawn and discards.", &[], reset),
-    action("stack:cut", "Puts what lies below position on top.", &[default("position", Kind::Whole, "0")], cut),
+    action("stack:cut", "Puts the tokens below position on top.", &[default("position", Kind::Whole, "0")], cut),
     action(
         "stack:insertAt",
         "Puts a card in; position 0 is the bottom, the size is the top.",
@@ -50,13 +50,13 @@ pub(super) const ACTIONS: &[Action] = &[
     action("stack:reverse", "Turns the stack over; fails on an empty one.", &[], reverse),
     action(
         "stack:discard",
-        "Puts a card on the discards; returns it. Nothing checks that the card exists, and where it lies it stays.",
+        "Puts a card on the discards; returns it. The card is not looked for anywhere, and not taken from anywhere.",
         &[required("card", Kind::Token)],
         discard,
     ),
 ];
 
-/// How many tokens a count means for a stack that may hold fewer.
+/// Returns the field `count`, or the size of the stack if that is smaller.
 fn up_to(cx: &Context<'_>, p: &Payload<'_>) -> Result<usize> {
     cx.state.need_stack()?;
     Ok(p.count(1)?.min(cx.state.pile(Pile::Stack).len() as u64) as usize)
@@ -102,7 +102,7 @@ fn reset(cx: &mut Context<'_>, _: &Payload<'_>) -> Result {
     Ok(())
 }
 
-/// The last index of the stack, -1 where it is empty.
+/// Returns the last index of the stack; -1 if it is empty.
 fn last(cx: &Context<'_>) -> Result<i64> {
     cx.state.need_stack()?;
     Ok(cx.state.pile(Pile::Stack).len() as i64 - 1)

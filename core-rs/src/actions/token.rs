@@ -1,4 +1,4 @@
-//! token:*: make tokens from the tokens they are given. They leave the state alone.
+//! token:*: actions that make tokens from the tokens of their payload. They do not change the state.
 
 use super::{action, string};
 use crate::engine::{Action, Context, Kind, default, optional, required};
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 pub(super) const ACTIONS: &[Action] = &[
     action(
         "token:transform",
-        "Returns the token with the properties over it, whatever they are: an id that is no string makes it no token.",
+        "Returns the token with the properties added or replaced. If they have an id that is no string, the result is no token.",
         &[required("token", Kind::Token), default("properties", Kind::Map, "{}")],
         |cx, p| {
             let token = p.token_value("token")?;
@@ -61,12 +61,12 @@ pub(super) const ACTIONS: &[Action] = &[
     ),
 ];
 
-/// The id of a checked token.
+/// Returns the id of a checked token.
 pub(super) fn id_of(token: Value<'_>) -> &str {
     token.get("id").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// A map under construction: entries of others, over one another.
+/// A map that is being made. An entry that is added replaces an entry with the same key.
 #[derive(Clone, Default)]
 pub(super) struct Builder<'a>(BTreeMap<&'a str, Cow<'a, [u8]>>);
 
@@ -141,7 +141,7 @@ fn detach(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
     Ok(())
 }
 
-/// Sets the id that the properties name, or a fresh one.
+/// Sets the id from the properties, or, if they have none, a new one.
 fn identify<'a>(cx: &mut Context<'_>, b: &mut Builder<'a>, properties: Option<Value<'a>>, field: &str) -> Result {
     match properties.and_then(|p| p.get("id")).filter(|id| !id.is_nil()) {
         Some(id) if id.as_str().is_none() => {

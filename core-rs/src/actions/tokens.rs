@@ -1,4 +1,4 @@
-//! tokens:*: queries and changes over arrays of tokens. They leave the state alone.
+//! tokens:*: actions that search or change arrays of tokens. They do not change the state.
 
 use super::{action, boolean, token::Builder};
 use crate::engine::{Action, Context, Kind, default, optional, required};
@@ -68,7 +68,7 @@ pub(super) const ACTIONS: &[Action] = &[
 const CHANGES: &[crate::engine::Field] =
     &[required("tokens", Kind::Tokens), default("operation", Kind::StringOf("'flip'|'merge'|'unmerge'"), "\"flip\"")];
 
-/// Which tokens a query means.
+/// The condition of a query: which tokens it matches.
 enum Predicate<'a> {
     Set(&'static str),
     Unset(&'static str),
@@ -210,7 +210,8 @@ fn collect(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
         "source" => Some(Pile::Source),
         _ => None,
     };
-    // A source may be named any number of times: what is collected is bounded while it is, by its bytes.
+    // The payload may name a source any number of times. So the bytes of the collected tokens are bounded
+    // here, and not only when the result is written.
     let (mut tokens, mut bytes): (Vec<&Token>, usize) = (Vec::new(), 0);
     let mut take = |t| {
         tokens.push(t);

@@ -1,8 +1,9 @@
 //! A value that is changed in many places and written once.
 //!
-//! What no change touches stays the bytes it came as. A container on the way to a change is opened once: an index of
-//! four bytes an item, in which later changes search. So a change costs its path, whatever the value's size, and the
-//! memory is that of the indexes and of the changes.
+//! Parts that no change touches stay as the bytes that came. A container on the way to a change is
+//! opened once: it gets an index, four bytes for each item, in which later changes search. So the cost
+//! of a further change depends on its path, not on the value's size. The memory is that of the
+//! indexes and of the changes.
 
 use crate::error::{Error, Result};
 use crate::payload::quote;
@@ -16,35 +17,37 @@ use std::slice::Iter;
 /// The node of the whole value.
 const ROOT: u32 = 0;
 
-/// A value under change. Nodes are named by their index; a node that is replaced stays, and nothing leads to it.
+/// A value that is being changed. Nodes refer to each other by their index. A node that is replaced
+/// stays in the list, but no node refers to it.
 #[derive(Debug)]
 pub(super) struct Tree<'a> {
     nodes: Vec<Node<'a>>,
-    /// For each map that is open, by its node: the entries that are open or changed.
+    /// The nodes of the entries that are open or changed, by the node of their map and their key.
     entries: BTreeMap<(u32, &'a str), u32>,
-    /// For each array that is open, by its node: the items that are open or changed.
+    /// The nodes of the items that are open or changed, by the node of their array and their index.
     items: BTreeMap<(u32, u32), u32>,
 }
 
 #[derive(Debug)]
 enum Node<'a> {
-    /// As it came.
+    /// A value that is not open.
     Plain(Value<'a>),
-    /// A map: what it was, where its entries begin, sorted by their keys, and how many keys are new.
+    /// An open map: its old value, the offsets of the old entries, sorted by their keys, and the number
+    /// of new keys.
     Map { old: Value<'a>, at: Box<[u32]>, added: usize },
-    /// An array: what it was, where its items begin, and how many there are now.
+    /// An open array: its old value, the offsets of the old items, and the number of items now.
     Array { old: Value<'a>, at: Box<[u32]>, len: usize },
 }
 
 impl<'a> Tree<'a> {
-    /// A tree over a value; nil stands for a value that is not there yet.
+    /// Returns a tree over a value. If there is no value yet, it is nil.
     pub(super) fn new(value: Value<'a>) -> Tree<'a> {
         Tree { nodes: vec![Node::Plain(value)], entries: BTreeMap::new(), items: BTreeMap::new() }
     }
 
-    /// Puts a value at a path of at least one key; maps are made on the way, in the place of nil, false, 0 and "" too.
-    /// It fails if the path leads into something else, or to an index that the array does not have, nor ends at.
-    /// `field` names the path in the error.
+    /// Puts a value at a path of at least one key. Maps that are missing on the way are made; they also
+    /// replace nil, false, 0 and "". Fails if the path leads into another value that is no container, or
+    /// to an index of an array that is greater than its length. `field` names the path in the error.
     pub(super) fn put(&mut self, path: &[&'a str], value: Value<'a>, field: &str) -> Result {
         let Some((last, way)) = path.split_last() else { return Ok(()) };
         let mut node = ROOT;
@@ -54,12 +57,12 @@ impl<'a> Tree<'a> {
         self.child(node, last, Some(value), field).map(drop)
     }
 
-    /// Opens the whole value, so that it is written with its keys sorted even if nothing changes it.
+    /// Opens the whole value. So its keys are sorted when it is written, even if nothing changes it.
     pub(super) fn open_root(&mut self) -> Result {
         self.open(ROOT, "", "")
     }
 
-    /// The node under a key of a node, which is opened; with `new`, a new one of that value.
+    /// Opens a node, and returns the node of one of its keys. With `new`, that node gets this value.
     fn child(&mut self, node: u32, key: &'a str, new: Option<Value<'a>>, field: &str) -> Result<u32> {
         self.open(node, key, field)?;
         let next = self.nodes.len() as u32;
@@ -120,7 +123,7 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    /// The value as it is now: maps that were opened have their keys sorted. There is no recursion.
+    /// Returns the changed value. The keys of maps that were opened are sorted. There is no recursion.
     pub(super) fn into_bytes(self) -> Vec<u8> {
         let mut out = Writer::default();
         let mut open: Vec<Container<'_, 'a>> = Vec::new();
@@ -159,7 +162,7 @@ enum Container<'t, 'a> {
 }
 
 impl Container<'_, '_> {
-    /// Writes up to the next value that has a node, and returns that; None at the end.
+    /// Writes items up to the next one that has a node, and returns that node; None at the end.
     fn write_on(&mut self, out: &mut Writer) -> Option<u32> {
         match self {
             Container::Map { old, at, changed } => loop {

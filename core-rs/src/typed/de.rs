@@ -1,4 +1,4 @@
-//! Values as types: a serde deserializer that reads checked MessagePack in place.
+//! A serde deserializer: it makes types of values, and reads checked MessagePack in place.
 
 use super::fault::Fault;
 use super::keys::KeyDecoder;
@@ -10,7 +10,7 @@ use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
-/// Reads one value. Its recursion ends with the value's depth, which MaxDepth bounds.
+/// Reads one value. The recursion is as deep as the value, which MaxDepth bounds.
 #[derive(Clone, Copy)]
 pub(crate) struct Decoder<'de>(pub(crate) Value<'de>);
 
@@ -23,7 +23,7 @@ impl<'de> Decoder<'de> {
         self.0.as_str().ok_or_else(|| Fault::wrong("a string", self.0))
     }
 
-    /// A whole number of min to max.
+    /// Returns a whole number from `min` to `max`.
     fn whole(self, min: i64, max: i64) -> Result<i64, Fault> {
         let f = self.number("a whole number")?;
         let Some(n) = as_int(f) else {
@@ -144,7 +144,7 @@ impl<'de> Deserializer<'de> for Decoder<'de> {
         if self.0.is_nil() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
-    /// nil, and an empty map: the payload of an action without fields.
+    /// Accepts nil and an empty map: both are the payload of an action without fields.
     fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
         match self.0.entries().map(|mut e| e.next()) {
             Some(Some((name, _))) => Err(serde::de::Error::unknown_field(name, &[])),
@@ -196,7 +196,8 @@ impl<'de> Deserializer<'de> for Decoder<'de> {
         self.entries(visitor)
     }
 
-    /// A variant without data is its name, one with data a map of its name to the data.
+    /// A variant without data is the string of its name. A variant with data is a map with one entry,
+    /// from its name to the data.
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -240,7 +241,7 @@ impl<'de> SeqAccess<'de> for &mut Sequence<'de> {
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Fault> {
         let Some(item) = self.items.next() else { return Ok(None) };
         self.next += 1;
-        seed.deserialize(Decoder(item)).map(Some).map_err(|f| f.at(self.next - 1))
+        seed.deserialize(Decoder(item)).map(Some).map_err(|f| f.under_index(self.next - 1))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -250,7 +251,7 @@ impl<'de> SeqAccess<'de> for &mut Sequence<'de> {
 
 struct Map<'de> {
     entries: Entries<'de>,
-    /// The entry whose key was read and whose value was not.
+    /// The entry whose key has been read, but not yet its value.
     value: Option<(&'de str, Value<'de>)>,
 }
 

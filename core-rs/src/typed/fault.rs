@@ -1,4 +1,4 @@
-//! What serde's errors become: the path of the field, and what is wrong with its value.
+//! The error of the serializer and of the deserializer: the path of a field, and what is wrong there.
 
 use crate::error::{Error, clip, code};
 use crate::near::nearest;
@@ -9,7 +9,7 @@ use std::fmt::{self, Display};
 #[derive(Debug)]
 pub(crate) struct Fault {
     code: &'static str,
-    /// Where it is, such as `hand[2].rank`; empty for the value as a whole.
+    /// The path of the field, such as `hand[2].rank`. It is empty for the value as a whole.
     path: String,
     text: String,
 }
@@ -27,8 +27,8 @@ impl Fault {
         Fault::bad(format!("want {want}, got {}", got.describe()))
     }
 
-    /// The same fault, seen from the container that has the value under a key. Any key may be in a payload: what can't be
-    /// printed is escaped.
+    /// Returns the fault with a key before its path. A payload may have any key, so characters that can't
+    /// be printed are escaped.
     pub(crate) fn under(mut self, key: &str) -> Fault {
         let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
         let mut path = String::new();
@@ -42,15 +42,15 @@ impl Fault {
         self
     }
 
-    /// The same fault, seen from the array that has the value at an index.
-    pub(crate) fn at(mut self, index: usize) -> Fault {
+    /// Returns the fault with an index before its path.
+    pub(crate) fn under_index(mut self, index: usize) -> Fault {
         let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
         self.path = format!("[{index}]{dot}{}", self.path);
         self
     }
 
-    /// The error to return. `whole` names the value as a whole; a payload is not named where a field is. `code` is the
-    /// code if it is not the fault's own.
+    /// Returns the error of an action for this fault. `whole` names the value; it is left out for a field
+    /// of a payload. `code` replaces the fault's own code.
     pub(crate) fn error(self, whole: &str, code: Option<&'static str>) -> Error {
         let message = match (whole, &*self.path) {
             (_, "") => format!("{whole}: {}", self.text),

@@ -1,4 +1,5 @@
-//! Keys of maps, which are strings, as types: numbers, bools and variants without data have a text.
+//! Makes types of the keys of maps. Keys are strings; numbers, bools and variants without data are
+//! parsed from their text.
 
 use super::fault::Fault;
 use serde::de::value::BorrowedStrDeserializer;

@@ -55,10 +55,11 @@ use crate::write::Writer;
 use serde::Serialize;
 use serde::de::{Deserialize, DeserializeOwned};
 
-/// Code of an error about what a handler returned, or about a result that is not of the type that the caller wanted.
+/// The code of an error if a handler's return value can't be written, or if a result does not have the
+/// type that the caller wants.
 pub const BAD_RESULT: &str = "bad_result";
 
-/// An empty map: what a payload that is missing counts as.
+/// An empty map. A missing payload counts as this.
 const EMPTY: &[u8] = &[0x80];
 
 /// Makes a handler of a function that takes a context and a payload of a type of its own, and
@@ -72,7 +73,7 @@ macro_rules! handler {
     };
 }
 
-/// A payload in place: `payload! { name: "ann", count: 2 }`. Values are anything that is [`serde::Serialize`].
+/// Makes a payload: `payload! { name: "ann", count: 2 }`. Each value must be [`serde::Serialize`].
 #[macro_export]
 macro_rules! payload {
     ($($key:ident: $value:expr),* $(,)?) => {
@@ -84,7 +85,7 @@ macro_rules! payload {
     };
 }
 
-/// What [`handler!`] expands to: decodes the payload, runs the function, and writes its result.
+/// Decodes the payload, runs the function, and writes its result. [`handler!`] expands to a call of it.
 pub fn run_typed<'p, P, R, E>(
     cx: &mut Context<'_>,
     payload: &Payload<'p>,
@@ -110,7 +111,7 @@ where
     Ok(())
 }
 
-/// A value as MessagePack, at most `max_depth` containers deep.
+/// Returns a value as MessagePack. Fails if it is more than `max_depth` containers deep.
 pub(crate) fn encode(what: &str, value: &(impl Serialize + ?Sized), max_depth: usize) -> Result<Vec<u8>> {
     let mut out = Writer::default();
     value.serialize(ser::Encoder(&mut out)).map_err(|f| f.error(what, None))?;
@@ -118,7 +119,7 @@ pub(crate) fn encode(what: &str, value: &(impl Serialize + ?Sized), max_depth: u
     Ok(out.into_bytes())
 }
 
-/// A value of a type, from checked MessagePack.
+/// Makes a value of a type from checked MessagePack.
 pub(crate) fn decode<'v, T: Deserialize<'v>>(what: &str, code: &'static str, bytes: &'v [u8]) -> Result<T> {
     T::deserialize(de::Decoder(Value::trusted(bytes))).map_err(|f| f.error(what, Some(code)))
 }
@@ -126,7 +127,7 @@ pub(crate) fn decode<'v, T: Deserialize<'v>>(what: &str, code: &'static str, byt
 /// A token in a zone, as a type of your own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Placed<T> {
-    /// The placement's id, which space:move and space:remove want.
+    /// The placement's id. The actions space:move and space:remove take it.
     pub id: String,
     pub token: T,
     pub x: f64,
@@ -143,14 +144,14 @@ impl Context<'_> {
         decode(&format!("the result of {}", clip(action)), BAD_RESULT, &result)
     }
 
-    /// Like [`Context::call`], for an action whose result does not matter.
+    /// Does the same as [`Context::call`], for an action whose result does not matter.
     pub fn run(&mut self, action: &str, payload: &(impl Serialize + ?Sized)) -> Result {
         let payload = encode("the payload", payload, self.state.limits.max_depth as usize)?;
         self.call_raw(action, &payload).map(drop)
     }
 
-    /// An entry of one of the state's maps; None if it is missing or nil. Fails with [`code::BAD_STATE`] if it is
-    /// not a T.
+    /// Returns an entry of one of the state's maps; None if it is missing or nil. Fails with
+    /// [`code::BAD_STATE`] if it is not a T.
     pub fn read<T: DeserializeOwned>(&self, at: At, key: &str) -> Result<Option<T>> {
         match self.state.map(at).get(key) {
             None => Ok(None),
@@ -166,7 +167,7 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// An entry of gameState, where a game keeps what it needs to know; None if it is missing or nil.
+    /// Returns an entry of gameState, in which a game keeps its own data; None if it is missing or nil.
     pub fn game<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         self.read(At::GameState, key)
     }
@@ -176,18 +177,18 @@ impl Context<'_> {
         self.write(At::GameState, key, value)
     }
 
-    /// The names of the agents, in the order in which they were created.
+    /// Returns the names of the agents, in the order in which they were created.
     pub fn agents(&self) -> Vec<String> {
         self.state.agents().map(|a| a.name.to_string()).collect()
     }
 
-    /// The tokens that an agent holds, in the order in which they came.
+    /// Returns the tokens that an agent holds, in the order in which they came.
     pub fn hand<T: DeserializeOwned>(&self, agent: &str) -> Result<Vec<T>> {
         let order = self.state.agent_order(agent)?;
         self.state.agent(order).inventory.iter().map(|t| token(t, &format!("a token of {}", clip(agent)))).collect()
     }
 
-    /// What lies in a zone, in the order in which it was placed; nothing if there is no such zone.
+    /// Returns the tokens in a zone, in their order; nothing if there is no such zone.
     pub fn zone<T: DeserializeOwned>(&self, zone: &str) -> Result<Vec<Placed<T>>> {
         let placed = |p: &crate::sections::Placement| {
             let token = token(&p.token, &format!("a token in the zone {}", clip(zone)))?;
@@ -196,17 +197,17 @@ impl Context<'_> {
         self.state.zone(zone).into_iter().flat_map(|z| z.items.values()).map(placed).collect()
     }
 
-    /// The tokens of a pile, its top last.
+    /// Returns the tokens of a pile. The top comes last.
     pub fn pile<T: DeserializeOwned>(&self, pile: Pile) -> Result<Vec<T>> {
         self.state.pile(pile).iter().map(|t| token(t, "a token of a pile")).collect()
     }
 
-    /// The token on top of a pile; None if the pile is empty.
+    /// Returns the token on top of a pile; None if the pile is empty.
     pub fn top<T: DeserializeOwned>(&self, pile: Pile) -> Result<Option<T>> {
         self.state.pile(pile).back().map(|t| token(t, "the top of a pile")).transpose()
     }
 
-    /// Raises an event, which the host hands to its listeners once the action is acknowledged.
+    /// Raises an event. The host hands it to listeners once the action is acknowledged.
     pub fn raise(&mut self, name: &str, payload: &(impl Serialize + ?Sized)) -> Result {
         let what = format!("the event {}", clip(name));
         let payload = encode(&what, payload, self.state.limits.max_depth as usize)?;

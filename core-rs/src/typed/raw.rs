@@ -1,4 +1,4 @@
-//! Values that are not looked into, tokens, and payloads made in place.
+//! Values that are passed on as bytes, tokens, and the payloads that `payload!` makes.
 
 use super::fault::Fault;
 use super::ser::Encoder;
@@ -10,26 +10,26 @@ use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, MapAccess, Se
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::fmt;
 
-/// The name of the newtype by which the serializer and the deserializer of this crate know a value that is handed on as
-/// its bytes.
+/// The name of a newtype. By this name, the serializer and the deserializer of this crate know a value
+/// that is passed on as bytes.
 pub(super) const NAME: &str = "$hypertoken::Raw";
 
-/// Any value, kept byte for byte.
+/// Any value. Its bytes are kept as they came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Raw(Box<[u8]>);
 
 impl Raw {
-    /// A value from what serde can write.
+    /// Returns the value of anything that serde can write.
     pub fn new(value: &(impl Serialize + ?Sized)) -> Result<Raw> {
         super::encode("the value", value, usize::MAX).map(|b| Raw(b.into()))
     }
 
-    /// The value, to be read in place.
+    /// Returns the value, to be read in place.
     pub fn value(&self) -> Value<'_> {
         Value::trusted(&self.0)
     }
 
-    /// The value as a type. Fails with `bad_payload` if it is no such value.
+    /// Returns the value as a type. Fails with `bad_payload` if it is not of that type.
     pub fn to<T: DeserializeOwned>(&self) -> Result<T> {
         super::decode("the value", code::BAD_PAYLOAD, &self.0)
     }
@@ -47,7 +47,7 @@ impl Serialize for Token {
     }
 }
 
-/// The bytes of what serialized itself as a raw value: an array of numbers, as serde has it.
+/// Returns the bytes of a raw value. serde hands them over as an array of numbers.
 pub(super) fn take(v: &(impl Serialize + ?Sized)) -> std::result::Result<Vec<u8>, Fault> {
     let mut w = Writer::default();
     v.serialize(Encoder(&mut w))?;
@@ -68,7 +68,8 @@ impl<'de> Deserialize<'de> for Token {
     }
 }
 
-/// Takes a value's bytes, or makes them from what another deserializer of serde's has buffered.
+/// Takes a value's bytes. If another deserializer of serde has buffered the value, it makes the bytes
+/// again.
 struct Rebuild;
 
 impl<'de> Visitor<'de> for Rebuild {
@@ -134,9 +135,9 @@ fn rebuilt<E: de::Error>(v: &(impl Serialize + ?Sized)) -> std::result::Result<V
 #[derive(Clone, Copy, Debug)]
 pub struct Fields<L>(pub L);
 
-/// A list of fields: nothing, or a name, a value and more fields.
+/// A list of fields: either empty, or a name, a value and a list of fields.
 pub trait FieldList {
-    /// How many fields there are.
+    /// The number of fields.
     const LEN: usize;
     /// Writes the fields.
     fn put<M: SerializeMap>(&self, map: &mut M) -> std::result::Result<(), M::Error>;

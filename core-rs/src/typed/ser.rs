@@ -1,4 +1,5 @@
-//! Types as values: a serde serializer that writes MessagePack, maps with their keys sorted by bytes.
+//! A serde serializer: it makes values of types. It writes MessagePack, with the keys of maps sorted by
+//! bytes.
 
 use super::fault::Fault;
 use super::raw;
@@ -7,7 +8,7 @@ use crate::value::{MAX_INT, Value};
 use crate::write::Writer;
 use serde::ser::{self, Serialize, Serializer};
 
-/// Writes one value. Beyond the writer's limit nothing is written, and the writer says so.
+/// Writes one value. Beyond the writer's limit nothing is written; see [`Writer::overflown`].
 pub(crate) struct Encoder<'w>(pub(crate) &'w mut Writer);
 
 impl Encoder<'_> {
@@ -105,7 +106,7 @@ impl<'w> Serializer for Encoder<'w> {
     }
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, v: &T) -> Result<(), Fault> {
         if name == raw::NAME {
-            // A raw value hands its bytes over as an array of numbers, which is what they are for other formats.
+            // A raw value hands its bytes over as an array of numbers, as it does for other formats.
             return raw::take(v).map(|bytes| self.0.raw(&bytes));
         }
         v.serialize(self)
@@ -160,7 +161,7 @@ impl<'w> Serializer for Encoder<'w> {
     }
 }
 
-/// An array, whose header is written once its items are.
+/// An array. Its header is written after its items, when their number is known.
 pub(crate) struct Sequence<'w> {
     out: &'w mut Writer,
     start: usize,
@@ -170,7 +171,7 @@ pub(crate) struct Sequence<'w> {
 impl Sequence<'_> {
     fn item<T: Serialize + ?Sized>(&mut self, v: &T) -> Result<(), Fault> {
         self.items += 1;
-        v.serialize(Encoder(self.out)).map_err(|f| f.at(self.items - 1))
+        v.serialize(Encoder(self.out)).map_err(|f| f.under_index(self.items - 1))
     }
 
     fn finish(self) -> Result<(), Fault> {
@@ -184,12 +185,13 @@ impl Sequence<'_> {
     }
 }
 
-/// A map: its entries as they come, each with where it begins and where it ends. They are sorted at the end.
+/// A map. Its entries are written as they come, and are sorted at the end.
 pub(crate) struct Map<'w> {
     out: &'w mut Writer,
     start: usize,
-    /// Where the key begins, where the entry ends.
+    /// For each entry, the offsets at which its key begins and its value ends.
     entries: Vec<(usize, usize)>,
+    /// The offset at which the current key begins.
     key: usize,
 }
 

@@ -1,12 +1,12 @@
-//! A core for tests of hosts: the built-in actions, and some that no host should meet.
+//! A core for tests of hosts: the built-in actions, and actions that misbehave.
 
 use hypertoken_core::abi::export;
 use hypertoken_core::{Action, Kind, Registry, default};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// How many calls of `test:differ` this instance has seen. Not part of the state: that is the point.
+/// The number of calls of `test:differ` in this instance. It is deliberately not part of the state.
 static CALLS: AtomicU32 = AtomicU32::new(0);
-/// What `test:lie` makes the next reply claim.
+/// The length that the next reply claims, if `test:lie` has set it; else 0.
 static LIE: AtomicU32 = AtomicU32::new(0);
 
 fn registry() -> Registry {

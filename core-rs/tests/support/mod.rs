@@ -1,4 +1,5 @@
-//! What the tests share: JSON in and out of the core, through the calls that a host makes.
+//! Code that the tests share: it sends JSON to the core and reads JSON from it, through the calls that a
+//! host makes.
 #![allow(dead_code)]
 
 use hypertoken_core::abi::{CHUNK, Core, Op};
@@ -181,7 +182,7 @@ impl Answer {
         (text("code"), text("message"), e.get("index").map(|i| i.as_f64().unwrap() as u64))
     }
 
-    /// The members of a batch: what each answered, whether it failed, whether it changed the state.
+    /// Returns for each member of a batch its answer, whether it failed, and whether it changed the state.
     pub fn members(&self) -> Vec<(Vec<u8>, bool, bool)> {
         let mut from = 0;
         let member = |row: &[u8]| {
@@ -197,7 +198,8 @@ impl Answer {
     }
 }
 
-/// Everything that shows of an engine's state, for before and after. The snapshot has what the state does not show.
+/// Everything that can be observed of an engine's state, to compare it before and after. The snapshot
+/// also has the hidden sections.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Print {
     pub digest: u64,
@@ -207,7 +209,7 @@ pub struct Print {
 }
 
 impl Host {
-    /// Any call at all, with the reply as it is.
+    /// Makes any call, and returns the reply as it is.
     pub fn raw(&mut self, op: u32, input: &[u8]) -> Answer {
         self.core.input(input.len()).unwrap().copy_from_slice(input);
         let r = self.core.call(op, input.len());

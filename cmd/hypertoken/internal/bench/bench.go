@@ -1,9 +1,10 @@
-// Package bench measures what the host costs, beside what it could cost: every figure is taken in the same run as its
-// baseline, in rounds that go over all of a group in turn, so that what else the machine does meets both.
+// Package bench measures the host, and baselines to compare it with. A figure and its baseline are
+// measured in the same run: in each round, all probes of a group are measured one after the other. So
+// other work on the machine disturbs both in the same way.
 //
-// A group has what it measures open at once and gives each probe a slice of each round. A slice
-// begins with a tenth of it that does not count. Figures are the least, the median and the greatest
-// over the rounds; a ratio is taken round by round.
+// All probes of a group are prepared at its beginning, and each gets a slice of each round. The first
+// tenth of a slice does not count. A figure has the least, the median and the greatest value over the
+// rounds; a ratio is taken within each round.
 package bench
 
 import (
@@ -21,12 +22,12 @@ import (
 	"hypertoken/host"
 )
 
-// Config says which figures are measured, and for how long.
+// Config selects the figures to measure, and the time for them.
 type Config struct {
-	// For is how long the whole run takes, about. Below a minute figures are coarse, and what can't be measured in its
-	// share of the time is left out.
+	// For is about how long the whole run takes. Below a minute, figures are coarse, and probes that can't
+	// be measured in their share of the time are left out.
 	For time.Duration
-	// Only picks the probes whose name, GROUP/PROBE, it matches; they share the time. Default all.
+	// Only selects the probes whose name, GROUP/PROBE, it matches; they share the time. Default all.
 	Only *regexp.Regexp
 	// CorePath names a file with a core, Core holds one; neither is the built-in core.
 	CorePath string
@@ -37,10 +38,10 @@ type Config struct {
 	Progress func(Progress)
 }
 
-// Progress is how far a run is.
+// Progress is the progress of a run.
 type Progress struct {
 	Elapsed, For time.Duration
-	// Probe is what is measured next, Done and Slices count slices.
+	// Probe is the probe that is measured next. Done of Slices slices are done.
 	Probe        string
 	Done, Slices int
 }
@@ -48,32 +49,32 @@ type Progress struct {
 // group has probes that are measured in turn.
 type group struct {
 	name string
-	// weight is its share of the time.
+	// weight is the group's share of the time, relative to the weights of the other groups.
 	weight int
-	// least is the time without which it is left out.
+	// least is the least time for the group. If its share is shorter, the group is left out.
 	least time.Duration
-	// rounds is over how many rounds its figures are taken, given the time for it.
+	// rounds is the number of rounds.
 	rounds int
 	probes []probe
-	// derive adds to a round the figures that follow from others of that round.
+	// derive adds figures that are computed from other figures of the round.
 	derive func(round map[string]float64, add func(id, unit string, value float64))
 }
 
 // probe is one thing that is measured.
 type probe struct {
 	name, about string
-	// needs are the actions without which there is nothing to measure.
+	// needs are actions that the core must have. Without them the probe is left out.
 	needs []string
-	// histogram keeps all that was measured.
+	// histogram is true if the report has a histogram of all laps.
 	histogram bool
-	// open prepares it. What it registers with the room's closing is undone when the group ends.
+	// open prepares the probe. It registers its cleanup with the room's closing.
 	open func(ctx context.Context, r *room) (slice, error)
 }
 
-// slice measures for about that long.
+// slice measures a probe for about the time d.
 type slice func(ctx context.Context, d time.Duration, s *sample) error
 
-// unavailable says why something can't be measured here.
+// unavailable is the error for a probe that can't be measured here. It has the reason.
 type unavailable struct{ why string }
 
 func (u unavailable) Error() string { return u.why }
@@ -81,7 +82,7 @@ func (u unavailable) Error() string { return u.why }
 // room has the things that the probes of a group share while it runs.
 type room struct {
 	config  *Config
-	time    time.Duration // of the group
+	time    time.Duration // the group's share of the time
 	hosts   map[int]*host.Host
 	engines int
 	closers []func()
@@ -97,10 +98,10 @@ func (r *room) close() {
 	r.closers, r.hosts = nil, nil
 }
 
-// inProcess is the number of workers of a host that has none.
+// inProcess is the number of workers that stands for a host without workers.
 const inProcess = 0
 
-// newHost starts a host of its own, which the caller shuts down.
+// newHost starts a host that no other probe uses. The caller shuts it down.
 func (r *room) newHost(ctx context.Context, workers int, o host.Options) (*host.Host, error) {
 	o.Workers, o.InProcess = max(1, workers), workers == inProcess
 	o.CorePath, o.Core, o.Logger = r.config.CorePath, r.config.Core, r.config.Logger
@@ -142,7 +143,7 @@ func (r *room) engine(ctx context.Context, h *host.Host, tokens int) (*host.Engi
 	return e, err
 }
 
-// Run measures, and returns the report. If ctx ends, the report has what was measured up to then.
+// Run measures, and returns the report. If ctx ends, the report has the figures measured up to then.
 func Run(ctx context.Context, c Config) (*Report, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -210,8 +211,8 @@ func names() string {
 	return strings.Join(list, ", ")
 }
 
-// actions returns the names of the core's actions, and takes the core down in the report. It compiles the core for both
-// ways to run it, so that what is measured afterwards starts with a warm cache.
+// actions returns the names of the core's actions, and writes the core's hash into the report. It also
+// compiles the core, for workers and for this process, so that the probes start with a warm cache.
 func actions(ctx context.Context, c *Config, report *Report) (map[string]bool, error) {
 	r := room{config: c}
 	h, err := r.newHost(ctx, 1, host.Options{})
@@ -244,11 +245,11 @@ type run struct {
 	report *Report
 	began  time.Time
 	has    map[string]bool
-	// done of slices are measured, those that were left out too.
+	// slices is the number of slices. done is how many of them were measured or left out.
 	done, slices int
 }
 
-// group measures a group in that time.
+// group measures a group in its share of the time.
 func (b *run) group(ctx context.Context, g *group, share time.Duration) error {
 	if g.least > 0 && share < g.least {
 		b.report.skip(g.name, fmt.Sprintf("there are %v for it, and it takes %v: give the run more time, or only this to do",
@@ -292,7 +293,7 @@ func (b *run) group(ctx context.Context, g *group, share time.Duration) error {
 		for _, p := range list {
 			b.progress(g.name + "/" + p.name)
 			if each >= 50*time.Millisecond {
-				runtime.GC() // what the others have left is not this one's
+				runtime.GC() // so that the probe does not pay for the garbage of others
 			}
 			s := sample{}
 			if err := p.slice(ctx, each, &s); err != nil {
@@ -328,11 +329,12 @@ func (b *run) progress(probe string) {
 	}
 }
 
-// The children that a run starts are this program itself, told so by a variable.
+// childVariable is set for the children that a run starts. They are this program itself; the variable
+// says which child it is.
 const childVariable = "HYPERTOKEN_BENCH_CHILD"
 
-// Main is what this process does, and exits, if a run has started it as its child. Call it in main
-// after workerproc.Main.
+// Main runs this process as a child, and exits, if a run has started it as one. Otherwise it returns.
+// Call it in main after workerproc.Main.
 func Main() {
 	switch kind := os.Getenv(childVariable); kind {
 	case "":

@@ -141,8 +141,8 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// A ratio that is not the quotient of the figures beside it says what it is. No report tells a
-// reason that it has not measured.
+// A ratio that is not the quotient of the figures in its row has a note. The note names no reason that
+// was not measured.
 func TestRatiosSayWhatTheyAreOf(t *testing.T) {
 	r := &Report{}
 	for round, v := range [][2]float64{{10, 1}, {4, 3}, {6, 6}} {
@@ -185,7 +185,7 @@ func TestRatiosSayWhatTheyAreOf(t *testing.T) {
 	}
 }
 
-// Every target refers to what is measured.
+// Every target refers to a figure that is measured.
 func TestTargetsHaveProbes(t *testing.T) {
 	probes, seen := map[string]bool{"heavy": true, "light": true}, map[string]bool{}
 	for _, g := range groups() {
@@ -302,7 +302,7 @@ func TestTheTextFits(t *testing.T) {
 	}
 }
 
-// Whatever can be left out at a short time is measured where it is all there is to do.
+// A group that is left out if the time is short is measured if it is the only one.
 func TestOneGroupAtATime(t *testing.T) {
 	type group struct {
 		pattern string

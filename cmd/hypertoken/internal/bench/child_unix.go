@@ -12,14 +12,16 @@ import (
 	"github.com/hashicorp/go-plugin"
 )
 
-// detach keeps a terminal's signals from a child: its host ends it, when it has reported what there is.
+// detach makes a terminal's signals not reach a child. Its host ends it, once the host has written its
+// report.
 func detach(c *exec.Cmd) { c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
-// hostDescriptor is where a child has the end of a pipe whose other end its host holds as long as
-// it lives. Standard input can't be that: go-plugin hands on its own.
+// hostDescriptor is the descriptor of a pipe in a child. Its host holds the other end as long as it
+// lives. Standard input can't be used for that, because go-plugin passes the host's own on.
 const hostDescriptor = 3
 
-// tie gives a child that is about to be started the pipe that ends with this process, whatever ends it.
+// tie gives a child that is about to be started such a pipe. The pipe ends when this process ends, for
+// whatever reason.
 func tie(r *room, c *exec.Cmd) error {
 	in, out, err := os.Pipe()
 	if err != nil {
@@ -30,10 +32,10 @@ func tie(r *room, c *exec.Cmd) error {
 	return nil
 }
 
-// endWithHost starts a goroutine that ends this process, and removes the directory of its socket,
-// as soon as its host is gone.
+// endWithHost starts a goroutine that waits until the host has ended. It then removes the directory of
+// this process's socket, and ends the process.
 func endWithHost() {
-	// A host that is gone does not read the handshake. SIGPIPE would end this process before the
+	// If the host has ended, nobody reads the handshake. Then SIGPIPE would end this process before the
 	// directory is removed.
 	signal.Ignore(syscall.SIGPIPE)
 	go func() {

@@ -123,14 +123,15 @@ func onDrawer(workers int, measure func(ctx context.Context, w *drawer, d time.D
 	}
 }
 
-// openDispatch draws one at a time, the result decoded; what resets the stack is not counted.
+// openDispatch draws one token at a time, and decodes the result. The resets of the stack are not
+// counted.
 func openDispatch(workers int) func(context.Context, *room) (slice, error) {
 	return onDrawer(workers, func(ctx context.Context, w *drawer, d time.Duration, s *sample) error {
 		return eachAfter(ctx, d, s, func() (bool, error) { return w.refill(ctx) }, func() error { return w.draw(ctx) })
 	})
 }
 
-// openDecks draws whole decks, the results not decoded. A lap is the mean of a deck.
+// openDecks draws whole decks, and does not decode the results. A lap is the mean over a deck.
 func openDecks(workers int) func(context.Context, *room) (slice, error) {
 	return onDrawer(workers, func(ctx context.Context, w *drawer, d time.Duration, s *sample) error {
 		err := eachAfter(ctx, d, s, func() (bool, error) {
@@ -142,7 +143,7 @@ func openDecks(workers int) func(context.Context, *room) (slice, error) {
 	})
 }
 
-// openMix draws a deck, resets and shuffles it. A lap is the mean of those.
+// openMix draws a deck, resets it and shuffles it. A lap is the mean over these actions.
 func openMix(workers int) func(context.Context, *room) (slice, error) {
 	return onDrawer(workers, func(ctx context.Context, w *drawer, d time.Duration, s *sample) error {
 		err := each(ctx, d, s, func() error {
@@ -162,7 +163,7 @@ func openMix(workers int) func(context.Context, *room) (slice, error) {
 	})
 }
 
-// openFive draws five at once and waits for all. A lap is what an action of them took.
+// openFive draws five tokens at once and waits for all. A lap is a fifth of the time.
 func openFive(workers int) func(context.Context, *room) (slice, error) {
 	return onDrawer(workers, func(ctx context.Context, w *drawer, d time.Duration, s *sample) error {
 		futures := make([]*host.Future, atOnce)
@@ -320,7 +321,7 @@ func openBare(interruptible bool) func(context.Context, *room) (slice, error) {
 		if err != nil {
 			return nil, err
 		}
-		calling, cancel := context.WithCancel(context.Background()) // one that may end, as the host's
+		calling, cancel := context.WithCancel(context.Background()) // it can be cancelled, like a host's context
 		r.closing(cancel)
 		draw, reset := bareAction(actionDraw), bareAction(actionReset)
 		return func(ctx context.Context, d time.Duration, s *sample) error {
@@ -381,14 +382,14 @@ func bareInstance(ctx context.Context, r *room, interruptible bool) (*wasm.Insta
 	return i, err
 }
 
-// openAllocations counts what a draw allocates in this process, the resets among them counted in.
+// openAllocations counts the allocations of a draw in this process. Resets count as draws.
 func openAllocations(workers int) func(context.Context, *room) (slice, error) {
 	return onDrawer(workers, func(ctx context.Context, w *drawer, d time.Duration, s *sample) error {
 		return allocations(d, s, func() error { return drawOrReset(ctx, w) })
 	})
 }
 
-// openBareAllocations is openAllocations of the core itself.
+// openBareAllocations does the same as openAllocations, for the core without a host.
 func openBareAllocations(ctx context.Context, r *room) (slice, error) {
 	i, err := bareInstance(ctx, r, true)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"hypertoken/host"
 )
 
-// The names of probes, which targets and the report refer to.
+// The names of probes. Targets and the report refer to them.
 const (
 	pipe            = "pipe"
 	nodePing        = "node_ping"

@@ -38,7 +38,7 @@ func openIdle(ctx context.Context, r *room) (slice, error) {
 		if err := sleep(ctx, settleFor); err != nil {
 			return err
 		}
-		// What looking at the worker costs this process is outside of what is measured.
+		// Reading the worker's CPU time takes CPU time of this process. It happens outside the measured time.
 		theirs, err := cpuTime(pid)
 		if err != nil {
 			return err

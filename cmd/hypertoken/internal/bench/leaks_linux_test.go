@@ -9,7 +9,7 @@ import (
 	"hypertoken/internal/leaks"
 )
 
-// Whatever a benchmark starts it ends: children of its own, Node, plugins, hosts.
+// A benchmark ends everything that it starts: its children, Node, plugins, hosts.
 func TestABenchLeavesNothing(t *testing.T) {
 	leaks.Check(t)
 	r, err := bench.Run(t.Context(), bench.Config{For: time.Second,

@@ -20,7 +20,8 @@ const (
 	outAfter = 200 * time.Millisecond
 )
 
-// openWorkerMemory measures a worker with one engine, and with many: what an engine takes there.
+// openWorkerMemory measures the memory of a worker with one engine and with many, and so the memory
+// that an engine takes there.
 func openWorkerMemory(_ context.Context, r *room) (slice, error) {
 	if _, err := pss(os.Getpid()); err != nil {
 		return nil, unavailable{fmt.Sprintf("this system does not tell what of a process is its own (PSS): %v", err)}
@@ -61,8 +62,8 @@ func openWorkerMemory(_ context.Context, r *room) (slice, error) {
 	return func(ctx context.Context, _ time.Duration, s *sample) error { return measure(ctx, s) }, nil
 }
 
-// openOut measures engines that are taken out: what each takes in this process, and how long it
-// takes until one answers.
+// openOut measures engines that are taken out: the memory that each takes in this process, and the time
+// until one of them answers.
 func openOut(ctx context.Context, r *room) (slice, error) {
 	before, began := heap(), time.Now()
 	h, err := r.hostWith(ctx, 1, host.Options{IdleAfter: outAfter})
@@ -101,16 +102,16 @@ func openOut(ctx context.Context, r *room) (slice, error) {
 	}, nil
 }
 
-// heap returns what this process has in use, in bytes, after a collection.
+// heap returns the memory that this process uses after a garbage collection, in bytes.
 func heap() int64 {
 	var m runtime.MemStats
 	runtime.GC()
-	runtime.GC() // what the first has finalized, and what pools have kept
+	runtime.GC() // the second one frees what the first one has finalized, and the memory of pools
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc + m.StackInuse)
 }
 
-// openGrowth measures what a host has more in memory after many actions than after some.
+// openGrowth measures how much more memory a host uses after many actions than after a few.
 func openGrowth(ctx context.Context, r *room) (slice, error) {
 	h, err := r.host(ctx, 1)
 	if err != nil {

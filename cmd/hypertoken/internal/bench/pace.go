@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// pace cuts a slice into what does not count yet, and what does.
+// pace divides a slice into its first part, which does not count, and the rest.
 type pace struct {
 	from, until time.Time
-	// over says that the context has ended, at less cost than the context does.
+	// over is true if the context has ended. Reading it is faster than asking the context.
 	over atomic.Bool
 }
 
@@ -20,13 +20,13 @@ func newPace(ctx context.Context, d time.Duration) (p *pace, done func() bool) {
 	return p, context.AfterFunc(ctx, func() { p.over.Store(true) })
 }
 
-// each runs one thing after the other, and takes the time of each.
+// each calls do again and again, and measures the time of each call.
 func each(ctx context.Context, d time.Duration, s *sample, do func() error) error {
 	return eachAfter(ctx, d, s, func() (bool, error) { return false, nil }, do)
 }
 
-// eachAfter is each of what has to be prepared now and then, which is not counted: prepare says
-// whether it did something.
+// eachAfter does the same as each, and calls prepare before each call of do. The time of prepare is not
+// counted; prepare returns whether it did something.
 func eachAfter(ctx context.Context, d time.Duration, s *sample, prepare func() (bool, error), do func() error) error {
 	p, done := newPace(ctx, d)
 	defer done()
@@ -54,7 +54,7 @@ func eachAfter(ctx context.Context, d time.Duration, s *sample, prepare func() (
 	}
 }
 
-// flow runs something that does n things at once, again and again, and counts them.
+// flow calls do again and again, and counts the n things that each call does.
 func flow(ctx context.Context, d time.Duration, s *sample, do func() (n int, err error)) error {
 	p, done := newPace(ctx, d)
 	defer done()

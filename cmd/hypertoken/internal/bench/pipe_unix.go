@@ -50,7 +50,7 @@ func readAll(fd int, b []byte) error {
 	return nil
 }
 
-// writeAll writes b, which a pipe takes whole.
+// writeAll writes b. It is so short that a pipe takes all of it at once.
 func writeAll(fd int, b []byte) error {
 	for {
 		if _, err := unix.Write(fd, b); !errors.Is(err, unix.EINTR) {

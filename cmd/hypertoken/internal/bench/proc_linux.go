@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cpuTime returns the CPU time that the threads of a process have used, to the nanosecond. What
-// ended threads have used is not counted.
+// cpuTime returns the CPU time that the threads of a process have used, to the nanosecond. Threads that
+// have ended are not counted.
 func cpuTime(pid int) (time.Duration, error) {
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	if err != nil || len(threads) == 0 {
@@ -22,7 +22,7 @@ func cpuTime(pid int) (time.Duration, error) {
 	for _, name := range threads {
 		b, err := os.ReadFile(name)
 		if err != nil {
-			continue // it has ended
+			continue // the thread has ended
 		}
 		var ran int64
 		if _, err := fmt.Sscan(string(b), &ran); err != nil {
@@ -36,11 +36,12 @@ func cpuTime(pid int) (time.Duration, error) {
 // ownTime returns the CPU time that this process has used, at the cost of one system call.
 func ownTime() time.Duration {
 	var r unix.Rusage
-	_ = unix.Getrusage(unix.RUSAGE_SELF, &r) // which can't fail
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &r) // it can't fail
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
-// pss returns the memory of a process, what it shares with others counted in parts, in bytes.
+// pss returns the memory of a process, in bytes. Memory that several processes share is divided between
+// them.
 func pss(pid int) (uint64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {

@@ -83,7 +83,7 @@ func spread(values []float64) Spread {
 type Histogram struct {
 	ID    string `json:"id"`
 	About string `json:"about"`
-	// From is where the first bucket begins, in µs; the bucket k begins at From · 1.05^k.
+	// From is the lower bound of the first bucket, in µs. The lower bound of bucket k is From · 1.05^k.
 	From   float64 `json:"from_us"`
 	Growth float64 `json:"growth"`
 	Counts []int   `json:"counts"`
@@ -94,7 +94,7 @@ const (
 	histogramGrowth = 1.05
 )
 
-// add counts laps, in ns. A lap below the first bucket counts as in it.
+// add counts laps, in ns. A lap below the first bucket is counted in the first bucket.
 func (h *Histogram) add(laps []int64) {
 	for _, l := range laps {
 		k := max(0, int(math.Log(float64(l)/1e3/h.From)/math.Log(h.Growth)))

@@ -62,11 +62,11 @@ func onWorkers(h *host.Host) error {
 	return nil
 }
 
-// openKill measures from SIGKILL to the next answer of an engine whose worker it was. Each kill
-// waits until the host is ready for it.
+// openKill measures the time from the SIGKILL of a worker to the next answer of an engine that was on
+// it. Before each kill it waits until ready returns true.
 func openKill(o host.Options, ready func(host.Stats) bool) func(context.Context, *room) (slice, error) {
 	return func(ctx context.Context, r *room) (slice, error) {
-		// Each death is the first in its window, and the journal is as long as it is said to be.
+		// With these options each death is the first one in its window, and no snapshot shortens the journal.
 		o.RestartWindow, o.SnapshotBytes, o.ReplayBudget = 1, neverBytes, neverTime
 		h, err := r.hostWith(ctx, 1, o)
 		if err != nil {
@@ -111,7 +111,7 @@ func openKill(o host.Options, ready func(host.Stats) bool) func(context.Context,
 	}
 }
 
-// frozen is a store that has one journal for every name, and keeps nothing of what comes after.
+// frozen is a store that has the same journal for every name. It drops everything that is appended.
 type frozen struct{ *journal.Stored }
 
 func (f frozen) Load(_ string, _ journal.Owner, done func(*journal.Stored, error)) {
@@ -123,7 +123,7 @@ func (f frozen) Append(_ string, _ journal.Owner, _ uint64, _ []journal.Record, 
 func (f frozen) Install(_ string, _ journal.Owner, _ journal.Base, d journal.Done) { d.Report(nil) }
 func (f frozen) Delete(_ string, d journal.Done)                                   { d.Report(nil) }
 
-// forgetful is a store that keeps the setups of engines, and none of their actions.
+// forgetful is a store that keeps the setups of engines, and drops their actions.
 type forgetful struct{ setups *sync.Map }
 
 func (f forgetful) Load(name string, _ journal.Owner, done func(*journal.Stored, error)) {
@@ -148,8 +148,8 @@ func (f forgetful) Delete(name string, d journal.Done) {
 	d.Report(nil)
 }
 
-// openReplay measures how fast a journal is replayed on a worker that is ready: all that happens
-// until an engine that is loaded from it answers.
+// openReplay measures how fast a journal is replayed on a ready worker: the time from the first dispatch
+// until the engine, loaded from that journal, answers.
 func openReplay(ctx context.Context, r *room) (slice, error) {
 	stored, err := recordJournal(ctx, r, replayActions)
 	if err != nil {
@@ -171,7 +171,7 @@ func openReplay(ctx context.Context, r *room) (slice, error) {
 		took := time.Since(began)
 		return took, errors.Join(err, e.Close(ctx), onWorkers(h))
 	}
-	// The worker is ready then.
+	// The first replay waits until the worker is ready.
 	if _, err := replay(ctx); err != nil {
 		return nil, err
 	}
@@ -189,7 +189,7 @@ func openReplay(ctx context.Context, r *room) (slice, error) {
 	}, nil
 }
 
-// recordJournal returns the journal of an engine that has drawn and reset so often.
+// recordJournal returns the journal of an engine after that many draws and resets.
 func recordJournal(ctx context.Context, r *room, actions int) (*journal.Stored, error) {
 	store := journal.NewMemory()
 	h, err := r.newHost(ctx, inProcess, host.Options{Store: store, SnapshotBytes: neverBytes, ReplayBudget: neverTime})
@@ -214,8 +214,8 @@ func recordJournal(ctx context.Context, r *room, actions int) (*journal.Stored, 
 	return stored, err
 }
 
-// spared is what a host with a spare worker is configured with, and when that is ready; nil if a
-// host has none.
+// spared returns the options of a host with a spare worker, and a function that reports whether the
+// spare is ready. The function is nil if a host has no spare workers.
 func spared() (o host.Options, ready func(host.Stats) bool) {
 	return host.Options{Spares: 1}, func(s host.Stats) bool {
 		return len(s.Spares) == 1 &&

@@ -1,6 +1,6 @@
 package bench
 
-// relation says which value is compared with a limit.
+// relation is the kind of value that is compared with a limit.
 type relation string
 
 const (
@@ -20,12 +20,13 @@ type Target struct {
 	Figure   string   `json:"figure"`
 	Baseline string   `json:"baseline,omitempty"`
 	Relation relation `json:"relation"`
-	// AtLeast says that Limit is a least value, otherwise it is a greatest one, in the figure's unit or as a ratio.
+	// AtLeast is true if Limit is a least value; otherwise it is a greatest one. Limit is in the figure's
+	// unit, or a ratio.
 	AtLeast bool    `json:"at_least"`
 	Limit   float64 `json:"limit"`
 }
 
-// Verdict says whether a target was met.
+// Verdict is whether a target was met.
 type Verdict string
 
 const (

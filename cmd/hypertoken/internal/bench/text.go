@@ -51,11 +51,12 @@ const RatioNote = "The value of a target is its figure, or a ratio (x). A ratio 
 	"from the figure and the baseline of that round; the value is the median of these ratios. The figure " +
 	"and the baseline in the table are medians over the rounds, each by itself."
 
-// notable is by how much the quotient of two medians differs from the median of the ratios, for a reader to wonder.
+// notable is a factor. If the quotient of two medians differs from the median of the ratios by more, a
+// reader would notice, so the report explains it.
 const notable = 1.05
 
-// RatioNotes says of each ratio that is not the quotient of the two figures beside it what it is.
-// It returns none for a report in which all are.
+// RatioNotes returns a note for each ratio that differs notably from the quotient of the two figures in
+// its row. The note explains the ratio.
 func (r *Report) RatioNotes() (list []string) {
 	for _, j := range r.Targets {
 		f, b := r.Figure(j.Figure), r.Figure(j.Baseline)
@@ -74,7 +75,7 @@ func (r *Report) RatioNotes() (list []string) {
 	return list
 }
 
-// hasRatio reports whether a ratio is held against a target.
+// hasRatio reports whether the value of a target is a ratio.
 func (r *Report) hasRatio() bool {
 	return slices.ContainsFunc(r.Targets, func(j Judged) bool { return j.Value != nil && j.Relation != absolute })
 }
@@ -110,10 +111,11 @@ func (r *Report) FigureTable() Table {
 	return t
 }
 
-// ratio writes so many digits that what is just below a limit does not look as if it were there.
+// ratio writes a ratio with two decimals, so that a value just below a limit does not look as if it
+// reached the limit.
 func ratio(v float64) string { return fmt.Sprintf("%.2fx", v) }
 
-// digits writes three digits that count.
+// digits writes a number with three significant digits.
 func digits(v float64) string {
 	switch a := math.Abs(v); {
 	case a >= 100:
@@ -179,7 +181,7 @@ func (r *Report) WriteTo(w io.Writer) (int64, error) {
 			fmt.Fprintf(&b, "  %s: %s\n", s.Name, s.Why)
 		}
 	}
-	n, err := io.WriteString(w, printable.Text(b.String())) // errors repeat what a core says
+	n, err := io.WriteString(w, printable.Text(b.String())) // an error may contain any text of a core
 	return int64(n), err
 }
 

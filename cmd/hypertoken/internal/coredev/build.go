@@ -12,7 +12,7 @@ import (
 	corers "hypertoken/core-rs"
 )
 
-// Output is where the module of the crate in a directory goes by default.
+// Output returns the default path of the module that is built from the crate in a directory.
 func Output(dir string) (string, error) {
 	name, err := Package(dir)
 	if err != nil {
@@ -22,7 +22,7 @@ func Output(dir string) (string, error) {
 }
 
 // Build builds the crate in a directory for WebAssembly, exactly as the built-in core is built, and
-// writes the module to out. Cargo's progress, and what went wrong, goes to log.
+// writes the module to out. Cargo's progress and its errors go to log.
 func Build(ctx context.Context, dir, out string, log io.Writer) error {
 	if _, err := Package(dir); err != nil {
 		return err
@@ -64,7 +64,7 @@ func TestNatively(ctx context.Context, dir string, log io.Writer) error {
 	return run(command, log, log, "cargo test")
 }
 
-// run runs a command and says which one failed.
+// run runs a command. If it fails, the error names the command by what.
 func run(command *exec.Cmd, stdout, stderr io.Writer, what string) error {
 	command.Stdout, command.Stderr = stdout, stderr
 	interruptible(command)

@@ -15,7 +15,7 @@ import (
 	"hypertoken/wasm"
 )
 
-// Verdict says how a finding counts.
+// Verdict is the weight of a finding.
 type Verdict string
 
 // The verdicts. A core with a finding that is Failed can't be trusted with a game.
@@ -25,10 +25,10 @@ const (
 	Failed Verdict = "FAIL"
 )
 
-// Finding is one thing that a check found out.
+// Finding is one result of a check.
 type Finding struct {
 	Verdict Verdict
-	// Text says what was found and, if that is a fault, what to do about it.
+	// Text says what was found. If it is a fault, it also says what to do about it.
 	Text string
 }
 
@@ -39,11 +39,11 @@ const DefaultActionTimeout = 2 * time.Second
 type Checker struct {
 	// Report takes the findings as they come.
 	Report func(Finding)
-	// Progress, if it is set, is told what is done next.
+	// Progress, if it is set, is called with the name of each step before the step begins.
 	Progress func(string)
 	// Timeout bounds each action; 0 means DefaultActionTimeout.
 	Timeout time.Duration
-	// Traces are run beside the actions with made-up payloads.
+	// Traces are run in addition to actions with made-up payloads.
 	Traces []Trace
 
 	failed bool
@@ -55,8 +55,8 @@ func (c *Checker) compile(ctx context.Context, code []byte) (*wasm.Core, error) 
 		wasm.Options{Interruptible: true, FirstInstance: manyActions * c.Timeout, Cache: c.cache})
 }
 
-// manyActions is how many times as long as an action everything else may take: to make an instance, to list actions, to
-// open an engine, to write or restore a snapshot, to compute a digest.
+// manyActions times the timeout of an action is the timeout of every other step: making an instance,
+// listing actions, opening an engine, writing or restoring a snapshot, computing a digest.
 const manyActions = 10
 
 // bounded bounds the time of calls that are not actions.
@@ -77,13 +77,14 @@ func (c *Checker) progress(what string) {
 	}
 }
 
-// Check checks a module, and says whether a host can use it. An error says that the check itself could not go on.
+// Check checks a module, and returns whether a host can use it. It fails if the check itself could not
+// go on.
 func (c *Checker) Check(ctx context.Context, code []byte) (sound bool, err error) {
 	if c.Timeout == 0 {
 		c.Timeout = DefaultActionTimeout
 	}
 	c.progress("compiling")
-	// The cache is shared with hosts. Without one this takes longer, and that is all.
+	// Hosts use the same cache. Without it, compiling takes longer, and nothing else changes.
 	if dir, err := wasm.DefaultCacheDir(); err == nil {
 		if c.cache, err = wasm.OpenCache(dir); err == nil {
 			defer func() { _ = c.cache.Close(context.Background()) }()
@@ -181,7 +182,8 @@ func listActions(ctx context.Context, i *wasm.Instance) (list []action, err erro
 
 var actionForm = regexp.MustCompile(`^[A-Za-z][\w.-]*(:[A-Za-z][\w.-]*)+$`)
 
-// describe looks at how the actions are described, and returns those that the built-in core has not.
+// describe checks the descriptions of the actions, and returns the actions that the built-in core does
+// not have.
 func (c *Checker) describe(ctx context.Context, actions []action) ([]action, error) {
 	builtin, err := c.builtinActions(ctx)
 	if err != nil {

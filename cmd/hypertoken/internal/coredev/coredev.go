@@ -24,7 +24,7 @@ const library = "hypertoken-core"
 // packageName finds the name in a crate's manifest.
 var packageName = regexp.MustCompile(`(?ms)^\[package\].*?^name\s*=\s*"([^"]+)"`)
 
-// Package returns the name of the crate in a directory. It fails if there is none.
+// Package returns the name of the crate in a directory. It fails if there is no crate.
 func Package(dir string) (string, error) {
 	manifest, err := os.ReadFile(filepath.Join(dir, "Cargo.toml"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -42,8 +42,8 @@ func Package(dir string) (string, error) {
 	return string(m[1]), nil
 }
 
-// FindLibrary returns the directory of the crate hypertoken-core in the checkout that one of the
-// places lies in: core-rs in a place, or in a directory above it. It returns "" if there is none.
+// FindLibrary returns the directory of the crate hypertoken-core: core-rs in one of the places, or in a
+// directory above one. It returns "" if there is none.
 func FindLibrary(places ...string) string {
 	for _, place := range places {
 		dir, err := filepath.Abs(place)

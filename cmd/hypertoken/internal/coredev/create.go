@@ -18,7 +18,7 @@ import (
 //go:embed template
 var template embed.FS
 
-// files has where each file of the template goes in the crate.
+// files has the path in the crate of each file of the template.
 var files = []struct{ from, to string }{
 	{"Cargo.toml.tmpl", "Cargo.toml"},
 	{"config.toml.tmpl", ".cargo/config.toml"},
@@ -42,7 +42,7 @@ var taken = strings.Fields(
 	override priv proc_macro pub ref return self static std struct super test trait true try type typeof unsafe unsized
 	use virtual where while yield agent game rule serde source space stack token tokens`)
 
-// checkName says what is wrong with the name of a crate.
+// checkName fails if a crate can't have this name.
 func checkName(name string) error {
 	switch {
 	case name == "":
@@ -58,7 +58,7 @@ func checkName(name string) error {
 	return nil
 }
 
-// Source says where a new crate gets hypertoken-core from: a directory, or a Git repository.
+// Source is the place from which a new crate gets hypertoken-core: a directory, or a Git repository.
 type Source struct{ Path, Git string }
 
 // Create writes the crate of a core into a directory that does not exist or is empty; its last
@@ -105,7 +105,8 @@ func Create(dir string, from Source) ([]string, error) {
 		}
 	}
 	if from.Git == "" {
-		// The versions that the core was tested with: cargo completes the list, and drops what is not needed.
+		// The list has the versions with which the core was tested. Cargo completes it, and drops crates that
+		// are not needed.
 		if err := write("Cargo.lock", corers.Lock); err != nil {
 			return written, fmt.Errorf("writing Cargo.lock: %w", err)
 		}

@@ -10,7 +10,7 @@ import (
 	"hypertoken/internal/cores"
 )
 
-// endless returns a core without actions that does not return from one of the calls of its ABI.
+// endless returns a core without actions. One of the functions of its ABI never returns.
 func endless(op byte) *cores.Module {
 	m := new(cores.Module).Returns("ht_abi", cores.ToInt, 1).Returns("ht_reply", cores.ToInt, 0)
 	m.Function("ht_input", cores.IntToInt, 0x41, 0x80, 0xc0, 0x00)
@@ -25,7 +25,7 @@ func endless(op byte) *cores.Module {
 	return m
 }
 
-// A check ends, with a finding that says what does not, whatever the core does.
+// A check always ends, whatever the core does. A finding names the function that does not end.
 func TestAHostileCoreDoesNotHoldACheck(t *testing.T) {
 	for name, c := range map[string]struct {
 		code []byte

@@ -14,18 +14,18 @@ import (
 	"hypertoken/wasm"
 )
 
-// step is an action to run, or a fresh engine to open.
+// step is an action to run, or a new engine to open.
 type step struct {
 	wasm.Action
 	// setup opens an engine, if it is not nil.
 	setup []byte
-	// from says where the step comes from.
+	// from names the origin of the step in messages.
 	from string
 }
 
 func (s step) String() string { return fmt.Sprintf("%q with %s", s.Type, s.from) }
 
-// answer is all that shows of a step.
+// answer is everything that can be observed of a step.
 type answer struct {
 	result, events []byte
 	refused        *wasm.ActionError
@@ -52,9 +52,9 @@ func (a answer) String() string {
 
 func clip(s string) string { return fmt.Sprintf("%.120q", s) }
 
-// checkReplays runs the core's own actions, and its traces, on two engines at once. Then it runs
-// them once more: each on one of the two, and on an engine that has just been restored from its
-// snapshot. All have to answer alike.
+// checkReplays runs the core's own actions, and its traces, on two engines. Then it runs them again:
+// each action on one of the two engines, and on an engine that was just restored from its snapshot. Both
+// engines must give equal answers each time.
 func (c *Checker) checkReplays(ctx context.Context, core *wasm.Core, own []action) error {
 	games := [][]step{madeUp(own)}
 	for _, t := range c.Traces {
@@ -79,12 +79,12 @@ func (c *Checker) checkReplays(ctx context.Context, core *wasm.Core, own []actio
 	return nil
 }
 
-// pair is two engines that have seen the same.
+// pair is two engines that have run the same actions.
 type pair struct {
 	checker *Checker
 	core    *wasm.Core
 	engines [2]*wasm.Instance
-	// odd has the actions of which something was reported, and that are not run any more.
+	// odd has the actions for which a fault was reported. They are not run any more.
 	odd map[string]bool
 	ran int
 }
@@ -102,7 +102,7 @@ func (p *pair) play(ctx context.Context, game []step) error {
 		for _, s := range game {
 			if s.setup != nil {
 				if round == 1 {
-					continue // the restored engine goes on where it was
+					continue // the second round goes on with the state of the first one
 				}
 				if err := p.open(ctx, s.setup); err != nil {
 					if ctx.Err() != nil {
@@ -124,7 +124,7 @@ func (p *pair) play(ctx context.Context, game []step) error {
 	return nil
 }
 
-// renew puts a fresh instance in the place of one of the two.
+// renew replaces the n-th engine by a new instance.
 func (p *pair) renew(ctx context.Context, n int) (*wasm.Instance, error) {
 	if p.engines[n] != nil {
 		_ = p.engines[n].Close(ctx)
@@ -344,8 +344,8 @@ func madeUp(actions []action) []step {
 	return game
 }
 
-// steps makes steps of a trace. Lines that can't be used are left out: running the trace says what
-// is wrong with them.
+// steps returns the steps of a trace. Lines that can't be used are left out: running the trace reports
+// what is wrong with them.
 func steps(t Trace) (game []step) {
 	game = append(game, step{setup: []byte{0x80}, from: t.Path})
 	for line := range bytes.Lines(t.Lines) {

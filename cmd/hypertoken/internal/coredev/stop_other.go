@@ -4,5 +4,5 @@ package coredev
 
 import "os/exec"
 
-// interruptible leaves a command as it is: its process is killed when its context ends.
+// interruptible does nothing here: the process of a command is killed when its context ends.
 func interruptible(*exec.Cmd) {}

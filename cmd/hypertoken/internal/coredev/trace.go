@@ -12,12 +12,12 @@ import (
 	"hypertoken/internal/msgjson"
 )
 
-// Trace is a file of lines as `hypertoken run` takes them, in the folder tests of a crate, with the
-// answers beside it.
+// Trace is a file in the folder tests of a crate. It has lines for `hypertoken run`; another file has the
+// expected answers.
 type Trace struct {
 	// Path is the file of lines, Want the file of answers.
 	Path, Want string
-	// Lines has a clock and entropy in each action, so that the answers are always the same.
+	// Lines has the lines, with a clock and entropy in each action, so that the answers are always the same.
 	Lines []byte
 }
 
@@ -42,8 +42,8 @@ func Traces(dir string) ([]Trace, error) {
 // firstNow is the clock of the first line, in milliseconds since the epoch; each line is a second later.
 const firstNow = 1_700_000_000_000
 
-// complete gives each action that has none a clock and entropy of its line. A line that is none
-// stays as it is: running it says what is wrong.
+// complete adds a clock and entropy to each action that has none. They depend on the number of the line.
+// A line that is no action is not changed: running it reports what is wrong.
 func complete(text []byte) []byte {
 	var out bytes.Buffer
 	number := 0

@@ -10,7 +10,8 @@ import (
 	"hypertoken/host"
 )
 
-// Core is the description of a core, checked: every shape can be read, and names records that there are.
+// Core is the checked description of a core: every shape can be read, and all records that shapes name
+// exist.
 type Core struct {
 	Actions []Action
 	Records []Record
@@ -20,7 +21,7 @@ type Core struct {
 type Action struct {
 	Name, About string
 	Fields      []Field
-	// Rest says whether the payload may have other fields too.
+	// Rest is true if the payload may have other fields.
 	Rest   bool
 	Result *Shape
 }
@@ -36,11 +37,11 @@ type Field struct {
 type Record struct {
 	Name, About string
 	Fields      []Field
-	// Rest is the shape of what else it may have; nil if it has nothing else.
+	// Rest is the shape of all further entries; nil if there are none.
 	Rest *Shape
 }
 
-// rest is the name of the field that stands for all others in the list of actions.
+// rest is the name of a field in the list of actions that means that any other field is allowed.
 const rest = "*"
 
 // Of returns the description of a host's core.
@@ -56,9 +57,10 @@ func Of(ctx context.Context, h *host.Host) (*Core, error) {
 	return New(actions, records)
 }
 
-// New checks what a core says of itself. It fails if a shape can't be read, if a shape names a record that does not
-// exist, if a record has to have itself in it, and if two records, two actions, or two fields of one of them have one
-// name.
+// New checks the description of a core, and returns it. It fails
+//   - if a shape can't be read, or names a record that does not exist,
+//   - if a record must contain itself,
+//   - if two records, two actions, or two fields of one of them have the same name.
 func New(actions []host.ActionInfo, records []host.RecordInfo) (*Core, error) {
 	c := &Core{}
 	known := map[string]bool{}

@@ -72,7 +72,7 @@ func FuzzParseShape(f *testing.F) {
 	})
 }
 
-// What is generated is committed, and current: `make types` writes it.
+// The generated files are committed, and up to date: `make types` writes them.
 func TestGeneratedFilesAreCurrent(t *testing.T) {
 	files, err := describe.Files()
 	if err != nil {
@@ -110,7 +110,7 @@ func TestGeneratedGo(t *testing.T) {
 		drawn[0].ID != "a" || drawn[0].Label != "Ace" || drawn[0].More["rank"] != int64(1) {
 		t.Fatalf("drawn: %+v, %v", drawn, err)
 	}
-	// What the types do not know goes along.
+	// Fields that the types do not have are kept.
 	placed, err := host.As[builtin.SpacePlaceResult](run(builtin.SpacePlace{
 		Zone: "table", Card: drawn[0], Opts: &builtin.PlaceOptions{X: new(1.5), FaceUp: new(false)},
 	}))
@@ -149,7 +149,7 @@ func TestGeneratedGo(t *testing.T) {
 	}
 }
 
-// A core may be anyone's. Whatever it says of itself, what is generated can be parsed, or is refused.
+// A core may come from anybody. Its description is refused, or the generated types can be parsed.
 func TestUntrustedDescriptions(t *testing.T) {
 	evil := "x */ } \n func init() { panic(1) } // \x1b[31m"
 	record := func(fields ...host.MemberInfo) []host.RecordInfo {
@@ -214,7 +214,7 @@ func TestUntrustedDescriptions(t *testing.T) {
 	if err := describe.Text(&text, c.Records); err != nil || strings.Contains(text.String(), "\x1b") {
 		t.Errorf("the text: %q, %v", &text, err)
 	}
-	// A record may have itself in it where that has an end.
+	// A record may contain itself if it need not do so.
 	tree := record(host.MemberInfo{Name: "next", Shape: "Token", Optional: true},
 		host.MemberInfo{Name: "all", Shape: "Token[]"},
 		host.MemberInfo{Name: "map", Shape: "map<Token>"}, host.MemberInfo{Name: "or", Shape: "Token|null"})

@@ -8,12 +8,13 @@ import (
 	"hypertoken/host"
 )
 
-// stateHead is what docs/state.md begins with, before its tables.
+// stateHead is the beginning of docs/state.md, before the tables.
 //
 //go:embed statehead.md
 var stateHead string
 
-// Files returns what is generated from the description of the built-in core, by the files' names in the repository.
+// Files returns the files that are generated from the description of the built-in core, by their paths
+// in the repository.
 func Files() (map[string][]byte, error) {
 	ctx := context.Background()
 	h, err := host.New(ctx, host.Options{InProcess: true})

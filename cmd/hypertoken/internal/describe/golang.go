@@ -11,7 +11,8 @@ import (
 )
 
 const goOpenRecords = `
-// decodeOpen decodes a map. place returns where the value under a key goes; nil sends it to more.
+// decodeOpen decodes a map. For each key, place returns a pointer to decode the value into. If it
+// returns nil, the entry goes into more.
 func decodeOpen(d *msgpack.Decoder, more *map[string]any, place func(key string) any) error {
 	n, err := d.DecodeMapLen()
 	for ; err == nil && n > 0; n-- {
@@ -42,14 +43,14 @@ type generator struct {
 	bytes.Buffer
 	// taken has the names at the top of the file.
 	taken names
-	// hasOpen says whether any type has fields that nothing describes.
+	// hasOpen is true if a type may have further fields.
 	hasOpen bool
 }
 
-// Go writes the records as types, and for each action a type of its payload and a type of its
-// result, unless the result is always nil. The method ActionType of a payload returns the action's
-// name. A type with further fields has them in More, and is encoded with them. Go fails if
-// packageName is no identifier, and if a field has a name that no tag can have.
+// Go writes the records as types. For each action it writes a type of the payload, and a type of the
+// result unless the result is always nil. The method ActionType of a payload returns the action's name.
+// A type with further fields has them in More, and encodes them, too. Go fails if packageName is no
+// identifier, or if a field has a name that a struct tag can't have.
 func (c *Core) Go(w io.Writer, packageName string) error {
 	if !token.IsIdentifier(packageName) {
 		return fmt.Errorf("describe: %q is no name for a package", packageName)
@@ -137,7 +138,7 @@ func (g *generator) record(name, about string, fields []Field, open bool) {
 	for i, f := range fields {
 		fmt.Fprintf(g, "case %q:\nreturn &r.%s\n", f.Name, goNames[i])
 	}
-	fmt.Fprintf(g, "}\nreturn nil\n})\n}\n\n// EncodeMsgpack encodes a map with what is in More too.\n"+
+	fmt.Fprintf(g, "}\nreturn nil\n})\n}\n\n// EncodeMsgpack encodes a map of the fields and of the entries in More.\n"+
 		"func (r %s) EncodeMsgpack(e *msgpack.Encoder) error {\n"+
 		"m := make(map[string]any, len(r.More)+%d)\nmaps.Copy(m, r.More)\n", name, len(fields))
 	for i, f := range fields {
@@ -192,7 +193,8 @@ func (g *generator) action(a Action) {
 	}
 }
 
-// fieldType returns the type of a field: one that may be missing has nil for that.
+// fieldType returns the type of a field. If the field may be missing, its type has nil, which means that
+// it is missing.
 func (g *generator) fieldType(f Field) string {
 	t := f.Shape.goType()
 	if f.Optional && !hasNil(t) {

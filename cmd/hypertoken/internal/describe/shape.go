@@ -1,5 +1,5 @@
-// Package describe reads the shapes by which a core describes its payloads, results and state, and writes them as types
-// of Go and TypeScript and as text. core-rs/ABI.md has the notation.
+// Package describe reads the shapes with which a core describes its payloads, results and state. It
+// writes them as types of Go and TypeScript, and as text. core-rs/ABI.md has the notation of shapes.
 package describe
 
 import (
@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// Shape is what a value looks like. One field says what it is; the others are zero.
+// Shape describes values. One of its fields is set; the others are zero.
 type Shape struct {
 	// Name is any, null, bool, number, int or string, or the name of a record.
 	Name string
@@ -23,7 +23,7 @@ type Shape struct {
 	OneOf []*Shape
 }
 
-// The bounds of what ParseShape reads.
+// The bounds of a shape that ParseShape reads: its bytes, and how deep it is nested.
 const (
 	maxShape = 1 << 10
 	maxDepth = 32
@@ -135,7 +135,8 @@ func isScalar(name string) bool {
 	return false
 }
 
-// isRecordName says whether a record may have a name: letters and digits, the first an upper-case letter.
+// isRecordName reports whether a record may have this name: an upper-case letter, then letters and
+// digits.
 func isRecordName(name string) bool {
 	for i := range len(name) {
 		if !isNameByte(name[i], i) {
@@ -185,7 +186,7 @@ func (s *Shape) orNull() (*Shape, bool) {
 	return &Shape{OneOf: others}, true
 }
 
-// isText says whether the value is a string, any or one of some.
+// isText reports whether the value is always a string: any string, or one of some.
 func (s *Shape) isText() bool {
 	for _, o := range s.OneOf {
 		if !o.isText() {

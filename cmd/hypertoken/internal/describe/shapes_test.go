@@ -16,7 +16,7 @@ import (
 	"hypertoken/wasm"
 )
 
-// fits says where a value is not what a shape says; nil if it is.
+// fits returns an error that names the part of a value that does not have the shape; nil if it has.
 func fits(c *describe.Core, s *describe.Shape, v any, at string) error {
 	wrong := func() error { return fmt.Errorf("%s: want %s, got %T %v", at, s, v, v) }
 	ok := true
@@ -133,7 +133,7 @@ func floats(v any) any {
 	return v
 }
 
-// shapeChecker is an engine that holds what it returns against the shapes of the core.
+// shapeChecker is an engine that compares its results with the shapes of the core.
 type shapeChecker struct {
 	t        *testing.T
 	instance *wasm.Instance

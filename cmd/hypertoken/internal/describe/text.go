@@ -28,7 +28,7 @@ func Text(w io.Writer, records []Record) error {
 	return err
 }
 
-// notes says whether a field may be missing, and what it is about.
+// notes returns a text that says whether a field may be missing, and what it means.
 func (f *Field) notes(separator string) string {
 	var b strings.Builder
 	if f.Optional {
@@ -40,7 +40,7 @@ func (f *Field) notes(separator string) string {
 	return b.String()
 }
 
-// Markdown writes the record of a name, and those that it needs, as tables.
+// Markdown writes the record with this name, and all records that it needs, as tables.
 func (c *Core) Markdown(w io.Writer, name string) error {
 	if c.Record(name) == nil {
 		return fmt.Errorf("describe: there is no record %q", name)

@@ -23,11 +23,11 @@ export type PayloadOf<Name extends ActionName> = Actions[Name]['payload'];
 export type ResultOf<Name extends ActionName> = Actions[Name]['result'];
 `
 
-// typeScriptNames are the types that every file has, beside the records.
+// typeScriptNames are the names of the types that every file has in addition to the records.
 var typeScriptNames = []string{"ActionName", "Actions", "PayloadOf", "ResultOf", "Value"}
 
-// TypeScript writes the records as interfaces, and the interface Actions: the payload and the result of each action. It
-// fails if a record is called as another type of the file is.
+// TypeScript writes the records as interfaces, and the interface Actions, which has the payload and the
+// result of each action. It fails if a record has the name of another type of the file.
 func (c *Core) TypeScript(w io.Writer) error {
 	for _, name := range typeScriptNames {
 		if c.Record(name) != nil {
@@ -60,7 +60,8 @@ func (c *Core) TypeScript(w io.Writer) error {
 	return err
 }
 
-// typeScript returns the type of the payload. One without fields allows none: the type {} would allow any.
+// typeScript returns the type of the payload. If the action has no fields, the type allows none. The type
+// {} would allow any.
 func (a *Action) typeScript() string {
 	var fields []string
 	for _, f := range a.Fields {

@@ -17,7 +17,7 @@ import (
 // OK is the answer to a setup that was taken, and that wants nothing else.
 const OK = `{"ok":true}`
 
-// after is the state of an engine after a line, as far as a line may want it beside its answer.
+// after has the figures of an engine after a line that a line may want in its answer.
 type after struct {
 	sequence  uint64
 	changed   bool
@@ -25,8 +25,7 @@ type after struct {
 	digest    host.Digest
 }
 
-// append writes the wanted members behind the members that an answer has so far, and closes the
-// answer.
+// append appends the wanted members to the members that an answer has so far, and closes the answer.
 func (w Want) append(line []byte, a after) []byte {
 	if w&WantSequence != 0 {
 		line = fmt.Appendf(line, `,"sequence":%d`, a.sequence)
@@ -58,9 +57,9 @@ func Taken(ctx context.Context, engine *host.Engine, q *Request) []byte {
 	return q.Want.append(line, a)
 }
 
-// Answer runs a request that is no setup, and returns its line. n is the number of its action, or
-// of the first action of its batch. An error says that the core returned what no core may return;
-// the line says so too.
+// Answer runs a request that is no setup, and returns the line of its answer. n is the number of its
+// action, or of the first action of its batch. Answer fails if the core returned something that is no
+// value; the line has this error, too.
 func Answer(ctx context.Context, engine *host.Engine, q *Request, n int) ([]byte, error) {
 	ctx, cancel := q.Bounded(ctx)
 	defer cancel()
@@ -72,7 +71,7 @@ func Answer(ctx context.Context, engine *host.Engine, q *Request, n int) ([]byte
 		if err != nil {
 			return Failure(err), nil
 		}
-		// The answer has the digest anyway.
+		// The answer has the digest already.
 		return (q.Want &^ WantDigest).append(fmt.Appendf(nil, `{"digest":"%v"`, a.digest), a), nil
 	case Batch:
 		return answerBatch(ctx, engine, q, n)
@@ -85,12 +84,12 @@ func Answer(ctx context.Context, engine *host.Engine, q *Request, n int) ([]byte
 	return outcome(nil, n, q.Want, result, err)
 }
 
-// Outcome is the line of the n-th action, which has no want. Its error is that of [Answer].
+// Outcome returns the line of the n-th action, which wants nothing. It fails as [Answer] does.
 func Outcome(n int, result host.Result, err error) ([]byte, error) {
 	return outcome(nil, n, 0, result, err)
 }
 
-// outcome appends the line of an action. Its error is that of [Answer].
+// outcome appends the line of an action. It fails as [Answer] does.
 func outcome(line []byte, n int, w Want, result host.Result, err error) ([]byte, error) {
 	start := len(line)
 	line = fmt.Appendf(line, `{"n":%d`, n)
@@ -105,7 +104,7 @@ func outcome(line []byte, n int, w Want, result host.Result, err error) ([]byte,
 	return appendError(append(line, ','), host.CodeOf(err), Message(err), -1), nil
 }
 
-// CodeBadResult is the code of an action's error whose result can't be written, because it is no
+// CodeBadResult is the code of the error for an action whose result can't be written, because it is no
 // value of a core.
 const CodeBadResult = "bad_result"
 
@@ -146,9 +145,9 @@ func position(ctx context.Context, engine *host.Engine) (after, error) {
 	return after{sequence: at.Sequence, hasDigest: true, digest: at.Digest}, err
 }
 
-// answerBatch runs a batch. Of an atomic batch whose member fails the answer is that member's
-// error, with its index. Else the answer has a line for each member, as the member would have had
-// by itself.
+// answerBatch runs a batch. If a member of an atomic batch fails, the answer is the error of that member,
+// with its index. Otherwise the answer has a line for each member, as if the member were an action of
+// its own.
 func answerBatch(ctx context.Context, engine *host.Engine, q *Request, n int) ([]byte, error) {
 	actions := make([]host.Action, 0, len(q.Members))
 	for k, m := range q.Members {
@@ -216,11 +215,11 @@ func Message(err error) string {
 	return err.Error()
 }
 
-// Error is an answer that has an error.
+// Error returns an answer that has an error.
 func Error(code, message string) []byte { return appendError([]byte{'{'}, code, message, -1) }
 
-// appendError writes an error behind what an answer has so far, and closes the answer. index is
-// that of a batch's member that failed, or -1.
+// appendError appends an error to the members that an answer has so far, and closes the answer. index is
+// the index of the member of a batch that failed, or -1.
 func appendError(line []byte, code, message string, index int) []byte {
 	e := struct {
 		Code    string `json:"code"`

@@ -19,8 +19,8 @@ import (
 
 func parsed(text string) (*Request, error) { return Parse(Line{Number: 1, Text: []byte(text)}, nil) }
 
-// Each member goes with some kinds of lines. With the others it is an error, and so is one that no
-// line has: what is not understood never changes what a line does without a word.
+// Each member is allowed in some kinds of lines. In other lines it is an error, and so is a member that
+// no line has. So a member that is not understood is never ignored.
 func TestMembersOfLines(t *testing.T) {
 	key256, key257 := strings.Repeat("k", 256), strings.Repeat("k", 257)
 	for line, want := range map[string]string{ // "" is no error
@@ -75,7 +75,7 @@ func TestMembersOfLines(t *testing.T) {
 		`{"type":"x","timeout":0}`:                    "timeout: want",
 		`{"type":"x","timeout":1e12}`:                 "",
 		`{"type":"x","timeout":1.1e12}`:               "timeout: want milliseconds above 0, at most 1e+12",
-		"\ufeff" + `{"type":"x"}`:                     "a byte order mark stands in front of it",
+		"\ufeff" + `{"type":"x"}`:                     "it begins with a byte order mark",
 		`{"type":"x","timeout":null}`:                 "timeout: want",
 		`{"type":"x","want":"digest"}`:                "want: want an array of strings, of sequence, changed and digest",
 		`{"type":"x","want":null}`:                    "want: want an array",
@@ -114,7 +114,7 @@ func TestMembersOfLines(t *testing.T) {
 	}
 }
 
-// The server's description of each kind of line has the members that go with it.
+// The server's description of each kind of line has the members that are allowed there.
 func TestLinesAreDescribed(t *testing.T) {
 	b, err := os.ReadFile("../serve/openapi.json")
 	if err != nil {
@@ -168,14 +168,14 @@ func TestMembersOfABatchAreBounded(t *testing.T) {
 	}
 }
 
-// A line that was to be a setup says so whatever is wrong with it, so that nothing that follows
+// The error of a line that was meant to be a setup says so, for any fault of the line. So no later line
 // runs on another engine.
 func TestRefusedSetups(t *testing.T) {
 	for text, want := range map[string]bool{
 		`{"setup":{"stack":[`: true, ` { "setup" :`: true, `{"setup":{},"stack":[]}`: true, `{"want":["x"],"setup":{}}`: true,
 		`{"setup":{},"setup":{}}`: true, `{"setup":{"a":"\ud800"}}`: true, `{"type":"x","setup":{}}`: true,
 		`{"type":"game:setPhase","payload":{"setup":1}`: false, `{"type":"x","pyload":1}`: false, `nonsense`: false,
-		// What was meant to be one.
+		// Lines that were meant to be a setup.
 		"\ufeff" + `{"setup":{}}`: true, `,{"setup":{}}`: true, `{"timeout":5,"want":["digest"],"setup":{`: true,
 		`{setup:{}}`: true, `{'setup':{}}`: true, `{"setups":{}}`: true, `{"Setup":{"stack":[]}}`: true,
 		`{"want":["digest"],"setpu":{}}`: true,
@@ -309,8 +309,8 @@ func TestAnswersAreJSON(t *testing.T) {
 	}
 }
 
-// FuzzRequest reads whatever it finds as a line: a request or an error of that line, and payloads
-// that are one value each.
+// FuzzRequest reads any bytes as a line. The result is a request or an error of that line, and each
+// payload is exactly one value.
 func FuzzRequest(f *testing.F) {
 	for _, line := range []string{
 		`{"setup":{"stack":[{"id":"a"}]}}`, `{"type":"stack:draw","payload":{"count":2},"now":5,"timeout":1.5}`,

@@ -9,7 +9,7 @@ import (
 	"hypertoken/internal/msgjson"
 )
 
-// Kind says what a line asks for: a setup, an action, a batch, the state or the digest.
+// Kind is the kind of a line: a setup, an action, a batch, or a question for the state or the digest.
 type Kind int
 
 // The kinds.
@@ -21,7 +21,8 @@ const (
 	Batch
 )
 
-// form is a kind of line: the member that makes a line one, and those that may go with it.
+// form describes a kind of line: the member that a line of this kind has, and the other members that it
+// may have.
 type form struct {
 	kind   Kind
 	member string
@@ -36,10 +37,10 @@ var forms = []form{
 	{Batch, "batch", []string{"mode", "now", "key", "if_sequence", "timeout", "want"}},
 }
 
-// oneOf are the members of which a line has one.
+// oneOf lists the members of which a line has exactly one.
 const oneOf = "setup, type, state, digest or batch"
 
-// memberForm is that of an action within a batch.
+// memberForm is the form of an action within a batch.
 var memberForm = form{Action, "type", []string{"payload", "now", "entropy"}}
 
 // known are the members of all forms.
@@ -56,11 +57,10 @@ var known = func() []string {
 	return all
 }()
 
-// takes reports whether a member goes with a form.
+// takes reports whether a line of this form may have a member.
 func (f *form) takes(key string) bool { return key == f.member || slices.Contains(f.others, key) }
 
-// check says what is wrong with the names of an action's members within a batch, or of a line's
-// members.
+// check fails if a line, or an action within a batch, has a member that does not belong to its form.
 func (f *form) check(members []msgjson.Member) error {
 	for _, m := range members {
 		if !f.takes(m.Key) {
@@ -70,7 +70,7 @@ func (f *form) check(members []msgjson.Member) error {
 	return nil
 }
 
-// unknown returns the error of the first member that no line has.
+// unknown returns the error for the first member that no line may have.
 func unknown(members []msgjson.Member) error {
 	for _, m := range members {
 		if slices.Contains(known, m.Key) {

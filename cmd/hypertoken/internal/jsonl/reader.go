@@ -11,15 +11,15 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// ErrLine is matched by errors of one line, after which reading goes on.
+// ErrLine is matched by the errors that concern one line only. After such an error, reading goes on.
 var ErrLine = errors.New("bad line")
 
-// LineError is why a line can't be used. It is [ErrLine].
+// LineError is the error for a line that can't be used. It matches [ErrLine].
 type LineError struct {
 	Message string
-	// Long says that the line was above the reader's bound.
+	// Long is true if the line was longer than the reader's bound.
 	Long bool
-	// Setup says that the line was to be a setup, as far as can be told.
+	// Setup is true if the line was probably meant to be a setup.
 	Setup bool
 }
 
@@ -32,28 +32,28 @@ func (e *LineError) Is(target error) bool { return target == ErrLine }
 type Line struct {
 	// Number counts lines from 1.
 	Number int
-	// Text is the line without its newline. Of a line that is too long it is the beginning.
+	// Text is the line without its newline. If the line is too long, Text is its beginning.
 	Text []byte
-	cut  bool // ended by the end of input
+	cut  bool // whether the input ended without a newline after the line
 }
 
 // beginning is how much is kept of a line that is too long, in bytes.
 const beginning = 64
 
-// setupForm is how a setup begins, or what was meant to be one: with something in front of the
-// object, such as a byte order mark, with other members that a setup may have, or with wrong quotes
-// or none.
+// setupForm matches the beginning of a setup. It also matches a line that was meant to be a setup: one
+// with something before the object, such as a byte order mark, with other members of a setup first, or
+// with wrong quotes or none.
 var setupForm = regexp.MustCompile(`^[^{"]*\{\s*` +
 	`("timeout"\s*:[^,{}"]*,\s*|"want"\s*:\s*\[[^\]{}]*\]\s*,\s*)*` + `["']?setup["']?\s*:`)
 
-// IsSetup reports whether a line begins as a setup does, whatever follows.
+// IsSetup reports whether a line begins like a setup. It does not look at the rest of the line.
 func (l Line) IsSetup() bool { return setupForm.Match(l.Text) }
 
-// byteOrderMark is what some editors and shells write in front of UTF-8.
+// byteOrderMark is written before UTF-8 by some editors and shells.
 var byteOrderMark = []byte("\ufeff")
 
-// Reader reads lines of at most a bound. One that is longer is skipped to its end. A byte order
-// mark at the start of the input and blank lines are skipped too.
+// Reader reads lines up to a bound of bytes. A longer line is skipped to its end. Blank lines are
+// skipped, and so is a byte order mark at the start of the input.
 type Reader struct {
 	in     *bufio.Reader
 	max    int
@@ -62,21 +62,21 @@ type Reader struct {
 	begun  bool
 }
 
-// NewReader returns a reader of lines of at most max bytes; flag is what sets that, for the error
-// of a line that is longer.
+// NewReader returns a reader of lines of at most max bytes. flag is the flag that sets this bound; the
+// error for a longer line names it.
 func NewReader(in io.Reader, max int, flag string) *Reader {
 	return &Reader{in: bufio.NewReaderSize(in, 64<<10), max: max, flag: flag}
 }
 
-// Reset makes the reader go on with other input. The numbers of lines go on too.
+// Reset makes the reader go on with other input. The numbers of lines continue.
 func (l *Reader) Reset(in io.Reader) {
 	l.in.Reset(in)
 	l.begun = false
 }
 
-// Next returns the next line that is not blank. The line is the caller's. The error is io.EOF at
-// the end, one that is [ErrLine] for a line that is too long, or another one for input that can't
-// be read.
+// Next returns the next line that is not blank. The caller owns the line. At the end of the input the
+// error is io.EOF. For a line that is too long it matches [ErrLine]. Any other error means that the
+// input can't be read.
 func (l *Reader) Next() (Line, error) {
 	for {
 		line, err := l.next()

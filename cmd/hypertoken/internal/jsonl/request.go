@@ -34,18 +34,18 @@ type Request struct {
 	Line   int
 	Kind   Kind
 	Action string
-	// Value is the payload or the setup; ValueError says why it is none.
+	// Value is the payload or the setup. If it is no value of a core, ValueError is the reason.
 	Value      host.Raw
 	ValueError error
-	// Options are those of the action or of the whole batch.
+	// Options are the options of the action or of the whole batch.
 	Options []host.DispatchOption
-	// Timeout is the line's own, or 0.
+	// Timeout is the timeout that the line names, or 0.
 	Timeout time.Duration
 	Want    Want
-	// Alone says that an action must not be gathered with others into a batch: it has a key, a
-	// sequence, or something to want.
+	// Alone is true if an action must not be gathered with others into a batch, because it has a key or a
+	// sequence, or wants further members in its answer.
 	Alone bool
-	// Members are the actions of a batch, and Mode is how it runs.
+	// Members are the actions of a batch, and Mode is its mode.
 	Members []Member
 	Mode    host.BatchMode
 }
@@ -53,18 +53,18 @@ type Request struct {
 // Member is an action of a batch.
 type Member struct {
 	host.Action
-	// ValueError says why the payload is none.
+	// ValueError is the reason why the payload is no value of a core, or nil.
 	ValueError error
 }
 
-// MaxMembers bounds the actions of a batch. In memory an action takes some 2 kB, whatever its
-// length in the line.
+// MaxMembers bounds the actions of a batch. Each action takes some 2 kB of memory, even if its line is
+// short.
 const MaxMembers = 1 << 14
 
 // maxTimeout bounds a line's timeout, in milliseconds.
 const maxTimeout = 1e12
 
-// Actions returns how many actions the request is, each of which is counted by n.
+// Actions returns how many actions the request has. Each of them gets a number n.
 func (q *Request) Actions() int {
 	switch q.Kind {
 	case Action:
@@ -89,8 +89,8 @@ func badLine(format string, args ...any) error {
 
 var keyForm = regexp.MustCompile(`^[ -~]{1,256}$`)
 
-// Parse makes a request of what [Reader.Next] returned. An error that is [ErrLine] is that of the
-// line, and is a [*LineError].
+// Parse makes a request of the line and the error that [Reader.Next] returned. An error that matches
+// [ErrLine] concerns this line only, and is a [*LineError].
 func Parse(line Line, err error) (*Request, error) {
 	if err != nil {
 		return nil, err
@@ -108,10 +108,10 @@ func parse(line Line) (*Request, error) {
 	if err != nil {
 		switch {
 		case line.cut && msgjson.Short(err):
-			return nil, badLine("the input ends in the middle of it")
+			return nil, badLine("the input ends in the middle of the line")
 		case bytes.HasPrefix(bytes.TrimLeft(line.Text, " \t\r"), byteOrderMark):
-			return nil, badLine("a byte order mark stands in front of it, " +
-				"which may stand only at the start of the input: remove it")
+			return nil, badLine("it begins with a byte order mark, " +
+				"which is allowed only at the start of the input: remove it")
 		}
 		return nil, badLine("%v", err)
 	}

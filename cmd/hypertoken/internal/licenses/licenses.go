@@ -4,8 +4,8 @@ package licenses
 
 import _ "embed"
 
-// Text names every module that is linked into cmd/hypertoken, on any system, with its licence, where its source is and
-// what its licence wants to be handed on. `make notice` writes it.
+// Text lists every module that is linked into cmd/hypertoken on any system: its licence, the address of
+// its source, and the notices that the licence asks to pass on. `make notice` writes it.
 //
 //go:embed THIRD_PARTY.txt
 var Text string

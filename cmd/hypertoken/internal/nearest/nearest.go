@@ -3,14 +3,13 @@ package nearest
 
 import "strings"
 
-// maxWord is how long a word may be that is compared, in bytes. Comparing takes time in proportion
-// to the square of it.
+// maxWord is the length of the longest word that is compared, in bytes. The time of a comparison grows
+// with the square of the length.
 const maxWord = 64
 
-// To returns the word of known that is nearest to word, and "" if none is near: at most one letter
-// in three may be missing, too many, another, or exchanged with its neighbour. Capitals,
-// underscores and hyphens make no difference. Of two words that are equally near, the first is
-// returned.
+// To returns the word of known that is nearest to word; "" if none is near enough. One letter in three
+// may be missing, added, different, or swapped with its neighbour. Capitals, underscores and hyphens
+// make no difference. If two words are equally near, To returns the first one.
 func To(word string, known []string) string {
 	if len(word) > maxWord {
 		return ""
@@ -33,7 +32,7 @@ func fold(word string) []rune {
 	return []rune(strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(word)))
 }
 
-// distance is how many edits make one word the other (optimal string alignment).
+// distance returns how many edits turn one word into the other (optimal string alignment).
 func distance(a, b []rune) int {
 	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
 	for j := range last {

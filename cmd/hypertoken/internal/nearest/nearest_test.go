@@ -27,7 +27,7 @@ func TestTo(t *testing.T) {
 	}
 }
 
-// FuzzTo looks for words that are near to themselves, and to nothing but what is known.
+// FuzzTo checks that a known word is nearest to itself, and that only known words are returned.
 func FuzzTo(f *testing.F) {
 	f.Add("type", "state")
 	f.Add("_", "")

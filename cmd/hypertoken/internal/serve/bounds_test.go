@@ -89,7 +89,7 @@ func TestMaxLineAndMaxBody(t *testing.T) {
 	body := strings.Repeat(line(99)+"\n", 3)
 	s.want("e", body, 200, `{"digest":"`)
 	s.want("e", body+" ", 413, "longer than 300 B (--max-body)")
-	// Where the length is not known before, what came within the bound is answered.
+	// If the length is not known in advance, the lines within the bound are answered.
 	for _, c := range []struct{ more, want string }{{"", `"}` + "\n"}, {" ", "send the lines in several\"}}\n"}} {
 		status, answer, err := s.try("POST", "/v1/engines/e",
 			io.MultiReader(strings.NewReader(body), strings.NewReader(c.more)))
@@ -190,7 +190,7 @@ func TestRate(t *testing.T) {
 		!strings.Contains(string(b), "more than 3 lines and requests a second") {
 		t.Errorf("%d %v %s", w.StatusCode, w.Header, b)
 	}
-	for _, path := range []string{"/metrics", "/v1/status", "/metrics"} { // who watches has one of their own
+	for _, path := range []string{"/metrics", "/v1/status", "/metrics"} { // these have a rate of their own
 		if status, _ := s.do("GET", path, ""); status != 200 {
 			t.Errorf("%s: %d", path, status)
 		}
@@ -202,7 +202,7 @@ func TestRate(t *testing.T) {
 		}
 	}
 	until(t, "a token", func() bool { status, _ := s.do("POST", "/v1/engines/e", `{"digest":true}`); return status == 200 })
-	// What exceeds it in the middle of a request waits.
+	// Lines in the middle of a request that exceed the rate wait.
 	until(t, "a token", func() bool {
 		began := time.Now()
 		status, body := s.do("POST", "/v1/engines/e", strings.Repeat(`{"digest":true}`+"\n", 4))
@@ -213,7 +213,7 @@ func TestRate(t *testing.T) {
 	})
 }
 
-// Each address has a rate of its own, and the one that came last is the last to be forgotten.
+// Each address has a rate of its own. The address that was used last is forgotten last.
 func TestRatesOfAddresses(t *testing.T) {
 	r := newRates(1)
 	for _, c := range []struct {
@@ -322,7 +322,7 @@ func TestWriteTimeout(t *testing.T) {
 	}
 }
 
-// What is in flight when the server stops is answered, and clients are told why there is no more.
+// Lines that run when the server stops are answered, and clients are told why later ones are not.
 func TestDraining(t *testing.T) {
 	s := start(t, host.Options{InProcess: true}, nil)
 	s.want("e", deck, 200, "ok")
@@ -368,7 +368,7 @@ func TestDraining(t *testing.T) {
 	}
 }
 
-// Who does not end within DrainTimeout is cut off.
+// A client whose lines do not end within DrainTimeout is cut off.
 func TestDrainTimeout(t *testing.T) {
 	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.DrainTimeout, o.Rate = 50*time.Millisecond, 0 })
 	s.want("e", deck, 200, "ok")

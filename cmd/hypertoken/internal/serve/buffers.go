@@ -27,12 +27,12 @@ type buffers struct {
 	measuring int // questions about states whose size is not known
 }
 
-// gauge foresees the size of one kind of answer of an engine. The lock buffers.mu guards it.
+// gauge estimates the size of one kind of answer of an engine. The lock buffers.mu guards it.
 type gauge struct {
-	size  int64 // of the last answers
-	known bool  // there has been an answer
-	state bool  // it is the state, of which an engine is asked once at a time
-	busy  int   // answers on their way
+	size  int64 // the estimate, from the last answers
+	known bool  // whether there has been an answer
+	state bool  // whether it is for the engine's state, which is asked for once at a time
+	busy  int   // the number of answers under way
 }
 
 // reservation is the room of one answer.
@@ -46,10 +46,11 @@ type reservation struct {
 }
 
 const (
-	// smallAnswer is a size up to which answers are not counted: as many as there are connections are harmless.
+	// smallAnswer is the size up to which answers are not counted, in bytes. There is at most one for each
+	// connection, so they need no bound.
 	smallAnswer = 64 << 10
-	// firstState is the size that is foreseen for the state of an engine that was never asked for it, in bytes, and
-	// maxMeasuring how many of those there may be at once.
+	// firstState is the estimate for the state of an engine that was never asked for its state, in bytes.
+	// maxMeasuring is the most such questions at once.
 	firstState   = 1 << 20
 	maxMeasuring = 4
 )
@@ -87,7 +88,7 @@ func (b *buffers) addLocked(address netip.Prefix, n int64) {
 	}
 }
 
-// foreseen returns the estimate of the room that the next answer takes.
+// foreseen returns an estimate of the room that the next answer takes.
 func (g *gauge) foreseen() int64 {
 	if g.state && !g.known {
 		return firstState
@@ -216,7 +217,7 @@ func (r *reservation) free() {
 	}
 }
 
-// String describes what is held, for tests that fail.
+// String describes the buffers, for the messages of tests.
 func (b *buffers) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()

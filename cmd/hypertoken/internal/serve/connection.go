@@ -35,7 +35,8 @@ type connection struct {
 }
 
 const (
-	// aheadSize is how much is read ahead at once, in bytes, and aheadCost what such a piece costs beside its bytes.
+	// aheadSize is the size of a piece that is read ahead, in bytes. aheadCost is counted for a piece in
+	// addition to its bytes.
 	aheadSize = 32 << 10
 	aheadCost = 64
 	// stuckAfter is how long a write takes before the connection reads ahead.
@@ -147,7 +148,7 @@ func (c *connection) Close() error {
 	return err
 }
 
-// CloseWrite lets the HTTP server end an answer in front of what the client still sends.
+// CloseWrite lets the HTTP server end an answer while the client still sends.
 func (c *connection) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()

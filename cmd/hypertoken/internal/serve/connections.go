@@ -12,12 +12,12 @@ import (
 	"hypertoken/host"
 )
 
-// phase says what a connection is doing. Of the connections without a seat, those in the lowest
+// phase is the phase of a connection. If connections without a seat must be closed, those in the lowest
 // phase are closed first.
 type phase int8
 
 const (
-	refusedPhase phase = iota // a request of it was refused: only its answer may still be on the way
+	refusedPhase phase = iota // its request was refused; only the answer may still be on the way
 	silentPhase               // no whole request has come yet
 	idlePhase                 // between two requests
 	servedPhase               // a request is served
@@ -49,8 +49,9 @@ type tally struct{ waiting, talking int }
 func (t *tally) countWaiting() int { return t.waiting }
 func (t *tally) countTalking() int { return t.talking }
 
-// before reports whether a connection is closed before another one of its address. The lock mu is held.
-func (c *connection) before(other *connection) bool {
+// closesBeforeLocked reports whether a connection is closed before another one of its address. The lock
+// connections.mu is held.
+func (c *connection) closesBeforeLocked(other *connection) bool {
 	if c.phase != other.phase {
 		return c.phase < other.phase
 	}
@@ -69,9 +70,10 @@ func newConnections(o Options, b *buffers) *connections {
 	return l
 }
 
-// kernelBuffer is how much of its answers the kernel keeps for a connection, in bytes. Linux takes
-// twice of it. Without a bound that grows to some MB, beside --max-buffered. A write goes on once a
-// third of it is free: a slow client would be taken for one that does not read.
+// kernelBuffer bounds the answers that the kernel buffers for a connection, in bytes; Linux allows twice
+// as much. Without it, this buffer grows to some MB, which --max-buffered does not count. A write goes
+// on once a third of the buffer is free. With a larger buffer, a slow client would look like one that
+// does not read.
 const kernelBuffer = 256 << 10
 
 // Accept implements [net.Listener].
@@ -115,9 +117,9 @@ func (l *connections) add(c *connection) bool {
 	return true
 }
 
-// victimLocked returns the connection that is closed for another one, or nil: one of the address
-// that has most of them, and of those one of the lowest phase that is in it for longest. The lock
-// mu is held.
+// victimLocked returns the connection that is closed to make room for another one, or nil. It takes the
+// address that has the most connections. Of its connections it takes those in the lowest phase, and of
+// these the one that has been in it for the longest time. The lock mu is held.
 func (l *connections) victimLocked(all map[*connection]struct{}, count func(*tally) int,
 	may func(*connection) bool,
 ) *connection {
@@ -128,7 +130,7 @@ func (l *connections) victimLocked(all map[*connection]struct{}, count func(*tal
 			continue
 		}
 		n := count(l.tallies[c.address])
-		if victim == nil || n > most || n == most && c.before(victim) {
+		if victim == nil || n > most || n == most && c.closesBeforeLocked(victim) {
 			victim, most = c, n
 		}
 	}
@@ -183,9 +185,9 @@ func (l *connections) remove(c *connection) {
 	l.removeLocked(c)
 }
 
-// vacantLocked returns why there is no seat for a connection, or the connection that has to be
-// closed for it, which is nil if there is one already or a seat is free. A connection between two
-// requests gives its seat to one that has a request.
+// vacantLocked looks for a seat for a connection. If there is none, it returns the problem. If another
+// connection must be closed for the seat, it returns that connection, which is between two requests. It
+// returns nil twice if the connection has a seat, or if one is free. The lock mu is held.
 func (l *connections) vacantLocked(c *connection) (*connection, *problem) {
 	if _, ok := l.talking[c]; ok {
 		return nil, nil
@@ -214,7 +216,7 @@ func (l *connections) vacantLocked(c *connection) (*connection, *problem) {
 		"as many as --max-connections allows: close some, or try again later", l.max)
 }
 
-// vacant returns why a connection cannot have a seat now, or nil.
+// vacant returns the problem if a connection can't have a seat now, or nil.
 func (l *connections) vacant(c *connection) *problem {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -222,7 +224,7 @@ func (l *connections) vacant(c *connection) *problem {
 	return p
 }
 
-// claim gives a connection a seat, unless it has one. It returns why if there is none.
+// claim gives a connection a seat, unless it has one. If there is no seat, it returns the problem.
 func (l *connections) claim(c *connection) *problem {
 	l.mu.Lock()
 	victim, p := l.vacantLocked(c)
@@ -231,7 +233,7 @@ func (l *connections) claim(c *connection) *problem {
 			l.removeLocked(victim)
 			l.evicted.Add(1)
 		}
-		if _, ok := l.waiting[c]; ok { // it is in neither if it is closed already
+		if _, ok := l.waiting[c]; ok { // a connection that is closed already is in neither map
 			delete(l.waiting, c)
 			l.talking[c] = struct{}{}
 			t := l.tallyLocked(c)
@@ -264,7 +266,7 @@ func (l *connections) drain() {
 	}
 }
 
-// count returns how many connections have a seat, and how many have none.
+// count returns how many connections have a seat, and how many do not.
 func (l *connections) count() (talking, waiting int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -273,7 +275,7 @@ func (l *connections) count() (talking, waiting int) {
 
 type connectionKey struct{}
 
-// below returns the connection that a connection of the HTTP server is made of.
+// below returns the connection below a connection of the HTTP server.
 func below(c net.Conn) *connection {
 	if secure, ok := c.(*tls.Conn); ok {
 		c = secure.NetConn()

@@ -165,7 +165,7 @@ func TestMaxConnectionsPerAddress(t *testing.T) {
 	}
 }
 
-// Scrapes that are read slowly take none from others.
+// A client that reads its scrape slowly does not keep others from scraping.
 func TestSlowScrapers(t *testing.T) {
 	s := start(t, host.Options{InProcess: true},
 		func(o *Options) { o.Rate, o.WriteTimeout, o.scrapes = 0, time.Hour, 1 })
@@ -223,7 +223,7 @@ func TestStrangersTakeNoRate(t *testing.T) {
 	}
 }
 
-// A client that ends what it sends still gets every answer.
+// A client that has closed its sending side still gets every answer.
 func TestHalfClosedConnections(t *testing.T) {
 	s := start(t, host.Options{}, func(o *Options) { o.Rate = 0 })
 	s.want("e", deck, 200, "ok")
@@ -240,7 +240,7 @@ func TestHalfClosedConnections(t *testing.T) {
 	}
 	s.logs.ended(t, "POST")
 	s.logs.ended(t, "POST")
-	// One that is gone is noticed at the next answers.
+	// A client that is gone is noticed at the next answers.
 	gone := s.connect(fmt.Sprintf("POST /v1/engines/e HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s",
 		len(body), body))
 	_ = gone.(*net.TCPConn).SetLinger(0)
@@ -285,7 +285,7 @@ func TestClientsThatSendBeforeTheyRead(t *testing.T) {
 			}
 		}
 	})
-	// What does not fit into the buffers is cut off, and said.
+	// A client whose answers do not fit into the buffers is cut off, and the log says so.
 	t.Run("too much", func(t *testing.T) {
 		s := start(t, host.Options{InProcess: true},
 			func(o *Options) { o.WriteTimeout, o.MaxBuffered = 300*time.Millisecond, 1<<20 })
@@ -325,7 +325,7 @@ func TestPingsHaveARate(t *testing.T) {
 	}
 }
 
-// A player who thinks for long stays connected, and one who is gone is noticed.
+// A player who thinks for long stays connected. A player who is gone is noticed.
 func TestPlayersWhoThink(t *testing.T) {
 	s := start(t, host.Options{InProcess: true},
 		func(o *Options) { o.IdleTimeout, o.PingInterval = 50*time.Millisecond, time.Second })

@@ -32,7 +32,8 @@ var kinds = map[string]string{
 	".wasm": "application/wasm",
 }
 
-// A page of the demo runs what this server serves and nothing else, and is isolated from others.
+// demoHeaders are sent with the demo. With them, its pages run only code from this server, and are
+// isolated from other pages.
 var demoHeaders = map[string]string{
 	"Content-Security-Policy": "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; " +
 		"img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'",

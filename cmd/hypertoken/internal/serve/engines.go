@@ -34,30 +34,30 @@ type engines struct {
 	expired atomic.Int64 // engines that were idle for too long
 }
 
-// entry is an engine, or one that is on its way in or out.
+// entry is an engine that is open, is being opened, or is being deleted.
 type entry struct {
 	ready   chan struct{} // closed once it is open, or could not be opened
-	engine  *host.Engine  // nil until then
-	err     error         // why it could not be opened
-	users   int           // lines that run
+	engine  *host.Engine  // nil until it is open
+	err     error         // the reason why it could not be opened
+	users   int           // the number of lines that run
 	leaving leaving
 	gone    chan struct{} // closed once it is closed or deleted
 
 	maker  netip.Prefix      // the address that made it
-	last   time.Time         // when a line of it ended last
-	gauges map[string]*gauge // of its answers, by the action; "" for what has no action
+	last   time.Time         // the time at which its last line ended
+	gauges map[string]*gauge // of its answers, by the action; "" for answers without an action
 }
 
-// leaving says whether an engine is on its way out.
+// leaving is whether an engine is being closed or deleted.
 type leaving uint8
 
 const (
 	isStaying  leaving = iota
-	isClosing          // it stays in the store
-	isDeleting         // it is forgotten
+	isClosing          // the engine stays in the store
+	isDeleting         // the engine is deleted from the store, too
 )
 
-// maxGauges bounds the actions of an engine whose answers are foreseen by themselves. All others share a gauge.
+// maxGauges bounds the actions of an engine that have a gauge of their own. All others share one.
 const maxGauges = 256
 
 // stateGauge is the key of the gauge of an engine's state. No action has that name.
@@ -65,7 +65,7 @@ const stateGauge = "\x00state"
 
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
-// Codes of this server's own errors, beside those of the host.
+// Codes of this server's own errors. It also uses the codes of the host.
 const (
 	codeExists   = "exists"
 	codeNotFound = "not_found"
@@ -270,8 +270,8 @@ func (g *engines) expireAt(now time.Time) (names []string) {
 	return names
 }
 
-// use returns the engine of a name, which does not leave before done is called. If the engine is
-// stored and not open, use opens it.
+// use returns the engine with this name. It is not closed or deleted before done is called. If the
+// engine is stored and not open, use opens it.
 func (g *engines) use(ctx context.Context, name string) (engine *host.Engine, done func(), err error) {
 	e, err := g.find(ctx, name)
 	if err != nil {

@@ -2,10 +2,10 @@ package serve
 
 import "fmt"
 
-// Open files that a server needs beside its connections and its host.
+// Open files that a server needs in addition to those of its connections and its host.
 const (
-	ownFiles  = 24 // its own, and what is opened for a moment
-	leastRoom = 8  // connections with a seat, and without one
+	ownFiles  = 24 // the server's own files, also those that are open for a moment only
+	leastRoom = 8  // the least number of connections with a seat, and of those without one
 )
 
 // FitFiles lowers the bounds of connections so that they fit a limit of open files. The host needs

@@ -15,9 +15,9 @@ import (
 	"hypertoken/host"
 )
 
-// guard returns why a request must not come in. A request that is refused before it has shown its
-// token and its origin is charged to a budget of its own. So strangers take nothing from the
-// clients behind the same address.
+// guard returns the problem if a request must be refused, or nil. A request that is refused for its host,
+// its token or its origin is counted against a rate of its own. So such requests take nothing from
+// clients with the same address.
 func (s *Server) guard(a route, r *http.Request) *problem {
 	if p := s.stranger(a, r); p != nil {
 		if !s.strangers.of(r.RemoteAddr).Allow() {
@@ -52,11 +52,11 @@ func tooFast(format string, args ...any) *problem {
 	return tooMany(http.StatusTooManyRequests, "rate_limited", format, args...)
 }
 
-// stranger returns why a request is not from a client of this server, or nil.
+// stranger returns the problem if a request is not from a client of this server, or nil.
 func (s *Server) stranger(a route, r *http.Request) *problem {
 	if !s.hosts.allow(r.Host) {
 		return refused(http.StatusForbidden, "forbidden",
-			"the Host %q is none of this server: ask for localhost or 127.0.0.1, or name it in --allowed-hosts",
+			"the Host %q is not a name of this server: ask for localhost or 127.0.0.1, or name it in --allowed-hosts",
 			clip(r.Host))
 	}
 	if a.open {
@@ -82,13 +82,15 @@ func stopping() *problem {
 
 func digest(token string) [32]byte { return sha256.Sum256([]byte(token)) }
 
-// The subprotocol of a WebSocket, and the prefix of the one that has the token: pages can't send it otherwise.
+// The subprotocol of a WebSocket, and the prefix of a subprotocol that contains the token. A page has no
+// other way to send the token.
 const (
 	subprotocol   = "hypertoken"
 	tokenProtocol = "hypertoken.token."
 )
 
-// authorized compares digests, so that neither the token's bytes nor its length take time that could be measured.
+// authorized reports whether a request has the token. It compares digests, so the time of the comparison
+// does not depend on the token's bytes or length.
 func (s *Server) authorized(r *http.Request) bool {
 	scheme, shown, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	have := digest(strings.TrimSpace(shown))

@@ -135,7 +135,8 @@ func TestHandshakesThatAreNone(t *testing.T) {
 	}
 }
 
-// Paths that a multiplexer would redirect by itself, and methods that it would refuse, are guarded as all others are.
+// Paths that a multiplexer would redirect without the guard, and methods that it would refuse, are guarded
+// like all others.
 func TestCrookedPaths(t *testing.T) {
 	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.Token = token })
 	for _, line := range []string{"POST //healthz", "POST /v1/../healthz", "CONNECT localhost:80"} {
@@ -214,7 +215,7 @@ func TestReadiness(t *testing.T) {
 	}
 }
 
-// A server whose workers can't start says so, and serves.
+// A server whose workers can't start is not ready, says so, and serves all the same.
 func TestNotReady(t *testing.T) {
 	s := start(t, host.Options{WorkerPath: "/no/such/program", MaxRestarts: 1}, nil)
 	s.want("e", deck+`{"type":"stack:draw"}`, 200, `"result":[{"id":"c"}]`)
@@ -309,7 +310,7 @@ func TestWarningsAreFew(t *testing.T) {
 	}
 }
 
-// What libraries say is one message, whatever clients have them say.
+// The texts of libraries are logged with one message, whatever clients cause them to say.
 func TestTextsOfLibraries(t *testing.T) {
 	l := make(logs, 2)
 	textual{slog.New(l), "a library failed"}.logger().Print("it rains")
@@ -342,7 +343,7 @@ func TestALogThatNobodyReads(t *testing.T) {
 	}
 }
 
-// What does not fit into the queue of the log is left out, and the rest is handed on in order.
+// Records that do not fit into the queue of the log are dropped. The others are passed on in order.
 func TestTheQueueOfTheLog(t *testing.T) {
 	l := logs(make(chan map[string]any, 2*maxQueued))
 	release := make(chan struct{})

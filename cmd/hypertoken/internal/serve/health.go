@@ -12,7 +12,7 @@ import (
 	"hypertoken/host"
 )
 
-// What probes and operators ask for.
+// The answers for probes and operators.
 
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) *problem {
 	return text(w, http.StatusOK, "ok")
@@ -32,7 +32,7 @@ func text(w http.ResponseWriter, status int, line string) *problem {
 	return nil
 }
 
-// unready says why clients should go elsewhere, or "".
+// unready returns the reason why clients should use another server, or "".
 func (s *Server) unready(stats host.Stats) string {
 	if s.draining.Err() != nil {
 		return "shutting down"
@@ -78,10 +78,11 @@ type recentError struct {
 
 // overview is the answer of /v1/status, for `hypertoken top`.
 type overview struct {
-	// Engines are the first maxListed that are open, by name; EngineCount is how many are open.
+	// Engines are the first maxListed open engines, sorted by name. EngineCount is the number of open
+	// engines.
 	Engines     []openEngine `json:"engines"`
 	EngineCount int          `json:"engine_count"`
-	// Errors are what callers were told last, newest first.
+	// Errors are the last errors that callers got, the newest first.
 	Errors []recentError `json:"errors"`
 }
 
@@ -97,7 +98,8 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) *problem {
 //go:embed openapi.json
 var openapi []byte
 
-// document is the description of this server: without a token it asks for none.
+// document returns the description of this server. If the server has no token, the description does not
+// ask for one.
 func document(token bool) ([]byte, error) {
 	if token {
 		return openapi, nil

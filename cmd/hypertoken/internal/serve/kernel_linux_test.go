@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// What the kernel keeps of a connection's answers is bounded: it comes on top of --max-buffered.
+// The kernel's buffer for the answers of a connection is bounded, because --max-buffered does not count it.
 func TestTheBufferOfTheKernel(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -113,12 +113,12 @@ func TestSetupsHaveATimeout(t *testing.T) {
 	}
 }
 
-// A batch is no way around the rate: each action of it counts as a line.
+// A batch can't be used to exceed the rate: each of its actions counts as a line.
 func TestABatchIsWithinTheRate(t *testing.T) {
 	const rate = 50
 	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.Rate = rate })
 	s.want("e", deck+`{"batch":[`+strings.TrimSuffix(strings.Repeat(`{"type":"stack:peek"},`, rate+5), ",")+`]}`, 200, `{"results":[`)
-	// What the batch had is gone: there is no room for as many lines as the rate allows at once.
+	// The batch has used up its share: as many lines as the rate allows at once are too many now.
 	refused := false
 	for range rate / 2 {
 		status, _ := s.do("POST", "/v1/engines/e", `{"digest":true}`)

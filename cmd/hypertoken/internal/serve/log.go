@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// observed notes what was answered.
+// observed notes the status and the size of an answer.
 type observed struct {
 	http.ResponseWriter
 	status int
@@ -59,8 +59,8 @@ func (s *Server) logRequest(o *observed, r *http.Request, began time.Time) {
 		"duration", time.Since(began), "remote", r.RemoteAddr)
 }
 
-// textual hands on what libraries log as text. The text is an attribute of one message: clients can
-// make as many texts as they like.
+// textual logs the text that a library logs. The message is always the same, and the text is an
+// attribute: clients can cause any number of different texts, and the log limits each message.
 type textual struct {
 	log     *slog.Logger
 	message string

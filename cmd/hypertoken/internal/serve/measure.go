@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// counters are what the server counts as it happens.
+// counters are the counters that the server increments itself.
 type counters struct {
 	refused *prometheus.CounterVec // by status
 	unread  prometheus.Counter

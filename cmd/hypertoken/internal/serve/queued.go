@@ -7,20 +7,20 @@ import (
 	"time"
 )
 
-// queued hands records on from a goroutine of its own, so that a log that nobody reads holds up no request. A record
-// that comes while the queue is full is left out.
+// queued passes records on from a goroutine of its own. So a log that nobody reads does not delay
+// requests. If the queue is full, a record is dropped.
 type queued struct {
 	next  slog.Handler
 	queue *logQueue
 }
 
-// maxQueued is how many records wait for the log at most.
+// maxQueued is the most records that wait for the log.
 const maxQueued = 256
 
 type logQueue struct {
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	records []func()
-	idle    chan struct{} // closed once all is handed on; nil if nothing waits
+	idle    chan struct{} // closed once all records are passed on; nil if none waits
 }
 
 func newQueued(next slog.Handler) *queued { return &queued{next, &logQueue{}} }
@@ -47,7 +47,7 @@ func (q *queued) Handle(ctx context.Context, r slog.Record) error {
 	return nil
 }
 
-// run hands records on until none is left.
+// run passes records on until none is left.
 func (l *logQueue) run() {
 	for {
 		l.mu.Lock()
@@ -64,7 +64,7 @@ func (l *logQueue) run() {
 	}
 }
 
-// flush waits until all is handed on, at most for a time.
+// flush waits until all records are passed on, for at most the given time.
 func (l *logQueue) flush(within time.Duration) {
 	l.mu.Lock()
 	idle := l.idle

@@ -8,16 +8,17 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// maxAddresses is how many remote addresses are remembered. One that was forgotten begins anew.
+// maxAddresses is the most remote addresses that are remembered. An address that was forgotten gets a
+// new limiter.
 const maxAddresses = 4096
 
-// rates has a limiter for each remote address, those that came last.
+// rates has a limiter for each of the remote addresses that were used last.
 type rates struct {
 	limit int
 	none  *rate.Limiter // without a bound
 
-	mu      sync.Mutex // guards what follows
-	order   *list.List // of *address, the last one used in front
+	mu      sync.Mutex // guards the fields below
+	order   *list.List // of *address; the one that was used last is at the front
 	entries map[netip.Prefix]*list.Element
 }
 
@@ -31,11 +32,11 @@ func newRates(limit int) rates {
 		entries: map[netip.Prefix]*list.Element{}}
 }
 
-// addressOf returns what of a remote address stands for one client: an IPv4 address, or the first
-// 64 bits of an IPv6 address, since a client that has one of those has all others of its network,
-// too.
+// addressOf returns the part of a remote address that identifies a client: a whole IPv4 address, or the
+// first 64 bits of an IPv6 address. A client that has one IPv6 address usually has all addresses of its
+// network.
 func addressOf(remote string) netip.Prefix {
-	at, _ := netip.ParseAddrPort(remote) // what is none shares the zero address
+	at, _ := netip.ParseAddrPort(remote) // all texts that are no address share the zero address
 	ip, bits := at.Addr().Unmap().WithZone(""), 64
 	if ip.Is4() {
 		bits = 32

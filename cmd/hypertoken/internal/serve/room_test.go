@@ -18,8 +18,8 @@ import (
 	"hypertoken/host"
 )
 
-// However many clients ask for large answers and do not read them, what is held for them is
-// bounded, and each gets its answer once it reads.
+// If many clients ask for large answers and do not read them, the memory for these answers is bounded.
+// Each client gets its answer once it reads.
 func TestUnreadAnswers(t *testing.T) {
 	const size = 1 << 20
 	s := start(t, host.Options{InProcess: true}, func(o *Options) {
@@ -73,7 +73,7 @@ func TestAnswersWithoutRoom(t *testing.T) {
 	a := netip.MustParsePrefix("10.0.0.1/32")
 	other := netip.MustParsePrefix("10.0.0.2/32")
 	g, small := &gauge{known: true, size: 600 << 10}, &gauge{known: true, size: smallAnswer}
-	first, err := b.reserve(t.Context(), a, g, time.Hour) // more than half, but the only one
+	first, err := b.reserve(t.Context(), a, g, time.Hour) // it is more than half, but a single answer
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +107,7 @@ func TestAnswersWithoutRoom(t *testing.T) {
 	if b.bytes() != 0 || len(b.shares) != 0 || g.busy != 0 || small.busy != 0 {
 		t.Errorf("%v, %v", b, b.shares)
 	}
-	// What is read ahead takes from the same room.
+	// Bytes that are read ahead count in the same room.
 	if !b.try(a, 512<<10) || b.try(a, 1) || !b.try(other, 512<<10) || b.try(other, 1) {
 		t.Errorf("%v", b)
 	}
@@ -224,7 +224,7 @@ func TestMaxEnginesPerAddress(t *testing.T) {
 	if status, _ := s.do("DELETE", "/v1/engines/a", ""); status != 204 {
 		t.Error(status)
 	}
-	s.want("c", `{"setup":{"stack":5}}`, 422, "want an array") // takes none of it
+	s.want("c", `{"setup":{"stack":5}}`, 422, "want an array") // it does not count, because it fails
 	s.want("c", deck, 200, "ok")
 	s.want("d", deck, 429, codeQuota)
 }
@@ -293,7 +293,8 @@ func TestTokenAsSubprotocol(t *testing.T) {
 	}
 }
 
-// Proxies may name the server as they like, and pages of other origins use it, if the operator says so.
+// If the operator allows it, proxies may use any name for the server, and pages of other origins may use
+// the server.
 func TestAllowedHostsAndOrigins(t *testing.T) {
 	for _, c := range []struct {
 		token string
@@ -344,7 +345,7 @@ func TestAllowedHostsAndOrigins(t *testing.T) {
 		if err == nil {
 			_ = c.Close(websocket.StatusNormalClosure, "")
 		}
-		// What a browser asks before.
+		// The preflight request of a browser.
 		r, err := http.NewRequestWithContext(t.Context(), "OPTIONS", s.url+"/v1/engines/e", nil)
 		if err != nil {
 			t.Fatal(err)

@@ -51,8 +51,8 @@ var statuses = map[string]int{
 	"out_of_memory":                http.StatusServiceUnavailable,
 }
 
-// problemOf is an error for which a request is refused; what has no status of its own is what the
-// core said of a setup.
+// problemOf returns the problem for an error for which a request is refused. An error that is not from
+// the host is the core's error about a setup.
 func problemOf(err error) *problem {
 	var own *host.Error
 	status := http.StatusUnprocessableEntity
@@ -68,20 +68,20 @@ func problemOf(err error) *problem {
 	return p
 }
 
-// handler answers a request, or says why not.
+// handler answers a request, or returns the problem.
 type handler func(w http.ResponseWriter, r *http.Request) *problem
 
-// route is an address: its handlers by method, and how far it is open.
+// route has the handlers of a pattern of paths, by method, and says how requests are guarded.
 type route struct {
 	pattern string
 	methods map[string]handler
-	// open routes need no token, and have no rate. talking ones go with engines, and so need a
-	// seat. watching ones have a rate of their own, so that an operator sees something when clients
-	// are busy.
+	// An open route needs no token, and has no rate. A talking route uses engines, so its requests need a
+	// seat. A watching route has a rate of its own, so that an operator gets answers even if clients have
+	// used up theirs.
 	open, talking, watching bool
 }
 
-// maxScrapes is how many pages of metrics are made at once.
+// maxScrapes is the most pages of metrics that are made at once.
 const maxScrapes = 4
 
 func (s *Server) routes(registry *prometheus.Registry) (http.Handler, error) {
@@ -122,10 +122,10 @@ func (s *Server) routes(registry *prometheus.Registry) (http.Handler, error) {
 	return straight(mux, s.serve(list[slices.IndexFunc(list, func(a route) bool { return a.methods == nil })])), nil
 }
 
-// linger is how long the rest of a body is read that nobody wants, so that its sender gets to read why.
+// linger is how long the rest of a refused body is read, so that its sender can read the answer.
 const linger = 500 * time.Millisecond
 
-// serve guards a route, answers, and logs what came of it.
+// serve returns the handler of a route. It guards the route, answers, and logs the request.
 func (s *Server) serve(a route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
@@ -134,7 +134,7 @@ func (s *Server) serve(a route) http.Handler {
 		control := http.NewResponseController(o)
 		_ = control.SetWriteDeadline(began.Add(s.o.WriteTimeout))
 		if r.ContentLength != 0 {
-			// net/http reads what is left of a body that nobody wants.
+			// net/http reads the rest of a body that the handler has not read. This bounds the time for it.
 			_ = control.SetReadDeadline(began.Add(linger))
 		}
 		o.Header().Set("X-Content-Type-Options", "nosniff")
@@ -147,7 +147,7 @@ func (s *Server) serve(a route) http.Handler {
 			return
 		}
 		if p := s.guard(a, r); p != nil {
-			// Its client takes no more room than it has to.
+			// The connection is closed soon, so that refused clients do not take up connections.
 			o.Header().Set("Connection", "close")
 			_ = control.SetWriteDeadline(time.Now().Add(min(linger, s.o.WriteTimeout)))
 			s.refuse(o, p)
@@ -222,8 +222,8 @@ func writeJSON(w http.ResponseWriter, v any) *problem {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	_ = enc.Encode(v)                                    // what is shown here always encodes
-	_, _ = w.Write(printable.AppendJSON(nil, b.Bytes())) // a client that is gone needs none
+	_ = enc.Encode(v)                                    // it can't fail for the types that are used here
+	_, _ = w.Write(printable.AppendJSON(nil, b.Bytes())) // if the client is gone, it needs no answer
 	return nil
 }
 
@@ -232,12 +232,12 @@ func engineName(r *http.Request) (string, *problem) {
 	name := r.PathValue("name")
 	if !nameForm.MatchString(name) {
 		return "", refused(http.StatusBadRequest, host.ErrBadInput.Code,
-			"the engine's name %q is none: want 1 to 64 letters, digits, dots, dashes or underscores, a letter or a digit first", clip(name))
+			"%q is no name for an engine: want 1 to 64 letters, digits, dots, dashes or underscores, a letter or a digit first", clip(name))
 	}
 	return name, nil
 }
 
-// claim gives the connection of a request a seat, or says why there is none.
+// claim gives the connection of a request a seat. If there is no seat, it returns the problem.
 func claim(r *http.Request) *problem {
 	if c := connectionOf(r.Context()); c != nil {
 		return c.of.claim(c)
@@ -245,8 +245,9 @@ func claim(r *http.Request) *problem {
 	return nil
 }
 
-// lasting returns the context of a request's lines. It ends if the client is gone, and not if the
-// client only ends what it sends: it may still read answers. It ends with the server, too.
+// lasting returns the context of a request's lines. It ends if the client is gone, or if the server
+// ends. It does not end if the client has only closed its sending side, because it may still read
+// answers.
 func (s *Server) lasting(r *http.Request) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	c := connectionOf(r.Context())

@@ -26,7 +26,7 @@ func (s *Server) scrape(h http.Handler) handler {
 		maps.Copy(w.Header(), p.header)
 		w.WriteHeader(p.status)
 		if r.Method != http.MethodHead {
-			_, _ = w.Write(p.body.Bytes()) // a client that is gone needs none
+			_, _ = w.Write(p.body.Bytes()) // if the client is gone, it needs no answer
 		}
 		return nil
 	}

@@ -1,8 +1,9 @@
-// Package serve offers the engines of a host over HTTP and over WebSockets: JSON Lines in and out.
-// Beside them are the host's metrics and the answers for probes. openapi.json describes all of it.
+// Package serve offers the engines of a host over HTTP and over WebSockets, with JSON Lines in both
+// directions. It also serves the host's metrics, and the answers for probes. openapi.json describes all
+// of it.
 //
-// Everything that a client can make grow is bounded by [Options]. A client that sends or reads
-// slowly holds one line and one answer, for as long as the timeouts allow.
+// [Options] bound everything that a client can make grow. A client that sends or reads slowly takes the
+// room of one line and one answer, for as long as the timeouts allow.
 package serve
 
 import (
@@ -31,8 +32,9 @@ import (
 // Options configure a server. Start from [Defaults]: a bound of zero does not mean a default, it is
 // out of bounds.
 type Options struct {
-	// Token is what clients have to show, as "Authorization: Bearer TOKEN", for everything but the
-	// probes. "" for none, which goes with a loopback address only; at least MinToken bytes.
+	// Token is the token that clients must send, as "Authorization: Bearer TOKEN", for everything but the
+	// probes and the demo. It has at least MinToken bytes. "" is no token, which is allowed on a loopback
+	// address only.
 	Token string
 	// TLS has the certificate if the server speaks TLS; else it is nil.
 	TLS *tls.Config
@@ -40,16 +42,17 @@ type Options struct {
 	Profiles bool
 	// Demo serves a page to play on, the npm package and the core. They need no token: nothing of the host is in them.
 	Demo bool
-	// InProcess says that the host runs its engines in this process by choice: that is no fallback.
+	// InProcess is true if the host runs its engines in this process by configuration. Then this is no
+	// fallback.
 	InProcess bool
 
 	// MaxEngines bounds the engines that are open, at most 1,048,576.
 	MaxEngines int
-	// MaxConnections bounds the connections of clients that talk to engines, at most 65,536; 128
-	// more may ask for metrics and probes, or have not asked for anything yet.
-	// MaxConnectionsPerAddress bounds those of one remote address; 0 for seven eighths of
-	// MaxConnections, so that one client leaves some to the others. A connection beyond these
-	// bounds is told so.
+	// MaxConnections bounds the connections that talk to engines. It is at most 65,536. 128 more
+	// connections may ask for metrics and probes, or have sent no request yet.
+	// MaxConnectionsPerAddress bounds the connections of one remote address that talk to engines; 0 is
+	// seven eighths of MaxConnections, so that one client leaves some to the others. A request on a
+	// connection beyond these bounds is refused.
 	MaxConnections, MaxConnectionsPerAddress int
 	// MaxBody bounds a request's body and a WebSocket's message, MaxLine a line of either, in bytes, at most 1 GiB.
 	MaxBody, MaxLine int64
@@ -64,11 +67,11 @@ type Options struct {
 	// request wait, and its new requests are refused. Requests for metrics and the status are
 	// counted separately. So are requests that are refused because of the token or the origin.
 	Rate int
-	// IsDurable says that the host's store outlives the server. Then an engine that is not open is
-	// opened by its first line, and one that is not in use is closed to make room for another.
+	// IsDurable is true if the host's store outlives the server. Then an engine that is not open is
+	// opened by its first line, and an engine that is not in use is closed to make room for another one.
 	IsDurable bool
 	// EngineIdle is how long an engine may be without a line and without a WebSocket, at least 1 ms; 0
-	// for ever. Then it is closed if IsDurable, and deleted otherwise.
+	// for ever. After that time it is closed if IsDurable is true, and deleted otherwise.
 	EngineIdle time.Duration
 	// MaxEnginesPerAddress bounds the open engines that one remote address has made, at most
 	// MaxEngines; 0 for no bound.
@@ -82,15 +85,16 @@ type Options struct {
 	// not answer before the next ping is due is gone. At most a day.
 	PingInterval time.Duration
 
-	// AllowedHosts are the names that clients may ask for in Host, such as games.example or
-	// games.example:8443, beside those of this machine; "*" for any. Default any if there is a
-	// Token, and none otherwise.
+	// AllowedHosts are the names that clients may use in Host, in addition to those of this machine, such
+	// as games.example or games.example:8443; "*" allows any. By default any name is allowed if there is a
+	// Token, and no further name otherwise.
 	AllowedHosts []string
-	// AllowedOrigins are the origins whose pages may use this server beside its own, such as https://games.example.
+	// AllowedOrigins are the origins whose pages may use this server, such as https://games.example. Pages
+	// of the server's own origin may always use it.
 	AllowedOrigins []string
 
-	// Logger gets each request at the debug level, and failures of the server as warnings, of one
-	// message at most one a second in the long run.
+	// Logger gets each request at the debug level, and failures of the server as warnings. In the long run
+	// it gets at most one warning a second with the same message.
 	Logger *slog.Logger
 
 	// Seams for FitFiles and tests; 0 for the defaults.
@@ -106,10 +110,10 @@ func (o *Options) perAddress() int {
 	return o.MaxConnections - o.MaxConnections/8
 }
 
-// MinToken is how many bytes a token has at least: fewer could be guessed.
+// MinToken is the least length of a token, in bytes. A shorter one could be guessed.
 const MinToken = 16
 
-// Bounds without an option: what a request's header may take, and how long; and of requests that are no client's.
+// Bounds that are no options: the size of a request's header, the time for it, and two rates.
 const (
 	maxHeader     = 16 << 10
 	headerTimeout = 10 * time.Second
@@ -188,13 +192,14 @@ type Server struct {
 	drain    context.CancelFunc
 	life     context.Context
 	end      context.CancelFunc
-	// sockets are the WebSockets, which the HTTP server does not know any more.
+	// sockets counts the WebSockets, which the HTTP server no longer knows.
 	sockets sync.WaitGroup
-	// connections are those of the listener that is served, or nil before.
+	// connections are the connections of the listener; nil before Serve.
 	connections atomic.Pointer[connections]
 }
 
-// New returns a server of a host, which stays the caller's to shut down. It fails for options out of bounds.
+// New returns a server for a host. The caller shuts the host down. New fails if an option is out of
+// bounds.
 func New(h *host.Host, o Options) (*Server, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -238,8 +243,8 @@ func New(h *host.Host, o Options) (*Server, error) {
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
-// straight returns a handler that answers 404 at a path such as //healthz, and refuses CONNECT. The
-// multiplexer would answer these by itself, past the guard, and wait for the body.
+// straight returns a handler that answers 404 for a path such as //healthz, and refuses CONNECT. The
+// multiplexer would answer these requests without the guard, and would wait for the body.
 func straight(mux *http.ServeMux, nothing http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sent := r.URL.EscapedPath()

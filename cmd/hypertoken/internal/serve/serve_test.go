@@ -56,7 +56,7 @@ func (l logs) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// ended waits until a request of a method has ended, and returns what was logged.
+// ended waits until a request with this method has ended, and returns its log line.
 func (l logs) ended(t *testing.T, method string) map[string]any {
 	t.Helper()
 	for {
@@ -218,7 +218,7 @@ func until(t *testing.T, what string, f func() bool) {
 	}
 }
 
-// recorded returns the lines of a recorded game, and what an engine in process answers.
+// recorded returns the lines of a recorded game, and the answers of an engine in process.
 func recorded(t *testing.T) (lines, answers []string) {
 	t.Helper()
 	b, err := os.ReadFile(game)
@@ -359,7 +359,7 @@ func TestAKilledWorkerIsNotNoticedOverAWebSocket(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = p.Release()
-			// The game goes on once the death is known: not before.
+			// The game goes on after the host knows of the death, not before.
 			until(t, "the worker's end", func() bool { return s.host.Stats().Workers[0].PID != pid })
 		}
 		if got := hear(t, c); got != answers[k] {
@@ -379,7 +379,7 @@ func TestAKilledWorkerIsNotNoticedOverAWebSocket(t *testing.T) {
 	if err := c.Write(t.Context(), websocket.MessageText, nil); err != nil {
 		t.Fatal(err)
 	}
-	if got := say(t, c, "{"); !strings.Contains(got, "the input ends in the middle of it") {
+	if got := say(t, c, "{"); !strings.Contains(got, "the input ends in the middle of the line") {
 		t.Error(got)
 	}
 	if err := c.Write(t.Context(), websocket.MessageBinary, []byte("{}")); err != nil {
@@ -411,7 +411,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		{"e", "", 400, "the body is empty"},
 		{"e", "nonsense\n" + deck, 400, "line 1: broken JSON"},
 		{"e", "\n \r\n", 400, "the body is empty"},
-		{"e", "\n{", 400, "line 2: the input ends in the middle of it"},
+		{"e", "\n{", 400, "line 2: the input ends in the middle of the line"},
 		{"e", `{"setup":{},"stack":[]}` + "\n" + deck, 400, `line 1: there is no member \"stack\"`},
 		{"e", `{"setup":{},"now":1}` + "\n" + deck, 400, `line 1: now does not go with setup`},
 		{"e", `{"type":"stack:draw"}` + "\n" + deck, 404, `there is no engine \"e\": send {\"setup\":{}} first`},
@@ -429,7 +429,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 	if _, list := s.do("GET", "/v1/engines", ""); list != `{"engines":[{"name":"there","place":"in_process"}]}`+"\n" {
 		t.Error(list)
 	}
-	// What is refused later is told by its line.
+	// A line that is refused later has its own answer.
 	s.want(strings.Repeat("e", 64), deck+`{"type":"no:such"}`+"\n{", 200, `{"n":1,"error":{"code":"unknown_action"`)
 }
 

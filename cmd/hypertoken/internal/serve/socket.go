@@ -83,13 +83,13 @@ func (s *Server) socket(w http.ResponseWriter, r *http.Request, name string) *pr
 // closeGrace is how long a client may take to answer a close frame when the server stops.
 const closeGrace = time.Second
 
-// handshake says what a WebSocket's first request lacks.
+// handshake returns the problem if a request to open a WebSocket is incomplete, or nil.
 func handshake(r *http.Request) *problem {
 	key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(r.Header.Get("Sec-WebSocket-Key")))
 	switch {
 	case !strings.Contains(strings.ToLower(strings.Join(r.Header.Values("Connection"), ",")), "upgrade"):
 		return refused(http.StatusBadRequest, host.ErrBadInput.Code,
-			"a WebSocket wants Connection: Upgrade beside Upgrade: websocket")
+			"a WebSocket wants Connection: Upgrade together with Upgrade: websocket")
 	case r.Header.Get("Sec-WebSocket-Version") != "13":
 		return refused(http.StatusBadRequest, host.ErrBadInput.Code, "a WebSocket wants Sec-WebSocket-Version: 13")
 	case len(key) != 16 || err != nil:
@@ -105,14 +105,14 @@ type talker struct {
 	server       *Server
 	conversation *conversation
 	remote       string
-	idle         *time.Timer  // closes the connection, while the rest of a message is due
+	idle         *time.Timer  // closes the connection if the rest of a message does not come
 	running      sync.Mutex   // held while a line runs and is answered
 	turn         atomic.Int64 // counts the turns of the client; odd while it has one
 }
 
-// ping pings the client while it has its turn, until ctx ends, and closes the connection if no pong
-// comes until the next ping is due. Pongs are read in the client's turn only, so a client is gone
-// if it had the turn all the time.
+// ping pings the client during the client's turns, until ctx ends. It closes the connection if no pong
+// comes before the next ping is due. Pongs are read during the client's turn only. So a missing pong
+// means that the client is gone only if its turn lasted all the time.
 func (t *talker) ping(ctx context.Context) {
 	tick := time.NewTicker(t.server.o.PingInterval)
 	defer tick.Stop()
@@ -190,8 +190,8 @@ func (t *talker) run(ctx context.Context) {
 	}
 }
 
-// message answers the lines of a message. An empty message has none, and counts as a line for the
-// rate: it only says that its client is there.
+// message answers the lines of a message. An empty message only shows that the client is alive; it counts
+// as one line for the rate.
 func (t *talker) message(ctx context.Context, lines *jsonl.Reader) bool {
 	for n := 0; ; n++ {
 		t.idle.Reset(t.server.o.IdleTimeout)

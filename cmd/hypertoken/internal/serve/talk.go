@@ -32,14 +32,16 @@ func (s *Server) converse(r *http.Request, name string) *conversation {
 	return &conversation{server: s, name: name, address: addressOf(r.RemoteAddr), limiter: s.rates.of(r.RemoteAddr)}
 }
 
-// answered gives the room of the last answer back. The caller calls it when the client has that answer, or gets none.
+// answered gives back the room of the last answer. The caller calls it once the client has that answer,
+// or can't get it.
 func (c *conversation) answered() {
 	c.room.free()
 	c.room = nil
 }
 
-// answer answers a line as [jsonl.Reader.Next] returned it. A problem says that nothing of the line
-// ran, and why. If the problem concerns the whole conversation and not the line, the answer is nil.
+// answer answers a line and its error, as [jsonl.Reader.Next] returned them. If nothing of the line ran,
+// it returns the problem. If the problem concerns the whole conversation, and not only the line, the
+// answer is nil.
 func (c *conversation) answer(ctx context.Context, line jsonl.Line, err error) ([]byte, *problem) {
 	if err != nil && !errors.Is(err, jsonl.ErrLine) {
 		return nil, c.server.unreadable(err)
@@ -86,7 +88,7 @@ func (c *conversation) answer(ctx context.Context, line jsonl.Line, err error) (
 	}
 	answer, err := jsonl.Answer(ctx, engine, q, first)
 	if err != nil {
-		// The core returned what no core may return. The answer says so.
+		// The core's result is no value. The answer has this error.
 		c.server.log.Warn("a result is no JSON", "engine", c.name, "error", err)
 	}
 	if c.room != nil {
@@ -123,7 +125,7 @@ func (c *conversation) setup(ctx context.Context, q *jsonl.Request) ([]byte, *pr
 	bounded, cancel := q.Bounded(ctx)
 	defer cancel()
 	err := q.ValueError
-	if err == nil && ctx.Err() == nil && bounded.Err() != nil { // else an engine that is made at once would be made
+	if err == nil && ctx.Err() == nil && bounded.Err() != nil { // create may not notice that the time is over
 		err = failure(host.ErrTimeout.Code, "not done after %v (timeout)", q.Timeout)
 	}
 	if err == nil {
@@ -145,7 +147,7 @@ func (c *conversation) setup(ctx context.Context, q *jsonl.Request) ([]byte, *pr
 	return jsonl.Taken(ctx, engine, q), nil
 }
 
-// turn takes a line's share of the rate, and waits for it if none is left.
+// turn counts a line against the rate of its address. If the rate is used up, it waits.
 func (c *conversation) turn(ctx context.Context) *problem {
 	if c.limiter.Allow() {
 		return nil
@@ -169,7 +171,7 @@ func (c *conversation) wait(ctx context.Context) *problem {
 		c.server.o.Rate))
 }
 
-// unreadable is why a body or a message could not be read on.
+// unreadable returns the problem for a body or a message that could not be read to its end.
 func (s *Server) unreadable(err error) *problem {
 	var large *http.MaxBytesError
 	switch {
@@ -261,7 +263,8 @@ func (x *exchange) run(r *http.Request) *problem {
 			return stopping()
 		}
 		line, err := lines.Next()
-		// The HTTP server looks out for the client's end while an action runs, and would take a deadline for it.
+		// While an action runs, the HTTP server reads to notice that the client is gone. It would take the end
+		// of a deadline for that.
 		_ = x.control.SetReadDeadline(time.Time{})
 		if errors.Is(err, io.EOF) {
 			if !x.begun {
@@ -271,7 +274,7 @@ func (x *exchange) run(r *http.Request) *problem {
 			return nil
 		}
 		if c.lines == 0 {
-			// A connection takes a seat once a line has come: one that only promises some takes none.
+			// A connection gets a seat once a line has come, so a client without a line takes no seat.
 			if p := claim(r); p != nil {
 				return p
 			}
@@ -288,21 +291,21 @@ func (x *exchange) run(r *http.Request) *problem {
 	}
 }
 
-// send writes a line, which the client has to read within WriteTimeout.
+// send writes a line. The client must read it within WriteTimeout. It reports whether the client did.
 func (x *exchange) send(answer []byte) bool {
 	if !x.begun {
 		x.begun = true
 		x.w.Header().Set("Content-Type", "application/x-ndjson")
 		if !x.body.ended {
-			// The rest comes while answers go. The connection is not used again then: net/http
-			// can't tell where a body ends of which something is left when the answer is complete.
+			// The rest of the body comes while answers are sent. The connection can't be used again: if some of
+			// the body is left when the answer is complete, net/http can't find the body's end.
 			_ = x.control.EnableFullDuplex() // only a test's recorder can't
 			x.w.Header().Set("Connection", "close")
 		}
 		x.w.WriteHeader(http.StatusOK)
 	}
 	_ = x.control.SetWriteDeadline(time.Now().Add(x.server.o.WriteTimeout))
-	// An answer is not copied only to end it.
+	// The newline is written by itself, so that the answer need not be copied.
 	_, err := x.w.Write(answer)
 	if err == nil {
 		_, err = x.w.Write([]byte("\n"))

@@ -70,7 +70,7 @@ func newClient(c Config) *client {
 	return &client{
 		metrics: c.URL.String(), status: status.String(), name: c.URL.Redacted(), token: c.Token, timeout: c.Timeout,
 		now: c.Now,
-		// A redirect is answered as what it is: the token is for the server that was named.
+		// Redirects are not followed, because the token is meant for the named server only.
 		http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request,
 			[]*http.Request) error {
 			return http.ErrUseLastResponse
@@ -78,7 +78,7 @@ func newClient(c Config) *client {
 	}
 }
 
-// reading is the result of asking a server once: a sample, or why there is none.
+// reading is the result of asking a server once: a sample, or the error.
 type reading struct {
 	at     time.Time
 	sample *sample
@@ -91,7 +91,7 @@ func (c *client) read(ctx context.Context) reading {
 	defer cancel()
 	s, at, err := c.readMetrics(ctx)
 	if err != nil {
-		c.skipStatus = 0 // what comes back may be another server
+		c.skipStatus = 0 // the next server at this address may be another one, which has a status
 		return reading{at: at, err: err}
 	}
 	if c.skipStatus--; c.skipStatus < 0 {
@@ -136,7 +136,7 @@ func (c *client) readMetrics(ctx context.Context) (*sample, time.Time, error) {
 	return s, at, nil
 }
 
-// readStatus returns neither a status nor an error if the server has none.
+// readStatus returns the server's status. If the server has none, it returns nil without an error.
 func (c *client) readStatus(ctx context.Context) (*status, error) {
 	response, err := c.get(ctx, c.status, "application/json")
 	if err != nil {
@@ -154,7 +154,7 @@ func (c *client) readStatus(ctx context.Context) (*status, error) {
 		return nil, c.explain(err)
 	}
 	if kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type")); kind != "application/json" {
-		return nil, nil // a page that this application has for any path
+		return nil, nil // the application answers every path with some page
 	}
 	return parseStatus(body)
 }
@@ -179,7 +179,7 @@ func bounded(r io.Reader) ([]byte, error) {
 	return body, err
 }
 
-// refusal says what to do about a status other than 200.
+// refusal returns the error for an HTTP status other than 200. It says what to do.
 func refusal(r *http.Response) error {
 	status := printable.Line(r.Status, 60)
 	switch r.StatusCode {
@@ -201,8 +201,8 @@ func refusal(r *http.Response) error {
 	return fmt.Errorf("it answers %s", status)
 }
 
-// explain says what went wrong on the way in a few words, and what to try. A certificate's names
-// are words of the server.
+// explain returns an error that says in a few words what went wrong, and what to try. Texts from the
+// server, such as the names in its certificate, are made printable.
 func (c *client) explain(err error) error {
 	if e := (*url.Error)(nil); errors.As(err, &e) {
 		err = e.Err

@@ -82,7 +82,7 @@ func metricsOf(n int) []byte {
 	return append(append(b, bytes.Repeat([]byte("x"), n-len(b)-1)...), '\n')
 }
 
-// An answer is read up to maxAnswer bytes, and no further, also where it comes compressed.
+// An answer is read up to maxAnswer bytes, and no further, also if it is compressed.
 func TestAnswersAreBounded(t *testing.T) {
 	for _, c := range []struct {
 		size   int
@@ -118,7 +118,7 @@ func TestAnswersAreBounded(t *testing.T) {
 	}
 }
 
-// A server that does not answer, or stops in the middle, is not waited for longer than it is given.
+// If a server does not answer, or stops in the middle of an answer, the client waits for the timeout only.
 func TestPatienceEnds(t *testing.T) {
 	for name, say := range map[string]string{"nothing": "", "half": "hypertoken_workers 1\n"} {
 		c := clientOf(t, serving(t, func(w http.ResponseWriter, r *http.Request) {
@@ -134,7 +134,7 @@ func TestPatienceEnds(t *testing.T) {
 	}
 }
 
-// What a server answers that is not what was asked for is an error that says what to try.
+// An answer without the requested metrics is an error that says what to try.
 func TestRefusals(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer http.HandlerFunc
@@ -187,7 +187,8 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// A server that has no status is left alone for a while, and asked again at once where it was gone in between.
+// A server that has no status is not asked for it for a while. If it was gone in between, it is asked again
+// at once.
 func TestStatus(t *testing.T) {
 	const json = "application/json"
 	for name, c := range map[string]struct {
@@ -306,7 +307,7 @@ func secure(t *testing.T, names ...string) (string, *x509.CertPool) {
 	return "localhost:" + u.Port(), pool
 }
 
-// A server has to be the one that it is asked to be. What its certificate says instead does not steer the terminal.
+// A server's certificate must have the requested name. Other names in it can't control the terminal.
 func TestCertificates(t *testing.T) {
 	good, signer := secure(t, "localhost")
 	trust := func(pool *x509.CertPool) func(*Config) { return func(c *Config) { c.CA = pool } }

@@ -5,11 +5,11 @@ import (
 	"math"
 )
 
-// none is written in the place of an unknown figure.
+// none is shown for an unknown figure.
 const none = "-"
 
-// scaled writes v with the first unit that leaves it below a step, in at most 5 characters, from 0
-// to 999 of the last unit.
+// scaled writes v in the first unit in which it is below 999.5, in at most 5 characters. Each unit is
+// step times the one before it.
 func scaled(v, step float64, units []string) string {
 	for i, unit := range units {
 		switch last := i == len(units)-1; {

@@ -8,27 +8,27 @@ import (
 	"time"
 )
 
-// Frame is what is shown at a time: figures over the last interval, and what is now. Figures that
-// the server does not tell are unknown. In JSON it is a line of 'hypertoken top --json', whose
-// names are for scripts to rely on; times are in seconds.
+// Frame has everything that is shown at one time: figures over the last interval, and the current
+// state. A figure that the server does not export is unknown. As JSON, a Frame is a line of
+// 'hypertoken top --json'. Scripts may rely on its names; times are in seconds.
 type Frame struct {
 	At        time.Time `json:"at"`
 	URL       string    `json:"url"`
-	Interval  Figure    `json:"interval_seconds"` // unknown before the second sample, and so is all that is counted
+	Interval  Figure    `json:"interval_seconds"` // unknown before the second sample, and so are all rates
 	Version   string    `json:"version,omitempty"`
 	GoVersion string    `json:"go_version,omitempty"`
-	Uptime    Figure    `json:"uptime_seconds"` // the process's
+	Uptime    Figure    `json:"uptime_seconds"` // of the server's process
 
-	Rate      Figure  `json:"actions_per_second"` // outcomes, errors too
+	Rate      Figure  `json:"actions_per_second"` // of all outcomes, also errors
 	P50       Figure  `json:"p50_seconds"`        // from dispatch to outcome
 	P99       Figure  `json:"p99_seconds"`
 	ErrorRate Figure  `json:"errors_per_second"`
-	ErrorPart Figure  `json:"error_ratio"` // of the actions
+	ErrorPart Figure  `json:"error_ratio"` // errors per action
 	InFlight  Figure  `json:"in_flight_actions"`
 	Queue     Queue   `json:"queue"`
-	Fallback  Figure  `json:"fallback_active"` // 1 where engines run in the host's process for want of a worker
+	Fallback  Figure  `json:"fallback_active"` // 1 if engines run in the host's process because no worker can
 	Engines   figures `json:"engines"`         // by place
-	Exits     figures `json:"worker_exits"`    // of worker processes, by reason, since the server started
+	Exits     figures `json:"worker_exits"`    // ends of worker processes, by reason, since the server started
 
 	States  figures  `json:"workers_by_state"`
 	Spares  figures  `json:"spares_by_state"`
@@ -36,8 +36,8 @@ type Frame struct {
 	Actions []Action `json:"actions"` // that had an outcome in the interval, the slowest by P99 first
 
 	ErrorCodes []ErrorCode     `json:"error_codes"`             // the most in the interval first, then the most in all
-	Errors     []RepeatedError `json:"recent_errors,omitempty"` // the newest first, those that are the same once
-	HasErrors  bool            `json:"-"`                       // the server has a status, so Errors are all there are
+	Errors     []RepeatedError `json:"recent_errors,omitempty"` // the newest first; equal errors are one
+	HasErrors  bool            `json:"-"`                       // the server has a status, so Errors is complete
 	StatusErr  string          `json:"status_error,omitempty"`
 }
 
@@ -45,7 +45,7 @@ type Frame struct {
 type Queue struct {
 	InFlight      Figure `json:"in_flight_requests"`
 	InFlightBytes Figure `json:"in_flight_bytes"`
-	Queued        Figure `json:"queued_requests"` // of them, those that no worker has
+	Queued        Figure `json:"queued_requests"` // those of them that no worker has yet
 	Capacity      Figure `json:"capacity_requests"`
 	CapacityBytes Figure `json:"capacity_bytes"`
 }
@@ -53,7 +53,7 @@ type Queue struct {
 // Worker is a worker process.
 type Worker struct {
 	ID          string `json:"worker"`
-	State       string `json:"state"` // "" where it is not told
+	State       string `json:"state"` // "" if the server does not export it
 	Uptime      Figure `json:"uptime_seconds"`
 	Restarts    Figure `json:"restarts"`
 	Rate        Figure `json:"answers_per_second"`
@@ -68,7 +68,7 @@ type Worker struct {
 	LastAnswer  Figure `json:"last_answer_age_seconds"`
 }
 
-// Action is the actions of one name.
+// Action has the figures of all actions of one name.
 type Action struct {
 	Name string `json:"action"`
 	Rate Figure `json:"per_second"`
@@ -83,14 +83,15 @@ type ErrorCode struct {
 	Total Figure `json:"total"`
 }
 
-// RepeatedError is an error that the server tells, and how often: of errors that differ in nothing
-// but their time, it is the newest.
+// RepeatedError is an error in the server's status. Errors that differ in their time only are one
+// RepeatedError: the newest of them, with their number.
 type RepeatedError struct {
 	RecentError
 	Count int `json:"count"`
 }
 
-// collapse returns the errors, the newest first, with those that are the same once.
+// collapse returns the errors, the newest first. Errors that differ in their time only are returned
+// once.
 func collapse(list []RecentError) []RepeatedError {
 	list = slices.Clone(list)
 	slices.SortStableFunc(list, func(a, b RecentError) int { return b.At.Compare(a.At) })
@@ -198,7 +199,7 @@ func (f *Frame) errors(i interval, rates figures) {
 	}
 }
 
-// workers returns those that any metric names, by number.
+// workers returns all workers that occur in a metric, sorted by number.
 func workers(i interval, now Figure) []Worker {
 	const label = "worker"
 	gauges := func(name string) figures { return i.to.gauges("hypertoken_worker_"+name, label) }
@@ -269,7 +270,7 @@ func workerStates(s *sample) map[string]string {
 	return found
 }
 
-// age is unknown if the time is: 0 is none.
+// age returns the time since at. It is unknown if at is unknown or 0.
 func age(now, at Figure) Figure {
 	if !at.known() || at <= 0 {
 		return unknown

@@ -2,7 +2,7 @@ package top
 
 import "strings"
 
-// remembered is how many intervals a sparkline goes back at most.
+// remembered is the most intervals that a sparkline shows.
 const remembered = 120
 
 // trail is a rate, interval by interval, the newest last.
@@ -16,14 +16,14 @@ func (t trail) with(f Figure) trail {
 	return t
 }
 
-// history is the rates of the past, of the server and of each of its workers. A frame keeps what it
-// saw of it: trails only grow.
+// history has the past rates of the server and of each of its workers. A paused frame keeps its own
+// history: values are only appended to a trail, never changed.
 type history struct {
 	actions trail
 	workers map[string]trail
 }
 
-// with returns the history with a frame added. Workers that are no more are forgotten.
+// with returns the history with a frame added. It forgets workers that are not in the frame.
 func (h history) with(f *Frame) history {
 	if !f.Interval.known() {
 		return h
@@ -38,8 +38,8 @@ func (h history) with(f *Frame) history {
 
 var bars = []rune("▁▂▃▄▅▆▇█")
 
-// spark draws the end of a trail in width characters, from nothing at the foot to the greatest it
-// has. What is unknown is a space.
+// spark draws the end of a trail in width characters. The lowest bar is 0, the highest one the greatest
+// value shown. An unknown value is a space.
 func (t trail) spark(width int) string {
 	t = t[max(0, len(t)-max(0, width)):]
 	var most Figure
@@ -57,7 +57,7 @@ func (t trail) spark(width int) string {
 		case !(f > 0):
 			b.WriteRune(bars[0])
 		default:
-			// Whatever is above nothing is above the foot.
+			// Every value above 0 has more than the lowest bar.
 			b.WriteRune(bars[min(len(bars)-1, 1+int(float64(f/most)*float64(len(bars)-2)+0.5))])
 		}
 	}

@@ -21,8 +21,8 @@ func live(ctx context.Context, c Config, w *watch) error {
 	return err
 }
 
-// liveModel is what the terminal shows. Bubble Tea calls it from one goroutine, and runs its
-// commands in others; at most one of those, a wait or a reading, is under way.
+// liveModel is the model of the screen in a terminal. Bubble Tea calls it from one goroutine, and runs
+// its commands in others. At most one command is under way, a wait or a reading.
 type liveModel struct {
 	ctx   context.Context
 	watch *watch
@@ -32,8 +32,9 @@ type liveModel struct {
 
 type readMsg struct{}
 
-// redraw has the whole screen drawn. Drawing what differs, Bubble Tea scrolls lines that moved, which leaves old ones
-// (https://github.com/charmbracelet/ultraviolet/issues/137) and is not understood by every tmux.
+// redraw makes Bubble Tea draw the whole screen. If it draws the differences only, it scrolls lines that
+// have moved. That leaves old lines behind (https://github.com/charmbracelet/ultraviolet/issues/137),
+// and some versions of tmux do not understand it.
 var redraw tea.Cmd = tea.ClearScreen
 
 // Init implements [tea.Model].

@@ -17,10 +17,10 @@ import (
 	"hypertoken/internal/printable"
 )
 
-// maxLines bounds the lines about HyperToken in an answer: a host of 1,024 workers has a third of it.
+// maxLines bounds the lines about HyperToken in an answer. A host of 1,024 workers has a third of that.
 const maxLines = 200_000
 
-// errForeign is an answer that says nothing of HyperToken.
+// errForeign is the error for an answer without metrics of HyperToken.
 var errForeign = errors.New("it has no metrics of HyperToken")
 
 // sample has the metrics of a server at one time.
@@ -29,7 +29,7 @@ type sample struct {
 	server    time.Time // by the server's, to the second
 	families  map[string]*family
 	status    *status // nil if the server has none
-	statusErr error   // why there is none, where there should be one
+	statusErr error   // the error, if the status could not be read
 }
 
 // family is a metric with its series, each found by its labels.
@@ -38,7 +38,7 @@ type family struct {
 	byKey  map[string]int
 }
 
-// series has a value, or is a histogram.
+// series is one series of a metric: a value or a histogram.
 type series struct {
 	key    string
 	labels map[string]string
@@ -55,7 +55,7 @@ type status struct {
 	Errors []RecentError `json:"errors"`
 }
 
-// RecentError is an action that failed, as the server's status has it.
+// RecentError is the failure of an action, from the server's status.
 type RecentError struct {
 	At      time.Time `json:"at"`
 	Engine  string    `json:"engine"`
@@ -66,8 +66,8 @@ type RecentError struct {
 
 const startTime = "process_start_time_seconds"
 
-// parseMetrics reads Prometheus' text format, as far as it is about HyperToken: what else an application exports is not
-// even parsed.
+// parseMetrics reads the metrics of HyperToken in Prometheus' text format. Other metrics of the
+// application are left out before parsing.
 func parseMetrics(body []byte) (*sample, error) {
 	var ours bytes.Buffer
 	lines := 0

@@ -42,13 +42,13 @@ func TestParseBounds(t *testing.T) {
 			t.Errorf("%s: %v and %v, want an error, foreign %v", name, s, err, c.foreign)
 		}
 	}
-	// What is not ours is not read, whatever it is.
+	// Other metrics are not read, whatever they contain.
 	if _, err := parseMetrics([]byte("other{ broken\nhypertoken_workers 1\n")); err != nil {
 		t.Errorf("beside a broken metric of another: %v", err)
 	}
 }
 
-// TestMissing has a frame of any part of the metrics: what is not told is unknown, and all else is there.
+// TestMissing makes frames of parts of the metrics. Missing figures are unknown, and all others are right.
 func TestMissing(t *testing.T) {
 	for _, only := range []string{"hypertoken_workers", "hypertoken_worker_state", "hypertoken_worker_exits_total",
 		"hypertoken_actions_total",
@@ -74,8 +74,8 @@ func TestMissing(t *testing.T) {
 	}
 }
 
-// FuzzAnswers has servers say anything: what of it is taken makes frames and screens that fit, in
-// which nothing steers the terminal, and JSON.
+// FuzzAnswers parses any answer of a server. If it is accepted, it gives JSON, and screens that fit the
+// terminal and do not control it.
 func FuzzAnswers(f *testing.F) {
 	f.Add([]byte(toptest.Metrics(0)), []byte(toptest.Metrics(4)), []byte(toptest.Status))
 	f.Add([]byte("hypertoken_workers{state=\"\\n\x1b\"} NaN\n"),

@@ -40,7 +40,8 @@ func run(t *testing.T, mode Mode, count int, steps ...int) (string, error) {
 	return out.String(), err
 }
 
-// A server that goes away is told, and waited for: what it counted meanwhile is of no interval.
+// If a server goes away, the output says so, and top waits for it. Everything that the server counts in
+// the meantime belongs to no interval.
 func TestGoneInPlainText(t *testing.T) {
 	out, err := run(t, Plain, 4, 0, 1, -1, -1, 2)
 	if err != nil {
@@ -107,7 +108,7 @@ func TestGoneAtTheEnd(t *testing.T) {
 	}
 }
 
-// What can't be written ends it, and so does the end of the context; that is no error.
+// An error of writing ends top. So does the end of the context, which is no error.
 func TestBlocksEnd(t *testing.T) {
 	u, err := ParseURL(serving(t, func(w http.ResponseWriter, _ *http.Request) {
 		_,

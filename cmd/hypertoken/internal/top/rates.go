@@ -26,10 +26,12 @@ func (f Figure) MarshalJSON() ([]byte, error) {
 	return strconv.AppendFloat(nil, float64(f), 'g', 6, 64), nil
 }
 
-// histogram has cumulative counts up to each bound, in seconds or whatever is counted. The last bound is infinite.
+// histogram has cumulative counts up to each bound. The bounds are in the metric's unit, and the last one
+// is infinite.
 type histogram struct{ bounds, counts []float64 }
 
-// since returns what came to h after old. A histogram that went back, or has other buckets, began anew: all of it came.
+// since returns what was counted in h after old. If a count of h is lower, or the buckets differ, the
+// histogram has begun again, and since returns h.
 func (h *histogram) since(old *histogram) *histogram {
 	if old == nil || !slices.Equal(h.bounds, old.bounds) {
 		return h
@@ -43,7 +45,8 @@ func (h *histogram) since(old *histogram) *histogram {
 	return d
 }
 
-// plus adds another histogram of the same metric. One with other buckets, which no metric of ours has, is left out.
+// plus returns the sum of two histograms of one metric. If other has other buckets, it is left out; no
+// metric of HyperToken has such histograms.
 func (h *histogram) plus(other *histogram) *histogram {
 	if h == nil {
 		return other
@@ -65,18 +68,18 @@ func (h *histogram) count() float64 {
 	return h.counts[len(h.counts)-1]
 }
 
-// quantile estimates the value that the part q of what was counted is not above, 0 < q < 1. It
-// takes what is in a bucket for evenly spread, and what lies above the last finite bound for that
-// bound, as Prometheus' histogram_quantile does
-// (https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile). It is
-// unknown if nothing was counted.
+// quantile estimates the q-quantile of the counted values, 0 < q < 1. It assumes that the values in a
+// bucket are spread evenly. If the quantile is above the last finite bound, it returns that bound.
+// Prometheus' histogram_quantile does the same
+// (https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile). The result
+// is unknown if nothing was counted.
 func (h *histogram) quantile(q float64) Figure {
 	if h == nil || len(h.counts) < 2 || !(h.count() > 0) {
 		return unknown
 	}
 	counts := slices.Clone(h.counts)
 	for i := 1; i < len(counts); i++ {
-		counts[i] = max(counts[i], counts[i-1]) // buckets are read one after the other, while they are counted
+		counts[i] = max(counts[i], counts[i-1]) // the server may count between the reading of two buckets
 	}
 	last := len(counts) - 1
 	rank := q * counts[last]
@@ -95,12 +98,12 @@ func (h *histogram) quantile(q float64) Figure {
 
 // interval is the time between two samples, with the changes in it.
 type interval struct {
-	from, to *sample // from may be nil: nothing is known of what came
+	from, to *sample // from may be nil: the changes are unknown then
 	seconds  float64
 }
 
-// newInterval returns what came between two samples. If the server's process was started anew in
-// between, all that it has counted came.
+// newInterval returns the interval between two samples. If the server's process was restarted in
+// between, everything that it has counted is in the interval.
 func newInterval(from, to *sample) interval {
 	if from == nil {
 		return interval{to: to}
@@ -116,12 +119,12 @@ func newInterval(from, to *sample) interval {
 	return interval{from, to, seconds}
 }
 
-// gauge returns the sum of a metric's series, unknown if there are none.
+// gauge returns the sum of a metric's series. It is unknown if there are none.
 func (s *sample) gauge(name string) Figure {
 	return s.gauges(name, "").get("")
 }
 
-// figures are of one metric, by the value of a label.
+// figures has the figures of one metric, by the value of a label.
 type figures map[string]Figure
 
 func (f figures) get(value string) Figure {
@@ -131,7 +134,7 @@ func (f figures) get(value string) Figure {
 	return unknown
 }
 
-// sum returns the figures' sum, unknown if there are none.
+// sum returns the sum of the figures. It is unknown if there are none.
 func (f figures) sum() Figure {
 	if len(f) == 0 {
 		return unknown
@@ -143,7 +146,8 @@ func (f figures) sum() Figure {
 	return sum
 }
 
-// gauges returns a metric by a label; "" is a label that all have.
+// gauges returns the figures of a metric by the value of a label. With the label "", all series are one
+// figure.
 func (s *sample) gauges(name, label string) figures {
 	f := figures{}
 	if family := s.families[name]; family != nil {
@@ -156,8 +160,8 @@ func (s *sample) gauges(name, label string) figures {
 	return f
 }
 
-// counted returns by how much a counter has grown, by a label. A counter that went back began anew
-// at 0, and so did one that is new. Nothing is known without an earlier sample.
+// counted returns by how much a counter has grown, by the value of a label. A counter that is new, or
+// lower than before, has begun at 0. Without an earlier sample there are no figures.
 func (i interval) counted(name, label string) figures {
 	f := figures{}
 	family := i.to.families[name]
@@ -180,7 +184,7 @@ func (i interval) counted(name, label string) figures {
 	return f
 }
 
-// rates is counted, by the second.
+// rates returns the figures of counted per second.
 func (i interval) rates(name, label string) figures {
 	f := i.counted(name, label)
 	for value := range f {
@@ -189,7 +193,7 @@ func (i interval) rates(name, label string) figures {
 	return f
 }
 
-// histograms returns the changes of a histogram, by a label.
+// histograms returns the changes of a histogram, by the value of a label.
 func (i interval) histograms(name, label string) map[string]*histogram {
 	f := map[string]*histogram{}
 	family := i.to.families[name]

@@ -90,7 +90,7 @@ func TestQuantiles(t *testing.T) {
 	}
 }
 
-// TestHistogramOfAnInterval has quantiles of what came in an interval, and not before.
+// The quantiles of an interval are those of the durations in it, without earlier ones.
 func TestHistogramOfAnInterval(t *testing.T) {
 	lines := func(action string, counts ...int) []string {
 		const name = "hypertoken_action_duration_seconds"
@@ -169,7 +169,7 @@ func TestFiguresInJSON(t *testing.T) {
 	}
 }
 
-// TestNothingYet has a server whose actions had no outcome so far: that is a rate of 0, where it counts actions at all.
+// If no action of a server has an outcome yet, the rate is 0, provided that the server counts actions.
 func TestNothingYet(t *testing.T) {
 	const idle, started = "hypertoken_actions_dispatched_total 0", "hypertoken_actions_dispatched_total 5"
 	none := func(f *Frame) bool { return f.Rate == 0 && f.ErrorRate == 0 && !f.ErrorPart.known() }
@@ -197,7 +197,7 @@ func TestSparks(t *testing.T) {
 		{trail{0, 1, 4, 8}, 6, "  ▁▃▅█"},
 		{trail{100, 0, 1, 4, 8}, 4, "▁▃▅█"}, // to the greatest that is seen
 		{trail{0, unknown, 0}, 3, "▁ ▁"},
-		{trail{1e-9, 1}, 2, "▂█"}, // whatever is above nothing
+		{trail{1e-9, 1}, 2, "▂█"}, // a value just above 0
 		{nil, 3, "   "},
 		{trail{1}, 0, ""},
 	} {

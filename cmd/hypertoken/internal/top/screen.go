@@ -73,8 +73,8 @@ func (v *view) lines() []string {
 	return lines
 }
 
-// share divides rows between workers, actions and errors: a few for actions and errors if there are
-// many, then workers, then what is left.
+// share divides the rows between workers, actions and errors. Actions and errors get a few rows each,
+// then workers get all that they need, and then actions and errors share the remaining rows.
 func share(rows, workers, actions, errors int) (int, int, int) {
 	rows = max(0, rows)
 	few := min(fewRows, rows/4)
@@ -134,7 +134,7 @@ func (v *view) header() []string {
 
 	switch {
 	case v.gone != nil:
-		// The error may be long: what is cut is its end.
+		// The error may be long. It comes last, so its end is cut.
 		lines = append(lines, cell{cut(fmt.Sprintf("GONE since %s, figures are OLD: %s", v.gone.since.Format(clock),
 			v.gone.err), v.width),
 			t.bad}.render())
@@ -203,7 +203,7 @@ func (v *view) actions() []string {
 	return lines
 }
 
-// times says how often an error was told, "" for one that was told once.
+// times returns how often an error occurred, as a text; "" for once.
 func (e *RepeatedError) times() string {
 	if e.Count == 1 {
 		return ""
@@ -211,8 +211,8 @@ func (e *RepeatedError) times() string {
 	return fmt.Sprintf("%d×", e.Count)
 }
 
-// errors draws a title, and a row for each recent error, or if the server does not tell them, for
-// each code.
+// errors draws a title, and a row for each recent error. If the server has no list of recent errors,
+// there is a row for each code.
 func (v *view) errors() []string {
 	f, t := v.frame, v.theme
 	var text lipgloss.Style

@@ -13,7 +13,7 @@ import (
 	"hypertoken/cmd/hypertoken/internal/top/toptest"
 )
 
-// sampleAt returns what the tests' server says at a step.
+// sampleAt returns a sample of the tests' server at a step.
 func sampleAt(t testing.TB, step int) *sample {
 	t.Helper()
 	s, err := parseMetrics([]byte(toptest.Metrics(step)))
@@ -28,7 +28,7 @@ func sampleAt(t testing.TB, step int) *sample {
 	return s
 }
 
-// viewAt returns the screen of somebody who has watched since step 0.
+// viewAt returns the screen at a step, if it has been shown since step 0.
 func viewAt(t testing.TB, step, width, height int) *view {
 	t.Helper()
 	w := &watch{client: &client{name: "http://127.0.0.1:9464/metrics"}}
@@ -38,7 +38,7 @@ func viewAt(t testing.TB, step, width, height int) *view {
 	return &view{frame: w.frame, history: w.history, width: width, height: height, every: time.Second, theme: colored()}
 }
 
-// TestScreens pins screens of several sizes, and that none is larger than its terminal.
+// TestScreens compares screens of several sizes with files. No screen is larger than its terminal.
 func TestScreens(t *testing.T) {
 	t.Setenv("TZ", "UTC")
 	time.Local = time.UTC

@@ -8,18 +8,18 @@ import (
 	"charm.land/lipgloss/v2"
 )
 
-// column is one of the table of workers.
+// column is a column of the table of workers.
 type column struct {
-	title, name string // name is what people call it
+	title, name string // title is the heading, name is used in sentences
 	width       int
 	left        bool
-	rank        int // if room is short, the column with the greatest goes first
+	rank        int // if there is too little room, the column with the greatest rank is left out first
 	text        func(*Worker) string
-	value       func(*Worker) Figure // what it is sorted by
+	value       func(*Worker) Figure // the value by which workers are sorted
 }
 
-// columns are those of the table, in order. Behind the rate is a sparkline, drawn from the history,
-// that takes what room is left.
+// columns are the columns of the table, in order. After the rate comes a sparkline of the history, which
+// takes the remaining room.
 var columns = []column{
 	{"#", "worker", 3, false, 0, func(w *Worker) string { return w.ID }, nil},
 	{"STATE", "state", 8, true, 0, func(w *Worker) string { return cmp.Or(w.State, none) },
@@ -39,18 +39,18 @@ var columns = []column{
 
 const (
 	rateColumn = 4
-	leastSpark = 5 // narrower ones tell nothing
+	leastSpark = 5 // a narrower sparkline shows too little
 	mostSpark  = 60
 )
 
-// sorting is the column that workers are sorted by, and which way.
+// sorting is the column by which workers are sorted, and the direction.
 type sorting struct {
 	column  int
 	reverse bool
 }
 
-// descends reports whether the greatest are first: numbers and states are sorted from the least,
-// all else from the most, unless reversed.
+// descends reports whether the greatest values come first. If the order is not reversed, numbers of
+// workers and states begin with the least, and all other columns with the greatest.
 func (s sorting) descends() bool { return (s.column > 1) != s.reverse }
 
 func (s sorting) String() string {

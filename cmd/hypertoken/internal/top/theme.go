@@ -6,11 +6,12 @@ import (
 	"charm.land/lipgloss/v2"
 )
 
-// theme has the styles of a screen; the zero theme has none. Nothing is told by a style alone.
+// theme has the styles of a screen; the zero theme has no styles. Everything that a style shows is also
+// written as text.
 type theme struct{ strong, faint, good, warn, bad, spark lipgloss.Style }
 
-// colored are the 16 colours that terminals let their users choose. What the terminal does not have
-// is taken out on the way there.
+// colored returns a theme of the 16 colours that users choose in their terminals. Bubble Tea leaves out
+// colours that the terminal does not have.
 func colored() theme {
 	plain := lipgloss.NewStyle()
 	return theme{
@@ -56,7 +57,7 @@ func cut(s string, width int) string {
 	return lipgloss.NewStyle().Inline(true).MaxWidth(width-1).Render(s) + "…"
 }
 
-// padded sets a cell into a width, at its left or its right.
+// padded returns a cell of a width, with its text at the left or at the right.
 func padded(c cell, width int, left bool) cell {
 	c.text = cut(c.text, width)
 	space := strings.Repeat(" ", width-c.width())
@@ -68,10 +69,11 @@ func padded(c cell, width int, left bool) cell {
 	return c
 }
 
-// leastCut is what a text is cut to at least where a line has no room for all of it; with less it is left out.
+// leastCut is the least width to which a text is cut. With less room, the text is left out.
 const leastCut = 10
 
-// line joins cells with two spaces, as many from the left as fit. The first is there in any case, the last may be cut.
+// line joins cells with two spaces, as many from the left as there is room for. The first cell is always
+// there, and the last one may be cut.
 func line(width int, cells ...cell) string {
 	var b strings.Builder
 	used := 0

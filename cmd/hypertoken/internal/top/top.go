@@ -1,9 +1,9 @@
-// Package top shows how a host and its workers are, from the metrics that its application exports:
-// live in a terminal, as plain text, or as JSON for scripts.
+// Package top shows the state of a host and its workers, from the metrics that the application
+// exports: live in a terminal, as plain text, or as JSON for scripts.
 //
-// A client reads what a server says, a sample. What came between two samples is an interval, of
-// which a Frame has the figures; view draws a frame. Nothing is asked of a server but GET, and
-// nothing that it says reaches a terminal before printable.Line has taken out what could steer it.
+// A client reads the metrics of a server; the result is a sample. Two samples make an interval, and a
+// Frame has the figures of an interval. view draws a frame. The client sends only GET requests. Every
+// text from the server goes through printable.Line, which removes characters that control a terminal.
 package top
 
 import (
@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Mode is how it is shown.
+// Mode is the way in which the figures are shown.
 type Mode int
 
 // The modes.
@@ -33,30 +33,30 @@ const (
 	MaxInterval = time.Hour
 )
 
-// DefaultTimeout is for how long a server is waited for.
+// DefaultTimeout is the default of Config.Timeout.
 const DefaultTimeout = 5 * time.Second
 
-// Config says which server to show, and how.
+// Config describes the server to show, and the way to show it.
 type Config struct {
-	URL   *url.URL // where the metrics are, as [ParseURL] returns it
-	Token string   // sent as a bearer token, if there is one
-	// the authorities that may have signed the server's certificate; nil for those of the system
+	URL   *url.URL // the address of the metrics, as [ParseURL] returns it
+	Token string   // sent as a bearer token, if it is not empty
+	// CA has the authorities that may have signed the server's certificate; nil for those of the system.
 	CA       *x509.CertPool
 	Interval time.Duration // from one reading to the next, from MinInterval to MaxInterval
-	Timeout  time.Duration // for all that is asked of the server at a time; 0 for DefaultTimeout
+	Timeout  time.Duration // for all requests of one reading together; 0 for DefaultTimeout
 	Mode     Mode
-	Count    int // how many blocks or lines there are, 0 for no end; not for Live
+	Count    int // the number of blocks or lines; 0 for no end. Not for Live
 	In       io.Reader
-	Out      io.Writer        // for Live, both have to be terminals
+	Out      io.Writer        // for Live, In and Out must be terminals
 	Now      func() time.Time // read once for each reading; nil for time.Now
 }
 
-// ErrGone is a server that did not answer any more when the last block was written.
+// ErrGone is returned if the server no longer answered when the last block was written.
 var ErrGone = errors.New("the server is gone")
 
-// Run shows a server until its user quits, Count blocks are written, or the context ends; none of
-// that is an error. It fails at once if there is no server, or one that exports nothing of
-// HyperToken. A server that goes away later is waited for, and shown as gone; if it is gone in the
+// Run shows a server until the user quits, Count blocks are written, or the context ends. None of these
+// is an error. Run fails at once if there is no server, or if the server has no metrics of HyperToken.
+// If a server stops to answer later, it is shown as gone, and Run waits for it. If it is gone in the
 // last of Count blocks, the error is [ErrGone].
 func Run(ctx context.Context, c Config) error {
 	if c.Now == nil {
@@ -88,8 +88,8 @@ func Run(ctx context.Context, c Config) error {
 type watch struct {
 	client  *client
 	every   time.Duration
-	last    *sample // what the next one is held against; nil after the server was gone
-	frame   *Frame  // the last there was
+	last    *sample // the sample with which the next one is compared; nil after the server was gone
+	frame   *Frame  // the last frame
 	history history
 	gone    *gone
 }
@@ -101,7 +101,7 @@ func (w *watch) take(r reading) {
 			w.gone = &gone{since: r.at}
 		}
 		w.gone = &gone{since: w.gone.since, err: r.err}
-		w.last = nil // figures over the time it was gone would be of no interval
+		w.last = nil // no interval includes the time for which the server was gone
 		return
 	}
 	w.gone = nil

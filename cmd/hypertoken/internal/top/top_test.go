@@ -10,7 +10,7 @@ import (
 
 var update = flag.Bool("update", false, "write golden files")
 
-// golden holds what came against a file of testdata.
+// golden compares a text with a file of testdata.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	file := filepath.Join("testdata", name)
@@ -28,7 +28,7 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// uncolored takes styles out of a screen, and fails to where there is any other way to steer a terminal.
+// uncolored removes the styles from a screen. It fails if the screen has other control characters.
 func uncolored(s string) string { return styles.ReplaceAllString(s, "") }
 
 var styles = regexp.MustCompile("\x1b\\[[0-9;]*m")

@@ -9,7 +9,8 @@ import (
 	"hypertoken/ipc"
 )
 
-// accusations passes a host's log on and counts the workers of which it says that they broke the protocol.
+// accusations passes a host's log on, and counts the errors in it that say that a worker broke the
+// protocol.
 type accusations struct {
 	slog.Handler
 	count *atomic.Int64

@@ -17,7 +17,7 @@ type Fate string
 
 // The fates of actions that must not be.
 const (
-	// Lost: it was acknowledged, and the engine does not have it.
+	// Lost: an action was acknowledged, and the engine does not have it.
 	Lost Fate = "lost"
 	// Duplicated: the engine has an effect that no caller was told of: an action ran twice, or
 	// failed and had an effect.
@@ -30,7 +30,7 @@ const (
 	Visible Fate = "visible"
 	// Leaked: something is left after the host's end.
 	Leaked Fate = "leaked"
-	// Accused: the host took a worker for one that breaks the protocol, which it did not.
+	// Accused: the host said that a worker broke the protocol, and the worker did not.
 	Accused Fate = "accused"
 	// Miscounted: the host's measurements differ from the outcomes that callers got, or a counter
 	// has gone back.
@@ -70,8 +70,7 @@ type checker struct {
 	*history
 	model *host.Engine // a fresh engine, in process
 	found []Violation
-	// suspectWait is for how long what a worker may have died of waits for another one before it fails;
-	// 0 says that there always was one.
+	// suspectWait is how long a suspect waits for a worker before it fails; 0 if there was always a worker.
 	suspectWait time.Duration
 
 	changes map[uint64]placed
@@ -210,8 +209,8 @@ type step struct {
 	conflict    bool   // it saw another sequence than reads
 }
 
-// linearizable asks porcupine for an order of the calls that fits what their callers were told, and the times at which
-// they called and were told.
+// linearizable asks porcupine for an order of the calls. The order must fit the answers that the callers
+// got, and the times of their calls and answers.
 func (c *checker) linearizable() {
 	var operations []porcupine.Operation
 	add := func(client int, x *call, s step) {
@@ -315,8 +314,8 @@ func (c *checker) eventsOrder() {
 	}
 }
 
-// replay feeds a fresh engine what was acknowledged, in its order. Every result has to come again,
-// also what was only read, and in the end the state and the digest.
+// replay runs the acknowledged actions on a new engine, in their order. Every result must be the same,
+// also of actions that only read, and so must the state and the digest at the end.
 func (c *checker) replay(ctx context.Context) error {
 	for n := uint64(0); n <= c.last.sequence; n++ {
 		if n > 0 {

@@ -14,8 +14,8 @@ import (
 	"hypertoken/internal/cores"
 )
 
-// lived returns the history of an engine that nothing happened to, and a host for its model. Of the core's actions only
-// those are called that are named; none is all.
+// lived returns the history of an engine without faults, and a host for its model. Only the named actions
+// of the core are called, or all if none is named.
 func lived(t *testing.T, core []byte, only ...string) (*history, *host.Host) {
 	t.Helper()
 	h, err := host.New(t.Context(), host.Options{InProcess: true, Core: core, Logger: slog.New(slog.DiscardHandler)})
@@ -42,7 +42,8 @@ func lived(t *testing.T, core []byte, only ...string) (*history, *host.Host) {
 	return &l.history, h
 }
 
-// change returns the call that was told the n-th change by itself, with nobody else at the same time.
+// change returns the first call of a single action without a key that was told a change, with the
+// sequence from or a later one.
 func (h *history) change(t *testing.T, from uint64) (x *call) {
 	t.Helper()
 	for _, calls := range h.callers {
@@ -59,7 +60,7 @@ func (h *history) change(t *testing.T, from uint64) (x *call) {
 	return x
 }
 
-// Each fate is found in a history that has it, and none in one that has none.
+// Each fate is found in a history that has it. A sound history has none.
 func TestEachFateIsFound(t *testing.T) {
 	for _, c := range []struct {
 		fate  Fate

@@ -15,21 +15,21 @@ type Kind string
 const (
 	// Kill: a worker gets SIGKILL.
 	Kill Kind = "kill"
-	// Exit: a worker reads bytes that are no frame, says so and exits by itself.
+	// Exit: a worker reads bytes that are no frame, logs that, and exits by itself.
 	Exit Kind = "exit"
 	// Stop: a worker gets SIGSTOP, and SIGCONT once callers have gone on or given up, so that answers come late.
 	Stop Kind = "stop"
 	// Hang: a worker gets SIGSTOP and no SIGCONT.
 	Hang Kind = "hang"
-	// Garbage: bytes that are no frame come between a worker's answers.
+	// Garbage: between a worker's answers, bytes arrive that are no frame.
 	Garbage Kind = "garbage"
 	// Repeat: an answer comes twice.
 	Repeat Kind = "repeat"
-	// Truncate: a worker's output ends in the middle of an answer, though it lives.
+	// Truncate: a worker's output ends in the middle of an answer, although the worker lives.
 	Truncate Kind = "truncate"
 	// Start: every worker dies, and every new one at its start, until they are given up.
 	Start Kind = "start"
-	// Store: an append to the journal fails, though it may have been stored.
+	// Store: an append to the journal fails, although it may have been stored.
 	Store Kind = "store"
 	// Cancel: callers give up, by a deadline or by a cancellation.
 	Cancel Kind = "cancel"
@@ -38,7 +38,7 @@ const (
 // faults are all kinds, each with its description.
 var faults = []struct {
 	kind   Kind
-	weight int // how often it strikes, beside the others
+	weight int // how often it strikes, relative to the others
 	about  string
 }{
 	{Kill, 40, "a worker gets SIGKILL"},
@@ -97,20 +97,20 @@ func ParseKinds(list string) ([]Kind, error) {
 type moment uint8
 
 const (
-	// sent: a request lies in the pipe, whole. halfSent: a part of one does.
+	// sent: a whole request is in the pipe. halfSent: a part of a request is in the pipe.
 	sent moment = iota
 	halfSent
-	// halfRead: a part of an answer is read. unread: an answer is there, and none of it is read.
+	// halfRead: a part of an answer was read. unread: an answer has arrived, and no byte of it was read.
 	halfRead
 	unread
-	// batch, placing, replay, snapshot: such a request lies in the pipe. chunk: a piece of a stream is
-	// read, its end is not.
+	// batch, placing, replay, snapshot: a request of this kind is in the pipe. chunk: a piece of a stream
+	// was read, and the stream goes on.
 	batch
 	placing
 	replay
 	snapshot
 	chunk
-	// idle: nothing is unanswered.
+	// idle: no request is unanswered.
 	idle
 	moments
 )
@@ -122,17 +122,19 @@ func (m moment) String() string {
 		"the worker is idle"}[m]
 }
 
-// rarity is how many moments of a kind pass at most before a fault strikes: the frequent ones pass more.
+// rarity is the most moments of a kind that pass before a fault strikes. It is higher for frequent kinds.
 var rarity = [moments]int{sent: 800, halfSent: 800, halfRead: 800, unread: 800, batch: 100, placing: 6, replay: 3,
 	snapshot: 12, chunk: 6, idle: 100}
 
-// fault is what happens next, and when: at the after-th moment of its kind. share is how far into a frame.
+// fault is a fault that will strike. It strikes at the after-th moment of the kind at. share is the part
+// of the frame that passes before it, from 0 to 1.
 type fault struct {
 	kind  Kind
 	at    moment
 	after int
 	share float64
-	// resume is how many calls end before a stopped worker goes on; 0 is when the first caller has given up.
+	// resume is how many calls end before a stopped worker goes on. If it is 0, the worker goes on when a
+	// caller has given up.
 	resume int
 }
 

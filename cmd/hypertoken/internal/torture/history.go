@@ -8,14 +8,14 @@ import (
 	"hypertoken/host"
 )
 
-// action is an action with all that it depends on, so that it can be run again.
+// action is an action with everything that it depends on, so that it can be run again.
 type action struct {
 	kind    string
 	payload host.Raw
 	now     int64
 	entropy [16]byte
 	key     string
-	// conditional says that it asks for ifSequence.
+	// conditional is true if the action runs only at the sequence ifSequence.
 	conditional bool
 	ifSequence  uint64
 }
@@ -40,7 +40,7 @@ func outcomeOf(r host.Result, err error) outcome {
 	return outcome{r.Sequence, r.Changed, xxhash.Sum64(r.Raw), err}
 }
 
-// form is how actions were dispatched.
+// form is the way in which actions were dispatched.
 type form uint8
 
 const (
@@ -57,7 +57,7 @@ type call struct {
 	start, end int64
 	actions    []action
 	outcomes   []outcome
-	// mayEnd says that the caller was ready to give up.
+	// mayEnd is true if the caller may have given up.
 	mayEnd bool
 }
 
@@ -67,13 +67,14 @@ func (c *call) advances(k int) bool {
 	return o.err == nil && c.form != wholeState && (o.changed || c.actions[k].key != "")
 }
 
-// history is what the callers of an engine were told in its life, each caller's calls in the order of their dispatch.
+// history has the calls of an engine, with the answers that the callers got. Each caller's calls are in
+// the order of their dispatch.
 type history struct {
 	engine  string
 	setup   host.Raw
 	callers [][]*call
-	// gathers says that actions that are dispatched at the same time are one batch, and of which
-	// mode.
+	// gathers is true if actions that are dispatched at the same time are gathered into one batch; mode is
+	// the batch's mode.
 	gathers bool
 	mode    host.BatchMode
 	// The engine's last answers, and the sequences of its events.

@@ -10,14 +10,14 @@ import (
 	"hypertoken/ipc"
 )
 
-// injector lets one fault after the other strike, each when the workers' sessions have come as far as it says.
+// injector lets one fault after the other strike, each at its moment of a worker's session.
 type injector struct {
 	epoch   time.Time
-	workers int // spares too
+	workers int // the number of workers and spares
 	// fallbacks counts the engines that have gone on in process.
 	fallbacks func() uint64
 
-	stops atomic.Int32 // how many workers are stopped, and may go on
+	stops atomic.Int32 // how many workers are stopped and will go on
 
 	mu       sync.Mutex // guards the fields below
 	schedule *schedule
@@ -31,7 +31,8 @@ type injector struct {
 	live     []*wire
 	pids     []int
 	stopped  []*stopped
-	// storm is how many starts are to fail, unless an engine goes on in process before: there were calm until then.
+	// storm is how many more starts fail. The storm ends early when an engine goes on in process; calmAt is
+	// the number of such engines when it began.
 	storm  int
 	calmAt uint64
 	deaths []death
@@ -41,13 +42,14 @@ type injector struct {
 type strike struct {
 	kind    Kind
 	at      time.Duration
-	waiting int // callers' requests unanswered then
+	waiting int // the number of callers' requests that were unanswered then
 }
 
-// stopped is a worker that is to go on.
+// stopped is a worker that is stopped and will go on.
 type stopped struct {
 	wire *wire
-	// calls is how many end before it does; 0 is when somebody has given up.
+	// calls is how many calls end before the worker goes on. If it is 0, the worker goes on when a caller
+	// has given up.
 	calls int
 }
 
@@ -215,14 +217,14 @@ func (in *injector) started() []int {
 	return slices.Clone(in.pids)
 }
 
-// garbled returns how many workers' answers were.
+// garbled returns how often the answers of a worker were garbled.
 func (in *injector) garbled() int64 {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	return int64(in.counts[Garbage] + in.counts[Repeat])
 }
 
-// calm ends the faults: no more strike, and stopped workers go on.
+// calm ends the faults: no further fault strikes, and stopped workers go on.
 func (in *injector) calm() {
 	in.mu.Lock()
 	defer in.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"hypertoken/host"
 )
 
-// life is an engine from its opening to its close, and the callers that it has meanwhile.
+// life is an engine from its opening to its close, with its callers.
 type life struct {
 	t       *torture
 	name    string
@@ -21,13 +21,14 @@ type life struct {
 
 const (
 	callersEach = 3
-	// callsEach is how many calls a caller makes of an engine before that is closed and checked.
+	// callsEach is how many calls each caller makes of an engine. Then the engine is closed and checked.
 	callsEach = 150
-	// largeEvery is how often an engine is one whose snapshots have several pieces.
+	// largeEvery: one of so many engines is large, so that its snapshots have several pieces.
 	largeEvery = 12
 )
 
-// live lets engines live, one after the other, until the torture's time is over, or one can't.
+// live runs the lives of engines, one after the other, until the torture's time is over. It also ends if
+// the life of an engine fails.
 func (t *torture) live(slot int) {
 	for n := 0; t.goesOn(); n++ {
 		l := &life{t: t, name: fmt.Sprintf("engine-%d-%d", slot, n)}
@@ -101,7 +102,7 @@ func (l *life) run(seed *rand.Rand, large bool) error {
 	return h.Delete(ctx, l.name)
 }
 
-// insist asks again what a worker may have died of, and what there was no worker to ask again.
+// insist calls ask again as long as it fails because no worker is available.
 func insist[T any](ask func() (T, error)) (T, error) {
 	for {
 		v, err := ask()
@@ -111,7 +112,7 @@ func insist[T any](ask func() (T, error)) (T, error) {
 	}
 }
 
-// testament records the engine's answers at its end.
+// testament records the last state, digest and journal of the engine.
 func (l *life) testament(ctx context.Context, e *host.Engine) error {
 	state, err := insist(func() (host.Result, error) { return e.State(ctx) })
 	if err != nil {
@@ -139,7 +140,7 @@ type caller struct {
 	ctx    context.Context
 	calls  []*call
 	made   int
-	seen   uint64 // the last sequence that it was told
+	seen   uint64 // the last sequence that it got
 }
 
 // next makes one call, or several at once.
@@ -156,7 +157,7 @@ func (c *caller) next() {
 	case n < 90:
 		c.state()
 	case n < 95:
-		// Who shares a key shares its outcome, so nobody gives up.
+		// Callers that use the same key share its outcome. So these calls are never cancelled.
 		c.dispatchIn(c.ctx, c.keyed(), false)
 	case n < 99 || !c.spins || c.rand.IntN(4) > 0:
 		a := c.action()
@@ -168,7 +169,7 @@ func (c *caller) next() {
 	}
 }
 
-// keyed makes an action with one of a few keys, which are those of all callers.
+// keyed makes an action with one of a few keys. All callers use the same keys.
 func (c *caller) keyed() action {
 	n := c.rand.IntN(12)
 	a := action{kind: frequent[n%3], now: int64(n), key: fmt.Sprint("key-", n), payload: encode(map[string]any{})}
@@ -225,7 +226,7 @@ func (c *caller) dispatch(a action) {
 	c.dispatchIn(ctx, a, mayEnd)
 }
 
-// dispatchWithin dispatches an action that does not end by itself.
+// dispatchWithin dispatches an action that never ends, and gives up after the limit.
 func (c *caller) dispatchWithin(a action, limit time.Duration) {
 	ctx, cancel := context.WithTimeout(c.ctx, limit)
 	defer cancel()

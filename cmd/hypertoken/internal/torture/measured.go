@@ -9,10 +9,10 @@ import (
 	"hypertoken/host"
 )
 
-// tally is what a host had measured at some time, by names: what never goes back.
+// tally has the figures of a host at some time that never decrease, by their names.
 type tally map[string]uint64
 
-// talliedIn takes out of measurements what counts.
+// talliedIn returns the figures of measurements that never decrease.
 func talliedIn(m *host.Measurements) tally {
 	c := tally{"dispatched": m.Dispatched, "queue": m.Queue.Count, "wire": m.Wire.Count,
 		"recoveries": m.Recovery.Count, "placed": m.Placed,
@@ -95,7 +95,8 @@ func (t *torture) compare() {
 	t.found(found)
 }
 
-// compareOutcomes holds the actions that a host has counted by outcome against those that callers were told of.
+// compareOutcomes compares the numbers of actions that a host has counted, by outcome, with the numbers
+// of outcomes that callers got.
 func compareOutcomes(measured, told map[string]uint64) (found []Violation) {
 	names := maps.Clone(told)
 	maps.Copy(names, measured)

@@ -15,18 +15,19 @@ import (
 type Report struct {
 	Seed    uint64        `json:"seed"`
 	Elapsed time.Duration `json:"elapsed_ns"`
-	// Acknowledged counts actions that callers were told the result of, Failed the others by the code of their error.
+	// Acknowledged counts actions whose result a caller got. Failed counts the others, by the code of their
+	// error.
 	Acknowledged uint64            `json:"acknowledged"`
 	Failed       map[string]uint64 `json:"failed"`
-	// Faults counts those that have struck, by kind.
+	// Faults counts the faults that have struck, by kind.
 	Faults map[Kind]int `json:"faults"`
-	// Deaths counts worker processes that ended, InFlight those that owed somebody an answer, Requests
-	// what all of those owed.
+	// Deaths counts the worker processes that ended, InFlight those of them that had unanswered requests of
+	// callers, Requests these requests.
 	Deaths   int `json:"deaths"`
 	InFlight int `json:"deaths_in_flight"`
 	Requests int `json:"requests_in_flight"`
-	// Recoveries are how long it took from a death with requests in flight to the next answer of the engine that waited
-	// longest, in order of length; deaths after which no worker could start are left out.
+	// Recoveries has a time for each death with requests in flight, sorted: from the death until the last
+	// of the waiting engines answered. Deaths after which no worker could start are left out.
 	Recoveries []time.Duration `json:"-"`
 	RecoverP50 time.Duration   `json:"recovery_p50_ns"`
 	RecoverP99 time.Duration   `json:"recovery_p99_ns"`
@@ -39,14 +40,15 @@ type Report struct {
 	// Histories counts engines that were checked, from their opening to their end, Operations the calls in them.
 	Histories  int `json:"histories"`
 	Operations int `json:"operations"`
-	// Violated counts what must not be, by fate; Violations are the first of them.
+	// Violated counts the violations, by fate. Violations has the first of them.
 	Violated   map[Fate]int `json:"violated"`
 	Violations []Violation  `json:"violations"`
 	// Struck are the faults before the first violation.
 	Struck []string `json:"struck,omitempty"`
 }
 
-// LeastInFlight is how many deaths a minute have to have requests in flight, for a torture to be one.
+// LeastInFlight is the least number of deaths with requests in flight, per minute. With fewer, a torture
+// has not tested enough.
 const LeastInFlight = 100
 
 // found adds violations. struck are the last faults before them.
@@ -178,7 +180,7 @@ func (r *Report) WriteTo(w io.Writer) (int64, error) {
 	if len(r.Struck) > 0 {
 		fmt.Fprintf(&b, "the last faults before:\n  %s\n", strings.Join(r.Struck, "\n  "))
 	}
-	n, err := io.WriteString(w, printable.Text(b.String())) // errors repeat what a core says
+	n, err := io.WriteString(w, printable.Text(b.String())) // an error may contain any text of a core
 	return int64(n), err
 }
 

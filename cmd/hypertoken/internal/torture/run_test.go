@@ -40,7 +40,7 @@ func TestTorture(t *testing.T) {
 	}
 }
 
-// None of what the host does for speed is what makes it keep its word.
+// No guarantee depends on an optimization of the host.
 func TestTortureWithoutWhatIsFast(t *testing.T) {
 	leaks.Check(t)
 	for _, ways := range require.Sample(5, append([]string{"all"}, strings.Split(fast.Names(), ",")...)) {
@@ -54,8 +54,8 @@ func TestTortureWithoutWhatIsFast(t *testing.T) {
 	}
 }
 
-// tortured tortures a host with all that there is, until enough workers have died that owed
-// answers, or for the time that the flag says.
+// tortured tortures a host with all faults. It ends after enough deaths of workers with unanswered
+// requests, or after the time of the flag.
 func tortured(t *testing.T, c torture.Config) {
 	t.Helper()
 	if c.For = 5 * time.Minute; *tortureFor > 0 {

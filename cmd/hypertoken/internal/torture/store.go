@@ -10,7 +10,7 @@ import (
 	"hypertoken/journal"
 )
 
-// slowStore is a store whose appends end later than they begin, at times, and fail at others.
+// slowStore is a store in which some appends complete late, and some fail.
 type slowStore struct {
 	journal.Store
 	fails   bool
@@ -25,7 +25,7 @@ func newStore(seed uint64, fails bool) *slowStore {
 	return &slowStore{Store: journal.NewMemory(), fails: fails, rand: rand.New(rand.NewPCG(seed, 0x5702e))}
 }
 
-// failEvery is after how many appends one fails, on average.
+// failEvery: on average, one of so many appends fails.
 const failEvery = 1500
 
 func (s *slowStore) Append(name string, owner journal.Owner, after uint64, group []journal.Record, done journal.Done) {
@@ -40,7 +40,7 @@ func (s *slowStore) Append(name string, owner journal.Owner, after uint64, group
 		}
 		done.Report(errors.New("the store has lost its connection"))
 	case n%3 == 0:
-		// Execution goes on meanwhile; what is answered by then is the next group.
+		// Actions run while this append waits. Their answers are the next group.
 		s.pending.Go(func() {
 			for range n % 64 {
 				runtime.Gosched()

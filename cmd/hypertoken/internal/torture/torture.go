@@ -1,10 +1,10 @@
 // Package torture kills, stops and garbles the worker processes of a host while callers call its
-// engines, and holds what they were told against what may be: every history is linearizable, every
-// engine ends as one that was fed the acknowledged actions only, and no fault becomes a caller's
-// error.
+// engines. Then it checks the answers that the callers got. Every history must be linearizable. Every
+// engine must end in the state of an engine that ran only the acknowledged actions. No fault may become
+// an error of a caller.
 //
-// Faults come from a schedule that depends on the seed alone. Each strikes when a worker's session
-// has come as far as the schedule says: when half an answer is read, when a snapshot is under way.
+// Faults come from a schedule that depends on the seed alone. A fault strikes at a certain step of a
+// worker's session, for example when half an answer is read, or when a snapshot is under way.
 package torture
 
 import (
@@ -23,9 +23,9 @@ import (
 	"hypertoken/internal/tap"
 )
 
-// Config says which host is tortured, and how.
+// Config describes the host to torture, and the torture.
 type Config struct {
-	// For is how long new calls are made. Checking what was called takes a little longer.
+	// For is how long new calls are made. Checking the calls takes a little longer.
 	For time.Duration
 	// Deaths, if it is not 0, ends the calls as soon as that many deaths had requests in flight; For is
 	// then the most that it may take.
@@ -34,14 +34,14 @@ type Config struct {
 	Seed uint64
 	// Workers is how many worker processes run, Engines how many engines are called at once, by three callers each.
 	Workers, Engines int
-	// Spares is how many workers more are kept started, for those that die.
+	// Spares is how many spare workers the host keeps.
 	Spares int
 	// Faults are the kinds that strike.
 	Faults []Kind
 	// CorePath names a file with a core, Core holds one; neither is the built-in core.
 	CorePath string
 	Core     []byte
-	// Without has the ways to be fast that the host does without.
+	// Without has the optimizations that the host must not use.
 	Without fast.Set
 	// Logger gets the log of the host. Its warnings are part of the torture.
 	Logger *slog.Logger
@@ -73,8 +73,8 @@ type torture struct {
 
 	mu     sync.Mutex // guards the fields below
 	report Report
-	// told counts the outcomes of actions that callers were told, as host.OutcomeOf names them.
-	// measured is what the host's own measurements said when they were last compared.
+	// told counts the outcomes of actions that callers got, by the names that host.OutcomeOf gives them.
+	// measured has the host's own measurements when they were last compared.
 	told     map[string]uint64
 	measured tally
 	// recovered has, for each death and each engine, the time until the engine answered again.
@@ -87,7 +87,7 @@ const suspectWait = time.Second
 // stuckAfter is the time after which the torture is stuck, if no call and no check has ended.
 const stuckAfter = 60 * time.Second
 
-// Run tortures a host, and returns what came of it. If ctx ends, no more calls are made, and the calls
+// Run tortures a host, and returns the report. If ctx ends, no more calls are made, and the calls
 // that were made are checked. If the host is stuck, its workers and its goroutines are left behind, and
 // the report says so. Run returns an error if the torture could not begin, or a check could not run;
 // violations are in the report.

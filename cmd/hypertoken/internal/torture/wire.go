@@ -16,14 +16,15 @@ type tracker struct {
 	header ipc.Header
 }
 
-// next takes bytes up to the end of a frame. It returns how many, and whether the frame ended with them.
+// next takes in bytes up to the end of a frame. It returns how many bytes it took, and whether the frame
+// has ended.
 func (t *tracker) next(b []byte) (n int, ended bool) {
 	if t.have < len(t.head) {
 		n = copy(t.head[t.have:], b)
 		if t.have += n; t.have < len(t.head) {
 			return n, false
 		}
-		t.header, _ = ipc.ReadHeader(t.head[:]) // the host will say so
+		t.header, _ = ipc.ReadHeader(t.head[:]) // the reader of the frame reports an error
 		t.left = int(t.header.Length)
 	}
 	k := min(t.left, len(b)-n)
@@ -41,11 +42,12 @@ type wire struct {
 	process  tap.Process
 	buffer   []byte
 
-	// What the host writes to the worker is under one lock, and what it reads is with whoever has the turn to read.
+	// The host's lock for writing guards sending. The goroutine that has the turn to read owns the other
+	// three.
 	sending tracker
 	arrived tracker
-	ready   []byte // read, and not handed on yet
-	cut     bool   // nothing more is handed on
+	ready   []byte // bytes that were read, and not passed on yet
+	cut     bool   // whether no more bytes are passed on
 
 	mu      sync.Mutex // guards the fields below
 	pending map[uint64]struct{}
@@ -76,11 +78,11 @@ func (w *wire) unanswered() int {
 	return len(w.pending)
 }
 
-// TryWrite hands frames to the worker, up to where a fault strikes.
+// TryWrite passes frames on to the worker, up to the point at which a fault strikes.
 func (w *wire) TryWrite(b []byte) (int, error) {
 	limit, f := w.look(b)
 	if f != nil && f.kind == Exit {
-		// Behind a whole frame: what is no frame, and its end of the session.
+		// After a whole frame, bytes follow that are no frame. They end the session.
 		n, err := w.process.In.TryWrite(b[:limit])
 		if err == nil && n == limit {
 			_, _ = w.process.In.TryWrite(garbage)
@@ -108,7 +110,8 @@ func (w *wire) WriteAll(b []byte, done func(error)) {
 	})
 }
 
-// look finds where in b a fault strikes.
+// look returns the offset in b at which a fault strikes, and the fault. If none strikes, it returns the
+// length of b and nil.
 func (w *wire) look(b []byte) (limit int, f *fault) {
 	t := w.sending
 	for at := 0; at < len(b); {
@@ -138,7 +141,7 @@ func (w *wire) look(b []byte) (limit int, f *fault) {
 	return len(b), nil
 }
 
-// wrote takes note of the frames that the worker has.
+// wrote notes the requests in bytes that the worker has got.
 func (w *wire) wrote(b []byte) {
 	for len(b) > 0 {
 		n, ended := w.sending.next(b)
@@ -148,7 +151,7 @@ func (w *wire) wrote(b []byte) {
 	}
 }
 
-// part is somewhere in the middle of n bytes.
+// part returns an offset within n bytes: the given share of them, and never all of them.
 func part(n int, share float64) int { return min(n-1, int(share*float64(n))) }
 
 // garbage is no frame: its length is beyond every bound.
@@ -169,7 +172,7 @@ func (w *wire) Read(b []byte) (int, error) {
 	}
 }
 
-// TryRead is Read without waiting.
+// TryRead does the same as Read, without waiting.
 func (w *wire) TryRead(b []byte) (int, error) { return w.read(b, w.process.Out.TryRead) }
 
 func (w *wire) read(b []byte, from func([]byte) (int, error)) (int, error) {

@@ -15,14 +15,15 @@ import (
 	"hypertoken/host"
 )
 
-// workload makes actions of a core: those that games are made of, and, less often, each that the core lists.
+// workload makes actions of a core: those that are frequent in games, and, less often, any of the core's
+// actions.
 type workload struct {
 	games []host.ActionInfo // the frequent ones
 	all   []host.ActionInfo
 	spins bool // the core has test:spin, which never ends
 }
 
-// frequent are the actions that games are made of.
+// frequent are the actions that are frequent in games.
 var frequent = []string{"stack:draw", "stack:shuffle", "stack:reset", "stack:cut", "stack:peek", "stack:swap",
 	"stack:burn", "space:place", "space:move",
 	"space:shuffleZone", "space:transferZone", "agent:giveResource", "agent:transferResource", "agent:drawCards",
@@ -36,7 +37,7 @@ func newWorkload(actions []host.ActionInfo) *workload {
 		case "test:spin":
 			w.spins = true
 			continue
-		case "test:differ": // it does what no core may do
+		case "test:differ": // its results differ in a replay, which no core may do
 			continue
 		}
 		w.all = append(w.all, a)

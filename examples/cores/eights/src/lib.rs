@@ -17,7 +17,7 @@ pub fn registry() -> Registry {
     r
 }
 
-// What a host calls.
+// The functions that a host calls.
 hypertoken_core::export!(registry);
 
 const ACTIONS: &[Action] = &[
@@ -45,7 +45,7 @@ const ACTIONS: &[Action] = &[
     },
 ];
 
-/// What the actions return, for the list of actions and the types that are made from it.
+/// The shapes of the results, for the list of actions and for the types that are made from it.
 const RESULTS: &[(&str, &str)] = &[
     ("eights:start", "Token"),
     ("eights:play", "Round"),
@@ -65,7 +65,7 @@ const ROUND: Record = Record {
     rest: None,
 };
 
-/// How many cards a player begins with.
+/// The number of cards with which a player begins.
 const HAND: usize = 5;
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
@@ -77,7 +77,7 @@ pub enum Suit {
     Spades,
 }
 
-/// A token of the setup. It may have more members: they stay with the token.
+/// A token of the setup. It may have more members; they are kept.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Card {
     pub id: String,
@@ -85,13 +85,13 @@ pub struct Card {
     pub suit: Suit,
 }
 
-/// What the game has to remember beside hands and piles: gameState.round.
+/// The game's own data, in addition to hands and piles. It is kept in gameState.round.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Round {
     pub players: Vec<String>,
-    /// Whose turn it is, as an index of `players`.
+    /// The index in `players` of the player whose turn it is.
     pub turn: usize,
-    /// The suit to follow: that of the card on top, or the one that was named with an eight.
+    /// The suit to follow: that of the card on top, or the suit that was named with an eight.
     pub suit: Suit,
     pub winner: Option<String>,
 }
@@ -102,7 +102,7 @@ impl Round {
     }
 }
 
-/// What the rules forbid. Clients tell the cases apart by their codes.
+/// The moves that the rules forbid. Each has an error code of its own, so clients can tell them apart.
 enum Rule {
     NotStarted,
     Over { winner: String },
@@ -187,13 +187,14 @@ fn start(cx: &mut Context<'_>, start: Start) -> Result<Card> {
     Ok(first)
 }
 
-/// The round, if it is the player's turn.
+/// Returns the round. Fails if there is none, if it is over, or if it is not the player's turn.
 fn turn_of(cx: &Context<'_>, player: &str) -> Result<Round> {
     let round: Round = cx.game("round")?.ok_or(Rule::NotStarted)?;
     if let Some(winner) = round.winner {
         return Err(Rule::Over { winner }.into());
     }
-    // A client may write anything to gameState, with game:setProperty: a panic would cost the engine its instance.
+    // A client may write anything to gameState with game:setProperty, so an index must be checked: a panic
+    // would cost the engine its instance.
     let turn = round.players.get(round.turn).ok_or(Rule::NotStarted)?;
     if turn != player {
         let (player, turn) = (player.to_string(), turn.clone());
@@ -229,7 +230,7 @@ fn play(cx: &mut Context<'_>, play: Play) -> Result<Round> {
         }
     };
 
-    // Built-in actions do the rest. They and what follows take effect together, or not at all.
+    // Built-in actions do the rest. All changes of this action take effect together, or not at all.
     let discard = payload! { name: player, tokenIds: [&card] };
     cx.run("agent:discardCards", &discard)?;
     cx.raise("eights:played", &payload! { player: player, card: played })?;
@@ -261,7 +262,7 @@ fn draw(cx: &mut Context<'_>, draw: Draw) -> Result<Card> {
     Ok(card)
 }
 
-/// Makes a new stack of the discards, all but the top one.
+/// Makes a new stack of all discards but the top one.
 fn turn_discards_over(cx: &mut Context<'_>) -> Result<()> {
     let below = cx.state.pile(Pile::Discards).len().saturating_sub(1);
     if below > 0 {

@@ -84,7 +84,8 @@ fn a_game_ends() {
     panic!("nobody has won");
 }
 
-/// gameState is open to all who may use built-in actions. What they write there costs no engine its instance.
+/// Every client that may use built-in actions can write gameState. No such write costs an engine its
+/// instance.
 #[test]
 fn a_round_that_can_not_be_is_refused() {
     let mut t = started();

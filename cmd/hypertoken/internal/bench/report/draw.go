@@ -40,7 +40,7 @@ func newPlot(x, y string) *plot.Plot {
 		a.Tick.Color, a.Tick.Label.Color = ink, ink
 	}
 	p.Legend.TextStyle.Color = ink
-	p.Legend.Top, p.Legend.Left = true, true // whatever font the reader has, names begin behind their lines
+	p.Legend.Top, p.Legend.Left = true, true // on the left, names begin after their lines in every font
 	return p
 }
 
@@ -51,7 +51,7 @@ func save(p *plot.Plot, name string) error {
 	if _, err := c.WriteTo(&b); err != nil {
 		return err
 	}
-	// Who has not that font takes one like it.
+	// If a reader does not have the font, a similar one is used.
 	svg := bytes.ReplaceAll(b.Bytes(), []byte("font-family:Liberation Sans;"),
 		[]byte("font-family:'Liberation Sans',Arial,sans-serif;"))
 	return os.WriteFile(name, svg, 0o644)
@@ -163,7 +163,7 @@ func scaling(list []curve) (*plot.Plot, error) {
 	return p, nil
 }
 
-// pictures are drawn into the directory: those that the run has something for.
+// pictures draws the pictures for which the run has figures into the directory, and returns them.
 func pictures(r *bench.Report, directory string) (drawn []picture, err error) {
 	add := func(pic picture, p *plot.Plot, err error) error {
 		if err == nil {

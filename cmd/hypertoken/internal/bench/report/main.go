@@ -1,6 +1,6 @@
-// Command report writes docs/performance.md and its pictures from the JSON of a run of hypertoken
-// bench, docs/performance/run.json, and from core.json and browser.json beside it if they are
-// there: the benchmarks of the core and of the npm package.
+// Command report writes docs/performance.md and its pictures. It reads docs/performance/run.json, the
+// JSON of a run of hypertoken bench. If they exist, it also reads core.json and browser.json in the
+// same directory, with the benchmarks of the core and of the npm package.
 package main
 
 import (

@@ -15,7 +15,7 @@ import (
 
 const docs = "../../../../../docs"
 
-// docs/performance.md is what comes of the run beside it.
+// docs/performance.md is the report of the run in docs/performance.
 func TestTheDocumentIsGenerated(t *testing.T) {
 	into := t.TempDir()
 	if err := os.CopyFS(filepath.Join(into, "performance"), os.DirFS(filepath.Join(docs, "performance"))); err != nil {

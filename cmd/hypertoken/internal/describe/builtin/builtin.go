@@ -11,12 +11,12 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 )
 
-// AddedStack: What source:addStack adds.
+// AddedStack: The stack that source:addStack adds.
 type AddedStack struct {
 	Tokens []Token `msgpack:"tokens"`
 }
 
-// Agent: A seat at the table.
+// Agent: A player at the table.
 type Agent struct {
 	// made up unless agent:create names one
 	ID string `msgpack:"id"`
@@ -55,7 +55,7 @@ func (r *Agent) DecodeMsgpack(d *msgpack.Decoder) error {
 	})
 }
 
-// EncodeMsgpack encodes a map with what is in More too.
+// EncodeMsgpack encodes a map of the fields and of the entries in More.
 func (r Agent) EncodeMsgpack(e *msgpack.Encoder) error {
 	m := make(map[string]any, len(r.More)+6)
 	maps.Copy(m, r.More)
@@ -68,11 +68,11 @@ func (r Agent) EncodeMsgpack(e *msgpack.Encoder) error {
 	return e.Encode(m)
 }
 
-// DrawnTokens: What tokens:draw returns, deck by deck.
+// DrawnTokens: The result of tokens:draw, deck by deck.
 type DrawnTokens struct {
 	// top first
 	Drawn [][]Token `msgpack:"drawn"`
-	// what is left
+	// the remaining tokens
 	Decks [][]Token `msgpack:"decks"`
 }
 
@@ -111,7 +111,7 @@ func (r *GameLoop) DecodeMsgpack(d *msgpack.Decoder) error {
 	})
 }
 
-// EncodeMsgpack encodes a map with what is in More too.
+// EncodeMsgpack encodes a map of the fields and of the entries in More.
 func (r GameLoop) EncodeMsgpack(e *msgpack.Encoder) error {
 	m := make(map[string]any, len(r.More)+5)
 	maps.Copy(m, r.More)
@@ -189,7 +189,7 @@ func (r *GameState) DecodeMsgpack(d *msgpack.Decoder) error {
 	})
 }
 
-// EncodeMsgpack encodes a map with what is in More too.
+// EncodeMsgpack encodes a map of the fields and of the entries in More.
 func (r GameState) EncodeMsgpack(e *msgpack.Encoder) error {
 	m := make(map[string]any, len(r.More)+12)
 	maps.Copy(m, r.More)
@@ -232,14 +232,14 @@ func (r GameState) EncodeMsgpack(e *msgpack.Encoder) error {
 	return e.Encode(m)
 }
 
-// MergedTokens: What token:merge returns.
+// MergedTokens: The result of token:merge.
 type MergedTokens struct {
 	Merged Token `msgpack:"merged"`
 	// with keepOriginals
 	Originals []Token `msgpack:"originals,omitempty"`
 }
 
-// Offer: What one side of agent:trade gives: either token, or resource and amount.
+// Offer: The offer of one side of agent:trade: either token, or resource and amount.
 type Offer struct {
 	Token    *TokenRef `msgpack:"token,omitempty"`
 	Resource *string   `msgpack:"resource,omitempty"`
@@ -320,7 +320,7 @@ func (r *Placement) DecodeMsgpack(d *msgpack.Decoder) error {
 	})
 }
 
-// EncodeMsgpack encodes a map with what is in More too.
+// EncodeMsgpack encodes a map of the fields and of the entries in More.
 func (r Placement) EncodeMsgpack(e *msgpack.Encoder) error {
 	m := make(map[string]any, len(r.More)+10)
 	maps.Copy(m, r.More)
@@ -337,19 +337,19 @@ func (r Placement) EncodeMsgpack(e *msgpack.Encoder) error {
 	return e.Encode(m)
 }
 
-// ReshufflePolicy: When a source is shuffled by itself.
+// ReshufflePolicy: The rule by which a source is shuffled automatically.
 type ReshufflePolicy struct {
-	// how few tokens are left then; null for never
+	// a draw that leaves this many tokens or fewer shuffles them; null for never
 	Threshold *float64 `msgpack:"threshold"`
-	// auto, or nothing is shuffled by itself
+	// with any other mode than auto, nothing is shuffled automatically
 	Mode string `msgpack:"mode"`
 }
 
-// ReshuffleSetup: When source:draw shuffles what is left.
+// ReshuffleSetup: The rule by which source:draw shuffles the remaining tokens.
 type ReshuffleSetup struct {
-	// how few tokens are left then; null, the default, for never
+	// a draw that leaves this many tokens or fewer shuffles them; null, the default, for never
 	Threshold *float64 `msgpack:"threshold,omitempty"`
-	// default auto; with another one nothing is shuffled by itself
+	// default auto; with any other mode, nothing is shuffled automatically
 	Mode *string `msgpack:"mode,omitempty"`
 }
 
@@ -373,7 +373,7 @@ func (r *Rules) DecodeMsgpack(d *msgpack.Decoder) error {
 	})
 }
 
-// EncodeMsgpack encodes a map with what is in More too.
+// EncodeMsgpack encodes a map of the fields and of the entries in More.
 func (r Rules) EncodeMsgpack(e *msgpack.Encoder) error {
 	m := make(map[string]any, len(r.More)+1)
 	maps.Copy(m, r.More)
@@ -381,7 +381,7 @@ func (r Rules) EncodeMsgpack(e *msgpack.Encoder) error {
 	return e.Encode(m)
 }
 
-// Setup: What an engine begins with.
+// Setup: The setup of a new engine.
 type Setup struct {
 	// the stack, the top last; without it actions of the family stack fail
 	Stack []Token `msgpack:"stack,omitempty"`
@@ -389,30 +389,30 @@ type Setup struct {
 	Source *SourceSetup `msgpack:"source,omitempty"`
 }
 
-// Source: Several stacks drawn from as one. The top is the end of an array.
+// Source: Several stacks, from which tokens are drawn as from one. The top is the end of an array.
 type Source struct {
 	Tokens []Token `msgpack:"tokens"`
 	Burned []Token `msgpack:"burned"`
 	// stack-0, stack-1, ...
 	StackIds []string `msgpack:"stackIds"`
-	// what it is shuffled with
+	// the seed of its shuffles
 	Seed            any             `msgpack:"seed"`
 	ReshufflePolicy ReshufflePolicy `msgpack:"reshufflePolicy"`
 }
 
-// SourceInspection: A source, with how many stacks it has.
+// SourceInspection: A source, with the number of its stacks.
 type SourceInspection struct {
 	Stacks int64   `msgpack:"stacks"`
 	Tokens []Token `msgpack:"tokens"`
 	Burned []Token `msgpack:"burned"`
 	// stack-0, stack-1, ...
 	StackIds []string `msgpack:"stackIds"`
-	// what it is shuffled with
+	// the seed of its shuffles
 	Seed            any             `msgpack:"seed"`
 	ReshufflePolicy ReshufflePolicy `msgpack:"reshufflePolicy"`
 }
 
-// SourceSetup: The source that an engine begins with.
+// SourceSetup: The source of a new engine.
 type SourceSetup struct {
 	Stacks    [][]Token       `msgpack:"stacks,omitempty"`
 	Reshuffle *ReshuffleSetup `msgpack:"reshuffle,omitempty"`
@@ -421,12 +421,12 @@ type SourceSetup struct {
 // Stack: The deck and where its tokens go. The top is the end of an array.
 type Stack struct {
 	Stack []Token `msgpack:"stack"`
-	// what was drawn, whoever has it now
+	// the tokens that were drawn, even if they are elsewhere now
 	Drawn    []Token `msgpack:"drawn"`
 	Discards []Token `msgpack:"discards"`
 }
 
-// State: The whole state. Keys beside these are the game's own, which game:setState writes.
+// State: The whole state. All other keys are the game's own; game:setState writes them.
 type State struct {
 	// by their names
 	Agents    map[string]Agent `msgpack:"agents"`
@@ -476,7 +476,7 @@ func (r *State) DecodeMsgpack(d *msgpack.Decoder) error {
 	})
 }
 
-// EncodeMsgpack encodes a map with what is in More too.
+// EncodeMsgpack encodes a map of the fields and of the entries in More.
 func (r State) EncodeMsgpack(e *msgpack.Encoder) error {
 	m := make(map[string]any, len(r.More)+9)
 	maps.Copy(m, r.More)
@@ -498,7 +498,7 @@ func (r State) EncodeMsgpack(e *msgpack.Encoder) error {
 	return e.Encode(m)
 }
 
-// Token: A card, a piece, a chip: any map with a string id. Whatever else it has is kept as it is.
+// Token: A card, a piece, a chip: any map with a string id. All other fields are kept as they are.
 type Token struct {
 	// nothing makes it unique: a token may be copied
 	ID    string `msgpack:"id"`
@@ -541,7 +541,7 @@ func (r *Token) DecodeMsgpack(d *msgpack.Decoder) error {
 	})
 }
 
-// EncodeMsgpack encodes a map with what is in More too.
+// EncodeMsgpack encodes a map of the fields and of the entries in More.
 func (r Token) EncodeMsgpack(e *msgpack.Encoder) error {
 	m := make(map[string]any, len(r.More)+8)
 	maps.Copy(m, r.More)
@@ -589,7 +589,7 @@ func (r *TokenRef) DecodeMsgpack(d *msgpack.Decoder) error {
 	})
 }
 
-// EncodeMsgpack encodes a map with what is in More too.
+// EncodeMsgpack encodes a map of the fields and of the entries in More.
 func (r TokenRef) EncodeMsgpack(e *msgpack.Encoder) error {
 	m := make(map[string]any, len(r.More)+1)
 	maps.Copy(m, r.More)
@@ -597,7 +597,7 @@ func (r TokenRef) EncodeMsgpack(e *msgpack.Encoder) error {
 	return e.Encode(m)
 }
 
-// Transaction: What passed between two agents.
+// Transaction: A transfer between two agents.
 type Transaction struct {
 	// resource_transfer, token_transfer, steal_resource, steal_token or trade
 	Type *string `msgpack:"type,omitempty"`
@@ -657,7 +657,7 @@ func (r *Transaction) DecodeMsgpack(d *msgpack.Decoder) error {
 	})
 }
 
-// EncodeMsgpack encodes a map with what is in More too.
+// EncodeMsgpack encodes a map of the fields and of the entries in More.
 func (r Transaction) EncodeMsgpack(e *msgpack.Encoder) error {
 	m := make(map[string]any, len(r.More)+11)
 	maps.Copy(m, r.More)
@@ -697,8 +697,8 @@ func (r Transaction) EncodeMsgpack(e *msgpack.Encoder) error {
 	return e.Encode(m)
 }
 
-// TransformedToken: What token:transform returns: a token, unless the properties have an id that is
-// no string.
+// TransformedToken: The result of token:transform: a token, unless the properties have an id that
+// is no string.
 type TransformedToken struct {
 	// that of the properties, or else the token's
 	ID any `msgpack:"id"`
@@ -743,7 +743,7 @@ func (r *TransformedToken) DecodeMsgpack(d *msgpack.Decoder) error {
 	})
 }
 
-// EncodeMsgpack encodes a map with what is in More too.
+// EncodeMsgpack encodes a map of the fields and of the entries in More.
 func (r TransformedToken) EncodeMsgpack(e *msgpack.Encoder) error {
 	m := make(map[string]any, len(r.More)+9)
 	maps.Copy(m, r.More)
@@ -797,8 +797,7 @@ func (AgentCreate) ActionType() string { return "agent:create" }
 type AgentCreateResult = Agent
 
 // AgentDiscardCards: the payload of agent:discardCards. Moves tokens from an inventory to the
-// stack's discards; returns those found. An id that is not held is passed over: the result lacks
-// it.
+// stack's discards; returns those found. An id that the agent does not hold is ignored.
 type AgentDiscardCards struct {
 	Name     string   `msgpack:"name"`
 	TokenIds []string `msgpack:"tokenIds"`
@@ -898,8 +897,8 @@ type AgentSetMeta struct {
 // ActionType returns the action's name.
 func (AgentSetMeta) ActionType() string { return "agent:setMeta" }
 
-// AgentStealResource: the payload of agent:stealResource. Takes what is there, up to an amount. The
-// result is nil.
+// AgentStealResource: the payload of agent:stealResource. Takes up to an amount of a resource from
+// another agent. The result is nil.
 type AgentStealResource struct {
 	From     string `msgpack:"from"`
 	To       string `msgpack:"to"`
@@ -946,8 +945,8 @@ type AgentTrade struct {
 // ActionType returns the action's name.
 func (AgentTrade) ActionType() string { return "agent:trade" }
 
-// AgentTransferResource: the payload of agent:transferResource. Passes an amount on; too little
-// fails. The result is nil.
+// AgentTransferResource: the payload of agent:transferResource. Passes an amount of a resource on;
+// fails if there is less. The result is nil.
 type AgentTransferResource struct {
 	From     string `msgpack:"from"`
 	To       string `msgpack:"to"`
@@ -1115,8 +1114,8 @@ func (GameSetProperty) ActionType() string { return "game:setProperty" }
 // GameSetPropertyResult: the result of game:setProperty.
 type GameSetPropertyResult = GameState
 
-// GameSetState: the payload of game:setState. Writes a top-level key of the state, whole (value,
-// merged unless replace) or in places (patches).
+// GameSetState: the payload of game:setState. Writes a top-level key of the state: a value (merged,
+// unless replace is true) or patches.
 type GameSetState struct {
 	Key   string `msgpack:"key"`
 	Value any    `msgpack:"value,omitempty"`
@@ -1148,8 +1147,8 @@ type RuleInitRules struct {
 // ActionType returns the action's name.
 func (RuleInitRules) ActionType() string { return "rule:initRules" }
 
-// RuleMarkFired: the payload of rule:markFired. Notes when a rule fired; nothing before
-// rule:initRules. The result is nil.
+// RuleMarkFired: the payload of rule:markFired. Notes the time at which a rule fired; does nothing
+// before rule:initRules. The result is nil.
 type RuleMarkFired struct {
 	Name      string   `msgpack:"name"`
 	Timestamp *float64 `msgpack:"timestamp,omitempty"`
@@ -1203,8 +1202,8 @@ func (SourceInspect) ActionType() string { return "source:inspect" }
 // SourceInspectResult: the result of source:inspect.
 type SourceInspectResult = SourceInspection
 
-// SourceRemoveStack: the payload of source:removeStack. Takes what is left of a stack out again.
-// The result is nil.
+// SourceRemoveStack: the payload of source:removeStack. Takes the remaining tokens of a stack out
+// again. The result is nil.
 type SourceRemoveStack struct {
 	StackID string `msgpack:"stackId"`
 }
@@ -1220,7 +1219,7 @@ type SourceReset struct {
 // ActionType returns the action's name.
 func (SourceReset) ActionType() string { return "source:reset" }
 
-// SourceShuffle: the payload of source:shuffle. Shuffles; a seed that is given stays the source's.
+// SourceShuffle: the payload of source:shuffle. Shuffles; if a seed is given, the source keeps it.
 // The result is nil.
 type SourceShuffle struct {
 	Seed any `msgpack:"seed,omitempty"`
@@ -1244,8 +1243,8 @@ type SpaceClearZone struct {
 // ActionType returns the action's name.
 func (SpaceClearZone) ActionType() string { return "space:clearZone" }
 
-// SpaceCreateZone: the payload of space:createZone. Makes a zone; one that exists stays. label, x
-// and y are allowed for compatibility: nothing keeps them. The result is nil.
+// SpaceCreateZone: the payload of space:createZone. Makes a zone, unless it exists. label, x and y
+// are allowed for compatibility, and ignored. The result is nil.
 type SpaceCreateZone struct {
 	Name  string `msgpack:"name"`
 	Label any    `msgpack:"label,omitempty"`
@@ -1256,8 +1255,8 @@ type SpaceCreateZone struct {
 // ActionType returns the action's name.
 func (SpaceCreateZone) ActionType() string { return "space:createZone" }
 
-// SpaceDeleteZone: the payload of space:deleteZone. Drops a zone with all that lies in it; its lock
-// stays. The result is nil.
+// SpaceDeleteZone: the payload of space:deleteZone. Removes a zone with all its placements; its
+// lock stays. The result is nil.
 type SpaceDeleteZone struct {
 	Name string `msgpack:"name"`
 }
@@ -1300,7 +1299,7 @@ type SpaceLockZone struct {
 func (SpaceLockZone) ActionType() string { return "space:lockZone" }
 
 // SpaceMove: the payload of space:move. Moves a placement to the end of another zone, which is made
-// where missing. The result is nil.
+// if it is missing. The result is nil.
 type SpaceMove struct {
 	FromZone    string   `msgpack:"fromZone"`
 	ToZone      string   `msgpack:"toZone"`
@@ -1312,8 +1311,8 @@ type SpaceMove struct {
 // ActionType returns the action's name.
 func (SpaceMove) ActionType() string { return "space:move" }
 
-// SpacePlace: the payload of space:place. Puts a card into a zone, which is made where missing;
-// returns the placement, or null where it is locked.
+// SpacePlace: the payload of space:place. Puts a card into a zone, which is made if it is missing;
+// returns the placement, or null if the zone is locked.
 type SpacePlace struct {
 	Zone string        `msgpack:"zone"`
 	Card Token         `msgpack:"card"`
@@ -1335,8 +1334,8 @@ type SpaceRemove struct {
 // ActionType returns the action's name.
 func (SpaceRemove) ActionType() string { return "space:remove" }
 
-// SpaceShuffleZone: the payload of space:shuffleZone. Shuffles what lies in a zone. The result is
-// nil.
+// SpaceShuffleZone: the payload of space:shuffleZone. Shuffles the placements of a zone. The result
+// is nil.
 type SpaceShuffleZone struct {
 	Zone string `msgpack:"zone"`
 	Seed any    `msgpack:"seed,omitempty"`
@@ -1395,7 +1394,7 @@ func (StackBurn) ActionType() string { return "stack:burn" }
 // StackBurnResult: the result of stack:burn.
 type StackBurnResult = []Token
 
-// StackCut: the payload of stack:cut. Puts what lies below position on top. The result is nil.
+// StackCut: the payload of stack:cut. Puts the tokens below position on top. The result is nil.
 type StackCut struct {
 	// default 0
 	Position *int64 `msgpack:"position,omitempty"`
@@ -1404,8 +1403,8 @@ type StackCut struct {
 // ActionType returns the action's name.
 func (StackCut) ActionType() string { return "stack:cut" }
 
-// StackDiscard: the payload of stack:discard. Puts a card on the discards; returns it. Nothing
-// checks that the card exists, and where it lies it stays.
+// StackDiscard: the payload of stack:discard. Puts a card on the discards; returns it. The card is
+// not looked for anywhere, and not taken from anywhere.
 type StackDiscard struct {
 	Card Token `msgpack:"card"`
 }
@@ -1554,8 +1553,8 @@ func (TokenSplit) ActionType() string { return "token:split" }
 // TokenSplitResult: the result of token:split.
 type TokenSplitResult = []Token
 
-// TokenTransform: the payload of token:transform. Returns the token with the properties over it,
-// whatever they are: an id that is no string makes it no token.
+// TokenTransform: the payload of token:transform. Returns the token with the properties added or
+// replaced. If they have an id that is no string, the result is no token.
 type TokenTransform struct {
 	Token Token `msgpack:"token"`
 	// default {}
@@ -1671,7 +1670,8 @@ func (TokensShuffle) ActionType() string { return "tokens:shuffle" }
 // TokensShuffleResult: the result of tokens:shuffle.
 type TokensShuffleResult = [][]Token
 
-// decodeOpen decodes a map. place returns where the value under a key goes; nil sends it to more.
+// decodeOpen decodes a map. For each key, place returns a pointer to decode the value into. If it
+// returns nil, the entry goes into more.
 func decodeOpen(d *msgpack.Decoder, more *map[string]any, place func(key string) any) error {
 	n, err := d.DecodeMapLen()
 	for ; err == nil && n > 0; n-- {

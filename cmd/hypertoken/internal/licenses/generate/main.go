@@ -1,6 +1,6 @@
-// Command generate writes NOTICE, and THIRD_PARTY.txt in cmd/hypertoken/internal/licenses: what
-// cmd/hypertoken is linked from, on any system, with the licences. It runs in the root of the
-// module, as `make notice` does, and needs the sources of all modules.
+// Command generate writes NOTICE, and THIRD_PARTY.txt in cmd/hypertoken/internal/licenses. They list the
+// modules that are linked into cmd/hypertoken on any system, with their licences. `make notice` runs it,
+// at the root of the module. It needs the sources of all modules.
 package main
 
 import (
@@ -28,17 +28,18 @@ func main() {
 	}
 }
 
-// platforms are those that the program is built for; each links modules of its own.
+// platforms are the platforms for which the program is built. Each may link other modules.
 var platforms = []string{"linux/amd64", "linux/arm64", "darwin/arm64", "darwin/amd64", "windows/amd64", "windows/arm64"}
 
-// component is a module that is linked, or what else there is.
+// component is a module that is linked, or another part of the program.
 type component struct {
 	name, version, source string
 	kind                  string
 	texts                 []string // of its licences and notices
 }
 
-// linked returns the modules that cmd/hypertoken is linked from, by path, with the directories of their packages.
+// linked returns the modules that are linked into cmd/hypertoken, by their paths, and the directories of
+// their packages.
 func linked(root string) (map[string]*component, map[string][]string, error) {
 	modules, directories := map[string]*component{}, map[string][]string{}
 	for _, p := range platforms {

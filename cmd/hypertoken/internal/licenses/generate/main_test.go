@@ -37,8 +37,8 @@ func TestEveryLinkedModuleIsNamed(t *testing.T) {
 	}
 }
 
-// NOTICE and the npm package name every crate that core.wasm is linked from, in the version that is
-// linked, and no others: what the built-in core depends on, and what that depends on.
+// NOTICE and the npm package name the crates that are linked into core.wasm, with their versions, and no
+// others. These are the dependencies of the built-in core, and their dependencies.
 func TestEveryLinkedCrateIsNamed(t *testing.T) {
 	linked := linkedCrates(t, "../../../../../core-rs")
 	if len(linked) == 0 {

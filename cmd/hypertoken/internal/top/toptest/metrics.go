@@ -1,5 +1,5 @@
-// Package toptest is a server for tests of 'hypertoken top': what it exports is the same in every
-// run, step by step, in the names that hypertoken/metrics has.
+// Package toptest has a server for tests of 'hypertoken top'. It exports the same metrics at the same
+// step of every run, with the names that hypertoken/metrics uses.
 package toptest
 
 import (
@@ -32,7 +32,7 @@ func upTo(step int) float64 {
 
 var bounds = []float64{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1}
 
-// spread are the parts of what is counted that lie up to each bound: those of something quick and of something slow.
+// quick and slow have, for each bound, the share of the durations that are at most this bound.
 var (
 	quick = []float64{0.30, 0.60, 0.85, 0.95, 0.985, 0.995, 1, 1, 1, 1}
 	slow  = []float64{0, 0.02, 0.05, 0.10, 0.20, 0.40, 0.60, 0.90, 0.995, 1}
@@ -69,7 +69,7 @@ func (t *text) histogram(name, label, value string, count float64, spread []floa
 		name, label, value, count, name, label, value, count/1000, name, label, value, count)
 }
 
-// Metrics returns what the server exports at a step.
+// Metrics returns the metrics that the server exports at a step.
 func Metrics(step int) string {
 	t := &text{}
 	n, now := upTo(step), float64(Start+age+step)
@@ -189,7 +189,7 @@ func workers(t *text, step int, n, now float64) {
 	}
 }
 
-// Status is what the server answers to GET /v1/status. One of its messages tries to steer the terminal.
+// Status is the server's answer to GET /v1/status. One of its messages tries to control the terminal.
 const Status = `{"engines":[{"name":"table-1","place":"worker"},{"name":"table-2","place":"out"}],"errors":[
 {"at":"2026-01-02T11:59:58Z","engine":"table-7","action":"stack:draw","code":"out_of_range","message":"field count: 0 is below 1"},
 {"at":"2026-01-02T11:59:31Z","engine":"table-12","action":"source:shuffle","code":"timeout","message":"the action took longer than its deadline of 30s, and was withdrawn"},

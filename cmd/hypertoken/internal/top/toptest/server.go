@@ -11,7 +11,8 @@ import (
 // Epoch is the time of step 0 by the server's clock.
 var Epoch = time.Unix(Start+age, 0).UTC()
 
-// Server answers each reading with the next step, once the test says so: until then what is shown stands still.
+// Server answers each reading with the next step, once the test allows it. Until then the screen does
+// not change.
 type Server struct {
 	Address  string
 	NoStatus bool // GET /v1/status is not found; set it before the first reading
@@ -63,7 +64,7 @@ func (s *Server) Listen(t testing.TB) {
 	go func() { _ = server.Serve(l) }() // ends with Close
 }
 
-// Close ends the server and its connections, whatever they wait for.
+// Close ends the server and all its connections at once.
 func (s *Server) Close() { _ = s.server.Close() }
 
 func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
