@@ -64,7 +64,7 @@ func (s *Server) measure(r *prometheus.Registry) error {
 			Help: "--max-buffered."},
 			func() float64 { return float64(s.buffers.max) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "hypertoken_serve_expired_engines_total",
-			Help: "Engines that were deleted because they were idle for --engine-idle."},
+			Help: "Engines that were closed or deleted because they were idle for --engine-idle."},
 			func() float64 { return float64(s.engines.expired.Load()) }),
 	} {
 		if err := r.Register(c); err != nil {

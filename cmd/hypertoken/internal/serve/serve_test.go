@@ -278,8 +278,8 @@ func TestAGameOverHTTP(t *testing.T) {
 		status       int
 		body         string
 	}{
-		{"GET", "/v1/engines", 200, `{"engines":[{"name":"table-1","place":"worker"}]}` + "\n"},
-		{"GET", "/v1/engines/table-1", 200, `{"name":"table-1","place":"worker"}` + "\n"},
+		{"GET", "/v1/engines", 200, `{"engines":[{"name":"table-1","place":"worker","sequence":946,"core":"`},
+		{"GET", "/v1/engines/table-1", 200, `{"name":"table-1","place":"worker","sequence":946,"core":"`},
 		{"GET", "/v1/engines/table-2", 404, `"not_found"`},
 		{"GET", "/v1/status", 200, `{"engines":[{"name":"table-1","place":"worker"}],"engine_count":1,"errors":[]}` + "\n"},
 		{"DELETE", "/v1/engines/table-1", 204, ""},
@@ -426,7 +426,8 @@ func TestRequestsThatAreRefused(t *testing.T) {
 	} {
 		s.want(c.engine, c.lines, c.status, c.text)
 	}
-	if _, list := s.do("GET", "/v1/engines", ""); list != `{"engines":[{"name":"there","place":"in_process"}]}`+"\n" {
+	if _, list := s.do("GET", "/v1/engines", ""); !strings.HasPrefix(list, `{"engines":[{"name":"there",`) ||
+		strings.Count(list, `"name"`) != 1 {
 		t.Error(list)
 	}
 	// A line that is refused later has its own answer.
