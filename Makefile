@@ -5,6 +5,8 @@ BENCHTIME ?= 5m
 BENCH ?= .
 PACKAGES ?= ./...
 OUT ?= bin/gobench.txt
+# Modules of their own, which ./... does not have.
+MODULES = journal/disk
 # The tests that call require.Unraced or do less if require.IsRaced.
 UNRACED = TestCoreScripts|TestCacheDirectories|TestAWorkerThatIsAlwaysOverItsMemory|TestAlertsOfARealPrometheus|TestTenThousandEngines
 
@@ -31,14 +33,17 @@ types:
 build:
 	$(GO) build -o bin/ ./cmd/hypertoken
 
-## test        run the Go tests, with the race detector; 'go test ./...' runs the same tests without it, in less than two minutes
+## test        run the Go tests, with the race detector; 'go test ./...' runs the same tests without it, in less than two minutes,
+##             except those of the store on disk, a module of its own
 test:
 	$(GO) test -race -timeout 20m ./...
+	for m in $(MODULES); do (cd $$m && $(GO) test -race -timeout 20m ./...) || exit 1; done
 
 ## test-deep   run every Go test with the race detector: all traces, all cases, whole programs built anew; takes cargo and half an
 ##             hour. What the detector leaves no room for runs without it
 test-deep:
 	HYPERTOKEN_DEEP=1 $(GO) test -race -timeout 60m ./...
+	for m in $(MODULES); do (cd $$m && HYPERTOKEN_DEEP=1 $(GO) test -race -timeout 60m ./...) || exit 1; done
 	HYPERTOKEN_DEEP=1 $(GO) test -count 1 -timeout 20m -run '^($(UNRACED))$$' ./cmd/hypertoken ./integration
 
 ## torture     kill workers while they work, for a minute, and check what their callers were told
@@ -75,19 +80,20 @@ lint: vet
 	test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
 	.ci/columns
 	$(GO) tool staticcheck ./...
+	tool=$$($(GO) tool -n staticcheck) && for m in $(MODULES); do (cd $$m && $$tool ./...) || exit 1; done
 	cd core-rs && cargo fmt --all --check
 	cd examples/cores/eights && cargo fmt --check
 	cd core-rs && cargo clippy --workspace --all-targets --locked -- -D warnings
 
 vet:
 	for os in linux darwin windows; do for arch in amd64 arm64; do \
-		GOOS=$$os GOARCH=$$arch $(GO) vet ./... || exit 1; done; done
+		for m in . $(MODULES); do (cd $$m && GOOS=$$os GOARCH=$$arch $(GO) vet ./...) || exit 1; done; done; done
 
 ## fuzz        run each fuzz target for FUZZTIME (30s)
 fuzz:
 	@for f in $$(grep -rl --include='*_test.go' '^func Fuzz' .); do \
 		for t in $$(sed -n 's/^func \(Fuzz[A-Za-z]*\).*/\1/p' $$f); do \
-			echo "$$f $$t"; $(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) ./$$(dirname $$f) || exit 1; done; done
+			echo "$$f $$t"; (cd $$(dirname $$f) && $(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) .) || exit 1; done; done
 
 ## bench       measure for BENCHTIME (5m), beside the baselines, and write docs/performance.md; takes the core too where cargo is
 bench:
@@ -102,7 +108,9 @@ bench:
 ##             make gobench OUT=new.txt, go tool benchstat old.txt new.txt
 gobench:
 	mkdir -p bin
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count 6 $(PACKAGES) | tee $(OUT)
+	{ $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count 6 $(PACKAGES); \
+		[ '$(PACKAGES)' != ./... ] || for m in $(MODULES); do \
+			(cd $$m && $(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count 6 ./...); done; } | tee $(OUT)
 
 ## bench-browser  measure the npm package in Node and in browsers, and write docs/performance.md; takes Node
 bench-browser: browser/node_modules

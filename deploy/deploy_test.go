@@ -425,10 +425,10 @@ func TestEveryLogMessageIsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	call := regexp.MustCompile(`(?:log|Log|logger)\.(Info|Warn|Error)\("([^"]+)"[,)]`)
+	call := regexp.MustCompile(`(?:log|Log|logger|Logger)\.(Info|Warn|Error)\("([^"]+)"[,)]`)
 	found := map[string]bool{}
 	for _, dir := range []string{"host", "workerproc", "internal/driver", "internal/inproc", "internal/pool",
-		"internal/process"} {
+		"internal/process", "journal/disk"} {
 		files, err := filepath.Glob("../" + dir + "/*.go")
 		if err != nil {
 			t.Fatal(err)

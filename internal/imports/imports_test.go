@@ -174,18 +174,34 @@ type listed struct {
 	Standard   bool
 	Imports    []string
 	Module     *struct {
-		Path string
-		Main bool
+		Path    string
+		Main    bool
+		Replace *struct{ Path string }
 	}
 }
+
+// isOfTheRoot reports whether a package is one of the module in the root of this repository, as a
+// module of its own sees it.
+func (p *listed) isOfTheRoot() bool {
+	return p.Module.Replace != nil && p.Module.Replace.Path == "../.."
+}
+
+// folder returns the package's folder in its module.
+func (p *listed) folder() string { return strings.TrimPrefix(p.ImportPath, p.Module.Path+"/") }
 
 // list returns the packages that the arguments name on a system, and everything that they import, by
 // import path.
 func list(t *testing.T, system string, args ...string) map[string]*listed {
 	t.Helper()
+	return listIn(t, "../..", system, args...)
+}
+
+// listIn does the same in the module of a folder.
+func listIn(t *testing.T, folder, system string, args ...string) map[string]*listed {
+	t.Helper()
 	const fields = "-json=ImportPath,Standard,Imports,Module"
 	c := exec.CommandContext(t.Context(), "go", append([]string{"list", "-deps", fields}, args...)...)
-	c.Dir, c.Env = "../..", append(os.Environ(), "GOOS="+system, "GOARCH=amd64", "CGO_ENABLED=0")
+	c.Dir, c.Env = folder, append(os.Environ(), "GOOS="+system, "GOARCH=amd64", "CGO_ENABLED=0")
 	var failed bytes.Buffer
 	c.Stderr = &failed
 	out, err := c.Output()
@@ -209,7 +225,7 @@ func (p *listed) name() (string, bool) {
 	if p.Module == nil || !p.Module.Main {
 		return "", false
 	}
-	return strings.TrimPrefix(p.ImportPath, p.Module.Path+"/"), true
+	return p.folder(), true
 }
 
 // set is a set of words.

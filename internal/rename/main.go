@@ -50,21 +50,25 @@ func rename(root, path string) (changed int, err error) {
 	if out, err := edit.CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("%q is no path for a module: %s", path, bytes.TrimSpace(out))
 	}
-	named := mentions(old)
+	named, directed := mentions(old), directives(old)
 	err = filepath.WalkDir(root, func(name string, e fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
 		case e.IsDir() && slices.Contains(others, e.Name()):
 			return fs.SkipDir
-		case !e.Type().IsRegular() || e.Name() == "go.mod":
+		case !e.Type().IsRegular():
 			return nil
 		}
 		b, err := os.ReadFile(name)
+		named, after := named, "${2}"
+		if e.Name() == "go.mod" {
+			named, after = directed, "${2}${3}"
+		}
 		if err != nil || bytes.IndexByte(b, 0) >= 0 || !named.Match(b) {
 			return err
 		}
-		b = named.ReplaceAll(b, []byte("${1}"+strings.ReplaceAll(path, "$", "$$")+"${2}"))
+		b = named.ReplaceAll(b, []byte("${1}"+strings.ReplaceAll(path, "$", "$$")+after))
 		if strings.HasSuffix(name, ".go") {
 			if b, err = format.Source(b); err != nil { // imports are sorted by their paths
 				return fmt.Errorf("%s: %w", name, err)
@@ -85,4 +89,10 @@ func rename(root, path string) (changed int, err error) {
 // ./cmd/hypertoken or /hypertoken/hypertoken.js.
 func mentions(path string) *regexp.Regexp {
 	return regexp.MustCompile(`(^|[^\w./-])` + regexp.QuoteMeta(path) + `(/[a-z]|/"|@v\d|=\.\.?/)`)
+}
+
+// directives matches a module's path in the lines of a go.mod file, where the modules of the folders
+// below require and replace it, and it requires and replaces them.
+func directives(path string) *regexp.Regexp {
+	return regexp.MustCompile(`(?m)(^module |^require |^replace |^\t)` + regexp.QuoteMeta(path) + `(/[a-z/]+)?( v\d| =>|$)`)
 }

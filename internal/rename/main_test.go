@@ -38,6 +38,7 @@ func TestARenamedModule(t *testing.T) {
 		t.Fatal(n, err)
 	}
 	run("go", "vet", "./...") // builds it all
+	run("go", "-C", "journal/disk", "vet", "./...")
 	if unformatted := run("gofmt", "-l", "cmd", "host", "internal", "integration"); unformatted != "" {
 		t.Errorf("not formatted: %s", unformatted)
 	}
@@ -115,6 +116,24 @@ func TestMentions(t *testing.T) {
 		`registers "cards/metrics", other`: `registers "example.org/name/metrics", other`,
 	} {
 		if got := named.ReplaceAllString(text, "${1}example.org/name${2}"); got != want {
+			t.Errorf("%s becomes %s, want %s", text, got, want)
+		}
+	}
+}
+
+func TestDirectives(t *testing.T) {
+	directed := directives("cards")
+	for text, want := range map[string]string{
+		"module cards/store":                   "module example.org/name/store",
+		"\tcards v0.0.0":                       "\texample.org/name v0.0.0",
+		"\tcards/store/disk v0.0.0":            "\texample.org/name/store/disk v0.0.0",
+		"replace cards => ../..":               "replace example.org/name => ../..",
+		"replace cards/store => ./cards/store": "replace example.org/name/store => ./cards/store",
+		"\tgithub.com/cards v0.0.0":            "\tgithub.com/cards v0.0.0",
+		"\tcardsharp v0.0.0":                   "\tcardsharp v0.0.0",
+		"ignore ./cards/node_modules":          "ignore ./cards/node_modules",
+	} {
+		if got := directed.ReplaceAllString(text, "${1}example.org/name${2}${3}"); got != want {
 			t.Errorf("%s becomes %s, want %s", text, got, want)
 		}
 	}

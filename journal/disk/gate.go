@@ -93,7 +93,10 @@ func (g *gate) releaseLocks() {
 }
 
 // guards reports whether a file is one of the store.
-func (g *gate) guards(name string) bool { return strings.HasPrefix(name, g.dir) }
+func (g *gate) guards(name string) bool {
+	rest, isInside := strings.CutPrefix(name, g.dir)
+	return isInside && (rest == "" || os.IsPathSeparator(rest[0]))
+}
 
 func isTable(name string) bool {
 	ext := filepath.Ext(name)

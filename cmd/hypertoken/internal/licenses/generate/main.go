@@ -56,14 +56,15 @@ func linked(root string) (map[string]*component, map[string][]string, error) {
 				Module *struct {
 					Path, Version, Dir string
 					Main               bool
+					Replace            *struct{ Version string }
 				}
 			}
 			if err := d.Decode(&pkg); err != nil {
 				return nil, nil, err
 			}
 			m := pkg.Module
-			if m == nil || m.Main {
-				continue
+			if m == nil || m.Main || m.Replace != nil && m.Replace.Version == "" {
+				continue // the standard library, or a module of this repository
 			}
 			source := "https://pkg.go.dev/" + m.Path + "@" + m.Version
 			modules[m.Path] = &component{name: m.Path, version: m.Version, source: source}
