@@ -63,8 +63,9 @@ func (o *Options) limits() wasm.Limits {
 
 // forEngine returns what an engine goes by that is opened with e.
 func (o *Options) forEngine(e *EngineOptions) driver.OpenOptions {
-	d := driver.OpenOptions{Opening: driver.Opening(e.Mode), Timeout: e.Timeout, GathersActions: o.EnableBatching || e.EnableBatching,
-		Window: o.BatchWindow, Mode: driver.Mode(o.BatchMode)}
+	d := driver.OpenOptions{Opening: driver.Opening(e.Mode), Timeout: e.Timeout,
+		GathersActions: o.EnableBatching || e.EnableBatching,
+		Window:         o.BatchWindow, Mode: driver.Mode(o.BatchMode)}
 	if e.BatchWindow > 0 {
 		d.Window = e.BatchWindow
 	}

@@ -63,8 +63,8 @@ func (c *Cores) Get(ctx context.Context, what, hash string, stored func() ([]byt
 	case ctx.Err() != nil:
 		return nil, fault.Ended(ctx, what)
 	case err != nil:
-		return nil, fault.ErrCoreMismatch.Because(err, "%s: the core %s, which wrote its journal, can't be run: %v", what,
-			hash, err)
+		return nil, fault.ErrCoreMismatch.Because(err, "%s: the core %s, which wrote its journal, can't be run: %v",
+			what, hash, err)
 	}
 	c.compiled[hash] = core
 	return core, nil
