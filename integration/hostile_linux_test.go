@@ -173,7 +173,8 @@ func (p played) same(t *testing.T, want played) {
 	}
 }
 
-// Whatever a worker does, the host survives it, says what it saw, replaces it, and no caller notices.
+// Whatever a worker does, the host survives it, says what it saw, replaces it, and no caller
+// notices.
 func TestAHostileWorkerIsReplaced(t *testing.T) {
 	want := undisturbed(t)
 	// One that owes an answer while it comes to its end may be taken for one that stands still.
@@ -265,7 +266,8 @@ func TestAHostileWorkerIsReplaced(t *testing.T) {
 				t.Errorf("%d engines went on in process", s.Fallbacks)
 			}
 			if c.mode == "floods its log" {
-				// The first line may still be on its way. All were read, since it has answered; few were handed on.
+				// The first line may still be on its way. All were read, since it has answered;
+				// few were handed on.
 				for !strings.Contains(log.String(), c.says) {
 					betweenLooks()
 				}
@@ -283,7 +285,8 @@ func TestAHostileWorkerIsReplaced(t *testing.T) {
 	}
 }
 
-// A core of one's own may give its errors any code. One that says nothing of the placement is an answer, not repeated.
+// A core of one's own may give its errors any code. One that says nothing of the placement is an
+// answer, not repeated.
 func TestAnErrorNamedAsOneOfTheWorkers(t *testing.T) {
 	for _, code := range []string{"interrupted", "not_placed"} {
 		t.Run(code, func(t *testing.T) {

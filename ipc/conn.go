@@ -2,8 +2,8 @@ package ipc
 
 import "sync"
 
-// Window bounds the requests that a host has sent to a worker and that are unanswered: their number,
-// and their bytes with headers.
+// Window bounds the requests that a host has sent to a worker and that are unanswered: their
+// number, and their bytes with headers.
 type Window struct {
 	Requests int
 	Bytes    int
@@ -66,9 +66,9 @@ func (c *Conn[T]) Send(owner T, kind Kind, flags Flags, placement uint64, parts 
 	return id, true
 }
 
-// Ping appends a ping, if no request is unanswered. It returns false otherwise, or if the connection
-// is closed. owner is that of the answer. The caller calls Flush afterwards, which writes the ping.
-// Requests and Traffic do not count it.
+// Ping appends a ping, if no request is unanswered. It returns false otherwise, or if the
+// connection is closed. owner is that of the answer. The caller calls Flush afterwards, which
+// writes the ping. Requests and Traffic do not count it.
 func (c *Conn[T]) Ping(owner T) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -17,9 +17,9 @@ import (
 // already. That thread would take a CPU from a side that is about to answer.
 type Pipe struct {
 	fd int
-	// users is the number of calls under way, plus pipeClosing or pipeClosed after Close. The last call
-	// under way closes the descriptor, once. So no call uses the descriptor after its number belongs to
-	// another file.
+	// users is the number of calls under way, plus pipeClosing or pipeClosed after Close. The last
+	// call under way closes the descriptor, once. So no call uses the descriptor after its number
+	// belongs to another file.
 	users atomic.Int64
 }
 

@@ -27,8 +27,8 @@ func pipes(t *testing.T) (in, out *Pipe) {
 	return in, out
 }
 
-// Bytes that do not fit into a pipe follow in order, as the pipe is read. A waiting reader gets them, and
-// then the end.
+// Bytes that do not fit into a pipe follow in order, as the pipe is read. A waiting reader gets
+// them, and then the end.
 func TestAPipeCarriesMoreThanItHolds(t *testing.T) {
 	in, out := pipes(t)
 	sent := make([]byte, 1<<20)
@@ -72,8 +72,8 @@ func TestATryOnAnEmptyPipeReturnsAtOnce(t *testing.T) {
 	}
 }
 
-// The next file that is opened gets the number of a closed descriptor. So calls of a closed pipe must not
-// use the descriptor any more.
+// The next file that is opened gets the number of a closed descriptor. So calls of a closed pipe
+// must not use the descriptor any more.
 func TestAClosedPipeLeavesItsDescriptorAlone(t *testing.T) {
 	in, out := pipes(t)
 	if err := errors.Join(in.Close(), out.Close()); err != nil {

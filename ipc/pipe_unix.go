@@ -12,8 +12,8 @@ import (
 type Pipe struct {
 	file *os.File
 	raw  syscall.RawConn
-	// The arguments and results of the functions below. The functions are made once, so that a call
-	// allocates nothing.
+	// The arguments and results of the functions below. The functions are made once, so that a
+	// call allocates nothing.
 	in, out       []byte
 	read, written int
 	inErr, outErr error

@@ -101,7 +101,8 @@ func (w *Writer) write() {
 	w.writing = false
 }
 
-// written is called when a write of WriteAll has ended. It writes the frames that were appended since.
+// written is called when a write of WriteAll has ended. It writes the frames that were appended
+// since.
 func (w *Writer) written(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -90,8 +90,8 @@ func monotonic(families []*dto.MetricFamily) map[string]float64 {
 	return got
 }
 
-// No counter ever goes back. Once the host is quiet, every dispatched action has an outcome, and the
-// counters equal the counts of the callers.
+// No counter ever goes back. Once the host is quiet, every dispatched action has an outcome, and
+// the counters equal the counts of the callers.
 func TestCountsAgreeWithTheCallers(t *testing.T) {
 	h, r := newHost(t, host.Options{Workers: 2, MaxQueue: 16, MaxAttempts: 20, MaxRestarts: 1000,
 		BusyAfter: time.Second})
@@ -162,7 +162,8 @@ func TestCountsAgreeWithTheCallers(t *testing.T) {
 	for done := false; !done; {
 		select {
 		case <-quiet:
-			// The last answers may be read before the end of the process that gave them is noticed.
+			// The last answers may be read before the end of the process that gave them is
+			// noticed.
 			done = sum(values(gather(t, r)), "hypertoken_worker_restarts_total") == float64(len(killed))
 		default:
 			if w := h.Stats().Workers[len(killed)%2]; w.Pending > 0 && w.PID != 0 && len(killed) < 10 &&

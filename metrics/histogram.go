@@ -14,8 +14,8 @@ import (
 	"hypertoken/internal/histogram"
 )
 
-// durations is a metric with both kinds of buckets; a Prometheus server takes the kind that it wants.
-// The client library can't be used, because it makes constant metrics of one kind only.
+// durations is a metric with both kinds of buckets; a Prometheus server takes the kind that it
+// wants. The client library can't be used, because it makes constant metrics of one kind only.
 type durations struct {
 	desc      *prometheus.Desc
 	labels    []*dto.LabelPair

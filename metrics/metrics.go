@@ -1,6 +1,6 @@
-// Package metrics exports the counts and measurements of a host to Prometheus. A host measures from
-// the moment a collector is made for it. An application that does not import this package pays
-// nothing for measuring.
+// Package metrics exports the counts and measurements of a host to Prometheus. A host measures
+// from the moment a collector is made for it. An application that does not import this package
+// pays nothing for measuring.
 //
 // docs/observability.md lists every metric, and what to do if it changes.
 package metrics
@@ -55,7 +55,8 @@ type descs struct {
 // NewCollector returns the collector of a host. The host measures from this call on. If one
 // registry has several hosts, each needs labels of its own; otherwise labels may be nil.
 //
-// It waits until the host's core is compiled, which takes about a second if the code is not cached.
+// It waits until the host's core is compiled, which takes about a second if the code is not
+// cached.
 func NewCollector(h *host.Host, labels prometheus.Labels) *Collector {
 	c := &Collector{host: h, cpu: map[int]*cpuTime{}}
 	desc := func(name, help string, variable ...string) *prometheus.Desc {
@@ -272,8 +273,8 @@ func (c *Collector) collectWorkers(to out, m *host.Measurements) {
 	}
 }
 
-// cpuTime is the CPU time of a worker's processes: past is that of the processes that have ended, last
-// that of the current one.
+// cpuTime is the CPU time of a worker's processes: past is that of the processes that have ended,
+// last that of the current one.
 type cpuTime struct {
 	process    int
 	past, last float64

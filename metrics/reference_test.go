@@ -15,8 +15,8 @@ import (
 // longest is the last bound of the native histograms. All longer durations are in one bucket.
 const longest = 1024 * time.Second
 
-// durations returns durations at every bound and close to it, and some thousand others, none longer than
-// longest.
+// durations returns durations at every bound and close to it, and some thousand others, none
+// longer than longest.
 func durations() []time.Duration {
 	list := []time.Duration{0, 1, 59, 60, 61}
 	add := func(bound time.Duration) {

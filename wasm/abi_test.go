@@ -41,8 +41,8 @@ func TestABIHasEveryCall(t *testing.T) {
 	}
 }
 
-// ABI.md has the codes that the core's sources define. It also has bad_result, which a core with handlers
-// of typed results may return.
+// ABI.md has the codes that the core's sources define. It also has bad_result, which a core with
+// handlers of typed results may return.
 func TestABIHasEveryCode(t *testing.T) {
 	source, err := os.ReadFile("../core-rs/src/error.rs")
 	if err != nil {

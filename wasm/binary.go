@@ -2,8 +2,8 @@ package wasm
 
 import "fmt"
 
-// binaryReader reads WebAssembly's binary format (https://webassembly.github.io/spec/core/binary/).
-// After an error it returns only zeros.
+// binaryReader reads WebAssembly's binary format
+// (https://webassembly.github.io/spec/core/binary/). After an error it returns only zeros.
 type binaryReader struct {
 	b    []byte
 	next int // the index in b of the next byte to read
@@ -45,8 +45,8 @@ func (r *binaryReader) byte() byte {
 	return r.b[r.next-1]
 }
 
-// leb reads a LEB128 number of at most n bytes, with seven bits in each. It returns the number, and how
-// many bits were read.
+// leb reads a LEB128 number of at most n bytes, with seven bits in each. It returns the number,
+// and how many bits were read.
 func (r *binaryReader) leb(n int) (v uint64, bits int) {
 	for k, b := range r.b[r.next:min(r.next+n, len(r.b))] {
 		v |= uint64(b&0x7f) << bits
@@ -86,8 +86,8 @@ func (r *binaryReader) signed() int64 {
 	return v
 }
 
-// index reads an index of one of n things, and fails if it is not below n. what names a thing in the
-// error.
+// index reads an index of one of n things, and fails if it is not below n. what names a thing in
+// the error.
 func (r *binaryReader) index(n uint32, what string) uint32 {
 	v := r.number()
 	if v >= uint64(n) && r.err == nil {

@@ -17,19 +17,21 @@ import (
 //
 // Any number of processes may share a directory. If the code of a core is missing, one of them
 // compiles it while the others wait. An entry is either complete or not there. A damaged entry is
-// removed and made again. So is an entry that somebody else owns or may write: it may be left from a
-// time when others could write the directory. A nil Cache keeps nothing.
+// removed and made again. So is an entry that somebody else owns or may write: it may be left from
+// a time when others could write the directory. A nil Cache keeps nothing.
 type Cache struct {
 	dir string
 
 	mu     sync.Mutex // guards the fields below
 	opened []wazero.CompilationCache
 	failed error
-	// untrusted names the entry that was replaced because somebody else owned it or could write it.
+	// untrusted names the entry that was replaced because somebody else owned it or could write
+	// it.
 	untrusted error
 }
 
-// DefaultCacheDir returns the directory for compiled code of this user: hypertoken in [os.UserCacheDir].
+// DefaultCacheDir returns the directory for compiled code of this user: hypertoken in
+// [os.UserCacheDir].
 func DefaultCacheDir() (string, error) {
 	dir, err := os.UserCacheDir()
 	if err != nil {
@@ -38,8 +40,8 @@ func DefaultCacheDir() (string, error) {
 	return filepath.Join(dir, "hypertoken"), nil
 }
 
-// OpenCache opens a cache, and makes its directory if it is missing. It fails if others may write the
-// directory.
+// OpenCache opens a cache, and makes its directory if it is missing. It fails if others may write
+// the directory.
 func OpenCache(dir string) (*Cache, error) {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return nil, fmt.Errorf("wasm: cache: %w", err)
@@ -82,8 +84,8 @@ func (c *Cache) note(err error) {
 	c.failed = fmt.Errorf("wasm: cache %s was not used: %w", c.dir, err)
 }
 
-// Err returns why the cache was not used, the last time that this happened. It returns nil if the cache
-// was always used.
+// Err returns why the cache was not used, the last time that this happened. It returns nil if the
+// cache was always used.
 func (c *Cache) Err() error {
 	if c == nil {
 		return nil
@@ -93,8 +95,8 @@ func (c *Cache) Err() error {
 	return c.failed
 }
 
-// Untrusted returns an error that names a file or directory of the cache that was replaced, because
-// somebody else owned it or could write it. It returns nil if there was none.
+// Untrusted returns an error that names a file or directory of the cache that was replaced,
+// because somebody else owned it or could write it. It returns nil if there was none.
 func (c *Cache) Untrusted() error {
 	if c == nil {
 		return nil
@@ -104,8 +106,8 @@ func (c *Cache) Untrusted() error {
 	return c.untrusted
 }
 
-// Close frees the cache's memory; its files stay. Cores that were compiled with the cache must be closed
-// before.
+// Close frees the cache's memory; its files stay. Cores that were compiled with the cache must be
+// closed before.
 func (c *Cache) Close(ctx context.Context) error {
 	if c == nil {
 		return nil

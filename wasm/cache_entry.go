@@ -14,33 +14,36 @@ import (
 	"github.com/tetratelabs/wazero"
 )
 
-// cacheEntry is the directory of a cache for one core. It has wazero's files, one for each version of
-// wazero and each kind of CPU, and a checksum for each file. wazero does not check the head of a
-// file, which says for example where each function begins. So a damaged file must not get to wazero.
+// cacheEntry is the directory of a cache for one core. It has wazero's files, one for each version
+// of wazero and each kind of CPU, and a checksum for each file. wazero does not check the head of
+// a file, which says for example where each function begins. So a damaged file must not get to
+// wazero.
 type cacheEntry struct {
 	dir   string
 	files wazero.CompilationCache
 	sound map[string]bool // the files whose checksums were right
-	// untrusted names a file or directory that somebody else owned or could write. It was taken away.
+	// untrusted names a file or directory that somebody else owned or could write. It was taken
+	// away.
 	untrusted error
-	// unlock releases the lock of the entry. Until then, other processes that want to compile the core
-	// wait, for at most compileTime.
+	// unlock releases the lock of the entry. Until then, other processes that want to compile the
+	// core wait, for at most compileTime.
 	unlock func()
 }
 
 const (
 	sumSuffix = ".sum"
 	tmpSuffix = ".tmp" // the suffix of a file while wazero writes it
-	// tmpAge is the age after which a file with that suffix is removed: the process that wrote it has died.
+	// tmpAge is the age after which a file with that suffix is removed: the process that wrote it
+	// has died.
 	tmpAge = time.Hour
-	// compileTime is how long a process waits for another one that compiles the core. Then it compiles
-	// the core itself.
+	// compileTime is how long a process waits for another one that compiles the core. Then it
+	// compiles the core itself.
 	compileTime = 2 * time.Second
 )
 
-// openEntry opens an entry. If the core must be compiled, or a damaged file must be removed, it locks
-// the entry: one process does it, and the others wait and find it done. The caller calls unlock once it
-// has compiled the core.
+// openEntry opens an entry. If the core must be compiled, or a damaged file must be removed, it
+// locks the entry: one process does it, and the others wait and find it done. The caller calls
+// unlock once it has compiled the core.
 func openEntry(dir string) (*cacheEntry, error) {
 	e := &cacheEntry{dir: dir, sound: map[string]bool{}, unlock: func() {}}
 	err := e.makeDirectory()
@@ -86,8 +89,8 @@ func (e *cacheEntry) makeDirectory() error {
 	return fmt.Errorf("%s is made by others again and again", e.dir)
 }
 
-// trusts reports whether a file or directory belongs to this user, and nobody else may write it. If not,
-// it is taken away.
+// trusts reports whether a file or directory belongs to this user, and nobody else may write it.
+// If not, it is taken away.
 func (e *cacheEntry) trusts(path string, info fs.FileInfo) (bool, error) {
 	var why error
 	switch {
@@ -105,7 +108,8 @@ func (e *cacheEntry) trusts(path string, info fs.FileInfo) (bool, error) {
 	if os.RemoveAll(path) == nil {
 		return false, nil
 	}
-	// It can't be deleted if it is a directory that has files of another user. But it can be renamed.
+	// It can't be deleted if it is a directory that has files of another user. But it can be
+	// renamed.
 	return false, ignoreMissing(os.Rename(path, fmt.Sprintf("%s.untrusted-%d", path, time.Now().UnixNano())))
 }
 
@@ -144,8 +148,8 @@ func (e *cacheEntry) check(path string, d fs.DirEntry) error {
 	return errors.Join(remove(path), remove(path+sumSuffix))
 }
 
-// isSound reports whether a file has its checksum. It returns false for a file that another process has
-// removed.
+// isSound reports whether a file has its checksum. It returns false for a file that another
+// process has removed.
 func (e *cacheEntry) isSound(path string) (bool, error) {
 	if e.sound[path] {
 		return true, nil
@@ -185,8 +189,8 @@ func (e *cacheEntry) stored() error {
 	}))
 }
 
-// sum returns the checksum of a file. It reads the file in pieces into one small buffer: touching new
-// memory for the whole file would take longer than computing the checksum.
+// sum returns the checksum of a file. It reads the file in pieces into one small buffer: touching
+// new memory for the whole file would take longer than computing the checksum.
 func sum(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {

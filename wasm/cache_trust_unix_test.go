@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// A file of a cache that belongs to another user, or that others may write, is not run. It is replaced,
-// and Untrusted names it.
+// A file of a cache that belongs to another user, or that others may write, is not run. It is
+// replaced, and Untrusted names it.
 func TestACacheEntryOfOthersIsReplaced(t *testing.T) {
 	const other = 65534
 	chown := func(path string) error { return os.Lchown(path, other, other) }

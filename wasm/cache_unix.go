@@ -22,7 +22,8 @@ func private(info fs.FileInfo) error {
 }
 
 // lock waits until no other process has locked a directory, and locks it. After atMost, or if the
-// directory can't be locked, it returns without a lock. The lock ends with unlock, or with the process.
+// directory can't be locked, it returns without a lock. The lock ends with unlock, or with the
+// process.
 func lock(dir string, atMost time.Duration) (unlock func()) {
 	const again = 2 * time.Millisecond
 	f, err := os.Open(dir)

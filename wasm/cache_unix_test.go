@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// If several processes find at once that a core is missing, one of them compiles it, and the others take
-// the code that it has stored.
+// If several processes find at once that a core is missing, one of them compiles it, and the
+// others take the code that it has stored.
 func TestACoreIsCompiledByOneAtATime(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "entry")
 	var compiled atomic.Int32

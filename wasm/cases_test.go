@@ -29,8 +29,8 @@ type benchCase struct {
 	Most        int
 }
 
-// BenchmarkAction runs the cases in a plain core, in a core that yields, and in a core whose contexts
-// wazero watches. ns/op is the time of one step.
+// BenchmarkAction runs the cases in a plain core, in a core that yields, and in a core whose
+// contexts wazero watches. ns/op is the time of one step.
 func BenchmarkAction(b *testing.B) {
 	text, err := os.ReadFile(casesFile)
 	if err != nil {

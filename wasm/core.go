@@ -1,10 +1,11 @@
-// Package wasm runs the core under wazero. It compiles a core once per process, and makes one instance
-// per engine.
+// Package wasm runs the core under wazero. It compiles a core once per process, and makes one
+// instance per engine.
 //
-// A [Core] is compiled code and may be used by any number of goroutines. An [Instance] is one engine
-// with a linear memory of its own; one goroutine at a time may use it. A core can damage only its own
-// instance. A trap, an exhausted memory, or a reply that breaks the ABI is an error of that call, of
-// type [*TrapError], and closes the instance. Its state is gone; restore a snapshot into a new instance.
+// A [Core] is compiled code and may be used by any number of goroutines. An [Instance] is one
+// engine with a linear memory of its own; one goroutine at a time may use it. A core can damage
+// only its own instance. A trap, an exhausted memory, or a reply that breaks the ABI is an error
+// of that call, of type [*TrapError], and closes the instance. Its state is gone; restore a
+// snapshot into a new instance.
 //
 // The ABI is described in core-rs/ABI.md.
 package wasm
@@ -31,7 +32,8 @@ import (
 //go:embed core.wasm
 var builtin []byte
 
-// Builtin returns the core with the built-in actions, as WebAssembly. The caller must not change it.
+// Builtin returns the core with the built-in actions, as WebAssembly. The caller must not change
+// it.
 func Builtin() []byte { return builtin }
 
 const (
@@ -50,27 +52,27 @@ var ErrCore = errors.New("not a core")
 
 // Options say how a core is compiled.
 type Options struct {
-	// Interruptible makes calls end when their context does, and lets the collector stop them, at a
-	// cost of some 3 %: loops and functions count down. Without it, a context that ends during a call
-	// is ignored.
+	// Interruptible makes calls end when their context does, and lets the collector stop them, at
+	// a cost of some 3 %: loops and functions count down. Without it, a context that ends during a
+	// call is ignored.
 	Interruptible bool
-	// MemoryLimit bounds each instance's linear memory, in bytes, rounded down to 64 KiB pages: at least 2 MiB, at
-	// most 4 GiB. 0 means DefaultMemoryLimit.
+	// MemoryLimit bounds each instance's linear memory, in bytes, rounded down to 64 KiB pages: at
+	// least 2 MiB, at most 4 GiB. 0 means DefaultMemoryLimit.
 	MemoryLimit uint64
-	// FirstInstance bounds the time for making the first instance, with which an interruptible core is
-	// checked: a core's start function may never end. 0 is no bound.
+	// FirstInstance bounds the time for making the first instance, with which an interruptible
+	// core is checked: a core's start function may never end. 0 is no bound.
 	FirstInstance time.Duration
-	// CompileOnly leaves out the first instance, so no code of the core runs. Its version of the ABI is
-	// not checked then.
+	// CompileOnly leaves out the first instance, so no code of the core runs. Its version of the
+	// ABI is not checked then.
 	CompileOnly bool
 	// Cache keeps compiled code between processes. nil compiles anew.
 	Cache *Cache
-	// Compiled, if it is set, is called once the core is compiled and before any of its code runs. From
-	// then on the core needs no file.
+	// Compiled, if it is set, is called once the core is compiled and before any of its code runs.
+	// From then on the core needs no file.
 	Compiled func()
 
-	// watched makes an interruptible core be compiled without rewriting it, so that wazero watches its
-	// contexts. That also happens to a core that can't be rewritten.
+	// watched makes an interruptible core be compiled without rewriting it, so that wazero watches
+	// its contexts. That also happens to a core that can't be rewritten.
 	watched bool
 }
 
@@ -84,7 +86,8 @@ type Core struct {
 	toolchain string
 	limit     uint64
 	instances atomic.Int64
-	// interruptible is Options.Interruptible. If slow is not nil, wazero watches the contexts of the calls.
+	// interruptible is Options.Interruptible. If slow is not nil, wazero watches the contexts of
+	// the calls.
 	interruptible bool
 	slow          error
 	interpreted   error
@@ -109,7 +112,8 @@ func Hash(code []byte) string {
 	return hash(code)
 }
 
-// builtinHash returns the hash of the built-in core. A start asks for it several times, so it is kept.
+// builtinHash returns the hash of the built-in core. A start asks for it several times, so it is
+// kept.
 var builtinHash = sync.OnceValue(func() string { return hash(builtin) })
 
 func hash(code []byte) string {
@@ -117,14 +121,14 @@ func hash(code []byte) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// naming is held while wazero looks up its own version. wazero keeps the version in a variable without a
-// lock, and several hosts of one process may start at once.
+// naming is held while wazero looks up its own version. wazero keeps the version in a variable
+// without a lock, and several hosts of one process may start at once.
 var naming sync.Mutex
 
-// Compile compiles a core. It refuses a core that imports anything, that lacks an export of the ABI, or
-// that speaks another version of the ABI; the error wraps [ErrCore] and gives the reason. It takes a
-// few milliseconds if the cache has the core, else some hundred. The caller closes the core, after its
-// instances.
+// Compile compiles a core. It refuses a core that imports anything, that lacks an export of the
+// ABI, or that speaks another version of the ABI; the error wraps [ErrCore] and gives the reason.
+// It takes a few milliseconds if the cache has the core, else some hundred. The caller closes the
+// core, after its instances.
 func Compile(ctx context.Context, code []byte, o Options) (*Core, error) {
 	limit := o.MemoryLimit
 	if limit == 0 {
@@ -178,8 +182,8 @@ func Compile(ctx context.Context, code []byte, o Options) (*Core, error) {
 type builder struct {
 	limit uint64
 	code  []byte
-	// yielding is true for a core that was rewritten, watched if wazero watches its contexts, interpreted
-	// if the core is not compiled.
+	// yielding is true for a core that was rewritten, watched if wazero watches its contexts,
+	// interpreted if the core is not compiled.
 	yielding, watched, interpreted bool
 }
 
@@ -287,8 +291,8 @@ func (c *Core) check(code []byte) error {
 	return checkTables(code)
 }
 
-// checkInstance makes an instance and closes it. It fails if the core speaks another version of the ABI,
-// or has imports that check does not see.
+// checkInstance makes an instance and closes it. It fails if the core speaks another version of
+// the ABI, or has imports that check does not see.
 func (c *Core) checkInstance(ctx context.Context, within time.Duration) error {
 	making := ctx
 	if within > 0 {
@@ -309,18 +313,18 @@ func (c *Core) checkInstance(ctx context.Context, within time.Duration) error {
 // Hash returns the SHA-256 of the core's bytes, in hexadecimal.
 func (c *Core) Hash() string { return c.hash }
 
-// Toolchain returns the compiler that made the core, such as "rustc 1.96.0"; "" if the core does not
-// name it.
+// Toolchain returns the compiler that made the core, such as "rustc 1.96.0"; "" if the core does
+// not name it.
 func (c *Core) Toolchain() string { return c.toolchain }
 
-// Slow returns the reason why an interruptible core could not be rewritten: it has something that this
-// package does not know. Such a core runs up to five times slower. Slow returns nil for all other
-// cores.
+// Slow returns the reason why an interruptible core could not be rewritten: it has something that
+// this package does not know. Such a core runs up to five times slower. Slow returns nil for all
+// other cores.
 func (c *Core) Slow() error { return c.slow }
 
-// Interpreted returns the reason why the core is interpreted: wazero has no compiler for this kind of
-// CPU, or the system forbids executable memory. Such a core gives the same results, and runs some 20
-// times slower. Interpreted returns nil for a compiled core.
+// Interpreted returns the reason why the core is interpreted: wazero has no compiler for this kind
+// of CPU, or the system forbids executable memory. Such a core gives the same results, and runs
+// some 20 times slower. Interpreted returns nil for a compiled core.
 func (c *Core) Interpreted() error { return c.interpreted }
 
 // Instances returns how many instances are open.

@@ -192,7 +192,8 @@ func TestADamagedCacheEntryIsReplaced(t *testing.T) {
 		{"cut in the header", func(f string, _ []byte) error { return os.Truncate(f, 10) }},
 		{"cut in the code", func(f string, b []byte) error { return os.Truncate(f, int64(len(b)/2)) }},
 		{"cut at its end", func(f string, b []byte) error { return os.Truncate(f, int64(len(b)-1)) }},
-		// The magic, a length and a version of that length come first, then how many functions there are.
+		// The magic, a length and a version of that length come first, then how many functions
+		// there are.
 		{"the number of functions", func(f string, b []byte) error { b[10+b[6]] ^= 0x70; return os.WriteFile(f, b, 0o600) }},
 		{"where a function begins", func(f string, b []byte) error { b[11+b[6]+8] ^= 1; return os.WriteFile(f, b, 0o600) }},
 		{"the code", func(f string, b []byte) error { b[len(b)/2] ^= 1; return os.WriteFile(f, b, 0o600) }},
@@ -259,7 +260,8 @@ func modified(t *testing.T, path string) time.Time {
 	return info.ModTime()
 }
 
-// A temporary file that a dead process has left is removed. A temporary file that is being written stays.
+// A temporary file that a dead process has left is removed. A temporary file that is being written
+// stays.
 func TestACacheIsSweptOfHalfWrittenFiles(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "cache")
 	cache, err := OpenCache(dir)

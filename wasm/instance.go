@@ -38,8 +38,8 @@ const (
 
 	replySize      = 48
 	dispatchHeader = 28
-	// smallInput is the least room for input that an instance asks for, keptInput the most that it keeps
-	// between calls, in bytes.
+	// smallInput is the least room for input that an instance asks for, keptInput the most that it
+	// keeps between calls, in bytes.
 	smallInput = 4 << 10
 	keptInput  = 256 << 10
 
@@ -50,8 +50,8 @@ const (
 // ActionError is the error of an action. The state is as it was before the action.
 type ActionError struct {
 	// Code is stable: unknown_action, bad_payload, out_of_range, not_found, exists, insufficient,
-	// too_large, too_deep, bad_state, bad_snapshot, bad_request, trap, out_of_memory, or a code that a
-	// core of one's own adds.
+	// too_large, too_deep, bad_state, bad_snapshot, bad_request, trap, out_of_memory, or a code
+	// that a core of one's own adds.
 	Code string `msgpack:"code"`
 	// Message names the field, the value and the limit.
 	Message string `msgpack:"message"`
@@ -67,9 +67,9 @@ func (e *ActionError) Is(target error) bool {
 	return ok && t.Code == e.Code && t.Message == ""
 }
 
-// TrapError is returned for a call that cost the instance: the instance is closed, and its state is
-// gone. It wraps the [*ActionError] to report for the action (trap or out_of_memory). If the context
-// ended the call, it wraps the context's error.
+// TrapError is returned for a call that cost the instance: the instance is closed, and its state
+// is gone. It wraps the [*ActionError] to report for the action (trap or out_of_memory). If the
+// context ended the call, it wraps the context's error.
 type TrapError struct {
 	Err error
 	// Interrupted is true if the context ended the call.
@@ -82,8 +82,8 @@ func (e *TrapError) Unwrap() error { return e.Err }
 // ErrClosed is returned by calls of an instance that is closed.
 var ErrClosed = errors.New("wasm: the instance is closed")
 
-// Limits bound an engine. They are set when the engine is opened, and are kept in its snapshots. The
-// results of actions may depend on them.
+// Limits bound an engine. They are set when the engine is opened, and are kept in its snapshots.
+// The results of actions may depend on them.
 type Limits struct {
 	// MaxStateBytes bounds the state, in logical bytes.
 	MaxStateBytes uint64
@@ -119,8 +119,8 @@ func (a *Action) put(b []byte) {
 	copy(b[dispatchHeader+len(a.Type):], a.Payload)
 }
 
-// Reply is the answer to an action. Its slices lie in the instance's memory, and are valid until the
-// instance's next call.
+// Reply is the answer to an action. Its slices lie in the instance's memory, and are valid until
+// the instance's next call.
 type Reply struct {
 	// Changed is true if the state changed.
 	Changed bool
@@ -133,7 +133,8 @@ type Reply struct {
 	StateBytes uint64
 }
 
-// Member is the answer to one member of a batch. Its slice is valid until the instance's next call.
+// Member is the answer to one member of a batch. Its slice is valid until the instance's next
+// call.
 type Member struct {
 	// Err is the member's error in an independent batch.
 	Err *ActionError
@@ -151,16 +152,16 @@ type Instance struct {
 	input  api.Function
 	call   api.Function
 	stack  [2]uint64
-	// reply and in are the addresses of the reply and of the input in the memory; room is the size of the
-	// input.
+	// reply and in are the addresses of the reply and of the input in the memory; room is the size
+	// of the input.
 	reply, in uint32
 	room      int
 	closed    bool
 	release   func()
 }
 
-// Instantiate makes an instance. That takes a fifth of a millisecond and a quarter of a mebibyte. It
-// holds no engine until Open or Restore. The caller closes it.
+// Instantiate makes an instance. That takes a fifth of a millisecond and a quarter of a mebibyte.
+// It holds no engine until Open or Restore. The caller closes it.
 func (c *Core) Instantiate(ctx context.Context) (*Instance, error) {
 	making, release := withMemory(ctx)
 	module, err := c.newModule(making)
@@ -212,8 +213,8 @@ func (i *Instance) Close(ctx context.Context) error {
 // Memory returns the size of the instance's linear memory, in bytes. It never shrinks.
 func (i *Instance) Memory() uint64 { return uint64(i.memory.Size()) }
 
-// reserve returns n bytes of the core's input. The caller writes them; they are valid until the next
-// call.
+// reserve returns n bytes of the core's input. The caller writes them; they are valid until the
+// next call.
 func (i *Instance) reserve(ctx context.Context, n int) ([]byte, error) {
 	if i.closed {
 		return nil, ErrClosed
@@ -237,8 +238,8 @@ func (i *Instance) reserve(ctx context.Context, n int) ([]byte, error) {
 	return b, nil
 }
 
-// run calls a function with the arguments in i.stack. If it traps or is interrupted, the instance is
-// closed.
+// run calls a function with the arguments in i.stack. If it traps or is interrupted, the instance
+// is closed.
 func (i *Instance) run(ctx context.Context, f api.Function) error {
 	if i.core.interruptible && ctx.Err() != nil {
 		return i.interrupted(ctx)
@@ -246,8 +247,8 @@ func (i *Instance) run(ctx context.Context, f api.Function) error {
 	err := f.CallWithStack(ctx, i.stack[:])
 	if err == nil {
 		if i.core.slow != nil && ctx.Err() != nil {
-			// wazero watches the context in a goroutine. That goroutine may still stop the instance, in the middle
-			// of a later call.
+			// wazero watches the context in a goroutine. That goroutine may still stop the
+			// instance, in the middle of a later call.
 			return i.interrupted(ctx)
 		}
 		return nil
@@ -346,8 +347,8 @@ func (i *Instance) failure(ctx context.Context, body []byte) error {
 }
 
 func decodeError(body []byte) (*ActionError, error) {
-	// Cores clip the values in an error, so a longer one is no error of a sound core. Decoding it could
-	// take more memory than the instance has.
+	// Cores clip the values in an error, so a longer one is no error of a sound core. Decoding it
+	// could take more memory than the instance has.
 	const maxError = 64 << 10
 	if len(body) > maxError {
 		return nil, fmt.Errorf("it has %d bytes, an error has at most %d", len(body), maxError)
@@ -372,8 +373,9 @@ func (i *Instance) send(ctx context.Context, op uint64, b []byte) (reply, error)
 	return i.callCore(ctx, op, len(b))
 }
 
-// Open opens an engine from a setup, which is MessagePack as in the conformance traces; no bytes are an
-// empty setup. It replaces the engine that the instance held. After an error the instance holds none.
+// Open opens an engine from a setup, which is MessagePack as in the conformance traces; no bytes
+// are an empty setup. It replaces the engine that the instance held. After an error the instance
+// holds none.
 func (i *Instance) Open(ctx context.Context, l Limits, setup []byte) error {
 	if err := i.BeginOpen(ctx, l); err != nil {
 		return err
@@ -400,7 +402,8 @@ func (i *Instance) feedAll(ctx context.Context, b []byte) error {
 	return i.Ready(ctx)
 }
 
-// BeginOpen begins what Open does in one: the setup follows in calls of Feed, cut anywhere, then Ready.
+// BeginOpen begins what Open does in one: the setup follows in calls of Feed, cut anywhere, then
+// Ready.
 func (i *Instance) BeginOpen(ctx context.Context, l Limits) error {
 	b := make([]byte, 16)
 	binary.LittleEndian.PutUint64(b, l.MaxStateBytes)
@@ -410,13 +413,15 @@ func (i *Instance) BeginOpen(ctx context.Context, l Limits) error {
 	return err
 }
 
-// BeginRestore begins what Restore does in one: the snapshot follows in calls of Feed, cut anywhere, then Ready.
+// BeginRestore begins what Restore does in one: the snapshot follows in calls of Feed, cut
+// anywhere, then Ready.
 func (i *Instance) BeginRestore(ctx context.Context) error {
 	_, err := i.callCore(ctx, opRestore, 0)
 	return err
 }
 
-// Feed sends the next piece of a setup or a snapshot to the core. A piece has at most ChunkSize bytes.
+// Feed sends the next piece of a setup or a snapshot to the core. A piece has at most ChunkSize
+// bytes.
 func (i *Instance) Feed(ctx context.Context, piece []byte) error {
 	_, err := i.send(ctx, opFeed, piece)
 	return err
@@ -442,9 +447,9 @@ func (i *Instance) Dispatch(ctx context.Context, a *Action) (Reply, error) {
 	return Reply{r.changed != 0, r.body, r.events, r.eventCount, r.stateBytes}, nil
 }
 
-// Batch runs actions one after the other. If the batch is atomic and one action fails, no action has an
-// effect, and the error is an [*ActionError] with the index of that action. An independent batch
-// returns the error of each member in its Member.
+// Batch runs actions one after the other. If the batch is atomic and one action fails, no action
+// has an effect, and the error is an [*ActionError] with the index of that action. An independent
+// batch returns the error of each member in its Member.
 func (i *Instance) Batch(ctx context.Context, actions []Action, atomic bool) ([]Member, Reply, error) {
 	size := 8
 	for k := range actions {
@@ -499,13 +504,14 @@ func (i *Instance) Batch(ctx context.Context, actions []Action, atomic bool) ([]
 	return members, Reply{r.changed != 0, nil, r.events, r.eventCount, r.stateBytes}, nil
 }
 
-// Snapshot hands the state to f in chunks that Restore takes in the same order. A chunk is valid until f returns. An
-// error of f ends it and is returned.
+// Snapshot hands the state to f in chunks that Restore takes in the same order. A chunk is valid
+// until f returns. An error of f ends it and is returned.
 func (i *Instance) Snapshot(ctx context.Context, f func(chunk []byte) error) error {
 	return i.stream(ctx, opSnapshot, f)
 }
 
-// State hands the whole state, one MessagePack map, to f in chunks. A chunk is valid until f returns.
+// State hands the whole state, one MessagePack map, to f in chunks. A chunk is valid until f
+// returns.
 func (i *Instance) State(ctx context.Context, f func(chunk []byte) error) error {
 	return i.stream(ctx, opState, f)
 }
@@ -543,19 +549,20 @@ func (i *Instance) Digest(ctx context.Context) (uint64, error) {
 	return binary.LittleEndian.Uint64(r.body), nil
 }
 
-// Actions returns the list of actions as MessagePack: an array of maps {about, fields, name, result}.
+// Actions returns the list of actions as MessagePack: an array of maps {about, fields, name,
+// result}.
 func (i *Instance) Actions(ctx context.Context) ([]byte, error) {
 	return i.list(ctx, opActions, "list of actions")
 }
 
-// Records returns the records that the shapes in the list of actions name, as MessagePack: an array
-// of maps {about, fields, name, rest}. It is empty if the core does not know the call.
+// Records returns the records that the shapes in the list of actions name, as MessagePack: an
+// array of maps {about, fields, name, rest}. It is empty if the core does not know the call.
 func (i *Instance) Records(ctx context.Context) ([]byte, error) {
 	return i.newerList(ctx, opRecords, "list of records")
 }
 
-// newerList returns the answer to a call that older cores do not know. For an older core it returns an
-// empty array.
+// newerList returns the answer to a call that older cores do not know. For an older core it
+// returns an empty array.
 func (i *Instance) newerList(ctx context.Context, op uint64, what string) ([]byte, error) {
 	b, err := i.list(ctx, op, what)
 	var failed *ActionError

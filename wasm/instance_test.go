@@ -106,8 +106,8 @@ func (e *engine) State(ctx context.Context) ([]byte, error) {
 	return b, err
 }
 
-// traces returns the traces. There are at most five of each kind. A run that is not deep takes one of each
-// kind.
+// traces returns the traces. There are at most five of each kind. A run that is not deep takes one
+// of each kind.
 func traces(t testing.TB) []*trace.Trace {
 	t.Helper()
 	all, err := trace.ReadDir("../integration/testdata/conformance")
@@ -251,8 +251,8 @@ func TestAContextEndsACallOfAnInterruptibleCore(t *testing.T) {
 	}
 }
 
-// If the context of a plain core ends, the core goes on: it does not check its context, which makes it
-// fast.
+// If the context of a plain core ends, the core goes on: it does not check its context, which
+// makes it fast.
 func TestAContextDoesNotEndACallOfAPlainCore(t *testing.T) {
 	i := open(t, compileTest(t, Options{}), nil)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -282,7 +282,8 @@ func TestRequestsAreBounded(t *testing.T) {
 	}
 }
 
-// States and snapshots of any size come in chunks of at most a mebibyte. All chunks are of the same state.
+// States and snapshots of any size come in chunks of at most a mebibyte. All chunks are of the
+// same state.
 func TestLargeStatesStream(t *testing.T) {
 	c := compile(t, Options{})
 	i := open(t, c, deck(50_000))
@@ -413,8 +414,8 @@ func TestSnapshotsOfStrangersAreRefused(t *testing.T) {
 	}
 }
 
-// FuzzDispatch sends any bytes through the ABI. The core returns a result or an error, and never traps.
-// After an error the digest is as before.
+// FuzzDispatch sends any bytes through the ABI. The core returns a result or an error, and never
+// traps. After an error the digest is as before.
 func FuzzDispatch(f *testing.F) {
 	c := compile(f, Options{})
 	list, err := open(f, c, nil).Actions(f.Context())

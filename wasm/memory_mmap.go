@@ -9,11 +9,11 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 )
 
-// withMemory returns a context that gives an instance memory outside Go's heap. Its address space is
-// reserved up to its bound, and becomes usable as the memory grows. So growing copies nothing, the
-// garbage collector does not see the memory, and release gives it back to the system at once. wazero
-// frees a memory while its bytes can still be reached, so only release frees it; the instance calls
-// release last.
+// withMemory returns a context that gives an instance memory outside Go's heap. Its address space
+// is reserved up to its bound, and becomes usable as the memory grows. So growing copies nothing,
+// the garbage collector does not see the memory, and release gives it back to the system at once.
+// wazero frees a memory while its bytes can still be reached, so only release frees it; the
+// instance calls release last.
 func withMemory(ctx context.Context) (_ context.Context, release func()) {
 	var memory *reservedMemory
 	allocate := func(_, max uint64) experimental.LinearMemory {

@@ -11,12 +11,14 @@ const maxNesting = 256
 
 var errShort = errors.New("a value ends early")
 
-// Scan returns the size of the MessagePack value at the start of b, in bytes. It fails for a value that
-// is cut short, that is nested more than 256 levels deep, or that has an extension or the byte 0xc1.
+// Scan returns the size of the MessagePack value at the start of b, in bytes. It fails for a value
+// that is cut short, that is nested more than 256 levels deep, or that has an extension or the
+// byte 0xc1.
 //
 // Everything that comes from a core or a worker is scanned before it is decoded. A decoder follows
-// nested values by recursion, and allocates as much as a length claims. Scan does neither: its time
-// is at most proportional to the value's size, and it needs no further memory, whatever the bytes are.
+// nested values by recursion, and allocates as much as a length claims. Scan does neither: its
+// time is at most proportional to the value's size, and it needs no further memory, whatever the
+// bytes are.
 func Scan(b []byte) (int, error) {
 	var left [maxNesting]uint64 // the items that are still to come, for each open container
 	depth, at := 0, uint64(0)
@@ -110,9 +112,9 @@ type Nesting struct {
 // ErrNested is returned by [Nesting.Follow] if more containers are open than may be.
 var ErrNested = errors.New("a value is nested too deep")
 
-// Follow scans the bytes that were added to b since the last call; b is everything that was written so
-// far. It fails with [ErrNested], and for a byte that begins no value. b may have several values, one
-// after the other.
+// Follow scans the bytes that were added to b since the last call; b is everything that was
+// written so far. It fails with [ErrNested], and for a byte that begins no value. b may have
+// several values, one after the other.
 func (n *Nesting) Follow(b []byte) error {
 	for n.at < uint64(len(b)) {
 		items, size, err := head(b[n.at:])

@@ -58,8 +58,8 @@ func TestScanIsBounded(t *testing.T) {
 	}
 }
 
-// FuzzScan compares Scan with a decoder. If Scan accepts a value, the decoder can read it, and it has the
-// size that Scan returns.
+// FuzzScan compares Scan with a decoder. If Scan accepts a value, the decoder can read it, and it
+// has the size that Scan returns.
 func FuzzScan(f *testing.F) {
 	f.Add([]byte("\x92\xa1x\x81\xa1a\xcd\x01\x02"))
 	f.Add([]byte{0xdc, 0, 1, 0xc4, 1, 0})

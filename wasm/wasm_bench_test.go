@@ -38,8 +38,8 @@ func deck(n int) dict {
 	return dict{"stack": tokens, "source": dict{"stacks": [][]dict{tokens}}}
 }
 
-// sharedCache returns the user's cache of compiled code, which all test programs share; nil if there is
-// none.
+// sharedCache returns the user's cache of compiled code, which all test programs share; nil if
+// there is none.
 var sharedCache = sync.OnceValue(func() *Cache {
 	dir, err := DefaultCacheDir()
 	if err != nil {

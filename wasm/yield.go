@@ -10,29 +10,31 @@ import (
 	"github.com/tetratelabs/wazero/sys"
 )
 
-// In the host's process, an engine can't be killed. So a core is rewritten before it is compiled: it
-// yields from time to time. Its loops and functions get a countdown, a global after those of the core,
-// so no instruction of the core can name it. When the countdown has run out, the core calls a function
-// of the host. In that function Go may stop the goroutine for its garbage collector, and the call ends
-// if its context has ended. Everything else runs as in a core that was not rewritten.
+// In the host's process, an engine can't be killed. So a core is rewritten before it is compiled:
+// it yields from time to time. Its loops and functions get a countdown, a global after those of
+// the core, so no instruction of the core can name it. When the countdown has run out, the core
+// calls a function of the host. In that function Go may stop the goroutine for its garbage
+// collector, and the call ends if its context has ended. Everything else runs as in a core that
+// was not rewritten.
 //
-// The countdown counts code, not time. A loop counts down by the size of its body in each round, and a
-// function by its own size. An instruction on a range of memory or of a table counts down by the size
-// of the range. So every core yields after a bounded number of instructions, usually after ten to a
-// hundred microseconds. Only a single instruction on a large range is not interrupted.
+// The countdown counts code, not time. A loop counts down by the size of its body in each round,
+// and a function by its own size. An instruction on a range of memory or of a table counts down by
+// the size of the range. So every core yields after a bounded number of instructions, usually
+// after ten to a hundred microseconds. Only a single instruction on a large range is not
+// interrupted.
 const (
 	// yieldAfter is the start of the countdown, in units of yieldUnit bytes of code.
 	yieldAfter = 16 << 10
-	// yieldUnit is how many bytes of code count as one. In a loop or a function of this size, about ten
-	// instructions run in each round, because most of the code is for special cases.
+	// yieldUnit is how many bytes of code count as one. In a loop or a function of this size,
+	// about ten instructions run in each round, because most of the code is for special cases.
 	yieldUnit = 256
-	// rangeShift is the base-2 logarithm of how many bytes of memory, or elements of a table, count as
-	// one.
+	// rangeShift is the base-2 logarithm of how many bytes of memory, or elements of a table,
+	// count as one.
 	rangeShift = 6
 	// maxWeight is the most that a site counts down by.
 	maxWeight = 1 << 24
-	// maxCost is the greatest cost, in bytes of code, of a function that does not count at its entry. The
-	// functions that call it count for it.
+	// maxCost is the greatest cost, in bytes of code, of a function that does not count at its
+	// entry. The functions that call it count for it.
 	maxCost = 1024
 
 	yieldModule, yieldName = "hypertoken", "yield"
@@ -84,8 +86,9 @@ type rewriter struct {
 }
 
 // rewrite returns a core that yields. It imports one function for that, which becomes function 0;
-// otherwise it does the same as the old core. It fails if the core has something that this package does
-// not know, or is no valid module. It does not find every fault, but an invalid module stays invalid.
+// otherwise it does the same as the old core. It fails if the core has something that this package
+// does not know, or is no valid module. It does not find every fault, but an invalid module stays
+// invalid.
 func rewrite(code []byte) ([]byte, error) {
 	const preamble = "\x00asm\x01\x00\x00\x00"
 	if len(code) < len(preamble) || string(code[:len(preamble)]) != preamble {
@@ -153,8 +156,8 @@ func (w *rewriter) rewriteSection(id byte, r *binaryReader) error {
 				return r.err
 			}
 		}
-		// The imported function takes nothing and returns the countdown. Our own function, which the core
-		// calls, takes and returns nothing.
+		// The imported function takes nothing and returns the countdown. Our own function, which
+		// the core calls, takes and returns nothing.
 		w.section(id, appendNumber(nil, uint32(n)+2), entries, []byte{0x60, 0, 1, 0x7f, 0x60, 0, 0})
 	case sectionImport:
 		if r.number() != 0 {

@@ -36,13 +36,13 @@ const (
 	typeI32  = 0x7f
 )
 
-// bodyWriter rewrites the bodies of functions. First it reads all of them, then it counts, and then it
-// writes.
+// bodyWriter rewrites the bodies of functions. First it reads all of them, then it counts, and
+// then it writes.
 type bodyWriter struct {
 	w *rewriter
-	// charge is code that counts down by a padded constant, charge[weightAt:]. check is code that calls
-	// our function if the countdown has run out. loopCheck does the same at the beginning of a loop
-	// without parameters.
+	// charge is code that counts down by a padded constant, charge[weightAt:]. check is code that
+	// calls our function if the countdown has run out. loopCheck does the same at the beginning of
+	// a loop without parameters.
 	charge, check, loopCheck []byte
 	weightAt                 int
 
@@ -55,8 +55,8 @@ type bodyWriter struct {
 	// reader reads the code of the current function. Its bytes before copied are in code already.
 	reader binaryReader
 	copied int
-	// locals is the number of locals of the current function. If ranged is true, it gets one more, which
-	// is ours.
+	// locals is the number of locals of the current function. If ranged is true, it gets one more,
+	// which is ours.
 	locals uint32
 	ranged bool
 	// blocks has, for each open block, the index of the site at which its code counts.
@@ -75,7 +75,8 @@ type call struct {
 	function uint32
 }
 
-// begin prepares the rewriting of a code section of size bytes. The sections before it have been read.
+// begin prepares the rewriting of a code section of size bytes. The sections before it have been
+// read.
 func (c *bodyWriter) begin(w *rewriter, size int) {
 	c.w = w
 	c.code = make([]byte, 0, size+size/8)
@@ -85,8 +86,8 @@ func (c *bodyWriter) begin(w *rewriter, size int) {
 	c.charge = append(slices.Clone(get), opI32Const)
 	c.weightAt = len(c.charge)
 	c.charge = slices.Concat(appendPadded(c.charge, 0), []byte{opI32Sub}, set)
-	// After the check, the usual path goes straight on, so values stay in their registers. The path that
-	// calls our function goes back to the beginning of a loop.
+	// After the check, the usual path goes straight on, so values stay in their registers. The
+	// path that calls our function goes back to the beginning of a loop.
 	c.loopCheck = slices.Concat(get, []byte{opI32Const, 0, opI32GtS, opIf, noResult, opElse, opCall},
 		appendNumber(nil, uint32(len(w.types))+1), []byte{opBr, 1, opEnd})
 	c.check = slices.Concat([]byte{opLoop, noResult}, c.loopCheck, []byte{opEnd})
@@ -188,7 +189,8 @@ func (c *bodyWriter) instruction() {
 	default:
 		switch {
 		case op <= 0x01, op == opElse, op == 0x0f, op == 0x1a, op == 0x1b, 0x45 <= op && op <= 0xc4, op == 0xd1:
-			// unreachable, nop; else; return; drop; select; arithmetic and comparisons; ref.is_null
+			// unreachable, nop; else; return; drop; select; arithmetic and comparisons;
+			// ref.is_null
 		case op == opBr, op == 0x0d, op == 0x25, op == 0x26, op == 0x3f, op == 0x40:
 			r.number() // a label of br or br_if; a table; a memory of memory.size or memory.grow
 		case 0x28 <= op && op <= 0x3e:
@@ -224,8 +226,8 @@ func (c *bodyWriter) unknown(n int, format string, args ...any) {
 	}
 }
 
-// blockType reads the type of a block. It returns the index of a type, or a number below 0 for a type
-// without an index.
+// blockType reads the type of a block. It returns the index of a type, or a number below 0 for a
+// type without an index.
 func (c *bodyWriter) blockType() int64 {
 	t := c.reader.signed()
 	if t >= int64(len(c.w.params)) {
@@ -240,7 +242,8 @@ func (c *bodyWriter) access() {
 	c.reader.number() // offset
 }
 
-// bulk reads an instruction with the prefix 0xfc. before is the index at which the instruction begins.
+// bulk reads an instruction with the prefix 0xfc. before is the index at which the instruction
+// begins.
 func (c *bodyWriter) bulk(before int) {
 	const memoryInit, dataDrop, memoryCopy, memoryFill, tableInit, elementDrop, tableCopy, tableGrow, tableSize,
 		tableFill = 8, 9, 10, 11, 12, 13, 14, 15, 16, 17

@@ -5,13 +5,14 @@ type function struct {
 	groups   uint64 // the number of groups of locals in declared
 	declared []byte // the declarations of its locals
 	ranged   bool   // whether it has a local of ours
-	// from and to bound its code. sites and calls are the indexes of its first site and of its first
-	// call. The first site of a function is its entry.
+	// from and to bound its code. sites and calls are the indexes of its first site and of its
+	// first call. The first site of a function is its entry.
 	from, to, sites, calls int
 
 	visit   visit
 	counted bool // whether it counts at its entry
-	// cost is how many bytes of code a call of it adds to the caller's site; 0 if it counts at its entry.
+	// cost is how many bytes of code a call of it adds to the caller's site; 0 if it counts at its
+	// entry.
 	cost int
 }
 
@@ -23,10 +24,10 @@ const (
 	done
 )
 
-// count decides which functions count at their entry, and how much each site counts. Three kinds of
-// functions count: those that may be called through a table, those that close a cycle of calls, and
-// those that cost more than maxCost. So each cycle has a function that counts. The cost of any other
-// function is added to the sites that call it.
+// count decides which functions count at their entry, and how much each site counts. Three kinds
+// of functions count: those that may be called through a table, those that close a cycle of calls,
+// and those that cost more than maxCost. So each cycle has a function that counts. The cost of any
+// other function is added to the sites that call it.
 func (c *bodyWriter) count() {
 	for k := range c.functions {
 		c.functions[k].counted = c.w.taken[k]
@@ -72,8 +73,8 @@ func (c *bodyWriter) sitesOf(k int) []site {
 	return c.sites[c.functions[k].sites:]
 }
 
-// settle adds the costs of the called functions to the sites of a function. Each of the called functions
-// is settled already, or counts at its entry.
+// settle adds the costs of the called functions to the sites of a function. Each of the called
+// functions is settled already, or counts at its entry.
 func (c *bodyWriter) settle(k int) {
 	f := &c.functions[k]
 	f.visit = done

@@ -18,8 +18,8 @@ import (
 	"hypertoken/internal/require"
 )
 
-// specification returns the folders with the test suite of WebAssembly's specification. wazero's module
-// contains them.
+// specification returns the folders with the test suite of WebAssembly's specification. wazero's
+// module contains them.
 func specification(t *testing.T) []string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}",
@@ -58,8 +58,8 @@ func imports(m wazero.CompiledModule, code []byte) bool {
 	return len(m.ImportedFunctions())+len(m.ImportedMemories()) > 0
 }
 
-// A module that is valid in the specification's suite can be rewritten, and stays valid. A module that is
-// invalid there does not become valid.
+// A module that is valid in the specification's suite can be rewritten, and stays valid. A module
+// that is invalid there does not become valid.
 func TestTheSpecificationsModulesAreRewritten(t *testing.T) {
 	t.Parallel()
 	plain, yielding := runtimes(t)
@@ -146,8 +146,8 @@ func (c *specCommand) stack(t *testing.T) (stack []uint64) {
 	return stack
 }
 
-// A rewritten module of the suite returns the same results as the plain one, and traps for the same
-// reasons.
+// A rewritten module of the suite returns the same results as the plain one, and traps for the
+// same reasons.
 func TestTheSpecificationsModulesRunAlike(t *testing.T) {
 	t.Parallel()
 	calls := 0

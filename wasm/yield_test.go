@@ -29,7 +29,8 @@ func (c *countedContext) Err() error {
 
 const never = 1 << 62
 
-// calling returns a core whose ht_call has some instructions; its functions are numbered from 4 on.
+// calling returns a core whose ht_call has some instructions; its functions are numbered from 4
+// on.
 func calling(code ...byte) *cores.Module {
 	return new(cores.Module).Returns("ht_abi", cores.ToInt, 1).Returns("ht_reply", cores.ToInt, 0).
 		Returns("ht_input", cores.IntToInt, 0).Function("ht_call", cores.IntsToInt, code...)
@@ -37,7 +38,8 @@ func calling(code ...byte) *cores.Module {
 
 // Code that takes long, in any form, ends with its context.
 func TestAContextEndsWhateverTakesItsTime(t *testing.T) {
-	// twice calls a function with its parameter less one, two times, and adds what it returns; it ends at 0.
+	// twice calls a function with its parameter less one, two times, and adds what it returns; it
+	// ends at 0.
 	twice := func(call ...byte) []byte {
 		one := slices.Concat([]byte{0x20, 0, 0x41, 1, 0x6b}, call)
 		return slices.Concat([]byte{0x20, 0, 0x45, 0x04, 0x40, 0x41, 0, 0x0f, 0x0b}, one, one, []byte{0x6a})
@@ -101,8 +103,8 @@ func yields(t *testing.T, code ...byte) int {
 }
 
 func TestWhatIsCounted(t *testing.T) {
-	// times repeats instructions. It counts in the memory, because a global of its own would change the
-	// module.
+	// times repeats instructions. It counts in the memory, because a global of its own would
+	// change the module.
 	times := func(n uint32, code ...byte) []byte {
 		loop := slices.Concat([]byte{0x03, 0x40}, code,
 			[]byte{0x41, 0, 0x41, 0, 0x28, 2, 0, 0x41, 1, 0x6a, 0x36, 2, 0, 0x41, 0, 0x28, 2, 0, 0x41})
@@ -122,7 +124,8 @@ func TestWhatIsCounted(t *testing.T) {
 		{"five times as many", times(5 * yieldAfter), 5},
 		{"rounds that count twice", times(yieldAfter/2, bytes.Repeat([]byte{0x01}, 40)...), 0},
 		{"small ranges", times(1000, range1(63, 0xfc, 11, 0)...), 0},
-		// Each round counts 1, and its range 999. So the last round before a yield exceeds the countdown.
+		// Each round counts 1, and its range 999. So the last round before a yield exceeds the
+		// countdown.
 		{"large ranges that are filled", times(1000, range1(64_000-4, 0xfc, 11, 0)...), 1000 * 1000 / (yieldAfter + 1000)},
 		{"large ranges that are copied", times(1000, range1(64_000-4, 0xfc, 10, 0, 0)...), 1000 * 1000 / (yieldAfter + 1000)},
 		{"large ranges in a line", bytes.Repeat(range1(64_000, 0xfc, 11, 0), 4), 0},
@@ -135,8 +138,8 @@ func TestWhatIsCounted(t *testing.T) {
 	}
 }
 
-// module returns a module with all sections that a test needs. It has a function without parameters and
-// results, with the given locals and code.
+// module returns a module with all sections that a test needs. It has a function without
+// parameters and results, with the given locals and code.
 func module(locals []byte, body ...byte) []byte {
 	section := func(id byte, parts ...[]byte) []byte {
 		b := slices.Concat(parts...)
@@ -205,8 +208,8 @@ func TestEveryOpcode(t *testing.T) {
 			}
 		}
 	}
-	// The specification has that many: 172 without a prefix, including else, end and return. else and end
-	// do not count here.
+	// The specification has that many: 172 without a prefix, including else, end and return. else
+	// and end do not count here.
 	if len(seen) < 170+18+230 {
 		t.Errorf("%d opcodes were seen: the test shows little", len(seen))
 	}
@@ -264,8 +267,8 @@ func TestACoreThatIsNotRewrittenIsInterruptedToo(t *testing.T) {
 	}
 }
 
-// If wazero watches a context, it may stop the instance after the call. So an instance whose context has
-// ended is closed. An instance that yields is not.
+// If wazero watches a context, it may stop the instance after the call. So an instance whose
+// context has ended is closed. An instance that yields is not.
 func TestAContextThatEndsWithTheCall(t *testing.T) {
 	for _, c := range []*Core{compile(t, Options{Interruptible: true}),
 		compile(t, Options{Interruptible: true, watched: true})} {
@@ -284,8 +287,8 @@ func TestAContextThatEndsWithTheCall(t *testing.T) {
 	}
 }
 
-// FuzzRewrite rewrites any bytes. If they can be rewritten, the result is valid exactly if the bytes were
-// a valid module.
+// FuzzRewrite rewrites any bytes. If they can be rewritten, the result is valid exactly if the
+// bytes were a valid module.
 func FuzzRewrite(f *testing.F) {
 	f.Add(module([]byte{1, 1, 0x7f}, 0x03, 0x40, 0x10, 0, 0x0b, 0x41, 0, 0x41, 0, 0x41, 0, 0xfc, 10, 0, 0))
 	f.Add(module([]byte{0}, 0x02, 0x7f, 0x41, 0, 0x0b, 0x1a, 0x41, 0, 0x0e, 1, 0, 0))

@@ -22,14 +22,14 @@ var mayFail = map[string]bool{
 	"executable memory by a key": true, "the kernel's log": true, "another root": true, "a mount": true,
 	"a tree of mounts": true,
 	"a namespace":      true, "a module": true, "a file by its handle": true, "another signal of a descriptor": true,
-	// A host that is root has capabilities that its worker lacks. So these calls fail without the filter,
-	// too.
+	// A host that is root has capabilities that its worker lacks. So these calls fail without the
+	// filter, too.
 	"the host's scheduling": os.Geteuid() == 0, "the host's priority": os.Geteuid() == 0,
 	"the host's CPUs": os.Geteuid() == 0,
 }
 
-// attack makes system calls that a worker does not need, and returns the error of each. Before a worker
-// is confined, it can make them; then they change nothing.
+// attack makes system calls that a worker does not need, and returns the error of each. Before a
+// worker is confined, it can make them; then they change nothing.
 func (r *readers) attack(dir string) map[string]error {
 	host := os.Getppid()
 	there := filepath.Join(dir, "there")
@@ -137,7 +137,8 @@ func (r *readers) attack(dir string) map[string]error {
 	return tried
 }
 
-// more makes further attempts, and returns the error of each. If they succeed, they change nothing.
+// more makes further attempts, and returns the error of each. If they succeed, they change
+// nothing.
 func (r *readers) more(host int) map[string]error {
 	tried := map[string]error{}
 	call := func(name string, nr uintptr, arguments ...uintptr) {

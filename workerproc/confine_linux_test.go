@@ -22,8 +22,8 @@ import (
 	"hypertoken/ipc"
 )
 
-// If BREAK_OUT names a directory, a worker tries, at each SIGUSR1 and during its work, everything that a
-// core could try that has broken out of WebAssembly.
+// If BREAK_OUT names a directory, a worker tries, at each SIGUSR1 and during its work, everything
+// that a core could try that has broken out of WebAssembly.
 func init() {
 	if dir := os.Getenv("BREAK_OUT"); dir != "" && process.InWorker() {
 		told := make(chan os.Signal, 1)
@@ -44,7 +44,8 @@ func init() {
 	}
 }
 
-// breakOut makes the attempts, and returns the error of each. The directory dir has a file named there.
+// breakOut makes the attempts, and returns the error of each. The directory dir has a file named
+// there.
 func breakOut(dir string, r *readers) map[string]error {
 	plain := net.ListenConfig{}
 	plain.SetMultipathTCP(false)
@@ -121,8 +122,8 @@ func newReaders() *readers {
 	return r
 }
 
-// read lets each reader read once, and returns nil if any of them could. No reader gets a second turn
-// before all have had one.
+// read lets each reader read once, and returns nil if any of them could. No reader gets a second
+// turn before all have had one.
 func (r *readers) read() (err error) {
 	for range readerCount {
 		r.turn <- struct{}{}

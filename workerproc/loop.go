@@ -14,19 +14,20 @@ import (
 
 // Runtime compiles cores and makes instances of them.
 type Runtime interface {
-	// Has reports whether the runtime has the core with this hash, so that the host need not send it.
+	// Has reports whether the runtime has the core with this hash, so that the host need not send
+	// it.
 	Has(hash string) bool
-	// Use compiles a core, and from then on instances are made of it. If core is nil, it compiles the one
-	// that the runtime has.
+	// Use compiles a core, and from then on instances are made of it. If core is nil, it compiles
+	// the one that the runtime has.
 	Use(ctx context.Context, c ipc.ConfigureBody, core []byte) error
 	Instantiate(context.Context) (executor.Instance, error)
 	// Actions returns the core's list of actions, as the core encodes it.
 	Actions(context.Context) ([]byte, error)
 }
 
-// Loop runs the requests that a worker reads, one at a time, in the order of their arrival. It has no
-// goroutine, no clock and no pipe. The caller reads bytes into [Loop.Space] and calls [Loop.Filled],
-// and calls [Loop.Run] for each request. So a simulation can drive it.
+// Loop runs the requests that a worker reads, one at a time, in the order of their arrival. It has
+// no goroutine, no clock and no pipe. The caller reads bytes into [Loop.Space] and calls
+// [Loop.Filled], and calls [Loop.Run] for each request. So a simulation can drive it.
 type Loop struct {
 	log     *slog.Logger
 	runtime Runtime
@@ -68,8 +69,8 @@ func (l *Loop) Space() []byte {
 	return l.in.Space()
 }
 
-// Idle reports whether there is nothing to run. If so, the time until the next request counts as run
-// time of no request.
+// Idle reports whether there is nothing to run. If so, the time until the next request counts as
+// run time of no request.
 func (l *Loop) Idle() bool {
 	if l.queue.head < len(l.queue.items) {
 		return false
@@ -83,16 +84,16 @@ func (l *Loop) Idle() bool {
 // readEvery is how many requests may run before the pipe is read.
 const readEvery = 16
 
-// Due reports whether the caller should read the pipe before the next request runs: a frame there may
-// recall the request. If actions are short, the pipe is not read before each of them, because reading
-// would take longer than the action.
+// Due reports whether the caller should read the pipe before the next request runs: a frame there
+// may recall the request. If actions are short, the pipe is not read before each of them, because
+// reading would take longer than the action.
 func (l *Loop) Due() bool {
 	return l.unread >= readEvery || l.executor == nil || l.executor.Slow()
 }
 
-// Filled takes in the n bytes that the caller has read into Space. If they recall a request or close a
-// placement, requests that have not begun are dropped at once. It fails with a [*ipc.MalformedError];
-// the worker ends then.
+// Filled takes in the n bytes that the caller has read into Space. If they recall a request or
+// close a placement, requests that have not begun are dropped at once. It fails with a
+// [*ipc.MalformedError]; the worker ends then.
 func (l *Loop) Filled(n int) error {
 	l.in.Filled(n)
 	l.unread = 0
@@ -164,7 +165,8 @@ func (l *Loop) run(ctx context.Context, h ipc.Header, body []byte) error {
 	}
 	e := l.engines[h.Placement]
 	if e == nil {
-		// The placement was closed, or was never opened. An engine that is not open answers the request.
+		// The placement was closed, or was never opened. An engine that is not open answers the
+		// request.
 		e = l.executor.Engine(h.Placement)
 		if h.Kind == ipc.Open {
 			l.engines[h.Placement] = e
@@ -222,8 +224,8 @@ func (l *Loop) handleCore(ctx context.Context, h ipc.Header, body []byte) error 
 	return l.use(ctx, h)
 }
 
-// maxActions bounds the list of actions that is sent to the host, in bytes. Such a list fits into a
-// frame, whatever MaxFrame is.
+// maxActions bounds the list of actions that is sent to the host, in bytes. Such a list fits into
+// a frame, whatever MaxFrame is.
 const maxActions = 1 << 20
 
 // use compiles the core and answers.

@@ -41,8 +41,8 @@ func session(f func(c *ipc.Conn[int])) []byte {
 	return sink.Bytes()
 }
 
-// FuzzLoop gives a worker any bytes, cut anywhere. The worker ends with a malformed frame, or answers each
-// request that it has read exactly once.
+// FuzzLoop gives a worker any bytes, cut anywhere. The worker ends with a malformed frame, or
+// answers each request that it has read exactly once.
 func FuzzLoop(f *testing.F) {
 	core, err := wasm.Compile(f.Context(), cores.Example, wasm.Options{MemoryLimit: 8 << 20})
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"hypertoken/wasm"
 )
 
-// wazeroRuntime runs cores under wazero. They are not interruptible, because a worker that hangs is
-// killed.
+// wazeroRuntime runs cores under wazero. They are not interruptible, because a worker that hangs
+// is killed.
 type wazeroRuntime struct {
 	log   *slog.Logger
 	cache *wasm.Cache

@@ -1,5 +1,5 @@
-// Package workerproc is the worker process. It runs engines on a core for the host that started it,
-// one request after the other.
+// Package workerproc is the worker process. It runs engines on a core for the host that started
+// it, one request after the other.
 //
 // An application that embeds the host is its own worker if its main begins with [Main]:
 //
@@ -34,9 +34,9 @@ import (
 	"hypertoken/wasm"
 )
 
-// Main runs this process as a worker, and exits, if a host has started it as one. Otherwise it notes
-// that this program can be its own worker, and returns. Call it first in main: each worker also runs
-// everything that main does before this call.
+// Main runs this process as a worker, and exits, if a host has started it as one. Otherwise it
+// notes that this program can be its own worker, and returns. Call it first in main: each worker
+// also runs everything that main does before this call.
 func Main() {
 	if !process.InWorker() {
 		process.DeclareWorker()
@@ -90,8 +90,8 @@ func serve(in, out *os.File, level *slog.LevelVar, log *slog.Logger) error {
 	w.flusher = time.AfterFunc(time.Hour, w.flushLate)
 	w.flusher.Stop()
 	wait := new(ipc.Spinner)
-	// The loop holds running, except while it waits for the host. A goroutine that frees memory holds it,
-	// too, so the two never run at once.
+	// The loop holds running, except while it waits for the host. A goroutine that frees memory
+	// holds it, too, so the two never run at once.
 	running := new(sync.Mutex)
 	running.Lock()
 	loop := NewLoop(&configured{wazeroRuntime{log: log, compiled: func() { confine(log) }}, level, wait, running}, w,
@@ -139,8 +139,8 @@ func serve(in, out *os.File, level *slog.LevelVar, log *slog.Logger) error {
 	}
 }
 
-// configured is a runtime that also applies the settings that the host has sent for the process: the
-// level of the log, polling, and the limit of memory.
+// configured is a runtime that also applies the settings that the host has sent for the process:
+// the level of the log, polling, and the limit of memory.
 type configured struct {
 	wazeroRuntime
 	level   *slog.LevelVar
@@ -157,8 +157,8 @@ func (c *configured) Use(ctx context.Context, b ipc.ConfigureBody, core []byte) 
 		debug.SetMemoryLimit(b.WorkerMemory)
 	}
 	err := c.wazeroRuntime.Use(ctx, b, core)
-	// Compiling leaves more garbage than anything else that a worker does, so it is given back to the
-	// system. That happens a little later, so that the first answers do not wait for it.
+	// Compiling leaves more garbage than anything else that a worker does, so it is given back to
+	// the system. That happens a little later, so that the first answers do not wait for it.
 	time.AfterFunc(settleAfter, func() {
 		c.running.Lock()
 		defer c.running.Unlock()
@@ -167,12 +167,13 @@ func (c *configured) Use(ctx context.Context, b ipc.ConfigureBody, core []byte) 
 	return err
 }
 
-// settleAfter is the time between the start of a worker and the freeing of the memory that it took.
+// settleAfter is the time between the start of a worker and the freeing of the memory that it
+// took.
 const settleAfter = 50 * time.Millisecond
 
-// confine gives up the file system, and everything else that a core must not reach if it ever breaks
-// out of WebAssembly. If that fails, the worker still runs engines. Otherwise they would run in the
-// host's own process, which is confined less.
+// confine gives up the file system, and everything else that a core must not reach if it ever
+// breaks out of WebAssembly. If that fails, the worker still runs engines. Otherwise they would
+// run in the host's own process, which is confined less.
 func confine(log *slog.Logger) {
 	_ = time.Local.String() // loads the log's time zone from its file, while files can be opened
 	taken, err := process.Confine()
@@ -182,8 +183,8 @@ func confine(log *slog.Logger) {
 	log.Debug("the worker is confined", "landlock", taken.Landlock, "seccomp", taken.Seccomp)
 }
 
-// worker takes the loop's answers and gathers them. An answer that is not flushed otherwise is flushed
-// after flushAfter.
+// worker takes the loop's answers and gathers them. An answer that is not flushed otherwise is
+// flushed after flushAfter.
 type worker struct {
 	writer  *ipc.Writer
 	flusher *time.Timer
@@ -196,8 +197,8 @@ type worker struct {
 
 const flushAfter = 5 * time.Millisecond
 
-// flushSize (in bytes) and flushAnswers are how much is gathered before it is written. So the host can
-// take in the first answers while the next actions run.
+// flushSize (in bytes) and flushAnswers are how much is gathered before it is written. So the host
+// can take in the first answers while the next actions run.
 const (
 	flushSize    = 48 << 10
 	flushAnswers = 32
@@ -244,7 +245,8 @@ const (
 	checkEvery = 256
 	// minGarbage is the least that is allocated between two collections, in bytes.
 	minGarbage = 8 << 20
-	// fewEngines is the least number of closed engines for which memory is given back to the system.
+	// fewEngines is the least number of closed engines for which memory is given back to the
+	// system.
 	fewEngines = 32
 )
 
@@ -257,9 +259,9 @@ func (c *collector) noteRequest(answered int) {
 	}
 }
 
-// collectIdle is called when no request waits, and collects earlier than noteRequest does. Closing an
-// engine allocates nothing, so closed engines are counted: if they were a third of all engines, their
-// memory goes back to the system.
+// collectIdle is called when no request waits, and collects earlier than noteRequest does. Closing
+// an engine allocates nothing, so closed engines are counted: if they were a third of all engines,
+// their memory goes back to the system.
 func (c *collector) collectIdle(engines int) {
 	if c.most = max(c.most, engines); c.most-engines >= max(fewEngines, engines/2) {
 		c.most = engines
@@ -270,8 +272,8 @@ func (c *collector) collectIdle(engines int) {
 	}
 }
 
-// collectIfDue collects if as much was allocated since the last collection as was live then, and at
-// least minGarbage. eager divides this threshold.
+// collectIfDue collects if as much was allocated since the last collection as was live then, and
+// at least minGarbage. eager divides this threshold.
 func (c *collector) collectIfDue(eager uint64) {
 	c.runs, c.moved = 0, 0
 	c.sample[0].Name = "/gc/heap/allocs:bytes"

@@ -227,8 +227,8 @@ func TestRecallAndClose(t *testing.T) {
 	s.configure()
 	s.open(1)
 	s.good(ipc.Ready, 1)
-	// All frames are in the pipe together. So the worker reads the recall and the close before it runs the
-	// second request.
+	// All frames are in the pipe together. So the worker reads the recall and the close before it
+	// runs the second request.
 	first := s.send(ipc.Dispatch, 0, 1, action("stack:shuffle"))
 	second := s.send(ipc.Dispatch, 0, 1, action("stack:draw"))
 	third := s.send(ipc.Dispatch, 0, 1, action("stack:draw"))

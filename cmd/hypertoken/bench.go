@@ -96,7 +96,8 @@ Exit status: 0 whatever the figures are; 1 if something could not be measured th
 	return cmd
 }
 
-// benchProgress shows the progress of a run: in place on a terminal, elsewhere a line every ten seconds.
+// benchProgress shows the progress of a run: in place on a terminal, elsewhere a line every ten
+// seconds.
 func benchProgress(w io.Writer) (show func(bench.Progress), clear func()) {
 	p := newProgress(w)
 	next := 10 * time.Second

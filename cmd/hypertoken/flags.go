@@ -31,9 +31,9 @@ func (b *byteSize) Set(s string) error {
 	return nil
 }
 
-// hostFlags are the flags of every command that runs engines. If workers is set before register, it
-// is the default of --workers. The log of a server also has lines at info level, which say that a
-// problem is over.
+// hostFlags are the flags of every command that runs engines. If workers is set before register,
+// it is the default of --workers. The log of a server also has lines at info level, which say that
+// a problem is over.
 type hostFlags struct {
 	core, coreSHA256, cacheDir, data           string
 	timeout                                    time.Duration
@@ -152,8 +152,8 @@ func (f *hostFlags) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(standardError, &slog.HandlerOptions{Level: level}))
 }
 
-// openFile opens a file for reading, or standard input for "-". If ctx ends before a named pipe has
-// a writer, openFile fails with the cause of ctx.
+// openFile opens a file for reading, or standard input for "-". If ctx ends before a named pipe
+// has a writer, openFile fails with the cause of ctx.
 func openFile(ctx context.Context, name string, stdin io.Reader) (in io.ReadCloser, err error) {
 	if name == "-" {
 		return io.NopCloser(stdin), nil

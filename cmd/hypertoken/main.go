@@ -1,5 +1,5 @@
-// Command hypertoken runs games on the HyperToken engine from the shell: recorded games, or lines that a
-// program sends over a pipe.
+// Command hypertoken runs games on the HyperToken engine from the shell: recorded games, or lines
+// that a program sends over a pipe.
 package main
 
 import (
@@ -133,8 +133,8 @@ reader.`,
 	return root
 }
 
-// newWorker returns a command that explains the worker process. In a worker that a host has started,
-// workerproc.Main does not return, so this command never runs.
+// newWorker returns a command that explains the worker process. In a worker that a host has
+// started, workerproc.Main does not return, so this command never runs.
 func newWorker() *cobra.Command {
 	return &cobra.Command{
 		Use:   "worker",

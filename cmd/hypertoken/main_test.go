@@ -44,8 +44,8 @@ func TestMain(m *testing.M) {
 		topSteps: func() { topClock, topTimeout = toptest.Clock(), time.Minute; main() }})
 }
 
-// warm compiles the cores of the scripts, for workers and for this process. With the race detector,
-// compiling may take longer than a worker may take to start.
+// warm compiles the cores of the scripts, for workers and for this process. With the race
+// detector, compiling may take longer than a worker may take to start.
 func warm(t *testing.T, cache string) {
 	t.Helper()
 	for _, core := range [][]byte{nil, cores.Test, cores.Example} {
@@ -65,8 +65,8 @@ func warm(t *testing.T, cache string) {
 	}
 }
 
-// TestScripts compares the output of commands with the expected one. Each file in testdata/script is a
-// script.
+// TestScripts compares the output of commands with the expected one. Each file in testdata/script
+// is a script.
 func TestScripts(t *testing.T) {
 	traces, err := filepath.Abs("../../integration/testdata/conformance")
 	if err != nil {
@@ -133,8 +133,8 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 	},
 	// append FILE LINE appends a line to a file.
 	"append": func(ts *testscript.TestScript, _ bool, args []string) { appendTo(ts, args[0], args[1]+"\n") },
-	// harmless NAME... fails unless the outputs, stdout, stderr or a file, have text and no control
-	// character but newlines.
+	// harmless NAME... fails unless the outputs, stdout, stderr or a file, have text and no
+	// control character but newlines.
 	"harmless": func(ts *testscript.TestScript, _ bool, args []string) {
 		for _, name := range args {
 			text := ts.ReadFile(name)
@@ -153,8 +153,8 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		})
 		ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(text), 0o600))
 	},
-	// readme LINES ANSWERS writes the lines that README.md has as an example, and its answers to them,
-	// without the digest.
+	// readme LINES ANSWERS writes the lines that README.md has as an example, and its answers to
+	// them, without the digest.
 	"readme": func(ts *testscript.TestScript, _ bool, args []string) {
 		readme, err := os.ReadFile(ts.Getenv("README"))
 		ts.Check(err)
@@ -187,7 +187,8 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		ts.Check(err)
 		appendTo(ts, args[0], `{"type":"debug:log","payload":{"a":`+strings.Repeat("[", n)+strings.Repeat("]", n)+"}}\n")
 	},
-	// numbers FILE N writes dispatches whose payloads are N random numbers each: floats of all sizes, and integers.
+	// numbers FILE N writes dispatches whose payloads are N random numbers each: floats of all
+	// sizes, and integers.
 	"numbers": func(ts *testscript.TestScript, _ bool, args []string) {
 		var n int
 		_, err := fmt.Sscan(args[1], &n)
@@ -325,8 +326,8 @@ func (r *recorder) State(ctx context.Context) ([]byte, error) {
 	return r.Engine.State(ctx)
 }
 
-// examples/blackjack.jsonl is a whole recorded game as input for run. It is one of the traces, with real
-// identifiers in place of their names.
+// examples/blackjack.jsonl is a whole recorded game as input for run. It is one of the traces,
+// with real identifiers in place of their names.
 func TestTheExampleIsTheRecordedGame(t *testing.T) {
 	const name = "../../examples/blackjack.jsonl"
 	tr, err := trace.ReadFile("../../integration/testdata/conformance/game-blackjack-1-00.jsonl")

@@ -182,8 +182,8 @@ func (r *runner) answerEach(ctx context.Context, lines *jsonl.Reader) error {
 	}
 }
 
-// setup replaces the engine by a new one. If the setup is refused, there is no engine until the next
-// setup.
+// setup replaces the engine by a new one. If the setup is refused, there is no engine until the
+// next setup.
 func (r *runner) setup(ctx context.Context, setup host.Raw) error {
 	if err := r.end(ctx, 0); err != nil {
 		return err
@@ -269,8 +269,8 @@ func (r *runner) answerSetup(ctx context.Context, q *jsonl.Request) error {
 	return r.write(jsonl.BadSetup(q.Line, err))
 }
 
-// noEngine returns the error for a line after a setup that was refused. The line was meant for the engine
-// of that setup, and must not run on another one.
+// noEngine returns the error for a line after a setup that was refused. The line was meant for the
+// engine of that setup, and must not run on another one.
 func (r *runner) noEngine() error {
 	return &host.Error{Code: "not_found", Message: fmt.Sprintf(
 		`there is no engine: the setup in line %d was refused; the next {"setup":{...}} makes one`, r.refused)}

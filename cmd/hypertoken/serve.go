@@ -192,8 +192,8 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, o serve.Options) e
 	}
 	_, err = fmt.Fprintf(c.OutOrStdout(), "listening on %s://%s\n", scheme, l.Addr())
 	if err != nil {
-		// Nobody needs this line to play. The server writes nothing else to standard output, so the line may be
-		// lost.
+		// Nobody needs this line to play. The server writes nothing else to standard output, so
+		// the line may be lost.
 		o.Logger.Warn("standard output could not be written: this line has the address of the server",
 			"address", fmt.Sprint(scheme, "://", l.Addr()), "error", err)
 	}
@@ -213,7 +213,8 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, o serve.Options) e
 	return err
 }
 
-// untilFailed calls stop if the store fails for good, and returns ctx. The goroutine ends with ctx.
+// untilFailed calls stop if the store fails for good, and returns ctx. The goroutine ends with
+// ctx.
 func untilFailed(ctx context.Context, stop func(), store *disk.Store) context.Context {
 	if store != nil {
 		go func() {

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// exitSignal plus the number of a signal is the exit status of a command that the signal has ended.
-// Shells use the same numbers.
+// exitSignal plus the number of a signal is the exit status of a command that the signal has
+// ended. Shells use the same numbers.
 const exitSignal = 128
 
 // endedBySignal is the cause of a command's context that a signal has ended.

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Texts for standard error are written in order, also if its reader falls behind. Texts that do not fit
-// are dropped and counted.
+// Texts for standard error are written in order, also if its reader falls behind. Texts that do
+// not fit are dropped and counted.
 func TestDiagnosticsNeverBlock(t *testing.T) {
 	in, out, err := os.Pipe()
 	if err != nil {

@@ -53,8 +53,8 @@ func (c *terminal) press(keys ...string) {
 
 var address = regexp.MustCompile(`127\.0\.0\.1:[0-9]+`)
 
-// until waits until the screen has a text. If name is not empty, it also waits until the screen equals the
-// file of that name in testdata/top.
+// until waits until the screen has a text. If name is not empty, it also waits until the screen
+// equals the file of that name in testdata/top.
 func (c *terminal) until(text, name string) {
 	c.t.Helper()
 	file := filepath.Join("testdata", "top", name+".screen")
@@ -139,8 +139,8 @@ func TestTopInATerminal(t *testing.T) {
 	c.until("status 0", "quit")
 }
 
-// NO_COLOR is respected, and everything that a colour shows is also written in words. An interrupt ends
-// top.
+// NO_COLOR is respected, and everything that a colour shows is also written in words. An interrupt
+// ends top.
 func TestTopWithoutColours(t *testing.T) {
 	s := toptest.NewServer(t)
 	c := newTerminal(t, 80, 24,

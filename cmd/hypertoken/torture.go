@@ -122,8 +122,8 @@ Exit status: 0 if every guarantee held; 1 if one did not, or if fewer deaths tha
 	return cmd
 }
 
-// tortureProgress shows the progress of a torture: in place on a terminal, elsewhere a line every ten
-// seconds.
+// tortureProgress shows the progress of a torture: in place on a terminal, elsewhere a line every
+// ten seconds.
 func tortureProgress(w io.Writer, whole time.Duration) func(torture.Report) {
 	p := newProgress(w)
 	next := 10 * time.Second

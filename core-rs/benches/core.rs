@@ -1,5 +1,5 @@
-//! Runs cases.json natively: the baseline of BenchmarkAction in the Go package wasm, which runs the same in WebAssembly.
-//! `make bench-core` runs both and puts them side by side.
+//! Runs cases.json natively: the baseline of BenchmarkAction in the Go package wasm, which runs
+//! the same in WebAssembly. `make bench-core` runs both and puts them side by side.
 
 #[path = "../tests/support/mod.rs"]
 mod support;

@@ -1,9 +1,10 @@
 //! Runs calls of the ABI natively. It reads them from standard input, and writes each reply to
-//! standard output. The integration tests compare the replies with those of WebAssembly, byte for byte.
+//! standard output. The integration tests compare the replies with those of WebAssembly, byte for
+//! byte.
 //!
-//! A call is the number of the call (u32; 0 asks for a new core), the length of its input (u32), and the
-//! input. A reply is ok and changed (one byte each), the logical bytes of the state (u64), then body,
-//! table and events, each after its length (u32). All numbers are little-endian.
+//! A call is the number of the call (u32; 0 asks for a new core), the length of its input (u32),
+//! and the input. A reply is ok and changed (one byte each), the logical bytes of the state (u64),
+//! then body, table and events, each after its length (u32). All numbers are little-endian.
 
 use hypertoken_core::Registry;
 use hypertoken_core::abi::Core;

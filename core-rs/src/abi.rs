@@ -91,8 +91,8 @@ pub struct Reply<'a> {
     /// Whether the state changed.
     pub changed: bool,
     pub body: &'a [u8],
-    /// For a batch, 8 bytes for each member: the offset in `body` at which its result ends (u32), 1 if
-    /// it failed (else 0), 1 if it changed the state (else 0), and two zero bytes.
+    /// For a batch, 8 bytes for each member: the offset in `body` at which its result ends (u32),
+    /// 1 if it failed (else 0), 1 if it changed the state (else 0), and two zero bytes.
     pub table: &'a [u8],
     /// The events, one after the other, each as MessagePack [name, payload].
     pub events: &'a [u8],
@@ -142,7 +142,8 @@ fn take_u64(b: &mut &[u8]) -> Result<u64> {
     Ok(u64::from_le_bytes(take(b, 8)?.try_into().expect("eight bytes")))
 }
 
-/// Reads a dispatch: now (i64), 16 bytes of entropy, the length of the action (u32), the action, the payload.
+/// Reads a dispatch: now (i64), 16 bytes of entropy, the length of the action (u32), the action,
+/// the payload.
 fn request<'a>(b: &mut &'a [u8]) -> Result<Request<'a>> {
     let now = take_u64(b)? as i64;
     if !(-crate::value::MAX_INT..=crate::value::MAX_INT).contains(&now) {
@@ -161,8 +162,8 @@ const MAX_CODE: usize = 256;
 /// payload in its message, and a host treats a core as broken if an error has more than 64 KiB.
 const MAX_MESSAGE: usize = 8 << 10;
 
-/// Returns the beginning of a text, at most `max` bytes. If the text is longer, the result ends with
-/// three dots.
+/// Returns the beginning of a text, at most `max` bytes. If the text is longer, the result ends
+/// with three dots.
 fn bounded(text: &str, max: usize) -> Cow<'_, str> {
     const DOTS: &str = "...";
     if text.len() <= max {
@@ -172,7 +173,8 @@ fn bounded(text: &str, max: usize) -> Cow<'_, str> {
     Cow::Owned(format!("{}{DOTS}", &text[..end]))
 }
 
-/// Writes an error. An error does not count as a result: the writer's limit is raised by its length.
+/// Writes an error. An error does not count as a result: the writer's limit is raised by its
+/// length.
 fn write_error(out: &mut Writer, e: &Error, index: Option<usize>) {
     let mut w = Writer::default();
     w.map(2 + index.is_some() as usize);
@@ -365,8 +367,8 @@ impl Core {
             n => return Err(bad_request(format!("there is no batch mode {n}")).into()),
         };
         let count = take_u32(&mut input)? as usize;
-        // All lengths are checked before the first member runs. So a request that breaks the ABI has
-        // no effect.
+        // All lengths are checked before the first member runs. So a request that breaks the ABI
+        // has no effect.
         let mut members = Vec::with_capacity(count.min(input.len() / 28));
         for _ in 0..count {
             let n = take_u32(&mut input)? as usize;
@@ -433,8 +435,8 @@ pub mod export {
     use std::cell::RefCell;
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-    /// The reply as words of 32 bits; ABI.md has the table. It is static, so a host can read it even
-    /// after a trap.
+    /// The reply as words of 32 bits; ABI.md has the table. It is static, so a host can read it
+    /// even after a trap.
     static REPLY: [AtomicU32; 12] = [const { AtomicU32::new(0) }; 12];
     const OUT_OF_MEMORY: u32 = 2;
 
@@ -480,8 +482,8 @@ pub mod export {
         })
     }
 
-    /// The system allocator. If memory is exhausted, it notes this in the reply, so that a host can
-    /// tell the trap that follows from other traps.
+    /// The system allocator. If memory is exhausted, it notes this in the reply, so that a host
+    /// can tell the trap that follows from other traps.
     #[cfg(target_arch = "wasm32")]
     struct Noting;
 

@@ -4,18 +4,19 @@ use crate::engine::Context;
 use crate::error::{Error, Result, clip, code};
 use crate::write::Writer;
 
-/// The greatest depth of calls between actions. An action that the host dispatched is at depth 0, an
-/// action that it calls is at depth 1.
+/// The greatest depth of calls between actions. An action that the host dispatched is at depth 0,
+/// an action that it calls is at depth 1.
 pub const MAX_CALL_DEPTH: u32 = 8;
 
 impl Context<'_> {
     /// Runs another action of this core, with the same clock, and returns its result, one value.
     /// `payload` is MessagePack; empty counts as an empty map.
     ///
-    /// If the other action fails, its effects on the state, and its events, are taken back at once,
-    /// and the caller may go on. If the caller fails later, the effects of both are taken back.
-    /// The identifiers that it makes continue the caller's sequence of identifiers. For the n-th call
-    /// within a dispatched action, shuffles without a seed draw from stream n + 1 of the entropy.
+    /// If the other action fails, its effects on the state, and its events, are taken back at
+    /// once, and the caller may go on. If the caller fails later, the effects of both are taken
+    /// back. The identifiers that it makes continue the caller's sequence of identifiers. For the
+    /// n-th call within a dispatched action, shuffles without a seed draw from stream n + 1 of the
+    /// entropy.
     ///
     /// Fails with the other action's error, and with [`code::TOO_DEEP`] beyond [`MAX_CALL_DEPTH`].
     pub fn call_raw(&mut self, action: &str, payload: &[u8]) -> Result<Vec<u8>> {

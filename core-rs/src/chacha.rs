@@ -1,5 +1,5 @@
-//! ChaCha8, one block at a time. Existing crates make several blocks at once for vector units, which
-//! is slow in WebAssembly.
+//! ChaCha8, one block at a time. Existing crates make several blocks at once for vector units,
+//! which is slow in WebAssembly.
 
 /// The generator: D. J. Bernstein's ChaCha with 8 rounds, a counter of 64 bits and a stream of 64.
 #[derive(Clone, Debug)]

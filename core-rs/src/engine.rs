@@ -11,12 +11,14 @@ use crate::write::Writer;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The first argument of a handler: the state, the clock, the entropy, and the writer of the result.
+/// The first argument of a handler: the state, the clock, the entropy, and the writer of the
+/// result.
 #[derive(Debug)]
 pub struct Context<'a> {
     /// The state. If the handler fails, its changes are taken back.
     pub state: &'a mut State,
-    /// The writer of the result, which is one value. If a handler writes nothing, the result is nil.
+    /// The writer of the result, which is one value. If a handler writes nothing, the result is
+    /// nil.
     pub out: &'a mut Writer,
     /// The action's clock, in milliseconds since the epoch. The host gives it.
     pub now: i64,
@@ -39,13 +41,14 @@ impl Context<'_> {
         Rng::from_entropy(self.entropy, self.stream)
     }
 
-    /// Returns a new identifier. It depends only on the entropy and on how many identifiers came before.
+    /// Returns a new identifier. It depends only on the entropy and on how many identifiers came
+    /// before.
     pub fn identifier(&mut self) -> String {
         self.ids.get_or_insert_with(|| Rng::from_entropy(self.entropy, 1)).identifier()
     }
 
-    /// Raises an event. The host hands it to listeners once the action is acknowledged. `payload` is
-    /// one value.
+    /// Raises an event. The host hands it to listeners once the action is acknowledged. `payload`
+    /// is one value.
     pub fn emit(&mut self, name: &str, payload: Value<'_>) {
         self.events.out.array(2);
         self.events.out.str(name);
@@ -55,8 +58,8 @@ impl Context<'_> {
 }
 
 impl Context<'_> {
-    /// Runs an action and appends its result to `out`. If the action fails, the state, `out` and the
-    /// events are as they were before.
+    /// Runs an action and appends its result to `out`. If the action fails, the state, `out` and
+    /// the events are as they were before.
     pub(crate) fn run_action(&mut self, action: &str, payload: &[u8]) -> Result {
         let mark = self.state.mark();
         let (start, events, count) = (self.out.len(), self.events.out.len(), self.events.count);
@@ -233,11 +236,11 @@ pub struct Action<'a> {
 pub struct Registry {
     /// In the order in which they were registered.
     actions: Vec<Action<'static>>,
-    /// A hash table with open addressing. A slot has an index of `actions` plus 1, or 0 if it is free.
-    /// The length is a power of two, and at most half of the slots are taken.
+    /// A hash table with open addressing. A slot has an index of `actions` plus 1, or 0 if it is
+    /// free. The length is a power of two, and at most half of the slots are taken.
     slots: Vec<u32>,
-    /// The shapes are read only when the core describes itself. They are shared, because each engine
-    /// has a registry of its own.
+    /// The shapes are read only when the core describes itself. They are shared, because each
+    /// engine has a registry of its own.
     shapes: Arc<Shapes>,
 }
 
@@ -263,8 +266,8 @@ impl Registry {
         r
     }
 
-    /// Sets the shape of an action's result in the list of actions. Results are not compared with it.
-    /// An action without a shape has "any".
+    /// Sets the shape of an action's result in the list of actions. Results are not compared with
+    /// it. An action without a shape has "any".
     pub fn result(&mut self, action: &'static str, shape: &'static str) {
         Arc::make_mut(&mut self.shapes).results.push((action, shape));
     }
@@ -284,8 +287,8 @@ impl Registry {
         self.shapes.results.iter().rfind(|(name, _)| *name == action).map_or("any", |(_, shape)| shape)
     }
 
-    /// Registers an action. It replaces an action of the same name. The fields need not be a constant:
-    /// they are copied, and the copy is kept for the life of the process.
+    /// Registers an action. It replaces an action of the same name. The fields need not be a
+    /// constant: they are copied, and the copy is kept for the life of the process.
     pub fn register(&mut self, a: Action<'_>) {
         let fields: &'static [Field] = if a.fields.is_empty() { &[] } else { Vec::leak(a.fields.to_vec()) };
         self.insert(Action { name: a.name, about: a.about, fields, handler: a.handler });
@@ -321,8 +324,8 @@ impl Registry {
         }
     }
 
-    /// Returns the slot of a name: the slot that has it, or the free slot that it would get. The table
-    /// must have at least one free slot.
+    /// Returns the slot of a name: the slot that has it, or the free slot that it would get. The
+    /// table must have at least one free slot.
     fn slot(&self, name: &str) -> usize {
         let mask = self.slots.len() - 1;
         let mut slot = hash(name.as_bytes()) as usize & mask;
@@ -349,8 +352,8 @@ impl Registry {
         self.actions.get(i.checked_sub(1)?)
     }
 
-    /// Writes the list of actions as MessagePack: an array of {about, fields: [{default?, kind, name,
-    /// required, shape}], name, result}.
+    /// Writes the list of actions as MessagePack: an array of {about, fields: [{default?, kind,
+    /// name, required, shape}], name, result}.
     pub fn list(&self, out: &mut Writer) {
         out.array(self.actions.len());
         for a in self.iter() {
@@ -382,8 +385,8 @@ impl Registry {
         }
     }
 
-    /// Writes the records as MessagePack: an array of {about, fields: [{about, name, optional, shape}],
-    /// name, rest?}.
+    /// Writes the records as MessagePack: an array of {about, fields: [{about, name, optional,
+    /// shape}], name, rest?}.
     pub fn list_records(&self, out: &mut Writer) {
         let all: Vec<&Record> = self.records().collect();
         out.array(all.len());
@@ -393,8 +396,8 @@ impl Registry {
     }
 }
 
-/// Returns a hash of a name. It is made of the name's length and of its first and last eight bytes,
-/// which are enough to tell the names of actions apart.
+/// Returns a hash of a name. It is made of the name's length and of its first and last eight
+/// bytes, which are enough to tell the names of actions apart.
 fn hash(name: &[u8]) -> u32 {
     let (head, tail) = match (name.first_chunk(), name.last_chunk()) {
         (Some(h), Some(t)) => (u64::from_le_bytes(*h), u64::from_le_bytes(*t)),
@@ -437,8 +440,8 @@ impl Engine {
         crate::state_writer::digest(&self.state)
     }
 
-    /// Empties `out` and the events, and limits each to MaxResult bytes. Called before a dispatch or a
-    /// batch.
+    /// Empties `out` and the events, and limits each to MaxResult bytes. Called before a dispatch
+    /// or a batch.
     pub(crate) fn begin(&mut self, out: &mut Writer) {
         let limit = self.state.limits.max_result as usize;
         out.reset(limit);
@@ -455,8 +458,9 @@ impl Engine {
         self.state.commit();
     }
 
-    /// Runs one action and appends its result to `out`. Returns whether the action changed the state.
-    /// If it fails, the state, `out` and the events are as they were before. The caller commits.
+    /// Runs one action and appends its result to `out`. Returns whether the action changed the
+    /// state. If it fails, the state, `out` and the events are as they were before. The caller
+    /// commits.
     pub fn run(&mut self, r: &Request<'_>, out: &mut Writer) -> Result<bool> {
         let mark = self.state.mark();
         let mut cx = Context {

@@ -80,7 +80,8 @@ impl std::error::Error for Error {}
 /// The result of a handler.
 pub type Result<T = ()> = std::result::Result<T, Error>;
 
-/// Returns the first 64 characters of a string, for a message. Three dots follow if there are more.
+/// Returns the first 64 characters of a string, for a message. Three dots follow if there are
+/// more.
 pub(crate) fn clip(s: &str) -> Cow<'_, str> {
     match s.char_indices().nth(64) {
         None => Cow::Borrowed(s),

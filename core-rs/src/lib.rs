@@ -1,9 +1,10 @@
 //! The core of HyperToken: a pure function from a state, an action, a clock and entropy to a new
-//! state and a result. It reads no clock, draws no randomness of its own, imports no function of the
-//! host, and does not panic, whatever its input is.
+//! state and a result. It reads no clock, draws no randomness of its own, imports no function of
+//! the host, and does not panic, whatever its input is.
 //!
-//! The crate `hypertoken-builtin` is the core with the built-in actions. To make one with actions of your own, begin
-//! with `hypertoken core new NAME`; docs/cores.md builds a whole game. A core is a `cdylib` crate such as this:
+//! The crate `hypertoken-builtin` is the core with the built-in actions. To make one with actions
+//! of your own, begin with `hypertoken core new NAME`; docs/cores.md builds a whole game. A core
+//! is a `cdylib` crate such as this:
 //!
 //! ```
 //! use hypertoken_core::{Action, Kind, Registry, required};
@@ -26,17 +27,18 @@
 //! # fn main() {}
 //! ```
 //!
-//! With the feature `typed`, handlers take and return types of your own (see [`handler!`]), and read
-//! the state as types of your own. The feature also has a harness for native tests, [`testing`].
+//! With the feature `typed`, handlers take and return types of your own (see [`handler!`]), and
+//! read the state as types of your own. The feature also has a harness for native tests,
+//! [`testing`].
 //!
 //! If a payload has a member that is none of the action's fields, it is refused before the handler
 //! runs. [`rest`] as the last field allows any members. [`Registry::result`] and
 //! [`Registry::record`] say what the actions return; `hypertoken actions --go` and `--typescript`
 //! make types of that.
 //!
-//! If a handler fails, its changes through [`Context::state`] are taken back. So it may fail at any
-//! point. It may run other actions with [`Context::call_raw`]; to the host, all of them together are
-//! one action.
+//! If a handler fails, its changes through [`Context::state`] are taken back. So it may fail at
+//! any point. It may run other actions with [`Context::call_raw`]; to the host, all of them
+//! together are one action.
 
 pub mod abi;
 mod actions;

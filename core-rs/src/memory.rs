@@ -1,6 +1,6 @@
-//! Compares bytes in WebAssembly, eight at a time. The compiler's own functions compare one byte at a
-//! time, and names and identifiers are compared often. These functions replace them for all slices
-//! and strings.
+//! Compares bytes in WebAssembly, eight at a time. The compiler's own functions compare one byte
+//! at a time, and names and identifiers are compared often. These functions replace them for all
+//! slices and strings.
 
 use std::cmp::Ordering;
 use std::ptr::read_unaligned;
@@ -12,9 +12,9 @@ use std::ptr::read_unaligned;
 #[unsafe(no_mangle)]
 #[inline(never)] // inlined, it would make every sort of strings several times as large
 unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, n: usize) -> i32 {
-    // The first byte that differs decides the order. Read as big-endian, the first byte in memory is
-    // the highest one of the number.
-    // SAFETY: the offset and the eight bytes after it lie within the n bytes. No alignment is needed.
+    // The first byte that differs decides the order. Read as big-endian, the first byte in memory
+    // is the highest one of the number. SAFETY: the offset and the eight bytes after it lie within
+    // the n bytes. No alignment is needed.
     let eight = |i: usize| unsafe {
         let (x, y) = (read_unaligned(a.add(i).cast::<u64>()), read_unaligned(b.add(i).cast::<u64>()));
         if x == y { Ordering::Equal } else { u64::from_be(x).cmp(&u64::from_be(y)) }

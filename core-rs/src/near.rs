@@ -1,8 +1,9 @@
 //! Finds the name that somebody may have meant by a name that does not exist.
 
 /// Returns the one of `names` that is fewest edits away from `name`. It allows one edit for each
-/// three characters of `name`, and at least one; None if no name is that near. An edit adds, removes
-/// or changes a character, or swaps two that are side by side. Upper and lower case count as equal.
+/// three characters of `name`, and at least one; None if no name is that near. An edit adds,
+/// removes or changes a character, or swaps two that are side by side. Upper and lower case count
+/// as equal.
 pub(crate) fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     // Names of fields are short, so a long name is near none of them. This also bounds the time.
     const LONGEST: usize = 64;

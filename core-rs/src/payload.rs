@@ -31,7 +31,8 @@ impl<'a> Payload<'a> {
         }
     }
 
-    /// Returns the name of the first member that is none of an action's fields; None if there is none.
+    /// Returns the name of the first member that is none of an action's fields; None if there is
+    /// none.
     #[inline(always)]
     pub(crate) fn find_unknown(&self, fields: &[Field]) -> Option<&'a str> {
         self.fields.iter().find(|(k, _)| !fields.iter().any(|f| f.name == *k)).map(|(k, _)| *k)
@@ -113,7 +114,8 @@ impl<'a> Payload<'a> {
         amount("amount", a)
     }
 
-    /// Returns a position from 0 to `max`. If `max` is below 0, there is no position, and the call fails.
+    /// Returns a position from 0 to `max`. If `max` is below 0, there is no position, and the call
+    /// fails.
     pub fn position(&self, name: &str, default: Option<i64>, max: i64) -> Result<usize> {
         let p = self.whole(name, default, i64::MIN)?;
         if !(0..=max).contains(&p) {
@@ -168,7 +170,8 @@ impl<'a> Payload<'a> {
         check_tokens(self.array(name)?, name)
     }
 
-    /// Returns decks: an array of arrays of tokens as values, for an action that does not keep them.
+    /// Returns decks: an array of arrays of tokens as values, for an action that does not keep
+    /// them.
     pub fn decks(&self, name: &str) -> Result<Vec<Vec<Value<'a>>>> {
         let deck = |(i, d): (usize, Value<'a>)| {
             let field = format!("{name}[{i}]");
@@ -190,7 +193,8 @@ impl<'a> Payload<'a> {
     }
 }
 
-/// Refuses a member of a payload that is none of the action's fields, unless the last field is [`rest`].
+/// Refuses a member of a payload that is none of the action's fields, unless the last field is
+/// [`rest`].
 ///
 /// [`rest`]: crate::rest
 #[cold]
@@ -203,8 +207,8 @@ pub(crate) fn refuse_member(key: &str, fields: &[Field], action: &str) -> Result
     Err(unknown(format!("unknown field {}", quote(key)), key, &names, action))
 }
 
-/// Fails if a map has a member that is not in `names`. `field` names the map in the error. A value that
-/// is no map passes.
+/// Fails if a map has a member that is not in `names`. `field` names the map in the error. A value
+/// that is no map passes.
 pub(crate) fn check_fields(map: Value<'_>, field: &str, names: &[&str]) -> Result {
     match map.entries().into_iter().flatten().find(|(k, _)| !names.contains(k)) {
         None => Ok(()),
@@ -219,8 +223,8 @@ pub(crate) fn unknown_member(key: &str, names: &[&str], field: &str) -> Error {
     unknown(format!("unknown field {} in {field}", quote(key)), key, names, field)
 }
 
-/// Returns the error for a member that no action reads. It names the field that may have been meant, or
-/// else all fields.
+/// Returns the error for a member that no action reads. It names the field that may have been
+/// meant, or else all fields.
 fn unknown(what: String, key: &str, names: &[&str], owner: &str) -> Error {
     Error::bad_payload(match (nearest(key, names.iter().copied()), names) {
         (Some(near), _) => format!("{what}: did you mean {near:?}?"),
@@ -265,8 +269,8 @@ fn check_tokens<'a>(items: Vec<Value<'a>>, field: &str) -> Result<Vec<Value<'a>>
     items.into_iter().enumerate().map(each).collect()
 }
 
-/// Returns the sum of two amounts. Fails if the sum is not finite, or is outside ±[`MAX_INT`] although
-/// both amounts are whole.
+/// Returns the sum of two amounts. Fails if the sum is not finite, or is outside ±[`MAX_INT`]
+/// although both amounts are whole.
 pub(crate) fn add(field: &str, a: f64, b: f64) -> Result<f64> {
     let sum = a + b;
     let exact = as_int(a).is_some() && as_int(b).is_some();

@@ -18,8 +18,8 @@ impl Rng {
         Rng::Mulberry32(seed.trunc().rem_euclid(4294967296.0) as u32)
     }
 
-    /// Returns the generator for a string. The ChaCha8 key is the XXH64 of the string's bytes with the
-    /// seeds 0, 1, 2 and 3, each little-endian.
+    /// Returns the generator for a string. The ChaCha8 key is the XXH64 of the string's bytes with
+    /// the seeds 0, 1, 2 and 3, each little-endian.
     pub fn from_string(seed: &str) -> Rng {
         let mut key = [0; 32];
         for (i, part) in key.chunks_mut(8).enumerate() {
@@ -28,9 +28,10 @@ impl Rng {
         Rng::ChaCha8(Box::new(ChaCha8::new(&key, 0)))
     }
 
-    /// Returns a generator for an action's entropy. The ChaCha8 key is the entropy followed by 16 zero
-    /// bytes. Streams are independent of each other. Stream 0 is for the shuffles of the dispatched
-    /// action, stream 1 for identifiers, and streams from 2 on for the shuffles of called actions.
+    /// Returns a generator for an action's entropy. The ChaCha8 key is the entropy followed by 16
+    /// zero bytes. Streams are independent of each other. Stream 0 is for the shuffles of the
+    /// dispatched action, stream 1 for identifiers, and streams from 2 on for the shuffles of
+    /// called actions.
     pub fn from_entropy(entropy: &[u8; 16], stream: u64) -> Rng {
         let mut key = [0; 32];
         key[..16].copy_from_slice(entropy);
@@ -73,15 +74,15 @@ impl Rng {
         id
     }
 
-    /// Returns the swaps of a Fisher-Yates shuffle of `n` items, from the last item down. For a random
-    /// number r in [0, 1), a swap is (i, j) with j = floor(r·(i + 1)).
+    /// Returns the swaps of a Fisher-Yates shuffle of `n` items, from the last item down. For a
+    /// random number r in [0, 1), a swap is (i, j) with j = floor(r·(i + 1)).
     pub fn swaps(mut self, n: usize) -> impl Iterator<Item = (usize, usize)> {
         (1..n).rev().map(move |i| (i, (self.unit() * (i + 1) as f64) as usize))
     }
 }
 
-/// Returns the 32-bit hash that `tokens:shuffle` makes of a string: h = 31·h + c over its UTF-16 code
-/// units.
+/// Returns the 32-bit hash that `tokens:shuffle` makes of a string: h = 31·h + c over its UTF-16
+/// code units.
 pub fn string_hash(s: &str) -> u32 {
     s.encode_utf16().fold(0u32, |h, c| h.wrapping_mul(31).wrapping_add(c as u32))
 }

@@ -1,4 +1,5 @@
-//! The sections of a state as they are kept in memory, and how many logical bytes each part counts.
+//! The sections of a state as they are kept in memory, and how many logical bytes each part
+//! counts.
 
 use crate::token::Token;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -7,13 +8,13 @@ use std::rc::Rc;
 /// A map. Its values are kept as the bytes that came. It is sorted by the bytes of its keys.
 pub type Map = BTreeMap<Box<str>, Box<[u8]>>;
 
-/// The logical bytes that things count, in addition to the bytes of their values and names. A weight
-/// is about the memory that a thing takes, so MaxStateBytes bounds memory, too.
+/// The logical bytes that things count, in addition to the bytes of their values and names. A
+/// weight is about the memory that a thing takes, so MaxStateBytes bounds memory, too.
 pub(crate) mod weight {
     /// A token in a pile, and a transaction.
     pub const SLOT: u64 = 32;
-    /// A token that a reset of the stack or of the setup's source goes back to. Its bytes were counted
-    /// when it came.
+    /// A token that a reset of the stack or of the setup's source goes back to. Its bytes were
+    /// counted when it came.
     pub const RESET: u64 = 8;
     /// An entry of a map, and a lock.
     pub const ENTRY: u64 = 64;
@@ -62,8 +63,8 @@ pub enum At {
 #[derive(Clone, Debug)]
 pub struct SourceStack {
     pub id: Box<str>,
-    /// Whether source:addStack added the stack. If so, its tokens' bytes count here, too: the stack
-    /// keeps them, even after they are drawn.
+    /// Whether source:addStack added the stack. If so, its tokens' bytes count here, too: the
+    /// stack keeps them, even after they are drawn.
     pub added: bool,
     pub tokens: Rc<[Token]>,
 }
@@ -76,8 +77,8 @@ pub struct Source {
     pub next_stack: u64,
     /// The seed as it was given; nil if there is none.
     pub seed: Box<[u8]>,
-    /// In mode "auto", the source is reshuffled if a draw leaves this many tokens or fewer; nil for
-    /// never.
+    /// In mode "auto", the source is reshuffled if a draw leaves this many tokens or fewer; nil
+    /// for never.
     pub threshold: Box<[u8]>,
     pub mode: Box<[u8]>,
 }
@@ -93,8 +94,8 @@ pub struct Placement {
     pub reversed: bool,
     pub ts: f64,
     pub label: Box<[u8]>,
-    /// The fields that are kept nowhere else: unknown ones, `tokenId` if it is not the token's id, and
-    /// `tags` if they are not empty. Only game:setState writes such fields.
+    /// The fields that are kept nowhere else: unknown ones, `tokenId` if it is not the token's id,
+    /// and `tags` if they are not empty. Only game:setState writes such fields.
     pub extra: Map,
 }
 
@@ -211,8 +212,9 @@ pub struct Rules {
     pub extra: Map,
 }
 
-/// The limits of an engine. They are set when the engine is opened, and are stored in its snapshots.
-/// They are an input of every action: the same action fails at the same limit in each replay.
+/// The limits of an engine. They are set when the engine is opened, and are stored in its
+/// snapshots. They are an input of every action: the same action fails at the same limit in each
+/// replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The greatest size of the state, in logical bytes.
@@ -224,7 +226,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The greatest value of MaxDepth. It is bounded because a recursive function writes canonical forms.
+    /// The greatest value of MaxDepth. It is bounded because a recursive function writes canonical
+    /// forms.
     pub const MAX_DEPTH: u32 = 128;
 }
 

@@ -1,6 +1,6 @@
 //! Opens an engine from a setup: `{stack?: [token], source?: {stacks: [[token]], reshuffle?:
-//! {threshold, mode}}}`. The setup comes in pieces, which may be cut at any byte. Tokens go into the
-//! state one by one, so the whole setup is never in memory.
+//! {threshold, mode}}}`. The setup comes in pieces, which may be cut at any byte. Tokens go into
+//! the state one by one, so the whole setup is never in memory.
 
 use crate::error::{Error, Result, clip};
 use crate::payload::{check_fields, unknown_member};
@@ -105,8 +105,8 @@ impl SetupReader {
         Ok(self.state)
     }
 
-    /// Reads one item from the start of `b`: a key with its value or with the header of its container, a
-    /// header, or a token. Returns the item's length.
+    /// Reads one item from the start of `b`: a key with its value or with the header of its
+    /// container, a header, or a token. Returns the item's length.
     fn step(&mut self, b: &[u8]) -> Step<usize> {
         let Some((place, left)) = self.open.last_mut() else {
             return self.begin(b);

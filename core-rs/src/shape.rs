@@ -1,9 +1,9 @@
 //! Shapes describe results, payloads and the state, for tools and for people.
 //!
-//! A shape is a text: `any`, `null`, `bool`, `number`, `int` (a whole number), `string`, one certain
-//! string such as `'arc'`, the name of a [`Record`], `map<S>` (string keys, values of the shape S),
-//! `S[]` (an array), `A|B` (one of both), and parentheses. `[]` binds closest: `Token|null[]` is a
-//! token or an array of nulls.
+//! A shape is a text: `any`, `null`, `bool`, `number`, `int` (a whole number), `string`, one
+//! certain string such as `'arc'`, the name of a [`Record`], `map<S>` (string keys, values of the
+//! shape S), `S[]` (an array), `A|B` (one of both), and parentheses. `[]` binds closest:
+//! `Token|null[]` is a token or an array of nulls.
 
 use crate::write::Writer;
 

@@ -2,8 +2,8 @@
 //! read in pieces.
 //!
 //! A map is a token: the first one has number 0, the next one number 1, and so on. Records name
-//! tokens by number, so a token that lies in several places is written and kept once. An array is a
-//! record, whose first item is its kind. ABI.md has the table of kinds.
+//! tokens by number, so a token that lies in several places is written and kept once. An array is
+//! a record, whose first item is its kind. ABI.md has the table of kinds.
 
 use crate::error::{Error, Result, code};
 use crate::sections::{
@@ -64,7 +64,8 @@ pub(crate) struct SnapshotWriter {
     pub(crate) out: Writer,
     generation: u32,
     tokens: u32,
-    /// The kind, and the pile if it has one, of the record whose token numbers are being collected.
+    /// The kind, and the pile if it has one, of the record whose token numbers are being
+    /// collected.
     run: Option<(u64, Option<Pile>)>,
     /// The token numbers of that record.
     numbers: Vec<u32>,
@@ -365,7 +366,8 @@ impl Restorer {
                 return Err(bad("it has no header"));
             }
             let t = Token::new(v, "token").map_err(|e| bad(e.message))?;
-            // The table of tokens may hold tokens that no record names. So it is bounded by itself.
+            // The table of tokens may hold tokens that no record names. So it is bounded by
+            // itself.
             self.token_bytes += t.bytes().len() as u64 + weight::SLOT;
             if self.token_bytes > 4 * self.state.limits.max_state {
                 return Err(bad("its tokens are larger than the state may be"));

@@ -1,7 +1,8 @@
 //! The state of one engine: its sections, and all methods that change them.
 //!
 //! Each method of [`State`] that changes something writes the inverse of the change into the undo
-//! log. So an action that fails at any point leaves the state as it was, and no copy of a state is needed.
+//! log. So an action that fails at any point leaves the state as it was, and no copy of a state is
+//! needed.
 
 use crate::error::{Error, Result, code};
 use crate::rng::Rng;
@@ -76,9 +77,10 @@ impl State {
         s
     }
 
-    /// Returns the logical bytes of the state, which MaxStateBytes bounds. They are the bytes of every
-    /// value and name, counted at each place that holds it, and a weight for each thing, as ABI.md
-    /// lists them. They depend on the state alone, so a restored engine has the same number.
+    /// Returns the logical bytes of the state, which MaxStateBytes bounds. They are the bytes of
+    /// every value and name, counted at each place that holds it, and a weight for each thing, as
+    /// ABI.md lists them. They depend on the state alone, so a restored engine has the same
+    /// number.
     pub fn logical_bytes(&self) -> u64 {
         self.bytes
     }
@@ -131,15 +133,16 @@ impl State {
         &mut self.piles[p as usize]
     }
 
-    /// Attaches a stack. A reset of the stack goes back to `tokens`. The caller puts the tokens that are
-    /// on the stack now into [`Pile::Stack`]. This can't be taken back, so it is only for an engine that
-    /// is being opened.
+    /// Attaches a stack. A reset of the stack goes back to `tokens`. The caller puts the tokens
+    /// that are on the stack now into [`Pile::Stack`]. This can't be taken back, so it is only for
+    /// an engine that is being opened.
     pub(crate) fn attach_stack(&mut self, tokens: Vec<Token>) {
         self.bytes += weight::RESET * tokens.len() as u64;
         self.stack = Some(tokens.into());
     }
 
-    /// Attaches a source. This can't be taken back, so it is only for an engine that is being opened.
+    /// Attaches a source. This can't be taken back, so it is only for an engine that is being
+    /// opened.
     pub(crate) fn attach_source(&mut self, s: Source) {
         self.bytes += source_bytes(&s);
         self.source = Some(Box::new(s));
@@ -510,8 +513,8 @@ impl State {
         }
     }
 
-    /// Sets an entry of a map to a value's bytes. For At::Fired and At::Rules, the caller has checked that
-    /// the state has rules.
+    /// Sets an entry of a map to a value's bytes. For At::Fired and At::Rules, the caller has
+    /// checked that the state has rules.
     pub fn set(&mut self, at: At, key: &str, value: &[u8]) {
         if self.map(at).get(key).is_none_or(|old| &**old != value) {
             self.replace_entry(at, key, value.into());

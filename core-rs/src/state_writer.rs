@@ -7,8 +7,8 @@ use crate::value::Value;
 use crate::walk::{Sec, Visit, Walk};
 use crate::write::{Writer, canonical};
 
-/// A visitor that writes the state as a map. If the walk goes over the hidden sections, they follow the
-/// map.
+/// A visitor that writes the state as a map. If the walk goes over the hidden sections, they
+/// follow the map.
 #[derive(Debug, Default)]
 pub(crate) struct StateWriter {
     pub(crate) out: Writer,
@@ -39,7 +39,8 @@ impl StateWriter {
         self.put_map(m.len(), m.iter().map(|(k, v)| (&**k, &**v)));
     }
 
-    /// Writes the fields of an agent that come before its inventory, or, if `behind` is true, after it.
+    /// Writes the fields of an agent that come before its inventory, or, if `behind` is true,
+    /// after it.
     fn agent_fields(&mut self, a: &Agent, behind: bool) {
         let own: &[&str] = if behind { &["meta", "name", "resources"] } else { &["active", "id"] };
         let mut keys: Vec<&str> = a.extra.keys().map(|k| &**k).filter(|k| (*k > "inventory") == behind).collect();
@@ -252,7 +253,8 @@ impl Visit for StateWriter {
     }
 }
 
-/// Returns the digest: the XXH64 of the canonical form of the state, with the hidden sections after it.
+/// Returns the digest: the XXH64 of the canonical form of the state, with the hidden sections
+/// after it.
 pub(crate) fn digest(s: &State) -> u64 {
     let mut hash = xxhash_rust::xxh64::Xxh64::new(0);
     let mut w = StateWriter { canonical: true, ..StateWriter::default() };

@@ -34,8 +34,8 @@ type Event = (String, Vec<u8>);
 pub struct Table {
     registry: Registry,
     core: Core,
-    /// The clock of the next action, in milliseconds since the epoch. It is 1,700,000,000,000 at first,
-    /// and changes only if the test sets it.
+    /// The clock of the next action, in milliseconds since the epoch. It is 1,700,000,000,000 at
+    /// first, and changes only if the test sets it.
     pub now: i64,
     actions: u64,
     events: Vec<Event>,
@@ -119,8 +119,9 @@ impl Table {
         digest(&mut self.core)
     }
 
-    /// Returns a part of the state, by the keys on the way to it: `["gameState", "winner"]`. Without
-    /// keys, it returns the whole state. Panics if a key is missing, or if the part is not a T.
+    /// Returns a part of the state, by the keys on the way to it: `["gameState", "winner"]`.
+    /// Without keys, it returns the whole state. Panics if a key is missing, or if the part is not
+    /// a T.
     pub fn state<T: DeserializeOwned>(&mut self, path: &[&str]) -> T {
         let state = stream(&mut self.core, Op::State);
         let mut v = Value::trusted(&state);
@@ -130,8 +131,8 @@ impl Table {
         decode(&path.join("."), code::BAD_STATE, v.bytes()).unwrap_or_else(|e| panic!("{e}"))
     }
 
-    /// Returns the events of the actions that succeeded since the last call: the name and the payload
-    /// of each. Panics if a payload is not a T.
+    /// Returns the events of the actions that succeeded since the last call: the name and the
+    /// payload of each. Panics if a payload is not a T.
     pub fn events<T: DeserializeOwned>(&mut self) -> Vec<(String, T)> {
         let typed = |(name, payload): Event| {
             let payload = decode(&format!("the event {name}"), BAD_RESULT, &payload).unwrap_or_else(|e| panic!("{e}"));

@@ -1,4 +1,5 @@
-//! Tokens: cards, pieces, chips. A token is any map with a string `id`. Its bytes are kept as they came.
+//! Tokens: cards, pieces, chips. A token is any map with a string `id`. Its bytes are kept as they
+//! came.
 
 use crate::error::{Error, Result};
 use crate::value::{Value, scan_all};
@@ -20,8 +21,8 @@ struct Head {
 pub struct Token(ThinArc<Head, u8>);
 
 impl Token {
-    /// Makes a token of a checked value. Fails if the value is no map with a string `id`. `field` names
-    /// the value in the error.
+    /// Makes a token of a checked value. Fails if the value is no map with a string `id`. `field`
+    /// names the value in the error.
     pub fn new(v: Value<'_>, field: &str) -> Result<Token> {
         let b = v.bytes();
         let id = v.get("id").and_then(Value::as_str).ok_or_else(|| match v.entries() {

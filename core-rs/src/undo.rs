@@ -1,4 +1,5 @@
-//! The undo log. Each variant of `Undo` is the inverse of one method of `State` that changes the state.
+//! The undo log. Each variant of `Undo` is the inverse of one method of `State` that changes the
+//! state.
 
 use crate::rng::Rng;
 use crate::sections::{Agent, At, Pile, Placement, Section, SourceStack, Spot, Zone};
@@ -37,8 +38,8 @@ pub(crate) enum Undo {
 }
 
 impl Undo {
-    /// Takes one change back. It does not set the logical bytes: a rollback sets them for all changes at
-    /// once.
+    /// Takes one change back. It does not set the logical bytes: a rollback sets them for all
+    /// changes at once.
     pub(crate) fn apply(self, s: &mut State) {
         match self {
             Undo::Insert(p, i) => drop(s.piles[p as usize].remove(i)),

@@ -1,9 +1,9 @@
 //! Values: MessagePack that was checked once and is read in place afterwards.
 //!
-//! A value is nil, a bool, an integer within ±(2^53 - 1), a finite float, a UTF-8 string, an array,
-//! or a map with unique string keys. [`scan`] checks that bytes are such a value. It does not use
-//! recursion, and it checks each length before it uses it. Everything else here reads only bytes that
-//! `scan` has accepted.
+//! A value is nil, a bool, an integer within ±(2^53 - 1), a finite float, a UTF-8 string, an
+//! array, or a map with unique string keys. [`scan`] checks that bytes are such a value. It does
+//! not use recursion, and it checks each length before it uses it. Everything else here reads only
+//! bytes that `scan` has accepted.
 
 use crate::error::{Error, Result, clip, code};
 use crate::write::int_code;
@@ -28,8 +28,8 @@ pub(crate) enum Head {
     Other(u8),
 }
 
-/// Reads the header at the start of `b`. Returns the header and its length in bytes; None if `b` ends
-/// within the header.
+/// Reads the header at the start of `b`. Returns the header and its length in bytes; None if `b`
+/// ends within the header.
 pub(crate) fn head(b: &[u8]) -> Option<(Head, usize)> {
     read_head(b)
 }
@@ -120,8 +120,8 @@ impl Open {
 }
 
 /// Checks the value at the start of `b`. Fails if it is more than `max_depth` containers deep. The
-/// time is linear in the value's length, except for maps whose keys are not in ascending order: those
-/// keys are sorted once, to find two that are equal.
+/// time is linear in the value's length, except for maps whose keys are not in ascending order:
+/// those keys are sorted once, to find two that are equal.
 pub fn scan(b: &[u8], max_depth: usize) -> std::result::Result<Scanned, ScanError> {
     let invalid = |e: Error| Err(ScanError::Invalid(e));
     // The innermost open container, and those around it. The value itself is the one item of a
@@ -190,8 +190,8 @@ pub fn scan(b: &[u8], max_depth: usize) -> std::result::Result<Scanned, ScanErro
                 )));
             }
         }
-        // An item has ended. If it was the last one of its container, the container ends, too, and is
-        // itself an item that has ended. An empty container is counted in the loop below.
+        // An item has ended. If it was the last one of its container, the container ends, too, and
+        // is itself an item that has ended. An empty container is counted in the loop below.
         if !matches!(h, Head::Array(_) | Head::Map(_)) {
             inner.left -= 1;
         }
@@ -206,8 +206,8 @@ pub fn scan(b: &[u8], max_depth: usize) -> std::result::Result<Scanned, ScanErro
     }
 }
 
-/// Returns whether the bytes are UTF-8. Most strings are short and ASCII: that is checked first, eight
-/// bytes at a time.
+/// Returns whether the bytes are UTF-8. Most strings are short and ASCII: that is checked first,
+/// eight bytes at a time.
 fn is_utf8(b: &[u8]) -> bool {
     let (words, rest) = b.as_chunks::<8>();
     let high = words.iter().fold(0, |h, w| h | u64::from_le_bytes(*w)) & 0x8080_8080_8080_8080;
@@ -282,14 +282,14 @@ impl<'a> Value<'a> {
     /// The value nil.
     pub const NIL: Value<'static> = Value(&[0xc0]);
 
-    /// Returns bytes as a value, without a check. The caller knows that they are exactly one value. With
-    /// other bytes, later reads return nonsense or panic.
+    /// Returns bytes as a value, without a check. The caller knows that they are exactly one
+    /// value. With other bytes, later reads return nonsense or panic.
     pub(crate) fn trusted(b: &'a [u8]) -> Value<'a> {
         Value(b)
     }
 
-    /// Returns bytes as a value. Fails if `b` is not exactly one value of at most `max_depth` containers
-    /// within each other.
+    /// Returns bytes as a value. Fails if `b` is not exactly one value of at most `max_depth`
+    /// containers within each other.
     pub fn parse(b: &'a [u8], max_depth: usize) -> Result<Value<'a>> {
         scan_all(b, max_depth).map(|_| Value(b))
     }
@@ -349,8 +349,9 @@ impl<'a> Value<'a> {
         self.entries()?.find(|(k, _)| *k == key).map(|(_, v)| v)
     }
 
-    /// Returns the offsets within [`Value::bytes`] at which the entries of a map or the items of an array
-    /// begin; nothing for other values. u32 is enough, because no request is as long as 4 GiB.
+    /// Returns the offsets within [`Value::bytes`] at which the entries of a map or the items of
+    /// an array begin; nothing for other values. u32 is enough, because no request is as long as 4
+    /// GiB.
     pub(crate) fn offsets(self) -> impl Iterator<Item = u32> {
         let (left, first, map) = match self.head() {
             (Head::Array(n), at) => (n, at, false),
@@ -395,7 +396,8 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Returns the value as a text for messages. Strings are clipped; arrays and maps are only named.
+    /// Returns the value as a text for messages. Strings are clipped; arrays and maps are only
+    /// named.
     pub fn describe(self) -> String {
         match self.head().0 {
             Head::Bool(b) => b.to_string(),
@@ -409,7 +411,8 @@ impl<'a> Value<'a> {
 }
 
 fn str_at(b: &[u8]) -> &str {
-    // SAFETY: the callers pass only bytes that `scan` has accepted, or that `Writer` wrote from a str.
+    // SAFETY: the callers pass only bytes that `scan` has accepted, or that `Writer` wrote from a
+    // str.
     unsafe { std::str::from_utf8_unchecked(b) }
 }
 

@@ -1,9 +1,9 @@
-//! A walk over the whole state, in steps. A visitor writes what the walk meets, and between two steps
-//! the bytes can be sent in chunks.
+//! A walk over the whole state, in steps. A visitor writes what the walk meets, and between two
+//! steps the bytes can be sent in chunks.
 //!
-//! The walk goes through the sections of the state as a map, sorted by the bytes of their keys. Then
-//! come the hidden sections, such as the order of the agents and the tokens that resets go back to.
-//! They belong to the state, but a caller who asks for the state does not see them.
+//! The walk goes through the sections of the state as a map, sorted by the bytes of their keys.
+//! Then come the hidden sections, such as the order of the agents and the tokens that resets go
+//! back to. They belong to the state, but a caller who asks for the state does not see them.
 
 use crate::sections::{Agent, At, Pile, Placement, Source, SourceStack};
 use crate::state::State;
@@ -14,8 +14,8 @@ use std::rc::Rc;
 /// The most tokens, entries or placements of one step.
 const RUN: usize = 256;
 
-/// A visitor of a walk. The walk calls the methods in its order. Each call has the name of a section, a
-/// length, or an item.
+/// A visitor of a walk. The walk calls the methods in its order. Each call has the name of a
+/// section, a length, or an item.
 pub(crate) trait Visit {
     fn begin(&mut self, sections: usize);
     /// A section begins. The visitor writes the header of a section that is a map of fixed fields.
@@ -108,8 +108,9 @@ pub(crate) struct Walk {
     /// The index of the current section.
     i: usize,
     begun: bool,
-    /// The stage within the section. A section that is long has several stages, and a stage may take
-    /// several steps. The fields below say how far it is; which of them it uses depends on the stage.
+    /// The stage within the section. A section that is long has several stages, and a stage may
+    /// take several steps. The fields below say how far it is; which of them it uses depends on
+    /// the stage.
     stage: usize,
     /// The next index or order.
     at: u64,
@@ -173,7 +174,8 @@ impl Walk {
                 true
             }
             (Sec::Rules, 1) => {
-                // `fired` stands between the other keys, in their order. Only game:setState writes others.
+                // `fired` stands between the other keys, in their order. Only game:setState writes
+                // others.
                 v.entries(At::Rules, s.map(At::Rules).len() + 1);
                 self.next_stage()
             }
@@ -310,8 +312,8 @@ impl Walk {
         }
     }
 
-    /// Takes one step within a map. Stage `base + 1` is its length, stage `base + 2` its entries. Returns
-    /// true if the map has ended.
+    /// Takes one step within a map. Stage `base + 1` is its length, stage `base + 2` its entries.
+    /// Returns true if the map has ended.
     fn map<V: Visit>(&mut self, at: At, base: usize, s: &State, v: &mut V) -> bool {
         let m = s.map(at);
         if self.stage == base + 1 {
@@ -330,8 +332,8 @@ impl Walk {
         n < RUN
     }
 
-    /// Visits a pile's length if `first` is true, else its next tokens. Returns true if the pile has ended;
-    /// then the next stage is set.
+    /// Visits a pile's length if `first` is true, else its next tokens. Returns true if the pile
+    /// has ended; then the next stage is set.
     fn pile<V: Visit>(&mut self, p: Pile, first: bool, s: &State, v: &mut V) -> bool {
         let pile = s.pile(p);
         if first {

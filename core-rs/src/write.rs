@@ -2,11 +2,12 @@
 
 use crate::value::{Head, Value, as_int};
 
-/// The most memory that a reused buffer keeps, in bytes. So one large result does not take up memory
-/// for the engine's whole life.
+/// The most memory that a reused buffer keeps, in bytes. So one large result does not take up
+/// memory for the engine's whole life.
 pub(crate) const KEPT: usize = 256 << 10;
 
-/// Returns the first byte of an integer's shortest form. If it is not negative, that is an unsigned form.
+/// Returns the first byte of an integer's shortest form. If it is not negative, that is an
+/// unsigned form.
 pub(crate) fn int_code(i: i64) -> u8 {
     match i {
         -32..=127 => i as u8,
@@ -21,7 +22,8 @@ pub(crate) fn int_code(i: i64) -> u8 {
     }
 }
 
-/// Writes MessagePack in canonical form. Only the bytes given to [`Writer::raw`] may be in another form.
+/// Writes MessagePack in canonical form. Only the bytes given to [`Writer::raw`] may be in another
+/// form.
 ///
 /// A writer has a limit in bytes. If a write would exceed it, nothing more is written, and
 /// [`Writer::overflown`] returns true. So the memory of a result is bounded while it is made.
@@ -76,8 +78,8 @@ impl Writer {
         self.buf.truncate(len);
         self.overflown = false;
     }
-    /// Returns whether `n` more bytes may be written. Once it has returned false, it returns false until
-    /// the writer is reset or truncated.
+    /// Returns whether `n` more bytes may be written. Once it has returned false, it returns false
+    /// until the writer is reset or truncated.
     #[inline]
     fn fits(&mut self, n: usize) -> bool {
         self.overflown |= n > self.limit.saturating_sub(self.buf.len());
@@ -117,7 +119,8 @@ impl Writer {
             (first, _) => self.put_head(first, v as u64, 8),
         }
     }
-    /// Writes a number: as an integer if it is whole and within ±[`MAX_INT`], else as a float of 64 bits.
+    /// Writes a number: as an integer if it is whole and within ±[`MAX_INT`], else as a float of
+    /// 64 bits.
     pub fn num(&mut self, v: f64) {
         match as_int(v) {
             Some(i) => self.int(i),
@@ -141,8 +144,8 @@ impl Writer {
         }
         self.put(s.as_bytes());
     }
-    /// Writes a key of at most 15 bytes that is a constant. It is faster than [`Writer::str`]: a few
-    /// stores instead of a copy.
+    /// Writes a key of at most 15 bytes that is a constant. It is faster than [`Writer::str`]: a
+    /// few stores instead of a copy.
     #[inline(always)]
     pub(crate) fn key(&mut self, s: &'static str) {
         let n = s.len();
@@ -159,8 +162,8 @@ impl Writer {
             _ => self.put_head(0xdd, n as u64, 4),
         }
     }
-    /// Writes the header of a map of `n` entries. The caller writes the entries next, each a key and its
-    /// value, sorted by the keys' bytes.
+    /// Writes the header of a map of `n` entries. The caller writes the entries next, each a key
+    /// and its value, sorted by the keys' bytes.
     pub fn map(&mut self, n: usize) {
         match n {
             0..=15 => self.put_byte(0x80 | n as u8),
@@ -174,9 +177,9 @@ impl Writer {
     }
 }
 
-/// Appends the canonical form of a value: map keys sorted by bytes, whole floats within ±[`MAX_INT`]
-/// as integers, other floats in 64 bits, each header in its shortest form. The recursion is as deep as
-/// the value.
+/// Appends the canonical form of a value: map keys sorted by bytes, whole floats within
+/// ±[`MAX_INT`] as integers, other floats in 64 bits, each header in its shortest form. The
+/// recursion is as deep as the value.
 pub fn canonical(v: Value<'_>, out: &mut Writer) {
     match v.head().0 {
         Head::Int(_) | Head::Float(_) => out.num(v.as_f64().unwrap_or_default()),

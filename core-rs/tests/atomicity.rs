@@ -1,6 +1,6 @@
 //! Random runs of valid and invalid actions of every family. An action that fails has no effect. A
-//! batch has the effects of its members. An engine restored from a snapshot is the same engine. The
-//! same inputs give the same bytes.
+//! batch has the effects of its members. An engine restored from a snapshot is the same engine.
+//! The same inputs give the same bytes.
 
 mod support;
 
@@ -53,7 +53,8 @@ struct Sent {
 }
 
 impl Run {
-    /// Makes the actions, by running them: a payload may name the placements that earlier ones made.
+    /// Makes the actions, by running them: a payload may name the placements that earlier ones
+    /// made.
     fn make(&self) -> Vec<Sent> {
         let registry = Registry::builtin();
         let actions: Vec<&Action> = registry.iter().collect();
@@ -307,8 +308,8 @@ fn a_failed_atomic_batch_has_no_effect() {
         let error = other_error(&mut run.start.open(), &members[..=good]);
         assert_eq!((a.error().0, a.error().1), error);
         assert!(h.print() == before, "{:?}{}", a.error(), told(&sent));
-        // The engine goes on as if nothing had happened: the batch without the failed member has the
-        // effects of its members.
+        // The engine goes on as if nothing had happened: the batch without the failed member has
+        // the effects of its members.
         let a = h.raw(Op::Batch as u32, &batch(false, &members[..good]));
         assert!(a.ok, "{:?}{}", a.error(), told(&sent));
         let answers = one_by_one(&mut other, &members[..good]);

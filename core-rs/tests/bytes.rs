@@ -1,5 +1,5 @@
-//! Hostile bytes, as values, payloads, setups, snapshots and whole requests. There is always an answer,
-//! and never a panic. After an error the digest is as before.
+//! Hostile bytes, as values, payloads, setups, snapshots and whole requests. There is always an
+//! answer, and never a panic. After an error the digest is as before.
 
 mod support;
 
@@ -56,7 +56,8 @@ fn rolls(n: usize) -> impl Strategy<Value = Vec<u16>> {
     prop::collection::vec(any::<u16>(), n)
 }
 
-/// Writes a value in one of the many ways that MessagePack allows. Dice without numbers pick the shortest.
+/// Writes a value in one of the many ways that MessagePack allows. Dice without numbers pick the
+/// shortest.
 fn encode(v: &V, dice: &mut Dice<'_>, out: &mut Vec<u8>) {
     match v {
         V::Nil => out.push(0xc0),
@@ -140,8 +141,8 @@ fn canonical_of(b: &[u8]) -> Vec<u8> {
     w.into_bytes()
 }
 
-/// Makes the same decision as [`scan`], with a decoder that shares no code with it. Returns the value's
-/// length, if the bytes are a value.
+/// Makes the same decision as [`scan`], with a decoder that shares no code with it. Returns the
+/// value's length, if the bytes are a value.
 fn reference(b: &[u8], depth: usize) -> Option<usize> {
     fn uint(b: &[u8], n: usize) -> Option<u64> {
         Some(b.get(1..1 + n)?.iter().fold(0, |v, x| v << 8 | *x as u64))
@@ -337,7 +338,8 @@ fn digest(h: &mut Host) -> Option<u64> {
     a.ok.then(|| u64::from_le_bytes(a.body.try_into().unwrap()))
 }
 
-/// What every answer of a dispatch has: a result that is a value, or an error that left the digest alone.
+/// What every answer of a dispatch has: a result that is a value, or an error that left the digest
+/// alone.
 fn answers(h: &mut Host, input: &[u8]) {
     let before = digest(h);
     let a = h.raw(Op::Dispatch as u32, input);
@@ -440,7 +442,8 @@ fn any_call_is_answered() {
         let mut h = rich();
         for (op, input) in calls {
             let opens = (Op::Open as u32..=Op::Ready as u32).contains(&op);
-            // Another call would end a stream, so an engine is looked at only around calls that end it too.
+            // Another call would end a stream, so an engine is looked at only around calls that
+            // end it too.
             let looks = !opens && op != Op::Next as u32;
             let before = if looks { digest(&mut h) } else { None };
             let a = h.raw(op, &input);
@@ -597,7 +600,8 @@ fn sealed(snapshot: &[u8]) -> Vec<u8> {
 /// How the record of the end begins.
 const END: &[u8] = &[0x92, 17];
 
-/// Everything that can be restored is an engine: it answers, and can be written and restored again.
+/// Everything that can be restored is an engine: it answers, and can be written and restored
+/// again.
 fn alive(h: &mut Host) {
     for (action, payload) in good() {
         let entropy = h.entropy();
@@ -619,7 +623,8 @@ fn a_snapshot_with_any_byte_changed_is_refused_or_restored() {
     check(1200, (rolls(16), any::<bool>()), |(how, seal)| {
         let mut b = mutated(&snapshot, &mut Dice::new(&how));
         if seal {
-            // The digest is no secret: an attacker who changes a snapshot can also change the digest.
+            // The digest is no secret: an attacker who changes a snapshot can also change the
+            // digest.
             b = sealed(&b);
         }
         match Host::restore(&b, CHUNK) {
@@ -729,7 +734,8 @@ fn records_that_no_core_writes_are_refused() {
 
 // Crafted by hand: each of these once broke an engine.
 
-/// The snapshot of an engine with records put in before the one at `at`, or at the end, and its digest made to fit.
+/// The snapshot of an engine with records put in before the one at `at`, or at the end, and its
+/// digest made to fit.
 fn crafted(h: &mut Host, before: &[u8], records: &[Json]) -> Vec<u8> {
     let mut all = values(&h.stream(Op::Snapshot));
     let at = all.iter().position(|r| r.starts_with(before)).unwrap();

@@ -1,5 +1,5 @@
-//! Actions that run other actions. To the host they are one action, which takes effect as a whole or not
-//! at all.
+//! Actions that run other actions. To the host they are one action, which takes effect as a whole
+//! or not at all.
 
 use hypertoken_core::testing::Table;
 use hypertoken_core::{
@@ -147,7 +147,8 @@ fn calls_share_the_entropy_and_do_not_repeat_it() {
     let ids: std::collections::BTreeSet<String> =
         v["ids"].as_array().unwrap().iter().map(|i| i.as_str().unwrap().to_string()).collect();
     assert_eq!(ids.len(), 3, "no identifier comes twice");
-    // An action that the host dispatches itself, with the same entropy, has the same result as before.
+    // An action that the host dispatches itself, with the same entropy, has the same result as
+    // before.
     let mut alone = Table::open(registry(), &deck(30));
     alone.run::<()>("stack:shuffle", &()).unwrap();
     let shuffled: Json = alone.state(&["stack", "stack"]);
@@ -250,7 +251,8 @@ fn a_value_of_the_state_is_bounded_in_depth() {
     assert_eq!(t.refused("nest", &json!({"n": 10})), "too_deep");
 }
 
-/// A handler that depends on something else is found by the harness, before a host finds it at a recovery.
+/// A handler that depends on something else is found by the harness, before a host finds it at a
+/// recovery.
 #[test]
 #[should_panic(expected = "an engine that was restored from a snapshot answers")]
 fn the_harness_finds_what_differs_in_a_replay() {

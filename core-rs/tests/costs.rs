@@ -1,5 +1,5 @@
-//! The memory that actions allocate, in bytes. An action allocates in proportion to the data that it
-//! touches, and holds a small multiple of that at once.
+//! The memory that actions allocate, in bytes. An action allocates in proportion to the data that
+//! it touches, and holds a small multiple of that at once.
 
 mod support;
 
@@ -36,7 +36,8 @@ unsafe impl GlobalAlloc for Counting {
         unsafe { System.dealloc(p, l) }
     }
     unsafe fn realloc(&self, p: *mut u8, l: Layout, n: usize) -> *mut u8 {
-        // Growing a buffer by doubling costs as much again as it holds at last: the growth alone is counted.
+        // Growing a buffer by doubling costs as much again as it holds at last: the growth alone
+        // is counted.
         note(n.saturating_sub(l.size()), n as isize - l.size() as isize);
         unsafe { System.realloc(p, l, n) }
     }
@@ -85,8 +86,8 @@ fn patches_cost_what_they_touch() {
     }
 }
 
-/// A value of many small items, which one patch opens. The index takes four bytes for each item, and the
-/// items have no nodes.
+/// A value of many small items, which one patch opens. The index takes four bytes for each item,
+/// and the items have no nodes.
 #[test]
 fn one_patch_of_many_items() {
     let mut h = open();

@@ -1,7 +1,8 @@
 //! A failed action leaves the state as it was: every action, each way that it fails.
 //!
-//! An action's ways to fail come from two tables: its declared fields, missing or wrong, and [`rows`]. Each is tried on
-//! a rich engine, and digest, logical bytes, state and snapshot are compared with what they were.
+//! An action's ways to fail come from two tables: its declared fields, missing or wrong, and
+//! [`rows`]. Each is tried on a rich engine, and digest, logical bytes, state and snapshot are
+//! compared with what they were.
 
 mod support;
 
@@ -19,8 +20,8 @@ const STATE: &str = "bad_state";
 const LARGE: &str = "too_large";
 const DEEP: &str = "too_deep";
 
-/// Actions that take no field and need nothing of the state: with a payload that is one, and within the limits, they
-/// always succeed.
+/// Actions that take no field and need nothing of the state: with a payload that is one, and
+/// within the limits, they always succeed.
 const NEVER_FAIL: &[(&str, &str)] = &[
     ("space:clear", "there may be nothing to drop"),
     ("agent:getAll", "there may be no agent"),
@@ -317,7 +318,8 @@ fn set_state_rows() -> Vec<Row> {
             "field patches[1].path: want strings",
         ),
         patches(json!([{"path": ["a"], "value": 1}, {"path": ["a"]}]), BAD, "field patches[1].value: want a value"),
-        // Paths that lead nowhere. What is falsy counts as missing, so "text" and "on" are scalars in the way.
+        // Paths that lead nowhere. What is falsy counts as missing, so "text" and "on" are scalars
+        // in the way.
         at(json!(["text", "a"]), BAD, "field patches[0].path: \"a\" leads into the string \"x\", not a map"),
         at(json!(["on", "a"]), BAD, "field patches[0].path: \"a\" leads into true, not a map"),
         at(
@@ -506,7 +508,8 @@ fn wrong(kind: Kind) -> Vec<(Json, &'static str)> {
 /// nil stands for a missing field here.
 const NIL_IS_NONE: &[(&str, &str)] = &[("token:split", "propertiesArray"), ("game:setState", "patches")];
 
-/// Checks an action that fails: its error is as expected, and the engine is as `before` afterwards.
+/// Checks an action that fails: its error is as expected, and the engine is as `before`
+/// afterwards.
 struct Checked {
     h: Host,
     before: Print,
@@ -926,7 +929,8 @@ fn errors_take_nothing_from_max_result_and_add_nothing_to_it() {
     assert_eq!(failed, [true, true], "64 bytes do not fit into 50, whatever failed before");
 }
 
-/// A host takes an error of more than 64 KiB for a core that is broken, and closes the engine's instance.
+/// A host takes an error of more than 64 KiB for a core that is broken, and closes the engine's
+/// instance.
 #[test]
 fn errors_are_short_whatever_the_payload_has() {
     let mut h = rich();

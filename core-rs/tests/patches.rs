@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};
 use support::{Host, NOW, check};
 
-/// Does the same as game:setState for a key that is no built-in section, in the simplest way. None if it
-/// fails.
+/// Does the same as game:setState for a key that is no built-in section, in the simplest way. None
+/// if it fails.
 fn expected(old: Option<&Json>, payload: &Json) -> Option<Json> {
     if let Some(value) = payload.get("value") {
         let (Some(Json::Object(base)), false) = (old, payload["replace"] == json!(true)) else {
@@ -107,7 +107,8 @@ fn set_state_does_what_it_says() {
     });
 }
 
-/// As deep as MaxDepth allows, in the old value, in the new one and in the path; the stack does not grow with it.
+/// As deep as MaxDepth allows, in the old value, in the new one and in the path; the stack does
+/// not grow with it.
 #[test]
 fn depth() {
     let mut h = Host::standard(&json!({}));

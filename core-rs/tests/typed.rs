@@ -84,7 +84,8 @@ fn a_payload_is_its_type() {
     assert_eq!(answer::<Play>(least), Ok(numbers(filled)));
 }
 
-/// JSON as the harness reads it: all numbers as floats or integers, whichever serde_json makes of a core's.
+/// JSON as the harness reads it: all numbers as floats or integers, whichever serde_json makes of
+/// a core's.
 fn numbers(v: Json) -> Json {
     let raw = Raw::new(&v).unwrap();
     raw.to().unwrap()
@@ -382,8 +383,8 @@ fn any_json() -> impl Strategy<Value = Json> {
     })
 }
 
-/// Whatever comes: a type takes it and gives it back, or an error with a code and a message; never a panic. A raw value is
-/// handed on byte for byte, also through serde's own buffer.
+/// Whatever comes: a type takes it and gives it back, or an error with a code and a message; never
+/// a panic. A raw value is handed on byte for byte, also through serde's own buffer.
 #[test]
 fn anything_is_taken_or_refused() {
     #[derive(Deserialize, Serialize)]
@@ -433,7 +434,8 @@ fn a_token_is_a_payload_and_a_result() {
     assert_eq!((&*e.code, &*e.message), ("bad_payload", "field card: token.id: want a string, got 7"));
 }
 
-/// A payload may have any keys. Characters that can't be printed are escaped, and errors stay short.
+/// A payload may have any keys. Characters that can't be printed are escaped, and errors stay
+/// short.
 #[test]
 fn keys_in_errors_can_be_printed() {
     #[derive(Debug, Deserialize, Serialize)]

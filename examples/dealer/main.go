@@ -1,6 +1,6 @@
 // Command dealer deals hands of cards. The deck is in a worker process, and the program is its own
-// worker. It prints the process ID of the worker. If you kill the worker while it deals, the game goes
-// on as if nothing had happened.
+// worker. It prints the process ID of the worker. If you kill the worker while it deals, the game
+// goes on as if nothing had happened.
 //
 //	go run ./examples/dealer --rounds 20 --pause 1s
 package main

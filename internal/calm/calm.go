@@ -1,6 +1,6 @@
-// Package calm keeps a log from doing harm. The log stays readable if the same thing happens again and
-// again, as in a crash loop. And if nobody reads the process's standard error any more, logging does
-// not end the process.
+// Package calm keeps a log from doing harm. The log stays readable if the same thing happens again
+// and again, as in a crash loop. And if nobody reads the process's standard error any more,
+// logging does not end the process.
 package calm
 
 import (
@@ -13,20 +13,21 @@ import (
 )
 
 const (
-	// Burst is how many records with one message are logged without a pause. Every is the least time
-	// between further ones.
+	// Burst is how many records with one message are logged without a pause. Every is the least
+	// time between further ones.
 	Burst = 10
 	Every = time.Second
-	// Messages is how many messages are counted separately. All further ones count together, as one.
+	// Messages is how many messages are counted separately. All further ones count together, as
+	// one.
 	Messages = 256
-	// Suppressed is the key of an attribute: how many records with the same message were left out since
-	// the last one that was logged.
+	// Suppressed is the key of an attribute: how many records with the same message were left out
+	// since the last one that was logged.
 	Suppressed = "suppressed"
 )
 
-// Handler passes on at most [Burst] records with one message, and then one for each [Every]. Such a
-// record says how many were left out before it. All debug records are passed on. While next handles a
-// record, SIGPIPE does not end the process.
+// Handler passes on at most [Burst] records with one message, and then one for each [Every]. Such
+// a record says how many were left out before it. All debug records are passed on. While next
+// handles a record, SIGPIPE does not end the process.
 type Handler struct {
 	next  slog.Handler
 	state *state

@@ -16,8 +16,8 @@ func lines(b *bytes.Buffer) []string {
 	return strings.Split(strings.TrimSpace(b.String()), "\n")
 }
 
-// If the same record comes again and again, the first ones are logged, and then one a second that says
-// how many were left out.
+// If the same record comes again and again, the first ones are logged, and then one a second that
+// says how many were left out.
 func TestACrashLoop(t *testing.T) {
 	var out bytes.Buffer
 	h := calm.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))

@@ -6,10 +6,10 @@ import (
 	"syscall"
 )
 
-// withoutSIGPIPE calls f and returns its error. If a process writes to a standard output or a standard
-// error that nobody reads any more, Go ends the process, unless the program handles SIGPIPE. While f
-// runs, this package handles SIGPIPE, so the write fails with EPIPE instead. An application that
-// handles or ignores SIGPIPE keeps what it has asked for.
+// withoutSIGPIPE calls f and returns its error. If a process writes to a standard output or a
+// standard error that nobody reads any more, Go ends the process, unless the program handles
+// SIGPIPE. While f runs, this package handles SIGPIPE, so the write fails with EPIPE instead. An
+// application that handles or ignores SIGPIPE keeps what it has asked for.
 func withoutSIGPIPE(f func() error) error {
 	if signal.Ignored(syscall.SIGPIPE) {
 		return f() // signal.Stop would end the ignoring

@@ -30,8 +30,8 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-// A log that nobody reads does not end the application. If the application itself writes there, that
-// ends it, as it would without this package.
+// A log that nobody reads does not end the application. If the application itself writes there,
+// that ends it, as it would without this package.
 func TestALogThatNobodyReads(t *testing.T) {
 	in, out, err := os.Pipe()
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package executor runs the requests of placed engines on instances of a core. A worker process uses
-// it, and so does a host that has no worker. So in both places the same code runs the same bytes of a
-// request, and answers with the same bytes.
+// Package executor runs the requests of placed engines on instances of a core. A worker process
+// uses it, and so does a host that has no worker. So in both places the same code runs the same
+// bytes of a request, and answers with the same bytes.
 package executor
 
 import (
@@ -34,17 +34,17 @@ type Instance interface {
 // Out takes the answers. An [ipc.Writer] is one.
 type Out interface {
 	Append(h ipc.Header, parts ...[]byte) int
-	// Flush writes the finished answers. It is called before a request that may take long, so that they
-	// do not wait for it.
+	// Flush writes the finished answers. It is called before a request that may take long, so that
+	// they do not wait for it.
 	Flush()
-	// Drain waits while more than limit bytes wait to be written. It is called after each chunk of a
-	// stream.
+	// Drain waits while more than limit bytes wait to be written. It is called after each chunk of
+	// a stream.
 	Drain(limit int)
 }
 
 const (
-	// slow is the run time above which an action is slow. Finished answers are written before a slow action
-	// runs.
+	// slow is the run time above which an action is slow. Finished answers are written before a
+	// slow action runs.
 	slow = 20 * time.Microsecond
 	// maxTimings is the greatest number of actions whose run times are kept.
 	maxTimings = 4096
@@ -59,7 +59,8 @@ type Executor struct {
 	maxFrame    int
 	timings     map[string]*timing
 	epoch       time.Time
-	// mark is the time at which the last request ended, counted from epoch; 0 if there was a pause since.
+	// mark is the time at which the last request ended, counted from epoch; 0 if there was a pause
+	// since.
 	mark time.Duration
 	last time.Duration // the run time of the last request
 	// The fields below are buffers that are reused between requests.
@@ -82,8 +83,8 @@ func New(instantiate func(context.Context) (Instance, error), out Out, maxFrame 
 		epoch: time.Now()}
 }
 
-// Paused tells the executor that time has passed since the last request. Without a pause, a request
-// begins when the last one ends, and the clock is read once for both.
+// Paused tells the executor that time has passed since the last request. Without a pause, a
+// request begins when the last one ends, and the clock is read once for both.
 func (x *Executor) Paused() { x.mark = 0 }
 
 func (x *Executor) start() {
@@ -142,9 +143,9 @@ func (e *Engine) Memory() uint64 {
 	return e.instance.Memory()
 }
 
-// Run runs a request and appends its answer. It fails with a [*ipc.MalformedError] if the request breaks
-// the protocol; then there is no answer. If ctx ends while an interruptible core runs, the answer is a
-// failure with CodeInterrupted, and the placement is lost.
+// Run runs a request and appends its answer. It fails with a [*ipc.MalformedError] if the request
+// breaks the protocol; then there is no answer. If ctx ends while an interruptible core runs, the
+// answer is a failure with CodeInterrupted, and the placement is lost.
 func (e *Engine) Run(ctx context.Context, h ipc.Header, body []byte) error {
 	switch h.Kind {
 	case ipc.Dispatch:
@@ -185,8 +186,8 @@ func (e *Engine) answer(h ipc.Header, flags ipc.Flags, o ipc.Outcome) {
 	e.x.head = o.AppendHead(e.x.head[:0])
 	e.x.tail = ipc.AppendBytes(e.x.tail[:0], len(o.Events))
 	if n := ipc.HeaderSize + len(e.x.head) + len(o.Result) + len(e.x.tail) + len(o.Events); n > e.x.maxFrame {
-		// The answer can't be sent, so the journal does not get the action. Its changes are dropped together
-		// with the placement.
+		// The answer can't be sent, so the journal does not get the action. Its changes are
+		// dropped together with the placement.
 		e.fail(h, time.Duration(o.RunTime), true, ipc.Failure{Code: "too_large", Index: -1,
 			Message: fmt.Sprintf("its answer has %d bytes, %d are allowed (MaxFrame)", n, e.x.maxFrame)})
 		return
@@ -283,8 +284,8 @@ func (e *Engine) runPlacingStep(h ipc.Header, step func() error) {
 	e.answer(h, 0, ipc.Outcome{RunTime: uint64(e.x.elapsed())})
 }
 
-// finishFeeding opens the engine with the state that was fed. Only the first call does so; later ones
-// do nothing.
+// finishFeeding opens the engine with the state that was fed. Only the first call does so; later
+// ones do nothing.
 func (e *Engine) finishFeeding(ctx context.Context) error {
 	if e.ready {
 		return nil
@@ -294,8 +295,8 @@ func (e *Engine) finishFeeding(ctx context.Context) error {
 	return err
 }
 
-// replay runs entries of a journal again. Each result must have the checksum of the result that was
-// acknowledged.
+// replay runs entries of a journal again. Each result must have the checksum of the result that
+// was acknowledged.
 func (e *Engine) replay(ctx context.Context, h ipc.Header, body []byte) error {
 	if e.instance == nil {
 		e.refuseUnlessReady(h)
@@ -403,7 +404,8 @@ func (e *Engine) batch(ctx context.Context, h ipc.Header, body []byte) (err erro
 	x.actions = x.actions[:0]
 	for k := range x.members {
 		if err := e.conflict(&x.members[k].Action); err != nil {
-			// A batch is one request: the condition of a member is checked before the whole batch runs.
+			// A batch is one request: the condition of a member is checked before the whole batch
+			// runs.
 			f, _ := failure(err)
 			f.Index = int64(k)
 			e.fail(h, 0, false, f)

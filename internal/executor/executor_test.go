@@ -25,8 +25,8 @@ func (a *answers) Append(h ipc.Header, parts ...[]byte) int {
 func (a *answers) Flush()    {}
 func (a *answers) Drain(int) {}
 
-// A request whose context has ended costs the placement. The code of the answer says that the request was
-// interrupted, not that it was wrong.
+// A request whose context has ended costs the placement. The code of the answer says that the
+// request was interrupted, not that it was wrong.
 func TestAContextThatHasEndedLosesThePlacement(t *testing.T) {
 	core, err := wasm.Compile(t.Context(), wasm.Builtin(), wasm.Options{Interruptible: true, MemoryLimit: 8 << 20})
 	if err != nil {

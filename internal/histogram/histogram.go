@@ -1,6 +1,6 @@
 // Package histogram counts durations so that both kinds of Prometheus histogram can be made of the
-// counts: classic ones, with decimal bounds, and native ones, whose bounds are powers of the eighth
-// root of two.
+// counts: classic ones, with decimal bounds, and native ones, whose bounds are powers of the
+// eighth root of two.
 //
 // A Histogram has a cell between any two bounds of either kind, so each duration is counted once,
 // and both kinds are exact.
@@ -19,13 +19,13 @@ const Schema = 3
 
 const (
 	perOctave = 1 << Schema
-	// lowest and highest are the exponents of the bounds: 60 ns, up to which a duration counts as zero,
-	// and 1,024 s, above which all are in one bucket.
+	// lowest and highest are the exponents of the bounds: 60 ns, up to which a duration counts as
+	// zero, and 1,024 s, above which all are in one bucket.
 	lowest, highest = -24, 10
 )
 
-// Bounds are the upper bounds of the classic buckets, in seconds. There is one more bucket, without an
-// upper bound.
+// Bounds are the upper bounds of the classic buckets, in seconds. There is one more bucket,
+// without an upper bound.
 var Bounds = [...]float64{
 	1e-6, 2.5e-6, 5e-6, 10e-6, 25e-6, 50e-6, 100e-6, 250e-6, 500e-6,
 	1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1, 2.5, 5, 10, 30,
@@ -34,8 +34,8 @@ var Bounds = [...]float64{
 // ZeroThreshold is the greatest duration in the native zero bucket, in seconds.
 var ZeroThreshold = math.Ldexp(1, lowest)
 
-// classics and natives are the numbers of bounds of each kind, cells the number of cells: one more than
-// there are bounds.
+// classics and natives are the numbers of bounds of each kind, cells the number of cells: one more
+// than there are bounds.
 const (
 	classics = len(Bounds)
 	natives  = (highest-lowest)*perOctave + 1
@@ -171,7 +171,8 @@ func (s *Snapshot) Native() (zero uint64, buckets map[int]uint64) {
 	return zero, buckets
 }
 
-// ClassicBucket returns the classic bucket that a duration is in: an index of [Bounds], or their number.
+// ClassicBucket returns the classic bucket that a duration is in: an index of [Bounds], or their
+// number.
 func ClassicBucket(d time.Duration) int {
 	at, _ := slices.BinarySearch(Bounds[:], d.Seconds())
 	return at

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// durations returns the durations at every bound, one nanosecond below and above it, and some thousand
-// others.
+// durations returns the durations at every bound, one nanosecond below and above it, and some
+// thousand others.
 func durations() []time.Duration {
 	list := []time.Duration{0, 1, 59, 60, 61, time.Hour, math.MaxInt64}
 	for _, u := range layout.upper[:cells-1] {

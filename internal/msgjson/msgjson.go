@@ -1,8 +1,8 @@
 // Package msgjson turns JSON into the core's MessagePack values and back, for the command line.
 //
-// Nothing is lost. If JSON has something that a value can't have (an integer beyond ±(2^53 - 1), half
-// of a surrogate pair, a key twice), that is an error. If [Append] writes a value, [Value] reads the
-// same value.
+// Nothing is lost. If JSON has something that a value can't have (an integer beyond ±(2^53 - 1),
+// half of a surrogate pair, a key twice), that is an error. If [Append] writes a value, [Value]
+// reads the same value.
 package msgjson
 
 import (
@@ -37,23 +37,23 @@ type Member struct {
 	Key string
 	// Value is the member's value, as MessagePack.
 	Value msgpack.RawMessage
-	// Err is the reason why the member's JSON is not a value of the core, or nil. Each part of Value that
-	// is no value of the core is replaced by MessagePack's nil.
+	// Err is the reason why the member's JSON is not a value of the core, or nil. Each part of
+	// Value that is no value of the core is replaced by MessagePack's nil.
 	Err *ValueError
-	// List has the members of each object of an array, if the member is named in the lists of [Object].
-	// Value is empty then.
+	// List has the members of each object of an array, if the member is named in the lists of
+	// [Object]. Value is empty then.
 	List [][]Member
 }
 
 // Object reads one JSON object and returns its members in their order. The order of nested keys is
 // kept too.
 //
-// A member that is named in lists must be an array of objects, and is returned as its List. An object
-// of the array is read like the line itself, but has no lists of its own.
+// A member that is named in lists must be an array of objects, and is returned as its List. An
+// object of the array is read like the line itself, but has no lists of its own.
 //
-// Object fails if the line is no JSON object, if a member occurs twice, or if a list is no array of
-// objects. If only the value of one member is wrong, that member has Err. Memory is linear in the
-// input, however deep it is nested.
+// Object fails if the line is no JSON object, if a member occurs twice, or if a list is no array
+// of objects. If only the value of one member is wrong, that member has Err. Memory is linear in
+// the input, however deep it is nested.
 func Object(line []byte, lists ...string) ([]Member, error) {
 	if !utf8.Valid(line) {
 		if bytes.HasPrefix(line, []byte{0xff, 0xfe}) || bytes.HasPrefix(line, []byte{0xfe, 0xff}) {
@@ -180,8 +180,8 @@ func (r *reader) token() (json.Token, error) {
 	return t, nil
 }
 
-// maxKept is the depth down to which values are built. Deeper parts are read, but not built: the core
-// allows a depth of 128 at most.
+// maxKept is the depth down to which values are built. Deeper parts are read, but not built: the
+// core allows a depth of 128 at most.
 const maxKept = 130
 
 type open struct {
@@ -263,7 +263,8 @@ func clip(s string) string {
 	return s
 }
 
-// closeContainer writes the header of a container after its items. One byte was left for the header.
+// closeContainer writes the header of a container after its items. One byte was left for the
+// header.
 func closeContainer(out []byte, c open) []byte {
 	n, fixed, code := c.count, msgpcode.FixedArrayLow, msgpcode.Array16
 	if c.isMap {
@@ -305,9 +306,9 @@ func appendScalar(out []byte, t json.Token) ([]byte, *ValueError) {
 	return append(out, b.Bytes()...), bad
 }
 
-// Append appends a MessagePack value as JSON, on one line. [Value] reads it back as the same value:
-// integers as integers, and floats as floats of the same bits. Characters that control a terminal are
-// escaped. Append fails if the bytes are not a value of the core.
+// Append appends a MessagePack value as JSON, on one line. [Value] reads it back as the same
+// value: integers as integers, and floats as floats of the same bits. Characters that control a
+// terminal are escaped. Append fails if the bytes are not a value of the core.
 func Append(out []byte, value []byte) ([]byte, error) {
 	dec := msgpack.GetDecoder()
 	defer msgpack.PutDecoder(dec)

@@ -107,7 +107,8 @@ func TestDepthIsReadToItsEnd(t *testing.T) {
 	}
 }
 
-// A value that is written is read as the same value: all bits of a float, and an integer as an integer.
+// A value that is written is read as the same value: all bits of a float, and an integer as an
+// integer.
 func TestNumbersSurviveTheWayBack(t *testing.T) {
 	same := func(v any) {
 		t.Helper()
@@ -172,8 +173,8 @@ func TestNumbersSurviveTheWayBack(t *testing.T) {
 	same(int64(-MaxInt))
 }
 
-// How other languages write a float is read as that float: in 17 digits, with all its digits, or in
-// as few as do.
+// How other languages write a float is read as that float: in 17 digits, with all its digits, or
+// in as few as do.
 func TestFloatsOfOtherLanguages(t *testing.T) {
 	random := rand.New(rand.NewPCG(15, 4))
 	for range 5_000 {
@@ -300,8 +301,8 @@ func FuzzObject(f *testing.F) {
 	})
 }
 
-// FuzzAppend writes any MessagePack as JSON. If it is a value, the result is JSON without characters that
-// control a terminal. Reading the result and writing it again gives the same text.
+// FuzzAppend writes any MessagePack as JSON. If it is a value, the result is JSON without
+// characters that control a terminal. Reading the result and writing it again gives the same text.
 func FuzzAppend(f *testing.F) {
 	for _, v := range []any{1.5, "a\u009bb", []any{1, nil, true}, map[string]any{"a": map[string]any{}}, 1e20,
 		uint64(1 << 60)} {
@@ -341,7 +342,8 @@ func FuzzAppend(f *testing.F) {
 	})
 }
 
-// FuzzValue compares the reader with encoding/json: if both can read a text, they read the same value.
+// FuzzValue compares the reader with encoding/json: if both can read a text, they read the same
+// value.
 func FuzzValue(f *testing.F) {
 	for _, s := range []string{`{"a":[1,2.5,"x",null,true,{"b":-1e10}]}`, `"\ud83d\ude00"`, `[[[[]]]]`, `1e400`, `{"a":1,"a":2}`,
 		`[1e23,9007199254740993.0,-0.0,1.0,123456789012345680000.0,9.9999999999999992e+22]`} {

@@ -11,8 +11,8 @@ import (
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
 )
 
-// A number is an integer or a float. In JSON, a number with a point or an exponent is a float. So a
-// float is always written with a point or an exponent, and is read as the same float again.
+// A number is an integer or a float. In JSON, a number with a point or an exponent is a float. So
+// a float is always written with a point or an exponent, and is read as the same float again.
 
 // number reads a JSON number as an int64 or a float64.
 //
@@ -65,13 +65,13 @@ func Int(value msgpack.RawMessage) (int64, bool) {
 	return 0, false
 }
 
-// maxDigits is the greatest number of significant digits of a float that is an integer. Floats near the
-// largest one have so many.
+// maxDigits is the greatest number of significant digits of a float that is an integer. Floats
+// near the largest one have so many.
 const maxDigits = 309
 
-// hasDigits reports whether digits are the significant digits of a float. The float is written in two
-// ways: with as many digits as digits has, and with the fewest that identify it. Both are needed: at a
-// power of two, the shortest text may not be the nearest one of its length.
+// hasDigits reports whether digits are the significant digits of a float. The float is written in
+// two ways: with as many digits as digits has, and with the fewest that identify it. Both are
+// needed: at a power of two, the shortest text may not be the nearest one of its length.
 func hasDigits(f float64, digits string) bool {
 	if len(digits) > maxDigits {
 		return false
@@ -89,7 +89,8 @@ func significant(text string) string {
 	return strings.Trim(digits, "0")
 }
 
-// appendFloat writes a float with the fewest digits that identify it, and with a point or an exponent.
+// appendFloat writes a float with the fewest digits that identify it, and with a point or an
+// exponent.
 func appendFloat(out []byte, f float64) ([]byte, error) {
 	if math.IsNaN(f) || math.IsInf(f, 0) {
 		return out, fmt.Errorf("msgjson: the float %v is not a value of the core", f)

@@ -32,8 +32,8 @@ func giveUpCapabilities() error {
 			break // the kernel has no further capabilities
 		}
 		if err != nil {
-			// With no_new_privs a program gets no more capabilities than the thread that executes it. So the
-			// thread gives up its own.
+			// With no_new_privs a program gets no more capabilities than the thread that executes
+			// it. So the thread gives up its own.
 			own = [2]unix.CapUserData{}
 			break
 		}

@@ -35,8 +35,8 @@ func Offered() Confinement {
 
 // restrictByLandlock restricts this process: it can open, make, execute and remove no file any
 // more, bind and connect no TCP socket (from ABI 4 on), and send no signal and connect no abstract
-// socket to other processes (from ABI 6 on). It returns the version of the kernel's Landlock ABI. If
-// the kernel has no Landlock, it returns 0, and nothing is restricted.
+// socket to other processes (from ABI 6 on). It returns the version of the kernel's Landlock ABI.
+// If the kernel has no Landlock, it returns 0, and nothing is restricted.
 func restrictByLandlock() (abi int, err error) {
 	abi, err = landlocksys.LandlockGetABIVersion()
 	if err != nil || abi < 1 {

@@ -14,9 +14,9 @@ import (
 // removed at once, and any directory that can be written may contain it.
 
 // socketBases returns the directories in which go-plugin may make its directory, in the order in
-// which they are tried. A directory in memory comes first. On a disk, making the directory may take so
-// long that another goroutine gets the processor. If the host is killed before this goroutine runs
-// again and removes the directory, the directory stays.
+// which they are tried. A directory in memory comes first. On a disk, making the directory may
+// take so long that another goroutine gets the processor. If the host is killed before this
+// goroutine runs again and removes the directory, the directory stays.
 func socketBases() []string {
 	list := []string{"/dev/shm", os.TempDir()}
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {

@@ -17,7 +17,8 @@ import (
 
 func init() { withoutDirectories = startWithoutDirectories }
 
-// startWithoutDirectories prints the error of a start in a process that can make no directory anywhere.
+// startWithoutDirectories prints the error of a start in a process that can make no directory
+// anywhere.
 func startWithoutDirectories() {
 	if err := landlock.MustConfig(landlock.AccessFSSet(landlocksys.AccessFSMakeDir)).RestrictPaths(); err != nil {
 		panic(err)
@@ -27,7 +28,8 @@ func startWithoutDirectories() {
 	os.Exit(0)
 }
 
-// A worker starts without the directory for temporary files, as long as there is any other that can be written.
+// A worker starts without the directory for temporary files, as long as there is any other that
+// can be written.
 func TestNoTemporaryDirectory(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {

@@ -8,9 +8,9 @@ import (
 	"runtime"
 )
 
-// mostSocketBase is the longest name of a directory in which go-plugin can make its directory with a
-// socket, in bytes. The path of a socket has at most 103 bytes (macOS), and go-plugin's own names
-// take up to 38 of them.
+// mostSocketBase is the longest name of a directory in which go-plugin can make its directory with
+// a socket, in bytes. The path of a socket has at most 103 bytes (macOS), and go-plugin's own
+// names take up to 38 of them.
 const mostSocketBase = 65
 
 // socketBases returns the directories in which go-plugin may make its directory, in the order in

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dropInherited gives up two things that a worker inherits and does not need: open descriptors, and
-// the right to write core dumps.
+// dropInherited gives up two things that a worker inherits and does not need: open descriptors,
+// and the right to write core dumps.
 func dropInherited() error {
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("forbidding core dumps: %w", err)
@@ -21,8 +21,8 @@ func dropInherited() error {
 		return fmt.Errorf("listing descriptors: %w", err)
 	}
 	for _, fd := range open {
-		// exec has closed all descriptors with this flag, so an inherited one lacks it. The descriptors that
-		// Go's runtime and packages have opened since have the flag.
+		// exec has closed all descriptors with this flag, so an inherited one lacks it. The
+		// descriptors that Go's runtime and packages have opened since have the flag.
 		if flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
 			_ = unix.Close(fd)
 		}

@@ -12,14 +12,15 @@ import (
 )
 
 // takeName sets the name of this process in ps, in top and in the kernel's log: the worker
-// "hypertoken-worker-3" is "ht-worker-3" there, because a name has at most 15 bytes. Without it, the
-// name would be "exe", after the link that the host has executed.
+// "hypertoken-worker-3" is "ht-worker-3" there, because a name has at most 15 bytes. Without it,
+// the name would be "exe", after the link that the host has executed.
 func takeName(argument string) {
 	slot, ok := strings.CutPrefix(argument, namePrefix)
 	if !ok {
 		return
 	}
-	// The file sets the name of the process, whichever thread writes it. prctl would name one thread.
+	// The file sets the name of the process, whichever thread writes it. prctl would name one
+	// thread.
 	_ = os.WriteFile("/proc/self/comm", []byte("ht-"+slot), 0)
 }
 

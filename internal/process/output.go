@@ -56,8 +56,8 @@ func (r *run) shake(line *os.File) {
 	r.kill()
 }
 
-// noteSocket notes the path of the worker's socket from the handshake line, so that free removes the
-// socket.
+// noteSocket notes the path of the worker's socket from the handshake line, so that free removes
+// the socket.
 func (r *run) noteSocket(handshake string) {
 	if f := strings.Split(handshake, "|"); f[2] == "unix" && filepath.Dir(f[3]) == r.dir {
 		r.socket = f[3]

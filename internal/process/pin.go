@@ -8,7 +8,8 @@ import (
 	"os"
 )
 
-// SHA256 returns the SHA-256 of the program that Start starts for a path, in lower-case hexadecimal.
+// SHA256 returns the SHA-256 of the program that Start starts for a path, in lower-case
+// hexadecimal.
 func SHA256(path string) (string, error) {
 	path, err := program(path)
 	if err != nil {

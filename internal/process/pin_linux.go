@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pinned returns the path of a copy of the program in memory, which nobody can change any more. The
-// caller executes the copy, so it runs exactly the bytes that were hashed, and closes it once it has
-// started. It fails if the program does not have the pinned SHA-256.
+// pinned returns the path of a copy of the program in memory, which nobody can change any more.
+// The caller executes the copy, so it runs exactly the bytes that were hashed, and closes it once
+// it has started. It fails if the program does not have the pinned SHA-256.
 func pinned(path, sha256 string) (string, io.Closer, error) {
 	program, err := os.Open(path)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package process starts worker processes through hashicorp/go-plugin. It also has the first steps of
-// such a process: the handshake, and giving up rights.
+// Package process starts worker processes through hashicorp/go-plugin. It also has the first steps
+// of such a process: the handshake, and giving up rights.
 //
 // go-plugin starts a worker, shakes hands with it and ends it. All other messages between the host
 // and the worker are frames on the worker's standard input and output. This package returns the
@@ -49,8 +49,8 @@ var declared atomic.Bool
 // DeclareWorker notes that this program becomes a worker if it is started as one.
 func DeclareWorker() { declared.Store(true) }
 
-// SelfWorker reports whether DeclareWorker was called. If not, a host must not start this program as
-// its worker: each process would be a host that starts more of them.
+// SelfWorker reports whether DeclareWorker was called. If not, a host must not start this program
+// as its worker: each process would be a host that starts more of them.
 func SelfWorker() bool { return declared.Load() }
 
 // InWorker reports whether this process was started as a worker.
@@ -58,18 +58,19 @@ func InWorker() bool { return os.Getenv(handshake.MagicCookieKey) == handshake.M
 
 // Config describes a worker to start.
 type Config struct {
-	// Path is the program. "" is this program itself; on Linux that is the program as it was when this
-	// process started, even if the file was replaced since.
+	// Path is the program. "" is this program itself; on Linux that is the program as it was when
+	// this process started, even if the file was replaced since.
 	Path string
-	// SHA256 is the SHA-256 that the program must have, in lower-case hexadecimal; "" allows any program.
+	// SHA256 is the SHA-256 that the program must have, in lower-case hexadecimal; "" allows any
+	// program.
 	SHA256 string
-	// Name is the worker's name among those of its host, such as "worker-3". Lists of processes show it.
-	// Default "worker".
+	// Name is the worker's name among those of its host, such as "worker-3". Lists of processes
+	// show it. Default "worker".
 	Name string
 	// Env is the worker's environment. go-plugin's own variables are added to it.
 	Env []string
-	// Logger gets the lines that the worker writes to its standard error: records of slog's JSON as
-	// records, other lines as warnings.
+	// Logger gets the lines that the worker writes to its standard error: records of slog's JSON
+	// as records, other lines as warnings.
 	Logger *slog.Logger
 	// StartTimeout bounds the start up to the handshake. Default 10 s.
 	StartTimeout time.Duration
@@ -138,8 +139,8 @@ func Start(ctx context.Context, c Config) (*Process, error) {
 	var noDirectory []string
 	for _, base := range bases() {
 		client = newClient(base)
-		// This is the handshake only. A connection of go-plugin is not made: nobody needs it yet, and if the
-		// worker was killed, it would print that to standard error.
+		// This is the handshake only. A connection of go-plugin is not made: nobody needs it yet,
+		// and if the worker was killed, it would print that to standard error.
 		if _, err = client.Start(); err == nil {
 			p := &Process{run: r, client: client, done: make(chan struct{})}
 			go p.reap()
@@ -200,13 +201,13 @@ func (p *Process) reap() {
 	close(p.done)
 }
 
-// free waits for the end of the process, and frees everything that go-plugin holds. Once the process
-// has ended, go-plugin's Kill returns at once.
+// free waits for the end of the process, and frees everything that go-plugin holds. Once the
+// process has ended, go-plugin's Kill returns at once.
 func (r *run) free(client *plugin.Client) {
 	<-r.exited
 	<-r.drained
-	// go-plugin removes its directory. The socket is removed here first: to list a directory that is not
-	// empty, go-plugin would need a descriptor, and this process may have none left.
+	// go-plugin removes its directory. The socket is removed here first: to list a directory that
+	// is not empty, go-plugin would need a descriptor, and this process may have none left.
 	if r.socket != "" {
 		_ = os.Remove(r.socket)
 	}
@@ -217,8 +218,8 @@ func (r *run) free(client *plugin.Client) {
 // Stdin returns the pipe to which the host writes frames. The caller closes it.
 func (p *Process) Stdin() *os.File { return p.run.stdin }
 
-// Stdout returns the pipe from which the host reads frames. Its next byte is the first of a frame. The
-// caller closes it.
+// Stdout returns the pipe from which the host reads frames. Its next byte is the first of a frame.
+// The caller closes it.
 func (p *Process) Stdout() *os.File { return p.run.stdout }
 
 // Pid returns the process ID.
@@ -233,8 +234,9 @@ func (p *Process) Done() <-chan struct{} { return p.done }
 // Err returns how the process ended: nil for status 0. It may be called once Done is closed.
 func (p *Process) Err() error { return p.run.ended() }
 
-// Ended returns the error for a process that ended although nobody asked it to. The error has Err, the
-// program's path, and the last lines of its standard error. It may be called once Done is closed.
+// Ended returns the error for a process that ended although nobody asked it to. The error has Err,
+// the program's path, and the last lines of its standard error. It may be called once Done is
+// closed.
 func (p *Process) Ended() error {
 	how := "status 0"
 	if err := p.Err(); err != nil {
@@ -316,12 +318,13 @@ func (r *run) Start(context.Context) (err error) {
 		r.shake(line)
 	})
 	go func() {
-		// The Wait of the command would close the pipes, and they may still have output. So this is the
-		// Wait of the process.
+		// The Wait of the command would close the pipes, and they may still have output. So this
+		// is the Wait of the process.
 		r.state, r.lost = r.cmd.Process.Wait()
 		close(r.exited)
-		// If a child of the worker holds the pipes open, the host must not wait for it. So the pipes are
-		// closed after a second; stdout only before the handshake, because later it belongs to the caller.
+		// If a child of the worker holds the pipes open, the host must not wait for it. So the
+		// pipes are closed after a second; stdout only before the handshake, because later it
+		// belongs to the caller.
 		given := make(chan struct{})
 		timer := time.AfterFunc(time.Second, func() {
 			defer close(given)
@@ -413,9 +416,9 @@ func (r *run) ID() string {
 func (r *run) Name() string                    { return r.path }
 func (r *run) Diagnose(context.Context) string { return "" }
 
-// PluginToHost gives go-plugin an address on which nobody can listen, instead of the address of the
-// worker's service. go-plugin connects when the worker has ended, and by then the worker's address
-// may belong to another program.
+// PluginToHost gives go-plugin an address on which nobody can listen, instead of the address of
+// the worker's service. go-plugin connects when the worker has ended, and by then the worker's
+// address may belong to another program.
 func (r *run) PluginToHost(string, string) (string, string, error) {
 	return "unix", nowhere(r.dir), nil
 }
@@ -424,8 +427,8 @@ func (r *run) HostToPlugin(network, address string) (string, string, error) {
 	return network, address, nil
 }
 
-// workerEnvironment returns the environment of a worker: go-plugin's variables, without the directory
-// if it is not used, and those of the host.
+// workerEnvironment returns the environment of a worker: go-plugin's variables, without the
+// directory if it is not used, and those of the host.
 func workerEnvironment(dir string, plugin, own []string) []string {
 	return append(discardDirectory(dir, plugin), own...)
 }

@@ -312,7 +312,8 @@ func TestALongTemporaryDirectory(t *testing.T) {
 	}
 }
 
-// If a program has started a child that holds its output open, the host must not wait for the child.
+// If a program has started a child that holds its output open, the host must not wait for the
+// child.
 func TestGrandchildrenDoNotHoldAStart(t *testing.T) {
 	for _, c := range []struct {
 		name, does, says string

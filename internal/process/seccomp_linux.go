@@ -12,10 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The system calls that a worker may still make once its core is compiled. Every other call returns EPERM.
+// The system calls that a worker may still make once its core is compiled. Every other call
+// returns EPERM.
 
-// rule allows a system call if all of its checks hold. A call may have several rules. The first rule
-// whose checks hold decides.
+// rule allows a system call if all of its checks hold. A call may have several rules. The first
+// rule whose checks hold decides.
 type rule struct {
 	nr   uint32
 	when []check
@@ -63,8 +64,8 @@ var calls = append([]uint32{
 	unix.SYS_ACCEPT4, unix.SYS_GETSOCKNAME, unix.SYS_GETSOCKOPT, unix.SYS_SHUTDOWN,
 }, archCalls...)
 
-// threadFlags are the flags of clone that a new thread must have, because it shares with its process
-// what a new process would not share. threadExtra are further flags that it may have.
+// threadFlags are the flags of clone that a new thread must have, because it shares with its
+// process what a new process would not share. threadExtra are further flags that it may have.
 const (
 	threadFlags = unix.CLONE_VM | unix.CLONE_FS | unix.CLONE_FILES | unix.CLONE_SIGHAND | unix.CLONE_THREAD
 	threadExtra = unix.CLONE_SYSVSEM | unix.CLONE_SETTLS | unix.CLONE_PARENT_SETTID | unix.CLONE_CHILD_SETTID |
@@ -81,8 +82,8 @@ func rules(pid uint32) []rule {
 	// No memory becomes executable any more: the core is compiled already.
 	allow(unix.SYS_MMAP, without(2, unix.PROT_EXEC))
 	allow(unix.SYS_MPROTECT, without(2, unix.PROT_EXEC))
-	// New threads, but no processes. clone3 does not exist for the worker, and Go then uses clone: the
-	// flags of clone3 lie in memory, which a filter can't read.
+	// New threads, but no processes. clone3 does not exist for the worker, and Go then uses clone:
+	// the flags of clone3 lie in memory, which a filter can't read.
 	allow(unix.SYS_CLONE, check{argument: 0, mask: threadFlags, want: threadFlags},
 		without(0, ^uint32(threadFlags|threadExtra)))
 	list = append(list, rule{nr: unix.SYS_CLONE3, errno: unix.ENOSYS})
@@ -95,7 +96,8 @@ func rules(pid uint32) []rule {
 	}
 	// The list of CPUs that it may use; Go's runtime adapts to it.
 	allow(unix.SYS_SCHED_GETAFFINITY, equals(0, 0))
-	// Reading the flags of a descriptor. With F_SETOWN, the kernel could send signals to other processes.
+	// Reading the flags of a descriptor. With F_SETOWN, the kernel could send signals to other
+	// processes.
 	for _, command := range []uint32{unix.F_GETFD, unix.F_GETFL} {
 		allow(unix.SYS_FCNTL, equals(1, command))
 	}
@@ -116,8 +118,8 @@ const (
 	refused = uint32(unix.SECCOMP_RET_ERRNO)
 )
 
-// assemble returns the rules as a program of the filter. The program refuses every call that no rule
-// allows, and every call of another architecture, such as a call of 32 bits.
+// assemble returns the rules as a program of the filter. The program refuses every call that no
+// rule allows, and every call of another architecture, such as a call of 32 bits.
 func assemble(list []rule) ([]bpf.Instruction, error) {
 	load := func(offset uint32) bpf.Instruction { return bpf.LoadAbsolute{Off: offset, Size: 4} }
 	deny := bpf.RetConstant{Val: refused | uint32(unix.EPERM)}
@@ -150,8 +152,8 @@ func assemble(list []rule) ([]bpf.Instruction, error) {
 	return append(program, deny), nil
 }
 
-// filterCalls installs the filter for all threads of this process, for good. It returns false if the
-// kernel has no such filters.
+// filterCalls installs the filter for all threads of this process, for good. It returns false if
+// the kernel has no such filters.
 func filterCalls() (bool, error) {
 	if !seccompOffered() {
 		return false, nil
@@ -169,8 +171,8 @@ func filterCalls() (bool, error) {
 		filter[n] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
 	}
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	// This thread needs the bit to install a filter. The kernel sets it for the other threads, together
-	// with the filter.
+	// This thread needs the bit to install a filter. The kernel sets it for the other threads,
+	// together with the filter.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {

@@ -23,8 +23,8 @@ func TestTheFilterDecidesByItsRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	decide := func(arch, nr uint32, arguments ...uint64) uint32 {
-		// Words as the kernel has them in memory, but each in the byte order of the machine that interprets
-		// the program.
+		// Words as the kernel has them in memory, but each in the byte order of the machine that
+		// interprets the program.
 		var data [64]byte
 		binary.BigEndian.PutUint32(data[numberOffset:], nr)
 		binary.BigEndian.PutUint32(data[archOffset:], arch)
@@ -84,7 +84,8 @@ func TestTheFilterDecidesByItsRules(t *testing.T) {
 			t.Errorf("%s: %#x, want %#x", c.name, got, c.want)
 		}
 	}
-	// A process may make system calls of another architecture, in which the same numbers mean other calls.
+	// A process may make system calls of another architecture, in which the same numbers mean
+	// other calls.
 	if got := decide(unix.AUDIT_ARCH_I386, unix.SYS_READ); got != no {
 		t.Errorf("a call of 32 bits: %#x, want %#x", got, no)
 	}

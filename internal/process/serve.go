@@ -11,10 +11,11 @@ import (
 
 type rpcClient = rpc.Client
 
-// Serve is the first step of a worker. It closes the descriptors that the process has inherited, and
-// takes standard input and output for the frames. From then on, standard input is empty, and standard
-// output goes to standard error, so other code that reads or prints does not disturb the frames.
-// Then Serve shakes hands, and returns the pipe to read frames from and the pipe to write frames to.
+// Serve is the first step of a worker. It closes the descriptors that the process has inherited,
+// and takes standard input and output for the frames. From then on, standard input is empty, and
+// standard output goes to standard error, so other code that reads or prints does not disturb the
+// frames. Then Serve shakes hands, and returns the pipe to read frames from and the pipe to write
+// frames to.
 func Serve() (in, out *os.File, err error) {
 	if err = dropInherited(); err != nil {
 		return nil, nil, err
@@ -27,7 +28,8 @@ func Serve() (in, out *os.File, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("making go-plugin's socket: %w", err)
 	}
-	// go-plugin's own Serve would take os.Stdout and os.Stderr, and needs a directory for its socket.
+	// go-plugin's own Serve would take os.Stdout and os.Stderr, and needs a directory for its
+	// socket.
 	server := &plugin.RPCServer{Plugins: plugins, Stdout: nothing{}, Stderr: nothing{}}
 	go server.Serve(l)
 	_, err = fmt.Fprintf(out, "%d|%d|%s|%s|%s|\n", plugin.CoreProtocolVersion, handshake.ProtocolVersion,

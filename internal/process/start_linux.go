@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// program returns the path to execute. For "" that is the running program itself, even if its file was
-// replaced since.
+// program returns the path to execute. For "" that is the running program itself, even if its file
+// was replaced since.
 func program(path string) (string, error) {
 	if path == "" {
 		if _, err := os.Stat("/proc/self/exe"); err == nil {
@@ -22,16 +22,17 @@ func program(path string) (string, error) {
 	return lookUp(path)
 }
 
-// attributes returns attributes for a worker's process. A terminal's Ctrl-C does not reach it, because
-// its host ends it. If the host ends, the kernel kills the worker.
+// attributes returns attributes for a worker's process. A terminal's Ctrl-C does not reach it,
+// because its host ends it. If the host ends, the kernel kills the worker.
 func attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// starts takes functions that start processes. One goroutine runs them, on one thread that lives as
-// long as the process: the kernel kills a worker when the thread that started it ends, not when the
-// process does. A program that this thread starts has no capabilities and gets no new privileges. The
-// other threads of this process keep theirs, because Go does not clone threads from a locked one.
+// starts takes functions that start processes. One goroutine runs them, on one thread that lives
+// as long as the process: the kernel kills a worker when the thread that started it ends, not when
+// the process does. A program that this thread starts has no capabilities and gets no new
+// privileges. The other threads of this process keep theirs, because Go does not clone threads
+// from a locked one.
 var starts = sync.OnceValue(func() chan<- func(error) {
 	c := make(chan func(error))
 	go func() {

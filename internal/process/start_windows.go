@@ -16,8 +16,8 @@ func attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{CreationFlags: windows.CREATE_NEW_PROCESS_GROUP}
 }
 
-// job returns a job object. The system kills the processes in it when its last handle is closed, and
-// it closes the handle when this process ends.
+// job returns a job object. The system kills the processes in it when its last handle is closed,
+// and it closes the handle when this process ends.
 var job = sync.OnceValues(func() (windows.Handle, error) {
 	h, err := windows.CreateJobObject(nil, nil)
 	if err != nil {

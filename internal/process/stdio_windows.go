@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// takeStdio returns the standard handles and replaces them: standard input is empty afterwards, and
-// standard output is standard error.
+// takeStdio returns the standard handles and replaces them: standard input is empty afterwards,
+// and standard output is standard error.
 func takeStdio() (in, out *os.File, err error) {
 	in, out = os.Stdin, os.Stdout
 	null, err := os.Open(os.DevNull)
@@ -21,5 +21,6 @@ func takeStdio() (in, out *os.File, err error) {
 	return in, out, err
 }
 
-// dropInherited has nothing to do: on Windows a process inherits only the handles that it is given.
+// dropInherited has nothing to do: on Windows a process inherits only the handles that it is
+// given.
 func dropInherited() error { return nil }

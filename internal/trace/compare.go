@@ -18,7 +18,8 @@ type Difference struct {
 	// Step is N of the step, or of the last one before a state; Action its type, or "state".
 	Step   int
 	Action string
-	// Path is the place of the difference, such as "result.resources.gold" or "state.zones.hand[2].x".
+	// Path is the place of the difference, such as "result.resources.gold" or
+	// "state.zones.hand[2].x".
 	Path      string
 	Want, Got string
 }

@@ -154,8 +154,8 @@ type Bindings map[string]string
 
 const prefix = "$id"
 
-// Fill returns a payload as MessagePack. The names of identifiers are replaced by the identifiers that
-// they are bound to.
+// Fill returns a payload as MessagePack. The names of identifiers are replaced by the identifiers
+// that they are bound to.
 func (b Bindings) Fill(payload any) ([]byte, error) {
 	text, err := json.Marshal(b.fill(payload))
 	if err != nil {

@@ -51,8 +51,8 @@ func TestFillReplacesIdentifiers(t *testing.T) {
 	}
 }
 
-// Numbers of a payload are sent as they are in the trace, also large floats. A number that is no double is
-// refused.
+// Numbers of a payload are sent as they are in the trace, also large floats. A number that is no
+// double is refused.
 func TestNumbersOfPayloads(t *testing.T) {
 	for payload, want := range map[string]any{`1e20`: 1e20, `[1.0,7]`: []any{1.0, int8(7)}, `-0.5`: -0.5, `9007199254740993.0`: nil, `1e999`: nil} {
 		tr, err := Read(strings.NewReader(`{"trace":"x","setup":{}}` + "\n" + `{"n":1,"type":"a:b","payload":{"x":` + payload + `}}`))

@@ -7,7 +7,8 @@ import (
 
 // Engine is an engine that a trace is run on.
 type Engine interface {
-	// Dispatch runs an action. A failure of the action is an Outcome with Failed; err is anything else.
+	// Dispatch runs an action. A failure of the action is an Outcome with Failed; err is anything
+	// else.
 	Dispatch(ctx context.Context, s Step) (Outcome, error)
 	// Batch runs a batch. If it is atomic and a member fails, all outcomes have failed.
 	Batch(ctx context.Context, atomic bool, steps []Step) ([]Outcome, error)
@@ -61,8 +62,8 @@ type Verifier struct {
 	Each func(ctx context.Context) error
 }
 
-// Verify runs a trace, up to the first difference, which is in the report. It fails if the trace can't
-// be run for another reason.
+// Verify runs a trace, up to the first difference, which is in the report. It fails if the trace
+// can't be run for another reason.
 func (v *Verifier) Verify(ctx context.Context, t *Trace, e Engine) (Report, error) {
 	var r Report
 	ids := Bindings{}
@@ -104,9 +105,9 @@ func (v *Verifier) Verify(ctx context.Context, t *Trace, e Engine) (Report, erro
 	return r, nil
 }
 
-// run returns how many of the next lines go into one batch. The batch ends before a state, and before a
-// payload that needs an identifier which the batch itself makes. An atomic batch also ends before a
-// recorded failure.
+// run returns how many of the next lines go into one batch. The batch ends before a state, and
+// before a payload that needs an identifier which the batch itself makes. An atomic batch also
+// ends before a recorded failure.
 func (v *Verifier) run(lines []Line, ids Bindings) int {
 	if v.Mode == Single || (v.Mode == Atomic && lines[0].Fails) {
 		return 1

@@ -167,9 +167,9 @@ fn receive(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
     Ok(())
 }
 
-/// Puts the discards back on the stack. A token that was drawn and then discarded is in drawn, too. If
-/// it stayed there, it would be there twice once it is drawn again. So for each token that comes back, a
-/// token with the same id leaves drawn.
+/// Puts the discards back on the stack. A token that was drawn and then discarded is in drawn,
+/// too. If it stayed there, it would be there twice once it is drawn again. So for each token that
+/// comes back, a token with the same id leaves drawn.
 fn recycle(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
     cx.state.need_stack()?;
     let rng = p.seed()?.map_or_else(|| cx.rng(), |(rng, _)| rng);

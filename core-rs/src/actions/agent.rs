@@ -226,7 +226,8 @@ fn need_amount(cx: &Context<'_>, agent: u64, field: &str, resource: &str, amount
     Ok(())
 }
 
-/// Moves an amount of a resource from one agent to another. The caller has checked that it is there.
+/// Moves an amount of a resource from one agent to another. The caller has checked that it is
+/// there.
 fn pass_amount(cx: &mut Context<'_>, from: u64, to: u64, resource: &str, amount: f64) -> Result {
     let left = held(cx, from, resource)? - amount;
     cx.state.set(At::Resources(from), resource, &number(left));

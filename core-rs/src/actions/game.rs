@@ -1,4 +1,5 @@
-//! game:* and rule:*: the state of a game as the game itself keeps it, its loop, and which rules have fired.
+//! game:* and rule:*: the state of a game as the game itself keeps it, its loop, and which rules
+//! have fired.
 
 use super::{action, boolean, number, set_state, string, write_map};
 use crate::engine::{Action, Context, Kind, default, optional, required};

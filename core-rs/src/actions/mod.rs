@@ -84,8 +84,8 @@ fn write_map(out: &mut Writer, m: &crate::sections::Map) {
     }
 }
 
-/// Returns a new identifier that no placement has. If a host gives the same entropy twice, the same
-/// identifiers come again; without this check two placements could have one id.
+/// Returns a new identifier that no placement has. If a host gives the same entropy twice, the
+/// same identifiers come again; without this check two placements could have one id.
 fn fresh_placement_id(cx: &mut Context<'_>) -> String {
     fn taken(s: &State, id: &str) -> bool {
         s.has_placement(id)

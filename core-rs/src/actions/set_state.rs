@@ -1,8 +1,8 @@
 //! game:setState: writes any top-level key of the state, also a built-in section, as a whole or by
 //! patches.
 //!
-//! A built-in section is written as bytes, the bytes are changed, and then they are read back. If they
-//! are no such section any more, the action fails.
+//! A built-in section is written as bytes, the bytes are changed, and then they are read back. If
+//! they are no such section any more, the action fails.
 
 use super::tree::Tree;
 use crate::engine::Context;
@@ -56,9 +56,9 @@ pub(super) fn set_state(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
     Ok(())
 }
 
-/// Merges a new value into an old one, shallowly. If the old value is a map, the entries of a new map
-/// are put into it, and so are the items of a new array, under their indexes. In all other cases the
-/// new value replaces the old one.
+/// Merges a new value into an old one, shallowly. If the old value is a map, the entries of a new
+/// map are put into it, and so are the items of a new array, under their indexes. In all other
+/// cases the new value replaces the old one.
 fn merged(old: Option<Value<'_>>, new: Value<'_>) -> Result<Vec<u8>> {
     let Some(old) = old.filter(|v| v.entries().is_some()) else { return Ok(new.bytes().to_vec()) };
     let indexes: Vec<String>;

@@ -1,4 +1,5 @@
-//! space:*: zones and what lies in them. A locked zone keeps what it has: actions on it do nothing.
+//! space:*: zones and what lies in them. A locked zone keeps what it has: actions on it do
+//! nothing.
 
 use super::{action, fresh_placement_id};
 use crate::engine::{Action, Context, Kind, default, optional, required};

@@ -1,4 +1,5 @@
-//! token:*: actions that make tokens from the tokens of their payload. They do not change the state.
+//! token:*: actions that make tokens from the tokens of their payload. They do not change the
+//! state.
 
 use super::{action, string};
 use crate::engine::{Action, Context, Kind, default, optional, required};

@@ -210,8 +210,8 @@ fn collect(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
         "source" => Some(Pile::Source),
         _ => None,
     };
-    // The payload may name a source any number of times. So the bytes of the collected tokens are bounded
-    // here, and not only when the result is written.
+    // The payload may name a source any number of times. So the bytes of the collected tokens are
+    // bounded here, and not only when the result is written.
     let (mut tokens, mut bytes): (Vec<&Token>, usize) = (Vec::new(), 0);
     let mut take = |t| {
         tokens.push(t);

@@ -1,9 +1,9 @@
 //! A value that is changed in many places and written once.
 //!
 //! Parts that no change touches stay as the bytes that came. A container on the way to a change is
-//! opened once: it gets an index, four bytes for each item, in which later changes search. So the cost
-//! of a further change depends on its path, not on the value's size. The memory is that of the
-//! indexes and of the changes.
+//! opened once: it gets an index, four bytes for each item, in which later changes search. So the
+//! cost of a further change depends on its path, not on the value's size. The memory is that of
+//! the indexes and of the changes.
 
 use crate::error::{Error, Result};
 use crate::payload::quote;
@@ -17,14 +17,15 @@ use std::slice::Iter;
 /// The node of the whole value.
 const ROOT: u32 = 0;
 
-/// A value that is being changed. Nodes refer to each other by their index. A node that is replaced
-/// stays in the list, but no node refers to it.
+/// A value that is being changed. Nodes refer to each other by their index. A node that is
+/// replaced stays in the list, but no node refers to it.
 #[derive(Debug)]
 pub(super) struct Tree<'a> {
     nodes: Vec<Node<'a>>,
     /// The nodes of the entries that are open or changed, by the node of their map and their key.
     entries: BTreeMap<(u32, &'a str), u32>,
-    /// The nodes of the items that are open or changed, by the node of their array and their index.
+    /// The nodes of the items that are open or changed, by the node of their array and their
+    /// index.
     items: BTreeMap<(u32, u32), u32>,
 }
 
@@ -32,8 +33,8 @@ pub(super) struct Tree<'a> {
 enum Node<'a> {
     /// A value that is not open.
     Plain(Value<'a>),
-    /// An open map: its old value, the offsets of the old entries, sorted by their keys, and the number
-    /// of new keys.
+    /// An open map: its old value, the offsets of the old entries, sorted by their keys, and the
+    /// number of new keys.
     Map { old: Value<'a>, at: Box<[u32]>, added: usize },
     /// An open array: its old value, the offsets of the old items, and the number of items now.
     Array { old: Value<'a>, at: Box<[u32]>, len: usize },
@@ -45,9 +46,10 @@ impl<'a> Tree<'a> {
         Tree { nodes: vec![Node::Plain(value)], entries: BTreeMap::new(), items: BTreeMap::new() }
     }
 
-    /// Puts a value at a path of at least one key. Maps that are missing on the way are made; they also
-    /// replace nil, false, 0 and "". Fails if the path leads into another value that is no container, or
-    /// to an index of an array that is greater than its length. `field` names the path in the error.
+    /// Puts a value at a path of at least one key. Maps that are missing on the way are made; they
+    /// also replace nil, false, 0 and "". Fails if the path leads into another value that is no
+    /// container, or to an index of an array that is greater than its length. `field` names the
+    /// path in the error.
     pub(super) fn put(&mut self, path: &[&'a str], value: Value<'a>, field: &str) -> Result {
         let Some((last, way)) = path.split_last() else { return Ok(()) };
         let mut node = ROOT;
@@ -57,12 +59,14 @@ impl<'a> Tree<'a> {
         self.child(node, last, Some(value), field).map(drop)
     }
 
-    /// Opens the whole value. So its keys are sorted when it is written, even if nothing changes it.
+    /// Opens the whole value. So its keys are sorted when it is written, even if nothing changes
+    /// it.
     pub(super) fn open_root(&mut self) -> Result {
         self.open(ROOT, "", "")
     }
 
-    /// Opens a node, and returns the node of one of its keys. With `new`, that node gets this value.
+    /// Opens a node, and returns the node of one of its keys. With `new`, that node gets this
+    /// value.
     fn child(&mut self, node: u32, key: &'a str, new: Option<Value<'a>>, field: &str) -> Result<u32> {
         self.open(node, key, field)?;
         let next = self.nodes.len() as u32;
@@ -123,7 +127,8 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    /// Returns the changed value. The keys of maps that were opened are sorted. There is no recursion.
+    /// Returns the changed value. The keys of maps that were opened are sorted. There is no
+    /// recursion.
     pub(super) fn into_bytes(self) -> Vec<u8> {
         let mut out = Writer::default();
         let mut open: Vec<Container<'_, 'a>> = Vec::new();

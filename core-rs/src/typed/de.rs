@@ -196,8 +196,8 @@ impl<'de> Deserializer<'de> for Decoder<'de> {
         self.entries(visitor)
     }
 
-    /// A variant without data is the string of its name. A variant with data is a map with one entry,
-    /// from its name to the data.
+    /// A variant without data is the string of its name. A variant with data is a map with one
+    /// entry, from its name to the data.
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,

@@ -1,4 +1,5 @@
-//! The error of the serializer and of the deserializer: the path of a field, and what is wrong there.
+//! The error of the serializer and of the deserializer: the path of a field, and what is wrong
+//! there.
 
 use crate::error::{Error, clip, code};
 use crate::near::nearest;
@@ -27,8 +28,8 @@ impl Fault {
         Fault::bad(format!("want {want}, got {}", got.describe()))
     }
 
-    /// Returns the fault with a key before its path. A payload may have any key, so characters that can't
-    /// be printed are escaped.
+    /// Returns the fault with a key before its path. A payload may have any key, so characters
+    /// that can't be printed are escaped.
     pub(crate) fn under(mut self, key: &str) -> Fault {
         let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
         let mut path = String::new();
@@ -49,8 +50,8 @@ impl Fault {
         self
     }
 
-    /// Returns the error of an action for this fault. `whole` names the value; it is left out for a field
-    /// of a payload. `code` replaces the fault's own code.
+    /// Returns the error of an action for this fault. `whole` names the value; it is left out for
+    /// a field of a payload. `code` replaces the fault's own code.
     pub(crate) fn error(self, whole: &str, code: Option<&'static str>) -> Error {
         let message = match (whole, &*self.path) {
             (_, "") => format!("{whole}: {}", self.text),

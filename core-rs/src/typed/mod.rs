@@ -55,8 +55,8 @@ use crate::write::Writer;
 use serde::Serialize;
 use serde::de::{Deserialize, DeserializeOwned};
 
-/// The code of an error if a handler's return value can't be written, or if a result does not have the
-/// type that the caller wants.
+/// The code of an error if a handler's return value can't be written, or if a result does not have
+/// the type that the caller wants.
 pub const BAD_RESULT: &str = "bad_result";
 
 /// An empty map. A missing payload counts as this.
@@ -85,7 +85,8 @@ macro_rules! payload {
     };
 }
 
-/// Decodes the payload, runs the function, and writes its result. [`handler!`] expands to a call of it.
+/// Decodes the payload, runs the function, and writes its result. [`handler!`] expands to a call
+/// of it.
 pub fn run_typed<'p, P, R, E>(
     cx: &mut Context<'_>,
     payload: &Payload<'p>,
@@ -136,8 +137,8 @@ pub struct Placed<T> {
 }
 
 impl Context<'_> {
-    /// Runs another action of this core, a built-in one or one of yours, and returns its result. See
-    /// [`Context::call_raw`] for what happens if either fails.
+    /// Runs another action of this core, a built-in one or one of yours, and returns its result.
+    /// See [`Context::call_raw`] for what happens if either fails.
     pub fn call<R: DeserializeOwned>(&mut self, action: &str, payload: &(impl Serialize + ?Sized)) -> Result<R> {
         let payload = encode("the payload", payload, self.state.limits.max_depth as usize)?;
         let result = self.call_raw(action, &payload)?;
@@ -159,7 +160,8 @@ impl Context<'_> {
         }
     }
 
-    /// Sets an entry of one of the state's maps. Fails if the value can't be written, or is nested too deep.
+    /// Sets an entry of one of the state's maps. Fails if the value can't be written, or is nested
+    /// too deep.
     pub fn write(&mut self, at: At, key: &str, value: &(impl Serialize + ?Sized)) -> Result {
         let max_depth = self.state.limits.max_depth as usize - 1;
         let bytes = encode(&format!("the state's {}", clip(key)), value, max_depth)?;
@@ -167,7 +169,8 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// Returns an entry of gameState, in which a game keeps its own data; None if it is missing or nil.
+    /// Returns an entry of gameState, in which a game keeps its own data; None if it is missing or
+    /// nil.
     pub fn game<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         self.read(At::GameState, key)
     }

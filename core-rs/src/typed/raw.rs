@@ -10,8 +10,8 @@ use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, MapAccess, Se
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use std::fmt;
 
-/// The name of a newtype. By this name, the serializer and the deserializer of this crate know a value
-/// that is passed on as bytes.
+/// The name of a newtype. By this name, the serializer and the deserializer of this crate know a
+/// value that is passed on as bytes.
 pub(super) const NAME: &str = "$hypertoken::Raw";
 
 /// Any value. Its bytes are kept as they came.
@@ -68,8 +68,8 @@ impl<'de> Deserialize<'de> for Token {
     }
 }
 
-/// Takes a value's bytes. If another deserializer of serde has buffered the value, it makes the bytes
-/// again.
+/// Takes a value's bytes. If another deserializer of serde has buffered the value, it makes the
+/// bytes again.
 struct Rebuild;
 
 impl<'de> Visitor<'de> for Rebuild {

@@ -1,5 +1,5 @@
-//! A serde serializer: it makes values of types. It writes MessagePack, with the keys of maps sorted by
-//! bytes.
+//! A serde serializer: it makes values of types. It writes MessagePack, with the keys of maps
+//! sorted by bytes.
 
 use super::fault::Fault;
 use super::raw;
@@ -106,7 +106,8 @@ impl<'w> Serializer for Encoder<'w> {
     }
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, v: &T) -> Result<(), Fault> {
         if name == raw::NAME {
-            // A raw value hands its bytes over as an array of numbers, as it does for other formats.
+            // A raw value hands its bytes over as an array of numbers, as it does for other
+            // formats.
             return raw::take(v).map(|bytes| self.0.raw(&bytes));
         }
         v.serialize(self)

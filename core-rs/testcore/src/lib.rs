@@ -4,7 +4,8 @@ use hypertoken_core::abi::export;
 use hypertoken_core::{Action, Kind, Registry, default};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// The number of calls of `test:differ` in this instance. It is deliberately not part of the state.
+/// The number of calls of `test:differ` in this instance. It is deliberately not part of the
+/// state.
 static CALLS: AtomicU32 = AtomicU32::new(0);
 /// The length that the next reply claims, if `test:lie` has set it; else 0.
 static LIE: AtomicU32 = AtomicU32::new(0);
@@ -116,7 +117,8 @@ pub extern "C" fn ht_call(op: u32, len: u32) -> u32 {
     let status = export::call(registry, op, len);
     let lie = LIE.swap(0, Relaxed);
     if lie != 0 {
-        // SAFETY: the reply is a static array of twelve words; the fourth is the length of the body.
+        // SAFETY: the reply is a static array of twelve words; the fourth is the length of the
+        // body.
         unsafe { &*export::reply().add(3) }.store(lie, Relaxed);
     }
     status

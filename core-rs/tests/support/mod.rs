@@ -1,5 +1,5 @@
-//! Code that the tests share: it sends JSON to the core and reads JSON from it, through the calls that a
-//! host makes.
+//! Code that the tests share: it sends JSON to the core and reads JSON from it, through the calls
+//! that a host makes.
 #![allow(dead_code)]
 
 use hypertoken_core::abi::{CHUNK, Core, Op};
@@ -182,7 +182,8 @@ impl Answer {
         (text("code"), text("message"), e.get("index").map(|i| i.as_f64().unwrap() as u64))
     }
 
-    /// Returns for each member of a batch its answer, whether it failed, and whether it changed the state.
+    /// Returns for each member of a batch its answer, whether it failed, and whether it changed
+    /// the state.
     pub fn members(&self) -> Vec<(Vec<u8>, bool, bool)> {
         let mut from = 0;
         let member = |row: &[u8]| {
@@ -198,8 +199,8 @@ impl Answer {
     }
 }
 
-/// Everything that can be observed of an engine's state, to compare it before and after. The snapshot
-/// also has the hidden sections.
+/// Everything that can be observed of an engine's state, to compare it before and after. The
+/// snapshot also has the hidden sections.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Print {
     pub digest: u64,
@@ -325,7 +326,8 @@ pub fn rich_actions() -> Vec<(&'static str, Json)> {
     ]
 }
 
-/// An engine with something in every section: 4 tokens on the stack, 4 in the source, 4 placements on the table.
+/// An engine with something in every section: 4 tokens on the stack, 4 in the source, 4 placements
+/// on the table.
 pub fn rich() -> Host {
     let mut h = Host::standard(&rich_setup());
     for (action, payload) in rich_actions() {
@@ -431,7 +433,8 @@ pub fn good() -> Vec<(&'static str, Json)> {
     ]
 }
 
-/// Runs a property over `cases` values. The generator's seed is fixed: every run tests the same cases.
+/// Runs a property over `cases` values. The generator's seed is fixed: every run tests the same
+/// cases.
 pub fn check<S: Strategy>(cases: u32, values: S, property: impl Fn(S::Value)) {
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 1500, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));

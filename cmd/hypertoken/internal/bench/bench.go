@@ -1,10 +1,10 @@
 // Package bench measures the host, and baselines to compare it with. A figure and its baseline are
-// measured in the same run: in each round, all probes of a group are measured one after the other. So
-// other work on the machine disturbs both in the same way.
+// measured in the same run: in each round, all probes of a group are measured one after the other.
+// So other work on the machine disturbs both in the same way.
 //
-// All probes of a group are prepared at its beginning, and each gets a slice of each round. The first
-// tenth of a slice does not count. A figure has the least, the median and the greatest value over the
-// rounds; a ratio is taken within each round.
+// All probes of a group are prepared at its beginning, and each gets a slice of each round. The
+// first tenth of a slice does not count. A figure has the least, the median and the greatest value
+// over the rounds; a ratio is taken within each round.
 package bench
 
 import (
@@ -24,10 +24,11 @@ import (
 
 // Config selects the figures to measure, and the time for them.
 type Config struct {
-	// For is about how long the whole run takes. Below a minute, figures are coarse, and probes that can't
-	// be measured in their share of the time are left out.
+	// For is about how long the whole run takes. Below a minute, figures are coarse, and probes
+	// that can't be measured in their share of the time are left out.
 	For time.Duration
-	// Only selects the probes whose name, GROUP/PROBE, it matches; they share the time. Default all.
+	// Only selects the probes whose name, GROUP/PROBE, it matches; they share the time. Default
+	// all.
 	Only *regexp.Regexp
 	// CorePath names a file with a core, Core holds one; neither is the built-in core.
 	CorePath string
@@ -143,7 +144,8 @@ func (r *room) engine(ctx context.Context, h *host.Host, tokens int) (*host.Engi
 	return e, err
 }
 
-// Run measures, and returns the report. If ctx ends, the report has the figures measured up to then.
+// Run measures, and returns the report. If ctx ends, the report has the figures measured up to
+// then.
 func Run(ctx context.Context, c Config) (*Report, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -211,8 +213,9 @@ func names() string {
 	return strings.Join(list, ", ")
 }
 
-// actions returns the names of the core's actions, and writes the core's hash into the report. It also
-// compiles the core, for workers and for this process, so that the probes start with a warm cache.
+// actions returns the names of the core's actions, and writes the core's hash into the report. It
+// also compiles the core, for workers and for this process, so that the probes start with a warm
+// cache.
 func actions(ctx context.Context, c *Config, report *Report) (map[string]bool, error) {
 	r := room{config: c}
 	h, err := r.newHost(ctx, 1, host.Options{})
@@ -329,12 +332,12 @@ func (b *run) progress(probe string) {
 	}
 }
 
-// childVariable is set for the children that a run starts. They are this program itself; the variable
-// says which child it is.
+// childVariable is set for the children that a run starts. They are this program itself; the
+// variable says which child it is.
 const childVariable = "HYPERTOKEN_BENCH_CHILD"
 
-// Main runs this process as a child, and exits, if a run has started it as one. Otherwise it returns.
-// Call it in main after workerproc.Main.
+// Main runs this process as a child, and exits, if a run has started it as one. Otherwise it
+// returns. Call it in main after workerproc.Main.
 func Main() {
 	switch kind := os.Getenv(childVariable); kind {
 	case "":

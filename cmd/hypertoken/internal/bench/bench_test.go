@@ -141,8 +141,8 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// A ratio that is not the quotient of the figures in its row has a note. The note names no reason that
-// was not measured.
+// A ratio that is not the quotient of the figures in its row has a note. The note names no reason
+// that was not measured.
 func TestRatiosSayWhatTheyAreOf(t *testing.T) {
 	r := &Report{}
 	for round, v := range [][2]float64{{10, 1}, {4, 3}, {6, 6}} {
@@ -321,7 +321,8 @@ func TestOneGroupAtATime(t *testing.T) {
 		{"^memory/growth", 2500 * time.Millisecond, []string{"growth.actions"}},
 	}) {
 		t.Run(c.pattern, func(t *testing.T) {
-			// A busy machine needs more time for the same: a slice of the shortest may end before anything in it has.
+			// A busy machine needs more time for the same: a slice of the shortest may end before
+			// anything in it has.
 			for given := c.time; ; given *= 4 {
 				r := only(t, given, c.pattern)
 				missing := ""

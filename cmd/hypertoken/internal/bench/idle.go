@@ -38,7 +38,8 @@ func openIdle(ctx context.Context, r *room) (slice, error) {
 		if err := sleep(ctx, settleFor); err != nil {
 			return err
 		}
-		// Reading the worker's CPU time takes CPU time of this process. It happens outside the measured time.
+		// Reading the worker's CPU time takes CPU time of this process. It happens outside the
+		// measured time.
 		theirs, err := cpuTime(pid)
 		if err != nil {
 			return err

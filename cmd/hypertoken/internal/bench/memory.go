@@ -20,8 +20,8 @@ const (
 	outAfter = 200 * time.Millisecond
 )
 
-// openWorkerMemory measures the memory of a worker with one engine and with many, and so the memory
-// that an engine takes there.
+// openWorkerMemory measures the memory of a worker with one engine and with many, and so the
+// memory that an engine takes there.
 func openWorkerMemory(_ context.Context, r *room) (slice, error) {
 	if _, err := pss(os.Getpid()); err != nil {
 		return nil, unavailable{fmt.Sprintf("this system does not tell what of a process is its own (PSS): %v", err)}
@@ -62,8 +62,8 @@ func openWorkerMemory(_ context.Context, r *room) (slice, error) {
 	return func(ctx context.Context, _ time.Duration, s *sample) error { return measure(ctx, s) }, nil
 }
 
-// openOut measures engines that are taken out: the memory that each takes in this process, and the time
-// until one of them answers.
+// openOut measures engines that are taken out: the memory that each takes in this process, and the
+// time until one of them answers.
 func openOut(ctx context.Context, r *room) (slice, error) {
 	before, began := heap(), time.Now()
 	h, err := r.hostWith(ctx, 1, host.Options{IdleAfter: outAfter})

@@ -13,7 +13,8 @@ import (
 //go:embed node.js
 var nodeScript string
 
-// openNode measures the round trip through one of Node's worker threads, with depth messages in flight.
+// openNode measures the round trip through one of Node's worker threads, with depth messages in
+// flight.
 func openNode(depth int) func(context.Context, *room) (slice, error) {
 	return func(ctx context.Context, r *room) (slice, error) {
 		path, err := exec.LookPath("node")

@@ -25,8 +25,8 @@ func each(ctx context.Context, d time.Duration, s *sample, do func() error) erro
 	return eachAfter(ctx, d, s, func() (bool, error) { return false, nil }, do)
 }
 
-// eachAfter does the same as each, and calls prepare before each call of do. The time of prepare is not
-// counted; prepare returns whether it did something.
+// eachAfter does the same as each, and calls prepare before each call of do. The time of prepare
+// is not counted; prepare returns whether it did something.
 func eachAfter(ctx context.Context, d time.Duration, s *sample, prepare func() (bool, error), do func() error) error {
 	p, done := newPace(ctx, d)
 	defer done()

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cpuTime returns the CPU time that the threads of a process have used, to the nanosecond. Threads that
-// have ended are not counted.
+// cpuTime returns the CPU time that the threads of a process have used, to the nanosecond. Threads
+// that have ended are not counted.
 func cpuTime(pid int) (time.Duration, error) {
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	if err != nil || len(threads) == 0 {
@@ -40,8 +40,8 @@ func ownTime() time.Duration {
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
-// pss returns the memory of a process, in bytes. Memory that several processes share is divided between
-// them.
+// pss returns the memory of a process, in bytes. Memory that several processes share is divided
+// between them.
 func pss(pid int) (uint64, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {

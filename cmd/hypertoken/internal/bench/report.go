@@ -9,12 +9,13 @@ import (
 // Report has the figures that a run has measured.
 type Report struct {
 	Machine Machine `json:"machine"`
-	// Command is the command line. For is the time that the run was given, Elapsed the time that it took,
-	// in seconds.
+	// Command is the command line. For is the time that the run was given, Elapsed the time that
+	// it took, in seconds.
 	Command string  `json:"command"`
 	For     float64 `json:"for_s"`
 	Elapsed float64 `json:"elapsed_s"`
-	// Targets are the targets with their verdicts. Figures are in the order in which they were measured.
+	// Targets are the targets with their verdicts. Figures are in the order in which they were
+	// measured.
 	Targets    []Judged     `json:"targets"`
 	Figures    []*Figure    `json:"figures"`
 	Histograms []*Histogram `json:"histograms"`

@@ -59,7 +59,8 @@ func (s *sample) figures(name string, add func(id, unit string, value float64)) 
 	}
 }
 
-// quantile returns the smallest of the sorted values that the share q of them does not exceed (nearest rank).
+// quantile returns the smallest of the sorted values that the share q of them does not exceed
+// (nearest rank).
 func quantile(sorted []int64, q float64) int64 {
 	return sorted[max(0, int(math.Ceil(q*float64(len(sorted))))-1)]
 }
@@ -71,8 +72,8 @@ type Spread struct {
 	Max    float64 `json:"max"`
 }
 
-// spread returns that of values, of which there is one at least. The median of an even number is the mean of the two in
-// the middle.
+// spread returns that of values, of which there is one at least. The median of an even number is
+// the mean of the two in the middle.
 func spread(values []float64) Spread {
 	v := slices.Sorted(slices.Values(values))
 	n := len(v)
@@ -83,7 +84,8 @@ func spread(values []float64) Spread {
 type Histogram struct {
 	ID    string `json:"id"`
 	About string `json:"about"`
-	// From is the lower bound of the first bucket, in µs. The lower bound of bucket k is From · 1.05^k.
+	// From is the lower bound of the first bucket, in µs. The lower bound of bucket k is From ·
+	// 1.05^k.
 	From   float64 `json:"from_us"`
 	Growth float64 `json:"growth"`
 	Counts []int   `json:"counts"`

@@ -25,7 +25,8 @@ const (
 	neverTime  = 1 << 61
 )
 
-// openStart measures from the start of a host to the first answer of its worker, the compiled core in the cache.
+// openStart measures from the start of a host to the first answer of its worker, the compiled core
+// in the cache.
 func openStart(_ context.Context, r *room) (slice, error) {
 	return func(ctx context.Context, d time.Duration, s *sample) error {
 		for until := time.Now().Add(d); ; {
@@ -62,11 +63,12 @@ func onWorkers(h *host.Host) error {
 	return nil
 }
 
-// openKill measures the time from the SIGKILL of a worker to the next answer of an engine that was on
-// it. Before each kill it waits until ready returns true.
+// openKill measures the time from the SIGKILL of a worker to the next answer of an engine that was
+// on it. Before each kill it waits until ready returns true.
 func openKill(o host.Options, ready func(host.Stats) bool) func(context.Context, *room) (slice, error) {
 	return func(ctx context.Context, r *room) (slice, error) {
-		// With these options each death is the first one in its window, and no snapshot shortens the journal.
+		// With these options each death is the first one in its window, and no snapshot shortens
+		// the journal.
 		o.RestartWindow, o.SnapshotBytes, o.ReplayBudget = 1, neverBytes, neverTime
 		h, err := r.hostWith(ctx, 1, o)
 		if err != nil {
@@ -111,7 +113,8 @@ func openKill(o host.Options, ready func(host.Stats) bool) func(context.Context,
 	}
 }
 
-// frozen is a store that has the same journal for every name. It drops everything that is appended.
+// frozen is a store that has the same journal for every name. It drops everything that is
+// appended.
 type frozen struct{ *journal.Stored }
 
 func (f frozen) Load(_ string, _ journal.Owner, done func(*journal.Stored, error)) {
@@ -148,8 +151,8 @@ func (f forgetful) Delete(name string, d journal.Done) {
 	d.Report(nil)
 }
 
-// openReplay measures how fast a journal is replayed on a ready worker: the time from the first dispatch
-// until the engine, loaded from that journal, answers.
+// openReplay measures how fast a journal is replayed on a ready worker: the time from the first
+// dispatch until the engine, loaded from that journal, answers.
 func openReplay(ctx context.Context, r *room) (slice, error) {
 	stored, err := recordJournal(ctx, r, replayActions)
 	if err != nil {
@@ -214,8 +217,8 @@ func recordJournal(ctx context.Context, r *room, actions int) (*journal.Stored, 
 	return stored, err
 }
 
-// spared returns the options of a host with a spare worker, and a function that reports whether the
-// spare is ready. The function is nil if a host has no spare workers.
+// spared returns the options of a host with a spare worker, and a function that reports whether
+// the spare is ready. The function is nil if a host has no spare workers.
 func spared() (o host.Options, ready func(host.Stats) bool) {
 	return host.Options{Spares: 1}, func(s host.Stats) bool {
 		return len(s.Spares) == 1 &&

@@ -20,8 +20,8 @@ type Target struct {
 	Figure   string   `json:"figure"`
 	Baseline string   `json:"baseline,omitempty"`
 	Relation relation `json:"relation"`
-	// AtLeast is true if Limit is a least value; otherwise it is a greatest one. Limit is in the figure's
-	// unit, or a ratio.
+	// AtLeast is true if Limit is a least value; otherwise it is a greatest one. Limit is in the
+	// figure's unit, or a ratio.
 	AtLeast bool    `json:"at_least"`
 	Limit   float64 `json:"limit"`
 }
@@ -39,7 +39,8 @@ const (
 type Judged struct {
 	Target
 	Verdict Verdict `json:"verdict"`
-	// Value is that of the figure, or the ratio, round by round; its median is held against the limit.
+	// Value is that of the figure, or the ratio, round by round; its median is held against the
+	// limit.
 	Value *Spread `json:"value,omitempty"`
 }
 

@@ -51,12 +51,12 @@ const RatioNote = "The value of a target is its figure, or a ratio (x). A ratio 
 	"from the figure and the baseline of that round; the value is the median of these ratios. The figure " +
 	"and the baseline in the table are medians over the rounds, each by itself."
 
-// notable is a factor. If the quotient of two medians differs from the median of the ratios by more, a
-// reader would notice, so the report explains it.
+// notable is a factor. If the quotient of two medians differs from the median of the ratios by
+// more, a reader would notice, so the report explains it.
 const notable = 1.05
 
-// RatioNotes returns a note for each ratio that differs notably from the quotient of the two figures in
-// its row. The note explains the ratio.
+// RatioNotes returns a note for each ratio that differs notably from the quotient of the two
+// figures in its row. The note explains the ratio.
 func (r *Report) RatioNotes() (list []string) {
 	for _, j := range r.Targets {
 		f, b := r.Figure(j.Figure), r.Figure(j.Baseline)
@@ -111,8 +111,8 @@ func (r *Report) FigureTable() Table {
 	return t
 }
 
-// ratio writes a ratio with two decimals, so that a value just below a limit does not look as if it
-// reached the limit.
+// ratio writes a ratio with two decimals, so that a value just below a limit does not look as if
+// it reached the limit.
 func ratio(v float64) string { return fmt.Sprintf("%.2fx", v) }
 
 // digits writes a number with three significant digits.

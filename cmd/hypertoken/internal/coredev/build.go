@@ -21,8 +21,8 @@ func Output(dir string) (string, error) {
 	return filepath.Join(dir, name+".wasm"), nil
 }
 
-// Build builds the crate in a directory for WebAssembly, exactly as the built-in core is built, and
-// writes the module to out. Cargo's progress and its errors go to log.
+// Build builds the crate in a directory for WebAssembly, exactly as the built-in core is built,
+// and writes the module to out. Cargo's progress and its errors go to log.
 func Build(ctx context.Context, dir, out string, log io.Writer) error {
 	if _, err := Package(dir); err != nil {
 		return err

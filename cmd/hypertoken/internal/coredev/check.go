@@ -55,8 +55,9 @@ func (c *Checker) compile(ctx context.Context, code []byte) (*wasm.Core, error) 
 		wasm.Options{Interruptible: true, FirstInstance: manyActions * c.Timeout, Cache: c.cache})
 }
 
-// manyActions times the timeout of an action is the timeout of every other step: making an instance,
-// listing actions, opening an engine, writing or restoring a snapshot, computing a digest.
+// manyActions times the timeout of an action is the timeout of every other step: making an
+// instance, listing actions, opening an engine, writing or restoring a snapshot, computing a
+// digest.
 const manyActions = 10
 
 // bounded bounds the time of calls that are not actions.
@@ -77,8 +78,8 @@ func (c *Checker) progress(what string) {
 	}
 }
 
-// Check checks a module, and returns whether a host can use it. It fails if the check itself could not
-// go on.
+// Check checks a module, and returns whether a host can use it. It fails if the check itself could
+// not go on.
 func (c *Checker) Check(ctx context.Context, code []byte) (sound bool, err error) {
 	if c.Timeout == 0 {
 		c.Timeout = DefaultActionTimeout
@@ -182,8 +183,8 @@ func listActions(ctx context.Context, i *wasm.Instance) (list []action, err erro
 
 var actionForm = regexp.MustCompile(`^[A-Za-z][\w.-]*(:[A-Za-z][\w.-]*)+$`)
 
-// describe checks the descriptions of the actions, and returns the actions that the built-in core does
-// not have.
+// describe checks the descriptions of the actions, and returns the actions that the built-in core
+// does not have.
 func (c *Checker) describe(ctx context.Context, actions []action) ([]action, error) {
 	builtin, err := c.builtinActions(ctx)
 	if err != nil {

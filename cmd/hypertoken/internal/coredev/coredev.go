@@ -42,8 +42,8 @@ func Package(dir string) (string, error) {
 	return string(m[1]), nil
 }
 
-// FindLibrary returns the directory of the crate hypertoken-core: core-rs in one of the places, or in a
-// directory above one. It returns "" if there is none.
+// FindLibrary returns the directory of the crate hypertoken-core: core-rs in one of the places, or
+// in a directory above one. It returns "" if there is none.
 func FindLibrary(places ...string) string {
 	for _, place := range places {
 		dir, err := filepath.Abs(place)

@@ -30,7 +30,8 @@ func TestActionsOfATraceGetAClockAndEntropy(t *testing.T) {
 	}
 }
 
-// FuzzComplete completes any bytes. Lines stay lines, and a line that can be used can still be used.
+// FuzzComplete completes any bytes. Lines stay lines, and a line that can be used can still be
+// used.
 func FuzzComplete(f *testing.F) {
 	for _, text := range []string{"{\"type\":\"a\"}\n{\"now\":1,\"type\":\"a\"}", "{\"setup\":{}}\n", "{}",
 		"{ \"type\" : \"a\" }", "\xff{\"type\":1}"} {

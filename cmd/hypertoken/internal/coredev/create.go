@@ -58,7 +58,8 @@ func checkName(name string) error {
 	return nil
 }
 
-// Source is the place from which a new crate gets hypertoken-core: a directory, or a Git repository.
+// Source is the place from which a new crate gets hypertoken-core: a directory, or a Git
+// repository.
 type Source struct{ Path, Git string }
 
 // Create writes the crate of a core into a directory that does not exist or is empty; its last
@@ -105,8 +106,8 @@ func Create(dir string, from Source) ([]string, error) {
 		}
 	}
 	if from.Git == "" {
-		// The list has the versions with which the core was tested. Cargo completes it, and drops crates that
-		// are not needed.
+		// The list has the versions with which the core was tested. Cargo completes it, and drops
+		// crates that are not needed.
 		if err := write("Cargo.lock", corers.Lock); err != nil {
 			return written, fmt.Errorf("writing Cargo.lock: %w", err)
 		}

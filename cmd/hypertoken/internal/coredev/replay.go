@@ -52,9 +52,9 @@ func (a answer) String() string {
 
 func clip(s string) string { return fmt.Sprintf("%.120q", s) }
 
-// checkReplays runs the core's own actions, and its traces, on two engines. Then it runs them again:
-// each action on one of the two engines, and on an engine that was just restored from its snapshot. Both
-// engines must give equal answers each time.
+// checkReplays runs the core's own actions, and its traces, on two engines. Then it runs them
+// again: each action on one of the two engines, and on an engine that was just restored from its
+// snapshot. Both engines must give equal answers each time.
 func (c *Checker) checkReplays(ctx context.Context, core *wasm.Core, own []action) error {
 	games := [][]step{madeUp(own)}
 	for _, t := range c.Traces {
@@ -175,7 +175,8 @@ func (p *pair) digest(ctx context.Context, e *wasm.Instance) (uint64, error) {
 	return e.Digest(ctx)
 }
 
-// lose reports what keeps a game from going on, and ends it. It returns an error if that was the context's end.
+// lose reports what keeps a game from going on, and ends it. It returns an error if that was the
+// context's end.
 func (p *pair) lose(ctx context.Context, what string, s step, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -304,8 +305,8 @@ var samples = map[string]any{
 	"array of arrays of tokens": []any{tokens("t")}, "array": []any{}, "number or string": 1,
 }
 
-// madeUp makes steps of the actions' descriptions: no payload, the required fields, all fields, and
-// fields of wrong types.
+// madeUp makes steps of the actions' descriptions: no payload, the required fields, all fields,
+// and fields of wrong types.
 func madeUp(actions []action) []step {
 	game := []step{
 		{setup: sampleSetup, from: "the check"},
@@ -344,8 +345,8 @@ func madeUp(actions []action) []step {
 	return game
 }
 
-// steps returns the steps of a trace. Lines that can't be used are left out: running the trace reports
-// what is wrong with them.
+// steps returns the steps of a trace. Lines that can't be used are left out: running the trace
+// reports what is wrong with them.
 func steps(t Trace) (game []step) {
 	game = append(game, step{setup: []byte{0x80}, from: t.Path})
 	for line := range bytes.Lines(t.Lines) {

@@ -12,12 +12,13 @@ import (
 	"hypertoken/internal/msgjson"
 )
 
-// Trace is a file in the folder tests of a crate. It has lines for `hypertoken run`; another file has the
-// expected answers.
+// Trace is a file in the folder tests of a crate. It has lines for `hypertoken run`; another file
+// has the expected answers.
 type Trace struct {
 	// Path is the file of lines, Want the file of answers.
 	Path, Want string
-	// Lines has the lines, with a clock and entropy in each action, so that the answers are always the same.
+	// Lines has the lines, with a clock and entropy in each action, so that the answers are always
+	// the same.
 	Lines []byte
 }
 
@@ -39,11 +40,12 @@ func Traces(dir string) ([]Trace, error) {
 	return traces, nil
 }
 
-// firstNow is the clock of the first line, in milliseconds since the epoch; each line is a second later.
+// firstNow is the clock of the first line, in milliseconds since the epoch; each line is a second
+// later.
 const firstNow = 1_700_000_000_000
 
-// complete adds a clock and entropy to each action that has none. They depend on the number of the line.
-// A line that is no action is not changed: running it reports what is wrong.
+// complete adds a clock and entropy to each action that has none. They depend on the number of the
+// line. A line that is no action is not changed: running it reports what is wrong.
 func complete(text []byte) []byte {
 	var out bytes.Buffer
 	number := 0
@@ -70,8 +72,8 @@ func complete(text []byte) []byte {
 	return out.Bytes()
 }
 
-// Compare compares the answers to a trace with the wanted ones. The error names the first line that
-// differs.
+// Compare compares the answers to a trace with the wanted ones. The error names the first line
+// that differs.
 func (t Trace) Compare(answers []byte) error {
 	wanted, err := os.ReadFile(t.Want)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -10,8 +10,8 @@ import (
 	"hypertoken/host"
 )
 
-// Core is the checked description of a core: every shape can be read, and all records that shapes name
-// exist.
+// Core is the checked description of a core: every shape can be read, and all records that shapes
+// name exist.
 type Core struct {
 	Actions []Action
 	Records []Record
@@ -144,7 +144,8 @@ func orAny(shape string) string {
 	return shape
 }
 
-// endless returns the name of a record that needs another of its own kind in a field, directly or over others, or "".
+// endless returns the name of a record that needs another of its own kind in a field, directly or
+// over others, or "".
 func (c *Core) endless() string {
 	records := map[string]*Record{}
 	for i := range c.Records {
@@ -205,8 +206,8 @@ func (s *Shape) check(known map[string]bool) error {
 	return nil
 }
 
-// plain makes a text of a core safe for a comment: one line, without control characters and without the end of a
-// comment.
+// plain makes a text of a core safe for a comment: one line, without control characters and
+// without the end of a comment.
 func plain(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -220,7 +221,8 @@ func plain(s string) string {
 // names gives identifiers, each once.
 type names map[string]bool
 
-// identifier makes an identifier of any text: its letters and digits, the first of each word in upper case.
+// identifier makes an identifier of any text: its letters and digits, the first of each word in
+// upper case.
 func (n names) identifier(text string) string {
 	var b strings.Builder
 	upper := true

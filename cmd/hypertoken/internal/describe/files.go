@@ -13,8 +13,8 @@ import (
 //go:embed statehead.md
 var stateHead string
 
-// Files returns the files that are generated from the description of the built-in core, by their paths
-// in the repository.
+// Files returns the files that are generated from the description of the built-in core, by their
+// paths in the repository.
 func Files() (map[string][]byte, error) {
 	ctx := context.Background()
 	h, err := host.New(ctx, host.Options{InProcess: true})

@@ -47,10 +47,10 @@ type generator struct {
 	hasOpen bool
 }
 
-// Go writes the records as types. For each action it writes a type of the payload, and a type of the
-// result unless the result is always nil. The method ActionType of a payload returns the action's name.
-// A type with further fields has them in More, and encodes them, too. Go fails if packageName is no
-// identifier, or if a field has a name that a struct tag can't have.
+// Go writes the records as types. For each action it writes a type of the payload, and a type of
+// the result unless the result is always nil. The method ActionType of a payload returns the
+// action's name. A type with further fields has them in More, and encodes them, too. Go fails if
+// packageName is no identifier, or if a field has a name that a struct tag can't have.
 func (c *Core) Go(w io.Writer, packageName string) error {
 	if !token.IsIdentifier(packageName) {
 		return fmt.Errorf("describe: %q is no name for a package", packageName)
@@ -151,8 +151,8 @@ func (g *generator) record(name, about string, fields []Field, open bool) {
 	g.WriteString("return e.Encode(m)\n}\n")
 }
 
-// tagged fails if a field has a name that its tag would turn into another one. Only types without further fields are
-// encoded by their tags.
+// tagged fails if a field has a name that its tag would turn into another one. Only types without
+// further fields are encoded by their tags.
 func tagged(owner string, fields []Field, open bool) error {
 	for _, f := range fields {
 		if !open && (f.Name == "" || f.Name == "-" || strings.Contains(f.Name, ",")) {
@@ -193,8 +193,8 @@ func (g *generator) action(a Action) {
 	}
 }
 
-// fieldType returns the type of a field. If the field may be missing, its type has nil, which means that
-// it is missing.
+// fieldType returns the type of a field. If the field may be missing, its type has nil, which
+// means that it is missing.
 func (g *generator) fieldType(f Field) string {
 	t := f.Shape.goType()
 	if f.Optional && !hasNil(t) {

@@ -1,5 +1,6 @@
-// Package describe reads the shapes with which a core describes its payloads, results and state. It
-// writes them as types of Go and TypeScript, and as text. core-rs/ABI.md has the notation of shapes.
+// Package describe reads the shapes with which a core describes its payloads, results and state.
+// It writes them as types of Go and TypeScript, and as text. core-rs/ABI.md has the notation of
+// shapes.
 package describe
 
 import (

@@ -16,7 +16,8 @@ import (
 	"hypertoken/wasm"
 )
 
-// fits returns an error that names the part of a value that does not have the shape; nil if it has.
+// fits returns an error that names the part of a value that does not have the shape; nil if it
+// has.
 func fits(c *describe.Core, s *describe.Shape, v any, at string) error {
 	wrong := func() error { return fmt.Errorf("%s: want %s, got %T %v", at, s, v, v) }
 	ok := true
@@ -188,8 +189,8 @@ func (s *shapeChecker) State(ctx context.Context) ([]byte, error) {
 	return b, err
 }
 
-// Every result, state and setup of the traces, and every payload that an action took, has the shape that the core
-// describes.
+// Every result, state and setup of the traces, and every payload that an action took, has the
+// shape that the core describes.
 func TestShapesAreTrue(t *testing.T) {
 	h, err := host.New(t.Context(), host.Options{InProcess: true})
 	if err != nil {

@@ -26,8 +26,8 @@ export type ResultOf<Name extends ActionName> = Actions[Name]['result'];
 // typeScriptNames are the names of the types that every file has in addition to the records.
 var typeScriptNames = []string{"ActionName", "Actions", "PayloadOf", "ResultOf", "Value"}
 
-// TypeScript writes the records as interfaces, and the interface Actions, which has the payload and the
-// result of each action. It fails if a record has the name of another type of the file.
+// TypeScript writes the records as interfaces, and the interface Actions, which has the payload
+// and the result of each action. It fails if a record has the name of another type of the file.
 func (c *Core) TypeScript(w io.Writer) error {
 	for _, name := range typeScriptNames {
 		if c.Record(name) != nil {
@@ -60,8 +60,8 @@ func (c *Core) TypeScript(w io.Writer) error {
 	return err
 }
 
-// typeScript returns the type of the payload. If the action has no fields, the type allows none. The type
-// {} would allow any.
+// typeScript returns the type of the payload. If the action has no fields, the type allows none.
+// The type {} would allow any.
 func (a *Action) typeScript() string {
 	var fields []string
 	for _, f := range a.Fields {

@@ -25,7 +25,8 @@ type after struct {
 	digest    host.Digest
 }
 
-// append appends the wanted members to the members that an answer has so far, and closes the answer.
+// append appends the wanted members to the members that an answer has so far, and closes the
+// answer.
 func (w Want) append(line []byte, a after) []byte {
 	if w&WantSequence != 0 {
 		line = fmt.Appendf(line, `,"sequence":%d`, a.sequence)
@@ -57,9 +58,9 @@ func Taken(ctx context.Context, engine *host.Engine, q *Request) []byte {
 	return q.Want.append(line, a)
 }
 
-// Answer runs a request that is no setup, and returns the line of its answer. n is the number of its
-// action, or of the first action of its batch. Answer fails if the core returned something that is no
-// value; the line has this error, too.
+// Answer runs a request that is no setup, and returns the line of its answer. n is the number of
+// its action, or of the first action of its batch. Answer fails if the core returned something
+// that is no value; the line has this error, too.
 func Answer(ctx context.Context, engine *host.Engine, q *Request, n int) ([]byte, error) {
 	ctx, cancel := q.Bounded(ctx)
 	defer cancel()
@@ -104,15 +105,16 @@ func outcome(line []byte, n int, w Want, result host.Result, err error) ([]byte,
 	return appendError(append(line, ','), host.CodeOf(err), Message(err), -1), nil
 }
 
-// CodeBadResult is the code of the error for an action whose result can't be written, because it is no
-// value of a core.
+// CodeBadResult is the code of the error for an action whose result can't be written, because it
+// is no value of a core.
 const CodeBadResult = "bad_result"
 
-// stateTries is how often the state is asked for, if the digest is wanted too and others change the
-// engine in between.
+// stateTries is how often the state is asked for, if the digest is wanted too and others change
+// the engine in between.
 const stateTries = 5
 
-// answerState returns the whole state. The digest that is wanted is of the same moment, or missing.
+// answerState returns the whole state. The digest that is wanted is of the same moment, or
+// missing.
 func answerState(ctx context.Context, engine *host.Engine, q *Request) ([]byte, error) {
 	for try := 1; ; try++ {
 		state, err := engine.State(ctx)
@@ -145,9 +147,9 @@ func position(ctx context.Context, engine *host.Engine) (after, error) {
 	return after{sequence: at.Sequence, hasDigest: true, digest: at.Digest}, err
 }
 
-// answerBatch runs a batch. If a member of an atomic batch fails, the answer is the error of that member,
-// with its index. Otherwise the answer has a line for each member, as if the member were an action of
-// its own.
+// answerBatch runs a batch. If a member of an atomic batch fails, the answer is the error of that
+// member, with its index. Otherwise the answer has a line for each member, as if the member were
+// an action of its own.
 func answerBatch(ctx context.Context, engine *host.Engine, q *Request, n int) ([]byte, error) {
 	actions := make([]host.Action, 0, len(q.Members))
 	for k, m := range q.Members {
@@ -218,8 +220,8 @@ func Message(err error) string {
 // Error returns an answer that has an error.
 func Error(code, message string) []byte { return appendError([]byte{'{'}, code, message, -1) }
 
-// appendError appends an error to the members that an answer has so far, and closes the answer. index is
-// the index of the member of a batch that failed, or -1.
+// appendError appends an error to the members that an answer has so far, and closes the answer.
+// index is the index of the member of a batch that failed, or -1.
 func appendError(line []byte, code, message string, index int) []byte {
 	e := struct {
 		Code    string `json:"code"`

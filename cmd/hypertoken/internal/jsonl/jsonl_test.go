@@ -19,8 +19,8 @@ import (
 
 func parsed(text string) (*Request, error) { return Parse(Line{Number: 1, Text: []byte(text)}, nil) }
 
-// Each member is allowed in some kinds of lines. In other lines it is an error, and so is a member that
-// no line has. So a member that is not understood is never ignored.
+// Each member is allowed in some kinds of lines. In other lines it is an error, and so is a member
+// that no line has. So a member that is not understood is never ignored.
 func TestMembersOfLines(t *testing.T) {
 	key256, key257 := strings.Repeat("k", 256), strings.Repeat("k", 257)
 	for line, want := range map[string]string{ // "" is no error
@@ -168,8 +168,8 @@ func TestMembersOfABatchAreBounded(t *testing.T) {
 	}
 }
 
-// The error of a line that was meant to be a setup says so, for any fault of the line. So no later line
-// runs on another engine.
+// The error of a line that was meant to be a setup says so, for any fault of the line. So no later
+// line runs on another engine.
 func TestRefusedSetups(t *testing.T) {
 	for text, want := range map[string]bool{
 		`{"setup":{"stack":[`: true, ` { "setup" :`: true, `{"setup":{},"stack":[]}`: true, `{"want":["x"],"setup":{}}`: true,
@@ -309,8 +309,8 @@ func TestAnswersAreJSON(t *testing.T) {
 	}
 }
 
-// FuzzRequest reads any bytes as a line. The result is a request or an error of that line, and each
-// payload is exactly one value.
+// FuzzRequest reads any bytes as a line. The result is a request or an error of that line, and
+// each payload is exactly one value.
 func FuzzRequest(f *testing.F) {
 	for _, line := range []string{
 		`{"setup":{"stack":[{"id":"a"}]}}`, `{"type":"stack:draw","payload":{"count":2},"now":5,"timeout":1.5}`,

@@ -9,7 +9,8 @@ import (
 	"hypertoken/internal/msgjson"
 )
 
-// Kind is the kind of a line: a setup, an action, a batch, or a question for the state or the digest.
+// Kind is the kind of a line: a setup, an action, a batch, or a question for the state or the
+// digest.
 type Kind int
 
 // The kinds.
@@ -21,8 +22,8 @@ const (
 	Batch
 )
 
-// form describes a kind of line: the member that a line of this kind has, and the other members that it
-// may have.
+// form describes a kind of line: the member that a line of this kind has, and the other members
+// that it may have.
 type form struct {
 	kind   Kind
 	member string
@@ -60,7 +61,8 @@ var known = func() []string {
 // takes reports whether a line of this form may have a member.
 func (f *form) takes(key string) bool { return key == f.member || slices.Contains(f.others, key) }
 
-// check fails if a line, or an action within a batch, has a member that does not belong to its form.
+// check fails if a line, or an action within a batch, has a member that does not belong to its
+// form.
 func (f *form) check(members []msgjson.Member) error {
 	for _, m := range members {
 		if !f.takes(m.Key) {

@@ -11,7 +11,8 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// ErrLine is matched by the errors that concern one line only. After such an error, reading goes on.
+// ErrLine is matched by the errors that concern one line only. After such an error, reading goes
+// on.
 var ErrLine = errors.New("bad line")
 
 // LineError is the error for a line that can't be used. It matches [ErrLine].
@@ -40,9 +41,9 @@ type Line struct {
 // beginning is how much is kept of a line that is too long, in bytes.
 const beginning = 64
 
-// setupForm matches the beginning of a setup. It also matches a line that was meant to be a setup: one
-// with something before the object, such as a byte order mark, with other members of a setup first, or
-// with wrong quotes or none.
+// setupForm matches the beginning of a setup. It also matches a line that was meant to be a setup:
+// one with something before the object, such as a byte order mark, with other members of a setup
+// first, or with wrong quotes or none.
 var setupForm = regexp.MustCompile(`^[^{"]*\{\s*` +
 	`("timeout"\s*:[^,{}"]*,\s*|"want"\s*:\s*\[[^\]{}]*\]\s*,\s*)*` + `["']?setup["']?\s*:`)
 
@@ -62,8 +63,8 @@ type Reader struct {
 	begun  bool
 }
 
-// NewReader returns a reader of lines of at most max bytes. flag is the flag that sets this bound; the
-// error for a longer line names it.
+// NewReader returns a reader of lines of at most max bytes. flag is the flag that sets this bound;
+// the error for a longer line names it.
 func NewReader(in io.Reader, max int, flag string) *Reader {
 	return &Reader{in: bufio.NewReaderSize(in, 64<<10), max: max, flag: flag}
 }
@@ -74,9 +75,9 @@ func (l *Reader) Reset(in io.Reader) {
 	l.begun = false
 }
 
-// Next returns the next line that is not blank. The caller owns the line. At the end of the input the
-// error is io.EOF. For a line that is too long it matches [ErrLine]. Any other error means that the
-// input can't be read.
+// Next returns the next line that is not blank. The caller owns the line. At the end of the input
+// the error is io.EOF. For a line that is too long it matches [ErrLine]. Any other error means
+// that the input can't be read.
 func (l *Reader) Next() (Line, error) {
 	for {
 		line, err := l.next()

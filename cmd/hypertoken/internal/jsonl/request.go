@@ -42,8 +42,8 @@ type Request struct {
 	// Timeout is the timeout that the line names, or 0.
 	Timeout time.Duration
 	Want    Want
-	// Alone is true if an action must not be gathered with others into a batch, because it has a key or a
-	// sequence, or wants further members in its answer.
+	// Alone is true if an action must not be gathered with others into a batch, because it has a
+	// key or a sequence, or wants further members in its answer.
 	Alone bool
 	// Members are the actions of a batch, and Mode is its mode.
 	Members []Member
@@ -57,8 +57,8 @@ type Member struct {
 	ValueError error
 }
 
-// MaxMembers bounds the actions of a batch. Each action takes some 2 kB of memory, even if its line is
-// short.
+// MaxMembers bounds the actions of a batch. Each action takes some 2 kB of memory, even if its
+// line is short.
 const MaxMembers = 1 << 14
 
 // maxTimeout bounds a line's timeout, in milliseconds.
@@ -89,8 +89,8 @@ func badLine(format string, args ...any) error {
 
 var keyForm = regexp.MustCompile(`^[ -~]{1,256}$`)
 
-// Parse makes a request of the line and the error that [Reader.Next] returned. An error that matches
-// [ErrLine] concerns this line only, and is a [*LineError].
+// Parse makes a request of the line and the error that [Reader.Next] returned. An error that
+// matches [ErrLine] concerns this line only, and is a [*LineError].
 func Parse(line Line, err error) (*Request, error) {
 	if err != nil {
 		return nil, err

@@ -4,8 +4,9 @@ package licenses
 
 import _ "embed"
 
-// Text lists every module that is linked into cmd/hypertoken on any system: its licence, the address of
-// its source, and the notices that the licence asks to pass on. `make notice` writes it.
+// Text lists every module that is linked into cmd/hypertoken on any system: its licence, the
+// address of its source, and the notices that the licence asks to pass on. `make notice` writes
+// it.
 //
 //go:embed THIRD_PARTY.txt
 var Text string

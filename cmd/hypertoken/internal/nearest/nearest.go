@@ -3,13 +3,13 @@ package nearest
 
 import "strings"
 
-// maxWord is the length of the longest word that is compared, in bytes. The time of a comparison grows
-// with the square of the length.
+// maxWord is the length of the longest word that is compared, in bytes. The time of a comparison
+// grows with the square of the length.
 const maxWord = 64
 
-// To returns the word of known that is nearest to word; "" if none is near enough. One letter in three
-// may be missing, added, different, or swapped with its neighbour. Capitals, underscores and hyphens
-// make no difference. If two words are equally near, To returns the first one.
+// To returns the word of known that is nearest to word; "" if none is near enough. One letter in
+// three may be missing, added, different, or swapped with its neighbour. Capitals, underscores and
+// hyphens make no difference. If two words are equally near, To returns the first one.
 func To(word string, known []string) string {
 	if len(word) > maxWord {
 		return ""

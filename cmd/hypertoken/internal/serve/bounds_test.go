@@ -283,7 +283,8 @@ func TestIdleTimeout(t *testing.T) {
 		!strings.Contains(closed.Reason, "the rest of a message did not come for 100ms (--idle-timeout)") {
 		t.Error(err)
 	}
-	// An action may take longer: that is not the client's turn. So may a game with more lines than that.
+	// An action may take longer: that is not the client's turn. So may a game with more lines than
+	// that.
 	s = start(t, host.Options{InProcess: true}, func(o *Options) { o.IdleTimeout, o.Rate = 100*time.Millisecond, 5 })
 	s.want("e", deck+strings.Repeat(`{"digest":true}`+"\n", 7), 200, `{"digest":"`)
 }

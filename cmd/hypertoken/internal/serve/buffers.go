@@ -46,11 +46,11 @@ type reservation struct {
 }
 
 const (
-	// smallAnswer is the size up to which answers are not counted, in bytes. There is at most one for each
-	// connection, so they need no bound.
+	// smallAnswer is the size up to which answers are not counted, in bytes. There is at most one
+	// for each connection, so they need no bound.
 	smallAnswer = 64 << 10
-	// firstState is the estimate for the state of an engine that was never asked for its state, in bytes.
-	// maxMeasuring is the most such questions at once.
+	// firstState is the estimate for the state of an engine that was never asked for its state, in
+	// bytes. maxMeasuring is the most such questions at once.
 	firstState   = 1 << 20
 	maxMeasuring = 4
 )

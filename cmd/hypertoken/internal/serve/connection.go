@@ -13,8 +13,8 @@ import (
 )
 
 // connection is a connection of a client. While a write to it is stuck, it reads ahead what the
-// client sends. Otherwise a client that sends all its lines before it reads an answer, and a server
-// that waits until the answer is read, would wait for each other.
+// client sends. Otherwise a client that sends all its lines before it reads an answer, and a
+// server that waits until the answer is read, would wait for each other.
 type connection struct {
 	net.Conn
 	of      *connections
@@ -35,8 +35,8 @@ type connection struct {
 }
 
 const (
-	// aheadSize is the size of a piece that is read ahead, in bytes. aheadCost is counted for a piece in
-	// addition to its bytes.
+	// aheadSize is the size of a piece that is read ahead, in bytes. aheadCost is counted for a
+	// piece in addition to its bytes.
 	aheadSize = 32 << 10
 	aheadCost = 64
 	// stuckAfter is how long a write takes before the connection reads ahead.
@@ -84,8 +84,8 @@ func (c *connection) readLocked(p []byte) (int, error) {
 	return n, err
 }
 
-// note records whether an error means that the client is gone. The end of its sending side does not
-// mean that: the client may still read.
+// note records whether an error means that the client is gone. The end of its sending side does
+// not mean that: the client may still read.
 func (c *connection) note(err error) {
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) {
 		c.lost.Store(true)

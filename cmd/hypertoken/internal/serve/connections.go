@@ -12,8 +12,8 @@ import (
 	"hypertoken/host"
 )
 
-// phase is the phase of a connection. If connections without a seat must be closed, those in the lowest
-// phase are closed first.
+// phase is the phase of a connection. If connections without a seat must be closed, those in the
+// lowest phase are closed first.
 type phase int8
 
 const (
@@ -49,8 +49,8 @@ type tally struct{ waiting, talking int }
 func (t *tally) countWaiting() int { return t.waiting }
 func (t *tally) countTalking() int { return t.talking }
 
-// closesBeforeLocked reports whether a connection is closed before another one of its address. The lock
-// connections.mu is held.
+// closesBeforeLocked reports whether a connection is closed before another one of its address. The
+// lock connections.mu is held.
 func (c *connection) closesBeforeLocked(other *connection) bool {
 	if c.phase != other.phase {
 		return c.phase < other.phase
@@ -70,10 +70,10 @@ func newConnections(o Options, b *buffers) *connections {
 	return l
 }
 
-// kernelBuffer bounds the answers that the kernel buffers for a connection, in bytes; Linux allows twice
-// as much. Without it, this buffer grows to some MB, which --max-buffered does not count. A write goes
-// on once a third of the buffer is free. With a larger buffer, a slow client would look like one that
-// does not read.
+// kernelBuffer bounds the answers that the kernel buffers for a connection, in bytes; Linux allows
+// twice as much. Without it, this buffer grows to some MB, which --max-buffered does not count. A
+// write goes on once a third of the buffer is free. With a larger buffer, a slow client would look
+// like one that does not read.
 const kernelBuffer = 256 << 10
 
 // Accept implements [net.Listener].
@@ -94,7 +94,8 @@ func (l *connections) Accept() (net.Conn, error) {
 	}
 }
 
-// add takes in a connection, and closes another one if there are too many. It reports false when the server stops.
+// add takes in a connection, and closes another one if there are too many. It reports false when
+// the server stops.
 func (l *connections) add(c *connection) bool {
 	l.mu.Lock()
 	if l.draining {
@@ -117,9 +118,9 @@ func (l *connections) add(c *connection) bool {
 	return true
 }
 
-// victimLocked returns the connection that is closed to make room for another one, or nil. It takes the
-// address that has the most connections. Of its connections it takes those in the lowest phase, and of
-// these the one that has been in it for the longest time. The lock mu is held.
+// victimLocked returns the connection that is closed to make room for another one, or nil. It
+// takes the address that has the most connections. Of its connections it takes those in the lowest
+// phase, and of these the one that has been in it for the longest time. The lock mu is held.
 func (l *connections) victimLocked(all map[*connection]struct{}, count func(*tally) int,
 	may func(*connection) bool,
 ) *connection {
@@ -185,9 +186,10 @@ func (l *connections) remove(c *connection) {
 	l.removeLocked(c)
 }
 
-// vacantLocked looks for a seat for a connection. If there is none, it returns the problem. If another
-// connection must be closed for the seat, it returns that connection, which is between two requests. It
-// returns nil twice if the connection has a seat, or if one is free. The lock mu is held.
+// vacantLocked looks for a seat for a connection. If there is none, it returns the problem. If
+// another connection must be closed for the seat, it returns that connection, which is between two
+// requests. It returns nil twice if the connection has a seat, or if one is free. The lock mu is
+// held.
 func (l *connections) vacantLocked(c *connection) (*connection, *problem) {
 	if _, ok := l.talking[c]; ok {
 		return nil, nil

@@ -115,8 +115,8 @@ func alreadyExists(name string) error {
 		"an engine %q exists already: DELETE /v1/engines/%s first, or choose another name", name, name)
 }
 
-// enterLocked puts a new entry on the list. If there is no room, it returns a channel that is closed
-// once an engine that is not in use has left, or an error if none can. The lock mu is held.
+// enterLocked puts a new entry on the list. If there is no room, it returns a channel that is
+// closed once an engine that is not in use has left, or an error if none can. The lock mu is held.
 func (g *engines) enterLocked(name string, maker netip.Prefix) (e *entry, wait <-chan struct{}, err error) {
 	if len(g.list) >= g.max {
 		victim, idlest := g.idlestLocked()
@@ -146,8 +146,8 @@ func awaitRoom(ctx context.Context, gone <-chan struct{}, name string) error {
 	}
 }
 
-// idlestLocked returns the engine that may be closed and was used least recently, or one that leaves
-// already; nil if there is none. The lock mu is held.
+// idlestLocked returns the engine that may be closed and was used least recently, or one that
+// leaves already; nil if there is none. The lock mu is held.
 func (g *engines) idlestLocked() (name string, idlest *entry) {
 	if !g.isDurable {
 		return "", nil
@@ -212,7 +212,8 @@ func (g *engines) gauge(name, action string) *gauge {
 	return e.gauges[action]
 }
 
-// attach notes that a WebSocket to an engine is open, until detach is called. Such an engine does not expire.
+// attach notes that a WebSocket to an engine is open, until detach is called. Such an engine does
+// not expire.
 func (g *engines) attach(name string) (detach func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -251,7 +252,8 @@ func (g *engines) expire(ctx context.Context) {
 	}
 }
 
-// expireAt has the engines leave that have been idle for too long at a time, and returns their names.
+// expireAt has the engines leave that have been idle for too long at a time, and returns their
+// names.
 func (g *engines) expireAt(now time.Time) (names []string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 	"hypertoken/host"
 )
 
-// FuzzLines sends any bytes as a body. The status is a documented one, and each line has an answer that
-// is JSON.
+// FuzzLines sends any bytes as a body. The status is a documented one, and each line has an answer
+// that is JSON.
 func FuzzLines(f *testing.F) {
 	for _, body := range []string{deck, deck + `{"type":"stack:draw"}`, `{"state":true}`, "", "\n", deck + "\n\n{\n" + `{"digest":true}`, `{"setup":{"stack":5}}`,
 		deck + `{"type":"stack:draw","key":"k"}` + "\n" + `{"type":"stack:draw","key":"k"}`, deck + `{"type":"debug:log","payload":{"a":1e300}}`, "\xff",

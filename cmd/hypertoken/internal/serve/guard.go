@@ -15,9 +15,9 @@ import (
 	"hypertoken/host"
 )
 
-// guard returns the problem if a request must be refused, or nil. A request that is refused for its host,
-// its token or its origin is counted against a rate of its own. So such requests take nothing from
-// clients with the same address.
+// guard returns the problem if a request must be refused, or nil. A request that is refused for
+// its host, its token or its origin is counted against a rate of its own. So such requests take
+// nothing from clients with the same address.
 func (s *Server) guard(a route, r *http.Request) *problem {
 	if p := s.stranger(a, r); p != nil {
 		if !s.strangers.of(r.RemoteAddr).Allow() {
@@ -82,15 +82,15 @@ func stopping() *problem {
 
 func digest(token string) [32]byte { return sha256.Sum256([]byte(token)) }
 
-// The subprotocol of a WebSocket, and the prefix of a subprotocol that contains the token. A page has no
-// other way to send the token.
+// The subprotocol of a WebSocket, and the prefix of a subprotocol that contains the token. A page
+// has no other way to send the token.
 const (
 	subprotocol   = "hypertoken"
 	tokenProtocol = "hypertoken.token."
 )
 
-// authorized reports whether a request has the token. It compares digests, so the time of the comparison
-// does not depend on the token's bytes or length.
+// authorized reports whether a request has the token. It compares digests, so the time of the
+// comparison does not depend on the token's bytes or length.
 func (s *Server) authorized(r *http.Request) bool {
 	scheme, shown, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	have := digest(strings.TrimSpace(shown))
@@ -156,8 +156,8 @@ type hosts struct {
 }
 
 // newHosts returns the names of a server. Without a list it answers to any name if clients have to
-// show a token. Otherwise it answers to those of this machine only: a page of another site can make
-// its own name resolve to this machine, and would be of the same origin then.
+// show a token. Otherwise it answers to those of this machine only: a page of another site can
+// make its own name resolve to this machine, and would be of the same origin then.
 func newHosts(o Options) hosts {
 	h := hosts{any: len(o.AllowedHosts) == 0 && o.Token != "", names: map[string]bool{}}
 	for _, name := range o.AllowedHosts {
@@ -175,7 +175,8 @@ func (h hosts) allow(hostport string) bool {
 	return h.names[canonicalHost(hostport)] || h.names[canonicalHost(hostName(hostport))]
 }
 
-// canonicalHost returns a name, with a port or without, in small letters and without the dot that ends a full name.
+// canonicalHost returns a name, with a port or without, in small letters and without the dot that
+// ends a full name.
 func canonicalHost(hostport string) string {
 	hostport = strings.ToLower(hostport)
 	if name, port, err := net.SplitHostPort(hostport); err == nil {

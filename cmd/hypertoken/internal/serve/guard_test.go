@@ -135,8 +135,8 @@ func TestHandshakesThatAreNone(t *testing.T) {
 	}
 }
 
-// Paths that a multiplexer would redirect without the guard, and methods that it would refuse, are guarded
-// like all others.
+// Paths that a multiplexer would redirect without the guard, and methods that it would refuse, are
+// guarded like all others.
 func TestCrookedPaths(t *testing.T) {
 	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.Token = token })
 	for _, line := range []string{"POST //healthz", "POST /v1/../healthz", "CONNECT localhost:80"} {
@@ -343,7 +343,8 @@ func TestALogThatNobodyReads(t *testing.T) {
 	}
 }
 
-// Records that do not fit into the queue of the log are dropped. The others are passed on in order.
+// Records that do not fit into the queue of the log are dropped. The others are passed on in
+// order.
 func TestTheQueueOfTheLog(t *testing.T) {
 	l := logs(make(chan map[string]any, 2*maxQueued))
 	release := make(chan struct{})

@@ -78,8 +78,8 @@ type recentError struct {
 
 // overview is the answer of /v1/status, for `hypertoken top`.
 type overview struct {
-	// Engines are the first maxListed open engines, sorted by name. EngineCount is the number of open
-	// engines.
+	// Engines are the first maxListed open engines, sorted by name. EngineCount is the number of
+	// open engines.
 	Engines     []openEngine `json:"engines"`
 	EngineCount int          `json:"engine_count"`
 	// Errors are the last errors that callers got, the newest first.
@@ -98,8 +98,8 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) *problem {
 //go:embed openapi.json
 var openapi []byte
 
-// document returns the description of this server. If the server has no token, the description does not
-// ask for one.
+// document returns the description of this server. If the server has no token, the description
+// does not ask for one.
 func document(token bool) ([]byte, error) {
 	if token {
 		return openapi, nil

@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// The kernel's buffer for the answers of a connection is bounded, because --max-buffered does not count it.
+// The kernel's buffer for the answers of a connection is bounded, because --max-buffered does not
+// count it.
 func TestTheBufferOfTheKernel(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

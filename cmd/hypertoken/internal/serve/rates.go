@@ -8,8 +8,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// maxAddresses is the most remote addresses that are remembered. An address that was forgotten gets a
-// new limiter.
+// maxAddresses is the most remote addresses that are remembered. An address that was forgotten
+// gets a new limiter.
 const maxAddresses = 4096
 
 // rates has a limiter for each of the remote addresses that were used last.
@@ -32,9 +32,9 @@ func newRates(limit int) rates {
 		entries: map[netip.Prefix]*list.Element{}}
 }
 
-// addressOf returns the part of a remote address that identifies a client: a whole IPv4 address, or the
-// first 64 bits of an IPv6 address. A client that has one IPv6 address usually has all addresses of its
-// network.
+// addressOf returns the part of a remote address that identifies a client: a whole IPv4 address,
+// or the first 64 bits of an IPv6 address. A client that has one IPv6 address usually has all
+// addresses of its network.
 func addressOf(remote string) netip.Prefix {
 	at, _ := netip.ParseAddrPort(remote) // all texts that are no address share the zero address
 	ip, bits := at.Addr().Unmap().WithZone(""), 64

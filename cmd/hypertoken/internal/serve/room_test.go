@@ -18,8 +18,8 @@ import (
 	"hypertoken/host"
 )
 
-// If many clients ask for large answers and do not read them, the memory for these answers is bounded.
-// Each client gets its answer once it reads.
+// If many clients ask for large answers and do not read them, the memory for these answers is
+// bounded. Each client gets its answer once it reads.
 func TestUnreadAnswers(t *testing.T) {
 	const size = 1 << 20
 	s := start(t, host.Options{InProcess: true}, func(o *Options) {
@@ -293,8 +293,8 @@ func TestTokenAsSubprotocol(t *testing.T) {
 	}
 }
 
-// If the operator allows it, proxies may use any name for the server, and pages of other origins may use
-// the server.
+// If the operator allows it, proxies may use any name for the server, and pages of other origins
+// may use the server.
 func TestAllowedHostsAndOrigins(t *testing.T) {
 	for _, c := range []struct {
 		token string

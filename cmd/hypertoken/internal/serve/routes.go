@@ -51,8 +51,8 @@ var statuses = map[string]int{
 	"out_of_memory":                http.StatusServiceUnavailable,
 }
 
-// problemOf returns the problem for an error for which a request is refused. An error that is not from
-// the host is the core's error about a setup.
+// problemOf returns the problem for an error for which a request is refused. An error that is not
+// from the host is the core's error about a setup.
 func problemOf(err error) *problem {
 	var own *host.Error
 	status := http.StatusUnprocessableEntity
@@ -75,9 +75,9 @@ type handler func(w http.ResponseWriter, r *http.Request) *problem
 type route struct {
 	pattern string
 	methods map[string]handler
-	// An open route needs no token, and has no rate. A talking route uses engines, so its requests need a
-	// seat. A watching route has a rate of its own, so that an operator gets answers even if clients have
-	// used up theirs.
+	// An open route needs no token, and has no rate. A talking route uses engines, so its requests
+	// need a seat. A watching route has a rate of its own, so that an operator gets answers even
+	// if clients have used up theirs.
 	open, talking, watching bool
 }
 
@@ -134,7 +134,8 @@ func (s *Server) serve(a route) http.Handler {
 		control := http.NewResponseController(o)
 		_ = control.SetWriteDeadline(began.Add(s.o.WriteTimeout))
 		if r.ContentLength != 0 {
-			// net/http reads the rest of a body that the handler has not read. This bounds the time for it.
+			// net/http reads the rest of a body that the handler has not read. This bounds the
+			// time for it.
 			_ = control.SetReadDeadline(began.Add(linger))
 		}
 		o.Header().Set("X-Content-Type-Options", "nosniff")
@@ -206,7 +207,8 @@ func (s *Server) refuse(w http.ResponseWriter, p *problem) {
 	_, _ = w.Write(append(jsonl.Error(p.code, p.message), '\n'))
 }
 
-// maxProfile is how long an answer of /debug/pprof may take: profiles are taken over the seconds that are asked for.
+// maxProfile is how long an answer of /debug/pprof may take: profiles are taken over the seconds
+// that are asked for.
 const maxProfile = 5 * time.Minute
 
 func unhurried(f http.HandlerFunc) handler {
@@ -245,9 +247,9 @@ func claim(r *http.Request) *problem {
 	return nil
 }
 
-// lasting returns the context of a request's lines. It ends if the client is gone, or if the server
-// ends. It does not end if the client has only closed its sending side, because it may still read
-// answers.
+// lasting returns the context of a request's lines. It ends if the client is gone, or if the
+// server ends. It does not end if the client has only closed its sending side, because it may
+// still read answers.
 func (s *Server) lasting(r *http.Request) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	c := connectionOf(r.Context())

@@ -1,9 +1,9 @@
-// Package serve offers the engines of a host over HTTP and over WebSockets, with JSON Lines in both
-// directions. It also serves the host's metrics, and the answers for probes. openapi.json describes all
-// of it.
+// Package serve offers the engines of a host over HTTP and over WebSockets, with JSON Lines in
+// both directions. It also serves the host's metrics, and the answers for probes. openapi.json
+// describes all of it.
 //
-// [Options] bound everything that a client can make grow. A client that sends or reads slowly takes the
-// room of one line and one answer, for as long as the timeouts allow.
+// [Options] bound everything that a client can make grow. A client that sends or reads slowly
+// takes the room of one line and one answer, for as long as the timeouts allow.
 package serve
 
 import (
@@ -29,32 +29,34 @@ import (
 	"hypertoken/metrics"
 )
 
-// Options configure a server. Start from [Defaults]: a bound of zero does not mean a default, it is
-// out of bounds.
+// Options configure a server. Start from [Defaults]: a bound of zero does not mean a default, it
+// is out of bounds.
 type Options struct {
-	// Token is the token that clients must send, as "Authorization: Bearer TOKEN", for everything but the
-	// probes and the demo. It has at least MinToken bytes. "" is no token, which is allowed on a loopback
-	// address only.
+	// Token is the token that clients must send, as "Authorization: Bearer TOKEN", for everything
+	// but the probes and the demo. It has at least MinToken bytes. "" is no token, which is
+	// allowed on a loopback address only.
 	Token string
 	// TLS has the certificate if the server speaks TLS; else it is nil.
 	TLS *tls.Config
 	// Profiles offers /debug/pprof.
 	Profiles bool
-	// Demo serves a page to play on, the npm package and the core. They need no token: nothing of the host is in them.
+	// Demo serves a page to play on, the npm package and the core. They need no token: nothing of
+	// the host is in them.
 	Demo bool
-	// InProcess is true if the host runs its engines in this process by configuration. Then this is no
-	// fallback.
+	// InProcess is true if the host runs its engines in this process by configuration. Then this
+	// is no fallback.
 	InProcess bool
 
 	// MaxEngines bounds the engines that are open, at most 1,048,576.
 	MaxEngines int
 	// MaxConnections bounds the connections that talk to engines. It is at most 65,536. 128 more
 	// connections may ask for metrics and probes, or have sent no request yet.
-	// MaxConnectionsPerAddress bounds the connections of one remote address that talk to engines; 0 is
-	// seven eighths of MaxConnections, so that one client leaves some to the others. A request on a
-	// connection beyond these bounds is refused.
+	// MaxConnectionsPerAddress bounds the connections of one remote address that talk to engines;
+	// 0 is seven eighths of MaxConnections, so that one client leaves some to the others. A
+	// request on a connection beyond these bounds is refused.
 	MaxConnections, MaxConnectionsPerAddress int
-	// MaxBody bounds a request's body and a WebSocket's message, MaxLine a line of either, in bytes, at most 1 GiB.
+	// MaxBody bounds a request's body and a WebSocket's message, MaxLine a line of either, in
+	// bytes, at most 1 GiB.
 	MaxBody, MaxLine int64
 	// MaxBuffered bounds the bytes in memory for all clients, at least 1 MiB and at most 1 TiB:
 	// answers that their clients have not read, and lines that clients sent before they read the
@@ -67,11 +69,12 @@ type Options struct {
 	// request wait, and its new requests are refused. Requests for metrics and the status are
 	// counted separately. So are requests that are refused because of the token or the origin.
 	Rate int
-	// IsDurable is true if the host's store outlives the server. Then an engine that is not open is
-	// opened by its first line, and an engine that is not in use is closed to make room for another one.
+	// IsDurable is true if the host's store outlives the server. Then an engine that is not open
+	// is opened by its first line, and an engine that is not in use is closed to make room for
+	// another one.
 	IsDurable bool
-	// EngineIdle is how long an engine may be without a line and without a WebSocket, at least 1 ms; 0
-	// for ever. After that time it is closed if IsDurable is true, and deleted otherwise.
+	// EngineIdle is how long an engine may be without a line and without a WebSocket, at least 1
+	// ms; 0 for ever. After that time it is closed if IsDurable is true, and deleted otherwise.
 	EngineIdle time.Duration
 	// MaxEnginesPerAddress bounds the open engines that one remote address has made, at most
 	// MaxEngines; 0 for no bound.
@@ -81,20 +84,20 @@ type Options struct {
 	// WriteTimeout is how long a client may take to read an answer. DrainTimeout is how long
 	// running lines may take to end once the server stops. Each is at most a day.
 	IdleTimeout, WriteTimeout, DrainTimeout time.Duration
-	// PingInterval is how often a WebSocket whose client has its turn is pinged. A client that does
-	// not answer before the next ping is due is gone. At most a day.
+	// PingInterval is how often a WebSocket whose client has its turn is pinged. A client that
+	// does not answer before the next ping is due is gone. At most a day.
 	PingInterval time.Duration
 
-	// AllowedHosts are the names that clients may use in Host, in addition to those of this machine, such
-	// as games.example or games.example:8443; "*" allows any. By default any name is allowed if there is a
-	// Token, and no further name otherwise.
+	// AllowedHosts are the names that clients may use in Host, in addition to those of this
+	// machine, such as games.example or games.example:8443; "*" allows any. By default any name is
+	// allowed if there is a Token, and no further name otherwise.
 	AllowedHosts []string
-	// AllowedOrigins are the origins whose pages may use this server, such as https://games.example. Pages
-	// of the server's own origin may always use it.
+	// AllowedOrigins are the origins whose pages may use this server, such as
+	// https://games.example. Pages of the server's own origin may always use it.
 	AllowedOrigins []string
 
-	// Logger gets each request at the debug level, and failures of the server as warnings. In the long run
-	// it gets at most one warning a second with the same message.
+	// Logger gets each request at the debug level, and failures of the server as warnings. In the
+	// long run it gets at most one warning a second with the same message.
 	Logger *slog.Logger
 
 	// Seams for FitFiles and tests; 0 for the defaults.
@@ -198,8 +201,8 @@ type Server struct {
 	connections atomic.Pointer[connections]
 }
 
-// New returns a server for a host. The caller shuts the host down. New fails if an option is out of
-// bounds.
+// New returns a server for a host. The caller shuts the host down. New fails if an option is out
+// of bounds.
 func New(h *host.Host, o Options) (*Server, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -243,8 +246,8 @@ func New(h *host.Host, o Options) (*Server, error) {
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
 
-// straight returns a handler that answers 404 for a path such as //healthz, and refuses CONNECT. The
-// multiplexer would answer these requests without the guard, and would wait for the body.
+// straight returns a handler that answers 404 for a path such as //healthz, and refuses CONNECT.
+// The multiplexer would answer these requests without the guard, and would wait for the body.
 func straight(mux *http.ServeMux, nothing http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		sent := r.URL.EscapedPath()
@@ -272,8 +275,8 @@ func (s *Server) Check(a net.Addr) error {
 	return nil
 }
 
-// Wait waits until the engines that clients were deleting at the end are deleted. Call it after the
-// host's Shutdown, which ends the actions that these deletions wait for.
+// Wait waits until the engines that clients were deleting at the end are deleted. Call it after
+// the host's Shutdown, which ends the actions that these deletions wait for.
 func (s *Server) Wait() { s.engines.background.Wait() }
 
 // Serve serves a listener, which it closes, until ctx ends. Then it accepts nothing more, lets the

@@ -110,9 +110,9 @@ type talker struct {
 	turn         atomic.Int64 // counts the turns of the client; odd while it has one
 }
 
-// ping pings the client during the client's turns, until ctx ends. It closes the connection if no pong
-// comes before the next ping is due. Pongs are read during the client's turn only. So a missing pong
-// means that the client is gone only if its turn lasted all the time.
+// ping pings the client during the client's turns, until ctx ends. It closes the connection if no
+// pong comes before the next ping is due. Pongs are read during the client's turn only. So a
+// missing pong means that the client is gone only if its turn lasted all the time.
 func (t *talker) ping(ctx context.Context) {
 	tick := time.NewTicker(t.server.o.PingInterval)
 	defer tick.Stop()
@@ -139,8 +139,8 @@ func (t *talker) ping(ctx context.Context) {
 	}
 }
 
-// allowControl charges a ping or a pong to the rate of its address, and waits until that allows it:
-// so the client waits, too. It reports whether a ping is answered.
+// allowControl charges a ping or a pong to the rate of its address, and waits until that allows
+// it: so the client waits, too. It reports whether a ping is answered.
 func (t *talker) allowControl() bool {
 	return t.conversation.turn(t.server.life) == nil
 }
@@ -152,8 +152,8 @@ func (t *talker) close(code websocket.StatusCode, reason string) {
 	_ = t.conn.Close(code, reason[:min(len(reason), maxReason)])
 }
 
-// refuse closes the connection for a problem that concerns more than one line. If the connection is
-// closed already, or is being closed, refuse does nothing.
+// refuse closes the connection for a problem that concerns more than one line. If the connection
+// is closed already, or is being closed, refuse does nothing.
 func (t *talker) refuse(p *problem) {
 	code := websocket.StatusProtocolError
 	switch p.status {
@@ -190,8 +190,8 @@ func (t *talker) run(ctx context.Context) {
 	}
 }
 
-// message answers the lines of a message. An empty message only shows that the client is alive; it counts
-// as one line for the rate.
+// message answers the lines of a message. An empty message only shows that the client is alive; it
+// counts as one line for the rate.
 func (t *talker) message(ctx context.Context, lines *jsonl.Reader) bool {
 	for n := 0; ; n++ {
 		t.idle.Reset(t.server.o.IdleTimeout)

@@ -32,16 +32,16 @@ func (s *Server) converse(r *http.Request, name string) *conversation {
 	return &conversation{server: s, name: name, address: addressOf(r.RemoteAddr), limiter: s.rates.of(r.RemoteAddr)}
 }
 
-// answered gives back the room of the last answer. The caller calls it once the client has that answer,
-// or can't get it.
+// answered gives back the room of the last answer. The caller calls it once the client has that
+// answer, or can't get it.
 func (c *conversation) answered() {
 	c.room.free()
 	c.room = nil
 }
 
-// answer answers a line and its error, as [jsonl.Reader.Next] returned them. If nothing of the line ran,
-// it returns the problem. If the problem concerns the whole conversation, and not only the line, the
-// answer is nil.
+// answer answers a line and its error, as [jsonl.Reader.Next] returned them. If nothing of the
+// line ran, it returns the problem. If the problem concerns the whole conversation, and not only
+// the line, the answer is nil.
 func (c *conversation) answer(ctx context.Context, line jsonl.Line, err error) ([]byte, *problem) {
 	if err != nil && !errors.Is(err, jsonl.ErrLine) {
 		return nil, c.server.unreadable(err)
@@ -97,7 +97,8 @@ func (c *conversation) answer(ctx context.Context, line jsonl.Line, err error) (
 	return answer, nil
 }
 
-// reserve waits for the room of an answer. A line that still waits when the server stops does not run.
+// reserve waits for the room of an answer. A line that still waits when the server stops does not
+// run.
 func (c *conversation) reserve(ctx context.Context, g *gauge) (*reservation, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -263,8 +264,8 @@ func (x *exchange) run(r *http.Request) *problem {
 			return stopping()
 		}
 		line, err := lines.Next()
-		// While an action runs, the HTTP server reads to notice that the client is gone. It would take the end
-		// of a deadline for that.
+		// While an action runs, the HTTP server reads to notice that the client is gone. It would
+		// take the end of a deadline for that.
 		_ = x.control.SetReadDeadline(time.Time{})
 		if errors.Is(err, io.EOF) {
 			if !x.begun {
@@ -274,7 +275,8 @@ func (x *exchange) run(r *http.Request) *problem {
 			return nil
 		}
 		if c.lines == 0 {
-			// A connection gets a seat once a line has come, so a client without a line takes no seat.
+			// A connection gets a seat once a line has come, so a client without a line takes no
+			// seat.
 			if p := claim(r); p != nil {
 				return p
 			}
@@ -291,14 +293,16 @@ func (x *exchange) run(r *http.Request) *problem {
 	}
 }
 
-// send writes a line. The client must read it within WriteTimeout. It reports whether the client did.
+// send writes a line. The client must read it within WriteTimeout. It reports whether the client
+// did.
 func (x *exchange) send(answer []byte) bool {
 	if !x.begun {
 		x.begun = true
 		x.w.Header().Set("Content-Type", "application/x-ndjson")
 		if !x.body.ended {
-			// The rest of the body comes while answers are sent. The connection can't be used again: if some of
-			// the body is left when the answer is complete, net/http can't find the body's end.
+			// The rest of the body comes while answers are sent. The connection can't be used
+			// again: if some of the body is left when the answer is complete, net/http can't find
+			// the body's end.
 			_ = x.control.EnableFullDuplex() // only a test's recorder can't
 			x.w.Header().Set("Connection", "close")
 		}

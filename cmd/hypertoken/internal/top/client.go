@@ -201,8 +201,8 @@ func refusal(r *http.Response) error {
 	return fmt.Errorf("it answers %s", status)
 }
 
-// explain returns an error that says in a few words what went wrong, and what to try. Texts from the
-// server, such as the names in its certificate, are made printable.
+// explain returns an error that says in a few words what went wrong, and what to try. Texts from
+// the server, such as the names in its certificate, are made printable.
 func (c *client) explain(err error) error {
 	if e := (*url.Error)(nil); errors.As(err, &e) {
 		err = e.Err

@@ -118,7 +118,8 @@ func TestAnswersAreBounded(t *testing.T) {
 	}
 }
 
-// If a server does not answer, or stops in the middle of an answer, the client waits for the timeout only.
+// If a server does not answer, or stops in the middle of an answer, the client waits for the
+// timeout only.
 func TestPatienceEnds(t *testing.T) {
 	for name, say := range map[string]string{"nothing": "", "half": "hypertoken_workers 1\n"} {
 		c := clientOf(t, serving(t, func(w http.ResponseWriter, r *http.Request) {
@@ -187,8 +188,8 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// A server that has no status is not asked for it for a while. If it was gone in between, it is asked again
-// at once.
+// A server that has no status is not asked for it for a while. If it was gone in between, it is
+// asked again at once.
 func TestStatus(t *testing.T) {
 	const json = "application/json"
 	for name, c := range map[string]struct {
@@ -270,7 +271,8 @@ func TestStatusIsBounded(t *testing.T) {
 	}
 }
 
-// secure returns the address of a server whose certificate is for these names, and who signed it: itself.
+// secure returns the address of a server whose certificate is for these names, and who signed it:
+// itself.
 func secure(t *testing.T, names ...string) (string, *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -307,7 +309,8 @@ func secure(t *testing.T, names ...string) (string, *x509.CertPool) {
 	return "localhost:" + u.Port(), pool
 }
 
-// A server's certificate must have the requested name. Other names in it can't control the terminal.
+// A server's certificate must have the requested name. Other names in it can't control the
+// terminal.
 func TestCertificates(t *testing.T) {
 	good, signer := secure(t, "localhost")
 	trust := func(pool *x509.CertPool) func(*Config) { return func(c *Config) { c.CA = pool } }

@@ -8,8 +8,8 @@ import (
 // none is shown for an unknown figure.
 const none = "-"
 
-// scaled writes v in the first unit in which it is below 999.5, in at most 5 characters. Each unit is
-// step times the one before it.
+// scaled writes v in the first unit in which it is below 999.5, in at most 5 characters. Each unit
+// is step times the one before it.
 func scaled(v, step float64, units []string) string {
 	for i, unit := range units {
 		switch last := i == len(units)-1; {

@@ -90,8 +90,8 @@ type RepeatedError struct {
 	Count int `json:"count"`
 }
 
-// collapse returns the errors, the newest first. Errors that differ in their time only are returned
-// once.
+// collapse returns the errors, the newest first. Errors that differ in their time only are
+// returned once.
 func collapse(list []RecentError) []RepeatedError {
 	list = slices.Clone(list)
 	slices.SortStableFunc(list, func(a, b RecentError) int { return b.At.Compare(a.At) })

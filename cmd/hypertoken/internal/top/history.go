@@ -16,8 +16,8 @@ func (t trail) with(f Figure) trail {
 	return t
 }
 
-// history has the past rates of the server and of each of its workers. A paused frame keeps its own
-// history: values are only appended to a trail, never changed.
+// history has the past rates of the server and of each of its workers. A paused frame keeps its
+// own history: values are only appended to a trail, never changed.
 type history struct {
 	actions trail
 	workers map[string]trail
@@ -38,8 +38,8 @@ func (h history) with(f *Frame) history {
 
 var bars = []rune("▁▂▃▄▅▆▇█")
 
-// spark draws the end of a trail in width characters. The lowest bar is 0, the highest one the greatest
-// value shown. An unknown value is a space.
+// spark draws the end of a trail in width characters. The lowest bar is 0, the highest one the
+// greatest value shown. An unknown value is a space.
 func (t trail) spark(width int) string {
 	t = t[max(0, len(t)-max(0, width)):]
 	var most Figure

@@ -21,8 +21,8 @@ func live(ctx context.Context, c Config, w *watch) error {
 	return err
 }
 
-// liveModel is the model of the screen in a terminal. Bubble Tea calls it from one goroutine, and runs
-// its commands in others. At most one command is under way, a wait or a reading.
+// liveModel is the model of the screen in a terminal. Bubble Tea calls it from one goroutine, and
+// runs its commands in others. At most one command is under way, a wait or a reading.
 type liveModel struct {
 	ctx   context.Context
 	watch *watch
@@ -32,9 +32,10 @@ type liveModel struct {
 
 type readMsg struct{}
 
-// redraw makes Bubble Tea draw the whole screen. If it draws the differences only, it scrolls lines that
-// have moved. That leaves old lines behind (https://github.com/charmbracelet/ultraviolet/issues/137),
-// and some versions of tmux do not understand it.
+// redraw makes Bubble Tea draw the whole screen. If it draws the differences only, it scrolls
+// lines that have moved. That leaves old lines behind
+// (https://github.com/charmbracelet/ultraviolet/issues/137), and some versions of tmux do not
+// understand it.
 var redraw tea.Cmd = tea.ClearScreen
 
 // Init implements [tea.Model].

@@ -17,7 +17,8 @@ import (
 	"hypertoken/internal/printable"
 )
 
-// maxLines bounds the lines about HyperToken in an answer. A host of 1,024 workers has a third of that.
+// maxLines bounds the lines about HyperToken in an answer. A host of 1,024 workers has a third of
+// that.
 const maxLines = 200_000
 
 // errForeign is the error for an answer without metrics of HyperToken.

@@ -48,7 +48,8 @@ func TestParseBounds(t *testing.T) {
 	}
 }
 
-// TestMissing makes frames of parts of the metrics. Missing figures are unknown, and all others are right.
+// TestMissing makes frames of parts of the metrics. Missing figures are unknown, and all others
+// are right.
 func TestMissing(t *testing.T) {
 	for _, only := range []string{"hypertoken_workers", "hypertoken_worker_state", "hypertoken_worker_exits_total",
 		"hypertoken_actions_total",
@@ -74,8 +75,8 @@ func TestMissing(t *testing.T) {
 	}
 }
 
-// FuzzAnswers parses any answer of a server. If it is accepted, it gives JSON, and screens that fit the
-// terminal and do not control it.
+// FuzzAnswers parses any answer of a server. If it is accepted, it gives JSON, and screens that
+// fit the terminal and do not control it.
 func FuzzAnswers(f *testing.F) {
 	f.Add([]byte(toptest.Metrics(0)), []byte(toptest.Metrics(4)), []byte(toptest.Status))
 	f.Add([]byte("hypertoken_workers{state=\"\\n\x1b\"} NaN\n"),

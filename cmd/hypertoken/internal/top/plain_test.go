@@ -14,8 +14,8 @@ import (
 	"hypertoken/cmd/hypertoken/internal/top/toptest"
 )
 
-// run runs top against a server that answers with the steps, one after the other and then the last;
-// a step below 0 is 503.
+// run runs top against a server that answers with the steps, one after the other and then the
+// last; a step below 0 is 503.
 func run(t *testing.T, mode Mode, count int, steps ...int) (string, error) {
 	t.Helper()
 	u, err := ParseURL(serving(t, func(w http.ResponseWriter, r *http.Request) {
@@ -40,8 +40,8 @@ func run(t *testing.T, mode Mode, count int, steps ...int) (string, error) {
 	return out.String(), err
 }
 
-// If a server goes away, the output says so, and top waits for it. Everything that the server counts in
-// the meantime belongs to no interval.
+// If a server goes away, the output says so, and top waits for it. Everything that the server
+// counts in the meantime belongs to no interval.
 func TestGoneInPlainText(t *testing.T) {
 	out, err := run(t, Plain, 4, 0, 1, -1, -1, 2)
 	if err != nil {

@@ -7,7 +7,8 @@ import (
 	"strconv"
 )
 
-// Figure is a number that may be unknown, NaN: in JSON it is null then. Unknown is also what no metric tells.
+// Figure is a number that may be unknown, NaN: in JSON it is null then. Unknown is also what no
+// metric tells.
 type Figure float64
 
 var unknown = Figure(math.NaN())
@@ -26,12 +27,12 @@ func (f Figure) MarshalJSON() ([]byte, error) {
 	return strconv.AppendFloat(nil, float64(f), 'g', 6, 64), nil
 }
 
-// histogram has cumulative counts up to each bound. The bounds are in the metric's unit, and the last one
-// is infinite.
+// histogram has cumulative counts up to each bound. The bounds are in the metric's unit, and the
+// last one is infinite.
 type histogram struct{ bounds, counts []float64 }
 
-// since returns what was counted in h after old. If a count of h is lower, or the buckets differ, the
-// histogram has begun again, and since returns h.
+// since returns what was counted in h after old. If a count of h is lower, or the buckets differ,
+// the histogram has begun again, and since returns h.
 func (h *histogram) since(old *histogram) *histogram {
 	if old == nil || !slices.Equal(h.bounds, old.bounds) {
 		return h
@@ -45,8 +46,8 @@ func (h *histogram) since(old *histogram) *histogram {
 	return d
 }
 
-// plus returns the sum of two histograms of one metric. If other has other buckets, it is left out; no
-// metric of HyperToken has such histograms.
+// plus returns the sum of two histograms of one metric. If other has other buckets, it is left
+// out; no metric of HyperToken has such histograms.
 func (h *histogram) plus(other *histogram) *histogram {
 	if h == nil {
 		return other
@@ -68,11 +69,11 @@ func (h *histogram) count() float64 {
 	return h.counts[len(h.counts)-1]
 }
 
-// quantile estimates the q-quantile of the counted values, 0 < q < 1. It assumes that the values in a
-// bucket are spread evenly. If the quantile is above the last finite bound, it returns that bound.
-// Prometheus' histogram_quantile does the same
-// (https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile). The result
-// is unknown if nothing was counted.
+// quantile estimates the q-quantile of the counted values, 0 < q < 1. It assumes that the values
+// in a bucket are spread evenly. If the quantile is above the last finite bound, it returns that
+// bound. Prometheus' histogram_quantile does the same
+// (https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile). The
+// result is unknown if nothing was counted.
 func (h *histogram) quantile(q float64) Figure {
 	if h == nil || len(h.counts) < 2 || !(h.count() > 0) {
 		return unknown
@@ -146,8 +147,8 @@ func (f figures) sum() Figure {
 	return sum
 }
 
-// gauges returns the figures of a metric by the value of a label. With the label "", all series are one
-// figure.
+// gauges returns the figures of a metric by the value of a label. With the label "", all series
+// are one figure.
 func (s *sample) gauges(name, label string) figures {
 	f := figures{}
 	if family := s.families[name]; family != nil {
@@ -160,8 +161,8 @@ func (s *sample) gauges(name, label string) figures {
 	return f
 }
 
-// counted returns by how much a counter has grown, by the value of a label. A counter that is new, or
-// lower than before, has begun at 0. Without an earlier sample there are no figures.
+// counted returns by how much a counter has grown, by the value of a label. A counter that is new,
+// or lower than before, has begun at 0. Without an earlier sample there are no figures.
 func (i interval) counted(name, label string) figures {
 	f := figures{}
 	family := i.to.families[name]

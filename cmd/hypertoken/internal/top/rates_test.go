@@ -169,7 +169,8 @@ func TestFiguresInJSON(t *testing.T) {
 	}
 }
 
-// If no action of a server has an outcome yet, the rate is 0, provided that the server counts actions.
+// If no action of a server has an outcome yet, the rate is 0, provided that the server counts
+// actions.
 func TestNothingYet(t *testing.T) {
 	const idle, started = "hypertoken_actions_dispatched_total 0", "hypertoken_actions_dispatched_total 5"
 	none := func(f *Frame) bool { return f.Rate == 0 && f.ErrorRate == 0 && !f.ErrorPart.known() }

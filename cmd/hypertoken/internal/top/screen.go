@@ -73,8 +73,8 @@ func (v *view) lines() []string {
 	return lines
 }
 
-// share divides the rows between workers, actions and errors. Actions and errors get a few rows each,
-// then workers get all that they need, and then actions and errors share the remaining rows.
+// share divides the rows between workers, actions and errors. Actions and errors get a few rows
+// each, then workers get all that they need, and then actions and errors share the remaining rows.
 func share(rows, workers, actions, errors int) (int, int, int) {
 	rows = max(0, rows)
 	few := min(fewRows, rows/4)
@@ -211,8 +211,8 @@ func (e *RepeatedError) times() string {
 	return fmt.Sprintf("%d×", e.Count)
 }
 
-// errors draws a title, and a row for each recent error. If the server has no list of recent errors,
-// there is a row for each code.
+// errors draws a title, and a row for each recent error. If the server has no list of recent
+// errors, there is a row for each code.
 func (v *view) errors() []string {
 	f, t := v.frame, v.theme
 	var text lipgloss.Style

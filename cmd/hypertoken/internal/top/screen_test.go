@@ -98,8 +98,8 @@ func TestScreens(t *testing.T) {
 	}
 }
 
-// Errors that differ in nothing but their time are one row, with the newest time and how many there are. All else tells
-// them apart.
+// Errors that differ in nothing but their time are one row, with the newest time and how many
+// there are. All else tells them apart.
 func TestTheSameErrorsAreOne(t *testing.T) {
 	at := func(second int) time.Time { return time.Unix(int64(second), 0) }
 	same := RecentError{Engine: "a", Action: "stack:draw", Code: "timeout", Message: "too long"}

@@ -18,8 +18,8 @@ type column struct {
 	value       func(*Worker) Figure // the value by which workers are sorted
 }
 
-// columns are the columns of the table, in order. After the rate comes a sparkline of the history, which
-// takes the remaining room.
+// columns are the columns of the table, in order. After the rate comes a sparkline of the history,
+// which takes the remaining room.
 var columns = []column{
 	{"#", "worker", 3, false, 0, func(w *Worker) string { return w.ID }, nil},
 	{"STATE", "state", 8, true, 0, func(w *Worker) string { return cmp.Or(w.State, none) },
@@ -49,8 +49,8 @@ type sorting struct {
 	reverse bool
 }
 
-// descends reports whether the greatest values come first. If the order is not reversed, numbers of
-// workers and states begin with the least, and all other columns with the greatest.
+// descends reports whether the greatest values come first. If the order is not reversed, numbers
+// of workers and states begin with the least, and all other columns with the greatest.
 func (s sorting) descends() bool { return (s.column > 1) != s.reverse }
 
 func (s sorting) String() string {

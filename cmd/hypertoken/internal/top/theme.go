@@ -6,12 +6,12 @@ import (
 	"charm.land/lipgloss/v2"
 )
 
-// theme has the styles of a screen; the zero theme has no styles. Everything that a style shows is also
-// written as text.
+// theme has the styles of a screen; the zero theme has no styles. Everything that a style shows is
+// also written as text.
 type theme struct{ strong, faint, good, warn, bad, spark lipgloss.Style }
 
-// colored returns a theme of the 16 colours that users choose in their terminals. Bubble Tea leaves out
-// colours that the terminal does not have.
+// colored returns a theme of the 16 colours that users choose in their terminals. Bubble Tea
+// leaves out colours that the terminal does not have.
 func colored() theme {
 	plain := lipgloss.NewStyle()
 	return theme{
@@ -72,8 +72,8 @@ func padded(c cell, width int, left bool) cell {
 // leastCut is the least width to which a text is cut. With less room, the text is left out.
 const leastCut = 10
 
-// line joins cells with two spaces, as many from the left as there is room for. The first cell is always
-// there, and the last one may be cut.
+// line joins cells with two spaces, as many from the left as there is room for. The first cell is
+// always there, and the last one may be cut.
 func line(width int, cells ...cell) string {
 	var b strings.Builder
 	used := 0

@@ -1,9 +1,10 @@
 // Package top shows the state of a host and its workers, from the metrics that the application
 // exports: live in a terminal, as plain text, or as JSON for scripts.
 //
-// A client reads the metrics of a server; the result is a sample. Two samples make an interval, and a
-// Frame has the figures of an interval. view draws a frame. The client sends only GET requests. Every
-// text from the server goes through printable.Line, which removes characters that control a terminal.
+// A client reads the metrics of a server; the result is a sample. Two samples make an interval,
+// and a Frame has the figures of an interval. view draws a frame. The client sends only GET
+// requests. Every text from the server goes through printable.Line, which removes characters that
+// control a terminal.
 package top
 
 import (
@@ -40,7 +41,8 @@ const DefaultTimeout = 5 * time.Second
 type Config struct {
 	URL   *url.URL // the address of the metrics, as [ParseURL] returns it
 	Token string   // sent as a bearer token, if it is not empty
-	// CA has the authorities that may have signed the server's certificate; nil for those of the system.
+	// CA has the authorities that may have signed the server's certificate; nil for those of the
+	// system.
 	CA       *x509.CertPool
 	Interval time.Duration // from one reading to the next, from MinInterval to MaxInterval
 	Timeout  time.Duration // for all requests of one reading together; 0 for DefaultTimeout
@@ -54,10 +56,10 @@ type Config struct {
 // ErrGone is returned if the server no longer answered when the last block was written.
 var ErrGone = errors.New("the server is gone")
 
-// Run shows a server until the user quits, Count blocks are written, or the context ends. None of these
-// is an error. Run fails at once if there is no server, or if the server has no metrics of HyperToken.
-// If a server stops to answer later, it is shown as gone, and Run waits for it. If it is gone in the
-// last of Count blocks, the error is [ErrGone].
+// Run shows a server until the user quits, Count blocks are written, or the context ends. None of
+// these is an error. Run fails at once if there is no server, or if the server has no metrics of
+// HyperToken. If a server stops to answer later, it is shown as gone, and Run waits for it. If it
+// is gone in the last of Count blocks, the error is [ErrGone].
 func Run(ctx context.Context, c Config) error {
 	if c.Now == nil {
 		c.Now = time.Now

@@ -22,7 +22,8 @@ const (
 	// Duplicated: the engine has an effect that no caller was told of: an action ran twice, or
 	// failed and had an effect.
 	Duplicated Fate = "duplicated"
-	// Diverged: an engine that is fed the acknowledged actions only gives another result, state or digest.
+	// Diverged: an engine that is fed the acknowledged actions only gives another result, state or
+	// digest.
 	Diverged Fate = "diverged"
 	// Disordered: the answers that callers got fit no order of their calls.
 	Disordered Fate = "disordered"
@@ -70,7 +71,8 @@ type checker struct {
 	*history
 	model *host.Engine // a fresh engine, in process
 	found []Violation
-	// suspectWait is how long a suspect waits for a worker before it fails; 0 if there was always a worker.
+	// suspectWait is how long a suspect waits for a worker before it fails; 0 if there was always
+	// a worker.
 	suspectWait time.Duration
 
 	changes map[uint64]placed
@@ -203,14 +205,15 @@ func (c *checker) callersOrder() {
 	}
 }
 
-// step is an operation for porcupine: it takes an engine from one sequence to another, or leaves it.
+// step is an operation for porcupine: it takes an engine from one sequence to another, or leaves
+// it.
 type step struct {
 	reads, ends uint64 // the sequence before it, and after it
 	conflict    bool   // it saw another sequence than reads
 }
 
-// linearizable asks porcupine for an order of the calls. The order must fit the answers that the callers
-// got, and the times of their calls and answers.
+// linearizable asks porcupine for an order of the calls. The order must fit the answers that the
+// callers got, and the times of their calls and answers.
 func (c *checker) linearizable() {
 	var operations []porcupine.Operation
 	add := func(client int, x *call, s step) {
@@ -314,8 +317,8 @@ func (c *checker) eventsOrder() {
 	}
 }
 
-// replay runs the acknowledged actions on a new engine, in their order. Every result must be the same,
-// also of actions that only read, and so must the state and the digest at the end.
+// replay runs the acknowledged actions on a new engine, in their order. Every result must be the
+// same, also of actions that only read, and so must the state and the digest at the end.
 func (c *checker) replay(ctx context.Context) error {
 	for n := uint64(0); n <= c.last.sequence; n++ {
 		if n > 0 {

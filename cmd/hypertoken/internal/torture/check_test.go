@@ -14,8 +14,8 @@ import (
 	"hypertoken/internal/cores"
 )
 
-// lived returns the history of an engine without faults, and a host for its model. Only the named actions
-// of the core are called, or all if none is named.
+// lived returns the history of an engine without faults, and a host for its model. Only the named
+// actions of the core are called, or all if none is named.
 func lived(t *testing.T, core []byte, only ...string) (*history, *host.Host) {
 	t.Helper()
 	h, err := host.New(t.Context(), host.Options{InProcess: true, Core: core, Logger: slog.New(slog.DiscardHandler)})

@@ -17,7 +17,8 @@ const (
 	Kill Kind = "kill"
 	// Exit: a worker reads bytes that are no frame, logs that, and exits by itself.
 	Exit Kind = "exit"
-	// Stop: a worker gets SIGSTOP, and SIGCONT once callers have gone on or given up, so that answers come late.
+	// Stop: a worker gets SIGSTOP, and SIGCONT once callers have gone on or given up, so that
+	// answers come late.
 	Stop Kind = "stop"
 	// Hang: a worker gets SIGSTOP and no SIGCONT.
 	Hang Kind = "hang"
@@ -100,11 +101,12 @@ const (
 	// sent: a whole request is in the pipe. halfSent: a part of a request is in the pipe.
 	sent moment = iota
 	halfSent
-	// halfRead: a part of an answer was read. unread: an answer has arrived, and no byte of it was read.
+	// halfRead: a part of an answer was read. unread: an answer has arrived, and no byte of it was
+	// read.
 	halfRead
 	unread
-	// batch, placing, replay, snapshot: a request of this kind is in the pipe. chunk: a piece of a stream
-	// was read, and the stream goes on.
+	// batch, placing, replay, snapshot: a request of this kind is in the pipe. chunk: a piece of a
+	// stream was read, and the stream goes on.
 	batch
 	placing
 	replay
@@ -122,19 +124,20 @@ func (m moment) String() string {
 		"the worker is idle"}[m]
 }
 
-// rarity is the most moments of a kind that pass before a fault strikes. It is higher for frequent kinds.
+// rarity is the most moments of a kind that pass before a fault strikes. It is higher for frequent
+// kinds.
 var rarity = [moments]int{sent: 800, halfSent: 800, halfRead: 800, unread: 800, batch: 100, placing: 6, replay: 3,
 	snapshot: 12, chunk: 6, idle: 100}
 
-// fault is a fault that will strike. It strikes at the after-th moment of the kind at. share is the part
-// of the frame that passes before it, from 0 to 1.
+// fault is a fault that will strike. It strikes at the after-th moment of the kind at. share is
+// the part of the frame that passes before it, from 0 to 1.
 type fault struct {
 	kind  Kind
 	at    moment
 	after int
 	share float64
-	// resume is how many calls end before a stopped worker goes on. If it is 0, the worker goes on when a
-	// caller has given up.
+	// resume is how many calls end before a stopped worker goes on. If it is 0, the worker goes on
+	// when a caller has given up.
 	resume int
 }
 
@@ -186,6 +189,7 @@ func (s *schedule) next() (fault, bool) {
 const (
 	// pace is how long it is from one fault to the next at least.
 	pace = 120 * time.Millisecond
-	// patience is how many frames pass before a fault strikes at any moment, because its own does not come.
+	// patience is how many frames pass before a fault strikes at any moment, because its own does
+	// not come.
 	patience = 3_000
 )

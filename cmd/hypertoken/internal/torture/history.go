@@ -67,14 +67,14 @@ func (c *call) advances(k int) bool {
 	return o.err == nil && c.form != wholeState && (o.changed || c.actions[k].key != "")
 }
 
-// history has the calls of an engine, with the answers that the callers got. Each caller's calls are in
-// the order of their dispatch.
+// history has the calls of an engine, with the answers that the callers got. Each caller's calls
+// are in the order of their dispatch.
 type history struct {
 	engine  string
 	setup   host.Raw
 	callers [][]*call
-	// gathers is true if actions that are dispatched at the same time are gathered into one batch; mode is
-	// the batch's mode.
+	// gathers is true if actions that are dispatched at the same time are gathered into one batch;
+	// mode is the batch's mode.
 	gathers bool
 	mode    host.BatchMode
 	// The engine's last answers, and the sequences of its events.

@@ -31,8 +31,8 @@ type injector struct {
 	live     []*wire
 	pids     []int
 	stopped  []*stopped
-	// storm is how many more starts fail. The storm ends early when an engine goes on in process; calmAt is
-	// the number of such engines when it began.
+	// storm is how many more starts fail. The storm ends early when an engine goes on in process;
+	// calmAt is the number of such engines when it began.
 	storm  int
 	calmAt uint64
 	deaths []death
@@ -48,8 +48,8 @@ type strike struct {
 // stopped is a worker that is stopped and will go on.
 type stopped struct {
 	wire *wire
-	// calls is how many calls end before the worker goes on. If it is 0, the worker goes on when a caller
-	// has given up.
+	// calls is how many calls end before the worker goes on. If it is 0, the worker goes on when a
+	// caller has given up.
 	calls int
 }
 
@@ -94,7 +94,8 @@ func (in *injector) stormy() bool {
 	return in.storm > 0
 }
 
-// reach takes in that a session has reached a moment, and returns the fault that is to strike now, or nil.
+// reach takes in that a session has reached a moment, and returns the fault that is to strike now,
+// or nil.
 func (in *injector) reach(at moment) *fault {
 	in.mu.Lock()
 	defer in.mu.Unlock()

@@ -21,14 +21,15 @@ type life struct {
 
 const (
 	callersEach = 3
-	// callsEach is how many calls each caller makes of an engine. Then the engine is closed and checked.
+	// callsEach is how many calls each caller makes of an engine. Then the engine is closed and
+	// checked.
 	callsEach = 150
 	// largeEvery: one of so many engines is large, so that its snapshots have several pieces.
 	largeEvery = 12
 )
 
-// live runs the lives of engines, one after the other, until the torture's time is over. It also ends if
-// the life of an engine fails.
+// live runs the lives of engines, one after the other, until the torture's time is over. It also
+// ends if the life of an engine fails.
 func (t *torture) live(slot int) {
 	for n := 0; t.goesOn(); n++ {
 		l := &life{t: t, name: fmt.Sprintf("engine-%d-%d", slot, n)}
@@ -45,7 +46,8 @@ func (t *torture) live(slot int) {
 	}
 }
 
-// run opens the engine, has callers call it, closes it half way and opens it again, and takes down how it ends.
+// run opens the engine, has callers call it, closes it half way and opens it again, and takes down
+// how it ends.
 func (l *life) run(seed *rand.Rand, large bool) error {
 	ctx, h := l.t.ctx, l.t.host
 	first := &deal{workload: l.t.workload, rand: seed, ids: &l.ids}
@@ -242,7 +244,8 @@ func (c *caller) dispatchIn(ctx context.Context, a action, mayEnd bool) {
 	}
 }
 
-// burst dispatches several actions before it waits for the first. At times it withdraws them all at once.
+// burst dispatches several actions before it waits for the first. At times it withdraws them all
+// at once.
 func (c *caller) burst(n int) {
 	ctx, cancel := context.WithCancel(c.ctx)
 	defer cancel()

@@ -95,8 +95,8 @@ func (t *torture) compare() {
 	t.found(found)
 }
 
-// compareOutcomes compares the numbers of actions that a host has counted, by outcome, with the numbers
-// of outcomes that callers got.
+// compareOutcomes compares the numbers of actions that a host has counted, by outcome, with the
+// numbers of outcomes that callers got.
 func compareOutcomes(measured, told map[string]uint64) (found []Violation) {
 	names := maps.Clone(told)
 	maps.Copy(names, measured)

@@ -15,29 +15,31 @@ import (
 type Report struct {
 	Seed    uint64        `json:"seed"`
 	Elapsed time.Duration `json:"elapsed_ns"`
-	// Acknowledged counts actions whose result a caller got. Failed counts the others, by the code of their
-	// error.
+	// Acknowledged counts actions whose result a caller got. Failed counts the others, by the code
+	// of their error.
 	Acknowledged uint64            `json:"acknowledged"`
 	Failed       map[string]uint64 `json:"failed"`
 	// Faults counts the faults that have struck, by kind.
 	Faults map[Kind]int `json:"faults"`
-	// Deaths counts the worker processes that ended, InFlight those of them that had unanswered requests of
-	// callers, Requests these requests.
+	// Deaths counts the worker processes that ended, InFlight those of them that had unanswered
+	// requests of callers, Requests these requests.
 	Deaths   int `json:"deaths"`
 	InFlight int `json:"deaths_in_flight"`
 	Requests int `json:"requests_in_flight"`
-	// Recoveries has a time for each death with requests in flight, sorted: from the death until the last
-	// of the waiting engines answered. Deaths after which no worker could start are left out.
+	// Recoveries has a time for each death with requests in flight, sorted: from the death until
+	// the last of the waiting engines answered. Deaths after which no worker could start are left
+	// out.
 	Recoveries []time.Duration `json:"-"`
 	RecoverP50 time.Duration   `json:"recovery_p50_ns"`
 	RecoverP99 time.Duration   `json:"recovery_p99_ns"`
-	// Ends are the ends of workers as the host sees them, by reason. Placed counts placings of engines,
-	// Fallbacks those in this process.
+	// Ends are the ends of workers as the host sees them, by reason. Placed counts placings of
+	// engines, Fallbacks those in this process.
 	Ends              map[string]uint64 `json:"ends"`
 	Placed, Fallbacks uint64            `json:"-"`
 	// Takeovers counts workers that a spare replaced.
 	Takeovers uint64 `json:"takeovers"`
-	// Histories counts engines that were checked, from their opening to their end, Operations the calls in them.
+	// Histories counts engines that were checked, from their opening to their end, Operations the
+	// calls in them.
 	Histories  int `json:"histories"`
 	Operations int `json:"operations"`
 	// Violated counts the violations, by fate. Violations has the first of them.
@@ -47,8 +49,8 @@ type Report struct {
 	Struck []string `json:"struck,omitempty"`
 }
 
-// LeastInFlight is the least number of deaths with requests in flight, per minute. With fewer, a torture
-// has not tested enough.
+// LeastInFlight is the least number of deaths with requests in flight, per minute. With fewer, a
+// torture has not tested enough.
 const LeastInFlight = 100
 
 // found adds violations. struck are the last faults before them.
@@ -127,9 +129,9 @@ func (r *Report) finish() {
 	}
 }
 
-// Err returns nil if the torture that c describes was passed. It fails if a guarantee did not hold,
-// or if workers were to die and too few deaths had requests in flight: fewer than c.Deaths, or
-// fewer than LeastInFlight a minute if that is 0.
+// Err returns nil if the torture that c describes was passed. It fails if a guarantee did not
+// hold, or if workers were to die and too few deaths had requests in flight: fewer than c.Deaths,
+// or fewer than LeastInFlight a minute if that is 0.
 func (r *Report) Err(c Config) error {
 	n := 0
 	for _, k := range r.Violated {

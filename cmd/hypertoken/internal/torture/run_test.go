@@ -26,9 +26,10 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// Callers of engines whose workers are killed, stopped and garbled are told nothing that an engine without faults could
-// not have told them. The core has actions that trap, use up the memory and never end. A seed that fails draws the same
-// faults again: go test ./cmd/hypertoken/internal/torture -run Torture -seed N.
+// Callers of engines whose workers are killed, stopped and garbled are told nothing that an engine
+// without faults could not have told them. The core has actions that trap, use up the memory and
+// never end. A seed that fails draws the same faults again: go test
+// ./cmd/hypertoken/internal/torture -run Torture -seed N.
 func TestTorture(t *testing.T) {
 	leaks.Check(t)
 	seeds := require.Sample(2, []uint64{1, 2})

@@ -1,10 +1,10 @@
 // Package torture kills, stops and garbles the worker processes of a host while callers call its
-// engines. Then it checks the answers that the callers got. Every history must be linearizable. Every
-// engine must end in the state of an engine that ran only the acknowledged actions. No fault may become
-// an error of a caller.
+// engines. Then it checks the answers that the callers got. Every history must be linearizable.
+// Every engine must end in the state of an engine that ran only the acknowledged actions. No fault
+// may become an error of a caller.
 //
-// Faults come from a schedule that depends on the seed alone. A fault strikes at a certain step of a
-// worker's session, for example when half an answer is read, or when a snapshot is under way.
+// Faults come from a schedule that depends on the seed alone. A fault strikes at a certain step of
+// a worker's session, for example when half an answer is read, or when a snapshot is under way.
 package torture
 
 import (
@@ -27,12 +27,13 @@ import (
 type Config struct {
 	// For is how long new calls are made. Checking the calls takes a little longer.
 	For time.Duration
-	// Deaths, if it is not 0, ends the calls as soon as that many deaths had requests in flight; For is
-	// then the most that it may take.
+	// Deaths, if it is not 0, ends the calls as soon as that many deaths had requests in flight;
+	// For is then the most that it may take.
 	Deaths int
 	// Seed is the seed from which the faults and the calls are drawn.
 	Seed uint64
-	// Workers is how many worker processes run, Engines how many engines are called at once, by three callers each.
+	// Workers is how many worker processes run, Engines how many engines are called at once, by
+	// three callers each.
 	Workers, Engines int
 	// Spares is how many spare workers the host keeps.
 	Spares int
@@ -73,8 +74,8 @@ type torture struct {
 
 	mu     sync.Mutex // guards the fields below
 	report Report
-	// told counts the outcomes of actions that callers got, by the names that host.OutcomeOf gives them.
-	// measured has the host's own measurements when they were last compared.
+	// told counts the outcomes of actions that callers got, by the names that host.OutcomeOf gives
+	// them. measured has the host's own measurements when they were last compared.
 	told     map[string]uint64
 	measured tally
 	// recovered has, for each death and each engine, the time until the engine answered again.
@@ -88,9 +89,9 @@ const suspectWait = time.Second
 const stuckAfter = 60 * time.Second
 
 // Run tortures a host, and returns the report. If ctx ends, no more calls are made, and the calls
-// that were made are checked. If the host is stuck, its workers and its goroutines are left behind, and
-// the report says so. Run returns an error if the torture could not begin, or a check could not run;
-// violations are in the report.
+// that were made are checked. If the host is stuck, its workers and its goroutines are left
+// behind, and the report says so. Run returns an error if the torture could not begin, or a check
+// could not run; violations are in the report.
 func Run(ctx context.Context, c Config) (Report, error) {
 	t := &torture{config: c, injector: newInjector(c.Seed, c.Faults, c.Workers+c.Spares),
 		cancels: slices.Contains(c.Faults, Cancel),
@@ -206,8 +207,8 @@ func (t *torture) enough() { t.stopped.CompareAndSwap(0, t.clock()) }
 // clock returns the nanoseconds since the torture began.
 func (t *torture) clock() int64 { return int64(time.Since(t.injector.epoch)) }
 
-// watch reports progress until it is calm, and finds out when a torture is stuck: no call ends, and
-// no history is checked.
+// watch reports progress until it is calm, and finds out when a torture is stuck: no call ends,
+// and no history is checked.
 func (t *torture) watch(stuck chan<- struct{}, calm <-chan struct{}) {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()

@@ -16,8 +16,8 @@ type tracker struct {
 	header ipc.Header
 }
 
-// next takes in bytes up to the end of a frame. It returns how many bytes it took, and whether the frame
-// has ended.
+// next takes in bytes up to the end of a frame. It returns how many bytes it took, and whether the
+// frame has ended.
 func (t *tracker) next(b []byte) (n int, ended bool) {
 	if t.have < len(t.head) {
 		n = copy(t.head[t.have:], b)
@@ -42,8 +42,8 @@ type wire struct {
 	process  tap.Process
 	buffer   []byte
 
-	// The host's lock for writing guards sending. The goroutine that has the turn to read owns the other
-	// three.
+	// The host's lock for writing guards sending. The goroutine that has the turn to read owns the
+	// other three.
 	sending tracker
 	arrived tracker
 	ready   []byte // bytes that were read, and not passed on yet
@@ -110,8 +110,8 @@ func (w *wire) WriteAll(b []byte, done func(error)) {
 	})
 }
 
-// look returns the offset in b at which a fault strikes, and the fault. If none strikes, it returns the
-// length of b and nil.
+// look returns the offset in b at which a fault strikes, and the fault. If none strikes, it
+// returns the length of b and nil.
 func (w *wire) look(b []byte) (limit int, f *fault) {
 	t := w.sending
 	for at := 0; at < len(b); {

@@ -13,8 +13,8 @@ type memory struct{ bytes.Buffer }
 func (m *memory) TryWrite(b []byte) (int, error)      { return m.Write(b) }
 func (m *memory) WriteAll(b []byte, done func(error)) { _, err := m.Write(b); done(err) }
 
-// FuzzTracker cuts a stream anywhere. The tracker finds the same frames as the host's own reader. If
-// the bytes are no frames, it takes in all of them.
+// FuzzTracker cuts a stream anywhere. The tracker finds the same frames as the host's own reader.
+// If the bytes are no frames, it takes in all of them.
 func FuzzTracker(f *testing.F) {
 	var some memory
 	w := ipc.NewWriter(&some)

@@ -15,8 +15,8 @@ import (
 	"hypertoken/host"
 )
 
-// workload makes actions of a core: those that are frequent in games, and, less often, any of the core's
-// actions.
+// workload makes actions of a core: those that are frequent in games, and, less often, any of the
+// core's actions.
 type workload struct {
 	games []host.ActionInfo // the frequent ones
 	all   []host.ActionInfo
@@ -118,8 +118,8 @@ func (d *deal) payload(info host.ActionInfo) host.Raw {
 }
 
 // worksLong reports whether a field has a default of millions: rounds of work, of which an action
-// would take seconds. Such a field always gets a value. A torture needs many calls, and the time of
-// a call is bounded.
+// would take seconds. Such a field always gets a value. A torture needs many calls, and the time
+// of a call is bounded.
 func worksLong(f host.FieldInfo) bool {
 	n, err := strconv.ParseFloat(f.Default, 64)
 	return err == nil && n >= 1e6

@@ -1,6 +1,6 @@
-// Command report writes docs/performance.md and its pictures. It reads docs/performance/run.json, the
-// JSON of a run of hypertoken bench. If they exist, it also reads core.json and browser.json in the
-// same directory, with the benchmarks of the core and of the npm package.
+// Command report writes docs/performance.md and its pictures. It reads docs/performance/run.json,
+// the JSON of a run of hypertoken bench. If they exist, it also reads core.json and browser.json
+// in the same directory, with the benchmarks of the core and of the npm package.
 package main
 
 import (
@@ -30,7 +30,8 @@ func main() {
 	}
 }
 
-// coreFigure is how long an action of the core takes natively and under wazero, on a state of so many tokens.
+// coreFigure is how long an action of the core takes natively and under wazero, on a state of so
+// many tokens.
 type coreFigure struct {
 	Family string  `json:"family"`
 	Tokens int     `json:"tokens"`
@@ -38,7 +39,8 @@ type coreFigure struct {
 	Wasm   float64 `json:"wasm_ns"`
 }
 
-// browserFigures are of an environment: a browser, or Node. Times are in µs, those of the start in ms.
+// browserFigures are of an environment: a browser, or Node. Times are in µs, those of the start in
+// ms.
 type browserFigures struct {
 	Environment string  `json:"environment"`
 	Version     string  `json:"version"`

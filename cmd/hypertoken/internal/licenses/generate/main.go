@@ -1,6 +1,6 @@
-// Command generate writes NOTICE, and THIRD_PARTY.txt in cmd/hypertoken/internal/licenses. They list the
-// modules that are linked into cmd/hypertoken on any system, with their licences. `make notice` runs it,
-// at the root of the module. It needs the sources of all modules.
+// Command generate writes NOTICE, and THIRD_PARTY.txt in cmd/hypertoken/internal/licenses. They
+// list the modules that are linked into cmd/hypertoken on any system, with their licences. `make
+// notice` runs it, at the root of the module. It needs the sources of all modules.
 package main
 
 import (
@@ -38,8 +38,8 @@ type component struct {
 	texts                 []string // of its licences and notices
 }
 
-// linked returns the modules that are linked into cmd/hypertoken, by their paths, and the directories of
-// their packages.
+// linked returns the modules that are linked into cmd/hypertoken, by their paths, and the
+// directories of their packages.
 func linked(root string) (map[string]*component, map[string][]string, error) {
 	modules, directories := map[string]*component{}, map[string][]string{}
 	for _, p := range platforms {

@@ -9,7 +9,8 @@ import (
 	"hypertoken/cmd/hypertoken/internal/licenses"
 )
 
-// NOTICE and the licences name every module that the program is linked from, in the version that is linked.
+// NOTICE and the licences name every module that the program is linked from, in the version that
+// is linked.
 func TestEveryLinkedModuleIsNamed(t *testing.T) {
 	text, notice, err := generate("../../../../..")
 	if err != nil {
@@ -37,8 +38,8 @@ func TestEveryLinkedModuleIsNamed(t *testing.T) {
 	}
 }
 
-// NOTICE and the npm package name the crates that are linked into core.wasm, with their versions, and no
-// others. These are the dependencies of the built-in core, and their dependencies.
+// NOTICE and the npm package name the crates that are linked into core.wasm, with their versions,
+// and no others. These are the dependencies of the built-in core, and their dependencies.
 func TestEveryLinkedCrateIsNamed(t *testing.T) {
 	linked := linkedCrates(t, "../../../../../core-rs")
 	if len(linked) == 0 {
@@ -66,7 +67,8 @@ func TestEveryLinkedCrateIsNamed(t *testing.T) {
 	}
 }
 
-// standardLibrary are crates of others that Rust's standard library links for wasm32. Cargo.lock does not have them.
+// standardLibrary are crates of others that Rust's standard library links for wasm32. Cargo.lock
+// does not have them.
 var standardLibrary = map[string]bool{"dlmalloc": true}
 
 // linkedCrates returns the versions of the crates that the built-in core of the workspace in root

@@ -1,5 +1,5 @@
-// Package toptest has a server for tests of 'hypertoken top'. It exports the same metrics at the same
-// step of every run, with the names that hypertoken/metrics uses.
+// Package toptest has a server for tests of 'hypertoken top'. It exports the same metrics at the
+// same step of every run, with the names that hypertoken/metrics uses.
 package toptest
 
 import (
@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// Workers is how many workers the server has. The third is in backoff from step 2 on, the fourth starts anew at step 4.
+// Workers is how many workers the server has. The third is in backoff from step 2 on, the fourth
+// starts anew at step 4.
 const Workers = 4
 
 // Start is the Unix time at which the server's process started; it is an hour old at step 0, and
@@ -189,7 +190,8 @@ func workers(t *text, step int, n, now float64) {
 	}
 }
 
-// Status is the server's answer to GET /v1/status. One of its messages tries to control the terminal.
+// Status is the server's answer to GET /v1/status. One of its messages tries to control the
+// terminal.
 const Status = `{"engines":[{"name":"table-1","place":"worker"},{"name":"table-2","place":"out"}],"errors":[
 {"at":"2026-01-02T11:59:58Z","engine":"table-7","action":"stack:draw","code":"out_of_range","message":"field count: 0 is below 1"},
 {"at":"2026-01-02T11:59:31Z","engine":"table-12","action":"source:shuffle","code":"timeout","message":"the action took longer than its deadline of 30s, and was withdrawn"},

@@ -11,8 +11,8 @@ import (
 // Epoch is the time of step 0 by the server's clock.
 var Epoch = time.Unix(Start+age, 0).UTC()
 
-// Server answers each reading with the next step, once the test allows it. Until then the screen does
-// not change.
+// Server answers each reading with the next step, once the test allows it. Until then the screen
+// does not change.
 type Server struct {
 	Address  string
 	NoStatus bool // GET /v1/status is not found; set it before the first reading
