@@ -27,7 +27,7 @@ func benchAppend(b *testing.B, engines, size int) {
 	owner := journal.Owner{Number: 1}
 	group := make([]journal.Record, size)
 	for k := range group {
-		group[k] = record(50)
+		group[k] = actionRecord(50)
 	}
 	for k := range engines {
 		if err := (caller{s}).install(fmt.Sprint(k), owner, journal.Base{}); err != nil {
@@ -134,7 +134,7 @@ func fill(b testing.TB, dir string, engines int) {
 		b.Fatal(err)
 	}
 	owner := journal.Owner{Number: 1}
-	group := []journal.Record{record(1), record(2), record(3)}
+	group := []journal.Record{actionRecord(1), actionRecord(2), actionRecord(3)}
 	var wg sync.WaitGroup
 	room := make(chan struct{}, 5000)
 	for k := range engines {

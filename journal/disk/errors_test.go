@@ -139,7 +139,7 @@ func checkFailed(t *testing.T, s *Store, failAt int64, err error) {
 	_, loadErr := c.load("engine1", journal.Owner{Number: 77})
 	_, listErr := c.list("", "", 1)
 	for what, err := range map[string]error{
-		"append": c.append("engine1", journal.Owner{Number: 77}, 0, record(1)), "load": loadErr, "list": listErr,
+		"append": c.append("engine1", journal.Owner{Number: 77}, 0, actionRecord(1)), "load": loadErr, "list": listErr,
 		"install": c.install("new", journal.Owner{}, journal.Base{}), "delete": c.delete("engine1"), "health": s.Health(),
 	} {
 		if !errors.Is(err, journal.ErrFailed) || !strings.Contains(err.Error(), "injected") && !errors.Is(err, syscall.ENOSPC) {

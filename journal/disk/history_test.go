@@ -84,7 +84,7 @@ func checkHistory(t *testing.T, s caller, p *player) {
 		}
 		var want []byte
 		for n := range newest {
-			r := record(n + 1)
+			r := actionRecord(n + 1)
 			want = journal.AppendEntry(want, r.Action, r.Checksum)
 		}
 		if !bytes.Equal(entries, want) || keys != p.acknowledged.keys {
@@ -112,7 +112,7 @@ func TestWhatCameBeforeTheFirstBaseIsTrimmed(t *testing.T) {
 	if err := s.install("a", owner, journal.Base{Sequence: 10, Snapshot: true}); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.append("a", owner, 10, record(11)); err != nil {
+	if err := s.append("a", owner, 10, actionRecord(11)); err != nil {
 		t.Fatal(err)
 	}
 	_, err := s.loadAt("a", 9)
@@ -136,7 +136,7 @@ func TestABaseDoesNotWriteKeysAgain(t *testing.T) {
 	for n := range uint64(1000) {
 		k := keyRecord(n+1, n+1)
 		k.Result = make([]byte, 1000)
-		r := record(n + 1)
+		r := actionRecord(n + 1)
 		r.Keyed = k
 		if err := s.append("a", owner, n, r); err != nil {
 			t.Fatal(err)
@@ -164,7 +164,7 @@ func TestListing(t *testing.T) {
 			t.Fatal(err)
 		}
 		for n := range uint64(k) {
-			if err := s.append(name, owner, n, record(n+1)); err != nil {
+			if err := s.append(name, owner, n, actionRecord(n+1)); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -89,29 +89,46 @@ func newStore(fs vfs.FS, dir string, o Options, lock *directoryLock) *Store {
 	return s
 }
 
-// openPebble opens pebble, and repairs what a death of the process may have left.
+// openPebble opens pebble, and repairs what a death of the process may have left. If it fails, pebble
+// is closed.
 func (s *Store) openPebble() (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = panicked(r)
-		}
-		if failure := s.Err(); failure != nil {
-			err = failure
 		}
 	}()
 	path := filepath.Join(s.dir, pebbleDir)
 	if err := makeDir(s.gate, path); err != nil {
 		return err
 	}
+	cut, err := cutTornLog(s.gate.FS, s.dir)
+	if err != nil {
+		return err
+	}
+	if cut > 0 {
+		s.o.Logger.Warn("the end of the newest log was torn and is cut off", "dir", s.dir, "bytes", cut)
+	}
+	isDelayed := s.o.Sync == SyncInterval
+	if isDelayed { // before a log is written
+		if err := noteDelayed(s.gate.FS, s.dir, true); err != nil {
+			return err
+		}
+	}
 	desc, err := pebble.Peek(path, s.gate.FS)
 	if err != nil {
 		return err
 	}
 	if s.db, err = pebble.Open(path, s.pebbleOptions()); err != nil {
-		return err
+		return errors.Join(s.Err(), err)
 	}
-	if err = s.prepare(!desc.Exists); err != nil {
-		return errors.Join(err, s.db.Close())
+	if err = s.prepare(!desc.Exists); err == nil && !isDelayed {
+		err = noteDelayed(s.gate.FS, s.dir, false)
+	}
+	if failure := s.Err(); failure != nil {
+		err = failure
+	}
+	if err != nil {
+		return errors.Join(err, s.closePebble())
 	}
 	return nil
 }

@@ -128,7 +128,7 @@ func TestRelease(t *testing.T) {
 	if err := c.install("a", first, journal.Base{}); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.append("a", first, 0, record(1)); err != nil {
+	if err := c.append("a", first, 0, actionRecord(1)); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.release("a", second); !errors.Is(err, journal.ErrNotOwner) {
@@ -141,7 +141,7 @@ func TestRelease(t *testing.T) {
 		t.Errorf("%d engines are owned", n)
 	}
 	for what, err := range map[string]error{
-		"append": c.append("a", first, 1, record(2)), "install": c.install("a", first, journal.Base{}),
+		"append": c.append("a", first, 1, actionRecord(2)), "install": c.install("a", first, journal.Base{}),
 		"release": c.release("a", first),
 	} {
 		if !errors.Is(err, journal.ErrNotOwner) {
@@ -152,7 +152,7 @@ func TestRelease(t *testing.T) {
 	if err != nil || stored.Count != 1 || stored.Owner != (journal.Owner{}) {
 		t.Errorf("%+v, %v", stored, err)
 	}
-	if err := c.append("a", second, 1, record(2)); err != nil {
+	if err := c.append("a", second, 1, actionRecord(2)); err != nil {
 		t.Error(err)
 	}
 }
@@ -281,7 +281,7 @@ func TestPiecesThatNoBaseHas(t *testing.T) {
 func TestLargeBasesAndWhatHappensMeanwhile(t *testing.T) {
 	for name, meanwhile := range map[string]func(c caller, owner journal.Owner) (isInstalled bool){
 		"nothing": func(caller, journal.Owner) bool { return true },
-		"appends": func(c caller, owner journal.Owner) bool { return c.append("a", owner, 0, record(1)) == nil },
+		"appends": func(c caller, owner journal.Owner) bool { return c.append("a", owner, 0, actionRecord(1)) == nil },
 		"a load": func(c caller, owner journal.Owner) bool {
 			_, err := c.load("a", journal.Owner{Number: 2})
 			return err != nil

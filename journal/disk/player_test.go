@@ -69,9 +69,9 @@ func (c caller) list(prefix, after string, limit int) (list []journal.Info, err 
 	return list, err
 }
 
-// record returns the record of the action with a sequence. All that is in it follows from the
+// actionRecord returns the record of the action with a sequence. All that is in it follows from the
 // sequence.
-func record(sequence uint64) journal.Record {
+func actionRecord(sequence uint64) journal.Record {
 	a := journal.Action{Now: int64(sequence), Entropy: [journal.EntropySize]byte{byte(sequence)}}
 	payload := bytes.Repeat([]byte{byte(sequence)}, int(sequence%50))
 	return journal.Record{Action: journal.AppendAction(nil, &a, "play", payload), Checksum: sequence * 0x9e3779b97f4a7c15}
@@ -147,7 +147,7 @@ func (p *player) append(s caller) error {
 		r := journal.Record{}
 		if p.r.IntN(8) > 0 {
 			at.newest++
-			r = record(at.newest)
+			r = actionRecord(at.newest)
 		}
 		if r.Action == nil || p.r.IntN(5) == 0 {
 			at.keys++
@@ -235,7 +235,7 @@ func checkStored(s *journal.Stored) error {
 			return err
 		}
 		sequence++
-		if want := record(sequence); e.Now != int64(sequence) || e.Checksum != want.Checksum {
+		if want := actionRecord(sequence); e.Now != int64(sequence) || e.Checksum != want.Checksum {
 			return fmt.Errorf("the entry %d is that of %d", sequence, e.Now)
 		}
 	}

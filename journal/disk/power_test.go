@@ -6,8 +6,11 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hypertoken/journal"
 )
 
 // deep returns the number of cases: few by default, many with HYPERTOKEN_DEEP=1.
@@ -103,5 +106,56 @@ func verifyAgain(t testing.TB, o Options, players []*player) {
 	verify(t, s, players)
 	if err := s.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// With SyncInterval, a loss of power takes what was reported since the last turn, and nothing before it.
+// Also across logs: none is lost in the middle.
+func TestPowerLossWithSyncInterval(t *testing.T) {
+	for seed := range uint64(deep(10, 500)) {
+		r := rand.New(rand.NewPCG(seed, 2))
+		fs := vfs.NewCrashableMem()
+		o := memOptions(fs)
+		o.memTable, o.Sync, o.Interval = 64<<10, SyncInterval, time.Minute // so that the test makes all turns
+		s, err := Open("data", o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := newPlayer(1, seed)
+		if err := p.create(caller{s}); err != nil {
+			t.Fatal(err)
+		}
+		for range r.IntN(400) {
+			if err := p.step(caller{s}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.gate.syncLogs()
+		acknowledged, _, _ := p.told()
+		for range r.IntN(100) {
+			if err := p.step(caller{s}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		o.fs = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: []int{0, 50}[r.IntN(2)], RNG: r})
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		again, err := Open("data", o)
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		_, tried, _ := p.told()
+		stored, err := caller{again}.load(p.name, journal.Owner{Number: 1})
+		if err == nil {
+			err = p.check(stored, acknowledged, progress{max(tried.newest, p.acknowledged.newest),
+				max(tried.keys, p.acknowledged.keys), max(tried.base, p.acknowledged.base)})
+		}
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		if err := again.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

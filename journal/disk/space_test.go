@@ -62,7 +62,7 @@ func TestAFullDisk(t *testing.T) {
 	d.free.Store(DefaultMinFree - 1)
 	s.space.check(s)
 	for what, err := range map[string]error{
-		"append": c.append("a", owner, 0, record(1)), "install": c.install("a", owner, journal.Base{}),
+		"append": c.append("a", owner, 0, actionRecord(1)), "install": c.install("a", owner, journal.Base{}),
 		"a new name": c.install("c", owner, journal.Base{}), "health": s.Health(),
 	} {
 		if !errors.Is(err, journal.ErrFull) || !errors.Is(err, journal.ErrRefused) {
@@ -80,7 +80,7 @@ func TestAFullDisk(t *testing.T) {
 	if err := s.Health(); err != nil {
 		t.Error(err)
 	}
-	if err := c.append("a", owner, 0, record(1)); err != nil {
+	if err := c.append("a", owner, 0, actionRecord(1)); err != nil {
 		t.Errorf("append, with room again: %v", err)
 	}
 	for _, want := range []string{"the disk is full", "the disk has room again"} {
@@ -101,7 +101,7 @@ func TestTheDiskIsLookedAtWhileItIsWritten(t *testing.T) {
 	if err := c.install("a", owner, journal.Base{Data: make([]byte, 100<<10)}); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.append("a", owner, 0, record(1)); !errors.Is(err, journal.ErrFull) {
+	if err := c.append("a", owner, 0, actionRecord(1)); !errors.Is(err, journal.ErrFull) {
 		t.Errorf("%v, want journal.ErrFull", err)
 	}
 }

@@ -18,12 +18,12 @@ func TestFigures(t *testing.T) {
 	o := memOptions(d)
 	s := openAt(t, "data", o)
 	c, owner := caller{s}, journal.Owner{Number: 1}
-	keyed := record(1)
+	keyed := actionRecord(1)
 	keyed.Keyed = keyRecord(1, 1)
 	if err := c.install("a", owner, journal.Base{Data: data(0, 100)}); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.append("a", owner, 0, keyed, record(2)); err != nil {
+	if err := c.append("a", owner, 0, keyed, actionRecord(2)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.load("a", owner); err != nil {
