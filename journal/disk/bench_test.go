@@ -17,7 +17,8 @@ import (
 func BenchmarkAppend(b *testing.B) {
 	for _, engines := range []int{1, 16, 256} {
 		for _, size := range []int{1, 16} {
-			b.Run(fmt.Sprintf("engines=%d/group=%d", engines, size), func(b *testing.B) { benchAppend(b, engines, size) })
+			name := fmt.Sprintf("engines=%d/group=%d", engines, size)
+			b.Run(name, func(b *testing.B) { benchAppend(b, engines, size) })
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"strings"
@@ -78,7 +79,7 @@ func played(t *testing.T, isFlushed bool) (*vfs.MemFS, []*player) {
 		if err := p.create(caller{s}); err != nil {
 			t.Fatal(err)
 		}
-		for range 100 {
+		for range 50 {
 			if err := p.step(caller{s}); err != nil {
 				t.Fatal(err)
 			}
@@ -179,7 +180,8 @@ func TestAFlippedBitInATable(t *testing.T) {
 				continue
 			}
 			damaged++
-			if !errors.Is(err, journal.ErrDamaged) || !strings.Contains(err.Error(), p.name) || !strings.Contains(err.Error(), "data") {
+			if !errors.Is(err, journal.ErrDamaged) || !strings.Contains(err.Error(), p.name) ||
+				!strings.Contains(err.Error(), "data") {
 				t.Fatalf("case %d: %v", k, err)
 			}
 		}
@@ -274,5 +276,53 @@ func TestADamagedEngineCanBeDeleted(t *testing.T) {
 	}
 	if stored, err := c.load(p.name, p.owner); err != nil || stored.Count != 0 {
 		t.Errorf("%+v, %v", stored, err)
+	}
+}
+
+// A row that is missing in the middle of a journal is found: no group is left out silently, nor a key
+// record.
+func TestARowThatIsMissing(t *testing.T) {
+	fs, players := played(t, true)
+	s := openMem(t, fs)
+	it, err := s.db.NewIter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var keys [][]byte
+	for ok := it.SeekGE([]byte{kindEngine}); ok && it.Key()[0] == kindEngine; ok = it.Next() {
+		part := it.Key()[engineKeySize-1]
+		if part == partKeyed || part == partGroup {
+			keys = append(keys, bytes.Clone(it.Key()))
+		}
+	}
+	if err := it.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for k, key := range keys {
+		isLast := k+1 == len(keys) || !bytes.Equal(keys[k+1][:engineKeySize], key[:engineKeySize])
+		if isLast && key[engineKeySize-1] == partGroup {
+			continue // as if it had never been stored
+		}
+		row, closer, err := s.db.Get(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		row = bytes.Clone(row)
+		_ = closer.Close()
+		if err := s.db.Delete(key, nil); err != nil {
+			t.Fatal(err)
+		}
+		damaged := 0
+		for _, p := range players {
+			if _, err := (caller{s}).part(p.name, 1, 1<<30); errors.Is(err, journal.ErrDamaged) {
+				damaged++
+			}
+		}
+		if damaged != 1 {
+			t.Errorf("without the row %x %d engines are damaged, want 1", key, damaged)
+		}
+		if err := s.db.Set(key, row, nil); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

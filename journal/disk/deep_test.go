@@ -22,7 +22,8 @@ func TestAMillionStoredEngines(t *testing.T) {
 	s := openAt(t, dir, Options{})
 	opened := time.Since(start)
 	c := caller{s}
-	if stored, err := c.load(fmt.Sprintf("engine%07d", engines/2), journal.Owner{Number: 1}); err != nil || stored.Count != 3 {
+	stored, err := c.load(fmt.Sprintf("engine%07d", engines/2), journal.Owner{Number: 1})
+	if err != nil || stored.Count != 3 {
 		t.Fatalf("%+v, %v", stored, err)
 	}
 	first := time.Since(start)

@@ -60,6 +60,15 @@ func (r *engineReader) newestBase() (b baseRow, err error) {
 	return b, err
 }
 
+// oldestBase returns the sequence of the oldest base; 0 if there is none.
+func (r *engineReader) oldestBase() uint64 {
+	prefix := appendPart(nil, r.id, partBase)
+	if !r.it.SeekGE(prefix) || len(r.it.Key()) != baseKeySize || !bytes.HasPrefix(r.it.Key(), prefix) {
+		return 0
+	}
+	return binary.BigEndian.Uint64(r.it.Key()[engineKeySize:])
+}
+
 // newestGroup reads the newest group. isKept is false if there is none.
 func (r *engineReader) newestGroup() (g groupRow, isKept bool, err error) {
 	key := r.last(appendPart(nil, r.id, partGroup), appendPart(nil, r.id, partGroup+1))
@@ -182,7 +191,8 @@ func (r *engineReader) data(b *baseRow, base *journal.Base) error {
 		prefix := appendSet(nil, r.id, b.set)
 		for ok := r.it.SeekGE(prefix); ok && len(r.it.Key()) == len(prefix)+4 &&
 			string(r.it.Key()[:len(prefix)]) == string(prefix); ok = r.it.Next() {
-			if piece := binary.BigEndian.Uint32(r.it.Key()[len(prefix):]); uint64(piece)*pieceSize != uint64(len(b.Data)) {
+			piece := binary.BigEndian.Uint32(r.it.Key()[len(prefix):])
+			if uint64(piece)*pieceSize != uint64(len(b.Data)) {
 				return damagedf(r.it.Key(), "a piece of the base's data before this one is missing")
 			}
 			if uint64(len(b.Data)+len(r.it.Value())) > b.size {
@@ -226,8 +236,9 @@ func (r *engineReader) remembered(b *baseRow, base *journal.Base) error {
 
 // keyed reads the key records behind a number, up to a sequence.
 func (r *engineReader) keyed(number, to uint64) (list []journal.KeyRecord, err error) {
-	end := appendPart(nil, r.id, partGroup)
-	for ok := r.it.SeekGE(appendKeyedKey(nil, r.id, number+1)); ok && string(r.it.Key()) < string(end); ok = r.it.Next() {
+	end := string(appendPart(nil, r.id, partGroup))
+	ok := r.it.SeekGE(appendKeyedKey(nil, r.id, number+1))
+	for ; ok && string(r.it.Key()) < end; ok = r.it.Next() {
 		record, err := readKeyed(r.it.Value(), r.it.Key())
 		if err != nil {
 			return nil, damagedRow(r.it.Key(), err)

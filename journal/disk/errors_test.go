@@ -3,7 +3,6 @@ package disk
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -140,9 +139,10 @@ func checkFailed(t *testing.T, s *Store, failAt int64, err error) {
 	_, listErr := c.list("", "", 1)
 	for what, err := range map[string]error{
 		"append": c.append("engine1", journal.Owner{Number: 77}, 0, actionRecord(1)), "load": loadErr, "list": listErr,
-		"install": c.install("new", journal.Owner{}, journal.Base{}), "delete": c.delete("engine1"), "health": s.Health(),
+		"install": c.install("new", journal.Owner{}, journal.Base{}), "delete": c.delete("engine1"),
+		"health": s.Health(),
 	} {
-		if !errors.Is(err, journal.ErrFailed) || !strings.Contains(err.Error(), "injected") && !errors.Is(err, syscall.ENOSPC) {
+		if !errors.Is(err, journal.ErrFailed) || !errors.Is(err, errDisk) && !errors.Is(err, syscall.ENOSPC) {
 			t.Errorf("call %d: %s after the failure: %v", failAt, what, err)
 		}
 	}

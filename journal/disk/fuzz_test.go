@@ -15,7 +15,8 @@ func FuzzReadGroup(f *testing.F) {
 	key := appendGroupKey(nil, 3, 10, 2)
 	keyed := actionRecord(11)
 	keyed.Keyed = keyRecord(7, 11)
-	row, _ := appendGroup(nil, key, []journal.Record{actionRecord(10), keyed, {Keyed: keyRecord(8, 11)}, {}, actionRecord(12)}, 5, 6)
+	group := []journal.Record{actionRecord(10), keyed, {Keyed: keyRecord(8, 11)}, {}, actionRecord(12)}
+	row, _ := appendGroup(nil, key, group, 5, 6)
 	f.Add(row[:len(row)-8], key)
 	f.Fuzz(func(t *testing.T, body, key []byte) {
 		if _, err := readGroup(body, key); err == nil && len(body) < 9 {
@@ -92,7 +93,8 @@ func TestRows(t *testing.T) {
 	key := appendGroupKey(nil, 3, 10, 2)
 	keyed := actionRecord(11)
 	keyed.Keyed = keyRecord(7, 11)
-	group := []journal.Record{actionRecord(10), keyed, {Keyed: keyRecord(8, 11)}, {}, actionRecord(12), actionRecord(13)}
+	group := []journal.Record{actionRecord(10), keyed, {Keyed: keyRecord(8, 11)}, {}, actionRecord(12),
+		actionRecord(13)}
 	row, actions := appendGroup(nil, key, group, 5, 6)
 	g, err := readGroup(row, key)
 	want := []keyedPlace{{7, 11}, {8, 11}}

@@ -192,7 +192,9 @@ func (g *gate) OpenReadWrite(name string, category vfs.DiskWriteCategory, opts .
 
 // ReuseForWrite implements vfs.FS.
 func (g *gate) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	return g.created("reusing", newname, func() (vfs.File, error) { return g.FS.ReuseForWrite(oldname, newname, category) })
+	return g.created("reusing", newname, func() (vfs.File, error) {
+		return g.FS.ReuseForWrite(oldname, newname, category)
+	})
 }
 
 // OpenDir implements vfs.FS.

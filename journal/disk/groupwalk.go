@@ -2,6 +2,7 @@ package disk
 
 import (
 	"bytes"
+	"errors"
 	"slices"
 
 	"hypertoken/journal"
@@ -22,37 +23,33 @@ type groupWalk struct {
 	err     error
 
 	isStarted bool
-	// isTrimmed says that the first group that is kept begins behind next.
-	isTrimmed bool
 }
 
 // read goes on to the next group. It returns false at the end, and after an error.
 func (w *groupWalk) read() bool {
-	for w.err == nil {
-		before, isFirst := w.group, !w.isStarted
-		if !w.move() {
-			w.err = w.r.it.Error()
-			return false
-		}
-		key := w.r.it.Key()
-		g, err := readGroup(w.r.it.Value(), key)
-		if err != nil {
-			w.err = damagedRow(key, err)
-			return false
-		}
-		if g.first > w.to && g.first-1 > w.to {
-			return false
-		}
-		if w.err = w.checkPlace(key, &g, &before, isFirst); w.err != nil {
-			return false
-		}
-		w.group = g
-		if w.err = damagedRow(key, w.cut()); w.err != nil {
-			return false
-		}
-		return true
+	if w.err != nil {
+		return false
 	}
-	return false
+	before, isFirst := w.group, !w.isStarted
+	if !w.move() {
+		w.err = errors.Join(w.err, w.r.it.Error())
+		return false
+	}
+	key := w.r.it.Key()
+	g, err := readGroup(w.r.it.Value(), key)
+	if err != nil {
+		w.err = damagedRow(key, err)
+		return false
+	}
+	if g.first-1 > w.to {
+		return false
+	}
+	if w.err = w.checkPlace(key, &g, &before, isFirst); w.err != nil {
+		return false
+	}
+	w.group = g
+	w.err = damagedRow(key, w.cut())
+	return w.err == nil
 }
 
 // move goes to the next row of a group.
@@ -85,7 +82,6 @@ func (w *groupWalk) move() bool {
 func (w *groupWalk) checkPlace(key []byte, g, before *groupRow, isFirst bool) error {
 	if isFirst {
 		if g.first > w.next || g.first == w.next && g.notes != 0 {
-			w.isTrimmed = true
 			return damagedf(key, "the entries from %d on are missing before this group", w.next)
 		}
 		return nil
@@ -147,7 +143,8 @@ func (w *groupWalk) checkKeyed(recent []journal.KeyRecord, number uint64) error 
 			continue
 		}
 		if _, isThere := slices.BinarySearchFunc(recent, k.number, compareNumber); !isThere {
-			return damagedf(appendKeyedKey(nil, w.r.id, k.number), "a key record of the group %d is missing", w.group.first)
+			key := appendKeyedKey(nil, w.r.id, k.number)
+			return damagedf(key, "a key record of the group %d is missing", w.group.first)
 		}
 	}
 	return nil

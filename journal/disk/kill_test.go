@@ -155,7 +155,8 @@ func playAndKill(t *testing.T, dir, sync string, lines int, acknowledged, tried 
 func TestADirectoryIsOpenOnce(t *testing.T) {
 	dir := t.TempDir()
 	openAt(t, dir, Options{})
-	if _, err := Open(dir, Options{}); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), fmt.Sprint("PID ", os.Getpid())) {
+	holder := fmt.Sprint("PID ", os.Getpid())
+	if _, err := Open(dir, Options{}); !errors.Is(err, ErrLocked) || !strings.Contains(err.Error(), holder) {
 		t.Errorf("in this process: %v", err)
 	}
 	program, err := os.Executable()
@@ -165,7 +166,7 @@ func TestADirectoryIsOpenOnce(t *testing.T) {
 	c := exec.Command(program)
 	c.Env = append(os.Environ(), playDir+"="+dir)
 	out, err := c.CombinedOutput()
-	if err == nil || !strings.Contains(string(out), fmt.Sprint("PID ", os.Getpid())) {
+	if err == nil || !strings.Contains(string(out), holder) {
 		t.Errorf("in another process: %v, %s", err, out)
 	}
 }

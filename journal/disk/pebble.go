@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"time"
@@ -61,7 +62,7 @@ func (l pebbleLogger) Fatalf(format string, args ...any) {
 }
 
 func (l pebbleLogger) log(level slog.Level, format string, args []any) {
-	if log := l.s.o.Logger; log.Enabled(nil, level) {
-		log.Log(nil, level, "pebble: "+fmt.Sprintf(format, args...))
+	if log := l.s.o.Logger; log.Enabled(context.Background(), level) {
+		log.Log(context.Background(), level, "pebble: "+fmt.Sprintf(format, args...))
 	}
 }

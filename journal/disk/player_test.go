@@ -74,7 +74,8 @@ func (c caller) list(prefix, after string, limit int) (list []journal.Info, err 
 func actionRecord(sequence uint64) journal.Record {
 	a := journal.Action{Now: int64(sequence), Entropy: [journal.EntropySize]byte{byte(sequence)}}
 	payload := bytes.Repeat([]byte{byte(sequence)}, int(sequence%50))
-	return journal.Record{Action: journal.AppendAction(nil, &a, "play", payload), Checksum: sequence * 0x9e3779b97f4a7c15}
+	action := journal.AppendAction(nil, &a, "play", payload)
+	return journal.Record{Action: action, Checksum: sequence * 0x9e3779b97f4a7c15}
 }
 
 // keyRecord returns the key record with a number.
@@ -111,7 +112,8 @@ type player struct {
 }
 
 func newPlayer(k int, seed uint64) *player {
-	return &player{name: fmt.Sprint("engine", k), owner: journal.Owner{Number: 1}, r: rand.New(rand.NewPCG(seed, uint64(k)))}
+	r := rand.New(rand.NewPCG(seed, uint64(k)))
+	return &player{name: fmt.Sprint("engine", k), owner: journal.Owner{Number: 1}, r: r}
 }
 
 // create installs the first base.
@@ -213,7 +215,8 @@ func (p *player) check(s *journal.Stored, acknowledged, tried progress) error {
 	}
 	newest := s.Sequence + s.Count
 	if newest < acknowledged.newest || newest > max(acknowledged.newest, tried.newest) {
-		return fmt.Errorf("the newest action is %d, acknowledged %d, tried %d", newest, acknowledged.newest, tried.newest)
+		return fmt.Errorf("the newest action is %d, acknowledged %d, tried %d", newest, acknowledged.newest,
+			tried.newest)
 	}
 	if s.Sequence < acknowledged.base || s.Sequence > max(acknowledged.base, tried.base) {
 		return fmt.Errorf("the base is %d, acknowledged %d, tried %d", s.Sequence, acknowledged.base, tried.base)
@@ -244,7 +247,8 @@ func checkStored(s *journal.Stored) error {
 	}
 	number := s.KeyNumber
 	for _, k := range append(s.Keys[:len(s.Keys):len(s.Keys)], s.Recent...) {
-		if want := keyRecord(k.Number, k.Sequence); k.Key != want.Key || k.Sum != want.Sum || !bytes.Equal(k.Result, want.Result) {
+		want := keyRecord(k.Number, k.Sequence)
+		if k.Key != want.Key || k.Sum != want.Sum || !bytes.Equal(k.Result, want.Result) {
 			return fmt.Errorf("the key %d is another one: %+v", k.Number, k)
 		}
 	}

@@ -24,6 +24,10 @@ func (r *engineReader) part(from uint64, limit int) (p journal.Part, err error) 
 	case from > newest || from == 0:
 		return p, journal.Refused("the sequence %d is not one of the journal's, 1 to %d", from, newest)
 	}
+	// All entries behind the oldest base are kept.
+	if oldest := r.oldestBase(); from <= oldest {
+		return journal.Part{}, fmt.Errorf("the entry %d, the oldest one is %d: %w", from, oldest+1, journal.ErrTrimmed)
+	}
 	w := groupWalk{r: r, next: from, to: newest}
 	var keyed []keyedPlace
 	last, isFull := from-1, false // last is the newest entry of the part
@@ -42,9 +46,6 @@ func (r *engineReader) part(from uint64, limit int) (p journal.Part, err error) 
 		if last < w.group.last() {
 			break
 		}
-	}
-	if w.isTrimmed {
-		return journal.Part{}, fmt.Errorf("the entry %d: %w", from, journal.ErrTrimmed)
 	}
 	if w.err != nil {
 		return journal.Part{}, w.err

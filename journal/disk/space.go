@@ -106,7 +106,8 @@ func (p *space) check(s *Store) {
 // set says whether the store takes calls, and whether tables may be written. p.mu is held.
 func (p *space) set(s *Store) {
 	if p.free < s.o.MinFree {
-		err := fmt.Errorf("%w: %d MiB are free in %s, MinFree is %d MiB", journal.ErrFull, p.free>>20, s.dir, s.o.MinFree>>20)
+		err := fmt.Errorf("%w: %d MiB are free in %s, MinFree is %d MiB", journal.ErrFull, p.free>>20, s.dir,
+			s.o.MinFree>>20)
 		if old := p.full.Swap(&err); old == nil {
 			s.o.Logger.Error("the disk is full: the store takes nothing until there is room", "dir", s.dir,
 				"free", p.free, "min_free", s.o.MinFree)

@@ -32,7 +32,8 @@ func TestFigures(t *testing.T) {
 	s.space.check(s)
 	st := s.Stats()
 	if st.Batches < 2 || st.Groups != 1 || st.Records != 2 || st.Bases != 1 || st.Loads != 1 || st.GroupBytes == 0 ||
-		st.KeyedBytes == 0 || st.BaseBytes < 100 || st.WrittenBytes == 0 || st.FreeBytes == 0 || st.UsedBytes == 0 || st.Owned != 1 {
+		st.KeyedBytes == 0 || st.BaseBytes < 100 || st.WrittenBytes == 0 || st.FreeBytes == 0 ||
+		st.UsedBytes == 0 || st.Owned != 1 {
 		t.Errorf("%+v", st)
 	}
 	if n := sum(st.SyncSeconds); n < 2 || st.SyncSeconds.Sum <= 0 {

@@ -88,7 +88,8 @@ func (c *client) checkInfo(info journal.Info, n uint64) {
 		c.problem("List says of %q: sequence %d, core %q; want %d, core2", info.Name, info.Sequence, info.Core, n)
 	}
 	if info.Created.IsZero() || info.Updated.Before(info.Created) || info.Bytes == 0 {
-		c.problem("List says of %q: %d bytes, created %v, updated %v", info.Name, info.Bytes, info.Created, info.Updated)
+		c.problem("List says of %q: %d bytes, created %v, updated %v", info.Name, info.Bytes, info.Created,
+			info.Updated)
 	}
 }
 
@@ -233,7 +234,8 @@ func (c *client) checkRange(h journal.Historian, m *model, past *history, limit 
 		p, err := c.part(h, name, from, limit)
 		c.must(fmt.Sprintf("Range(%d, %d)", from, limit), err)
 		if p.First != from || p.Count == 0 || p.First+p.Count-1 > m.newest() {
-			c.t.Fatalf("Range(%d, %d): %d entries from %d on, the newest is %d", from, limit, p.Count, p.First, m.newest())
+			c.t.Fatalf("Range(%d, %d): %d entries from %d on, the newest is %d", from, limit, p.Count, p.First,
+				m.newest())
 		}
 		entries, keys = append(entries, p.Entries...), append(keys, p.Keyed...)
 		from += p.Count

@@ -83,7 +83,9 @@ func newCapable(breakIt func(f *capable, good journal.Store)) *capable {
 			}
 			good.Load(name, owner, done)
 		}
-		faulty.append = func(name string, owner journal.Owner, after uint64, group []journal.Record, done journal.Done) {
+		faulty.append = func(name string, owner journal.Owner, after uint64, group []journal.Record,
+			done journal.Done,
+		) {
 			if err := f.closedErr(); err != nil {
 				done.Report(err)
 				return
