@@ -1,11 +1,13 @@
 package disk
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -45,24 +47,13 @@ func cutTornLog(fs vfs.FS, dir string) (cut int64, err error) {
 		return 0, err
 	}
 	folder := filepath.Join(dir, pebbleDir)
-	names, err := fs.List(folder)
-	if errors.Is(err, os.ErrNotExist) {
-		return 0, nil
-	} else if err != nil {
+	logs, err := listLogs(fs, folder)
+	if err != nil || len(logs) == 0 {
 		return 0, err
 	}
-	newest, number := "", uint64(0)
-	for _, name := range names {
-		digits, isLog := strings.CutSuffix(name, ".log")
-		if n, err := strconv.ParseUint(digits, 10, 64); isLog && err == nil && (newest == "" || n > number) {
-			newest, number = name, n
-		}
-	}
-	if newest == "" {
-		return 0, nil
-	}
-	path := filepath.Join(folder, newest)
-	size, isWhole, err := wholeRecords(fs, path, number)
+	newest := logs[len(logs)-1]
+	path := filepath.Join(folder, newest.name)
+	size, isWhole, err := wholeRecords(fs, path, newest.number)
 	if err != nil || isWhole {
 		return 0, err
 	}
@@ -70,10 +61,34 @@ func cutTornLog(fs vfs.FS, dir string) (cut int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := truncate(fs, folder, newest, size); err != nil {
+	if err := truncate(fs, folder, newest.name, size); err != nil {
 		return 0, fmt.Errorf("cutting %s: %w", path, err)
 	}
 	return info.Size() - size, nil
+}
+
+// pebbleLog is one of pebble's logs.
+type pebbleLog struct {
+	name   string
+	number uint64
+}
+
+// listLogs lists pebble's logs, oldest first. There are none if there is no folder.
+func listLogs(fs vfs.FS, folder string) (logs []pebbleLog, err error) {
+	names, err := fs.List(folder)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		digits, isLog := strings.CutSuffix(name, ".log")
+		if n, err := strconv.ParseUint(digits, 10, 64); isLog && err == nil {
+			logs = append(logs, pebbleLog{name, n})
+		}
+	}
+	slices.SortFunc(logs, func(a, b pebbleLog) int { return cmp.Compare(a.number, b.number) })
+	return logs, nil
 }
 
 // wholeRecords returns how many bytes of a log have whole records, and whether the log ends there.
@@ -92,13 +107,25 @@ func wholeRecords(fs vfs.FS, path string, number uint64) (size int64, isWhole bo
 			return size, true, nil
 		}
 		if err != nil {
-			if !record.IsInvalidRecord(err) {
+			if !isInvalid(err) {
 				return 0, false, err
 			}
 			return size, false, nil
 		}
 		size = r.Offset()
 	}
+}
+
+// isInvalid reports whether an error says that a record is not whole. record.IsInvalidRecord does not see
+// an error that says more, as of a flipped bit.
+func isInvalid(err error) bool {
+	for _, invalid := range []error{record.ErrInvalidChunk, record.ErrZeroedChunk, record.ErrUnexpectedEOF,
+		io.ErrUnexpectedEOF} {
+		if errors.Is(err, invalid) {
+			return true
+		}
+	}
+	return false
 }
 
 // numbered calls record.NewReader, whose type of a log's number has no name outside of pebble.
