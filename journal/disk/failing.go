@@ -13,10 +13,13 @@ import (
 // fail makes the store fail for good. Any goroutine may call it, with whatever lock of pebble's held:
 // it waits for nothing.
 func (s *Store) fail(cause error) {
-	s.gate.shut()
 	err := fmt.Errorf("%w: %w", journal.ErrFailed, cause)
 	s.answered.Add(1)
-	if !s.failure.CompareAndSwap(nil, &err) {
+	isFirst := s.failure.CompareAndSwap(nil, &err)
+	// Only now: once the gate is shut, pebble is told that syncs succeed. The syncing goroutine has to see
+	// the failure then.
+	s.gate.shut()
+	if !isFirst {
 		s.answered.Done()
 		return
 	}

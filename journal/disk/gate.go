@@ -32,7 +32,8 @@ type gate struct {
 	logs *logSyncs
 	// written counts the bytes that were written.
 	written atomic.Uint64
-	// onFailure is called with the first failure, once the gate is shut. It must not wait.
+	// onFailure is called with each failure. It notes it and shuts the gate, in this order, and must not
+	// wait.
 	onFailure func(error)
 	// onNoSpace is called when a table cannot be written for want of space. It must not wait.
 	onNoSpace func()
@@ -54,14 +55,12 @@ func newGate(fs vfs.FS, dir string, logs *logSyncs) *gate {
 // Unwrap implements vfs.FS.
 func (g *gate) Unwrap() vfs.FS { return g.FS }
 
-// shut lets nothing through any more. It returns false if the gate was shut before.
-func (g *gate) shut() bool {
+// shut lets nothing through any more.
+func (g *gate) shut() {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	wasShut := g.isShut
 	g.isShut = true
 	g.changed.Broadcast()
-	return !wasShut
+	g.mu.Unlock()
 }
 
 // setFull says whether the disk has room for tables.
@@ -138,9 +137,7 @@ func (g *gate) check(what, name string, err error) error {
 		g.onNoSpace()
 		return err
 	}
-	if g.shut() {
-		g.onFailure(fmt.Errorf("%s %s: %w", what, name, err))
-	}
+	g.onFailure(fmt.Errorf("%s %s: %w", what, name, err))
 	return nil
 }
 
