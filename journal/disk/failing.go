@@ -42,7 +42,9 @@ func (s *Store) failCalls(err error) {
 		// While a batch is being made, groups are read. The committing goroutine ends these calls itself.
 		if f.stage == stageSyncing && !f.isReported {
 			f.isReported = true
-			ops = append(ops, f.ops...)
+			for k := range f.ops {
+				ops = append(ops, f.ops[k].callOnly())
+			}
 		}
 	}
 	for h := range s.placeholders {

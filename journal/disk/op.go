@@ -62,6 +62,9 @@ func (o *op) reads() bool {
 	return o.kind == opLoad || o.kind == opLoadAt || o.kind == opRange || o.kind == opList || o.kind == opCore
 }
 
+// callOnly returns a copy with what report needs. The other fields may be changed meanwhile.
+func (o *op) callOnly() op { return op{kind: o.kind, more: o.more, done: o.done} }
+
 // report ends the call with an error, or with nil.
 func (o *op) report(err error) {
 	switch o.kind {
