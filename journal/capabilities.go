@@ -4,9 +4,9 @@ import "time"
 
 // Lister is a [Store] that can list the names which it knows.
 type Lister interface {
-	// List reports the journals whose names start with prefix and sort behind after, in the order of
-	// the names' bytes, limit of them at most. limit is at least 1. A page that has fewer is the last
-	// one. A list may miss what is created or deleted while it is made, and nothing else.
+	// List reports the journals whose names start with prefix and sort behind after, in the order
+	// of the names' bytes, limit of them at most. limit is at least 1. A page that has fewer is
+	// the last one. A list may miss what is created or deleted while it is made, and nothing else.
 	List(prefix, after string, limit int, done func(page []Info, err error))
 }
 
@@ -25,17 +25,18 @@ type Info struct {
 	Created, Updated time.Time
 }
 
-// Historian is a [Store] that keeps what came before the newest base. Its methods need no owner, and
-// change none.
+// Historian is a [Store] that keeps what came before the newest base. Its methods need no owner,
+// and change none.
 type Historian interface {
-	// LoadAt reports the state at a sequence: the newest base whose sequence is at most at, and the
-	// entries behind it up to at. Recent has the key records up to at that the base does not have. It
-	// reports nil without an error if the name is not known. It fails with [ErrTrimmed] if no such base
-	// is kept, and with an error that wraps [ErrRefused] if at is beyond the newest sequence.
+	// LoadAt reports the state at a sequence: the newest base whose sequence is at most at, and
+	// the entries behind it up to at. Recent has the key records up to at that the base does not
+	// have. It reports nil without an error if the name is not known. It fails with [ErrTrimmed]
+	// if no such base is kept, and with an error that wraps [ErrRefused] if at is beyond the
+	// newest sequence.
 	LoadAt(name string, at uint64, done func(stored *Stored, err error))
-	// Range reports entries from the sequence from on, as many as take about limit bytes and at least
-	// one, but none beyond the newest. It reports none if from is the newest sequence plus 1. It fails
-	// with [ErrTrimmed] if the entry from is not kept any more.
+	// Range reports entries from the sequence from on, as many as take about limit bytes and at
+	// least one, but none beyond the newest. It reports none if from is the newest sequence plus
+	// one. It fails with [ErrTrimmed] if the entry from is not kept any more.
 	Range(name string, from uint64, limit int, done func(part Part, err error))
 }
 
@@ -51,29 +52,29 @@ type Part struct {
 
 // HealthChecker is a [Store] that knows how it is.
 type HealthChecker interface {
-	// Health returns nil if the store takes appends, and otherwise why it does not: an error that wraps
-	// [ErrFull], [ErrUnavailable] or [ErrFailed]. It returns at once.
+	// Health returns nil if the store takes appends, and otherwise why it does not: an error that
+	// wraps [ErrFull], [ErrUnavailable] or [ErrFailed]. It returns at once.
 	Health() error
 }
 
-// CoreKeeper is a [Store] that keeps cores, so that a host with another core can replay a journal by
-// the one that wrote it.
+// CoreKeeper is a [Store] that keeps cores, so that a host with another core can replay a journal
+// by the one that wrote it.
 type CoreKeeper interface {
-	// KeepCore stores the code of a core under its SHA-256 in hexadecimal, unless the store has it. A
-	// host calls it before it stores the first base that names the core.
+	// KeepCore stores the code of a core under its SHA-256 in hexadecimal, unless the store has
+	// it. A host calls it before it stores the first base that names the core.
 	KeepCore(hash string, code []byte, done Done)
-	// Core reports the code of a core, or nil without an error if the store does not have it. The store
-	// does not change the code, nor does the host.
+	// Core reports the code of a core, or nil without an error if the store does not have it. The
+	// store does not change the code, nor does the host.
 	Core(hash string, done func(code []byte, err error))
 }
 
 // Releaser is a [Store] that can be told that an owner has no more use for a journal.
 type Releaser interface {
-	// Release gives ownership up: nobody owns the journal then, and the store may forget what it knows
-	// of it. Appends and installs that the owner makes afterwards fail with [ErrNotOwner]. It fails with
-	// [ErrNotOwner], and changes nothing, if owner is not the owner.
+	// Release gives ownership up: nobody owns the journal then, and the store may forget what it
+	// knows of it. Appends and installs that the owner makes afterwards fail with [ErrNotOwner].
+	// It fails with [ErrNotOwner], and changes nothing, if owner is not the owner.
 	//
-	// A host calls it when an engine is closed. A store that is never told keeps what it knows of an
-	// engine that was once loaded.
+	// A host calls it when an engine is closed. A store that is never told keeps what it knows of
+	// an engine that was once loaded.
 	Release(name string, owner Owner, done Done)
 }

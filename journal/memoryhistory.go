@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// The store in memory can do what this file has: it lists names, keeps cores, and reads what it keeps
-// of the past, which is what follows the newest base.
+// The store in memory can do what this file has: it lists names, keeps cores, and reads what it
+// keeps of the past, which is what follows the newest base.
 var (
 	_ Lister    = (*memory)(nil)
 	_ Historian = (*memory)(nil)

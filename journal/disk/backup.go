@@ -9,9 +9,10 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// Backup writes a copy of the store to a directory that does not exist yet, while calls go on. The copy
-// is of one moment, and has all that was reported before Backup was called. If the directory is on the
-// same file system, tables are linked and not copied. To restore, open the copy, or a copy of it.
+// Backup writes a copy of the store to a directory that does not exist yet, while calls go on. The
+// copy is of one moment, and has all that was reported before Backup was called. If the directory
+// is on the same file system, tables are linked and not copied. To restore, open the copy, or a
+// copy of it.
 func (s *Store) Backup(dir string) error {
 	if err := s.Err(); err != nil {
 		return err

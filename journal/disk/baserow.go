@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// pieceSize is the size of the pieces of large data, and the size up to which data is a part of its
-	// row.
+	// pieceSize is the size of the pieces of large data, and the size up to which data is a part
+	// of its row.
 	pieceSize = 256 << 10
 	// maxRemembered bounds the numbers that a base may name, against a damaged row.
 	maxRemembered = 1 << 20
@@ -32,8 +32,8 @@ type baseRow struct {
 	remembered []uint64
 }
 
-// appendBase appends the row of a base. set is the number of the pieces that have the data; 0 if it
-// is small.
+// appendBase appends the row of a base. set is the number of the pieces that have the data; 0 if
+// it is small.
 func appendBase(b, key []byte, base *journal.Base, set uint64, now int64, bytes uint64) []byte {
 	b = binary.AppendUvarint(append(b, rowVersion), uint64(now))
 	b = binary.AppendUvarint(b, bytes)

@@ -73,7 +73,8 @@ func reportTimes(b *testing.B, times []time.Duration) {
 	b.ReportMetric(float64(times[len(times)*99/100].Microseconds()), "p99-µs")
 }
 
-// BenchmarkWriteAndSync writes as much as an append to a file that was written before, and syncs it.
+// BenchmarkWriteAndSync writes as much as an append to a file that was written before, and syncs
+// it.
 func BenchmarkWriteAndSync(b *testing.B) {
 	name := filepath.Join(b.TempDir(), "log")
 	if err := os.WriteFile(name, make([]byte, 16<<20), 0o600); err != nil {

@@ -2,8 +2,9 @@ package disk
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// NewCollector returns a collector of a store's [Stats], for a registry of Prometheus. README.md has a
-// table of the metrics. A program that opens several stores gives each a registerer with a label.
+// NewCollector returns a collector of a store's [Stats], for a registry of Prometheus. README.md
+// has a table of the metrics. A program that opens several stores gives each a registerer with a
+// label.
 func NewCollector(s *Store) prometheus.Collector {
 	c := &collector{store: s}
 	c.metrics = []metric{

@@ -39,8 +39,8 @@ func (s *Store) commit() {
 	}
 }
 
-// takeCalls waits for calls, and returns them in a new flight. It returns nil once the store is closed
-// and nothing is under way.
+// takeCalls waits for calls, and returns them in a new flight. It returns nil once the store is
+// closed and nothing is under way.
 func (s *Store) takeCalls() *flight {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -60,7 +60,8 @@ func (s *Store) takeCalls() *flight {
 	return f
 }
 
-// commitFlight makes a batch of the calls, applies it, and hands the flight to the syncing goroutine.
+// commitFlight makes a batch of the calls, applies it, and hands the flight to the syncing
+// goroutine.
 func (s *Store) commitFlight(f *flight) {
 	f.batch = s.db.NewBatch()
 	now := s.now().UnixMilli()
@@ -117,8 +118,8 @@ func (s *Store) apply(b *pebble.Batch) (err error) {
 	return s.db.ApplyNoSyncWait(b, pebble.Sync)
 }
 
-// openIterators gives each call that reads an iterator: a view of this moment. Fewer calls than ops
-// need one.
+// openIterators gives each call that reads an iterator: a view of this moment. Fewer calls than
+// ops need one.
 func (s *Store) openIterators(f *flight) {
 	if s.failure.Load() != nil {
 		return
@@ -138,8 +139,8 @@ func (s *Store) openIterators(f *flight) {
 	}
 }
 
-// resolve checks a call against what is known of its engine, and adds what it writes to the batch. If
-// nothing is known, the engine's rows are read first, and the call waits.
+// resolve checks a call against what is known of its engine, and adds what it writes to the batch.
+// If nothing is known, the engine's rows are read first, and the call waits.
 func (s *Store) resolve(f *flight, k int, now int64) {
 	o := &f.ops[k]
 	switch o.kind {

@@ -21,8 +21,8 @@ func coreHash(hash string) (h [32]byte, err error) {
 	return [32]byte(b), nil
 }
 
-// KeepCore implements [journal.CoreKeeper]. The code goes in pieces, so that it holds up nobody. The row
-// that refers to them is written last.
+// KeepCore implements [journal.CoreKeeper]. The code goes in pieces, so that it holds up nobody.
+// The row that refers to them is written last.
 func (s *Store) KeepCore(hash string, code []byte, done journal.Done) {
 	h, err := coreHash(hash)
 	if err != nil {

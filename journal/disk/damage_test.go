@@ -63,8 +63,8 @@ func files(t *testing.T, fs vfs.FS, ext string) (names []string) {
 	return names
 }
 
-// played returns a file system in memory with engines that were played, closed. If isFlushed, all is
-// in tables.
+// played returns a file system in memory with engines that were played, closed. If isFlushed, all
+// is in tables.
 func played(t *testing.T, isFlushed bool) (*vfs.MemFS, []*player) {
 	t.Helper()
 	fs := vfs.NewMem()
@@ -106,9 +106,9 @@ func clone(t *testing.T, fs vfs.FS) vfs.FS {
 	return copied
 }
 
-// A flipped bit in the log is found: the directory does not open, or the journals are whole. In the last
-// 32 KiB of a log pebble cannot tell damage from the torn end that a loss of power leaves. There the
-// newest groups may be missing; never one in the middle.
+// A flipped bit in the log is found: the directory does not open, or the journals are whole. In
+// the last 32 KiB of a log pebble cannot tell damage from the torn end that a loss of power
+// leaves. There the newest groups may be missing; never one in the middle.
 func TestAFlippedBitInTheLog(t *testing.T) {
 	intact, players := played(t, false)
 	logs := files(t, intact, ".log")
@@ -155,8 +155,8 @@ func TestAFlippedBitInTheLog(t *testing.T) {
 	}
 }
 
-// A flipped bit in a table breaks the engines whose rows it hits, tells which they are, and no others.
-// The program goes on.
+// A flipped bit in a table breaks the engines whose rows it hits, tells which they are, and no
+// others. The program goes on.
 func TestAFlippedBitInATable(t *testing.T) {
 	intact, players := played(t, true)
 	damaged := 0
@@ -197,8 +197,9 @@ func TestAFlippedBitInATable(t *testing.T) {
 	}
 }
 
-// Rows that pebble returns as they are stored, and that were written over by something else, are found
-// by the store's own checksums: any of an engine's rows. A row that is missing is found, too.
+// Rows that pebble returns as they are stored, and that were written over by something else, are
+// found by the store's own checksums: any of an engine's rows. A row that is missing is found,
+// too.
 func TestARowThatIsNotTheStores(t *testing.T) {
 	fs, players := played(t, true)
 	s := openMem(t, fs)
@@ -279,8 +280,8 @@ func TestADamagedEngineCanBeDeleted(t *testing.T) {
 	}
 }
 
-// A row that is missing in the middle of a journal is found: no group is left out silently, nor a key
-// record.
+// A row that is missing in the middle of a journal is found: no group is left out silently, nor a
+// key record.
 func TestARowThatIsMissing(t *testing.T) {
 	fs, players := played(t, true)
 	s := openMem(t, fs)

@@ -11,8 +11,8 @@ import (
 	"hypertoken/journal"
 )
 
-// A million engines that are stored cost no memory. The test reports how long a start takes, and how
-// large the process is.
+// A million engines that are stored cost no memory. The test reports how long a start takes, and
+// how large the process is.
 func TestAMillionStoredEngines(t *testing.T) {
 	engines := deep(20_000, 1_000_000)
 	dir := t.TempDir()

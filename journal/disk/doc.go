@@ -1,5 +1,5 @@
-// Package disk is a [journal.Store] on a disk. What it has reported as stored survives the death of
-// the process and, with [SyncAlways], a loss of power.
+// Package disk is a [journal.Store] on a disk. What it has reported as stored survives the death
+// of the process and, with [SyncAlways], a loss of power.
 //
 //	store, err := disk.Open("data", disk.Options{Logger: logger})
 //	if err != nil { ... }
@@ -9,6 +9,6 @@
 // One process at a time opens a directory. The store keeps the whole history of each engine: every
 // action, and every base that was installed. An engine that nobody owns costs no memory.
 //
-// README.md beside this file has the layout of the keys, the format's version, and why each decision
-// about durability was taken.
+// README.md beside this file has the layout of the keys, the format's version, and why each
+// decision about durability was taken.
 package disk

@@ -28,8 +28,8 @@ func (r *engineReader) start() error {
 	return nil
 }
 
-// last goes to the last row from one key on and before another. It returns the row's key, or nil if
-// there is no row.
+// last goes to the last row from one key on and before another. It returns the row's key, or nil
+// if there is no row.
 func (r *engineReader) last(from, before []byte) []byte {
 	if !r.it.SeekLT(before) || bytes.Compare(r.it.Key(), from) < 0 || len(r.it.Key()) < engineKeySize+8 {
 		return nil

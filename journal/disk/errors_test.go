@@ -15,8 +15,8 @@ import (
 
 var errDisk = fmt.Errorf("injected: %w", syscall.EIO)
 
-// failingFS is a file system on which one call that changes something fails, and all later ones of its
-// kind if isPersistent.
+// failingFS is a file system on which one call that changes something fails, and all later ones of
+// its kind if isPersistent.
 type failingFS struct {
 	calls  atomic.Int64
 	failAt int64 // the number of the call that fails, from 1
@@ -41,7 +41,8 @@ func (f *failingFS) MaybeError(op errorfs.Op) error {
 func (f *failingFS) String() string { return "fail once" }
 
 // Whichever write, sync or creation fails: no call hangs, nothing ends the program, what was
-// acknowledged is there when the directory is opened again, and nothing is stored after the failure.
+// acknowledged is there when the directory is opened again, and nothing is stored after the
+// failure.
 func TestOneFailureOfTheDisk(t *testing.T) {
 	total := playWithFailure(t, 0, errDisk)
 	if total < 100 {
@@ -64,8 +65,8 @@ func TestOneCallWithoutSpace(t *testing.T) {
 	}
 }
 
-// playWithFailure plays until the failure is seen, and opens the directory again. It returns the number
-// of calls of the file system.
+// playWithFailure plays until the failure is seen, and opens the directory again. It returns the
+// number of calls of the file system.
 func playWithFailure(t *testing.T, failAt int64, cause error) (calls int64) {
 	t.Helper()
 	mem := vfs.NewMem()
@@ -111,7 +112,8 @@ func playWithFailure(t *testing.T, failAt int64, cause error) (calls int64) {
 	return calls
 }
 
-// playThrough makes enough calls that tables are written and compacted. It returns the first error.
+// playThrough makes enough calls that tables are written and compacted. It returns the first
+// error.
 func playThrough(s *Store, players []*player) error {
 	for _, p := range players {
 		if err := p.create(caller{s}); err != nil {

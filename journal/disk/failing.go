@@ -10,14 +10,14 @@ import (
 // does not have. So the store fails for good: every call does, loads too. The program opens the
 // directory again, best in a new process. What the disk has shows then.
 
-// fail makes the store fail for good. Any goroutine may call it, with whatever lock of pebble's held:
-// it waits for nothing.
+// fail makes the store fail for good. Any goroutine may call it, with whatever lock of pebble's
+// held: it waits for nothing.
 func (s *Store) fail(cause error) {
 	err := fmt.Errorf("%w: %w", journal.ErrFailed, cause)
 	s.answered.Add(1)
 	isFirst := s.failure.CompareAndSwap(nil, &err)
-	// Only now: once the gate is shut, pebble is told that syncs succeed. The syncing goroutine has to see
-	// the failure then.
+	// Only now: once the gate is shut, pebble is told that syncs succeed. The syncing goroutine
+	// has to see the failure then.
 	s.gate.shut()
 	if !isFirst {
 		s.answered.Done()
@@ -32,14 +32,15 @@ func (s *Store) fail(cause error) {
 	}()
 }
 
-// failCalls ends all calls that are under way. The goroutines that would end them may wait for pebble,
-// which may wait for ever.
+// failCalls ends all calls that are under way. The goroutines that would end them may wait for
+// pebble, which may wait for ever.
 func (s *Store) failCalls(err error) {
 	s.mu.Lock()
 	ops := s.queue
 	s.queue = nil
 	for _, f := range s.flights {
-		// While a batch is being made, groups are read. The committing goroutine ends these calls itself.
+		// While a batch is being made, groups are read. The committing goroutine ends these calls
+		// itself.
 		if f.stage == stageSyncing && !f.isReported {
 			f.isReported = true
 			for k := range f.ops {
@@ -66,8 +67,8 @@ func (s *Store) failCalls(err error) {
 // Failed returns a channel that is closed when the store has failed for good.
 func (s *Store) Failed() <-chan struct{} { return s.failed }
 
-// Err returns why the store has failed for good, an error that wraps [journal.ErrFailed]. It returns
-// nil if it has not.
+// Err returns why the store has failed for good, an error that wraps [journal.ErrFailed]. It
+// returns nil if it has not.
 func (s *Store) Err() error {
 	if err := s.failure.Load(); err != nil {
 		return *err

@@ -16,14 +16,15 @@ import (
 // writes. README.md has what each version is.
 const FormatVersion = 1
 
-// formatName is the file that has the version of a directory's layout. It is read before pebble looks
-// at its own files, so an older program says what is wrong in these words and not in pebble's.
+// formatName is the file that has the version of a directory's layout. It is read before pebble
+// looks at its own files, so an older program says what is wrong in these words and not in
+// pebble's.
 const formatName = "FORMAT"
 
 const formatPrefix = "hypertoken journals, format "
 
-// ErrFormat is the error of [Open] for a directory that a newer program has written, or that is none
-// of this package.
+// ErrFormat is the error of [Open] for a directory that a newer program has written, or that is
+// none of this package.
 var ErrFormat = errors.New("disk: the directory's format is not known")
 
 // readFormat returns the version of a directory's layout, or 0 if it has none yet.

@@ -8,8 +8,8 @@ import (
 	"hypertoken/journal"
 )
 
-// The decoders take any bytes: a row that was sealed by mistake or on purpose must not end the program,
-// nor take more memory than its size warrants.
+// The decoders take any bytes: a row that was sealed by mistake or on purpose must not end the
+// program, nor take more memory than its size warrants.
 
 func FuzzReadGroup(f *testing.F) {
 	key := appendGroupKey(nil, 3, 10, 2)

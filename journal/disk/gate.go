@@ -16,14 +16,14 @@ import (
 // gate is the file system that pebble gets. Everything that changes a file goes through it.
 //
 // The first write or sync that fails shuts the gate. From then on no file is changed any more, and
-// pebble is told that everything has succeeded. So no retry can cover up what was lost, nothing that
-// pebble does after an error can remove a file that the disk still refers to, and pebble does not panic,
-// as it does if it cannot begin a new log. The store knows that it has failed before pebble is told
-// anything.
+// pebble is told that everything has succeeded. So no retry can cover up what was lost, nothing
+// that pebble does after an error can remove a file that the disk still refers to, and pebble does
+// not panic, as it does if it cannot begin a new log. The store knows that it has failed before
+// pebble is told anything.
 //
-// A table that could not be written because the disk is full is no failure: its contents are still in
-// the log. pebble would try again at once and for ever, so the next table waits at the gate until there
-// is room. Tables also wait while the gate is shut.
+// A table that could not be written because the disk is full is no failure: its contents are still
+// in the log. pebble would try again at once and for ever, so the next table waits at the gate
+// until there is room. Tables also wait while the gate is shut.
 type gate struct {
 	vfs.FS
 	// dir is the folder whose files are guarded. A backup goes elsewhere, and may fail.
@@ -32,8 +32,8 @@ type gate struct {
 	logs *logSyncs
 	// written counts the bytes that were written.
 	written atomic.Uint64
-	// onFailure is called with each failure. It notes it and shuts the gate, in this order, and must not
-	// wait.
+	// onFailure is called with each failure. It notes it and shuts the gate, in this order, and
+	// must not wait.
 	onFailure func(error)
 	// onNoSpace is called when a table cannot be written for want of space. It must not wait.
 	onNoSpace func()
@@ -126,8 +126,8 @@ func (g *gate) passesNew(name string) bool {
 	return g.passes(name)
 }
 
-// check shuts the gate if err is a failure of the disk. It returns what pebble is told: nil if the gate
-// is shut.
+// check shuts the gate if err is a failure of the disk. It returns what pebble is told: nil if the
+// gate is shut.
 func (g *gate) check(what, name string, err error) error {
 	switch {
 	case err == nil || !g.guards(name):

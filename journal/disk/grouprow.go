@@ -43,8 +43,8 @@ type keyedPlace struct{ number, sequence uint64 }
 // last returns the sequence of the newest action once the group is stored.
 func (g *groupRow) last() uint64 { return g.first + g.actions - 1 }
 
-// appendGroup appends the row of a group. bytes is what the engine has without this row. It returns
-// the number of actions.
+// appendGroup appends the row of a group. bytes is what the engine has without this row. It
+// returns the number of actions.
 func appendGroup(b, key []byte, group []journal.Record, now int64, bytes uint64) (row []byte, actions uint64) {
 	start := len(b)
 	size := uint64(0)

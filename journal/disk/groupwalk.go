@@ -8,15 +8,15 @@ import (
 	"hypertoken/journal"
 )
 
-// groupWalk reads the groups of an engine in order, and sees that none is missing. A loop over read
-// goes through them.
+// groupWalk reads the groups of an engine in order, and sees that none is missing. A loop over
+// read goes through them.
 type groupWalk struct {
 	r *engineReader
 	// next is the sequence of the first entry that is wanted, to that of the last one.
 	next, to uint64
 
-	// What read has found in one group: the entries that are wanted, their number, and the key records
-	// that were stored with the group.
+	// What read has found in one group: the entries that are wanted, their number, and the key
+	// records that were stored with the group.
 	entries []byte
 	count   uint64
 	group   groupRow
@@ -135,8 +135,8 @@ func (w *groupWalk) keep(n uint64) error {
 	return nil
 }
 
-// checkKeyed fails if a key record of the group is not among those that were read. number is that of
-// the newest one that is not expected there.
+// checkKeyed fails if a key record of the group is not among those that were read. number is that
+// of the newest one that is not expected there.
 func (w *groupWalk) checkKeyed(recent []journal.KeyRecord, number uint64) error {
 	for _, k := range w.group.keyed {
 		if k.number <= number || k.sequence > w.to {

@@ -2,9 +2,9 @@ package disk
 
 import "hypertoken/journal"
 
-// head is what the committing goroutine knows of an engine that somebody owns. It has none of other
-// engines, except while it reads what is stored of them: then the head is a placeholder, and calls
-// for the name wait in it.
+// head is what the committing goroutine knows of an engine that somebody owns. It has none of
+// other engines, except while it reads what is stored of them: then the head is a placeholder, and
+// calls for the name wait in it.
 //
 // Only the committing goroutine uses a head, with the exception of waiting.
 type head struct {
@@ -18,8 +18,8 @@ type head struct {
 	notes  uint32
 	// set is the newest number of pieces that was used.
 	set uint64
-	// The key records with the numbers keyedFrom to keyedTo are stored. Both are 0 if it is not known
-	// of any.
+	// The key records with the numbers keyedFrom to keyedTo are stored. Both are 0 if it is not
+	// known of any.
 	keyedFrom, keyedTo uint64
 	// bytes is about how much the engine has in the store.
 	bytes uint64

@@ -19,7 +19,8 @@ func openMem(t testing.TB, fs vfs.FS) *Store {
 
 func memOptions(fs vfs.FS) Options { return Options{fs: fs, memTable: 256 << 10} }
 
-// The history has every state and every entry, whatever bases were installed, and after a start anew.
+// The history has every state and every entry, whatever bases were installed, and after a start
+// anew.
 func TestTheHistoryHasEverything(t *testing.T) {
 	fs := vfs.NewMem()
 	s := openMem(t, fs)

@@ -8,9 +8,9 @@ import (
 	"hypertoken/journal"
 )
 
-// largeBase is a base whose data is written in pieces, over several batches. Other engines' calls go
-// between the pieces. The base's row is written last. Until then nothing refers to the pieces; a row
-// says that they are pending, and Open removes them if the process has died meanwhile.
+// largeBase is a base whose data is written in pieces, over several batches. Other engines' calls
+// go between the pieces. The base's row is written last. Until then nothing refers to the pieces;
+// a row says that they are pending, and Open removes them if the process has died meanwhile.
 type largeBase struct {
 	id, set uint64
 	written uint32
@@ -122,8 +122,8 @@ func (s *Store) putBase(b *pebble.Batch, o *op, h *head, set uint64, now int64) 
 	s.stats.baseBytes.Add(uint64(len(base.Data)))
 }
 
-// writePieces adds the next pieces of large bases to the batch, the oldest base first. A base whose
-// pieces are all written is installed.
+// writePieces adds the next pieces of large bases to the batch, the oldest base first. A base
+// whose pieces are all written is installed.
 func (s *Store) writePieces(f *flight, now int64) {
 	for range piecesPerBatch {
 		o := s.nextLarge()
@@ -156,8 +156,8 @@ func (s *Store) nextLarge() *op {
 	return s.large[0]
 }
 
-// endLarge moves the oldest large base to the calls of the flight. It returns the call's place there,
-// and false if the call was reported since because the store has failed.
+// endLarge moves the oldest large base to the calls of the flight. It returns the call's place
+// there, and false if the call was reported since because the store has failed.
 func (s *Store) endLarge(f *flight, o *op) (place int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

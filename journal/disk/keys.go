@@ -62,8 +62,9 @@ func appendKeyedKey(b []byte, id, number uint64) []byte {
 	return binary.BigEndian.AppendUint64(appendPart(b, id, partKeyed), number)
 }
 
-// appendGroupKey appends the key of a group. first is the sequence of the next action when the group
-// is stored, notes the number of groups before it that have the same first, and so no action.
+// appendGroupKey appends the key of a group. first is the sequence of the next action when the
+// group is stored, notes the number of groups before it that have the same first, and so no
+// action.
 func appendGroupKey(b []byte, id, first uint64, notes uint32) []byte {
 	return binary.BigEndian.AppendUint32(
 		binary.BigEndian.AppendUint64(appendPart(b, id, partGroup), first), notes)
@@ -73,8 +74,8 @@ func appendPendingKey(b []byte, id, set uint64) []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(append(b, kindPending), id), set)
 }
 
-// appendCoreKey appends the key of a core's code. piece is 0 for the row about all of it, and counts
-// the pieces from 1.
+// appendCoreKey appends the key of a core's code. piece is 0 for the row about all of it, and
+// counts the pieces from 1.
 func appendCoreKey(b []byte, hash [32]byte, piece uint32) []byte {
 	b = append(append(b, kindCore), hash[:]...)
 	if piece == 0 {

@@ -11,7 +11,8 @@ import (
 	"testing"
 )
 
-// playDir is the environment variable that makes this program play on a directory until it is killed.
+// playDir is the environment variable that makes this program play on a directory until it is
+// killed.
 const playDir = "HYPERTOKEN_DISK_PLAY"
 
 func TestMain(m *testing.M) {
@@ -26,8 +27,8 @@ func TestMain(m *testing.M) {
 
 const killedPlayers = 8
 
-// playUntilKilled appends to the engines of a directory, from where they are. Before it asks for an
-// append it prints what it tries, and afterwards what was acknowledged.
+// playUntilKilled appends to the engines of a directory, from where they are. Before it asks for
+// an append it prints what it tries, and afterwards what was acknowledged.
 func playUntilKilled(dir string) error {
 	o := Options{memTable: 128 << 10}
 	if os.Getenv("HYPERTOKEN_DISK_SYNC") == "interval" {
@@ -80,8 +81,8 @@ func resume(s caller, p *player) error {
 	return checkStored(stored)
 }
 
-// A process that is killed in the middle of appends loses nothing that was acknowledged, also if the
-// logs are synced by turns.
+// A process that is killed in the middle of appends loses nothing that was acknowledged, also if
+// the logs are synced by turns.
 func TestSIGKILL(t *testing.T) {
 	for _, sync := range []string{"always", "interval"} {
 		t.Run(sync, func(t *testing.T) { killOften(t, sync) })
@@ -108,8 +109,8 @@ func killOften(t *testing.T, sync string) {
 	}
 }
 
-// playAndKill starts a process that plays on the directory, and kills it once it has said that many
-// lines. It notes all that the process has said.
+// playAndKill starts a process that plays on the directory, and kills it once it has said that
+// many lines. It notes all that the process has said.
 func playAndKill(t *testing.T, dir, sync string, lines int, acknowledged, tried map[string]progress) {
 	t.Helper()
 	program, err := os.Executable()

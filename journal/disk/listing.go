@@ -10,8 +10,8 @@ import (
 	"hypertoken/journal"
 )
 
-// list reads a page of names. An engine whose rows are damaged is listed with its name alone, so that
-// it can be deleted.
+// list reads a page of names. An engine whose rows are damaged is listed with its name alone, so
+// that it can be deleted.
 func (s *Store) list(it *pebble.Iterator, prefix, after string, limit int) (list []journal.Info, err error) {
 	start := appendName(nil, prefix)
 	if after >= prefix {

@@ -11,7 +11,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// ErrLocked is the error of [Open] for a directory that is open, in this process or in another one.
+// ErrLocked is the error of [Open] for a directory that is open, in this process or in another
+// one.
 var ErrLocked = errors.New("disk: the directory is open in another process")
 
 const (
@@ -19,16 +20,16 @@ const (
 	pidName  = "PID"
 )
 
-// directoryLock keeps other processes out of a directory. The operating system gives it up when the
-// process ends, however it ends.
+// directoryLock keeps other processes out of a directory. The operating system gives it up when
+// the process ends, however it ends.
 type directoryLock struct {
 	fs   vfs.FS
 	dir  string
 	lock io.Closer
 }
 
-// lockDirectory takes the lock, and writes this process' PID beside it. It does not wait: if the lock is
-// taken, the error names the process that has it.
+// lockDirectory takes the lock, and writes this process' PID beside it. It does not wait: if the
+// lock is taken, the error names the process that has it.
 func lockDirectory(fs vfs.FS, dir string) (*directoryLock, error) {
 	lock, err := fs.Lock(filepath.Join(dir, lockName))
 	if err != nil {

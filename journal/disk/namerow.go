@@ -2,7 +2,8 @@ package disk
 
 import "encoding/binary"
 
-// nameRow is what a name stands for: an ID that no other engine has, and when the name was created.
+// nameRow is what a name stands for: an ID that no other engine has, and when the name was
+// created.
 type nameRow struct {
 	id      uint64
 	created int64 // milliseconds since 1970

@@ -33,7 +33,8 @@ type op struct {
 	group  []journal.Record // opAppend
 	done   journal.Done     // all that report an error only
 	more   *request         // the other kinds
-	// err is why the call fails; the committing goroutine sets it, before the op's flight is synced.
+	// err is why the call fails; the committing goroutine sets it, before the op's flight is
+	// synced.
 	err error
 	// head, formerOwner and iterator are what a reader needs. The committing goroutine sets them.
 	head        *head

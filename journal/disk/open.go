@@ -14,8 +14,8 @@ import (
 
 // Open opens a directory, and creates it if it does not exist. It fails with [ErrLocked] if the
 // directory is open already, with [ErrFormat] if a newer program has written it, and with
-// [journal.ErrFull] if the disk has not the room to open it. The caller closes the store, after the
-// host that uses it has shut down.
+// [journal.ErrFull] if the disk has not the room to open it. The caller closes the store, after
+// the host that uses it has shut down.
 func Open(dir string, o Options) (*Store, error) {
 	o.setDefaults()
 	if err := o.validate(); err != nil {
@@ -89,8 +89,8 @@ func newStore(fs vfs.FS, dir string, o Options, lock *directoryLock) *Store {
 	return s
 }
 
-// openPebble opens pebble, and repairs what a death of the process may have left. If it fails, pebble
-// is closed.
+// openPebble opens pebble, and repairs what a death of the process may have left. If it fails,
+// pebble is closed.
 func (s *Store) openPebble() (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -136,8 +136,8 @@ func (s *Store) openPebble() (err error) {
 // prepare makes an open database ready.
 func (s *Store) prepare(isNew bool) error {
 	if isNew {
-		// pebble writes the first log of a new database in its oldest format, in which damage reads like
-		// the end of the log. The flush begins another log, in the newest format.
+		// pebble writes the first log of a new database in its oldest format, in which damage
+		// reads like the end of the log. The flush begins another log, in the newest format.
 		if err := s.db.Set([]byte{kindMeta}, nil, pebble.Sync); err != nil {
 			return err
 		}

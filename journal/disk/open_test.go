@@ -16,8 +16,8 @@ import (
 	"hypertoken/journal"
 )
 
-// An older program says that a directory is newer, and changes nothing in it. A directory of something
-// else is not taken.
+// An older program says that a directory is newer, and changes nothing in it. A directory of
+// something else is not taken.
 func TestFormats(t *testing.T) {
 	for name, c := range map[string]struct {
 		text, says string
@@ -61,8 +61,8 @@ func TestFormats(t *testing.T) {
 	}
 }
 
-// The first log of a directory has the newest format, in which damage is found. pebble writes the first
-// log of a new database in its oldest format.
+// The first log of a directory has the newest format, in which damage is found. pebble writes the
+// first log of a new database in its oldest format.
 func TestANewDirectoryIsInTheNewestFormat(t *testing.T) {
 	fs := vfs.NewMem()
 	s := openMem(t, fs)
@@ -157,8 +157,8 @@ func TestRelease(t *testing.T) {
 	}
 }
 
-// A backup has all that was acknowledged before it was begun. It is made while calls go on, opens as a
-// directory of its own, and goes to no directory that exists.
+// A backup has all that was acknowledged before it was begun. It is made while calls go on, opens
+// as a directory of its own, and goes to no directory that exists.
 func TestBackup(t *testing.T) {
 	root := t.TempDir()
 	s := openAt(t, filepath.Join(root, "data"), Options{memTable: 256 << 10})

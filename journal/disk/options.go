@@ -14,13 +14,13 @@ import (
 type Sync int
 
 const (
-	// SyncAlways forces a call's bytes onto the disk before the call is reported. It is the default.
-	// Neither the death of the process nor a loss of power loses what was reported.
+	// SyncAlways forces a call's bytes onto the disk before the call is reported. It is the
+	// default. Neither the death of the process nor a loss of power loses what was reported.
 	SyncAlways Sync = iota
-	// SyncInterval hands a call's bytes to the operating system before the call is reported, and forces
-	// them onto the disk every Options.Interval. The death of the process loses nothing. A loss of
-	// power, or a crash of the operating system, loses what was reported in the last interval, and
-	// what was reported while that interval's write to the disk ran.
+	// SyncInterval hands a call's bytes to the operating system before the call is reported, and
+	// forces them onto the disk every Options.Interval. The death of the process loses nothing. A
+	// loss of power, or a crash of the operating system, loses what was reported in the last
+	// interval, and what was reported while that interval's write to the disk ran.
 	SyncInterval
 )
 
@@ -41,15 +41,16 @@ type Options struct {
 	// Interval is the time between two writes to the disk with SyncInterval: 1 ms to 1 minute. The
 	// default is DefaultInterval. It has no meaning with SyncAlways.
 	Interval time.Duration
-	// MinFree is the space in bytes that the file system keeps free. If less is free, the store refuses
-	// everything that takes room, with [journal.ErrFull], until there is room again. It should hold at
-	// least what the store writes in two seconds, and 96 MiB beside. The default is DefaultMinFree.
+	// MinFree is the space in bytes that the file system keeps free. If less is free, the store
+	// refuses everything that takes room, with [journal.ErrFull], until there is room again. It
+	// should hold at least what the store writes in two seconds, and 96 MiB beside. The default is
+	// DefaultMinFree.
 	MinFree uint64
-	// Cache is the size in bytes of the cache of blocks that were read: 1 MiB or more. The default is
-	// DefaultCache.
+	// Cache is the size in bytes of the cache of blocks that were read: 1 MiB or more. The default
+	// is DefaultCache.
 	Cache int64
-	// History says how much of what came before the newest base is kept. HistoryAll is the only choice
-	// so far, and the default.
+	// History says how much of what came before the newest base is kept. HistoryAll is the only
+	// choice so far, and the default.
 	History History
 	// Logger gets what an operator has to know. The default discards it.
 	Logger *slog.Logger
@@ -71,8 +72,8 @@ const HistoryAll History = 0
 const (
 	defaultMemTable = 16 << 20
 	defaultBallast  = 16 << 20
-	// memTables is the number of tables in memory, of which one is filled and the others are written
-	// to disk.
+	// memTables is the number of tables in memory, of which one is filled and the others are
+	// written to disk.
 	memTables = 3
 	// leastFree is the space that pebble needs to write its tables in memory to the disk.
 	leastFree = memTables * defaultMemTable

@@ -55,8 +55,8 @@ func (l pebbleLogger) Infof(format string, args ...any) { l.log(slog.LevelDebug,
 // Errorf implements pebble.Logger.
 func (l pebbleLogger) Errorf(format string, args ...any) { l.log(slog.LevelWarn, format, args) }
 
-// Fatalf implements pebble.Logger. pebble expects that it does not return. It does: the gate is shut, so
-// nothing that pebble does then has an effect, and the store uses pebble no more.
+// Fatalf implements pebble.Logger. pebble expects that it does not return. It does: the gate is
+// shut, so nothing that pebble does then has an effect, and the store uses pebble no more.
 func (l pebbleLogger) Fatalf(format string, args ...any) {
 	l.s.fail(fmt.Errorf("pebble: "+format, args...))
 }

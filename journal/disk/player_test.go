@@ -69,8 +69,8 @@ func (c caller) list(prefix, after string, limit int) (list []journal.Info, err 
 	return list, err
 }
 
-// actionRecord returns the record of the action with a sequence. All that is in it follows from the
-// sequence.
+// actionRecord returns the record of the action with a sequence. All that is in it follows from
+// the sequence.
 func actionRecord(sequence uint64) journal.Record {
 	a := journal.Action{Now: int64(sequence), Entropy: [journal.EntropySize]byte{byte(sequence)}}
 	payload := bytes.Repeat([]byte{byte(sequence)}, int(sequence%50))
@@ -207,8 +207,8 @@ func (p *player) told() (acknowledged, tried progress, isCreated bool) {
 	return p.acknowledged, p.tried, p.isCreated
 }
 
-// check returns an error if a journal lacks what was acknowledged, has what was never tried, or is not
-// what it was.
+// check returns an error if a journal lacks what was acknowledged, has what was never tried, or is
+// not what it was.
 func (p *player) check(s *journal.Stored, acknowledged, tried progress) error {
 	if s == nil {
 		return errors.New("the engine is not there")

@@ -21,8 +21,8 @@ func deep(few, many int) int {
 	return few
 }
 
-// A loss of power at any moment loses nothing that was acknowledged, and brings nothing up that was
-// never tried. Of what was not synced, each block is lost or not at random.
+// A loss of power at any moment loses nothing that was acknowledged, and brings nothing up that
+// was never tried. Of what was not synced, each block is lost or not at random.
 func TestPowerLoss(t *testing.T) {
 	for seed := range uint64(deep(20, 2000)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { losePower(t, seed) })
@@ -109,8 +109,8 @@ func verifyAgain(t testing.TB, o Options, players []*player) {
 	}
 }
 
-// With SyncInterval, a loss of power takes what was reported since the last turn, and nothing before it.
-// Also across logs: none is lost in the middle.
+// With SyncInterval, a loss of power takes what was reported since the last turn, and nothing
+// before it. Also across logs: none is lost in the middle.
 func TestPowerLossWithSyncInterval(t *testing.T) {
 	for seed := range uint64(deep(10, 500)) {
 		r := rand.New(rand.NewPCG(seed, 2))

@@ -54,8 +54,8 @@ func (r *engineReader) part(from uint64, limit int) (p journal.Part, err error) 
 	return p, err
 }
 
-// take adds entries of a group to a part, up to about limit bytes and at least one. It reports whether
-// the part is full.
+// take adds entries of a group to a part, up to about limit bytes and at least one. It reports
+// whether the part is full.
 func (r *engineReader) take(p *journal.Part, w *groupWalk, limit int) (isFull bool, err error) {
 	for rest := w.entries; len(rest) > 0; {
 		_, after, err := journal.ReadEntry(rest)

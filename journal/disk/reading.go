@@ -16,8 +16,8 @@ type lookup struct {
 	head *head
 }
 
-// readQueue has the calls that wait for a reader. It is not bounded: the syncing goroutine must not
-// wait for a large journal.
+// readQueue has the calls that wait for a reader. It is not bounded: the syncing goroutine must
+// not wait for a large journal.
 type readQueue struct {
 	mu       sync.Mutex // guards what follows
 	arrived  sync.Cond  // of mu
@@ -176,8 +176,8 @@ func damagedf(key []byte, format string, args ...any) error {
 	return damagedRow(key, fmt.Errorf(format, args...))
 }
 
-// lookUp reads what the committing goroutine has to know of an engine. It returns nil if the name is
-// not known. If the engine's rows are damaged, the head says so.
+// lookUp reads what the committing goroutine has to know of an engine. It returns nil if the name
+// is not known. If the engine's rows are damaged, the head says so.
 func (s *Store) lookUp(name string) (*head, error) {
 	key := appendName(nil, name)
 	row, closer, err := s.db.Get(key)

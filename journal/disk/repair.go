@@ -12,21 +12,22 @@ import (
 type Repaired struct {
 	// Log is the path of the log, Saved that of a copy of what it was.
 	Log, Saved string
-	// Kept is the number of bytes before the first record that cannot be read. Cut is the number of bytes
-	// from there on: they may have had records that can.
+	// Kept is the number of bytes before the first record that cannot be read. Cut is the number
+	// of bytes from there on: they may have had records that can.
 	Kept, Cut int64
 }
 
-// Repair makes a directory open again whose logs are damaged, so that [Open] fails with an error about
-// a log. It cuts each such log before the first record that cannot be read, and keeps a copy of what
-// it was. It changes nothing else, and nothing if all logs are whole.
+// Repair makes a directory open again whose logs are damaged, so that [Open] fails with an error
+// about a log. It cuts each such log before the first record that cannot be read, and keeps a copy
+// of what it was. It changes nothing else, and nothing if all logs are whole.
 //
 // What was cut off is lost. An engine that misses records in the middle fails with
-// [journal.ErrDamaged], and its history before the hole can be read. An engine whose newest records
-// are missing goes on before them. An engine that was created there is gone, and one that was deleted
-// there is back. Other engines are whole. So a backup is better, if there is one.
+// [journal.ErrDamaged], and its history before the hole can be read. An engine whose newest
+// records are missing goes on before them. An engine that was created there is gone, and one that
+// was deleted there is back. Other engines are whole. So a backup is better, if there is one.
 //
-// The directory must not be open. A directory that is damaged elsewhere has to be restored from a backup.
+// The directory must not be open. A directory that is damaged elsewhere has to be restored from a
+// backup.
 func Repair(dir string, o Options) (logs []Repaired, err error) {
 	o.setDefaults()
 	fs := o.fs

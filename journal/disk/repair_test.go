@@ -11,8 +11,8 @@ import (
 	"hypertoken/journal"
 )
 
-// A log that is damaged is cut, a copy stays, and the directory opens again. Each engine is then what it
-// was at some time, or says that it is damaged: none has a hole that nobody sees.
+// A log that is damaged is cut, a copy stays, and the directory opens again. Each engine is then
+// what it was at some time, or says that it is damaged: none has a hole that nobody sees.
 func TestRepair(t *testing.T) {
 	intact, players := played(t, false)
 	isRefused := false
@@ -47,8 +47,8 @@ func TestRepair(t *testing.T) {
 	}
 }
 
-// If a log in the middle is damaged, those behind it are used all the same: an engine that misses records
-// says so.
+// If a log in the middle is damaged, those behind it are used all the same: an engine that misses
+// records says so.
 func TestRepairOfALogInTheMiddle(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	o := memOptions(fs)

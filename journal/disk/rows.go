@@ -8,9 +8,9 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// Every row ends with the XXH64 of its key and all its bytes before the sum, so a row that lies under
-// another key is as damaged as one with another bit. The first byte is the version of the row's
-// layout.
+// Every row ends with the XXH64 of its key and all its bytes before the sum, so a row that lies
+// under another key is as damaged as one with another bit. The first byte is the version of the
+// row's layout.
 
 const rowVersion = 1
 
@@ -29,7 +29,8 @@ func rowSum(row, key []byte) uint64 {
 	return d.Sum64()
 }
 
-// unseal checks the checksum and the version of a row. It returns a reader of what is between them.
+// unseal checks the checksum and the version of a row. It returns a reader of what is between
+// them.
 func unseal(row, key []byte) (rowReader, error) {
 	if len(row) < 9 {
 		return rowReader{}, errShortRow

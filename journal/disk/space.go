@@ -12,12 +12,12 @@ import (
 	"hypertoken/journal"
 )
 
-// ballastName is the file that is removed once the disk is full, so that pebble can write what it has
-// in memory.
+// ballastName is the file that is removed once the disk is full, so that pebble can write what it
+// has in memory.
 const ballastName = "BALLAST"
 
-// space watches the room on the disk. Below Options.MinFree the store takes nothing more, and goes on
-// by itself once there is more.
+// space watches the room on the disk. Below Options.MinFree the store takes nothing more, and goes
+// on by itself once there is more.
 type space struct {
 	full atomic.Pointer[error] // why the store takes nothing; nil if it does
 	// unchecked is the number of bytes written since the last look at the disk.
@@ -143,8 +143,8 @@ func writeBallast(fs vfs.FS, name string, size int64) error {
 	return err
 }
 
-// checkBeforeOpen fails if pebble has not the room to open the directory: it would write tables, and
-// never give up. The ballast goes first.
+// checkBeforeOpen fails if pebble has not the room to open the directory: it would write tables,
+// and never give up. The ballast goes first.
 func (p *space) checkBeforeOpen(s *Store) error {
 	fs := s.gate.FS
 	ballast := filepath.Join(s.dir, ballastName)

@@ -16,8 +16,8 @@ import (
 	"hypertoken/journal"
 )
 
-// smallDisk is a file system with as much free space as it is told. Once isFull, every write of a table
-// fails.
+// smallDisk is a file system with as much free space as it is told. Once isFull, every write of a
+// table fails.
 type smallDisk struct {
 	vfs.FS
 	free   atomic.Int64
@@ -45,8 +45,8 @@ func newSmallDisk() *smallDisk {
 	return d
 }
 
-// A disk that is nearly full is seen before it is full. What takes room is refused with no effect, all
-// else goes on, and the store goes on by itself once there is room.
+// A disk that is nearly full is seen before it is full. What takes room is refused with no effect,
+// all else goes on, and the store goes on by itself once there is room.
 func TestAFullDisk(t *testing.T) {
 	d := newSmallDisk()
 	var log bytes.Buffer
@@ -106,8 +106,8 @@ func TestTheDiskIsLookedAtWhileItIsWritten(t *testing.T) {
 	}
 }
 
-// If a table cannot be written because the disk is full after all, nothing is lost and pebble does not
-// try again and again. The ballast makes room.
+// If a table cannot be written because the disk is full after all, nothing is lost and pebble does
+// not try again and again. The ballast makes room.
 func TestATableWithoutSpace(t *testing.T) {
 	d := newSmallDisk()
 	o := memOptions(d)

@@ -19,7 +19,8 @@ type counters struct {
 	batch Histogram
 }
 
-// syncBounds are the upper bounds of the classes of the time of a sync, in seconds: 50 µs to 1.6 s.
+// syncBounds are the upper bounds of the classes of the time of a sync, in seconds: 50 µs to 1.6
+// s.
 var syncBounds = doubling(50e-6, 16)
 
 // batchBounds are the upper bounds of the classes of the calls in a batch: 1 to 4,096.
@@ -35,7 +36,8 @@ func doubling(first float64, n int) (bounds []float64) {
 
 // Histogram counts values in classes.
 type Histogram struct {
-	// Bounds are the upper bounds of the classes, ascending. One more class has what is above them.
+	// Bounds are the upper bounds of the classes, ascending. One more class has what is above
+	// them.
 	Bounds []float64
 	// Counts are the numbers of values in each class.
 	Counts []uint64
@@ -73,26 +75,27 @@ func (c *counters) observeBatch(calls int) {
 
 // Stats are figures of a store since it was opened.
 type Stats struct {
-	// Engines is the number of names that are stored. IsCounted says whether it is known: Open counts
-	// them in the background.
+	// Engines is the number of names that are stored. IsCounted says whether it is known: Open
+	// counts them in the background.
 	Engines   int64
 	IsCounted bool
 	// Owned is the number of engines that somebody owns.
 	Owned int64
-	// Batches is the number of batches that were written, Groups of appends, Records of their records,
-	// Bases of bases, Loads of loads.
+	// Batches is the number of batches that were written, Groups of appends, Records of their
+	// records, Bases of bases, Loads of loads.
 	Batches, Groups, Records, Bases, Loads uint64
-	// GroupBytes, KeyedBytes and BaseBytes are the bytes of the rows of groups, key records and bases.
+	// GroupBytes, KeyedBytes and BaseBytes are the bytes of the rows of groups, key records and
+	// bases.
 	GroupBytes, KeyedBytes, BaseBytes uint64
 	// WrittenBytes is all that was written to files, compactions included.
 	WrittenBytes uint64
 	// Compactions is the number of compactions. Damages is how often a file was found damaged.
 	Compactions, Damages uint64
-	// UsedBytes is what the files take on the disk, FreeBytes the space that is free there; both are 0 if
-	// they are not known.
+	// UsedBytes is what the files take on the disk, FreeBytes the space that is free there; both
+	// are 0 if they are not known.
 	UsedBytes, FreeBytes uint64
-	// SyncSeconds is how long the syncs of the log took, BatchCalls how many appends and installs went
-	// into each batch.
+	// SyncSeconds is how long the syncs of the log took, BatchCalls how many appends and installs
+	// went into each batch.
 	SyncSeconds, BatchCalls Histogram
 }
 

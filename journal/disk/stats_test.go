@@ -73,8 +73,8 @@ func sum(h Histogram) (n uint64) {
 	return n
 }
 
-// The engines that are stored are counted after a start, those that are created and deleted meanwhile
-// with them.
+// The engines that are stored are counted after a start, those that are created and deleted
+// meanwhile with them.
 func TestEnginesAreCounted(t *testing.T) {
 	fs := vfs.NewMem()
 	s := openMem(t, fs)

@@ -16,10 +16,10 @@ import (
 // [journal.HealthChecker], [journal.Releaser] and [journal.CoreKeeper]. [Open] makes one.
 //
 // A call goes through three goroutines. The committing goroutine takes all calls that wait, of all
-// engines, checks them, and makes one batch of them. The syncing goroutine waits until the batch is
-// on the disk, and reports the calls. What was called while a batch was on its way to the disk goes
-// with the next one, so batches grow with the load, and no timer is needed. Readers report what asks
-// for rows.
+// engines, checks them, and makes one batch of them. The syncing goroutine waits until the batch
+// is on the disk, and reports the calls. What was called while a batch was on its way to the disk
+// goes with the next one, so batches grow with the load, and no timer is needed. Readers report
+// what asks for rows.
 type Store struct {
 	o     Options
 	dir   string
@@ -40,8 +40,8 @@ type Store struct {
 	placeholders map[*head]bool
 	large        []*op // bases that are written in pieces, oldest first
 
-	// inUse counts what uses pebble beside the goroutines of calls. Add is called with mu held, before
-	// isClosed is set.
+	// inUse counts what uses pebble beside the goroutines of calls. Add is called with mu held,
+	// before isClosed is set.
 	inUse sync.WaitGroup
 
 	failure  atomic.Pointer[error]

@@ -15,10 +15,11 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// With SyncInterval, pebble believes that its log is on the disk before it is. It notes that in the log,
-// so after a loss of power the end of the newest log may look damaged, and not torn. pebble would not
-// open it. A file says that the directory was open with SyncInterval. Then the newest log is cut behind
-// its last whole record. All logs before it are on the disk: each is synced before the next one begins.
+// With SyncInterval, pebble believes that its log is on the disk before it is. It notes that in
+// the log, so after a loss of power the end of the newest log may look damaged, and not torn.
+// pebble would not open it. A file says that the directory was open with SyncInterval. Then the
+// newest log is cut behind its last whole record. All logs before it are on the disk: each is
+// synced before the next one begins.
 
 // delayedName is the file that says that logs were synced by turns.
 const delayedName = "DELAYED"
@@ -38,8 +39,8 @@ func noteDelayed(fs vfs.FS, dir string, isDelayed bool) error {
 	return err
 }
 
-// cutTornLog cuts the newest log if the directory says that it may be torn. It returns the number of
-// bytes that were cut off.
+// cutTornLog cuts the newest log if the directory says that it may be torn. It returns the number
+// of bytes that were cut off.
 func cutTornLog(fs vfs.FS, dir string) (cut int64, err error) {
 	if _, err := fs.Stat(filepath.Join(dir, delayedName)); errors.Is(err, os.ErrNotExist) {
 		return 0, nil
@@ -116,8 +117,8 @@ func wholeRecords(fs vfs.FS, path string, number uint64) (size int64, isWhole bo
 	}
 }
 
-// isInvalid reports whether an error says that a record is not whole. record.IsInvalidRecord does not see
-// an error that says more, as of a flipped bit.
+// isInvalid reports whether an error says that a record is not whole. record.IsInvalidRecord does
+// not see an error that says more, as of a flipped bit.
 func isInvalid(err error) bool {
 	for _, invalid := range []error{record.ErrInvalidChunk, record.ErrZeroedChunk, record.ErrUnexpectedEOF,
 		io.ErrUnexpectedEOF} {

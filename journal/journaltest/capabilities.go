@@ -13,8 +13,8 @@ import (
 	"hypertoken/journal"
 )
 
-// The rules of this file are for what a store may do beyond journal.Store. Each one passes for a store
-// that has not the interface.
+// The rules of this file are for what a store may do beyond journal.Store. Each one passes for a
+// store that has not the interface.
 
 // errorClasses sees that a call that is refused for good says that it had no effect.
 func errorClasses(c *client) {

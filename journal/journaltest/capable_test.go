@@ -11,8 +11,8 @@ import (
 	"hypertoken/journal/journaltest"
 )
 
-// capable is the store in memory with all that a store may do, some of it replaced. Once it is closed,
-// every call is refused.
+// capable is the store in memory with all that a store may do, some of it replaced. Once it is
+// closed, every call is refused.
 type capable struct {
 	*faulty
 	list    func(prefix, after string, limit int, done func([]journal.Info, error))
@@ -119,7 +119,8 @@ func newCapable(breakIt func(f *capable, good journal.Store)) *capable {
 	return f
 }
 
-// A store that has a fault in what it can do beyond journal.Store fails the rule that the fault breaks.
+// A store that has a fault in what it can do beyond journal.Store fails the rule that the fault
+// breaks.
 func TestTheSuiteCatchesFaultsOfCapabilities(t *testing.T) {
 	for _, c := range []struct {
 		fault, rule string
