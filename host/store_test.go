@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync"
@@ -264,5 +265,94 @@ func testAJournalThatIsMiscounted(t *testing.T) {
 	store.loses.Store(false)
 	if err := e.Reopen(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// silentStore is a store in memory that says nothing while it is told so.
+type silentStore struct {
+	journal.Store
+	mu       sync.Mutex // guards what follows
+	isSilent bool
+	unsaid   []func()
+}
+
+func (s *silentStore) say(call func()) {
+	s.mu.Lock()
+	if s.isSilent {
+		s.unsaid = append(s.unsaid, call)
+		s.mu.Unlock()
+		return
+	}
+	s.mu.Unlock()
+	call()
+}
+
+func (s *silentStore) Append(name string, owner journal.Owner, after uint64, group []journal.Record,
+	done journal.Done) {
+	s.Store.Append(name, owner, after, group, journal.DoneFunc(func(err error) { s.say(func() { done.Report(err) }) }))
+}
+
+func (s *silentStore) Load(name string, owner journal.Owner, done func(*journal.Stored, error)) {
+	s.Store.Load(name, owner, func(stored *journal.Stored, err error) { s.say(func() { done(stored, err) }) })
+}
+
+func (s *silentStore) be(silent bool) {
+	s.mu.Lock()
+	s.isSilent = silent
+	unsaid := s.unsaid
+	s.unsaid = nil
+	s.mu.Unlock()
+	for _, call := range unsaid {
+		call()
+	}
+}
+
+// A caller whose time is up does not wait for a store that says nothing. Its future does.
+func TestAStoreThatSaysNothing(t *testing.T) { everywhere(t, testAStoreThatSaysNothing) }
+
+func testAStoreThatSaysNothing(t *testing.T) {
+	store := &silentStore{Store: journal.NewMemory()}
+	h := newHost(t, host.Options{Store: store, StoreTimeout: 50 * time.Millisecond})
+	for name, wait := range map[string]func(e *host.Engine) error{
+		"the engine's timeout": func(e *host.Engine) error {
+			_, err := e.Dispatch(context.Background(), "stack:draw", nil)
+			return err
+		},
+		"a context": func(e *host.Engine) error {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+			defer cancel()
+			_, err := e.Dispatch(ctx, "stack:draw", nil)
+			return err
+		},
+		"a batch": func(e *host.Engine) error {
+			_, err := e.DispatchBatch(context.Background(), host.BatchAtomic, []host.Action{{Type: "stack:draw"}})
+			return err
+		},
+	} {
+		e, err := h.Open(t.Context(), name, host.EngineOptions{Setup: deck(5), Timeout: 500 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		dispatch(t, e, "stack:peek", nil) // it is placed
+		store.be(true)
+		if err := wait(e); !errors.Is(err, host.ErrOutcomeUnknown) {
+			t.Errorf("%s: got %v", name, err)
+		}
+		store.be(false)
+		if r := dispatch(t, e, "stack:draw", nil); r.Sequence != 2 {
+			t.Errorf("%s: then %+v", name, r)
+		}
+		store.be(true)
+		f := e.DispatchAsync(context.Background(), "stack:draw", nil)
+		if _, err := e.State(context.Background()); !errors.Is(err, host.ErrTimeout) {
+			t.Errorf("%s: a question: got %v", name, err)
+		}
+		if _, err, ok := f.Result(); ok {
+			t.Errorf("%s: a future is resolved (%v), and the store has said nothing", name, err)
+		}
+		store.be(false)
+		if r, err := f.Wait(t.Context()); err != nil || r.Sequence != 3 {
+			t.Errorf("%s: the future is %+v, %v", name, r, err)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash"
 	"strconv"
@@ -56,8 +57,8 @@ func (e *Driver) DispatchBatch(ctx context.Context, mode Mode, members Members, 
 	}
 	e.submit(&b.call, true)
 	r, err := b.await(ctx)
-	if b.outcomes == nil {
-		return BatchResult{}, err
+	if errors.Is(err, fault.ErrOutcomeUnknown) || b.outcomes == nil {
+		return BatchResult{}, err // the engine may still set what became of the members
 	}
 	if outcomes == nil {
 		return BatchResult{Result: r, Outcomes: b.outcomes}, err

@@ -217,6 +217,7 @@ func (e *Driver) tick() bool {
 	})
 	e.performLocked()
 	e.gathering.withdrawEnded()
+	e.m.EachOverdue(e.now(), e.endWaitLocked)
 	e.m.Tick(e.now())
 	e.performLocked()
 	if e.m.View().IsResting {

@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
@@ -8,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -291,16 +293,44 @@ func (p *simProcess) die() {
 	after()
 }
 
-// simStore is the store in memory, which works at once, late, not at all, or in secret.
+// simStore is the store in memory, which works at once, late, not at all, or in secret. It also
+// refuses, is not available for a while, or can't read a journal.
 type simStore struct {
 	journal.Store
 	sim  *simulation
 	late []func()
+	// stored are the actions that the store has ever had, by engines and sequences.
+	stored map[string]map[uint64]wasm.Action
+}
+
+// note takes down what the store has stored.
+func (st *simStore) note(name string, after uint64, group []journal.Record) {
+	if st.stored[name] == nil {
+		st.stored[name] = map[uint64]wasm.Action{}
+	}
+	for _, r := range group {
+		if r.Action == nil {
+			continue
+		}
+		a, _, err := journal.ReadAction(bytes.Clone(r.Action))
+		if err != nil {
+			st.sim.fatal("%s: a record that can't be read: %v", name, err)
+		}
+		after++
+		st.stored[name][after] = wasm.Action{Now: a.Now, Entropy: a.Entropy, Type: string(a.Type), Payload: a.Payload}
+	}
 }
 
 func (st *simStore) Append(name string, owner journal.Owner, after uint64, group []journal.Record, done journal.Done) {
 	s := st.sim
-	call := func(d journal.Done) { st.Store.Append(name, owner, after, group, d) }
+	call := func(d journal.Done) {
+		st.Store.Append(name, owner, after, group, journal.DoneFunc(func(err error) {
+			if err == nil {
+				st.note(name, after, group)
+			}
+			d.Report(err)
+		}))
+	}
 	switch s.rand.IntN(40) {
 	case 0: // it fails
 		done.Report(errors.New("the disk is full"))
@@ -313,11 +343,32 @@ func (st *simStore) Append(name string, owner journal.Owner, after uint64, group
 	case 4, 5, 6, 7, 8, 9: // it takes its time
 		st.late = append(st.late, func() { call(done) })
 		return
+	case 10: // it refuses
+		done.Report([]error{journal.ErrFull, journal.Refused("no")}[s.rand.IntN(2)])
+		return
+	case 11: // it may be asked again
+		done.Report(journal.ErrUnavailable)
 	default:
 		call(done)
 		return
 	}
 	s.doubts++
+}
+
+var errUnreadable = errors.New("the disk can't be read")
+
+func (st *simStore) Load(name string, owner journal.Owner, done func(*journal.Stored, error)) {
+	s := st.sim
+	switch s.rand.IntN(400) {
+	case 0:
+		s.counts["loads that failed"]++
+		done(nil, errUnreadable)
+	case 1, 2, 3, 4, 5, 6, 7, 8:
+		s.counts["loads that were repeated"]++
+		done(nil, journal.ErrUnavailable)
+	default:
+		st.Store.Load(name, owner, done)
+	}
 }
 
 func (st *simStore) Install(name string, owner journal.Owner, base journal.Base, done journal.Done) {
@@ -620,7 +671,7 @@ func simConfig(o simOptions) Config {
 // begin makes the host, whose workers have not come up yet.
 func (s *simulation) begin(o simOptions) {
 	s.placements = map[uint64]bool{}
-	s.store = &simStore{Store: journal.NewMemory(), sim: s}
+	s.store = &simStore{stored: map[string]map[uint64]wasm.Action{}, Store: journal.NewMemory(), sim: s}
 	c := simConfig(o)
 	c.Store, c.Rules.Cores = s.store, int(1+s.seed%4)
 	c.Places.Instantiate = func(context.Context) (executor.Instance, error) { return &toy{sim: s}, nil }
@@ -827,11 +878,21 @@ func (s *simulation) check(e *simEngine) {
 			changes[o.Result.Sequence] = a
 		}
 	}
-	states := make([]uint64, len(changes)+1)
-	for n := 1; n <= len(changes); n++ {
+	states := make([]uint64, slices.Max(slices.AppendSeq([]uint64{0}, maps.Keys(changes)))+1)
+	for n := 1; n < len(states); n++ {
 		a, ok := changes[uint64(n)]
-		if !ok {
+		switch stored, isStored := s.store.stored[e.name][uint64(n)]; {
+		case ok:
+		case !unknown || !isStored:
 			s.fatal("%s: of %d acknowledged changes none has the sequence %d", e.name, len(changes), n)
+		default:
+			// The caller was told that the outcome is not known.
+			next, _, err := toyRun(states[n-1], &stored)
+			if err != nil {
+				s.fatal("%s: the action at the sequence %d failed, and is stored: %v", e.name, n, err)
+			}
+			states[n] = next
+			continue
 		}
 		next, want, err := toyRun(states[n-1], a.action)
 		if err != nil || string(want) != string(a.Raw) {
@@ -844,7 +905,7 @@ func (s *simulation) check(e *simEngine) {
 			s.fatal("%s: %s of %d returned %x at %d (batch %v)", e.name, a.call.what, len(a.call.actions), a.Raw,
 				a.Sequence, e.gathering.isEnabled)
 		}
-		if a.Sequence > uint64(len(changes)) || binary.LittleEndian.Uint64(a.Raw) != states[a.Sequence] {
+		if a.Sequence >= uint64(len(states)) || binary.LittleEndian.Uint64(a.Raw) != states[a.Sequence] {
 			s.fatal("%s: %s saw %x at the sequence %d", e.name, a.call.what, a.Raw, a.Sequence)
 		}
 	}
@@ -929,7 +990,8 @@ func TestSimulation(t *testing.T) {
 	for _, what := range []string{"acknowledged", "broken", "deaths with requests in flight", "poisoned", "timeout",
 		"canceled", "conflict", "batch_aborted",
 		"worker_unavailable", "shutdown", "outcome_unknown", "worker deadline", "worker stalled", "worker memory",
-		"workers stopped while idle", "doubts about an append", "snapshots", "fallbacks", "takeovers", "repeated",
+		"store_full", "store_refused", "loads that failed", "loads that were repeated", "workers stopped while idle",
+		"doubts about an append", "snapshots", "fallbacks", "takeovers", "repeated",
 		"digests"} {
 		if counts[what] == 0 {
 			t.Errorf("there were no %s", what)

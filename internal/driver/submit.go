@@ -217,5 +217,29 @@ func (c *Call) await(ctx context.Context) (Result, error) {
 	return r, err
 }
 
+// endWaitLocked ends the wait of a caller that waits for the store, and not for its future. The
+// request itself goes on. The engine's lock is held.
+func (e *Driver) endWaitLocked(r *engine.Request) {
+	c, isCall := r.Owner.(*Call)
+	if !isCall {
+		return
+	}
+	var err error = fault.ErrOutcomeUnknown.Because(context.DeadlineExceeded, "%s: the store has not said for %v "+
+		"(StoreTimeout), after its time was up, whether it has the action; with a Key, ask again", r.What,
+		e.engines.config.Machine.StoreTimeout)
+	waiting := []*Call{c}
+	switch {
+	case c.batch != nil && c.batch.members != nil:
+		waiting = c.batch.members
+	case r.Kind != ipc.Dispatch && r.Kind != ipc.Batch:
+		err = fault.ErrTimeout.Because(context.DeadlineExceeded, "%s: what it saw is not stored yet", r.What)
+	}
+	for _, c := range waiting {
+		if c.isHidden || c.batch != nil || r.Kind != ipc.Dispatch && r.Kind != ipc.Batch {
+			c.resolve(Result{}, err)
+		}
+	}
+}
+
 // discharge gives back what a request took of the queue. The engine's lock is held.
 func (c *Call) discharge() { c.driver.engines.queue.Give(&c.room) }

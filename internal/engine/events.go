@@ -46,6 +46,14 @@ func (m *Machine) WithdrawEach(now time.Duration, ended func(*Request) error) {
 	m.end()
 }
 
+// EachOverdue calls f, once for each, with the requests of which the store has not said for
+// StoreTimeout, after their time was up, whether it has them. The callers need not wait any longer.
+// The machine goes on with the requests, and resolves them once the store has said.
+func (m *Machine) EachOverdue(now time.Duration, f func(*Request)) {
+	m.begin(now)
+	m.eachOverdue(f)
+}
+
 // Tick lets time pass: it ends what is past its deadline.
 func (m *Machine) Tick(now time.Duration) {
 	m.begin(now)

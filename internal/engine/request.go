@@ -60,6 +60,8 @@ type Request struct {
 	death  *Death
 	deaths int
 	// isKept says that a store may still read the body, though it has not said so in time.
+	// isOverdue says that EachOverdue has told of it.
+	isOverdue bool
 	isKept bool
 }
 

@@ -60,6 +60,17 @@ func (m *Machine) load(asNewOwner bool) {
 	m.emitLoad(asNewOwner)
 }
 
+// eachOverdue calls f once for each request that is with the store and whose time was up StoreTimeout
+// ago.
+func (m *Machine) eachOverdue(f func(*Request)) {
+	for _, r := range m.group {
+		if r.Deadline > 0 && m.now >= r.Deadline+m.config.StoreTimeout && !r.isOverdue {
+			r.isOverdue, r.isKept = true, true
+			f(r)
+		}
+	}
+}
+
 // tickStore asks the store again once the wait is over, and ends calls of the store that are
 // overdue.
 func (m *Machine) tickStore() {

@@ -238,6 +238,11 @@ func (m *Machine) withdraw(r *Request, err error) {
 			return
 		}
 	}
+	for _, q := range m.group {
+		if q == r && (r.Deadline == 0 || r.Deadline > m.now) {
+			r.Deadline = max(m.now, 1) // its caller has no more time for what the store says
+		}
+	}
 }
 
 // withdrawAnswered ends the k-th request that is answered and not yet with the store.
