@@ -157,8 +157,9 @@ type View struct {
 // View returns how the machine is. Nothing of it changes when the machine does.
 func (m *Machine) View() View {
 	idle := m.isIdle()
+	isUnopened := m.opened == nil || m.isUnstored
 	return View{State: m.state, Place: m.place, Sequence: m.sequence, IsIdle: idle,
-		IsResting: idle && m.state != Loading && m.state != Placing && m.snapshot == nil && (m.opened == nil || m.isUnstored),
+		IsResting: idle && m.state != Loading && m.state != Placing && m.snapshot == nil && isUnopened,
 		HasWork:   m.sent.Len() > 0 || m.queued.Len() > 0, IsClosing: m.isClosing, IsTakingOut: m.isTakingOut}
 }
 

@@ -520,7 +520,8 @@ func TestAShortJournalNeedsNoSnapshot(t *testing.T) {
 		b.sent = nil
 		b.step((*Machine).TakeOut)
 		if hasLeft := b.m.View().State != Live; hasLeft != c.isCheap || (len(b.sent) == 0) != c.isCheap {
-			t.Errorf("%d bytes that ran for %v: has left %v, %d frames were sent", c.bytes, c.runTime, hasLeft, len(b.sent))
+			t.Errorf("%d bytes that ran for %v: has left %v, %d frames were sent", c.bytes, c.runTime, hasLeft,
+				len(b.sent))
 		}
 	}
 }

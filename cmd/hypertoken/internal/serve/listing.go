@@ -59,7 +59,9 @@ func (g *engines) get(ctx context.Context, name string) (engineInfo, error) {
 
 // page returns the engines whose names start with prefix and sort behind after, limit of them at
 // most, and where the next page begins; "" if there is none.
-func (g *engines) page(ctx context.Context, prefix, after string, limit int) (page []engineInfo, next string, err error) {
+func (g *engines) page(
+	ctx context.Context, prefix, after string, limit int,
+) (page []engineInfo, next string, err error) {
 	stored, err := g.host.Stored(ctx, prefix, after, limit)
 	if err != nil {
 		return nil, "", err

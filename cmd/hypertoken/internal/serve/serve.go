@@ -226,7 +226,8 @@ func New(h *host.Host, o Options) (*Server, error) {
 	}
 	queued := newQueued(o.Logger.Handler())
 	s.log, s.logQueue = slog.New(calm.New(queued)), queued.queue
-	s.engines = engines{host: h, isDurable: o.IsDurable, max: o.MaxEngines, perAddress: o.MaxEnginesPerAddress, idle: o.EngineIdle, log: s.log,
+	s.engines = engines{host: h, isDurable: o.IsDurable,
+		max: o.MaxEngines, perAddress: o.MaxEnginesPerAddress, idle: o.EngineIdle, log: s.log,
 		list: map[string]*entry{}, made: map[netip.Prefix]int{}, sockets: map[string]int{}}
 	s.rates, s.watchers = newRates(o.Rate), newRates(min(o.Rate, watchRate))
 	s.strangers = newRates(min(o.Rate, strangerRate))
