@@ -62,7 +62,7 @@ type Request struct {
 	// isKept says that a store may still read the body, though it has not said so in time.
 	// isOverdue says that EachOverdue has told of it.
 	isOverdue bool
-	isKept bool
+	isKept    bool
 }
 
 // Owner waits for a request.
