@@ -60,9 +60,9 @@ type Request struct {
 	death  *Death
 	deaths int
 	// isKept says that a store may still read the body, though it has not said so in time.
+	isKept bool
 	// isOverdue says that EachOverdue has told of it.
 	isOverdue bool
-	isKept    bool
 }
 
 // Owner waits for a request.
