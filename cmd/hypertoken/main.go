@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hypertoken/cmd/hypertoken/internal/bench"
+	"hypertoken/cmd/hypertoken/internal/torture"
 	"hypertoken/host"
 	"hypertoken/internal/printable"
 	"hypertoken/internal/version"
@@ -22,6 +23,7 @@ import (
 func main() {
 	workerproc.Main()
 	bench.Main()
+	torture.Main()
 	os.Exit(execute(os.Args[1:]))
 }
 
