@@ -28,7 +28,7 @@ func newTorture() *cobra.Command {
 	var asJSON, debug bool
 	cmd := &cobra.Command{
 		Use:   "torture [flags]",
-		Short: "Kill workers under load, and check every answer",
+		Short: "Kill workers, or the host, under load, and check every answer",
 		Long: `torture calls engines from many callers at once. Meanwhile it kills and stops the worker
 processes that run them, and garbles their answers, on this machine and with your core. It
 records every call and the answer that its caller got. It checks each engine from its opening
@@ -45,12 +45,30 @@ the calls early; the calls up to then are still checked.
 
 Faults:
 ` + torture.About() + `
-Exit status: 0 if every guarantee held; 1 if one did not, or if fewer deaths than --deaths
-(without it, 100 a minute) had requests in flight; 2 for wrong usage.`,
+With --victim host, the host is killed, and not its workers. It is a process of its own, with its
+journals in a directory, as 'hypertoken serve --data' has them. Each time it is killed, another
+one is started on the same directory. Callers send what got no answer again, with the same key.
+Beside the checks above:
+
+  - no action that a caller was told of is missing, and none has run twice;
+  - a key that the dead host had answered gets the same answer from the next one;
+  - an engine to which nothing was sent has the sequence and the digest that it had before;
+  - engines that were deleted stay deleted, and the workers of dead hosts end.
+
+A kill of the host loses nothing that the operating system has. A loss of power may lose what is
+not synced: the tests of journal/disk simulate that.
+
+The host is killed:
+` + torture.AboutHost() + `
+Exit status: 0 if every guarantee held; 1 if one did not, or if there were fewer deaths than
+--deaths (without it, 100 a minute); 2 for wrong usage. Of workers, only those deaths count that
+had requests in flight.`,
 		Example: `  hypertoken torture --for 60s
   hypertoken torture --for 10s --faults kill,stop --seed 7
   hypertoken torture --for 5m --deaths 50
-  hypertoken torture --core game.wasm --workers 4 --engines 16`,
+  hypertoken torture --core game.wasm --workers 4 --engines 16
+  hypertoken torture --victim host --for 60s
+  hypertoken torture --victim host --for 5m --deaths 100 --data /mnt/games`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
@@ -106,12 +124,12 @@ Exit status: 0 if every guarantee held; 1 if one did not, or if fewer deaths tha
 	flags := cmd.Flags()
 	flags.DurationVar(&c.For, "for", 60*time.Second, "how long calls are made")
 	flags.IntVar(&c.Deaths, "deaths", 0,
-		"end once this many deaths had requests in flight, and fail if --for ends before that")
+		"end after this many deaths, of workers with requests in flight or of hosts, and fail if --for ends before that")
 	flags.Int64Var(&seed, "seed", 0,
 		"draw faults and calls from this `number` (default a random one, which is printed)")
 	flags.IntVar(&c.Workers, "workers", 2, "how many worker processes run the engines")
 	flags.IntVar(&c.Spares, "spares", 0, "how many more workers are kept started, to replace workers that die")
-	flags.IntVar(&c.Engines, "engines", 8, "how many engines are called at once, by three callers each")
+	flags.IntVar(&c.Engines, "engines", 8, "how many engines are called at once, by up to three callers each")
 	flags.StringVar(&list, "faults", "all", "the `kinds` of faults, separated by commas")
 	flags.StringVar(&without, "without", "",
 		"turn off these `ways` to be fast, separated by commas, or all: "+fast.Names())

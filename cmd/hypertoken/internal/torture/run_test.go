@@ -84,12 +84,12 @@ func tortured(t *testing.T, c torture.Config) {
 // was told, and runs nothing twice.
 func TestHostTorture(t *testing.T) {
 	leaks.Check(t)
-	seeds := require.Sample(1, []uint64{1, 2, 3})
+	seeds := require.Sample(3, []uint64{1, 2, 3})
 	if *tortureSeed != 0 {
 		seeds = []uint64{*tortureSeed}
 	}
 	for _, seed := range seeds {
-		c := torture.HostConfig{For: 5 * time.Minute, Deaths: require.Rounds(6, 200), Seed: seed, Workers: 2, Engines: 6,
+		c := torture.HostConfig{For: 5 * time.Minute, Deaths: require.Rounds(4, 200), Seed: seed, Workers: 2, Engines: 6,
 			Core: cores.Test, FailFast: true}
 		if *tortureFor > 0 {
 			c.For, c.Deaths = *tortureFor, 0
