@@ -38,7 +38,7 @@ func (t *hostTorture) live(slot int) {
 		l := &hostLife{t: t}
 		l.history.engine = fmt.Sprintf("%s%d-%d", t.prefix(), slot, n)
 		seed := rand.New(rand.NewPCG(t.config.Seed, uint64(slot)<<32|uint64(n)))
-		err := l.run(seed, slot%quietEvery == quietEvery-1, n%largeEvery == largeEvery-1)
+		err := l.run(seed, slot%quietEvery == quietEvery-1, (n+slot)%largeEvery == largeEvery-1)
 		if err != nil {
 			if !errors.Is(err, errOver) {
 				t.found([]Violation{{Fate: Visible, Engine: l.history.engine, What: err.Error()}})

@@ -79,7 +79,11 @@ func runHostProcess(in io.Reader, out io.Writer) error {
 		level = slog.LevelDebug
 	}
 	logger := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-	store, err := disk.Open(order.Dir, disk.Options{Logger: logger})
+	o := disk.Options{Logger: logger}
+	if order.Tuning.SyncsInterval {
+		o.Sync = disk.SyncInterval
+	}
+	store, err := disk.Open(order.Dir, o)
 	if err != nil {
 		return err
 	}
@@ -89,7 +93,7 @@ func runHostProcess(in io.Reader, out io.Writer) error {
 	p.host, err = host.New(context.Background(), host.Options{
 		Workers: order.Workers, CorePath: order.CorePath, Logger: logger, Timeout: -1,
 		Store:         &doomedStore{Store: store, doom: order.Doom, die: dieAfter},
-		SnapshotBytes: hostSnapshotBytes, MaxEngineMemory: hostEngineMemory,
+		SnapshotBytes: order.Tuning.SnapshotBytes, IdleAfter: order.Tuning.IdleAfter, MaxEngineMemory: hostEngineMemory,
 	})
 	if err != nil {
 		return errors.Join(err, store.Close())
@@ -115,7 +119,7 @@ func runHostProcess(in io.Reader, out io.Writer) error {
 	return errors.Join(err, store.Close())
 }
 
-// hostSnapshotBytes makes bases frequent. hostEngineMemory bounds what an engine takes.
+// hostSnapshotBytes makes bases frequent. It is that of a third of the hosts. hostEngineMemory bounds what an engine takes.
 const (
 	hostSnapshotBytes = 4 << 10
 	hostEngineMemory  = 64 << 20

@@ -161,6 +161,7 @@ func (t *hostTorture) runHosts() error {
 	for number := 1; ; number++ {
 		order := hostOrder{Dir: t.config.Dir, CorePath: t.config.CorePath, Workers: t.config.Workers,
 			Debug: t.config.Log != nil}
+		order.Tuning = drawTuning(r)
 		if drawn := drawDoom(r, opening); t.goesOn() {
 			order.Doom = drawn
 		}

@@ -2,6 +2,7 @@ package torture
 
 import (
 	"errors"
+	"math/rand/v2"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -19,6 +20,21 @@ type hostOrder struct {
 	Workers  int
 	Debug    bool
 	Doom     doom
+	Tuning   hostTuning
+}
+
+// hostTuning are options that each host has another value of. They change when bases are made and when
+// journals are loaded, and nothing that callers are told.
+type hostTuning struct {
+	SnapshotBytes int
+	IdleAfter     time.Duration
+	// SyncsInterval says that the store syncs by an interval and not always. A kill loses nothing then, too.
+	SyncsInterval bool
+}
+
+func drawTuning(r *rand.Rand) hostTuning {
+	return hostTuning{SnapshotBytes: []int{64, hostSnapshotBytes, 64 << 10}[r.IntN(3)],
+		IdleAfter: []time.Duration{time.Millisecond, -1}[r.IntN(2)], SyncsInterval: r.IntN(4) == 0}
 }
 
 // What a question asks for.
