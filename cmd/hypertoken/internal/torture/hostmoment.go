@@ -3,7 +3,6 @@ package torture
 import (
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -41,7 +40,7 @@ const (
 var hostMoments = []struct {
 	moment HostMoment
 	weight int // how often hosts are killed then, relative to the other moments
-	most   int // the host is killed at one of so many of them, drawn at random
+	most   int // the host is killed at one of so many of them
 	about  string
 }{
 	{AtOpening, 12, 1, "while it opens the directory and places its first engines"},
@@ -88,17 +87,13 @@ func drawDoom(r *rand.Rand, opening time.Duration) doom {
 		sum += m.weight
 	}
 	n := r.IntN(sum)
-	k := slices.IndexFunc(hostMoments, func(m struct {
-		moment HostMoment
-		weight int
-		most   int
-		about  string
-	}) bool {
-		n -= m.weight
-		return n < 0
-	})
-	d := doom{Moment: hostMoments[k].moment, Count: 1 + r.Int64N(int64(hostMoments[k].most))}
-	share := r.Float64()
+	k := 0
+	for ; n >= hostMoments[k].weight; k++ {
+		n -= hostMoments[k].weight
+	}
+	// Squares make early moments frequent, so that there are many deaths.
+	count, share := r.Float64(), r.Float64()
+	d := doom{Moment: hostMoments[k].moment, Count: 1 + int64(count*count*float64(hostMoments[k].most))}
 	switch d.Moment {
 	case AtOpening:
 		d.Delay = time.Duration(share * float64(opening))
@@ -126,7 +121,8 @@ func (s *doomedStore) reaches(m HostMoment) bool {
 }
 
 // Append kills the host behind an append, or at the end of one.
-func (s *doomedStore) Append(name string, owner journal.Owner, newest uint64, group []journal.Record, done journal.Done) {
+func (s *doomedStore) Append(name string, owner journal.Owner, newest uint64, group []journal.Record,
+	done journal.Done) {
 	switch {
 	case s.reaches(AtStored):
 		done = journal.DoneFunc(func(error) { s.die(0) })

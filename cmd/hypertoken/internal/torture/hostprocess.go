@@ -119,7 +119,8 @@ func runHostProcess(in io.Reader, out io.Writer) error {
 	return errors.Join(err, store.Close())
 }
 
-// hostSnapshotBytes makes bases frequent. It is that of a third of the hosts. hostEngineMemory bounds what an engine takes.
+// hostSnapshotBytes makes bases frequent. A third of the hosts has it, and the model. hostEngineMemory bounds
+// what an engine takes.
 const (
 	hostSnapshotBytes = 4 << 10
 	hostEngineMemory  = 64 << 20

@@ -41,7 +41,7 @@ type hostSession struct {
 }
 
 // mostAnswers is how many answers a host gives at most. Then it is killed, though its moment has not come.
-const mostAnswers = 1200
+const mostAnswers = 600
 
 // startHost starts a process for the host.
 func startHost(number int, order hostOrder, stderr io.Writer) (*hostSession, error) {
