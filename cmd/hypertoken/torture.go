@@ -212,8 +212,8 @@ func tortureProgress(w io.Writer, whole time.Duration) func(torture.Report) {
 	}
 }
 
-// showTorture returns a function that shows progress: in place on a terminal, elsewhere a line every ten
-// seconds.
+// showTorture returns a function that shows progress: in place on a terminal, elsewhere a line
+// every ten seconds.
 func showTorture(w io.Writer, whole time.Duration) func(elapsed time.Duration, done string, violations int) {
 	p := newProgress(w)
 	next := 10 * time.Second

@@ -10,7 +10,8 @@ import (
 	"hypertoken/host"
 )
 
-// hostLife is an engine from its creation to its deletion, with its callers. It outlives many hosts.
+// hostLife is an engine from its creation to its deletion, with its callers. It outlives many
+// hosts.
 type hostLife struct {
 	t       *hostTorture
 	history history
@@ -22,8 +23,8 @@ type hostLife struct {
 }
 
 const (
-	// hostCallsEach is how many calls each caller makes of an engine. The keys of all of them are fewer than
-	// host.DefaultKeyWindow, so that the engine knows each to its end.
+	// hostCallsEach is how many calls each caller makes of an engine. The keys of all of them are
+	// fewer than host.DefaultKeyWindow, so that the engine knows each to its end.
 	hostCallsEach = 60
 	// quietEvery: one of so many engines has a single caller, who often asks for the digest.
 	quietEvery = 4
@@ -141,8 +142,8 @@ func (l *hostLife) opening() *hostOpening {
 	return o
 }
 
-// hostCaller is one of the callers of an engine. It repeats what got no answer, with the same key, until
-// there is an answer.
+// hostCaller is one of the callers of an engine. It repeats what got no answer, with the same key,
+// until there is an answer.
 type hostCaller struct {
 	*deal
 	life  *hostLife
@@ -248,8 +249,8 @@ func (c *hostCaller) begin(f form, what string, mode host.BatchMode, actions ...
 	}
 }
 
-// ask asks until there is an answer. If another host than before has answered, the caller repeats its
-// last questions.
+// ask asks until there is an answer. If another host than before has answered, the caller repeats
+// its last questions.
 func (c *hostCaller) ask(q question) reply {
 	r, s, err := c.life.ask(q)
 	for _, before := range c.answered(q, r, s, err) {
@@ -278,7 +279,8 @@ func (c *hostCaller) answered(q question, r reply, s *hostSession, err error) (r
 	return repeat
 }
 
-// repeat asks a question again that was answered by an earlier host. The answer has to be the same.
+// repeat asks a question again that was answered by an earlier host. The answer has to be the
+// same.
 func (c *hostCaller) repeat(before keyedAnswer) {
 	r, _, err := c.life.ask(before.question)
 	switch {
@@ -296,8 +298,8 @@ func (c *hostCaller) repeat(before keyedAnswer) {
 	}
 }
 
-// position asks where the engine is. If this caller has sent nothing since it last asked, the answer is
-// the same, whatever died meanwhile.
+// position asks where the engine is. If this caller has sent nothing since it last asked, the
+// answer is the same, whatever died meanwhile.
 func (c *hostCaller) position() {
 	c.made++
 	r := c.ask(question{What: askPosition})

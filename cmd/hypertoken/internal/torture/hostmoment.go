@@ -16,7 +16,8 @@ type HostMoment string
 
 // The moments at which hosts are killed.
 const (
-	// AtOpening: while the host opens the directory, starts its workers and places its first engines.
+	// AtOpening: while the host opens the directory, starts its workers and places its first
+	// engines.
 	AtOpening HostMoment = "opening"
 	// AtLoad: right after the store got a load.
 	AtLoad HostMoment = "load"
@@ -28,7 +29,8 @@ const (
 	AtCommit HostMoment = "commit"
 	// AtBase: after the store got a base, for example while it writes the base.
 	AtBase HostMoment = "base"
-	// AtInstalled: when the store has reported a base as installed, and the host does not know it yet.
+	// AtInstalled: when the store has reported a base as installed, and the host does not know it
+	// yet.
 	AtInstalled HostMoment = "installed"
 	// AtAnswer: when a caller has just got an answer.
 	AtAnswer HostMoment = "answer"
@@ -66,8 +68,8 @@ func AboutHost() string {
 // doom says when a host is killed. The zero value is a host that is not killed.
 type doom struct {
 	Moment HostMoment
-	// Count is at how many such moments: 1 for the first one. For AtShutdown, it counts the answers before
-	// the shutdown.
+	// Count is at how many such moments: 1 for the first one. For AtShutdown, it counts the
+	// answers before the shutdown.
 	Count int64
 	// Delay is the time between the moment and the kill.
 	Delay time.Duration
@@ -80,7 +82,8 @@ func (d doom) String() string {
 	return fmt.Sprintf("%s %d, %v later", d.Moment, d.Count, d.Delay)
 }
 
-// drawDoom draws when a host is killed. opening is the time that a host needs for its first answer.
+// drawDoom draws when a host is killed. opening is the time that a host needs for its first
+// answer.
 func drawDoom(r *rand.Rand, opening time.Duration) doom {
 	sum := 0
 	for _, m := range hostMoments {

@@ -17,19 +17,19 @@ import (
 	"hypertoken/journal/disk"
 )
 
-// hostVariable is the environment variable that makes this program the process of a host that a torture
-// kills.
+// hostVariable is the environment variable that makes this program the process of a host that a
+// torture kills.
 const hostVariable = "HYPERTOKEN_TORTURE_HOST"
 
-// Exit statuses of a host's process that nobody has killed. A process that ends by a panic has 2, a process
-// that is killed has 1 on some systems.
+// Exit statuses of a host's process that nobody has killed. A process that ends by a panic has 2,
+// a process that is killed has 1 on some systems.
 const (
 	hostEnded  = 0
 	hostFailed = 4
 )
 
-// Main runs a host until it is killed, if a torture has started this process for that. Then it does not
-// return. A program that calls [RunHost] calls Main at its start, after workerproc.Main.
+// Main runs a host until it is killed, if a torture has started this process for that. Then it
+// does not return. A program that calls [RunHost] calls Main at its start, after workerproc.Main.
 func Main() {
 	if os.Getenv(hostVariable) == "" {
 		return
@@ -119,8 +119,8 @@ func runHostProcess(in io.Reader, out io.Writer) error {
 	return errors.Join(err, store.Close())
 }
 
-// hostSnapshotBytes makes bases frequent. A third of the hosts has it, and the model. hostEngineMemory bounds
-// what an engine takes.
+// hostSnapshotBytes makes bases frequent. A third of the hosts has it, and the model.
+// hostEngineMemory bounds what an engine takes.
 const (
 	hostSnapshotBytes = 4 << 10
 	hostEngineMemory  = 64 << 20

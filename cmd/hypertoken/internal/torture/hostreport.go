@@ -15,13 +15,13 @@ import (
 type HostReport struct {
 	Seed    uint64        `json:"seed"`
 	Elapsed time.Duration `json:"elapsed_ns"`
-	// Acknowledged counts actions whose result a caller got. Failed counts those of checked engines that
-	// failed, by the code of their error.
+	// Acknowledged counts actions whose result a caller got. Failed counts those of checked
+	// engines that failed, by the code of their error.
 	Acknowledged uint64            `json:"acknowledged"`
 	Failed       map[string]uint64 `json:"failed"`
-	// Deaths counts the hosts that were killed, by the moment, and Killed all of them. InFlight counts those
-	// that had unanswered questions, Questions these questions. Shutdowns counts hosts that ended without
-	// being killed.
+	// Deaths counts the hosts that were killed, by the moment, and Killed all of them. InFlight
+	// counts those that had unanswered questions, Questions these questions. Shutdowns counts
+	// hosts that ended without being killed.
 	Deaths    map[HostMoment]int `json:"deaths"`
 	Killed    int                `json:"killed"`
 	InFlight  int                `json:"deaths_in_flight"`
@@ -31,11 +31,12 @@ type HostReport struct {
 	Openings []time.Duration `json:"-"`
 	OpenP50  time.Duration   `json:"open_p50_ns"`
 	OpenP99  time.Duration   `json:"open_p99_ns"`
-	// Repeated counts keys that were sent again to a later host, Compared the digests that were compared
-	// with those of before.
+	// Repeated counts keys that were sent again to a later host, Compared the digests that were
+	// compared with those of before.
 	Repeated uint64 `json:"repeated"`
 	Compared uint64 `json:"compared"`
-	// Histories counts engines that were checked, from their creation to their end, Operations the calls in them.
+	// Histories counts engines that were checked, from their creation to their end, Operations the
+	// calls in them.
 	Histories  int `json:"histories"`
 	Operations int `json:"operations"`
 	// Dir is the directory of the journals.
@@ -45,8 +46,8 @@ type HostReport struct {
 	recent []string // the last deaths
 }
 
-// LeastDeaths is the least number of deaths of the host, per minute. With fewer, a torture has not tested
-// enough.
+// LeastDeaths is the least number of deaths of the host, per minute. With fewer, a torture has not
+// tested enough.
 const LeastDeaths = 100
 
 // hostFates are the fates that a torture of the host can find.
@@ -79,8 +80,9 @@ func (r *HostReport) finish() {
 	}
 }
 
-// Err returns nil if the torture that c describes was passed. It fails if a guarantee did not hold,
-// or if too few hosts were killed: fewer than c.Deaths, or fewer than LeastDeaths a minute if that is 0.
+// Err returns nil if the torture that c describes was passed. It fails if a guarantee did not
+// hold, or if too few hosts were killed: fewer than c.Deaths, or fewer than LeastDeaths a minute
+// if that is 0.
 func (r *HostReport) Err(c HostConfig) error {
 	least, rate := c.Deaths, ""
 	if least == 0 {

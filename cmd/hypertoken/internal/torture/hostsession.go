@@ -18,8 +18,8 @@ type hostSession struct {
 	doom   doom
 	cmd    *exec.Cmd
 	began  time.Time
-	// firstAnswer is closed once there is an answer. gone is closed when the process has ended, and
-	// everything that it wrote was read.
+	// firstAnswer is closed once there is an answer. gone is closed when the process has ended,
+	// and everything that it wrote was read.
 	firstAnswer, gone chan struct{}
 	complaint         tail // the end of what it wrote to standard error
 
@@ -40,7 +40,8 @@ type hostSession struct {
 	atDeath int
 }
 
-// mostAnswers is how many answers a host gives at most. Then it is killed, though its moment has not come.
+// mostAnswers is how many answers a host gives at most. Then it is killed, though its moment has
+// not come.
 const mostAnswers = 600
 
 // startHost starts a process for the host.
@@ -164,8 +165,8 @@ func (s *hostSession) ask(q question, opening func() *hostOpening) (reply, bool)
 	}
 }
 
-// end says how the process has ended, once gone is closed: whether it was killed, and an error if it
-// was neither killed nor shut down.
+// end says how the process has ended, once gone is closed: whether it was killed, and an error if
+// it was neither killed nor shut down.
 func (s *hostSession) end() (wasKilled bool, err error) {
 	switch code := s.cmd.ProcessState.ExitCode(); {
 	case code == -1 || code == 1: // by a signal; or as Windows says it

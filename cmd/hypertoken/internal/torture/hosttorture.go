@@ -23,17 +23,18 @@ import (
 
 // HostConfig describes a torture whose victim is the host.
 type HostConfig struct {
-	// Dir is the directory of the journals. It may have other engines. If it is "", RunHost makes a
-	// directory, and removes it if it finds no violation.
+	// Dir is the directory of the journals. It may have other engines. If it is "", RunHost makes
+	// a directory, and removes it if it finds no violation.
 	Dir string
 	// For is how long new calls are made. Checking the calls takes a little longer.
 	For time.Duration
-	// Deaths, if it is not 0, ends the calls as soon as that many hosts were killed; For is then the most
-	// that it may take.
+	// Deaths, if it is not 0, ends the calls as soon as that many hosts were killed; For is then
+	// the most that it may take.
 	Deaths int
 	// Seed is the seed from which the moments and the calls are drawn.
 	Seed uint64
-	// Workers is how many worker processes the host has, Engines how many engines are called at once.
+	// Workers is how many worker processes the host has, Engines how many engines are called at
+	// once.
 	Workers, Engines int
 	// CorePath names a file with a core, Core holds one; neither is the built-in core.
 	CorePath string
@@ -57,7 +58,8 @@ type hostTorture struct {
 	epoch    time.Time
 	ended    chan *history
 
-	// stopped is when calls ended before their time, in nanoseconds since epoch: 0 if they have not.
+	// stopped is when calls ended before their time, in nanoseconds since epoch: 0 if they have
+	// not.
 	stopped      atomic.Int64
 	calls        atomic.Uint64 // ended
 	acknowledged atomic.Uint64
@@ -72,9 +74,9 @@ type hostTorture struct {
 	workers map[int]bool // the worker processes of all hosts
 }
 
-// RunHost kills a host again and again while callers call its engines, and returns the report. If ctx
-// ends, no more calls are made, and the calls that were made are checked. It returns an error if the torture
-// could not begin, or a check could not run; violations are in the report.
+// RunHost kills a host again and again while callers call its engines, and returns the report. If
+// ctx ends, no more calls are made, and the calls that were made are checked. It returns an error
+// if the torture could not begin, or a check could not run; violations are in the report.
 func RunHost(ctx context.Context, c HostConfig) (report HostReport, err error) {
 	t := &hostTorture{config: c, nonce: rand.Uint64(), epoch: time.Now(), ended: make(chan *history, c.Engines),
 		workers: map[int]bool{}}
@@ -216,7 +218,8 @@ func (t *hostTorture) opened(took time.Duration) {
 	t.report.Openings = append(t.report.Openings, took)
 }
 
-// buried notes the end of a host. It returns an error if the host was neither killed nor shut down.
+// buried notes the end of a host. It returns an error if the host was neither killed nor shut
+// down.
 func (t *hostTorture) buried(s *hostSession) error {
 	wasKilled, err := s.end()
 	t.mu.Lock()
@@ -246,8 +249,8 @@ func (t *hostTorture) buried(s *hostSession) error {
 	return err
 }
 
-// ask asks the present host, and the next one if that dies, until there is an answer. It returns the
-// session that answered, or nil if the torture is over.
+// ask asks the present host, and the next one if that dies, until there is an answer. It returns
+// the session that answered, or nil if the torture is over.
 func (t *hostTorture) ask(q question, opening func() *hostOpening) (reply, *hostSession) {
 	after := 0
 	for {
@@ -299,8 +302,8 @@ func (t *hostTorture) enough() { t.stopped.CompareAndSwap(0, t.clock()) }
 // clock returns the nanoseconds since the torture began.
 func (t *hostTorture) clock() int64 { return max(1, int64(time.Since(t.epoch))) }
 
-// watch reports progress until calm is closed. If no call ends any more and no history is checked, it
-// ends the hosts, so that all callers end.
+// watch reports progress until calm is closed. If no call ends any more and no history is checked,
+// it ends the hosts, so that all callers end.
 func (t *hostTorture) watch(calm <-chan struct{}) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -412,7 +415,8 @@ func (t *hostTorture) leftWorkers() error {
 	}
 }
 
-// isWorker reports whether a process runs, and is neither a zombie nor another program of that number.
+// isWorker reports whether a process runs, and is neither a zombie nor another program of that
+// number.
 func isWorker(pid int) bool {
 	p, err := process.NewProcess(int32(pid))
 	if err != nil {

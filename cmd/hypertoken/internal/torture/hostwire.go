@@ -10,8 +10,8 @@ import (
 	"hypertoken/host"
 )
 
-// The torture and the process of a host that it kills speak JSON over the process's standard input and
-// output: first a hostOrder, then questions one way and replies the other, in any order.
+// The torture and the process of a host that it kills speak JSON over the process's standard input
+// and output: first a hostOrder, then questions one way and replies the other, in any order.
 
 // hostOrder tells the process which host to run.
 type hostOrder struct {
@@ -23,12 +23,13 @@ type hostOrder struct {
 	Tuning   hostTuning
 }
 
-// hostTuning are options that each host has another value of. They change when bases are made and when
-// journals are loaded, and nothing that callers are told.
+// hostTuning are options that each host has another value of. They change when bases are made and
+// when journals are loaded, and nothing that callers are told.
 type hostTuning struct {
 	SnapshotBytes int
 	IdleAfter     time.Duration
-	// SyncsInterval says that the store syncs by an interval and not always. A kill loses nothing then, too.
+	// SyncsInterval says that the store syncs by an interval and not always. A kill loses nothing
+	// then, too.
 	SyncsInterval bool
 }
 
@@ -53,8 +54,8 @@ type question struct {
 	ID     uint64
 	What   string
 	Engine string
-	// Opening says how the engine is opened if it is not open. The first question about an engine in a
-	// session has it.
+	// Opening says how the engine is opened if it is not open. The first question about an engine
+	// in a session has it.
 	Opening *hostOpening  `json:",omitempty"`
 	Actions []askedAction `json:",omitempty"`
 	Mode    host.BatchMode

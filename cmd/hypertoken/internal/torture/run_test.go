@@ -80,8 +80,8 @@ func tortured(t *testing.T, c torture.Config) {
 	}
 }
 
-// A host that is killed at any moment, and started again on the same directory, loses nothing that a caller
-// was told, and runs nothing twice.
+// A host that is killed at any moment, and started again on the same directory, loses nothing that
+// a caller was told, and runs nothing twice.
 func TestHostTorture(t *testing.T) {
 	leaks.Check(t)
 	seeds := require.Sample(3, []uint64{1, 2, 3})
