@@ -264,8 +264,10 @@ func (c *hostCaller) answered(q question, r reply, s *hostSession, err error) (r
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err != nil {
-		// An engine that can't be opened fails as a whole.
-		c.err = errors.Join(c.err, err)
+		// An engine that can't be opened fails as a whole: the first error tells the rest.
+		if c.err == nil {
+			c.err = err
+		}
 		return nil
 	}
 	if s.number > c.session {

@@ -3,6 +3,7 @@ package torture
 import (
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -130,7 +131,8 @@ func tellError(err error) *toldError {
 	case errors.As(err, &core):
 		return &toldError{core.Code, core.Message, true}
 	}
-	return &toldError{Code: host.CodeOf(err), Message: err.Error()}
+	code := host.CodeOf(err)
+	return &toldError{Code: code, Message: strings.TrimPrefix(err.Error(), code+": ")}
 }
 
 // err returns the error, such that errors.Is and errors.As know it.
