@@ -89,7 +89,7 @@ func TestHostTorture(t *testing.T) {
 		seeds = []uint64{*tortureSeed}
 	}
 	for _, seed := range seeds {
-		c := torture.HostConfig{For: 10 * time.Minute, Deaths: require.Rounds(4, 200), Seed: seed, Workers: 2,
+		c := torture.HostConfig{For: 10 * time.Minute, Deaths: require.Rounds(4, 60), Seed: seed, Workers: 2,
 			Engines: 6, Core: cores.Test, FailFast: true}
 		if *tortureFor > 0 {
 			c.For, c.Deaths = *tortureFor, 0
