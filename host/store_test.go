@@ -356,3 +356,53 @@ func testAStoreThatSaysNothing(t *testing.T) {
 		}
 	}
 }
+
+// stuckStore is a store in memory that reports no load, or no install, and says when it got one.
+type stuckStore struct {
+	journal.Store
+	loads, installs bool // those that are not reported
+	got             chan struct{}
+}
+
+func (s *stuckStore) Load(name string, owner journal.Owner, done func(*journal.Stored, error)) {
+	if s.loads {
+		close(s.got)
+		return
+	}
+	s.Store.Load(name, owner, done)
+}
+
+func (s *stuckStore) Install(name string, owner journal.Owner, base journal.Base, done journal.Done) {
+	if s.installs {
+		close(s.got)
+		return
+	}
+	s.Store.Install(name, owner, base, done)
+}
+
+// A caller that opens an engine while the host shuts down is told of the shutdown: the context was not
+// canceled.
+func TestShutdownWhileAnEngineIsOpened(t *testing.T) {
+	everywhere(t, testShutdownWhileAnEngineIsOpened)
+}
+
+func testShutdownWhileAnEngineIsOpened(t *testing.T) {
+	for name, store := range map[string]*stuckStore{"load": {loads: true}, "install": {installs: true}} {
+		t.Run(name, func(t *testing.T) {
+			store.Store, store.got = journal.NewMemory(), make(chan struct{})
+			h := newHost(t, host.Options{Store: store})
+			failed := make(chan error)
+			go func() {
+				_, err := h.Open(context.Background(), "e", host.EngineOptions{})
+				failed <- err
+			}()
+			<-store.got
+			if err := h.Shutdown(context.Background()); err != nil {
+				t.Error(err)
+			}
+			if err := <-failed; !errors.Is(err, host.ErrShutdown) || errors.Is(err, context.Canceled) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hypertoken/cmd/hypertoken/internal/bench"
+	"hypertoken/cmd/hypertoken/internal/torture"
 	"hypertoken/host"
 	"hypertoken/internal/printable"
 	"hypertoken/internal/version"
@@ -22,6 +23,7 @@ import (
 func main() {
 	workerproc.Main()
 	bench.Main()
+	torture.Main()
 	os.Exit(execute(os.Args[1:]))
 }
 
@@ -103,7 +105,7 @@ core compiled to WebAssembly, and part of this program.
   hypertoken actions                     list the actions and their payloads
   hypertoken core new my-game            write a core of your own
   hypertoken verify traces/*.jsonl       compare the engine with recorded runs
-  hypertoken torture --for 60s           kill workers under load, and check every answer
+  hypertoken torture --for 60s           kill workers, or the host, under load; check every answer
   hypertoken bench                       measure what engines cost on this machine
 
 INT, TERM, HUP and QUIT end every command: it ends its workers and removes its temporary

@@ -27,6 +27,7 @@ import (
 
 	"hypertoken/cmd/hypertoken/internal/bench"
 	"hypertoken/cmd/hypertoken/internal/top/toptest"
+	"hypertoken/cmd/hypertoken/internal/torture"
 	"hypertoken/host"
 	"hypertoken/internal/cores"
 	"hypertoken/internal/msgjson"
@@ -40,6 +41,7 @@ var update = flag.Bool("update", false, "write golden files")
 func TestMain(m *testing.M) {
 	workerproc.Main()
 	bench.Main()
+	torture.Main()
 	testscript.Main(m, map[string]func(){"hypertoken": main,
 		topSteps: func() { topClock, topTimeout = toptest.Clock(), time.Minute; main() }})
 }

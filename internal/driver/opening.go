@@ -65,10 +65,12 @@ func (h *Engines) newDriver(name string, o OpenOptions) *Driver {
 func openJournal(ctx context.Context, e *Driver, setup []byte, opening Opening) error {
 	h := e.engines
 	what := fmt.Sprintf("open %q", e.name)
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	defer context.AfterFunc(h.life, func() { end(fault.OwnCause{Err: fault.Shutdown()}) })()
 	limited, cancel := h.clock.Limit(ctx, h.config.OpenTimeout, fault.OwnCause{Err: fault.ErrTimeout.Because(
 		context.DeadlineExceeded, "not done after %v (OpenTimeout)", h.config.OpenTimeout)})
 	defer cancel()
-	defer context.AfterFunc(h.life, cancel)()
 	if err := h.cores.keep(limited, h, what); err != nil {
 		return err
 	}

@@ -129,7 +129,7 @@ var table = map[string]row{
 			"github.com/prometheus/client_model github.com/prometheus/common"},
 	"cmd/hypertoken/internal/top/toptest": {application, "", ""},
 	"cmd/hypertoken/internal/torture": {application, "host internal/fast internal/printable internal/tap ipc journal",
-		"github.com/anishathalye/porcupine github.com/cespare/xxhash/v2 github.com/shirou/gopsutil/v4 " +
+		"hypertoken/journal/disk github.com/anishathalye/porcupine github.com/cespare/xxhash/v2 github.com/shirou/gopsutil/v4 " +
 			"github.com/vmihailenco/msgpack/v5"},
 	"examples/dealer":         {application, "host workerproc", ""},
 	"internal/corebench":      {application, "", ""},

@@ -27,7 +27,7 @@ const Folder = "internal/sabotage/breaches"
 
 // Guarantees are the project's promises, by their number in ARCHITECTURE.md. There is no number 0.
 var Guarantees = [...]string{
-	1: "success is durable against workers",
+	1: "success is durable",
 	2: "an error means no effect",
 	3: "order",
 	4: "crashes are absorbed",

@@ -51,7 +51,7 @@ func TestEachBreachApplies(t *testing.T) {
 		}
 		applied = append(applied, broken{b, files})
 		for file, source := range files {
-			folders = append(folders, "./"+path.Dir(file))
+			folders = append(folders, path.Dir(file))
 			if formatted, err := format.Source(source); err != nil {
 				t.Errorf("%s: %s is no Go code: %v", b.Name, file, err)
 			} else if !bytes.Equal(formatted, source) {
@@ -91,7 +91,11 @@ type goPackage struct {
 func newChecker(t *testing.T, folders []string) *checker {
 	t.Helper()
 	args := []string{"list", "-export", "-deps", "-json=ImportPath,Dir,GoFiles,Export,DepOnly"}
-	list := exec.Command("go", append(args, folders...)...)
+	paths, err := sabotage.ImportPaths(root, folders)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := exec.Command("go", append(args, paths...)...)
 	list.Dir = root
 	out, err := list.Output()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {

@@ -25,4 +25,8 @@ var Suites = map[string]Suite{
 	"failed start":  {"internal/process", "^TestWhatCannotBeStarted$/^no_program$", ""},
 	"hang":          {"integration", "^TestAHangPastItsDeadline$", ""},
 	"torture":       {"cmd/hypertoken/internal/torture", "^TestTorture$", "-torture 4s -seed 3"},
+	"host torture":  {"cmd/hypertoken/internal/torture", "^TestHostTorture$", "-torture 6s -seed 3"},
+	"disk":          {"journal/disk", "^TestTheSuite$", ""},
+	"disk history":  {"journal/disk", "^TestTheHistoryHasEverything$", ""},
+	"power loss":    {"journal/disk", "^TestPowerLoss$", ""},
 }

@@ -183,11 +183,15 @@ func (t *trial) build(dir string) (overlay string, err error) {
 	}
 	var folders []string
 	for _, s := range t.suites {
-		if !slices.Contains(folders, "./"+s.Folder) {
-			folders = append(folders, "./"+s.Folder)
+		if !slices.Contains(folders, s.Folder) {
+			folders = append(folders, s.Folder)
 		}
 	}
-	if out, err := exec.Command("go", append(args, folders...)...).CombinedOutput(); err != nil {
+	paths, err := sabotage.ImportPaths(".", folders)
+	if err != nil {
+		return "", err
+	}
+	if out, err := exec.Command("go", append(args, paths...)...).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go test -c %s: %w\n%s", strings.Join(folders, " "), err, out)
 	}
 	return overlay, nil

@@ -240,7 +240,7 @@ func (c *caller) dispatchIn(ctx context.Context, a action, mayEnd bool) {
 	r, err := c.engine.Dispatch(ctx, a.kind, a.payload, c.options(&a)...)
 	c.end(x, mayEnd, outcomeOf(r, err))
 	if err == nil && a.kind == "space:place" {
-		c.ids.saw(r)
+		c.ids.saw(madePlacement(r))
 	}
 }
 

@@ -42,6 +42,11 @@ type Report struct {
 	// calls in them.
 	Histories  int `json:"histories"`
 	Operations int `json:"operations"`
+	Findings
+}
+
+// Findings are the violations that a torture has found.
+type Findings struct {
 	// Violated counts the violations, by fate. Violations has the first of them.
 	Violated   map[Fate]int `json:"violated"`
 	Violations []Violation  `json:"violations"`
@@ -54,18 +59,43 @@ type Report struct {
 const LeastInFlight = 100
 
 // found adds violations. struck are the last faults before them.
-func (r *Report) found(list []Violation, struck []string) {
-	if r.Violated == nil {
-		r.Violated = map[Fate]int{}
+func (f *Findings) found(list []Violation, struck []string) {
+	if f.Violated == nil {
+		f.Violated = map[Fate]int{}
 	}
-	if len(list) > 0 && len(r.Violations) == 0 {
-		r.Struck = struck
+	if len(list) > 0 && len(f.Violations) == 0 {
+		f.Struck = struck
 	}
 	for _, v := range list {
-		r.Violated[v.Fate]++
-		if len(r.Violations) < 20 {
-			r.Violations = append(r.Violations, v)
+		f.Violated[v.Fate]++
+		if len(f.Violations) < 20 {
+			f.Violations = append(f.Violations, v)
 		}
+	}
+}
+
+// err returns an error if there are violations.
+func (f *Findings) err(seed uint64) error {
+	n := 0
+	for _, k := range f.Violated {
+		n += k
+	}
+	if n == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d violations; --seed %d draws the same faults", n, seed)
+}
+
+// write adds the violations to a report for people.
+func (f *Findings) write(b *strings.Builder, about []Fate) {
+	for _, fate := range about {
+		fmt.Fprintf(b, "%-14s %d\n", fate, f.Violated[fate])
+	}
+	for _, v := range f.Violations {
+		fmt.Fprintf(b, "  %v\n", v)
+	}
+	if len(f.Struck) > 0 {
+		fmt.Fprintf(b, "the last faults before:\n  %s\n", strings.Join(f.Struck, "\n  "))
 	}
 }
 
@@ -133,18 +163,14 @@ func (r *Report) finish() {
 // hold, or if workers were to die and too few deaths had requests in flight: fewer than c.Deaths,
 // or fewer than LeastInFlight a minute if that is 0.
 func (r *Report) Err(c Config) error {
-	n := 0
-	for _, k := range r.Violated {
-		n += k
-	}
 	least, rate := c.Deaths, ""
 	if least == 0 {
 		least, rate = int(LeastInFlight*r.Elapsed.Minutes()), fmt.Sprintf(" (%d a minute)", LeastInFlight)
 	}
-	switch {
-	case n > 0:
-		return fmt.Errorf("%d violations; --seed %d draws the same faults", n, r.Seed)
-	case slices.Contains(c.Faults, Kill) && r.InFlight < least:
+	if err := r.err(r.Seed); err != nil {
+		return err
+	}
+	if slices.Contains(c.Faults, Kill) && r.InFlight < least {
 		return fmt.Errorf("only %d deaths had requests in flight, want %d%s: "+
 			"give it more time or more engines, or leave the machine to it", r.InFlight, least, rate)
 	}
@@ -173,15 +199,7 @@ func (r *Report) WriteTo(w io.Writer) (int64, error) {
 		r.RecoverP99.Round(100*time.Microsecond), len(r.Recoveries))
 	line("checked", "%d engines from start to end, %d calls: linearizable, replayed, digests compared", r.Histories,
 		r.Operations)
-	for _, f := range fates {
-		line(string(f), "%d", r.Violated[f])
-	}
-	for _, v := range r.Violations {
-		fmt.Fprintf(&b, "  %v\n", v)
-	}
-	if len(r.Struck) > 0 {
-		fmt.Fprintf(&b, "the last faults before:\n  %s\n", strings.Join(r.Struck, "\n  "))
-	}
+	r.write(&b, fates)
 	n, err := io.WriteString(w, printable.Text(b.String())) // an error may contain any text of a core
 	return int64(n), err
 }

@@ -23,6 +23,7 @@ var (
 
 func TestMain(m *testing.M) {
 	workerproc.Main()
+	torture.Main()
 	os.Exit(m.Run())
 }
 
@@ -76,5 +77,35 @@ func tortured(t *testing.T, c torture.Config) {
 	}
 	if r.InFlight < max(c.Deaths, 1) || r.Histories < c.Engines {
 		t.Errorf("seed %d: %d deaths with requests in flight, %d engines checked", c.Seed, r.InFlight, r.Histories)
+	}
+}
+
+// A host that is killed at any moment, and started again on the same directory, loses nothing that
+// a caller was told, and runs nothing twice.
+func TestHostTorture(t *testing.T) {
+	leaks.Check(t)
+	seeds := require.Sample(3, []uint64{1, 2, 3})
+	if *tortureSeed != 0 {
+		seeds = []uint64{*tortureSeed}
+	}
+	for _, seed := range seeds {
+		c := torture.HostConfig{For: 10 * time.Minute, Deaths: require.Rounds(4, 60), Seed: seed, Workers: 2,
+			Engines: 6, Core: cores.Test, FailFast: true}
+		if *tortureFor > 0 {
+			c.For, c.Deaths = *tortureFor, 0
+		}
+		r, err := torture.RunHost(t.Context(), c)
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		var report strings.Builder
+		_, _ = r.WriteTo(&report)
+		t.Logf("%s", &report)
+		if len(r.Violations) > 0 {
+			t.Errorf("seed %d: %d violations", seed, len(r.Violations))
+		}
+		if r.Killed < max(c.Deaths, 1) || r.Histories < c.Engines {
+			t.Errorf("seed %d: %d hosts were killed, %d engines checked", seed, r.Killed, r.Histories)
+		}
 	}
 }

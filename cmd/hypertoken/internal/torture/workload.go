@@ -63,16 +63,24 @@ type placements struct {
 	list []string
 }
 
-func (p *placements) saw(r host.Result) {
+// madePlacement returns the identifier in the result of space:place, or "" if there is none.
+func madePlacement(r host.Result) string {
 	var made struct {
 		ID string `msgpack:"id"`
 	}
-	if r.Decode(&made) != nil || made.ID == "" {
+	if r.Decode(&made) != nil {
+		return ""
+	}
+	return made.ID
+}
+
+func (p *placements) saw(id string) {
+	if id == "" {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.list = append(p.list, made.ID)
+	p.list = append(p.list, id)
 	p.list = p.list[max(0, len(p.list)-16):]
 }
 
