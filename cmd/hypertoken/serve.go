@@ -173,6 +173,9 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, o serve.Options) e
 	if o.IsDurable = store.disk != nil; o.IsDurable && !c.Flags().Changed("engine-idle") {
 		o.EngineIdle = engineIdle
 	}
+	if store.disk != nil {
+		o.Collectors = append(o.Collectors, disk.NewCollector(store.disk))
+	}
 	s, err := serve.New(h, o)
 	if err != nil {
 		return usageError{err}
