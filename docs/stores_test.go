@@ -8,7 +8,7 @@ import (
 )
 
 // The blocks of Go in stores.md are the store of examples/sqlitestore, from its first line to its
-// last, and then its test. That module compiles them and runs the suite of journaltest on the store.
+// last, and then its test. That module compiles them, and runs journaltest on the store.
 func TestTheStoreOfTheDocumentIsTheExample(t *testing.T) {
 	var files []string
 	for _, name := range []string{"stores.md", "../examples/sqlitestore/store.go",

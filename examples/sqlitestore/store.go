@@ -92,7 +92,8 @@ func (s *Store) transact(call func(*sql.Tx) error) error {
 	return fmt.Errorf("%w: %w", journal.ErrUnavailable, err)
 }
 
-// row is what the table has of a journal. Its id is 0 if the name is not known; nobody owns it then.
+// row is what the table has of a journal. If the name is not known, the row is zero: no host has
+// the zero Owner.
 type row struct {
 	id               int64
 	owner            journal.Owner
