@@ -6,7 +6,7 @@ BENCH ?= .
 PACKAGES ?= ./...
 OUT ?= bin/gobench.txt
 # Modules of their own, which ./... does not have.
-MODULES = journal/disk
+MODULES = journal/disk examples/sqlitestore
 # The tests that call require.Unraced or do less if require.IsRaced.
 UNRACED = TestCoreScripts|TestCacheDirectories|TestAWorkerThatIsAlwaysOverItsMemory|TestAlertsOfARealPrometheus|TestTenThousandEngines
 
@@ -34,7 +34,7 @@ build:
 	$(GO) build -o bin/ ./cmd/hypertoken
 
 ## test        run the Go tests, with the race detector; 'go test ./...' runs the same tests without it, in less than two minutes,
-##             except those of the store on disk, a module of its own
+##             except those of the modules of their own: the store on disk, and the example of a store
 test:
 	$(GO) test -race -timeout 20m ./...
 	for m in $(MODULES); do (cd $$m && $(GO) test -race -timeout 20m ./...) || exit 1; done

@@ -28,6 +28,7 @@ import (
 
 	"hypertoken/host"
 	"hypertoken/internal/require"
+	"hypertoken/journal/disk"
 	"hypertoken/metrics"
 	"hypertoken/workerproc"
 )
@@ -45,11 +46,16 @@ type exported struct {
 
 var description = regexp.MustCompile(`fqName: "([^"]+)".*variableLabels: \{([^}]*)\}`)
 
-// export returns every metric that a host exports: as the collector describes them, and with the
-// types that are gathered.
+// export returns every metric that a host and its store on disk export: as the collectors describe
+// them, and with the types that are gathered.
 func export(t *testing.T) map[string]exported {
 	t.Helper()
-	h, err := host.New(t.Context(), host.Options{Workers: 1, Logger: slog.New(slog.DiscardHandler)})
+	store, err := disk.Open(t.TempDir(), disk.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = store.Close() }()
+	h, err := host.New(t.Context(), host.Options{Workers: 1, Store: store, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +65,7 @@ func export(t *testing.T) map[string]exported {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := metrics.NewCollector(h, nil)
+	collectors := []prometheus.Collector{metrics.NewCollector(h, nil), disk.NewCollector(store)}
 	if _, err := e.Dispatch(t.Context(), "stack:shuffle", nil); err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +74,9 @@ func export(t *testing.T) map[string]exported {
 	}
 	all := map[string]exported{}
 	descs := make(chan *prometheus.Desc, 1000)
-	c.Describe(descs)
+	for _, c := range collectors {
+		c.Describe(descs)
+	}
 	close(descs)
 	for d := range descs {
 		m := description.FindStringSubmatch(d.String())
@@ -78,7 +86,7 @@ func export(t *testing.T) map[string]exported {
 		all[m[1]] = exported{labels: split(m[2])}
 	}
 	r := prometheus.NewPedanticRegistry()
-	r.MustRegister(c)
+	r.MustRegister(collectors...)
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +104,8 @@ func export(t *testing.T) map[string]exported {
 	return all
 }
 
-// exportServe returns the metrics of the server's own, as a scrape of the program has them.
+// exportServe returns the metrics of the server's own and of its store, as a scrape of the program
+// has them.
 func exportServe(t *testing.T) map[string]exported {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "hypertoken.exe")
@@ -104,7 +113,8 @@ func exportServe(t *testing.T) map[string]exported {
 		"../cmd/hypertoken").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	c := exec.CommandContext(t.Context(), program, "serve", "--listen", "127.0.0.1:0", "--in-process")
+	c := exec.CommandContext(t.Context(), program, "serve", "--listen", "127.0.0.1:0", "--in-process",
+		"--data", t.TempDir())
 	c.Cancel = func() error { return c.Process.Signal(os.Interrupt) }
 	c.WaitDelay = 10 * time.Second
 	said, err := c.StdoutPipe()
@@ -143,7 +153,7 @@ func exportServe(t *testing.T) map[string]exported {
 	}
 	all := map[string]exported{}
 	for name, f := range families {
-		if !strings.HasPrefix(name, "hypertoken_serve_") {
+		if !strings.HasPrefix(name, "hypertoken_serve_") && !strings.HasPrefix(name, "hypertoken_store_") {
 			continue
 		}
 		x := exported{kind: strings.ToLower(dto.MetricType_name[int32(f.GetType())])}
@@ -152,8 +162,10 @@ func exportServe(t *testing.T) map[string]exported {
 		}
 		all[name] = x
 	}
-	if len(all) == 0 {
-		t.Fatal("the server exports nothing of its own")
+	for _, name := range []string{"hypertoken_serve_connections", "hypertoken_store_healthy"} {
+		if _, there := all[name]; !there {
+			t.Fatalf("the server does not export %s", name)
+		}
 	}
 	return all
 }
@@ -257,7 +269,7 @@ func (c *checker) series(filters []metricsql.LabelFilter) ([]string, error) {
 		return nil, fmt.Errorf("%s is a histogram: ask for its _bucket, _sum or _count", name)
 	case there:
 		labels = append(labels, x.labels...)
-	case name == "up":
+	case name == "up", name == "process_start_time_seconds": // of Prometheus, and of every Go program
 	case c.recorded[name]:
 		return append(labels, "action", "worker"), nil
 	default:

@@ -28,6 +28,7 @@ import (
 	"hypertoken/host"
 	"hypertoken/internal/leaks"
 	"hypertoken/internal/require"
+	"hypertoken/journal/disk"
 	"hypertoken/metrics"
 )
 
@@ -288,7 +289,9 @@ func TestAlertsOfARealPrometheus(t *testing.T) {
 		}
 		empty.ServeHTTP(w, r)
 	}))
-	s := newScraped(t, other)
+	failing := prometheus.NewRegistry()
+	failingAt := serve(t, promhttp.HandlerFor(failing, promhttp.HandlerOpts{}))
+	s := newScraped(t, other, failingAt)
 	var scenes sync.WaitGroup
 	spin := func(x *scene, limit time.Duration) {
 		ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -441,6 +444,8 @@ func TestAlertsOfARealPrometheus(t *testing.T) {
 			})
 	}
 
+	scenes.Go(func() { fullDisk(s) })
+	scenes.Go(func() { failingDisk(s, failing, failingAt) })
 	scenes.Go(func() {
 		s.until(false, other, nil, "HypertokenDown")
 		down.Store(true)
@@ -462,6 +467,42 @@ func TestAlertsOfARealPrometheus(t *testing.T) {
 	if len(alerts) == 0 {
 		t.Error("there are no alerts")
 	}
+}
+
+// fullDisk has a store that wants more room than any disk has.
+func fullDisk(s *scraped) {
+	store, err := disk.Open(s.t.TempDir(), disk.Options{MinFree: 1 << 60})
+	if err != nil {
+		s.t.Error(err)
+		return
+	}
+	defer func() { _ = store.Close() }()
+	const name = "full"
+	registry := prometheus.WrapRegistererWith(prometheus.Labels{"host": name}, s.registry)
+	collector := disk.NewCollector(store)
+	registry.MustRegister(collector)
+	s.until(true, name, nil, "HypertokenDiskFull", "HypertokenDiskNearlyFull")
+	registry.Unregister(collector)
+	s.until(false, name, nil, "HypertokenDiskFull", "HypertokenDiskNearlyFull")
+}
+
+// failingDisk shows figures that no store here can be brought to, at an address of their own.
+func failingDisk(s *scraped, registry *prometheus.Registry, address string) {
+	failed := prometheus.NewGauge(prometheus.GaugeOpts{Name: "hypertoken_store_failed"})
+	damages := prometheus.NewCounter(prometheus.CounterOpts{Name: "hypertoken_store_damages_total"})
+	started := prometheus.NewGauge(prometheus.GaugeOpts{Name: "process_start_time_seconds"})
+	syncs := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hypertoken_store_sync_seconds",
+		Buckets: []float64{0.1, 0.2}})
+	registry.MustRegister(failed, damages, started, syncs)
+	all := []string{"HypertokenStoreFailed", "HypertokenSlowSyncs", "HypertokenFileDamaged", "HypertokenServerRestarting"}
+	s.until(true, address, func() {
+		failed.Set(1)
+		damages.Inc()
+		started.Inc()
+		syncs.Observe(0.15)
+	}, all...)
+	failed.Set(0)
+	s.until(false, address, nil, all...)
 }
 
 func ignored(_ host.Result, err error) error { return err }

@@ -21,6 +21,7 @@ func newServe() *cobra.Command {
 	o := serve.Defaults()
 	maxBody, maxLine, maxBuffered := byteSize(o.MaxBody), byteSize(o.MaxLine), byteSize(o.MaxBuffered)
 	var listen, tokenFile, certFile, keyFile string
+	var isCheck bool
 	c := &cobra.Command{
 		Use:   "serve [flags]",
 		Short: "Serve engines over HTTP, with metrics and probes",
@@ -50,6 +51,12 @@ means that its action is on the disk: neither a killed server nor a loss of powe
 the server with the same directory again, and every game goes on. Engines that are not in use are
 closed; --max-engines bounds those that are open, and not those that are stored.
 
+With --check-upgrade it serves nothing. It replays each game of --data that is with another core, from
+its newest snapshot, by that core and by the one of --core (or the built-in one), in this process. A
+line names each game that would differ: one that could not be taken over, or whose state or results
+would be others. No game is changed. The status is 1 if a game would differ. No server may have the
+directory meanwhile: check a copy of it.
+
 The server prints its address once it listens. Clients of other machines need a token, which they
 send as 'Authorization: Bearer TOKEN'. It is the first line of --token-file, or the value of the
 environment variable ` + tokenVariable + `. Probes need no token. A page sends it with a WebSocket,
@@ -61,15 +68,19 @@ One client, which is a remote address, can take only so much from the others: se
 
 INT, TERM, HUP and QUIT let the running lines end; a second signal ends the server at once.
 
-Exit status: 0 after a signal, 1 if serving failed, 2 for wrong usage, 3 if the disk has failed
+Exit status: 0 after a signal, 1 if serving or a check failed, 2 for wrong usage, 3 if the disk has failed
 under --data: nothing that was answered is lost, and a new start goes on.`,
 		Example: `  hypertoken serve
   hypertoken serve --data /var/lib/hypertoken
+  hypertoken serve --data copy-of-games --core new.wasm --check-upgrade
   hypertoken serve --demo
   curl --data-binary @examples/blackjack.jsonl http://127.0.0.1:9464/v1/engines/table
   hypertoken serve --listen :9464 --token-file token --tls-cert cert.pem --tls-key key.pem`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
+			if isCheck {
+				return checkUpgrade(c, &f)
+			}
 			o.MaxBody, o.MaxLine, o.MaxBuffered, o.InProcess = int64(maxBody), int64(maxLine), int64(maxBuffered),
 				f.inProcess
 			var err error
@@ -85,6 +96,9 @@ under --data: nothing that was answered is lost, and a new start goes on.`,
 	f.register(c.Flags())
 	flags := c.Flags()
 	f.registerData(flags)
+	flags.BoolVar(&isCheck, "check-upgrade", false,
+		"serve nothing: replay the games of --data by the core that they are with and by the one of --core, and say "+
+			"which would differ")
 	flags.StringVar(&listen, "listen", "127.0.0.1:9464", "serve at this `address`; port 0 takes any free port")
 	flags.StringVar(&tokenFile, "token-file", "",
 		"require the token in the first line of this `file`, at least 16 characters")
@@ -172,6 +186,9 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, o serve.Options) e
 	defer func() { _ = h.Shutdown(context.Background()) }()
 	if o.IsDurable = store.disk != nil; o.IsDurable && !c.Flags().Changed("engine-idle") {
 		o.EngineIdle = engineIdle
+	}
+	if store.disk != nil {
+		o.Collectors = append(o.Collectors, disk.NewCollector(store.disk))
 	}
 	s, err := serve.New(h, o)
 	if err != nil {

@@ -100,8 +100,9 @@ var table = map[string]row{
 	"browser/test/agree": {application, "host journal wasm workerproc", ""},
 	"cmd/hypertoken": {application, "cmd/hypertoken/internal/bench cmd/hypertoken/internal/coredev " +
 		"cmd/hypertoken/internal/describe cmd/hypertoken/internal/jsonl cmd/hypertoken/internal/licenses " +
-		"cmd/hypertoken/internal/serve cmd/hypertoken/internal/top cmd/hypertoken/internal/torture host internal/fast " +
-		"internal/printable internal/replay internal/trace internal/version journal workerproc",
+		"cmd/hypertoken/internal/serve cmd/hypertoken/internal/top cmd/hypertoken/internal/torture " +
+		"cmd/hypertoken/internal/upgrade host internal/fast internal/printable internal/replay internal/trace " +
+		"internal/version journal wasm workerproc",
 		"hypertoken/journal/disk github.com/dustin/go-humanize github.com/spf13/cobra github.com/spf13/pflag golang.org/x/term"},
 	"cmd/hypertoken/internal/bench": {application, "host internal/printable internal/version journal wasm",
 		"github.com/dustin/go-humanize github.com/hashicorp/go-hclog github.com/hashicorp/go-plugin " +
@@ -131,10 +132,11 @@ var table = map[string]row{
 	"cmd/hypertoken/internal/torture": {application, "host internal/fast internal/printable internal/tap ipc journal",
 		"hypertoken/journal/disk github.com/anishathalye/porcupine github.com/cespare/xxhash/v2 github.com/shirou/gopsutil/v4 " +
 			"github.com/vmihailenco/msgpack/v5"},
-	"examples/dealer":         {application, "host workerproc", ""},
-	"internal/corebench":      {application, "", ""},
-	"internal/rename":         {application, "", ""},
-	"internal/sabotage/catch": {application, "internal/sabotage", ""},
+	"cmd/hypertoken/internal/upgrade": {application, "internal/migration journal wasm", "github.com/cespare/xxhash/v2"},
+	"examples/dealer":                 {application, "host workerproc", ""},
+	"internal/corebench":              {application, "", ""},
+	"internal/rename":                 {application, "", ""},
+	"internal/sabotage/catch":         {application, "internal/sabotage", ""},
 }
 
 // embedded has the modules of a program that embeds the library, on whatever system. Porcupine,

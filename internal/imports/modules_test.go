@@ -4,14 +4,16 @@ import (
 	"bytes"
 	"encoding/json"
 	"os/exec"
+	"strings"
 	"testing"
 )
 
 // nested has the modules of their own in this repository, by folder, and what their packages may
-// import beside the standard library. This module links them into applications only.
+// import beside the standard library. This module links the store on disk, into applications only.
 var nested = map[string]row{
 	"journal/disk": {library, "journal",
 		"github.com/cespare/xxhash/v2 github.com/cockroachdb/pebble/v2 github.com/prometheus/client_golang"},
+	"examples/sqlitestore": {application, "journal", "modernc.org/sqlite"},
 }
 
 // required returns the modules that a module requires, with their versions.
@@ -37,10 +39,24 @@ func required(t *testing.T, folder string) map[string]string {
 	return versions
 }
 
-// A module of its own is tested with the versions that applications of this module get.
+// A module of its own that the root requires is tested with the versions that applications get.
 func TestTheVersionsOfModulesAgree(t *testing.T) {
 	root := required(t, "../..")
+	isLinked := func(folder string) bool {
+		for path := range root {
+			if strings.HasSuffix(path, "/"+folder) {
+				return true
+			}
+		}
+		return false
+	}
+	if !isLinked("journal/disk") {
+		t.Error("the root does not require journal/disk")
+	}
 	for folder := range nested {
+		if !isLinked(folder) {
+			continue
+		}
 		for path, version := range required(t, "../../"+folder) {
 			if want, isRequired := root[path]; isRequired && version != want {
 				t.Errorf("%s requires %s %s, the root requires %s", folder, path, version, want)

@@ -39,6 +39,7 @@ func TestARenamedModule(t *testing.T) {
 	}
 	run("go", "vet", "./...") // builds it all
 	run("go", "-C", "journal/disk", "vet", "./...")
+	run("go", "-C", "examples/sqlitestore", "vet", "./...")
 	if unformatted := run("gofmt", "-l", "cmd", "host", "internal", "integration"); unformatted != "" {
 		t.Errorf("not formatted: %s", unformatted)
 	}

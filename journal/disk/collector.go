@@ -31,11 +31,13 @@ func NewCollector(s *Store) prometheus.Collector {
 	}
 	c.sync = desc("sync_seconds", "How long it took to force the log onto the disk.")
 	c.batch = desc("batch_calls", "Batches by their number of appends and installs.")
+	c.minFree = desc("min_free_bytes", "Options.MinFree: if less is free, the store takes nothing that needs room.")
 	c.healthy = desc("healthy", "1 if the store takes appends, 0 if the disk is full or the store has failed.")
+	c.failed = desc("failed", "1 if the store has failed for good.")
 	return c
 }
 
-const metricPrefix = "hypertoken_journal_"
+const metricPrefix = "hypertoken_store_"
 
 // metric is a figure and how it is read.
 type metric struct {
@@ -57,9 +59,10 @@ func gauge(name, help string, read func(*Stats) float64) metric {
 }
 
 type collector struct {
-	store                *Store
-	metrics              []metric
-	sync, batch, healthy *prometheus.Desc
+	store   *Store
+	metrics []metric
+
+	sync, batch, minFree, healthy, failed *prometheus.Desc
 }
 
 // Describe implements prometheus.Collector.
@@ -67,9 +70,9 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, m := range c.metrics {
 		ch <- m.desc
 	}
-	ch <- c.sync
-	ch <- c.batch
-	ch <- c.healthy
+	for _, d := range []*prometheus.Desc{c.sync, c.batch, c.minFree, c.healthy, c.failed} {
+		ch <- d
+	}
 }
 
 // Collect implements prometheus.Collector.
@@ -80,11 +83,19 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	ch <- constHistogram(c.sync, &st.SyncSeconds)
 	ch <- constHistogram(c.batch, &st.BatchCalls)
-	healthy := 1.0
-	if c.store.Health() != nil {
-		healthy = 0
+	gauge := func(desc *prometheus.Desc, value float64) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value)
 	}
-	ch <- prometheus.MustNewConstMetric(c.healthy, prometheus.GaugeValue, healthy)
+	gauge(c.minFree, float64(c.store.o.MinFree))
+	gauge(c.healthy, oneIf(c.store.Health() == nil))
+	gauge(c.failed, oneIf(c.store.Err() != nil))
+}
+
+func oneIf(isTrue bool) float64 {
+	if isTrue {
+		return 1
+	}
+	return 0
 }
 
 func constHistogram(desc *prometheus.Desc, h *Histogram) prometheus.Metric {

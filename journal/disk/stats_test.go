@@ -57,7 +57,7 @@ func TestFigures(t *testing.T) {
 		t.Fatal(err)
 	}
 	var documented []string
-	for _, m := range regexp.MustCompile("(?m)^\\| `(hypertoken_journal_[a-z_]+)`").FindAllSubmatch(readme, -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `(hypertoken_store_[a-z_]+)`").FindAllSubmatch(readme, -1) {
 		documented = append(documented, string(m[1]))
 	}
 	slices.Sort(documented)

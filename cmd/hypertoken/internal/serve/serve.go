@@ -96,6 +96,9 @@ type Options struct {
 	// https://games.example. Pages of the server's own origin may always use it.
 	AllowedOrigins []string
 
+	// Collectors are collectors of further metrics, which /metrics shows beside the host's and the
+	// server's own.
+	Collectors []prometheus.Collector
 	// Logger gets each request at the debug level, and failures of the server as warnings. In the
 	// long run it gets at most one warning a second with the same message.
 	Logger *slog.Logger
@@ -212,6 +215,11 @@ func New(h *host.Host, o Options) (*Server, error) {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := metrics.Register(registry, h); err != nil {
 		return nil, fmt.Errorf("serve: registering the metrics: %w", err)
+	}
+	for _, c := range o.Collectors {
+		if err := registry.Register(c); err != nil {
+			return nil, fmt.Errorf("serve: registering further metrics: %w", err)
+		}
 	}
 	s := &Server{o: o, host: h, buffers: newBuffers(o.MaxBuffered), hosts: newHosts(o),
 		cross: http.NewCrossOriginProtection(),
