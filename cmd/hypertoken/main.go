@@ -101,6 +101,7 @@ core compiled to WebAssembly, and part of this program.
   hypertoken run game.jsonl              play a game from a file
   echo '{"type":"game:start"}' | hypertoken run
   hypertoken serve                       serve engines over HTTP, with metrics
+  hypertoken journal list --data games   list, read, check and back up stored games
   hypertoken top                         show the workers of a server, live
   hypertoken actions                     list the actions and their payloads
   hypertoken core new my-game            write a core of your own
@@ -124,8 +125,8 @@ reader.`,
 	root.Version = version.String()
 	root.SetVersionTemplate("hypertoken {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRun(), newServe(), newVerify(), newTorture(), newBench(), newTop(), newActions(), newCore(),
-		newVersion(), newWorker())
+	root.AddCommand(newRun(), newServe(), newVerify(), newJournal(), newTorture(), newBench(), newTop(), newActions(),
+		newCore(), newVersion(), newWorker())
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "completion" {

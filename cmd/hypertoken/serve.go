@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"runtime"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"hypertoken/cmd/hypertoken/internal/journals"
 	"hypertoken/cmd/hypertoken/internal/serve"
 	"hypertoken/host"
 	"hypertoken/journal/disk"
@@ -20,7 +22,7 @@ func newServe() *cobra.Command {
 	f := hostFlags{workers: runtime.GOMAXPROCS(0), server: true}
 	o := serve.Defaults()
 	maxBody, maxLine, maxBuffered := byteSize(o.MaxBody), byteSize(o.MaxLine), byteSize(o.MaxBuffered)
-	var listen, tokenFile, certFile, keyFile string
+	var listen, tokenFile, certFile, keyFile, backupDir string
 	var isCheck bool
 	c := &cobra.Command{
 		Use:   "serve [flags]",
@@ -31,6 +33,7 @@ func newServe() *cobra.Command {
                             An action with a "key" runs once, however often its line comes
   GET, with an upgrade      the same over a WebSocket, with a message for each answer
   GET /v1/engines[/NAME]    the engines, and where they run; ?prefix=&after=&limit= for pages
+  POST /v1/backup           copies all journals to a new directory in --backup-dir; the body is {"name":NAME}
   DELETE /v1/engines/NAME   ends an engine and forgets it
   GET /metrics              metrics for Prometheus
   GET /healthz, /readyz     for probes; /readyz says why the server is not ready
@@ -56,6 +59,10 @@ its newest snapshot, by that core and by the one of --core (or the built-in one)
 line names each game that would differ: one that could not be taken over, or whose state or results
 would be others. No game is changed. The status is 1 if a game would differ. No server may have the
 directory meanwhile: check a copy of it.
+
+With --backup-dir, a client that has the token can have the server copy all journals, as of one
+moment, while it goes on serving: 'hypertoken journal backup --server URL NAME' does. Clients choose
+the name, and not the place.
 
 The server prints its address once it listens. Clients of other machines need a token, which they
 send as 'Authorization: Bearer TOKEN'. It is the first line of --token-file, or the value of the
@@ -90,7 +97,7 @@ under --data: nothing that was answered is lost, and a new start goes on.`,
 			if o.TLS, err = readCertificate(certFile, keyFile); err != nil {
 				return usageError{err}
 			}
-			return runServer(c, listen, &f, o)
+			return runServer(c, listen, &f, backupDir, o)
 		},
 	}
 	f.register(c.Flags())
@@ -99,6 +106,8 @@ under --data: nothing that was answered is lost, and a new start goes on.`,
 	flags.BoolVar(&isCheck, "check-upgrade", false,
 		"serve nothing: replay the games of --data by the core that they are with and by the one of --core, and say "+
 			"which would differ")
+	flags.StringVar(&backupDir, "backup-dir", "",
+		"let clients with the token make backups of --data in this `directory` (default no backups)")
 	flags.StringVar(&listen, "listen", "127.0.0.1:9464", "serve at this `address`; port 0 takes any free port")
 	flags.StringVar(&tokenFile, "token-file", "",
 		"require the token in the first line of this `file`, at least 16 characters")
@@ -158,7 +167,7 @@ type storeError struct{ error }
 
 func (e storeError) Unwrap() error { return e.error }
 
-func runServer(c *cobra.Command, listen string, f *hostFlags, o serve.Options) error {
+func runServer(c *cobra.Command, listen string, f *hostFlags, backupDir string, o serve.Options) error {
 	ctx := c.Context()
 	o.Logger = f.logger()
 	options, err := f.options()
@@ -174,9 +183,15 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, o serve.Options) e
 			o.Logger.Warn(lowered)
 		}
 	}
+	if err := checkBackupDir(backupDir, f.data, o.Token); err != nil {
+		return usageError{err}
+	}
 	store, err := f.openData()
 	if err != nil {
 		return err
+	}
+	if backupDir != "" {
+		o.Backup = func(name string) (uint64, error) { return journals.Backup(store.disk, backupDir, name) }
 	}
 	defer store.close(o.Logger)
 	h, err := f.open(ctx, store.Store)
@@ -228,6 +243,25 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, o serve.Options) e
 		return storeError{fmt.Errorf("--data: nothing is stored any more, start the server again: %w", store.disk.Err())}
 	}
 	return err
+}
+
+// checkBackupDir fails for a --backup-dir that can't be used. It is called before the store is
+// opened.
+func checkBackupDir(dir, data, token string) error {
+	if dir == "" {
+		return nil
+	}
+	switch info, err := os.Stat(dir); {
+	case data == "":
+		return errors.New("--backup-dir goes with --data: without it there is nothing to back up")
+	case token == "":
+		return errors.New("--backup-dir needs a token, also on this machine: name a --token-file")
+	case err != nil:
+		return fmt.Errorf("--backup-dir: %w", err)
+	case !info.IsDir():
+		return fmt.Errorf("--backup-dir: %s is no directory", dir)
+	}
+	return nil
 }
 
 // untilFailed calls stop if the store fails for good, and returns ctx. The goroutine ends with

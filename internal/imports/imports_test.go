@@ -99,10 +99,10 @@ var table = map[string]row{
 
 	"browser/test/agree": {application, "host journal wasm workerproc", ""},
 	"cmd/hypertoken": {application, "cmd/hypertoken/internal/bench cmd/hypertoken/internal/coredev " +
-		"cmd/hypertoken/internal/describe cmd/hypertoken/internal/jsonl cmd/hypertoken/internal/licenses " +
-		"cmd/hypertoken/internal/serve cmd/hypertoken/internal/top cmd/hypertoken/internal/torture " +
-		"cmd/hypertoken/internal/upgrade host internal/fast internal/printable internal/replay internal/trace " +
-		"internal/version journal wasm workerproc",
+		"cmd/hypertoken/internal/describe cmd/hypertoken/internal/journals cmd/hypertoken/internal/jsonl " +
+		"cmd/hypertoken/internal/licenses cmd/hypertoken/internal/serve cmd/hypertoken/internal/top " +
+		"cmd/hypertoken/internal/torture cmd/hypertoken/internal/upgrade host internal/fast internal/msgjson " +
+		"internal/printable internal/replay internal/trace internal/version journal wasm workerproc",
 		"hypertoken/journal/disk github.com/dustin/go-humanize github.com/spf13/cobra github.com/spf13/pflag golang.org/x/term"},
 	"cmd/hypertoken/internal/bench": {application, "host internal/printable internal/version journal wasm",
 		"github.com/dustin/go-humanize github.com/hashicorp/go-hclog github.com/hashicorp/go-plugin " +
@@ -115,14 +115,16 @@ var table = map[string]row{
 	"cmd/hypertoken/internal/describe":         {application, "host internal/printable", ""},
 	"cmd/hypertoken/internal/describe/builtin": {application, "", "github.com/vmihailenco/msgpack/v5"},
 	"cmd/hypertoken/internal/describe/write":   {application, "cmd/hypertoken/internal/describe", ""},
+	"cmd/hypertoken/internal/journals": {application, "internal/printable journal wasm",
+		"github.com/cespare/xxhash/v2"},
 	"cmd/hypertoken/internal/jsonl": {application,
 		"cmd/hypertoken/internal/nearest host internal/msgjson internal/printable",
 		"github.com/dustin/go-humanize github.com/vmihailenco/msgpack/v5"},
 	"cmd/hypertoken/internal/licenses":          {application, "", ""},
 	"cmd/hypertoken/internal/licenses/generate": {application, "", ""},
 	"cmd/hypertoken/internal/nearest":           {application, "", ""},
-	"cmd/hypertoken/internal/serve": {application, "browser cmd/hypertoken/internal/jsonl host internal/calm " +
-		"internal/printable metrics wasm",
+	"cmd/hypertoken/internal/serve": {application, "browser cmd/hypertoken/internal/journals cmd/hypertoken/internal/jsonl " +
+		"host internal/calm internal/printable journal metrics wasm",
 		"github.com/coder/websocket github.com/dustin/go-humanize github.com/prometheus/client_golang golang.org/x/sys " +
 			"golang.org/x/time"},
 	"cmd/hypertoken/internal/top": {application, "internal/printable",

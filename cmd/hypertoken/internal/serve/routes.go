@@ -94,6 +94,7 @@ func (s *Server) routes(registry *prometheus.Registry) (http.Handler, error) {
 		{pattern: "/metrics", methods: map[string]handler{"GET": s.scrape(exposition)}, watching: true},
 		{pattern: "/openapi.json", methods: map[string]handler{"GET": s.describe}},
 		{pattern: "/v1/status", methods: map[string]handler{"GET": s.status}, watching: true},
+		{pattern: "/v1/backup", methods: map[string]handler{"POST": s.makeBackup}},
 		{pattern: "/v1/engines", methods: map[string]handler{"GET": s.listEngines}, talking: true},
 		{pattern: "/v1/engines/{name}", methods: map[string]handler{"GET": s.getEngine, "POST": s.talk, "DELETE": s.deleteEngine}, talking: true},
 		{pattern: "/", methods: nil},

@@ -99,6 +99,13 @@ type Options struct {
 	// Collectors are collectors of further metrics, which /metrics shows beside the host's and the
 	// server's own.
 	Collectors []prometheus.Collector
+
+	// Backup writes a copy of the host's store under a name that a client gives, and returns the
+	// bytes of its files. It is nil if there are no backups. It needs a Token. If its error is
+	// [journals.ErrBackupName] or [journals.ErrBackupExists], it is the client's; others are the
+	// server's.
+	Backup func(name string) (bytes uint64, err error)
+
 	// Logger gets each request at the debug level, and failures of the server as warnings. In the
 	// long run it gets at most one warning a second with the same message.
 	Logger *slog.Logger
@@ -139,6 +146,9 @@ func (o *Options) validate() error {
 	if o.Token != "" && len(o.Token) < MinToken {
 		return fmt.Errorf("the token has %d bytes, want at least %d: `openssl rand -hex 16` makes one", len(o.Token),
 			MinToken)
+	}
+	if o.Backup != nil && o.Token == "" {
+		return errors.New("--backup-dir needs a token, also on this machine: name a --token-file")
 	}
 	for _, f := range []struct {
 		flag             string
@@ -191,6 +201,7 @@ type Server struct {
 	document  []byte
 	log       *slog.Logger
 	logQueue  *logQueue
+	backups   backups
 
 	// draining ends once the server stops: each conversation then ends at its next line. life ends
 	// when the server has stopped, or when its time for that is over.
@@ -284,9 +295,13 @@ func (s *Server) Check(a net.Addr) error {
 	return nil
 }
 
-// Wait waits until the engines that clients were deleting at the end are deleted. Call it after
-// the host's Shutdown, which ends the actions that these deletions wait for.
-func (s *Server) Wait() { s.engines.background.Wait() }
+// Wait waits until the engines that clients were deleting at the end are deleted, and until a
+// backup that is being made is complete. Call it after the host's Shutdown, which ends the actions
+// that these deletions wait for, and before the store is closed.
+func (s *Server) Wait() {
+	s.engines.background.Wait()
+	s.backups.running.Wait()
+}
 
 // Serve serves a listener, which it closes, until ctx ends. Then it accepts nothing more, lets the
 // lines that run end, and returns nil; after DrainTimeout it cuts off what still runs.

@@ -1,0 +1,104 @@
+package journals_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"hypertoken/cmd/hypertoken/internal/journals"
+)
+
+func TestAddressesOfServers(t *testing.T) {
+	for address, says := range map[string]string{
+		"127.0.0.1:9464": "", "http://h": "", "https://h:1/base/": "",
+		"ftp://h": `the scheme is "ftp"`, "http://": "names no host", "http://[": "is not a URL such as",
+	} {
+		_, err := journals.NewClient(address, "", nil)
+		if (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: %v, want %q", address, err, says)
+		}
+	}
+}
+
+// A list is asked for in pages, with the token, at a path below that of the address.
+func TestTheClientReadsAllPages(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer secret" || r.URL.Path != "/base/v1/engines" {
+			t.Errorf("got %s with %q", r.URL, r.Header)
+		}
+		switch q := r.URL.Query(); q.Get("after") {
+		case "":
+			fmt.Fprint(w, `{"engines":[{"name":"p1","sequence":3},{"name":"p2"}],"next":"p2"}`)
+		case "p2":
+			if q.Get("prefix") != "p" {
+				t.Errorf("got %q", q)
+			}
+			fmt.Fprint(w, `{"engines":[{"name":"p3"}]}`)
+		}
+	}))
+	defer server.Close()
+	c, err := journals.NewClient(server.URL+"/base", "secret", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := func(most int) (names []string) {
+		if err := c.List(t.Context(), "p", "", func(i journals.Info) bool {
+			names = append(names, i.Name)
+			return len(names) < most
+		}); err != nil {
+			t.Error(err)
+		}
+		return names
+	}
+	if names := list(9); !slices.Equal(names, []string{"p1", "p2", "p3"}) {
+		t.Errorf("got %q", names)
+	}
+	if names := list(1); !slices.Equal(names, []string{"p1"}) {
+		t.Errorf("got %q", names)
+	}
+}
+
+func TestAnswersOfServersThatRefuse(t *testing.T) {
+	answer := func(w http.ResponseWriter) {}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { answer(w) }))
+	defer server.Close()
+	c, err := journals.NewClient(server.URL, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, a := range map[string]struct {
+		answer func(w http.ResponseWriter)
+		says   string
+	}{
+		"an error": {func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusConflict)
+			fmt.Fprint(w, `{"error":{"code":"exists","message":"it is\u001b[2J there"}}`)
+		}, "exists: it is?[2J there"},
+		"no token": {func(w http.ResponseWriter) {
+			w.WriteHeader(http.StatusUnauthorized)
+			fmt.Fprint(w, `{"error":{"code":"unauthorized","message":"no"}}`)
+		}, "--token-file or HYPERTOKEN_TOKEN give the token"},
+		"a proxy": {func(w http.ResponseWriter) { w.WriteHeader(http.StatusBadGateway) }, "answers 502"},
+		"a redirect, which would be shown the token": {func(w http.ResponseWriter) {
+			w.Header().Set("Location", "http://elsewhere.example")
+			w.WriteHeader(http.StatusFound)
+		}, "answers 302"},
+		"another program": {func(w http.ResponseWriter) { fmt.Fprint(w, "<html>") }, "does not answer as"},
+	} {
+		answer = a.answer
+		if _, err := c.Backup(t.Context(), "x"); err == nil || !strings.Contains(err.Error(), a.says) {
+			t.Errorf("%s: %v, want %q", name, err, a.says)
+		}
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	ended := errors.New("interrupted")
+	cancel(ended)
+	if err := c.Delete(ctx, "x"); !errors.Is(err, ended) {
+		t.Errorf("an interrupted call: %v", err)
+	}
+}

@@ -1,0 +1,129 @@
+// Package journals reads, checks, copies and deletes the journals of a directory, for 'hypertoken
+// journal'. It works on the store itself, without a host and without workers.
+package journals
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"hypertoken/journal"
+)
+
+// Source is a store that lists its journals and keeps their history.
+type Source interface {
+	journal.Lister
+	journal.Historian
+	journal.CoreKeeper
+}
+
+// MaxPage is how many names are read at once.
+const MaxPage = 1000
+
+// List iterates over the journals whose names start with prefix and sort behind after, by name.
+// If an error ends the list, it is in the last pair.
+func List(ctx context.Context, s journal.Lister, prefix, after string) iter.Seq2[journal.Info, error] {
+	return func(yield func(journal.Info, error) bool) {
+		for {
+			page, err := answer(ctx, func(done func([]journal.Info, error)) { s.List(prefix, after, MaxPage, done) })
+			if err != nil {
+				yield(journal.Info{}, err)
+				return
+			}
+			for _, info := range page {
+				if !yield(info, nil) {
+					return
+				}
+			}
+			if len(page) < MaxPage {
+				return
+			}
+			after = page[len(page)-1].Name
+		}
+	}
+}
+
+// ErrUnknown is the error for a name that no journal has.
+var ErrUnknown = errors.New("there is no journal of that name")
+
+// Find returns what a store tells of one journal. It fails with [ErrUnknown] if there is none.
+func Find(ctx context.Context, s journal.Lister, name string) (journal.Info, error) {
+	page, err := answer(ctx, func(done func([]journal.Info, error)) { s.List(name, "", 1, done) })
+	if err != nil {
+		return journal.Info{}, err
+	}
+	// The name itself sorts before all others that begin with it.
+	if name == "" || len(page) == 0 || page[0].Name != name {
+		return journal.Info{}, fmt.Errorf("%q: %w: 'hypertoken journal list' shows the names", name, ErrUnknown)
+	}
+	return page[0], nil
+}
+
+// partSize is about how many bytes of entries are read at once.
+const partSize = 1 << 20
+
+// Entry is an entry of a journal with its sequence.
+type Entry struct {
+	journal.Entry
+	Sequence uint64
+	// Keys are the keys of the action, or of the batch that ends with it.
+	Keys []string
+}
+
+// Entries iterates over the entries of a journal from one sequence to another, both included,
+// oldest first. If an error ends it, the error is in the last pair. An entry's Type and Payload
+// are valid until the next one.
+func Entries(ctx context.Context, s journal.Historian, name string, from, to uint64) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		for from <= to {
+			part, err := answer(ctx, func(done func(journal.Part, error)) { s.Range(name, from, partSize, done) })
+			if err == nil && part.Count == 0 {
+				err = fmt.Errorf("%q has no entry of the sequence %d", name, from)
+			}
+			if err != nil {
+				yield(Entry{}, err)
+				return
+			}
+			keys := map[uint64][]string{}
+			for _, k := range part.Keyed {
+				keys[k.Sequence] = append(keys[k.Sequence], k.Key)
+			}
+			for e, err := range journal.Entries(part.Entries) {
+				if from > to || !yield(Entry{e, from, keys[from]}, err) || err != nil {
+					return
+				}
+				from++
+			}
+		}
+	}
+}
+
+// Delete forgets journals with all their history.
+func Delete(ctx context.Context, s journal.Store, name string) error {
+	ended := make(chan error, 1)
+	s.Delete(name, journal.DoneFunc(func(err error) { ended <- err }))
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// answer makes a call of a store and waits for its end, or for the end of ctx.
+func answer[T any](ctx context.Context, call func(done func(T, error))) (T, error) {
+	type outcome struct {
+		value T
+		err   error
+	}
+	ended := make(chan outcome, 1)
+	call(func(value T, err error) { ended <- outcome{value, err} })
+	select {
+	case o := <-ended:
+		return o.value, o.err
+	case <-ctx.Done():
+		var none T
+		return none, context.Cause(ctx)
+	}
+}
