@@ -65,10 +65,8 @@ func (h *Engines) newDriver(name string, o OpenOptions) *Driver {
 func openJournal(ctx context.Context, e *Driver, setup []byte, opening Opening) error {
 	h := e.engines
 	what := fmt.Sprintf("open %q", e.name)
-	limited, cancel := h.clock.Limit(ctx, h.config.OpenTimeout, fault.OwnCause{Err: fault.ErrTimeout.Because(
-		context.DeadlineExceeded, "not done after %v (OpenTimeout)", h.config.OpenTimeout)})
+	limited, cancel := h.limitOpening(ctx)
 	defer cancel()
-	defer context.AfterFunc(h.life, cancel)()
 	if err := h.cores.keep(limited, h, what); err != nil {
 		return err
 	}
@@ -94,6 +92,18 @@ func openJournal(ctx context.Context, e *Driver, setup []byte, opening Opening) 
 	e.work.shed = h.keyBytes.Load() > h.config.MaxKeyBytes
 	e.unlockAndDeliver(false)
 	return nil
+}
+
+// limitOpening returns a context that ends with ctx, after OpenTimeout, and with the host. The caller
+// calls free when it needs the context no more.
+func (h *Engines) limitOpening(ctx context.Context) (limited context.Context, free func()) {
+	limited, cancel := h.clock.Limit(ctx, h.config.OpenTimeout, fault.OwnCause{Err: fault.ErrTimeout.Because(
+		context.DeadlineExceeded, "not done after %v (OpenTimeout)", h.config.OpenTimeout)})
+	stop := context.AfterFunc(h.life, cancel)
+	return limited, func() {
+		stop()
+		cancel()
+	}
 }
 
 // createJournal places an engine from what it begins with, and stores that only then: the store never
