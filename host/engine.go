@@ -26,7 +26,7 @@ type seam interface {
 	DispatchAsync(ctx context.Context, c *driver.Call, actionType string, payload any, d driver.Choice)
 	DispatchBatch(ctx context.Context, mode driver.Mode, members driver.Members,
 		whole driver.Choice) (driver.BatchResult, error)
-	State(ctx context.Context) (driver.Result, error)
+	State(ctx context.Context, wantsDigest bool) (driver.Result, error)
 	// Position answers Digest, too. what names the call in errors.
 	Position(ctx context.Context, what string) (driver.Result, error)
 	StateAt(ctx context.Context, sequence uint64) (driver.Result, error)
@@ -102,9 +102,14 @@ func (e *Engine) DispatchBatch(ctx context.Context, mode BatchMode, members []Ac
 }
 
 // State returns the whole state as one value: a map of agents, gameLoop, gameState, locked, stack,
-// zones and so on. It sees what was dispatched before.
-func (e *Engine) State(ctx context.Context) (Result, error) {
-	r, err := e.seam.State(ctx)
+// zones and so on. It sees what was dispatched before. The only option is [WithDigest], which adds the
+// digest of the same state.
+func (e *Engine) State(ctx context.Context, opts ...DispatchOption) (Result, error) {
+	d := chosen(opts)
+	if d != (dispatch{WantsDigest: d.WantsDigest}) {
+		return Result{}, badInput("State: an option is for actions; WithDigest is the only one for State")
+	}
+	r, err := e.seam.State(ctx, d.WantsDigest)
 	return resultOf(r), err
 }
 

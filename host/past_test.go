@@ -317,3 +317,31 @@ func TestStateAtOfAnotherCore(t *testing.T) {
 		t.Errorf("a core that nobody has: %v", err)
 	}
 }
+
+// The digest that comes with a state is that of the same state, whatever runs meanwhile.
+func TestStateWithDigest(t *testing.T) { everywhere(t, testStateWithDigest) }
+
+func testStateWithDigest(t *testing.T) {
+	e := open(t, newHost(t, host.Options{}), "e", deck(5))
+	m := play(t, e, 4)
+	for k := range 20 {
+		f := e.DispatchAsync(t.Context(), "stack:reverse", nil)
+		r, err := e.State(t.Context(), host.WithDigest())
+		if err != nil || !r.HasDigest || r.Sequence != uint64(5+k) {
+			t.Fatalf("the state has the sequence %d and a digest, %v, %v", r.Sequence, r.HasDigest, err)
+		}
+		if at, err := e.DigestAt(t.Context(), r.Sequence); err != nil || at != r.Digest {
+			t.Errorf("at %d: %v, want %v, %v", r.Sequence, r.Digest, at, err)
+		}
+		if _, err := f.Wait(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if r, err := e.State(t.Context()); err != nil || r.HasDigest {
+		t.Errorf("without the option: %v, %v", r.HasDigest, err)
+	}
+	if _, err := e.State(t.Context(), host.WithDigest(), host.Key("k")); !errors.Is(err, host.ErrBadInput) {
+		t.Errorf("an option for actions: %v", err)
+	}
+	m.check(t, e, 3)
+}

@@ -30,6 +30,9 @@ func newServe() *cobra.Command {
                             An action with a "key" runs once, however often its line comes
   GET, with an upgrade      the same over a WebSocket, with a message for each answer
   GET /v1/engines[/NAME]    the engines, and where they run; ?prefix=&after=&limit= for pages
+  GET /v1/engines/NAME/state
+                            the whole state with its sequence and its digest; with ?at=N as it was
+                            at an earlier sequence
   DELETE /v1/engines/NAME   ends an engine and forgets it
   GET /metrics              metrics for Prometheus
   GET /healthz, /readyz     for probes; /readyz says why the server is not ready

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 
 	"hypertoken/internal/fault"
 	"hypertoken/internal/migration"
@@ -88,13 +89,14 @@ func (e *Driver) loadAt(ctx context.Context, what string, sequence uint64) (*jou
 
 // historyError gives the store's refusal to read a part of a history its code.
 func historyError(what string, err error) error {
+	code := fault.ErrBadInput
 	switch {
 	case errors.Is(err, journal.ErrTrimmed):
-		return fault.ErrHistoryTrimmed.Because(err, "%s: %v", what, errors.Unwrap(err))
-	case errors.Is(err, journal.ErrRefused):
-		return fault.ErrBadInput.Because(err, "%s: %v", what, errors.Unwrap(err))
+		code = fault.ErrHistoryTrimmed
+	case !errors.Is(err, journal.ErrRefused):
+		return err
 	}
-	return err
+	return code.Because(err, "%s: %s", what, strings.TrimPrefix(errors.Unwrap(err).Error(), "journal: "))
 }
 
 // newPast returns a driver for the state that a part of a journal leads to. The caller calls stop.
@@ -120,11 +122,7 @@ func (p *Driver) answerPast(ctx context.Context, kind ipc.Kind, what string, s *
 	if kind == ipc.State {
 		c.waitForDigest()
 	}
-	if err := c.takeRoom(ctx); err != nil {
-		return Result{}, err
-	}
-	p.submit(c, true)
-	r, err := c.await(ctx)
+	r, err := c.ask(ctx)
 	if err == nil && kind == ipc.Digest {
 		r = Result{Sequence: r.Sequence, HasDigest: true, Digest: binary.LittleEndian.Uint64(r.Raw)}
 	}
