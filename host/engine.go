@@ -26,9 +26,11 @@ type seam interface {
 	DispatchAsync(ctx context.Context, c *driver.Call, actionType string, payload any, d driver.Choice)
 	DispatchBatch(ctx context.Context, mode driver.Mode, members driver.Members,
 		whole driver.Choice) (driver.BatchResult, error)
-	State(ctx context.Context) (driver.Result, error)
+	State(ctx context.Context, wantsDigest bool) (driver.Result, error)
 	// Position answers Digest, too. what names the call in errors.
 	Position(ctx context.Context, what string) (driver.Result, error)
+	StateAt(ctx context.Context, sequence uint64) (driver.Result, error)
+	DigestAt(ctx context.Context, sequence uint64) (driver.Result, error)
 	Journal(ctx context.Context) (*journal.Stored, error)
 	Listen(event string) *events.Listener[driver.Event]
 	Place() driver.Place
@@ -100,9 +102,14 @@ func (e *Engine) DispatchBatch(ctx context.Context, mode BatchMode, members []Ac
 }
 
 // State returns the whole state as one value: a map of agents, gameLoop, gameState, locked, stack,
-// zones and so on. It sees what was dispatched before.
-func (e *Engine) State(ctx context.Context) (Result, error) {
-	r, err := e.seam.State(ctx)
+// zones and so on. It sees what was dispatched before. The only option is [WithDigest], which adds the
+// digest of the same state.
+func (e *Engine) State(ctx context.Context, opts ...DispatchOption) (Result, error) {
+	d := chosen(opts)
+	if d != (dispatch{WantsDigest: d.WantsDigest}) {
+		return Result{}, badInput("State: an option is for actions; WithDigest is the only one for State")
+	}
+	r, err := e.seam.State(ctx, d.WantsDigest)
 	return resultOf(r), err
 }
 
@@ -117,6 +124,30 @@ func (e *Engine) Digest(ctx context.Context) (Digest, error) {
 func (e *Engine) Position(ctx context.Context) (Position, error) {
 	r, err := e.seam.Position(ctx, "Position")
 	return Position{Sequence: r.Sequence, Digest: Digest(r.Digest)}, err
+}
+
+// StateAt returns the whole state that the engine had at a sequence, and its digest: at 0 the state that
+// it began with, at the sequence of a [Result] the state after that action. It is computed by a replay
+// on an instance of its own, from the nearest snapshot before, and each result of the replay is held
+// against the one that was acknowledged. The engine goes on meanwhile. StateAt works for a broken
+// engine, too.
+//
+// It takes Options.OpenTimeout at most, and fails with [ErrTimeout] then. It fails with [ErrBadInput]
+// for a sequence beyond the newest that is stored, and if the store is no [journal.Historian]; with
+// [ErrHistoryTrimmed] if the store does not keep that much history: the one in memory keeps what
+// follows the newest snapshot; and with [ErrDiverged] if the replay gives another result. A state that
+// another core has led to is computed by that core in this process, so it fails with
+// [ErrCoreMismatch] if the host does not have that core, or with Options.NoFallback.
+func (e *Engine) StateAt(ctx context.Context, sequence uint64) (Result, error) {
+	r, err := e.seam.StateAt(ctx, sequence)
+	return resultOf(r), err
+}
+
+// DigestAt returns the digest of the state that the engine had at a sequence. It fails as
+// [Engine.StateAt] does.
+func (e *Engine) DigestAt(ctx context.Context, sequence uint64) (Digest, error) {
+	r, err := e.seam.DigestAt(ctx, sequence)
+	return Digest(r.Digest), err
 }
 
 // Journal returns the actions committed since the engine's last snapshot, oldest first, as they are

@@ -44,6 +44,7 @@ Members that a line may have:
   key          an action, a batch    it runs once: the same line with the same key gets the first
                                      answer
   if_sequence  an action, a batch    it fails with conflict unless the engine has this sequence
+  at           state, digest         the answer is for an earlier sequence of the game, from 0 on
   mode         a batch               "atomic", the default: if one action fails, none has an effect;
                                      "independent": every action runs
   timeout      every line            how long the line may take, in milliseconds

@@ -33,6 +33,9 @@ func newServe() *cobra.Command {
                             An action with a "key" runs once, however often its line comes
   GET, with an upgrade      the same over a WebSocket, with a message for each answer
   GET /v1/engines[/NAME]    the engines, and where they run; ?prefix=&after=&limit= for pages
+  GET /v1/engines/NAME/state
+                            the whole state with its sequence and its digest; with ?at=N as it was
+                            at an earlier sequence
   POST /v1/backup           copies all journals to a new directory in --backup-dir; the body is {"name":NAME}
   DELETE /v1/engines/NAME   ends an engine and forgets it
   GET /metrics              metrics for Prometheus

@@ -27,6 +27,7 @@ type Driver struct {
 	listeners events.Listeners[Event]
 	closed    chan struct{} // closed with the engine
 	isOpen    bool          // Open has returned it; Engines.mu guards it
+	isPast    bool          // it reads a state of the past: nobody's live engine, and nothing of it is stored
 
 	// status is what others may know without the lock: bits of statusPlaced and the like.
 	status atomic.Uint32
@@ -257,7 +258,7 @@ func grantPlace(e *Driver, w *pool.Worker, p engine.Place, alone bool) {
 		return
 	case w == nil:
 		e.local = newResident(e, p.Placement)
-		if e.meter.isFallen = !e.engines.config.Rules.InProcess; e.meter.isFallen {
+		if e.meter.isFallen = !e.engines.config.Rules.InProcess && !e.isPast; e.meter.isFallen {
 			sayFellBackLocked(e)
 		}
 	}

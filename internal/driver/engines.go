@@ -73,6 +73,7 @@ type Engines struct {
 	mu        sync.Mutex // guards what follows; it is taken behind an engine's lock
 	isClosing bool
 	drivers   map[string]*Driver // by name
+	pasts     map[*Driver]bool   // those that read states of the past
 	watched   []*Driver          // those for which time has to pass
 }
 
@@ -87,6 +88,7 @@ func New(c Config) *Engines {
 		closed:  make(chan struct{}),
 		wake:    make(chan struct{}, 1),
 		drivers: map[string]*Driver{},
+		pasts:   map[*Driver]bool{},
 	}
 	h.queue = queue.New(&h.clock, c.MaxQueue, c.MaxQueueBytes)
 	_, _ = crand.Read(h.id[:]) // never fails
@@ -190,7 +192,7 @@ func (h *Engines) Drain(ctx context.Context) error {
 	}
 	// A request gives its room back just before it is resolved, both with the engine's lock held.
 	h.mu.Lock()
-	drivers := byAge(slices.Collect(maps.Values(h.drivers)))
+	drivers := h.driversLocked()
 	h.mu.Unlock()
 	for _, e := range drivers {
 		e.mu.Lock()
@@ -206,7 +208,7 @@ func (h *Engines) Shutdown(ctx context.Context) error {
 	h.mu.Lock()
 	isFirst := !h.isClosing
 	h.isClosing = true
-	drivers := byAge(slices.Collect(maps.Values(h.drivers)))
+	drivers := h.driversLocked()
 	h.mu.Unlock()
 	if !isFirst {
 		select {
@@ -245,6 +247,11 @@ func (h *Engines) Shutdown(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// driversLocked returns all drivers, those that read the past too, oldest first. The lock mu is held.
+func (h *Engines) driversLocked() []*Driver {
+	return byAge(slices.AppendSeq(slices.Collect(maps.Values(h.drivers)), maps.Keys(h.pasts)))
+}
+
 // byAge sorts engines, so that what is done to each of them is done in the same order each time.
 func byAge(list []*Driver) []*Driver {
 	slices.SortFunc(list, func(a, b *Driver) int { return cmp.Compare(a.number, b.number) })
@@ -258,4 +265,5 @@ func (h *Engines) forget(e *Driver) {
 	if h.drivers[e.name] == e {
 		delete(h.drivers, e.name)
 	}
+	delete(h.pasts, e)
 }

@@ -65,11 +65,7 @@ func (h *Engines) newDriver(name string, o OpenOptions) *Driver {
 func openJournal(ctx context.Context, e *Driver, setup []byte, opening Opening) error {
 	h := e.engines
 	what := fmt.Sprintf("open %q", e.name)
-	ctx, end := context.WithCancelCause(ctx)
-	defer end(nil)
-	defer context.AfterFunc(h.life, func() { end(fault.OwnCause{Err: fault.Shutdown()}) })()
-	limited, cancel := h.clock.Limit(ctx, h.config.OpenTimeout, fault.OwnCause{Err: fault.ErrTimeout.Because(
-		context.DeadlineExceeded, "not done after %v (OpenTimeout)", h.config.OpenTimeout)})
+	limited, cancel := h.limitOpening(ctx)
 	defer cancel()
 	if err := h.cores.keep(limited, h, what); err != nil {
 		return err
@@ -96,6 +92,20 @@ func openJournal(ctx context.Context, e *Driver, setup []byte, opening Opening) 
 	e.work.shed = h.keyBytes.Load() > h.config.MaxKeyBytes
 	e.unlockAndDeliver(false)
 	return nil
+}
+
+// limitOpening returns a context that ends with ctx, after OpenTimeout, and with the host. The caller
+// calls free when it needs the context no more.
+func (h *Engines) limitOpening(ctx context.Context) (limited context.Context, free func()) {
+	ctx, end := context.WithCancelCause(ctx)
+	limited, cancel := h.clock.Limit(ctx, h.config.OpenTimeout, fault.OwnCause{Err: fault.ErrTimeout.Because(
+		context.DeadlineExceeded, "not done after %v (OpenTimeout)", h.config.OpenTimeout)})
+	stop := context.AfterFunc(h.life, func() { end(fault.OwnCause{Err: fault.Shutdown()}) })
+	return limited, func() {
+		stop()
+		cancel()
+		end(nil)
+	}
 }
 
 // createJournal places an engine from what it begins with, and stores that only then: the store never

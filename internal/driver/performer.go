@@ -206,6 +206,9 @@ func (p *performer) Placed(at engine.Place, replayed uint64) {
 }
 
 func (p *performer) Broken(err error) {
+	if p.isPast { // the question about the past returns the error
+		return
+	}
 	if !p.isOpening { // Open returns the error
 		p.engines.log.Error("an engine is broken", "engine", p.name, "error", err)
 	}
@@ -224,7 +227,9 @@ func (p *performer) Closed() {
 	e := (*Driver)(p)
 	e.heldUntil.Store(0)
 	e.keys.Clear()
-	e.release()
+	if !e.isPast {
+		e.release()
+	}
 	e.engines.forget(e)
 	e.emit(Event{Name: eventShutdown})
 	e.listeners.End()

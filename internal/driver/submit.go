@@ -110,11 +110,15 @@ func (e *Driver) submit(c *Call, mayRun bool) {
 
 // question asks something about the engine, in the order of its actions.
 func (e *Driver) question(ctx context.Context, kind ipc.Kind, what string) (Result, error) {
-	c := newQuestion(ctx, e, kind, what)
+	return newQuestion(ctx, e, kind, what).ask(ctx)
+}
+
+// ask takes room for a question, submits it, and waits for the answer.
+func (c *Call) ask(ctx context.Context) (Result, error) {
 	if err := c.takeRoom(ctx); err != nil {
 		return Result{}, err
 	}
-	e.submit(c, true)
+	c.driver.submit(c, true)
 	return c.await(ctx)
 }
 
@@ -125,9 +129,14 @@ func newQuestion(ctx context.Context, e *Driver, kind ipc.Kind, what string) *Ca
 	return c
 }
 
-// State returns the whole state. It sees what was dispatched before.
-func (e *Driver) State(ctx context.Context) (Result, error) {
-	return e.question(ctx, ipc.State, "State")
+// State returns the whole state, and with its digest if that is wanted. It sees what was dispatched
+// before.
+func (e *Driver) State(ctx context.Context, wantsDigest bool) (Result, error) {
+	c := newQuestion(ctx, e, ipc.State, "State")
+	if wantsDigest {
+		c.waitForDigest()
+	}
+	return c.ask(ctx)
 }
 
 // Position returns the sequence and the digest of the state, both of one moment. It sees what was

@@ -29,9 +29,9 @@ const (
 )
 
 // isReplayCheap reports whether the records since the base cost so little to replay that a snapshot
-// before the engine leaves is not worth writing.
+// before the engine leaves is not worth writing. A machine that is detached writes none.
 func (m *Machine) isReplayCheap() bool {
-	return m.recordBytes <= cheapReplayBytes && m.runTime <= cheapReplayTime && !m.areKeysShed
+	return m.isDetached || m.recordBytes <= cheapReplayBytes && m.runTime <= cheapReplayTime && !m.areKeysShed
 }
 
 // end is the end of each step: it does what waits for the engine to be idle.

@@ -177,11 +177,18 @@ func (m *Machine) Opened(s *journal.Stored) {
 // that it is, every placing uses s.
 func (m *Machine) Created(s *journal.Stored) {
 	m.Opened(s)
-	m.isUnstored = true
+	m.isDetached = true
+}
+
+// ReadsPast tells a machine that is out which part of a journal it reads. Every placing uses s, and the
+// machine never asks anything of the store. Only questions may be dispatched.
+func (m *Machine) ReadsPast(s *journal.Stored) {
+	m.Opened(s)
+	m.isDetached = true
 }
 
 // Kept tells a machine that the store has what its engine began with.
-func (m *Machine) Kept() { m.isUnstored, m.opened = false, nil }
+func (m *Machine) Kept() { m.isDetached, m.opened = false, nil }
 
 // Move gives the place up at once, for a better one, if anything waits there.
 func (m *Machine) Move(now time.Duration) {

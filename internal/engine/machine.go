@@ -101,7 +101,9 @@ type Machine struct {
 	// given up at openedUntil.
 	opened      *journal.Stored
 	openedUntil time.Duration
-	isUnstored  bool // the store does not have it: it is not given up
+	// isDetached says that every placing uses opened, and that nothing is asked of the store: it does not
+	// have the engine yet, or the engine only reads the past.
+	isDetached bool
 	// recordBytes, baseBytes and runTime say what a replay would cost.
 	recordBytes, baseBytes int
 	runTime                time.Duration
@@ -157,7 +159,7 @@ type View struct {
 // View returns how the machine is. Nothing of it changes when the machine does.
 func (m *Machine) View() View {
 	idle := m.isIdle()
-	isUnopened := m.opened == nil || m.isUnstored
+	isUnopened := m.opened == nil || m.isDetached
 	return View{State: m.state, Place: m.place, Sequence: m.sequence, IsIdle: idle,
 		IsResting: idle && m.state != Loading && m.state != Placing && m.snapshot == nil && isUnopened,
 		HasWork:   m.sent.Len() > 0 || m.queued.Len() > 0, IsClosing: m.isClosing, IsTakingOut: m.isTakingOut}

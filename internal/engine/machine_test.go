@@ -525,3 +525,41 @@ func TestAShortJournalNeedsNoSnapshot(t *testing.T) {
 		}
 	}
 }
+
+// A machine that reads the past is placed from what it was handed, again and again, and asks the store
+// for nothing: it takes no snapshot either, however long its journal is.
+func TestAMachineThatReadsThePast(t *testing.T) {
+	b := newBench(t)
+	b.m.config.SnapshotBytes = 1
+	s := &journal.Stored{}
+	for s.Count = range uint64(1000) {
+		s.Entries = journal.AppendEntry(s.Entries, journal.AppendAction(nil, &journal.Action{}, "stack:draw", nil), 1)
+	}
+	s.Count++
+	b.m.ReadsPast(s)
+	ask := func(what string) []string {
+		r := &Request{Kind: ipc.Ready, What: what, Owner: b}
+		return b.step(func(m *Machine, now time.Duration) { m.Dispatch(now, r) })
+	}
+	wantAnswered := func(what string) {
+		t.Helper()
+		if err, isResolved := b.resolved[what]; err != nil || !isResolved {
+			t.Fatalf("%s is answered: %v, %v", what, isResolved, err)
+		}
+	}
+	b.want(ask("first"), "ask alone=false")
+	b.step(func(m *Machine, now time.Duration) { m.Grant(now, here, false) })
+	b.want(b.step(func(m *Machine, now time.Duration) { m.PlaceLost(now, here, new(Death)) }), "ask alone=true")
+	b.step(func(m *Machine, now time.Duration) { m.Grant(now, here, true) })
+	b.answerPlacing(here, s.Count)
+	b.want(b.answer(s.Count, 0))
+	wantAnswered("first")
+	b.want(b.step((*Machine).KeysShed))
+	b.want(b.step((*Machine).TakeOut), "abandon")
+	b.want(ask("second"), "ask alone=false")
+	b.step(func(m *Machine, now time.Duration) { m.Grant(now, here, false) })
+	b.answerPlacing(here, s.Count)
+	b.want(b.step((*Machine).Close))
+	b.want(b.answer(s.Count, 0), "abandon", "closed")
+	wantAnswered("second")
+}

@@ -28,7 +28,7 @@ const openedFor = 100 * time.Millisecond
 // forgetOpened gives up what was loaded when the engine was opened, some time later.
 func (m *Machine) forgetOpened() {
 	switch {
-	case m.opened == nil || m.isUnstored:
+	case m.opened == nil || m.isDetached:
 	case m.openedUntil == 0:
 		m.openedUntil = m.now + openedFor
 	case m.now >= m.openedUntil:

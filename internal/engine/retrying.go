@@ -39,10 +39,10 @@ func (m *Machine) retryLater(err error) {
 // what was sent to the store before.
 func (m *Machine) load(asNewOwner bool) {
 	if s := m.opened; s != nil {
-		if !m.isUnstored {
+		if !m.isDetached {
 			m.opened = nil
 		}
-		if m.isUnstored || !asNewOwner {
+		if m.isDetached || !asNewOwner {
 			m.checkLoaded(s, false, nil)
 			return
 		}

@@ -34,25 +34,11 @@ func IsNeeded(s *journal.Stored, core string) bool {
 // It fails with ErrDiverged if the core gives another result than it did, for a journal that can't be
 // read, and with the error of ctx. what names the call in errors.
 func Migrate(ctx context.Context, what string, s *journal.Stored, core *wasm.Core, to Target) (journal.Base, error) {
-	if err := s.CheckEntries(); err != nil {
-		return journal.Base{}, fmt.Errorf("%s: %w", what, err)
-	}
-	i, err := core.Instantiate(ctx)
+	i, err := Replay(ctx, what, s, core, to.Limits)
 	if err != nil {
 		return journal.Base{}, err
 	}
 	defer func() { _ = i.Close(context.WithoutCancel(ctx)) }()
-	if s.Snapshot {
-		err = i.Restore(ctx, s.Data)
-	} else {
-		err = i.Open(ctx, to.Limits, s.Data)
-	}
-	if err != nil {
-		return journal.Base{}, fmt.Errorf("%s: %w", what, err)
-	}
-	if err := replay(ctx, i, what, s); err != nil {
-		return journal.Base{}, err
-	}
 	base := journal.Base{Sequence: s.Sequence + s.Count, Snapshot: true, Core: to.Core,
 		Keys: append(append([]journal.KeyRecord(nil), s.Keys...), s.Recent...), KeyNumber: s.NewestKeyNumber()}
 	if err := i.Snapshot(ctx, func(chunk []byte) error {
@@ -64,8 +50,37 @@ func Migrate(ctx context.Context, what string, s *journal.Stored, core *wasm.Cor
 	return base, nil
 }
 
-// replay runs the entries of a journal.
-func replay(ctx context.Context, i *wasm.Instance, what string, s *journal.Stored) error {
+// Replay returns an instance of the core that wrote a journal, with the state that the journal ends with.
+// limits are those of an engine that begins with a setup. Replay fails as [Migrate] does. The caller
+// closes the instance.
+func Replay(ctx context.Context, what string, s *journal.Stored, core *wasm.Core,
+	limits wasm.Limits) (*wasm.Instance, error) {
+	if err := s.CheckEntries(); err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	i, err := core.Instantiate(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if s.Snapshot {
+		err = i.Restore(ctx, s.Data)
+	} else {
+		err = i.Open(ctx, limits, s.Data)
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", what, err)
+	} else {
+		err = replayEntries(ctx, i, what, s)
+	}
+	if err != nil {
+		_ = i.Close(context.WithoutCancel(ctx))
+		return nil, err
+	}
+	return i, nil
+}
+
+// replayEntries runs the entries of a journal.
+func replayEntries(ctx context.Context, i *wasm.Instance, what string, s *journal.Stored) error {
 	sequence := s.Sequence
 	for entry, err := range journal.Entries(s.Entries) {
 		if err != nil {

@@ -20,6 +20,7 @@ var Suites = map[string]Suite{
 	"events":        {"host", "^TestEvents$", ""},
 	"killed worker": {"host", "^TestKilledBetweenTwoFrames$", ""},
 	"lost entry":    {"host", "^TestAJournalThatHasLostAnEntryIsFoundOut$/^on_workers$", ""},
+	"past":          {"host", "^TestStateAt$/^in_process$", ""},
 	"one owner":     {"host", "^TestAJournalHasOneOwner$", ""},
 	"connection":    {"ipc", "^TestConn", ""},
 	"failed start":  {"internal/process", "^TestWhatCannotBeStarted$/^no_program$", ""},

@@ -68,12 +68,7 @@ func Answer(ctx context.Context, engine *host.Engine, q *Request, n int) ([]byte
 	case State:
 		return answerState(ctx, engine, q)
 	case Digest:
-		a, err := position(ctx, engine)
-		if err != nil {
-			return Failure(err), nil
-		}
-		// The answer has the digest already.
-		return (q.Want &^ WantDigest).append(fmt.Appendf(nil, `{"digest":"%v"`, a.digest), a), nil
+		return answerDigest(ctx, engine, q), nil
 	case Batch:
 		return answerBatch(ctx, engine, q, n)
 	}
@@ -109,36 +104,58 @@ func outcome(line []byte, n int, w Want, result host.Result, err error) ([]byte,
 // is no value of a core.
 const CodeBadResult = "bad_result"
 
-// stateTries is how often the state is asked for, if the digest is wanted too and others change
-// the engine in between.
-const stateTries = 5
-
-// answerState returns the whole state. The digest that is wanted is of the same moment, or
-// missing.
+// answerState returns the whole state, now or at the sequence that the line names. The digest that is
+// wanted is that of the same state.
 func answerState(ctx context.Context, engine *host.Engine, q *Request) ([]byte, error) {
-	for try := 1; ; try++ {
-		state, err := engine.State(ctx)
-		if err != nil {
-			return Failure(err), nil
-		}
-		a := after{sequence: state.Sequence}
-		if q.Want&WantDigest != 0 {
-			at, err := position(ctx, engine)
-			if err != nil {
-				return Failure(err), nil
-			}
-			if at.sequence == state.Sequence {
-				a = at
-			} else if try < stateTries {
-				continue
-			}
-		}
-		line, err := msgjson.Append([]byte(`{"state":`), state.Raw)
-		if err != nil {
-			return Error(CodeBadResult, err.Error()), err
-		}
-		return q.Want.append(line, a), nil
+	state, err := stateOf(ctx, engine, q)
+	if err != nil {
+		return Failure(err), nil
 	}
+	line, err := msgjson.Append([]byte(`{"state":`), state.Raw)
+	if err != nil {
+		return Error(CodeBadResult, err.Error()), err
+	}
+	return q.Want.append(line, after{state.Sequence, false, state.HasDigest, state.Digest}), nil
+}
+
+// stateOf returns the state that a line asks for.
+func stateOf(ctx context.Context, engine *host.Engine, q *Request) (host.Result, error) {
+	if q.HasAt {
+		return engine.StateAt(ctx, q.At)
+	}
+	return engine.State(ctx, q.Options...)
+}
+
+// StateObject returns the answer to a question for a state, now or at the sequence that the request
+// names, as one object with its sequence and its digest. It fails with the host's errors, and, as
+// [Answer] does, if the state is no value.
+func StateObject(ctx context.Context, engine *host.Engine, q *Request) ([]byte, error) {
+	state, err := stateOf(ctx, engine, q)
+	if err != nil {
+		return nil, err
+	}
+	line := fmt.Appendf(nil, `{"sequence":%d,"digest":"%v","state":`, state.Sequence, state.Digest)
+	if line, err = msgjson.Append(line, state.Raw); err != nil {
+		return nil, &host.Error{Code: CodeBadResult, Message: err.Error(), Err: err}
+	}
+	return append(line, '}'), nil
+}
+
+// answerDigest returns the digest, now or at the sequence that the line names.
+func answerDigest(ctx context.Context, engine *host.Engine, q *Request) []byte {
+	var a after
+	var err error
+	if q.HasAt {
+		a.sequence = q.At
+		a.digest, err = engine.DigestAt(ctx, q.At)
+	} else {
+		a, err = position(ctx, engine)
+	}
+	if err != nil {
+		return Failure(err)
+	}
+	// The answer has the digest already.
+	return (q.Want &^ WantDigest).append(fmt.Appendf(nil, `{"digest":"%v"`, a.digest), a)
 }
 
 // position returns an engine's sequence and digest.

@@ -33,8 +33,8 @@ type form struct {
 var forms = []form{
 	{Setup, "setup", []string{"timeout", "want"}},
 	{Action, "type", []string{"payload", "now", "entropy", "key", "if_sequence", "timeout", "want"}},
-	{State, "state", []string{"timeout", "want"}},
-	{Digest, "digest", []string{"timeout", "want"}},
+	{State, "state", []string{"at", "timeout", "want"}},
+	{Digest, "digest", []string{"at", "timeout", "want"}},
 	{Batch, "batch", []string{"mode", "now", "key", "if_sequence", "timeout", "want"}},
 }
 

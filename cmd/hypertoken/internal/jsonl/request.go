@@ -42,6 +42,9 @@ type Request struct {
 	// Timeout is the timeout that the line names, or 0.
 	Timeout time.Duration
 	Want    Want
+	// At is the sequence that a question for the state or the digest is about, if HasAt is true.
+	At    uint64
+	HasAt bool
 	// Alone is true if an action must not be gathered with others into a batch, because it has a
 	// key or a sequence, or wants further members in its answer.
 	Alone bool
@@ -159,6 +162,9 @@ func (q *Request) read(members []msgjson.Member) error {
 				return badLine("timeout: want milliseconds above 0, at most %g", float64(maxTimeout))
 			}
 			q.Timeout = max(1, time.Duration(ms*float64(time.Millisecond)))
+		case "at":
+			q.At, err = sequence(m)
+			q.HasAt = true
 		case "want":
 			q.Want, err = wanted(m)
 			q.Alone = true
@@ -250,10 +256,8 @@ func dispatchOption(m msgjson.Member) (host.DispatchOption, error) {
 		}
 		return host.Now(time.UnixMilli(n)), nil
 	case "if_sequence":
-		if !isInt || n < 0 {
-			return nil, badLine("if_sequence: want a whole number from 0")
-		}
-		return host.IfSequence(uint64(n)), nil
+		of, err := sequence(m)
+		return host.IfSequence(of), err
 	case "entropy":
 		var entropy [16]byte
 		if !isText || len(text) != 2*len(entropy) {
@@ -269,6 +273,15 @@ func dispatchOption(m msgjson.Member) (host.DispatchOption, error) {
 		}
 		return host.Key(text), nil
 	}
+}
+
+// sequence reads a member that is a sequence.
+func sequence(m msgjson.Member) (uint64, error) {
+	n, isInt := msgjson.Int(m.Value)
+	if m.Err != nil || !isInt || n < 0 {
+		return 0, badLine("%s: want a whole number from 0", m.Key)
+	}
+	return uint64(n), nil
 }
 
 func mode(m msgjson.Member) (host.BatchMode, error) {

@@ -25,6 +25,9 @@ var talks = []struct{ line, want string }{
 	{`{"batch":[{"type":"no:such"},{"type":"stack:draw"},{"type":"x","payload":{"a":1e999}}],"mode":"independent"}`, `{"results":[{"n":12,"error":{"code":"unknown_action",`},
 	{`{"type":"stack:peek"}`, `{"n":15,"result":[{"id":"a"}]}`},
 	{`{"state":true,"want":["sequence","changed","digest"]}`, `"zones":{}},"sequence":3,"changed":false,"digest":"DIGEST"}`},
+	{`{"state":true,"at":0,"want":["sequence","digest"]}`, `"zones":{}},"sequence":0,"digest":"DIGEST"}`},
+	{`{"digest":true,"at":2,"want":["sequence"]}`, `{"digest":"DIGEST","sequence":2}`},
+	{`{"digest":true,"at":9}`, `{"error":{"code":"bad_input","message":"DigestAt(9): `},
 	{`{"type":"stack:draw","key":"one"}`, `{"n":16,"result":[{"id":"a"}]}`},
 	{`{"type":"stack:draw","key":"one","want":["digest","sequence"]}`, `{"n":17,"result":[{"id":"a"}],"sequence":4,"digest":"DIGEST"}`},
 }

@@ -41,6 +41,8 @@ var statuses = map[string]int{
 	codeExists:                     http.StatusConflict,
 	codeQuota:                      http.StatusTooManyRequests,
 	host.ErrBadInput.Code:          http.StatusBadRequest,
+	host.ErrEngineNotFound.Code:    http.StatusNotFound,
+	host.ErrHistoryTrimmed.Code:    http.StatusGone,
 	host.ErrPayloadTooLarge.Code:   http.StatusRequestEntityTooLarge,
 	host.ErrOverloaded.Code:        http.StatusServiceUnavailable,
 	host.ErrTimeout.Code:           http.StatusServiceUnavailable,
@@ -97,6 +99,7 @@ func (s *Server) routes(registry *prometheus.Registry) (http.Handler, error) {
 		{pattern: "/v1/backup", methods: map[string]handler{"POST": s.makeBackup}},
 		{pattern: "/v1/engines", methods: map[string]handler{"GET": s.listEngines}, talking: true},
 		{pattern: "/v1/engines/{name}", methods: map[string]handler{"GET": s.getEngine, "POST": s.talk, "DELETE": s.deleteEngine}, talking: true},
+		{pattern: "/v1/engines/{name}/state", methods: map[string]handler{"GET": s.getState}, talking: true},
 		{pattern: "/", methods: nil},
 	}
 	if s.o.Profiles {

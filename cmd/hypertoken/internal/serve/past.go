@@ -1,0 +1,64 @@
+package serve
+
+import (
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"hypertoken/cmd/hypertoken/internal/jsonl"
+	"hypertoken/host"
+)
+
+// The state of an engine, now or at a sequence of its past.
+
+// getState answers with the state of an engine, its sequence and its digest.
+func (s *Server) getState(w http.ResponseWriter, r *http.Request) *problem {
+	name, p := engineName(r)
+	if p != nil {
+		return p
+	}
+	q := &jsonl.Request{Kind: jsonl.State, Options: []host.DispatchOption{host.WithDigest()}}
+	if q.At, q.HasAt, p = sequenceOf(r.URL.Query(), "at"); p != nil {
+		return p
+	}
+	if p := claim(r); p != nil {
+		return p
+	}
+	ctx, cancel := s.lasting(r)
+	defer cancel()
+	engine, done, err := s.engines.use(ctx, name)
+	if err != nil {
+		return problemOf(err)
+	}
+	defer done()
+	c := s.converse(r, name)
+	if c.room, err = c.reserve(ctx, s.engines.gauge(name, stateGauge)); err != nil {
+		return problemOf(err)
+	}
+	defer c.answered()
+	answer, err := jsonl.StateObject(ctx, engine, q)
+	c.room.settle(cap(answer))
+	if err != nil {
+		return problemOf(err)
+	}
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.o.WriteTimeout))
+	w.Header().Set("Content-Type", "application/json")
+	if _, err = w.Write(answer); err == nil { // if the client is gone, it needs no answer
+		_, _ = w.Write([]byte("\n"))
+	}
+	return nil
+}
+
+// sequenceOf reads a parameter that is a sequence. has is false if the request does not have it.
+func sequenceOf(query url.Values, name string) (sequence uint64, has bool, p *problem) {
+	if !query.Has(name) {
+		return 0, false, nil
+	}
+	sequence, err := strconv.ParseUint(query.Get(name), 10, 64)
+	if err != nil {
+		return 0, false, refused(http.StatusBadRequest, host.ErrBadInput.Code, "%s is %q, want a whole number from 0", name,
+			clip(query.Get(name)))
+	}
+	return sequence, true, nil
+}

@@ -1,0 +1,168 @@
+package driver
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+
+	"hypertoken/internal/fault"
+	"hypertoken/internal/migration"
+	"hypertoken/ipc"
+	"hypertoken/journal"
+)
+
+// The state of an engine at a sequence of its past. A driver of its own is placed from the part of the
+// journal that leads there. It is asked one question and closed. It never calls the store, and the
+// engine itself, if it is placed, goes on meanwhile.
+
+// StateAt returns the whole state that the engine had at a sequence, and its digest. It fails with
+// ErrHistoryTrimmed if the store does not keep the journal that far back, and with ErrBadInput for a
+// sequence beyond the newest. It takes no longer than OpenTimeout.
+func (e *Driver) StateAt(ctx context.Context, sequence uint64) (Result, error) {
+	return e.askPast(ctx, ipc.State, fmt.Sprintf("StateAt(%d)", sequence), sequence)
+}
+
+// DigestAt returns the digest of the state that the engine had at a sequence. It fails as StateAt does.
+func (e *Driver) DigestAt(ctx context.Context, sequence uint64) (Result, error) {
+	return e.askPast(ctx, ipc.Digest, fmt.Sprintf("DigestAt(%d)", sequence), sequence)
+}
+
+// askPast asks a question, State or Digest, of the state at a sequence. what names it in errors.
+func (e *Driver) askPast(ctx context.Context, kind ipc.Kind, what string, sequence uint64) (Result, error) {
+	h := e.engines
+	if err := e.beginPast(); err != nil {
+		return Result{}, err
+	}
+	defer h.residents.Done()
+	limited, cancel := h.limitOpening(ctx)
+	defer cancel()
+	s, err := e.loadAt(limited, what, sequence)
+	if err != nil {
+		return Result{}, err
+	}
+	if s.Core != "" && s.Core != h.config.CoreHash {
+		return h.askOldCore(limited, kind, what, s)
+	}
+	p, err := h.newPast(fmt.Sprintf("%s at %d", e.name, sequence), s)
+	if err != nil {
+		return Result{}, err
+	}
+	defer p.stop()
+	r, err := p.answerPast(limited, kind, what, s)
+	return r, h.pastError(what, err)
+}
+
+// beginPast counts a question about the past, so that Shutdown waits for its end: the caller calls
+// Done of residents. It fails with ErrShutdown if the engine is closed.
+func (e *Driver) beginPast() error {
+	h := e.engines
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.isClosing || h.drivers[e.name] != e {
+		return fault.Shutdown()
+	}
+	h.residents.Add(1)
+	return nil
+}
+
+// loadAt asks the store for the journal up to a sequence, and waits.
+func (e *Driver) loadAt(ctx context.Context, what string, sequence uint64) (*journal.Stored, error) {
+	historian, canRead := e.engines.config.Store.(journal.Historian)
+	if !canRead {
+		return nil, badInput("%s: the store can't read the past: it is no journal.Historian", what)
+	}
+	s, err := storeAnswer(ctx, what, func(done func(*journal.Stored, error)) {
+		historian.LoadAt(e.name, sequence, done)
+	})
+	switch {
+	case err != nil:
+		return nil, historyError(what, err)
+	case s == nil:
+		return nil, fault.ErrEngineNotFound.With("%s: the store does not know the engine any more", what)
+	case s.Sequence+s.Count != sequence:
+		return nil, fmt.Errorf("%s: the store has read the journal up to the sequence %d", what, s.Sequence+s.Count)
+	}
+	return s, nil
+}
+
+// historyError gives the store's refusal to read a part of a history its code.
+func historyError(what string, err error) error {
+	code := fault.ErrBadInput
+	switch {
+	case errors.Is(err, journal.ErrTrimmed):
+		code = fault.ErrHistoryTrimmed
+	case !errors.Is(err, journal.ErrRefused):
+		return err
+	}
+	return code.Because(err, "%s: %s", what, strings.TrimPrefix(errors.Unwrap(err).Error(), "journal: "))
+}
+
+// newPast returns a driver for the state that a part of a journal leads to. The caller calls stop.
+func (h *Engines) newPast(name string, s *journal.Stored) (*Driver, error) {
+	p := h.newDriver(name, OpenOptions{})
+	p.isPast = true
+	p.m.ReadsPast(s)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.isClosing {
+		return nil, fault.Shutdown()
+	}
+	h.pasts[p] = true
+	return p, nil
+}
+
+// answerPast asks a driver of the past a question. The bytes of its journal count in the host's queue
+// until the question is answered.
+func (p *Driver) answerPast(ctx context.Context, kind ipc.Kind, what string, s *journal.Stored) (Result, error) {
+	c := newQuestion(ctx, p, kind, what)
+	c.request.Allowed, c.request.Limit = 0, "" // the context is limited
+	c.room.Size += int64(len(s.Data) + len(s.Entries))
+	if kind == ipc.State {
+		c.waitForDigest()
+	}
+	r, err := c.ask(ctx)
+	if err == nil && kind == ipc.Digest {
+		r = Result{Sequence: r.Sequence, HasDigest: true, Digest: binary.LittleEndian.Uint64(r.Raw)}
+	}
+	return r, err
+}
+
+// pastError says of a state that can't be placed why not. The engine itself is not broken.
+func (h *Engines) pastError(what string, err error) error {
+	var broken *fault.Error
+	if !errors.As(err, &broken) || broken.Code != fault.ErrBroken.Code {
+		return err
+	}
+	if fault.CodeOf(broken.Err) != "" {
+		return fmt.Errorf("%s: %w", what, broken.Err)
+	}
+	return fault.ErrBroken.Because(broken.Err, "%s: the state could not be placed %d times (MaxAttempts): %v", what,
+		h.config.Machine.MaxAttempts, broken.Err)
+}
+
+// askOldCore asks a question of the state that a journal of another core leads to. That core answers it,
+// in this process.
+func (h *Engines) askOldCore(ctx context.Context, kind ipc.Kind, what string, s *journal.Stored) (Result, error) {
+	core, err := h.cores.find(ctx, h, what, s.Core)
+	if err != nil {
+		return Result{}, err
+	}
+	i, err := migration.Replay(ctx, what, s, core, h.config.Machine.Limits)
+	if err != nil {
+		return Result{}, err
+	}
+	defer func() { _ = i.Close(context.WithoutCancel(ctx)) }()
+	r := Result{Sequence: s.Sequence + s.Count, HasDigest: true}
+	if r.Digest, err = i.Digest(ctx); err == nil && kind == ipc.State {
+		err = i.State(ctx, func(chunk []byte) error {
+			r.Raw = append(r.Raw, chunk...)
+			return nil
+		})
+	}
+	if err != nil {
+		return Result{}, fmt.Errorf("%s: %w", what, err)
+	}
+	return r, nil
+}
