@@ -187,7 +187,8 @@ func testStateAtRefuses(t *testing.T) {
 			}
 		}
 	}
-	fails("beyond the newest", t.Context(), e, 3, host.ErrBadInput, "At(3): ", "the sequence 3 is beyond the newest one, 2")
+	fails("beyond the newest", t.Context(), e, 3, host.ErrBadInput, "At(3): ",
+		"the sequence 3 is beyond the newest one, 2")
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	fails("a context that has ended", ended, e, 1, host.ErrCanceled, "At(1): ")
@@ -260,7 +261,8 @@ func testStateAtEnds(t *testing.T) {
 	e = nil
 	for e == nil { // opening has the same bound
 		var err error
-		if e, err = hurried.Open(t.Context(), "f", host.EngineOptions{}); err != nil && !errors.Is(err, host.ErrTimeout) {
+		e, err = hurried.Open(t.Context(), "f", host.EngineOptions{})
+		if err != nil && !errors.Is(err, host.ErrTimeout) {
 			t.Fatal(err)
 		}
 	}

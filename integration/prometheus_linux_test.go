@@ -494,7 +494,8 @@ func failingDisk(s *scraped, registry *prometheus.Registry, address string) {
 	syncs := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hypertoken_store_sync_seconds",
 		Buckets: []float64{0.1, 0.2}})
 	registry.MustRegister(failed, damages, started, syncs)
-	all := []string{"HypertokenStoreFailed", "HypertokenSlowSyncs", "HypertokenFileDamaged", "HypertokenServerRestarting"}
+	all := []string{"HypertokenStoreFailed", "HypertokenSlowSyncs", "HypertokenFileDamaged",
+		"HypertokenServerRestarting"}
 	s.until(true, address, func() {
 		failed.Set(1)
 		damages.Inc()

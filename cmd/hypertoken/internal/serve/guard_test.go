@@ -260,8 +260,8 @@ func TestDocumentHasTheRoutes(t *testing.T) {
 				}
 			}
 		}
-		if described != 10 {
-			t.Errorf("%d operations are described, want 10", described)
+		if described != 11 {
+			t.Errorf("%d operations are described, want 11", described)
 		}
 	}
 }

@@ -101,7 +101,8 @@ func TestCheckManyGames(t *testing.T) {
 		w.game(fmt.Sprintf("%04d", k), wasm.Hash(cores.Example), nil, 0)
 	}
 	w.game("last", wasm.Hash(wasm.Builtin()), nil, 0)
-	if sum, reports, err := w.check(t.Context()); err != nil || len(reports) > 0 || sum.Games != 1 || sum.Present != 1001 {
+	sum, reports, err := w.check(t.Context())
+	if err != nil || len(reports) > 0 || sum.Games != 1 || sum.Present != 1001 {
 		t.Errorf("%+v, %q, %v", sum, reports, err)
 	}
 }
