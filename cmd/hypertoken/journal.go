@@ -26,6 +26,7 @@ func newJournal() *cobra.Command {
   hypertoken journal backup --data games copy      copy the directory, as of one moment
   hypertoken journal delete --data games table     forget one, with all its history
   hypertoken journal compact --data games          give back the room of what was deleted
+  hypertoken journal repair --data games           make a directory open again whose log is damaged
 
 A directory is open in one program at a time. While a server has it, ask the server:
 
@@ -40,7 +41,7 @@ other. To restore it, copy it, and start a server with the copy.`,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(newJournalList(), newJournalShow(), newJournalVerify(), newJournalBackup(), newJournalDelete(),
-		newJournalCompact())
+		newJournalCompact(), newJournalRepair())
 	return c
 }
 
@@ -93,28 +94,41 @@ func (f *journalFlags) client() (*journals.Client, error) {
 	return client, nil
 }
 
-// open opens the directory of --data, which has to exist. The caller calls closeJournals.
-func (f *journalFlags) open() (*disk.Store, error) {
+// check fails unless --data names a directory that has journals. It writes nothing.
+func (f *journalFlags) check() error {
 	if f.data == "" {
-		return nil, usageError{errors.New("name the directory of the journals with --data")}
+		return usageError{errors.New("name the directory of the journals with --data")}
 	}
 	exists, err := disk.Exists(f.data)
 	if err == nil && !exists {
-		return nil, usageError{fmt.Errorf("--data: %s has no journals; 'hypertoken serve --data DIR' begins some", f.data)}
+		return usageError{fmt.Errorf("--data: %s has no journals; 'hypertoken serve --data DIR' begins some", f.data)}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("--data: %w", err)
+		return fmt.Errorf("--data: %w", err)
+	}
+	return nil
+}
+
+// open opens the directory of --data, which has to exist. The caller calls closeJournals.
+func (f *journalFlags) open() (*disk.Store, error) {
+	if err := f.check(); err != nil {
+		return nil, err
 	}
 	s, err := disk.Open(f.data, disk.Options{Logger: slog.New(slog.NewTextHandler(standardError,
 		&slog.HandlerOptions{Level: slog.LevelWarn}))})
+	if err != nil {
+		return nil, f.explain(err)
+	}
+	return s, nil
+}
+
+// explain says what to do if the directory could not be opened.
+func (f *journalFlags) explain(err error) error {
 	if errors.Is(err, disk.ErrLocked) {
 		err = fmt.Errorf("%w; stop it, or ask it with --server URL, which list, delete and backup take. "+
 			"The other commands read a backup: 'hypertoken journal backup --server URL NAME' makes one", err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("--data: %w", err)
-	}
-	return s, nil
+	return fmt.Errorf("--data: %w", err)
 }
 
 // closeJournals closes a store. If the command has no other error, it has that of Close.

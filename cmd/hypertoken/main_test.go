@@ -133,6 +133,16 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		ts.Check(err)
 		appendTo(ts, args[0], args[1]+strings.Repeat("x", n)+args[3]+"\n")
 	},
+	// damage DIR changes a byte in the first half of the newest log of a store.
+	"damage": func(ts *testscript.TestScript, _ bool, args []string) {
+		logs, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), "db", "*.log"))
+		ts.Check(err)
+		newest := slices.Max(logs) // the names are numbers of six digits
+		b, err := os.ReadFile(newest)
+		ts.Check(err)
+		b[len(bytes.TrimRight(b, "\x00"))/4] ^= 0x55
+		ts.Check(os.WriteFile(newest, b, 0o600))
+	},
 	// append FILE LINE appends a line to a file.
 	"append": func(ts *testscript.TestScript, _ bool, args []string) { appendTo(ts, args[0], args[1]+"\n") },
 	// harmless NAME... fails unless the outputs, stdout, stderr or a file, have text and no
