@@ -199,8 +199,7 @@ func (s *Store) Install(name string, owner journal.Owner, base journal.Base, don
 		case r.owner != owner:
 			return journal.ErrNotOwner
 		case base.Sequence < r.sequence || base.Sequence > r.newest:
-			return journal.Refused("a base of the sequence %d, the journal has %d to %d", base.Sequence, r.sequence,
-				r.newest)
+			return journal.Refused("a base of the sequence %d is not in %d to %d", base.Sequence, r.sequence, r.newest)
 		}
 		_, err = tx.Exec(`UPDATE journals SET sequence = ?2, base = ?3, core = ?4, updated = ?5 WHERE id = ?1;
 			DELETE FROM entries WHERE id = ?1 AND sequence <= ?2;
