@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"hypertoken/host"
@@ -171,4 +172,26 @@ func TestStoreHealth(t *testing.T) {
 	if err := newHost(t, host.Options{}).StoreHealth(); err != nil {
 		t.Error(err)
 	}
+}
+
+// A host with another core goes on with a snapshot. What it stores behind the snapshot is its own
+// core's, so the next host of that core replays it.
+func TestAnotherCoreGoesOnWithASnapshot(t *testing.T) {
+	store := journal.NewMemory()
+	play := func(core []byte, sequence uint64, action string, payload any) {
+		t.Helper()
+		h := newHost(t, host.Options{Store: store, Core: core})
+		e := open(t, h, "e", deck(5))
+		if r := dispatch(t, e, action, payload); r.Sequence != sequence {
+			t.Fatalf("%s: got %+v, want the sequence %d", action, r, sequence)
+		}
+		if err := e.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The journal is long enough for a snapshot when the engine is closed.
+	play(cores.Test, 1, "game:setProperty", dict{"key": "k", "value": strings.Repeat("long", 5_000)})
+	play(cores.Example, 2, "process:item", dict{"item": 1}) // only this core has the action
+	play(cores.Example, 3, "process:item", dict{"item": 2})
+	play(cores.Test, 4, "stack:reverse", nil)
 }

@@ -81,10 +81,14 @@ func openJournal(ctx context.Context, e *Driver, setup []byte, opening Opening) 
 	case s == nil:
 		return createJournal(limited, e, what, journal.Base{Data: slices.Clone(setup), Core: h.config.CoreHash})
 	}
-	if migration.IsNeeded(s, h.config.CoreHash) {
-		if s, err = migrate(limited, e, what, s); err != nil {
-			return err
-		}
+	switch {
+	case migration.IsNeeded(s, h.config.CoreHash):
+		s, err = migrate(limited, e, what, s)
+	case s.Core != h.config.CoreHash:
+		s, err = adopt(limited, e, what, s)
+	}
+	if err != nil {
+		return err
 	}
 	e.mu.Lock()
 	e.m.Opened(s)
@@ -145,6 +149,17 @@ func migrate(ctx context.Context, e *Driver, what string, s *journal.Stored) (*j
 		err = installBase(ctx, e, what, base)
 	}
 	if err != nil {
+		return nil, err
+	}
+	return &journal.Stored{Base: base, Owner: e.owner}, nil
+}
+
+// adopt makes this host's core the one that goes on with a journal, of which only a snapshot of another
+// core's is left to place: a snapshot opens by its format version.
+func adopt(ctx context.Context, e *Driver, what string, s *journal.Stored) (*journal.Stored, error) {
+	base := s.Base
+	base.Core, base.Keys, base.KeyNumber = e.engines.config.CoreHash, slices.Concat(s.Keys, s.Recent), s.NewestKeyNumber()
+	if err := installBase(ctx, e, what, base); err != nil {
 		return nil, err
 	}
 	return &journal.Stored{Base: base, Owner: e.owner}, nil
