@@ -111,3 +111,18 @@ func TestRows(t *testing.T) {
 		t.Error("the row of another group reads as this one")
 	}
 }
+
+// Whatever a log or its note has in it, reading them ends, and no chunk is found behind the end.
+func FuzzSynced(f *testing.F) {
+	f.Add(appendSynced(nil, 7, 100), []byte("log"))
+	f.Add([]byte{}, bytes.Repeat([]byte{0, 0, 0, 0, 1, 0, 1}, 10_000))
+	f.Fuzz(func(t *testing.T, note, log []byte) {
+		if number, offset, ok := readSynced(note); ok && !bytes.Equal(appendSynced(nil, number, offset), note) {
+			t.Errorf("a note reads as %d and %d", number, offset)
+		}
+		to := int64(len(log)) + 10
+		if at, err := firstInvalid(bytes.NewReader(log), 7, to); err != nil || at > to || at < 0 {
+			t.Errorf("the first invalid byte of %d is %d, %v", len(log), at, err)
+		}
+	})
+}

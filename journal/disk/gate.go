@@ -283,6 +283,9 @@ func (f *gateFile) write(b []byte, write func([]byte) (int, error)) (int, error)
 	}
 	n, err := write(b)
 	f.gate.written.Add(uint64(n))
+	if f.log != nil {
+		f.log.written.Add(int64(n))
+	}
 	if err == nil {
 		return n, nil
 	}

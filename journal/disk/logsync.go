@@ -1,7 +1,11 @@
 package disk
 
 import (
+	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -12,6 +16,9 @@ type logFile struct {
 	logs *logSyncs
 	file vfs.File
 	name string
+	// number is the log's, written the number of bytes that were written to it.
+	number  uint64
+	written atomic.Int64
 
 	mu       sync.Mutex // guards what follows; held while the file is synced by turns
 	isDirty  bool
@@ -24,6 +31,8 @@ type logSyncs struct {
 	isDelayed bool
 	// observe is told how long each sync took.
 	observe func(time.Duration)
+	// synced notes how far logs are synced.
+	synced *syncedNote
 
 	mu    sync.Mutex // guards files
 	files map[*logFile]bool
@@ -35,6 +44,7 @@ func (l *logSyncs) begin(f vfs.File, name string) *logFile {
 		return nil
 	}
 	log := &logFile{logs: l, file: f, name: name}
+	log.number, _ = strconv.ParseUint(strings.TrimSuffix(filepath.Base(name), ".log"), 10, 64)
 	l.mu.Lock()
 	l.files[log] = true
 	l.mu.Unlock()
@@ -49,13 +59,17 @@ func (f *logFile) sync(sync func() error) error {
 		f.mu.Unlock()
 		return nil
 	}
-	return f.logs.measure(sync)
+	return f.syncNow(sync)
 }
 
-func (l *logSyncs) measure(sync func() error) error {
-	start := time.Now()
+// syncNow syncs what was written so far, and notes that.
+func (f *logFile) syncNow(sync func() error) error {
+	written, start := f.written.Load(), time.Now()
 	err := sync()
-	l.observe(time.Since(start))
+	f.logs.observe(time.Since(start))
+	if err == nil {
+		f.logs.synced.note(f.number, written)
+	}
 	return err
 }
 
@@ -67,7 +81,7 @@ func (f *logFile) turn() error {
 		return nil
 	}
 	f.isDirty = false
-	return f.logs.measure(f.file.SyncData)
+	return f.syncNow(f.file.SyncData)
 }
 
 // end syncs a log before it is closed: the next log may only have what follows it.

@@ -57,6 +57,7 @@ func open(fs vfs.FS, dir string, o Options, lock *directoryLock) (*Store, error)
 		s.gate.shut()
 		s.answered.Wait()
 		s.gate.releaseLocks()
+		s.gate.logs.synced.close()
 		return nil, fmt.Errorf("disk: opening %s: %w", dir, err)
 	}
 	s.gate.open(false)
@@ -84,6 +85,7 @@ func newStore(fs vfs.FS, dir string, o Options, lock *directoryLock) *Store {
 	s.reads.arrived.L = &s.reads.mu
 	s.gate = newGate(fs, filepath.Join(dir, pebbleDir), &logSyncs{
 		isDelayed: o.Sync == SyncInterval, observe: s.stats.observeSync, files: map[*logFile]bool{},
+		synced: &syncedNote{fs: fs, path: filepath.Join(dir, syncedName)},
 	})
 	s.gate.onFailure, s.gate.onNoSpace = s.fail, s.space.refuseTables
 	return s
@@ -107,6 +109,9 @@ func (s *Store) openPebble() (err error) {
 	}
 	if cut > 0 {
 		s.o.Logger.Warn("the end of the newest log was torn and is cut off", "dir", s.dir, "bytes", cut)
+	}
+	if err := checkSynced(s.gate.FS, s.dir); err != nil {
+		return err
 	}
 	isDelayed := s.o.Sync == SyncInterval
 	if isDelayed { // before a log is written

@@ -3,6 +3,7 @@ package disk
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -61,6 +62,10 @@ func Repair(dir string, o Options) (logs []Repaired, err error) {
 		}
 		o.Logger.Warn("a damaged log was cut", "log", r.Log, "saved", r.Saved, "kept", r.Kept, "cut", r.Cut)
 		logs = append(logs, r)
+	}
+	// What was cut off may have been synced.
+	if err := fs.Remove(filepath.Join(dir, syncedName)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return logs, err
 	}
 	return logs, nil
 }

@@ -171,6 +171,7 @@ func (s *Store) closeAll() error {
 	s.goroutine.watching.Wait()
 	s.answered.Wait()
 	s.gate.releaseLocks()
+	s.gate.logs.synced.close()
 	return errors.Join(s.Err(), err, s.lock.release())
 }
 
