@@ -15,8 +15,8 @@ import (
 	"hypertoken/journal"
 )
 
-// watchedStore is a store in memory that counts the calls which change something, or take the journal
-// over.
+// watchedStore is a store in memory that counts the calls which change something, or take the
+// journal over.
 type watchedStore struct {
 	journal.Store
 	calls atomic.Int64
@@ -227,8 +227,8 @@ func testStateAtRefuses(t *testing.T) {
 	fails("a closed engine", t.Context(), e, 0, host.ErrShutdown)
 }
 
-// A question about the past ends with its context, with OpenTimeout and with the host, also while the
-// store does not answer.
+// A question about the past ends with its context, with OpenTimeout and with the host, also while
+// the store does not answer.
 func TestStateAtEnds(t *testing.T) { everywhere(t, testStateAtEnds) }
 
 func testStateAtEnds(t *testing.T) {
@@ -308,7 +308,8 @@ func TestStateAtOfAnotherCore(t *testing.T) {
 	m.take(t, e)
 	var old *journal.Stored
 	store.LoadAt("e", 4, func(s *journal.Stored, _ error) { old = s })
-	// The store in memory forgets the old base with the migration; a store that keeps its history does not.
+	// The store in memory forgets the old base with the migration; a store that keeps its history
+	// does not.
 	store.loadAt = func(_ string, _ uint64, done func(*journal.Stored, error)) { done(old, nil) }
 	e = open(t, newHost(t, host.Options{Store: store, Core: cores.Example, Cores: [][]byte{cores.Test}}), "e", nil)
 	m.check(t, e, 4)

@@ -26,8 +26,8 @@ func shuffle(t testing.TB, e *host.Engine, actions int, digests []host.Digest) [
 	return digests
 }
 
-// A store on disk keeps a game from its beginning, over the snapshots that were taken, the ends of the
-// host, and the cores that played it.
+// A store on disk keeps a game from its beginning, over the snapshots that were taken, the ends of
+// the host, and the cores that played it.
 func TestTheWholePastOfAGameOnDisk(t *testing.T) {
 	dir := t.TempDir()
 	var digests []host.Digest
@@ -75,8 +75,8 @@ func TestTheWholePastOfAGameOnDisk(t *testing.T) {
 	}
 }
 
-// How long a state of the past takes of a game of 100,000 actions, on a worker: at sequences all over
-// the game, with the options as they are by default.
+// How long a state of the past takes of a game of 100,000 actions, on a worker: at sequences all
+// over the game, with the options as they are by default.
 func BenchmarkStateAt(b *testing.B) {
 	const actions = 100_000
 	store, err := disk.Open(filepath.Join(b.TempDir(), "store"), disk.Options{Sync: disk.SyncInterval})

@@ -50,9 +50,9 @@ func Migrate(ctx context.Context, what string, s *journal.Stored, core *wasm.Cor
 	return base, nil
 }
 
-// Replay returns an instance of the core that wrote a journal, with the state that the journal ends with.
-// limits are those of an engine that begins with a setup. Replay fails as [Migrate] does. The caller
-// closes the instance.
+// Replay returns an instance of the core that wrote a journal, with the state that the journal
+// ends with. limits are those of an engine that begins with a setup. Replay fails as [Migrate]
+// does. The caller closes the instance.
 func Replay(ctx context.Context, what string, s *journal.Stored, core *wasm.Core,
 	limits wasm.Limits) (*wasm.Instance, error) {
 	if err := s.CheckEntries(); err != nil {
