@@ -348,3 +348,32 @@ func testStateWithDigest(t *testing.T) {
 	}
 	m.check(t, e, 3)
 }
+
+// A core that goes on from a snapshot of another one runs the actions behind it. The journal says so:
+// it is opened again, and its past is read.
+func TestANewCoreGoesOnFromASnapshot(t *testing.T) {
+	store := journal.NewMemory()
+	e := open(t, newHost(t, host.Options{Store: store}), "e", deck(5))
+	for range 600 {
+		dispatch(t, e, "stack:shuffle", nil)
+	}
+	if err := e.Close(t.Context()); err != nil { // with a snapshot
+		t.Fatal(err)
+	}
+	options := host.Options{Store: store, Core: cores.Example}
+	e = open(t, newHost(t, options), "e", nil)
+	base, _, err := e.JournalAt(t.Context(), 600)
+	if err != nil || base.Sequence != 600 {
+		t.Fatalf("the newest base has the sequence %d, %v", base.Sequence, err)
+	}
+	m := moments{states: make([][]byte, 600), digests: make([]host.Digest, 600)}
+	m.take(t, e)
+	dispatch(t, e, "process:item", dict{"item": 1}) // an action that only this core has
+	m.take(t, e)
+	m.check(t, e, 600)
+	m.check(t, e, 601)
+	e = open(t, newHost(t, options), "e", nil) // the former host was killed
+	if digest(t, e) != m.digests[601] {
+		t.Error("opened again, it differs")
+	}
+}

@@ -82,7 +82,7 @@ func openJournal(ctx context.Context, e *Driver, base journal.Base, opening Open
 		base.Data, base.Core = slices.Clone(base.Data), h.config.CoreHash
 		return createJournal(limited, e, what, base)
 	}
-	if migration.IsNeeded(s, h.config.CoreHash) {
+	if s.Core != "" && s.Core != h.config.CoreHash {
 		if s, err = migrate(limited, e, what, s); err != nil {
 			return err
 		}
@@ -135,18 +135,24 @@ func createJournal(ctx context.Context, e *Driver, what string, base journal.Bas
 	return err
 }
 
-// migrate replaces a journal that another core wrote by a snapshot for this host's core.
+// migrate replaces a journal that another core wrote by a snapshot for this host's core. If it is a
+// snapshot already, only the core is noted that runs what will be behind it.
 func migrate(ctx context.Context, e *Driver, what string, s *journal.Stored) (*journal.Stored, error) {
 	o := &e.engines.config
-	core, err := e.engines.cores.find(ctx, e.engines, what, s.Core)
-	if err != nil {
-		return nil, err
+	to := migration.Target{Core: o.CoreHash, Limits: o.Machine.Limits}
+	var base journal.Base
+	if migration.IsNeeded(s, o.CoreHash) {
+		core, err := e.engines.cores.find(ctx, e.engines, what, s.Core)
+		if err != nil {
+			return nil, err
+		}
+		if base, err = migration.Migrate(ctx, what, s, core, to); err != nil {
+			return nil, err
+		}
+	} else {
+		base = migration.Adopt(s, to)
 	}
-	base, err := migration.Migrate(ctx, what, s, core, migration.Target{Core: o.CoreHash, Limits: o.Machine.Limits})
-	if err == nil {
-		err = installBase(ctx, e, what, base)
-	}
-	if err != nil {
+	if err := installBase(ctx, e, what, base); err != nil {
 		return nil, err
 	}
 	return &journal.Stored{Base: base, Owner: e.owner}, nil
