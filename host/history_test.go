@@ -55,8 +55,8 @@ func testHistory(t *testing.T) {
 			t.Errorf("entry %d: %d, %s, the key %q, want %q", k, entry.Sequence, entry.Type, entry.Key, want)
 		}
 	}
-	for _, c := range []struct{ from, to, first, n uint64 }{{1, 1, 1, 1}, {30, 40, 30, 11}, {63, 63, 63, 1}, {61, 0, 61, 3},
-		{64, 63, 0, 0}, {64, 0, 0, 0}, {5, 4, 0, 0}} {
+	for _, c := range []struct{ from, to, first, n uint64 }{{1, 1, 1, 1}, {30, 40, 30, 11}, {63, 63, 63, 1},
+		{61, 0, 61, 3}, {64, 63, 0, 0}, {64, 0, 0, 0}, {5, 4, 0, 0}} {
 		list := read(c.from, c.to)
 		if uint64(len(list)) != c.n || (c.n > 0 && list[0].Sequence != c.first) {
 			t.Errorf("from %d to %d: %d entries", c.from, c.to, len(list))

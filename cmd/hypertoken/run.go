@@ -83,8 +83,8 @@ answers are the same.
 A signal ends the run at once: the running action is withdrawn and has no effect. If standard output
 has no reader any more, as in 'hypertoken run | head -1', the run ends with the next answer.
 
-Exit status: 0 at the end of input; 1 if a line was bad or a result differs; 2 for wrong usage; 128 and the number of the
-signal that ended the run; 141 if standard output has no reader any more.`,
+Exit status: 0 at the end of input; 1 if a line was bad or a result differs; 2 for wrong usage; 128
+and the number of the signal that ended the run; 141 if standard output has no reader any more.`,
 		Example: `  hypertoken run examples/blackjack.jsonl
   hypertoken run --data games --engine table-1 examples/blackjack.jsonl
   printf '%s\n' '{"setup":{"stack":[{"id":"a"},{"id":"b"}]}}' '{"type":"stack:draw"}' | hypertoken run`,
@@ -288,7 +288,8 @@ func (r *runner) answerSetup(ctx context.Context, q *jsonl.Request) error {
 	bounded, cancel := q.Bounded(ctx)
 	defer cancel()
 	if err == nil && q.Core != "" && q.Core != r.host.CoreHash() {
-		err = host.ErrCoreMismatch.With("the game was played by the core %s, and --core is %s", q.Core, r.host.CoreHash())
+		err = host.ErrCoreMismatch.With("the game was played by the core %s, and --core is %s", q.Core,
+			r.host.CoreHash())
 	}
 	switch {
 	case err != nil:

@@ -52,7 +52,8 @@ func (r *Recorded) check(result host.Result, err error) error {
 	case err != nil:
 		return nil
 	case r.HasSequence && result.Sequence != r.Sequence:
-		return host.ErrDiverged.With("the recorded action had the sequence %d, and now has %d", r.Sequence, result.Sequence)
+		return host.ErrDiverged.With("the recorded action had the sequence %d, and now has %d", r.Sequence,
+			result.Sequence)
 	case r.HasChecksum && xxhash.Sum64(result.Raw) != r.Checksum:
 		return host.ErrDiverged.With("the recorded result has the checksum %016x, and that of now %016x", r.Checksum,
 			xxhash.Sum64(result.Raw))
