@@ -349,8 +349,8 @@ func testStateWithDigest(t *testing.T) {
 	m.check(t, e, 3)
 }
 
-// A core that goes on from a snapshot of another one runs the actions behind it. The journal says so:
-// it is opened again, and its past is read.
+// A core that goes on from a snapshot of another one runs the actions behind it. The journal says
+// so: it is opened again, and its past is read.
 func TestANewCoreGoesOnFromASnapshot(t *testing.T) {
 	store := journal.NewMemory()
 	e := open(t, newHost(t, host.Options{Store: store}), "e", deck(5))

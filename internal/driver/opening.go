@@ -135,8 +135,8 @@ func createJournal(ctx context.Context, e *Driver, what string, base journal.Bas
 	return err
 }
 
-// migrate replaces a journal that another core wrote by a snapshot for this host's core. If it is a
-// snapshot already, only the core is noted that runs what will be behind it.
+// migrate replaces a journal that another core wrote by a snapshot for this host's core. If it is
+// a snapshot already, only the core is noted that runs what will be behind it.
 func migrate(ctx context.Context, e *Driver, what string, s *journal.Stored) (*journal.Stored, error) {
 	o := &e.engines.config
 	to := migration.Target{Core: o.CoreHash, Limits: o.Machine.Limits}

@@ -50,8 +50,8 @@ func Migrate(ctx context.Context, what string, s *journal.Stored, core *wasm.Cor
 	return base, nil
 }
 
-// Adopt returns the base of a journal that is a snapshot and nothing else, for the target's core, with
-// all its keys. The core opens the snapshot by its format version.
+// Adopt returns the base of a journal that is a snapshot and nothing else, for the target's core,
+// with all its keys. The core opens the snapshot by its format version.
 func Adopt(s *journal.Stored, to Target) journal.Base {
 	base := s.Base
 	base.Core, base.KeyNumber = to.Core, s.NewestKeyNumber()
