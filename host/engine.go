@@ -32,6 +32,9 @@ type seam interface {
 	StateAt(ctx context.Context, sequence uint64) (driver.Result, error)
 	DigestAt(ctx context.Context, sequence uint64) (driver.Result, error)
 	Journal(ctx context.Context) (*journal.Stored, error)
+	Newest() uint64
+	ReadHistory(ctx context.Context, from uint64) (journal.Part, error)
+	JournalAt(ctx context.Context, at uint64) (*journal.Stored, error)
 	Listen(event string) *events.Listener[driver.Event]
 	Place() driver.Place
 	Reopen(ctx context.Context) error
@@ -102,8 +105,8 @@ func (e *Engine) DispatchBatch(ctx context.Context, mode BatchMode, members []Ac
 }
 
 // State returns the whole state as one value: a map of agents, gameLoop, gameState, locked, stack,
-// zones and so on. It sees what was dispatched before. The only option is [WithDigest], which adds the
-// digest of the same state.
+// zones and so on. It sees what was dispatched before. The only option is [WithDigest], which adds
+// the digest of the same state.
 func (e *Engine) State(ctx context.Context, opts ...DispatchOption) (Result, error) {
 	d := chosen(opts)
 	if d != (dispatch{WantsDigest: d.WantsDigest}) {
@@ -126,18 +129,19 @@ func (e *Engine) Position(ctx context.Context) (Position, error) {
 	return Position{Sequence: r.Sequence, Digest: Digest(r.Digest)}, err
 }
 
-// StateAt returns the whole state that the engine had at a sequence, and its digest: at 0 the state that
-// it began with, at the sequence of a [Result] the state after that action. It is computed by a replay
-// on an instance of its own, from the nearest snapshot before, and each result of the replay is held
-// against the one that was acknowledged. The engine goes on meanwhile. StateAt works for a broken
-// engine, too.
+// StateAt returns the whole state that the engine had at a sequence, and its digest: at 0 the
+// state that it began with, at the sequence of a [Result] the state after that action. It is
+// computed by a replay on an instance of its own, from the nearest snapshot before, and each
+// result of the replay is held against the one that was acknowledged. The engine goes on
+// meanwhile. StateAt works for a broken engine, too.
 //
-// It takes Options.OpenTimeout at most, and fails with [ErrTimeout] then. It fails with [ErrBadInput]
-// for a sequence beyond the newest that is stored, and if the store is no [journal.Historian]; with
-// [ErrHistoryTrimmed] if the store does not keep that much history: the one in memory keeps what
-// follows the newest snapshot; and with [ErrDiverged] if the replay gives another result. A state that
-// another core has led to is computed by that core in this process, so it fails with
-// [ErrCoreMismatch] if the host does not have that core, or with Options.NoFallback.
+// It takes Options.OpenTimeout at most, and fails with [ErrTimeout] then. It fails with
+// [ErrBadInput] for a sequence beyond the newest that is stored, and if the store is no
+// [journal.Historian]; with [ErrHistoryTrimmed] if the store does not keep that much history: the
+// one in memory keeps what follows the newest snapshot; and with [ErrDiverged] if the replay gives
+// another result. A state that another core has led to is computed by that core in this process,
+// so it fails with [ErrCoreMismatch] if the host does not have that core, or with
+// Options.NoFallback.
 func (e *Engine) StateAt(ctx context.Context, sequence uint64) (Result, error) {
 	r, err := e.seam.StateAt(ctx, sequence)
 	return resultOf(r), err

@@ -65,8 +65,8 @@ var (
 	ErrEngineNotFound = fault.ErrEngineNotFound
 	// ErrEngineExists is returned by [Host.Open] with [OpenNew] for a name that the store knows.
 	ErrEngineExists = fault.ErrEngineExists
-	// ErrHistoryTrimmed is returned for a part of an engine's history that the store does not keep any
-	// more. See [journal.ErrTrimmed], which it wraps.
+	// ErrHistoryTrimmed is returned for a part of an engine's history that the store does not keep
+	// any more. See [journal.ErrTrimmed], which it wraps.
 	ErrHistoryTrimmed = fault.ErrHistoryTrimmed
 
 	// ErrUnknownAction is the core's error for an action that it does not have.

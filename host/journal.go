@@ -2,8 +2,13 @@ package host
 
 import (
 	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
 	"iter"
+	"slices"
 
+	"hypertoken/internal/engine"
 	"hypertoken/journal"
 	"hypertoken/wasm"
 )
@@ -21,6 +26,9 @@ type Entry struct {
 	Payload []byte
 	// Checksum is the XXH64 of the result that was acknowledged.
 	Checksum uint64
+	// Key is the [Key] of the action, "" if it had none or if [Engine.Journal] has returned the
+	// entry.
+	Key string
 }
 
 // entriesOf iterates the entries of a journal, which is nil if there is none. What it hands out is the
@@ -36,10 +44,113 @@ func entriesOf(s *journal.Stored) iter.Seq[Entry] {
 				return // the replay will say so
 			}
 			sequence++
-			if !yield(Entry{Sequence: sequence, Now: in.Now, Entropy: in.Entropy, Type: string(in.Type),
-				Payload: bytes.Clone(in.Payload), Checksum: in.Checksum}) {
+			if !yield(entryOf(sequence, &in)) {
 				return
 			}
 		}
 	}
 }
+
+// History iterates over the actions from one sequence to another, both included, that are stored:
+// those behind older snapshots too, as far back as the store keeps them. from is at least 1; 0 for
+// to is the newest when the iteration begins. Memory is bounded, however long the history: it is
+// read in pieces. What is handed out is the caller's.
+//
+// The last pair is an empty entry and an error if the iteration can't go on: [ErrBadInput] for
+// sequences that the engine does not have, and if the store is no [journal.Historian];
+// [ErrHistoryTrimmed] for what the store does not keep; [ErrCanceled] or [ErrTimeout] if ctx ends.
+func (e *Engine) History(ctx context.Context, from, to uint64) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		newest := e.seam.Newest()
+		to := to
+		if to == 0 {
+			to = newest
+		}
+		if from < 1 || to > newest || from > to+1 {
+			yield(Entry{}, badInput("History from %d to %d: the engine has the sequences 1 to %d", from, to, newest))
+			return
+		}
+		for from <= to {
+			part, err := e.seam.ReadHistory(ctx, from)
+			if err != nil {
+				yield(Entry{}, err)
+				return
+			}
+			for entry, err := range entriesOfPart(part) {
+				if err != nil || entry.Sequence > to {
+					if err != nil {
+						yield(Entry{}, err)
+					}
+					return
+				}
+				if !yield(entry, nil) {
+					return
+				}
+			}
+			from += part.Count
+		}
+	}
+}
+
+// entriesOfPart iterates over the entries of a part of a history, with their keys.
+func entriesOfPart(part journal.Part) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		sequence := part.First - 1
+		for in, err := range journal.Entries(part.Entries) {
+			if err != nil {
+				yield(Entry{}, err)
+				return
+			}
+			sequence++
+			entry := entryOf(sequence, &in)
+			entry.Key = keyOf(part.Keyed, sequence, &in)
+			if !yield(entry, nil) {
+				return
+			}
+		}
+	}
+}
+
+// entryOf returns an entry that is the caller's.
+func entryOf(sequence uint64, in *journal.Entry) Entry {
+	return Entry{Sequence: sequence, Now: in.Now, Entropy: in.Entropy, Type: string(in.Type),
+		Payload: bytes.Clone(in.Payload), Checksum: in.Checksum}
+}
+
+// keyOf returns the key that an action had. A batch may have left a record of the same sequence,
+// but for another sum.
+func keyOf(keyed []journal.KeyRecord, sequence uint64, in *journal.Entry) string {
+	first, _ := slices.BinarySearchFunc(keyed, sequence, func(k journal.KeyRecord, sequence uint64) int {
+		return cmp.Compare(k.Sequence, sequence)
+	})
+	if first == len(keyed) || keyed[first].Sequence != sequence {
+		return ""
+	}
+	sum := engine.NewSum(engine.SumOfAction)
+	engine.AddToSum(sum, in.Type)
+	engine.AddToSum(sum, in.Payload)
+	want := [sha256.Size]byte(sum.Sum(nil))
+	for _, k := range keyed[first:] {
+		if k.Sequence == sequence && k.Sum == want {
+			return k.Key
+		}
+	}
+	return ""
+}
+
+// JournalAt returns the newest base of the engine's journal whose sequence is at most at, the
+// setup or a snapshot, and the actions from there up to at: both as they were at one moment, so
+// that no later snapshot comes between. With 0 it returns the oldest base that the store keeps. It
+// fails as [Engine.StateAt] does. The base must not be changed; what the iteration hands out is
+// the caller's.
+func (e *Engine) JournalAt(ctx context.Context, at uint64) (journal.Base, iter.Seq2[Entry, error], error) {
+	s, err := e.seam.JournalAt(ctx, at)
+	if err != nil {
+		return journal.Base{}, nil, err
+	}
+	part := journal.Part{First: s.Sequence + 1, Count: s.Count, Entries: s.Entries, Keyed: s.Recent}
+	return s.Base, entriesOfPart(part), nil
+}
+
+// Newest returns the sequence of the newest action that is known to be stored.
+func (e *Engine) Newest() uint64 { return e.seam.Newest() }

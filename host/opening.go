@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"hypertoken/journal"
 )
 
 // EngineOptions configure an engine.
@@ -11,6 +13,10 @@ type EngineOptions struct {
 	// Setup is what a new engine starts from: a map {stack, source} as the conformance traces have it, any value that
 	// encodes to one, or [Raw]. nil is an empty engine. It is not used if the store knows the name already.
 	Setup any
+	// Snapshot is what a new engine starts from instead of Setup: a base that [Engine.JournalAt]
+	// has returned, of this engine or of one elsewhere. The new engine has the base's sequence and
+	// its keys. Its Core is not looked at. nil is none.
+	Snapshot *journal.Base
 
 	// Timeout is as Options.Timeout, which is its default.
 	Timeout time.Duration
@@ -74,14 +80,41 @@ func (h *Host) Open(ctx context.Context, name string, o EngineOptions) (*Engine,
 		return nil, badInput("Open: EngineOptions.Mode is %v, want OpenOrCreate, OpenExisting or OpenNew", o.Mode)
 	}
 	setup, err := h.options.encodeSetup(o.Setup)
+	base := journal.Base{Data: setup}
+	switch {
+	case o.Snapshot == nil:
+	case o.Setup != nil:
+		err = badInput("Open: EngineOptions has a Setup and a Snapshot; give one of them")
+	default:
+		base = *o.Snapshot
+		err = checkBase(&base)
+	}
 	if err != nil {
 		return nil, err
 	}
-	e, err := h.engines.Open(ctx, name, setup, h.options.forEngine(&o))
+	e, err := h.engines.Open(ctx, name, base, h.options.forEngine(&o))
 	if err != nil {
 		return nil, err
 	}
 	return &Engine{host: h, seam: e}, nil
+}
+
+// checkBase fails for a base that no store has.
+func checkBase(base *journal.Base) error {
+	if !base.Snapshot && base.Sequence > 0 {
+		return badInput("Open: EngineOptions.Snapshot is a setup of the sequence %d; a setup has the sequence 0", base.Sequence)
+	}
+	number := uint64(0)
+	for k := range base.Keys {
+		r := &base.Keys[k]
+		if r.Number <= number || r.Number > base.KeyNumber || r.Sequence > base.Sequence {
+			return badInput("Open: EngineOptions.Snapshot: the key %d has the number %d and the sequence %d; numbers rise, up to "+
+				"KeyNumber, which is %d, and no sequence is beyond that of the base, %d", k, r.Number, r.Sequence,
+				base.KeyNumber, base.Sequence)
+		}
+		number = r.Number
+	}
+	return nil
 }
 
 // Delete forgets a closed engine for good. It fails with [ErrBadInput] where it is open; a name that is not known is

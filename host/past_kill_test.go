@@ -12,8 +12,9 @@ import (
 	"hypertoken/ipc"
 )
 
-// A worker that is killed while it computes a state of the past costs nothing: the state is computed
-// again, on a worker that has taken its place, and the engine, which was there too, goes on.
+// A worker that is killed while it computes a state of the past costs nothing: the state is
+// computed again, on a worker that has taken its place, and the engine, which was there too, goes
+// on.
 func TestAWorkerIsKilledInTheMiddleOfStateAt(t *testing.T) {
 	var countdown atomic.Int64 // to the kill, in events; 0 if nothing is to be killed
 	strikes := func() bool { return countdown.Load() > 0 && countdown.Add(-1) == 0 }

@@ -15,8 +15,8 @@ import (
 	"hypertoken/journal"
 )
 
-// watchedStore is a store in memory that counts the calls which change something, or take the journal
-// over.
+// watchedStore is a store in memory that counts the calls which change something, or take the
+// journal over.
 type watchedStore struct {
 	journal.Store
 	calls atomic.Int64
@@ -227,8 +227,8 @@ func testStateAtRefuses(t *testing.T) {
 	fails("a closed engine", t.Context(), e, 0, host.ErrShutdown)
 }
 
-// A question about the past ends with its context, with OpenTimeout and with the host, also while the
-// store does not answer.
+// A question about the past ends with its context, with OpenTimeout and with the host, also while
+// the store does not answer.
 func TestStateAtEnds(t *testing.T) { everywhere(t, testStateAtEnds) }
 
 func testStateAtEnds(t *testing.T) {
@@ -308,7 +308,8 @@ func TestStateAtOfAnotherCore(t *testing.T) {
 	m.take(t, e)
 	var old *journal.Stored
 	store.LoadAt("e", 4, func(s *journal.Stored, _ error) { old = s })
-	// The store in memory forgets the old base with the migration; a store that keeps its history does not.
+	// The store in memory forgets the old base with the migration; a store that keeps its history
+	// does not.
 	store.loadAt = func(_ string, _ uint64, done func(*journal.Stored, error)) { done(old, nil) }
 	e = open(t, newHost(t, host.Options{Store: store, Core: cores.Example, Cores: [][]byte{cores.Test}}), "e", nil)
 	m.check(t, e, 4)
@@ -346,4 +347,33 @@ func testStateWithDigest(t *testing.T) {
 		t.Errorf("an option for actions: %v", err)
 	}
 	m.check(t, e, 3)
+}
+
+// A core that goes on from a snapshot of another one runs the actions behind it. The journal says
+// so: it is opened again, and its past is read.
+func TestANewCoreGoesOnFromASnapshot(t *testing.T) {
+	store := journal.NewMemory()
+	e := open(t, newHost(t, host.Options{Store: store}), "e", deck(5))
+	for range 600 {
+		dispatch(t, e, "stack:shuffle", nil)
+	}
+	if err := e.Close(t.Context()); err != nil { // with a snapshot
+		t.Fatal(err)
+	}
+	options := host.Options{Store: store, Core: cores.Example}
+	e = open(t, newHost(t, options), "e", nil)
+	base, _, err := e.JournalAt(t.Context(), 600)
+	if err != nil || base.Sequence != 600 {
+		t.Fatalf("the newest base has the sequence %d, %v", base.Sequence, err)
+	}
+	m := moments{states: make([][]byte, 600), digests: make([]host.Digest, 600)}
+	m.take(t, e)
+	dispatch(t, e, "process:item", dict{"item": 1}) // an action that only this core has
+	m.take(t, e)
+	m.check(t, e, 600)
+	m.check(t, e, 601)
+	e = open(t, newHost(t, options), "e", nil) // the former host was killed
+	if digest(t, e) != m.digests[601] {
+		t.Error("opened again, it differs")
+	}
 }

@@ -74,6 +74,10 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	examples, err := filepath.Abs("../../examples")
+	if err != nil {
+		t.Fatal(err)
+	}
 	readme, err := filepath.Abs("../../README.md")
 	if err != nil {
 		t.Fatal(err)
@@ -91,6 +95,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("XDG_CACHE_HOME", cache)
 			env.Setenv("TRACES", traces)
+			env.Setenv("EXAMPLES", examples)
 			env.Setenv("README", readme)
 			env.Setenv("TESTCORE", fmt.Sprintf("%x", sha256.Sum256(cores.Test)))
 			for name, code := range map[string][]byte{"test.wasm": cores.Test, "example.wasm": cores.Example,

@@ -32,6 +32,7 @@ which is flushed at once. So any program can drive it over pipes.
                                    if action K failed it  {"error":{"code":C,"message":M,"index":K}}
   {"state":true}                   the whole state        {"state":{...}}
   {"digest":true}                  its canonical digest   {"digest":"16 hex digits"}
+  {"snapshot":S,...}               goes on from an export {"ok":true}
   anything else                                           {"error":{"code":"bad_input",...}}
 
 Members that a line may have:
@@ -52,6 +53,11 @@ Members that a line may have:
                                      error has these too: the sequence of the state after the line,
                                      whether the line changed the state, and the digest. The digest
                                      is null if it is not known any more
+
+run also takes what GET /v1/engines/NAME/journal of a server answers: a setup with "core", or a
+snapshot with "sequence", "core", "digest" and "keys", and then actions with "sequence" and
+"checksum". It plays them again. An action whose result is another one than the line says, by its
+checksum or its sequence, is answered with code diverged and ends the run.
 
 A batch has 1 to 16384 actions. Each has type, and may have payload, now and entropy. A setup is
 {"stack":[token...],"source":{"stacks":[[token...]...],"reshuffle":{...}}}; every part of it is
@@ -77,8 +83,8 @@ answers are the same.
 A signal ends the run at once: the running action is withdrawn and has no effect. If standard output
 has no reader any more, as in 'hypertoken run | head -1', the run ends with the next answer.
 
-Exit status: 0 at the end of input; 1 if a line was bad; 2 for wrong usage; 128 and the number of the
-signal that ended the run; 141 if standard output has no reader any more.`,
+Exit status: 0 at the end of input; 1 if a line was bad or a result differs; 2 for wrong usage; 128
+and the number of the signal that ended the run; 141 if standard output has no reader any more.`,
 		Example: `  hypertoken run examples/blackjack.jsonl
   hypertoken run --data games --engine table-1 examples/blackjack.jsonl
   printf '%s\n' '{"setup":{"stack":[{"id":"a"},{"id":"b"}]}}' '{"type":"stack:draw"}' | hypertoken run`,
@@ -147,7 +153,7 @@ type runner struct {
 
 func (r *runner) run(ctx context.Context, in io.Reader) error {
 	if r.name == "" {
-		if err := r.setup(ctx, nil); err != nil {
+		if err := r.setup(ctx, host.EngineOptions{}); err != nil {
 			return err
 		}
 	}
@@ -171,7 +177,7 @@ func (r *runner) answerEach(ctx context.Context, lines *jsonl.Reader) error {
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
-		q, err := jsonl.Parse(line, err)
+		q, err := jsonl.ParseExport(line, err)
 		if err == nil {
 			err = r.answer(ctx, q)
 		} else {
@@ -185,16 +191,32 @@ func (r *runner) answerEach(ctx context.Context, lines *jsonl.Reader) error {
 
 // setup replaces the engine by a new one. If the setup is refused, there is no engine until the
 // next setup.
-func (r *runner) setup(ctx context.Context, setup host.Raw) error {
+func (r *runner) setup(ctx context.Context, o host.EngineOptions) error {
 	if err := r.end(ctx, 0); err != nil {
 		return err
 	}
 	r.engines++
-	name, o := fmt.Sprintf("run-%d", r.engines), host.EngineOptions{Setup: setup}
+	name := fmt.Sprintf("run-%d", r.engines)
 	if r.name != "" {
 		name, o.Mode = r.name, host.OpenNew
 	}
 	return r.open(ctx, name, o)
+}
+
+// restore replaces the engine by one that goes on from a snapshot.
+func (r *runner) restore(ctx context.Context, q *jsonl.Request) error {
+	if err := r.setup(ctx, host.EngineOptions{Snapshot: q.Base()}); err != nil || !q.HasDigest {
+		return err
+	}
+	digest, err := r.engine.Digest(ctx)
+	if err == nil && digest != q.Digest {
+		err = host.ErrDiverged.With("the snapshot had the digest %v, and its state has %v", q.Digest, digest)
+	}
+	if err != nil {
+		err = errors.Join(err, r.engine.Delete(ctx))
+		r.engine = nil
+	}
+	return err
 }
 
 func (r *runner) open(ctx context.Context, name string, o host.EngineOptions) error {
@@ -230,7 +252,7 @@ func (r *runner) end(ctx context.Context, refused int) error {
 
 // answer runs one request and writes its line.
 func (r *runner) answer(ctx context.Context, q *jsonl.Request) error {
-	if q.Kind == jsonl.Setup {
+	if q.IsStart() {
 		return r.answerSetup(ctx, q)
 	}
 	if err := r.openNamed(ctx); err != nil {
@@ -239,9 +261,11 @@ func (r *runner) answer(ctx context.Context, q *jsonl.Request) error {
 	first := r.n + 1
 	r.n += q.Actions()
 	var line []byte
+	var err error
 	switch {
 	case r.engine != nil:
-		line, _ = jsonl.Answer(ctx, r.engine, q, first) // if the core's result is no value, the line has that error
+		// If the core's result is no value, the line has that error.
+		line, err = jsonl.Answer(ctx, r.engine, q, first)
 	case q.Kind == jsonl.Action:
 		line, _ = jsonl.Outcome(first, host.Result{}, r.noEngine()) // an error always has a line
 	default:
@@ -250,15 +274,29 @@ func (r *runner) answer(ctx context.Context, q *jsonl.Request) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx) // the end is no answer
 	}
-	return r.write(line)
+	if failed := r.write(line); failed != nil {
+		return failed
+	}
+	if errors.Is(err, host.ErrDiverged) { // all that follows would be another game
+		return errReported
+	}
+	return nil
 }
 
 func (r *runner) answerSetup(ctx context.Context, q *jsonl.Request) error {
 	err := q.ValueError
 	bounded, cancel := q.Bounded(ctx)
 	defer cancel()
-	if err == nil {
-		err = r.setup(bounded, q.Value)
+	if err == nil && q.Core != "" && q.Core != r.host.CoreHash() {
+		err = host.ErrCoreMismatch.With("the game was played by the core %s, and --core is %s", q.Core,
+			r.host.CoreHash())
+	}
+	switch {
+	case err != nil:
+	case q.Kind == jsonl.Snapshot:
+		err = r.restore(bounded, q)
+	default:
+		err = r.setup(bounded, host.EngineOptions{Setup: q.Value})
 	}
 	if err == nil {
 		return r.write(jsonl.Taken(bounded, r.engine, q))
@@ -350,8 +388,8 @@ func (r *runner) answerBatches(ctx context.Context, lines *jsonl.Reader) error {
 		if errors.Is(in.err, io.EOF) {
 			return flush()
 		}
-		q, err := jsonl.Parse(in.line, in.err)
-		if err == nil && q.Kind != jsonl.Setup {
+		q, err := jsonl.ParseExport(in.line, in.err)
+		if err == nil && !q.IsStart() {
 			if err := r.openNamed(ctx); err != nil {
 				return err
 			}

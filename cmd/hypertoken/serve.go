@@ -33,6 +33,8 @@ func newServe() *cobra.Command {
                             An action with a "key" runs once, however often its line comes
   GET, with an upgrade      the same over a WebSocket, with a message for each answer
   GET /v1/engines[/NAME]    the engines, and where they run; ?prefix=&after=&limit= for pages
+  GET /v1/engines/NAME/journal
+                            its actions as lines that run takes; ?from=0 for all that is kept
   GET /v1/engines/NAME/state
                             the whole state with its sequence and its digest; with ?at=N as it was
                             at an earlier sequence

@@ -247,7 +247,8 @@ func (h *Engines) Shutdown(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// driversLocked returns all drivers, those that read the past too, oldest first. The lock mu is held.
+// driversLocked returns all drivers, those that read the past too, oldest first. The lock mu is
+// held.
 func (h *Engines) driversLocked() []*Driver {
 	return byAge(slices.AppendSeq(slices.Collect(maps.Values(h.drivers)), maps.Keys(h.pasts)))
 }

@@ -15,11 +15,11 @@ import (
 
 // How an engine is opened, loaded and forgotten.
 
-// Open creates the engine of a name from a setup, or loads it if the store knows the name. It fails
-// with ErrBadInput if an engine of that name is open, with an ActionError if the core refuses the
-// setup, and with ErrCoreMismatch if the journal of a stored engine needs another core to be
-// replayed.
-func (h *Engines) Open(ctx context.Context, name string, setup []byte, o OpenOptions) (*Driver, error) {
+// Open creates the engine of a name from a base, or loads it if the store knows the name. The
+// base's Core is set here. It fails with ErrBadInput if an engine of that name is open, with an
+// ActionError if the core refuses the setup, and with ErrCoreMismatch if the journal of a stored
+// engine needs another core to be replayed.
+func (h *Engines) Open(ctx context.Context, name string, base journal.Base, o OpenOptions) (*Driver, error) {
 	if name == "" {
 		return nil, badInput("Open: an engine's name must not be empty")
 	}
@@ -37,7 +37,7 @@ func (h *Engines) Open(ctx context.Context, name string, setup []byte, o OpenOpt
 	h.residents.Add(1) // a journal may be replayed by another core here
 	defer h.residents.Done()
 	h.mu.Unlock()
-	if err := openJournal(ctx, e, setup, o.Opening); err != nil {
+	if err := openJournal(ctx, e, base, o.Opening); err != nil {
 		e.stop()
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (h *Engines) newDriver(name string, o OpenOptions) *Driver {
 }
 
 // openJournal loads what is stored, or creates the engine.
-func openJournal(ctx context.Context, e *Driver, setup []byte, opening Opening) error {
+func openJournal(ctx context.Context, e *Driver, base journal.Base, opening Opening) error {
 	h := e.engines
 	what := fmt.Sprintf("open %q", e.name)
 	limited, cancel := h.limitOpening(ctx)
@@ -79,16 +79,13 @@ func openJournal(ctx context.Context, e *Driver, setup []byte, opening Opening) 
 	case s == nil && opening == OpenExisting:
 		return fault.ErrEngineNotFound.With("%s: the store knows no engine of that name", what)
 	case s == nil:
-		return createJournal(limited, e, what, journal.Base{Data: slices.Clone(setup), Core: h.config.CoreHash})
+		base.Data, base.Core = slices.Clone(base.Data), h.config.CoreHash
+		return createJournal(limited, e, what, base)
 	}
-	switch {
-	case migration.IsNeeded(s, h.config.CoreHash):
-		s, err = migrate(limited, e, what, s)
-	case s.Core != h.config.CoreHash:
-		s, err = adopt(limited, e, what, s)
-	}
-	if err != nil {
-		return err
+	if s.Core != "" && s.Core != h.config.CoreHash {
+		if s, err = migrate(limited, e, what, s); err != nil {
+			return err
+		}
 	}
 	e.mu.Lock()
 	e.m.Opened(s)
@@ -98,8 +95,8 @@ func openJournal(ctx context.Context, e *Driver, setup []byte, opening Opening) 
 	return nil
 }
 
-// limitOpening returns a context that ends with ctx, after OpenTimeout, and with the host. The caller
-// calls free when it needs the context no more.
+// limitOpening returns a context that ends with ctx, after OpenTimeout, and with the host. The
+// caller calls free when it needs the context no more.
 func (h *Engines) limitOpening(ctx context.Context) (limited context.Context, free func()) {
 	ctx, end := context.WithCancelCause(ctx)
 	limited, cancel := h.clock.Limit(ctx, h.config.OpenTimeout, fault.OwnCause{Err: fault.ErrTimeout.Because(
@@ -117,6 +114,7 @@ func (h *Engines) limitOpening(ctx context.Context) (limited context.Context, fr
 func createJournal(ctx context.Context, e *Driver, what string, base journal.Base) error {
 	e.mu.Lock()
 	e.m.Created(&journal.Stored{Base: base})
+	e.keys.Load(&journal.Stored{Base: base})
 	e.isOpening = true
 	e.unlockAndDeliver(false)
 	err := ready(ctx, e, what)
@@ -137,28 +135,23 @@ func createJournal(ctx context.Context, e *Driver, what string, base journal.Bas
 	return err
 }
 
-// migrate replaces a journal that another core wrote by a snapshot for this host's core.
+// migrate replaces a journal that another core wrote by a snapshot for this host's core. If it is
+// a snapshot already, only the core is noted that runs what will be behind it.
 func migrate(ctx context.Context, e *Driver, what string, s *journal.Stored) (*journal.Stored, error) {
 	o := &e.engines.config
-	core, err := e.engines.cores.find(ctx, e.engines, what, s.Core)
-	if err != nil {
-		return nil, err
+	to := migration.Target{Core: o.CoreHash, Limits: o.Machine.Limits}
+	var base journal.Base
+	if migration.IsNeeded(s, o.CoreHash) {
+		core, err := e.engines.cores.find(ctx, e.engines, what, s.Core)
+		if err != nil {
+			return nil, err
+		}
+		if base, err = migration.Migrate(ctx, what, s, core, to); err != nil {
+			return nil, err
+		}
+	} else {
+		base = migration.Adopt(s, to)
 	}
-	base, err := migration.Migrate(ctx, what, s, core, migration.Target{Core: o.CoreHash, Limits: o.Machine.Limits})
-	if err == nil {
-		err = installBase(ctx, e, what, base)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &journal.Stored{Base: base, Owner: e.owner}, nil
-}
-
-// adopt makes this host's core the one that goes on with a journal, of which only a snapshot of another
-// core's is left to place: a snapshot opens by its format version.
-func adopt(ctx context.Context, e *Driver, what string, s *journal.Stored) (*journal.Stored, error) {
-	base := s.Base
-	base.Core, base.Keys, base.KeyNumber = e.engines.config.CoreHash, slices.Concat(s.Keys, s.Recent), s.NewestKeyNumber()
 	if err := installBase(ctx, e, what, base); err != nil {
 		return nil, err
 	}

@@ -13,18 +13,19 @@ import (
 	"hypertoken/journal"
 )
 
-// The state of an engine at a sequence of its past. A driver of its own is placed from the part of the
-// journal that leads there. It is asked one question and closed. It never calls the store, and the
-// engine itself, if it is placed, goes on meanwhile.
+// The state of an engine at a sequence of its past. A driver of its own is placed from the part of
+// the journal that leads there. It is asked one question and closed. It never calls the store, and
+// the engine itself, if it is placed, goes on meanwhile.
 
 // StateAt returns the whole state that the engine had at a sequence, and its digest. It fails with
-// ErrHistoryTrimmed if the store does not keep the journal that far back, and with ErrBadInput for a
-// sequence beyond the newest. It takes no longer than OpenTimeout.
+// ErrHistoryTrimmed if the store does not keep the journal that far back, and with ErrBadInput for
+// a sequence beyond the newest. It takes no longer than OpenTimeout.
 func (e *Driver) StateAt(ctx context.Context, sequence uint64) (Result, error) {
 	return e.askPast(ctx, ipc.State, fmt.Sprintf("StateAt(%d)", sequence), sequence)
 }
 
-// DigestAt returns the digest of the state that the engine had at a sequence. It fails as StateAt does.
+// DigestAt returns the digest of the state that the engine had at a sequence. It fails as StateAt
+// does.
 func (e *Driver) DigestAt(ctx context.Context, sequence uint64) (Result, error) {
 	return e.askPast(ctx, ipc.Digest, fmt.Sprintf("DigestAt(%d)", sequence), sequence)
 }
@@ -69,9 +70,9 @@ func (e *Driver) beginPast() error {
 
 // loadAt asks the store for the journal up to a sequence, and waits.
 func (e *Driver) loadAt(ctx context.Context, what string, sequence uint64) (*journal.Stored, error) {
-	historian, canRead := e.engines.config.Store.(journal.Historian)
-	if !canRead {
-		return nil, badInput("%s: the store can't read the past: it is no journal.Historian", what)
+	historian, err := e.historian(what)
+	if err != nil {
+		return nil, err
 	}
 	s, err := storeAnswer(ctx, what, func(done func(*journal.Stored, error)) {
 		historian.LoadAt(e.name, sequence, done)
@@ -113,8 +114,8 @@ func (h *Engines) newPast(name string, s *journal.Stored) (*Driver, error) {
 	return p, nil
 }
 
-// answerPast asks a driver of the past a question. The bytes of its journal count in the host's queue
-// until the question is answered.
+// answerPast asks a driver of the past a question. The bytes of its journal count in the host's
+// queue until the question is answered.
 func (p *Driver) answerPast(ctx context.Context, kind ipc.Kind, what string, s *journal.Stored) (Result, error) {
 	c := newQuestion(ctx, p, kind, what)
 	c.request.Allowed, c.request.Limit = 0, "" // the context is limited
@@ -142,8 +143,8 @@ func (h *Engines) pastError(what string, err error) error {
 		h.config.Machine.MaxAttempts, broken.Err)
 }
 
-// askOldCore asks a question of the state that a journal of another core leads to. That core answers it,
-// in this process.
+// askOldCore asks a question of the state that a journal of another core leads to. That core
+// answers it, in this process.
 func (h *Engines) askOldCore(ctx context.Context, kind ipc.Kind, what string, s *journal.Stored) (Result, error) {
 	core, err := h.cores.find(ctx, h, what, s.Core)
 	if err != nil {

@@ -129,8 +129,8 @@ func newQuestion(ctx context.Context, e *Driver, kind ipc.Kind, what string) *Ca
 	return c
 }
 
-// State returns the whole state, and with its digest if that is wanted. It sees what was dispatched
-// before.
+// State returns the whole state, and with its digest if that is wanted. It sees what was
+// dispatched before.
 func (e *Driver) State(ctx context.Context, wantsDigest bool) (Result, error) {
 	c := newQuestion(ctx, e, ipc.State, "State")
 	if wantsDigest {

@@ -205,8 +205,8 @@ func (m *Machine) snapshotIfDue() {
 }
 
 // takeSnapshot queues a snapshot in front of everything else. It does nothing if a snapshot is
-// under way, or if the machine is detached. An engine without an instance is placed for a snapshot only
-// if keys were shed.
+// under way, or if the machine is detached. An engine without an instance is placed for a snapshot
+// only if keys were shed.
 func (m *Machine) takeSnapshot() {
 	mayPlace := m.areKeysShed && m.state == Out && m.isIdle() && !m.isClosing
 	if m.isDetached || m.snapshot != nil || m.install != nil || (m.state != Live && !mayPlace) {

@@ -180,8 +180,8 @@ func (m *Machine) Created(s *journal.Stored) {
 	m.isDetached = true
 }
 
-// ReadsPast tells a machine that is out which part of a journal it reads. Every placing uses s, and the
-// machine never asks anything of the store. Only questions may be dispatched.
+// ReadsPast tells a machine that is out which part of a journal it reads. Every placing uses s,
+// and the machine never asks anything of the store. Only questions may be dispatched.
 func (m *Machine) ReadsPast(s *journal.Stored) {
 	m.Opened(s)
 	m.isDetached = true

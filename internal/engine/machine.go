@@ -101,8 +101,8 @@ type Machine struct {
 	// given up at openedUntil.
 	opened      *journal.Stored
 	openedUntil time.Duration
-	// isDetached says that every placing uses opened, and that nothing is asked of the store: it does not
-	// have the engine yet, or the engine only reads the past.
+	// isDetached says that every placing uses opened, and that nothing is asked of the store: it
+	// does not have the engine yet, or the engine only reads the past.
 	isDetached bool
 	// recordBytes, baseBytes and runTime say what a replay would cost.
 	recordBytes, baseBytes int

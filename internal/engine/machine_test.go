@@ -526,8 +526,8 @@ func TestAShortJournalNeedsNoSnapshot(t *testing.T) {
 	}
 }
 
-// A machine that reads the past is placed from what it was handed, again and again, and asks the store
-// for nothing: it takes no snapshot either, however long its journal is.
+// A machine that reads the past is placed from what it was handed, again and again, and asks the
+// store for nothing: it takes no snapshot either, however long its journal is.
 func TestAMachineThatReadsThePast(t *testing.T) {
 	b := newBench(t)
 	b.m.config.SnapshotBytes = 1

@@ -56,8 +56,8 @@ var (
 	ErrStoreRefused      = &Error{Code: "store_refused", Message: "the store has refused the action"}
 )
 
-// The errors of opening an engine, and of reading its history. No action ends with one, so they are no
-// outcomes.
+// The errors of opening an engine, and of reading its history. No action ends with one, so they
+// are no outcomes.
 var (
 	ErrEngineNotFound = &Error{Code: "engine_not_found", Message: "the store does not know the engine"}
 	ErrEngineExists   = &Error{Code: "engine_exists", Message: "the store knows the engine already"}

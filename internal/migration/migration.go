@@ -39,8 +39,8 @@ func Migrate(ctx context.Context, what string, s *journal.Stored, core *wasm.Cor
 		return journal.Base{}, err
 	}
 	defer func() { _ = i.Close(context.WithoutCancel(ctx)) }()
-	base := journal.Base{Sequence: s.Sequence + s.Count, Snapshot: true, Core: to.Core,
-		Keys: append(append([]journal.KeyRecord(nil), s.Keys...), s.Recent...), KeyNumber: s.NewestKeyNumber()}
+	base := Adopt(s, to)
+	base.Sequence, base.Snapshot, base.Data = s.Sequence+s.Count, true, nil
 	if err := i.Snapshot(ctx, func(chunk []byte) error {
 		base.Data = append(base.Data, chunk...)
 		return nil
@@ -50,9 +50,18 @@ func Migrate(ctx context.Context, what string, s *journal.Stored, core *wasm.Cor
 	return base, nil
 }
 
-// Replay returns an instance of the core that wrote a journal, with the state that the journal ends with.
-// limits are those of an engine that begins with a setup. Replay fails as [Migrate] does. The caller
-// closes the instance.
+// Adopt returns the base of a journal that is a snapshot and nothing else, for the target's core,
+// with all its keys. The core opens the snapshot by its format version.
+func Adopt(s *journal.Stored, to Target) journal.Base {
+	base := s.Base
+	base.Core, base.KeyNumber = to.Core, s.NewestKeyNumber()
+	base.Keys = append(append([]journal.KeyRecord(nil), s.Keys...), s.Recent...)
+	return base
+}
+
+// Replay returns an instance of the core that wrote a journal, with the state that the journal
+// ends with. limits are those of an engine that begins with a setup. Replay fails as [Migrate]
+// does. The caller closes the instance.
 func Replay(ctx context.Context, what string, s *journal.Stored, core *wasm.Core,
 	limits wasm.Limits) (*wasm.Instance, error) {
 	if err := s.CheckEntries(); err != nil {

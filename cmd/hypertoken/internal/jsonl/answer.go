@@ -59,8 +59,9 @@ func Taken(ctx context.Context, engine *host.Engine, q *Request) []byte {
 }
 
 // Answer runs a request that is no setup, and returns the line of its answer. n is the number of
-// its action, or of the first action of its batch. Answer fails if the core returned something
-// that is no value; the line has this error, too.
+// its action, or of the first action of its batch. Answer fails with [host.ErrDiverged] if the
+// result is another one than a line of an export says, and if the core returned something that is
+// no value; the line has this error, too.
 func Answer(ctx context.Context, engine *host.Engine, q *Request, n int) ([]byte, error) {
 	ctx, cancel := q.Bounded(ctx)
 	defer cancel()
@@ -76,6 +77,10 @@ func Answer(ctx context.Context, engine *host.Engine, q *Request, n int) ([]byte
 	err := q.ValueError
 	if err == nil {
 		result, err = engine.Dispatch(ctx, q.Action, q.Value, q.Options...)
+	}
+	if diverged := q.Recorded.check(result, err); diverged != nil {
+		line, _ := outcome(nil, n, 0, host.Result{}, diverged) // an error always has a line
+		return line, diverged
 	}
 	return outcome(nil, n, q.Want, result, err)
 }
@@ -104,8 +109,8 @@ func outcome(line []byte, n int, w Want, result host.Result, err error) ([]byte,
 // is no value of a core.
 const CodeBadResult = "bad_result"
 
-// answerState returns the whole state, now or at the sequence that the line names. The digest that is
-// wanted is that of the same state.
+// answerState returns the whole state, now or at the sequence that the line names. The digest that
+// is wanted is that of the same state.
 func answerState(ctx context.Context, engine *host.Engine, q *Request) ([]byte, error) {
 	state, err := stateOf(ctx, engine, q)
 	if err != nil {
@@ -126,9 +131,9 @@ func stateOf(ctx context.Context, engine *host.Engine, q *Request) (host.Result,
 	return engine.State(ctx, q.Options...)
 }
 
-// StateObject returns the answer to a question for a state, now or at the sequence that the request
-// names, as one object with its sequence and its digest. It fails with the host's errors, and, as
-// [Answer] does, if the state is no value.
+// StateObject returns the answer to a question for a state, now or at the sequence that the
+// request names, as one object with its sequence and its digest. It fails with the host's errors,
+// and, as [Answer] does, if the state is no value.
 func StateObject(ctx context.Context, engine *host.Engine, q *Request) ([]byte, error) {
 	state, err := stateOf(ctx, engine, q)
 	if err != nil {
@@ -136,7 +141,7 @@ func StateObject(ctx context.Context, engine *host.Engine, q *Request) ([]byte, 
 	}
 	line := fmt.Appendf(nil, `{"sequence":%d,"digest":"%v","state":`, state.Sequence, state.Digest)
 	if line, err = msgjson.Append(line, state.Raw); err != nil {
-		return nil, &host.Error{Code: CodeBadResult, Message: err.Error(), Err: err}
+		return nil, badResult(err)
 	}
 	return append(line, '}'), nil
 }

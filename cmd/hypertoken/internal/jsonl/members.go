@@ -20,6 +20,7 @@ const (
 	State
 	Digest
 	Batch
+	Snapshot
 )
 
 // form describes a kind of line: the member that a line of this kind has, and the other members
@@ -38,25 +39,63 @@ var forms = []form{
 	{Batch, "batch", []string{"mode", "now", "key", "if_sequence", "timeout", "want"}},
 }
 
-// oneOf lists the members of which a line has exactly one.
-const oneOf = "setup, type, state, digest or batch"
-
-// memberForm is the form of an action within a batch.
-var memberForm = form{Action, "type", []string{"payload", "now", "entropy"}}
-
-// known are the members of all forms.
-var known = func() []string {
-	var all []string
-	for _, f := range forms {
-		all = append(all, f.member)
-		for _, other := range f.others {
-			if !slices.Contains(all, other) {
-				all = append(all, other)
-			}
+// exportForms are forms and what lines of an export have beside.
+var exportForms = func() []form {
+	all := append(slices.Clone(forms), form{Snapshot, "snapshot", []string{"sequence", "core", "digest", "keys",
+		"timeout", "want"}})
+	for k := range all {
+		switch all[k].kind {
+		case Setup:
+			all[k].others = append([]string{"core"}, all[k].others...)
+		case Action:
+			all[k].others = append(slices.Clone(all[k].others), "sequence", "checksum")
 		}
 	}
 	return all
 }()
+
+// grammar is which lines there are.
+type grammar struct {
+	forms []form
+	// oneOf lists the members of which a line has exactly one.
+	oneOf string
+	// known are the members of all forms, others those that do not decide the kind of a line.
+	known, others []string
+	// lists are the members that are arrays of objects.
+	lists []string
+}
+
+var (
+	// plain are the lines that clients send. exported are these, and the lines of exports.
+	plain    = newGrammar(forms, "batch")
+	exported = newExportGrammar()
+)
+
+func newExportGrammar() *grammar {
+	g := newGrammar(exportForms, "batch", "keys")
+	// Errors name what people write, and nobody writes an export.
+	g.oneOf, g.others = plain.oneOf, plain.others
+	return g
+}
+
+func newGrammar(forms []form, lists ...string) *grammar {
+	g := &grammar{forms: forms, lists: lists}
+	var members []string
+	for _, f := range forms {
+		members = append(members, f.member)
+		for _, key := range append([]string{f.member}, f.others...) {
+			if !slices.Contains(g.known, key) {
+				g.known = append(g.known, key)
+			}
+		}
+	}
+	g.oneOf = list(members, "or")
+	g.others = slices.DeleteFunc(slices.Clone(g.known), func(key string) bool { return g.index(key) >= 0 })
+	return g
+}
+
+// memberForm is the form of an action within a batch.
+var memberForm = form{Action, "type", []string{"payload", "now", "entropy"}}
 
 // takes reports whether a line of this form may have a member.
 func (f *form) takes(key string) bool { return key == f.member || slices.Contains(f.others, key) }
@@ -73,18 +112,18 @@ func (f *form) check(members []msgjson.Member) error {
 }
 
 // unknown returns the error for the first member that no line may have.
-func unknown(members []msgjson.Member) error {
+func (g *grammar) unknown(members []msgjson.Member) error {
 	for _, m := range members {
-		if slices.Contains(known, m.Key) {
+		if slices.Contains(g.known, m.Key) {
 			continue
 		}
-		if near := nearest.To(m.Key, known); near != "" {
-			isForm := func(m msgjson.Member) bool { return formIndex(m.Key) >= 0 }
+		if near := nearest.To(m.Key, g.known); near != "" {
+			isForm := func(m msgjson.Member) bool { return g.index(m.Key) >= 0 }
 			return &LineError{Message: fmt.Sprintf("there is no member %q: do you mean %q?", clip(m.Key), near),
 				Setup: near == "setup" && !slices.ContainsFunc(members, isForm)}
 		}
-		return badLine("there is no member %q: a line has one of %s, and may have %s", clip(m.Key), oneOf,
-			list(others, "or"))
+		return badLine("there is no member %q: a line has one of %s, and may have %s", clip(m.Key), g.oneOf,
+			list(g.others, "or"))
 	}
 	return nil
 }
@@ -92,7 +131,7 @@ func unknown(members []msgjson.Member) error {
 // unknown returns the error of the first member that a line of this form does not have.
 func (f *form) unknown(members []msgjson.Member) error {
 	for _, m := range members {
-		if slices.Contains(known, m.Key) {
+		if slices.Contains(plain.known, m.Key) {
 			continue
 		}
 		if near := nearest.To(m.Key, append([]string{f.member}, f.others...)); near != "" {
@@ -103,30 +142,27 @@ func (f *form) unknown(members []msgjson.Member) error {
 	return nil
 }
 
-// others are the members that do not decide the kind of a line.
-var others = slices.DeleteFunc(slices.Clone(known), func(key string) bool {
-	return formIndex(key) >= 0
-})
-
-// formIndex returns the index of the form that a member makes a line, or -1.
-func formIndex(key string) int {
-	return slices.IndexFunc(forms, func(f form) bool { return f.member == key })
+// index returns the index of the form that a member makes a line, or -1.
+func (g *grammar) index(key string) int {
+	return slices.IndexFunc(g.forms, func(f form) bool { return f.member == key })
 }
 
-// formOf returns the form of a line with these members, all of which are known.
-func formOf(members []msgjson.Member) (*form, error) {
+// formOf returns the form of a line with these members, all of which are known. A member that is
+// of that form and makes another line by itself, as the digest of a snapshot, decides nothing.
+func (g *grammar) formOf(members []msgjson.Member) (*form, error) {
 	var found *form
 	for _, m := range members {
-		switch i := formIndex(m.Key); {
-		case i < 0:
-		case found != nil:
-			return nil, badLine("want only one of %s", oneOf)
+		i := g.index(m.Key)
+		switch {
+		case i < 0 || (found != nil && found.takes(m.Key)):
+		case found == nil || g.forms[i].takes(found.member):
+			found = &g.forms[i]
 		default:
-			found = &forms[i]
+			return nil, badLine("want only one of %s", g.oneOf)
 		}
 	}
 	if found == nil {
-		return nil, badLine("want one of %s", oneOf)
+		return nil, badLine("want one of %s", g.oneOf)
 	}
 	return found, nil
 }

@@ -48,6 +48,8 @@ type Request struct {
 	// Alone is true if an action must not be gathered with others into a batch, because it has a
 	// key or a sequence, or wants further members in its answer.
 	Alone bool
+	// Recorded is what a line of an export says of the recorded game.
+	Recorded
 	// Members are the actions of a batch, and Mode is its mode.
 	Members []Member
 	Mode    host.BatchMode
@@ -78,6 +80,9 @@ func (q *Request) Actions() int {
 	return 0
 }
 
+// IsStart reports whether the request begins a game: with a setup or with a snapshot.
+func (q *Request) IsStart() bool { return q.Kind == Setup || q.Kind == Snapshot }
+
 // Bounded returns a context that ends with the line's timeout.
 func (q *Request) Bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	if q.Timeout == 0 {
@@ -94,11 +99,16 @@ var keyForm = regexp.MustCompile(`^[ -~]{1,256}$`)
 
 // Parse makes a request of the line and the error that [Reader.Next] returned. An error that
 // matches [ErrLine] concerns this line only, and is a [*LineError].
-func Parse(line Line, err error) (*Request, error) {
+func Parse(line Line, err error) (*Request, error) { return plain.parse(line, err) }
+
+// ParseExport is [Parse] for input in which lines of an export may be, too.
+func ParseExport(line Line, err error) (*Request, error) { return exported.parse(line, err) }
+
+func (g *grammar) parse(line Line, err error) (*Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	q, err := parse(line)
+	q, err := g.request(line)
 	var bad *LineError
 	if errors.As(err, &bad) {
 		bad.Setup = bad.Setup || line.IsSetup()
@@ -106,8 +116,8 @@ func Parse(line Line, err error) (*Request, error) {
 	return q, err
 }
 
-func parse(line Line) (*Request, error) {
-	members, err := msgjson.Object(line.Text, "batch")
+func (g *grammar) request(line Line) (*Request, error) {
+	members, err := msgjson.Object(line.Text, g.lists...)
 	if err != nil {
 		switch {
 		case line.cut && msgjson.Short(err):
@@ -119,8 +129,9 @@ func parse(line Line) (*Request, error) {
 		return nil, badLine("%v", err)
 	}
 	q := &Request{Line: line.Number}
-	if err := q.read(members); err != nil {
-		if slices.ContainsFunc(members, func(m msgjson.Member) bool { return m.Key == "setup" }) {
+	if err := q.read(g, members); err != nil {
+		isSetup := func(m msgjson.Member) bool { return m.Key == "setup" || m.Key == "snapshot" }
+		if slices.ContainsFunc(members, isSetup) {
 			var bad *LineError
 			bad.Setup = errors.As(err, &bad)
 		}
@@ -130,11 +141,11 @@ func parse(line Line) (*Request, error) {
 }
 
 // read reads the members of a line.
-func (q *Request) read(members []msgjson.Member) error {
-	if err := unknown(members); err != nil {
+func (q *Request) read(g *grammar, members []msgjson.Member) error {
+	if err := g.unknown(members); err != nil {
 		return err
 	}
-	f, err := formOf(members)
+	f, err := g.formOf(members)
 	if err != nil {
 		return err
 	}
@@ -143,6 +154,16 @@ func (q *Request) read(members []msgjson.Member) error {
 	}
 	q.Kind = f.kind
 	for _, m := range members {
+		if m.Key != "digest" || q.Kind == Snapshot {
+			isRecorded, err := q.Recorded.read(m)
+			if err != nil {
+				return err
+			}
+			if isRecorded {
+				q.Alone = true
+				continue
+			}
+		}
 		switch m.Key {
 		case "setup", "payload":
 			q.Value, q.ValueError = m.Value, valueError(m)

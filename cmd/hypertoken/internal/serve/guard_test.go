@@ -260,8 +260,8 @@ func TestDocumentHasTheRoutes(t *testing.T) {
 				}
 			}
 		}
-		if described != 11 {
-			t.Errorf("%d operations are described, want 11", described)
+		if described != 12 {
+			t.Errorf("%d operations are described, want 12", described)
 		}
 	}
 }

@@ -58,8 +58,7 @@ func sequenceOf(query url.Values, name string) (sequence uint64, has bool, p *pr
 	sequence, err := strconv.ParseUint(query.Get(name), 10, 64)
 	if err != nil {
 		return 0, false, refused(http.StatusBadRequest, host.ErrBadInput.Code,
-			"%s is %q, want a whole number from 0", name,
-			clip(query.Get(name)))
+			"%s is %q, want a whole number from 0", name, clip(query.Get(name)))
 	}
 	return sequence, true, nil
 }

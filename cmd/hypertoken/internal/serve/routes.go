@@ -99,6 +99,7 @@ func (s *Server) routes(registry *prometheus.Registry) (http.Handler, error) {
 		{pattern: "/v1/backup", methods: map[string]handler{"POST": s.makeBackup}},
 		{pattern: "/v1/engines", methods: map[string]handler{"GET": s.listEngines}, talking: true},
 		{pattern: "/v1/engines/{name}", methods: map[string]handler{"GET": s.getEngine, "POST": s.talk, "DELETE": s.deleteEngine}, talking: true},
+		{pattern: "/v1/engines/{name}/journal", methods: map[string]handler{"GET": s.getJournal}, talking: true},
 		{pattern: "/v1/engines/{name}/state", methods: map[string]handler{"GET": s.getState}, talking: true},
 		{pattern: "/", methods: nil},
 	}

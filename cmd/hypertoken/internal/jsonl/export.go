@@ -1,0 +1,173 @@
+package jsonl
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/vmihailenco/msgpack/v5"
+
+	"hypertoken/host"
+	"hypertoken/internal/msgjson"
+	"hypertoken/journal"
+)
+
+// An export is a journal as lines that [ParseExport] reads: first a base, then its actions, each
+// with what its result was.
+
+// Span says which part of a journal is exported.
+type Span struct {
+	// From is the sequence of the first state of the export, or a later one than the base that the
+	// export begins with. If HasFrom is false, the export begins with the newest base.
+	From    uint64
+	HasFrom bool
+	// To is the sequence of the last action. If HasTo is false, it is the newest.
+	To    uint64
+	HasTo bool
+}
+
+// Export hands the lines of an export to write, each without its newline and only until write
+// returns. It ends with the first error of write. The engine goes on meanwhile; what it does then
+// is not exported. Before the first line, Export fails as [host.Engine.JournalAt] does.
+func Export(ctx context.Context, engine *host.Engine, span Span, write func(line []byte) error) error {
+	hasBegun := false
+	writes := func(line []byte) error {
+		hasBegun = true
+		return write(line)
+	}
+	for try := 1; ; try++ {
+		err := exportOnce(ctx, engine, span, writes)
+		if hasBegun || span.HasFrom || try == exportTries || !errors.Is(err, host.ErrHistoryTrimmed) {
+			return err
+		}
+	}
+}
+
+// exportTries is how often an export begins, if a newer snapshot takes the place of the one that
+// it was to begin with.
+const exportTries = 5
+
+func exportOnce(ctx context.Context, engine *host.Engine, span Span, write func(line []byte) error) error {
+	newest := engine.Newest()
+	if !span.HasTo {
+		span.To = newest
+	}
+	if !span.HasFrom {
+		span.From = span.To
+	}
+	if span.To > newest || span.From > span.To {
+		return host.ErrBadInput.With("from is %d and to is %d: the engine has the sequences 0 to %d", span.From, span.To, newest)
+	}
+	base, entries, err := engine.JournalAt(ctx, span.From)
+	if err != nil {
+		return err
+	}
+	if span.From < span.To {
+		if last, _, err := engine.JournalAt(ctx, span.To); err != nil {
+			return err
+		} else if last.Core != base.Core {
+			return host.ErrCoreMismatch.With("from is %d: another core has run the engine since: "+
+				"export from %d on, or up to an earlier sequence", span.From, last.Sequence)
+		}
+	}
+	line, err := appendBase(ctx, engine, &base)
+	if err == nil {
+		err = write(line)
+	}
+	if err != nil {
+		return err
+	}
+	next := base.Sequence + 1
+	writeAll := func(entries iter.Seq2[host.Entry, error]) error {
+		for entry, err := range entries {
+			if err == nil {
+				line, err = appendEntry(line[:0], &entry)
+			}
+			if err == nil {
+				err = write(line)
+			}
+			if err != nil {
+				return err
+			}
+			next++
+		}
+		return nil
+	}
+	if err := writeAll(entries); err != nil || next > span.To {
+		return err
+	}
+	return writeAll(engine.History(ctx, next, span.To))
+}
+
+// appendBase returns the line of a base.
+func appendBase(ctx context.Context, engine *host.Engine, base *journal.Base) (line []byte, err error) {
+	if !base.Snapshot {
+		line = append(line, `{"setup":`...)
+		if len(base.Data) == 0 {
+			line = append(line, "{}"...)
+		} else if line, err = msgjson.Append(line, base.Data); err != nil {
+			return nil, badResult(err)
+		}
+		return fmt.Appendf(line, `,"core":"%s"}`, base.Core), nil
+	}
+	digest, err := engine.DigestAt(ctx, base.Sequence)
+	if err != nil {
+		return nil, err
+	}
+	line = append(line, `{"snapshot":"`...)
+	line = base64.StdEncoding.AppendEncode(line, base.Data)
+	line = fmt.Appendf(line, `","sequence":%d,"core":"%s","digest":"%v","keys":[`, base.Sequence, base.Core, digest)
+	for k, r := range base.Keys {
+		if k > 0 {
+			line = append(line, ',')
+		}
+		if line, err = appendString(append(line, `{"key":`...), r.Key); err != nil {
+			return nil, err
+		}
+		line = fmt.Appendf(line, `,"sum":"%x","result":"`, r.Sum)
+		line = base64.StdEncoding.AppendEncode(line, r.Result)
+		line = fmt.Appendf(line, `","sequence":%d,"changed":%t,"number":%d}`, r.Sequence, r.Changed, r.Number)
+	}
+	return append(line, "]}"...), nil
+}
+
+// appendEntry appends the line of an action to b.
+func appendEntry(b []byte, e *host.Entry) ([]byte, error) {
+	b, err := appendString(append(b, `{"type":`...), e.Type)
+	if err == nil && len(e.Payload) > 0 {
+		if b, err = msgjson.Append(append(b, `,"payload":`...), e.Payload); err != nil {
+			err = badResult(err)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	b = hex.AppendEncode(fmt.Appendf(b, `,"now":%d,"entropy":"`, e.Now), e.Entropy[:])
+	b = append(b, '"')
+	if e.Key != "" {
+		if b, err = appendString(append(b, `,"key":`...), e.Key); err != nil {
+			return nil, err
+		}
+	}
+	return fmt.Appendf(b, `,"sequence":%d,"checksum":"%016x"}`, e.Sequence, e.Checksum), nil
+}
+
+// appendString appends a string as JSON.
+func appendString(b []byte, s string) ([]byte, error) {
+	encoded, err := msgpack.Marshal(s)
+	if err == nil {
+		b, err = msgjson.Append(b, encoded)
+	}
+	return b, badResult(err)
+}
+
+// badResult gives an error for what is no value its code.
+func badResult(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &host.Error{Code: CodeBadResult, Message: err.Error(), Err: err}
+}
