@@ -147,7 +147,8 @@ func firstInvalid(f io.Reader, number uint64, to int64) (int64, error) {
 				p += int64(size)
 				continue
 			}
-			if limit-p >= legacyHeader && !isTrailer(rest, limit-p, number) && !isPadding(rest, limit-p, limit == logBlock) {
+			if remaining := limit - p; remaining >= legacyHeader && !isTrailer(rest, remaining, number) &&
+				!isPadding(rest, remaining, limit == logBlock) {
 				return at + p, nil
 			}
 			break
