@@ -73,8 +73,9 @@ func NewEngine(ctx context.Context, o Options, engine EngineOptions) (*Engine, e
 // Open creates the engine of a name, or loads it if the store knows the name. It fails with
 // [ErrBadInput] if an engine of that name is open, with an [*ActionError] if the core refuses the
 // setup, and with [ErrCoreMismatch] if the journal of a stored engine needs another core to be
-// replayed. EngineOptions.Mode makes it fail for names that the store knows, or does not know. If it
-// fails, it has stored nothing.
+// replayed. EngineOptions.Mode makes it fail for names that the store knows, or does not know. It
+// stores a new engine only once the core has taken the setup. If it fails after that, because ctx ends
+// or the store fails, the engine may be stored.
 func (h *Host) Open(ctx context.Context, name string, o EngineOptions) (*Engine, error) {
 	if o.Mode < OpenOrCreate || o.Mode > OpenNew {
 		return nil, badInput("Open: EngineOptions.Mode is %v, want OpenOrCreate, OpenExisting or OpenNew", o.Mode)

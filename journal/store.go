@@ -86,8 +86,7 @@ type Store interface {
 	// known is no error. If the name is used again, it is a new journal: nothing of the former one
 	// comes back, and its owner is not the owner.
 	//
-	// A host calls Delete for Host.Delete, and if an engine that was just created cannot be
-	// opened.
+	// A host calls Delete for Host.Delete.
 	Delete(name string, done Done)
 }
 
