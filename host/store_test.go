@@ -274,6 +274,8 @@ type silentStore struct {
 	mu       sync.Mutex // guards what follows
 	isSilent bool
 	unsaid   []func()
+
+	got chan struct{} // has one token for each append that nothing is said of
 }
 
 func (s *silentStore) say(call func()) {
@@ -289,7 +291,20 @@ func (s *silentStore) say(call func()) {
 
 func (s *silentStore) Append(name string, owner journal.Owner, after uint64, group []journal.Record,
 	done journal.Done) {
-	s.Store.Append(name, owner, after, group, journal.DoneFunc(func(err error) { s.say(func() { done.Report(err) }) }))
+	s.Store.Append(name, owner, after, group, journal.DoneFunc(func(err error) {
+		if s.say(func() { done.Report(err) }); s.silent() {
+			select {
+			case s.got <- struct{}{}:
+			default:
+			}
+		}
+	}))
+}
+
+func (s *silentStore) silent() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.isSilent
 }
 
 func (s *silentStore) Load(name string, owner journal.Owner, done func(*journal.Stored, error)) {
@@ -311,31 +326,37 @@ func (s *silentStore) be(silent bool) {
 func TestAStoreThatSaysNothing(t *testing.T) { everywhere(t, testAStoreThatSaysNothing) }
 
 func testAStoreThatSaysNothing(t *testing.T) {
-	store := &silentStore{Store: journal.NewMemory()}
+	store := &silentStore{Store: journal.NewMemory(), got: make(chan struct{}, 1)}
 	h := newHost(t, host.Options{Store: store, StoreTimeout: 50 * time.Millisecond})
-	for name, wait := range map[string]func(e *host.Engine) error{
-		"the engine's timeout": func(e *host.Engine) error {
+	for name, c := range map[string]struct {
+		timeout time.Duration // of the engine; 0 for one that does not end here
+		wait    func(ctx context.Context, e *host.Engine) error
+	}{
+		"the engine's timeout": {2 * time.Second, func(_ context.Context, e *host.Engine) error {
 			_, err := e.Dispatch(context.Background(), "stack:draw", nil)
 			return err
-		},
-		"a context": func(e *host.Engine) error {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
-			defer cancel()
+		}},
+		"a context": {0, func(ctx context.Context, e *host.Engine) error {
 			_, err := e.Dispatch(ctx, "stack:draw", nil)
 			return err
-		},
-		"a batch": func(e *host.Engine) error {
-			_, err := e.DispatchBatch(context.Background(), host.BatchAtomic, []host.Action{{Type: "stack:draw"}})
+		}},
+		"a batch": {0, func(ctx context.Context, e *host.Engine) error {
+			_, err := e.DispatchBatch(ctx, host.BatchAtomic, []host.Action{{Type: "stack:draw"}})
 			return err
-		},
+		}},
 	} {
-		e, err := h.Open(t.Context(), name, host.EngineOptions{Setup: deck(5), Timeout: 500 * time.Millisecond})
+		e, err := h.Open(t.Context(), name, host.EngineOptions{Setup: deck(5), Timeout: c.timeout})
 		if err != nil {
 			t.Fatal(err)
 		}
 		dispatch(t, e, "stack:peek", nil) // it is placed
 		store.be(true)
-		if err := wait(e); !errors.Is(err, host.ErrOutcomeUnknown) {
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		go func() { ended <- c.wait(ctx, e) }()
+		<-store.got
+		cancel()
+		if err := <-ended; !errors.Is(err, host.ErrOutcomeUnknown) {
 			t.Errorf("%s: got %v", name, err)
 		}
 		store.be(false)
@@ -344,9 +365,12 @@ func testAStoreThatSaysNothing(t *testing.T) {
 		}
 		store.be(true)
 		f := e.DispatchAsync(context.Background(), "stack:draw", nil)
-		if _, err := e.State(context.Background()); !errors.Is(err, host.ErrTimeout) {
+		<-store.got
+		asks, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+		if _, err := e.State(asks); !errors.Is(err, host.ErrTimeout) {
 			t.Errorf("%s: a question: got %v", name, err)
 		}
+		cancel()
 		if _, err, ok := f.Result(); ok {
 			t.Errorf("%s: a future is resolved (%v), and the store has said nothing", name, err)
 		}
