@@ -2,6 +2,8 @@ module hypertoken
 
 go 1.26.7
 
+require hypertoken/journal/disk v0.0.0
+
 require (
 	charm.land/bubbletea/v2 v2.1.1
 	charm.land/lipgloss/v2 v2.1.0
@@ -35,7 +37,6 @@ require (
 	gonum.org/v1/plot v0.17.0
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
-	hypertoken/journal/disk v0.0.0
 )
 
 require (
