@@ -50,7 +50,7 @@ func (s *Server) getJournal(w http.ResponseWriter, r *http.Request) *problem {
 		lines.flush()
 	case !lines.hasBegun:
 		c.room.settle(0)
-		return problemOf(err)
+		return beyondProblem(err)
 	case lines.err == nil:
 		p := problemOf(err)
 		_ = lines.write(jsonl.Error(p.code, p.message))

@@ -106,7 +106,8 @@ const maxPage = 1000
 // pageOf reads the parameters of a page.
 func pageOf(query url.Values) (prefix, after string, limit int, p *problem) {
 	limit = maxPage
-	if text := query.Get("limit"); text != "" {
+	if query.Has("limit") {
+		text := query.Get("limit")
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 || n > maxPage {
 			return "", "", 0, refused(http.StatusBadRequest, host.ErrBadInput.Code,

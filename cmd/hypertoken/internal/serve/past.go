@@ -40,7 +40,7 @@ func (s *Server) getState(w http.ResponseWriter, r *http.Request) *problem {
 	answer, err := jsonl.StateObject(ctx, engine, q)
 	c.room.settle(cap(answer))
 	if err != nil {
-		return problemOf(err)
+		return beyondProblem(err)
 	}
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.o.WriteTimeout))
 	w.Header().Set("Content-Type", "application/json")
@@ -48,6 +48,16 @@ func (s *Server) getState(w http.ResponseWriter, r *http.Request) *problem {
 		_, _ = w.Write([]byte("\n"))
 	}
 	return nil
+}
+
+// beyondProblem is problemOf for a question about sequences: the request is well formed, but the
+// engine may not have them.
+func beyondProblem(err error) *problem {
+	p := problemOf(err)
+	if p.status == http.StatusBadRequest {
+		p.status = http.StatusUnprocessableEntity
+	}
+	return p
 }
 
 // sequenceOf reads a parameter that is a sequence. has is false if the request does not have it.
