@@ -359,11 +359,14 @@ var errUnreadable = errors.New("the disk can't be read")
 
 func (st *simStore) Load(name string, owner journal.Owner, done func(*journal.Stored, error)) {
 	s := st.sim
-	switch s.rand.IntN(400) {
-	case 0:
+	isCursed := slices.ContainsFunc(s.engines, func(e *simEngine) bool { return e.name == name && e.cursed })
+	switch fate := s.rand.IntN(400); {
+	case isCursed: // it has to break because of its placings
+		st.Store.Load(name, owner, done)
+	case fate == 0:
 		s.counts["loads that failed"]++
 		done(nil, errUnreadable)
-	case 1, 2, 3, 4, 5, 6, 7, 8:
+	case fate <= 8:
 		s.counts["loads that were repeated"]++
 		done(nil, journal.ErrUnavailable)
 	default:
