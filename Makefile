@@ -43,7 +43,8 @@ test:
 ##             hour. What the detector leaves no room for runs without it
 test-deep:
 	HYPERTOKEN_DEEP=1 $(GO) test -race -timeout 60m ./...
-	for m in $(MODULES); do (cd $$m && HYPERTOKEN_DEEP=1 $(GO) test -race -timeout 60m ./...) || exit 1; done
+	for m in $(MODULES); do (cd $$m && $(GO) test -race -timeout 20m ./... && \
+		HYPERTOKEN_DEEP=1 $(GO) test -timeout 60m ./...) || exit 1; done
 	HYPERTOKEN_DEEP=1 $(GO) test -count 1 -timeout 20m -run '^($(UNRACED))$$' ./cmd/hypertoken ./integration
 
 ## torture     kill workers while they work, for a minute, then a host 100 times, and check what their callers were told
