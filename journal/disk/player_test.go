@@ -107,7 +107,8 @@ type player struct {
 	acknowledged, tried progress
 	isCreated           bool // said of an acknowledged install
 	recent              []journal.KeyRecord
-	largest             int // the size of the largest base; 0 for bases of one row
+	ends                map[uint64]bool // the sequences that groups end with; nil if another process plays
+	largest             int             // the size of the largest base; 0 for bases of one row
 	onTry               func(progress)
 }
 
@@ -194,6 +195,10 @@ func (p *player) install(s caller) error {
 func (p *player) try(at progress) {
 	p.mu.Lock()
 	p.tried = at
+	if p.ends == nil {
+		p.ends = map[uint64]bool{}
+	}
+	p.ends[at.newest] = true
 	p.mu.Unlock()
 	if p.onTry != nil {
 		p.onTry(at)
@@ -217,6 +222,12 @@ func (p *player) check(s *journal.Stored, acknowledged, tried progress) error {
 	if newest < acknowledged.newest || newest > max(acknowledged.newest, tried.newest) {
 		return fmt.Errorf("the newest action is %d, acknowledged %d, tried %d", newest, acknowledged.newest,
 			tried.newest)
+	}
+	p.mu.Lock()
+	isEnd := p.ends == nil || p.ends[newest] || newest == acknowledged.newest
+	p.mu.Unlock()
+	if !isEnd {
+		return fmt.Errorf("the newest action is %d, in the middle of a group", newest)
 	}
 	if s.Sequence < acknowledged.base || s.Sequence > max(acknowledged.base, tried.base) {
 		return fmt.Errorf("the base is %d, acknowledged %d, tried %d", s.Sequence, acknowledged.base, tried.base)
