@@ -127,7 +127,7 @@ func TestTheUnitLetsWorkersConfineThemselves(t *testing.T) {
 		"socket", "bind", "listen", "accept4", "getsockopt", "poll", "ppoll", "futex", "mmap", "mprotect", "madvise",
 		"epoll_pwait",
 		"tgkill", "rt_sigaction", "sigaltstack", "sched_yield", "getrandom",
-		// What the store on disk does.
+		// The store on disk makes these calls.
 		"fsync", "fdatasync", "sync_file_range", "fallocate", "flock", "fcntl", "renameat", "linkat", "statfs",
 		"fstatfs", "ftruncate", "pread64", "pwrite64",
 	} {

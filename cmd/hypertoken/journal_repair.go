@@ -41,7 +41,7 @@ Exit status: 0 if the directory opens, 1 if it does not, 2 for wrong usage.`,
 			if err := f.check(); err != nil {
 				return err
 			}
-			// What it does is told below.
+			// The outcome is printed below.
 			cut, err := disk.Repair(f.data, disk.Options{Logger: slog.New(slog.DiscardHandler)})
 			for _, log := range cut {
 				fmt.Fprintf(c.OutOrStdout(), "cut %s: %s are left, %s are lost; %s is what it was\n",

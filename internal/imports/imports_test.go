@@ -115,7 +115,7 @@ var table = map[string]row{
 	"cmd/hypertoken/internal/describe":         {application, "host internal/printable", ""},
 	"cmd/hypertoken/internal/describe/builtin": {application, "", "github.com/vmihailenco/msgpack/v5"},
 	"cmd/hypertoken/internal/describe/write":   {application, "cmd/hypertoken/internal/describe", ""},
-	"cmd/hypertoken/internal/journals": {application, "internal/printable journal wasm",
+	"cmd/hypertoken/internal/journals": {application, "internal/migration internal/printable journal wasm",
 		"github.com/cespare/xxhash/v2"},
 	"cmd/hypertoken/internal/jsonl": {application,
 		"cmd/hypertoken/internal/nearest host internal/msgjson internal/printable journal",
@@ -134,7 +134,7 @@ var table = map[string]row{
 	"cmd/hypertoken/internal/torture": {application, "host internal/fast internal/printable internal/tap ipc journal",
 		"hypertoken/journal/disk github.com/anishathalye/porcupine github.com/cespare/xxhash/v2 github.com/shirou/gopsutil/v4 " +
 			"github.com/vmihailenco/msgpack/v5"},
-	"cmd/hypertoken/internal/upgrade": {application, "internal/migration journal wasm", "github.com/cespare/xxhash/v2"},
+	"cmd/hypertoken/internal/upgrade": {application, "cmd/hypertoken/internal/journals internal/migration journal wasm", "github.com/cespare/xxhash/v2"},
 	"examples/dealer":                 {application, "host workerproc", ""},
 	"internal/corebench":              {application, "", ""},
 	"internal/rename":                 {application, "", ""},

@@ -67,23 +67,31 @@ func Replay(ctx context.Context, what string, s *journal.Stored, core *wasm.Core
 	if err := s.CheckEntries(); err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
+	i, err := Open(ctx, core, &s.Base, limits)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	if err := replayEntries(ctx, i, what, s); err != nil {
+		_ = i.Close(context.WithoutCancel(ctx))
+		return nil, err
+	}
+	return i, nil
+}
+
+// Open returns an instance of a core with the state of a base. limits are those of an engine that
+// begins with a setup; a snapshot has its own. The caller closes the instance.
+func Open(ctx context.Context, core *wasm.Core, base *journal.Base, limits wasm.Limits) (*wasm.Instance, error) {
 	i, err := core.Instantiate(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if s.Snapshot {
-		err = i.Restore(ctx, s.Data)
+	if base.Snapshot {
+		err = i.Restore(ctx, base.Data)
 	} else {
-		err = i.Open(ctx, limits, s.Data)
+		err = i.Open(ctx, limits, base.Data)
 	}
 	if err != nil {
-		err = fmt.Errorf("%s: %w", what, err)
-	} else {
-		err = replayEntries(ctx, i, what, s)
-	}
-	if err != nil {
-		_ = i.Close(context.WithoutCancel(ctx))
-		return nil, err
+		return nil, errors.Join(err, i.Close(context.WithoutCancel(ctx)))
 	}
 	return i, nil
 }

@@ -26,7 +26,7 @@ const MaxPage = 1000
 func List(ctx context.Context, s journal.Lister, prefix, after string) iter.Seq2[journal.Info, error] {
 	return func(yield func(journal.Info, error) bool) {
 		for {
-			page, err := answer(ctx, func(done func([]journal.Info, error)) { s.List(prefix, after, MaxPage, done) })
+			page, err := Answer(ctx, func(done func([]journal.Info, error)) { s.List(prefix, after, MaxPage, done) })
 			if err != nil {
 				yield(journal.Info{}, err)
 				return
@@ -49,7 +49,7 @@ var ErrUnknown = errors.New("there is no journal of that name")
 
 // Find returns what a store tells of one journal. It fails with [ErrUnknown] if there is none.
 func Find(ctx context.Context, s journal.Lister, name string) (journal.Info, error) {
-	page, err := answer(ctx, func(done func([]journal.Info, error)) { s.List(name, "", 1, done) })
+	page, err := Answer(ctx, func(done func([]journal.Info, error)) { s.List(name, "", 1, done) })
 	if err != nil {
 		return journal.Info{}, err
 	}
@@ -77,7 +77,7 @@ type Entry struct {
 func Entries(ctx context.Context, s journal.Historian, name string, from, to uint64) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		for from <= to {
-			part, err := answer(ctx, func(done func(journal.Part, error)) { s.Range(name, from, partSize, done) })
+			part, err := Answer(ctx, func(done func(journal.Part, error)) { s.Range(name, from, partSize, done) })
 			if err == nil && part.Count == 0 {
 				err = fmt.Errorf("%q has no entry of the sequence %d", name, from)
 			}
@@ -111,8 +111,8 @@ func Delete(ctx context.Context, s journal.Store, name string) error {
 	}
 }
 
-// answer makes a call of a store and waits for its end, or for the end of ctx.
-func answer[T any](ctx context.Context, call func(done func(T, error))) (T, error) {
+// Answer makes a call of a store and waits for its end, or for the end of ctx.
+func Answer[T any](ctx context.Context, call func(done func(T, error))) (T, error) {
 	type outcome struct {
 		value T
 		err   error

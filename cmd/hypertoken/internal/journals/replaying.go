@@ -7,6 +7,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"hypertoken/internal/migration"
 	"hypertoken/journal"
 	"hypertoken/wasm"
 )
@@ -61,15 +62,15 @@ func (c *checking) run(ctx context.Context, newest uint64) error {
 
 // load reads the segment that ends at a sequence, or with the entry before the next base.
 func (c *checking) load(ctx context.Context, at uint64, next *journal.Base) (segment, error) {
-	stored, err := answer(ctx, func(done func(*journal.Stored, error)) { c.v.source.LoadAt(c.name, at, done) })
+	stored, err := Answer(ctx, func(done func(*journal.Stored, error)) { c.v.source.LoadAt(c.name, at, done) })
 	if err == nil && stored == nil {
 		err = ErrUnknown
 	}
 	if err != nil || next == nil {
 		return segment{stored, next}, err
 	}
-	// What the next base has and LoadAt has not is the entry just before the base.
-	last, err := answer(ctx, func(done func(journal.Part, error)) { c.v.source.Range(c.name, next.Sequence, 1, done) })
+	// The entry just before the next base is the one that LoadAt does not report.
+	last, err := Answer(ctx, func(done func(journal.Part, error)) { c.v.source.Range(c.name, next.Sequence, 1, done) })
 	if err != nil {
 		return segment{}, err
 	}
@@ -92,7 +93,7 @@ func (c *checking) check(ctx context.Context, s segment) error {
 	if err != nil {
 		return err
 	}
-	i, err := open(ctx, core, &s.Base)
+	i, err := migration.Open(ctx, core, &s.Base, wasm.DefaultLimits)
 	if err != nil {
 		return c.differs(ctx, s.Sequence, fmt.Sprintf("the base can't be opened: %v", err))
 	}
@@ -124,7 +125,7 @@ func (c *checking) check(ctx context.Context, s segment) error {
 // compare compares the state behind a segment with the base that follows.
 func (c *checking) compare(ctx context.Context, core *wasm.Core, i *wasm.Instance, next *journal.Base) error {
 	// A base that another core goes on with is a snapshot of this one: see internal/migration.
-	stored, err := open(ctx, core, next)
+	stored, err := migration.Open(ctx, core, next, wasm.DefaultLimits)
 	if err != nil {
 		return c.differs(ctx, next.Sequence, fmt.Sprintf("the base can't be opened: %v", err))
 	}
@@ -154,21 +155,4 @@ func (c *checking) differs(ctx context.Context, sequence uint64, why string) err
 		c.Difference = &Difference{sequence, why}
 	}
 	return nil
-}
-
-// open makes an instance from a base. The caller closes it.
-func open(ctx context.Context, core *wasm.Core, base *journal.Base) (*wasm.Instance, error) {
-	i, err := core.Instantiate(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if base.Snapshot {
-		err = i.Restore(ctx, base.Data)
-	} else {
-		err = i.Open(ctx, wasm.DefaultLimits, base.Data)
-	}
-	if err != nil {
-		return nil, errors.Join(err, i.Close(context.WithoutCancel(ctx)))
-	}
-	return i, nil
 }

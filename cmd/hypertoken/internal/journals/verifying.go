@@ -174,7 +174,7 @@ func (v *Verifier) compile(ctx context.Context, hash string) (*wasm.Core, error)
 	code := v.o.Cores[hash]
 	if code == nil {
 		var err error
-		code, err = answer(ctx, func(done func([]byte, error)) { v.source.Core(hash, done) })
+		code, err = Answer(ctx, func(done func([]byte, error)) { v.source.Core(hash, done) })
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("the core %s: %w", hash, err)

@@ -65,7 +65,7 @@ func TestMembersOfExports(t *testing.T) {
 	}
 }
 
-// What an engine exports, with a setup or a snapshot first, is read as what the engine did.
+// The lines that an engine exports, with a setup or a snapshot first, are read as what the engine did.
 func TestAnExportIsReadBack(t *testing.T) {
 	h, err := host.New(t.Context(), host.Options{InProcess: true, SnapshotBytes: 3000,
 		Logger: slog.New(slog.DiscardHandler)})

@@ -248,7 +248,7 @@ func TestBackupsOfServersThatHaveNone(t *testing.T) {
 	}
 }
 
-// What the server could not do is told by its log, and not to clients: it may name directories.
+// A failure of the server is told by its log, and not to clients: it may name directories.
 func TestABackupThatFails(t *testing.T) {
 	for _, c := range []struct {
 		err  error

@@ -12,7 +12,7 @@ import (
 	"hypertoken/host"
 )
 
-// What clients are told of engines: of those that are open, and of those that are only stored.
+// This file lists engines for clients: those that are open, and those that are only stored.
 
 // engineInfo is an engine as clients see it. The members behind Place come from the store.
 type engineInfo struct {

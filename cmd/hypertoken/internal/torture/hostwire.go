@@ -39,7 +39,7 @@ func drawTuning(r *rand.Rand) hostTuning {
 		IdleAfter: []time.Duration{time.Millisecond, -1}[r.IntN(2)], SyncsInterval: r.IntN(4) == 0}
 }
 
-// What a question asks for.
+// The kinds of questions.
 const (
 	askAction   = "action"
 	askBatch    = "batch"

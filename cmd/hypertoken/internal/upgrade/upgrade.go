@@ -9,6 +9,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"hypertoken/cmd/hypertoken/internal/journals"
 	"hypertoken/internal/migration"
 	"hypertoken/journal"
 	"hypertoken/wasm"
@@ -69,7 +70,7 @@ func Check(ctx context.Context, source Source, o Options) (sum Summary, err erro
 		err = errors.Join(err, c.former.Close(context.WithoutCancel(ctx)), core.Close(context.WithoutCancel(ctx)))
 	}()
 	for after := ""; ; {
-		list, err := answer(ctx, func(done func([]journal.Info, error)) { source.List("", after, page, done) })
+		list, err := journals.Answer(ctx, func(done func([]journal.Info, error)) { source.List("", after, page, done) })
 		if err != nil {
 			return c.sum, err
 		}
@@ -101,7 +102,9 @@ func (c *checker) game(ctx context.Context, info journal.Info) error {
 		c.sum.Present++
 		return nil
 	}
-	s, err := answer(ctx, func(done func(*journal.Stored, error)) { c.source.LoadAt(info.Name, info.Sequence, done) })
+	s, err := journals.Answer(ctx, func(done func(*journal.Stored, error)) {
+		c.source.LoadAt(info.Name, info.Sequence, done)
+	})
 	if err == nil && s == nil {
 		return nil // it was deleted
 	}
@@ -130,7 +133,7 @@ func (c *checker) game(ctx context.Context, info journal.Info) error {
 // compare returns how a game would differ, or nil.
 func (c *checker) compare(ctx context.Context, name string, s *journal.Stored) error {
 	former, err := c.former.Get(ctx, "the former core", s.Core, func() ([]byte, error) {
-		return answer(ctx, func(done func([]byte, error)) { c.source.Core(s.Core, done) })
+		return journals.Answer(ctx, func(done func([]byte, error)) { c.source.Core(s.Core, done) })
 	})
 	if err != nil {
 		return err
@@ -157,7 +160,7 @@ func (c *checker) compare(ctx context.Context, name string, s *journal.Stored) e
 
 // digest returns the digest of a base's state.
 func (c *checker) digest(ctx context.Context, core *wasm.Core, base *journal.Base) (uint64, error) {
-	i, err := c.open(ctx, core, base)
+	i, err := migration.Open(ctx, core, base, c.Limits)
 	if err != nil {
 		return 0, err
 	}
@@ -167,7 +170,7 @@ func (c *checker) digest(ctx context.Context, core *wasm.Core, base *journal.Bas
 
 // replay runs the entries of a journal by the core that is tried.
 func (c *checker) replay(ctx context.Context, s *journal.Stored) error {
-	i, err := c.open(ctx, c.core, &s.Base)
+	i, err := migration.Open(ctx, c.core, &s.Base, c.Limits)
 	if err != nil {
 		return fmt.Errorf("the base of the sequence %d can't be read by the new core: %w", s.Sequence, err)
 	}
@@ -197,38 +200,4 @@ func (c *checker) dispatch(ctx context.Context, i *wasm.Instance, e *journal.Ent
 		defer cancel()
 	}
 	return i.Dispatch(ctx, &wasm.Action{Now: e.Now, Entropy: e.Entropy, Type: string(e.Type), Payload: e.Payload})
-}
-
-// open makes an instance from a base. The caller closes it.
-func (c *checker) open(ctx context.Context, core *wasm.Core, base *journal.Base) (*wasm.Instance, error) {
-	i, err := core.Instantiate(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if base.Snapshot {
-		err = i.Restore(ctx, base.Data)
-	} else {
-		err = i.Open(ctx, c.Limits, base.Data)
-	}
-	if err != nil {
-		return nil, errors.Join(err, i.Close(context.WithoutCancel(ctx)))
-	}
-	return i, nil
-}
-
-// answer makes a call of a store and waits for its end, or for the end of ctx.
-func answer[T any](ctx context.Context, call func(done func(T, error))) (T, error) {
-	type outcome struct {
-		value T
-		err   error
-	}
-	ended := make(chan outcome, 1)
-	call(func(value T, err error) { ended <- outcome{value, err} })
-	select {
-	case o := <-ended:
-		return o.value, o.err
-	case <-ctx.Done():
-		var none T
-		return none, context.Cause(ctx)
-	}
 }
