@@ -5,29 +5,32 @@ type Suite struct {
 	Folder string // of the package
 	Tests  string // for -test.run
 	Args   string // further flags
+	// Tries is how often the tests are run until they notice; 0 is once. It is for tests that leave
+	// to chance at what moment a process is killed.
+	Tries int
 }
 
 // Suites are the tests that notice breaches, by the name that a breach's line "Noticed by" gives
 // them. This is the one place that names packages and tests.
 var Suites = map[string]Suite{
-	"simulation":    {"internal/driver", "^TestSimulation$", "-events 200000"},
-	"pool":          {"internal/pool", "", ""},
-	"placement":     {"internal/placement", "", ""},
-	"batches":       {"host", "^TestBatches$/^on_workers$", ""},
-	"another core":  {"host", "^TestAJournalMovesToAnotherCore$", ""},
-	"migration":     {"internal/migration", "", ""},
-	"diverging":     {"host", "^TestACoreThatDiffersOnReplayIsFoundOut$/^on_workers$", ""},
-	"events":        {"host", "^TestEvents$", ""},
-	"killed worker": {"host", "^TestKilledBetweenTwoFrames$", ""},
-	"lost entry":    {"host", "^TestAJournalThatHasLostAnEntryIsFoundOut$/^on_workers$", ""},
-	"past":          {"host", "^TestStateAt$/^in_process$", ""},
-	"one owner":     {"host", "^TestAJournalHasOneOwner$", ""},
-	"connection":    {"ipc", "^TestConn", ""},
-	"failed start":  {"internal/process", "^TestWhatCannotBeStarted$/^no_program$", ""},
-	"hang":          {"integration", "^TestAHangPastItsDeadline$", ""},
-	"torture":       {"cmd/hypertoken/internal/torture", "^TestTorture$", "-torture 4s -seed 3"},
-	"host torture":  {"cmd/hypertoken/internal/torture", "^TestHostTorture$", "-torture 6s -seed 3"},
-	"disk":          {"journal/disk", "^TestTheSuite$", ""},
-	"disk history":  {"journal/disk", "^TestTheHistoryHasEverything$", ""},
-	"power loss":    {"journal/disk", "^TestPowerLoss$", ""},
+	"simulation":    {"internal/driver", "^TestSimulation$", "-events 200000", 0},
+	"pool":          {"internal/pool", "", "", 0},
+	"placement":     {"internal/placement", "", "", 0},
+	"batches":       {"host", "^TestBatches$/^on_workers$", "", 0},
+	"another core":  {"host", "^TestAJournalMovesToAnotherCore$", "", 0},
+	"migration":     {"internal/migration", "", "", 0},
+	"diverging":     {"host", "^TestACoreThatDiffersOnReplayIsFoundOut$/^on_workers$", "", 0},
+	"events":        {"host", "^TestEvents$", "", 0},
+	"killed worker": {"host", "^TestKilledBetweenTwoFrames$", "", 0},
+	"lost entry":    {"host", "^TestAJournalThatHasLostAnEntryIsFoundOut$/^on_workers$", "", 0},
+	"past":          {"host", "^TestStateAt$/^in_process$", "", 0},
+	"one owner":     {"host", "^TestAJournalHasOneOwner$", "", 0},
+	"connection":    {"ipc", "^TestConn", "", 0},
+	"failed start":  {"internal/process", "^TestWhatCannotBeStarted$/^no_program$", "", 0},
+	"hang":          {"integration", "^TestAHangPastItsDeadline$", "", 0},
+	"torture":       {"cmd/hypertoken/internal/torture", "^TestTorture$", "-torture 4s -seed 3", 3},
+	"host torture":  {"cmd/hypertoken/internal/torture", "^TestHostTorture$", "-torture 6s -seed 3", 3},
+	"disk":          {"journal/disk", "^TestTheSuite$", "", 0},
+	"disk history":  {"journal/disk", "^TestTheHistoryHasEverything$", "", 0},
+	"power loss":    {"journal/disk", "^TestPowerLoss$", "", 0},
 }
