@@ -7,6 +7,9 @@ type Lister interface {
 	// List reports the journals whose names start with prefix and sort behind after, in the order
 	// of the names' bytes, limit of them at most. limit is at least 1. A page that has fewer is
 	// the last one. A list may miss what is created or deleted while it is made, and nothing else.
+	//
+	// Names that begin with a zero byte are a host's own, for journals that are not complete. They
+	// are listed only if prefix begins with a zero byte, too.
 	List(prefix, after string, limit int, done func(page []Info, err error))
 }
 
@@ -37,6 +40,11 @@ type Historian interface {
 	// Range reports entries from the sequence from on, as many as take about limit bytes and at
 	// least one, but none beyond the newest. It reports none if from is the newest sequence plus
 	// one. It fails with [ErrTrimmed] if the entry from is not kept any more.
+	//
+	// A marker is a part of its own: no part goes across one. If the sequence from is a marker's,
+	// the part has Marker, the Count 1, and no entries. Sequence 0 may be asked for: the part has
+	// the base that the journal began with as its Marker if that base is a marker, and is empty
+	// otherwise.
 	Range(name string, from uint64, limit int, done func(part Part, err error))
 }
 
@@ -48,6 +56,40 @@ type Part struct {
 	Entries []byte
 	// Keyed are the key records that were appended with these entries, oldest first.
 	Keyed []KeyRecord
+	// Batches are the batches that have entries in the part, oldest first.
+	Batches []Batch
+	// Marker is the base that takes the sequence First, if it is a marker; nil otherwise.
+	Marker *Base
+}
+
+// Batch is where the actions of a batch lie in a journal.
+type Batch struct {
+	// First and Last are the sequences of its first and of its last action.
+	First, Last uint64
+}
+
+// Renamer is a [Store] that can give a journal another name. A host imports a journal under a name
+// of its own and renames it once all of it is there, so that nobody sees a part of it.
+type Renamer interface {
+	// Rename gives the journal of the name from the name to, with all that is stored of it, and
+	// owner stays its owner. It fails and changes nothing if owner does not own from
+	// ([ErrNotOwner]), and if to is known: with an error that wraps [ErrExists]. The check and the
+	// change are one atomic step.
+	Rename(from, to string, owner Owner, done Done)
+}
+
+// History says how much a store keeps of what came before an engine's newest base. The zero value
+// keeps everything.
+//
+// A store trims at bases: the oldest thing that it keeps of an engine is always a base. The newest
+// base and what follows it is never trimmed.
+type History struct {
+	// SinceBase keeps nothing that came before the newest base. Bytes and Age have no meaning then.
+	SinceBase bool
+	// Bytes is about how much may be kept of an engine, in bytes as in [Info]; 0 is no bound.
+	Bytes uint64
+	// Age is how long something is kept after it was stored; 0 is for ever.
+	Age time.Duration
 }
 
 // HealthChecker is a [Store] that knows how it is.

@@ -19,6 +19,8 @@ var (
 	// ErrTrimmed is an [ErrRefused]: what is asked for was in the history, which is not kept that far
 	// back.
 	ErrTrimmed error = &refusal{"the history is not kept that far back"}
+	// ErrExists is an [ErrRefused]: a journal has that name already.
+	ErrExists error = &refusal{"a journal has that name already"}
 	// ErrUnavailable is the error of a call that had no effect and may succeed later.
 	ErrUnavailable = errors.New("journal: the store is not available, the call had no effect")
 	// ErrFailed is the error of every call of a store that has failed for good. The program opens the

@@ -13,6 +13,10 @@ type Record struct {
 	Action []byte
 	// Checksum is the XXH64 of the result that was acknowledged. It has no meaning in a note.
 	Checksum uint64
+	// Batch is the sequence of the first action of the batch that the action belongs to, if all of
+	// the batch is one step that is undone as a whole; 0 otherwise, and in a note. All records of a
+	// batch are in one group.
+	Batch uint64
 	// Keyed is what has to be remembered of the key; nil if there was no key. The host never
 	// changes it, nor its Result, once it is handed over: a store may keep both without a copy.
 	Keyed *KeyRecord
@@ -57,7 +61,18 @@ type Base struct {
 	// has been forgotten; 0 if there was none. A store keeps the appended key records with a
 	// greater Number.
 	KeyNumber uint64
+	// IsMarker says that the base takes the sequence Sequence itself. No action has that sequence:
+	// the state is another one than the actions before it lead to, because the engine was
+	// reverted, has another core, or begins as a copy of another engine.
+	IsMarker bool
+	// Details are what a host keeps with the base: where a marker comes from, and what there is to
+	// undo and to redo. A store treats them as bytes. They may be empty, and have at most
+	// MaxDetails bytes.
+	Details []byte
 }
+
+// MaxDetails is how many bytes the Details of a [Base] may have.
+const MaxDetails = 64 << 10
 
 // Stored is what a store has of an engine: its newest base and all that was appended behind it.
 type Stored struct {

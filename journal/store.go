@@ -74,6 +74,12 @@ type Store interface {
 	// policy. It fails and changes nothing if base.Sequence is outside that range, or if
 	// owner is not the owner ([ErrNotOwner]).
 	//
+	// A base that is a marker is stored as a record is: base.Sequence must be the newest sequence
+	// plus 1, and is the newest one from then on. If the present base is a marker, it may also be
+	// replaced, by a marker of the same sequence: by a base with fewer keys. A base with which a
+	// journal is created may have any sequence, and may be a marker. base.Keys may have records
+	// that were never appended: that of a marker that had a key, and those of an imported base.
+	//
 	// The host never changes what base refers to once it is handed over, so a store may keep it
 	// without a copy. The store does not change it either.
 	//
