@@ -65,3 +65,19 @@ func TestTheStoreInMemoryIsAList(t *testing.T) {
 		t.Errorf("%d loads, the last base has %d", len(handedOut), base)
 	}
 }
+
+func BenchmarkMemoryAppend(b *testing.B) {
+	m := NewMemory().(*memory)
+	owner := Owner{Number: 1}
+	if err := m.install("e", owner, Base{}); err != nil {
+		b.Fatal(err)
+	}
+	group := []Record{{Action: AppendAction(nil, &Action{Now: 1}, "stack:draw", make([]byte, 20))}}
+	b.ReportAllocs()
+	for n := uint64(0); b.Loop(); n++ {
+		m.Append("e", owner, n, group, Done{})
+		if n%1000 == 999 {
+			m.Install("e", owner, Base{Sequence: n + 1, Snapshot: true}, Done{})
+		}
+	}
+}

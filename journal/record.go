@@ -71,6 +71,23 @@ type Base struct {
 	Details []byte
 }
 
+// CheckBehind tells whether the base may be installed in a journal whose present base and newest
+// sequence are given. It returns an error that wraps [ErrRefused] if not. It looks at nothing but
+// whether the two are markers, and at their sequences.
+func (b *Base) CheckBehind(present *Base, newest uint64) error {
+	switch {
+	case b.Sequence == present.Sequence && b.IsMarker == present.IsMarker:
+		return nil
+	case b.IsMarker && b.Sequence != newest+1:
+		return Refused("a marker of the sequence %d, the newest one is %d", b.Sequence, newest)
+	case !b.IsMarker && (b.Sequence < present.Sequence || b.Sequence > newest):
+		return Refused("a base of the sequence %d, the journal has %d to %d", b.Sequence, present.Sequence, newest)
+	case !b.IsMarker && b.Sequence == present.Sequence:
+		return Refused("a base in the place of the marker of the sequence %d, and it is none", b.Sequence)
+	}
+	return nil
+}
+
 // MaxDetails is how many bytes the Details of a [Base] may have.
 const MaxDetails = 64 << 10
 
