@@ -2,6 +2,7 @@ package driver
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"hypertoken/internal/engine"
@@ -172,6 +173,40 @@ func (p *performer) Install(sequence uint64, snapshot []byte) {
 			}
 		})
 	}))
+}
+
+// Rewind has the base looked for of which the rewind has to be stored behind the present sequence.
+func (p *performer) Rewind(r *engine.Request) {
+	e := (*Driver)(p)
+	find := e.engines.config.FindBase
+	if find == nil {
+		find = (*Driver).findInBackground
+	}
+	find(e, r, e.m.View().Sequence, func(base *journal.Base, result Raw, err error) {
+		e.step(func(m *engine.Machine, now time.Duration) { m.Rewound(now, r, base, result, err) })
+	})
+}
+
+// Mark has the base of a rewind stored, with the keys that are remembered and that of the rewind.
+func (p *performer) Mark(r *engine.Request) {
+	e := (*Driver)(p)
+	e.calls++
+	e.appendCall = e.calls
+	base := *r.Base
+	base.Core = e.engines.config.CoreHash
+	imported := base.Keys
+	base.Keys, base.KeyNumber = e.keys.UpTo(base.Sequence - 1)
+	if r.Keyed != nil {
+		base.Keys, base.KeyNumber = append(base.Keys, *r.Keyed), r.Keyed.Number
+	}
+	for _, k := range imported {
+		if !slices.ContainsFunc(base.Keys, func(old journal.KeyRecord) bool { return old.Key == k.Key }) {
+			base.KeyNumber++
+			k.Number = base.KeyNumber
+			base.Keys = append(base.Keys, k)
+		}
+	}
+	e.engines.config.Store.Install(e.name, e.owner, base, journal.DoneFor((*appendEnd)(e), e.calls))
 }
 
 func (p *performer) Resolve(r *engine.Request, err error) { r.Owner.Complete(r, err) }
