@@ -455,3 +455,43 @@ func TestAnImportThatFails(t *testing.T) {
 		t.Errorf("a name that was taken meanwhile: %v", err)
 	}
 }
+
+// installs is a store in memory that tells of every base that is stored.
+type installs struct {
+	journal.Store
+	journal.Historian
+	bases chan journal.Base
+}
+
+func (s *installs) Install(name string, owner journal.Owner, base journal.Base, done journal.Done) {
+	s.Store.Install(name, owner, base, journal.DoneFunc(func(err error) {
+		done.Report(err)
+		if err == nil && name == "e" {
+			s.bases <- base
+		}
+	}))
+}
+
+// A marker stays one when its keys are shed, though nothing has followed it.
+func TestAMarkerWithoutItsKeysStaysAMarker(t *testing.T) {
+	all := keepAll()
+	store := &installs{all, all.(journal.Historian), make(chan journal.Base, 10)}
+	const most = 100_000
+	g := newGame(t, host.Options{Store: store, MaxKeyBytes: most, KeyBytes: most})
+	for _, key := range []string{"a", "b"} {
+		dispatch(t, g.e, "test:huge", dict{"bytes": most / 3}, host.Key(key))
+		g.note()
+	}
+	g.undo(1)
+	<-store.bases // its setup
+	marked := <-store.bases
+	other := open(t, g.e.Host(), "other", nil)
+	dispatch(t, other, "test:huge", dict{"bytes": most / 2}, host.Key("c"))
+	shed := <-store.bases
+	if !marked.IsMarker || !shed.IsMarker || shed.Sequence != marked.Sequence || len(shed.Keys) >= len(marked.Keys) {
+		t.Errorf("stored: marker %v at %d with %d keys, then marker %v at %d with %d", marked.IsMarker, marked.Sequence,
+			len(marked.Keys), shed.IsMarker, shed.Sequence, len(shed.Keys))
+	}
+	g.redo(2)
+	g.check()
+}

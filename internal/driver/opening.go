@@ -87,6 +87,7 @@ func openJournal(ctx context.Context, e *Driver, base journal.Base, opening Open
 	}
 	e.mu.Lock()
 	e.m.Opened(s)
+	e.noteMarker(&s.Base)
 	e.keys.Load(s)
 	e.work.shed = h.keyBytes.Load() > h.config.MaxKeyBytes
 	e.unlockAndDeliver(false)
@@ -113,6 +114,7 @@ func createJournal(ctx context.Context, e *Driver, what string, base journal.Bas
 	e.mu.Lock()
 	e.m.Created(&journal.Stored{Base: base})
 	e.keys.Load(&journal.Stored{Base: base})
+	e.noteMarker(&base)
 	e.isOpening = true
 	e.unlockAndDeliver(false)
 	err := ready(ctx, e, what)
