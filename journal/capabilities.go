@@ -37,8 +37,8 @@ type Historian interface {
 	// if no such base is kept, and with an error that wraps [ErrRefused] if at is beyond the
 	// newest sequence.
 	LoadAt(name string, at uint64, done func(stored *Stored, err error))
-	// Range reports entries from the sequence from on, as many as take about limit bytes and at
-	// least one, but none beyond the newest. It reports none if from is the newest sequence plus
+	// Range reports entries from the sequence from on: about as many as take limit bytes, or fewer,
+	// at least one, and none beyond the newest. It reports none if from is the newest sequence plus
 	// one. It fails with [ErrTrimmed] if the entry from is not kept any more.
 	//
 	// A marker is a part of its own: no part goes across one. If the sequence from is a marker's,
@@ -54,9 +54,11 @@ type Part struct {
 	First, Count uint64
 	// Entries are encoded as in [Stored].
 	Entries []byte
-	// Keyed are the key records that were appended with these entries, oldest first.
+	// Keyed are the key records whose Sequence is in the part, oldest first. A record that was
+	// appended before the journal's first entry is in the part with that entry.
 	Keyed []KeyRecord
-	// Batches are the batches that have entries in the part, oldest first.
+	// Batches are the batches that have entries in the part, oldest first. A part may end in the
+	// middle of a batch: it has the whole Batch all the same, and so has the next part.
 	Batches []Batch
 	// Marker is the base that takes the sequence First, if it is a marker; nil otherwise.
 	Marker *Base

@@ -1,6 +1,7 @@
 package sqlitestore
 
 import (
+	"cmp"
 	"database/sql"
 	"errors"
 	"strings"
@@ -20,9 +21,11 @@ func (s *Store) List(prefix, after string, limit int, done func([]journal.Info, 
 	var page []journal.Info
 	s.start(func(tx *sql.Tx) error {
 		// Blobs are sorted by their bytes, as the interface wants it.
+		// Names that begin with a zero byte are the host's own.
+		first := cmp.Or(prefix, "\x01")
 		rows, err := tx.Query(`SELECT name, newest, core, length(base) + length(name) + coalesce(
 			(SELECT sum(length(entry)) FROM entries WHERE entries.id = journals.id), 0), created, updated
-			FROM journals WHERE name >= ? AND name > ? ORDER BY name LIMIT ?`, []byte(prefix), []byte(after), limit)
+			FROM journals WHERE name >= ? AND name > ? ORDER BY name LIMIT ?`, []byte(first), []byte(after), limit)
 		if err != nil {
 			return err
 		}

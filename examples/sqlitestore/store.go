@@ -20,7 +20,7 @@ import (
 
 const schema = `
 CREATE TABLE IF NOT EXISTS journals (id INTEGER PRIMARY KEY, name BLOB UNIQUE, owner BLOB, newest INTEGER,
-	sequence INTEGER, base BLOB, core TEXT, created INTEGER, updated INTEGER);
+	sequence INTEGER, marker INTEGER, base BLOB, core TEXT, created INTEGER, updated INTEGER);
 CREATE TABLE IF NOT EXISTS entries (id INTEGER REFERENCES journals ON DELETE CASCADE, sequence INTEGER, entry BLOB,
 	PRIMARY KEY (id, sequence)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS keys (id INTEGER REFERENCES journals ON DELETE CASCADE, number INTEGER, record BLOB,
@@ -95,15 +95,16 @@ func (s *Store) transact(call func(*sql.Tx) error) error {
 // row is what the table has of a journal. If the name is not known, the row is zero: no host has
 // the zero Owner.
 type row struct {
-	id               int64
-	owner            journal.Owner
-	sequence, newest uint64 // of the base, and of the newest entry
+	id     int64
+	owner  journal.Owner
+	base   journal.Base // its sequence, and whether it is a marker
+	newest uint64       // the sequence of the newest entry or marker
 }
 
 func find(tx *sql.Tx, name string) (r row, err error) {
 	var owner []byte
-	err = tx.QueryRow(`SELECT id, owner, sequence, newest FROM journals WHERE name = ?`, []byte(name)).
-		Scan(&r.id, &owner, &r.sequence, &r.newest)
+	err = tx.QueryRow(`SELECT id, owner, sequence, marker, newest FROM journals WHERE name = ?`, []byte(name)).
+		Scan(&r.id, &owner, &r.base.Sequence, &r.base.IsMarker, &r.newest)
 	if errors.Is(err, sql.ErrNoRows) {
 		return r, nil
 	}
@@ -192,19 +193,19 @@ func (s *Store) Install(name string, owner journal.Owner, base journal.Base, don
 		case err != nil:
 			return err
 		case r.id == 0:
-			_, err = tx.Exec(`INSERT INTO journals (name, owner, newest, sequence, base, core, created, updated)
-				VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6, ?6)`, []byte(name), encode(owner), base.Sequence, encode(base),
-				base.Core, now())
+			_, err = tx.Exec(`INSERT INTO journals (name, owner, newest, sequence, marker, base, core, created, updated)
+				VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6, ?7, ?7)`, []byte(name), encode(owner), base.Sequence, base.IsMarker,
+				encode(base), base.Core, now())
 			return err
 		case r.owner != owner:
 			return journal.ErrNotOwner
-		case base.Sequence < r.sequence || base.Sequence > r.newest:
-			return journal.Refused("a base of the sequence %d is not in %d to %d", base.Sequence, r.sequence, r.newest)
+		case base.CheckBehind(&r.base, r.newest) != nil:
+			return base.CheckBehind(&r.base, r.newest)
 		}
-		_, err = tx.Exec(`UPDATE journals SET sequence = ?2, base = ?3, core = ?4, updated = ?5 WHERE id = ?1;
-			DELETE FROM entries WHERE id = ?1 AND sequence <= ?2;
-			DELETE FROM keys WHERE id = ?1 AND number <= ?6`, r.id, base.Sequence, encode(base), base.Core, now(),
-			base.KeyNumber)
+		_, err = tx.Exec(`UPDATE journals SET newest = max(newest, ?2), sequence = ?2, marker = ?3, base = ?4, core = ?5,
+			updated = ?6 WHERE id = ?1; DELETE FROM entries WHERE id = ?1 AND sequence <= ?2;
+			DELETE FROM keys WHERE id = ?1 AND number <= ?7`, r.id, base.Sequence, base.IsMarker, encode(base), base.Core,
+			now(), base.KeyNumber)
 		return err
 	}, done.Report)
 }

@@ -19,11 +19,21 @@ const (
 	maxRemembered = 1 << 20
 )
 
+// basePlace is where a base is in its journal.
+type basePlace struct {
+	// isFirst says that the journal began with the base, or with one whose place it has taken.
+	isFirst bool
+	// notes is the number of groups without an action that are just before a marker. So a group that
+	// is missing there is found.
+	notes uint32
+}
+
 // baseRow is a base as it was read, without key records, and without data that lies in pieces.
 type baseRow struct {
 	journal.Base
 	time  int64  // milliseconds since 1970
 	bytes uint64 // of all rows of the engine, up to this one
+	basePlace
 	// set is the number of the pieces that have the data; 0 if Data has it.
 	set uint64
 	// size is the size of the data, sum its XXH64.
@@ -32,12 +42,20 @@ type baseRow struct {
 	remembered []uint64
 }
 
+// The flags of a base.
+const (
+	flagSnapshot = 1 << iota
+	flagMarker   // the base takes its sequence
+	flagFirst    // the journal began with the base
+	flagEnd      // above all flags
+)
+
 // appendBase appends the row of a base. set is the number of the pieces that have the data; 0 if
 // it is small.
-func appendBase(b, key []byte, base *journal.Base, set uint64, now int64, bytes uint64) []byte {
+func appendBase(b, key []byte, base *journal.Base, place basePlace, set uint64, now int64, bytes uint64) []byte {
 	b = binary.AppendUvarint(append(b, rowVersion), uint64(now))
 	b = binary.AppendUvarint(b, bytes)
-	b = appendFlag(b, base.Snapshot)
+	b = append(b, flag(base.Snapshot, flagSnapshot)|flag(base.IsMarker, flagMarker)|flag(place.isFirst, flagFirst))
 	core, isHash := base.Core, false
 	if hash, err := hex.DecodeString(core); err == nil && hex.EncodeToString(hash) == core {
 		core, isHash = string(hash), true
@@ -45,6 +63,7 @@ func appendBase(b, key []byte, base *journal.Base, set uint64, now int64, bytes 
 	b = appendBytes(appendFlag(b, isHash), []byte(core))
 	b = binary.AppendUvarint(b, base.KeyNumber)
 	b = appendRemembered(b, base.Keys)
+	b = binary.AppendUvarint(appendBytes(b, base.Details), uint64(place.notes))
 	b = binary.AppendUvarint(b, set)
 	b = binary.AppendUvarint(b, uint64(len(base.Data)))
 	b = binary.LittleEndian.AppendUint64(b, xxhash.Sum64(base.Data))
@@ -52,6 +71,13 @@ func appendBase(b, key []byte, base *journal.Base, set uint64, now int64, bytes 
 		b = append(b, base.Data...)
 	}
 	return seal(b, key)
+}
+
+func flag(isSet bool, flag byte) byte {
+	if isSet {
+		return flag
+	}
+	return 0
 }
 
 // appendRemembered appends the numbers of key records as runs: how many runs, and of each the
@@ -106,7 +132,11 @@ func readBase(row, key []byte) (b baseRow, err error) {
 		return b, err
 	}
 	b.time, b.bytes = int64(r.uint()), r.uint()
-	b.Snapshot = r.byte() != 0
+	flags := r.byte()
+	if flags >= flagEnd {
+		return b, fmt.Errorf("the base has the flags %x, which this program does not know", flags)
+	}
+	b.Snapshot, b.IsMarker, b.isFirst = flags&flagSnapshot != 0, flags&flagMarker != 0, flags&flagFirst != 0
 	isHash := r.byte() != 0
 	if core := r.bytes(); isHash {
 		b.Core = hex.EncodeToString(core)
@@ -117,6 +147,8 @@ func readBase(row, key []byte) (b baseRow, err error) {
 	if b.remembered, err = readRemembered(&r); err != nil {
 		return b, err
 	}
+	b.Details = bytes.Clone(r.bytes())
+	b.notes = uint32(r.uint())
 	b.set, b.size, b.sum = r.uint(), r.uint(), r.uint64()
 	if b.set == 0 {
 		b.Data = bytes.Clone(r.take(b.size))

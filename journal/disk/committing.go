@@ -231,6 +231,8 @@ func (s *Store) perform(f *flight, o *op, h *head, now int64) {
 		if o.head = h; h == nil && o.kind == opRange {
 			o.err = journal.Refused("no journal has the name %q", o.name)
 		}
+	case opRename:
+		o.err = s.rename(f.batch, o, h)
 	case opDelete:
 		s.delete(f.batch, o, h)
 	case opRelease:
@@ -250,6 +252,9 @@ func (s *Store) append(b *pebble.Batch, o *op, h *head, now int64) error {
 	if h.newest != o.newest {
 		return fmt.Errorf("an append behind the sequence %d, the newest one is %d: %w",
 			o.newest, h.newest, journal.ErrRefused)
+	}
+	if err := checkBatches(o.group, h.newest+1); err != nil {
+		return err
 	}
 	if err := s.space.err(); err != nil {
 		return err

@@ -60,13 +60,33 @@ func (r *engineReader) newestBase() (b baseRow, err error) {
 	return b, err
 }
 
-// oldestBase returns the sequence of the oldest base; 0 if there is none.
-func (r *engineReader) oldestBase() uint64 {
+// oldestBase reads the oldest base. It fails if there is none.
+func (r *engineReader) oldestBase() (b baseRow, err error) {
 	prefix := appendPart(nil, r.id, partBase)
-	if !r.it.SeekGE(prefix) || len(r.it.Key()) != baseKeySize || !bytes.HasPrefix(r.it.Key(), prefix) {
-		return 0
+	if !r.it.SeekGE(prefix) || !bytes.HasPrefix(r.it.Key(), prefix) {
+		return b, errors.Join(r.it.Error(), damagedf(prefix, "the engine has no base"))
 	}
-	return binary.BigEndian.Uint64(r.it.Key()[engineKeySize:])
+	b, err = readBase(r.it.Value(), r.it.Key())
+	return b, damagedRow(r.it.Key(), err)
+}
+
+// marker reads the marker of a sequence. isThere is false if the sequence is not a marker's.
+func (r *engineReader) marker(sequence uint64) (b baseRow, isThere bool, err error) {
+	key := appendBaseKey(nil, r.id, sequence)
+	if !r.it.SeekGE(key) || !bytes.Equal(r.it.Key(), key) {
+		return b, false, r.it.Error()
+	}
+	b, err = readBase(r.it.Value(), key)
+	return b, err == nil && b.IsMarker, damagedRow(key, err)
+}
+
+// whole reads what a base has in other rows: its data, and the key records that it remembers.
+func (r *engineReader) whole(b *baseRow) (journal.Base, error) {
+	base := b.Base
+	if err := r.data(b, &base); err != nil {
+		return base, err
+	}
+	return base, r.remembered(b, &base)
 }
 
 // newestGroup reads the newest group. isKept is false if there is none.
@@ -99,7 +119,8 @@ func (r *engineReader) head(id uint64) (*head, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &head{id: id, base: b.Sequence, baseSet: b.set, newest: b.Sequence, set: b.set, bytes: b.bytes}
+	h := &head{id: id, base: b.Sequence, baseSet: b.set, baseBytes: b.bytes, isMarker: b.IsMarker,
+		place: b.basePlace, newest: b.Sequence, set: b.set, bytes: b.bytes}
 	g, isKept, err := r.newestGroup()
 	if err != nil {
 		return nil, err
@@ -157,18 +178,24 @@ func (r *engineReader) loadAt(at uint64) (*journal.Stored, error) {
 	if !isKept {
 		return nil, fmt.Errorf("no base is kept up to the sequence %d: %w", at, journal.ErrTrimmed)
 	}
-	return r.stored(&b, at)
+	s, err := r.stored(&b, at)
+	if err == nil && s.Count != at-b.Sequence {
+		err = damagedf(appendGroupKey(nil, r.id, b.Sequence+s.Count+1, 0), "the entries from %d to %d are missing",
+			b.Sequence+s.Count+1, at)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // stored reads what belongs to a base, and the entries behind it up to a sequence.
 func (r *engineReader) stored(b *baseRow, to uint64) (*journal.Stored, error) {
-	s := &journal.Stored{Base: b.Base}
-	if err := r.data(b, &s.Base); err != nil {
+	base, err := r.whole(b)
+	if err != nil {
 		return nil, err
 	}
-	if err := r.remembered(b, &s.Base); err != nil {
-		return nil, err
-	}
+	s := &journal.Stored{Base: base}
 	recent, err := r.keyed(b.KeyNumber, to)
 	if err != nil {
 		return nil, err

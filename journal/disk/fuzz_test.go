@@ -16,6 +16,9 @@ func FuzzReadGroup(f *testing.F) {
 	keyed := actionRecord(11)
 	keyed.Keyed = keyRecord(7, 11)
 	group := []journal.Record{actionRecord(10), keyed, {Keyed: keyRecord(8, 11)}, {}, actionRecord(12)}
+	for k := range group {
+		group[k].Batch = uint64(10 + k/4*2)
+	}
 	row, _ := appendGroup(nil, key, group, 5, 6)
 	f.Add(row[:len(row)-8], key)
 	f.Fuzz(func(t *testing.T, body, key []byte) {
@@ -29,15 +32,21 @@ func FuzzReadGroup(f *testing.F) {
 		if len(g.keyed) > len(body) || len(g.entries) > len(body) {
 			t.Errorf("%d key records, %d bytes of entries from %d", len(g.keyed), len(g.entries), len(body))
 		}
+		for _, b := range g.batches {
+			if b.First > b.Last || b.Last < g.first || b.Last > g.last() {
+				t.Errorf("a batch %v in a group from %d to %d", b, g.first, g.last())
+			}
+		}
 	})
 }
 
 func FuzzReadBase(f *testing.F) {
 	key := appendBaseKey(nil, 3, 10)
-	base := journal.Base{Sequence: 10, Data: []byte("data"), Core: "abcd", KeyNumber: 9,
-		Keys: []journal.KeyRecord{{Number: 2}, {Number: 3}, {Number: 9}}}
+	base := journal.Base{Sequence: 10, Data: []byte("data"), Core: "abcd", KeyNumber: 9, IsMarker: true,
+		Details: []byte("details"),
+		Keys:    []journal.KeyRecord{{Number: 2}, {Number: 3}, {Number: 9}}}
 	for _, set := range []uint64{0, 4} {
-		row := appendBase(nil, key, &base, set, 1, 2)
+		row := appendBase(nil, key, &base, basePlace{isFirst: true, notes: 3}, set, 1, 2)
 		f.Add(row[:len(row)-8], key)
 	}
 	f.Fuzz(func(t *testing.T, body, key []byte) {
@@ -45,7 +54,7 @@ func FuzzReadBase(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if len(b.Data) > len(body) || len(b.remembered) > maxRemembered {
+		if len(b.Data)+len(b.Details) > len(body) || len(b.remembered) > maxRemembered {
 			t.Errorf("%d bytes of data, %d numbers from %d", len(b.Data), len(b.remembered), len(body))
 		}
 		for k, n := range b.remembered {
@@ -95,11 +104,13 @@ func TestRows(t *testing.T) {
 	keyed.Keyed = keyRecord(7, 11)
 	group := []journal.Record{actionRecord(10), keyed, {Keyed: keyRecord(8, 11)}, {}, actionRecord(12),
 		actionRecord(13)}
+	group[0].Batch, group[1].Batch, group[4].Batch, group[5].Batch = 10, 10, 12, 12
 	row, actions := appendGroup(nil, key, group, 5, 6)
 	g, err := readGroup(row, key)
 	want := []keyedPlace{{7, 11}, {8, 11}}
+	batches := []journal.Batch{{First: 10, Last: 11}, {First: 12, Last: 13}}
 	if err != nil || actions != 4 || g.actions != 4 || g.first != 10 || g.notes != 2 || g.last() != 13 || g.time != 5 ||
-		!reflect.DeepEqual(g.keyed, want) {
+		!reflect.DeepEqual(g.keyed, want) || !reflect.DeepEqual(g.batches, batches) {
 		t.Errorf("%+v, %v", g, err)
 	}
 	for n := range len(row) {

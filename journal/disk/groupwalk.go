@@ -32,7 +32,9 @@ func (w *groupWalk) read() bool {
 	}
 	before, isFirst := w.group, !w.isStarted
 	if !w.move() {
-		w.err = errors.Join(w.err, w.r.it.Error())
+		if w.err = errors.Join(w.err, w.r.it.Error()); w.err == nil && !isFirst && before.last() < w.to && w.to+1 != 0 {
+			w.err = w.checkMarker()
+		}
 		return false
 	}
 	key := w.r.it.Key()
@@ -44,7 +46,10 @@ func (w *groupWalk) read() bool {
 	if g.first-1 > w.to {
 		return false
 	}
-	if w.err = w.checkPlace(key, &g, &before, isFirst); w.err != nil {
+	if err := w.checkPlace(key, &g, &before, isFirst); err != nil {
+		if w.err = err; !isFirst {
+			w.err = w.checkMarker()
+		}
 		return false
 	}
 	w.group = g
@@ -78,6 +83,17 @@ func (w *groupWalk) move() bool {
 	return ok && bytes.HasPrefix(it.Key(), appendPart(nil, id, partGroup))
 }
 
+// checkMarker fails if no marker follows the group that was read last. If one does, the walk ends
+// before it.
+func (w *groupWalk) checkMarker() error {
+	next, notes := w.group.behind()
+	b, isMarker, err := w.r.marker(next)
+	if err == nil && !isMarker || err == nil && b.notes != notes {
+		err = damagedf(appendGroupKey(nil, w.r.id, next, notes), "the group is missing")
+	}
+	return err
+}
+
 // checkPlace fails if a group is not the one that follows the group before it.
 func (w *groupWalk) checkPlace(key []byte, g, before *groupRow, isFirst bool) error {
 	if isFirst {
@@ -86,10 +102,7 @@ func (w *groupWalk) checkPlace(key []byte, g, before *groupRow, isFirst bool) er
 		}
 		return nil
 	}
-	first, notes := before.last()+1, uint32(0)
-	if before.actions == 0 {
-		notes = before.notes + 1
-	}
+	first, notes := before.behind()
 	if g.first != first || g.notes != notes {
 		return damagedf(key, "the group %d.%d is missing before this one", first, notes)
 	}

@@ -11,9 +11,15 @@ type head struct {
 	id      uint64
 	owner   journal.Owner
 	isOwned bool
-	// base is the sequence of the newest base, baseSet the number of its pieces.
-	base, baseSet uint64
-	// newest is the sequence of the newest action, notes the number of groups behind it.
+	// created is when the name was created, in milliseconds since 1970.
+	created int64
+	// base is the sequence of the newest base, baseSet the number of its pieces, baseBytes how much
+	// the engine had with it.
+	base, baseSet, baseBytes uint64
+	// isMarker says that the newest base is a marker, place where it is.
+	isMarker bool
+	place    basePlace
+	// newest is the newest sequence, notes the number of groups behind it.
 	newest uint64
 	notes  uint32
 	// set is the newest number of pieces that was used.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -62,36 +63,7 @@ func checkHistory(t *testing.T, s caller, p *player) {
 		}
 	}
 	for _, limit := range []int{0, 1, 500, 5000, 1 << 20} {
-		var entries []byte
-		var keys uint64
-		for from := uint64(1); ; {
-			part, err := s.part(p.name, from, limit)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if part.First != from || part.Count == 0 != (from == newest+1) {
-				t.Fatalf("Range(%d, %d): from %d, %d entries", from, limit, part.First, part.Count)
-			}
-			for _, k := range part.Keyed {
-				if keys++; k.Number != keys {
-					t.Fatalf("Range(%d, %d) has the key %d, want %d", from, limit, k.Number, keys)
-				}
-			}
-			if part.Count == 0 {
-				break
-			}
-			entries = append(entries, part.Entries...)
-			from += part.Count
-		}
-		var want []byte
-		for n := range newest {
-			r := actionRecord(n + 1)
-			want = journal.AppendEntry(want, r.Action, r.Checksum)
-		}
-		if !bytes.Equal(entries, want) || keys != p.acknowledged.keys {
-			t.Fatalf("with the limit %d: %d bytes of entries and %d keys, want %d and %d", limit, len(entries), keys,
-				len(want), p.acknowledged.keys)
-		}
+		checkParts(t, s, p, limit)
 	}
 	for what, err := range map[string]error{
 		"a state beyond the newest":  second(s.loadAt(p.name, newest+1)),
@@ -101,6 +73,64 @@ func checkHistory(t *testing.T, s caller, p *player) {
 		if !errors.Is(err, journal.ErrRefused) {
 			t.Errorf("%s: %v", what, err)
 		}
+	}
+}
+
+// checkParts reads the history in parts of about limit bytes.
+func checkParts(t *testing.T, s caller, p *player, limit int) {
+	t.Helper()
+	newest := p.acknowledged.newest
+	var entries []byte
+	var keyed []uint64
+	markers := 0
+	batches := map[journal.Batch]bool{}
+	for from := uint64(1); ; {
+		part, err := s.part(p.name, from, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if part.First != from || part.Count == 0 != (from == newest+1) {
+			t.Fatalf("Range(%d, %d): from %d, %d entries", from, limit, part.First, part.Count)
+		}
+		for _, k := range part.Keyed {
+			keyed = append(keyed, k.Number)
+		}
+		for _, b := range part.Batches {
+			batches[b] = true
+		}
+		if part.Count == 0 {
+			break
+		}
+		if isMarker := p.history.markers[from]; isMarker != (part.Marker != nil) || isMarker && part.Count != 1 {
+			t.Fatalf("Range(%d, %d) has %d entries and the marker %+v", from, limit, part.Count, part.Marker)
+		}
+		if part.Marker != nil {
+			markers++
+			if err := checkStored(&journal.Stored{Base: *part.Marker}); err != nil {
+				t.Fatalf("Range(%d, %d): %v", from, limit, err)
+			}
+		}
+		entries = append(entries, part.Entries...)
+		from += part.Count
+	}
+	var want []byte
+	for n := range newest {
+		if !p.history.markers[n+1] {
+			r := actionRecord(n + 1)
+			want = journal.AppendEntry(want, r.Action, r.Checksum)
+		}
+	}
+	if !bytes.Equal(entries, want) || !slices.Equal(keyed, p.history.keyed) || markers != len(p.history.markers) {
+		t.Fatalf("with the limit %d: %d bytes of entries, want %d; %d markers, want %d; the keys %d, want %d", limit,
+			len(entries), len(want), markers, len(p.history.markers), keyed, p.history.keyed)
+	}
+	for _, b := range p.history.batches {
+		if !batches[b] {
+			t.Fatalf("with the limit %d: the batch %v is not there", limit, b)
+		}
+	}
+	if len(batches) != len(p.history.batches) {
+		t.Fatalf("with the limit %d: %d batches, want %d", limit, len(batches), len(p.history.batches))
 	}
 }
 

@@ -27,15 +27,20 @@ func (s *Store) checkInstall(o *op, h *head) error {
 	switch {
 	case h != nil && !h.owns(o.owner):
 		return journal.ErrNotOwner
-	case h != nil && (base.Sequence < h.base || base.Sequence > h.newest):
-		return fmt.Errorf("a base of the sequence %d, the journal has %d to %d: %w",
-			base.Sequence, h.base, h.newest, journal.ErrRefused)
+	case len(base.Details) > journal.MaxDetails:
+		return journal.Refused("a base with %d bytes of details, the most are %d", len(base.Details), journal.MaxDetails)
 	case len(base.Keys) > maxRemembered:
 		return fmt.Errorf("a base with %d keys, the most are %d: %w", len(base.Keys), maxRemembered, journal.ErrRefused)
 	}
 	for k := range base.Keys {
 		if k > 0 && base.Keys[k].Number <= base.Keys[k-1].Number {
 			return fmt.Errorf("a base whose key %d is not newer than the one before it: %w", k, journal.ErrRefused)
+		}
+	}
+	if h != nil {
+		present := journal.Base{Sequence: h.base, IsMarker: h.isMarker}
+		if err := base.CheckBehind(&present, h.newest); err != nil {
+			return err
 		}
 	}
 	return s.space.err()
@@ -92,7 +97,8 @@ func (s *Store) dropPieces(b *pebble.Batch, large *largeBase) {
 func (s *Store) putBase(b *pebble.Batch, o *op, h *head, set uint64, now int64) {
 	base := &o.more.base
 	if h == nil {
-		h = &head{owner: o.owner, isOwned: true, base: base.Sequence, newest: base.Sequence, set: set}
+		h = &head{owner: o.owner, isOwned: true, newest: base.Sequence, set: set, created: now}
+		h.place.isFirst = true
 		if large := o.more.large; large != nil {
 			h.id = large.id
 		} else {
@@ -103,9 +109,15 @@ func (s *Store) putBase(b *pebble.Batch, o *op, h *head, set uint64, now int64) 
 		key := appendName(nil, o.name)
 		_ = b.Set(key, nameRow{h.id, now}.append(nil, key), nil)
 		s.stats.engines.Add(1)
-	} else if h.base == base.Sequence && h.baseSet != 0 && h.baseSet != set {
+	} else if h.base != base.Sequence {
+		h.place = basePlace{}
+	} else if h.baseSet != 0 && h.baseSet != set {
 		// The base takes the place of the former one.
 		_ = b.DeleteRange(appendSet(nil, h.id, h.baseSet), appendSet(nil, h.id, h.baseSet+1), nil)
+	}
+	if base.Sequence > h.newest { // a marker
+		h.place.notes = h.notes
+		h.newest, h.notes = base.Sequence, 0
 	}
 	for k := range base.Keys {
 		if !h.hasKeyed(base.Keys[k].Number) {
@@ -113,10 +125,10 @@ func (s *Store) putBase(b *pebble.Batch, o *op, h *head, set uint64, now int64) 
 		}
 	}
 	key := appendBaseKey(nil, h.id, base.Sequence)
-	h.bytes += uint64(len(base.Data) + len(key))
-	row := appendBase(nil, key, base, set, now, h.bytes)
+	h.bytes += uint64(len(base.Data) + len(base.Details) + len(key))
+	row := appendBase(nil, key, base, h.place, set, now, h.bytes)
 	_ = b.Set(key, row, nil)
-	h.base, h.baseSet = base.Sequence, set
+	h.base, h.baseSet, h.baseBytes, h.isMarker = base.Sequence, set, h.bytes, base.IsMarker
 	s.stats.bases.Add(1)
 	s.stats.baseBytes.Add(uint64(len(row)))
 	s.stats.baseBytes.Add(uint64(len(base.Data)))

@@ -77,6 +77,9 @@ func resume(s caller, p *player) error {
 		return p.create(s)
 	}
 	p.acknowledged = progress{stored.Sequence + stored.Count, stored.NewestKeyNumber(), stored.Sequence}
+	if stored.IsMarker {
+		p.history.markers = map[uint64]bool{stored.Sequence: true}
+	}
 	p.recent = append(append(p.recent, stored.Keys...), stored.Recent...)
 	return checkStored(stored)
 }

@@ -2,6 +2,7 @@ package disk
 
 import (
 	"bytes"
+	"cmp"
 	"strings"
 	"time"
 
@@ -10,12 +11,16 @@ import (
 	"hypertoken/journal"
 )
 
+// firstListed is behind all names that begin with a zero byte. They are a host's own, and are listed
+// if they are asked for.
+const firstListed = "\x01"
+
 // list reads a page of names. An engine whose rows are damaged is listed with its name alone, so
 // that it can be deleted.
 func (s *Store) list(it *pebble.Iterator, prefix, after string, limit int) (list []journal.Info, err error) {
-	start := appendName(nil, prefix)
-	if after >= prefix {
-		start = append(appendName(nil, after), 0)
+	start := appendName(nil, cmp.Or(prefix, firstListed))
+	if behind := append(appendName(nil, after), 0); bytes.Compare(behind, start) > 0 {
+		start = behind
 	}
 	var ids []uint64
 	for ok := it.SeekGE(start); ok && len(list) < limit; ok = it.Next() {

@@ -15,6 +15,7 @@ const (
 	opInstall               // journal.Store
 	opLoad                  // journal.Store
 	opDelete                // journal.Store
+	opRename                // journal.Renamer: name is the new name
 	opRelease               // journal.Releaser
 	opLoadAt                // journal.Historian
 	opRange                 // journal.Historian
@@ -53,6 +54,7 @@ type request struct {
 	number uint64                       // opLoadAt, opRange: the sequence
 	limit  int                          // opRange, opList
 	after  string                       // opList
+	from   string                       // opRename: the former name
 	key    []byte                       // opRow
 	value  []byte                       // opRow
 	found  *head                        // opFound: nil if the name is not known

@@ -93,6 +93,9 @@ func data(sequence uint64, size int) []byte {
 	return b
 }
 
+// details returns the details of a marker.
+func details(sequence uint64) []byte { return data(sequence, 1+int(sequence%100)) }
+
 // progress is how far a journal is.
 type progress struct{ newest, keys, base uint64 }
 
@@ -107,9 +110,15 @@ type player struct {
 	acknowledged, tried progress
 	isCreated           bool // said of an acknowledged install
 	recent              []journal.KeyRecord
-	ends                map[uint64]bool // the sequences that groups end with; nil if another process plays
-	largest             int             // the size of the largest base; 0 for bases of one row
-	onTry               func(progress)
+	// history is what was acknowledged of the past; the player's own goroutine uses it.
+	history struct {
+		markers map[uint64]bool // by their sequences
+		keyed   []uint64        // the numbers of key records that were appended
+		batches []journal.Batch
+	}
+	ends    map[uint64]bool // the sequences that groups end with; nil if another process plays
+	largest int             // the size of the largest base; 0 for bases of one row
+	onTry   func(progress)
 }
 
 func newPlayer(k int, seed uint64) *player {
@@ -146,11 +155,16 @@ func (p *player) step(s caller) error {
 func (p *player) append(s caller) error {
 	at := p.acknowledged
 	var group []journal.Record
+	var batch journal.Batch // of all actions of the group
+	if p.r.IntN(4) == 0 {
+		batch.First = at.newest + 1
+	}
 	for range 1 + p.r.IntN(8) {
 		r := journal.Record{}
 		if p.r.IntN(8) > 0 {
 			at.newest++
 			r = actionRecord(at.newest)
+			r.Batch, batch.Last = batch.First, at.newest
 		}
 		if r.Action == nil || p.r.IntN(5) == 0 {
 			at.keys++
@@ -166,9 +180,13 @@ func (p *player) append(s caller) error {
 		for _, r := range group {
 			if r.Keyed != nil {
 				p.recent = append(p.recent, *r.Keyed)
+				p.history.keyed = append(p.history.keyed, r.Keyed.Number)
 			}
 		}
 		p.mu.Unlock()
+		if batch.First > 0 && batch.Last > 0 {
+			p.history.batches = append(p.history.batches, batch)
+		}
 	}
 	return err
 }
@@ -176,18 +194,38 @@ func (p *player) append(s caller) error {
 func (p *player) install(s caller) error {
 	at := p.acknowledged
 	at.base += p.r.Uint64N(at.newest - at.base + 1)
+	isMarker, recent := p.history.markers[at.base], p.recent
+	if p.r.IntN(3) == 0 {
+		isMarker = true
+		at.newest++
+		at.base = at.newest
+		if p.r.IntN(2) == 0 { // it had a key
+			at.keys++
+			recent = append(recent[:len(recent):len(recent)], *keyRecord(at.keys, at.newest))
+		}
+	}
 	size := p.r.IntN(3000)
 	if p.largest > 0 && p.r.IntN(4) == 0 {
 		size = p.r.IntN(p.largest)
 	}
-	base := journal.Base{Sequence: at.base, Snapshot: true, Data: data(at.base, size), Core: "core", KeyNumber: at.keys}
-	base.Keys = p.recent[max(0, len(p.recent)-p.r.IntN(6)):]
+	base := journal.Base{Sequence: at.base, Snapshot: true, Data: data(at.base, size), Core: "core", KeyNumber: at.keys,
+		IsMarker: isMarker}
+	if isMarker {
+		base.Details = details(at.base)
+	}
+	base.Keys = recent[max(0, len(recent)-p.r.IntN(6)):]
 	p.try(at)
 	err := s.install(p.name, p.owner, base)
 	if err == nil {
 		p.mu.Lock()
-		p.acknowledged = at
+		p.acknowledged, p.recent = at, recent
 		p.mu.Unlock()
+		if isMarker {
+			if p.history.markers == nil {
+				p.history.markers = map[uint64]bool{}
+			}
+			p.history.markers[at.base] = true
+		}
 	}
 	return err
 }
@@ -242,6 +280,9 @@ func (p *player) check(s *journal.Stored, acknowledged, tried progress) error {
 func checkStored(s *journal.Stored) error {
 	if !bytes.Equal(s.Data, data(s.Sequence, len(s.Data))) {
 		return fmt.Errorf("the base of the sequence %d has other data", s.Sequence)
+	}
+	if s.IsMarker != (len(s.Details) > 0) || s.IsMarker && !bytes.Equal(s.Details, details(s.Sequence)) {
+		return fmt.Errorf("the base of the sequence %d has other details", s.Sequence)
 	}
 	sequence := s.Sequence
 	for e, err := range journal.Entries(s.Entries) {

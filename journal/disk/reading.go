@@ -202,5 +202,6 @@ func (s *Store) lookUp(name string) (*head, error) {
 	if err = errors.Join(err, it.Close()); err != nil {
 		h = &head{id: n.id, damage: damaged(s.dir, name, err)}
 	}
+	h.created = n.created
 	return h, nil
 }

@@ -13,7 +13,8 @@ import (
 )
 
 // Store is a store on a disk. It is a [journal.Store], [journal.Lister], [journal.Historian],
-// [journal.HealthChecker], [journal.Releaser] and [journal.CoreKeeper]. [Open] makes one.
+// [journal.HealthChecker], [journal.Releaser], [journal.Renamer] and [journal.CoreKeeper]. [Open]
+// makes one.
 //
 // A call goes through three goroutines. The committing goroutine takes all calls that wait, of all
 // engines, checks them, and makes one batch of them. The syncing goroutine waits until the batch
@@ -71,6 +72,7 @@ var (
 	_ journal.Historian     = (*Store)(nil)
 	_ journal.HealthChecker = (*Store)(nil)
 	_ journal.Releaser      = (*Store)(nil)
+	_ journal.Renamer       = (*Store)(nil)
 	_ journal.CoreKeeper    = (*Store)(nil)
 )
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -107,175 +106,85 @@ func (c *client) list(lister journal.Lister, prefix, after string, limit int) (p
 	return page, err
 }
 
-// history is all that was ever stored of a journal.
-type history struct {
-	entries [][]byte
-	keys    []journal.KeyRecord
-	bases   []journal.Base
-}
-
-// pastStates reads states and entries of the past.
-func pastStates(c *client) {
-	h, ok := c.store.(journal.Historian)
+// hiddenNames lists names that are a host's own.
+func hiddenNames(c *client) {
+	lister, ok := c.store.(journal.Lister)
 	if !ok {
 		return
 	}
-	r := rand.New(rand.NewPCG(5, 6))
-	m := c.create(name, first, setup("a"))
-	past := &history{bases: []journal.Base{m.base}}
-	for range 60 {
-		if r.IntN(5) > 0 {
-			group := c.randomGroup(r, m, past)
-			c.must("Append", c.append(name, first, m.newest(), group...))
-			m.append(group...)
-			continue
+	const hidden = "\x00" + name
+	for _, n := range []string{name, hidden + "1", hidden + "2", "\x01" + name} {
+		c.create(n, first, setup("a"))
+	}
+	for _, t := range []struct {
+		prefix, after string
+		limit         int
+		want          []string
+	}{
+		{"", "", 10, []string{"\x01" + name, name}},
+		{"", "", 1, []string{"\x01" + name}},
+		{"", hidden + "1", 10, []string{"\x01" + name, name}},
+		{"\x00", "", 10, []string{hidden + "1", hidden + "2"}},
+		{"\x00", "", 1, []string{hidden + "1"}},
+		{hidden, hidden + "1", 10, []string{hidden + "2"}},
+		{name, "", 10, []string{name}},
+	} {
+		page, err := c.list(lister, t.prefix, t.after, t.limit)
+		c.must("List", err)
+		var names []string
+		for _, info := range page {
+			names = append(names, info.Name)
 		}
-		base := snapshot(m.base.Sequence + r.Uint64N(uint64(len(m.entries))+1))
-		base.Data = fmt.Append(nil, "state", base.Sequence, len(past.bases))
-		for _, k := range past.keys {
-			if k.Sequence <= base.Sequence {
-				base.KeyNumber = k.Number
-			}
+		if !slices.Equal(names, t.want) {
+			c.problem("List(%q, %q, %d): %q, want %q", t.prefix, t.after, t.limit, names, t.want)
 		}
-		base.Keys = slices.Clone(past.keys[max(0, int(base.KeyNumber)-3):base.KeyNumber])
-		c.must("Install", c.install(name, first, base))
-		m.install(base)
-		past.bases = slices.DeleteFunc(past.bases, func(b journal.Base) bool { return b.Sequence == base.Sequence })
-		past.bases = append(past.bases, base)
 	}
-	for at := range m.newest() + 1 {
-		c.checkPast(h, m, past, at)
-	}
-	for _, limit := range []int{0, 1, 300, 1 << 20} {
-		c.checkRange(h, m, past, limit)
-	}
-	c.checkOutside(h, m)
-	// Reading the history makes nobody an owner.
-	c.must("Append after reading the history", c.append(name, first, m.newest(), action(1)))
-	m.append(action(1))
-	c.expect("after reading the history", name, first, m)
 }
 
-// randomGroup returns a group and adds it to the history.
-func (c *client) randomGroup(r *rand.Rand, m *model, past *history) (group []journal.Record) {
-	sequence := m.newest()
-	for range 1 + r.IntN(6) {
-		a := journal.Record{}
-		if r.IntN(6) > 0 {
-			a = action(r.IntN(1 << 16))
-			sequence++
-			past.entries = append(past.entries, journal.AppendEntry(nil, a.Action, a.Checksum))
-		}
-		if a.Action == nil || r.IntN(4) == 0 {
-			a = keyed(a, uint64(len(past.keys))+1, sequence)
-			past.keys = append(past.keys, *a.Keyed)
-		}
-		group = append(group, a)
-	}
-	return group
-}
-
-// checkPast checks the state at a sequence.
-func (c *client) checkPast(h journal.Historian, m *model, past *history, at uint64) {
-	c.t.Helper()
-	s, err := c.loadAt(h, name, at)
-	if errors.Is(err, journal.ErrTrimmed) && at < m.base.Sequence {
+// renaming gives journals other names.
+func renaming(c *client) {
+	renamer, ok := c.store.(journal.Renamer)
+	if !ok {
 		return
 	}
-	c.must(fmt.Sprintf("LoadAt(%d), the newest base is %d", at, m.base.Sequence), err)
-	if s == nil {
-		c.t.Fatalf("LoadAt(%d) has nothing", at)
+	rename := func(from, to string, by journal.Owner) error {
+		a := c.begin("Rename(%q, %q, owner %d)", from, to, by.Number)
+		renamer.Rename(from, to, by, journal.DoneFunc(func(err error) { c.report(a, err) }))
+		return a.wait()
 	}
-	var want journal.Base
-	for _, b := range past.bases {
-		if b.Sequence <= at && b.Sequence >= want.Sequence {
-			want = b
+	const from, to, taken = "\x00" + name, name, name + "taken"
+	other := c.create(taken, second, setup("other"))
+	past := c.randomHistory(from, marker(3), true)
+	m := past.model
+	c.mustNotOwn("a name that is not known", rename(name+"nobody", to, first))
+	c.mustNotOwn("a journal of somebody else", rename(from, to, second))
+	c.mustNotOwn("a journal of somebody else, to a name that is known", rename(from, taken, second))
+	for _, known := range []string{taken, from} {
+		if err := rename(from, known, first); !errors.Is(err, journal.ErrExists) {
+			c.problem("a name that is known: %v, want journal.ErrExists", err)
 		}
 	}
-	past.bases = slices.Clip(past.bases)
-	if !sameBase(s.Base, want) {
-		c.t.Fatalf("LoadAt(%d): the base is %s; want %s", at, describe(&s.Base), describe(&want))
+	c.expect("after renaming was refused", from, first, m)
+	c.expect("the journal whose name was wanted", taken, second, other)
+	c.must("Rename", rename(from, to, first))
+	c.mustNotOwn("an append under the former name", c.append(from, first, m.newest(), action(1)))
+	if s, err := c.load(from, first); s != nil || err != nil {
+		c.t.Fatalf("Load of the former name: %v, %v; want nothing and no error", s, err)
 	}
-	entries := past.entries[want.Sequence:at]
-	if s.Count != uint64(len(entries)) || !bytes.Equal(s.Entries, bytes.Join(entries, nil)) {
-		c.t.Fatalf("LoadAt(%d): %d entries behind %d, or other ones", at, s.Count, s.Sequence)
+	c.must("Append by the owner, who is still the owner", c.append(to, first, m.newest(), action(2)))
+	past.all = append(past.all, journal.AppendEntry(nil, action(2).Action, action(2).Checksum))
+	m.append(action(2))
+	c.expect("under the new name", to, first, m)
+	if h, ok := c.store.(journal.Historian); ok {
+		past.name = to
+		c.checkHistory(h, past)
 	}
-	isOutside := func(k journal.KeyRecord) bool { return k.Number <= want.KeyNumber || k.Sequence > at }
-	if keys := slices.DeleteFunc(slices.Clone(past.keys), isOutside); !sameKeys(s.Recent, keys) {
-		c.t.Fatalf("LoadAt(%d): the recent keys are %s, want %s", at, keyNames(s.Recent), keyNames(keys))
-	}
-}
-
-func (c *client) loadAt(h journal.Historian, name string, at uint64) (result *journal.Stored, err error) {
-	a := c.begin("LoadAt(%q, %d)", name, at)
-	h.LoadAt(name, at, func(s *journal.Stored, err error) {
-		c.mu.Lock()
-		if a.reports == 0 {
-			result = s
-		}
-		c.mu.Unlock()
-		c.report(a, err)
-	})
-	err = a.wait()
-	return result, err
-}
-
-// checkRange reads all entries in parts.
-func (c *client) checkRange(h journal.Historian, m *model, past *history, limit int) {
-	c.t.Helper()
-	from := uint64(1)
-	if _, err := c.part(h, name, from, limit); errors.Is(err, journal.ErrTrimmed) && m.base.Sequence > 0 {
-		from = m.base.Sequence + 1
-	}
-	start := from
-	var entries []byte
-	var keys []journal.KeyRecord
-	for from <= m.newest() {
-		p, err := c.part(h, name, from, limit)
-		c.must(fmt.Sprintf("Range(%d, %d)", from, limit), err)
-		if p.First != from || p.Count == 0 || p.First+p.Count-1 > m.newest() {
-			c.t.Fatalf("Range(%d, %d): %d entries from %d on, the newest is %d", from, limit, p.Count, p.First,
-				m.newest())
-		}
-		entries, keys = append(entries, p.Entries...), append(keys, p.Keyed...)
-		from += p.Count
-	}
-	if !bytes.Equal(entries, bytes.Join(past.entries[start-1:], nil)) {
-		c.t.Fatalf("Range from %d on, about %d bytes a part, has other entries than were appended", start, limit)
-	}
-	isBefore := func(k journal.KeyRecord) bool { return k.Sequence < start && start > 1 }
-	if want := slices.DeleteFunc(slices.Clone(past.keys), isBefore); !sameKeys(keys, want) {
-		c.t.Fatalf("Range from %d on, about %d bytes a part: the keys are %s, want %s", start, limit, keyNames(keys),
-			keyNames(want))
-	}
-}
-
-func (c *client) part(h journal.Historian, name string, from uint64, limit int) (part journal.Part, err error) {
-	a := c.begin("Range(%q, %d, %d)", name, from, limit)
-	h.Range(name, from, limit, func(p journal.Part, err error) {
-		c.mu.Lock()
-		if a.reports == 0 {
-			part = p
-		}
-		c.mu.Unlock()
-		c.report(a, err)
-	})
-	err = a.wait()
-	return part, err
-}
-
-// checkOutside asks for what is not there.
-func (c *client) checkOutside(h journal.Historian, m *model) {
-	c.t.Helper()
-	if _, err := c.loadAt(h, name, m.newest()+1); !errors.Is(err, journal.ErrRefused) {
-		c.problem("LoadAt beyond the newest sequence: %v, want journal.ErrRefused", err)
-	}
-	if p, err := c.part(h, name, m.newest()+1, 100); err != nil || p.Count != 0 || len(p.Entries) != 0 {
-		c.problem("Range from the newest sequence plus 1: %d entries, %v", p.Count, err)
-	}
-	if s, err := c.loadAt(h, name+"nobody", 0); s != nil || err != nil {
-		c.problem("LoadAt of an unknown name: %v, %v; want nothing and no error", s, err)
-	}
+	fresh := c.create(from, third, setup("b")) // the former name is free
+	c.expect("a journal of the former name", from, third, fresh)
+	c.expect("the renamed journal beside it", to, first, m)
+	c.must("Delete", c.delete(to))
+	c.must("Rename to a name that was deleted", rename(from, to, third))
+	c.expect("renamed to a name that was deleted", to, third, fresh)
 }
 
 // release gives a journal up.

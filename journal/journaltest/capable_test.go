@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
@@ -18,6 +19,7 @@ type capable struct {
 	list    func(prefix, after string, limit int, done func([]journal.Info, error))
 	loadAt  func(name string, at uint64, done func(*journal.Stored, error))
 	part    func(name string, from uint64, limit int, done func(journal.Part, error))
+	rename  func(from, to string, owner journal.Owner, done journal.Done)
 	release func(name string, owner journal.Owner, done journal.Done)
 	close   func() error
 	// keep changes the code of a core before it is kept.
@@ -38,6 +40,10 @@ func (f *capable) LoadAt(name string, at uint64, done func(*journal.Stored, erro
 
 func (f *capable) Range(name string, from uint64, limit int, done func(journal.Part, error)) {
 	f.part(name, from, limit, done)
+}
+
+func (f *capable) Rename(from, to string, owner journal.Owner, done journal.Done) {
+	f.rename(from, to, owner, done)
 }
 
 func (f *capable) Release(name string, owner journal.Owner, done journal.Done) {
@@ -74,7 +80,8 @@ func (f *capable) closedErr() error {
 func newCapable(breakIt func(f *capable, good journal.Store)) *capable {
 	var good journal.Store
 	f := &capable{cores: map[string][]byte{}, keep: bytes.Clone}
-	f.faulty = newFaulty(func(faulty *faulty, memory journal.Store) {
+	all := journal.NewMemoryWith(journal.MemoryOptions{})
+	f.faulty = breakStore(all, func(faulty *faulty, memory journal.Store) {
 		good = memory
 		faulty.load = func(name string, owner journal.Owner, done func(*journal.Stored, error)) {
 			if err := f.closedErr(); err != nil {
@@ -108,6 +115,7 @@ func newCapable(breakIt func(f *capable, good journal.Store)) *capable {
 		}
 	})
 	f.list, f.release = good.(journal.Lister).List, good.(journal.Releaser).Release
+	f.rename = good.(journal.Renamer).Rename
 	f.loadAt, f.part = good.(journal.Historian).LoadAt, good.(journal.Historian).Range
 	f.close = func() error {
 		f.mu.Lock()
@@ -117,6 +125,16 @@ func newCapable(breakIt func(f *capable, good journal.Store)) *capable {
 	}
 	breakIt(f, good)
 	return f
+}
+
+// changedParts returns the good store's Range with its parts changed.
+func changedParts(good journal.Store, change func(*journal.Part)) func(string, uint64, int, func(journal.Part, error)) {
+	return func(name string, from uint64, limit int, done func(journal.Part, error)) {
+		good.(journal.Historian).Range(name, from, limit, func(p journal.Part, err error) {
+			change(&p)
+			done(p, err)
+		})
+	}
 }
 
 // A store that has a fault in what it can do beyond journal.Store fails the rule that the fault
@@ -235,6 +253,129 @@ func TestTheSuiteCatchesFaultsOfCapabilities(t *testing.T) {
 			f.loadAt = func(name string, at uint64, done func(*journal.Stored, error)) {
 				good.Load(name, journal.Owner{Number: 99}, func(*journal.Stored, error) {})
 				good.(journal.Historian).LoadAt(name, at, done)
+			}
+		}},
+		{"batches are lost", "markers and batches are in the past", func(f *capable, good journal.Store) {
+			f.part = changedParts(good, func(p *journal.Part) { p.Batches = nil })
+		}},
+		{"batches end with the part", "markers and batches are in the past", func(f *capable, good journal.Store) {
+			f.part = changedParts(good, func(p *journal.Part) {
+				for k := range p.Batches {
+					p.Batches[k].Last = min(p.Batches[k].Last, p.First+p.Count-1)
+				}
+			})
+		}},
+		{"markers are lost in the past", "markers and batches are in the past", func(f *capable, good journal.Store) {
+			f.part = changedParts(good, func(p *journal.Part) { p.Marker = nil })
+		}},
+		{"notes behind a marker are lost", "markers and batches are in the past", func(f *capable, good journal.Store) {
+			f.part = changedParts(good, func(p *journal.Part) {
+				if p.Marker != nil {
+					p.Keyed = nil
+				}
+			})
+		}},
+		{"a state at a marker is the one before it", "markers and batches are in the past",
+			func(f *capable, good journal.Store) {
+				history := good.(journal.Historian)
+				f.loadAt = func(name string, at uint64, done func(*journal.Stored, error)) {
+					history.LoadAt(name, at, func(s *journal.Stored, err error) {
+						if s != nil && s.IsMarker && s.Count == 0 && at > 0 {
+							history.LoadAt(name, at-1, func(before *journal.Stored, err error) {
+								if err == nil {
+									s = before
+								}
+							})
+						}
+						done(s, err)
+					})
+				}
+			}},
+		{"the sequence 0 is refused", "markers and batches are in the past", func(f *capable, good journal.Store) {
+			f.part = func(name string, from uint64, limit int, done func(journal.Part, error)) {
+				if from == 0 {
+					done(journal.Part{}, journal.Refused("the sequence 0"))
+					return
+				}
+				good.(journal.Historian).Range(name, from, limit, done)
+			}
+		}},
+		{"hidden names are listed", "hidden names are not listed", func(f *capable, good journal.Store) {
+			f.list = func(prefix, after string, limit int, done func([]journal.Info, error)) {
+				good.(journal.Lister).List("\x00"+prefix, after, limit, func(hidden []journal.Info, _ error) {
+					good.(journal.Lister).List(prefix, after, limit, func(page []journal.Info, err error) {
+						if prefix == "" {
+							page = append(hidden, page...)
+						}
+						done(page[:min(limit, len(page))], err)
+					})
+				})
+			}
+		}},
+		{"hidden names can't be listed", "hidden names are not listed", func(f *capable, good journal.Store) {
+			f.list = func(prefix, after string, limit int, done func([]journal.Info, error)) {
+				good.(journal.Lister).List(prefix, after, limit, func(page []journal.Info, err error) {
+					done(slices.DeleteFunc(page, func(i journal.Info) bool { return i.Name[0] == 0 }), err)
+				})
+			}
+		}},
+		{"anybody renames a journal", "a journal is renamed", func(f *capable, good journal.Store) {
+			f.rename = func(from, to string, owner journal.Owner, done journal.Done) {
+				good.Load(from, owner, func(*journal.Stored, error) {})
+				good.(journal.Renamer).Rename(from, to, owner, done)
+			}
+		}},
+		{"a rename takes a name away", "a journal is renamed", func(f *capable, good journal.Store) {
+			f.rename = func(from, to string, owner journal.Owner, done journal.Done) {
+				if from != to {
+					good.Delete(to, journal.Done{})
+				}
+				good.(journal.Renamer).Rename(from, to, owner, done)
+			}
+		}},
+		{"a name that is known reads as a lost journal", "a journal is renamed", func(f *capable, good journal.Store) {
+			f.rename = func(from, to string, owner journal.Owner, done journal.Done) {
+				good.(journal.Renamer).Rename(from, to, owner, journal.DoneFunc(func(err error) {
+					if err != nil {
+						err = journal.ErrNotOwner
+					}
+					done.Report(err)
+				}))
+			}
+		}},
+		{"a renamed journal has no owner", "a journal is renamed", func(f *capable, good journal.Store) {
+			f.rename = func(from, to string, owner journal.Owner, done journal.Done) {
+				good.(journal.Renamer).Rename(from, to, owner, journal.DoneFunc(func(err error) {
+					if err == nil {
+						good.(journal.Releaser).Release(to, owner, journal.Done{})
+					}
+					done.Report(err)
+				}))
+			}
+		}},
+		{"a renamed journal has lost its past", "a journal is renamed", func(f *capable, good journal.Store) {
+			f.rename = func(from, to string, owner journal.Owner, done journal.Done) {
+				good.(journal.Renamer).Rename(from, to, owner, journal.DoneFunc(func(err error) {
+					if err == nil {
+						good.Load(to, owner, func(s *journal.Stored, _ error) {
+							good.Delete(to, journal.Done{})
+							good.Install(to, owner, s.Base, journal.Done{})
+						})
+					}
+					done.Report(err)
+				}))
+			}
+		}},
+		{"the former name is still known", "a journal is renamed", func(f *capable, good journal.Store) {
+			f.rename = func(from, to string, owner journal.Owner, done journal.Done) {
+				good.(journal.Renamer).Rename(from, to, owner, journal.DoneFunc(func(err error) {
+					if err == nil {
+						good.Load(to, owner, func(s *journal.Stored, _ error) {
+							good.Install(from, owner, s.Base, journal.Done{})
+						})
+					}
+					done.Report(err)
+				}))
 			}
 		}},
 		{"a journal that is given up keeps its owner", "a journal is given up", func(f *capable, good journal.Store) {

@@ -251,7 +251,7 @@ func (m *model) append(group ...journal.Record) {
 }
 
 func (m *model) install(base journal.Base) {
-	m.entries = m.entries[base.Sequence-m.base.Sequence:]
+	m.entries = m.entries[min(int(base.Sequence-m.base.Sequence), len(m.entries)):] // a marker is behind them
 	isTakenIn := func(k journal.KeyRecord) bool { return k.Number <= base.KeyNumber }
 	m.recent = slices.DeleteFunc(slices.Clone(m.recent), isTakenIn)
 	m.base = base
@@ -279,8 +279,8 @@ func (m *model) difference(s *journal.Stored) string {
 
 // describe says what a base is, without its data.
 func describe(b *journal.Base) string {
-	return fmt.Sprintf("snapshot %t, %d bytes, core %q, key number %d, keys %s",
-		b.Snapshot, len(b.Data), b.Core, b.KeyNumber, keyNames(b.Keys))
+	return fmt.Sprintf("sequence %d, snapshot %t, marker %t, %d bytes, %d of details, core %q, key number %d, keys %s",
+		b.Sequence, b.Snapshot, b.IsMarker, len(b.Data), len(b.Details), b.Core, b.KeyNumber, keyNames(b.Keys))
 }
 
 func keyNames(list []journal.KeyRecord) (names []string) {
@@ -299,13 +299,15 @@ func sameKeys(a, b []journal.KeyRecord) bool {
 
 func sameBase(a, b journal.Base) bool {
 	return a.Sequence == b.Sequence && a.Snapshot == b.Snapshot && bytes.Equal(a.Data, b.Data) && a.Core == b.Core &&
-		a.KeyNumber == b.KeyNumber && sameKeys(a.Keys, b.Keys)
+		a.KeyNumber == b.KeyNumber && sameKeys(a.Keys, b.Keys) && a.IsMarker == b.IsMarker &&
+		bytes.Equal(a.Details, b.Details)
 }
 
 func sameGroup(a, b []journal.Record) bool {
 	return slices.EqualFunc(a, b, func(a, b journal.Record) bool {
-		return bytes.Equal(a.Action, b.Action) && a.Checksum == b.Checksum && (a.Keyed == nil) == (b.Keyed == nil) &&
-			(a.Keyed == nil || sameKeys([]journal.KeyRecord{*a.Keyed}, []journal.KeyRecord{*b.Keyed}))
+		return bytes.Equal(a.Action, b.Action) && a.Checksum == b.Checksum && a.Batch == b.Batch &&
+			(a.Keyed == nil) == (b.Keyed == nil) && (a.Keyed == nil ||
+			sameKeys([]journal.KeyRecord{*a.Keyed}, []journal.KeyRecord{*b.Keyed}))
 	})
 }
 
@@ -318,7 +320,7 @@ func cloneKeys(list []journal.KeyRecord) []journal.KeyRecord {
 }
 
 func cloneBase(b journal.Base) journal.Base {
-	b.Data, b.Keys = bytes.Clone(b.Data), cloneKeys(b.Keys)
+	b.Data, b.Keys, b.Details = bytes.Clone(b.Data), cloneKeys(b.Keys), bytes.Clone(b.Details)
 	return b
 }
 

@@ -37,7 +37,10 @@ func (f *faulty) Install(name string, owner journal.Owner, base journal.Base, do
 func (f *faulty) Delete(name string, done journal.Done) { f.delete(name, done) }
 
 func newFaulty(breakIt func(f *faulty, good journal.Store)) *faulty {
-	good := journal.NewMemory()
+	return breakStore(journal.NewMemory(), breakIt)
+}
+
+func breakStore(good journal.Store, breakIt func(f *faulty, good journal.Store)) *faulty {
 	f := &faulty{good, good.Load, good.Append, good.Install, good.Delete}
 	breakIt(f, good)
 	return f
@@ -349,6 +352,98 @@ func TestTheSuiteCatchesFaults(t *testing.T) {
 				good.Load(name, owner, done)
 				h.hold(nil)
 				good.Load(name, owner, func(*journal.Stored, error) {})
+			}
+		}},
+		{"details of bases are lost", "details come back", func(f *faulty, good journal.Store) {
+			f.install = func(name string, owner journal.Owner, base journal.Base, done journal.Done) {
+				base.Details = nil
+				good.Install(name, owner, base, done)
+			}
+		}},
+		{"long details are cut", "details come back", func(f *faulty, good journal.Store) {
+			f.install = func(name string, owner journal.Owner, base journal.Base, done journal.Done) {
+				base.Details = base.Details[:min(len(base.Details), 32<<10)]
+				good.Install(name, owner, base, done)
+			}
+		}},
+		{"keys that were never appended are lost", "a journal begins anywhere", func(f *faulty, good journal.Store) {
+			f.install = func(name string, owner journal.Owner, base journal.Base, done journal.Done) {
+				base.Keys = nil
+				good.Install(name, owner, base, done)
+			}
+		}},
+		{"a journal does not begin with a marker", "a journal begins anywhere", func(f *faulty, good journal.Store) {
+			f.install = func(name string, owner journal.Owner, base journal.Base, done journal.Done) {
+				known := false
+				good.Load(name, owner, func(s *journal.Stored, _ error) { known = s != nil })
+				base.IsMarker = base.IsMarker && known
+				good.Install(name, owner, base, done)
+			}
+		}},
+		{"a marker takes no sequence", "a marker takes a sequence", func(f *faulty, good journal.Store) {
+			f.install = func(name string, owner journal.Owner, base journal.Base, done journal.Done) {
+				if base.IsMarker && base.Sequence > newest(good, name, owner) {
+					base.Sequence--
+					base.IsMarker = false
+				}
+				good.Install(name, owner, base, done)
+			}
+		}},
+		{"a marker forgets newer keys", "a marker takes a sequence", func(f *faulty, good journal.Store) {
+			f.install = func(name string, owner journal.Owner, base journal.Base, done journal.Done) {
+				if base.IsMarker {
+					base.KeyNumber += 100
+				}
+				good.Install(name, owner, base, done)
+			}
+		}},
+		{"a marker is set to the next sequence", "a marker elsewhere is refused", func(f *faulty, good journal.Store) {
+			f.install = func(name string, owner journal.Owner, base journal.Base, done journal.Done) {
+				if n := newest(good, name, owner); base.IsMarker && n > 0 {
+					base.Sequence = n + 1
+				}
+				good.Install(name, owner, base, done)
+			}
+		}},
+		{"a marker elsewhere is taken as done", "a marker elsewhere is refused", func(f *faulty, good journal.Store) {
+			f.install = func(name string, owner journal.Owner, base journal.Base, done journal.Done) {
+				good.Install(name, owner, base, journal.DoneFunc(func(err error) {
+					if base.IsMarker {
+						err = nil
+					}
+					done.Report(err)
+				}))
+			}
+		}},
+		{"a base takes a marker away", "a marker elsewhere is refused", func(f *faulty, good journal.Store) {
+			f.install = func(name string, owner journal.Owner, base journal.Base, done journal.Done) {
+				good.Load(name, owner, func(s *journal.Stored, _ error) {
+					if s != nil && s.IsMarker && s.Sequence == base.Sequence {
+						good.Delete(name, journal.Done{})
+					}
+				})
+				good.Install(name, owner, base, done)
+			}
+		}},
+		{"a marker can't be replaced", "a marker is replaced", func(f *faulty, good journal.Store) {
+			f.install = func(name string, owner journal.Owner, base journal.Base, done journal.Done) {
+				good.Load(name, owner, func(s *journal.Stored, _ error) {
+					if s != nil && s.IsMarker && s.Sequence == base.Sequence {
+						done.Report(journal.Refused("there is a marker"))
+						return
+					}
+					good.Install(name, owner, base, done)
+				})
+			}
+		}},
+		{"a replaced marker keeps its keys", "a marker is replaced", func(f *faulty, good journal.Store) {
+			f.install = func(name string, owner journal.Owner, base journal.Base, done journal.Done) {
+				good.Load(name, owner, func(s *journal.Stored, _ error) {
+					if s != nil && s.IsMarker && s.Sequence == base.Sequence {
+						base.Keys = s.Keys
+					}
+					good.Install(name, owner, base, done)
+				})
 			}
 		}},
 		{"what was loaded is overwritten", "a journal is a list", func(f *faulty, good journal.Store) {

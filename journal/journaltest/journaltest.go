@@ -6,9 +6,8 @@
 //		journaltest.Run(t, func(t *testing.T) journal.Store { return mystore.Open(t.TempDir()) })
 //	}
 //
-// If the store is a [journal.Lister], [journal.Historian], [journal.Releaser],
-// [journal.CoreKeeper] or io.Closer, the suite has
-// rules for that, too. A store that the suite has closed may be closed again.
+// If the store is a [journal.Lister], [journal.Historian], [journal.Renamer], [journal.Releaser],
+// [journal.CoreKeeper] or io.Closer, the suite has rules for that, too. A store that the suite has closed may be closed again.
 //
 // Run it with the race detector, too: the suite reads what a store has handed out while it calls
 // the store.
@@ -59,6 +58,11 @@ func Rules() []Rule {
 		rule("bases outside the journal fail", basesOutside),
 		rule("bases keep newer keys", keys),
 		rule("a journal is a list", list),
+		rule("details come back", details),
+		rule("a journal begins anywhere", beginnings),
+		rule("a marker takes a sequence", markers),
+		rule("a marker elsewhere is refused", markersElsewhere),
+		rule("a marker is replaced", replacedMarkers),
 		rule("load fences other owners", fencing),
 		rule("an append that arrives late", lateAppend),
 		rule("an install that arrives late", lateInstall),
@@ -69,6 +73,9 @@ func Rules() []Rule {
 		rule("errors say what became of the call", errorClasses),
 		rule("names are listed", listing),
 		rule("the past can be read", pastStates),
+		rule("markers and batches are in the past", pastMarkers),
+		rule("hidden names are not listed", hiddenNames),
+		rule("a journal is renamed", renaming),
 		rule("a journal is given up", release),
 		rule("cores are kept", cores),
 		rule("the store is closed under load", closing),

@@ -10,3 +10,7 @@ import (
 func TestTheStoreInMemory(t *testing.T) {
 	journaltest.Run(t, func(*testing.T) journal.Store { return journal.NewMemory() })
 }
+
+func TestTheStoreInMemoryWithAHistory(t *testing.T) {
+	journaltest.Run(t, func(*testing.T) journal.Store { return journal.NewMemoryWith(journal.MemoryOptions{}) })
+}

@@ -297,6 +297,10 @@ func (c *client) tryRandom(name string, by journal.Owner, r *rand.Rand, steps in
 			m.append(group...)
 		case k < 17:
 			base := snapshot(m.base.Sequence + r.Uint64N(uint64(len(m.entries))+1))
+			if r.IntN(4) == 0 {
+				base.Sequence = m.newest() + 1
+			}
+			base.IsMarker = base.Sequence > m.newest() || base.Sequence == m.base.Sequence && m.base.IsMarker
 			base.KeyNumber = m.base.KeyNumber
 			if n := len(m.recent); n > 0 {
 				base.KeyNumber = m.recent[r.IntN(n)].Number
