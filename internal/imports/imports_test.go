@@ -40,7 +40,7 @@ var table = map[string]row{
 	"internal/clock":   {foundation, "internal/fault", ""},
 	"internal/entropy": {foundation, "", ""},
 	"internal/driver": {foundation, "internal/clock internal/engine internal/entropy internal/events internal/fast " +
-		"internal/fault internal/inproc internal/measure internal/migration internal/payload internal/placement " +
+		"internal/fault internal/inproc internal/marker internal/measure internal/migration internal/payload internal/placement " +
 		"internal/pool internal/queue internal/scheduler ipc journal wasm",
 		"github.com/vmihailenco/msgpack/v5 go.opentelemetry.io/otel go.opentelemetry.io/otel/trace"},
 	"internal/engine": {foundation, "internal/executor internal/fault internal/fifo ipc journal wasm",
@@ -52,6 +52,7 @@ var table = map[string]row{
 	"internal/fifo":      {foundation, "", ""},
 	"internal/histogram": {foundation, "", ""},
 	"internal/inproc":    {foundation, "internal/executor internal/fault ipc wasm", ""},
+	"internal/marker":    {foundation, "journal", "github.com/vmihailenco/msgpack/v5"},
 	"internal/measure":   {foundation, "internal/fault internal/histogram", "go.opentelemetry.io/otel/trace"},
 	"internal/migration": {foundation, "internal/fault journal wasm", "github.com/cespare/xxhash/v2"},
 	"internal/msgjson":   {foundation, "internal/printable", "github.com/vmihailenco/msgpack/v5"},
