@@ -75,12 +75,13 @@ type data struct {
 	disk *disk.Store // the same; nil if there is no --data
 }
 
-// openData opens the store of --data. The caller closes it once the host is shut down.
-func (f *hostFlags) openData() (d data, err error) {
+// openData opens the store of --data, which may have maxFiles files open; 0 for its default. The
+// caller closes it once the host is shut down.
+func (f *hostFlags) openData(maxFiles int) (d data, err error) {
 	if f.data == "" {
 		return d, nil
 	}
-	d.disk, err = disk.Open(f.data, disk.Options{Logger: f.logger()})
+	d.disk, err = disk.Open(f.data, disk.Options{Logger: f.logger(), MaxFiles: maxFiles})
 	if err != nil {
 		return d, fmt.Errorf("--data: %w", err)
 	}
