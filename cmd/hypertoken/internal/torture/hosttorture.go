@@ -104,6 +104,7 @@ func RunHost(ctx context.Context, c HostConfig) (report HostReport, err error) {
 		}
 	}
 	t.model, err = host.New(t.ctx, host.Options{InProcess: true, CorePath: t.config.CorePath, Timeout: -1,
+		Store:         journal.NewMemoryWith(journal.MemoryOptions{}),
 		SnapshotBytes: hostSnapshotBytes, MaxEngineMemory: hostEngineMemory,
 		Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
