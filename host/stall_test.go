@@ -29,17 +29,24 @@ func (r *slowReader) TryRead(b []byte) (int, error) { return r.read(b, r.out.Try
 func (r *slowReader) read(b []byte, from func([]byte) (int, error)) (int, error) {
 	n, err := from(b[:min(len(b), 32<<10)])
 	if n > 0 && r.slow.Add(-1) >= 0 {
-		for until := r.now() + 300*time.Millisecond; r.now() < until; {
+		for until := r.now() + slowRead; r.now() < until; {
 			runtime.Gosched()
 		}
 	}
 	return n, err
 }
 
+// slowRead is what a slow read takes, slowReads how many there are: all of them take longer than
+// StallAfter, and one of them far less, also where the worker itself gets little time.
+const (
+	slowRead  = time.Second
+	slowReads = 6
+)
+
 // A worker that waits for a host which is slow to read uses no CPU time either. It is not taken for
 // one that stands still.
 func TestAWorkerThatWaitsForItsHostIsNotStalled(t *testing.T) {
-	o := Options{Workers: 1, Logger: slog.New(slog.DiscardHandler), StallAfter: time.Second}
+	o := Options{Workers: 1, Logger: slog.New(slog.DiscardHandler), StallAfter: slowReads * slowRead * 2 / 3}
 	o.setDefaults()
 	c, err := o.config()
 	if err != nil {
@@ -65,7 +72,7 @@ func TestAWorkerThatWaitsForItsHostIsNotStalled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	slow.Store(6) // so that it takes 1.8 s
+	slow.Store(slowReads)
 	if _, err := e.State(t.Context()); err != nil {
 		t.Error(err)
 	}

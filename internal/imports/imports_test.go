@@ -78,9 +78,9 @@ var table = map[string]row{
 		"golang.org/x/sys"},
 
 	"host": {library, "internal/calm internal/clock internal/driver internal/engine internal/events internal/fast " +
-		"internal/fault internal/histogram internal/inproc internal/payload internal/placement internal/pool " +
-		"internal/process internal/tap ipc journal wasm",
-		"github.com/vmihailenco/msgpack/v5 go.opentelemetry.io/otel/trace"},
+		"internal/fault internal/histogram internal/inproc internal/marker internal/payload internal/placement " +
+		"internal/pool internal/process internal/tap ipc journal wasm",
+		"github.com/cespare/xxhash/v2 github.com/vmihailenco/msgpack/v5 go.opentelemetry.io/otel/trace"},
 	"metrics": {library, "host internal/histogram internal/version", "github.com/prometheus/client_golang " +
 		"github.com/prometheus/client_model github.com/shirou/gopsutil/v4 google.golang.org/protobuf"},
 	"workerproc": {library, "internal/executor internal/process internal/version ipc wasm",
