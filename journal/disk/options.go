@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hypertoken/journal"
 )
 
 // Sync says when what is stored is forced onto the disk.
@@ -49,9 +51,12 @@ type Options struct {
 	// Cache is the size in bytes of the cache of blocks that were read: 1 MiB or more. The default
 	// is DefaultCache.
 	Cache int64
-	// History says how much of what came before the newest base is kept. HistoryAll is the only
-	// choice so far, and the default.
-	History History
+	// History says how much is kept of what came before an engine's newest base. The default keeps
+	// everything. What is not kept any more is deleted soon after a base was installed. What becomes
+	// too old while no base is installed is found by a walk over all engines, which may take an hour
+	// longer. A base that was installed is older than what follows it, so a bound of Bytes that is
+	// smaller than two bases keeps little more than the newest one.
+	History journal.History
 	// Logger gets what an operator has to know. The default discards it.
 	Logger *slog.Logger
 
@@ -60,13 +65,8 @@ type Options struct {
 	memTable uint64
 	// ballast is a seam for tests: the size of the file that gives room once the disk is full.
 	ballast int64
+	now     func() time.Time // a seam for tests
 }
-
-// History says how much of what came before the newest base is kept.
-type History int
-
-// HistoryAll keeps every base and every entry until the name is deleted.
-const HistoryAll History = 0
 
 // The sizes that one directory is made of. New directories take at most 128 MiB.
 const (
@@ -89,6 +89,9 @@ func (o *Options) setDefaults() {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
+	if o.now == nil {
+		o.now = time.Now
+	}
 	if o.fs == nil {
 		o.fs = vfs.Default
 	}
@@ -103,8 +106,8 @@ func (o *Options) validate() error {
 		return fmt.Errorf("disk: Options.Interval is %v, want 1ms to 1m", o.Interval)
 	case o.Cache < 1<<20:
 		return fmt.Errorf("disk: Options.Cache is %d bytes, want 1 MiB or more", o.Cache)
-	case o.History != HistoryAll:
-		return fmt.Errorf("disk: Options.History is %d, want HistoryAll", o.History)
+	case o.History.Age < 0:
+		return fmt.Errorf("disk: Options.History.Age is %v, want 0 or more", o.History.Age)
 	}
 	return nil
 }
