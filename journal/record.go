@@ -55,7 +55,8 @@ type Base struct {
 	Data []byte
 	// Core is the SHA-256 of the core that runs the records after this base, in hexadecimal.
 	Core string
-	// Keys are the key records up to the base that are still remembered, oldest first.
+	// Keys are the key records up to the base that are still remembered, oldest first. What a base
+	// has forgotten, no later one remembers.
 	Keys []KeyRecord
 	// KeyNumber is the Number of the newest key record up to the base, whether it is in Keys or
 	// has been forgotten; 0 if there was none. A store keeps the appended key records with a

@@ -41,6 +41,7 @@ type hostFlags struct {
 	maxPayload, maxResult, maxState, maxMemory byteSize
 	maxDepth, workers                          int
 	server                                     bool
+	history                                    historyFlag
 }
 
 func (f *hostFlags) register(flags *pflag.FlagSet) {
@@ -67,6 +68,8 @@ func (f *hostFlags) register(flags *pflag.FlagSet) {
 func (f *hostFlags) registerData(flags *pflag.FlagSet) {
 	flags.StringVar(&f.data, "data", "",
 		"keep the journals of the engines in this `directory`, so that games outlive this program (default in memory)")
+	flags.Var(&f.history, "history", "keep so `much` of what came before the newest snapshot of a game: all, since-base, "+
+		"a size (64MiB), an age (30d), or 64MiB,30d (default all with --data, since-base in memory)")
 }
 
 // data is the store of --data.
@@ -79,9 +82,12 @@ type data struct {
 // caller closes it once the host is shut down.
 func (f *hostFlags) openData(maxFiles int) (d data, err error) {
 	if f.data == "" {
+		if f.history.isSet {
+			d.Store = journal.NewMemoryWith(journal.MemoryOptions{History: f.history.History})
+		}
 		return d, nil
 	}
-	d.disk, err = disk.Open(f.data, disk.Options{Logger: f.logger(), MaxFiles: maxFiles})
+	d.disk, err = disk.Open(f.data, disk.Options{History: f.history.History, Logger: f.logger(), MaxFiles: maxFiles})
 	if err != nil {
 		return d, fmt.Errorf("--data: %w", err)
 	}

@@ -34,5 +34,6 @@ var Suites = map[string]Suite{
 	"host torture":  {"cmd/hypertoken/internal/torture", "^TestHostTorture$", "-torture 6s -seed 3", 3},
 	"disk":          {"journal/disk", "^TestTheSuite$", "", 0},
 	"disk history":  {"journal/disk", "^TestTheHistoryHasEverything$", "", 0},
+	"trimming":      {"journal/disk", "^TestTrimming|^TestPowerLossWhileHistoryIsTrimmed$", "", 0},
 	"power loss":    {"journal/disk", "^TestPowerLoss$", "", 0},
 }

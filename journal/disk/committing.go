@@ -99,12 +99,17 @@ func (s *Store) commitFlight(f *flight) {
 	s.syncs <- f
 }
 
-// readHeads lets readers read the engines that calls wait for. The batches before can be seen.
+// readHeads lets readers read the engines that calls wait for, and the history of those that have
+// got a base. The batches before can be seen.
 func (s *Store) readHeads() {
 	for _, l := range s.lookups {
 		s.reads.push(op{kind: opFound, name: l.name, head: l.head})
 	}
 	s.lookups = s.lookups[:0]
+	for _, name := range s.grown {
+		s.trims.push(name)
+	}
+	s.grown = s.grown[:0]
 }
 
 // apply makes a batch visible, and starts to write it to the disk. pebble panics if its log has
@@ -233,6 +238,8 @@ func (s *Store) perform(f *flight, o *op, h *head, now int64) {
 		}
 	case opRename:
 		o.err = s.rename(f.batch, o, h)
+	case opTrim:
+		s.trim(f.batch, o.more.trim, h)
 	case opDelete:
 		s.delete(f.batch, o, h)
 	case opRelease:

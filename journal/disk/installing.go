@@ -28,7 +28,8 @@ func (s *Store) checkInstall(o *op, h *head) error {
 	case h != nil && !h.owns(o.owner):
 		return journal.ErrNotOwner
 	case len(base.Details) > journal.MaxDetails:
-		return journal.Refused("a base with %d bytes of details, the most are %d", len(base.Details), journal.MaxDetails)
+		return journal.Refused("a base with %d bytes of details, the most are %d", len(base.Details),
+			journal.MaxDetails)
 	case len(base.Keys) > maxRemembered:
 		return fmt.Errorf("a base with %d keys, the most are %d: %w", len(base.Keys), maxRemembered, journal.ErrRefused)
 	}
@@ -129,6 +130,9 @@ func (s *Store) putBase(b *pebble.Batch, o *op, h *head, set uint64, now int64) 
 	row := appendBase(nil, key, base, h.place, set, now, h.bytes)
 	_ = b.Set(key, row, nil)
 	h.base, h.baseSet, h.baseBytes, h.isMarker = base.Sequence, set, h.bytes, base.IsMarker
+	if !h.place.isFirst && !s.keepsAll() {
+		s.grown = append(s.grown, o.name)
+	}
 	s.stats.bases.Add(1)
 	s.stats.baseBytes.Add(uint64(len(row)))
 	s.stats.baseBytes.Add(uint64(len(base.Data)))

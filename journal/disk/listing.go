@@ -65,7 +65,9 @@ func (r *engineReader) info(info *journal.Info) error {
 		info.Sequence, info.Bytes = max(info.Sequence, g.last()), max(info.Bytes, g.bytes)
 		info.Updated = time.UnixMilli(max(b.time, g.time))
 	}
-	return nil
+	oldest, err := r.oldestBase()
+	info.Bytes -= min(oldest.before(), info.Bytes)
+	return err
 }
 
 // names counts the names that are stored.

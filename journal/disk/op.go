@@ -21,6 +21,7 @@ const (
 	opRange                 // journal.Historian
 	opList                  // journal.Lister
 	opCore                  // journal.CoreKeeper
+	opTrim                  // rows of the history are deleted
 	opRow                   // a row that belongs to no engine
 	opFound                 // what was read of an engine that had no head
 )
@@ -57,6 +58,7 @@ type request struct {
 	from   string                       // opRename: the former name
 	key    []byte                       // opRow
 	value  []byte                       // opRow
+	trim   *trimming                    // opTrim
 	found  *head                        // opFound: nil if the name is not known
 }
 

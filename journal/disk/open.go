@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -70,6 +69,10 @@ func open(fs vfs.FS, dir string, o Options, lock *directoryLock) (*Store, error)
 		s.goroutine.reading.Go(s.read)
 	}
 	s.goroutine.watching.Go(s.watch)
+	if !s.keepsAll() {
+		s.goroutine.trimming.Go(s.trimHistories)
+		s.goroutine.trimming.Go(s.walk)
+	}
 	return s, nil
 }
 
@@ -78,10 +81,11 @@ func newStore(fs vfs.FS, dir string, o Options, lock *directoryLock) *Store {
 		o: o, dir: dir, lock: lock,
 		placeholders: map[*head]bool{}, heads: map[string]*head{},
 		failed: make(chan struct{}), closing: make(chan struct{}), stop: make(chan struct{}),
-		syncs: make(chan *flight, depth-1), now: time.Now,
+		syncs: make(chan *flight, depth-1), now: o.now,
 	}
 	s.space.urgent = make(chan struct{}, 1)
 	s.arrived.L = &s.mu
+	s.trims.start()
 	s.reads.arrived.L = &s.reads.mu
 	s.gate = newGate(fs, filepath.Join(dir, pebbleDir), &logSyncs{
 		isDelayed: o.Sync == SyncInterval, observe: s.stats.observeSync, files: map[*logFile]bool{},

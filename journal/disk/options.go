@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"hypertoken/journal"
 )
 
 // Sync says when what is stored is forced onto the disk.
@@ -58,9 +60,12 @@ type Options struct {
 	// reads of what is stored in many files open them again more often. The process needs as many
 	// file descriptors beside its others. The default is DefaultMaxFiles.
 	MaxFiles int
-	// History says how much of what came before the newest base is kept. HistoryAll is the only
-	// choice so far, and the default.
-	History History
+	// History says how much is kept of what came before an engine's newest base. The default keeps
+	// everything. What is not kept any more is deleted soon after a base was installed. What becomes
+	// too old while no base is installed is found by a walk over all engines, which may take an hour
+	// longer. A base that was installed is older than what follows it, so a bound of Bytes that is
+	// smaller than two bases keeps little more than the newest one.
+	History journal.History
 	// Logger gets what an operator has to know. The default discards it.
 	Logger *slog.Logger
 
@@ -69,13 +74,8 @@ type Options struct {
 	memTable uint64
 	// ballast is a seam for tests: the size of the file that gives room once the disk is full.
 	ballast int64
+	now     func() time.Time // a seam for tests
 }
-
-// History says how much of what came before the newest base is kept.
-type History int
-
-// HistoryAll keeps every base and every entry until the name is deleted.
-const HistoryAll History = 0
 
 // The sizes that one directory is made of. New directories take at most 128 MiB.
 const (
@@ -101,6 +101,9 @@ func (o *Options) setDefaults() {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
+	if o.now == nil {
+		o.now = time.Now
+	}
 	if o.fs == nil {
 		o.fs = vfs.Default
 	}
@@ -117,8 +120,8 @@ func (o *Options) validate() error {
 		return fmt.Errorf("disk: Options.Cache is %d bytes, want 1 MiB or more", o.Cache)
 	case o.MaxFiles < LeastMaxFiles:
 		return fmt.Errorf("disk: Options.MaxFiles is %d, want %d or more", o.MaxFiles, LeastMaxFiles)
-	case o.History != HistoryAll:
-		return fmt.Errorf("disk: Options.History is %d, want HistoryAll", o.History)
+	case o.History.Age < 0:
+		return fmt.Errorf("disk: Options.History.Age is %v, want 0 or more", o.History.Age)
 	}
 	return nil
 }

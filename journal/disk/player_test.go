@@ -218,7 +218,7 @@ func (p *player) install(s caller) error {
 	err := s.install(p.name, p.owner, base)
 	if err == nil {
 		p.mu.Lock()
-		p.acknowledged, p.recent = at, recent
+		p.acknowledged, p.recent = at, base.Keys // what is forgotten does not come back
 		p.mu.Unlock()
 		if isMarker {
 			if p.history.markers == nil {

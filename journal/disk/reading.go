@@ -176,21 +176,30 @@ func damagedf(key []byte, format string, args ...any) error {
 	return damagedRow(key, fmt.Errorf(format, args...))
 }
 
-// lookUp reads what the committing goroutine has to know of an engine. It returns nil if the name
-// is not known. If the engine's rows are damaged, the head says so.
-func (s *Store) lookUp(name string) (*head, error) {
+// nameRow reads the row of a name. isKnown is false if there is none.
+func (s *Store) nameRow(name string) (n nameRow, isKnown bool, err error) {
 	key := appendName(nil, name)
 	row, closer, err := s.db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, nil
+		return n, false, nil
 	}
 	if err != nil {
-		return nil, damaged(s.dir, name, err)
+		return n, false, damaged(s.dir, name, err)
 	}
-	n, err := readName(row, key)
+	n, err = readName(row, key)
 	_ = closer.Close()
 	if err != nil {
-		return nil, damaged(s.dir, name, damagedRow(key, err))
+		return n, false, damaged(s.dir, name, damagedRow(key, err))
+	}
+	return n, true, nil
+}
+
+// lookUp reads what the committing goroutine has to know of an engine. It returns nil if the name
+// is not known. If the engine's rows are damaged, the head says so.
+func (s *Store) lookUp(name string) (*head, error) {
+	n, isKnown, err := s.nameRow(name)
+	if err != nil || !isKnown {
+		return nil, err
 	}
 	lower, upper := engineBounds(n.id)
 	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})

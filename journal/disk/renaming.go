@@ -27,5 +27,8 @@ func (s *Store) rename(b *pebble.Batch, o *op, taken *head) error {
 	_ = b.Set(key, nameRow{h.id, h.created}.append(nil, key), nil)
 	delete(s.heads, from)
 	s.heads[o.name] = h
+	if !s.keepsAll() {
+		s.grown = append(s.grown, o.name)
+	}
 	return nil
 }

@@ -51,19 +51,22 @@ type Store struct {
 
 	syncs     chan *flight // closed by the committing goroutine
 	reads     readQueue
+	trims     trimmer
 	closing   chan struct{} // closed when Close begins
 	stop      chan struct{} // closed when pebble is closed; ends the goroutine that watches the disk
-	goroutine struct{ committing, syncing, reading, watching sync.WaitGroup }
+	goroutine struct{ committing, syncing, reading, watching, trimming sync.WaitGroup }
 	close     sync.Once
 	closeErr  error
 
 	// What follows belongs to the committing goroutine.
 	heads   map[string]*head
 	lookups []lookup // heads that are to be read once the batch can be seen
-	nextID  uint64
-	group   []byte
-	key     []byte
-	now     func() time.Time // a seam for tests
+	// grown are the engines that have got a base in the batch, if a history is trimmed.
+	grown  []string
+	nextID uint64
+	group  []byte
+	key    []byte
+	now    func() time.Time // a seam for tests
 }
 
 var (
@@ -165,6 +168,8 @@ func (s *Store) closeAll() error {
 		s.goroutine.syncing.Wait()
 		s.reads.close()
 		s.goroutine.reading.Wait()
+		s.trims.close()
+		s.goroutine.trimming.Wait()
 		s.inUse.Wait()
 		ended <- s.closePebble()
 	}()

@@ -118,14 +118,14 @@ func (p *history) randomBase(r *rand.Rand, hasMarkers bool) journal.Base {
 	}
 	base.IsMarker = isNew || base.Sequence == p.base.Sequence && p.base.IsMarker
 	base.Data = fmt.Append(nil, "state", base.Sequence, len(p.bases))
-	base.KeyNumber = p.base.KeyNumber
-	for _, k := range p.keys {
+	base.KeyNumber, base.Keys = p.base.KeyNumber, slices.Clone(p.base.Keys)
+	for _, k := range p.recent {
 		if k.Sequence <= base.Sequence && base.Sequence != p.base.Sequence {
-			base.KeyNumber = max(base.KeyNumber, k.Number)
+			base.KeyNumber = k.Number
 			base.Keys = append(base.Keys, k)
 		}
 	}
-	base.Keys = slices.Clone(base.Keys[max(0, len(base.Keys)-3):])
+	base.Keys = base.Keys[max(0, len(base.Keys)-3+r.IntN(3)):]
 	if isNew && r.IntN(2) == 0 { // a marker that had a key
 		p.numbers++
 		base.KeyNumber = p.numbers
@@ -296,7 +296,8 @@ func (c *client) checkOutside(h journal.Historian, past *history) {
 	case errors.Is(err, journal.ErrTrimmed) && past.base.Sequence > begin.Sequence:
 	case err != nil || p.Count != 0 && !begin.IsMarker || len(p.Entries) != 0:
 		c.problem("Range(0): %d entries, %v; the journal begins with %s", p.Count, err, describe(begin))
-	case begin.IsMarker && (p.First != begin.Sequence || p.Count != 1 || p.Marker == nil || !sameBase(*p.Marker, *begin)):
+	case begin.IsMarker &&
+		(p.First != begin.Sequence || p.Count != 1 || p.Marker == nil || !sameBase(*p.Marker, *begin)):
 		c.problem("Range(0): %+v; the journal begins with %s", p, describe(begin))
 	}
 }

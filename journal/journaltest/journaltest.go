@@ -3,11 +3,14 @@
 // In the tests of a store:
 //
 //	func TestStore(t *testing.T) {
-//		journaltest.Run(t, func(t *testing.T) journal.Store { return mystore.Open(t.TempDir()) })
+//		journaltest.Run(t, func(t *testing.T) journal.Store {
+//			return mystore.Open(t.TempDir())
+//		})
 //	}
 //
 // If the store is a [journal.Lister], [journal.Historian], [journal.Renamer], [journal.Releaser],
-// [journal.CoreKeeper] or io.Closer, the suite has rules for that, too. A store that the suite has closed may be closed again.
+// [journal.CoreKeeper] or io.Closer, the suite has rules for that, too. A store that the suite has
+// closed may be closed again.
 //
 // Run it with the race detector, too: the suite reads what a store has handed out while it calls
 // the store.

@@ -103,7 +103,8 @@ func markersElsewhere(c *client) {
 		c.t.Helper()
 		err := c.install(name, first, base)
 		if !errors.Is(err, journal.ErrRefused) || errors.Is(err, journal.ErrNotOwner) {
-			c.problem("%s; there are %d to %d: %v, want journal.ErrRefused", describe(&base), m.base.Sequence, m.newest(), err)
+			c.problem("%s; there are %d to %d: %v, want journal.ErrRefused", describe(&base), m.base.Sequence,
+				m.newest(), err)
 		}
 		c.expect("after a base that was refused", name, first, m)
 	}
