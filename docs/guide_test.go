@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"hypertoken/host"
+	"hypertoken/journal"
 	"hypertoken/internal/cores"
 	"hypertoken/metrics"
 	"hypertoken/workerproc"
@@ -179,6 +180,22 @@ func Example_key() {
 	b, err := engine.Dispatch(ctx, "stack:draw", nil, host.Key("order-4711")) // a retry: it does not draw again
 	fmt.Println(a.Sequence, b.Sequence, err)
 	// Output: 1 1 <nil>
+}
+
+func Example_undo() {
+	store := journal.NewMemoryWith(journal.MemoryOptions{})
+	game, err := host.NewEngine(ctx, host.Options{Store: store}, host.EngineOptions{Setup: deck})
+	check(err)
+	defer game.Shutdown(ctx)
+
+	before, err := game.Position(ctx)
+	check(err)
+	_, err = game.Dispatch(ctx, "stack:reverse", nil)
+	check(err)
+	undone, err := game.Undo(ctx)
+	check(err)
+	fmt.Println(undone.Digest == before.Digest)
+	// Output: true
 }
 
 func Example_errors() {

@@ -32,9 +32,12 @@ type seam interface {
 	StateAt(ctx context.Context, sequence uint64) (driver.Result, error)
 	DigestAt(ctx context.Context, sequence uint64) (driver.Result, error)
 	Journal(ctx context.Context) (*journal.Stored, error)
+	Revert(ctx context.Context, to uint64, d driver.Choice) (driver.Result, error)
+	Undo(ctx context.Context, d driver.Choice) (driver.Result, error)
+	Redo(ctx context.Context, d driver.Choice) (driver.Result, error)
 	Newest() uint64
 	ReadHistory(ctx context.Context, from uint64) (journal.Part, error)
-	JournalAt(ctx context.Context, at uint64) (*journal.Stored, error)
+	JournalAt(ctx context.Context, at uint64) (*journal.Stored, []journal.Batch, error)
 	Listen(event string) *events.Listener[driver.Event]
 	Place() driver.Place
 	Reopen(ctx context.Context) error

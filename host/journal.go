@@ -13,10 +13,13 @@ import (
 	"hypertoken/wasm"
 )
 
-// Entry is one committed action of an engine's journal.
+// Entry is one committed action of an engine's journal, or a marker.
 type Entry struct {
-	// Sequence counts the actions that were committed, from 1.
+	// Sequence counts the entries, from 1.
 	Sequence uint64
+	// Marker says what the entry sets the state to, if it is no action: then all that follows is
+	// zero. It is nil for an action.
+	Marker *Marker
 	// Now is the clock that the action saw, in milliseconds since the epoch.
 	Now int64
 	// Entropy is what its randomness came from.
@@ -29,6 +32,9 @@ type Entry struct {
 	// Key is the [Key] of the action, "" if it had none or if [Engine.Journal] has returned the
 	// entry.
 	Key string
+	// Batch is the sequence of the first action of the batch that the action is a part of, if the
+	// batch is one step for [Engine.Undo]; 0 otherwise, and if [Engine.Journal] has returned the entry.
+	Batch uint64
 }
 
 // entriesOf iterates the entries of a journal, which is nil if there is none. What it hands out is the
@@ -95,7 +101,13 @@ func (e *Engine) History(ctx context.Context, from, to uint64) iter.Seq2[Entry, 
 // entriesOfPart iterates over the entries of a part of a history, with their keys.
 func entriesOfPart(part journal.Part) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
+		if part.Marker != nil {
+			m, err := markerOf(part.Marker)
+			yield(Entry{Sequence: part.First, Marker: m}, err)
+			return
+		}
 		sequence := part.First - 1
+		batches := part.Batches
 		for in, err := range journal.Entries(part.Entries) {
 			if err != nil {
 				yield(Entry{}, err)
@@ -104,6 +116,12 @@ func entriesOfPart(part journal.Part) iter.Seq2[Entry, error] {
 			sequence++
 			entry := entryOf(sequence, &in)
 			entry.Key = keyOf(part.Keyed, sequence, &in)
+			for len(batches) > 0 && batches[0].Last < sequence {
+				batches = batches[1:]
+			}
+			if len(batches) > 0 && batches[0].First <= sequence {
+				entry.Batch = batches[0].First
+			}
 			if !yield(entry, nil) {
 				return
 			}
@@ -144,11 +162,11 @@ func keyOf(keyed []journal.KeyRecord, sequence uint64, in *journal.Entry) string
 // fails as [Engine.StateAt] does. The base must not be changed; what the iteration hands out is
 // the caller's.
 func (e *Engine) JournalAt(ctx context.Context, at uint64) (journal.Base, iter.Seq2[Entry, error], error) {
-	s, err := e.seam.JournalAt(ctx, at)
+	s, batches, err := e.seam.JournalAt(ctx, at)
 	if err != nil {
 		return journal.Base{}, nil, err
 	}
-	part := journal.Part{First: s.Sequence + 1, Count: s.Count, Entries: s.Entries, Keyed: s.Recent}
+	part := journal.Part{First: s.Sequence + 1, Count: s.Count, Entries: s.Entries, Keyed: s.Recent, Batches: batches}
 	return s.Base, entriesOfPart(part), nil
 }
 

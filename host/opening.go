@@ -80,6 +80,9 @@ func (h *Host) Open(ctx context.Context, name string, o EngineOptions) (*Engine,
 	if o.Mode < OpenOrCreate || o.Mode > OpenNew {
 		return nil, badInput("Open: EngineOptions.Mode is %v, want OpenOrCreate, OpenExisting or OpenNew", o.Mode)
 	}
+	if err := checkName("Open", name); err != nil {
+		return nil, err
+	}
 	setup, err := h.options.encodeSetup(o.Setup)
 	base := journal.Base{Data: setup}
 	switch {
@@ -98,6 +101,17 @@ func (h *Host) Open(ctx context.Context, name string, o EngineOptions) (*Engine,
 		return nil, err
 	}
 	return &Engine{host: h, seam: e}, nil
+}
+
+// checkName fails for a name that no engine may have.
+func checkName(what, name string) error {
+	switch {
+	case name == "":
+		return badInput("%s: an engine's name must not be empty", what)
+	case name[0] == 0:
+		return badInput("%s: an engine's name must not begin with a zero byte: %q", what, name)
+	}
+	return nil
 }
 
 // checkBase fails for a base that no store has.

@@ -362,18 +362,18 @@ func TestANewCoreGoesOnFromASnapshot(t *testing.T) {
 	}
 	options := host.Options{Store: store, Core: cores.Example}
 	e = open(t, newHost(t, options), "e", nil)
-	base, _, err := e.JournalAt(t.Context(), 600)
-	if err != nil || base.Sequence != 600 {
+	base, _, err := e.JournalAt(t.Context(), 601)
+	if err != nil || base.Sequence != 601 {
 		t.Fatalf("the newest base has the sequence %d, %v", base.Sequence, err)
 	}
-	m := moments{states: make([][]byte, 600), digests: make([]host.Digest, 600)}
+	m := moments{states: make([][]byte, 601), digests: make([]host.Digest, 601)}
 	m.take(t, e)
 	dispatch(t, e, "process:item", dict{"item": 1}) // an action that only this core has
 	m.take(t, e)
-	m.check(t, e, 600)
 	m.check(t, e, 601)
+	m.check(t, e, 602)
 	e = open(t, newHost(t, options), "e", nil) // the former host was killed
-	if digest(t, e) != m.digests[601] {
+	if digest(t, e) != m.digests[602] {
 		t.Error("opened again, it differs")
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"hypertoken/host"
 	"hypertoken/internal/cores"
 	"hypertoken/journal"
+	"hypertoken/wasm"
 )
 
 // Whether an engine may, must or must not be stored already is the caller's choice.
@@ -129,7 +130,7 @@ func TestStored(t *testing.T) {
 
 // A store that keeps cores has the one that wrote a journal, so another core goes on with it.
 func TestTheStoreKeepsCores(t *testing.T) {
-	store := journal.NewMemory()
+	store := keepAll()
 	h := newHost(t, host.Options{Store: store})
 	e := open(t, h, "e", deck(5))
 	dispatch(t, e, "stack:draw", nil)
@@ -138,9 +139,26 @@ func TestTheStoreKeepsCores(t *testing.T) {
 	if e = open(t, other, "e", nil); digest(t, e) != before {
 		t.Error("it differs")
 	}
-	if r := dispatch(t, e, "process:item", dict{"item": 1}); r.Sequence != 2 {
+	if r := dispatch(t, e, "process:item", dict{"item": 1}); r.Sequence != 3 {
 		t.Errorf("got %+v", r)
 	}
+	for entry, err := range e.History(t.Context(), 2, 2) {
+		if m := entry.Marker; err != nil || m == nil || m.Kind != host.MarkerUpgrade || m.FromCore != wasm.Hash(cores.Test) ||
+			m.Digest != before || m.DigestBefore != before || m.Current != 1 {
+			t.Errorf("the upgrade has left %+v, %v", m, err)
+		}
+	}
+	// The former states are those of the former core, and can be gone back to.
+	for at := range uint64(2) {
+		d, err := e.DigestAt(t.Context(), at)
+		if err != nil || at == 1 && d != before {
+			t.Errorf("at %d: %v, %v, want %v", at, d, err, before)
+		}
+		if p, err := e.Revert(t.Context(), at); err != nil || p.Digest != d {
+			t.Errorf("a revert to %d: %v, %v, want %v", at, p, err, d)
+		}
+	}
+	dispatch(t, e, "stack:reverse", nil)
 	careful, err := host.New(t.Context(), host.Options{Store: store, NoFallback: true})
 	if err != nil {
 		t.Fatal(err)
@@ -191,7 +209,8 @@ func TestAnotherCoreGoesOnWithASnapshot(t *testing.T) {
 	}
 	// The journal is long enough for a snapshot when the engine is closed.
 	play(cores.Test, 1, "game:setProperty", dict{"key": "k", "value": strings.Repeat("long", 5_000)})
-	play(cores.Example, 2, "process:item", dict{"item": 1}) // only this core has the action
-	play(cores.Example, 3, "process:item", dict{"item": 2})
-	play(cores.Test, 4, "stack:reverse", nil)
+	// Each change of the core takes a sequence.
+	play(cores.Example, 3, "process:item", dict{"item": 1}) // only this core has the action
+	play(cores.Example, 4, "process:item", dict{"item": 2})
+	play(cores.Test, 6, "stack:reverse", nil)
 }

@@ -78,15 +78,17 @@ type data struct {
 	disk *disk.Store // the same; nil if there is no --data
 }
 
-// openData opens the store of --data. The caller closes it once the host is shut down.
-func (f *hostFlags) openData() (d data, err error) {
+// openData opens the store of --data, which may have maxFiles files open; 0 for its default. The
+// caller closes it once the host is shut down.
+func (f *hostFlags) openData(maxFiles int) (d data, err error) {
 	if f.data == "" {
 		if f.history.isSet {
 			d.Store = journal.NewMemoryWith(journal.MemoryOptions{History: f.history.History})
 		}
 		return d, nil
 	}
-	d.disk, err = disk.Open(f.data, disk.Options{History: f.history.History, Logger: f.logger()})
+	o := disk.Options{History: f.history.History, Logger: f.logger(), MaxFiles: maxFiles}
+	d.disk, err = disk.Open(f.data, o)
 	if err != nil {
 		return d, fmt.Errorf("--data: %w", err)
 	}

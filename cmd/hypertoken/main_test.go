@@ -114,6 +114,24 @@ func TestScripts(t *testing.T) {
 	})
 }
 
+// testscript has a command stop: it ends a script, and the script has passed.
+func TestScriptsRunToTheirEnd(t *testing.T) {
+	names, err := filepath.Glob("testdata/*/*.txt")
+	if err != nil || len(names) == 0 {
+		t.Fatalf("%d scripts, %v", len(names), err)
+	}
+	stop := regexp.MustCompile(`(?m)^\s*stop\b`)
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stop.Match(b) {
+			t.Errorf("%s: nothing behind its command stop would run; endserver ends a server", name)
+		}
+	}
+}
+
 // hostile is a core whose names, descriptions, errors and toolchain try to steer the terminal.
 func hostile() []byte {
 	b := slices.Clone(cores.Example)

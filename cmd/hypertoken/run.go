@@ -108,7 +108,7 @@ and the number of the signal that ended the run; 141 if standard output has no r
 			if (f.data == "") != (r.name == "") {
 				return usageError{errors.New("--data and --engine go together: give both, or neither")}
 			}
-			if store, err = f.openData(); err != nil {
+			if store, err = f.openData(0); err != nil {
 				return err
 			}
 			defer store.close(f.logger())

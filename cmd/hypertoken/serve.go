@@ -179,8 +179,11 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, backupDir string, 
 	if err != nil {
 		return err
 	}
+	if f.data != "" {
+		o.StoreFiles = disk.DefaultMaxFiles
+	}
 	if limit, ok := serve.FileLimit(); ok {
-		lowered, err := o.FitFiles(limit, host.Descriptors(options))
+		lowered, err := o.FitFiles(limit, host.Descriptors(options), disk.LeastMaxFiles)
 		if err != nil {
 			return err
 		}
@@ -191,7 +194,7 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, backupDir string, 
 	if err := checkBackupDir(backupDir, f.data, o.Token); err != nil {
 		return usageError{err}
 	}
-	store, err := f.openData()
+	store, err := f.openData(o.StoreFiles)
 	if err != nil {
 		return err
 	}

@@ -35,7 +35,9 @@ type served struct {
 //	killworkers                   kills its workers, and waits until others are ready
 //	http METHOD PATH [FILE [K:V]] asks it, from the address FROM; standard output is the status, a newline and the body
 //	certificate CERT KEY          makes files for TLS on 127.0.0.1
-//	stop                          interrupts it and waits; its standard error is that of the script then
+//	endserver                     interrupts it and waits; its standard error is that of the script then
+//
+// The package testscript has a command stop, which ends a script without a failure.
 func serveCommands() map[string]func(ts *testscript.TestScript, neg bool, args []string) {
 	running := map[*testscript.TestScript]*served{}
 	return map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -163,7 +165,7 @@ func serveCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 			ts.Check(s.command.Process.Kill())
 			<-s.ended
 		},
-		"stop": func(ts *testscript.TestScript, _ bool, _ []string) {
+		"endserver": func(ts *testscript.TestScript, _ bool, _ []string) {
 			s := running[ts]
 			delete(running, ts)
 			http.DefaultClient.CloseIdleConnections()

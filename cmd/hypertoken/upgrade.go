@@ -32,7 +32,7 @@ func checkUpgrade(c *cobra.Command, f *hostFlags) error {
 	if hash := wasm.Hash(code); options.CoreSHA256 != "" && !strings.EqualFold(hash, options.CoreSHA256) {
 		return usageError{fmt.Errorf("--core-sha256 is %s, and the core has %s", options.CoreSHA256, hash)}
 	}
-	store, err := f.openData()
+	store, err := f.openData(0)
 	if err != nil {
 		return err
 	}

@@ -107,6 +107,7 @@ func prepareBatch(ctx context.Context, e *Driver, mode Mode, members Members,
 		}
 	}
 	b := newBatch(e, mode, calls)
+	b.call.request.IsStep = true
 	b.sent = sent
 	o := &e.engines.config
 	if payloads := size - len(calls)*actionOverhead; payloads > o.Payload.Bytes {

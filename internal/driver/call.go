@@ -26,6 +26,8 @@ type Call struct {
 	batch *batch
 	// room is what it takes of the host's queue.
 	room queue.Room
+	// target is what a rewind leads to; nil for anything else.
+	target *target
 	// behind asks for the digest of the state after it; nil if nobody wants that.
 	behind *digestBehind
 	times  callTimes
@@ -162,7 +164,7 @@ func (c *Call) Complete(r *engine.Request, err error) {
 	var result Result
 	if err == nil {
 		result = Result{Sequence: r.Outcome.Sequence, Changed: r.HasChanged, Raw: r.Outcome.Result}
-		if r.Kind == ipc.State {
+		if r.Kind == ipc.State || r.Kind == ipc.Snapshot {
 			result.Raw = r.Data
 		}
 		r.Data = nil

@@ -51,6 +51,8 @@ type Config struct {
 	IsDebug bool
 	// Off are the ways to be fast that are not used.
 	Off fast.Set
+	// FindBase, if it is not nil, finds what rewinds lead to. Only a simulation has one.
+	FindBase func(e *Driver, r *engine.Request, sequence uint64, found func(*journal.Base, Raw, error))
 	// Places, if it has an Instantiate or a Spawn, replaces those of this process. Only a simulation
 	// does.
 	Places inproc.Config

@@ -39,10 +39,12 @@ type Driver struct {
 	// mu guards what follows. Its holder calls an event method of the machine, then performLocked, and
 	// then unlockAndDeliver. Locks are taken in the order engine, scheduler, pool, worker, and never
 	// those of two engines.
-	mu        sync.Mutex
-	m         engine.Machine
-	owner     journal.Owner
-	keys      engine.Keys[*Call]
+	mu    sync.Mutex
+	m     engine.Machine
+	owner journal.Owner
+	keys  engine.Keys[*Call]
+	// marker is the newest base, without its data and its keys, if that is a marker; nil otherwise.
+	marker    *journal.Base
 	gathering gathering
 	at        *pool.Worker  // the worker of its place; nil if it has none, or is in this process
 	local     *inproc.Place // its place in this process; nil if it has none

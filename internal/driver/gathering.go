@@ -30,7 +30,7 @@ const maxGathered = 4096
 // takes reports whether an action may be gathered.
 func (g *gathering) takes(c *Call) bool {
 	r := &c.request
-	return g.isEnabled && c.isAction() && r.Keyed == nil && !r.IsConditional && c.behind == nil
+	return g.isEnabled && c.isAction() && !r.IsRewind && r.Keyed == nil && !r.IsConditional && c.behind == nil
 }
 
 // add adds an action to the batch that is gathered.
@@ -73,6 +73,7 @@ func (g *gathering) flush() {
 		return
 	}
 	b := newBatch(e, g.mode, members)
+	b.call.request.IsStep = g.mode == Atomic // otherwise each is its caller's own
 	b.members = members
 	b.call.times.began, b.call.times.isCounted = members[0].times.began, members[0].times.isCounted
 	for _, c := range members {

@@ -26,17 +26,26 @@ func (e *Driver) Newest() uint64 {
 // the entry, and with ErrBadInput for a sequence beyond the newest.
 func (e *Driver) ReadHistory(ctx context.Context, from uint64) (journal.Part, error) {
 	what := fmt.Sprintf("History from %d", from)
-	historian, err := e.historian(what)
+	if err := e.openError(); err != nil {
+		return journal.Part{}, err
+	}
+	return e.engines.readHistory(ctx, what, e.name, from, historyPiece)
+}
+
+// readHistory returns entries of the journal of a name from a sequence on: those that take about so
+// many bytes, and at least one; or the marker of that sequence.
+func (h *Engines) readHistory(ctx context.Context, what, name string, from uint64, size int) (journal.Part, error) {
+	historian, err := h.historian(what)
 	if err != nil {
 		return journal.Part{}, err
 	}
 	part, err := storeAnswer(ctx, what, func(done func(journal.Part, error)) {
-		historian.Range(e.name, from, historyPiece, done)
+		historian.Range(name, from, size, done)
 	})
 	switch {
 	case err != nil:
 		return journal.Part{}, historyError(what, err)
-	case part.First != from || part.Count == 0:
+	case part.First != from || part.Count == 0 || part.Marker != nil && part.Count != 1:
 		return journal.Part{}, fmt.Errorf("%s: the store has read %d entries from the sequence %d on", what, part.Count,
 			part.First)
 	}
@@ -44,9 +53,27 @@ func (e *Driver) ReadHistory(ctx context.Context, from uint64) (journal.Part, er
 }
 
 // JournalAt returns the newest base of the journal whose sequence is at most at, and what follows
-// it up to at. If at is 0 and what the engine began with is trimmed, it returns the oldest base
+// it up to at, with the batches in it. If at is 0 and what the engine began with is trimmed, it returns the oldest base
 // that the store keeps. It fails as StateAt does.
-func (e *Driver) JournalAt(ctx context.Context, at uint64) (*journal.Stored, error) {
+func (e *Driver) JournalAt(ctx context.Context, at uint64) (*journal.Stored, []journal.Batch, error) {
+	s, err := e.oldestAt(ctx, at)
+	if err != nil {
+		return nil, nil, err
+	}
+	var batches []journal.Batch
+	for next := s.Sequence + 1; next <= s.Sequence+s.Count; {
+		part, err := e.ReadHistory(ctx, next)
+		if err != nil {
+			return nil, nil, err
+		}
+		batches = append(batches, part.Batches...)
+		next += part.Count
+	}
+	return s, batches, nil
+}
+
+// oldestAt loads the part of the journal that leads to a sequence, or the oldest base for 0.
+func (e *Driver) oldestAt(ctx context.Context, at uint64) (*journal.Stored, error) {
 	s, err := e.loadOpenAt(ctx, at)
 	if at > 0 || !errors.Is(err, fault.ErrHistoryTrimmed) {
 		return s, err
@@ -68,17 +95,15 @@ func (e *Driver) JournalAt(ctx context.Context, at uint64) (*journal.Stored, err
 }
 
 func (e *Driver) loadOpenAt(ctx context.Context, at uint64) (*journal.Stored, error) {
-	return e.loadAt(ctx, fmt.Sprintf("JournalAt(%d)", at), at)
+	if err := e.openError(); err != nil {
+		return nil, err
+	}
+	return e.engines.loadAt(ctx, fmt.Sprintf("JournalAt(%d)", at), e.name, at)
 }
 
-// historian returns the store of an engine that is open, if it can read the past.
-func (e *Driver) historian(what string) (journal.Historian, error) {
-	select {
-	case <-e.closed:
-		return nil, fault.Shutdown()
-	default:
-	}
-	historian, canRead := e.engines.config.Store.(journal.Historian)
+// historian returns the store, if it can read the past.
+func (h *Engines) historian(what string) (journal.Historian, error) {
+	historian, canRead := h.config.Store.(journal.Historian)
 	if !canRead {
 		return nil, badInput("%s: the store can't read the past: it is no journal.Historian", what)
 	}

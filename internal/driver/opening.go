@@ -8,6 +8,7 @@ import (
 
 	"hypertoken/internal/engine"
 	"hypertoken/internal/fault"
+	"hypertoken/internal/marker"
 	"hypertoken/internal/measure"
 	"hypertoken/internal/migration"
 	"hypertoken/journal"
@@ -20,9 +21,6 @@ import (
 // ActionError if the core refuses the setup, and with ErrCoreMismatch if the journal of a stored
 // engine needs another core to be replayed.
 func (h *Engines) Open(ctx context.Context, name string, base journal.Base, o OpenOptions) (*Driver, error) {
-	if name == "" {
-		return nil, badInput("Open: an engine's name must not be empty")
-	}
 	e := h.newDriver(name, o)
 	h.mu.Lock()
 	switch {
@@ -75,7 +73,7 @@ func openJournal(ctx context.Context, e *Driver, base journal.Base, opening Open
 	case err != nil:
 		return err
 	case s != nil && opening == OpenNew:
-		return fault.ErrEngineExists.With("%s: the store knows an engine of that name already", what)
+		return taken(what)
 	case s == nil && opening == OpenExisting:
 		return fault.ErrEngineNotFound.With("%s: the store knows no engine of that name", what)
 	case s == nil:
@@ -89,6 +87,7 @@ func openJournal(ctx context.Context, e *Driver, base journal.Base, opening Open
 	}
 	e.mu.Lock()
 	e.m.Opened(s)
+	e.noteMarker(&s.Base)
 	e.keys.Load(s)
 	e.work.shed = h.keyBytes.Load() > h.config.MaxKeyBytes
 	e.unlockAndDeliver(false)
@@ -115,6 +114,7 @@ func createJournal(ctx context.Context, e *Driver, what string, base journal.Bas
 	e.mu.Lock()
 	e.m.Created(&journal.Stored{Base: base})
 	e.keys.Load(&journal.Stored{Base: base})
+	e.noteMarker(&base)
 	e.isOpening = true
 	e.unlockAndDeliver(false)
 	err := ready(ctx, e, what)
@@ -129,29 +129,45 @@ func createJournal(ctx context.Context, e *Driver, what string, base journal.Bas
 	switch {
 	case errors.Is(err, fault.ErrBroken) && errors.As(err, &refused):
 		return refused
-	case errors.Is(err, journal.ErrNotOwner):
+	}
+	return notCreated(what, err)
+}
+
+// notCreated returns the error of a base that could not be stored as the first of its name.
+func notCreated(what string, err error) error {
+	if errors.Is(err, journal.ErrNotOwner) {
 		return fault.ErrEngineExists.Because(err, "%s: another host has created an engine of that name meanwhile", what)
 	}
 	return err
 }
 
-// migrate replaces a journal that another core wrote by a snapshot for this host's core. If it is
-// a snapshot already, only the core is noted that runs what will be behind it.
+// migrate has this host's core go on with a journal that another core wrote: a marker behind it has
+// the state as this host's core restores it.
 func migrate(ctx context.Context, e *Driver, what string, s *journal.Stored) (*journal.Stored, error) {
 	o := &e.engines.config
 	to := migration.Target{Core: o.CoreHash, Limits: o.Machine.Limits}
+	m := marker.Marker{Kind: marker.Upgrade, FromCore: s.Core}
 	var base journal.Base
 	if migration.IsNeeded(s, o.CoreHash) {
 		core, err := e.engines.cores.find(ctx, e.engines, what, s.Core)
 		if err != nil {
 			return nil, err
 		}
-		if base, err = migration.Migrate(ctx, what, s, core, to); err != nil {
+		if base, m.DigestBefore, err = migration.Migrate(ctx, what, s, core, to); err != nil {
 			return nil, err
 		}
 	} else {
 		base = migration.Adopt(s, to)
 	}
+	restored, err := e.engines.restored(ctx, what, e.name, base)
+	if err != nil {
+		return nil, err
+	}
+	base.Data, m.Digest = restored.Raw, restored.Digest
+	if m.Current, m.Redo, err = e.engines.stepAt(ctx, what, e.name, base.Sequence-1); err != nil {
+		return nil, err
+	}
+	base.Details = m.Encode()
 	if err := installBase(ctx, e, what, base); err != nil {
 		return nil, err
 	}

@@ -32,56 +32,78 @@ func (e *Driver) DigestAt(ctx context.Context, sequence uint64) (Result, error) 
 
 // askPast asks a question, State or Digest, of the state at a sequence. what names it in errors.
 func (e *Driver) askPast(ctx context.Context, kind ipc.Kind, what string, sequence uint64) (Result, error) {
-	h := e.engines
-	if err := e.beginPast(); err != nil {
+	if err := e.openError(); err != nil {
 		return Result{}, err
 	}
-	defer h.residents.Done()
-	limited, cancel := h.limitOpening(ctx)
+	limited, cancel := e.engines.limitOpening(ctx)
 	defer cancel()
-	s, err := e.loadAt(limited, what, sequence)
+	return e.engines.askPast(limited, kind, what, e.name, sequence)
+}
+
+// askPast asks a question of the state that an engine had at a sequence. The engine need not be open.
+func (h *Engines) askPast(ctx context.Context, kind ipc.Kind, what, name string, sequence uint64) (Result, error) {
+	s, err := h.loadAt(ctx, what, name, sequence)
 	if err != nil {
 		return Result{}, err
 	}
-	if s.Core != "" && s.Core != h.config.CoreHash {
-		return h.askOldCore(limited, kind, what, s)
+	return h.askLoaded(ctx, kind, what, name, s)
+}
+
+// askLoaded asks a question, State, Digest or Snapshot, of the state that a part of the journal of
+// a name leads to. The answer has the digest of the state.
+func (h *Engines) askLoaded(ctx context.Context, kind ipc.Kind, what, name string, s *journal.Stored) (Result, error) {
+	if err := h.beginPast(); err != nil {
+		return Result{}, err
 	}
-	p, err := h.newPast(fmt.Sprintf("%s at %d", e.name, sequence), s)
+	defer h.residents.Done()
+	if s.Core != "" && s.Core != h.config.CoreHash {
+		return h.askOldCore(ctx, kind, what, s)
+	}
+	p, err := h.newPast(fmt.Sprintf("%s at %d", name, s.Sequence+s.Count), s)
 	if err != nil {
 		return Result{}, err
 	}
 	defer p.stop()
-	r, err := p.answerPast(limited, kind, what, s)
+	r, err := p.answerPast(ctx, kind, what, s)
 	return r, h.pastError(what, err)
 }
 
+// openError returns ErrShutdown if the engine is closed.
+func (e *Driver) openError() error {
+	select {
+	case <-e.closed:
+		return fault.Shutdown()
+	default:
+		return nil
+	}
+}
+
 // beginPast counts a question about the past, so that Shutdown waits for its end: the caller calls
-// Done of residents. It fails with ErrShutdown if the engine is closed.
-func (e *Driver) beginPast() error {
-	h := e.engines
+// Done of residents. It fails with ErrShutdown if the host is closing.
+func (h *Engines) beginPast() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.isClosing || h.drivers[e.name] != e {
+	if h.isClosing {
 		return fault.Shutdown()
 	}
 	h.residents.Add(1)
 	return nil
 }
 
-// loadAt asks the store for the journal up to a sequence, and waits.
-func (e *Driver) loadAt(ctx context.Context, what string, sequence uint64) (*journal.Stored, error) {
-	historian, err := e.historian(what)
+// loadAt asks the store for the journal of a name up to a sequence, and waits.
+func (h *Engines) loadAt(ctx context.Context, what, name string, sequence uint64) (*journal.Stored, error) {
+	historian, err := h.historian(what)
 	if err != nil {
 		return nil, err
 	}
 	s, err := storeAnswer(ctx, what, func(done func(*journal.Stored, error)) {
-		historian.LoadAt(e.name, sequence, done)
+		historian.LoadAt(name, sequence, done)
 	})
 	switch {
 	case err != nil:
 		return nil, historyError(what, err)
 	case s == nil:
-		return nil, fault.ErrEngineNotFound.With("%s: the store does not know the engine any more", what)
+		return nil, fault.ErrEngineNotFound.With("%s: the store does not know the engine %q", what, name)
 	case s.Sequence+s.Count != sequence:
 		return nil, fmt.Errorf("%s: the store has read the journal up to the sequence %d", what, s.Sequence+s.Count)
 	}
@@ -120,7 +142,7 @@ func (p *Driver) answerPast(ctx context.Context, kind ipc.Kind, what string, s *
 	c := newQuestion(ctx, p, kind, what)
 	c.request.Allowed, c.request.Limit = 0, "" // the context is limited
 	c.room.Size += int64(len(s.Data) + len(s.Entries))
-	if kind == ipc.State {
+	if kind != ipc.Digest {
 		c.waitForDigest()
 	}
 	r, err := c.ask(ctx)
@@ -156,11 +178,17 @@ func (h *Engines) askOldCore(ctx context.Context, kind ipc.Kind, what string, s 
 	}
 	defer func() { _ = i.Close(context.WithoutCancel(ctx)) }()
 	r := Result{Sequence: s.Sequence + s.Count, HasDigest: true}
-	if r.Digest, err = i.Digest(ctx); err == nil && kind == ipc.State {
-		err = i.State(ctx, func(chunk []byte) error {
-			r.Raw = append(r.Raw, chunk...)
-			return nil
-		})
+	add := func(chunk []byte) error {
+		r.Raw = append(r.Raw, chunk...)
+		return nil
+	}
+	if r.Digest, err = i.Digest(ctx); err == nil {
+		switch kind {
+		case ipc.State:
+			err = i.State(ctx, add)
+		case ipc.Snapshot:
+			err = i.Snapshot(ctx, add)
+		}
 	}
 	if err != nil {
 		return Result{}, fmt.Errorf("%s: %w", what, err)

@@ -2,6 +2,7 @@ package driver
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"hypertoken/internal/engine"
@@ -137,6 +138,7 @@ func (p *performer) Load(asNewOwner bool) {
 			isForeign := s != nil && s.Owner.Host != e.owner.Host
 			if s != nil {
 				e.keys.Load(s)
+				e.noteMarker(&s.Base)
 				e.work.shed = e.work.shed || e.engines.keyBytes.Load() > e.engines.config.MaxKeyBytes
 			}
 			e.m.Loaded(e.now(), s, isForeign, err)
@@ -149,6 +151,14 @@ func (p *performer) Append(after uint64, records []journal.Record) {
 	e.calls++
 	e.appendCall = e.calls
 	e.engines.config.Store.Append(e.name, e.owner, after, records, journal.DoneFor((*appendEnd)(e), e.calls))
+}
+
+// noteMarker notes whether the newest base is a marker. The engine's lock is held.
+func (e *Driver) noteMarker(base *journal.Base) {
+	e.marker = nil
+	if base.IsMarker {
+		e.marker = &journal.Base{Sequence: base.Sequence, Details: base.Details}
+	}
 }
 
 // appendEnd is told how an append ended. It is the engine under another name.
@@ -165,6 +175,9 @@ func (p *performer) Install(sequence uint64, snapshot []byte) {
 	e.engines.log.Debug("snapshot taken", "engine", e.name, "sequence", sequence, "bytes", len(snapshot))
 	base := journal.Base{Sequence: sequence, Snapshot: true, Data: snapshot, Core: e.engines.config.CoreHash}
 	base.Keys, base.KeyNumber = e.keys.UpTo(sequence)
+	if m := e.marker; m != nil && m.Sequence == sequence {
+		base.IsMarker, base.Details = true, m.Details // it stays one, with fewer keys
+	}
 	e.engines.config.Store.Install(e.name, e.owner, base, journal.DoneFunc(func(err error) {
 		e.mail.post(func() {
 			if call == e.installCall {
@@ -172,6 +185,41 @@ func (p *performer) Install(sequence uint64, snapshot []byte) {
 			}
 		})
 	}))
+}
+
+// Rewind has the base looked for of which the rewind has to be stored behind the present sequence.
+func (p *performer) Rewind(r *engine.Request) {
+	e := (*Driver)(p)
+	find := e.engines.config.FindBase
+	if find == nil {
+		find = (*Driver).findInBackground
+	}
+	find(e, r, e.m.View().Sequence, func(base *journal.Base, result Raw, err error) {
+		e.step(func(m *engine.Machine, now time.Duration) { m.Rewound(now, r, base, result, err) })
+	})
+}
+
+// Mark has the base of a rewind stored, with the keys that are remembered and that of the rewind.
+func (p *performer) Mark(r *engine.Request) {
+	e := (*Driver)(p)
+	e.calls++
+	e.appendCall = e.calls
+	base := *r.Base
+	base.Core = e.engines.config.CoreHash
+	imported := base.Keys
+	base.Keys, base.KeyNumber = e.keys.UpTo(base.Sequence - 1)
+	if r.Keyed != nil {
+		base.Keys, base.KeyNumber = append(base.Keys, *r.Keyed), r.Keyed.Number
+	}
+	for _, k := range imported {
+		if !slices.ContainsFunc(base.Keys, func(old journal.KeyRecord) bool { return old.Key == k.Key }) {
+			base.KeyNumber++
+			k.Number = base.KeyNumber
+			base.Keys = append(base.Keys, k)
+		}
+	}
+	e.noteMarker(&base)
+	e.engines.config.Store.Install(e.name, e.owner, base, journal.DoneFor((*appendEnd)(e), e.calls))
 }
 
 func (p *performer) Resolve(r *engine.Request, err error) { r.Owner.Complete(r, err) }

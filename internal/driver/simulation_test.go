@@ -301,6 +301,7 @@ type simStore struct {
 	late []func()
 	// stored are the actions that the store has ever had, by engines and sequences.
 	stored map[string]map[uint64]wasm.Action
+	past   simPast
 }
 
 // note takes down what the store has stored.
@@ -317,6 +318,7 @@ func (st *simStore) note(name string, after uint64, group []journal.Record) {
 			st.sim.fatal("%s: a record that can't be read: %v", name, err)
 		}
 		after++
+		st.past.noteBatch(name, after, r.Batch)
 		st.stored[name][after] = wasm.Action{Now: a.Now, Entropy: a.Entropy, Type: string(a.Type), Payload: a.Payload}
 	}
 }
@@ -376,6 +378,10 @@ func (st *simStore) Load(name string, owner journal.Owner, done func(*journal.St
 
 func (st *simStore) Install(name string, owner journal.Owner, base journal.Base, done journal.Done) {
 	s := st.sim
+	if base.IsMarker {
+		st.mark(name, owner, base, done)
+		return
+	}
 	if base.Snapshot {
 		s.snapshots++
 		switch s.rand.IntN(20) {
@@ -400,6 +406,7 @@ type call struct {
 	actions []wasm.Action
 	key     string
 	cancel  context.CancelFunc
+	target  *target // of a rewind
 }
 
 func (c *call) unresolved() bool {
@@ -530,6 +537,8 @@ func (s *simulation) random(e *simEngine) {
 	types := []string{"add", "add", "add", "add", "read", "read", "fail", "add"}
 	pick := func() string { return types[s.rand.IntN(len(types))] }
 	switch n := s.rand.IntN(200); {
+	case n >= 190:
+		s.rewind(e)
 	case n < 2:
 		s.dispatch(e, ipc.Dispatch, 0, 0, "die")
 	case n < 3:
@@ -674,9 +683,11 @@ func simConfig(o simOptions) Config {
 // begin makes the host, whose workers have not come up yet.
 func (s *simulation) begin(o simOptions) {
 	s.placements = map[uint64]bool{}
-	s.store = &simStore{stored: map[string]map[uint64]wasm.Action{}, Store: journal.NewMemory(), sim: s}
+	s.store = &simStore{stored: map[string]map[uint64]wasm.Action{}, sim: s,
+		Store: journal.NewMemoryWith(journal.MemoryOptions{})}
 	c := simConfig(o)
 	c.Store, c.Rules.Cores = s.store, int(1+s.seed%4)
+	c.FindBase = s.findBase
 	c.Places.Instantiate = func(context.Context) (executor.Instance, error) { return &toy{sim: s}, nil }
 	c.Places.Spawn = func(f func()) { s.locals = append(s.locals, f) }
 	s.memory = func(int) (uint64, error) {
@@ -885,6 +896,9 @@ func (s *simulation) check(e *simEngine) {
 	for n := 1; n < len(states); n++ {
 		a, ok := changes[uint64(n)]
 		switch stored, isStored := s.store.stored[e.name][uint64(n)]; {
+		case s.store.past.marker(e.name, uint64(n)) != nil && (unknown || ok):
+			states[n] = s.checkRewind(e, uint64(n), a.call, states)
+			continue
 		case ok:
 		case !unknown || !isStored:
 			s.fatal("%s: of %d acknowledged changes none has the sequence %d", e.name, len(changes), n)
@@ -931,6 +945,15 @@ func (s *simulation) checkJournal(e *simEngine, states []uint64, unknown bool) {
 		}
 		if e.cursed && stored.Count == 0 {
 			return
+		}
+		if last := uint64(len(states) - 1); unknown && stored.Sequence > last {
+			// The outcome of a rewind is not known. What was acknowledged is in the history.
+			s.store.LoadAt(e.name, last, func(before *journal.Stored, err error) {
+				if err != nil {
+					s.fatal("%v", err)
+				}
+				stored = before
+			})
 		}
 		state := restored(stored.Data)
 		sequence := stored.Sequence
@@ -995,7 +1018,7 @@ func TestSimulation(t *testing.T) {
 		"worker_unavailable", "shutdown", "outcome_unknown", "worker deadline", "worker stalled", "worker memory",
 		"store_full", "store_refused", "loads that failed", "loads that were repeated", "workers stopped while idle",
 		"doubts about an append", "snapshots", "fallbacks", "takeovers", "repeated",
-		"digests"} {
+		"digests", "reverts", "undos", "redos"} {
 		if counts[what] == 0 {
 			t.Errorf("there were no %s", what)
 		}

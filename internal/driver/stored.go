@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 
 	"hypertoken/journal"
 )
@@ -33,6 +34,9 @@ func (h *Engines) StoreHealth() error {
 	return nil
 }
 
+// isHidden reports whether an engine is one that nobody but its import sees.
+func isHidden(name string) bool { return strings.HasPrefix(name, "\x00") }
+
 // Find returns the driver of an engine that is open, nil if there is none.
 func (h *Engines) Find(name string) *Driver {
 	h.mu.Lock()
@@ -48,7 +52,7 @@ func (h *Engines) All() []*Driver {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	open := slices.Collect(maps.Values(h.drivers))
-	return byAge(slices.DeleteFunc(open, func(e *Driver) bool { return !e.isOpen }))
+	return byAge(slices.DeleteFunc(open, func(e *Driver) bool { return !e.isOpen || isHidden(e.name) }))
 }
 
 // release tells the store that the engine has no more use for its journal.

@@ -71,6 +71,9 @@ func (m *Machine) appended(err error) {
 		m.runTime += time.Duration(r.Outcome.RunTime)
 		m.finish(r)
 	}
+	if r := m.group[0]; r.IsRewind {
+		m.basedOn(r.Base.Data)
+	}
 	m.recordBytes += recordsSize(m.records)
 	for k := range m.records {
 		if r := m.records[k].Keyed; r != nil {
@@ -209,7 +212,7 @@ func (m *Machine) snapshotIfDue() {
 // only if keys were shed.
 func (m *Machine) takeSnapshot() {
 	mayPlace := m.areKeysShed && m.state == Out && m.isIdle() && !m.isClosing
-	if m.isDetached || m.snapshot != nil || m.install != nil || (m.state != Live && !mayPlace) {
+	if m.isDetached || m.isRewindNext() || m.snapshot != nil || m.install != nil || (m.state != Live && !mayPlace) {
 		return
 	}
 	m.snapshot = &Request{Kind: ipc.Snapshot, What: "snapshot", Deadline: m.now + m.config.OpenTimeout,
@@ -230,8 +233,13 @@ func (m *Machine) snapshotInstalled(err error) {
 		m.emitSnapshotFailed(err)
 	} else {
 		m.emitSnapshotStored(len(r.Data))
-		m.baseBytes, m.recordBytes, m.runTime, m.keyBytes = len(r.Data), 0, 0, 0
-		m.areKeysShed = false
+		m.basedOn(r.Data)
 	}
 	m.askForPlace()
+}
+
+// basedOn takes in that the store has a new base, with the keys that are remembered.
+func (m *Machine) basedOn(data []byte) {
+	m.baseBytes, m.recordBytes, m.runTime, m.keyBytes = len(data), 0, 0, 0
+	m.areKeysShed = false
 }

@@ -38,6 +38,10 @@ type Effects interface {
 	Append(after uint64, records []journal.Record)
 	// Install asks the store to install the snapshot of a sequence.
 	Install(sequence uint64, snapshot []byte)
+	// Rewind asks for the base that a rewind leads to; Rewound is told. Mark asks the store to store
+	// that base, and Appended is told the end.
+	Rewind(r *Request)
+	Mark(r *Request)
 	// Resolve says that a request has ended. The request is its owner's again.
 	Resolve(r *Request, err error)
 	// RecordsStored says that the store has records now, that take about so many bytes.
@@ -81,6 +85,8 @@ const (
 	load
 	appendRecords
 	installSnapshot
+	rewind
+	mark
 	resolve
 	recordsStored
 	snapshotStored
@@ -129,6 +135,9 @@ func (m *Machine) emitViolation(p Place, err error) {
 func (m *Machine) emitInstall(snapshot *Request) {
 	m.emit(effect{kind: installSnapshot, request: snapshot})
 }
+
+func (m *Machine) emitRewind(r *Request) { m.emit(effect{kind: rewind, request: r}) }
+func (m *Machine) emitMark(r *Request)   { m.emit(effect{kind: mark, request: r}) }
 
 func (m *Machine) emitResolve(r *Request, err error) {
 	if r.Owner == nil { // a snapshot of the machine's own
@@ -201,6 +210,10 @@ func (m *Machine) perform(e *effect, to Effects) {
 		to.Append(e.number, m.records)
 	case installSnapshot:
 		to.Install(e.request.Outcome.Sequence, e.request.Data)
+	case rewind:
+		to.Rewind(e.request)
+	case mark:
+		to.Mark(e.request)
 	case resolve:
 		to.Resolve(e.request, e.err)
 	case recordsStored:

@@ -190,6 +190,7 @@ func NewKey(key string, sum hash.Hash) *journal.KeyRecord {
 const (
 	SumOfAction byte = 'a'
 	SumOfBatch  byte = 'b'
+	SumOfRewind byte = 'r'
 )
 
 // NewSum returns a SHA-256 over nothing but its kind.

@@ -101,6 +101,8 @@ type Machine struct {
 	// given up at openedUntil.
 	opened      *journal.Stored
 	openedUntil time.Duration
+	// rewinding is the rewind for whose base was asked; it is still queued, or has been withdrawn.
+	rewinding *Request
 	// isDetached says that every placing uses opened, and that nothing is asked of the store: it
 	// does not have the engine yet, or the engine only reads the past.
 	isDetached bool

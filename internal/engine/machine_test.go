@@ -61,6 +61,8 @@ func (b *bench) TakeAskBack()                               { b.note("take ask b
 func (b *bench) Load(asNewOwner bool)                       { b.note("load new=%v", asNewOwner) }
 func (b *bench) Append(after uint64, list []journal.Record) { b.note("append"); b.records = len(list) }
 func (b *bench) Install(uint64, []byte)                     { b.note("install") }
+func (b *bench) Rewind(r *Request)                          { b.note("rewind %s", r.What) }
+func (b *bench) Mark(r *Request)                            { b.note("mark %d", r.Base.Sequence) }
 func (b *bench) Resolve(r *Request, err error)              { b.resolved[r.What] = err }
 func (b *bench) RecordsStored(uint64, int)                  {}
 func (b *bench) SnapshotStored(int)                         {}

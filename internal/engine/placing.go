@@ -17,7 +17,7 @@ import (
 
 // askForPlace begins the way to a place, if the engine is out and anything is queued.
 func (m *Machine) askForPlace() {
-	if m.state == Out && m.queued.Len() > 0 && len(m.group) == 0 && m.install == nil && !m.isHeld() {
+	if m.state == Out && m.queued.Len() > 0 && !m.isRewindNext() && len(m.group) == 0 && m.install == nil && !m.isHeld() {
 		m.load(false)
 	}
 }
@@ -72,7 +72,7 @@ func (m *Machine) loadedJournal(s *journal.Stored, isForeign bool) {
 	}
 	m.baseBytes, m.recordBytes, m.keyBytes, m.keyNumber = len(s.Data), len(s.Entries), keysWeight(s.Recent),
 		s.NewestKeyNumber()
-	if m.queued.Len() == 0 {
+	if m.queued.Len() == 0 || m.isRewindNext() {
 		m.state = Out
 		return
 	}

@@ -25,10 +25,17 @@ type Request struct {
 	Body []byte
 	// Members are where the actions of a batch lie in Body. A dispatch has none.
 	Members []Span
+	// IsStep says that the actions of the batch are undone together.
+	IsStep bool
 	// Keyed is what is to be remembered of the request once it has ended; nil if it has no key.
 	Keyed *journal.KeyRecord
-	// IsConditional says that the request has an IfSequence.
+	// IsConditional says that the request has an IfSequence. The IfSequence of a rewind is here; the
+	// others have theirs in their bodies.
 	IsConditional bool
+	IfSequence    uint64
+	// IsRewind says that the request sets the engine to another state: see rewinding.go. It has the
+	// kind of a dispatch, and no body.
+	IsRewind bool
 	// Deadline is on the host's clock; 0 is none. Allowed is how long the request had when it was
 	// dispatched, and Limit the option or the deadline that says so; both are for the error.
 	Deadline, Allowed time.Duration
@@ -49,6 +56,8 @@ type Request struct {
 	Outcome    ipc.Outcome
 	HasChanged bool
 	Err        error
+	// Base is what a rewind leads to, once that is known.
+	Base *journal.Base
 
 	// id is the ID of the send that is unanswered; 0 if there is none.
 	id uint64
@@ -140,6 +149,7 @@ func (r *Request) eachRecord(f func(Span, *ipc.MemberOutcome)) {
 // appendRecords appends what the request adds to the journal: a record for each action, and behind
 // those of a batch with a key the note of its outcomes.
 func (r *Request) appendRecords(list []journal.Record) []journal.Record {
+	before := len(list)
 	switch {
 	case r.Err != nil:
 	case r.Kind == ipc.Dispatch:
@@ -150,11 +160,23 @@ func (r *Request) appendRecords(list []journal.Record) []journal.Record {
 		r.eachRecord(func(s Span, o *ipc.MemberOutcome) {
 			list = append(list, journal.Record{Action: r.Body[s.From:s.To], Checksum: o.Checksum})
 		})
+		r.markStep(list[before:])
 		if r.Keyed != nil {
 			list = append(list, journal.Record{Keyed: r.remembered()})
 		}
 	}
 	return list
+}
+
+// markStep notes in the records of a batch that they are one step.
+func (r *Request) markStep(records []journal.Record) {
+	if !r.IsStep || len(records) < 2 {
+		return
+	}
+	first := r.Outcome.Sequence - uint64(len(records)) + 1
+	for k := range records {
+		records[k].Batch = first
+	}
 }
 
 // remembered fills in the record of the request's key, and returns it; nil if it has none.
@@ -168,7 +190,7 @@ func (r *Request) remembered() *journal.KeyRecord {
 
 // forgetAnswer makes a request ready to run again.
 func (r *Request) forgetAnswer() {
-	r.id, r.Data, r.Outcome, r.Err, r.HasChanged = 0, nil, ipc.Outcome{}, nil, false
+	r.id, r.Data, r.Outcome, r.Err, r.HasChanged, r.Base = 0, nil, ipc.Outcome{}, nil, false, nil
 	r.Sent, r.Answered = 0, 0
 	if r.Keyed != nil {
 		// A store may still read the present record.

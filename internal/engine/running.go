@@ -24,6 +24,8 @@ func (m *Machine) nextSending() (Sending, bool) {
 		return Sending{}, false
 	}
 	switch {
+	case m.isRewindNext() && (m.state == Live || m.state == Out):
+		m.beginRewind()
 	case m.isFull:
 	case m.state == Placing && m.cursor.stage != 0:
 		kind, body := m.piece(nil)
@@ -221,6 +223,7 @@ func (m *Machine) withdraw(r *Request, err error) {
 		if q == r {
 			m.queued.Remove(k)
 			m.resolve(r, m.reasonWhileUnable(r, m.reasonWhileHeld(r, err)))
+			m.askForPlace() // others may have waited for a rewind
 			return
 		}
 	}

@@ -27,33 +27,40 @@ func IsNeeded(s *journal.Stored, core string) bool {
 	return s.Core != "" && s.Core != core && (s.Count > 0 || !s.Snapshot)
 }
 
-// Migrate returns a snapshot that takes the place of a journal. core is the one that wrote the
-// journal. It replays the journal here, and each result is compared with the checksum of the result
+// Migrate returns a snapshot that goes on behind a journal, and the digest that the core which wrote
+// the journal gives the state. core is that core. It replays the journal here, and each result is compared with the checksum of the result
 // that was acknowledged. The snapshot opens with the target's core, by its format version.
 //
 // It fails with ErrDiverged if the core gives another result than it did, for a journal that can't be
 // read, and with the error of ctx. what names the call in errors.
-func Migrate(ctx context.Context, what string, s *journal.Stored, core *wasm.Core, to Target) (journal.Base, error) {
+func Migrate(ctx context.Context, what string, s *journal.Stored, core *wasm.Core,
+	to Target) (base journal.Base, digest uint64, err error) {
 	i, err := Replay(ctx, what, s, core, to.Limits)
 	if err != nil {
-		return journal.Base{}, err
+		return journal.Base{}, 0, err
 	}
 	defer func() { _ = i.Close(context.WithoutCancel(ctx)) }()
-	base := Adopt(s, to)
-	base.Sequence, base.Snapshot, base.Data = s.Sequence+s.Count, true, nil
-	if err := i.Snapshot(ctx, func(chunk []byte) error {
-		base.Data = append(base.Data, chunk...)
-		return nil
-	}); err != nil {
-		return journal.Base{}, fmt.Errorf("%s: %w", what, err)
+	base = Adopt(s, to)
+	base.Snapshot, base.Data = true, nil
+	digest, err = i.Digest(ctx)
+	if err == nil {
+		err = i.Snapshot(ctx, func(chunk []byte) error {
+			base.Data = append(base.Data, chunk...)
+			return nil
+		})
 	}
-	return base, nil
+	if err != nil {
+		return journal.Base{}, 0, fmt.Errorf("%s: %w", what, err)
+	}
+	return base, digest, nil
 }
 
-// Adopt returns the base of a journal that is a snapshot and nothing else, for the target's core,
-// with all its keys. The core opens the snapshot by its format version.
+// Adopt returns the base that goes on behind a journal which is a snapshot and nothing else, for the
+// target's core, with all its keys. The core opens the snapshot by its format version. The base is a
+// marker, without its details.
 func Adopt(s *journal.Stored, to Target) journal.Base {
 	base := s.Base
+	base.Sequence, base.IsMarker, base.Details = s.Sequence+s.Count+1, true, nil
 	base.Core, base.KeyNumber = to.Core, s.NewestKeyNumber()
 	base.Keys = append(append([]journal.KeyRecord(nil), s.Keys...), s.Recent...)
 	return base

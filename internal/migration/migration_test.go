@@ -71,7 +71,7 @@ func TestMigrate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := written(t)
 			c.change(s)
-			_, err := migration.Migrate(t.Context(), "open", s, core(t), target)
+			_, _, err := migration.Migrate(t.Context(), "open", s, core(t), target)
 			if err == nil || (c.want != nil && !errors.Is(err, c.want)) {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
@@ -81,8 +81,8 @@ func TestMigrate(t *testing.T) {
 	if !migration.IsNeeded(s, "another") || migration.IsNeeded(s, s.Core) {
 		t.Error("a journal needs the core that wrote it, and no other one")
 	}
-	base, err := migration.Migrate(t.Context(), "open", s, core(t), target)
-	if err != nil || base.Sequence != 2 || !base.Snapshot || base.Core != "another" || len(base.Data) == 0 {
+	base, digest, err := migration.Migrate(t.Context(), "open", s, core(t), target)
+	if err != nil || base.Sequence != 3 || !base.IsMarker || digest == 0 || !base.Snapshot || base.Core != "another" || len(base.Data) == 0 {
 		t.Errorf("the base is %+v, %v", base, err)
 	}
 }

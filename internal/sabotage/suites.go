@@ -24,6 +24,8 @@ var Suites = map[string]Suite{
 	"killed worker": {"host", "^TestKilledBetweenTwoFrames$", "", 0},
 	"lost entry":    {"host", "^TestAJournalThatHasLostAnEntryIsFoundOut$/^on_workers$", "", 0},
 	"past":          {"host", "^TestStateAt$/^in_process$", "", 0},
+	"undo":          {"host", "^TestUndo(AndRedo|OfABatch)$/^in_process$", "", 0},
+	"import":        {"host", "^TestAnImportThatFails$", "", 0},
 	"one owner":     {"host", "^TestAJournalHasOneOwner$", "", 0},
 	"connection":    {"ipc", "^TestConn", "", 0},
 	"failed start":  {"internal/process", "^TestWhatCannotBeStarted$/^no_program$", "", 0},

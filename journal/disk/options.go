@@ -34,7 +34,12 @@ const (
 	DefaultMinFree = 256 << 20
 	// DefaultCache is the size of the cache of blocks that were read.
 	DefaultCache = 8 << 20
+	// DefaultMaxFiles is how many files the store may have open.
+	DefaultMaxFiles = 1024
 )
+
+// LeastMaxFiles is the least value of Options.MaxFiles.
+const LeastMaxFiles = 128
 
 // Options configure a [Store]. The zero value is good for a server.
 type Options struct {
@@ -51,11 +56,14 @@ type Options struct {
 	// Cache is the size in bytes of the cache of blocks that were read: 1 MiB or more. The default
 	// is DefaultCache.
 	Cache int64
+	// MaxFiles is how many files the store may have open at once: LeastMaxFiles or more. With fewer,
+	// reads of what is stored in many files open them again more often. The process needs as many
+	// file descriptors beside its others. The default is DefaultMaxFiles.
+	MaxFiles int
 	// History says how much is kept of what came before an engine's newest base. The default keeps
 	// everything. What is not kept any more is deleted soon after a base was installed. What becomes
-	// too old while no base is installed is found by a walk over all engines, which may take an hour
-	// longer. A base that was installed is older than what follows it, so a bound of Bytes that is
-	// smaller than two bases keeps little more than the newest one.
+	// too old while no base is installed is found by a walk over all engines, which may come more than
+	// an hour later. The newest base, and what follows it, is always kept.
 	History journal.History
 	// Logger gets what an operator has to know. The default discards it.
 	Logger *slog.Logger
@@ -77,6 +85,8 @@ const (
 	memTables = 3
 	// leastFree is the space that pebble needs to write its tables in memory to the disk.
 	leastFree = memTables * defaultMemTable
+	// otherFiles is how many files the store itself and a backup have open, beside those of pebble.
+	otherFiles = 16
 )
 
 // setDefaults replaces zero values.
@@ -84,6 +94,7 @@ func (o *Options) setDefaults() {
 	o.Interval = cmp.Or(o.Interval, DefaultInterval)
 	o.MinFree = cmp.Or(o.MinFree, DefaultMinFree)
 	o.Cache = cmp.Or(o.Cache, DefaultCache)
+	o.MaxFiles = cmp.Or(o.MaxFiles, DefaultMaxFiles)
 	o.memTable = cmp.Or(o.memTable, defaultMemTable)
 	o.ballast = cmp.Or(o.ballast, defaultBallast)
 	if o.Logger == nil {
@@ -106,6 +117,8 @@ func (o *Options) validate() error {
 		return fmt.Errorf("disk: Options.Interval is %v, want 1ms to 1m", o.Interval)
 	case o.Cache < 1<<20:
 		return fmt.Errorf("disk: Options.Cache is %d bytes, want 1 MiB or more", o.Cache)
+	case o.MaxFiles < LeastMaxFiles:
+		return fmt.Errorf("disk: Options.MaxFiles is %d, want %d or more", o.MaxFiles, LeastMaxFiles)
 	case o.History.Age < 0:
 		return fmt.Errorf("disk: Options.History.Age is %v, want 0 or more", o.History.Age)
 	}

@@ -23,7 +23,7 @@ func (s *Store) pebbleOptions() *pebble.Options {
 		MemTableStopWritesThreshold: memTables,
 		L0CompactionThreshold:       8,
 		L0StopWritesThreshold:       1000,
-		MaxOpenFiles:                1024,
+		MaxOpenFiles:                s.o.MaxFiles - otherFiles,
 		FlushDelayDeleteRange:       10 * time.Second,
 		Logger:                      pebbleLogger{s},
 		EventListener: &pebble.EventListener{

@@ -234,22 +234,30 @@ func TestFitFiles(t *testing.T) {
 	need := uint64(ownFiles + ofHost + 256 + waitingRoom)
 	for _, c := range []struct {
 		limit       uint64
+		ofStore     int // the store's own wish; 0 for a store in memory
 		connections int // 0 for an error
 		says        string
 	}{
-		{1 << 20, 256, ""},
-		{need, 256, ""},
-		{need - 1, 256, ""}, // a smaller waiting room is no loss
-		{uint64(ofHost) + 144, 90, fmt.Sprintf("--max-connections is lowered from 256 to 90, since this process may open %d files: raise the limit to %d",
+		{1 << 20, 0, 256, ""},
+		{need, 0, 256, ""},
+		{need - 1, 0, 256, ""}, // a smaller waiting room is no loss
+		{uint64(ofHost) + 144, 0, 90, fmt.Sprintf("--max-connections is lowered from 256 to 90, since this process may open %d files: raise the limit to %d",
 			ofHost+144, need)},
-		{uint64(ofHost) + 64, 30, "lowered from 256 to 30"},
-		{uint64(ofHost) + ownFiles + 16, 8, "to 8"},
-		{uint64(ofHost) + ownFiles + 15, 0, fmt.Sprintf("this process may open %d files, and its workers and the server need %d: raise the limit to",
+		{uint64(ofHost) + 64, 0, 30, "lowered from 256 to 30"},
+		{uint64(ofHost) + ownFiles + 16, 0, 8, "to 8"},
+		{uint64(ofHost) + ownFiles + 15, 0, 0, fmt.Sprintf("this process may open %d files, and its workers and the server need %d: raise the limit to",
 			ofHost+ownFiles+15, ofHost+ownFiles+16)},
+		{need + 1000, 1000, 256, ""},
+		{need + 300, 1000, 256, fmt.Sprintf("the store may open 300 files instead of 1000, since this process may open %d: raise the limit to %d",
+			need+300, need+1000)},
+		{need + 100, 1000, 256, "the store may open 100 files instead of 1000"},
+		{uint64(ofHost) + 64 + 100, 1000, 30, "lowered from 256 to 30"}, // the store keeps the least that it can have
+		{uint64(ofHost) + ownFiles + 115, 1000, 0, fmt.Sprintf("and its workers, the server and the store need %d", ofHost+ownFiles+116)},
 	} {
 		o := Defaults()
+		o.StoreFiles = c.ofStore
 		o.MaxConnectionsPerAddress = 200
-		lowered, err := o.FitFiles(c.limit, ofHost)
+		lowered, err := o.FitFiles(c.limit, ofHost, 100)
 		if err != nil {
 			lowered = err.Error()
 		}

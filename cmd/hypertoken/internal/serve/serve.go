@@ -110,6 +110,10 @@ type Options struct {
 	// long run it gets at most one warning a second with the same message.
 	Logger *slog.Logger
 
+	// StoreFiles is how many files the host's store may have open; 0 if it is in memory. FitFiles
+	// may lower it.
+	StoreFiles int
+
 	// Seams for FitFiles and tests; 0 for the defaults.
 	waitingRoom int // connections without a seat
 	scrapes     int // pages of metrics that are made at once

@@ -90,6 +90,7 @@ func check(ctx context.Context, h *history, model *host.Engine, suspectWait time
 	c.callersOrder()
 	c.linearizable()
 	c.journaled()
+	c.stepsFollow()
 	c.eventsOrder()
 	err := c.replay(ctx)
 	return c.found, err
@@ -119,7 +120,7 @@ func (c *checker) errors() {
 			case o.err == nil, errors.As(o.err, &core):
 			case x.mayEnd && (errors.Is(o.err, host.ErrTimeout) || errors.Is(o.err, host.ErrCanceled)):
 			case c.gathers && errors.Is(o.err, host.ErrTimeout): // a batch ends with its earliest deadline
-			case errors.Is(o.err, host.ErrConflict) && x.actions[k].conditional:
+			case errors.Is(o.err, host.ErrConflict) && (x.actions[k].conditional || x.actions[k].isRewind):
 			case errors.Is(o.err, host.ErrWorkerUnavailable) && c.suspectWait > 0 &&
 				time.Duration(x.end-x.start) >= c.suspectWait:
 			case errors.Is(o.err, host.ErrBatchAborted) && (x.form == atomicBatch ||
@@ -252,7 +253,7 @@ func (c *checker) steps(x *call, add func(step)) {
 	whole, first, failed := step{}, true, false
 	for k, o := range x.outcomes {
 		failed = failed || o.err != nil
-		if errors.Is(o.err, host.ErrConflict) {
+		if errors.Is(o.err, host.ErrConflict) && x.actions[k].conditional {
 			add(step{reads: x.actions[k].ifSequence, conflict: true})
 		}
 		if o.err != nil {
@@ -292,7 +293,13 @@ func (c *checker) journaled() {
 		switch {
 		case !told:
 			c.find(Duplicated, "the journal has %s as change %d, and nobody was told", entry.Type, entry.Sequence)
-		case entry.Type != p.action().kind || entry.Checksum != p.outcome().hash:
+		case p.action().isRewind != (entry.Marker != nil):
+			c.find(Lost, "change %d was acknowledged as %s, the journal has %q, marker %v", entry.Sequence, p.action().kind,
+				entry.Type, entry.Marker != nil)
+		case entry.Marker != nil && uint64(entry.Marker.Digest) != p.outcome().hash:
+			c.find(Diverged, "change %d, %s, was told the digest %016x, the journal has %v", entry.Sequence, p.action().kind,
+				p.outcome().hash, entry.Marker.Digest)
+		case entry.Marker == nil && (entry.Type != p.action().kind || entry.Checksum != p.outcome().hash):
 			c.find(Lost, "change %d was acknowledged as %s, the journal has %s with another result", entry.Sequence,
 				p.action().kind, entry.Type)
 		case k == len(c.journal)-1 && entry.Sequence != c.last.sequence:
@@ -327,6 +334,12 @@ func (c *checker) replay(ctx context.Context) error {
 				return nil // and found already
 			}
 			a := p.action()
+			if a.isRewind {
+				if !c.revertModel(ctx, n, p) {
+					return nil
+				}
+				continue
+			}
 			r, err := c.model.Dispatch(ctx, a.kind, a.payload, a.options()...)
 			if got := outcomeOf(r, err); got != *p.outcome() {
 				c.find(Diverged, "change %d, %s: %s; again %s", n, a.kind, p.outcome(), got)

@@ -18,7 +18,18 @@ type action struct {
 	// conditional is true if the action runs only at the sequence ifSequence.
 	conditional bool
 	ifSequence  uint64
+	// isRewind is true for a revert, an undo and a redo, which are no actions of the core. to is the
+	// sequence of a revert.
+	isRewind bool
+	to       uint64
 }
+
+// The kinds of rewinds.
+const (
+	revertKind = "revert"
+	undoKind   = "undo"
+	redoKind   = "redo"
+)
 
 func (a *action) options() []host.DispatchOption {
 	list := []host.DispatchOption{host.Now(time.UnixMilli(a.now)), host.Entropy(a.entropy)}

@@ -192,6 +192,8 @@ func (c *hostCaller) next() {
 		c.batch(atomicBatch, host.BatchAtomic)
 	case n < 91:
 		c.batch(independentBatch, host.BatchIndependent)
+	case n < 93:
+		c.rewind()
 	case n < 95:
 		// All callers use the same few keys.
 		c.act(c.sharedKey())
@@ -201,6 +203,25 @@ func (c *hostCaller) next() {
 }
 
 func (c *hostCaller) act(a action) { c.begin(single, askAction, host.BatchAtomic, a)() }
+
+// rewind goes back to an earlier state, or forward again.
+func (c *hostCaller) rewind() {
+	a := action{kind: []string{revertKind, undoKind, undoKind, redoKind}[c.rand.IntN(4)], isRewind: true}
+	if a.kind == revertKind {
+		a.to = c.rand.Uint64N(c.newest() + 1)
+	}
+	c.begin(single, askRewind, host.BatchAtomic, a)()
+}
+
+// newest returns the newest sequence that the caller was told of.
+func (c *hostCaller) newest() (n uint64) {
+	for _, x := range c.calls {
+		for _, o := range x.outcomes {
+			n = max(n, o.sequence)
+		}
+	}
+	return n
+}
 
 func (c *hostCaller) batch(f form, mode host.BatchMode) {
 	actions := make([]action, 2+c.rand.IntN(4))
@@ -225,7 +246,7 @@ func (c *hostCaller) begin(f form, what string, mode host.BatchMode, actions ...
 		q.Key = actions[0].key
 	}
 	for _, a := range actions {
-		q.Actions = append(q.Actions, askedAction{a.kind, a.payload, a.now, a.entropy})
+		q.Actions = append(q.Actions, askedAction{a.kind, a.payload, a.now, a.entropy, a.to})
 	}
 	x := &call{form: f, actions: actions, start: c.life.t.clock()}
 	c.calls = append(c.calls, x)

@@ -182,16 +182,32 @@ func (p *hostProcess) ask(ctx context.Context, q *question) reply {
 		return reply{Position: at, Err: tellError(err)}
 	case askJournal:
 		var r reply
-		entries, err := e.Journal(ctx)
-		if err != nil {
-			return reply{Err: tellError(err)}
-		}
-		for entry := range entries {
+		for entry, err := range e.History(ctx, 1, 0) {
+			if err != nil {
+				return reply{Err: tellError(err)}
+			}
+			if entry.Marker != nil {
+				entry.Marker.Base = nil // it is large, and is not looked at
+			}
 			r.Journal = append(r.Journal, entry)
 		}
 		return r
+	case askRewind:
+		at, err := rewind(ctx, e, q)
+		return reply{Outcomes: []toldOutcome{{Sequence: at.Sequence, Changed: err == nil, Hash: uint64(at.Digest),
+			Err: tellError(err)}}}
 	}
 	return reply{Err: &toldError{Message: fmt.Sprintf("the torture asked for %q", q.What)}}
+}
+
+func rewind(ctx context.Context, e *host.Engine, q *question) (host.Position, error) {
+	switch q.Actions[0].Kind {
+	case undoKind:
+		return e.Undo(ctx, host.Key(q.Key))
+	case redoKind:
+		return e.Redo(ctx, host.Key(q.Key))
+	}
+	return e.Revert(ctx, q.Actions[0].To, host.Key(q.Key))
 }
 
 // askBatchOf runs a batch.

@@ -104,6 +104,7 @@ func RunHost(ctx context.Context, c HostConfig) (report HostReport, err error) {
 		}
 	}
 	t.model, err = host.New(t.ctx, host.Options{InProcess: true, CorePath: t.config.CorePath, Timeout: -1,
+		Store:         journal.NewMemoryWith(journal.MemoryOptions{}),
 		SnapshotBytes: hostSnapshotBytes, MaxEngineMemory: hostEngineMemory,
 		Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -123,26 +124,13 @@ func (t *hostTorture) run() error {
 	}
 	t.workload = newWorkload(actions)
 	t.epoch = time.Now()
-	var living, checking, watching sync.WaitGroup
+	var watching sync.WaitGroup
 	calm := make(chan struct{})
 	watching.Go(func() { t.watch(calm) })
 	hosts := make(chan error, 1)
 	go func() { hosts <- t.runHosts() }()
-	for slot := range t.config.Engines {
-		living.Go(func() { t.live(slot) })
-	}
-	checking.Go(func() {
-		for h := range t.ended {
-			if err := t.check(h); err != nil {
-				t.stop(err)
-			}
-		}
-	})
-	living.Wait()
-	close(t.ended)
-	t.endHosts()
+	startLives(t.config.Engines, t.ended, t.live, t.check, t.stop).wait(t.endHosts)
 	err = <-hosts
-	checking.Wait()
 	close(calm)
 	watching.Wait()
 	if err == nil && context.Cause(t.ctx) == nil {
@@ -340,16 +328,9 @@ func (t *hostTorture) watch(calm <-chan struct{}) {
 
 // check checks a history, and adds its figures to the report.
 func (t *hostTorture) check(h *history) error {
-	model, err := t.model.Open(t.ctx, h.engine, host.EngineOptions{Setup: h.setup})
+	found, err := checkOnModel(t.ctx, t.model, h, 0)
 	if err != nil {
-		return fmt.Errorf("the model of %s: %w", h.engine, err)
-	}
-	found, err := check(t.ctx, h, model, 0)
-	if err != nil {
-		return fmt.Errorf("checking %s: %w", h.engine, err)
-	}
-	if err := model.Delete(t.ctx); err != nil {
-		return fmt.Errorf("the model of %s: %w", h.engine, err)
+		return err
 	}
 	t.found(found)
 	t.mu.Lock()

@@ -43,6 +43,7 @@ func drawTuning(r *rand.Rand) hostTuning {
 const (
 	askAction   = "action"
 	askBatch    = "batch"
+	askRewind   = "rewind"
 	askState    = "state"
 	askPosition = "position"
 	askJournal  = "journal"
@@ -78,6 +79,7 @@ type askedAction struct {
 	Payload []byte
 	Now     int64
 	Entropy [16]byte
+	To      uint64 // of a revert
 }
 
 func (a *askedAction) options() []host.DispatchOption {

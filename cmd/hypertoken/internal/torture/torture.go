@@ -161,20 +161,7 @@ func (t *torture) run() error {
 	t.began.Store(t.clock())
 	t.injector.begin()
 	t.until = time.Now().Add(t.config.For)
-	var living, checking sync.WaitGroup
-	for slot := range t.config.Engines {
-		living.Go(func() { t.live(slot) })
-	}
-	checking.Go(func() {
-		for h := range t.ended {
-			if err := t.check(h); err != nil {
-				t.stop(err)
-			}
-		}
-	})
-	living.Wait()
-	close(t.ended)
-	checking.Wait()
+	startLives(t.config.Engines, t.ended, t.live, t.check, t.stop).wait(func() {})
 	t.measure()
 	t.compare()
 	return context.Cause(t.ctx)
@@ -251,20 +238,13 @@ func (t *torture) callEnded(x *call, gaveUp bool) {
 
 // check checks a history, and adds its figures to the report.
 func (t *torture) check(h *history) error {
-	model, err := t.model.Open(t.ctx, h.engine, host.EngineOptions{Setup: h.setup})
-	if err != nil {
-		return fmt.Errorf("the model of %s: %w", h.engine, err)
-	}
 	wait := time.Duration(0)
 	if slices.Contains(t.config.Faults, Start) {
 		wait = suspectWait
 	}
-	found, err := check(t.ctx, h, model, wait)
+	found, err := checkOnModel(t.ctx, t.model, h, wait)
 	if err != nil {
-		return fmt.Errorf("checking %s: %w", h.engine, err)
-	}
-	if err := model.Delete(t.ctx); err != nil {
-		return fmt.Errorf("the model of %s: %w", h.engine, err)
+		return err
 	}
 	t.injector.mu.Lock()
 	deaths := slices.Clone(t.injector.deaths)

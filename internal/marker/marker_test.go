@@ -1,0 +1,65 @@
+package marker
+
+import (
+	"reflect"
+	"testing"
+
+	"hypertoken/journal"
+)
+
+func TestMarkersAreReadAsTheyWere(t *testing.T) {
+	for _, m := range []Marker{
+		{Kind: Revert, To: 3, Digest: 1 << 63, Current: 2, Redo: []uint64{9, 5}},
+		{Kind: Upgrade, FromCore: "ab", DigestBefore: 7, Digest: 8, Current: 10},
+		{Kind: Fork, FromEngine: "a\xff", FromSequence: 4},
+	} {
+		got, err := Read(&journal.Base{Sequence: 10, Details: m.Encode()})
+		if err != nil || !reflect.DeepEqual(got, m) {
+			t.Errorf("got %+v, %v, want %+v", got, err, m)
+		}
+	}
+}
+
+func TestOnlySoMuchIsThereToRedo(t *testing.T) {
+	redo := make([]uint64, MostRedo+1)
+	for k := range redo {
+		redo[k] = 1<<53 + uint64(k)
+	}
+	for n, want := range map[int]uint64{MostRedo: redo[0], MostRedo + 1: redo[1]} {
+		m := Marker{Kind: Revert, Redo: redo[:n]}
+		details := m.Encode()
+		got, err := Read(&journal.Base{Sequence: 1 << 54, Details: details})
+		if err != nil || len(got.Redo) != MostRedo || got.Redo[0] != want || len(details) > journal.MaxDetails {
+			t.Errorf("%d steps: %d are left, the first is %d, %d bytes, %v", n, len(got.Redo), got.Redo[0], len(details), err)
+		}
+	}
+}
+
+func TestWhatIsNoMarkerIsRefused(t *testing.T) {
+	for name, details := range map[string][]byte{
+		"nothing":             nil,
+		"another value":       {0xc0},
+		"no kind":             (&Marker{}).Encode(),
+		"a later step":        (&Marker{Kind: Revert, Current: 11}).Encode(),
+		"a later state":       (&Marker{Kind: Revert, To: 11}).Encode(),
+		"a later redo":        (&Marker{Kind: Revert, Redo: []uint64{11}}).Encode(),
+		"longer than allowed": append((&Marker{Kind: Revert}).Encode(), make([]byte, journal.MaxDetails)...),
+	} {
+		if m, err := Read(&journal.Base{Sequence: 10, Details: details}); err == nil {
+			t.Errorf("%s: got %+v", name, m)
+		}
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	f.Add(uint64(10), (&Marker{Kind: Revert, To: 3, Current: 2, Redo: []uint64{9, 5}}).Encode())
+	f.Fuzz(func(t *testing.T, sequence uint64, details []byte) {
+		m, err := Read(&journal.Base{Sequence: sequence, Details: details})
+		if err != nil {
+			return
+		}
+		if _, err := Read(&journal.Base{Sequence: sequence, Details: m.Encode()}); err != nil {
+			t.Errorf("%+v: %v", m, err)
+		}
+	})
+}
