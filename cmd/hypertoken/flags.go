@@ -87,7 +87,8 @@ func (f *hostFlags) openData(maxFiles int) (d data, err error) {
 		}
 		return d, nil
 	}
-	d.disk, err = disk.Open(f.data, disk.Options{History: f.history.History, Logger: f.logger(), MaxFiles: maxFiles})
+	o := disk.Options{History: f.history.History, Logger: f.logger(), MaxFiles: maxFiles}
+	d.disk, err = disk.Open(f.data, o)
 	if err != nil {
 		return d, fmt.Errorf("--data: %w", err)
 	}

@@ -62,9 +62,8 @@ type Options struct {
 	MaxFiles int
 	// History says how much is kept of what came before an engine's newest base. The default keeps
 	// everything. What is not kept any more is deleted soon after a base was installed. What becomes
-	// too old while no base is installed is found by a walk over all engines, which may take an hour
-	// longer. A base that was installed is older than what follows it, so a bound of Bytes that is
-	// smaller than two bases keeps little more than the newest one.
+	// too old while no base is installed is found by a walk over all engines, which may come more than
+	// an hour later. The newest base, and what follows it, is always kept.
 	History journal.History
 	// Logger gets what an operator has to know. The default discards it.
 	Logger *slog.Logger
