@@ -38,6 +38,8 @@ type call struct {
 	isFresh bool
 	// isConfirmed says the same, because a write of the call was stored or is not needed.
 	isConfirmed bool
+	// isCreation says that an install has found the name not to be known.
+	isCreation bool
 	// result is what a load has read; nil until then.
 	result *loadResult
 }
@@ -50,7 +52,7 @@ type loadResult struct {
 }
 
 // forget takes back what a call has learned, so that it can begin again.
-func (c *call) forget() { c.isFresh, c.isConfirmed, c.result = false, false, nil }
+func (c *call) forget() { c.isFresh, c.isConfirmed, c.isCreation, c.result = false, false, false, nil }
 
 // report tells the caller how the call has ended.
 func (c *call) report(stored *journal.Stored, err error) {

@@ -178,7 +178,8 @@ func (s *stream) checkOwners(f *flight) {
 		s.post(func() {
 			f.isInDoubt = false
 			for k, sl := range slots {
-				if errs[k] == nil && owners[k].Fence > sl.owner.Fence {
+				// No record at all: somebody has removed it.
+				if f := owners[k].Fence; errs[k] == nil && (f > sl.owner.Fence || f == 0) {
 					sl.lose()
 				}
 			}

@@ -309,7 +309,7 @@ func (e *engine) putRecord(c *call, r *record, stored func(seq uint64)) {
 	subject := s.layout.engineSubject(sl.id, e.token)
 	w := &write{subject: subject, data: r.appendTo(nil, subject), id: r.id, previous: r.previous, call: c}
 	// The first record of an engine and its end remove what was there.
-	w.isRollup = r.kind == kindTombstone || c.kind == callInstall && !e.isOwned
+	w.isRollup = r.kind == kindTombstone || c.isCreation
 	w.ended = func(seq uint64, err error) {
 		if err == nil {
 			r.at = seq
@@ -328,8 +328,8 @@ func (e *engine) putRecord(c *call, r *record, stored func(seq uint64)) {
 // notStored ends a call whose record is not stored, or of which nobody knows.
 func (e *engine) notStored(c *call, err error) {
 	switch {
-	case errors.Is(err, errLost) && c.kind != callAppend && !e.isOwned:
-		e.again(c) // a creation or a deletion
+	case errors.Is(err, errLost) && (c.kind == callDelete || c.isCreation):
+		e.again(c)
 	case isNotStored(err):
 		e.end(c, nil, lostError(err))
 	default:
@@ -378,6 +378,7 @@ func (e *engine) look(c *call, then func(last *record)) {
 // create stores the first base of an engine, behind the tombstone of a former one if that is still
 // there. The fence makes sure that nobody else creates it.
 func (e *engine) create(c *call, tombstone *record) {
+	c.isCreation = true
 	r := e.newRecord(kindBase)
 	if tombstone != nil {
 		r.previous = tombstone.at

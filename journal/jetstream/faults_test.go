@@ -132,6 +132,7 @@ func quickStore(t testing.TB) (*Store, *faults) {
 // Whatever happens to a batch on its way, what it has is stored once, and its calls succeed. These are
 // the answers that the notes on a cluster list, and the silences.
 func TestFaultsOnTheWay(t *testing.T) {
+	shared(t)
 	for name, faults := range map[string][]fault{
 		"the batch is lost":                {lostOnTheWay},
 		"the batch is lost twice":          {lostOnTheWay, lostOnTheWay},
@@ -149,6 +150,7 @@ func TestFaultsOnTheWay(t *testing.T) {
 		"an error that tells nothing":      {answered(500, 19999)},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // most of the time is that in which an answer does not come
 			s, f := quickStore(t)
 			c, owner := client{t, s}, ownerOf(1, 1)
 			f.add(faults...)

@@ -64,7 +64,7 @@ const listBatch = 16
 
 // names returns the names of a stream with a prefix that sort behind after.
 func (s *Store) names(ctx context.Context, st *stream, mark uint64, prefix, after string) (names []string, err error) {
-	for offset := 0; ; {
+	take := func(filter string) (isWhole bool, err error) {
 		var info struct {
 			State struct {
 				Last     uint64            `json:"last_seq"`
@@ -72,28 +72,43 @@ func (s *Store) names(ctx context.Context, st *stream, mark uint64, prefix, afte
 			} `json:"state"`
 			Total int `json:"total"`
 		}
-		in := map[string]any{"subjects_filter": s.layout.engineSubjects(st.number), "offset": offset}
-		err := s.conn.request(ctx, "$JS.API.STREAM.INFO."+st.name, in, &info, s.o.Patience)
-		if err != nil {
-			return nil, err
-		}
-		if info.State.Last < mark {
-			return nil, errBehind
+		in := map[string]any{"subjects_filter": filter}
+		err = s.conn.request(ctx, "$JS.API.STREAM.INFO."+st.name, in, &info, s.o.Patience)
+		switch {
+		case err != nil:
+			return false, err
+		case info.State.Last < mark:
+			return false, errBehind
+		case info.Total > len(info.State.Subjects):
+			return false, nil
 		}
 		for subject := range info.State.Subjects {
 			name, err := nameOf(subject[strings.LastIndexByte(subject, '.')+1:])
 			if err != nil {
-				return nil, fmt.Errorf("%w: the subject %q of %s: %w", journal.ErrDamaged, subject, st.name, err)
+				return false, fmt.Errorf("%w: the subject %q of %s: %w", journal.ErrDamaged, subject, st.name, err)
 			}
 			if strings.HasPrefix(name, prefix) && name > after {
 				names = append(names, name)
 			}
 		}
-		offset += len(info.State.Subjects)
-		if offset >= info.Total || len(info.State.Subjects) == 0 {
-			return names, nil
+		return true, nil
+	}
+	isWhole, err := take(s.layout.engineSubjects(st.number))
+	if err != nil || isWhole {
+		return names, err
+	}
+	// JetStream answers 100,000 subjects at once. It has pages of more, but they are no picture of one
+	// moment: a deletion between two pages would hide another name.
+	for slot := st.number; slot < Slots; slot += s.o.Streams {
+		isWhole, err := take(s.layout.engineSubject(slot, "*"))
+		if err == nil && !isWhole {
+			err = journal.Refused("the slot %d has too many engines to be listed", slot)
+		}
+		if err != nil {
+			return nil, err
 		}
 	}
+	return names, nil
 }
 
 // infos tells what is known of some engines, in their order. It leaves those out that were deleted.

@@ -27,6 +27,7 @@ type stream struct {
 	ready     []*slot // slots with writes that wait for a batch
 	flights   map[*flight]bool
 	isClosing bool
+	isProbing bool
 	scratch   []byte
 	// batchMessages is how many messages a batch has at most at the moment.
 	batchMessages int
@@ -84,11 +85,27 @@ func (s *stream) run(stop <-chan struct{}) {
 			s.fly() // what all of them want to write goes together
 		case <-ticker.C:
 			s.endImpatientCalls()
+			s.probe()
 			s.fly()
 		case <-stop:
 			return
 		}
 	}
+}
+
+// probe writes a mark if nothing could be stored and nothing is on its way, so that the store's health
+// is known again also if no call is made.
+func (s *stream) probe() {
+	if s.store.trouble.Load() == nil || len(s.flights) > 0 || s.isProbing || s.isClosing {
+		return
+	}
+	s.isProbing = true
+	s.store.work.Go(func() {
+		m := newMark(s.store.layout.readSubject(s.number))
+		_, err := s.store.conn.write(s.store.ctx, m, s.store.o.AnswerTimeout)
+		s.store.setTrouble(outcomeOf(err), err)
+		s.post(func() { s.isProbing = false })
+	})
 }
 
 // tick is how often calls are looked for that have waited too long.
