@@ -6,7 +6,7 @@ BENCH ?= .
 PACKAGES ?= ./...
 OUT ?= bin/gobench.txt
 # Modules of their own, which ./... does not have.
-MODULES = journal/disk examples/sqlitestore
+MODULES = journal/disk journal/jetstream examples/sqlitestore
 # The tests that call require.Unraced or do less if require.IsRaced.
 UNRACED = TestCoreScripts|TestCacheDirectories|TestAWorkerThatIsAlwaysOverItsMemory|TestAlertsOfARealPrometheus|TestTenThousandEngines
 

@@ -1,0 +1,486 @@
+package jetstream
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"time"
+
+	"hypertoken/journal"
+)
+
+// engine is what a slot knows of one engine. It is kept while somebody owns the engine or calls are
+// under way. Its calls run one after the other, so a load waits for the appends before it. The
+// stream's loop has all of it.
+type engine struct {
+	slot  *slot
+	name  string
+	token string
+	// owner is who may write, if isOwned.
+	owner   journal.Owner
+	isOwned bool
+	// head is what is stored; nil if that is not known.
+	head *head
+
+	calls   []*call // wait for the one that runs
+	running *call
+	// isInRun says that run is on the stack.
+	isInRun bool
+}
+
+// head is the end of a journal: what the next record refers to.
+type head struct {
+	incarnation incarnation
+	created     int64
+	// last and base are the stream sequences of the newest record and of the newest base.
+	last, base uint64
+	// baseSequence and keyNumber are those of the newest base, newest the newest sequence.
+	baseSequence, keyNumber, newest uint64
+	bytes                           uint64
+	// marks are the groups that the newest base does not contain whole, oldest first.
+	marks []mark
+}
+
+// mark is a group: its stream sequence, and the newest sequence and key number after it.
+type mark struct{ at, newest, key uint64 }
+
+// newestKey returns the newest key number.
+func (h *head) newestKey() uint64 {
+	if n := len(h.marks); n > 0 {
+		return max(h.keyNumber, h.marks[n-1].key)
+	}
+	return h.keyNumber
+}
+
+// start returns the stream sequence of the first record that a load needs, if that comes before the
+// base; 0 if not.
+func (h *head) start() uint64 {
+	if len(h.marks) > 0 && h.marks[0].at < h.base {
+		return h.marks[0].at
+	}
+	return 0
+}
+
+// enqueue adds a call to those of its engine.
+func (sl *slot) enqueue(c *call) {
+	e := sl.engines[c.name]
+	if e == nil {
+		if !c.kind.acquires() {
+			sl.s.end(c, nil, journal.ErrNotOwner)
+			return
+		}
+		token, err := token(c.name)
+		if err != nil {
+			sl.s.end(c, nil, err)
+			return
+		}
+		e = &engine{slot: sl, name: c.name, token: token}
+		sl.engines[c.name] = e
+	}
+	e.calls = append(e.calls, c)
+	e.run()
+}
+
+// run begins the next call if none is under way.
+func (e *engine) run() {
+	if e.isInRun {
+		return
+	}
+	e.isInRun = true
+	for e.running == nil && len(e.calls) > 0 {
+		c := e.calls[0]
+		e.calls[0] = nil
+		e.calls = e.calls[1:]
+		if e.slot.isLost {
+			e.slot.s.takeAgain(c)
+			continue
+		}
+		if !e.isOwned {
+			e.disown()
+		}
+		e.running = c
+		switch c.kind {
+		case callLoad:
+			e.load(c)
+		case callAppend:
+			e.append(c)
+		case callInstall:
+			e.install(c)
+		case callDelete:
+			e.delete(c)
+		case callRelease:
+			e.release(c)
+		case callBarrier:
+			e.barrier(c)
+		}
+	}
+	e.isInRun = false
+	if e.running == nil && !e.isOwned && e.slot.engines[e.name] == e {
+		delete(e.slot.engines, e.name)
+	}
+}
+
+// end reports the end of the running call, and begins the next one.
+func (e *engine) end(c *call, stored *journal.Stored, err error) {
+	e.running = nil
+	e.slot.s.end(c, stored, err)
+	e.run()
+}
+
+// again has the running call begin again in a new tenure, because its slot was lost before it had an
+// effect.
+func (e *engine) again(c *call) {
+	e.running = nil
+	e.slot.s.takeAgain(c)
+	e.run()
+}
+
+// isOwner returns whether a call is made for the engine's owner.
+func (e *engine) isOwner(c *call) bool { return e.isOwned && e.owner == c.owner }
+
+// own makes the call's owner the owner.
+func (e *engine) own(c *call, h *head) { e.owner, e.isOwned, e.head = c.owner, true, h }
+
+// disown forgets what is known.
+func (e *engine) disown() { e.owner, e.isOwned, e.head = journal.Owner{}, false, nil }
+
+// reader returns a reader that counts replicas only if they have all that is known to be stored for
+// the slot, its owner record included.
+func (e *engine) reader() *journalReader {
+	return e.slot.s.reader(e.slot.id, e.name, e.token, e.slot.ownerSubject(), e.slot.seen)
+}
+
+// confirm writes a mark, so that it is known whether the slot was still ours after the call. then is
+// called if it was.
+func (e *engine) confirm(c *call, then func()) {
+	if c.isFresh || c.isConfirmed {
+		then()
+		return
+	}
+	e.slot.write(&write{call: c, ended: func(_ uint64, err error) {
+		switch {
+		case errors.Is(err, errLost):
+			e.again(c)
+		case err != nil:
+			e.end(c, nil, err)
+		default:
+			c.isConfirmed = true
+			then()
+		}
+	}})
+}
+
+// load reads the journal, and confirms meanwhile that the slot is ours. If it is, nobody else has
+// written since the slot was acquired, so what was read is all that is stored.
+func (e *engine) load(c *call) {
+	s, r := e.slot.s, e.reader()
+	c.result = nil
+	var failed error // of the mark
+	isMarked := c.isFresh
+	finish := func() {
+		switch {
+		case c.result == nil || !isMarked:
+		case errors.Is(failed, errLost):
+			e.again(c)
+		case failed != nil:
+			e.end(c, nil, failed)
+		default:
+			e.loaded(c)
+		}
+	}
+	s.store.work.Go(func() {
+		result := r.load(s.store.ctx)
+		s.post(func() { c.result = &result; finish() })
+	})
+	if !isMarked {
+		e.slot.write(&write{call: c, ended: func(_ uint64, err error) { isMarked, failed = true, err; finish() }})
+	}
+}
+
+// loaded ends a load.
+func (e *engine) loaded(c *call) {
+	switch result := c.result; {
+	case result.err != nil:
+		e.end(c, nil, result.err)
+	case result.stored == nil:
+		e.disown()
+		e.end(c, nil, nil)
+	default:
+		e.slot.s.store.stats.loads.Add(1)
+		result.stored.Owner = e.owner
+		if !e.slot.isLost {
+			e.own(c, result.head)
+		}
+		e.end(c, result.stored, nil)
+	}
+}
+
+// append appends a group.
+func (e *engine) append(c *call) {
+	s, h := e.slot.s, e.head
+	switch {
+	case !e.isOwner(c):
+		e.end(c, nil, journal.ErrNotOwner)
+		return
+	case c.newest != h.newest:
+		e.end(c, nil, journal.Refused("an append behind the sequence %d, the newest one is %d", c.newest, h.newest))
+		return
+	case len(c.group) == 0:
+		e.end(c, nil, journal.Refused("an append of no records"))
+		return
+	}
+	body, actions := appendGroupBody(s.scratch[:0], c.group)
+	s.scratch = body
+	if cap(s.scratch) > maxScratch {
+		s.scratch = nil
+	}
+	key := h.newestKey()
+	for k := range c.group {
+		if c.group[k].Keyed != nil {
+			key = max(key, c.group[k].Keyed.Number)
+		}
+	}
+	records := uint64(len(c.group))
+	r := e.newRecord(kindGroup)
+	r.base, r.baseSequence, r.start, r.sequence, r.actions = h.base, h.baseSequence, h.start(), h.newest, actions
+	size := uint64(len(body))
+	r.bytes += size
+	e.put(c, r, body, s.store.groupSize, func(seq uint64) {
+		h.last, h.newest, h.bytes = seq, h.newest+actions, r.bytes
+		h.marks = append(h.marks, mark{seq, h.newest, key})
+		s.store.stats.groups.Add(1)
+		s.store.stats.records.Add(records)
+		s.store.stats.groupBytes.Add(size)
+		e.end(c, nil, nil)
+	})
+}
+
+// maxScratch is the size up to which a buffer is used again.
+const maxScratch = 1 << 20
+
+// newRecord returns a record that follows the newest one.
+func (e *engine) newRecord(kind recordKind) *record {
+	s := e.slot.s.store
+	r := &record{kind: kind, id: recordID{s.life, s.records.Add(1)}, time: time.Now().UnixMilli()}
+	if h := e.head; h != nil {
+		r.incarnation, r.created, r.previous, r.bytes = h.incarnation, h.created, h.last, h.bytes
+	}
+	return r
+}
+
+// put writes a record with a body, in pieces first if the body is larger than limit. stored is called
+// once the record is stored. If it is not, the call is ended.
+func (e *engine) put(c *call, r *record, body []byte, limit int, stored func(seq uint64)) {
+	sl := e.slot
+	if len(body) <= limit {
+		r.body = body
+		e.putRecord(c, r, stored)
+		r.body = r.body[:0:0] // the loop uses the memory again
+		return
+	}
+	s := sl.s
+	body = append([]byte(nil), body...)
+	sl.pieceNumber++
+	r.pieces = pieces{acquisition: sl.acquisition, number: sl.pieceNumber}
+	subject := s.store.layout.pieceSubject(sl.id, e.token, r.incarnation, r.pieces.acquisition, r.pieces.number)
+	stream := s.store.layout.pieceStream(s.number)
+	s.store.work.Go(func() {
+		p, err := s.store.putPieces(s.store.ctx, stream, subject, body)
+		s.post(func() {
+			p.acquisition, p.number = r.pieces.acquisition, r.pieces.number
+			r.pieces = p
+			switch {
+			case err != nil:
+				e.end(c, nil, err)
+			case sl.isLost:
+				s.store.dropPieces(stream, subject)
+				e.notStored(c, errLost)
+			default:
+				e.putRecord(c, r, stored)
+			}
+		})
+	})
+}
+
+// putRecord writes a record.
+func (e *engine) putRecord(c *call, r *record, stored func(seq uint64)) {
+	sl := e.slot
+	s := sl.s.store
+	subject := s.layout.engineSubject(sl.id, e.token)
+	w := &write{subject: subject, data: r.appendTo(nil, subject), id: r.id, previous: r.previous, call: c}
+	// The first record of an engine and its end remove what was there.
+	w.isRollup = r.kind == kindTombstone || c.isCreation
+	w.ended = func(seq uint64, err error) {
+		if err == nil {
+			r.at = seq
+			stored(seq)
+			return
+		}
+		if r.pieces.count > 0 && isNotStored(err) {
+			s.dropPieces(s.layout.pieceStream(sl.s.number),
+				s.layout.pieceSubject(sl.id, e.token, r.incarnation, r.pieces.acquisition, r.pieces.number))
+		}
+		e.notStored(c, err)
+	}
+	sl.write(w)
+}
+
+// notStored ends a call whose record is not stored, or of which nobody knows.
+func (e *engine) notStored(c *call, err error) {
+	switch {
+	case errors.Is(err, errLost) && (c.kind == callDelete || c.isCreation):
+		e.again(c)
+	case isNotStored(err):
+		e.end(c, nil, lostError(err))
+	default:
+		// Nobody may build on what is not known. The next load reads it.
+		e.disown()
+		e.end(c, nil, err)
+	}
+}
+
+// install creates a journal, or installs a base.
+func (e *engine) install(c *call) {
+	switch {
+	case e.isOwned && !e.isOwner(c):
+		e.end(c, nil, journal.ErrNotOwner)
+	case e.isOwned:
+		e.putBase(c)
+	default:
+		e.look(c, func(last *record) {
+			if last == nil || last.kind == kindTombstone {
+				e.create(c, last)
+				return
+			}
+			e.confirm(c, func() { e.end(c, nil, journal.ErrNotOwner) })
+		})
+	}
+}
+
+// look reads the newest record of an engine that nobody owns, and hands it on; nil if there is none.
+func (e *engine) look(c *call, then func(last *record)) {
+	s, r := e.slot.s, e.reader()
+	s.store.work.Go(func() {
+		last, err := r.last(s.store.ctx)
+		s.post(func() {
+			switch {
+			case e.slot.isLost:
+				e.again(c)
+			case err != nil && (c.kind != callDelete || last == nil):
+				e.end(c, nil, err)
+			default:
+				then(last) // what is damaged can be deleted
+			}
+		})
+	})
+}
+
+// create stores the first base of an engine, behind the tombstone of a former one if that is still
+// there. The fence makes sure that nobody else creates it.
+func (e *engine) create(c *call, tombstone *record) {
+	c.isCreation = true
+	r := e.newRecord(kindBase)
+	if tombstone != nil {
+		r.previous = tombstone.at
+	}
+	_, _ = rand.Read(r.incarnation[:])
+	r.created = r.time
+	r.baseSequence, r.sequence = c.base.Sequence, c.base.Sequence
+	body := appendBaseBody(nil, &c.base)
+	r.bytes = uint64(len(body))
+	e.put(c, r, body, e.slot.s.store.baseSize, func(seq uint64) {
+		e.slot.s.store.stats.bases.Add(1)
+		e.slot.s.store.stats.baseBytes.Add(r.bytes)
+		e.own(c, &head{incarnation: r.incarnation, created: r.created, last: seq, base: seq, bytes: r.bytes,
+			baseSequence: r.baseSequence, newest: r.sequence, keyNumber: c.base.KeyNumber})
+		if e.slot.isLost {
+			e.isOwned = false
+		}
+		e.end(c, nil, nil)
+	})
+}
+
+// putBase stores a base of an engine that the caller owns.
+func (e *engine) putBase(c *call) {
+	h, base := e.head, &c.base
+	if base.Sequence < h.baseSequence || base.Sequence > h.newest {
+		e.end(c, nil, journal.Refused("a base of the sequence %d, the journal has %d to %d", base.Sequence,
+			h.baseSequence, h.newest))
+		return
+	}
+	kept := h.marks
+	for len(kept) > 0 && kept[0].newest <= base.Sequence && kept[0].key <= base.KeyNumber {
+		kept = kept[1:]
+	}
+	r := e.newRecord(kindBase)
+	r.baseSequence, r.sequence = base.Sequence, h.newest
+	if len(kept) > 0 {
+		r.start = kept[0].at
+	}
+	body := appendBaseBody(nil, base)
+	r.bytes += uint64(len(body))
+	e.put(c, r, body, e.slot.s.store.baseSize, func(seq uint64) {
+		e.slot.s.store.stats.bases.Add(1)
+		e.slot.s.store.stats.baseBytes.Add(uint64(len(body)))
+		h.last, h.base, h.baseSequence, h.keyNumber, h.bytes = seq, seq, base.Sequence, base.KeyNumber, r.bytes
+		h.marks = append([]mark(nil), kept...)
+		e.end(c, nil, nil)
+	})
+}
+
+// delete writes the end of an engine.
+func (e *engine) delete(c *call) {
+	if e.isOwned {
+		e.putTombstone(c)
+		return
+	}
+	e.look(c, func(last *record) {
+		if last == nil || last.kind == kindTombstone {
+			e.confirm(c, func() { e.end(c, nil, nil) })
+			return
+		}
+		e.head = &head{incarnation: last.incarnation, created: last.created, last: last.at, newest: last.newest()}
+		e.putTombstone(c)
+	})
+}
+
+// putTombstone stores a record that removes all others of the engine. What it leaves is removed
+// afterwards; nothing depends on that.
+func (e *engine) putTombstone(c *call) {
+	r := e.newRecord(kindTombstone)
+	r.sequence = e.head.newest
+	e.put(c, r, nil, 0, func(seq uint64) {
+		s, sl := e.slot.s, e.slot
+		e.disown()
+		journals, pieces := s.name, s.store.layout.pieceStream(s.number)
+		subject := s.store.layout.engineSubject(sl.id, e.token)
+		// If the newest record is damaged, the incarnation is not known, and the pieces stay.
+		filter := s.store.layout.piecesOf(sl.id, e.token, r.incarnation)
+		s.store.clean(func(ctx context.Context) error {
+			// Only what is not behind the tombstone: the name may be in use again.
+			return errors.Join(
+				s.store.conn.purge(ctx, journals, subject, seq+1, s.store.o.AnswerTimeout),
+				s.store.conn.purge(ctx, pieces, filter, 0, s.store.o.AnswerTimeout))
+		})
+		e.end(c, nil, nil)
+	})
+}
+
+// release gives the ownership of an engine up. The slot stays this store's.
+func (e *engine) release(c *call) {
+	if !e.isOwner(c) {
+		e.end(c, nil, journal.ErrNotOwner)
+		return
+	}
+	e.disown()
+	e.end(c, nil, nil)
+}
+
+// barrier confirms that the caller is the owner.
+func (e *engine) barrier(c *call) {
+	if !e.isOwner(c) {
+		e.end(c, nil, journal.ErrNotOwner)
+		return
+	}
+	e.slot.write(&write{call: c, ended: func(_ uint64, err error) { e.end(c, nil, lostError(err)) }})
+}

@@ -1,0 +1,195 @@
+//go:build !windows
+
+package jetstream
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"hypertoken/journal"
+)
+
+// player appends to one engine as a host does: if it is not told what became of an append, it loads
+// the journal as a new owner, and goes on from what is there.
+type player struct {
+	c     client
+	name  string
+	host  byte
+	owner uint64
+	// acknowledged are the actions that were reported as stored, in order.
+	acknowledged []int
+	next         int
+	unknown      map[int]bool
+}
+
+func (p *player) by() journal.Owner { return ownerOf(p.host, p.owner) }
+
+// play appends until isOver is set.
+func (p *player) play(isOver *atomic.Bool, r *rand.Rand, progress *atomic.Int64) error {
+	stored, err := p.reload()
+	if err != nil {
+		return err
+	}
+	newest := stored.Sequence + stored.Count
+	for !isOver.Load() {
+		var group []journal.Record
+		first := p.next
+		for range 1 + r.IntN(3) {
+			group = append(group, action(p.next))
+			p.next++
+		}
+		err := p.c.append(p.name, p.by(), newest, group...)
+		if err == nil {
+			for k := range group {
+				p.acknowledged = append(p.acknowledged, first+k)
+			}
+			newest += uint64(len(group))
+			progress.Add(1)
+			continue
+		}
+		for k := range group {
+			p.unknown[first+k] = !errors.Is(err, journal.ErrRefused) && !errors.Is(err, journal.ErrUnavailable)
+		}
+		if stored, err = p.reload(); err != nil {
+			return err
+		}
+		newest = stored.Sequence + stored.Count
+	}
+	return nil
+}
+
+// reload takes a new owner, until the store answers.
+func (p *player) reload() (*journal.Stored, error) {
+	for {
+		p.owner++
+		stored, err := p.c.load(p.name, p.by())
+		if err == nil && stored == nil {
+			err = fmt.Errorf("the engine %q is gone", p.name)
+		}
+		if err == nil || !errors.Is(err, journal.ErrUnavailable) {
+			return stored, err
+		}
+	}
+}
+
+// check compares the journal with what the player was told.
+func (p *player) check(t *testing.T) {
+	t.Helper()
+	stored, err := p.reload()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	got, next := numbersOf(t, stored.Entries), 0
+	for k, n := range got {
+		switch {
+		case k > 0 && n <= got[k-1]:
+			t.Errorf("%s: the action %d follows %d", p.name, n, got[k-1])
+		case next < len(p.acknowledged) && n == p.acknowledged[next]:
+			next++
+		case !p.unknown[n]:
+			t.Errorf("%s: the action %d is there, and was refused", p.name, n)
+		}
+	}
+	if next < len(p.acknowledged) {
+		t.Errorf("%s: the action %d was acknowledged, and is not there", p.name, p.acknowledged[next])
+	}
+	checkChain(t, p.c.s, p.name)
+}
+
+// TestKilledServers kills, stops and restarts NATS servers while engines append, and checks that each
+// caller was told the truth.
+func TestKilledServers(t *testing.T) {
+	c := startServers(t, deep(1, 3), nil)
+	o := c.options(newName())
+	o.AnswerTimeout = 500 * time.Millisecond
+	s := openStore(t, o)
+	cl := client{t, s}
+	var progress atomic.Int64
+	var players []*player
+	for k, name := range append(namesIn(deep(6, 24), false), "same1", "same2") {
+		cl.must(cl.install(name, ownerOf(byte(k), 1), setup()))
+		players = append(players, &player{c: cl, name: name, host: byte(k), owner: 1, unknown: map[int]bool{}})
+	}
+	ended := make(chan error, len(players))
+	var isOver atomic.Bool
+	for k, p := range players {
+		go func() { ended <- p.play(&isOver, rand.New(rand.NewPCG(1, uint64(k))), &progress) }()
+	}
+	hurtServers(t, c, &progress, deep(3, 12))
+	waitForProgress(t, &progress, 40)
+	isOver.Store(true)
+	for range players {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	for _, p := range players {
+		p.check(t)
+	}
+	t.Logf("%d appends; %+v", progress.Load(), s.Stats())
+}
+
+// hurtServers hurts one server after the other, each time once there has been progress since.
+func hurtServers(t *testing.T, c *servers, progress *atomic.Int64, times int) {
+	t.Helper()
+	r := rand.New(rand.NewPCG(7, 8))
+	for k := range times {
+		waitForProgress(t, progress, 40)
+		victim := c.list[r.IntN(len(c.list))]
+		if k%3 == 1 {
+			// It stands still for longer than a write is waited for: not dead, and late.
+			if err := victim.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+			waitForDoubts(t, 1500*time.Millisecond)
+			if err := victim.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		c.kill(victim)
+		if err := c.start(victim); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(c.list) > 1 { // all at once
+		waitForProgress(t, progress, 40)
+		for _, s := range c.list {
+			c.kill(s)
+		}
+		if err := c.startAll(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// waitForDoubts is for how long a server stands still. That time is the fault itself, and no test waits
+// for something to happen in it.
+func waitForDoubts(t *testing.T, d time.Duration) {
+	t.Helper()
+	<-time.After(d)
+}
+
+// waitForProgress waits until so many more appends were acknowledged.
+func waitForProgress(t *testing.T, progress *atomic.Int64, n int64) {
+	t.Helper()
+	goal := progress.Load() + n
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	last, since := progress.Load(), time.Now()
+	for progress.Load() < goal {
+		if now := progress.Load(); now != last {
+			last, since = now, time.Now()
+		}
+		if time.Since(since) > 2*time.Minute {
+			t.Fatalf("no append was acknowledged for two minutes, after %d", last)
+		}
+		<-ticker.C
+	}
+}

@@ -1,0 +1,175 @@
+package jetstream
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"hypertoken/journal"
+)
+
+// openFails fails the test unless Open fails with an error that has all these words.
+func openFails(t *testing.T, o Options, words ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	s, err := Open(ctx, o)
+	if err == nil {
+		_ = s.Close()
+		t.Fatal("Open succeeds")
+	}
+	for _, w := range words {
+		if !strings.Contains(err.Error(), w) {
+			t.Errorf("the error has no %q: %v", w, err)
+		}
+	}
+}
+
+func TestOptions(t *testing.T) {
+	good := Options{Servers: []string{"nats://127.0.0.1:1"}, Sync: SyncTrusted}
+	for word, change := range map[string]func(*Options){
+		"Options.Servers":       func(o *Options) { o.Servers = nil },
+		"Options.Sync is 7":     func(o *Options) { o.Sync = 7 },
+		"credentials":           func(o *Options) { o.Sync = SyncChecked },
+		`"a.b"`:                 func(o *Options) { o.Name = "a.b" },
+		"Options.Name":          func(o *Options) { o.Name = strings.Repeat("a", 33) },
+		"Options.Replicas is 2": func(o *Options) { o.Replicas = 2 },
+		"Options.Streams is 65": func(o *Options) { o.Streams = 65 },
+		"Options.AnswerTimeout": func(o *Options) { o.AnswerTimeout = time.Millisecond },
+		"Options.Patience":      func(o *Options) { o.Patience = time.Second },
+	} {
+		o := good
+		change(&o)
+		openFails(t, o, word)
+	}
+	openFails(t, good, "127.0.0.1:1")
+}
+
+// The servers are asked for what they are: they sync always, or the store says what would be lost.
+func TestServersAreChecked(t *testing.T) {
+	c := shared(t)
+	o := c.options(newName())
+	o.Sync = SyncChecked
+	s := openStore(t, o)
+	dropStreams(t, s)
+	wrong := o
+	wrong.System = o.Connect
+	openFails(t, wrong, "system account")
+
+	lazy := startServers(t, 1, func(c *servers) { c.sync, c.payload = "2m", 65536 })
+	o = lazy.options(newName())
+	o.Sync = SyncChecked
+	openFails(t, o, "sync_interval: always", "n0", "SyncGivenUp")
+	o.Sync = SyncGivenUp
+	s = openStore(t, o)
+	// Messages of 64 KiB are enough. What is larger lies in pieces.
+	cl := client{t, s}
+	base := setup()
+	base.Data = make([]byte, 1<<20)
+	cl.must(cl.install("a", ownerOf(1, 1), base))
+	var group []journal.Record
+	for k := range 3000 {
+		group = append(group, action(k))
+	}
+	cl.must(cl.append("a", ownerOf(1, 1), 0, group...))
+	if stored, err := cl.load("a", ownerOf(1, 1)); err != nil || stored.Count != 3000 || len(stored.Data) != 1<<20 {
+		t.Errorf("%v", err)
+	}
+	if n := s.Stats().Pieces; n < 20 {
+		t.Errorf("%d pieces", n)
+	}
+
+	small := startServers(t, 1, func(c *servers) { c.payload = 32 << 10 })
+	openFails(t, small.options(newName()), "max_payload of 32768")
+	o = small.options(newName())
+	o.Sync, o.Replicas = SyncChecked, 3
+	openFails(t, o, "1 servers", "Options.Replicas = 3")
+}
+
+func TestVersions(t *testing.T) {
+	for version, isGood := range map[string]bool{"2.15.0": true, "2.15.2": true, "2.16.0-dev": true, "3.0.0": true,
+		"v2.15.1": true, "2.14.9": false, "2.9.25": false, "1.99.99": false, "": false} {
+		if err := checkVersion("n1", version); (err == nil) != isGood {
+			t.Errorf("the version %q: %v", version, err)
+		}
+	}
+}
+
+// A stream that could lose what it has acknowledged is refused, with the field that is wrong.
+func TestStreamsAreChecked(t *testing.T) {
+	o := shared(t).options(newName())
+	s := openStore(t, o)
+	js, err := jetstream.New(s.conn.nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for word, change := range map[string]func(*jetstream.StreamConfig){
+		"max_age":              func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour },
+		"max_msgs_per_subject": func(c *jetstream.StreamConfig) { c.MaxMsgsPerSubject = 5 },
+		"discard":              func(c *jetstream.StreamConfig) { c.Discard = jetstream.DiscardOld },
+		"max_msg_size":         func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1000 },
+		"allow_direct":         func(c *jetstream.StreamConfig) { c.AllowDirect = false },
+		"allow_rollup_hdrs":    func(c *jetstream.StreamConfig) { c.AllowRollup = false },
+		"allow_atomic":         func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = false },
+		"hypertoken.format":    func(c *jetstream.StreamConfig) { c.Metadata = map[string]string{metaFormat: "2"} },
+		"subject transform": func(c *jetstream.StreamConfig) {
+			c.SubjectTransform = &jetstream.SubjectTransformConfig{Source: o.Name + ".j.0.>", Destination: "x.>"}
+		},
+	} {
+		config := s.journalConfig(0)
+		change(&config)
+		if _, err := js.UpdateStream(t.Context(), config); err != nil {
+			t.Fatalf("%s: %v", word, err)
+		}
+		openFails(t, o, s.layout.journalStream(0), word)
+	}
+	if _, err := js.UpdateStream(t.Context(), s.journalConfig(0)); err != nil {
+		t.Fatal(err)
+	}
+	wrong := o
+	wrong.Streams = 2
+	openFails(t, wrong, "hypertoken.streams", "Options.Streams")
+	if o.Replicas == 1 {
+		wrong = o
+		wrong.Replicas = 3
+		openFails(t, wrong, "num_replicas")
+	}
+	openStore(t, o)
+}
+
+// A connection that lacks a right is refused in words that say which.
+func TestRightsAreChecked(t *testing.T) {
+	o := shared(t).options(newName())
+	openStore(t, o)
+	o.Connect = []nats.Option{nats.UserInfo("reader", "reader")}
+	openFails(t, o, "writing to the stream", "Permissions Violation", o.Name+".j.0.read")
+	o.Connect = []nats.Option{nats.UserInfo("writer", "writer")}
+	openFails(t, o, "removing messages of the stream", "Permissions Violation")
+	o.Connect = []nats.Option{nats.UserInfo("nobody", "nobody")}
+	openFails(t, o, "Authorization")
+}
+
+// Stores with several streams divide the slots.
+func TestSeveralStreams(t *testing.T) {
+	o := shared(t).options(newName())
+	o.Streams = 3
+	s := openStore(t, o)
+	c := client{t, s}
+	for _, name := range namesIn(9, false) {
+		c.must(c.install(name, ownerOf(1, 1), setup()))
+		c.must(c.append(name, ownerOf(1, 1), 0, action(1)))
+		c.expect(name, ownerOf(1, 2), 1)
+	}
+	ended := make(chan int, 1)
+	s.List("", "", 100, func(page []journal.Info, err error) {
+		c.must(err)
+		ended <- len(page)
+	})
+	if n := <-ended; n != 9 {
+		t.Errorf("%d names, want 9", n)
+	}
+}

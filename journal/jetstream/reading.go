@@ -1,0 +1,309 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"hypertoken/journal"
+)
+
+const (
+	// readSilence is how long a replica may say nothing before another one is asked. A replica that
+	// stands still is still asked.
+	readSilence = 400 * time.Millisecond
+)
+
+// errBehind says that a replica does not have what is known to be stored.
+var errBehind = errors.New("a replica is behind")
+
+// errChanged says that what is read was deleted meanwhile.
+var errChanged = errors.New("the journal was deleted while it was read")
+
+// lastOf returns the last message of a subject; nil if there is none. It asks any replica, which
+// counts only if it has the stream sequence atLeast. witness is a subject that has a message in any
+// case, so that the replica says how far it is.
+func (s *stream) lastOf(ctx context.Context, subject, witness string, atLeast uint64) (*message, error) {
+	return s.store.lastOf(ctx, s.name, subject, witness, atLeast)
+}
+
+func (s *Store) lastOf(ctx context.Context, stream, subject, witness string, atLeast uint64) (*message, error) {
+	list, upTo, err := s.conn.read(ctx, stream, query{Last: []string{subject, witness}}, readSilence)
+	if err != nil {
+		return nil, err
+	}
+	if upTo < atLeast {
+		s.stats.staleReads.Add(1)
+		return nil, errBehind
+	}
+	for k := range list {
+		if list[k].subject == subject {
+			return &list[k], nil
+		}
+	}
+	return nil, nil
+}
+
+// journalReader reads one engine's journal from replicas of its stream.
+type journalReader struct {
+	s       *stream
+	slot    int
+	name    string
+	token   string
+	subject string
+	// witness and atLeast say which replicas count.
+	witness string
+	atLeast uint64
+}
+
+func (s *stream) reader(slot int, name, token, witness string, atLeast uint64) *journalReader {
+	return &journalReader{s: s, slot: slot, name: name, token: token,
+		subject: s.store.layout.engineSubject(slot, token), witness: witness, atLeast: atLeast}
+}
+
+// damaged says that an engine's journal is not what was written.
+func (r *journalReader) damaged(format string, args ...any) error {
+	return fmt.Errorf("the journal %q in the stream %s: %w: "+format,
+		append([]any{r.name, r.s.name, journal.ErrDamaged}, args...)...)
+}
+
+// try calls f until it succeeds or fails for good: by what is stored, or because the store's patience
+// is at its end.
+func (s *Store) try(ctx context.Context, f func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, s.o.Patience)
+	defer cancel()
+	for try := 0; ; try++ {
+		err := f(ctx)
+		if err == nil || errors.Is(err, journal.ErrDamaged) || errors.Is(err, journal.ErrRefused) ||
+			errors.Is(err, errChanged) {
+			return err
+		}
+		if !s.pause(ctx, try) {
+			return unavailable("reading: %v", err)
+		}
+	}
+}
+
+// last returns the newest record; nil if there is none. A tombstone is none of a journal. If the
+// record is damaged, it returns one that has its stream sequence alone, and the error.
+func (r *journalReader) last(ctx context.Context) (*record, error) {
+	var last *record
+	err := r.s.store.try(ctx, func(ctx context.Context) error {
+		m, err := r.s.lastOf(ctx, r.subject, r.witness, r.atLeast)
+		if err != nil || m == nil {
+			return err
+		}
+		got, err := readRecord(m.data, r.subject, m.at)
+		if last = &got; err != nil {
+			return r.damaged("record %d: %v", m.at, err)
+		}
+		return nil
+	})
+	return last, err
+}
+
+// between returns the records from the stream sequence from on up to the record last, oldest first. It
+// sees that none is missing: each record names the one before it.
+func (r *journalReader) between(ctx context.Context, from uint64, last *record) ([]record, error) {
+	var records []record
+	for next := from; ; {
+		part, err := r.part(ctx, next, last)
+		if err != nil {
+			return nil, err
+		}
+		for k := range part {
+			if len(records) > 0 && part[k].previous != records[len(records)-1].at {
+				return nil, r.damaged("the record %d follows %d, want %d", part[k].at, part[k].previous,
+					records[len(records)-1].at)
+			}
+			records = append(records, part[k])
+		}
+		end := records[len(records)-1].at
+		if end >= last.at {
+			return records, nil
+		}
+		next = end + 1
+	}
+}
+
+// part returns at least one record from the stream sequence from on, and none behind last.
+func (r *journalReader) part(ctx context.Context, from uint64, last *record) ([]record, error) {
+	return r.partOf(ctx, from, last, queryBatch)
+}
+
+// partOf returns one to n records.
+func (r *journalReader) partOf(ctx context.Context, from uint64, last *record, n int) (part []record, err error) {
+	if from == last.at {
+		return []record{*last}, nil
+	}
+	err = r.s.store.try(ctx, func(ctx context.Context) error {
+		part = part[:0]
+		q := query{Next: r.subject, Seq: from, Batch: n, MaxBytes: queryBytes}
+		list, _, err := r.s.store.conn.read(ctx, r.s.name, q, readSilence)
+		if err != nil {
+			return err
+		}
+		for _, m := range list {
+			if m.at > last.at {
+				break
+			}
+			got, err := readRecord(m.data, r.subject, m.at)
+			if err != nil {
+				return r.damaged("record %d: %v", m.at, err)
+			}
+			part = append(part, got)
+		}
+		switch {
+		case len(part) == 0 && len(list) > 0:
+			return fmt.Errorf("%w: no record from %d to %d", errChanged, from, last.at)
+		case len(part) == 0:
+			return errBehind
+		}
+		return nil
+	})
+	return part, err
+}
+
+// body returns what a record has, also if it lies in pieces.
+func (r *journalReader) body(ctx context.Context, rec *record) ([]byte, error) {
+	if rec.pieces.count == 0 {
+		return rec.body, nil
+	}
+	p := rec.pieces
+	subject := r.s.store.layout.pieceSubject(r.slot, r.token, rec.incarnation, p.acquisition, p.number)
+	b, err := r.s.store.getPieces(ctx, r.s.store.layout.pieceStream(r.s.number), subject, p)
+	if err != nil {
+		return nil, fmt.Errorf("record %d of the journal %q: %w", rec.at, r.name, err)
+	}
+	return b, nil
+}
+
+// again calls f once more if what it reads was deleted meanwhile.
+func (r *journalReader) again(f func() error) error {
+	for range 3 {
+		if err := f(); !errors.Is(err, errChanged) {
+			return err
+		}
+	}
+	return r.damaged("records are missing")
+}
+
+// assemble returns what is stored from a base on up to the sequence upTo, and the head
+// that the journal has if that is its newest one. records are all records from the first one that the
+// base needs.
+func (r *journalReader) assemble(ctx context.Context, base *record, records []record, upTo uint64) (*journal.Stored,
+	*head, error) {
+	body, err := r.body(ctx, base)
+	if err != nil {
+		return nil, nil, err
+	}
+	stored := &journal.Stored{}
+	if stored.Base, err = readBaseBody(body); err != nil {
+		return nil, nil, r.damaged("the base %d: %v", base.at, err)
+	}
+	stored.Sequence = base.baseSequence
+	h := &head{incarnation: base.incarnation, created: base.created, base: base.at, baseSequence: base.baseSequence,
+		newest: base.baseSequence, last: base.at, bytes: base.bytes, keyNumber: stored.KeyNumber}
+	isFirst := true
+	for k := range records {
+		g := &records[k]
+		h.last, h.bytes = g.at, g.bytes
+		if g.kind != kindGroup {
+			continue
+		}
+		if g.sequence > upTo {
+			break
+		}
+		if g.sequence > h.newest || !isFirst && g.sequence < h.newest {
+			return nil, nil, r.damaged("the group %d follows the sequence %d, want %d", g.at, g.sequence, h.newest)
+		}
+		body, err := r.body(ctx, g)
+		if err != nil {
+			return nil, nil, err
+		}
+		keyed, entries, err := readGroupBody(body)
+		if err != nil {
+			return nil, nil, r.damaged("the group %d: %v", g.at, err)
+		}
+		key := h.newestKey()
+		for j := range keyed {
+			key = max(key, keyed[j].Number)
+			if keyed[j].Number > stored.KeyNumber && keyed[j].Sequence <= upTo {
+				stored.Recent = append(stored.Recent, keyed[j])
+			}
+		}
+		if g.newest() > h.newest {
+			if h.newest > g.sequence || g.newest() > upTo {
+				entries, err = cut(entries, h.newest-g.sequence, min(g.newest(), upTo)-h.newest)
+			}
+			if err != nil {
+				return nil, nil, r.damaged("the group %d: %v", g.at, err)
+			}
+			stored.Entries = append(stored.Entries, entries...)
+			h.newest = min(g.newest(), upTo)
+			isFirst = false
+		}
+		h.marks = append(h.marks, mark{g.at, g.newest(), key})
+	}
+	stored.Count = h.newest - stored.Sequence
+	return stored, h, nil
+}
+
+// cut returns n entries behind the first skip.
+func cut(entries []byte, skip, n uint64) ([]byte, error) {
+	for range skip {
+		_, rest, err := journal.ReadEntry(entries)
+		if err != nil {
+			return nil, err
+		}
+		entries = rest
+	}
+	rest := entries
+	for range n {
+		_, after, err := journal.ReadEntry(rest)
+		if err != nil {
+			return nil, err
+		}
+		rest = after
+	}
+	return entries[:len(entries)-len(rest)], nil
+}
+
+// load reads the newest base and what is behind it; nothing if the name is not known.
+func (r *journalReader) load(ctx context.Context) (result loadResult) {
+	result.err = r.again(func() error {
+		last, err := r.last(ctx)
+		if err != nil || last == nil || last.kind == kindTombstone {
+			return err
+		}
+		base, records, err := r.fromBase(ctx, last)
+		if err != nil {
+			return err
+		}
+		result.stored, result.head, err = r.assemble(ctx, base, records, last.newest())
+		return err
+	})
+	return result
+}
+
+// fromBase returns the newest base as of the record last, and all records that it needs up to last.
+func (r *journalReader) fromBase(ctx context.Context, last *record) (*record, []record, error) {
+	from := last.newestBase()
+	if last.start > 0 {
+		from = min(from, last.start)
+	}
+	records, err := r.between(ctx, from, last)
+	if err != nil {
+		return nil, nil, err
+	}
+	for k := range records {
+		if records[k].at == last.newestBase() {
+			if records[k].kind != kindBase {
+				break
+			}
+			return &records[k], records, nil
+		}
+	}
+	return nil, nil, r.damaged("the base %d that the record %d names is not there", last.newestBase(), last.at)
+}
