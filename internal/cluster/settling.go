@@ -1,0 +1,137 @@
+package cluster
+
+import "slices"
+
+// How a slot's tail gets to the subjects of its engines. The package's comment says why that is safe.
+
+// isSettlingDue reports whether the tail is long enough, or old enough, to be settled.
+func (t *Tenure) isSettlingDue() bool {
+	return t.groups > 0 && (t.groups >= t.slots.config.SettleGroups || t.slots.now >= t.settleAt)
+}
+
+// settle adds the copies of the oldest messages of the tail to a part, as many messages as have room
+// copies at most. It copies in the order of the tail, so that an engine that is idle keeps nothing in
+// it.
+func (t *Tenure) settle(part *Part, room int) {
+	index := map[string]int{}
+	var copies []EngineMessage
+	for k := range t.tail {
+		m := &t.tail[k]
+		added := 0
+		seen := map[string]bool{}
+		for _, e := range m.Entries {
+			if _, ok := index[e.Engine]; !ok && !seen[e.Engine] {
+				seen[e.Engine] = true
+				added++
+			}
+		}
+		if len(copies)+added > room {
+			break
+		}
+		for _, e := range m.Entries {
+			at, ok := index[e.Engine]
+			if !ok {
+				at = len(copies)
+				index[e.Engine] = at
+				copies = append(copies, EngineMessage{Engine: e.Engine})
+			}
+			copies[at].Entries = append(copies[at].Entries, e)
+		}
+		part.Tail.Settled = m.Sequence
+	}
+	part.Engines = append(part.Engines, copies...)
+}
+
+// extendTail takes in a message of the slot's subject that is stored now.
+func (t *Tenure) extendTail(m StoredTail) {
+	t.tail = append(t.tail, m)
+	t.noteSettled(m.Settled)
+}
+
+// takeTail takes in the whole tail, as it was read.
+func (t *Tenure) takeTail(tail []StoredTail) {
+	t.tail = append([]StoredTail(nil), tail...)
+	t.noteSettled(settledBy(tail))
+}
+
+// noteSettled drops from the tail what is on the engines' subjects, and has it removed from the log. It
+// is called only with what a stored message says.
+func (t *Tenure) noteSettled(through uint64) {
+	s := t.slots
+	t.settled = max(t.settled, through)
+	for len(t.tail) > 0 && t.tail[0].Sequence <= t.settled {
+		t.tail = t.tail[1:]
+	}
+	if through > 0 {
+		s.emit(effect{kind: removeTail, slot: t.slot.number, sequence: t.settled})
+	}
+	had := t.groups
+	t.groups = 0
+	for k := range t.tail {
+		t.groups += len(t.tail[k].Entries)
+	}
+	if had == 0 || through > 0 {
+		t.settleAt = s.now + s.config.SettleAfter
+	}
+}
+
+// engineCopy is a message on an engine's subject that has groups up to end.
+type engineCopy struct{ sequence, end uint64 }
+
+// baseMessage returns the message for a base. Groups after the base may have been settled before the
+// base is stored: it names the first message that has one.
+func (t *Tenure) baseMessage(base Entry) EngineMessage {
+	m := EngineMessage{Engine: base.Engine, Entries: []Entry{base}}
+	for _, c := range t.copies[base.Engine] {
+		if c.end > base.After {
+			m.From = c.sequence
+			break
+		}
+	}
+	return m
+}
+
+// noteCopies notes where the messages of a stored part are on the engines' subjects, and has removed
+// what a new base makes history, unless history is kept.
+func (t *Tenure) noteCopies(part *Part, tail uint64) {
+	sequence := tail - uint64(len(part.Engines))
+	for k := range part.Engines {
+		m := &part.Engines[k]
+		last := &m.Entries[len(m.Entries)-1]
+		list, isLoaded := t.copies[m.Engine]
+		switch {
+		case last.IsBase:
+			t.copies[m.Engine] = slices.DeleteFunc(list, func(c engineCopy) bool { return c.end <= last.After })
+			if !t.slots.config.KeepsHistory {
+				from := sequence
+				if m.From != 0 {
+					from = m.From
+				}
+				t.slots.emit(effect{kind: trimEngine, engine: m.Engine, sequence: from})
+			}
+		case isLoaded:
+			t.copies[m.Engine] = append(list, engineCopy{sequence, last.end()})
+		}
+		sequence++
+	}
+}
+
+// foundCopies takes in where the groups are that a load has read.
+func (t *Tenure) foundCopies(engine string, subject []StoredEngine) {
+	var list []engineCopy
+	for k := range subject {
+		m := &subject[k]
+		if last := &m.Entries[len(m.Entries)-1]; !last.IsBase {
+			list = append(list, engineCopy{m.Sequence, last.end()})
+		}
+	}
+	for _, c := range t.copies[engine] {
+		if len(list) == 0 || c.sequence > list[len(list)-1].sequence {
+			list = append(list, c)
+		}
+	}
+	t.copies[engine] = list
+}
+
+// Forget says that an engine of the slot is closed. Before it is used again, it is loaded again.
+func (t *Tenure) Forget(engine string) { delete(t.copies, engine) }
