@@ -155,14 +155,14 @@ func (s *simulation) inspectTold(r *request, o cluster.LineOutcome, w answer) {
 func (n *node) inspectGive(slot int, r cluster.OwnerRecord) {
 	if t := n.slots.Tenure(slot); r.Node != n.id && t != nil {
 		if _, isOpen := n.engines[t]; isOpen {
-			n.s.count("gives without waiting")
+			n.s.fatal("slot %d: node %x gives it away, and its engines are open", slot, n.id)
 		}
 	}
 }
 
 // readElsewhere reads a journal as a node does that does not own the slot.
 func (s *simulation) readElsewhere() {
-	name := s.engines[s.rand.IntN(simEngines)]
+	name := s.engines[s.rand.IntN(len(s.engines))]
 	r := cluster.NewReading(name)
 	r.TailRead(s.replica().Tail(cluster.SlotOf(name, simSlots)))
 	var second func()
@@ -178,7 +178,7 @@ func (s *simulation) readElsewhere() {
 			s.inspectJournal(name, result.Journal, 0)
 		}
 	}
-	s.after(s.between(0, 100*ms), second)
+	s.after(s.between(0, 20*ms), second)
 	s.after(s.between(20*ms, 100*ms), s.readElsewhere)
 }
 

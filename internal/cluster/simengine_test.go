@@ -19,9 +19,10 @@ type engine struct {
 	state  engineState
 	// sequence is that of the last record which is stored, reached that of the state.
 	sequence, reached uint64
-	generation        uint64
-	keys              map[uint64]uint64
-	queue             []*arrival
+	// generation is that of the journal, core that of the core which the engine runs on.
+	generation, core uint64
+	keys             map[uint64]uint64
+	queue            []*arrival
 	// group is what waits for the append that is under way.
 	group    []member
 	appendBy time.Duration // when the store is overdue; 0 if it has no append
@@ -32,6 +33,8 @@ type engine struct {
 	isBase      bool // a base is with the store
 	answers     int  // answers that are about to be given
 	isClosed    bool
+	// isRunning says that the group still runs. isFenced says that the engine was stopped meanwhile.
+	isRunning, isFenced bool
 }
 
 type engineState int
@@ -162,6 +165,7 @@ func (e *engine) loaded(r cluster.Result, least int) {
 	e.keys = n.s.inspectJournal(e.name, r.Journal, uint64(least))
 	e.state = live
 	e.sequence, e.reached, e.generation = r.Journal.Sequence, r.Journal.Sequence, r.Journal.Generation
+	e.core = n.slots.Running()
 	if e.isLate {
 		e.isLate, e.isOvertaken = false, false
 		e.endDoubt()
@@ -183,6 +187,12 @@ func (e *engine) endDoubt() {
 		}
 	}
 	if e.sequence >= last {
+		for _, m := range group {
+			if tr := e.node.s.truth[e.name]; m.isWrite && tr.ids[m.id] != m.sequence {
+				e.node.s.fatal("%s: the action %d is taken to be stored at %d, and is at %d", e.name, m.id, m.sequence,
+					tr.ids[m.id])
+			}
+		}
 		e.finish(group)
 		return
 	}
@@ -252,8 +262,26 @@ func (e *engine) run() {
 		e.finish(group)
 		return
 	}
-	e.append(cluster.Entry{Engine: e.name, After: e.sequence, Count: uint64(len(records)), Generation: e.generation,
-		Data: encode(n, e.tenure, records)})
+	entry := cluster.Entry{Engine: e.name, After: e.sequence, Count: uint64(len(records)),
+		Generation: min(e.generation, e.core),
+		Data:       encode(n, e.tenure, records)}
+	if n.s.now >= faultsEnd || !n.s.oneIn(40) {
+		e.append(entry)
+		return
+	}
+	e.isRunning = true // for long
+	n.later(n.s.between(100*ms, 1500*ms), func() {
+		if e.isFenced {
+			// It was stopped, and comes back from its worker too late: nothing of it may be stored.
+			if _, isOpen := n.engines[e.tenure]; !isOpen {
+				n.s.count("appends of stopped engines")
+				e.tenure.Append(n.newCall(func(cluster.Result) {}), entry, n.clock())
+			}
+			return
+		}
+		e.isRunning = false
+		e.append(entry)
+	})
 }
 
 // append hands the group to the store.
@@ -311,7 +339,9 @@ func (e *engine) storeBase(base cluster.Entry) {
 		e.isBase = false
 		if r.Outcome == cluster.OK {
 			n.s.count("bases")
-			e.generation = max(e.generation, base.Generation)
+			if base.Generation > e.generation {
+				e.generation, e.core = base.Generation, base.Generation
+			}
 			e.run()
 		}
 	}), base, n.clock())
@@ -388,7 +418,29 @@ func (n *node) isBusy(t *cluster.Tenure) (busy bool) {
 	return busy
 }
 
-func (n *node) StopEngines(*cluster.Tenure) { n.s.count("engines that were stopped") }
+// StopEngines fences what still runs: it has no effect, and runs at the next owner.
+func (n *node) StopEngines(t *cluster.Tenure) {
+	n.s.after(0, func() {
+		n.on(func() {
+			n.eachOf(t, func(e *engine) {
+				if e.isRunning {
+					n.s.count("engines that were stopped")
+					e.stop()
+				}
+			})
+		})
+	})
+}
+
+// stop fences an engine that still runs.
+func (e *engine) stop() {
+	e.isFenced, e.isClosed = true, true
+	group := e.group
+	e.group = nil
+	for _, m := range group {
+		m.reply(answer{isRefused: true})
+	}
+}
 
 // TenureEnded ends the engines of a slot. An engine may be slow to hear of it, and goes on until then.
 func (n *node) TenureEnded(t *cluster.Tenure) {
@@ -402,6 +454,9 @@ func (n *node) TenureEnded(t *cluster.Tenure) {
 		n.later(d, func() {
 			e.isClosed = true
 			e.refuse()
+			if e.isRunning {
+				e.stop()
+			}
 			delete(engines, e.name)
 			if len(engines) == 0 {
 				delete(n.engines, t)

@@ -161,8 +161,8 @@ func (c *client) next() {
 		return
 	}
 	s.lines++
-	r := &request{id: s.lines, engine: s.engines[s.rand.IntN(simEngines)]}
-	switch s.rand.IntN(4) {
+	r := &request{id: s.lines, engine: s.engines[s.rand.IntN(len(s.engines))]}
+	switch s.rand.IntN(3) {
 	case 0:
 		r.isRead = true
 	case 1:
@@ -192,7 +192,11 @@ func (c *client) send(r *request) {
 		isOver = true
 		c.told(r, o, w)
 	}
-	n.later(s.latency(), func() { n.submit(r, s.between(500*ms, 5*time.Second), over) })
+	within := 5 * time.Second
+	if s.hasFaults {
+		within = s.between(500*ms, within)
+	}
+	n.later(s.latency(), func() { n.submit(r, within, over) })
 	// The connection breaks if the node ends, and the client's patience ends some time.
 	until := s.now + 15*time.Second
 	var look func()
@@ -209,15 +213,36 @@ func (c *client) send(r *request) {
 	s.after(100*ms, look)
 }
 
+// readEverywhere has each node asked for what somebody was just told of. A node that answers has to
+// know of it.
+func (s *simulation) readEverywhere(engine string) {
+	for _, m := range s.machines {
+		if n := m.node; n != nil {
+			s.lines++
+			r := &request{id: s.lines, isRead: true, engine: engine, least: s.truth[engine].told}
+			n.later(s.latency(), func() {
+				n.submit(r, 200*ms, func(o cluster.LineOutcome, w answer) {
+					if o == cluster.Answered {
+						s.inspectTold(r, o, w)
+					}
+				})
+			})
+		}
+	}
+}
+
 // told is what a client is told of its request.
 func (c *client) told(r *request, o cluster.LineOutcome, w answer) {
 	s := c.s
 	c.present = nil
 	s.inspectTold(r, o, w)
+	if o == cluster.Answered && !r.isRead && s.oneIn(3) {
+		s.readEverywhere(r.engine)
+	}
 	if o != cluster.Answered && r.key != 0 {
 		s.count("repeated keys")
 		s.after(s.between(10*ms, 100*ms), func() { c.send(r) })
 		return
 	}
-	s.after(s.between(ms, 60*ms), c.next)
+	s.after(s.between(ms, s.think), c.next)
 }

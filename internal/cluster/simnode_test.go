@@ -92,6 +92,10 @@ func (n *node) ask(cutUntil *time.Duration, copies int, apply func() func()) {
 	s := n.s
 	for range copies {
 		d := s.latency()
+		isData := cutUntil == &n.machine.dataCutUntil
+		if n.machine.muteUntil > s.now || isData && n.machine.lossyUntil > s.now && s.oneIn(2) {
+			continue // lost
+		}
 		if *cutUntil > s.now {
 			if s.oneIn(2) {
 				continue // lost
@@ -105,7 +109,11 @@ func (n *node) ask(cutUntil *time.Duration, copies int, apply func() func()) {
 			if answer == nil || s.isFaulty() && s.oneIn(200) || *cutUntil > s.now && s.oneIn(2) {
 				return
 			}
-			n.later(s.latency()+max(0, *cutUntil-s.now), answer)
+			d := s.latency() + max(0, *cutUntil-s.now)
+			if !isData && n.machine.slowUntil > s.now {
+				d += s.between(300*ms, 1200*ms)
+			}
+			n.later(d, answer)
 		})
 	}
 }
@@ -136,7 +144,11 @@ func (n *node) deliver(cutUntil *time.Duration, f func()) {
 		times = 2
 	}
 	for range times {
-		n.later(n.s.latency()+max(0, *cutUntil-n.s.now), f)
+		d := n.s.latency() + max(0, *cutUntil-n.s.now)
+		if n.machine.lateUntil > n.s.now {
+			d += n.s.between(500*ms, 3*time.Second)
+		}
+		n.later(d, f)
 	}
 }
 

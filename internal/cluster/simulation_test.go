@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -34,7 +35,6 @@ const (
 	mostLate      = 4 * time.Second
 	recoverWithin = 6 * time.Second
 	simSlots      = 6
-	simEngines    = 12
 	replicas      = 2
 )
 
@@ -77,12 +77,14 @@ type simulation struct {
 	// hasFaults says that this seed has faults at all. Without them nodes only come and go.
 	hasFaults bool
 	machines  []*machine
+	lagUntil  [replicas]time.Duration // no replica catches up before that
 	lives     uint64
 	// logDownUntil is until when the log stores nothing. cut has, for two machines, until when they
 	// can't reach each other.
 	logDownUntil time.Duration
 	cut          map[[2]int]time.Duration
 
+	think   time.Duration // the most that a client waits between two requests
 	engines []string
 	truth   map[string]*truth
 	clients []*client
@@ -101,9 +103,13 @@ type machine struct {
 	pausedUntil time.Duration
 	// leaseCutUntil and dataCutUntil are until when the two connections to the log are broken.
 	leaseCutUntil, dataCutUntil time.Duration
-	cores                       []string
-	node                        *node // nil while none runs
-	isLeaving                   bool
+	// Until slowUntil, answers on the lease's connection are slow. Until muteUntil, nothing that it sends
+	// to the log arrives, and what comes from there does. Until lossyUntil, half of what it sends over
+	// the data connection is lost. Until lateUntil, watches are late.
+	slowUntil, muteUntil, lossyUntil, lateUntil time.Duration
+	cores                                       []string
+	node                                        *node // nil while none runs
+	isLeaving                                   bool
 }
 
 func (s *simulation) fatal(format string, args ...any) {
@@ -155,7 +161,13 @@ func newSimulation(t testing.TB, seed uint64) *simulation {
 	s.config.MaxGiving = 1 + s.rand.IntN(3)
 	s.config.KeepsHistory = s.oneIn(2)
 	s.config.ReadsLog = s.oneIn(10)
-	for k := range simEngines {
+	// Some worlds are busy. In others engines rest between two writes, so that an engine whose node is
+	// cut off can still be asked for what it has in memory.
+	s.think = 60 * ms
+	if s.oneIn(2) {
+		s.think = 500 * ms
+	}
+	for k := range 12 + s.rand.IntN(20) {
 		name := fmt.Sprintf("engine %d", k)
 		s.engines = append(s.engines, name)
 		s.truth[name] = &truth{ids: map[uint64]uint64{}, keys: map[uint64]uint64{}}
@@ -183,6 +195,9 @@ func newSimulation(t testing.TB, seed uint64) *simulation {
 func (s *simulation) lag() {
 	for k := 1; k <= replicas; k++ {
 		switch {
+		case s.isFaulty() && s.now < s.lagUntil[k-1]:
+		case s.isFaulty() && s.oneIn(40):
+			s.lagUntil[k-1] = s.now + s.between(20*ms, 400*ms)
 		case s.isFaulty() && !s.oneIn(4):
 			s.log.CatchUp(k, s.rand.IntN(4))
 		default:
@@ -215,16 +230,22 @@ func (s *simulation) upgrade() {
 	for _, m := range s.machines {
 		s.after(s.between(0, time.Second), func() {
 			m.cores = append(m.cores, core)
-			if n := m.node; n != nil {
-				n.on(func() {
-					n.member.HasCores(m.cores, n.clock())
-					n.slots.CoresHeld(m.cores, n.clock())
-				})
-			}
+			s.setCores(m, m.cores)
 		})
 	}
 	s.after(500*ms, s.newTarget)
 	s.after(s.between(2*time.Second, 8*time.Second), s.upgrade)
+}
+
+// setCores tells the node of a machine which cores it has.
+func (s *simulation) setCores(m *machine, cores []string) {
+	cores = slices.Clone(cores)
+	if n := m.node; n != nil {
+		n.on(func() {
+			n.member.HasCores(cores, n.clock())
+			n.slots.CoresHeld(cores, n.clock())
+		})
+	}
 }
 
 // fault lets something go wrong, or a node come or go.
@@ -233,8 +254,8 @@ func (s *simulation) fault() {
 		return
 	}
 	m := s.machines[s.rand.IntN(len(s.machines))]
-	until := s.now + s.between(10*ms, 3*time.Second)
-	kind := s.rand.IntN(8)
+	until := s.now + s.between(10*ms, 4*time.Second)
+	kind := s.rand.IntN(13)
 	if !s.hasFaults {
 		kind = 0
 	}
@@ -271,6 +292,20 @@ func (s *simulation) fault() {
 	case 7:
 		s.count("outages of the log")
 		s.logDownUntil = s.now + s.between(10*ms, 3500*ms)
+	case 8:
+		s.count("slow, then mute")
+		m.slowUntil = s.now + time.Second
+		m.lateUntil = s.now + 4*time.Second
+		s.after(time.Second, func() { m.muteUntil = s.now + 2500*ms })
+	case 9, 10, 11:
+		s.count("superseded without noticing")
+		until = s.now + s.between(2*time.Second, 4*time.Second)
+		m.leaseCutUntil, m.lateUntil = until, until
+		s.after(s.between(0, 1500*ms), func() { m.lossyUntil = until })
+	case 12:
+		s.count("cores away for a while")
+		s.setCores(m, nil)
+		s.after(s.between(50*ms, 800*ms), func() { s.setCores(m, m.cores) })
 	}
 	if s.hasFaults {
 		s.after(s.between(50*ms, 1500*ms), s.fault)
@@ -371,6 +406,7 @@ func simulate(t testing.TB, seed uint64) *simulation {
 	clear(s.cut)
 	for _, m := range s.machines {
 		m.pausedUntil, m.leaseCutUntil, m.dataCutUntil = 0, 0, 0
+		m.slowUntil, m.muteUntil, m.lossyUntil, m.lateUntil = 0, 0, 0, 0
 	}
 	s.run(faultsEnd + mostLate + recoverWithin)
 	s.checkOwners()
@@ -399,8 +435,8 @@ func TestSimulation(t *testing.T) {
 	t.Logf("%d events of %d seeds: %v", ran, seed-*simFirst, counts)
 	for _, what := range []string{"acknowledged", "reads", "reads by barrier", "verdicts", "claims", "hand-overs",
 		"doubtful and stored", "doubtful and not stored", "batches split", "groups settled", "bases", "tails removed",
-		"stale readings", "overtaken", "moved", "unknown", "journals upgraded", "newer cores", "forwarded", "lives that ended by verdict",
-		"readings elsewhere", "repeated keys", "lost lines", "unreached lines", "doubled batches", "late messages"} {
+		"stale readings", "overtaken", "moved", "unknown", "journals upgraded", "newer cores", "forwarded",
+		"lives that ended by verdict", "engines that were stopped", "appends of stopped engines", "readings elsewhere", "repeated keys", "lost lines", "unreached lines", "doubled batches", "late messages"} {
 		if counts[what] == 0 {
 			t.Errorf("there were no %s", what)
 		}

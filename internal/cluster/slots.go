@@ -166,9 +166,10 @@ func (s *Slots) Tick(now, leaseEnds time.Duration) {
 }
 
 // claimAndGive claims the slots that this node should have and whose owner is dead, and gives those
-// away that another one should have.
+// away that another one should have. A node that does not know the target does neither: it can't know
+// who may have slots.
 func (s *Slots) claimAndGive() {
-	if s.isEnded {
+	if s.isEnded || s.target.Generation == 0 {
 		return
 	}
 	for k := range s.slots {

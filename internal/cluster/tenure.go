@@ -23,7 +23,7 @@ const (
 func (p Phase) String() string { return [...]string{"opening", "open", "giving", "over"}[p] }
 
 // Tenure is one period in which a node owns a slot. Engines hold it as their store: once it is over,
-// every call ends with Moved. Its events, Append, Load, Barrier, are those of Slots: the same lock,
+// or its engines were closed, every call ends with Moved. Its events, Append, Load, Barrier, are those of Slots: the same lock,
 // and Slots.Perform.
 type Tenure struct {
 	slots *Slots
@@ -98,20 +98,23 @@ func (t *Tenure) Epoch() uint64 { return t.epoch }
 func (t *Tenure) Phase() Phase  { return t.phase }
 
 // MayAnswer reports whether an answer that changed nothing and was computed before now may be given.
-// leaseEnds is that of Member.LeaseEnds. If it returns false, the answer needs a Barrier. Nobody asks
-// after Slots.EnginesClosed, so no answer is given while another node gets the slot.
+// leaseEnds is that of Member.LeaseEnds. If it returns false, the answer needs a Barrier. After
+// Slots.EnginesClosed none may be given: another node gets the slot.
 func (t *Tenure) MayAnswer(now, leaseEnds time.Duration) bool {
 	if t.slots.config.ReadsLog {
 		return false
 	}
-	return t.phase != Over && !t.hasLostFence && now < leaseEnds
+	return !t.isShut() && !t.hasLostFence && now < leaseEnds
 }
+
+// isShut reports whether no engine of this tenure may do anything any more.
+func (t *Tenure) isShut() bool { return t.phase == Over || t.isClosed }
 
 // Append has an entry stored behind all that is queued for the slot. An engine has one append at a
 // time. The call ends with OK, Moved, Overtaken or Unknown.
 func (t *Tenure) Append(call uint64, e Entry, now time.Duration) {
 	t.slots.now = now
-	if t.phase == Over {
+	if t.isShut() {
 		t.slots.emitDone(call, Moved)
 		return
 	}
@@ -124,7 +127,7 @@ func (t *Tenure) Append(call uint64, e Entry, now time.Duration) {
 // else with Moved.
 func (t *Tenure) Barrier(call uint64, now time.Duration) {
 	t.slots.now = now
-	if t.phase == Over {
+	if t.isShut() {
 		t.slots.emitDone(call, Moved)
 		return
 	}
@@ -137,7 +140,7 @@ func (t *Tenure) Barrier(call uint64, now time.Duration) {
 // The call ends with OK, Moved, NewerCore or Damaged.
 func (t *Tenure) Load(call uint64, engine string, now time.Duration) {
 	t.slots.now = now
-	if t.phase == Over {
+	if t.isShut() {
 		t.slots.emitDone(call, Moved)
 		return
 	}
