@@ -16,9 +16,9 @@ func SlotOf(engine string, slots int) int {
 	return int(mix(h.Sum64()) % uint64(slots))
 }
 
-// Assign says which member should have each slot: the one with the highest weight for the slot, among
-// those that have room. Members that are dead or draining, lack the core of the target, or do not
-// read the format get none. A member gets at most an eighth more than its share.
+// Assign says which member should have each slot: the one with the highest weight for the slot,
+// among those that have room. Members that are dead or draining, lack the core of the target, or do
+// not read the format get none. A member gets at most an eighth more than its share.
 //
 // The result depends on the members alone, not on their order, so that all nodes come to the same
 // one. If a member comes or goes, few slots change their member beside those that it has. The
@@ -49,8 +49,8 @@ func Assign(slots int, members []MemberRecord, target Target) []NodeID {
 			choices = append(choices, choice{slot, node, weight(slot, node)})
 		}
 	}
-	// The heaviest choices come first, over all slots. So a slot that loses its first choice for want of
-	// room is one that had the least weight there.
+	// The heaviest choices come first, over all slots. So a slot that loses its first choice for
+	// want of room is one that had the least weight there.
 	slices.SortFunc(choices, func(a, b choice) int {
 		return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(a.slot, b.slot), cmp.Compare(a.node, b.node))
 	})

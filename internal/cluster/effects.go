@@ -1,22 +1,23 @@
 package cluster
 
-// Effects carries out what the machines of a stream's slots ask for. Perform calls its methods after
-// a step, in the order in which the step asked. A method must not call an event of the same machine:
-// what it learns at once, it hands over after Perform has returned.
+// Effects carries out what the machines of a stream's slots ask for. Perform calls its methods
+// after a step, in the order in which the step asked. A method must not call an event of the same
+// machine: what it learns at once, it hands over after Perform has returned.
 type Effects interface {
 	// WriteOwner writes the owner record of a slot, on the condition that the newest one has the
-	// sequence expected; 0 if there must be none. The answer goes to Slots.OwnerWritten with r.Nonce.
+	// sequence expected; 0 if there must be none. The answer goes to Slots.OwnerWritten with
+	// r.Nonce.
 	WriteOwner(slot int, expected uint64, r OwnerRecord)
 	// ReadOwner reads the owner record of a slot, from any replica. What is found goes to
 	// Slots.OwnerSeen.
 	ReadOwner(slot int)
-	// SendBatch sends a batch. The answer goes to Slots.BatchAnswered with its number. b is not changed
-	// afterwards, and may be sent again.
+	// SendBatch sends a batch. The answer goes to Slots.BatchAnswered with its number. b is not
+	// changed afterwards, and may be sent again.
 	SendBatch(b *Batch)
 	// ReadTail reads all messages on a slot's subject, from any replica; the result goes to
-	// Slots.TailRead. ReadEngine reads an engine's subject from where the newest base says, if there is
-	// a base; the result goes to Slots.EngineRead. Both are told the call. The newest base is the one
-	// with the highest sequence, and the first one of these.
+	// Slots.TailRead. ReadEngine reads an engine's subject from where the newest base says, if
+	// there is a base; the result goes to Slots.EngineRead. Both are told the call. The newest base
+	// is the one with the highest sequence, and the first one of these.
 	ReadTail(slot int, call uint64)
 	ReadEngine(slot int, call uint64, engine string)
 	// RemoveTail removes the messages of a slot's subject up to a sequence. TrimEngine removes the
@@ -25,17 +26,17 @@ type Effects interface {
 	TrimEngine(engine string, before uint64)
 	// TenureBegan says that engines of the slot may be opened.
 	TenureBegan(t *Tenure)
-	// CloseEngines asks for the end of the slot's engines: no new lines, and Slots.EnginesClosed once
-	// nothing runs. StopEngines says that time is up: what still runs is fenced.
+	// CloseEngines asks for the end of the slot's engines: no new lines, and Slots.EnginesClosed
+	// once nothing runs. StopEngines says that time is up: what still runs is fenced.
 	CloseEngines(t *Tenure)
 	StopEngines(t *Tenure)
-	// TenureEnded says that the slot is not this node's any more. Its engines end, with nothing stored
-	// beyond what Done has said or will say.
+	// TenureEnded says that the slot is not this node's any more. Its engines end, with nothing
+	// stored beyond what Done has said or will say.
 	TenureEnded(t *Tenure)
 	// Done says how a call of a tenure ended.
 	Done(call uint64, r Result)
-	// RunLine says that a line that arrived runs in a tenure. RefuseLine says that nothing of it ran:
-	// the line belongs to another node, of which Slots.Route knows as much as is known here.
+	// RunLine says that a line that arrived runs in a tenure. RefuseLine says that nothing of it
+	// ran: the line belongs to another node, of which Slots.Route knows as much as is known here.
 	RunLine(t *Tenure, line uint64)
 	RefuseLine(line uint64)
 	// RouteChanged says that Slots.Route has another answer for a slot.
@@ -110,8 +111,8 @@ func (s *Slots) emitDone(call uint64, o Outcome) {
 	s.emit(effect{kind: done, call: call, result: Result{Outcome: o}})
 }
 
-// Perform carries out the effects of the steps since it was last called, and sends what can be sent,
-// until nothing is left to do.
+// Perform carries out the effects of the steps since it was last called, and sends what can be
+// sent, until nothing is left to do.
 func (s *Slots) Perform(to Effects) {
 	for s.gather(); len(s.effects) > 0; s.gather() {
 		list := s.effects

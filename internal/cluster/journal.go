@@ -10,18 +10,19 @@ import (
 type Journal struct {
 	// Base is the newest base. Base.IsBase is false if there is none.
 	Base Entry
-	// Groups are those after the base, in order and without gaps. Sequence is that of the last record.
+	// Groups are those after the base, in order and without gaps. Sequence is that of the last
+	// record.
 	Groups   []Entry
 	Sequence uint64
-	// Generation is that of the newest core that the journal names, Epoch that of the last tenure that
-	// wrote it.
+	// Generation is that of the newest core that the journal names, Epoch that of the last tenure
+	// that wrote it.
 	Generation, Epoch uint64
 }
 
-// assemble puts a journal together from what an engine's subject has, and from the engine's groups in
-// the slot's tail. A group may be in both, or twice in one: a message may have come to the log twice,
-// and a settled group is removed from the tail later. It returns false if a group is missing, or if
-// two do not fit together.
+// assemble puts a journal together from what an engine's subject has, and from the engine's groups
+// in the slot's tail. A group may be in both, or twice in one: a message may have come to the log
+// twice, and a settled group is removed from the tail later. It returns false if a group is
+// missing, or if two do not fit together.
 func assemble(subject []StoredEngine, tail []Entry) (j Journal, ok bool) {
 	for k := range subject {
 		for _, e := range subject[k].Entries {
@@ -99,13 +100,14 @@ type Reading struct {
 // NewReading returns a reading that has to begin with the slot's tail.
 func NewReading(engine string) *Reading { return &Reading{engine: engine} }
 
-// TailRead takes in the slot's tail, from a replica that was as far as seen. The subject is read next.
+// TailRead takes in the slot's tail, from a replica that was as far as seen. The subject is read
+// next.
 func (r *Reading) TailRead(tail []StoredTail, seen uint64) {
 	r.tail, r.seen = slices.Clone(entriesOf(tail, r.engine)), seen
 }
 
-// EngineRead takes in the engine's subject, from a replica that was as far as seen. It returns false
-// if that replica was behind the one of the tail: then the subject has to be read again.
+// EngineRead takes in the engine's subject, from a replica that was as far as seen. It returns
+// false if that replica was behind the one of the tail: then the subject has to be read again.
 func (r *Reading) EngineRead(subject []StoredEngine, seen uint64) (result Result, ok bool) {
 	if seen < r.seen {
 		return Result{}, false

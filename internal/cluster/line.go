@@ -6,8 +6,8 @@ import "time"
 type LineEffects interface {
 	// RunHere hands the line to this node's own Slots.Arrive, with the epoch that is known.
 	RunHere(epoch uint64)
-	// Forward sends the line to the node that owns the slot, over HTTP or, if overLog is set, over the
-	// servers of the log. attempt counts the sendings from 1.
+	// Forward sends the line to the node that owns the slot, over HTTP or, if overLog is set, over
+	// the servers of the log. attempt counts the sendings from 1.
 	Forward(to NodeID, epoch uint64, attempt int, overLog bool)
 	// End says that the line has ended. It is the last effect.
 	End(o LineOutcome)
@@ -46,12 +46,12 @@ type Line struct {
 	epoch uint64
 
 	attempt int
-	// isOut says that the present attempt has no answer yet. mayHaveRun says that an attempt was sent,
-	// and that nobody said what became of it.
+	// isOut says that the present attempt has no answer yet. mayHaveRun says that an attempt was
+	// sent, and that nobody said what became of it.
 	isOut, mayHaveRun bool
 	overLog           bool
-	// triedEpoch is that of the last attempt. retryAt is when the line is sent again though the epoch is
-	// the same.
+	// triedEpoch is that of the last attempt. retryAt is when the line is sent again though the
+	// epoch is the same.
 	triedEpoch uint64
 	retryAt    time.Duration
 	isEnded    bool
@@ -77,14 +77,14 @@ const (
 	endLine
 )
 
-// NewLine returns a line that came to the node self. hasKey says that the line has a key, isRead that
-// it changes nothing. retry is the wait before it is sent to the same owner again.
+// NewLine returns a line that came to the node self. hasKey says that the line has a key, isRead
+// that it changes nothing. retry is the wait before it is sent to the same owner again.
 func NewLine(self NodeID, hasKey, isRead bool, deadline, retry time.Duration) *Line {
 	return &Line{self: self, mayRepeat: hasKey || isRead, isRead: isRead, deadline: deadline, retry: retry}
 }
 
-// Routed says who owns the slot, as far as this node knows. It is called at first, and whenever that
-// changes.
+// Routed says who owns the slot, as far as this node knows. It is called at first, and whenever
+// that changes.
 func (l *Line) Routed(node NodeID, epoch uint64, now time.Duration) {
 	l.node, l.epoch = node, epoch
 	l.sendIfPossible(now)

@@ -17,10 +17,11 @@ type MemberEffects interface {
 	ReadMember(node NodeID)
 	// Reconnect makes the connection anew: several renewals in a row got no answer.
 	Reconnect()
-	// MembersChanged says that a member has come, has another record in more than its renewal, or is
-	// dead.
+	// MembersChanged says that a member has come, has another record in more than its renewal, or
+	// is dead.
 	MembersChanged()
-	// Ended says that this node was declared dead. It goes on under another NodeID, with new machines.
+	// Ended says that this node was declared dead. It goes on under another NodeID, with new
+	// machines.
 	Ended()
 }
 
@@ -29,7 +30,8 @@ type MemberEffects interface {
 type Member struct {
 	config *Config
 	self   MemberRecord
-	// sequence is that of the newest record of this node that is known to be stored; 0 before the first.
+	// sequence is that of the newest record of this node that is known to be stored; 0 before the
+	// first.
 	sequence uint64
 	isEnded  bool
 
@@ -73,8 +75,8 @@ func NewMember(c *Config, self MemberRecord) *Member {
 		calls: map[uint64]memberCall{}}
 }
 
-// HoldsLease reports whether the lease holds at a moment. No other node has one of this node's slots
-// then, unless this node gave it away.
+// HoldsLease reports whether the lease holds at a moment. No other node has one of this node's
+// slots then, unless this node gave it away.
 func (m *Member) HoldsLease(now time.Duration) bool { return !m.isEnded && now < m.leaseEnds }
 
 // LeaseEnds returns when the lease ends, as far as renewals are confirmed.
@@ -220,8 +222,8 @@ func (m *Member) Seen(r MemberRecord, sequence uint64, now time.Duration) {
 	}
 }
 
-// judge declares members dead whose records stand still. It does so only if this node's own renewals
-// went through all that time: else it may be this node that is cut off.
+// judge declares members dead whose records stand still. It does so only if this node's own
+// renewals went through all that time: else it may be this node that is cut off.
 func (m *Member) judge(now time.Duration) {
 	if !m.HoldsLease(now) || now-m.heldSince < m.config.StandStill {
 		return
@@ -268,7 +270,8 @@ func (m *Member) announce(now time.Duration) {
 	}
 }
 
-// Leave declares this node dead, once it has given all its slots away. So nobody waits for its lease.
+// Leave declares this node dead, once it has given all its slots away. So nobody waits for its
+// lease.
 func (m *Member) Leave() {
 	if m.isEnded {
 		return

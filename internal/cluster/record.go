@@ -2,12 +2,12 @@ package cluster
 
 import "time"
 
-// NodeID names one life of a node. It is random. A node that was declared dead goes on under another
-// NodeID. 0 is no node.
+// NodeID names one life of a node. It is random. A node that was declared dead goes on under
+// another NodeID. 0 is no node.
 type NodeID uint64
 
-// MemberRecord is what the log has of one life of a node. Only that node renews it, and any node may
-// declare it dead.
+// MemberRecord is what the log has of one life of a node. Only that node renews it, and any node
+// may declare it dead.
 type MemberRecord struct {
 	Node    NodeID
 	Address string // where other nodes reach it
@@ -17,8 +17,8 @@ type MemberRecord struct {
 	IsDead bool
 	// IsDraining says that the node gives its slots away and takes none.
 	IsDraining bool
-	// Cores are the hashes of the cores that it has. Format is the newest format of journals that it
-	// reads.
+	// Cores are the hashes of the cores that it has. Format is the newest format of journals that
+	// it reads.
 	Cores  []string
 	Format int
 }
@@ -30,14 +30,14 @@ type OwnerRecord struct {
 	Address string
 	// Epoch grows by one with each new owner. It stays if an owner only moves its fence.
 	Epoch uint64
-	// By is the node that wrote the record, and Nonce tells its writes apart. They show a node whether
-	// a write that was not answered is stored.
+	// By is the node that wrote the record, and Nonce tells its writes apart. They show a node
+	// whether a write that was not answered is stored.
 	By    NodeID
 	Nonce uint64
 }
 
-// Target is the core that the journals of the cluster are to run on, and the format in which they are
-// written. A new target has a higher generation, also if it goes back to a former core.
+// Target is the core that the journals of the cluster are to run on, and the format in which they
+// are written. A new target has a higher generation, also if it goes back to a former core.
 type Target struct {
 	Generation uint64
 	Core       string
@@ -50,10 +50,11 @@ type Answer uint8
 const (
 	// Stored: the log has it.
 	Stored Answer = iota
-	// Refused: a condition does not hold. Nothing is stored, and the same write can never be stored.
+	// Refused: a condition does not hold. Nothing is stored, and the same write can never be
+	// stored.
 	Refused
-	// Unavailable: the log can't store anything now. Nothing is known of copies of the write that are
-	// under way.
+	// Unavailable: the log can't store anything now. Nothing is known of copies of the write that
+	// are under way.
 	Unavailable
 )
 
@@ -100,16 +101,16 @@ type TailMessage struct {
 type EngineMessage struct {
 	Engine  string
 	Entries []Entry
-	// From is, for a base, the sequence of the first message on the subject that has a group after the
-	// base. It is 0 if no message before the base has one. A journal is read from there on.
+	// From is, for a base, the sequence of the first message on the subject that has a group after
+	// the base. It is 0 if no message before the base has one. A journal is read from there on.
 	From uint64
 }
 
 // Part is what a batch has for one slot.
 type Part struct {
 	Slot int
-	// Fence is the sequence that the slot's owner record has to have. A batch in which 0 stands here
-	// has no condition; this package sends none.
+	// Fence is the sequence that the slot's owner record has to have. A batch in which 0 stands
+	// here has no condition; this package sends none.
 	Fence uint64
 	// Engines are stored first, then Tail, each with the next sequence.
 	Engines []EngineMessage
@@ -148,9 +149,9 @@ type Config struct {
 	StandStill time.Duration
 	// AnswerWithin is how long the log may take for a batch before its outcome counts as unknown.
 	AnswerWithin time.Duration
-	// RetryAfter is the wait before something is sent again that was not stored, or a reading that did
-	// not count is repeated. AskAfter is the wait for the answer to a reading or to the write of an
-	// owner record.
+	// RetryAfter is the wait before something is sent again that was not stored, or a reading that
+	// did not count is repeated. AskAfter is the wait for the answer to a reading or to the write
+	// of an owner record.
 	RetryAfter, AskAfter time.Duration
 	// QuietWithin is how long a slot that is given away waits for running actions.
 	QuietWithin time.Duration
@@ -158,12 +159,16 @@ type Config struct {
 	MaxGiving int
 	// MaxMessages is how many messages a batch may have.
 	MaxMessages int
+	// MaxBytes is how many bytes of data a message has, unless one entry alone has more.
+	MaxBytes int
 	// MaxBatches is how many batches are in flight for a stream.
 	MaxBatches int
-	// SettleGroups is how many groups a tail may have before they are settled. SettleAfter is the age
-	// of a group at which it is settled in any case.
+	// SettleGroups is how many groups a tail may have before they are settled. SettleAfter is the
+	// age of a group at which it is settled in any case.
 	SettleGroups int
 	SettleAfter  time.Duration
+	// SettleBytes is how many bytes of data a tail may have before it is settled.
+	SettleBytes int
 	// KeepsHistory says that what was before the newest base stays in the log.
 	KeepsHistory bool
 	// ReadsLog says that an answer which changed nothing always takes a barrier.
@@ -175,5 +180,5 @@ func DefaultConfig() Config {
 	const ms = time.Millisecond
 	return Config{RenewEvery: 250 * ms, Lease: time.Second, StandStill: 1100 * ms, AnswerWithin: 2 * time.Second,
 		RetryAfter: 20 * ms, AskAfter: 250 * ms, QuietWithin: 500 * ms, MaxGiving: 16, MaxMessages: 1000, MaxBatches: 2,
-		SettleGroups: 512, SettleAfter: 5 * time.Second, KeepsHistory: true}
+		MaxBytes: 512 << 10, SettleGroups: 512, SettleAfter: 5 * time.Second, SettleBytes: 4 << 20, KeepsHistory: true}
 }

@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// How the groups of a stream's slots get into the log: what waits is gathered without a timer, and what
-// comes while batches are in flight goes with the next one.
+// How the groups of a stream's slots get into the log: what waits is gathered without a timer, and
+// what comes while batches are in flight goes with the next one.
 
 // flight is a batch that is not answered.
 type flight struct {
 	batch   *Batch
 	tenures []*Tenure // of the parts
-	// resendAt is when the batch is sent again that the log could not store; 0 if it is not to be. The
-	// outcome counts as unknown at unknownAt.
+	// resendAt is when the batch is sent again that the log could not store; 0 if it is not to be.
+	// The outcome counts as unknown at unknownAt.
 	resendAt, unknownAt time.Duration
 }
 
@@ -93,6 +93,7 @@ func (t *Tenure) nextPart(room int) (Part, bool) {
 	sent := &sentPart{barriers: t.barriers}
 	t.barriers = nil
 	n := 0
+	bytes := 0
 	engines := map[string]bool{}
 	for _, p := range t.queue {
 		if p.entry.IsBase {
@@ -102,6 +103,10 @@ func (t *Tenure) nextPart(room int) (Part, bool) {
 			room--
 			part.Engines = append(part.Engines, t.baseMessage(p.entry))
 		} else {
+			bytes += len(p.entry.Data)
+			if len(part.Tail.Entries) > 0 && bytes > s.config.MaxBytes {
+				break
+			}
 			// The copies of one message have to fit into one batch when they are settled.
 			if len(engines) == s.config.MaxMessages-1 && !engines[p.entry.Engine] {
 				break
@@ -134,8 +139,8 @@ func (s *Slots) BatchAnswered(number uint64, a Answer, last uint64, now time.Dur
 	}
 	f := s.inFlight[k]
 	if a == Unavailable {
-		// A copy of the batch may still be on its way. So this is no answer for the engines: the same
-		// batch is sent again, and a reader skips what is stored twice.
+		// A copy of the batch may still be on its way. So this is no answer for the engines: the
+		// same batch is sent again, and a reader skips what is stored twice.
 		f.resendAt = now + s.config.RetryAfter
 		return
 	}
@@ -151,8 +156,8 @@ func (s *Slots) BatchAnswered(number uint64, a Answer, last uint64, now time.Dur
 			t.partStored(first - 1)
 		}
 	case len(f.tenures) > 1:
-		// The fence of one slot has moved, and the answer does not say which. Nothing is stored, and
-		// this batch can never be stored: each part goes out by itself.
+		// The fence of one slot has moved, and the answer does not say which. Nothing is stored,
+		// and this batch can never be stored: each part goes out by itself.
 		for k, t := range f.tenures {
 			s.send(&flight{batch: &Batch{Parts: f.batch.Parts[k : k+1 : k+1]}, tenures: []*Tenure{t}})
 		}
@@ -161,8 +166,8 @@ func (s *Slots) BatchAnswered(number uint64, a Answer, last uint64, now time.Dur
 	}
 }
 
-// tickFlights sends again what the log could not store, and has those wait no longer whose batch was
-// not answered.
+// tickFlights sends again what the log could not store, and has those wait no longer whose batch
+// was not answered.
 func (s *Slots) tickFlights() {
 	var late []*flight
 	s.inFlight = slices.DeleteFunc(s.inFlight, func(f *flight) bool {
@@ -197,8 +202,9 @@ func (t *Tenure) partStored(sequence uint64) {
 	t.finishSent(OK)
 }
 
-// partRefused notes that what was sent is not stored, because another owner record is there. If this
-// node has not seen that record yet, what was sent goes back to the queue, and ends when it is seen.
+// partRefused notes that what was sent is not stored, because another owner record is there. If
+// this node has not seen that record yet, what was sent goes back to the queue, and ends when it is
+// seen.
 func (t *Tenure) partRefused() {
 	if t.phase == Over {
 		t.finishSent(Moved)
@@ -209,8 +215,8 @@ func (t *Tenure) partRefused() {
 	t.readOwner()
 }
 
-// requeueSent puts what was sent, and is known not to be stored, in front of the queue again. An entry
-// whose engine waits for a load meanwhile ends instead: the load must not miss it.
+// requeueSent puts what was sent, and is known not to be stored, in front of the queue again. An
+// entry whose engine waits for a load meanwhile ends instead: the load must not miss it.
 func (t *Tenure) requeueSent() {
 	kept := t.sent.pending[:0]
 	for _, p := range t.sent.pending {
@@ -262,8 +268,8 @@ func (t *Tenure) fenceMoved(sequence uint64) {
 	t.readTail()
 }
 
-// endDoubt decides whether what was sent is stored: the batch is atomic, so its message on the slot's
-// subject tells.
+// endDoubt decides whether what was sent is stored: the batch is atomic, so its message on the
+// slot's subject tells.
 func (t *Tenure) endDoubt(tail []StoredTail) {
 	k := slices.IndexFunc(tail, func(m StoredTail) bool { return m.ID == t.sent.part.Tail.ID })
 	if k < 0 {

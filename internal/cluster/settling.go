@@ -2,44 +2,70 @@ package cluster
 
 import "slices"
 
-// How a slot's tail gets to the subjects of its engines. The package's comment says why that is safe.
+// How a slot's tail gets to the subjects of its engines. The package's comment says why that is
+// safe.
 
 // isSettlingDue reports whether the tail is long enough, or old enough, to be settled.
 func (t *Tenure) isSettlingDue() bool {
-	return t.groups > 0 && (t.groups >= t.slots.config.SettleGroups || t.slots.now >= t.settleAt)
+	c := t.slots.config
+	return t.groups > 0 && (t.groups >= c.SettleGroups || t.bytes >= c.SettleBytes || t.slots.now >= t.settleAt)
 }
 
-// settle adds the copies of the oldest messages of the tail to a part, as many messages as have room
-// copies at most. It copies in the order of the tail, so that an engine that is idle keeps nothing in
-// it.
+// settle adds the copies of the oldest messages of the tail to a part, as many messages as have
+// room copies at most. It copies in the order of the tail, so that an engine that is idle keeps
+// nothing in it.
 func (t *Tenure) settle(part *Part, room int) {
-	index := map[string]int{}
-	var copies []EngineMessage
+	c := copies{index: map[string]int{}}
 	for k := range t.tail {
 		m := &t.tail[k]
-		added := 0
-		seen := map[string]bool{}
-		for _, e := range m.Entries {
-			if _, ok := index[e.Engine]; !ok && !seen[e.Engine] {
-				seen[e.Engine] = true
-				added++
-			}
-		}
-		if len(copies)+added > room {
+		if !c.hasRoom(m.Entries, room, t.slots.config.MaxBytes) {
 			break
 		}
-		for _, e := range m.Entries {
-			at, ok := index[e.Engine]
-			if !ok {
-				at = len(copies)
-				index[e.Engine] = at
-				copies = append(copies, EngineMessage{Engine: e.Engine})
-			}
-			copies[at].Entries = append(copies[at].Entries, e)
-		}
+		c.add(m.Entries)
 		part.Tail.Settled = m.Sequence
 	}
-	part.Engines = append(part.Engines, copies...)
+	part.Engines = append(part.Engines, c.messages...)
+}
+
+// copies are the messages that settle a part of a tail, one for each engine. index and bytes have
+// their places and sizes.
+type copies struct {
+	messages []EngineMessage
+	index    map[string]int
+	bytes    []int
+}
+
+// hasRoom reports whether the entries of one more message of the tail make no more than room
+// messages, and none of more than most bytes. A message that is its engine's first may have more.
+func (c *copies) hasRoom(entries []Entry, room, most int) bool {
+	bytes := map[string]int{}
+	for k := range entries {
+		bytes[entries[k].Engine] += len(entries[k].Data)
+	}
+	n := len(c.messages)
+	for engine, more := range bytes {
+		if at, ok := c.index[engine]; !ok {
+			n++
+		} else if c.bytes[at]+more > most {
+			return false
+		}
+	}
+	return n <= room
+}
+
+// add adds the entries of a message of the tail.
+func (c *copies) add(entries []Entry) {
+	for _, e := range entries {
+		at, ok := c.index[e.Engine]
+		if !ok {
+			at = len(c.messages)
+			c.index[e.Engine] = at
+			c.messages = append(c.messages, EngineMessage{Engine: e.Engine})
+			c.bytes = append(c.bytes, 0)
+		}
+		c.messages[at].Entries = append(c.messages[at].Entries, e)
+		c.bytes[at] += len(e.Data)
+	}
 }
 
 // extendTail takes in a message of the slot's subject that is stored now.
@@ -54,8 +80,8 @@ func (t *Tenure) takeTail(tail []StoredTail) {
 	t.noteSettled(settledBy(tail))
 }
 
-// noteSettled drops from the tail what is on the engines' subjects, and has it removed from the log. It
-// is called only with what a stored message says.
+// noteSettled drops from the tail what is on the engines' subjects, and has it removed from the
+// log. It is called only with what a stored message says.
 func (t *Tenure) noteSettled(through uint64) {
 	s := t.slots
 	t.settled = max(t.settled, through)
@@ -66,9 +92,12 @@ func (t *Tenure) noteSettled(through uint64) {
 		s.emit(effect{kind: removeTail, slot: t.slot.number, sequence: t.settled})
 	}
 	had := t.groups
-	t.groups = 0
+	t.groups, t.bytes = 0, 0
 	for k := range t.tail {
 		t.groups += len(t.tail[k].Entries)
+		for _, e := range t.tail[k].Entries {
+			t.bytes += len(e.Data)
+		}
 	}
 	if had == 0 || through > 0 {
 		t.settleAt = s.now + s.config.SettleAfter
@@ -78,8 +107,8 @@ func (t *Tenure) noteSettled(through uint64) {
 // engineCopy is a message on an engine's subject that has groups up to end.
 type engineCopy struct{ sequence, end uint64 }
 
-// baseMessage returns the message for a base. Groups after the base may have been settled before the
-// base is stored: it names the first message that has one.
+// baseMessage returns the message for a base. Groups after the base may have been settled before
+// the base is stored: it names the first message that has one.
 func (t *Tenure) baseMessage(base Entry) EngineMessage {
 	m := EngineMessage{Engine: base.Engine, Entries: []Entry{base}}
 	for _, c := range t.copies[base.Engine] {
@@ -91,8 +120,8 @@ func (t *Tenure) baseMessage(base Entry) EngineMessage {
 	return m
 }
 
-// noteCopies notes where the messages of a stored part are on the engines' subjects, and has removed
-// what a new base makes history, unless history is kept.
+// noteCopies notes where the messages of a stored part are on the engines' subjects, and has
+// removed what a new base makes history, unless history is kept.
 func (t *Tenure) noteCopies(part *Part, tail uint64) {
 	sequence := tail - uint64(len(part.Engines))
 	for k := range part.Engines {

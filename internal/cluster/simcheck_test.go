@@ -15,7 +15,6 @@ type truth struct {
 	told uint64
 	// withoutEffect are requests that were said to have had no effect.
 	withoutEffect []uint64
-	acknowledged  []uint64 // ids of writes, by told sequences
 }
 
 // batchStored checks a batch that the log has just stored.

@@ -10,8 +10,8 @@ import (
 	"hypertoken/internal/cluster"
 )
 
-// engine is an engine in one tenure, as internal/engine is towards its store: it loads its journal, has
-// one append at a time, and loads again if the store takes too long.
+// engine is an engine in one tenure, as internal/engine is towards its store: it loads its journal,
+// has one append at a time, and loads again if the store takes too long.
 type engine struct {
 	node   *node
 	tenure *cluster.Tenure
@@ -33,7 +33,8 @@ type engine struct {
 	isBase      bool // a base is with the store
 	answers     int  // answers that are about to be given
 	isClosed    bool
-	// isRunning says that the group still runs. isFenced says that the engine was stopped meanwhile.
+	// isRunning says that the group still runs. isFenced says that the engine was stopped
+	// meanwhile.
 	isRunning, isFenced bool
 }
 
@@ -135,8 +136,8 @@ func (e *engine) load() {
 	e.tenure.Load(n.newCall(func(r cluster.Result) { e.loaded(r, least) }), e.name, n.clock())
 }
 
-// loaded takes in the journal. It has to have what was stored when the load was called, if the slot was
-// still this tenure's.
+// loaded takes in the journal. It has to have what was stored when the load was called, if the slot
+// was still this tenure's.
 func (e *engine) loaded(r cluster.Result, least int) {
 	n := e.node
 	switch r.Outcome {
@@ -408,8 +409,8 @@ func (n *node) closeWhenQuiet(t *cluster.Tenure) {
 	n.slots.EnginesClosed(t, n.clock())
 }
 
-// isBusy reports whether an engine of a slot has something under way. What has not begun to run is sent
-// back.
+// isBusy reports whether an engine of a slot has something under way. What has not begun to run is
+// sent back.
 func (n *node) isBusy(t *cluster.Tenure) (busy bool) {
 	n.eachOf(t, func(e *engine) {
 		e.refuse()
@@ -442,7 +443,8 @@ func (e *engine) stop() {
 	}
 }
 
-// TenureEnded ends the engines of a slot. An engine may be slow to hear of it, and goes on until then.
+// TenureEnded ends the engines of a slot. An engine may be slow to hear of it, and goes on until
+// then.
 func (n *node) TenureEnded(t *cluster.Tenure) {
 	engines := n.engines[t]
 	for _, name := range slices.Sorted(maps.Keys(engines)) {

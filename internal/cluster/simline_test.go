@@ -148,8 +148,8 @@ func (l *line) End(o cluster.LineOutcome) {
 	l.end(o, l.answer)
 }
 
-// client sends one request after the other, to any node. It repeats those that have a key until they
-// are answered.
+// client sends one request after the other, to any node. It repeats those that have a key until
+// they are answered.
 type client struct {
 	s       *simulation
 	present *request
@@ -236,7 +236,7 @@ func (c *client) told(r *request, o cluster.LineOutcome, w answer) {
 	s := c.s
 	c.present = nil
 	s.inspectTold(r, o, w)
-	if o == cluster.Answered && !r.isRead && s.oneIn(3) {
+	if o == cluster.Answered && !r.isRead && s.oneIn(s.readAfter) {
 		s.readEverywhere(r.engine)
 	}
 	if o != cluster.Answered && r.key != 0 {

@@ -40,8 +40,8 @@ func newNode(s *simulation, m *machine, id cluster.NodeID) *node {
 
 func (n *node) clock() time.Duration { return n.s.clock(n.machine) }
 
-// on has an event happen at the node: now, or when its machine goes on. It never happens if the node is
-// gone.
+// on has an event happen at the node: now, or when its machine goes on. It never happens if the
+// node is gone.
 func (n *node) on(f func()) {
 	switch {
 	case n.isGone:
@@ -85,9 +85,9 @@ func (n *node) tick() {
 // isIdle reports whether the node has no slots.
 func (n *node) isIdle() bool { return n.slots.Owned() == 0 }
 
-// ask sends a request to the log, over one of the two connections. apply is what the log does with it;
-// it returns what the node does with the answer. The request comes to the log up to copies times, and
-// is applied each time.
+// ask sends a request to the log, over one of the two connections. apply is what the log does with
+// it; it returns what the node does with the answer. The request comes to the log up to copies
+// times, and is applied each time.
 func (n *node) ask(cutUntil *time.Duration, copies int, apply func() func()) {
 	s := n.s
 	for range copies {
@@ -134,8 +134,8 @@ func (s *simulation) copies() int {
 	return 1
 }
 
-// watch delivers an update over the data connection. Nothing of a watch is lost, but it may come late
-// and twice.
+// watch delivers an update over the data connection. Nothing of a watch is lost, but it may come
+// late and twice.
 func (n *node) watch(f func()) { n.deliver(&n.machine.dataCutUntil, f) }
 
 func (n *node) deliver(cutUntil *time.Duration, f func()) {

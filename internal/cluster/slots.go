@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Slots has the slots of one stream on one node. See the package's comment for how it is driven. Its
-// events are methods: Tick, MembersSeen, TargetSeen, CoresHeld, OwnerSeen, OwnerWritten, TailRead,
-// EngineRead, BatchAnswered, EnginesClosed, Arrive, End, and those of a Tenure.
+// Slots has the slots of one stream on one node. See the package's comment for how it is driven.
+// Its events are methods: Tick, MembersSeen, TargetSeen, CoresHeld, OwnerSeen, OwnerWritten,
+// TailRead, EngineRead, BatchAnswered, EnginesClosed, Arrive, End, and those of a Tenure.
 type Slots struct {
 	config  *Config
 	node    NodeID
@@ -86,8 +86,8 @@ func NewSlots(c *Config, node NodeID, address string, slots int) *Slots {
 	return s
 }
 
-// Route returns the node that owns a slot, as far as this node knows, with its address and the epoch.
-// The node is 0 if no owner is known.
+// Route returns the node that owns a slot, as far as this node knows, with its address and the
+// epoch. The node is 0 if no owner is known.
 func (s *Slots) Route(slot int) (node NodeID, address string, epoch uint64) {
 	r := &s.slots[slot].record
 	return r.Node, r.Address, r.Epoch
@@ -166,8 +166,8 @@ func (s *Slots) Tick(now, leaseEnds time.Duration) {
 }
 
 // claimAndGive claims the slots that this node should have and whose owner is dead, and gives those
-// away that another one should have. A node that does not know the target does neither: it can't know
-// who may have slots.
+// away that another one should have. A node that does not know the target does neither: it can't
+// know who may have slots.
 func (s *Slots) claimAndGive() {
 	if s.isEnded || s.target.Generation == 0 {
 		return
@@ -205,8 +205,8 @@ func (s *Slots) writeOwner(sl *slot, p purpose, r OwnerRecord) {
 	s.sendWrite(sl)
 }
 
-// sendWrite sends the write of an owner record once more. All sendings name the same sequence, so at
-// most one of them is stored.
+// sendWrite sends the write of an owner record once more. All sendings name the same sequence, so
+// at most one of them is stored.
 func (s *Slots) sendWrite(sl *slot) {
 	w := &sl.write
 	s.nonce++
@@ -216,8 +216,8 @@ func (s *Slots) sendWrite(sl *slot) {
 	s.emit(effect{kind: writeOwner, slot: sl.number, sequence: w.expected, record: w.record})
 }
 
-// OwnerWritten takes in the answer to the write of an owner record with a nonce. sequence is that of
-// the record if it is stored.
+// OwnerWritten takes in the answer to the write of an owner record with a nonce. sequence is that
+// of the record if it is stored.
 func (s *Slots) OwnerWritten(slot int, nonce uint64, a Answer, sequence uint64, now time.Duration) {
 	s.now = now
 	sl := &s.slots[slot]
@@ -258,8 +258,8 @@ func (s *Slots) OwnerSeen(slot int, r OwnerRecord, sequence uint64, now time.Dur
 	case isOurs && w.purpose == claim:
 		s.begin(sl)
 	default:
-		// The slot was given away, or another node has it after a verdict. In both cases the record may
-		// also name this node again.
+		// The slot was given away, or another node has it after a verdict. In both cases the record
+		// may also name this node again.
 		if sl.tenure != nil {
 			sl.tenure.end()
 		}
@@ -300,8 +300,8 @@ func (s *Slots) End(now time.Duration) {
 }
 
 // Arrive says that a line came to this node, from a client or from another node, for which it is in
-// a slot with an epoch. It runs here, or is refused, as soon as this node knows of that epoch. If the
-// deadline passes first, it is refused.
+// a slot with an epoch. It runs here, or is refused, as soon as this node knows of that epoch. If
+// the deadline passes first, it is refused.
 func (s *Slots) Arrive(slot int, line, epoch uint64, deadline, now time.Duration) {
 	s.now = now
 	if s.isEnded {
@@ -313,8 +313,8 @@ func (s *Slots) Arrive(slot int, line, epoch uint64, deadline, now time.Duration
 	s.settleArrivals(sl)
 }
 
-// settleArrivals runs or refuses the lines of which that can be said now. A slot that is being claimed
-// or given away has its lines wait until that is decided.
+// settleArrivals runs or refuses the lines of which that can be said now. A slot that is being
+// claimed or given away has its lines wait until that is decided.
 func (s *Slots) settleArrivals(sl *slot) {
 	kept := sl.arrivals[:0]
 	for _, a := range sl.arrivals {

@@ -22,9 +22,9 @@ const (
 // String returns the phase in lower case.
 func (p Phase) String() string { return [...]string{"opening", "open", "giving", "over"}[p] }
 
-// Tenure is one period in which a node owns a slot. Engines hold it as their store: once it is over,
-// or its engines were closed, every call ends with Moved. Its events, Append, Load, Barrier, are those of Slots: the same lock,
-// and Slots.Perform.
+// Tenure is one period in which a node owns a slot. Engines hold it as their store: once it is
+// over, or its engines were closed, every call ends with Moved. Its events, Append, Load, Barrier,
+// are those of Slots: the same lock, and Slots.Perform.
 type Tenure struct {
 	slots *Slots
 	slot  *slot
@@ -34,16 +34,16 @@ type Tenure struct {
 	fence, known uint64
 	phase        Phase
 
-	// tail has the messages of the slot's subject that are not settled, settled is the sequence up to
-	// which the slot's subject is settled, and groups is how many groups the tail has. The oldest of
-	// them is settled at settleAt.
-	tail     []StoredTail
-	settled  uint64
-	groups   int
-	settleAt time.Duration
-	tailRead asking // the reading of the tail that is under way
-	// copies has, for each engine that was loaded, the messages on its subject with groups after its
-	// newest base.
+	// tail has the messages of the slot's subject that are not settled, settled is the sequence up
+	// to which the slot's subject is settled. groups and bytes are what the tail has; the oldest
+	// group is settled at settleAt.
+	tail          []StoredTail
+	settled       uint64
+	groups, bytes int
+	settleAt      time.Duration
+	tailRead      asking // the reading of the tail that is under way
+	// copies has, for each engine that was loaded, the messages on its subject with groups after
+	// its newest base.
 	copies map[string][]engineCopy
 
 	queue    []pending
@@ -51,8 +51,8 @@ type Tenure struct {
 	loads    []*load
 	// sent is what is with the log, or in doubt. There is one part at a time.
 	sent *sentPart
-	// isInDoubt says that sent was not answered: the fence is moved, then the tail shows whether it is
-	// stored. hasLostFence says that another owner record is there, which is not known yet.
+	// isInDoubt says that sent was not answered: the fence is moved, then the tail shows whether it
+	// is stored. hasLostFence says that another owner record is there, which is not known yet.
 	isInDoubt, hasLostFence bool
 	isReady                 bool // it is in Slots.ready
 
@@ -85,9 +85,9 @@ type load struct {
 	call   uint64
 	engine string
 	asking asking
-	// required is how far a replica has to be for its reply to count. tail is what the slot's tail had
-	// of the engine when the reading began. It is taken before the engine's subject is read, so that
-	// what is settled meanwhile is in one of both.
+	// required is how far a replica has to be for its reply to count. tail is what the slot's tail
+	// had of the engine when the reading began. It is taken before the engine's subject is read, so
+	// that what is settled meanwhile is in one of both.
 	required uint64
 	tail     []Entry
 }
@@ -97,9 +97,9 @@ func (t *Tenure) Slot() int     { return t.slot.number }
 func (t *Tenure) Epoch() uint64 { return t.epoch }
 func (t *Tenure) Phase() Phase  { return t.phase }
 
-// MayAnswer reports whether an answer that changed nothing and was computed before now may be given.
-// leaseEnds is that of Member.LeaseEnds. If it returns false, the answer needs a Barrier. After
-// Slots.EnginesClosed none may be given: another node gets the slot.
+// MayAnswer reports whether an answer that changed nothing and was computed before now may be
+// given. leaseEnds is that of Member.LeaseEnds. If it returns false, the answer needs a Barrier.
+// After Slots.EnginesClosed none may be given: another node gets the slot.
 func (t *Tenure) MayAnswer(now, leaseEnds time.Duration) bool {
 	if t.slots.config.ReadsLog {
 		return false
@@ -135,9 +135,9 @@ func (t *Tenure) Barrier(call uint64, now time.Duration) {
 	t.markReady()
 }
 
-// Load reads the journal of an engine. An append of the engine that is still queued is taken out, and
-// ends with Overtaken; the load waits for one that was sent, so that it shows whether it is stored.
-// The call ends with OK, Moved, NewerCore or Damaged.
+// Load reads the journal of an engine. An append of the engine that is still queued is taken out,
+// and ends with Overtaken; the load waits for one that was sent, so that it shows whether it is
+// stored. The call ends with OK, Moved, NewerCore or Damaged.
 func (t *Tenure) Load(call uint64, engine string, now time.Duration) {
 	t.slots.now = now
 	if t.isShut() {
@@ -207,8 +207,8 @@ func (s *Slots) EngineRead(slot int, call uint64, subject []StoredEngine, seen u
 	j, ok := assemble(subject, l.tail)
 	switch {
 	case j.Epoch > t.epoch:
-		// A later owner has written it already. The journal may lack what that owner has in its tail, and
-		// has records that an engine here must not take for its own.
+		// A later owner has written it already. The journal may lack what that owner has in its
+		// tail, and has records that an engine here must not take for its own.
 		r.Outcome = Moved
 		t.hasLostFence = true
 		t.readOwner()
@@ -297,7 +297,8 @@ func (s *Slots) EnginesClosed(t *Tenure, now time.Duration) {
 	t.giveIfQuiet()
 }
 
-// giveIfQuiet writes the owner record that gives the slot away, once nothing of the slot is under way.
+// giveIfQuiet writes the owner record that gives the slot away, once nothing of the slot is under
+// way.
 func (t *Tenure) giveIfQuiet() {
 	if t.phase != Giving || t.slot.write.purpose != noWrite {
 		return

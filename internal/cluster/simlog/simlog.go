@@ -36,8 +36,8 @@ func (s *State) Tail(slot int) ([]cluster.StoredTail, uint64) {
 	return append([]cluster.StoredTail(nil), s.tails[slot]...), s.Last
 }
 
-// Engine returns the messages on an engine's subject from where the newest base says, and the sequence
-// of the replica's last message.
+// Engine returns the messages on an engine's subject from where the newest base says, and the
+// sequence of the replica's last message.
 func (s *State) Engine(engine string) (list []cluster.StoredEngine, last uint64) {
 	var base *cluster.StoredEngine
 	from := uint64(0)
@@ -133,7 +133,8 @@ func (l *Log) WriteTarget(t cluster.Target) {
 	})
 }
 
-// StoreBatch stores a batch if all its conditions hold. It returns the sequence of the last message.
+// StoreBatch stores a batch if all its conditions hold. It returns the sequence of the last
+// message.
 func (l *Log) StoreBatch(b *cluster.Batch) (cluster.Answer, uint64) {
 	for k := range b.Parts {
 		if p := &b.Parts[k]; p.Fence != 0 && l.Owners[p.Slot].Sequence != p.Fence {
@@ -145,7 +146,8 @@ func (l *Log) StoreBatch(b *cluster.Batch) (cluster.Answer, uint64) {
 			p := &b.Parts[k]
 			for _, m := range p.Engines {
 				s.Last++
-				s.engines[m.Engine] = append(s.engines[m.Engine], cluster.StoredEngine{Sequence: s.Last, EngineMessage: m})
+				stored := cluster.StoredEngine{Sequence: s.Last, EngineMessage: m}
+				s.engines[m.Engine] = append(s.engines[m.Engine], stored)
 			}
 			s.Last++
 			s.tails[p.Slot] = append(s.tails[p.Slot], cluster.StoredTail{Sequence: s.Last, TailMessage: p.Tail})
