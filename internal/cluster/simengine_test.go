@@ -288,7 +288,7 @@ func (e *engine) run() {
 // append hands the group to the store.
 func (e *engine) append(entry cluster.Entry) {
 	n := e.node
-	e.appendBy = n.clock() + time.Second
+	e.appendBy = n.clock() + n.s.storeTimeout
 	e.tenure.Append(n.newCall(func(r cluster.Result) { e.appended(entry, r.Outcome) }), entry, n.clock())
 }
 

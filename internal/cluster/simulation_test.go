@@ -86,6 +86,8 @@ type simulation struct {
 	cut          map[[2]int]time.Duration
 
 	think time.Duration // the most that a client waits between two requests
+	// storeTimeout is how long an engine waits for its store.
+	storeTimeout time.Duration
 	// readAfter says after how many writes all nodes are asked.
 	readAfter int
 	engines   []string
@@ -168,9 +170,9 @@ func newSimulation(t testing.TB, seed uint64) *simulation {
 	s.config.ReadsLog = s.oneIn(10)
 	// Some worlds are busy. In others engines rest between two writes, so that an engine whose node
 	// is cut off can still be asked for what it has in memory.
-	s.think, s.readAfter = 60*ms, 4
+	s.think, s.readAfter = 150*ms, 4
 	if s.oneIn(2) {
-		s.think, s.readAfter = 800*ms, 1
+		s.think, s.readAfter = 2*time.Second, 1
 	}
 	for k := range 12 + s.rand.IntN(20) {
 		name := fmt.Sprintf("engine %d", k)
@@ -184,7 +186,8 @@ func newSimulation(t testing.TB, seed uint64) *simulation {
 		s.after(s.between(0, time.Second), func() { s.start(m) })
 	}
 	s.newTarget()
-	for range 10 {
+	s.storeTimeout = s.between(300*ms, 1200*ms)
+	for range 24 {
 		c := &client{s: s}
 		s.clients = append(s.clients, c)
 		s.after(s.between(0, 500*ms), c.next)

@@ -11,7 +11,7 @@ type Suite struct {
 // them. This is the one place that names packages and tests.
 var Suites = map[string]Suite{
 	"simulation":    {"internal/driver", "^TestSimulation$", "-events 200000"},
-	"cluster":       {"internal/cluster", "^TestSimulation$", "-events 4000000"},
+	"cluster":       {"internal/cluster", "^TestSimulation$", "-events 3000000"},
 	"pool":          {"internal/pool", "", ""},
 	"placement":     {"internal/placement", "", ""},
 	"batches":       {"host", "^TestBatches$/^on_workers$", ""},
