@@ -38,6 +38,7 @@ type row struct {
 var table = map[string]row{
 	"internal/calm":    {foundation, "", "golang.org/x/time"},
 	"internal/clock":   {foundation, "internal/fault", ""},
+	"internal/cluster": {foundation, "", ""},
 	"internal/entropy": {foundation, "", ""},
 	"internal/driver": {foundation, "internal/clock internal/engine internal/entropy internal/events internal/fast " +
 		"internal/fault internal/inproc internal/marker internal/measure internal/migration internal/payload internal/placement " +
@@ -86,18 +87,19 @@ var table = map[string]row{
 	"workerproc": {library, "internal/executor internal/process internal/version ipc wasm",
 		"github.com/cespare/xxhash/v2"},
 
-	"browser":             {shared, "", ""}, // files only
-	"core-rs":             {shared, "", ""}, // files only
-	"deploy":              {shared, "", ""}, // tests only, and so are docs, integration and this package
-	"docs":                {shared, "", ""},
-	"integration":         {shared, "", ""},
-	"journal/journaltest": {shared, "journal", ""},
-	"internal/cores":      {shared, "", ""},
-	"internal/imports":    {shared, "", ""},
-	"internal/leaks":      {shared, "host", "go.uber.org/goleak"},
-	"internal/replay":     {shared, "host internal/trace", ""},
-	"internal/require":    {shared, "", ""},
-	"internal/storeload":  {shared, "host journal", ""},
+	"browser":                 {shared, "", ""}, // files only
+	"core-rs":                 {shared, "", ""}, // files only
+	"deploy":                  {shared, "", ""}, // tests only, and so are docs, integration and this package
+	"docs":                    {shared, "", ""},
+	"integration":             {shared, "", ""},
+	"journal/journaltest":     {shared, "journal", ""},
+	"internal/cluster/simlog": {shared, "internal/cluster", ""},
+	"internal/cores":          {shared, "", ""},
+	"internal/imports":        {shared, "", ""},
+	"internal/leaks":          {shared, "host", "go.uber.org/goleak"},
+	"internal/replay":         {shared, "host internal/trace", ""},
+	"internal/storeload":      {shared, "host journal", ""},
+	"internal/require":        {shared, "", ""},
 
 	"browser/test/agree": {application, "host journal wasm workerproc", ""},
 	"cmd/hypertoken": {application, "cmd/hypertoken/internal/bench cmd/hypertoken/internal/coredev " +

@@ -36,4 +36,5 @@ var Suites = map[string]Suite{
 	"disk history":  {"journal/disk", "^TestTheHistoryHasEverything$", "", 0},
 	"trimming":      {"journal/disk", "^TestTrimming|^TestPowerLossWhileHistoryIsTrimmed$", "", 0},
 	"power loss":    {"journal/disk", "^TestPowerLoss$", "", 0},
+	"cluster":       {"internal/cluster", "^TestSimulation$", "-events 3000000", 0},
 }
