@@ -97,13 +97,14 @@ func markerOf(base *journal.Base) (*Marker, error) {
 		return nil, ErrBroken.Because(err, "history: %v", err)
 	}
 	return &Marker{Kind: m.Kind, To: m.To, FromCore: m.FromCore, DigestBefore: Digest(m.DigestBefore),
-		FromEngine: m.FromEngine, FromSequence: m.FromSequence, Digest: Digest(m.Digest), Current: m.Current, Redo: m.Redo,
-		Base: base}, nil
+		FromEngine: m.FromEngine, FromSequence: m.FromSequence, Digest: Digest(m.Digest), Current: m.Current,
+		Redo: m.Redo, Base: base}, nil
 }
 
 // details returns the marker as a base's Details.
 func (m *Marker) details() []byte {
 	in := marker.Marker{Kind: m.Kind, To: m.To, FromCore: m.FromCore, DigestBefore: uint64(m.DigestBefore),
-		FromEngine: m.FromEngine, FromSequence: m.FromSequence, Digest: uint64(m.Digest), Current: m.Current, Redo: m.Redo}
+		FromEngine: m.FromEngine, FromSequence: m.FromSequence, Digest: uint64(m.Digest), Current: m.Current,
+		Redo: m.Redo}
 	return in.Encode()
 }

@@ -155,9 +155,10 @@ func (i *Import) runBatch(ctx context.Context) error {
 	}
 	batch := i.batch
 	i.batch = nil
-	r, err := i.engine.DispatchBatch(ctx, driver.Independent, driver.Members{Len: len(batch), At: func(k int) driver.Member {
+	members := driver.Members{Len: len(batch), At: func(k int) driver.Member {
 		return driver.Member{Type: batch[k].Type, Payload: Raw(batch[k].Payload), Choice: batch[k].choice()}
-	}}, driver.Choice{})
+	}}
+	r, err := i.engine.DispatchBatch(ctx, driver.Independent, members, driver.Choice{})
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,8 @@ func (g *game) back(p host.Position, err error, want int) {
 		g.t.Fatal(err)
 	}
 	g.note()
-	if last := len(g.digests) - 1; p.Sequence != uint64(last) || p.Digest != g.digests[want] || p.Digest != g.digests[last] {
+	last := len(g.digests) - 1
+	if p.Sequence != uint64(last) || p.Digest != g.digests[want] || p.Digest != g.digests[last] {
 		g.t.Fatalf("at %v, want the sequence %d with the state of %d, %v", p, last, want, g.digests[want])
 	}
 }
@@ -177,7 +178,8 @@ func testRevertHasKeys(t *testing.T) {
 		}
 		g.e = open(t, newHost(t, host.Options{Store: store}), "e", nil)
 	}
-	for name, option := range map[string]host.DispatchOption{"WithDigest": host.WithDigest(), "Entropy": host.Entropy([16]byte{})} {
+	for name, option := range map[string]host.DispatchOption{"WithDigest": host.WithDigest(),
+		"Entropy": host.Entropy([16]byte{})} {
 		if _, err := g.e.Revert(t.Context(), 0, option); !errors.Is(err, host.ErrBadInput) {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -143,8 +143,8 @@ func TestTheStoreKeepsCores(t *testing.T) {
 		t.Errorf("got %+v", r)
 	}
 	for entry, err := range e.History(t.Context(), 2, 2) {
-		if m := entry.Marker; err != nil || m == nil || m.Kind != host.MarkerUpgrade || m.FromCore != wasm.Hash(cores.Test) ||
-			m.Digest != before || m.DigestBefore != before || m.Current != 1 {
+		if m := entry.Marker; err != nil || m == nil || m.Kind != host.MarkerUpgrade ||
+			m.FromCore != wasm.Hash(cores.Test) || m.Digest != before || m.DigestBefore != before || m.Current != 1 {
 			t.Errorf("the upgrade has left %+v, %v", m, err)
 		}
 	}

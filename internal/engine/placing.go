@@ -17,7 +17,8 @@ import (
 
 // askForPlace begins the way to a place, if the engine is out and anything is queued.
 func (m *Machine) askForPlace() {
-	if m.state == Out && m.queued.Len() > 0 && !m.isRewindNext() && len(m.group) == 0 && m.install == nil && !m.isHeld() {
+	if m.state == Out && m.queued.Len() > 0 && !m.isRewindNext() && len(m.group) == 0 && m.install == nil &&
+		!m.isHeld() {
 		m.load(false)
 	}
 }

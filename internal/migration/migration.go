@@ -28,8 +28,9 @@ func IsNeeded(s *journal.Stored, core string) bool {
 }
 
 // Migrate returns a snapshot that goes on behind a journal, and the digest that the core which wrote
-// the journal gives the state. core is that core. It replays the journal here, and each result is compared with the checksum of the result
-// that was acknowledged. The snapshot opens with the target's core, by its format version.
+// the journal gives the state. core is that core. It replays the journal here, and each result is
+// compared with the checksum of the result that was acknowledged. The snapshot opens with the
+// target's core, by its format version.
 //
 // It fails with ErrDiverged if the core gives another result than it did, for a journal that can't be
 // read, and with the error of ctx. what names the call in errors.

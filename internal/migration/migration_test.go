@@ -82,7 +82,8 @@ func TestMigrate(t *testing.T) {
 		t.Error("a journal needs the core that wrote it, and no other one")
 	}
 	base, digest, err := migration.Migrate(t.Context(), "open", s, core(t), target)
-	if err != nil || base.Sequence != 3 || !base.IsMarker || digest == 0 || !base.Snapshot || base.Core != "another" || len(base.Data) == 0 {
+	if err != nil || base.Sequence != 3 || !base.IsMarker || digest == 0 ||
+		!base.Snapshot || base.Core != "another" || len(base.Data) == 0 {
 		t.Errorf("the base is %+v, %v", base, err)
 	}
 }
