@@ -30,8 +30,8 @@ func TestOnlySoMuchIsThereToRedo(t *testing.T) {
 		details := m.Encode()
 		got, err := Read(&journal.Base{Sequence: 1 << 54, Details: details})
 		if err != nil || len(got.Redo) != MostRedo || got.Redo[0] != want || len(details) > journal.MaxDetails {
-			t.Errorf("%d steps: %d are left, the first is %d, %d bytes, %v", n, len(got.Redo), got.Redo[0], len(details),
-				err)
+			t.Errorf("%d steps: %d are left, the first is %d, %d bytes, %v", n, len(got.Redo), got.Redo[0],
+				len(details), err)
 		}
 	}
 }
