@@ -1,7 +1,7 @@
 # Everything but `core` needs Go alone. `make help` lists the targets.
 GO ?= go
 FUZZTIME ?= 30s
-BENCHTIME ?= 5m
+BENCHTIME ?= 12m
 BENCH ?= .
 PACKAGES ?= ./...
 OUT ?= bin/gobench.txt
@@ -97,11 +97,14 @@ fuzz:
 		for t in $$(sed -n 's/^func \(Fuzz[A-Za-z]*\).*/\1/p' $$f); do \
 			echo "$$f $$t"; (cd $$(dirname $$f) && $(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) .) || exit 1; done; done
 
-## bench       measure for BENCHTIME (5m), beside the baselines, and write docs/performance.md; takes the core too where cargo is
+## bench       measure for BENCHTIME (12m), beside the baselines, and write docs/performance.md; takes the core too if cargo
+##             is there, and SQLite if its module can be downloaded. BENCHDIR names a directory on the disk to measure
 bench:
 	-@command -v cargo >/dev/null && $(MAKE) --silent bench-core
 	$(GO) build -o bin/ ./cmd/hypertoken
-	bin/hypertoken bench --for $(BENCHTIME) --json >bin/bench.json
+	rm -f bin/sqlite
+	-cd examples/sqlitestore && $(GO) build -o ../../bin/sqlite ./measure
+	bin/hypertoken bench --for $(BENCHTIME) --dir '$(BENCHDIR)' --sqlite "$$(ls bin/sqlite 2>/dev/null)" --json >bin/bench.json
 	mkdir -p docs/performance && cp bin/bench.json docs/performance/run.json
 	-cp core-rs/target/bench/core.json docs/performance/
 	$(GO) run ./cmd/hypertoken/internal/bench/report

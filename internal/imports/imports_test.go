@@ -96,6 +96,7 @@ var table = map[string]row{
 	"internal/leaks":      {shared, "host", "go.uber.org/goleak"},
 	"internal/replay":     {shared, "host internal/trace", ""},
 	"internal/require":    {shared, "", ""},
+	"internal/storeload":  {shared, "host journal", ""},
 
 	"browser/test/agree": {application, "host journal wasm workerproc", ""},
 	"cmd/hypertoken": {application, "cmd/hypertoken/internal/bench cmd/hypertoken/internal/coredev " +
@@ -104,8 +105,8 @@ var table = map[string]row{
 		"cmd/hypertoken/internal/torture cmd/hypertoken/internal/upgrade host internal/fast internal/msgjson " +
 		"internal/printable internal/replay internal/trace internal/version journal wasm workerproc",
 		"hypertoken/journal/disk github.com/dustin/go-humanize github.com/spf13/cobra github.com/spf13/pflag golang.org/x/term"},
-	"cmd/hypertoken/internal/bench": {application, "host internal/printable internal/version journal wasm",
-		"github.com/dustin/go-humanize github.com/hashicorp/go-hclog github.com/hashicorp/go-plugin " +
+	"cmd/hypertoken/internal/bench": {application, "host internal/printable internal/storeload internal/version journal wasm",
+		"hypertoken/journal/disk github.com/dustin/go-humanize github.com/hashicorp/go-hclog github.com/hashicorp/go-plugin " +
 			"github.com/shirou/gopsutil/v4 github.com/vmihailenco/msgpack/v5 golang.org/x/sys google.golang.org/grpc " +
 			"google.golang.org/protobuf"},
 	"cmd/hypertoken/internal/bench/report": {application, "cmd/hypertoken/internal/bench",

@@ -13,7 +13,7 @@ import (
 var nested = map[string]row{
 	"journal/disk": {library, "journal",
 		"github.com/cespare/xxhash/v2 github.com/cockroachdb/pebble/v2 github.com/prometheus/client_golang"},
-	"examples/sqlitestore": {application, "journal", "modernc.org/sqlite"},
+	"examples/sqlitestore": {application, "internal/storeload journal workerproc", "modernc.org/sqlite"},
 }
 
 // required returns the modules that a module requires, with their versions.

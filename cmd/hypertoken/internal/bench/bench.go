@@ -33,6 +33,14 @@ type Config struct {
 	// CorePath names a file with a core, Core holds one; neither is the built-in core.
 	CorePath string
 	Core     []byte
+	// Dir is the directory for the stores on disk that are measured. Default os.TempDir.
+	Dir string
+	// SQLite is a program that measures the store on SQLite: that of examples/sqlitestore/measure.
+	// Default none.
+	SQLite string
+	// Program is this program, whose command serve is measured. Its first argument is "hypertoken".
+	// Default none.
+	Program string
 	// Logger gets the logs of the hosts.
 	Logger *slog.Logger
 	// Progress, if it is set, is called before each slice.
@@ -85,6 +93,9 @@ type room struct {
 	config  *Config
 	time    time.Duration // the group's share of the time
 	hosts   map[int]*host.Host
+	stores  map[string]*storeHost
+	sqlite  measureStore // nil until a probe needs it
+	games   *storedGames // nil until a probe needs it
 	engines int
 	closers []func()
 }
@@ -96,7 +107,7 @@ func (r *room) close() {
 	for _, f := range slices.Backward(r.closers) {
 		f()
 	}
-	r.closers, r.hosts = nil, nil
+	r.closers, r.hosts, r.stores = nil, nil, nil
 }
 
 // inProcess is the number of workers that stands for a host without workers.
@@ -261,7 +272,8 @@ func (b *run) group(ctx context.Context, g *group, share time.Duration) error {
 		return nil
 	}
 	began := time.Now()
-	r := &room{config: b.config, time: share, hosts: map[int]*host.Host{}}
+	r := &room{config: b.config, time: share, hosts: map[int]*host.Host{},
+		stores: map[string]*storeHost{}}
 	defer r.close()
 	type opened struct {
 		*probe

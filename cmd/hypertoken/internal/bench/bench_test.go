@@ -17,14 +17,25 @@ import (
 	"hypertoken/host"
 	"hypertoken/internal/cores"
 	"hypertoken/internal/require"
+	"hypertoken/internal/storeload"
+	"hypertoken/journal"
 	"hypertoken/workerproc"
 )
 
 func TestMain(m *testing.M) {
 	workerproc.Main()
 	Main()
+	if os.Getenv(storeVariable) != "" {
+		storeload.Main(func(string) (journal.Store, func() error, error) {
+			return journal.NewMemory(), func() error { return nil }, nil
+		})
+		return
+	}
 	os.Exit(m.Run())
 }
+
+// storeVariable makes the program of the tests one for --sqlite.
+const storeVariable = "HYPERTOKEN_BENCH_TEST_STORE"
 
 func only(t *testing.T, d time.Duration, pattern string) *Report {
 	t.Helper()
@@ -318,6 +329,10 @@ func TestOneGroupAtATime(t *testing.T) {
 		{"^starts/", time.Second, []string{"start.p50", "kill.p50", "replay.rate"}},
 		{"^out/", 3 * time.Second, []string{"taken_out.p50", "taken_out.engine"}},
 		{"^journal/", time.Second, []string{"journal_default.rate", "journal_none.rate"}},
+		{"^(durable|directory)/", 2 * time.Second, []string{"write_and_sync.p50", "disk_1x1.p50", "memory_1x1.rate"}},
+		{"^stores/(disk|memory)_16x64", time.Second, []string{"disk_16x64.rate", "memory_16x64.rate"}},
+		{"^shutdown/", 2 * time.Second, []string{"shutdown_disk.p50", "shutdown_memory.engines"}},
+		{"^past/", 4 * time.Second, []string{"state_at.p50"}},
 		{"^memory/growth", 2500 * time.Millisecond, []string{"growth.actions"}},
 	}) {
 		t.Run(c.pattern, func(t *testing.T) {
@@ -375,6 +390,33 @@ func TestNodeThatIsNotThere(t *testing.T) {
 	r := only(t, 200*time.Millisecond, "node")
 	if len(r.Figures) > 0 || len(r.Skipped) != 2 || r.Skipped[0].Why != "there is no node on the PATH" {
 		t.Errorf("%d figures; left out: %v", len(r.Figures), r.Skipped)
+	}
+}
+
+// Another program measures SQLite. Without it, SQLite is left out.
+func TestAnotherProgramForAStore(t *testing.T) {
+	const pattern = "^durable/sqlite"
+	r := only(t, 100*time.Millisecond, pattern)
+	if len(r.Figures) > 0 || len(r.Skipped) != 1 ||
+		!strings.Contains(r.Skipped[0].Why, "name the program with --sqlite") {
+		t.Errorf("%d figures; left out: %v", len(r.Figures), r.Skipped)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(storeVariable, "1")
+	r, err = Run(t.Context(), Config{For: 500 * time.Millisecond, Only: regexp.MustCompile(pattern), SQLite: self,
+		Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := r.Figure("sqlite_1x1.p50"); f == nil || f.Median <= 0 || f.Rounds != 5 {
+		t.Errorf("%+v; left out: %v", f, r.Skipped)
+	}
+	_, err = Run(t.Context(), Config{For: time.Second, Only: regexp.MustCompile(pattern), SQLite: "no-such-program"})
+	if err == nil || !strings.Contains(err.Error(), "--sqlite") {
+		t.Errorf("a program that is not there: %v", err)
 	}
 }
 

@@ -2,12 +2,15 @@ package bench
 
 import (
 	"fmt"
+	"os"
 	"runtime"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"hypertoken/host"
+	"hypertoken/internal/storeload"
 )
 
 // The names of probes. Targets and the report refer to them.
@@ -35,9 +38,21 @@ const (
 	unjournaled     = "journal_none"
 	workerMemory    = "memory"
 	out             = "taken_out"
+	bareSync        = "write_and_sync"
+	written         = "written"
+	restart         = "restart"
+	restartKilled   = "restart_killed"
+	notOpen         = "not_open"
+	directory       = "new_directory"
+	past            = "state_at"
+	shutdownMemory  = "shutdown_memory"
+	shutdownDisk    = "shutdown_disk"
 )
 
-func groups() []group {
+func groups() []group { return append(hostGroups(), storeGroups()...) }
+
+// hostGroups measure a host whose store is in memory.
+func hostGroups() []group {
 	return []group{
 		{name: "roundtrip", weight: 22, rounds: 5, probes: []probe{
 			{name: pipe, about: aboutPipe, histogram: true, open: openPipe},
@@ -96,6 +111,38 @@ func groups() []group {
 			{name: unjournaled, about: "the same with a store that keeps nothing, and no snapshots", needs: drawing,
 				open: openPipelined(1, host.Options{Store: forgetful{new(sync.Map)}, SnapshotBytes: neverBytes,
 					ReplayBudget: neverTime})},
+		}},
+	}
+}
+
+// storeGroups measure the store on disk, beside others.
+func storeGroups() []group {
+	inFlight := func(s storeload.Shape) string {
+		return fmt.Sprintf("draws and resets, %d engines with %d in flight each", s.Engines, s.InFlight)
+	}
+	return []group{
+		{name: "durable", weight: 15, rounds: 5, probes: append([]probe{
+			{name: bareSync, about: "as many bytes as the log gets for an action, written to a file and synced (fdatasync)", needs: drawing, histogram: true, open: openSync}},
+			storeProbes(shapeSingle, "a draw from one engine, one at a time")...)},
+		{name: "stores", weight: 45, rounds: 5, probes: slices.Concat(storeProbes(shapeSome, inFlight(shapeSome)),
+			storeProbes(shapeMany, inFlight(shapeMany)), storeProbes(shapeScatter, inFlight(shapeScatter)))},
+		{name: "written", weight: 20, least: 500 * time.Millisecond, rounds: 1, probes: []probe{
+			{name: written, about: "bytes to the disk, in whole pages, for a byte of encoded records; to files; in rows of groups; records of a sync: " + inFlight(shapeScatter), needs: drawing, open: openWritten},
+		}},
+		{name: "directory", weight: 1, rounds: 3, probes: []probe{
+			{name: directory, about: "what a new directory takes on the disk, with one game", needs: drawing, open: openDirectory},
+		}},
+		{name: "shutdown", weight: 20, least: time.Second, rounds: 3, probes: []probe{
+			{name: shutdownMemory, about: fmt.Sprintf("Shutdown of a host whose engines have played %d actions each, in memory", shutdownActions), needs: drawing, open: openShutdown(storeMemory)},
+			{name: shutdownDisk, about: "the same on disk, the store closed", needs: drawing, open: openShutdown(storeDisk)},
+		}},
+		{name: "past", weight: 6, least: time.Second, rounds: 5, probes: []probe{
+			{name: past, about: fmt.Sprintf("a state of the past of a game of %d actions, on a worker", pastActions), needs: drawing, open: openPast},
+		}},
+		{name: "stored", weight: 60, least: 2 * time.Second, rounds: 3, probes: []probe{
+			{name: restart, about: "serve, ended by SIGTERM: the start of its process to the first answer; its memory once it has counted its engines, and what of that is not the program's file", needs: drawing, open: openRestart(syscall.SIGTERM)},
+			{name: restartKilled, about: "the same, ended by SIGKILL", needs: drawing, open: openRestart(os.Kill)},
+			{name: notOpen, about: "the first answer of an engine that is not open, over HTTP; again is its second one, p50", needs: drawing, open: openNotOpen},
 		}},
 	}
 }

@@ -33,7 +33,7 @@ type Figure struct {
 	ID    string `json:"id"`
 	Group string `json:"group"`
 	About string `json:"about"`
-	// Unit is us, per_s, bytes, percent, allocs, engines or actions.
+	// Unit is us, per_s, bytes, percent, ratio, allocs, engines, actions, records or compactions.
 	Unit string `json:"unit"`
 	Spread
 	Rounds int `json:"rounds"`

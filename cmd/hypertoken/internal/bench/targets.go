@@ -1,5 +1,7 @@
 package bench
 
+import "hypertoken/internal/storeload"
+
 // relation is the kind of value that is compared with a limit.
 type relation string
 
@@ -109,7 +111,30 @@ func targets() []Target {
 		{ID: "8.journal", Text: "journal and snapshots: at most 5 % of throughput",
 			Figure: journaled + ".rate", Baseline: unjournaled + ".rate", Relation: over, Limit: 0.95, AtLeast: true},
 		atMost("8.bounded", "memory of an engine: no growth with its actions (256 KiB)", "growth.growth", 256*kibibyte),
+
+		{ID: "9.single", Text: "on disk: a dispatch from one engine, p50: at most 1.2 times a bare write and fdatasync",
+			Figure: storeProbe(storeDisk, shapeSingle) + ".p50", Baseline: bareSync + ".p50", Relation: over,
+			Limit: 1.2},
+		ofMemory("9.some", "16 engines, 64 in flight each: at least 0.8 times the store in memory", shapeSome, 0.8),
+		ofMemory("9.many", "256 engines, 64 in flight each: at least 0.95 times the store in memory", shapeMany, 0.95),
+		ofMemory("9.scatter", "256 engines, one in flight each: at least 0.35 times the store in memory", shapeScatter,
+			0.35),
+		atMost("9.written", "bytes written to the disk for a byte of encoded records: at most 4", written+".ratio", 4),
+		atMost("9.restart", "restart of serve to the first answer: at most 0.5 s", restart+".p50", 500*millisecond),
+		atMost("9.resident", "its memory, its engines stored: at most 64 MiB", restart+".resident", 64*mebibyte),
+		atMost("9.not_open", "an engine that is not open, first answer, p50: at most 2 ms", notOpen+".p50",
+			2*millisecond),
+		atMost("9.directory", "the disk that a new directory takes: at most 128 MiB", directory+".bytes", 128*mebibyte),
+		atMost("9.shutdown", "Shutdown with 10,000 open engines that have played a little: at most 0.5 s",
+			shutdownDisk+".p50", 500*millisecond),
+		atMost("9.past", "StateAt of a game of 100,000 actions, p50: at most 50 ms", past+".p50", 50*millisecond),
 	}
+}
+
+// ofMemory is a target for the store on disk, as a share of the throughput of the one in memory.
+func ofMemory(id, text string, s storeload.Shape, share float64) Target {
+	return Target{ID: id, Text: text, Figure: storeProbe(storeDisk, s) + ".rate",
+		Baseline: storeProbe(storeMemory, s) + ".rate", Relation: over, Limit: share, AtLeast: true}
 }
 
 // judge holds a target against figures, by their IDs.

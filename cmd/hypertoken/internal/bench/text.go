@@ -148,6 +148,8 @@ func Amount(v float64, unit string) string {
 			return digits(v/kibibyte) + " KiB"
 		}
 		return digits(v) + " B"
+	case "ratio":
+		return ratio(v)
 	case "percent":
 		return digits(v) + " %"
 	}
