@@ -5,6 +5,8 @@ BENCHTIME ?= 12m
 BENCH ?= .
 PACKAGES ?= ./...
 OUT ?= bin/gobench.txt
+# Further flags of test-deep's go test.
+TESTFLAGS ?=
 # Modules of their own, which ./... does not have.
 MODULES = journal/disk journal/jetstream examples/sqlitestore
 # The tests that call require.Unraced or do less if require.IsRaced.
@@ -42,10 +44,10 @@ test:
 ## test-deep   run every Go test with the race detector: all traces, all cases, whole programs built anew; takes cargo and half an
 ##             hour. What the detector leaves no room for runs without it
 test-deep:
-	HYPERTOKEN_DEEP=1 $(GO) test -race -timeout 60m ./...
-	for m in $(MODULES); do (cd $$m && $(GO) test -race -timeout 20m ./... && \
-		HYPERTOKEN_DEEP=1 $(GO) test -timeout 60m ./...) || exit 1; done
-	HYPERTOKEN_DEEP=1 $(GO) test -count 1 -timeout 20m -run '^($(UNRACED))$$' ./cmd/hypertoken ./integration
+	HYPERTOKEN_DEEP=1 $(GO) test $(TESTFLAGS) -race -timeout 60m ./...
+	for m in $(MODULES); do (cd $$m && $(GO) test $(TESTFLAGS) -race -timeout 20m ./... && \
+		HYPERTOKEN_DEEP=1 $(GO) test $(TESTFLAGS) -timeout 60m ./...) || exit 1; done
+	HYPERTOKEN_DEEP=1 $(GO) test $(TESTFLAGS) -count 1 -timeout 20m -run '^($(UNRACED))$$' ./cmd/hypertoken ./integration
 
 ## torture     kill workers while they work, for a minute, then a host 100 times, and check what their callers were told
 torture:

@@ -107,12 +107,14 @@ func clone(t *testing.T, fs vfs.FS) vfs.FS {
 
 // A flipped bit in the log is found: the directory does not open, or the journals are whole.
 func TestAFlippedBitInTheLog(t *testing.T) {
+	t.Parallel()
 	intact, players := played(t, false)
 	testAFlippedBitInTheLog(t, intact, players)
 }
 
 // Large records make pebble note too little of what it has synced.
 func TestAFlippedBitInALogOfLargeRecords(t *testing.T) {
+	t.Parallel()
 	intact, players := played(t, false)
 	s := openAt(t, "data", Options{fs: intact})
 	core := make([]byte, 400<<10)
@@ -182,6 +184,7 @@ func testAFlippedBitInTheLog(t *testing.T, intact vfs.FS, players []*player) {
 // A flipped bit in a table breaks the engines whose rows it hits, tells which they are, and no
 // others. The program goes on.
 func TestAFlippedBitInATable(t *testing.T) {
+	t.Parallel()
 	intact, players := played(t, true)
 	damaged := 0
 	cases := deep(60, 5000)
@@ -225,6 +228,7 @@ func TestAFlippedBitInATable(t *testing.T) {
 // found by the store's own checksums: any of an engine's rows. A row that is missing is found,
 // too.
 func TestARowThatIsNotTheStores(t *testing.T) {
+	t.Parallel()
 	fs, players := played(t, true)
 	s := openMem(t, fs)
 	var keys [][]byte

@@ -44,6 +44,7 @@ func (f *failingFS) String() string { return "fail once" }
 // acknowledged is there when the directory is opened again, and nothing is stored after the
 // failure.
 func TestOneFailureOfTheDisk(t *testing.T) {
+	t.Parallel()
 	total := playWithFailure(t, 0, errDisk)
 	if total < 100 {
 		t.Fatalf("only %d calls of the file system", total)
@@ -57,6 +58,7 @@ func TestOneFailureOfTheDisk(t *testing.T) {
 
 // The same with a disk that is full for one call.
 func TestOneCallWithoutSpace(t *testing.T) {
+	t.Parallel()
 	total := playWithFailure(t, 0, syscall.ENOSPC)
 	cases := int64(deep(60, 100000))
 	step := max(1, total/cases)

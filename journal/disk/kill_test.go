@@ -87,8 +87,12 @@ func resume(s caller, p *player) error {
 // A process that is killed in the middle of appends loses nothing that was acknowledged, also if
 // the logs are synced by turns.
 func TestSIGKILL(t *testing.T) {
+	t.Parallel()
 	for _, sync := range []string{"always", "interval"} {
-		t.Run(sync, func(t *testing.T) { killOften(t, sync) })
+		t.Run(sync, func(t *testing.T) {
+			t.Parallel()
+			killOften(t, sync)
+		})
 	}
 }
 

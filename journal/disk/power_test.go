@@ -13,7 +13,9 @@ import (
 	"hypertoken/journal"
 )
 
-// deep returns the number of cases: few by default, many with HYPERTOKEN_DEEP=1.
+// deep returns the number of cases: few by default, many with HYPERTOKEN_DEEP=1. Tests with many
+// cases are parallel, each on file systems of its own: most of them keep one processor busy, or wait
+// for the disk.
 func deep(few, many int) int {
 	if os.Getenv("HYPERTOKEN_DEEP") != "" {
 		return many
@@ -24,6 +26,7 @@ func deep(few, many int) int {
 // A loss of power at any moment loses nothing that was acknowledged, and brings nothing up that
 // was never tried. Of what was not synced, each block is lost or not at random.
 func TestPowerLoss(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(deep(20, 2000)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { losePower(t, seed) })
 	}
@@ -112,6 +115,7 @@ func verifyAgain(t testing.TB, o Options, players []*player) {
 // With SyncInterval, a loss of power takes what was reported since the last turn, and nothing
 // before it. Also across logs: none is lost in the middle.
 func TestPowerLossWithSyncInterval(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(deep(10, 500)) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		fs := vfs.NewCrashableMem()

@@ -14,6 +14,7 @@ import (
 // A log that is damaged is cut, a copy stays, and the directory opens again. Each engine is then
 // what it was at some time, or says that it is damaged: none has a hole that nobody sees.
 func TestRepair(t *testing.T) {
+	t.Parallel()
 	intact, players := played(t, false)
 	isRefused := false
 	for k := range deep(10, 200) {

@@ -127,7 +127,7 @@ func storeGroups() []group {
 		{name: "stores", weight: 45, rounds: 5, probes: slices.Concat(storeProbes(shapeSome, inFlight(shapeSome)),
 			storeProbes(shapeMany, inFlight(shapeMany)), storeProbes(shapeScatter, inFlight(shapeScatter)))},
 		{name: "written", weight: 20, least: 500 * time.Millisecond, rounds: 1, probes: []probe{
-			{name: written, about: "bytes to the disk for a byte of encoded records: " + inFlight(shapeScatter), needs: drawing, open: openWritten},
+			{name: written, about: "bytes to the disk, in whole pages, for a byte of encoded records; to files; in rows of groups; records of a sync: " + inFlight(shapeScatter), needs: drawing, open: openWritten},
 		}},
 		{name: "directory", weight: 1, rounds: 3, probes: []probe{
 			{name: directory, about: "what a new directory takes on the disk, with one game", needs: drawing, open: openDirectory},

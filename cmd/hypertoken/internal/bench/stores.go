@@ -281,7 +281,10 @@ func (c *counted) Append(name string, o journal.Owner, newest uint64, group []jo
 }
 
 // openWritten measures how many bytes this process writes to the disk for a byte of the records
-// that it stores. It counts all from the first action on, logs and compactions included.
+// that it stores. It counts all from the first action on, logs and compactions included. The
+// operating system counts whole pages, so a sync of a few records costs a page. For the same records
+// files has what was written to files, rows what the rows of groups have, and batch how many of them
+// were synced together.
 func openWritten(ctx context.Context, r *room) (slice, error) {
 	if _, err := writtenBytes(); err != nil {
 		return nil, unavailable{fmt.Sprintf("this system does not count what a process writes to the disk: %v", err)}
@@ -311,11 +314,15 @@ func openWritten(ctx context.Context, r *room) (slice, error) {
 		}
 		last, err := writtenBytes()
 		records, bytes := c.records.Load(), c.bytes.Load()
+		stats := store.Stats()
 		s.value("ratio", "ratio", float64(last-first)/float64(bytes))
+		s.value("files", "ratio", float64(stats.WrittenBytes)/float64(bytes))
+		s.value("rows", "ratio", float64(stats.GroupBytes)/float64(bytes))
+		s.value("batch", "records", float64(records)/float64(stats.Batches))
 		s.value("record", "bytes", float64(bytes)/float64(records))
 		s.value("bytes", "bytes", float64(last-first))
 		s.value("records", "records", float64(records))
-		s.value("compactions", "compactions", float64(store.Stats().Compactions))
+		s.value("compactions", "compactions", float64(stats.Compactions))
 		s.value("time", "us", float64(time.Since(began).Microseconds()))
 		return errors.Join(err, onWorkers(h))
 	}, err
