@@ -100,7 +100,7 @@ var table = map[string]row{
 	"internal/storeload":  {shared, "host journal", ""},
 
 	"browser/test/agree": {application, "host journal wasm workerproc", ""},
-	"cmd/hypertoken": {application, "cmd/hypertoken/internal/bench cmd/hypertoken/internal/coredev " +
+	"cmd/hypertoken": {application, "cmd/hypertoken/internal/bench cmd/hypertoken/internal/changes cmd/hypertoken/internal/coredev " +
 		"cmd/hypertoken/internal/describe cmd/hypertoken/internal/journals cmd/hypertoken/internal/jsonl " +
 		"cmd/hypertoken/internal/licenses cmd/hypertoken/internal/serve cmd/hypertoken/internal/top " +
 		"cmd/hypertoken/internal/torture cmd/hypertoken/internal/upgrade host internal/fast internal/msgjson " +
@@ -117,7 +117,9 @@ var table = map[string]row{
 	"cmd/hypertoken/internal/describe":         {application, "host internal/printable", ""},
 	"cmd/hypertoken/internal/describe/builtin": {application, "", "github.com/vmihailenco/msgpack/v5"},
 	"cmd/hypertoken/internal/describe/write":   {application, "cmd/hypertoken/internal/describe", ""},
-	"cmd/hypertoken/internal/journals": {application, "internal/migration internal/printable journal wasm",
+	"cmd/hypertoken/internal/changes": {application, "internal/msgjson internal/printable", "github.com/vmihailenco/msgpack/v5"},
+	"cmd/hypertoken/internal/journals": {application,
+		"host internal/engine internal/migration internal/msgjson internal/printable journal wasm",
 		"github.com/cespare/xxhash/v2"},
 	"cmd/hypertoken/internal/jsonl": {application,
 		"cmd/hypertoken/internal/nearest host internal/msgjson internal/printable journal",

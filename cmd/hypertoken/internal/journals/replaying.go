@@ -89,7 +89,7 @@ func (c *checking) check(ctx context.Context, s segment) error {
 	if err := s.CheckEntries(); err != nil {
 		return err
 	}
-	core, err := c.v.core(ctx, s.Core)
+	core, err := c.v.cores.get(ctx, s.Core)
 	if err != nil {
 		return err
 	}
