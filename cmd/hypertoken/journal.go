@@ -25,6 +25,9 @@ func newJournal() *cobra.Command {
   hypertoken journal state --data games table      its state, now or at an earlier sequence
   hypertoken journal diff --data games table --from 5   what has changed since then
   hypertoken journal export --data games table     as JSON Lines that 'hypertoken run' plays again
+  hypertoken journal import --data games t2 FILE   a game of such lines, with its history
+  hypertoken journal revert --data games table --undo   back by a step, or to a sequence
+  hypertoken journal fork --data games table t3    another game of its state
   hypertoken journal verify --data games           replay all, and compare every result
   hypertoken journal backup --data games copy      copy the directory, as of one moment
   hypertoken journal delete --data games table     forget one, with all its history
@@ -37,7 +40,7 @@ A directory is open in one program at a time. While a server has it, ask the ser
   hypertoken journal show --server http://127.0.0.1:9464 table --follow
   hypertoken journal backup --server http://127.0.0.1:9464 monday
 
-list, show, state, diff, export, delete and backup take --server. verify reads a backup: have the
+All commands but verify, compact and repair take --server. verify reads a backup: have the
 server make one, which takes a moment, and name it with --data. A backup is a directory like any
 other. To restore it, copy it, and start a server with the copy. compact is for a directory that no
 server has: a server gives room back by itself, little by little.`,
@@ -45,7 +48,8 @@ server has: a server gives room back by itself, little by little.`,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(newJournalList(), newJournalShow(), newJournalState(), newJournalDiff(), newJournalExport(),
-		newJournalVerify(), newJournalBackup(), newJournalDelete(), newJournalCompact(), newJournalRepair())
+		newJournalImport(), newJournalRevert(), newJournalFork(), newJournalVerify(), newJournalBackup(),
+		newJournalDelete(), newJournalCompact(), newJournalRepair())
 	return c
 }
 
@@ -129,8 +133,8 @@ func (f *journalFlags) open() (*disk.Store, error) {
 // explain says what to do if the directory could not be opened.
 func (f *journalFlags) explain(err error) error {
 	if errors.Is(err, disk.ErrLocked) {
-		err = fmt.Errorf("%w; stop it, or ask it with --server URL, which list, show, state, diff, export, delete "+
-			"and backup take. verify reads a backup: 'hypertoken journal backup --server URL NAME' makes one. "+
+		err = fmt.Errorf("%w; stop it, or ask it with --server URL, which all commands but verify, compact and "+
+			"repair take. verify reads a backup: 'hypertoken journal backup --server URL NAME' makes one. "+
 			"A server needs no compact: it gives room back by itself", err)
 	}
 	return fmt.Errorf("--data: %w", err)

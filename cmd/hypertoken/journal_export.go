@@ -85,8 +85,8 @@ Exit status: 0 for success, 1 if the game could not be exported, 2 for wrong usa
 				return err
 			}
 			if asJSON {
-				name := printable.AppendJSON(nil, strconv.AppendQuote(nil, e.name))
-				_, err = fmt.Fprintf(c.OutOrStdout(), `{"name":%s,"lines":%d,"bytes":%d}`+"\n", name, e.lines, e.bytes)
+				_, err = fmt.Fprintf(c.OutOrStdout(), `{"name":%s,"lines":%d,"bytes":%d}`+"\n", quoted(e.name), e.lines,
+					e.bytes)
 				return err
 			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s: %d lines, %s\n", printable.Line(output, 0), e.lines, humanize.IBytes(e.bytes))

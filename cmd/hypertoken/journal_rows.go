@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"hypertoken/cmd/hypertoken/internal/journals"
+	"hypertoken/internal/marker"
 	"hypertoken/internal/msgjson"
 	"hypertoken/internal/printable"
 )
@@ -36,6 +38,29 @@ type row struct {
 	Keys     []string        `json:"keys,omitempty"`
 }
 
+// markerRow is a marker. Its members are those of --json.
+type markerRow struct {
+	Sequence     uint64 `json:"sequence"`
+	Marker       string `json:"marker"`
+	To           uint64 `json:"to"`
+	FromCore     string `json:"from_core,omitempty"`
+	FromEngine   string `json:"from_engine,omitempty"`
+	FromSequence uint64 `json:"from_sequence,omitempty"`
+	Core         string `json:"core"`
+	Digest       string `json:"digest"`
+}
+
+// text returns what a marker sets the state to.
+func (m *markerRow) text() string {
+	switch m.Marker {
+	case marker.Upgrade:
+		return fmt.Sprintf("upgrade from the core %s to %s", shortHash(m.FromCore), shortHash(m.Core))
+	case marker.Fork:
+		return fmt.Sprintf("fork of %s at %d", printable.Line(m.FromEngine, 0), m.FromSequence)
+	}
+	return fmt.Sprintf("%s to %d", printable.Line(m.Marker, 20), m.To)
+}
+
 // begin writes the head of the table. It comes before the rows.
 func (r *rows) begin() {
 	if !r.asJSON {
@@ -46,8 +71,16 @@ func (r *rows) begin() {
 // finish writes what is not written yet.
 func (r *rows) finish() error { return r.out.Flush() }
 
-// addEntry writes an action of a store.
+// addEntry writes an action or a marker of a store.
 func (r *rows) addEntry(e *journals.Entry) error {
+	if e.Marker != nil {
+		m, err := marker.Read(e.Marker)
+		if err != nil {
+			return err
+		}
+		return r.addMarker(&markerRow{Sequence: e.Sequence, Marker: m.Kind, To: m.To, FromCore: m.FromCore,
+			FromEngine: m.FromEngine, FromSequence: m.FromSequence, Core: e.Marker.Core, Digest: fmt.Sprintf("%016x", m.Digest)})
+	}
 	one := row{Sequence: e.Sequence, Batch: e.Batch, Now: e.Now, Type: string(e.Type), Keys: e.Keys,
 		Entropy: hex.EncodeToString(e.Entropy[:]), Checksum: fmt.Sprintf("%016x", e.Checksum)}
 	if len(e.Payload) > 0 {
@@ -66,6 +99,13 @@ func (r *rows) addEntry(e *journals.Entry) error {
 
 // addLine writes a line of an export, and returns its sequence.
 func (r *rows) addLine(line []byte) (sequence uint64, err error) {
+	if bytes.HasPrefix(line, []byte(`{"marker":`)) {
+		var m markerRow
+		if err := json.Unmarshal(line, &m); err != nil {
+			return 0, err
+		}
+		return m.Sequence, r.addMarker(&m)
+	}
 	var one struct {
 		row
 		Key string `json:"key"`
@@ -79,11 +119,23 @@ func (r *rows) addLine(line []byte) (sequence uint64, err error) {
 	return one.Sequence, r.add(&one.row)
 }
 
-func (r *rows) add(one *row) error {
-	if !r.asJSON {
-		_, err := r.out.WriteString(one.text())
-		return err
+func (r *rows) addMarker(m *markerRow) error {
+	if r.asJSON {
+		return r.addJSON(m)
 	}
+	_, err := fmt.Fprintf(r.out, "%8d  %8s  %-24s  %-16s  %s\n", m.Sequence, "", "", printable.Line(m.Digest, 16), m.text())
+	return err
+}
+
+func (r *rows) add(one *row) error {
+	if r.asJSON {
+		return r.addJSON(one)
+	}
+	_, err := r.out.WriteString(one.text())
+	return err
+}
+
+func (r *rows) addJSON(one any) error {
 	b, err := json.Marshal(one)
 	if err == nil {
 		_, err = r.out.Write(append(printable.AppendJSON(nil, b), '\n'))

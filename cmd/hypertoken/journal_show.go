@@ -22,12 +22,16 @@ func newJournalShow() *cobra.Command {
   SEQUENCE  the number of the action, from 1
   BATCH     the sequence of the first action of its batch, if all of the batch is one step
   TIME      the clock that the action saw, in UTC
-  CHECKSUM  of the result that was acknowledged
+  CHECKSUM  of the result that was acknowledged; the digest of the state if it is a marker
   TYPE      the action, and its payload as JSON. A long payload is cut in the table
   key       of the action, or of the batch that ends with it, if it had one
 
+A marker is an entry that sets the state, where an action changes it: a revert, an undo or a redo to
+the state of a sequence, an upgrade to another core, or the beginning of a fork.
+
 With --json it writes an object a line, with sequence, now in milliseconds since 1970, type, payload,
-entropy and checksum in hexadecimal; and batch and keys if there are any. Nothing is cut there.
+entropy and checksum in hexadecimal; and batch and keys if there are any. A marker has sequence, marker, to, from_core, from_engine,
+from_sequence, core and digest. Nothing is cut there.
 
 --from and --to choose the actions, both included. The actions alone do not say what a game looks
 like: 'hypertoken journal state' shows the state at a sequence, and 'hypertoken journal diff' what has

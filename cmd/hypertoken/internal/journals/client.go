@@ -177,6 +177,53 @@ func (c *Client) Journal(ctx context.Context, name string, query url.Values, eac
 	}
 }
 
+// Position is where an engine is.
+type Position struct {
+	Name     string `json:"name,omitempty"`
+	Sequence uint64 `json:"sequence"`
+	Digest   string `json:"digest"`
+}
+
+// Rewind sends an engine a line that goes back to an earlier state, or forth again.
+func (c *Client) Rewind(ctx context.Context, name string, line []byte) (p Position, err error) {
+	w, err := c.send(ctx, http.MethodPost, enginePath(name), nil, bytes.NewReader(line))
+	if err != nil {
+		return p, err
+	}
+	defer func() { _ = w.Body.Close() }()
+	var said struct {
+		Position
+		Error json.RawMessage `json:"error"`
+	}
+	if err := c.read(w, maxAnswer, &said); err != nil {
+		return p, err
+	}
+	if said.Error != nil { // the status is that of the whole exchange
+		return p, c.refusal(w.Status, fmt.Appendf(nil, `{"error":%s}`, said.Error))
+	}
+	return said.Position, nil
+}
+
+// Fork has the server make an engine of the state that another one has, or had at a sequence.
+func (c *Client) Fork(ctx context.Context, from string, at uint64, hasAt bool, name string) (p Position, err error) {
+	body := map[string]any{"name": name}
+	if hasAt {
+		body["at"] = at
+	}
+	err = c.call(ctx, http.MethodPost, enginePath(from, "fork"), nil, body, &p)
+	return p, err
+}
+
+// Import has the server make an engine of the lines of an export.
+func (c *Client) Import(ctx context.Context, name string, lines io.Reader) (p Position, err error) {
+	w, err := c.send(ctx, http.MethodPut, enginePath(name, "journal"), nil, lines)
+	if err != nil {
+		return p, err
+	}
+	defer func() { _ = w.Body.Close() }()
+	return p, c.read(w, maxAnswer, &p)
+}
+
 // readLine returns a line without its newline. At the end it fails with [io.EOF], and returns what
 // there is of a line.
 func readLine(in *bufio.Reader) (line []byte, err error) {

@@ -69,19 +69,9 @@ func (c *cores) get(ctx context.Context, hash string) (*wasm.Core, error) {
 }
 
 func (c *cores) compile(ctx context.Context, hash string) (*wasm.Core, error) {
-	code := c.o.Cores[hash]
-	if code == nil {
-		var err error
-		code, err = Answer(ctx, func(done func([]byte, error)) { c.source.Core(hash, done) })
-		switch {
-		case err != nil:
-			return nil, fmt.Errorf("the core %s: %w", hash, err)
-		case code == nil:
-			return nil, fmt.Errorf("the core %s, which wrote it, is not in the store: name its file with --core", hash)
-		case wasm.Hash(code) != hash:
-			return nil, fmt.Errorf("the core %s: %w: the store has the core %s under that name", hash,
-				journal.ErrDamaged, wasm.Hash(code))
-		}
+	code, err := c.code(ctx, hash)
+	if err != nil {
+		return nil, err
 	}
 	core, err := wasm.Compile(ctx, code, wasm.Options{Interruptible: true, MemoryLimit: c.o.MemoryLimit,
 		FirstInstance: firstInstance, Cache: c.o.Cache})
@@ -89,6 +79,24 @@ func (c *cores) compile(ctx context.Context, hash string) (*wasm.Core, error) {
 		return nil, fmt.Errorf("the core %s can't be run: %w", hash, err)
 	}
 	return core, nil
+}
+
+// code returns the code of a core.
+func (c *cores) code(ctx context.Context, hash string) ([]byte, error) {
+	if code := c.o.Cores[hash]; code != nil {
+		return code, nil
+	}
+	code, err := Answer(ctx, func(done func([]byte, error)) { c.source.Core(hash, done) })
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("the core %s: %w", hash, err)
+	case code == nil:
+		return nil, fmt.Errorf("the core %s, which wrote it, is not in the store: name its file with --core", hash)
+	case wasm.Hash(code) != hash:
+		return nil, fmt.Errorf("the core %s: %w: the store has the core %s under that name", hash,
+			journal.ErrDamaged, wasm.Hash(code))
+	}
+	return code, nil
 }
 
 // close frees the compiled cores. No get is under way.

@@ -70,6 +70,8 @@ const partSize = 1 << 20
 type Entry struct {
 	journal.Entry
 	Sequence uint64
+	// Marker is the base that the entry sets the state to, if it is no action; nil for an action.
+	Marker *journal.Base
 	// Keys are the keys of the action, or of the batch that ends with it.
 	Keys []string
 	// Batch is the sequence of the first action of the batch that the action belongs to; 0 if it belongs
@@ -108,6 +110,13 @@ func Entries(ctx context.Context, s journal.Historian, name string, from, to uin
 			if err != nil {
 				yield(Entry{}, err)
 				return
+			}
+			if part.Marker != nil {
+				if !yield(Entry{Sequence: from, Marker: part.Marker}, nil) {
+					return
+				}
+				from++
+				continue
 			}
 			keyed := map[uint64][]*journal.KeyRecord{}
 			for k := range part.Keyed {

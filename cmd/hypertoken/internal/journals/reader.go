@@ -29,6 +29,16 @@ func NewReader(s Source, o Options) *Reader {
 // Close frees the compiled cores. No other call is under way.
 func (r *Reader) Close(ctx context.Context) error { return r.cores.close(ctx) }
 
+// CoreOf returns the code of the core that a journal is with.
+func CoreOf(ctx context.Context, s Source, o Options, name string) ([]byte, error) {
+	info, err := Find(ctx, s, name)
+	if err != nil {
+		return nil, err
+	}
+	c := newCores(s, o)
+	return c.code(ctx, info.Core)
+}
+
 // State is the whole state of a game at a sequence.
 type State struct {
 	// Sequence is that of the newest action in the state.
@@ -148,7 +158,13 @@ func (g *Game) History(ctx context.Context, from, to uint64) iter.Seq2[host.Entr
 				yield(host.Entry{}, err)
 				return
 			}
-			if !yield(host.Entry{Sequence: e.Sequence, Now: e.Now, Entropy: e.Entropy, Type: string(e.Type),
+			if e.Marker != nil {
+				if !yield(host.Entry{Sequence: e.Sequence, Marker: &host.Marker{Base: e.Marker}}, nil) {
+					return
+				}
+				continue
+			}
+			if !yield(host.Entry{Sequence: e.Sequence, Batch: e.Batch, Now: e.Now, Entropy: e.Entropy, Type: string(e.Type),
 				Payload: bytes.Clone(e.Payload), Checksum: e.Checksum, Key: e.ownKey()}, nil) {
 				return
 			}

@@ -113,7 +113,7 @@ func (v *Verifier) Verify(
 
 // check checks one journal.
 func (v *Verifier) check(ctx context.Context, info journal.Info) Report {
-	c := checking{v: v, name: info.Name}
+	c := checking{v: v, name: info.Name, wanted: map[uint64][]wanted{}}
 	c.Name = info.Name
 	c.Err = c.run(ctx, info.Sequence)
 	return c.Report

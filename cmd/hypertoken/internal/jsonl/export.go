@@ -7,16 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strconv"
 
 	"github.com/vmihailenco/msgpack/v5"
 
 	"hypertoken/host"
+	"hypertoken/internal/marker"
 	"hypertoken/internal/msgjson"
 	"hypertoken/journal"
 )
 
 // An export is a journal as lines that [ParseExport] reads: first a base, then its actions, each
-// with what its result was.
+// with what its result was, and its markers, each with the state that it sets.
 
 // Source is a journal that can be exported. A [host.Engine] is one.
 type Source interface {
@@ -89,14 +91,6 @@ func exportOnce(ctx context.Context, from Source, span Span, write func(line []b
 	if err != nil {
 		return err
 	}
-	if span.From < span.To {
-		if last, _, err := from.JournalAt(ctx, span.To); err != nil {
-			return err
-		} else if last.Core != base.Core {
-			return host.ErrCoreMismatch.With("from is %d: another core has run the engine since: "+
-				"export from %d on, or up to an earlier sequence", span.From, last.Sequence)
-		}
-	}
 	line, err := appendBase(ctx, from, &base)
 	if err == nil {
 		err = write(line)
@@ -133,6 +127,9 @@ func exportEntries(entries iter.Seq2[host.Entry, error], write func(line []byte)
 
 // appendBase returns the line of a base.
 func appendBase(ctx context.Context, from Source, base *journal.Base) (line []byte, err error) {
+	if base.IsMarker {
+		return appendMarker(nil, base)
+	}
 	if !base.Snapshot {
 		line = append(line, `{"setup":`...)
 		if len(base.Data) == 0 {
@@ -148,6 +145,42 @@ func appendBase(ctx context.Context, from Source, base *journal.Base) (line []by
 	}
 	line = append(line, `{"snapshot":"`...)
 	line = base64.StdEncoding.AppendEncode(line, base.Data)
+	return appendState(line, base, digest)
+}
+
+// appendMarker appends the line of a base that is a marker.
+func appendMarker(line []byte, base *journal.Base) ([]byte, error) {
+	m, err := marker.Read(base)
+	if err != nil {
+		return line, host.ErrBroken.Because(err, "%v", err)
+	}
+	if line, err = appendString(append(line, `{"marker":`...), m.Kind); err != nil {
+		return line, err
+	}
+	switch m.Kind {
+	case marker.Revert:
+		line = fmt.Appendf(line, `,"to":%d`, m.To)
+	case marker.Upgrade:
+		line = fmt.Appendf(line, `,"from_core":"%s","digest_before":"%v"`, m.FromCore, host.Digest(m.DigestBefore))
+	case marker.Fork:
+		if line, err = appendString(append(line, `,"from_engine":`...), m.FromEngine); err != nil {
+			return line, err
+		}
+		line = fmt.Appendf(line, `,"from_sequence":%d`, m.FromSequence)
+	}
+	line = fmt.Appendf(line, `,"current":%d,"redo":[`, m.Current)
+	for k, sequence := range m.Redo {
+		if k > 0 {
+			line = append(line, ',')
+		}
+		line = strconv.AppendUint(line, sequence, 10)
+	}
+	line = append(line, `],"snapshot":"`...)
+	return appendState(base64.StdEncoding.AppendEncode(line, base.Data), base, host.Digest(m.Digest))
+}
+
+// appendState appends what follows the snapshot in a line.
+func appendState(line []byte, base *journal.Base, digest host.Digest) (_ []byte, err error) {
 	line = fmt.Appendf(line, `","sequence":%d,"core":"%s","digest":"%v","keys":[`, base.Sequence, base.Core, digest)
 	for k, r := range base.Keys {
 		if k > 0 {
@@ -163,8 +196,11 @@ func appendBase(ctx context.Context, from Source, base *journal.Base) (line []by
 	return append(line, "]}"...), nil
 }
 
-// appendEntry appends the line of an action to b.
+// appendEntry appends the line of an action or of a marker to b.
 func appendEntry(b []byte, e *host.Entry) ([]byte, error) {
+	if e.Marker != nil {
+		return appendMarker(b, e.Marker.Base)
+	}
 	b, err := appendString(append(b, `{"type":`...), e.Type)
 	if err == nil && len(e.Payload) > 0 {
 		if b, err = msgjson.Append(append(b, `,"payload":`...), e.Payload); err != nil {
@@ -180,6 +216,9 @@ func appendEntry(b []byte, e *host.Entry) ([]byte, error) {
 		if b, err = appendString(append(b, `,"key":`...), e.Key); err != nil {
 			return nil, err
 		}
+	}
+	if e.Batch > 0 {
+		b = fmt.Appendf(b, `,"batch":%d`, e.Batch)
 	}
 	return fmt.Appendf(b, `,"sequence":%d,"checksum":"%016x"}`, e.Sequence, e.Checksum), nil
 }
