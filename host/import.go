@@ -170,9 +170,9 @@ func (i *Import) runBatch(ctx context.Context) error {
 	return nil
 }
 
-// Commit makes the engine known under its name, whole, and returns its position. It fails with
-// [ErrEngineExists] if the name was taken meanwhile. Open opens the engine.
-func (i *Import) Commit(ctx context.Context) (Position, error) {
+// Position returns the sequence and the digest of the state that the entries which were added so far
+// lead to. A batch ends there.
+func (i *Import) Position(ctx context.Context) (Position, error) {
 	if i.err == nil && len(i.batch) > 0 {
 		i.err = i.runBatch(ctx)
 	}
@@ -182,8 +182,17 @@ func (i *Import) Commit(ctx context.Context) (Position, error) {
 	if i.err != nil {
 		return Position{}, i.err
 	}
+	return positionOf(i.engine.Position(ctx, "Position"))
+}
+
+// Commit makes the engine known under its name, whole, and returns its position. It fails with
+// [ErrEngineExists] if the name was taken meanwhile. Open opens the engine.
+func (i *Import) Commit(ctx context.Context) (Position, error) {
+	p, err := i.Position(ctx)
+	if i.err != nil {
+		return Position{}, i.err
+	}
 	i.err = badInput("import %q: it has ended", i.name)
-	p, err := i.engine.Position(ctx, "Commit")
 	if err == nil {
 		err = i.engine.Close(ctx)
 	}
@@ -193,7 +202,7 @@ func (i *Import) Commit(ctx context.Context) (Position, error) {
 	if err != nil {
 		return Position{}, errors.Join(err, i.remove(ctx))
 	}
-	return positionOf(p, nil)
+	return p, nil
 }
 
 // Abort ends the import. The name stays free. After Commit it does nothing.

@@ -113,12 +113,29 @@ func (f *hostFlags) open(ctx context.Context, store journal.Store) (*host.Host, 
 	if err != nil {
 		return nil, err
 	}
-	o.Store = store
+	if o.Store = store; store == nil {
+		o.Store = f.memoryStore()
+	}
 	h, err := host.New(ctx, o)
 	if errors.Is(err, host.ErrBadInput) {
 		return nil, usageError{err}
 	}
 	return h, err
+}
+
+// How much of the history of an engine is kept in memory, in bytes, so that it can go back.
+const (
+	ownHistory    = 64 << 20 // of the one engine of 'hypertoken run'
+	servedHistory = 1 << 20  // of each engine of a server
+)
+
+// memoryStore returns a store in memory.
+func (f *hostFlags) memoryStore() journal.Store {
+	kept := journal.History{Bytes: ownHistory}
+	if f.server {
+		kept.Bytes = servedHistory
+	}
+	return journal.NewMemoryWith(journal.MemoryOptions{History: kept})
 }
 
 // options returns the options of the host. A value that only a flag can have is a usage error.

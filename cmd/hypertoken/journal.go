@@ -16,12 +16,18 @@ import (
 func newJournal() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "journal",
-		Short: "List, read, check, back up and delete stored games",
+		Short: "List, read, compare, export, check, back up and delete stored games",
 		Long: `journal works on the directory in which 'hypertoken serve --data DIR' and 'hypertoken run
 --data DIR' keep games. A game is a journal: what it began with, and every action since.
 
   hypertoken journal list --data games             the journals, with their size and age
   hypertoken journal show --data games table       the actions of one
+  hypertoken journal state --data games table      its state, now or at an earlier sequence
+  hypertoken journal diff --data games table --from 5   what has changed since then
+  hypertoken journal export --data games table     as JSON Lines that 'hypertoken run' plays again
+  hypertoken journal import --data games t2 FILE   a game of such lines, with its history
+  hypertoken journal revert --data games table --undo   back by a step, or to a sequence
+  hypertoken journal fork --data games table t3    another game of its state
   hypertoken journal verify --data games           replay all, and compare every result
   hypertoken journal backup --data games copy      copy the directory, as of one moment
   hypertoken journal delete --data games table     forget one, with all its history
@@ -31,17 +37,19 @@ func newJournal() *cobra.Command {
 A directory is open in one program at a time. While a server has it, ask the server:
 
   hypertoken journal list --server http://127.0.0.1:9464
-  hypertoken journal delete --server http://127.0.0.1:9464 table
+  hypertoken journal show --server http://127.0.0.1:9464 table --follow
   hypertoken journal backup --server http://127.0.0.1:9464 monday
 
-list, delete and backup take --server. The others read the directory itself: have the server make
-a backup, which takes a moment, and name the backup with --data. A backup is a directory like any
-other. To restore it, copy it, and start a server with the copy.`,
+All commands but verify, compact and repair take --server. verify reads a backup: have the
+server make one, which takes a moment, and name it with --data. A backup is a directory like any
+other. To restore it, copy it, and start a server with the copy. compact is for a directory that no
+server has: a server gives room back by itself, little by little.`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newJournalList(), newJournalShow(), newJournalVerify(), newJournalBackup(), newJournalDelete(),
-		newJournalCompact(), newJournalRepair())
+	c.AddCommand(newJournalList(), newJournalShow(), newJournalState(), newJournalDiff(), newJournalExport(),
+		newJournalImport(), newJournalRevert(), newJournalFork(), newJournalVerify(), newJournalBackup(),
+		newJournalDelete(), newJournalCompact(), newJournalRepair())
 	return c
 }
 
@@ -125,8 +133,9 @@ func (f *journalFlags) open() (*disk.Store, error) {
 // explain says what to do if the directory could not be opened.
 func (f *journalFlags) explain(err error) error {
 	if errors.Is(err, disk.ErrLocked) {
-		err = fmt.Errorf("%w; stop it, or ask it with --server URL, which list, delete and backup take. "+
-			"The other commands read a backup: 'hypertoken journal backup --server URL NAME' makes one", err)
+		err = fmt.Errorf("%w; stop it, or ask it with --server URL, which all commands but verify, compact and "+
+			"repair take. verify reads a backup: 'hypertoken journal backup --server URL NAME' makes one. "+
+			"A server needs no compact: it gives room back by itself", err)
 	}
 	return fmt.Errorf("--data: %w", err)
 }

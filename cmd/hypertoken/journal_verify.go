@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"os"
 	"runtime"
 	"sync"
 	"time"
@@ -17,16 +16,14 @@ import (
 	"hypertoken/cmd/hypertoken/internal/journals"
 	"hypertoken/internal/printable"
 	"hypertoken/journal"
-	"hypertoken/wasm"
 )
 
 func newJournalVerify() *cobra.Command {
 	var f journalFlags
-	var after, cacheDir string
-	var coreFiles []string
+	var replay replayFlags
+	var after string
 	var parallel int
 	var asJSON bool
-	memory := byteSize(1 << 30)
 	c := &cobra.Command{
 		Use:   "verify --data DIR [flags] [NAME...]",
 		Short: "Replay journals, and compare every result with the one that was acknowledged",
@@ -57,27 +54,19 @@ Exit status: 0 if every journal is as it was acknowledged, 1 if one is not, 2 fo
 				return usageError{errors.New("--after is for all journals: leave it or the names out")}
 			case parallel < 1:
 				return usageError{fmt.Errorf("--parallel is %d, below 1", parallel)}
-			case memory < 2<<20 || memory > 4<<30:
-				return usageError{fmt.Errorf("--max-engine-memory is %s, want 2 MiB to 4 GiB", memory.String())}
 			}
-			builtin := wasm.Builtin()
-			cores := map[string][]byte{wasm.Hash(builtin): builtin}
-			for _, file := range coreFiles {
-				code, err := os.ReadFile(file)
-				if err != nil {
-					return usageError{fmt.Errorf("--core: %w", err)}
-				}
-				cores[wasm.Hash(code)] = code
+			options, err := replay.options(c.ErrOrStderr())
+			if err != nil {
+				return err
 			}
+			defer func() { _ = options.Cache.Close(context.Background()) }()
+			options.Parallel = parallel
 			store, err := f.open()
 			if err != nil {
 				return err
 			}
 			defer closeJournals(store, &err)
-			cache := openCache(cacheDir, c.ErrOrStderr())
-			defer func() { _ = cache.Close(context.Background()) }()
-			v := journals.NewVerifier(store, journals.Options{Parallel: parallel, MemoryLimit: uint64(memory),
-				Cores: cores, Cache: cache})
+			v := journals.NewVerifier(store, options)
 			defer func() { err = errors.Join(err, v.Close(context.Background())) }()
 			r := verifyReport{out: c.OutOrStdout(), progress: newProgress(c.ErrOrStderr()), asJSON: asJSON,
 				actions: v.Actions}
@@ -102,34 +91,10 @@ Exit status: 0 if every journal is as it was acknowledged, 1 if one is not, 2 fo
 	}
 	f.registerData(c)
 	c.Flags().StringVar(&after, "after", "", "begin behind this `name`")
-	c.Flags().StringArrayVar(&coreFiles, "core", nil,
-		"a `file` with a core that the store may not have; may be given several times")
-	c.Flags().StringVar(&cacheDir, "cache-dir", "",
-		"keep compiled code in this `directory`, \"off\" for nowhere (default the user's cache)")
+	replay.register(c)
 	c.Flags().IntVar(&parallel, "parallel", runtime.GOMAXPROCS(0), "how many journals are replayed at once")
-	c.Flags().Var(&memory, "max-engine-memory", "how much memory an engine may take")
 	c.Flags().BoolVar(&asJSON, "json", false, "write a JSON object a line")
 	return c
-}
-
-// openCache opens the directory for compiled code, the user's if dir is empty. If it can't be
-// used, the cores are compiled anew, and a line says so.
-func openCache(dir string, stderr io.Writer) *wasm.Cache {
-	if dir == "off" {
-		return nil
-	}
-	var err error
-	if dir == "" {
-		dir, err = wasm.DefaultCacheDir()
-	}
-	var cache *wasm.Cache
-	if err == nil {
-		cache, err = wasm.OpenCache(dir)
-	}
-	if err != nil {
-		fmt.Fprintf(stderr, "hypertoken: compiled code is not kept: %s\n", printable.Text(err.Error()))
-	}
-	return cache
 }
 
 // listed iterates over the journals of these names, or over all behind after if there are no

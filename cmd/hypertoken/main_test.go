@@ -110,7 +110,8 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds: commands,
+		Cmds:          commands,
+		UpdateScripts: *update,
 	})
 }
 
@@ -165,6 +166,22 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		ts.Check(err)
 		b[len(bytes.TrimRight(b, "\x00"))/4] ^= 0x55
 		ts.Check(os.WriteFile(newest, b, 0o600))
+	},
+	// await FILE PATTERN waits until a file that another command writes matches.
+	"await": func(ts *testscript.TestScript, _ bool, args []string) {
+		pattern := regexp.MustCompile(args[1])
+		until := time.Now().Add(time.Minute)
+		looks := time.NewTicker(10 * time.Millisecond)
+		defer looks.Stop()
+		for ; ; <-looks.C {
+			b, _ := os.ReadFile(ts.MkAbs(args[0]))
+			if pattern.Match(b) {
+				return
+			}
+			if time.Now().After(until) {
+				ts.Fatalf("%s does not match %q: %s", args[0], args[1], b)
+			}
+		}
 	},
 	// append FILE LINE appends a line to a file.
 	"append": func(ts *testscript.TestScript, _ bool, args []string) { appendTo(ts, args[0], args[1]+"\n") },

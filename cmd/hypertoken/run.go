@@ -32,6 +32,8 @@ which is flushed at once. So any program can drive it over pipes.
                                    if action K failed it  {"error":{"code":C,"message":M,"index":K}}
   {"state":true}                   the whole state        {"state":{...}}
   {"digest":true}                  its canonical digest   {"digest":"16 hex digits"}
+  {"revert":N}                     back to sequence N     {"sequence":S,"digest":D}
+  {"undo":true}, {"redo":true}     a step back, or forth  {"sequence":S,"digest":D}
   {"snapshot":S,...}               goes on from an export {"ok":true}
   anything else                                           {"error":{"code":"bad_input",...}}
 
@@ -42,9 +44,9 @@ Members that a line may have:
   entropy      an action             32 hexadecimal digits. Randomness without a seed, and new
                                      identifiers, come from them: the same lines with the same now
                                      and entropy give the same answers, byte for byte
-  key          an action, a batch    it runs once: the same line with the same key gets the first
-                                     answer
-  if_sequence  an action, a batch    it fails with conflict unless the engine has this sequence
+  key          these, revert, undo,  it runs once: the same line with the same key gets the first
+               redo                  answer
+  if_sequence  the same              it fails with conflict unless the engine has this sequence
   at           state, digest         the answer is for an earlier sequence of the game, from 0 on
   mode         a batch               "atomic", the default: if one action fails, none has an effect;
                                      "independent": every action runs
@@ -56,13 +58,17 @@ Members that a line may have:
 
 run also takes what GET /v1/engines/NAME/journal of a server answers: a setup with "core", or a
 snapshot with "sequence", "core", "digest" and "keys", and then actions with "sequence" and
-"checksum". It plays them again. An action whose result is another one than the line says, by its
+"checksum", and markers, which set the state. It plays them again. An action whose result is another one than the line says, by its
 checksum or its sequence, is answered with code diverged and ends the run.
 
 A batch has 1 to 16384 actions. Each has type, and may have payload, now and entropy. A setup is
 {"stack":[token...],"source":{"stacks":[[token...]...],"reshuffle":{...}}}; every part of it is
 optional. If a line has a member that does not go with it, it fails with bad_input, and nothing of
 it runs.
+
+A step is an action, a whole batch, or a revert. An undo without a step to undo fails with conflict,
+and so does a redo. Going back is a record of its own, S is its sequence, and nothing is lost. The
+states of a game without --data are kept as far back as 64 MiB of history go.
 
 N counts the actions since the last setup, from 1, those of batches too. A failed action or batch
 has no effect. Before any setup the engine is empty. After a setup that was refused there is no
@@ -141,7 +147,8 @@ type runner struct {
 	name          string // of the engine that outlives the run; "" if none does
 	engine        *host.Engine
 	engines       int
-	refused       int // the line of the setup that was refused, if there is no engine
+	isPlaying     bool // a line has been played, or has begun the game
+	refused       int  // the line of the setup that was refused, if there is no engine
 	out           *bufio.Writer
 	n             int // the actions since the last setup
 	bad           bool
@@ -252,8 +259,12 @@ func (r *runner) end(ctx context.Context, refused int) error {
 
 // answer runs one request and writes its line.
 func (r *runner) answer(ctx context.Context, q *jsonl.Request) error {
-	if q.IsStart() {
+	if q.IsStart() || q.Kind == jsonl.Marker && !r.isPlaying {
 		return r.answerSetup(ctx, q)
+	}
+	r.isPlaying = true
+	if q.Kind == jsonl.Marker {
+		return r.answerMarker(ctx, q)
 	}
 	if err := r.openNamed(ctx); err != nil {
 		return err
@@ -287,25 +298,72 @@ func (r *runner) answerSetup(ctx context.Context, q *jsonl.Request) error {
 	err := q.ValueError
 	bounded, cancel := q.Bounded(ctx)
 	defer cancel()
-	if err == nil && q.Core != "" && q.Core != r.host.CoreHash() {
-		err = host.ErrCoreMismatch.With("the game was played by the core %s, and --core is %s", q.Core,
-			r.host.CoreHash())
+	if err == nil {
+		err = r.coreOf(q)
 	}
 	switch {
 	case err != nil:
-	case q.Kind == jsonl.Snapshot:
+	case q.Kind == jsonl.Snapshot || q.Kind == jsonl.Marker:
 		err = r.restore(bounded, q)
 	default:
 		err = r.setup(bounded, host.EngineOptions{Setup: q.Value})
 	}
 	if err == nil {
+		r.isPlaying = true
 		return r.write(jsonl.Taken(bounded, r.engine, q))
 	}
-	r.bad = true
+	r.bad, r.isPlaying = true, false
 	if err := r.end(ctx, q.Line); err != nil {
 		return err
 	}
 	return r.write(jsonl.BadSetup(q.Line, err))
+}
+
+// answerMarker sets the state to that of a marker within an export. The engine gets the sequence of
+// the marker, which has to be the next one, and n goes on.
+func (r *runner) answerMarker(ctx context.Context, q *jsonl.Request) error {
+	bounded, cancel := q.Bounded(ctx)
+	defer cancel()
+	n := r.n
+	err := r.setMarker(bounded, q)
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // the end is no answer
+	}
+	if err == nil {
+		r.n = n
+		return r.write(jsonl.Taken(bounded, r.engine, q))
+	}
+	if err := r.write(jsonl.Failure(err)); err != nil {
+		return err
+	}
+	return errReported // all that follows would be another game
+}
+
+func (r *runner) setMarker(ctx context.Context, q *jsonl.Request) error {
+	if r.name != "" {
+		return host.ErrBadInput.With("line %d: a marker can't be played on the engine of --engine: "+
+			"'hypertoken journal import' keeps the history with its markers", q.Line)
+	}
+	at, err := r.engine.Position(ctx)
+	if err == nil && at.Sequence+1 != q.Sequence {
+		err = host.ErrDiverged.With("line %d: the marker has the sequence %d, and the game is at %d", q.Line, q.Sequence,
+			at.Sequence)
+	}
+	if err == nil {
+		err = r.coreOf(q)
+	}
+	if err == nil {
+		err = r.restore(ctx, q)
+	}
+	return err
+}
+
+// coreOf fails if a line says that another core has played the game.
+func (r *runner) coreOf(q *jsonl.Request) error {
+	if q.Core == "" || q.Core == r.host.CoreHash() {
+		return nil
+	}
+	return host.ErrCoreMismatch.With("the game was played by the core %s, and --core is %s", q.Core, r.host.CoreHash())
 }
 
 // noEngine returns the error for a line after a setup that was refused. The line was meant for the

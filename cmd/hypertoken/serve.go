@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"runtime"
@@ -35,9 +36,17 @@ func newServe() *cobra.Command {
   GET /v1/engines[/NAME]    the engines, and where they run; ?prefix=&after=&limit= for pages
   GET /v1/engines/NAME/journal
                             its actions as lines that run takes; ?from=0 for all that is kept
+  PUT /v1/engines/NAME/journal
+                            imports such lines as a new engine, with its history; 409 if the name is
+                            taken. Nobody sees the engine before all of it is stored
   GET /v1/engines/NAME/state
                             the whole state with its sequence and its digest; with ?at=N as it was
                             at an earlier sequence
+  POST /v1/engines/NAME/revert
+                            goes back to the state of a sequence; the body is {"to":N}
+  POST /v1/engines/NAME/fork
+                            makes another engine of its state; the body is {"name":NEW}, and may have
+                            "at", an earlier sequence
   POST /v1/backup           copies all journals to a new directory in --backup-dir; the body is {"name":NAME}
   DELETE /v1/engines/NAME   ends an engine and forgets it
   GET /metrics              metrics for Prometheus
@@ -207,6 +216,9 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, backupDir string, 
 		return err
 	}
 	defer func() { _ = h.Shutdown(context.Background()) }()
+	if err := removeImports(ctx, h, store, o.Logger); err != nil {
+		return err
+	}
 	if o.IsDurable = store.disk != nil; o.IsDurable && !c.Flags().Changed("engine-idle") {
 		o.EngineIdle = engineIdle
 	}
@@ -251,6 +263,22 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, backupDir string, 
 		return storeError{fmt.Errorf("--data: nothing is stored any more, start the server again: %w", store.disk.Err())}
 	}
 	return err
+}
+
+// removeImports removes what imports left in the store of --data when their program was killed. No
+// other program has the store.
+func removeImports(ctx context.Context, h *host.Host, store data, log *slog.Logger) error {
+	if store.disk == nil {
+		return nil
+	}
+	removed, err := h.RemoveImports(ctx)
+	if err != nil {
+		return fmt.Errorf("--data: what is left of imports can't be removed: %w", err)
+	}
+	if removed > 0 {
+		log.Info("imports that were broken off are removed", "imports", removed)
+	}
+	return nil
 }
 
 // checkBackupDir fails for a --backup-dir that can't be used. It is called before the store is

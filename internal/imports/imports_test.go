@@ -102,10 +102,10 @@ var table = map[string]row{
 	"internal/require":        {shared, "", ""},
 
 	"browser/test/agree": {application, "host journal wasm workerproc", ""},
-	"cmd/hypertoken": {application, "cmd/hypertoken/internal/bench cmd/hypertoken/internal/coredev " +
+	"cmd/hypertoken": {application, "cmd/hypertoken/internal/bench cmd/hypertoken/internal/changes cmd/hypertoken/internal/coredev " +
 		"cmd/hypertoken/internal/describe cmd/hypertoken/internal/journals cmd/hypertoken/internal/jsonl " +
 		"cmd/hypertoken/internal/licenses cmd/hypertoken/internal/serve cmd/hypertoken/internal/top " +
-		"cmd/hypertoken/internal/torture cmd/hypertoken/internal/upgrade host internal/fast internal/msgjson " +
+		"cmd/hypertoken/internal/torture cmd/hypertoken/internal/upgrade host internal/fast internal/marker internal/msgjson " +
 		"internal/printable internal/replay internal/trace internal/version journal wasm workerproc",
 		"hypertoken/journal/disk github.com/dustin/go-humanize github.com/spf13/cobra github.com/spf13/pflag golang.org/x/term"},
 	"cmd/hypertoken/internal/bench": {application, "host internal/printable internal/storeload internal/version journal wasm",
@@ -119,10 +119,12 @@ var table = map[string]row{
 	"cmd/hypertoken/internal/describe":         {application, "host internal/printable", ""},
 	"cmd/hypertoken/internal/describe/builtin": {application, "", "github.com/vmihailenco/msgpack/v5"},
 	"cmd/hypertoken/internal/describe/write":   {application, "cmd/hypertoken/internal/describe", ""},
-	"cmd/hypertoken/internal/journals": {application, "internal/migration internal/printable journal wasm",
+	"cmd/hypertoken/internal/changes":          {application, "internal/msgjson internal/printable", "github.com/vmihailenco/msgpack/v5"},
+	"cmd/hypertoken/internal/journals": {application,
+		"host internal/engine internal/marker internal/migration internal/msgjson internal/printable journal wasm",
 		"github.com/cespare/xxhash/v2"},
 	"cmd/hypertoken/internal/jsonl": {application,
-		"cmd/hypertoken/internal/nearest host internal/msgjson internal/printable journal",
+		"cmd/hypertoken/internal/nearest host internal/marker internal/msgjson internal/printable journal",
 		"github.com/cespare/xxhash/v2 github.com/dustin/go-humanize github.com/vmihailenco/msgpack/v5"},
 	"cmd/hypertoken/internal/licenses":          {application, "", ""},
 	"cmd/hypertoken/internal/licenses/generate": {application, "", ""},

@@ -48,11 +48,12 @@ type Member struct {
 // Object reads one JSON object and returns its members in their order. The order of nested keys is
 // kept too.
 //
-// A member that is named in lists must be an array of objects, and is returned as its List. An
-// object of the array is read like the line itself, but has no lists of its own.
+// A member that is named in lists is an array of objects, and is returned as its List. An object of
+// the array is read like the line itself, but has no lists of its own. If it is a number, a string,
+// a boolean or null instead, it is returned as its Value, and List is nil.
 //
-// Object fails if the line is no JSON object, if a member occurs twice, or if a list is no array
-// of objects. If only the value of one member is wrong, that member has Err. Memory is linear in
+// Object fails if the line is no JSON object, if a member occurs twice, or if a list is an object, or
+// an array of something else than objects. If only the value of one member is wrong, that member has Err. Memory is linear in
 // the input, however deep it is nested.
 func Object(line []byte, lists ...string) ([]Member, error) {
 	if !utf8.Valid(line) {
@@ -110,7 +111,7 @@ func (r *reader) members(lists []string) ([]Member, error) {
 			}
 		}
 		if slices.Contains(lists, m.Key) {
-			m.List, err = r.list(m.Key)
+			err = r.list(&m)
 		} else {
 			m.Value, m.Err, err = r.value()
 		}
@@ -123,33 +124,38 @@ func (r *reader) members(lists []string) ([]Member, error) {
 	return members, err
 }
 
-// list reads an array of objects.
-func (r *reader) list(name string) ([][]Member, error) {
-	if t, err := r.token(); err != nil {
-		return nil, err
-	} else if t != json.Delim('[') {
-		return nil, fmt.Errorf("%s: want an array of objects", name)
+// list reads a member that is an array of objects, or a scalar.
+func (r *reader) list(m *Member) error {
+	first, err := r.token()
+	switch {
+	case err != nil:
+		return err
+	case first == json.Delim('{'):
+		return fmt.Errorf("%s: want an array of objects", m.Key)
+	case first != json.Delim('['):
+		m.Value, m.Err = appendScalar(nil, first)
+		return nil
 	}
-	list := [][]Member{}
+	m.List = [][]Member{}
 	for r.dec.More() {
 		t, err := r.token()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if t != json.Delim('{') {
-			return nil, fmt.Errorf("%s[%d]: want an object", name, len(list))
+			return fmt.Errorf("%s[%d]: want an object", m.Key, len(m.List))
 		}
 		members, err := r.members(nil)
 		if errors.Is(err, errShort) {
-			return nil, err
+			return err
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%s[%d]: %w", name, len(list), err)
+			return fmt.Errorf("%s[%d]: %w", m.Key, len(m.List), err)
 		}
-		list = append(list, members)
+		m.List = append(m.List, members)
 	}
-	_, err := r.token() // the closing bracket
-	return list, err
+	_, err = r.token() // the closing bracket
+	return err
 }
 
 var errShort = errors.New("the JSON ends too early")

@@ -248,8 +248,13 @@ func TestLists(t *testing.T) {
 	if m, err := Object([]byte(`{"list":[]}`), "list"); err != nil || m[0].List == nil {
 		t.Errorf("an empty list: %+v, %v", m, err)
 	}
+	for in, want := range map[string]string{`{"list":5}`: "\x05", `{"list":null}`: "\xc0", `{"list":"x"}`: "\xa1x"} {
+		if m, err := Object([]byte(in), "list"); err != nil || m[0].List != nil || string(m[0].Value) != want {
+			t.Errorf("%s: %+v, %v", in, m, err)
+		}
+	}
 	for in, want := range map[string]string{
-		`{"list":5}`: "list: want an array", `{"list":{}}`: "list: want an array", `{"list":null}`: "list: want an array",
+		`{"list":{}}`:    "list: want an array",
 		`{"list":[{},5]}`: "list[1]: want an object", `{"list":[{"a":1,"a":2}]}`: `list[0]: the key "a" stands twice`,
 		`{"list":[{]}`: "list[0]: broken JSON", `{"list":[],"list":[]}`: `"list" stands twice`,
 	} {

@@ -102,3 +102,61 @@ func TestAnswersOfServersThatRefuse(t *testing.T) {
 		t.Errorf("an interrupted call: %v", err)
 	}
 }
+
+// What a server answers is read to its end, and held to its form.
+func TestTheClientReadsGames(t *testing.T) {
+	for _, c := range []struct{ name, answer, says string }{
+		{"a state", `{"sequence":3,"digest":"00000000000000ff","state":{"a":1}}`, ""},
+		{"no digest", `{"sequence":3,"digest":"x","state":{}}`, "does not answer as"},
+		{"no state", `{"sequence":3,"digest":"00000000000000ff"}`, "does not answer as"},
+		{"no JSON", `hello`, "does not answer as"},
+	} {
+		s, err := answering(t, http.StatusOK, c.answer).StateAt(t.Context(), "e", 3, true)
+		if c.says == "" && (err != nil || s.Sequence != 3 || s.Digest != 255 || string(s.Value) != "\x81\xa1a\x01") ||
+			c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
+			t.Errorf("%s: %+v, %v", c.name, s, err)
+		}
+	}
+	ended := errors.New("ended")
+	for _, c := range []struct {
+		name, answer string
+		status       int
+		lines        int
+		says         string
+	}{
+		{"lines", "{\"a\":1}\n{\"b\":2}\n", 200, 2, ""},
+		{"none", "", 200, 0, ""},
+		{"broken off", "{\"a\":1}\n{\"b\"", 200, 1, "the journal is cut off"},
+		{"an error at the end", "{\"a\":1}\n{\"error\":{\"code\":\"broken\",\"message\":\"no\"}}\n", 200, 1, "broken: no"},
+		{"refused", `{"error":{"code":"not_found","message":"none"}}`, 404, 0, "not_found: none"},
+		{"a reader that ends", "{\"end\":1}\n{\"b\":2}\n", 200, 1, "ended"},
+		{"a long line", `{"a":"` + strings.Repeat("x", 200_000) + "\"}\n", 200, 1, ""},
+	} {
+		var lines []string
+		err := answering(t, c.status, c.answer).Actions(t.Context(), "e", 3, 5, func(line []byte) error {
+			lines = append(lines, string(line))
+			if string(line) == `{"end":1}` {
+				return ended
+			}
+			return nil
+		})
+		if len(lines) != c.lines || (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %d lines, %v", c.name, len(lines), err)
+		}
+	}
+}
+
+// answering is a client of a server that has one answer.
+func answering(t *testing.T, status int, answer string) *journals.Client {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		fmt.Fprint(w, answer)
+	}))
+	t.Cleanup(server.Close)
+	c, err := journals.NewClient(server.URL, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}

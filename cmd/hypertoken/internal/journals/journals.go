@@ -3,11 +3,14 @@
 package journals
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
+	"sort"
 
+	"hypertoken/internal/engine"
 	"hypertoken/journal"
 )
 
@@ -67,8 +70,31 @@ const partSize = 1 << 20
 type Entry struct {
 	journal.Entry
 	Sequence uint64
+	// Marker is the base that the entry sets the state to, if it is no action; nil for an action.
+	Marker *journal.Base
 	// Keys are the keys of the action, or of the batch that ends with it.
 	Keys []string
+	// Batch is the sequence of the first action of the batch that the action belongs to; 0 if it belongs
+	// to none.
+	Batch uint64
+	keyed []*journal.KeyRecord // of Keys
+}
+
+// ownKey returns the key of the action itself, which is no batch's; "" if it had none.
+func (e *Entry) ownKey() string {
+	if len(e.keyed) == 0 {
+		return ""
+	}
+	sum := engine.NewSum(engine.SumOfAction)
+	engine.AddToSum(sum, e.Type)
+	engine.AddToSum(sum, e.Payload)
+	own := sum.Sum(nil)
+	for _, k := range e.keyed {
+		if bytes.Equal(k.Sum[:], own) {
+			return k.Key
+		}
+	}
+	return ""
 }
 
 // Entries iterates over the entries of a journal from one sequence to another, both included,
@@ -85,18 +111,40 @@ func Entries(ctx context.Context, s journal.Historian, name string, from, to uin
 				yield(Entry{}, err)
 				return
 			}
-			keys := map[uint64][]string{}
-			for _, k := range part.Keyed {
-				keys[k.Sequence] = append(keys[k.Sequence], k.Key)
+			if part.Marker != nil {
+				if !yield(Entry{Sequence: from, Marker: part.Marker}, nil) {
+					return
+				}
+				from++
+				continue
 			}
-			for e, err := range journal.Entries(part.Entries) {
-				if from > to || !yield(Entry{e, from, keys[from]}, err) || err != nil {
+			keyed := map[uint64][]*journal.KeyRecord{}
+			for k := range part.Keyed {
+				r := &part.Keyed[k]
+				keyed[r.Sequence] = append(keyed[r.Sequence], r)
+			}
+			for in, err := range journal.Entries(part.Entries) {
+				e := Entry{Entry: in, Sequence: from, Batch: batchOf(part.Batches, from), keyed: keyed[from]}
+				for _, r := range e.keyed {
+					e.Keys = append(e.Keys, r.Key)
+				}
+				if from > to || !yield(e, err) || err != nil {
 					return
 				}
 				from++
 			}
 		}
 	}
+}
+
+// batchOf returns the first sequence of the batch that has an entry; 0 if none has. The batches are
+// in order.
+func batchOf(batches []journal.Batch, sequence uint64) uint64 {
+	k := sort.Search(len(batches), func(k int) bool { return batches[k].Last >= sequence })
+	if k == len(batches) || batches[k].First > sequence {
+		return 0
+	}
+	return batches[k].First
 }
 
 // Delete forgets journals with all their history.

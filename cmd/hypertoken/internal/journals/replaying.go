@@ -7,6 +7,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"hypertoken/internal/marker"
 	"hypertoken/internal/migration"
 	"hypertoken/journal"
 	"hypertoken/wasm"
@@ -28,7 +29,16 @@ type Difference struct {
 type checking struct {
 	v    *Verifier
 	name string
+	// wanted are the digests that states have to have, by their sequences: later markers went back there.
+	wanted map[uint64][]wanted
 	Report
+}
+
+// wanted is the digest that a marker says of the state that it went back to.
+type wanted struct {
+	marker uint64 // its sequence
+	digest uint64
+	core   string // that the marker is with
 }
 
 // segment is a base and what follows it.
@@ -66,7 +76,7 @@ func (c *checking) load(ctx context.Context, at uint64, next *journal.Base) (seg
 	if err == nil && stored == nil {
 		err = ErrUnknown
 	}
-	if err != nil || next == nil {
+	if err != nil || next == nil || next.IsMarker { // no action has the sequence of a marker
 		return segment{stored, next}, err
 	}
 	// The entry just before the next base is the one that LoadAt does not report.
@@ -89,7 +99,7 @@ func (c *checking) check(ctx context.Context, s segment) error {
 	if err := s.CheckEntries(); err != nil {
 		return err
 	}
-	core, err := c.v.core(ctx, s.Core)
+	core, err := c.v.cores.get(ctx, s.Core)
 	if err != nil {
 		return err
 	}
@@ -98,7 +108,15 @@ func (c *checking) check(ctx context.Context, s segment) error {
 		return c.differs(ctx, s.Sequence, fmt.Sprintf("the base can't be opened: %v", err))
 	}
 	defer func() { _ = i.Close(context.WithoutCancel(ctx)) }()
+	if s.IsMarker {
+		if err := c.checkMarker(ctx, i, &s.Base); err != nil {
+			return err
+		}
+	}
 	sequence := s.Sequence
+	if err := c.checkWanted(ctx, i, s.Core, sequence); err != nil {
+		return err
+	}
 	for entry, err := range journal.Entries(s.Entries) {
 		if err != nil {
 			return err
@@ -115,11 +133,74 @@ func (c *checking) check(ctx context.Context, s segment) error {
 		}
 		c.Actions++
 		c.v.actions.Add(1)
+		if err := c.checkWanted(ctx, i, s.Core, sequence); err != nil {
+			return err
+		}
 	}
-	if s.next == nil {
+	switch {
+	case s.next == nil:
 		return nil
+	case s.next.IsMarker:
+		return c.checkUpgrade(ctx, i, s.next)
 	}
 	return c.compare(ctx, core, i, s.next)
+}
+
+// checkMarker compares the state of a marker with the digest that the marker says, and notes which
+// state has to have it, too.
+func (c *checking) checkMarker(ctx context.Context, i *wasm.Instance, base *journal.Base) error {
+	m, err := marker.Read(base)
+	if err != nil {
+		return c.differs(ctx, base.Sequence, err.Error())
+	}
+	have, err := i.Digest(ctx)
+	if err != nil {
+		return c.differs(ctx, base.Sequence, fmt.Sprintf("the marker's state has no digest: %v", err))
+	}
+	if have != m.Digest {
+		return c.differs(ctx, base.Sequence, fmt.Sprintf("the marker has the digest %016x, and its state %016x", m.Digest, have))
+	}
+	if m.Kind == marker.Revert {
+		c.wanted[m.To] = append(c.wanted[m.To], wanted{base.Sequence, m.Digest, base.Core})
+	}
+	c.Bases++
+	return nil
+}
+
+// checkWanted compares the state at a sequence with those of the markers that went back to it. The
+// digest of another core may be another one.
+func (c *checking) checkWanted(ctx context.Context, i *wasm.Instance, core string, sequence uint64) error {
+	for _, w := range c.wanted[sequence] {
+		if w.core != core {
+			continue
+		}
+		have, err := i.Digest(ctx)
+		if err != nil {
+			return c.differs(ctx, sequence, fmt.Sprintf("the state has no digest: %v", err))
+		}
+		if have != w.digest {
+			return c.differs(ctx, w.marker, fmt.Sprintf("the marker goes back to the sequence %d with the digest %016x, "+
+				"and the state there has %016x", sequence, w.digest, have))
+		}
+	}
+	return nil
+}
+
+// checkUpgrade compares the state before an upgrade with the digest that the former core gave then.
+func (c *checking) checkUpgrade(ctx context.Context, i *wasm.Instance, next *journal.Base) error {
+	m, err := marker.Read(next)
+	if err != nil || m.Kind != marker.Upgrade || m.DigestBefore == 0 {
+		return nil //nolint:nilerr // a marker that can't be read differs already
+	}
+	have, err := i.Digest(ctx)
+	if err != nil {
+		return c.differs(ctx, next.Sequence, fmt.Sprintf("the state has no digest: %v", err))
+	}
+	if have != m.DigestBefore {
+		return c.differs(ctx, next.Sequence, fmt.Sprintf("the core before the upgrade gave the digest %016x, and gives %016x",
+			m.DigestBefore, have))
+	}
+	return nil
 }
 
 // compare compares the state behind a segment with the base that follows.

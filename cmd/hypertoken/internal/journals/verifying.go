@@ -2,24 +2,16 @@ package journals
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"hypertoken/journal"
-	"hypertoken/wasm"
 )
 
-const (
-	// firstInstance bounds the time for making the first instance of a core.
-	firstInstance = time.Minute
-	// maxUnreported bounds the journals that are checked and not reported, because one before
-	// them takes longer.
-	maxUnreported = 1024
-)
+// maxUnreported bounds the journals that are checked and not reported, because one before them
+// takes longer.
+const maxUnreported = 1024
 
 // Report says what the check of one journal has found.
 type Report struct {
@@ -40,36 +32,14 @@ type Report struct {
 // OK reports whether the whole journal was checked and has no difference.
 func (r *Report) OK() bool { return r.Difference == nil && r.Err == nil }
 
-// Options configure a [Verifier]. The zero value is good.
-type Options struct {
-	// Parallel is how many journals are checked at a time. The default is a journal for each core
-	// of the machine.
-	Parallel int
-	// MemoryLimit bounds the memory of an engine, in bytes. 0 is the default of package wasm.
-	MemoryLimit uint64
-	// Cores are the codes of cores that the store may not have, by their SHA-256 in hexadecimal.
-	Cores map[string][]byte
-	// Cache keeps compiled code; nil compiles anew. The caller closes it after the verifier.
-	Cache *wasm.Cache
-}
-
 // Verifier replays journals in this process, and compares each result with the checksum of the
 // result that was acknowledged, and each snapshot with the state that the actions before it lead
 // to. It changes nothing.
 type Verifier struct {
-	source  Source
-	o       Options
-	actions atomic.Uint64
-
-	mu    sync.Mutex // guards what follows
-	cores map[string]*compiling
-}
-
-// compiling is a core that is compiled once.
-type compiling struct {
-	ready chan struct{} // closed once core or err is there
-	core  *wasm.Core
-	err   error
+	source   Source
+	parallel int
+	cores    cores
+	actions  atomic.Uint64
 }
 
 // NewVerifier returns a verifier. The caller calls Close.
@@ -77,7 +47,7 @@ func NewVerifier(s Source, o Options) *Verifier {
 	if o.Parallel < 1 {
 		o.Parallel = runtime.GOMAXPROCS(0)
 	}
-	return &Verifier{source: s, o: o, cores: map[string]*compiling{}}
+	return &Verifier{source: s, parallel: o.Parallel, cores: newCores(s, o)}
 }
 
 // Actions returns how many actions have been replayed so far. Any goroutine may call it.
@@ -99,7 +69,7 @@ func (v *Verifier) Verify(
 	jobs, ordered := make(chan job), make(chan job, maxUnreported)
 	var checkers sync.WaitGroup
 	defer checkers.Wait()
-	for range v.o.Parallel {
+	for range v.parallel {
 		checkers.Go(func() {
 			for j := range jobs {
 				j.done <- v.check(running, j.info)
@@ -143,66 +113,11 @@ func (v *Verifier) Verify(
 
 // check checks one journal.
 func (v *Verifier) check(ctx context.Context, info journal.Info) Report {
-	c := checking{v: v, name: info.Name}
+	c := checking{v: v, name: info.Name, wanted: map[uint64][]wanted{}}
 	c.Name = info.Name
 	c.Err = c.run(ctx, info.Sequence)
 	return c.Report
 }
 
-// core returns the compiled core of a hash.
-func (v *Verifier) core(ctx context.Context, hash string) (*wasm.Core, error) {
-	v.mu.Lock()
-	c := v.cores[hash]
-	if c == nil {
-		c = &compiling{ready: make(chan struct{})}
-		v.cores[hash] = c
-		go func() {
-			defer close(c.ready)
-			c.core, c.err = v.compile(context.WithoutCancel(ctx), hash)
-		}()
-	}
-	v.mu.Unlock()
-	select {
-	case <-c.ready:
-		return c.core, c.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-}
-
-func (v *Verifier) compile(ctx context.Context, hash string) (*wasm.Core, error) {
-	code := v.o.Cores[hash]
-	if code == nil {
-		var err error
-		code, err = Answer(ctx, func(done func([]byte, error)) { v.source.Core(hash, done) })
-		switch {
-		case err != nil:
-			return nil, fmt.Errorf("the core %s: %w", hash, err)
-		case code == nil:
-			return nil, fmt.Errorf("the core %s, which wrote it, is not in the store: name its file with --core", hash)
-		case wasm.Hash(code) != hash:
-			return nil, fmt.Errorf("the core %s: %w: the store has the core %s under that name", hash,
-				journal.ErrDamaged, wasm.Hash(code))
-		}
-	}
-	core, err := wasm.Compile(ctx, code, wasm.Options{Interruptible: true, MemoryLimit: v.o.MemoryLimit,
-		FirstInstance: firstInstance, Cache: v.o.Cache})
-	if err != nil {
-		return nil, fmt.Errorf("the core %s can't be run: %w", hash, err)
-	}
-	return core, nil
-}
-
 // Close frees the compiled cores. No Verify is under way.
-func (v *Verifier) Close(ctx context.Context) error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	var errs []error
-	for _, c := range v.cores {
-		<-c.ready
-		if c.core != nil {
-			errs = append(errs, c.core.Close(ctx))
-		}
-	}
-	return errors.Join(errs...)
-}
+func (v *Verifier) Close(ctx context.Context) error { return v.cores.close(ctx) }

@@ -72,6 +72,8 @@ func Answer(ctx context.Context, engine *host.Engine, q *Request, n int) ([]byte
 		return answerDigest(ctx, engine, q), nil
 	case Batch:
 		return answerBatch(ctx, engine, q, n)
+	case Revert, Undo, Redo:
+		return answerRewind(ctx, engine, q), nil
 	}
 	var result host.Result
 	err := q.ValueError
@@ -161,6 +163,31 @@ func answerDigest(ctx context.Context, engine *host.Engine, q *Request) []byte {
 	}
 	// The answer has the digest already.
 	return (q.Want &^ WantDigest).append(fmt.Appendf(nil, `{"digest":"%v"`, a.digest), a)
+}
+
+// answerRewind goes back to an earlier state, or forth to one that was undone. The answer has the
+// sequence and the digest whether or not they are wanted.
+func answerRewind(ctx context.Context, engine *host.Engine, q *Request) []byte {
+	var p host.Position
+	var err error
+	switch q.Kind {
+	case Undo:
+		p, err = engine.Undo(ctx, q.Options...)
+	case Redo:
+		p, err = engine.Redo(ctx, q.Options...)
+	default:
+		p, err = engine.Revert(ctx, q.To, q.Options...)
+	}
+	if err != nil {
+		return Failure(err)
+	}
+	line := PositionObject(p)
+	return (q.Want & WantChanged).append(line[:len(line)-1], after{changed: true})
+}
+
+// PositionObject returns the answer that a position is.
+func PositionObject(p host.Position) []byte {
+	return fmt.Appendf(nil, `{"sequence":%d,"digest":"%v"}`, p.Sequence, p.Digest)
 }
 
 // position returns an engine's sequence and digest.

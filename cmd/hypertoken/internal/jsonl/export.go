@@ -7,16 +7,31 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strconv"
 
 	"github.com/vmihailenco/msgpack/v5"
 
 	"hypertoken/host"
+	"hypertoken/internal/marker"
 	"hypertoken/internal/msgjson"
 	"hypertoken/journal"
 )
 
 // An export is a journal as lines that [ParseExport] reads: first a base, then its actions, each
-// with what its result was.
+// with what its result was, and its markers, each with the state that it sets.
+
+// Source is a journal that can be exported. A [host.Engine] is one.
+type Source interface {
+	// Newest returns the sequence of the newest action that is stored.
+	Newest() uint64
+	// JournalAt returns the newest base whose sequence is at most at, and the actions behind it up to
+	// at; with 0 the oldest base that is kept.
+	JournalAt(ctx context.Context, at uint64) (journal.Base, iter.Seq2[host.Entry, error], error)
+	// History iterates over the actions from one sequence to another, both included.
+	History(ctx context.Context, from, to uint64) iter.Seq2[host.Entry, error]
+	// DigestAt returns the digest of the state at a sequence.
+	DigestAt(ctx context.Context, sequence uint64) (host.Digest, error)
+}
 
 // Span says which part of a journal is exported.
 type Span struct {
@@ -24,6 +39,10 @@ type Span struct {
 	// export begins with. If HasFrom is false, the export begins with the newest base.
 	From    uint64
 	HasFrom bool
+	// After is the sequence behind which the export begins, if HasAfter is true. It has no base then, so
+	// that it can't be played, and From has no meaning.
+	After    uint64
+	HasAfter bool
 	// To is the sequence of the last action. If HasTo is false, it is the newest.
 	To    uint64
 	HasTo bool
@@ -32,14 +51,14 @@ type Span struct {
 // Export hands the lines of an export to write, each without its newline and only until write
 // returns. It ends with the first error of write. The engine goes on meanwhile; what it does then
 // is not exported. Before the first line, Export fails as [host.Engine.JournalAt] does.
-func Export(ctx context.Context, engine *host.Engine, span Span, write func(line []byte) error) error {
+func Export(ctx context.Context, from Source, span Span, write func(line []byte) error) error {
 	hasBegun := false
 	writes := func(line []byte) error {
 		hasBegun = true
 		return write(line)
 	}
 	for try := 1; ; try++ {
-		err := exportOnce(ctx, engine, span, writes)
+		err := exportOnce(ctx, from, span, writes)
 		if hasBegun || span.HasFrom || try == exportTries || !errors.Is(err, host.ErrHistoryTrimmed) {
 			return err
 		}
@@ -50,10 +69,17 @@ func Export(ctx context.Context, engine *host.Engine, span Span, write func(line
 // it was to begin with.
 const exportTries = 5
 
-func exportOnce(ctx context.Context, engine *host.Engine, span Span, write func(line []byte) error) error {
-	newest := engine.Newest()
+func exportOnce(ctx context.Context, from Source, span Span, write func(line []byte) error) error {
+	newest := from.Newest()
 	if !span.HasTo {
 		span.To = newest
+	}
+	if span.HasAfter {
+		if span.To > newest || span.After > span.To {
+			return host.ErrBadInput.With("after is %d and to is %d: the engine has the sequences 0 to %d", span.After,
+				span.To, newest)
+		}
+		return exportEntries(from.History(ctx, span.After+1, span.To), write, nil)
 	}
 	if !span.HasFrom {
 		span.From = span.To
@@ -61,19 +87,11 @@ func exportOnce(ctx context.Context, engine *host.Engine, span Span, write func(
 	if span.To > newest || span.From > span.To {
 		return host.ErrBadInput.With("from is %d and to is %d: the engine has the sequences 0 to %d", span.From, span.To, newest)
 	}
-	base, entries, err := engine.JournalAt(ctx, span.From)
+	base, entries, err := from.JournalAt(ctx, span.From)
 	if err != nil {
 		return err
 	}
-	if span.From < span.To {
-		if last, _, err := engine.JournalAt(ctx, span.To); err != nil {
-			return err
-		} else if last.Core != base.Core {
-			return host.ErrCoreMismatch.With("from is %d: another core has run the engine since: "+
-				"export from %d on, or up to an earlier sequence", span.From, last.Sequence)
-		}
-	}
-	line, err := appendBase(ctx, engine, &base)
+	line, err := appendBase(ctx, from, &base)
 	if err == nil {
 		err = write(line)
 	}
@@ -81,29 +99,37 @@ func exportOnce(ctx context.Context, engine *host.Engine, span Span, write func(
 		return err
 	}
 	next := base.Sequence + 1
-	writeAll := func(entries iter.Seq2[host.Entry, error]) error {
-		for entry, err := range entries {
-			if err == nil {
-				line, err = appendEntry(line[:0], &entry)
-			}
-			if err == nil {
-				err = write(line)
-			}
-			if err != nil {
-				return err
-			}
-			next++
-		}
-		return nil
-	}
-	if err := writeAll(entries); err != nil || next > span.To {
+	if err := exportEntries(entries, write, &next); err != nil || next > span.To {
 		return err
 	}
-	return writeAll(engine.History(ctx, next, span.To))
+	return exportEntries(from.History(ctx, next, span.To), write, nil)
+}
+
+// exportEntries writes the lines of actions. It counts next up by their number, if next is not nil.
+func exportEntries(entries iter.Seq2[host.Entry, error], write func(line []byte) error, next *uint64) error {
+	var line []byte
+	for entry, err := range entries {
+		if err == nil {
+			line, err = appendEntry(line[:0], &entry)
+		}
+		if err == nil {
+			err = write(line)
+		}
+		if err != nil {
+			return err
+		}
+		if next != nil {
+			*next++
+		}
+	}
+	return nil
 }
 
 // appendBase returns the line of a base.
-func appendBase(ctx context.Context, engine *host.Engine, base *journal.Base) (line []byte, err error) {
+func appendBase(ctx context.Context, from Source, base *journal.Base) (line []byte, err error) {
+	if base.IsMarker {
+		return appendMarker(nil, base)
+	}
 	if !base.Snapshot {
 		line = append(line, `{"setup":`...)
 		if len(base.Data) == 0 {
@@ -113,12 +139,48 @@ func appendBase(ctx context.Context, engine *host.Engine, base *journal.Base) (l
 		}
 		return fmt.Appendf(line, `,"core":"%s"}`, base.Core), nil
 	}
-	digest, err := engine.DigestAt(ctx, base.Sequence)
+	digest, err := from.DigestAt(ctx, base.Sequence)
 	if err != nil {
 		return nil, err
 	}
 	line = append(line, `{"snapshot":"`...)
 	line = base64.StdEncoding.AppendEncode(line, base.Data)
+	return appendState(line, base, digest)
+}
+
+// appendMarker appends the line of a base that is a marker.
+func appendMarker(line []byte, base *journal.Base) ([]byte, error) {
+	m, err := marker.Read(base)
+	if err != nil {
+		return line, host.ErrBroken.Because(err, "%v", err)
+	}
+	if line, err = appendString(append(line, `{"marker":`...), m.Kind); err != nil {
+		return line, err
+	}
+	switch m.Kind {
+	case marker.Revert:
+		line = fmt.Appendf(line, `,"to":%d`, m.To)
+	case marker.Upgrade:
+		line = fmt.Appendf(line, `,"from_core":"%s","digest_before":"%v"`, m.FromCore, host.Digest(m.DigestBefore))
+	case marker.Fork:
+		if line, err = appendString(append(line, `,"from_engine":`...), m.FromEngine); err != nil {
+			return line, err
+		}
+		line = fmt.Appendf(line, `,"from_sequence":%d`, m.FromSequence)
+	}
+	line = fmt.Appendf(line, `,"current":%d,"redo":[`, m.Current)
+	for k, sequence := range m.Redo {
+		if k > 0 {
+			line = append(line, ',')
+		}
+		line = strconv.AppendUint(line, sequence, 10)
+	}
+	line = append(line, `],"snapshot":"`...)
+	return appendState(base64.StdEncoding.AppendEncode(line, base.Data), base, host.Digest(m.Digest))
+}
+
+// appendState appends what follows the snapshot in a line.
+func appendState(line []byte, base *journal.Base, digest host.Digest) (_ []byte, err error) {
 	line = fmt.Appendf(line, `","sequence":%d,"core":"%s","digest":"%v","keys":[`, base.Sequence, base.Core, digest)
 	for k, r := range base.Keys {
 		if k > 0 {
@@ -134,8 +196,11 @@ func appendBase(ctx context.Context, engine *host.Engine, base *journal.Base) (l
 	return append(line, "]}"...), nil
 }
 
-// appendEntry appends the line of an action to b.
+// appendEntry appends the line of an action or of a marker to b.
 func appendEntry(b []byte, e *host.Entry) ([]byte, error) {
+	if e.Marker != nil {
+		return appendMarker(b, e.Marker.Base)
+	}
 	b, err := appendString(append(b, `{"type":`...), e.Type)
 	if err == nil && len(e.Payload) > 0 {
 		if b, err = msgjson.Append(append(b, `,"payload":`...), e.Payload); err != nil {
@@ -151,6 +216,9 @@ func appendEntry(b []byte, e *host.Entry) ([]byte, error) {
 		if b, err = appendString(append(b, `,"key":`...), e.Key); err != nil {
 			return nil, err
 		}
+	}
+	if e.Batch > 0 {
+		b = fmt.Appendf(b, `,"batch":%d`, e.Batch)
 	}
 	return fmt.Appendf(b, `,"sequence":%d,"checksum":"%016x"}`, e.Sequence, e.Checksum), nil
 }

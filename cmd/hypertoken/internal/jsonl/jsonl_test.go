@@ -36,12 +36,22 @@ func TestMembersOfLines(t *testing.T) {
 		`{"tpye":"x"}`:                   `there is no member "tpye": do you mean "type"?`,
 		`{"type":"x","Payload":{}}`:      `do you mean "payload"?`,
 		`{"type":"x","want":["digset"]}`: `want: there is no "digset": do you mean "digest"?`,
-		`{"type":"x","colour":1}`:        `there is no member "colour": a line has one of setup, type, state, digest or batch, and may have timeout, want, payload, now, entropy, key, if_sequence, at or mode`,
-		`{"revert":1}`:                   `there is no member "revert"`,
-		`{"undo":true}`:                  `there is no member "undo"`,
-		`{"redo":true}`:                  `there is no member "redo"`,
+		`{"type":"x","colour":1}`:        `there is no member "colour": a line has one of setup, type, state, digest, batch, revert, undo or redo, and may have timeout, want, payload, now, entropy, key, if_sequence, at or mode`,
+		`{"revert":0,"key":"k","if_sequence":1,"timeout":1,"want":["sequence","changed","digest"]}`: "",
+		`{"undo":true,"key":"k","if_sequence":1,"timeout":1,"want":["changed"]}`:                    "",
+		`{"redo":true,"key":"k","if_sequence":1,"timeout":1,"want":["changed"]}`:                    "",
+		`{"revert":-1}`:             "revert: want a whole number from 0",
+		`{"revert":true}`:           "revert: want a whole number from 0",
+		`{"undo":1}`:                "undo: want true",
+		`{"redo":false}`:            "redo: want true",
+		`{"redo":[1]}`:              "redo: want true",
+		`{"undo":true,"redo":true}`: "want only one of",
+		`{"undo":true,"at":1}`:      "at does not go with undo, which takes key, if_sequence, timeout and want",
+		`{"revert":1,"now":1}`:      "now does not go with revert",
+		`{"revert":1,"to":1}`:       `there is no member "to"`,
+		`{"marker":"revert"}`:       `there is no member "marker"`,
 
-		`{}`:                                 "want one of setup, type, state, digest or batch",
+		`{}`:                                 "want one of setup, type, state, digest, batch, revert, undo or redo",
 		`{"payload":{}}`:                     "want one of",
 		`{"setup":{},"type":"x"}`:            "want only one of",
 		`{"batch":[{"type":"x"}],"type":""}`: "want only one of",
@@ -144,7 +154,7 @@ func TestLinesAreDescribed(t *testing.T) {
 		t.Fatal(err)
 	}
 	names := map[Kind]string{Setup: "SetupLine", Action: "ActionLine", State: "StateLine", Digest: "DigestLine",
-		Batch: "BatchLine"}
+		Batch: "BatchLine", Revert: "RevertLine", Undo: "UndoLine", Redo: "RedoLine"}
 	check := func(name string, f form) {
 		schema := d.Components.Schemas[name]
 		want := slices.Sorted(slices.Values(append([]string{f.member}, f.others...)))

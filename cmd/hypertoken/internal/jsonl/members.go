@@ -9,8 +9,7 @@ import (
 	"hypertoken/internal/msgjson"
 )
 
-// Kind is the kind of a line: a setup, an action, a batch, or a question for the state or the
-// digest.
+// Kind is the kind of a line.
 type Kind int
 
 // The kinds.
@@ -20,7 +19,12 @@ const (
 	State
 	Digest
 	Batch
+	Revert
+	Undo
+	Redo
+	// Snapshot and Marker are lines of exports.
 	Snapshot
+	Marker
 )
 
 // form describes a kind of line: the member that a line of this kind has, and the other members
@@ -37,18 +41,23 @@ var forms = []form{
 	{State, "state", []string{"at", "timeout", "want"}},
 	{Digest, "digest", []string{"at", "timeout", "want"}},
 	{Batch, "batch", []string{"mode", "now", "key", "if_sequence", "timeout", "want"}},
+	{Revert, "revert", []string{"key", "if_sequence", "timeout", "want"}},
+	{Undo, "undo", []string{"key", "if_sequence", "timeout", "want"}},
+	{Redo, "redo", []string{"key", "if_sequence", "timeout", "want"}},
 }
 
 // exportForms are forms and what lines of an export have beside.
 var exportForms = func() []form {
-	all := append(slices.Clone(forms), form{Snapshot, "snapshot", []string{"sequence", "core", "digest", "keys",
-		"timeout", "want"}})
+	all := append(slices.Clone(forms),
+		form{Snapshot, "snapshot", []string{"sequence", "core", "digest", "keys", "timeout", "want"}},
+		form{Marker, "marker", []string{"to", "from_core", "digest_before", "from_engine", "from_sequence", "current",
+			"redo", "snapshot", "sequence", "core", "digest", "keys", "timeout", "want"}})
 	for k := range all {
 		switch all[k].kind {
 		case Setup:
 			all[k].others = append([]string{"core"}, all[k].others...)
 		case Action:
-			all[k].others = append(slices.Clone(all[k].others), "sequence", "checksum")
+			all[k].others = append(slices.Clone(all[k].others), "sequence", "checksum", "batch")
 		}
 	}
 	return all

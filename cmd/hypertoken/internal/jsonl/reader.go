@@ -45,7 +45,7 @@ const beginning = 64
 // one with something before the object, such as a byte order mark, with other members of a setup
 // first, or with wrong quotes or none.
 var setupForm = regexp.MustCompile(`^[^{"]*\{\s*` +
-	`("timeout"\s*:[^,{}"]*,\s*|"want"\s*:\s*\[[^\]{}]*\]\s*,\s*)*` + `["']?(setup|snapshot)["']?\s*:`)
+	`("timeout"\s*:[^,{}"]*,\s*|"want"\s*:\s*\[[^\]{}]*\]\s*,\s*)*` + `["']?(setup|snapshot|marker)["']?\s*:`)
 
 // IsSetup reports whether a line begins like a setup. It does not look at the rest of the line.
 func (l Line) IsSetup() bool { return setupForm.Match(l.Text) }

@@ -4,11 +4,13 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/vmihailenco/msgpack/v5"
 
 	"hypertoken/host"
+	"hypertoken/internal/marker"
 	"hypertoken/internal/msgjson"
 	"hypertoken/journal"
 )
@@ -26,14 +28,42 @@ type Recorded struct {
 	// Digest is that of the snapshot's state, if HasDigest is true.
 	Digest    host.Digest
 	HasDigest bool
+	// Batch is the sequence of the first action of the batch that the action belongs to; 0 if none.
+	Batch uint64
 	// Snapshot is the base that the game goes on from, and Keys are its keys.
 	Snapshot []byte
 	Keys     []journal.KeyRecord
+	// origin says where the state of a marker comes from. It has no Digest.
+	origin marker.Marker
+	// What follows is that of an action, which has it in its Options, too.
+	now                int64
+	entropy            [16]byte
+	key                string
+	hasNow, hasEntropy bool
 }
 
-// Base returns the base of a line with a snapshot.
+// note notes an option of an action, which was read already.
+func (r *Recorded) note(m msgjson.Member) {
+	switch m.Key {
+	case "now":
+		r.now, r.hasNow = msgjson.Int(m.Value)
+	case "entropy":
+		text, _ := str(m)
+		n, _ := hex.Decode(r.entropy[:], []byte(text))
+		r.hasEntropy = n == len(r.entropy)
+	case "key":
+		r.key, _ = str(m)
+	}
+}
+
+// Base returns the base of a line with a snapshot, or of a marker.
 func (r *Recorded) Base() *journal.Base {
 	base := &journal.Base{Sequence: r.Sequence, Snapshot: true, Data: r.Snapshot, Core: r.Core, Keys: r.Keys}
+	if r.origin.Kind != "" {
+		m := r.origin
+		m.Digest = uint64(r.Digest)
+		base.IsMarker, base.Details = true, m.Encode()
+	}
 	for k := range r.Keys {
 		base.KeyNumber = max(base.KeyNumber, r.Keys[k].Number)
 	}
@@ -61,14 +91,56 @@ func (r *Recorded) check(result host.Result, err error) error {
 	return nil
 }
 
+// checkMarker fails unless a line has all that a marker needs.
+func (q *Request) checkMarker() error {
+	r := &q.Recorded
+	if !r.HasSequence || !r.HasDigest || r.Snapshot == nil || r.Core == "" {
+		return badLine("marker: want sequence, digest, snapshot and core of each")
+	}
+	if _, err := marker.Read(r.Base()); err != nil {
+		return badLine("%v", err)
+	}
+	return nil
+}
+
+// Entry returns the entry of a journal that a line says, which has an action or a marker.
+func (q *Request) Entry() (host.Entry, error) {
+	e := host.Entry{Sequence: q.Sequence}
+	if q.Kind == Marker {
+		base, m := q.Base(), q.origin
+		e.Marker = &host.Marker{Kind: m.Kind, To: m.To, FromCore: m.FromCore, DigestBefore: host.Digest(m.DigestBefore),
+			FromEngine: m.FromEngine, FromSequence: m.FromSequence, Digest: q.Digest, Current: m.Current, Redo: m.Redo, Base: base}
+		return e, nil
+	}
+	switch missing := q.missing(); {
+	case q.ValueError != nil:
+		return e, q.ValueError
+	case missing != "":
+		return e, badLine("there is no member %q, which an action of an export has", missing)
+	}
+	e.Now, e.Entropy, e.Type, e.Payload, e.Checksum, e.Key, e.Batch = q.now, q.entropy, q.Action, q.Value, q.Checksum, q.key,
+		q.Batch
+	return e, nil
+}
+
+// missing returns the first member that an action of an export has and this one does not have.
+func (q *Request) missing() string {
+	for _, m := range []struct {
+		name string
+		has  bool
+	}{{"sequence", q.HasSequence}, {"checksum", q.HasChecksum}, {"now", q.hasNow}, {"entropy", q.hasEntropy}} {
+		if !m.has {
+			return m.name
+		}
+	}
+	return ""
+}
+
 // read reads a member that is no other line's. It reports whether the member is one of these.
 func (r *Recorded) read(m msgjson.Member) (isRecorded bool, err error) {
 	switch m.Key {
 	case "core":
-		var ok bool
-		if r.Core, ok = str(m); !ok || len(r.Core) != 64 {
-			err = badLine("core: want 64 hexadecimal digits")
-		}
+		r.Core, err = coreHash(m)
 	case "sequence":
 		r.HasSequence = true
 		r.Sequence, err = sequence(m)
@@ -81,7 +153,38 @@ func (r *Recorded) read(m msgjson.Member) (isRecorded bool, err error) {
 		r.Digest, r.HasDigest = host.Digest(digest), true
 	case "snapshot":
 		r.Snapshot, err = binary(m)
+	case "batch":
+		if r.Batch, err = sequence(m); err == nil && r.Batch == 0 {
+			err = badLine("batch: want the sequence of an action, from 1")
+		}
+	case "marker":
+		var ok bool
+		if r.origin.Kind, ok = str(m); !ok || !slices.Contains(markerKinds, r.origin.Kind) {
+			err = badLine("marker: want %s", list(markerKinds, "or"))
+		}
+	case "to":
+		r.origin.To, err = sequence(m)
+	case "current":
+		r.origin.Current, err = sequence(m)
+	case "redo":
+		r.origin.Redo, err = sequences(m)
+	case "from_core":
+		if r.origin.FromCore, err = coreHash(m); err != nil {
+			return true, err
+		}
+	case "digest_before":
+		r.origin.DigestBefore, err = hash(m)
+	case "from_engine":
+		var ok bool
+		if r.origin.FromEngine, ok = str(m); !ok {
+			err = badLine("from_engine: want a string")
+		}
+	case "from_sequence":
+		r.origin.FromSequence, err = sequence(m)
 	case "keys":
+		if m.List == nil {
+			return true, badLine("keys: want an array of objects")
+		}
 		for _, members := range m.List {
 			var key journal.KeyRecord
 			if key, err = keyRecord(members); err != nil {
@@ -93,6 +196,34 @@ func (r *Recorded) read(m msgjson.Member) (isRecorded bool, err error) {
 		return false, nil
 	}
 	return true, err
+}
+
+// markerKinds are the kinds of markers.
+var markerKinds = []string{marker.Revert, marker.Upgrade, marker.Fork}
+
+// coreHash reads a member that is the hash of a core.
+func coreHash(m msgjson.Member) (string, error) {
+	text, ok := str(m)
+	if !ok || len(text) != 64 {
+		return "", badLine("%s: want 64 hexadecimal digits", m.Key)
+	}
+	return text, nil
+}
+
+// sequences reads a member that is an array of sequences.
+func sequences(m msgjson.Member) (all []uint64, err error) {
+	var numbers []msgpack.RawMessage
+	if m.Err != nil || null(m) || msgpack.Unmarshal(m.Value, &numbers) != nil || len(numbers) > marker.MostRedo {
+		return nil, badLine("%s: want an array of at most %d sequences", m.Key, marker.MostRedo)
+	}
+	for _, n := range numbers {
+		one, err := sequence(msgjson.Member{Key: m.Key, Value: n})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, nil
 }
 
 // hash reads a member that is 64 bits in hexadecimal.

@@ -45,6 +45,8 @@ type Request struct {
 	// At is the sequence that a question for the state or the digest is about, if HasAt is true.
 	At    uint64
 	HasAt bool
+	// To is the sequence that a Revert goes back to.
+	To uint64
 	// Alone is true if an action must not be gathered with others into a batch, because it has a
 	// key or a sequence, or wants further members in its answer.
 	Alone bool
@@ -82,6 +84,9 @@ func (q *Request) Actions() int {
 
 // IsStart reports whether the request begins a game: with a setup or with a snapshot.
 func (q *Request) IsStart() bool { return q.Kind == Setup || q.Kind == Snapshot }
+
+// isRewind reports whether the request goes back to an earlier state.
+func (q *Request) isRewind() bool { return q.Kind == Revert || q.Kind == Undo || q.Kind == Redo }
 
 // Bounded returns a context that ends with the line's timeout.
 func (q *Request) Bounded(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -130,7 +135,7 @@ func (g *grammar) request(line Line) (*Request, error) {
 	}
 	q := &Request{Line: line.Number}
 	if err := q.read(g, members); err != nil {
-		isSetup := func(m msgjson.Member) bool { return m.Key == "setup" || m.Key == "snapshot" }
+		isSetup := func(m msgjson.Member) bool { return m.Key == "setup" || m.Key == "snapshot" || m.Key == "marker" }
 		if slices.ContainsFunc(members, isSetup) {
 			var bad *LineError
 			bad.Setup = errors.As(err, &bad)
@@ -153,8 +158,9 @@ func (q *Request) read(g *grammar, members []msgjson.Member) error {
 		return err
 	}
 	q.Kind = f.kind
+	mayBeRecorded := q.IsStart() || q.Kind == Marker || q.Kind == Action
 	for _, m := range members {
-		if m.Key != "digest" || q.Kind == Snapshot {
+		if mayBeRecorded {
 			isRecorded, err := q.Recorded.read(m)
 			if err != nil {
 				return err
@@ -169,12 +175,14 @@ func (q *Request) read(g *grammar, members []msgjson.Member) error {
 			q.Value, q.ValueError = m.Value, valueError(m)
 		case "type":
 			q.Action, err = actionType(m)
-		case "state", "digest":
+		case "revert":
+			q.To, err = sequence(m)
+		case "state", "digest", "undo", "redo":
 			if !bytes.Equal(m.Value, []byte{0xc3}) {
 				err = badLine("%s: want true", m.Key)
 			}
 		case "batch":
-			q.Members, err = batch(m.List)
+			q.Members, err = batch(m)
 		case "mode":
 			q.Mode, err = mode(m)
 		case "timeout":
@@ -193,20 +201,28 @@ func (q *Request) read(g *grammar, members []msgjson.Member) error {
 			var option host.DispatchOption
 			option, err = dispatchOption(m)
 			q.Options = append(q.Options, option)
+			q.note(m)
 			q.Alone = q.Alone || m.Key == "key" || m.Key == "if_sequence"
 		}
 		if err != nil {
 			return err
 		}
 	}
-	if q.Want&WantDigest != 0 {
+	if q.Kind == Marker {
+		return q.checkMarker()
+	}
+	if q.Want&WantDigest != 0 && !q.isRewind() { // a rewind has a digest always
 		q.Options = append(q.Options, host.WithDigest())
 	}
 	return nil
 }
 
 // batch reads the actions of a batch.
-func batch(list [][]msgjson.Member) ([]Member, error) {
+func batch(m msgjson.Member) ([]Member, error) {
+	list := m.List
+	if list == nil {
+		return nil, badLine("batch: want an array of objects")
+	}
 	if len(list) == 0 || len(list) > MaxMembers {
 		return nil, badLine("batch: %d actions are outside 1 to %d", len(list), MaxMembers)
 	}

@@ -82,30 +82,49 @@ func unknown(name string) error {
 
 // create makes a new engine for a client.
 func (g *engines) create(ctx context.Context, name string, setup host.Raw, maker netip.Prefix) error {
+	e, err := g.enter(ctx, name, maker)
+	if err != nil {
+		return err
+	}
+	return g.open(ctx, name, e, host.EngineOptions{Setup: setup, Mode: host.OpenNew})
+}
+
+// adopt has a new engine made for a client: make stores it, without opening it. Then it is opened.
+func (g *engines) adopt(ctx context.Context, name string, maker netip.Prefix, make func(context.Context) error) error {
+	e, err := g.enter(ctx, name, maker)
+	if err != nil {
+		return err
+	}
+	if err := make(ctx); err != nil {
+		return g.notOpened(name, e, err)
+	}
+	// It is there, so it is opened even if the client goes away.
+	return g.open(context.WithoutCancel(ctx), name, e, host.EngineOptions{Mode: host.OpenExisting})
+}
+
+// enter puts a new entry on the list for an engine that a client makes, once there is room.
+func (g *engines) enter(ctx context.Context, name string, maker netip.Prefix) (*entry, error) {
 	for {
 		g.mu.Lock()
 		switch e := g.list[name]; {
 		case e != nil && e.leaving == isDeleting:
 			g.mu.Unlock()
-			return failure(codeExists, "the engine %q is being deleted: try again once it is deleted", name)
+			return nil, failure(codeExists, "the engine %q is being deleted: try again once it is deleted", name)
 		case e != nil:
 			g.mu.Unlock()
-			return alreadyExists(name)
+			return nil, alreadyExists(name)
 		case g.perAddress > 0 && g.made[maker] >= g.perAddress:
 			g.mu.Unlock()
-			return failure(codeQuota, "%d engines of this address are open, as many as --max-engines-per-address allows: "+
+			return nil, failure(codeQuota, "%d engines of this address are open, as many as --max-engines-per-address allows: "+
 				"DELETE one first", g.perAddress)
 		}
 		e, wait, err := g.enterLocked(name, maker)
 		g.mu.Unlock()
-		switch {
-		case err != nil:
-			return err
-		case e != nil:
-			return g.open(ctx, name, e, host.EngineOptions{Setup: setup, Mode: host.OpenNew})
+		if err != nil || e != nil {
+			return e, err
 		}
 		if err := awaitRoom(ctx, wait, name); err != nil {
-			return err
+			return nil, err
 		}
 	}
 }
@@ -167,6 +186,18 @@ func (g *engines) idlestLocked() (name string, idlest *entry) {
 // open opens the engine of an entry and takes the entry off the list if that fails.
 func (g *engines) open(ctx context.Context, name string, e *entry, o host.EngineOptions) error {
 	engine, err := g.host.Open(ctx, name, o)
+	if err != nil {
+		return g.notOpened(name, e, err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	e.engine, e.last = engine, time.Now()
+	close(e.ready)
+	return nil
+}
+
+// notOpened takes an entry off the list whose engine can't be opened, and returns why it can't.
+func (g *engines) notOpened(name string, e *entry, err error) error {
 	switch {
 	case errors.Is(err, host.ErrEngineNotFound):
 		err = unknown(name)
@@ -175,14 +206,10 @@ func (g *engines) open(ctx context.Context, name string, e *entry, o host.Engine
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	defer close(e.ready)
-	if err != nil {
-		e.err = err
-		g.forgetLocked(name, e)
-		return err
-	}
-	e.engine, e.last = engine, time.Now()
-	return nil
+	e.err = err
+	g.forgetLocked(name, e)
+	close(e.ready)
+	return err
 }
 
 // forgetLocked takes an entry off the list. The lock mu is held.

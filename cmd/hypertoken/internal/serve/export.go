@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"hypertoken/cmd/hypertoken/internal/jsonl"
+	"hypertoken/host"
 )
 
 // getJournal answers with the journal of an engine, as lines that `hypertoken run` takes. An error
@@ -20,8 +21,14 @@ func (s *Server) getJournal(w http.ResponseWriter, r *http.Request) *problem {
 	if span.From, span.HasFrom, p = sequenceOf(r.URL.Query(), "from"); p != nil {
 		return p
 	}
+	if span.After, span.HasAfter, p = sequenceOf(r.URL.Query(), "after"); p != nil {
+		return p
+	}
 	if span.To, span.HasTo, p = sequenceOf(r.URL.Query(), "to"); p != nil {
 		return p
+	}
+	if span.HasFrom && span.HasAfter {
+		return refused(http.StatusBadRequest, host.ErrBadInput.Code, "from and after exclude each other")
 	}
 	if p := claim(r); p != nil {
 		return p
@@ -34,7 +41,11 @@ func (s *Server) getJournal(w http.ResponseWriter, r *http.Request) *problem {
 	}
 	defer done()
 	c := s.converse(r, name)
-	if c.room, err = c.reserve(ctx, s.engines.gauge(name, stateGauge)); err != nil { // the base is a state
+	size := stateGauge // the base is a state
+	if span.HasAfter {
+		size = ""
+	}
+	if c.room, err = c.reserve(ctx, s.engines.gauge(name, size)); err != nil {
 		return problemOf(err)
 	}
 	defer c.answered()
@@ -47,6 +58,7 @@ func (s *Server) getJournal(w http.ResponseWriter, r *http.Request) *problem {
 	})
 	switch {
 	case err == nil:
+		lines.begin() // there may be no line
 		lines.flush()
 	case !lines.hasBegun:
 		c.room.settle(0)
@@ -71,17 +83,22 @@ type lineWriter struct {
 
 // write writes a line, which has no newline.
 func (l *lineWriter) write(line []byte) error {
-	if !l.hasBegun {
-		l.hasBegun = true
-		l.w.Header().Set("Content-Type", "application/x-ndjson")
-		l.w.WriteHeader(http.StatusOK)
-	}
+	l.begin()
 	_ = l.control.SetWriteDeadline(time.Now().Add(l.server.o.WriteTimeout))
 	if _, l.err = l.w.Write(line); l.err == nil {
 		_, l.err = l.w.Write([]byte("\n"))
 	}
 	l.note()
 	return l.err
+}
+
+// begin sends the status, unless it was sent.
+func (l *lineWriter) begin() {
+	if !l.hasBegun {
+		l.hasBegun = true
+		l.w.Header().Set("Content-Type", "application/x-ndjson")
+		l.w.WriteHeader(http.StatusOK)
+	}
 }
 
 // flush sends what net/http still holds.

@@ -260,8 +260,8 @@ func TestDocumentHasTheRoutes(t *testing.T) {
 				}
 			}
 		}
-		if described != 12 {
-			t.Errorf("%d operations are described, want 12", described)
+		if described != 15 {
+			t.Errorf("%d operations are described, want 15", described)
 		}
 	}
 }

@@ -41,6 +41,9 @@ var statuses = map[string]int{
 	codeExists:                     http.StatusConflict,
 	codeQuota:                      http.StatusTooManyRequests,
 	host.ErrBadInput.Code:          http.StatusBadRequest,
+	host.ErrConflict.Code:          http.StatusConflict,
+	host.ErrKeyReused.Code:         http.StatusConflict,
+	host.ErrEngineExists.Code:      http.StatusConflict,
 	host.ErrEngineNotFound.Code:    http.StatusNotFound,
 	host.ErrHistoryTrimmed.Code:    http.StatusGone,
 	host.ErrPayloadTooLarge.Code:   http.StatusRequestEntityTooLarge,
@@ -99,7 +102,9 @@ func (s *Server) routes(registry *prometheus.Registry) (http.Handler, error) {
 		{pattern: "/v1/backup", methods: map[string]handler{"POST": s.makeBackup}},
 		{pattern: "/v1/engines", methods: map[string]handler{"GET": s.listEngines}, talking: true},
 		{pattern: "/v1/engines/{name}", methods: map[string]handler{"GET": s.getEngine, "POST": s.talk, "DELETE": s.deleteEngine}, talking: true},
-		{pattern: "/v1/engines/{name}/journal", methods: map[string]handler{"GET": s.getJournal}, talking: true},
+		{pattern: "/v1/engines/{name}/journal", methods: map[string]handler{"GET": s.getJournal, "PUT": s.putJournal}, talking: true},
+		{pattern: "/v1/engines/{name}/revert", methods: map[string]handler{"POST": s.revertEngine}, talking: true},
+		{pattern: "/v1/engines/{name}/fork", methods: map[string]handler{"POST": s.forkEngine}, talking: true},
 		{pattern: "/v1/engines/{name}/state", methods: map[string]handler{"GET": s.getState}, talking: true},
 		{pattern: "/", methods: nil},
 	}
@@ -238,10 +243,16 @@ func writeJSON(w http.ResponseWriter, v any) *problem {
 func engineName(r *http.Request) (string, *problem) {
 	name := r.PathValue("name")
 	if !nameForm.MatchString(name) {
-		return "", refused(http.StatusBadRequest, host.ErrBadInput.Code,
-			"%q is no name for an engine: want 1 to 64 letters, digits, dots, dashes or underscores, a letter or a digit first", clip(name))
+		return "", badName(name)
 	}
 	return name, nil
+}
+
+// badName is the problem of a name that no engine may have.
+func badName(name string) *problem {
+	return refused(http.StatusBadRequest, host.ErrBadInput.Code,
+		"%q is no name for an engine: want 1 to 64 letters, digits, dots, dashes or underscores, a letter or a digit first",
+		clip(name))
 }
 
 // claim gives the connection of a request a seat. If there is no seat, it returns the problem.

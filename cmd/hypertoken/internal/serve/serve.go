@@ -206,6 +206,7 @@ type Server struct {
 	log       *slog.Logger
 	logQueue  *logQueue
 	backups   backups
+	imports   chan struct{} // has an element for each import that is under way
 
 	// draining ends once the server stops: each conversation then ends at its next line. life ends
 	// when the server has stopped, or when its time for that is over.
@@ -238,7 +239,7 @@ func New(h *host.Host, o Options) (*Server, error) {
 	}
 	s := &Server{o: o, host: h, buffers: newBuffers(o.MaxBuffered), hosts: newHosts(o),
 		cross: http.NewCrossOriginProtection(),
-		token: digest(o.Token)}
+		token: digest(o.Token), imports: make(chan struct{}, maxImports)}
 	for _, origin := range o.AllowedOrigins {
 		if err := s.cross.AddTrustedOrigin(origin); err != nil {
 			return nil, fmt.Errorf("--allowed-origins: %w", err)
