@@ -15,8 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"hypertoken/host"
-	"hypertoken/journal"
 	"hypertoken/internal/cores"
+	"hypertoken/journal"
 	"hypertoken/metrics"
 	"hypertoken/workerproc"
 )

@@ -332,7 +332,7 @@ func TestOneGroupAtATime(t *testing.T) {
 		{"^(durable|directory)/", 2 * time.Second, []string{"write_and_sync.p50", "disk_1x1.p50", "memory_1x1.rate"}},
 		{"^stores/(disk|memory)_16x64", time.Second, []string{"disk_16x64.rate", "memory_16x64.rate"}},
 		{"^shutdown/", 2 * time.Second, []string{"shutdown_disk.p50", "shutdown_memory.engines"}},
-		{"^past/", 4 * time.Second, []string{"state_at.p50"}},
+		{"^past/", 4 * time.Second, []string{"state_at.p50", "fork.p50", "undo.p50"}},
 		{"^memory/growth", 2500 * time.Millisecond, []string{"growth.actions"}},
 	}) {
 		t.Run(c.pattern, func(t *testing.T) {

@@ -45,6 +45,8 @@ const (
 	notOpen         = "not_open"
 	directory       = "new_directory"
 	past            = "state_at"
+	fork            = "fork"
+	undo            = "undo"
 	shutdownMemory  = "shutdown_memory"
 	shutdownDisk    = "shutdown_disk"
 )
@@ -138,6 +140,8 @@ func storeGroups() []group {
 		}},
 		{name: "past", weight: 6, least: time.Second, rounds: 5, probes: []probe{
 			{name: past, about: fmt.Sprintf("a state of the past of a game of %d actions, on a worker", pastActions), needs: drawing, open: openPast},
+			{name: fork, about: "a game that begins with such a state; the store syncs by an interval", needs: drawing, open: openFork},
+			{name: undo, about: "an undo, and the first action behind it, of a game of a few actions on disk", needs: drawing, open: openUndo},
 		}},
 		{name: "stored", weight: 60, least: 2 * time.Second, rounds: 3, probes: []probe{
 			{name: restart, about: "serve, ended by SIGTERM: the start of its process to the first answer; its memory once it has counted its engines, and what of that is not the program's file", needs: drawing, open: openRestart(syscall.SIGTERM)},

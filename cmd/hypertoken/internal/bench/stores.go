@@ -368,24 +368,11 @@ const (
 	pastBatch   = 1000
 )
 
-// openPast measures how long a state of the past takes, at sequences all over a long game.
-func openPast(ctx context.Context, r *room) (slice, error) {
-	dir, err := r.dir()
+// openLong returns a long game on a store on disk.
+func openLong(ctx context.Context, r *room) (*host.Host, *host.Engine, error) {
+	h, e, err := openStored(ctx, r, disk.SyncInterval) // no loss of power has to be outlived here
 	if err != nil {
-		return nil, err
-	}
-	// No loss of power has to be outlived here.
-	store, err := r.diskAt(filepath.Join(dir, "games"), disk.Options{Sync: disk.SyncInterval})
-	if err != nil {
-		return nil, err
-	}
-	h, err := r.hostWith(ctx, 1, host.Options{Store: store})
-	if err != nil {
-		return nil, err
-	}
-	e, err := h.Open(ctx, "long", host.EngineOptions{Setup: storeload.Setup()})
-	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for played := 0; played < pastActions; {
 		batch := make([]host.Action, pastBatch)
@@ -394,8 +381,78 @@ func openPast(ctx context.Context, r *room) (slice, error) {
 			played++
 		}
 		if _, err := e.DispatchBatch(ctx, host.BatchIndependent, batch); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
+	}
+	return h, e, nil
+}
+
+// openStored returns a game on a store on disk.
+func openStored(ctx context.Context, r *room, sync disk.Sync) (*host.Host, *host.Engine, error) {
+	dir, err := r.dir()
+	if err != nil {
+		return nil, nil, err
+	}
+	store, err := r.diskAt(filepath.Join(dir, "games"), disk.Options{Sync: sync})
+	if err != nil {
+		return nil, nil, err
+	}
+	h, err := r.hostWith(ctx, 1, host.Options{Store: store})
+	if err != nil {
+		return nil, nil, err
+	}
+	e, err := h.Open(ctx, "game", host.EngineOptions{Setup: storeload.Setup()})
+	return h, e, err
+}
+
+// openFork measures how long it takes to begin a game with a state of a long one.
+func openFork(ctx context.Context, r *room) (slice, error) {
+	h, e, err := openLong(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	n := uint64(0)
+	return func(ctx context.Context, d time.Duration, s *sample) error {
+		err := each(ctx, d, s, func() error {
+			n++
+			_, err := h.Fork(ctx, e.Name(), n*7919%(pastActions+1), fmt.Sprint("fork-", n))
+			return err
+		})
+		return errors.Join(err, onWorkers(h))
+	}, nil
+}
+
+// openUndo measures how long an undo takes until the game has gone on behind it.
+func openUndo(ctx context.Context, r *room) (slice, error) {
+	h, e, err := openStored(ctx, r, disk.SyncAlways)
+	if err != nil {
+		return nil, err
+	}
+	n := 0
+	next := func() error {
+		n++
+		_, err := e.Dispatch(ctx, storeload.Next(n), nil)
+		return err
+	}
+	if err := next(); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, d time.Duration, s *sample) error {
+		err := each(ctx, d, s, func() error {
+			if _, err := e.Undo(ctx); err != nil {
+				return err
+			}
+			return next()
+		})
+		return errors.Join(err, onWorkers(h))
+	}, nil
+}
+
+// openPast measures how long a state of the past takes, at sequences all over a long game.
+func openPast(ctx context.Context, r *room) (slice, error) {
+	h, e, err := openLong(ctx, r)
+	if err != nil {
+		return nil, err
 	}
 	n := uint64(0)
 	return func(ctx context.Context, d time.Duration, s *sample) error {

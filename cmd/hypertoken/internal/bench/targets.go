@@ -128,6 +128,8 @@ func targets() []Target {
 		atMost("9.shutdown", "Shutdown with 10,000 open engines that have played a little: at most 0.5 s",
 			shutdownDisk+".p50", 500*millisecond),
 		atMost("9.past", "StateAt of a game of 100,000 actions, p50: at most 50 ms", past+".p50", 50*millisecond),
+		atMost("9.fork", "Fork of a game of 100,000 actions, p50: at most 5 ms and the base's copy", fork+".p50",
+			5*millisecond),
 	}
 }
 
