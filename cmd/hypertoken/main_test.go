@@ -33,6 +33,8 @@ import (
 	"hypertoken/internal/msgjson"
 	"hypertoken/internal/replay"
 	"hypertoken/internal/trace"
+	"hypertoken/journal"
+	"hypertoken/journal/disk"
 	"hypertoken/workerproc"
 )
 
@@ -166,6 +168,17 @@ var scriptCommands = map[string]func(ts *testscript.TestScript, neg bool, args [
 		ts.Check(err)
 		b[len(bytes.TrimRight(b, "\x00"))/4] ^= 0x55
 		ts.Check(os.WriteFile(newest, b, 0o600))
+	},
+	// leftover DIR NAME puts into a store what an import of that name leaves whose program was killed.
+	"leftover": func(ts *testscript.TestScript, _ bool, args []string) {
+		s, err := disk.Open(ts.MkAbs(args[0]), disk.Options{MinFree: 1})
+		ts.Check(err)
+		h, err := host.New(context.Background(), host.Options{InProcess: true, Store: s})
+		ts.Check(err)
+		_, err = h.Import(context.Background(), args[1], journal.Base{})
+		ts.Check(err)
+		ts.Check(h.Shutdown(context.Background()))
+		ts.Check(s.Close())
 	},
 	// await FILE PATTERN waits until a file that another command writes matches.
 	"await": func(ts *testscript.TestScript, _ bool, args []string) {

@@ -28,7 +28,7 @@ func (s *Server) getJournal(w http.ResponseWriter, r *http.Request) *problem {
 		return p
 	}
 	if span.HasFrom && span.HasAfter {
-		return refused(http.StatusBadRequest, host.ErrBadInput.Code, "from and after exclude each other")
+		return refused(http.StatusUnprocessableEntity, host.ErrBadInput.Code, "from and after exclude each other")
 	}
 	if p := claim(r); p != nil {
 		return p

@@ -97,11 +97,11 @@ func (s *Server) importBody(w http.ResponseWriter, r *http.Request, body *body, 
 	return s.writeAnswer(w, jsonl.PositionObject(at))
 }
 
-// importProblem is problemOf for an export that can be read, and can't be played.
+// importProblem is problemOf for an export whose lines can't be used, or can't be played.
 func importProblem(err error) *problem {
 	p := problemOf(err)
 	switch p.code {
-	case host.ErrDiverged.Code, host.ErrCoreMismatch.Code, host.ErrBroken.Code:
+	case host.ErrBadInput.Code, host.ErrDiverged.Code, host.ErrCoreMismatch.Code, host.ErrBroken.Code:
 		p.status = http.StatusUnprocessableEntity
 	}
 	return p

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"hypertoken/host"
@@ -62,6 +63,9 @@ func (g *engines) get(ctx context.Context, name string) (engineInfo, error) {
 func (g *engines) page(
 	ctx context.Context, prefix, after string, limit int,
 ) (page []engineInfo, next string, err error) {
+	if strings.HasPrefix(prefix, "\x00") { // names of the host's own, of imports
+		return []engineInfo{}, "", nil
+	}
 	stored, err := g.host.Stored(ctx, prefix, after, limit)
 	if err != nil {
 		return nil, "", err
