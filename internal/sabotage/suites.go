@@ -37,4 +37,8 @@ var Suites = map[string]Suite{
 	"trimming":      {"journal/disk", "^TestTrimming|^TestPowerLossWhileHistoryIsTrimmed$", "", 0},
 	"power loss":    {"journal/disk", "^TestPowerLoss$", "", 0},
 	"cluster":       {"internal/cluster", "^TestSimulation$", "-events 3000000", 0},
+	"verify": {"cmd/hypertoken/internal/journals",
+		"^(TestWhatVerifyFinds|TestVerifyChecksMarkers)$", "", 0},
+	"backup": {"cmd/hypertoken/internal/journals", "^TestBackup$", "", 0},
+	"export": {"cmd/hypertoken", "^TestScripts$/^export$", "", 0},
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -340,7 +341,7 @@ func TestListAndEntries(t *testing.T) {
 // failing is a store whose backups fail.
 type failing struct{}
 
-func (failing) Backup(string) error { return io.ErrUnexpectedEOF }
+func (failing) Backup(dir string) error { return errors.Join(os.MkdirAll(dir, 0o755), io.ErrUnexpectedEOF) }
 
 func TestBackup(t *testing.T) {
 	s, dir := openStore(t, t.TempDir()), t.TempDir()
