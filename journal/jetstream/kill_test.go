@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"hypertoken/journal"
+	"hypertoken/journal/journaltest"
 )
 
 // player appends to one engine as a host does: if it is not told what became of an append, it loads
@@ -191,5 +193,70 @@ func waitForProgress(t *testing.T, progress *atomic.Int64, n int64) {
 			t.Fatalf("no append was acknowledged for two minutes, after %d", last)
 		}
 		<-ticker.C
+	}
+}
+
+// TestTheSuiteWithKilledServers runs the suite while servers are killed by SIGKILL and started again.
+// Calls take longer then, and end as if nothing had happened. One server has a few of the rules.
+func TestTheSuiteWithKilledServers(t *testing.T) {
+	c := startServers(t, deep(1, 3), nil)
+	var current atomic.Pointer[Store]
+	isOver, killed, ended := make(chan struct{}), 0, make(chan error, 1)
+	go func() {
+		r := rand.New(rand.NewPCG(3, 4))
+		for {
+			if !waitForBatches(&current, uint64(deep(60, 150)), isOver) {
+				ended <- nil
+				return
+			}
+			victim := c.list[r.IntN(len(c.list))]
+			c.kill(victim)
+			killed++
+			if err := c.start(victim); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	quick := []string{"a journal is a list", "an append that arrives late", "owners who compete", "groups are whole"}
+	for _, rule := range journaltest.Rules() {
+		// An orderly end with servers that are gone is an error of Close.
+		if rule.Name == "the store is closed under load" || deep(0, 1) == 0 && !slices.Contains(quick, rule.Name) {
+			continue
+		}
+		t.Run(rule.Name, func(t *testing.T) {
+			o := c.options(newName())
+			o.AnswerTimeout, o.Patience = 500*time.Millisecond, 28*time.Second
+			s := openStore(t, o)
+			current.Store(s)
+			rule.Check(t, s)
+		})
+	}
+	close(isOver)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	t.Logf("%d servers were killed", killed)
+}
+
+// waitForBatches waits until the store has sent so many more batches, or is another one. It returns
+// false if isOver is closed first.
+func waitForBatches(current *atomic.Pointer[Store], n uint64, isOver <-chan struct{}) bool {
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	var s *Store
+	goal := uint64(0)
+	for {
+		if now := current.Load(); now != s {
+			s, goal = now, now.Stats().Batches+n
+		}
+		if s != nil && s.Stats().Batches >= goal {
+			return true
+		}
+		select {
+		case <-ticker.C:
+		case <-isOver:
+			return false
+		}
 	}
 }
