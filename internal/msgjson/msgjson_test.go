@@ -254,7 +254,7 @@ func TestLists(t *testing.T) {
 		}
 	}
 	for in, want := range map[string]string{
-		`{"list":{}}`:    "list: want an array",
+		`{"list":{}}`:     "list: want an array",
 		`{"list":[{},5]}`: "list[1]: want an object", `{"list":[{"a":1,"a":2}]}`: `list[0]: the key "a" stands twice`,
 		`{"list":[{]}`: "list[0]: broken JSON", `{"list":[],"list":[]}`: `"list" stands twice`,
 	} {
