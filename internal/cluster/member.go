@@ -199,7 +199,7 @@ func (m *Member) Seen(r MemberRecord, sequence uint64, now time.Duration) {
 	}
 	if r.Node == m.self.Node {
 		if r.IsDead {
-			m.isEnded = true
+			m.isEnded, m.leaseEnds = true, 0
 			m.emit(memberEffect{kind: ended})
 			return
 		}

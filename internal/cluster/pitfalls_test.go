@@ -382,6 +382,20 @@ func TestABatchThatCanNotBeStoredIsSentAgain(t *testing.T) {
 	b.wantDone(1, cluster.OK)
 }
 
+// A refusal tells nothing of a copy that was sent before.
+func TestARefusalOfACopyDecidesNothing(t *testing.T) {
+	b := newBench(t, 1)
+	b.append(b.slots.Tenure(0), 1, "e", 0)
+	batch := b.takeBatch()
+	b.slots.BatchAnswered(batch.Number, cluster.Unavailable, 0, b.now)
+	b.log.StoreBatch(batch) // a copy comes late, and is stored
+	b.pass(20 * ms)
+	b.takeOver(0, other)
+	b.answerBatch(b.takeBatch())
+	b.seeOwner(0)
+	b.wantDone(1, cluster.Unknown)
+}
+
 // 8. A log may lose what it has acknowledged: each group names the one before it.
 func TestAMissingGroupIsNoticed(t *testing.T) {
 	b := newBench(t, 1)

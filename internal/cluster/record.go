@@ -50,8 +50,8 @@ type Answer uint8
 const (
 	// Stored: the log has it.
 	Stored Answer = iota
-	// Refused: a condition does not hold. Nothing is stored, and the same write can never be
-	// stored.
+	// Refused: a condition does not hold. This sending of the write is not stored, and no later one
+	// can be.
 	Refused
 	// Unavailable: the log can't store anything now. Nothing is known of copies of the write that
 	// are under way.

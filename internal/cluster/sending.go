@@ -15,6 +15,8 @@ type flight struct {
 	// resendAt is when the batch is sent again that the log could not store; 0 if it is not to be.
 	// The outcome counts as unknown at unknownAt.
 	resendAt, unknownAt time.Duration
+	// isResent says that the batch was sent more than once.
+	isResent bool
 }
 
 // markReady notes that the tenure may have something to send.
@@ -155,6 +157,9 @@ func (s *Slots) BatchAnswered(number uint64, a Answer, last uint64, now time.Dur
 			first += f.batch.Parts[k].size()
 			t.partStored(first - 1)
 		}
+	case f.isResent:
+		// A copy that came earlier may be stored: a refusal tells only of the copy that was refused.
+		f.doubt()
 	case len(f.tenures) > 1:
 		// The fence of one slot has moved, and the answer does not say which. Nothing is stored,
 		// and this batch can never be stored: each part goes out by itself.
@@ -176,15 +181,20 @@ func (s *Slots) tickFlights() {
 			return true
 		}
 		if f.resendAt != 0 && s.now >= f.resendAt {
-			f.resendAt = 0
+			f.resendAt, f.isResent = 0, true
 			s.emit(effect{kind: sendBatch, batch: f.batch})
 		}
 		return false
 	})
 	for _, f := range late {
-		for _, t := range f.tenures {
-			t.doubt()
-		}
+		f.doubt()
+	}
+}
+
+// doubt begins to find out whether each part of the batch is stored.
+func (f *flight) doubt() {
+	for _, t := range f.tenures {
+		t.doubt()
 	}
 }
 

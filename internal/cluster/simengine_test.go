@@ -163,6 +163,11 @@ func (e *engine) loaded(r cluster.Result, least int) {
 	default:
 		n.s.fatal("%s can't be loaded: %v", e.name, r.Outcome)
 	}
+	for _, g := range r.Journal.Groups {
+		if _, epoch, _ := decode(g.Data); epoch > e.tenure.Epoch() {
+			n.s.fatal("%s: a load in epoch %d has a group of epoch %d", e.name, e.tenure.Epoch(), epoch)
+		}
+	}
 	e.keys = n.s.inspectJournal(e.name, r.Journal, uint64(least))
 	e.state = live
 	e.sequence, e.reached, e.generation = r.Journal.Sequence, r.Journal.Sequence, r.Journal.Generation
@@ -372,6 +377,9 @@ func (e *engine) finish(group []member) {
 func (e *engine) answer(m member) {
 	n := e.node
 	if e.tenure.MayAnswer(n.clock(), n.member.LeaseEnds()) {
+		if n.s.log.Members[n.id].Record.IsDead {
+			n.s.fatal("%s: node %x answers from memory, and has a verdict", e.name, n.id)
+		}
 		e.answers--
 		m.reply(answer{sequence: m.sequence})
 		return

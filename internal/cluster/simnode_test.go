@@ -288,7 +288,14 @@ func (n *node) SendBatch(b *cluster.Batch) {
 			s.doubled[b.Parts[k].Tail.ID] = true
 		}
 	}
+	isAnswered := false
 	n.askData(copies, func() func() {
+		// A sending has one answer: that of the copy which comes first.
+		if isAnswered {
+			s.storeSilently(b)
+			return nil
+		}
+		isAnswered = true
 		answer, down := n.isDown(func() { n.slots.BatchAnswered(b.Number, cluster.Unavailable, 0, n.clock()) })
 		if down {
 			return answer
@@ -301,6 +308,16 @@ func (n *node) SendBatch(b *cluster.Batch) {
 		}
 		return func() { n.slots.BatchAnswered(b.Number, a, last, n.clock()) }
 	})
+}
+
+// storeSilently has the log take a copy of a batch whose answer nobody waits for.
+func (s *simulation) storeSilently(b *cluster.Batch) {
+	if s.logDownUntil > s.now {
+		return
+	}
+	if a, _ := s.log.StoreBatch(b); a == cluster.Stored {
+		s.batchStored(b)
+	}
 }
 
 func (n *node) ReadTail(slot int, call uint64) {

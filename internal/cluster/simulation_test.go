@@ -24,7 +24,7 @@ import (
 var (
 	simSeed   = flag.Uint64("seed", 0, "run the simulation of this `seed` only")
 	simFirst  = flag.Uint64("first", 1, "the first `seed` of the simulation")
-	simEvents = flag.Int("events", require.Rounds(1_000_000, 4_000_000), "events of the simulation, over all seeds")
+	simEvents = flag.Int("events", require.Rounds(1_000_000, 2_000_000), "events of the simulation, over all seeds")
 )
 
 const (

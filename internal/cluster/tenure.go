@@ -56,7 +56,7 @@ type Tenure struct {
 	isInDoubt, hasLostFence bool
 	isReady                 bool // it is in Slots.ready
 
-	heir     NodeID        // who gets the slot
+	heir     NodeID        // the node that gets the slot
 	stopAt   time.Duration // when engines that still run are stopped
 	isClosed bool          // no engine runs
 }
@@ -175,14 +175,18 @@ func (t *Tenure) beginLoads() {
 }
 
 func (t *Tenure) readEngine(l *load) {
-	l.asking = t.slots.ask()
+	t.slots.ask(&l.asking)
 	t.slots.emit(effect{kind: readEngine, slot: t.slot.number, call: l.asking.call, engine: l.engine})
 }
 
-// ask returns a new question to the log.
-func (s *Slots) ask() asking {
-	s.call++
-	return asking{s.call, s.now + s.config.AskAfter}
+// ask notes that a question goes to the log, for the first time or again. It keeps its call, so that
+// the answer to an earlier sending counts as well.
+func (s *Slots) ask(a *asking) {
+	if a.call == 0 {
+		s.call++
+		a.call = s.call
+	}
+	a.repeatAt = s.now + s.config.AskAfter
 }
 
 // EngineRead takes in an engine's subject, from a replica that was as far as seen.
@@ -225,7 +229,7 @@ func (s *Slots) EngineRead(slot int, call uint64, subject []StoredEngine, seen u
 
 // readTail asks for the messages of the slot's subject.
 func (t *Tenure) readTail() {
-	t.tailRead = t.slots.ask()
+	t.slots.ask(&t.tailRead)
 	t.slots.emit(effect{kind: readTail, slot: t.slot.number, call: t.tailRead.call})
 }
 
@@ -308,6 +312,11 @@ func (t *Tenure) giveIfQuiet() {
 		return
 	}
 	t.stopAt = 0
+	// The heir may have gone meanwhile. If this node should have the slot again, it takes it in a new
+	// tenure.
+	if wanted := t.slots.desired[t.slot.number]; wanted != nobody {
+		t.heir = wanted
+	}
 	t.slots.writeOwner(t.slot, give,
 		OwnerRecord{Node: t.heir, Address: t.slots.addressOf(t.heir), Epoch: t.epoch + 1})
 }

@@ -14,6 +14,7 @@ type Suite struct {
 // them. This is the one place that names packages and tests.
 var Suites = map[string]Suite{
 	"simulation":    {"internal/driver", "^TestSimulation$", "-events 200000", 0},
+	"cluster":       {"internal/cluster", "^TestSimulation$", "-events 2000000", 0},
 	"pool":          {"internal/pool", "", "", 0},
 	"placement":     {"internal/placement", "", "", 0},
 	"batches":       {"host", "^TestBatches$/^on_workers$", "", 0},
@@ -36,7 +37,6 @@ var Suites = map[string]Suite{
 	"disk history":  {"journal/disk", "^TestTheHistoryHasEverything$", "", 0},
 	"trimming":      {"journal/disk", "^TestTrimming|^TestPowerLossWhileHistoryIsTrimmed$", "", 0},
 	"power loss":    {"journal/disk", "^TestPowerLoss$", "", 0},
-	"cluster":       {"internal/cluster", "^TestSimulation$", "-events 3000000", 0},
 	"verify": {"cmd/hypertoken/internal/journals",
 		"^(TestWhatVerifyFinds|TestVerifyChecksMarkers)$", "", 0},
 	"backup": {"cmd/hypertoken/internal/journals", "^TestBackup$", "", 0},
