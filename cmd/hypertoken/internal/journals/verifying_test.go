@@ -341,7 +341,9 @@ func TestListAndEntries(t *testing.T) {
 // failing is a store whose backups fail.
 type failing struct{}
 
-func (failing) Backup(dir string) error { return errors.Join(os.MkdirAll(dir, 0o755), io.ErrUnexpectedEOF) }
+func (failing) Backup(dir string) error {
+	return errors.Join(os.MkdirAll(dir, 0o755), io.ErrUnexpectedEOF)
+}
 
 func TestBackup(t *testing.T) {
 	s, dir := openStore(t, t.TempDir()), t.TempDir()
