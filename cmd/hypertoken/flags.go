@@ -68,8 +68,9 @@ func (f *hostFlags) register(flags *pflag.FlagSet) {
 func (f *hostFlags) registerData(flags *pflag.FlagSet) {
 	flags.StringVar(&f.data, "data", "",
 		"keep the journals of the engines in this `directory`, so that games outlive this program (default in memory)")
-	flags.Var(&f.history, "history", "keep so `much` of what came before the newest snapshot of a game: all, since-base, "+
-		"a size (64MiB), an age (30d), or 64MiB,30d (default all with --data, since-base in memory)")
+	inMemory := byteSize(f.kept().Bytes)
+	flags.Var(&f.history, "history", "keep so `much` of what came before the newest snapshot of a game: all, "+
+		"since-base, a size (64MiB), an age (30d), or 64MiB,30d (default all with --data, "+inMemory.String()+" of a game in memory)")
 }
 
 // data is the store of --data.
@@ -129,13 +130,17 @@ const (
 	servedHistory = 1 << 20  // of each engine of a server
 )
 
+// kept says how much of a history is kept in memory by default.
+func (f *hostFlags) kept() journal.History {
+	if f.server {
+		return journal.History{Bytes: servedHistory}
+	}
+	return journal.History{Bytes: ownHistory}
+}
+
 // memoryStore returns a store in memory.
 func (f *hostFlags) memoryStore() journal.Store {
-	kept := journal.History{Bytes: ownHistory}
-	if f.server {
-		kept.Bytes = servedHistory
-	}
-	return journal.NewMemoryWith(journal.MemoryOptions{History: kept})
+	return journal.NewMemoryWith(journal.MemoryOptions{History: f.kept()})
 }
 
 // options returns the options of the host. A value that only a flag can have is a usage error.

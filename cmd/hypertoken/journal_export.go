@@ -89,7 +89,8 @@ Exit status: 0 for success, 1 if the game could not be exported, 2 for wrong usa
 					e.bytes)
 				return err
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "%s: %d lines, %s\n", printable.Line(output, 0), e.lines, humanize.IBytes(e.bytes))
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s: %d lines, %s\n", printable.Line(output, 0), e.lines,
+				humanize.IBytes(e.bytes))
 			return err
 		},
 	}

@@ -64,7 +64,8 @@ Exit status: 0 for success, 1 if it could not be done, 2 for wrong usage.`,
 				if err != nil {
 					return err
 				}
-				if p, err = client.Rewind(c.Context(), args[0], rewindLine(undo, redo, to, key, ifSequence, hasCondition)); err != nil {
+				line := rewindLine(undo, redo, to, key, ifSequence, hasCondition)
+				if p, err = client.Rewind(c.Context(), args[0], line); err != nil {
 					return err
 				}
 			} else {
@@ -138,7 +139,9 @@ func rewind(
 
 // withHost calls f with a host in this process on the directory of --data. Its core is the one that
 // the game of this name is with.
-func withHost(c *cobra.Command, f *journalFlags, replay *replayFlags, name string, use func(*host.Host) error) (err error) {
+func withHost(
+	c *cobra.Command, f *journalFlags, replay *replayFlags, name string, use func(*host.Host) error,
+) (err error) {
 	options, err := replay.options(c.ErrOrStderr())
 	if err != nil {
 		return err
@@ -157,7 +160,9 @@ func withHost(c *cobra.Command, f *journalFlags, replay *replayFlags, name strin
 }
 
 // onHost calls use with a host in this process on a store.
-func onHost(c *cobra.Command, replay *replayFlags, store journal.Store, code []byte, use func(*host.Host) error) (err error) {
+func onHost(
+	c *cobra.Command, replay *replayFlags, store journal.Store, code []byte, use func(*host.Host) error,
+) (err error) {
 	h, err := host.New(c.Context(), host.Options{InProcess: true, Store: store, Core: code, CacheDir: replay.cacheDir,
 		MaxEngineMemory: int64(replay.memory), Logger: (&hostFlags{}).logger()})
 	if err != nil {

@@ -79,7 +79,8 @@ func (r *rows) addEntry(e *journals.Entry) error {
 			return err
 		}
 		return r.addMarker(&markerRow{Sequence: e.Sequence, Marker: m.Kind, To: m.To, FromCore: m.FromCore,
-			FromEngine: m.FromEngine, FromSequence: m.FromSequence, Core: e.Marker.Core, Digest: fmt.Sprintf("%016x", m.Digest)})
+			FromEngine: m.FromEngine, FromSequence: m.FromSequence, Core: e.Marker.Core,
+			Digest: fmt.Sprintf("%016x", m.Digest)})
 	}
 	one := row{Sequence: e.Sequence, Batch: e.Batch, Now: e.Now, Type: string(e.Type), Keys: e.Keys,
 		Entropy: hex.EncodeToString(e.Entropy[:]), Checksum: fmt.Sprintf("%016x", e.Checksum)}
@@ -123,7 +124,8 @@ func (r *rows) addMarker(m *markerRow) error {
 	if r.asJSON {
 		return r.addJSON(m)
 	}
-	_, err := fmt.Fprintf(r.out, "%8d  %8s  %-24s  %-16s  %s\n", m.Sequence, "", "", printable.Line(m.Digest, 16), m.text())
+	_, err := fmt.Fprintf(r.out, "%8d  %8s  %-24s  %-16s  %s\n", m.Sequence, "", "", printable.Line(m.Digest, 16),
+		m.text())
 	return err
 }
 

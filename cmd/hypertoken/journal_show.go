@@ -30,8 +30,8 @@ A marker is an entry that sets the state, where an action changes it: a revert, 
 the state of a sequence, an upgrade to another core, or the beginning of a fork.
 
 With --json it writes an object a line, with sequence, now in milliseconds since 1970, type, payload,
-entropy and checksum in hexadecimal; and batch and keys if there are any. A marker has sequence, marker, to, from_core, from_engine,
-from_sequence, core and digest. Nothing is cut there.
+entropy and checksum in hexadecimal; and batch and keys if there are any. A marker has sequence,
+marker, to, from_core, from_engine, from_sequence, core and digest. Nothing is cut there.
 
 --from and --to choose the actions, both included. The actions alone do not say what a game looks
 like: 'hypertoken journal state' shows the state at a sequence, and 'hypertoken journal diff' what has

@@ -264,7 +264,9 @@ func (c *Client) call(ctx context.Context, method, path string, query url.Values
 }
 
 // send sends a request, whose body may be nil. The caller closes the body of the response.
-func (c *Client) send(ctx context.Context, method, path string, query url.Values, body io.Reader) (*http.Response, error) {
+func (c *Client) send(
+	ctx context.Context, method, path string, query url.Values, body io.Reader,
+) (*http.Response, error) {
 	to := c.base.JoinPath(path)
 	to.RawQuery = query.Encode()
 	r, err := http.NewRequestWithContext(ctx, method, to.String(), body)

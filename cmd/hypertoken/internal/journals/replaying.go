@@ -158,7 +158,8 @@ func (c *checking) checkMarker(ctx context.Context, i *wasm.Instance, base *jour
 		return c.differs(ctx, base.Sequence, fmt.Sprintf("the marker's state has no digest: %v", err))
 	}
 	if have != m.Digest {
-		return c.differs(ctx, base.Sequence, fmt.Sprintf("the marker has the digest %016x, and its state %016x", m.Digest, have))
+		return c.differs(ctx, base.Sequence, fmt.Sprintf("the marker has the digest %016x, and its state %016x",
+			m.Digest, have))
 	}
 	if m.Kind == marker.Revert {
 		c.wanted[m.To] = append(c.wanted[m.To], wanted{base.Sequence, m.Digest, base.Core})
@@ -197,8 +198,8 @@ func (c *checking) checkUpgrade(ctx context.Context, i *wasm.Instance, next *jou
 		return c.differs(ctx, next.Sequence, fmt.Sprintf("the state has no digest: %v", err))
 	}
 	if have != m.DigestBefore {
-		return c.differs(ctx, next.Sequence, fmt.Sprintf("the core before the upgrade gave the digest %016x, and gives %016x",
-			m.DigestBefore, have))
+		return c.differs(ctx, next.Sequence,
+			fmt.Sprintf("the core before the upgrade gave the digest %016x, and gives %016x", m.DigestBefore, have))
 	}
 	return nil
 }

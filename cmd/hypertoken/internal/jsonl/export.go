@@ -85,7 +85,8 @@ func exportOnce(ctx context.Context, from Source, span Span, write func(line []b
 		span.From = span.To
 	}
 	if span.To > newest || span.From > span.To {
-		return host.ErrBadInput.With("from is %d and to is %d: the engine has the sequences 0 to %d", span.From, span.To, newest)
+		return host.ErrBadInput.With("from is %d and to is %d: the engine has the sequences 0 to %d", span.From, span.To,
+			newest)
 	}
 	base, entries, err := from.JournalAt(ctx, span.From)
 	if err != nil {

@@ -109,7 +109,8 @@ func (q *Request) Entry() (host.Entry, error) {
 	if q.Kind == Marker {
 		base, m := q.Base(), q.origin
 		e.Marker = &host.Marker{Kind: m.Kind, To: m.To, FromCore: m.FromCore, DigestBefore: host.Digest(m.DigestBefore),
-			FromEngine: m.FromEngine, FromSequence: m.FromSequence, Digest: q.Digest, Current: m.Current, Redo: m.Redo, Base: base}
+			FromEngine: m.FromEngine, FromSequence: m.FromSequence, Digest: q.Digest, Current: m.Current, Redo: m.Redo,
+			Base: base}
 		return e, nil
 	}
 	switch missing := q.missing(); {
@@ -118,8 +119,8 @@ func (q *Request) Entry() (host.Entry, error) {
 	case missing != "":
 		return e, badLine("there is no member %q, which an action of an export has", missing)
 	}
-	e.Now, e.Entropy, e.Type, e.Payload, e.Checksum, e.Key, e.Batch = q.now, q.entropy, q.Action, q.Value, q.Checksum, q.key,
-		q.Batch
+	e.Now, e.Entropy, e.Type, e.Payload = q.now, q.entropy, q.Action, q.Value
+	e.Checksum, e.Key, e.Batch = q.Checksum, q.key, q.Batch
 	return e, nil
 }
 

@@ -28,7 +28,9 @@ func (s *Server) putJournal(w http.ResponseWriter, r *http.Request) *problem {
 	return p
 }
 
-func (s *Server) importBody(w http.ResponseWriter, r *http.Request, body *body, control *http.ResponseController) *problem {
+func (s *Server) importBody(
+	w http.ResponseWriter, r *http.Request, body *body, control *http.ResponseController,
+) *problem {
 	name, p := engineName(r)
 	if p != nil {
 		return p
