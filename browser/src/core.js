@@ -5,6 +5,13 @@ import { coreFile, getEnvironment } from './environment.js';
 const op = { open: 1, restore: 2, feed: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, next: 9, digest: 10, actions: 11 };
 const kept = 256 << 10; // bytes of room for input that an instance keeps between calls
 const none = new Uint8Array(0);
+/** How large a chunk of a stream may be, in bytes (core-rs/ABI.md). */
+const chunkSize = 1 << 20;
+/**
+ * What a stream may have beyond twice maxStateBytes, in bytes: the framing of a record does not
+ * count as logical bytes. Go has the same bound.
+ */
+const streamSlack = 16 << 20;
 const exported = ['ht_abi', 'ht_reply', 'ht_input', 'ht_call'];
 
 /** The error of a call that cost the instance. The state of the instance is gone. */
@@ -16,6 +23,8 @@ export class Lost extends Error {
 }
 
 export class Instance {
+  /** The limit that bounds the streams of this instance, in bytes. */
+  maxStateBytes = 0;
   #memory; #input; #call; #reply; #room = 0; #capacity = 0; #lost = false;
 
   /** @param {WebAssembly.Module} module */
@@ -29,6 +38,12 @@ export class Instance {
     this.#call = exports.ht_call;
     this.#reply = exports.ht_reply() >>> 0;
   }
+
+  /** Whether a call has cost the instance: it runs no other. */
+  get isLost() { return this.#lost; }
+
+  /** How much memory the instance has, in bytes. It never shrinks. */
+  get memorySize() { return this.#memory.buffer.byteLength; }
 
   /** Returns room for n bytes of input, as a view. The next call makes it invalid. */
   room(n) {
@@ -78,16 +93,34 @@ export class Instance {
     return this.call(what, bytes.length);
   }
 
-  /** Returns all chunks of a snapshot or of the state as one piece. */
+  /**
+   * Returns all chunks of a snapshot or of the state as one piece. If there are more bytes than a
+   * state of maxStateBytes has, the instance is given up: a stream of a hostile core never ends.
+   */
   stream(what) {
-    let reply = this.run(what);
-    const parts = [];
+    const { maxStateBytes } = this;
+    const most = 2 * maxStateBytes + streamSlack;
+    let all = none, length = 0, reply = this.run(what);
     while (!reply.failed) {
       reply = this.run('next');
-      if (reply.failed || reply.body.length === 0) break;
-      parts.push(reply.body.slice());
+      const size = reply.body.length;
+      if (reply.failed || size === 0) break;
+      if (size > chunkSize) throw this.#broken(`it streams a chunk of ${size} bytes, ${chunkSize} are allowed`);
+      if (length + size > most) throw this.#broken(`its stream has more than ${most} bytes, which no state of ${maxStateBytes} has (maxStateBytes)`);
+      if (length + size > all.length) {
+        const grown = new Uint8Array(length === 0 ? size : Math.min(most, Math.max(length + size, 2 * all.length)));
+        grown.set(all.subarray(0, length));
+        all = grown;
+      }
+      all.set(reply.body, length);
+      length += size;
     }
-    return reply.failed ? reply : { ...reply, body: join(parts) };
+    return reply.failed ? reply : { ...reply, body: all.subarray(0, length) };
+  }
+
+  #broken(message) {
+    this.#lost = true;
+    return new Lost('trap', new Error(`the core is broken: ${message}`));
   }
 }
 
@@ -107,14 +140,39 @@ export function join(parts) {
  */
 export const isModule = (value) => Object.prototype.toString.call(value) === '[object WebAssembly.Module]';
 
+/** The cores that were fetched and compiled for this page, or are being, by their addresses. */
+const cores = new Map();
+
 /**
- * Fetches and compiles a core.
+ * Fetches and compiles a core: once for all hosts of a page that name the same address. An attempt
+ * that failed is made again.
  * @param {{module: WebAssembly.Module | BufferSource} | {url: string} | {path: string, folder: string}} from see coreLocation
  * @param {(problem: string) => void} [warn] is called for each problem that only costs time
+ * @returns {Promise<WebAssembly.Module>}
  */
-export async function compile({ module, url, path, folder }, warn) {
-  if (isModule(module)) return module;
-  if (module) return compiled(module);
+export function compile(from, warn) {
+  if (from.module) return isModule(from.module) ? Promise.resolve(from.module) : compiled(from.module);
+  const address = addressOf(from);
+  let core = cores.get(address);
+  if (!core) {
+    core = load(from, warn);
+    cores.set(address, core);
+    core.catch(() => cores.delete(address));
+  }
+  return core;
+}
+
+// The whole address of a core, or what was given if that is none: loading it fails then.
+function addressOf({ url, path, folder }) {
+  if (path !== undefined) return `${folder}\0${path}`;
+  try {
+    return new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href).href;
+  } catch {
+    return url;
+  }
+}
+
+async function load({ url, path, folder }, warn) {
   if (path !== undefined || (/^file:/i.test(url) && getEnvironment() === 'node')) {
     const [{ readFile }, paths, { fileURLToPath }] = await Promise.all([import('node:fs/promises'), import('node:path'), import('node:url')]);
     const file = path === undefined ? fileURLToPath(url) : coreFile(path, folder, paths);

@@ -132,14 +132,13 @@ export class Engine {
     if (!this.#host.synchronous) throw new HyperTokenError('bad_input', `${type}: the core is not compiled yet; await engine.ready first`);
     if (this.#window.length > 0 || this.#game.pending > 0) {
       this.#flushWindow();
-      this.#host.drain();
+      this.#host.runNow(this.#game);
     }
     const op = this.#op(type, payload, options ?? {});
     this.#checkWait(type, options?.signal, options?.timeout ?? 0); // an action that runs at once is neither withdrawn nor late
-    op.promise.catch(() => {}); // the error is thrown below
     this.#host.charge(op);
     this.#game.push(op);
-    this.#host.drain();
+    this.#host.runNow(this.#game);
     if (!op.outcome) throw new HyperTokenError('trap', `${type}: no outcome`);
     if (op.outcome.error) throw op.outcome.error;
     return op.outcome.result;
@@ -229,6 +228,16 @@ export class Engine {
     );
     for (const op of ops) op.batch = batch;
     return batch;
+  }
+
+  /**
+   * Resolves when the host has room for another action: at once if the queue is not full, or else
+   * when half of it is free. A caller that awaits it before each dispatch gets no `overloaded`.
+   */
+  async drained() {
+    this.#check();
+    await this.#host.drained();
+    this.#check();
   }
 
   async #question(what, k, options) {

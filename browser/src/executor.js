@@ -6,10 +6,21 @@ import { answerHead, entryHead, failure, flag, hash, kind } from './frames.js';
 
 const now = () => performance.now();
 
-export class Executor {
-  #module; #engines = new Map();
+/**
+ * The instances without an engine, for each module. All executors of this thread share them. One
+ * with more memory than maxSpareMemory, in bytes, is not kept.
+ * @type {WeakMap<WebAssembly.Module, Instance[]>}
+ */
+const spares = new WeakMap(), maxSpareMemory = 4 << 20;
 
-  constructor(module) { this.#module = module; }
+export class Executor {
+  #module; #engines = new Map(); #spares;
+
+  constructor(module) {
+    this.#module = module;
+    if (!spares.has(module)) spares.set(module, []);
+    this.#spares = spares.get(module);
+  }
 
   /**
    * Runs a request.
@@ -18,11 +29,12 @@ export class Executor {
    */
   run(f, answer) {
     if (f.kind === kind.close) {
+      this.#keep(this.#engines.get(f.placement));
       this.#engines.delete(f.placement);
       return;
     }
     try {
-      if (f.kind === kind.open) this.#engines.set(f.placement, new Instance(this.#module));
+      if (f.kind === kind.open) this.#engines.set(f.placement, this.#make(f.body));
       const instance = this.#engines.get(f.placement);
       if (!instance) {
         answer(flag.failed | flag.lost, failure('not_placed', `the placement ${f.placement} is not open`));
@@ -33,6 +45,28 @@ export class Executor {
       this.#engines.delete(f.placement);
       answer(flag.failed | flag.lost, failure(cause instanceof Lost ? cause.code : 'trap', String(cause?.message ?? cause)));
     }
+  }
+
+  // An instance may be opened again: that drops the engine which it held (core-rs/ABI.md). So it is
+  // kept for the next engine. The memory of one that is dropped stays reserved until the garbage
+  // collector of this thread finds it, and other threads of the page have no room meanwhile.
+  #keep(instance) {
+    if (instance && !instance.isLost && instance.memorySize <= maxSpareMemory) this.#spares.push(instance);
+  }
+
+  // limits is the body of an open: core-rs/ABI.md.
+  #make(limits) {
+    let instance = this.#spares.pop();
+    try {
+      instance ??= new Instance(this.#module);
+    } catch (cause) {
+      // Browsers have room for some hundred memories: instances.js. Chromium throws a RangeError then,
+      // and Firefox may throw a string.
+      throw cause instanceof RangeError || /out of memory/i.test(cause?.message ?? cause) ? new Lost('out_of_memory', cause) : cause;
+    }
+    // The core refuses an open without limits.
+    if (limits.length >= 8) instance.maxStateBytes = Number(new DataView(limits.buffer, limits.byteOffset, 8).getBigUint64(0, true));
+    return instance;
   }
 
   #on(instance, f, answer) {

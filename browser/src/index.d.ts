@@ -100,6 +100,19 @@ export interface WorkerOptions {
   maxAttempts?: number;
   /** How many actions and questions may be unanswered, 1 to 1000000000; one more fails with `overloaded`. Default 16384. */
   maxQueue?: number;
+  /**
+   * How many bytes the actions and questions that are unanswered may take, 1 KiB to 1 PiB; one that does not fit fails with `overloaded`.
+   * Each takes its payload and its name, and 540 bytes more. One that is larger than this has room if there is no other. Default 64 MiB.
+   */
+  maxQueueBytes?: number;
+  /**
+   * How many engines may have an instance of the core at once, 1 to 1000000. All hosts of a page count together. Beyond it, the engine that
+   * was idle longest is taken out: its next action places it again, from its journal. Browsers have room for some hundred instances in a
+   * tab. Default 64, in Node 1024.
+   */
+  maxInstances?: number;
+  /** How long an engine may be idle before it is taken out, in milliseconds; 0 for any time. Default 300000. */
+  idleAfter?: number;
   /** How large a payload, or the payloads of a batch together, may be, in bytes, at most 32 MiB; a larger one is `payload_too_large`. Default 16 MiB. */
   maxPayload?: number;
   /** How large an engine's state may be, in logical bytes, at most 1 TiB; a larger one is `too_large`. Default 256 MiB. */
@@ -222,7 +235,7 @@ export class Engine<A = AnyActions, S = State> implements AsyncDisposable {
   readonly ready: Promise<void>;
   /** How many actions have changed the state. */
   readonly sequence: number;
-  /** The place of the engine: 'nowhere' before it is placed, and while it is placed again. */
+  /** The place of the engine: 'nowhere' before it is placed, while it is placed again, and while it is taken out because it is idle. */
   readonly place: 'worker' | 'main thread' | 'nowhere';
   readonly host: Host;
   // If a call fits no overload, the compiler explains the last one. So the one that knows the payloads is last.
@@ -252,6 +265,11 @@ export class Engine<A = AnyActions, S = State> implements AsyncDisposable {
   digest(options?: QuestionOptions): Promise<string>;
   /** The state as bytes, for the option `snapshot` of another engine, here or in Go. */
   snapshot(options?: QuestionOptions): Promise<Uint8Array>;
+  /**
+   * Resolves when the host has room for another action: at once if its queue is not full, or else when half of it is free. A caller that
+   * awaits it before each dispatch is never `overloaded`, if the host's other callers do so too. It rejects with `shutdown` or `broken`.
+   */
+  drained(): Promise<void>;
   /** Calls f with each event of a name, '*' for all. Returns a function that removes the listener. */
   on<N extends keyof Events>(name: N, f: (event: EngineEvent<N, Events[N]>) => void): () => void;
   on(name: string, f: (event: EngineEvent) => void): () => void;
@@ -283,8 +301,12 @@ export interface HostStats {
   fallbacks: number;
   /** How many engines are on the main thread. */
   here: number;
+  /** How many engines wait for a place: for a worker, or for an instance (`maxInstances`). */
+  waiting: number;
   /** How many actions and questions have no outcome yet. */
   inFlight: number;
+  /** How many bytes of `maxQueueBytes` they take. */
+  inFlightBytes: number;
   workers: WorkerStats[];
 }
 
