@@ -29,7 +29,7 @@ export class Executor {
    */
   run(f, answer) {
     if (f.kind === kind.close) {
-      this.#keep(this.#engines.get(f.placement));
+      if (f.flags & flag.keep) this.#keep(this.#engines.get(f.placement));
       this.#engines.delete(f.placement);
       return;
     }

@@ -14,6 +14,8 @@ export const flag = {
   restore: 1,
   /** batch: all or nothing. */
   atomic: 1,
+  /** close: the instance is kept for the next engine. */
+  keep: 1,
   /**
    * any request: it is a suspect. So the worker sends all earlier answers before it runs this
    * request.

@@ -273,12 +273,14 @@ export class Game {
     const hasQueue = this.#queue.length > 0;
     if (this.#sent.length > 0 || (hasQueue && !this.#isYielding)) {
       instances.markBusy(this);
-    } else if (!this.#isYielding) {
+    } else if (this.#isYielding && instances.isWanted) {
+      this.leavePlace(true);
+      if (hasQueue) this.#host.requestPlace(this);
+    } else {
+      this.#isYielding = false;
       instances.markIdle(this);
       this.#host.noteIdle(this);
-    } else {
-      this.leavePlace();
-      if (hasQueue) this.#host.requestPlace(this);
+      if (hasQueue) this.pump();
     }
   }
 
@@ -539,16 +541,15 @@ export class Game {
     }
   }
 
-  /** Gives the place up. The requests that were sent and have no answer run again elsewhere. */
-  leavePlace() {
+  /**
+   * Gives the place up. The requests that were sent and have no answer run again elsewhere.
+   * @param {boolean} [isKept] whether the instance is kept for another engine
+   */
+  leavePlace(isKept = false) {
     if (!this.place) return;
     const { thread, placement } = this.place, isRunning = this.#sent.length > 0;
-    if (thread) {
-      thread.games.delete(placement);
-      thread.close(placement);
-    } else {
-      this.#host.leftHere(placement);
-    }
+    if (thread) thread.close(placement, isKept);
+    else this.#host.leftHere(placement, isKept);
     this.#forgetPlace();
     if (isRunning) thread?.noteDropped(); // no caller waits any more for the requests of this engine that it runs
   }

@@ -5,7 +5,7 @@ import { compile, isModule, join } from './core.js';
 import { coreLocation, defaults, getEnvironment, macrotask, supportsWorkers } from './environment.js';
 import { badInput, canceledError, HyperTokenError, shutdownError, timeoutError } from './errors.js';
 import { Executor } from './executor.js';
-import { answerOf, kind } from './frames.js';
+import { answerOf, flag, kind } from './frames.js';
 import { instances } from './instances.js';
 import { List } from './list.js';
 import { checkOptions, checkTimeout, nameOf, unknownOption } from './options.js';
@@ -148,6 +148,9 @@ export class Host {
 
   get threads() { return this.#threads; }
 
+  /** How many engines wait for a place. */
+  get waiting() { return this.#asking.length; }
+
   /**
    * How many engines are on the main thread, how many wait for a place, and how many requests have
    * no outcome, with the room of maxQueueBytes that they take.
@@ -277,7 +280,7 @@ export class Host {
     const wait = ready.length === 0 && this.#threads.some((t) => t.isExpected);
     // A worker whose first start is under way gets its share of the engines once it is ready.
     const coming = this.#threads.filter((t) => t.state === 'starting' && t.isNew).length;
-    const share = coming > 0 ? Math.ceil(this.#games.size / (ready.length + coming)) : Infinity;
+    const share = coming > 0 ? Math.ceil(Math.min(this.#games.size, this.options.maxInstances) / (ready.length + coming)) : Infinity;
     const canPlace = !wait && (ready.length > 0 || this.#compiled !== null);
     try {
       for (let game = this.#asking.first; canPlace && game; game = this.#asking.first) {
@@ -286,9 +289,9 @@ export class Host {
           if (game.list === this.#asking) this.#asking.remove(game);
           continue;
         }
+        if (ready.length > 0 && ready.every((t) => t.games.size >= share)) return;
         if (!instances.makeRoom(this, this.options.maxInstances, this.#asking.length)) return;
         const least = this.#leastOf(ready);
-        if (least?.games.size >= share) return;
         this.#asking.remove(game);
         if (least) game.placeAt(least, ++this.#placements);
         else this.#placeHere(game);
@@ -329,9 +332,9 @@ export class Host {
     game.placeAt(null, placement);
   }
 
-  leftHere(placement) {
+  leftHere(placement, isKept) {
     this.#here.delete(placement);
-    this.#executor.run({ placement, kind: kind.close }, () => {});
+    this.#executor.run({ placement, kind: kind.close, flags: isKept ? flag.keep : 0 }, () => {});
   }
 
   /**

@@ -13,8 +13,8 @@ class Instances {
    * give their place up once the requests that were sent there are answered.
    */
   #idle = new List(); #busy = new List(); #yielding = new List();
-  /** The hosts that have an engine waiting for room. */
-  #waiting = new Set();
+  /** The hosts that have engines waiting for room, with the number of instances that they allow. */
+  #waiting = new Map();
   #isTelling = false;
   /** How many instances the browser has shown to have room for. */
   #bound = Infinity;
@@ -24,6 +24,12 @@ class Instances {
 
   /** The games without a request, the one that was idle longest first. */
   get idle() { return this.#idle; }
+
+  /** Whether more engines wait than there is room for now. */
+  get isWanted() {
+    for (const [host, bound] of this.#waiting) if (host.waiting > bound - this.count) return true;
+    return false;
+  }
 
   /** Notes that a game has a place and a request. */
   markBusy(game) {
@@ -57,14 +63,14 @@ class Instances {
    */
   makeRoom(host, most, wanted) {
     const bound = Math.min(most, this.#bound);
-    while (this.count >= bound && this.#idle.length > 0) this.#idle.first.leavePlace();
+    while (this.count >= bound && this.#idle.length > 0) this.#idle.first.leavePlace(true);
     if (this.count < bound) return true;
     while (this.#yielding.length < wanted && this.#busy.length > 0) {
       const game = this.#busy.first;
       this.#move(game, this.#yielding);
       game.yieldPlace();
     }
-    this.#waiting.add(host);
+    this.#waiting.set(host, bound);
     return false;
   }
 
@@ -91,7 +97,7 @@ class Instances {
     this.#isTelling = true;
     queueMicrotask(() => {
       this.#isTelling = false;
-      const hosts = [...this.#waiting];
+      const hosts = [...this.#waiting.keys()];
       this.#waiting.clear();
       for (const host of hosts) host.assign();
     });

@@ -23,8 +23,8 @@ export class Thread {
   /** The games that are placed here, by placement. */
   games = new Map();
   /**
-   * How many engines were placed here at once, at most. The worker has so many instances, and those
-   * without an engine are spare (executor.js).
+   * How many instances the worker has. Those without an engine are kept for other engines
+   * (executor.js).
    */
   instances = 0;
   #wasReady = false;
@@ -150,9 +150,14 @@ export class Thread {
     this.instances = Math.max(this.instances, this.games.size);
   }
 
-  /** Tells the worker that an engine has left a placement. */
-  close(placement) {
-    this.#out.frame(0, placement, kind.close, 0);
+  /**
+   * Tells the worker that an engine has left a placement.
+   * @param {boolean} isKept whether the worker keeps the instance for another engine
+   */
+  close(placement, isKept) {
+    this.games.delete(placement);
+    if (!isKept) this.instances = Math.max(this.games.size, this.instances - 1);
+    this.#out.frame(0, placement, kind.close, isKept ? flag.keep : 0);
     this.#flushSoon();
   }
 

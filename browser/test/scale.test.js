@@ -48,6 +48,14 @@ for (const [where, options] of [['a worker', { workers: 1 }], ['two workers', { 
   });
 }
 
+test('all workers have their share of the instances, though some start later', async (t) => {
+  const host = hostFor(t, { workers: 3, maxInstances: 6 });
+  const engines = Array.from({ length: 60 }, () => engineFor(t, { host, setup: deck(5) }));
+  await Promise.all(engines.map((e) => e.ready));
+  await Promise.all(engines.map((e) => e.dispatchAsync('stack:draw')));
+  assert.deepEqual(host.stats.workers.map((w) => w.engines), [2, 2, 2]);
+});
+
 test('engines that always have an action yield their instances in turn', async (t) => {
   const host = hostFor(t, { maxInstances: 2 });
   const [a, b, c] = Array.from({ length: 3 }, () => engineFor(t, { host, setup: deck(4000) }));
