@@ -25,7 +25,7 @@ export class Lost extends Error {
 export class Instance {
   /** The limit that bounds the streams of this instance, in bytes. */
   maxStateBytes = 0;
-  #memory; #input; #call; #reply; #room = 0; #capacity = 0; #lost = false;
+  #memory; #bytes = none; #view = null; #input; #call; #reply; #room = 0; #capacity = 0; #lost = false;
 
   /** @param {WebAssembly.Module} module */
   constructor(module) {
@@ -45,8 +45,16 @@ export class Instance {
   /** How much memory the instance has, in bytes. It never shrinks. */
   get memorySize() { return this.#memory.buffer.byteLength; }
 
-  /** Returns room for n bytes of input, as a view. The next call makes it invalid. */
-  room(n) {
+  // Views of the whole memory. They are made again if the memory has grown.
+  #look() {
+    const { buffer } = this.#memory;
+    if (buffer === this.#bytes.buffer) return;
+    this.#bytes = new Uint8Array(buffer);
+    this.#view = new DataView(buffer);
+  }
+
+  // Makes room for n bytes of input.
+  #makeRoom(n) {
     if (n > this.#capacity || (this.#capacity > kept && n <= kept)) {
       this.#capacity = Math.max(n, 4096);
       this.#room = this.#guard(() => this.#input(this.#capacity)) >>> 0;
@@ -55,7 +63,6 @@ export class Instance {
         throw new Lost('out_of_memory', `the core has no room for ${n} bytes of input`);
       }
     }
-    return new Uint8Array(this.#memory.buffer, this.#room, n);
   }
 
   #guard(f) {
@@ -74,22 +81,34 @@ export class Instance {
    * @returns {{failed: boolean, changed: boolean, body: Uint8Array, table: Uint8Array, events: Uint8Array}}
    */
   call(what, n = 0) {
-    new DataView(this.#memory.buffer).setUint32(this.#reply, 0, true);
+    this.#look();
+    this.#view.setUint32(this.#reply, 0, true);
     try {
       this.#guard(() => this.#call(op[what], n));
     } catch (cause) {
-      const status = new DataView(this.#memory.buffer).getUint32(this.#reply, true);
+      this.#look();
+      const status = this.#view.getUint32(this.#reply, true);
       throw cause instanceof Lost ? cause : new Lost(status === 2 ? 'out_of_memory' : 'trap', cause);
     }
-    const memory = this.#memory.buffer;
-    const v = new DataView(memory, this.#reply, 48);
-    const slice = (at) => new Uint8Array(memory, v.getUint32(at, true), v.getUint32(at + 4, true));
-    return { failed: v.getUint32(0, true) !== 0, changed: v.getUint32(4, true) === 1, body: slice(8), table: slice(16), events: slice(24) };
+    this.#look();
+    const v = this.#view, at = this.#reply;
+    return {
+      failed: v.getUint32(at, true) !== 0, changed: v.getUint32(at + 4, true) === 1,
+      body: this.#piece(at + 8), table: this.#piece(at + 16), events: this.#piece(at + 24),
+    };
+  }
+
+  // The bytes that a reply names. It throws if the memory does not have them.
+  #piece(at) {
+    const from = this.#view.getUint32(at, true), length = this.#view.getUint32(at + 4, true);
+    return length === 0 ? none : new Uint8Array(this.#bytes.buffer, from, length);
   }
 
   /** Puts bytes into the input and runs a call on them. */
   run(what, bytes = none) {
-    this.room(bytes.length).set(bytes);
+    this.#makeRoom(bytes.length);
+    this.#look();
+    this.#bytes.set(bytes, this.#room);
     return this.call(what, bytes.length);
   }
 

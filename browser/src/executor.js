@@ -5,6 +5,10 @@ import { Instance, Lost } from './core.js';
 import { answerHead, entryHead, failure, flag, hash, kind } from './frames.js';
 
 const now = () => performance.now();
+const none = new Uint8Array(0);
+
+// The head of an answer to an action, which is written to the same place again and again.
+const headBytes = new Uint8Array(answerHead), headView = new DataView(headBytes.buffer);
 
 /**
  * The instances without an engine, for each module. All executors of this thread share them. One
@@ -93,19 +97,24 @@ export class Executor {
       answer(flag.failed, r.body);
       return;
     }
-    const count = r.table.length / 8, rows = new DataView(r.table.buffer, r.table.byteOffset, r.table.length);
-    const head = new Uint8Array(answerHead + 16 * count), v = new DataView(head.buffer);
-    v.setFloat64(0, now() - began, true);
-    v.setFloat64(8, hash(r.body), true);
-    v.setUint32(16, r.events.length, true);
-    v.setUint32(20, count, true);
+    const count = r.table.length / 8;
+    headView.setFloat64(0, now() - began, true);
+    headView.setFloat64(8, hash(r.body), true);
+    headView.setUint32(16, r.events.length, true);
+    headView.setUint32(20, count, true);
+    answer(r.changed ? flag.changed : 0, headBytes, count > 0 ? this.#rows(r, count) : none, r.events, r.body);
+  }
+
+  // The rows of a batch: what the core says of each member, and the hash of the member's result.
+  #rows({ table, body }, count) {
+    const rows = new Uint8Array(16 * count), v = new DataView(rows.buffer);
     for (let k = 0, at = 0; k < count; k++) {
-      const end = rows.getUint32(8 * k, true);
-      head.set(r.table.subarray(8 * k, 8 * k + 8), answerHead + 16 * k);
-      v.setFloat64(answerHead + 16 * k + 8, hash(r.body.subarray(at, end)), true);
+      rows.set(table.subarray(8 * k, 8 * k + 8), 16 * k);
+      const end = v.getUint32(16 * k, true);
+      v.setFloat64(16 * k + 8, hash(body, at, Math.min(end, body.length)), true);
       at = end;
     }
-    answer(r.changed ? flag.changed : 0, head, r.events, r.body);
+    return rows;
   }
 
   #replay(instance, body, answer) {

@@ -8,7 +8,7 @@ import { entryHead, flag, kind, readAnswer } from './frames.js';
 import { instances } from './instances.js';
 import { List } from './list.js';
 import { isBytes, nameOf } from './options.js';
-import { decode, decodeAll, encode, hasLoneSurrogate, TooLarge } from './values.js';
+import { decode, decodeAll, decodeRange, encode, hasLoneSurrogate, TooLarge } from './values.js';
 
 const feedSize = 1 << 20, replaySize = 256 << 10;
 /** How many requests of a game may be sent and unanswered. */
@@ -115,7 +115,7 @@ export class Op {
   constructor(what, k, parts = [], flags = 0) {
     this.what = what;
     /**
-     * {result} or {error} once the request has ended, for code that does not wait for the promise.
+     * {result} or {error} once the request has ended, unless the promise was asked for before.
      */
     this.outcome = null;
     this.kind = k;
@@ -138,13 +138,13 @@ export class Op {
   get suspect() { return this.death !== null && !this.death.cleared; }
 
   resolve(result) {
-    this.outcome = { result };
-    this.#resolve?.(result);
+    if (this.#promise) this.#resolve(result);
+    else this.outcome = { result };
   }
 
   reject(error) {
-    this.outcome = { error };
-    this.#reject?.(error);
+    if (this.#promise) this.#reject(error);
+    else this.outcome = { error };
   }
 }
 
@@ -405,7 +405,7 @@ export class Game {
     }
     if (op.kind === kind.dispatch || op.kind === kind.batch) this.#commit(op, f, changed);
     else if (op.internal) this.#saved(f.body.slice()); // a copy: the body lies in a message with other answers
-    else this.settle(op, () => op.resolve(f.body.slice()));
+    else this.#succeed(op, f.body.slice());
   }
 
   #append(bytes, sum) {
@@ -414,24 +414,27 @@ export class Game {
   }
 
   #commit(op, f, changed) {
-    let ran, events, done;
+    let r, events, members = null, result;
     try {
-      const r = readAnswer(f);
-      ran = r.ran;
+      r = readAnswer(f);
       events = r.events ? decodeAll(r.events) : [];
-      done = op.members
-        ? r.members.map((m, k) => (m.failed ? { ...op.members[k], error: errorOf(m.body) } : { ...op.members[k], ...m, result: decode(m.body) }))
-        : [{ type: op.what, payload: op.payload, bytes: op.parts[0], changed, sum: r.sum, result: decode(r.result) }];
+      if (op.members) {
+        members = (r.members ?? []).map((m, k) => (m.failed ? { ...op.members[k], error: errorOf(m.body) } : { ...op.members[k], ...m, result: decode(m.body) }));
+        result = members.map((m) => (m.error ? { error: m.error } : { result: m.result }));
+      } else {
+        result = decodeRange(f.bytes, f.view, r.from, r.end);
+      }
     } catch (cause) {
       if (changed) this.leavePlace(); // so that the request has no effect
       this.#fail(op, unreadable(op.what, cause));
       return;
     }
-    if (changed) this.#ran += ran;
-    for (const d of done) if (d.changed) this.#append(d.bytes, d.sum);
+    if (changed) this.#ran += r.ran;
+    if (!members && changed) this.#append(op.parts[0], r.sum);
+    for (const m of members ?? none) if (m.changed) this.#append(m.bytes, m.sum);
     this.#saveIfDue();
-    this.settle(op, () => op.resolve(op.members ? done.map(({ result, error }) => (error ? { error } : { result })) : done[0].result));
-    if (this.#isHeard()) this.#raise(events, done);
+    this.#succeed(op, result);
+    if (this.#isHeard()) this.#raise(events, members ?? [{ type: op.what, payload: op.payload, result, changed }]);
   }
 
   #raise(events, done) {
@@ -461,11 +464,20 @@ export class Game {
 
   /** Ends a request, once. f resolves or rejects its promise. */
   settle(op, f) {
-    if (op.settled) return;
+    if (this.#end(op)) f();
+  }
+
+  // Ends a request whose promise the caller resolves. Returns false if it has ended before.
+  #end(op) {
+    if (op.settled) return false;
     op.settled = true;
     this.#close(op);
     this.#host.release(op);
-    f();
+    return true;
+  }
+
+  #succeed(op, result) {
+    if (this.#end(op)) op.resolve(result);
   }
 
   // A snapshot replaces the journal once a replay of the journal would cost more than the snapshot

@@ -24,16 +24,18 @@ const bounds = {
   maxResult: [1, 64 << 20], maxDepth: [1, 128], snapshotBytes: [1, 2 ** 40], replayBudget: [1, 1e9],
 };
 
-// A call for 16 random bytes takes as long as one for a few thousand.
+// A call for 16 random bytes takes as long as one for a few thousand. The bytes that are returned are
+// valid until the next call: an action copies them.
 function randomness() {
-  const pool = new Uint8Array(4096);
+  const pool = new Uint8Array(4096), taken = new Uint8Array(16);
   let at = pool.length;
   return () => {
     if (at === pool.length) {
       crypto.getRandomValues(pool);
       at = 0;
     }
-    return pool.subarray(at, at += 16);
+    for (let k = 0; k < 16; k++) taken[k] = pool[at++];
+    return taken;
   };
 }
 

@@ -36,8 +36,8 @@ function note(name, ms) {
 /** The hash of an action's name, or 0 if the frame is no action or a suspect. */
 function nameOf(f) {
   if (f.kind !== kind.dispatch || f.flags & flag.suspect) return 0;
-  const { buffer, byteOffset } = f.body;
-  return hash(new Uint8Array(buffer, byteOffset + 28, new DataView(buffer, byteOffset + 24).getUint32(0, true)));
+  const from = f.at + 28;
+  return hash(f.bytes, from, Math.min(from + f.view.getUint32(f.at + 24, true), f.bytes.length));
 }
 
 on((message) => {
