@@ -41,6 +41,7 @@ const isBuffer = (value) => ArrayBuffer.isView(value) || Object.prototype.toStri
 const kinds = {
   debug: [(v) => typeof v === 'boolean', 'true or false'],
   enableBatching: [(v) => typeof v === 'boolean', 'true or false'],
+  worker: [(v) => typeof v === 'function', 'a function that returns a Worker (workers is their number)'],
   workerPath: [isAddress, 'a path or a URL'],
   wasmPath: [isAddress, 'a path or a URL'],
   clock: [(v) => typeof v === 'function', 'a function'],
@@ -55,7 +56,7 @@ const kinds = {
  */
 export function hostOptions(options, what = 'Host') {
   const all = {
-    workers: 1, debug: false, timeout: 30_000, enableBatching: false, batchWindow: 10, ...defaults(),
+    workers: 1, worker: undefined, debug: false, timeout: 30_000, enableBatching: false, batchWindow: 10, ...defaults(),
     startTimeout: 10_000, killGrace: 250, maxRestarts: 5, restartWindow: 10_000, maxAttempts: 2, maxQueue: 16_384,
     maxPayload: 16 << 20, maxStateBytes: 256 << 20, maxResult: 16 << 20, maxDepth: 64, snapshotBytes: 1 << 20, replayBudget: 250,
     clock: Date.now, entropy: randomness(), logger: console, core: undefined,
