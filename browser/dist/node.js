@@ -106,7 +106,7 @@ var Frame = class {
 };
 var answerOf = (flags, body) => ({ flags, body, view: new DataView(body.buffer, body.byteOffset, body.length), at: 0, length: body.length });
 function eachFrame(buffer, f) {
-  if (!(buffer instanceof ArrayBuffer)) throw new Error(`a message that is no buffer: ${typeof buffer}`);
+  if (Object.prototype.toString.call(buffer) !== "[object ArrayBuffer]") throw new Error(`a message that is no buffer: ${typeof buffer}`);
   const v = new DataView(buffer);
   for (let at = 0; at < buffer.byteLength; ) {
     const n = at + header <= buffer.byteLength ? v.getUint32(at, true) : 0;
@@ -1205,17 +1205,6 @@ function errorOf(body) {
   }
 }
 
-// src/files.dist.js
-var script = globalThis.document?.currentScript?.src;
-function beside(name) {
-  if (script || globalThis.document) return new URL(name, script || document.baseURI);
-  return typeof __dirname === "string" ? `${__dirname}/${name}` : name;
-}
-var files = () => import.meta.url ? {
-  workerPath: new URL("./hypertoken.worker.js", import.meta.url),
-  wasmPath: new URL("./core.wasm", import.meta.url)
-} : { workerPath: beside("hypertoken.worker.js"), wasmPath: beside("core.wasm") };
-
 // src/environment.js
 function getEnvironment() {
   const { process, Deno } = globalThis;
@@ -1228,7 +1217,6 @@ function getEnvironment() {
 function supportsWorkers() {
   return getEnvironment() === "node" || typeof Worker === "function";
 }
-var defaults = files;
 async function nodeModule(name) {
   const address = `node:${name}`;
   return globalThis.process?.getBuiltinModule?.(address) ?? import(
@@ -1268,16 +1256,23 @@ function workerArguments() {
   const rest = all.filter((a, k) => !/^--input-type(=|$)/.test(a) && all[k - 1] !== "--input-type");
   return rest.length < all.length ? { execArgv: rest } : {};
 }
+var policyName = "hypertoken-worker";
 var policy;
-function trusted(address) {
-  const { trustedTypes } = globalThis;
-  if (!trustedTypes) return address;
+function newWorker(address) {
+  const options = { type: "module", name: "hypertoken" }, { trustedTypes } = globalThis;
+  if (!trustedTypes) return new Worker(address, options);
+  let refusal2;
   try {
-    policy ??= trustedTypes.createPolicy("hypertoken-worker", { createScriptURL: (given) => given });
-  } catch {
-    return address;
+    policy ??= trustedTypes.createPolicy(policyName, { createScriptURL: (given) => given });
+  } catch (cause) {
+    refusal2 = cause;
   }
-  return policy.createScriptURL(String(address));
+  try {
+    return new Worker(policy ? policy.createScriptURL(String(address)) : address, options);
+  } catch (cause) {
+    if (!refusal2) throw cause;
+    throw new Error(`${cause.message}: name the policy ${policyName} in the trusted-types of the page's Content-Security-Policy, or set workerOptions.worker`, { cause });
+  }
 }
 function isForeign(address) {
   try {
@@ -1288,11 +1283,12 @@ function isForeign(address) {
   }
 }
 function startWebWorker(path) {
-  const options = { type: "module", name: "hypertoken" };
   const foreign = isForeign(path);
-  if (!foreign) return new Worker(trusted(path), options);
-  const blob = URL.createObjectURL(new Blob([`import ${JSON.stringify(foreign)};`], { type: "text/javascript" }));
-  const worker = new Worker(trusted(blob), options);
+  if (!foreign) return newWorker(path);
+  const code = `import ${JSON.stringify(foreign)};`;
+  if (globalThis.origin === "null") return newWorker(`data:text/javascript,${encodeURIComponent(code)}`);
+  const blob = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
+  const worker = newWorker(blob);
   for (const event of ["message", "error"]) worker.addEventListener(event, () => URL.revokeObjectURL(blob), { once: true });
   return worker;
 }
@@ -1570,6 +1566,21 @@ var Executor = class {
     answer(0);
   }
 };
+
+// src/files.dist.js
+var script = globalThis.document?.currentScript?.src;
+function beside(name) {
+  if (script || globalThis.document) return new URL(name, script || document.baseURI);
+  return typeof __dirname === "string" ? `${__dirname}/${name}` : name;
+}
+var here = import.meta.url;
+var forServer = (url, name) => globalThis.location || /^[a-z]+:/i.test(url) ? url : new URL(name, here);
+var scriptName = "hypertoken.worker.js";
+var coreName = "core.wasm";
+var files = () => import.meta.url ? {
+  workerPath: forServer(new URL("./hypertoken.worker.js", import.meta.url), scriptName),
+  wasmPath: forServer(new URL("./core.wasm", import.meta.url), coreName)
+} : { workerPath: beside(scriptName), wasmPath: beside(coreName) };
 
 // src/signals.js
 var waiting = /* @__PURE__ */ new WeakMap();
@@ -1904,7 +1915,7 @@ function hostOptions(options, what = "Host") {
     timeout: 3e4,
     enableBatching: false,
     batchWindow: 10,
-    ...defaults(),
+    ...files(),
     startTimeout: 1e4,
     killGrace: 250,
     maxRestarts: 5,

@@ -1,8 +1,6 @@
 // Differences between Node and a browser: which of them this is, how Node's own modules are loaded,
 // where the core is, and how a thread is started.
 
-import { files } from './files.js';
-
 /**
  * Returns which environment this is. Deno and Bun have Node's modules, and count as Node. It looks
  * at properties that only the real environment has: tests in Node define `window` and `document`,
@@ -25,9 +23,6 @@ export function getEnvironment() {
 export function supportsWorkers() {
   return getEnvironment() === 'node' || typeof Worker === 'function';
 }
-
-/** The addresses of the worker's script and of the core, if no option gives them. */
-export const defaults = files;
 
 /**
  * Loads one of Node's own modules. The name is no literal, so a bundler for pages does not look for
@@ -91,18 +86,25 @@ function workerArguments() {
 }
 
 // A page that requires Trusted Types starts a worker only from an address that a policy has made. So
-// the package has a policy. A page whose Content-Security-Policy does not name it has none, and the
-// browser then says what is missing.
+// the package has a policy, which the page's Content-Security-Policy has to name.
+const policyName = 'hypertoken-worker';
 let policy;
-function trusted(address) {
-  const { trustedTypes } = globalThis;
-  if (!trustedTypes) return address;
+
+function newWorker(address) {
+  const options = { type: 'module', name: 'hypertoken' }, { trustedTypes } = globalThis;
+  if (!trustedTypes) return new Worker(address, options);
+  let refusal;
   try {
-    policy ??= trustedTypes.createPolicy('hypertoken-worker', { createScriptURL: (given) => given });
-  } catch {
-    return address;
+    policy ??= trustedTypes.createPolicy(policyName, { createScriptURL: (given) => given });
+  } catch (cause) {
+    refusal = cause;
   }
-  return policy.createScriptURL(String(address));
+  try {
+    return new Worker(policy ? policy.createScriptURL(String(address)) : address, options);
+  } catch (cause) {
+    if (!refusal) throw cause;
+    throw new Error(`${cause.message}: name the policy ${policyName} in the trusted-types of the page's Content-Security-Policy, or set workerOptions.worker`, { cause });
+  }
 }
 
 /** Whether a page may start a worker from an address only by a script of its own that imports it. */
@@ -117,15 +119,17 @@ function isForeign(address) {
 
 /**
  * Starts the worker of an address in a browser. A browser starts no worker from an address of
- * another origin, such as that of a CDN, nor from any address if the page's own origin is opaque, as
- * that of a sandboxed frame is. Then the worker's script is a blob that imports the address.
+ * another origin, such as that of a CDN. Then the worker's script is a blob that imports the
+ * address. A page whose own origin is opaque, as that of a sandboxed frame, has every other address
+ * as foreign. There Chromium runs no module from a blob, but from a data URL it does.
  */
 function startWebWorker(path) {
-  const options = { type: 'module', name: 'hypertoken' };
   const foreign = isForeign(path);
-  if (!foreign) return new Worker(trusted(path), options);
-  const blob = URL.createObjectURL(new Blob([`import ${JSON.stringify(foreign)};`], { type: 'text/javascript' }));
-  const worker = new Worker(trusted(blob), options);
+  if (!foreign) return newWorker(path);
+  const code = `import ${JSON.stringify(foreign)};`;
+  if (globalThis.origin === 'null') return newWorker(`data:text/javascript,${encodeURIComponent(code)}`);
+  const blob = URL.createObjectURL(new Blob([code], { type: 'text/javascript' }));
+  const worker = newWorker(blob);
   for (const event of ['message', 'error']) worker.addEventListener(event, () => URL.revokeObjectURL(blob), { once: true });
   return worker;
 }

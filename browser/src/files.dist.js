@@ -10,7 +10,15 @@ function beside(name) {
   return typeof __dirname === 'string' ? `${__dirname}/${name}` : name;
 }
 
+// Where webpack builds for a server, as for Next, the address of a copied file can be one for pages,
+// such as /_next/static/media/core.wasm. Then the file in the package's own folder is meant. Its base
+// is a variable, so that webpack does not look for a file.
+const here = import.meta.url;
+const forServer = (url, name) => (globalThis.location || /^[a-z]+:/i.test(url) ? url : new URL(name, here));
+
+const scriptName = 'hypertoken.worker.js', coreName = 'core.wasm';
+
 export const files = () => (import.meta.url ? {
-  workerPath: new URL('./hypertoken.worker.js', import.meta.url),
-  wasmPath: new URL('./core.wasm', import.meta.url),
-} : { workerPath: beside('hypertoken.worker.js'), wasmPath: beside('core.wasm') });
+  workerPath: forServer(new URL('./hypertoken.worker.js', import.meta.url), scriptName),
+  wasmPath: forServer(new URL('./core.wasm', import.meta.url), coreName),
+} : { workerPath: beside(scriptName), wasmPath: beside(coreName) });

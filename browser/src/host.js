@@ -2,9 +2,10 @@
 // engines. If no worker can run, engines are placed on the main thread.
 
 import { compile, isModule, join } from './core.js';
-import { coreLocation, defaults, macrotask, supportsWorkers } from './environment.js';
+import { coreLocation, macrotask, supportsWorkers } from './environment.js';
 import { badInput, canceledError, HyperTokenError, shutdownError, timeoutError } from './errors.js';
 import { Executor } from './executor.js';
+import { files } from './files.js';
 import { answerOf, kind } from './frames.js';
 import { checkOptions, checkTimeout, nameOf, unknownOption } from './options.js';
 import { onAbort } from './signals.js';
@@ -56,7 +57,7 @@ const kinds = {
  */
 export function hostOptions(options, what = 'Host') {
   const all = {
-    workers: 1, worker: undefined, debug: false, timeout: 30_000, enableBatching: false, batchWindow: 10, ...defaults(),
+    workers: 1, worker: undefined, debug: false, timeout: 30_000, enableBatching: false, batchWindow: 10, ...files(),
     startTimeout: 10_000, killGrace: 250, maxRestarts: 5, restartWindow: 10_000, maxAttempts: 2, maxQueue: 16_384,
     maxPayload: 16 << 20, maxStateBytes: 256 << 20, maxResult: 16 << 20, maxDepth: 64, snapshotBytes: 1 << 20, replayBudget: 250,
     clock: Date.now, entropy: randomness(), logger: console, core: undefined,

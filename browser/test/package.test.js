@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { access, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { access, copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
@@ -55,6 +55,16 @@ test('its licence is that of the project', async () => {
   assert.equal(await text('LICENSE'), await text('../LICENSE'));
   assert.deepEqual(own, {}); // NOTICE says so
   for (const name of built.filter((file) => !file.includes('.d.'))) assert.match(await text(name), /^\/\*! hypertoken-worker, Apache-2\.0/);
+});
+
+// Next copies the worker's script into a folder of CommonJS modules.
+test("the worker's script is a module and a CommonJS module alike", async () => {
+  const dir = join(installed.dir, 'common');
+  await mkdir(dir);
+  await writeFile(join(dir, 'package.json'), '{"type": "commonjs"}');
+  await copyFile(join(root, 'dist/hypertoken.worker.js'), join(dir, 'hypertoken.worker.js'));
+  await writeFile(join(installed.dir, 'common.mjs'), game.replace('useWorker: true,', "useWorker: true, workerOptions: { workerPath: 'common/hypertoken.worker.js' },"));
+  assert.equal((await run('node', ['common.mjs'], { cwd: installed.dir })).stdout, 'b worker\n');
 });
 
 // build.js fails if anything but its own code is in it.
