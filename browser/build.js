@@ -3,7 +3,7 @@
 // everything that it needs but the core, which prepare.js copies beside it. The types of node.cjs are copies of those in src/. With --check
 // nothing is written: it fails if the committed files differ from those that the sources give.
 
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { gzipSync } from 'node:zlib';
 import { build } from 'esbuild';
 
@@ -63,9 +63,10 @@ for (const [name, options] of bundles) {
 }
 console.log(`together ${all} bytes compressed`);
 
-// TypeScript takes the types of a CommonJS module from a file that ends in .d.cts.
-for (const [from, to] of [['index', 'node'], ['actions', 'actions']]) {
-  const types = await readFile(here(`src/${from}.d.ts`), 'utf8');
-  await put(`dist/${to}.d.cts`, types.replaceAll("'./actions.js'", "'./actions.cjs'"));
+// TypeScript takes the types of a CommonJS module from a file that ends in .d.cts. Those of node.cjs are the types of index.js.
+const commonTypes = (file) => file.replace(/^index\b/, 'node').replace(/\.d\.ts$/, '.d.cts');
+for (const file of (await readdir(here('src'))).filter((name) => name.endsWith('.d.ts') && name !== 'worker.d.ts')) {
+  const types = await readFile(here(`src/${file}`), 'utf8');
+  await put(`dist/${commonTypes(file)}`, types.replace(/ from '\.\/(\w+)\.js';/g, (_, name) => ` from './${name.replace(/^index$/, 'node')}.cjs';`));
 }
 if (!check) await import('./prepare.js');
