@@ -80,7 +80,7 @@ for (const one of browsers) {
 
     // Chromium has no Worker in a SharedWorker.
     test('a SharedWorker', async () => {
-      assert.match(await titleOf(b, `${site.url}/shared`), one.name === 'firefox' ? works : /^b on a main thread: .*no workers in this environment/);
+      assert.match(await titleOf(b, `${site.url}/shared`), one.name === 'firefox' ? works : /^b on a main thread: .*no workers in this environment/i);
     });
   });
 }
