@@ -1,6 +1,6 @@
 // Calls of a core, as core-rs/ABI.md has them. An instance of a core is one engine.
 
-import { coreFile, getEnvironment } from './environment.js';
+import { coreFile, getEnvironment, nodeModule } from './environment.js';
 
 const op = { open: 1, restore: 2, feed: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, next: 9, digest: 10, actions: 11 };
 const kept = 256 << 10; // bytes of room for input that an instance keeps between calls
@@ -193,7 +193,7 @@ function addressOf({ url, path, folder }) {
 
 async function load({ url, path, folder }, warn) {
   if (path !== undefined || (/^file:/i.test(url) && getEnvironment() === 'node')) {
-    const [{ readFile }, paths, { fileURLToPath }] = await Promise.all([import('node:fs/promises'), import('node:path'), import('node:url')]);
+    const [{ readFile }, paths, { fileURLToPath }] = await Promise.all(['fs/promises', 'path', 'url'].map(nodeModule));
     const file = path === undefined ? fileURLToPath(url) : coreFile(path, folder, paths);
     const bytes = await readFile(file).catch((cause) => {
       throw new Error(`${file} can not be read (${cause.code ?? cause.message}): copy core.wasm there, or set workerOptions.wasmPath`, { cause });

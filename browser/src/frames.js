@@ -107,7 +107,8 @@ export const answerOf = (flags, body) => ({ flags, body, bytes: body, view: new 
 
 /** Calls f with each frame of a message. An error says that it is malformed. */
 export function eachFrame(buffer, f) {
-  if (!(buffer instanceof ArrayBuffer)) throw new Error(`a message that is no buffer: ${typeof buffer}`);
+  // Tests in jsdom have an ArrayBuffer that is not the one of Node.
+  if (Object.prototype.toString.call(buffer) !== '[object ArrayBuffer]') throw new Error(`a message that is no buffer: ${typeof buffer}`);
   const v = new DataView(buffer), bytes = new Uint8Array(buffer);
   for (let at = 0; at < buffer.byteLength;) {
     const n = at + header <= buffer.byteLength ? v.getUint32(at, true) : 0;

@@ -2,9 +2,10 @@
 // engines. If no worker can run, engines are placed on the main thread.
 
 import { compile, isModule, join } from './core.js';
-import { coreLocation, defaults, getEnvironment, macrotask, supportsWorkers } from './environment.js';
+import { coreLocation, getEnvironment, macrotask, supportsWorkers } from './environment.js';
 import { badInput, canceledError, HyperTokenError, shutdownError, timeoutError } from './errors.js';
 import { Executor } from './executor.js';
+import { files } from './files.js';
 import { answerOf, flag, kind } from './frames.js';
 import { instances } from './instances.js';
 import { List } from './list.js';
@@ -48,6 +49,7 @@ const isBuffer = (value) => ArrayBuffer.isView(value) || Object.prototype.toStri
 const kinds = {
   debug: [(v) => typeof v === 'boolean', 'true or false'],
   enableBatching: [(v) => typeof v === 'boolean', 'true or false'],
+  worker: [(v) => typeof v === 'function', 'a function that returns a Worker (workers is their number)'],
   workerPath: [isAddress, 'a path or a URL'],
   wasmPath: [isAddress, 'a path or a URL'],
   clock: [(v) => typeof v === 'function', 'a function'],
@@ -62,7 +64,7 @@ const kinds = {
  */
 export function hostOptions(options, what = 'Host') {
   const all = {
-    workers: 1, debug: false, timeout: 30_000, enableBatching: false, batchWindow: 10, ...defaults(),
+    workers: 1, worker: undefined, debug: false, timeout: 30_000, enableBatching: false, batchWindow: 10, ...files(),
     startTimeout: 10_000, killGrace: 250, maxRestarts: 5, restartWindow: 10_000, maxAttempts: 2, maxQueue: 16_384, maxQueueBytes: 64 << 20,
     maxInstances: getEnvironment() === 'node' ? 1024 : 64, idleAfter: 300_000,
     maxPayload: 16 << 20, maxStateBytes: 256 << 20, maxResult: 16 << 20, maxDepth: 64, snapshotBytes: 1 << 20, replayBudget: 250,

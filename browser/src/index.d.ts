@@ -57,6 +57,12 @@ export class HyperTokenError extends Error {
   readonly cause?: unknown;
 }
 
+/** A worker that an application makes: a Web Worker, or a worker thread of Node. */
+export interface WorkerLike {
+  postMessage(message: any, transfer?: any): void;
+  terminate(): unknown;
+}
+
 /**
  * Options of a host and its workers. Numbers are integers. A number out of its bounds is an error, `bad_input`, and so is an option that does
  * not exist. Times are in milliseconds, and at most 2147483647 unless another bound is given.
@@ -72,9 +78,14 @@ export interface WorkerOptions {
   enableBatching?: boolean;
   /** How long a batch waits for more actions after its first one, in milliseconds, 0 to 60000. Default 10. */
   batchWindow?: number;
-  /** The address of the worker's script; in Node a path too. Default '/workers/hypertoken.worker.js', in Node that of the package. */
+  /**
+   * Makes each worker, in place of `workerPath`. A bundler that builds workers recognizes
+   * `() => new Worker(new URL('hypertoken-worker/worker', import.meta.url), { type: 'module' })`.
+   */
+  worker?: () => WorkerLike;
+  /** The address of the worker's script; in Node a path too. Default that of the package. */
   workerPath?: string | URL;
-  /** The folder of core.wasm, or a file that ends in .wasm; in Node a path too, relative to the current folder. Default '/wasm/', in Node that of the package. */
+  /** The folder of core.wasm, or a file that ends in .wasm; in Node a path too, relative to the current folder. Default that of the package. */
   wasmPath?: string | URL;
   /** The core itself, instead of `wasmPath`. */
   core?: WebAssembly.Module | BufferSource;

@@ -54,10 +54,10 @@ export class Thread {
     this.state = 'starting';
     const current = () => generation === this.#generation && this.state !== 'stopped';
     const failed = (cause) => current() && this.#notStarted(cause);
-    const { workerPath, startTimeout } = this.#host.options;
+    const { worker: make, workerPath, startTimeout } = this.#host.options;
     const start = async () => {
       try {
-        const worker = await startWorker(workerPath, {
+        const worker = await startWorker({ worker: make, workerPath }, {
           message: (data) => current() && this.#handleMessage(data, current),
           exit: (cause) => this.#handleThreadExit(cause, current),
         });

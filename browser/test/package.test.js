@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
-import { access, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { access, copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
+import { publint } from 'publint';
 import { Host } from '../src/index.js';
 import { project, root, run } from './support/installed.js';
 
@@ -12,24 +13,38 @@ after(() => installed?.remove());
 
 const text = (path) => readFile(join(root, path), 'utf8');
 
+const built = ['dist/actions.d.cts', 'dist/hypertoken.js', 'dist/hypertoken.worker.js', 'dist/node.cjs', 'dist/node.d.cts', 'dist/node.js'];
+
 test('the committed build is the one of the sources', async () => {
   await run('node', ['build.js', '--check'], { cwd: root });
   await run('git', ['diff', '--exit-code', '--stat', '--', 'dist'], { cwd: root });
   const { stdout } = await run('git', ['ls-files', 'dist'], { cwd: root });
-  assert.deepEqual(stdout.trim().split('\n'), ['dist/hypertoken.js', 'dist/hypertoken.worker.js']);
+  assert.deepEqual(stdout.trim().split('\n').sort(), built);
 });
 
 test('packed in a fresh clone, it has what it needs, and no tests', async () => {
-  const { exports: exported, files, types } = JSON.parse(await text('package.json'));
-  const declared = [...files, types, ...Object.values(exported).flatMap((e) => (typeof e === 'string' ? e : Object.values(e)))]
-    .map((path) => path.replace(/^\.\//, '')).filter((path) => path !== 'src' && path !== 'dist' && !path.includes('*'));
-  for (const file of [...declared, 'dist/hypertoken.js', 'src/worker.js', 'src/actions.d.ts']) assert.ok(installed.files.includes(file), `${file} is missing`);
-  assert.deepEqual(installed.files.filter((f) => /^(test|demo|bench|build|prepare)|\.go$/.test(f)), []);
+  const { exports: exported, files, main, module, types } = JSON.parse(await text('package.json'));
+  const all = (paths) => (typeof paths === 'string' ? [paths] : Object.values(paths).flatMap(all));
+  const declared = [...files, main, module, types, ...all(exported)].map((path) => path.replace(/^\.\//, '')).filter((path) => path !== 'dist' && !path.includes('*'));
+  for (const file of [...declared, ...built, 'dist/core.wasm', 'src/actions.d.ts']) assert.ok(installed.files.includes(file), `${file} is missing`);
+  assert.deepEqual(installed.files.filter((f) => /^(test|demo|bench|matrix|build|prepare)|^src\/.*(?<!\.d\.ts)$|\.go$/.test(f)), []);
 });
 
 test('the core that is packed is the one of the repository', async () => {
-  const [packed, own] = await Promise.all([join(installed.dir, 'node_modules/hypertoken-worker/core.wasm'), join(root, '../wasm/core.wasm')].map((path) => readFile(path)));
+  const [packed, own] = await Promise.all([join(installed.dir, 'node_modules/hypertoken-worker/dist/core.wasm'), join(root, '../wasm/core.wasm')].map((path) => readFile(path)));
   assert.ok(packed.equals(own));
+});
+
+test('publint finds nothing', async () => {
+  const { messages } = await publint({ pkgDir: join(installed.dir, 'node_modules/hypertoken-worker'), pack: false, strict: true });
+  assert.deepEqual(messages, []);
+});
+
+// A worker's script and a core are files whose addresses a program passes on. They are not imported as modules, and have no types.
+test('@arethetypeswrong/cli finds nothing', async () => {
+  const attw = join(root, 'node_modules/@arethetypeswrong/cli/dist/index.js');
+  const args = [attw, installed.archive, '--exclude-entrypoints', 'worker', 'core.wasm', '--no-color', '--no-emoji'];
+  await run('node', args, { cwd: installed.dir }).catch(({ stdout }) => assert.fail(stdout));
 });
 
 // A test of cmd/hypertoken/internal/licenses holds the crates that THIRD-PARTY-LICENSES.txt names against those that
@@ -39,7 +54,17 @@ test('its licence is that of the project', async () => {
   assert.equal(license, 'Apache-2.0');
   assert.equal(await text('LICENSE'), await text('../LICENSE'));
   assert.deepEqual(own, {}); // NOTICE says so
-  for (const name of ['hypertoken.js', 'hypertoken.worker.js']) assert.match(await text(`dist/${name}`), /^\/\*! hypertoken-worker, Apache-2\.0/);
+  for (const name of built.filter((file) => !file.includes('.d.'))) assert.match(await text(name), /^\/\*! hypertoken-worker, Apache-2\.0/);
+});
+
+// Next copies the worker's script into a folder of CommonJS modules.
+test("the worker's script is a module and a CommonJS module alike", async () => {
+  const dir = join(installed.dir, 'common');
+  await mkdir(dir);
+  await writeFile(join(dir, 'package.json'), '{"type": "commonjs"}');
+  await copyFile(join(root, 'dist/hypertoken.worker.js'), join(dir, 'hypertoken.worker.js'));
+  await writeFile(join(installed.dir, 'common.mjs'), game.replace('useWorker: true,', "useWorker: true, workerOptions: { workerPath: 'common/hypertoken.worker.js' },"));
+  assert.equal((await run('node', ['common.mjs'], { cwd: installed.dir })).stdout, 'b worker\n');
 });
 
 // build.js fails if anything but its own code is in it.
@@ -82,9 +107,9 @@ test('its folder may be installed by its path', async () => {
   const dir = join(installed.dir, '../linked');
   await mkdir(dir);
   await writeFile(join(dir, 'package.json'), '{"private": true}');
-  await run('rm', ['-f', join(installed.source, 'core.wasm')]); // which packing has put there
+  await run('rm', ['-f', join(installed.source, 'dist/core.wasm')]); // which packing has put there
   await run('npm', ['install', '../clone/browser', '--offline', '--omit=dev', '--no-audit', '--no-fund'], { cwd: dir });
-  await access(join(dir, 'node_modules/hypertoken-worker/core.wasm'));
+  await access(join(dir, 'node_modules/hypertoken-worker/dist/core.wasm'));
   await writeFile(join(dir, 'game.mjs'), game);
   assert.equal((await run('node', ['game.mjs'], { cwd: dir })).stdout, 'b worker\n');
 });

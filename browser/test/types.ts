@@ -12,7 +12,7 @@ const same = <A, B>(_: Same<A, B>) => {};
 
 export async function everything(core: WebAssembly.Module) {
   const workerOptions: Required<WorkerOptions> = {
-    workers: 2, debug: true, timeout: 30_000, enableBatching: true, batchWindow: 10, workerPath: new URL('file:///w.js'), wasmPath: '/wasm/', core,
+    workers: 2, worker: () => new Worker("w.js"), debug: true, timeout: 30_000, enableBatching: true, batchWindow: 10, workerPath: new URL('file:///w.js'), wasmPath: '/wasm/', core,
     startTimeout: 1, killGrace: 1, maxRestarts: 1, restartWindow: 1, maxAttempts: 1, maxQueue: 1, maxQueueBytes: 1, maxInstances: 1, idleAfter: 1, maxPayload: 1, maxStateBytes: 1, maxResult: 1, maxDepth: 1,
     snapshotBytes: 1, replayBudget: 1, clock: () => 0, entropy: () => new Uint8Array(16), logger: console,
   };
