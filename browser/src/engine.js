@@ -240,13 +240,12 @@ export class Engine {
   }
 
   /** The whole state, as one object, after all actions that were dispatched before. */
-  async state(options) {
-    const bytes = await this.#question('state', kind.state, options);
-    try {
-      return decode(bytes);
-    } catch (cause) {
-      throw unreadable('state', cause);
-    }
+  async state(options) { return read('state', await this.#question('state', kind.state, options)); }
+
+  /** The actions of the core, sorted by name, as it describes them: see index.d.ts. */
+  async actions(options) {
+    const all = read('actions', await this.#question('actions', kind.actions, options));
+    return all.map((action) => ({ ...action, fields: action.fields ?? [] }));
   }
 
   /**
@@ -310,6 +309,14 @@ export class Engine {
   }
 
   [Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')]() { return this.shutdown(); }
+}
+
+function read(what, bytes) {
+  try {
+    return decode(bytes);
+  } catch (cause) {
+    throw unreadable(what, cause);
+  }
 }
 
 function ownHost(useWorker, workerOptions) {
