@@ -22,8 +22,8 @@ test('the committed build is the one of the sources', async () => {
 test('packed in a fresh clone, it has what it needs, and no tests', async () => {
   const { exports: exported, files, types } = JSON.parse(await text('package.json'));
   const declared = [...files, types, ...Object.values(exported).flatMap((e) => (typeof e === 'string' ? e : Object.values(e)))]
-    .map((path) => path.replace(/^\.\//, '')).filter((path) => path !== 'src' && path !== 'dist' && !path.includes('*'));
-  for (const file of [...declared, 'dist/hypertoken.js', 'src/worker.js', 'src/actions.d.ts']) assert.ok(installed.files.includes(file), `${file} is missing`);
+    .map((path) => path.replace(/^\.\//, '')).filter((path) => !['bin', 'src', 'dist'].includes(path) && !path.includes('*'));
+  for (const file of [...declared, 'bin/hypertoken-worker.js', 'dist/hypertoken.js', 'src/worker.js', 'src/actions.d.ts']) assert.ok(installed.files.includes(file), `${file} is missing`);
   assert.deepEqual(installed.files.filter((f) => /^(test|demo|bench|build|prepare)|\.go$/.test(f)), []);
 });
 
@@ -78,6 +78,27 @@ await engine.dispatchAsync('stack:draw', { cuont: 1 });
   for (const lib of [undefined, ['es2022']]) {
     await writeFile(join(installed.dir, 'tsconfig.json'), JSON.stringify({ compilerOptions: { ...compilerOptions, lib }, files: ['game.mts'] }));
     await run('node', [join(root, 'node_modules/typescript/bin/tsc'), '-p', '.'], { cwd: installed.dir }).catch(({ stdout }) => assert.fail(stdout));
+  }
+});
+
+test('its command writes the types of a core, with which a game of that core compiles', async () => {
+  const core = join(root, '../internal/cores/example.wasm'), command = (...args) => run('npx', ['--offline', 'hypertoken-worker', ...args], { cwd: installed.dir });
+  await writeFile(join(installed.dir, 'core.mts'), (await command('types', core)).stdout);
+  await writeFile(join(installed.dir, 'own.mts'), `import { Engine } from 'hypertoken-worker';
+import type { Actions, Events, Setup, State } from './core.mjs';
+const engine = new Engine<Actions, State, Events, Setup>({ setup: { stack: [{ id: 'a' }] } });
+await engine.dispatchAsync('process:item', { item: 1 });
+engine.on('item:processed', ({ payload }) => payload);
+// @ts-expect-error there is no such action
+await engine.dispatchAsync('process:itme', { item: 1 });
+`);
+  const compilerOptions = { strict: true, noEmit: true, module: 'nodenext', target: 'es2022', lib: ['es2022'], types: [], skipLibCheck: false };
+  await writeFile(join(installed.dir, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['own.mts'] }));
+  await run('node', [join(root, 'node_modules/typescript/bin/tsc'), '-p', '.'], { cwd: installed.dir }).catch(({ stdout }) => assert.fail(stdout));
+  assert.match((await command('--help')).stdout, /^Usage: hypertoken-worker types FILE\n/);
+  for (const [args, code, message] of [[[], 2, /^Usage/], [['type', core], 2, /^Usage/], [['types', 'no.wasm'], 1, /^hypertoken-worker: no\.wasm: it can not be read \(ENOENT\)/],
+    [['types', 'package.json'], 1, /^hypertoken-worker: package\.json: it is no WebAssembly module/]]) {
+    await assert.rejects(command(...args), (e) => e.code === code && message.test(e.stderr));
   }
 });
 
