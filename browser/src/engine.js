@@ -279,8 +279,10 @@ export class Engine {
     if (list?.delete(f) && list.size === 0) this.#listeners.delete(name);
   }
 
+  // Returns whether there is a listener to the event.
   #emit(name, payload) {
-    if (this.#listeners.size === 0) return;
+    if (this.#listeners.size === 0) return false;
+    const isHeard = this.#listeners.has(name) || this.#listeners.has('*');
     for (const key of [name, '*']) {
       for (const f of [...this.#listeners.get(key) ?? []]) { // a copy: a listener may add others, for the next event
         // An error of a listener does not stop the engine. It is reported as an unhandled error.
@@ -291,6 +293,7 @@ export class Engine {
         }
       }
     }
+    return isHeard;
   }
 
   /**

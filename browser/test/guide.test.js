@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Engine } from '../src/index.js';
-import { deck, engineFor, event, exampleCore, hostFor, kill, wasmPath } from './support/cores.js';
+import { deck, dying, engineFor, event, exampleCore, hostFor, kill, wasmPath } from './support/cores.js';
 
 const workerOptions = { core: exampleCore };
 
@@ -65,6 +65,36 @@ test('custom timeout handling', async (t) => {
   await engine.ready;
   await assert.rejects(engine.dispatchAsync('long:operation', {}, { signal: AbortSignal.timeout(50) }), (e) => e.code === 'canceled' && e.cause.name === 'TimeoutError');
   assert.deepEqual(await engine.dispatchAsync('space:validate'), { placements: 0, twice: 0, zones: 0 });
+});
+
+test('error handling: the message of an error of a worker has the word Worker', async (t) => {
+  const engine = engineFor(t, { workerOptions: { ...workerOptions, workerPath: await dying(t, 'risky:operation') } });
+  await assert.rejects(engine.dispatchAsync('risky:operation'), (e) => e.code === 'poisoned' && e.message.includes('Worker') && !e.message.includes('timeout'));
+  const none = engineFor(t, { workerOptions: { ...workerOptions, workerPath: '/nowhere/hypertoken.worker.js' } });
+  const told = event(none, 'engine:error');
+  await none.dispatchAsync('space:validate');
+  assert.ok((await told).payload.error.message.includes('Worker'));
+});
+
+test('a fallback that nobody listens to is logged, once until a worker is ready', async (t) => {
+  const warnings = [], logger = { debug() {}, warn: (m) => warnings.push(m) };
+  const host = hostFor(t, { core: exampleCore, workerPath: '/nowhere/hypertoken.worker.js', logger });
+  const engines = Array.from({ length: 3 }, () => engineFor(t, { host }));
+  for (const engine of engines) await engine.ready;
+  assert.equal(host.stats.fallbacks, 3);
+  assert.equal(warnings.length, 1);
+  assert.match(warnings[0], /^hypertoken: worker_unavailable: no Worker can run, the engine goes on on the main thread: the script .* could not be loaded/);
+
+  const quiet = hostFor(t, { core: exampleCore, workerPath: '/nowhere/hypertoken.worker.js', logger });
+  for (const name of ['engine:error', '*']) {
+    const engine = engineFor(t, { host: quiet });
+    const stop = engine.on(name, () => stop());
+    await engine.ready;
+  }
+  const deaf = engineFor(t, { host: quiet });
+  deaf.on('engine:action', () => {});
+  await deaf.ready;
+  assert.equal(warnings.length, 2);
 });
 
 test('graceful fallback', async (t) => {
