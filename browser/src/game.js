@@ -174,6 +174,8 @@ export class Game {
   closed = false;
   /** Called before the game closes: sends the actions that are still gathered for a batch. */
   flush = () => {};
+  /** Called after each commit that has changed the state; null if nothing follows the state. */
+  handleChange = null;
   #host; #listener; #isHeard; #limits; #base; #snapshot; #journal = new Journal(); #ran = 0;
   #queue = []; #sent = []; #placing = null; #waiting = false; #saving = false; #idle = [];
   #closing = null; #over = false; #hasToldFallback = false;
@@ -368,6 +370,7 @@ export class Game {
     this.#saveIfDue();
     this.settle(op, () => op.resolve(op.members ? done.map(({ result, error }) => (error ? { error } : { result })) : done[0].result));
     if (this.#isHeard()) this.#raise(events, done);
+    if (changed) this.handleChange?.();
   }
 
   #raise(events, done) {

@@ -308,6 +308,13 @@ export class Engine<A = Actions, S = State, E = typeof others extends keyof A ? 
   ): Promise<{ -readonly [K in keyof M]: ResultOfMember<A, M[K]> }>;
   /** The whole state, after all actions that were dispatched before. */
   state<T = S>(options?: QuestionOptions): Promise<T>;
+  /**
+   * The state, for user interfaces: as the engine told it after its last change, or undefined as long as it has told none. From the first read
+   * or the first `subscribe` on, the engine asks for its state after each change. It is frozen, and what has not changed is the same object.
+   */
+  readonly current: S | undefined;
+  /** Calls a listener after each change of `current`. Returns a function that removes the listener. It needs no `this`. */
+  readonly subscribe: (listener: () => void) => () => void;
   /** A hash over the canonical state, 16 hexadecimal digits: equal states have equal digests, here and in Go. */
   digest(options?: QuestionOptions): Promise<string>;
   /** The state as bytes, for the option `snapshot` of another engine, here or in Go. */
@@ -326,6 +333,11 @@ export class Engine<A = Actions, S = State, E = typeof others extends keyof A ? 
   shutdown(options?: { timeout?: number }): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
+
+/** An engine of any core. */
+export type AnyEngine = Pick<Engine<any, any, any, any>, 'current' | 'subscribe' | 'shutdown'>;
+/** The type of an engine's state. */
+export type StateOf<G extends AnyEngine> = Exclude<G['current'], undefined>;
 
 export interface WorkerStats {
   state: 'starting' | 'ready' | 'waiting' | 'given up' | 'stopped';

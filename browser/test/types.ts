@@ -6,6 +6,7 @@ import {
   type CoreErrorCode, type EngineOptions, type Events, type HostErrorCode, type HostStats, type Outcome, type Payload, type PayloadOf, type Placement, type ResultOf, type Setup, type State,
   type Token, type Value, type WorkerOptions, type WorkerStats,
 } from 'hypertoken-worker';
+import { useEngine, useEngineState } from 'hypertoken-worker/react';
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 const same = <A, B>(_: Same<A, B>) => {};
@@ -129,6 +130,26 @@ export async function builtIn(engine: Engine) {
   const described: ActionInfo[] = await engine.actions();
   described[0]?.fields[0]?.shape?.toUpperCase();
   return { detail };
+}
+
+/** The state for user interfaces. */
+export function shown(engine: Engine, useSyncExternalStore: <T>(subscribe: (f: () => void) => () => void, read: () => T) => T) {
+  same<typeof engine.current, State | undefined>(true);
+  const stop = engine.subscribe(() => engine.current?.stack?.drawn.length);
+  stop();
+  const state = useSyncExternalStore(engine.subscribe, () => engine.current);
+  same<typeof state, State | undefined>(true);
+
+  const own = useEngine(() => new Engine({ useWorker: true }), [1]);
+  same<typeof own, Engine | null>(true);
+  own?.dispatchAsync('stack:draw');
+  const all = useEngineState(own), hand = useEngineState(own, (s) => s.stack?.drawn ?? []);
+  same<typeof all, State | undefined>(true);
+  same<typeof hand, Token[] | undefined>(true);
+  interface Chess { 'chess:move': { payload: { to: string }; result: number } }
+  const chess = useEngine(() => new Engine<Chess, { turn: number }>());
+  const turn = useEngineState(chess, (s) => s.turn);
+  same<typeof turn, number | undefined>(true);
 }
 
 /** Actions of any names. */

@@ -1,6 +1,7 @@
 // What must not compile. tsc fails if one of these lines does.
 
 import { Engine, Host, UniversalWorker, type ActionOf, type Actions, type Agent, type AnyActions } from 'hypertoken-worker';
+import { useEngine, useEngineState } from 'hypertoken-worker/react';
 
 export async function builtIn(engine: Engine, type: string) {
   // @ts-expect-error there is no such action
@@ -66,6 +67,17 @@ export async function builtIn(engine: Engine, type: string) {
     if (e.type === 'stack:draw') e.result.name;
   });
   return wrong;
+}
+
+export function shown(engine: Engine) {
+  // @ts-expect-error there is no state at first
+  engine.current.stack;
+  // @ts-expect-error it is read only
+  engine.current = undefined;
+  // @ts-expect-error what is made is an engine
+  useEngine(() => 5);
+  // @ts-expect-error the state has no such section of that type
+  useEngineState(engine, (state) => state.agents.toFixed());
 }
 
 export function beginnings() {
