@@ -40,6 +40,43 @@ test('sequential dependent actions', async (t) => {
   assert.equal(await engine.dispatchAsync('agent:receive', { tokens: drawn }), 5);
 });
 
+test('sequential dependent actions, with built-in ones', async (t) => {
+  const engine = engineFor(t, { setup: deck(9), workerOptions: { core: undefined, wasmPath } });
+  await engine.dispatchAsync('agent:create', { name: 'ada' });
+  await engine.dispatchAsync('stack:shuffle', { seed: 42 });
+  const drawn = await engine.dispatchAsync('stack:draw', { count: 2 });
+  for (const token of drawn) await engine.dispatchAsync('agent:addToken', { name: 'ada', token });
+  const own = await engine.dispatchAsync('agent:drawCards', { name: 'ada', count: 1000 });
+  assert.deepEqual((await engine.dispatchAsync('agent:get', { name: 'ada' })).inventory.length, drawn.length + own.length);
+  const outcomes = await engine.dispatchBatch(['stack:reset', 'stack:draw', 'no:such'].map((type) => ({ type })), { mode: 'independent' });
+  assert.deepEqual(outcomes.map((o) => o.error?.code), [undefined, undefined, 'unknown_action']);
+});
+
+test('what the guide leaves out: a stack, and actions of one\'s own', async (t) => {
+  const engine = engineFor(t, { workerOptions: { core: undefined, wasmPath } });
+  await assert.rejects(engine.dispatchAsync('stack:shuffle', { seed: 42 }), (e) => e.code === 'not_found' && e.message.includes('setup.stack'));
+  await assert.rejects(engine.dispatchAsync('slow:operation'), { code: 'unknown_action' });
+  await assert.rejects(engine.dispatchAsync('agent:drawCards', { count: 1000 }), { code: 'bad_payload' });
+});
+
+test('dispatch with a worker is a promise', async (t) => {
+  const engine = engineFor(t, { setup: deck(9), workerOptions });
+  const peeked = engine.dispatch('stack:peek', { count: 1 });
+  assert.ok(peeked instanceof Promise);
+  assert.deepEqual(await peeked, [{ id: 't8' }]);
+});
+
+test('a race that an action loses does not end the action; its signal does', async (t) => {
+  const engine = engineFor(t, { workerOptions });
+  await engine.ready;
+  const done = event(engine, 'engine:action'), lost = engine.dispatchAsync('slow:operation', { rounds: 1e6 });
+  await assert.rejects(Promise.race([lost, Promise.reject(new Error('Custom timeout'))]), /Custom timeout/);
+  assert.equal((await done).type, 'slow:operation');
+  const controller = new AbortController(), aborted = engine.dispatchAsync('slow:operation', { rounds: 1e6 }, { signal: controller.signal });
+  controller.abort();
+  await assert.rejects(aborted, { code: 'canceled' });
+});
+
 test('batch processing', async (t) => {
   const engine = engineFor(t, { workerOptions: { ...workerOptions, enableBatching: true, batchWindow: 50 } });
   const items = Array.from({ length: 100 }, (_, n) => ({ item: n }));
