@@ -1,6 +1,6 @@
 // Types of hypertoken-worker/react: hooks for React 18 and newer. They need no types of React.
 
-import type { AnyEngine, StateOf } from './index.js';
+import type { AnyEngine, StateOf } from 'hypertoken-worker';
 
 /**
  * Makes an engine when the component is mounted, and shuts it down when it is unmounted. Returns the engine, or null before it is made. In

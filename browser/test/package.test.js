@@ -16,14 +16,15 @@ test('the committed build is the one of the sources', async () => {
   await run('node', ['build.js', '--check'], { cwd: root });
   await run('git', ['diff', '--exit-code', '--stat', '--', 'dist'], { cwd: root });
   const { stdout } = await run('git', ['ls-files', 'dist'], { cwd: root });
-  assert.deepEqual(stdout.trim().split('\n'), ['dist/hypertoken.js', 'dist/hypertoken.worker.js']);
+  assert.deepEqual(stdout.trim().split('\n'), ['cli.js', 'hypertoken.js', 'hypertoken.worker.js', 'react.cjs', 'react.d.cts', 'react.js'].map((name) => `dist/${name}`));
 });
 
 test('packed in a fresh clone, it has what it needs, and no tests', async () => {
   const { exports: exported, files, types } = JSON.parse(await text('package.json'));
-  const declared = [...files, types, ...Object.values(exported).flatMap((e) => (typeof e === 'string' ? e : Object.values(e)))]
-    .map((path) => path.replace(/^\.\//, '')).filter((path) => !['bin', 'src', 'dist'].includes(path) && !path.includes('*'));
-  for (const file of [...declared, 'bin/hypertoken-worker.js', 'dist/hypertoken.js', 'src/worker.js', 'src/actions.d.ts']) assert.ok(installed.files.includes(file), `${file} is missing`);
+  const all = (paths) => (typeof paths === 'string' ? [paths] : Object.values(paths).flatMap(all));
+  const declared = [...files, types, ...Object.values(exported).flatMap(all)]
+    .map((path) => path.replace(/^\.\//, '')).filter((path) => !['src', 'dist'].includes(path) && !path.includes('*'));
+  for (const file of [...declared, 'dist/hypertoken.js', 'src/worker.js', 'src/actions.d.ts']) assert.ok(installed.files.includes(file), `${file} is missing`);
   assert.deepEqual(installed.files.filter((f) => /^(test|demo|bench|build|prepare)|\.go$/.test(f)), []);
 });
 
@@ -39,7 +40,7 @@ test('its licence is that of the project', async () => {
   assert.equal(license, 'Apache-2.0');
   assert.equal(await text('LICENSE'), await text('../LICENSE'));
   assert.deepEqual(own, {}); // NOTICE says so
-  for (const name of ['hypertoken.js', 'hypertoken.worker.js']) assert.match(await text(`dist/${name}`), /^\/\*! hypertoken-worker, Apache-2\.0/);
+  for (const name of ['hypertoken.js', 'hypertoken.worker.js', 'react.js', 'react.cjs', 'cli.js']) assert.match(await text(`dist/${name}`), /^(#!.*\n)?\/\*! hypertoken-worker, Apache-2\.0/);
 });
 
 // build.js fails if anything but its own code is in it.

@@ -1,8 +1,7 @@
-#!/usr/bin/env node
 // The package's command. `npx hypertoken-worker types core.wasm` writes the types of a core.
 
 import { readFile } from 'node:fs/promises';
-import { description, typeScript } from '../src/describe.js';
+import { description, typeScript } from './describe.js';
 
 const usage = `Usage: hypertoken-worker types FILE
 
