@@ -6,24 +6,48 @@ import { kind } from './frames.js';
 import { Op } from './game.js';
 import { decode } from './values.js';
 
-const isMap = (value) => typeof value === 'object' && value !== null && !Array.isArray(value);
+const isObject = (value) => typeof value === 'object' && value !== null;
 
 /**
  * Returns a value that is equal to `after`, in which every part that is equal to the same part of
  * `before` is the part of `before` itself. All arrays and maps in it are frozen.
  */
 export function share(before, after) {
-  if (Object.is(before, after) || typeof after !== 'object' || after === null) return after;
-  const isArray = Array.isArray(after), alike = isArray ? Array.isArray(before) : isMap(before);
-  const keys = isArray ? after.keys() : Object.keys(after), count = isArray ? after.length : keys.length;
-  let same = alike && count === (isArray ? before.length : Object.keys(before).length);
-  for (const key of keys) {
-    const has = alike && Object.hasOwn(before, key); // a map may have a member of its own called __proto__
-    const value = after[key], shared = share(has ? before[key] : undefined, value);
-    if (shared !== value) after[key] = shared;
-    same &&= has && Object.is(before[key], shared);
+  if (!isObject(after)) return after;
+  const isSame = Array.isArray(after) ? shareItems(Array.isArray(before) ? before : [], after)
+    : shareMembers(isObject(before) && !Array.isArray(before) ? before : {}, after);
+  return isSame && isObject(before) && Array.isArray(before) === Array.isArray(after) ? before : Object.freeze(after);
+}
+
+function shareItems(before, after) {
+  let isSame = before.length === after.length;
+  for (let k = 0; k < after.length; k++) {
+    const was = before[k]; // undefined behind the end, which is no value
+    let value = after[k];
+    if (isObject(value)) {
+      const shared = share(was, value);
+      if (shared !== value) after[k] = value = shared;
+    }
+    if (value !== was) isSame = false;
   }
-  return same ? before : Object.freeze(after);
+  return isSame;
+}
+
+function shareMembers(before, after) {
+  const keys = Object.keys(after), formerKeys = Object.keys(before);
+  let isSame = keys.length === formerKeys.length;
+  for (let k = 0; k < keys.length; k++) {
+    const key = keys[k];
+    // A map may have a member of its own that is called __proto__ or toString.
+    const was = formerKeys[k] === key || Object.hasOwn(before, key) ? before[key] : undefined;
+    let value = after[key];
+    if (isObject(value)) {
+      const shared = share(was, value);
+      if (shared !== value) after[key] = value = shared;
+    }
+    if (value !== was) isSame = false;
+  }
+  return isSame;
 }
 
 /** A request for the state. f is called in the moment of the answer, before any later answer counts. */
