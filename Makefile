@@ -25,7 +25,7 @@ core:
 core-check:
 	core-rs/check.sh
 
-## types       write what is generated from the built-in core's description: the npm package's types, docs/state.md
+## types       write what is generated from the built-in core's description: the npm package's types and ACTIONS.md, docs/state.md
 types:
 	$(GO) run ./cmd/hypertoken/internal/describe/write
 

@@ -1,7 +1,8 @@
 // Builds dist/. Pages and bundlers load dist/hypertoken.js, an ES module. Node loads dist/node.js, or dist/node.cjs by `require`: these two are
 // not minified, so that a stack trace can be read. The worker's script of all three is dist/hypertoken.worker.js. Each of the files holds
-// everything that it needs but the core, which prepare.js copies beside it. The types of node.cjs are copies of those in src/. With --check
-// nothing is written: it fails if the committed files differ from those that the sources give.
+// everything that it needs but the core, which prepare.js copies beside it. dist/react.js and dist/react.cjs have the hooks, and dist/cli.js is
+// the package's command. The types of CommonJS modules are copies of those in src/. With --check nothing is written: it fails if the committed
+// files differ from those that the sources give.
 
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { gzipSync } from 'node:zlib';
@@ -29,6 +30,9 @@ const bundles = [
   ['dist/hypertoken.worker.js', { ...common, minify: true, entryPoints: ['src/worker.js'] }],
   ['dist/node.js', { ...common, entryPoints: ['src/index.js'] }],
   ['dist/node.cjs', { ...common, ...commonJS, entryPoints: ['src/index.js'] }],
+  ['dist/react.js', { ...common, entryPoints: ['src/react.js'], external: ['react'] }],
+  ['dist/react.cjs', { ...common, format: 'cjs', entryPoints: ['src/react.js'], external: ['react'] }],
+  ['dist/cli.js', { ...common, platform: 'node', entryPoints: ['src/cli.js'], banner: { js: `#!/usr/bin/env node\n${common.banner.js}` } }],
 ];
 
 const check = process.argv.includes('--check');

@@ -1,28 +1,8 @@
 /*! hypertoken-worker, Apache-2.0: see LICENSE and NOTICE */
 
-// src/errors.js
-var HyperTokenError = class extends Error {
-  /**
-   * @param {string} code
-   * @param {string} message
-   * @param {{cause?: unknown, index?: number}} [more] index is the index of the member of a batch that failed
-   */
-  constructor(code, message, more = {}) {
-    super(`${code}: ${message}`, more.cause === void 0 ? void 0 : { cause: more.cause });
-    this.name = "HyperTokenError";
-    this.code = code;
-    this.index = more.index ?? -1;
-  }
-};
-var timeoutError = (what, ms) => new HyperTokenError("timeout", `${what}: timeout, not done after ${ms} ms`);
-var canceledError = (what, cause) => new HyperTokenError("canceled", `${what}: canceled`, { cause });
-var unreadable = (what, cause) => new HyperTokenError("trap", `${what}: the core answered with what can not be read: ${cause.message}`, { cause });
-var shutdownError = (what = "engine") => new HyperTokenError("shutdown", `the ${what} is shut down`);
-var badInput = (message, cause) => new HyperTokenError("bad_input", message, { cause });
-
 // src/frames.js
 var header = 16;
-var kind = { open: 1, feed: 2, replay: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, digest: 9, close: 10, answer: 16 };
+var kind = { open: 1, feed: 2, replay: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, digest: 9, close: 10, actions: 11, answer: 16 };
 var flag = {
   /** open: the base that follows is a snapshot. */
   restore: 1,
@@ -168,6 +148,26 @@ function readMembers(bytes, v, start, from, end, count) {
   }
   return members;
 }
+
+// src/errors.js
+var HyperTokenError = class extends Error {
+  /**
+   * @param {string} code
+   * @param {string} message
+   * @param {{cause?: unknown, index?: number}} [more] index is the index of the member of a batch that failed
+   */
+  constructor(code, message, more = {}) {
+    super(`${code}: ${message}`, more.cause === void 0 ? void 0 : { cause: more.cause });
+    this.name = "HyperTokenError";
+    this.code = code;
+    this.index = more.index ?? -1;
+  }
+};
+var timeoutError = (what, ms) => new HyperTokenError("timeout", `${what}: timeout, not done after ${ms} ms`);
+var canceledError = (what, cause) => new HyperTokenError("canceled", `${what}: canceled`, { cause });
+var unreadable = (what, cause) => new HyperTokenError("trap", `${what}: the core answered with what can not be read: ${cause.message}`, { cause });
+var shutdownError = (what = "engine") => new HyperTokenError("shutdown", `the ${what} is shut down`);
+var badInput = (message, cause) => new HyperTokenError("bad_input", message, { cause });
 
 // src/list.js
 var List = class {
@@ -546,14 +546,14 @@ var Encoder = class {
     const start = this.#take(5);
     for (let from = 0; from < s.length; ) {
       const piece = s.slice(from, from + pieceLength), at = this.#take(3 * piece.length);
-      let { read, written } = utf8Encoder.encodeInto(piece, this.#bytes.subarray(at));
-      const last = piece.charCodeAt(read - 1);
-      if (last >= 55296 && last < 56320 && read > 1 && from + read < s.length) {
-        read--;
+      let { read: read2, written } = utf8Encoder.encodeInto(piece, this.#bytes.subarray(at));
+      const last = piece.charCodeAt(read2 - 1);
+      if (last >= 55296 && last < 56320 && read2 > 1 && from + read2 < s.length) {
+        read2--;
         written -= 3;
       }
       this.#end = at + written;
-      from += read;
+      from += read2;
     }
     const size = this.#end - start - 5;
     if (size !== s.length && hasLoneSurrogate(s)) throw new Refused(loneSurrogate);
@@ -994,6 +994,8 @@ var Game = class {
   /** Called before the game closes: sends the actions that are still gathered for a batch. */
   flush = () => {
   };
+  /** Called after each commit that has changed the state; null if nothing follows the state. */
+  handleChange = null;
   /**
    * The list that the game is in, and its neighbours there (see list.js): the one of its host that
    * has the games that wait for a place, or one of those in instances.js.
@@ -1036,7 +1038,7 @@ var Game = class {
   /**
    * @param {import('./host.js').Host} host
    * @param {{bytes: Uint8Array, isSnapshot: boolean}} base a setup or a snapshot as the core takes it
-   * @param {(name: string, detail: object) => void} listener
+   * @param {(name: string, detail: object) => boolean} listener returns whether there is a listener to that event
    * @param {() => boolean} isHeard whether there is any listener
    */
   constructor(host, { bytes, isSnapshot }, listener, isHeard) {
@@ -1119,7 +1121,7 @@ var Game = class {
   }
   #sendOrRefuse(op2) {
     if (op2.suspect && !this.place.thread) {
-      this.#fail(op2, new HyperTokenError("worker_unavailable", `${op2.what}: a worker died while it may have run, and there is none to run it again`));
+      this.#fail(op2, new HyperTokenError("worker_unavailable", `${op2.what}: a Worker died while it may have run, and there is none to run it again`));
       return;
     }
     if (!op2.internal) this.#ranHere++;
@@ -1142,7 +1144,7 @@ var Game = class {
   mayRunHere() {
     if (!this.#placeDeath) return true;
     for (const op2 of [...this.#queue]) {
-      this.withdraw(op2, new HyperTokenError("worker_unavailable", `${op2.what}: a worker died while the engine was placed, and there is none to try again`));
+      this.withdraw(op2, new HyperTokenError("worker_unavailable", `${op2.what}: a Worker died while the engine was placed, and there is none to try again`));
     }
     return false;
   }
@@ -1242,6 +1244,7 @@ var Game = class {
     this.#saveIfDue();
     this.#succeed(op2, result);
     if (this.#isHeard()) this.#raise(events, members ?? [{ type: op2.what, payload: op2.payload, result, changed }]);
+    if (changed) this.handleChange?.();
   }
   #raise(events, done) {
     let sequence = this.sequence - done.filter((d) => d.changed).length;
@@ -1319,12 +1322,12 @@ var Game = class {
     if (death) this.#splitBatches();
     const { maxAttempts } = this.#host.options;
     if (ranPlacing && death === null) {
-      this.#countFailedPlacing(new HyperTokenError("timeout", "a worker was silent while the engine was placed"));
+      this.#countFailedPlacing(new HyperTokenError("timeout", "a Worker was silent while the engine was placed"));
     } else if (ranPlacing && ranAlone) {
-      this.#countFailedPlacing(new HyperTokenError("poisoned", "the worker died while the engine was placed alone"));
+      this.#countFailedPlacing(new HyperTokenError("poisoned", "the Worker died while the engine was placed alone"));
     } else if (ranAlone && ran.deaths >= maxAttempts && this.#queue.first === ran) {
       this.#queue.shift();
-      this.#fail(ran, new HyperTokenError("poisoned", `${ran.what}: the worker died ${ran.deaths} times while it ran alone (maxAttempts)`));
+      this.#fail(ran, new HyperTokenError("poisoned", `${ran.what}: the Worker died ${ran.deaths} times while it ran alone (maxAttempts)`));
     }
     this.pump();
   }
@@ -1435,7 +1438,7 @@ var Game = class {
     if (this.#hasToldFallback) return;
     this.#hasToldFallback = true;
     this.#host.counts.fallbacks++;
-    this.#listener("engine:error", { error });
+    if (!this.#listener("engine:error", { error })) this.#host.warnFallback(error);
   }
   /** Leaves the main thread for a worker, unless a request runs here. */
   moveBack() {
@@ -1454,6 +1457,127 @@ function errorOf(body) {
     return unreadable("an error", cause);
   }
 }
+
+// src/current.js
+var isObject = (value) => typeof value === "object" && value !== null;
+function share(before, after) {
+  if (!isObject(after)) return after;
+  const isSame = Array.isArray(after) ? shareItems(Array.isArray(before) ? before : [], after) : shareMembers(isObject(before) && !Array.isArray(before) ? before : {}, after);
+  return isSame && isObject(before) && Array.isArray(before) === Array.isArray(after) ? before : Object.freeze(after);
+}
+function shareItems(before, after) {
+  let isSame = before.length === after.length;
+  for (let k = 0; k < after.length; k++) {
+    const was = before[k];
+    let value = after[k];
+    if (isObject(value)) {
+      const shared2 = share(was, value);
+      if (shared2 !== value) after[k] = value = shared2;
+    }
+    if (value !== was) isSame = false;
+  }
+  return isSame;
+}
+function shareMembers(before, after) {
+  const keys = Object.keys(after), formerKeys = Object.keys(before);
+  let isSame = keys.length === formerKeys.length;
+  for (let k = 0; k < keys.length; k++) {
+    const key = keys[k];
+    const was = formerKeys[k] === key || Object.hasOwn(before, key) ? before[key] : void 0;
+    let value = after[key];
+    if (isObject(value)) {
+      const shared2 = share(was, value);
+      if (shared2 !== value) after[key] = value = shared2;
+    }
+    if (value !== was) isSame = false;
+  }
+  return isSame;
+}
+var StateRequest = class extends Op {
+  #f;
+  constructor(f) {
+    super("state", kind.state);
+    this.#f = f;
+  }
+  resolve(bytes) {
+    super.resolve(bytes);
+    this.#f(bytes);
+  }
+  reject(error) {
+    super.reject(error);
+    this.#f(null);
+  }
+};
+var Current = class {
+  #game;
+  #limit;
+  #fail;
+  #state;
+  #isFollowing = false;
+  #isAsking = false;
+  #listeners = /* @__PURE__ */ new Set();
+  /**
+   * @param {import('./game.js').Game} game
+   * @param {(request: Op) => void} limit gives a request its deadline
+   * @param {(cause: Error) => void} fail is called if the core's answer can't be read
+   */
+  constructor(game, limit, fail) {
+    this.#game = game;
+    this.#limit = limit;
+    this.#fail = fail;
+  }
+  /** The state as it was last told, or undefined. From the first read on, the engine is followed. */
+  get state() {
+    this.#follow();
+    return this.#state;
+  }
+  /** Calls f after each change of `state`. Returns a function after which f is not called any more. */
+  subscribe(f) {
+    const listener = () => f();
+    this.#listeners.add(listener);
+    this.#follow();
+    return () => {
+      this.#listeners.delete(listener);
+    };
+  }
+  #follow() {
+    if (this.#isFollowing) return;
+    this.#isFollowing = true;
+    this.#game.handleChange = () => this.#ask();
+    this.#ask();
+  }
+  // Answers come in the order of the requests. So, while a request for the state is unanswered, its
+  // answer will have all changes that are told meanwhile.
+  #ask() {
+    if (this.#isAsking || this.#game.closed || this.#game.broken) return;
+    this.#isAsking = true;
+    const request = new StateRequest((bytes) => this.#take(bytes));
+    this.#limit(request);
+    this.#game.push(request);
+  }
+  #take(bytes) {
+    this.#isAsking = false;
+    if (bytes === null) return;
+    let state;
+    try {
+      state = share(this.#state, decode(bytes));
+    } catch (cause) {
+      this.#fail(cause);
+      return;
+    }
+    if (state === this.#state) return;
+    this.#state = state;
+    for (const listener of [...this.#listeners]) {
+      try {
+        if (this.#listeners.has(listener)) listener();
+      } catch (error) {
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
+  }
+};
 
 // src/environment.js
 function getEnvironment() {
@@ -1561,7 +1685,7 @@ async function startWorker({ worker: make, workerPath: path }, events) {
     worker.on("message", (data) => over || events.message(data));
     worker.on("error", (cause) => exit(/_NOT_FOUND$/.test(cause.code) ? new Error(`${thing} could not be loaded${make ? "" : ": check workerOptions.workerPath"}`, { cause }) : cause));
     worker.on("messageerror", exit);
-    worker.on("exit", (code) => exit(new Error(`the worker ended with the exit code ${code}`)));
+    worker.on("exit", (code) => exit(new Error(`the Worker ended with the exit code ${code}`)));
     return {
       post: (data, transfer) => worker.postMessage(data, transfer),
       terminate: () => {
@@ -1576,11 +1700,11 @@ async function startWorker({ worker: make, workerPath: path }, events) {
   worker.addEventListener("message", (e) => {
     if (over) return;
     const lock = e.data?.lock;
-    if (lock) ended = navigator.locks.request(lock, () => exit(new Error("the worker was terminated"))).catch(() => {
+    if (lock) ended = navigator.locks.request(lock, () => exit(new Error("the Worker was terminated"))).catch(() => {
     });
     events.message(e.data);
   });
-  worker.addEventListener("messageerror", () => exit(new Error("a message of the worker can not be read")));
+  worker.addEventListener("messageerror", () => exit(new Error("a message of the Worker can not be read")));
   worker.addEventListener("error", (e) => {
     e.preventDefault?.();
     exit(new Error(e.message || `${thing} could not be loaded: check ${remedy}that its script is served as text/javascript, with CORS headers if it is of another origin, and the page's Content-Security-Policy (worker-src)${globalThis.crossOriginIsolated ? "; in a page that is cross-origin isolated its script needs the Cross-Origin-Embedder-Policy too" : ""}`));
@@ -1598,7 +1722,7 @@ async function startWorker({ worker: make, workerPath: path }, events) {
 }
 
 // src/core.js
-var op = { open: 1, restore: 2, feed: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, next: 9, digest: 10, actions: 11 };
+var op = { open: 1, restore: 2, feed: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, next: 9, digest: 10, actions: 11, records: 12 };
 var kept = 256 << 10;
 var none2 = new Uint8Array(0);
 var chunkSize = 1 << 20;
@@ -1873,6 +1997,8 @@ var Executor = class {
         return reply(instance.stream("state"));
       case kind.digest:
         return reply(instance.run("digest"));
+      case kind.actions:
+        return reply(instance.run("actions"));
       default:
         throw new Error(`a frame of the kind ${f.kind}`);
     }
@@ -2030,7 +2156,7 @@ var Thread = class {
         return failed(cause);
       }
       if (current() && this.state === "starting") {
-        this.#timer = setTimeout(() => failed(new Error(`the worker was not ready within ${startTimeout} ms (startTimeout)`)), startTimeout);
+        this.#timer = setTimeout(() => failed(new Error(`the Worker was not ready within ${startTimeout} ms (startTimeout)`)), startTimeout);
       }
     };
     this.#waitFor(start());
@@ -2066,7 +2192,7 @@ var Thread = class {
       this.#wasReady = true;
       this.#host.workerReady(this);
     } else if (data?.unreadable) {
-      this.#handleThreadExit(new Error("the worker can not read its messages: allow 'wasm-unsafe-eval' in the Content-Security-Policy with which its script is served, if it has one"), current);
+      this.#handleThreadExit(new Error("the Worker can not read its messages: allow 'wasm-unsafe-eval' in the Content-Security-Policy with which its script is served, if it has one"), current);
     } else {
       try {
         eachFrame(data, (f) => this.#handleAnswer(f));
@@ -2367,6 +2493,7 @@ var Host = class {
   #undrained = [];
   #promised = 0;
   #isTelling = false;
+  #hasWarnedFallback = false;
   /**
    * The requests that have a deadline, in a set for each timeout. So each set is in the order of
    * the deadlines.
@@ -2394,7 +2521,7 @@ var Host = class {
     if (workers > 0 && !supportsWorkers()) {
       for (const t of this.#threads) {
         t.state = "given up";
-        t.cause = new Error("there are no workers in this environment");
+        t.cause = new Error("there are no Workers in this environment");
       }
     } else {
       for (const t of this.#threads) t.start();
@@ -2423,6 +2550,11 @@ var Host = class {
   }
   log(message, cause) {
     if (this.options.debug) this.options.logger.debug(`hypertoken: ${message}`, ...cause ? [cause] : []);
+  }
+  /** Warns that engines run on the main thread, once until a worker is ready. */
+  warnFallback(error) {
+    if (!this.#hasWarnedFallback) this.warn(error.message);
+    this.#hasWarnedFallback = true;
   }
   warn(message) {
     this.options.logger.warn(`hypertoken: ${message}`);
@@ -2531,7 +2663,7 @@ var Host = class {
     const ready = this.#threads.filter((t) => t.state === "ready");
     const wait = ready.length === 0 && this.#threads.some((t) => t.isExpected);
     const coming = this.#threads.filter((t) => t.state === "starting" && t.isNew).length;
-    const share = coming > 0 ? Math.ceil(Math.min(this.#games.size, this.options.maxInstances) / (ready.length + coming)) : Infinity;
+    const share2 = coming > 0 ? Math.ceil(Math.min(this.#games.size, this.options.maxInstances) / (ready.length + coming)) : Infinity;
     const canPlace = !wait && (ready.length > 0 || this.#compiled !== null);
     try {
       for (let game = this.#asking.first; canPlace && game; game = this.#asking.first) {
@@ -2540,7 +2672,7 @@ var Host = class {
           if (game.list === this.#asking) this.#asking.remove(game);
           continue;
         }
-        if (ready.length > 0 && ready.every((t) => t.games.size >= share)) return;
+        if (ready.length > 0 && ready.every((t) => t.games.size >= share2)) return;
         if (!instances.makeRoom(this, this.options.maxInstances, this.#asking.length)) return;
         const least = this.#leastOf(ready);
         this.#asking.remove(game);
@@ -2560,6 +2692,7 @@ var Host = class {
     return least(ready.filter((t) => t.games.size < t.instances)) ?? least(ready);
   }
   workerReady(thread) {
+    this.#hasWarnedFallback = false;
     this.assign();
     for (const game of [...this.#here.values()]) game.moveBack();
     for (const t of this.#threads) {
@@ -2574,7 +2707,7 @@ var Host = class {
     if (this.#threads.length > 0) {
       game.raiseFallback(new HyperTokenError(
         "worker_unavailable",
-        `no worker can run, the engine goes on on the main thread: ${this.#threads.find((t) => t.cause)?.cause.message ?? "unknown"}`,
+        `no Worker can run, the engine goes on on the main thread: ${this.#threads.find((t) => t.cause)?.cause.message ?? "unknown"}`,
         { cause: this.#threads[0].cause }
       ));
     }
@@ -2732,6 +2865,7 @@ var Engine = class {
   #own;
   #game;
   #options;
+  #current;
   #listeners = /* @__PURE__ */ new Map();
   #window = [];
   #windowBytes = 0;
@@ -2758,6 +2892,8 @@ var Engine = class {
       throw error;
     }
     this.#game.flush = () => this.#flushWindow();
+    const limit = (op3) => this.#host.limit(this.#game, op3, this.#options.timeout);
+    this.#current = new Current(this.#game, limit, (cause) => this.#emit("engine:error", { error: unreadable("state", cause), type: "state" }));
     const op2 = new Op("ready", kind.digest);
     this.ready = op2.promise.then(() => {
     });
@@ -2776,6 +2912,21 @@ var Engine = class {
   get host() {
     return this.#host;
   }
+  /**
+   * The state as the engine told it after its last change, or undefined as long as it has told none.
+   * It is frozen. What has not changed since the value before is the same object.
+   */
+  get current() {
+    return this.#current.state;
+  }
+  /**
+   * Calls a listener after each change of `current`. Returns a function that removes the listener.
+   * It needs no `this`.
+   */
+  subscribe = (listener) => {
+    checkType("subscribe", "the listener", listener, "function");
+    return this.#current.subscribe(listener);
+  };
   #check() {
     if (this.#game.closed) throw shutdownError();
     if (this.#game.broken) throw this.#game.broken;
@@ -2953,12 +3104,12 @@ var Engine = class {
   }
   /** The whole state, as one object, after all actions that were dispatched before. */
   async state(options) {
-    const bytes = await this.#question("state", kind.state, options);
-    try {
-      return decode(bytes);
-    } catch (cause) {
-      throw unreadable("state", cause);
-    }
+    return read("state", await this.#question("state", kind.state, options));
+  }
+  /** The actions of the core, sorted by name, as it describes them: see index.d.ts. */
+  async actions(options) {
+    const all = read("actions", await this.#question("actions", kind.actions, options));
+    return all.map((action) => ({ ...action, fields: action.fields ?? [] }));
   }
   /**
    * A hash over the canonical state, 16 hexadecimal digits: equal states have equal digests, here
@@ -2989,8 +3140,10 @@ var Engine = class {
     const list = this.#listeners.get(name);
     if (list?.delete(f) && list.size === 0) this.#listeners.delete(name);
   }
+  // Returns whether there is a listener to the event.
   #emit(name, payload) {
-    if (this.#listeners.size === 0) return;
+    if (this.#listeners.size === 0) return false;
+    const isHeard = this.#listeners.has(name) || this.#listeners.has("*");
     for (const key of [name, "*"]) {
       for (const f of [...this.#listeners.get(key) ?? []]) {
         try {
@@ -3002,6 +3155,7 @@ var Engine = class {
         }
       }
     }
+    return isHeard;
   }
   /**
    * Waits for the requests in flight, and frees the engine. If the host is the engine's own, no
@@ -3021,6 +3175,13 @@ var Engine = class {
     return this.shutdown();
   }
 };
+function read(what, bytes) {
+  try {
+    return decode(bytes);
+  } catch (cause) {
+    throw unreadable(what, cause);
+  }
+}
 function ownHost(useWorker, workerOptions) {
   const { workers } = hostOptions(workerOptions, "workerOptions");
   const given = workerOptions?.workers !== void 0;
@@ -3075,7 +3236,7 @@ var UniversalWorker = class {
     await this.#engine.ready;
   }
   #started() {
-    if (!this.#engine) throw badInput("the worker is not started: await init() first");
+    if (!this.#engine) throw badInput("the Worker is not started: await init() first");
     return this.#engine;
   }
   async dispatch(type, payload, options) {

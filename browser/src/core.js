@@ -2,7 +2,7 @@
 
 import { coreFile, getEnvironment, nodeModule } from './environment.js';
 
-const op = { open: 1, restore: 2, feed: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, next: 9, digest: 10, actions: 11 };
+const op = { open: 1, restore: 2, feed: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, next: 9, digest: 10, actions: 11, records: 12 };
 const kept = 256 << 10; // bytes of room for input that an instance keeps between calls
 const none = new Uint8Array(0);
 /** How large a chunk of a stream may be, in bytes (core-rs/ABI.md). */

@@ -160,7 +160,7 @@ export async function startWorker({ worker: make, workerPath: path }, events) {
     worker.on('error', (cause) => exit(/_NOT_FOUND$/.test(cause.code)
       ? new Error(`${thing} could not be loaded${make ? '' : ': check workerOptions.workerPath'}`, { cause }) : cause));
     worker.on('messageerror', exit);
-    worker.on('exit', (code) => exit(new Error(`the worker ended with the exit code ${code}`)));
+    worker.on('exit', (code) => exit(new Error(`the Worker ended with the exit code ${code}`)));
     return {
       post: (data, transfer) => worker.postMessage(data, transfer),
       terminate: () => {
@@ -177,10 +177,10 @@ export async function startWorker({ worker: make, workerPath: path }, events) {
     // The worker holds this lock for its whole life. So the page gets the lock when the worker has
     // ended.
     const lock = e.data?.lock;
-    if (lock) ended = navigator.locks.request(lock, () => exit(new Error('the worker was terminated'))).catch(() => {});
+    if (lock) ended = navigator.locks.request(lock, () => exit(new Error('the Worker was terminated'))).catch(() => {});
     events.message(e.data);
   });
-  worker.addEventListener('messageerror', () => exit(new Error('a message of the worker can not be read')));
+  worker.addEventListener('messageerror', () => exit(new Error('a message of the Worker can not be read')));
   worker.addEventListener('error', (e) => {
     e.preventDefault?.();
     exit(new Error(e.message || `${thing} could not be loaded: check ${remedy}that its script is served as text/javascript, with CORS headers if it is of another origin, and the page's Content-Security-Policy (worker-src)${

@@ -86,6 +86,7 @@ export class Executor {
       case kind.snapshot: return reply(instance.stream('snapshot'));
       case kind.state: return reply(instance.stream('state'));
       case kind.digest: return reply(instance.run('digest'));
+      case kind.actions: return reply(instance.run('actions'));
       default: throw new Error(`a frame of the kind ${f.kind}`);
     }
   }

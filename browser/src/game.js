@@ -188,6 +188,8 @@ export class Game {
   closed = false;
   /** Called before the game closes: sends the actions that are still gathered for a batch. */
   flush = () => {};
+  /** Called after each commit that has changed the state; null if nothing follows the state. */
+  handleChange = null;
   /**
    * The list that the game is in, and its neighbours there (see list.js): the one of its host that
    * has the games that wait for a place, or one of those in instances.js.
@@ -214,7 +216,7 @@ export class Game {
   /**
    * @param {import('./host.js').Host} host
    * @param {{bytes: Uint8Array, isSnapshot: boolean}} base a setup or a snapshot as the core takes it
-   * @param {(name: string, detail: object) => void} listener
+   * @param {(name: string, detail: object) => boolean} listener returns whether there is a listener to that event
    * @param {() => boolean} isHeard whether there is any listener
    */
   constructor(host, { bytes, isSnapshot }, listener, isHeard) {
@@ -301,7 +303,7 @@ export class Game {
 
   #sendOrRefuse(op) {
     if (op.suspect && !this.place.thread) {
-      this.#fail(op, new HyperTokenError('worker_unavailable', `${op.what}: a worker died while it may have run, and there is none to run it again`));
+      this.#fail(op, new HyperTokenError('worker_unavailable', `${op.what}: a Worker died while it may have run, and there is none to run it again`));
       return;
     }
     if (!op.internal) this.#ranHere++;
@@ -325,7 +327,7 @@ export class Game {
   mayRunHere() {
     if (!this.#placeDeath) return true;
     for (const op of [...this.#queue]) {
-      this.withdraw(op, new HyperTokenError('worker_unavailable', `${op.what}: a worker died while the engine was placed, and there is none to try again`));
+      this.withdraw(op, new HyperTokenError('worker_unavailable', `${op.what}: a Worker died while the engine was placed, and there is none to try again`));
     }
     return false;
   }
@@ -435,6 +437,7 @@ export class Game {
     this.#saveIfDue();
     this.#succeed(op, result);
     if (this.#isHeard()) this.#raise(events, members ?? [{ type: op.what, payload: op.payload, result, changed }]);
+    if (changed) this.handleChange?.();
   }
 
   #raise(events, done) {
@@ -520,12 +523,12 @@ export class Game {
     if (death) this.#splitBatches();
     const { maxAttempts } = this.#host.options;
     if (ranPlacing && death === null) {
-      this.#countFailedPlacing(new HyperTokenError('timeout', 'a worker was silent while the engine was placed'));
+      this.#countFailedPlacing(new HyperTokenError('timeout', 'a Worker was silent while the engine was placed'));
     } else if (ranPlacing && ranAlone) {
-      this.#countFailedPlacing(new HyperTokenError('poisoned', 'the worker died while the engine was placed alone'));
+      this.#countFailedPlacing(new HyperTokenError('poisoned', 'the Worker died while the engine was placed alone'));
     } else if (ranAlone && ran.deaths >= maxAttempts && this.#queue.first === ran) {
       this.#queue.shift();
-      this.#fail(ran, new HyperTokenError('poisoned', `${ran.what}: the worker died ${ran.deaths} times while it ran alone (maxAttempts)`));
+      this.#fail(ran, new HyperTokenError('poisoned', `${ran.what}: the Worker died ${ran.deaths} times while it ran alone (maxAttempts)`));
     }
     this.pump();
   }
@@ -646,7 +649,7 @@ export class Game {
     if (this.#hasToldFallback) return;
     this.#hasToldFallback = true;
     this.#host.counts.fallbacks++;
-    this.#listener('engine:error', { error });
+    if (!this.#listener('engine:error', { error })) this.#host.warnFallback(error);
   }
 
   /** Leaves the main thread for a worker, unless a request runs here. */

@@ -116,6 +116,7 @@ export class Host {
    * some are told in the next task.
    */
   #undrained = []; #promised = 0; #isTelling = false;
+  #hasWarnedFallback = false;
   /**
    * The requests that have a deadline, in a set for each timeout. So each set is in the order of
    * the deadlines.
@@ -143,7 +144,7 @@ export class Host {
     if (workers > 0 && !supportsWorkers()) {
       for (const t of this.#threads) {
         t.state = 'given up';
-        t.cause = new Error('there are no workers in this environment');
+        t.cause = new Error('there are no Workers in this environment');
       }
     } else {
       for (const t of this.#threads) t.start();
@@ -168,6 +169,12 @@ export class Host {
 
   log(message, cause) {
     if (this.options.debug) this.options.logger.debug(`hypertoken: ${message}`, ...(cause ? [cause] : []));
+  }
+
+  /** Warns that engines run on the main thread, once until a worker is ready. */
+  warnFallback(error) {
+    if (!this.#hasWarnedFallback) this.warn(error.message);
+    this.#hasWarnedFallback = true;
   }
 
   warn(message) { this.options.logger.warn(`hypertoken: ${message}`); }
@@ -315,6 +322,7 @@ export class Host {
   }
 
   workerReady(thread) {
+    this.#hasWarnedFallback = false;
     this.assign();
     for (const game of [...this.#here.values()]) game.moveBack();
     // Idle engines leave workers that have more engines than this one will have. Their next action
@@ -331,7 +339,7 @@ export class Host {
     this.#here.set(placement, game);
     if (this.#threads.length > 0) {
       game.raiseFallback(new HyperTokenError('worker_unavailable',
-        `no worker can run, the engine goes on on the main thread: ${this.#threads.find((t) => t.cause)?.cause.message ?? 'unknown'}`, { cause: this.#threads[0].cause }));
+        `no Worker can run, the engine goes on on the main thread: ${this.#threads.find((t) => t.cause)?.cause.message ?? 'unknown'}`, { cause: this.#threads[0].cause }));
     }
     game.placeAt(null, placement);
   }

@@ -70,7 +70,7 @@ export class Thread {
       // The limit begins once the core is loaded: a core that takes long to load is no fault of the
       // worker.
       if (current() && this.state === 'starting') {
-        this.#timer = setTimeout(() => failed(new Error(`the worker was not ready within ${startTimeout} ms (startTimeout)`)), startTimeout);
+        this.#timer = setTimeout(() => failed(new Error(`the Worker was not ready within ${startTimeout} ms (startTimeout)`)), startTimeout);
       }
     };
     this.#waitFor(start());
@@ -112,7 +112,7 @@ export class Thread {
       this.#wasReady = true;
       this.#host.workerReady(this);
     } else if (data?.unreadable) {
-      this.#handleThreadExit(new Error("the worker can not read its messages: allow 'wasm-unsafe-eval' in the Content-Security-Policy with which its script is served, if it has one"), current);
+      this.#handleThreadExit(new Error("the Worker can not read its messages: allow 'wasm-unsafe-eval' in the Content-Security-Policy with which its script is served, if it has one"), current);
     } else {
       try {
         eachFrame(data, (f) => this.#handleAnswer(f));

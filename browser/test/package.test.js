@@ -13,7 +13,8 @@ after(() => installed?.remove());
 
 const text = (path) => readFile(join(root, path), 'utf8');
 
-const built = ['dist/actions.d.cts', 'dist/hypertoken.js', 'dist/hypertoken.worker.js', 'dist/node.cjs', 'dist/node.d.cts', 'dist/node.js'];
+const built = ['actions.d.cts', 'cli.js', 'hypertoken.js', 'hypertoken.worker.js', 'node.cjs', 'node.d.cts', 'node.js', 'react.cjs', 'react.d.cts', 'react.js']
+  .map((name) => `dist/${name}`);
 
 test('the committed build is the one of the sources', async () => {
   await run('node', ['build.js', '--check'], { cwd: root });
@@ -25,8 +26,8 @@ test('the committed build is the one of the sources', async () => {
 test('packed in a fresh clone, it has what it needs, and no tests', async () => {
   const { exports: exported, files, main, module, types } = JSON.parse(await text('package.json'));
   const all = (paths) => (typeof paths === 'string' ? [paths] : Object.values(paths).flatMap(all));
-  const declared = [...files, main, module, types, ...all(exported)].map((path) => path.replace(/^\.\//, '')).filter((path) => path !== 'dist' && !path.includes('*'));
-  for (const file of [...declared, ...built, 'dist/core.wasm', 'src/actions.d.ts']) assert.ok(installed.files.includes(file), `${file} is missing`);
+  const declared = [...files, main, module, types, ...all(exported)].map((path) => path.replace(/^\.\//, '')).filter((path) => !['dist', 'react'].includes(path) && !path.includes('*'));
+  for (const file of [...declared, ...built, 'dist/core.wasm', 'react/package.json', 'src/actions.d.ts']) assert.ok(installed.files.includes(file), `${file} is missing`);
   assert.deepEqual(installed.files.filter((f) => /^(test|demo|bench|matrix|build|prepare)|^src\/.*(?<!\.d\.ts)$|\.go$/.test(f)), []);
 });
 
@@ -54,7 +55,7 @@ test('its licence is that of the project', async () => {
   assert.equal(license, 'Apache-2.0');
   assert.equal(await text('LICENSE'), await text('../LICENSE'));
   assert.deepEqual(own, {}); // NOTICE says so
-  for (const name of built.filter((file) => !file.includes('.d.'))) assert.match(await text(name), /^\/\*! hypertoken-worker, Apache-2\.0/);
+  for (const name of built.filter((file) => !file.includes('.d.'))) assert.match(await text(name), /^(#!.*\n)?\/\*! hypertoken-worker, Apache-2\.0/);
 });
 
 // Next copies the worker's script into a folder of CommonJS modules.
@@ -72,7 +73,7 @@ test('it is small', async () => {
   const size = async (path) => gzipSync(await readFile(join(root, path)), { level: 9 }).length;
   const page = await size('dist/hypertoken.js'), worker = await size('dist/hypertoken.worker.js');
   console.log(`# compressed: the page loads ${page} bytes, and the worker ${worker}`);
-  assert.ok(page < 24 << 10, `${page} bytes`);
+  assert.ok(page < 22 << 10, `${page} bytes`);
   assert.ok(worker < 4 << 10, `${worker} bytes`);
 });
 
@@ -91,16 +92,40 @@ test('it works in Node as it is installed, without options', async () => {
 });
 
 test('its types are found as it is installed, and know the actions', async () => {
-  // Without lib, which is what a target has by default, and with the package's own declarations checked.
+  // With the package's own declarations checked.
   const compilerOptions = { strict: true, noEmit: true, module: 'nodenext', target: 'es2022', types: [], skipLibCheck: false };
-  await writeFile(join(installed.dir, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['game.mts'] }));
   await writeFile(join(installed.dir, 'game.mts'), `import { Engine, type Token } from 'hypertoken-worker';
 const engine = new Engine({ setup: { stack: [{ id: 'a' }] } });
 export const drawn: Token[] = await engine.dispatchAsync('stack:draw', { count: 1 });
 // @ts-expect-error it is called count
 await engine.dispatchAsync('stack:draw', { cuont: 1 });
 `);
+  // Without lib, which is what a target has by default, and without the DOM library.
+  for (const lib of [undefined, ['es2022']]) {
+    await writeFile(join(installed.dir, 'tsconfig.json'), JSON.stringify({ compilerOptions: { ...compilerOptions, lib }, files: ['game.mts'] }));
+    await run('node', [join(root, 'node_modules/typescript/bin/tsc'), '-p', '.'], { cwd: installed.dir }).catch(({ stdout }) => assert.fail(stdout));
+  }
+});
+
+test('its command writes the types of a core, with which a game of that core compiles', async () => {
+  const core = join(root, '../internal/cores/example.wasm'), command = (...args) => run('npx', ['--offline', 'hypertoken-worker', ...args], { cwd: installed.dir });
+  await writeFile(join(installed.dir, 'core.mts'), (await command('types', core)).stdout);
+  await writeFile(join(installed.dir, 'own.mts'), `import { Engine } from 'hypertoken-worker';
+import type { Actions, Events, Setup, State } from './core.mjs';
+const engine = new Engine<Actions, State, Events, Setup>({ setup: { stack: [{ id: 'a' }] } });
+await engine.dispatchAsync('process:item', { item: 1 });
+engine.on('item:processed', ({ payload }) => payload);
+// @ts-expect-error there is no such action
+await engine.dispatchAsync('process:itme', { item: 1 });
+`);
+  const compilerOptions = { strict: true, noEmit: true, module: 'nodenext', target: 'es2022', lib: ['es2022'], types: [], skipLibCheck: false };
+  await writeFile(join(installed.dir, 'tsconfig.json'), JSON.stringify({ compilerOptions, files: ['own.mts'] }));
   await run('node', [join(root, 'node_modules/typescript/bin/tsc'), '-p', '.'], { cwd: installed.dir }).catch(({ stdout }) => assert.fail(stdout));
+  assert.match((await command('--help')).stdout, /^Usage: hypertoken-worker types FILE\n/);
+  for (const [args, code, message] of [[[], 2, /^Usage/], [['type', core], 2, /^Usage/], [['types', 'no.wasm'], 1, /^hypertoken-worker: no\.wasm: it can not be read \(ENOENT\)/],
+    [['types', 'package.json'], 1, /^hypertoken-worker: package\.json: it is no WebAssembly module/]]) {
+    await assert.rejects(command(...args), (e) => e.code === code && message.test(e.stderr));
+  }
 });
 
 test('its folder may be installed by its path', async () => {

@@ -170,7 +170,7 @@ for (const one of browsers) {
       ['the worker script has the wrong content type', { workerPath: '/wrong/workers/hypertoken.worker.js' }, /text\/javascript/],
       ['the worker script is missing', { workerPath: '/missing/hypertoken.worker.js' }, /workerPath/],
       ['the Content-Security-Policy forbids workers', { query: `?csp=${encodeURIComponent("worker-src 'none'")}` }, /Content-Security-Policy|security policy|insecure|denied/i],
-      ['there is no Worker', { without: true }, /no workers in this environment/],
+      ['there is no Worker', { without: true }, /no Workers in this environment/],
       ['the worker script is of another origin', { workerPath: 'http://localhost:9/hypertoken.worker.js' }, /workerPath|origin/],
       ['the page is cross-origin isolated, and the worker script is not', { query: '?isolated', workerPath: '/workers/hypertoken.worker.js?plain' }, /Cross-Origin-Embedder-Policy/],
       ['the worker script is another one', { workerPath: '/test/support/traces.js', startTimeout: 300 }, /not ready within 300 ms \(startTimeout\)/],
