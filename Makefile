@@ -12,7 +12,7 @@ MODULES = journal/disk journal/jetstream examples/sqlitestore
 # The tests that call require.Unraced or do less if require.IsRaced.
 UNRACED = TestCoreScripts|TestCacheDirectories|TestAWorkerThatIsAlwaysOverItsMemory|TestAlertsOfARealPrometheus|TestTenThousandEngines
 
-.PHONY: help core core-check types build test test-deep sabotage torture schemathesis python-worker notice rename browser lint vet fuzz bench bench-core bench-browser gobench rust
+.PHONY: help core core-check types build test test-deep sabotage torture schemathesis python-worker notice rename browser browser-matrix lint vet fuzz bench bench-core bench-browser gobench rust
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -27,7 +27,7 @@ core:
 core-check:
 	core-rs/check.sh
 
-## types       write what is generated from the built-in core's description: the npm package's types, docs/state.md
+## types       write what is generated from the built-in core's description: the npm package's types and ACTIONS.md, docs/state.md
 types:
 	$(GO) run ./cmd/hypertoken/internal/describe/write
 
@@ -128,6 +128,15 @@ bench-browser: browser/node_modules
 ## browser     build the npm package, and test it in Node and in the browsers that are there; takes Node
 browser: browser/node_modules
 	cd browser && node build.js && npx tsc -p . && node --test --test-timeout=300000 test/*.test.js test/browser/*.test.js
+
+## browser-matrix  build pages and programs with each toolchain, and run them in browsers, Node, Deno and Bun; takes Node
+browser-matrix: browser/node_modules browser/matrix/node_modules
+	cd browser && node build.js
+	cd browser/matrix && node install.js && node --test --test-concurrency=1 --test-timeout=900000 *.test.js
+
+browser/matrix/node_modules: browser/matrix/package-lock.json
+	cd browser/matrix && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
+	touch browser/matrix/node_modules
 
 browser/node_modules: browser/package-lock.json
 	cd browser && npm ci --no-audit --no-fund --ignore-scripts

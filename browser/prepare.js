@@ -1,9 +1,9 @@
-// Copies the core into the package. npm runs it before it packs the folder, and when the folder is installed by its path. The core is
-// committed once, in ../wasm, so browser/core.wasm is ignored by git.
+// Copies the core into the package, beside the files that load it. npm runs it before it packs the folder, and when the folder is installed
+// by its path. The core is committed once, in ../wasm, so browser/dist/core.wasm is ignored by git.
 
 import { copyFile } from 'node:fs/promises';
 
-const source = new URL('../wasm/core.wasm', import.meta.url), copy = new URL('core.wasm', import.meta.url);
+const source = new URL('../wasm/core.wasm', import.meta.url), copy = new URL('dist/core.wasm', import.meta.url);
 
 try {
   await copyFile(source, copy);

@@ -29,11 +29,50 @@ async function rate(f, most) {
   return n / seconds(performance.now() - began);
 }
 
+const setup = { stack: Array.from({ length: 52 }, (_, k) => ({ id: `c${k}` })) };
+
+/**
+ * Measures many actions and many engines at once: actions per second with 100,000 queued, how long it takes to abort 16,000 that have one
+ * signal, in milliseconds, and for an engine of many, in microseconds: to start it, and an action of one that was taken out.
+ * @param {{Engine: any, Host: any, workerOptions?: object, engines?: number}} with
+ */
+export async function measureScale({ Engine, Host, workerOptions = {}, engines: n = 10_000 }) {
+  const host = new Host({ ...workerOptions, timeout: 0, maxQueue: 1e6, maxQueueBytes: 1e9 });
+  const engine = new Engine({ host, setup });
+  const timed = async (f) => {
+    const began = performance.now();
+    await f();
+    return performance.now() - began;
+  };
+  const queue = (many) => timed(() => Promise.all(Array.from({ length: many }, (_, k) => engine.dispatchAsync(k % 52 === 51 ? 'stack:reset' : 'stack:draw'))));
+  await queue(10_400);
+  const result = { queued: 104_000 / seconds(await queue(104_000)) };
+
+  const stop = new AbortController();
+  const all = Promise.allSettled(Array.from({ length: 16_000 }, () => engine.dispatchAsync('stack:peek', {}, { signal: stop.signal })));
+  await Promise.resolve(); // the first of them are sent
+  result.abort = await timed(() => {
+    stop.abort();
+    return all;
+  });
+
+  let engines;
+  result.engines = n;
+  result.engine = await timed(() => {
+    engines = Array.from({ length: n }, () => new Engine({ host, setup }));
+    return Promise.all(engines.map((e) => e.ready));
+  }) / n * 1000;
+  result.again = await timed(async () => {
+    for (let k = 0; k < 200; k++) await engines[k].dispatchAsync('stack:draw');
+  }) / 200 * 1000;
+  await host.shutdown();
+  return result;
+}
+
 /**
  * @param {{Engine: any, bare: () => Promise<{ping: () => Promise<void>, end: () => unknown}>, workerOptions?: object, most?: number}} with
  */
 export async function measure({ Engine, bare, workerOptions = {}, most = 1000 }) {
-  const setup = { stack: Array.from({ length: 52 }, (_, k) => ({ id: `c${k}` })) };
   const starts = [];
   for (let k = 0; k < 5; k++) {
     const began = performance.now();

@@ -1,9 +1,9 @@
 // Measures in Node and in the browsers of the machine, and writes JSON to standard output: node bench/run.js >browser.json
 
 import { Worker } from 'node:worker_threads';
-import { Engine } from '../src/index.js';
+import { Engine, Host } from '../src/index.js';
 import { browsers, launch, serve, skip } from '../test/browser/harness.js';
-import { measure, pinger } from './measure.js';
+import { measure, measureScale, pinger } from './measure.js';
 
 const most = Number(process.argv[2] ?? 1000);
 const all = [];
@@ -11,13 +11,16 @@ const say = (environment, version, r) => {
   all.push({ environment, version, ...r });
   console.error(`${environment} ${version}: bare ping ${r.bare.p50.toFixed(1)} µs, debug:log ${r.log.p50.toFixed(1)}, dispatch ${r.dispatch.p50.toFixed(1)} `
     + `(${(r.dispatch.p50 / r.bare.p50).toFixed(2)}x), five at once ${r.five.p50.toFixed(1)}, main thread ${r.here.p50.toFixed(1)}; `
-    + `pipelined ${Math.round(r.rate)} actions/s, ${Math.round(r.bareRate)} bare pings/s (${(r.rate / r.bareRate).toFixed(1)}x); start ${r.start.toFixed(0)} ms`);
+    + `pipelined ${Math.round(r.rate)} actions/s, ${Math.round(r.bareRate)} bare pings/s (${(r.rate / r.bareRate).toFixed(1)}x); start ${r.start.toFixed(0)} ms; `
+    + `${Math.round(r.queued)} actions/s with 100,000 queued, 16,000 aborted in ${r.abort.toFixed(0)} ms; of ${r.engines} engines one starts in ${r.engine.toFixed(0)} µs, `
+    + `and an action of one that is out takes ${r.again.toFixed(0)} µs`);
 };
 
-say('Node', process.version, await measure({
-  Engine, most, workerOptions: { wasmPath: new URL('../../wasm/', import.meta.url) },
-  bare: async () => pinger(new Worker(new URL('./echo.js', import.meta.url))),
-}));
+const workerOptions = { wasmPath: new URL('../../wasm/', import.meta.url) };
+say('Node', process.version, {
+  ...await measure({ Engine, most, workerOptions, bare: async () => pinger(new Worker(new URL('./echo.js', import.meta.url))) }),
+  ...await measureScale({ Engine, Host, workerOptions: { ...workerOptions, maxInstances: 64 } }), // as in a page
+});
 
 const site = await serve({ '/bench/': new URL('./', import.meta.url).href });
 for (const one of browsers) {
@@ -26,9 +29,9 @@ for (const one of browsers) {
   const page = await b.open(`${site.url}/page?isolated`); // its clock is finer
   const [name, version] = b.version.split('/');
   say(name.replace('firefox', 'Firefox').replace('Chrome', 'Chromium'), version, await page.evaluate(async (ms) => {
-    const { measure: m, pinger: p } = await import('/bench/measure.js');
-    const { Engine: E } = await import('/hypertoken/hypertoken.js');
-    return m({ Engine: E, most: ms, bare: async () => p(new Worker('/bench/echo.js', { type: 'module' })) });
+    const { measure: m, measureScale: s, pinger: p } = await import('/bench/measure.js');
+    const { Engine: E, Host: H } = await import('/hypertoken/hypertoken.js');
+    return { ...await m({ Engine: E, most: ms, bare: async () => p(new Worker('/bench/echo.js', { type: 'module' })) }), ...await s({ Engine: E, Host: H }) };
   }, most));
   await b.close();
 }

@@ -285,6 +285,9 @@ export interface TransformedToken {
   [key: string]: any;
 }
 
+/** The events that the core raises, with their payloads. It describes none of them, so that they may have any names. */
+export interface Events { [name: string]: any }
+
 /** The actions, by their names: what each takes and returns. */
 export interface Actions {
   /** Puts a token into an inventory. */

@@ -1,10 +1,17 @@
 // Calls of a core, as core-rs/ABI.md has them. An instance of a core is one engine.
 
-import { coreFile, getEnvironment } from './environment.js';
+import { coreFile, getEnvironment, nodeModule } from './environment.js';
 
-const op = { open: 1, restore: 2, feed: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, next: 9, digest: 10, actions: 11 };
+const op = { open: 1, restore: 2, feed: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, next: 9, digest: 10, actions: 11, records: 12 };
 const kept = 256 << 10; // bytes of room for input that an instance keeps between calls
 const none = new Uint8Array(0);
+/** How large a chunk of a stream may be, in bytes (core-rs/ABI.md). */
+const chunkSize = 1 << 20;
+/**
+ * What a stream may have beyond twice maxStateBytes, in bytes: the framing of a record does not
+ * count as logical bytes. Go has the same bound.
+ */
+const streamSlack = 16 << 20;
 const exported = ['ht_abi', 'ht_reply', 'ht_input', 'ht_call'];
 
 /** The error of a call that cost the instance. The state of the instance is gone. */
@@ -16,7 +23,9 @@ export class Lost extends Error {
 }
 
 export class Instance {
-  #memory; #input; #call; #reply; #room = 0; #capacity = 0; #lost = false;
+  /** The limit that bounds the streams of this instance, in bytes. */
+  maxStateBytes = 0;
+  #memory; #bytes = none; #view = null; #input; #call; #reply; #room = 0; #capacity = 0; #lost = false;
 
   /** @param {WebAssembly.Module} module */
   constructor(module) {
@@ -30,8 +39,22 @@ export class Instance {
     this.#reply = exports.ht_reply() >>> 0;
   }
 
-  /** Returns room for n bytes of input, as a view. The next call makes it invalid. */
-  room(n) {
+  /** Whether a call has cost the instance: it runs no other. */
+  get isLost() { return this.#lost; }
+
+  /** How much memory the instance has, in bytes. It never shrinks. */
+  get memorySize() { return this.#memory.buffer.byteLength; }
+
+  // Views of the whole memory. They are made again if the memory has grown.
+  #look() {
+    const { buffer } = this.#memory;
+    if (buffer === this.#bytes.buffer) return;
+    this.#bytes = new Uint8Array(buffer);
+    this.#view = new DataView(buffer);
+  }
+
+  // Makes room for n bytes of input.
+  #makeRoom(n) {
     if (n > this.#capacity || (this.#capacity > kept && n <= kept)) {
       this.#capacity = Math.max(n, 4096);
       this.#room = this.#guard(() => this.#input(this.#capacity)) >>> 0;
@@ -40,7 +63,6 @@ export class Instance {
         throw new Lost('out_of_memory', `the core has no room for ${n} bytes of input`);
       }
     }
-    return new Uint8Array(this.#memory.buffer, this.#room, n);
   }
 
   #guard(f) {
@@ -59,35 +81,65 @@ export class Instance {
    * @returns {{failed: boolean, changed: boolean, body: Uint8Array, table: Uint8Array, events: Uint8Array}}
    */
   call(what, n = 0) {
-    new DataView(this.#memory.buffer).setUint32(this.#reply, 0, true);
+    this.#look();
+    this.#view.setUint32(this.#reply, 0, true);
     try {
       this.#guard(() => this.#call(op[what], n));
     } catch (cause) {
-      const status = new DataView(this.#memory.buffer).getUint32(this.#reply, true);
+      this.#look();
+      const status = this.#view.getUint32(this.#reply, true);
       throw cause instanceof Lost ? cause : new Lost(status === 2 ? 'out_of_memory' : 'trap', cause);
     }
-    const memory = this.#memory.buffer;
-    const v = new DataView(memory, this.#reply, 48);
-    const slice = (at) => new Uint8Array(memory, v.getUint32(at, true), v.getUint32(at + 4, true));
-    return { failed: v.getUint32(0, true) !== 0, changed: v.getUint32(4, true) === 1, body: slice(8), table: slice(16), events: slice(24) };
+    this.#look();
+    const v = this.#view, at = this.#reply;
+    return {
+      failed: v.getUint32(at, true) !== 0, changed: v.getUint32(at + 4, true) === 1,
+      body: this.#piece(at + 8), table: this.#piece(at + 16), events: this.#piece(at + 24),
+    };
+  }
+
+  // The bytes that a reply names. It throws if the memory does not have them.
+  #piece(at) {
+    const from = this.#view.getUint32(at, true), length = this.#view.getUint32(at + 4, true);
+    return length === 0 ? none : new Uint8Array(this.#bytes.buffer, from, length);
   }
 
   /** Puts bytes into the input and runs a call on them. */
   run(what, bytes = none) {
-    this.room(bytes.length).set(bytes);
+    this.#makeRoom(bytes.length);
+    this.#look();
+    this.#bytes.set(bytes, this.#room);
     return this.call(what, bytes.length);
   }
 
-  /** Returns all chunks of a snapshot or of the state as one piece. */
+  /**
+   * Returns all chunks of a snapshot or of the state as one piece. If there are more bytes than a
+   * state of maxStateBytes has, the instance is given up: a stream of a hostile core never ends.
+   */
   stream(what) {
-    let reply = this.run(what);
-    const parts = [];
+    const { maxStateBytes } = this;
+    const most = 2 * maxStateBytes + streamSlack;
+    let all = none, length = 0, reply = this.run(what);
     while (!reply.failed) {
       reply = this.run('next');
-      if (reply.failed || reply.body.length === 0) break;
-      parts.push(reply.body.slice());
+      const size = reply.body.length;
+      if (reply.failed || size === 0) break;
+      if (size > chunkSize) throw this.#broken(`it streams a chunk of ${size} bytes, ${chunkSize} are allowed`);
+      if (length + size > most) throw this.#broken(`its stream has more than ${most} bytes, which no state of ${maxStateBytes} has (maxStateBytes)`);
+      if (length + size > all.length) {
+        const grown = new Uint8Array(length === 0 ? size : Math.min(most, Math.max(length + size, 2 * all.length)));
+        grown.set(all.subarray(0, length));
+        all = grown;
+      }
+      all.set(reply.body, length);
+      length += size;
     }
-    return reply.failed ? reply : { ...reply, body: join(parts) };
+    return reply.failed ? reply : { ...reply, body: all.subarray(0, length) };
+  }
+
+  #broken(message) {
+    this.#lost = true;
+    return new Lost('trap', new Error(`the core is broken: ${message}`));
   }
 }
 
@@ -107,16 +159,41 @@ export function join(parts) {
  */
 export const isModule = (value) => Object.prototype.toString.call(value) === '[object WebAssembly.Module]';
 
+/** The cores that were fetched and compiled for this page, or are being, by their addresses. */
+const cores = new Map();
+
 /**
- * Fetches and compiles a core.
+ * Fetches and compiles a core: once for all hosts of a page that name the same address. An attempt
+ * that failed is made again.
  * @param {{module: WebAssembly.Module | BufferSource} | {url: string} | {path: string, folder: string}} from see coreLocation
  * @param {(problem: string) => void} [warn] is called for each problem that only costs time
+ * @returns {Promise<WebAssembly.Module>}
  */
-export async function compile({ module, url, path, folder }, warn) {
-  if (isModule(module)) return module;
-  if (module) return compiled(module);
+export function compile(from, warn) {
+  if (from.module) return isModule(from.module) ? Promise.resolve(from.module) : compiled(from.module);
+  const address = addressOf(from);
+  let core = cores.get(address);
+  if (!core) {
+    core = load(from, warn);
+    cores.set(address, core);
+    core.catch(() => cores.delete(address));
+  }
+  return core;
+}
+
+// The whole address of a core, or what was given if that is none: loading it fails then.
+function addressOf({ url, path, folder }) {
+  if (path !== undefined) return `${folder}\0${path}`;
+  try {
+    return new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href).href;
+  } catch {
+    return url;
+  }
+}
+
+async function load({ url, path, folder }, warn) {
   if (path !== undefined || (/^file:/i.test(url) && getEnvironment() === 'node')) {
-    const [{ readFile }, paths, { fileURLToPath }] = await Promise.all([import('node:fs/promises'), import('node:path'), import('node:url')]);
+    const [{ readFile }, paths, { fileURLToPath }] = await Promise.all(['fs/promises', 'path', 'url'].map(nodeModule));
     const file = path === undefined ? fileURLToPath(url) : coreFile(path, folder, paths);
     const bytes = await readFile(file).catch((cause) => {
       throw new Error(`${file} can not be read (${cause.code ?? cause.message}): copy core.wasm there, or set workerOptions.wasmPath`, { cause });

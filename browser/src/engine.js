@@ -1,5 +1,6 @@
 // The engine for callers: its actions as promises, and its events.
 
+import { Current } from './current.js';
 import { badInput, canceledError, HyperTokenError, shutdownError, unreadable } from './errors.js';
 import { flag, kind } from './frames.js';
 import { encodeAction, encodeSetup, Game, Op, overhead } from './game.js';
@@ -16,7 +17,7 @@ const batchNames = [...questionNames, 'mode'];
 const memberNames = ['type', 'payload', 'now', 'entropy'];
 
 export class Engine {
-  #host; #own; #game; #options; #listeners = new Map();
+  #host; #own; #game; #options; #current; #listeners = new Map();
   #window = []; #windowBytes = 0; #windowTimer = null;
 
   /**
@@ -41,6 +42,8 @@ export class Engine {
       throw error;
     }
     this.#game.flush = () => this.#flushWindow();
+    const limit = (op) => this.#host.limit(this.#game, op, this.#options.timeout);
+    this.#current = new Current(this.#game, limit, (cause) => this.#emit('engine:error', { error: unreadable('state', cause), type: 'state' }));
     const op = new Op('ready', kind.digest);
     /** Resolves once the engine is placed; rejects if its setup or its core can't be used. */
     this.ready = op.promise.then(() => {});
@@ -55,6 +58,21 @@ export class Engine {
   get place() { return this.#game.place ? (this.#game.place.thread ? 'worker' : 'main thread') : 'nowhere'; }
 
   get host() { return this.#host; }
+
+  /**
+   * The state as the engine told it after its last change, or undefined as long as it has told none.
+   * It is frozen. What has not changed since the value before is the same object.
+   */
+  get current() { return this.#current.state; }
+
+  /**
+   * Calls a listener after each change of `current`. Returns a function that removes the listener.
+   * It needs no `this`.
+   */
+  subscribe = (listener) => {
+    checkType('subscribe', 'the listener', listener, 'function');
+    return this.#current.subscribe(listener);
+  };
 
   #check() {
     if (this.#game.closed) throw shutdownError();
@@ -132,14 +150,13 @@ export class Engine {
     if (!this.#host.synchronous) throw new HyperTokenError('bad_input', `${type}: the core is not compiled yet; await engine.ready first`);
     if (this.#window.length > 0 || this.#game.pending > 0) {
       this.#flushWindow();
-      this.#host.drain();
+      this.#host.runNow(this.#game);
     }
     const op = this.#op(type, payload, options ?? {});
     this.#checkWait(type, options?.signal, options?.timeout ?? 0); // an action that runs at once is neither withdrawn nor late
-    op.promise.catch(() => {}); // the error is thrown below
     this.#host.charge(op);
     this.#game.push(op);
-    this.#host.drain();
+    this.#host.runNow(this.#game);
     if (!op.outcome) throw new HyperTokenError('trap', `${type}: no outcome`);
     if (op.outcome.error) throw op.outcome.error;
     return op.outcome.result;
@@ -231,6 +248,16 @@ export class Engine {
     return batch;
   }
 
+  /**
+   * Resolves when the host has room for another action: at once if the queue is not full, or else
+   * when half of it is free. A caller that awaits it before each dispatch gets no `overloaded`.
+   */
+  async drained() {
+    this.#check();
+    await this.#host.drained();
+    this.#check();
+  }
+
   async #question(what, k, options) {
     this.#check();
     checkOptions(what, options, questionNames);
@@ -240,13 +267,12 @@ export class Engine {
   }
 
   /** The whole state, as one object, after all actions that were dispatched before. */
-  async state(options) {
-    const bytes = await this.#question('state', kind.state, options);
-    try {
-      return decode(bytes);
-    } catch (cause) {
-      throw unreadable('state', cause);
-    }
+  async state(options) { return read('state', await this.#question('state', kind.state, options)); }
+
+  /** The actions of the core, sorted by name, as it describes them: see index.d.ts. */
+  async actions(options) {
+    const all = read('actions', await this.#question('actions', kind.actions, options));
+    return all.map((action) => ({ ...action, fields: action.fields ?? [] }));
   }
 
   /**
@@ -280,8 +306,10 @@ export class Engine {
     if (list?.delete(f) && list.size === 0) this.#listeners.delete(name);
   }
 
+  // Returns whether there is a listener to the event.
   #emit(name, payload) {
-    if (this.#listeners.size === 0) return;
+    if (this.#listeners.size === 0) return false;
+    const isHeard = this.#listeners.has(name) || this.#listeners.has('*');
     for (const key of [name, '*']) {
       for (const f of [...this.#listeners.get(key) ?? []]) { // a copy: a listener may add others, for the next event
         // An error of a listener does not stop the engine. It is reported as an unhandled error.
@@ -292,6 +320,7 @@ export class Engine {
         }
       }
     }
+    return isHeard;
   }
 
   /**
@@ -310,6 +339,14 @@ export class Engine {
   }
 
   [Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')]() { return this.shutdown(); }
+}
+
+function read(what, bytes) {
+  try {
+    return decode(bytes);
+  } catch (cause) {
+    throw unreadable(what, cause);
+  }
 }
 
 function ownHost(useWorker, workerOptions) {

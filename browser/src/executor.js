@@ -5,11 +5,26 @@ import { Instance, Lost } from './core.js';
 import { answerHead, entryHead, failure, flag, hash, kind } from './frames.js';
 
 const now = () => performance.now();
+const none = new Uint8Array(0);
+
+// The head of an answer to an action, which is written to the same place again and again.
+const headBytes = new Uint8Array(answerHead), headView = new DataView(headBytes.buffer);
+
+/**
+ * The instances without an engine, for each module. All executors of this thread share them. One
+ * with more memory than maxSpareMemory, in bytes, is not kept.
+ * @type {WeakMap<WebAssembly.Module, Instance[]>}
+ */
+const spares = new WeakMap(), maxSpareMemory = 4 << 20;
 
 export class Executor {
-  #module; #engines = new Map();
+  #module; #engines = new Map(); #spares;
 
-  constructor(module) { this.#module = module; }
+  constructor(module) {
+    this.#module = module;
+    if (!spares.has(module)) spares.set(module, []);
+    this.#spares = spares.get(module);
+  }
 
   /**
    * Runs a request.
@@ -18,11 +33,12 @@ export class Executor {
    */
   run(f, answer) {
     if (f.kind === kind.close) {
+      if (f.flags & flag.keep) this.#keep(this.#engines.get(f.placement));
       this.#engines.delete(f.placement);
       return;
     }
     try {
-      if (f.kind === kind.open) this.#engines.set(f.placement, new Instance(this.#module));
+      if (f.kind === kind.open) this.#engines.set(f.placement, this.#make(f.body));
       const instance = this.#engines.get(f.placement);
       if (!instance) {
         answer(flag.failed | flag.lost, failure('not_placed', `the placement ${f.placement} is not open`));
@@ -33,6 +49,28 @@ export class Executor {
       this.#engines.delete(f.placement);
       answer(flag.failed | flag.lost, failure(cause instanceof Lost ? cause.code : 'trap', String(cause?.message ?? cause)));
     }
+  }
+
+  // An instance may be opened again: that drops the engine which it held (core-rs/ABI.md). So it is
+  // kept for the next engine. The memory of one that is dropped stays reserved until the garbage
+  // collector of this thread finds it, and other threads of the page have no room meanwhile.
+  #keep(instance) {
+    if (instance && !instance.isLost && instance.memorySize <= maxSpareMemory) this.#spares.push(instance);
+  }
+
+  // limits is the body of an open: core-rs/ABI.md.
+  #make(limits) {
+    let instance = this.#spares.pop();
+    try {
+      instance ??= new Instance(this.#module);
+    } catch (cause) {
+      // Browsers have room for some hundred memories: instances.js. Chromium throws a RangeError then,
+      // and Firefox may throw a string.
+      throw cause instanceof RangeError || /out of memory/i.test(cause?.message ?? cause) ? new Lost('out_of_memory', cause) : cause;
+    }
+    // The core refuses an open without limits.
+    if (limits.length >= 8) instance.maxStateBytes = Number(new DataView(limits.buffer, limits.byteOffset, 8).getBigUint64(0, true));
+    return instance;
   }
 
   #on(instance, f, answer) {
@@ -48,6 +86,7 @@ export class Executor {
       case kind.snapshot: return reply(instance.stream('snapshot'));
       case kind.state: return reply(instance.stream('state'));
       case kind.digest: return reply(instance.run('digest'));
+      case kind.actions: return reply(instance.run('actions'));
       default: throw new Error(`a frame of the kind ${f.kind}`);
     }
   }
@@ -59,19 +98,24 @@ export class Executor {
       answer(flag.failed, r.body);
       return;
     }
-    const count = r.table.length / 8, rows = new DataView(r.table.buffer, r.table.byteOffset, r.table.length);
-    const head = new Uint8Array(answerHead + 16 * count), v = new DataView(head.buffer);
-    v.setFloat64(0, now() - began, true);
-    v.setFloat64(8, hash(r.body), true);
-    v.setUint32(16, r.events.length, true);
-    v.setUint32(20, count, true);
+    const count = r.table.length / 8;
+    headView.setFloat64(0, now() - began, true);
+    headView.setFloat64(8, hash(r.body), true);
+    headView.setUint32(16, r.events.length, true);
+    headView.setUint32(20, count, true);
+    answer(r.changed ? flag.changed : 0, headBytes, count > 0 ? this.#rows(r, count) : none, r.events, r.body);
+  }
+
+  // The rows of a batch: what the core says of each member, and the hash of the member's result.
+  #rows({ table, body }, count) {
+    const rows = new Uint8Array(16 * count), v = new DataView(rows.buffer);
     for (let k = 0, at = 0; k < count; k++) {
-      const end = rows.getUint32(8 * k, true);
-      head.set(r.table.subarray(8 * k, 8 * k + 8), answerHead + 16 * k);
-      v.setFloat64(answerHead + 16 * k + 8, hash(r.body.subarray(at, end)), true);
+      rows.set(table.subarray(8 * k, 8 * k + 8), 16 * k);
+      const end = v.getUint32(16 * k, true);
+      v.setFloat64(16 * k + 8, hash(body, at, Math.min(end, body.length)), true);
       at = end;
     }
-    answer(r.changed ? flag.changed : 0, head, r.events, r.body);
+    return rows;
   }
 
   #replay(instance, body, answer) {

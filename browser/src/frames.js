@@ -7,13 +7,15 @@
 
 export const header = 16;
 
-export const kind = { open: 1, feed: 2, replay: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, digest: 9, close: 10, answer: 16 };
+export const kind = { open: 1, feed: 2, replay: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, digest: 9, close: 10, actions: 11, answer: 16 };
 
 export const flag = {
   /** open: the base that follows is a snapshot. */
   restore: 1,
   /** batch: all or nothing. */
   atomic: 1,
+  /** close: the instance is kept for the next engine. */
+  keep: 1,
   /**
    * any request: it is a suspect. So the worker sends all earlier answers before it runs this
    * request.
@@ -80,8 +82,14 @@ export class Writer {
 
 /** A frame of a message. */
 export class Frame {
-  /** @param {DataView} view of the message @param {number} at where its body begins @param {number} length of its body */
-  constructor(view, at, length) {
+  /**
+   * @param {Uint8Array} bytes the message
+   * @param {DataView} view of the message
+   * @param {number} at where its body begins
+   * @param {number} length of its body
+   */
+  constructor(bytes, view, at, length) {
+    this.bytes = bytes;
     this.view = view;
     this.at = at;
     this.length = length;
@@ -91,20 +99,21 @@ export class Frame {
     this.flags = view.getUint8(at - 3);
   }
 
-  get body() { return new Uint8Array(this.view.buffer, this.view.byteOffset + this.at, this.length); }
+  get body() { return this.bytes.subarray(this.at, this.at + this.length); }
 }
 
 /** An answer that was made on this thread. It has the members of a Frame that its readers use. */
-export const answerOf = (flags, body) => ({ flags, body, view: new DataView(body.buffer, body.byteOffset, body.length), at: 0, length: body.length });
+export const answerOf = (flags, body) => ({ flags, body, bytes: body, view: new DataView(body.buffer, body.byteOffset, body.length), at: 0, length: body.length });
 
 /** Calls f with each frame of a message. An error says that it is malformed. */
 export function eachFrame(buffer, f) {
-  if (!(buffer instanceof ArrayBuffer)) throw new Error(`a message that is no buffer: ${typeof buffer}`);
-  const v = new DataView(buffer);
+  // Tests in jsdom have an ArrayBuffer that is not the one of Node.
+  if (Object.prototype.toString.call(buffer) !== '[object ArrayBuffer]') throw new Error(`a message that is no buffer: ${typeof buffer}`);
+  const v = new DataView(buffer), bytes = new Uint8Array(buffer);
   for (let at = 0; at < buffer.byteLength;) {
     const n = at + header <= buffer.byteLength ? v.getUint32(at, true) : 0;
     if (at + header + n > buffer.byteLength) throw new Error(`a frame at ${at} that ends beyond its message of ${buffer.byteLength} bytes`);
-    f(new Frame(v, at + header, n));
+    f(new Frame(bytes, v, at + header, n));
     at += header + n;
   }
 }
@@ -112,9 +121,9 @@ export function eachFrame(buffer, f) {
 /**
  * A hash of 53 bits. A replay has to give results with the hashes of those that were acknowledged.
  */
-export function hash(bytes) {
-  let a = 0x9e3779b9 ^ bytes.length, b = 0x85ebca6b;
-  for (let k = 0; k < bytes.length; k++) {
+export function hash(bytes, from = 0, end = bytes.length) {
+  let a = 0x9e3779b9 ^ (end - from), b = 0x85ebca6b;
+  for (let k = from; k < end; k++) {
     a = Math.imul(a ^ bytes[k], 0x01000193);
     b = Math.imul(b ^ bytes[k], 0x5bd1e995);
     b ^= b >>> 15;
@@ -149,27 +158,30 @@ export const answerHead = 24;
 export const entryHead = 12;
 
 /**
- * Reads an answer to a dispatch or a batch. It throws if the answer is malformed.
+ * Reads an answer to a dispatch or a batch. It throws if the answer is malformed. The result is the
+ * bytes of the message from `from` to `end`.
  * @param {Frame} f
  */
-export function readAnswer({ view: v, at: start, length }) {
-  const whole = start + length;
+export function readAnswer({ bytes, view: v, at: start, length }) {
+  const end = start + length;
   if (length < answerHead) throw new RangeError(`an answer of ${length} bytes, want at least ${answerHead}`);
   const eventsLength = v.getUint32(start + 16, true), count = v.getUint32(start + 20, true);
   const table = start + answerHead + 16 * count, from = table + eventsLength;
-  if (from > whole) throw new RangeError(`an answer of ${length} bytes with ${count} members and ${eventsLength} bytes of events`);
-  const bytes = (at, end) => {
-    if (end < at || end > whole) throw new RangeError(`an answer of ${length} bytes with a member that ends at ${end - from}`);
-    return new Uint8Array(v.buffer, v.byteOffset + at, end - at);
+  if (from > end) throw new RangeError(`an answer of ${length} bytes with ${count} members and ${eventsLength} bytes of events`);
+  return {
+    ran: v.getFloat64(start, true), sum: v.getFloat64(start + 8, true), from, end,
+    members: count > 0 ? readMembers(bytes, v, start, from, end, count) : null,
+    events: eventsLength > 0 ? bytes.subarray(table, from) : null,
   };
+}
+
+function readMembers(bytes, v, start, from, end, count) {
   const members = [];
   for (let k = 0, at = from; k < count; k++) {
-    const row = start + answerHead + 16 * k, end = from + v.getUint32(row, true);
-    members.push({ body: bytes(at, end), failed: v.getUint8(row + 4) === 1, changed: v.getUint8(row + 5) === 1, sum: v.getFloat64(row + 8, true) });
-    at = end;
+    const row = start + answerHead + 16 * k, to = from + v.getUint32(row, true);
+    if (to < at || to > end) throw new RangeError(`an answer with a member that ends at ${to - from}, of ${end - from} bytes`);
+    members.push({ body: bytes.subarray(at, to), failed: v.getUint8(row + 4) === 1, changed: v.getUint8(row + 5) === 1, sum: v.getFloat64(row + 8, true) });
+    at = to;
   }
-  return {
-    ran: v.getFloat64(start, true), sum: v.getFloat64(start + 8, true), members,
-    events: eventsLength > 0 ? bytes(table, from) : null, result: bytes(from, whole),
-  };
+  return members;
 }

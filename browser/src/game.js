@@ -5,8 +5,10 @@
 
 import { badInput, HyperTokenError, shutdownError, unreadable } from './errors.js';
 import { entryHead, flag, kind, readAnswer } from './frames.js';
+import { instances } from './instances.js';
+import { List } from './list.js';
 import { isBytes, nameOf } from './options.js';
-import { decode, decodeAll, encode, hasLoneSurrogate, TooLarge } from './values.js';
+import { decode, decodeAll, decodeRange, encode, hasLoneSurrogate, TooLarge } from './values.js';
 
 const feedSize = 1 << 20, replaySize = 256 << 10;
 /** How many requests of a game may be sent and unanswered. */
@@ -100,37 +102,49 @@ export class Op {
   /** Whether a failure of this request raises no event, because its members raise their own. */
   quiet = false;
   /**
-   * charged says that the request counts against maxQueue; release is called when the request ends.
+   * charged says that the request counts against maxQueue, and `size` how many bytes it counts
+   * against maxQueueBytes. release is called when the request ends.
    */
-  charged = false; release = null;
-  #resolve; #reject;
+  charged = false; size = 0; release = null;
+  /** Whether a game counts the request as one for which a caller waits. */
+  isOpen = false;
+  /** The list of its game that the request is in, and its neighbours there: see list.js. */
+  list = null; prev = null; next = null;
+  #promise = null; #resolve = null; #reject = null;
 
   constructor(what, k, parts = [], flags = 0) {
     this.what = what;
     /**
-     * {result} or {error} once the request has ended, for code that does not wait for the promise.
+     * {result} or {error} once the request has ended, unless the promise was asked for before.
      */
     this.outcome = null;
     this.kind = k;
     this.parts = parts;
     this.flags = flags;
-    this.promise = new Promise((resolve, reject) => {
+  }
+
+  /** The promise of the outcome. It is made when it is first asked for: many requests need none. */
+  get promise() {
+    this.#promise ??= new Promise((resolve, reject) => {
       this.#resolve = resolve;
       this.#reject = reject;
+      if (this.outcome?.error) reject(this.outcome.error);
+      else if (this.outcome) resolve(this.outcome.result);
     });
+    return this.#promise;
   }
 
   /** Whether this request is a suspect. A suspect runs alone, and never on the main thread. */
   get suspect() { return this.death !== null && !this.death.cleared; }
 
   resolve(result) {
-    this.outcome = { result };
-    this.#resolve(result);
+    if (this.#promise) this.#resolve(result);
+    else this.outcome = { result };
   }
 
   reject(error) {
-    this.outcome = { error };
-    this.#reject(error);
+    if (this.#promise) this.#reject(error);
+    else this.outcome = { error };
   }
 }
 
@@ -140,7 +154,7 @@ export class Op {
  */
 class Journal {
   bytes = 0;
-  #full = []; #piece = new Uint8Array(1024); #view = new DataView(this.#piece.buffer); #end = 0;
+  #full = []; #piece = none; #view = null; #end = 0;
 
   append(bytes, sum) {
     const size = entryHead + bytes.length;
@@ -158,7 +172,7 @@ class Journal {
       if (this.#end > 0) this.#full.push(kept);
       kept = kept.subarray(0, 0);
     }
-    this.#piece = new Uint8Array(Math.max(size, Math.min(replaySize, 2 * this.#piece.length)));
+    this.#piece = new Uint8Array(Math.max(size, Math.min(replaySize, Math.max(256, 2 * this.#piece.length))));
     this.#piece.set(kept);
     this.#view = new DataView(this.#piece.buffer);
     this.#end = kept.length;
@@ -174,9 +188,25 @@ export class Game {
   closed = false;
   /** Called before the game closes: sends the actions that are still gathered for a batch. */
   flush = () => {};
+  /** Called after each commit that has changed the state; null if nothing follows the state. */
+  handleChange = null;
+  /**
+   * The list that the game is in, and its neighbours there (see list.js): the one of its host that
+   * has the games that wait for a place, or one of those in instances.js.
+   */
+  list = null; prev = null; next = null;
+  /** When the game ended its last request, as performance.now(). */
+  idleSince = 0;
   #host; #listener; #isHeard; #limits; #base; #snapshot; #journal = new Journal(); #ran = 0;
-  #queue = []; #sent = []; #placing = null; #waiting = false; #saving = false; #idle = [];
+  #queue = new List(); #sent = new List(); #placing = null; #saving = null; #idle = [];
   #closing = null; #over = false; #hasToldFallback = false;
+  /** How many requests that callers wait for are in #queue and #sent. */
+  #open = 0;
+  /**
+   * Whether another game waits for this one's place, and how many requests of callers were sent
+   * there.
+   */
+  #isYielding = false; #ranHere = 0;
   /**
    * How many placings in a row have failed, and the last death of a worker while this engine was
    * placed there (see Op.death).
@@ -186,7 +216,7 @@ export class Game {
   /**
    * @param {import('./host.js').Host} host
    * @param {{bytes: Uint8Array, isSnapshot: boolean}} base a setup or a snapshot as the core takes it
-   * @param {(name: string, detail: object) => void} listener
+   * @param {(name: string, detail: object) => boolean} listener returns whether there is a listener to that event
    * @param {() => boolean} isHeard whether there is any listener
    */
   constructor(host, { bytes, isSnapshot }, listener, isHeard) {
@@ -203,43 +233,80 @@ export class Game {
     v.setUint32(12, o.maxDepth, true);
   }
 
+  get host() { return this.#host; }
+
   get pending() { return this.#queue.length + this.#sent.length; }
 
   /** Queues a request. */
   push(op) {
     if (this.closed) throw shutdownError();
     if (this.broken) throw this.broken;
-    this.#queue.push(op);
+    this.#enqueue(op);
     this.pump();
+  }
+
+  #enqueue(op) {
+    op.isOpen = true;
+    this.#open++;
+    this.#queue.push(op);
+  }
+
+  // Notes that no caller waits for a request any more.
+  #close(op) {
+    if (!op.isOpen) return;
+    op.isOpen = false;
+    this.#open--;
   }
 
   /** Sends the requests that may be sent now. If the engine has no place, asks the host for one. */
   pump() {
-    if (!this.broken && this.#queue.length > 0) {
-      if (this.place) {
-        while (this.#queue.length > 0 && this.place && this.#mayBeSent(this.#queue[0])) this.#sendOrRefuse(this.#queue.shift());
-      } else if (!this.#waiting) {
-        this.#waiting = true;
-        this.#host.requestPlace(this);
-      }
-    }
-    if (this.#idle.length > 0 && !this.#hasWaitingCallers) {
+    const queue = this.#queue;
+    if (!this.broken && queue.length > 0 && !this.place) this.#host.requestPlace(this);
+    while (this.place && queue.length > 0 && this.#mayBeSent(queue.first)) this.#sendOrRefuse(queue.shift());
+    if (this.place) this.#noteUse();
+    if (this.#idle.length > 0 && this.#open === 0) {
       for (const done of this.#idle.splice(0)) done();
     }
   }
 
+  // Tells instances.js whether the engine has anything to do. If another one waits for its place,
+  // the engine gives the place up as soon as everything that was sent is answered.
+  #noteUse() {
+    const hasQueue = this.#queue.length > 0;
+    if (this.#sent.length > 0 || (hasQueue && !this.#isYielding)) {
+      instances.markBusy(this);
+    } else if (this.#isYielding && instances.isWanted) {
+      this.leavePlace(true);
+      if (hasQueue) this.#host.requestPlace(this);
+    } else {
+      this.#isYielding = false;
+      instances.markIdle(this);
+      this.#host.noteIdle(this);
+      if (hasQueue) this.pump();
+    }
+  }
+
+  /**
+   * Has the engine give its place up once everything that was sent there is answered. The rest of
+   * its requests wait until it has a place again. At least one request runs at each place: otherwise
+   * two engines could take the place from each other for ever.
+   */
+  yieldPlace() { this.#isYielding = true; }
+
   // A suspect runs alone: nothing of this engine is sent before it is answered, and it is sent when
   // nothing is unanswered.
   #mayBeSent(op) {
+    if (this.#isYielding && this.#ranHere > 0) return false;
     if (this.#sent.length === 0) return true;
-    return this.#sent.length < window && !op.suspect && !this.#sent[0].suspect;
+    return this.#sent.length < window && !op.suspect && !this.#sent.first.suspect;
   }
 
   #sendOrRefuse(op) {
     if (op.suspect && !this.place.thread) {
-      this.#fail(op, new HyperTokenError('worker_unavailable', `${op.what}: a worker died while it may have run, and there is none to run it again`));
+      this.#fail(op, new HyperTokenError('worker_unavailable', `${op.what}: a Worker died while it may have run, and there is none to run it again`));
       return;
     }
+    if (!op.internal) this.#ranHere++;
     this.#send(op);
   }
 
@@ -251,10 +318,7 @@ export class Game {
   }
 
   /** Whether the engine still wants a place, now that the host comes to its request for one. */
-  wantsPlace() {
-    this.#waiting = this.#queue.length > 0;
-    return this.#waiting;
-  }
+  get wantsPlace() { return this.#queue.length > 0; }
 
   /**
    * Whether the engine may be placed on the main thread. It may not if a worker died while it was
@@ -262,9 +326,8 @@ export class Game {
    */
   mayRunHere() {
     if (!this.#placeDeath) return true;
-    this.#waiting = false;
     for (const op of [...this.#queue]) {
-      this.withdraw(op, new HyperTokenError('worker_unavailable', `${op.what}: a worker died while the engine was placed, and there is none to try again`));
+      this.withdraw(op, new HyperTokenError('worker_unavailable', `${op.what}: a Worker died while the engine was placed, and there is none to try again`));
     }
     return false;
   }
@@ -274,15 +337,17 @@ export class Game {
    * that wait follow at once.
    */
   placeAt(thread, placement) {
-    this.#waiting = false;
     this.place = { thread, placement };
+    this.#isYielding = false;
+    this.#ranHere = 0;
+    instances.markBusy(this);
     const ops = [new Op('placing', kind.open, [this.#limits], this.#snapshot ? flag.restore : 0)];
     for (let at = 0; at < this.#base.length; at += feedSize) ops.push(new Op('placing', kind.feed, [this.#base.subarray(at, at + feedSize)]));
     ops.push(new Op('placing', kind.ready));
     for (const piece of this.#journal.pieces()) ops.push(new Op('placing', kind.replay, [piece]));
     this.#placing = new Set(ops);
-    this.#saving = false;
-    thread?.games.set(placement, this);
+    this.#saving = null;
+    thread?.add(placement, this);
     if (thread) this.#hasToldFallback = false;
     for (const op of ops) {
       op.internal = true;
@@ -298,7 +363,7 @@ export class Game {
    */
   handleAnswer(thread, placement, op, f) {
     if (this.place?.placement !== placement || this.place.thread !== thread) return;
-    this.#sent.shift();
+    if (op.list === this.#sent) this.#sent.remove(op);
     if (this.#placing?.has(op)) this.#handlePlacingAnswer(op, f);
     else this.#handleRequestAnswer(op, f);
     this.pump();
@@ -308,6 +373,7 @@ export class Game {
     if (f.flags & flag.failed) {
       const cause = errorOf(f.body);
       this.leavePlace();
+      if (op.kind === kind.open && cause.code === 'out_of_memory' && instances.lowerBound()) return; // it waits for room
       // The core would refuse the same setup, or the same snapshot, again.
       if (this.sequence === 0 && !(f.flags & flag.lost)) this.fail(cause);
       else this.#countFailedPlacing(cause, this.sequence === 0);
@@ -341,7 +407,7 @@ export class Game {
     }
     if (op.kind === kind.dispatch || op.kind === kind.batch) this.#commit(op, f, changed);
     else if (op.internal) this.#saved(f.body.slice()); // a copy: the body lies in a message with other answers
-    else this.settle(op, () => op.resolve(f.body.slice()));
+    else this.#succeed(op, f.body.slice());
   }
 
   #append(bytes, sum) {
@@ -350,24 +416,28 @@ export class Game {
   }
 
   #commit(op, f, changed) {
-    let ran, events, done;
+    let r, events, members = null, result;
     try {
-      const r = readAnswer(f);
-      ran = r.ran;
+      r = readAnswer(f);
       events = r.events ? decodeAll(r.events) : [];
-      done = op.members
-        ? r.members.map((m, k) => (m.failed ? { ...op.members[k], error: errorOf(m.body) } : { ...op.members[k], ...m, result: decode(m.body) }))
-        : [{ type: op.what, payload: op.payload, bytes: op.parts[0], changed, sum: r.sum, result: decode(r.result) }];
+      if (op.members) {
+        members = (r.members ?? []).map((m, k) => (m.failed ? { ...op.members[k], error: errorOf(m.body) } : { ...op.members[k], ...m, result: decode(m.body) }));
+        result = members.map((m) => (m.error ? { error: m.error } : { result: m.result }));
+      } else {
+        result = decodeRange(f.bytes, f.view, r.from, r.end);
+      }
     } catch (cause) {
       if (changed) this.leavePlace(); // so that the request has no effect
       this.#fail(op, unreadable(op.what, cause));
       return;
     }
-    if (changed) this.#ran += ran;
-    for (const d of done) if (d.changed) this.#append(d.bytes, d.sum);
+    if (changed) this.#ran += r.ran;
+    if (!members && changed) this.#append(op.parts[0], r.sum);
+    for (const m of members ?? none) if (m.changed) this.#append(m.bytes, m.sum);
     this.#saveIfDue();
-    this.settle(op, () => op.resolve(op.members ? done.map(({ result, error }) => (error ? { error } : { result })) : done[0].result));
-    if (this.#isHeard()) this.#raise(events, done);
+    this.#succeed(op, result);
+    if (this.#isHeard()) this.#raise(events, members ?? [{ type: op.what, payload: op.payload, result, changed }]);
+    if (changed) this.handleChange?.();
   }
 
   #raise(events, done) {
@@ -387,7 +457,7 @@ export class Game {
 
   #fail(op, error) {
     if (op.internal) {
-      this.#saving = false;
+      this.#saving = null;
       return;
     }
     if (op.settled) return;
@@ -397,10 +467,20 @@ export class Game {
 
   /** Ends a request, once. f resolves or rejects its promise. */
   settle(op, f) {
-    if (op.settled) return;
+    if (this.#end(op)) f();
+  }
+
+  // Ends a request whose promise the caller resolves. Returns false if it has ended before.
+  #end(op) {
+    if (op.settled) return false;
     op.settled = true;
+    this.#close(op);
     this.#host.release(op);
-    f();
+    return true;
+  }
+
+  #succeed(op, result) {
+    if (this.#end(op)) op.resolve(result);
   }
 
   // A snapshot replaces the journal once a replay of the journal would cost more than the snapshot
@@ -408,10 +488,9 @@ export class Game {
   #saveIfDue() {
     const { snapshotBytes, replayBudget } = this.#host.options;
     if (this.#saving || (this.#journal.bytes <= Math.max(this.#base.length, snapshotBytes) && this.#ran <= replayBudget)) return;
-    this.#saving = true;
-    const op = new Op('snapshot', kind.snapshot);
-    op.internal = true;
-    this.#queue.unshift(op);
+    this.#saving = new Op('snapshot', kind.snapshot);
+    this.#saving.internal = true;
+    this.#queue.unshift(this.#saving);
   }
 
   // Answers come in order. So the snapshot is the state after exactly the actions that were
@@ -421,7 +500,7 @@ export class Game {
     this.#snapshot = true;
     this.#journal = new Journal();
     this.#ran = 0;
-    this.#saving = false;
+    this.#saving = null;
   }
 
   /**
@@ -431,7 +510,7 @@ export class Game {
    */
   handleWorkerEnd(ran, death) {
     if (!this.place) return;
-    const ranPlacing = this.#placing?.has(ran), ranAlone = death !== null && ran?.suspect && this.#sent.includes(ran);
+    const ranPlacing = this.#placing?.has(ran), ranAlone = death !== null && ran?.suspect && ran.list === this.#sent;
     if (ranAlone) {
       ran.death.cleared = true;
       ran.deaths++;
@@ -444,12 +523,12 @@ export class Game {
     if (death) this.#splitBatches();
     const { maxAttempts } = this.#host.options;
     if (ranPlacing && death === null) {
-      this.#countFailedPlacing(new HyperTokenError('timeout', 'a worker was silent while the engine was placed'));
+      this.#countFailedPlacing(new HyperTokenError('timeout', 'a Worker was silent while the engine was placed'));
     } else if (ranPlacing && ranAlone) {
-      this.#countFailedPlacing(new HyperTokenError('poisoned', 'the worker died while the engine was placed alone'));
-    } else if (ranAlone && ran.deaths >= maxAttempts && this.#queue[0] === ran) {
+      this.#countFailedPlacing(new HyperTokenError('poisoned', 'the Worker died while the engine was placed alone'));
+    } else if (ranAlone && ran.deaths >= maxAttempts && this.#queue.first === ran) {
       this.#queue.shift();
-      this.#fail(ran, new HyperTokenError('poisoned', `${ran.what}: the worker died ${ran.deaths} times while it ran alone (maxAttempts)`));
+      this.#fail(ran, new HyperTokenError('poisoned', `${ran.what}: the Worker died ${ran.deaths} times while it ran alone (maxAttempts)`));
     }
     this.pump();
   }
@@ -457,41 +536,49 @@ export class Game {
   // A worker that had an independent batch has died. Each member becomes a request of its own. So
   // the member that kills workers is found, and the others have their effect.
   #splitBatches() {
-    this.#queue = this.#queue.flatMap((op) => {
-      if (!op.suspect || !op.members || op.flags & flag.atomic || op.members.length < 2) return [op];
+    const queue = this.#queue;
+    this.#queue = new List();
+    for (let op = queue.shift(); op; op = queue.shift()) {
+      if (!op.suspect || !op.members || op.flags & flag.atomic || op.members.length < 2) {
+        this.#queue.push(op);
+        continue;
+      }
+      this.#close(op);
       op.split = op.members.map(({ type, payload, bytes }) => {
         const part = new Op(type, kind.dispatch, [bytes]);
         part.payload = payload;
         part.death = op.death;
+        this.#enqueue(part);
         return part;
       });
       const outcomes = op.split.map((part) => part.promise.then((result) => ({ result }), (error) => ({ error })));
       Promise.all(outcomes).then((all) => this.settle(op, () => op.resolve(all)));
-      return op.split;
-    });
+    }
   }
 
-  /** Gives the place up. The requests that were sent and have no answer run again elsewhere. */
-  leavePlace() {
+  /**
+   * Gives the place up. The requests that were sent and have no answer run again elsewhere.
+   * @param {boolean} [isKept] whether the instance is kept for another engine
+   */
+  leavePlace(isKept = false) {
     if (!this.place) return;
-    const { thread, placement } = this.place;
-    if (thread) {
-      thread.games.delete(placement);
-      thread.close(placement);
-    } else {
-      this.#host.leftHere(placement);
-    }
+    const { thread, placement } = this.place, isRunning = this.#sent.length > 0;
+    if (thread) thread.close(placement, isKept);
+    else this.#host.leftHere(placement, isKept);
     this.#forgetPlace();
-    thread?.noteDropped(); // no caller waits any more for the requests of this engine that it runs
+    if (isRunning) thread?.noteDropped(); // no caller waits any more for the requests of this engine that it runs
   }
 
   #forgetPlace() {
-    const again = this.#sent.filter((op) => !this.#placing?.has(op) && !op.withdrawn && !op.internal);
-    this.#sent = [];
+    if (this.#saving?.list) this.#saving.list.remove(this.#saving);
+    this.#saving = null;
+    for (let op = this.#sent.last; op; op = this.#sent.last) {
+      this.#sent.remove(op);
+      if (!op.internal && !op.withdrawn) this.#queue.unshift(op);
+    }
     this.#placing = null;
-    this.#saving = false;
-    this.#queue = [...again, ...this.#queue.filter((op) => !op.internal)];
     this.place = null;
+    instances.remove(this);
   }
 
   /**
@@ -504,15 +591,15 @@ export class Game {
       for (const part of op.split) this.withdraw(part, error);
       return;
     }
-    const at = this.#queue.indexOf(op);
-    if (at >= 0) this.#queue.splice(at, 1);
+    const isSent = op.list === this.#sent;
+    if (op.list === this.#queue) this.#queue.remove(op);
     else op.withdrawn = true;
     this.#fail(op, error);
     if (op.batch) {
       // Actions that were gathered into one batch succeed or fail together.
       this.withdraw(op.batch, new HyperTokenError('batch_aborted', `it had no effect: ${op.what} was in the same batch, and ended: ${error.message}`, { cause: error }));
     }
-    this.place?.thread?.noteDropped();
+    if (isSent) this.place?.thread?.noteDropped();
     this.pump();
   }
 
@@ -527,11 +614,6 @@ export class Game {
     for (const op of [...this.#sent, ...this.#queue]) if (!op.internal) this.withdraw(op, error);
   }
 
-  get #hasWaitingCallers() {
-    const isOpen = (op) => !op.internal && !op.settled;
-    return this.#sent.some(isOpen) || this.#queue.some(isOpen);
-  }
-
   /**
    * Waits until every request has its outcome, for `timeout` milliseconds at most, 0 for any time,
    * and gives the place up. From the first call on no request is taken. A later call may set the
@@ -541,7 +623,7 @@ export class Game {
     this.#closing ??= (async () => {
       this.flush();
       this.closed = true;
-      if (this.#hasWaitingCallers) await new Promise((resolve) => this.#idle.push(resolve));
+      if (this.#open > 0) await new Promise((resolve) => this.#idle.push(resolve));
       this.leavePlace();
       this.#host.remove(this);
     })();
@@ -567,7 +649,7 @@ export class Game {
     if (this.#hasToldFallback) return;
     this.#hasToldFallback = true;
     this.#host.counts.fallbacks++;
-    this.#listener('engine:error', { error });
+    if (!this.#listener('engine:error', { error })) this.#host.warnFallback(error);
   }
 
   /** Leaves the main thread for a worker, unless a request runs here. */

@@ -2,33 +2,41 @@
 // engines. If no worker can run, engines are placed on the main thread.
 
 import { compile, isModule, join } from './core.js';
-import { coreLocation, defaults, macrotask, supportsWorkers } from './environment.js';
+import { coreLocation, getEnvironment, macrotask, supportsWorkers } from './environment.js';
 import { badInput, canceledError, HyperTokenError, shutdownError, timeoutError } from './errors.js';
 import { Executor } from './executor.js';
-import { answerOf, kind } from './frames.js';
+import { files } from './files.js';
+import { answerOf, flag, kind } from './frames.js';
+import { instances } from './instances.js';
+import { List } from './list.js';
 import { checkOptions, checkTimeout, nameOf, unknownOption } from './options.js';
 import { onAbort } from './signals.js';
 import { Thread } from './thread.js';
 
 // How long the main thread runs actions before it lets the page's other tasks run, in milliseconds.
 const turn = 8;
+/** The room that a request takes of maxQueueBytes in addition to its payload, as in Go. */
+const requestSize = 512;
 
 const bounds = {
   workers: [0, 1024], timeout: [0, 2 ** 31 - 1], batchWindow: [0, 60_000], startTimeout: [1, 2 ** 31 - 1], killGrace: [0, 60_000],
-  maxRestarts: [0, 1e6], restartWindow: [1, 1e9], maxAttempts: [1, 100], maxQueue: [1, 1e9], maxPayload: [1, 32 << 20], maxStateBytes: [1, 2 ** 40],
+  maxRestarts: [0, 1e6], restartWindow: [1, 1e9], maxAttempts: [1, 100], maxQueue: [1, 1e9], maxQueueBytes: [1 << 10, 2 ** 50],
+  maxInstances: [1, 1e6], idleAfter: [0, 2 ** 31 - 1], maxPayload: [1, 32 << 20], maxStateBytes: [1, 2 ** 40],
   maxResult: [1, 64 << 20], maxDepth: [1, 128], snapshotBytes: [1, 2 ** 40], replayBudget: [1, 1e9],
 };
 
-// A call for 16 random bytes takes as long as one for a few thousand.
+// A call for 16 random bytes takes as long as one for a few thousand. The bytes that are returned are
+// valid until the next call: an action copies them.
 function randomness() {
-  const pool = new Uint8Array(4096);
+  const pool = new Uint8Array(4096), taken = new Uint8Array(16);
   let at = pool.length;
   return () => {
     if (at === pool.length) {
       crypto.getRandomValues(pool);
       at = 0;
     }
-    return pool.subarray(at, at += 16);
+    for (let k = 0; k < 16; k++) taken[k] = pool[at++];
+    return taken;
   };
 }
 
@@ -41,6 +49,7 @@ const isBuffer = (value) => ArrayBuffer.isView(value) || Object.prototype.toStri
 const kinds = {
   debug: [(v) => typeof v === 'boolean', 'true or false'],
   enableBatching: [(v) => typeof v === 'boolean', 'true or false'],
+  worker: [(v) => typeof v === 'function', 'a function that returns a Worker (workers is their number)'],
   workerPath: [isAddress, 'a path or a URL'],
   wasmPath: [isAddress, 'a path or a URL'],
   clock: [(v) => typeof v === 'function', 'a function'],
@@ -55,8 +64,9 @@ const kinds = {
  */
 export function hostOptions(options, what = 'Host') {
   const all = {
-    workers: 1, debug: false, timeout: 30_000, enableBatching: false, batchWindow: 10, ...defaults(),
-    startTimeout: 10_000, killGrace: 250, maxRestarts: 5, restartWindow: 10_000, maxAttempts: 2, maxQueue: 16_384,
+    workers: 1, worker: undefined, debug: false, timeout: 30_000, enableBatching: false, batchWindow: 10, ...files(),
+    startTimeout: 10_000, killGrace: 250, maxRestarts: 5, restartWindow: 10_000, maxAttempts: 2, maxQueue: 16_384, maxQueueBytes: 64 << 20,
+    maxInstances: getEnvironment() === 'node' ? 1024 : 64, idleAfter: 300_000,
     maxPayload: 16 << 20, maxStateBytes: 256 << 20, maxResult: 16 << 20, maxDepth: 64, snapshotBytes: 1 << 20, replayBudget: 250,
     clock: Date.now, entropy: randomness(), logger: console, core: undefined,
   };
@@ -78,6 +88,14 @@ export function hostOptions(options, what = 'Host') {
   return all;
 }
 
+// Requests that end for the same reason at the same moment have the same error. The stack of an
+// error takes longer to make than all else that there is to do for a request.
+function sharedError(shared, what, make) {
+  let error = shared.get(what);
+  if (!error) shared.set(what, (error = make()));
+  return error;
+}
+
 export class Host {
   /**
    * How many workers died by themselves, how many the host killed because of what they ran, how
@@ -87,14 +105,26 @@ export class Host {
   counts = { died: 0, killed: 0, placed: 0, fallbacks: 0 };
   /** @type {Promise<WebAssembly.Module>} the compiled core */
   module;
-  #threads = []; #games = new Set(); #asking = []; #placements = 0; #closing = false; #closed = null;
-  #compiled = null; #broken = null; #executor = null; #here = new Map(); #running = []; #scheduled = false; #inFlight = 0;
+  #threads = []; #games = new Set(); #placements = 0; #closing = false; #closed = null;
+  /** The games that wait for a place, in the order in which they asked. */
+  #asking = new List(); #isAssigning = false;
+  #compiled = null; #broken = null; #executor = null; #here = new Map(); #running = new List(); #scheduled = false;
+  /** How many requests have no outcome, and the room of maxQueueBytes that they take. */
+  #inFlight = 0; #inFlightBytes = 0;
+  /**
+   * The callers of drained() that wait; how many were told and are about to dispatch; and whether
+   * some are told in the next task.
+   */
+  #undrained = []; #promised = 0; #isTelling = false;
+  #hasWarnedFallback = false;
   /**
    * The requests that have a deadline, in a set for each timeout. So each set is in the order of
    * the deadlines.
    */
   #deadlines = new Map();
   #timer = null; #timerAt = Infinity;
+  /** Takes out the engines that have been idle for idleAfter. */
+  #idleTimer = null;
 
   /** @param {Partial<ReturnType<typeof hostOptions>>} [options] see README.md */
   constructor(options) {
@@ -114,7 +144,7 @@ export class Host {
     if (workers > 0 && !supportsWorkers()) {
       for (const t of this.#threads) {
         t.state = 'given up';
-        t.cause = new Error('there are no workers in this environment');
+        t.cause = new Error('there are no Workers in this environment');
       }
     } else {
       for (const t of this.#threads) t.start();
@@ -123,13 +153,28 @@ export class Host {
 
   get threads() { return this.#threads; }
 
-  /** How many engines are on the main thread, and how many actions have no outcome. */
+  /** How many engines wait for a place. */
+  get waiting() { return this.#asking.length; }
+
+  /**
+   * How many engines are on the main thread, how many wait for a place, and how many requests have
+   * no outcome, with the room of maxQueueBytes that they take.
+   */
   get stats() {
-    return { ...this.counts, here: this.#here.size, inFlight: this.#inFlight, workers: this.#threads.map((t) => ({ state: t.state, engines: t.games.size, pending: t.pending.size })) };
+    return {
+      ...this.counts, here: this.#here.size, waiting: this.#asking.length, inFlight: this.#inFlight, inFlightBytes: this.#inFlightBytes,
+      workers: this.#threads.map((t) => ({ state: t.state, engines: t.games.size, pending: t.pending.length })),
+    };
   }
 
   log(message, cause) {
     if (this.options.debug) this.options.logger.debug(`hypertoken: ${message}`, ...(cause ? [cause] : []));
+  }
+
+  /** Warns that engines run on the main thread, once until a worker is ready. */
+  warnFallback(error) {
+    if (!this.#hasWarnedFallback) this.warn(error.message);
+    this.#hasWarnedFallback = true;
   }
 
   warn(message) { this.options.logger.warn(`hypertoken: ${message}`); }
@@ -142,27 +187,85 @@ export class Host {
     this.#games.add(game);
   }
 
-  remove(game) { this.#games.delete(game); }
+  remove(game) {
+    this.#games.delete(game);
+    if (game.list === this.#asking) this.#asking.remove(game);
+  }
 
   /**
-   * Counts a request against maxQueue. It throws `overloaded` if there is no room; release, when
-   * the request ends, gives the room back.
+   * Counts a request against maxQueue and maxQueueBytes. It throws `overloaded` if there is no room;
+   * release, when the request ends, gives the room back. A request that is larger than maxQueueBytes
+   * counts as that much: it has room if there is no other.
    */
   charge(op) {
     if (this.#closing) throw shutdownError('host');
-    if (this.#inFlight >= this.options.maxQueue) {
-      throw new HyperTokenError('overloaded', `${op.what}: ${this.#inFlight} actions have no outcome yet (maxQueue); wait for some`);
+    const { maxQueue, maxQueueBytes } = this.options;
+    if (this.#inFlight >= maxQueue) {
+      throw new HyperTokenError('overloaded', `${op.what}: ${this.#inFlight} actions have no outcome yet (maxQueue); wait for some, or await drained()`);
+    }
+    let size = requestSize;
+    for (const part of op.parts) size += part.length;
+    size = Math.min(size, maxQueueBytes);
+    if (this.#inFlightBytes + size > maxQueueBytes) {
+      throw new HyperTokenError('overloaded',
+        `${op.what}: its ${size} bytes do not fit beside the ${this.#inFlightBytes} of actions that have no outcome yet: ${maxQueueBytes} are allowed (maxQueueBytes); wait for some, or await drained()`);
     }
     this.#inFlight++;
+    if (this.#promised > 0) this.#promised--;
+    this.#inFlightBytes += size;
     op.charged = true;
+    op.size = size;
   }
 
   release(op) {
-    if (op.charged) this.#inFlight--;
-    op.charged = false;
+    if (op.charged) {
+      this.#inFlight--;
+      this.#inFlightBytes -= op.size;
+      op.charged = false;
+      if (this.#undrained.length > 0 && this.#room(0.5) > 0) this.#tellUndrained();
+    }
     op.release?.();
     const list = this.#deadlines.get(op.timeout);
     if (list?.delete(op) && list.size === 0 && op.timeout !== this.options.timeout) this.#deadlines.delete(op.timeout);
+  }
+
+  // How many more requests may be dispatched until `part` of the queue is taken, those included that
+  // callers of drained() are about to dispatch.
+  #room(part) {
+    const { maxQueue, maxQueueBytes } = this.options;
+    return this.#inFlightBytes < maxQueueBytes * part ? maxQueue * part - this.#inFlight - this.#promised : 0;
+  }
+
+  /**
+   * Resolves at once if there is room for another request. If the queue is full, it resolves when
+   * half of it is free. If several callers wait, they are served in their order. The room is kept
+   * for a caller until the next task.
+   */
+  drained() {
+    if (this.#undrained.length === 0 && this.#room(1) > 0) {
+      this.#promised++;
+      this.#tellUndrained();
+      return Promise.resolve();
+    }
+    return new Promise((resolve) => {
+      this.#undrained.push(resolve);
+      if (this.#room(0.5) > 0) this.#tellUndrained();
+    });
+  }
+
+  // In the next task: tells as many callers of drained() as there is room for.
+  #tellUndrained() {
+    if (this.#isTelling) return;
+    this.#isTelling = true;
+    macrotask(() => {
+      this.#isTelling = false;
+      this.#promised = 0;
+      if (this.#undrained.length === 0 || this.#room(0.5) <= 0) return;
+      const told = this.#undrained.splice(0, Math.ceil(this.#room(1)));
+      this.#promised = told.length;
+      for (const resolve of told) resolve();
+      this.#tellUndrained();
+    });
   }
 
   // Places.
@@ -173,28 +276,53 @@ export class Host {
    */
   get synchronous() { return this.#threads.length === 0 && this.#compiled !== null; }
 
+  /** Asks for a place for a game that has none. */
   requestPlace(game) {
+    if (game.list === this.#asking) return;
     this.#asking.push(game);
     this.assign();
   }
 
+  /** Gives places to the games that wait for one, in their order, as far as there are any. */
   assign() {
+    if (this.#isAssigning || this.#asking.length === 0) return; // the loop below takes new ones, too
+    this.#isAssigning = true;
     const ready = this.#threads.filter((t) => t.state === 'ready');
     const wait = ready.length === 0 && this.#threads.some((t) => t.isExpected);
-    if (wait || (ready.length === 0 && !this.#compiled)) return;
     // A worker whose first start is under way gets its share of the engines once it is ready.
     const coming = this.#threads.filter((t) => t.state === 'starting' && t.isNew).length;
-    const share = coming > 0 ? Math.ceil(this.#games.size / (ready.length + coming)) : Infinity;
-    for (const game of this.#asking.splice(0)) {
-      if (!game.wantsPlace()) continue;
-      const least = ready.reduce((a, b) => ((b.games.size - a.games.size || b.pending.size - a.pending.size) < 0 ? b : a), ready[0]);
-      if (!least) this.#placeHere(game);
-      else if (least.games.size >= share) this.#asking.push(game);
-      else game.placeAt(least, ++this.#placements);
+    const share = coming > 0 ? Math.ceil(Math.min(this.#games.size, this.options.maxInstances) / (ready.length + coming)) : Infinity;
+    const canPlace = !wait && (ready.length > 0 || this.#compiled !== null);
+    try {
+      for (let game = this.#asking.first; canPlace && game; game = this.#asking.first) {
+        const isWanted = game.wantsPlace && (ready.length > 0 || game.mayRunHere());
+        if (!isWanted) {
+          if (game.list === this.#asking) this.#asking.remove(game);
+          continue;
+        }
+        if (ready.length > 0 && ready.every((t) => t.games.size >= share)) return;
+        if (!instances.makeRoom(this, this.options.maxInstances, this.#asking.length)) return;
+        const least = this.#leastOf(ready);
+        this.#asking.remove(game);
+        if (least) game.placeAt(least, ++this.#placements);
+        else this.#placeHere(game);
+      }
+    } finally {
+      this.#isAssigning = false;
     }
   }
 
+  // The worker with the fewest engines; if the page has many instances, of those that have a spare
+  // one.
+  #leastOf(ready) {
+    const least = (list) => list.reduce((a, b) => ((b.games.size - a.games.size || b.pending.length - a.pending.length) < 0 ? b : a), list[0]);
+    const made = ready.reduce((n, t) => n + t.instances, 0);
+    if (!instances.needsSpare(this.options.maxInstances, made)) return least(ready);
+    return least(ready.filter((t) => t.games.size < t.instances)) ?? least(ready);
+  }
+
   workerReady(thread) {
+    this.#hasWarnedFallback = false;
     this.assign();
     for (const game of [...this.#here.values()]) game.moveBack();
     // Idle engines leave workers that have more engines than this one will have. Their next action
@@ -206,25 +334,36 @@ export class Host {
   }
 
   #placeHere(game) {
-    if (!game.mayRunHere()) return;
     const placement = ++this.#placements;
     this.#executor ??= new Executor(this.#compiled);
     this.#here.set(placement, game);
     if (this.#threads.length > 0) {
       game.raiseFallback(new HyperTokenError('worker_unavailable',
-        `no worker can run, the engine goes on on the main thread: ${this.#threads.find((t) => t.cause)?.cause.message ?? 'unknown'}`, { cause: this.#threads[0].cause }));
+        `no Worker can run, the engine goes on on the main thread: ${this.#threads.find((t) => t.cause)?.cause.message ?? 'unknown'}`, { cause: this.#threads[0].cause }));
     }
     game.placeAt(null, placement);
   }
 
-  leftHere(placement) {
+  leftHere(placement, isKept) {
     this.#here.delete(placement);
-    this.#executor.run({ placement, kind: kind.close }, () => {});
+    this.#executor.run({ placement, kind: kind.close, flags: isKept ? flag.keep : 0 }, () => {});
+  }
+
+  /**
+   * Runs the requests of a game on the main thread at once, behind the others that wait there. The
+   * game gets a place though there may be no room for it.
+   */
+  runNow(game) {
+    if (game.list === this.#asking && game.wantsPlace && game.mayRunHere()) {
+      this.#asking.remove(game);
+      this.#placeHere(game);
+    }
+    this.drain();
   }
 
   /** Runs a request on the main thread, behind the others that wait there. */
   runHere(game, placement, op) {
-    this.#running.push({ game, placement, op });
+    this.#running.push({ game, placement, op, list: null, prev: null, next: null });
     if (!this.#scheduled) {
       this.#scheduled = true;
       queueMicrotask(() => this.drain(turn));
@@ -262,10 +401,34 @@ export class Host {
 
   // Time.
 
+  /** Notes that a game has ended its last request. */
+  noteIdle(game) {
+    game.idleSince = performance.now();
+    if (this.#idleTimer === null && !this.#closing && this.options.idleAfter > 0) this.#takeOutAfter(this.options.idleAfter);
+  }
+
+  // Takes out the engines that have been idle for idleAfter, so many milliseconds from now.
+  #takeOutAfter(ms) {
+    this.#idleTimer = setTimeout(() => {
+      this.#idleTimer = null;
+      const { idleAfter } = this.options, now = performance.now();
+      for (const game of instances.idle) {
+        if (game.host !== this) continue;
+        const left = game.idleSince + idleAfter - now;
+        if (left > 0) {
+          this.#takeOutAfter(Math.ceil(left)); // it was idle longest of those that are left
+          return;
+        }
+        game.leavePlace();
+      }
+    }, ms);
+    this.#idleTimer.unref?.();
+  }
+
   /** Ends a request when its time is over, or when its signal aborts. */
   limit(game, op, timeout, signal) {
     if (signal) {
-      op.release = onAbort(signal, () => game.withdraw(op, canceledError(op.what, signal.reason)));
+      op.release = onAbort(signal, (shared) => game.withdraw(op, sharedError(shared, op.what, () => canceledError(op.what, signal.reason))));
     }
     if (timeout > 0 && timeout < Infinity) {
       op.game = game;
@@ -293,12 +456,14 @@ export class Host {
     const now = performance.now();
     let next = Infinity;
     for (const list of this.#deadlines.values()) {
+      const shared = new Map();
       for (const op of list) {
         if (op.deadline > now) {
           next = Math.min(next, op.deadline);
           break;
         }
-        op.game.withdraw(op, timeoutError(op.what, op.timeout)); // this takes the request off the list
+        // This takes the request off the list.
+        op.game.withdraw(op, sharedError(shared, op.what, () => timeoutError(op.what, op.timeout)));
       }
     }
     if (next < Infinity) this.#wake(next);
@@ -319,6 +484,7 @@ export class Host {
     this.#closed ??= (async () => {
       await Promise.all(closed);
       clearTimeout(this.#timer);
+      clearTimeout(this.#idleTimer);
       await Promise.all(this.#threads.map((t) => t.stop()));
       for (const game of games) game.raiseShutdown();
     })();

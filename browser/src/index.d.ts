@@ -1,24 +1,47 @@
 // Types of hypertoken-worker. README.md lists the codes of errors.
 
 /// <reference lib="esnext.disposable" />
-// AsyncDisposable is in no older lib, and a project may have any.
+// AsyncDisposable is in no older lib, and a project may have any. No type here needs the DOM library or those of Node.
 
 import type { Actions, Setup, State } from './actions.js';
 
 export type * from './actions.js';
 
+/** An AbortSignal, as pages and Node have it. */
+export interface Signal {
+  readonly aborted: boolean;
+  readonly reason?: any;
+  addEventListener(type: 'abort', listener: () => void): void;
+  removeEventListener(type: 'abort', listener: () => void): void;
+}
+
+/** A URL, as pages and Node have it. */
+export interface Address { readonly href: string }
+
+/** The part of a console that warnings and the log go to. */
+export interface Logger {
+  debug(...data: any[]): void;
+  warn(...data: any[]): void;
+}
+
 /** Says of a table of actions that there are others, which it does not list. */
 declare const others: unique symbol;
 
 /**
- * The actions of the built-in core with their types, and actions of any other name with payloads and results of any type, which cores of
- * your own may have.
+ * The actions of the built-in core with their types, and actions of any other name with payloads and results of any type:
+ * `Engine<AnyActions>` is for a core of your own whose types you have not generated, and for names that are known only when the program runs.
  */
 export interface AnyActions extends Actions { readonly [others]?: true }
+
+/** Events of any names, with payloads of any types. */
+export interface AnyEvents { [name: string]: any }
 
 type Name<A> = keyof A & string;
 type PayloadIn<A, N extends Name<A>> = A[N] extends { payload: infer P } ? P : never;
 type ResultIn<A, N extends Name<A>> = A[N] extends { result: infer R } ? R : never;
+
+/** B, without that the compiler infers B from the argument. */
+type Given<B> = [B][B extends any ? 0 : never];
 
 /** A name that is not in a table; none, if the table has no others. */
 type OtherName<A, N extends string> = typeof others extends keyof A ? (N extends Name<A> ? never : N) : never;
@@ -28,10 +51,13 @@ type Rest<P> = {} extends P ? [payload?: P | null, options?: ActionOptions] : [p
 type PayloadMember<P> = {} extends P ? { payload?: P | null } : { payload: P };
 
 /**
- * A payload: an object, or a Map whose keys are strings. Members that are undefined are left out. Everything in it that is none of the
- * core's values is refused with `bad_input`: README.md, "Values".
+ * A payload: an object of any type or interface, or a Map whose keys are strings. Members that are undefined are left out. Everything in it
+ * that is none of the core's values is refused with `bad_input`: README.md, "Values".
  */
-export type Payload = { readonly [key: string]: unknown } | ReadonlyMap<string, unknown>;
+export type Payload = { readonly [key: string]: unknown } | ReadonlyMap<string, unknown> | PlainObject;
+
+/** An object that is no array, Map, Promise or buffer: those have one of these members. */
+export type PlainObject = object & { readonly [Symbol.iterator]?: never; readonly [Symbol.toStringTag]?: never };
 
 /**
  * The codes of errors of the host and of a worker: README.md says what each means. `poisoned` is an action that killed its worker each time
@@ -57,6 +83,12 @@ export class HyperTokenError extends Error {
   readonly cause?: unknown;
 }
 
+/** A worker that an application makes: a Web Worker, or a worker thread of Node. */
+export interface WorkerLike {
+  postMessage(message: any, transfer?: any): void;
+  terminate(): unknown;
+}
+
 /**
  * Options of a host and its workers. Numbers are integers. A number out of its bounds is an error, `bad_input`, and so is an option that does
  * not exist. Times are in milliseconds, and at most 2147483647 unless another bound is given.
@@ -72,12 +104,17 @@ export interface WorkerOptions {
   enableBatching?: boolean;
   /** How long a batch waits for more actions after its first one, in milliseconds, 0 to 60000. Default 10. */
   batchWindow?: number;
-  /** The address of the worker's script; in Node a path too. Default '/workers/hypertoken.worker.js', in Node that of the package. */
-  workerPath?: string | URL;
-  /** The folder of core.wasm, or a file that ends in .wasm; in Node a path too, relative to the current folder. Default '/wasm/', in Node that of the package. */
-  wasmPath?: string | URL;
-  /** The core itself, instead of `wasmPath`. */
-  core?: WebAssembly.Module | BufferSource;
+  /**
+   * Makes each worker, in place of `workerPath`. A bundler that builds workers recognizes
+   * `() => new Worker(new URL('hypertoken-worker/worker', import.meta.url), { type: 'module' })`.
+   */
+  worker?: () => WorkerLike;
+  /** The address of the worker's script; in Node a path too. Default that of the package. */
+  workerPath?: string | Address;
+  /** The folder of core.wasm, or a file that ends in .wasm; in Node a path too, relative to the current folder. Default that of the package. */
+  wasmPath?: string | Address;
+  /** The core itself, instead of `wasmPath`: a WebAssembly.Module, or its bytes as an ArrayBuffer or a view of one. */
+  core?: object;
   /** How long a worker may take to start, and to answer each piece of the placing of an engine, in milliseconds, at least 1. Default 10000. */
   startTimeout?: number;
   /**
@@ -100,6 +137,19 @@ export interface WorkerOptions {
   maxAttempts?: number;
   /** How many actions and questions may be unanswered, 1 to 1000000000; one more fails with `overloaded`. Default 16384. */
   maxQueue?: number;
+  /**
+   * How many bytes the actions and questions that are unanswered may take, 1 KiB to 1 PiB; one that does not fit fails with `overloaded`.
+   * Each takes its payload and its name, and 540 bytes more. One that is larger than this has room if there is no other. Default 64 MiB.
+   */
+  maxQueueBytes?: number;
+  /**
+   * How many engines may have an instance of the core at once, 1 to 1000000. All hosts of a page count together. Beyond it, the engine that
+   * was idle longest is taken out: its next action places it again, from its journal. Browsers have room for some hundred instances in a
+   * tab. Default 64, in Node 1024.
+   */
+  maxInstances?: number;
+  /** How long an engine may be idle before it is taken out, in milliseconds; 0 for any time. Default 300000. */
+  idleAfter?: number;
   /** How large a payload, or the payloads of a batch together, may be, in bytes, at most 32 MiB; a larger one is `payload_too_large`. Default 16 MiB. */
   maxPayload?: number;
   /** How large an engine's state may be, in logical bytes, at most 1 TiB; a larger one is `too_large`. Default 256 MiB. */
@@ -117,18 +167,18 @@ export interface WorkerOptions {
   /** Returns 16 bytes for each action, from which shuffles and identifiers are made. Default crypto.getRandomValues. */
   entropy?: () => Uint8Array;
   /** Gets warnings and, with `debug`, the log of workers. Default console. */
-  logger?: Pick<Console, 'debug' | 'warn'>;
+  logger?: Logger;
 }
 
 /** How an engine begins: from a setup, or from a snapshot, but not from both. */
-export interface Beginning {
+export interface Beginning<B = Setup> {
   /** The sections of the state that the engine begins with. Default none. Not together with `snapshot`. */
-  setup?: Setup | (Setup & { readonly [section: string]: unknown });
+  setup?: B | null;
   /** The bytes of `snapshot()` of another engine, here or in Go. */
   snapshot?: Uint8Array;
 }
 
-export interface EngineOptions extends Beginning {
+export interface EngineOptions<B = Setup> extends Beginning<B> {
   /** Runs the engine on a worker. Default false. With `host` it may be left out, and has to agree with whether that has workers. */
   useWorker?: boolean;
   /** Options of the engine's own host. Not together with `host`. */
@@ -139,7 +189,7 @@ export interface EngineOptions extends Beginning {
 
 export interface QuestionOptions {
   /** If it aborts before the outcome, the request fails with `canceled`, with the signal's reason as cause, and has no effect. */
-  signal?: AbortSignal;
+  signal?: Signal | null;
   /** How long the request may take from its dispatch, in milliseconds; 0 or Infinity is no limit. Then it fails with `timeout`. Default the host's. */
   timeout?: number;
 }
@@ -181,10 +231,15 @@ export interface BatchOptions extends QuestionOptions {
 /** The outcome of one member of an independent batch: its result, or its error. */
 export type Outcome<T = any> = { result: T; error?: undefined } | { error: HyperTokenError; result?: undefined };
 
-export interface ActionDetail {
-  type: string;
-  payload?: Payload;
-  result: any;
+/** What is told of an action that is done. Once its `type` is known, so are the types of its payload and its result. */
+export type ActionDetail<A = Actions> =
+  | { [N in Name<A>]: DetailOf<N, PayloadIn<A, N>, ResultIn<A, N>> }[Name<A>]
+  | (typeof others extends keyof A ? DetailOf<string, Payload, any> : never);
+
+interface DetailOf<N, P, R> {
+  type: N;
+  payload?: P | null;
+  result: R;
   /** How many actions had changed the state, this one included. */
   sequence: number;
 }
@@ -195,34 +250,63 @@ export interface ErrorDetail {
   type?: string;
 }
 
-/** The `payload` of each event of the engine. Events of other names are the core's own. */
-export interface Events {
+/** The `payload` of each event that the engine raises itself, whatever its core. */
+export interface Events<A = Actions> {
   /** An action is done and has changed the state. */
-  'state:updated': ActionDetail;
+  'state:updated': ActionDetail<A>;
   /** An action is done. */
-  'engine:action': ActionDetail;
-  /** An action has failed, or the engine runs on the main thread because no worker can run: then the message says what to repair. */
+  'engine:action': ActionDetail<A>;
+  /**
+   * An action has failed, or the engine runs on the main thread because no worker can run: then the message says what to repair. If there is
+   * no listener, the logger gets that message as a warning.
+   */
   'engine:error': ErrorDetail;
   /** The engine is shut down. */
   'engine:shutdown': {};
 }
 
 /** An event as a listener gets it: the payload, and beside it the payload's members, but for those called name or payload. */
-export type EngineEvent<N extends string = string, P = any> = Omit<P, 'name' | 'payload'> & { name: N; payload: P };
+export type EngineEvent<N extends string = string, P = any> = P extends unknown ? Omit<P, 'name' | 'payload'> & { name: N; payload: P } : never;
+
+/** An event of a core: its name is in the table E, and is none of the engine's own. */
+type CoreEvent<E> = Exclude<keyof E & string, keyof Events>;
+
+/** A field of a payload, as the core describes it. */
+export interface FieldInfo {
+  /** Its name; `*`, always the last one, stands for any other field. */
+  name: string;
+  /** Its type in one word. */
+  kind?: string;
+  /** Its shape, such as `Token[]`. */
+  shape?: string;
+  required?: boolean;
+  /** What it is if it is not there, as JSON. */
+  default?: string;
+}
+
+/** An action, as the core describes it. */
+export interface ActionInfo {
+  name: string;
+  /** One line on what it does. */
+  about?: string;
+  fields: FieldInfo[];
+  /** The shape of its result. */
+  result?: string;
+}
 
 /**
- * A game, its actions as promises, its events. `Engine` alone has the actions of the built-in core with their types, and any others. For a
- * core of your own, write `Engine<Actions, State>` with the types that `hypertoken actions --typescript --core FILE` writes: then there
- * are no others.
+ * A game, its actions as promises, its events. `Engine` alone has the actions of the built-in core, and no others. For a core of your own,
+ * write `Engine<Actions, State, Events, Setup>` with the types that `npx hypertoken-worker types core.wasm` writes, or `Engine<AnyActions>`.
  */
-export class Engine<A = AnyActions, S = State> implements AsyncDisposable {
+export class Engine<A = Actions, S = State, E = typeof others extends keyof A ? AnyEvents : {}, B = typeof others extends keyof A ? object : Setup>
+  implements AsyncDisposable {
   /** @throws HyperTokenError `bad_input`, or `shutdown` if the host is shut down */
-  constructor(options?: EngineOptions);
+  constructor(options?: EngineOptions<Given<B>>);
   /** Resolves once the engine is placed; rejects if its setup, its snapshot or its core can't be used. */
   readonly ready: Promise<void>;
   /** How many actions have changed the state. */
   readonly sequence: number;
-  /** The place of the engine: 'nowhere' before it is placed, and while it is placed again. */
+  /** The place of the engine: 'nowhere' before it is placed, while it is placed again, and while it is taken out because it is idle. */
   readonly place: 'worker' | 'main thread' | 'nowhere';
   readonly host: Host;
   // If a call fits no overload, the compiler explains the last one. So the one that knows the payloads is last.
@@ -248,14 +332,29 @@ export class Engine<A = AnyActions, S = State> implements AsyncDisposable {
   ): Promise<{ -readonly [K in keyof M]: ResultOfMember<A, M[K]> }>;
   /** The whole state, after all actions that were dispatched before. */
   state<T = S>(options?: QuestionOptions): Promise<T>;
+  /**
+   * The state, for user interfaces: as the engine told it after its last change, or undefined as long as it has told none. From the first read
+   * or the first `subscribe` on, the engine asks for its state after each change. It is frozen, and what has not changed is the same object.
+   */
+  readonly current: S | undefined;
+  /** Calls a listener after each change of `current`. Returns a function that removes the listener. It needs no `this`. */
+  readonly subscribe: (listener: () => void) => () => void;
   /** A hash over the canonical state, 16 hexadecimal digits: equal states have equal digests, here and in Go. */
   digest(options?: QuestionOptions): Promise<string>;
   /** The state as bytes, for the option `snapshot` of another engine, here or in Go. */
   snapshot(options?: QuestionOptions): Promise<Uint8Array>;
+  /** The actions of the core, sorted by name, as it describes them. */
+  actions(options?: QuestionOptions): Promise<ActionInfo[]>;
+  /**
+   * Resolves when the host has room for another action: at once if its queue is not full, or else when half of it is free. A caller that
+   * awaits it before each dispatch is never `overloaded`, if the host's other callers do so too. It rejects with `shutdown` or `broken`.
+   */
+  drained(): Promise<void>;
   /** Calls f with each event of a name, '*' for all. Returns a function that removes the listener. */
-  on<N extends keyof Events>(name: N, f: (event: EngineEvent<N, Events[N]>) => void): () => void;
-  on(name: string, f: (event: EngineEvent) => void): () => void;
-  off(name: string, f: (event: any) => void): void;
+  on(name: '*', f: (event: EngineEvent) => void): () => void;
+  on<N extends CoreEvent<E>>(name: N, f: (event: EngineEvent<N, E[N]>) => void): () => void;
+  on<N extends keyof Events>(name: N, f: (event: EngineEvent<N, Events<A>[N]>) => void): () => void;
+  off(name: '*' | keyof Events | CoreEvent<E>, f: (event: any) => void): void;
   /**
    * Waits for the requests that were dispatched, and frees the engine. After `timeout` milliseconds those without an outcome fail with
    * `shutdown`; 0, the default, is no limit. Once it resolves no worker of the engine's own host is left. It may be called any number of times.
@@ -263,6 +362,11 @@ export class Engine<A = AnyActions, S = State> implements AsyncDisposable {
   shutdown(options?: { timeout?: number }): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
+
+/** An engine of any core. */
+export type AnyEngine = Pick<Engine<any, any, any, any>, 'current' | 'subscribe' | 'shutdown'>;
+/** The type of an engine's state. */
+export type StateOf<G extends AnyEngine> = Exclude<G['current'], undefined>;
 
 export interface WorkerStats {
   state: 'starting' | 'ready' | 'waiting' | 'given up' | 'stopped';
@@ -283,8 +387,12 @@ export interface HostStats {
   fallbacks: number;
   /** How many engines are on the main thread. */
   here: number;
+  /** How many engines wait for a place: for a worker, or for an instance (`maxInstances`). */
+  waiting: number;
   /** How many actions and questions have no outcome yet. */
   inFlight: number;
+  /** How many bytes of `maxQueueBytes` they take. */
+  inFlightBytes: number;
   workers: WorkerStats[];
 }
 
@@ -299,18 +407,20 @@ export class Host implements AsyncDisposable {
 }
 
 /** A worker with one engine, in whichever environment this is. */
-export class UniversalWorker<A = AnyActions, S = State> implements AsyncDisposable {
+export class UniversalWorker<A = Actions, S = State, E = typeof others extends keyof A ? AnyEvents : {}, B = typeof others extends keyof A ? object : Setup>
+  implements AsyncDisposable {
   constructor(options?: WorkerOptions);
   readonly environment: 'node' | 'browser';
   /** null before init. */
-  readonly engine: Engine<A, S> | null;
+  readonly engine: Engine<A, S, E, B> | null;
   /** Starts the worker and sets the engine up. */
-  init(beginning?: Beginning): Promise<void>;
+  init(beginning?: Beginning<B>): Promise<void>;
   dispatch<T = any, N extends string = string>(type: OtherName<A, N>, payload?: Payload | null, options?: ActionOptions): Promise<T>;
   dispatch<N extends Name<A>>(type: N, ...rest: Rest<PayloadIn<A, N>>): Promise<ResultIn<A, N>>;
   /** @throws HyperTokenError `bad_input` before init */
-  on<N extends keyof Events>(name: N, f: (event: EngineEvent<N, Events[N]>) => void): () => void;
-  on(name: string, f: (event: EngineEvent) => void): () => void;
+  on(name: '*', f: (event: EngineEvent) => void): () => void;
+  on<N extends CoreEvent<E>>(name: N, f: (event: EngineEvent<N, E[N]>) => void): () => void;
+  on<N extends keyof Events>(name: N, f: (event: EngineEvent<N, Events<A>[N]>) => void): () => void;
   terminate(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }

@@ -10,7 +10,7 @@ const waiting = new WeakMap();
 /**
  * Calls f when a signal aborts.
  * @param {AbortSignal} signal
- * @param {() => void} f
+ * @param {(shared: Map<string, Error>) => void} f gets a map that is empty at first, and is the same for all calls of one abort
  * @returns {() => void} a function after which f is not called any more; it may be called any number of times
  */
 export function onAbort(signal, f) {
@@ -21,13 +21,14 @@ export function onAbort(signal, f) {
       calls,
       listener() {
         waiting.delete(signal);
-        for (const call of calls) call();
+        const shared = new Map();
+        for (const call of calls) call(shared);
       },
     };
     waiting.set(signal, entry);
     signal.addEventListener('abort', entry.listener, { once: true });
   }
-  const call = () => f(); // an entry of its own, in case f is given twice
+  const call = (shared) => f(shared); // an entry of its own, in case f is given twice
   entry.calls.add(call);
   return () => {
     if (!entry.calls.delete(call) || entry.calls.size > 0 || waiting.get(signal) !== entry) return;

@@ -4,6 +4,7 @@
 
 import { macrotask, startWorker } from './environment.js';
 import { eachFrame, flag, kind, Writer } from './frames.js';
+import { List } from './list.js';
 
 /**
  * How long the worker waits before the start after its n-th death in a row, in milliseconds. The
@@ -15,15 +16,20 @@ const probeAfter = (n) => Math.min(1000 * 2 ** n, 60_000);
 export class Thread {
   /** @type {'starting' | 'ready' | 'waiting' | 'given up' | 'stopped'} */
   state = 'waiting';
-  /** The requests that the worker has not answered, by their number, the oldest first. */
-  pending = new Map();
+  /** The requests that the worker has not answered, the oldest first. */
+  pending = new List();
   /** The reason why its last thread ended, or could not be started. */
   cause = null;
   /** The games that are placed here, by placement. */
   games = new Map();
+  /**
+   * How many instances the worker has. Those without an engine are kept for other engines
+   * (executor.js).
+   */
+  instances = 0;
   #wasReady = false;
   #host; #worker = null; #requests = 0; #out = new Writer(); #flushing = false; #timer = null;
-  #failures = 0; #probes = 0; #deaths = []; #generation = 0; #watchdog = null; #watched = {};
+  #failures = 0; #probes = 0; #deaths = []; #generation = 0; #watchdog = null; #watched = {}; #isToWatch = false;
   /**
    * How many messages were sent, the number of the last request that some caller has dropped or an
    * earlier one, and the names of the actions whose answers the worker may hold back.
@@ -48,10 +54,10 @@ export class Thread {
     this.state = 'starting';
     const current = () => generation === this.#generation && this.state !== 'stopped';
     const failed = (cause) => current() && this.#notStarted(cause);
-    const { workerPath, startTimeout } = this.#host.options;
+    const { worker: make, workerPath, startTimeout } = this.#host.options;
     const start = async () => {
       try {
-        const worker = await startWorker(workerPath, {
+        const worker = await startWorker({ worker: make, workerPath }, {
           message: (data) => current() && this.#handleMessage(data, current),
           exit: (cause) => this.#handleThreadExit(cause, current),
         });
@@ -64,7 +70,7 @@ export class Thread {
       // The limit begins once the core is loaded: a core that takes long to load is no fault of the
       // worker.
       if (current() && this.state === 'starting') {
-        this.#timer = setTimeout(() => failed(new Error(`the worker was not ready within ${startTimeout} ms (startTimeout)`)), startTimeout);
+        this.#timer = setTimeout(() => failed(new Error(`the Worker was not ready within ${startTimeout} ms (startTimeout)`)), startTimeout);
       }
     };
     this.#waitFor(start());
@@ -106,7 +112,7 @@ export class Thread {
       this.#wasReady = true;
       this.#host.workerReady(this);
     } else if (data?.unreadable) {
-      this.#handleThreadExit(new Error("the worker can not read its messages: allow 'wasm-unsafe-eval' in the Content-Security-Policy with which its script is served, if it has one"), current);
+      this.#handleThreadExit(new Error("the Worker can not read its messages: allow 'wasm-unsafe-eval' in the Content-Security-Policy with which its script is served, if it has one"), current);
     } else {
       try {
         eachFrame(data, (f) => this.#handleAnswer(f));
@@ -118,9 +124,9 @@ export class Thread {
   }
 
   #handleAnswer(f) {
-    const entry = this.pending.get(f.request);
-    if (!entry) throw new Error(`an answer to request ${f.request}, which was not sent or is answered already`);
-    this.pending.delete(f.request);
+    const entry = this.pending.first;
+    if (entry?.request !== f.request) throw new Error(`an answer to request ${f.request}, which is not the next`);
+    this.pending.remove(entry);
     const { op } = entry;
     if (f.flags & flag.quick) this.#quick.add(op.what);
     else if (op.kind === kind.dispatch && !op.suspect) this.#quick.delete(op.what);
@@ -132,15 +138,26 @@ export class Thread {
    */
   send(game, placement, op) {
     const number = ++this.#requests, request = number >>> 0;
-    this.pending.set(request, { game, placement, op, number, message: this.#messages });
+    this.pending.push({ game, placement, op, request, number, message: this.#messages, list: null, prev: null, next: null });
     this.#out.frame(request, placement, op.kind, op.flags | (op.suspect ? flag.suspect : 0), ...op.parts);
     this.#flushSoon();
-    if (op.internal && this.pending.size === 1) this.watchOldest();
+    if (op.internal && this.pending.length === 1) this.watchOldest();
   }
 
-  /** Tells the worker that an engine has left a placement. */
-  close(placement) {
-    this.#out.frame(0, placement, kind.close, 0);
+  /** Takes note of an engine that is being placed here. */
+  add(placement, game) {
+    this.games.set(placement, game);
+    this.instances = Math.max(this.instances, this.games.size);
+  }
+
+  /**
+   * Tells the worker that an engine has left a placement.
+   * @param {boolean} isKept whether the worker keeps the instance for another engine
+   */
+  close(placement, isKept) {
+    this.games.delete(placement);
+    if (!isKept) this.instances = Math.max(this.games.size, this.instances - 1);
+    this.#out.frame(0, placement, kind.close, isKept ? flag.keep : 0);
     this.#flushSoon();
   }
 
@@ -157,10 +174,7 @@ export class Thread {
     });
   }
 
-  #oldest() {
-    const [oldest] = this.pending.values();
-    return oldest;
-  }
+  #oldest() { return this.pending.first ?? undefined; }
 
   /**
    * Notes that a caller no longer waits for a request that was sent, or that an engine has left its
@@ -168,7 +182,13 @@ export class Thread {
    */
   noteDropped() {
     this.#dropped = this.#requests;
-    this.watchOldest();
+    // A signal may end thousands of requests at once: they are looked at together.
+    if (this.#isToWatch) return;
+    this.#isToWatch = true;
+    queueMicrotask(() => {
+      this.#isToWatch = false;
+      if (this.state === 'ready') this.watchOldest();
+    });
   }
 
   // Whether the worker may run a request that no caller waits for: the oldest one, or one behind it
@@ -177,7 +197,7 @@ export class Thread {
     const isDropped = ({ op, game, placement }) => op.withdrawn || game.place?.placement !== placement;
     if (isDropped(oldest)) return true;
     if (oldest.number > this.#dropped) return false;
-    for (const e of this.pending.values()) {
+    for (let e = this.pending.first; e; e = e.next) {
       if (e.message !== oldest.message || e.op.kind !== kind.dispatch || !this.#quick.has(e.op.what)) return false;
       if (isDropped(e)) return true;
     }
@@ -227,7 +247,7 @@ export class Thread {
     this.#stopThread();
     this.state = 'waiting';
     const ran = this.#oldest()?.op;
-    this.pending = new Map();
+    this.pending = new List();
     this.#out.take();
     const games = this.games;
     this.games = new Map();
@@ -238,6 +258,7 @@ export class Thread {
     clearTimeout(this.#timer);
     clearTimeout(this.#watchdog);
     this.#watched = {};
+    this.instances = 0;
     this.#quick = new Set();
     this.#generation++;
     if (this.#worker) this.#waitFor(this.#worker.terminate());

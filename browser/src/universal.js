@@ -27,7 +27,7 @@ export class UniversalWorker {
   }
 
   #started() {
-    if (!this.#engine) throw badInput('the worker is not started: await init() first');
+    if (!this.#engine) throw badInput('the Worker is not started: await init() first');
     return this.#engine;
   }
 

@@ -375,20 +375,23 @@ export function encode(value, root, most = Infinity) {
 const keyCache = new Array(512).fill(null);
 
 class Decoder {
-  #bytes; #view; #at; #end;
+  #bytes; #view; #from; #at; #end;
 
-  constructor(bytes) {
+  constructor(bytes, view, from, end) { this.start(bytes, view, from, end); }
+
+  start(bytes, view, from, end) {
     this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-    this.#at = 0;
-    this.#end = bytes.length;
+    this.#view = view;
+    this.#from = this.#at = from;
+    this.#end = end;
+    return this;
   }
 
   get atEnd() { return this.#at === this.#end; }
 
   #take(n) {
     const at = this.#at;
-    if (n > this.#end - at) throw new RangeError(`${n} bytes are to come at ${at}, and ${this.#end - at} are left`);
+    if (n > this.#end - at) throw new RangeError(`${n} bytes are to come at ${at - this.#from}, and ${this.#end - at} are left`);
     this.#at += n;
     return at;
   }
@@ -421,7 +424,7 @@ class Decoder {
       case 0xdd: return this.#array(this.#view.getUint32(this.#take(4)), depth);
       case 0xde: return this.#map(this.#view.getUint16(this.#take(2)), depth);
       case 0xdf: return this.#map(this.#view.getUint32(this.#take(4)), depth);
-      default: throw new RangeError(`the byte ${b} at ${this.#at - 1} begins no value`);
+      default: throw new RangeError(`the byte ${b} at ${this.#at - 1 - this.#from} begins no value`);
     }
   }
 
@@ -446,7 +449,7 @@ class Decoder {
   }
 
   #checkCount(n, least, depth) {
-    if (n * least > this.#end - this.#at) throw new RangeError(`${n} values are to come at ${this.#at}, and ${this.#end - this.#at} bytes are left`);
+    if (n * least > this.#end - this.#at) throw new RangeError(`${n} values are to come at ${this.#at - this.#from}, and ${this.#end - this.#at} bytes are left`);
     if (depth > decodeDepth) throw new RangeError(`values are nested deeper than ${decodeDepth} levels`);
   }
 
@@ -476,7 +479,7 @@ class Decoder {
     const start = this.#at, b = this.#bytes[start];
     if (!(b >= 0xa0 && b < 0xc0)) {
       const key = this.value(0);
-      if (typeof key !== 'string') throw new RangeError(`a key at ${start} is no string`);
+      if (typeof key !== 'string') throw new RangeError(`a key at ${start - this.#from} is no string`);
       return key;
     }
     const n = b & 31, end = start + 1 + n, bytes = this.#bytes;
@@ -502,16 +505,28 @@ function finite(n) {
   return n;
 }
 
+const viewOf = (bytes) => new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+const noBytes = new Uint8Array(0), noView = viewOf(noBytes);
+/** Reads one value after the other: nothing that it calls reads another value. */
+const decoder = new Decoder(noBytes, noView, 0, 0);
+
 /** Reads one value. It throws if more bytes follow. */
-export function decode(bytes) {
-  const decoder = new Decoder(bytes), value = decoder.value(1);
-  if (!decoder.atEnd) throw new RangeError('more bytes follow behind the value');
-  return value;
+export const decode = (bytes) => decodeRange(bytes, viewOf(bytes), 0, bytes.length);
+
+/** Reads the one value that a range of bytes has. `view` is a view of the same bytes. */
+export function decodeRange(bytes, view, from, end) {
+  try {
+    const value = decoder.start(bytes, view, from, end).value(1);
+    if (!decoder.atEnd) throw new RangeError('more bytes follow behind the value');
+    return value;
+  } finally {
+    decoder.start(noBytes, noView, 0, 0); // it keeps no message alive
+  }
 }
 
 /** Reads values that follow each other. */
 export function decodeAll(bytes) {
-  const decoder = new Decoder(bytes), values = [];
-  while (!decoder.atEnd) values.push(decoder.value(1));
+  const all = new Decoder(bytes, viewOf(bytes), 0, bytes.length), values = [];
+  while (!all.atEnd) values.push(all.value(1));
   return values;
 }

@@ -4,7 +4,7 @@
 // action of its name was. The worker tells the page which actions are quick. So, if such an action
 // hangs nevertheless, the page knows which answers may be held back.
 
-import { getEnvironment } from './environment.js';
+import { getEnvironment, nodeModule } from './environment.js';
 import { Executor } from './executor.js';
 import { eachFrame, flag, hash, kind, Writer } from './frames.js';
 
@@ -12,16 +12,8 @@ import { eachFrame, flag, hash, kind, Writer } from './frames.js';
 // below which an action is quick, in milliseconds.
 const gather = 2, quick = 0.5;
 
-const parentPort = getEnvironment() === 'node' ? (await import('node:worker_threads')).parentPort : null;
-const inBrowser = parentPort === null, port = parentPort ?? self;
+let port, executor;
 const post = (message, transfer) => port.postMessage(message, transfer);
-const on = (f) => (port.on ? port.on('message', f) : port.addEventListener('message', (e) => f(e.data)));
-
-// If the policy of this script's own response forbids WebAssembly, Firefox does not deliver the
-// message with the compiled core.
-if (inBrowser) port.addEventListener('messageerror', () => post({ unreadable: true }, []));
-
-let executor;
 const out = new Writer();
 // The hashes of the names of actions that were quick when they ran last.
 const known = new Set();
@@ -36,11 +28,11 @@ function note(name, ms) {
 /** The hash of an action's name, or 0 if the frame is no action or a suspect. */
 function nameOf(f) {
   if (f.kind !== kind.dispatch || f.flags & flag.suspect) return 0;
-  const { buffer, byteOffset } = f.body;
-  return hash(new Uint8Array(buffer, byteOffset + 28, new DataView(buffer, byteOffset + 24).getUint32(0, true)));
+  const from = f.at + 28;
+  return hash(f.bytes, from, Math.min(from + f.view.getUint32(f.at + 24, true), f.bytes.length));
 }
 
-on((message) => {
+function handle(message) {
   if (!executor) {
     // The first message is the compiled core.
     executor = new Executor(message.module);
@@ -68,12 +60,12 @@ on((message) => {
     }
   });
   flush();
-});
+}
 
 // A page gets no event if a worker was terminated. So the worker holds a lock for its whole life,
 // and the page waits for that lock.
 async function lifelong() {
-  if (!inBrowser || !navigator.locks) return undefined;
+  if (!globalThis.navigator?.locks) return undefined;
   const name = `hypertoken-${crypto.randomUUID()}`;
   await new Promise((granted, failed) => {
     navigator.locks.request(name, () => {
@@ -84,4 +76,24 @@ async function lifelong() {
   return name;
 }
 
-post({ loaded: true, lock: await lifelong().catch(() => undefined) }, []);
+async function startInThread(parentPort) {
+  port = parentPort;
+  port.on('message', handle);
+  post({ loaded: true }, []);
+}
+
+async function startInPage() {
+  port = self;
+  port.addEventListener('message', (e) => handle(e.data));
+  // If the policy of this script's own response forbids WebAssembly, Firefox does not deliver the
+  // message with the compiled core.
+  port.addEventListener('messageerror', () => post({ unreadable: true }, []));
+  post({ loaded: true, lock: await lifelong().catch(() => undefined) }, []);
+}
+
+// There is no await at the top level: tools that minify a worker as a classic script can not read it.
+if (getEnvironment() === 'node') {
+  nodeModule('worker_threads').then(({ parentPort }) => (parentPort ? startInThread(parentPort) : startInPage()));
+} else {
+  startInPage();
+}

@@ -62,8 +62,9 @@ test('an answer that is damaged is read or refused', () => {
       // The answer lies among others: bytes behind its end belong to the next one.
       const around = new Uint8Array(damaged.length + 4096);
       around.set(damaged, 2048);
-      const r = readAnswer({ view: new DataView(around.buffer), at: 2048, length: damaged.length });
-      for (const part of [r.result, r.events ?? r.result, ...r.members.map((m) => m.body)]) {
+      const r = readAnswer({ bytes: around, view: new DataView(around.buffer), at: 2048, length: damaged.length });
+      const result = around.subarray(r.from, r.end);
+      for (const part of [result, r.events ?? result, ...(r.members ?? []).map((m) => m.body)]) {
         assert.ok(part.byteOffset >= 2048 && part.byteOffset + part.length <= 2048 + damaged.length, 'it reads what is not its own');
       }
     } catch (e) {

@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Engine } from '../src/index.js';
-import { deck, engineFor, event, exampleCore, hostFor, kill, wasmPath } from './support/cores.js';
+import { deck, dying, engineFor, event, exampleCore, hostFor, kill, wasmPath } from './support/cores.js';
 
 const workerOptions = { core: exampleCore };
 
@@ -40,6 +40,43 @@ test('sequential dependent actions', async (t) => {
   assert.equal(await engine.dispatchAsync('agent:receive', { tokens: drawn }), 5);
 });
 
+test('sequential dependent actions, with built-in ones', async (t) => {
+  const engine = engineFor(t, { setup: deck(9), workerOptions: { core: undefined, wasmPath } });
+  await engine.dispatchAsync('agent:create', { name: 'ada' });
+  await engine.dispatchAsync('stack:shuffle', { seed: 42 });
+  const drawn = await engine.dispatchAsync('stack:draw', { count: 2 });
+  for (const token of drawn) await engine.dispatchAsync('agent:addToken', { name: 'ada', token });
+  const own = await engine.dispatchAsync('agent:drawCards', { name: 'ada', count: 1000 });
+  assert.deepEqual((await engine.dispatchAsync('agent:get', { name: 'ada' })).inventory.length, drawn.length + own.length);
+  const outcomes = await engine.dispatchBatch(['stack:reset', 'stack:draw', 'no:such'].map((type) => ({ type })), { mode: 'independent' });
+  assert.deepEqual(outcomes.map((o) => o.error?.code), [undefined, undefined, 'unknown_action']);
+});
+
+test('what the guide leaves out: a stack, and actions of one\'s own', async (t) => {
+  const engine = engineFor(t, { workerOptions: { core: undefined, wasmPath } });
+  await assert.rejects(engine.dispatchAsync('stack:shuffle', { seed: 42 }), (e) => e.code === 'not_found' && e.message.includes('setup.stack'));
+  await assert.rejects(engine.dispatchAsync('slow:operation'), { code: 'unknown_action' });
+  await assert.rejects(engine.dispatchAsync('agent:drawCards', { count: 1000 }), { code: 'bad_payload' });
+});
+
+test('dispatch with a worker is a promise', async (t) => {
+  const engine = engineFor(t, { setup: deck(9), workerOptions });
+  const peeked = engine.dispatch('stack:peek', { count: 1 });
+  assert.ok(peeked instanceof Promise);
+  assert.deepEqual(await peeked, [{ id: 't8' }]);
+});
+
+test('a race that an action loses does not end the action; its signal does', async (t) => {
+  const engine = engineFor(t, { workerOptions });
+  await engine.ready;
+  const done = event(engine, 'engine:action'), lost = engine.dispatchAsync('slow:operation', { rounds: 1e6 });
+  await assert.rejects(Promise.race([lost, Promise.reject(new Error('Custom timeout'))]), /Custom timeout/);
+  assert.equal((await done).type, 'slow:operation');
+  const controller = new AbortController(), aborted = engine.dispatchAsync('slow:operation', { rounds: 1e6 }, { signal: controller.signal });
+  controller.abort();
+  await assert.rejects(aborted, { code: 'canceled' });
+});
+
 test('batch processing', async (t) => {
   const engine = engineFor(t, { workerOptions: { ...workerOptions, enableBatching: true, batchWindow: 50 } });
   const items = Array.from({ length: 100 }, (_, n) => ({ item: n }));
@@ -65,6 +102,36 @@ test('custom timeout handling', async (t) => {
   await engine.ready;
   await assert.rejects(engine.dispatchAsync('long:operation', {}, { signal: AbortSignal.timeout(50) }), (e) => e.code === 'canceled' && e.cause.name === 'TimeoutError');
   assert.deepEqual(await engine.dispatchAsync('space:validate'), { placements: 0, twice: 0, zones: 0 });
+});
+
+test('error handling: the message of an error of a worker has the word Worker', async (t) => {
+  const engine = engineFor(t, { workerOptions: { ...workerOptions, workerPath: await dying(t, 'risky:operation') } });
+  await assert.rejects(engine.dispatchAsync('risky:operation'), (e) => e.code === 'poisoned' && e.message.includes('Worker') && !e.message.includes('timeout'));
+  const none = engineFor(t, { workerOptions: { ...workerOptions, workerPath: '/nowhere/hypertoken.worker.js' } });
+  const told = event(none, 'engine:error');
+  await none.dispatchAsync('space:validate');
+  assert.ok((await told).payload.error.message.includes('Worker'));
+});
+
+test('a fallback that nobody listens to is logged, once until a worker is ready', async (t) => {
+  const warnings = [], logger = { debug() {}, warn: (m) => warnings.push(m) };
+  const host = hostFor(t, { core: exampleCore, workerPath: '/nowhere/hypertoken.worker.js', logger });
+  const engines = Array.from({ length: 3 }, () => engineFor(t, { host }));
+  for (const engine of engines) await engine.ready;
+  assert.equal(host.stats.fallbacks, 3);
+  assert.equal(warnings.length, 1);
+  assert.match(warnings[0], /^hypertoken: worker_unavailable: no Worker can run, the engine goes on on the main thread: the script .* could not be loaded/);
+
+  const quiet = hostFor(t, { core: exampleCore, workerPath: '/nowhere/hypertoken.worker.js', logger });
+  for (const name of ['engine:error', '*']) {
+    const engine = engineFor(t, { host: quiet });
+    const stop = engine.on(name, () => stop());
+    await engine.ready;
+  }
+  const deaf = engineFor(t, { host: quiet });
+  deaf.on('engine:action', () => {});
+  await deaf.ready;
+  assert.equal(warnings.length, 2);
 });
 
 test('graceful fallback', async (t) => {

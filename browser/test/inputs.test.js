@@ -29,7 +29,7 @@ test('options that do not exist are refused, and the nearest one is named', asyn
     [() => new Engine({ workerOption: {} }), /Engine: there is no option workerOption; did you mean workerOptions\? There are useWorker, setup, snapshot, workerOptions, host$/],
     [() => new Engine({ useworker: true }), /did you mean useWorker\?/], [() => new Engine({ nonsense: 1 }), /no option nonsense; there are useWorker/],
     [() => new Engine({ workerOptions: { time_out: 5 } }), /workerOptions: there is no option time_out; did you mean timeout\?/],
-    [() => new Host({ worker: 2 }), /Host: there is no option worker; did you mean workers\?/], [() => new Host({ toString: 5 }), /no option toString/],
+    [() => new Host({ wokers: 2 }), /Host: there is no option wokers; did you mean workers\?/], [() => new Host({ toString: 5 }), /no option toString/],
     [() => new Host({ constructor: 5 }), /no option constructor/], [() => new Host(JSON.parse('{"__proto__":{"workers":3}}')), /no option __proto__/],
     [() => new UniversalWorker({ wasmpath: '/' }), /UniversalWorker: .*did you mean wasmPath\?/],
   ]) assert.throws(make, bad(message));
@@ -65,7 +65,7 @@ test('options of another type, or out of their bounds, are refused, and the erro
     [() => new Engine({ useWorker: true, host: engine.host }), /useWorker is true, and the host has 0 workers/],
     [() => new Host('x'), /options are "x"/], [() => new Host({ workers: '2' }), /workers is "2", want an integer from 0 to 1024/], [() => new Host({ workers: 1025 }), /is 1025/],
     [() => new Host({ timeout: -1 }), /Host: timeout is -1, want an integer from 0 to 2147483647/], [() => new Host({ debug: 'yes' }), /debug is "yes", want true or false/],
-    [() => new Host({ enableBatching: 1 }), /enableBatching is 1/], [() => new Host({ workerPath: 5 }), /workerPath is 5, want a path or a URL/], [() => new Host({ wasmPath: '' }), /wasmPath is ""/],
+    [() => new Host({ enableBatching: 1 }), /enableBatching is 1/], [() => new Host({ worker: 2 }), /worker is 2, want a function that returns a Worker \(workers is their number\)/], [() => new Host({ workerPath: 5 }), /workerPath is 5, want a path or a URL/], [() => new Host({ wasmPath: '' }), /wasmPath is ""/],
     [() => new Host({ clock: 5 }), /clock is 5, want a function/], [() => new Host({ logger: { warn() {} } }), /logger is an object/], [() => new Host({ core: 'core.wasm' }), /core is "core.wasm"/],
     [() => engine.on('engine:action'), /the listener is undefined, want a function/], [() => engine.on(5, () => {}), /name of an event is 5/],
     [() => engine.dispatch('stack:draw', {}, { timeout: -1 }), /timeout is -1/],

@@ -27,7 +27,7 @@ const none = new Set(['timeout', 'canceled', 'batch_aborted', 'overloaded', 'poi
 for (const [seed, enableBatching] of seeds.flatMap((s) => [[s, false], [s, true]])) {
   test(`callers see one engine each, whatever happens to the workers (${enableBatching ? 'batching, ' : ''}seed ${seed})`, async (t) => {
     const next = random(seed);
-    const host = hostFor(t, { workers: 2, restartWindow: 1, snapshotBytes: 3000, killGrace: 3, timeout: 20_000, enableBatching, batchWindow: 1 });
+    const host = hostFor(t, { workers: 2, restartWindow: 1, snapshotBytes: 3000, killGrace: 3, timeout: 20_000, enableBatching, batchWindow: 1, maxInstances: seed % 2 ? 64 : 2 });
     const setup = { stack: Array.from({ length: 60 }, (_, k) => ({ id: `t${k}`, label: `token ${k}` })) };
     let killed = 0, over = false;
     const codes = {};

@@ -5,6 +5,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { pathToFileURL } from 'node:url';
+import { Worker } from 'node:worker_threads';
 import { Engine } from '../src/index.js';
 import { deck, dying, engineFor, event, exampleCore, folder, hostFor, kill, record, script, silent, smallCore, testCore } from './support/cores.js';
 
@@ -22,6 +23,33 @@ test('an action that never ends fails at its deadline, and those behind it run',
   assert.equal(engine.host.counts.killed, 1);
   assert.equal(engine.sequence, 2);
 });
+
+test('an application makes the workers, also one that replaces another', async (t) => {
+  let made = 0;
+  const worker = () => {
+    made++;
+    return new Worker(new URL('../src/worker.js', import.meta.url));
+  };
+  const engine = engineFor(t, { setup: deck(9), workerOptions: { worker, workerPath: '/nowhere.js' } });
+  await engine.ready;
+  await kill(engine.host);
+  assert.deepEqual(ids(await engine.dispatchAsync('stack:draw')), ['t8']);
+  assert.deepEqual([made, engine.place], [2, 'worker']);
+});
+
+for (const [what, worker, want] of [
+  ['throws', () => { throw new Error('no more threads'); }, /: no more threads$/],
+  ['returns no worker', () => 5, /: workerOptions\.worker returned no worker: return new Worker\(\.\.\.\)$/],
+  ['returns a worker without a script', () => new Worker(new URL('none.mjs', import.meta.url)), /the worker of workerOptions\.worker could not be loaded/],
+]) {
+  test(`if the function that makes workers ${what}, the engine says so and runs on the main thread`, async (t) => {
+    const engine = engineFor(t, { setup: deck(2), workerOptions: { worker } });
+    const told = event(engine, 'engine:error');
+    await engine.ready;
+    assert.match((await told).error.message, want);
+    assert.equal(engine.place, 'main thread');
+  });
+}
 
 test('an action that never ends holds up the engines of its worker alone, and those only until it is ended', async (t) => {
   const host = hostFor(t, { workers: 2, killGrace: 20 });

@@ -170,7 +170,7 @@ for (const one of browsers) {
       ['the worker script has the wrong content type', { workerPath: '/wrong/workers/hypertoken.worker.js' }, /text\/javascript/],
       ['the worker script is missing', { workerPath: '/missing/hypertoken.worker.js' }, /workerPath/],
       ['the Content-Security-Policy forbids workers', { query: `?csp=${encodeURIComponent("worker-src 'none'")}` }, /Content-Security-Policy|security policy|insecure|denied/i],
-      ['there is no Worker', { without: true }, /no workers in this environment/],
+      ['there is no Worker', { without: true }, /no Workers in this environment/],
       ['the worker script is of another origin', { workerPath: 'http://localhost:9/hypertoken.worker.js' }, /workerPath|origin/],
       ['the page is cross-origin isolated, and the worker script is not', { query: '?isolated', workerPath: '/workers/hypertoken.worker.js?plain' }, /Cross-Origin-Embedder-Policy/],
       ['the worker script is another one', { workerPath: '/test/support/traces.js', startTimeout: 300 }, /not ready within 300 ms \(startTimeout\)/],
@@ -252,6 +252,42 @@ for (const one of browsers) {
       assert.equal(drawn, 1);
       assert.equal(place, one.name === 'firefox' ? 'main thread' : 'worker');
       assert.match(said, one.name === 'firefox' ? /'wasm-unsafe-eval' in the Content-Security-Policy with which its script is served/ : /^$/);
+    });
+
+    test('a page has more engines than its browser has room for instances, and fetches the core once', async () => {
+      const many = process.env.HYPERTOKEN_DEEP ? 10_000 : 1200;
+      const got = await within(async (n) => {
+        const host = new Host({ maxQueue: 100_000, timeout: 0 });
+        const engines = Array.from({ length: n }, () => new Engine({ host, setup: deck(5) }));
+        const own = Array.from({ length: 4 }, (_, k) => new Engine({ useWorker: k % 2 === 0, setup: deck(5) }));
+        const placed = () => [...engines, ...own].filter((e) => e.place !== 'nowhere').length;
+        await Promise.all([...engines, ...own].map((e) => e.ready));
+        let most = placed();
+        engines[0].on('engine:action', () => { most = Math.max(most, placed()); });
+        const drawn = [];
+        for (let round = 0; round < 2; round++) drawn.push(await Promise.all([...engines, ...own].map((e) => e.dispatchAsync('stack:draw'))));
+        const found = {
+          drawn: drawn.map((all) => [...new Set(all.map((cards) => cards.map((c) => c.id).join()))]), most: Math.max(most, placed()), more: host.stats.placed > n,
+          left: [host.stats.waiting, host.stats.inFlight, host.stats.died], fetched: performance.getEntriesByType('resource').filter((e) => e.name.endsWith('/core.wasm')).length,
+        };
+        await Promise.all([host.shutdown(), ...own.map((e) => e.shutdown())]);
+        return found;
+      }, { args: [many] });
+      assert.ok(got.most > 1 && got.most <= 64, `${got.most} engines had an instance`);
+      assert.deepEqual({ ...got, most: 64 }, { drawn: [['t4'], ['t3']], most: 64, more: true, left: [0, 0, 0], fetched: 1 });
+    });
+
+    test('if a browser has no room for another instance, engines wait for one, and none fails', async () => {
+      const more = one.name === 'firefox' ? 1050 : 150; // than it has room for
+      const got = await within(async (n) => {
+        const host = new Host({ workers: 2, maxInstances: n, timeout: 0 });
+        const engines = Array.from({ length: n }, () => new Engine({ host, setup: deck(5) }));
+        const drawn = await Promise.all(engines.map((e) => e.dispatchAsync('stack:draw')));
+        const found = [new Set(drawn.map((cards) => cards[0].id)).size, engines.filter((e) => e.place !== 'nowhere').length < n, host.stats.died];
+        await host.shutdown();
+        return found;
+      }, { args: [more] });
+      assert.deepEqual(got, [1, true, 0]);
     });
 
     test('several engines over several workers', async () => {

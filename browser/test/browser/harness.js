@@ -21,19 +21,20 @@ const types = { js: 'text/javascript; charset=utf-8', wasm: 'application/wasm', 
  * Serves pages. `/page` is an empty one; a query says what is wrong with it: `csp` is its Content-Security-Policy, `isolated` makes it
  * cross-origin isolated; `plain` leaves that out. A path that begins with `/wrong/` is served as text/plain, and one with `/missing/` is not found.
  * @param {Record<string, string>} [pages] pages by path, and extra folders by a path that ends in /
+ * @param {Record<string, string>} [always] headers of every response
  */
-export async function serve(pages = {}) {
+export async function serve(pages = {}, always = {}) {
   const server = createServer(async (request, response) => {
     const url = new URL(request.url, 'http://localhost');
     let path = url.pathname;
-    const headers = {};
+    const headers = { ...always };
     if (!url.searchParams.has('plain') && (url.searchParams.has('isolated') || request.headers.referer?.includes('isolated'))) {
       headers['cross-origin-opener-policy'] = 'same-origin';
       headers['cross-origin-embedder-policy'] = 'require-corp';
     }
     if (url.searchParams.has('csp')) headers['content-security-policy'] = url.searchParams.get('csp');
     const answer = (status, type, body) => response.writeHead(status, { ...headers, 'content-type': type }).end(body);
-    if (pages[path]) return answer(200, types.html, pages[path]);
+    if (pages[path]) return answer(200, types[path.split('.')[1]] ?? types.html, pages[path]);
     if (path === '/page') return answer(200, types.html, '<!doctype html><title>a page</title>');
     const wrong = path.startsWith('/wrong/');
     if (wrong) path = path.slice('/wrong'.length);

@@ -25,14 +25,20 @@ export async function clone(dir) {
 
 const npm = (cwd, ...args) => run('npm', [...args, '--offline', '--no-audit', '--no-fund', '--loglevel', 'error'], { cwd });
 
-/** Makes an empty project with the package installed. Returns its folder, the packed files, and a function that removes all of it. */
-export async function project() {
-  const top = await mkdtemp(join(tmpdir(), 'project-')), dir = join(top, 'project');
+/** Packs the package in a fresh clone. Returns the folder of the clone's package, the archive, and the names of the packed files. */
+export async function pack(top) {
   const source = await clone(join(top, 'clone'));
-  await mkdir(dir);
-  await writeFile(join(dir, 'package.json'), '{"private": true}');
   const { stdout } = await npm(source, 'pack', '--json', '--pack-destination', top);
   const packed = JSON.parse(stdout.slice(stdout.search(/^[[{]/m))), [{ filename, files }] = Array.isArray(packed) ? packed : Object.values(packed);
-  await npm(dir, 'install', join(top, filename));
-  return { dir, source, files: files.map((f) => f.path), remove: () => rm(top, { recursive: true, force: true }) };
+  return { source, archive: join(top, filename), files: files.map((f) => f.path) };
+}
+
+/** Makes an empty project with the package installed. Returns its folder, what pack returns, and a function that removes all of it. */
+export async function project() {
+  const top = await mkdtemp(join(tmpdir(), 'project-')), dir = join(top, 'project');
+  const packed = await pack(top);
+  await mkdir(dir);
+  await writeFile(join(dir, 'package.json'), '{"private": true}');
+  await npm(dir, 'install', packed.archive);
+  return { dir, ...packed, remove: () => rm(top, { recursive: true, force: true }) };
 }

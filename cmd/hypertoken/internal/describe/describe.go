@@ -41,6 +41,10 @@ type Record struct {
 	Rest *Shape
 }
 
+// eventsRecord is the name of the record that has a field for each event of the core: the event's
+// name, and the shape of its payload.
+const eventsRecord = "Events"
+
 // rest is the name of a field in the list of actions that means that any other field is allowed.
 const rest = "*"
 

@@ -2,6 +2,8 @@ package describe_test
 
 import (
 	"bytes"
+	"encoding/json"
+	"flag"
 	"go/parser"
 	"go/token"
 	"os"
@@ -149,7 +151,10 @@ func TestGeneratedGo(t *testing.T) {
 	}
 }
 
+var update = flag.Bool("update", false, "write golden files")
+
 // A core may come from anybody. Its description is refused, or the generated types can be parsed.
+// The npm package writes the same types: its tests read the golden files.
 func TestUntrustedDescriptions(t *testing.T) {
 	evil := "x */ } \n func init() { panic(1) } // \x1b[31m"
 	record := func(fields ...host.MemberInfo) []host.RecordInfo {
@@ -162,16 +167,24 @@ func TestUntrustedDescriptions(t *testing.T) {
 			{Name: "*"},
 		}},
 		{Name: "token", About: "as the record is called"}, {Name: "Token", About: "as well"},
-		{Name: "type", About: "a word of Go"}, {Name: "*", About: "no letter"},
+		{Name: "type", About: "a word of Go"}, {Name: "<\u2028&\u00a0\"é\t", About: "a\u00a0b\u200b c*\u0000/ <é> 🂡"}, {Name: "*", About: "no letter"},
 		{Name: "an:old", About: "of a core that describes no shapes", Fields: []host.FieldInfo{{Name: "n"}}},
 	}
-	c, err := describe.New(actions, record(host.MemberInfo{Name: evil, About: evil, Shape: "any"}))
+	records := append(record(host.MemberInfo{Name: evil, About: evil, Shape: "any"}), host.RecordInfo{
+		Name: "Events", About: "what it raises", Fields: []host.MemberInfo{
+			{Name: evil, About: evil, Shape: "Token|null"}, {Name: "token", Shape: "map<(Token|'it')[]>"},
+		},
+	})
+	c, err := describe.New(actions, records)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var golang, typeScript bytes.Buffer
 	if err := c.Go(&golang, "game"); err != nil {
 		t.Fatal(err)
+	}
+	if !strings.Contains(golang.String(), "type TokenEventPayload = map[string][]any") {
+		t.Errorf("the events are not in the Go file:\n%s", golang.String())
 	}
 	f, err := parser.ParseFile(token.NewFileSet(), "game.go", &golang, parser.ParseComments)
 	if err != nil {
@@ -185,6 +198,8 @@ func TestUntrustedDescriptions(t *testing.T) {
 	if err := c.TypeScript(&typeScript); err != nil {
 		t.Fatal(err)
 	}
+	golden(t, "described.json", described(t, actions, records))
+	golden(t, "described.d.ts", typeScript.Bytes())
 	// In a string the end of a comment is harmless.
 	s := strings.ReplaceAll(typeScript.String(), `'x */ }`, "'")
 	if strings.Contains(s, "\x1b") || strings.Count(s, "/**") != strings.Count(s, "*/") {
@@ -238,5 +253,29 @@ func TestUntrustedDescriptions(t *testing.T) {
 		if _, err := describe.New(nil, records); err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("want an error with %q, got %v", what, err)
 		}
+	}
+}
+
+// described returns a description as JSON, for the tests of the npm package.
+func described(t *testing.T, actions []host.ActionInfo, records []host.RecordInfo) []byte {
+	t.Helper()
+	b, err := json.MarshalIndent(map[string]any{"actions": actions, "records": records}, "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(b, '\n')
+}
+
+// golden compares a text with a file of the npm package's tests. With -update it writes the file.
+func golden(t *testing.T, name string, want []byte) {
+	t.Helper()
+	path := filepath.Join("../../../../browser/test/testdata", name)
+	if *update {
+		if err := os.WriteFile(path, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := os.ReadFile(path); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%s is not what is written now: run this test with -update, and commit it (%v)", name, err)
 	}
 }

@@ -50,10 +50,8 @@ func (c *Core) Markdown(w io.Writer, name string) error {
 	seen := map[string]bool{name: true}
 	for i := 0; i < len(order); i++ {
 		r := c.Record(order[i])
-		fmt.Fprintf(&b, "\n## %s\n\n%s\n\n| field | shape | meaning |\n| --- | --- | --- |\n", r.Name, r.About)
+		r.markdown(&b, "##")
 		for _, f := range r.Fields {
-			notes := strings.TrimPrefix(f.notes("; "), "; ")
-			fmt.Fprintf(&b, "| `%s` | `%s` | %s |\n", f.Name, cell(f.Shape.String()), cell(notes))
 			f.Shape.records(func(name string) {
 				if !seen[name] {
 					seen[name] = true
@@ -61,9 +59,54 @@ func (c *Core) Markdown(w io.Writer, name string) error {
 				}
 			})
 		}
-		if r.Rest != nil {
-			fmt.Fprintf(&b, "| any other | `%s` | |\n", cell(r.Rest.String()))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// markdown writes the record as a heading and a table.
+func (r *Record) markdown(b *strings.Builder, heading string) {
+	fmt.Fprintf(b, "\n%s %s\n\n%s\n\n| field | shape | meaning |\n| --- | --- | --- |\n", heading, r.Name, r.About)
+	for _, f := range r.Fields {
+		notes := strings.TrimPrefix(f.notes("; "), "; ")
+		fmt.Fprintf(b, "| `%s` | `%s` | %s |\n", f.Name, cell(f.Shape.String()), cell(notes))
+	}
+	if r.Rest != nil {
+		fmt.Fprintf(b, "| any other | `%s` | |\n", cell(r.Rest.String()))
+	}
+}
+
+// ActionsMarkdown writes the actions as tables, one for each family, and then all records. The
+// family of an action is its name up to the colon.
+func (c *Core) ActionsMarkdown(w io.Writer) error {
+	var b strings.Builder
+	last := ""
+	for i, a := range c.Actions {
+		family, _, _ := strings.Cut(a.Name, ":")
+		if i == 0 || family != last {
+			fmt.Fprintf(&b, "\n## %s\n\n| action | fields | returns | what it does |\n| --- | --- | --- | --- |\n", family)
+			last = family
 		}
+		var fields []string
+		for _, f := range a.Fields {
+			mark, about := "", ""
+			if f.Optional {
+				mark = "?"
+			}
+			if f.About != "" {
+				about = ", " + f.About
+			}
+			fields = append(fields, fmt.Sprintf("`%s%s: %s`%s", f.Name, mark, cell(f.Shape.String()), cell(about)))
+		}
+		if a.Rest {
+			fields = append(fields, "any")
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | `%s` | %s |\n",
+			a.Name, strings.Join(fields, "<br>"), cell(a.Result.String()), cell(a.About))
+	}
+	b.WriteString("\n## Records\n")
+	for _, r := range c.Records {
+		r.markdown(&b, "###")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

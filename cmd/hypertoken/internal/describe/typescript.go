@@ -26,8 +26,14 @@ export type ResultOf<Name extends ActionName> = Actions[Name]['result'];
 // typeScriptNames are the names of the types that every file has in addition to the records.
 var typeScriptNames = []string{"ActionName", "Actions", "PayloadOf", "ResultOf", "Value"}
 
+const typeScriptEvents = `
+/** The events that the core raises, with their payloads. It describes none of them, so that they may have any names. */
+export interface Events { [name: string]: any }
+`
+
 // TypeScript writes the records as interfaces, and the interface Actions, which has the payload
-// and the result of each action. It fails if a record has the name of another type of the file.
+// and the result of each action. If no record describes the events, the interface Events allows
+// any. TypeScript fails if a record has the name of another type of the file.
 func (c *Core) TypeScript(w io.Writer) error {
 	for _, name := range typeScriptNames {
 		if c.Record(name) != nil {
@@ -49,6 +55,9 @@ func (c *Core) TypeScript(w io.Writer) error {
 			b.WriteString("  [key: string]: any;\n")
 		}
 		b.WriteString("}\n")
+	}
+	if c.Record(eventsRecord) == nil {
+		b.WriteString(typeScriptEvents)
 	}
 	b.WriteString("\n/** The actions, by their names: what each takes and returns. */\nexport interface Actions {\n")
 	for _, a := range c.Actions {

@@ -66,26 +66,28 @@ func newAsset(name string, content []byte) (*asset, error) {
 	return a, nil
 }
 
-// demo returns the files that pages load, by their paths.
+// demo returns the files that pages load, by their paths. hypertoken.js finds its worker and the core
+// beside itself. They are also at /workers/ and /wasm/, where pages of the original look for them.
 func demo() (map[string]*asset, error) {
 	assets := map[string]*asset{}
 	add := func(at, name string, content []byte) (err error) {
 		assets[at], err = newAsset(name, content)
 		return err
 	}
-	if err := add("/wasm/core.wasm", "core.wasm", wasm.Builtin()); err != nil {
+	if err := add("/hypertoken/core.wasm", "core.wasm", wasm.Builtin()); err != nil {
 		return nil, err
 	}
-	for at, name := range map[string]string{"/hypertoken/hypertoken.js": "dist/hypertoken.js",
-		"/workers/hypertoken.worker.js": "dist/hypertoken.worker.js"} {
-		content, err := browser.Dist.ReadFile(name)
+	for _, name := range []string{"hypertoken.js", "hypertoken.worker.js"} {
+		content, err := browser.Dist.ReadFile("dist/" + name)
 		if err == nil {
-			err = add(at, name, content)
+			err = add("/hypertoken/"+name, name, content)
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
+	assets["/wasm/core.wasm"] = assets["/hypertoken/core.wasm"]
+	assets["/workers/hypertoken.worker.js"] = assets["/hypertoken/hypertoken.worker.js"]
 	err := fs.WalkDir(browser.Demo, "demo", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err

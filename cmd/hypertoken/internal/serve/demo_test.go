@@ -38,11 +38,13 @@ func TestDemo(t *testing.T) {
 	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.Demo = true })
 	defer http.DefaultClient.CloseIdleConnections()
 	for path, kind := range map[string]string{
-		"/":                             "text/html; charset=utf-8",
-		"/main.js":                      "text/javascript; charset=utf-8",
-		"/hypertoken/hypertoken.js":     "text/javascript; charset=utf-8",
-		"/workers/hypertoken.worker.js": "text/javascript; charset=utf-8",
-		"/wasm/core.wasm":               "application/wasm",
+		"/":                                "text/html; charset=utf-8",
+		"/main.js":                         "text/javascript; charset=utf-8",
+		"/hypertoken/hypertoken.js":        "text/javascript; charset=utf-8",
+		"/hypertoken/hypertoken.worker.js": "text/javascript; charset=utf-8",
+		"/hypertoken/core.wasm":            "application/wasm",
+		"/workers/hypertoken.worker.js":    "text/javascript; charset=utf-8",
+		"/wasm/core.wasm":                  "application/wasm",
 	} {
 		plain, content := ask(t, s.url+path)
 		h := plain.Header
@@ -72,7 +74,7 @@ func TestDemo(t *testing.T) {
 		} else if kind != "text/html; charset=utf-8" {
 			t.Errorf("%s is not compressed", path)
 		}
-		if path == "/wasm/core.wasm" && !bytes.Equal(content, wasm.Builtin()) {
+		if kind == "application/wasm" && !bytes.Equal(content, wasm.Builtin()) {
 			t.Error("the core is another one than that of the workers")
 		}
 	}

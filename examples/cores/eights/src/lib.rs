@@ -14,6 +14,8 @@ pub fn registry() -> Registry {
         r.result(action, shape);
     }
     r.record(ROUND);
+    r.record(PLAYED);
+    r.record(EVENTS);
     r
 }
 
@@ -62,6 +64,22 @@ const ROUND: Record = Record {
         member("suit", "string", "the suit to follow"),
         member("winner", "string|null", ""),
     ],
+    rest: None,
+};
+
+/// The payload of an event.
+const PLAYED: Record = Record {
+    name: "Played",
+    about: "A card that was played.",
+    fields: &[member("player", "string", ""), member("card", "Token", "")],
+    rest: None,
+};
+
+/// The events, and the shapes of their payloads.
+const EVENTS: Record = Record {
+    name: "Events",
+    about: "The events of the game.",
+    fields: &[member("eights:played", "Played", "a card lies on the pile")],
     rest: None,
 };
 

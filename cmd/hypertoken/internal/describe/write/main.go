@@ -1,6 +1,6 @@
 // Command write writes the files that are generated from the description of the built-in core: the
-// types of the npm package, the types of Go that the tests use, and docs/state.md. `make types`
-// runs it, at the root of the repository.
+// types and the ACTIONS.md of the npm package, the types of Go that the tests use, and
+// docs/state.md. `make types` runs it, at the root of the repository.
 package main
 
 import (

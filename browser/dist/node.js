@@ -1,0 +1,3262 @@
+/*! hypertoken-worker, Apache-2.0: see LICENSE and NOTICE */
+
+// src/frames.js
+var header = 16;
+var kind = { open: 1, feed: 2, replay: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, digest: 9, close: 10, actions: 11, answer: 16 };
+var flag = {
+  /** open: the base that follows is a snapshot. */
+  restore: 1,
+  /** batch: all or nothing. */
+  atomic: 1,
+  /** close: the instance is kept for the next engine. */
+  keep: 1,
+  /**
+   * any request: it is a suspect. So the worker sends all earlier answers before it runs this
+   * request.
+   */
+  suspect: 8,
+  /** answer: it failed, the body is an error map. */
+  failed: 1,
+  /** answer: the state changed. */
+  changed: 2,
+  /** answer: the instance is gone. */
+  lost: 4,
+  /**
+   * answer to a dispatch: it was quick. The worker may hold back the answer to the next action of
+   * this name while it runs those behind it.
+   */
+  quick: 16
+};
+var Writer = class {
+  #bytes = new Uint8Array(4096);
+  #view = new DataView(this.#bytes.buffer);
+  #end = 0;
+  get length() {
+    return this.#end;
+  }
+  /** Appends a frame whose body is the parts, one after the other. */
+  frame(request, placement, kind2, flags, ...parts) {
+    let n = 0;
+    for (const p of parts) n += p.length;
+    this.#grow(header + n);
+    const v = this.#view, at = this.#end;
+    v.setUint32(at, n, true);
+    v.setUint32(at + 4, request, true);
+    v.setUint32(at + 8, placement, true);
+    v.setUint8(at + 12, kind2);
+    v.setUint8(at + 13, flags);
+    v.setUint16(at + 14, 0);
+    let to = at + header;
+    for (const p of parts) {
+      this.#bytes.set(p, to);
+      to += p.length;
+    }
+    this.#end = to;
+  }
+  /** Returns the gathered frames, as a buffer to transfer, and begins again with none. */
+  take() {
+    const taken = this.#bytes.buffer.slice(0, this.#end);
+    this.#end = 0;
+    if (this.#bytes.length > 1 << 20) {
+      this.#bytes = new Uint8Array(4096);
+      this.#view = new DataView(this.#bytes.buffer);
+    }
+    return taken;
+  }
+  #grow(n) {
+    if (this.#end + n <= this.#bytes.length) return;
+    const grown = new Uint8Array(Math.max(2 * this.#bytes.length, this.#end + n));
+    grown.set(this.#bytes.subarray(0, this.#end));
+    this.#bytes = grown;
+    this.#view = new DataView(grown.buffer);
+  }
+};
+var Frame = class {
+  /**
+   * @param {Uint8Array} bytes the message
+   * @param {DataView} view of the message
+   * @param {number} at where its body begins
+   * @param {number} length of its body
+   */
+  constructor(bytes, view, at, length) {
+    this.bytes = bytes;
+    this.view = view;
+    this.at = at;
+    this.length = length;
+    this.request = view.getUint32(at - 12, true);
+    this.placement = view.getUint32(at - 8, true);
+    this.kind = view.getUint8(at - 4);
+    this.flags = view.getUint8(at - 3);
+  }
+  get body() {
+    return this.bytes.subarray(this.at, this.at + this.length);
+  }
+};
+var answerOf = (flags, body) => ({ flags, body, bytes: body, view: new DataView(body.buffer, body.byteOffset, body.length), at: 0, length: body.length });
+function eachFrame(buffer, f) {
+  if (Object.prototype.toString.call(buffer) !== "[object ArrayBuffer]") throw new Error(`a message that is no buffer: ${typeof buffer}`);
+  const v = new DataView(buffer), bytes = new Uint8Array(buffer);
+  for (let at = 0; at < buffer.byteLength; ) {
+    const n = at + header <= buffer.byteLength ? v.getUint32(at, true) : 0;
+    if (at + header + n > buffer.byteLength) throw new Error(`a frame at ${at} that ends beyond its message of ${buffer.byteLength} bytes`);
+    f(new Frame(bytes, v, at + header, n));
+    at += header + n;
+  }
+}
+function hash(bytes, from = 0, end = bytes.length) {
+  let a = 2654435769 ^ end - from, b = 2246822507;
+  for (let k = from; k < end; k++) {
+    a = Math.imul(a ^ bytes[k], 16777619);
+    b = Math.imul(b ^ bytes[k], 1540483477);
+    b ^= b >>> 15;
+  }
+  a ^= a >>> 16;
+  return (b >>> 0) * 2097152 + (a >>> 11);
+}
+var utf8 = new TextEncoder();
+function failure(code, message) {
+  const string = (text) => {
+    const bytes = utf8.encode(text);
+    return [219, bytes.length >>> 24, bytes.length >>> 16 & 255, bytes.length >>> 8 & 255, bytes.length & 255, ...bytes];
+  };
+  return Uint8Array.from([130, ...string("code"), ...string(code), ...string("message"), ...string(message.slice(0, 4096))]);
+}
+var answerHead = 24;
+var entryHead = 12;
+function readAnswer({ bytes, view: v, at: start, length }) {
+  const end = start + length;
+  if (length < answerHead) throw new RangeError(`an answer of ${length} bytes, want at least ${answerHead}`);
+  const eventsLength = v.getUint32(start + 16, true), count = v.getUint32(start + 20, true);
+  const table = start + answerHead + 16 * count, from = table + eventsLength;
+  if (from > end) throw new RangeError(`an answer of ${length} bytes with ${count} members and ${eventsLength} bytes of events`);
+  return {
+    ran: v.getFloat64(start, true),
+    sum: v.getFloat64(start + 8, true),
+    from,
+    end,
+    members: count > 0 ? readMembers(bytes, v, start, from, end, count) : null,
+    events: eventsLength > 0 ? bytes.subarray(table, from) : null
+  };
+}
+function readMembers(bytes, v, start, from, end, count) {
+  const members = [];
+  for (let k = 0, at = from; k < count; k++) {
+    const row = start + answerHead + 16 * k, to = from + v.getUint32(row, true);
+    if (to < at || to > end) throw new RangeError(`an answer with a member that ends at ${to - from}, of ${end - from} bytes`);
+    members.push({ body: bytes.subarray(at, to), failed: v.getUint8(row + 4) === 1, changed: v.getUint8(row + 5) === 1, sum: v.getFloat64(row + 8, true) });
+    at = to;
+  }
+  return members;
+}
+
+// src/errors.js
+var HyperTokenError = class extends Error {
+  /**
+   * @param {string} code
+   * @param {string} message
+   * @param {{cause?: unknown, index?: number}} [more] index is the index of the member of a batch that failed
+   */
+  constructor(code, message, more = {}) {
+    super(`${code}: ${message}`, more.cause === void 0 ? void 0 : { cause: more.cause });
+    this.name = "HyperTokenError";
+    this.code = code;
+    this.index = more.index ?? -1;
+  }
+};
+var timeoutError = (what, ms) => new HyperTokenError("timeout", `${what}: timeout, not done after ${ms} ms`);
+var canceledError = (what, cause) => new HyperTokenError("canceled", `${what}: canceled`, { cause });
+var unreadable = (what, cause) => new HyperTokenError("trap", `${what}: the core answered with what can not be read: ${cause.message}`, { cause });
+var shutdownError = (what = "engine") => new HyperTokenError("shutdown", `the ${what} is shut down`);
+var badInput = (message, cause) => new HyperTokenError("bad_input", message, { cause });
+
+// src/list.js
+var List = class {
+  length = 0;
+  first = null;
+  last = null;
+  push(member) {
+    member.list = this;
+    member.prev = this.last;
+    if (this.last) this.last.next = member;
+    else this.first = member;
+    this.last = member;
+    this.length++;
+  }
+  unshift(member) {
+    member.list = this;
+    member.next = this.first;
+    if (this.first) this.first.prev = member;
+    else this.last = member;
+    this.first = member;
+    this.length++;
+  }
+  /** Takes a member out. It has to be in this list. */
+  remove(member) {
+    const { prev, next } = member;
+    if (prev) prev.next = next;
+    else this.first = next;
+    if (next) next.prev = prev;
+    else this.last = prev;
+    member.list = member.prev = member.next = null;
+    this.length--;
+  }
+  /** Takes the first member out and returns it, or null if there is none. */
+  shift() {
+    const { first } = this;
+    if (first) this.remove(first);
+    return first;
+  }
+  /** The members in their order. The one that is visited may be removed meanwhile, and no other. */
+  *[Symbol.iterator]() {
+    for (let member = this.first, next; member; member = next) {
+      next = member.next;
+      yield member;
+    }
+  }
+};
+
+// src/instances.js
+var Instances = class {
+  /**
+   * The games that have a place. #idle has those without a request, the one that was idle longest
+   * first. #busy has the others, in the order in which they got requests. #yielding has those that
+   * give their place up once the requests that were sent there are answered.
+   */
+  #idle = new List();
+  #busy = new List();
+  #yielding = new List();
+  /** The hosts that have engines waiting for room, with the number of instances that they allow. */
+  #waiting = /* @__PURE__ */ new Map();
+  #isTelling = false;
+  /** How many instances the browser has shown to have room for. */
+  #bound = Infinity;
+  /** How many engines of this page have an instance, or are about to get one. */
+  get count() {
+    return this.#idle.length + this.#busy.length + this.#yielding.length;
+  }
+  /** The games without a request, the one that was idle longest first. */
+  get idle() {
+    return this.#idle;
+  }
+  /** Whether more engines wait than there is room for now. */
+  get isWanted() {
+    for (const [host, bound] of this.#waiting) if (host.waiting > bound - this.count) return true;
+    return false;
+  }
+  /** Notes that a game has a place and a request. */
+  markBusy(game) {
+    if (game.list !== this.#busy && game.list !== this.#yielding) this.#move(game, this.#busy);
+  }
+  /** Notes that a game has a place and no request. */
+  markIdle(game) {
+    if (game.list === this.#idle) return;
+    this.#move(game, this.#idle);
+    this.#tellHosts();
+  }
+  /** Notes that a game has lost its place. */
+  remove(game) {
+    game.list.remove(game);
+    this.#tellHosts();
+  }
+  #move(game, list) {
+    game.list?.remove(game);
+    list.push(game);
+  }
+  /**
+   * Makes room for engines that wait: idle engines are taken out at once, others yield.
+   * @param {import('./host.js').Host} host is told by assign() when there may be room
+   * @param {number} most how many engines may have an instance
+   * @param {number} wanted how many engines wait
+   * @returns {boolean} whether there is room for one now
+   */
+  makeRoom(host, most, wanted) {
+    const bound = Math.min(most, this.#bound);
+    while (this.count >= bound && this.#idle.length > 0) this.#idle.first.leavePlace(true);
+    if (this.count < bound) return true;
+    while (this.#yielding.length < wanted && this.#busy.length > 0) {
+      const game = this.#busy.first;
+      this.#move(game, this.#yielding);
+      game.yieldPlace();
+    }
+    this.#waiting.set(host, bound);
+    return false;
+  }
+  /**
+   * Notes that the browser had no room for another instance: from now on there are no more than the
+   * page has now. It returns false if the page has none, so that fewer are not possible.
+   */
+  lowerBound() {
+    if (this.count === 0) return false;
+    this.#bound = Math.min(this.#bound, this.count);
+    return true;
+  }
+  /**
+   * Whether the page's workers have so many instances, with and without engines, that an engine has
+   * to be placed where an instance is spare. Workers keep instances, and each has a garbage collector
+   * of its own: so a worker may find no room because of instances in others.
+   */
+  needsSpare(most, made) {
+    return made >= Math.min(1.5 * most, this.#bound);
+  }
+  // A game may be in the middle of an answer now, so hosts are told afterwards.
+  #tellHosts() {
+    if (this.#isTelling || this.#waiting.size === 0) return;
+    this.#isTelling = true;
+    queueMicrotask(() => {
+      this.#isTelling = false;
+      const hosts = [...this.#waiting.keys()];
+      this.#waiting.clear();
+      for (const host of hosts) host.assign();
+    });
+  }
+};
+var instances = new Instances();
+
+// src/options.js
+function nameOf(value) {
+  if (value === null || ["undefined", "number", "boolean", "bigint"].includes(typeof value)) return String(value);
+  if (typeof value === "string") return JSON.stringify(value.slice(0, 40));
+  if (typeof value !== "object") return `a ${typeof value}`;
+  return Array.isArray(value) ? "an array" : `an object (${Object.prototype.toString.call(value).slice(8, -1)})`;
+}
+var isBytes = (value) => ArrayBuffer.isView(value) && value[Symbol.toStringTag] === "Uint8Array";
+function distance(a, b) {
+  let row = Array.from({ length: b.length + 1 }, (_, k) => k);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1));
+    row = next;
+  }
+  return row[b.length];
+}
+function nearest(wrong, names2) {
+  const text = String(wrong).slice(0, 40).toLowerCase().replaceAll(/[_-]/g, "");
+  const rated = names2.map((name2) => [distance(text, name2.toLowerCase()), name2]).sort(([a], [b]) => a - b);
+  if (rated.length === 0) return void 0;
+  const [[changes, name]] = rated;
+  return changes <= Math.max(text.length, name.length) / 2 ? name : void 0;
+}
+function unknownOption(what, wrong, names2) {
+  const like = nearest(wrong, names2);
+  return badInput(`${what}: there is no option ${String(wrong).slice(0, 40)}; ${like ? `did you mean ${like}? There` : "there"} are ${names2.join(", ")}`);
+}
+function checkOptions(what, options, names2) {
+  if (options === void 0 || options === null) return;
+  if (typeof options !== "object" || Array.isArray(options)) throw badInput(`${what}: options are ${nameOf(options)}, want an object`);
+  for (const name in options) if (!names2.includes(name)) throw unknownOption(what, name, names2);
+}
+function checkType(what, name, value, type) {
+  if (typeof value !== type) throw badInput(`${what}: ${name} is ${nameOf(value)}, want a ${type}`);
+}
+function checkTimeout(what, timeout) {
+  if (typeof timeout !== "number" || !(timeout >= 0)) throw badInput(`${what}: timeout is ${nameOf(timeout)}, want milliseconds, 0 for none`);
+}
+function checkSignal(what, signal) {
+  if (typeof signal.addEventListener !== "function" || typeof signal.aborted !== "boolean") throw badInput(`${what}: signal is ${nameOf(signal)}, want an AbortSignal`);
+}
+
+// src/values.js
+var encodeDepth = 200;
+var decodeDepth = 1024;
+var pieceLength = 65536;
+var keptBuffer = 1 << 20;
+var utf8Encoder = new TextEncoder();
+var utf8Decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+var Refused = class extends Error {
+  at = [];
+  constructor(reason, cause) {
+    super(reason, cause === void 0 ? void 0 : { cause });
+  }
+};
+var TooLarge = class extends Error {
+  constructor(size) {
+    super(`is larger than ${size} bytes`);
+    this.size = size;
+  }
+};
+var hasLoneSurrogate = (text) => text.isWellFormed ? !text.isWellFormed() : /\p{Surrogate}/u.test(text);
+function pathOf(root, keys) {
+  let path = root;
+  for (const key of keys) {
+    if (path.length > 120) return `${path}...`;
+    if (typeof key === "number") path += `[${key}]`;
+    else path += /^[\p{ID_Start}$_][\p{ID_Continue}$]*$/u.test(key) && key.length <= 40 ? `.${key}` : `[${JSON.stringify(key.slice(0, 40))}]`;
+  }
+  return path;
+}
+var hasOwn = (object, key) => Object.prototype.hasOwnProperty.call(object, key);
+var getter = (prototype, name) => Object.getOwnPropertyDescriptor(prototype, name).get;
+var mapSize = getter(Map.prototype, "size");
+var setSize = getter(Set.prototype, "size");
+function has(brand, object) {
+  try {
+    brand.call(object);
+    return true;
+  } catch {
+    return false;
+  }
+}
+function isPlain(object) {
+  const prototype = Object.getPrototypeOf(object);
+  return prototype === Object.prototype || prototype === null || Object.getPrototypeOf(prototype) === null && hasOwn(prototype, "isPrototypeOf");
+}
+var advice = {
+  Date: "send its getTime() or toISOString()",
+  RegExp: "send its source",
+  Promise: "await it first",
+  URL: "send its href",
+  ArrayBuffer: "the core has no bytes: send text, base64 for example",
+  DataView: "the core has no bytes: send text, base64 for example",
+  Number: "send its valueOf()",
+  String: "send its valueOf()",
+  Boolean: "send its valueOf()",
+  BigInt: "send its valueOf()"
+};
+function refusal(object) {
+  let name = Object.prototype.toString.call(object).slice(8, -1);
+  if (name === "Object") name = typeof object.constructor === "function" && object.constructor.name || "a class without a name";
+  const what = hasOwn(advice, name) ? advice[name] : ArrayBuffer.isView(object) ? "the core has no bytes: send text, base64 for example, or Array.from() of it" : object instanceof Error ? "send its message" : typeof object.toJSON === "function" ? "send its toJSON()" : "send a plain object, {...value} for example";
+  return new Refused(`is an instance of ${name}, for which the core has no value; ${what}`);
+}
+var loneSurrogate = "has half of a surrogate pair, for which UTF-8 has no bytes";
+var Encoder = class {
+  #bytes = new Uint8Array(2048);
+  #view = new DataView(this.#bytes.buffer);
+  #end = 0;
+  #most = Infinity;
+  /** Encodes a value of about so many bytes at most. The bytes are valid until the next call. */
+  encode(value, most) {
+    this.#most = most;
+    if (this.#bytes.length > keptBuffer) {
+      this.#bytes = new Uint8Array(2048);
+      this.#view = new DataView(this.#bytes.buffer);
+    }
+    this.#end = 0;
+    this.#value(value, 1);
+    return this.#bytes.subarray(0, this.#end);
+  }
+  // Makes room for n bytes, and returns the index of the first.
+  #take(n) {
+    const at = this.#end;
+    this.#end += n;
+    if (this.#end > this.#bytes.length) {
+      if (at > this.#most) throw new TooLarge(at);
+      const grown = new Uint8Array(Math.max(this.#end, 2 * this.#bytes.length));
+      grown.set(this.#bytes.subarray(0, at));
+      this.#bytes = grown;
+      this.#view = new DataView(grown.buffer);
+    }
+    return at;
+  }
+  #byte(b) {
+    const at = this.#take(1);
+    this.#bytes[at] = b;
+  }
+  #value(v, depth) {
+    switch (typeof v) {
+      case "string":
+        return this.#string(v);
+      case "number":
+        return this.#number(v);
+      case "boolean":
+        return this.#byte(v ? 195 : 194);
+      case "object":
+        return v === null ? this.#byte(192) : this.#object(v, depth);
+      case "bigint":
+        if (!Number.isSafeInteger(Number(v))) throw new Refused(`is the bigint ${String(v).slice(0, 40)}; integers are within \xB1(2^53 - 1)`);
+        return this.#number(Number(v));
+      case "undefined":
+        throw new Refused("is undefined; send null, or leave it out");
+      default:
+        throw new Refused(`is a ${typeof v}, for which the core has no value`);
+    }
+  }
+  #number(v) {
+    if (!Number.isSafeInteger(v)) {
+      if (!Number.isFinite(v)) throw new Refused(`is ${v}; numbers are finite`);
+      const at = this.#take(9);
+      this.#bytes[at] = 203;
+      this.#view.setFloat64(at + 1, v);
+    } else if (v >= 0) {
+      if (v < 128) this.#byte(v);
+      else if (v < 256) this.#head8(204, v);
+      else if (v < 65536) this.#head16(205, v);
+      else if (v < 4294967296) this.#head32(206, v);
+      else this.#head64(207, v);
+    } else if (v >= -32) this.#byte(v & 255);
+    else if (v >= -128) this.#head8(208, v);
+    else if (v >= -32768) this.#head16(209, v);
+    else if (v >= -2147483648) this.#head32(210, v);
+    else this.#head64(211, v);
+  }
+  #head8(format, n) {
+    const at = this.#take(2);
+    this.#bytes[at] = format;
+    this.#bytes[at + 1] = n;
+  }
+  #head16(format, n) {
+    const at = this.#take(3);
+    this.#bytes[at] = format;
+    this.#view.setUint16(at + 1, n);
+  }
+  #head32(format, n) {
+    const at = this.#take(5);
+    this.#bytes[at] = format;
+    this.#view.setUint32(at + 1, n);
+  }
+  #head64(format, n) {
+    const at = this.#take(9);
+    this.#bytes[at] = format;
+    this.#view.setInt32(at + 1, Math.floor(n / 2 ** 32));
+    this.#view.setUint32(at + 5, n >>> 0);
+  }
+  #string(s) {
+    const { length } = s;
+    if (length >= 32) return this.#longString(s);
+    const start = this.#take(1 + length), bytes = this.#bytes;
+    for (let k = 0, at = start + 1; k < length; k++) {
+      const c = s.charCodeAt(k);
+      if (c >= 128) {
+        this.#end = start;
+        return this.#longString(s);
+      }
+      bytes[at++] = c;
+    }
+    bytes[start] = 160 | length;
+  }
+  #longString(s) {
+    if (s.length >= pieceLength) return this.#hugeString(s);
+    let head2 = headSize(s.length);
+    const start = this.#take(5 + 3 * s.length);
+    const { written } = utf8Encoder.encodeInto(s, this.#bytes.subarray(start + head2));
+    if (written !== s.length) {
+      if (hasLoneSurrogate(s)) throw new Refused(loneSurrogate);
+      const need = headSize(written);
+      if (need !== head2) this.#bytes.copyWithin(start + need, start + head2, start + head2 + written);
+      head2 = need;
+    }
+    this.#end = start;
+    if (head2 === 1) this.#byte(160 | written);
+    else if (head2 === 2) this.#head8(217, written);
+    else if (head2 === 3) this.#head16(218, written);
+    else this.#head32(219, written);
+    this.#end += written;
+  }
+  #hugeString(s) {
+    const start = this.#take(5);
+    for (let from = 0; from < s.length; ) {
+      const piece = s.slice(from, from + pieceLength), at = this.#take(3 * piece.length);
+      let { read: read2, written } = utf8Encoder.encodeInto(piece, this.#bytes.subarray(at));
+      const last = piece.charCodeAt(read2 - 1);
+      if (last >= 55296 && last < 56320 && read2 > 1 && from + read2 < s.length) {
+        read2--;
+        written -= 3;
+      }
+      this.#end = at + written;
+      from += read2;
+    }
+    const size = this.#end - start - 5;
+    if (size !== s.length && hasLoneSurrogate(s)) throw new Refused(loneSurrogate);
+    this.#bytes[start] = 219;
+    this.#view.setUint32(start + 1, size);
+  }
+  #object(v, depth) {
+    if (depth > encodeDepth) throw new Refused(`is nested deeper than ${encodeDepth} levels, or has itself in it`);
+    if (Array.isArray(v)) this.#array(v, depth);
+    else if (isPlain(v)) this.#map(v, depth);
+    else if (has(mapSize, v)) this.#mapOf(v, depth);
+    else if (has(setSize, v)) this.#array([...Set.prototype.values.call(v)], depth);
+    else throw refusal(v);
+  }
+  #array(list, depth) {
+    const n = list.length;
+    if (n < 16) this.#byte(144 | n);
+    else if (n < 65536) this.#head16(220, n);
+    else this.#head32(221, n);
+    let k = 0;
+    try {
+      for (; k < n; k++) this.#value(list[k], depth + 1);
+    } catch (cause) {
+      throw under(k, cause);
+    }
+  }
+  // Writes the head of a map of at most n members, and returns its position.
+  #mapHead(n) {
+    const at = this.#end;
+    if (n < 16) this.#byte(128 | n);
+    else if (n < 65536) this.#head16(222, n);
+    else this.#head32(223, n);
+    return at;
+  }
+  // Corrects the head of a map that has fewer members than its head says. The head keeps its size.
+  #fewer(at, most, n) {
+    if (most < 16) this.#bytes[at] = 128 | n;
+    else if (most < 65536) this.#view.setUint16(at + 1, n);
+    else this.#view.setUint32(at + 1, n);
+  }
+  #map(object, depth) {
+    let key, written = 0;
+    try {
+      if (Object.getOwnPropertySymbols(object).length > 0) checkSymbols(object);
+      const keys = Object.keys(object), n = keys.length, at = this.#mapHead(n);
+      for (let k = 0; k < n; k++) {
+        key = keys[k];
+        const v = object[key];
+        if (v === void 0) continue;
+        this.#string(key);
+        this.#value(v, depth + 1);
+        written++;
+      }
+      if (written < n) this.#fewer(at, n, written);
+    } catch (cause) {
+      throw under(key, cause);
+    }
+  }
+  #mapOf(map, depth) {
+    const entries = [...Map.prototype.entries.call(map)], at = this.#mapHead(entries.length);
+    for (const [name] of entries) if (typeof name !== "string") throw wrongKey(name);
+    let key, written = 0;
+    try {
+      for (const [name, v] of entries) {
+        key = name;
+        if (v === void 0) continue;
+        this.#string(name);
+        this.#value(v, depth + 1);
+        written++;
+      }
+    } catch (cause) {
+      throw under(key, cause);
+    }
+    if (written < entries.length) this.#fewer(at, entries.length, written);
+  }
+};
+var headSize = (n) => n < 32 ? 1 : n < 256 ? 2 : n < 65536 ? 3 : 5;
+var wrongKey = (key) => new Refused(`is a Map with the key ${String(key).slice(0, 40)} (${key === null ? "null" : typeof key}); keys are strings`);
+function checkSymbols(object) {
+  const symbol = Object.getOwnPropertySymbols(object).find((s) => Object.prototype.propertyIsEnumerable.call(object, s));
+  if (symbol !== void 0) throw new Refused(`has the key ${String(symbol)} (symbol); keys are strings`);
+  if (Object.prototype.toString.call(object) !== "[object Object]") throw refusal(object);
+}
+function under(key, thrown) {
+  if (thrown instanceof TooLarge) return thrown;
+  const refused = thrown instanceof Refused ? thrown : new Refused(`can not be read: ${thrown?.message ?? String(thrown)}`, thrown);
+  if (key !== void 0) refused.at.unshift(key);
+  return refused;
+}
+var shared = new Encoder();
+var encoding = false;
+function encode(value, root, most = Infinity) {
+  const encoder = encoding ? new Encoder() : shared, was = encoding;
+  encoding = true;
+  try {
+    return encoder.encode(value, most);
+  } catch (thrown) {
+    if (thrown instanceof TooLarge) throw thrown;
+    const refused = under(void 0, thrown);
+    throw new Error(`${pathOf(root, refused.at)} ${refused.message}`, refused.cause === void 0 ? void 0 : { cause: refused.cause });
+  } finally {
+    encoding = was;
+  }
+}
+var keyCache = new Array(512).fill(null);
+var Decoder = class {
+  #bytes;
+  #view;
+  #from;
+  #at;
+  #end;
+  constructor(bytes, view, from, end) {
+    this.start(bytes, view, from, end);
+  }
+  start(bytes, view, from, end) {
+    this.#bytes = bytes;
+    this.#view = view;
+    this.#from = this.#at = from;
+    this.#end = end;
+    return this;
+  }
+  get atEnd() {
+    return this.#at === this.#end;
+  }
+  #take(n) {
+    const at = this.#at;
+    if (n > this.#end - at) throw new RangeError(`${n} bytes are to come at ${at - this.#from}, and ${this.#end - at} are left`);
+    this.#at += n;
+    return at;
+  }
+  value(depth) {
+    const b = this.#bytes[this.#take(1)];
+    if (b < 128) return b;
+    if (b >= 224) return b - 256;
+    if (b < 144) return this.#map(b & 15, depth);
+    if (b < 160) return this.#array(b & 15, depth);
+    if (b < 192) return this.#string(b & 31);
+    switch (b) {
+      case 192:
+        return null;
+      case 194:
+        return false;
+      case 195:
+        return true;
+      case 202:
+        return finite(this.#view.getFloat32(this.#take(4)));
+      case 203:
+        return finite(this.#view.getFloat64(this.#take(8)));
+      case 204:
+        return this.#view.getUint8(this.#take(1));
+      case 205:
+        return this.#view.getUint16(this.#take(2));
+      case 206:
+        return this.#view.getUint32(this.#take(4));
+      case 207:
+        return this.#wide(this.#view.getUint32(this.#at));
+      case 208:
+        return this.#view.getInt8(this.#take(1));
+      case 209:
+        return this.#view.getInt16(this.#take(2));
+      case 210:
+        return this.#view.getInt32(this.#take(4));
+      case 211:
+        return this.#wide(this.#view.getInt32(this.#at));
+      case 217:
+        return this.#string(this.#view.getUint8(this.#take(1)));
+      case 218:
+        return this.#string(this.#view.getUint16(this.#take(2)));
+      case 219:
+        return this.#string(this.#view.getUint32(this.#take(4)));
+      case 220:
+        return this.#array(this.#view.getUint16(this.#take(2)), depth);
+      case 221:
+        return this.#array(this.#view.getUint32(this.#take(4)), depth);
+      case 222:
+        return this.#map(this.#view.getUint16(this.#take(2)), depth);
+      case 223:
+        return this.#map(this.#view.getUint32(this.#take(4)), depth);
+      default:
+        throw new RangeError(`the byte ${b} at ${this.#at - 1 - this.#from} begins no value`);
+    }
+  }
+  #wide(high) {
+    const n = high * 2 ** 32 + this.#view.getUint32(this.#take(8) + 4);
+    if (!Number.isSafeInteger(n)) throw new RangeError(`the integer ${n} is not within \xB1(2^53 - 1)`);
+    return n;
+  }
+  #string(n) {
+    const at = this.#take(n), bytes = this.#bytes;
+    if (n <= 32) {
+      let text = "";
+      for (let k = at, end = at + n; ; k++) {
+        if (k === end) return text;
+        const b = bytes[k];
+        if (b >= 128) break;
+        text += String.fromCharCode(b);
+      }
+    }
+    return utf8Decoder.decode(bytes.subarray(at, at + n));
+  }
+  #checkCount(n, least, depth) {
+    if (n * least > this.#end - this.#at) throw new RangeError(`${n} values are to come at ${this.#at - this.#from}, and ${this.#end - this.#at} bytes are left`);
+    if (depth > decodeDepth) throw new RangeError(`values are nested deeper than ${decodeDepth} levels`);
+  }
+  #array(n, depth) {
+    this.#checkCount(n, 1, depth);
+    const list = [];
+    for (let k = 0; k < n; k++) list.push(this.value(depth + 1));
+    return list;
+  }
+  #map(n, depth) {
+    this.#checkCount(n, 2, depth);
+    const map = {};
+    for (let k = 0; k < n; k++) {
+      const key = this.#key(), value = this.value(depth + 1);
+      if (key === "__proto__") {
+        Object.defineProperty(map, key, { value, writable: true, enumerable: true, configurable: true });
+      } else {
+        map[key] = value;
+      }
+    }
+    return map;
+  }
+  #key() {
+    const start = this.#at, b = this.#bytes[start];
+    if (!(b >= 160 && b < 192)) {
+      const key = this.value(0);
+      if (typeof key !== "string") throw new RangeError(`a key at ${start - this.#from} is no string`);
+      return key;
+    }
+    const n = b & 31, end = start + 1 + n, bytes = this.#bytes;
+    if (end > this.#end) this.#take(1 + n);
+    const slot = n === 0 ? 0 : n * 31 + bytes[start + 1] * 7 + bytes[end - 1] * 131 + bytes[start + 1 + (n >> 1)] * 17 & 511;
+    const cached = keyCache[slot];
+    if (cached !== null && cached.bytes.length === n) {
+      let k = 0;
+      while (k < n && cached.bytes[k] === bytes[start + 1 + k]) k++;
+      if (k === n) {
+        this.#at = end;
+        return cached.text;
+      }
+    }
+    const text = this.value(0);
+    keyCache[slot] = { bytes: bytes.slice(start + 1, end), text };
+    return text;
+  }
+};
+function finite(n) {
+  if (!Number.isFinite(n)) throw new RangeError(`the number ${n} is not finite`);
+  return n;
+}
+var viewOf = (bytes) => new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+var noBytes = new Uint8Array(0);
+var noView = viewOf(noBytes);
+var decoder = new Decoder(noBytes, noView, 0, 0);
+var decode = (bytes) => decodeRange(bytes, viewOf(bytes), 0, bytes.length);
+function decodeRange(bytes, view, from, end) {
+  try {
+    const value = decoder.start(bytes, view, from, end).value(1);
+    if (!decoder.atEnd) throw new RangeError("more bytes follow behind the value");
+    return value;
+  } finally {
+    decoder.start(noBytes, noView, 0, 0);
+  }
+}
+function decodeAll(bytes) {
+  const all = new Decoder(bytes, viewOf(bytes), 0, bytes.length), values = [];
+  while (!all.atEnd) values.push(all.value(1));
+  return values;
+}
+
+// src/game.js
+var feedSize = 1 << 20;
+var replaySize = 256 << 10;
+var window = 1024;
+var utf82 = new TextEncoder();
+var names = /* @__PURE__ */ new Map();
+var none = new Uint8Array(0);
+var headBytes = new Uint8Array(28);
+var head = new DataView(headBytes.buffer);
+function nameBytes(type) {
+  let b = names.get(type);
+  if (!b) {
+    if (hasLoneSurrogate(type)) throw badInput("an action's type has half of a surrogate pair, for which UTF-8 has no bytes");
+    b = utf82.encode(type);
+    if (names.size < 256) names.set(type, b);
+  }
+  return b;
+}
+var overhead = (type) => 28 + nameBytes(type).length;
+var tooLarge = (type, size, most) => new HyperTokenError("payload_too_large", `${type}: a payload of ${size} bytes is above ${most} (maxPayload)`);
+function encodeAction(type, payload, now2, entropy, maxPayload) {
+  if (typeof type !== "string" || type === "") throw badInput(`an action's type is ${nameOf(type)}, want a string that is not empty`);
+  if (!Number.isSafeInteger(now2)) throw badInput(`${type}: now is ${nameOf(now2)}, want whole milliseconds since the epoch`);
+  if (!isBytes(entropy) || entropy.length !== 16) {
+    const found = isBytes(entropy) ? `a Uint8Array of ${entropy.length} bytes` : nameOf(entropy);
+    throw badInput(`${type}: entropy is ${found}, want a Uint8Array of 16 bytes`);
+  }
+  let bytes;
+  try {
+    bytes = payload === void 0 || payload === null ? none : encode(payload, "payload", maxPayload);
+  } catch (cause) {
+    if (cause instanceof TooLarge) throw tooLarge(type, `more than ${cause.size}`, maxPayload);
+    throw badInput(`${type}: ${cause.message}`, cause.cause);
+  }
+  if (bytes.length > maxPayload) throw tooLarge(type, bytes.length, maxPayload);
+  const name = nameBytes(type), b = new Uint8Array(28 + name.length + bytes.length);
+  head.setUint32(0, now2 >>> 0, true);
+  head.setInt32(4, Math.floor(now2 / 2 ** 32), true);
+  head.setUint32(24, name.length, true);
+  headBytes.set(entropy, 8);
+  b.set(headBytes);
+  b.set(name, 28);
+  b.set(bytes, 28 + name.length);
+  return b;
+}
+function encodeSetup(setup) {
+  if (setup === void 0 || setup === null) return none;
+  if (typeof setup !== "object" || Array.isArray(setup)) throw badInput(`setup is ${nameOf(setup)}, want an object`);
+  try {
+    return encode(setup, "setup").slice();
+  } catch (cause) {
+    throw badInput(cause.message, cause.cause);
+  }
+}
+var Op = class {
+  withdrawn = false;
+  settled = false;
+  members = null;
+  /**
+   * The engine's game, the time that the request may take in milliseconds, and when that is over. 0
+   * is no limit.
+   */
+  game = null;
+  timeout = 0;
+  deadline = 0;
+  /**
+   * The last death of a worker that had this request, or null. All requests of that worker share
+   * the object. `cleared` says that another of them has killed a worker while it ran alone, so that
+   * the rest are no suspects any more.
+   */
+  death = null;
+  /** How many workers died while they ran this request alone. */
+  deaths = 0;
+  /**
+   * Whether the request is the host's own: a snapshot, or a piece of placing the engine. No caller
+   * waits for it.
+   */
+  internal = false;
+  /** The batch that the action was gathered into. */
+  batch = null;
+  /** The requests that an independent batch was split into, one for each member, or null. */
+  split = null;
+  /** Whether a failure of this request raises no event, because its members raise their own. */
+  quiet = false;
+  /**
+   * charged says that the request counts against maxQueue, and `size` how many bytes it counts
+   * against maxQueueBytes. release is called when the request ends.
+   */
+  charged = false;
+  size = 0;
+  release = null;
+  /** Whether a game counts the request as one for which a caller waits. */
+  isOpen = false;
+  /** The list of its game that the request is in, and its neighbours there: see list.js. */
+  list = null;
+  prev = null;
+  next = null;
+  #promise = null;
+  #resolve = null;
+  #reject = null;
+  constructor(what, k, parts = [], flags = 0) {
+    this.what = what;
+    this.outcome = null;
+    this.kind = k;
+    this.parts = parts;
+    this.flags = flags;
+  }
+  /** The promise of the outcome. It is made when it is first asked for: many requests need none. */
+  get promise() {
+    this.#promise ??= new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+      if (this.outcome?.error) reject(this.outcome.error);
+      else if (this.outcome) resolve(this.outcome.result);
+    });
+    return this.#promise;
+  }
+  /** Whether this request is a suspect. A suspect runs alone, and never on the main thread. */
+  get suspect() {
+    return this.death !== null && !this.death.cleared;
+  }
+  resolve(result) {
+    if (this.#promise) this.#resolve(result);
+    else this.outcome = { result };
+  }
+  reject(error) {
+    if (this.#promise) this.#reject(error);
+    else this.outcome = { error };
+  }
+};
+var Journal = class {
+  bytes = 0;
+  #full = [];
+  #piece = none;
+  #view = null;
+  #end = 0;
+  append(bytes, sum) {
+    const size = entryHead + bytes.length;
+    if (this.#end + size > this.#piece.length) this.#grow(size);
+    this.#view.setUint32(this.#end, bytes.length, true);
+    this.#view.setFloat64(this.#end + 4, sum, true);
+    this.#piece.set(bytes, this.#end + entryHead);
+    this.#end += size;
+    this.bytes += size;
+  }
+  #grow(size) {
+    let kept2 = this.#piece.subarray(0, this.#end);
+    if (this.#end + size > replaySize) {
+      if (this.#end > 0) this.#full.push(kept2);
+      kept2 = kept2.subarray(0, 0);
+    }
+    this.#piece = new Uint8Array(Math.max(size, Math.min(replaySize, Math.max(256, 2 * this.#piece.length))));
+    this.#piece.set(kept2);
+    this.#view = new DataView(this.#piece.buffer);
+    this.#end = kept2.length;
+  }
+  pieces() {
+    return this.#end > 0 ? [...this.#full, this.#piece.subarray(0, this.#end)] : this.#full;
+  }
+};
+var Game = class {
+  sequence = 0;
+  place = null;
+  // {thread: Thread | null for the main thread, placement}
+  broken = null;
+  closed = false;
+  /** Called before the game closes: sends the actions that are still gathered for a batch. */
+  flush = () => {
+  };
+  /** Called after each commit that has changed the state; null if nothing follows the state. */
+  handleChange = null;
+  /**
+   * The list that the game is in, and its neighbours there (see list.js): the one of its host that
+   * has the games that wait for a place, or one of those in instances.js.
+   */
+  list = null;
+  prev = null;
+  next = null;
+  /** When the game ended its last request, as performance.now(). */
+  idleSince = 0;
+  #host;
+  #listener;
+  #isHeard;
+  #limits;
+  #base;
+  #snapshot;
+  #journal = new Journal();
+  #ran = 0;
+  #queue = new List();
+  #sent = new List();
+  #placing = null;
+  #saving = null;
+  #idle = [];
+  #closing = null;
+  #over = false;
+  #hasToldFallback = false;
+  /** How many requests that callers wait for are in #queue and #sent. */
+  #open = 0;
+  /**
+   * Whether another game waits for this one's place, and how many requests of callers were sent
+   * there.
+   */
+  #isYielding = false;
+  #ranHere = 0;
+  /**
+   * How many placings in a row have failed, and the last death of a worker while this engine was
+   * placed there (see Op.death).
+   */
+  #attempts = 0;
+  #placeDeath = null;
+  /**
+   * @param {import('./host.js').Host} host
+   * @param {{bytes: Uint8Array, isSnapshot: boolean}} base a setup or a snapshot as the core takes it
+   * @param {(name: string, detail: object) => boolean} listener returns whether there is a listener to that event
+   * @param {() => boolean} isHeard whether there is any listener
+   */
+  constructor(host, { bytes, isSnapshot }, listener, isHeard) {
+    this.#host = host;
+    this.#listener = listener;
+    this.#isHeard = isHeard;
+    this.#snapshot = isSnapshot;
+    this.#base = bytes;
+    this.#limits = new Uint8Array(16);
+    const v = new DataView(this.#limits.buffer), o = host.options;
+    v.setUint32(0, o.maxStateBytes >>> 0, true);
+    v.setUint32(4, Math.floor(o.maxStateBytes / 2 ** 32), true);
+    v.setUint32(8, o.maxResult, true);
+    v.setUint32(12, o.maxDepth, true);
+  }
+  get host() {
+    return this.#host;
+  }
+  get pending() {
+    return this.#queue.length + this.#sent.length;
+  }
+  /** Queues a request. */
+  push(op2) {
+    if (this.closed) throw shutdownError();
+    if (this.broken) throw this.broken;
+    this.#enqueue(op2);
+    this.pump();
+  }
+  #enqueue(op2) {
+    op2.isOpen = true;
+    this.#open++;
+    this.#queue.push(op2);
+  }
+  // Notes that no caller waits for a request any more.
+  #close(op2) {
+    if (!op2.isOpen) return;
+    op2.isOpen = false;
+    this.#open--;
+  }
+  /** Sends the requests that may be sent now. If the engine has no place, asks the host for one. */
+  pump() {
+    const queue = this.#queue;
+    if (!this.broken && queue.length > 0 && !this.place) this.#host.requestPlace(this);
+    while (this.place && queue.length > 0 && this.#mayBeSent(queue.first)) this.#sendOrRefuse(queue.shift());
+    if (this.place) this.#noteUse();
+    if (this.#idle.length > 0 && this.#open === 0) {
+      for (const done of this.#idle.splice(0)) done();
+    }
+  }
+  // Tells instances.js whether the engine has anything to do. If another one waits for its place,
+  // the engine gives the place up as soon as everything that was sent is answered.
+  #noteUse() {
+    const hasQueue = this.#queue.length > 0;
+    if (this.#sent.length > 0 || hasQueue && !this.#isYielding) {
+      instances.markBusy(this);
+    } else if (this.#isYielding && instances.isWanted) {
+      this.leavePlace(true);
+      if (hasQueue) this.#host.requestPlace(this);
+    } else {
+      this.#isYielding = false;
+      instances.markIdle(this);
+      this.#host.noteIdle(this);
+      if (hasQueue) this.pump();
+    }
+  }
+  /**
+   * Has the engine give its place up once everything that was sent there is answered. The rest of
+   * its requests wait until it has a place again. At least one request runs at each place: otherwise
+   * two engines could take the place from each other for ever.
+   */
+  yieldPlace() {
+    this.#isYielding = true;
+  }
+  // A suspect runs alone: nothing of this engine is sent before it is answered, and it is sent when
+  // nothing is unanswered.
+  #mayBeSent(op2) {
+    if (this.#isYielding && this.#ranHere > 0) return false;
+    if (this.#sent.length === 0) return true;
+    return this.#sent.length < window && !op2.suspect && !this.#sent.first.suspect;
+  }
+  #sendOrRefuse(op2) {
+    if (op2.suspect && !this.place.thread) {
+      this.#fail(op2, new HyperTokenError("worker_unavailable", `${op2.what}: a Worker died while it may have run, and there is none to run it again`));
+      return;
+    }
+    if (!op2.internal) this.#ranHere++;
+    this.#send(op2);
+  }
+  #send(op2) {
+    this.#sent.push(op2);
+    const { thread, placement } = this.place;
+    if (thread) thread.send(this, placement, op2);
+    else this.#host.runHere(this, placement, op2);
+  }
+  /** Whether the engine still wants a place, now that the host comes to its request for one. */
+  get wantsPlace() {
+    return this.#queue.length > 0;
+  }
+  /**
+   * Whether the engine may be placed on the main thread. It may not if a worker died while it was
+   * placed: then all requests that wait fail, because the same death would end the page.
+   */
+  mayRunHere() {
+    if (!this.#placeDeath) return true;
+    for (const op2 of [...this.#queue]) {
+      this.withdraw(op2, new HyperTokenError("worker_unavailable", `${op2.what}: a Worker died while the engine was placed, and there is none to try again`));
+    }
+    return false;
+  }
+  /**
+   * Takes a place that the host has found, and sends the base and the journal there. The requests
+   * that wait follow at once.
+   */
+  placeAt(thread, placement) {
+    this.place = { thread, placement };
+    this.#isYielding = false;
+    this.#ranHere = 0;
+    instances.markBusy(this);
+    const ops = [new Op("placing", kind.open, [this.#limits], this.#snapshot ? flag.restore : 0)];
+    for (let at = 0; at < this.#base.length; at += feedSize) ops.push(new Op("placing", kind.feed, [this.#base.subarray(at, at + feedSize)]));
+    ops.push(new Op("placing", kind.ready));
+    for (const piece of this.#journal.pieces()) ops.push(new Op("placing", kind.replay, [piece]));
+    this.#placing = new Set(ops);
+    this.#saving = null;
+    thread?.add(placement, this);
+    if (thread) this.#hasToldFallback = false;
+    for (const op2 of ops) {
+      op2.internal = true;
+      op2.death = this.#placeDeath;
+      this.#send(op2);
+    }
+    this.pump();
+  }
+  /**
+   * Takes the answer to a request. An answer from a place that the engine has left counts for
+   * nothing.
+   */
+  handleAnswer(thread, placement, op2, f) {
+    if (this.place?.placement !== placement || this.place.thread !== thread) return;
+    if (op2.list === this.#sent) this.#sent.remove(op2);
+    if (this.#placing?.has(op2)) this.#handlePlacingAnswer(op2, f);
+    else this.#handleRequestAnswer(op2, f);
+    this.pump();
+  }
+  #handlePlacingAnswer(op2, f) {
+    if (f.flags & flag.failed) {
+      const cause = errorOf(f.body);
+      this.leavePlace();
+      if (op2.kind === kind.open && cause.code === "out_of_memory" && instances.lowerBound()) return;
+      if (this.sequence === 0 && !(f.flags & flag.lost)) this.fail(cause);
+      else this.#countFailedPlacing(cause, this.sequence === 0);
+      return;
+    }
+    this.#placing.delete(op2);
+    if (this.#placing.size === 0) {
+      this.#placing = null;
+      this.#attempts = 0;
+      this.#placeDeath = null;
+      this.#host.counts.placed++;
+    }
+  }
+  // isOwnError says that the engine was never used and the core has said why: then callers get the
+  // core's error itself.
+  #countFailedPlacing(cause, isOwnError = false) {
+    if (++this.#attempts < this.#host.options.maxAttempts) return;
+    this.fail(isOwnError ? cause : new HyperTokenError("broken", `the engine could not be placed ${this.#attempts} times (maxAttempts): ${cause.message}`, { cause }));
+  }
+  #handleRequestAnswer(op2, f) {
+    const lost = f.flags & flag.lost, changed = (f.flags & flag.changed) !== 0;
+    if (lost || op2.withdrawn && changed) this.leavePlace();
+    if (op2.withdrawn) return;
+    if (f.flags & flag.failed) {
+      this.#fail(op2, errorOf(f.body));
+      return;
+    }
+    if (op2.kind === kind.dispatch || op2.kind === kind.batch) this.#commit(op2, f, changed);
+    else if (op2.internal) this.#saved(f.body.slice());
+    else this.#succeed(op2, f.body.slice());
+  }
+  #append(bytes, sum) {
+    this.#journal.append(bytes, sum);
+    this.sequence++;
+  }
+  #commit(op2, f, changed) {
+    let r, events, members = null, result;
+    try {
+      r = readAnswer(f);
+      events = r.events ? decodeAll(r.events) : [];
+      if (op2.members) {
+        members = (r.members ?? []).map((m, k) => m.failed ? { ...op2.members[k], error: errorOf(m.body) } : { ...op2.members[k], ...m, result: decode(m.body) });
+        result = members.map((m) => m.error ? { error: m.error } : { result: m.result });
+      } else {
+        result = decodeRange(f.bytes, f.view, r.from, r.end);
+      }
+    } catch (cause) {
+      if (changed) this.leavePlace();
+      this.#fail(op2, unreadable(op2.what, cause));
+      return;
+    }
+    if (changed) this.#ran += r.ran;
+    if (!members && changed) this.#append(op2.parts[0], r.sum);
+    for (const m of members ?? none) if (m.changed) this.#append(m.bytes, m.sum);
+    this.#saveIfDue();
+    this.#succeed(op2, result);
+    if (this.#isHeard()) this.#raise(events, members ?? [{ type: op2.what, payload: op2.payload, result, changed }]);
+    if (changed) this.handleChange?.();
+  }
+  #raise(events, done) {
+    let sequence = this.sequence - done.filter((d) => d.changed).length;
+    for (const [name, detail] of events) this.#listener(name, detail);
+    for (const { type, payload, result, error, changed } of done) {
+      if (error) {
+        this.#listener("engine:error", { error, type });
+        continue;
+      }
+      if (changed) sequence++;
+      const detail = { type, payload, result, sequence };
+      this.#listener("engine:action", detail);
+      if (changed) this.#listener("state:updated", detail);
+    }
+  }
+  #fail(op2, error) {
+    if (op2.internal) {
+      this.#saving = null;
+      return;
+    }
+    if (op2.settled) return;
+    this.settle(op2, () => op2.reject(error));
+    if (!op2.quiet) this.#listener("engine:error", { error, type: op2.kind === kind.batch ? "batch" : op2.what });
+  }
+  /** Ends a request, once. f resolves or rejects its promise. */
+  settle(op2, f) {
+    if (this.#end(op2)) f();
+  }
+  // Ends a request whose promise the caller resolves. Returns false if it has ended before.
+  #end(op2) {
+    if (op2.settled) return false;
+    op2.settled = true;
+    this.#close(op2);
+    this.#host.release(op2);
+    return true;
+  }
+  #succeed(op2, result) {
+    if (this.#end(op2)) op2.resolve(result);
+  }
+  // A snapshot replaces the journal once a replay of the journal would cost more than the snapshot
+  // does.
+  #saveIfDue() {
+    const { snapshotBytes, replayBudget } = this.#host.options;
+    if (this.#saving || this.#journal.bytes <= Math.max(this.#base.length, snapshotBytes) && this.#ran <= replayBudget) return;
+    this.#saving = new Op("snapshot", kind.snapshot);
+    this.#saving.internal = true;
+    this.#queue.unshift(this.#saving);
+  }
+  // Answers come in order. So the snapshot is the state after exactly the actions that were
+  // acknowledged before it.
+  #saved(bytes) {
+    this.#base = bytes;
+    this.#snapshot = true;
+    this.#journal = new Journal();
+    this.#ran = 0;
+    this.#saving = null;
+  }
+  /**
+   * Takes in that the worker of this engine has ended, by the rules of docs/recovery.md.
+   * @param {Op} [ran] the oldest request that the worker had not answered; it may be of another engine
+   * @param {{cleared: boolean} | null} death null if the host has killed the worker because of `ran`; then nothing is suspected
+   */
+  handleWorkerEnd(ran, death) {
+    if (!this.place) return;
+    const ranPlacing = this.#placing?.has(ran), ranAlone = death !== null && ran?.suspect && ran.list === this.#sent;
+    if (ranAlone) {
+      ran.death.cleared = true;
+      ran.deaths++;
+    }
+    if (death) {
+      if (this.#placing) this.#placeDeath = death;
+      for (const op2 of this.#sent) op2.death = death;
+    }
+    this.#forgetPlace();
+    if (death) this.#splitBatches();
+    const { maxAttempts } = this.#host.options;
+    if (ranPlacing && death === null) {
+      this.#countFailedPlacing(new HyperTokenError("timeout", "a Worker was silent while the engine was placed"));
+    } else if (ranPlacing && ranAlone) {
+      this.#countFailedPlacing(new HyperTokenError("poisoned", "the Worker died while the engine was placed alone"));
+    } else if (ranAlone && ran.deaths >= maxAttempts && this.#queue.first === ran) {
+      this.#queue.shift();
+      this.#fail(ran, new HyperTokenError("poisoned", `${ran.what}: the Worker died ${ran.deaths} times while it ran alone (maxAttempts)`));
+    }
+    this.pump();
+  }
+  // A worker that had an independent batch has died. Each member becomes a request of its own. So
+  // the member that kills workers is found, and the others have their effect.
+  #splitBatches() {
+    const queue = this.#queue;
+    this.#queue = new List();
+    for (let op2 = queue.shift(); op2; op2 = queue.shift()) {
+      if (!op2.suspect || !op2.members || op2.flags & flag.atomic || op2.members.length < 2) {
+        this.#queue.push(op2);
+        continue;
+      }
+      this.#close(op2);
+      op2.split = op2.members.map(({ type, payload, bytes }) => {
+        const part = new Op(type, kind.dispatch, [bytes]);
+        part.payload = payload;
+        part.death = op2.death;
+        this.#enqueue(part);
+        return part;
+      });
+      const outcomes = op2.split.map((part) => part.promise.then((result) => ({ result }), (error) => ({ error })));
+      Promise.all(outcomes).then((all) => this.settle(op2, () => op2.resolve(all)));
+    }
+  }
+  /**
+   * Gives the place up. The requests that were sent and have no answer run again elsewhere.
+   * @param {boolean} [isKept] whether the instance is kept for another engine
+   */
+  leavePlace(isKept = false) {
+    if (!this.place) return;
+    const { thread, placement } = this.place, isRunning = this.#sent.length > 0;
+    if (thread) thread.close(placement, isKept);
+    else this.#host.leftHere(placement, isKept);
+    this.#forgetPlace();
+    if (isRunning) thread?.noteDropped();
+  }
+  #forgetPlace() {
+    if (this.#saving?.list) this.#saving.list.remove(this.#saving);
+    this.#saving = null;
+    for (let op2 = this.#sent.last; op2; op2 = this.#sent.last) {
+      this.#sent.remove(op2);
+      if (!op2.internal && !op2.withdrawn) this.#queue.unshift(op2);
+    }
+    this.#placing = null;
+    this.place = null;
+    instances.remove(this);
+  }
+  /**
+   * Ends a request with an error, unless it has ended. From then on it has no effect: if it was
+   * sent, its answer fences the engine.
+   */
+  withdraw(op2, error) {
+    if (op2.settled) return;
+    if (op2.split) {
+      for (const part of op2.split) this.withdraw(part, error);
+      return;
+    }
+    const isSent = op2.list === this.#sent;
+    if (op2.list === this.#queue) this.#queue.remove(op2);
+    else op2.withdrawn = true;
+    this.#fail(op2, error);
+    if (op2.batch) {
+      this.withdraw(op2.batch, new HyperTokenError("batch_aborted", `it had no effect: ${op2.what} was in the same batch, and ended: ${error.message}`, { cause: error }));
+    }
+    if (isSent) this.place?.thread?.noteDropped();
+    this.pump();
+  }
+  /** Breaks the game: every request that has no outcome fails. */
+  fail(error) {
+    this.broken = error;
+    this.#listener("engine:error", { error });
+    this.#withdrawAll(error);
+  }
+  #withdrawAll(error) {
+    for (const op2 of [...this.#sent, ...this.#queue]) if (!op2.internal) this.withdraw(op2, error);
+  }
+  /**
+   * Waits until every request has its outcome, for `timeout` milliseconds at most, 0 for any time,
+   * and gives the place up. From the first call on no request is taken. A later call may set the
+   * timeout.
+   */
+  close(timeout) {
+    this.#closing ??= (async () => {
+      this.flush();
+      this.closed = true;
+      if (this.#open > 0) await new Promise((resolve) => this.#idle.push(resolve));
+      this.leavePlace();
+      this.#host.remove(this);
+    })();
+    if (timeout > 0 && timeout < Infinity) {
+      const timer = setTimeout(() => this.#withdrawAll(shutdownError()), Math.min(timeout, 2 ** 31 - 1));
+      this.#closing.then(() => clearTimeout(timer));
+    }
+    return this.#closing;
+  }
+  /** Raises the event that the engine is shut down, once. */
+  raiseShutdown() {
+    if (this.#over) return;
+    this.#over = true;
+    this.#listener("engine:shutdown", {});
+  }
+  /**
+   * Raises an event that says why the engine goes on on the main thread, once until it has been on
+   * a worker again.
+   */
+  raiseFallback(error) {
+    if (this.#hasToldFallback) return;
+    this.#hasToldFallback = true;
+    this.#host.counts.fallbacks++;
+    if (!this.#listener("engine:error", { error })) this.#host.warnFallback(error);
+  }
+  /** Leaves the main thread for a worker, unless a request runs here. */
+  moveBack() {
+    if (this.place && !this.place.thread && this.#sent.length === 0) {
+      this.leavePlace();
+      this.pump();
+    }
+  }
+};
+function errorOf(body) {
+  try {
+    const { code, message, index } = decode(body);
+    if (typeof code !== "string") throw new Error("it has no code");
+    return new HyperTokenError(code, message, { index });
+  } catch (cause) {
+    return unreadable("an error", cause);
+  }
+}
+
+// src/current.js
+var isObject = (value) => typeof value === "object" && value !== null;
+function share(before, after) {
+  if (!isObject(after)) return after;
+  const isSame = Array.isArray(after) ? shareItems(Array.isArray(before) ? before : [], after) : shareMembers(isObject(before) && !Array.isArray(before) ? before : {}, after);
+  return isSame && isObject(before) && Array.isArray(before) === Array.isArray(after) ? before : Object.freeze(after);
+}
+function shareItems(before, after) {
+  let isSame = before.length === after.length;
+  for (let k = 0; k < after.length; k++) {
+    const was = before[k];
+    let value = after[k];
+    if (isObject(value)) {
+      const shared2 = share(was, value);
+      if (shared2 !== value) after[k] = value = shared2;
+    }
+    if (value !== was) isSame = false;
+  }
+  return isSame;
+}
+function shareMembers(before, after) {
+  const keys = Object.keys(after), formerKeys = Object.keys(before);
+  let isSame = keys.length === formerKeys.length;
+  for (let k = 0; k < keys.length; k++) {
+    const key = keys[k];
+    const was = formerKeys[k] === key || Object.hasOwn(before, key) ? before[key] : void 0;
+    let value = after[key];
+    if (isObject(value)) {
+      const shared2 = share(was, value);
+      if (shared2 !== value) after[key] = value = shared2;
+    }
+    if (value !== was) isSame = false;
+  }
+  return isSame;
+}
+var StateRequest = class extends Op {
+  #f;
+  constructor(f) {
+    super("state", kind.state);
+    this.#f = f;
+  }
+  resolve(bytes) {
+    super.resolve(bytes);
+    this.#f(bytes);
+  }
+  reject(error) {
+    super.reject(error);
+    this.#f(null);
+  }
+};
+var Current = class {
+  #game;
+  #limit;
+  #fail;
+  #state;
+  #isFollowing = false;
+  #isAsking = false;
+  #listeners = /* @__PURE__ */ new Set();
+  /**
+   * @param {import('./game.js').Game} game
+   * @param {(request: Op) => void} limit gives a request its deadline
+   * @param {(cause: Error) => void} fail is called if the core's answer can't be read
+   */
+  constructor(game, limit, fail) {
+    this.#game = game;
+    this.#limit = limit;
+    this.#fail = fail;
+  }
+  /** The state as it was last told, or undefined. From the first read on, the engine is followed. */
+  get state() {
+    this.#follow();
+    return this.#state;
+  }
+  /** Calls f after each change of `state`. Returns a function after which f is not called any more. */
+  subscribe(f) {
+    const listener = () => f();
+    this.#listeners.add(listener);
+    this.#follow();
+    return () => {
+      this.#listeners.delete(listener);
+    };
+  }
+  #follow() {
+    if (this.#isFollowing) return;
+    this.#isFollowing = true;
+    this.#game.handleChange = () => this.#ask();
+    this.#ask();
+  }
+  // Answers come in the order of the requests. So, while a request for the state is unanswered, its
+  // answer will have all changes that are told meanwhile.
+  #ask() {
+    if (this.#isAsking || this.#game.closed || this.#game.broken) return;
+    this.#isAsking = true;
+    const request = new StateRequest((bytes) => this.#take(bytes));
+    this.#limit(request);
+    this.#game.push(request);
+  }
+  #take(bytes) {
+    this.#isAsking = false;
+    if (bytes === null) return;
+    let state;
+    try {
+      state = share(this.#state, decode(bytes));
+    } catch (cause) {
+      this.#fail(cause);
+      return;
+    }
+    if (state === this.#state) return;
+    this.#state = state;
+    for (const listener of [...this.#listeners]) {
+      try {
+        if (this.#listeners.has(listener)) listener();
+      } catch (error) {
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
+  }
+};
+
+// src/environment.js
+function getEnvironment() {
+  const { process, Deno } = globalThis;
+  if (typeof Deno?.version?.deno === "string") return "node";
+  if (typeof process !== "object" || typeof process?.versions?.node !== "string") return "browser";
+  if (process.browser && Object.prototype.toString.call(process) !== "[object process]") return "browser";
+  const isPage = process.type === "renderer" || process.type === "worker" || process.versions.nw !== void 0 && typeof globalThis.document === "object";
+  return isPage ? "browser" : "node";
+}
+function supportsWorkers() {
+  return getEnvironment() === "node" || typeof Worker === "function";
+}
+async function nodeModule(name) {
+  const address = `node:${name}`;
+  return globalThis.process?.getBuiltinModule?.(address) ?? import(
+    /* webpackIgnore: true */
+    /* turbopackIgnore: true */
+    /* @vite-ignore */
+    address
+  );
+}
+var macrotask = (() => {
+  if (typeof setImmediate === "function") return setImmediate;
+  const channel = new MessageChannel(), waiting2 = [];
+  channel.port1.onmessage = () => waiting2.shift()();
+  return (f) => {
+    waiting2.push(f);
+    channel.port2.postMessage(0);
+  };
+})();
+var hasScheme = (path) => /^[a-z][a-z0-9+.-]+:/i.test(path);
+var currentFolder = () => globalThis.process?.cwd?.() ?? globalThis.Deno?.cwd() ?? ".";
+function coreLocation(wasmPath) {
+  const given = String(wasmPath);
+  if (getEnvironment() === "node" && !hasScheme(given)) return { path: given, folder: currentFolder() };
+  if (/\.wasm([?#]|$)/i.test(given) || /^(data|blob):/i.test(given)) return { url: given };
+  const [, address, query] = /^([^?#]*)(.*)$/s.exec(given);
+  return { url: `${address.replace(/\/$/, "")}/core.wasm${query}` };
+}
+function coreFile(given, folder, path) {
+  const whole = path.resolve(folder, given);
+  return /\.wasm$/i.test(given) ? whole : path.join(whole, "core.wasm");
+}
+function scriptFile(given, folder, path) {
+  return hasScheme(given) ? new URL(given) : path.resolve(folder, given);
+}
+function workerArguments() {
+  const all = globalThis.process?.execArgv ?? [];
+  const rest = all.filter((a, k) => !/^--input-type(=|$)/.test(a) && all[k - 1] !== "--input-type");
+  return rest.length < all.length ? { execArgv: rest } : {};
+}
+var policyName = "hypertoken-worker";
+var policy;
+function newWorker(address) {
+  const options = { type: "module", name: "hypertoken" }, { trustedTypes } = globalThis;
+  if (!trustedTypes) return new Worker(address, options);
+  let refusal2;
+  try {
+    policy ??= trustedTypes.createPolicy(policyName, { createScriptURL: (given) => given });
+  } catch (cause) {
+    refusal2 = cause;
+  }
+  try {
+    return new Worker(policy ? policy.createScriptURL(String(address)) : address, options);
+  } catch (cause) {
+    if (!refusal2) throw cause;
+    throw new Error(`${cause.message}: name the policy ${policyName} in the trusted-types of the page's Content-Security-Policy, or set workerOptions.worker`, { cause });
+  }
+}
+function isForeign(address) {
+  try {
+    const url = new URL(address, globalThis.document?.baseURI ?? globalThis.location?.href);
+    return url.origin !== globalThis.origin && url.protocol !== "data:" && url.protocol !== "blob:" ? url.href : false;
+  } catch {
+    return false;
+  }
+}
+function startWebWorker(path) {
+  const foreign = isForeign(path);
+  if (!foreign) return newWorker(path);
+  const code = `import ${JSON.stringify(foreign)};`;
+  if (globalThis.origin === "null") return newWorker(`data:text/javascript,${encodeURIComponent(code)}`);
+  const blob = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
+  const worker = newWorker(blob);
+  for (const event of ["message", "error"]) worker.addEventListener(event, () => URL.revokeObjectURL(blob), { once: true });
+  return worker;
+}
+async function startNodeWorker(path) {
+  const folder = currentFolder();
+  const [{ Worker: Worker2 }, paths] = await Promise.all([nodeModule("worker_threads"), nodeModule("path")]);
+  return new Worker2(scriptFile(String(path), folder, paths), { name: "hypertoken", ...workerArguments() });
+}
+async function startWorker({ worker: make, workerPath: path }, events) {
+  let over = false;
+  const exit = (cause) => {
+    if (!over) {
+      over = true;
+      events.exit(cause);
+    }
+  };
+  const worker = await (make ? make() : getEnvironment() === "node" ? startNodeWorker(path) : startWebWorker(path));
+  const thing = make ? "the worker of workerOptions.worker" : `the script ${path}`, remedy = make ? "" : "workerOptions.workerPath, ";
+  if (typeof worker?.on === "function") {
+    worker.on("message", (data) => over || events.message(data));
+    worker.on("error", (cause) => exit(/_NOT_FOUND$/.test(cause.code) ? new Error(`${thing} could not be loaded${make ? "" : ": check workerOptions.workerPath"}`, { cause }) : cause));
+    worker.on("messageerror", exit);
+    worker.on("exit", (code) => exit(new Error(`the Worker ended with the exit code ${code}`)));
+    return {
+      post: (data, transfer) => worker.postMessage(data, transfer),
+      terminate: () => {
+        over = true;
+        return worker.terminate();
+      },
+      thread: worker
+    };
+  }
+  if (typeof worker?.addEventListener !== "function") throw new Error("workerOptions.worker returned no worker: return new Worker(...)");
+  let ended = Promise.resolve();
+  worker.addEventListener("message", (e) => {
+    if (over) return;
+    const lock = e.data?.lock;
+    if (lock) ended = navigator.locks.request(lock, () => exit(new Error("the Worker was terminated"))).catch(() => {
+    });
+    events.message(e.data);
+  });
+  worker.addEventListener("messageerror", () => exit(new Error("a message of the Worker can not be read")));
+  worker.addEventListener("error", (e) => {
+    e.preventDefault?.();
+    exit(new Error(e.message || `${thing} could not be loaded: check ${remedy}that its script is served as text/javascript, with CORS headers if it is of another origin, and the page's Content-Security-Policy (worker-src)${globalThis.crossOriginIsolated ? "; in a page that is cross-origin isolated its script needs the Cross-Origin-Embedder-Policy too" : ""}`));
+  });
+  return {
+    post: (data, transfer) => worker.postMessage(data, transfer),
+    // Some browsers take a second or two to end a worker that hangs.
+    terminate: () => {
+      over = true;
+      worker.terminate();
+      return ended;
+    },
+    thread: worker
+  };
+}
+
+// src/core.js
+var op = { open: 1, restore: 2, feed: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, next: 9, digest: 10, actions: 11, records: 12 };
+var kept = 256 << 10;
+var none2 = new Uint8Array(0);
+var chunkSize = 1 << 20;
+var streamSlack = 16 << 20;
+var exported = ["ht_abi", "ht_reply", "ht_input", "ht_call"];
+var Lost = class extends Error {
+  constructor(code, cause) {
+    super(String(cause?.message ?? cause), { cause });
+    this.code = code;
+  }
+};
+var Instance = class {
+  /** The limit that bounds the streams of this instance, in bytes. */
+  maxStateBytes = 0;
+  #memory;
+  #bytes = none2;
+  #view = null;
+  #input;
+  #call;
+  #reply;
+  #room = 0;
+  #capacity = 0;
+  #lost = false;
+  /** @param {WebAssembly.Module} module */
+  constructor(module) {
+    const { exports } = new WebAssembly.Instance(module, {});
+    if (!(exports.memory instanceof WebAssembly.Memory) || exported.some((name) => typeof exports[name] !== "function") || exports.ht_abi() !== 1) {
+      throw new Error("the WebAssembly module is no core of this version (ABI 1)");
+    }
+    this.#memory = exports.memory;
+    this.#input = exports.ht_input;
+    this.#call = exports.ht_call;
+    this.#reply = exports.ht_reply() >>> 0;
+  }
+  /** Whether a call has cost the instance: it runs no other. */
+  get isLost() {
+    return this.#lost;
+  }
+  /** How much memory the instance has, in bytes. It never shrinks. */
+  get memorySize() {
+    return this.#memory.buffer.byteLength;
+  }
+  // Views of the whole memory. They are made again if the memory has grown.
+  #look() {
+    const { buffer } = this.#memory;
+    if (buffer === this.#bytes.buffer) return;
+    this.#bytes = new Uint8Array(buffer);
+    this.#view = new DataView(buffer);
+  }
+  // Makes room for n bytes of input.
+  #makeRoom(n) {
+    if (n > this.#capacity || this.#capacity > kept && n <= kept) {
+      this.#capacity = Math.max(n, 4096);
+      this.#room = this.#guard(() => this.#input(this.#capacity)) >>> 0;
+      if (this.#room === 0) {
+        this.#capacity = 0;
+        throw new Lost("out_of_memory", `the core has no room for ${n} bytes of input`);
+      }
+    }
+  }
+  #guard(f) {
+    if (this.#lost) throw new Lost("trap", "the instance is gone");
+    try {
+      return f();
+    } catch (cause) {
+      this.#lost = true;
+      throw cause;
+    }
+  }
+  /**
+   * Runs a call on the first n bytes of the input. The result lies in the instance's memory: it is
+   * valid until the next call.
+   * @returns {{failed: boolean, changed: boolean, body: Uint8Array, table: Uint8Array, events: Uint8Array}}
+   */
+  call(what, n = 0) {
+    this.#look();
+    this.#view.setUint32(this.#reply, 0, true);
+    try {
+      this.#guard(() => this.#call(op[what], n));
+    } catch (cause) {
+      this.#look();
+      const status = this.#view.getUint32(this.#reply, true);
+      throw cause instanceof Lost ? cause : new Lost(status === 2 ? "out_of_memory" : "trap", cause);
+    }
+    this.#look();
+    const v = this.#view, at = this.#reply;
+    return {
+      failed: v.getUint32(at, true) !== 0,
+      changed: v.getUint32(at + 4, true) === 1,
+      body: this.#piece(at + 8),
+      table: this.#piece(at + 16),
+      events: this.#piece(at + 24)
+    };
+  }
+  // The bytes that a reply names. It throws if the memory does not have them.
+  #piece(at) {
+    const from = this.#view.getUint32(at, true), length = this.#view.getUint32(at + 4, true);
+    return length === 0 ? none2 : new Uint8Array(this.#bytes.buffer, from, length);
+  }
+  /** Puts bytes into the input and runs a call on them. */
+  run(what, bytes = none2) {
+    this.#makeRoom(bytes.length);
+    this.#look();
+    this.#bytes.set(bytes, this.#room);
+    return this.call(what, bytes.length);
+  }
+  /**
+   * Returns all chunks of a snapshot or of the state as one piece. If there are more bytes than a
+   * state of maxStateBytes has, the instance is given up: a stream of a hostile core never ends.
+   */
+  stream(what) {
+    const { maxStateBytes } = this;
+    const most = 2 * maxStateBytes + streamSlack;
+    let all = none2, length = 0, reply = this.run(what);
+    while (!reply.failed) {
+      reply = this.run("next");
+      const size = reply.body.length;
+      if (reply.failed || size === 0) break;
+      if (size > chunkSize) throw this.#broken(`it streams a chunk of ${size} bytes, ${chunkSize} are allowed`);
+      if (length + size > most) throw this.#broken(`its stream has more than ${most} bytes, which no state of ${maxStateBytes} has (maxStateBytes)`);
+      if (length + size > all.length) {
+        const grown = new Uint8Array(length === 0 ? size : Math.min(most, Math.max(length + size, 2 * all.length)));
+        grown.set(all.subarray(0, length));
+        all = grown;
+      }
+      all.set(reply.body, length);
+      length += size;
+    }
+    return reply.failed ? reply : { ...reply, body: all.subarray(0, length) };
+  }
+  #broken(message) {
+    this.#lost = true;
+    return new Lost("trap", new Error(`the core is broken: ${message}`));
+  }
+};
+function join(parts) {
+  const all = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
+  let at = 0;
+  for (const p of parts) {
+    all.set(p, at);
+    at += p.length;
+  }
+  return all;
+}
+var isModule = (value) => Object.prototype.toString.call(value) === "[object WebAssembly.Module]";
+var cores = /* @__PURE__ */ new Map();
+function compile(from, warn) {
+  if (from.module) return isModule(from.module) ? Promise.resolve(from.module) : compiled(from.module);
+  const address = addressOf(from);
+  let core = cores.get(address);
+  if (!core) {
+    core = load(from, warn);
+    cores.set(address, core);
+    core.catch(() => cores.delete(address));
+  }
+  return core;
+}
+function addressOf({ url, path, folder }) {
+  if (path !== void 0) return `${folder}\0${path}`;
+  try {
+    return new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href).href;
+  } catch {
+    return url;
+  }
+}
+async function load({ url, path, folder }, warn) {
+  if (path !== void 0 || /^file:/i.test(url) && getEnvironment() === "node") {
+    const [{ readFile }, paths, { fileURLToPath }] = await Promise.all(["fs/promises", "path", "url"].map(nodeModule));
+    const file = path === void 0 ? fileURLToPath(url) : coreFile(path, folder, paths);
+    const bytes2 = await readFile(file).catch((cause) => {
+      throw new Error(`${file} can not be read (${cause.code ?? cause.message}): copy core.wasm there, or set workerOptions.wasmPath`, { cause });
+    });
+    return WebAssembly.compile(bytes2);
+  }
+  const response = await fetch(url).catch((cause) => {
+    throw new Error(`${url} can not be fetched (${cause.message}): check workerOptions.wasmPath, the network, the page's Content-Security-Policy (connect-src), and its CORS headers if it is of another origin`, { cause });
+  });
+  if (!response.ok) throw new Error(`${url} is not there: HTTP status ${response.status}; copy core.wasm there, or set workerOptions.wasmPath`);
+  const type = response.headers.get("content-type") ?? "none";
+  if (type.split(";")[0].trim() === "application/wasm") return compiled(response);
+  const bytes = await response.arrayBuffer();
+  const magic = new Uint8Array(bytes.slice(0, 4));
+  if (magic.join() !== "0,97,115,109") {
+    throw new Error(`${url} is no WebAssembly (content type ${type}): copy core.wasm there, or set workerOptions.wasmPath`);
+  }
+  warn?.(`${url} has the content type ${type}: serve it as application/wasm, so that it is compiled while it loads`);
+  return compiled(bytes);
+}
+async function compiled(from) {
+  try {
+    return await (from instanceof Response ? WebAssembly.compileStreaming(from) : WebAssembly.compile(from));
+  } catch (cause) {
+    if (!/CSP|Content.Security.Policy/i.test(cause.message)) throw cause;
+    throw new Error(`${cause.message}: allow 'wasm-unsafe-eval' in the script-src of the page's Content-Security-Policy`, { cause });
+  }
+}
+
+// src/executor.js
+var now = () => performance.now();
+var none3 = new Uint8Array(0);
+var headBytes2 = new Uint8Array(answerHead);
+var headView = new DataView(headBytes2.buffer);
+var spares = /* @__PURE__ */ new WeakMap();
+var maxSpareMemory = 4 << 20;
+var Executor = class {
+  #module;
+  #engines = /* @__PURE__ */ new Map();
+  #spares;
+  constructor(module) {
+    this.#module = module;
+    if (!spares.has(module)) spares.set(module, []);
+    this.#spares = spares.get(module);
+  }
+  /**
+   * Runs a request.
+   * @param {{placement: number, kind: number, flags: number, body: Uint8Array}} f
+   * @param {(flags: number, ...parts: Uint8Array[]) => void} answer its parts are to be copied before the next request
+   */
+  run(f, answer) {
+    if (f.kind === kind.close) {
+      if (f.flags & flag.keep) this.#keep(this.#engines.get(f.placement));
+      this.#engines.delete(f.placement);
+      return;
+    }
+    try {
+      if (f.kind === kind.open) this.#engines.set(f.placement, this.#make(f.body));
+      const instance = this.#engines.get(f.placement);
+      if (!instance) {
+        answer(flag.failed | flag.lost, failure("not_placed", `the placement ${f.placement} is not open`));
+        return;
+      }
+      this.#on(instance, f, answer);
+    } catch (cause) {
+      this.#engines.delete(f.placement);
+      answer(flag.failed | flag.lost, failure(cause instanceof Lost ? cause.code : "trap", String(cause?.message ?? cause)));
+    }
+  }
+  // An instance may be opened again: that drops the engine which it held (core-rs/ABI.md). So it is
+  // kept for the next engine. The memory of one that is dropped stays reserved until the garbage
+  // collector of this thread finds it, and other threads of the page have no room meanwhile.
+  #keep(instance) {
+    if (instance && !instance.isLost && instance.memorySize <= maxSpareMemory) this.#spares.push(instance);
+  }
+  // limits is the body of an open: core-rs/ABI.md.
+  #make(limits) {
+    let instance = this.#spares.pop();
+    try {
+      instance ??= new Instance(this.#module);
+    } catch (cause) {
+      throw cause instanceof RangeError || /out of memory/i.test(cause?.message ?? cause) ? new Lost("out_of_memory", cause) : cause;
+    }
+    if (limits.length >= 8) instance.maxStateBytes = Number(new DataView(limits.buffer, limits.byteOffset, 8).getBigUint64(0, true));
+    return instance;
+  }
+  #on(instance, f, answer) {
+    const reply = (r) => answer((r.failed ? flag.failed : 0) | (r.changed ? flag.changed : 0), r.body);
+    switch (f.kind) {
+      case kind.open:
+        return reply(f.flags & flag.restore ? instance.run("restore") : instance.run("open", f.body));
+      case kind.feed:
+        return reply(instance.run("feed", f.body));
+      case kind.ready:
+        return reply(instance.run("ready"));
+      case kind.replay:
+        return this.#replay(instance, f.body, answer);
+      case kind.dispatch:
+      case kind.batch:
+        return this.#action(instance, f, answer);
+      case kind.snapshot:
+        return reply(instance.stream("snapshot"));
+      case kind.state:
+        return reply(instance.stream("state"));
+      case kind.digest:
+        return reply(instance.run("digest"));
+      case kind.actions:
+        return reply(instance.run("actions"));
+      default:
+        throw new Error(`a frame of the kind ${f.kind}`);
+    }
+  }
+  #action(instance, f, answer) {
+    const began = now();
+    const r = instance.run(f.kind === kind.batch ? "batch" : "dispatch", f.body);
+    if (r.failed) {
+      answer(flag.failed, r.body);
+      return;
+    }
+    const count = r.table.length / 8;
+    headView.setFloat64(0, now() - began, true);
+    headView.setFloat64(8, hash(r.body), true);
+    headView.setUint32(16, r.events.length, true);
+    headView.setUint32(20, count, true);
+    answer(r.changed ? flag.changed : 0, headBytes2, count > 0 ? this.#rows(r, count) : none3, r.events, r.body);
+  }
+  // The rows of a batch: what the core says of each member, and the hash of the member's result.
+  #rows({ table, body }, count) {
+    const rows = new Uint8Array(16 * count), v = new DataView(rows.buffer);
+    for (let k = 0, at = 0; k < count; k++) {
+      rows.set(table.subarray(8 * k, 8 * k + 8), 16 * k);
+      const end = v.getUint32(16 * k, true);
+      v.setFloat64(16 * k + 8, hash(body, at, Math.min(end, body.length)), true);
+      at = end;
+    }
+    return rows;
+  }
+  #replay(instance, body, answer) {
+    const v = new DataView(body.buffer, body.byteOffset, body.length);
+    for (let at = 0, n = 0; at < body.length; n++) {
+      const length = v.getUint32(at, true), want = v.getFloat64(at + 4, true);
+      const r = instance.run("dispatch", body.subarray(at + entryHead, at + entryHead + length));
+      if (r.failed || hash(r.body) !== want) {
+        throw new Lost("diverged", `action ${n} of a replay has another result than the one that was acknowledged`);
+      }
+      at += entryHead + length;
+    }
+    answer(0);
+  }
+};
+
+// src/files.dist.js
+var script = globalThis.document?.currentScript?.src;
+function beside(name) {
+  if (script || globalThis.document) return new URL(name, script || document.baseURI);
+  return typeof __dirname === "string" ? `${__dirname}/${name}` : name;
+}
+var here = import.meta.url;
+var forServer = (url, name) => globalThis.location || /^[a-z]+:/i.test(url) ? url : new URL(name, here);
+var scriptName = "hypertoken.worker.js";
+var coreName = "core.wasm";
+var files = () => import.meta.url ? {
+  workerPath: forServer(new URL("./hypertoken.worker.js", import.meta.url), scriptName),
+  wasmPath: forServer(new URL("./core.wasm", import.meta.url), coreName)
+} : { workerPath: beside(scriptName), wasmPath: beside(coreName) };
+
+// src/signals.js
+var waiting = /* @__PURE__ */ new WeakMap();
+function onAbort(signal, f) {
+  let entry = waiting.get(signal);
+  if (!entry) {
+    const calls = /* @__PURE__ */ new Set();
+    entry = {
+      calls,
+      listener() {
+        waiting.delete(signal);
+        const shared2 = /* @__PURE__ */ new Map();
+        for (const call2 of calls) call2(shared2);
+      }
+    };
+    waiting.set(signal, entry);
+    signal.addEventListener("abort", entry.listener, { once: true });
+  }
+  const call = (shared2) => f(shared2);
+  entry.calls.add(call);
+  return () => {
+    if (!entry.calls.delete(call) || entry.calls.size > 0 || waiting.get(signal) !== entry) return;
+    waiting.delete(signal);
+    signal.removeEventListener("abort", entry.listener);
+  };
+}
+
+// src/thread.js
+var backoff = (n) => n < 2 ? 0 : Math.min(50 * 2 ** (n - 2), 5e3);
+var probeAfter = (n) => Math.min(1e3 * 2 ** n, 6e4);
+var Thread = class {
+  /** @type {'starting' | 'ready' | 'waiting' | 'given up' | 'stopped'} */
+  state = "waiting";
+  /** The requests that the worker has not answered, the oldest first. */
+  pending = new List();
+  /** The reason why its last thread ended, or could not be started. */
+  cause = null;
+  /** The games that are placed here, by placement. */
+  games = /* @__PURE__ */ new Map();
+  /**
+   * How many instances the worker has. Those without an engine are kept for other engines
+   * (executor.js).
+   */
+  instances = 0;
+  #wasReady = false;
+  #host;
+  #worker = null;
+  #requests = 0;
+  #out = new Writer();
+  #flushing = false;
+  #timer = null;
+  #failures = 0;
+  #probes = 0;
+  #deaths = [];
+  #generation = 0;
+  #watchdog = null;
+  #watched = {};
+  #isToWatch = false;
+  /**
+   * How many messages were sent, the number of the last request that some caller has dropped or an
+   * earlier one, and the names of the actions whose answers the worker may hold back.
+   */
+  #messages = 0;
+  #dropped = 0;
+  #quick = /* @__PURE__ */ new Set();
+  /** Promises that stop() waits for: starts, and terminations of threads. */
+  #ends = /* @__PURE__ */ new Set();
+  constructor(host) {
+    this.#host = host;
+  }
+  /** Whether the worker's first start is under way. */
+  get isNew() {
+    return !this.#wasReady && this.#failures === 0 && this.#probes === 0;
+  }
+  /**
+   * Whether engines wait for the worker. They do not if it was given up, and is only tried from
+   * time to time.
+   */
+  get isExpected() {
+    return this.state !== "given up" && this.state !== "stopped" && this.#probes === 0;
+  }
+  start() {
+    const generation = ++this.#generation;
+    this.state = "starting";
+    const current = () => generation === this.#generation && this.state !== "stopped";
+    const failed = (cause) => current() && this.#notStarted(cause);
+    const { worker: make, workerPath, startTimeout } = this.#host.options;
+    const start = async () => {
+      try {
+        const worker = await startWorker({ worker: make, workerPath }, {
+          message: (data) => current() && this.#handleMessage(data, current),
+          exit: (cause) => this.#handleThreadExit(cause, current)
+        });
+        if (!current()) return await worker.terminate();
+        this.#worker = worker;
+        await this.#host.module;
+      } catch (cause) {
+        return failed(cause);
+      }
+      if (current() && this.state === "starting") {
+        this.#timer = setTimeout(() => failed(new Error(`the Worker was not ready within ${startTimeout} ms (startTimeout)`)), startTimeout);
+      }
+    };
+    this.#waitFor(start());
+  }
+  #handleThreadExit(cause, current) {
+    if (!current()) return;
+    if (this.state === "ready") this.#handleDeath(cause);
+    else this.#notStarted(cause);
+  }
+  #waitFor(promise) {
+    this.#ends.add(promise);
+    promise.finally(() => this.#ends.delete(promise));
+  }
+  #notStarted(cause) {
+    this.#stopThread();
+    this.cause = cause;
+    this.#failures++;
+    this.#host.log("a worker did not start", cause);
+    if (!this.#wasReady || this.#failures > this.#host.options.maxRestarts || this.#probes > 0) this.#giveUp();
+    else this.#startAfter(backoff(this.#failures));
+    this.#host.assign();
+  }
+  async #handleMessage(data, current) {
+    if (data?.loaded) {
+      const module = await this.#host.module.catch(() => null);
+      if (module && current()) this.#worker.post({ module }, []);
+    } else if (data?.ready) {
+      clearTimeout(this.#timer);
+      this.state = "ready";
+      this.#failures = 0;
+      this.#probes = 0;
+      this.#host.log("a worker is ready");
+      this.#wasReady = true;
+      this.#host.workerReady(this);
+    } else if (data?.unreadable) {
+      this.#handleThreadExit(new Error("the Worker can not read its messages: allow 'wasm-unsafe-eval' in the Content-Security-Policy with which its script is served, if it has one"), current);
+    } else {
+      try {
+        eachFrame(data, (f) => this.#handleAnswer(f));
+        this.watchOldest();
+      } catch (cause) {
+        this.#handleDeath(cause);
+      }
+    }
+  }
+  #handleAnswer(f) {
+    const entry = this.pending.first;
+    if (entry?.request !== f.request) throw new Error(`an answer to request ${f.request}, which is not the next`);
+    this.pending.remove(entry);
+    const { op: op2 } = entry;
+    if (f.flags & flag.quick) this.#quick.add(op2.what);
+    else if (op2.kind === kind.dispatch && !op2.suspect) this.#quick.delete(op2.what);
+    entry.game.handleAnswer(this, f.placement, op2, f);
+  }
+  /**
+   * Sends a request. All requests that are sent within one turn of the event loop are one message.
+   */
+  send(game, placement, op2) {
+    const number = ++this.#requests, request = number >>> 0;
+    this.pending.push({ game, placement, op: op2, request, number, message: this.#messages, list: null, prev: null, next: null });
+    this.#out.frame(request, placement, op2.kind, op2.flags | (op2.suspect ? flag.suspect : 0), ...op2.parts);
+    this.#flushSoon();
+    if (op2.internal && this.pending.length === 1) this.watchOldest();
+  }
+  /** Takes note of an engine that is being placed here. */
+  add(placement, game) {
+    this.games.set(placement, game);
+    this.instances = Math.max(this.instances, this.games.size);
+  }
+  /**
+   * Tells the worker that an engine has left a placement.
+   * @param {boolean} isKept whether the worker keeps the instance for another engine
+   */
+  close(placement, isKept) {
+    this.games.delete(placement);
+    if (!isKept) this.instances = Math.max(this.games.size, this.instances - 1);
+    this.#out.frame(0, placement, kind.close, isKept ? flag.keep : 0);
+    this.#flushSoon();
+  }
+  #flushSoon() {
+    if (this.#flushing) return;
+    this.#flushing = true;
+    queueMicrotask(() => {
+      this.#flushing = false;
+      if (this.#out.length === 0) return;
+      const message = this.#out.take();
+      this.#messages++;
+      if (this.state !== "ready") return;
+      this.#worker.post(message, [message]);
+    });
+  }
+  #oldest() {
+    return this.pending.first ?? void 0;
+  }
+  /**
+   * Notes that a caller no longer waits for a request that was sent, or that an engine has left its
+   * place.
+   */
+  noteDropped() {
+    this.#dropped = this.#requests;
+    if (this.#isToWatch) return;
+    this.#isToWatch = true;
+    queueMicrotask(() => {
+      this.#isToWatch = false;
+      if (this.state === "ready") this.watchOldest();
+    });
+  }
+  // Whether the worker may run a request that no caller waits for: the oldest one, or one behind it
+  // if the answers of those in between may be held back.
+  #mayRunDropped(oldest) {
+    const isDropped = ({ op: op2, game, placement }) => op2.withdrawn || game.place?.placement !== placement;
+    if (isDropped(oldest)) return true;
+    if (oldest.number > this.#dropped) return false;
+    for (let e = this.pending.first; e; e = e.next) {
+      if (e.message !== oldest.message || e.op.kind !== kind.dispatch || !this.#quick.has(e.op.what)) return false;
+      if (isDropped(e)) return true;
+    }
+    return false;
+  }
+  /**
+   * Bounds how long the oldest request may run. If no caller waits for it any more, the bound is
+   * killGrace. If it is the host's own request, which has no deadline, the bound is startTimeout. A
+   * worker that takes longer is killed, and another thread takes its place.
+   */
+  watchOldest() {
+    const oldest = this.#oldest(), { killGrace, startTimeout } = this.#host.options;
+    const ms = oldest && this.#mayRunDropped(oldest) ? killGrace : oldest?.op.internal ? startTimeout : null;
+    if (ms === this.#watched.ms && oldest === this.#watched.oldest) return;
+    clearTimeout(this.#watchdog);
+    this.#watched = { oldest, ms };
+    if (ms === null) return;
+    const kill = () => {
+      if (this.state !== "ready" || this.#watched.oldest !== oldest || this.#oldest() !== oldest) return;
+      this.#host.counts.killed++;
+      this.#end(new Error(`${oldest.op.what} did not end`), null);
+      this.start();
+    };
+    this.#watchdog = setTimeout(() => macrotask(kill), ms);
+  }
+  // If a worker dies while it runs a suspect alone, the death counts for the suspect, and not
+  // against the worker, as in Go.
+  #handleDeath(cause) {
+    const now2 = performance.now(), { maxRestarts, restartWindow } = this.#host.options;
+    const counts = !this.#oldest()?.op.suspect;
+    this.#host.counts.died++;
+    if (counts) this.#deaths = [...this.#deaths.filter((at) => now2 - at < restartWindow), now2];
+    this.#end(cause, { cleared: false });
+    if (counts && this.#deaths.length > maxRestarts) this.#giveUp();
+    else this.#startAfter(counts ? backoff(this.#deaths.length) : 0);
+    this.#host.assign();
+  }
+  // death is null if the host kills the worker. Otherwise it is the death of which all requests of
+  // the worker are suspects.
+  #end(cause, death) {
+    this.cause = cause;
+    this.#host.log("a worker ended", cause);
+    this.#stopThread();
+    this.state = "waiting";
+    const ran = this.#oldest()?.op;
+    this.pending = new List();
+    this.#out.take();
+    const games = this.games;
+    this.games = /* @__PURE__ */ new Map();
+    for (const game of games.values()) game.handleWorkerEnd(ran, death);
+  }
+  #stopThread() {
+    clearTimeout(this.#timer);
+    clearTimeout(this.#watchdog);
+    this.#watched = {};
+    this.instances = 0;
+    this.#quick = /* @__PURE__ */ new Set();
+    this.#generation++;
+    if (this.#worker) this.#waitFor(this.#worker.terminate());
+    this.#worker = null;
+  }
+  #startAfter(ms) {
+    if (ms === 0) {
+      this.start();
+      return;
+    }
+    this.state = "waiting";
+    this.#timer = setTimeout(() => this.start(), ms);
+  }
+  #giveUp() {
+    this.state = "given up";
+    this.#deaths = [];
+    this.#timer = setTimeout(() => {
+      this.#failures = 0;
+      this.start();
+    }, probeAfter(this.#probes++));
+    this.#timer.unref?.();
+  }
+  /** Ends the worker for good. Once the promise resolves, no thread of it is left. */
+  async stop() {
+    this.state = "stopped";
+    this.#stopThread();
+    while (this.#ends.size > 0) await Promise.all(this.#ends);
+  }
+  /** For tests: the thread itself. */
+  get thread() {
+    return this.#worker?.thread;
+  }
+};
+
+// src/host.js
+var turn = 8;
+var requestSize = 512;
+var bounds = {
+  workers: [0, 1024],
+  timeout: [0, 2 ** 31 - 1],
+  batchWindow: [0, 6e4],
+  startTimeout: [1, 2 ** 31 - 1],
+  killGrace: [0, 6e4],
+  maxRestarts: [0, 1e6],
+  restartWindow: [1, 1e9],
+  maxAttempts: [1, 100],
+  maxQueue: [1, 1e9],
+  maxQueueBytes: [1 << 10, 2 ** 50],
+  maxInstances: [1, 1e6],
+  idleAfter: [0, 2 ** 31 - 1],
+  maxPayload: [1, 32 << 20],
+  maxStateBytes: [1, 2 ** 40],
+  maxResult: [1, 64 << 20],
+  maxDepth: [1, 128],
+  snapshotBytes: [1, 2 ** 40],
+  replayBudget: [1, 1e9]
+};
+function randomness() {
+  const pool = new Uint8Array(4096), taken = new Uint8Array(16);
+  let at = pool.length;
+  return () => {
+    if (at === pool.length) {
+      crypto.getRandomValues(pool);
+      at = 0;
+    }
+    for (let k = 0; k < 16; k++) taken[k] = pool[at++];
+    return taken;
+  };
+}
+var isAddress = (value) => typeof value === "string" && value !== "" || typeof value === "object" && typeof value?.href === "string";
+var isBuffer = (value) => ArrayBuffer.isView(value) || Object.prototype.toString.call(value) === "[object ArrayBuffer]";
+var kinds = {
+  debug: [(v) => typeof v === "boolean", "true or false"],
+  enableBatching: [(v) => typeof v === "boolean", "true or false"],
+  worker: [(v) => typeof v === "function", "a function that returns a Worker (workers is their number)"],
+  workerPath: [isAddress, "a path or a URL"],
+  wasmPath: [isAddress, "a path or a URL"],
+  clock: [(v) => typeof v === "function", "a function"],
+  entropy: [(v) => typeof v === "function", "a function"],
+  logger: [(v) => typeof v?.debug === "function" && typeof v.warn === "function", "an object with the functions debug and warn"],
+  core: [(v) => isModule(v) || isBuffer(v), "a WebAssembly.Module, an ArrayBuffer or a view of one"]
+};
+function hostOptions(options, what = "Host") {
+  const all = {
+    workers: 1,
+    worker: void 0,
+    debug: false,
+    timeout: 3e4,
+    enableBatching: false,
+    batchWindow: 10,
+    ...files(),
+    startTimeout: 1e4,
+    killGrace: 250,
+    maxRestarts: 5,
+    restartWindow: 1e4,
+    maxAttempts: 2,
+    maxQueue: 16384,
+    maxQueueBytes: 64 << 20,
+    maxInstances: getEnvironment() === "node" ? 1024 : 64,
+    idleAfter: 3e5,
+    maxPayload: 16 << 20,
+    maxStateBytes: 256 << 20,
+    maxResult: 16 << 20,
+    maxDepth: 64,
+    snapshotBytes: 1 << 20,
+    replayBudget: 250,
+    clock: Date.now,
+    entropy: randomness(),
+    logger: console,
+    core: void 0
+  };
+  const names2 = Object.keys(all);
+  checkOptions(what, options, names2);
+  for (const [name, value] of Object.entries(options ?? {})) {
+    if (!names2.includes(name)) throw unknownOption(what, name, names2);
+    if (value === void 0) continue;
+    const limits = bounds[name];
+    if (limits) {
+      const [least, most] = limits;
+      if (!Number.isInteger(value) || value < least || value > most) throw badInput(`${what}: ${name} is ${nameOf(value)}, want an integer from ${least} to ${most}`);
+    } else {
+      const [is, wanted] = kinds[name];
+      if (!is(value)) throw badInput(`${what}: ${name} is ${nameOf(value)}, want ${wanted}`);
+    }
+    all[name] = value;
+  }
+  return all;
+}
+function sharedError(shared2, what, make) {
+  let error = shared2.get(what);
+  if (!error) shared2.set(what, error = make());
+  return error;
+}
+var Host = class {
+  /**
+   * How many workers died by themselves, how many the host killed because of what they ran, how
+   * often an engine was placed, and how many engines went to the main thread because no worker
+   * could run.
+   */
+  counts = { died: 0, killed: 0, placed: 0, fallbacks: 0 };
+  /** @type {Promise<WebAssembly.Module>} the compiled core */
+  module;
+  #threads = [];
+  #games = /* @__PURE__ */ new Set();
+  #placements = 0;
+  #closing = false;
+  #closed = null;
+  /** The games that wait for a place, in the order in which they asked. */
+  #asking = new List();
+  #isAssigning = false;
+  #compiled = null;
+  #broken = null;
+  #executor = null;
+  #here = /* @__PURE__ */ new Map();
+  #running = new List();
+  #scheduled = false;
+  /** How many requests have no outcome, and the room of maxQueueBytes that they take. */
+  #inFlight = 0;
+  #inFlightBytes = 0;
+  /**
+   * The callers of drained() that wait; how many were told and are about to dispatch; and whether
+   * some are told in the next task.
+   */
+  #undrained = [];
+  #promised = 0;
+  #isTelling = false;
+  #hasWarnedFallback = false;
+  /**
+   * The requests that have a deadline, in a set for each timeout. So each set is in the order of
+   * the deadlines.
+   */
+  #deadlines = /* @__PURE__ */ new Map();
+  #timer = null;
+  #timerAt = Infinity;
+  /** Takes out the engines that have been idle for idleAfter. */
+  #idleTimer = null;
+  /** @param {Partial<ReturnType<typeof hostOptions>>} [options] see README.md */
+  constructor(options) {
+    this.options = hostOptions(options);
+    const { core, wasmPath, workers } = this.options;
+    this.module = compile(core ? { module: core } : coreLocation(wasmPath), (problem) => this.warn(problem));
+    this.module.then((m) => {
+      this.#compiled = m;
+      this.assign();
+    }, (cause) => {
+      const error = new HyperTokenError("bad_input", `the core can not be run: ${cause.message}`, { cause });
+      this.#broken = error;
+      for (const game of this.#games) game.fail(error);
+      for (const t of this.#threads) t.stop();
+    });
+    for (let k = 0; k < workers; k++) this.#threads.push(new Thread(this));
+    if (workers > 0 && !supportsWorkers()) {
+      for (const t of this.#threads) {
+        t.state = "given up";
+        t.cause = new Error("there are no Workers in this environment");
+      }
+    } else {
+      for (const t of this.#threads) t.start();
+    }
+  }
+  get threads() {
+    return this.#threads;
+  }
+  /** How many engines wait for a place. */
+  get waiting() {
+    return this.#asking.length;
+  }
+  /**
+   * How many engines are on the main thread, how many wait for a place, and how many requests have
+   * no outcome, with the room of maxQueueBytes that they take.
+   */
+  get stats() {
+    return {
+      ...this.counts,
+      here: this.#here.size,
+      waiting: this.#asking.length,
+      inFlight: this.#inFlight,
+      inFlightBytes: this.#inFlightBytes,
+      workers: this.#threads.map((t) => ({ state: t.state, engines: t.games.size, pending: t.pending.length }))
+    };
+  }
+  log(message, cause) {
+    if (this.options.debug) this.options.logger.debug(`hypertoken: ${message}`, ...cause ? [cause] : []);
+  }
+  /** Warns that engines run on the main thread, once until a worker is ready. */
+  warnFallback(error) {
+    if (!this.#hasWarnedFallback) this.warn(error.message);
+    this.#hasWarnedFallback = true;
+  }
+  warn(message) {
+    this.options.logger.warn(`hypertoken: ${message}`);
+  }
+  // Engines.
+  add(game) {
+    if (this.#closing) throw shutdownError("host");
+    if (this.#broken) throw this.#broken;
+    this.#games.add(game);
+  }
+  remove(game) {
+    this.#games.delete(game);
+    if (game.list === this.#asking) this.#asking.remove(game);
+  }
+  /**
+   * Counts a request against maxQueue and maxQueueBytes. It throws `overloaded` if there is no room;
+   * release, when the request ends, gives the room back. A request that is larger than maxQueueBytes
+   * counts as that much: it has room if there is no other.
+   */
+  charge(op2) {
+    if (this.#closing) throw shutdownError("host");
+    const { maxQueue, maxQueueBytes } = this.options;
+    if (this.#inFlight >= maxQueue) {
+      throw new HyperTokenError("overloaded", `${op2.what}: ${this.#inFlight} actions have no outcome yet (maxQueue); wait for some, or await drained()`);
+    }
+    let size = requestSize;
+    for (const part of op2.parts) size += part.length;
+    size = Math.min(size, maxQueueBytes);
+    if (this.#inFlightBytes + size > maxQueueBytes) {
+      throw new HyperTokenError(
+        "overloaded",
+        `${op2.what}: its ${size} bytes do not fit beside the ${this.#inFlightBytes} of actions that have no outcome yet: ${maxQueueBytes} are allowed (maxQueueBytes); wait for some, or await drained()`
+      );
+    }
+    this.#inFlight++;
+    if (this.#promised > 0) this.#promised--;
+    this.#inFlightBytes += size;
+    op2.charged = true;
+    op2.size = size;
+  }
+  release(op2) {
+    if (op2.charged) {
+      this.#inFlight--;
+      this.#inFlightBytes -= op2.size;
+      op2.charged = false;
+      if (this.#undrained.length > 0 && this.#room(0.5) > 0) this.#tellUndrained();
+    }
+    op2.release?.();
+    const list = this.#deadlines.get(op2.timeout);
+    if (list?.delete(op2) && list.size === 0 && op2.timeout !== this.options.timeout) this.#deadlines.delete(op2.timeout);
+  }
+  // How many more requests may be dispatched until `part` of the queue is taken, those included that
+  // callers of drained() are about to dispatch.
+  #room(part) {
+    const { maxQueue, maxQueueBytes } = this.options;
+    return this.#inFlightBytes < maxQueueBytes * part ? maxQueue * part - this.#inFlight - this.#promised : 0;
+  }
+  /**
+   * Resolves at once if there is room for another request. If the queue is full, it resolves when
+   * half of it is free. If several callers wait, they are served in their order. The room is kept
+   * for a caller until the next task.
+   */
+  drained() {
+    if (this.#undrained.length === 0 && this.#room(1) > 0) {
+      this.#promised++;
+      this.#tellUndrained();
+      return Promise.resolve();
+    }
+    return new Promise((resolve) => {
+      this.#undrained.push(resolve);
+      if (this.#room(0.5) > 0) this.#tellUndrained();
+    });
+  }
+  // In the next task: tells as many callers of drained() as there is room for.
+  #tellUndrained() {
+    if (this.#isTelling) return;
+    this.#isTelling = true;
+    macrotask(() => {
+      this.#isTelling = false;
+      this.#promised = 0;
+      if (this.#undrained.length === 0 || this.#room(0.5) <= 0) return;
+      const told = this.#undrained.splice(0, Math.ceil(this.#room(1)));
+      this.#promised = told.length;
+      for (const resolve of told) resolve();
+      this.#tellUndrained();
+    });
+  }
+  // Places.
+  /**
+   * Whether the host has no workers, and the core is compiled: then the main thread can run an
+   * action at once.
+   */
+  get synchronous() {
+    return this.#threads.length === 0 && this.#compiled !== null;
+  }
+  /** Asks for a place for a game that has none. */
+  requestPlace(game) {
+    if (game.list === this.#asking) return;
+    this.#asking.push(game);
+    this.assign();
+  }
+  /** Gives places to the games that wait for one, in their order, as far as there are any. */
+  assign() {
+    if (this.#isAssigning || this.#asking.length === 0) return;
+    this.#isAssigning = true;
+    const ready = this.#threads.filter((t) => t.state === "ready");
+    const wait = ready.length === 0 && this.#threads.some((t) => t.isExpected);
+    const coming = this.#threads.filter((t) => t.state === "starting" && t.isNew).length;
+    const share2 = coming > 0 ? Math.ceil(Math.min(this.#games.size, this.options.maxInstances) / (ready.length + coming)) : Infinity;
+    const canPlace = !wait && (ready.length > 0 || this.#compiled !== null);
+    try {
+      for (let game = this.#asking.first; canPlace && game; game = this.#asking.first) {
+        const isWanted = game.wantsPlace && (ready.length > 0 || game.mayRunHere());
+        if (!isWanted) {
+          if (game.list === this.#asking) this.#asking.remove(game);
+          continue;
+        }
+        if (ready.length > 0 && ready.every((t) => t.games.size >= share2)) return;
+        if (!instances.makeRoom(this, this.options.maxInstances, this.#asking.length)) return;
+        const least = this.#leastOf(ready);
+        this.#asking.remove(game);
+        if (least) game.placeAt(least, ++this.#placements);
+        else this.#placeHere(game);
+      }
+    } finally {
+      this.#isAssigning = false;
+    }
+  }
+  // The worker with the fewest engines; if the page has many instances, of those that have a spare
+  // one.
+  #leastOf(ready) {
+    const least = (list) => list.reduce((a, b) => (b.games.size - a.games.size || b.pending.length - a.pending.length) < 0 ? b : a, list[0]);
+    const made = ready.reduce((n, t) => n + t.instances, 0);
+    if (!instances.needsSpare(this.options.maxInstances, made)) return least(ready);
+    return least(ready.filter((t) => t.games.size < t.instances)) ?? least(ready);
+  }
+  workerReady(thread) {
+    this.#hasWarnedFallback = false;
+    this.assign();
+    for (const game of [...this.#here.values()]) game.moveBack();
+    for (const t of this.#threads) {
+      const most = Math.ceil((t.games.size + thread.games.size) / 2);
+      for (const game of [...t.games.values()]) if (t !== thread && t.games.size > most && game.pending === 0) game.leavePlace();
+    }
+  }
+  #placeHere(game) {
+    const placement = ++this.#placements;
+    this.#executor ??= new Executor(this.#compiled);
+    this.#here.set(placement, game);
+    if (this.#threads.length > 0) {
+      game.raiseFallback(new HyperTokenError(
+        "worker_unavailable",
+        `no Worker can run, the engine goes on on the main thread: ${this.#threads.find((t) => t.cause)?.cause.message ?? "unknown"}`,
+        { cause: this.#threads[0].cause }
+      ));
+    }
+    game.placeAt(null, placement);
+  }
+  leftHere(placement, isKept) {
+    this.#here.delete(placement);
+    this.#executor.run({ placement, kind: kind.close, flags: isKept ? flag.keep : 0 }, () => {
+    });
+  }
+  /**
+   * Runs the requests of a game on the main thread at once, behind the others that wait there. The
+   * game gets a place though there may be no room for it.
+   */
+  runNow(game) {
+    if (game.list === this.#asking && game.wantsPlace && game.mayRunHere()) {
+      this.#asking.remove(game);
+      this.#placeHere(game);
+    }
+    this.drain();
+  }
+  /** Runs a request on the main thread, behind the others that wait there. */
+  runHere(game, placement, op2) {
+    this.#running.push({ game, placement, op: op2, list: null, prev: null, next: null });
+    if (!this.#scheduled) {
+      this.#scheduled = true;
+      queueMicrotask(() => this.drain(turn));
+    }
+  }
+  /**
+   * Runs the requests that wait on the main thread, for about `most` milliseconds. The rest runs in
+   * a later task.
+   */
+  drain(most = Infinity) {
+    const until = performance.now() + most;
+    while (this.#running.length > 0) {
+      const { game, placement, op: op2 } = this.#running.shift();
+      if (!this.#here.has(placement) || op2.withdrawn) {
+        if (op2.withdrawn) game.handleAnswer(null, placement, op2, { flags: 0 });
+        continue;
+      }
+      const body = op2.parts.length === 1 ? op2.parts[0] : join(op2.parts);
+      let answer;
+      this.#executor.run({ placement, kind: op2.kind, flags: op2.flags, body }, (flags, ...parts) => {
+        answer = answerOf(flags, join(parts));
+      });
+      game.handleAnswer(null, placement, op2, answer);
+      if (performance.now() > until) {
+        macrotask(() => this.drain(turn));
+        return;
+      }
+    }
+    this.#scheduled = false;
+    if (this.#threads.some((t) => t.state === "ready")) {
+      for (const game of [...this.#here.values()]) game.moveBack();
+    }
+  }
+  // Time.
+  /** Notes that a game has ended its last request. */
+  noteIdle(game) {
+    game.idleSince = performance.now();
+    if (this.#idleTimer === null && !this.#closing && this.options.idleAfter > 0) this.#takeOutAfter(this.options.idleAfter);
+  }
+  // Takes out the engines that have been idle for idleAfter, so many milliseconds from now.
+  #takeOutAfter(ms) {
+    this.#idleTimer = setTimeout(() => {
+      this.#idleTimer = null;
+      const { idleAfter } = this.options, now2 = performance.now();
+      for (const game of instances.idle) {
+        if (game.host !== this) continue;
+        const left = game.idleSince + idleAfter - now2;
+        if (left > 0) {
+          this.#takeOutAfter(Math.ceil(left));
+          return;
+        }
+        game.leavePlace();
+      }
+    }, ms);
+    this.#idleTimer.unref?.();
+  }
+  /** Ends a request when its time is over, or when its signal aborts. */
+  limit(game, op2, timeout, signal) {
+    if (signal) {
+      op2.release = onAbort(signal, (shared2) => game.withdraw(op2, sharedError(shared2, op2.what, () => canceledError(op2.what, signal.reason))));
+    }
+    if (timeout > 0 && timeout < Infinity) {
+      op2.game = game;
+      op2.timeout = timeout;
+      op2.deadline = performance.now() + timeout;
+      const list = this.#deadlines.get(timeout);
+      if (list) list.add(op2);
+      else this.#deadlines.set(timeout, /* @__PURE__ */ new Set([op2]));
+      this.#wake(op2.deadline);
+    }
+  }
+  #wake(at) {
+    if (at >= this.#timerAt) return;
+    clearTimeout(this.#timer);
+    this.#timerAt = at;
+    this.#timer = setTimeout(() => macrotask(() => this.#expire()), Math.min(Math.max(0, at - performance.now()), 2 ** 31 - 1));
+    this.#timer.unref?.();
+  }
+  #expire() {
+    clearTimeout(this.#timer);
+    this.#timerAt = Infinity;
+    const now2 = performance.now();
+    let next = Infinity;
+    for (const list of this.#deadlines.values()) {
+      const shared2 = /* @__PURE__ */ new Map();
+      for (const op2 of list) {
+        if (op2.deadline > now2) {
+          next = Math.min(next, op2.deadline);
+          break;
+        }
+        op2.game.withdraw(op2, sharedError(shared2, op2.what, () => timeoutError(op2.what, op2.timeout)));
+      }
+    }
+    if (next < Infinity) this.#wake(next);
+  }
+  /**
+   * Waits for the requests in flight, and ends the engines and the workers: once it resolves, none
+   * is left. It may be called any number of times, for example again with a timeout if it takes too
+   * long.
+   * @param {{timeout?: number}} [options] after so many milliseconds the requests in flight fail; 0, the default, is no limit
+   */
+  async shutdown(options) {
+    checkOptions("shutdown", options, ["timeout"]);
+    const { timeout = 0 } = options ?? {};
+    checkTimeout("shutdown", timeout);
+    this.#closing = true;
+    const games = [...this.#games], closed = games.map((game) => game.close(timeout));
+    this.#closed ??= (async () => {
+      await Promise.all(closed);
+      clearTimeout(this.#timer);
+      clearTimeout(this.#idleTimer);
+      await Promise.all(this.#threads.map((t) => t.stop()));
+      for (const game of games) game.raiseShutdown();
+    })();
+    return this.#closed;
+  }
+  [Symbol.asyncDispose ?? /* @__PURE__ */ Symbol.for("Symbol.asyncDispose")]() {
+    return this.shutdown();
+  }
+};
+
+// src/engine.js
+var maxBatch = 4096;
+var engineNames = ["useWorker", "setup", "snapshot", "workerOptions", "host"];
+var questionNames = ["signal", "timeout"];
+var actionNames = [...questionNames, "now", "entropy"];
+var batchNames = [...questionNames, "mode"];
+var memberNames = ["type", "payload", "now", "entropy"];
+var Engine = class {
+  #host;
+  #own;
+  #game;
+  #options;
+  #current;
+  #listeners = /* @__PURE__ */ new Map();
+  #window = [];
+  #windowBytes = 0;
+  #windowTimer = null;
+  /**
+   * @param {{useWorker?: boolean, setup?: object, snapshot?: Uint8Array, workerOptions?: object, host?: Host}} [options] see index.d.ts
+   */
+  constructor(options) {
+    checkOptions("Engine", options, engineNames);
+    const { useWorker, setup, snapshot, workerOptions, host } = options ?? {};
+    if (useWorker !== void 0) checkType("Engine", "useWorker", useWorker, "boolean");
+    if (setup !== void 0 && snapshot !== void 0) throw badInput("Engine: setup and snapshot are two beginnings; give one of them");
+    if (snapshot !== void 0 && !isBytes(snapshot)) throw badInput(`Engine: snapshot is ${nameOf(snapshot)}, want a Uint8Array`);
+    const isSnapshot = snapshot !== void 0;
+    const base = { bytes: isSnapshot ? snapshot.slice() : encodeSetup(setup), isSnapshot };
+    this.#own = host === void 0 || host === null;
+    this.#host = this.#own ? ownHost(useWorker ?? false, workerOptions) : sharedHost(host, useWorker, workerOptions);
+    this.#options = this.#host.options;
+    try {
+      this.#game = new Game(this.#host, base, (name, payload) => this.#emit(name, payload), () => this.#listeners.size > 0);
+      this.#host.add(this.#game);
+    } catch (error) {
+      if (this.#own) this.#host.shutdown();
+      throw error;
+    }
+    this.#game.flush = () => this.#flushWindow();
+    const limit = (op3) => this.#host.limit(this.#game, op3, this.#options.timeout);
+    this.#current = new Current(this.#game, limit, (cause) => this.#emit("engine:error", { error: unreadable("state", cause), type: "state" }));
+    const op2 = new Op("ready", kind.digest);
+    this.ready = op2.promise.then(() => {
+    });
+    this.ready.catch(() => {
+    });
+    this.#game.push(op2);
+  }
+  /** How many actions have changed the state. */
+  get sequence() {
+    return this.#game.sequence;
+  }
+  /** The place of the engine: 'worker', 'main thread', or 'nowhere' while it is placed again. */
+  get place() {
+    return this.#game.place ? this.#game.place.thread ? "worker" : "main thread" : "nowhere";
+  }
+  get host() {
+    return this.#host;
+  }
+  /**
+   * The state as the engine told it after its last change, or undefined as long as it has told none.
+   * It is frozen. What has not changed since the value before is the same object.
+   */
+  get current() {
+    return this.#current.state;
+  }
+  /**
+   * Calls a listener after each change of `current`. Returns a function that removes the listener.
+   * It needs no `this`.
+   */
+  subscribe = (listener) => {
+    checkType("subscribe", "the listener", listener, "function");
+    return this.#current.subscribe(listener);
+  };
+  #check() {
+    if (this.#game.closed) throw shutdownError();
+    if (this.#game.broken) throw this.#game.broken;
+  }
+  #encode(type, payload, { now: now2, entropy }) {
+    const o = this.#options;
+    return encodeAction(type, payload, now2 ?? o.clock(), entropy ?? o.entropy(), o.maxPayload);
+  }
+  #op(type, payload, options) {
+    const bytes = this.#encode(type, payload, options);
+    checkOptions(type, options, actionNames);
+    const op2 = new Op(type, kind.dispatch, [bytes]);
+    op2.payload = payload;
+    return op2;
+  }
+  #take(op2, { signal, timeout = this.#options.timeout } = {}) {
+    this.#checkWait(op2.what, signal, timeout);
+    this.#host.charge(op2);
+    this.#host.limit(this.#game, op2, timeout, signal);
+    return op2;
+  }
+  #checkWait(what, signal, timeout) {
+    if (signal !== void 0 && signal !== null) {
+      checkSignal(what, signal);
+      if (signal.aborted) throw canceledError(what, signal.reason);
+    }
+    checkTimeout(what, timeout);
+  }
+  /**
+   * Runs an action. The promise rejects with a HyperTokenError; then the action had no effect.
+   * @param {string} type
+   * @param {object} [payload]
+   * @param {{signal?: AbortSignal, timeout?: number, now?: number, entropy?: Uint8Array}} [options] timeout in ms, 0 for none
+   */
+  dispatchAsync(type, payload, options) {
+    let op2;
+    try {
+      this.#check();
+      op2 = this.#op(type, payload, options ?? {});
+      this.#take(op2, options ?? {});
+      if (this.#options.enableBatching) this.#gather(op2);
+      else this.#push(op2);
+      return op2.promise;
+    } catch (error) {
+      return this.#refused(type, error, op2);
+    }
+  }
+  #refused(type, cause, op2) {
+    if (op2) this.#host.release(op2);
+    const error = cause instanceof HyperTokenError ? cause : badInput(`${type}: ${cause?.message ?? cause}`, cause);
+    this.#emit("engine:error", { error, type });
+    return Promise.reject(error);
+  }
+  #push(op2) {
+    this.#flushWindow();
+    this.#game.push(op2);
+  }
+  /**
+   * Runs an action: on a worker as dispatchAsync does; without workers at once, and returns its
+   * result, or throws. Before `ready`, and while actions of dispatchAsync are in flight, it throws
+   * too.
+   */
+  dispatch(type, payload, options) {
+    if (this.#host.threads.length > 0) return this.dispatchAsync(type, payload, options);
+    this.#check();
+    if (!this.#host.synchronous) throw new HyperTokenError("bad_input", `${type}: the core is not compiled yet; await engine.ready first`);
+    if (this.#window.length > 0 || this.#game.pending > 0) {
+      this.#flushWindow();
+      this.#host.runNow(this.#game);
+    }
+    const op2 = this.#op(type, payload, options ?? {});
+    this.#checkWait(type, options?.signal, options?.timeout ?? 0);
+    this.#host.charge(op2);
+    this.#game.push(op2);
+    this.#host.runNow(this.#game);
+    if (!op2.outcome) throw new HyperTokenError("trap", `${type}: no outcome`);
+    if (op2.outcome.error) throw op2.outcome.error;
+    return op2.outcome.result;
+  }
+  /**
+   * Runs actions one after the other, with nothing between them. An atomic batch, which is the
+   * default, is all or nothing. If a member fails, it rejects with the error of that member, which
+   * has the member's index. An independent batch resolves with an outcome for each member: {result}
+   * or {error}.
+   * @param {{type: string, payload?: object, now?: number, entropy?: Uint8Array}[]} actions
+   * @param {{mode?: 'atomic' | 'independent', signal?: AbortSignal, timeout?: number}} [options]
+   */
+  dispatchBatch(actions, options) {
+    let op2;
+    try {
+      this.#check();
+      checkOptions("batch", options, batchNames);
+      const { mode = "atomic" } = options ?? {};
+      if (mode !== "atomic" && mode !== "independent") throw badInput(`batch: mode is ${nameOf(mode)}, want atomic or independent`);
+      if (!Array.isArray(actions)) throw badInput(`batch: actions are ${nameOf(actions)}, want an array`);
+      if (actions.length > maxBatch) throw badInput(`batch: ${actions.length} actions are above ${maxBatch}, the most of one batch`);
+      const members = Array.from(actions, (action, k) => this.#member(action, k));
+      const payloads = members.reduce((n, m) => n + m.bytes.length - overhead(m.type), 0);
+      if (payloads > this.#options.maxPayload) {
+        throw new HyperTokenError("payload_too_large", `the batch has payloads of ${payloads} bytes together, above ${this.#options.maxPayload} (maxPayload)`);
+      }
+      if (members.length === 0) {
+        this.#checkWait("batch", options?.signal, options?.timeout ?? 0);
+        return Promise.resolve([]);
+      }
+      op2 = batchOp(members, mode);
+      this.#push(this.#take(op2, options ?? {}));
+      return op2.promise.then((outcomes) => mode === "atomic" ? outcomes.map((o) => o.result) : outcomes);
+    } catch (error) {
+      return this.#refused("batch", error, op2);
+    }
+  }
+  // If a member is refused, the error has its index.
+  #member(action, index) {
+    try {
+      if (typeof action !== "object" || action === null || Array.isArray(action)) throw badInput(`it is ${nameOf(action)}, want an object`);
+      checkOptions("action", action, memberNames);
+      const { type, payload } = action;
+      return { type, payload, bytes: this.#encode(type, payload, action) };
+    } catch (cause) {
+      const { code, message } = cause instanceof HyperTokenError ? cause : badInput(String(cause?.message ?? cause));
+      throw new HyperTokenError(code, `actions[${index}]: ${message.slice(code.length + 2)}`, { cause: cause?.cause ?? cause, index });
+    }
+  }
+  // Actions of the same window are one batch: they succeed or fail together.
+  #gather(op2) {
+    const size = op2.parts[0].length;
+    if (this.#window.length === maxBatch || this.#windowBytes + size > this.#options.maxPayload) this.#flushWindow();
+    this.#window.push(op2);
+    this.#windowBytes += size;
+    this.#windowTimer ??= setTimeout(() => this.#flushWindow(), this.#options.batchWindow);
+  }
+  #flushWindow() {
+    clearTimeout(this.#windowTimer);
+    this.#windowTimer = null;
+    this.#windowBytes = 0;
+    const ops = this.#window.splice(0).filter((op2) => !op2.settled);
+    if (ops.length === 0) return;
+    try {
+      this.#game.push(ops.length > 1 ? this.#batch(ops) : ops[0]);
+    } catch (error) {
+      for (const op2 of ops) this.#game.withdraw(op2, error);
+    }
+  }
+  #batch(ops) {
+    const batch = batchOp(ops.map((op2) => ({ type: op2.what, payload: op2.payload, bytes: op2.parts[0] })), "atomic");
+    batch.quiet = true;
+    const settle = (op2, f) => this.#game.settle(op2, f);
+    batch.promise.then(
+      (outcomes) => ops.forEach((op2, k) => settle(op2, () => op2.resolve(outcomes[k].result))),
+      (error) => ops.forEach((op2, k) => settle(op2, () => {
+        const own = error.index < 0 || error.index === k ? error : new HyperTokenError("batch_aborted", `it had no effect: ${op2.what} was in a batch of which action ${error.index} failed: ${error.message}`, { cause: error });
+        this.#emit("engine:error", { error: own, type: op2.what });
+        op2.reject(own);
+      }))
+    );
+    for (const op2 of ops) op2.batch = batch;
+    return batch;
+  }
+  /**
+   * Resolves when the host has room for another action: at once if the queue is not full, or else
+   * when half of it is free. A caller that awaits it before each dispatch gets no `overloaded`.
+   */
+  async drained() {
+    this.#check();
+    await this.#host.drained();
+    this.#check();
+  }
+  async #question(what, k, options) {
+    this.#check();
+    checkOptions(what, options, questionNames);
+    const op2 = this.#take(new Op(what, k), options ?? {});
+    this.#push(op2);
+    return op2.promise;
+  }
+  /** The whole state, as one object, after all actions that were dispatched before. */
+  async state(options) {
+    return read("state", await this.#question("state", kind.state, options));
+  }
+  /** The actions of the core, sorted by name, as it describes them: see index.d.ts. */
+  async actions(options) {
+    const all = read("actions", await this.#question("actions", kind.actions, options));
+    return all.map((action) => ({ ...action, fields: action.fields ?? [] }));
+  }
+  /**
+   * A hash over the canonical state, 16 hexadecimal digits: equal states have equal digests, here
+   * and in Go.
+   */
+  async digest(options) {
+    const b = await this.#question("digest", kind.digest, options);
+    return [...b].reverse().map((x) => x.toString(16).padStart(2, "0")).join("");
+  }
+  /** The state as bytes, for the option `snapshot` of another engine, here or in Go. */
+  async snapshot(options) {
+    return this.#question("snapshot", kind.snapshot, options);
+  }
+  /**
+   * Calls f with every event of a name, '*' for all: state:updated, engine:action, engine:error,
+   * engine:shutdown, and those that a core raises. f gets {name, payload, ...payload}. Returns a
+   * function that removes the listener.
+   */
+  on(name, f) {
+    checkType("on", "the name of an event", name, "string");
+    checkType(`on ${name}`, "the listener", f, "function");
+    let list = this.#listeners.get(name);
+    if (!list) this.#listeners.set(name, list = /* @__PURE__ */ new Set());
+    list.add(f);
+    return () => this.off(name, f);
+  }
+  off(name, f) {
+    const list = this.#listeners.get(name);
+    if (list?.delete(f) && list.size === 0) this.#listeners.delete(name);
+  }
+  // Returns whether there is a listener to the event.
+  #emit(name, payload) {
+    if (this.#listeners.size === 0) return false;
+    const isHeard = this.#listeners.has(name) || this.#listeners.has("*");
+    for (const key of [name, "*"]) {
+      for (const f of [...this.#listeners.get(key) ?? []]) {
+        try {
+          f({ ...payload, name, payload });
+        } catch (error) {
+          queueMicrotask(() => {
+            throw error;
+          });
+        }
+      }
+    }
+    return isHeard;
+  }
+  /**
+   * Waits for the requests in flight, and frees the engine. If the host is the engine's own, no
+   * worker of it is left then. It may be called any number of times, for example again with a
+   * timeout if it takes too long.
+   * @param {{timeout?: number}} [options] after so many milliseconds the requests in flight fail; 0, the default, is no limit
+   */
+  async shutdown(options) {
+    checkOptions("shutdown", options, ["timeout"]);
+    const { timeout = 0 } = options ?? {};
+    checkTimeout("shutdown", timeout);
+    if (this.#own) return this.#host.shutdown({ timeout });
+    await this.#game.close(timeout);
+    this.#game.raiseShutdown();
+  }
+  [Symbol.asyncDispose ?? /* @__PURE__ */ Symbol.for("Symbol.asyncDispose")]() {
+    return this.shutdown();
+  }
+};
+function read(what, bytes) {
+  try {
+    return decode(bytes);
+  } catch (cause) {
+    throw unreadable(what, cause);
+  }
+}
+function ownHost(useWorker, workerOptions) {
+  const { workers } = hostOptions(workerOptions, "workerOptions");
+  const given = workerOptions?.workers !== void 0;
+  if (given && useWorker !== workers > 0) throw badInput(`Engine: useWorker is ${useWorker}, and workerOptions.workers is ${workers}; want true with workers, false with 0`);
+  return new Host({ ...workerOptions, workers: useWorker ? workers : 0 });
+}
+function sharedHost(host, useWorker, workerOptions) {
+  if (!(host instanceof Host)) throw badInput(`Engine: host is ${nameOf(host)}, want a Host`);
+  if (Object.keys(workerOptions ?? {}).length > 0) throw badInput("Engine: workerOptions are those of the host; give them to new Host");
+  if (useWorker !== void 0 && useWorker !== host.threads.length > 0) {
+    throw badInput(`Engine: useWorker is ${useWorker}, and the host has ${host.threads.length} workers; leave it out`);
+  }
+  return host;
+}
+function batchOp(members, mode) {
+  let size = 8;
+  for (const m of members) size += 4 + m.bytes.length;
+  const body = new Uint8Array(size), v = new DataView(body.buffer);
+  v.setUint32(0, mode === "atomic" ? 0 : 1, true);
+  v.setUint32(4, members.length, true);
+  let at = 8;
+  for (const m of members) {
+    v.setUint32(at, m.bytes.length, true);
+    body.set(m.bytes, at + 4);
+    at += 4 + m.bytes.length;
+  }
+  const op2 = new Op(`a batch of ${members.length}`, kind.batch, [body], mode === "atomic" ? flag.atomic : 0);
+  op2.members = members;
+  return op2;
+}
+
+// src/universal.js
+var UniversalWorker = class {
+  #options;
+  #engine = null;
+  /** @param {object} [options] workerOptions, see Engine */
+  constructor(options) {
+    hostOptions(options, "UniversalWorker");
+    this.#options = { ...options };
+  }
+  get environment() {
+    return getEnvironment();
+  }
+  get engine() {
+    return this.#engine;
+  }
+  /** Starts the worker and sets the engine up. */
+  async init(options) {
+    checkOptions("init", options, ["setup", "snapshot"]);
+    const { setup, snapshot } = options ?? {};
+    this.#engine ??= new Engine({ useWorker: true, setup, snapshot, workerOptions: this.#options });
+    await this.#engine.ready;
+  }
+  #started() {
+    if (!this.#engine) throw badInput("the Worker is not started: await init() first");
+    return this.#engine;
+  }
+  async dispatch(type, payload, options) {
+    return this.#started().dispatchAsync(type, payload, options);
+  }
+  on(name, f) {
+    return this.#started().on(name, f);
+  }
+  async terminate() {
+    await this.#engine?.shutdown();
+  }
+  [Symbol.asyncDispose ?? /* @__PURE__ */ Symbol.for("Symbol.asyncDispose")]() {
+    return this.terminate();
+  }
+};
+export {
+  Engine,
+  Host,
+  HyperTokenError,
+  UniversalWorker,
+  getEnvironment,
+  supportsWorkers
+};

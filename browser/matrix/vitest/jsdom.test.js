@@ -1,0 +1,6 @@
+// @vitest-environment jsdom
+
+import { expect, test } from 'vitest';
+import './play.test.js';
+
+test('the environment has a document', () => expect(document.nodeType).toBe(9));
