@@ -53,8 +53,8 @@ type Member struct {
 // a boolean or null instead, it is returned as its Value, and List is nil.
 //
 // Object fails if the line is no JSON object, if a member occurs twice, or if a list is an object, or
-// an array of something else than objects. If only the value of one member is wrong, that member has Err. Memory is linear in
-// the input, however deep it is nested.
+// an array of something else than objects. If only the value of one member is wrong, that member has
+// Err. Memory is linear in the input, however deep it is nested.
 func Object(line []byte, lists ...string) ([]Member, error) {
 	if !utf8.Valid(line) {
 		if bytes.HasPrefix(line, []byte{0xff, 0xfe}) || bytes.HasPrefix(line, []byte{0xfe, 0xff}) {

@@ -62,7 +62,8 @@ func TestBetween(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"", "\x81", "\x01\x01", "\x82\xa1a\x01\xa1a\x01", strings.Repeat("\x91", 300)} {
-		if _, err := Between([]byte(bad), []byte{1}); err == nil || !strings.Contains(err.Error(), "the earlier value") {
+		_, err := Between([]byte(bad), []byte{1})
+		if err == nil || !strings.Contains(err.Error(), "the earlier value") {
 			t.Errorf("%q: %v", bad, err)
 		}
 		if _, err := Between([]byte{1}, []byte(bad)); err == nil {
@@ -110,7 +111,8 @@ func TestPatchesOfArrays(t *testing.T) {
 		checkPatch(t, draw(), draw())
 	}
 	// So long that the elements in common are not looked for.
-	checkPatch(t, value(t, "[0,"+strings.Repeat("1,2,", 2000)+"3]"), value(t, "[4,"+strings.Repeat("2,2,1,", 1000)+"5]"))
+	checkPatch(t, value(t, "[0,"+strings.Repeat("1,2,", 2000)+"3]"),
+		value(t, "[4,"+strings.Repeat("2,2,1,", 1000)+"5]"))
 }
 
 func checkPatch(t *testing.T, a, b []byte) {

@@ -140,7 +140,8 @@ func TestTheClientReadsGames(t *testing.T) {
 			}
 			return nil
 		})
-		if len(lines) != c.lines || (err == nil) != (c.says == "") || err != nil && !strings.Contains(err.Error(), c.says) {
+		if len(lines) != c.lines || (err == nil) != (c.says == "") ||
+			err != nil && !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %d lines, %v", c.name, len(lines), err)
 		}
 	}

@@ -33,7 +33,8 @@ func rewound(t *testing.T, s journal.Store, name string) (lines []string) {
 	if _, err := e.DispatchBatch(t.Context(), host.BatchAtomic, []host.Action{shuffle, shuffle}); err != nil {
 		t.Fatal(err)
 	}
-	for _, rewind := range []func(context.Context, ...host.DispatchOption) (host.Position, error){e.Undo, e.Undo, e.Redo} {
+	type rewind = func(context.Context, ...host.DispatchOption) (host.Position, error)
+	for _, rewind := range []rewind{e.Undo, e.Undo, e.Redo} {
 		if _, err := rewind(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +94,8 @@ func TestVerifyChecksMarkers(t *testing.T) {
 	play(t, s, nil, "upgraded", 3)
 	play(t, s, cores.Example, "upgraded", 1)
 	reports, err := verify(t, s, journals.Options{})
-	if err != nil || len(reports) != 2 || !reports[0].OK() || reports[0].Actions != 12 || reports[0].Bases < 3 || !reports[1].OK() {
+	if err != nil || len(reports) != 2 || !reports[0].OK() || reports[0].Actions != 12 || reports[0].Bases < 3 ||
+		!reports[1].OK() {
 		t.Errorf("got %+v, %v", reports, err)
 	}
 	change := func(kind string, f func(m *marker.Marker)) func(*journal.Stored) {

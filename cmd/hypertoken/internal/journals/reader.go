@@ -164,7 +164,8 @@ func (g *Game) History(ctx context.Context, from, to uint64) iter.Seq2[host.Entr
 				}
 				continue
 			}
-			if !yield(host.Entry{Sequence: e.Sequence, Batch: e.Batch, Now: e.Now, Entropy: e.Entropy, Type: string(e.Type),
+			if !yield(host.Entry{Sequence: e.Sequence, Batch: e.Batch, Now: e.Now, Entropy: e.Entropy,
+				Type:    string(e.Type),
 				Payload: bytes.Clone(e.Payload), Checksum: e.Checksum, Key: e.ownKey()}, nil) {
 				return
 			}

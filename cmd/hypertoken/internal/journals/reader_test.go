@@ -38,11 +38,13 @@ func TestAReaderReadsWhatAnEngineReads(t *testing.T) {
 			t.Fatal(err)
 		}
 		have, err := r.StateAt(t.Context(), "e", at)
-		if err != nil || have.Sequence != at || have.Digest != uint64(want.Digest) || string(have.Value) != string(want.Raw) {
+		if err != nil || have.Sequence != at || have.Digest != uint64(want.Digest) ||
+			string(have.Value) != string(want.Raw) {
 			t.Fatalf("at %d: %v", at, err)
 		}
 	}
-	for _, span := range []jsonl.Span{{}, {HasFrom: true}, {HasFrom: true, From: 30}, {HasTo: true, To: 40}, {HasAfter: true, After: 33}} {
+	for _, span := range []jsonl.Span{{}, {HasFrom: true}, {HasFrom: true, From: 30}, {HasTo: true, To: 40},
+		{HasAfter: true, After: 33}} {
 		export := func(from jsonl.Source) (lines []string) {
 			if err := jsonl.Export(t.Context(), from, span, func(line []byte) error {
 				lines = append(lines, string(line))

@@ -175,7 +175,8 @@ func TestWhatIsNotImported(t *testing.T) {
 		}
 	}
 	gone := errors.New("gone")
-	if _, err := Import(t.Context(), h, "copy", func() (Line, error) { return Line{Number: 1}, gone }, func() {}); !errors.Is(err, gone) {
+	breaksOff := func() (Line, error) { return Line{Number: 1}, gone }
+	if _, err := Import(t.Context(), h, "copy", breaksOff, func() {}); !errors.Is(err, gone) {
 		t.Error(err)
 	}
 	// A reader that fails in the middle, as of a client that goes away.
