@@ -138,7 +138,9 @@ func (e *Engine) Position(ctx context.Context) (Position, error) {
 // result of the replay is held against the one that was acknowledged. The engine goes on
 // meanwhile. StateAt works for a broken engine, too.
 //
-// It takes Options.OpenTimeout at most, and fails with [ErrTimeout] then. It fails with
+// How long the replay is depends on how far apart snapshots are: Options.ReplayBudget and
+// SnapshotBytes bound that, as long as the store takes snapshots. StateAt takes Options.OpenTimeout
+// at most, and fails with [ErrTimeout] then. It fails with
 // [ErrBadInput] for a sequence beyond the newest that is stored, and if the store is no
 // [journal.Historian]; with [ErrHistoryTrimmed] if the store does not keep that much history: the
 // one in memory keeps what follows the newest snapshot; and with [ErrDiverged] if the replay gives
