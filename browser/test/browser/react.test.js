@@ -1,7 +1,7 @@
 // React in StrictMode, and a module that Vite's development server replaces: no worker may be left behind.
 
 import assert from 'node:assert/strict';
-import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { createServer } from 'vite';
@@ -39,7 +39,6 @@ const shown = /```js\n(import [^`]*?hot\.dispose[^`]*?)```/.exec(readme)[1];
 const main = `import { version } from './version.js';
 ${shown}
 globalThis.engine = engine;
-globalThis.replaced = (globalThis.replaced ?? 0) + 1;
 globalThis.version = version;
 `;
 
@@ -66,9 +65,8 @@ after(async () => {
   await installed?.remove();
 });
 
-/** The number of workers that are alive: each has a lock. */
-const alive = (page) => page.evaluate(async () => (await navigator.locks.query()).held.filter((l) => l.name.startsWith('hypertoken-')).length);
 const until = (page, f, ...args) => page.waitForFunction(f, { polling: 20 }, ...args);
+/** Waits until so many workers are alive: each has a lock. */
 const untilAlive = (page, n) => until(page, async (want) => (await navigator.locks.query()).held.filter((l) => l.name.startsWith('hypertoken-')).length === want, n);
 
 for (const one of browsers) {
@@ -120,15 +118,20 @@ for (const one of browsers) {
     const b = await launch(one);
     try {
       const page = await b.open(`${url}/hot.html`);
-      await until(page, () => globalThis.replaced === 1);
+      const ids = () => page.evaluate(async () => (await engine.state()).stack.stack.map((card) => card.id));
+      await until(page, () => globalThis.version === 0);
       await page.evaluate(() => engine.dispatchAsync('stack:draw'));
-      for (const [k, name, text] of [[2, 'hot', `${main}// in ${one.name}\n`], [3, 'version', `export const version = '${one.name}';\n`], [4, 'hot', main]]) {
-        await writeFile(join(installed.dir, `src/${name}.js`), text);
-        await until(page, (n) => globalThis.replaced === n, k);
-        if (k > 2) assert.equal(await page.evaluate(() => version), one.name);
-        assert.deepEqual(await page.evaluate(async () => (await engine.state()).stack.stack.map((card) => card.id)), ['a']);
-        assert.equal(await alive(page), 1);
+      for (const [k, name, text] of [[1, 'version', 'export const version = 1;\n'], [2, 'hot', main.replace('= version;', '= 2;')], [3, 'hot', main.replace('= version;', '= 3;')]]) {
+        // The server must not see a file that is half written.
+        await writeFile(join(installed.dir, 'next.js'), text);
+        await rename(join(installed.dir, 'next.js'), join(installed.dir, `src/${name}.js`));
+        await until(page, (n) => globalThis.version === n, k);
+        assert.deepEqual(await ids(), ['a']);
+        await untilAlive(page, 1);
+        assert.equal(await page.evaluate(() => engine.place), 'worker');
       }
+      await writeFile(join(installed.dir, 'src/version.js'), 'export const version = 0;\n'); // for the next browser
+      await writeFile(join(installed.dir, 'src/hot.js'), main);
     } finally {
       await b.close();
     }
