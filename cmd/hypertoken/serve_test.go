@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -39,7 +40,7 @@ type served struct {
 //
 // The package testscript has a command stop, which ends a script without a failure.
 func serveCommands() map[string]func(ts *testscript.TestScript, neg bool, args []string) {
-	running := map[*testscript.TestScript]*served{}
+	var running servers
 	return map[string]func(ts *testscript.TestScript, neg bool, args []string){
 		"serve": func(ts *testscript.TestScript, _ bool, args []string) {
 			s := &served{command: exec.Command("hypertoken", append([]string{"serve"}, args...)...),
@@ -66,7 +67,7 @@ func serveCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 			go func() { s.ended <- s.command.Wait() }()
 			ts.Setenv("URL", url)
 			ts.Setenv("HOST", strings.TrimPrefix(strings.TrimPrefix(url, "https:"), "http:"))
-			running[ts] = s
+			running.add(ts, s)
 		},
 		"http": func(ts *testscript.TestScript, _ bool, args []string) {
 			body := ""
@@ -105,7 +106,7 @@ func serveCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 			}
 		},
 		"killworkers": func(ts *testscript.TestScript, _ bool, _ []string) {
-			pid := strconv.Itoa(running[ts].command.Process.Pid)
+			pid := strconv.Itoa(running.of(ts).command.Process.Pid)
 			// A child belongs to the thread that started it.
 			var old []string
 			threads, err := os.ReadDir("/proc/" + pid + "/task")
@@ -159,15 +160,13 @@ func serveCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 		},
 		// crash kills the server, as a lack of memory may.
 		"crash": func(ts *testscript.TestScript, _ bool, _ []string) {
-			s := running[ts]
-			delete(running, ts)
+			s := running.of(ts)
 			http.DefaultClient.CloseIdleConnections()
 			ts.Check(s.command.Process.Kill())
 			<-s.ended
 		},
 		"endserver": func(ts *testscript.TestScript, _ bool, _ []string) {
-			s := running[ts]
-			delete(running, ts)
+			s := running.of(ts)
 			http.DefaultClient.CloseIdleConnections()
 			ts.Check(s.command.Process.Signal(os.Interrupt))
 			select {
@@ -179,6 +178,19 @@ func serveCommands() map[string]func(ts *testscript.TestScript, neg bool, args [
 			_, _ = io.WriteString(ts.Stderr(), s.errors.String())
 		},
 	}
+}
+
+// servers are the servers of scripts, the newest of each. Scripts run at the same time.
+type servers struct{ byScript sync.Map }
+
+func (s *servers) add(ts *testscript.TestScript, server *served) { s.byScript.Store(ts, server) }
+
+func (s *servers) of(ts *testscript.TestScript) *served {
+	server, isThere := s.byScript.Load(ts)
+	if !isThere {
+		ts.Fatalf("no server runs")
+	}
+	return server.(*served)
 }
 
 // grep returns the lines that hold a text.

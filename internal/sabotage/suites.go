@@ -6,7 +6,7 @@ type Suite struct {
 	Tests  string // for -test.run
 	Args   string // further flags
 	// Tries is how often the tests are run until they notice; 0 is once. It is for tests that leave
-	// to chance at what moment a process is killed.
+	// to chance at what moment a process is killed, or the power is lost.
 	Tries int
 }
 
@@ -35,8 +35,8 @@ var Suites = map[string]Suite{
 	"host torture":  {"cmd/hypertoken/internal/torture", "^TestHostTorture$", "-torture 6s -seed 3", 3},
 	"disk":          {"journal/disk", "^TestTheSuite$", "", 0},
 	"disk history":  {"journal/disk", "^TestTheHistoryHasEverything$", "", 0},
-	"trimming":      {"journal/disk", "^TestTrimming|^TestPowerLossWhileHistoryIsTrimmed$", "", 0},
-	"power loss":    {"journal/disk", "^TestPowerLoss$", "", 0},
+	"trimming":      {"journal/disk", "^TestTrimming|^TestPowerLossWhileHistoryIsTrimmed$", "", 3},
+	"power loss":    {"journal/disk", "^TestPowerLoss$", "", 3},
 	"verify": {"cmd/hypertoken/internal/journals",
 		"^(TestWhatVerifyFinds|TestVerifyChecksMarkers)$", "", 0},
 	"backup": {"cmd/hypertoken/internal/journals", "^TestBackup$", "", 0},

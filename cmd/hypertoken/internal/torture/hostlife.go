@@ -125,9 +125,11 @@ func (l *hostLife) ask(q question) (reply, *hostSession, error) {
 	if r.Err != nil {
 		return r, s, r.Err.err()
 	}
-	l.mu.Lock()
-	l.exists = true
-	l.mu.Unlock()
+	if q.What != askClose { // an engine that is not open need not be there to be closed
+		l.mu.Lock()
+		l.exists = true
+		l.mu.Unlock()
+	}
 	return r, s, nil
 }
 
