@@ -94,6 +94,12 @@ func ownerOf(host byte, number uint64) journal.Owner {
 
 func setup() journal.Base { return journal.Base{Data: []byte("setup"), Core: "core"} }
 
+// marker returns a base that takes a sequence.
+func marker(sequence uint64) journal.Base {
+	return journal.Base{Sequence: sequence, IsMarker: true, Snapshot: true, Data: []byte("state"), Core: "core",
+		Details: []byte("details")}
+}
+
 // wantError fails the test if an error does not wrap another one.
 func wantError(t testing.TB, what string, err, want error) {
 	t.Helper()

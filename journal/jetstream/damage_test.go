@@ -64,11 +64,15 @@ func TestDamage(t *testing.T) {
 
 func FuzzReadRecord(f *testing.F) {
 	key := journal.KeyRecord{Key: "k", Number: 1}
-	group, actions := appendGroupBody(nil, []journal.Record{action(1), {Keyed: &key}})
-	base := appendBaseBody(nil, &journal.Base{Data: []byte("data"), Core: "00ff", Keys: []journal.KeyRecord{key}})
+	batched := action(2)
+	batched.Batch = 9
+	group, actions := appendGroupBody(nil, []journal.Record{action(1), {Keyed: &key}, batched, action(3)})
+	base := appendBaseBody(nil, &journal.Base{Data: []byte("data"), Core: "00ff", Keys: []journal.KeyRecord{key},
+		Details: []byte("details")})
 	for _, r := range []record{
 		{kind: kindGroup, body: group, actions: actions, previous: 3, base: 1, sequence: 7},
 		{kind: kindBase, body: base, start: 5, baseSequence: 4},
+		{kind: kindMarker, body: base, baseSequence: 8, sequence: 7, actions: 1},
 		{kind: kindTombstone},
 		{kind: kindBase, pieces: pieces{1, 2, 3, 4, 5}},
 	} {
@@ -81,7 +85,7 @@ func FuzzReadRecord(f *testing.F) {
 			if err != nil || again.kind != r.kind || again.newest() != r.newest() || again.pieces != r.pieces {
 				t.Fatalf("%+v, written and read again: %+v, %v", r, again, err)
 			}
-			_, _, _ = readGroupBody(r.body)
+			_, _ = readGroupBody(r.body)
 			_, _ = readBaseBody(r.body)
 		}
 		_, _ = readRecord(b, "s", 1)

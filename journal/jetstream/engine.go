@@ -34,8 +34,9 @@ type head struct {
 	created     int64
 	// last and base are the stream sequences of the newest record and of the newest base.
 	last, base uint64
-	// baseSequence and keyNumber are those of the newest base, newest the newest sequence.
+	// baseSequence, keyNumber and isMarker are those of the newest base, newest the newest sequence.
 	baseSequence, keyNumber, newest uint64
+	isMarker                        bool
 	bytes                           uint64
 	// marks are the groups that the newest base does not contain whole, oldest first.
 	marks []mark
@@ -342,6 +343,9 @@ func (e *engine) notStored(c *call, err error) {
 // install creates a journal, or installs a base.
 func (e *engine) install(c *call) {
 	switch {
+	case len(c.base.Details) > journal.MaxDetails:
+		e.end(c, nil, journal.Refused("a base with %d bytes of details, the most are %d", len(c.base.Details),
+			journal.MaxDetails))
 	case e.isOwned && !e.isOwner(c):
 		e.end(c, nil, journal.ErrNotOwner)
 	case e.isOwned:
@@ -379,7 +383,7 @@ func (e *engine) look(c *call, then func(last *record)) {
 // there. The fence makes sure that nobody else creates it.
 func (e *engine) create(c *call, tombstone *record) {
 	c.isCreation = true
-	r := e.newRecord(kindBase)
+	r := e.newRecord(kindOf(&c.base))
 	if tombstone != nil {
 		r.previous = tombstone.at
 	}
@@ -392,7 +396,7 @@ func (e *engine) create(c *call, tombstone *record) {
 		e.slot.s.store.stats.bases.Add(1)
 		e.slot.s.store.stats.baseBytes.Add(r.bytes)
 		e.own(c, &head{incarnation: r.incarnation, created: r.created, last: seq, base: seq, bytes: r.bytes,
-			baseSequence: r.baseSequence, newest: r.sequence, keyNumber: c.base.KeyNumber})
+			baseSequence: r.baseSequence, isMarker: c.base.IsMarker, newest: r.sequence, keyNumber: c.base.KeyNumber})
 		if e.slot.isLost {
 			e.isOwned = false
 		}
@@ -400,20 +404,32 @@ func (e *engine) create(c *call, tombstone *record) {
 	})
 }
 
-// putBase stores a base of an engine that the caller owns.
+// kindOf returns the kind of the record that has a base.
+func kindOf(base *journal.Base) recordKind {
+	if base.IsMarker {
+		return kindMarker
+	}
+	return kindBase
+}
+
+// putBase stores a base of an engine that the caller owns. A marker is a record like any other: it is
+// stored under the fence, and names the sequence that it follows.
 func (e *engine) putBase(c *call) {
 	h, base := e.head, &c.base
-	if base.Sequence < h.baseSequence || base.Sequence > h.newest {
-		e.end(c, nil, journal.Refused("a base of the sequence %d, the journal has %d to %d", base.Sequence,
-			h.baseSequence, h.newest))
+	present := journal.Base{Sequence: h.baseSequence, IsMarker: h.isMarker}
+	if err := base.CheckBehind(&present, h.newest); err != nil {
+		e.end(c, nil, err)
 		return
 	}
 	kept := h.marks
 	for len(kept) > 0 && kept[0].newest <= base.Sequence && kept[0].key <= base.KeyNumber {
 		kept = kept[1:]
 	}
-	r := e.newRecord(kindBase)
+	r := e.newRecord(kindOf(base))
 	r.baseSequence, r.sequence = base.Sequence, h.newest
+	if base.Sequence > h.newest {
+		r.actions = 1
+	}
 	if len(kept) > 0 {
 		r.start = kept[0].at
 	}
@@ -423,6 +439,7 @@ func (e *engine) putBase(c *call) {
 		e.slot.s.store.stats.bases.Add(1)
 		e.slot.s.store.stats.baseBytes.Add(uint64(len(body)))
 		h.last, h.base, h.baseSequence, h.keyNumber, h.bytes = seq, seq, base.Sequence, base.KeyNumber, r.bytes
+		h.isMarker, h.newest = base.IsMarker, r.newest()
 		h.marks = append([]mark(nil), kept...)
 		e.end(c, nil, nil)
 	})

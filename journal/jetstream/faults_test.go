@@ -168,6 +168,15 @@ func TestFaultsOnTheWay(t *testing.T) {
 				t.Errorf("owner %v, base %d", stored.Owner, stored.Sequence)
 			}
 			f.add(faults...)
+			c.must(c.install("a", owner, marker(4)))
+			f.add(faults...)
+			c.must(c.append("a", owner, 4, action(5)))
+			c.must(f.release())
+			if stored = c.expect("a", owner, 5); !stored.IsMarker || stored.Sequence != 4 {
+				t.Errorf("the base has the sequence %d, marker %t", stored.Sequence, stored.IsMarker)
+			}
+			checkChain(t, s, "a")
+			f.add(faults...)
 			c.must(c.barrier("a", owner))
 			f.add(faults...)
 			c.must(c.delete("a"))
@@ -215,6 +224,7 @@ func checkChain(t *testing.T, s *Store, name string) {
 // A batch of several engines and slots meets the same faults. JetStream takes 1,000 messages a batch,
 // so 1,500 appends go in several; creations and deletions are rollups within batches.
 func TestFaultsOfFullBatches(t *testing.T) {
+	shared(t)
 	for name, faults := range map[string][]fault{
 		"none":                {},
 		"the batch is lost":   {lostOnTheWay, lostOnTheWay},
@@ -223,6 +233,7 @@ func TestFaultsOfFullBatches(t *testing.T) {
 		"the fence has moved": {answered(400, codeWrongSequence)},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s, f := quickStore(t)
 			c, owner := client{t, s}, ownerOf(1, 1)
 			names := append(namesIn(24, false), namesIn(8, true)...)

@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"slices"
 
 	"hypertoken/journal"
 )
@@ -26,7 +27,7 @@ func (s *Store) Range(name string, from uint64, limit int, done func(journal.Par
 	s.readFreely(name, func(ctx context.Context, r *journalReader) {
 		var part journal.Part
 		err := r.again(func() (err error) {
-			part, err = r.entries(ctx, from, limit)
+			part, err = r.history(ctx, from, limit)
 			return err
 		})
 		if err != nil {
@@ -76,9 +77,7 @@ func (r *journalReader) loadAt(ctx context.Context, at uint64) (*journal.Stored,
 	if at > last.newest() {
 		return nil, journal.Refused("the sequence %d is beyond the newest one, %d", at, last.newest())
 	}
-	// The last record whose newest base is at or before the sequence names the base that is wanted, and
-	// comes behind all that the state needs.
-	end, err := r.search(ctx, last, func(rec *record) bool { return rec.baseSequence <= at })
+	end, err := r.endOf(ctx, last, at)
 	if err != nil {
 		return nil, err
 	}
@@ -91,6 +90,26 @@ func (r *journalReader) loadAt(ctx context.Context, at uint64) (*journal.Stored,
 	}
 	stored, _, err := r.assemble(ctx, base, records, at)
 	return stored, err
+}
+
+// endOf returns the last record whose newest base is at or before a sequence; nil if there is none. It
+// names the base that the state at the sequence begins with, and comes behind all that the state needs.
+func (r *journalReader) endOf(ctx context.Context, last *record, sequence uint64) (*record, error) {
+	return r.search(ctx, last, func(rec *record) bool { return rec.baseSequence <= sequence })
+}
+
+// baseAt returns the record of the base that the state at a sequence begins with; nil if there is none.
+// If the base was replaced by others of its sequence, it is the last one of them.
+func (r *journalReader) baseAt(ctx context.Context, last *record, sequence uint64) (*record, error) {
+	end, err := r.endOf(ctx, last, sequence)
+	if err != nil || end == nil || end.isBase() {
+		return end, err
+	}
+	base, err := r.next(ctx, end.base, last)
+	if err == nil && (!base.isBase() || base.at != end.base) {
+		err = r.damaged("the base %d that the record %d names is not there", end.base, end.at)
+	}
+	return base, err
 }
 
 // search returns the last record for which isBefore is true; nil if there is none. If it is true for a
@@ -130,111 +149,166 @@ func (r *journalReader) next(ctx context.Context, from uint64, last *record) (*r
 	return &part[0], nil
 }
 
-// entries returns entries from a sequence on.
-func (r *journalReader) entries(ctx context.Context, from uint64, limit int) (p journal.Part, err error) {
+// history returns the part of the history that begins with a sequence.
+func (r *journalReader) history(ctx context.Context, from uint64, limit int) (none journal.Part, err error) {
 	last, err := r.last(ctx)
 	switch {
 	case err != nil:
-		return p, err
+		return none, err
 	case last == nil || last.kind == kindTombstone:
-		return p, journal.Refused("no journal has the name %q", r.name)
-	case from == 0 || from > last.newest()+1:
-		return p, journal.Refused("the sequence %d is not one of the journal's, 1 to %d", from, last.newest())
+		return none, journal.Refused("no journal has the name %q", r.name)
+	case from > last.newest()+1:
+		return none, journal.Refused("the sequence %d is not one of the journal's, 0 to %d", from, last.newest())
+	case from == last.newest()+1:
+		return journal.Part{First: from}, nil
 	}
-	p.First = from
-	if from == last.newest()+1 {
-		return p, nil
-	}
-	before, err := r.search(ctx, last, func(rec *record) bool { return rec.newest() < from })
+	begin, err := r.next(ctx, 1, last)
 	if err != nil {
-		return journal.Part{}, err
+		return none, err
 	}
-	if before == nil {
-		return journal.Part{}, journal.ErrTrimmed
+	switch {
+	case from == 0 && begin.kind != kindMarker:
+		return none, nil
+	case from == 0:
+		from = begin.baseSequence
+	case from < begin.baseSequence || from == begin.baseSequence && begin.kind != kindMarker:
+		return none, journal.ErrTrimmed
 	}
-	f := &partFiller{part: p, limit: limit}
-	for next := before.at + 1; next <= last.at; {
-		records, err := r.part(ctx, next, last)
-		if err != nil {
-			return journal.Part{}, err
-		}
-		for k := range records {
-			next = records[k].at + 1
-			if records[k].kind != kindGroup {
-				continue
-			}
-			body, err := r.body(ctx, &records[k])
-			if err != nil {
-				return journal.Part{}, err
-			}
-			isFull, err := f.add(&records[k], body)
-			if err != nil {
-				return journal.Part{}, r.damaged("the group %d: %v", records[k].at, err)
-			}
-			if isFull {
-				return f.part, nil
-			}
-		}
+	p := &partFiller{r: r, last: last, part: journal.Part{First: from}, limit: limit}
+	// The first entry's part has the key records from before it. If the journal begins with a marker,
+	// the marker's part has them.
+	p.isAtStart = from == begin.baseSequence+1 && begin.kind != kindMarker
+	start := begin
+	switch {
+	case from == begin.baseSequence:
+		err = p.addMarker(ctx)
+	case !p.isAtStart:
+		start, err = r.search(ctx, last, func(rec *record) bool { return rec.newest() < from })
 	}
-	f.dropKeys()
-	return f.part, nil
+	if err != nil {
+		return none, err
+	}
+	if start == nil {
+		return none, r.damaged("no record is before the sequence %d", from)
+	}
+	if err := p.fill(ctx, start.at+1); err != nil {
+		return none, err
+	}
+	p.finish()
+	return p.part, nil
 }
 
-// partFiller makes a part of a history of groups.
+// partFiller makes a part of a history of records.
 type partFiller struct {
+	r     *journalReader
+	last  *record // the journal's newest record
 	part  journal.Part
 	limit int
-	// isFull says that no entry is added any more. Notes behind the last one may still follow.
-	isFull bool
+	// isAtStart says that the part has the key records from before its first entry, too.
+	isAtStart bool
 }
 
-// add adds a group. It returns true once the part is complete.
+// addMarker makes the part that of the marker of its first sequence. If the marker was replaced, it is
+// the one that took its place last. Key records from behind the marker may still follow.
+func (f *partFiller) addMarker(ctx context.Context) error {
+	marker, err := f.r.baseAt(ctx, f.last, f.part.First)
+	if err != nil {
+		return err
+	}
+	if marker == nil || marker.kind != kindMarker || marker.baseSequence != f.part.First {
+		return f.r.damaged("the marker of the sequence %d is not there", f.part.First)
+	}
+	body, err := f.r.body(ctx, marker)
+	if err != nil {
+		return err
+	}
+	base, err := readBaseBody(body)
+	if err != nil {
+		return f.r.damaged("the marker %d: %v", marker.at, err)
+	}
+	base.Sequence, base.IsMarker = marker.baseSequence, true
+	f.part.Marker, f.part.Count = &base, 1
+	return nil
+}
+
+// fill adds the records from the stream sequence next on until the part is complete.
+func (f *partFiller) fill(ctx context.Context, next uint64) error {
+	for next <= f.last.at {
+		records, err := f.r.part(ctx, next, f.last)
+		if err != nil {
+			return err
+		}
+		for k := range records {
+			rec := &records[k]
+			next = rec.at + 1
+			isNewMarker := rec.kind == kindMarker && rec.actions > 0
+			switch {
+			case isNewMarker && rec.newest() == f.part.First:
+				if err := f.addMarker(ctx); err != nil {
+					return err
+				}
+			case isNewMarker:
+				return nil // no part goes across a marker
+			}
+			if rec.kind != kindGroup {
+				continue
+			}
+			body, err := f.r.body(ctx, rec)
+			if err != nil {
+				return err
+			}
+			isComplete, err := f.add(rec, body)
+			if err != nil {
+				return f.r.damaged("the group %d: %v", rec.at, err)
+			}
+			if isComplete {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// add adds a group. It returns true if a sequence of the group is behind the part: the part is complete.
 func (f *partFiller) add(g *record, body []byte) (isComplete bool, err error) {
 	p := &f.part
-	if f.isFull && g.sequence >= p.First+p.Count {
-		f.dropKeys()
-		return true, nil
-	}
-	keyed, entries, err := readGroupBody(body)
+	group, err := readGroupBody(body)
 	if err != nil {
 		return false, err
 	}
-	for k := range keyed {
-		if keyed[k].Sequence >= p.First || p.First == 1 {
-			p.Keyed = append(p.Keyed, keyed[k])
+	for k := range group.keyed {
+		if group.keyed[k].Sequence >= p.First || f.isAtStart {
+			p.Keyed = append(p.Keyed, group.keyed[k])
 		}
 	}
-	for sequence := g.sequence + 1; sequence <= g.newest() && !f.isFull; sequence++ {
+	for _, batch := range group.batches {
+		p.Batches = append(p.Batches, journal.Batch{First: g.sequence + batch.First, Last: g.sequence + batch.Last})
+	}
+	entries := group.entries
+	for sequence := g.sequence + 1; sequence <= g.newest(); sequence++ {
 		_, rest, err := journal.ReadEntry(entries)
 		if err != nil {
 			return false, err
 		}
 		size := len(entries) - len(rest)
-		switch {
-		case sequence < p.First:
-		case p.Count > 0 && len(p.Entries)+size > f.limit:
-			f.isFull = true
-		default:
+		if sequence >= p.First {
+			if p.Marker != nil || p.Count > 0 && len(p.Entries)+size > f.limit {
+				return true, nil
+			}
 			p.Entries = append(p.Entries, entries[:size]...)
 			p.Count++
 		}
 		entries = rest
 	}
-	if f.isFull && g.newest() >= p.First+p.Count {
-		f.dropKeys()
-		return true, nil
-	}
 	return false, nil
 }
 
-// dropKeys removes the key records that belong to entries behind the part.
-func (f *partFiller) dropKeys() {
+// finish removes the key records and the batches that are not of the part.
+func (f *partFiller) finish() {
 	p := &f.part
-	var kept []journal.KeyRecord
-	for _, k := range p.Keyed {
-		if k.Sequence < p.First+p.Count {
-			kept = append(kept, k)
-		}
-	}
-	p.Keyed = kept
+	end := p.First + p.Count
+	isBehind := func(k journal.KeyRecord) bool { return k.Sequence >= end }
+	isElsewhere := func(b journal.Batch) bool { return b.Last < p.First || b.First >= end }
+	p.Keyed = slices.DeleteFunc(p.Keyed, isBehind)
+	p.Batches = slices.DeleteFunc(p.Batches, isElsewhere)
 }

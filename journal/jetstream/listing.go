@@ -62,6 +62,9 @@ func (s *Store) list(ctx context.Context, prefix, after string, limit int) (page
 // listBatch is how many engines are looked at together.
 const listBatch = 16
 
+// hiddenPrefix begins the names that are a host's own. They are listed only if they are asked for.
+const hiddenPrefix = "\x00"
+
 // names returns the names of a stream with a prefix that sort behind after.
 func (s *Store) names(ctx context.Context, st *stream, mark uint64, prefix, after string) (names []string, err error) {
 	take := func(filter string) (isWhole bool, err error) {
@@ -87,7 +90,8 @@ func (s *Store) names(ctx context.Context, st *stream, mark uint64, prefix, afte
 			if err != nil {
 				return false, fmt.Errorf("%w: the subject %q of %s: %w", journal.ErrDamaged, subject, st.name, err)
 			}
-			if strings.HasPrefix(name, prefix) && name > after {
+			isHidden := strings.HasPrefix(name, hiddenPrefix) && !strings.HasPrefix(prefix, hiddenPrefix)
+			if strings.HasPrefix(name, prefix) && name > after && !isHidden {
 				names = append(names, name)
 			}
 		}
@@ -146,7 +150,7 @@ func (s *Store) info(ctx context.Context, l listed) (info *journal.Info, err err
 			return err
 		}
 		base := last
-		if last.kind != kindBase {
+		if !last.isBase() {
 			if base, err = r.next(ctx, last.base, last); err != nil {
 				return err
 			}

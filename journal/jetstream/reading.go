@@ -202,9 +202,10 @@ func (r *journalReader) assemble(ctx context.Context, base *record, records []re
 	if stored.Base, err = readBaseBody(body); err != nil {
 		return nil, nil, r.damaged("the base %d: %v", base.at, err)
 	}
-	stored.Sequence = base.baseSequence
+	stored.Sequence, stored.IsMarker = base.baseSequence, base.kind == kindMarker
 	h := &head{incarnation: base.incarnation, created: base.created, base: base.at, baseSequence: base.baseSequence,
-		newest: base.baseSequence, last: base.at, bytes: base.bytes, keyNumber: stored.KeyNumber}
+		newest: base.baseSequence, last: base.at, bytes: base.bytes, keyNumber: stored.KeyNumber,
+		isMarker: stored.IsMarker}
 	isFirst := true
 	for k := range records {
 		g := &records[k]
@@ -222,11 +223,11 @@ func (r *journalReader) assemble(ctx context.Context, base *record, records []re
 		if err != nil {
 			return nil, nil, err
 		}
-		keyed, entries, err := readGroupBody(body)
+		group, err := readGroupBody(body)
 		if err != nil {
 			return nil, nil, r.damaged("the group %d: %v", g.at, err)
 		}
-		key := h.newestKey()
+		keyed, entries, key := group.keyed, group.entries, h.newestKey()
 		for j := range keyed {
 			key = max(key, keyed[j].Number)
 			if keyed[j].Number > stored.KeyNumber && keyed[j].Sequence <= upTo {
@@ -299,7 +300,7 @@ func (r *journalReader) fromBase(ctx context.Context, last *record) (*record, []
 	}
 	for k := range records {
 		if records[k].at == last.newestBase() {
-			if records[k].kind != kindBase {
+			if !records[k].isBase() {
 				break
 			}
 			return &records[k], records, nil

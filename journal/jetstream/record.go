@@ -17,13 +17,14 @@ import (
 // recordVersion is the first byte of each record.
 const recordVersion = 1
 
-// recordKind says what a record is. The kinds 4 and above are free for later versions.
+// recordKind says what a record is. The kinds 5 and above are free for later versions.
 type recordKind byte
 
 const (
 	kindBase      recordKind = 1
 	kindGroup     recordKind = 2
 	kindTombstone recordKind = 3 // the engine is deleted
+	kindMarker    recordKind = 4 // a base that takes a sequence
 )
 
 // recordID tells whether a message is the one that a store has sent: random for each life of a store,
@@ -33,7 +34,7 @@ type recordID struct {
 	number uint64
 }
 
-// record is one record, with what is behind its head as bytes: the body of a base or a group.
+// record is one record, with what is behind its head as bytes: the body of a base, a marker or a group.
 type record struct {
 	kind recordKind
 	id   recordID
@@ -44,12 +45,14 @@ type record struct {
 	// previous is the stream sequence of the record before this one, 0 if this is the first.
 	previous uint64
 	// base and baseSequence are the stream sequence and the sequence of the newest base before this
-	// record. In a base, base is 0 and baseSequence its own sequence.
+	// record. In a base and in a marker, base is 0 and baseSequence its own sequence.
 	base, baseSequence uint64
 	// start is the stream sequence of the first group that has something behind the newest base; 0 if
 	// it comes after the base.
 	start uint64
-	// sequence is the newest sequence before this record, actions how many actions it has.
+	// sequence is the newest sequence before this record, actions how many sequences it takes: one for
+	// each action of a group, and one for a marker that is new. A marker takes none if it replaces a
+	// marker of the same sequence, or if the journal begins with it.
 	sequence, actions uint64
 	// bytes is what the journal takes up to this record, about.
 	bytes uint64
@@ -70,9 +73,12 @@ type pieces struct {
 // newest returns the newest sequence after the record.
 func (r *record) newest() uint64 { return r.sequence + r.actions }
 
+// isBase returns whether the record is a base, which may be a marker.
+func (r *record) isBase() bool { return r.kind == kindBase || r.kind == kindMarker }
+
 // newestBase returns the stream sequence of the newest base once the record is stored.
 func (r *record) newestBase() uint64 {
-	if r.kind == kindBase {
+	if r.isBase() {
 		return r.at
 	}
 	return r.base
@@ -121,7 +127,7 @@ func readRecord(b []byte, subject string, at uint64) (r record, err error) {
 		return r, fmt.Errorf("the record has the version %d, this program knows %d", content[0], recordVersion)
 	}
 	r.kind = recordKind(content[1])
-	if r.kind < kindBase || r.kind > kindTombstone {
+	if r.kind < kindBase || r.kind > kindMarker {
 		return r, fmt.Errorf("the record is of the kind %d, which this program does not know", r.kind)
 	}
 	d := decoder{rest: content[2:]}
@@ -139,8 +145,16 @@ func readRecord(b []byte, subject string, at uint64) (r record, err error) {
 	return r, d.err
 }
 
-// appendGroupBody appends what a group has: its key records, then its entries. It returns the number
-// of actions, too.
+// groupBody is what a group has.
+type groupBody struct {
+	keyed []journal.KeyRecord
+	// batches are the batches of the group. Their sequences count from 1, the group's first action.
+	batches []journal.Batch
+	entries []byte
+}
+
+// appendGroupBody appends what a group has: its key records, its batches, then its entries. It returns
+// the number of actions, too.
 func appendGroupBody(b []byte, group []journal.Record) (body []byte, actions uint64) {
 	keyed := uint64(0)
 	for k := range group {
@@ -154,6 +168,7 @@ func appendGroupBody(b []byte, group []journal.Record) (body []byte, actions uin
 			b = appendKeyRecord(b, group[k].Keyed)
 		}
 	}
+	b = appendBatches(b, group)
 	for k := range group {
 		if group[k].Action != nil {
 			b = journal.AppendEntry(b, group[k].Action, group[k].Checksum)
@@ -163,11 +178,60 @@ func appendGroupBody(b []byte, group []journal.Record) (body []byte, actions uin
 	return b, actions
 }
 
-// readGroupBody returns the key records and the entries of a group. The entries are a part of b.
-func readGroupBody(b []byte) (keyed []journal.KeyRecord, entries []byte, err error) {
+// appendBatches appends the number of the batches of a group, and where each of them lies.
+func appendBatches(b []byte, group []journal.Record) []byte {
+	n, present := uint64(0), uint64(0)
+	for k := range group {
+		if r := &group[k]; r.Action != nil {
+			if r.Batch != 0 && r.Batch != present {
+				n++
+			}
+			present = r.Batch
+		}
+	}
+	b = binary.AppendUvarint(b, n)
+	if n == 0 {
+		return b
+	}
+	present = 0
+	at, first := uint64(0), uint64(0) // of the actions before the one at hand; where the batch began
+	end := func() {
+		if present != 0 {
+			b = binary.AppendUvarint(binary.AppendUvarint(b, first), at-first)
+		}
+	}
+	for k := range group {
+		if r := &group[k]; r.Action != nil {
+			if r.Batch != present {
+				end()
+				present, first = r.Batch, at+1
+			}
+			at++
+		}
+	}
+	end()
+	return b
+}
+
+// leastBatch is the size of the smallest batch, against numbers in damaged records.
+const leastBatch = 2
+
+// readGroupBody reads what a group has. The entries are a part of b.
+func readGroupBody(b []byte) (g groupBody, err error) {
 	d := decoder{rest: b}
-	keyed, err = readKeyRecords(&d)
-	return keyed, d.rest, err
+	if g.keyed, err = readKeyRecords(&d); err != nil {
+		return g, err
+	}
+	n := d.uint()
+	if n > uint64(len(d.rest)/leastBatch) {
+		return g, fmt.Errorf("%d batches in %d bytes", n, len(d.rest))
+	}
+	for range n {
+		first := d.uint()
+		g.batches = append(g.batches, journal.Batch{First: first, Last: first + d.uint()})
+	}
+	g.entries = d.rest
+	return g, d.err
 }
 
 // appendBaseBody appends what a base has.
@@ -183,10 +247,12 @@ func appendBaseBody(b []byte, base *journal.Base) []byte {
 	for k := range base.Keys {
 		b = appendKeyRecord(b, &base.Keys[k])
 	}
+	b = append(binary.AppendUvarint(b, uint64(len(base.Details))), base.Details...)
 	return append(b, base.Data...)
 }
 
-// readBaseBody returns a base without its sequence. Its data is a part of b.
+// readBaseBody returns a base without what the record has of it: its sequence, and whether it is a
+// marker. Its details and its data are parts of b.
 func readBaseBody(b []byte) (base journal.Base, err error) {
 	d := decoder{rest: b}
 	base.Snapshot = d.byte() != 0
@@ -195,9 +261,12 @@ func readBaseBody(b []byte) (base journal.Base, err error) {
 		base.Core = hex.EncodeToString([]byte(base.Core))
 	}
 	base.KeyNumber = d.uint()
-	base.Keys, err = readKeyRecords(&d)
+	if base.Keys, err = readKeyRecords(&d); err != nil {
+		return base, err
+	}
+	base.Details = d.take(d.uint())
 	base.Data = d.rest
-	return base, err
+	return base, d.err
 }
 
 func appendKeyRecord(b []byte, k *journal.KeyRecord) []byte {

@@ -45,6 +45,27 @@ func TestASlotIsTakenOver(t *testing.T) {
 		journal.ErrNotOwner)
 }
 
+// A marker is stored under the fence, like a group: that of a former owner takes no sequence.
+func TestAMarkerIsFenced(t *testing.T) {
+	a, b := twoStores(t)
+	const name = "a"
+	a.must(a.install(name, ownerOf(1, 1), setup()))
+	a.must(a.append(name, ownerOf(1, 1), 0, action(1)))
+	b.expect(name, ownerOf(2, 1), 1)
+	wantError(t, "a marker of the former owner", a.install(name, ownerOf(1, 1), marker(2)), journal.ErrNotOwner)
+	b.must(b.append(name, ownerOf(2, 1), 1, action(2)))
+	b.expect(name, ownerOf(2, 2), 1, 2)
+	wantError(t, "a marker of a sequence that is taken", b.install(name, ownerOf(2, 2), marker(2)), journal.ErrRefused)
+	b.must(b.install(name, ownerOf(2, 2), marker(3)))
+	stored := a.expect(name, ownerOf(1, 2))
+	if !stored.IsMarker || stored.Sequence != 3 || string(stored.Details) != "details" {
+		t.Errorf("the base has the sequence %d, marker %t, details %q", stored.Sequence, stored.IsMarker, stored.Details)
+	}
+	a.must(a.append(name, ownerOf(1, 2), 3, action(4)))
+	a.expect(name, ownerOf(1, 2), 4)
+	checkChain(t, a.s, name)
+}
+
 // What a store has queued in one tenure of a slot is never sent in a later one, also if the store has
 // the slot back by then. Such an append once corrupted journals.
 func TestNothingOfAnEarlierTenureIsSent(t *testing.T) {
