@@ -112,37 +112,55 @@ func (r *journalReader) baseAt(ctx context.Context, last *record, sequence uint6
 	return base, err
 }
 
+// A search reads at each place so many records, and about so many bytes.
+const (
+	searchRecords = 16
+	searchBytes   = 64 << 10
+)
+
 // search returns the last record for which isBefore is true; nil if there is none. If it is true for a
 // record, it has to be true for all records before that.
 func (r *journalReader) search(ctx context.Context, last *record, isBefore func(*record) bool) (*record, error) {
 	if isBefore(last) {
 		return last, nil
 	}
-	found, err := r.next(ctx, 1, last)
-	if err != nil {
+	part, err := r.beginning(ctx, last)
+	if err != nil || !isBefore(&part[0]) {
 		return nil, err
 	}
-	if !isBefore(found) {
-		return nil, nil
-	}
-	for end := last.at; found.at+1 < end; { // isBefore is false from the stream sequence end on
-		middle := found.at + 1 + (end-found.at-1)/2
-		rec, err := r.next(ctx, middle, last)
-		switch {
-		case err != nil:
-			return nil, err
-		case rec.at < end && isBefore(rec):
-			found = rec
-		default:
+	found := &part[0]
+	middle, end := uint64(1), last.at // isBefore is false from the stream sequence end on
+	for {
+		n := 0
+		for n < len(part) && isBefore(&part[n]) {
+			n++
+		}
+		if n > 0 {
+			found = &part[n-1]
+		} else {
 			end = middle
 		}
+		if n > 0 && n < len(part) || found.at+1 >= end {
+			return found, nil
+		}
+		middle = found.at + 1 + (end-found.at-1)/2
+		if part, err = r.partOf(ctx, middle, last, searchRecords, searchBytes); err != nil {
+			return nil, err
+		}
 	}
-	return found, nil
+}
+
+// beginning returns the first records of the journal, at least one. A call reads them once.
+func (r *journalReader) beginning(ctx context.Context, last *record) (_ []record, err error) {
+	if r.first == nil {
+		r.first, err = r.partOf(ctx, 1, last, searchRecords, searchBytes)
+	}
+	return r.first, err
 }
 
 // next returns the first record from a stream sequence on.
 func (r *journalReader) next(ctx context.Context, from uint64, last *record) (*record, error) {
-	part, err := r.partOf(ctx, from, last, 1)
+	part, err := r.partOf(ctx, from, last, 1, queryBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -162,10 +180,11 @@ func (r *journalReader) history(ctx context.Context, from uint64, limit int) (no
 	case from == last.newest()+1:
 		return journal.Part{First: from}, nil
 	}
-	begin, err := r.next(ctx, 1, last)
+	first, err := r.beginning(ctx, last)
 	if err != nil {
 		return none, err
 	}
+	begin := &first[0]
 	switch {
 	case from == 0 && begin.kind != kindMarker:
 		return none, nil
@@ -234,7 +253,9 @@ func (f *partFiller) addMarker(ctx context.Context) error {
 // fill adds the records from the stream sequence next on until the part is complete.
 func (f *partFiller) fill(ctx context.Context, next uint64) error {
 	for next <= f.last.at {
-		records, err := f.r.part(ctx, next, f.last)
+		// What a limit leaves no room for is not read, but for a few records more.
+		size := min(max(f.limit, 0), queryBytes) + 4096
+		records, err := f.r.partOf(ctx, next, f.last, queryBatch, size)
 		if err != nil {
 			return err
 		}

@@ -30,6 +30,7 @@ func openFails(t *testing.T, o Options, words ...string) {
 }
 
 func TestOptions(t *testing.T) {
+	t.Parallel() // it waits for a server that is not there
 	good := Options{Servers: []string{"nats://127.0.0.1:1"}, Sync: SyncTrusted}
 	for word, change := range map[string]func(*Options){
 		"Options.Servers":       func(o *Options) { o.Servers = nil },
@@ -52,6 +53,7 @@ func TestOptions(t *testing.T) {
 // The servers are asked for what they are: they sync always, or the store says what would be lost.
 func TestServersAreChecked(t *testing.T) {
 	c := shared(t)
+	t.Parallel() // it waits for servers that do not answer
 	o := c.options(newName())
 	o.Sync = SyncChecked
 	s := openStore(t, o)
@@ -144,6 +146,7 @@ func TestStreamsAreChecked(t *testing.T) {
 // A connection that lacks a right is refused in words that say which.
 func TestRightsAreChecked(t *testing.T) {
 	o := shared(t).options(newName())
+	t.Parallel() // it waits for answers that the servers forbid
 	openStore(t, o)
 	o.Connect = []nats.Option{nats.UserInfo("reader", "reader")}
 	openFails(t, o, "writing to the stream", "Permissions Violation", o.Name+".j.0.read")

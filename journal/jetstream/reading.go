@@ -55,6 +55,8 @@ type journalReader struct {
 	// witness and atLeast say which replicas count.
 	witness string
 	atLeast uint64
+	// first are the journal's first records; nil until a call has needed them.
+	first []record
 }
 
 func (s *stream) reader(slot int, name, token, witness string, atLeast uint64) *journalReader {
@@ -129,17 +131,18 @@ func (r *journalReader) between(ctx context.Context, from uint64, last *record) 
 
 // part returns at least one record from the stream sequence from on, and none behind last.
 func (r *journalReader) part(ctx context.Context, from uint64, last *record) ([]record, error) {
-	return r.partOf(ctx, from, last, queryBatch)
+	return r.partOf(ctx, from, last, queryBatch, queryBytes)
 }
 
-// partOf returns one to n records.
-func (r *journalReader) partOf(ctx context.Context, from uint64, last *record, n int) (part []record, err error) {
+// partOf returns one to n records. It stops once they have as many bytes as bytes says.
+func (r *journalReader) partOf(ctx context.Context, from uint64, last *record, n, bytes int) (part []record,
+	err error) {
 	if from == last.at {
 		return []record{*last}, nil
 	}
 	err = r.s.store.try(ctx, func(ctx context.Context) error {
 		part = part[:0]
-		q := query{Next: r.subject, Seq: from, Batch: n, MaxBytes: queryBytes}
+		q := query{Next: r.subject, Seq: from, Batch: n, MaxBytes: bytes}
 		list, _, err := r.s.store.conn.read(ctx, r.s.name, q, readSilence)
 		if err != nil {
 			return err
@@ -182,6 +185,7 @@ func (r *journalReader) body(ctx context.Context, rec *record) ([]byte, error) {
 // again calls f once more if what it reads was deleted meanwhile.
 func (r *journalReader) again(f func() error) error {
 	for range 3 {
+		r.first = nil
 		if err := f(); !errors.Is(err, errChanged) {
 			return err
 		}
