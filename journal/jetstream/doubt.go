@@ -109,7 +109,8 @@ func (s *stream) find(ctx context.Context, w *write, ownerSubject string, fence 
 
 // errGone says that it can't be found out whether a record was stored, because another store has
 // removed what lay there.
-var errGone = errors.New("jetstream: another store has deleted the engine before it was known whether the write was stored")
+var errGone = errors.New("jetstream: another store has deleted the engine before it was known whether the write " +
+	"was stored")
 
 func (s *stream) tryFind(ctx context.Context, w *write, ownerSubject string, fence uint64) (uint64, error) {
 	last, err := s.lastOf(ctx, w.subject, ownerSubject, fence)
