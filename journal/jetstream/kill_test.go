@@ -222,7 +222,7 @@ func TestTheSuiteWithKilledServers(t *testing.T) {
 			}
 		}
 	}()
-	// These take longest, and do nothing that the others do not.
+	// These take longest. TestTheSuite runs them on three servers that nobody kills.
 	long := []string{"markers and batches are in the past", "an install that arrives late"}
 	quick := []string{"a journal is a list", "an append that arrives late", "owners who compete", "groups are whole"}
 	for _, rule := range journaltest.Rules() {
