@@ -49,7 +49,7 @@ func TestTheWholePastOfAGameOnDisk(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if digests == nil {
+		if e.Newest() == uint64(len(digests)) { // the beginning, or the marker of another core
 			d, err := e.Digest(t.Context())
 			if err != nil {
 				t.Fatal(err)

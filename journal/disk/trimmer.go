@@ -10,7 +10,8 @@ import (
 	"hypertoken/journal"
 )
 
-// trimmer has the names of engines whose history is to be trimmed, because a base was installed.
+// trimmer has the names of engines whose history is to be trimmed: because a base was installed, or
+// because the walk has found something that is too old.
 // A goroutine reads what is to be deleted, so no call of another engine waits for it.
 type trimmer struct {
 	mu      sync.Mutex // guards what follows
@@ -66,7 +67,7 @@ func (t *trimmer) close() {
 	t.mu.Unlock()
 }
 
-// wait waits until nothing is left to do. It is for tests.
+// wait waits until nothing is left to do.
 func (t *trimmer) wait() {
 	t.mu.Lock()
 	for (t.isBusy || len(t.names) > 0) && !t.isClosed {
@@ -175,10 +176,9 @@ func (s *Store) walk() {
 func (s *Store) walkOn(after string) (last string, isEnd bool) {
 	due, last, isEnd := s.dueNames(after)
 	for _, name := range due {
-		if err := s.trimHistory(name); err != nil {
-			s.o.Logger.Warn("the history of an engine could not be trimmed", "dir", s.dir, "engine", name, "err", err)
-		}
+		s.trims.push(name)
 	}
+	s.trims.wait()
 	return last, isEnd
 }
 
