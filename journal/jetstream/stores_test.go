@@ -59,7 +59,8 @@ func TestAMarkerIsFenced(t *testing.T) {
 	b.must(b.install(name, ownerOf(2, 2), marker(3)))
 	stored := a.expect(name, ownerOf(1, 2))
 	if !stored.IsMarker || stored.Sequence != 3 || string(stored.Details) != "details" {
-		t.Errorf("the base has the sequence %d, marker %t, details %q", stored.Sequence, stored.IsMarker, stored.Details)
+		t.Errorf("the base has the sequence %d, marker %t, details %q", stored.Sequence, stored.IsMarker,
+			stored.Details)
 	}
 	a.must(a.append(name, ownerOf(1, 2), 3, action(4)))
 	a.expect(name, ownerOf(1, 2), 4)
