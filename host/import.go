@@ -73,10 +73,8 @@ func (i *Import) Add(ctx context.Context, entry Entry) error {
 	if i.err != nil {
 		return i.err
 	}
-	if i.err = i.add(ctx, entry); i.err != nil {
-		return i.err
-	}
-	return nil
+	i.err = i.add(ctx, entry)
+	return i.err
 }
 
 func (i *Import) add(ctx context.Context, entry Entry) error {

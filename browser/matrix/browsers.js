@@ -1,4 +1,4 @@
-// What a page has to do in each browser.
+// Tests that a page has to pass in each browser.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

@@ -8,7 +8,7 @@ const none = new Uint8Array(0);
 /** How large a chunk of a stream may be, in bytes (core-rs/ABI.md). */
 const chunkSize = 1 << 20;
 /**
- * What a stream may have beyond twice maxStateBytes, in bytes: the framing of a record does not
+ * A stream may have so many bytes beyond twice maxStateBytes: the framing of a record does not
  * count as logical bytes. Go has the same bound.
  */
 const streamSlack = 16 << 20;

@@ -1,5 +1,5 @@
-// Where the worker's script and the core are, if no option says it: beside the file that this module
-// was bundled into. Bundlers that know `new URL('...', import.meta.url)` find both files by it, and
+// If no option says where the worker's script and the core are, they are beside the file that this
+// module was bundled into. Bundlers that know `new URL('...', import.meta.url)` find both files by it, and
 // copy both into what they build. Other bundlers copy no file, and README.md says what to do.
 
 // A bundle that is no module has no import.meta.url. It is a classic script, or a CommonJS module.
@@ -10,7 +10,7 @@ function beside(name) {
   return typeof __dirname === 'string' ? `${__dirname}/${name}` : name;
 }
 
-// Where webpack builds for a server, as for Next, the address of a copied file can be one for pages,
+// If webpack builds for a server, as for Next, the address of a copied file can be one for pages,
 // such as /_next/static/media/core.wasm. Then the file in the package's own folder is meant. Its base
 // is a variable, so that webpack does not look for a file.
 const here = import.meta.url;

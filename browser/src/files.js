@@ -1,4 +1,4 @@
-// Where the worker's script and the core are, if no option says it. This module is for the sources
+// This module says where the worker's script and the core are, if no option does. It is for the sources
 // as they lie in the repository. In dist/, build.js puts files.dist.js in its place.
 
 export const files = () => ({

@@ -1,4 +1,4 @@
-// What a core says of itself, and the types that are made from it.
+// These tests are of what a core says of itself, and of the types that are made from it.
 
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';

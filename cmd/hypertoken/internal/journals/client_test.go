@@ -103,7 +103,7 @@ func TestAnswersOfServersThatRefuse(t *testing.T) {
 	}
 }
 
-// What a server answers is read to its end, and held to its form.
+// The client reads an answer to its end, and holds it to its form.
 func TestTheClientReadsGames(t *testing.T) {
 	for _, c := range []struct{ name, answer, says string }{
 		{"a state", `{"sequence":3,"digest":"00000000000000ff","state":{"a":1}}`, ""},

@@ -35,7 +35,7 @@ type Recorded struct {
 	Keys     []journal.KeyRecord
 	// origin says where the state of a marker comes from. It has no Digest.
 	origin marker.Marker
-	// What follows is that of an action, which has it in its Options, too.
+	// The fields below are those of an action, which has them in its Options, too.
 	now                int64
 	entropy            [16]byte
 	key                string

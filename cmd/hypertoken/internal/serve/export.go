@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"os"
@@ -30,45 +31,38 @@ func (s *Server) getJournal(w http.ResponseWriter, r *http.Request) *problem {
 	if span.HasFrom && span.HasAfter {
 		return refused(http.StatusUnprocessableEntity, host.ErrBadInput.Code, "from and after exclude each other")
 	}
-	if p := claim(r); p != nil {
-		return p
-	}
-	ctx, cancel := s.lasting(r)
-	defer cancel()
-	engine, done, err := s.engines.use(ctx, name)
-	if err != nil {
-		return problemOf(err)
-	}
-	defer done()
-	c := s.converse(r, name)
-	size := stateGauge // the base is a state
-	if span.HasAfter {
-		size = ""
-	}
-	if c.room, err = c.reserve(ctx, s.engines.gauge(name, size)); err != nil {
-		return problemOf(err)
-	}
-	defer c.answered()
-	lines := &lineWriter{server: s, w: w, control: http.NewResponseController(w), request: r}
-	err = jsonl.Export(ctx, engine, span, func(line []byte) error {
-		if !lines.hasBegun {
-			c.room.settle(cap(line))
+	return s.withEngine(r, name, func(ctx context.Context, engine *host.Engine) *problem {
+		c := s.converse(r, name)
+		size := stateGauge // the base is a state
+		if span.HasAfter {
+			size = ""
 		}
-		return lines.write(line)
+		var err error
+		if c.room, err = c.reserve(ctx, s.engines.gauge(name, size)); err != nil {
+			return problemOf(err)
+		}
+		defer c.answered()
+		lines := &lineWriter{server: s, w: w, control: http.NewResponseController(w), request: r}
+		err = jsonl.Export(ctx, engine, span, func(line []byte) error {
+			if !lines.hasBegun {
+				c.room.settle(cap(line))
+			}
+			return lines.write(line)
+		})
+		switch {
+		case err == nil:
+			lines.begin() // there may be no line
+			lines.flush()
+		case !lines.hasBegun:
+			c.room.settle(0)
+			return beyondProblem(err)
+		case lines.err == nil:
+			p := problemOf(err)
+			_ = lines.write(jsonl.Error(p.code, p.message))
+			lines.flush()
+		}
+		return nil
 	})
-	switch {
-	case err == nil:
-		lines.begin() // there may be no line
-		lines.flush()
-	case !lines.hasBegun:
-		c.room.settle(0)
-		return beyondProblem(err)
-	case lines.err == nil:
-		p := problemOf(err)
-		_ = lines.write(jsonl.Error(p.code, p.message))
-		lines.flush()
-	}
-	return nil
 }
 
 // lineWriter writes lines that a client must read within WriteTimeout.

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -22,6 +23,27 @@ func (s *Server) getState(w http.ResponseWriter, r *http.Request) *problem {
 	if q.At, q.HasAt, p = sequenceOf(r.URL.Query(), "at"); p != nil {
 		return p
 	}
+	return s.withEngine(r, name, func(ctx context.Context, engine *host.Engine) *problem {
+		c := s.converse(r, name)
+		var err error
+		if c.room, err = c.reserve(ctx, s.engines.gauge(name, stateGauge)); err != nil {
+			return problemOf(err)
+		}
+		defer c.answered()
+		answer, err := jsonl.StateObject(ctx, engine, q)
+		c.room.settle(cap(answer))
+		if err != nil {
+			return beyondProblem(err)
+		}
+		return s.writeAnswer(w, answer)
+	})
+}
+
+// withEngine gives the request's connection a seat, and calls answer with the engine of a name. The
+// engine is in use meanwhile, so it is neither closed nor deleted.
+func (s *Server) withEngine(
+	r *http.Request, name string, answer func(ctx context.Context, engine *host.Engine) *problem,
+) *problem {
 	if p := claim(r); p != nil {
 		return p
 	}
@@ -32,19 +54,14 @@ func (s *Server) getState(w http.ResponseWriter, r *http.Request) *problem {
 		return problemOf(err)
 	}
 	defer done()
-	c := s.converse(r, name)
-	if c.room, err = c.reserve(ctx, s.engines.gauge(name, stateGauge)); err != nil {
-		return problemOf(err)
-	}
-	defer c.answered()
-	answer, err := jsonl.StateObject(ctx, engine, q)
-	c.room.settle(cap(answer))
-	if err != nil {
-		return beyondProblem(err)
-	}
+	return answer(ctx, engine)
+}
+
+// writeAnswer answers with a JSON object.
+func (s *Server) writeAnswer(w http.ResponseWriter, answer []byte) *problem {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.o.WriteTimeout))
 	w.Header().Set("Content-Type", "application/json")
-	if _, err = w.Write(answer); err == nil { // if the client is gone, it needs no answer
+	if _, err := w.Write(answer); err == nil { // if the client is gone, it needs no answer
 		_, _ = w.Write([]byte("\n"))
 	}
 	return nil

@@ -52,21 +52,13 @@ func (s *Server) revertEngine(w http.ResponseWriter, r *http.Request) *problem {
 	if err != nil {
 		return badBody(err)
 	}
-	if p := claim(r); p != nil {
-		return p
-	}
-	ctx, cancel := s.lasting(r)
-	defer cancel()
-	engine, done, err := s.engines.use(ctx, name)
-	if err != nil {
-		return problemOf(err)
-	}
-	defer done()
-	at, err := engine.Revert(ctx, q.To, q.Options...)
-	if err != nil {
-		return beyondProblem(err)
-	}
-	return s.writeAnswer(w, jsonl.PositionObject(at))
+	return s.withEngine(r, name, func(ctx context.Context, engine *host.Engine) *problem {
+		at, err := engine.Revert(ctx, q.To, q.Options...)
+		if err != nil {
+			return beyondProblem(err)
+		}
+		return s.writeAnswer(w, jsonl.PositionObject(at))
+	})
 }
 
 // forkEngine makes an engine of a state that another one has, or had.
@@ -86,39 +78,22 @@ func (s *Server) forkEngine(w http.ResponseWriter, r *http.Request) *problem {
 	if !nameForm.MatchString(f.Name) {
 		return badName(f.Name)
 	}
-	if p := claim(r); p != nil {
-		return p
-	}
-	ctx, cancel := s.lasting(r)
-	defer cancel()
-	// The engine is in use meanwhile, so that it is not deleted.
-	engine, done, err := s.engines.use(ctx, name)
-	if err != nil {
-		return problemOf(err)
-	}
-	defer done()
-	if !f.HasAt {
-		f.At = engine.Newest()
-	}
-	var at host.Position
-	err = s.engines.adopt(ctx, f.Name, addressOf(r.RemoteAddr), func(ctx context.Context) (err error) {
-		at, err = s.engines.host.Fork(ctx, name, f.At, f.Name)
-		return err
+	return s.withEngine(r, name, func(ctx context.Context, engine *host.Engine) *problem {
+		if !f.HasAt {
+			f.At = engine.Newest()
+		}
+		var at host.Position
+		err := s.engines.adopt(ctx, f.Name, addressOf(r.RemoteAddr), func(ctx context.Context) (err error) {
+			at, err = s.engines.host.Fork(ctx, name, f.At, f.Name)
+			return err
+		})
+		if err != nil {
+			return beyondProblem(err)
+		}
+		return writeJSON(w, struct {
+			Name     string `json:"name"`
+			Sequence uint64 `json:"sequence"`
+			Digest   string `json:"digest"`
+		}{f.Name, at.Sequence, at.Digest.String()})
 	})
-	if err != nil {
-		return beyondProblem(err)
-	}
-	return writeJSON(w, struct {
-		Name     string `json:"name"`
-		Sequence uint64 `json:"sequence"`
-		Digest   string `json:"digest"`
-	}{f.Name, at.Sequence, at.Digest.String()})
-}
-
-// writeAnswer answers with a JSON object.
-func (s *Server) writeAnswer(w http.ResponseWriter, answer []byte) *problem {
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.o.WriteTimeout))
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write(append(answer, '\n')) // if the client is gone, it needs no answer
-	return nil
 }
