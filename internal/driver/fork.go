@@ -33,17 +33,10 @@ func (h *Engines) create(ctx context.Context, what, name string, base journal.Ba
 		return err
 	}
 	e := h.newDriver(name, OpenOptions{})
-	h.mu.Lock()
-	switch {
-	case h.isClosing:
-		h.mu.Unlock()
-		return fault.Shutdown()
-	case h.drivers[name] != nil:
-		h.mu.Unlock()
-		return fault.ErrEngineExists.With("%s: an engine of that name is open", what)
+	if err := h.enlist(e, fault.ErrEngineExists.With("%s: an engine of that name is open", what)); err != nil {
+		return err
 	}
-	h.drivers[name] = e
-	h.mu.Unlock()
+	defer h.residents.Done()
 	defer e.stop() // releases the journal
 	switch s, err := fetchJournal(ctx, e, what); {
 	case err != nil:

@@ -22,19 +22,10 @@ import (
 // engine needs another core to be replayed.
 func (h *Engines) Open(ctx context.Context, name string, base journal.Base, o OpenOptions) (*Driver, error) {
 	e := h.newDriver(name, o)
-	h.mu.Lock()
-	switch {
-	case h.isClosing:
-		h.mu.Unlock()
-		return nil, fault.Shutdown()
-	case h.drivers[name] != nil:
-		h.mu.Unlock()
-		return nil, badInput("Open: an engine named %q is open; close it first", name)
+	if err := h.enlist(e, badInput("Open: an engine named %q is open; close it first", name)); err != nil {
+		return nil, err
 	}
-	h.drivers[name] = e
-	h.residents.Add(1) // a journal may be replayed by another core here
 	defer h.residents.Done()
-	h.mu.Unlock()
 	if err := openJournal(ctx, e, base, o.Opening); err != nil {
 		e.stop()
 		return nil, err
@@ -43,6 +34,23 @@ func (h *Engines) Open(ctx context.Context, name string, base journal.Base, o Op
 	e.isOpen = true
 	h.mu.Unlock()
 	return e, nil
+}
+
+// enlist takes a new driver in, so that its name is taken and Shutdown waits: the caller calls Done of
+// residents once nothing of the call uses the store or a core any more. It fails with isOpen if a
+// driver has the name, and with ErrShutdown if the host is closing.
+func (h *Engines) enlist(e *Driver, isOpen error) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.isClosing:
+		return fault.Shutdown()
+	case h.drivers[e.name] != nil:
+		return isOpen
+	}
+	h.drivers[e.name] = e
+	h.residents.Add(1)
+	return nil
 }
 
 func (h *Engines) newDriver(name string, o OpenOptions) *Driver {
