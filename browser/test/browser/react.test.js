@@ -1,7 +1,7 @@
 // React in StrictMode, and a module that Vite's development server replaces: no worker may be left behind.
 
 import assert from 'node:assert/strict';
-import { mkdir, readFile, rename, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { createServer } from 'vite';
@@ -55,7 +55,8 @@ before(async () => {
   await file('src/hot.js', main);
   await file('src/version.js', 'export const version = 0;\n');
   // The entries are named, so that the server does not find dependencies late, and load the page again for them.
-  server = await createServer({ root: installed.dir, configFile: false, logLevel: 'error', server: { host: '127.0.0.1', port: 0, watch: { usePolling: true, interval: 50 } },
+  // Nothing watches the files: a watcher passes over a change within 50 ms of the last one, and the server would keep the old module.
+  server = await createServer({ root: installed.dir, configFile: false, logLevel: 'error', server: { host: '127.0.0.1', port: 0, watch: null },
     optimizeDeps: { entries: ['react.html', 'hot.html'] } });
   await server.listen();
   url = `http://127.0.0.1:${server.httpServer.address().port}`;
@@ -64,6 +65,13 @@ after(async () => {
   await server?.close();
   await installed?.remove();
 });
+
+/** Replaces a module, and tells the server of it, as its watcher would. */
+async function replace(name, text) {
+  const path = join(installed.dir, `src/${name}.js`);
+  await writeFile(path, text);
+  server.watcher.emit('change', path);
+}
 
 const until = (page, f, ...args) => page.waitForFunction(f, { polling: 20 }, ...args);
 /** Waits until so many workers are alive: each has a lock. */
@@ -122,16 +130,14 @@ for (const one of browsers) {
       await until(page, () => globalThis.version === 0);
       await page.evaluate(() => engine.dispatchAsync('stack:draw'));
       for (const [k, name, text] of [[1, 'version', 'export const version = 1;\n'], [2, 'hot', main.replace('= version;', '= 2;')], [3, 'hot', main.replace('= version;', '= 3;')]]) {
-        // The server must not see a file that is half written.
-        await writeFile(join(installed.dir, 'next.js'), text);
-        await rename(join(installed.dir, 'next.js'), join(installed.dir, `src/${name}.js`));
+        await replace(name, text);
         await until(page, (n) => globalThis.version === n, k);
         assert.deepEqual(await ids(), ['a']);
         await untilAlive(page, 1);
         assert.equal(await page.evaluate(() => engine.place), 'worker');
       }
-      await writeFile(join(installed.dir, 'src/version.js'), 'export const version = 0;\n'); // for the next browser
-      await writeFile(join(installed.dir, 'src/hot.js'), main);
+      await replace('version', 'export const version = 0;\n'); // for the next browser
+      await replace('hot', main);
     } finally {
       await b.close();
     }
