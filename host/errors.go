@@ -60,6 +60,11 @@ var (
 	// ErrStoreRefused is returned for an action that the store has refused for another reason. See
 	// [journal.ErrRefused], which it wraps.
 	ErrStoreRefused = fault.ErrStoreRefused
+	// ErrMoved is returned if the store says that another owner has the engine's journal: another host,
+	// or one that has opened the engine since. What fails with it had no effect. The engine has closed
+	// itself. [Host.Open] takes it in again, if the store allows that. It wraps the store's error, a
+	// [journal.ErrNotOwner].
+	ErrMoved = fault.ErrMoved
 	// ErrEngineNotFound is returned by [Host.Open] with [OpenExisting] for a name that the store does not
 	// know.
 	ErrEngineNotFound = fault.ErrEngineNotFound

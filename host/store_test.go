@@ -3,6 +3,9 @@ package host_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -97,7 +100,8 @@ func TestAFailingStoreOfNotes(t *testing.T) {
 	}
 }
 
-// A journal belongs to one host. Who has lost it says that it does not know, and goes on only when it is told to.
+// A journal belongs to one host. A host that has lost it fails what it has not stored, which has no
+// effect, and closes the engine. It may open the engine again.
 func TestAJournalHasOneOwner(t *testing.T) {
 	store := journal.NewMemory()
 	h, other := newHost(t, host.Options{Store: store}), newHost(t, host.Options{Store: store})
@@ -107,19 +111,118 @@ func TestAJournalHasOneOwner(t *testing.T) {
 	if r := dispatch(t, f, "stack:draw", nil); r.Sequence != 2 {
 		t.Errorf("got %+v", r)
 	}
-	if _, err := e.Dispatch(t.Context(), "stack:draw", nil); !errors.Is(err, host.ErrOutcomeUnknown) ||
-		!errors.Is(err, journal.ErrNotOwner) {
-		t.Errorf("got %v", err)
+	events, stop := e.Events("")
+	defer stop()
+	for range 2 { // when it is told, and when it has been told
+		wantMoved(t, errorOf(e.Dispatch(t.Context(), "stack:draw", nil)))
 	}
-	if _, err := e.Dispatch(t.Context(), "stack:draw", nil); !errors.Is(err, host.ErrBroken) ||
-		!errors.Is(err, journal.ErrNotOwner) {
-		t.Errorf("got %v", err)
+	var names []string
+	for ev := range events {
+		names = append(names, ev.Name)
 	}
-	if err := e.Reopen(t.Context()); err != nil {
-		t.Fatal(err)
+	if want := []string{"engine:error", "engine:error", "engine:shutdown"}; !slices.Equal(names, want) {
+		t.Errorf("the events are %q, want %q", names, want)
 	}
+	_, err := e.Journal(t.Context())
+	wantMoved(t, err)
+	wantMoved(t, errorOf(e.StateAt(t.Context(), 0)))
+	if h.Get("e") != nil {
+		t.Error("the engine is open")
+	}
+	e = open(t, h, "e", nil)
 	if r := dispatch(t, e, "stack:draw", nil); r.Sequence != 3 {
 		t.Errorf("got %+v", r)
+	}
+}
+
+func errorOf[T any](_ T, err error) error { return err }
+
+func wantMoved(t *testing.T, err error) {
+	t.Helper()
+	if !errors.Is(err, host.ErrMoved) || !errors.Is(err, journal.ErrNotOwner) {
+		t.Fatalf("got %v, want ErrMoved", err)
+	}
+}
+
+// leavingStore is a store in memory whose owners lose what they own, as in a cluster, and that does not
+// let them own it again before it is told so.
+type leavingStore struct {
+	journal.Store
+	isAway atomic.Bool
+}
+
+var errElsewhere = fmt.Errorf("the slot 7 belongs to another node: %w", journal.ErrNotOwner)
+
+func (s *leavingStore) Load(name string, owner journal.Owner, done func(*journal.Stored, error)) {
+	if s.isAway.Load() {
+		done(nil, errElsewhere)
+		return
+	}
+	s.Store.Load(name, owner, done)
+}
+
+func (s *leavingStore) Append(name string, o journal.Owner, after uint64, g []journal.Record, done journal.Done) {
+	if s.isAway.Load() {
+		done.Report(errElsewhere)
+		return
+	}
+	s.Store.Append(name, o, after, g, done)
+}
+
+func (s *leavingStore) LoadAt(name string, at uint64, done func(*journal.Stored, error)) {
+	if s.isAway.Load() {
+		done(nil, errElsewhere)
+		return
+	}
+	s.Store.(journal.Historian).LoadAt(name, at, done)
+}
+
+func (s *leavingStore) Range(name string, from uint64, limit int, done func(journal.Part, error)) {
+	s.Store.(journal.Historian).Range(name, from, limit, done)
+}
+
+// Whichever call a store answers so, an engine that another node has is closed, and is opened again
+// once it is back, with all that was acknowledged.
+func TestAnEngineMovesAway(t *testing.T) {
+	store := &leavingStore{Store: journal.NewMemoryWith(journal.MemoryOptions{})}
+	h := newHost(t, host.Options{Store: store, IdleAfter: time.Millisecond})
+	for name, call := range map[string]func(e *host.Engine) error{
+		"an append": func(e *host.Engine) error { return errorOf(e.Dispatch(t.Context(), "stack:draw", nil)) },
+		"a load of an engine that was taken out": func(e *host.Engine) error {
+			store.isAway.Store(false)
+			for e.Place() != host.PlaceOut {
+				runtime.Gosched()
+			}
+			store.isAway.Store(true)
+			return errorOf(e.State(t.Context()))
+		},
+		"a state of the past": func(e *host.Engine) error { return errorOf(e.StateAt(t.Context(), 1)) },
+		"an undo":             func(e *host.Engine) error { return errorOf(e.Undo(t.Context())) },
+		"the journal":         func(e *host.Engine) error { return errorOf(e.Journal(t.Context())) },
+		"an export": func(e *host.Engine) error {
+			_, _, err := e.JournalAt(t.Context(), 1)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := open(t, h, name, deck(50))
+			dispatch(t, e, "stack:draw", nil)
+			store.isAway.Store(true)
+			defer store.isAway.Store(false)
+			wantMoved(t, call(e))
+			if h.Get(name) != nil {
+				t.Error("the engine is open")
+			}
+			wantMoved(t, errorOf(h.Open(t.Context(), name, host.EngineOptions{})))
+			store.isAway.Store(false)
+			e = open(t, h, name, nil)
+			if p, err := e.Position(t.Context()); err != nil || p.Sequence != 1 {
+				t.Errorf("the engine is at %d, %v", p.Sequence, err)
+			}
+			if err := e.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

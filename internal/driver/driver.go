@@ -26,6 +26,7 @@ type Driver struct {
 
 	listeners events.Listeners[Event]
 	closed    chan struct{} // closed with the engine
+	lostTo    error         // why it closed itself: another owner has its journal; set before closed is closed
 	isOpen    bool          // Open has returned it; Engines.mu guards it
 	isPast    bool          // it reads a state of the past: nobody's live engine, and nothing of it is stored
 

@@ -26,10 +26,11 @@ func (e *Driver) Newest() uint64 {
 // the entry, and with ErrBadInput for a sequence beyond the newest.
 func (e *Driver) ReadHistory(ctx context.Context, from uint64) (journal.Part, error) {
 	what := fmt.Sprintf("History from %d", from)
-	if err := e.openError(); err != nil {
+	if err := e.openError(what); err != nil {
 		return journal.Part{}, err
 	}
-	return e.engines.readHistory(ctx, what, e.name, from, historyPiece)
+	part, err := e.engines.readHistory(ctx, what, e.name, from, historyPiece)
+	return part, e.noteMoved(err)
 }
 
 // readHistory returns entries of the journal of a name from a sequence on: those that take about so
@@ -95,10 +96,12 @@ func (e *Driver) oldestAt(ctx context.Context, at uint64) (*journal.Stored, erro
 }
 
 func (e *Driver) loadOpenAt(ctx context.Context, at uint64) (*journal.Stored, error) {
-	if err := e.openError(); err != nil {
+	what := fmt.Sprintf("JournalAt(%d)", at)
+	if err := e.openError(what); err != nil {
 		return nil, err
 	}
-	return e.engines.loadAt(ctx, fmt.Sprintf("JournalAt(%d)", at), e.name, at)
+	s, err := e.engines.loadAt(ctx, what, e.name, at)
+	return s, e.noteMoved(err)
 }
 
 // historian returns the store, if it can read the past.

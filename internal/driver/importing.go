@@ -25,6 +25,8 @@ func (h *Engines) CanImport(ctx context.Context, name string) error {
 	defer cancel()
 	_, err = storeAnswer(ctx, what, func(done func(journal.Part, error)) { historian.Range(name, 1, 1, done) })
 	switch {
+	case errors.Is(err, fault.ErrMoved):
+		return err
 	case err == nil || errors.Is(err, journal.ErrTrimmed):
 		return taken(what)
 	case errors.Is(err, journal.ErrRefused):

@@ -210,10 +210,9 @@ func (h *Engines) Delete(ctx context.Context, name string) error {
 
 // Journal returns what the store has of the engine: nil if it does not know the engine.
 func (e *Driver) Journal(ctx context.Context) (*journal.Stored, error) {
-	select {
-	case <-e.closed:
-		return nil, fault.Shutdown()
-	default:
+	if err := e.openError("Journal"); err != nil {
+		return nil, err
 	}
-	return fetchJournal(ctx, e, "Journal")
+	s, err := fetchJournal(ctx, e, "Journal")
+	return s, e.noteMoved(err)
 }

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
+	"hypertoken/internal/engine"
 	"hypertoken/internal/fault"
 	"hypertoken/internal/migration"
 	"hypertoken/ipc"
@@ -32,12 +34,13 @@ func (e *Driver) DigestAt(ctx context.Context, sequence uint64) (Result, error) 
 
 // askPast asks a question, State or Digest, of the state at a sequence. what names it in errors.
 func (e *Driver) askPast(ctx context.Context, kind ipc.Kind, what string, sequence uint64) (Result, error) {
-	if err := e.openError(); err != nil {
+	if err := e.openError(what); err != nil {
 		return Result{}, err
 	}
 	limited, cancel := e.engines.limitOpening(ctx)
 	defer cancel()
-	return e.engines.askPast(limited, kind, what, e.name, sequence)
+	r, err := e.engines.askPast(limited, kind, what, e.name, sequence)
+	return r, e.noteMoved(err)
 }
 
 // askPast asks a question of the state that an engine had at a sequence. The engine need not be open.
@@ -68,14 +71,27 @@ func (h *Engines) askLoaded(ctx context.Context, kind ipc.Kind, what, name strin
 	return r, h.pastError(what, err)
 }
 
-// openError returns ErrShutdown if the engine is closed.
-func (e *Driver) openError() error {
+// openError returns ErrShutdown if the engine is closed, or ErrMoved if it has closed itself because
+// another owner has its journal. what names the call.
+func (e *Driver) openError(what string) error {
 	select {
 	case <-e.closed:
-		return fault.Shutdown()
 	default:
 		return nil
 	}
+	if e.lostTo != nil {
+		return fault.Moved(what, e.lostTo)
+	}
+	return fault.Shutdown()
+}
+
+// noteMoved ends the engine if an error of a call of the store says that another owner has its
+// journal. It returns the error.
+func (e *Driver) noteMoved(err error) error {
+	if errors.Is(err, fault.ErrMoved) && !e.isPast {
+		e.step(func(m *engine.Machine, now time.Duration) { m.Superseded(now, err) })
+	}
+	return err
 }
 
 // beginPast counts a question about the past, so that Shutdown waits for its end: the caller calls
@@ -114,6 +130,8 @@ func (h *Engines) loadAt(ctx context.Context, what, name string, sequence uint64
 func historyError(what string, err error) error {
 	code := fault.ErrBadInput
 	switch {
+	case errors.Is(err, fault.ErrMoved):
+		return err
 	case errors.Is(err, journal.ErrTrimmed):
 		code = fault.ErrHistoryTrimmed
 	case !errors.Is(err, journal.ErrRefused):

@@ -239,7 +239,7 @@ func (p *performer) SnapshotStored(bytes int) {
 }
 
 func (p *performer) SnapshotFailed(err error) {
-	if !errors.Is(err, fault.ErrShutdown) {
+	if !errors.Is(err, fault.ErrShutdown) && !errors.Is(err, fault.ErrMoved) {
 		p.engines.log.Warn("no snapshot could be stored", "engine", p.name, "error", err)
 	}
 }
@@ -263,6 +263,12 @@ func (p *performer) Broken(err error) {
 	(*Driver)(p).reportError(err)
 }
 
+func (p *performer) Superseded(err error) {
+	p.lostTo = err
+	p.engines.log.Warn("an engine is closed: another owner has its journal", "engine", p.name, "error", err)
+	(*Driver)(p).reportError(fault.Moved("the engine", err))
+}
+
 func (p *performer) Held(until, length time.Duration, kills int, err error) {
 	p.engines.counts.Holds.Add(1)
 	p.heldUntil.Store(int64(until))
@@ -275,7 +281,7 @@ func (p *performer) Closed() {
 	e := (*Driver)(p)
 	e.heldUntil.Store(0)
 	e.keys.Clear()
-	if !e.isPast {
+	if !e.isPast && e.lostTo == nil {
 		e.release()
 	}
 	e.engines.forget(e)

@@ -82,6 +82,12 @@ func (st *simStore) mark(name string, owner journal.Owner, base journal.Base, do
 		return
 	case 8:
 		done.Report(journal.ErrUnavailable)
+	case 9:
+		if s.rand.IntN(4) == 0 {
+			st.takeOver(name)
+		}
+		call(done)
+		return
 	default:
 		call(done)
 		return

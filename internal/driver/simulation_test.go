@@ -302,6 +302,8 @@ type simStore struct {
 	// stored are the actions that the store has ever had, by engines and sequences.
 	stored map[string]map[uint64]wasm.Action
 	past   simPast
+	// takeovers counts how often another host has taken a journal over.
+	takeovers uint64
 }
 
 // note takes down what the store has stored.
@@ -350,11 +352,24 @@ func (st *simStore) Append(name string, owner journal.Owner, after uint64, group
 		return
 	case 11: // it may be asked again
 		done.Report(journal.ErrUnavailable)
+	case 12: // another host has taken the journal over
+		if s.rand.IntN(4) == 0 {
+			st.takeOver(name)
+		}
+		call(done)
+		return
 	default:
 		call(done)
 		return
 	}
 	s.doubts++
+}
+
+// takeOver makes another host the owner of a journal.
+func (st *simStore) takeOver(name string) {
+	st.takeovers++
+	st.Store.Load(name, journal.Owner{Host: [16]byte{'o', 't', 'h', 'e', 'r'}, Number: st.takeovers},
+		func(*journal.Stored, error) {})
 }
 
 var errUnreadable = errors.New("the disk can't be read")
@@ -368,6 +383,9 @@ func (st *simStore) Load(name string, owner journal.Owner, done func(*journal.St
 	case fate == 0:
 		s.counts["loads that failed"]++
 		done(nil, errUnreadable)
+	case fate == 9:
+		st.takeOver(name)
+		done(nil, fmt.Errorf("another node has it: %w", journal.ErrNotOwner))
 	case fate <= 8:
 		s.counts["loads that were repeated"]++
 		done(nil, journal.ErrUnavailable)
@@ -393,6 +411,10 @@ func (st *simStore) Install(name string, owner journal.Owner, base journal.Base,
 		case 2, 3:
 			st.late = append(st.late, func() { st.Store.Install(name, owner, base, done) })
 			return
+		case 4:
+			if s.rand.IntN(4) == 0 {
+				st.takeOver(name)
+			}
 		}
 	}
 	st.Store.Install(name, owner, base, done)
@@ -432,6 +454,7 @@ func (c *call) outcomes() []Outcome {
 
 type simEngine struct {
 	*Driver
+	options   OpenOptions
 	cursed    bool
 	placement uint64 // its last one
 	calls     []*call
@@ -595,6 +618,7 @@ func (s *simulation) event(calm bool) {
 		}
 	case calm:
 	case n < 91:
+		s.takeIn(e)
 		if e.m.View().State == engine.Broken {
 			e.step((*engine.Machine).Reopen)
 		}
@@ -718,11 +742,35 @@ func (s *simulation) begin(o simOptions) {
 
 // engine opens an engine that the store knows.
 func (s *simulation) engine(name string, o OpenOptions) *simEngine {
-	e := &simEngine{Driver: s.host.newDriver(name, o)}
+	e := &simEngine{Driver: s.host.newDriver(name, o), options: o}
 	s.store.Store.Install(e.name, e.owner, journal.Base{Core: s.host.config.CoreHash}, journal.Done{})
 	s.host.drivers[e.name] = e.Driver
 	s.engines = append(s.engines, e)
 	return e
+}
+
+// takeIn opens an engine again that has closed itself because another host had taken its journal over.
+func (s *simulation) takeIn(e *simEngine) {
+	select {
+	case <-e.closed:
+	default:
+		return
+	}
+	s.counts["engines that were taken in again"]++
+	e.beginClose() // the timer of its window has no engine any more
+	d := s.host.newDriver(e.name, e.options)
+	s.store.Store.Load(e.name, d.owner, func(stored *journal.Stored, err error) {
+		if err != nil {
+			s.fatal("%s: %v", e.name, err)
+		}
+		d.mu.Lock()
+		d.m.Opened(stored)
+		d.noteMarker(&stored.Base)
+		d.keys.Load(stored)
+		d.unlockAndDeliver(false)
+	})
+	s.host.drivers[e.name] = d
+	e.Driver = d
 }
 
 func simulate(t *testing.T, seed uint64, events int) *simulation {
@@ -1018,7 +1066,7 @@ func TestSimulation(t *testing.T) {
 		"worker_unavailable", "shutdown", "outcome_unknown", "worker deadline", "worker stalled", "worker memory",
 		"store_full", "store_refused", "loads that failed", "loads that were repeated", "workers stopped while idle",
 		"doubts about an append", "snapshots", "fallbacks", "takeovers", "repeated",
-		"digests", "reverts", "undos", "redos"} {
+		"digests", "reverts", "undos", "redos", "moved", "engines that were taken in again"} {
 		if counts[what] == 0 {
 			t.Errorf("there were no %s", what)
 		}

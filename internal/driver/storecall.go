@@ -2,6 +2,7 @@ package driver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"hypertoken/internal/fault"
@@ -34,7 +35,10 @@ func storeAnswer[T any](ctx context.Context, what string, begin func(done func(T
 	})
 	select {
 	case o := <-came:
-		if o.err != nil {
+		switch {
+		case errors.Is(o.err, journal.ErrNotOwner):
+			return answer, fault.Moved(what, o.err)
+		case o.err != nil:
 			return answer, fmt.Errorf("%s: the store: %w", what, o.err)
 		}
 		return o.answer, nil

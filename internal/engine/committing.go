@@ -46,9 +46,7 @@ func (m *Machine) appended(err error) {
 	m.storeBy = 0
 	switch {
 	case errors.Is(err, journal.ErrNotOwner):
-		m.leave()
-		m.requeue(m.answered.CutFrom(0))
-		m.breakDown(journal.ErrNotOwner, takenOver)
+		m.supersede(err) // the group is not stored
 		return
 	case errors.Is(err, journal.ErrFailed):
 		m.leave()
@@ -57,6 +55,10 @@ func (m *Machine) appended(err error) {
 		return
 	case errors.Is(err, journal.ErrRefused):
 		m.refused(err)
+		return
+	case errors.Is(err, journal.ErrUnavailable):
+		m.retryLater(err)
+		m.appendAgain()
 		return
 	case err != nil:
 		m.retryLater(err)
@@ -147,6 +149,32 @@ func (m *Machine) endDoubt(stored, newestKey uint64, isForeign bool) {
 
 const takenOver = "another host took the journal over"
 
+// supersede ends the engine because the store has said that another owner has its journal. What is
+// not stored had no effect, and fails. If it is not known whether the store has the group, neither
+// is it known what became of that.
+func (m *Machine) supersede(err error) {
+	if m.state == Closed {
+		return
+	}
+	m.lostTo = err
+	if m.isInDoubt {
+		m.disown(err, takenOver)
+	}
+	for _, r := range m.group {
+		m.resolve(r, fault.Moved(r.What, err))
+	}
+	m.group, m.appending, m.isInDoubt, m.install, m.storeBy = nil, 0, false, nil, 0
+	for _, q := range m.pending() {
+		for q.Len() > 0 {
+			if r := q.Pop(); !r.isWithdrawn {
+				m.resolve(r, fault.Moved(r.What, err))
+			}
+		}
+	}
+	m.emitSuperseded(err)
+	m.closeDown()
+}
+
 // disown ends the requests that are with the store, and says why nobody will know what became of
 // them.
 func (m *Machine) disown(cause error, why string) {
@@ -180,6 +208,19 @@ func (m *Machine) refused(err error) {
 	}
 	m.requeue(readers)
 	m.askForPlace()
+}
+
+// appendAgain has the requests that were with the store run again. Nothing of them is stored, so until
+// then they can be withdrawn.
+func (m *Machine) appendAgain() {
+	group := m.group
+	m.group, m.appending = nil, 0
+	clear(m.records)
+	m.records = m.records[:0]
+	m.leave()
+	m.requeue(m.answered.CutFrom(0))
+	m.requeue(group)
+	m.load(false)
 }
 
 // finish resolves a request that does not have to wait for the store any more. For a snapshot, it
@@ -228,6 +269,10 @@ func (m *Machine) snapshotInstalled(err error) {
 		return
 	}
 	m.install, m.installBy = nil, 0
+	if errors.Is(err, journal.ErrNotOwner) && len(m.group) == 0 {
+		m.supersede(err) // if a group is with the store, its answer says the same
+		return
+	}
 	if err != nil {
 		m.snapshotAt = m.now + m.config.StoreTimeout
 		m.emitSnapshotFailed(err)

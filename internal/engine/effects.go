@@ -54,6 +54,9 @@ type Effects interface {
 	Placed(p Place, replayed uint64)
 	// Broken says that the engine can't be placed, and why.
 	Broken(err error)
+	// Superseded says that the engine ends because another owner has its journal, as the store said.
+	// Closed follows.
+	Superseded(err error)
 	// Held says that the engine is held back until a time on the host's clock, after so many kills, and why.
 	Held(until, length time.Duration, kills int, err error)
 	// Closed says that the engine has ended for good. It is the last effect.
@@ -93,6 +96,7 @@ const (
 	snapshotFailed
 	placed
 	broken
+	superseded
 	held
 	closed
 )
@@ -122,6 +126,7 @@ func (m *Machine) emitAppend(after uint64)    { m.emit(effect{kind: appendRecord
 func (m *Machine) emitSnapshotStored(n int)   { m.emit(effect{kind: snapshotStored, size: n}) }
 func (m *Machine) emitSnapshotFailed(e error) { m.emit(effect{kind: snapshotFailed, err: e}) }
 func (m *Machine) emitBroken(err error)       { m.emit(effect{kind: broken, err: err}) }
+func (m *Machine) emitSuperseded(err error)   { m.emit(effect{kind: superseded, err: err}) }
 func (m *Machine) emitClosed()                { m.emit(effect{kind: closed}) }
 
 func (m *Machine) emitOverdue(p Place, id uint64) {
@@ -226,6 +231,8 @@ func (m *Machine) perform(e *effect, to Effects) {
 		to.Placed(e.place, e.number)
 	case broken:
 		to.Broken(e.err)
+	case superseded:
+		to.Superseded(e.err)
 	case held:
 		to.Held(m.hold.until, m.hold.length, m.hold.kills, e.err)
 	case closed:

@@ -18,6 +18,8 @@ func (m *Machine) begin(now time.Duration) { m.now = max(m.now, now) }
 func (m *Machine) Dispatch(now time.Duration, r *Request) {
 	m.begin(now)
 	switch {
+	case m.lostTo != nil:
+		m.resolve(r, fault.Moved(r.What, m.lostTo))
 	case m.state == Closed || m.isClosing:
 		m.resolve(r, fault.Shutdown())
 	case m.state == Broken:
@@ -161,6 +163,13 @@ func (m *Machine) Appended(now time.Duration, err error) {
 func (m *Machine) Installed(now time.Duration, err error) {
 	m.begin(now)
 	m.snapshotInstalled(err)
+	m.end()
+}
+
+// Superseded says that the store has refused a call because another owner has the journal.
+func (m *Machine) Superseded(now time.Duration, err error) {
+	m.begin(now)
+	m.supersede(err)
 	m.end()
 }
 

@@ -134,11 +134,13 @@ type Machine struct {
 	placeBy    time.Duration // when the placing is overdue
 	now        time.Duration
 	cause      error // why the engine is broken
-	hold       hold
-	unable     error         // why no worker can run; nil unless the engine waits for one
-	storeBy    time.Duration // when the store is overdue
-	isInDoubt  bool          // an append failed: the store must say whether it has the group
-	retry      retry
+	// lostTo is what the store said when it said that another owner has the journal; nil if it did not.
+	lostTo    error
+	hold      hold
+	unable    error         // why no worker can run; nil unless the engine waits for one
+	storeBy   time.Duration // when the store is overdue
+	isInDoubt bool          // an append failed: the store must say whether it has the group
+	retry     retry
 }
 
 // New returns a machine for an engine that is out.

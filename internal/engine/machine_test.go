@@ -69,6 +69,7 @@ func (b *bench) SnapshotStored(int)                         {}
 func (b *bench) SnapshotFailed(error)                       {}
 func (b *bench) Placed(Place, uint64)                       { b.note("placed") }
 func (b *bench) Broken(error)                               { b.note("broken") }
+func (b *bench) Superseded(error)                           { b.note("superseded") }
 func (b *bench) Held(time.Duration, time.Duration, int, error) {
 	b.note("held")
 }
@@ -441,6 +442,98 @@ func TestAStoreThatFailsInDoubtLeavesNobodyWaiting(t *testing.T) {
 			t.Errorf("%s: what was not there yet ends with %v", name, err)
 		}
 		b.want(b.step((*Machine).Close), "closed")
+	}
+}
+
+// If the store says that another owner has the journal, the engine closes itself. What is not stored
+// fails, and had no effect. Only what the store has not answered has an outcome that nobody knows.
+func TestASupersededEngineClosesItself(t *testing.T) {
+	said := fmt.Errorf("another node has it: %w", journal.ErrNotOwner)
+	loaded := func(m *Machine, now time.Duration) { m.Loaded(now, nil, false, said) }
+	for name, c := range map[string]struct {
+		lose func(b *bench) []string
+		want []string
+		// change is what becomes of the action that changed the state.
+		change error
+	}{
+		"an append": {func(b *bench) []string {
+			return b.step(func(m *Machine, now time.Duration) { m.Appended(now, said) })
+		}, []string{"superseded", "abandon", "closed"}, fault.ErrMoved},
+		"a load": {func(b *bench) []string {
+			b.step(func(m *Machine, now time.Duration) { m.Appended(now, journal.ErrUnavailable) })
+			b.now += firstRetry
+			b.step((*Machine).Tick)
+			return b.step(loaded)
+		}, []string{"superseded", "closed"}, fault.ErrMoved},
+		"a load in doubt": {func(b *bench) []string {
+			b.step(func(m *Machine, now time.Duration) { m.Appended(now, errors.New("the connection broke")) })
+			return b.step(loaded)
+		}, []string{"superseded", "closed"}, fault.ErrOutcomeUnknown},
+		"an install": {func(b *bench) []string {
+			b.m.install = &Request{}
+			b.want(b.step(func(m *Machine, now time.Duration) { m.Installed(now, said) }))
+			return b.step(func(m *Machine, now time.Duration) { m.Appended(now, said) })
+		}, []string{"superseded", "abandon", "closed"}, fault.ErrMoved},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := change(t)
+			b.dispatch("read")
+			b.answer(1, 0)
+			b.dispatch("sent")
+			b.want(c.lose(b), c.want...)
+			for what, want := range map[string]error{"change": c.change, "read": fault.ErrMoved, "sent": fault.ErrMoved} {
+				if err := b.resolved[what]; !errors.Is(err, want) || !errors.Is(err, journal.ErrNotOwner) {
+					t.Errorf("%s ends with %v, want %v", what, err, want)
+				}
+			}
+			b.dispatch("late")
+			if err := b.resolved["late"]; !errors.Is(err, fault.ErrMoved) {
+				t.Errorf("what comes later ends with %v", err)
+			}
+			b.want(b.step((*Machine).Close))
+			b.want(b.step((*Machine).Tick))
+		})
+	}
+}
+
+// A snapshot that the store refuses because another owner has the journal, and a rewind whose state
+// it refuses to read, end an engine that has nothing else with the store.
+func TestAnEngineIsSupersededWhileNothingIsAppended(t *testing.T) {
+	b := newBench(t)
+	b.place0()
+	b.m.install = &Request{}
+	b.want(b.step(func(m *Machine, now time.Duration) { m.Installed(now, journal.ErrNotOwner) }), "superseded",
+		"abandon", "closed")
+
+	b = newBench(t)
+	b.place0()
+	r := b.rewind("undo")
+	b.dispatch("later")
+	b.want(b.step(func(m *Machine, now time.Duration) {
+		m.Rewound(now, r, nil, nil, fault.Moved("undo", journal.ErrNotOwner))
+	}), "superseded", "closed")
+	for _, what := range []string{"undo", "later"} {
+		if err := b.resolved[what]; !errors.Is(err, fault.ErrMoved) {
+			t.Errorf("%s ends with %v", what, err)
+		}
+	}
+}
+
+// An append that had no effect, as the store says, leaves no doubt: what was with the store can be
+// withdrawn until it is asked again.
+func TestAnAppendThatMaySucceedLaterIsNoDoubt(t *testing.T) {
+	b := change(t)
+	b.want(b.step(func(m *Machine, now time.Duration) { m.Appended(now, journal.ErrUnavailable) }), "abandon")
+	if d := b.m.Details(); d.IsInDoubt || len(d.Queued) != 1 {
+		t.Fatalf("in doubt %v, %d requests are queued", d.IsInDoubt, len(d.Queued))
+	}
+	b.now += firstRetry
+	b.want(b.step((*Machine).Tick), "load new=false")
+	b.place(here, false, 0)
+	b.want(b.answer(1, ipc.FlagChanged), "append")
+	b.want(b.step(stored))
+	if err, ended := b.resolved["change"]; !ended || err != nil {
+		t.Errorf("it ended %v, with %v", ended, err)
 	}
 }
 

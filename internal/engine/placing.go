@@ -52,6 +52,8 @@ func (m *Machine) checkLoaded(s *journal.Stored, isForeign bool, err error) {
 	case errors.Is(err, journal.ErrUnavailable) && m.now < m.retry.loadsUntil:
 		m.retryLater(err)
 		m.load(m.retry.asNewOwner)
+	case errors.Is(err, journal.ErrNotOwner):
+		m.supersede(err)
 	default:
 		m.breakDown(err, "the engine's journal can't be loaded")
 	}

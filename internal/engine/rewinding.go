@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"time"
 
 	"hypertoken/internal/fault"
@@ -42,6 +43,10 @@ func (m *Machine) rewound(r *Request, base *journal.Base, result []byte, err err
 	m.rewinding = nil
 	if m.queued.Len() == 0 || m.queued.All()[0] != r {
 		return // it has been withdrawn
+	}
+	if errors.Is(err, journal.ErrNotOwner) {
+		m.supersede(err)
+		return
 	}
 	m.queued.Pop()
 	if err != nil {

@@ -54,6 +54,7 @@ var (
 	ErrOutcomeUnknown    = &Error{Code: "outcome_unknown", Message: "it is not known whether the action is stored"}
 	ErrStoreFull         = &Error{Code: "store_full", Message: "the store has no room"}
 	ErrStoreRefused      = &Error{Code: "store_refused", Message: "the store has refused the action"}
+	ErrMoved             = &Error{Code: "moved", Message: "another owner has the engine"}
 )
 
 // The errors of opening an engine, and of reading its history. No action ends with one, so they
@@ -69,7 +70,7 @@ func All() []*Error {
 	return []*Error{ErrBadInput, ErrTimeout, ErrCanceled, ErrOverloaded, ErrPoisoned, ErrBroken, ErrPayloadTooLarge,
 		ErrBatchAborted,
 		ErrShutdown, ErrWorkerUnavailable, ErrDiverged, ErrConflict, ErrKeyReused, ErrCoreMismatch, ErrOutcomeUnknown,
-		ErrStoreFull, ErrStoreRefused}
+		ErrStoreFull, ErrStoreRefused, ErrMoved}
 }
 
 // With returns an error with the code of e and a message.
@@ -100,6 +101,17 @@ func CodeOf(err error) string {
 
 // Shutdown returns the error of a request to an engine that is closed.
 func Shutdown() *Error { return ErrShutdown.With("the engine is closed, or its host shut down") }
+
+// Moved returns the error of a call that a store has refused because another owner has the journal.
+// what names the call, which had no effect.
+func Moved(what string, cause error) *Error {
+	var of *Error
+	if errors.As(cause, &of) && of.Code == ErrMoved.Code {
+		cause = of.Err
+	}
+	return ErrMoved.Because(cause, "%s: another owner has the engine's journal, and nothing was done; open the engine "+
+		"again, or ask the other owner: %v", what, cause)
+}
 
 // OwnCause is the cause of a context that the host itself ended. Every other cause is the caller's,
 // and may be any error.

@@ -332,6 +332,11 @@ func (g *engines) find(ctx context.Context, name string) (*entry, error) {
 	for {
 		g.mu.Lock()
 		e := g.list[name]
+		if e != nil && g.hasMovedLocked(name, e) {
+			g.forgetLocked(name, e)
+			close(e.gone)
+			e = nil
+		}
 		var wait <-chan struct{}
 		var err error
 		switch {
@@ -358,6 +363,12 @@ func (g *engines) find(ctx context.Context, name string) (*entry, error) {
 			return nil, err
 		}
 	}
+}
+
+// hasMovedLocked reports whether the engine of an entry has closed itself, because another owner has
+// its journal. The lock mu is held.
+func (g *engines) hasMovedLocked(name string, e *entry) bool {
+	return e.engine != nil && e.leaving == isStaying && g.isDurable && g.host.Get(name) == nil
 }
 
 // delete deletes an engine once no line uses it. If ctx ends first, it returns, and the deletion

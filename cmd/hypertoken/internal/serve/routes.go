@@ -53,6 +53,7 @@ var statuses = map[string]int{
 	host.ErrShutdown.Code:          http.StatusServiceUnavailable,
 	host.ErrBroken.Code:            http.StatusServiceUnavailable,
 	host.ErrWorkerUnavailable.Code: http.StatusServiceUnavailable,
+	host.ErrMoved.Code:             http.StatusServiceUnavailable,
 	"out_of_memory":                http.StatusServiceUnavailable,
 }
 

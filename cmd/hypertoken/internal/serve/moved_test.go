@@ -1,0 +1,52 @@
+package serve
+
+import (
+	"fmt"
+	"net/http"
+	"sync/atomic"
+	"testing"
+
+	"hypertoken/host"
+	"hypertoken/journal"
+)
+
+// movingStore is a store in memory. While isAway is set, it says that another node has all journals.
+type movingStore struct {
+	journal.Store
+	isAway atomic.Bool
+}
+
+var errElsewhere = fmt.Errorf("the slot 7 belongs to another node: %w", journal.ErrNotOwner)
+
+func (s *movingStore) Load(name string, owner journal.Owner, done func(*journal.Stored, error)) {
+	if s.isAway.Load() {
+		done(nil, errElsewhere)
+		return
+	}
+	s.Store.Load(name, owner, done)
+}
+
+func (s *movingStore) Append(name string, o journal.Owner, after uint64, g []journal.Record, done journal.Done) {
+	if s.isAway.Load() {
+		done.Report(errElsewhere)
+		return
+	}
+	s.Store.Append(name, o, after, g, done)
+}
+
+// A line to an engine that another node has fails, and had no effect. Once the engine is back, it is
+// opened by the next line.
+func TestAnEngineThatMovesAwayAndBack(t *testing.T) {
+	store := &movingStore{Store: journal.NewMemory()}
+	s := start(t, host.Options{InProcess: true, Store: store}, func(o *Options) { o.IsDurable = true })
+	const draw = `{"type":"stack:draw"}`
+	s.want("e", deck+draw, http.StatusOK, `{"n":1,"result":[{"id":"c"}]}`)
+	store.isAway.Store(true)
+	s.want("e", draw, http.StatusOK, `{"n":1,"error":{"code":"moved","message":"stack:draw: another owner has`)
+	s.want("e", draw, http.StatusServiceUnavailable, `"code":"moved"`)
+	store.isAway.Store(false)
+	s.want("e", draw, http.StatusOK, `{"n":1,"result":[{"id":"b"}]}`)
+	if status, body := s.do("DELETE", "/v1/engines/e", ""); status != http.StatusNoContent {
+		t.Errorf("got %d %s", status, body)
+	}
+}
