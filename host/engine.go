@@ -35,6 +35,7 @@ type seam interface {
 	Revert(ctx context.Context, to uint64, d driver.Choice) (driver.Result, error)
 	Undo(ctx context.Context, d driver.Choice) (driver.Result, error)
 	Redo(ctx context.Context, d driver.Choice) (driver.Result, error)
+	AddNote(ctx context.Context, note *journal.KeyRecord) error
 	Newest() uint64
 	ReadHistory(ctx context.Context, from uint64) (journal.Part, error)
 	JournalAt(ctx context.Context, at uint64) (*journal.Stored, []journal.Batch, error)

@@ -41,6 +41,18 @@ func (e *Engine) Redo(ctx context.Context, opts ...DispatchOption) (Position, er
 	return positionOf(e.seam.Redo(ctx, chosen(opts)))
 }
 
+// AddNote stores a note of another engine's history, see [Entry]: what is remembered of a batch that
+// had a key. The same batch with the same key is answered as the note says then, and runs nothing. It
+// is for programs that play a history again on an open engine; [Import.Add] takes notes, too. The
+// note's Number is not looked at, and the note must not be changed afterwards.
+//
+// AddNote fails with [ErrDiverged] unless the engine has the note's sequence once all that was
+// dispatched before has ended; with [ErrBadInput] for a note that no batch leaves; with [ErrKeyReused]
+// if the key belongs to something else; and as [Engine.Dispatch] does.
+func (e *Engine) AddNote(ctx context.Context, note *journal.KeyRecord) error {
+	return e.seam.AddNote(ctx, note)
+}
+
 func positionOf(r driver.Result, err error) (Position, error) {
 	return Position{Sequence: r.Sequence, Digest: Digest(r.Digest)}, err
 }

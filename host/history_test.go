@@ -35,6 +35,12 @@ func testHistory(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if entry.Note != nil {
+				if entry.Note.Key != "of the batch" || entry.Sequence != 62 {
+					t.Errorf("a note at %d of the key %q", entry.Sequence, entry.Note.Key)
+				}
+				continue
+			}
 			list = append(list, entry)
 		}
 		return list

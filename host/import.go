@@ -66,7 +66,7 @@ func (h *Host) Import(ctx context.Context, name string, base journal.Base) (*Imp
 }
 
 // Add runs the next entry, and holds its sequence and its result's checksum against the entry. A
-// marker sets the state, which has to have the marker's digest. Add fails with [ErrDiverged] if the
+// marker sets the state, which has to have the marker's digest. A note is stored as it is. Add fails with [ErrDiverged] if the
 // entry gives something else than it did, with [ErrBadInput] for a sequence that is not the next, and
 // as [Engine.Dispatch] does. After a failure only Abort is left.
 func (i *Import) Add(ctx context.Context, entry Entry) error {
@@ -78,6 +78,9 @@ func (i *Import) Add(ctx context.Context, entry Entry) error {
 }
 
 func (i *Import) add(ctx context.Context, entry Entry) error {
+	if entry.Note != nil {
+		return i.addNote(ctx, entry)
+	}
 	if next := i.sequence + 1; entry.Sequence != next {
 		return badInput("import %q: an entry of the sequence %d, the next one is %d", i.name, entry.Sequence, next)
 	}
@@ -133,6 +136,23 @@ func (i *Import) check(entry *Entry, r driver.Result, err error) error {
 			entry.Sequence, entry.Type)
 	}
 	return nil
+}
+
+// addNote stores what is remembered of a batch that had a key.
+func (i *Import) addNote(ctx context.Context, entry Entry) error {
+	if entry.Sequence != i.sequence || entry.Note.Sequence != i.sequence {
+		return badInput("import %q: a note of the sequence %d, and the entry before it has %d", i.name,
+			entry.Note.Sequence, i.sequence)
+	}
+	if len(i.batch) > 0 {
+		if err := i.runBatch(ctx); err != nil {
+			return err
+		}
+	}
+	if err := i.waitForRunning(ctx); err != nil {
+		return err
+	}
+	return i.engine.AddNote(ctx, entry.Note)
 }
 
 // restore sets the state to that of a marker.

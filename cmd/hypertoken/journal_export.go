@@ -31,7 +31,8 @@ func newJournalExport() *cobra.Command {
 		Short: "Write a game as JSON Lines that 'hypertoken run' plays again",
 		Long: `export writes a journal as JSON Lines, to standard output or to a file. The first line is what the
 game begins with: its setup, or a snapshot. Each further line is an action, with its clock, its
-entropy, its sequence, and the checksum of the result that was acknowledged.
+entropy, its sequence, and the checksum of the result that was acknowledged; or a marker, with the
+state that it sets; or a note, with what is remembered of a batch that had a key.
 
   hypertoken run game.jsonl    plays the lines again, compares every result, and ends in the same
                                state

@@ -35,7 +35,7 @@ type row struct {
 	Payload  json.RawMessage `json:"payload,omitempty"`
 	Entropy  string          `json:"entropy"`
 	Checksum string          `json:"checksum"`
-	Keys     []string        `json:"keys,omitempty"`
+	Key      string          `json:"key,omitempty"`
 }
 
 // markerRow is a marker. Its members are those of --json.
@@ -48,6 +48,14 @@ type markerRow struct {
 	FromSequence uint64 `json:"from_sequence,omitempty"`
 	Core         string `json:"core"`
 	Digest       string `json:"digest"`
+}
+
+// noteRow is a note. Its members are those of --json.
+type noteRow struct {
+	Sequence uint64 `json:"sequence"`
+	Note     string `json:"note"`
+	Key      string `json:"key"`
+	Changed  bool   `json:"changed"`
 }
 
 // text returns what a marker sets the state to.
@@ -71,8 +79,11 @@ func (r *rows) begin() {
 // finish writes what is not written yet.
 func (r *rows) finish() error { return r.out.Flush() }
 
-// addEntry writes an action or a marker of a store.
+// addEntry writes an action, a marker or a note of a store.
 func (r *rows) addEntry(e *journals.Entry) error {
+	if e.Note != nil {
+		return r.addNote(&noteRow{Sequence: e.Sequence, Note: "key", Key: e.Note.Key, Changed: e.Note.Changed})
+	}
 	if e.Marker != nil {
 		m, err := marker.Read(e.Marker)
 		if err != nil {
@@ -82,7 +93,7 @@ func (r *rows) addEntry(e *journals.Entry) error {
 			FromEngine: m.FromEngine, FromSequence: m.FromSequence, Core: e.Marker.Core,
 			Digest: fmt.Sprintf("%016x", m.Digest)})
 	}
-	one := row{Sequence: e.Sequence, Batch: e.Batch, Now: e.Now, Type: string(e.Type), Keys: e.Keys,
+	one := row{Sequence: e.Sequence, Batch: e.Batch, Now: e.Now, Type: string(e.Type), Key: e.Key,
 		Entropy: hex.EncodeToString(e.Entropy[:]), Checksum: fmt.Sprintf("%016x", e.Checksum)}
 	if len(e.Payload) > 0 {
 		payload, err := msgjson.Append(nil, e.Payload)
@@ -107,18 +118,30 @@ func (r *rows) addLine(line []byte) (sequence uint64, err error) {
 		}
 		return m.Sequence, r.addMarker(&m)
 	}
-	var one struct {
-		row
-		Key string `json:"key"`
+	if bytes.HasPrefix(line, []byte(`{"note":`)) {
+		var n noteRow
+		if err := json.Unmarshal(line, &n); err != nil {
+			return 0, err
+		}
+		return n.Sequence, r.addNote(&n)
 	}
+	var one row
 	if err := json.Unmarshal(line, &one); err != nil {
 		return 0, err
 	}
-	if one.Key != "" {
-		one.Keys = []string{one.Key}
-	}
-	return one.Sequence, r.add(&one.row)
+	return one.Sequence, r.add(&one)
 }
+
+func (r *rows) addNote(n *noteRow) error {
+	if r.asJSON {
+		return r.addJSON(n)
+	}
+	_, err := fmt.Fprintf(r.out, "%8d  %8s  %-24s  %-16s  note of a batch%s\n", n.Sequence, "", "", "", keyText(n.Key))
+	return err
+}
+
+// keyText returns a key as rows have it.
+func keyText(key string) string { return "  key " + clipped(fmt.Sprintf("%q", key), maxShownPayload) }
 
 func (r *rows) addMarker(m *markerRow) error {
 	if r.asJSON {
@@ -157,11 +180,8 @@ func (one *row) text() string {
 	if len(one.Payload) > 0 {
 		line += " " + clipped(string(one.Payload), maxShownPayload)
 	}
-	for k, key := range one.Keys {
-		if k == 0 {
-			line += "  key"
-		}
-		line += " " + clipped(fmt.Sprintf("%q", key), maxShownPayload)
+	if one.Key != "" {
+		line += keyText(one.Key)
 	}
 	return strings.TrimRight(line, " ") + "\n"
 }

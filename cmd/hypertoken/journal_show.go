@@ -17,30 +17,31 @@ func newJournalShow() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "show (--data DIR | --server URL) [flags] NAME",
 		Short: "Show the actions of a journal",
-		Long: `show writes a line for each action of a journal, oldest first:
+		Long: `show writes a line for each action of a journal, and for each marker and note, oldest first:
 
   SEQUENCE  the number of the action, from 1
   BATCH     the sequence of the first action of its batch, if all of the batch is one step
   TIME      the clock that the action saw, in UTC
   CHECKSUM  of the result that was acknowledged; the digest of the state if it is a marker
   TYPE      the action, and its payload as JSON. A long payload is cut in the table
-  key       of the action, or of the batch that ends with it, if it had one
+  key       of the action, if it had one
 
 A marker is an entry that sets the state, where an action changes it: a revert, an undo or a redo to
-the state of a sequence, an upgrade to another core, or the beginning of a fork.
+the state of a sequence, an upgrade to another core, or the beginning of a fork. A note says that the
+batch that ended just before had a key. It changes nothing, and has the sequence of what is before it.
 
 With --json it writes an object a line, with sequence, now in milliseconds since 1970, type, payload,
-entropy and checksum in hexadecimal; and batch and keys if there are any. A marker has sequence,
-marker, to, from_core, from_engine, from_sequence, core and digest. Nothing is cut there.
+entropy and checksum in hexadecimal; and batch and key if there are any. A marker has sequence, marker,
+to, from_core, from_engine, from_sequence, core and digest; a note has sequence, note, key and changed.
+Nothing is cut there.
 
 --from and --to choose the actions, both included. The actions alone do not say what a game looks
 like: 'hypertoken journal state' shows the state at a sequence, and 'hypertoken journal diff' what has
 changed between two.
 
 With --server a running server is asked, while it goes on. --follow goes on showing new actions as
-they come, until a signal ends it or the engine is deleted. A server tells the key of an action, and
-not that of a whole batch. With --data the directory is read, which no server has open; so nothing new
-comes there.
+they come, until a signal ends it or the engine is deleted. A note that comes without an action is not
+shown then. With --data the directory is read, which no server has open; so nothing new comes there.
 
 Exit status: 0 for success, 1 if there is no such journal or it could not be read, 2 for wrong usage.`,
 		Example: `  hypertoken journal show --data games table

@@ -58,9 +58,9 @@ Members that a line may have:
 
 run also takes what GET /v1/engines/NAME/journal of a server answers: a setup with "core", or a
 snapshot with "sequence", "core", "digest" and "keys", and then actions with "sequence" and
-"checksum", and markers, which set the state. It plays them again. An action whose result is another
-one than the line says, by its checksum or its sequence, is answered with code diverged and ends the
-run.
+"checksum", markers, which set the state, and notes, with which a batch that had a key is known again.
+It plays them again. An action whose result is another one than the line says, by its checksum or its
+sequence, is answered with code diverged and ends the run.
 
 A batch has 1 to 16384 actions. Each has type, and may have payload, now and entropy. A setup is
 {"stack":[token...],"source":{"stacks":[[token...]...],"reshuffle":{...}}}; every part of it is

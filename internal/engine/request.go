@@ -36,6 +36,9 @@ type Request struct {
 	// IsRewind says that the request sets the engine to another state: see rewinding.go. It has the
 	// kind of a dispatch, and no body.
 	IsRewind bool
+	// Note is what a request has stored that runs nothing: what is to be remembered of the batch that
+	// Keyed has the key of. It is nil for anything else. See notes.go.
+	Note *journal.KeyRecord
 	// Deadline is on the host's clock; 0 is none. Allowed is how long the request had when it was
 	// dispatched, and Limit the option or the deadline that says so; both are for the error.
 	Deadline, Allowed time.Duration

@@ -26,6 +26,8 @@ func (m *Machine) nextSending() (Sending, bool) {
 	switch {
 	case m.isRewindNext() && (m.state == Live || m.state == Out):
 		m.beginRewind()
+	case m.isNoteNext() && m.state == Live:
+		m.takeNote()
 	case m.isFull:
 	case m.state == Placing && m.cursor.stage != 0:
 		kind, body := m.piece(nil)

@@ -66,35 +66,36 @@ func Find(ctx context.Context, s journal.Lister, name string) (journal.Info, err
 // partSize is about how many bytes of entries are read at once.
 const partSize = 1 << 20
 
-// Entry is an entry of a journal with its sequence.
+// Entry is an entry of a journal with its sequence: an action, a marker or a note.
 type Entry struct {
 	journal.Entry
 	Sequence uint64
 	// Marker is the base that the entry sets the state to, if it is no action; nil for an action.
 	Marker *journal.Base
-	// Keys are the keys of the action, or of the batch that ends with it.
-	Keys []string
+	// Note is what is remembered of a batch that had a key, if the entry is no action; nil for an
+	// action. A note has the sequence of the entry before it.
+	Note *journal.KeyRecord
+	// Key is the key of the action; "" if it had none.
+	Key string
 	// Batch is the sequence of the first action of the batch that the action belongs to; 0 if it belongs
 	// to none.
 	Batch uint64
-	keyed []*journal.KeyRecord // of Keys
 }
 
-// ownKey returns the key of the action itself, which is no batch's; "" if it had none.
-func (e *Entry) ownKey() string {
-	if len(e.keyed) == 0 {
-		return ""
+// takeKey sets the key of an action, if the first of the key records of its sequence is the action's
+// own, and returns the others: those are notes.
+func (e *Entry) takeKey(keyed []*journal.KeyRecord) (notes []*journal.KeyRecord) {
+	if len(keyed) == 0 {
+		return nil
 	}
 	sum := engine.NewSum(engine.SumOfAction)
 	engine.AddToSum(sum, e.Type)
 	engine.AddToSum(sum, e.Payload)
-	own := sum.Sum(nil)
-	for _, k := range e.keyed {
-		if bytes.Equal(k.Sum[:], own) {
-			return k.Key
-		}
+	if !bytes.Equal(keyed[0].Sum[:], sum.Sum(nil)) {
+		return keyed
 	}
-	return ""
+	e.Key = keyed[0].Key
+	return keyed[1:]
 }
 
 // Entries iterates over the entries of a journal from one sequence to another, both included,
@@ -111,30 +112,38 @@ func Entries(ctx context.Context, s journal.Historian, name string, from, to uin
 				yield(Entry{}, err)
 				return
 			}
-			if part.Marker != nil {
-				if !yield(Entry{Sequence: from, Marker: part.Marker}, nil) {
-					return
-				}
-				from++
-				continue
-			}
 			keyed := map[uint64][]*journal.KeyRecord{}
 			for k := range part.Keyed {
 				r := &part.Keyed[k]
 				keyed[r.Sequence] = append(keyed[r.Sequence], r)
 			}
-			for in, err := range journal.Entries(part.Entries) {
-				e := Entry{Entry: in, Sequence: from, Batch: batchOf(part.Batches, from), keyed: keyed[from]}
-				for _, r := range e.keyed {
-					e.Keys = append(e.Keys, r.Key)
+			if part.Marker != nil {
+				if !yield(Entry{Sequence: from, Marker: part.Marker}, nil) || !yieldNotes(keyed[from], yield) {
+					return
 				}
-				if from > to || !yield(e, err) || err != nil {
+				from++
+				continue
+			}
+			for in, err := range journal.Entries(part.Entries) {
+				e := Entry{Entry: in, Sequence: from, Batch: batchOf(part.Batches, from)}
+				notes := e.takeKey(keyed[from])
+				if from > to || !yield(e, err) || err != nil || !yieldNotes(notes, yield) {
 					return
 				}
 				from++
 			}
 		}
 	}
+}
+
+// yieldNotes hands notes out.
+func yieldNotes(notes []*journal.KeyRecord, yield func(Entry, error) bool) bool {
+	for _, note := range notes {
+		if !yield(Entry{Sequence: note.Sequence, Note: note}, nil) {
+			return false
+		}
+	}
+	return true
 }
 
 // batchOf returns the first sequence of the batch that has an entry; 0 if none has. The batches are

@@ -2,6 +2,7 @@ package journals_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -16,7 +17,8 @@ import (
 )
 
 // rewound plays a game of ten actions, a batch, two undos and a redo: the markers have the sequences
-// 13 to 15. It returns the lines of its export.
+// 13 to 15. The batch has the key "pair", and those that change nothing have "before" and "behind". It
+// returns the lines of its export.
 func rewound(t *testing.T, s journal.Store, name string) (lines []string) {
 	t.Helper()
 	play(t, s, nil, name, 10)
@@ -30,15 +32,21 @@ func rewound(t *testing.T, s journal.Store, name string) (lines []string) {
 		t.Fatal(err)
 	}
 	shuffle := host.Action{Type: "stack:shuffle"}
-	if _, err := e.DispatchBatch(t.Context(), host.BatchAtomic, []host.Action{shuffle, shuffle}); err != nil {
-		t.Fatal(err)
+	batch := func(key string, members ...host.Action) {
+		t.Helper()
+		if _, err := e.DispatchBatch(t.Context(), host.BatchAtomic, members, host.Key(key)); err != nil {
+			t.Fatal(err)
+		}
 	}
+	batch("before", host.Action{Type: "stack:peek"})
+	batch("pair", shuffle, shuffle)
 	type rewind = func(context.Context, ...host.DispatchOption) (host.Position, error)
 	for _, rewind := range []rewind{e.Undo, e.Undo, e.Redo} {
 		if _, err := rewind(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
+	batch("behind", host.Action{Type: "stack:peek"})
 	if err := jsonl.Export(t.Context(), e, jsonl.Span{HasFrom: true}, func(line []byte) error {
 		lines = append(lines, string(line))
 		return nil
@@ -66,10 +74,13 @@ func TestMarkersAreRead(t *testing.T) {
 		t.Errorf("got %q, %v, want %q", have, err, want)
 	}
 	var batches, markers []uint64
+	var notes []string
 	for e, err := range journals.Entries(t.Context(), s, "e", 1, 15) {
 		switch {
 		case err != nil:
 			t.Fatal(err)
+		case e.Note != nil:
+			notes = append(notes, fmt.Sprint(e.Sequence, e.Note.Key))
 		case e.Marker != nil:
 			markers = append(markers, e.Sequence)
 		case e.Batch > 0:
@@ -78,6 +89,9 @@ func TestMarkersAreRead(t *testing.T) {
 	}
 	if !slices.Equal(batches, []uint64{11, 11}) || !slices.Equal(markers, []uint64{13, 14, 15}) {
 		t.Errorf("batches %d, markers %d", batches, markers)
+	}
+	if want := []string{"10before", "12pair", "15behind"}; !slices.Equal(notes, want) {
+		t.Errorf("notes %q, want %q", notes, want)
 	}
 	for at, same := range map[uint64]uint64{13: 10, 14: 9, 15: 10} {
 		have, err := r.DigestAt(t.Context(), "e", at)

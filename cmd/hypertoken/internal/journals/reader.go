@@ -129,7 +129,7 @@ func (g *Game) DigestAt(ctx context.Context, sequence uint64) (host.Digest, erro
 	return host.Digest(digest), err
 }
 
-// JournalAt returns the newest base whose sequence is at most at, and the actions behind it up to
+// JournalAt returns the newest base whose sequence is at most at, and the entries behind it up to
 // at; with 0 the oldest base that is kept.
 func (g *Game) JournalAt(ctx context.Context, at uint64) (journal.Base, iter.Seq2[host.Entry, error], error) {
 	s, err := g.reader.load(ctx, g.info.Name, at)
@@ -144,13 +144,22 @@ func (g *Game) JournalAt(ctx context.Context, at uint64) (journal.Base, iter.Seq
 	if err != nil {
 		return journal.Base{}, nil, err
 	}
-	if s.Count == 0 {
-		return s.Base, func(func(host.Entry, error) bool) {}, nil
-	}
-	return s.Base, g.History(ctx, s.Sequence+1, s.Sequence+s.Count), nil
+	return s.Base, func(yield func(host.Entry, error) bool) {
+		for k := range s.Recent {
+			note := &s.Recent[k] // of those behind the base, whatever has no entry is a note
+			if note.Sequence == s.Sequence && !yield(host.Entry{Sequence: note.Sequence, Note: note}, nil) {
+				return
+			}
+		}
+		for e, err := range g.History(ctx, s.Sequence+1, s.Sequence+s.Count) {
+			if !yield(e, err) {
+				return
+			}
+		}
+	}, nil
 }
 
-// History iterates over the actions from one sequence to another, both included.
+// History iterates over the entries from one sequence to another, both included.
 func (g *Game) History(ctx context.Context, from, to uint64) iter.Seq2[host.Entry, error] {
 	return func(yield func(host.Entry, error) bool) {
 		for e, err := range Entries(ctx, g.reader.source, g.info.Name, from, to) {
@@ -158,15 +167,21 @@ func (g *Game) History(ctx context.Context, from, to uint64) iter.Seq2[host.Entr
 				yield(host.Entry{}, err)
 				return
 			}
-			if e.Marker != nil {
+			switch {
+			case e.Marker != nil:
 				if !yield(host.Entry{Sequence: e.Sequence, Marker: &host.Marker{Base: e.Marker}}, nil) {
+					return
+				}
+				continue
+			case e.Note != nil:
+				if !yield(host.Entry{Sequence: e.Sequence, Note: e.Note}, nil) {
 					return
 				}
 				continue
 			}
 			if !yield(host.Entry{Sequence: e.Sequence, Batch: e.Batch, Now: e.Now, Entropy: e.Entropy,
 				Type:    string(e.Type),
-				Payload: bytes.Clone(e.Payload), Checksum: e.Checksum, Key: e.ownKey()}, nil) {
+				Payload: bytes.Clone(e.Payload), Checksum: e.Checksum, Key: e.Key}, nil) {
 				return
 			}
 		}

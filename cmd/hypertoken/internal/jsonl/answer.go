@@ -60,8 +60,8 @@ func Taken(ctx context.Context, engine *host.Engine, q *Request) []byte {
 
 // Answer runs a request that is no setup, and returns the line of its answer. n is the number of
 // its action, or of the first action of its batch. Answer fails with [host.ErrDiverged] if the
-// result is another one than a line of an export says, and if the core returned something that is
-// no value; the line has this error, too.
+// result is another one than a line of an export says, or the sequence of a note is, and if the core
+// returned something that is no value; the line has this error, too.
 func Answer(ctx context.Context, engine *host.Engine, q *Request, n int) ([]byte, error) {
 	ctx, cancel := q.Bounded(ctx)
 	defer cancel()
@@ -74,6 +74,8 @@ func Answer(ctx context.Context, engine *host.Engine, q *Request, n int) ([]byte
 		return answerBatch(ctx, engine, q, n)
 	case Revert, Undo, Redo:
 		return answerRewind(ctx, engine, q), nil
+	case Note:
+		return answerNote(ctx, engine, q)
 	}
 	var result host.Result
 	err := q.ValueError
@@ -183,6 +185,23 @@ func answerRewind(ctx context.Context, engine *host.Engine, q *Request) []byte {
 	}
 	line := PositionObject(p)
 	return (q.Want & WantChanged).append(line[:len(line)-1], after{changed: true})
+}
+
+// answerNote has the engine remember what a note says of a batch.
+func answerNote(ctx context.Context, engine *host.Engine, q *Request) ([]byte, error) {
+	err := engine.AddNote(ctx, &q.Remembered)
+	var a after
+	if err == nil && q.Want != 0 {
+		a, err = position(ctx, engine)
+	}
+	if err != nil {
+		line := Failure(err)
+		if !errors.Is(err, host.ErrDiverged) {
+			err = nil // the line has it
+		}
+		return line, err
+	}
+	return q.Want.append([]byte(OK[:len(OK)-1]), a), nil
 }
 
 // PositionObject returns the answer that a position is.

@@ -18,16 +18,17 @@ import (
 )
 
 // An export is a journal as lines that [ParseExport] reads: first a base, then its actions, each
-// with what its result was, and its markers, each with the state that it sets.
+// with what its result was, its markers, each with the state that it sets, and its notes, each with
+// what is remembered of a batch that had a key.
 
 // Source is a journal that can be exported. A [host.Engine] is one.
 type Source interface {
 	// Newest returns the sequence of the newest action that is stored.
 	Newest() uint64
-	// JournalAt returns the newest base whose sequence is at most at, and the actions behind it up to
+	// JournalAt returns the newest base whose sequence is at most at, and the entries behind it up to
 	// at; with 0 the oldest base that is kept.
 	JournalAt(ctx context.Context, at uint64) (journal.Base, iter.Seq2[host.Entry, error], error)
-	// History iterates over the actions from one sequence to another, both included.
+	// History iterates over the entries from one sequence to another, both included.
 	History(ctx context.Context, from, to uint64) iter.Seq2[host.Entry, error]
 	// DigestAt returns the digest of the state at a sequence.
 	DigestAt(ctx context.Context, sequence uint64) (host.Digest, error)
@@ -106,7 +107,8 @@ func exportOnce(ctx context.Context, from Source, span Span, write func(line []b
 	return exportEntries(from.History(ctx, next, span.To), write, nil)
 }
 
-// exportEntries writes the lines of actions. It counts next up by their number, if next is not nil.
+// exportEntries writes the lines of entries. It counts next up for each that takes a sequence, if next
+// is not nil.
 func exportEntries(entries iter.Seq2[host.Entry, error], write func(line []byte) error, next *uint64) error {
 	var line []byte
 	for entry, err := range entries {
@@ -119,7 +121,7 @@ func exportEntries(entries iter.Seq2[host.Entry, error], write func(line []byte)
 		if err != nil {
 			return err
 		}
-		if next != nil {
+		if next != nil && entry.Note == nil {
 			*next++
 		}
 	}
@@ -187,20 +189,32 @@ func appendState(line []byte, base *journal.Base, digest host.Digest) (_ []byte,
 		if k > 0 {
 			line = append(line, ',')
 		}
-		if line, err = appendString(append(line, `{"key":`...), r.Key); err != nil {
+		if line, err = appendKey(append(line, '{'), &r); err != nil {
 			return nil, err
 		}
-		line = fmt.Appendf(line, `,"sum":"%x","result":"`, r.Sum)
-		line = base64.StdEncoding.AppendEncode(line, r.Result)
-		line = fmt.Appendf(line, `","sequence":%d,"changed":%t,"number":%d}`, r.Sequence, r.Changed, r.Number)
+		line = fmt.Appendf(line, `,"number":%d}`, r.Number)
 	}
 	return append(line, "]}"...), nil
 }
 
-// appendEntry appends the line of an action or of a marker to b.
+// appendKey appends the members of what is remembered of a key, without its number.
+func appendKey(line []byte, r *journal.KeyRecord) (_ []byte, err error) {
+	if line, err = appendString(append(line, `"key":`...), r.Key); err != nil {
+		return nil, err
+	}
+	line = fmt.Appendf(line, `,"sum":"%x","result":"`, r.Sum)
+	line = base64.StdEncoding.AppendEncode(line, r.Result)
+	return fmt.Appendf(line, `","sequence":%d,"changed":%t`, r.Sequence, r.Changed), nil
+}
+
+// appendEntry appends the line of an action, of a marker or of a note to b.
 func appendEntry(b []byte, e *host.Entry) ([]byte, error) {
-	if e.Marker != nil {
+	switch {
+	case e.Marker != nil:
 		return appendMarker(b, e.Marker.Base)
+	case e.Note != nil:
+		b, err := appendKey(append(b, `{"note":"key",`...), e.Note)
+		return append(b, '}'), err
 	}
 	b, err := appendString(append(b, `{"type":`...), e.Type)
 	if err == nil && len(e.Payload) > 0 {

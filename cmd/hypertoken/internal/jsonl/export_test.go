@@ -19,6 +19,7 @@ import (
 // The members of an export are known where an export is read, and nowhere else.
 func TestMembersOfExports(t *testing.T) {
 	core, sum := strings.Repeat("0f", 32), strings.Repeat("a5", 32)
+	note := `"key":"k","sum":"` + sum + `","result":"wA==","sequence":1,"changed":true`
 	key := `{"key":"k","sum":"` + sum + `","result":"wA==","sequence":1,"changed":true,"number":3}`
 	for line, want := range map[string]string{ // "" is no error
 		`{"setup":{},"core":"` + core + `"}`: "",
@@ -27,6 +28,16 @@ func TestMembersOfExports(t *testing.T) {
 		`{"snapshot":"","timeout":5,"want":["digest"]}`:                                                           "",
 		`{"type":"x","sequence":1,"checksum":"00000000000000ff"}`:                                                 "",
 		`{"digest":true,"at":1}`:                                                                                  "",
+
+		`{"note":"key",` + note + `}`:                                 "",
+		`{"note":"key",` + note + `,"want":["sequence"],"timeout":5}`: "",
+
+		`{"note":"key",` + strings.Replace(note, `"key":"k",`, "", 1) + `}`: "note: want key, sum, result, sequence and changed",
+		`{"note":"schedule",` + note + `}`:                                  `note: want "key"`,
+		`{"note":"key",` + note + `,"number":3}`:                            "number",
+		`{"note":"key",` + note + `,"checksum":"00000000000000ff"}`:         "checksum does not go with note",
+		`{"note":"key",` + strings.Replace(note, sum, "a5", 1) + `}`:        "sum: want 64 hexadecimal digits",
+		`{"note":"key",` + strings.Replace(note, "wA==", "!", 1) + `}`:      "result: want base64",
 
 		`{"setup":{},"core":"00"}`:             "core: want 64 hexadecimal digits",
 		`{"setup":{},"core":5}`:                "core: want 64",
@@ -57,7 +68,7 @@ func TestMembersOfExports(t *testing.T) {
 		if errors.As(err, &bad) && bad.Setup != (strings.Contains(line, `"setup"`) || strings.Contains(line, `"snapshot"`)) {
 			t.Errorf("%s: it was meant to begin a game: %v", line, bad.Setup)
 		}
-		isOfExport := slices.ContainsFunc([]string{"core", "snapshot", "sequence", "checksum", "keys"},
+		isOfExport := slices.ContainsFunc([]string{"core", "snapshot", "sequence", "checksum", "keys", "note"},
 			func(member string) bool { return strings.Contains(line, `"`+member+`"`) })
 		if _, err := parsed(line); isOfExport && err == nil {
 			t.Errorf("%s: a client may send it", line)
@@ -201,6 +212,7 @@ func FuzzExport(f *testing.F) {
 	add(base)
 	add(journal.Base{Snapshot: true, Core: h.CoreHash(), KeyNumber: 1,
 		Keys: []journal.KeyRecord{{Key: "k", Number: 1, Result: []byte{0xc0}}}})
+	f.Add([]byte(`{"note":"key","key":"k","sum":"` + strings.Repeat("a5", 32) + `","result":"wA==","sequence":1,"changed":true}`))
 	f.Add([]byte(`{"type":"stack:draw","payload":{},"now":5,"key":"k","sequence":1,"checksum":"00000000000000ff"}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		q, err := ParseExport(Line{Number: 1, Text: text}, nil)

@@ -70,10 +70,10 @@ func begin(ctx context.Context, h *host.Host, name string, q *Request) (*host.Im
 	return i, err
 }
 
-// add adds the action or the marker of a line.
+// add adds the action, the marker or the note of a line.
 func add(ctx context.Context, i *host.Import, q *Request) error {
-	if q.Kind != Action && q.Kind != Marker {
-		return badLine("behind its first line, an export has actions and markers only")
+	if q.Kind != Action && q.Kind != Marker && q.Kind != Note {
+		return badLine("behind its first line, an export has actions, markers and notes only")
 	}
 	entry, err := q.Entry()
 	if err != nil {

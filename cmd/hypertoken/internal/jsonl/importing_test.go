@@ -27,6 +27,14 @@ func keeping(t testing.TB) *host.Host {
 	return h
 }
 
+// The batches with a key that [played] runs. Two of them change nothing: so the note of one is behind
+// the setup, and that of another one behind a marker.
+const (
+	lookedBatch = `{"batch":[{"type":"stack:peek"},{"type":"stack:peek"}],"key":"looked"}`
+	pairBatch   = `{"batch":[{"type":"stack:draw"},{"type":"stack:shuffle"},{"type":"stack:peek"}],"key":"pair \" of"}`
+	againBatch  = `{"batch":[{"type":"stack:peek"}],"mode":"independent","key":"again"}`
+)
+
 // played returns an engine that has a bit of everything in its journal.
 func played(t testing.TB, h *host.Host, name string) *host.Engine {
 	t.Helper()
@@ -37,10 +45,12 @@ func played(t testing.TB, h *host.Host, name string) *host.Engine {
 	}
 	n := 0
 	for _, text := range []string{
+		lookedBatch,
 		`{"type":"stack:shuffle","payload":{"seed":3},"key":"first"}`,
-		`{"batch":[{"type":"stack:draw"},{"type":"stack:shuffle"}]}`,
+		pairBatch,
 		`{"undo":true,"key":"back"}`, `{"undo":true}`, `{"redo":true}`, `{"type":"stack:draw"}`, `{"revert":1}`, `{"undo":true}`,
 		`{"batch":[{"type":"stack:draw"},{"type":"stack:shuffle"}],"mode":"independent"}`, `{"undo":true}`,
+		againBatch,
 	} {
 		q, err := parsed(text)
 		if err != nil {
@@ -78,7 +88,9 @@ func TestAnExportIsImported(t *testing.T) {
 	e := played(t, h, "e")
 	lines := linesOf(t, e, Span{HasFrom: true})
 	for _, want := range []string{`"batch":2,"sequence":3,`, `{"marker":"revert","to":1,"current":1,"redo":[3],"snapshot":"`,
-		`{"marker":"revert","to":0,"current":0,"redo":[3,1],`, `"keys":[{"key":"first",`, `{"key":"back",`} {
+		`{"marker":"revert","to":0,"current":0,"redo":[3,1],`, `"keys":[{"key":"looked",`, `,{"key":"first",`,
+		`,{"key":"back",`, `{"note":"key","key":"looked","sum":"`, `","sequence":0,"changed":false}`,
+		`{"note":"key","key":"pair \" `, `","sequence":3,"changed":true}`} {
 		if !strings.Contains(strings.Join(lines, "\n"), want) {
 			t.Errorf("no line has %s", want)
 		}
@@ -100,9 +112,10 @@ func TestAnExportIsImported(t *testing.T) {
 	if again := linesOf(t, c, Span{HasFrom: true}); !slices.Equal(again, lines) {
 		t.Errorf("the copy has the lines %q, want %q", again, lines)
 	}
+	wantSameBatches(t, e, c)
 	// The newest base is a marker, and an export may begin with one.
 	newest := linesOf(t, e, Span{})
-	if len(newest) != 1 || !strings.HasPrefix(newest[0], `{"marker":`) {
+	if len(newest) != 2 || !strings.HasPrefix(newest[0], `{"marker":`) || !strings.HasPrefix(newest[1], `{"note":`) {
 		t.Fatalf("the newest base: %q", newest)
 	}
 	if i, err = Import(t.Context(), h, "newest", next(newest), func() {}); err != nil {
@@ -111,6 +124,10 @@ func TestAnExportIsImported(t *testing.T) {
 	if p, err := i.Commit(t.Context()); err != nil || p != want {
 		t.Errorf("%v, %v, want %v", p, err, want)
 	}
+	if c, err = h.Open(t.Context(), "newest", host.EngineOptions{Mode: host.OpenExisting}); err != nil {
+		t.Fatal(err)
+	}
+	wantSameBatches(t, e, c)
 	// A fork begins with one, too.
 	if _, err := h.Fork(t.Context(), "e", 2, "fork"); err != nil {
 		t.Fatal(err)
@@ -128,6 +145,35 @@ func TestAnExportIsImported(t *testing.T) {
 	}
 	if _, err := i.Commit(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// wantSameBatches wants the batches of [played] to have run once: with the same key they get the first
+// answer, from the engine that ran them and from a copy, and change nothing.
+func wantSameBatches(t *testing.T, e, copied *host.Engine) {
+	t.Helper()
+	before, err := e.Position(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{lookedBatch, pairBatch, againBatch} {
+		q, err := parsed(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q.Want = WantSequence | WantChanged
+		want, err := Answer(t.Context(), e, q, 1)
+		if err != nil || bytes.Contains(want, []byte(`"error"`)) {
+			t.Fatalf("%s: %s, %v", text, want, err)
+		}
+		if got, err := Answer(t.Context(), copied, q, 1); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: the copy answers %s, %v, want %s", text, got, err, want)
+		}
+	}
+	for _, e := range []*host.Engine{e, copied} {
+		if p, err := e.Position(t.Context()); err != nil || p != before {
+			t.Errorf("%s: %v, %v, want %v", e.Name(), p, err, before)
+		}
 	}
 }
 
@@ -152,17 +198,22 @@ func TestWhatIsNotImported(t *testing.T) {
 	}{
 		"nothing":           {nil, host.ErrBadInput, "there is no line"},
 		"no base":           {lines[1:], host.ErrBadInput, "line 1: an export begins with a setup, a snapshot or a marker"},
-		"a question":        {append(slices.Clone(lines), `{"digest":true}`), host.ErrBadInput, "an export has actions and markers only"},
+		"a question":        {append(slices.Clone(lines), `{"digest":true}`), host.ErrBadInput, "an export has actions, markers and notes only"},
 		"an error":          {append(slices.Clone(lines), `{"error":{"code":"broken"}}`), host.ErrBadInput, `there is no member "error"`},
-		"another checksum":  {replaced(1, `"checksum":"`, `"checksum":"f`), host.ErrBadInput, "line 2: checksum: want 16"},
-		"another result":    {replaced(1, `stack:shuffle`, `stack:nothing`), host.ErrDiverged, ""},
-		"a missing line":    {slices.Delete(slices.Clone(lines), 1, 2), host.ErrBadInput, "line 2: import"},
-		"no now":            {replaced(1, `"now":`, `"if_sequence":`), host.ErrBadInput, `line 2: there is no member "now", which an action`},
-		"no checksum":       {without(1, "checksum"), host.ErrBadInput, "line 2: "},
+		"another checksum":  {replaced(2, `"checksum":"`, `"checksum":"f`), host.ErrBadInput, "line 3: checksum: want 16"},
+		"another result":    {replaced(2, `stack:shuffle`, `stack:nothing`), host.ErrDiverged, ""},
+		"a missing line":    {slices.Delete(slices.Clone(lines), 2, 3), host.ErrBadInput, "line 3: import"},
+		"no now":            {replaced(2, `"now":`, `"if_sequence":`), host.ErrBadInput, `line 3: there is no member "now", which an action`},
+		"no checksum":       {without(2, "checksum"), host.ErrBadInput, "line 3: "},
 		"another state":     {replaced(isMarker, `"digest":"`, `"digest":"00000000000000000`), host.ErrBadInput, marker + "digest: want 16"},
 		"another kind":      {replaced(isMarker, `"revert"`, `"rewind"`), host.ErrBadInput, marker + "marker: want revert, upgrade or fork"},
 		"later than itself": {replaced(isMarker, `"to":1`, `"to":9000`), host.ErrBadInput, marker + "the marker of sequence"},
 		"no state":          {replaced(isMarker, `"snapshot":"`, `"from_engine":"`), host.ErrBadInput, marker + "marker: want sequence, digest"},
+		"a note elsewhere":  {slices.Insert(slices.Clone(lines), isMarker, lines[1]), host.ErrBadInput, "a note of the sequence 0, and the entry before it has 3"},
+		"a note of nothing": {replaced(1, `"result":"`, `"result":"kcM=`), host.ErrBadInput, "line 2: "},
+		"a note too short":  {without(1, "sum"), host.ErrBadInput, "line 2: "},
+		"a strange note":    {replaced(1, `"note":"key"`, `"note":"clock"`), host.ErrBadInput, `line 2: note: want "key"`},
+		"a key of another":  {replaced(1, `"looked"`, `"first"`), host.ErrKeyReused, ""},
 		"a strange setup":   {[]string{`{"setup":{"stack":5}}`}, nil, "line 1: "},
 	} {
 		i, err := Import(t.Context(), h, "copy", next(c.lines), func() {})

@@ -22,9 +22,10 @@ const (
 	Revert
 	Undo
 	Redo
-	// Snapshot and Marker are lines of exports.
+	// Snapshot, Marker and Note are lines of exports.
 	Snapshot
 	Marker
+	Note
 )
 
 // form describes a kind of line: the member that a line of this kind has, and the other members
@@ -51,7 +52,8 @@ var exportForms = func() []form {
 	all := append(slices.Clone(forms),
 		form{Snapshot, "snapshot", []string{"sequence", "core", "digest", "keys", "timeout", "want"}},
 		form{Marker, "marker", []string{"to", "from_core", "digest_before", "from_engine", "from_sequence", "current",
-			"redo", "snapshot", "sequence", "core", "digest", "keys", "timeout", "want"}})
+			"redo", "snapshot", "sequence", "core", "digest", "keys", "timeout", "want"}},
+		form{Note, "note", []string{"key", "sum", "result", "sequence", "changed", "timeout", "want"}})
 	for k := range all {
 		switch all[k].kind {
 		case Setup:

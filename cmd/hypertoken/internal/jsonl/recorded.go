@@ -33,6 +33,8 @@ type Recorded struct {
 	// Snapshot is the base that the game goes on from, and Keys are its keys.
 	Snapshot []byte
 	Keys     []journal.KeyRecord
+	// Remembered is what a note says of a batch that had a key.
+	Remembered journal.KeyRecord
 	// origin says where the state of a marker comes from. It has no Digest.
 	origin marker.Marker
 	// The fields below are those of an action, which has them in its Options, too.
@@ -70,6 +72,34 @@ func (r *Recorded) Base() *journal.Base {
 	return base
 }
 
+// readNote reads a member of a note. It reports whether the member is one of these.
+func (r *Recorded) readNote(m msgjson.Member) (isNotes bool, err error) {
+	if m.Key == "note" {
+		if kind, ok := str(m); !ok || kind != noteOfKey {
+			err = badLine("note: want %q", noteOfKey)
+		}
+		return true, err
+	}
+	isNotes, err = readKeyMember(m, &r.Remembered)
+	if m.Key == "sequence" {
+		r.HasSequence, r.Sequence = true, r.Remembered.Sequence
+	}
+	return isNotes, err
+}
+
+// noteOfKey is the kind of a note that says what is remembered of a batch that had a key.
+const noteOfKey = "key"
+
+// checkNote fails unless a line has all that a note needs.
+func checkNote(members []msgjson.Member) error {
+	for _, key := range []string{"key", "sum", "result", "sequence", "changed"} {
+		if !slices.ContainsFunc(members, func(m msgjson.Member) bool { return m.Key == key }) {
+			return badLine("note: want key, sum, result, sequence and changed of each")
+		}
+	}
+	return nil
+}
+
 // check compares the result of an action with the recorded one. An action that is recorded has
 // succeeded, so a refusal by the core differs, too.
 func (r *Recorded) check(result host.Result, err error) error {
@@ -103,10 +133,14 @@ func (q *Request) checkMarker() error {
 	return nil
 }
 
-// Entry returns the entry of a journal that a line says, which has an action or a marker.
+// Entry returns the entry of a journal that a line says, which has an action, a marker or a note.
 func (q *Request) Entry() (host.Entry, error) {
 	e := host.Entry{Sequence: q.Sequence}
-	if q.Kind == Marker {
+	switch q.Kind {
+	case Note:
+		e.Note = &q.Remembered
+		return e, nil
+	case Marker:
 		base, m := q.Base(), q.origin
 		e.Marker = &host.Marker{Kind: m.Kind, To: m.To, FromCore: m.FromCore, DigestBefore: host.Digest(m.DigestBefore),
 			FromEngine: m.FromEngine, FromSequence: m.FromSequence, Digest: q.Digest, Current: m.Current, Redo: m.Redo,
@@ -255,32 +289,12 @@ func keyRecord(members []msgjson.Member) (r journal.KeyRecord, err error) {
 	found := 0
 	for _, m := range members {
 		found++
-		switch m.Key {
-		case "key":
-			text, ok := str(m)
-			if !ok || text == "" {
-				err = badLine("key: want a string")
-			}
-			r.Key = text
-		case "sum":
-			text, ok := str(m)
-			sum, bad := hex.DecodeString(text)
-			if !ok || bad != nil || len(sum) != len(r.Sum) {
-				err = badLine("sum: want 64 hexadecimal digits")
-			} else {
-				copy(r.Sum[:], sum)
-			}
-		case "result":
-			r.Result, err = binary(m)
-		case "sequence":
-			r.Sequence, err = sequence(m)
-		case "number":
+		isKeys, err := readKeyMember(m, &r)
+		if m.Key == "number" {
+			isKeys = true
 			r.Number, err = sequence(m)
-		case "changed":
-			if m.Err != nil || null(m) || msgpack.Unmarshal(m.Value, &r.Changed) != nil {
-				err = badLine("changed: want true or false")
-			}
-		default:
+		}
+		if !isKeys {
 			err = badLine("there is no member %q", clip(m.Key))
 		}
 		if err != nil {
@@ -291,4 +305,35 @@ func keyRecord(members []msgjson.Member) (r journal.KeyRecord, err error) {
 		return r, badLine("keys: want key, sum, result, sequence, changed and number of each")
 	}
 	return r, nil
+}
+
+// readKeyMember reads a member of what is remembered of a key. It reports whether the member is one of
+// these.
+func readKeyMember(m msgjson.Member, r *journal.KeyRecord) (isKeys bool, err error) {
+	text, isText := str(m)
+	switch m.Key {
+	case "key":
+		if !isText || text == "" {
+			err = badLine("key: want a string")
+		}
+		r.Key = text
+	case "sum":
+		sum, bad := hex.DecodeString(text)
+		if !isText || bad != nil || len(sum) != len(r.Sum) {
+			err = badLine("sum: want 64 hexadecimal digits")
+		} else {
+			copy(r.Sum[:], sum)
+		}
+	case "result":
+		r.Result, err = binary(m)
+	case "sequence":
+		r.Sequence, err = sequence(m)
+	case "changed":
+		if m.Err != nil || null(m) || msgpack.Unmarshal(m.Value, &r.Changed) != nil {
+			err = badLine("changed: want true or false")
+		}
+	default:
+		return false, nil
+	}
+	return true, err
 }

@@ -160,6 +160,15 @@ func (q *Request) read(g *grammar, members []msgjson.Member) error {
 	q.Kind = f.kind
 	mayBeRecorded := q.IsStart() || q.Kind == Marker || q.Kind == Action
 	for _, m := range members {
+		if q.Kind == Note {
+			isNotes, err := q.readNote(m)
+			if err != nil {
+				return err
+			}
+			if isNotes {
+				continue
+			}
+		}
 		if mayBeRecorded {
 			isRecorded, err := q.Recorded.read(m)
 			if err != nil {
@@ -208,8 +217,11 @@ func (q *Request) read(g *grammar, members []msgjson.Member) error {
 			return err
 		}
 	}
-	if q.Kind == Marker {
+	switch q.Kind {
+	case Marker:
 		return q.checkMarker()
+	case Note:
+		return checkNote(members)
 	}
 	if q.Want&WantDigest != 0 && !q.isRewind() { // a rewind has a digest always
 		q.Options = append(q.Options, host.WithDigest())
