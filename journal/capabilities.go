@@ -112,6 +112,18 @@ type CoreKeeper interface {
 	Core(hash string, done func(code []byte, err error))
 }
 
+// OwnerVerifier is a [Store] whose journals another owner may take over at any time, from another
+// process or another machine. A host that is superseded learns that when it stores something. What it
+// answers without storing anything, such as a read, could be of a state that is not the newest any
+// more. So with such a store every answer that changed nothing waits for a barrier. A store that does
+// not have the method, as one whose only user is this process, costs no answer anything.
+type OwnerVerifier interface {
+	// Barrier reports nil once it is sure that owner was the owner of the journal at some time after
+	// the call. It fails with [ErrNotOwner] if owner is not the owner, or if the name is not known. It
+	// changes nothing, so an error leaves no doubt; what is answered runs again then.
+	Barrier(name string, owner Owner, done Done)
+}
+
 // Releaser is a [Store] that can be told that an owner has no more use for a journal.
 type Releaser interface {
 	// Release gives ownership up: nobody owns the journal then, and the store may forget what it

@@ -41,10 +41,11 @@
 //
 // # More than a store has to do
 //
-// [Lister], [Historian], [Renamer], [Releaser], [CoreKeeper] and [HealthChecker] are interfaces of
-// their own. A store that has them lets a host list stored engines, read their history and go back in
-// it, import engines, give up those that it has closed, replay them by the core that wrote them, and
-// tell why nothing can be stored. A type that embeds a Store hides them.
+// [Lister], [Historian], [Renamer], [Releaser], [CoreKeeper], [HealthChecker] and [OwnerVerifier] are
+// interfaces of their own. A store that has them lets a host list stored engines, read their history
+// and go back in it, import engines, give up those that it has closed, replay them by the core that
+// wrote them, tell why nothing can be stored, and answer nothing that another owner has made old. A
+// type that embeds a Store hides them.
 //
 // Until version 1.0 a release may add methods to the interfaces; CHANGELOG.md names them, and
 // journaltest gets rules for them.

@@ -32,6 +32,7 @@ import (
 	"hypertoken/internal/pool"
 	"hypertoken/internal/queue"
 	"hypertoken/internal/scheduler"
+	"hypertoken/journal"
 )
 
 // Engines are the engines of a host, and what they share.
@@ -41,6 +42,7 @@ type Engines struct {
 	id       [16]byte // of the host, for stores
 	clock    clock.Clock
 	queue    *queue.Queue
+	verifier journal.OwnerVerifier // the store, if it is one; nil otherwise
 	counts   measure.Counts
 	measure  atomic.Pointer[measure.Recorder]
 	learning learning
@@ -90,6 +92,7 @@ func New(c Config) *Engines {
 		drivers: map[string]*Driver{},
 		pasts:   map[*Driver]bool{},
 	}
+	h.verifier, h.config.Machine.HasBarrier = c.Store.(journal.OwnerVerifier)
 	h.queue = queue.New(&h.clock, c.MaxQueue, c.MaxQueueBytes)
 	_, _ = crand.Read(h.id[:]) // never fails
 	h.life, h.end = context.WithCancel(context.Background())

@@ -153,6 +153,13 @@ func (p *performer) Append(after uint64, records []journal.Record) {
 	e.engines.config.Store.Append(e.name, e.owner, after, records, journal.DoneFor((*appendEnd)(e), e.calls))
 }
 
+func (p *performer) Barrier() {
+	e := (*Driver)(p)
+	e.calls++
+	e.appendCall = e.calls
+	e.engines.verifier.Barrier(e.name, e.owner, journal.DoneFor((*appendEnd)(e), e.calls))
+}
+
 // noteMarker notes whether the newest base is a marker. The engine's lock is held.
 func (e *Driver) noteMarker(base *journal.Base) {
 	e.marker = nil

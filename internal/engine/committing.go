@@ -11,13 +11,14 @@ import (
 
 // How answers get into the journal, one group after the other, and how the journal is kept short.
 
-// commit resolves the answers that need no record, up to the first one that needs one, and hands
-// all others to the store as one group. It does nothing while a group is in flight or in doubt.
+// commit resolves the answers that need nothing of the store, up to the first one that needs a record,
+// and hands all others to the store as one group. It does nothing while a group is in flight or in
+// doubt.
 func (m *Machine) commit() {
 	if len(m.group) > 0 || m.isInDoubt {
 		return
 	}
-	for m.answered.Len() > 0 && !m.answered.All()[0].needsStore() {
+	for m.answered.Len() > 0 && !m.needsStore(m.answered.All()[0]) {
 		m.finish(m.answered.Pop())
 	}
 	if m.answered.Len() == 0 {
@@ -35,6 +36,10 @@ func (m *Machine) commit() {
 	}
 	m.appending = countActions(m.records)
 	m.storeBy = m.now + m.config.StoreTimeout
+	if m.isVerifying = len(m.records) == 0; m.isVerifying {
+		m.emitBarrier()
+		return
+	}
 	m.emitAppend(m.sequence)
 }
 
@@ -44,6 +49,10 @@ func (m *Machine) appended(err error) {
 		return
 	}
 	m.storeBy = 0
+	if m.isVerifying {
+		m.verified(err)
+		return
+	}
 	switch {
 	case errors.Is(err, journal.ErrNotOwner):
 		m.supersede(err) // the group is not stored
@@ -220,7 +229,9 @@ func (m *Machine) appendAgain() {
 	m.leave()
 	m.requeue(m.answered.CutFrom(0))
 	m.requeue(group)
-	m.load(false)
+	if m.queued.Len() > 0 {
+		m.load(false)
+	}
 }
 
 // finish resolves a request that does not have to wait for the store any more. For a snapshot, it

@@ -36,6 +36,8 @@ type Effects interface {
 	// Append asks the store to append records behind a sequence. The records are the machine's again
 	// when it is told the end.
 	Append(after uint64, records []journal.Record)
+	// Barrier asks the store whether the journal is still this host's. Appended is told the end.
+	Barrier()
 	// Install asks the store to install the snapshot of a sequence.
 	Install(sequence uint64, snapshot []byte)
 	// Rewind asks for the base that a rewind leads to; Rewound is told. Mark asks the store to store
@@ -87,6 +89,7 @@ const (
 	takeAskBack
 	load
 	appendRecords
+	barrier
 	installSnapshot
 	rewind
 	mark
@@ -123,6 +126,7 @@ func (m *Machine) emitAskPlace(alone bool)    { m.emit(effect{kind: askPlace, fl
 func (m *Machine) emitTakeAskBack()           { m.emit(effect{kind: takeAskBack}) }
 func (m *Machine) emitLoad(asNewOwner bool)   { m.emit(effect{kind: load, flag: asNewOwner}) }
 func (m *Machine) emitAppend(after uint64)    { m.emit(effect{kind: appendRecords, number: after}) }
+func (m *Machine) emitBarrier()               { m.emit(effect{kind: barrier}) }
 func (m *Machine) emitSnapshotStored(n int)   { m.emit(effect{kind: snapshotStored, size: n}) }
 func (m *Machine) emitSnapshotFailed(e error) { m.emit(effect{kind: snapshotFailed, err: e}) }
 func (m *Machine) emitBroken(err error)       { m.emit(effect{kind: broken, err: err}) }
@@ -213,6 +217,8 @@ func (m *Machine) perform(e *effect, to Effects) {
 		to.Load(e.flag)
 	case appendRecords:
 		to.Append(e.number, m.records)
+	case barrier:
+		to.Barrier()
 	case installSnapshot:
 		to.Install(e.request.Outcome.Sequence, e.request.Data)
 	case rewind:

@@ -73,6 +73,10 @@ func (m *Machine) stop(err error) {
 	}
 	m.failAll(err)
 	for _, r := range m.group {
+		if m.isVerifying {
+			m.resolve(r, err) // nothing of it is with the store
+			continue
+		}
 		m.resolve(r, fault.ErrOutcomeUnknown.With("%s: the store has not said whether it is stored", r.What))
 	}
 	m.group, m.install = nil, nil

@@ -74,6 +74,8 @@ type Config struct {
 	// MaxKills is how many workers may be killed for the engine before it is held back for HoldFor.
 	MaxKills int
 	HoldFor  time.Duration
+	// HasBarrier says that answers which changed nothing wait for a barrier of the store.
+	HasBarrier bool
 }
 
 // Machine owns an engine. Only its event methods change it, and only View says how it is. See the package's comment for
@@ -140,7 +142,9 @@ type Machine struct {
 	unable    error         // why no worker can run; nil unless the engine waits for one
 	storeBy   time.Duration // when the store is overdue
 	isInDoubt bool          // an append failed: the store must say whether it has the group
-	retry     retry
+	// isVerifying says that the group has no records, and waits for a barrier.
+	isVerifying bool
+	retry       retry
 }
 
 // New returns a machine for an engine that is out.

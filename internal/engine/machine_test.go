@@ -60,6 +60,7 @@ func (b *bench) AskPlace(alone bool)                        { b.note("ask alone=
 func (b *bench) TakeAskBack()                               { b.note("take ask back") }
 func (b *bench) Load(asNewOwner bool)                       { b.note("load new=%v", asNewOwner) }
 func (b *bench) Append(after uint64, list []journal.Record) { b.note("append"); b.records = len(list) }
+func (b *bench) Barrier()                                   { b.note("barrier") }
 func (b *bench) Install(uint64, []byte)                     { b.note("install") }
 func (b *bench) Rewind(r *Request)                          { b.note("rewind %s", r.What) }
 func (b *bench) Mark(r *Request)                            { b.note("mark %d", r.Base.Sequence) }

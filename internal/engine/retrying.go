@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"hypertoken/internal/fault"
 	"hypertoken/journal"
 )
 
@@ -61,8 +62,11 @@ func (m *Machine) load(asNewOwner bool) {
 }
 
 // eachOverdue calls f once for each request that is with the store and whose time was up StoreTimeout
-// ago.
+// ago. One that waits for a barrier is withdrawn when its time is up.
 func (m *Machine) eachOverdue(f func(*Request)) {
+	if m.isVerifying {
+		return
+	}
 	for _, r := range m.group {
 		if r.Deadline > 0 && m.now >= r.Deadline+m.config.StoreTimeout && !r.isOverdue {
 			r.isOverdue, r.isKept = true, true
@@ -87,6 +91,9 @@ func (m *Machine) tickStore() {
 	switch {
 	case m.state == Loading:
 		m.load(true)
+	case len(m.group) > 0 && m.isVerifying:
+		m.verified(fault.ErrTimeout.With("the store did not say within %v (StoreTimeout) who owns the journal",
+			m.config.StoreTimeout))
 	case len(m.group) > 0 && !m.isInDoubt:
 		m.doubt()
 	}

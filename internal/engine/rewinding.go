@@ -26,13 +26,20 @@ func (m *Machine) beginRewind() {
 	}
 	if r.IsConditional && r.IfSequence != m.sequence {
 		m.queued.Pop()
-		m.resolve(r, fault.ErrConflict.With("the engine has the sequence %d, not %d", m.sequence, r.IfSequence))
-		m.askForPlace()
+		m.refuseRewind(r, fault.ErrConflict.With("the engine has the sequence %d, not %d", m.sequence, r.IfSequence))
 		return
 	}
 	m.leave() // the state of the past needs a place, and there may be only one
 	m.rewinding = r
 	m.emitRewind(r)
+}
+
+// refuseRewind ends a rewind that leads nowhere, as an answer that changed nothing.
+func (m *Machine) refuseRewind(r *Request, err error) {
+	r.Err = err
+	m.answered.Push(r)
+	m.commit()
+	m.askForPlace()
 }
 
 // rewound takes in the base that a rewind leads to, and has it stored behind the newest sequence.
@@ -50,8 +57,7 @@ func (m *Machine) rewound(r *Request, base *journal.Base, result []byte, err err
 	}
 	m.queued.Pop()
 	if err != nil {
-		m.resolve(r, err)
-		m.askForPlace()
+		m.refuseRewind(r, err)
 		return
 	}
 	m.opened = nil // what is there now is not what the engine is placed from
@@ -62,7 +68,7 @@ func (m *Machine) rewound(r *Request, base *journal.Base, result []byte, err err
 		m.keyNumber++
 		k.Number = m.keyNumber
 	}
-	m.group, m.appending = append(m.group, r), 1
+	m.group, m.appending, m.isVerifying = append(m.group, r), 1, false
 	m.storeBy = m.now + m.config.StoreTimeout
 	m.emitMark(r)
 }

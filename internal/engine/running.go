@@ -197,7 +197,7 @@ func (m *Machine) isAnswerPossible(r *Request, a Answer, isLost, isInterrupted b
 
 // withdrawEach withdraws the requests for which ended returns an error.
 func (m *Machine) withdrawEach(ended func(*Request) error) {
-	for _, q := range [...]func() []*Request{m.queued.All, m.sent.All, m.answered.All} {
+	for _, q := range [...]func() []*Request{m.queued.All, m.sent.All, m.answered.All, m.verifying} {
 		for k := 0; k < len(q()); k++ {
 			list := q()
 			r := list[k]
@@ -240,6 +240,12 @@ func (m *Machine) withdraw(r *Request, err error) {
 	for k, q := range m.answered.All() {
 		if q == r {
 			m.withdrawAnswered(k, err)
+			return
+		}
+	}
+	for k, q := range m.verifying() {
+		if q == r {
+			m.withdrawVerifying(k, err)
 			return
 		}
 	}

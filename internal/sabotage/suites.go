@@ -28,6 +28,8 @@ var Suites = map[string]Suite{
 	"undo":          {"host", "^TestUndo(AndRedo|OfABatch)$/^in_process$", "", 0},
 	"import":        {"host", "^TestAnImportThatFails$", "", 0},
 	"one owner":     {"host", "^TestAJournalHasOneOwner$", "", 0},
+	"stale answers": {"host", "^TestNoStaleAnswer$/^in_process$", "", 0},
+	"barriers":      {"internal/engine", "Barrier", "", 0},
 	"connection":    {"ipc", "^TestConn", "", 0},
 	"failed start":  {"internal/process", "^TestWhatCannotBeStarted$/^no_program$", "", 0},
 	"hang":          {"integration", "^TestAHangPastItsDeadline$", "", 0},

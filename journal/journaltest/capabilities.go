@@ -216,6 +216,32 @@ func release(c *client) {
 	c.expect("in the end", name, second, m)
 }
 
+// barriers asks who owns a journal.
+func barriers(c *client) {
+	verifier, ok := c.store.(journal.OwnerVerifier)
+	if !ok {
+		return
+	}
+	barrier := func(name string, by journal.Owner) error {
+		a := c.begin("Barrier(%q, owner %d)", name, by.Number)
+		verifier.Barrier(name, by, journal.DoneFunc(func(err error) { c.report(a, err) }))
+		return a.wait()
+	}
+	c.mustNotOwn("a barrier of a name that is not known", barrier(name, first))
+	m := c.create(name, first, setup("a"))
+	c.must("Barrier of who created it", barrier(name, first))
+	c.mustNotOwn("a barrier of somebody else", barrier(name, second))
+	c.must("Append", c.append(name, first, 0, action(1)))
+	m.append(action(1))
+	c.must("Barrier after an append", barrier(name, first))
+	c.expect("after barriers", name, second, m)
+	c.mustNotOwn("a barrier of the former owner", barrier(name, first))
+	c.must("Barrier of the new owner", barrier(name, second))
+	c.must("Append after barriers", c.append(name, second, 1, action(2)))
+	c.must("Delete", c.delete(name))
+	c.mustNotOwn("a barrier of a name that was deleted", barrier(name, second))
+}
+
 // cores keeps cores and reads them.
 func cores(c *client) {
 	keeper, ok := c.store.(journal.CoreKeeper)

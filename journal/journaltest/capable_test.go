@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"testing"
@@ -21,6 +22,7 @@ type capable struct {
 	part    func(name string, from uint64, limit int, done func(journal.Part, error))
 	rename  func(from, to string, owner journal.Owner, done journal.Done)
 	release func(name string, owner journal.Owner, done journal.Done)
+	barrier func(name string, owner journal.Owner, done journal.Done)
 	close   func() error
 	// keep changes the code of a core before it is kept.
 	keep func(code []byte) []byte
@@ -48,6 +50,10 @@ func (f *capable) Rename(from, to string, owner journal.Owner, done journal.Done
 
 func (f *capable) Release(name string, owner journal.Owner, done journal.Done) {
 	f.release(name, owner, done)
+}
+
+func (f *capable) Barrier(name string, owner journal.Owner, done journal.Done) {
+	f.barrier(name, owner, done)
 }
 
 func (f *capable) KeepCore(hash string, code []byte, done journal.Done) {
@@ -117,6 +123,15 @@ func newCapable(breakIt func(f *capable, good journal.Store)) *capable {
 	f.list, f.release = good.(journal.Lister).List, good.(journal.Releaser).Release
 	f.rename = good.(journal.Renamer).Rename
 	f.loadAt, f.part = good.(journal.Historian).LoadAt, good.(journal.Historian).Range
+	f.barrier = func(name string, owner journal.Owner, done journal.Done) {
+		// The store in memory refuses an owner's append for its sequence.
+		good.Append(name, owner, math.MaxUint64, nil, journal.DoneFunc(func(err error) {
+			if !errors.Is(err, journal.ErrNotOwner) {
+				err = nil
+			}
+			done.Report(err)
+		}))
+	}
 	f.close = func() error {
 		f.mu.Lock()
 		f.isClosed = true
@@ -386,6 +401,16 @@ func TestTheSuiteCatchesFaultsOfCapabilities(t *testing.T) {
 				by := journal.Owner{Number: 99}
 				good.Load(name, by, func(*journal.Stored, error) {})
 				good.(journal.Releaser).Release(name, by, done)
+			}
+		}},
+		{"a barrier never says no", "a barrier says who owns a journal", func(f *capable, _ journal.Store) {
+			f.barrier = func(_ string, _ journal.Owner, done journal.Done) { done.Report(nil) }
+		}},
+		{"a barrier makes an owner", "a barrier says who owns a journal", func(f *capable, good journal.Store) {
+			barrier := f.barrier
+			f.barrier = func(name string, owner journal.Owner, done journal.Done) {
+				good.Load(name, owner, func(*journal.Stored, error) {})
+				barrier(name, owner, done)
 			}
 		}},
 		{"large cores are cut", "cores are kept", func(f *capable, good journal.Store) {

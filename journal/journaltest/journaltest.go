@@ -9,7 +9,7 @@
 //	}
 //
 // If the store is a [journal.Lister], [journal.Historian], [journal.Renamer], [journal.Releaser],
-// [journal.CoreKeeper] or io.Closer, the suite has rules for that, too. A store that the suite has
+// [journal.CoreKeeper], [journal.OwnerVerifier] or io.Closer, the suite has rules for that, too. A store that the suite has
 // closed may be closed again.
 //
 // Run it with the race detector, too: the suite reads what a store has handed out while it calls
@@ -80,6 +80,7 @@ func Rules() []Rule {
 		rule("hidden names are not listed", hiddenNames),
 		rule("a journal is renamed", renaming),
 		rule("a journal is given up", release),
+		rule("a barrier says who owns a journal", barriers),
 		rule("cores are kept", cores),
 		rule("the store is closed under load", closing),
 	}
