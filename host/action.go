@@ -43,7 +43,7 @@ func Entropy(e [16]byte) DispatchOption {
 // results take Options.KeyBytes, and a host that has more than Options.MaxKeyBytes of results has the
 // engine forget that has most of them. The same key with another action, payload, batch mode or
 // members fails with [ErrKeyReused]. An action with a key is journaled though it may change nothing. A
-// key has 1 to 256 bytes.
+// key has 1 to 256 bytes, and does not begin with a zero byte.
 func Key(key string) DispatchOption {
 	return func(d *dispatch) { d.HasKey, d.Key = true, key }
 }

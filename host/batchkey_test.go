@@ -154,7 +154,7 @@ func TestOptionsOfBatches(t *testing.T) {
 			host.ErrBadInput) {
 			t.Errorf("Entropy for the whole: %v", err)
 		}
-		for _, key := range []string{"", strings.Repeat("k", 257)} {
+		for _, key := range []string{"", strings.Repeat("k", 257), "\x00k"} {
 			if _, err := e.DispatchBatch(t.Context(), mode, draw, host.Key(key)); !errors.Is(err, host.ErrBadInput) {
 				t.Errorf("a key of %d bytes: %v", len(key), err)
 			}

@@ -135,6 +135,7 @@ func TestNotesThatAreRefused(t *testing.T) {
 		"another sequence": {journal.KeyRecord{Key: "k", Sequence: 2}, host.ErrDiverged},
 		"no key":           {journal.KeyRecord{Sequence: 1}, host.ErrBadInput},
 		"a long key":       {journal.KeyRecord{Key: strings.Repeat("k", 257), Sequence: 1}, host.ErrBadInput},
+		"a host's own key": {journal.KeyRecord{Key: "\x00k", Sequence: 1}, host.ErrBadInput},
 		"no outcome":       {journal.KeyRecord{Key: "k", Sequence: 1, Result: outcome}, host.ErrBadInput},
 		"a key of another": {journal.KeyRecord{Key: "taken", Sequence: 1}, host.ErrKeyReused},
 	} {

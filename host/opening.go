@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"hypertoken/internal/marker"
 	"hypertoken/journal"
 )
 
@@ -128,6 +129,13 @@ func checkBase(base *journal.Base) error {
 				base.KeyNumber, base.Sequence)
 		}
 		number = r.Number
+		if r.Key == "" || r.Key[0] == 0 {
+			return badInput("Open: EngineOptions.Snapshot: the key %d is %q; a key is not empty, and does not begin with a "+
+				"zero byte", k, r.Key)
+		}
+	}
+	if err := marker.CheckNeeds(base); err != nil {
+		return ErrBadInput.Because(err, "Open: EngineOptions.Snapshot: %v", err)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/vmihailenco/msgpack/v5"
 
 	"hypertoken/host"
 	"hypertoken/internal/cores"
@@ -224,6 +227,30 @@ func TestAnEngineMovesAway(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A journal that only a newer version can go on with is not opened, and stays as it is.
+func TestAJournalOfANewerVersion(t *testing.T) {
+	store := journal.NewMemory()
+	h := newHost(t, host.Options{Store: store})
+	details, err := msgpack.Marshal(map[string]any{"needs": []string{"schedules"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	base := journal.Base{Core: h.CoreHash(), Details: details}
+	store.Install("e", journal.Owner{Number: 1}, base, journal.Done{})
+	if _, err := h.Open(t.Context(), "e", host.EngineOptions{}); !errors.Is(err, host.ErrBroken) ||
+		!strings.Contains(err.Error(), `a newer version, which knows ["schedules"]`) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := h.Open(t.Context(), "f", host.EngineOptions{Snapshot: &base}); !errors.Is(err, host.ErrBadInput) {
+		t.Errorf("got %v", err)
+	}
+	store.Load("e", journal.Owner{Number: 2}, func(s *journal.Stored, err error) {
+		if err != nil || s == nil || !bytes.Equal(s.Details, details) {
+			t.Errorf("got %+v, %v", s, err)
+		}
+	})
 }
 
 // A journal is replayed by the core that wrote it, or not at all. The store here keeps no cores.

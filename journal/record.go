@@ -25,7 +25,7 @@ type Record struct {
 // KeyRecord is what is remembered of an action or of a batch that had a key (host.Key): if the
 // same key comes again, its caller gets this answer and nothing runs.
 type KeyRecord struct {
-	// Key is the caller's key, 1 to 256 bytes.
+	// Key is the caller's key, 1 to 256 bytes. No caller's key begins with a zero byte.
 	Key string
 	// Sum is a SHA-256 over what the caller asked for. It tells a repetition from another action
 	// or batch that has the same key by mistake.
@@ -67,8 +67,8 @@ type Base struct {
 	// reverted, has another core, or begins as a copy of another engine.
 	IsMarker bool
 	// Details are what a host keeps with the base: where a marker comes from, and what there is to
-	// undo and to redo. A store treats them as bytes. They may be empty, and have at most
-	// MaxDetails bytes.
+	// undo and to redo; and what a host has to know to go on with the journal. A store treats them as
+	// bytes. They may be empty, and have at most MaxDetails bytes.
 	Details []byte
 }
 

@@ -41,13 +41,16 @@ const (
 // requestSize is what a request weighs in the queue beside its body, in bytes.
 const requestSize = 512
 
-// checkKey fails for a key that is empty or too long. what names the action.
+// checkKey fails for a key that is empty or too long, and for one that begins with a zero byte: such key
+// records are for what a host itself has to remember. what names the action.
 func (d *Choice) checkKey(what string) error {
 	switch {
 	case d.HasKey && d.Key == "":
 		return badInput("%s: the Key is empty; a key has 1 to %d bytes", what, maxKey)
 	case len(d.Key) > maxKey:
 		return badInput("%s: a key of %d bytes is longer than %d", what, len(d.Key), maxKey)
+	case d.Key != "" && d.Key[0] == 0:
+		return badInput("%s: a key must not begin with a zero byte: %q", what, d.Key)
 	}
 	return nil
 }

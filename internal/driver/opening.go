@@ -88,6 +88,9 @@ func openJournal(ctx context.Context, e *Driver, base journal.Base, opening Open
 		base.Data, base.Core = slices.Clone(base.Data), h.config.CoreHash
 		return createJournal(limited, e, what, base)
 	}
+	if err := marker.CheckNeeds(&s.Base); err != nil {
+		return fault.ErrBroken.Because(err, "%s: %v", what, err)
+	}
 	if s.Core != "" && s.Core != h.config.CoreHash {
 		if s, err = migrate(limited, e, what, s); err != nil {
 			return err

@@ -187,6 +187,12 @@ func (e *Driver) checkImported(ctx context.Context, what string,
 	if err != nil {
 		return nil, nil, badInput("%s: %v", what, err)
 	}
+	for k := range base.Keys {
+		key := Choice{HasKey: true, Key: base.Keys[k].Key}
+		if err := key.checkKey(what); err != nil {
+			return nil, nil, err
+		}
+	}
 	r, err := e.engines.restored(ctx, what, e.name, base)
 	if err != nil {
 		return nil, nil, err

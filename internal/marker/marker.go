@@ -19,6 +19,23 @@ const (
 	Fork = "fork"
 )
 
+// needs is what every base may say in its Details.
+type needs struct {
+	// Needs names what a host has to know to go on with the journal, beside what there was at first:
+	// such as schedules. This version knows none.
+	Needs []string `msgpack:"needs"`
+}
+
+// CheckNeeds fails if a base says that a host has to know something to go on with the journal. Details
+// that can't be read say nothing.
+func CheckNeeds(base *journal.Base) error {
+	var n needs
+	if len(base.Details) == 0 || msgpack.Unmarshal(base.Details, &n) != nil || len(n.Needs) == 0 {
+		return nil
+	}
+	return fmt.Errorf("the journal needs a newer version, which knows %q", n.Needs)
+}
+
 // MostRedo is how many steps there are to redo at most: further ones are forgotten.
 const MostRedo = 4096
 

@@ -4,6 +4,8 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/vmihailenco/msgpack/v5"
+
 	"hypertoken/journal"
 )
 
@@ -16,6 +18,33 @@ func TestMarkersAreReadAsTheyWere(t *testing.T) {
 		got, err := Read(&journal.Base{Sequence: 10, Details: m.Encode()})
 		if err != nil || !reflect.DeepEqual(got, m) {
 			t.Errorf("got %+v, %v, want %+v", got, err, m)
+		}
+	}
+}
+
+// A journal that a newer version has written, which this one can't go on with, is told.
+func TestWhatAJournalNeeds(t *testing.T) {
+	encode := func(v any) []byte {
+		b, err := msgpack.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	m := Marker{Kind: Revert, To: 3}
+	for name, c := range map[string]struct {
+		details []byte
+		fails   bool
+	}{
+		"nothing":        {nil, false},
+		"a marker":       {m.Encode(), false},
+		"no details":     {[]byte("of somebody"), false},
+		"an empty list":  {encode(map[string]any{"needs": []string{}}), false},
+		"schedules":      {encode(map[string]any{"later": 1, "needs": []string{"schedules"}}), true},
+		"beside a state": {encode(map[string]any{"kind": Revert, "digest": 7, "needs": []string{"x", "y"}}), true},
+	} {
+		if err := CheckNeeds(&journal.Base{Details: c.details}); (err != nil) != c.fails {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
