@@ -34,6 +34,10 @@ func (l layout) journalSubjects(p int) string { return fmt.Sprintf("%s.j.%d.>", 
 func (l layout) pieceStream(p int) string     { return fmt.Sprintf("%s-pieces-%d", l.prefix, p) }
 func (l layout) pieceSubjects(p int) string   { return fmt.Sprintf("%s.p.%d.>", l.prefix, p) }
 
+// memberStream has the records of the nodes of a cluster, each under a subject of its own.
+func (l layout) memberStream() string              { return l.prefix + "-members" }
+func (l layout) memberSubject(token string) string { return l.prefix + ".m." + token }
+
 // ownerSubject has the owner record of a slot.
 func (l layout) ownerSubject(slot int) string {
 	return fmt.Sprintf("%s.j.%d.owner.%d", l.prefix, l.streamOf(slot), slot)

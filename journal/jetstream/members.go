@@ -1,0 +1,384 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"hypertoken/internal/cluster"
+	"hypertoken/journal"
+)
+
+// MemberOptions say what a node of a cluster is.
+type MemberOptions struct {
+	// Address is where other nodes reach this one.
+	Address string
+	// Cores are the hashes of the cores that the node has, and Format is the newest format of journals
+	// that it reads.
+	Cores  []string
+	Format int
+	// Changed is called after a member has come, changed or died, unless it is nil. It must not wait
+	// for anything.
+	Changed func()
+
+	// acquired and lost are for tests: they are called with a slot.
+	acquired, lost func(slot int)
+}
+
+// Member is a node of a cluster that lives.
+type Member struct {
+	Address string
+	// Draining says that it gives its slots away and takes none.
+	Draining bool
+	Cores    []string
+	Format   int
+
+	id cluster.NodeID
+}
+
+// Members keeps a node alive as a member of a cluster, and watches the others. It decides which slots
+// its node may have: it is the [Claims] of the node's store. A slot may be claimed only by the member
+// that should have it, and only from an owner that is dead.
+//
+// The node is a member as long as it renews its record, by compare-and-set, on a connection of its
+// own. Its lease ends 1 s after the last renewal that went through was sent. A member whose record
+// stands still for 1.1 s is declared dead by another one, and is never alive again: then [Members.Ended]
+// is closed, and the node goes on with another Members and another store.
+type Members struct {
+	o     MemberOptions
+	store *Store
+	conn  atomic.Pointer[conn]
+	clock func() time.Duration
+
+	mu       sync.Mutex // guards what follows
+	config   cluster.Config
+	machine  *cluster.Member
+	id       cluster.NodeID
+	living   []cluster.MemberRecord
+	dead     map[cluster.NodeID]bool
+	desired  []cluster.NodeID
+	isClosed bool
+
+	leaseEnds atomic.Int64
+	ended     chan struct{}
+	stop      context.CancelFunc
+	running   sync.WaitGroup
+}
+
+// NewMembers returns a member that is none yet: Join makes it one.
+func NewMembers(o MemberOptions) *Members {
+	return &Members{o: o, clock: suspendedClock(), config: cluster.DefaultConfig(), ended: make(chan struct{}),
+		desired: make([]cluster.NodeID, Slots)}
+}
+
+func nodeToken(node cluster.NodeID) string { return fmt.Sprintf("%016x", uint64(node)) }
+
+// idOf returns the ID of a node with a name.
+func idOf(node string) cluster.NodeID { return cluster.NodeID(xxhash.Sum64String(node)) }
+
+// memberText is a member record as it is stored.
+type memberText struct {
+	Address  string   `json:"address"`
+	Renewal  uint64   `json:"renewal"`
+	Dead     bool     `json:"dead,omitempty"`
+	Draining bool     `json:"draining,omitempty"`
+	Cores    []string `json:"cores,omitempty"`
+	Format   int      `json:"format"`
+}
+
+// Join makes the store's node a member, and waits until its record is stored or ctx ends. The servers
+// and the name of the cluster are those of the store.
+func (m *Members) Join(ctx context.Context, s *Store) error {
+	m.store, m.id = s, idOf(s.o.Node)
+	nc, err := connect(ctx, &s.o, s.o.Connect)
+	if err != nil {
+		return fmt.Errorf("jetstream: joining: %w", err)
+	}
+	c, err := newConn(nc)
+	if err != nil {
+		nc.Close()
+		return err
+	}
+	m.conn.Store(c)
+	js, err := jetstream.New(nc)
+	if err == nil {
+		err = s.ensureStream(ctx, js, s.memberConfig())
+	}
+	if err != nil {
+		nc.Close()
+		return fmt.Errorf("jetstream: joining: %w", err)
+	}
+	m.machine = cluster.NewMember(&m.config, cluster.MemberRecord{Node: m.id, Address: m.o.Address, Cores: m.o.Cores,
+		Format: m.o.Format})
+	life, stop := context.WithCancel(context.Background())
+	m.stop = stop
+	m.running.Go(func() { m.run(life) })
+	for !m.HoldsLease() {
+		select {
+		case <-ctx.Done():
+			m.Close()
+			return fmt.Errorf("jetstream: joining: %w", ctx.Err())
+		case <-time.After(m.config.RetryAfter):
+		}
+	}
+	return nil
+}
+
+// memberConfig describes the stream of member records: the newest one of each node.
+func (s *Store) memberConfig() jetstream.StreamConfig {
+	c := s.streamConfig(s.layout.memberStream(), s.layout.memberSubject("*"))
+	c.Description, c.MaxMsgsPerSubject = "members of the cluster", 1
+	return c
+}
+
+// memberTick is how often the machine is told the time. Reading the records of all members takes one
+// question to one replica, four times a second; a replica that lags can't do harm.
+const memberTick = 25 * time.Millisecond
+
+// run is the loop. It ends with life, or once the node is declared dead.
+func (m *Members) run(life context.Context) {
+	ticker := time.NewTicker(memberTick)
+	defer ticker.Stop()
+	var readAt time.Duration
+	for {
+		select {
+		case <-life.Done():
+			return
+		case <-m.ended:
+			return
+		case <-ticker.C:
+		}
+		now := m.clock()
+		m.step(life, func() { m.machine.Tick(now) })
+		if now >= readAt {
+			readAt = now + m.config.RenewEvery
+			m.running.Go(func() { m.read(life, m.store.layout.memberSubject("*")) })
+		}
+	}
+}
+
+// step has the machine take an event in, and carries out what it asks for.
+func (m *Members) step(life context.Context, event func()) {
+	m.mu.Lock()
+	if m.isClosed {
+		m.mu.Unlock()
+		return
+	}
+	event()
+	e := memberEffects{members: m, life: life}
+	m.machine.Perform(&e)
+	m.leaseEnds.Store(int64(m.machine.LeaseEnds()))
+	if e.hasChanged || e.hasEnded {
+		m.living, m.dead = m.machine.Living(), m.machine.Dead()
+		m.desired = cluster.Assign(Slots, m.living, cluster.Target{})
+	}
+	m.mu.Unlock()
+	if e.hasEnded {
+		close(m.ended)
+	}
+	if (e.hasChanged || e.hasEnded) && m.o.Changed != nil {
+		m.o.Changed()
+	}
+}
+
+// memberEffects carries out what the machine asks for. It is called with mu held.
+type memberEffects struct {
+	members              *Members
+	life                 context.Context
+	hasChanged, hasEnded bool
+}
+
+func (e *memberEffects) WriteMember(call, expected uint64, r cluster.MemberRecord) {
+	m, life := e.members, e.life
+	body, err := json.Marshal(memberText{r.Address, r.Renewal, r.IsDead, r.IsDraining, r.Cores, r.Format})
+	if err != nil {
+		panic(err) // strings and numbers
+	}
+	msg := nats.NewMsg(m.store.layout.memberSubject(nodeToken(r.Node)))
+	msg.Data = body
+	msg.Header.Set("Nats-Expected-Last-Subject-Sequence", fmt.Sprint(expected))
+	// The machine ends before its last writes are answered: they are waited for in Close.
+	m.running.Go(func() {
+		sequence, err := m.conn.Load().write(context.WithoutCancel(life), msg, m.config.Lease)
+		answer := cluster.Stored
+		var api *apiError
+		switch {
+		case errors.As(err, &api) && api.ErrCode == codeWrongSequence:
+			answer = cluster.Refused
+		case err != nil:
+			answer = cluster.Unavailable
+		}
+		m.step(life, func() { m.machine.Written(call, answer, sequence, m.clock()) })
+	})
+}
+
+func (e *memberEffects) ReadMember(node cluster.NodeID) {
+	m, life := e.members, e.life
+	m.running.Go(func() { m.read(life, m.store.layout.memberSubject(nodeToken(node))) })
+}
+
+func (e *memberEffects) Reconnect() {
+	m, life := e.members, e.life
+	m.store.o.Logger.Warn("renewals of this node's lease are not answered: connecting again")
+	m.running.Go(func() { m.reconnect(life) })
+}
+
+func (e *memberEffects) MembersChanged() { e.hasChanged = true }
+
+func (e *memberEffects) Ended() { e.hasEnded = true }
+
+// reconnect replaces the connection.
+func (m *Members) reconnect(life context.Context) {
+	nc, err := connect(life, &m.store.o, m.store.o.Connect)
+	if err != nil {
+		return // life has ended, or the servers refuse this node, which the store reports
+	}
+	c, err := newConn(nc)
+	if err != nil {
+		nc.Close()
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.isClosed {
+		nc.Close()
+		return
+	}
+	m.conn.Swap(c).nc.Close()
+}
+
+// read reads the newest records under a subject, and hands them to the machine.
+func (m *Members) read(life context.Context, subject string) {
+	found, _, err := m.conn.Load().read(life, m.store.layout.memberStream(), query{Last: []string{subject}}, m.config.RenewEvery)
+	if err != nil {
+		return // the next reading is soon
+	}
+	m.step(life, func() {
+		now := m.clock()
+		for _, f := range found {
+			r, err := m.parse(f)
+			if err != nil {
+				m.store.o.Logger.Error("a member's record can't be read", "subject", f.subject, "error", err)
+				continue
+			}
+			m.machine.Seen(r, f.at, now)
+		}
+	})
+}
+
+func (m *Members) parse(f message) (r cluster.MemberRecord, err error) {
+	var text memberText
+	if err := json.Unmarshal(f.data, &text); err != nil {
+		return r, err
+	}
+	node, err := strconv.ParseUint(strings.TrimPrefix(f.subject, m.store.layout.memberSubject("")), 16, 64)
+	if err != nil {
+		return r, err
+	}
+	r.Node = cluster.NodeID(node)
+	r.Address, r.Renewal, r.IsDead = text.Address, text.Renewal, text.Dead
+	r.IsDraining, r.Cores, r.Format = text.Draining, text.Cores, text.Format
+	return r, nil
+}
+
+// HoldsLease reports whether the lease holds now: as long as it does, nobody else has a slot of this
+// node, unless the node gave it away.
+func (m *Members) HoldsLease() bool { return m.clock() < time.Duration(m.leaseEnds.Load()) }
+
+// Ended is closed once the node is declared dead, or has left.
+func (m *Members) Ended() <-chan struct{} { return m.ended }
+
+// Living returns the members that live, this node too once it has joined.
+func (m *Members) Living() []Member {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	list := make([]Member, len(m.living))
+	for k, r := range m.living {
+		list[k] = Member{Address: r.Address, Draining: r.IsDraining, Cores: slices.Clone(r.Cores), Format: r.Format, id: r.Node}
+	}
+	return list
+}
+
+// MayClaim implements [Claims].
+func (m *Members) MayClaim(slot int, present OwnerRecord) error {
+	if !m.HoldsLease() {
+		return fmt.Errorf("jetstream: this node has no lease: %w", journal.ErrUnavailable)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	owner, desired := idOf(present.Node), m.desired[slot]
+	isFree := present.Epoch == 0 || owner == m.id || m.dead[owner]
+	switch {
+	case !isFree:
+		return &MovedError{slot, present}
+	case desired == m.id:
+		return nil
+	}
+	// The one that should have it is about to claim it, once a line comes there.
+	for k := range m.living {
+		if m.living[k].Node == desired {
+			return &MovedError{slot, OwnerRecord{Address: m.living[k].Address, Epoch: present.Epoch}}
+		}
+	}
+	return fmt.Errorf("jetstream: no living member may have the slot %d: %w", slot, journal.ErrUnavailable)
+}
+
+// Acquired implements [Claims].
+func (m *Members) Acquired(slot int, _ OwnerRecord) {
+	if m.o.acquired != nil {
+		m.o.acquired(slot)
+	}
+}
+
+// Lost implements [Claims].
+func (m *Members) Lost(slot int) {
+	if m.o.lost != nil {
+		m.o.lost(slot)
+	}
+}
+
+// Drain tells the others that this node is about to end and takes no slots.
+func (m *Members) Drain() {
+	m.step(context.Background(), func() { m.machine.Drain(m.clock()) })
+}
+
+// Leave says that this node is dead, so that nobody waits for its lease to end. The store has to be
+// closed before: its slots are free from now on. It waits until that is stored or ctx ends.
+func (m *Members) Leave(ctx context.Context) error {
+	m.step(context.WithoutCancel(ctx), func() { m.machine.Leave() })
+	done := make(chan struct{})
+	go func() {
+		m.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		m.Close()
+		return nil
+	case <-ctx.Done():
+		m.Close()
+		return fmt.Errorf("jetstream: leaving: %w", ctx.Err())
+	}
+}
+
+// Close ends the renewals, and says nothing to the others: they declare this node dead when its
+// record has stood still.
+func (m *Members) Close() {
+	m.mu.Lock()
+	m.isClosed = true
+	m.mu.Unlock()
+	m.stop()
+	m.conn.Load().nc.Close()
+	m.running.Wait()
+}
