@@ -25,6 +25,7 @@ func newServe() *cobra.Command {
 	maxBody, maxLine, maxBuffered := byteSize(o.MaxBody), byteSize(o.MaxLine), byteSize(o.MaxBuffered)
 	var listen, tokenFile, certFile, keyFile, backupDir string
 	var isCheck bool
+	var cl clusterFlags
 	c := &cobra.Command{
 		Use:   "serve [flags]",
 		Short: "Serve engines over HTTP, with metrics and probes",
@@ -111,12 +112,13 @@ under --data: nothing that was answered is lost, and a new start goes on.`,
 			if o.TLS, err = readCertificate(certFile, keyFile); err != nil {
 				return usageError{err}
 			}
-			return runServer(c, listen, &f, backupDir, o)
+			return runServer(c, listen, &f, &cl, backupDir, o)
 		},
 	}
 	f.register(c.Flags())
 	flags := c.Flags()
 	f.registerData(flags)
+	cl.register(flags)
 	flags.BoolVar(&isCheck, "check-upgrade", false,
 		"serve nothing: replay the games of --data by the core that they are with and by the one of --core, and say "+
 			"which would differ")
@@ -181,7 +183,7 @@ type storeError struct{ error }
 
 func (e storeError) Unwrap() error { return e.error }
 
-func runServer(c *cobra.Command, listen string, f *hostFlags, backupDir string, o serve.Options) error {
+func runServer(c *cobra.Command, listen string, f *hostFlags, cl *clusterFlags, backupDir string, o serve.Options) error {
 	ctx := c.Context()
 	o.Logger = f.logger()
 	options, err := f.options()
@@ -211,6 +213,21 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, backupDir string, 
 		o.Backup = func(name string) (uint64, error) { return journals.Backup(store.disk, backupDir, name) }
 	}
 	defer store.close(o.Logger)
+	var node *clusterNode
+	if cl.isSet() {
+		if f.data != "" {
+			return usageError{errors.New("--cluster and --data are two places for journals: give one of them")}
+		}
+		if node, err = cl.open(ctx, o.MaxLine, o.Logger); err != nil {
+			return err
+		}
+		store.Store, o.Peers = node.store, node.peers
+		defer func() {
+			patience, cancel := context.WithTimeout(context.Background(), o.DrainTimeout)
+			defer cancel()
+			node.leave(patience)
+		}()
+	}
 	h, err := f.open(ctx, store.Store)
 	if err != nil {
 		return err
@@ -219,7 +236,7 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, backupDir string, 
 	if err := removeImports(ctx, h, store, o.Logger); err != nil {
 		return err
 	}
-	if o.IsDurable = store.disk != nil; o.IsDurable && !c.Flags().Changed("engine-idle") {
+	if o.IsDurable = store.disk != nil || node != nil; o.IsDurable && !c.Flags().Changed("engine-idle") {
 		o.EngineIdle = engineIdle
 	}
 	if store.disk != nil {
@@ -249,11 +266,16 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, backupDir string, 
 		o.Logger.Warn("standard output could not be written: this line has the address of the server",
 			"address", fmt.Sprint(scheme, "://", l.Addr()), "error", err)
 	}
-	if store.disk == nil {
+	if !o.IsDurable {
 		o.Logger.Info("games end with this server; --data keeps them")
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	if node != nil {
+		node.serve(s)
+		go node.untilDead(ctx, stop)
+		defer context.AfterFunc(ctx, node.members.Drain)()
+	}
 	err = s.Serve(untilFailed(ctx, stop, store.disk), l)
 	patience, cancel := context.WithTimeout(context.Background(), o.DrainTimeout)
 	defer cancel()
@@ -261,6 +283,9 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, backupDir string, 
 	_ = h.Shutdown(patience)
 	if store.disk != nil && store.disk.Err() != nil {
 		return storeError{fmt.Errorf("--data: nothing is stored any more, start the server again: %w", store.disk.Err())}
+	}
+	if node != nil && node.isDead() {
+		return storeError{errors.New("--cluster: the other nodes have declared this one dead, start it again")}
 	}
 	return err
 }

@@ -18,15 +18,11 @@ const maxSecretFile = 1 << 20
 func readToken(file string) (string, error) {
 	token, where := os.Getenv(tokenVariable), tokenVariable
 	if file != "" {
-		b, err := readBounded(file)
-		if err != nil {
-			return "", fmt.Errorf("--token-file: %w", err)
+		var err error
+		if token, err = readSecret("--token-file", "token", file); err != nil {
+			return "", err
 		}
-		// Some editors begin a file with a byte order mark.
-		token, _, _ = strings.Cut(strings.TrimPrefix(string(b), "\ufeff"), "\n")
-		if token, where = strings.TrimSpace(token), "--token-file "+file; token == "" {
-			return "", fmt.Errorf("%s: its first line has no token; 'openssl rand -hex 16' makes one", where)
-		}
+		where = "--token-file " + file
 	}
 	for _, r := range token {
 		if r <= ' ' || r > '~' {
@@ -34,6 +30,20 @@ func readToken(file string) (string, error) {
 		}
 	}
 	return token, nil
+}
+
+// readSecret returns the first line of the file that a flag names. what names the secret.
+func readSecret(flag, what, file string) (string, error) {
+	b, err := readBounded(file)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", flag, err)
+	}
+	// Some editors begin a file with a byte order mark.
+	secret, _, _ := strings.Cut(strings.TrimPrefix(string(b), "\ufeff"), "\n")
+	if secret = strings.TrimSpace(secret); secret == "" {
+		return "", fmt.Errorf("%s %s: its first line has no %s; 'openssl rand -hex 16' makes one", flag, file, what)
+	}
+	return secret, nil
 }
 
 func readBounded(file string) ([]byte, error) {

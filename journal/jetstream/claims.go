@@ -21,6 +21,11 @@ type Claims interface {
 	Lost(slot int)
 }
 
+// Leaser is a [Claims] that can say, without asking anybody, that the slots which the store has acquired
+// are still its own: as long as HoldsLease returns true, no other store has acquired one of them. Then a
+// barrier costs no write.
+type Leaser interface{ HoldsLease() bool }
+
 // OwnerRecord says which store owns a slot. It lies in the stream that the slot's journals are in. Its
 // stream sequence is the fence: every write to the slot is bound to it.
 type OwnerRecord struct {

@@ -499,5 +499,9 @@ func (e *engine) barrier(c *call) {
 		e.end(c, nil, journal.ErrNotOwner)
 		return
 	}
+	if s := e.slot.s.store; s.leaser != nil && s.leaser.HoldsLease() {
+		e.end(c, nil, nil)
+		return
+	}
 	e.slot.write(&write{call: c, ended: func(_ uint64, err error) { e.end(c, nil, lostError(err)) }})
 }

@@ -21,6 +21,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{o: o, layout: layout{o.Name, o.Streams}, stop: make(chan struct{})}
+	if !o.ReadsLog {
+		s.leaser, _ = o.Claims.(Leaser)
+	}
 	_, _ = rand.Read(s.life[:])
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if err := s.open(ctx); err != nil {

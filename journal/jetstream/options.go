@@ -70,6 +70,10 @@ type Options struct {
 	// Claims decides which slots this store may acquire. The default allows all.
 	Claims Claims
 
+	// ReadsLog has each barrier write to the log, even if Claims is a [Leaser]: for machines whose clocks
+	// stand still, such as virtual machines that are paused as a whole.
+	ReadsLog bool
+
 	// AnswerTimeout is how long an answer to a write is waited for. Then the write is in doubt, and the
 	// store finds out whether it was stored. 100 ms to 1 minute.
 	AnswerTimeout time.Duration

@@ -45,6 +45,8 @@ type Store struct {
 	close    sync.Once
 	closeErr error
 
+	leaser Leaser // nil if each barrier is written to the log
+
 	// trouble is why nothing is stored at the moment; nil if the last batch was stored.
 	trouble atomic.Pointer[error]
 	// refusal is what the servers have forbidden last.

@@ -262,6 +262,28 @@ func batchFailure(err error) []byte {
 // Failure returns the answer to a line that failed.
 func Failure(err error) []byte { return Error(host.CodeOf(err), Message(err)) }
 
+// ErrorOf returns the code and the message of an answer that is an error; "" if it is none.
+func ErrorOf(answer []byte) (code, message string) {
+	var a struct {
+		Error struct {
+			Code    string `json:"code"`
+			Message string `json:"message"`
+		} `json:"error"`
+	}
+	if json.Unmarshal(answer, &a) != nil {
+		return "", ""
+	}
+	return a.Error.Code, a.Error.Message
+}
+
+// headOfAnswer is how much of an answer has its error, or that of the first member of a batch.
+const headOfAnswer = 96
+
+// MayHaveCode reports whether an answer looks like an error with a code. A result may look so, too.
+func MayHaveCode(answer []byte, code string) bool {
+	return bytes.Contains(answer[:min(len(answer), headOfAnswer)], []byte(`"error":{"code":"`+code+`"`))
+}
+
 // BadLine is the answer to a line that can't be used.
 func BadLine(number int, err error) []byte {
 	return Error(host.ErrBadInput.Code, fmt.Sprintf("line %d: %v", number, err))

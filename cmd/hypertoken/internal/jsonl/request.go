@@ -50,6 +50,8 @@ type Request struct {
 	// Alone is true if an action must not be gathered with others into a batch, because it has a
 	// key or a sequence, or wants further members in its answer.
 	Alone bool
+	// HasKey is true if the line has a key: then it may be sent again, and runs once.
+	HasKey bool
 	// Recorded is what a line of an export says of the recorded game.
 	Recorded
 	// Members are the actions of a batch, and Mode is its mode.
@@ -212,6 +214,7 @@ func (q *Request) read(g *grammar, members []msgjson.Member) error {
 			q.Options = append(q.Options, option)
 			q.note(m)
 			q.Alone = q.Alone || m.Key == "key" || m.Key == "if_sequence"
+			q.HasKey = q.HasKey || m.Key == "key"
 		}
 		if err != nil {
 			return err

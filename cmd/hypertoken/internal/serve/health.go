@@ -40,6 +40,11 @@ func (s *Server) unready(stats host.Stats) string {
 	if err := s.host.StoreHealth(); err != nil {
 		return "nothing can be stored: " + err.Error()
 	}
+	if s.o.Peers != nil {
+		if why := s.o.Peers.Ready(); why != "" {
+			return why
+		}
+	}
 	if s.o.InProcess {
 		return ""
 	}

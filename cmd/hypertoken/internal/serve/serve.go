@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"hypertoken/cmd/hypertoken/internal/peers"
 	"hypertoken/host"
 	"hypertoken/internal/calm"
 	"hypertoken/metrics"
@@ -95,6 +96,10 @@ type Options struct {
 	// AllowedOrigins are the origins whose pages may use this server, such as
 	// https://games.example. Pages of the server's own origin may always use it.
 	AllowedOrigins []string
+
+	// Peers are the other nodes, if this server is one of a cluster; nil otherwise. Then a line for an
+	// engine that another node has is answered there.
+	Peers *peers.Peers
 
 	// Collectors are collectors of further metrics, which /metrics shows beside the host's and the
 	// server's own.

@@ -61,9 +61,6 @@ func (c *conversation) answer(ctx context.Context, line jsonl.Line, err error) (
 		}
 		return jsonl.BadLine(line.Number, err), p
 	}
-	if q.Kind == jsonl.Setup {
-		return c.setup(ctx, q)
-	}
 	for range q.Actions() - 1 { // each action of a batch counts as a line does
 		if p := c.turn(ctx); p != nil {
 			return nil, p
@@ -71,9 +68,19 @@ func (c *conversation) answer(ctx context.Context, line jsonl.Line, err error) (
 	}
 	first := c.n + 1
 	c.n += q.Actions()
+	return c.routed(ctx, line, q, first)
+}
+
+// local answers a line here. moved is not nil if another owner has the engine's journal: then nothing
+// of the line ran.
+func (c *conversation) local(ctx context.Context, q *jsonl.Request, first int) (answer []byte, p *problem, moved error) {
+	if q.Kind == jsonl.Setup {
+		return c.setup(ctx, q)
+	}
 	engine, done, err := c.server.engines.use(ctx, c.name)
 	if err != nil {
-		return c.refused(q, first, err)
+		answer, p = c.refused(q, first, err)
+		return answer, p, movedOf(err)
 	}
 	defer done()
 	if q.Kind != jsonl.Digest {
@@ -83,10 +90,11 @@ func (c *conversation) answer(ctx context.Context, line jsonl.Line, err error) (
 		}
 		g := c.server.engines.gauge(c.name, action)
 		if c.room, err = c.reserve(ctx, g); err != nil {
-			return c.refused(q, first, err)
+			answer, p = c.refused(q, first, err)
+			return answer, p, nil
 		}
 	}
-	answer, err := jsonl.Answer(ctx, engine, q, first)
+	answer, err = jsonl.Answer(ctx, engine, q, first)
 	if err != nil {
 		// The core's result is no value. The answer has this error.
 		c.server.log.Warn("a result is no JSON", "engine", c.name, "error", err)
@@ -94,7 +102,19 @@ func (c *conversation) answer(ctx context.Context, line jsonl.Line, err error) (
 	if c.room != nil {
 		c.room.settle(cap(answer))
 	}
-	return answer, nil
+	if c.server.o.Peers != nil && jsonl.MayHaveCode(answer, host.ErrMoved.Code) {
+		_, err := engine.Digest(ctx) // if it has closed itself, it says why
+		moved = movedOf(err)
+	}
+	return answer, nil, moved
+}
+
+// movedOf returns the error if it says that another owner has the journal, or nil.
+func movedOf(err error) error {
+	if errors.Is(err, host.ErrMoved) {
+		return err
+	}
+	return nil
 }
 
 // reserve waits for the room of an answer. A line that still waits when the server stops does not
@@ -122,7 +142,7 @@ func (c *conversation) refused(q *jsonl.Request, first int, err error) ([]byte, 
 }
 
 // setup makes the engine.
-func (c *conversation) setup(ctx context.Context, q *jsonl.Request) ([]byte, *problem) {
+func (c *conversation) setup(ctx context.Context, q *jsonl.Request) (answer []byte, p *problem, moved error) {
 	bounded, cancel := q.Bounded(ctx)
 	defer cancel()
 	err := q.ValueError
@@ -138,14 +158,14 @@ func (c *conversation) setup(ctx context.Context, q *jsonl.Request) ([]byte, *pr
 			p.status = http.StatusUnprocessableEntity // the client gave it too little time
 		}
 		p.message = fmt.Sprintf("line %d: setup: %s", q.Line, p.message)
-		return jsonl.BadSetup(q.Line, err), p
+		return jsonl.BadSetup(q.Line, err), p, movedOf(err)
 	}
 	engine, done, err := c.server.engines.use(ctx, c.name)
 	if err != nil { // somebody has deleted it already
-		return jsonl.Failure(err), problemOf(err)
+		return jsonl.Failure(err), problemOf(err), nil
 	}
 	defer done()
-	return jsonl.Taken(ctx, engine, q), nil
+	return jsonl.Taken(ctx, engine, q), nil, nil
 }
 
 // turn counts a line against the rate of its address. If the rate is used up, it waits.

@@ -1,0 +1,204 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/spf13/pflag"
+
+	"hypertoken/cmd/hypertoken/internal/peers"
+	"hypertoken/cmd/hypertoken/internal/serve"
+	"hypertoken/journal/jetstream"
+)
+
+// clusterFlags are the flags of a server that is one node of a cluster.
+type clusterFlags struct {
+	servers                     []string
+	name, advertise, secretFile string
+	creds, systemCreds          string
+	tlsCA, tlsCert, tlsKey      string
+	sync, reads                 string
+	replicas                    int
+}
+
+func (f *clusterFlags) register(flags *pflag.FlagSet) {
+	flags.StringSliceVar(&f.servers, "cluster", nil,
+		"keep the journals on these NATS `servers`, such as nats://a,nats://b,nats://c, together with other nodes")
+	flags.StringVar(&f.name, "cluster-name", jetstream.DefaultName, "the `name` of the cluster on these servers")
+	flags.StringVar(&f.advertise, "advertise", "",
+		"listen at this `address` for the other nodes, which reach it there, such as 10.0.0.5:9465")
+	flags.StringVar(&f.secretFile, "cluster-secret-file", "",
+		"the secret of the nodes is in the first line of this `file`, at least 16 characters")
+	flags.StringVar(&f.creds, "cluster-creds", "", "the NATS credentials `file` of this node")
+	flags.StringVar(&f.systemCreds, "cluster-system-creds", "",
+		"the NATS credentials `file` of a user of the system account, for --cluster-sync checked")
+	flags.StringVar(&f.tlsCA, "cluster-tls-ca", "", "trust NATS servers with certificates of this PEM `file`")
+	flags.StringVar(&f.tlsCert, "cluster-tls-cert", "", "the certificate of this node for NATS servers, a PEM `file`")
+	flags.StringVar(&f.tlsKey, "cluster-tls-key", "", "the private key of --cluster-tls-cert, a PEM `file`")
+	flags.IntVar(&f.replicas, "cluster-replicas", jetstream.DefaultReplicas,
+		"how many servers have a copy of each journal: 1, 3 or 5; with 1 the loss of a machine loses its journals")
+	flags.StringVar(&f.sync, "cluster-sync", "checked",
+		"checked: ask all servers whether they sync always; trusted: rely on it; given-up: accept that a loss of power of "+
+			"several servers at once loses what was answered")
+	flags.StringVar(&f.reads, "reads", "lease",
+		"lease: answer questions from memory while the lease holds; log: ask the log each time, for machines that may be "+
+			"paused as a whole")
+}
+
+func (f *clusterFlags) isSet() bool { return len(f.servers) > 0 }
+
+// options returns the options of the store.
+func (f *clusterFlags) options(log *slog.Logger) (o jetstream.Options, err error) {
+	syncs := map[string]jetstream.Sync{"checked": jetstream.SyncChecked, "trusted": jetstream.SyncTrusted,
+		"given-up": jetstream.SyncGivenUp}
+	sync, ok := syncs[f.sync]
+	switch {
+	case !ok:
+		return o, fmt.Errorf("--cluster-sync is %q, want checked, trusted or given-up", f.sync)
+	case f.reads != "lease" && f.reads != "log":
+		return o, fmt.Errorf("--reads is %q, want lease or log", f.reads)
+	case f.advertise == "":
+		return o, errors.New("--cluster needs --advertise: the address at which the other nodes reach this one")
+	case sync == jetstream.SyncChecked && f.systemCreds == "":
+		return o, errors.New("--cluster-sync checked needs --cluster-system-creds, because only the system account sees " +
+			"sync_interval; if the servers have sync_interval: always, use --cluster-sync trusted")
+	case (f.tlsCert == "") != (f.tlsKey == ""):
+		return o, errors.New("--cluster-tls-cert and --cluster-tls-key go together")
+	}
+	o = jetstream.Options{Servers: f.servers, Sync: sync, Name: f.name, Replicas: f.replicas, ReadsLog: f.reads == "log",
+		Address: f.advertise, Logger: log}
+	if f.creds != "" {
+		o.Connect = append(o.Connect, nats.UserCredentials(f.creds))
+	}
+	if f.tlsCA != "" {
+		o.Connect = append(o.Connect, nats.RootCAs(f.tlsCA))
+	}
+	if f.tlsCert != "" {
+		o.Connect = append(o.Connect, nats.ClientCert(f.tlsCert, f.tlsKey))
+	}
+	if f.systemCreds != "" {
+		o.System = append(o.System, nats.UserCredentials(f.systemCreds))
+		if f.tlsCA != "" {
+			o.System = append(o.System, nats.RootCAs(f.tlsCA))
+		}
+		if f.tlsCert != "" {
+			o.System = append(o.System, nats.ClientCert(f.tlsCert, f.tlsKey))
+		}
+	}
+	return o, nil
+}
+
+// clusterNode is this server as a node of a cluster.
+type clusterNode struct {
+	store    *jetstream.Store
+	members  *jetstream.Members
+	peers    *peers.Peers
+	listener net.Listener
+	server   *http.Server
+	log      *slog.Logger
+}
+
+// joinPatience is how long a node waits for NATS servers when it starts.
+const joinPatience = 30 * time.Second
+
+// open joins the cluster. The caller closes the node.
+func (f *clusterFlags) open(ctx context.Context, maxLine int64, log *slog.Logger) (*clusterNode, error) {
+	o, err := f.options(log)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	secret, err := f.secret()
+	if err != nil {
+		return nil, usageError{err}
+	}
+	n := &clusterNode{log: log, members: jetstream.NewMembers(jetstream.MemberOptions{Address: f.advertise, Format: 1})}
+	if n.listener, err = net.Listen("tcp", f.advertise); err != nil {
+		return nil, fmt.Errorf("--advertise: %w", err)
+	}
+	o.Claims = n.members
+	ctx, cancel := context.WithTimeout(ctx, joinPatience)
+	defer cancel()
+	if n.store, err = jetstream.Open(ctx, o); err != nil {
+		_ = n.listener.Close()
+		return nil, fmt.Errorf("--cluster: %w", err)
+	}
+	if err := n.members.Join(ctx, n.store); err != nil {
+		_ = n.listener.Close()
+		_ = n.store.Close()
+		return nil, fmt.Errorf("--cluster: %w", err)
+	}
+	n.peers = peers.New(peers.Options{Self: f.advertise, Secret: secret, SlotOf: jetstream.SlotOf, MaxLine: maxLine,
+		OwnerOf: func(err error) (peers.Owner, bool) {
+			var moved *jetstream.MovedError
+			if !errors.As(err, &moved) {
+				return peers.Owner{}, false
+			}
+			return peers.Owner{Address: moved.Owner.Address, Epoch: moved.Owner.Epoch}, true
+		},
+		Ready: func() string {
+			if !n.members.HoldsLease() {
+				return "no lease: the NATS servers do not answer"
+			}
+			return ""
+		}})
+	return n, nil
+}
+
+// secret returns the secret of --cluster-secret-file.
+func (f *clusterFlags) secret() (string, error) {
+	const flag = "--cluster-secret-file"
+	if f.secretFile == "" {
+		return "", errors.New("--cluster needs " + flag + ": the nodes know each other by it")
+	}
+	secret, err := readSecret(flag, "secret", f.secretFile)
+	if err == nil && len(secret) < peers.MinSecret {
+		err = fmt.Errorf("%s: the secret has %d characters, want %d or more", flag, len(secret), peers.MinSecret)
+	}
+	return secret, err
+}
+
+// serve answers the other nodes until close.
+func (n *clusterNode) serve(s *serve.Server) {
+	n.server = &http.Server{Handler: s.NodeHandler(), ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelWarn)}
+	go func() { _ = n.server.Serve(n.listener) }()
+}
+
+// untilDead calls stop if the cluster declares this node dead.
+func (n *clusterNode) untilDead(ctx context.Context, stop func()) {
+	select {
+	case <-n.members.Ended():
+		stop()
+	case <-ctx.Done():
+	}
+}
+
+// isDead reports whether the cluster has declared this node dead.
+func (n *clusterNode) isDead() bool {
+	select {
+	case <-n.members.Ended():
+		return true
+	default:
+		return false
+	}
+}
+
+// leave gives all slots up. The host is shut down.
+func (n *clusterNode) leave(ctx context.Context) {
+	if err := n.store.Close(); err != nil {
+		n.log.Warn("the store could not be closed", "error", err)
+	}
+	if !n.isDead() {
+		if err := n.members.Leave(ctx); err != nil {
+			n.log.Warn("the others wait for the end of this node's lease", "error", err)
+		}
+	}
+	_ = n.server.Close()
+	n.peers.Close()
+}

@@ -1,0 +1,215 @@
+// Package peers takes lines from a node of a cluster to the node that has the engine.
+//
+// A line is sent over HTTP, to a listener that is for nodes only. Who asks there has to know the
+// cluster's secret. A line is never forwarded twice: a node that does not have the engine either
+// says who has it, as far as it knows, and the first node goes on.
+package peers
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Owner is the node that has an engine, or is about to.
+type Owner struct {
+	Address string `json:"address"`
+	Epoch   uint64 `json:"epoch"`
+}
+
+// Answer is a node's answer to a line. If the line was refused before anything ran, Status is the
+// status of a request that begins with such a line; 0 otherwise.
+type Answer struct {
+	Line   []byte
+	Status int
+}
+
+// Options configure [New]. All of them are needed.
+type Options struct {
+	// Self is the address at which the other nodes reach this one.
+	Self string
+	// Secret is what the nodes of the cluster know, and nobody else.
+	Secret string
+	// OwnerOf returns the owner that an error of this node's host names.
+	OwnerOf func(error) (Owner, bool)
+	// SlotOf returns the slot of an engine: engines of one slot have one owner.
+	SlotOf func(engine string) int
+	// Ready returns why this node can't have engines at the moment, or "".
+	Ready func() string
+	// MaxLine bounds a line in bytes.
+	MaxLine int64
+}
+
+// Peers are the nodes of a cluster, as one of them sees them.
+type Peers struct {
+	o      Options
+	secret [32]byte
+	client *http.Client
+	routes sync.Map // slot to Owner: the last that was heard of
+}
+
+// MinSecret is the least length of a secret, in bytes. A shorter one could be guessed.
+const MinSecret = 16
+
+// The times of a connection to another node. connectTimeout is short: until it is over, a line waits
+// that could go to another node.
+const (
+	connectTimeout = time.Second
+	idleTimeout    = 90 * time.Second
+	idlePerNode    = 64
+)
+
+// New returns the peers of a node.
+func New(o Options) *Peers {
+	dialer := net.Dialer{Timeout: connectTimeout}
+	return &Peers{o: o, secret: sha256.Sum256([]byte(o.Secret)), client: &http.Client{Transport: &http.Transport{
+		DialContext: dialer.DialContext, MaxIdleConnsPerHost: idlePerNode, IdleConnTimeout: idleTimeout,
+		DisableCompression: true,
+	}}}
+}
+
+// Close closes the connections that are not in use.
+func (p *Peers) Close() { p.client.CloseIdleConnections() }
+
+// Ready returns why this node can't have engines at the moment, or "".
+func (p *Peers) Ready() string { return p.o.Ready() }
+
+// Route returns the other node that has an engine, as far as it is known.
+func (p *Peers) Route(engine string) (Owner, bool) {
+	o, ok := p.routes.Load(p.o.SlotOf(engine))
+	if !ok {
+		return Owner{}, false
+	}
+	return o.(Owner), true
+}
+
+// Forget says that the node that Route names does not have the engine, or is not there.
+func (p *Peers) Forget(engine string) { p.routes.Delete(p.o.SlotOf(engine)) }
+
+// Moved takes in who has an engine that this node's host has not. It returns false if the error is
+// another one, or names this node.
+func (p *Peers) Moved(engine string, err error) (Owner, bool) {
+	o, ok := p.o.OwnerOf(err)
+	if !ok || o.Address == "" || o.Address == p.o.Self {
+		return Owner{}, false
+	}
+	p.routes.Store(p.o.SlotOf(engine), o)
+	return o, true
+}
+
+// The errors of Send. With ErrUnreached and a [MovedError] nothing ran, with ErrLost it may have.
+var (
+	ErrUnreached = errors.New("the node was not reached")
+	ErrLost      = errors.New("the node has not answered")
+)
+
+// MovedError says that a node does not have the engine, and who has it as far as it knows.
+type MovedError struct{ Owner Owner }
+
+// Error implements error.
+func (e *MovedError) Error() string { return "the engine is at " + e.Owner.Address }
+
+// The headers of a forwarded line and its answer.
+const (
+	headerFirst  = "Hypertoken-First"
+	headerStatus = "Hypertoken-Status"
+)
+
+// Send has another node answer a line. first is the number of its first action. After a
+// [MovedError], Route has the owner that it names.
+func (p *Peers) Send(ctx context.Context, to Owner, engine string, line []byte, first int) (Answer, error) {
+	address := "http://" + to.Address + "/node/lines/" + url.PathEscape(engine)
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(line))
+	if err != nil {
+		return Answer{}, fmt.Errorf("%w: %w", ErrUnreached, err)
+	}
+	r.Header.Set("Authorization", "Bearer "+p.o.Secret)
+	r.Header.Set(headerFirst, strconv.Itoa(first))
+	w, err := p.client.Do(r)
+	if err != nil {
+		var dial *net.OpError
+		if errors.As(err, &dial) && dial.Op == "dial" {
+			return Answer{}, fmt.Errorf("%w: %w", ErrUnreached, err)
+		}
+		return Answer{}, fmt.Errorf("%w: %w", ErrLost, err)
+	}
+	defer w.Body.Close()
+	body, err := io.ReadAll(w.Body)
+	switch {
+	case err != nil:
+		return Answer{}, fmt.Errorf("%w: %w", ErrLost, err)
+	case w.StatusCode == http.StatusMisdirectedRequest:
+		moved := &MovedError{}
+		if err := json.Unmarshal(body, &moved.Owner); err != nil {
+			return Answer{}, fmt.Errorf("%w: %w", ErrUnreached, err)
+		}
+		if moved.Owner.Address == "" || moved.Owner.Address == p.o.Self {
+			p.Forget(engine)
+		} else {
+			p.routes.Store(p.o.SlotOf(engine), moved.Owner)
+		}
+		return Answer{}, moved
+	case w.StatusCode != http.StatusOK: // it stops, or wants another secret
+		return Answer{}, fmt.Errorf("%w: it says %s: %s", ErrUnreached, w.Status, bytes.TrimSpace(body))
+	}
+	status, _ := strconv.Atoi(w.Header.Get(headerStatus))
+	return Answer{body, status}, nil
+}
+
+// Handler answers the lines that other nodes send. answer answers one, or fails with an error of this
+// node's host: then nothing of the line ran.
+func (p *Peers) Handler(answer func(ctx context.Context, engine string, line []byte, first int) (Answer, error)) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /node/lines/{engine}", func(w http.ResponseWriter, r *http.Request) {
+		given := sha256.Sum256([]byte(bearer(r)))
+		if subtle.ConstantTimeCompare(given[:], p.secret[:]) != 1 {
+			http.Error(w, "this is for the nodes of the cluster: the secret is another one", http.StatusUnauthorized)
+			return
+		}
+		line, err := io.ReadAll(http.MaxBytesReader(w, r.Body, p.o.MaxLine))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		first, err := strconv.Atoi(r.Header.Get(headerFirst))
+		if err != nil || first < 1 {
+			http.Error(w, headerFirst+": want a number from 1", http.StatusBadRequest)
+			return
+		}
+		engine := r.PathValue("engine")
+		// The line runs even if the other node goes away, as that of a client does.
+		a, err := answer(context.WithoutCancel(r.Context()), engine, line, first)
+		if err != nil {
+			owner, _ := p.o.OwnerOf(err)
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusMisdirectedRequest)
+			_ = json.NewEncoder(w).Encode(owner)
+			return
+		}
+		if a.Status != 0 {
+			w.Header().Set(headerStatus, strconv.Itoa(a.Status))
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(a.Line)
+	})
+	return mux
+}
+
+func bearer(r *http.Request) string {
+	const prefix = "Bearer "
+	if v := r.Header.Get("Authorization"); len(v) > len(prefix) && v[:len(prefix)] == prefix {
+		return v[len(prefix):]
+	}
+	return ""
+}

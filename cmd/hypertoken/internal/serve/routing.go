@@ -1,0 +1,154 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"hypertoken/cmd/hypertoken/internal/jsonl"
+	"hypertoken/cmd/hypertoken/internal/peers"
+	"hypertoken/host"
+	"hypertoken/internal/cluster"
+)
+
+// How a line of a client comes to the node of the cluster that has the engine: internal/cluster decides.
+
+// In the machine of a line, this node and any other one.
+const (
+	thisNode  cluster.NodeID = 1
+	otherNode cluster.NodeID = 2
+)
+
+// lineTime is how long a line that names no timeout may be on its way to the node that has its engine.
+// An answer that takes longer is waited for.
+const lineTime = 30 * time.Second
+
+// lineRetry is the wait before a line is sent to the same owner again.
+const lineRetry = 30 * time.Millisecond
+
+// lineStep is what the machine of a line asks for.
+type lineStep struct {
+	isHere, isThere, hasEnded bool
+	attempt                   int
+	outcome                   cluster.LineOutcome
+}
+
+func (s *lineStep) RunHere(uint64) { s.isHere = true }
+
+func (s *lineStep) Forward(_ cluster.NodeID, _ uint64, attempt int, _ bool) {
+	s.isThere, s.attempt = true, attempt
+}
+
+func (s *lineStep) End(o cluster.LineOutcome) { s.hasEnded, s.outcome = true, o }
+
+// routed answers a line, here or on the node that has the engine.
+func (c *conversation) routed(ctx context.Context, line jsonl.Line, q *jsonl.Request, first int) ([]byte, *problem) {
+	nodes := c.server.o.Peers
+	if nodes == nil {
+		answer, p, _ := c.local(ctx, q, first)
+		return answer, p
+	}
+	began := time.Now()
+	now := func() time.Duration { return time.Since(began) }
+	within := lineTime
+	if q.Timeout > 0 {
+		within = q.Timeout
+	}
+	isRead := q.Kind == jsonl.State || q.Kind == jsonl.Digest
+	l := cluster.NewLine(thisNode, q.HasKey, isRead, within, lineRetry)
+	owner, isKnown := nodes.Route(c.name)
+	for {
+		switch {
+		case now() >= within:
+			l.Tick(now())
+		case isKnown:
+			l.Routed(otherNode, owner.Epoch, now())
+		default:
+			l.Routed(thisNode, 0, now())
+		}
+		var step lineStep
+		l.Perform(&step)
+		switch {
+		case step.isHere:
+			answer, p, moved := c.local(ctx, q, first)
+			if moved == nil {
+				return answer, p
+			}
+			c.answered()
+			owner, isKnown = nodes.Moved(c.name, moved)
+			l.Refused(l.Attempt(), now())
+		case step.isThere:
+			a, err := nodes.Send(ctx, owner, c.name, line.Text, first)
+			if err == nil {
+				return a.Line, problemOfLine(a)
+			}
+			var moved *peers.MovedError
+			switch {
+			case errors.As(err, &moved):
+				owner, isKnown = nodes.Route(c.name)
+				l.Refused(step.attempt, now())
+				continue
+			case errors.Is(err, peers.ErrUnreached):
+				l.Unreached(step.attempt, now())
+			default:
+				l.Lost(step.attempt, now())
+			}
+			c.server.log.Debug("a line could not be answered by the node that has its engine", "engine", c.name,
+				"node", owner.Address, "error", err)
+			nodes.Forget(c.name)
+			isKnown = false
+		case step.hasEnded:
+			return c.refused(q, first, unanswered(step.outcome, within))
+		default:
+			select {
+			case <-time.After(lineRetry):
+			case <-ctx.Done():
+				return c.refused(q, first, failure(host.ErrCanceled.Code, "the request ended before the engine's node was found"))
+			}
+		}
+	}
+}
+
+// unanswered is the error of a line that no node has answered.
+func unanswered(o cluster.LineOutcome, within time.Duration) error {
+	if o == cluster.OutcomeUnknown {
+		return failure(host.ErrOutcomeUnknown.Code,
+			"the node that had the engine went away, and a line without a key is not sent again: it may have run or not")
+	}
+	return failure(host.ErrTimeout.Code, "no node has had the engine for %v, and nothing of the line ran", within)
+}
+
+// problemOfLine returns why another node has refused a line, or nil.
+func problemOfLine(a peers.Answer) *problem {
+	if a.Status == 0 {
+		return nil
+	}
+	code, message := jsonl.ErrorOf(a.Line)
+	return &problem{status: a.Status, code: code, message: message}
+}
+
+// NodeHandler answers the lines that other nodes of the cluster send.
+func (s *Server) NodeHandler() http.Handler {
+	return s.o.Peers.Handler(func(ctx context.Context, engine string, text []byte, first int) (peers.Answer, error) {
+		c := &conversation{server: s, name: engine}
+		if s.draining.Err() != nil {
+			return peers.Answer{}, failure(host.ErrShutdown.Code, "the node is stopping")
+		}
+		line := jsonl.Line{Number: 1, Text: text}
+		q, err := jsonl.Parse(line, nil)
+		if err != nil {
+			return peers.Answer{Line: jsonl.BadLine(1, err), Status: http.StatusBadRequest}, nil
+		}
+		answer, p, moved := c.local(ctx, q, first)
+		c.answered()
+		if moved != nil {
+			return peers.Answer{}, moved
+		}
+		a := peers.Answer{Line: answer}
+		if p != nil {
+			a.Status = p.status
+		}
+		return a, nil
+	})
+}
