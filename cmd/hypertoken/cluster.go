@@ -1,15 +1,18 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 
 	"hypertoken/cmd/hypertoken/internal/peers"
@@ -96,6 +99,7 @@ func (f *clusterFlags) options(log *slog.Logger) (o jetstream.Options, err error
 
 // clusterNode is this server as a node of a cluster.
 type clusterNode struct {
+	address  string
 	store    *jetstream.Store
 	members  *jetstream.Members
 	peers    *peers.Peers
@@ -117,7 +121,7 @@ func (f *clusterFlags) open(ctx context.Context, maxLine int64, log *slog.Logger
 	if err != nil {
 		return nil, usageError{err}
 	}
-	n := &clusterNode{log: log, members: jetstream.NewMembers(jetstream.MemberOptions{Address: f.advertise, Format: 1})}
+	n := &clusterNode{address: f.advertise, log: log, members: jetstream.NewMembers(jetstream.MemberOptions{Address: f.advertise, Format: 1})}
 	if n.listener, err = net.Listen("tcp", f.advertise); err != nil {
 		return nil, fmt.Errorf("--advertise: %w", err)
 	}
@@ -141,6 +145,7 @@ func (f *clusterFlags) open(ctx context.Context, maxLine int64, log *slog.Logger
 			}
 			return peers.Owner{Address: moved.Owner.Address, Epoch: moved.Owner.Epoch}, true
 		},
+		Overview: n.overview,
 		Ready: func() string {
 			if !n.members.HoldsLease() {
 				return "no lease: the NATS servers do not answer"
@@ -148,6 +153,20 @@ func (f *clusterFlags) open(ctx context.Context, maxLine int64, log *slog.Logger
 			return ""
 		}})
 	return n, nil
+}
+
+func (n *clusterNode) overview() peers.Overview {
+	o := peers.Overview{Self: n.address, Lease: n.members.HoldsLease(), Slots: n.members.Owned()}
+	for _, m := range n.members.Living() {
+		o.Members = append(o.Members, peers.Member{Address: m.Address, Draining: m.Draining})
+	}
+	slices.SortFunc(o.Members, func(a, b peers.Member) int { return cmp.Compare(a.Address, b.Address) })
+	return o
+}
+
+// collectors are those of the node's metrics.
+func (n *clusterNode) collectors() []prometheus.Collector {
+	return []prometheus.Collector{jetstream.NewCollector(n.store), n.peers.Collector()}
 }
 
 // secret returns the secret of --cluster-secret-file.

@@ -52,6 +52,7 @@ func newServe() *cobra.Command {
   DELETE /v1/engines/NAME   ends an engine and forgets it
   GET /metrics              metrics for Prometheus
   GET /healthz, /readyz     for probes; /readyz says why the server is not ready
+  GET /v1/cluster           with --cluster, the nodes as this one sees them
   GET /v1/status            the figures that 'hypertoken top' shows
   GET /openapi.json         a description of all of this
   GET /debug/pprof/         profiles of this process, with --pprof
@@ -68,6 +69,12 @@ Engines end with the server, unless --data names a directory for their journals.
 means that its action is on the disk: neither a killed server nor a loss of power loses it. Start
 the server with the same directory again, and every game goes on. Engines that are not in use are
 closed; --max-engines bounds those that are open, and not those that are stored.
+
+With --cluster the server is one node of several. Journals are kept on NATS JetStream servers, which
+sync each write; any node answers for every game, and asks the node that has it. If a node dies,
+others have its games within two seconds, with everything that was answered. The nodes reach each
+other at their --advertise addresses, and know each other by the secret in --cluster-secret-file.
+docs/cluster.md says how to run one.
 
 With --check-upgrade it serves nothing. It replays each game of --data that is with another core, from
 its newest snapshot, by that core and by the one of --core (or the built-in one), in this process. A
@@ -91,9 +98,11 @@ One client, which is a remote address, can take only so much from the others: se
 INT, TERM, HUP and QUIT let the running lines end; a second signal ends the server at once.
 
 Exit status: 0 after a signal, 1 if serving or a check failed, 2 for wrong usage, 3 if the disk has failed
-under --data: nothing that was answered is lost, and a new start goes on.`,
+under --data, or if the other nodes of a cluster have declared this one dead: nothing that was answered
+is lost, and a new start goes on.`,
 		Example: `  hypertoken serve
   hypertoken serve --data /var/lib/hypertoken
+  hypertoken serve --cluster nats://a,nats://b,nats://c --cluster-sync trusted --advertise 10.0.0.5:9465 --cluster-secret-file secret
   hypertoken serve --data copy-of-games --core new.wasm --check-upgrade
   hypertoken serve --demo
   curl --data-binary @examples/blackjack.jsonl http://127.0.0.1:9464/v1/engines/table
@@ -222,6 +231,7 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, cl *clusterFlags, 
 			return err
 		}
 		store.Store, o.Peers = node.store, node.peers
+		o.Collectors = append(o.Collectors, node.collectors()...)
 		defer func() {
 			patience, cancel := context.WithTimeout(context.Background(), o.DrainTimeout)
 			defer cancel()

@@ -104,10 +104,11 @@ var table = map[string]row{
 	"browser/test/agree": {application, "host journal wasm workerproc", ""},
 	"cmd/hypertoken": {application, "cmd/hypertoken/internal/bench cmd/hypertoken/internal/changes cmd/hypertoken/internal/coredev " +
 		"cmd/hypertoken/internal/describe cmd/hypertoken/internal/journals cmd/hypertoken/internal/jsonl " +
-		"cmd/hypertoken/internal/licenses cmd/hypertoken/internal/serve cmd/hypertoken/internal/top " +
+		"cmd/hypertoken/internal/licenses cmd/hypertoken/internal/peers cmd/hypertoken/internal/serve cmd/hypertoken/internal/top " +
 		"cmd/hypertoken/internal/torture cmd/hypertoken/internal/upgrade host internal/fast internal/marker internal/msgjson " +
 		"internal/printable internal/replay internal/trace internal/version journal wasm workerproc",
-		"hypertoken/journal/disk github.com/dustin/go-humanize github.com/spf13/cobra github.com/spf13/pflag golang.org/x/term"},
+		"hypertoken/journal/disk hypertoken/journal/jetstream github.com/dustin/go-humanize github.com/nats-io/nats.go " +
+			"github.com/prometheus/client_golang github.com/spf13/cobra github.com/spf13/pflag golang.org/x/term"},
 	"cmd/hypertoken/internal/bench": {application, "host internal/printable internal/storeload internal/version journal wasm",
 		"hypertoken/journal/disk github.com/dustin/go-humanize github.com/hashicorp/go-hclog github.com/hashicorp/go-plugin " +
 			"github.com/shirou/gopsutil/v4 github.com/vmihailenco/msgpack/v5 golang.org/x/sys google.golang.org/grpc " +
@@ -130,8 +131,9 @@ var table = map[string]row{
 	"cmd/hypertoken/internal/licenses":          {application, "", ""},
 	"cmd/hypertoken/internal/licenses/generate": {application, "", ""},
 	"cmd/hypertoken/internal/nearest":           {application, "", ""},
+	"cmd/hypertoken/internal/peers":             {application, "", "github.com/prometheus/client_golang"},
 	"cmd/hypertoken/internal/serve": {application, "browser cmd/hypertoken/internal/journals cmd/hypertoken/internal/jsonl " +
-		"host internal/calm internal/printable journal metrics wasm",
+		"cmd/hypertoken/internal/peers host internal/calm internal/cluster internal/printable journal metrics wasm",
 		"github.com/coder/websocket github.com/dustin/go-humanize github.com/prometheus/client_golang golang.org/x/sys " +
 			"golang.org/x/time"},
 	"cmd/hypertoken/internal/top": {application, "internal/printable",

@@ -31,9 +31,6 @@ type MemberOptions struct {
 	// Changed is called after a member has come, changed or died, unless it is nil. It must not wait
 	// for anything.
 	Changed func()
-
-	// acquired and lost are for tests: they are called with a slot.
-	acquired, lost func(slot int)
 }
 
 // Member is a node of a cluster that lives.
@@ -71,6 +68,7 @@ type Members struct {
 	isClosed bool
 
 	leaseEnds atomic.Int64
+	owned     atomic.Int64 // slots that the store has
 	ended     chan struct{}
 	stop      context.CancelFunc
 	running   sync.WaitGroup
@@ -335,18 +333,13 @@ func (m *Members) MayClaim(slot int, present OwnerRecord) error {
 }
 
 // Acquired implements [Claims].
-func (m *Members) Acquired(slot int, _ OwnerRecord) {
-	if m.o.acquired != nil {
-		m.o.acquired(slot)
-	}
-}
+func (m *Members) Acquired(int, OwnerRecord) { m.owned.Add(1) }
 
 // Lost implements [Claims].
-func (m *Members) Lost(slot int) {
-	if m.o.lost != nil {
-		m.o.lost(slot)
-	}
-}
+func (m *Members) Lost(int) { m.owned.Add(-1) }
+
+// Owned returns how many slots the node's store has acquired: those of engines that were used here.
+func (m *Members) Owned() int { return int(m.owned.Load()) }
 
 // Drain tells the others that this node is about to end and takes no slots.
 func (m *Members) Drain() {

@@ -14,12 +14,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
+	"net/http/httputil"
 	"net/url"
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Owner is the node that has an engine, or is about to.
@@ -47,8 +51,26 @@ type Options struct {
 	SlotOf func(engine string) int
 	// Ready returns why this node can't have engines at the moment, or "".
 	Ready func() string
+	// Overview returns the cluster as this node sees it.
+	Overview func() Overview
 	// MaxLine bounds a line in bytes.
 	MaxLine int64
+}
+
+// Overview is a cluster as one of its nodes sees it.
+type Overview struct {
+	// Self is the address of that node, Lease says whether its lease holds, and Slots is how many slots
+	// of engines it has.
+	Self    string   `json:"self"`
+	Lease   bool     `json:"lease"`
+	Slots   int      `json:"slots"`
+	Members []Member `json:"members"`
+}
+
+// Member is a node that lives.
+type Member struct {
+	Address  string `json:"address"`
+	Draining bool   `json:"draining,omitempty"`
 }
 
 // Peers are the nodes of a cluster, as one of them sees them.
@@ -57,6 +79,7 @@ type Peers struct {
 	secret [32]byte
 	client *http.Client
 	routes sync.Map // slot to Owner: the last that was heard of
+	lines  *prometheus.CounterVec
 }
 
 // MinSecret is the least length of a secret, in bytes. A shorter one could be guessed.
@@ -73,7 +96,12 @@ const (
 // New returns the peers of a node.
 func New(o Options) *Peers {
 	dialer := net.Dialer{Timeout: connectTimeout}
-	return &Peers{o: o, secret: sha256.Sum256([]byte(o.Secret)), client: &http.Client{Transport: &http.Transport{
+	lines := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hypertoken_serve_forwarded_lines_total",
+		Help: "Lines that were sent to another node, by what came of it."}, []string{"outcome"})
+	for _, outcome := range []string{"answered", "moved", "unreached", "lost"} {
+		lines.WithLabelValues(outcome)
+	}
+	return &Peers{o: o, lines: lines, secret: sha256.Sum256([]byte(o.Secret)), client: &http.Client{Transport: &http.Transport{
 		DialContext: dialer.DialContext, MaxIdleConnsPerHost: idlePerNode, IdleConnTimeout: idleTimeout,
 		DisableCompression: true,
 	}}}
@@ -81,6 +109,12 @@ func New(o Options) *Peers {
 
 // Close closes the connections that are not in use.
 func (p *Peers) Close() { p.client.CloseIdleConnections() }
+
+// Collector returns the collector of the metrics.
+func (p *Peers) Collector() prometheus.Collector { return p.lines }
+
+// Overview returns the cluster as this node sees it.
+func (p *Peers) Overview() Overview { return p.o.Overview() }
 
 // Ready returns why this node can't have engines at the moment, or "".
 func (p *Peers) Ready() string { return p.o.Ready() }
@@ -129,6 +163,22 @@ const (
 // Send has another node answer a line. first is the number of its first action. After a
 // [MovedError], Route has the owner that it names.
 func (p *Peers) Send(ctx context.Context, to Owner, engine string, line []byte, first int) (Answer, error) {
+	answer, err := p.send(ctx, to, engine, line, first)
+	outcome := "answered"
+	var moved *MovedError
+	switch {
+	case errors.As(err, &moved):
+		outcome = "moved"
+	case errors.Is(err, ErrUnreached):
+		outcome = "unreached"
+	case err != nil:
+		outcome = "lost"
+	}
+	p.lines.WithLabelValues(outcome).Inc()
+	return answer, err
+}
+
+func (p *Peers) send(ctx context.Context, to Owner, engine string, line []byte, first int) (Answer, error) {
 	address := "http://" + to.Address + "/node/lines/" + url.PathEscape(engine)
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(line))
 	if err != nil {
@@ -167,16 +217,57 @@ func (p *Peers) Send(ctx context.Context, to Owner, engine string, line []byte, 
 	return Answer{body, status}, nil
 }
 
-// Handler answers the lines that other nodes send. answer answers one, or fails with an error of this
-// node's host: then nothing of the line ran.
-func (p *Peers) Handler(answer func(ctx context.Context, engine string, line []byte, first int) (Answer, error)) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /node/lines/{engine}", func(w http.ResponseWriter, r *http.Request) {
+// Proxy has another node answer a whole request. If it can't be reached, the answer is 503: the client
+// asks again.
+func (p *Peers) Proxy(w http.ResponseWriter, r *http.Request, to Owner, engine string) {
+	proxy := httputil.ReverseProxy{
+		Transport: p.client.Transport, FlushInterval: -1, ErrorLog: log.New(io.Discard, "", 0),
+		Rewrite: func(x *httputil.ProxyRequest) {
+			x.Out.URL.Scheme, x.Out.URL.Host, x.Out.Host = "http", to.Address, to.Address
+			x.Out.URL.Path, x.Out.URL.RawPath = requestPath+x.In.URL.Path, ""
+			x.Out.Header.Set("Authorization", "Bearer "+p.o.Secret)
+		},
+		ModifyResponse: func(w *http.Response) error {
+			if w.StatusCode == http.StatusMisdirectedRequest || w.StatusCode == http.StatusUnauthorized {
+				return errors.New("the node does not have the engine any more")
+			}
+			return nil
+		},
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			p.Forget(engine)
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("Retry-After", "1")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			body := map[string]any{"error": map[string]string{"code": "moved",
+				"message": fmt.Sprintf("the engine is on its way to another node, try again: %s: %v", to.Address, err)}}
+			_ = json.NewEncoder(w).Encode(body)
+		},
+	}
+	proxy.ServeHTTP(w, r)
+}
+
+// requestPath is the path under which a node answers whole requests of other nodes.
+const requestPath = "/node/requests"
+
+// guard lets in only who knows the secret.
+func (p *Peers) guard(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		given := sha256.Sum256([]byte(bearer(r)))
 		if subtle.ConstantTimeCompare(given[:], p.secret[:]) != 1 {
 			http.Error(w, "this is for the nodes of the cluster: the secret is another one", http.StatusUnauthorized)
 			return
 		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+// Handler answers the lines and the requests that other nodes send. answer answers a line, or fails
+// with an error of this node's host: then nothing of the line ran. requests answers whole requests.
+func (p *Peers) Handler(answer func(ctx context.Context, engine string, line []byte, first int) (Answer, error),
+	requests http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle(requestPath+"/", http.StripPrefix(requestPath, requests))
+	mux.HandleFunc("POST /node/lines/{engine}", func(w http.ResponseWriter, r *http.Request) {
 		line, err := io.ReadAll(http.MaxBytesReader(w, r.Body, p.o.MaxLine))
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
@@ -203,7 +294,7 @@ func (p *Peers) Handler(answer func(ctx context.Context, engine string, line []b
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(a.Line)
 	})
-	return mux
+	return p.guard(mux)
 }
 
 func bearer(r *http.Request) string {

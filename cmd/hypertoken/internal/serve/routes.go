@@ -85,6 +85,9 @@ type route struct {
 	// need a seat. A watching route has a rate of its own, so that an operator gets answers even
 	// if clients have used up theirs.
 	open, talking, watching bool
+	// A route that is owned is about one engine: in a cluster, the node that has the engine answers.
+	// Lines find their way themselves.
+	owned bool
 }
 
 // maxScrapes is the most pages of metrics that are made at once.
@@ -100,6 +103,7 @@ func (s *Server) routes(registry *prometheus.Registry) (http.Handler, error) {
 		{pattern: "/metrics", methods: map[string]handler{"GET": s.scrape(exposition)}, watching: true},
 		{pattern: "/openapi.json", methods: map[string]handler{"GET": s.describe}},
 		{pattern: "/v1/status", methods: map[string]handler{"GET": s.status}, watching: true},
+		{pattern: "/v1/cluster", methods: map[string]handler{"GET": s.cluster}, watching: true},
 		{pattern: "/v1/backup", methods: map[string]handler{"POST": s.makeBackup}},
 		{pattern: "/v1/engines", methods: map[string]handler{"GET": s.listEngines}, talking: true},
 		{pattern: "/v1/engines/{name}", methods: map[string]handler{"GET": s.getEngine, "POST": s.talk, "DELETE": s.deleteEngine}, talking: true},
@@ -127,10 +131,15 @@ func (s *Server) routes(registry *prometheus.Registry) (http.Handler, error) {
 			list = append(list, route{pattern: at, methods: map[string]handler{"GET": a.serve}, open: true})
 		}
 	}
-	mux := http.NewServeMux()
+	mux, forwarded := http.NewServeMux(), http.NewServeMux()
 	for _, a := range list {
+		a.owned = strings.Contains(a.pattern, "{name}")
 		mux.Handle(a.pattern, s.serve(a))
+		if a.owned {
+			forwarded.Handle(a.pattern, s.serveForwarded(a))
+		}
 	}
+	s.forwarded = forwarded
 	return straight(mux, s.serve(list[slices.IndexFunc(list, func(a route) bool { return a.methods == nil })])), nil
 }
 
@@ -186,6 +195,10 @@ func (s *Server) call(a route, w http.ResponseWriter, r *http.Request) *problem 
 		method = http.MethodGet
 	}
 	if f := a.methods[method]; f != nil {
+		if owner, name, ok := s.ownerElsewhere(a, r); ok {
+			s.o.Peers.Proxy(w, r, owner, name)
+			return nil
+		}
 		return f(w, r)
 	}
 	if a.methods == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"hypertoken/cmd/hypertoken/internal/jsonl"
@@ -150,5 +151,57 @@ func (s *Server) NodeHandler() http.Handler {
 			a.Status = p.status
 		}
 		return a, nil
+	}, s.forwarded)
+}
+
+// cluster answers with the nodes of the cluster as this one sees them.
+func (s *Server) cluster(w http.ResponseWriter, _ *http.Request) *problem {
+	if s.o.Peers == nil {
+		return refused(http.StatusNotFound, codeNotFound, "this server is no node of a cluster: --cluster makes it one")
+	}
+	return writeJSON(w, s.o.Peers.Overview())
+}
+
+// isForwarded is the key of a context whose request another node has forwarded.
+type isForwarded struct{}
+
+// serveForwarded answers a request for a route that another node has forwarded. That node has guarded
+// it.
+func (s *Server) serveForwarded(a route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r = r.WithContext(context.WithValue(r.Context(), isForwarded{}, true))
+		if err := s.ownerHere(r); err != nil {
+			w.WriteHeader(http.StatusMisdirectedRequest)
+			return
+		}
+		if p := s.call(a, w, r); p != nil {
+			s.refuse(w, p)
+		}
 	})
+}
+
+// ownerHere fails if another node has the engine of a request.
+func (s *Server) ownerHere(r *http.Request) error {
+	_, done, err := s.engines.use(r.Context(), r.PathValue("name"))
+	if err != nil {
+		return movedOf(err)
+	}
+	done()
+	return nil
+}
+
+// ownerElsewhere returns the other node that has the engine of a request, and the engine's name.
+func (s *Server) ownerElsewhere(a route, r *http.Request) (owner peers.Owner, name string, ok bool) {
+	name = r.PathValue("name")
+	hasLines := r.Method == http.MethodPost && strings.HasSuffix(a.pattern, "{name}")
+	if s.o.Peers == nil || !a.owned || hasLines || upgrades(r) || r.Context().Value(isForwarded{}) != nil || !nameForm.MatchString(name) {
+		return owner, name, false
+	}
+	if owner, ok = s.o.Peers.Route(name); ok {
+		return owner, name, true
+	}
+	if err := s.ownerHere(r); err != nil {
+		owner, ok = s.o.Peers.Moved(name, err)
+	}
+	return owner, name, ok
 }

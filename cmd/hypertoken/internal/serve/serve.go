@@ -211,6 +211,7 @@ type Server struct {
 	log       *slog.Logger
 	logQueue  *logQueue
 	backups   backups
+	forwarded http.Handler  // answers requests that other nodes of the cluster forward
 	imports   chan struct{} // has an element for each import that is under way
 
 	// draining ends once the server stops: each conversation then ends at its next line. life ends
