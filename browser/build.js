@@ -1,8 +1,8 @@
 // Builds dist/. Pages and bundlers load dist/hypertoken.js, an ES module. Node loads dist/node.js, or dist/node.cjs by `require`: these two are
 // not minified, so that a stack trace can be read. The worker's script of all three is dist/hypertoken.worker.js. Each of the files holds
-// everything that it needs but the core, which prepare.js copies beside it. dist/react.js and dist/react.cjs have the hooks, and dist/cli.js is
-// the package's command. The types of CommonJS modules are copies of those in src/. With --check nothing is written: it fails if the committed
-// files differ from those that the sources give.
+// everything that it needs but the core, which prepare.js copies beside it. dist/react.js and dist/react.cjs have the hooks, dist/client.js and
+// dist/client.cjs the client of a server, and dist/cli.js is the package's command. The types of CommonJS modules are copies of those in src/.
+// With --check nothing is written: it fails if the committed files differ from those that the sources give.
 
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { gzipSync } from 'node:zlib';
@@ -32,6 +32,8 @@ const bundles = [
   ['dist/node.cjs', { ...common, ...commonJS, entryPoints: ['src/index.js'] }],
   ['dist/react.js', { ...common, entryPoints: ['src/react.js'], external: ['react'] }],
   ['dist/react.cjs', { ...common, format: 'cjs', entryPoints: ['src/react.js'], external: ['react'] }],
+  ['dist/client.js', { ...common, minify: true, entryPoints: ['src/client.js'] }],
+  ['dist/client.cjs', { ...common, format: 'cjs', entryPoints: ['src/client.js'] }],
   ['dist/cli.js', { ...common, platform: 'node', entryPoints: ['src/cli.js'], banner: { js: `#!/usr/bin/env node\n${common.banner.js}` } }],
 ];
 
@@ -50,7 +52,6 @@ async function put(name, contents) {
 const dynamic = /\bimport\((\w+)\)/g;
 const ignored = (text) => text.replaceAll(dynamic, 'import(/*webpackIgnore:true*//*turbopackIgnore:true*//*@vite-ignore*/$1)');
 
-let all = 0;
 await mkdir(here('dist'), { recursive: true });
 for (const [name, options] of bundles) {
   const { outputFiles: [{ text }], metafile } = await build(options);
@@ -59,13 +60,10 @@ for (const [name, options] of bundles) {
   const foreign = Object.keys(metafile.inputs).filter((input) => !input.startsWith('src/'));
   if (foreign.length > 0) throw new Error(`${name} would bundle ${foreign.join(', ')}: NOTICE has to name it, with its licence`);
   if (options.minify) {
-    const compressed = gzipSync(contents, { level: 9 }).length;
-    all += compressed;
-    console.log(`${name}: ${contents.length} bytes, ${compressed} compressed`);
+    console.log(`${name}: ${contents.length} bytes, ${gzipSync(contents, { level: 9 }).length} compressed`);
   }
   await put(name, contents);
 }
-console.log(`together ${all} bytes compressed`);
 
 // TypeScript takes the types of a CommonJS module from a file that ends in .d.cts. Those of node.cjs are the types of index.js.
 const commonTypes = (file) => file.replace(/^index\b/, 'node').replace(/\.d\.ts$/, '.d.cts');

@@ -13,7 +13,7 @@ after(() => installed?.remove());
 
 const text = (path) => readFile(join(root, path), 'utf8');
 
-const built = ['actions.d.cts', 'cli.js', 'hypertoken.js', 'hypertoken.worker.js', 'node.cjs', 'node.d.cts', 'node.js', 'react.cjs', 'react.d.cts', 'react.js']
+const built = ['actions.d.cts', 'cli.js', 'client.cjs', 'client.d.cts', 'client.js', 'hypertoken.js', 'hypertoken.worker.js', 'node.cjs', 'node.d.cts', 'node.js', 'react.cjs', 'react.d.cts', 'react.js']
   .map((name) => `dist/${name}`);
 
 test('the committed build is the one of the sources', async () => {
@@ -26,8 +26,8 @@ test('the committed build is the one of the sources', async () => {
 test('packed in a fresh clone, it has what it needs, and no tests', async () => {
   const { exports: exported, files, main, module, types } = JSON.parse(await text('package.json'));
   const all = (paths) => (typeof paths === 'string' ? [paths] : Object.values(paths).flatMap(all));
-  const declared = [...files, main, module, types, ...all(exported)].map((path) => path.replace(/^\.\//, '')).filter((path) => !['dist', 'react'].includes(path) && !path.includes('*'));
-  for (const file of [...declared, ...built, 'dist/core.wasm', 'react/package.json', 'src/actions.d.ts']) assert.ok(installed.files.includes(file), `${file} is missing`);
+  const declared = [...files, main, module, types, ...all(exported)].map((path) => path.replace(/^\.\//, '')).filter((path) => !['client', 'dist', 'react'].includes(path) && !path.includes('*'));
+  for (const file of [...declared, ...built, 'dist/core.wasm', 'client/package.json', 'react/package.json', 'src/actions.d.ts']) assert.ok(installed.files.includes(file), `${file} is missing`);
   assert.deepEqual(installed.files.filter((f) => /^(test|demo|bench|matrix|build|prepare)|^src\/.*(?<!\.d\.ts)$|\.go$/.test(f)), []);
 });
 

@@ -6,6 +6,7 @@ import {
   type CoreErrorCode, type EngineOptions, type Events, type HostErrorCode, type HostStats, type Outcome, type Payload, type PayloadOf, type Placement, type ResultOf, type Setup, type State,
   type Token, type Value, type WorkerOptions, type WorkerStats,
 } from 'hypertoken-worker';
+import { RemoteEngine } from 'hypertoken-worker/client';
 import { useEngine, useEngineState } from 'hypertoken-worker/react';
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
@@ -208,4 +209,20 @@ export async function own() {
   const worker = new UniversalWorker<Chess>();
   const told = await worker.dispatch('chess:move', { to: 'e4' });
   same<typeof told, number>(true);
+}
+
+export async function remote() {
+  const table = new RemoteEngine(['https://a.example', new URL('https://b.example')], { engine: 'table', setup: { stack: [{ id: 'a' }] } });
+  await table.ready;
+  const drawn: Token[] = await table.dispatchAsync('stack:draw', { count: 5 }, { key: 'k', ifSequence: table.sequence });
+  await table.dispatchAsync('stack:shuffle');
+  const stack: Token[] | undefined = (await table.state()).stack?.stack;
+  const outcomes = await table.dispatchBatch([{ type: 'stack:draw' }, { type: 'stack:peek', payload: { count: 1 } }], { mode: 'independent' });
+  const { sequence, digest } = await table.undo();
+  // @ts-expect-error there is no such action
+  await table.dispatchAsync('stack:drow');
+  // @ts-expect-error count is a number
+  await table.dispatchAsync('stack:draw', { count: '5' });
+  table.onConnection(({ server, error }) => error?.code ?? server);
+  return [drawn, stack, outcomes[0]?.error?.code, sequence, digest, await table.shutdown({ timeout: 5 })];
 }

@@ -144,7 +144,8 @@ var table = map[string]row{
 		"hypertoken/journal/disk github.com/anishathalye/porcupine github.com/cespare/xxhash/v2 github.com/shirou/gopsutil/v4 " +
 			"github.com/vmihailenco/msgpack/v5"},
 	"cmd/hypertoken/internal/upgrade": {application, "cmd/hypertoken/internal/journals internal/migration journal wasm", "github.com/cespare/xxhash/v2"},
-	"examples/dealer":                 {application, "host workerproc", ""},
+	"examples/client":                 {application, "", "github.com/coder/websocket"},
+"examples/dealer":                 {application, "host workerproc", ""},
 	"internal/corebench":              {application, "", ""},
 	"internal/rename":                 {application, "", ""},
 	"internal/sabotage/catch":         {application, "internal/sabotage", ""},

@@ -1,0 +1,409 @@
+// An engine of a server, 'hypertoken serve', over a WebSocket. If the connection is lost, the client
+// connects again, to this server or another one that has the same games, and repeats what has no
+// answer, by the rules of docs/clients.md.
+
+import { badInput, canceledError, HyperTokenError, shutdownError, timeoutError, unreadable } from './errors.js';
+import { checkOptions, checkSignal, checkTimeout, checkType, isBytes, nameOf } from './options.js';
+import { onAbort } from './signals.js';
+
+// How many lines are sent and unanswered at most. A server remembers 1,024 keys of an engine.
+const most = 256;
+// The pause between two tries, in milliseconds: twice as long each time, and half of it by chance.
+const firstPause = 50, lastPause = 2000;
+// The codes of answers after which the same line is sent again, to another server: the server is
+// stopping, or the outcome is not known there.
+const again = new Set(['shutdown', 'outcome_unknown']);
+// The statuses with which a server closes a connection because of what came: it would do so again.
+const refusals = new Map([[1002, 'bad_input'], [1003, 'bad_input'], [1009, 'payload_too_large']]);
+
+const clientNames = ['engine', 'setup', 'token', 'timeout', 'silence', 'maxQueue', 'WebSocket'];
+const questionNames = ['signal', 'timeout'];
+const changeNames = [...questionNames, 'key', 'ifSequence'];
+const actionNames = [...changeNames, 'now', 'entropy'];
+const batchNames = [...changeNames, 'mode'];
+const memberNames = ['type', 'payload', 'now', 'entropy'];
+
+/** A line without an answer. */
+class Line {
+  isSetup = false; isSent = false; wasSent = false; isSettled = false; timer = null; forget = null;
+
+  constructor(what, members, read, deadline) {
+    this.what = what;
+    this.members = members;
+    this.read = read;
+    /** When the caller stops waiting, as performance.now(); Infinity is never. */
+    this.deadline = deadline;
+    this.promise = new Promise((resolve, reject) => {
+      this.resolve = resolve;
+      this.reject = reject;
+    });
+  }
+
+  /** The line as it is sent now. The server is told how much of its time is left. */
+  text() {
+    const left = Math.ceil(this.deadline - performance.now());
+    return JSON.stringify(this.deadline === Infinity ? this.members : { ...this.members, timeout: Math.max(left, 1) });
+  }
+
+  settle(f) {
+    if (this.isSettled) return;
+    this.isSettled = true;
+    clearTimeout(this.timer);
+    this.forget?.();
+    f();
+  }
+}
+
+/** A value as JSON has it. What JSON would change or leave out is an error. */
+function checkJSON(what, value) {
+  JSON.stringify(value, function (key, v) {
+    if (typeof v === 'number' && !Number.isFinite(v)) throw badInput(`${what}: ${key || 'the value'} is ${v}, which JSON has no number for`);
+    if (v === undefined && !Array.isArray(this)) return v; // left out, as everywhere
+    const original = this[key]; // before toJSON
+    if (v === undefined || ['bigint', 'function', 'symbol'].includes(typeof v) || isPeculiar(original)) {
+      throw badInput(`${what}: ${key || 'the value'} is ${nameOf(original)}, which JSON has no value for`);
+    }
+    return v;
+  });
+}
+
+const isPeculiar = (v) => typeof v === 'object' && v !== null && !Array.isArray(v) && (isBytes(v) || v instanceof Map || v instanceof Set);
+
+const hex = (bytes) => [...bytes].map((b) => b.toString(16).padStart(2, '0')).join('');
+
+function addressOf(server, engine) {
+  let url;
+  try {
+    url = new URL(server, globalThis.location?.href);
+  } catch (cause) {
+    throw badInput(`RemoteEngine: a server is ${nameOf(server)}, want a URL`, cause);
+  }
+  url.protocol = url.protocol.replace(/^http/, 'ws');
+  if (!/^wss?:$/.test(url.protocol)) throw badInput(`RemoteEngine: a server is ${url.href}, want a URL that begins with https:, http:, wss: or ws:`);
+  url.pathname = `${url.pathname.replace(/\/$/, '')}/v1/engines/${encodeURIComponent(engine)}`;
+  return url.href;
+}
+
+/** The subprotocols that carry a token. A page can't send a header with a WebSocket. */
+function protocolsOf(token) {
+  if (!token) return ['hypertoken'];
+  const bytes = new TextEncoder().encode(token);
+  const base64 = btoa(String.fromCharCode(...bytes)).replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, '');
+  return ['hypertoken', `hypertoken.token.${base64}`];
+}
+
+export class RemoteEngine {
+  #servers; #addresses; #options; #protocols; #Socket;
+  #socket = null; #server = 0; #pause = firstPause; #pauseTimer = null; #silenceTimer = null; #lost = null;
+  /** The lines without an answer, in order. Those that are sent on the present connection come first. */
+  #lines = []; #sent = 0;
+  #session = hex(crypto.getRandomValues(new Uint8Array(16))); #keys = 0; #sequence = 0;
+  #closing = null; #failed = null; #whenIdle = null; #listeners = new Set();
+
+  /**
+   * @param {string | URL | (string | URL)[]} servers the URLs of one server, or of several that have the same games
+   * @param {{engine: string, setup?: object, token?: string, timeout?: number, silence?: number, maxQueue?: number, WebSocket?: Function}} options see client.d.ts
+   */
+  constructor(servers, options) {
+    checkOptions('RemoteEngine', options, clientNames);
+    const all = { timeout: 30_000, silence: 5000, maxQueue: 1024, WebSocket: globalThis.WebSocket, ...options };
+    checkType('RemoteEngine', 'engine', all.engine, 'string');
+    if (all.token !== undefined) checkType('RemoteEngine', 'token', all.token, 'string');
+    checkTimeout('RemoteEngine', all.timeout);
+    for (const name of ['silence', 'maxQueue']) {
+      if (!Number.isInteger(all[name]) || all[name] < 1) throw badInput(`RemoteEngine: ${name} is ${nameOf(all[name])}, want an integer from 1`);
+    }
+    if (typeof all.WebSocket !== 'function') throw badInput('RemoteEngine: there is no WebSocket here: give the class of a library as the option WebSocket');
+    this.#servers = [servers].flat().map(String);
+    if (this.#servers.length === 0) throw badInput('RemoteEngine: there are no servers');
+    this.#addresses = this.#servers.map((server) => addressOf(server, all.engine));
+    this.#options = all;
+    this.#protocols = protocolsOf(all.token);
+    this.#Socket = all.WebSocket;
+    // The setup is sent until it is answered, and never again: the engine of a server that has forgotten it is not made anew.
+    const first = all.setup === undefined || all.setup === null ? this.#line('digest', { digest: true }, () => undefined)
+      : this.#line('setup', { setup: all.setup }, () => undefined);
+    /** Resolves once a server has the engine; rejects if it has none, or refuses the setup. */
+    first.isSetup = first.members.setup !== undefined;
+    this.ready = first.promise;
+    this.ready.catch(() => {}); // no unhandled rejection if the caller does not use it
+    this.#push(first);
+  }
+
+  /** The sequence of the engine in the last answer: 0 before there is one. */
+  get sequence() { return this.#sequence; }
+
+  /** The URL of the server that the client is connected to, or null while it is not. */
+  get server() { return this.#socket?.readyState === 1 ? this.#servers[this.#server] : null; }
+
+  /**
+   * Calls f each time that the connection is made, with {server}, or lost, with {server, error}.
+   * Returns a function that removes f.
+   */
+  onConnection(f) {
+    checkType('onConnection', 'the listener', f, 'function');
+    this.#listeners.add(f);
+    return () => { this.#listeners.delete(f); };
+  }
+
+  #tell(event) {
+    for (const f of [...this.#listeners]) {
+      try {
+        f({ server: this.#servers[this.#server], ...event });
+      } catch (error) {
+        queueMicrotask(() => { throw error; });
+      }
+    }
+  }
+
+  /** Runs an action, once, however often it has to be sent. */
+  dispatchAsync(type, payload, options) {
+    return this.#request(type, options, actionNames, () => [this.#action(type, payload, options ?? {}), (answer) => answer.result ?? null, true]);
+  }
+
+  #action(type, payload, { now, entropy }) {
+    if (typeof type !== 'string' || type === '') throw badInput(`an action's type is ${nameOf(type)}, want a string that is not empty`);
+    if (now !== undefined && !Number.isSafeInteger(now)) throw badInput(`${type}: now is ${nameOf(now)}, want whole milliseconds since the epoch`);
+    if (entropy !== undefined && !(isBytes(entropy) && entropy.length === 16)) throw badInput(`${type}: entropy is ${nameOf(entropy)}, want a Uint8Array of 16 bytes`);
+    checkJSON(type, payload);
+    return { type, payload: payload ?? undefined, now, entropy: entropy && hex(entropy) };
+  }
+
+  /** Runs actions one after the other, with nothing between them: see Engine. */
+  dispatchBatch(actions, options) {
+    return this.#request('batch', options, batchNames, () => {
+      const { mode = 'atomic' } = options ?? {};
+      if (mode !== 'atomic' && mode !== 'independent') throw badInput(`batch: mode is ${nameOf(mode)}, want atomic or independent`);
+      if (!Array.isArray(actions)) throw badInput(`batch: actions are ${nameOf(actions)}, want an array`);
+      const batch = actions.map((action, k) => {
+        if (typeof action !== 'object' || action === null) throw badInput(`actions[${k}] is ${nameOf(action)}, want an object`);
+        checkOptions(`actions[${k}]`, action, memberNames);
+        return this.#action(action.type, action.payload, action);
+      });
+      const outcome = ({ error, result }) => (error ? { error: errorOf(error) } : { result: result ?? null });
+      return [{ batch, mode }, ({ results }) => results.map(mode === 'atomic' ? ({ result }) => result ?? null : outcome), true];
+    });
+  }
+
+  /** The whole state, as one object. */
+  state(options) { return this.#request('state', options, questionNames, () => [{ state: true }, (answer) => answer.state]); }
+
+  /** The digest of the state, 16 hexadecimal digits. */
+  digest(options) { return this.#request('digest', options, questionNames, () => [{ digest: true }, (answer) => answer.digest]); }
+
+  /** Takes the last step back. Resolves with {sequence, digest}. */
+  undo(options) { return this.#rewind('undo', true, options); }
+
+  /** Takes the last undo back. Resolves with {sequence, digest}. */
+  redo(options) { return this.#rewind('redo', true, options); }
+
+  /** Sets the state to that of an earlier sequence. Resolves with {sequence, digest}. */
+  revert(to, options) { return this.#rewind('revert', to, options); }
+
+  #rewind(what, to, options) {
+    return this.#request(what, options, changeNames, () => [{ [what]: to }, ({ sequence, digest }) => ({ sequence, digest }), true]);
+  }
+
+  // make returns the members of the line, a function that reads its answer, and whether it changes the engine.
+  #request(what, options, names, make) {
+    try {
+      if (this.#closing) throw shutdownError();
+      if (this.#failed) throw this.#failed;
+      checkOptions(what, options, names);
+      const { signal, timeout = this.#options.timeout, key, ifSequence } = options ?? {};
+      checkTimeout(what, timeout);
+      if (signal !== undefined && signal !== null) {
+        checkSignal(what, signal);
+        if (signal.aborted) throw canceledError(what, signal.reason);
+      }
+      const [members, read, changes] = make();
+      if (this.#lines.length >= this.#options.maxQueue) throw new HyperTokenError('overloaded', `${what}: ${this.#lines.length} lines have no answer, the most there may be (maxQueue)`);
+      if (changes) Object.assign(members, { key: key ?? `${this.#session}-${++this.#keys}`, if_sequence: ifSequence });
+      const line = this.#line(what, members, read, timeout);
+      if (signal) line.forget = onAbort(signal, () => this.#giveUp(line, canceledError(what, signal.reason)));
+      this.#push(line);
+      return line.promise;
+    } catch (cause) {
+      return Promise.reject(cause instanceof HyperTokenError ? cause : badInput(`${what}: ${cause?.message ?? cause}`, cause));
+    }
+  }
+
+  #line(what, members, read, timeout = this.#options.timeout) {
+    const isBounded = timeout > 0 && timeout < 2 ** 31;
+    const line = new Line(what, { ...members, want: ['sequence'] }, read, isBounded ? performance.now() + timeout : Infinity);
+    if (isBounded) line.timer = setTimeout(() => this.#giveUp(line, timeoutError(what, timeout)), timeout);
+    return line;
+  }
+
+  // Ends the wait of a line's caller. If the line was sent, and may have an effect, nobody knows whether it runs.
+  #giveUp(line, error) {
+    const why = this.#lost ? `${error.message}; the last connection was lost: ${this.#lost}` : error.message;
+    const isUnknown = line.wasSent && line.members.key !== undefined;
+    line.settle(() => line.reject(isUnknown
+      ? new HyperTokenError('outcome_unknown', `${line.what}: it may run or not; send it again with the key ${line.members.key}: ${why}`, { cause: error })
+      : new HyperTokenError(error.code, why.slice(error.code.length + 2), { cause: error.cause })));
+    if (!line.isSent) this.#remove(line);
+  }
+
+  #remove(line) {
+    const at = this.#lines.indexOf(line);
+    if (at >= 0) this.#lines.splice(at, 1);
+    this.#checkIdle();
+  }
+
+  #push(line) {
+    this.#lines.push(line);
+    this.#send();
+  }
+
+  // Sends what may be sent. Without a connection it makes one.
+  #send() {
+    if (this.#lines.length === 0) return;
+    if (!this.#socket) {
+      if (!this.#pauseTimer) this.#connect();
+      return;
+    }
+    if (this.#socket.readyState !== 1) return;
+    if (this.#sent === 0) this.#listen();
+    while (this.#sent < Math.min(this.#lines.length, most)) {
+      const line = this.#lines[this.#sent++];
+      line.isSent = line.wasSent = true;
+      this.#socket.send(line.text());
+    }
+  }
+
+  #connect() {
+    const socket = new this.#Socket(this.#addresses[this.#server], this.#protocols);
+    this.#socket = socket;
+    socket.onerror = () => {}; // onclose follows
+    this.#listen(); // a connection that is not made in time is lost too
+    socket.onopen = () => {
+      if (this.#socket !== socket) return;
+      clearTimeout(this.#silenceTimer);
+      this.#tell({});
+      this.#send();
+    };
+    socket.onmessage = ({ data }) => { if (this.#socket === socket) this.#take(data); };
+    socket.onclose = ({ code, reason }) => {
+      if (this.#socket !== socket) return;
+      const refusal = refusals.get(code);
+      if (refusal && this.#sent > 0) this.#refuse(new HyperTokenError(refusal, `the server closed the connection: ${reason || code}`));
+      this.#lose(reason || (code === 1006 ? 'it could not be made, or ended without a word' : `it was closed with ${code}`));
+    };
+  }
+
+  // A server that is silent for too long while a line waits may be gone.
+  #listen() {
+    clearTimeout(this.#silenceTimer);
+    this.#silenceTimer = setTimeout(() => this.#lose(`the server was silent for ${this.#options.silence} ms`), this.#options.silence);
+  }
+
+  // The line that a server refuses by closing the connection is the first one without an answer.
+  #refuse(error) {
+    const line = this.#lines[0];
+    line.settle(() => line.reject(error));
+  }
+
+  #take(data) {
+    const line = this.#lines.shift();
+    if (!line) return; // an answer to nothing
+    this.#sent--;
+    if (this.#sent > 0) this.#listen();
+    else clearTimeout(this.#silenceTimer);
+    let answer;
+    try {
+      answer = JSON.parse(data);
+    } catch (cause) {
+      answer = { error: { code: 'trap', message: `the answer is no JSON: ${cause.message}` } };
+    }
+    const { error, sequence } = answer;
+    if (error && again.has(error.code) && !line.isSettled) {
+      line.isSent = false;
+      this.#lines.unshift(line);
+      this.#lose(error.message);
+      return;
+    }
+    this.#pause = firstPause;
+    this.#lost = null;
+    if (Number.isInteger(sequence)) this.#sequence = sequence;
+    if (error && !(line.isSetup && error.code === 'exists')) {
+      const own = errorOf(error);
+      if (line.isSetup) this.#failed = own;
+      line.settle(() => line.reject(own));
+    } else {
+      line.settle(() => {
+        try {
+          line.resolve(line.read(answer));
+        } catch (cause) {
+          line.reject(unreadable(line.what, cause));
+        }
+      });
+    }
+    this.#checkIdle();
+    this.#send();
+  }
+
+  // The connection is no good any more. What was sent and has no answer is sent again to the next server.
+  #lose(why) {
+    const socket = this.#socket;
+    if (!socket) return;
+    this.#socket = null;
+    clearTimeout(this.#silenceTimer);
+    this.#sent = 0;
+    this.#lines = this.#lines.filter((line) => !line.isSettled);
+    for (const line of this.#lines) line.isSent = false;
+    this.#lost = why;
+    this.#tell({ error: new HyperTokenError('unavailable', `${this.#servers[this.#server]}: ${why}`) });
+    this.#server = (this.#server + 1) % this.#addresses.length;
+    closeQuietly(socket);
+    this.#pauseTimer = setTimeout(() => {
+      this.#pauseTimer = null;
+      this.#send();
+    }, this.#pause * (0.5 + Math.random() / 2));
+    this.#pause = Math.min(2 * this.#pause, lastPause);
+    this.#checkIdle();
+  }
+
+  #checkIdle() {
+    if (this.#whenIdle && this.#lines.every((line) => line.isSettled)) this.#whenIdle();
+  }
+
+  /**
+   * Takes no more requests, waits for the answers of those that were made, and closes the connection.
+   * The engine stays on the server.
+   * @param {{timeout?: number}} [options] after so many milliseconds the requests without an answer fail; 0, the default, is no limit
+   */
+  shutdown(options) {
+    checkOptions('shutdown', options, ['timeout']);
+    const { timeout = 0 } = options ?? {};
+    checkTimeout('shutdown', timeout);
+    this.#closing ??= (async () => {
+      await new Promise((idle) => {
+        this.#whenIdle = idle;
+        this.#checkIdle();
+      });
+      clearTimeout(this.#pauseTimer);
+      clearTimeout(this.#silenceTimer);
+      const socket = this.#socket;
+      this.#socket = null;
+      if (socket) closeQuietly(socket);
+    })();
+    if (timeout > 0 && timeout < Infinity) {
+      const timer = setTimeout(() => {
+        for (const line of [...this.#lines]) this.#giveUp(line, shutdownError());
+        this.#checkIdle();
+      }, Math.min(timeout, 2 ** 31 - 1));
+      this.#closing.then(() => clearTimeout(timer));
+    }
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose ?? Symbol.for('Symbol.asyncDispose')]() { return this.shutdown(); }
+}
+
+function closeQuietly(socket) {
+  socket.onopen = socket.onmessage = socket.onclose = null;
+  socket.close();
+}
+
+const errorOf = ({ code, message, index }) => new HyperTokenError(code, message, { index });
