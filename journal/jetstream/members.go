@@ -349,7 +349,31 @@ func (m *Members) Drain() {
 // Leave says that this node is dead, so that nobody waits for its lease to end. The store has to be
 // closed before: its slots are free from now on. It waits until that is stored or ctx ends.
 func (m *Members) Leave(ctx context.Context) error {
-	m.step(context.WithoutCancel(ctx), func() { m.machine.Leave() })
+	defer m.Close()
+	m.leaseEnds.Store(0)
+	m.stop()
+	// A renewal on its way would come between.
+	if err := m.wait(ctx); err != nil {
+		return err
+	}
+	newest, err := m.conn.Load().lastAtLeader(ctx, m.store.layout.memberStream(),
+		m.store.layout.memberSubject(nodeToken(m.id)), m.config.Lease)
+	if err != nil {
+		return fmt.Errorf("jetstream: leaving: %w", err)
+	}
+	m.step(ctx, func() {
+		if newest != nil {
+			if r, err := m.parse(*newest); err == nil {
+				m.machine.Seen(r, newest.at, m.clock())
+			}
+		}
+		m.machine.Leave()
+	})
+	return m.wait(ctx)
+}
+
+// wait waits for what is on its way.
+func (m *Members) wait(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {
 		m.running.Wait()
@@ -357,10 +381,8 @@ func (m *Members) Leave(ctx context.Context) error {
 	}()
 	select {
 	case <-done:
-		m.Close()
 		return nil
 	case <-ctx.Done():
-		m.Close()
 		return fmt.Errorf("jetstream: leaving: %w", ctx.Err())
 	}
 }

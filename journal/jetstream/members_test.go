@@ -157,6 +157,14 @@ func TestMembersTakeOver(t *testing.T) {
 		t.Error(err)
 	}
 	<-b.Ended()
+	newest, err := a.conn.Load().lastAtLeader(t.Context(), a.store.layout.memberStream(),
+		a.store.layout.memberSubject(nodeToken(b.id)), time.Minute)
+	if err != nil || newest == nil {
+		t.Fatal(newest, err)
+	}
+	if r, err := a.parse(*newest); err != nil || !r.IsDead {
+		t.Errorf("b has left, and its record is %+v, %v", r, err)
+	}
 	a.until(t, "alone", a.sees("a"))
 	for engine := range owners {
 		if _, err := a.load(t, engine); err != nil {
