@@ -74,6 +74,8 @@ type Options struct {
 	// ballast is a seam for tests: the size of the file that gives room once the disk is full.
 	ballast int64
 	now     func() time.Time // a seam for tests
+	// steps is a seam for tests: the steps between the versions of the format.
+	steps []step
 }
 
 // The sizes that one directory is made of. New directories take at most 128 MiB.
@@ -103,10 +105,16 @@ func (o *Options) setDefaults() {
 	if o.now == nil {
 		o.now = time.Now
 	}
+	if o.steps == nil {
+		o.steps = formatSteps
+	}
 	if o.fs == nil {
 		o.fs = vfs.Default
 	}
 }
+
+// newestFormat is the newest version of a directory's layout that the steps lead to.
+func (o *Options) newestFormat() int { return 1 + len(o.steps) }
 
 // validate fails if a value is out of its bounds.
 func (o *Options) validate() error {

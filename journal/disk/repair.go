@@ -32,7 +32,7 @@ type Repaired struct {
 func Repair(dir string, o Options) (logs []Repaired, err error) {
 	o.setDefaults()
 	fs := o.fs
-	if version, err := readFormat(fs, dir); err != nil {
+	if version, err := readFormat(fs, dir, o.newestFormat()); err != nil {
 		return nil, err
 	} else if version == 0 {
 		return nil, fmt.Errorf("%w: %s has no file %s", ErrFormat, dir, formatName)
