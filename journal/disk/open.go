@@ -95,6 +95,7 @@ func newStore(fs vfs.FS, dir string, o Options, lock *directoryLock) *Store {
 	s.gate = newGate(fs, filepath.Join(dir, pebbleDir), &logSyncs{
 		isDelayed: o.Sync == SyncInterval, observe: s.stats.observeSync, files: map[*logFile]bool{},
 		synced: &syncedNote{fs: fs, path: filepath.Join(dir, syncedName)},
+		fillTo: int64(o.memTable + o.memTable/10), // what pebble allots
 	})
 	s.gate.onFailure, s.gate.onNoSpace = s.fail, s.space.refuseTables
 	return s
