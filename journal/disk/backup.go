@@ -34,7 +34,7 @@ func (s *Store) Backup(dir string) error {
 	err := s.db.Checkpoint(filepath.Join(dir, pebbleDir), pebble.WithFlushedWAL())
 	if err == nil {
 		// The file is written last: without it, the directory is no store.
-		err = writeFormat(fs, dir, FormatVersion)
+		err = writeFormat(fs, dir, s.o.newestFormat())
 	}
 	if err != nil {
 		return fmt.Errorf("disk: the backup to %s: %w", dir, err)

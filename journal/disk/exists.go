@@ -20,6 +20,6 @@ func Exists(dir string) (bool, error) {
 	case !info.IsDir():
 		return false, fmt.Errorf("disk: %s is a file, and a store is a directory", dir)
 	}
-	version, err := readFormat(vfs.Default, dir)
+	version, err := readFormat(vfs.Default, dir, FormatVersion)
 	return version > 0, err
 }

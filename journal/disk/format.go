@@ -27,8 +27,9 @@ const formatPrefix = "hypertoken journals, format "
 // none of this package.
 var ErrFormat = errors.New("disk: the directory's format is not known")
 
-// readFormat returns the version of a directory's layout, or 0 if it has none yet.
-func readFormat(fs vfs.FS, dir string) (version int, err error) {
+// readFormat returns the version of a directory's layout, or 0 if it has none yet. It fails if the
+// version is above newest.
+func readFormat(fs vfs.FS, dir string, newest int) (version int, err error) {
 	text, err := readFile(fs, filepath.Join(dir, formatName))
 	if errors.Is(err, os.ErrNotExist) {
 		if _, err := fs.Stat(filepath.Join(dir, pebbleDir)); err == nil {
@@ -45,9 +46,9 @@ func readFormat(fs vfs.FS, dir string) (version int, err error) {
 		return 0, fmt.Errorf("%w: %s begins with %q, want %q and a number", ErrFormat,
 			filepath.Join(dir, formatName), text[:min(len(text), 40)], formatPrefix)
 	}
-	if version > FormatVersion {
+	if version > newest {
 		return 0, fmt.Errorf("%w: %s has the format %d, this program knows up to %d: use a newer program",
-			ErrFormat, dir, version, FormatVersion)
+			ErrFormat, dir, version, newest)
 	}
 	return version, nil
 }

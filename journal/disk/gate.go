@@ -179,7 +179,11 @@ func (g *gate) change(what, name string, change func() error) error {
 
 // Create implements vfs.FS.
 func (g *gate) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	return g.created("creating", name, func() (vfs.File, error) { return g.FS.Create(name, category) })
+	f, err := g.created("creating", name, func() (vfs.File, error) { return g.FS.Create(name, category) })
+	if f, isGate := f.(*gateFile); isGate && f.log != nil && g.guards(name) {
+		f.log.filled = 0
+	}
+	return f, err
 }
 
 // OpenReadWrite implements vfs.FS.
@@ -280,6 +284,9 @@ func (f *gateFile) WriteAt(b []byte, offset int64) (int, error) {
 func (f *gateFile) write(b []byte, write func([]byte) (int, error)) (int, error) {
 	if !f.gate.passes(f.name) {
 		return len(b), nil
+	}
+	if f.log != nil {
+		f.log.fill(len(b))
 	}
 	n, err := write(b)
 	f.gate.written.Add(uint64(n))

@@ -15,6 +15,7 @@ import (
 //	'e' ID(8) 3 NUMBER(8)               a key record
 //	'e' ID(8) 4 FIRST(8) NOTES(4)       a group of records
 //	'm'                                 nothing: the first row of a new database
+//	'm' 'u'                             how far an upgrade of the format is
 //	'n' NAME                            the ID of an engine
 //	'p' ID(8) SET(8)                    pieces that no base refers to yet
 //

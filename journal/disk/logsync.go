@@ -19,6 +19,9 @@ type logFile struct {
 	// number is the log's, written the number of bytes that were written to it.
 	number  uint64
 	written atomic.Int64
+	// filled is the offset up to which the file has bytes, also zeros. The goroutine that writes uses
+	// it. It is negative if the file is not filled with zeros.
+	filled int64
 
 	mu       sync.Mutex // guards what follows; held while the file is synced by turns
 	isDirty  bool
@@ -33,6 +36,8 @@ type logSyncs struct {
 	observe func(time.Duration)
 	// synced notes how far logs are synced.
 	synced *syncedNote
+	// fillTo is the size in bytes up to which new logs are filled with zeros.
+	fillTo int64
 
 	mu    sync.Mutex // guards files
 	files map[*logFile]bool
@@ -43,12 +48,43 @@ func (l *logSyncs) begin(f vfs.File, name string) *logFile {
 	if !isLog(name) {
 		return nil
 	}
-	log := &logFile{logs: l, file: f, name: name}
+	log := &logFile{logs: l, file: f, name: name, filled: -1}
 	log.number, _ = strconv.ParseUint(strings.TrimSuffix(filepath.Base(name), ".log"), 10, 64)
 	l.mu.Lock()
 	l.files[log] = true
 	l.mu.Unlock()
 	return log
+}
+
+// fillSize is how many zeros are written at once behind the end of a new log.
+const fillSize = 1 << 20
+
+// fillPage is the size of one write of zeros. Linux keeps what was written at once as one piece, and
+// takes all of it for changed, and may write it anew, when a part of it changes.
+const fillPage = 4 << 10
+
+var zeros [fillPage]byte
+
+// fill writes zeros behind the next n bytes of a new log, if there are none yet. A sync of bytes that
+// replace others is faster than a sync of bytes that the file has not had before: the file system
+// writes its own records for these, and waits for the disk twice. pebble allots the blocks of a new
+// log, but does not write them. It writes new logs over old ones as soon as it has some.
+func (f *logFile) fill(n int) {
+	end := f.written.Load() + int64(n)
+	if f.filled < 0 || end <= f.filled || end >= f.logs.fillTo {
+		return
+	}
+	from := max(f.filled, end)
+	size := min(fillSize, f.logs.fillTo-from)
+	for at := from; at < from+size; {
+		n := min(fillPage-at%fillPage, from+size-at)
+		if _, err := f.file.WriteAt(zeros[:n], at); err != nil {
+			f.filled = -1 // what was written is behind the end, and does no harm
+			return
+		}
+		at += n
+	}
+	f.filled = from + size
 }
 
 // sync syncs a log now, or notes that a turn has to.

@@ -24,7 +24,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err := makeDir(fs, dir); err != nil {
 		return nil, fmt.Errorf("disk: creating %s: %w", dir, err)
 	}
-	if _, err := readFormat(fs, dir); err != nil { // before anything is written
+	if _, err := readFormat(fs, dir, o.newestFormat()); err != nil { // before anything is written
 		return nil, err
 	}
 	lock, err := lockDirectory(fs, dir)
@@ -40,9 +40,10 @@ func Open(dir string, o Options) (*Store, error) {
 
 // open opens a directory that is locked.
 func open(fs vfs.FS, dir string, o Options, lock *directoryLock) (*Store, error) {
-	version, err := readFormat(fs, dir)
+	version, err := readFormat(fs, dir, o.newestFormat())
 	if err == nil && version == 0 {
-		err = writeFormat(fs, dir, FormatVersion)
+		version = o.newestFormat()
+		err = writeFormat(fs, dir, version)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("disk: the format of %s: %w", dir, err)
@@ -51,8 +52,12 @@ func open(fs vfs.FS, dir string, o Options, lock *directoryLock) (*Store, error)
 	if err := s.space.checkBeforeOpen(s); err != nil {
 		return nil, err
 	}
+	up, err := s.beginUpgrade(version)
+	if err != nil {
+		return nil, fmt.Errorf("disk: upgrading %s: %w", dir, err)
+	}
 	s.gate.open(true)
-	if err := s.openPebble(); err != nil {
+	if err := s.openPebble(up); err != nil {
 		s.gate.shut()
 		s.answered.Wait()
 		s.gate.releaseLocks()
@@ -90,14 +95,15 @@ func newStore(fs vfs.FS, dir string, o Options, lock *directoryLock) *Store {
 	s.gate = newGate(fs, filepath.Join(dir, pebbleDir), &logSyncs{
 		isDelayed: o.Sync == SyncInterval, observe: s.stats.observeSync, files: map[*logFile]bool{},
 		synced: &syncedNote{fs: fs, path: filepath.Join(dir, syncedName)},
+		fillTo: int64(o.memTable + o.memTable/10), // what pebble allots
 	})
 	s.gate.onFailure, s.gate.onNoSpace = s.fail, s.space.refuseTables
 	return s
 }
 
-// openPebble opens pebble, and repairs what a death of the process may have left. If it fails,
-// pebble is closed.
-func (s *Store) openPebble() (err error) {
+// openPebble opens pebble, repairs what a death of the process may have left, and carries the
+// upgrade out. up is nil if there is none. If openPebble fails, pebble is closed.
+func (s *Store) openPebble(up *upgrade) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = panicked(r)
@@ -130,7 +136,7 @@ func (s *Store) openPebble() (err error) {
 	if s.db, err = pebble.Open(path, s.pebbleOptions()); err != nil {
 		return errors.Join(s.Err(), err)
 	}
-	if err = s.prepare(!desc.Exists); err == nil && !isDelayed {
+	if err = s.prepare(!desc.Exists, up); err == nil && !isDelayed {
 		err = noteDelayed(s.gate.FS, s.dir, false)
 	}
 	if failure := s.Err(); failure != nil {
@@ -143,7 +149,7 @@ func (s *Store) openPebble() (err error) {
 }
 
 // prepare makes an open database ready.
-func (s *Store) prepare(isNew bool) error {
+func (s *Store) prepare(isNew bool, up *upgrade) error {
 	if isNew {
 		// pebble writes the first log of a new database in its oldest format, in which damage
 		// reads like the end of the log. The flush begins another log, in the newest format.
@@ -151,6 +157,11 @@ func (s *Store) prepare(isNew bool) error {
 			return err
 		}
 		if err := s.db.Flush(); err != nil {
+			return err
+		}
+	}
+	if up != nil { // before any row is read
+		if err := s.runUpgrade(up); err != nil {
 			return err
 		}
 	}

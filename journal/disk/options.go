@@ -71,9 +71,13 @@ type Options struct {
 	fs vfs.FS // a seam for tests: the file system
 	// memTable is a seam for tests: the size of pebble's table in memory.
 	memTable uint64
+	// runs is how many runs of tables level 0 gathers before they are compacted.
+	runs int
 	// ballast is a seam for tests: the size of the file that gives room once the disk is full.
 	ballast int64
 	now     func() time.Time // a seam for tests
+	// steps is a seam for tests: the steps between the versions of the format.
+	steps []step
 }
 
 // The sizes that one directory is made of. New directories take at most 128 MiB.
@@ -83,6 +87,9 @@ const (
 	// memTables is the number of tables in memory, of which one is filled and the others are
 	// written to disk.
 	memTables = 3
+	// defaultRuns is how many runs of tables level 0 gathers. Tests with small tables have smallRuns, so
+	// that compactions run in them.
+	defaultRuns, smallRuns = 16, 4
 	// leastFree is the space that pebble needs to write its tables in memory to the disk.
 	leastFree = memTables * defaultMemTable
 	// otherFiles is how many files the store itself and a backup have open, beside those of pebble.
@@ -95,6 +102,10 @@ func (o *Options) setDefaults() {
 	o.MinFree = cmp.Or(o.MinFree, DefaultMinFree)
 	o.Cache = cmp.Or(o.Cache, DefaultCache)
 	o.MaxFiles = cmp.Or(o.MaxFiles, DefaultMaxFiles)
+	if o.memTable == 0 {
+		o.runs = defaultRuns
+	}
+	o.runs = cmp.Or(o.runs, smallRuns)
 	o.memTable = cmp.Or(o.memTable, defaultMemTable)
 	o.ballast = cmp.Or(o.ballast, defaultBallast)
 	if o.Logger == nil {
@@ -103,10 +114,16 @@ func (o *Options) setDefaults() {
 	if o.now == nil {
 		o.now = time.Now
 	}
+	if o.steps == nil {
+		o.steps = formatSteps
+	}
 	if o.fs == nil {
 		o.fs = vfs.Default
 	}
 }
+
+// newestFormat is the newest version of a directory's layout that the steps lead to.
+func (o *Options) newestFormat() int { return 1 + len(o.steps) }
 
 // validate fails if a value is out of its bounds.
 func (o *Options) validate() error {

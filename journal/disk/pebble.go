@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/sstable"
 )
 
 // pebbleDir is the folder with pebble's files.
@@ -21,7 +22,7 @@ func (s *Store) pebbleOptions() *pebble.Options {
 		FormatMajorVersion:          pebble.FormatNewest,
 		MemTableSize:                s.o.memTable,
 		MemTableStopWritesThreshold: memTables,
-		L0CompactionThreshold:       8,
+		L0CompactionThreshold:       2 * s.o.runs, // pebble compacts at half of it
 		L0StopWritesThreshold:       1000,
 		MaxOpenFiles:                s.o.MaxFiles - otherFiles,
 		FlushDelayDeleteRange:       10 * time.Second,
@@ -42,6 +43,7 @@ func (s *Store) pebbleOptions() *pebble.Options {
 	}
 	for k := range o.Levels {
 		o.Levels[k].FilterPolicy = bloom.FilterPolicy(10)
+		o.Levels[k].Compression = func() *sstable.CompressionProfile { return sstable.ZstdCompression }
 	}
 	return o
 }

@@ -32,7 +32,7 @@ type Repaired struct {
 func Repair(dir string, o Options) (logs []Repaired, err error) {
 	o.setDefaults()
 	fs := o.fs
-	if version, err := readFormat(fs, dir); err != nil {
+	if version, err := readFormat(fs, dir, o.newestFormat()); err != nil {
 		return nil, err
 	} else if version == 0 {
 		return nil, fmt.Errorf("%w: %s has no file %s", ErrFormat, dir, formatName)
@@ -47,9 +47,12 @@ func Repair(dir string, o Options) (logs []Repaired, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, log := range found {
-		path := filepath.Join(folder, log.name)
-		kept, isWhole, err := wholeRecords(fs, path, log.number)
+	for k, log := range found {
+		path, whole := filepath.Join(folder, log.name), wholeRecords
+		if k == len(found)-1 {
+			whole = wholeNewest
+		}
+		kept, isWhole, err := whole(fs, path, log.number)
 		if err != nil {
 			return logs, fmt.Errorf("disk: reading %s: %w", path, err)
 		}

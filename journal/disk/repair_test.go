@@ -21,7 +21,7 @@ func TestRepair(t *testing.T) {
 		fs := clone(t, intact)
 		o := Options{fs: fs}
 		for _, name := range files(t, fs, ".log") {
-			if n := len(contents(t, fs, name)); n > 0 {
+			if n := len(written(t, fs, name)); n > 0 {
 				flip(t, fs, name, k*n/deep(10, 200)/2)
 			}
 		}
@@ -79,7 +79,7 @@ func TestRepairOfALogInTheMiddle(t *testing.T) {
 	logs := files(t, crashed, ".log")
 	slices.Sort(logs)
 	damaged := logs[len(logs)-2]
-	flip(t, crashed, damaged, len(contents(t, crashed, damaged))/2)
+	flip(t, crashed, damaged, len(written(t, crashed, damaged))/2)
 	if _, err := Open("data", o); err == nil {
 		t.Fatal("the directory opens")
 	}

@@ -171,12 +171,7 @@ func isPadding(rest []byte, size int64, isFull bool) bool {
 	if !isFull || size >= syncHeader || int64(len(rest)) < size {
 		return false
 	}
-	for _, b := range rest {
-		if b != 0 {
-			return false
-		}
-	}
-	return true
+	return isZero(rest)
 }
 
 // chunkSize returns the size of the chunk at the start of b, 0 if there is no whole one.

@@ -54,7 +54,7 @@ func cutTornLog(fs vfs.FS, dir string) (cut int64, err error) {
 	}
 	newest := logs[len(logs)-1]
 	path := filepath.Join(folder, newest.name)
-	size, isWhole, err := wholeRecords(fs, path, newest.number)
+	size, isWhole, err := wholeNewest(fs, path, newest.number)
 	if err != nil || isWhole {
 		return 0, err
 	}
@@ -115,6 +115,40 @@ func wholeRecords(fs vfs.FS, path string, number uint64) (size int64, isWhole bo
 		}
 		size = r.Offset()
 	}
+}
+
+// wholeNewest does the same for the newest log. It is whole, too, if there are only zeros behind its
+// last record: they were written before there was more to write.
+func wholeNewest(fs vfs.FS, path string, number uint64) (size int64, isWhole bool, err error) {
+	if size, isWhole, err = wholeRecords(fs, path, number); err != nil || isWhole {
+		return size, isWhole, err
+	}
+	f, err := fs.Open(path)
+	if err != nil {
+		return 0, false, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	block := make([]byte, logBlock)
+	for at := size; ; {
+		n, err := f.ReadAt(block, at)
+		if !isZero(block[:n]) {
+			return size, false, nil
+		}
+		if at += int64(n); errors.Is(err, io.EOF) {
+			return size, true, nil
+		} else if err != nil {
+			return 0, false, err
+		}
+	}
+}
+
+func isZero(b []byte) bool {
+	for _, x := range b {
+		if x != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // isInvalid reports whether an error says that a record is not whole. record.IsInvalidRecord does
