@@ -545,3 +545,65 @@ func FuzzReadBundle(f *testing.F) {
 		}
 	})
 }
+
+// A batch in doubt writes to an engine whose groups were settled since it was loaded. What was settled is
+// not taken for what the batch has.
+func TestADoubtBehindWhatIsSettled(t *testing.T) {
+	o := settlingAtOnce(shared(t).options(newName()))
+	o.AnswerTimeout = 150 * time.Millisecond
+	s := openStore(t, o)
+	c, owner, f := client{t, s}, ownerOf(1, 1), inject(s)
+	c.must(c.install("a", owner, setup()))
+	c.must(c.append("a", owner, 0, action(1)))
+	c.must(c.append("a", owner, 1, action(2)))
+	c.waitUntilSettled("a")
+	f.add(answerIsLost)
+	c.must(c.install("a", owner, journal.Base{Sequence: 1, Snapshot: true, Data: []byte("1"), Core: "core"}))
+	c.expect("a", owner, 2)
+	c.expectPast("a", 1, 2)
+	checkChain(t, s, "a")
+	f.add(lostOnTheWay)
+	c.must(c.install("a", owner, marker(3)))
+	c.expect("a", owner)
+	checkChain(t, s, "a")
+}
+
+// A reader reads the tail, then groups are settled, then it reads the engine's subject. The groups are in
+// both, and count once.
+func TestSettledBetweenTwoReadings(t *testing.T) {
+	o := shared(t).options(newName())
+	o.settling = settling{bytes: 1 << 20, messages: 3, age: time.Hour}
+	a, b := client{t, openStore(t, o)}, client{t, openStore(t, o)}
+	const name = "a"
+	owner := ownerOf(1, 1)
+	a.must(a.install(name, owner, setup()))
+	a.must(a.append(name, owner, 0, action(1)))
+	a.must(a.append(name, owner, 1, action(2)))
+	subject := a.s.layout.engineSubject(SlotOf(name), name)
+	reading, goOn := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	seam := func(m *nats.Msg) error {
+		if strings.HasPrefix(m.Subject, "$JS.API.DIRECT.GET.") && strings.Contains(string(m.Data), subject) {
+			once.Do(func() {
+				close(reading)
+				<-goOn
+			})
+		}
+		return b.s.conn.nc.PublishMsg(m)
+	}
+	b.s.conn.seam.Store(&seam)
+	ended := make(chan error, 1)
+	go func() {
+		stored, err := b.loadAt(name, 2)
+		if err == nil && stored.Count != 2 {
+			err = fmt.Errorf("the state at 2 has %d entries", stored.Count)
+		}
+		ended <- err
+	}()
+	<-reading
+	a.must(a.append(name, owner, 2, action(3)))
+	a.waitUntilSettled(name)
+	close(goOn)
+	b.must(<-ended)
+	b.expectPast(name, 1, 2, 3)
+}
