@@ -21,8 +21,8 @@ func (e *apiError) Error() string {
 	return fmt.Sprintf("JetStream answered: %s (error %d)", e.Description, e.ErrCode)
 }
 
-// The errors that JetStream answers with, by their numbers. After all of these but codeStoreFailed
-// nothing of a write, or of its batch, is stored.
+// The errors that JetStream answers with, by their numbers. Whoever answers so has stored nothing of a
+// write, or of its batch, but for codeStoreFailed.
 const (
 	codeNoMessage        = 10037 // a read of a message that is not there
 	codeStreamNotFound   = 10059
@@ -73,8 +73,12 @@ func outcomeOf(err error) outcome {
 		return isFenced
 	case codeStillInProcess:
 		return isBusy
-	case codeIncompleteBatch, codeTooManyBatches, codeTooManyRequests, codeNotAvailable, codeNotLeader:
+	case codeTooManyBatches, codeTooManyRequests:
 		return isNoLeader
+	case codeIncompleteBatch, codeNotAvailable, codeNotLeader:
+		// A server that does not lead the stream answers so, while another one may lead it and store the
+		// batch: both have it for a moment when the leader changes.
+		return isUnknown
 	case codeNoStorage:
 		return isNoRoom
 	case codeStoreFailed:

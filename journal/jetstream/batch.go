@@ -3,26 +3,47 @@ package jetstream
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
 )
 
-// write is one record, or one mark, on its way to the stream. Its slot's tenure goes with it.
+// writeKind says what a write is.
+type writeKind int
+
+const (
+	// writeMark needs no message of its own if the batch has others of its slot: they are stored only if
+	// the slot is still ours, too.
+	writeMark writeKind = iota
+	// writeRecord is a record on its engine's subject.
+	writeRecord
+	// writeGroup is a record in the slot's tail. The groups of a slot are in one message.
+	writeGroup
+	// writeFlush settles all of one engine, writeSettling the oldest part of the tail.
+	writeFlush
+	writeSettling
+)
+
+// write is something on its way to the stream. Its slot's tenure goes with it.
 type write struct {
-	// subject is empty for a mark. A mark needs no message of its own if the batch has others of its
-	// slot: they are stored only if the slot is still ours, too.
+	kind writeKind
+	// token is that of the engine of a record, a group or a flush.
+	token string
+	// subject is the engine's, data the record, of a record or a group.
 	subject string
 	data    []byte
 	// isRollup says that the message removes all earlier ones of its subject.
 	isRollup bool
-	// id and previous find the record again: it is the first one of its subject behind previous.
-	id       recordID
-	previous uint64
-	call     *call // nil if no call waits for it
-	// ended is called by the loop, once. seq is the stream sequence of the record, or of the batch's
-	// last message for a mark. Nothing is stored if err is errLost or refuses; an error that is neither
+	// These find the record again: it comes behind the message previous of the engine's subject.
+	id          recordID
+	incarnation incarnation
+	ordinal     uint64
+	previous    uint64
+	call        *call // nil if no call waits for it
+	// ended is called by the loop, once. seq is the stream sequence of the message with the record, or of
+	// the batch's last message. Nothing is stored if err is errLost or refuses; an error that is neither
 	// says that nobody knows.
 	ended func(seq uint64, err error)
 }
@@ -31,14 +52,8 @@ type write struct {
 type flight struct {
 	slots  []*slot
 	writes [][]*write // by slot
-	// msgs are the messages, places the index in msgs of each write, by slot; -1 for a mark that needs
-	// none.
 	msgs   []*nats.Msg
-	places [][]int
-	// marks has, for each slot that has no record in the batch, what its mark says, markPlaces the mark's
-	// place.
-	marks      [][]byte
-	markPlaces []int
+	parts  []part // by slot
 	// attempt counts how often the batch was sent. An answer counts for its attempt only.
 	attempt int
 	sentAt  time.Time
@@ -48,6 +63,20 @@ type flight struct {
 	isInDoubt bool
 	answer    uint64 // in conn.waiting
 	timer     *time.Timer
+}
+
+// part is what a batch has of one slot.
+type part struct {
+	// places has, for each write, the index of its message in the batch; -1 if it has none.
+	places []int
+	// tail is the message on the slot's own subject; nil if there is none.
+	tail *bundle
+	// mark is what the slot's mark says; nil if the slot has other messages in the batch.
+	mark []byte
+	// place is the index of the tail or of the mark.
+	place int
+	// copies are what the batch settles.
+	copies []*copies
 }
 
 // The bounds of a batch. JetStream takes up to 1,000 messages.
@@ -67,7 +96,7 @@ func (sl *slot) write(w *write) {
 }
 
 func (sl *slot) makeReady() {
-	if !sl.isReady && sl.flight == nil && len(sl.pending) > 0 && !sl.isLost {
+	if !sl.isReady && sl.flight == nil && !sl.isLost && !sl.isClaimed && (len(sl.pending) > 0 || sl.isSettlingDue()) {
 		sl.isReady = true
 		sl.s.ready = append(sl.s.ready, sl)
 	}
@@ -76,32 +105,25 @@ func (sl *slot) makeReady() {
 // fly sends batches as long as there is something to send. No timer gathers writes: what comes while
 // batches are on their way goes with the next one.
 func (s *stream) fly() {
-	for len(s.flights) < flightsPerStream && len(s.ready) > 0 {
+	for len(s.flights) < flightsPerStream && len(s.ready) > 0 && s.isWorthABatch() {
 		f := &flight{}
-		messages, bytes := 0, 0
-		for len(s.ready) > 0 && messages < s.batchMessages && bytes < batchBytes {
+		var size batchSize
+		for len(s.ready) > 0 && size.messages < s.batchMessages && size.bytes < batchBytes {
 			sl := s.ready[0]
-			if sl.isLost || len(sl.pending) == 0 {
-				s.ready, sl.isReady = s.ready[1:], false
-				continue
-			}
-			if sl.isAlone && messages > 0 {
+			if sl.isAlone && len(sl.pending) > 0 && size.messages > 0 {
 				break
 			}
-			n := 0
-			for n < len(sl.pending) && (messages == 0 || messages < s.batchMessages && bytes < batchBytes) {
-				bytes += len(sl.pending[n].data)
-				messages++
-				if n++; sl.isAlone {
-					break
-				}
-			}
-			f.slots = append(f.slots, sl)
-			f.writes = append(f.writes, sl.pending[:n:n])
-			sl.pending, sl.flight = sl.pending[n:], f
 			s.ready, sl.isReady = s.ready[1:], false
-			if sl.isAlone {
-				sl.isAlone = false
+			if sl.isLost {
+				continue
+			}
+			isAlone := sl.isAlone && len(sl.pending) > 0
+			writes := sl.nextWrites(&size)
+			if len(writes) == 0 {
+				continue
+			}
+			f.slots, f.writes, sl.flight = append(f.slots, sl), append(f.writes, writes), f
+			if isAlone {
 				break
 			}
 		}
@@ -111,6 +133,71 @@ func (s *stream) fly() {
 		s.flights[f] = true
 		s.send(f)
 	}
+}
+
+// isWorthABatch returns whether the writes that wait are at least half as many as those on their way. If
+// they are fewer, they wait for an answer: a batch costs the servers more than its writes do. A batch that
+// takes long holds up nothing.
+func (s *stream) isWorthABatch() bool {
+	onTheirWay, waiting := 0, 0
+	for f := range s.flights {
+		if f.isWaiting || f.isInDoubt || time.Since(f.sentAt) > longFlight {
+			continue
+		}
+		for _, writes := range f.writes {
+			onTheirWay += len(writes)
+		}
+	}
+	for _, sl := range s.ready {
+		waiting += len(sl.pending)
+	}
+	return 2*waiting >= onTheirWay
+}
+
+// longFlight is how long a batch may hold up another one.
+const longFlight = 100 * time.Millisecond
+
+// batchSize counts what a batch has.
+type batchSize struct{ messages, bytes int }
+
+// nextWrites takes those of a slot's writes that have room in a batch.
+func (sl *slot) nextWrites(size *batchSize) []*write {
+	s := sl.s
+	n, groups, bytes := 0, 0, 0
+	for n < len(sl.pending) {
+		w := sl.pending[n]
+		more := len(w.data) + len(w.token) + bundledOverhead
+		isPacked := w.kind == writeGroup && groups > 0 // into a message that is there
+		isFull := size.messages >= s.batchMessages || size.bytes >= batchBytes
+		if isFull && size.messages > 0 && !isPacked {
+			break
+		}
+		if isPacked && (groups == mostTailEngines || bytes+more > s.store.groupSize) {
+			break
+		}
+		if w.kind == writeGroup {
+			groups, bytes = groups+1, bytes+more
+		}
+		if size.bytes += more; !isPacked {
+			size.messages++
+		}
+		if n++; sl.isAlone {
+			break
+		}
+	}
+	writes := sl.pending[:n:n]
+	sl.pending = sl.pending[n:]
+	if sl.isAlone && n > 0 {
+		sl.isAlone = false
+		return writes
+	}
+	if copies := min(len(sl.tail.engines), mostCopies); sl.isSettlingDue() && (size.messages == 0 ||
+		size.messages+copies <= mostMessages) {
+		size.messages += copies
+		size.bytes += min(sl.tail.bytes, mostCopiedBytes)
+		writes = append(writes, sl.newSettling())
+	}
+	return writes
 }
 
 // send sends a batch, with the fences as they are now.
@@ -141,33 +228,16 @@ func (s *stream) send(f *flight) {
 
 // build makes the messages of a batch. The first message of each slot has the fence.
 func (s *stream) build(f *flight) {
-	f.msgs, f.places, f.marks, f.markPlaces = nil, nil, nil, nil
+	former := f.parts // of an earlier attempt
+	f.msgs, f.parts = nil, nil
 	for k, sl := range f.slots {
-		first, places := len(f.msgs), []int(nil)
-		for _, w := range f.writes[k] {
-			if w.subject == "" {
-				places = append(places, -1)
-				continue
-			}
-			m := nats.NewMsg(w.subject)
-			m.Data = w.data
-			if w.isRollup {
-				m.Header.Set(headerRollup, rollupSubject)
-			}
-			places = append(places, len(f.msgs))
-			f.msgs = append(f.msgs, m)
+		first, id := len(f.msgs), s.store.newID()
+		if former != nil && former[k].tail != nil {
+			id = former[k].tail.id // if an earlier attempt is stored all the same, a doubt finds it
 		}
-		var mark []byte
-		if len(f.msgs) == first {
-			m := newMark(s.store.layout.markSubject(sl.id))
-			mark = binary.AppendUvarint(append([]byte(nil), s.store.life[:]...), s.store.records.Add(1))
-			m.Data = mark
-			f.msgs = append(f.msgs, m)
-		}
-		f.marks, f.markPlaces = append(f.marks, mark), append(f.markPlaces, first)
+		f.parts = append(f.parts, s.buildPart(f, sl, f.writes[k], id))
 		f.msgs[first].Header.Set(headerExpected, strconv.FormatUint(sl.owner.Fence, 10))
 		f.msgs[first].Header.Set(headerExpectedSubject, sl.ownerSubject())
-		f.places = append(f.places, places)
 	}
 	if len(f.msgs) == 1 {
 		return
@@ -178,6 +248,68 @@ func (s *stream) build(f *flight) {
 		m.Header.Set(headerBatchSequence, strconv.Itoa(k+1))
 	}
 	f.msgs[len(f.msgs)-1].Header.Set(headerBatchCommit, "1")
+}
+
+// buildPart adds the messages of one slot to a batch. id is for the message of the slot's tail or the
+// mark.
+func (s *stream) buildPart(f *flight, sl *slot, writes []*write, id recordID) part {
+	first := len(f.msgs)
+	add := func(subject string, data []byte) int {
+		m := nats.NewMsg(subject)
+		m.Data = data
+		f.msgs = append(f.msgs, m)
+		return len(f.msgs) - 1
+	}
+	p := part{places: make([]int, len(writes))}
+	u := &bundle{kind: kindTail}
+	isSettling := false
+	for k, w := range writes {
+		p.places[k] = -1
+		switch w.kind {
+		case writeRecord:
+			p.places[k] = add(w.subject, w.data)
+			if w.isRollup {
+				f.msgs[p.places[k]].Header.Set(headerRollup, rollupSubject)
+			}
+			if sl.tail.engines[w.token] > 0 {
+				u.drops = append(u.drops, w.token) // the engine is deleted
+			}
+		case writeGroup:
+			u.records = append(u.records, bundled{w.token, w.data, w.ordinal})
+		case writeFlush:
+			if list := sl.flushed(w.token); len(list) > 0 {
+				p.copies = append(p.copies, list...)
+				u.drops = append(u.drops, w.token)
+			}
+		case writeSettling:
+			isSettling = true
+		}
+	}
+	if isSettling {
+		list, through := sl.settled(u.drops)
+		p.copies, u.settled = append(p.copies, list...), through
+	}
+	for _, c := range p.copies {
+		subject := s.store.layout.engineSubject(sl.id, c.token)
+		c.place = add(subject, c.encode(subject, s.store.newID()))
+	}
+	switch {
+	case len(u.records) > 0 || len(u.drops) > 0 || u.settled > 0:
+		u.id, u.previous, u.settled = id, sl.tail.last, max(u.settled, sl.tail.emptyThrough())
+		subject := s.store.layout.tailSubject(sl.id)
+		p.tail, p.place = u, add(subject, u.appendTo(nil, subject))
+		for k, w := range writes {
+			if w.kind == writeGroup {
+				p.places[k] = p.place
+			}
+		}
+	case len(f.msgs) == first:
+		m := newMark(s.store.layout.markSubject(sl.id))
+		p.mark = binary.AppendUvarint(append([]byte(nil), id.life[:]...), id.number)
+		m.Data, p.place = p.mark, first
+		f.msgs = append(f.msgs, m)
+	}
+	return p
 }
 
 func (s *stream) stopWaiting(f *flight) {
@@ -205,6 +337,10 @@ func (s *stream) answered(f *flight, attempt int, m *nats.Msg) {
 		s.stored(f, seq)
 	case isFenced:
 		s.store.stats.refused.Add(1)
+		if attempt > 1 {
+			s.doubt(f) // the refusal tells only of the last attempt
+			break
+		}
 		s.checkOwners(f)
 	case isBusy:
 		s.sendLater(f, time.Now().Add(2*time.Millisecond), err)
@@ -257,7 +393,7 @@ func (s *stream) sendAgain(f *flight, err error) {
 		}
 		f.writes[k] = kept
 		if len(kept) == 0 {
-			f.slots, f.writes = remove(f.slots, k), remove(f.writes, k)
+			f.slots, f.writes, f.parts = remove(f.slots, k), remove(f.writes, k), remove(f.parts, k)
 			k--
 			sl.flight = nil
 		}
@@ -281,7 +417,8 @@ func (s *stream) sendAgain(f *flight, err error) {
 
 func remove[T any](list []T, k int) []T { return append(append([]T(nil), list[:k]...), list[k+1:]...) }
 
-// stored takes in that a batch is stored. seq is the stream sequence of its last message.
+// stored takes in that a batch is stored. seq is the stream sequence of its last message; 0 if all of
+// its slots are another store's, which may have removed the messages.
 func (s *stream) stored(f *flight, seq uint64) {
 	delete(s.flights, f)
 	first := seq - uint64(len(f.msgs)) + 1
@@ -290,9 +427,13 @@ func (s *stream) stored(f *flight, seq uint64) {
 		sl.seen = max(sl.seen, seq)
 	}
 	for k, sl := range f.slots {
+		p := &f.parts[k]
+		if p.tail != nil && seq > 0 {
+			sl.takeTail(first+uint64(p.place), p.tail, p.copies, first)
+		}
 		for j, w := range f.writes[k] {
 			at := seq
-			if place := f.places[k][j]; place >= 0 {
+			if place := p.places[j]; place >= 0 {
 				at = first + uint64(place)
 			}
 			w.ended(at, nil)
@@ -307,7 +448,9 @@ func (s *stream) requeue(f *flight, alone bool) {
 	for k, sl := range f.slots {
 		sl.flight = nil
 		if !sl.isLost {
-			sl.pending = append(f.writes[k], sl.pending...)
+			// What the tail has is settled when the slot has its next batch.
+			writes := slices.DeleteFunc(f.writes[k], func(w *write) bool { return w.kind == writeSettling })
+			sl.pending = append(writes, sl.pending...)
 			sl.isAlone = alone
 			sl.makeReady()
 		}

@@ -48,7 +48,9 @@ type call struct {
 type loadResult struct {
 	stored *journal.Stored
 	head   *head
-	err    error
+	// epoch is the newest one in which a record that was read was written.
+	epoch uint64
+	err   error
 }
 
 // forget takes back what a call has learned, so that it can begin again.

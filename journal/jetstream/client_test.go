@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"hypertoken/journal"
 )
@@ -47,6 +48,41 @@ func (c client) load(name string, owner journal.Owner) (stored *journal.Stored, 
 	})
 	<-ended
 	return stored, err
+}
+
+// waitUntilSettled waits until the slot's tail has nothing of an engine.
+func (c client) waitUntilSettled(name string) {
+	c.t.Helper()
+	token, err := token(name)
+	c.must(err)
+	slot := SlotOf(name)
+	st := c.s.streams[c.s.layout.streamOf(slot)]
+	c.waitFor("the engine "+name+" is settled", func() bool {
+		answer := make(chan bool, 1)
+		st.post(func() {
+			sl := st.slots[slot]
+			answer <- sl == nil || sl.tail.engines[token] == 0
+		})
+		return <-answer
+	})
+}
+
+// waitFor waits until something is true.
+func (c client) waitFor(what string, isTrue func() bool) {
+	c.t.Helper()
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for since := time.Now(); !isTrue(); <-ticker.C {
+		if time.Since(since) > time.Minute {
+			c.t.Fatalf("after a minute it is not true that %s", what)
+		}
+	}
+}
+
+// settlingAtOnce returns options of a store that settles what is in the tails with the next batch.
+func settlingAtOnce(o Options) Options {
+	o.settling = settling{bytes: 1, messages: 1, age: time.Minute}
+	return o
 }
 
 func (c client) must(err error) {

@@ -74,7 +74,7 @@ func (s *Store) core(ctx context.Context, hash string) (code []byte, err error) 
 	}
 	var m *message
 	err = s.try(ctx, func(ctx context.Context) (err error) {
-		m, err = s.lastOf(ctx, stream, s.layout.coreSubject(hash), witness, mark)
+		m, _, err = s.lastOf(ctx, stream, s.layout.coreSubject(hash), witness, mark)
 		return err
 	})
 	if err != nil || m == nil {

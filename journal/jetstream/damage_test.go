@@ -17,17 +17,18 @@ func TestDamage(t *testing.T) {
 		"nothing":               func(*record, []byte) []byte { return nil },
 		"a record of elsewhere": func(r *record, _ []byte) []byte { return r.appendTo(nil, "elsewhere") },
 		"a group that is missing": func(r *record, _ []byte) []byte {
-			r.previous, r.sequence = r.previous+1, r.sequence+1
+			r.ordinal, r.sequence = r.ordinal+1, r.sequence+1
 			return nil
 		},
 	} {
 		t.Run(what, func(t *testing.T) {
-			s := openStore(t, shared(t).options(newName()))
+			s := openStore(t, settlingAtOnce(shared(t).options(newName())))
 			c, owner := client{t, s}, ownerOf(1, 1)
 			names := namesIn(2, true)
 			for _, name := range names {
 				c.must(c.install(name, owner, setup()))
 				c.must(c.append(name, owner, 0, action(1)))
+				c.waitUntilSettled(name)
 			}
 			slot := SlotOf(names[0])
 			subject := s.layout.engineSubject(slot, names[0])
@@ -36,7 +37,7 @@ func TestDamage(t *testing.T) {
 			c.must(err)
 			r, err := readRecord(list[1].data, subject, list[1].at)
 			c.must(err)
-			r.previous, r.sequence = r.at, 1
+			r.previous, r.ordinal, r.sequence = r.at, r.ordinal+1, 1
 			b := change(&r, r.appendTo(nil, subject))
 			if what == "a group that is missing" {
 				b = r.appendTo(nil, subject)

@@ -13,9 +13,10 @@ import (
 // under way. Its calls run one after the other, so a load waits for the appends before it. The
 // stream's loop has all of it.
 type engine struct {
-	slot  *slot
-	name  string
-	token string
+	slot *slot
+	name string
+	// token and subject are the name's.
+	token, subject string
 	// owner is who may write, if isOwned.
 	owner   journal.Owner
 	isOwned bool
@@ -24,6 +25,8 @@ type engine struct {
 
 	calls   []*call // wait for the one that runs
 	running *call
+	// moves are what was settled of the engine since running began, for the head that it may read.
+	moves []move
 	// isInRun says that run is on the stack.
 	isInRun bool
 }
@@ -32,7 +35,10 @@ type engine struct {
 type head struct {
 	incarnation incarnation
 	created     int64
-	// last and base are the stream sequences of the newest record and of the newest base.
+	// ordinal is that of the newest record.
+	ordinal uint64
+	// last and base are the stream sequences of the newest message on the engine's subject, and of the
+	// newest base.
 	last, base uint64
 	// baseSequence, keyNumber and isMarker are those of the newest base, newest the newest sequence.
 	baseSequence, keyNumber, newest uint64
@@ -42,8 +48,23 @@ type head struct {
 	marks []mark
 }
 
-// mark is a group: its stream sequence, and the newest sequence and key number after it.
-type mark struct{ at, newest, key uint64 }
+// mark is a group: its stream sequence and its ordinal, and the newest sequence and key number after it.
+// If the group is in the slot's tail, the stream sequence is any one above that of the base.
+type mark struct{ at, ordinal, newest, key uint64 }
+
+// move says that the records of an engine with the ordinals first to last were settled: they are in
+// the message at of the engine's subject.
+type move struct{ first, last, at uint64 }
+
+// follow takes in where records were settled. It may be called again for the same move.
+func (h *head) follow(m move) {
+	h.last = max(h.last, m.at)
+	for k := range h.marks {
+		if g := &h.marks[k]; m.first <= g.ordinal && g.ordinal <= m.last {
+			g.at = m.at
+		}
+	}
+}
 
 // newestKey returns the newest key number.
 func (h *head) newestKey() uint64 {
@@ -75,7 +96,7 @@ func (sl *slot) enqueue(c *call) {
 			sl.s.end(c, nil, err)
 			return
 		}
-		e = &engine{slot: sl, name: c.name, token: token}
+		e = &engine{slot: sl, name: c.name, token: token, subject: sl.s.store.layout.engineSubject(sl.id, token)}
 		sl.engines[c.name] = e
 	}
 	e.calls = append(e.calls, c)
@@ -99,7 +120,7 @@ func (e *engine) run() {
 		if !e.isOwned {
 			e.disown()
 		}
-		e.running = c
+		e.running, e.moves = c, nil
 		switch c.kind {
 		case callLoad:
 			e.load(c)
@@ -140,7 +161,26 @@ func (e *engine) again(c *call) {
 func (e *engine) isOwner(c *call) bool { return e.isOwned && e.owner == c.owner }
 
 // own makes the call's owner the owner.
-func (e *engine) own(c *call, h *head) { e.owner, e.isOwned, e.head = c.owner, true, h }
+func (e *engine) own(c *call, h *head) {
+	e.owner, e.isOwned = c.owner, true
+	e.setHead(h)
+}
+
+// setHead takes in what was read. What was settled meanwhile may not be in it.
+func (e *engine) setHead(h *head) {
+	e.head = h
+	for _, m := range e.moves {
+		h.follow(m)
+	}
+}
+
+// moved takes in that records of the engine were settled.
+func (e *engine) moved(m move) {
+	e.moves = append(e.moves, m)
+	if e.head != nil {
+		e.head.follow(m)
+	}
+}
 
 // disown forgets what is known.
 func (e *engine) disown() { e.owner, e.isOwned, e.head = journal.Owner{}, false, nil }
@@ -175,6 +215,7 @@ func (e *engine) confirm(c *call, then func()) {
 // written since the slot was acquired, so what was read is all that is stored.
 func (e *engine) load(c *call) {
 	s, r := e.slot.s, e.reader()
+	r.tail = e.slot.tail.recordsOf(e.token)
 	c.result = nil
 	var failed error // of the mark
 	isMarked := c.isFresh
@@ -203,6 +244,10 @@ func (e *engine) loaded(c *call) {
 	switch result := c.result; {
 	case result.err != nil:
 		e.end(c, nil, result.err)
+	case result.epoch > e.slot.owner.Epoch:
+		// Another store has acquired the slot and written meanwhile. What it has written is not this
+		// store's, and the next mark finds that the slot is lost.
+		e.again(c)
 	case result.stored == nil:
 		e.disown()
 		e.end(c, nil, nil)
@@ -247,8 +292,8 @@ func (e *engine) append(c *call) {
 	size := uint64(len(body))
 	r.bytes += size
 	e.put(c, r, body, s.store.groupSize, func(seq uint64) {
-		h.last, h.newest, h.bytes = seq, h.newest+actions, r.bytes
-		h.marks = append(h.marks, mark{seq, h.newest, key})
+		h.newest, h.bytes = h.newest+actions, r.bytes
+		h.marks = append(h.marks, mark{seq, r.ordinal, h.newest, key})
 		s.store.stats.groups.Add(1)
 		s.store.stats.records.Add(records)
 		s.store.stats.groupBytes.Add(size)
@@ -262,9 +307,11 @@ const maxScratch = 1 << 20
 // newRecord returns a record that follows the newest one.
 func (e *engine) newRecord(kind recordKind) *record {
 	s := e.slot.s.store
-	r := &record{kind: kind, id: recordID{s.life, s.records.Add(1)}, time: time.Now().UnixMilli()}
+	r := &record{kind: kind, id: s.newID(), time: time.Now().UnixMilli(), ordinal: 1,
+		epoch: e.slot.owner.Epoch}
 	if h := e.head; h != nil {
 		r.incarnation, r.created, r.previous, r.bytes = h.incarnation, h.created, h.last, h.bytes
+		r.ordinal = h.ordinal + 1
 	}
 	return r
 }
@@ -303,17 +350,28 @@ func (e *engine) put(c *call, r *record, body []byte, limit int, stored func(seq
 	})
 }
 
-// putRecord writes a record.
+// putRecord writes a record. A group goes to the slot's tail, unless it is large: then it would be
+// written twice.
 func (e *engine) putRecord(c *call, r *record, stored func(seq uint64)) {
 	sl := e.slot
 	s := sl.s.store
-	subject := s.layout.engineSubject(sl.id, e.token)
-	w := &write{subject: subject, data: r.appendTo(nil, subject), id: r.id, previous: r.previous, call: c}
+	data := r.appendTo(make([]byte, 0, len(r.body)+recordOverhead), e.subject)
+	w := &write{kind: writeRecord, token: e.token, subject: e.subject, data: data, id: r.id,
+		incarnation: r.incarnation, ordinal: r.ordinal, previous: r.previous, call: c}
+	if r.kind == kindGroup && (len(w.data) <= s.packedSize || sl.tail.engines[e.token] > 0) {
+		w.kind = writeGroup
+	}
 	// The first record of an engine and its end remove what was there.
 	w.isRollup = r.kind == kindTombstone || c.isCreation
 	w.ended = func(seq uint64, err error) {
 		if err == nil {
 			r.at = seq
+			if h := e.head; h != nil {
+				h.ordinal = r.ordinal
+				if w.kind == writeRecord {
+					h.last = seq
+				}
+			}
 			stored(seq)
 			return
 		}
@@ -349,7 +407,7 @@ func (e *engine) install(c *call) {
 	case e.isOwned && !e.isOwner(c):
 		e.end(c, nil, journal.ErrNotOwner)
 	case e.isOwned:
-		e.putBase(c)
+		e.flush(c, func() { e.putBase(c) })
 	default:
 		e.look(c, func(last *record) {
 			if last == nil || last.kind == kindTombstone {
@@ -365,7 +423,7 @@ func (e *engine) install(c *call) {
 func (e *engine) look(c *call, then func(last *record)) {
 	s, r := e.slot.s, e.reader()
 	s.store.work.Go(func() {
-		last, err := r.last(s.store.ctx)
+		last, err := r.settledLast(s.store.ctx)
 		s.post(func() {
 			switch {
 			case e.slot.isLost:
@@ -395,13 +453,29 @@ func (e *engine) create(c *call, tombstone *record) {
 	e.put(c, r, body, e.slot.s.store.baseSize, func(seq uint64) {
 		e.slot.s.store.stats.bases.Add(1)
 		e.slot.s.store.stats.baseBytes.Add(r.bytes)
-		e.own(c, &head{incarnation: r.incarnation, created: r.created, last: seq, base: seq, bytes: r.bytes,
-			baseSequence: r.baseSequence, isMarker: c.base.IsMarker, newest: r.sequence, keyNumber: c.base.KeyNumber})
+		e.own(c, &head{incarnation: r.incarnation, created: r.created, ordinal: r.ordinal, last: seq, base: seq,
+			bytes: r.bytes, baseSequence: r.baseSequence, isMarker: c.base.IsMarker, newest: r.sequence, keyNumber: c.base.KeyNumber})
 		if e.slot.isLost {
 			e.isOwned = false
 		}
 		e.end(c, nil, nil)
 	})
+}
+
+// flush settles all groups of the engine, so that the next record on its subject follows them. A base
+// can name the first group that it needs then.
+func (e *engine) flush(c *call, then func()) {
+	if e.slot.tail.engines[e.token] == 0 {
+		then()
+		return
+	}
+	e.slot.write(&write{kind: writeFlush, token: e.token, call: c, ended: func(_ uint64, err error) {
+		if err != nil {
+			e.notStored(c, err)
+			return
+		}
+		then()
+	}})
 }
 
 // kindOf returns the kind of the record that has a base.
@@ -438,7 +512,7 @@ func (e *engine) putBase(c *call) {
 	e.put(c, r, body, e.slot.s.store.baseSize, func(seq uint64) {
 		e.slot.s.store.stats.bases.Add(1)
 		e.slot.s.store.stats.baseBytes.Add(uint64(len(body)))
-		h.last, h.base, h.baseSequence, h.keyNumber, h.bytes = seq, seq, base.Sequence, base.KeyNumber, r.bytes
+		h.base, h.baseSequence, h.keyNumber, h.bytes = seq, base.Sequence, base.KeyNumber, r.bytes
 		h.isMarker, h.newest = base.IsMarker, r.newest()
 		h.marks = append([]mark(nil), kept...)
 		e.end(c, nil, nil)
@@ -456,7 +530,9 @@ func (e *engine) delete(c *call) {
 			e.confirm(c, func() { e.end(c, nil, nil) })
 			return
 		}
-		e.head = &head{incarnation: last.incarnation, created: last.created, last: last.at, newest: last.newest()}
+		// The groups in the slot's tail have further ordinals.
+		e.setHead(&head{incarnation: last.incarnation, created: last.created, last: last.at, newest: last.newest(),
+			ordinal: last.ordinal + uint64(e.slot.tail.engines[e.token])})
 		e.putTombstone(c)
 	})
 }
@@ -470,7 +546,7 @@ func (e *engine) putTombstone(c *call) {
 		s, sl := e.slot.s, e.slot
 		e.disown()
 		journals, pieces := s.name, s.store.layout.pieceStream(s.number)
-		subject := s.store.layout.engineSubject(sl.id, e.token)
+		subject := e.subject
 		// If the newest record is damaged, the incarnation is not known, and the pieces stay.
 		filter := s.store.layout.piecesOf(sl.id, e.token, r.incarnation)
 		s.store.clean(func(ctx context.Context) error {

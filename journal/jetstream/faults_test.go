@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -194,7 +195,8 @@ func TestFaultsOnTheWay(t *testing.T) {
 	}
 }
 
-// checkChain reads an engine's subject as it is, and sees that each record is there once.
+// checkChain reads an engine's subject and the slot's tail as they are, and sees that each record is
+// there once, and that the tail has what follows the subject.
 func checkChain(t *testing.T, s *Store, name string) {
 	t.Helper()
 	token, err := token(name)
@@ -203,21 +205,51 @@ func checkChain(t *testing.T, s *Store, name string) {
 	}
 	slot := SlotOf(name)
 	st := s.streams[s.layout.streamOf(slot)]
-	subject := s.layout.engineSubject(slot, token)
-	list, _, err := s.conn.read(t.Context(), st.name, query{Next: subject, Seq: 1, Batch: queryBatch}, time.Second)
+	mark, err := s.mark(t.Context(), s.layout.readSubject(st.number))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ids, previous := map[recordID]bool{}, uint64(0)
-	for k, m := range list {
-		r, err := readRecord(m.data, subject, m.at)
+	tail, seen, err := st.readTail(t.Context(), slot, s.layout.readSubject(st.number), mark)
+	if err != nil {
+		t.Fatal(err)
+	}
+	subject := s.layout.engineSubject(slot, token)
+	var all []record
+	err = s.try(t.Context(), func(ctx context.Context) error {
+		if _, _, err := st.lastOf(ctx, subject, s.layout.readSubject(st.number), seen); err != nil {
+			return err
+		}
+		list, _, err := s.conn.read(ctx, st.name, query{Next: subject, Seq: 1, Batch: queryBatch}, time.Second)
+		all = nil
+		for k := range list {
+			records, err := readMessage(&list[k])
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, records...)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range tail.recordsOf(token) {
+		r, err := readRecord(b.data, subject, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if ids[r.id] || k > 0 && r.previous != previous {
-			t.Errorf("the record %d follows %d, want %d; it is there twice: %t", r.at, r.previous, previous, ids[r.id])
+		if n := len(all); n == 0 || r.incarnation != all[n-1].incarnation || r.ordinal > all[n-1].ordinal {
+			all = append(all, r) // the others were settled since the tail was read
 		}
-		ids[r.id], previous = true, r.at
+	}
+	ids := map[recordID]bool{}
+	for k := range all {
+		r := &all[k]
+		if ids[r.id] || k > 0 && r.ordinal != all[k-1].ordinal+1 {
+			t.Errorf("%s: the record %d at %d follows the record %d; it is there twice: %t", name, r.ordinal, r.at,
+				all[max(k-1, 0)].ordinal, ids[r.id])
+		}
+		ids[r.id] = true
 	}
 }
 

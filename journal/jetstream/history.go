@@ -54,7 +54,15 @@ func (s *Store) readFreely(name string, read func(context.Context, *journalReade
 			failed(err)
 			return
 		}
-		read(ctx, st.reader(slot, name, token, witness, mark))
+		// The tail is read first: what is settled meanwhile is on the engine's subject then.
+		tail, seen, err := st.readTail(ctx, slot, witness, mark)
+		if err != nil {
+			failed(err)
+			return
+		}
+		r := st.reader(slot, name, token, witness, seen)
+		r.tail = tail.recordsOf(token)
+		read(ctx, r)
 	}, failed)
 }
 
@@ -106,7 +114,7 @@ func (r *journalReader) baseAt(ctx context.Context, last *record, sequence uint6
 		return end, err
 	}
 	base, err := r.next(ctx, end.base, last)
-	if err == nil && (!base.isBase() || base.at != end.base) {
+	if err == nil && !base.isBaseOf(end) {
 		err = r.damaged("the base %d that the record %d names is not there", end.base, end.at)
 	}
 	return base, err
@@ -210,7 +218,7 @@ func (r *journalReader) history(ctx context.Context, from uint64, limit int) (no
 	if start == nil {
 		return none, r.damaged("no record is before the sequence %d", from)
 	}
-	if err := p.fill(ctx, start.at+1); err != nil {
+	if err := p.fill(ctx, start); err != nil {
 		return none, err
 	}
 	p.finish()
@@ -250,9 +258,10 @@ func (f *partFiller) addMarker(ctx context.Context) error {
 	return nil
 }
 
-// fill adds the records from the stream sequence next on until the part is complete.
-func (f *partFiller) fill(ctx context.Context, next uint64) error {
-	for next <= f.last.at {
+// fill adds the records behind the record start until the part is complete. They may begin in the
+// message that has start.
+func (f *partFiller) fill(ctx context.Context, start *record) error {
+	for next, done := start.at, start.ordinal; next <= f.last.at; {
 		// What a limit leaves no room for is not read, but for a few records more.
 		size := min(max(f.limit, 0), queryBytes) + 4096
 		records, err := f.r.partOf(ctx, next, f.last, queryBatch, size)
@@ -261,7 +270,10 @@ func (f *partFiller) fill(ctx context.Context, next uint64) error {
 		}
 		for k := range records {
 			rec := &records[k]
-			next = rec.at + 1
+			if next = rec.at + 1; rec.ordinal <= done {
+				continue // it is before start, or came to the servers twice
+			}
+			done = rec.ordinal
 			isNewMarker := rec.kind == kindMarker && rec.actions > 0
 			switch {
 			case isNewMarker && rec.newest() == f.part.First:

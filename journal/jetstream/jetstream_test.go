@@ -2,8 +2,10 @@ package jetstream
 
 import (
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"hypertoken/journal"
 	"hypertoken/journal/journaltest"
@@ -15,15 +17,35 @@ var testNames atomic.Int64
 func newName() string { return fmt.Sprint("test", testNames.Add(1)) }
 
 func TestTheSuite(t *testing.T) {
-	journaltest.Run(t, func(t *testing.T) journal.Store {
-		c := shared(t)
-		s := openStore(t, c.options(newName()))
-		t.Cleanup(func() {
-			t.Logf("%+v", s.Stats())
-			o := c.options(s.o.Name)
-			again := openStore(t, o) // the suite may have closed the store
-			dropStreams(t, again)
-		})
-		return s
+	journaltest.Run(t, func(t *testing.T) journal.Store { return suiteStore(t, settling{}) })
+}
+
+// The same rules, while what is in a slot's tail is settled at once. Those are left out that take long
+// and tell no more of settled groups.
+func TestTheSuiteWhileSettling(t *testing.T) {
+	long := []string{"a journal is a list", "an append that arrives late", "an install that arrives late"}
+	if deep(0, 1) == 0 {
+		long = append(long, "markers and batches are in the past", "engines side by side")
+	}
+	for _, rule := range journaltest.Rules() {
+		if !slices.Contains(long, rule.Name) {
+			t.Run(rule.Name, func(t *testing.T) {
+				rule.Check(t, suiteStore(t, settling{bytes: 1, messages: 1, age: time.Minute}))
+			})
+		}
+	}
+}
+
+// suiteStore returns a store whose streams are removed when the test ends.
+func suiteStore(t *testing.T, settling settling) *Store {
+	c := shared(t)
+	o := c.options(newName())
+	o.settling = settling
+	s := openStore(t, o)
+	t.Cleanup(func() {
+		t.Logf("%+v", s.Stats())
+		again := openStore(t, c.options(s.o.Name)) // the suite may have closed the store
+		dropStreams(t, again)
 	})
+	return s
 }

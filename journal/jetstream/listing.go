@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"hypertoken/journal"
@@ -22,11 +23,45 @@ func (s *Store) List(prefix, after string, limit int, done func([]journal.Info, 
 	}, func(err error) { done(nil, err) })
 }
 
-// listed is a name that a page may have.
+// listed is a name that a page may have. tails are those of its stream.
 type listed struct {
-	name string
+	name  string
+	tails *listedTails
+}
+
+// listedTails are the tails of a stream's slots, each read when a page needs it.
+type listedTails struct {
 	s    *stream
-	mark uint64
+	mark uint64 // what a replica has to have
+
+	mu   sync.Mutex // guards read
+	read map[int]*listedTail
+}
+
+// listedTail is the tail of a slot, once isRead is closed. seen is how far its replica was.
+type listedTail struct {
+	isRead chan struct{}
+	tail   *tail
+	seen   uint64
+	err    error
+}
+
+// of returns the tail of a slot.
+func (l *listedTails) of(ctx context.Context, slot int) *listedTail {
+	l.mu.Lock()
+	t := l.read[slot]
+	isFirst := t == nil
+	if isFirst {
+		t = &listedTail{isRead: make(chan struct{})}
+		l.read[slot] = t
+	}
+	l.mu.Unlock()
+	if isFirst {
+		t.tail, t.seen, t.err = l.s.readTail(ctx, slot, l.s.store.layout.readSubject(l.s.number), l.mark)
+		close(t.isRead)
+	}
+	<-t.isRead
+	return t
 }
 
 func (s *Store) list(ctx context.Context, prefix, after string, limit int) (page []journal.Info, err error) {
@@ -36,12 +71,16 @@ func (s *Store) list(ctx context.Context, prefix, after string, limit int) (page
 		if err != nil {
 			return nil, err
 		}
+		tails := &listedTails{s: st, mark: mark, read: map[int]*listedTail{}}
 		err = s.try(ctx, func(ctx context.Context) error {
 			names, err := s.names(ctx, st, mark, prefix, after)
-			for _, name := range names {
-				all = append(all, listed{name, st, mark})
+			if err != nil {
+				return err
 			}
-			return err
+			for _, name := range names {
+				all = append(all, listed{name, tails})
+			}
+			return nil
 		})
 		if err != nil {
 			return nil, err
@@ -143,7 +182,17 @@ func (s *Store) info(ctx context.Context, l listed) (info *journal.Info, err err
 	if err != nil {
 		return nil, err
 	}
-	r := l.s.reader(SlotOf(l.name), l.name, t, s.layout.readSubject(l.s.number), l.mark)
+	slot := SlotOf(l.name)
+	tail := l.tails.of(ctx, slot)
+	switch {
+	case errors.Is(tail.err, journal.ErrDamaged):
+		return &journal.Info{Name: l.name}, nil
+	case tail.err != nil:
+		return nil, tail.err
+	}
+	st := l.tails.s
+	r := st.reader(slot, l.name, t, s.layout.readSubject(st.number), tail.seen)
+	r.tail = tail.tail.recordsOf(t)
 	err = r.again(func() error {
 		last, err := r.last(ctx)
 		if err != nil || last == nil || last.kind == kindTombstone {

@@ -51,6 +51,11 @@ func (l layout) markSubject(slot int) string {
 // readSubject takes what anybody writes before reading a stream of journals.
 func (l layout) readSubject(p int) string { return fmt.Sprintf("%s.j.%d.read", l.prefix, p) }
 
+// tailSubject has the groups of a slot that are not on the subjects of their engines yet.
+func (l layout) tailSubject(slot int) string {
+	return fmt.Sprintf("%s.j.%d.tail.%d", l.prefix, l.streamOf(slot), slot)
+}
+
 // engineSubject has the journal of an engine.
 func (l layout) engineSubject(slot int, token string) string {
 	return fmt.Sprintf("%s.j.%d.e.%d.%s", l.prefix, l.streamOf(slot), slot, token)

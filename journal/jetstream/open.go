@@ -170,6 +170,7 @@ const (
 	messageOverhead = 8 << 10
 	mostGroup       = 512 << 10
 	mostBase        = 64 << 10
+	mostPacked      = 32 << 10
 )
 
 // setSizes divides data by the largest message that the servers take.
@@ -180,5 +181,6 @@ func (s *Store) setSizes(payload int) error {
 	s.pieceSize = min(payload-messageOverhead, mostGroup)
 	s.groupSize = s.pieceSize
 	s.baseSize = min(s.pieceSize, mostBase)
+	s.packedSize = mostPacked
 	return nil
 }

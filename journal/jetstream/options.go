@@ -82,6 +82,9 @@ type Options struct {
 	Patience time.Duration
 	// Logger gets what an operator has to know. The default discards it.
 	Logger *slog.Logger
+
+	// settling says when the tail of a slot is settled. It is a seam for tests.
+	settling settling
 }
 
 // setDefaults replaces zero values.
@@ -92,6 +95,7 @@ func (o *Options) setDefaults() {
 	o.AnswerTimeout = cmp.Or(o.AnswerTimeout, DefaultAnswerTimeout)
 	o.Patience = cmp.Or(o.Patience, DefaultPatience)
 	o.Node = cmp.Or(o.Node, randomHex(16))
+	o.settling = cmp.Or(o.settling, defaultSettling)
 	if o.Claims == nil {
 		o.Claims = claimAll{}
 	}

@@ -23,26 +23,28 @@ var errChanged = errors.New("the journal was deleted while it was read")
 
 // lastOf returns the last message of a subject; nil if there is none. It asks any replica, which
 // counts only if it has the stream sequence atLeast. witness is a subject that has a message in any
-// case, so that the replica says how far it is.
-func (s *stream) lastOf(ctx context.Context, subject, witness string, atLeast uint64) (*message, error) {
+// case, so that the replica says how far it is, which is seen.
+func (s *stream) lastOf(ctx context.Context, subject, witness string, atLeast uint64) (last *message, seen uint64,
+	err error) {
 	return s.store.lastOf(ctx, s.name, subject, witness, atLeast)
 }
 
-func (s *Store) lastOf(ctx context.Context, stream, subject, witness string, atLeast uint64) (*message, error) {
-	list, upTo, err := s.conn.read(ctx, stream, query{Last: []string{subject, witness}}, readSilence)
+func (s *Store) lastOf(ctx context.Context, stream, subject, witness string, atLeast uint64) (last *message,
+	seen uint64, err error) {
+	list, seen, err := s.conn.read(ctx, stream, query{Last: []string{subject, witness}}, readSilence)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	if upTo < atLeast {
+	if seen < atLeast {
 		s.stats.staleReads.Add(1)
-		return nil, errBehind
+		return nil, 0, errBehind
 	}
 	for k := range list {
 		if list[k].subject == subject {
-			return &list[k], nil
+			return &list[k], seen, nil
 		}
 	}
-	return nil, nil
+	return nil, seen, nil
 }
 
 // journalReader reads one engine's journal from replicas of its stream.
@@ -55,6 +57,11 @@ type journalReader struct {
 	// witness and atLeast say which replicas count.
 	witness string
 	atLeast uint64
+	// tail are the records of the slot's tail, as it was before the engine's subject is read.
+	tail []bundled
+	// end are the records of the newest message on the engine's subject, and behind them those of tail
+	// that follow. last fills it.
+	end []record
 	// first are the journal's first records; nil until a call has needed them.
 	first []record
 }
@@ -90,23 +97,60 @@ func (s *Store) try(ctx context.Context, f func(ctx context.Context) error) erro
 // last returns the newest record; nil if there is none. A tombstone is none of a journal. If the
 // record is damaged, it returns one that has its stream sequence alone, and the error.
 func (r *journalReader) last(ctx context.Context) (*record, error) {
-	var last *record
-	err := r.s.store.try(ctx, func(ctx context.Context) error {
-		m, err := r.s.lastOf(ctx, r.subject, r.witness, r.atLeast)
+	last, err := r.settledLast(ctx)
+	if err != nil || last == nil || last.kind == kindTombstone {
+		return last, err
+	}
+	if err := r.addTail(); err != nil {
+		return nil, err
+	}
+	return &r.end[len(r.end)-1], nil
+}
+
+// settledLast returns the newest record on the engine's subject, as last does.
+func (r *journalReader) settledLast(ctx context.Context) (last *record, err error) {
+	r.end = nil
+	err = r.s.store.try(ctx, func(ctx context.Context) error {
+		m, _, err := r.s.lastOf(ctx, r.subject, r.witness, r.atLeast)
 		if err != nil || m == nil {
 			return err
 		}
-		got, err := readRecord(m.data, r.subject, m.at)
-		if last = &got; err != nil {
+		r.end, err = readMessage(m)
+		if err != nil {
 			return r.damaged("record %d: %v", m.at, err)
 		}
 		return nil
 	})
-	return last, err
+	if len(r.end) == 0 {
+		return nil, err
+	}
+	return &r.end[len(r.end)-1], err
+}
+
+// addTail adds to end the records of the tail that are not on the engine's subject. Those that are
+// there were settled between the two readings, or are of a former engine of the name. It gives them stream
+// sequences behind those of the subject.
+func (r *journalReader) addTail() error {
+	for k := range r.tail {
+		got, err := readRecord(r.tail[k].data, r.subject, 0)
+		if err != nil {
+			return r.damaged("a record of the slot's tail: %v", err)
+		}
+		last := &r.end[len(r.end)-1]
+		switch {
+		case got.incarnation != last.incarnation || got.ordinal <= last.ordinal:
+			continue
+		case got.ordinal != last.ordinal+1:
+			return r.damaged("the record %d of the slot's tail follows the record %d", got.ordinal, last.ordinal)
+		}
+		got.at = last.at + 1
+		r.end = append(r.end, got)
+	}
+	return nil
 }
 
 // between returns the records from the stream sequence from on up to the record last, oldest first. It
-// sees that none is missing: each record names the one before it.
+// sees that none is missing: each record has the next ordinal.
 func (r *journalReader) between(ctx context.Context, from uint64, last *record) ([]record, error) {
 	var records []record
 	for next := from; ; {
@@ -115,9 +159,14 @@ func (r *journalReader) between(ctx context.Context, from uint64, last *record) 
 			return nil, err
 		}
 		for k := range part {
-			if len(records) > 0 && part[k].previous != records[len(records)-1].at {
-				return nil, r.damaged("the record %d follows %d, want %d", part[k].at, part[k].previous,
-					records[len(records)-1].at)
+			n := len(records)
+			if n > 0 && part[k].id == records[n-1].id {
+				records[n-1] = part[k] // it came to the servers twice
+				continue
+			}
+			if n > 0 && part[k].ordinal != records[n-1].ordinal+1 {
+				return nil, r.damaged("the record %d at %d follows the record %d at %d", part[k].ordinal, part[k].at,
+					records[n-1].ordinal, records[n-1].at)
 			}
 			records = append(records, part[k])
 		}
@@ -134,11 +183,11 @@ func (r *journalReader) part(ctx context.Context, from uint64, last *record) ([]
 	return r.partOf(ctx, from, last, queryBatch, queryBytes)
 }
 
-// partOf returns one to n records. It stops once they have as many bytes as bytes says.
+// partOf returns the records of one to n messages. It stops once they have as many bytes as bytes says.
 func (r *journalReader) partOf(ctx context.Context, from uint64, last *record, n, bytes int) (part []record,
 	err error) {
-	if from == last.at {
-		return []record{*last}, nil
+	if from >= r.end[0].at {
+		return r.endFrom(from, last), nil
 	}
 	err = r.s.store.try(ctx, func(ctx context.Context) error {
 		part = part[:0]
@@ -147,25 +196,39 @@ func (r *journalReader) partOf(ctx context.Context, from uint64, last *record, n
 		if err != nil {
 			return err
 		}
-		for _, m := range list {
-			if m.at > last.at {
+		for k := range list {
+			m := &list[k]
+			if m.at >= r.end[0].at || m.at > last.at {
 				break
 			}
-			got, err := readRecord(m.data, r.subject, m.at)
+			got, err := readMessage(m)
 			if err != nil {
 				return r.damaged("record %d: %v", m.at, err)
 			}
-			part = append(part, got)
+			part = append(part, got...)
 		}
 		switch {
-		case len(part) == 0 && len(list) > 0:
-			return fmt.Errorf("%w: no record from %d to %d", errChanged, from, last.at)
-		case len(part) == 0:
+		case len(part) > 0:
+		case len(list) == 0:
 			return errBehind
+		case list[0].at == r.end[0].at && last.at >= r.end[0].at:
+			part = append(part, r.endFrom(from, last)...)
+		default:
+			return fmt.Errorf("%w: no record from %d to %d", errChanged, from, last.at)
 		}
 		return nil
 	})
 	return part, err
+}
+
+// endFrom returns the records of end from a stream sequence on, up to the record last.
+func (r *journalReader) endFrom(from uint64, last *record) (list []record) {
+	for k := range r.end {
+		if r.end[k].at >= from && r.end[k].at <= last.at {
+			list = append(list, r.end[k])
+		}
+	}
+	return list
 }
 
 // body returns what a record has, also if it lies in pieces.
@@ -208,12 +271,12 @@ func (r *journalReader) assemble(ctx context.Context, base *record, records []re
 	}
 	stored.Sequence, stored.IsMarker = base.baseSequence, base.kind == kindMarker
 	h := &head{incarnation: base.incarnation, created: base.created, base: base.at, baseSequence: base.baseSequence,
-		newest: base.baseSequence, last: base.at, bytes: base.bytes, keyNumber: stored.KeyNumber,
+		newest: base.baseSequence, last: r.end[0].at, bytes: base.bytes, keyNumber: stored.KeyNumber,
 		isMarker: stored.IsMarker}
 	isFirst := true
 	for k := range records {
 		g := &records[k]
-		h.last, h.bytes = g.at, g.bytes
+		h.ordinal, h.bytes = g.ordinal, g.bytes
 		if g.kind != kindGroup {
 			continue
 		}
@@ -249,7 +312,7 @@ func (r *journalReader) assemble(ctx context.Context, base *record, records []re
 			h.newest = min(g.newest(), upTo)
 			isFirst = false
 		}
-		h.marks = append(h.marks, mark{g.at, g.newest(), key})
+		h.marks = append(h.marks, mark{g.at, g.ordinal, g.newest(), key})
 	}
 	stored.Count = h.newest - stored.Sequence
 	return stored, h, nil
@@ -286,6 +349,9 @@ func (r *journalReader) load(ctx context.Context) (result loadResult) {
 		if err != nil {
 			return err
 		}
+		for k := range records {
+			result.epoch = max(result.epoch, records[k].epoch)
+		}
 		result.stored, result.head, err = r.assemble(ctx, base, records, last.newest())
 		return err
 	})
@@ -303,12 +369,15 @@ func (r *journalReader) fromBase(ctx context.Context, last *record) (*record, []
 		return nil, nil, err
 	}
 	for k := range records {
-		if records[k].at == last.newestBase() {
-			if !records[k].isBase() {
-				break
-			}
+		if records[k].isBaseOf(last) {
 			return &records[k], records, nil
 		}
 	}
 	return nil, nil, r.damaged("the base %d that the record %d names is not there", last.newestBase(), last.at)
+}
+
+// isBaseOf returns whether the record is the newest base of the record last. A creation that came to the
+// servers twice has removed itself, and lies behind the place that records name.
+func (r *record) isBaseOf(last *record) bool {
+	return r.isBase() && r.at >= last.newestBase() && r.baseSequence == last.baseSequence
 }

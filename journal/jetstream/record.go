@@ -11,13 +11,15 @@ import (
 	"hypertoken/journal"
 )
 
-// A journal is a list of records on the engine's subject; one message has one record. This file has
-// their encoding, which README.md describes.
+// A journal is a list of records on the engine's subject, and behind them those that lie in the slot's
+// tail. This file has the encoding of a record, which README.md describes; bundle.go has that of a
+// message with several records.
 
 // recordVersion is the first byte of each record.
 const recordVersion = 1
 
-// recordKind says what a record is. The kinds 5 and above are free for later versions.
+// recordKind says what a record is, or what a bundle of records is. The kinds 7 and above are free for
+// later versions.
 type recordKind byte
 
 const (
@@ -25,6 +27,8 @@ const (
 	kindGroup     recordKind = 2
 	kindTombstone recordKind = 3 // the engine is deleted
 	kindMarker    recordKind = 4 // a base that takes a sequence
+	kindTail      recordKind = 5 // a bundle: groups of several engines, on the slot's subject
+	kindCopies    recordKind = 6 // a bundle: groups of one engine that were settled
 )
 
 // recordID tells whether a message is the one that a store has sent: random for each life of a store,
@@ -42,7 +46,12 @@ type record struct {
 	incarnation incarnation
 	// time is when the record was made, created when the engine was, in milliseconds since 1970.
 	time, created int64
-	// previous is the stream sequence of the record before this one, 0 if this is the first.
+	// ordinal counts the records of the engine from 1. It shows that none is missing, wherever they lie.
+	ordinal uint64
+	// epoch is that of the tenure in which the record was written.
+	epoch uint64
+	// previous is the stream sequence of the newest message on the engine's subject when the record was
+	// made; 0 if there was none.
 	previous uint64
 	// base and baseSequence are the stream sequence and the sequence of the newest base before this
 	// record. In a base and in a marker, base is 0 and baseSequence its own sequence.
@@ -59,7 +68,9 @@ type record struct {
 	// pieces says where the body lies if it is not in body.
 	pieces pieces
 	body   []byte
-	// at is the stream sequence of this record. It is not in the encoding.
+	// at is the stream sequence of the message on the engine's subject that has the record. That of a
+	// record in the slot's tail is made up by the reader: it is above those of the subject. It is not in
+	// the encoding.
 	at uint64
 }
 
@@ -90,8 +101,8 @@ func (r *record) appendTo(b []byte, subject string) []byte {
 	start := len(b)
 	b = append(b, recordVersion, byte(r.kind))
 	b = append(append(b, r.id.life[:]...), r.incarnation[:]...)
-	for _, n := range [...]uint64{r.id.number, uint64(r.time), uint64(r.created), r.previous, r.base, r.baseSequence,
-		r.start, r.sequence, r.actions, r.bytes, r.pieces.count} {
+	for _, n := range [...]uint64{r.id.number, uint64(r.time), uint64(r.created), r.ordinal, r.epoch, r.previous, r.base,
+		r.baseSequence, r.start, r.sequence, r.actions, r.bytes, r.pieces.count} {
 		b = binary.AppendUvarint(b, n)
 	}
 	if r.pieces.count > 0 {
@@ -104,6 +115,9 @@ func (r *record) appendTo(b []byte, subject string) []byte {
 	}
 	return binary.LittleEndian.AppendUint64(b, sumOf(b[start:], subject))
 }
+
+// recordOverhead is about what a record takes beside its body.
+const recordOverhead = 80
 
 func sumOf(b []byte, subject string) uint64 {
 	var d xxhash.Digest
@@ -134,6 +148,7 @@ func readRecord(b []byte, subject string, at uint64) (r record, err error) {
 	copy(r.id.life[:], d.take(8))
 	copy(r.incarnation[:], d.take(8))
 	r.id.number, r.time, r.created = d.uint(), int64(d.uint()), int64(d.uint())
+	r.ordinal, r.epoch = d.uint(), d.uint()
 	r.previous, r.base, r.baseSequence, r.start = d.uint(), d.uint(), d.uint(), d.uint()
 	r.sequence, r.actions, r.bytes, r.pieces.count = d.uint(), d.uint(), d.uint(), d.uint()
 	if r.pieces.count > 0 {

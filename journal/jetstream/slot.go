@@ -28,6 +28,11 @@ type slot struct {
 	// counts only if it has it.
 	seen    uint64
 	engines map[string]*engine
+	// tail has the groups that are not on the engines' subjects yet. isAged says that they have been there
+	// for long. settleAfter is when they may be settled after the servers have refused that.
+	tail        tail
+	isAged      bool
+	settleAfter time.Time
 
 	pending []*write // wait for a batch
 	flight  *flight  // the batch that has writes of the slot; nil if there is none
@@ -42,12 +47,16 @@ func (s *stream) claim(id int) *slot {
 	s.slots[id] = sl
 	s.store.work.Go(func() {
 		owner, err := s.acquire(s.store.ctx, id)
-		s.post(func() { sl.claimEnded(owner, err) })
+		t := &tail{}
+		if err == nil {
+			t, _, err = s.readTail(s.store.ctx, id, s.store.layout.ownerSubject(id), owner.Fence)
+		}
+		s.post(func() { sl.claimEnded(owner, t, err) })
 	})
 	return sl
 }
 
-func (sl *slot) claimEnded(owner OwnerRecord, err error) {
+func (sl *slot) claimEnded(owner OwnerRecord, t *tail, err error) {
 	s := sl.s
 	sl.isClaimed = false
 	calls := sl.waiting
@@ -60,7 +69,7 @@ func (sl *slot) claimEnded(owner OwnerRecord, err error) {
 		}
 		return
 	}
-	sl.owner, sl.acquisition, sl.seen = owner, owner.Fence, owner.Fence
+	sl.owner, sl.acquisition, sl.seen, sl.tail = owner, owner.Fence, owner.Fence, *t
 	s.store.stats.acquired.Add(1)
 	s.store.o.Logger.Debug("slot acquired", "slot", sl.id, "epoch", owner.Epoch, "fence", owner.Fence)
 	s.store.o.Claims.Acquired(sl.id, owner)

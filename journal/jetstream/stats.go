@@ -10,7 +10,7 @@ type counters struct {
 	batches, messages, groups, records, bases, loads, pieces atomic.Uint64
 	groupBytes, baseBytes                                    atomic.Uint64
 	acquired, lost, refused, repeated, doubts, doubtsStored  atomic.Uint64
-	staleReads                                               atomic.Uint64
+	staleReads, settlings, copies                            atomic.Uint64
 	latency                                                  histogram
 }
 
@@ -32,6 +32,9 @@ type Stats struct {
 	Doubts, DoubtsStored uint64
 	// StaleReads were answered by a replica that was behind, and asked again.
 	StaleReads uint64
+	// Settlings are batches that moved groups from the tail of a slot to the subjects of their engines,
+	// with so many messages, Copies.
+	Settlings, Copies uint64
 	// Latency is how long stored batches took, in seconds.
 	Latency Histogram
 }
@@ -79,6 +82,7 @@ func (s *Store) Stats() Stats {
 		Bases: c.bases.Load(), Loads: c.loads.Load(), GroupBytes: c.groupBytes.Load(), BaseBytes: c.baseBytes.Load(),
 		Pieces: c.pieces.Load(), SlotsAcquired: c.acquired.Load(), SlotsLost: c.lost.Load(),
 		Refused: c.refused.Load(), Repeated: c.repeated.Load(), Doubts: c.doubts.Load(),
-		DoubtsStored: c.doubtsStored.Load(), StaleReads: c.staleReads.Load(), Latency: c.latency.snapshot(),
+		DoubtsStored: c.doubtsStored.Load(), StaleReads: c.staleReads.Load(),
+		Settlings: c.settlings.Load(), Copies: c.copies.Load(), Latency: c.latency.snapshot(),
 	}
 }

@@ -27,10 +27,11 @@ type Store struct {
 	// records counts records, for recordID.
 	records atomic.Uint64
 	// groupSize and baseSize are the sizes in bytes up to which the body of a record is in the record.
-	// pieceSize is the size of a piece of a larger one.
-	groupSize, baseSize, pieceSize int
-	streams                        []*stream
-	stats                          counters
+	// pieceSize is the size of a piece of a larger one. A group of more than packedSize bytes does not go
+	// to the slot's tail if it need not.
+	groupSize, baseSize, pieceSize, packedSize int
+	streams                                    []*stream
+	stats                                      counters
 
 	// ctx ends when nobody waits for the servers any more.
 	ctx    context.Context
@@ -207,6 +208,9 @@ func (s *Store) closeAll() error {
 	s.conn.nc.Close()
 	return err
 }
+
+// newID returns an ID that nothing else has.
+func (s *Store) newID() recordID { return recordID{s.life, s.records.Add(1)} }
 
 // newMark returns a message that removes the one before it on its subject.
 func newMark(subject string) *nats.Msg {

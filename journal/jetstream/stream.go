@@ -3,6 +3,7 @@ package jetstream
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -75,22 +76,38 @@ func (s *stream) run(stop <-chan struct{}) {
 	for {
 		select {
 		case <-s.arrived:
-			s.mu.Lock()
-			mail := s.mail
-			s.mail = nil
-			s.mu.Unlock()
-			for _, f := range mail {
-				f()
+			// Callers who were told of the end of a call may make the next one. What all of them want to
+			// write goes together.
+			for n := 0; s.readMail() && n < mostMailRounds; n++ {
+				runtime.Gosched()
 			}
-			s.fly() // what all of them want to write goes together
+			s.fly()
 		case <-ticker.C:
 			s.endImpatientCalls()
+			for _, sl := range s.slots {
+				sl.checkAge(time.Now())
+			}
 			s.probe()
 			s.fly()
 		case <-stop:
 			return
 		}
 	}
+}
+
+// mostMailRounds is how often mail is read before a batch is sent, so that one is sent in any case.
+const mostMailRounds = 8
+
+// readMail runs what was posted. It returns false if that was nothing.
+func (s *stream) readMail() bool {
+	s.mu.Lock()
+	mail := s.mail
+	s.mail = nil
+	s.mu.Unlock()
+	for _, f := range mail {
+		f()
+	}
+	return len(mail) > 0
 }
 
 // probe writes a mark if nothing could be stored and nothing is on its way, so that the store's health
