@@ -1,7 +1,7 @@
 // A host has workers, and places engines on them: each engine on the worker that has the fewest
 // engines. If no worker can run, engines are placed on the main thread.
 
-import { compile, isModule, join } from './core.js';
+import { compile, hashCore, isModule, join } from './core.js';
 import { coreLocation, getEnvironment, macrotask, supportsWorkers } from './environment.js';
 import { badInput, canceledError, HyperTokenError, shutdownError, timeoutError } from './errors.js';
 import { Executor } from './executor.js';
@@ -152,6 +152,12 @@ export class Host {
   }
 
   get threads() { return this.#threads; }
+
+  /** The SHA-256 of the core, in hexadecimal: saved games name their core by it. */
+  coreHash() {
+    const { core, wasmPath } = this.options;
+    return hashCore(core ? { module: core } : coreLocation(wasmPath));
+  }
 
   /** How many engines wait for a place. */
   get waiting() { return this.#asking.length; }
