@@ -403,6 +403,8 @@ function entriesOf(records) {
   }
   return entries;
 }
+var plainError = ({ code, message, index }) => ({ code, message, index });
+var plainResult = (op2, result) => op2.members ? result.map((o) => o.error ? { error: plainError(o.error) } : o) : result;
 var Storing = class {
   /** Whether the store does not have the game yet. */
   isNew = false;
@@ -442,10 +444,11 @@ var Storing = class {
   /**
    * Has an answer settled once all answers before it are, and its own records are stored.
    * @param {{bytes: Uint8Array, sum: number}[]} [records]
+   * @param {any} [result] is stored with the records if the request has a key
    */
-  push(op2, settle, records = []) {
+  push(op2, settle, records = [], result) {
     if (records.length === 0 && this.isIdle) settle();
-    else this.#add({ op: op2, settle, records, base: null, isHanded: false });
+    else this.#add({ op: op2, settle, records, result, base: null, isHanded: false });
   }
   /** Has a snapshot stored, which replaces the journal once all answers before it are settled. */
   pushBase(op2, bytes, settle) {
@@ -507,13 +510,14 @@ var Storing = class {
     const { sequence } = this.#game;
     if (one.first) return this.#saved.create(one.first);
     if (one.base) return this.#saved.replace({ sequence, bytes: one.base, isSnapshot: true });
-    const records = [], batches = [];
+    const records = [], batches = [], calls = [];
     for (const answer of [one, ...others]) {
+      if (answer.op?.key && answer.records.length > 0) calls.push({ ...answer.op.key, outcome: { result: plainResult(answer.op, answer.result) } });
       if (answer.records.length > 1) batches.push([sequence + records.length + 1, answer.records.length]);
       for (const record of answer.records) records.push(record);
     }
     if (records.length === 0) return void 0;
-    return this.#saved.append({ first: sequence + 1, count: records.length, bytes: entriesOf(records), batches });
+    return this.#saved.append({ first: sequence + 1, count: records.length, bytes: entriesOf(records), batches, calls });
   }
   #handleNotStored(group, cause) {
     const error = cause instanceof HyperTokenError ? cause : new HyperTokenError("store_refused", `the store has failed: ${cause?.message ?? cause}`, { cause });
@@ -1107,6 +1111,8 @@ var Op = class {
   isOpen = false;
   /** The answer to this request, while it waits for the store: see storing.js. */
   answer = null;
+  /** The call of another tab that the request is for: {client, number, part}. The store keeps its outcome. */
+  key = null;
   /** The list of its game that the request is in, and its neighbours there: see list.js. */
   list = null;
   prev = null;
@@ -1452,7 +1458,7 @@ var Game = class {
     }
     if (this.#storing) {
       const records = !changed ? [] : members ? members.filter((m) => m.changed) : [{ bytes: op2.parts[0], sum: r.sum }];
-      this.#storing.push(op2, () => this.#settleAction(op2, r, result, events, members, changed), records);
+      this.#storing.push(op2, () => this.#settleAction(op2, r, result, events, members, changed), records, result);
     } else {
       this.#settleAction(op2, r, result, events, members, changed);
     }
@@ -1621,10 +1627,12 @@ var Game = class {
         continue;
       }
       this.#close(op2);
-      op2.split = op2.members.map(({ type, payload, bytes }) => {
+      op2.split = op2.members.map(({ type, payload, bytes }, k) => {
         const part = new Op(type, kind.dispatch, [bytes]);
         part.payload = payload;
         part.death = op2.death;
+        part.quiet = op2.quiet;
+        if (op2.key) part.key = { ...op2.key, part: k };
         this.#enqueue(part);
         return part;
       });
@@ -3468,6 +3476,7 @@ function together(...requests) {
   }
   return Promise.all(made);
 }
+var clientLock = (client) => `hypertoken client ${client}`;
 var rangeOf = (id, from = 0, to = Infinity) => IDBKeyRange.bound([id, from], [id, to]);
 function randomId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(12)), (x) => x.toString(16).padStart(2, "0")).join("");
@@ -3485,7 +3494,7 @@ function checkGame(game) {
   if (game.form !== form || typeof game.id !== "string") throw damaged(game.name, "its row can not be read");
 }
 function checkBase(name, base) {
-  if (!base || !isCount(base.sequence) || !isBytes(base.bytes) || !isBytes(base.limits) || typeof base.core !== "string" || base.limits.length !== 16 || hash(base.bytes) !== base.sum) {
+  if (!base || !isCount(base.sequence) || !isBytes(base.bytes) || !isBytes(base.limits) || typeof base.core !== "string" || base.limits.length !== 16 || !isCalls(base.calls) || hash(base.bytes) !== base.sum) {
     throw damaged(name, "its base can not be read");
   }
 }
@@ -3493,12 +3502,13 @@ function checkGroups(name, base, groups) {
   let next = base.sequence + 1;
   for (const group of groups) {
     if (group?.first !== next) throw damaged(name, `the record ${next} is missing`);
-    if (!isBytes(group.bytes) || hash(group.bytes) !== group.sum || countEntries(group.bytes) !== group.count || group.count === 0 || !isBatches(group.batches)) {
+    if (!isBytes(group.bytes) || hash(group.bytes) !== group.sum || countEntries(group.bytes) !== group.count || group.count === 0 || !isBatches(group.batches) || !isCalls(group.calls)) {
       throw damaged(name, `the records from ${next} on can not be read`);
     }
     next += group.count;
   }
 }
+var isCalls = (calls) => calls === void 0 || Array.isArray(calls) && calls.every((c) => typeof c?.client === "string" && isCount(c.number) && typeof c.outcome === "object");
 var isBatches = (batches) => Array.isArray(batches) && batches.every((b) => Array.isArray(b) && isCount(b[0]) && isCount(b[1]));
 function countEntries(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
@@ -3517,12 +3527,16 @@ async function readRows(game, bases, groups) {
   return { base, groups: rows };
 }
 var SavedGame = class {
+  /** Resolves, or rejects, as the last open() does. */
+  opening = null;
   #name;
   #core;
   #durability;
   #owner = randomId();
   #id = "";
   #total = 0;
+  /** The outcomes of calls of other tabs: by client, then by number. A batch may have one for each part. */
+  #outcomes = /* @__PURE__ */ new Map();
   /**
    * @param {string} name
    * @param {() => Promise<string>} core returns the SHA-256 of the core, in hexadecimal
@@ -3533,12 +3547,27 @@ var SavedGame = class {
     this.#core = core;
     this.#durability = durability;
   }
-  /** Takes the game over. Returns its base and the groups behind it; null if there is no such game. */
-  async open() {
+  /** Names this life of the game: a game that is deleted and made again has another one. */
+  get id() {
+    return this.#id;
+  }
+  /**
+   * Takes the game over. Returns its base and the groups behind it; null if there is no such game.
+   * @param {string} [id] fails with `moved` unless the game has this id
+   */
+  open(id) {
+    this.opening = this.#open(id);
+    return this.opening;
+  }
+  async #open(id) {
     const core = this.#core = await this.#core();
     return transact("readwrite", "relaxed", async (games, bases, groups) => {
       const game = await games.get(this.#name);
-      if (!game) return null;
+      if (id !== void 0 && game?.id !== id) throw this.#moved();
+      if (!game) {
+        this.#id = randomId();
+        return null;
+      }
       checkGame(game);
       const found = await readRows(game, bases, groups);
       if (found.base.core !== core) {
@@ -3546,13 +3575,13 @@ var SavedGame = class {
       }
       this.#id = game.id;
       this.#total = found.groups.reduce((n, g) => n + g.bytes.length, 0);
+      for (const { calls } of [found.base, ...found.groups]) this.#remember(calls);
       await games.put({ ...game, owner: this.#owner });
       return found;
     });
   }
   /** Stores a new game with its base. */
   create(base) {
-    this.#id = randomId();
     const now2 = Date.now(), game = { name: this.#name, id: this.#id, form, owner: this.#owner, created: now2, updated: now2, base: base.sequence, size: base.bytes.length };
     return transact("readwrite", this.#durability, async (games, bases) => {
       if (await games.getKey(this.#name) !== void 0) throw this.#moved();
@@ -3561,7 +3590,8 @@ var SavedGame = class {
   }
   /**
    * Stores a group of records.
-   * @param {{first: number, count: number, bytes: Uint8Array, batches: number[][]}} group `batches` has the first sequence and the length of each batch
+   * @param {{first: number, count: number, bytes: Uint8Array, batches: number[][], calls: object[]}} group `batches` has the first sequence and
+   *   the length of each batch, `calls` the outcomes of calls of other tabs
    */
   async append(group) {
     const total = this.#total + group.bytes.length;
@@ -3569,19 +3599,63 @@ var SavedGame = class {
       await together(() => this.#checkOwner(games), () => groups.add(groupRow(group, total), [this.#id, group.first]));
     });
     this.#total = total;
+    this.#remember(group.calls);
   }
   /** Stores a snapshot, which replaces the base and all records up to it. */
   async replace(base) {
+    const calls = await this.#callsOfLiving();
     await transact("readwrite", this.#durability, async (games, bases, groups) => {
       const game = await this.#checkOwner(games), { limits } = await bases.get([this.#id, game.base]);
       await together(
-        () => bases.put(baseRow({ limits, ...base }, this.#core), [this.#id, base.sequence]),
+        () => bases.put(baseRow({ limits, calls, ...base }, this.#core), [this.#id, base.sequence]),
         () => bases.delete(IDBKeyRange.bound([this.#id, 0], [this.#id, base.sequence], false, true)),
         () => groups.delete(rangeOf(this.#id, 0, base.sequence)),
         () => games.put({ ...game, updated: Date.now(), base: base.sequence, size: base.bytes.length })
       );
     });
     this.#total = 0;
+  }
+  // Outcomes. Another tab asks again for calls that had no answer when the tab that ran them ended.
+  #remember(calls = []) {
+    for (const { client, number, part, outcome } of calls) {
+      let own = this.#outcomes.get(client);
+      if (!own) this.#outcomes.set(client, own = /* @__PURE__ */ new Map());
+      if (part === void 0) own.set(number, outcome);
+      else own.set(number, { parts: [...own.get(number)?.parts ?? [], [part, outcome]] });
+    }
+  }
+  /** What the journal has of a call: {result}, {parts} of an independent batch, or undefined if it has nothing. */
+  recall(client, number) {
+    return this.#outcomes.get(client)?.get(number);
+  }
+  /** Whether the journal has a later call of a client. Calls of a client run in their order. */
+  hasLater(client, number) {
+    for (const n of this.#outcomes.get(client)?.keys() ?? []) if (n > number) return true;
+    return false;
+  }
+  /** Forgets the outcomes of calls up to a number, which the client has. */
+  forget(client, number) {
+    const own = this.#outcomes.get(client);
+    for (const n of own?.keys() ?? []) {
+      if (n > number) break;
+      own.delete(n);
+    }
+    if (own?.size === 0) this.#outcomes.delete(client);
+  }
+  async #callsOfLiving() {
+    if (this.#outcomes.size === 0) return [];
+    const { held } = await navigator.locks.query(), living = new Set(held.map((lock) => lock.name)), calls = [];
+    for (const [client, own] of this.#outcomes) {
+      if (!living.has(clientLock(client))) {
+        this.#outcomes.delete(client);
+        continue;
+      }
+      for (const [number, outcome] of own) {
+        if (outcome.parts) for (const [part, one] of outcome.parts) calls.push({ client, number, part, outcome: one });
+        else calls.push({ client, number, outcome });
+      }
+    }
+    return calls;
   }
   async #checkOwner(games) {
     const game = await games.get(this.#name);
@@ -3643,6 +3717,391 @@ function listGames() {
   });
 }
 
+// src/tabs.js
+var protocol = 1;
+var canShare = () => typeof globalThis.navigator?.locks?.request === "function" && typeof globalThis.BroadcastChannel === "function";
+function payloadOf(action) {
+  const from = 28 + new DataView(action.buffer, action.byteOffset, action.length).getUint32(24, true);
+  return from < action.length ? decode(action.subarray(from)) : void 0;
+}
+var utf83 = new TextDecoder();
+function membersOf(body) {
+  const view = new DataView(body.buffer, body.byteOffset, body.length), members = [];
+  for (let at = 8; at < body.length; ) {
+    const bytes = body.subarray(at + 4, at += 4 + view.getUint32(at, true));
+    members.push({ type: utf83.decode(bytes.subarray(28, 28 + new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint32(24, true))), payload: payloadOf(bytes), bytes });
+  }
+  return members;
+}
+var revived = ({ code, message, index }) => new HyperTokenError(code, message.startsWith(`${code}: `) ? message.slice(code.length + 2) : message, { index });
+var noEffect = (what) => new HyperTokenError("moved", `${what}: the tab that ran the game ended, and the action is not in the journal; it had no effect`);
+var SharedGame = class {
+  closed = false;
+  broken = null;
+  flush = () => {
+  };
+  /** Called after each change of the state; null if nothing follows the state. */
+  handleChange = null;
+  /** The list of its host that it is in: none, but for its own game. */
+  list = null;
+  prev = null;
+  next = null;
+  #host;
+  #base;
+  #listener;
+  #isHeard;
+  #saved;
+  #client = randomId();
+  #channel;
+  #stop = new AbortController();
+  /** The game, if this engine holds its lock; whether it is open, so that it takes calls; and a function that gives the lock up. */
+  #game = null;
+  #isLeading = false;
+  #release = null;
+  /** The client that runs the game, if it is another one, the id of the game, and its sequence as that client has told it. */
+  #leader = null;
+  #id;
+  #sequence = 0;
+  /** The own calls that have no outcome and are not in #game, by number: {op, isSent, withdrawn}. */
+  #calls = /* @__PURE__ */ new Map();
+  #number = 0;
+  /** The calls of others that run here. */
+  #running = /* @__PURE__ */ new Map();
+  #hasOthers = false;
+  /** What is sent at the end of this turn: calls to the leader, or events and answers to the others. */
+  #out = { calls: [], events: [], answers: [] };
+  #isChanged = false;
+  #isSending = false;
+  #closing = null;
+  #isOver = false;
+  #wake = () => {
+  };
+  /**
+   * @param {import('./host.js').Host} host
+   * @param {{bytes: Uint8Array, isSnapshot: boolean}} base the beginning of a game that is new
+   * @param {(name: string, detail: object) => boolean} listener returns whether there is a listener to that event
+   * @param {() => boolean} isHeard whether there is any listener
+   * @param {import('./store.js').SavedGame} saved
+   * @param {string} name
+   */
+  constructor(host, base, listener, isHeard, saved, name) {
+    this.#host = host;
+    this.#base = base;
+    this.#listener = listener;
+    this.#isHeard = isHeard;
+    this.#saved = saved;
+    const lock = `hypertoken game ${name}`, { signal } = this.#stop;
+    this.#channel = new BroadcastChannel(lock);
+    this.#channel.onmessage = ({ data }) => this.#handle(data);
+    const untilOver = () => signal.aborted || new Promise((over) => signal.addEventListener("abort", over));
+    const handleRefusal = (cause) => {
+      if (!signal.aborted) this.fail(new HyperTokenError("store_refused", `the lock of the game was refused, or taken away: ${cause?.message ?? cause}`, { cause }));
+    };
+    navigator.locks.request(clientLock(this.#client), untilOver).catch(() => {
+    });
+    navigator.locks.request(lock, { signal }, () => this.broken || this.#lead()).catch(handleRefusal);
+    this.#post({ who: true });
+  }
+  get host() {
+    return this.#host;
+  }
+  get sequence() {
+    return this.#game ? this.#game.sequence : this.#sequence;
+  }
+  get place() {
+    return this.#game?.place ?? null;
+  }
+  /** Whether another engine runs the game. */
+  get isElsewhere() {
+    return this.#leader !== null;
+  }
+  get pending() {
+    return this.#calls.size + (this.#game?.pending ?? 0);
+  }
+  // The engine that runs the game.
+  // Runs the game until this engine is shut down or breaks. The lock is given up then.
+  #lead() {
+    return new Promise((release) => {
+      this.#release = release;
+      this.#leader = null;
+      const saved = { open: () => this.#saved.open(this.#id), create: (b) => this.#saved.create(b), append: (g) => this.#saved.append(g), replace: (b) => this.#saved.replace(b) };
+      const game = new Game(this.#host, this.#base, (name, detail) => this.#raise(name, detail), () => this.#hasOthers || this.#isHeard(), saved);
+      game.handleChange = () => {
+        this.#isChanged = true;
+        this.#sendSoon();
+        this.handleChange?.();
+      };
+      this.#game = game;
+      this.#saved.opening.then(() => this.#begin(), () => {
+      });
+    });
+  }
+  // The game is open: what waited for it comes first, and then the calls of the others.
+  #begin() {
+    if (this.#game.broken) return;
+    this.#isLeading = true;
+    this.#id = this.#saved.id;
+    for (const [number, { op: op2, isSent, withdrawn }] of this.#calls) {
+      this.#calls.delete(number);
+      const isAction = op2.kind === kind.dispatch || op2.kind === kind.batch, key = [this.#client, number];
+      const stored = isSent && isAction ? this.#storedOutcome(op2, ...key) : void 0;
+      op2.key = null;
+      if (stored) this.#end(op2, stored, withdrawn);
+      else if (withdrawn) this.#end(op2, { error: plainError(withdrawn.error) }, withdrawn);
+      else if (isSent && isAction && this.#saved.hasLater(...key)) this.#fail(op2, noEffect(op2.what));
+      else if (this.broken) this.#fail(op2, this.broken);
+      else this.#game.push(op2);
+    }
+    this.#announce();
+    this.#wake();
+  }
+  #announce(to) {
+    this.#post({ leader: this.#client, id: this.#id, sequence: this.sequence }, to);
+  }
+  // The outcome of a call that the journal has records of, or undefined. A batch that was split may be
+  // there in part: its other members had no effect.
+  #storedOutcome(op2, client, number) {
+    const found = this.#saved.recall(client, number);
+    if (!found?.parts) return found;
+    const result = op2.members.map(({ type }) => ({ error: plainError(noEffect(type)) }));
+    for (const [part, { result: one }] of found.parts) if (part in result) result[part] = { result: one };
+    return { result };
+  }
+  // An event of the game: for the listeners here, and for those of the others. Each tab tells of the failures of its own calls.
+  #raise(name, detail) {
+    if (name === "engine:error") {
+      if (this.#game.broken && !this.broken) this.#handleBroken(this.#game.broken);
+    } else if (this.#hasOthers) {
+      this.#out.events.push([name, detail]);
+      this.#sendSoon();
+    }
+    return this.#listener(name, detail);
+  }
+  #handleBroken(error) {
+    this.broken = error;
+    for (const { op: op2 } of [...this.#calls.values()]) this.#fail(op2, error);
+    this.#calls.clear();
+    this.#wake();
+    macrotask(() => this.#resign());
+  }
+  // Lets another engine run the game.
+  #resign() {
+    if (!this.#release) return;
+    this.#isLeading = false;
+    this.#post({ isGone: true });
+    this.#release();
+  }
+  #runCalls(client, calls, acked) {
+    if (!this.#isLeading || this.closed) return;
+    this.#hasOthers = true;
+    this.#saved.forget(client, acked);
+    for (const call of calls) {
+      const id = `${client} ${call.number}`, running = this.#running.get(id);
+      if (running) {
+        if (call.isWithdrawn) this.#game.withdraw(running, canceledError(call.what));
+      } else {
+        this.#runCall(id, client, call);
+      }
+    }
+  }
+  #runCall(id, client, { number, what, kind: k, flags, parts, isWithdrawn }) {
+    const op2 = new Op(what, k, parts, flags), isAction = k === kind.dispatch || k === kind.batch;
+    op2.quiet = true;
+    if (k === kind.dispatch) op2.payload = payloadOf(parts[0]);
+    if (k === kind.batch) op2.members = membersOf(parts[0]);
+    const answer = (outcome) => {
+      this.#running.delete(id);
+      this.#out.answers.push([client, number, outcome]);
+      this.#sendSoon();
+    };
+    const stored = isAction ? this.#storedOutcome(op2, client, number) : void 0;
+    if (stored) answer(stored);
+    else if (isWithdrawn) answer({ error: plainError(canceledError(what)) });
+    else if (isAction && this.#saved.hasLater(client, number)) answer({ error: plainError(noEffect(what)) });
+    else {
+      if (isAction) op2.key = { client, number };
+      this.#running.set(id, op2);
+      op2.promise.then((result) => answer({ result: plainResult(op2, result) }), (error) => answer({ error: plainError(error) }));
+      try {
+        this.#game.push(op2);
+      } catch (error) {
+        answer({ error: plainError(error) });
+      }
+    }
+  }
+  // The engines that do not run the game.
+  #follow({ leader, id, sequence }) {
+    if (this.#release || leader === this.#leader) return;
+    this.#leader = leader;
+    this.#id = id;
+    this.#sequence = sequence;
+    for (const [number, call] of this.#calls) this.#sendCall(number, call);
+    this.handleChange?.();
+  }
+  #sendCall(number, call) {
+    const { op: op2, withdrawn } = call;
+    call.isSent = true;
+    this.#out.calls.push({ number, what: op2.what, kind: op2.kind, flags: op2.flags, parts: op2.parts, isWithdrawn: withdrawn !== null });
+    this.#sendSoon();
+  }
+  #handleNews({ events, answers, sequence, isChanged }) {
+    this.#sequence = sequence;
+    for (const [name, detail] of events) this.#listener(name, detail);
+    for (const [client, number, outcome] of answers) {
+      const call = client === this.#client ? this.#calls.get(number) : void 0;
+      if (!call) continue;
+      this.#calls.delete(number);
+      this.#end(call.op, outcome, call.withdrawn);
+    }
+    if (isChanged) this.handleChange?.();
+    if (this.#calls.size === 0) this.#wake();
+  }
+  // Ends an own call with what its leader has told. `withdrawn` is the request that was withdrawn, and
+  // why: the call itself, or an action that was gathered into it.
+  #end(op2, { error, result }, withdrawn) {
+    if (!error) {
+      this.settle(op2, () => op2.resolve(op2.members ? result.map((o) => o.error ? { error: revived(o.error) } : o) : result));
+    } else if (withdrawn) {
+      this.#fail(withdrawn.op, withdrawn.error);
+      if (withdrawn.op !== op2) this.#fail(op2, aborted(withdrawn.op, withdrawn.error));
+    } else {
+      this.#fail(op2, revived(error));
+    }
+  }
+  // Messages.
+  #post(message, to) {
+    if (this.#isOver) return;
+    const whole = { ...message, protocol, from: this.#client, to };
+    try {
+      this.#channel.postMessage(whole);
+    } catch (cause) {
+      if (!whole.events) throw cause;
+      this.#channel.postMessage({ ...whole, events: whole.events.map(([name, detail]) => [name, decode(encode(detail, "an event").slice())]) });
+    }
+  }
+  #sendSoon() {
+    if (this.#isSending) return;
+    this.#isSending = true;
+    queueMicrotask(() => {
+      this.#isSending = false;
+      const { calls, events, answers } = this.#out, isChanged = this.#isChanged;
+      this.#out = { calls: [], events: [], answers: [] };
+      this.#isChanged = false;
+      if (calls.length > 0 && this.#leader) {
+        const [first = this.#number + 1] = this.#calls.keys();
+        this.#post({ calls, acked: first - 1 }, this.#leader);
+      }
+      if (this.#game && this.#hasOthers) this.#post({ news: true, events, answers, sequence: this.sequence, isChanged });
+    });
+  }
+  #handle(message) {
+    const { from, to } = message;
+    if (this.#isOver || this.broken || to !== void 0 && to !== this.#client) return;
+    if (message.protocol !== protocol) {
+      if (message.leader && !this.#release) this.fail(new HyperTokenError("moved", "another tab plays this game with another version of hypertoken-worker: reload that tab, or this one"));
+      else if (message.who && this.#isLeading) this.#announce();
+    } else if (message.leader) this.#follow(message);
+    else if (message.who && this.#isLeading && !this.closed) {
+      this.#hasOthers = true;
+      this.#announce(from);
+    } else if (message.calls) this.#runCalls(from, message.calls, message.acked);
+    else if (message.news && from === this.#leader) this.#handleNews(message);
+    else if (message.isGone && from === this.#leader) this.#leader = null;
+  }
+  // What an engine asks of its game: see game.js.
+  push(op2) {
+    if (this.closed) throw shutdownError();
+    if (this.broken) throw this.broken;
+    if (this.#isLeading) {
+      this.#game.push(op2);
+      return;
+    }
+    const number = ++this.#number, call = { op: op2, isSent: false, withdrawn: null };
+    op2.key = { number };
+    this.#calls.set(number, call);
+    if (this.#leader) this.#sendCall(number, call);
+  }
+  settle(op2, f) {
+    if (this.#game && op2.isOpen) {
+      this.#game.settle(op2, f);
+    } else if (!op2.settled) {
+      op2.settled = true;
+      this.#host.release(op2);
+      f();
+    }
+  }
+  #fail(op2, error) {
+    if (op2.settled) return;
+    this.settle(op2, () => op2.reject(error));
+    if (!op2.quiet) this.#listener("engine:error", { error, type: op2.kind === kind.batch ? "batch" : op2.what });
+  }
+  /** Ends a request with an error. If another engine may run it, that engine says what became of it. */
+  withdraw(op2, error) {
+    if (op2.settled) return;
+    const whole = op2.batch ?? op2, number = whole.key?.number, call = this.#calls.get(number);
+    if (!call) {
+      if (this.#game) this.#game.withdraw(op2, error);
+      else this.#fail(op2, error);
+      return;
+    }
+    if (call.isSent) {
+      if (call.withdrawn) return;
+      call.withdrawn = { op: op2, error };
+      if (this.#leader) this.#sendCall(number, call);
+      return;
+    }
+    this.#calls.delete(number);
+    this.#fail(op2, error);
+    if (whole !== op2) this.#fail(whole, aborted(op2, error));
+    if (this.#calls.size === 0) this.#wake();
+  }
+  fail(error) {
+    if (this.#game) {
+      this.#game.fail(error);
+    } else {
+      this.#listener("engine:error", { error });
+      this.#handleBroken(error);
+    }
+  }
+  close(timeout) {
+    this.#closing ??= (async () => {
+      this.flush();
+      this.closed = true;
+      while (!this.#isLeading && this.#calls.size > 0) await new Promise((resolve) => {
+        this.#wake = resolve;
+      });
+      if (this.#game) await this.#game.close(0);
+      await new Promise(macrotask);
+      this.#resign();
+      this.#isOver = true;
+      this.#channel.close();
+      this.#stop.abort();
+      this.#host.remove(this);
+    })();
+    if (timeout > 0 && timeout < Infinity) {
+      const timer = setTimeout(() => {
+        this.#game?.close(1);
+        for (const { op: op2, isSent } of [...this.#calls.values()]) {
+          const isUnknown = isSent && (op2.kind === kind.dispatch || op2.kind === kind.batch);
+          this.#fail(op2, isUnknown ? new HyperTokenError("outcome_unknown", `${op2.what}: the tab that runs the game has not said what became of it`) : shutdownError());
+        }
+        this.#calls.clear();
+        this.#wake();
+      }, Math.min(timeout, 2 ** 31 - 1));
+      this.#closing.then(() => clearTimeout(timer));
+    }
+    return this.#closing;
+  }
+  #hasTold = false;
+  /** Raises the event that the engine is shut down, once. */
+  raiseShutdown() {
+    if (this.#hasTold) return;
+    this.#hasTold = true;
+    this.#listener("engine:shutdown", {});
+  }
+};
+var aborted = (op2, cause) => new HyperTokenError("batch_aborted", `it had no effect: ${op2.what} was in the same batch, and ended: ${cause.message}`, { cause });
+
 // src/engine.js
 var maxBatch = 4096;
 var engineNames = ["useWorker", "setup", "snapshot", "workerOptions", "host", "name", "persist"];
@@ -3679,7 +4138,8 @@ var Engine = class {
     this.#options = this.#host.options;
     try {
       const saved = durability === null ? void 0 : new SavedGame(name, async () => this.#host.coreHash(), durability);
-      this.#game = new Game(this.#host, base, (event, payload) => this.#emit(event, payload), () => this.#listeners.size > 0, saved);
+      const listener = (event, payload) => this.#emit(event, payload), isHeard = () => this.#listeners.size > 0;
+      this.#game = saved && canShare() ? new SharedGame(this.#host, base, listener, isHeard, saved, name) : new Game(this.#host, base, listener, isHeard, saved);
       this.#host.add(this.#game);
     } catch (error) {
       if (this.#own) this.#host.shutdown();
@@ -3700,8 +4160,9 @@ var Engine = class {
   get sequence() {
     return this.#game.sequence;
   }
-  /** The place of the engine: 'worker', 'main thread', or 'nowhere' while it is placed again. */
+  /** The place of the engine: 'worker', 'main thread', 'another tab', or 'nowhere' while it is placed again. */
   get place() {
+    if (this.#game.isElsewhere) return "another tab";
     return this.#game.place ? this.#game.place.thread ? "worker" : "main thread" : "nowhere";
   }
   get host() {
@@ -4022,7 +4483,7 @@ function batchOp(members, mode) {
 }
 
 // src/lines.js
-var utf83 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+var utf84 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 var deepest = 200;
 function jsonOf(bytes) {
   const writer = new Writer2(bytes), text = writer.value(1);
@@ -4101,7 +4562,7 @@ var Writer2 = class {
   }
   #string(n) {
     const at = this.#take(n);
-    return JSON.stringify(utf83.decode(this.#bytes.subarray(at, at + n)));
+    return JSON.stringify(utf84.decode(this.#bytes.subarray(at, at + n)));
   }
   #array(n, depth) {
     const items = [];
@@ -4302,7 +4763,7 @@ var turn2 = 8;
 var groupLength = 1024;
 var optionNames = ["core", "wasmPath"];
 var none4 = new Uint8Array(0);
-var utf84 = new TextDecoder();
+var utf85 = new TextDecoder();
 async function savedGames() {
   checkCanPersist("savedGames");
   return listGames();
@@ -4404,7 +4865,7 @@ function baseLine({ sequence, bytes, isSnapshot, core, marker, details }, digest
 }
 function actionLine(action, sequence, batch, checksum) {
   const view = new DataView(action.buffer, action.byteOffset, action.length), end = 28 + view.getUint32(24, true);
-  const type = utf84.decode(action.subarray(28, end));
+  const type = utf85.decode(action.subarray(28, end));
   return `{"type":${JSON.stringify(type)}${action.length > end ? `,"payload":${jsonOf(action.subarray(end))}` : ""},"now":${view.getBigInt64(0, true)},"entropy":"${hex(action.subarray(8, 24))}"${batch === void 0 ? "" : `,"batch":${batch}`},"sequence":${sequence},"checksum":"${checksum}"}`;
 }
 var wrong = (message) => badInput(message);

@@ -8,6 +8,7 @@ import { Host, hostOptions } from './host.js';
 import { checkOptions, checkSignal, checkTimeout, checkType, isBytes, nameOf } from './options.js';
 import { checkName, SavedGame } from './store.js';
 import { checkCanPersist } from './storing.js';
+import { canShare, SharedGame } from './tabs.js';
 import { decode } from './values.js';
 
 const maxBatch = 4096;
@@ -40,7 +41,8 @@ export class Engine {
     this.#options = this.#host.options;
     try {
       const saved = durability === null ? undefined : new SavedGame(name, async () => this.#host.coreHash(), durability);
-      this.#game = new Game(this.#host, base, (event, payload) => this.#emit(event, payload), () => this.#listeners.size > 0, saved);
+      const listener = (event, payload) => this.#emit(event, payload), isHeard = () => this.#listeners.size > 0;
+      this.#game = saved && canShare() ? new SharedGame(this.#host, base, listener, isHeard, saved, name) : new Game(this.#host, base, listener, isHeard, saved);
       this.#host.add(this.#game);
     } catch (error) {
       if (this.#own) this.#host.shutdown();
@@ -60,8 +62,11 @@ export class Engine {
   /** How many actions have changed the state. */
   get sequence() { return this.#game.sequence; }
 
-  /** The place of the engine: 'worker', 'main thread', or 'nowhere' while it is placed again. */
-  get place() { return this.#game.place ? (this.#game.place.thread ? 'worker' : 'main thread') : 'nowhere'; }
+  /** The place of the engine: 'worker', 'main thread', 'another tab', or 'nowhere' while it is placed again. */
+  get place() {
+    if (this.#game.isElsewhere) return 'another tab';
+    return this.#game.place ? (this.#game.place.thread ? 'worker' : 'main thread') : 'nowhere';
+  }
 
   get host() { return this.#host; }
 

@@ -111,6 +111,8 @@ export class Op {
   isOpen = false;
   /** The answer to this request, while it waits for the store: see storing.js. */
   answer = null;
+  /** The call of another tab that the request is for: {client, number, part}. The store keeps its outcome. */
+  key = null;
   /** The list of its game that the request is in, and its neighbours there: see list.js. */
   list = null; prev = null; next = null;
   #promise = null; #resolve = null; #reject = null;
@@ -460,7 +462,7 @@ export class Game {
     }
     if (this.#storing) {
       const records = !changed ? [] : members ? members.filter((m) => m.changed) : [{ bytes: op.parts[0], sum: r.sum }];
-      this.#storing.push(op, () => this.#settleAction(op, r, result, events, members, changed), records);
+      this.#storing.push(op, () => this.#settleAction(op, r, result, events, members, changed), records, result);
     } else {
       this.#settleAction(op, r, result, events, members, changed);
     }
@@ -645,10 +647,12 @@ export class Game {
         continue;
       }
       this.#close(op);
-      op.split = op.members.map(({ type, payload, bytes }) => {
+      op.split = op.members.map(({ type, payload, bytes }, k) => {
         const part = new Op(type, kind.dispatch, [bytes]);
         part.payload = payload;
         part.death = op.death;
+        part.quiet = op.quiet;
+        if (op.key) part.key = { ...op.key, part: k };
         this.#enqueue(part);
         return part;
       });

@@ -193,7 +193,10 @@ export interface EngineOptions<B = Setup> extends Beginning<B> {
    * `setup` and `snapshot` are not used.
    */
   name?: string;
-  /** Keeps the game in this browser's IndexedDB: an action has its result only once it is stored. Not in Node. Default false. */
+  /**
+   * Keeps the game in this browser's IndexedDB: an action has its result only once it is stored. Engines of the same name, in all tabs, play one
+   * game. Not in Node. Default false.
+   */
   persist?: boolean | PersistOptions;
   /** Runs the engine on a worker. Default false. With `host` it may be left out, and has to agree with whether that has workers. */
   useWorker?: boolean;
@@ -322,8 +325,11 @@ export class Engine<A = Actions, S = State, E = typeof others extends keyof A ? 
   readonly ready: Promise<void>;
   /** How many actions have changed the state. */
   readonly sequence: number;
-  /** The place of the engine: 'nowhere' before it is placed, while it is placed again, and while it is taken out because it is idle. */
-  readonly place: 'worker' | 'main thread' | 'nowhere';
+  /**
+   * The place of the engine: 'nowhere' before it is placed, while it is placed again, and while it is taken out because it is idle. A saved game
+   * that an engine of another tab, or another engine of this one, runs is in 'another tab'.
+   */
+  readonly place: 'worker' | 'main thread' | 'another tab' | 'nowhere';
   readonly host: Host;
   // If a call fits no overload, the compiler explains the last one. So the one that knows the payloads is last.
 

@@ -84,9 +84,12 @@ function together(...requests) {
   return Promise.all(made);
 }
 
+/** The lock that a client holds for its whole life. */
+export const clientLock = (client) => `hypertoken client ${client}`;
+
 const rangeOf = (id, from = 0, to = Infinity) => IDBKeyRange.bound([id, from], [id, to]);
 
-function randomId() {
+export function randomId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(12)), (x) => x.toString(16).padStart(2, '0')).join('');
 }
 
@@ -106,7 +109,7 @@ function checkGame(game) {
 }
 
 function checkBase(name, base) {
-  if (!base || !isCount(base.sequence) || !isBytes(base.bytes) || !isBytes(base.limits) || typeof base.core !== 'string' || base.limits.length !== 16 || hash(base.bytes) !== base.sum) {
+  if (!base || !isCount(base.sequence) || !isBytes(base.bytes) || !isBytes(base.limits) || typeof base.core !== 'string' || base.limits.length !== 16 || !isCalls(base.calls) || hash(base.bytes) !== base.sum) {
     throw damaged(name, 'its base can not be read');
   }
 }
@@ -116,13 +119,14 @@ function checkGroups(name, base, groups) {
   let next = base.sequence + 1;
   for (const group of groups) {
     if (group?.first !== next) throw damaged(name, `the record ${next} is missing`);
-    if (!isBytes(group.bytes) || hash(group.bytes) !== group.sum || countEntries(group.bytes) !== group.count || group.count === 0 || !isBatches(group.batches)) {
+    if (!isBytes(group.bytes) || hash(group.bytes) !== group.sum || countEntries(group.bytes) !== group.count || group.count === 0 || !isBatches(group.batches) || !isCalls(group.calls)) {
       throw damaged(name, `the records from ${next} on can not be read`);
     }
     next += group.count;
   }
 }
 
+const isCalls = (calls) => calls === undefined || (Array.isArray(calls) && calls.every((c) => typeof c?.client === 'string' && isCount(c.number) && typeof c.outcome === 'object'));
 const isBatches = (batches) => Array.isArray(batches) && batches.every((b) => Array.isArray(b) && isCount(b[0]) && isCount(b[1]));
 
 /** How many entries there are in the bytes of a group, or -1 if they are none. */
@@ -151,7 +155,11 @@ async function readRows(game, bases, groups) {
  * the call is stored.
  */
 export class SavedGame {
+  /** Resolves, or rejects, as the last open() does. */
+  opening = null;
   #name; #core; #durability; #owner = randomId(); #id = ''; #total = 0;
+  /** The outcomes of calls of other tabs: by client, then by number. A batch may have one for each part. */
+  #outcomes = new Map();
 
   /**
    * @param {string} name
@@ -164,12 +172,27 @@ export class SavedGame {
     this.#durability = durability;
   }
 
-  /** Takes the game over. Returns its base and the groups behind it; null if there is no such game. */
-  async open() {
+  /** Names this life of the game: a game that is deleted and made again has another one. */
+  get id() { return this.#id; }
+
+  /**
+   * Takes the game over. Returns its base and the groups behind it; null if there is no such game.
+   * @param {string} [id] fails with `moved` unless the game has this id
+   */
+  open(id) {
+    this.opening = this.#open(id);
+    return this.opening;
+  }
+
+  async #open(id) {
     const core = this.#core = await this.#core();
     return transact('readwrite', 'relaxed', async (games, bases, groups) => {
       const game = await games.get(this.#name);
-      if (!game) return null;
+      if (id !== undefined && game?.id !== id) throw this.#moved();
+      if (!game) {
+        this.#id = randomId();
+        return null;
+      }
       checkGame(game);
       const found = await readRows(game, bases, groups);
       if (found.base.core !== core) {
@@ -177,6 +200,7 @@ export class SavedGame {
       }
       this.#id = game.id;
       this.#total = found.groups.reduce((n, g) => n + g.bytes.length, 0);
+      for (const { calls } of [found.base, ...found.groups]) this.#remember(calls);
       await games.put({ ...game, owner: this.#owner });
       return found;
     });
@@ -184,7 +208,6 @@ export class SavedGame {
 
   /** Stores a new game with its base. */
   create(base) {
-    this.#id = randomId();
     const now = Date.now(), game = { name: this.#name, id: this.#id, form, owner: this.#owner, created: now, updated: now, base: base.sequence, size: base.bytes.length };
     return transact('readwrite', this.#durability, async (games, bases) => {
       if (await games.getKey(this.#name) !== undefined) throw this.#moved();
@@ -194,7 +217,8 @@ export class SavedGame {
 
   /**
    * Stores a group of records.
-   * @param {{first: number, count: number, bytes: Uint8Array, batches: number[][]}} group `batches` has the first sequence and the length of each batch
+   * @param {{first: number, count: number, bytes: Uint8Array, batches: number[][], calls: object[]}} group `batches` has the first sequence and
+   *   the length of each batch, `calls` the outcomes of calls of other tabs
    */
   async append(group) {
     const total = this.#total + group.bytes.length;
@@ -203,20 +227,68 @@ export class SavedGame {
       await together(() => this.#checkOwner(games), () => groups.add(groupRow(group, total), [this.#id, group.first]));
     });
     this.#total = total;
+    this.#remember(group.calls);
   }
 
   /** Stores a snapshot, which replaces the base and all records up to it. */
   async replace(base) {
+    const calls = await this.#callsOfLiving();
     await transact('readwrite', this.#durability, async (games, bases, groups) => {
       const game = await this.#checkOwner(games), { limits } = await bases.get([this.#id, game.base]);
       await together(
-        () => bases.put(baseRow({ limits, ...base }, this.#core), [this.#id, base.sequence]),
+        () => bases.put(baseRow({ limits, calls, ...base }, this.#core), [this.#id, base.sequence]),
         () => bases.delete(IDBKeyRange.bound([this.#id, 0], [this.#id, base.sequence], false, true)),
         () => groups.delete(rangeOf(this.#id, 0, base.sequence)),
         () => games.put({ ...game, updated: Date.now(), base: base.sequence, size: base.bytes.length }),
       );
     });
     this.#total = 0;
+  }
+
+  // Outcomes. Another tab asks again for calls that had no answer when the tab that ran them ended.
+
+  #remember(calls = []) {
+    for (const { client, number, part, outcome } of calls) {
+      let own = this.#outcomes.get(client);
+      if (!own) this.#outcomes.set(client, (own = new Map()));
+      if (part === undefined) own.set(number, outcome);
+      else own.set(number, { parts: [...own.get(number)?.parts ?? [], [part, outcome]] });
+    }
+  }
+
+  /** What the journal has of a call: {result}, {parts} of an independent batch, or undefined if it has nothing. */
+  recall(client, number) { return this.#outcomes.get(client)?.get(number); }
+
+  /** Whether the journal has a later call of a client. Calls of a client run in their order. */
+  hasLater(client, number) {
+    for (const n of this.#outcomes.get(client)?.keys() ?? []) if (n > number) return true;
+    return false;
+  }
+
+  /** Forgets the outcomes of calls up to a number, which the client has. */
+  forget(client, number) {
+    const own = this.#outcomes.get(client);
+    for (const n of own?.keys() ?? []) {
+      if (n > number) break;
+      own.delete(n);
+    }
+    if (own?.size === 0) this.#outcomes.delete(client);
+  }
+
+  async #callsOfLiving() {
+    if (this.#outcomes.size === 0) return [];
+    const { held } = await navigator.locks.query(), living = new Set(held.map((lock) => lock.name)), calls = [];
+    for (const [client, own] of this.#outcomes) {
+      if (!living.has(clientLock(client))) {
+        this.#outcomes.delete(client);
+        continue;
+      }
+      for (const [number, outcome] of own) {
+        if (outcome.parts) for (const [part, one] of outcome.parts) calls.push({ client, number, part, outcome: one });
+        else calls.push({ client, number, outcome });
+      }
+    }
+    return calls;
   }
 
   async #checkOwner(games) {

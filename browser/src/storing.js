@@ -9,7 +9,7 @@ import { entryHead } from './frames.js';
  * An answer that waits for the store.
  * @typedef {{
  *   op: import('./game.js').Op | null, settle: () => void, records: {bytes: Uint8Array, sum: number}[],
- *   base: Uint8Array | null, isHanded: boolean}} Answer
+ *   result: any, base: Uint8Array | null, isHanded: boolean}} Answer
  * `records` are those that the answer adds to the journal. `base` is a snapshot that replaces the
  * journal. From the moment that `isHanded` is true, the request can't be withdrawn.
  */
@@ -27,6 +27,12 @@ export function entriesOf(records) {
   }
   return entries;
 }
+
+/** An error as a plain object, which is stored and sent to other tabs. */
+export const plainError = ({ code, message, index }) => ({ code, message, index });
+
+/** A result of a request as values that can be stored, and sent to other tabs. */
+export const plainResult = (op, result) => (op.members ? result.map((o) => (o.error ? { error: plainError(o.error) } : o)) : result);
 
 export class Storing {
   /** Whether the store does not have the game yet. */
@@ -63,10 +69,11 @@ export class Storing {
   /**
    * Has an answer settled once all answers before it are, and its own records are stored.
    * @param {{bytes: Uint8Array, sum: number}[]} [records]
+   * @param {any} [result] is stored with the records if the request has a key
    */
-  push(op, settle, records = []) {
+  push(op, settle, records = [], result) {
     if (records.length === 0 && this.isIdle) settle();
-    else this.#add({ op, settle, records, base: null, isHanded: false });
+    else this.#add({ op, settle, records, result, base: null, isHanded: false });
   }
 
   /** Has a snapshot stored, which replaces the journal once all answers before it are settled. */
@@ -129,13 +136,14 @@ export class Storing {
     const { sequence } = this.#game;
     if (one.first) return this.#saved.create(one.first);
     if (one.base) return this.#saved.replace({ sequence, bytes: one.base, isSnapshot: true });
-    const records = [], batches = [];
+    const records = [], batches = [], calls = [];
     for (const answer of [one, ...others]) {
+      if (answer.op?.key && answer.records.length > 0) calls.push({ ...answer.op.key, outcome: { result: plainResult(answer.op, answer.result) } });
       if (answer.records.length > 1) batches.push([sequence + records.length + 1, answer.records.length]);
       for (const record of answer.records) records.push(record);
     }
     if (records.length === 0) return undefined;
-    return this.#saved.append({ first: sequence + 1, count: records.length, bytes: entriesOf(records), batches });
+    return this.#saved.append({ first: sequence + 1, count: records.length, bytes: entriesOf(records), batches, calls });
   }
 
   #handleNotStored(group, cause) {

@@ -20,7 +20,7 @@ export async function everything(core: WebAssembly.Module) {
   const options: EngineOptions = { useWorker: true, setup: { stack: [{ id: 'a' }] }, workerOptions };
   await using engine = new Engine(options);
   await engine.ready;
-  same<typeof engine.place, 'worker' | 'main thread' | 'nowhere'>(true);
+  same<typeof engine.place, 'worker' | 'main thread' | 'another tab' | 'nowhere'>(true);
   const sequence: number = engine.sequence;
   same<ReturnType<typeof engine.drained>, Promise<void>>(true);
 

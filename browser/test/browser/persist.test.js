@@ -102,6 +102,71 @@ for (const one of browsers) {
       await next.close();
     });
 
+    test('several tabs play one game, while any of them is killed', async () => {
+      const counts = new Map(), pages = [];
+      let last = 0;
+      /** Opens a tab whose calls are known by how many cards they draw. */
+      const join = async () => {
+        const page = await open(), mark = ++last;
+        await page.evaluate(async (count) => {
+          globalThis.done = 0;
+          globalThis.failed = null;
+          globalThis.isOver = false;
+          globalThis.engine = new Engine({ useWorker: true, name: 'shared', persist: { durability: 'relaxed' }, setup: deck(1000) });
+          const call = async () => {
+            while (!isOver) {
+              const cards = await engine.dispatchAsync('stack:peek', { count }).then(() => engine.dispatchAsync('agent:create', { name: `${count} ${crypto.randomUUID()}` }));
+              if (cards) done++;
+            }
+          };
+          await engine.ready;
+          globalThis.playing = Promise.all([call(), call(), call()]).catch((error) => { failed = `${error}`; });
+        }, mark);
+        pages.push({ page, mark });
+      };
+      const told = async ({ page, mark }) => {
+        const [done, failed] = await page.evaluate(() => [globalThis.done, globalThis.failed]);
+        assert.equal(failed, null);
+        counts.set(mark, done);
+        return done;
+      };
+      const more = async (one, n) => {
+        const from = await told(one);
+        while (await told(one) < from + n) await new Promise(setImmediate);
+      };
+      await join();
+      await join();
+      const killed = new Set();
+      for (const first of [true, false, true]) { // the one that runs the game, another one, the one that runs it
+        for (const one of pages) await more(one, 10);
+        await join();
+        const [victim] = pages.splice(first ? 0 : 1, 1);
+        await told(victim);
+        killed.add(victim.mark);
+        if (one.name === 'chromium') {
+          const client = await victim.page.createCDPSession(), crashed = new Promise((resolve) => victim.page.once('error', resolve));
+          client.send('Page.crash').catch(() => {});
+          await crashed;
+          victim.page.close().catch(() => {});
+        } else {
+          await victim.page.close();
+        }
+      }
+      for (const one of pages) await more(one, 10);
+      for (const { page } of pages) await page.evaluate(() => { isOver = true; return playing; });
+      for (const one of pages) await told(one);
+      const digests = await Promise.all(pages.map(({ page }) => page.evaluate(() => engine.digest())));
+      assert.equal(new Set(digests).size, 1);
+      const [{ page }] = pages, names = await page.evaluate(async () => Object.keys((await engine.state()).agents ?? {}));
+      const found = new Map();
+      for (const name of names) found.set(Number(name.split(' ')[0]), (found.get(Number(name.split(' ')[0])) ?? 0) + 1);
+      for (const [mark, n] of counts) {
+        if (killed.has(mark)) assert.ok(found.get(mark) >= n, `tab ${mark} was told of ${n}, and ${found.get(mark)} are there`);
+        else assert.equal(found.get(mark), n, `tab ${mark}`);
+      }
+      for (const other of pages) await other.page.close();
+    });
+
     test('without room an action fails with store_full, and has no effect', { skip: one.name !== 'chromium' && 'only Chromium has a command that sets the quota' }, async () => {
       await b.close(); // Chromium remembers for a while how much room there was
       b = await launch(one, { kept: profile });
