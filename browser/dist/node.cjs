@@ -405,6 +405,7 @@ function entriesOf(records) {
 }
 var plainError = ({ code, message, index }) => ({ code, message, index });
 var plainResult = (op2, result) => op2.members ? result.map((o) => o.error ? { error: plainError(o.error) } : o) : result;
+var callOf = (op2, { result, error }) => ({ ...op2.key, outcome: error ? { error: plainError(error) } : { result: plainResult(op2, result) } });
 var Storing = class {
   /** Whether the store does not have the game yet. */
   isNew = false;
@@ -444,11 +445,15 @@ var Storing = class {
   /**
    * Has an answer settled once all answers before it are, and its own records are stored.
    * @param {{bytes: Uint8Array, sum: number}[]} [records]
-   * @param {any} [result] is stored with the records if the request has a key
+   * @param {{result?: any, error?: HyperTokenError}} [outcome] is stored if the request has a key: with the records, or with those of the next group
    */
-  push(op2, settle, records = [], result) {
-    if (records.length === 0 && this.isIdle) settle();
-    else this.#add({ op: op2, settle, records, result, base: null, isHanded: false });
+  push(op2, settle, records = [], outcome = void 0) {
+    if (records.length > 0 || !this.isIdle) {
+      this.#add({ op: op2, settle, records, outcome, base: null, isHanded: false });
+      return;
+    }
+    if (op2.key) this.#saved.defer(callOf(op2, outcome));
+    settle();
   }
   /** Has a snapshot stored, which replaces the journal once all answers before it are settled. */
   pushBase(op2, bytes, settle) {
@@ -512,11 +517,14 @@ var Storing = class {
     if (one.base) return this.#saved.replace({ sequence, bytes: one.base, isSnapshot: true });
     const records = [], batches = [], calls = [];
     for (const answer of [one, ...others]) {
-      if (answer.op?.key && answer.records.length > 0) calls.push({ ...answer.op.key, outcome: { result: plainResult(answer.op, answer.result) } });
+      if (answer.op?.key && answer.outcome) calls.push(callOf(answer.op, answer.outcome));
       if (answer.records.length > 1) batches.push([sequence + records.length + 1, answer.records.length]);
       for (const record of answer.records) records.push(record);
     }
-    if (records.length === 0) return void 0;
+    if (records.length === 0) {
+      calls.forEach((call) => this.#saved.defer(call));
+      return void 0;
+    }
     return this.#saved.append({ first: sequence + 1, count: records.length, bytes: entriesOf(records), batches, calls });
   }
   #handleNotStored(group, cause) {
@@ -1422,7 +1430,7 @@ var Game = class {
     if (op2.withdrawn) return;
     if (f.flags & flag.failed) {
       const error = errorOf(f.body);
-      if (this.#storing) this.#storing.push(op2, () => this.#fail(op2, error));
+      if (this.#storing) this.#storing.push(op2, () => this.#fail(op2, error), [], { error });
       else this.#fail(op2, error);
       return;
     }
@@ -1458,7 +1466,7 @@ var Game = class {
     }
     if (this.#storing) {
       const records = !changed ? [] : members ? members.filter((m) => m.changed) : [{ bytes: op2.parts[0], sum: r.sum }];
-      this.#storing.push(op2, () => this.#settleAction(op2, r, result, events, members, changed), records, result);
+      this.#storing.push(op2, () => this.#settleAction(op2, r, result, events, members, changed), records, { result });
     } else {
       this.#settleAction(op2, r, result, events, members, changed);
     }
@@ -3537,6 +3545,8 @@ var SavedGame = class {
   #total = 0;
   /** The outcomes of calls of other tabs: by client, then by number. A batch may have one for each part. */
   #outcomes = /* @__PURE__ */ new Map();
+  /** The outcomes of calls that have changed nothing, and that no group has yet. */
+  #deferred = [];
   /**
    * @param {string} name
    * @param {() => Promise<string>} core returns the SHA-256 of the core, in hexadecimal
@@ -3594,12 +3604,16 @@ var SavedGame = class {
    *   the length of each batch, `calls` the outcomes of calls of other tabs
    */
   async append(group) {
-    const total = this.#total + group.bytes.length;
+    const total = this.#total + group.bytes.length, deferred = this.#deferred, calls = [...deferred, ...group.calls];
+    this.#deferred = [];
     await transact("readwrite", this.#durability, async (games, _, groups) => {
-      await together(() => this.#checkOwner(games), () => groups.add(groupRow(group, total), [this.#id, group.first]));
+      await together(() => this.#checkOwner(games), () => groups.add(groupRow({ ...group, calls }, total), [this.#id, group.first]));
+    }).catch((error) => {
+      this.#deferred = [...deferred, ...this.#deferred];
+      throw error;
     });
     this.#total = total;
-    this.#remember(group.calls);
+    this.#remember(calls);
   }
   /** Stores a snapshot, which replaces the base and all records up to it. */
   async replace(base) {
@@ -3616,6 +3630,12 @@ var SavedGame = class {
     this.#total = 0;
   }
   // Outcomes. Another tab asks again for calls that had no answer when the tab that ran them ended.
+  // Calls of a tab run in their order. So if the journal has a call, it has the outcomes of all calls
+  // before it, those that have changed nothing too.
+  /** Has the next group store the outcome of a call that has changed nothing. */
+  defer(call) {
+    this.#deferred.push(call);
+  }
   #remember(calls = []) {
     for (const { client, number, part, outcome } of calls) {
       let own = this.#outcomes.get(client);
@@ -3624,7 +3644,7 @@ var SavedGame = class {
       else own.set(number, { parts: [...own.get(number)?.parts ?? [], [part, outcome]] });
     }
   }
-  /** What the journal has of a call: {result}, {parts} of an independent batch, or undefined if it has nothing. */
+  /** What the journal has of a call: {result}, {error}, {parts} of an independent batch, or undefined if it has nothing. */
   recall(client, number) {
     return this.#outcomes.get(client)?.get(number);
   }
@@ -3635,6 +3655,7 @@ var SavedGame = class {
   }
   /** Forgets the outcomes of calls up to a number, which the client has. */
   forget(client, number) {
+    if (this.#deferred.length > 0) this.#deferred = this.#deferred.filter((call) => call.client !== client || call.number > number);
     const own = this.#outcomes.get(client);
     for (const n of own?.keys() ?? []) {
       if (n > number) break;
@@ -3824,7 +3845,7 @@ var SharedGame = class {
     return new Promise((release) => {
       this.#release = release;
       this.#leader = null;
-      const saved = { open: () => this.#saved.open(this.#id), create: (b) => this.#saved.create(b), append: (g) => this.#saved.append(g), replace: (b) => this.#saved.replace(b) };
+      const saved = { open: () => this.#saved.open(this.#id), create: (b) => this.#saved.create(b), append: (g) => this.#saved.append(g), replace: (b) => this.#saved.replace(b), defer: (call) => this.#saved.defer(call) };
       const game = new Game(this.#host, this.#base, (name, detail) => this.#raise(name, detail), () => this.#hasOthers || this.#isHeard(), saved);
       game.handleChange = () => {
         this.#isChanged = true;
@@ -3852,6 +3873,7 @@ var SharedGame = class {
       else if (this.broken) this.#fail(op2, this.broken);
       else this.#game.push(op2);
     }
+    this.#saved.forget(this.#client, Infinity);
     this.#announce();
     this.#wake();
   }
@@ -3864,7 +3886,7 @@ var SharedGame = class {
     const found = this.#saved.recall(client, number);
     if (!found?.parts) return found;
     const result = op2.members.map(({ type }) => ({ error: plainError(noEffect(type)) }));
-    for (const [part, { result: one }] of found.parts) if (part in result) result[part] = { result: one };
+    for (const [part, one] of found.parts) if (part in result) result[part] = one;
     return { result };
   }
   // An event of the game: for the listeners here, and for those of the others. Each tab tells of the failures of its own calls.

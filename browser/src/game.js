@@ -424,7 +424,7 @@ export class Game {
     if (op.withdrawn) return;
     if (f.flags & flag.failed) {
       const error = errorOf(f.body);
-      if (this.#storing) this.#storing.push(op, () => this.#fail(op, error));
+      if (this.#storing) this.#storing.push(op, () => this.#fail(op, error), [], { error });
       else this.#fail(op, error);
       return;
     }
@@ -462,7 +462,7 @@ export class Game {
     }
     if (this.#storing) {
       const records = !changed ? [] : members ? members.filter((m) => m.changed) : [{ bytes: op.parts[0], sum: r.sum }];
-      this.#storing.push(op, () => this.#settleAction(op, r, result, events, members, changed), records, result);
+      this.#storing.push(op, () => this.#settleAction(op, r, result, events, members, changed), records, { result });
     } else {
       this.#settleAction(op, r, result, events, members, changed);
     }

@@ -160,6 +160,8 @@ export class SavedGame {
   #name; #core; #durability; #owner = randomId(); #id = ''; #total = 0;
   /** The outcomes of calls of other tabs: by client, then by number. A batch may have one for each part. */
   #outcomes = new Map();
+  /** The outcomes of calls that have changed nothing, and that no group has yet. */
+  #deferred = [];
 
   /**
    * @param {string} name
@@ -221,13 +223,17 @@ export class SavedGame {
    *   the length of each batch, `calls` the outcomes of calls of other tabs
    */
   async append(group) {
-    const total = this.#total + group.bytes.length;
+    const total = this.#total + group.bytes.length, deferred = this.#deferred, calls = [...deferred, ...group.calls];
+    this.#deferred = [];
     await transact('readwrite', this.#durability, async (games, _, groups) => {
       // Both requests are made at once: if the owner is another, the transaction has no effect.
-      await together(() => this.#checkOwner(games), () => groups.add(groupRow(group, total), [this.#id, group.first]));
+      await together(() => this.#checkOwner(games), () => groups.add(groupRow({ ...group, calls }, total), [this.#id, group.first]));
+    }).catch((error) => {
+      this.#deferred = [...deferred, ...this.#deferred];
+      throw error;
     });
     this.#total = total;
-    this.#remember(group.calls);
+    this.#remember(calls);
   }
 
   /** Stores a snapshot, which replaces the base and all records up to it. */
@@ -246,6 +252,11 @@ export class SavedGame {
   }
 
   // Outcomes. Another tab asks again for calls that had no answer when the tab that ran them ended.
+  // Calls of a tab run in their order. So if the journal has a call, it has the outcomes of all calls
+  // before it, those that have changed nothing too.
+
+  /** Has the next group store the outcome of a call that has changed nothing. */
+  defer(call) { this.#deferred.push(call); }
 
   #remember(calls = []) {
     for (const { client, number, part, outcome } of calls) {
@@ -256,7 +267,7 @@ export class SavedGame {
     }
   }
 
-  /** What the journal has of a call: {result}, {parts} of an independent batch, or undefined if it has nothing. */
+  /** What the journal has of a call: {result}, {error}, {parts} of an independent batch, or undefined if it has nothing. */
   recall(client, number) { return this.#outcomes.get(client)?.get(number); }
 
   /** Whether the journal has a later call of a client. Calls of a client run in their order. */
@@ -267,6 +278,7 @@ export class SavedGame {
 
   /** Forgets the outcomes of calls up to a number, which the client has. */
   forget(client, number) {
+    if (this.#deferred.length > 0) this.#deferred = this.#deferred.filter((call) => call.client !== client || call.number > number);
     const own = this.#outcomes.get(client);
     for (const n of own?.keys() ?? []) {
       if (n > number) break;

@@ -9,7 +9,7 @@ import { entryHead } from './frames.js';
  * An answer that waits for the store.
  * @typedef {{
  *   op: import('./game.js').Op | null, settle: () => void, records: {bytes: Uint8Array, sum: number}[],
- *   result: any, base: Uint8Array | null, isHanded: boolean}} Answer
+ *   outcome: {result?: any, error?: HyperTokenError} | undefined, base: Uint8Array | null, isHanded: boolean}} Answer
  * `records` are those that the answer adds to the journal. `base` is a snapshot that replaces the
  * journal. From the moment that `isHanded` is true, the request can't be withdrawn.
  */
@@ -33,6 +33,9 @@ export const plainError = ({ code, message, index }) => ({ code, message, index 
 
 /** A result of a request as values that can be stored, and sent to other tabs. */
 export const plainResult = (op, result) => (op.members ? result.map((o) => (o.error ? { error: plainError(o.error) } : o)) : result);
+
+/** A call of another tab with its outcome, as the store keeps it. */
+const callOf = (op, { result, error }) => ({ ...op.key, outcome: error ? { error: plainError(error) } : { result: plainResult(op, result) } });
 
 export class Storing {
   /** Whether the store does not have the game yet. */
@@ -69,11 +72,15 @@ export class Storing {
   /**
    * Has an answer settled once all answers before it are, and its own records are stored.
    * @param {{bytes: Uint8Array, sum: number}[]} [records]
-   * @param {any} [result] is stored with the records if the request has a key
+   * @param {{result?: any, error?: HyperTokenError}} [outcome] is stored if the request has a key: with the records, or with those of the next group
    */
-  push(op, settle, records = [], result) {
-    if (records.length === 0 && this.isIdle) settle();
-    else this.#add({ op, settle, records, result, base: null, isHanded: false });
+  push(op, settle, records = [], outcome = undefined) {
+    if (records.length > 0 || !this.isIdle) {
+      this.#add({ op, settle, records, outcome, base: null, isHanded: false });
+      return;
+    }
+    if (op.key) this.#saved.defer(callOf(op, outcome));
+    settle();
   }
 
   /** Has a snapshot stored, which replaces the journal once all answers before it are settled. */
@@ -138,11 +145,14 @@ export class Storing {
     if (one.base) return this.#saved.replace({ sequence, bytes: one.base, isSnapshot: true });
     const records = [], batches = [], calls = [];
     for (const answer of [one, ...others]) {
-      if (answer.op?.key && answer.records.length > 0) calls.push({ ...answer.op.key, outcome: { result: plainResult(answer.op, answer.result) } });
+      if (answer.op?.key && answer.outcome) calls.push(callOf(answer.op, answer.outcome));
       if (answer.records.length > 1) batches.push([sequence + records.length + 1, answer.records.length]);
       for (const record of answer.records) records.push(record);
     }
-    if (records.length === 0) return undefined;
+    if (records.length === 0) {
+      calls.forEach((call) => this.#saved.defer(call));
+      return undefined;
+    }
     return this.#saved.append({ first: sequence + 1, count: records.length, bytes: entriesOf(records), batches, calls });
   }
 

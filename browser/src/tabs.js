@@ -103,7 +103,7 @@ export class SharedGame {
     return new Promise((release) => {
       this.#release = release;
       this.#leader = null;
-      const saved = { open: () => this.#saved.open(this.#id), create: (b) => this.#saved.create(b), append: (g) => this.#saved.append(g), replace: (b) => this.#saved.replace(b) };
+      const saved = { open: () => this.#saved.open(this.#id), create: (b) => this.#saved.create(b), append: (g) => this.#saved.append(g), replace: (b) => this.#saved.replace(b), defer: (call) => this.#saved.defer(call) };
       const game = new Game(this.#host, this.#base, (name, detail) => this.#raise(name, detail), () => this.#hasOthers || this.#isHeard(), saved);
       game.handleChange = () => {
         this.#isChanged = true;
@@ -131,6 +131,7 @@ export class SharedGame {
       else if (this.broken) this.#fail(op, this.broken);
       else this.#game.push(op);
     }
+    this.#saved.forget(this.#client, Infinity); // from now on its calls go to the game itself
     this.#announce();
     this.#wake();
   }
@@ -143,7 +144,7 @@ export class SharedGame {
     const found = this.#saved.recall(client, number);
     if (!found?.parts) return found;
     const result = op.members.map(({ type }) => ({ error: plainError(noEffect(type)) }));
-    for (const [part, { result: one }] of found.parts) if (part in result) result[part] = { result: one };
+    for (const [part, one] of found.parts) if (part in result) result[part] = one;
     return { result };
   }
 

@@ -139,14 +139,16 @@ for (const snapshotBytes of [1 << 20, 1]) {
     t.after(() => { BroadcastChannel.prototype.postMessage = postMessage; });
     const draw = (n) => b.dispatchAsync('stack:draw', { count: n });
     const refused = b.dispatchAsync('no:such').catch((error) => error);
+    const looked = b.dispatchAsync('stack:peek', { count: 1 });
     const stored = [draw(1), draw(2), b.dispatchBatch([{ type: 'no:such' }, { type: 'stack:draw' }], { mode: 'independent' }), draw(1)];
-    while (muted.flatMap(({ answers }) => answers).length < 5) await new Promise(setImmediate);
+    while (muted.flatMap(({ answers }) => answers).length < 6) await new Promise(setImmediate);
     BroadcastChannel.prototype.postMessage = postMessage;
     const before = await lines(name).catch(() => []);
     navigator.locks.take(`hypertoken game ${name}`);
     const [one, two, batch, four] = await Promise.all(stored);
-    assert.equal((await refused).code, 'moved'); // it comes before what is stored, so it can not run any more
+    assert.equal((await refused).code, 'unknown_action');
     assert.deepEqual([one.length, two.length, four.length, batch[0].error.code, batch[1].result.length], [1, 2, 1, 'unknown_action', 1]);
+    assert.equal((await looked)[0].id, 't39'); // as it was told then
     assert.equal(b.sequence, 4);
     assert.equal((await b.state()).stack.drawn.length, 5);
     assert.equal((await draw(1)).length, 1);
