@@ -4,8 +4,9 @@ import { Current } from './current.js';
 import { badInput, canceledError, HyperTokenError, shutdownError, unreadable } from './errors.js';
 import { flag, kind } from './frames.js';
 import { encodeAction, encodeSetup, Game, Op, overhead } from './game.js';
-import { Host, hostOptions } from './host.js';
+import { Host, hostOptions, isAddress, isBuffer } from './host.js';
 import { checkOptions, checkSignal, checkTimeout, checkType, isBytes, nameOf } from './options.js';
+import { upgradeFrom } from './saved.js';
 import { checkName, SavedGame } from './store.js';
 import { checkCanPersist } from './storing.js';
 import { canShare, SharedGame } from './tabs.js';
@@ -14,7 +15,7 @@ import { decode } from './values.js';
 const maxBatch = 4096;
 
 const engineNames = ['useWorker', 'setup', 'snapshot', 'workerOptions', 'host', 'name', 'persist'];
-const persistNames = ['durability'];
+const persistNames = ['durability', 'formerCores'];
 const questionNames = ['signal', 'timeout'];
 const actionNames = [...questionNames, 'now', 'entropy'];
 const batchNames = [...questionNames, 'mode'];
@@ -25,7 +26,7 @@ export class Engine {
   #window = []; #windowBytes = 0; #windowTimer = null;
 
   /**
-   * @param {{useWorker?: boolean, setup?: object, snapshot?: Uint8Array, workerOptions?: object, host?: Host, name?: string, persist?: boolean | {durability?: 'strict' | 'relaxed'}}} [options] see index.d.ts
+   * @param {{useWorker?: boolean, setup?: object, snapshot?: Uint8Array, workerOptions?: object, host?: Host, name?: string, persist?: boolean | {durability?: 'strict' | 'relaxed', formerCores?: (string | URL | object)[]}}} [options] see index.d.ts
    */
   constructor(options) {
     checkOptions('Engine', options, engineNames);
@@ -40,7 +41,8 @@ export class Engine {
     this.#host = this.#own ? ownHost(useWorker ?? false, workerOptions) : sharedHost(host, useWorker, workerOptions);
     this.#options = this.#host.options;
     try {
-      const saved = durability === null ? undefined : new SavedGame(name, async () => this.#host.coreHash(), durability);
+      const saved = durability === null ? undefined
+        : new SavedGame(name, async () => this.#host.coreHash(), durability, (core) => upgradeFrom(persist.formerCores ?? [], core, () => this.#host.module));
       const listener = (event, payload) => this.#emit(event, payload), isHeard = () => this.#listeners.size > 0;
       this.#game = saved && canShare() ? new SharedGame(this.#host, base, listener, isHeard, saved, name) : new Game(this.#host, base, listener, isHeard, saved);
       this.#host.add(this.#game);
@@ -367,9 +369,12 @@ function checkPersist(name, persist) {
     return null;
   }
   if (persist !== true && typeof persist !== 'object') throw badInput(`Engine: persist is ${nameOf(persist)}, want true, false or an object`);
-  const options = persist === true ? {} : persist, { durability = 'strict' } = options;
+  const options = persist === true ? {} : persist, { durability = 'strict', formerCores = [] } = options;
   checkOptions('persist', options, persistNames);
   if (durability !== 'strict' && durability !== 'relaxed') throw badInput(`persist: durability is ${nameOf(durability)}, want strict or relaxed`);
+  if (!Array.isArray(formerCores) || formerCores.some((core) => !isAddress(core) && !isBuffer(core))) {
+    throw badInput('persist: formerCores: want an array of addresses of cores, or of their bytes');
+  }
   checkName('Engine', name);
   checkCanPersist('persist');
   return durability;

@@ -157,7 +157,7 @@ async function readRows(game, bases, groups) {
 export class SavedGame {
   /** Resolves, or rejects, as the last open() does. */
   opening = null;
-  #name; #core; #durability; #owner = randomId(); #id = ''; #total = 0;
+  #name; #core; #durability; #upgradeFrom; #owner = randomId(); #id = ''; #total = 0;
   /** The outcomes of calls of other tabs: by client, then by number. A batch may have one for each part. */
   #outcomes = new Map();
   /** The outcomes of calls that have changed nothing, and that no group has yet. */
@@ -167,11 +167,14 @@ export class SavedGame {
    * @param {string} name
    * @param {() => Promise<string>} core returns the SHA-256 of the core, in hexadecimal
    * @param {'strict' | 'relaxed'} durability
+   * @param {(core: string) => Promise<((found: object) => Promise<object>) | null>} upgradeFrom for the hash of a former core: returns a function
+   *   that gives a base of the present core for a game of the former one; null if there is no such core
    */
-  constructor(name, core, durability) {
+  constructor(name, core, durability, upgradeFrom) {
     this.#name = name;
     this.#core = core;
     this.#durability = durability;
+    this.#upgradeFrom = upgradeFrom;
   }
 
   /** Names this life of the game: a game that is deleted and made again has another one. */
@@ -188,6 +191,20 @@ export class SavedGame {
 
   async #open(id) {
     const core = this.#core = await this.#core();
+    const found = await this.#takeOver(id, core);
+    if (found === null || found.base.core === core) return found;
+    const upgrade = await this.#upgradeFrom(found.base.core);
+    if (!upgrade) {
+      throw new HyperTokenError('core_mismatch', `the saved game ${JSON.stringify(this.#name)} was played with the core ${found.base.core}, and this one is ${core}: name that core too (persist.formerCores)`);
+    }
+    await this.#takeOver(id, found.base.core);
+    const base = await upgrade(found);
+    await this.replace(base);
+    return { base, groups: [] };
+  }
+
+  // Returns what the store has of the game. Takes it over if its core is this one.
+  #takeOver(id, core) {
     return transact('readwrite', 'relaxed', async (games, bases, groups) => {
       const game = await games.get(this.#name);
       if (id !== undefined && game?.id !== id) throw this.#moved();
@@ -197,9 +214,7 @@ export class SavedGame {
       }
       checkGame(game);
       const found = await readRows(game, bases, groups);
-      if (found.base.core !== core) {
-        throw new HyperTokenError('core_mismatch', `the saved game ${JSON.stringify(this.#name)} was played with the core ${found.base.core}, and this one is ${core}: open it with that core (workerOptions.wasmPath), and begin a new game with its snapshot()`);
-      }
+      if (found.base.core !== core) return found;
       this.#id = game.id;
       this.#total = found.groups.reduce((n, g) => n + g.bytes.length, 0);
       for (const { calls } of [found.base, ...found.groups]) this.#remember(calls);
