@@ -4342,6 +4342,7 @@ function membersOf(body) {
 }
 var revived = ({ code, message, index }) => new HyperTokenError(code, message.startsWith(`${code}: `) ? message.slice(code.length + 2) : message, { index });
 var noEffect = (what) => new HyperTokenError("moved", `${what}: the tab that ran the game ended, and the action is not in the journal; it had no effect`);
+var timeLeft = ({ timeout, deadline }) => timeout > 0 ? Math.max(1, Math.ceil((deadline - performance.now()) / 100)) * 100 : 0;
 var SharedGame = class {
   closed = false;
   broken = null;
@@ -4431,7 +4432,13 @@ var SharedGame = class {
     return new Promise((release) => {
       this.#release = release;
       this.#leader = null;
-      const saved = { open: () => this.#saved.open(this.#id), create: (b) => this.#saved.create(b), append: (g) => this.#saved.append(g), replace: (b) => this.#saved.replace(b), defer: (call) => this.#saved.defer(call) };
+      const kept2 = this.#saved, saved = {
+        open: () => kept2.open(this.#id),
+        create: (base) => kept2.create(base),
+        append: (group) => kept2.append(group),
+        replace: (base) => kept2.replace(base),
+        defer: (call) => kept2.defer(call)
+      };
       const game = new Game(this.#host, this.#base, (name, detail) => this.#raise(name, detail), () => this.#hasOthers || this.#isHeard(), saved);
       game.handleChange = () => {
         this.#isChanged = true;
@@ -4512,7 +4519,7 @@ var SharedGame = class {
       }
     }
   }
-  #runCall(id, client, { number, what, kind: k, flags, parts, isWithdrawn }) {
+  #runCall(id, client, { number, what, kind: k, flags, parts, timeout, isWithdrawn }) {
     const op2 = new Op(what, k, parts, flags), isAction = k === kind.dispatch || k === kind.batch;
     op2.quiet = true;
     if (k === kind.dispatch) op2.payload = payloadOf(parts[0]);
@@ -4529,6 +4536,7 @@ var SharedGame = class {
     else {
       if (isAction) op2.key = { client, number };
       this.#running.set(id, op2);
+      this.#host.limit(this.#game, op2, timeout);
       op2.promise.then((result) => answer({ result: plainResult(op2, result) }), (error) => answer({ error: plainError(error) }));
       try {
         this.#game.push(op2);
@@ -4549,7 +4557,7 @@ var SharedGame = class {
   #sendCall(number, call) {
     const { op: op2, withdrawn } = call;
     call.isSent = true;
-    this.#out.calls.push({ number, what: op2.what, kind: op2.kind, flags: op2.flags, parts: op2.parts, isWithdrawn: withdrawn !== null });
+    this.#out.calls.push({ number, what: op2.what, kind: op2.kind, flags: op2.flags, parts: op2.parts, timeout: timeLeft(op2), isWithdrawn: withdrawn !== null });
     this.#sendSoon();
   }
   #handleNews({ events, answers, sequence, isChanged }) {

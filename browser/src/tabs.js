@@ -39,6 +39,9 @@ function membersOf(body) {
 const revived = ({ code, message, index }) => new HyperTokenError(code, message.startsWith(`${code}: `) ? message.slice(code.length + 2) : message, { index });
 const noEffect = (what) => new HyperTokenError('moved', `${what}: the tab that ran the game ended, and the action is not in the journal; it had no effect`);
 
+/** How long a request may still take, in milliseconds: full tenths of a second, so that requests share a deadline. 0 is no limit. */
+const timeLeft = ({ timeout, deadline }) => (timeout > 0 ? Math.max(1, Math.ceil((deadline - performance.now()) / 100)) * 100 : 0);
+
 export class SharedGame {
   closed = false; broken = null;
   flush = () => {};
@@ -103,7 +106,10 @@ export class SharedGame {
     return new Promise((release) => {
       this.#release = release;
       this.#leader = null;
-      const saved = { open: () => this.#saved.open(this.#id), create: (b) => this.#saved.create(b), append: (g) => this.#saved.append(g), replace: (b) => this.#saved.replace(b), defer: (call) => this.#saved.defer(call) };
+      const kept = this.#saved, saved = {
+        open: () => kept.open(this.#id), create: (base) => kept.create(base), append: (group) => kept.append(group), replace: (base) => kept.replace(base),
+        defer: (call) => kept.defer(call),
+      };
       const game = new Game(this.#host, this.#base, (name, detail) => this.#raise(name, detail), () => this.#hasOthers || this.#isHeard(), saved);
       game.handleChange = () => {
         this.#isChanged = true;
@@ -189,7 +195,7 @@ export class SharedGame {
     }
   }
 
-  #runCall(id, client, { number, what, kind: k, flags, parts, isWithdrawn }) {
+  #runCall(id, client, { number, what, kind: k, flags, parts, timeout, isWithdrawn }) {
     const op = new Op(what, k, parts, flags), isAction = k === kind.dispatch || k === kind.batch;
     op.quiet = true;
     if (k === kind.dispatch) op.payload = payloadOf(parts[0]);
@@ -206,6 +212,7 @@ export class SharedGame {
     else {
       if (isAction) op.key = { client, number };
       this.#running.set(id, op);
+      this.#host.limit(this.#game, op, timeout); // the client may end before it withdraws the call
       op.promise.then((result) => answer({ result: plainResult(op, result) }), (error) => answer({ error: plainError(error) }));
       try {
         this.#game.push(op);
@@ -229,7 +236,7 @@ export class SharedGame {
   #sendCall(number, call) {
     const { op, withdrawn } = call;
     call.isSent = true;
-    this.#out.calls.push({ number, what: op.what, kind: op.kind, flags: op.flags, parts: op.parts, isWithdrawn: withdrawn !== null });
+    this.#out.calls.push({ number, what: op.what, kind: op.kind, flags: op.flags, parts: op.parts, timeout: timeLeft(op), isWithdrawn: withdrawn !== null });
     this.#sendSoon();
   }
 
