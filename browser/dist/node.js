@@ -410,7 +410,8 @@ var Storing = class {
   /**
    * Has an answer settled once all answers before it are, and its own records are stored.
    * @param {{bytes: Uint8Array, sum: number}[]} [records]
-   * @param {{result?: any, error?: HyperTokenError}} [outcome] is stored if the request has a key: with the records, or with those of the next group
+   * @param {{result?: any, error?: HyperTokenError}} [outcome] is stored if the request has a key:
+   *   with the records, or with those of the next group
    */
   push(op2, settle, records = [], outcome = void 0) {
     if (records.length > 0 || !this.isIdle) {
@@ -1084,7 +1085,10 @@ var Op = class {
   isOpen = false;
   /** The answer to this request, while it waits for the store: see storing.js. */
   answer = null;
-  /** The call of another tab that the request is for: {client, number, part}. The store keeps its outcome. */
+  /**
+   * The call of another tab that the request is for: {client, number, part}. The store keeps its
+   * outcome.
+   */
   key = null;
   /** The list of its game that the request is in, and its neighbours there: see list.js. */
   list = null;
@@ -1207,7 +1211,10 @@ var Game = class {
   #ranHere = 0;
   /** Keeps the journal in a store, or null: then the journal is in memory only. */
   #storing = null;
-  /** How large the journal has to be for the next snapshot, in bytes, after the store had no room for one. */
+  /**
+   * How large the journal has to be for the next snapshot, in bytes, after the store had no room
+   * for one.
+   */
   #leastToSave = 0;
   /**
    * How many placings in a row have failed, and the last death of a worker while this engine was
@@ -1220,7 +1227,8 @@ var Game = class {
    * @param {{bytes: Uint8Array, isSnapshot: boolean}} base a setup or a snapshot as the core takes it
    * @param {(name: string, detail: object) => boolean} listener returns whether there is a listener to that event
    * @param {() => boolean} isHeard whether there is any listener
-   * @param {import('./store.js').SavedGame} [saved] keeps the journal; if it has one already, the game goes on from that
+   * @param {import('./store.js').SavedGame} [saved] keeps the journal; if it has one already, the
+   *   game goes on from that
    */
   constructor(host, { bytes, isSnapshot }, listener, isHeard, saved) {
     this.#host = host;
@@ -1506,7 +1514,8 @@ var Game = class {
   }
   // The store, which storing.js asks.
   /**
-   * Takes in what the store has of this game: its base, and the entries behind it. null if the name is new:
+   * Takes in what the store has of this game: its base, and the entries behind it. null if the name
+   * is new:
    * then the game begins as the engine was made.
    */
   handleOpened(saved) {
@@ -1535,7 +1544,10 @@ var Game = class {
     for (const { op: op2, records } of group) if (records.length > 0) this.#fail(op2, error);
     if (error.code === "moved") this.fail(error);
   }
-  /** Takes in that the store has not stored a snapshot. The journal goes on without it, and is to double before the next one. */
+  /**
+   * Takes in that the store has not stored a snapshot. The journal goes on without it, and is to
+   * double before the next one.
+   */
   handleBaseNotStored() {
     this.#saving = null;
     this.#ran = 0;
@@ -3310,7 +3322,9 @@ var Reader = class {
     if (!found) this.#fail("a string");
     return JSON.parse(found[0]);
   }
-  /** Reads an object, and calls f with each of its keys and the pieces of the value's MessagePack. */
+  /**
+   * Reads an object, and calls f with each of its keys and the pieces of the value's MessagePack.
+   */
   object(depth, f) {
     this.#expect("{");
     if (this.#next() === "}") {
@@ -3629,7 +3643,8 @@ function connect() {
       db.createObjectStore("bases");
       db.createObjectStore("groups");
     },
-    // Another tab has a newer version of the package, or deletes the database: it waits for this one.
+    // Another tab has a newer version of the package, or deletes the database: it waits for this
+    // one.
     blocking: (_current, _blocked, event) => {
       database = null;
       event.target.close();
@@ -3747,7 +3762,10 @@ var SavedGame = class {
   #owner = randomId();
   #id = "";
   #total = 0;
-  /** The outcomes of calls of other tabs: by client, then by number. A batch may have one for each part. */
+  /**
+   * The outcomes of calls of other tabs: by client, then by number. A batch may have one for each
+   * part.
+   */
   #outcomes = /* @__PURE__ */ new Map();
   /** The outcomes of calls that have changed nothing, and that no group has yet. */
   #deferred = [];
@@ -3755,7 +3773,8 @@ var SavedGame = class {
    * @param {string} name
    * @param {() => Promise<string>} core returns the SHA-256 of the core, in hexadecimal
    * @param {'strict' | 'relaxed'} durability
-   * @param {(core: string) => Promise<((found: object) => Promise<object>) | null>} upgradeFrom for the hash of a former core: returns a function
+   * @param {(core: string) => Promise<((found: object) => Promise<object>) | null>} upgradeFrom for
+   *   the hash of a former core: returns a function
    *   that gives a base of the present core for a game of the former one; null if there is no such core
    */
   constructor(name, core, durability, upgradeFrom2) {
@@ -3818,7 +3837,8 @@ var SavedGame = class {
   }
   /**
    * Stores a group of records.
-   * @param {{first: number, count: number, bytes: Uint8Array, batches: number[][], calls: object[]}} group `batches` has the first sequence and
+   * @param {{first: number, count: number, bytes: Uint8Array, batches: number[][], calls:
+   *   object[]}} group `batches` has the first sequence and
    *   the length of each batch, `calls` the outcomes of calls of other tabs
    */
   async append(group) {
@@ -3848,8 +3868,8 @@ var SavedGame = class {
     this.#total = 0;
   }
   // Outcomes. Another tab asks again for calls that had no answer when the tab that ran them ended.
-  // Calls of a tab run in their order. So if the journal has a call, it has the outcomes of all calls
-  // before it, those that have changed nothing too.
+  // Calls of a tab run in their order. So if the journal has a call, it has the outcomes of all
+  // calls before it, those that have changed nothing too.
   /** Has the next group store the outcome of a call that has changed nothing. */
   defer(call) {
     this.#deferred.push(call);
@@ -3862,7 +3882,10 @@ var SavedGame = class {
       else own.set(number, { parts: [...own.get(number)?.parts ?? [], [part, outcome]] });
     }
   }
-  /** What the journal has of a call: {result}, {error}, {parts} of an independent batch, or undefined if it has nothing. */
+  /**
+   * What the journal has of a call: {result}, {error}, {parts} of an independent batch, or
+   * undefined if it has nothing.
+   */
   recall(client, number) {
     return this.#outcomes.get(client)?.get(number);
   }
@@ -4327,21 +4350,31 @@ var SharedGame = class {
   #client = randomId();
   #channel;
   #stop = new AbortController();
-  /** The game, if this engine holds its lock; whether it is open, so that it takes calls; and a function that gives the lock up. */
+  /**
+   * The game, if this engine holds its lock; whether it is open, so that it takes calls; and a
+   * function that gives the lock up.
+   */
   #game = null;
   #isLeading = false;
   #release = null;
-  /** The client that runs the game, if it is another one, the id of the game, and its sequence as that client has told it. */
+  /**
+   * The client that runs the game, if it is another one, the id of the game, and its sequence as
+   * that client has told it.
+   */
   #leader = null;
   #id;
   #sequence = 0;
-  /** The own calls that have no outcome and are not in #game, by number: {op, isSent, withdrawn}. */
+  /**
+   * The own calls that have no outcome and are not in #game, by number: {op, isSent, withdrawn}.
+   */
   #calls = /* @__PURE__ */ new Map();
   #number = 0;
   /** The calls of others that run here. */
   #running = /* @__PURE__ */ new Map();
   #hasOthers = false;
-  /** What is sent at the end of this turn: calls to the leader, or events and answers to the others. */
+  /**
+   * What is sent at the end of this turn: calls to the leader, or events and answers to the others.
+   */
   #out = { calls: [], events: [], answers: [] };
   #isChanged = false;
   #isSending = false;
@@ -4352,7 +4385,8 @@ var SharedGame = class {
   /**
    * @param {import('./host.js').Host} host
    * @param {{bytes: Uint8Array, isSnapshot: boolean}} base the beginning of a game that is new
-   * @param {(name: string, detail: object) => boolean} listener returns whether there is a listener to that event
+   * @param {(name: string, detail: object) => boolean} listener returns whether there is a listener
+   *   to that event
    * @param {() => boolean} isHeard whether there is any listener
    * @param {import('./store.js').SavedGame} saved
    * @param {string} name
@@ -4438,8 +4472,8 @@ var SharedGame = class {
   #announce(to) {
     this.#post({ leader: this.#client, id: this.#id, sequence: this.sequence }, to);
   }
-  // The outcome of a call that the journal has records of, or undefined. A batch that was split may be
-  // there in part: its other members had no effect.
+  // The outcome of a call that the journal has records of, or undefined. A batch that was split may
+  // be there in part: its other members had no effect.
   #storedOutcome(op2, client, number) {
     const found = this.#saved.recall(client, number);
     if (!found?.parts) return found;
@@ -4447,7 +4481,8 @@ var SharedGame = class {
     for (const [part, one] of found.parts) if (part in result) result[part] = one;
     return { result };
   }
-  // An event of the game: for the listeners here, and for those of the others. Each tab tells of the failures of its own calls.
+  // An event of the game: for the listeners here, and for those of the others. Each tab tells of
+  // the failures of its own calls.
   #raise(name, detail) {
     if (name === "engine:error") {
       if (this.#game.broken && !this.broken) this.#handleBroken(this.#game.broken);
@@ -4537,8 +4572,8 @@ var SharedGame = class {
     if (isChanged) this.handleChange?.();
     if (this.#calls.size === 0) this.#wake();
   }
-  // Ends an own call with what its leader has told. `withdrawn` is the request that was withdrawn, and
-  // why: the call itself, or an action that was gathered into it.
+  // Ends an own call with what its leader has told. `withdrawn` is the request that was withdrawn,
+  // and why: the call itself, or an action that was gathered into it.
   #end(op2, { error, result }, withdrawn) {
     if (!error) {
       this.settle(op2, () => op2.resolve(op2.members ? result.map((o) => o.error ? { error: revived(o.error) } : o) : result));
@@ -4616,7 +4651,9 @@ var SharedGame = class {
     this.settle(op2, () => op2.reject(error));
     if (!op2.quiet) this.#listener("engine:error", { error, type: op2.kind === kind.batch ? "batch" : op2.what });
   }
-  /** Ends a request with an error. If another engine may run it, that engine says what became of it. */
+  /**
+   * Ends a request with an error. If another engine may run it, that engine says what became of it.
+   */
   withdraw(op2, error) {
     if (op2.settled) return;
     const whole = op2.batch ?? op2, number = whole.key?.number, call = this.#calls.get(number);
@@ -4703,7 +4740,9 @@ var Engine = class {
   #windowBytes = 0;
   #windowTimer = null;
   /**
-   * @param {{useWorker?: boolean, setup?: object, snapshot?: Uint8Array, workerOptions?: object, host?: Host, name?: string, persist?: boolean | {durability?: 'strict' | 'relaxed', formerCores?: (string | URL | object)[]}}} [options] see index.d.ts
+   * @param {{useWorker?: boolean, setup?: object, snapshot?: Uint8Array, workerOptions?: object,
+   *   host?: Host, name?: string, persist?: boolean | {durability?: 'strict' | 'relaxed',
+   *   formerCores?: (string | URL | object)[]}}} [options] see index.d.ts
    */
   constructor(options) {
     checkOptions("Engine", options, engineNames);
@@ -4741,7 +4780,10 @@ var Engine = class {
   get sequence() {
     return this.#game.sequence;
   }
-  /** The place of the engine: 'worker', 'main thread', 'another tab', or 'nowhere' while it is placed again. */
+  /**
+   * The place of the engine: 'worker', 'main thread', 'another tab', or 'nowhere' while it is
+   * placed again.
+   */
   get place() {
     if (this.#game.isElsewhere) return "another tab";
     return this.#game.place ? this.#game.place.thread ? "worker" : "main thread" : "nowhere";

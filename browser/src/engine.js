@@ -26,7 +26,9 @@ export class Engine {
   #window = []; #windowBytes = 0; #windowTimer = null;
 
   /**
-   * @param {{useWorker?: boolean, setup?: object, snapshot?: Uint8Array, workerOptions?: object, host?: Host, name?: string, persist?: boolean | {durability?: 'strict' | 'relaxed', formerCores?: (string | URL | object)[]}}} [options] see index.d.ts
+   * @param {{useWorker?: boolean, setup?: object, snapshot?: Uint8Array, workerOptions?: object,
+   *   host?: Host, name?: string, persist?: boolean | {durability?: 'strict' | 'relaxed',
+   *   formerCores?: (string | URL | object)[]}}} [options] see index.d.ts
    */
   constructor(options) {
     checkOptions('Engine', options, engineNames);
@@ -64,7 +66,10 @@ export class Engine {
   /** How many actions have changed the state. */
   get sequence() { return this.#game.sequence; }
 
-  /** The place of the engine: 'worker', 'main thread', 'another tab', or 'nowhere' while it is placed again. */
+  /**
+   * The place of the engine: 'worker', 'main thread', 'another tab', or 'nowhere' while it is
+   * placed again.
+   */
   get place() {
     if (this.#game.isElsewhere) return 'another tab';
     return this.#game.place ? (this.#game.place.thread ? 'worker' : 'main thread') : 'nowhere';
@@ -362,7 +367,10 @@ function read(what, bytes) {
   }
 }
 
-/** Checks the options of an engine that is kept in a store. Returns its durability, or null if it is not kept. */
+/**
+ * Checks the options of an engine that is kept in a store. Returns its durability, or null if it is
+ * not kept.
+ */
 function checkPersist(name, persist) {
   if (persist === undefined || persist === null || persist === false) {
     if (name !== undefined && name !== null) throw badInput('Engine: name is that of a saved game; set persist: true too, or leave it out');

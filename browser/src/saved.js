@@ -1,7 +1,7 @@
 // The saved games of this origin: listed, deleted, exported and imported. An export has the lines
-// that Go's `hypertoken journal export` writes and `hypertoken run` plays. It has checksums that the
-// store does not have. So an export, as an import, runs the whole game, on the calling thread, in
-// short turns.
+// that Go's `hypertoken journal export` writes and `hypertoken run` plays. It has checksums that
+// the store does not have. So an export, as an import, runs the whole game, on the calling thread,
+// in short turns.
 
 import { compile, hashCore, Instance } from './core.js';
 import { coreLocation, macrotask } from './environment.js';
@@ -104,7 +104,8 @@ const hex = (bytes) => Array.from(bytes, (x) => x.toString(16).padStart(2, '0'))
  * Returns a saved game as a Blob of JSON Lines: its newest base, and the actions behind it. A game
  * that an engine plays is exported as it is stored at this moment.
  * @param {string} name
- * @param {{core?: object, wasmPath?: string | URL}} [options] the core that it was played with, as in workerOptions
+ * @param {{core?: object, wasmPath?: string | URL}} [options] the core that it was played with, as
+ *   in workerOptions
  */
 export async function exportGame(name, options) {
   const { module, sha256 } = await coreOf('exportGame', options);
@@ -122,7 +123,10 @@ export async function exportGame(name, options) {
   return new Blob(lines.map((line) => `${line}\n`), { type: 'application/x-ndjson' });
 }
 
-/** Runs the records behind a base again, and compares their results. Calls f for each. Returns the last sequence. */
+/**
+ * Runs the records behind a base again, and compares their results. Calls f for each. Returns the
+ * last sequence.
+ */
 async function replay(game, base, groups, f) {
   const pause = pauses();
   let { sequence } = base;
@@ -144,7 +148,8 @@ async function replay(game, base, groups, f) {
  * @param {(string | URL | object)[]} cores addresses, or bytes
  * @param {string} sha256 the hash that is looked for
  * @param {() => Promise<WebAssembly.Module>} present compiles the core that the game goes on with
- * @returns a function that gives a base of the present core for a game of that one, with the marker `upgrade`; null if it is none of them
+ * @returns a function that gives a base of the present core for a game of that one, with the marker
+ *   `upgrade`; null if it is none of them
  */
 export async function upgradeFrom(cores, sha256, present) {
   for (const core of cores) {
@@ -245,7 +250,8 @@ function* linesOf(text) {
  * game is in the store whole, or not at all.
  * @param {string} name
  * @param {Blob} file from exportGame, or from Go
- * @param {{core?: object, wasmPath?: string | URL}} [options] the core that it was played with, as in workerOptions
+ * @param {{core?: object, wasmPath?: string | URL}} [options] the core that it was played with, as
+ *   in workerOptions
  */
 export async function importGame(name, file, options) {
   const { module, sha256 } = await coreOf('importGame', options);

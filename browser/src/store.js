@@ -24,7 +24,8 @@ function connect() {
       db.createObjectStore('bases'); // by [id, sequence]
       db.createObjectStore('groups'); // by [id, sequence of the first record]
     },
-    // Another tab has a newer version of the package, or deletes the database: it waits for this one.
+    // Another tab has a newer version of the package, or deletes the database: it waits for this
+    // one.
     blocking: (_current, _blocked, event) => {
       database = null;
       event.target.close();
@@ -73,7 +74,10 @@ async function transact(mode, durability, f) {
   }
 }
 
-/** Makes requests at once, and waits for all. If one can't be made, the promises of the others are handled too. */
+/**
+ * Makes requests at once, and waits for all. If one can't be made, the promises of the others are
+ * handled too.
+ */
 function together(...requests) {
   const made = [];
   try {
@@ -158,7 +162,10 @@ export class SavedGame {
   /** Resolves, or rejects, as the last open() does. */
   opening = null;
   #name; #core; #durability; #upgradeFrom; #owner = randomId(); #id = ''; #total = 0;
-  /** The outcomes of calls of other tabs: by client, then by number. A batch may have one for each part. */
+  /**
+   * The outcomes of calls of other tabs: by client, then by number. A batch may have one for each
+   * part.
+   */
   #outcomes = new Map();
   /** The outcomes of calls that have changed nothing, and that no group has yet. */
   #deferred = [];
@@ -167,7 +174,8 @@ export class SavedGame {
    * @param {string} name
    * @param {() => Promise<string>} core returns the SHA-256 of the core, in hexadecimal
    * @param {'strict' | 'relaxed'} durability
-   * @param {(core: string) => Promise<((found: object) => Promise<object>) | null>} upgradeFrom for the hash of a former core: returns a function
+   * @param {(core: string) => Promise<((found: object) => Promise<object>) | null>} upgradeFrom for
+   *   the hash of a former core: returns a function
    *   that gives a base of the present core for a game of the former one; null if there is no such core
    */
   constructor(name, core, durability, upgradeFrom) {
@@ -234,7 +242,8 @@ export class SavedGame {
 
   /**
    * Stores a group of records.
-   * @param {{first: number, count: number, bytes: Uint8Array, batches: number[][], calls: object[]}} group `batches` has the first sequence and
+   * @param {{first: number, count: number, bytes: Uint8Array, batches: number[][], calls:
+   *   object[]}} group `batches` has the first sequence and
    *   the length of each batch, `calls` the outcomes of calls of other tabs
    */
   async append(group) {
@@ -267,8 +276,8 @@ export class SavedGame {
   }
 
   // Outcomes. Another tab asks again for calls that had no answer when the tab that ran them ended.
-  // Calls of a tab run in their order. So if the journal has a call, it has the outcomes of all calls
-  // before it, those that have changed nothing too.
+  // Calls of a tab run in their order. So if the journal has a call, it has the outcomes of all
+  // calls before it, those that have changed nothing too.
 
   /** Has the next group store the outcome of a call that has changed nothing. */
   defer(call) { this.#deferred.push(call); }
@@ -282,7 +291,10 @@ export class SavedGame {
     }
   }
 
-  /** What the journal has of a call: {result}, {error}, {parts} of an independent batch, or undefined if it has nothing. */
+  /**
+   * What the journal has of a call: {result}, {error}, {parts} of an independent batch, or
+   * undefined if it has nothing.
+   */
   recall(client, number) { return this.#outcomes.get(client)?.get(number); }
 
   /** Whether the journal has a later call of a client. Calls of a client run in their order. */
@@ -367,7 +379,10 @@ export function removeGame(name) {
   });
 }
 
-/** All saved games in the order of their names. A game whose rows are damaged is one of them: it can be deleted. */
+/**
+ * All saved games in the order of their names. A game whose rows are damaged is one of them: it can
+ * be deleted.
+ */
 export function listGames() {
   return transact('readonly', 'default', async (games, _, groups) => {
     const list = [];
