@@ -3690,6 +3690,7 @@ async function transact(mode, durability, f) {
     if (thrown !== void 0) throw thrown;
     return result;
   } catch (cause) {
+    if (cause?.name === "InvalidStateError") database = null;
     throw refused(cause);
   }
 }

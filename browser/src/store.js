@@ -70,6 +70,7 @@ async function transact(mode, durability, f) {
     if (thrown !== undefined) throw thrown;
     return result;
   } catch (cause) {
+    if (cause?.name === 'InvalidStateError') database = null; // the connection is lost, and the browser did not tell
     throw refused(cause);
   }
 }
