@@ -1,6 +1,7 @@
 // Calls of a core, as core-rs/ABI.md has them. An instance of a core is one engine.
 
 import { coreFile, getEnvironment, nodeModule } from './environment.js';
+import { badInput } from './errors.js';
 
 const op = { open: 1, restore: 2, feed: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, next: 9, digest: 10, actions: 11, records: 12 };
 const kept = 256 << 10; // bytes of room for input that an instance keeps between calls
@@ -165,7 +166,8 @@ const cores = new Map();
 /**
  * Fetches and compiles a core: once for all hosts of a page that name the same address. An attempt
  * that failed is made again.
- * @param {{module: WebAssembly.Module | BufferSource} | {url: string} | {path: string, folder: string}} from see coreLocation
+ * @param {{module: WebAssembly.Module | BufferSource} | {url: string} | {path: string, folder:
+ *   string}} from see coreLocation
  * @param {(problem: string) => void} [warn] is called for each problem that only costs time
  * @returns {Promise<WebAssembly.Module>}
  */
@@ -191,15 +193,49 @@ function addressOf({ url, path, folder }) {
   }
 }
 
-async function load({ url, path, folder }, warn) {
-  if (path !== undefined || (/^file:/i.test(url) && getEnvironment() === 'node')) {
-    const [{ readFile }, paths, { fileURLToPath }] = await Promise.all(['fs/promises', 'path', 'url'].map(nodeModule));
-    const file = path === undefined ? fileURLToPath(url) : coreFile(path, folder, paths);
-    const bytes = await readFile(file).catch((cause) => {
-      throw new Error(`${file} can not be read (${cause.code ?? cause.message}): copy core.wasm there, or set workerOptions.wasmPath`, { cause });
-    });
-    return WebAssembly.compile(bytes);
+const isFile = ({ url, path }) => path !== undefined || (/^file:/i.test(url) && getEnvironment() === 'node');
+
+async function readCore({ url, path, folder }) {
+  const [{ readFile }, paths, { fileURLToPath }] = await Promise.all(['fs/promises', 'path', 'url'].map(nodeModule));
+  const file = path === undefined ? fileURLToPath(url) : coreFile(path, folder, paths);
+  return readFile(file).catch((cause) => {
+    throw new Error(`${file} can not be read (${cause.code ?? cause.message}): copy core.wasm there, or set workerOptions.wasmPath`, { cause });
+  });
+}
+
+/** The hashes of cores, as promises, by their addresses. */
+const hashes = new Map();
+
+/**
+ * The SHA-256 of a core's bytes in hexadecimal, by which saved games name their core. It throws
+ * `bad_input` for a compiled module, whose bytes are not known.
+ * @param {{module: WebAssembly.Module | BufferSource} | {url: string} | {path: string, folder:
+ *   string}} from see coreLocation
+ */
+export function hashCore(from) {
+  if (from.module) {
+    if (isModule(from.module)) throw badInput('the core of a saved game is known by its bytes: give `core` as bytes, or wasmPath, and no WebAssembly.Module');
+    return sha256(from.module);
   }
+  const address = addressOf(from);
+  let found = hashes.get(address);
+  if (!found) {
+    // The page has fetched the core already: this is the same response, from the browser's cache.
+    found = (isFile(from) ? readCore(from) : fetch(from.url, { cache: 'force-cache' }).then((r) => r.arrayBuffer())).then(sha256);
+    hashes.set(address, found);
+    found.catch(() => hashes.delete(address));
+  }
+  return found;
+}
+
+async function sha256(bytes) {
+  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
+  return Array.from(digest, (x) => x.toString(16).padStart(2, '0')).join('');
+}
+
+async function load(from, warn) {
+  const { url } = from;
+  if (isFile(from)) return WebAssembly.compile(await readCore(from));
   const response = await fetch(url).catch((cause) => {
     throw new Error(`${url} can not be fetched (${cause.message}): check workerOptions.wasmPath, the network, the page's Content-Security-Policy (connect-src), and its CORS headers if it is of another origin`, { cause });
   });

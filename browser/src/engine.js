@@ -4,28 +4,36 @@ import { Current } from './current.js';
 import { badInput, canceledError, HyperTokenError, shutdownError, unreadable } from './errors.js';
 import { flag, kind } from './frames.js';
 import { encodeAction, encodeSetup, Game, Op, overhead } from './game.js';
-import { Host, hostOptions } from './host.js';
+import { Host, hostOptions, isAddress, isBuffer } from './host.js';
 import { checkOptions, checkSignal, checkTimeout, checkType, isBytes, nameOf } from './options.js';
+import { upgradeFrom } from './saved.js';
+import { checkName, SavedGame } from './store.js';
+import { checkCanPersist } from './storing.js';
+import { canShare, SharedGame } from './tabs.js';
 import { decode } from './values.js';
 
 const maxBatch = 4096;
 
-const engineNames = ['useWorker', 'setup', 'snapshot', 'workerOptions', 'host'];
+const engineNames = ['useWorker', 'setup', 'snapshot', 'workerOptions', 'host', 'name', 'persist'];
+const persistNames = ['durability', 'formerCores'];
 const questionNames = ['signal', 'timeout'];
 const actionNames = [...questionNames, 'now', 'entropy'];
 const batchNames = [...questionNames, 'mode'];
 const memberNames = ['type', 'payload', 'now', 'entropy'];
 
 export class Engine {
-  #host; #own; #game; #options; #current; #listeners = new Map();
+  #host; #own; #isSaved; #game; #options; #current; #listeners = new Map();
   #window = []; #windowBytes = 0; #windowTimer = null;
 
   /**
-   * @param {{useWorker?: boolean, setup?: object, snapshot?: Uint8Array, workerOptions?: object, host?: Host}} [options] see index.d.ts
+   * @param {{useWorker?: boolean, setup?: object, snapshot?: Uint8Array, workerOptions?: object,
+   *   host?: Host, name?: string, persist?: boolean | {durability?: 'strict' | 'relaxed',
+   *   formerCores?: (string | URL | object)[]}}} [options] see index.d.ts
    */
   constructor(options) {
     checkOptions('Engine', options, engineNames);
-    const { useWorker, setup, snapshot, workerOptions, host } = options ?? {};
+    const { useWorker, setup, snapshot, workerOptions, host, name, persist } = options ?? {};
+    const durability = checkPersist(name, persist);
     if (useWorker !== undefined) checkType('Engine', 'useWorker', useWorker, 'boolean');
     if (setup !== undefined && snapshot !== undefined) throw badInput('Engine: setup and snapshot are two beginnings; give one of them');
     if (snapshot !== undefined && !isBytes(snapshot)) throw badInput(`Engine: snapshot is ${nameOf(snapshot)}, want a Uint8Array`);
@@ -35,12 +43,16 @@ export class Engine {
     this.#host = this.#own ? ownHost(useWorker ?? false, workerOptions) : sharedHost(host, useWorker, workerOptions);
     this.#options = this.#host.options;
     try {
-      this.#game = new Game(this.#host, base, (name, payload) => this.#emit(name, payload), () => this.#listeners.size > 0);
+      const saved = durability === null ? undefined
+        : new SavedGame(name, async () => this.#host.coreHash(), durability, (core) => upgradeFrom(persist.formerCores ?? [], core, () => this.#host.module));
+      const listener = (event, payload) => this.#emit(event, payload), isHeard = () => this.#listeners.size > 0;
+      this.#game = saved && canShare() ? new SharedGame(this.#host, base, listener, isHeard, saved, name) : new Game(this.#host, base, listener, isHeard, saved);
       this.#host.add(this.#game);
     } catch (error) {
       if (this.#own) this.#host.shutdown();
       throw error;
     }
+    this.#isSaved = durability !== null;
     this.#game.flush = () => this.#flushWindow();
     const limit = (op) => this.#host.limit(this.#game, op, this.#options.timeout);
     this.#current = new Current(this.#game, limit, (cause) => this.#emit('engine:error', { error: unreadable('state', cause), type: 'state' }));
@@ -54,8 +66,14 @@ export class Engine {
   /** How many actions have changed the state. */
   get sequence() { return this.#game.sequence; }
 
-  /** The place of the engine: 'worker', 'main thread', or 'nowhere' while it is placed again. */
-  get place() { return this.#game.place ? (this.#game.place.thread ? 'worker' : 'main thread') : 'nowhere'; }
+  /**
+   * The place of the engine: 'worker', 'main thread', 'another tab', or 'nowhere' while it is
+   * placed again.
+   */
+  get place() {
+    if (this.#game.isElsewhere) return 'another tab';
+    return this.#game.place ? (this.#game.place.thread ? 'worker' : 'main thread') : 'nowhere';
+  }
 
   get host() { return this.#host; }
 
@@ -142,10 +160,10 @@ export class Engine {
   /**
    * Runs an action: on a worker as dispatchAsync does; without workers at once, and returns its
    * result, or throws. Before `ready`, and while actions of dispatchAsync are in flight, it throws
-   * too.
+   * too. An engine that is kept in a store never returns at once: its results wait for the store.
    */
   dispatch(type, payload, options) {
-    if (this.#host.threads.length > 0) return this.dispatchAsync(type, payload, options);
+    if (this.#host.threads.length > 0 || this.#isSaved) return this.dispatchAsync(type, payload, options);
     this.#check();
     if (!this.#host.synchronous) throw new HyperTokenError('bad_input', `${type}: the core is not compiled yet; await engine.ready first`);
     if (this.#window.length > 0 || this.#game.pending > 0) {
@@ -347,6 +365,27 @@ function read(what, bytes) {
   } catch (cause) {
     throw unreadable(what, cause);
   }
+}
+
+/**
+ * Checks the options of an engine that is kept in a store. Returns its durability, or null if it is
+ * not kept.
+ */
+function checkPersist(name, persist) {
+  if (persist === undefined || persist === null || persist === false) {
+    if (name !== undefined && name !== null) throw badInput('Engine: name is that of a saved game; set persist: true too, or leave it out');
+    return null;
+  }
+  if (persist !== true && typeof persist !== 'object') throw badInput(`Engine: persist is ${nameOf(persist)}, want true, false or an object`);
+  const options = persist === true ? {} : persist, { durability = 'strict', formerCores = [] } = options;
+  checkOptions('persist', options, persistNames);
+  if (durability !== 'strict' && durability !== 'relaxed') throw badInput(`persist: durability is ${nameOf(durability)}, want strict or relaxed`);
+  if (!Array.isArray(formerCores) || formerCores.some((core) => !isAddress(core) && !isBuffer(core))) {
+    throw badInput('persist: formerCores: want an array of addresses of cores, or of their bytes');
+  }
+  checkName('Engine', name);
+  checkCanPersist('persist');
+  return durability;
 }
 
 function ownHost(useWorker, workerOptions) {

@@ -1,7 +1,7 @@
 // A host has workers, and places engines on them: each engine on the worker that has the fewest
 // engines. If no worker can run, engines are placed on the main thread.
 
-import { compile, isModule, join } from './core.js';
+import { compile, hashCore, isModule, join } from './core.js';
 import { coreLocation, getEnvironment, macrotask, supportsWorkers } from './environment.js';
 import { badInput, canceledError, HyperTokenError, shutdownError, timeoutError } from './errors.js';
 import { Executor } from './executor.js';
@@ -40,8 +40,8 @@ function randomness() {
   };
 }
 
-const isAddress = (value) => (typeof value === 'string' && value !== '') || (typeof value === 'object' && typeof value?.href === 'string');
-const isBuffer = (value) => ArrayBuffer.isView(value) || Object.prototype.toString.call(value) === '[object ArrayBuffer]';
+export const isAddress = (value) => (typeof value === 'string' && value !== '') || (typeof value === 'object' && typeof value?.href === 'string');
+export const isBuffer = (value) => ArrayBuffer.isView(value) || Object.prototype.toString.call(value) === '[object ArrayBuffer]';
 
 /**
  * The options that are no numbers: a test of the value, and what the error says that it has to be.
@@ -152,6 +152,12 @@ export class Host {
   }
 
   get threads() { return this.#threads; }
+
+  /** The SHA-256 of the core, in hexadecimal: saved games name their core by it. */
+  coreHash() {
+    const { core, wasmPath } = this.options;
+    return hashCore(core ? { module: core } : coreLocation(wasmPath));
+  }
 
   /** How many engines wait for a place. */
   get waiting() { return this.#asking.length; }
