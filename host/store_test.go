@@ -229,6 +229,74 @@ func TestAnEngineMovesAway(t *testing.T) {
 	}
 }
 
+// damagedStore is a store in memory that finds what it reads damaged, while it is told so. It counts the
+// pieces of histories that are read.
+type damagedStore struct {
+	journal.Store
+	isDamaged atomic.Bool
+	ranges    atomic.Int64
+}
+
+func (s *damagedStore) Load(name string, owner journal.Owner, done func(*journal.Stored, error)) {
+	if s.isDamaged.Load() {
+		done(nil, fmt.Errorf("the table 7: %w", journal.ErrDamaged))
+		return
+	}
+	s.Store.Load(name, owner, done)
+}
+
+func (s *damagedStore) LoadAt(name string, at uint64, done func(*journal.Stored, error)) {
+	if s.isDamaged.Load() {
+		done(nil, fmt.Errorf("the table 7: %w", journal.ErrDamaged))
+		return
+	}
+	s.Store.(journal.Historian).LoadAt(name, at, done)
+}
+
+func (s *damagedStore) Range(name string, from uint64, limit int, done func(journal.Part, error)) {
+	s.ranges.Add(1)
+	s.Store.(journal.Historian).Range(name, from, limit, done)
+}
+
+// What is damaged has the code broken, whether it is found when the engine is opened or later.
+func TestADamagedJournalHasACode(t *testing.T) {
+	store := &damagedStore{Store: keepAll()}
+	h := newHost(t, host.Options{Store: store})
+	e := open(t, h, "e", deck(5))
+	dispatch(t, e, "stack:draw", nil)
+	store.isDamaged.Store(true)
+	err := errorOf(e.StateAt(t.Context(), 0))
+	if !errors.Is(err, host.ErrBroken) || !errors.Is(err, journal.ErrDamaged) {
+		t.Errorf("a state of the past: %v", err)
+	}
+	if err := e.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	err = errorOf(h.Open(t.Context(), "e", host.EngineOptions{}))
+	if !errors.Is(err, host.ErrBroken) || !errors.Is(err, journal.ErrDamaged) ||
+		!strings.Contains(err.Error(), "the table 7") {
+		t.Errorf("opened: %v", err)
+	}
+}
+
+// An undo reads the record of the current step once, and that before it.
+func TestAnUndoReadsEachRecordOnce(t *testing.T) {
+	store := &damagedStore{Store: keepAll()}
+	h := newHost(t, host.Options{Store: store})
+	e := open(t, h, "e", deck(5))
+	dispatch(t, e, "stack:draw", nil)
+	dispatch(t, e, "stack:draw", nil)
+	for k, want := range []int64{2, 2} { // of the action 2; then of the marker and of the action 1
+		store.ranges.Store(0)
+		if _, err := e.Undo(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := store.ranges.Load(); n != want {
+			t.Errorf("undo %d reads %d pieces, want %d", k, n, want)
+		}
+	}
+}
+
 // A journal that only a newer version can go on with is not opened, and stays as it is.
 func TestAJournalOfANewerVersion(t *testing.T) {
 	store := journal.NewMemory()

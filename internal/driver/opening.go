@@ -175,9 +175,11 @@ func migrate(ctx context.Context, e *Driver, what string, s *journal.Stored) (*j
 		return nil, err
 	}
 	base.Data, m.Digest = restored.Raw, restored.Digest
-	if m.Current, m.Redo, err = e.engines.stepAt(ctx, what, e.name, base.Sequence-1); err != nil {
+	now, err := e.engines.stepAt(ctx, what, e.name, base.Sequence-1)
+	if err != nil {
 		return nil, err
 	}
+	m.Current, m.Redo = now.current, now.redo
 	base.Details = m.Encode()
 	if err := installBase(ctx, e, what, base); err != nil {
 		return nil, err

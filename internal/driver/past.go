@@ -130,7 +130,7 @@ func (h *Engines) loadAt(ctx context.Context, what, name string, sequence uint64
 func historyError(what string, err error) error {
 	code := fault.ErrBadInput
 	switch {
-	case errors.Is(err, fault.ErrMoved):
+	case errors.Is(err, fault.ErrMoved), errors.Is(err, fault.ErrBroken):
 		return err
 	case errors.Is(err, journal.ErrTrimmed):
 		code = fault.ErrHistoryTrimmed

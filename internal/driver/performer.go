@@ -287,6 +287,7 @@ func (p *performer) Held(until, length time.Duration, kills int, err error) {
 func (p *performer) Closed() {
 	e := (*Driver)(p)
 	e.heldUntil.Store(0)
+	e.loadCall = 0 // what a load that is under way still reports is not wanted: keys would stay
 	e.keys.Clear()
 	if !e.isPast && e.lostTo == nil {
 		e.release()

@@ -206,67 +206,84 @@ func (e *Driver) checkImported(ctx context.Context, what string,
 
 // undone sets in m what an undo leads to.
 func (h *Engines) undone(ctx context.Context, what, name string, newest uint64, m *marker.Marker) error {
-	current, redo, err := h.stepAt(ctx, what, name, newest)
+	now, err := h.stepAt(ctx, what, name, newest)
 	if err != nil {
 		return err
 	}
-	if current == 0 {
+	if now.current == 0 {
 		return fault.ErrConflict.With("there is nothing to undo: the engine is as it began")
 	}
-	first, err := h.firstOf(ctx, what, name, current)
+	first, err := h.firstOf(ctx, what, name, &now)
 	if err != nil {
 		return err
 	}
-	if m.Current, _, err = h.stepAt(ctx, what, name, first-1); err != nil {
+	before, err := h.stepAt(ctx, what, name, first-1)
+	if err != nil {
 		return err
 	}
-	m.To, m.Redo = m.Current, append(redo, current)
+	m.Current, m.To, m.Redo = before.current, before.current, append(now.redo, now.current)
 	return nil
 }
 
 // redone sets in m what a redo leads to.
 func (h *Engines) redone(ctx context.Context, what, name string, newest uint64, m *marker.Marker) error {
-	_, redo, err := h.stepAt(ctx, what, name, newest)
+	now, err := h.stepAt(ctx, what, name, newest)
 	if err != nil {
 		return err
 	}
-	last := len(redo) - 1
+	last := len(now.redo) - 1
 	if last < 0 {
 		return fault.ErrConflict.With("there is nothing to redo: the newest step is no undo")
 	}
-	m.To, m.Current, m.Redo = redo[last], redo[last], redo[:last]
+	m.To, m.Current, m.Redo = now.redo[last], now.redo[last], now.redo[:last]
 	return nil
 }
 
-// stepAt returns the step that is current at a sequence, 0 if there is none, and the steps to redo.
-func (h *Engines) stepAt(ctx context.Context, what, name string, at uint64) (current uint64, redo []uint64, err error) {
+// step is what is current at a sequence.
+type step struct {
+	// current is the sequence of the last record of the current step; 0 if there is none. redo are the
+	// steps to redo.
+	current uint64
+	redo    []uint64
+	// part is what the store has of the record current, if it was read; its Count is 0 otherwise.
+	part journal.Part
+}
+
+// stepAt returns the step that is current at a sequence.
+func (h *Engines) stepAt(ctx context.Context, what, name string, at uint64) (step, error) {
 	if _, canRead := h.config.Store.(journal.Historian); at == 0 || !canRead {
-		return at, nil, nil
+		return step{current: at}, nil
 	}
 	part, err := h.readHistory(ctx, what, name, at, 1)
 	switch {
 	case errors.Is(err, fault.ErrHistoryTrimmed):
-		return at, nil, nil // the state itself may be kept
+		return step{current: at}, nil // the state itself may be kept
 	case err != nil || part.Marker == nil:
-		return at, nil, err
+		return step{current: at, part: part}, err
 	}
 	m, err := marker.Read(part.Marker)
 	if err != nil {
-		return 0, nil, fmt.Errorf("%s: %w", what, err)
+		return step{}, fmt.Errorf("%s: %w", what, err)
 	}
-	return m.Current, m.Redo, nil
+	s := step{current: m.Current, redo: m.Redo}
+	if s.current == at {
+		s.part = part
+	}
+	return s, nil
 }
 
-// firstOf returns the sequence of the first record of a step.
-func (h *Engines) firstOf(ctx context.Context, what, name string, step uint64) (uint64, error) {
-	part, err := h.readHistory(ctx, what, name, step, 1)
-	if err != nil {
-		return 0, err
+// firstOf returns the sequence of the first record of the current step.
+func (h *Engines) firstOf(ctx context.Context, what, name string, s *step) (_ uint64, err error) {
+	part := s.part
+	if part.Count == 0 {
+		if part, err = h.readHistory(ctx, what, name, s.current, 1); err != nil {
+			return 0, err
+		}
 	}
 	for _, b := range part.Batches {
-		if b.First <= step && step <= b.Last {
+		if b.First <= s.current && s.current <= b.Last {
 			return b.First, nil
 		}
 	}
-	return step, nil
+	return s.current, nil
 }

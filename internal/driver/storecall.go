@@ -38,6 +38,8 @@ func storeAnswer[T any](ctx context.Context, what string, begin func(done func(T
 		switch {
 		case errors.Is(o.err, journal.ErrNotOwner):
 			return answer, fault.Moved(what, o.err)
+		case errors.Is(o.err, journal.ErrDamaged):
+			return answer, fault.ErrBroken.Because(o.err, "%s: the store: %v", what, o.err)
 		case o.err != nil:
 			return answer, fmt.Errorf("%s: the store: %w", what, o.err)
 		}
