@@ -50,8 +50,8 @@ type Options struct {
 	Interval time.Duration
 	// MinFree is the space in bytes that the file system keeps free. If less is free, the store
 	// refuses everything that takes room, with [journal.ErrFull], until there is room again. It
-	// should hold at least what the store writes in two seconds, and 96 MiB beside. The default is
-	// DefaultMinFree.
+	// should hold at least what the store writes in two seconds, and 200 MiB beside, which a compaction
+	// may take for a while. The default is DefaultMinFree.
 	MinFree uint64
 	// Cache is the size in bytes of the cache of blocks that were read: 1 MiB or more. The default
 	// is DefaultCache.
