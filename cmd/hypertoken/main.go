@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hypertoken/cmd/hypertoken/internal/bench"
+	"hypertoken/cmd/hypertoken/internal/clusterdev"
 	"hypertoken/cmd/hypertoken/internal/torture"
 	"hypertoken/host"
 	"hypertoken/internal/printable"
@@ -24,6 +25,7 @@ func main() {
 	workerproc.Main()
 	bench.Main()
 	torture.Main()
+	clusterdev.Main()
 	os.Exit(execute(os.Args[1:]))
 }
 
@@ -101,6 +103,7 @@ core compiled to WebAssembly, and part of this program.
   hypertoken run game.jsonl              play a game from a file
   echo '{"type":"game:start"}' | hypertoken run
   hypertoken serve                       serve engines over HTTP, with metrics
+  hypertoken cluster dev                 try a cluster on this machine
   hypertoken journal list --data games   list, read, check and back up stored games
   hypertoken top                         show the workers of a server, live
   hypertoken actions                     list the actions and their payloads
@@ -125,7 +128,7 @@ reader.`,
 	root.Version = version.String()
 	root.SetVersionTemplate("hypertoken {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRun(), newServe(), newVerify(), newJournal(), newTorture(), newBench(), newTop(), newActions(),
+	root.AddCommand(newRun(), newServe(), newCluster(), newVerify(), newJournal(), newTorture(), newBench(), newTop(), newActions(),
 		newCore(), newVersion(), newWorker())
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {

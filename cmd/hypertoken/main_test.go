@@ -26,6 +26,7 @@ import (
 	"github.com/vmihailenco/msgpack/v5"
 
 	"hypertoken/cmd/hypertoken/internal/bench"
+	"hypertoken/cmd/hypertoken/internal/clusterdev"
 	"hypertoken/cmd/hypertoken/internal/top/toptest"
 	"hypertoken/cmd/hypertoken/internal/torture"
 	"hypertoken/host"
@@ -44,6 +45,7 @@ func TestMain(m *testing.M) {
 	workerproc.Main()
 	bench.Main()
 	torture.Main()
+	clusterdev.Main()
 	testscript.Main(m, map[string]func(){"hypertoken": main,
 		topSteps: func() { topClock, topTimeout = toptest.Clock(), time.Minute; main() }})
 }

@@ -102,7 +102,8 @@ var table = map[string]row{
 	"internal/require":        {shared, "", ""},
 
 	"browser/test/agree": {application, "host journal wasm workerproc", ""},
-	"cmd/hypertoken": {application, "cmd/hypertoken/internal/bench cmd/hypertoken/internal/changes cmd/hypertoken/internal/coredev " +
+	"cmd/hypertoken": {application, "cmd/hypertoken/internal/bench cmd/hypertoken/internal/changes cmd/hypertoken/internal/clusterdev " +
+		"cmd/hypertoken/internal/coredev " +
 		"cmd/hypertoken/internal/describe cmd/hypertoken/internal/journals cmd/hypertoken/internal/jsonl " +
 		"cmd/hypertoken/internal/licenses cmd/hypertoken/internal/peers cmd/hypertoken/internal/serve cmd/hypertoken/internal/top " +
 		"cmd/hypertoken/internal/torture cmd/hypertoken/internal/upgrade host internal/fast internal/marker internal/msgjson " +
@@ -115,6 +116,7 @@ var table = map[string]row{
 			"google.golang.org/protobuf"},
 	"cmd/hypertoken/internal/bench/report": {application, "cmd/hypertoken/internal/bench",
 		"github.com/dustin/go-humanize gonum.org/v1/plot"},
+	"cmd/hypertoken/internal/clusterdev": {application, "", "github.com/nats-io/nats-server/v2"},
 	"cmd/hypertoken/internal/coredev": {application, "core-rs internal/msgjson wasm",
 		"github.com/dustin/go-humanize github.com/vmihailenco/msgpack/v5"},
 	"cmd/hypertoken/internal/describe":         {application, "host internal/printable", ""},

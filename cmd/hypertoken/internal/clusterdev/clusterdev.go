@@ -1,0 +1,261 @@
+// Package clusterdev runs a whole cluster on one machine: NATS servers and nodes, each in a process of
+// its own. It is for trying a cluster, and for tests. Nothing has to be installed: all processes
+// are this program.
+package clusterdev
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Options configure [Start].
+type Options struct {
+	// Dir is where all files are: configurations, logs, and the data of the servers. It is made if it
+	// does not exist, and stays. If it is "", a temporary directory is made, and Close removes it.
+	Dir string
+	// Servers is how many NATS servers there are: 1 or 3.
+	Servers int
+	// Nodes is how many nodes there are, 1 to MaxNodes.
+	Nodes int
+	// FirstPort is the first of Ports() ports in a row; 0 for free ones.
+	FirstPort int
+	// Workers is how many worker processes each node has.
+	Workers int
+	// Out gets a line for each thing that happens to a process.
+	Out io.Writer
+}
+
+// MaxNodes is the most nodes of a cluster here: they have the letters as names.
+const MaxNodes = 26
+
+// The ports of a process: for clients, and for the others of its kind.
+const portsPerProcess = 2
+
+// Ports returns how many ports the processes listen on.
+func (o *Options) Ports() int { return portsPerProcess * (o.Servers + o.Nodes) }
+
+// check fails if an option is out of bounds.
+func (o *Options) check() error {
+	const lastPort = 65535
+	switch {
+	case o.Servers != 1 && o.Servers != 3:
+		return fmt.Errorf("--servers is %d, want 1 or 3", o.Servers)
+	case o.Nodes < 1 || o.Nodes > MaxNodes:
+		return fmt.Errorf("--nodes is %d, want 1 to %d", o.Nodes, MaxNodes)
+	case o.Workers < 1:
+		return fmt.Errorf("--workers is %d, want 1 or more", o.Workers)
+	case o.FirstPort < 0 || o.FirstPort > 0 && (o.FirstPort < 1024 || o.FirstPort+o.Ports()-1 > lastPort):
+		return fmt.Errorf("--listen-from is %d, want 1024 to %d, because %d ports in a row are needed", o.FirstPort,
+			lastPort-o.Ports()+1, o.Ports())
+	}
+	return nil
+}
+
+// OptionError is an option that can't be used.
+type OptionError struct{ error }
+
+func (e OptionError) Unwrap() error { return e.error }
+
+// Cluster is a cluster on this machine.
+type Cluster struct {
+	o           Options
+	dir         string
+	isTemporary bool
+	unlock      func()
+	guard       *guard
+	servers     []*process
+	nodes       []*process
+
+	writing sync.Mutex // guards o.Out
+}
+
+// Start starts a cluster, and waits until all its nodes listen. The caller closes it.
+func Start(ctx context.Context, o Options) (*Cluster, error) {
+	if err := o.check(); err != nil {
+		return nil, OptionError{err}
+	}
+	ports, err := choosePorts(o.FirstPort, o.Ports())
+	if err != nil {
+		return nil, OptionError{err}
+	}
+	c := &Cluster{o: o, unlock: func() {}}
+	if err := c.makeDir(); err != nil {
+		return nil, err
+	}
+	err = c.describe(ports)
+	if err == nil {
+		c.guard, err = startGuard(c.temporary())
+	}
+	if err == nil {
+		err = c.startAll(ctx)
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	c.say("all are ready: open %s in a browser; 'help' lists what can be done to them, 'quit' ends them", c.nodes[0].address)
+	return c, nil
+}
+
+// makeDir makes the directory, and makes sure that no other cluster has it.
+func (c *Cluster) makeDir() (err error) {
+	if c.o.Dir == "" {
+		c.isTemporary = true
+		c.dir, err = os.MkdirTemp("", "hypertoken-cluster-")
+		return err
+	}
+	if c.dir, err = filepath.Abs(c.o.Dir); err != nil {
+		return OptionError{fmt.Errorf("--dir: %w", err)}
+	}
+	if err := os.MkdirAll(c.dir, 0o700); err != nil {
+		return OptionError{fmt.Errorf("--dir: %w", err)}
+	}
+	if c.unlock, err = lock(filepath.Join(c.dir, "lock")); err != nil {
+		c.unlock = func() {}
+		return OptionError{fmt.Errorf("--dir: another 'hypertoken cluster dev' has %s: end it, or name another directory (%w)",
+			c.dir, err)}
+	}
+	// Servers that were together know each other by number.
+	for _, had := range []int{3, 1} {
+		if _, err := os.Stat(filepath.Join(c.dir, serverName(had-1))); err != nil {
+			continue
+		}
+		if had != c.o.Servers {
+			c.unlock()
+			return OptionError{fmt.Errorf("--dir: %s has the data of %d servers: use --servers %d, or name another directory",
+				c.dir, had, had)}
+		}
+		break
+	}
+	return nil
+}
+
+// temporary returns the directory that is removed at the end, or "".
+func (c *Cluster) temporary() string {
+	if c.isTemporary {
+		return c.dir
+	}
+	return ""
+}
+
+func serverName(k int) string { return fmt.Sprint("n", k+1) }
+
+func nodeName(k int) string { return string(rune('a' + k)) }
+
+func loopback(port int) string { return fmt.Sprint("127.0.0.1:", port) }
+
+// describe makes the processes, and writes the files that they read.
+func (c *Cluster) describe(ports []int) error {
+	forClients := func(k int) int { return ports[k*portsPerProcess] }
+	forOthers := func(k int) int { return ports[k*portsPerProcess+1] }
+	var urls, routes []string
+	for k := range c.o.Servers {
+		urls = append(urls, "nats://"+loopback(forClients(c.o.Nodes+k)))
+		routes = append(routes, fmt.Sprintf("%q", "nats-route://"+loopback(forOthers(c.o.Nodes+k))))
+	}
+	secret := filepath.Join(c.dir, "secret")
+	if err := os.WriteFile(secret, []byte(rand.Text()+"\n"), 0o600); err != nil {
+		return err
+	}
+	for k := range c.o.Servers {
+		name := serverName(k)
+		config := fmt.Sprintf("server_name: %s\nlisten: %q\njetstream { store_dir: %q, sync_interval: always }\n", name,
+			loopback(forClients(c.o.Nodes+k)), filepath.Join(c.dir, name))
+		if c.o.Servers > 1 {
+			config += fmt.Sprintf("cluster { name: dev, listen: %q, routes: [ %s ] }\n", loopback(forOthers(c.o.Nodes+k)),
+				strings.Join(routes, ", "))
+		}
+		file := filepath.Join(c.dir, name+".conf")
+		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+			return err
+		}
+		c.servers = append(c.servers, &process{cluster: c, name: name, role: roleServer, address: urls[k],
+			log: filepath.Join(c.dir, name+".log"), args: []string{"cluster", "nats-server", file}})
+	}
+	for k := range c.o.Nodes {
+		name, address := nodeName(k), loopback(forClients(k))
+		c.nodes = append(c.nodes, &process{cluster: c, name: name, role: roleNode, address: "http://" + address,
+			log: filepath.Join(c.dir, name+".log"),
+			args: []string{"serve", "--demo", "--listen", address, "--workers", fmt.Sprint(c.o.Workers),
+				"--cluster", strings.Join(urls, ","), "--cluster-replicas", fmt.Sprint(c.o.Servers), "--cluster-sync", "trusted",
+				"--advertise", loopback(forOthers(k)), "--cluster-secret-file", secret}})
+	}
+	return nil
+}
+
+func (c *Cluster) all() []*process { return append(append([]*process(nil), c.servers...), c.nodes...) }
+
+// startAll starts the servers, waits until they have a leader, and starts the nodes.
+func (c *Cluster) startAll(ctx context.Context) error {
+	c.say("starting %d NATS servers and %d nodes in %s", len(c.servers), len(c.nodes), c.dir)
+	for _, list := range [][]*process{c.servers, c.nodes} {
+		for _, p := range list {
+			if err := p.start(); err != nil {
+				return err
+			}
+		}
+		for _, p := range list {
+			if err := p.waitReady(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// say writes a line.
+func (c *Cluster) say(format string, args ...any) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	// If nobody reads it any more, standard input ends soon, too.
+	_, _ = fmt.Fprintf(c.o.Out, format+"\n", args...)
+}
+
+// The times that processes have to end at SIGTERM before they are killed. When all of them end, a
+// node may have lost its servers before, and would wait for them.
+const (
+	restartPatience = 15 * time.Second
+	closePatience   = 5 * time.Second
+)
+
+// Close ends all processes, and removes the directory if it is a temporary one. When it returns,
+// nothing is left.
+func (c *Cluster) Close() {
+	for _, list := range [][]*process{c.nodes, c.servers} {
+		var ending sync.WaitGroup
+		for _, p := range list {
+			ending.Go(func() { p.close(closePatience) })
+		}
+		ending.Wait()
+	}
+	if c.isTemporary {
+		_ = os.RemoveAll(c.dir) // the guard tries again
+	}
+	if c.guard != nil {
+		c.guard.close()
+	}
+	c.unlock()
+}
+
+// find returns the process of a name.
+func (c *Cluster) find(name string) (*process, error) {
+	var names []string
+	for _, p := range c.all() {
+		if p.name == name {
+			return p, nil
+		}
+		names = append(names, p.name)
+	}
+	return nil, fmt.Errorf("%q is no server and no node: want one of %s", name, strings.Join(names, ", "))
+}
+
+// errUnsupported is returned for signals that this system does not have.
+var errUnsupported = errors.New("this system can't do that to a process: use kill and restart")
