@@ -66,9 +66,9 @@ func (h *Host) Import(ctx context.Context, name string, base journal.Base) (*Imp
 }
 
 // Add runs the next entry, and holds its sequence and its result's checksum against the entry. A
-// marker sets the state, which has to have the marker's digest. A note is stored as it is. Add fails with [ErrDiverged] if the
-// entry gives something else than it did, with [ErrBadInput] for a sequence that is not the next, and
-// as [Engine.Dispatch] does. After a failure only Abort is left.
+// marker sets the state, which has to have the marker's digest. A note is stored as it is. Add
+// fails with [ErrDiverged] if the entry gives something else than it did, with [ErrBadInput] for a
+// sequence that is not the next, and as [Engine.Dispatch] does. After a failure only Abort is left.
 func (i *Import) Add(ctx context.Context, entry Entry) error {
 	if i.err != nil {
 		return i.err

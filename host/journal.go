@@ -60,9 +60,10 @@ func entriesOf(s *journal.Stored) iter.Seq[Entry] {
 }
 
 // History iterates over the actions from one sequence to another, both included, that are stored:
-// those behind older snapshots too, as far back as the store keeps them; and over the markers and the
-// notes of these sequences. from is at least 1; 0 for to is the newest when the iteration begins. Memory is bounded, however long the history: it is
-// read in pieces. What is handed out is the caller's.
+// those behind older snapshots too, as far back as the store keeps them; and over the markers and
+// the notes of these sequences. from is at least 1; 0 for to is the newest when the iteration
+// begins. Memory is bounded, however long the history: it is read in pieces. What is handed out is
+// the caller's.
 //
 // The last pair is an empty entry and an error if the iteration can't go on: [ErrBadInput] for
 // sequences that the engine does not have, and if the store is no [journal.Historian];
@@ -180,11 +181,11 @@ func keyOf(keyed []journal.KeyRecord, in *journal.Entry) (key string, notes []jo
 	return keyed[0].Key, keyed[1:]
 }
 
-// JournalAt returns the newest base of the engine's journal whose sequence is at most at, the
-// setup or a snapshot, and the actions and notes from there up to at: both as they were at one moment, so
+// JournalAt returns the newest base of the engine's journal whose sequence is at most at, the setup
+// or a snapshot, and the actions and notes from there up to at: both as they were at one moment, so
 // that no later snapshot comes between. With 0 it returns the oldest base that the store keeps. It
-// fails as [Engine.StateAt] does. The base must not be changed; what the iteration hands out is
-// the caller's.
+// fails as [Engine.StateAt] does. The base must not be changed; what the iteration hands out is the
+// caller's.
 func (e *Engine) JournalAt(ctx context.Context, at uint64) (journal.Base, iter.Seq2[Entry, error], error) {
 	s, batches, err := e.seam.JournalAt(ctx, at)
 	if err != nil {

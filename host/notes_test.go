@@ -16,7 +16,8 @@ import (
 func TestNotesAreInTheHistory(t *testing.T) {
 	h := newHost(t, host.Options{Store: keepAll()})
 	e := open(t, h, "e", deck(20))
-	shuffle, peek, bad := host.Action{Type: "stack:shuffle"}, host.Action{Type: "stack:peek"}, host.Action{Type: "no:such"}
+	shuffle, peek := host.Action{Type: "stack:shuffle"}, host.Action{Type: "stack:peek"}
+	bad := host.Action{Type: "no:such"}
 	var first []string
 	batches := []struct {
 		key     string

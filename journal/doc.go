@@ -34,16 +34,17 @@
 //
 // # What is to come
 //
-// A later release runs actions at a given time. No store needs anything new for these schedules, and
-// no journal another form. What an action sets, clears or uses up is a note behind it in its group, and
-// what a caller sets or clears is a note alone: a [KeyRecord] whose Key begins with a zero byte, which
-// no caller's key does. What is pending at a base is in [Base].Keys. The index by due time is names: before
-// a host stores a schedule, it creates a journal without records whose name is a zero byte, the time,
-// and the engine's name; it deletes that once the schedule is used up. [Lister] has such names in the
-// order of time, in pages, without opening an engine, and lists them for nobody else. If a host ends in
-// between, a name is left that leads to an engine without such a schedule, and is deleted then; no
-// schedule is without its name. [Base].Details say what a host has to know to go on with a journal, and
-// a host that does not know it refuses to open the engine.
+// A later release runs actions at a given time. No store needs anything new for these schedules,
+// and no journal another form. What an action sets, clears or uses up is a note behind it in its
+// group, and what a caller sets or clears is a note alone: a [KeyRecord] whose Key begins with a
+// zero byte, which no caller's key does. What is pending at a base is in [Base].Keys. The index by
+// due time is names: before a host stores a schedule, it creates a journal without records whose
+// name is a zero byte, the time, and the engine's name; it deletes that once the schedule is used
+// up. [Lister] has such names in the order of time, in pages, without opening an engine, and lists
+// them for nobody else. If a host ends in between, a name is left that leads to an engine without
+// such a schedule, and is deleted then; no schedule is without its name. [Base].Details say what a
+// host has to know to go on with a journal, and a host that does not know it refuses to open the
+// engine.
 //
 // # Wrapping a store
 //

@@ -103,7 +103,8 @@ func (s *simulation) inspectDeath(w *pool.Worker) (after func()) {
 		for _, r := range list {
 			death, deaths := r.Suspicion()
 			switch suspected := death != r.death; {
-			case errors.Is(r.Err, errUnreadable), errors.Is(r.Err, fault.ErrMoved): // the engine could not be placed again
+			case errors.Is(r.Err, errUnreadable), errors.Is(r.Err, fault.ErrMoved):
+				// The engine could not be placed again.
 			case r.Kind == ipc.Batch && r.Flags&ipc.FlagAtomic == 0 && !r.IsConditional && r.Keyed == nil &&
 				len(r.Members) > 1 && suspected:
 				if slices.Contains(r.engine.m.Details().Queued, r.Request) {

@@ -482,7 +482,8 @@ func TestASupersededEngineClosesItself(t *testing.T) {
 			b.answer(1, 0)
 			b.dispatch("sent")
 			b.want(c.lose(b), c.want...)
-			for what, want := range map[string]error{"change": c.change, "read": fault.ErrMoved, "sent": fault.ErrMoved} {
+			for what, want := range map[string]error{"change": c.change, "read": fault.ErrMoved,
+				"sent": fault.ErrMoved} {
 				if err := b.resolved[what]; !errors.Is(err, want) || !errors.Is(err, journal.ErrNotOwner) {
 					t.Errorf("%s ends with %v, want %v", what, err, want)
 				}

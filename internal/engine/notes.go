@@ -18,8 +18,8 @@ func (m *Machine) takeNote() {
 	}
 	r := m.queued.Pop()
 	if r.Note.Sequence != m.reached {
-		m.resolve(r, fault.ErrDiverged.With("%s: the note has the sequence %d, and the engine %d", r.What, r.Note.Sequence,
-			m.reached))
+		m.resolve(r, fault.ErrDiverged.With("%s: the note has the sequence %d, and the engine %d", r.What,
+			r.Note.Sequence, m.reached))
 		return
 	}
 	r.Outcome.Sequence, r.Outcome.Result, r.HasChanged = r.Note.Sequence, r.Note.Result, r.Note.Changed
