@@ -188,13 +188,16 @@ func browserTable(all []browserFigures) bench.Table {
 	row("bare message, p50 (p95)", func(f *browserFigures) string { return f.Bare.String() })
 	row("ping: `debug:log`", func(f *browserFigures) string { return f.Log.String() })
 	row("dispatch: `stack:draw` of 52", func(f *browserFigures) string { return f.Dispatch.String() })
-	row("... to the bare message", func(f *browserFigures) string { return fmt.Sprintf("%.2fx", f.Dispatch.P50/f.Bare.P50) })
+	row("... to the bare message", func(f *browserFigures) string {
+		return fmt.Sprintf("%.2fx", f.Dispatch.P50/f.Bare.P50)
+	})
 	row("five at once, together", func(f *browserFigures) string { return f.Five.String() })
 	row("dispatch on the main thread", func(f *browserFigures) string { return f.Here.String() })
 	row("pipelined, actions a second", func(f *browserFigures) string { return count(f.Rate) })
 	row("pipelined, bare messages a second", func(f *browserFigures) string { return count(f.BareRate) })
 	row("... actions to messages", func(f *browserFigures) string { return fmt.Sprintf("%.2fx", f.Rate/f.BareRate) })
-	perhaps("104,000 actions at once, actions a second", count, func(f *browserFigures) *float64 { return f.Queued })
+	perhaps("104,000 actions at once, actions a second", count,
+		func(f *browserFigures) *float64 { return f.Queued })
 	perhaps("16,000 actions aborted by one signal", ms, func(f *browserFigures) *float64 { return f.Abort })
 	for _, durability := range []string{"strict", "relaxed"} {
 		kept := func(title string, value func(f savedFigures) string) {
@@ -210,7 +213,8 @@ func browserTable(all []browserFigures) bench.Table {
 	}
 	row("new Engine to ready", func(f *browserFigures) string { return ms(f.Start) })
 	perhaps("... if the core has to be compiled", ms, func(f *browserFigures) *float64 { return f.StartAlone })
-	perhaps("memory of an engine that has an instance", size, func(f *browserFigures) *float64 { return f.PlacedMemory })
+	perhaps("memory of an engine that has an instance", size,
+		func(f *browserFigures) *float64 { return f.PlacedMemory })
 	perhaps("engines of one host, at most 64 of which have an instance", count,
 		func(f *browserFigures) *float64 { return f.Engines })
 	perhaps("... start of one of them", us, func(f *browserFigures) *float64 { return f.Engine })

@@ -109,10 +109,12 @@ func TestTheDocument(t *testing.T) {
 func TestBrowsers(t *testing.T) {
 	into := run(t)
 	put(t, into, "browser.json", `[
-		{"environment":"Chromium","version":"1","bare":{"p50":10,"p95":20},"dispatch":{"p50":12.5,"p95":30},"rate":200000,"bareRate":100000,
-			"start":25,"startAlone":40,"queued":123456.7,"abort":8.5,"engines":10000,"engine":90,"again":1500,"engineMemory":2048,"placedMemory":307200,
+		{"environment":"Chromium","version":"1","bare":{"p50":10,"p95":20},"dispatch":{"p50":12.5,"p95":30},
+			"rate":200000,"bareRate":100000,"start":25,"startAlone":40,"queued":123456.7,"abort":8.5,
+			"engines":10000,"engine":90,"again":1500,"engineMemory":2048,"placedMemory":307200,
 			"saved":{"strict":{"one":{"p50":900,"p95":2000},"rate":30000}}},
-		{"environment":"Firefox","version":"2","bare":{"p50":10,"p95":20},"dispatch":{"p50":12.5,"p95":30},"rate":200000,"bareRate":100000,"start":25}]`)
+		{"environment":"Firefox","version":"2","bare":{"p50":10,"p95":20},"dispatch":{"p50":12.5,"p95":30},
+			"rate":200000,"bareRate":100000,"start":25}]`)
 	if err := write(into); err != nil {
 		t.Fatal(err)
 	}
