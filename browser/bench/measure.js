@@ -29,14 +29,18 @@ async function rate(f, most) {
   return n / seconds(performance.now() - began);
 }
 
+const median = (all) => all.sort((a, b) => a - b)[all.length >> 1];
+
 const setup = { stack: Array.from({ length: 52 }, (_, k) => ({ id: `c${k}` })) };
 
 /**
- * Measures many actions and many engines at once: actions per second with 100,000 queued, how long it takes to abort 16,000 that have one
- * signal, in milliseconds, and for an engine of many, in microseconds: to start it, and an action of one that was taken out.
- * @param {{Engine: any, Host: any, workerOptions?: object, engines?: number}} with
+ * Measures many actions and many engines at once. The result has `queued`, actions per second with 104,000 queued; `abort`, the milliseconds
+ * that it takes to abort 16,000 that have one signal; `engines`, their number; for one of them, in microseconds, `engine`, its start, and
+ * `again`, an action if the engine was taken out. With `memory`, which returns the bytes that the process or the browser has, the result also
+ * has the bytes that an engine takes: `engineMemory` for one of `engines`, most of which are out, and `placedMemory` for one that has an instance.
+ * @param {{Engine: any, Host: any, workerOptions?: object, engines?: number, memory?: () => Promise<number | undefined>}} with
  */
-export async function measureScale({ Engine, Host, workerOptions = {}, engines: n = 10_000 }) {
+export async function measureScale({ Engine, Host, workerOptions = {}, engines: n = 10_000, memory = async () => undefined }) {
   const host = new Host({ ...workerOptions, timeout: 0, maxQueue: 1e6, maxQueueBytes: 1e9 });
   const engine = new Engine({ host, setup });
   const timed = async (f) => {
@@ -57,11 +61,24 @@ export async function measureScale({ Engine, Host, workerOptions = {}, engines: 
   });
 
   let engines;
-  result.engines = n;
-  result.engine = await timed(() => {
-    engines = Array.from({ length: n }, () => new Engine({ host, setup }));
+  const start = (many) => {
+    engines = Array.from({ length: many }, () => new Engine({ host, setup }));
     return Promise.all(engines.map((e) => e.ready));
-  }) / n * 1000;
+  };
+  const few = 48; // all of them have an instance
+  const empty = await memory();
+  await start(few);
+  const placed = await memory();
+  await Promise.all(engines.map((e) => e.shutdown()));
+
+  const without = await memory();
+  result.engines = n;
+  result.engine = await timed(() => start(n)) / n * 1000;
+  const full = await memory();
+  if (typeof full === 'number') {
+    result.placedMemory = (placed - empty) / few;
+    result.engineMemory = (full - without) / n;
+  }
   result.again = await timed(async () => {
     for (let k = 0; k < 200; k++) await engines[k].dispatchAsync('stack:draw');
   }) / 200 * 1000;
@@ -69,19 +86,35 @@ export async function measureScale({ Engine, Host, workerOptions = {}, engines: 
   return result;
 }
 
+/** Returns the core with a section that nobody reads. So its bytes differ from those that an engine of the page was made of. */
+function differently(core, k) {
+  const other = new Uint8Array(core.length + 5);
+  other.set(core);
+  other.set([0, 3, 1, 0x78, k], core.length);
+  return other;
+}
+
 /**
- * @param {{Engine: any, bare: () => Promise<{ping: () => Promise<void>, end: () => unknown}>, workerOptions?: object, most?: number}} with
+ * Measures one engine on a worker. Times are in microseconds, but `start`, how long a new engine takes until it is ready, is in milliseconds.
+ * So is `startAlone`, for an engine whose core has to be compiled, since the page has no module of it. Rates are per second.
+ * @param {{Engine: any, bare: () => Promise<{ping: () => Promise<void>, end: () => unknown}>, core: Uint8Array, workerOptions?: object,
+ *   most?: number}} with
  */
-export async function measure({ Engine, bare, workerOptions = {}, most = 1000 }) {
-  const starts = [];
-  for (let k = 0; k < 5; k++) {
+export async function measure({ Engine, bare, core, workerOptions = {}, most = 1000 }) {
+  const starts = [], alone = [];
+  const start = async (options) => {
     const began = performance.now();
-    const engine = new Engine({ useWorker: true, setup, workerOptions });
+    const engine = new Engine({ useWorker: true, setup, workerOptions: options });
     await engine.ready;
-    starts.push(performance.now() - began);
+    const took = performance.now() - began;
     await engine.shutdown();
+    return took;
+  };
+  await start(workerOptions); // the page has the core from now on
+  for (let k = 0; k < 5; k++) {
+    starts.push(await start(workerOptions));
+    alone.push(await start({ ...workerOptions, core: differently(core, k) }));
   }
-  starts.sort((a, b) => a - b);
 
   const engine = new Engine({ useWorker: true, setup, workerOptions: { ...workerOptions, timeout: 0 } });
   await engine.ready;
@@ -91,7 +124,7 @@ export async function measure({ Engine, bare, workerOptions = {}, most = 1000 })
   let drawn = 0;
   const draw = (e, dispatch) => (++drawn % 52 === 0 ? dispatch.call(e, 'stack:reset') : dispatch.call(e, 'stack:draw', { count: 1 }));
   const onWorker = () => draw(engine, engine.dispatchAsync);
-  const result = { start: starts[2] };
+  const result = { start: median(starts), startAlone: median(alone) };
   // They are measured in turn, several times, so that other work of the machine slows all of them alike.
   const rounds = [];
   for (let k = 0; k < 3; k++) {
@@ -105,7 +138,7 @@ export async function measure({ Engine, bare, workerOptions = {}, most = 1000 })
     r.rate = await rate(onWorker, most);
     rounds.push(r);
   }
-  const middle = (f) => rounds.map(f).sort((a, b) => a - b)[1];
+  const middle = (f) => median(rounds.map(f));
   for (const name of ['bare', 'log', 'dispatch', 'five', 'here']) result[name] = { p50: middle((r) => r[name].p50), p95: middle((r) => r[name].p95) };
   for (const name of ['bareRate', 'rate']) result[name] = middle((r) => r[name]);
   await echo.end();

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -89,6 +90,10 @@ func document(r *bench.Report, core []coreFigure, browsers []browserFigures, dra
 			"long as the bare message; and five times as many actions as bare messages run in a second.\n" +
 			"\n")
 		markdown(&b, browserTable(browsers), 1)
+		if slices.ContainsFunc(browsers, func(f browserFigures) bool { return f.EngineMemory != nil }) {
+			b.WriteString("\n\"Memory\" is what the process of Node, or all processes of the browser, grow by for an engine. A browser's\n" +
+				"garbage is in it, because a page can't have it collected.\n")
+		}
 	}
 
 	section("All figures")
@@ -150,32 +155,59 @@ func coreTable(core []coreFigure) bench.Table {
 	return t
 }
 
+// browserTable has a row for each figure that an environment has, and a column for each environment.
 func browserTable(all []browserFigures) bench.Table {
 	t := bench.Table{Headings: []string{""}}
-	rows := []struct {
-		title string
-		value func(f *browserFigures) string
-	}{
-		{"bare message, p50 (p95)", func(f *browserFigures) string { return f.Bare.String() }},
-		{"ping: `debug:log`", func(f *browserFigures) string { return f.Log.String() }},
-		{"dispatch: `stack:draw` of 52", func(f *browserFigures) string { return f.Dispatch.String() }},
-		{"... to the bare message", func(f *browserFigures) string { return fmt.Sprintf("%.2fx", f.Dispatch.P50/f.Bare.P50) }},
-		{"five at once, together", func(f *browserFigures) string { return f.Five.String() }},
-		{"dispatch on the main thread", func(f *browserFigures) string { return f.Here.String() }},
-		{"pipelined, actions a second", func(f *browserFigures) string { return humanize.Comma(int64(f.Rate)) }},
-		{"pipelined, bare messages a second", func(f *browserFigures) string { return humanize.Comma(int64(f.BareRate)) }},
-		{"... actions to messages", func(f *browserFigures) string { return fmt.Sprintf("%.2fx", f.Rate/f.BareRate) }},
-		{"new Engine to ready", func(f *browserFigures) string { return bench.Amount(1000*f.Start, "us") }},
-	}
-	for _, row := range rows {
-		t.Rows = append(t.Rows, []string{row.title})
-	}
 	for k := range all {
 		t.Headings = append(t.Headings, all[k].Environment+" "+all[k].Version)
-		for n, row := range rows {
-			t.Rows[n] = append(t.Rows[n], row.value(&all[k]))
+	}
+	row := func(title string, value func(f *browserFigures) string) {
+		cells, isMeasured := []string{title}, false
+		for k := range all {
+			cell := value(&all[k])
+			isMeasured = isMeasured || cell != ""
+			cells = append(cells, or(cell, "not measured"))
+		}
+		if isMeasured {
+			t.Rows = append(t.Rows, cells)
 		}
 	}
+	// perhaps adds a row of a figure that not every environment has.
+	perhaps := func(title string, text func(float64) string, value func(f *browserFigures) *float64) {
+		row(title, func(f *browserFigures) string {
+			if v := value(f); v != nil {
+				return text(*v)
+			}
+			return ""
+		})
+	}
+	count := func(v float64) string { return humanize.Comma(int64(v)) }
+	us := func(v float64) string { return bench.Amount(v, "us") }
+	ms := func(v float64) string { return bench.Amount(1000*v, "us") }
+	size := func(v float64) string { return bench.Amount(v, "bytes") }
+	row("bare message, p50 (p95)", func(f *browserFigures) string { return f.Bare.String() })
+	row("ping: `debug:log`", func(f *browserFigures) string { return f.Log.String() })
+	row("dispatch: `stack:draw` of 52", func(f *browserFigures) string { return f.Dispatch.String() })
+	row("... to the bare message", func(f *browserFigures) string {
+		return fmt.Sprintf("%.2fx", f.Dispatch.P50/f.Bare.P50)
+	})
+	row("five at once, together", func(f *browserFigures) string { return f.Five.String() })
+	row("dispatch on the main thread", func(f *browserFigures) string { return f.Here.String() })
+	row("pipelined, actions a second", func(f *browserFigures) string { return count(f.Rate) })
+	row("pipelined, bare messages a second", func(f *browserFigures) string { return count(f.BareRate) })
+	row("... actions to messages", func(f *browserFigures) string { return fmt.Sprintf("%.2fx", f.Rate/f.BareRate) })
+	perhaps("104,000 actions at once, actions a second", count,
+		func(f *browserFigures) *float64 { return f.Queued })
+	perhaps("16,000 actions aborted by one signal", ms, func(f *browserFigures) *float64 { return f.Abort })
+	row("new Engine to ready", func(f *browserFigures) string { return ms(f.Start) })
+	perhaps("... if the core has to be compiled", ms, func(f *browserFigures) *float64 { return f.StartAlone })
+	perhaps("memory of an engine that has an instance", size,
+		func(f *browserFigures) *float64 { return f.PlacedMemory })
+	perhaps("engines of one host, at most 64 of which have an instance", count,
+		func(f *browserFigures) *float64 { return f.Engines })
+	perhaps("... start of one of them", us, func(f *browserFigures) *float64 { return f.Engine })
+	perhaps("... memory of one of them", size, func(f *browserFigures) *float64 { return f.EngineMemory })
+	perhaps("... an action of one that has no instance", us, func(f *browserFigures) *float64 { return f.Again })
 	return t
 }
 

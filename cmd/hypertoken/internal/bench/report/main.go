@@ -39,8 +39,9 @@ type coreFigure struct {
 	Wasm   float64 `json:"wasm_ns"`
 }
 
-// browserFigures are of an environment: a browser, or Node. Times are in µs, those of the start in
-// ms.
+// browserFigures are of an environment: a browser, or Node. Times are in µs, except those of starts
+// and of the abort, which are in ms. Rates are per second, memory is in bytes. A figure that an
+// environment does not have is nil.
 type browserFigures struct {
 	Environment string  `json:"environment"`
 	Version     string  `json:"version"`
@@ -52,6 +53,22 @@ type browserFigures struct {
 	Rate        float64 `json:"rate"`
 	BareRate    float64 `json:"bareRate"`
 	Start       float64 `json:"start"`
+	// StartAlone is the start of an engine whose core has to be compiled.
+	StartAlone *float64 `json:"startAlone"`
+	// Queued is the rate of actions with 104,000 queued.
+	Queued *float64 `json:"queued"`
+	// Abort is how long it takes to abort 16,000 actions that have one signal.
+	Abort *float64 `json:"abort"`
+	// Engines is the number of engines of one host, of which the next figures are.
+	Engines *float64 `json:"engines"`
+	// Engine is how long one of the engines takes to start, if all of them start at once.
+	Engine *float64 `json:"engine"`
+	// Again is an action of an engine that was taken out.
+	Again *float64 `json:"again"`
+	// EngineMemory is what one of the engines takes, most of which are out.
+	EngineMemory *float64 `json:"engineMemory"`
+	// PlacedMemory is what an engine that has an instance takes.
+	PlacedMemory *float64 `json:"placedMemory"`
 }
 
 type spread struct{ P50, P95 float64 }

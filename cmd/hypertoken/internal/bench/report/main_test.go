@@ -108,7 +108,12 @@ func TestTheDocument(t *testing.T) {
 
 func TestBrowsers(t *testing.T) {
 	into := run(t)
-	put(t, into, "browser.json", `[{"environment":"Chromium","version":"1","bare":{"p50":10,"p95":20},"dispatch":{"p50":12.5,"p95":30},"rate":200000,"bareRate":100000,"start":25}]`)
+	put(t, into, "browser.json", `[
+		{"environment":"Chromium","version":"1","bare":{"p50":10,"p95":20},"dispatch":{"p50":12.5,"p95":30},
+			"rate":200000,"bareRate":100000,"start":25,"startAlone":40,"queued":123456.7,"abort":8.5,
+			"engines":10000,"engine":90,"again":1500,"engineMemory":2048,"placedMemory":307200},
+		{"environment":"Firefox","version":"2","bare":{"p50":10,"p95":20},"dispatch":{"p50":12.5,"p95":30},
+			"rate":200000,"bareRate":100000,"start":25}]`)
 	if err := write(into); err != nil {
 		t.Fatal(err)
 	}
@@ -116,13 +121,37 @@ func TestBrowsers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"|  | Chromium 1 |\n", "| bare message, p50 (p95) | 10.0 µs (20.0 µs) |",
+	for _, want := range []string{"|  | Chromium 1 | Firefox 2 |\n", "| bare message, p50 (p95) | 10.0 µs (20.0 µs) |",
 		"| ... to the bare message | 1.25x |",
 		"| pipelined, actions a second | 200,000 |", "| ... actions to messages | 2.00x |",
-		"| new Engine to ready | 25.0 ms |"} {
+		"| new Engine to ready | 25.0 ms |",
+		"| ... if the core has to be compiled | 40.0 ms | not measured |",
+		"| 104,000 actions at once, actions a second | 123,456 |",
+		"| 16,000 actions aborted by one signal | 8,500 µs |",
+		"| memory of an engine that has an instance | 300 KiB | not measured |",
+		"| engines of one host, at most 64 of which have an instance | 10,000 |",
+		"| ... start of one of them | 90.0 µs |", "| ... memory of one of them | 2.00 KiB |",
+		"| ... an action of one that has no instance | 1,500 µs |",
+		"A browser's\ngarbage is in it"} {
 		if !strings.Contains(string(b), want) {
 			t.Errorf("%q is not in the document:\n%s", want, b)
 		}
+	}
+}
+
+// A figure that no environment has gets no row.
+func TestBrowsersWithoutAFigure(t *testing.T) {
+	into := run(t)
+	put(t, into, "browser.json", `[{"environment":"Chromium","version":"1","start":25}]`)
+	if err := write(into); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(into, "performance.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(b), "has to be compiled") || strings.Contains(string(b), "garbage") {
+		t.Errorf("the document has rows without figures:\n%s", b)
 	}
 }
 
