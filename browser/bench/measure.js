@@ -48,31 +48,22 @@ export async function measureScale({ Engine, Host, workerOptions = {}, engines: 
     await f();
     return performance.now() - began;
   };
-  const queue = (many) => timed(() => Promise.all(Array.from({ length: many }, (_, k) => engine.dispatchAsync(k % 52 === 51 ? 'stack:reset' : 'stack:draw'))));
-  await queue(10_400);
-  const result = { queued: 104_000 / seconds(await queue(104_000)) };
+  await engine.ready;
 
-  const stop = new AbortController();
-  const all = Promise.allSettled(Array.from({ length: 16_000 }, () => engine.dispatchAsync('stack:peek', {}, { signal: stop.signal })));
-  await Promise.resolve(); // the first of them are sent
-  result.abort = await timed(() => {
-    stop.abort();
-    return all;
-  });
-
+  // Memory is measured first. Later, what was given back meanwhile would count as well.
   let engines;
   const start = (many) => {
     engines = Array.from({ length: many }, () => new Engine({ host, setup }));
     return Promise.all(engines.map((e) => e.ready));
   };
+  const stop = () => Promise.all(engines.map((e) => e.shutdown()));
   const few = 48; // all of them have an instance
   const empty = await memory();
   await start(few);
   const placed = await memory();
-  await Promise.all(engines.map((e) => e.shutdown()));
-
+  await stop();
+  const result = { engines: n };
   const without = await memory();
-  result.engines = n;
   result.engine = await timed(() => start(n)) / n * 1000;
   const full = await memory();
   if (typeof full === 'number') {
@@ -80,8 +71,21 @@ export async function measureScale({ Engine, Host, workerOptions = {}, engines: 
     result.engineMemory = (full - without) / n;
   }
   result.again = await timed(async () => {
-    for (let k = 0; k < 200; k++) await engines[k].dispatchAsync('stack:draw');
+    for (let k = 0; k < 200; k++) await engines[k % n].dispatchAsync('stack:draw');
   }) / 200 * 1000;
+  await stop();
+
+  const queue = (many) => timed(() => Promise.all(Array.from({ length: many }, (_, k) => engine.dispatchAsync(k % 52 === 51 ? 'stack:reset' : 'stack:draw'))));
+  await queue(10_400);
+  result.queued = 104_000 / seconds(await queue(104_000));
+
+  const abort = new AbortController();
+  const all = Promise.allSettled(Array.from({ length: 16_000 }, () => engine.dispatchAsync('stack:peek', {}, { signal: abort.signal })));
+  await Promise.resolve(); // the first of them are sent
+  result.abort = await timed(() => {
+    abort.abort();
+    return all;
+  });
   await host.shutdown();
   return result;
 }

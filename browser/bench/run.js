@@ -27,16 +27,16 @@ const wasmPath = new URL('../../wasm/', import.meta.url), workerOptions = { wasm
 setFlagsFromString('--expose-gc');
 const collect = runInNewContext('gc');
 say('Node', process.version, {
-  ...await measure({
-    Engine, most, workerOptions, core: await readFile(new URL('core.wasm', wasmPath)),
-    bare: async () => pinger(new Worker(new URL('./echo.js', import.meta.url))),
-  }),
   ...await measureScale({
     Engine, Host, engines, workerOptions: { ...workerOptions, maxInstances: 64 }, // as in a page
     memory: async () => {
       collect();
       return process.memoryUsage().rss;
     },
+  }),
+  ...await measure({
+    Engine, most, workerOptions, core: await readFile(new URL('core.wasm', wasmPath)),
+    bare: async () => pinger(new Worker(new URL('./echo.js', import.meta.url))),
   }),
 });
 
@@ -52,8 +52,8 @@ for (const one of browsers) {
     const { Engine: E, Host: H } = await import('/hypertoken/hypertoken.js');
     const core = new Uint8Array(await (await fetch('/hypertoken/core.wasm')).arrayBuffer());
     return {
-      ...await m({ Engine: E, core, most: ms, bare: async () => p(new Worker('/bench/echo.js', { type: 'module' })) }),
       ...await s({ Engine: E, Host: H, engines: many, memory: () => window.memory() }),
+      ...await m({ Engine: E, core, most: ms, bare: async () => p(new Worker('/bench/echo.js', { type: 'module' })) }),
     };
   }, most, engines));
   await b.close();
