@@ -5,10 +5,10 @@ use crate::error::{Error, Result, clip, code};
 use crate::payload::{Payload, refuse_member};
 use crate::rng::Rng;
 use crate::shape::Record;
+use crate::sort::sorted_indexes;
 use crate::state::State;
 use crate::value::{Value, scan_all};
 use crate::write::Writer;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The first argument of a handler: the state, the clock, the entropy, and the writer of the
@@ -279,8 +279,8 @@ impl Registry {
 
     /// Returns the records, sorted by name.
     pub fn records(&self) -> impl Iterator<Item = &Record> {
-        let sorted: BTreeMap<&str, &Record> = self.shapes.records.iter().map(|r| (r.name, r)).collect();
-        sorted.into_values()
+        let all = &self.shapes.records;
+        sorted_indexes(all.iter().map(|r| r.name)).into_iter().map(|(_, i)| &all[i as usize])
     }
 
     fn result_of(&self, action: &str) -> &'static str {
@@ -339,9 +339,7 @@ impl Registry {
 
     /// Returns the actions, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = &Action<'static>> {
-        let mut all: Vec<&Action<'static>> = self.actions.iter().collect();
-        all.sort_unstable_by_key(|a| a.name);
-        all.into_iter()
+        sorted_indexes(self.actions.iter().map(|a| a.name)).into_iter().map(|(_, i)| &self.actions[i as usize])
     }
 
     pub fn get(&self, name: &str) -> Option<&Action<'static>> {

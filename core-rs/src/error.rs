@@ -38,32 +38,47 @@ pub struct Error {
     pub message: String,
 }
 
+// None of these is inlined: a place that makes an error is then a call and not a copy of it.
 impl Error {
     /// Returns an error with any code.
+    #[cold]
+    #[inline(never)]
     pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Error {
         Error { code: code.into(), message: message.into() }
     }
     /// Returns an error with [`code::BAD_PAYLOAD`].
+    #[cold]
+    #[inline(never)]
     pub fn bad_payload(message: impl Into<String>) -> Error {
         Error::new(code::BAD_PAYLOAD, message)
     }
     /// Returns an error with [`code::OUT_OF_RANGE`].
+    #[cold]
+    #[inline(never)]
     pub fn out_of_range(message: impl Into<String>) -> Error {
         Error::new(code::OUT_OF_RANGE, message)
     }
     /// Returns an error with [`code::NOT_FOUND`].
+    #[cold]
+    #[inline(never)]
     pub fn not_found(message: impl Into<String>) -> Error {
         Error::new(code::NOT_FOUND, message)
     }
     /// Returns an error with [`code::TOO_LARGE`].
+    #[cold]
+    #[inline(never)]
     pub fn too_large(message: impl Into<String>) -> Error {
         Error::new(code::TOO_LARGE, message)
     }
     /// Returns an error with [`code::BAD_STATE`].
+    #[cold]
+    #[inline(never)]
     pub fn bad_state(message: impl Into<String>) -> Error {
         Error::new(code::BAD_STATE, message)
     }
     /// Returns an error with [`code::INSUFFICIENT`].
+    #[cold]
+    #[inline(never)]
     pub fn insufficient(message: impl Into<String>) -> Error {
         Error::new(code::INSUFFICIENT, message)
     }

@@ -55,6 +55,7 @@ mod sections;
 mod setup;
 pub mod shape;
 mod snapshot;
+mod sort;
 mod state;
 mod state_writer;
 #[cfg(all(feature = "typed", not(target_arch = "wasm32")))]

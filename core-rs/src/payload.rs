@@ -16,8 +16,14 @@ pub struct Payload<'a> {
 }
 
 fn wrong<T>(field: &str, want: &str, got: Option<Value<'_>>) -> Result<T> {
+    Err(wrong_error(field, want, got))
+}
+
+#[cold]
+#[inline(never)]
+fn wrong_error(field: &str, want: &str, got: Option<Value<'_>>) -> Error {
     let got = got.map_or("nothing".to_string(), Value::describe);
-    Err(Error::bad_payload(format!("field {field}: want {want}, got {got}")))
+    Error::bad_payload(format!("field {field}: want {want}, got {got}"))
 }
 
 impl<'a> Payload<'a> {

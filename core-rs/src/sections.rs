@@ -1,12 +1,20 @@
 //! The sections of a state as they are kept in memory, and how many logical bytes each part
 //! counts.
 
+use crate::sort::sorted_indexes;
 use crate::token::Token;
+use crate::value::Value;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
 /// A map. Its values are kept as the bytes that came. It is sorted by the bytes of its keys.
 pub type Map = BTreeMap<Box<str>, Box<[u8]>>;
+
+/// Makes a map of entries. If a key comes twice, its last value counts. The iterator is no type
+/// parameter, because each copy of this function takes some 6 KB of the module.
+pub(crate) fn map_of_entries(entries: &mut dyn Iterator<Item = (&str, Value<'_>)>) -> Map {
+    entries.map(|(k, v)| (k.into(), v.bytes().into())).collect()
+}
 
 /// The logical bytes that things count, in addition to the bytes of their values and names. A
 /// weight is about the memory that a thing takes, so MaxStateBytes bounds memory, too.
@@ -187,6 +195,33 @@ impl Agents {
         self.index.insert(a.name.clone(), order);
         self.items.insert(order, a);
         order
+    }
+}
+
+/// Agents that are found by their names, to be put into an order.
+pub(crate) struct Unordered<'a> {
+    /// The names, sorted, and the index of each one's agent.
+    names: Vec<(&'a str, u32)>,
+    /// The agents. None stands for an agent that was taken.
+    agents: Vec<Option<Agent>>,
+}
+
+impl<'a> Unordered<'a> {
+    /// Returns the agents with their names, which are given in the same order. If a name comes
+    /// twice, its last agent counts.
+    pub(crate) fn new(names: impl Iterator<Item = &'a str>, agents: Vec<Option<Agent>>) -> Unordered<'a> {
+        Unordered { names: sorted_indexes(names), agents }
+    }
+
+    /// Takes an agent out; None if there is none of that name.
+    pub(crate) fn take(&mut self, name: &str) -> Option<Agent> {
+        let at = self.names.binary_search_by(|(n, _)| (*n).cmp(name)).ok()?;
+        self.agents[self.names[at].1 as usize].take()
+    }
+
+    /// Returns the agents that were not taken, sorted by name.
+    pub(crate) fn rest(mut self) -> impl Iterator<Item = Agent> {
+        self.names.into_iter().filter_map(move |(_, i)| self.agents[i as usize].take())
     }
 }
 

@@ -7,7 +7,8 @@
 
 use crate::error::{Error, Result, code};
 use crate::sections::{
-    Agent, Agents, At, Inventory, Limits, Map, Pile, Placement, Section, Source, SourceStack, agent_bytes, weight,
+    Agent, Agents, At, Inventory, Limits, Map, Pile, Placement, Section, Source, SourceStack, Unordered, agent_bytes,
+    map_of_entries, weight,
 };
 use crate::state::State;
 use crate::state_writer::digest;
@@ -16,6 +17,7 @@ use crate::value::{ScanError, Value, scan};
 use crate::walk::{Sec, Visit, Walk};
 use crate::write::Writer;
 use std::cell::Cell;
+use std::rc::Rc;
 
 /// The version of the format. A core opens only the versions that it knows.
 pub const VERSION: i64 = 1;
@@ -275,6 +277,8 @@ pub(crate) struct Restorer {
     zone: Option<Box<str>>,
 }
 
+#[cold]
+#[inline(never)]
 fn bad(what: impl std::fmt::Display) -> Error {
     Error::new(code::BAD_SNAPSHOT, format!("the snapshot is damaged or not one: {what}"))
 }
@@ -300,8 +304,8 @@ impl<'a> Record<'a> {
         crate::value::as_int(f).and_then(|i| u64::try_from(i).ok()).ok_or_else(|| bad("a record wants a whole number"))
     }
     fn map(&mut self) -> Result<Map> {
-        let entries = self.value()?.entries().ok_or_else(|| bad("a record wants a map"))?;
-        Ok(entries.map(|(k, v)| (k.into(), v.bytes().into())).collect())
+        let mut entries = self.value()?.entries().ok_or_else(|| bad("a record wants a map"))?;
+        Ok(map_of_entries(&mut entries))
     }
 }
 
@@ -549,13 +553,13 @@ impl Restorer {
                 return Err(bad("it has tokens of a stack or a source that is not there"));
             }
         }
-        let mut by_name: std::collections::BTreeMap<_, _> =
-            self.agents.drain(..).map(|a| (a.name.clone(), a)).collect();
+        let names: Vec<Rc<str>> = self.agents.iter().map(|a| a.name.clone()).collect();
+        let mut by_name = Unordered::new(names.iter().map(|name| &**name), self.agents.drain(..).map(Some).collect());
         let mut agents = Agents::default();
         for name in &self.order {
-            agents.push(by_name.remove(&**name).ok_or_else(|| bad(format_args!("there is no agent {name}")))?);
+            agents.push(by_name.take(name).ok_or_else(|| bad(format_args!("there is no agent {name}")))?);
         }
-        if !by_name.is_empty() {
+        if by_name.rest().next().is_some() {
             return Err(bad("an agent has no place in the order"));
         }
         self.state.replace(Section::Agents(agents));

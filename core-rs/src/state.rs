@@ -410,16 +410,31 @@ impl State {
         }
     }
 
-    pub(crate) fn permute_zone(&mut self, zone: &str, f: impl FnOnce(&mut [Placement])) {
+    /// Permutes the placements of a zone as `f` permutes a list of numbers.
+    pub(crate) fn permute_zone(&mut self, zone: &str, f: impl FnOnce(&mut [u32])) {
         let z = self.zones.items.get_mut(zone).expect("the caller checked the zone");
-        let (orders, mut items): (Vec<u64>, Vec<Placement>) = std::mem::take(&mut z.items).into_iter().unzip();
-        f(&mut items);
-        for (order, p) in orders.iter().zip(&items) {
+        let mut items: Vec<&mut Placement> = z.items.values_mut().collect();
+        let mut from: Vec<u32> = (0..items.len() as u32).collect();
+        f(&mut from);
+        // The place i gets the placement of the place from[i]. The places that hand theirs on to
+        // each other form rings, and each ring is gone through once.
+        for start in 0..from.len() {
+            let mut to = start;
+            loop {
+                let source = std::mem::replace(&mut from[to], to as u32) as usize;
+                if source == start {
+                    break;
+                }
+                let [a, b] = items.get_disjoint_mut([to, source]).expect("two places of a ring");
+                std::mem::swap(*a, *b);
+                to = source;
+            }
+        }
+        for (order, p) in &z.items {
             if let Some(spot) = self.zones.index.get_mut(&p.id) {
                 spot.order = *order;
             }
         }
-        z.items = orders.into_iter().zip(items).collect();
     }
 
     // Agents
@@ -570,5 +585,55 @@ pub(crate) fn unshuffle<T>(v: &mut [T], rng: Rng) {
     let swaps: Vec<_> = rng.swaps(v.len()).collect();
     for (i, j) in swaps.into_iter().rev() {
         v.swap(i, j);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::Value;
+
+    fn zone_of(n: u64) -> State {
+        let mut s = State::new(Limits::default());
+        s.create_zone("z");
+        for i in 0..n {
+            let token = Token::new(Value::trusted(b"\x81\xa2id\xa1t"), "token").unwrap();
+            let id = format!("p{i}").as_str().into();
+            let (x, label) = (i as f64, [0xc0].into());
+            let extra = Map::new();
+            s.place("z", Placement { id, token, x, y: 0.0, face_up: true, reversed: false, ts: 0.0, label, extra });
+        }
+        s
+    }
+
+    fn ids(s: &State) -> Vec<(u64, String)> {
+        let z = s.zone("z").unwrap();
+        z.items.iter().map(|(order, p)| (*order, p.id.to_string())).collect()
+    }
+
+    #[test]
+    fn a_zone_is_permuted_as_a_list_is() {
+        for n in 0..40 {
+            let mut s = zone_of(n);
+            if n > 3 {
+                s.unplace("p1"); // the orders have a gap
+            }
+            let before = ids(&s);
+            let rng = || Rng::from_number(n as f64);
+            let mut names: Vec<String> = before.iter().map(|(_, id)| id.clone()).collect();
+            shuffle(&mut names, rng());
+            let mark = s.mark();
+            s.shuffle_zone("z", rng());
+            let orders = before.iter().map(|(order, _)| *order);
+            assert_eq!(ids(&s), orders.zip(names).collect::<Vec<_>>());
+            for (order, id) in ids(&s) {
+                assert_eq!(s.placement("z", &id).map(|(o, p)| (o, p.id.to_string())), Some((order, id)));
+            }
+            s.rollback(mark);
+            assert_eq!(ids(&s), before);
+            for (order, id) in before {
+                assert_eq!(s.placement("z", &id).map(|(o, _)| o), Some(order));
+            }
+        }
     }
 }

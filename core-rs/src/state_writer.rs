@@ -1,6 +1,7 @@
 //! Writes the state as a map: for callers, and in canonical form for the digest.
 
 use crate::sections::{Agent, At, Pile, Placement, Source, SourceStack};
+use crate::sort::sort_names;
 use crate::state::State;
 use crate::token::Token;
 use crate::value::Value;
@@ -43,10 +44,10 @@ impl StateWriter {
     /// after it.
     fn agent_fields(&mut self, a: &Agent, behind: bool) {
         let own: &[&str] = if behind { &["meta", "name", "resources"] } else { &["active", "id"] };
-        let mut keys: Vec<&str> = a.extra.keys().map(|k| &**k).filter(|k| (*k > "inventory") == behind).collect();
-        keys.extend(own);
-        keys.sort_unstable();
-        for k in keys {
+        let extra = a.extra.keys().map(|k| &**k).filter(|k| (*k > "inventory") == behind);
+        let mut keys: Vec<(&str, u32)> = extra.chain(own.iter().copied()).map(|k| (k, 0)).collect();
+        sort_names(&mut keys);
+        for (k, _) in keys {
             self.out.str(k);
             match k {
                 "active" => self.out.bool(a.active),
@@ -206,12 +207,12 @@ impl Visit for StateWriter {
             self.plain_placement(p);
             return;
         }
-        let mut keys: Vec<&str> = PLACEMENT.to_vec();
-        keys.extend(p.extra.keys().map(|k| &**k));
-        keys.sort_unstable();
+        let extra = p.extra.keys().map(|k| &**k);
+        let mut keys: Vec<(&str, u32)> = extra.chain(PLACEMENT).map(|k| (k, 0)).collect();
+        sort_names(&mut keys);
         keys.dedup();
         self.out.map(keys.len());
-        for k in keys {
+        for (k, _) in keys {
             match p.extra.get(k) {
                 None => self.placement_field(p, k),
                 Some(v) => {

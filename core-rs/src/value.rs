@@ -6,6 +6,7 @@
 //! bytes that `scan` has accepted.
 
 use crate::error::{Error, Result, clip, code};
+use crate::sort::sort_names;
 use crate::write::int_code;
 use smallvec::SmallVec;
 
@@ -224,12 +225,12 @@ pub fn scan_all(b: &[u8], max_depth: usize) -> Result<Scanned> {
 }
 
 fn unique_keys(body: &[u8], n: u64) -> std::result::Result<(), ScanError> {
-    let mut keys: Vec<&str> = Entries { rest: body, left: n as usize }.map(|(k, _)| k).collect();
-    keys.sort_unstable();
+    let mut keys: Vec<(&str, u32)> = Entries { rest: body, left: n as usize }.map(|(k, _)| (k, 0)).collect();
+    sort_names(&mut keys);
     match keys.windows(2).find(|w| w[0] == w[1]) {
         None => Ok(()),
         Some(w) => {
-            Err(ScanError::Invalid(Error::bad_payload(format!("the key {:?} stands twice in a map", clip(w[0])))))
+            Err(ScanError::Invalid(Error::bad_payload(format!("the key {:?} stands twice in a map", clip(w[0].0)))))
         }
     }
 }

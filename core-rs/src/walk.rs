@@ -66,6 +66,19 @@ pub(crate) enum Sec {
 }
 
 impl Sec {
+    /// The built-in sections, sorted by their keys.
+    const ALL: [Sec; 9] = [
+        Sec::Agents,
+        Sec::GameLoop,
+        Sec::GameState,
+        Sec::Locked,
+        Sec::Rules,
+        Sec::Source,
+        Sec::Stack,
+        Sec::Transactions,
+        Sec::Zones,
+    ];
+
     /// Returns the built-in section with a top-level key; None if there is none.
     pub(crate) fn of(key: &str) -> Option<Sec> {
         Some(match key {
@@ -124,12 +137,23 @@ impl Walk {
     /// Returns a walk over the state as a map, and, if `hidden` is true, over the hidden sections.
     pub(crate) fn new(s: &State, hidden: bool) -> Walk {
         use Sec::*;
-        let mut sections = vec![Agents, GameLoop, GameState, Locked, Transactions, Zones];
-        sections.extend(s.rules.is_some().then_some(Rules));
-        sections.extend(s.source.is_some().then_some(Source));
-        sections.extend(s.stack.is_some().then_some(Stack));
-        sections.extend(s.extra.keys().cloned().map(Extra));
-        sections.sort_unstable_by(|a, b| a.key().cmp(b.key()));
+        let mut sections = Vec::with_capacity(Sec::ALL.len() + s.extra.len() + 3);
+        let mut extra = s.extra.keys().peekable();
+        for sec in Sec::ALL {
+            while let Some(key) = extra.next_if(|key| &***key < sec.key()) {
+                sections.push(Extra(key.clone()));
+            }
+            let is_there = match sec {
+                Rules => s.rules.is_some(),
+                Source => s.source.is_some(),
+                Stack => s.stack.is_some(),
+                _ => true,
+            };
+            if is_there {
+                sections.push(sec);
+            }
+        }
+        sections.extend(extra.cloned().map(Extra));
         let shown = sections.len();
         if hidden {
             sections.extend([AgentOrder, Reset, SourceStacks]);
@@ -348,5 +372,25 @@ impl Walk {
             return true;
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sections::{Limits, Rules, Section};
+
+    #[test]
+    fn the_sections_are_sorted_by_their_keys() {
+        let mut s = State::new(Limits::default());
+        s.replace(Section::Rules(Some(Rules::default())));
+        for key in ["zz", "a", "agent", "agentsX", "rule", "rulesX", "stac", "stack2", "Zone", "é"] {
+            s.put(At::Extra, key, [0xc0].into());
+        }
+        let walk = Walk::new(&s, true);
+        let keys: Vec<&str> = walk.sections[..walk.shown].iter().map(Sec::key).collect();
+        assert!(keys.is_sorted(), "{keys:?}");
+        assert_eq!(keys.len(), 10 + 7); // no source, and no stack
+        assert!(keys.contains(&"rules") && !keys.contains(&"stack"));
     }
 }

@@ -1,5 +1,6 @@
 //! Writes values, and the canonical form of a value.
 
+use crate::sort::sort_names;
 use crate::value::{Head, Value, as_int};
 
 /// The most memory that a reused buffer keeps, in bytes. So one large result does not take up
@@ -190,11 +191,11 @@ pub fn canonical(v: Value<'_>, out: &mut Writer) {
         }
         Head::Map(n) => {
             out.map(n);
-            let mut entries: Vec<_> = v.entries().into_iter().flatten().collect();
-            entries.sort_unstable_by_key(|(k, _)| *k);
-            for (k, v) in entries {
+            let mut entries: Vec<(&str, u32)> = v.offsets().map(|at| (v.key_at(at), at)).collect();
+            sort_names(&mut entries);
+            for (k, at) in entries {
                 out.str(k);
-                canonical(v, out);
+                canonical(v.entry_at(at).1, out);
             }
         }
         _ => out.raw(v.bytes()),

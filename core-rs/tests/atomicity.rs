@@ -450,3 +450,16 @@ fn what_source_draw_takes_away_still_counts() {
     assert_eq!(full.unwrap().0, "too_large");
     restores(&mut h);
 }
+
+#[test]
+fn a_stack_that_is_removed_takes_as_many_tokens_as_it_brought() {
+    let ids = |of: &str| of.chars().map(|id| json!({"id": id.to_string()})).collect::<Vec<Json>>();
+    let setup = json!({"source": {"stacks": [ids("abca"), ids("ad"), ids("cbbe")]}});
+    let mut h = limited(&setup, 20_000);
+    h.dispatch("source:removeStack", &json!({"stackId": "stack-0"}), NOW).unwrap();
+    let left = h.dispatch("source:inspect", &json!({}), NOW).unwrap();
+    // From the bottom: abca, ad, cbbe. The first two a, the first b and the first c are gone.
+    assert_eq!(left["tokens"], Json::from(ids("adcbbe")));
+    h.dispatch("source:removeStack", &json!({"stackId": "stack-2"}), NOW).unwrap();
+    assert_eq!(h.dispatch("source:inspect", &json!({}), NOW).unwrap()["tokens"], Json::from(ids("ad")));
+}

@@ -4,7 +4,7 @@ use super::{action, number, stack, write_tokens};
 use crate::engine::{Action, Context, Kind, default, optional, required};
 use crate::error::{Error, Result};
 use crate::payload::{Payload, add, amount, check_fields, quote};
-use crate::sections::{Agent, At, Inventory, Map, Pile};
+use crate::sections::{Agent, At, Inventory, Map, Pile, map_of_entries};
 use crate::state_writer::StateWriter;
 use crate::token::Token;
 use crate::value::Value;
@@ -176,8 +176,7 @@ fn write_agents(cx: &mut Context<'_>, orders: &[u64]) {
 fn create(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
     let name = p.name("name")?;
     let id = p.opt_str("id")?;
-    let meta = p.map("meta")?.and_then(Value::entries).into_iter().flatten();
-    let meta: Map = meta.map(|(k, v)| (k.into(), v.bytes().into())).collect();
+    let meta = map_of_entries(&mut p.map("meta")?.and_then(Value::entries).into_iter().flatten());
     cx.state.need_free_name(name)?;
     let id = id.map_or_else(|| cx.identifier(), str::to_string);
     let a = cx.state.add_agent(Agent {

@@ -8,14 +8,17 @@ use super::tree::Tree;
 use crate::engine::Context;
 use crate::error::{Error, Result, code};
 use crate::payload::{Payload, check_fields, quote};
-use crate::sections::{Agent, Agents, At, Inventory, Limits, Map, Pile, Placement, Rules, Section, Source, Zones};
+use crate::sections::{
+    Agent, Agents, At, Inventory, Limits, Map, Pile, Placement, Rules, Section, Source, Unordered, Zones,
+    map_of_entries,
+};
 use crate::state::State;
 use crate::state_writer::section_bytes;
 use crate::token::Token;
 use crate::value::{Value, scan_all};
 use crate::walk::Sec;
 use std::borrow::Cow;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 pub(super) fn set_state(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
     let key = p.name("key")?;
@@ -113,17 +116,25 @@ fn patched(old: Option<Value<'_>>, p: &Payload<'_>, limits: &Limits) -> Result<V
 }
 
 fn malformed<T>(what: &str, want: &str, got: Option<Value<'_>>) -> Result<T> {
-    let got = got.map_or("nothing".to_string(), Value::describe);
-    Err(Error::bad_state(format!("{what}: want {want}, got {got}")))
+    Err(malformed_error(what, want, got))
 }
 
+#[cold]
+#[inline(never)] // it is called in many places
+fn malformed_error(what: &str, want: &str, got: Option<Value<'_>>) -> Error {
+    let got = got.map_or("nothing".to_string(), Value::describe);
+    Error::bad_state(format!("{what}: want {want}, got {got}"))
+}
+
+#[inline(never)] // it is called in many places
 fn map_of(v: Value<'_>, what: &str) -> Result<Map> {
     match v.entries() {
-        Some(e) => Ok(e.map(|(k, v)| (k.into(), v.bytes().into())).collect()),
+        Some(mut e) => Ok(map_of_entries(&mut e)),
         None => malformed(what, "a map", Some(v)),
     }
 }
 
+#[inline(never)] // it is called in many places
 fn tokens_of(v: Option<Value<'_>>, what: &str) -> Result<Vec<Token>> {
     match v.and_then(Value::items) {
         Some(items) => items
@@ -134,6 +145,7 @@ fn tokens_of(v: Option<Value<'_>>, what: &str) -> Result<Vec<Token>> {
     }
 }
 
+#[inline(never)] // it is called in many places
 fn field<'a, T>(v: Value<'a>, what: &str, key: &str, want: &str, get: fn(Value<'a>) -> Option<T>) -> Result<T> {
     let f = v.get(key);
     match f.and_then(get) {
@@ -142,9 +154,9 @@ fn field<'a, T>(v: Value<'a>, what: &str, key: &str, want: &str, get: fn(Value<'
     }
 }
 
+#[inline(never)] // it is called in many places
 fn others(v: Value<'_>, own: &[&str]) -> Map {
-    let rest = v.entries().into_iter().flatten().filter(|(k, _)| !own.contains(k));
-    rest.map(|(k, v)| (k.into(), v.bytes().into())).collect()
+    map_of_entries(&mut v.entries().into_iter().flatten().filter(|(k, _)| !own.contains(k)))
 }
 
 /// Reads a section back and puts it into the state.
@@ -175,12 +187,15 @@ fn read_section(s: &mut State, sec: &Sec, v: Value<'_>) -> Result {
         }
         Sec::Locked => {
             let Some(items) = v.items() else { return malformed("locked", "an array of zone names", Some(v)) };
-            let all = items.map(|z| match z.as_str() {
-                Some(z) => Ok(z.into()),
-                None => malformed("locked[]", "a string", Some(z)),
-            });
+            let mut all = BTreeSet::new();
+            for z in items {
+                match z.as_str() {
+                    Some(z) => all.insert(z.into()),
+                    None => return malformed("locked[]", "a string", Some(z)),
+                };
+            }
             s.make_zones();
-            s.replace(Section::Locked(all.collect::<Result<_>>()?));
+            s.replace(Section::Locked(all));
         }
         Sec::Stack => {
             only(v, "stack", &["stack", "drawn", "discards"])?;
@@ -295,17 +310,19 @@ fn read_placement(p: Value<'_>, what: &str) -> Result<Placement> {
 /// Reads the agents. Those that exist already keep their order; new ones follow, sorted by name.
 fn read_agents(s: &State, v: Value<'_>) -> Result<Agents> {
     let Some(entries) = v.entries() else { return malformed("agents", "a map", Some(v)) };
-    let mut new: BTreeMap<&str, Agent> = BTreeMap::new();
+    let names = entries.clone().map(|(name, _)| name);
+    let mut new = Vec::with_capacity(entries.len());
     for (name, a) in entries {
-        new.insert(name, read_agent(name, a)?);
+        new.push(Some(read_agent(name, a)?));
     }
+    let mut new = Unordered::new(names, new);
     let mut agents = Agents::default();
     for a in s.agents() {
-        if let Some(a) = new.remove(&*a.name) {
+        if let Some(a) = new.take(&a.name) {
             agents.push(a);
         }
     }
-    for (_, a) in new {
+    for a in new.rest() {
         agents.push(a);
     }
     Ok(agents)

@@ -5,11 +5,12 @@ use crate::engine::{Action, Context, Kind, default, optional, required};
 use crate::error::{Error, Result};
 use crate::payload::{Payload, check_fields, quote, seed_rng};
 use crate::sections::{Pile, Section};
+use crate::sort::sort_names;
 use crate::state_writer::section_bytes;
 use crate::token::Token;
 use crate::value::Value;
 use crate::walk::Sec;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 pub(super) const ACTIONS: &[Action] = &[
@@ -123,11 +124,18 @@ fn remove_stack(cx: &mut Context<'_>, p: &Payload<'_>) -> Result {
     let at = at.ok_or_else(|| Error::not_found(format!("field stackId: the source has no stack {}", quote(id))))?;
     // Tokens are told apart by their ids. Of each id, as many tokens are removed as the stack had.
     let tokens = s.stacks[at].tokens.clone();
-    let mut brought: BTreeMap<&str, usize> = BTreeMap::new();
-    tokens.iter().for_each(|t| *brought.entry(t.id()).or_default() += 1);
-    let mut stays = |t: &&Token| match brought.get_mut(t.id()) {
-        Some(n) if *n > 0 => {
-            *n -= 1;
+    let mut brought: Vec<(&str, u32)> = tokens.iter().map(|t| (t.id(), 1)).collect();
+    sort_names(&mut brought);
+    brought.dedup_by(|next, first| {
+        let same = next.0 == first.0;
+        if same {
+            first.1 += 1;
+        }
+        same
+    });
+    let mut stays = |t: &&Token| match brought.binary_search_by(|(id, _)| (*id).cmp(t.id())) {
+        Ok(i) if brought[i].1 > 0 => {
+            brought[i].1 -= 1;
             false
         }
         _ => true,

@@ -7,6 +7,7 @@
 
 use crate::error::{Error, Result};
 use crate::payload::quote;
+use crate::sort::sort_names;
 use crate::value::Value;
 use crate::write::Writer;
 use std::collections::BTreeMap;
@@ -113,7 +114,9 @@ impl<'a> Tree<'a> {
         self.nodes[node as usize] = if v.entries().is_some() {
             let mut at: Box<[u32]> = v.offsets().collect();
             if !at.is_sorted_by_key(|at| v.key_at(*at)) {
-                at.sort_unstable_by_key(|at| v.key_at(*at));
+                let mut keys: Vec<(&str, u32)> = at.iter().map(|at| (v.key_at(*at), *at)).collect();
+                sort_names(&mut keys);
+                at = keys.into_iter().map(|(_, at)| at).collect();
             }
             Node::Map { old: v, at, added: 0 }
         } else if let Some(items) = v.items() {
