@@ -33,7 +33,7 @@ module.exports = __toCommonJS(index_exports);
 
 // src/frames.js
 var header = 16;
-var kind = { open: 1, feed: 2, replay: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, digest: 9, close: 10, actions: 11, answer: 16 };
+var kind = { open: 1, feed: 2, replay: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, digest: 9, close: 10, actions: 11, checksums: 12, answer: 16, rewind: 17 };
 var flag = {
   /** open: the base that follows is a snapshot. */
   restore: 1,
@@ -199,6 +199,118 @@ var canceledError = (what, cause) => new HyperTokenError("canceled", `${what}: c
 var unreadable = (what, cause) => new HyperTokenError("trap", `${what}: the core answered with what can not be read: ${cause.message}`, { cause });
 var shutdownError = (what = "engine") => new HyperTokenError("shutdown", `the ${what} is shut down`);
 var badInput = (message, cause) => new HyperTokenError("bad_input", message, { cause });
+
+// src/history.js
+var mostRedo = 4096;
+function firstEntries(pieces, count) {
+  const cut = [];
+  for (const piece of pieces) {
+    const v = new DataView(piece.buffer, piece.byteOffset, piece.length);
+    let end = 0;
+    for (; count > 0 && end < piece.length; count--) end += entryHead + v.getUint32(end, true);
+    if (end > 0) cut.push(piece.subarray(0, end));
+  }
+  return cut;
+}
+var range = (newest) => `the engine has the sequences 0 to ${newest}`;
+var History = class {
+  #segments;
+  #what;
+  /**
+   * @param {Segment[]} segments in their order; each begins where the one before it ends
+   * @param {string} what names the request in errors
+   */
+  constructor(segments, what) {
+    this.#segments = segments;
+    this.#what = what;
+  }
+  /** The sequence of the newest record or marker. */
+  get newest() {
+    return this.#segments.at(-1).end;
+  }
+  /** The sequence of the oldest state that is kept. */
+  get oldest() {
+    return this.#segments[0].base.sequence;
+  }
+  // Returns the index of the last segment whose base is at a sequence or before it, or -1.
+  #indexAt(sequence) {
+    let from = 0, to = this.#segments.length;
+    while (from < to) {
+      const middle = from + to >> 1;
+      if (this.#segments[middle].base.sequence <= sequence) from = middle + 1;
+      else to = middle;
+    }
+    return from - 1;
+  }
+  #trimmed(sequence) {
+    return new HyperTokenError(
+      "history_trimmed",
+      `${this.#what}: the state of the sequence ${sequence} is not kept, but those from ${this.oldest} on; new Engine({ history: true }) keeps all`
+    );
+  }
+  /** Throws `bad_input` unless the engine has, or had, a state of that sequence. */
+  check(sequence, name = "the sequence") {
+    if (!Number.isSafeInteger(sequence) || sequence < 0) throw badInput(`${this.#what}: ${name} is not a whole number from 0 on`);
+    if (sequence > this.newest) throw badInput(`${this.#what}: ${name} is ${sequence}: ${range(this.newest)}`);
+  }
+  /**
+   * Returns what leads to the state of a sequence: the nearest base at it or before it, and the
+   * entries behind that. It throws `history_trimmed` if the base is not kept.
+   * @returns {{base: Base, pieces: Uint8Array[]}}
+   */
+  partAt(sequence) {
+    const segment = this.#segments[this.#indexAt(sequence)];
+    if (!segment) throw this.#trimmed(sequence);
+    return { base: segment.base, pieces: firstEntries(segment.journal.pieces(), sequence - segment.base.sequence) };
+  }
+  /** The segments from the one that has the state of a sequence on, up to the one that has another. */
+  segments(from, to) {
+    const first = this.#indexAt(from);
+    if (first < 0) throw this.#trimmed(from);
+    return this.#segments.slice(first, this.#indexAt(to) + 1).map(({ base, journal, end }) => ({
+      base,
+      pieces: firstEntries(journal.pieces(), Math.min(end, to) - base.sequence),
+      batches: journal.batches ?? []
+    }));
+  }
+  // Returns the step that is current at a sequence, 0 for none, and those to redo.
+  #stepAt(sequence) {
+    const base = this.#segments[this.#indexAt(sequence)]?.base;
+    return base?.marker && base.sequence === sequence ? base.marker : { current: sequence, redo: [] };
+  }
+  // Returns the sequence of the first record of a step. It throws `history_trimmed` if the step is not kept.
+  #firstOf(step) {
+    let segment = this.#segments[this.#indexAt(step)];
+    if (segment?.base.sequence === step) {
+      if (segment.base.marker) return step;
+      segment = this.#segments[this.#indexAt(step - 1)];
+    }
+    if (!segment) throw this.#trimmed(step);
+    const batches = segment.journal.batches ?? [];
+    for (let k = batches.length - 2; k >= 0 && batches[k + 1] >= step; k -= 2) if (batches[k] <= step) return batches[k];
+    return step;
+  }
+  // The three below return a marker, and the part of the journal that leads to its state.
+  /** @returns {{marker: Marker, part: ReturnType<History['partAt']>}} */
+  revertTo(sequence) {
+    this.check(sequence);
+    return { marker: { kind: "revert", to: sequence, current: this.newest + 1, redo: [] }, part: this.partAt(sequence) };
+  }
+  /** It throws `conflict` if there is nothing to undo. */
+  undo() {
+    const { current, redo } = this.#stepAt(this.newest);
+    if (current === 0) throw new HyperTokenError("conflict", `${this.#what}: there is nothing to undo: the engine is as it began`);
+    const before = this.#firstOf(current) - 1, parent = this.#stepAt(before).current;
+    return { marker: { kind: "revert", to: parent, current: parent, redo: [...redo, current].slice(-mostRedo) }, part: this.partAt(before) };
+  }
+  /** It throws `conflict` if there is nothing to redo. */
+  redo() {
+    const { redo } = this.#stepAt(this.newest);
+    const last = redo.at(-1);
+    if (last === void 0) throw new HyperTokenError("conflict", `${this.#what}: there is nothing to redo: the newest step is no undo`);
+    return { marker: { kind: "revert", to: last, current: last, redo: redo.slice(0, -1) }, part: this.partAt(last) };
+  }
+};
 
 // src/list.js
 var List = class {
@@ -988,10 +1100,16 @@ var Op = class {
 };
 var Journal = class {
   bytes = 0;
-  #full = [];
+  /** The sequences of the first and of the last action of each batch of several, or null: see history.js. */
+  batches = null;
+  #full;
   #piece = none;
   #view = null;
   #end = 0;
+  /** @param {Uint8Array[]} [pieces] what a journal that does not grow by append begins with */
+  constructor(pieces = []) {
+    this.#full = pieces;
+  }
   append(bytes, sum) {
     const size = entryHead + bytes.length;
     if (this.#end + size > this.#piece.length) this.#grow(size);
@@ -1011,6 +1129,13 @@ var Journal = class {
     this.#piece.set(kept2);
     this.#view = new DataView(this.#piece.buffer);
     this.#end = kept2.length;
+  }
+  /** Appends a whole piece of a replay, to a journal that does not grow by append. */
+  keep(piece) {
+    this.#full.push(piece);
+  }
+  noteBatch(first, last) {
+    (this.batches ??= []).push(first, last);
   }
   pieces() {
     return this.#end > 0 ? [...this.#full, this.#piece.subarray(0, this.#end)] : this.#full;
@@ -1041,9 +1166,12 @@ var Game = class {
   #isHeard;
   #limits;
   #base;
-  #snapshot;
-  #journal = new Journal();
+  #journal;
   #ran = 0;
+  /** The parts of the journal before the base, if the engine keeps its history; else null. */
+  #kept;
+  /** The request for a state of the past that is under way: a Rewind, which is the first in #queue. */
+  #rewinding = null;
   #queue = new List();
   #sent = new List();
   #placing = null;
@@ -1068,16 +1196,19 @@ var Game = class {
   #placeDeath = null;
   /**
    * @param {import('./host.js').Host} host
-   * @param {{bytes: Uint8Array, isSnapshot: boolean}} base a setup or a snapshot as the core takes it
+   * @param {import('./history.js').Base} base
    * @param {(name: string, detail: object) => boolean} listener returns whether there is a listener to that event
    * @param {() => boolean} isHeard whether there is any listener
+   * @param {Uint8Array[]} [pieces] what follows the base, if the game is a past: see past.js
+   * @param {boolean} [hasHistory] whether what is behind a snapshot is kept
    */
-  constructor(host, { bytes, isSnapshot }, listener, isHeard) {
+  constructor(host, base, listener, isHeard, pieces = void 0, hasHistory = false) {
     this.#host = host;
     this.#listener = listener;
     this.#isHeard = isHeard;
-    this.#snapshot = isSnapshot;
-    this.#base = bytes;
+    this.#base = base;
+    this.#journal = new Journal(pieces);
+    this.#kept = hasHistory ? [] : null;
     this.#limits = new Uint8Array(16);
     const v = new DataView(this.#limits.buffer), o = host.options;
     v.setUint32(0, o.maxStateBytes >>> 0, true);
@@ -1112,8 +1243,10 @@ var Game = class {
   /** Sends the requests that may be sent now. If the engine has no place, asks the host for one. */
   pump() {
     const queue = this.#queue;
-    if (!this.broken && queue.length > 0 && !this.place) this.#host.requestPlace(this);
-    while (this.place && queue.length > 0 && this.#mayBeSent(queue.first)) this.#sendOrRefuse(queue.shift());
+    do {
+      if (!this.broken && !this.place && this.wantsPlace) this.#host.requestPlace(this);
+      while (this.place && queue.length > 0 && this.#mayBeSent(queue.first)) this.#sendOrRefuse(queue.shift());
+    } while (this.#isRewindNext && this.#endsRewindAtOnce());
     if (this.place) this.#noteUse();
     if (this.#idle.length > 0 && this.#open === 0) {
       for (const done of this.#idle.splice(0)) done();
@@ -1127,7 +1260,7 @@ var Game = class {
       instances.markBusy(this);
     } else if (this.#isYielding && instances.isWanted) {
       this.leavePlace(true);
-      if (hasQueue) this.#host.requestPlace(this);
+      if (hasQueue) this.pump();
     } else {
       this.#isYielding = false;
       instances.markIdle(this);
@@ -1146,6 +1279,7 @@ var Game = class {
   // A suspect runs alone: nothing of this engine is sent before it is answered, and it is sent when
   // nothing is unanswered.
   #mayBeSent(op2) {
+    if (op2.kind === kind.rewind) return false;
     if (this.#isYielding && this.#ranHere > 0) return false;
     if (this.#sent.length === 0) return true;
     return this.#sent.length < window && !op2.suspect && !this.#sent.first.suspect;
@@ -1166,7 +1300,10 @@ var Game = class {
   }
   /** Whether the engine still wants a place, now that the host comes to its request for one. */
   get wantsPlace() {
-    return this.#queue.length > 0;
+    return this.#queue.length > 0 && !this.#isRewindNext;
+  }
+  get #isRewindNext() {
+    return this.#queue.first?.kind === kind.rewind;
   }
   /**
    * Whether the engine may be placed on the main thread. It may not if a worker died while it was
@@ -1188,8 +1325,9 @@ var Game = class {
     this.#isYielding = false;
     this.#ranHere = 0;
     instances.markBusy(this);
-    const ops = [new Op("placing", kind.open, [this.#limits], this.#snapshot ? flag.restore : 0)];
-    for (let at = 0; at < this.#base.length; at += feedSize) ops.push(new Op("placing", kind.feed, [this.#base.subarray(at, at + feedSize)]));
+    const ops = [new Op("placing", kind.open, [this.#limits], this.#base.isSnapshot ? flag.restore : 0)];
+    const { bytes } = this.#base;
+    for (let at = 0; at < bytes.length; at += feedSize) ops.push(new Op("placing", kind.feed, [bytes.subarray(at, at + feedSize)]));
     ops.push(new Op("placing", kind.ready));
     for (const piece of this.#journal.pieces()) ops.push(new Op("placing", kind.replay, [piece]));
     this.#placing = new Set(ops);
@@ -1245,6 +1383,7 @@ var Game = class {
       this.#fail(op2, errorOf(f.body));
       return;
     }
+    if (op2.kind === kind.checksums) this.#journal.keep(op2.parts[0]);
     if (op2.kind === kind.dispatch || op2.kind === kind.batch) this.#commit(op2, f, changed);
     else if (op2.internal) this.#saved(f.body.slice());
     else this.#succeed(op2, f.body.slice());
@@ -1271,7 +1410,9 @@ var Game = class {
     }
     if (changed) this.#ran += r.ran;
     if (!members && changed) this.#append(op2.parts[0], r.sum);
+    const before = this.sequence;
     for (const m of members ?? none) if (m.changed) this.#append(m.bytes, m.sum);
+    if (members && this.sequence > before + 1) this.#journal.noteBatch(before + 1, this.sequence);
     this.#saveIfDue();
     this.#succeed(op2, result);
     if (this.#isHeard()) this.#raise(events, members ?? [{ type: op2.what, payload: op2.payload, result, changed }]);
@@ -1319,7 +1460,7 @@ var Game = class {
   // does.
   #saveIfDue() {
     const { snapshotBytes, replayBudget } = this.#host.options;
-    if (this.#saving || this.#journal.bytes <= Math.max(this.#base.length, snapshotBytes) && this.#ran <= replayBudget) return;
+    if (this.#saving || this.#journal.bytes <= Math.max(this.#base.bytes.length, snapshotBytes) && this.#ran <= replayBudget) return;
     this.#saving = new Op("snapshot", kind.snapshot);
     this.#saving.internal = true;
     this.#queue.unshift(this.#saving);
@@ -1327,11 +1468,60 @@ var Game = class {
   // Answers come in order. So the snapshot is the state after exactly the actions that were
   // acknowledged before it.
   #saved(bytes) {
-    this.#base = bytes;
-    this.#snapshot = true;
+    this.#goOnFrom({ sequence: this.sequence, bytes, isSnapshot: true, digest: null, marker: null });
+    this.#saving = null;
+  }
+  // A base takes the place of the journal.
+  #goOnFrom(base) {
+    this.#kept?.push(this.#newestSegment(base.marker ? base.sequence - 1 : base.sequence));
+    this.#base = base;
     this.#journal = new Journal();
     this.#ran = 0;
-    this.#saving = null;
+  }
+  #newestSegment(end) {
+    return { base: this.#base, journal: this.#journal, end };
+  }
+  /**
+   * What is kept of the journal.
+   * @param {string} what names the request in errors
+   */
+  history(what) {
+    return new History([...this.#kept ?? none, this.#newestSegment(this.sequence)], what);
+  }
+  /** The game that computes the state that a rewind leads to, or null: it needs a place before this one does. */
+  get past() {
+    return this.#rewinding?.past ?? null;
+  }
+  // The first request that waits is a rewind. Once all before it has ended, its state is computed. What
+  // is queued behind it waits. Returns whether the rewind ends at once, because it leads nowhere.
+  #endsRewindAtOnce() {
+    const op2 = this.#queue.first;
+    if (op2 === this.#rewinding || this.#sent.length > 0) return false;
+    let found;
+    try {
+      found = op2.choose(this.history(op2.what));
+    } catch (error) {
+      this.#queue.shift();
+      this.#fail(op2, error);
+      return true;
+    }
+    this.leavePlace(true);
+    this.#rewinding = op2;
+    op2.begin(this.#host, found, (error, bytes, digest) => this.#rewound(op2, found.marker, error, bytes, digest));
+    return false;
+  }
+  #rewound(op2, marker, error, bytes, digest) {
+    this.#rewinding = null;
+    this.#queue.shift();
+    if (error) {
+      this.#fail(op2, error);
+    } else {
+      this.#goOnFrom({ sequence: ++this.sequence, bytes, isSnapshot: true, digest, marker });
+      this.#succeed(op2, { sequence: this.sequence, digest });
+      if (this.#isHeard()) this.#raise([], [{ type: op2.what, result: { to: marker.to, digest }, changed: true }]);
+      this.handleChange?.();
+    }
+    this.pump();
   }
   /**
    * Takes in that the worker of this engine has ended, by the rules of docs/recovery.md.
@@ -1420,6 +1610,10 @@ var Game = class {
     const isSent = op2.list === this.#sent;
     if (op2.list === this.#queue) this.#queue.remove(op2);
     else op2.withdrawn = true;
+    if (op2 === this.#rewinding) {
+      this.#rewinding = null;
+      op2.abandon(error);
+    }
     this.#fail(op2, error);
     if (op2.batch) {
       this.withdraw(op2.batch, new HyperTokenError("batch_aborted", `it had no effect: ${op2.what} was in the same batch, and ended: ${error.message}`, { cause: error }));
@@ -1919,19 +2113,28 @@ function addressOf({ url, path, folder }) {
     return url;
   }
 }
-async function load({ url, path, folder }, warn) {
-  if (path !== void 0 || /^file:/i.test(url) && getEnvironment() === "node") {
-    const [{ readFile }, paths, { fileURLToPath }] = await Promise.all(["fs/promises", "path", "url"].map(nodeModule));
-    const file = path === void 0 ? fileURLToPath(url) : coreFile(path, folder, paths);
-    const bytes2 = await readFile(file).catch((cause) => {
-      throw new Error(`${file} can not be read (${cause.code ?? cause.message}): copy core.wasm there, or set workerOptions.wasmPath`, { cause });
-    });
-    return WebAssembly.compile(bytes2);
-  }
-  const response = await fetch(url).catch((cause) => {
+async function localFile(url, path, folder) {
+  if (path === void 0 && (!/^file:/i.test(url) || getEnvironment() !== "node")) return void 0;
+  const [paths, { fileURLToPath }] = await Promise.all(["path", "url"].map(nodeModule));
+  return path === void 0 ? fileURLToPath(url) : coreFile(path, folder, paths);
+}
+async function readLocal(file) {
+  const { readFile } = await nodeModule("fs/promises");
+  return readFile(file).catch((cause) => {
+    throw new Error(`${file} can not be read (${cause.code ?? cause.message}): copy core.wasm there, or set workerOptions.wasmPath`, { cause });
+  });
+}
+async function fetched(url, options) {
+  const response = await fetch(url, options).catch((cause) => {
     throw new Error(`${url} can not be fetched (${cause.message}): check workerOptions.wasmPath, the network, the page's Content-Security-Policy (connect-src), and its CORS headers if it is of another origin`, { cause });
   });
   if (!response.ok) throw new Error(`${url} is not there: HTTP status ${response.status}; copy core.wasm there, or set workerOptions.wasmPath`);
+  return response;
+}
+async function load({ url, path, folder }, warn) {
+  const file = await localFile(url, path, folder);
+  if (file) return WebAssembly.compile(await readLocal(file));
+  const response = await fetched(url);
   const type = response.headers.get("content-type") ?? "none";
   if (type.split(";")[0].trim() === "application/wasm") return compiled(response);
   const bytes = await response.arrayBuffer();
@@ -1942,6 +2145,17 @@ async function load({ url, path, folder }, warn) {
   warn?.(`${url} has the content type ${type}: serve it as application/wasm, so that it is compiled while it loads`);
   return compiled(bytes);
 }
+async function hashCore(from) {
+  if (isModule(from.module)) throw new Error("a WebAssembly.Module does not say its bytes; give them as the option core, or wasmPath");
+  if (!globalThis.crypto?.subtle) throw new Error("this page has no crypto.subtle: serve it over https, or from localhost");
+  const hash2 = await crypto.subtle.digest("SHA-256", from.module ?? await bytesOf(from));
+  return Array.from(new Uint8Array(hash2), (b) => b.toString(16).padStart(2, "0")).join("");
+}
+async function bytesOf({ url, path, folder }) {
+  const file = await localFile(url, path, folder);
+  if (file) return readLocal(file);
+  return (await fetched(url, { cache: "force-cache" })).arrayBuffer();
+}
 async function compiled(from) {
   try {
     return await (from instanceof Response ? WebAssembly.compileStreaming(from) : WebAssembly.compile(from));
@@ -1949,6 +2163,42 @@ async function compiled(from) {
     if (!/CSP|Content.Security.Policy/i.test(cause.message)) throw cause;
     throw new Error(`${cause.message}: allow 'wasm-unsafe-eval' in the script-src of the page's Content-Security-Policy`, { cause });
   }
+}
+
+// src/xxh64.js
+var p1 = 0x9e3779b185ebca87n;
+var p2 = 0xc2b2ae3d27d4eb4fn;
+var p3 = 0x165667b19e3779f9n;
+var p4 = 0x85ebca77c2b2ae63n;
+var p5 = 0x27d4eb2f165667c5n;
+var u64 = (n) => BigInt.asUintN(64, n);
+var rotate = (n, by) => u64(n << by) | n >> 64n - by;
+var round = (lane, input) => u64(rotate(u64(lane + u64(input * p2)), 31n) * p1);
+var merge = (all, lane) => u64(u64((all ^ round(0n, lane)) * p1) + p4);
+function xxh64(bytes) {
+  const v = new DataView(bytes.buffer, bytes.byteOffset, bytes.length), n = bytes.length;
+  let at = 0, h = p5;
+  if (n >= 32) {
+    let a = u64(p1 + p2), b = p2, c = 0n, d = u64(-p1);
+    for (; at + 32 <= n; at += 32) {
+      a = round(a, v.getBigUint64(at, true));
+      b = round(b, v.getBigUint64(at + 8, true));
+      c = round(c, v.getBigUint64(at + 16, true));
+      d = round(d, v.getBigUint64(at + 24, true));
+    }
+    h = u64(rotate(a, 1n) + rotate(b, 7n) + rotate(c, 12n) + rotate(d, 18n));
+    for (const lane of [a, b, c, d]) h = merge(h, lane);
+  }
+  h = u64(h + BigInt(n));
+  for (; at + 8 <= n; at += 8) h = u64(rotate(h ^ round(0n, v.getBigUint64(at, true)), 27n) * p1 + p4);
+  if (at + 4 <= n) {
+    h = u64(rotate(h ^ u64(BigInt(v.getUint32(at, true)) * p1), 23n) * p2 + p3);
+    at += 4;
+  }
+  for (; at < n; at++) h = u64(rotate(h ^ u64(BigInt(v.getUint8(at)) * p5), 11n) * p1);
+  h = u64((h ^ h >> 33n) * p2);
+  h = u64((h ^ h >> 29n) * p3);
+  return h ^ h >> 32n;
 }
 
 // src/executor.js
@@ -2019,6 +2269,8 @@ var Executor = class {
         return reply(instance.run("ready"));
       case kind.replay:
         return this.#replay(instance, f.body, answer);
+      case kind.checksums:
+        return this.#replay(instance, f.body, answer, true);
       case kind.dispatch:
       case kind.batch:
         return this.#action(instance, f, answer);
@@ -2059,7 +2311,9 @@ var Executor = class {
     }
     return rows;
   }
-  #replay(instance, body, answer) {
+  // The answer has the checksums of the results if they are wanted, 8 bytes each.
+  #replay(instance, body, answer, areSumsWanted = false) {
+    const sums = [];
     const v = new DataView(body.buffer, body.byteOffset, body.length);
     for (let at = 0, n = 0; at < body.length; n++) {
       const length = v.getUint32(at, true), want = v.getFloat64(at + 4, true);
@@ -2067,9 +2321,10 @@ var Executor = class {
       if (r.failed || hash(r.body) !== want) {
         throw new Lost("diverged", `action ${n} of a replay has another result than the one that was acknowledged`);
       }
+      if (areSumsWanted) sums.push(xxh64(r.body));
       at += entryHead + length;
     }
-    answer(0);
+    answer(0, new Uint8Array(BigUint64Array.from(sums).buffer));
   }
 };
 
@@ -2525,6 +2780,7 @@ var Host = class {
   #promised = 0;
   #isTelling = false;
   #hasWarnedFallback = false;
+  #coreHash = null;
   /**
    * The requests that have a deadline, in a set for each timeout. So each set is in the order of
    * the deadlines.
@@ -2561,6 +2817,15 @@ var Host = class {
   get threads() {
     return this.#threads;
   }
+  /** Resolves with the SHA-256 of the core, in hexadecimal. The core is read again for it, once. */
+  coreHash() {
+    const { core, wasmPath } = this.options;
+    this.#coreHash ??= hashCore(core ? { module: core } : coreLocation(wasmPath)).catch((cause) => {
+      this.#coreHash = null;
+      throw badInput(`journal: the hash of the core is not known: ${cause.message}`, cause);
+    });
+    return this.#coreHash;
+  }
   /** How many engines wait for a place. */
   get waiting() {
     return this.#asking.length;
@@ -2595,6 +2860,10 @@ var Host = class {
     if (this.#closing) throw shutdownError("host");
     if (this.#broken) throw this.#broken;
     this.#games.add(game);
+  }
+  /** Takes in the past of an engine. It may come while the host shuts down, for a rewind that was accepted before. */
+  adopt(past) {
+    this.#games.add(past);
   }
   remove(game) {
     this.#games.delete(game);
@@ -2751,14 +3020,19 @@ var Host = class {
   }
   /**
    * Runs the requests of a game on the main thread at once, behind the others that wait there. The
-   * game gets a place though there may be no room for it.
+   * game gets a place though there may be no room for it, and so does its past.
    */
   runNow(game) {
-    if (game.list === this.#asking && game.wantsPlace && game.mayRunHere()) {
-      this.#asking.remove(game);
-      this.#placeHere(game);
+    for (let rounds = 2 * game.pending + 2, asks = true; rounds > 0 && (asks || game.past); rounds--) {
+      asks = false;
+      for (const one of [game.past, game]) {
+        if (!one || one.list !== this.#asking || !one.wantsPlace || !one.mayRunHere()) continue;
+        asks = true;
+        this.#asking.remove(one);
+        this.#placeHere(one);
+      }
+      this.drain();
     }
-    this.drain();
   }
   /** Runs a request on the main thread, behind the others that wait there. */
   runHere(game, placement, op2) {
@@ -2884,12 +3158,245 @@ var Host = class {
   }
 };
 
+// src/json.js
+var utf83 = new TextDecoder();
+var floatText = (n) => /[.e]/.test(n) ? `${n}` : `${n}.0`;
+function toJSON(bytes) {
+  const v = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  let at = 0;
+  const take = (n) => {
+    at += n;
+    return at - n;
+  };
+  const unsigned = (size) => {
+    let n = 0;
+    for (const end = at + size; at < end; at++) n = n * 256 + bytes[at];
+    return n;
+  };
+  const string = (n) => JSON.stringify(utf83.decode(bytes.subarray(take(n), at)));
+  const list = (n, item) => Array.from({ length: n }, item).join();
+  const array = (n) => `[${list(n, value)}]`;
+  const map = (n) => `{${list(n, () => `${value()}:${value()}`)}}`;
+  function value() {
+    const b = bytes[at++];
+    if (b < 128) return `${b}`;
+    if (b >= 224) return `${b - 256}`;
+    if (b < 144) return map(b & 15);
+    if (b < 160) return array(b & 15);
+    if (b < 192) return string(b & 31);
+    if (b >= 222) return map(unsigned(2 << b - 222));
+    if (b >= 220) return array(unsigned(2 << b - 220));
+    if (b >= 217) return string(unsigned(1 << b - 217));
+    if (b >= 204 && b <= 207) return `${unsigned(1 << b - 204)}`;
+    switch (b) {
+      case 192:
+        return "null";
+      case 194:
+        return "false";
+      case 195:
+        return "true";
+      case 202:
+        return floatText(v.getFloat32(take(4)));
+      case 203:
+        return floatText(v.getFloat64(take(8)));
+      case 208:
+        return `${v.getInt8(take(1))}`;
+      case 209:
+        return `${v.getInt16(take(2))}`;
+      case 210:
+        return `${v.getInt32(take(4))}`;
+      case 211:
+        return `${v.getBigInt64(take(8))}`;
+      default:
+        throw new RangeError(`the byte ${b} begins no value`);
+    }
+  }
+  return value();
+}
+
+// src/past.js
+var hex64 = (bytes) => [...bytes].reverse().map((b) => b.toString(16).padStart(2, "0")).join("");
+var Question = class extends Op {
+  #f;
+  constructor(what, k, parts, f) {
+    super(what, k, parts);
+    this.#f = f;
+  }
+  resolve(bytes) {
+    this.#f(null, bytes);
+  }
+  reject(error) {
+    this.#f(error);
+  }
+};
+var Past = class {
+  /** The game that is placed. */
+  game;
+  #host;
+  #what;
+  #sequence;
+  #questions = /* @__PURE__ */ new Set();
+  /**
+   * @param {import('./host.js').Host} host
+   * @param {string} what names the request in errors
+   * @param {number} sequence of the state
+   * @param {{base: import('./history.js').Base, pieces: Uint8Array[]}} part what leads to that state
+   */
+  constructor(host, what, sequence, { base, pieces }) {
+    this.#host = host;
+    this.#what = what;
+    this.#sequence = sequence;
+    this.game = new Game(host, base, () => true, () => false, pieces);
+    host.adopt(this.game);
+  }
+  /** Asks a question. f is called once, with (error) or with (null, bytes). */
+  askThen(k, parts, f, take = void 0) {
+    const question = new Question(this.#what, k, parts, (error, bytes) => {
+      this.#questions.delete(question);
+      f(error && this.#explain(error), bytes);
+    });
+    this.#questions.add(question);
+    try {
+      take?.(this.game, question);
+      this.game.push(question);
+    } catch (error) {
+      this.#questions.delete(question);
+      this.#host.release(question);
+      throw error;
+    }
+  }
+  /**
+   * Asks a question, and resolves with the answer's bytes.
+   * @param {(game: Game, question: Op) => void} take makes room for the question in the host's queue, and gives it its deadline and its signal
+   */
+  ask(k, parts, take) {
+    return new Promise((resolve, reject) => {
+      this.askThen(k, parts, (error, bytes) => error ? reject(error) : resolve(bytes), take);
+    });
+  }
+  // A past that can not be placed is no fault of the engine itself.
+  #explain(error) {
+    if (error !== this.game.broken) return error;
+    const { code, message } = error.code === "broken" && error.cause instanceof HyperTokenError ? error.cause : error;
+    return new HyperTokenError(code, `${this.#what}: the state of the sequence ${this.#sequence} can not be placed: ${message}`, { cause: error });
+  }
+  /** Ends the questions that are open with an error, and gives the place up. */
+  close(error) {
+    for (const question of [...this.#questions]) this.game.withdraw(question, error);
+    this.game.leavePlace(true);
+    return this.game.close(0);
+  }
+};
+var Rewind = class extends Op {
+  #past = null;
+  /**
+   * @param {string} what revert, undo or redo
+   * @param {(history: import('./history.js').History) => ReturnType<History['undo']>} choose returns where the rewind leads to, or throws
+   */
+  constructor(what, choose) {
+    super(what, kind.rewind);
+    this.choose = choose;
+  }
+  /** The game that computes the state, or null. */
+  get past() {
+    return this.#past?.game ?? null;
+  }
+  /**
+   * Computes the state, with its digest. done is called once, unless the rewind is abandoned: with
+   * (error), or with (null, bytes, digest).
+   */
+  begin(host, { marker, part }, done) {
+    this.#past = new Past(host, this.what, marker.to, part);
+    const end = (error, ...found) => {
+      const past = this.#past;
+      if (!past) return;
+      this.#past = null;
+      past.close(error);
+      done(error, ...found);
+    };
+    let digest;
+    this.#past.askThen(kind.digest, [], (error, bytes) => {
+      if (error) end(error);
+      else digest = hex64(bytes);
+    });
+    this.#past?.askThen(kind.snapshot, [], (error, bytes) => end(error, bytes, digest));
+  }
+  /** Stops computing the state: the rewind has ended with an error. */
+  abandon(error) {
+    const past = this.#past;
+    this.#past = null;
+    past?.close(error);
+  }
+};
+function checkSpan(history, { from, to }) {
+  if (to !== void 0) history.check(to, "to");
+  if (from !== void 0) history.check(from, "from");
+  if (from > (to ?? history.newest)) throw badInput(`journal: from is ${from}, which is behind ${to}, which is to`);
+}
+
+// src/exporting.js
+var utf84 = new TextDecoder();
+var hex = (bytes) => Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
+function base64(bytes) {
+  let text = "";
+  for (let at = 0; at < bytes.length; at += 24576) text += btoa(String.fromCharCode(...bytes.subarray(at, at + 24576)));
+  return text;
+}
+var stateOf = ({ bytes, sequence }, core, digest) => `"snapshot":"${base64(bytes)}","sequence":${sequence},"core":"${core}","digest":"${digest}","keys":[]}`;
+function baseLine(base, core, digest) {
+  if (base.marker) {
+    const { kind: what, to, current, redo } = base.marker;
+    return `{"marker":"${what}","to":${to},"current":${current},"redo":[${redo}],${stateOf(base, core, digest)}`;
+  }
+  if (base.isSnapshot) return `{${stateOf(base, core, digest)}`;
+  return `{"setup":${base.bytes.length > 0 ? toJSON(base.bytes) : "{}"},"core":"${core}"}`;
+}
+function actionLine(bytes, batch, sequence, checksum) {
+  const v = new DataView(bytes.buffer, bytes.byteOffset, bytes.length), end = 28 + v.getUint32(24, true);
+  const type = JSON.stringify(utf84.decode(bytes.subarray(28, end)));
+  const payload = end < bytes.length ? `,"payload":${toJSON(bytes.subarray(end))}` : "";
+  const now2 = v.getInt32(4, true) * 2 ** 32 + v.getUint32(0, true);
+  return `{"type":${type}${payload},"now":${now2},"entropy":"${hex(bytes.subarray(8, 24))}"${batch > 0 ? `,"batch":${batch}` : ""},"sequence":${sequence},"checksum":"${checksum}"}`;
+}
+async function measure(host, { base, pieces }, take) {
+  const past = new Past(host, "journal", base.sequence, { base, pieces: [] });
+  try {
+    const digest = base.digest ?? (base.isSnapshot ? hex64(await past.ask(kind.digest, [], take)) : null);
+    const sums = [];
+    for (const piece of pieces) sums.push(await past.ask(kind.checksums, [piece], take));
+    return { digest, sums };
+  } finally {
+    past.close();
+  }
+}
+async function* journalLines(host, segments, take) {
+  const core = await host.coreHash();
+  for (const [k, segment] of segments.entries()) {
+    const { base, pieces, batches } = segment, needsLine = k === 0 || base.marker !== null;
+    if (pieces.length === 0 && !needsLine) continue;
+    const { digest, sums } = await measure(host, segment, take);
+    if (needsLine) yield baseLine(base, core, digest);
+    let sequence = base.sequence, next = 0;
+    for (const [n, piece] of pieces.entries()) {
+      const v = new DataView(piece.buffer, piece.byteOffset, piece.length);
+      for (let at = 0, row = 0; at < piece.length; row += 8) {
+        const length = v.getUint32(at, true);
+        sequence++;
+        while (batches[next + 1] < sequence) next += 2;
+        yield actionLine(piece.subarray(at + entryHead, at + entryHead + length), batches[next] <= sequence ? batches[next] : 0, sequence, hex64(sums[n].subarray(row, row + 8)));
+        at += entryHead + length;
+      }
+    }
+  }
+}
+
 // src/engine.js
 var maxBatch = 4096;
-var engineNames = ["useWorker", "setup", "snapshot", "workerOptions", "host"];
+var engineNames = ["useWorker", "setup", "snapshot", "history", "workerOptions", "host"];
 var questionNames = ["signal", "timeout"];
 var actionNames = [...questionNames, "now", "entropy"];
 var batchNames = [...questionNames, "mode"];
+var journalNames = [...questionNames, "from", "to"];
 var memberNames = ["type", "payload", "now", "entropy"];
 var Engine = class {
   #host;
@@ -2901,22 +3408,25 @@ var Engine = class {
   #window = [];
   #windowBytes = 0;
   #windowTimer = null;
+  /** The states of the past that are asked for; null before the first. */
+  #pasts = null;
   /**
    * @param {{useWorker?: boolean, setup?: object, snapshot?: Uint8Array, workerOptions?: object, host?: Host}} [options] see index.d.ts
    */
   constructor(options) {
     checkOptions("Engine", options, engineNames);
-    const { useWorker, setup, snapshot, workerOptions, host } = options ?? {};
+    const { useWorker, setup, snapshot, history = false, workerOptions, host } = options ?? {};
+    checkType("Engine", "history", history, "boolean");
     if (useWorker !== void 0) checkType("Engine", "useWorker", useWorker, "boolean");
     if (setup !== void 0 && snapshot !== void 0) throw badInput("Engine: setup and snapshot are two beginnings; give one of them");
     if (snapshot !== void 0 && !isBytes(snapshot)) throw badInput(`Engine: snapshot is ${nameOf(snapshot)}, want a Uint8Array`);
     const isSnapshot = snapshot !== void 0;
-    const base = { bytes: isSnapshot ? snapshot.slice() : encodeSetup(setup), isSnapshot };
+    const base = { sequence: 0, bytes: isSnapshot ? snapshot.slice() : encodeSetup(setup), isSnapshot, digest: null, marker: null };
     this.#own = host === void 0 || host === null;
     this.#host = this.#own ? ownHost(useWorker ?? false, workerOptions) : sharedHost(host, useWorker, workerOptions);
     this.#options = this.#host.options;
     try {
-      this.#game = new Game(this.#host, base, (name, payload) => this.#emit(name, payload), () => this.#listeners.size > 0);
+      this.#game = new Game(this.#host, base, (name, payload) => this.#emit(name, payload), () => this.#listeners.size > 0, void 0, history);
       this.#host.add(this.#game);
     } catch (error) {
       if (this.#own) this.#host.shutdown();
@@ -3033,7 +3543,7 @@ var Engine = class {
     this.#host.charge(op2);
     this.#game.push(op2);
     this.#host.runNow(this.#game);
-    if (!op2.outcome) throw new HyperTokenError("trap", `${type}: no outcome`);
+    if (!op2.outcome) this.#game.withdraw(op2, new HyperTokenError("trap", `${type}: no outcome`));
     if (op2.outcome.error) throw op2.outcome.error;
     return op2.outcome.result;
   }
@@ -3147,12 +3657,84 @@ var Engine = class {
    * and in Go.
    */
   async digest(options) {
-    const b = await this.#question("digest", kind.digest, options);
-    return [...b].reverse().map((x) => x.toString(16).padStart(2, "0")).join("");
+    return hex64(await this.#question("digest", kind.digest, options));
   }
   /** The state as bytes, for the option `snapshot` of another engine, here or in Go. */
   async snapshot(options) {
     return this.#question("snapshot", kind.snapshot, options);
+  }
+  /** The state that the engine had at a sequence, as one object. */
+  async stateAt(sequence, options) {
+    return read("stateAt", await this.#askPast("stateAt", kind.state, sequence, options));
+  }
+  /** The digest of the state that the engine had at a sequence. */
+  async digestAt(sequence, options) {
+    return hex64(await this.#askPast("digestAt", kind.digest, sequence, options));
+  }
+  async #askPast(what, k, sequence, options) {
+    this.#check();
+    checkOptions(what, options, questionNames);
+    const { signal, timeout = this.#options.timeout } = options ?? {};
+    this.#checkWait(what, signal, timeout);
+    const history = this.#game.history(what);
+    history.check(sequence);
+    const past = new Past(this.#host, what, sequence, history.partAt(sequence));
+    (this.#pasts ??= /* @__PURE__ */ new Set()).add(past);
+    try {
+      return await past.ask(k, [], this.#taker(signal, timeout));
+    } finally {
+      this.#pasts.delete(past);
+      past.close();
+    }
+  }
+  // Returns a function that makes room for a question to a past, and gives it its bounds.
+  #taker(signal, timeout) {
+    return (game, op2) => {
+      this.#host.charge(op2);
+      this.#host.limit(game, op2, timeout, signal);
+    };
+  }
+  /**
+   * Sets the engine to the state that it had at a sequence. It is one more entry of the journal, a
+   * marker, with a sequence of its own. Resolves with {sequence, digest}.
+   */
+  revert(sequence, options) {
+    return this.#rewind("revert", options, (history) => history.revertTo(sequence));
+  }
+  /** Takes the current step back: an action, a whole batch, or a revert. It is a marker, as that of a revert. */
+  undo(options) {
+    return this.#rewind("undo", options, (history) => history.undo());
+  }
+  /** Does the step again that was undone last. It is a marker, as that of a revert. */
+  redo(options) {
+    return this.#rewind("redo", options, (history) => history.redo());
+  }
+  #rewind(what, options, choose) {
+    let op2;
+    try {
+      this.#check();
+      checkOptions(what, options, questionNames);
+      op2 = this.#take(new Rewind(what, choose), options ?? {});
+      this.#push(op2);
+      return op2.promise;
+    } catch (error) {
+      return this.#refused(what, error, op2);
+    }
+  }
+  /**
+   * The lines of the journal, as `hypertoken run` plays them: an async iterable of strings without a
+   * line feed.
+   * @param {{from?: number, to?: number, signal?: AbortSignal, timeout?: number}} [options]
+   */
+  async *journal(options) {
+    this.#check();
+    checkOptions("journal", options, journalNames);
+    const { from, to, signal, timeout = this.#options.timeout } = options ?? {};
+    this.#checkWait("journal", signal, timeout);
+    const history = this.#game.history("journal");
+    checkSpan(history, { from, to });
+    const last = to ?? history.newest, first = from === void 0 ? last : Math.max(from, from === 0 ? history.oldest : 0);
+    yield* journalLines(this.#host, history.segments(first, last), this.#taker(signal, timeout));
   }
   /**
    * Calls f with every event of a name, '*' for all: state:updated, engine:action, engine:error,
@@ -3199,7 +3781,7 @@ var Engine = class {
     const { timeout = 0 } = options ?? {};
     checkTimeout("shutdown", timeout);
     if (this.#own) return this.#host.shutdown({ timeout });
-    await this.#game.close(timeout);
+    await Promise.all([this.#game, ...[...this.#pasts ?? []].map((past) => past.game)].map((game) => game.close(timeout)));
     this.#game.raiseShutdown();
   }
   [Symbol.asyncDispose ?? /* @__PURE__ */ Symbol.for("Symbol.asyncDispose")]() {

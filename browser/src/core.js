@@ -191,19 +191,32 @@ function addressOf({ url, path, folder }) {
   }
 }
 
-async function load({ url, path, folder }, warn) {
-  if (path !== undefined || (/^file:/i.test(url) && getEnvironment() === 'node')) {
-    const [{ readFile }, paths, { fileURLToPath }] = await Promise.all(['fs/promises', 'path', 'url'].map(nodeModule));
-    const file = path === undefined ? fileURLToPath(url) : coreFile(path, folder, paths);
-    const bytes = await readFile(file).catch((cause) => {
-      throw new Error(`${file} can not be read (${cause.code ?? cause.message}): copy core.wasm there, or set workerOptions.wasmPath`, { cause });
-    });
-    return WebAssembly.compile(bytes);
-  }
-  const response = await fetch(url).catch((cause) => {
+/** The file of a core in Node, or undefined if it is to be fetched. */
+async function localFile(url, path, folder) {
+  if (path === undefined && (!/^file:/i.test(url) || getEnvironment() !== 'node')) return undefined;
+  const [paths, { fileURLToPath }] = await Promise.all(['path', 'url'].map(nodeModule));
+  return path === undefined ? fileURLToPath(url) : coreFile(path, folder, paths);
+}
+
+async function readLocal(file) {
+  const { readFile } = await nodeModule('fs/promises');
+  return readFile(file).catch((cause) => {
+    throw new Error(`${file} can not be read (${cause.code ?? cause.message}): copy core.wasm there, or set workerOptions.wasmPath`, { cause });
+  });
+}
+
+async function fetched(url, options) {
+  const response = await fetch(url, options).catch((cause) => {
     throw new Error(`${url} can not be fetched (${cause.message}): check workerOptions.wasmPath, the network, the page's Content-Security-Policy (connect-src), and its CORS headers if it is of another origin`, { cause });
   });
   if (!response.ok) throw new Error(`${url} is not there: HTTP status ${response.status}; copy core.wasm there, or set workerOptions.wasmPath`);
+  return response;
+}
+
+async function load({ url, path, folder }, warn) {
+  const file = await localFile(url, path, folder);
+  if (file) return WebAssembly.compile(await readLocal(file));
+  const response = await fetched(url);
   const type = response.headers.get('content-type') ?? 'none';
   if (type.split(';')[0].trim() === 'application/wasm') return compiled(response);
   const bytes = await response.arrayBuffer();
@@ -213,6 +226,25 @@ async function load({ url, path, folder }, warn) {
   }
   warn?.(`${url} has the content type ${type}: serve it as application/wasm, so that it is compiled while it loads`);
   return compiled(bytes);
+}
+
+/**
+ * Returns the SHA-256 of a core's bytes, in hexadecimal. A compiled module does not say its bytes.
+ * @param {{module: WebAssembly.Module | BufferSource} | {url: string} | {path: string, folder: string}} from see coreLocation
+ * @returns {Promise<string>}
+ */
+export async function hashCore(from) {
+  if (isModule(from.module)) throw new Error('a WebAssembly.Module does not say its bytes; give them as the option core, or wasmPath');
+  if (!globalThis.crypto?.subtle) throw new Error('this page has no crypto.subtle: serve it over https, or from localhost');
+  const hash = await crypto.subtle.digest('SHA-256', from.module ?? await bytesOf(from));
+  return Array.from(new Uint8Array(hash), (b) => b.toString(16).padStart(2, '0')).join('');
+}
+
+async function bytesOf({ url, path, folder }) {
+  const file = await localFile(url, path, folder);
+  if (file) return readLocal(file);
+  // The page may have got another version from its server meanwhile: this one is the one that it runs.
+  return (await fetched(url, { cache: 'force-cache' })).arrayBuffer();
 }
 
 // If the page's policy forbids compiling, the browser's error names no remedy, or names

@@ -5,6 +5,7 @@
 
 import { badInput, HyperTokenError, shutdownError, unreadable } from './errors.js';
 import { entryHead, flag, kind, readAnswer } from './frames.js';
+import { History } from './history.js';
 import { instances } from './instances.js';
 import { List } from './list.js';
 import { isBytes, nameOf } from './options.js';
@@ -154,7 +155,12 @@ export class Op {
  */
 class Journal {
   bytes = 0;
-  #full = []; #piece = none; #view = null; #end = 0;
+  /** The sequences of the first and of the last action of each batch of several, or null: see history.js. */
+  batches = null;
+  #full; #piece = none; #view = null; #end = 0;
+
+  /** @param {Uint8Array[]} [pieces] what a journal that does not grow by append begins with */
+  constructor(pieces = []) { this.#full = pieces; }
 
   append(bytes, sum) {
     const size = entryHead + bytes.length;
@@ -178,6 +184,11 @@ class Journal {
     this.#end = kept.length;
   }
 
+  /** Appends a whole piece of a replay, to a journal that does not grow by append. */
+  keep(piece) { this.#full.push(piece); }
+
+  noteBatch(first, last) { (this.batches ??= []).push(first, last); }
+
   pieces() { return this.#end > 0 ? [...this.#full, this.#piece.subarray(0, this.#end)] : this.#full; }
 }
 
@@ -197,7 +208,11 @@ export class Game {
   list = null; prev = null; next = null;
   /** When the game ended its last request, as performance.now(). */
   idleSince = 0;
-  #host; #listener; #isHeard; #limits; #base; #snapshot; #journal = new Journal(); #ran = 0;
+  #host; #listener; #isHeard; #limits; #base; #journal; #ran = 0;
+  /** The parts of the journal before the base, if the engine keeps its history; else null. */
+  #kept;
+  /** The request for a state of the past that is under way: a Rewind, which is the first in #queue. */
+  #rewinding = null;
   #queue = new List(); #sent = new List(); #placing = null; #saving = null; #idle = [];
   #closing = null; #over = false; #hasToldFallback = false;
   /** How many requests that callers wait for are in #queue and #sent. */
@@ -215,16 +230,19 @@ export class Game {
 
   /**
    * @param {import('./host.js').Host} host
-   * @param {{bytes: Uint8Array, isSnapshot: boolean}} base a setup or a snapshot as the core takes it
+   * @param {import('./history.js').Base} base
    * @param {(name: string, detail: object) => boolean} listener returns whether there is a listener to that event
    * @param {() => boolean} isHeard whether there is any listener
+   * @param {Uint8Array[]} [pieces] what follows the base, if the game is a past: see past.js
+   * @param {boolean} [hasHistory] whether what is behind a snapshot is kept
    */
-  constructor(host, { bytes, isSnapshot }, listener, isHeard) {
+  constructor(host, base, listener, isHeard, pieces = undefined, hasHistory = false) {
     this.#host = host;
     this.#listener = listener;
     this.#isHeard = isHeard;
-    this.#snapshot = isSnapshot;
-    this.#base = bytes;
+    this.#base = base;
+    this.#journal = new Journal(pieces);
+    this.#kept = hasHistory ? [] : null;
     this.#limits = new Uint8Array(16);
     const v = new DataView(this.#limits.buffer), o = host.options;
     v.setUint32(0, o.maxStateBytes >>> 0, true);
@@ -261,8 +279,10 @@ export class Game {
   /** Sends the requests that may be sent now. If the engine has no place, asks the host for one. */
   pump() {
     const queue = this.#queue;
-    if (!this.broken && queue.length > 0 && !this.place) this.#host.requestPlace(this);
-    while (this.place && queue.length > 0 && this.#mayBeSent(queue.first)) this.#sendOrRefuse(queue.shift());
+    do {
+      if (!this.broken && !this.place && this.wantsPlace) this.#host.requestPlace(this);
+      while (this.place && queue.length > 0 && this.#mayBeSent(queue.first)) this.#sendOrRefuse(queue.shift());
+    } while (this.#isRewindNext && this.#endsRewindAtOnce());
     if (this.place) this.#noteUse();
     if (this.#idle.length > 0 && this.#open === 0) {
       for (const done of this.#idle.splice(0)) done();
@@ -277,7 +297,7 @@ export class Game {
       instances.markBusy(this);
     } else if (this.#isYielding && instances.isWanted) {
       this.leavePlace(true);
-      if (hasQueue) this.#host.requestPlace(this);
+      if (hasQueue) this.pump();
     } else {
       this.#isYielding = false;
       instances.markIdle(this);
@@ -296,6 +316,7 @@ export class Game {
   // A suspect runs alone: nothing of this engine is sent before it is answered, and it is sent when
   // nothing is unanswered.
   #mayBeSent(op) {
+    if (op.kind === kind.rewind) return false;
     if (this.#isYielding && this.#ranHere > 0) return false;
     if (this.#sent.length === 0) return true;
     return this.#sent.length < window && !op.suspect && !this.#sent.first.suspect;
@@ -318,7 +339,9 @@ export class Game {
   }
 
   /** Whether the engine still wants a place, now that the host comes to its request for one. */
-  get wantsPlace() { return this.#queue.length > 0; }
+  get wantsPlace() { return this.#queue.length > 0 && !this.#isRewindNext; }
+
+  get #isRewindNext() { return this.#queue.first?.kind === kind.rewind; }
 
   /**
    * Whether the engine may be placed on the main thread. It may not if a worker died while it was
@@ -341,8 +364,9 @@ export class Game {
     this.#isYielding = false;
     this.#ranHere = 0;
     instances.markBusy(this);
-    const ops = [new Op('placing', kind.open, [this.#limits], this.#snapshot ? flag.restore : 0)];
-    for (let at = 0; at < this.#base.length; at += feedSize) ops.push(new Op('placing', kind.feed, [this.#base.subarray(at, at + feedSize)]));
+    const ops = [new Op('placing', kind.open, [this.#limits], this.#base.isSnapshot ? flag.restore : 0)];
+    const { bytes } = this.#base;
+    for (let at = 0; at < bytes.length; at += feedSize) ops.push(new Op('placing', kind.feed, [bytes.subarray(at, at + feedSize)]));
     ops.push(new Op('placing', kind.ready));
     for (const piece of this.#journal.pieces()) ops.push(new Op('placing', kind.replay, [piece]));
     this.#placing = new Set(ops);
@@ -405,6 +429,7 @@ export class Game {
       this.#fail(op, errorOf(f.body));
       return;
     }
+    if (op.kind === kind.checksums) this.#journal.keep(op.parts[0]); // the state at the place is the one behind it
     if (op.kind === kind.dispatch || op.kind === kind.batch) this.#commit(op, f, changed);
     else if (op.internal) this.#saved(f.body.slice()); // a copy: the body lies in a message with other answers
     else this.#succeed(op, f.body.slice());
@@ -433,7 +458,9 @@ export class Game {
     }
     if (changed) this.#ran += r.ran;
     if (!members && changed) this.#append(op.parts[0], r.sum);
+    const before = this.sequence;
     for (const m of members ?? none) if (m.changed) this.#append(m.bytes, m.sum);
+    if (members && this.sequence > before + 1) this.#journal.noteBatch(before + 1, this.sequence);
     this.#saveIfDue();
     this.#succeed(op, result);
     if (this.#isHeard()) this.#raise(events, members ?? [{ type: op.what, payload: op.payload, result, changed }]);
@@ -487,7 +514,7 @@ export class Game {
   // does.
   #saveIfDue() {
     const { snapshotBytes, replayBudget } = this.#host.options;
-    if (this.#saving || (this.#journal.bytes <= Math.max(this.#base.length, snapshotBytes) && this.#ran <= replayBudget)) return;
+    if (this.#saving || (this.#journal.bytes <= Math.max(this.#base.bytes.length, snapshotBytes) && this.#ran <= replayBudget)) return;
     this.#saving = new Op('snapshot', kind.snapshot);
     this.#saving.internal = true;
     this.#queue.unshift(this.#saving);
@@ -496,11 +523,60 @@ export class Game {
   // Answers come in order. So the snapshot is the state after exactly the actions that were
   // acknowledged before it.
   #saved(bytes) {
-    this.#base = bytes;
-    this.#snapshot = true;
+    this.#goOnFrom({ sequence: this.sequence, bytes, isSnapshot: true, digest: null, marker: null });
+    this.#saving = null;
+  }
+
+  // A base takes the place of the journal.
+  #goOnFrom(base) {
+    this.#kept?.push(this.#newestSegment(base.marker ? base.sequence - 1 : base.sequence));
+    this.#base = base;
     this.#journal = new Journal();
     this.#ran = 0;
-    this.#saving = null;
+  }
+
+  #newestSegment(end) { return { base: this.#base, journal: this.#journal, end }; }
+
+  /**
+   * What is kept of the journal.
+   * @param {string} what names the request in errors
+   */
+  history(what) { return new History([...this.#kept ?? none, this.#newestSegment(this.sequence)], what); }
+
+  /** The game that computes the state that a rewind leads to, or null: it needs a place before this one does. */
+  get past() { return this.#rewinding?.past ?? null; }
+
+  // The first request that waits is a rewind. Once all before it has ended, its state is computed. What
+  // is queued behind it waits. Returns whether the rewind ends at once, because it leads nowhere.
+  #endsRewindAtOnce() {
+    const op = this.#queue.first;
+    if (op === this.#rewinding || this.#sent.length > 0) return false;
+    let found;
+    try {
+      found = op.choose(this.history(op.what));
+    } catch (error) {
+      this.#queue.shift();
+      this.#fail(op, error);
+      return true;
+    }
+    this.leavePlace(true); // the past needs a place, and there may be one only
+    this.#rewinding = op;
+    op.begin(this.#host, found, (error, bytes, digest) => this.#rewound(op, found.marker, error, bytes, digest));
+    return false;
+  }
+
+  #rewound(op, marker, error, bytes, digest) {
+    this.#rewinding = null;
+    this.#queue.shift();
+    if (error) {
+      this.#fail(op, error);
+    } else {
+      this.#goOnFrom({ sequence: ++this.sequence, bytes, isSnapshot: true, digest, marker });
+      this.#succeed(op, { sequence: this.sequence, digest });
+      if (this.#isHeard()) this.#raise([], [{ type: op.what, result: { to: marker.to, digest }, changed: true }]);
+      this.handleChange?.();
+    }
+    this.pump();
   }
 
   /**
@@ -594,6 +670,10 @@ export class Game {
     const isSent = op.list === this.#sent;
     if (op.list === this.#queue) this.#queue.remove(op);
     else op.withdrawn = true;
+    if (op === this.#rewinding) {
+      this.#rewinding = null;
+      op.abandon(error);
+    }
     this.#fail(op, error);
     if (op.batch) {
       // Actions that were gathered into one batch succeed or fail together.

@@ -1,7 +1,7 @@
 // A host has workers, and places engines on them: each engine on the worker that has the fewest
 // engines. If no worker can run, engines are placed on the main thread.
 
-import { compile, isModule, join } from './core.js';
+import { compile, hashCore, isModule, join } from './core.js';
 import { coreLocation, getEnvironment, macrotask, supportsWorkers } from './environment.js';
 import { badInput, canceledError, HyperTokenError, shutdownError, timeoutError } from './errors.js';
 import { Executor } from './executor.js';
@@ -116,7 +116,7 @@ export class Host {
    * some are told in the next task.
    */
   #undrained = []; #promised = 0; #isTelling = false;
-  #hasWarnedFallback = false;
+  #hasWarnedFallback = false; #coreHash = null;
   /**
    * The requests that have a deadline, in a set for each timeout. So each set is in the order of
    * the deadlines.
@@ -153,6 +153,16 @@ export class Host {
 
   get threads() { return this.#threads; }
 
+  /** Resolves with the SHA-256 of the core, in hexadecimal. The core is read again for it, once. */
+  coreHash() {
+    const { core, wasmPath } = this.options;
+    this.#coreHash ??= hashCore(core ? { module: core } : coreLocation(wasmPath)).catch((cause) => {
+      this.#coreHash = null;
+      throw badInput(`journal: the hash of the core is not known: ${cause.message}`, cause);
+    });
+    return this.#coreHash;
+  }
+
   /** How many engines wait for a place. */
   get waiting() { return this.#asking.length; }
 
@@ -186,6 +196,9 @@ export class Host {
     if (this.#broken) throw this.#broken;
     this.#games.add(game);
   }
+
+  /** Takes in the past of an engine. It may come while the host shuts down, for a rewind that was accepted before. */
+  adopt(past) { this.#games.add(past); }
 
   remove(game) {
     this.#games.delete(game);
@@ -351,14 +364,20 @@ export class Host {
 
   /**
    * Runs the requests of a game on the main thread at once, behind the others that wait there. The
-   * game gets a place though there may be no room for it.
+   * game gets a place though there may be no room for it, and so does its past.
    */
   runNow(game) {
-    if (game.list === this.#asking && game.wantsPlace && game.mayRunHere()) {
-      this.#asking.remove(game);
-      this.#placeHere(game);
+    // A rewind takes two rounds: one for its past, and one for what is queued behind it.
+    for (let rounds = 2 * game.pending + 2, asks = true; rounds > 0 && (asks || game.past); rounds--) {
+      asks = false;
+      for (const one of [game.past, game]) {
+        if (!one || one.list !== this.#asking || !one.wantsPlace || !one.mayRunHere()) continue;
+        asks = true;
+        this.#asking.remove(one);
+        this.#placeHere(one);
+      }
+      this.drain();
     }
-    this.drain();
   }
 
   /** Runs a request on the main thread, behind the others that wait there. */
