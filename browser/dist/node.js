@@ -1388,7 +1388,9 @@ var Game = class {
     if (changed) this.handleChange?.();
   }
   #raise(events, done) {
-    let sequence = this.sequence - done.filter((d) => d.changed).length;
+    const changes = done.length > 1 ? done.filter((d) => d.changed).length : done[0].changed ? 1 : 0;
+    let sequence = this.sequence - changes;
+    const first = sequence + 1;
     for (const [name, detail] of events) this.#listener(name, detail);
     for (const { type, payload, result, error, changed } of done) {
       if (error) {
@@ -1397,6 +1399,7 @@ var Game = class {
       }
       if (changed) sequence++;
       const detail = { type, payload, result, sequence };
+      if (changed && changes > 1) detail.batch = first;
       this.#listener("engine:action", detail);
       if (changed) this.#listener("state:updated", detail);
     }

@@ -468,7 +468,9 @@ export class Game {
   }
 
   #raise(events, done) {
-    let sequence = this.sequence - done.filter((d) => d.changed).length; // a listener may add to this.sequence
+    const changes = done.length > 1 ? done.filter((d) => d.changed).length : done[0].changed ? 1 : 0;
+    let sequence = this.sequence - changes; // a listener may add to this.sequence
+    const first = sequence + 1;
     for (const [name, detail] of events) this.#listener(name, detail);
     for (const { type, payload, result, error, changed } of done) {
       if (error) {
@@ -477,6 +479,7 @@ export class Game {
       }
       if (changed) sequence++;
       const detail = { type, payload, result, sequence };
+      if (changed && changes > 1) detail.batch = first;
       this.#listener('engine:action', detail);
       if (changed) this.#listener('state:updated', detail);
     }

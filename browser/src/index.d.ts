@@ -262,6 +262,8 @@ interface DetailOf<N, P, R> {
   result: R;
   /** The sequence that the engine had then. */
   sequence: number;
+  /** If the action is one of several in a batch that have changed the state: the sequence of the first. They are one step, which is undone as a whole. */
+  batch?: number;
 }
 
 /** What is told of a revert, an undo or a redo. */

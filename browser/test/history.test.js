@@ -51,13 +51,14 @@ test('MessagePack becomes JSON with the same values, floats with a point, and ke
 
 for (const [where, options] of places) {
   test(`on ${where}, steps are undone and redone: actions, batches and reverts`, async (t) => {
-    const engine = engineFor(t, { ...options, setup: deck(20), history: true }), states = [await engine.digest()];
+    const engine = engineFor(t, { ...options, setup: deck(20), history: true }), states = [await engine.digest()], events = record(engine);
     const note = async () => { states[engine.sequence] = await engine.digest(); };
     await engine.dispatchAsync('stack:draw');
     await note();
     await engine.dispatchBatch([{ type: 'stack:draw' }, { type: 'stack:peek' }, { type: 'stack:draw' }]);
     await note();
     assert.equal(engine.sequence, 3);
+    assert.deepEqual(events.filter((e) => e.name === 'engine:action').map((e) => [e.type, e.sequence, e.batch]), [['stack:draw', 1, undefined], ['stack:draw', 2, 2], ['stack:peek', 2, undefined], ['stack:draw', 3, 2]]);
     const at = (sequence, of) => ({ sequence, digest: states[of] });
     assert.deepEqual(await engine.undo(), at(4, 1)); // the batch, as a whole
     assert.deepEqual(await engine.undo(), at(5, 0));
