@@ -70,6 +70,37 @@ export async function measureScale({ Engine, Host, workerOptions = {}, engines: 
 }
 
 /**
+ * Measures games that the browser keeps, with each durability: an action, with one in flight, in µs; actions in a second, with a thousand in
+ * flight; an action of another engine that plays the same game, as another tab does; and how long it takes to open the game again, in ms, of so
+ * many actions.
+ * @param {{Engine: any, deleteGame: any, most?: number}} with
+ */
+export async function measureSaved({ Engine, deleteGame, most = 1000 }) {
+  const result = {}, workerOptions = { timeout: 0 };
+  for (const durability of ['strict', 'relaxed']) {
+    const name = `measured ${durability}`, options = { useWorker: true, name, persist: { durability }, setup, workerOptions };
+    const engine = new Engine(options);
+    await engine.ready;
+    let drawn = 0;
+    const draw = (e) => () => (++drawn % 52 === 0 ? e.dispatchAsync('stack:reset') : e.dispatchAsync('stack:draw', { count: 1 }));
+    const r = result[durability] = { one: await times(draw(engine), most), rate: await rate(draw(engine), most) };
+    const other = new Engine(options);
+    await other.ready;
+    r.tab = await times(draw(other), most);
+    r.tabRate = await rate(draw(other), most);
+    await other.shutdown();
+    r.actions = engine.sequence;
+    await engine.shutdown();
+    const began = performance.now(), again = new Engine(options);
+    await again.ready;
+    r.open = performance.now() - began;
+    await again.shutdown();
+    await deleteGame(name);
+  }
+  return result;
+}
+
+/**
  * @param {{Engine: any, bare: () => Promise<{ping: () => Promise<void>, end: () => unknown}>, workerOptions?: object, most?: number}} with
  */
 export async function measure({ Engine, bare, workerOptions = {}, most = 1000 }) {

@@ -14,6 +14,10 @@ const say = (environment, version, r) => {
     + `pipelined ${Math.round(r.rate)} actions/s, ${Math.round(r.bareRate)} bare pings/s (${(r.rate / r.bareRate).toFixed(1)}x); start ${r.start.toFixed(0)} ms; `
     + `${Math.round(r.queued)} actions/s with 100,000 queued, 16,000 aborted in ${r.abort.toFixed(0)} ms; of ${r.engines} engines one starts in ${r.engine.toFixed(0)} µs, `
     + `and an action of one that is out takes ${r.again.toFixed(0)} µs`);
+  for (const [durability, s] of Object.entries(r.saved ?? {})) {
+    console.error(`  saved, ${durability}: an action ${s.one.p50.toFixed(0)} µs, ${Math.round(s.rate)} actions/s; of another tab ${s.tab.p50.toFixed(0)} µs, ${Math.round(s.tabRate)} actions/s; `
+      + `a game of ${s.actions} actions opens in ${s.open.toFixed(0)} ms`);
+  }
 };
 
 const workerOptions = { wasmPath: new URL('../../wasm/', import.meta.url) };
@@ -29,9 +33,13 @@ for (const one of browsers) {
   const page = await b.open(`${site.url}/page?isolated`); // its clock is finer
   const [name, version] = b.version.split('/');
   say(name.replace('firefox', 'Firefox').replace('Chrome', 'Chromium'), version, await page.evaluate(async (ms) => {
-    const { measure: m, measureScale: s, pinger: p } = await import('/bench/measure.js');
-    const { Engine: E, Host: H } = await import('/hypertoken/hypertoken.js');
-    return { ...await m({ Engine: E, most: ms, bare: async () => p(new Worker('/bench/echo.js', { type: 'module' })) }), ...await s({ Engine: E, Host: H }) };
+    const { measure: m, measureSaved: k, measureScale: s, pinger: p } = await import('/bench/measure.js');
+    const { deleteGame: d, Engine: E, Host: H } = await import('/hypertoken/hypertoken.js');
+    return {
+      saved: await k({ Engine: E, deleteGame: d, most: ms }),
+      ...await m({ Engine: E, most: ms, bare: async () => p(new Worker('/bench/echo.js', { type: 'module' })) }),
+      ...await s({ Engine: E, Host: H }),
+    };
   }, most));
   await b.close();
 }

@@ -4,6 +4,22 @@
 // src/cli.js
 import { readFile } from "node:fs/promises";
 
+// src/errors.js
+var HyperTokenError = class extends Error {
+  /**
+   * @param {string} code
+   * @param {string} message
+   * @param {{cause?: unknown, index?: number}} [more] index is the index of the member of a batch that failed
+   */
+  constructor(code, message, more2 = {}) {
+    super(`${code}: ${message}`, more2.cause === void 0 ? void 0 : { cause: more2.cause });
+    this.name = "HyperTokenError";
+    this.code = code;
+    this.index = more2.index ?? -1;
+  }
+};
+var unreadable = (what, cause) => new HyperTokenError("trap", `${what}: the core answered with what can not be read: ${cause.message}`, { cause });
+
 // src/core.js
 var op = { open: 1, restore: 2, feed: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, next: 9, digest: 10, actions: 11, records: 12 };
 var kept = 256 << 10;
@@ -141,22 +157,6 @@ var Instance = class {
     return new Lost("trap", new Error(`the core is broken: ${message}`));
   }
 };
-
-// src/errors.js
-var HyperTokenError = class extends Error {
-  /**
-   * @param {string} code
-   * @param {string} message
-   * @param {{cause?: unknown, index?: number}} [more] index is the index of the member of a batch that failed
-   */
-  constructor(code, message, more2 = {}) {
-    super(`${code}: ${message}`, more2.cause === void 0 ? void 0 : { cause: more2.cause });
-    this.name = "HyperTokenError";
-    this.code = code;
-    this.index = more2.index ?? -1;
-  }
-};
-var unreadable = (what, cause) => new HyperTokenError("trap", `${what}: the core answered with what can not be read: ${cause.message}`, { cause });
 
 // src/values.js
 var encodeDepth = 200;

@@ -65,14 +65,15 @@ export type PlainObject = object & { readonly [Symbol.iterator]?: never; readonl
  */
 export type HostErrorCode =
   | 'bad_input' | 'timeout' | 'canceled' | 'overloaded' | 'payload_too_large' | 'batch_aborted' | 'poisoned' | 'worker_unavailable'
-  | 'broken' | 'diverged' | 'shutdown' | 'trap' | 'out_of_memory' | 'not_placed' | 'conflict' | 'history_trimmed';
+  | 'broken' | 'diverged' | 'shutdown' | 'trap' | 'out_of_memory' | 'not_placed' | 'store_full' | 'store_refused' | 'moved' | 'core_mismatch'
+  | 'outcome_unknown' | 'engine_exists' | 'engine_not_found' | 'conflict' | 'history_trimmed';
 
 /** The codes of the core's own errors. A core of your own may have others. */
 export type CoreErrorCode =
   | 'unknown_action' | 'bad_payload' | 'out_of_range' | 'not_found' | 'exists' | 'insufficient' | 'too_large' | 'too_deep' | 'bad_state'
   | 'bad_snapshot' | 'bad_request';
 
-/** An error of an action, of its worker or of its host. Whatever its code, the action had no effect. */
+/** An error of an action, of its worker or of its host. Whatever its code, the action had no effect; `outcome_unknown` is the one exception. */
 export class HyperTokenError extends Error {
   constructor(code: string, message: string, more?: { cause?: unknown; index?: number });
   readonly name: 'HyperTokenError';
@@ -178,12 +179,30 @@ export interface Beginning<B = Setup> {
   snapshot?: Uint8Array;
 }
 
+export interface PersistOptions {
+  /**
+   * When an action counts as stored. 'strict': once the browser has handed it to the disk. 'relaxed': once the browser has handed it to the
+   * operating system, which is faster; a loss of power may cost the actions of the last seconds. Default 'strict'.
+   */
+  durability?: 'strict' | 'relaxed';
+}
+
 export interface EngineOptions<B = Setup> extends Beginning<B> {
   /**
    * Keeps the whole journal in memory, so that all steps can be undone, and all earlier states be had. Default false: what follows the newest
-   * snapshot, revert, undo or redo is kept.
+   * snapshot, revert, undo or redo is kept. Not together with `persist`.
    */
   history?: boolean;
+  /**
+   * The name of the game, 1 to 200 characters, with `persist`. If this browser has a saved game of that name, the engine goes on from it, and
+   * `setup` and `snapshot` are not used.
+   */
+  name?: string;
+  /**
+   * Keeps the game in this browser's IndexedDB: an action has its result only once it is stored. Engines of the same name, in all tabs, play one
+   * game. Not in Node. Default false.
+   */
+  persist?: boolean | PersistOptions;
   /** Runs the engine on a worker. Default false. With `host` it may be left out, and has to agree with whether that has workers. */
   useWorker?: boolean;
   /** Options of the engine's own host. Not together with `host`. */
@@ -334,8 +353,11 @@ export class Engine<A = Actions, S = State, E = typeof others extends keyof A ? 
   readonly ready: Promise<void>;
   /** The sequence of the newest change: how many actions, reverts, undos and redos have changed the state. */
   readonly sequence: number;
-  /** The place of the engine: 'nowhere' before it is placed, while it is placed again, and while it is taken out because it is idle. */
-  readonly place: 'worker' | 'main thread' | 'nowhere';
+  /**
+   * The place of the engine: 'nowhere' before it is placed, while it is placed again, and while it is taken out because it is idle. A saved game
+   * that an engine of another tab, or another engine of this one, runs is in 'another tab'.
+   */
+  readonly place: 'worker' | 'main thread' | 'another tab' | 'nowhere';
   readonly host: Host;
   // If a call fits no overload, the compiler explains the last one. So the one that knows the payloads is last.
 
@@ -343,8 +365,8 @@ export class Engine<A = Actions, S = State, E = typeof others extends keyof A ? 
   dispatchAsync<T = any, N extends string = string>(type: OtherName<A, N>, payload?: Payload | null, options?: ActionOptions): Promise<T>;
   dispatchAsync<N extends Name<A>>(type: N, ...rest: Rest<PayloadIn<A, N>>): Promise<ResultIn<A, N>>;
   /**
-   * Runs an action. If the host has workers, it does so as dispatchAsync does. Else it runs the action at once, and returns the result
-   * itself, or throws. Such an action has no timeout, and `signal` counts only if it is aborted already.
+   * Runs an action. If the host has workers, or with `persist`, it does so as dispatchAsync does. Else it runs the action at once, and returns
+   * the result itself, or throws. Such an action has no timeout, and `signal` counts only if it is aborted already.
    */
   dispatch<T = any, N extends string = string>(type: OtherName<A, N>, payload?: Payload | null, options?: ActionOptions): Promise<T> | T;
   dispatch<N extends Name<A>>(type: N, ...rest: Rest<PayloadIn<A, N>>): Promise<ResultIn<A, N>> | ResultIn<A, N>;
@@ -460,6 +482,42 @@ export class Host implements AsyncDisposable {
   shutdown(options?: { timeout?: number }): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
+
+/** A game that this browser keeps for this origin. */
+export interface SavedGame {
+  name: string;
+  /** How many actions have changed its state. */
+  sequence: number;
+  /** How many bytes its journal has: the base, and the actions behind it. */
+  bytes: number;
+  created: Date;
+  updated: Date;
+}
+
+/** The core that a saved game was played with, as in `WorkerOptions`. */
+export type CoreOptions = Pick<WorkerOptions, 'core' | 'wasmPath'>;
+
+/** The part of a Blob that an import needs: Blob and File have it. */
+export interface TextFile { text(): Promise<string> }
+
+/** A Blob, if the project has the types of the DOM or of Node. */
+export type ExportedFile = typeof globalThis extends { Blob: { prototype: infer P } } ? P : TextFile & { readonly size: number; readonly type: string };
+
+/** The games that this browser keeps for this origin, in the order of their names. */
+export function savedGames(): Promise<SavedGame[]>;
+/** Deletes a saved game. An engine that plays it fails with `moved`. It rejects with `engine_not_found`. */
+export function deleteGame(name: string): Promise<void>;
+/**
+ * A saved game as JSON Lines, which importGame, `hypertoken run` and `hypertoken journal import` read: its newest base, and the actions behind
+ * it. Each is run again, on this thread, to write the checksum of its result. It rejects with `engine_not_found` and `core_mismatch`.
+ */
+export function exportGame(name: string, options?: CoreOptions): Promise<ExportedFile>;
+/**
+ * Saves the game of an export under a name that is free. Each action is run again, on this thread, and every checksum and digest is compared:
+ * the game is saved whole, or not at all. Keys of actions are not kept. It rejects with `engine_exists`, `core_mismatch`, `diverged`, and
+ * `bad_input`, which name the line.
+ */
+export function importGame(name: string, file: TextFile, options?: CoreOptions): Promise<{ sequence: number; digest: string }>;
 
 /** A worker with one engine, in whichever environment this is. */
 export class UniversalWorker<A = Actions, S = State, E = typeof others extends keyof A ? AnyEvents : {}, B = typeof others extends keyof A ? object : Setup>

@@ -441,16 +441,16 @@ function distance(a, b) {
   }
   return row[b.length];
 }
-function nearest(wrong, names2) {
-  const text = String(wrong).slice(0, 40).toLowerCase().replaceAll(/[_-]/g, "");
+function nearest(wrong2, names2) {
+  const text = String(wrong2).slice(0, 40).toLowerCase().replaceAll(/[_-]/g, "");
   const rated = names2.map((name2) => [distance(text, name2.toLowerCase()), name2]).sort(([a], [b]) => a - b);
   if (rated.length === 0) return void 0;
   const [[changes, name]] = rated;
   return changes <= Math.max(text.length, name.length) / 2 ? name : void 0;
 }
-function unknownOption(what, wrong, names2) {
-  const like = nearest(wrong, names2);
-  return badInput(`${what}: there is no option ${String(wrong).slice(0, 40)}; ${like ? `did you mean ${like}? There` : "there"} are ${names2.join(", ")}`);
+function unknownOption(what, wrong2, names2) {
+  const like = nearest(wrong2, names2);
+  return badInput(`${what}: there is no option ${String(wrong2).slice(0, 40)}; ${like ? `did you mean ${like}? There` : "there"} are ${names2.join(", ")}`);
 }
 function checkOptions(what, options, names2) {
   if (options === void 0 || options === null) return;
@@ -465,6 +465,170 @@ function checkTimeout(what, timeout) {
 }
 function checkSignal(what, signal) {
   if (typeof signal.addEventListener !== "function" || typeof signal.aborted !== "boolean") throw badInput(`${what}: signal is ${nameOf(signal)}, want an AbortSignal`);
+}
+
+// src/storing.js
+function entriesOf(records) {
+  const entries = new Uint8Array(records.reduce((n, r) => n + entryHead + r.bytes.length, 0));
+  const view = new DataView(entries.buffer);
+  let at = 0;
+  for (const { bytes, sum } of records) {
+    view.setUint32(at, bytes.length, true);
+    view.setFloat64(at + 4, sum, true);
+    entries.set(bytes, at + entryHead);
+    at += entryHead + bytes.length;
+  }
+  return entries;
+}
+var plainError = ({ code, message, index }) => ({ code, message, index });
+var plainResult = (op2, result) => op2.members ? result.map((o) => o.error ? { error: plainError(o.error) } : o) : result;
+var callOf = (op2, { result, error }) => ({ ...op2.key, outcome: error ? { error: plainError(error) } : { result: plainResult(op2, result) } });
+var Storing = class {
+  /** Whether the store does not have the game yet. */
+  isNew = false;
+  #game;
+  #saved;
+  #waiting = [];
+  #handed = [];
+  #isRunning = true;
+  /** Called when the last answer has been settled. */
+  #idle = [];
+  #isAbandoned = false;
+  /**
+   * Opens the game in the store.
+   * @param {import('./game.js').Game} game
+   * @param {import('./store.js').SavedGame} saved
+   */
+  constructor(game, saved) {
+    this.#game = game;
+    this.#saved = saved;
+    saved.open().then((found) => {
+      this.isNew = found === null;
+      this.#rest();
+      game.handleOpened(found);
+    }, (error) => {
+      this.#rest();
+      if (!game.broken) game.fail(error);
+    });
+  }
+  /** Whether nothing waits for the store: the journal has all that the engine has answered. */
+  get isIdle() {
+    return !this.#isRunning && this.#waiting.length === 0;
+  }
+  /** The requests whose answers were not handed to the store yet. */
+  get waiting() {
+    return this.#waiting.filter((answer) => answer.op !== null).map((answer) => answer.op);
+  }
+  /**
+   * Has an answer settled once all answers before it are, and its own records are stored.
+   * @param {{bytes: Uint8Array, sum: number}[]} [records]
+   * @param {{result?: any, error?: HyperTokenError}} [outcome] is stored if the request has a key: with the records, or with those of the next group
+   */
+  push(op2, settle, records = [], outcome = void 0) {
+    if (records.length > 0 || !this.isIdle) {
+      this.#add({ op: op2, settle, records, outcome, base: null, isHanded: false });
+      return;
+    }
+    if (op2.key) this.#saved.defer(callOf(op2, outcome));
+    settle();
+  }
+  /** Has a snapshot stored, which replaces the journal once all answers before it are settled. */
+  pushBase(op2, bytes, settle) {
+    this.#add({ op: op2, settle, records: [], base: bytes, isHanded: false });
+  }
+  /** Has the store take the game in, which is new to it. */
+  create(base) {
+    const settle = () => {
+      this.isNew = false;
+    };
+    this.#add({ op: null, settle, records: [], base: null, first: base, isHanded: false });
+  }
+  /** Takes an answer, and all behind it, out of those that wait, and returns those behind it. */
+  takeBehind(answer) {
+    return this.#waiting.splice(this.#waiting.indexOf(answer)).slice(1);
+  }
+  /** Takes one answer out of those that wait. */
+  remove(answer) {
+    this.#waiting.splice(this.#waiting.indexOf(answer), 1);
+  }
+  #add(answer) {
+    if (answer.op) answer.op.answer = answer;
+    this.#waiting.push(answer);
+    if (this.#isRunning) return;
+    this.#isRunning = true;
+    queueMicrotask(() => this.#run());
+  }
+  async #run() {
+    while (this.#waiting.length > 0 && !this.#isAbandoned) {
+      const group = this.#nextGroup();
+      this.#handed = group;
+      for (const answer of group) answer.isHanded = true;
+      let error = null;
+      try {
+        await this.#store(group);
+      } catch (cause) {
+        error = cause;
+      }
+      this.#handed = [];
+      for (const { op: op2 } of group) if (op2) op2.answer = null;
+      if (this.#isAbandoned) break;
+      if (error) this.#handleNotStored(group, error);
+      else for (const answer of group) answer.settle();
+    }
+    this.#rest();
+    this.#game.pump();
+  }
+  #rest() {
+    this.#isRunning = false;
+    for (const done of this.#idle.splice(0)) done();
+  }
+  // A group ends at a snapshot, so that no base is older than a record that it should contain.
+  #nextGroup() {
+    const isOwn = ({ base, first }) => base !== null || first !== void 0;
+    const end = this.#waiting.findIndex(isOwn);
+    return this.#waiting.splice(0, end < 0 ? this.#waiting.length : Math.max(end, 1));
+  }
+  #store([one, ...others]) {
+    const { sequence } = this.#game;
+    if (one.first) return this.#saved.create(one.first);
+    if (one.base) return this.#saved.replace({ sequence, bytes: one.base, isSnapshot: true });
+    const records = [], batches = [], calls = [];
+    for (const answer of [one, ...others]) {
+      if (answer.op?.key && answer.outcome) calls.push(callOf(answer.op, answer.outcome));
+      if (answer.records.length > 1) batches.push([sequence + records.length + 1, answer.records.length]);
+      for (const record of answer.records) records.push(record);
+    }
+    if (records.length === 0) {
+      calls.forEach((call) => this.#saved.defer(call));
+      return void 0;
+    }
+    return this.#saved.append({ first: sequence + 1, count: records.length, bytes: entriesOf(records), batches, calls });
+  }
+  #handleNotStored(group, cause) {
+    const error = cause instanceof HyperTokenError ? cause : new HyperTokenError("store_refused", `the store has failed: ${cause?.message ?? cause}`, { cause });
+    if (group[0].first) this.#game.fail(error);
+    else if (group[0].base && error.code !== "moved") this.#game.handleBaseNotStored();
+    else this.#game.handleNotStored(group, this.#waiting.splice(0), error);
+  }
+  /**
+   * Gives up waiting for the store. Returns the requests of which it is not known whether they are
+   * stored.
+   */
+  abandon() {
+    this.#isAbandoned = true;
+    const unknown = this.#handed.filter((answer) => answer.op && !answer.op.internal).map((answer) => answer.op);
+    this.#handed = [];
+    this.#rest();
+    return unknown;
+  }
+  /** Waits until the store has all that it was handed. */
+  async close() {
+    if (this.#isRunning && !this.#isAbandoned) await new Promise((resolve) => this.#idle.push(resolve));
+  }
+};
+function checkCanPersist(what) {
+  if (globalThis.indexedDB === void 0) throw badInput(`${what}: there is no IndexedDB here, as in Node; games are kept in pages and their workers`);
+  if (globalThis.crypto?.subtle === void 0) throw badInput(`${what}: the page is no secure context; serve it by https, or from localhost`);
 }
 
 // src/values.js
@@ -751,9 +915,9 @@ function checkSymbols(object) {
 }
 function under(key, thrown) {
   if (thrown instanceof TooLarge) return thrown;
-  const refused = thrown instanceof Refused ? thrown : new Refused(`can not be read: ${thrown?.message ?? String(thrown)}`, thrown);
-  if (key !== void 0) refused.at.unshift(key);
-  return refused;
+  const refused2 = thrown instanceof Refused ? thrown : new Refused(`can not be read: ${thrown?.message ?? String(thrown)}`, thrown);
+  if (key !== void 0) refused2.at.unshift(key);
+  return refused2;
 }
 var shared = new Encoder();
 var encoding = false;
@@ -764,8 +928,8 @@ function encode(value, root, most = Infinity) {
     return encoder.encode(value, most);
   } catch (thrown) {
     if (thrown instanceof TooLarge) throw thrown;
-    const refused = under(void 0, thrown);
-    throw new Error(`${pathOf(root, refused.at)} ${refused.message}`, refused.cause === void 0 ? void 0 : { cause: refused.cause });
+    const refused2 = under(void 0, thrown);
+    throw new Error(`${pathOf(root, refused2.at)} ${refused2.message}`, refused2.cause === void 0 ? void 0 : { cause: refused2.cause });
   } finally {
     encoding = was;
   }
@@ -1030,6 +1194,10 @@ var Op = class {
   release = null;
   /** Whether a game counts the request as one for which a caller waits. */
   isOpen = false;
+  /** The answer to this request, while it waits for the store: see storing.js. */
+  answer = null;
+  /** The call of another tab that the request is for: {client, number, part}. The store keeps its outcome. */
+  key = null;
   /** The list of its game that the request is in, and its neighbours there: see list.js. */
   list = null;
   prev = null;
@@ -1087,6 +1255,14 @@ var Journal = class {
     this.#piece.set(bytes, this.#end + entryHead);
     this.#end += size;
     this.bytes += size;
+  }
+  /** Appends whole entries, as a store has kept them. */
+  appendEntries(entries) {
+    if (this.#end > 0) this.#full.push(this.#piece.subarray(0, this.#end));
+    this.#piece = none;
+    this.#end = 0;
+    this.#full.push(entries);
+    this.bytes += entries.length;
   }
   #grow(size) {
     let kept2 = this.#piece.subarray(0, this.#end);
@@ -1157,6 +1333,10 @@ var Game = class {
    */
   #isYielding = false;
   #ranHere = 0;
+  /** Keeps the journal in a store, or null: then the journal is in memory only. */
+  #storing = null;
+  /** How large the journal has to be for the next snapshot, in bytes, after the store had no room for one. */
+  #leastToSave = 0;
   /**
    * How many placings in a row have failed, and the last death of a worker while this engine was
    * placed there (see Op.death).
@@ -1168,10 +1348,10 @@ var Game = class {
    * @param {import('./history.js').Base} base
    * @param {(name: string, detail: object) => boolean} listener returns whether there is a listener to that event
    * @param {() => boolean} isHeard whether there is any listener
-   * @param {Uint8Array[]} [pieces] what follows the base, if the game is a past: see past.js
-   * @param {boolean} [hasHistory] whether what is behind a snapshot is kept
+   * @param {{pieces?: Uint8Array[], hasHistory?: boolean, saved?: import('./store.js').SavedGame}} [more] pieces: what follows the base, if the game is a
+   *   past (see past.js). hasHistory: whether what is behind a snapshot is kept. saved: keeps the journal; if it has one already, the game goes on from that
    */
-  constructor(host, base, listener, isHeard, pieces = void 0, hasHistory = false) {
+  constructor(host, base, listener, isHeard, { pieces, hasHistory = false, saved } = {}) {
     this.#host = host;
     this.#listener = listener;
     this.#isHeard = isHeard;
@@ -1184,6 +1364,7 @@ var Game = class {
     v.setUint32(4, Math.floor(o.maxStateBytes / 2 ** 32), true);
     v.setUint32(8, o.maxResult, true);
     v.setUint32(12, o.maxDepth, true);
+    if (saved) this.#storing = new Storing(this, saved);
   }
   get host() {
     return this.#host;
@@ -1213,7 +1394,7 @@ var Game = class {
   pump() {
     const queue = this.#queue;
     do {
-      if (!this.broken && !this.place && this.wantsPlace) this.#host.requestPlace(this);
+      if (!this.place && queue.length > 0 && this.wantsPlace) this.#host.requestPlace(this);
       while (this.place && queue.length > 0 && this.#mayBeSent(queue.first)) this.#sendOrRefuse(queue.shift());
     } while (this.#isRewindNext && this.#endsRewindAtOnce());
     if (this.place) this.#noteUse();
@@ -1269,7 +1450,7 @@ var Game = class {
   }
   /** Whether the engine still wants a place, now that the host comes to its request for one. */
   get wantsPlace() {
-    return this.#queue.length > 0 && !this.#isRewindNext;
+    return !this.broken && this.#queue.length > 0 && !this.#isRewindNext && (this.#storing === null || this.#storing.isIdle);
   }
   get #isRewindNext() {
     return this.#queue.first?.kind === kind.rewind;
@@ -1336,6 +1517,7 @@ var Game = class {
       this.#attempts = 0;
       this.#placeDeath = null;
       this.#host.counts.placed++;
+      if (this.#storing?.isNew) this.#storing.create({ sequence: 0, bytes: this.#base.bytes, isSnapshot: this.#base.isSnapshot, limits: this.#limits });
     }
   }
   // isOwnError says that the engine was never used and the core has said why: then callers get the
@@ -1349,13 +1531,21 @@ var Game = class {
     if (lost || op2.withdrawn && changed) this.leavePlace();
     if (op2.withdrawn) return;
     if (f.flags & flag.failed) {
-      this.#fail(op2, errorOf(f.body));
+      const error = errorOf(f.body);
+      if (this.#storing) this.#storing.push(op2, () => this.#fail(op2, error), [], { error });
+      else this.#fail(op2, error);
       return;
     }
     if (op2.kind === kind.checksums) this.#journal.keep(op2.parts[0]);
-    if (op2.kind === kind.dispatch || op2.kind === kind.batch) this.#commit(op2, f, changed);
-    else if (op2.internal) this.#saved(f.body.slice());
-    else this.#succeed(op2, f.body.slice());
+    if (op2.kind === kind.dispatch || op2.kind === kind.batch) {
+      this.#commit(op2, f, changed);
+      return;
+    }
+    const body = f.body.slice();
+    if (op2.internal && this.#storing) this.#storing.pushBase(op2, body, () => this.#saved(body));
+    else if (op2.internal) this.#saved(body);
+    else if (this.#storing) this.#storing.push(op2, () => this.#succeed(op2, body));
+    else this.#succeed(op2, body);
   }
   #append(bytes, sum) {
     this.#journal.append(bytes, sum);
@@ -1377,6 +1567,15 @@ var Game = class {
       this.#fail(op2, unreadable(op2.what, cause));
       return;
     }
+    if (this.#storing) {
+      const records = !changed ? [] : members ? members.filter((m) => m.changed) : [{ bytes: op2.parts[0], sum: r.sum }];
+      this.#storing.push(op2, () => this.#settleAction(op2, r, result, events, members, changed), records, { result });
+    } else {
+      this.#settleAction(op2, r, result, events, members, changed);
+    }
+  }
+  // Takes an action into the journal, and tells its caller and the listeners.
+  #settleAction(op2, r, result, events, members, changed) {
     if (changed) this.#ran += r.ran;
     if (!members && changed) this.#append(op2.parts[0], r.sum);
     const before = this.sequence;
@@ -1433,6 +1632,7 @@ var Game = class {
   #saveIfDue() {
     const { snapshotBytes, replayBudget } = this.#host.options;
     if (this.#saving || this.#journal.bytes <= Math.max(this.#base.bytes.length, snapshotBytes) && this.#ran <= replayBudget) return;
+    if (this.#journal.bytes < this.#leastToSave) return;
     this.#saving = new Op("snapshot", kind.snapshot);
     this.#saving.internal = true;
     this.#queue.unshift(this.#saving);
@@ -1442,6 +1642,7 @@ var Game = class {
   #saved(bytes) {
     this.#goOnFrom({ sequence: this.sequence, bytes, isSnapshot: true, digest: null, marker: null });
     this.#saving = null;
+    this.#leastToSave = 0;
   }
   // A base takes the place of the journal.
   #goOnFrom(base) {
@@ -1495,6 +1696,61 @@ var Game = class {
     }
     this.pump();
   }
+  // The store, which storing.js asks.
+  /**
+   * Takes in what the store has of this game: its base, and the entries behind it. null if the name is new:
+   * then the game begins as the engine was made.
+   */
+  handleOpened(saved) {
+    if (saved) {
+      const { base, groups } = saved;
+      this.#base = { sequence: base.sequence, bytes: base.bytes, isSnapshot: base.isSnapshot, digest: null, marker: null };
+      this.#limits = base.limits;
+      this.sequence = base.sequence;
+      for (const { bytes, count } of groups) {
+        this.#journal.appendEntries(bytes);
+        this.sequence += count;
+      }
+    }
+    this.pump();
+  }
+  /**
+   * Takes in that the store has not stored a group. Its actions fail. What was answered behind them
+   * runs again, from the journal without them.
+   * @param {import('./storing.js').Answer[]} group
+   * @param {import('./storing.js').Answer[]} rest what waited behind the group
+   * @param {HyperTokenError} error if its code is `moved`, the game is no longer this engine's
+   */
+  handleNotStored(group, rest, error) {
+    this.#runAgain([...group.filter((answer) => answer.records.length === 0), ...rest]);
+    for (const { op: op2, records } of group) if (records.length > 0) this.#fail(op2, error);
+    if (error.code === "moved") this.fail(error);
+  }
+  /** Takes in that the store has not stored a snapshot. The journal goes on without it, and is to double before the next one. */
+  handleBaseNotStored() {
+    this.#saving = null;
+    this.#ran = 0;
+    this.#leastToSave = 2 * this.#journal.bytes;
+  }
+  // Gives the place up, and has requests run again whose answers saw what is not stored.
+  #runAgain(answers) {
+    this.leavePlace();
+    for (const { op: op2 } of answers.reverse()) {
+      op2.answer = null;
+      if (op2.internal) this.#saving = null;
+      else if (!op2.settled) this.#queue.unshift(op2);
+    }
+  }
+  // A request ends whose answer waits for the store, and was not handed to it.
+  #dropAnswer(op2) {
+    const { answer } = op2;
+    if (answer.records.length > 0) {
+      this.#runAgain(this.#storing.takeBehind(answer));
+    } else {
+      this.#storing.remove(answer);
+    }
+    op2.answer = null;
+  }
   /**
    * Takes in that the worker of this engine has ended, by the rules of docs/recovery.md.
    * @param {Op} [ran] the oldest request that the worker had not answered; it may be of another engine
@@ -1535,10 +1791,12 @@ var Game = class {
         continue;
       }
       this.#close(op2);
-      op2.split = op2.members.map(({ type, payload, bytes }) => {
+      op2.split = op2.members.map(({ type, payload, bytes }, k) => {
         const part = new Op(type, kind.dispatch, [bytes]);
         part.payload = payload;
         part.death = op2.death;
+        part.quiet = op2.quiet;
+        if (op2.key) part.key = { ...op2.key, part: k };
         this.#enqueue(part);
         return part;
       });
@@ -1575,12 +1833,14 @@ var Game = class {
    */
   withdraw(op2, error) {
     if (op2.settled) return;
+    if ((op2.batch ?? op2).answer?.isHanded) return;
     if (op2.split) {
       for (const part of op2.split) this.withdraw(part, error);
       return;
     }
     const isSent = op2.list === this.#sent;
     if (op2.list === this.#queue) this.#queue.remove(op2);
+    else if (op2.answer) this.#dropAnswer(op2);
     else op2.withdrawn = true;
     if (op2 === this.#rewinding) {
       this.#rewinding = null;
@@ -1600,7 +1860,8 @@ var Game = class {
     this.#withdrawAll(error);
   }
   #withdrawAll(error) {
-    for (const op2 of [...this.#sent, ...this.#queue]) if (!op2.internal) this.withdraw(op2, error);
+    const waiting2 = this.#storing?.waiting ?? [];
+    for (const op2 of [...waiting2.reverse(), ...this.#sent, ...this.#queue]) if (!op2.internal) this.withdraw(op2, error);
   }
   /**
    * Waits until every request has its outcome, for `timeout` milliseconds at most, 0 for any time,
@@ -1612,11 +1873,17 @@ var Game = class {
       this.flush();
       this.closed = true;
       if (this.#open > 0) await new Promise((resolve) => this.#idle.push(resolve));
+      await this.#storing?.close();
       this.leavePlace();
       this.#host.remove(this);
     })();
     if (timeout > 0 && timeout < Infinity) {
-      const timer = setTimeout(() => this.#withdrawAll(shutdownError()), Math.min(timeout, 2 ** 31 - 1));
+      const expire = () => {
+        this.#withdrawAll(shutdownError());
+        for (const op2 of this.#storing?.abandon() ?? []) this.#fail(op2, new HyperTokenError("outcome_unknown", `${op2.what}: the store has not said whether it is stored`));
+        this.pump();
+      };
+      const timer = setTimeout(expire, Math.min(timeout, 2 ** 31 - 1));
       this.#closing.then(() => clearTimeout(timer));
     }
     return this.#closing;
@@ -2085,28 +2352,40 @@ function addressOf({ url, path, folder }) {
     return url;
   }
 }
-async function localFile(url, path, folder) {
-  if (path === void 0 && (!/^file:/i.test(url) || getEnvironment() !== "node")) return void 0;
-  const [paths, { fileURLToPath }] = await Promise.all(["path", "url"].map(nodeModule));
-  return path === void 0 ? fileURLToPath(url) : coreFile(path, folder, paths);
-}
-async function readLocal(file) {
-  const { readFile } = await nodeModule("fs/promises");
+var isFile = ({ url, path }) => path !== void 0 || /^file:/i.test(url) && getEnvironment() === "node";
+async function readCore({ url, path, folder }) {
+  const [{ readFile }, paths, { fileURLToPath }] = await Promise.all(["fs/promises", "path", "url"].map(nodeModule));
+  const file = path === void 0 ? fileURLToPath(url) : coreFile(path, folder, paths);
   return readFile(file).catch((cause) => {
     throw new Error(`${file} can not be read (${cause.code ?? cause.message}): copy core.wasm there, or set workerOptions.wasmPath`, { cause });
   });
 }
-async function fetched(url, options) {
-  const response = await fetch(url, options).catch((cause) => {
+var hashes = /* @__PURE__ */ new Map();
+function hashCore(from) {
+  if (from.module) {
+    if (isModule(from.module)) throw badInput("the core of a saved game is known by its bytes: give `core` as bytes, or wasmPath, and no WebAssembly.Module");
+    return sha256(from.module);
+  }
+  const address = addressOf(from);
+  let found = hashes.get(address);
+  if (!found) {
+    found = (isFile(from) ? readCore(from) : fetch(from.url, { cache: "force-cache" }).then((r) => r.arrayBuffer())).then(sha256);
+    hashes.set(address, found);
+    found.catch(() => hashes.delete(address));
+  }
+  return found;
+}
+async function sha256(bytes) {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return Array.from(digest, (x) => x.toString(16).padStart(2, "0")).join("");
+}
+async function load(from, warn) {
+  const { url } = from;
+  if (isFile(from)) return WebAssembly.compile(await readCore(from));
+  const response = await fetch(url).catch((cause) => {
     throw new Error(`${url} can not be fetched (${cause.message}): check workerOptions.wasmPath, the network, the page's Content-Security-Policy (connect-src), and its CORS headers if it is of another origin`, { cause });
   });
   if (!response.ok) throw new Error(`${url} is not there: HTTP status ${response.status}; copy core.wasm there, or set workerOptions.wasmPath`);
-  return response;
-}
-async function load({ url, path, folder }, warn) {
-  const file = await localFile(url, path, folder);
-  if (file) return WebAssembly.compile(await readLocal(file));
-  const response = await fetched(url);
   const type = response.headers.get("content-type") ?? "none";
   if (type.split(";")[0].trim() === "application/wasm") return compiled(response);
   const bytes = await response.arrayBuffer();
@@ -2117,17 +2396,6 @@ async function load({ url, path, folder }, warn) {
   warn?.(`${url} has the content type ${type}: serve it as application/wasm, so that it is compiled while it loads`);
   return compiled(bytes);
 }
-async function hashCore(from) {
-  if (isModule(from.module)) throw new Error("a WebAssembly.Module does not say its bytes; give them as the option core, or wasmPath");
-  if (!globalThis.crypto?.subtle) throw new Error("this page has no crypto.subtle: serve it over https, or from localhost");
-  const hash2 = await crypto.subtle.digest("SHA-256", from.module ?? await bytesOf(from));
-  return Array.from(new Uint8Array(hash2), (b) => b.toString(16).padStart(2, "0")).join("");
-}
-async function bytesOf({ url, path, folder }) {
-  const file = await localFile(url, path, folder);
-  if (file) return readLocal(file);
-  return (await fetched(url, { cache: "force-cache" })).arrayBuffer();
-}
 async function compiled(from) {
   try {
     return await (from instanceof Response ? WebAssembly.compileStreaming(from) : WebAssembly.compile(from));
@@ -2137,40 +2405,42 @@ async function compiled(from) {
   }
 }
 
-// src/xxh64.js
+// src/xxhash.js
+var mask = (1n << 64n) - 1n;
 var p1 = 0x9e3779b185ebca87n;
 var p2 = 0xc2b2ae3d27d4eb4fn;
 var p3 = 0x165667b19e3779f9n;
 var p4 = 0x85ebca77c2b2ae63n;
 var p5 = 0x27d4eb2f165667c5n;
-var u64 = (n) => BigInt.asUintN(64, n);
-var rotate = (n, by) => u64(n << by) | n >> 64n - by;
-var round = (lane, input) => u64(rotate(u64(lane + u64(input * p2)), 31n) * p1);
-var merge = (all, lane) => u64(u64((all ^ round(0n, lane)) * p1) + p4);
+var rotate = (x, n) => (x << n | x >> 64n - n) & mask;
+var round = (acc, lane) => rotate(acc + lane * p2 & mask, 31n) * p1 & mask;
+var merge = (acc, other) => (acc ^ round(0n, other)) * p1 + p4 & mask;
 function xxh64(bytes) {
-  const v = new DataView(bytes.buffer, bytes.byteOffset, bytes.length), n = bytes.length;
-  let at = 0, h = p5;
-  if (n >= 32) {
-    let a = u64(p1 + p2), b = p2, c = 0n, d = u64(-p1);
-    for (; at + 32 <= n; at += 32) {
-      a = round(a, v.getBigUint64(at, true));
-      b = round(b, v.getBigUint64(at + 8, true));
-      c = round(c, v.getBigUint64(at + 16, true));
-      d = round(d, v.getBigUint64(at + 24, true));
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length), end = bytes.length;
+  let at = 0, acc;
+  if (end >= 32) {
+    let a = p1 + p2 & mask, b = p2, c = 0n, d = -p1 & mask;
+    for (; at + 32 <= end; at += 32) {
+      a = round(a, view.getBigUint64(at, true));
+      b = round(b, view.getBigUint64(at + 8, true));
+      c = round(c, view.getBigUint64(at + 16, true));
+      d = round(d, view.getBigUint64(at + 24, true));
     }
-    h = u64(rotate(a, 1n) + rotate(b, 7n) + rotate(c, 12n) + rotate(d, 18n));
-    for (const lane of [a, b, c, d]) h = merge(h, lane);
+    acc = rotate(a, 1n) + rotate(b, 7n) + rotate(c, 12n) + rotate(d, 18n) & mask;
+    for (const lane of [a, b, c, d]) acc = merge(acc, lane);
+  } else {
+    acc = p5;
   }
-  h = u64(h + BigInt(n));
-  for (; at + 8 <= n; at += 8) h = u64(rotate(h ^ round(0n, v.getBigUint64(at, true)), 27n) * p1 + p4);
-  if (at + 4 <= n) {
-    h = u64(rotate(h ^ u64(BigInt(v.getUint32(at, true)) * p1), 23n) * p2 + p3);
+  acc = acc + BigInt(end) & mask;
+  for (; at + 8 <= end; at += 8) acc = rotate(acc ^ round(0n, view.getBigUint64(at, true)), 27n) * p1 + p4 & mask;
+  if (at + 4 <= end) {
+    acc = rotate(acc ^ BigInt(view.getUint32(at, true)) * p1 & mask, 23n) * p2 + p3 & mask;
     at += 4;
   }
-  for (; at < n; at++) h = u64(rotate(h ^ u64(BigInt(v.getUint8(at)) * p5), 11n) * p1);
-  h = u64((h ^ h >> 33n) * p2);
-  h = u64((h ^ h >> 29n) * p3);
-  return h ^ h >> 32n;
+  for (; at < end; at++) acc = rotate(acc ^ BigInt(bytes[at]) * p5 & mask, 11n) * p1 & mask;
+  acc = (acc ^ acc >> 33n) * p2 & mask;
+  acc = (acc ^ acc >> 29n) * p3 & mask;
+  return (acc ^ acc >> 32n).toString(16).padStart(16, "0");
 }
 
 // src/executor.js
@@ -2293,7 +2563,7 @@ var Executor = class {
       if (r.failed || hash(r.body) !== want) {
         throw new Lost("diverged", `action ${n} of a replay has another result than the one that was acknowledged`);
       }
-      if (areSumsWanted) sums.push(xxh64(r.body));
+      if (areSumsWanted) sums.push(BigInt(`0x${xxh64(r.body)}`));
       at += entryHead + length;
     }
     answer(0, new Uint8Array(BigUint64Array.from(sums).buffer));
@@ -2752,7 +3022,6 @@ var Host = class {
   #promised = 0;
   #isTelling = false;
   #hasWarnedFallback = false;
-  #coreHash = null;
   /**
    * The requests that have a deadline, in a set for each timeout. So each set is in the order of
    * the deadlines.
@@ -2789,14 +3058,10 @@ var Host = class {
   get threads() {
     return this.#threads;
   }
-  /** Resolves with the SHA-256 of the core, in hexadecimal. The core is read again for it, once. */
+  /** The SHA-256 of the core, in hexadecimal: saved games name their core by it. */
   coreHash() {
     const { core, wasmPath } = this.options;
-    this.#coreHash ??= hashCore(core ? { module: core } : coreLocation(wasmPath)).catch((cause) => {
-      this.#coreHash = null;
-      throw badInput(`journal: the hash of the core is not known: ${cause.message}`, cause);
-    });
-    return this.#coreHash;
+    return hashCore(core ? { module: core } : coreLocation(wasmPath));
   }
   /** How many engines wait for a place. */
   get waiting() {
@@ -3130,36 +3395,39 @@ var Host = class {
   }
 };
 
-// src/json.js
-var utf83 = new TextDecoder();
-var floatText = (n) => /[.e]/.test(n) ? `${n}` : `${n}.0`;
-function toJSON(bytes) {
-  const v = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  let at = 0;
-  const take = (n) => {
-    at += n;
-    return at - n;
-  };
-  const unsigned = (size) => {
-    let n = 0;
-    for (const end = at + size; at < end; at++) n = n * 256 + bytes[at];
-    return n;
-  };
-  const string = (n) => JSON.stringify(utf83.decode(bytes.subarray(take(n), at)));
-  const list = (n, item) => Array.from({ length: n }, item).join();
-  const array = (n) => `[${list(n, value)}]`;
-  const map = (n) => `{${list(n, () => `${value()}:${value()}`)}}`;
-  function value() {
-    const b = bytes[at++];
-    if (b < 128) return `${b}`;
-    if (b >= 224) return `${b - 256}`;
-    if (b < 144) return map(b & 15);
-    if (b < 160) return array(b & 15);
-    if (b < 192) return string(b & 31);
-    if (b >= 222) return map(unsigned(2 << b - 222));
-    if (b >= 220) return array(unsigned(2 << b - 220));
-    if (b >= 217) return string(unsigned(1 << b - 217));
-    if (b >= 204 && b <= 207) return `${unsigned(1 << b - 204)}`;
+// src/lines.js
+var utf83 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+var deepest = 200;
+function jsonOf(bytes) {
+  const writer = new Writer2(bytes), text = writer.value(1);
+  if (!writer.isAtEnd) throw new RangeError("more bytes follow behind the value");
+  return text;
+}
+var Writer2 = class {
+  #bytes;
+  #view;
+  #at = 0;
+  constructor(bytes) {
+    this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  }
+  get isAtEnd() {
+    return this.#at === this.#bytes.length;
+  }
+  #take(n) {
+    const at = this.#at;
+    if (n > this.#bytes.length - at) throw new RangeError(`the value ends too early, at ${at}`);
+    this.#at += n;
+    return at;
+  }
+  value(depth) {
+    if (depth > deepest) throw new RangeError(`values are nested deeper than ${deepest} levels`);
+    const v = this.#view, b = v.getUint8(this.#take(1));
+    if (b < 128) return String(b);
+    if (b >= 224) return String(b - 256);
+    if (b < 144) return this.#map(b & 15, depth);
+    if (b < 160) return this.#array(b & 15, depth);
+    if (b < 192) return this.#string(b & 31);
     switch (b) {
       case 192:
         return "null";
@@ -3168,23 +3436,202 @@ function toJSON(bytes) {
       case 195:
         return "true";
       case 202:
-        return floatText(v.getFloat32(take(4)));
+        return float(v.getFloat32(this.#take(4)));
       case 203:
-        return floatText(v.getFloat64(take(8)));
+        return float(v.getFloat64(this.#take(8)));
+      case 204:
+        return String(v.getUint8(this.#take(1)));
+      case 205:
+        return String(v.getUint16(this.#take(2)));
+      case 206:
+        return String(v.getUint32(this.#take(4)));
+      case 207:
+        return wide(v.getBigUint64(this.#take(8)));
       case 208:
-        return `${v.getInt8(take(1))}`;
+        return String(v.getInt8(this.#take(1)));
       case 209:
-        return `${v.getInt16(take(2))}`;
+        return String(v.getInt16(this.#take(2)));
       case 210:
-        return `${v.getInt32(take(4))}`;
+        return String(v.getInt32(this.#take(4)));
       case 211:
-        return `${v.getBigInt64(take(8))}`;
+        return wide(v.getBigInt64(this.#take(8)));
+      case 217:
+        return this.#string(v.getUint8(this.#take(1)));
+      case 218:
+        return this.#string(v.getUint16(this.#take(2)));
+      case 219:
+        return this.#string(v.getUint32(this.#take(4)));
+      case 220:
+        return this.#array(v.getUint16(this.#take(2)), depth);
+      case 221:
+        return this.#array(v.getUint32(this.#take(4)), depth);
+      case 222:
+        return this.#map(v.getUint16(this.#take(2)), depth);
+      case 223:
+        return this.#map(v.getUint32(this.#take(4)), depth);
       default:
-        throw new RangeError(`the byte ${b} begins no value`);
+        throw new RangeError(`the byte ${b} at ${this.#at - 1} begins no value`);
     }
   }
-  return value();
+  #string(n) {
+    const at = this.#take(n);
+    return JSON.stringify(utf83.decode(this.#bytes.subarray(at, at + n)));
+  }
+  #array(n, depth) {
+    const items = [];
+    for (let k = 0; k < n; k++) items.push(this.value(depth + 1));
+    return `[${items.join(",")}]`;
+  }
+  #map(n, depth) {
+    const members = [];
+    for (let k = 0; k < n; k++) {
+      const key = this.value(depth + 1);
+      if (!key.startsWith('"')) throw new RangeError("a key is no string");
+      members.push(`${key}:${this.value(depth + 1)}`);
+    }
+    return `{${members.join(",")}}`;
+  }
+};
+function wide(n) {
+  if (!Number.isSafeInteger(Number(n))) throw new RangeError(`the integer ${n} is not within \xB1(2^53 - 1)`);
+  return String(n);
 }
+function float(n) {
+  if (!Number.isFinite(n)) throw new RangeError(`the number ${n} is not finite`);
+  const text = Object.is(n, -0) ? "-0" : String(n);
+  return /[.e]/.test(text) ? text : `${text}.0`;
+}
+var space = /[ \t\r\n]*/y;
+var stringForm = /"(?:[^"\\\u0000-\u001f]|\\.)*"/y;
+var numberForm = /-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?/y;
+var literals = /* @__PURE__ */ new Map([["null", [192]], ["false", [194]], ["true", [195]]]);
+function readLine(text) {
+  const reader = new Reader(text), members = /* @__PURE__ */ new Map();
+  reader.object(1, (key, parts) => {
+    if (members.has(key)) throw new SyntaxError(`the member ${JSON.stringify(key)} stands twice`);
+    members.set(key, joined(parts));
+  });
+  reader.end();
+  return members;
+}
+function joined(parts) {
+  const bytes = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
+var headOf = (n, small, wide16) => n < 16 ? [small | n] : n < 65536 ? [wide16, n >> 8, n & 255] : [wide16 + 1, n >>> 24, n >> 16 & 255, n >> 8 & 255, n & 255];
+var Reader = class {
+  #text;
+  #at = 0;
+  constructor(text) {
+    this.#text = text;
+  }
+  #match(form2) {
+    form2.lastIndex = this.#at;
+    const found = form2.exec(this.#text);
+    if (found) this.#at = form2.lastIndex;
+    return found;
+  }
+  #next() {
+    this.#match(space);
+    return this.#text[this.#at];
+  }
+  #fail(wanted) {
+    const found = this.#at < this.#text.length ? JSON.stringify(this.#text.slice(this.#at, this.#at + 10)) : "the end";
+    throw new SyntaxError(`it is no JSON: at character ${this.#at + 1} is ${found}, want ${wanted}`);
+  }
+  #expect(character) {
+    if (this.#next() !== character) this.#fail(character);
+    this.#at++;
+  }
+  end() {
+    if (this.#next() !== void 0) this.#fail("the end of the line");
+  }
+  #string() {
+    this.#match(space);
+    const found = this.#match(stringForm);
+    if (!found) this.#fail("a string");
+    return JSON.parse(found[0]);
+  }
+  /** Reads an object, and calls f with each of its keys and the pieces of the value's MessagePack. */
+  object(depth, f) {
+    this.#expect("{");
+    if (this.#next() === "}") {
+      this.#at++;
+      return;
+    }
+    for (; ; ) {
+      const key = this.#string(), parts = [];
+      this.#expect(":");
+      this.#value(depth + 1, parts);
+      f(key, parts);
+      if (this.#next() === "}") break;
+      this.#expect(",");
+    }
+    this.#at++;
+  }
+  #value(depth, out) {
+    if (depth > deepest) throw new SyntaxError(`values are nested deeper than ${deepest} levels`);
+    const c = this.#next();
+    if (c === "{") {
+      const parts = [], keys = /* @__PURE__ */ new Set();
+      this.object(depth, (key, value) => {
+        if (keys.has(key)) throw new SyntaxError(`the key ${JSON.stringify(key)} stands twice in one object`);
+        keys.add(key);
+        parts.push(encode(key, "a key").slice(), ...value);
+      });
+      out.push(headOf(keys.size, 128, 222));
+      for (const part of parts) out.push(part);
+    } else if (c === "[") {
+      this.#array(depth, out);
+    } else if (c === '"') {
+      out.push(encode(this.#string(), "a string").slice());
+    } else {
+      out.push(this.#scalar());
+    }
+  }
+  #array(depth, out) {
+    const parts = [];
+    let n = 0;
+    this.#at++;
+    if (this.#next() === "]") this.#at++;
+    else {
+      for (; ; ) {
+        this.#value(depth + 1, parts);
+        n++;
+        if (this.#next() === "]") break;
+        this.#expect(",");
+      }
+      this.#at++;
+    }
+    out.push(headOf(n, 144, 220));
+    for (const part of parts) out.push(part);
+  }
+  #scalar() {
+    for (const [word, bytes2] of literals) {
+      if (this.#text.startsWith(word, this.#at)) {
+        this.#at += word.length;
+        return bytes2;
+      }
+    }
+    const found = this.#match(numberForm);
+    if (!found) this.#fail("a value");
+    const [text, point, exponent] = found, n = Number(text);
+    if (point === void 0 && exponent === void 0) {
+      if (!Number.isSafeInteger(n)) throw new SyntaxError(`the integer ${text.slice(0, 40)} is not within \xB1(2^53 - 1)`);
+      return encode(n, "a number").slice();
+    }
+    if (!Number.isFinite(n)) throw new SyntaxError(`the number ${text.slice(0, 40)} is larger than any float`);
+    const bytes = new Uint8Array(9);
+    bytes[0] = 203;
+    new DataView(bytes.buffer).setFloat64(1, n);
+    return bytes;
+  }
+};
 
 // src/past.js
 var hex64 = (bytes) => [...bytes].reverse().map((b) => b.toString(16).padStart(2, "0")).join("");
@@ -3218,7 +3665,7 @@ var Past = class {
     this.#host = host;
     this.#what = what;
     this.#sequence = sequence;
-    this.game = new Game(host, base, () => true, () => false, pieces);
+    this.game = new Game(host, base, () => true, () => false, { pieces });
     host.adopt(this.game);
   }
   /** Asks a question. f is called once, with (error) or with (null, bytes). */
@@ -3321,12 +3768,12 @@ function baseLine(base, core, digest) {
     return `{"marker":"${what}","to":${to},"current":${current},"redo":[${redo}],${stateOf(base, core, digest)}`;
   }
   if (base.isSnapshot) return `{${stateOf(base, core, digest)}`;
-  return `{"setup":${base.bytes.length > 0 ? toJSON(base.bytes) : "{}"},"core":"${core}"}`;
+  return `{"setup":${base.bytes.length > 0 ? jsonOf(base.bytes) : "{}"},"core":"${core}"}`;
 }
 function actionLine(bytes, batch, sequence, checksum) {
   const v = new DataView(bytes.buffer, bytes.byteOffset, bytes.length), end = 28 + v.getUint32(24, true);
   const type = JSON.stringify(utf84.decode(bytes.subarray(28, end)));
-  const payload = end < bytes.length ? `,"payload":${toJSON(bytes.subarray(end))}` : "";
+  const payload = end < bytes.length ? `,"payload":${jsonOf(bytes.subarray(end))}` : "";
   const now2 = v.getInt32(4, true) * 2 ** 32 + v.getUint32(0, true);
   return `{"type":${type}${payload},"now":${now2},"entropy":"${hex(bytes.subarray(8, 24))}"${batch > 0 ? `,"batch":${batch}` : ""},"sequence":${sequence},"checksum":"${checksum}"}`;
 }
@@ -3341,8 +3788,15 @@ async function measure(host, { base, pieces }, take) {
     past.close();
   }
 }
+async function coreOf(host) {
+  try {
+    return await host.coreHash();
+  } catch (cause) {
+    throw badInput(`journal: the hash of the core is not known: ${cause.message}`, cause);
+  }
+}
 async function* journalLines(host, segments, take) {
-  const core = await host.coreHash();
+  const core = await coreOf(host);
   for (const [k, segment] of segments.entries()) {
     const { base, pieces, batches } = segment, needsLine = k === 0 || base.marker !== null;
     if (pieces.length === 0 && !needsLine) continue;
@@ -3362,9 +3816,951 @@ async function* journalLines(host, segments, take) {
   }
 }
 
+// node_modules/idb/build/index.js
+var instanceOfAny = (object, constructors) => constructors.some((c) => object instanceof c);
+var idbProxyableTypes;
+var cursorAdvanceMethods;
+function getIdbProxyableTypes() {
+  return idbProxyableTypes || (idbProxyableTypes = [
+    IDBIndex,
+    IDBObjectStore,
+    IDBCursor,
+    IDBDatabase,
+    IDBTransaction
+  ]);
+}
+function getCursorAdvanceMethods() {
+  return cursorAdvanceMethods || (cursorAdvanceMethods = ["advance", "continue", "continuePrimaryKey"].map((method) => IDBCursor.prototype[method]));
+}
+var transactionDoneMap = /* @__PURE__ */ new WeakMap();
+var transformCache = /* @__PURE__ */ new WeakMap();
+var reverseTransformCache = /* @__PURE__ */ new WeakMap();
+function promisifyRequest(request) {
+  const promise = new Promise((resolve, reject) => {
+    const unlisten = () => {
+      request.removeEventListener("success", success);
+      request.removeEventListener("error", error);
+    };
+    const success = () => {
+      resolve(wrap(request.result));
+      unlisten();
+    };
+    const error = () => {
+      reject(request.error);
+      unlisten();
+    };
+    request.addEventListener("success", success);
+    request.addEventListener("error", error);
+  });
+  reverseTransformCache.set(promise, request);
+  return promise;
+}
+function cacheDonePromiseForTransaction(tx) {
+  if (transactionDoneMap.has(tx))
+    return;
+  const done = new Promise((resolve, reject) => {
+    const unlisten = () => {
+      tx.removeEventListener("complete", complete);
+      tx.removeEventListener("error", error);
+      tx.removeEventListener("abort", error);
+    };
+    const complete = () => {
+      resolve();
+      unlisten();
+    };
+    const error = () => {
+      reject(tx.error || new DOMException("AbortError", "AbortError"));
+      unlisten();
+    };
+    tx.addEventListener("complete", complete);
+    tx.addEventListener("error", error);
+    tx.addEventListener("abort", error);
+  });
+  transactionDoneMap.set(tx, done);
+}
+var idbProxyTraps = {
+  get(target, prop, receiver) {
+    if (target instanceof IDBTransaction) {
+      if (prop === "done")
+        return transactionDoneMap.get(target);
+      if (prop === "store") {
+        return receiver.objectStoreNames[1] ? void 0 : receiver.objectStore(receiver.objectStoreNames[0]);
+      }
+    }
+    return wrap(target[prop]);
+  },
+  set(target, prop, value) {
+    target[prop] = value;
+    return true;
+  },
+  has(target, prop) {
+    if (target instanceof IDBTransaction && (prop === "done" || prop === "store")) {
+      return true;
+    }
+    return prop in target;
+  }
+};
+function replaceTraps(callback) {
+  idbProxyTraps = callback(idbProxyTraps);
+}
+function wrapFunction(func) {
+  if (getCursorAdvanceMethods().includes(func)) {
+    return function(...args) {
+      func.apply(unwrap(this), args);
+      return wrap(this.request);
+    };
+  }
+  return function(...args) {
+    return wrap(func.apply(unwrap(this), args));
+  };
+}
+function transformCachableValue(value) {
+  if (typeof value === "function")
+    return wrapFunction(value);
+  if (value instanceof IDBTransaction)
+    cacheDonePromiseForTransaction(value);
+  if (instanceOfAny(value, getIdbProxyableTypes()))
+    return new Proxy(value, idbProxyTraps);
+  return value;
+}
+function wrap(value) {
+  if (value instanceof IDBRequest)
+    return promisifyRequest(value);
+  if (transformCache.has(value))
+    return transformCache.get(value);
+  const newValue = transformCachableValue(value);
+  if (!Object.is(newValue, value)) {
+    transformCache.set(value, newValue);
+    reverseTransformCache.set(newValue, value);
+  }
+  return newValue;
+}
+var unwrap = (value) => reverseTransformCache.get(value);
+function openDB(name, version, { blocked, upgrade, blocking, terminated } = {}) {
+  const request = indexedDB.open(name, version);
+  const openPromise = wrap(request);
+  if (upgrade) {
+    request.addEventListener("upgradeneeded", (event) => {
+      upgrade(wrap(request.result), event.oldVersion, event.newVersion, wrap(request.transaction), event);
+    });
+  }
+  if (blocked) {
+    request.addEventListener("blocked", (event) => blocked(
+      // Casting due to https://github.com/microsoft/TypeScript-DOM-lib-generator/pull/1405
+      event.oldVersion,
+      event.newVersion,
+      event
+    ));
+  }
+  openPromise.then((db) => {
+    if (terminated)
+      db.addEventListener("close", () => terminated());
+    if (blocking) {
+      db.addEventListener("versionchange", (event) => blocking(event.oldVersion, event.newVersion, event));
+    }
+  }).catch(() => {
+  });
+  return openPromise;
+}
+var readMethods = ["get", "getKey", "getAll", "getAllKeys", "count"];
+var writeMethods = ["put", "add", "delete", "clear"];
+var cachedMethods = {};
+function getMethod(target, prop) {
+  if (!(target instanceof IDBDatabase && !(prop in target) && typeof prop === "string")) {
+    return;
+  }
+  if (cachedMethods[prop])
+    return cachedMethods[prop];
+  const targetFuncName = prop.replace(/FromIndex$/, "");
+  const useIndex = prop !== targetFuncName;
+  const isWrite = writeMethods.includes(targetFuncName);
+  if (
+    // Bail if the target doesn't exist on the target. Eg, getAll isn't in Edge.
+    !(targetFuncName in (useIndex ? IDBIndex : IDBObjectStore).prototype) || !(isWrite || readMethods.includes(targetFuncName))
+  ) {
+    return;
+  }
+  const method = async function(storeName, ...args) {
+    const tx = this.transaction(storeName, isWrite ? "readwrite" : "readonly");
+    let target2 = tx.store;
+    if (useIndex)
+      target2 = target2.index(args.shift());
+    return (await Promise.all([
+      target2[targetFuncName](...args),
+      isWrite && tx.done
+    ]))[0];
+  };
+  return cachedMethods[prop] = method;
+}
+replaceTraps((oldTraps) => ({
+  ...oldTraps,
+  get: (target, prop, receiver) => getMethod(target, prop) || oldTraps.get(target, prop, receiver),
+  has: (target, prop) => !!getMethod(target, prop) || oldTraps.has(target, prop)
+}));
+var advanceMethodProps = ["advance", "continue", "continuePrimaryKey"];
+var methodMap = {};
+var advanceResults = /* @__PURE__ */ new WeakMap();
+var ittrProxiedCursorToOriginalProxy = /* @__PURE__ */ new WeakMap();
+var cursorIteratorTraps = {
+  get(target, prop) {
+    if (!advanceMethodProps.includes(prop))
+      return target[prop];
+    let cachedFunc = methodMap[prop];
+    if (!cachedFunc) {
+      cachedFunc = methodMap[prop] = function(...args) {
+        advanceResults.set(this, ittrProxiedCursorToOriginalProxy.get(this)[prop](...args));
+      };
+    }
+    return cachedFunc;
+  }
+};
+async function* iterate(...args) {
+  let cursor = this;
+  if (!(cursor instanceof IDBCursor)) {
+    cursor = await cursor.openCursor(...args);
+  }
+  if (!cursor)
+    return;
+  cursor = cursor;
+  const proxiedCursor = new Proxy(cursor, cursorIteratorTraps);
+  ittrProxiedCursorToOriginalProxy.set(proxiedCursor, cursor);
+  reverseTransformCache.set(proxiedCursor, unwrap(cursor));
+  while (cursor) {
+    yield proxiedCursor;
+    cursor = await (advanceResults.get(proxiedCursor) || cursor.continue());
+    advanceResults.delete(proxiedCursor);
+  }
+}
+function isIteratorProp(target, prop) {
+  return prop === Symbol.asyncIterator && instanceOfAny(target, [IDBIndex, IDBObjectStore, IDBCursor]) || prop === "iterate" && instanceOfAny(target, [IDBIndex, IDBObjectStore]);
+}
+replaceTraps((oldTraps) => ({
+  ...oldTraps,
+  get(target, prop, receiver) {
+    if (isIteratorProp(target, prop))
+      return iterate;
+    return oldTraps.get(target, prop, receiver);
+  },
+  has(target, prop) {
+    return isIteratorProp(target, prop) || oldTraps.has(target, prop);
+  }
+}));
+
+// src/store.js
+var databaseName = "hypertoken";
+var databaseVersion = 1;
+var form = 1;
+var longestName = 200;
+var database = null;
+function connect() {
+  database ??= openDB(databaseName, databaseVersion, {
+    upgrade(db) {
+      db.createObjectStore("games", { keyPath: "name" });
+      db.createObjectStore("bases");
+      db.createObjectStore("groups");
+    },
+    // Another tab has a newer version of the package, or deletes the database: it waits for this one.
+    blocking: (_current, _blocked, event) => {
+      database = null;
+      event.target.close();
+    },
+    terminated: () => {
+      database = null;
+    }
+  }).catch((cause) => {
+    database = null;
+    throw refused(cause);
+  });
+  return database;
+}
+function refused(cause) {
+  if (cause instanceof HyperTokenError) return cause;
+  const why = cause?.message || cause?.name || String(cause);
+  if (cause?.name === "QuotaExceededError") {
+    return new HyperTokenError("store_full", `the browser has no room for more of this site's data: delete games, or see navigator.storage.estimate() (${why})`, { cause });
+  }
+  if (cause?.name === "VersionError") {
+    return new HyperTokenError("store_refused", "the games were kept by a newer version of hypertoken-worker; load that version", { cause });
+  }
+  return new HyperTokenError("store_refused", `the browser's database has failed: ${why}`, { cause });
+}
+async function transact(mode, durability, f) {
+  try {
+    const db = await connect(), tx = db.transaction(["games", "bases", "groups"], mode, { durability });
+    let result, thrown;
+    tx.done.catch(() => {
+    });
+    try {
+      result = await f(tx.objectStore("games"), tx.objectStore("bases"), tx.objectStore("groups"));
+    } catch (cause) {
+      thrown = cause;
+      try {
+        tx.abort();
+      } catch {
+      }
+    }
+    await tx.done.catch((cause) => {
+      throw thrown !== void 0 && (cause?.name === "AbortError" || thrown instanceof HyperTokenError) ? thrown : cause;
+    });
+    if (thrown !== void 0) throw thrown;
+    return result;
+  } catch (cause) {
+    throw refused(cause);
+  }
+}
+function together(...requests) {
+  const made = [];
+  try {
+    for (const make of requests) made.push(make());
+  } catch (cause) {
+    made.push(Promise.reject(cause));
+  }
+  return Promise.all(made);
+}
+var clientLock = (client) => `hypertoken client ${client}`;
+var rangeOf = (id, from = 0, to = Infinity) => IDBKeyRange.bound([id, from], [id, to]);
+function randomId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(12)), (x) => x.toString(16).padStart(2, "0")).join("");
+}
+var checkName = (what, name) => {
+  if (typeof name !== "string" || name === "" || name.length > longestName) throw badInput(`${what}: name is ${nameOf(name)}, want a string of 1 to ${longestName} characters`);
+};
+var damaged = (name, why) => new HyperTokenError("broken", `the saved game ${JSON.stringify(name)} is damaged: ${why}. Nothing of it was changed`);
+var missing = (name) => new HyperTokenError("engine_not_found", `there is no saved game ${JSON.stringify(name)}`);
+var isCount = (n) => Number.isSafeInteger(n) && n >= 0;
+function checkGame(game) {
+  if (isCount(game.form) && game.form > form) {
+    throw new HyperTokenError("store_refused", `the saved game ${JSON.stringify(game.name)} was kept by a newer version of hypertoken-worker (form ${game.form}, and this one knows ${form}); load that version`);
+  }
+  if (game.form !== form || typeof game.id !== "string") throw damaged(game.name, "its row can not be read");
+}
+function checkBase(name, base) {
+  if (!base || !isCount(base.sequence) || !isBytes(base.bytes) || !isBytes(base.limits) || typeof base.core !== "string" || base.limits.length !== 16 || !isCalls(base.calls) || hash(base.bytes) !== base.sum) {
+    throw damaged(name, "its base can not be read");
+  }
+}
+function checkGroups(name, base, groups) {
+  let next = base.sequence + 1;
+  for (const group of groups) {
+    if (group?.first !== next) throw damaged(name, `the record ${next} is missing`);
+    if (!isBytes(group.bytes) || hash(group.bytes) !== group.sum || countEntries(group.bytes) !== group.count || group.count === 0 || !isBatches(group.batches) || !isCalls(group.calls)) {
+      throw damaged(name, `the records from ${next} on can not be read`);
+    }
+    next += group.count;
+  }
+}
+var isCalls = (calls) => calls === void 0 || Array.isArray(calls) && calls.every((c) => typeof c?.client === "string" && isCount(c.number) && typeof c.outcome === "object");
+var isBatches = (batches) => Array.isArray(batches) && batches.every((b) => Array.isArray(b) && isCount(b[0]) && isCount(b[1]));
+function countEntries(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  let count = 0, at = 0;
+  for (; at + entryHead <= bytes.length; count++) at += entryHead + view.getUint32(at, true);
+  return at === bytes.length ? count : -1;
+}
+var baseRow = (base, core) => ({ marker: null, details: null, ...base, core, sum: hash(base.bytes) });
+var groupRow = (group, total) => ({ ...group, sum: hash(group.bytes), total, at: Date.now() });
+async function readRows(game, bases, groups) {
+  const cursor = await bases.openCursor(rangeOf(game.id), "prev");
+  const base = cursor?.value;
+  checkBase(game.name, base);
+  const rows = await groups.getAll(rangeOf(game.id, base.sequence + 1));
+  checkGroups(game.name, base, rows);
+  return { base, groups: rows };
+}
+var SavedGame = class {
+  /** Resolves, or rejects, as the last open() does. */
+  opening = null;
+  #name;
+  #core;
+  #durability;
+  #owner = randomId();
+  #id = "";
+  #total = 0;
+  /** The outcomes of calls of other tabs: by client, then by number. A batch may have one for each part. */
+  #outcomes = /* @__PURE__ */ new Map();
+  /** The outcomes of calls that have changed nothing, and that no group has yet. */
+  #deferred = [];
+  /**
+   * @param {string} name
+   * @param {() => Promise<string>} core returns the SHA-256 of the core, in hexadecimal
+   * @param {'strict' | 'relaxed'} durability
+   */
+  constructor(name, core, durability) {
+    this.#name = name;
+    this.#core = core;
+    this.#durability = durability;
+  }
+  /** Names this life of the game: a game that is deleted and made again has another one. */
+  get id() {
+    return this.#id;
+  }
+  /**
+   * Takes the game over. Returns its base and the groups behind it; null if there is no such game.
+   * @param {string} [id] fails with `moved` unless the game has this id
+   */
+  open(id) {
+    this.opening = this.#open(id);
+    return this.opening;
+  }
+  async #open(id) {
+    const core = this.#core = await this.#core();
+    return transact("readwrite", "relaxed", async (games, bases, groups) => {
+      const game = await games.get(this.#name);
+      if (id !== void 0 && game?.id !== id) throw this.#moved();
+      if (!game) {
+        this.#id = randomId();
+        return null;
+      }
+      checkGame(game);
+      const found = await readRows(game, bases, groups);
+      if (found.base.core !== core) {
+        throw new HyperTokenError("core_mismatch", `the saved game ${JSON.stringify(this.#name)} was played with the core ${found.base.core}, and this one is ${core}: open it with that core (workerOptions.wasmPath), and begin a new game with its snapshot()`);
+      }
+      this.#id = game.id;
+      this.#total = found.groups.reduce((n, g) => n + g.bytes.length, 0);
+      for (const { calls } of [found.base, ...found.groups]) this.#remember(calls);
+      await games.put({ ...game, owner: this.#owner });
+      return found;
+    });
+  }
+  /** Stores a new game with its base. */
+  create(base) {
+    const now2 = Date.now(), game = { name: this.#name, id: this.#id, form, owner: this.#owner, created: now2, updated: now2, base: base.sequence, size: base.bytes.length };
+    return transact("readwrite", this.#durability, async (games, bases) => {
+      if (await games.getKey(this.#name) !== void 0) throw this.#moved();
+      await together(() => games.add(game), () => bases.add(baseRow(base, this.#core), [this.#id, base.sequence]));
+    });
+  }
+  /**
+   * Stores a group of records.
+   * @param {{first: number, count: number, bytes: Uint8Array, batches: number[][], calls: object[]}} group `batches` has the first sequence and
+   *   the length of each batch, `calls` the outcomes of calls of other tabs
+   */
+  async append(group) {
+    const total = this.#total + group.bytes.length, deferred = this.#deferred, calls = [...deferred, ...group.calls];
+    this.#deferred = [];
+    await transact("readwrite", this.#durability, async (games, _, groups) => {
+      await together(() => this.#checkOwner(games), () => groups.add(groupRow({ ...group, calls }, total), [this.#id, group.first]));
+    }).catch((error) => {
+      this.#deferred = [...deferred, ...this.#deferred];
+      throw error;
+    });
+    this.#total = total;
+    this.#remember(calls);
+  }
+  /** Stores a snapshot, which replaces the base and all records up to it. */
+  async replace(base) {
+    const calls = await this.#callsOfLiving();
+    await transact("readwrite", this.#durability, async (games, bases, groups) => {
+      const game = await this.#checkOwner(games), { limits } = await bases.get([this.#id, game.base]);
+      await together(
+        () => bases.put(baseRow({ limits, calls, ...base }, this.#core), [this.#id, base.sequence]),
+        () => bases.delete(IDBKeyRange.bound([this.#id, 0], [this.#id, base.sequence], false, true)),
+        () => groups.delete(rangeOf(this.#id, 0, base.sequence)),
+        () => games.put({ ...game, updated: Date.now(), base: base.sequence, size: base.bytes.length })
+      );
+    });
+    this.#total = 0;
+  }
+  // Outcomes. Another tab asks again for calls that had no answer when the tab that ran them ended.
+  // Calls of a tab run in their order. So if the journal has a call, it has the outcomes of all calls
+  // before it, those that have changed nothing too.
+  /** Has the next group store the outcome of a call that has changed nothing. */
+  defer(call) {
+    this.#deferred.push(call);
+  }
+  #remember(calls = []) {
+    for (const { client, number, part, outcome } of calls) {
+      let own = this.#outcomes.get(client);
+      if (!own) this.#outcomes.set(client, own = /* @__PURE__ */ new Map());
+      if (part === void 0) own.set(number, outcome);
+      else own.set(number, { parts: [...own.get(number)?.parts ?? [], [part, outcome]] });
+    }
+  }
+  /** What the journal has of a call: {result}, {error}, {parts} of an independent batch, or undefined if it has nothing. */
+  recall(client, number) {
+    return this.#outcomes.get(client)?.get(number);
+  }
+  /** Whether the journal has a later call of a client. Calls of a client run in their order. */
+  hasLater(client, number) {
+    for (const n of this.#outcomes.get(client)?.keys() ?? []) if (n > number) return true;
+    return false;
+  }
+  /** Forgets the outcomes of calls up to a number, which the client has. */
+  forget(client, number) {
+    if (this.#deferred.length > 0) this.#deferred = this.#deferred.filter((call) => call.client !== client || call.number > number);
+    const own = this.#outcomes.get(client);
+    for (const n of own?.keys() ?? []) {
+      if (n > number) break;
+      own.delete(n);
+    }
+    if (own?.size === 0) this.#outcomes.delete(client);
+  }
+  async #callsOfLiving() {
+    if (this.#outcomes.size === 0) return [];
+    const { held } = await navigator.locks.query(), living = new Set(held.map((lock) => lock.name)), calls = [];
+    for (const [client, own] of this.#outcomes) {
+      if (!living.has(clientLock(client))) {
+        this.#outcomes.delete(client);
+        continue;
+      }
+      for (const [number, outcome] of own) {
+        if (outcome.parts) for (const [part, one] of outcome.parts) calls.push({ client, number, part, outcome: one });
+        else calls.push({ client, number, outcome });
+      }
+    }
+    return calls;
+  }
+  async #checkOwner(games) {
+    const game = await games.get(this.#name);
+    if (game?.owner !== this.#owner) throw this.#moved();
+    return game;
+  }
+  #moved() {
+    return new HyperTokenError("moved", `the saved game ${JSON.stringify(this.#name)} was deleted, or opened by another engine, which has it now`);
+  }
+};
+function readGame(name) {
+  return transact("readonly", "default", async (games, bases, groups) => {
+    const game = await games.get(name);
+    if (!game) throw missing(name);
+    checkGame(game);
+    return { ...await readRows(game, bases, groups), created: game.created };
+  });
+}
+function addGame(name, core, base, groups) {
+  const id = randomId(), now2 = Date.now();
+  return transact("readwrite", "strict", async (games, bases, rows) => {
+    if (await games.getKey(name) !== void 0) throw new HyperTokenError("engine_exists", `there is a saved game ${JSON.stringify(name)} already: delete it first, or take another name`);
+    let total = 0;
+    await together(
+      () => games.add({ name, id, form, owner: "", created: now2, updated: now2, base: base.sequence, size: base.bytes.length }),
+      () => bases.add(baseRow(base, core), [id, base.sequence]),
+      ...groups.map((group) => () => rows.add(groupRow(group, total += group.bytes.length), [id, group.first]))
+    );
+  });
+}
+function checkIsFree(name) {
+  return transact("readonly", "default", async (games) => {
+    if (await games.getKey(name) !== void 0) throw new HyperTokenError("engine_exists", `there is a saved game ${JSON.stringify(name)} already: delete it first, or take another name`);
+  });
+}
+function removeGame(name) {
+  return transact("readwrite", "strict", async (games, bases, groups) => {
+    const game = await games.get(name);
+    if (!game) throw missing(name);
+    const { id } = game;
+    await together(() => games.delete(name), ...typeof id === "string" ? [() => bases.delete(rangeOf(id)), () => groups.delete(rangeOf(id))] : []);
+  });
+}
+function listGames() {
+  return transact("readonly", "default", async (games, _, groups) => {
+    const list = [];
+    for (const { name, id, created, updated, base, size } of await games.getAll()) {
+      const last = typeof id === "string" && isCount(base) ? (await groups.openCursor(rangeOf(id, base + 1), "prev"))?.value : void 0;
+      const sequence = last ? last.first + last.count - 1 : base, bytes = size + (last ? last.total : 0);
+      list.push({
+        name,
+        sequence: isCount(sequence) ? sequence : 0,
+        bytes: isCount(bytes) ? bytes : 0,
+        created: new Date(created),
+        updated: new Date(last ? last.at : updated)
+      });
+    }
+    return list;
+  });
+}
+
+// src/tabs.js
+var protocol = 1;
+var canShare = () => typeof globalThis.navigator?.locks?.request === "function" && typeof globalThis.BroadcastChannel === "function";
+function payloadOf(action) {
+  const from = 28 + new DataView(action.buffer, action.byteOffset, action.length).getUint32(24, true);
+  return from < action.length ? decode(action.subarray(from)) : void 0;
+}
+var utf85 = new TextDecoder();
+function membersOf(body) {
+  const view = new DataView(body.buffer, body.byteOffset, body.length), members = [];
+  for (let at = 8; at < body.length; ) {
+    const bytes = body.subarray(at + 4, at += 4 + view.getUint32(at, true));
+    members.push({ type: utf85.decode(bytes.subarray(28, 28 + new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint32(24, true))), payload: payloadOf(bytes), bytes });
+  }
+  return members;
+}
+var revived = ({ code, message, index }) => new HyperTokenError(code, message.startsWith(`${code}: `) ? message.slice(code.length + 2) : message, { index });
+var noEffect = (what) => new HyperTokenError("moved", `${what}: the tab that ran the game ended, and the action is not in the journal; it had no effect`);
+var SharedGame = class {
+  closed = false;
+  broken = null;
+  flush = () => {
+  };
+  /** Called after each change of the state; null if nothing follows the state. */
+  handleChange = null;
+  /** The list of its host that it is in: none, but for its own game. */
+  list = null;
+  prev = null;
+  next = null;
+  #host;
+  #base;
+  #listener;
+  #isHeard;
+  #saved;
+  #client = randomId();
+  #channel;
+  #stop = new AbortController();
+  /** The game, if this engine holds its lock; whether it is open, so that it takes calls; and a function that gives the lock up. */
+  #game = null;
+  #isLeading = false;
+  #release = null;
+  /** The client that runs the game, if it is another one, the id of the game, and its sequence as that client has told it. */
+  #leader = null;
+  #id;
+  #sequence = 0;
+  /** The own calls that have no outcome and are not in #game, by number: {op, isSent, withdrawn}. */
+  #calls = /* @__PURE__ */ new Map();
+  #number = 0;
+  /** The calls of others that run here. */
+  #running = /* @__PURE__ */ new Map();
+  #hasOthers = false;
+  /** What is sent at the end of this turn: calls to the leader, or events and answers to the others. */
+  #out = { calls: [], events: [], answers: [] };
+  #isChanged = false;
+  #isSending = false;
+  #closing = null;
+  #isOver = false;
+  #wake = () => {
+  };
+  /**
+   * @param {import('./host.js').Host} host
+   * @param {{bytes: Uint8Array, isSnapshot: boolean}} base the beginning of a game that is new
+   * @param {(name: string, detail: object) => boolean} listener returns whether there is a listener to that event
+   * @param {() => boolean} isHeard whether there is any listener
+   * @param {import('./store.js').SavedGame} saved
+   * @param {string} name
+   */
+  constructor(host, base, listener, isHeard, saved, name) {
+    this.#host = host;
+    this.#base = base;
+    this.#listener = listener;
+    this.#isHeard = isHeard;
+    this.#saved = saved;
+    const lock = `hypertoken game ${name}`, { signal } = this.#stop;
+    this.#channel = new BroadcastChannel(lock);
+    this.#channel.onmessage = ({ data }) => this.#handle(data);
+    const untilOver = () => signal.aborted || new Promise((over) => signal.addEventListener("abort", over));
+    const handleRefusal = (cause) => {
+      if (!signal.aborted) this.fail(new HyperTokenError("store_refused", `the lock of the game was refused, or taken away: ${cause?.message ?? cause}`, { cause }));
+    };
+    navigator.locks.request(clientLock(this.#client), untilOver).catch(() => {
+    });
+    navigator.locks.request(lock, { signal }, () => this.broken || this.#lead()).catch(handleRefusal);
+    this.#post({ who: true });
+  }
+  get host() {
+    return this.#host;
+  }
+  get sequence() {
+    return this.#game ? this.#game.sequence : this.#sequence;
+  }
+  get place() {
+    return this.#game?.place ?? null;
+  }
+  /** Whether another engine runs the game. */
+  get isElsewhere() {
+    return this.#leader !== null;
+  }
+  get pending() {
+    return this.#calls.size + (this.#game?.pending ?? 0);
+  }
+  // The engine that runs the game.
+  // Runs the game until this engine is shut down or breaks. The lock is given up then.
+  #lead() {
+    return new Promise((release) => {
+      this.#release = release;
+      this.#leader = null;
+      const saved = { open: () => this.#saved.open(this.#id), create: (b) => this.#saved.create(b), append: (g) => this.#saved.append(g), replace: (b) => this.#saved.replace(b), defer: (call) => this.#saved.defer(call) };
+      const game = new Game(this.#host, this.#base, (name, detail) => this.#raise(name, detail), () => this.#hasOthers || this.#isHeard(), { saved });
+      game.handleChange = () => {
+        this.#isChanged = true;
+        this.#sendSoon();
+        this.handleChange?.();
+      };
+      this.#game = game;
+      this.#saved.opening.then(() => this.#begin(), () => {
+      });
+    });
+  }
+  // The game is open: what waited for it comes first, and then the calls of the others.
+  #begin() {
+    if (this.#game.broken) return;
+    this.#isLeading = true;
+    this.#id = this.#saved.id;
+    for (const [number, { op: op2, isSent, withdrawn }] of this.#calls) {
+      this.#calls.delete(number);
+      const isAction = op2.kind === kind.dispatch || op2.kind === kind.batch, key = [this.#client, number];
+      const stored = isSent && isAction ? this.#storedOutcome(op2, ...key) : void 0;
+      op2.key = null;
+      if (stored) this.#end(op2, stored, withdrawn);
+      else if (withdrawn) this.#end(op2, { error: plainError(withdrawn.error) }, withdrawn);
+      else if (isSent && isAction && this.#saved.hasLater(...key)) this.#fail(op2, noEffect(op2.what));
+      else if (this.broken) this.#fail(op2, this.broken);
+      else this.#game.push(op2);
+    }
+    this.#saved.forget(this.#client, Infinity);
+    this.#announce();
+    this.#wake();
+  }
+  #announce(to) {
+    this.#post({ leader: this.#client, id: this.#id, sequence: this.sequence }, to);
+  }
+  // The outcome of a call that the journal has records of, or undefined. A batch that was split may be
+  // there in part: its other members had no effect.
+  #storedOutcome(op2, client, number) {
+    const found = this.#saved.recall(client, number);
+    if (!found?.parts) return found;
+    const result = op2.members.map(({ type }) => ({ error: plainError(noEffect(type)) }));
+    for (const [part, one] of found.parts) if (part in result) result[part] = one;
+    return { result };
+  }
+  // An event of the game: for the listeners here, and for those of the others. Each tab tells of the failures of its own calls.
+  #raise(name, detail) {
+    if (name === "engine:error") {
+      if (this.#game.broken && !this.broken) this.#handleBroken(this.#game.broken);
+    } else if (this.#hasOthers) {
+      this.#out.events.push([name, detail]);
+      this.#sendSoon();
+    }
+    return this.#listener(name, detail);
+  }
+  #handleBroken(error) {
+    this.broken = error;
+    for (const { op: op2 } of [...this.#calls.values()]) this.#fail(op2, error);
+    this.#calls.clear();
+    this.#wake();
+    macrotask(() => this.#resign());
+  }
+  // Lets another engine run the game.
+  #resign() {
+    if (!this.#release) return;
+    this.#isLeading = false;
+    this.#post({ isGone: true });
+    this.#release();
+  }
+  #runCalls(client, calls, acked) {
+    if (!this.#isLeading || this.closed) return;
+    this.#hasOthers = true;
+    this.#saved.forget(client, acked);
+    for (const call of calls) {
+      const id = `${client} ${call.number}`, running = this.#running.get(id);
+      if (running) {
+        if (call.isWithdrawn) this.#game.withdraw(running, canceledError(call.what));
+      } else {
+        this.#runCall(id, client, call);
+      }
+    }
+  }
+  #runCall(id, client, { number, what, kind: k, flags, parts, isWithdrawn }) {
+    const op2 = new Op(what, k, parts, flags), isAction = k === kind.dispatch || k === kind.batch;
+    op2.quiet = true;
+    if (k === kind.dispatch) op2.payload = payloadOf(parts[0]);
+    if (k === kind.batch) op2.members = membersOf(parts[0]);
+    const answer = (outcome) => {
+      this.#running.delete(id);
+      this.#out.answers.push([client, number, outcome]);
+      this.#sendSoon();
+    };
+    const stored = isAction ? this.#storedOutcome(op2, client, number) : void 0;
+    if (stored) answer(stored);
+    else if (isWithdrawn) answer({ error: plainError(canceledError(what)) });
+    else if (isAction && this.#saved.hasLater(client, number)) answer({ error: plainError(noEffect(what)) });
+    else {
+      if (isAction) op2.key = { client, number };
+      this.#running.set(id, op2);
+      op2.promise.then((result) => answer({ result: plainResult(op2, result) }), (error) => answer({ error: plainError(error) }));
+      try {
+        this.#game.push(op2);
+      } catch (error) {
+        answer({ error: plainError(error) });
+      }
+    }
+  }
+  // The engines that do not run the game.
+  #follow({ leader, id, sequence }) {
+    if (this.#release || leader === this.#leader) return;
+    this.#leader = leader;
+    this.#id = id;
+    this.#sequence = sequence;
+    for (const [number, call] of this.#calls) this.#sendCall(number, call);
+    this.handleChange?.();
+  }
+  #sendCall(number, call) {
+    const { op: op2, withdrawn } = call;
+    call.isSent = true;
+    this.#out.calls.push({ number, what: op2.what, kind: op2.kind, flags: op2.flags, parts: op2.parts, isWithdrawn: withdrawn !== null });
+    this.#sendSoon();
+  }
+  #handleNews({ events, answers, sequence, isChanged }) {
+    this.#sequence = sequence;
+    for (const [name, detail] of events) this.#listener(name, detail);
+    for (const [client, number, outcome] of answers) {
+      const call = client === this.#client ? this.#calls.get(number) : void 0;
+      if (!call) continue;
+      this.#calls.delete(number);
+      this.#end(call.op, outcome, call.withdrawn);
+    }
+    if (isChanged) this.handleChange?.();
+    if (this.#calls.size === 0) this.#wake();
+  }
+  // Ends an own call with what its leader has told. `withdrawn` is the request that was withdrawn, and
+  // why: the call itself, or an action that was gathered into it.
+  #end(op2, { error, result }, withdrawn) {
+    if (!error) {
+      this.settle(op2, () => op2.resolve(op2.members ? result.map((o) => o.error ? { error: revived(o.error) } : o) : result));
+    } else if (withdrawn) {
+      this.#fail(withdrawn.op, withdrawn.error);
+      if (withdrawn.op !== op2) this.#fail(op2, aborted(withdrawn.op, withdrawn.error));
+    } else {
+      this.#fail(op2, revived(error));
+    }
+  }
+  // Messages.
+  #post(message, to) {
+    if (this.#isOver) return;
+    const whole = { ...message, protocol, from: this.#client, to };
+    try {
+      this.#channel.postMessage(whole);
+    } catch (cause) {
+      if (!whole.events) throw cause;
+      this.#channel.postMessage({ ...whole, events: whole.events.map(([name, detail]) => [name, decode(encode(detail, "an event").slice())]) });
+    }
+  }
+  #sendSoon() {
+    if (this.#isSending) return;
+    this.#isSending = true;
+    queueMicrotask(() => {
+      this.#isSending = false;
+      const { calls, events, answers } = this.#out, isChanged = this.#isChanged;
+      this.#out = { calls: [], events: [], answers: [] };
+      this.#isChanged = false;
+      if (calls.length > 0 && this.#leader) {
+        const [first = this.#number + 1] = this.#calls.keys();
+        this.#post({ calls, acked: first - 1 }, this.#leader);
+      }
+      if (this.#game && this.#hasOthers) this.#post({ news: true, events, answers, sequence: this.sequence, isChanged });
+    });
+  }
+  #handle(message) {
+    const { from, to } = message;
+    if (this.#isOver || this.broken || to !== void 0 && to !== this.#client) return;
+    if (message.protocol !== protocol) {
+      if (message.leader && !this.#release) this.fail(new HyperTokenError("moved", "another tab plays this game with another version of hypertoken-worker: reload that tab, or this one"));
+      else if (message.who && this.#isLeading) this.#announce();
+    } else if (message.leader) this.#follow(message);
+    else if (message.who && this.#isLeading && !this.closed) {
+      this.#hasOthers = true;
+      this.#announce(from);
+    } else if (message.calls) this.#runCalls(from, message.calls, message.acked);
+    else if (message.news && from === this.#leader) this.#handleNews(message);
+    else if (message.isGone && from === this.#leader) this.#leader = null;
+  }
+  // What an engine asks of its game: see game.js.
+  push(op2) {
+    if (this.closed) throw shutdownError();
+    if (this.broken) throw this.broken;
+    if (this.#isLeading) {
+      this.#game.push(op2);
+      return;
+    }
+    const number = ++this.#number, call = { op: op2, isSent: false, withdrawn: null };
+    op2.key = { number };
+    this.#calls.set(number, call);
+    if (this.#leader) this.#sendCall(number, call);
+  }
+  settle(op2, f) {
+    if (this.#game && op2.isOpen) {
+      this.#game.settle(op2, f);
+    } else if (!op2.settled) {
+      op2.settled = true;
+      this.#host.release(op2);
+      f();
+    }
+  }
+  #fail(op2, error) {
+    if (op2.settled) return;
+    this.settle(op2, () => op2.reject(error));
+    if (!op2.quiet) this.#listener("engine:error", { error, type: op2.kind === kind.batch ? "batch" : op2.what });
+  }
+  /** Ends a request with an error. If another engine may run it, that engine says what became of it. */
+  withdraw(op2, error) {
+    if (op2.settled) return;
+    const whole = op2.batch ?? op2, number = whole.key?.number, call = this.#calls.get(number);
+    if (!call) {
+      if (this.#game) this.#game.withdraw(op2, error);
+      else this.#fail(op2, error);
+      return;
+    }
+    if (call.isSent) {
+      if (call.withdrawn) return;
+      call.withdrawn = { op: op2, error };
+      if (this.#leader) this.#sendCall(number, call);
+      return;
+    }
+    this.#calls.delete(number);
+    this.#fail(op2, error);
+    if (whole !== op2) this.#fail(whole, aborted(op2, error));
+    if (this.#calls.size === 0) this.#wake();
+  }
+  fail(error) {
+    if (this.#game) {
+      this.#game.fail(error);
+    } else {
+      this.#listener("engine:error", { error });
+      this.#handleBroken(error);
+    }
+  }
+  close(timeout) {
+    this.#closing ??= (async () => {
+      this.flush();
+      this.closed = true;
+      while (!this.#isLeading && this.#calls.size > 0) await new Promise((resolve) => {
+        this.#wake = resolve;
+      });
+      if (this.#game) await this.#game.close(0);
+      await new Promise(macrotask);
+      this.#resign();
+      this.#isOver = true;
+      this.#channel.close();
+      this.#stop.abort();
+      this.#host.remove(this);
+    })();
+    if (timeout > 0 && timeout < Infinity) {
+      const timer = setTimeout(() => {
+        this.#game?.close(1);
+        for (const { op: op2, isSent } of [...this.#calls.values()]) {
+          const isUnknown = isSent && (op2.kind === kind.dispatch || op2.kind === kind.batch);
+          this.#fail(op2, isUnknown ? new HyperTokenError("outcome_unknown", `${op2.what}: the tab that runs the game has not said what became of it`) : shutdownError());
+        }
+        this.#calls.clear();
+        this.#wake();
+      }, Math.min(timeout, 2 ** 31 - 1));
+      this.#closing.then(() => clearTimeout(timer));
+    }
+    return this.#closing;
+  }
+  #hasTold = false;
+  /** Raises the event that the engine is shut down, once. */
+  raiseShutdown() {
+    if (this.#hasTold) return;
+    this.#hasTold = true;
+    this.#listener("engine:shutdown", {});
+  }
+};
+var aborted = (op2, cause) => new HyperTokenError("batch_aborted", `it had no effect: ${op2.what} was in the same batch, and ended: ${cause.message}`, { cause });
+
 // src/engine.js
 var maxBatch = 4096;
-var engineNames = ["useWorker", "setup", "snapshot", "history", "workerOptions", "host"];
+var engineNames = ["useWorker", "setup", "snapshot", "history", "workerOptions", "host", "name", "persist"];
+var persistNames = ["durability"];
 var questionNames = ["signal", "timeout"];
 var actionNames = [...questionNames, "now", "entropy"];
 var batchNames = [...questionNames, "mode"];
@@ -3373,6 +4769,7 @@ var memberNames = ["type", "payload", "now", "entropy"];
 var Engine = class {
   #host;
   #own;
+  #isSaved;
   #game;
   #options;
   #current;
@@ -3383,12 +4780,14 @@ var Engine = class {
   /** The states of the past that are asked for; null before the first. */
   #pasts = null;
   /**
-   * @param {{useWorker?: boolean, setup?: object, snapshot?: Uint8Array, workerOptions?: object, host?: Host}} [options] see index.d.ts
+   * @param {{useWorker?: boolean, setup?: object, snapshot?: Uint8Array, workerOptions?: object, host?: Host, name?: string, persist?: boolean | {durability?: 'strict' | 'relaxed'}}} [options] see index.d.ts
    */
   constructor(options) {
     checkOptions("Engine", options, engineNames);
-    const { useWorker, setup, snapshot, history = false, workerOptions, host } = options ?? {};
+    const { useWorker, setup, snapshot, history = false, workerOptions, host, name, persist } = options ?? {};
     checkType("Engine", "history", history, "boolean");
+    const durability = checkPersist(name, persist);
+    if (durability !== null && history) throw badInput("Engine: history is not kept of a saved game; leave history or persist out");
     if (useWorker !== void 0) checkType("Engine", "useWorker", useWorker, "boolean");
     if (setup !== void 0 && snapshot !== void 0) throw badInput("Engine: setup and snapshot are two beginnings; give one of them");
     if (snapshot !== void 0 && !isBytes(snapshot)) throw badInput(`Engine: snapshot is ${nameOf(snapshot)}, want a Uint8Array`);
@@ -3398,12 +4797,15 @@ var Engine = class {
     this.#host = this.#own ? ownHost(useWorker ?? false, workerOptions) : sharedHost(host, useWorker, workerOptions);
     this.#options = this.#host.options;
     try {
-      this.#game = new Game(this.#host, base, (name, payload) => this.#emit(name, payload), () => this.#listeners.size > 0, void 0, history);
+      const saved = durability === null ? void 0 : new SavedGame(name, async () => this.#host.coreHash(), durability);
+      const listener = (event, payload) => this.#emit(event, payload), isHeard = () => this.#listeners.size > 0;
+      this.#game = saved && canShare() ? new SharedGame(this.#host, base, listener, isHeard, saved, name) : new Game(this.#host, base, listener, isHeard, { saved, hasHistory: history });
       this.#host.add(this.#game);
     } catch (error) {
       if (this.#own) this.#host.shutdown();
       throw error;
     }
+    this.#isSaved = durability !== null;
     this.#game.flush = () => this.#flushWindow();
     const limit = (op3) => this.#host.limit(this.#game, op3, this.#options.timeout);
     this.#current = new Current(this.#game, limit, (cause) => this.#emit("engine:error", { error: unreadable("state", cause), type: "state" }));
@@ -3418,8 +4820,9 @@ var Engine = class {
   get sequence() {
     return this.#game.sequence;
   }
-  /** The place of the engine: 'worker', 'main thread', or 'nowhere' while it is placed again. */
+  /** The place of the engine: 'worker', 'main thread', 'another tab', or 'nowhere' while it is placed again. */
   get place() {
+    if (this.#game.isElsewhere) return "another tab";
     return this.#game.place ? this.#game.place.thread ? "worker" : "main thread" : "nowhere";
   }
   get host() {
@@ -3500,10 +4903,10 @@ var Engine = class {
   /**
    * Runs an action: on a worker as dispatchAsync does; without workers at once, and returns its
    * result, or throws. Before `ready`, and while actions of dispatchAsync are in flight, it throws
-   * too.
+   * too. An engine that is kept in a store never returns at once: its results wait for the store.
    */
   dispatch(type, payload, options) {
-    if (this.#host.threads.length > 0) return this.dispatchAsync(type, payload, options);
+    if (this.#host.threads.length > 0 || this.#isSaved) return this.dispatchAsync(type, payload, options);
     this.#check();
     if (!this.#host.synchronous) throw new HyperTokenError("bad_input", `${type}: the core is not compiled yet; await engine.ready first`);
     if (this.#window.length > 0 || this.#game.pending > 0) {
@@ -3645,6 +5048,7 @@ var Engine = class {
   }
   async #askPast(what, k, sequence, options) {
     this.#check();
+    this.#checkHistory(what);
     checkOptions(what, options, questionNames);
     const { signal, timeout = this.#options.timeout } = options ?? {};
     this.#checkWait(what, signal, timeout);
@@ -3658,6 +5062,9 @@ var Engine = class {
       this.#pasts.delete(past);
       past.close();
     }
+  }
+  #checkHistory(what) {
+    if (this.#isSaved) throw badInput(`${what}: a saved game does not go back; exportGame(name) has its journal`);
   }
   // Returns a function that makes room for a question to a past, and gives it its bounds.
   #taker(signal, timeout) {
@@ -3685,6 +5092,7 @@ var Engine = class {
     let op2;
     try {
       this.#check();
+      this.#checkHistory(what);
       checkOptions(what, options, questionNames);
       op2 = this.#take(new Rewind(what, choose), options ?? {});
       this.#push(op2);
@@ -3700,6 +5108,7 @@ var Engine = class {
    */
   async *journal(options) {
     this.#check();
+    this.#checkHistory("journal");
     checkOptions("journal", options, journalNames);
     const { from, to, signal, timeout = this.#options.timeout } = options ?? {};
     this.#checkWait("journal", signal, timeout);
@@ -3767,6 +5176,19 @@ function read(what, bytes) {
     throw unreadable(what, cause);
   }
 }
+function checkPersist(name, persist) {
+  if (persist === void 0 || persist === null || persist === false) {
+    if (name !== void 0 && name !== null) throw badInput("Engine: name is that of a saved game; set persist: true too, or leave it out");
+    return null;
+  }
+  if (persist !== true && typeof persist !== "object") throw badInput(`Engine: persist is ${nameOf(persist)}, want true, false or an object`);
+  const options = persist === true ? {} : persist, { durability = "strict" } = options;
+  checkOptions("persist", options, persistNames);
+  if (durability !== "strict" && durability !== "relaxed") throw badInput(`persist: durability is ${nameOf(durability)}, want strict or relaxed`);
+  checkName("Engine", name);
+  checkCanPersist("persist");
+  return durability;
+}
 function ownHost(useWorker, workerOptions) {
   const { workers } = hostOptions(workerOptions, "workerOptions");
   const given = workerOptions?.workers !== void 0;
@@ -3796,6 +5218,268 @@ function batchOp(members, mode) {
   const op2 = new Op(`a batch of ${members.length}`, kind.batch, [body], mode === "atomic" ? flag.atomic : 0);
   op2.members = members;
   return op2;
+}
+
+// src/saved.js
+var turn2 = 8;
+var groupLength = 1024;
+var optionNames = ["core", "wasmPath"];
+var none4 = new Uint8Array(0);
+var utf86 = new TextDecoder();
+async function savedGames() {
+  checkCanPersist("savedGames");
+  return listGames();
+}
+async function deleteGame(name) {
+  checkCanPersist("deleteGame");
+  checkName("deleteGame", name);
+  return removeGame(name);
+}
+async function coreOf2(what, options) {
+  checkCanPersist(what);
+  checkOptions(what, options, optionNames);
+  const { core, wasmPath } = hostOptions(options, what);
+  const from = core ? { module: core } : coreLocation(wasmPath);
+  const [module, sha2562] = await Promise.all([compile(from), hashCore(from)]).catch((cause) => {
+    throw cause instanceof HyperTokenError ? cause : badInput(`${what}: the core can not be run: ${cause.message}`, cause);
+  });
+  return { module, sha256: sha2562 };
+}
+function pauses() {
+  let until = performance.now() + turn2;
+  return async () => {
+    if (performance.now() < until) return;
+    await new Promise(macrotask);
+    until = performance.now() + turn2;
+  };
+}
+var Rerun = class {
+  #instance;
+  constructor(module) {
+    this.#instance = new Instance(module);
+  }
+  begin({ bytes, isSnapshot, limits }) {
+    this.#instance.maxStateBytes = Number(new DataView(limits.buffer, limits.byteOffset, 8).getBigUint64(0, true));
+    this.#run(isSnapshot ? "restore" : "open", isSnapshot ? none4 : limits);
+    for (let at = 0; at < bytes.length; at += 1 << 20) this.#run("feed", bytes.subarray(at, at + (1 << 20)));
+    this.#run("ready");
+  }
+  #run(what, bytes) {
+    let reply;
+    try {
+      reply = this.#instance.run(what, bytes);
+    } catch (cause) {
+      throw new HyperTokenError(cause.code ?? "trap", cause.message, { cause });
+    }
+    if (reply.failed) throw errorOf(reply.body);
+    return reply;
+  }
+  digest() {
+    return [...this.#run("digest").body].reverse().map((x) => x.toString(16).padStart(2, "0")).join("");
+  }
+  /** Runs an action. Returns its result, which is valid until the next call. */
+  action(bytes) {
+    return this.#run("dispatch", bytes).body;
+  }
+};
+var diverged = (message, cause) => new HyperTokenError("diverged", message, cause === void 0 ? {} : { cause });
+function base642(bytes) {
+  let text = "";
+  for (let at = 0; at < bytes.length; at += 32768) text += String.fromCharCode(...bytes.subarray(at, at + 32768));
+  return btoa(text);
+}
+var hex2 = (bytes) => Array.from(bytes, (x) => x.toString(16).padStart(2, "0")).join("");
+async function exportGame(name, options) {
+  const { module, sha256: sha2562 } = await coreOf2("exportGame", options);
+  checkName("exportGame", name);
+  const { base, groups } = await readGame(name);
+  if (base.core !== sha2562) {
+    throw new HyperTokenError("core_mismatch", `the saved game ${JSON.stringify(name)} was played with the core ${base.core}, and this one is ${sha2562}: name its core (wasmPath)`);
+  }
+  const game = new Rerun(module), pause = pauses(), lines = [];
+  game.begin(base);
+  lines.push(baseLine2(base, game.digest()));
+  let sequence = base.sequence;
+  for (const { bytes, batches } of groups) {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    for (let at = 0; at < bytes.length; ) {
+      const end = at + entryHead + view.getUint32(at, true), action = bytes.subarray(at + entryHead, end), result = rerun(game, action, ++sequence);
+      if (hash(result) !== view.getFloat64(at + 4, true)) throw diverged(`the action ${sequence} has another result than the one that was acknowledged`);
+      lines.push(actionLine2(action, sequence, batches.find(([first, length]) => sequence >= first && sequence < first + length)?.[0], xxh64(result)));
+      at = end;
+      await pause();
+    }
+  }
+  return new Blob(lines.map((line) => `${line}
+`), { type: "application/x-ndjson" });
+}
+function rerun(game, action, sequence) {
+  try {
+    return game.action(action);
+  } catch (cause) {
+    throw diverged(`the action ${sequence} succeeded, and now fails: ${cause.message}`, cause);
+  }
+}
+function baseLine2({ sequence, bytes, isSnapshot, core, marker, details }, digest) {
+  if (!isSnapshot) return `{"setup":${bytes.length > 0 ? jsonOf(bytes) : "{}"},"core":"${core}"}`;
+  const state = `"snapshot":"${base642(bytes)}","sequence":${sequence},"core":"${core}","digest":"${digest}","keys":[]}`;
+  return marker ? `{"marker":${JSON.stringify(marker)},${details ?? ""}${state}` : `{${state}`;
+}
+function actionLine2(action, sequence, batch, checksum) {
+  const view = new DataView(action.buffer, action.byteOffset, action.length), end = 28 + view.getUint32(24, true);
+  const type = utf86.decode(action.subarray(28, end));
+  return `{"type":${JSON.stringify(type)}${action.length > end ? `,"payload":${jsonOf(action.subarray(end))}` : ""},"now":${view.getBigInt64(0, true)},"entropy":"${hex2(action.subarray(8, 24))}"${batch === void 0 ? "" : `,"batch":${batch}`},"sequence":${sequence},"checksum":"${checksum}"}`;
+}
+var wrong = (message) => badInput(message);
+var Line = class {
+  constructor(text) {
+    this.members = readLine(text);
+  }
+  has(name) {
+    return this.members.has(name);
+  }
+  #read(name) {
+    return this.has(name) ? decode(this.members.get(name)) : void 0;
+  }
+  text(name, form2, wanted) {
+    const value = this.#read(name);
+    if (typeof value !== "string" || !form2.test(value)) throw wrong(`${name}: want ${wanted}`);
+    return value;
+  }
+  count(name) {
+    const value = this.#read(name);
+    if (!Number.isSafeInteger(value) || value < 0) throw wrong(`${name}: want an integer that is not negative`);
+    return value;
+  }
+  integer(name) {
+    const value = this.#read(name);
+    if (!Number.isSafeInteger(value)) throw wrong(`${name}: want an integer`);
+    return value;
+  }
+  bytes(name) {
+    const text = this.text(name, /^[A-Za-z0-9+/]*={0,2}$/, "base64");
+    try {
+      return Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+    } catch {
+      throw wrong(`${name}: want base64`);
+    }
+  }
+  entropy() {
+    return Uint8Array.from(this.text("entropy", /^[0-9a-f]{32}$/i, "32 hexadecimal digits").match(/../g), (two) => parseInt(two, 16));
+  }
+  hash(name) {
+    return this.text(name, /^[0-9a-f]{16}$/i, "16 hexadecimal digits").toLowerCase();
+  }
+  core() {
+    return this.text("core", /^[0-9a-f]{64}$/i, "64 hexadecimal digits").toLowerCase();
+  }
+};
+function* linesOf(text) {
+  for (let at = 0, number = 1; at < text.length; number++) {
+    const found = text.indexOf("\n", at), end = found < 0 ? text.length : found, line = text.slice(at, end);
+    if (line.trim() !== "") yield [number, line];
+    at = end + 1;
+  }
+}
+async function importGame(name, file, options) {
+  const { module, sha256: sha2562 } = await coreOf2("importGame", options);
+  checkName("importGame", name);
+  if (typeof file?.text !== "function") throw badInput("importGame: want a Blob or a File with the lines of an export");
+  await checkIsFree(name);
+  const game = new Import(module, sha2562, limitsOf()), pause = pauses();
+  for (const [number, text] of linesOf(await file.text())) {
+    try {
+      game.add(text);
+    } catch (cause) {
+      const error = cause instanceof HyperTokenError ? cause : badInput(cause?.message ?? String(cause), cause);
+      throw new HyperTokenError(error.code, `line ${number}: ${error.message.slice(error.code.length + 2)}`, { cause: error.cause });
+    }
+    await pause();
+  }
+  if (!game.base) throw badInput("importGame: there is no line: the first one of an export is a setup, a snapshot or a marker");
+  game.endGroup();
+  await addGame(name, sha2562, game.base, game.groups);
+  return { sequence: game.sequence, digest: game.digest() };
+}
+function limitsOf() {
+  const { maxStateBytes, maxResult, maxDepth } = hostOptions(void 0), limits = new Uint8Array(16), v = new DataView(limits.buffer);
+  v.setBigUint64(0, BigInt(maxStateBytes), true);
+  v.setUint32(8, maxResult, true);
+  v.setUint32(12, maxDepth, true);
+  return limits;
+}
+var Import = class {
+  base = null;
+  groups = [];
+  sequence = 0;
+  #game;
+  #sha256;
+  #limits;
+  #records = [];
+  #batches = [];
+  constructor(module, sha2562, limits) {
+    this.#game = new Rerun(module);
+    this.#sha256 = sha2562;
+    this.#limits = limits;
+  }
+  digest() {
+    return this.#game.digest();
+  }
+  add(text) {
+    const line = new Line(text);
+    if (line.has("marker") || !this.base && (line.has("setup") || line.has("snapshot"))) this.#begin(line);
+    else if (!this.base) throw wrong("the first line of an export is a setup, a snapshot or a marker");
+    else if (line.has("type")) this.#action(line);
+    else throw wrong("behind its first line, an export has actions and markers only");
+  }
+  // A marker sets the state, so the game begins with the last one.
+  #begin(line) {
+    const core = line.core();
+    if (core !== this.#sha256) throw new HyperTokenError("core_mismatch", `the game was played with the core ${core}, and this one is ${this.#sha256}: name its core (wasmPath)`);
+    const isSnapshot = !line.has("setup"), sequence = isSnapshot ? line.count("sequence") : 0;
+    if (this.base && sequence !== this.sequence + 1) throw wrong(`sequence: the marker has ${sequence}, want ${this.sequence + 1}`);
+    const bytes = isSnapshot ? line.bytes("snapshot") : line.members.get("setup");
+    const marker = line.has("marker") ? line.text("marker", /^(revert|upgrade|fork)$/, "revert, upgrade or fork") : null;
+    this.base = { sequence, bytes, isSnapshot, limits: this.#limits, marker, details: marker ? detailsOf(line) : null };
+    this.#game.begin(this.base);
+    if (isSnapshot) {
+      const wanted = line.hash("digest"), found = this.#game.digest();
+      if (wanted !== found) throw diverged(`the state had the digest ${wanted}, and has ${found}`);
+    }
+    this.groups = [];
+    this.#records = [];
+    this.#batches = [];
+    this.sequence = sequence;
+  }
+  #action(line) {
+    const sequence = line.count("sequence"), checksum = line.hash("checksum");
+    if (sequence !== this.sequence + 1) throw wrong(`sequence: it is ${sequence}, want ${this.sequence + 1}`);
+    const head2 = encodeAction(line.text("type", /./s, "the name of an action"), void 0, line.integer("now"), line.entropy(), 0);
+    const payload = line.members.get("payload") ?? none4, bytes = new Uint8Array(head2.length + payload.length);
+    bytes.set(head2);
+    bytes.set(payload, head2.length);
+    const result = rerun(this.#game, bytes, sequence), found = xxh64(result);
+    if (found !== checksum) throw diverged(`the recorded result has the checksum ${checksum}, and that of now ${found}`);
+    this.sequence = sequence;
+    this.#records.push({ bytes, sum: hash(result) });
+    const batch = line.has("batch") ? line.count("batch") : 0, last = this.#batches.at(-1);
+    if (batch > 0 && last?.[0] === batch && batch + last[1] === sequence) last[1]++;
+    else if (batch === sequence) this.#batches.push([batch, 1]);
+    else if (batch > 0) throw wrong(`batch: it is ${batch}, want the sequence of the first action of its batch`);
+    else if (this.#records.length >= groupLength) this.endGroup();
+  }
+  // A batch is never split between groups.
+  endGroup() {
+    if (this.#records.length === 0) return;
+    const first = this.sequence - this.#records.length + 1;
+    this.groups.push({ first, count: this.#records.length, bytes: entriesOf(this.#records), batches: this.#batches });
+    this.#records = [];
+    this.#batches = [];
+  }
+};
+function detailsOf(line) {
+  const own = ["to", "from_core", "digest_before", "from_engine", "from_sequence", "current", "redo"];
+  return own.filter((name) => line.has(name)).map((name) => `"${name}":${jsonOf(line.members.get(name))},`).join("");
 }
 
 // src/universal.js
@@ -3842,6 +5526,10 @@ export {
   Host,
   HyperTokenError,
   UniversalWorker,
+  deleteGame,
+  exportGame,
   getEnvironment,
+  importGame,
+  savedGames,
   supportsWorkers
 };

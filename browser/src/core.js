@@ -1,6 +1,7 @@
 // Calls of a core, as core-rs/ABI.md has them. An instance of a core is one engine.
 
 import { coreFile, getEnvironment, nodeModule } from './environment.js';
+import { badInput } from './errors.js';
 
 const op = { open: 1, restore: 2, feed: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, next: 9, digest: 10, actions: 11, records: 12 };
 const kept = 256 << 10; // bytes of room for input that an instance keeps between calls
@@ -191,32 +192,52 @@ function addressOf({ url, path, folder }) {
   }
 }
 
-/** The file of a core in Node, or undefined if it is to be fetched. */
-async function localFile(url, path, folder) {
-  if (path === undefined && (!/^file:/i.test(url) || getEnvironment() !== 'node')) return undefined;
-  const [paths, { fileURLToPath }] = await Promise.all(['path', 'url'].map(nodeModule));
-  return path === undefined ? fileURLToPath(url) : coreFile(path, folder, paths);
-}
+const isFile = ({ url, path }) => path !== undefined || (/^file:/i.test(url) && getEnvironment() === 'node');
 
-async function readLocal(file) {
-  const { readFile } = await nodeModule('fs/promises');
+async function readCore({ url, path, folder }) {
+  const [{ readFile }, paths, { fileURLToPath }] = await Promise.all(['fs/promises', 'path', 'url'].map(nodeModule));
+  const file = path === undefined ? fileURLToPath(url) : coreFile(path, folder, paths);
   return readFile(file).catch((cause) => {
     throw new Error(`${file} can not be read (${cause.code ?? cause.message}): copy core.wasm there, or set workerOptions.wasmPath`, { cause });
   });
 }
 
-async function fetched(url, options) {
-  const response = await fetch(url, options).catch((cause) => {
+/** The hashes of cores, as promises, by their addresses. */
+const hashes = new Map();
+
+/**
+ * The SHA-256 of a core's bytes in hexadecimal, by which saved games name their core. It throws
+ * `bad_input` for a compiled module, whose bytes are not known.
+ * @param {{module: WebAssembly.Module | BufferSource} | {url: string} | {path: string, folder: string}} from see coreLocation
+ */
+export function hashCore(from) {
+  if (from.module) {
+    if (isModule(from.module)) throw badInput('the core of a saved game is known by its bytes: give `core` as bytes, or wasmPath, and no WebAssembly.Module');
+    return sha256(from.module);
+  }
+  const address = addressOf(from);
+  let found = hashes.get(address);
+  if (!found) {
+    // The page has fetched the core already: this is the same response, from the browser's cache.
+    found = (isFile(from) ? readCore(from) : fetch(from.url, { cache: 'force-cache' }).then((r) => r.arrayBuffer())).then(sha256);
+    hashes.set(address, found);
+    found.catch(() => hashes.delete(address));
+  }
+  return found;
+}
+
+async function sha256(bytes) {
+  const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
+  return Array.from(digest, (x) => x.toString(16).padStart(2, '0')).join('');
+}
+
+async function load(from, warn) {
+  const { url } = from;
+  if (isFile(from)) return WebAssembly.compile(await readCore(from));
+  const response = await fetch(url).catch((cause) => {
     throw new Error(`${url} can not be fetched (${cause.message}): check workerOptions.wasmPath, the network, the page's Content-Security-Policy (connect-src), and its CORS headers if it is of another origin`, { cause });
   });
   if (!response.ok) throw new Error(`${url} is not there: HTTP status ${response.status}; copy core.wasm there, or set workerOptions.wasmPath`);
-  return response;
-}
-
-async function load({ url, path, folder }, warn) {
-  const file = await localFile(url, path, folder);
-  if (file) return WebAssembly.compile(await readLocal(file));
-  const response = await fetched(url);
   const type = response.headers.get('content-type') ?? 'none';
   if (type.split(';')[0].trim() === 'application/wasm') return compiled(response);
   const bytes = await response.arrayBuffer();
@@ -226,25 +247,6 @@ async function load({ url, path, folder }, warn) {
   }
   warn?.(`${url} has the content type ${type}: serve it as application/wasm, so that it is compiled while it loads`);
   return compiled(bytes);
-}
-
-/**
- * Returns the SHA-256 of a core's bytes, in hexadecimal. A compiled module does not say its bytes.
- * @param {{module: WebAssembly.Module | BufferSource} | {url: string} | {path: string, folder: string}} from see coreLocation
- * @returns {Promise<string>}
- */
-export async function hashCore(from) {
-  if (isModule(from.module)) throw new Error('a WebAssembly.Module does not say its bytes; give them as the option core, or wasmPath');
-  if (!globalThis.crypto?.subtle) throw new Error('this page has no crypto.subtle: serve it over https, or from localhost');
-  const hash = await crypto.subtle.digest('SHA-256', from.module ?? await bytesOf(from));
-  return Array.from(new Uint8Array(hash), (b) => b.toString(16).padStart(2, '0')).join('');
-}
-
-async function bytesOf({ url, path, folder }) {
-  const file = await localFile(url, path, folder);
-  if (file) return readLocal(file);
-  // The page may have got another version from its server meanwhile: this one is the one that it runs.
-  return (await fetched(url, { cache: 'force-cache' })).arrayBuffer();
 }
 
 // If the page's policy forbids compiling, the browser's error names no remedy, or names

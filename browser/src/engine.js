@@ -8,11 +8,15 @@ import { Host, hostOptions } from './host.js';
 import { journalLines } from './exporting.js';
 import { checkOptions, checkSignal, checkTimeout, checkType, isBytes, nameOf } from './options.js';
 import { checkSpan, hex64, Past, Rewind } from './past.js';
+import { checkName, SavedGame } from './store.js';
+import { checkCanPersist } from './storing.js';
+import { canShare, SharedGame } from './tabs.js';
 import { decode } from './values.js';
 
 const maxBatch = 4096;
 
-const engineNames = ['useWorker', 'setup', 'snapshot', 'history', 'workerOptions', 'host'];
+const engineNames = ['useWorker', 'setup', 'snapshot', 'history', 'workerOptions', 'host', 'name', 'persist'];
+const persistNames = ['durability'];
 const questionNames = ['signal', 'timeout'];
 const actionNames = [...questionNames, 'now', 'entropy'];
 const batchNames = [...questionNames, 'mode'];
@@ -20,18 +24,20 @@ const journalNames = [...questionNames, 'from', 'to'];
 const memberNames = ['type', 'payload', 'now', 'entropy'];
 
 export class Engine {
-  #host; #own; #game; #options; #current; #listeners = new Map();
+  #host; #own; #isSaved; #game; #options; #current; #listeners = new Map();
   #window = []; #windowBytes = 0; #windowTimer = null;
   /** The states of the past that are asked for; null before the first. */
   #pasts = null;
 
   /**
-   * @param {{useWorker?: boolean, setup?: object, snapshot?: Uint8Array, workerOptions?: object, host?: Host}} [options] see index.d.ts
+   * @param {{useWorker?: boolean, setup?: object, snapshot?: Uint8Array, workerOptions?: object, host?: Host, name?: string, persist?: boolean | {durability?: 'strict' | 'relaxed'}}} [options] see index.d.ts
    */
   constructor(options) {
     checkOptions('Engine', options, engineNames);
-    const { useWorker, setup, snapshot, history = false, workerOptions, host } = options ?? {};
+    const { useWorker, setup, snapshot, history = false, workerOptions, host, name, persist } = options ?? {};
     checkType('Engine', 'history', history, 'boolean');
+    const durability = checkPersist(name, persist);
+    if (durability !== null && history) throw badInput('Engine: history is not kept of a saved game; leave history or persist out');
     if (useWorker !== undefined) checkType('Engine', 'useWorker', useWorker, 'boolean');
     if (setup !== undefined && snapshot !== undefined) throw badInput('Engine: setup and snapshot are two beginnings; give one of them');
     if (snapshot !== undefined && !isBytes(snapshot)) throw badInput(`Engine: snapshot is ${nameOf(snapshot)}, want a Uint8Array`);
@@ -41,12 +47,15 @@ export class Engine {
     this.#host = this.#own ? ownHost(useWorker ?? false, workerOptions) : sharedHost(host, useWorker, workerOptions);
     this.#options = this.#host.options;
     try {
-      this.#game = new Game(this.#host, base, (name, payload) => this.#emit(name, payload), () => this.#listeners.size > 0, undefined, history);
+      const saved = durability === null ? undefined : new SavedGame(name, async () => this.#host.coreHash(), durability);
+      const listener = (event, payload) => this.#emit(event, payload), isHeard = () => this.#listeners.size > 0;
+      this.#game = saved && canShare() ? new SharedGame(this.#host, base, listener, isHeard, saved, name) : new Game(this.#host, base, listener, isHeard, { saved, hasHistory: history });
       this.#host.add(this.#game);
     } catch (error) {
       if (this.#own) this.#host.shutdown();
       throw error;
     }
+    this.#isSaved = durability !== null;
     this.#game.flush = () => this.#flushWindow();
     const limit = (op) => this.#host.limit(this.#game, op, this.#options.timeout);
     this.#current = new Current(this.#game, limit, (cause) => this.#emit('engine:error', { error: unreadable('state', cause), type: 'state' }));
@@ -60,8 +69,11 @@ export class Engine {
   /** How many actions have changed the state. */
   get sequence() { return this.#game.sequence; }
 
-  /** The place of the engine: 'worker', 'main thread', or 'nowhere' while it is placed again. */
-  get place() { return this.#game.place ? (this.#game.place.thread ? 'worker' : 'main thread') : 'nowhere'; }
+  /** The place of the engine: 'worker', 'main thread', 'another tab', or 'nowhere' while it is placed again. */
+  get place() {
+    if (this.#game.isElsewhere) return 'another tab';
+    return this.#game.place ? (this.#game.place.thread ? 'worker' : 'main thread') : 'nowhere';
+  }
 
   get host() { return this.#host; }
 
@@ -148,10 +160,10 @@ export class Engine {
   /**
    * Runs an action: on a worker as dispatchAsync does; without workers at once, and returns its
    * result, or throws. Before `ready`, and while actions of dispatchAsync are in flight, it throws
-   * too.
+   * too. An engine that is kept in a store never returns at once: its results wait for the store.
    */
   dispatch(type, payload, options) {
-    if (this.#host.threads.length > 0) return this.dispatchAsync(type, payload, options);
+    if (this.#host.threads.length > 0 || this.#isSaved) return this.dispatchAsync(type, payload, options);
     this.#check();
     if (!this.#host.synchronous) throw new HyperTokenError('bad_input', `${type}: the core is not compiled yet; await engine.ready first`);
     if (this.#window.length > 0 || this.#game.pending > 0) {
@@ -300,6 +312,7 @@ export class Engine {
 
   async #askPast(what, k, sequence, options) {
     this.#check();
+    this.#checkHistory(what);
     checkOptions(what, options, questionNames);
     const { signal, timeout = this.#options.timeout } = options ?? {};
     this.#checkWait(what, signal, timeout);
@@ -313,6 +326,10 @@ export class Engine {
       this.#pasts.delete(past);
       past.close();
     }
+  }
+
+  #checkHistory(what) {
+    if (this.#isSaved) throw badInput(`${what}: a saved game does not go back; exportGame(name) has its journal`);
   }
 
   // Returns a function that makes room for a question to a past, and gives it its bounds.
@@ -339,6 +356,7 @@ export class Engine {
     let op;
     try {
       this.#check();
+      this.#checkHistory(what);
       checkOptions(what, options, questionNames);
       op = this.#take(new Rewind(what, choose), options ?? {});
       this.#push(op);
@@ -355,6 +373,7 @@ export class Engine {
    */
   async* journal(options) {
     this.#check();
+    this.#checkHistory('journal');
     checkOptions('journal', options, journalNames);
     const { from, to, signal, timeout = this.#options.timeout } = options ?? {};
     this.#checkWait('journal', signal, timeout);
@@ -424,6 +443,21 @@ function read(what, bytes) {
   } catch (cause) {
     throw unreadable(what, cause);
   }
+}
+
+/** Checks the options of an engine that is kept in a store. Returns its durability, or null if it is not kept. */
+function checkPersist(name, persist) {
+  if (persist === undefined || persist === null || persist === false) {
+    if (name !== undefined && name !== null) throw badInput('Engine: name is that of a saved game; set persist: true too, or leave it out');
+    return null;
+  }
+  if (persist !== true && typeof persist !== 'object') throw badInput(`Engine: persist is ${nameOf(persist)}, want true, false or an object`);
+  const options = persist === true ? {} : persist, { durability = 'strict' } = options;
+  checkOptions('persist', options, persistNames);
+  if (durability !== 'strict' && durability !== 'relaxed') throw badInput(`persist: durability is ${nameOf(durability)}, want strict or relaxed`);
+  checkName('Engine', name);
+  checkCanPersist('persist');
+  return durability;
 }
 
 function ownHost(useWorker, workerOptions) {

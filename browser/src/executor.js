@@ -3,7 +3,7 @@
 
 import { Instance, Lost } from './core.js';
 import { answerHead, entryHead, failure, flag, hash, kind } from './frames.js';
-import { xxh64 } from './xxh64.js';
+import { xxh64 } from './xxhash.js';
 
 const now = () => performance.now();
 const none = new Uint8Array(0);
@@ -130,7 +130,7 @@ export class Executor {
       if (r.failed || hash(r.body) !== want) {
         throw new Lost('diverged', `action ${n} of a replay has another result than the one that was acknowledged`);
       }
-      if (areSumsWanted) sums.push(xxh64(r.body));
+      if (areSumsWanted) sums.push(BigInt(`0x${xxh64(r.body)}`));
       at += entryHead + length;
     }
     answer(0, new Uint8Array(BigUint64Array.from(sums).buffer));

@@ -2,8 +2,9 @@
 // base, then the actions behind it, each with the checksum of its result, and the markers, each with
 // the state that it sets. cmd/hypertoken/internal/jsonl/export.go writes the same lines.
 
+import { badInput } from './errors.js';
 import { entryHead, kind } from './frames.js';
-import { toJSON } from './json.js';
+import { jsonOf } from './lines.js';
 import { hex64, Past } from './past.js';
 
 const utf8 = new TextDecoder();
@@ -24,13 +25,13 @@ function baseLine(base, core, digest) {
     return `{"marker":"${what}","to":${to},"current":${current},"redo":[${redo}],${stateOf(base, core, digest)}`;
   }
   if (base.isSnapshot) return `{${stateOf(base, core, digest)}`;
-  return `{"setup":${base.bytes.length > 0 ? toJSON(base.bytes) : '{}'},"core":"${core}"}`;
+  return `{"setup":${base.bytes.length > 0 ? jsonOf(base.bytes) : '{}'},"core":"${core}"}`;
 }
 
 function actionLine(bytes, batch, sequence, checksum) {
   const v = new DataView(bytes.buffer, bytes.byteOffset, bytes.length), end = 28 + v.getUint32(24, true);
   const type = JSON.stringify(utf8.decode(bytes.subarray(28, end)));
-  const payload = end < bytes.length ? `,"payload":${toJSON(bytes.subarray(end))}` : '';
+  const payload = end < bytes.length ? `,"payload":${jsonOf(bytes.subarray(end))}` : '';
   const now = v.getInt32(4, true) * 2 ** 32 + v.getUint32(0, true);
   return `{"type":${type}${payload},"now":${now},"entropy":"${hex(bytes.subarray(8, 24))}"${batch > 0 ? `,"batch":${batch}` : ''},"sequence":${sequence},"checksum":"${checksum}"}`;
 }
@@ -49,6 +50,14 @@ async function measure(host, { base, pieces }, take) {
   }
 }
 
+async function coreOf(host) {
+  try {
+    return await host.coreHash();
+  } catch (cause) {
+    throw badInput(`journal: the hash of the core is not known: ${cause.message}`, cause);
+  }
+}
+
 /**
  * Yields the lines of a part of a journal.
  * @param {import('./host.js').Host} host
@@ -56,7 +65,7 @@ async function measure(host, { base, pieces }, take) {
  * @param {(game: import('./game.js').Game, op: import('./game.js').Op) => void} take as that of Past.ask
  */
 export async function* journalLines(host, segments, take) {
-  const core = await host.coreHash();
+  const core = await coreOf(host);
   for (const [k, segment] of segments.entries()) {
     const { base, pieces, batches } = segment, needsLine = k === 0 || base.marker !== null;
     if (pieces.length === 0 && !needsLine) continue;

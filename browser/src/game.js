@@ -9,6 +9,7 @@ import { History } from './history.js';
 import { instances } from './instances.js';
 import { List } from './list.js';
 import { isBytes, nameOf } from './options.js';
+import { Storing } from './storing.js';
 import { decode, decodeAll, decodeRange, encode, hasLoneSurrogate, TooLarge } from './values.js';
 
 const feedSize = 1 << 20, replaySize = 256 << 10;
@@ -109,6 +110,10 @@ export class Op {
   charged = false; size = 0; release = null;
   /** Whether a game counts the request as one for which a caller waits. */
   isOpen = false;
+  /** The answer to this request, while it waits for the store: see storing.js. */
+  answer = null;
+  /** The call of another tab that the request is for: {client, number, part}. The store keeps its outcome. */
+  key = null;
   /** The list of its game that the request is in, and its neighbours there: see list.js. */
   list = null; prev = null; next = null;
   #promise = null; #resolve = null; #reject = null;
@@ -172,6 +177,15 @@ class Journal {
     this.bytes += size;
   }
 
+  /** Appends whole entries, as a store has kept them. */
+  appendEntries(entries) {
+    if (this.#end > 0) this.#full.push(this.#piece.subarray(0, this.#end));
+    this.#piece = none;
+    this.#end = 0;
+    this.#full.push(entries);
+    this.bytes += entries.length;
+  }
+
   #grow(size) {
     let kept = this.#piece.subarray(0, this.#end);
     if (this.#end + size > replaySize) {
@@ -222,6 +236,10 @@ export class Game {
    * there.
    */
   #isYielding = false; #ranHere = 0;
+  /** Keeps the journal in a store, or null: then the journal is in memory only. */
+  #storing = null;
+  /** How large the journal has to be for the next snapshot, in bytes, after the store had no room for one. */
+  #leastToSave = 0;
   /**
    * How many placings in a row have failed, and the last death of a worker while this engine was
    * placed there (see Op.death).
@@ -233,10 +251,10 @@ export class Game {
    * @param {import('./history.js').Base} base
    * @param {(name: string, detail: object) => boolean} listener returns whether there is a listener to that event
    * @param {() => boolean} isHeard whether there is any listener
-   * @param {Uint8Array[]} [pieces] what follows the base, if the game is a past: see past.js
-   * @param {boolean} [hasHistory] whether what is behind a snapshot is kept
+   * @param {{pieces?: Uint8Array[], hasHistory?: boolean, saved?: import('./store.js').SavedGame}} [more] pieces: what follows the base, if the game is a
+   *   past (see past.js). hasHistory: whether what is behind a snapshot is kept. saved: keeps the journal; if it has one already, the game goes on from that
    */
-  constructor(host, base, listener, isHeard, pieces = undefined, hasHistory = false) {
+  constructor(host, base, listener, isHeard, { pieces, hasHistory = false, saved } = {}) {
     this.#host = host;
     this.#listener = listener;
     this.#isHeard = isHeard;
@@ -249,6 +267,7 @@ export class Game {
     v.setUint32(4, Math.floor(o.maxStateBytes / 2 ** 32), true);
     v.setUint32(8, o.maxResult, true);
     v.setUint32(12, o.maxDepth, true);
+    if (saved) this.#storing = new Storing(this, saved);
   }
 
   get host() { return this.#host; }
@@ -280,7 +299,7 @@ export class Game {
   pump() {
     const queue = this.#queue;
     do {
-      if (!this.broken && !this.place && this.wantsPlace) this.#host.requestPlace(this);
+      if (!this.place && queue.length > 0 && this.wantsPlace) this.#host.requestPlace(this);
       while (this.place && queue.length > 0 && this.#mayBeSent(queue.first)) this.#sendOrRefuse(queue.shift());
     } while (this.#isRewindNext && this.#endsRewindAtOnce());
     if (this.place) this.#noteUse();
@@ -339,7 +358,7 @@ export class Game {
   }
 
   /** Whether the engine still wants a place, now that the host comes to its request for one. */
-  get wantsPlace() { return this.#queue.length > 0 && !this.#isRewindNext; }
+  get wantsPlace() { return !this.broken && this.#queue.length > 0 && !this.#isRewindNext && (this.#storing === null || this.#storing.isIdle); }
 
   get #isRewindNext() { return this.#queue.first?.kind === kind.rewind; }
 
@@ -409,6 +428,7 @@ export class Game {
       this.#attempts = 0;
       this.#placeDeath = null;
       this.#host.counts.placed++;
+      if (this.#storing?.isNew) this.#storing.create({ sequence: 0, bytes: this.#base.bytes, isSnapshot: this.#base.isSnapshot, limits: this.#limits });
     }
   }
 
@@ -426,13 +446,21 @@ export class Game {
     if (lost || (op.withdrawn && changed)) this.leavePlace();
     if (op.withdrawn) return;
     if (f.flags & flag.failed) {
-      this.#fail(op, errorOf(f.body));
+      const error = errorOf(f.body);
+      if (this.#storing) this.#storing.push(op, () => this.#fail(op, error), [], { error });
+      else this.#fail(op, error);
       return;
     }
     if (op.kind === kind.checksums) this.#journal.keep(op.parts[0]); // the state at the place is the one behind it
-    if (op.kind === kind.dispatch || op.kind === kind.batch) this.#commit(op, f, changed);
-    else if (op.internal) this.#saved(f.body.slice()); // a copy: the body lies in a message with other answers
-    else this.#succeed(op, f.body.slice());
+    if (op.kind === kind.dispatch || op.kind === kind.batch) {
+      this.#commit(op, f, changed);
+      return;
+    }
+    const body = f.body.slice(); // a copy: the body lies in a message with other answers
+    if (op.internal && this.#storing) this.#storing.pushBase(op, body, () => this.#saved(body));
+    else if (op.internal) this.#saved(body);
+    else if (this.#storing) this.#storing.push(op, () => this.#succeed(op, body));
+    else this.#succeed(op, body);
   }
 
   #append(bytes, sum) {
@@ -456,6 +484,16 @@ export class Game {
       this.#fail(op, unreadable(op.what, cause));
       return;
     }
+    if (this.#storing) {
+      const records = !changed ? [] : members ? members.filter((m) => m.changed) : [{ bytes: op.parts[0], sum: r.sum }];
+      this.#storing.push(op, () => this.#settleAction(op, r, result, events, members, changed), records, { result });
+    } else {
+      this.#settleAction(op, r, result, events, members, changed);
+    }
+  }
+
+  // Takes an action into the journal, and tells its caller and the listeners.
+  #settleAction(op, r, result, events, members, changed) {
     if (changed) this.#ran += r.ran;
     if (!members && changed) this.#append(op.parts[0], r.sum);
     const before = this.sequence;
@@ -518,6 +556,7 @@ export class Game {
   #saveIfDue() {
     const { snapshotBytes, replayBudget } = this.#host.options;
     if (this.#saving || (this.#journal.bytes <= Math.max(this.#base.bytes.length, snapshotBytes) && this.#ran <= replayBudget)) return;
+    if (this.#journal.bytes < this.#leastToSave) return;
     this.#saving = new Op('snapshot', kind.snapshot);
     this.#saving.internal = true;
     this.#queue.unshift(this.#saving);
@@ -528,6 +567,7 @@ export class Game {
   #saved(bytes) {
     this.#goOnFrom({ sequence: this.sequence, bytes, isSnapshot: true, digest: null, marker: null });
     this.#saving = null;
+    this.#leastToSave = 0;
   }
 
   // A base takes the place of the journal.
@@ -582,6 +622,67 @@ export class Game {
     this.pump();
   }
 
+  // The store, which storing.js asks.
+
+  /**
+   * Takes in what the store has of this game: its base, and the entries behind it. null if the name is new:
+   * then the game begins as the engine was made.
+   */
+  handleOpened(saved) {
+    if (saved) {
+      const { base, groups } = saved;
+      this.#base = { sequence: base.sequence, bytes: base.bytes, isSnapshot: base.isSnapshot, digest: null, marker: null };
+      this.#limits = base.limits;
+      this.sequence = base.sequence;
+      for (const { bytes, count } of groups) {
+        this.#journal.appendEntries(bytes);
+        this.sequence += count;
+      }
+    }
+    this.pump();
+  }
+
+  /**
+   * Takes in that the store has not stored a group. Its actions fail. What was answered behind them
+   * runs again, from the journal without them.
+   * @param {import('./storing.js').Answer[]} group
+   * @param {import('./storing.js').Answer[]} rest what waited behind the group
+   * @param {HyperTokenError} error if its code is `moved`, the game is no longer this engine's
+   */
+  handleNotStored(group, rest, error) {
+    this.#runAgain([...group.filter((answer) => answer.records.length === 0), ...rest]);
+    for (const { op, records } of group) if (records.length > 0) this.#fail(op, error);
+    if (error.code === 'moved') this.fail(error);
+  }
+
+  /** Takes in that the store has not stored a snapshot. The journal goes on without it, and is to double before the next one. */
+  handleBaseNotStored() {
+    this.#saving = null;
+    this.#ran = 0;
+    this.#leastToSave = 2 * this.#journal.bytes;
+  }
+
+  // Gives the place up, and has requests run again whose answers saw what is not stored.
+  #runAgain(answers) {
+    this.leavePlace();
+    for (const { op } of answers.reverse()) {
+      op.answer = null;
+      if (op.internal) this.#saving = null;
+      else if (!op.settled) this.#queue.unshift(op);
+    }
+  }
+
+  // A request ends whose answer waits for the store, and was not handed to it.
+  #dropAnswer(op) {
+    const { answer } = op;
+    if (answer.records.length > 0) {
+      this.#runAgain(this.#storing.takeBehind(answer));
+    } else {
+      this.#storing.remove(answer);
+    }
+    op.answer = null;
+  }
+
   /**
    * Takes in that the worker of this engine has ended, by the rules of docs/recovery.md.
    * @param {Op} [ran] the oldest request that the worker had not answered; it may be of another engine
@@ -623,10 +724,12 @@ export class Game {
         continue;
       }
       this.#close(op);
-      op.split = op.members.map(({ type, payload, bytes }) => {
+      op.split = op.members.map(({ type, payload, bytes }, k) => {
         const part = new Op(type, kind.dispatch, [bytes]);
         part.payload = payload;
         part.death = op.death;
+        part.quiet = op.quiet;
+        if (op.key) part.key = { ...op.key, part: k };
         this.#enqueue(part);
         return part;
       });
@@ -666,12 +769,14 @@ export class Game {
    */
   withdraw(op, error) {
     if (op.settled) return;
+    if ((op.batch ?? op).answer?.isHanded) return; // the store has it: the caller gets the truth
     if (op.split) {
       for (const part of op.split) this.withdraw(part, error);
       return;
     }
     const isSent = op.list === this.#sent;
     if (op.list === this.#queue) this.#queue.remove(op);
+    else if (op.answer) this.#dropAnswer(op);
     else op.withdrawn = true;
     if (op === this.#rewinding) {
       this.#rewinding = null;
@@ -694,7 +799,8 @@ export class Game {
   }
 
   #withdrawAll(error) {
-    for (const op of [...this.#sent, ...this.#queue]) if (!op.internal) this.withdraw(op, error);
+    const waiting = this.#storing?.waiting ?? [];
+    for (const op of [...waiting.reverse(), ...this.#sent, ...this.#queue]) if (!op.internal) this.withdraw(op, error);
   }
 
   /**
@@ -707,11 +813,17 @@ export class Game {
       this.flush();
       this.closed = true;
       if (this.#open > 0) await new Promise((resolve) => this.#idle.push(resolve));
+      await this.#storing?.close();
       this.leavePlace();
       this.#host.remove(this);
     })();
     if (timeout > 0 && timeout < Infinity) {
-      const timer = setTimeout(() => this.#withdrawAll(shutdownError()), Math.min(timeout, 2 ** 31 - 1));
+      const expire = () => {
+        this.#withdrawAll(shutdownError());
+        for (const op of this.#storing?.abandon() ?? []) this.#fail(op, new HyperTokenError('outcome_unknown', `${op.what}: the store has not said whether it is stored`));
+        this.pump();
+      };
+      const timer = setTimeout(expire, Math.min(timeout, 2 ** 31 - 1));
       this.#closing.then(() => clearTimeout(timer));
     }
     return this.#closing;

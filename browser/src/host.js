@@ -116,7 +116,7 @@ export class Host {
    * some are told in the next task.
    */
   #undrained = []; #promised = 0; #isTelling = false;
-  #hasWarnedFallback = false; #coreHash = null;
+  #hasWarnedFallback = false;
   /**
    * The requests that have a deadline, in a set for each timeout. So each set is in the order of
    * the deadlines.
@@ -153,14 +153,10 @@ export class Host {
 
   get threads() { return this.#threads; }
 
-  /** Resolves with the SHA-256 of the core, in hexadecimal. The core is read again for it, once. */
+  /** The SHA-256 of the core, in hexadecimal: saved games name their core by it. */
   coreHash() {
     const { core, wasmPath } = this.options;
-    this.#coreHash ??= hashCore(core ? { module: core } : coreLocation(wasmPath)).catch((cause) => {
-      this.#coreHash = null;
-      throw badInput(`journal: the hash of the core is not known: ${cause.message}`, cause);
-    });
-    return this.#coreHash;
+    return hashCore(core ? { module: core } : coreLocation(wasmPath));
   }
 
   /** How many engines wait for a place. */

@@ -38,7 +38,7 @@ export class Past {
     this.#host = host;
     this.#what = what;
     this.#sequence = sequence;
-    this.game = new Game(host, base, () => true, () => false, pieces);
+    this.game = new Game(host, base, () => true, () => false, { pieces });
     host.adopt(this.game);
   }
 

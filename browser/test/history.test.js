@@ -6,9 +6,9 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
-import { toJSON } from '../src/json.js';
+import { jsonOf as toJSON } from '../src/lines.js';
 import { encode } from '../src/values.js';
-import { xxh64 } from '../src/xxh64.js';
+import { xxh64 } from '../src/xxhash.js';
 import { deck, engineFor, folder, hostFor, kill, record, testCore, wasmPath } from './support/cores.js';
 
 const run = promisify(execFile);
@@ -34,9 +34,9 @@ const sums = [[1, 'e934a84adb052768'], [3, 'e5c7bb4533bc65dd'], [4, 'ffced860445
 test('XXH64 is that of its specification', () => {
   const bytes = (n) => Uint8Array.from({ length: n }, (_, k) => k);
   for (const [text, want] of [['', 'ef46db3751d8e999'], ['a', 'd24ec4f1a98c6e5b'], ['abc', '44bc2cf5ad770999']]) {
-    assert.equal(xxh64(new TextEncoder().encode(text)).toString(16), want);
+    assert.equal(xxh64(new TextEncoder().encode(text)), want);
   }
-  for (const [n, want] of sums) assert.equal(xxh64(bytes(n)).toString(16).padStart(16, '0'), want, `${n} bytes`);
+  for (const [n, want] of sums) assert.equal(xxh64(bytes(n)), want, `${n} bytes`);
 });
 
 test('MessagePack becomes JSON with the same values, floats with a point, and keys in their order', () => {
@@ -103,7 +103,7 @@ for (const [where, options] of places) {
       [() => engine.stateAt(0, { signal: AbortSignal.abort() }), 'canceled', /stateAt/], [() => engine.undo({ signal: AbortSignal.abort() }), 'canceled', /undo/],
       [() => all(engine.journal({ from: 2 })), 'bad_input', /journal: from is 2: /], [() => all(engine.journal({ to: 2 })), 'bad_input', /journal: to is 2: /],
       [() => all(engine.journal({ from: 1, to: 0 })), 'bad_input', /from is 1, which is behind 0/], [() => all(engine.journal({ form: 1 })), 'bad_input', /did you mean from\?/],
-      [() => all(engine.journal()), 'bad_input', /^bad_input: journal: the hash of the core is not known: a WebAssembly.Module does not say its bytes/],
+      [() => all(engine.journal()), 'bad_input', /^bad_input: journal: the hash of the core is not known: .*WebAssembly.Module/],
     ]) {
       await assert.rejects(call(), (e) => {
         assert.equal(e.code, code, String(e));

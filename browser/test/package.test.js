@@ -55,6 +55,8 @@ test('its licence is that of the project', async () => {
   assert.equal(license, 'Apache-2.0');
   assert.equal(await text('LICENSE'), await text('../LICENSE'));
   assert.deepEqual(own, {}); // NOTICE says so
+  const { version } = JSON.parse(await text('node_modules/idb/package.json'));
+  assert.ok((await text('THIRD-PARTY-LICENSES.txt')).includes(`the npm package idb, version ${version}\n`), `idb ${version} is bundled`);
   for (const name of built.filter((file) => !file.includes('.d.'))) assert.match(await text(name), /^(#!.*\n)?\/\*! hypertoken-worker, Apache-2\.0/);
 });
 
@@ -73,7 +75,9 @@ test('it is small', async () => {
   const size = async (path) => gzipSync(await readFile(join(root, path)), { level: 9 }).length;
   const page = await size('dist/hypertoken.js'), worker = await size('dist/hypertoken.worker.js');
   console.log(`# compressed: the page loads ${page} bytes, and the worker ${worker}`);
-  assert.ok(page < 26 << 10, `${page} bytes`);
+  const [, ...stated] = /page loads (\d+) KB, its worker (\d+) KB/.exec(await text('README.md'));
+  assert.deepEqual(stated.map(Number), [page, worker].map((n) => Math.round(n / 1024)), 'README.md says how large it is');
+  assert.ok(page < 39 << 10, `${page} bytes`);
   assert.ok(worker < 9 << 9, `${worker} bytes`);
 });
 

@@ -3,7 +3,9 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { engineFor, hostFor, kill, random, testCore } from './support/cores.js';
+import 'fake-indexeddb/auto';
+import { engineFor, hostFor, kill, random, testCore, testCoreBytes } from './support/cores.js';
+import { failingStore } from './support/store.js';
 
 const seeds = process.env.HYPERTOKEN_SEED ? [Number(process.env.HYPERTOKEN_SEED)] : [1, 2, 3];
 const engines = 5, callers = 6, steps = 60;
@@ -22,19 +24,23 @@ function choose(next) {
 }
 
 const outcome = (p) => p.then((result) => ({ result }), (error) => ({ error: error.code, message: error.message }));
-const none = new Set(['timeout', 'canceled', 'batch_aborted', 'overloaded', 'poisoned', 'worker_unavailable', 'trap']);
+const none = new Set(['timeout', 'canceled', 'batch_aborted', 'overloaded', 'poisoned', 'worker_unavailable', 'trap', 'store_full', 'store_refused']);
 
-for (const [seed, enableBatching] of seeds.flatMap((s) => [[s, false], [s, true]])) {
-  test(`callers see one engine each, whatever happens to the workers (${enableBatching ? 'batching, ' : ''}seed ${seed})`, async (t) => {
+const variants = [...seeds.flatMap((s) => [[s, false, false], [s, true, false]]), [seeds[0], false, true], [seeds[0], true, true]];
+
+for (const [seed, enableBatching, isSaved] of variants) {
+  test(`callers see one engine each, whatever happens to the workers (${isSaved ? 'saved in a store that fails, ' : ''}${enableBatching ? 'batching, ' : ''}seed ${seed})`, async (t) => {
     const next = random(seed);
-    const host = hostFor(t, { workers: 2, restartWindow: 1, snapshotBytes: 3000, killGrace: 3, timeout: 20_000, enableBatching, batchWindow: 1, maxInstances: seed % 2 ? 64 : 2 });
+    const store = isSaved ? failingStore(t, next) : null;
+    const host = hostFor(t, { core: isSaved ? testCoreBytes : testCore, workers: 2, restartWindow: 1, snapshotBytes: 3000, killGrace: 3, timeout: 20_000, enableBatching, batchWindow: 1, maxInstances: seed % 2 ? 64 : 2 });
     const setup = { stack: Array.from({ length: 60 }, (_, k) => ({ id: `t${k}`, label: `token ${k}` })) };
     let killed = 0, over = false;
     const codes = {};
     const late = []; // those of the default deadline, which only what hangs can miss
 
     const games = Array.from({ length: engines }, (_, n) => {
-      const engine = engineFor(t, { host, setup });
+      const saved = isSaved ? { name: `torture ${seed} ${enableBatching} ${n}`, persist: true } : {};
+      const engine = engineFor(t, { host, setup, ...saved });
       const log = []; // what was dispatched, in order, with its outcome
       const dispatched = (actions, mode, promise) => log.push({ actions, mode, done: outcome(promise) });
       const action = () => {
@@ -72,9 +78,11 @@ for (const [seed, enableBatching] of seeds.flatMap((s) => [[s, false], [s, true]
           await Promise.allSettled(many);
         }
       };
-      return { n, engine, log, run: () => Promise.all(Array.from({ length: callers }, call)) };
+      return { n, engine, saved, log, run: () => Promise.all(Array.from({ length: callers }, call)) };
     });
 
+    await Promise.all(games.map((g) => g.engine.ready));
+    store?.begin();
     const running = Promise.all(games.map((g) => g.run())).then(() => { over = true; });
     // Terminates a worker after so many answers.
     let left = 40;
@@ -85,8 +93,9 @@ for (const [seed, enableBatching] of seeds.flatMap((s) => [[s, false], [s, true]
     }));
     await running;
     off.forEach((f) => f());
+    store?.end();
 
-    for (const { n, engine, log } of games) {
+    for (const { n, engine, saved, log } of games) {
       const model = engineFor(t, { useWorker: false, setup, workerOptions: { core: testCore } });
       await model.ready;
       let sequence = 0;
@@ -97,19 +106,29 @@ for (const [seed, enableBatching] of seeds.flatMap((s) => [[s, false], [s, true]
         if (none.has(got.error)) continue; // an error says that it had no effect
         // An action that failed in a gathered batch ran behind others of it, which had no effect either: the model does not know them.
         if (got.error && mode === 'single' && enableBatching) continue;
-        const [a] = actions;
-        const want = await outcome(mode === 'single' ? model.dispatchAsync(a.type, a.payload, { now: a.now, entropy: a.entropy }) : model.dispatchBatch(actions, { mode }));
+        // A worker died while it ran an independent batch: then each member has its own outcome.
+        const hadEffect = (_, at) => mode !== 'independent' || !none.has(got.result?.[at].error?.code);
+        const ran = actions.filter(hadEffect), [a] = ran;
+        if (got.result && mode === 'independent') got.result = got.result.filter(hadEffect);
+        const want = await outcome(mode === 'single' ? model.dispatchAsync(a.type, a.payload, { now: a.now, entropy: a.entropy }) : model.dispatchBatch(ran, { mode }));
         const plain = (o) => JSON.stringify(o, (key, v) => (v instanceof Error ? v.code : v));
         assert.equal(plain(got), plain(want), where);
         sequence = model.sequence;
       }
       assert.equal(engine.sequence, sequence);
       assert.equal(await engine.digest(), await model.digest(), `engine ${n}`);
+      if (isSaved) {
+        await engine.shutdown();
+        const again = engineFor(t, { host, ...saved });
+        assert.equal(await again.digest(), await model.digest(), `engine ${n}, opened again`);
+        assert.equal(again.sequence, sequence);
+      }
     }
     const { counts } = host;
     t.diagnostic(`${killed} terminated, ${counts.killed} killed, ${counts.died} died, ${counts.placed} placings; ${JSON.stringify(codes)}`);
-    assert.ok(counts.died >= 2 && counts.killed >= 1 && counts.placed > engines + 5, JSON.stringify(counts));
+    assert.ok(counts.died + counts.killed >= 3 && (isSaved || (counts.died >= 2 && counts.killed >= 1)) && counts.placed > engines + 5, JSON.stringify(counts));
     assert.ok(codes.canceled > 10 && codes.timeout > 0, JSON.stringify(codes));
+    if (isSaved) assert.ok(codes.store_full > 10 && codes.store_refused > 10, JSON.stringify(codes));
     assert.deepEqual(late, []);
     assert.equal(host.stats.inFlight, 0);
   });

@@ -1,9 +1,9 @@
 // Uses all that index.d.ts declares, in a project that has the DOM library; tsc checks it. wrong.ts has what must not compile.
 
 import {
-  Engine, getEnvironment, Host, HyperTokenError, supportsWorkers, UniversalWorker,
+  deleteGame, Engine, exportGame, getEnvironment, Host, HyperTokenError, importGame, savedGames, supportsWorkers, UniversalWorker,
   type Action, type ActionDetail, type ActionInfo, type ActionName, type ActionOf, type ActionOptions, type Actions, type Agent, type AnyActions, type BatchOptions,
-  type CoreErrorCode, type EngineOptions, type Events, type HostErrorCode, type HostStats, type JournalOptions, type Outcome, type Payload, type PayloadOf, type Placement, type Position, type ResultOf, type RewindDetail, type Setup, type State,
+  type CoreErrorCode, type EngineOptions, type Events, type HostErrorCode, type HostStats, type JournalOptions, type Outcome, type Payload, type PayloadOf, type PersistOptions, type Placement, type Position, type ResultOf, type RewindDetail, type SavedGame, type Setup, type State,
   type Token, type Value, type WorkerOptions, type WorkerStats,
 } from 'hypertoken-worker';
 import { useEngine, useEngineState } from 'hypertoken-worker/react';
@@ -20,7 +20,7 @@ export async function everything(core: WebAssembly.Module) {
   const options: EngineOptions = { useWorker: true, history: true, setup: { stack: [{ id: 'a' }] }, workerOptions };
   await using engine = new Engine(options);
   await engine.ready;
-  same<typeof engine.place, 'worker' | 'main thread' | 'nowhere'>(true);
+  same<typeof engine.place, 'worker' | 'main thread' | 'another tab' | 'nowhere'>(true);
   const sequence: number = engine.sequence;
   same<ReturnType<typeof engine.drained>, Promise<void>>(true);
 
@@ -56,6 +56,16 @@ export async function everything(core: WebAssembly.Module) {
   engine.on('*', listener);
   engine.off('*', listener);
   same<keyof Events, 'state:updated' | 'engine:action' | 'engine:error' | 'engine:shutdown'>(true);
+
+  const persist: PersistOptions = { durability: 'relaxed' };
+  await using kept = new Engine({ name: 'table', persist });
+  same<typeof kept, Engine>(true);
+  const games: SavedGame[] = await savedGames(), { name, sequence: newest, bytes, created, updated } = games[0]!;
+  console.log(name, newest + bytes, created.getTime(), updated.getTime());
+  const file: Blob = await exportGame('table', { wasmPath: '/wasm/' });
+  const { digest: imported }: { digest: string } = await importGame('copy', file, { core });
+  await importGame(imported, { text: async () => '' });
+  await deleteGame('copy');
 
   await using host = new Host(workerOptions);
   const shared = new Engine({ host, snapshot });

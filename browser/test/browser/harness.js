@@ -1,6 +1,6 @@
 // Real browsers, and a server for their pages: with the package as it is built, right and wrong content types, and headers.
 
-import { readFile, mkdtemp } from 'node:fs/promises';
+import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -77,9 +77,16 @@ const running = new Set();
 process.on('exit', () => running.forEach((end) => end()));
 for (const [signal, number] of [['SIGHUP', 1], ['SIGINT', 2], ['SIGTERM', 15]]) process.once(signal, () => process.exit(128 + number));
 
-/** Starts a browser, without a window. A still one asks pages for less motion. */
-export async function launch({ name, path, args }, { still = false } = {}) {
-  const profile = await mkdtemp(join(tmpdir(), 'browser-'));
+/** A folder for the profile of a browser that is started again. */
+export async function keptProfile() {
+  const path = await mkdtemp(join(tmpdir(), 'browser-'));
+  return { path, remove: () => rmSync(path, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 }) };
+}
+
+/** Starts a browser, without a window. A still one asks pages for less motion. A `kept` profile stays when the browser ends. */
+export async function launch({ name, path, args }, { still = false, kept } = {}) {
+  const profile = kept?.path ?? await mkdtemp(join(tmpdir(), 'browser-'));
+  if (kept && name === 'firefox') await writeFile(join(profile, 'user.js'), ''); // puppeteer wants one in a profile that is not new
   const browser = await puppeteer.launch({
     browser: name === 'firefox' ? 'firefox' : 'chrome', executablePath: path, headless: true, args: name === 'chromium' && still ? [...args, '--force-prefers-reduced-motion'] : args, userDataDir: profile,
     extraPrefsFirefox: { 'ui.prefersReducedMotion': still ? 1 : 0 }, env: { ...process.env, HOME: profile }, protocolTimeout: 120_000,
@@ -91,7 +98,7 @@ export async function launch({ name, path, args }, { still = false } = {}) {
     } catch (error) {
       if (error.code !== 'ESRCH') throw error; // all have ended
     }
-    rmSync(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
+    if (!kept) rmSync(profile, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
   };
   running.add(end);
   return {
@@ -104,6 +111,13 @@ export async function launch({ name, path, args }, { still = false } = {}) {
       page.on('pageerror', (e) => console.error(`${name}: ${e.message}`));
       await page.goto(url);
       return page;
+    },
+    /** Ends all processes of the browser at once, as a crash does. */
+    async kill() {
+      const over = new Promise((ended) => browser.process().once('exit', ended));
+      running.delete(end);
+      end();
+      await over;
     },
     async close() {
       running.delete(end);

@@ -1,10 +1,14 @@
 // The parts of the tests that run in a page, with the package as a page without a bundler loads it.
 
-import { Engine, Host, HyperTokenError, getEnvironment, supportsWorkers, UniversalWorker } from '/hypertoken/hypertoken.js';
+import {
+  deleteGame, Engine, exportGame, Host, HyperTokenError, getEnvironment, importGame, savedGames, supportsWorkers, UniversalWorker,
+} from '/hypertoken/hypertoken.js';
 import { deck, event } from '/test/support/games.js';
 import { parse, verify } from '/test/support/traces.js';
 
-Object.assign(globalThis, { Engine, Host, HyperTokenError, getEnvironment, supportsWorkers, UniversalWorker, deck, event });
+Object.assign(globalThis, {
+  deleteGame, Engine, exportGame, Host, HyperTokenError, getEnvironment, importGame, savedGames, supportsWorkers, UniversalWorker, deck, event,
+});
 
 /** An error as a plain object, for the test on the other side of the wire. */
 globalThis.told = (promise) => promise.then((result) => ({ result }), (e) => ({ code: e.code, message: e.message, index: e.index, cause: e.cause?.message }));

@@ -11,7 +11,8 @@ export { deck, event } from './games.js';
 export const wasmPath = new URL('../../../wasm/', import.meta.url);
 
 /** The core of the tests, which has test:spin, test:work, test:trap, test:grow, test:huge, test:differ and test:lie beside the usual ones. */
-export const testCore = await WebAssembly.compile(await readFile(new URL('../../../internal/cores/testcore.wasm', import.meta.url)));
+export const testCoreBytes = await readFile(new URL('../../../internal/cores/testcore.wasm', import.meta.url));
+export const testCore = await WebAssembly.compile(testCoreBytes);
 
 /** The core of the guide's examples, which has process:item, slow:operation, space:validate and agent:receive beside the usual ones. */
 export const exampleCore = await WebAssembly.compile(await readFile(new URL('../../../internal/cores/example.wasm', import.meta.url)));

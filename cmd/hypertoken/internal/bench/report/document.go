@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -152,10 +153,11 @@ func coreTable(core []coreFigure) bench.Table {
 
 func browserTable(all []browserFigures) bench.Table {
 	t := bench.Table{Headings: []string{""}}
-	rows := []struct {
+	type row struct {
 		title string
 		value func(f *browserFigures) string
-	}{
+	}
+	rows := []row{
 		{"bare message, p50 (p95)", func(f *browserFigures) string { return f.Bare.String() }},
 		{"ping: `debug:log`", func(f *browserFigures) string { return f.Log.String() }},
 		{"dispatch: `stack:draw` of 52", func(f *browserFigures) string { return f.Dispatch.String() }},
@@ -166,6 +168,22 @@ func browserTable(all []browserFigures) bench.Table {
 		{"pipelined, bare messages a second", func(f *browserFigures) string { return humanize.Comma(int64(f.BareRate)) }},
 		{"... actions to messages", func(f *browserFigures) string { return fmt.Sprintf("%.2fx", f.Rate/f.BareRate) }},
 		{"new Engine to ready", func(f *browserFigures) string { return bench.Amount(1000*f.Start, "us") }},
+	}
+	if slices.ContainsFunc(all, func(f browserFigures) bool { return len(f.Saved) > 0 }) {
+		for _, durability := range []string{"strict", "relaxed"} {
+			ifSaved := func(value func(f savedFigures) string) func(f *browserFigures) string {
+				return func(f *browserFigures) string {
+					if saved, ok := f.Saved[durability]; ok {
+						return value(saved)
+					}
+					return "keeps no games"
+				}
+			}
+			rows = append(rows,
+				row{"kept with `" + durability + "`, one in flight", ifSaved(func(f savedFigures) string { return f.One.String() })},
+				row{"... pipelined, actions a second",
+					ifSaved(func(f savedFigures) string { return humanize.Comma(int64(f.Rate)) })})
+		}
 	}
 	for _, row := range rows {
 		t.Rows = append(t.Rows, []string{row.title})

@@ -52,6 +52,15 @@ type browserFigures struct {
 	Rate        float64 `json:"rate"`
 	BareRate    float64 `json:"bareRate"`
 	Start       float64 `json:"start"`
+	// Saved are the figures of games that the browser keeps, by their durability. Node keeps none.
+	Saved map[string]savedFigures `json:"saved"`
+}
+
+// savedFigures are an action with one in flight, and how many run in a second with a thousand in
+// flight.
+type savedFigures struct {
+	One  spread  `json:"one"`
+	Rate float64 `json:"rate"`
 }
 
 type spread struct{ P50, P95 float64 }

@@ -108,7 +108,8 @@ func TestTheDocument(t *testing.T) {
 
 func TestBrowsers(t *testing.T) {
 	into := run(t)
-	put(t, into, "browser.json", `[{"environment":"Chromium","version":"1","bare":{"p50":10,"p95":20},"dispatch":{"p50":12.5,"p95":30},"rate":200000,"bareRate":100000,"start":25}]`)
+	put(t, into, "browser.json", `[{"environment":"Chromium","version":"1","bare":{"p50":10,"p95":20},"dispatch":{"p50":12.5,"p95":30},"rate":200000,"bareRate":100000,"start":25,
+		"saved":{"strict":{"one":{"p50":900,"p95":2000},"rate":30000}}},{"environment":"Node","version":"2","bare":{"p50":1}}]`)
 	if err := write(into); err != nil {
 		t.Fatal(err)
 	}
@@ -116,10 +117,12 @@ func TestBrowsers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"|  | Chromium 1 |\n", "| bare message, p50 (p95) | 10.0 µs (20.0 µs) |",
+	for _, want := range []string{"|  | Chromium 1 | Node 2 |\n", "| bare message, p50 (p95) | 10.0 µs (20.0 µs) |",
 		"| ... to the bare message | 1.25x |",
 		"| pipelined, actions a second | 200,000 |", "| ... actions to messages | 2.00x |",
-		"| new Engine to ready | 25.0 ms |"} {
+		"| new Engine to ready | 25.0 ms |",
+		"| kept with `strict`, one in flight | 900 µs (2,000 µs) | keeps no games |",
+		"| ... pipelined, actions a second | 30,000 | keeps no games |"} {
 		if !strings.Contains(string(b), want) {
 			t.Errorf("%q is not in the document:\n%s", want, b)
 		}
