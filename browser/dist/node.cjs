@@ -557,7 +557,8 @@ var Storing = class {
   /**
    * Has an answer settled once all answers before it are, and its own records are stored.
    * @param {{bytes: Uint8Array, sum: number}[]} [records]
-   * @param {{result?: any, error?: HyperTokenError}} [outcome] is stored if the request has a key: with the records, or with those of the next group
+   * @param {{result?: any, error?: HyperTokenError}} [outcome] is stored if the request has a key:
+   *   with the records, or with those of the next group
    */
   push(op2, settle, records = [], outcome = void 0) {
     if (records.length > 0 || !this.isIdle) {
@@ -1231,7 +1232,10 @@ var Op = class {
   isOpen = false;
   /** The answer to this request, while it waits for the store: see storing.js. */
   answer = null;
-  /** The call of another tab that the request is for: {client, number, part}. The store keeps its outcome. */
+  /**
+   * The call of another tab that the request is for: {client, number, part}. The store keeps its
+   * outcome.
+   */
   key = null;
   /** The list of its game that the request is in, and its neighbours there: see list.js. */
   list = null;
@@ -1370,7 +1374,10 @@ var Game = class {
   #ranHere = 0;
   /** Keeps the journal in a store, or null: then the journal is in memory only. */
   #storing = null;
-  /** How large the journal has to be for the next snapshot, in bytes, after the store had no room for one. */
+  /**
+   * How large the journal has to be for the next snapshot, in bytes, after the store had no room
+   * for one.
+   */
   #leastToSave = 0;
   /**
    * How many placings in a row have failed, and the last death of a worker while this engine was
@@ -1383,8 +1390,10 @@ var Game = class {
    * @param {import('./history.js').Base} base
    * @param {(name: string, detail: object) => boolean} listener returns whether there is a listener to that event
    * @param {() => boolean} isHeard whether there is any listener
-   * @param {{pieces?: Uint8Array[], hasHistory?: boolean, saved?: import('./store.js').SavedGame}} [more] pieces: what follows the base, if the game is a
-   *   past (see past.js). hasHistory: whether what is behind a snapshot is kept. saved: keeps the journal; if it has one already, the game goes on from that
+   * @param {{pieces?: Uint8Array[], hasHistory?: boolean, saved?: import('./store.js').SavedGame}}
+   *   [more] pieces: what follows the base, if the game is a past (see past.js). hasHistory: whether
+   *   what is behind a snapshot is kept. saved: keeps the journal; if it has one already, the game
+   *   goes on from that
    */
   constructor(host, base, listener, isHeard, { pieces, hasHistory = false, saved } = {}) {
     this.#host = host;
@@ -1733,7 +1742,8 @@ var Game = class {
   }
   // The store, which storing.js asks.
   /**
-   * Takes in what the store has of this game: its base, and the entries behind it. null if the name is new:
+   * Takes in what the store has of this game: its base, and the entries behind it. null if the name
+   * is new:
    * then the game begins as the engine was made.
    */
   handleOpened(saved) {
@@ -1761,7 +1771,10 @@ var Game = class {
     for (const { op: op2, records } of group) if (records.length > 0) this.#fail(op2, error);
     if (error.code === "moved") this.fail(error);
   }
-  /** Takes in that the store has not stored a snapshot. The journal goes on without it, and is to double before the next one. */
+  /**
+   * Takes in that the store has not stored a snapshot. The journal goes on without it, and is to
+   * double before the next one.
+   */
   handleBaseNotStored() {
     this.#saving = null;
     this.#ran = 0;
@@ -2077,6 +2090,429 @@ var Current = class {
     }
   }
 };
+
+// src/lines.js
+var utf83 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+var deepest = 200;
+function jsonOf(bytes) {
+  const writer = new Writer2(bytes), text = writer.value(1);
+  if (!writer.isAtEnd) throw new RangeError("more bytes follow behind the value");
+  return text;
+}
+var Writer2 = class {
+  #bytes;
+  #view;
+  #at = 0;
+  constructor(bytes) {
+    this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  }
+  get isAtEnd() {
+    return this.#at === this.#bytes.length;
+  }
+  #take(n) {
+    const at = this.#at;
+    if (n > this.#bytes.length - at) throw new RangeError(`the value ends too early, at ${at}`);
+    this.#at += n;
+    return at;
+  }
+  value(depth) {
+    if (depth > deepest) throw new RangeError(`values are nested deeper than ${deepest} levels`);
+    const v = this.#view, b = v.getUint8(this.#take(1));
+    if (b < 128) return String(b);
+    if (b >= 224) return String(b - 256);
+    if (b < 144) return this.#map(b & 15, depth);
+    if (b < 160) return this.#array(b & 15, depth);
+    if (b < 192) return this.#string(b & 31);
+    switch (b) {
+      case 192:
+        return "null";
+      case 194:
+        return "false";
+      case 195:
+        return "true";
+      case 202:
+        return float(v.getFloat32(this.#take(4)));
+      case 203:
+        return float(v.getFloat64(this.#take(8)));
+      case 204:
+        return String(v.getUint8(this.#take(1)));
+      case 205:
+        return String(v.getUint16(this.#take(2)));
+      case 206:
+        return String(v.getUint32(this.#take(4)));
+      case 207:
+        return wide(v.getBigUint64(this.#take(8)));
+      case 208:
+        return String(v.getInt8(this.#take(1)));
+      case 209:
+        return String(v.getInt16(this.#take(2)));
+      case 210:
+        return String(v.getInt32(this.#take(4)));
+      case 211:
+        return wide(v.getBigInt64(this.#take(8)));
+      case 217:
+        return this.#string(v.getUint8(this.#take(1)));
+      case 218:
+        return this.#string(v.getUint16(this.#take(2)));
+      case 219:
+        return this.#string(v.getUint32(this.#take(4)));
+      case 220:
+        return this.#array(v.getUint16(this.#take(2)), depth);
+      case 221:
+        return this.#array(v.getUint32(this.#take(4)), depth);
+      case 222:
+        return this.#map(v.getUint16(this.#take(2)), depth);
+      case 223:
+        return this.#map(v.getUint32(this.#take(4)), depth);
+      default:
+        throw new RangeError(`the byte ${b} at ${this.#at - 1} begins no value`);
+    }
+  }
+  #string(n) {
+    const at = this.#take(n);
+    return JSON.stringify(utf83.decode(this.#bytes.subarray(at, at + n)));
+  }
+  #array(n, depth) {
+    const items = [];
+    for (let k = 0; k < n; k++) items.push(this.value(depth + 1));
+    return `[${items.join(",")}]`;
+  }
+  #map(n, depth) {
+    const members = [];
+    for (let k = 0; k < n; k++) {
+      const key = this.value(depth + 1);
+      if (!key.startsWith('"')) throw new RangeError("a key is no string");
+      members.push(`${key}:${this.value(depth + 1)}`);
+    }
+    return `{${members.join(",")}}`;
+  }
+};
+function wide(n) {
+  if (!Number.isSafeInteger(Number(n))) throw new RangeError(`the integer ${n} is not within \xB1(2^53 - 1)`);
+  return String(n);
+}
+function float(n) {
+  if (!Number.isFinite(n)) throw new RangeError(`the number ${n} is not finite`);
+  const text = Object.is(n, -0) ? "-0" : String(n);
+  return /[.e]/.test(text) ? text : `${text}.0`;
+}
+var space = /[ \t\r\n]*/y;
+var stringForm = /"(?:[^"\\\u0000-\u001f]|\\.)*"/y;
+var numberForm = /-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?/y;
+var literals = /* @__PURE__ */ new Map([["null", [192]], ["false", [194]], ["true", [195]]]);
+function readLine(text) {
+  const reader = new Reader(text), members = /* @__PURE__ */ new Map();
+  reader.object(1, (key, parts) => {
+    if (members.has(key)) throw new SyntaxError(`the member ${JSON.stringify(key)} stands twice`);
+    members.set(key, joined(parts));
+  });
+  reader.end();
+  return members;
+}
+function joined(parts) {
+  const bytes = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
+var headOf = (n, small, wide16) => n < 16 ? [small | n] : n < 65536 ? [wide16, n >> 8, n & 255] : [wide16 + 1, n >>> 24, n >> 16 & 255, n >> 8 & 255, n & 255];
+var Reader = class {
+  #text;
+  #at = 0;
+  constructor(text) {
+    this.#text = text;
+  }
+  #match(form2) {
+    form2.lastIndex = this.#at;
+    const found = form2.exec(this.#text);
+    if (found) this.#at = form2.lastIndex;
+    return found;
+  }
+  #next() {
+    this.#match(space);
+    return this.#text[this.#at];
+  }
+  #fail(wanted) {
+    const found = this.#at < this.#text.length ? JSON.stringify(this.#text.slice(this.#at, this.#at + 10)) : "the end";
+    throw new SyntaxError(`it is no JSON: at character ${this.#at + 1} is ${found}, want ${wanted}`);
+  }
+  #expect(character) {
+    if (this.#next() !== character) this.#fail(character);
+    this.#at++;
+  }
+  end() {
+    if (this.#next() !== void 0) this.#fail("the end of the line");
+  }
+  #string() {
+    this.#match(space);
+    const found = this.#match(stringForm);
+    if (!found) this.#fail("a string");
+    return JSON.parse(found[0]);
+  }
+  /**
+   * Reads an object, and calls f with each of its keys and the pieces of the value's MessagePack.
+   */
+  object(depth, f) {
+    this.#expect("{");
+    if (this.#next() === "}") {
+      this.#at++;
+      return;
+    }
+    for (; ; ) {
+      const key = this.#string(), parts = [];
+      this.#expect(":");
+      this.#value(depth + 1, parts);
+      f(key, parts);
+      if (this.#next() === "}") break;
+      this.#expect(",");
+    }
+    this.#at++;
+  }
+  #value(depth, out) {
+    if (depth > deepest) throw new SyntaxError(`values are nested deeper than ${deepest} levels`);
+    const c = this.#next();
+    if (c === "{") {
+      const parts = [], keys = /* @__PURE__ */ new Set();
+      this.object(depth, (key, value) => {
+        if (keys.has(key)) throw new SyntaxError(`the key ${JSON.stringify(key)} stands twice in one object`);
+        keys.add(key);
+        parts.push(encode(key, "a key").slice(), ...value);
+      });
+      out.push(headOf(keys.size, 128, 222));
+      for (const part of parts) out.push(part);
+    } else if (c === "[") {
+      this.#array(depth, out);
+    } else if (c === '"') {
+      out.push(encode(this.#string(), "a string").slice());
+    } else {
+      out.push(this.#scalar());
+    }
+  }
+  #array(depth, out) {
+    const parts = [];
+    let n = 0;
+    this.#at++;
+    if (this.#next() === "]") this.#at++;
+    else {
+      for (; ; ) {
+        this.#value(depth + 1, parts);
+        n++;
+        if (this.#next() === "]") break;
+        this.#expect(",");
+      }
+      this.#at++;
+    }
+    out.push(headOf(n, 144, 220));
+    for (const part of parts) out.push(part);
+  }
+  #scalar() {
+    for (const [word, bytes2] of literals) {
+      if (this.#text.startsWith(word, this.#at)) {
+        this.#at += word.length;
+        return bytes2;
+      }
+    }
+    const found = this.#match(numberForm);
+    if (!found) this.#fail("a value");
+    const [text, point, exponent] = found, n = Number(text);
+    if (point === void 0 && exponent === void 0) {
+      if (!Number.isSafeInteger(n)) throw new SyntaxError(`the integer ${text.slice(0, 40)} is not within \xB1(2^53 - 1)`);
+      return encode(n, "a number").slice();
+    }
+    if (!Number.isFinite(n)) throw new SyntaxError(`the number ${text.slice(0, 40)} is larger than any float`);
+    const bytes = new Uint8Array(9);
+    bytes[0] = 203;
+    new DataView(bytes.buffer).setFloat64(1, n);
+    return bytes;
+  }
+};
+
+// src/past.js
+var hex64 = (bytes) => [...bytes].reverse().map((b) => b.toString(16).padStart(2, "0")).join("");
+var Question = class extends Op {
+  #f;
+  constructor(what, k, parts, f) {
+    super(what, k, parts);
+    this.#f = f;
+  }
+  resolve(bytes) {
+    this.#f(null, bytes);
+  }
+  reject(error) {
+    this.#f(error);
+  }
+};
+var Past = class {
+  /** The game that is placed. */
+  game;
+  #host;
+  #what;
+  #sequence;
+  #questions = /* @__PURE__ */ new Set();
+  /**
+   * @param {import('./host.js').Host} host
+   * @param {string} what names the request in errors
+   * @param {number} sequence of the state
+   * @param {{base: import('./history.js').Base, pieces: Uint8Array[]}} part what leads to that state
+   */
+  constructor(host, what, sequence, { base, pieces }) {
+    this.#host = host;
+    this.#what = what;
+    this.#sequence = sequence;
+    this.game = new Game(host, base, () => true, () => false, { pieces });
+    host.adopt(this.game);
+  }
+  /** Asks a question. f is called once, with (error) or with (null, bytes). */
+  askThen(k, parts, f, take = void 0) {
+    const question = new Question(this.#what, k, parts, (error, bytes) => {
+      this.#questions.delete(question);
+      f(error && this.#explain(error), bytes);
+    });
+    this.#questions.add(question);
+    try {
+      take?.(this.game, question);
+      this.game.push(question);
+    } catch (error) {
+      this.#questions.delete(question);
+      this.#host.release(question);
+      throw error;
+    }
+  }
+  /**
+   * Asks a question, and resolves with the answer's bytes.
+   * @param {(game: Game, question: Op) => void} take makes room for the question in the host's queue, and gives it its deadline and its signal
+   */
+  ask(k, parts, take) {
+    return new Promise((resolve, reject) => {
+      this.askThen(k, parts, (error, bytes) => error ? reject(error) : resolve(bytes), take);
+    });
+  }
+  // A past that can not be placed is no fault of the engine itself.
+  #explain(error) {
+    if (error !== this.game.broken) return error;
+    const { code, message } = error.code === "broken" && error.cause instanceof HyperTokenError ? error.cause : error;
+    return new HyperTokenError(code, `${this.#what}: the state of the sequence ${this.#sequence} can not be placed: ${message}`, { cause: error });
+  }
+  /** Ends the questions that are open with an error, and gives the place up. */
+  close(error) {
+    for (const question of [...this.#questions]) this.game.withdraw(question, error);
+    this.game.leavePlace(true);
+    return this.game.close(0);
+  }
+};
+var Rewind = class extends Op {
+  #past = null;
+  /**
+   * @param {string} what revert, undo or redo
+   * @param {(history: import('./history.js').History) => ReturnType<History['undo']>} choose returns where the rewind leads to, or throws
+   */
+  constructor(what, choose) {
+    super(what, kind.rewind);
+    this.choose = choose;
+  }
+  /** The game that computes the state, or null. */
+  get past() {
+    return this.#past?.game ?? null;
+  }
+  /**
+   * Computes the state, with its digest. done is called once, unless the rewind is abandoned: with
+   * (error), or with (null, bytes, digest).
+   */
+  begin(host, { marker, part }, done) {
+    this.#past = new Past(host, this.what, marker.to, part);
+    const end = (error, ...found) => {
+      const past = this.#past;
+      if (!past) return;
+      this.#past = null;
+      past.close(error);
+      done(error, ...found);
+    };
+    let digest;
+    this.#past.askThen(kind.digest, [], (error, bytes) => {
+      if (error) end(error);
+      else digest = hex64(bytes);
+    });
+    this.#past?.askThen(kind.snapshot, [], (error, bytes) => end(error, bytes, digest));
+  }
+  /** Stops computing the state: the rewind has ended with an error. */
+  abandon(error) {
+    const past = this.#past;
+    this.#past = null;
+    past?.close(error);
+  }
+};
+function checkSpan(history, { from, to }) {
+  if (to !== void 0) history.check(to, "to");
+  if (from !== void 0) history.check(from, "from");
+  if (from > (to ?? history.newest)) throw badInput(`journal: from is ${from}, which is behind ${to}, which is to`);
+}
+
+// src/exporting.js
+var utf84 = new TextDecoder();
+var hex = (bytes) => Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
+function base64(bytes) {
+  let text = "";
+  for (let at = 0; at < bytes.length; at += 24576) text += btoa(String.fromCharCode(...bytes.subarray(at, at + 24576)));
+  return text;
+}
+var stateOf = ({ bytes, sequence }, core, digest) => `"snapshot":"${base64(bytes)}","sequence":${sequence},"core":"${core}","digest":"${digest}","keys":[]}`;
+function baseLine(base, core, digest) {
+  if (base.marker) {
+    const { kind: what, to, current, redo } = base.marker;
+    return `{"marker":"${what}","to":${to},"current":${current},"redo":[${redo}],${stateOf(base, core, digest)}`;
+  }
+  if (base.isSnapshot) return `{${stateOf(base, core, digest)}`;
+  return `{"setup":${base.bytes.length > 0 ? jsonOf(base.bytes) : "{}"},"core":"${core}"}`;
+}
+function actionLine(bytes, batch, sequence, checksum) {
+  const v = new DataView(bytes.buffer, bytes.byteOffset, bytes.length), end = 28 + v.getUint32(24, true);
+  const type = JSON.stringify(utf84.decode(bytes.subarray(28, end)));
+  const payload = end < bytes.length ? `,"payload":${jsonOf(bytes.subarray(end))}` : "";
+  const now2 = v.getInt32(4, true) * 2 ** 32 + v.getUint32(0, true);
+  return `{"type":${type}${payload},"now":${now2},"entropy":"${hex(bytes.subarray(8, 24))}"${batch > 0 ? `,"batch":${batch}` : ""},"sequence":${sequence},"checksum":"${checksum}"}`;
+}
+async function measure(host, { base, pieces }, take) {
+  const past = new Past(host, "journal", base.sequence, { base, pieces: [] });
+  try {
+    const digest = base.digest ?? (base.isSnapshot ? hex64(await past.ask(kind.digest, [], take)) : null);
+    const sums = [];
+    for (const piece of pieces) sums.push(await past.ask(kind.checksums, [piece], take));
+    return { digest, sums };
+  } finally {
+    past.close();
+  }
+}
+async function coreOf(host) {
+  try {
+    return await host.coreHash();
+  } catch (cause) {
+    throw badInput(`journal: the hash of the core is not known: ${cause.message}`, cause);
+  }
+}
+async function* journalLines(host, segments, take) {
+  const core = await coreOf(host);
+  for (const [k, segment] of segments.entries()) {
+    const { base, pieces, batches } = segment, needsLine = k === 0 || base.marker !== null;
+    if (pieces.length === 0 && !needsLine) continue;
+    const { digest, sums } = await measure(host, segment, take);
+    if (needsLine) yield baseLine(base, core, digest);
+    let sequence = base.sequence, next = 0;
+    for (const [n, piece] of pieces.entries()) {
+      const v = new DataView(piece.buffer, piece.byteOffset, piece.length);
+      for (let at = 0, row = 0; at < piece.length; row += 8) {
+        const length = v.getUint32(at, true);
+        sequence++;
+        while (batches[next + 1] < sequence) next += 2;
+        yield actionLine(piece.subarray(at + entryHead, at + entryHead + length), batches[next] <= sequence ? batches[next] : 0, sequence, hex64(sums[n].subarray(row, row + 8)));
+        at += entryHead + length;
+      }
+    }
+  }
+}
 
 // src/environment.js
 function getEnvironment() {
@@ -3430,427 +3866,6 @@ var Host = class {
   }
 };
 
-// src/lines.js
-var utf83 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-var deepest = 200;
-function jsonOf(bytes) {
-  const writer = new Writer2(bytes), text = writer.value(1);
-  if (!writer.isAtEnd) throw new RangeError("more bytes follow behind the value");
-  return text;
-}
-var Writer2 = class {
-  #bytes;
-  #view;
-  #at = 0;
-  constructor(bytes) {
-    this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  }
-  get isAtEnd() {
-    return this.#at === this.#bytes.length;
-  }
-  #take(n) {
-    const at = this.#at;
-    if (n > this.#bytes.length - at) throw new RangeError(`the value ends too early, at ${at}`);
-    this.#at += n;
-    return at;
-  }
-  value(depth) {
-    if (depth > deepest) throw new RangeError(`values are nested deeper than ${deepest} levels`);
-    const v = this.#view, b = v.getUint8(this.#take(1));
-    if (b < 128) return String(b);
-    if (b >= 224) return String(b - 256);
-    if (b < 144) return this.#map(b & 15, depth);
-    if (b < 160) return this.#array(b & 15, depth);
-    if (b < 192) return this.#string(b & 31);
-    switch (b) {
-      case 192:
-        return "null";
-      case 194:
-        return "false";
-      case 195:
-        return "true";
-      case 202:
-        return float(v.getFloat32(this.#take(4)));
-      case 203:
-        return float(v.getFloat64(this.#take(8)));
-      case 204:
-        return String(v.getUint8(this.#take(1)));
-      case 205:
-        return String(v.getUint16(this.#take(2)));
-      case 206:
-        return String(v.getUint32(this.#take(4)));
-      case 207:
-        return wide(v.getBigUint64(this.#take(8)));
-      case 208:
-        return String(v.getInt8(this.#take(1)));
-      case 209:
-        return String(v.getInt16(this.#take(2)));
-      case 210:
-        return String(v.getInt32(this.#take(4)));
-      case 211:
-        return wide(v.getBigInt64(this.#take(8)));
-      case 217:
-        return this.#string(v.getUint8(this.#take(1)));
-      case 218:
-        return this.#string(v.getUint16(this.#take(2)));
-      case 219:
-        return this.#string(v.getUint32(this.#take(4)));
-      case 220:
-        return this.#array(v.getUint16(this.#take(2)), depth);
-      case 221:
-        return this.#array(v.getUint32(this.#take(4)), depth);
-      case 222:
-        return this.#map(v.getUint16(this.#take(2)), depth);
-      case 223:
-        return this.#map(v.getUint32(this.#take(4)), depth);
-      default:
-        throw new RangeError(`the byte ${b} at ${this.#at - 1} begins no value`);
-    }
-  }
-  #string(n) {
-    const at = this.#take(n);
-    return JSON.stringify(utf83.decode(this.#bytes.subarray(at, at + n)));
-  }
-  #array(n, depth) {
-    const items = [];
-    for (let k = 0; k < n; k++) items.push(this.value(depth + 1));
-    return `[${items.join(",")}]`;
-  }
-  #map(n, depth) {
-    const members = [];
-    for (let k = 0; k < n; k++) {
-      const key = this.value(depth + 1);
-      if (!key.startsWith('"')) throw new RangeError("a key is no string");
-      members.push(`${key}:${this.value(depth + 1)}`);
-    }
-    return `{${members.join(",")}}`;
-  }
-};
-function wide(n) {
-  if (!Number.isSafeInteger(Number(n))) throw new RangeError(`the integer ${n} is not within \xB1(2^53 - 1)`);
-  return String(n);
-}
-function float(n) {
-  if (!Number.isFinite(n)) throw new RangeError(`the number ${n} is not finite`);
-  const text = Object.is(n, -0) ? "-0" : String(n);
-  return /[.e]/.test(text) ? text : `${text}.0`;
-}
-var space = /[ \t\r\n]*/y;
-var stringForm = /"(?:[^"\\\u0000-\u001f]|\\.)*"/y;
-var numberForm = /-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?/y;
-var literals = /* @__PURE__ */ new Map([["null", [192]], ["false", [194]], ["true", [195]]]);
-function readLine(text) {
-  const reader = new Reader(text), members = /* @__PURE__ */ new Map();
-  reader.object(1, (key, parts) => {
-    if (members.has(key)) throw new SyntaxError(`the member ${JSON.stringify(key)} stands twice`);
-    members.set(key, joined(parts));
-  });
-  reader.end();
-  return members;
-}
-function joined(parts) {
-  const bytes = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes;
-}
-var headOf = (n, small, wide16) => n < 16 ? [small | n] : n < 65536 ? [wide16, n >> 8, n & 255] : [wide16 + 1, n >>> 24, n >> 16 & 255, n >> 8 & 255, n & 255];
-var Reader = class {
-  #text;
-  #at = 0;
-  constructor(text) {
-    this.#text = text;
-  }
-  #match(form2) {
-    form2.lastIndex = this.#at;
-    const found = form2.exec(this.#text);
-    if (found) this.#at = form2.lastIndex;
-    return found;
-  }
-  #next() {
-    this.#match(space);
-    return this.#text[this.#at];
-  }
-  #fail(wanted) {
-    const found = this.#at < this.#text.length ? JSON.stringify(this.#text.slice(this.#at, this.#at + 10)) : "the end";
-    throw new SyntaxError(`it is no JSON: at character ${this.#at + 1} is ${found}, want ${wanted}`);
-  }
-  #expect(character) {
-    if (this.#next() !== character) this.#fail(character);
-    this.#at++;
-  }
-  end() {
-    if (this.#next() !== void 0) this.#fail("the end of the line");
-  }
-  #string() {
-    this.#match(space);
-    const found = this.#match(stringForm);
-    if (!found) this.#fail("a string");
-    return JSON.parse(found[0]);
-  }
-  /** Reads an object, and calls f with each of its keys and the pieces of the value's MessagePack. */
-  object(depth, f) {
-    this.#expect("{");
-    if (this.#next() === "}") {
-      this.#at++;
-      return;
-    }
-    for (; ; ) {
-      const key = this.#string(), parts = [];
-      this.#expect(":");
-      this.#value(depth + 1, parts);
-      f(key, parts);
-      if (this.#next() === "}") break;
-      this.#expect(",");
-    }
-    this.#at++;
-  }
-  #value(depth, out) {
-    if (depth > deepest) throw new SyntaxError(`values are nested deeper than ${deepest} levels`);
-    const c = this.#next();
-    if (c === "{") {
-      const parts = [], keys = /* @__PURE__ */ new Set();
-      this.object(depth, (key, value) => {
-        if (keys.has(key)) throw new SyntaxError(`the key ${JSON.stringify(key)} stands twice in one object`);
-        keys.add(key);
-        parts.push(encode(key, "a key").slice(), ...value);
-      });
-      out.push(headOf(keys.size, 128, 222));
-      for (const part of parts) out.push(part);
-    } else if (c === "[") {
-      this.#array(depth, out);
-    } else if (c === '"') {
-      out.push(encode(this.#string(), "a string").slice());
-    } else {
-      out.push(this.#scalar());
-    }
-  }
-  #array(depth, out) {
-    const parts = [];
-    let n = 0;
-    this.#at++;
-    if (this.#next() === "]") this.#at++;
-    else {
-      for (; ; ) {
-        this.#value(depth + 1, parts);
-        n++;
-        if (this.#next() === "]") break;
-        this.#expect(",");
-      }
-      this.#at++;
-    }
-    out.push(headOf(n, 144, 220));
-    for (const part of parts) out.push(part);
-  }
-  #scalar() {
-    for (const [word, bytes2] of literals) {
-      if (this.#text.startsWith(word, this.#at)) {
-        this.#at += word.length;
-        return bytes2;
-      }
-    }
-    const found = this.#match(numberForm);
-    if (!found) this.#fail("a value");
-    const [text, point, exponent] = found, n = Number(text);
-    if (point === void 0 && exponent === void 0) {
-      if (!Number.isSafeInteger(n)) throw new SyntaxError(`the integer ${text.slice(0, 40)} is not within \xB1(2^53 - 1)`);
-      return encode(n, "a number").slice();
-    }
-    if (!Number.isFinite(n)) throw new SyntaxError(`the number ${text.slice(0, 40)} is larger than any float`);
-    const bytes = new Uint8Array(9);
-    bytes[0] = 203;
-    new DataView(bytes.buffer).setFloat64(1, n);
-    return bytes;
-  }
-};
-
-// src/past.js
-var hex64 = (bytes) => [...bytes].reverse().map((b) => b.toString(16).padStart(2, "0")).join("");
-var Question = class extends Op {
-  #f;
-  constructor(what, k, parts, f) {
-    super(what, k, parts);
-    this.#f = f;
-  }
-  resolve(bytes) {
-    this.#f(null, bytes);
-  }
-  reject(error) {
-    this.#f(error);
-  }
-};
-var Past = class {
-  /** The game that is placed. */
-  game;
-  #host;
-  #what;
-  #sequence;
-  #questions = /* @__PURE__ */ new Set();
-  /**
-   * @param {import('./host.js').Host} host
-   * @param {string} what names the request in errors
-   * @param {number} sequence of the state
-   * @param {{base: import('./history.js').Base, pieces: Uint8Array[]}} part what leads to that state
-   */
-  constructor(host, what, sequence, { base, pieces }) {
-    this.#host = host;
-    this.#what = what;
-    this.#sequence = sequence;
-    this.game = new Game(host, base, () => true, () => false, { pieces });
-    host.adopt(this.game);
-  }
-  /** Asks a question. f is called once, with (error) or with (null, bytes). */
-  askThen(k, parts, f, take = void 0) {
-    const question = new Question(this.#what, k, parts, (error, bytes) => {
-      this.#questions.delete(question);
-      f(error && this.#explain(error), bytes);
-    });
-    this.#questions.add(question);
-    try {
-      take?.(this.game, question);
-      this.game.push(question);
-    } catch (error) {
-      this.#questions.delete(question);
-      this.#host.release(question);
-      throw error;
-    }
-  }
-  /**
-   * Asks a question, and resolves with the answer's bytes.
-   * @param {(game: Game, question: Op) => void} take makes room for the question in the host's queue, and gives it its deadline and its signal
-   */
-  ask(k, parts, take) {
-    return new Promise((resolve, reject) => {
-      this.askThen(k, parts, (error, bytes) => error ? reject(error) : resolve(bytes), take);
-    });
-  }
-  // A past that can not be placed is no fault of the engine itself.
-  #explain(error) {
-    if (error !== this.game.broken) return error;
-    const { code, message } = error.code === "broken" && error.cause instanceof HyperTokenError ? error.cause : error;
-    return new HyperTokenError(code, `${this.#what}: the state of the sequence ${this.#sequence} can not be placed: ${message}`, { cause: error });
-  }
-  /** Ends the questions that are open with an error, and gives the place up. */
-  close(error) {
-    for (const question of [...this.#questions]) this.game.withdraw(question, error);
-    this.game.leavePlace(true);
-    return this.game.close(0);
-  }
-};
-var Rewind = class extends Op {
-  #past = null;
-  /**
-   * @param {string} what revert, undo or redo
-   * @param {(history: import('./history.js').History) => ReturnType<History['undo']>} choose returns where the rewind leads to, or throws
-   */
-  constructor(what, choose) {
-    super(what, kind.rewind);
-    this.choose = choose;
-  }
-  /** The game that computes the state, or null. */
-  get past() {
-    return this.#past?.game ?? null;
-  }
-  /**
-   * Computes the state, with its digest. done is called once, unless the rewind is abandoned: with
-   * (error), or with (null, bytes, digest).
-   */
-  begin(host, { marker, part }, done) {
-    this.#past = new Past(host, this.what, marker.to, part);
-    const end = (error, ...found) => {
-      const past = this.#past;
-      if (!past) return;
-      this.#past = null;
-      past.close(error);
-      done(error, ...found);
-    };
-    let digest;
-    this.#past.askThen(kind.digest, [], (error, bytes) => {
-      if (error) end(error);
-      else digest = hex64(bytes);
-    });
-    this.#past?.askThen(kind.snapshot, [], (error, bytes) => end(error, bytes, digest));
-  }
-  /** Stops computing the state: the rewind has ended with an error. */
-  abandon(error) {
-    const past = this.#past;
-    this.#past = null;
-    past?.close(error);
-  }
-};
-function checkSpan(history, { from, to }) {
-  if (to !== void 0) history.check(to, "to");
-  if (from !== void 0) history.check(from, "from");
-  if (from > (to ?? history.newest)) throw badInput(`journal: from is ${from}, which is behind ${to}, which is to`);
-}
-
-// src/exporting.js
-var utf84 = new TextDecoder();
-var hex = (bytes) => Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
-function base64(bytes) {
-  let text = "";
-  for (let at = 0; at < bytes.length; at += 24576) text += btoa(String.fromCharCode(...bytes.subarray(at, at + 24576)));
-  return text;
-}
-var stateOf = ({ bytes, sequence }, core, digest) => `"snapshot":"${base64(bytes)}","sequence":${sequence},"core":"${core}","digest":"${digest}","keys":[]}`;
-function baseLine(base, core, digest) {
-  if (base.marker) {
-    const { kind: what, to, current, redo } = base.marker;
-    return `{"marker":"${what}","to":${to},"current":${current},"redo":[${redo}],${stateOf(base, core, digest)}`;
-  }
-  if (base.isSnapshot) return `{${stateOf(base, core, digest)}`;
-  return `{"setup":${base.bytes.length > 0 ? jsonOf(base.bytes) : "{}"},"core":"${core}"}`;
-}
-function actionLine(bytes, batch, sequence, checksum) {
-  const v = new DataView(bytes.buffer, bytes.byteOffset, bytes.length), end = 28 + v.getUint32(24, true);
-  const type = JSON.stringify(utf84.decode(bytes.subarray(28, end)));
-  const payload = end < bytes.length ? `,"payload":${jsonOf(bytes.subarray(end))}` : "";
-  const now2 = v.getInt32(4, true) * 2 ** 32 + v.getUint32(0, true);
-  return `{"type":${type}${payload},"now":${now2},"entropy":"${hex(bytes.subarray(8, 24))}"${batch > 0 ? `,"batch":${batch}` : ""},"sequence":${sequence},"checksum":"${checksum}"}`;
-}
-async function measure(host, { base, pieces }, take) {
-  const past = new Past(host, "journal", base.sequence, { base, pieces: [] });
-  try {
-    const digest = base.digest ?? (base.isSnapshot ? hex64(await past.ask(kind.digest, [], take)) : null);
-    const sums = [];
-    for (const piece of pieces) sums.push(await past.ask(kind.checksums, [piece], take));
-    return { digest, sums };
-  } finally {
-    past.close();
-  }
-}
-async function coreOf(host) {
-  try {
-    return await host.coreHash();
-  } catch (cause) {
-    throw badInput(`journal: the hash of the core is not known: ${cause.message}`, cause);
-  }
-}
-async function* journalLines(host, segments, take) {
-  const core = await coreOf(host);
-  for (const [k, segment] of segments.entries()) {
-    const { base, pieces, batches } = segment, needsLine = k === 0 || base.marker !== null;
-    if (pieces.length === 0 && !needsLine) continue;
-    const { digest, sums } = await measure(host, segment, take);
-    if (needsLine) yield baseLine(base, core, digest);
-    let sequence = base.sequence, next = 0;
-    for (const [n, piece] of pieces.entries()) {
-      const v = new DataView(piece.buffer, piece.byteOffset, piece.length);
-      for (let at = 0, row = 0; at < piece.length; row += 8) {
-        const length = v.getUint32(at, true);
-        sequence++;
-        while (batches[next + 1] < sequence) next += 2;
-        yield actionLine(piece.subarray(at + entryHead, at + entryHead + length), batches[next] <= sequence ? batches[next] : 0, sequence, hex64(sums[n].subarray(row, row + 8)));
-        at += entryHead + length;
-      }
-    }
-  }
-}
-
 // node_modules/idb/build/index.js
 var instanceOfAny = (object, constructors) => constructors.some((c) => object instanceof c);
 var idbProxyableTypes;
@@ -4094,7 +4109,8 @@ function connect() {
       db.createObjectStore("bases");
       db.createObjectStore("groups");
     },
-    // Another tab has a newer version of the package, or deletes the database: it waits for this one.
+    // Another tab has a newer version of the package, or deletes the database: it waits for this
+    // one.
     blocking: (_current, _blocked, event) => {
       database = null;
       event.target.close();
@@ -4140,6 +4156,7 @@ async function transact(mode, durability, f) {
     if (thrown !== void 0) throw thrown;
     return result;
   } catch (cause) {
+    if (cause?.name === "InvalidStateError") database = null;
     throw refused(cause);
   }
 }
@@ -4208,10 +4225,14 @@ var SavedGame = class {
   #name;
   #core;
   #durability;
+  #upgradeFrom;
   #owner = randomId();
   #id = "";
   #total = 0;
-  /** The outcomes of calls of other tabs: by client, then by number. A batch may have one for each part. */
+  /**
+   * The outcomes of calls of other tabs: by client, then by number. A batch may have one for each
+   * part.
+   */
   #outcomes = /* @__PURE__ */ new Map();
   /** The outcomes of calls that have changed nothing, and that no group has yet. */
   #deferred = [];
@@ -4219,11 +4240,15 @@ var SavedGame = class {
    * @param {string} name
    * @param {() => Promise<string>} core returns the SHA-256 of the core, in hexadecimal
    * @param {'strict' | 'relaxed'} durability
+   * @param {(core: string) => Promise<((found: object) => Promise<object>) | null>} upgradeFrom for
+   *   the hash of a former core: returns a function
+   *   that gives a base of the present core for a game of the former one; null if there is no such core
    */
-  constructor(name, core, durability) {
+  constructor(name, core, durability, upgradeFrom2) {
     this.#name = name;
     this.#core = core;
     this.#durability = durability;
+    this.#upgradeFrom = upgradeFrom2;
   }
   /** Names this life of the game: a game that is deleted and made again has another one. */
   get id() {
@@ -4239,6 +4264,19 @@ var SavedGame = class {
   }
   async #open(id) {
     const core = this.#core = await this.#core();
+    const found = await this.#takeOver(id, core);
+    if (found === null || found.base.core === core) return found;
+    const upgrade = await this.#upgradeFrom(found.base.core);
+    if (!upgrade) {
+      throw new HyperTokenError("core_mismatch", `the saved game ${JSON.stringify(this.#name)} was played with the core ${found.base.core}, and this one is ${core}: name that core too (persist.formerCores)`);
+    }
+    await this.#takeOver(id, found.base.core);
+    const base = await upgrade(found);
+    await this.replace(base);
+    return { base, groups: [] };
+  }
+  // Returns what the store has of the game. Takes it over if its core is this one.
+  #takeOver(id, core) {
     return transact("readwrite", "relaxed", async (games, bases, groups) => {
       const game = await games.get(this.#name);
       if (id !== void 0 && game?.id !== id) throw this.#moved();
@@ -4248,9 +4286,7 @@ var SavedGame = class {
       }
       checkGame(game);
       const found = await readRows(game, bases, groups);
-      if (found.base.core !== core) {
-        throw new HyperTokenError("core_mismatch", `the saved game ${JSON.stringify(this.#name)} was played with the core ${found.base.core}, and this one is ${core}: open it with that core (workerOptions.wasmPath), and begin a new game with its snapshot()`);
-      }
+      if (found.base.core !== core) return found;
       this.#id = game.id;
       this.#total = found.groups.reduce((n, g) => n + g.bytes.length, 0);
       for (const { calls } of [found.base, ...found.groups]) this.#remember(calls);
@@ -4268,7 +4304,8 @@ var SavedGame = class {
   }
   /**
    * Stores a group of records.
-   * @param {{first: number, count: number, bytes: Uint8Array, batches: number[][], calls: object[]}} group `batches` has the first sequence and
+   * @param {{first: number, count: number, bytes: Uint8Array, batches: number[][], calls:
+   *   object[]}} group `batches` has the first sequence and
    *   the length of each batch, `calls` the outcomes of calls of other tabs
    */
   async append(group) {
@@ -4298,8 +4335,8 @@ var SavedGame = class {
     this.#total = 0;
   }
   // Outcomes. Another tab asks again for calls that had no answer when the tab that ran them ended.
-  // Calls of a tab run in their order. So if the journal has a call, it has the outcomes of all calls
-  // before it, those that have changed nothing too.
+  // Calls of a tab run in their order. So if the journal has a call, it has the outcomes of all
+  // calls before it, those that have changed nothing too.
   /** Has the next group store the outcome of a call that has changed nothing. */
   defer(call) {
     this.#deferred.push(call);
@@ -4312,7 +4349,10 @@ var SavedGame = class {
       else own.set(number, { parts: [...own.get(number)?.parts ?? [], [part, outcome]] });
     }
   }
-  /** What the journal has of a call: {result}, {error}, {parts} of an independent batch, or undefined if it has nothing. */
+  /**
+   * What the journal has of a call: {result}, {error}, {parts} of an independent batch, or
+   * undefined if it has nothing.
+   */
   recall(client, number) {
     return this.#outcomes.get(client)?.get(number);
   }
@@ -4406,6 +4446,301 @@ function listGames() {
   });
 }
 
+// src/saved.js
+var turn2 = 8;
+var groupLength = 1024;
+var optionNames = ["core", "wasmPath"];
+var none4 = new Uint8Array(0);
+var utf85 = new TextDecoder();
+async function savedGames() {
+  checkCanPersist("savedGames");
+  return listGames();
+}
+async function deleteGame(name) {
+  checkCanPersist("deleteGame");
+  checkName("deleteGame", name);
+  return removeGame(name);
+}
+async function coreOf2(what, options) {
+  checkCanPersist(what);
+  checkOptions(what, options, optionNames);
+  const { core, wasmPath } = hostOptions(options, what);
+  const from = core ? { module: core } : coreLocation(wasmPath);
+  const [module2, sha2562] = await Promise.all([compile(from), hashCore(from)]).catch((cause) => {
+    throw cause instanceof HyperTokenError ? cause : badInput(`${what}: the core can not be run: ${cause.message}`, cause);
+  });
+  return { module: module2, sha256: sha2562 };
+}
+function pauses() {
+  let until = performance.now() + turn2;
+  return async () => {
+    if (performance.now() < until) return;
+    await new Promise(macrotask);
+    until = performance.now() + turn2;
+  };
+}
+var Rerun = class {
+  #instance;
+  constructor(module2) {
+    this.#instance = new Instance(module2);
+  }
+  begin({ bytes, isSnapshot, limits }) {
+    this.#instance.maxStateBytes = Number(new DataView(limits.buffer, limits.byteOffset, 8).getBigUint64(0, true));
+    this.#run(isSnapshot ? "restore" : "open", isSnapshot ? none4 : limits);
+    for (let at = 0; at < bytes.length; at += 1 << 20) this.#run("feed", bytes.subarray(at, at + (1 << 20)));
+    this.#run("ready");
+  }
+  #run(what, bytes) {
+    let reply;
+    try {
+      reply = this.#instance.run(what, bytes);
+    } catch (cause) {
+      throw new HyperTokenError(cause.code ?? "trap", cause.message, { cause });
+    }
+    if (reply.failed) throw errorOf(reply.body);
+    return reply;
+  }
+  /** The state as bytes. */
+  snapshot() {
+    return this.#instance.stream("snapshot").body.slice();
+  }
+  digest() {
+    return [...this.#run("digest").body].reverse().map((x) => x.toString(16).padStart(2, "0")).join("");
+  }
+  /** Runs an action. Returns its result, which is valid until the next call. */
+  action(bytes) {
+    return this.#run("dispatch", bytes).body;
+  }
+};
+var diverged = (message, cause) => new HyperTokenError("diverged", message, cause === void 0 ? {} : { cause });
+function base642(bytes) {
+  let text = "";
+  for (let at = 0; at < bytes.length; at += 32768) text += String.fromCharCode(...bytes.subarray(at, at + 32768));
+  return btoa(text);
+}
+var hex2 = (bytes) => Array.from(bytes, (x) => x.toString(16).padStart(2, "0")).join("");
+async function exportGame(name, options) {
+  const { module: module2, sha256: sha2562 } = await coreOf2("exportGame", options);
+  checkName("exportGame", name);
+  const { base, groups } = await readGame(name);
+  if (base.core !== sha2562) {
+    throw new HyperTokenError("core_mismatch", `the saved game ${JSON.stringify(name)} was played with the core ${base.core}, and this one is ${sha2562}: name its core (wasmPath)`);
+  }
+  const game = new Rerun(module2), lines = [];
+  game.begin(base);
+  lines.push(baseLine2(base, game.digest()));
+  await replay(game, base, groups, (action, sequence, batches, result) => {
+    lines.push(actionLine2(action, sequence, batches.find(([first, length]) => sequence >= first && sequence < first + length)?.[0], xxh64(result)));
+  });
+  return new Blob(lines.map((line) => `${line}
+`), { type: "application/x-ndjson" });
+}
+async function replay(game, base, groups, f) {
+  const pause = pauses();
+  let { sequence } = base;
+  for (const { bytes, batches } of groups) {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    for (let at = 0; at < bytes.length; ) {
+      const end = at + entryHead + view.getUint32(at, true), action = bytes.subarray(at + entryHead, end), result = rerun(game, action, ++sequence);
+      if (hash(result) !== view.getFloat64(at + 4, true)) throw diverged(`the action ${sequence} has another result than the one that was acknowledged`);
+      f(action, sequence, batches, result);
+      at = end;
+      await pause();
+    }
+  }
+  return sequence;
+}
+async function upgradeFrom(cores2, sha2562, present) {
+  for (const core of cores2) {
+    const from = isAddress(core) ? coreLocation(core) : { module: core };
+    if (await hashCore(from) !== sha2562) continue;
+    return async ({ base, groups }) => {
+      const before = new Rerun(await compile(from)), after = new Rerun(await present());
+      before.begin(base);
+      const sequence = await replay(before, base, groups, () => {
+      }), digest = before.digest();
+      after.begin({ ...base, bytes: before.snapshot(), isSnapshot: true });
+      return {
+        sequence: sequence + 1,
+        bytes: after.snapshot(),
+        isSnapshot: true,
+        limits: base.limits,
+        marker: "upgrade",
+        details: `"from_core":"${sha2562}","digest_before":"${digest}","current":0,"redo":[],`
+      };
+    };
+  }
+  return null;
+}
+function rerun(game, action, sequence) {
+  try {
+    return game.action(action);
+  } catch (cause) {
+    throw diverged(`the action ${sequence} succeeded, and now fails: ${cause.message}`, cause);
+  }
+}
+function baseLine2({ sequence, bytes, isSnapshot, core, marker, details }, digest) {
+  if (!isSnapshot) return `{"setup":${bytes.length > 0 ? jsonOf(bytes) : "{}"},"core":"${core}"}`;
+  const state = `"snapshot":"${base642(bytes)}","sequence":${sequence},"core":"${core}","digest":"${digest}","keys":[]}`;
+  return marker ? `{"marker":${JSON.stringify(marker)},${details ?? ""}${state}` : `{${state}`;
+}
+function actionLine2(action, sequence, batch, checksum) {
+  const view = new DataView(action.buffer, action.byteOffset, action.length), end = 28 + view.getUint32(24, true);
+  const type = utf85.decode(action.subarray(28, end));
+  return `{"type":${JSON.stringify(type)}${action.length > end ? `,"payload":${jsonOf(action.subarray(end))}` : ""},"now":${view.getBigInt64(0, true)},"entropy":"${hex2(action.subarray(8, 24))}"${batch === void 0 ? "" : `,"batch":${batch}`},"sequence":${sequence},"checksum":"${checksum}"}`;
+}
+var wrong = (message) => badInput(message);
+var Line = class {
+  constructor(text) {
+    this.members = readLine(text);
+  }
+  has(name) {
+    return this.members.has(name);
+  }
+  #read(name) {
+    return this.has(name) ? decode(this.members.get(name)) : void 0;
+  }
+  text(name, form2, wanted) {
+    const value = this.#read(name);
+    if (typeof value !== "string" || !form2.test(value)) throw wrong(`${name}: want ${wanted}`);
+    return value;
+  }
+  count(name) {
+    const value = this.#read(name);
+    if (!Number.isSafeInteger(value) || value < 0) throw wrong(`${name}: want an integer that is not negative`);
+    return value;
+  }
+  integer(name) {
+    const value = this.#read(name);
+    if (!Number.isSafeInteger(value)) throw wrong(`${name}: want an integer`);
+    return value;
+  }
+  bytes(name) {
+    const text = this.text(name, /^[A-Za-z0-9+/]*={0,2}$/, "base64");
+    try {
+      return Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+    } catch {
+      throw wrong(`${name}: want base64`);
+    }
+  }
+  entropy() {
+    return Uint8Array.from(this.text("entropy", /^[0-9a-f]{32}$/i, "32 hexadecimal digits").match(/../g), (two) => parseInt(two, 16));
+  }
+  hash(name) {
+    return this.text(name, /^[0-9a-f]{16}$/i, "16 hexadecimal digits").toLowerCase();
+  }
+  core() {
+    return this.text("core", /^[0-9a-f]{64}$/i, "64 hexadecimal digits").toLowerCase();
+  }
+};
+function* linesOf(text) {
+  for (let at = 0, number = 1; at < text.length; number++) {
+    const found = text.indexOf("\n", at), end = found < 0 ? text.length : found, line = text.slice(at, end);
+    if (line.trim() !== "") yield [number, line];
+    at = end + 1;
+  }
+}
+async function importGame(name, file, options) {
+  const { module: module2, sha256: sha2562 } = await coreOf2("importGame", options);
+  checkName("importGame", name);
+  if (typeof file?.text !== "function") throw badInput("importGame: want a Blob or a File with the lines of an export");
+  await checkIsFree(name);
+  const game = new Import(module2, sha2562, limitsOf()), pause = pauses();
+  for (const [number, text] of linesOf(await file.text())) {
+    try {
+      game.add(text);
+    } catch (cause) {
+      const error = cause instanceof HyperTokenError ? cause : badInput(cause?.message ?? String(cause), cause);
+      throw new HyperTokenError(error.code, `line ${number}: ${error.message.slice(error.code.length + 2)}`, { cause: error.cause });
+    }
+    await pause();
+  }
+  if (!game.base) throw badInput("importGame: there is no line: the first one of an export is a setup, a snapshot or a marker");
+  game.endGroup();
+  await addGame(name, sha2562, game.base, game.groups);
+  return { sequence: game.sequence, digest: game.digest() };
+}
+function limitsOf() {
+  const { maxStateBytes, maxResult, maxDepth } = hostOptions(void 0), limits = new Uint8Array(16), v = new DataView(limits.buffer);
+  v.setBigUint64(0, BigInt(maxStateBytes), true);
+  v.setUint32(8, maxResult, true);
+  v.setUint32(12, maxDepth, true);
+  return limits;
+}
+var Import = class {
+  base = null;
+  groups = [];
+  sequence = 0;
+  #game;
+  #sha256;
+  #limits;
+  #records = [];
+  #batches = [];
+  constructor(module2, sha2562, limits) {
+    this.#game = new Rerun(module2);
+    this.#sha256 = sha2562;
+    this.#limits = limits;
+  }
+  digest() {
+    return this.#game.digest();
+  }
+  add(text) {
+    const line = new Line(text);
+    if (line.has("marker") || !this.base && (line.has("setup") || line.has("snapshot"))) this.#begin(line);
+    else if (!this.base) throw wrong("the first line of an export is a setup, a snapshot or a marker");
+    else if (line.has("type")) this.#action(line);
+    else throw wrong("behind its first line, an export has actions and markers only");
+  }
+  // A marker sets the state, so the game begins with the last one.
+  #begin(line) {
+    const core = line.core();
+    if (core !== this.#sha256) throw new HyperTokenError("core_mismatch", `the game was played with the core ${core}, and this one is ${this.#sha256}: name its core (wasmPath)`);
+    const isSnapshot = !line.has("setup"), sequence = isSnapshot ? line.count("sequence") : 0;
+    if (this.base && sequence !== this.sequence + 1) throw wrong(`sequence: the marker has ${sequence}, want ${this.sequence + 1}`);
+    const bytes = isSnapshot ? line.bytes("snapshot") : line.members.get("setup");
+    const marker = line.has("marker") ? line.text("marker", /^(revert|upgrade|fork)$/, "revert, upgrade or fork") : null;
+    this.base = { sequence, bytes, isSnapshot, limits: this.#limits, marker, details: marker ? detailsOf(line) : null };
+    this.#game.begin(this.base);
+    if (isSnapshot) {
+      const wanted = line.hash("digest"), found = this.#game.digest();
+      if (wanted !== found) throw diverged(`the state had the digest ${wanted}, and has ${found}`);
+    }
+    this.groups = [];
+    this.#records = [];
+    this.#batches = [];
+    this.sequence = sequence;
+  }
+  #action(line) {
+    const sequence = line.count("sequence"), checksum = line.hash("checksum");
+    if (sequence !== this.sequence + 1) throw wrong(`sequence: it is ${sequence}, want ${this.sequence + 1}`);
+    const head2 = encodeAction(line.text("type", /./s, "the name of an action"), void 0, line.integer("now"), line.entropy(), 0);
+    const payload = line.members.get("payload") ?? none4, bytes = new Uint8Array(head2.length + payload.length);
+    bytes.set(head2);
+    bytes.set(payload, head2.length);
+    const result = rerun(this.#game, bytes, sequence), found = xxh64(result);
+    if (found !== checksum) throw diverged(`the recorded result has the checksum ${checksum}, and that of now ${found}`);
+    this.sequence = sequence;
+    this.#records.push({ bytes, sum: hash(result) });
+    const batch = line.has("batch") ? line.count("batch") : 0, last = this.#batches.at(-1);
+    if (batch > 0 && last?.[0] === batch && batch + last[1] === sequence) last[1]++;
+    else if (batch === sequence) this.#batches.push([batch, 1]);
+    else if (batch > 0) throw wrong(`batch: it is ${batch}, want the sequence of the first action of its batch`);
+    else if (this.#records.length >= groupLength) this.endGroup();
+  }
+  // A batch is never split between groups.
+  endGroup() {
+    if (this.#records.length === 0) return;
+    const first = this.sequence - this.#records.length + 1;
+    this.groups.push({ first, count: this.#records.length, bytes: entriesOf(this.#records), batches: this.#batches });
+    this.#records = [];
+    this.#batches = [];
+  }
+};
+function detailsOf(line) {
+  const own = ["to", "from_core", "digest_before", "from_engine", "from_sequence", "current", "redo"];
+  return own.filter((name) => line.has(name)).map((name) => `"${name}":${jsonOf(line.members.get(name))},`).join("");
+}
+
 // src/tabs.js
 var protocol = 1;
 var canShare = () => typeof globalThis.navigator?.locks?.request === "function" && typeof globalThis.BroadcastChannel === "function";
@@ -4413,17 +4748,18 @@ function payloadOf(action) {
   const from = 28 + new DataView(action.buffer, action.byteOffset, action.length).getUint32(24, true);
   return from < action.length ? decode(action.subarray(from)) : void 0;
 }
-var utf85 = new TextDecoder();
+var utf86 = new TextDecoder();
 function membersOf(body) {
   const view = new DataView(body.buffer, body.byteOffset, body.length), members = [];
   for (let at = 8; at < body.length; ) {
     const bytes = body.subarray(at + 4, at += 4 + view.getUint32(at, true));
-    members.push({ type: utf85.decode(bytes.subarray(28, 28 + new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint32(24, true))), payload: payloadOf(bytes), bytes });
+    members.push({ type: utf86.decode(bytes.subarray(28, 28 + new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint32(24, true))), payload: payloadOf(bytes), bytes });
   }
   return members;
 }
 var revived = ({ code, message, index }) => new HyperTokenError(code, message.startsWith(`${code}: `) ? message.slice(code.length + 2) : message, { index });
 var noEffect = (what) => new HyperTokenError("moved", `${what}: the tab that ran the game ended, and the action is not in the journal; it had no effect`);
+var timeLeft = ({ timeout, deadline }) => timeout > 0 ? Math.max(1, Math.ceil((deadline - performance.now()) / 100)) * 100 : 0;
 var SharedGame = class {
   closed = false;
   broken = null;
@@ -4443,21 +4779,31 @@ var SharedGame = class {
   #client = randomId();
   #channel;
   #stop = new AbortController();
-  /** The game, if this engine holds its lock; whether it is open, so that it takes calls; and a function that gives the lock up. */
+  /**
+   * The game, if this engine holds its lock; whether it is open, so that it takes calls; and a
+   * function that gives the lock up.
+   */
   #game = null;
   #isLeading = false;
   #release = null;
-  /** The client that runs the game, if it is another one, the id of the game, and its sequence as that client has told it. */
+  /**
+   * The client that runs the game, if it is another one, the id of the game, and its sequence as
+   * that client has told it.
+   */
   #leader = null;
   #id;
   #sequence = 0;
-  /** The own calls that have no outcome and are not in #game, by number: {op, isSent, withdrawn}. */
+  /**
+   * The own calls that have no outcome and are not in #game, by number: {op, isSent, withdrawn}.
+   */
   #calls = /* @__PURE__ */ new Map();
   #number = 0;
   /** The calls of others that run here. */
   #running = /* @__PURE__ */ new Map();
   #hasOthers = false;
-  /** What is sent at the end of this turn: calls to the leader, or events and answers to the others. */
+  /**
+   * What is sent at the end of this turn: calls to the leader, or events and answers to the others.
+   */
   #out = { calls: [], events: [], answers: [] };
   #isChanged = false;
   #isSending = false;
@@ -4468,7 +4814,8 @@ var SharedGame = class {
   /**
    * @param {import('./host.js').Host} host
    * @param {{bytes: Uint8Array, isSnapshot: boolean}} base the beginning of a game that is new
-   * @param {(name: string, detail: object) => boolean} listener returns whether there is a listener to that event
+   * @param {(name: string, detail: object) => boolean} listener returns whether there is a listener
+   *   to that event
    * @param {() => boolean} isHeard whether there is any listener
    * @param {import('./store.js').SavedGame} saved
    * @param {string} name
@@ -4513,7 +4860,13 @@ var SharedGame = class {
     return new Promise((release) => {
       this.#release = release;
       this.#leader = null;
-      const saved = { open: () => this.#saved.open(this.#id), create: (b) => this.#saved.create(b), append: (g) => this.#saved.append(g), replace: (b) => this.#saved.replace(b), defer: (call) => this.#saved.defer(call) };
+      const kept2 = this.#saved, saved = {
+        open: () => kept2.open(this.#id),
+        create: (base) => kept2.create(base),
+        append: (group) => kept2.append(group),
+        replace: (base) => kept2.replace(base),
+        defer: (call) => kept2.defer(call)
+      };
       const game = new Game(this.#host, this.#base, (name, detail) => this.#raise(name, detail), () => this.#hasOthers || this.#isHeard(), { saved });
       game.handleChange = () => {
         this.#isChanged = true;
@@ -4548,8 +4901,8 @@ var SharedGame = class {
   #announce(to) {
     this.#post({ leader: this.#client, id: this.#id, sequence: this.sequence }, to);
   }
-  // The outcome of a call that the journal has records of, or undefined. A batch that was split may be
-  // there in part: its other members had no effect.
+  // The outcome of a call that the journal has records of, or undefined. A batch that was split may
+  // be there in part: its other members had no effect.
   #storedOutcome(op2, client, number) {
     const found = this.#saved.recall(client, number);
     if (!found?.parts) return found;
@@ -4557,7 +4910,8 @@ var SharedGame = class {
     for (const [part, one] of found.parts) if (part in result) result[part] = one;
     return { result };
   }
-  // An event of the game: for the listeners here, and for those of the others. Each tab tells of the failures of its own calls.
+  // An event of the game: for the listeners here, and for those of the others. Each tab tells of
+  // the failures of its own calls.
   #raise(name, detail) {
     if (name === "engine:error") {
       if (this.#game.broken && !this.broken) this.#handleBroken(this.#game.broken);
@@ -4594,7 +4948,7 @@ var SharedGame = class {
       }
     }
   }
-  #runCall(id, client, { number, what, kind: k, flags, parts, isWithdrawn }) {
+  #runCall(id, client, { number, what, kind: k, flags, parts, timeout, isWithdrawn }) {
     const op2 = new Op(what, k, parts, flags), isAction = k === kind.dispatch || k === kind.batch;
     op2.quiet = true;
     if (k === kind.dispatch) op2.payload = payloadOf(parts[0]);
@@ -4611,6 +4965,7 @@ var SharedGame = class {
     else {
       if (isAction) op2.key = { client, number };
       this.#running.set(id, op2);
+      this.#host.limit(this.#game, op2, timeout);
       op2.promise.then((result) => answer({ result: plainResult(op2, result) }), (error) => answer({ error: plainError(error) }));
       try {
         this.#game.push(op2);
@@ -4631,7 +4986,7 @@ var SharedGame = class {
   #sendCall(number, call) {
     const { op: op2, withdrawn } = call;
     call.isSent = true;
-    this.#out.calls.push({ number, what: op2.what, kind: op2.kind, flags: op2.flags, parts: op2.parts, isWithdrawn: withdrawn !== null });
+    this.#out.calls.push({ number, what: op2.what, kind: op2.kind, flags: op2.flags, parts: op2.parts, timeout: timeLeft(op2), isWithdrawn: withdrawn !== null });
     this.#sendSoon();
   }
   #handleNews({ events, answers, sequence, isChanged }) {
@@ -4646,8 +5001,8 @@ var SharedGame = class {
     if (isChanged) this.handleChange?.();
     if (this.#calls.size === 0) this.#wake();
   }
-  // Ends an own call with what its leader has told. `withdrawn` is the request that was withdrawn, and
-  // why: the call itself, or an action that was gathered into it.
+  // Ends an own call with what its leader has told. `withdrawn` is the request that was withdrawn,
+  // and why: the call itself, or an action that was gathered into it.
   #end(op2, { error, result }, withdrawn) {
     if (!error) {
       this.settle(op2, () => op2.resolve(op2.members ? result.map((o) => o.error ? { error: revived(o.error) } : o) : result));
@@ -4725,7 +5080,9 @@ var SharedGame = class {
     this.settle(op2, () => op2.reject(error));
     if (!op2.quiet) this.#listener("engine:error", { error, type: op2.kind === kind.batch ? "batch" : op2.what });
   }
-  /** Ends a request with an error. If another engine may run it, that engine says what became of it. */
+  /**
+   * Ends a request with an error. If another engine may run it, that engine says what became of it.
+   */
   withdraw(op2, error) {
     if (op2.settled) return;
     const whole = op2.batch ?? op2, number = whole.key?.number, call = this.#calls.get(number);
@@ -4795,7 +5152,7 @@ var aborted = (op2, cause) => new HyperTokenError("batch_aborted", `it had no ef
 // src/engine.js
 var maxBatch = 4096;
 var engineNames = ["useWorker", "setup", "snapshot", "history", "workerOptions", "host", "name", "persist"];
-var persistNames = ["durability"];
+var persistNames = ["durability", "formerCores"];
 var questionNames = ["signal", "timeout"];
 var actionNames = [...questionNames, "now", "entropy"];
 var batchNames = [...questionNames, "mode"];
@@ -4815,7 +5172,9 @@ var Engine = class {
   /** The states of the past that are asked for; null before the first. */
   #pasts = null;
   /**
-   * @param {{useWorker?: boolean, setup?: object, snapshot?: Uint8Array, workerOptions?: object, host?: Host, name?: string, persist?: boolean | {durability?: 'strict' | 'relaxed'}}} [options] see index.d.ts
+   * @param {{useWorker?: boolean, setup?: object, snapshot?: Uint8Array, workerOptions?: object,
+   *   host?: Host, name?: string, persist?: boolean | {durability?: 'strict' | 'relaxed',
+   *   formerCores?: (string | URL | object)[]}}} [options] see index.d.ts
    */
   constructor(options) {
     checkOptions("Engine", options, engineNames);
@@ -4832,7 +5191,7 @@ var Engine = class {
     this.#host = this.#own ? ownHost(useWorker ?? false, workerOptions) : sharedHost(host, useWorker, workerOptions);
     this.#options = this.#host.options;
     try {
-      const saved = durability === null ? void 0 : new SavedGame(name, async () => this.#host.coreHash(), durability);
+      const saved = durability === null ? void 0 : new SavedGame(name, async () => this.#host.coreHash(), durability, (core) => upgradeFrom(persist.formerCores ?? [], core, () => this.#host.module));
       const listener = (event, payload) => this.#emit(event, payload), isHeard = () => this.#listeners.size > 0;
       this.#game = saved && canShare() ? new SharedGame(this.#host, base, listener, isHeard, saved, name) : new Game(this.#host, base, listener, isHeard, { saved, hasHistory: history });
       this.#host.add(this.#game);
@@ -4855,7 +5214,10 @@ var Engine = class {
   get sequence() {
     return this.#game.sequence;
   }
-  /** The place of the engine: 'worker', 'main thread', 'another tab', or 'nowhere' while it is placed again. */
+  /**
+   * The place of the engine: 'worker', 'main thread', 'another tab', or 'nowhere' while it is
+   * placed again.
+   */
   get place() {
     if (this.#game.isElsewhere) return "another tab";
     return this.#game.place ? this.#game.place.thread ? "worker" : "main thread" : "nowhere";
@@ -5217,9 +5579,12 @@ function checkPersist(name, persist) {
     return null;
   }
   if (persist !== true && typeof persist !== "object") throw badInput(`Engine: persist is ${nameOf(persist)}, want true, false or an object`);
-  const options = persist === true ? {} : persist, { durability = "strict" } = options;
+  const options = persist === true ? {} : persist, { durability = "strict", formerCores = [] } = options;
   checkOptions("persist", options, persistNames);
   if (durability !== "strict" && durability !== "relaxed") throw badInput(`persist: durability is ${nameOf(durability)}, want strict or relaxed`);
+  if (!Array.isArray(formerCores) || formerCores.some((core) => !isAddress(core) && !isBuffer(core))) {
+    throw badInput("persist: formerCores: want an array of addresses of cores, or of their bytes");
+  }
   checkName("Engine", name);
   checkCanPersist("persist");
   return durability;
@@ -5253,268 +5618,6 @@ function batchOp(members, mode) {
   const op2 = new Op(`a batch of ${members.length}`, kind.batch, [body], mode === "atomic" ? flag.atomic : 0);
   op2.members = members;
   return op2;
-}
-
-// src/saved.js
-var turn2 = 8;
-var groupLength = 1024;
-var optionNames = ["core", "wasmPath"];
-var none4 = new Uint8Array(0);
-var utf86 = new TextDecoder();
-async function savedGames() {
-  checkCanPersist("savedGames");
-  return listGames();
-}
-async function deleteGame(name) {
-  checkCanPersist("deleteGame");
-  checkName("deleteGame", name);
-  return removeGame(name);
-}
-async function coreOf2(what, options) {
-  checkCanPersist(what);
-  checkOptions(what, options, optionNames);
-  const { core, wasmPath } = hostOptions(options, what);
-  const from = core ? { module: core } : coreLocation(wasmPath);
-  const [module2, sha2562] = await Promise.all([compile(from), hashCore(from)]).catch((cause) => {
-    throw cause instanceof HyperTokenError ? cause : badInput(`${what}: the core can not be run: ${cause.message}`, cause);
-  });
-  return { module: module2, sha256: sha2562 };
-}
-function pauses() {
-  let until = performance.now() + turn2;
-  return async () => {
-    if (performance.now() < until) return;
-    await new Promise(macrotask);
-    until = performance.now() + turn2;
-  };
-}
-var Rerun = class {
-  #instance;
-  constructor(module2) {
-    this.#instance = new Instance(module2);
-  }
-  begin({ bytes, isSnapshot, limits }) {
-    this.#instance.maxStateBytes = Number(new DataView(limits.buffer, limits.byteOffset, 8).getBigUint64(0, true));
-    this.#run(isSnapshot ? "restore" : "open", isSnapshot ? none4 : limits);
-    for (let at = 0; at < bytes.length; at += 1 << 20) this.#run("feed", bytes.subarray(at, at + (1 << 20)));
-    this.#run("ready");
-  }
-  #run(what, bytes) {
-    let reply;
-    try {
-      reply = this.#instance.run(what, bytes);
-    } catch (cause) {
-      throw new HyperTokenError(cause.code ?? "trap", cause.message, { cause });
-    }
-    if (reply.failed) throw errorOf(reply.body);
-    return reply;
-  }
-  digest() {
-    return [...this.#run("digest").body].reverse().map((x) => x.toString(16).padStart(2, "0")).join("");
-  }
-  /** Runs an action. Returns its result, which is valid until the next call. */
-  action(bytes) {
-    return this.#run("dispatch", bytes).body;
-  }
-};
-var diverged = (message, cause) => new HyperTokenError("diverged", message, cause === void 0 ? {} : { cause });
-function base642(bytes) {
-  let text = "";
-  for (let at = 0; at < bytes.length; at += 32768) text += String.fromCharCode(...bytes.subarray(at, at + 32768));
-  return btoa(text);
-}
-var hex2 = (bytes) => Array.from(bytes, (x) => x.toString(16).padStart(2, "0")).join("");
-async function exportGame(name, options) {
-  const { module: module2, sha256: sha2562 } = await coreOf2("exportGame", options);
-  checkName("exportGame", name);
-  const { base, groups } = await readGame(name);
-  if (base.core !== sha2562) {
-    throw new HyperTokenError("core_mismatch", `the saved game ${JSON.stringify(name)} was played with the core ${base.core}, and this one is ${sha2562}: name its core (wasmPath)`);
-  }
-  const game = new Rerun(module2), pause = pauses(), lines = [];
-  game.begin(base);
-  lines.push(baseLine2(base, game.digest()));
-  let sequence = base.sequence;
-  for (const { bytes, batches } of groups) {
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-    for (let at = 0; at < bytes.length; ) {
-      const end = at + entryHead + view.getUint32(at, true), action = bytes.subarray(at + entryHead, end), result = rerun(game, action, ++sequence);
-      if (hash(result) !== view.getFloat64(at + 4, true)) throw diverged(`the action ${sequence} has another result than the one that was acknowledged`);
-      lines.push(actionLine2(action, sequence, batches.find(([first, length]) => sequence >= first && sequence < first + length)?.[0], xxh64(result)));
-      at = end;
-      await pause();
-    }
-  }
-  return new Blob(lines.map((line) => `${line}
-`), { type: "application/x-ndjson" });
-}
-function rerun(game, action, sequence) {
-  try {
-    return game.action(action);
-  } catch (cause) {
-    throw diverged(`the action ${sequence} succeeded, and now fails: ${cause.message}`, cause);
-  }
-}
-function baseLine2({ sequence, bytes, isSnapshot, core, marker, details }, digest) {
-  if (!isSnapshot) return `{"setup":${bytes.length > 0 ? jsonOf(bytes) : "{}"},"core":"${core}"}`;
-  const state = `"snapshot":"${base642(bytes)}","sequence":${sequence},"core":"${core}","digest":"${digest}","keys":[]}`;
-  return marker ? `{"marker":${JSON.stringify(marker)},${details ?? ""}${state}` : `{${state}`;
-}
-function actionLine2(action, sequence, batch, checksum) {
-  const view = new DataView(action.buffer, action.byteOffset, action.length), end = 28 + view.getUint32(24, true);
-  const type = utf86.decode(action.subarray(28, end));
-  return `{"type":${JSON.stringify(type)}${action.length > end ? `,"payload":${jsonOf(action.subarray(end))}` : ""},"now":${view.getBigInt64(0, true)},"entropy":"${hex2(action.subarray(8, 24))}"${batch === void 0 ? "" : `,"batch":${batch}`},"sequence":${sequence},"checksum":"${checksum}"}`;
-}
-var wrong = (message) => badInput(message);
-var Line = class {
-  constructor(text) {
-    this.members = readLine(text);
-  }
-  has(name) {
-    return this.members.has(name);
-  }
-  #read(name) {
-    return this.has(name) ? decode(this.members.get(name)) : void 0;
-  }
-  text(name, form2, wanted) {
-    const value = this.#read(name);
-    if (typeof value !== "string" || !form2.test(value)) throw wrong(`${name}: want ${wanted}`);
-    return value;
-  }
-  count(name) {
-    const value = this.#read(name);
-    if (!Number.isSafeInteger(value) || value < 0) throw wrong(`${name}: want an integer that is not negative`);
-    return value;
-  }
-  integer(name) {
-    const value = this.#read(name);
-    if (!Number.isSafeInteger(value)) throw wrong(`${name}: want an integer`);
-    return value;
-  }
-  bytes(name) {
-    const text = this.text(name, /^[A-Za-z0-9+/]*={0,2}$/, "base64");
-    try {
-      return Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-    } catch {
-      throw wrong(`${name}: want base64`);
-    }
-  }
-  entropy() {
-    return Uint8Array.from(this.text("entropy", /^[0-9a-f]{32}$/i, "32 hexadecimal digits").match(/../g), (two) => parseInt(two, 16));
-  }
-  hash(name) {
-    return this.text(name, /^[0-9a-f]{16}$/i, "16 hexadecimal digits").toLowerCase();
-  }
-  core() {
-    return this.text("core", /^[0-9a-f]{64}$/i, "64 hexadecimal digits").toLowerCase();
-  }
-};
-function* linesOf(text) {
-  for (let at = 0, number = 1; at < text.length; number++) {
-    const found = text.indexOf("\n", at), end = found < 0 ? text.length : found, line = text.slice(at, end);
-    if (line.trim() !== "") yield [number, line];
-    at = end + 1;
-  }
-}
-async function importGame(name, file, options) {
-  const { module: module2, sha256: sha2562 } = await coreOf2("importGame", options);
-  checkName("importGame", name);
-  if (typeof file?.text !== "function") throw badInput("importGame: want a Blob or a File with the lines of an export");
-  await checkIsFree(name);
-  const game = new Import(module2, sha2562, limitsOf()), pause = pauses();
-  for (const [number, text] of linesOf(await file.text())) {
-    try {
-      game.add(text);
-    } catch (cause) {
-      const error = cause instanceof HyperTokenError ? cause : badInput(cause?.message ?? String(cause), cause);
-      throw new HyperTokenError(error.code, `line ${number}: ${error.message.slice(error.code.length + 2)}`, { cause: error.cause });
-    }
-    await pause();
-  }
-  if (!game.base) throw badInput("importGame: there is no line: the first one of an export is a setup, a snapshot or a marker");
-  game.endGroup();
-  await addGame(name, sha2562, game.base, game.groups);
-  return { sequence: game.sequence, digest: game.digest() };
-}
-function limitsOf() {
-  const { maxStateBytes, maxResult, maxDepth } = hostOptions(void 0), limits = new Uint8Array(16), v = new DataView(limits.buffer);
-  v.setBigUint64(0, BigInt(maxStateBytes), true);
-  v.setUint32(8, maxResult, true);
-  v.setUint32(12, maxDepth, true);
-  return limits;
-}
-var Import = class {
-  base = null;
-  groups = [];
-  sequence = 0;
-  #game;
-  #sha256;
-  #limits;
-  #records = [];
-  #batches = [];
-  constructor(module2, sha2562, limits) {
-    this.#game = new Rerun(module2);
-    this.#sha256 = sha2562;
-    this.#limits = limits;
-  }
-  digest() {
-    return this.#game.digest();
-  }
-  add(text) {
-    const line = new Line(text);
-    if (line.has("marker") || !this.base && (line.has("setup") || line.has("snapshot"))) this.#begin(line);
-    else if (!this.base) throw wrong("the first line of an export is a setup, a snapshot or a marker");
-    else if (line.has("type")) this.#action(line);
-    else throw wrong("behind its first line, an export has actions and markers only");
-  }
-  // A marker sets the state, so the game begins with the last one.
-  #begin(line) {
-    const core = line.core();
-    if (core !== this.#sha256) throw new HyperTokenError("core_mismatch", `the game was played with the core ${core}, and this one is ${this.#sha256}: name its core (wasmPath)`);
-    const isSnapshot = !line.has("setup"), sequence = isSnapshot ? line.count("sequence") : 0;
-    if (this.base && sequence !== this.sequence + 1) throw wrong(`sequence: the marker has ${sequence}, want ${this.sequence + 1}`);
-    const bytes = isSnapshot ? line.bytes("snapshot") : line.members.get("setup");
-    const marker = line.has("marker") ? line.text("marker", /^(revert|upgrade|fork)$/, "revert, upgrade or fork") : null;
-    this.base = { sequence, bytes, isSnapshot, limits: this.#limits, marker, details: marker ? detailsOf(line) : null };
-    this.#game.begin(this.base);
-    if (isSnapshot) {
-      const wanted = line.hash("digest"), found = this.#game.digest();
-      if (wanted !== found) throw diverged(`the state had the digest ${wanted}, and has ${found}`);
-    }
-    this.groups = [];
-    this.#records = [];
-    this.#batches = [];
-    this.sequence = sequence;
-  }
-  #action(line) {
-    const sequence = line.count("sequence"), checksum = line.hash("checksum");
-    if (sequence !== this.sequence + 1) throw wrong(`sequence: it is ${sequence}, want ${this.sequence + 1}`);
-    const head2 = encodeAction(line.text("type", /./s, "the name of an action"), void 0, line.integer("now"), line.entropy(), 0);
-    const payload = line.members.get("payload") ?? none4, bytes = new Uint8Array(head2.length + payload.length);
-    bytes.set(head2);
-    bytes.set(payload, head2.length);
-    const result = rerun(this.#game, bytes, sequence), found = xxh64(result);
-    if (found !== checksum) throw diverged(`the recorded result has the checksum ${checksum}, and that of now ${found}`);
-    this.sequence = sequence;
-    this.#records.push({ bytes, sum: hash(result) });
-    const batch = line.has("batch") ? line.count("batch") : 0, last = this.#batches.at(-1);
-    if (batch > 0 && last?.[0] === batch && batch + last[1] === sequence) last[1]++;
-    else if (batch === sequence) this.#batches.push([batch, 1]);
-    else if (batch > 0) throw wrong(`batch: it is ${batch}, want the sequence of the first action of its batch`);
-    else if (this.#records.length >= groupLength) this.endGroup();
-  }
-  // A batch is never split between groups.
-  endGroup() {
-    if (this.#records.length === 0) return;
-    const first = this.sequence - this.#records.length + 1;
-    this.groups.push({ first, count: this.#records.length, bytes: entriesOf(this.#records), batches: this.#batches });
-    this.#records = [];
-    this.#batches = [];
-  }
-};
-function detailsOf(line) {
-  const own = ["to", "from_core", "digest_before", "from_engine", "from_sequence", "current", "redo"];
-  return own.filter((name) => line.has(name)).map((name) => `"${name}":${jsonOf(line.members.get(name))},`).join("");
 }
 
 // src/universal.js

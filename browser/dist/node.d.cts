@@ -185,6 +185,11 @@ export interface PersistOptions {
    * operating system, which is faster; a loss of power may cost the actions of the last seconds. Default 'strict'.
    */
   durability?: 'strict' | 'relaxed';
+  /**
+   * The cores of earlier releases: the address of each .wasm file, or its bytes. A game that was played with one of them goes on with the
+   * present core: that core replays it, on this thread, and what follows has the marker `upgrade` before it. Default none.
+   */
+  formerCores?: (string | Address | object)[];
 }
 
 export interface EngineOptions<B = Setup> extends Beginning<B> {

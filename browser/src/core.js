@@ -166,7 +166,8 @@ const cores = new Map();
 /**
  * Fetches and compiles a core: once for all hosts of a page that name the same address. An attempt
  * that failed is made again.
- * @param {{module: WebAssembly.Module | BufferSource} | {url: string} | {path: string, folder: string}} from see coreLocation
+ * @param {{module: WebAssembly.Module | BufferSource} | {url: string} | {path: string, folder:
+ *   string}} from see coreLocation
  * @param {(problem: string) => void} [warn] is called for each problem that only costs time
  * @returns {Promise<WebAssembly.Module>}
  */
@@ -208,7 +209,8 @@ const hashes = new Map();
 /**
  * The SHA-256 of a core's bytes in hexadecimal, by which saved games name their core. It throws
  * `bad_input` for a compiled module, whose bytes are not known.
- * @param {{module: WebAssembly.Module | BufferSource} | {url: string} | {path: string, folder: string}} from see coreLocation
+ * @param {{module: WebAssembly.Module | BufferSource} | {url: string} | {path: string, folder:
+ *   string}} from see coreLocation
  */
 export function hashCore(from) {
   if (from.module) {

@@ -4,10 +4,11 @@ import { Current } from './current.js';
 import { badInput, canceledError, HyperTokenError, shutdownError, unreadable } from './errors.js';
 import { flag, kind } from './frames.js';
 import { encodeAction, encodeSetup, Game, Op, overhead } from './game.js';
-import { Host, hostOptions } from './host.js';
 import { journalLines } from './exporting.js';
+import { Host, hostOptions, isAddress, isBuffer } from './host.js';
 import { checkOptions, checkSignal, checkTimeout, checkType, isBytes, nameOf } from './options.js';
 import { checkSpan, hex64, Past, Rewind } from './past.js';
+import { upgradeFrom } from './saved.js';
 import { checkName, SavedGame } from './store.js';
 import { checkCanPersist } from './storing.js';
 import { canShare, SharedGame } from './tabs.js';
@@ -16,7 +17,7 @@ import { decode } from './values.js';
 const maxBatch = 4096;
 
 const engineNames = ['useWorker', 'setup', 'snapshot', 'history', 'workerOptions', 'host', 'name', 'persist'];
-const persistNames = ['durability'];
+const persistNames = ['durability', 'formerCores'];
 const questionNames = ['signal', 'timeout'];
 const actionNames = [...questionNames, 'now', 'entropy'];
 const batchNames = [...questionNames, 'mode'];
@@ -30,7 +31,9 @@ export class Engine {
   #pasts = null;
 
   /**
-   * @param {{useWorker?: boolean, setup?: object, snapshot?: Uint8Array, workerOptions?: object, host?: Host, name?: string, persist?: boolean | {durability?: 'strict' | 'relaxed'}}} [options] see index.d.ts
+   * @param {{useWorker?: boolean, setup?: object, snapshot?: Uint8Array, workerOptions?: object,
+   *   host?: Host, name?: string, persist?: boolean | {durability?: 'strict' | 'relaxed',
+   *   formerCores?: (string | URL | object)[]}}} [options] see index.d.ts
    */
   constructor(options) {
     checkOptions('Engine', options, engineNames);
@@ -47,7 +50,8 @@ export class Engine {
     this.#host = this.#own ? ownHost(useWorker ?? false, workerOptions) : sharedHost(host, useWorker, workerOptions);
     this.#options = this.#host.options;
     try {
-      const saved = durability === null ? undefined : new SavedGame(name, async () => this.#host.coreHash(), durability);
+      const saved = durability === null ? undefined
+        : new SavedGame(name, async () => this.#host.coreHash(), durability, (core) => upgradeFrom(persist.formerCores ?? [], core, () => this.#host.module));
       const listener = (event, payload) => this.#emit(event, payload), isHeard = () => this.#listeners.size > 0;
       this.#game = saved && canShare() ? new SharedGame(this.#host, base, listener, isHeard, saved, name) : new Game(this.#host, base, listener, isHeard, { saved, hasHistory: history });
       this.#host.add(this.#game);
@@ -69,7 +73,10 @@ export class Engine {
   /** How many actions have changed the state. */
   get sequence() { return this.#game.sequence; }
 
-  /** The place of the engine: 'worker', 'main thread', 'another tab', or 'nowhere' while it is placed again. */
+  /**
+   * The place of the engine: 'worker', 'main thread', 'another tab', or 'nowhere' while it is
+   * placed again.
+   */
   get place() {
     if (this.#game.isElsewhere) return 'another tab';
     return this.#game.place ? (this.#game.place.thread ? 'worker' : 'main thread') : 'nowhere';
@@ -445,16 +452,22 @@ function read(what, bytes) {
   }
 }
 
-/** Checks the options of an engine that is kept in a store. Returns its durability, or null if it is not kept. */
+/**
+ * Checks the options of an engine that is kept in a store. Returns its durability, or null if it is
+ * not kept.
+ */
 function checkPersist(name, persist) {
   if (persist === undefined || persist === null || persist === false) {
     if (name !== undefined && name !== null) throw badInput('Engine: name is that of a saved game; set persist: true too, or leave it out');
     return null;
   }
   if (persist !== true && typeof persist !== 'object') throw badInput(`Engine: persist is ${nameOf(persist)}, want true, false or an object`);
-  const options = persist === true ? {} : persist, { durability = 'strict' } = options;
+  const options = persist === true ? {} : persist, { durability = 'strict', formerCores = [] } = options;
   checkOptions('persist', options, persistNames);
   if (durability !== 'strict' && durability !== 'relaxed') throw badInput(`persist: durability is ${nameOf(durability)}, want strict or relaxed`);
+  if (!Array.isArray(formerCores) || formerCores.some((core) => !isAddress(core) && !isBuffer(core))) {
+    throw badInput('persist: formerCores: want an array of addresses of cores, or of their bytes');
+  }
   checkName('Engine', name);
   checkCanPersist('persist');
   return durability;

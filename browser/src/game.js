@@ -112,7 +112,10 @@ export class Op {
   isOpen = false;
   /** The answer to this request, while it waits for the store: see storing.js. */
   answer = null;
-  /** The call of another tab that the request is for: {client, number, part}. The store keeps its outcome. */
+  /**
+   * The call of another tab that the request is for: {client, number, part}. The store keeps its
+   * outcome.
+   */
   key = null;
   /** The list of its game that the request is in, and its neighbours there: see list.js. */
   list = null; prev = null; next = null;
@@ -238,7 +241,10 @@ export class Game {
   #isYielding = false; #ranHere = 0;
   /** Keeps the journal in a store, or null: then the journal is in memory only. */
   #storing = null;
-  /** How large the journal has to be for the next snapshot, in bytes, after the store had no room for one. */
+  /**
+   * How large the journal has to be for the next snapshot, in bytes, after the store had no room
+   * for one.
+   */
   #leastToSave = 0;
   /**
    * How many placings in a row have failed, and the last death of a worker while this engine was
@@ -251,8 +257,10 @@ export class Game {
    * @param {import('./history.js').Base} base
    * @param {(name: string, detail: object) => boolean} listener returns whether there is a listener to that event
    * @param {() => boolean} isHeard whether there is any listener
-   * @param {{pieces?: Uint8Array[], hasHistory?: boolean, saved?: import('./store.js').SavedGame}} [more] pieces: what follows the base, if the game is a
-   *   past (see past.js). hasHistory: whether what is behind a snapshot is kept. saved: keeps the journal; if it has one already, the game goes on from that
+   * @param {{pieces?: Uint8Array[], hasHistory?: boolean, saved?: import('./store.js').SavedGame}}
+   *   [more] pieces: what follows the base, if the game is a past (see past.js). hasHistory: whether
+   *   what is behind a snapshot is kept. saved: keeps the journal; if it has one already, the game
+   *   goes on from that
    */
   constructor(host, base, listener, isHeard, { pieces, hasHistory = false, saved } = {}) {
     this.#host = host;
@@ -625,7 +633,8 @@ export class Game {
   // The store, which storing.js asks.
 
   /**
-   * Takes in what the store has of this game: its base, and the entries behind it. null if the name is new:
+   * Takes in what the store has of this game: its base, and the entries behind it. null if the name
+   * is new:
    * then the game begins as the engine was made.
    */
   handleOpened(saved) {
@@ -655,7 +664,10 @@ export class Game {
     if (error.code === 'moved') this.fail(error);
   }
 
-  /** Takes in that the store has not stored a snapshot. The journal goes on without it, and is to double before the next one. */
+  /**
+   * Takes in that the store has not stored a snapshot. The journal goes on without it, and is to
+   * double before the next one.
+   */
   handleBaseNotStored() {
     this.#saving = null;
     this.#ran = 0;

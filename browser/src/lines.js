@@ -165,7 +165,9 @@ class Reader {
     return JSON.parse(found[0]);
   }
 
-  /** Reads an object, and calls f with each of its keys and the pieces of the value's MessagePack. */
+  /**
+   * Reads an object, and calls f with each of its keys and the pieces of the value's MessagePack.
+   */
   object(depth, f) {
     this.#expect('{');
     if (this.#next() === '}') {

@@ -1,14 +1,14 @@
 // The saved games of this origin: listed, deleted, exported and imported. An export has the lines
-// that Go's `hypertoken journal export` writes and `hypertoken run` plays. It has checksums that the
-// store does not have. So an export, as an import, runs the whole game, on the calling thread, in
-// short turns.
+// that Go's `hypertoken journal export` writes and `hypertoken run` plays. It has checksums that
+// the store does not have. So an export, as an import, runs the whole game, on the calling thread,
+// in short turns.
 
 import { compile, hashCore, Instance } from './core.js';
 import { coreLocation, macrotask } from './environment.js';
 import { badInput, HyperTokenError } from './errors.js';
 import { entryHead, hash } from './frames.js';
 import { encodeAction, errorOf } from './game.js';
-import { hostOptions } from './host.js';
+import { hostOptions, isAddress } from './host.js';
 import { jsonOf, readLine } from './lines.js';
 import { checkOptions } from './options.js';
 import { addGame, checkIsFree, checkName, listGames, readGame, removeGame } from './store.js';
@@ -81,6 +81,9 @@ class Rerun {
     return reply;
   }
 
+  /** The state as bytes. */
+  snapshot() { return this.#instance.stream('snapshot').body.slice(); }
+
   digest() { return [...this.#run('digest').body].reverse().map((x) => x.toString(16).padStart(2, '0')).join(''); }
 
   /** Runs an action. Returns its result, which is valid until the next call. */
@@ -101,7 +104,8 @@ const hex = (bytes) => Array.from(bytes, (x) => x.toString(16).padStart(2, '0'))
  * Returns a saved game as a Blob of JSON Lines: its newest base, and the actions behind it. A game
  * that an engine plays is exported as it is stored at this moment.
  * @param {string} name
- * @param {{core?: object, wasmPath?: string | URL}} [options] the core that it was played with, as in workerOptions
+ * @param {{core?: object, wasmPath?: string | URL}} [options] the core that it was played with, as
+ *   in workerOptions
  */
 export async function exportGame(name, options) {
   const { module, sha256 } = await coreOf('exportGame', options);
@@ -110,21 +114,59 @@ export async function exportGame(name, options) {
   if (base.core !== sha256) {
     throw new HyperTokenError('core_mismatch', `the saved game ${JSON.stringify(name)} was played with the core ${base.core}, and this one is ${sha256}: name its core (wasmPath)`);
   }
-  const game = new Rerun(module), pause = pauses(), lines = [];
+  const game = new Rerun(module), lines = [];
   game.begin(base);
   lines.push(baseLine(base, game.digest()));
-  let sequence = base.sequence;
+  await replay(game, base, groups, (action, sequence, batches, result) => {
+    lines.push(actionLine(action, sequence, batches.find(([first, length]) => sequence >= first && sequence < first + length)?.[0], xxh64(result)));
+  });
+  return new Blob(lines.map((line) => `${line}\n`), { type: 'application/x-ndjson' });
+}
+
+/**
+ * Runs the records behind a base again, and compares their results. Calls f for each. Returns the
+ * last sequence.
+ */
+async function replay(game, base, groups, f) {
+  const pause = pauses();
+  let { sequence } = base;
   for (const { bytes, batches } of groups) {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     for (let at = 0; at < bytes.length;) {
       const end = at + entryHead + view.getUint32(at, true), action = bytes.subarray(at + entryHead, end), result = rerun(game, action, ++sequence);
       if (hash(result) !== view.getFloat64(at + 4, true)) throw diverged(`the action ${sequence} has another result than the one that was acknowledged`);
-      lines.push(actionLine(action, sequence, batches.find(([first, length]) => sequence >= first && sequence < first + length)?.[0], xxh64(result)));
+      f(action, sequence, batches, result);
       at = end;
       await pause();
     }
   }
-  return new Blob(lines.map((line) => `${line}\n`), { type: 'application/x-ndjson' });
+  return sequence;
+}
+
+/**
+ * Finds the core of a saved game among former ones.
+ * @param {(string | URL | object)[]} cores addresses, or bytes
+ * @param {string} sha256 the hash that is looked for
+ * @param {() => Promise<WebAssembly.Module>} present compiles the core that the game goes on with
+ * @returns a function that gives a base of the present core for a game of that one, with the marker
+ *   `upgrade`; null if it is none of them
+ */
+export async function upgradeFrom(cores, sha256, present) {
+  for (const core of cores) {
+    const from = isAddress(core) ? coreLocation(core) : { module: core };
+    if (await hashCore(from) !== sha256) continue;
+    return async ({ base, groups }) => {
+      const before = new Rerun(await compile(from)), after = new Rerun(await present());
+      before.begin(base);
+      const sequence = await replay(before, base, groups, () => {}), digest = before.digest();
+      after.begin({ ...base, bytes: before.snapshot(), isSnapshot: true });
+      return {
+        sequence: sequence + 1, bytes: after.snapshot(), isSnapshot: true, limits: base.limits, marker: 'upgrade',
+        details: `"from_core":"${sha256}","digest_before":"${digest}","current":0,"redo":[],`,
+      };
+    };
+  }
+  return null;
 }
 
 function rerun(game, action, sequence) {
@@ -208,7 +250,8 @@ function* linesOf(text) {
  * game is in the store whole, or not at all.
  * @param {string} name
  * @param {Blob} file from exportGame, or from Go
- * @param {{core?: object, wasmPath?: string | URL}} [options] the core that it was played with, as in workerOptions
+ * @param {{core?: object, wasmPath?: string | URL}} [options] the core that it was played with, as
+ *   in workerOptions
  */
 export async function importGame(name, file, options) {
   const { module, sha256 } = await coreOf('importGame', options);

@@ -24,7 +24,8 @@ function connect() {
       db.createObjectStore('bases'); // by [id, sequence]
       db.createObjectStore('groups'); // by [id, sequence of the first record]
     },
-    // Another tab has a newer version of the package, or deletes the database: it waits for this one.
+    // Another tab has a newer version of the package, or deletes the database: it waits for this
+    // one.
     blocking: (_current, _blocked, event) => {
       database = null;
       event.target.close();
@@ -69,11 +70,15 @@ async function transact(mode, durability, f) {
     if (thrown !== undefined) throw thrown;
     return result;
   } catch (cause) {
+    if (cause?.name === 'InvalidStateError') database = null; // the connection is lost, and the browser did not tell
     throw refused(cause);
   }
 }
 
-/** Makes requests at once, and waits for all. If one can't be made, the promises of the others are handled too. */
+/**
+ * Makes requests at once, and waits for all. If one can't be made, the promises of the others are
+ * handled too.
+ */
 function together(...requests) {
   const made = [];
   try {
@@ -157,8 +162,11 @@ async function readRows(game, bases, groups) {
 export class SavedGame {
   /** Resolves, or rejects, as the last open() does. */
   opening = null;
-  #name; #core; #durability; #owner = randomId(); #id = ''; #total = 0;
-  /** The outcomes of calls of other tabs: by client, then by number. A batch may have one for each part. */
+  #name; #core; #durability; #upgradeFrom; #owner = randomId(); #id = ''; #total = 0;
+  /**
+   * The outcomes of calls of other tabs: by client, then by number. A batch may have one for each
+   * part.
+   */
   #outcomes = new Map();
   /** The outcomes of calls that have changed nothing, and that no group has yet. */
   #deferred = [];
@@ -167,11 +175,15 @@ export class SavedGame {
    * @param {string} name
    * @param {() => Promise<string>} core returns the SHA-256 of the core, in hexadecimal
    * @param {'strict' | 'relaxed'} durability
+   * @param {(core: string) => Promise<((found: object) => Promise<object>) | null>} upgradeFrom for
+   *   the hash of a former core: returns a function
+   *   that gives a base of the present core for a game of the former one; null if there is no such core
    */
-  constructor(name, core, durability) {
+  constructor(name, core, durability, upgradeFrom) {
     this.#name = name;
     this.#core = core;
     this.#durability = durability;
+    this.#upgradeFrom = upgradeFrom;
   }
 
   /** Names this life of the game: a game that is deleted and made again has another one. */
@@ -188,6 +200,20 @@ export class SavedGame {
 
   async #open(id) {
     const core = this.#core = await this.#core();
+    const found = await this.#takeOver(id, core);
+    if (found === null || found.base.core === core) return found;
+    const upgrade = await this.#upgradeFrom(found.base.core);
+    if (!upgrade) {
+      throw new HyperTokenError('core_mismatch', `the saved game ${JSON.stringify(this.#name)} was played with the core ${found.base.core}, and this one is ${core}: name that core too (persist.formerCores)`);
+    }
+    await this.#takeOver(id, found.base.core);
+    const base = await upgrade(found);
+    await this.replace(base);
+    return { base, groups: [] };
+  }
+
+  // Returns what the store has of the game. Takes it over if its core is this one.
+  #takeOver(id, core) {
     return transact('readwrite', 'relaxed', async (games, bases, groups) => {
       const game = await games.get(this.#name);
       if (id !== undefined && game?.id !== id) throw this.#moved();
@@ -197,9 +223,7 @@ export class SavedGame {
       }
       checkGame(game);
       const found = await readRows(game, bases, groups);
-      if (found.base.core !== core) {
-        throw new HyperTokenError('core_mismatch', `the saved game ${JSON.stringify(this.#name)} was played with the core ${found.base.core}, and this one is ${core}: open it with that core (workerOptions.wasmPath), and begin a new game with its snapshot()`);
-      }
+      if (found.base.core !== core) return found;
       this.#id = game.id;
       this.#total = found.groups.reduce((n, g) => n + g.bytes.length, 0);
       for (const { calls } of [found.base, ...found.groups]) this.#remember(calls);
@@ -219,7 +243,8 @@ export class SavedGame {
 
   /**
    * Stores a group of records.
-   * @param {{first: number, count: number, bytes: Uint8Array, batches: number[][], calls: object[]}} group `batches` has the first sequence and
+   * @param {{first: number, count: number, bytes: Uint8Array, batches: number[][], calls:
+   *   object[]}} group `batches` has the first sequence and
    *   the length of each batch, `calls` the outcomes of calls of other tabs
    */
   async append(group) {
@@ -252,8 +277,8 @@ export class SavedGame {
   }
 
   // Outcomes. Another tab asks again for calls that had no answer when the tab that ran them ended.
-  // Calls of a tab run in their order. So if the journal has a call, it has the outcomes of all calls
-  // before it, those that have changed nothing too.
+  // Calls of a tab run in their order. So if the journal has a call, it has the outcomes of all
+  // calls before it, those that have changed nothing too.
 
   /** Has the next group store the outcome of a call that has changed nothing. */
   defer(call) { this.#deferred.push(call); }
@@ -267,7 +292,10 @@ export class SavedGame {
     }
   }
 
-  /** What the journal has of a call: {result}, {error}, {parts} of an independent batch, or undefined if it has nothing. */
+  /**
+   * What the journal has of a call: {result}, {error}, {parts} of an independent batch, or
+   * undefined if it has nothing.
+   */
   recall(client, number) { return this.#outcomes.get(client)?.get(number); }
 
   /** Whether the journal has a later call of a client. Calls of a client run in their order. */
@@ -352,7 +380,10 @@ export function removeGame(name) {
   });
 }
 
-/** All saved games in the order of their names. A game whose rows are damaged is one of them: it can be deleted. */
+/**
+ * All saved games in the order of their names. A game whose rows are damaged is one of them: it can
+ * be deleted.
+ */
 export function listGames() {
   return transact('readonly', 'default', async (games, _, groups) => {
     const list = [];

@@ -9,7 +9,8 @@ import { entryHead } from './frames.js';
  * An answer that waits for the store.
  * @typedef {{
  *   op: import('./game.js').Op | null, settle: () => void, records: {bytes: Uint8Array, sum: number}[],
- *   outcome: {result?: any, error?: HyperTokenError} | undefined, base: Uint8Array | null, isHanded: boolean}} Answer
+ *   outcome: {result?: any, error?: HyperTokenError} | undefined, base: Uint8Array | null,
+ *   isHanded: boolean}} Answer
  * `records` are those that the answer adds to the journal. `base` is a snapshot that replaces the
  * journal. From the moment that `isHanded` is true, the request can't be withdrawn.
  */
@@ -72,7 +73,8 @@ export class Storing {
   /**
    * Has an answer settled once all answers before it are, and its own records are stored.
    * @param {{bytes: Uint8Array, sum: number}[]} [records]
-   * @param {{result?: any, error?: HyperTokenError}} [outcome] is stored if the request has a key: with the records, or with those of the next group
+   * @param {{result?: any, error?: HyperTokenError}} [outcome] is stored if the request has a key:
+   *   with the records, or with those of the next group
    */
   push(op, settle, records = [], outcome = undefined) {
     if (records.length > 0 || !this.isIdle) {

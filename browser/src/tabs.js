@@ -1,8 +1,8 @@
-// A saved game that several engines play: in several tabs of a browser, or in one. One of them holds
-// the lock of the game. It runs the game; the calls of the others, and the events for them, go over
-// a BroadcastChannel. If its tab ends, however that happens, the next engine gets the lock. It goes
-// on from the journal, and the others send their calls again that had no answer. The journal has the
-// outcome of each call that it has the records of. So no call runs twice.
+// A saved game that several engines play: in several tabs of a browser, or in one. One of them
+// holds the lock of the game. It runs the game; the calls of the others, and the events for them,
+// go over a BroadcastChannel. If its tab ends, however that happens, the next engine gets the lock.
+// It goes on from the journal, and the others send their calls again that had no answer. The
+// journal has the outcome of each call that it has the records of. So no call runs twice.
 
 import { canceledError, HyperTokenError, shutdownError } from './errors.js';
 import { kind } from './frames.js';
@@ -39,6 +39,12 @@ function membersOf(body) {
 const revived = ({ code, message, index }) => new HyperTokenError(code, message.startsWith(`${code}: `) ? message.slice(code.length + 2) : message, { index });
 const noEffect = (what) => new HyperTokenError('moved', `${what}: the tab that ran the game ended, and the action is not in the journal; it had no effect`);
 
+/**
+ * How long a request may still take, in milliseconds: full tenths of a second, so that requests
+ * share a deadline. 0 is no limit.
+ */
+const timeLeft = ({ timeout, deadline }) => (timeout > 0 ? Math.max(1, Math.ceil((deadline - performance.now()) / 100)) * 100 : 0);
+
 export class SharedGame {
   closed = false; broken = null;
   flush = () => {};
@@ -47,22 +53,33 @@ export class SharedGame {
   /** The list of its host that it is in: none, but for its own game. */
   list = null; prev = null; next = null;
   #host; #base; #listener; #isHeard; #saved; #client = randomId(); #channel; #stop = new AbortController();
-  /** The game, if this engine holds its lock; whether it is open, so that it takes calls; and a function that gives the lock up. */
+  /**
+   * The game, if this engine holds its lock; whether it is open, so that it takes calls; and a
+   * function that gives the lock up.
+   */
   #game = null; #isLeading = false; #release = null;
-  /** The client that runs the game, if it is another one, the id of the game, and its sequence as that client has told it. */
+  /**
+   * The client that runs the game, if it is another one, the id of the game, and its sequence as
+   * that client has told it.
+   */
   #leader = null; #id; #sequence = 0;
-  /** The own calls that have no outcome and are not in #game, by number: {op, isSent, withdrawn}. */
+  /**
+   * The own calls that have no outcome and are not in #game, by number: {op, isSent, withdrawn}.
+   */
   #calls = new Map(); #number = 0;
   /** The calls of others that run here. */
   #running = new Map(); #hasOthers = false;
-  /** What is sent at the end of this turn: calls to the leader, or events and answers to the others. */
+  /**
+   * What is sent at the end of this turn: calls to the leader, or events and answers to the others.
+   */
   #out = { calls: [], events: [], answers: [] }; #isChanged = false; #isSending = false;
   #closing = null; #isOver = false; #wake = () => {};
 
   /**
    * @param {import('./host.js').Host} host
    * @param {{bytes: Uint8Array, isSnapshot: boolean}} base the beginning of a game that is new
-   * @param {(name: string, detail: object) => boolean} listener returns whether there is a listener to that event
+   * @param {(name: string, detail: object) => boolean} listener returns whether there is a listener
+   *   to that event
    * @param {() => boolean} isHeard whether there is any listener
    * @param {import('./store.js').SavedGame} saved
    * @param {string} name
@@ -103,7 +120,10 @@ export class SharedGame {
     return new Promise((release) => {
       this.#release = release;
       this.#leader = null;
-      const saved = { open: () => this.#saved.open(this.#id), create: (b) => this.#saved.create(b), append: (g) => this.#saved.append(g), replace: (b) => this.#saved.replace(b), defer: (call) => this.#saved.defer(call) };
+      const kept = this.#saved, saved = {
+        open: () => kept.open(this.#id), create: (base) => kept.create(base), append: (group) => kept.append(group), replace: (base) => kept.replace(base),
+        defer: (call) => kept.defer(call),
+      };
       const game = new Game(this.#host, this.#base, (name, detail) => this.#raise(name, detail), () => this.#hasOthers || this.#isHeard(), { saved });
       game.handleChange = () => {
         this.#isChanged = true;
@@ -138,8 +158,8 @@ export class SharedGame {
 
   #announce(to) { this.#post({ leader: this.#client, id: this.#id, sequence: this.sequence }, to); }
 
-  // The outcome of a call that the journal has records of, or undefined. A batch that was split may be
-  // there in part: its other members had no effect.
+  // The outcome of a call that the journal has records of, or undefined. A batch that was split may
+  // be there in part: its other members had no effect.
   #storedOutcome(op, client, number) {
     const found = this.#saved.recall(client, number);
     if (!found?.parts) return found;
@@ -148,7 +168,8 @@ export class SharedGame {
     return { result };
   }
 
-  // An event of the game: for the listeners here, and for those of the others. Each tab tells of the failures of its own calls.
+  // An event of the game: for the listeners here, and for those of the others. Each tab tells of
+  // the failures of its own calls.
   #raise(name, detail) {
     if (name === 'engine:error') {
       if (this.#game.broken && !this.broken) this.#handleBroken(this.#game.broken);
@@ -189,7 +210,7 @@ export class SharedGame {
     }
   }
 
-  #runCall(id, client, { number, what, kind: k, flags, parts, isWithdrawn }) {
+  #runCall(id, client, { number, what, kind: k, flags, parts, timeout, isWithdrawn }) {
     const op = new Op(what, k, parts, flags), isAction = k === kind.dispatch || k === kind.batch;
     op.quiet = true;
     if (k === kind.dispatch) op.payload = payloadOf(parts[0]);
@@ -206,6 +227,7 @@ export class SharedGame {
     else {
       if (isAction) op.key = { client, number };
       this.#running.set(id, op);
+      this.#host.limit(this.#game, op, timeout); // the client may end before it withdraws the call
       op.promise.then((result) => answer({ result: plainResult(op, result) }), (error) => answer({ error: plainError(error) }));
       try {
         this.#game.push(op);
@@ -229,7 +251,7 @@ export class SharedGame {
   #sendCall(number, call) {
     const { op, withdrawn } = call;
     call.isSent = true;
-    this.#out.calls.push({ number, what: op.what, kind: op.kind, flags: op.flags, parts: op.parts, isWithdrawn: withdrawn !== null });
+    this.#out.calls.push({ number, what: op.what, kind: op.kind, flags: op.flags, parts: op.parts, timeout: timeLeft(op), isWithdrawn: withdrawn !== null });
     this.#sendSoon();
   }
 
@@ -246,8 +268,8 @@ export class SharedGame {
     if (this.#calls.size === 0) this.#wake();
   }
 
-  // Ends an own call with what its leader has told. `withdrawn` is the request that was withdrawn, and
-  // why: the call itself, or an action that was gathered into it.
+  // Ends an own call with what its leader has told. `withdrawn` is the request that was withdrawn,
+  // and why: the call itself, or an action that was gathered into it.
   #end(op, { error, result }, withdrawn) {
     if (!error) {
       this.settle(op, () => op.resolve(op.members ? result.map((o) => (o.error ? { error: revived(o.error) } : o)) : result));
@@ -336,7 +358,9 @@ export class SharedGame {
     if (!op.quiet) this.#listener('engine:error', { error, type: op.kind === kind.batch ? 'batch' : op.what });
   }
 
-  /** Ends a request with an error. If another engine may run it, that engine says what became of it. */
+  /**
+   * Ends a request with an error. If another engine may run it, that engine says what became of it.
+   */
   withdraw(op, error) {
     if (op.settled) return;
     const whole = op.batch ?? op, number = whole.key?.number, call = this.#calls.get(number);

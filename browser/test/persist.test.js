@@ -17,6 +17,9 @@ import { xxh64 } from '../src/xxhash.js';
 import { deck, engineFor, folder, hostFor, kill, random, testCoreBytes, wasmPath } from './support/cores.js';
 import './support/store.js';
 
+// Node has locks since version 24. With them, engines of one name play one game: tabs.test.js.
+if (globalThis.navigator?.locks) Object.defineProperty(globalThis, 'navigator', { value: {}, configurable: true });
+
 const options = { core: testCoreBytes };
 let count = 0;
 /** A name that no other test has. */
@@ -165,9 +168,29 @@ test('a core that is not the one of the game is refused', async (t) => {
   await first.shutdown();
   const before = JSON.stringify(await rows());
   const other = engineFor(t, { name, persist: true, workerOptions: { core: undefined, wasmPath } });
-  await assert.rejects(other.ready, code('core_mismatch', /open it with that core/));
+  await assert.rejects(other.ready, code('core_mismatch', /name that core too \(persist\.formerCores\)/));
   await assert.rejects(exportGame(name, { wasmPath }), code('core_mismatch'));
   assert.equal(JSON.stringify(await rows()), before);
+});
+
+test('a game goes on with another core, which gets its state from the former one', async (t) => {
+  const name = fresh(), first = saved(t, name, { setup: deck(9) }), file = new URL('core.wasm', wasmPath), present = { workerOptions: { core: undefined, wasmPath } };
+  for (let k = 0; k < 3; k++) await first.dispatchAsync('stack:draw');
+  const digest = await first.digest();
+  await first.shutdown();
+  const without = saved(t, name, { ...present, persist: { formerCores: [file] } }); // which is the present one
+  await assert.rejects(without.ready, code('core_mismatch'));
+  const second = saved(t, name, { ...present, persist: { formerCores: [file, testCoreBytes] } });
+  assert.equal(await second.digest(), digest);
+  assert.equal(second.sequence, 4);
+  await second.dispatchAsync('stack:draw');
+  await second.shutdown();
+  const third = saved(t, name, present);
+  await third.ready;
+  assert.equal(third.sequence, 5);
+  const [line] = (await (await exportGame(name, { wasmPath })).text()).split('\n'), { marker, sequence, digest_before: before, digest: after } = JSON.parse(line);
+  assert.deepEqual({ marker, sequence, before, after }, { marker: 'upgrade', sequence: 4, before: digest, after: digest });
+  assert.throws(() => new Engine({ name, persist: { formerCores: 'x' } }), code('bad_input', /formerCores: want an array/));
 });
 
 test('rows of a newer version, and damaged rows, are refused and stay as they are', async (t) => {
@@ -565,6 +588,20 @@ test('Go plays and imports an export, and what Go exports is imported here', { s
   await again.shutdown();
   await writeFile(file, `${await (await exportGame(copy, { wasmPath })).text()}{"digest":true}\n`);
   assert.equal(JSON.parse((await run('run', file)).trim().split('\n').at(-1)).digest.length, 16);
+  // So is an upgrade.
+  const moved = fresh(), former = saved(t, moved, { setup: deck(9) });
+  await former.dispatchAsync('stack:draw');
+  await former.shutdown();
+  const upgraded = saved(t, moved, { ...builtin, persist: { formerCores: [testCoreBytes] } });
+  await upgraded.dispatchAsync('stack:shuffle', { seed: 3 });
+  const end = await upgraded.digest();
+  await upgraded.shutdown();
+  const exported = await (await exportGame(moved, { wasmPath })).text();
+  await writeFile(file, `${exported}{"digest":true}\n`);
+  assert.equal((await run('run', file)).trim().split('\n').at(-1), JSON.stringify({ digest: end }));
+  await writeFile(file, exported);
+  await run('journal', 'import', '--data', join(dir, 'games'), 'upgraded', file);
+  assert.equal(await run('journal', 'export', '--data', join(dir, 'games'), '--from', '0', 'upgraded'), exported);
 });
 
 test('a saved game does not go back, and says so, with no effect', async (t) => {

@@ -78,6 +78,25 @@ test('a call of another tab can be withdrawn', async (t) => {
   assert.equal((await b.dispatchAsync('stack:draw'))[0].id, 't39');
 });
 
+test('a call that hangs ends at its deadline, also if the tab that made it has ended', async (t) => {
+  const [, open] = named(t), a = open(), { postMessage } = BroadcastChannel.prototype;
+  await a.ready;
+  const b = open();
+  await b.ready;
+  let hasCalled;
+  const called = new Promise((resolve) => { hasCalled = resolve; });
+  BroadcastChannel.prototype.postMessage = function post(message) {
+    if (message.calls?.some((call) => call.isWithdrawn)) return; // b has ended by then
+    postMessage.call(this, message);
+    if (message.calls) hasCalled();
+  };
+  t.after(() => { BroadcastChannel.prototype.postMessage = postMessage; });
+  const spin = b.dispatchAsync('test:spin', {}, { timeout: 100 }).catch((error) => error);
+  await called;
+  assert.equal((await a.dispatchAsync('stack:draw'))[0].id, 't39');
+  assert.equal((await spin).code, 'timeout');
+});
+
 test('current follows the game in each tab', async (t) => {
   const [, open] = named(t), a = open();
   await a.ready;

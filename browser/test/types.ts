@@ -57,7 +57,7 @@ export async function everything(core: WebAssembly.Module) {
   engine.off('*', listener);
   same<keyof Events, 'state:updated' | 'engine:action' | 'engine:error' | 'engine:shutdown'>(true);
 
-  const persist: PersistOptions = { durability: 'relaxed' };
+  const persist: Required<PersistOptions> = { durability: 'relaxed', formerCores: ['/cores/1.wasm', new URL('file:///2.wasm'), new ArrayBuffer(8)] };
   await using kept = new Engine({ name: 'table', persist });
   same<typeof kept, Engine>(true);
   const games: SavedGame[] = await savedGames(), { name, sequence: newest, bytes, created, updated } = games[0]!;
