@@ -234,8 +234,12 @@ async function load({ url, path, folder }, warn) {
  * @returns {Promise<string>}
  */
 export async function hashCore(from) {
-  if (isModule(from.module)) throw new Error('a WebAssembly.Module does not say its bytes; give them as the option core, or wasmPath');
-  if (!globalThis.crypto?.subtle) throw new Error('this page has no crypto.subtle: serve it over https, or from localhost');
+  if (isModule(from.module)) {
+    throw new Error('a WebAssembly.Module does not say its bytes; give them as the option core, or wasmPath');
+  }
+  if (!globalThis.crypto?.subtle) {
+    throw new Error('this page has no crypto.subtle: serve it over https, or from localhost');
+  }
   const hash = await crypto.subtle.digest('SHA-256', from.module ?? await bytesOf(from));
   return Array.from(new Uint8Array(hash), (b) => b.toString(16).padStart(2, '0')).join('');
 }
@@ -243,7 +247,7 @@ export async function hashCore(from) {
 async function bytesOf({ url, path, folder }) {
   const file = await localFile(url, path, folder);
   if (file) return readLocal(file);
-  // The page may have got another version from its server meanwhile: this one is the one that it runs.
+  // The server may have another version by now: the one in the cache is the one that runs.
   return (await fetched(url, { cache: 'force-cache' })).arrayBuffer();
 }
 

@@ -153,7 +153,7 @@ export class Host {
 
   get threads() { return this.#threads; }
 
-  /** Resolves with the SHA-256 of the core, in hexadecimal. The core is read again for it, once. */
+  /** Resolves with the SHA-256 of the core, in hexadecimal. The core is read again for it. */
   coreHash() {
     const { core, wasmPath } = this.options;
     this.#coreHash ??= hashCore(core ? { module: core } : coreLocation(wasmPath)).catch((cause) => {
@@ -197,7 +197,7 @@ export class Host {
     this.#games.add(game);
   }
 
-  /** Takes in the past of an engine. It may come while the host shuts down, for a rewind that was accepted before. */
+  /** Takes in a past. It may come while the host shuts down, for a rewind of before. */
   adopt(past) { this.#games.add(past); }
 
   remove(game) {

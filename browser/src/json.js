@@ -1,11 +1,14 @@
-// MessagePack as JSON. Nothing is lost on the way: keys keep their order, and a float has a point or an
-// exponent, so that a Go program reads it as a float again.
+// MessagePack as JSON. Nothing is lost on the way: keys keep their order, and a float has a point
+// or an exponent, so that a Go program reads it as a float again.
 
 const utf8 = new TextDecoder();
 
 const floatText = (n) => (/[.e]/.test(n) ? `${n}` : `${n}.0`);
 
-/** Returns a value as JSON, on one line. The bytes have to be a value that was encoded here, or by a core. */
+/**
+ * Returns a value as JSON, on one line. The bytes have to be a value that was encoded here, or by
+ * a core.
+ */
 export function toJSON(bytes) {
   const v = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   let at = 0;

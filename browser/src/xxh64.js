@@ -1,7 +1,8 @@
-// XXH64 of bytes, with the seed 0: the checksum of a result in an exported journal, here and in Go.
-// https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md has the algorithm.
+// XXH64 of bytes, with the seed 0: the checksum of a result in an exported journal, here and in
+// Go. https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md has the algorithm.
 
-const p1 = 0x9e3779b185ebca87n, p2 = 0xc2b2ae3d27d4eb4fn, p3 = 0x165667b19e3779f9n, p4 = 0x85ebca77c2b2ae63n, p5 = 0x27d4eb2f165667c5n;
+const p1 = 0x9e3779b185ebca87n, p2 = 0xc2b2ae3d27d4eb4fn, p3 = 0x165667b19e3779f9n;
+const p4 = 0x85ebca77c2b2ae63n, p5 = 0x27d4eb2f165667c5n;
 
 const u64 = (n) => BigInt.asUintN(64, n);
 const rotate = (n, by) => u64(n << by) | (n >> (64n - by));
