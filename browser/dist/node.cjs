@@ -247,14 +247,16 @@ var History = class {
     return from - 1;
   }
   #trimmed(sequence) {
-    return new HyperTokenError(
-      "history_trimmed",
-      `${this.#what}: the state of the sequence ${sequence} is not kept, but those from ${this.oldest} on; new Engine({ history: true }) keeps all`
-    );
+    const which = `the state of the sequence ${sequence} is not kept, but those from ${this.oldest} on`;
+    return new HyperTokenError("history_trimmed", `${this.#what}: ${which}; new Engine({ history: true }) keeps all`);
+  }
+  #conflict(why) {
+    return new HyperTokenError("conflict", `${this.#what}: ${why}`);
   }
   /** Throws `bad_input` unless the engine has, or had, a state of that sequence. */
   check(sequence, name = "the sequence") {
-    if (!Number.isSafeInteger(sequence) || sequence < 0) throw badInput(`${this.#what}: ${name} is not a whole number from 0 on`);
+    const isWhole = Number.isSafeInteger(sequence) && sequence >= 0;
+    if (!isWhole) throw badInput(`${this.#what}: ${name} is not a whole number from 0 on`);
     if (sequence > this.newest) throw badInput(`${this.#what}: ${name} is ${sequence}: ${range(this.newest)}`);
   }
   /**
@@ -267,7 +269,10 @@ var History = class {
     if (!segment) throw this.#trimmed(sequence);
     return { base: segment.base, pieces: firstEntries(segment.journal.pieces(), sequence - segment.base.sequence) };
   }
-  /** The segments from the one that has the state of a sequence on, up to the one that has another. */
+  /**
+   * The segments from the one that has the state of a sequence on, up to the one that has
+   * another.
+   */
   segments(from, to) {
     const first = this.#indexAt(from);
     if (first < 0) throw this.#trimmed(from);
@@ -282,7 +287,8 @@ var History = class {
     const base = this.#segments[this.#indexAt(sequence)]?.base;
     return base?.marker && base.sequence === sequence ? base.marker : { current: sequence, redo: [] };
   }
-  // Returns the sequence of the first record of a step. It throws `history_trimmed` if the step is not kept.
+  // Returns the sequence of the first record of a step. It throws `history_trimmed` if the step
+  // is not kept.
   #firstOf(step) {
     let segment = this.#segments[this.#indexAt(step)];
     if (segment?.base.sequence === step) {
@@ -291,27 +297,31 @@ var History = class {
     }
     if (!segment) throw this.#trimmed(step);
     const batches = segment.journal.batches ?? [];
-    for (let k = batches.length - 2; k >= 0 && batches[k + 1] >= step; k -= 2) if (batches[k] <= step) return batches[k];
+    for (let k = batches.length - 2; k >= 0 && batches[k + 1] >= step; k -= 2) {
+      if (batches[k] <= step) return batches[k];
+    }
     return step;
   }
   // The three below return a marker, and the part of the journal that leads to its state.
   /** @returns {{marker: Marker, part: ReturnType<History['partAt']>}} */
   revertTo(sequence) {
     this.check(sequence);
-    return { marker: { kind: "revert", to: sequence, current: this.newest + 1, redo: [] }, part: this.partAt(sequence) };
+    const marker = { kind: "revert", to: sequence, current: this.newest + 1, redo: [] };
+    return { marker, part: this.partAt(sequence) };
   }
   /** It throws `conflict` if there is nothing to undo. */
   undo() {
     const { current, redo } = this.#stepAt(this.newest);
-    if (current === 0) throw new HyperTokenError("conflict", `${this.#what}: there is nothing to undo: the engine is as it began`);
+    if (current === 0) throw this.#conflict("there is nothing to undo: the engine is as it began");
     const before = this.#firstOf(current) - 1, parent = this.#stepAt(before).current;
-    return { marker: { kind: "revert", to: parent, current: parent, redo: [...redo, current].slice(-mostRedo) }, part: this.partAt(before) };
+    const marker = { kind: "revert", to: parent, current: parent, redo: [...redo, current].slice(-mostRedo) };
+    return { marker, part: this.partAt(before) };
   }
   /** It throws `conflict` if there is nothing to redo. */
   redo() {
     const { redo } = this.#stepAt(this.newest);
     const last = redo.at(-1);
-    if (last === void 0) throw new HyperTokenError("conflict", `${this.#what}: there is nothing to redo: the newest step is no undo`);
+    if (last === void 0) throw this.#conflict("there is nothing to redo: the newest step is no undo");
     return { marker: { kind: "revert", to: last, current: last, redo: redo.slice(0, -1) }, part: this.partAt(last) };
   }
 };
@@ -1276,7 +1286,7 @@ var Op = class {
 };
 var Journal = class {
   bytes = 0;
-  /** The sequences of the first and of the last action of each batch of several, or null: see history.js. */
+  /** The first and the last sequence of each batch of several actions, or null: see history.js. */
   batches = null;
   #full;
   #piece = none;
@@ -1354,7 +1364,7 @@ var Game = class {
   #ran = 0;
   /** The parts of the journal before the base, if the engine keeps its history; else null. */
   #kept;
-  /** The request for a state of the past that is under way: a Rewind, which is the first in #queue. */
+  /** The Rewind whose state is being computed: the first in #queue. */
   #rewinding = null;
   #queue = new List();
   #sent = new List();
@@ -1705,12 +1715,12 @@ var Game = class {
   history(what) {
     return new History([...this.#kept ?? none, this.#newestSegment(this.sequence)], what);
   }
-  /** The game that computes the state that a rewind leads to, or null: it needs a place before this one does. */
+  /** The game that computes where a rewind leads, or null. It needs a place before this one. */
   get past() {
     return this.#rewinding?.past ?? null;
   }
-  // The first request that waits is a rewind. Once all before it has ended, its state is computed. What
-  // is queued behind it waits. Returns whether the rewind ends at once, because it leads nowhere.
+  // The first request that waits is a rewind. Once all before it has ended, its state is computed.
+  // What is queued behind it waits. Returns whether the rewind ends at once: it leads nowhere.
   #endsRewindAtOnce() {
     const op2 = this.#queue.first;
     if (op2 === this.#rewinding || this.#sent.length > 0) return false;
@@ -2357,7 +2367,8 @@ var Past = class {
    * @param {import('./host.js').Host} host
    * @param {string} what names the request in errors
    * @param {number} sequence of the state
-   * @param {{base: import('./history.js').Base, pieces: Uint8Array[]}} part what leads to that state
+   * @param {{base: import('./history.js').Base, pieces: Uint8Array[]}} part what leads to that
+   *   state
    */
   constructor(host, what, sequence, { base, pieces }) {
     this.#host = host;
@@ -2384,7 +2395,8 @@ var Past = class {
   }
   /**
    * Asks a question, and resolves with the answer's bytes.
-   * @param {(game: Game, question: Op) => void} take makes room for the question in the host's queue, and gives it its deadline and its signal
+   * @param {(game: Game, question: Op) => void} take makes room for the question in the host's
+   *   queue, and gives it its deadline and its signal
    */
   ask(k, parts, take) {
     return new Promise((resolve, reject) => {
@@ -2395,7 +2407,8 @@ var Past = class {
   #explain(error) {
     if (error !== this.game.broken) return error;
     const { code, message } = error.code === "broken" && error.cause instanceof HyperTokenError ? error.cause : error;
-    return new HyperTokenError(code, `${this.#what}: the state of the sequence ${this.#sequence} can not be placed: ${message}`, { cause: error });
+    const which = `the state of the sequence ${this.#sequence}`;
+    return new HyperTokenError(code, `${this.#what}: ${which} can not be placed: ${message}`, { cause: error });
   }
   /** Ends the questions that are open with an error, and gives the place up. */
   close(error) {
@@ -2408,7 +2421,8 @@ var Rewind = class extends Op {
   #past = null;
   /**
    * @param {string} what revert, undo or redo
-   * @param {(history: import('./history.js').History) => ReturnType<History['undo']>} choose returns where the rewind leads to, or throws
+   * @param {(history: import('./history.js').History) => ReturnType<History['undo']>} choose
+   *   returns where the rewind leads to, or throws
    */
   constructor(what, choose) {
     super(what, kind.rewind);
@@ -2456,7 +2470,9 @@ var utf84 = new TextDecoder();
 var hex = (bytes) => Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
 function base64(bytes) {
   let text = "";
-  for (let at = 0; at < bytes.length; at += 24576) text += btoa(String.fromCharCode(...bytes.subarray(at, at + 24576)));
+  for (let at = 0; at < bytes.length; at += 24576) {
+    text += btoa(String.fromCharCode(...bytes.subarray(at, at + 24576)));
+  }
   return text;
 }
 var stateOf = ({ bytes, sequence }, core, digest) => `"snapshot":"${base64(bytes)}","sequence":${sequence},"core":"${core}","digest":"${digest}","keys":[]}`;
@@ -2473,7 +2489,8 @@ function actionLine(bytes, batch, sequence, checksum) {
   const type = JSON.stringify(utf84.decode(bytes.subarray(28, end)));
   const payload = end < bytes.length ? `,"payload":${jsonOf(bytes.subarray(end))}` : "";
   const now2 = v.getInt32(4, true) * 2 ** 32 + v.getUint32(0, true);
-  return `{"type":${type}${payload},"now":${now2},"entropy":"${hex(bytes.subarray(8, 24))}"${batch > 0 ? `,"batch":${batch}` : ""},"sequence":${sequence},"checksum":"${checksum}"}`;
+  const action = `"type":${type}${payload},"now":${now2},"entropy":"${hex(bytes.subarray(8, 24))}"`;
+  return `{${action}${batch > 0 ? `,"batch":${batch}` : ""},"sequence":${sequence},"checksum":"${checksum}"}`;
 }
 async function measure(host, { base, pieces }, take) {
   const past = new Past(host, "journal", base.sequence, { base, pieces: [] });
@@ -2507,7 +2524,9 @@ async function* journalLines(host, segments, take) {
         const length = v.getUint32(at, true);
         sequence++;
         while (batches[next + 1] < sequence) next += 2;
-        yield actionLine(piece.subarray(at + entryHead, at + entryHead + length), batches[next] <= sequence ? batches[next] : 0, sequence, hex64(sums[n].subarray(row, row + 8)));
+        const action = piece.subarray(at + entryHead, at + entryHead + length);
+        const batch = batches[next] <= sequence ? batches[next] : 0;
+        yield actionLine(action, batch, sequence, hex64(sums[n].subarray(row, row + 8)));
         at += entryHead + length;
       }
     }
@@ -5477,11 +5496,11 @@ var Engine = class {
   revert(sequence, options) {
     return this.#rewind("revert", options, (history) => history.revertTo(sequence));
   }
-  /** Takes the current step back: an action, a whole batch, or a revert. It is a marker, as that of a revert. */
+  /** Takes the current step back: an action, a whole batch, or a revert. It leaves a marker. */
   undo(options) {
     return this.#rewind("undo", options, (history) => history.undo());
   }
-  /** Does the step again that was undone last. It is a marker, as that of a revert. */
+  /** Does the step again that was undone last. It leaves a marker. */
   redo(options) {
     return this.#rewind("redo", options, (history) => history.redo());
   }
@@ -5499,8 +5518,8 @@ var Engine = class {
     }
   }
   /**
-   * The lines of the journal, as `hypertoken run` plays them: an async iterable of strings without a
-   * line feed.
+   * The lines of the journal, as `hypertoken run` plays them: an async iterable of strings
+   * without a line feed.
    * @param {{from?: number, to?: number, signal?: AbortSignal, timeout?: number}} [options]
    */
   async *journal(options) {
@@ -5511,7 +5530,7 @@ var Engine = class {
     this.#checkWait("journal", signal, timeout);
     const history = this.#game.history("journal");
     checkSpan(history, { from, to });
-    const last = to ?? history.newest, first = from === void 0 ? last : Math.max(from, from === 0 ? history.oldest : 0);
+    const last = to ?? history.newest, first = from === 0 ? history.oldest : from ?? last;
     yield* journalLines(this.#host, history.segments(first, last), this.#taker(signal, timeout));
   }
   /**
@@ -5559,7 +5578,8 @@ var Engine = class {
     const { timeout = 0 } = options ?? {};
     checkTimeout("shutdown", timeout);
     if (this.#own) return this.#host.shutdown({ timeout });
-    await Promise.all([this.#game, ...[...this.#pasts ?? []].map((past) => past.game)].map((game) => game.close(timeout)));
+    const pasts = Array.from(this.#pasts ?? [], (past) => past.game);
+    await Promise.all([this.#game, ...pasts].map((game) => game.close(timeout)));
     this.#game.raiseShutdown();
   }
   [Symbol.asyncDispose ?? /* @__PURE__ */ Symbol.for("Symbol.asyncDispose")]() {

@@ -312,10 +312,14 @@ export class Engine {
   async snapshot(options) { return this.#question('snapshot', kind.snapshot, options); }
 
   /** The state that the engine had at a sequence, as one object. */
-  async stateAt(sequence, options) { return read('stateAt', await this.#askPast('stateAt', kind.state, sequence, options)); }
+  async stateAt(sequence, options) {
+    return read('stateAt', await this.#askPast('stateAt', kind.state, sequence, options));
+  }
 
   /** The digest of the state that the engine had at a sequence. */
-  async digestAt(sequence, options) { return hex64(await this.#askPast('digestAt', kind.digest, sequence, options)); }
+  async digestAt(sequence, options) {
+    return hex64(await this.#askPast('digestAt', kind.digest, sequence, options));
+  }
 
   async #askPast(what, k, sequence, options) {
     this.#check();
@@ -353,10 +357,10 @@ export class Engine {
    */
   revert(sequence, options) { return this.#rewind('revert', options, (history) => history.revertTo(sequence)); }
 
-  /** Takes the current step back: an action, a whole batch, or a revert. It is a marker, as that of a revert. */
+  /** Takes the current step back: an action, a whole batch, or a revert. It leaves a marker. */
   undo(options) { return this.#rewind('undo', options, (history) => history.undo()); }
 
-  /** Does the step again that was undone last. It is a marker, as that of a revert. */
+  /** Does the step again that was undone last. It leaves a marker. */
   redo(options) { return this.#rewind('redo', options, (history) => history.redo()); }
 
   #rewind(what, options, choose) {
@@ -374,8 +378,8 @@ export class Engine {
   }
 
   /**
-   * The lines of the journal, as `hypertoken run` plays them: an async iterable of strings without a
-   * line feed.
+   * The lines of the journal, as `hypertoken run` plays them: an async iterable of strings
+   * without a line feed.
    * @param {{from?: number, to?: number, signal?: AbortSignal, timeout?: number}} [options]
    */
   async* journal(options) {
@@ -386,7 +390,7 @@ export class Engine {
     this.#checkWait('journal', signal, timeout);
     const history = this.#game.history('journal');
     checkSpan(history, { from, to });
-    const last = to ?? history.newest, first = from === undefined ? last : Math.max(from, from === 0 ? history.oldest : 0);
+    const last = to ?? history.newest, first = from === 0 ? history.oldest : from ?? last;
     yield* journalLines(this.#host, history.segments(first, last), this.#taker(signal, timeout));
   }
 
@@ -437,7 +441,8 @@ export class Engine {
     const { timeout = 0 } = options ?? {};
     checkTimeout('shutdown', timeout);
     if (this.#own) return this.#host.shutdown({ timeout });
-    await Promise.all([this.#game, ...[...this.#pasts ?? []].map((past) => past.game)].map((game) => game.close(timeout)));
+    const pasts = Array.from(this.#pasts ?? [], (past) => past.game);
+    await Promise.all([this.#game, ...pasts].map((game) => game.close(timeout)));
     this.#game.raiseShutdown();
   }
 

@@ -1,6 +1,7 @@
-// A journal as lines of JSON, which the Go programs read: `hypertoken run` plays them. First comes a
-// base, then the actions behind it, each with the checksum of its result, and the markers, each with
-// the state that it sets. cmd/hypertoken/internal/jsonl/export.go writes the same lines.
+// A journal as lines of JSON, which the Go programs read: `hypertoken run` plays them. First
+// comes a base, then the actions behind it, each with the checksum of its result, and the
+// markers, each with the state that it sets. cmd/hypertoken/internal/jsonl/export.go writes the
+// same lines.
 
 import { badInput } from './errors.js';
 import { entryHead, kind } from './frames.js';
@@ -13,11 +14,14 @@ const hex = (bytes) => Array.from(bytes, (b) => b.toString(16).padStart(2, '0'))
 function base64(bytes) {
   let text = '';
   // A multiple of 3 bytes, so that the pieces can be joined.
-  for (let at = 0; at < bytes.length; at += 0x6000) text += btoa(String.fromCharCode(...bytes.subarray(at, at + 0x6000)));
+  for (let at = 0; at < bytes.length; at += 0x6000) {
+    text += btoa(String.fromCharCode(...bytes.subarray(at, at + 0x6000)));
+  }
   return text;
 }
 
-const stateOf = ({ bytes, sequence }, core, digest) => `"snapshot":"${base64(bytes)}","sequence":${sequence},"core":"${core}","digest":"${digest}","keys":[]}`;
+const stateOf = ({ bytes, sequence }, core, digest) =>
+  `"snapshot":"${base64(bytes)}","sequence":${sequence},"core":"${core}","digest":"${digest}","keys":[]}`;
 
 function baseLine(base, core, digest) {
   if (base.marker) {
@@ -33,11 +37,12 @@ function actionLine(bytes, batch, sequence, checksum) {
   const type = JSON.stringify(utf8.decode(bytes.subarray(28, end)));
   const payload = end < bytes.length ? `,"payload":${jsonOf(bytes.subarray(end))}` : '';
   const now = v.getInt32(4, true) * 2 ** 32 + v.getUint32(0, true);
-  return `{"type":${type}${payload},"now":${now},"entropy":"${hex(bytes.subarray(8, 24))}"${batch > 0 ? `,"batch":${batch}` : ''},"sequence":${sequence},"checksum":"${checksum}"}`;
+  const action = `"type":${type}${payload},"now":${now},"entropy":"${hex(bytes.subarray(8, 24))}"`;
+  return `{${action}${batch > 0 ? `,"batch":${batch}` : ''},"sequence":${sequence},"checksum":"${checksum}"}`;
 }
 
-// Returns the digest of a base and the checksums of what follows it, as a past gives them. The past
-// is asked for one piece after the other, so that requests of engines come between them.
+// Returns the digest of a base and the checksums of what follows it, as a past gives them. The
+// past is asked for one piece after the other, so that requests of engines come between them.
 async function measure(host, { base, pieces }, take) {
   const past = new Past(host, 'journal', base.sequence, { base, pieces: [] });
   try {
@@ -62,7 +67,8 @@ async function coreOf(host) {
  * Yields the lines of a part of a journal.
  * @param {import('./host.js').Host} host
  * @param {import('./history.js').Segment[]} segments as History.segments returns them
- * @param {(game: import('./game.js').Game, op: import('./game.js').Op) => void} take as that of Past.ask
+ * @param {(game: import('./game.js').Game, op: import('./game.js').Op) => void} take as that of
+ *   Past.ask
  */
 export async function* journalLines(host, segments, take) {
   const core = await coreOf(host);
@@ -78,7 +84,9 @@ export async function* journalLines(host, segments, take) {
         const length = v.getUint32(at, true);
         sequence++;
         while (batches[next + 1] < sequence) next += 2;
-        yield actionLine(piece.subarray(at + entryHead, at + entryHead + length), batches[next] <= sequence ? batches[next] : 0, sequence, hex64(sums[n].subarray(row, row + 8)));
+        const action = piece.subarray(at + entryHead, at + entryHead + length);
+        const batch = batches[next] <= sequence ? batches[next] : 0;
+        yield actionLine(action, batch, sequence, hex64(sums[n].subarray(row, row + 8)));
         at += entryHead + length;
       }
     }

@@ -163,7 +163,7 @@ export class Op {
  */
 class Journal {
   bytes = 0;
-  /** The sequences of the first and of the last action of each batch of several, or null: see history.js. */
+  /** The first and the last sequence of each batch of several actions, or null: see history.js. */
   batches = null;
   #full; #piece = none; #view = null; #end = 0;
 
@@ -228,7 +228,7 @@ export class Game {
   #host; #listener; #isHeard; #limits; #base; #journal; #ran = 0;
   /** The parts of the journal before the base, if the engine keeps its history; else null. */
   #kept;
-  /** The request for a state of the past that is under way: a Rewind, which is the first in #queue. */
+  /** The Rewind whose state is being computed: the first in #queue. */
   #rewinding = null;
   #queue = new List(); #sent = new List(); #placing = null; #saving = null; #idle = [];
   #closing = null; #over = false; #hasToldFallback = false;
@@ -594,11 +594,11 @@ export class Game {
    */
   history(what) { return new History([...this.#kept ?? none, this.#newestSegment(this.sequence)], what); }
 
-  /** The game that computes the state that a rewind leads to, or null: it needs a place before this one does. */
+  /** The game that computes where a rewind leads, or null. It needs a place before this one. */
   get past() { return this.#rewinding?.past ?? null; }
 
-  // The first request that waits is a rewind. Once all before it has ended, its state is computed. What
-  // is queued behind it waits. Returns whether the rewind ends at once, because it leads nowhere.
+  // The first request that waits is a rewind. Once all before it has ended, its state is computed.
+  // What is queued behind it waits. Returns whether the rewind ends at once: it leads nowhere.
   #endsRewindAtOnce() {
     const op = this.#queue.first;
     if (op === this.#rewinding || this.#sent.length > 0) return false;

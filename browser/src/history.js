@@ -2,10 +2,10 @@
 // internal/driver/rewinding.go, so that a game goes back and forth alike here and there.
 //
 // A step is an action, a whole batch, or a revert. The current step is the one that an undo takes
-// back; its parent is the step that was current before it, and is current then. What was undone can
-// be redone until a new step is made. A marker is a base that takes a sequence of its own: a revert,
-// an undo or a redo leaves it. It has the current step and those to redo. Elsewhere the current step
-// is the newest record, and there is none to redo.
+// back; its parent is the step that was current before it, and is current then. What was undone
+// can be redone until a new step is made. A marker is a base that takes a sequence of its own: a
+// revert, an undo or a redo leaves it. It has the current step and those to redo. Elsewhere the
+// current step is the newest record, and there is none to redo.
 
 import { badInput, HyperTokenError } from './errors.js';
 import { entryHead } from './frames.js';
@@ -15,11 +15,15 @@ const mostRedo = 4096;
 
 /**
  * @typedef {{kind: 'revert', to: number, current: number, redo: number[]}} Marker
- *   `current` is a sequence, 0 for none; `redo` has the sequences of the steps to redo, the next one last
- * @typedef {{sequence: number, bytes: Uint8Array, isSnapshot: boolean, digest: string | null, marker: Marker | null}} Base
+ *   `current` is a sequence, 0 for none; `redo` has the sequences of the steps to redo, the
+ *   next one last
+ * @typedef {{sequence: number, bytes: Uint8Array, isSnapshot: boolean, digest: string | null,
+ *   marker: Marker | null}} Base
  *   `bytes` is a setup or a snapshot as the core takes it; `digest` is null if it is not known
- * @typedef {{base: Base, journal: {pieces: () => Uint8Array[], batches: number[] | null}, end: number}} Segment
- *   a base and the records behind it; `end` is the sequence of the last one. `batches` has the sequences of the first and of the last record
+ * @typedef {{base: Base, journal: {pieces: () => Uint8Array[], batches: number[] | null}, end:
+ *   number}} Segment
+ *   a base and the records behind it; `end` is the sequence of the last one. `batches` has the
+ *   sequences of the first and of the last record
  *   of each batch of several records, one pair after the other
  */
 
@@ -67,13 +71,16 @@ export class History {
   }
 
   #trimmed(sequence) {
-    return new HyperTokenError('history_trimmed',
-      `${this.#what}: the state of the sequence ${sequence} is not kept, but those from ${this.oldest} on; new Engine({ history: true }) keeps all`);
+    const which = `the state of the sequence ${sequence} is not kept, but those from ${this.oldest} on`;
+    return new HyperTokenError('history_trimmed', `${this.#what}: ${which}; new Engine({ history: true }) keeps all`);
   }
+
+  #conflict(why) { return new HyperTokenError('conflict', `${this.#what}: ${why}`); }
 
   /** Throws `bad_input` unless the engine has, or had, a state of that sequence. */
   check(sequence, name = 'the sequence') {
-    if (!Number.isSafeInteger(sequence) || sequence < 0) throw badInput(`${this.#what}: ${name} is not a whole number from 0 on`);
+    const isWhole = Number.isSafeInteger(sequence) && sequence >= 0;
+    if (!isWhole) throw badInput(`${this.#what}: ${name} is not a whole number from 0 on`);
     if (sequence > this.newest) throw badInput(`${this.#what}: ${name} is ${sequence}: ${range(this.newest)}`);
   }
 
@@ -88,7 +95,10 @@ export class History {
     return { base: segment.base, pieces: firstEntries(segment.journal.pieces(), sequence - segment.base.sequence) };
   }
 
-  /** The segments from the one that has the state of a sequence on, up to the one that has another. */
+  /**
+   * The segments from the one that has the state of a sequence on, up to the one that has
+   * another.
+   */
   segments(from, to) {
     const first = this.#indexAt(from);
     if (first < 0) throw this.#trimmed(from);
@@ -103,7 +113,8 @@ export class History {
     return base?.marker && base.sequence === sequence ? base.marker : { current: sequence, redo: [] };
   }
 
-  // Returns the sequence of the first record of a step. It throws `history_trimmed` if the step is not kept.
+  // Returns the sequence of the first record of a step. It throws `history_trimmed` if the step
+  // is not kept.
   #firstOf(step) {
     let segment = this.#segments[this.#indexAt(step)];
     if (segment?.base.sequence === step) {
@@ -112,7 +123,9 @@ export class History {
     }
     if (!segment) throw this.#trimmed(step);
     const batches = segment.journal.batches ?? [];
-    for (let k = batches.length - 2; k >= 0 && batches[k + 1] >= step; k -= 2) if (batches[k] <= step) return batches[k];
+    for (let k = batches.length - 2; k >= 0 && batches[k + 1] >= step; k -= 2) {
+      if (batches[k] <= step) return batches[k];
+    }
     return step;
   }
 
@@ -121,23 +134,26 @@ export class History {
   /** @returns {{marker: Marker, part: ReturnType<History['partAt']>}} */
   revertTo(sequence) {
     this.check(sequence);
-    return { marker: { kind: 'revert', to: sequence, current: this.newest + 1, redo: [] }, part: this.partAt(sequence) };
+    const marker = { kind: 'revert', to: sequence, current: this.newest + 1, redo: [] };
+    return { marker, part: this.partAt(sequence) };
   }
 
   /** It throws `conflict` if there is nothing to undo. */
   undo() {
     const { current, redo } = this.#stepAt(this.newest);
-    if (current === 0) throw new HyperTokenError('conflict', `${this.#what}: there is nothing to undo: the engine is as it began`);
-    // The state before the step is that of the parent, and may be kept where that of the parent is not.
+    if (current === 0) throw this.#conflict('there is nothing to undo: the engine is as it began');
+    // The state before the step is that of the parent, and may be kept where that of the parent
+    // is not.
     const before = this.#firstOf(current) - 1, parent = this.#stepAt(before).current;
-    return { marker: { kind: 'revert', to: parent, current: parent, redo: [...redo, current].slice(-mostRedo) }, part: this.partAt(before) };
+    const marker = { kind: 'revert', to: parent, current: parent, redo: [...redo, current].slice(-mostRedo) };
+    return { marker, part: this.partAt(before) };
   }
 
   /** It throws `conflict` if there is nothing to redo. */
   redo() {
     const { redo } = this.#stepAt(this.newest);
     const last = redo.at(-1);
-    if (last === undefined) throw new HyperTokenError('conflict', `${this.#what}: there is nothing to redo: the newest step is no undo`);
+    if (last === undefined) throw this.#conflict('there is nothing to redo: the newest step is no undo');
     return { marker: { kind: 'revert', to: last, current: last, redo: redo.slice(0, -1) }, part: this.partAt(last) };
   }
 }

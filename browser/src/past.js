@@ -1,6 +1,6 @@
-// The states that an engine had at earlier sequences. A game of its own, the past, is placed from the
-// part of the journal that leads there, asked, and closed. It recovers from the death of a worker as
-// any game does. The engine itself, if it is placed, goes on meanwhile.
+// The states that an engine had at earlier sequences. A game of its own, the past, is placed from
+// the part of the journal that leads there, asked, and closed. It recovers from the death of a
+// worker as any game does. The engine itself, if it is placed, goes on meanwhile.
 
 import { badInput, HyperTokenError } from './errors.js';
 import { kind } from './frames.js';
@@ -9,7 +9,9 @@ import { Game, Op } from './game.js';
 /** Eight bytes as 16 hexadecimal digits, of the number that they are. */
 export const hex64 = (bytes) => [...bytes].reverse().map((b) => b.toString(16).padStart(2, '0')).join('');
 
-/** A question to a past. f is called in the moment of the answer, with the bytes or with an error. */
+/**
+ * A question to a past. f is called in the moment of the answer, with the bytes or with an error.
+ */
 class Question extends Op {
   #f;
 
@@ -32,7 +34,8 @@ export class Past {
    * @param {import('./host.js').Host} host
    * @param {string} what names the request in errors
    * @param {number} sequence of the state
-   * @param {{base: import('./history.js').Base, pieces: Uint8Array[]}} part what leads to that state
+   * @param {{base: import('./history.js').Base, pieces: Uint8Array[]}} part what leads to that
+   *   state
    */
   constructor(host, what, sequence, { base, pieces }) {
     this.#host = host;
@@ -61,7 +64,8 @@ export class Past {
 
   /**
    * Asks a question, and resolves with the answer's bytes.
-   * @param {(game: Game, question: Op) => void} take makes room for the question in the host's queue, and gives it its deadline and its signal
+   * @param {(game: Game, question: Op) => void} take makes room for the question in the host's
+   *   queue, and gives it its deadline and its signal
    */
   ask(k, parts, take) {
     return new Promise((resolve, reject) => {
@@ -73,7 +77,8 @@ export class Past {
   #explain(error) {
     if (error !== this.game.broken) return error;
     const { code, message } = error.code === 'broken' && error.cause instanceof HyperTokenError ? error.cause : error;
-    return new HyperTokenError(code, `${this.#what}: the state of the sequence ${this.#sequence} can not be placed: ${message}`, { cause: error });
+    const which = `the state of the sequence ${this.#sequence}`;
+    return new HyperTokenError(code, `${this.#what}: ${which} can not be placed: ${message}`, { cause: error });
   }
 
   /** Ends the questions that are open with an error, and gives the place up. */
@@ -85,15 +90,16 @@ export class Past {
 }
 
 /**
- * A request that sets the engine to the state of an earlier sequence: a revert, an undo or a redo. It
- * is not sent to a place. Once all before it has ended, its game calls begin, and waits.
+ * A request that sets the engine to the state of an earlier sequence: a revert, an undo or a
+ * redo. It is not sent to a place. Once all before it has ended, its game calls begin, and waits.
  */
 export class Rewind extends Op {
   #past = null;
 
   /**
    * @param {string} what revert, undo or redo
-   * @param {(history: import('./history.js').History) => ReturnType<History['undo']>} choose returns where the rewind leads to, or throws
+   * @param {(history: import('./history.js').History) => ReturnType<History['undo']>} choose
+   *   returns where the rewind leads to, or throws
    */
   constructor(what, choose) {
     super(what, kind.rewind);
