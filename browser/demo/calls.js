@@ -27,6 +27,14 @@ export class Calls {
 
   state() { return this.#until('state', () => this.#engine.state({ timeout: deadline })); }
 
+  stateAt(sequence) { return this.#until('stateAt', () => this.#engine.stateAt(sequence, { timeout: deadline })); }
+
+  undo() { return this.#until('undo', () => this.#engine.undo({ timeout: deadline })); }
+
+  redo() { return this.#until('redo', () => this.#engine.redo({ timeout: deadline })); }
+
+  revert(sequence) { return this.#until('revert', () => this.#engine.revert(sequence, { timeout: deadline })); }
+
   digest() { return this.#until('digest', () => this.#engine.digest({ timeout: deadline })); }
 
   async #until(what, call) {

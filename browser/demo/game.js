@@ -33,20 +33,26 @@ const isBlackjack = (cards) => cards.length === 2 && total(cards).sum === 21;
 
 /** The table as the state has it, and what may be done now. */
 export function read(state) {
-  const { phase = 'closed', bet = 0, result = null, paid = 0 } = state.gameState;
+  const { phase = 'closed', bet = 0, result = null, paid = 0, doubled = false } = state.gameState;
   const zone = (name) => state.zones[name] ?? [];
   const chips = (name) => state.agents[name]?.resources.chips ?? 0;
   const player = zone('player'), dealer = zone('dealer'), bank = chips('Player');
   const cards = (placements) => placements.map((p) => p.tokenSnapshot);
-  const resting = phase === 'betting' || phase === 'over', turn = phase === 'player', broken = chips('House') < 2 * bets.least;
+  const resting = phase === 'betting' || phase === 'over', broken = chips('House') < 2 * bets.least;
+  const placed = new Set([...player, ...dealer, ...zone('discards')].map((p) => p.tokenSnapshot.id)), playerTotal = total(cards(player));
+  /** A card that is drawn, and lies nowhere yet. */
+  const loose = state.stack.drawn.find((card) => !placed.has(card.id)) ?? null;
+  // A game that was set back may be in the middle of a move, or as it was before the table was set.
+  const finish = phase === 'closed' || phase === 'dealing' || phase === 'dealer' || (phase === 'player' && (loose !== null || doubled || playerTotal.sum >= 21));
+  const turn = phase === 'player' && !finish;
   return {
-    phase, bet, result, paid, broken, player, dealer, discards: zone('discards'), shoe: state.stack.stack.length,
+    phase, bet, result, paid, doubled, broken, player, dealer, loose, discards: zone('discards'), shoe: state.stack.stack.length,
     chips: { Player: bank, House: chips('House'), Pot: chips('Pot') },
-    playerTotal: total(cards(player)), dealerTotal: total(cards(dealer.filter((p) => p.faceUp))), hidden: dealer.some((p) => !p.faceUp),
+    playerTotal, dealerTotal: total(cards(dealer.filter((p) => p.faceUp))), hidden: dealer.some((p) => !p.faceUp),
     most: Math.floor(Math.min(bets.most, bank, chips('House') / 2) / bets.step) * bets.step,
     can: {
       deal: resting && bank >= bets.least && !broken, borrow: resting && bank < bets.least,
-      hit: turn, stand: turn, double: turn && player.length === 2 && bank >= bet,
+      finish, hit: turn, stand: turn, double: turn && player.length === 2 && bank >= bet,
     },
   };
 }
@@ -61,6 +67,8 @@ export function advice({ playerTotal: { sum, soft }, dealer, can }) {
 }
 
 const pay = (from, to, amount) => ['agent:transferResource', { from, to, resource: 'chips', amount }];
+/** Where the n-th card of a hand lies, from 0, and whether it is face up. */
+const place = (n) => [n % 2 === 0 ? 'player' : 'dealer', n !== 1];
 const note = (state) => ['game:mergeState', { state }];
 
 export class Blackjack {
@@ -103,39 +111,62 @@ export class Blackjack {
       ['space:transferZone', { fromZone: 'player', toZone: 'discards' }],
       ...(shoe < reshuffleBelow ? fresh : []),
       pay('Player', 'Pot', amount),
-      note({ phase: 'dealing', bet: amount, result: null, paid: 0 }),
+      note({ phase: 'dealing', bet: amount, result: null, paid: 0, doubled: false }),
     ]);
-    await this.#card('player');
-    await this.#card('dealer', false);
-    await this.#card('player');
-    await this.#card('dealer');
+    await this.#dealOut(0);
+  }
+
+  // Deals the four cards with which a hand begins, of which so many lie on the table.
+  async #dealOut(dealt) {
+    for (let n = dealt; n < 4; n++) await this.#card(...place(n));
     await this.#calls.batch([note({ phase: 'player' })]);
-    if ((await this.look()).playerTotal.sum === 21) await this.stand();
+    if ((await this.look()).playerTotal.sum === 21) await this.#stand();
   }
 
   async hit() {
     await this.#may('hit');
     await this.#card('player');
-    const { sum } = (await this.look()).playerTotal;
+    await this.#judge();
+  }
+
+  // Ends the player's turn if it is over.
+  async #judge() {
+    const { doubled, playerTotal: { sum } } = await this.look();
     if (sum > 21) await this.#settle();
-    else if (sum === 21) await this.stand();
+    else if (sum === 21 || doubled) await this.#stand();
   }
 
   async double() {
     const { bet } = await this.#may('double');
-    await this.#calls.batch([pay('Player', 'Pot', bet), note({ bet: 2 * bet })]);
+    await this.#calls.batch([pay('Player', 'Pot', bet), note({ bet: 2 * bet, doubled: true })]);
     await this.#card('player');
-    if ((await this.look()).playerTotal.sum > 21) await this.#settle();
-    else await this.stand();
+    await this.#judge();
   }
 
   async stand() {
-    const { player } = await this.#may('stand');
-    await this.#calls.batch([note({ phase: 'dealer' })]);
+    await this.#may('stand');
+    await this.#stand();
+  }
+
+  async #stand() {
+    const { player, phase } = await this.look();
+    if (phase !== 'dealer') await this.#calls.batch([note({ phase: 'dealer' })]);
     await this.#reveal();
     const done = isBlackjack(player.map((p) => p.tokenSnapshot));
     while (!done && (await this.look()).dealerTotal.sum < 17) await this.#card('dealer');
     await this.#settle();
+  }
+
+  /** Plays a move to its end, in a game that was set back into the middle of it. */
+  async finish() {
+    const { phase, loose, doubled, player, dealer } = await this.#may('finish');
+    if (phase === 'closed') return void await this.open();
+    const dealt = player.length + dealer.length;
+    if (loose) await this.#lay(loose, ...(phase === 'dealing' ? place(dealt) : [phase, true]));
+    else if (phase === 'player' && doubled && player.length === 2) await this.#card('player');
+    if (phase === 'dealing') await this.#dealOut(loose ? dealt + 1 : dealt);
+    else if (phase === 'player') await this.#judge();
+    else await this.#stand();
   }
 
   /** The house lends chips to a player who has lost all of them. */
@@ -146,6 +177,10 @@ export class Blackjack {
 
   async #card(zone, faceUp = true) {
     const [card] = await this.#calls.act('stack:draw', { count: 1 });
+    await this.#lay(card, zone, faceUp);
+  }
+
+  async #lay(card, zone, faceUp) {
     await this.#calls.act('space:place', { zone, card, opts: { faceUp } });
     await this.#pace();
   }

@@ -3,6 +3,7 @@
 import { Engine } from '/hypertoken/hypertoken.js';
 import { Calls } from './calls.js';
 import { advice, bets, Blackjack, deck, read } from './game.js';
+import { Journal } from './journal.js';
 import { Latency } from './latency.js';
 import { Race } from './race.js';
 import { story, Table } from './table.js';
@@ -12,7 +13,7 @@ const $ = (id) => document.getElementById(id);
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const still = matchMedia('(prefers-reduced-motion: reduce)');
 
-const engine = new Engine({ useWorker: true, setup: { stack: deck }, workerOptions: { workerPath: '/worker.js', killGrace: 100 } });
+const engine = new Engine({ useWorker: true, history: true, setup: { stack: deck }, workerOptions: { workerPath: '/worker.js', killGrace: 100, snapshotBytes: 64 << 10 } });
 const latency = new Latency($('histogram'));
 const calls = new Calls(engine, ({ ms, missed }) => latency.add(ms, missed));
 const trouble = new Trouble(engine, calls);
@@ -44,24 +45,33 @@ async function draw() {
 
 function show(t) {
   now = t;
-  table.draw(t);
-  const text = story(t);
-  if ($('story').textContent !== text) $('story').textContent = text;
+  if (!journal.isPast) paint(t);
   buttons();
 }
 
+function paint(t) {
+  table.draw(t);
+  const text = story(t);
+  if ($('story').textContent !== text) $('story').textContent = text;
+}
+
+const journal = new Journal(engine, calls, {
+  draw: (state) => paint(read(state)), drawNow: () => now && paint(now), mayChange: () => now !== null && !moving && !auto, changed: buttons, failed,
+});
+
 function buttons() {
   const can = { ...now?.can };
-  const labels = { deal: can.borrow ? 'Borrow 500' : 'Deal' };
-  can.deal = can.deal || can.borrow;
+  const labels = { deal: can.borrow ? 'Borrow 500' : can.finish && !moving && !auto ? 'Go on' : 'Deal' };
+  can.deal = can.deal || can.borrow || can.finish;
   for (const move of ['deal', 'hit', 'stand', 'double']) {
     const button = $(move);
-    button.setAttribute('aria-disabled', !can[move] || moving || auto);
+    button.setAttribute('aria-disabled', !can[move] || moving || auto || journal.isPast);
     if (labels[move] && button.firstChild.data !== labels[move]) button.firstChild.data = labels[move];
   }
   const bet = clamp($('bet').valueAsNumber || bets.least);
   $('less').setAttribute('aria-disabled', bet <= bets.least);
   $('more').setAttribute('aria-disabled', bet >= (now?.most ?? bets.most));
+  journal.update();
 }
 
 const clamp = (bet) => Math.max(bets.least, Math.min(Math.round(bet / bets.step) * bets.step, now?.most || bets.most));
@@ -80,7 +90,7 @@ function failed(error) {
 
 async function move(name) {
   if (moving || !now) return;
-  const chosen = name === 'deal' && now.can.borrow ? 'borrow' : name;
+  const chosen = name !== 'deal' ? name : now.can.finish ? 'finish' : now.can.borrow ? 'borrow' : 'deal';
   if (!now.can[chosen]) return;
   moving = true;
   buttons();
@@ -106,7 +116,7 @@ async function autoplay(on) {
   if (playing) return; // the loop below looks at it
   playing = true;
   while (auto) {
-    if (!moving) await move(now.can.borrow || now.can.deal ? 'deal' : advice(now));
+    if (!moving) await move(now.can.borrow || now.can.deal || now.can.finish ? 'deal' : advice(now));
     await wait(now.phase === 'over' ? (still.matches ? 60 : 350) : 20);
   }
   playing = false;
@@ -115,7 +125,7 @@ async function autoplay(on) {
 const keys = { d: 'deal', h: 'hit', s: 'stand', x: 'double' };
 
 function wire() {
-  for (const name of Object.values(keys)) $(name).addEventListener('click', () => auto || move(name));
+  for (const name of Object.values(keys)) $(name).addEventListener('click', () => auto || journal.isPast || move(name));
   $('less').addEventListener('click', () => bet(-bets.step));
   $('more').addEventListener('click', () => bet(bets.step));
   $('bet').addEventListener('change', () => bet());
@@ -125,6 +135,8 @@ function wire() {
     const key = event.key.toLowerCase();
     if (keys[key]) $(keys[key]).click();
     else if (key === 'a') $('auto').click();
+    else if (key === 'z') $('undo').click();
+    else if (key === 'y') $('redo').click();
     else if (key === '+' || key === '=') $('more').click();
     else if (key === '-') $('less').click();
     else return;

@@ -37,7 +37,7 @@ module.exports = __toCommonJS(index_exports);
 
 // src/frames.js
 var header = 16;
-var kind = { open: 1, feed: 2, replay: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, digest: 9, close: 10, actions: 11, answer: 16 };
+var kind = { open: 1, feed: 2, replay: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, digest: 9, close: 10, actions: 11, checksums: 12, answer: 16, rewind: 17 };
 var flag = {
   /** open: the base that follows is a snapshot. */
   restore: 1,
@@ -203,6 +203,128 @@ var canceledError = (what, cause) => new HyperTokenError("canceled", `${what}: c
 var unreadable = (what, cause) => new HyperTokenError("trap", `${what}: the core answered with what can not be read: ${cause.message}`, { cause });
 var shutdownError = (what = "engine") => new HyperTokenError("shutdown", `the ${what} is shut down`);
 var badInput = (message, cause) => new HyperTokenError("bad_input", message, { cause });
+
+// src/history.js
+var mostRedo = 4096;
+function firstEntries(pieces, count) {
+  const cut = [];
+  for (const piece of pieces) {
+    const v = new DataView(piece.buffer, piece.byteOffset, piece.length);
+    let end = 0;
+    for (; count > 0 && end < piece.length; count--) end += entryHead + v.getUint32(end, true);
+    if (end > 0) cut.push(piece.subarray(0, end));
+  }
+  return cut;
+}
+var range = (newest) => `the engine has the sequences 0 to ${newest}`;
+var History = class {
+  #segments;
+  #what;
+  /**
+   * @param {Segment[]} segments in their order; each begins where the one before it ends
+   * @param {string} what names the request in errors
+   */
+  constructor(segments, what) {
+    this.#segments = segments;
+    this.#what = what;
+  }
+  /** The sequence of the newest record or marker. */
+  get newest() {
+    return this.#segments.at(-1).end;
+  }
+  /** The sequence of the oldest state that is kept. */
+  get oldest() {
+    return this.#segments[0].base.sequence;
+  }
+  // Returns the index of the last segment whose base is at a sequence or before it, or -1.
+  #indexAt(sequence) {
+    let from = 0, to = this.#segments.length;
+    while (from < to) {
+      const middle = from + to >> 1;
+      if (this.#segments[middle].base.sequence <= sequence) from = middle + 1;
+      else to = middle;
+    }
+    return from - 1;
+  }
+  #trimmed(sequence) {
+    const which = `the state of the sequence ${sequence} is not kept, but those from ${this.oldest} on`;
+    return new HyperTokenError("history_trimmed", `${this.#what}: ${which}; new Engine({ history: true }) keeps all`);
+  }
+  #conflict(why) {
+    return new HyperTokenError("conflict", `${this.#what}: ${why}`);
+  }
+  /** Throws `bad_input` unless the engine has, or had, a state of that sequence. */
+  check(sequence, name = "the sequence") {
+    const isWhole = Number.isSafeInteger(sequence) && sequence >= 0;
+    if (!isWhole) throw badInput(`${this.#what}: ${name} is not a whole number from 0 on`);
+    if (sequence > this.newest) throw badInput(`${this.#what}: ${name} is ${sequence}: ${range(this.newest)}`);
+  }
+  /**
+   * Returns what leads to the state of a sequence: the nearest base at it or before it, and the
+   * entries behind that. It throws `history_trimmed` if the base is not kept.
+   * @returns {{base: Base, pieces: Uint8Array[]}}
+   */
+  partAt(sequence) {
+    const segment = this.#segments[this.#indexAt(sequence)];
+    if (!segment) throw this.#trimmed(sequence);
+    return { base: segment.base, pieces: firstEntries(segment.journal.pieces(), sequence - segment.base.sequence) };
+  }
+  /**
+   * The segments from the one that has the state of a sequence on, up to the one that has
+   * another.
+   */
+  segments(from, to) {
+    const first = this.#indexAt(from);
+    if (first < 0) throw this.#trimmed(from);
+    return this.#segments.slice(first, this.#indexAt(to) + 1).map(({ base, journal, end }) => ({
+      base,
+      pieces: firstEntries(journal.pieces(), Math.min(end, to) - base.sequence),
+      batches: journal.batches ?? []
+    }));
+  }
+  // Returns the step that is current at a sequence, 0 for none, and those to redo.
+  #stepAt(sequence) {
+    const base = this.#segments[this.#indexAt(sequence)]?.base;
+    return base?.marker && base.sequence === sequence ? base.marker : { current: sequence, redo: [] };
+  }
+  // Returns the sequence of the first record of a step. It throws `history_trimmed` if the step
+  // is not kept.
+  #firstOf(step) {
+    let segment = this.#segments[this.#indexAt(step)];
+    if (segment?.base.sequence === step) {
+      if (segment.base.marker) return step;
+      segment = this.#segments[this.#indexAt(step - 1)];
+    }
+    if (!segment) throw this.#trimmed(step);
+    const batches = segment.journal.batches ?? [];
+    for (let k = batches.length - 2; k >= 0 && batches[k + 1] >= step; k -= 2) {
+      if (batches[k] <= step) return batches[k];
+    }
+    return step;
+  }
+  // The three below return a marker, and the part of the journal that leads to its state.
+  /** @returns {{marker: Marker, part: ReturnType<History['partAt']>}} */
+  revertTo(sequence) {
+    this.check(sequence);
+    const marker = { kind: "revert", to: sequence, current: this.newest + 1, redo: [] };
+    return { marker, part: this.partAt(sequence) };
+  }
+  /** It throws `conflict` if there is nothing to undo. */
+  undo() {
+    const { current, redo } = this.#stepAt(this.newest);
+    if (current === 0) throw this.#conflict("there is nothing to undo: the engine is as it began");
+    const before = this.#firstOf(current) - 1, parent = this.#stepAt(before).current;
+    const marker = { kind: "revert", to: parent, current: parent, redo: [...redo, current].slice(-mostRedo) };
+    return { marker, part: this.partAt(before) };
+  }
+  /** It throws `conflict` if there is nothing to redo. */
+  redo() {
+    const { redo } = this.#stepAt(this.newest);
+    const last = redo.at(-1);
+    if (last === void 0) throw this.#conflict("there is nothing to redo: the newest step is no undo");
+    return { marker: { kind: "revert", to: last, current: last, redo: redo.slice(0, -1) }, part: this.partAt(last) };
+  }
+};
 
 // src/list.js
 var List = class {
@@ -1164,10 +1286,16 @@ var Op = class {
 };
 var Journal = class {
   bytes = 0;
-  #full = [];
+  /** The first and the last sequence of each batch of several actions, or null: see history.js. */
+  batches = null;
+  #full;
   #piece = none;
   #view = null;
   #end = 0;
+  /** @param {Uint8Array[]} [pieces] what a journal that does not grow by append begins with */
+  constructor(pieces = []) {
+    this.#full = pieces;
+  }
   append(bytes, sum) {
     const size = entryHead + bytes.length;
     if (this.#end + size > this.#piece.length) this.#grow(size);
@@ -1195,6 +1323,13 @@ var Journal = class {
     this.#piece.set(kept2);
     this.#view = new DataView(this.#piece.buffer);
     this.#end = kept2.length;
+  }
+  /** Appends a whole piece of a replay, to a journal that does not grow by append. */
+  keep(piece) {
+    this.#full.push(piece);
+  }
+  noteBatch(first, last) {
+    (this.batches ??= []).push(first, last);
   }
   pieces() {
     return this.#end > 0 ? [...this.#full, this.#piece.subarray(0, this.#end)] : this.#full;
@@ -1225,9 +1360,12 @@ var Game = class {
   #isHeard;
   #limits;
   #base;
-  #snapshot;
-  #journal = new Journal();
+  #journal;
   #ran = 0;
+  /** The parts of the journal before the base, if the engine keeps its history; else null. */
+  #kept;
+  /** The Rewind whose state is being computed: the first in #queue. */
+  #rewinding = null;
   #queue = new List();
   #sent = new List();
   #placing = null;
@@ -1259,18 +1397,21 @@ var Game = class {
   #placeDeath = null;
   /**
    * @param {import('./host.js').Host} host
-   * @param {{bytes: Uint8Array, isSnapshot: boolean}} base a setup or a snapshot as the core takes it
+   * @param {import('./history.js').Base} base
    * @param {(name: string, detail: object) => boolean} listener returns whether there is a listener to that event
    * @param {() => boolean} isHeard whether there is any listener
-   * @param {import('./store.js').SavedGame} [saved] keeps the journal; if it has one already, the
-   *   game goes on from that
+   * @param {{pieces?: Uint8Array[], hasHistory?: boolean, saved?: import('./store.js').SavedGame}}
+   *   [more] pieces: what follows the base, if the game is a past (see past.js). hasHistory: whether
+   *   what is behind a snapshot is kept. saved: keeps the journal; if it has one already, the game
+   *   goes on from that
    */
-  constructor(host, { bytes, isSnapshot }, listener, isHeard, saved) {
+  constructor(host, base, listener, isHeard, { pieces, hasHistory = false, saved } = {}) {
     this.#host = host;
     this.#listener = listener;
     this.#isHeard = isHeard;
-    this.#snapshot = isSnapshot;
-    this.#base = bytes;
+    this.#base = base;
+    this.#journal = new Journal(pieces);
+    this.#kept = hasHistory ? [] : null;
     this.#limits = new Uint8Array(16);
     const v = new DataView(this.#limits.buffer), o = host.options;
     v.setUint32(0, o.maxStateBytes >>> 0, true);
@@ -1306,8 +1447,10 @@ var Game = class {
   /** Sends the requests that may be sent now. If the engine has no place, asks the host for one. */
   pump() {
     const queue = this.#queue;
-    if (!this.place && queue.length > 0 && this.wantsPlace) this.#host.requestPlace(this);
-    while (this.place && queue.length > 0 && this.#mayBeSent(queue.first)) this.#sendOrRefuse(queue.shift());
+    do {
+      if (!this.place && queue.length > 0 && this.wantsPlace) this.#host.requestPlace(this);
+      while (this.place && queue.length > 0 && this.#mayBeSent(queue.first)) this.#sendOrRefuse(queue.shift());
+    } while (this.#isRewindNext && this.#endsRewindAtOnce());
     if (this.place) this.#noteUse();
     if (this.#idle.length > 0 && this.#open === 0) {
       for (const done of this.#idle.splice(0)) done();
@@ -1321,7 +1464,7 @@ var Game = class {
       instances.markBusy(this);
     } else if (this.#isYielding && instances.isWanted) {
       this.leavePlace(true);
-      if (hasQueue && this.wantsPlace) this.#host.requestPlace(this);
+      if (hasQueue) this.pump();
     } else {
       this.#isYielding = false;
       instances.markIdle(this);
@@ -1340,6 +1483,7 @@ var Game = class {
   // A suspect runs alone: nothing of this engine is sent before it is answered, and it is sent when
   // nothing is unanswered.
   #mayBeSent(op2) {
+    if (op2.kind === kind.rewind) return false;
     if (this.#isYielding && this.#ranHere > 0) return false;
     if (this.#sent.length === 0) return true;
     return this.#sent.length < window && !op2.suspect && !this.#sent.first.suspect;
@@ -1360,7 +1504,10 @@ var Game = class {
   }
   /** Whether the engine still wants a place, now that the host comes to its request for one. */
   get wantsPlace() {
-    return !this.broken && this.#queue.length > 0 && (this.#storing === null || this.#storing.isIdle);
+    return !this.broken && this.#queue.length > 0 && !this.#isRewindNext && (this.#storing === null || this.#storing.isIdle);
+  }
+  get #isRewindNext() {
+    return this.#queue.first?.kind === kind.rewind;
   }
   /**
    * Whether the engine may be placed on the main thread. It may not if a worker died while it was
@@ -1382,8 +1529,9 @@ var Game = class {
     this.#isYielding = false;
     this.#ranHere = 0;
     instances.markBusy(this);
-    const ops = [new Op("placing", kind.open, [this.#limits], this.#snapshot ? flag.restore : 0)];
-    for (let at = 0; at < this.#base.length; at += feedSize) ops.push(new Op("placing", kind.feed, [this.#base.subarray(at, at + feedSize)]));
+    const ops = [new Op("placing", kind.open, [this.#limits], this.#base.isSnapshot ? flag.restore : 0)];
+    const { bytes } = this.#base;
+    for (let at = 0; at < bytes.length; at += feedSize) ops.push(new Op("placing", kind.feed, [bytes.subarray(at, at + feedSize)]));
     ops.push(new Op("placing", kind.ready));
     for (const piece of this.#journal.pieces()) ops.push(new Op("placing", kind.replay, [piece]));
     this.#placing = new Set(ops);
@@ -1423,7 +1571,7 @@ var Game = class {
       this.#attempts = 0;
       this.#placeDeath = null;
       this.#host.counts.placed++;
-      if (this.#storing?.isNew) this.#storing.create({ sequence: 0, bytes: this.#base, isSnapshot: this.#snapshot, limits: this.#limits });
+      if (this.#storing?.isNew) this.#storing.create({ sequence: 0, bytes: this.#base.bytes, isSnapshot: this.#base.isSnapshot, limits: this.#limits });
     }
   }
   // isOwnError says that the engine was never used and the core has said why: then callers get the
@@ -1442,6 +1590,7 @@ var Game = class {
       else this.#fail(op2, error);
       return;
     }
+    if (op2.kind === kind.checksums) this.#journal.keep(op2.parts[0]);
     if (op2.kind === kind.dispatch || op2.kind === kind.batch) {
       this.#commit(op2, f, changed);
       return;
@@ -1483,14 +1632,18 @@ var Game = class {
   #settleAction(op2, r, result, events, members, changed) {
     if (changed) this.#ran += r.ran;
     if (!members && changed) this.#append(op2.parts[0], r.sum);
+    const before = this.sequence;
     for (const m of members ?? none) if (m.changed) this.#append(m.bytes, m.sum);
+    if (members && this.sequence > before + 1) this.#journal.noteBatch(before + 1, this.sequence);
     this.#saveIfDue();
     this.#succeed(op2, result);
     if (this.#isHeard()) this.#raise(events, members ?? [{ type: op2.what, payload: op2.payload, result, changed }]);
     if (changed) this.handleChange?.();
   }
   #raise(events, done) {
-    let sequence = this.sequence - done.filter((d) => d.changed).length;
+    const changes = done.length > 1 ? done.filter((d) => d.changed).length : done[0].changed ? 1 : 0;
+    let sequence = this.sequence - changes;
+    const first = sequence + 1;
     for (const [name, detail] of events) this.#listener(name, detail);
     for (const { type, payload, result, error, changed } of done) {
       if (error) {
@@ -1499,6 +1652,7 @@ var Game = class {
       }
       if (changed) sequence++;
       const detail = { type, payload, result, sequence };
+      if (changed && changes > 1) detail.batch = first;
       this.#listener("engine:action", detail);
       if (changed) this.#listener("state:updated", detail);
     }
@@ -1531,7 +1685,7 @@ var Game = class {
   // does.
   #saveIfDue() {
     const { snapshotBytes, replayBudget } = this.#host.options;
-    if (this.#saving || this.#journal.bytes <= Math.max(this.#base.length, snapshotBytes) && this.#ran <= replayBudget) return;
+    if (this.#saving || this.#journal.bytes <= Math.max(this.#base.bytes.length, snapshotBytes) && this.#ran <= replayBudget) return;
     if (this.#journal.bytes < this.#leastToSave) return;
     this.#saving = new Op("snapshot", kind.snapshot);
     this.#saving.internal = true;
@@ -1540,12 +1694,61 @@ var Game = class {
   // Answers come in order. So the snapshot is the state after exactly the actions that were
   // acknowledged before it.
   #saved(bytes) {
-    this.#base = bytes;
-    this.#snapshot = true;
-    this.#journal = new Journal();
-    this.#ran = 0;
+    this.#goOnFrom({ sequence: this.sequence, bytes, isSnapshot: true, digest: null, marker: null });
     this.#saving = null;
     this.#leastToSave = 0;
+  }
+  // A base takes the place of the journal.
+  #goOnFrom(base) {
+    this.#kept?.push(this.#newestSegment(base.marker ? base.sequence - 1 : base.sequence));
+    this.#base = base;
+    this.#journal = new Journal();
+    this.#ran = 0;
+  }
+  #newestSegment(end) {
+    return { base: this.#base, journal: this.#journal, end };
+  }
+  /**
+   * What is kept of the journal.
+   * @param {string} what names the request in errors
+   */
+  history(what) {
+    return new History([...this.#kept ?? none, this.#newestSegment(this.sequence)], what);
+  }
+  /** The game that computes where a rewind leads, or null. It needs a place before this one. */
+  get past() {
+    return this.#rewinding?.past ?? null;
+  }
+  // The first request that waits is a rewind. Once all before it has ended, its state is computed.
+  // What is queued behind it waits. Returns whether the rewind ends at once: it leads nowhere.
+  #endsRewindAtOnce() {
+    const op2 = this.#queue.first;
+    if (op2 === this.#rewinding || this.#sent.length > 0) return false;
+    let found;
+    try {
+      found = op2.choose(this.history(op2.what));
+    } catch (error) {
+      this.#queue.shift();
+      this.#fail(op2, error);
+      return true;
+    }
+    this.leavePlace(true);
+    this.#rewinding = op2;
+    op2.begin(this.#host, found, (error, bytes, digest) => this.#rewound(op2, found.marker, error, bytes, digest));
+    return false;
+  }
+  #rewound(op2, marker, error, bytes, digest) {
+    this.#rewinding = null;
+    this.#queue.shift();
+    if (error) {
+      this.#fail(op2, error);
+    } else {
+      this.#goOnFrom({ sequence: ++this.sequence, bytes, isSnapshot: true, digest, marker });
+      this.#succeed(op2, { sequence: this.sequence, digest });
+      if (this.#isHeard()) this.#raise([], [{ type: op2.what, result: { to: marker.to, digest }, changed: true }]);
+      this.handleChange?.();
+    }
+    this.pump();
   }
   // The store, which storing.js asks.
   /**
@@ -1556,8 +1759,7 @@ var Game = class {
   handleOpened(saved) {
     if (saved) {
       const { base, groups } = saved;
-      this.#base = base.bytes;
-      this.#snapshot = base.isSnapshot;
+      this.#base = { sequence: base.sequence, bytes: base.bytes, isSnapshot: base.isSnapshot, digest: null, marker: null };
       this.#limits = base.limits;
       this.sequence = base.sequence;
       for (const { bytes, count } of groups) {
@@ -1698,6 +1900,10 @@ var Game = class {
     if (op2.list === this.#queue) this.#queue.remove(op2);
     else if (op2.answer) this.#dropAnswer(op2);
     else op2.withdrawn = true;
+    if (op2 === this.#rewinding) {
+      this.#rewinding = null;
+      op2.abandon(error);
+    }
     this.#fail(op2, error);
     if (op2.batch) {
       this.withdraw(op2.batch, new HyperTokenError("batch_aborted", `it had no effect: ${op2.what} was in the same batch, and ended: ${error.message}`, { cause: error }));
@@ -1894,6 +2100,438 @@ var Current = class {
     }
   }
 };
+
+// src/lines.js
+var utf83 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+var deepest = 200;
+function jsonOf(bytes) {
+  const writer = new Writer2(bytes), text = writer.value(1);
+  if (!writer.isAtEnd) throw new RangeError("more bytes follow behind the value");
+  return text;
+}
+var Writer2 = class {
+  #bytes;
+  #view;
+  #at = 0;
+  constructor(bytes) {
+    this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  }
+  get isAtEnd() {
+    return this.#at === this.#bytes.length;
+  }
+  #take(n) {
+    const at = this.#at;
+    if (n > this.#bytes.length - at) throw new RangeError(`the value ends too early, at ${at}`);
+    this.#at += n;
+    return at;
+  }
+  value(depth) {
+    if (depth > deepest) throw new RangeError(`values are nested deeper than ${deepest} levels`);
+    const v = this.#view, b = v.getUint8(this.#take(1));
+    if (b < 128) return String(b);
+    if (b >= 224) return String(b - 256);
+    if (b < 144) return this.#map(b & 15, depth);
+    if (b < 160) return this.#array(b & 15, depth);
+    if (b < 192) return this.#string(b & 31);
+    switch (b) {
+      case 192:
+        return "null";
+      case 194:
+        return "false";
+      case 195:
+        return "true";
+      case 202:
+        return float(v.getFloat32(this.#take(4)));
+      case 203:
+        return float(v.getFloat64(this.#take(8)));
+      case 204:
+        return String(v.getUint8(this.#take(1)));
+      case 205:
+        return String(v.getUint16(this.#take(2)));
+      case 206:
+        return String(v.getUint32(this.#take(4)));
+      case 207:
+        return wide(v.getBigUint64(this.#take(8)));
+      case 208:
+        return String(v.getInt8(this.#take(1)));
+      case 209:
+        return String(v.getInt16(this.#take(2)));
+      case 210:
+        return String(v.getInt32(this.#take(4)));
+      case 211:
+        return wide(v.getBigInt64(this.#take(8)));
+      case 217:
+        return this.#string(v.getUint8(this.#take(1)));
+      case 218:
+        return this.#string(v.getUint16(this.#take(2)));
+      case 219:
+        return this.#string(v.getUint32(this.#take(4)));
+      case 220:
+        return this.#array(v.getUint16(this.#take(2)), depth);
+      case 221:
+        return this.#array(v.getUint32(this.#take(4)), depth);
+      case 222:
+        return this.#map(v.getUint16(this.#take(2)), depth);
+      case 223:
+        return this.#map(v.getUint32(this.#take(4)), depth);
+      default:
+        throw new RangeError(`the byte ${b} at ${this.#at - 1} begins no value`);
+    }
+  }
+  #string(n) {
+    const at = this.#take(n);
+    return JSON.stringify(utf83.decode(this.#bytes.subarray(at, at + n)));
+  }
+  #array(n, depth) {
+    const items = [];
+    for (let k = 0; k < n; k++) items.push(this.value(depth + 1));
+    return `[${items.join(",")}]`;
+  }
+  #map(n, depth) {
+    const members = [];
+    for (let k = 0; k < n; k++) {
+      const key = this.value(depth + 1);
+      if (!key.startsWith('"')) throw new RangeError("a key is no string");
+      members.push(`${key}:${this.value(depth + 1)}`);
+    }
+    return `{${members.join(",")}}`;
+  }
+};
+function wide(n) {
+  if (!Number.isSafeInteger(Number(n))) throw new RangeError(`the integer ${n} is not within \xB1(2^53 - 1)`);
+  return String(n);
+}
+function float(n) {
+  if (!Number.isFinite(n)) throw new RangeError(`the number ${n} is not finite`);
+  const text = Object.is(n, -0) ? "-0" : String(n);
+  return /[.e]/.test(text) ? text : `${text}.0`;
+}
+var space = /[ \t\r\n]*/y;
+var stringForm = /"(?:[^"\\\u0000-\u001f]|\\.)*"/y;
+var numberForm = /-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?/y;
+var literals = /* @__PURE__ */ new Map([["null", [192]], ["false", [194]], ["true", [195]]]);
+function readLine(text) {
+  const reader = new Reader(text), members = /* @__PURE__ */ new Map();
+  reader.object(1, (key, parts) => {
+    if (members.has(key)) throw new SyntaxError(`the member ${JSON.stringify(key)} stands twice`);
+    members.set(key, joined(parts));
+  });
+  reader.end();
+  return members;
+}
+function joined(parts) {
+  const bytes = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
+var headOf = (n, small, wide16) => n < 16 ? [small | n] : n < 65536 ? [wide16, n >> 8, n & 255] : [wide16 + 1, n >>> 24, n >> 16 & 255, n >> 8 & 255, n & 255];
+var Reader = class {
+  #text;
+  #at = 0;
+  constructor(text) {
+    this.#text = text;
+  }
+  #match(form2) {
+    form2.lastIndex = this.#at;
+    const found = form2.exec(this.#text);
+    if (found) this.#at = form2.lastIndex;
+    return found;
+  }
+  #next() {
+    this.#match(space);
+    return this.#text[this.#at];
+  }
+  #fail(wanted) {
+    const found = this.#at < this.#text.length ? JSON.stringify(this.#text.slice(this.#at, this.#at + 10)) : "the end";
+    throw new SyntaxError(`it is no JSON: at character ${this.#at + 1} is ${found}, want ${wanted}`);
+  }
+  #expect(character) {
+    if (this.#next() !== character) this.#fail(character);
+    this.#at++;
+  }
+  end() {
+    if (this.#next() !== void 0) this.#fail("the end of the line");
+  }
+  #string() {
+    this.#match(space);
+    const found = this.#match(stringForm);
+    if (!found) this.#fail("a string");
+    return JSON.parse(found[0]);
+  }
+  /**
+   * Reads an object, and calls f with each of its keys and the pieces of the value's MessagePack.
+   */
+  object(depth, f) {
+    this.#expect("{");
+    if (this.#next() === "}") {
+      this.#at++;
+      return;
+    }
+    for (; ; ) {
+      const key = this.#string(), parts = [];
+      this.#expect(":");
+      this.#value(depth + 1, parts);
+      f(key, parts);
+      if (this.#next() === "}") break;
+      this.#expect(",");
+    }
+    this.#at++;
+  }
+  #value(depth, out) {
+    if (depth > deepest) throw new SyntaxError(`values are nested deeper than ${deepest} levels`);
+    const c = this.#next();
+    if (c === "{") {
+      const parts = [], keys = /* @__PURE__ */ new Set();
+      this.object(depth, (key, value) => {
+        if (keys.has(key)) throw new SyntaxError(`the key ${JSON.stringify(key)} stands twice in one object`);
+        keys.add(key);
+        parts.push(encode(key, "a key").slice(), ...value);
+      });
+      out.push(headOf(keys.size, 128, 222));
+      for (const part of parts) out.push(part);
+    } else if (c === "[") {
+      this.#array(depth, out);
+    } else if (c === '"') {
+      out.push(encode(this.#string(), "a string").slice());
+    } else {
+      out.push(this.#scalar());
+    }
+  }
+  #array(depth, out) {
+    const parts = [];
+    let n = 0;
+    this.#at++;
+    if (this.#next() === "]") this.#at++;
+    else {
+      for (; ; ) {
+        this.#value(depth + 1, parts);
+        n++;
+        if (this.#next() === "]") break;
+        this.#expect(",");
+      }
+      this.#at++;
+    }
+    out.push(headOf(n, 144, 220));
+    for (const part of parts) out.push(part);
+  }
+  #scalar() {
+    for (const [word, bytes2] of literals) {
+      if (this.#text.startsWith(word, this.#at)) {
+        this.#at += word.length;
+        return bytes2;
+      }
+    }
+    const found = this.#match(numberForm);
+    if (!found) this.#fail("a value");
+    const [text, point, exponent] = found, n = Number(text);
+    if (point === void 0 && exponent === void 0) {
+      if (!Number.isSafeInteger(n)) throw new SyntaxError(`the integer ${text.slice(0, 40)} is not within \xB1(2^53 - 1)`);
+      return encode(n, "a number").slice();
+    }
+    if (!Number.isFinite(n)) throw new SyntaxError(`the number ${text.slice(0, 40)} is larger than any float`);
+    const bytes = new Uint8Array(9);
+    bytes[0] = 203;
+    new DataView(bytes.buffer).setFloat64(1, n);
+    return bytes;
+  }
+};
+
+// src/past.js
+var hex64 = (bytes) => [...bytes].reverse().map((b) => b.toString(16).padStart(2, "0")).join("");
+var Question = class extends Op {
+  #f;
+  constructor(what, k, parts, f) {
+    super(what, k, parts);
+    this.#f = f;
+  }
+  resolve(bytes) {
+    this.#f(null, bytes);
+  }
+  reject(error) {
+    this.#f(error);
+  }
+};
+var Past = class {
+  /** The game that is placed. */
+  game;
+  #host;
+  #what;
+  #sequence;
+  #questions = /* @__PURE__ */ new Set();
+  /**
+   * @param {import('./host.js').Host} host
+   * @param {string} what names the request in errors
+   * @param {number} sequence of the state
+   * @param {{base: import('./history.js').Base, pieces: Uint8Array[]}} part what leads to that
+   *   state
+   */
+  constructor(host, what, sequence, { base, pieces }) {
+    this.#host = host;
+    this.#what = what;
+    this.#sequence = sequence;
+    this.game = new Game(host, base, () => true, () => false, { pieces });
+    host.adopt(this.game);
+  }
+  /** Asks a question. f is called once, with (error) or with (null, bytes). */
+  askThen(k, parts, f, take = void 0) {
+    const question = new Question(this.#what, k, parts, (error, bytes) => {
+      this.#questions.delete(question);
+      f(error && this.#explain(error), bytes);
+    });
+    this.#questions.add(question);
+    try {
+      take?.(this.game, question);
+      this.game.push(question);
+    } catch (error) {
+      this.#questions.delete(question);
+      this.#host.release(question);
+      throw error;
+    }
+  }
+  /**
+   * Asks a question, and resolves with the answer's bytes.
+   * @param {(game: Game, question: Op) => void} take makes room for the question in the host's
+   *   queue, and gives it its deadline and its signal
+   */
+  ask(k, parts, take) {
+    return new Promise((resolve, reject) => {
+      this.askThen(k, parts, (error, bytes) => error ? reject(error) : resolve(bytes), take);
+    });
+  }
+  // A past that can not be placed is no fault of the engine itself.
+  #explain(error) {
+    if (error !== this.game.broken) return error;
+    const { code, message } = error.code === "broken" && error.cause instanceof HyperTokenError ? error.cause : error;
+    const which = `the state of the sequence ${this.#sequence}`;
+    return new HyperTokenError(code, `${this.#what}: ${which} can not be placed: ${message}`, { cause: error });
+  }
+  /** Ends the questions that are open with an error, and gives the place up. */
+  close(error) {
+    for (const question of [...this.#questions]) this.game.withdraw(question, error);
+    this.game.leavePlace(true);
+    return this.game.close(0);
+  }
+};
+var Rewind = class extends Op {
+  #past = null;
+  /**
+   * @param {string} what revert, undo or redo
+   * @param {(history: import('./history.js').History) => ReturnType<History['undo']>} choose
+   *   returns where the rewind leads to, or throws
+   */
+  constructor(what, choose) {
+    super(what, kind.rewind);
+    this.choose = choose;
+  }
+  /** The game that computes the state, or null. */
+  get past() {
+    return this.#past?.game ?? null;
+  }
+  /**
+   * Computes the state, with its digest. done is called once, unless the rewind is abandoned: with
+   * (error), or with (null, bytes, digest).
+   */
+  begin(host, { marker, part }, done) {
+    this.#past = new Past(host, this.what, marker.to, part);
+    const end = (error, ...found) => {
+      const past = this.#past;
+      if (!past) return;
+      this.#past = null;
+      past.close(error);
+      done(error, ...found);
+    };
+    let digest;
+    this.#past.askThen(kind.digest, [], (error, bytes) => {
+      if (error) end(error);
+      else digest = hex64(bytes);
+    });
+    this.#past?.askThen(kind.snapshot, [], (error, bytes) => end(error, bytes, digest));
+  }
+  /** Stops computing the state: the rewind has ended with an error. */
+  abandon(error) {
+    const past = this.#past;
+    this.#past = null;
+    past?.close(error);
+  }
+};
+function checkSpan(history, { from, to }) {
+  if (to !== void 0) history.check(to, "to");
+  if (from !== void 0) history.check(from, "from");
+  if (from > (to ?? history.newest)) throw badInput(`journal: from is ${from}, which is behind ${to}, which is to`);
+}
+
+// src/exporting.js
+var utf84 = new TextDecoder();
+var hex = (bytes) => Array.from(bytes, (b) => b.toString(16).padStart(2, "0")).join("");
+function base64(bytes) {
+  let text = "";
+  for (let at = 0; at < bytes.length; at += 24576) {
+    text += btoa(String.fromCharCode(...bytes.subarray(at, at + 24576)));
+  }
+  return text;
+}
+var stateOf = ({ bytes, sequence }, core, digest) => `"snapshot":"${base64(bytes)}","sequence":${sequence},"core":"${core}","digest":"${digest}","keys":[]}`;
+function baseLine(base, core, digest) {
+  if (base.marker) {
+    const { kind: what, to, current, redo } = base.marker;
+    return `{"marker":"${what}","to":${to},"current":${current},"redo":[${redo}],${stateOf(base, core, digest)}`;
+  }
+  if (base.isSnapshot) return `{${stateOf(base, core, digest)}`;
+  return `{"setup":${base.bytes.length > 0 ? jsonOf(base.bytes) : "{}"},"core":"${core}"}`;
+}
+function actionLine(bytes, batch, sequence, checksum) {
+  const v = new DataView(bytes.buffer, bytes.byteOffset, bytes.length), end = 28 + v.getUint32(24, true);
+  const type = JSON.stringify(utf84.decode(bytes.subarray(28, end)));
+  const payload = end < bytes.length ? `,"payload":${jsonOf(bytes.subarray(end))}` : "";
+  const now2 = v.getInt32(4, true) * 2 ** 32 + v.getUint32(0, true);
+  const action = `"type":${type}${payload},"now":${now2},"entropy":"${hex(bytes.subarray(8, 24))}"`;
+  return `{${action}${batch > 0 ? `,"batch":${batch}` : ""},"sequence":${sequence},"checksum":"${checksum}"}`;
+}
+async function measure(host, { base, pieces }, take) {
+  const past = new Past(host, "journal", base.sequence, { base, pieces: [] });
+  try {
+    const digest = base.digest ?? (base.isSnapshot ? hex64(await past.ask(kind.digest, [], take)) : null);
+    const sums = [];
+    for (const piece of pieces) sums.push(await past.ask(kind.checksums, [piece], take));
+    return { digest, sums };
+  } finally {
+    past.close();
+  }
+}
+async function coreOf(host) {
+  try {
+    return await host.coreHash();
+  } catch (cause) {
+    throw badInput(`journal: the hash of the core is not known: ${cause.message}`, cause);
+  }
+}
+async function* journalLines(host, segments, take) {
+  const core = await coreOf(host);
+  for (const [k, segment] of segments.entries()) {
+    const { base, pieces, batches } = segment, needsLine = k === 0 || base.marker !== null;
+    if (pieces.length === 0 && !needsLine) continue;
+    const { digest, sums } = await measure(host, segment, take);
+    if (needsLine) yield baseLine(base, core, digest);
+    let sequence = base.sequence, next = 0;
+    for (const [n, piece] of pieces.entries()) {
+      const v = new DataView(piece.buffer, piece.byteOffset, piece.length);
+      for (let at = 0, row = 0; at < piece.length; row += 8) {
+        const length = v.getUint32(at, true);
+        sequence++;
+        while (batches[next + 1] < sequence) next += 2;
+        const action = piece.subarray(at + entryHead, at + entryHead + length);
+        const batch = batches[next] <= sequence ? batches[next] : 0;
+        yield actionLine(action, batch, sequence, hex64(sums[n].subarray(row, row + 8)));
+        at += entryHead + length;
+      }
+    }
+  }
+}
 
 // src/environment.js
 function getEnvironment() {
@@ -2257,6 +2895,44 @@ async function compiled(from) {
   }
 }
 
+// src/xxhash.js
+var mask = (1n << 64n) - 1n;
+var p1 = 0x9e3779b185ebca87n;
+var p2 = 0xc2b2ae3d27d4eb4fn;
+var p3 = 0x165667b19e3779f9n;
+var p4 = 0x85ebca77c2b2ae63n;
+var p5 = 0x27d4eb2f165667c5n;
+var rotate = (x, n) => (x << n | x >> 64n - n) & mask;
+var round = (acc, lane) => rotate(acc + lane * p2 & mask, 31n) * p1 & mask;
+var merge = (acc, other) => (acc ^ round(0n, other)) * p1 + p4 & mask;
+function xxh64(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length), end = bytes.length;
+  let at = 0, acc;
+  if (end >= 32) {
+    let a = p1 + p2 & mask, b = p2, c = 0n, d = -p1 & mask;
+    for (; at + 32 <= end; at += 32) {
+      a = round(a, view.getBigUint64(at, true));
+      b = round(b, view.getBigUint64(at + 8, true));
+      c = round(c, view.getBigUint64(at + 16, true));
+      d = round(d, view.getBigUint64(at + 24, true));
+    }
+    acc = rotate(a, 1n) + rotate(b, 7n) + rotate(c, 12n) + rotate(d, 18n) & mask;
+    for (const lane of [a, b, c, d]) acc = merge(acc, lane);
+  } else {
+    acc = p5;
+  }
+  acc = acc + BigInt(end) & mask;
+  for (; at + 8 <= end; at += 8) acc = rotate(acc ^ round(0n, view.getBigUint64(at, true)), 27n) * p1 + p4 & mask;
+  if (at + 4 <= end) {
+    acc = rotate(acc ^ BigInt(view.getUint32(at, true)) * p1 & mask, 23n) * p2 + p3 & mask;
+    at += 4;
+  }
+  for (; at < end; at++) acc = rotate(acc ^ BigInt(bytes[at]) * p5 & mask, 11n) * p1 & mask;
+  acc = (acc ^ acc >> 33n) * p2 & mask;
+  acc = (acc ^ acc >> 29n) * p3 & mask;
+  return (acc ^ acc >> 32n).toString(16).padStart(16, "0");
+}
+
 // src/executor.js
 var now = () => performance.now();
 var none3 = new Uint8Array(0);
@@ -2325,6 +3001,8 @@ var Executor = class {
         return reply(instance.run("ready"));
       case kind.replay:
         return this.#replay(instance, f.body, answer);
+      case kind.checksums:
+        return this.#replay(instance, f.body, answer, true);
       case kind.dispatch:
       case kind.batch:
         return this.#action(instance, f, answer);
@@ -2365,7 +3043,9 @@ var Executor = class {
     }
     return rows;
   }
-  #replay(instance, body, answer) {
+  // The answer has the checksums of the results if they are wanted, 8 bytes each.
+  #replay(instance, body, answer, areSumsWanted = false) {
+    const sums = [];
     const v = new DataView(body.buffer, body.byteOffset, body.length);
     for (let at = 0, n = 0; at < body.length; n++) {
       const length = v.getUint32(at, true), want = v.getFloat64(at + 4, true);
@@ -2373,9 +3053,10 @@ var Executor = class {
       if (r.failed || hash(r.body) !== want) {
         throw new Lost("diverged", `action ${n} of a replay has another result than the one that was acknowledged`);
       }
+      if (areSumsWanted) sums.push(BigInt(`0x${xxh64(r.body)}`));
       at += entryHead + length;
     }
-    answer(0);
+    answer(0, new Uint8Array(BigUint64Array.from(sums).buffer));
   }
 };
 
@@ -2907,6 +3588,10 @@ var Host = class {
     if (this.#broken) throw this.#broken;
     this.#games.add(game);
   }
+  /** Takes in the past of an engine. It may come while the host shuts down, for a rewind that was accepted before. */
+  adopt(past) {
+    this.#games.add(past);
+  }
   remove(game) {
     this.#games.delete(game);
     if (game.list === this.#asking) this.#asking.remove(game);
@@ -3062,14 +3747,19 @@ var Host = class {
   }
   /**
    * Runs the requests of a game on the main thread at once, behind the others that wait there. The
-   * game gets a place though there may be no room for it.
+   * game gets a place though there may be no room for it, and so does its past.
    */
   runNow(game) {
-    if (game.list === this.#asking && game.wantsPlace && game.mayRunHere()) {
-      this.#asking.remove(game);
-      this.#placeHere(game);
+    for (let rounds = 2 * game.pending + 2, asks = true; rounds > 0 && (asks || game.past); rounds--) {
+      asks = false;
+      for (const one of [game.past, game]) {
+        if (!one || one.list !== this.#asking || !one.wantsPlace || !one.mayRunHere()) continue;
+        asks = true;
+        this.#asking.remove(one);
+        this.#placeHere(one);
+      }
+      this.drain();
     }
-    this.drain();
   }
   /** Runs a request on the main thread, behind the others that wait there. */
   runHere(game, placement, op2) {
@@ -3192,246 +3882,6 @@ var Host = class {
   }
   [Symbol.asyncDispose ?? /* @__PURE__ */ Symbol.for("Symbol.asyncDispose")]() {
     return this.shutdown();
-  }
-};
-
-// src/lines.js
-var utf83 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-var deepest = 200;
-function jsonOf(bytes) {
-  const writer = new Writer2(bytes), text = writer.value(1);
-  if (!writer.isAtEnd) throw new RangeError("more bytes follow behind the value");
-  return text;
-}
-var Writer2 = class {
-  #bytes;
-  #view;
-  #at = 0;
-  constructor(bytes) {
-    this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  }
-  get isAtEnd() {
-    return this.#at === this.#bytes.length;
-  }
-  #take(n) {
-    const at = this.#at;
-    if (n > this.#bytes.length - at) throw new RangeError(`the value ends too early, at ${at}`);
-    this.#at += n;
-    return at;
-  }
-  value(depth) {
-    if (depth > deepest) throw new RangeError(`values are nested deeper than ${deepest} levels`);
-    const v = this.#view, b = v.getUint8(this.#take(1));
-    if (b < 128) return String(b);
-    if (b >= 224) return String(b - 256);
-    if (b < 144) return this.#map(b & 15, depth);
-    if (b < 160) return this.#array(b & 15, depth);
-    if (b < 192) return this.#string(b & 31);
-    switch (b) {
-      case 192:
-        return "null";
-      case 194:
-        return "false";
-      case 195:
-        return "true";
-      case 202:
-        return float(v.getFloat32(this.#take(4)));
-      case 203:
-        return float(v.getFloat64(this.#take(8)));
-      case 204:
-        return String(v.getUint8(this.#take(1)));
-      case 205:
-        return String(v.getUint16(this.#take(2)));
-      case 206:
-        return String(v.getUint32(this.#take(4)));
-      case 207:
-        return wide(v.getBigUint64(this.#take(8)));
-      case 208:
-        return String(v.getInt8(this.#take(1)));
-      case 209:
-        return String(v.getInt16(this.#take(2)));
-      case 210:
-        return String(v.getInt32(this.#take(4)));
-      case 211:
-        return wide(v.getBigInt64(this.#take(8)));
-      case 217:
-        return this.#string(v.getUint8(this.#take(1)));
-      case 218:
-        return this.#string(v.getUint16(this.#take(2)));
-      case 219:
-        return this.#string(v.getUint32(this.#take(4)));
-      case 220:
-        return this.#array(v.getUint16(this.#take(2)), depth);
-      case 221:
-        return this.#array(v.getUint32(this.#take(4)), depth);
-      case 222:
-        return this.#map(v.getUint16(this.#take(2)), depth);
-      case 223:
-        return this.#map(v.getUint32(this.#take(4)), depth);
-      default:
-        throw new RangeError(`the byte ${b} at ${this.#at - 1} begins no value`);
-    }
-  }
-  #string(n) {
-    const at = this.#take(n);
-    return JSON.stringify(utf83.decode(this.#bytes.subarray(at, at + n)));
-  }
-  #array(n, depth) {
-    const items = [];
-    for (let k = 0; k < n; k++) items.push(this.value(depth + 1));
-    return `[${items.join(",")}]`;
-  }
-  #map(n, depth) {
-    const members = [];
-    for (let k = 0; k < n; k++) {
-      const key = this.value(depth + 1);
-      if (!key.startsWith('"')) throw new RangeError("a key is no string");
-      members.push(`${key}:${this.value(depth + 1)}`);
-    }
-    return `{${members.join(",")}}`;
-  }
-};
-function wide(n) {
-  if (!Number.isSafeInteger(Number(n))) throw new RangeError(`the integer ${n} is not within \xB1(2^53 - 1)`);
-  return String(n);
-}
-function float(n) {
-  if (!Number.isFinite(n)) throw new RangeError(`the number ${n} is not finite`);
-  const text = Object.is(n, -0) ? "-0" : String(n);
-  return /[.e]/.test(text) ? text : `${text}.0`;
-}
-var space = /[ \t\r\n]*/y;
-var stringForm = /"(?:[^"\\\u0000-\u001f]|\\.)*"/y;
-var numberForm = /-?(?:0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?/y;
-var literals = /* @__PURE__ */ new Map([["null", [192]], ["false", [194]], ["true", [195]]]);
-function readLine(text) {
-  const reader = new Reader(text), members = /* @__PURE__ */ new Map();
-  reader.object(1, (key, parts) => {
-    if (members.has(key)) throw new SyntaxError(`the member ${JSON.stringify(key)} stands twice`);
-    members.set(key, joined(parts));
-  });
-  reader.end();
-  return members;
-}
-function joined(parts) {
-  const bytes = new Uint8Array(parts.reduce((n, p) => n + p.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes;
-}
-var headOf = (n, small, wide16) => n < 16 ? [small | n] : n < 65536 ? [wide16, n >> 8, n & 255] : [wide16 + 1, n >>> 24, n >> 16 & 255, n >> 8 & 255, n & 255];
-var Reader = class {
-  #text;
-  #at = 0;
-  constructor(text) {
-    this.#text = text;
-  }
-  #match(form2) {
-    form2.lastIndex = this.#at;
-    const found = form2.exec(this.#text);
-    if (found) this.#at = form2.lastIndex;
-    return found;
-  }
-  #next() {
-    this.#match(space);
-    return this.#text[this.#at];
-  }
-  #fail(wanted) {
-    const found = this.#at < this.#text.length ? JSON.stringify(this.#text.slice(this.#at, this.#at + 10)) : "the end";
-    throw new SyntaxError(`it is no JSON: at character ${this.#at + 1} is ${found}, want ${wanted}`);
-  }
-  #expect(character) {
-    if (this.#next() !== character) this.#fail(character);
-    this.#at++;
-  }
-  end() {
-    if (this.#next() !== void 0) this.#fail("the end of the line");
-  }
-  #string() {
-    this.#match(space);
-    const found = this.#match(stringForm);
-    if (!found) this.#fail("a string");
-    return JSON.parse(found[0]);
-  }
-  /**
-   * Reads an object, and calls f with each of its keys and the pieces of the value's MessagePack.
-   */
-  object(depth, f) {
-    this.#expect("{");
-    if (this.#next() === "}") {
-      this.#at++;
-      return;
-    }
-    for (; ; ) {
-      const key = this.#string(), parts = [];
-      this.#expect(":");
-      this.#value(depth + 1, parts);
-      f(key, parts);
-      if (this.#next() === "}") break;
-      this.#expect(",");
-    }
-    this.#at++;
-  }
-  #value(depth, out) {
-    if (depth > deepest) throw new SyntaxError(`values are nested deeper than ${deepest} levels`);
-    const c = this.#next();
-    if (c === "{") {
-      const parts = [], keys = /* @__PURE__ */ new Set();
-      this.object(depth, (key, value) => {
-        if (keys.has(key)) throw new SyntaxError(`the key ${JSON.stringify(key)} stands twice in one object`);
-        keys.add(key);
-        parts.push(encode(key, "a key").slice(), ...value);
-      });
-      out.push(headOf(keys.size, 128, 222));
-      for (const part of parts) out.push(part);
-    } else if (c === "[") {
-      this.#array(depth, out);
-    } else if (c === '"') {
-      out.push(encode(this.#string(), "a string").slice());
-    } else {
-      out.push(this.#scalar());
-    }
-  }
-  #array(depth, out) {
-    const parts = [];
-    let n = 0;
-    this.#at++;
-    if (this.#next() === "]") this.#at++;
-    else {
-      for (; ; ) {
-        this.#value(depth + 1, parts);
-        n++;
-        if (this.#next() === "]") break;
-        this.#expect(",");
-      }
-      this.#at++;
-    }
-    out.push(headOf(n, 144, 220));
-    for (const part of parts) out.push(part);
-  }
-  #scalar() {
-    for (const [word, bytes2] of literals) {
-      if (this.#text.startsWith(word, this.#at)) {
-        this.#at += word.length;
-        return bytes2;
-      }
-    }
-    const found = this.#match(numberForm);
-    if (!found) this.#fail("a value");
-    const [text, point, exponent] = found, n = Number(text);
-    if (point === void 0 && exponent === void 0) {
-      if (!Number.isSafeInteger(n)) throw new SyntaxError(`the integer ${text.slice(0, 40)} is not within \xB1(2^53 - 1)`);
-      return encode(n, "a number").slice();
-    }
-    if (!Number.isFinite(n)) throw new SyntaxError(`the number ${text.slice(0, 40)} is larger than any float`);
-    const bytes = new Uint8Array(9);
-    bytes[0] = 203;
-    new DataView(bytes.buffer).setFloat64(1, n);
-    return bytes;
   }
 };
 
@@ -4015,50 +4465,12 @@ function listGames() {
   });
 }
 
-// src/xxhash.js
-var mask = (1n << 64n) - 1n;
-var p1 = 0x9e3779b185ebca87n;
-var p2 = 0xc2b2ae3d27d4eb4fn;
-var p3 = 0x165667b19e3779f9n;
-var p4 = 0x85ebca77c2b2ae63n;
-var p5 = 0x27d4eb2f165667c5n;
-var rotate = (x, n) => (x << n | x >> 64n - n) & mask;
-var round = (acc, lane) => rotate(acc + lane * p2 & mask, 31n) * p1 & mask;
-var merge = (acc, other) => (acc ^ round(0n, other)) * p1 + p4 & mask;
-function xxh64(bytes) {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length), end = bytes.length;
-  let at = 0, acc;
-  if (end >= 32) {
-    let a = p1 + p2 & mask, b = p2, c = 0n, d = -p1 & mask;
-    for (; at + 32 <= end; at += 32) {
-      a = round(a, view.getBigUint64(at, true));
-      b = round(b, view.getBigUint64(at + 8, true));
-      c = round(c, view.getBigUint64(at + 16, true));
-      d = round(d, view.getBigUint64(at + 24, true));
-    }
-    acc = rotate(a, 1n) + rotate(b, 7n) + rotate(c, 12n) + rotate(d, 18n) & mask;
-    for (const lane of [a, b, c, d]) acc = merge(acc, lane);
-  } else {
-    acc = p5;
-  }
-  acc = acc + BigInt(end) & mask;
-  for (; at + 8 <= end; at += 8) acc = rotate(acc ^ round(0n, view.getBigUint64(at, true)), 27n) * p1 + p4 & mask;
-  if (at + 4 <= end) {
-    acc = rotate(acc ^ BigInt(view.getUint32(at, true)) * p1 & mask, 23n) * p2 + p3 & mask;
-    at += 4;
-  }
-  for (; at < end; at++) acc = rotate(acc ^ BigInt(bytes[at]) * p5 & mask, 11n) * p1 & mask;
-  acc = (acc ^ acc >> 33n) * p2 & mask;
-  acc = (acc ^ acc >> 29n) * p3 & mask;
-  return (acc ^ acc >> 32n).toString(16).padStart(16, "0");
-}
-
 // src/saved.js
 var turn2 = 8;
 var groupLength = 1024;
 var optionNames = ["core", "wasmPath"];
 var none4 = new Uint8Array(0);
-var utf84 = new TextDecoder();
+var utf85 = new TextDecoder();
 async function savedGames() {
   checkCanPersist("savedGames");
   return listGames();
@@ -4068,7 +4480,7 @@ async function deleteGame(name) {
   checkName("deleteGame", name);
   return removeGame(name);
 }
-async function coreOf(what, options) {
+async function coreOf2(what, options) {
   checkCanPersist(what);
   checkOptions(what, options, optionNames);
   const { core, wasmPath } = hostOptions(options, what);
@@ -4120,14 +4532,14 @@ var Rerun = class {
   }
 };
 var diverged = (message, cause) => new HyperTokenError("diverged", message, cause === void 0 ? {} : { cause });
-function base64(bytes) {
+function base642(bytes) {
   let text = "";
   for (let at = 0; at < bytes.length; at += 32768) text += String.fromCharCode(...bytes.subarray(at, at + 32768));
   return btoa(text);
 }
-var hex = (bytes) => Array.from(bytes, (x) => x.toString(16).padStart(2, "0")).join("");
+var hex2 = (bytes) => Array.from(bytes, (x) => x.toString(16).padStart(2, "0")).join("");
 async function exportGame(name, options) {
-  const { module: module2, sha256: sha2562 } = await coreOf("exportGame", options);
+  const { module: module2, sha256: sha2562 } = await coreOf2("exportGame", options);
   checkName("exportGame", name);
   const { base, groups } = await readGame(name);
   if (base.core !== sha2562) {
@@ -4135,9 +4547,9 @@ async function exportGame(name, options) {
   }
   const game = new Rerun(module2), lines = [];
   game.begin(base);
-  lines.push(baseLine(base, game.digest()));
+  lines.push(baseLine2(base, game.digest()));
   await replay(game, base, groups, (action, sequence, batches, result) => {
-    lines.push(actionLine(action, sequence, batches.find(([first, length]) => sequence >= first && sequence < first + length)?.[0], xxh64(result)));
+    lines.push(actionLine2(action, sequence, batches.find(([first, length]) => sequence >= first && sequence < first + length)?.[0], xxh64(result)));
   });
   return new Blob(lines.map((line) => `${line}
 `), { type: "application/x-ndjson" });
@@ -4186,15 +4598,15 @@ function rerun(game, action, sequence) {
     throw diverged(`the action ${sequence} succeeded, and now fails: ${cause.message}`, cause);
   }
 }
-function baseLine({ sequence, bytes, isSnapshot, core, marker, details }, digest) {
+function baseLine2({ sequence, bytes, isSnapshot, core, marker, details }, digest) {
   if (!isSnapshot) return `{"setup":${bytes.length > 0 ? jsonOf(bytes) : "{}"},"core":"${core}"}`;
-  const state = `"snapshot":"${base64(bytes)}","sequence":${sequence},"core":"${core}","digest":"${digest}","keys":[]}`;
+  const state = `"snapshot":"${base642(bytes)}","sequence":${sequence},"core":"${core}","digest":"${digest}","keys":[]}`;
   return marker ? `{"marker":${JSON.stringify(marker)},${details ?? ""}${state}` : `{${state}`;
 }
-function actionLine(action, sequence, batch, checksum) {
+function actionLine2(action, sequence, batch, checksum) {
   const view = new DataView(action.buffer, action.byteOffset, action.length), end = 28 + view.getUint32(24, true);
-  const type = utf84.decode(action.subarray(28, end));
-  return `{"type":${JSON.stringify(type)}${action.length > end ? `,"payload":${jsonOf(action.subarray(end))}` : ""},"now":${view.getBigInt64(0, true)},"entropy":"${hex(action.subarray(8, 24))}"${batch === void 0 ? "" : `,"batch":${batch}`},"sequence":${sequence},"checksum":"${checksum}"}`;
+  const type = utf85.decode(action.subarray(28, end));
+  return `{"type":${JSON.stringify(type)}${action.length > end ? `,"payload":${jsonOf(action.subarray(end))}` : ""},"now":${view.getBigInt64(0, true)},"entropy":"${hex2(action.subarray(8, 24))}"${batch === void 0 ? "" : `,"batch":${batch}`},"sequence":${sequence},"checksum":"${checksum}"}`;
 }
 var wrong = (message) => badInput(message);
 var Line = class {
@@ -4248,7 +4660,7 @@ function* linesOf(text) {
   }
 }
 async function importGame(name, file, options) {
-  const { module: module2, sha256: sha2562 } = await coreOf("importGame", options);
+  const { module: module2, sha256: sha2562 } = await coreOf2("importGame", options);
   checkName("importGame", name);
   if (typeof file?.text !== "function") throw badInput("importGame: want a Blob or a File with the lines of an export");
   await checkIsFree(name);
@@ -4355,12 +4767,12 @@ function payloadOf(action) {
   const from = 28 + new DataView(action.buffer, action.byteOffset, action.length).getUint32(24, true);
   return from < action.length ? decode(action.subarray(from)) : void 0;
 }
-var utf85 = new TextDecoder();
+var utf86 = new TextDecoder();
 function membersOf(body) {
   const view = new DataView(body.buffer, body.byteOffset, body.length), members = [];
   for (let at = 8; at < body.length; ) {
     const bytes = body.subarray(at + 4, at += 4 + view.getUint32(at, true));
-    members.push({ type: utf85.decode(bytes.subarray(28, 28 + new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint32(24, true))), payload: payloadOf(bytes), bytes });
+    members.push({ type: utf86.decode(bytes.subarray(28, 28 + new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint32(24, true))), payload: payloadOf(bytes), bytes });
   }
   return members;
 }
@@ -4474,7 +4886,7 @@ var SharedGame = class {
         replace: (base) => kept2.replace(base),
         defer: (call) => kept2.defer(call)
       };
-      const game = new Game(this.#host, this.#base, (name, detail) => this.#raise(name, detail), () => this.#hasOthers || this.#isHeard(), saved);
+      const game = new Game(this.#host, this.#base, (name, detail) => this.#raise(name, detail), () => this.#hasOthers || this.#isHeard(), { saved });
       game.handleChange = () => {
         this.#isChanged = true;
         this.#sendSoon();
@@ -4758,11 +5170,12 @@ var aborted = (op2, cause) => new HyperTokenError("batch_aborted", `it had no ef
 
 // src/engine.js
 var maxBatch = 4096;
-var engineNames = ["useWorker", "setup", "snapshot", "workerOptions", "host", "name", "persist"];
+var engineNames = ["useWorker", "setup", "snapshot", "history", "workerOptions", "host", "name", "persist"];
 var persistNames = ["durability", "formerCores"];
 var questionNames = ["signal", "timeout"];
 var actionNames = [...questionNames, "now", "entropy"];
 var batchNames = [...questionNames, "mode"];
+var journalNames = [...questionNames, "from", "to"];
 var memberNames = ["type", "payload", "now", "entropy"];
 var Engine = class {
   #host;
@@ -4775,6 +5188,8 @@ var Engine = class {
   #window = [];
   #windowBytes = 0;
   #windowTimer = null;
+  /** The states of the past that are asked for; null before the first. */
+  #pasts = null;
   /**
    * @param {{useWorker?: boolean, setup?: object, snapshot?: Uint8Array, workerOptions?: object,
    *   host?: Host, name?: string, persist?: boolean | {durability?: 'strict' | 'relaxed',
@@ -4782,20 +5197,22 @@ var Engine = class {
    */
   constructor(options) {
     checkOptions("Engine", options, engineNames);
-    const { useWorker, setup, snapshot, workerOptions, host, name, persist } = options ?? {};
+    const { useWorker, setup, snapshot, history = false, workerOptions, host, name, persist } = options ?? {};
+    checkType("Engine", "history", history, "boolean");
     const durability = checkPersist(name, persist);
+    if (durability !== null && history) throw badInput("Engine: history is not kept of a saved game; leave history or persist out");
     if (useWorker !== void 0) checkType("Engine", "useWorker", useWorker, "boolean");
     if (setup !== void 0 && snapshot !== void 0) throw badInput("Engine: setup and snapshot are two beginnings; give one of them");
     if (snapshot !== void 0 && !isBytes(snapshot)) throw badInput(`Engine: snapshot is ${nameOf(snapshot)}, want a Uint8Array`);
     const isSnapshot = snapshot !== void 0;
-    const base = { bytes: isSnapshot ? snapshot.slice() : encodeSetup(setup), isSnapshot };
+    const base = { sequence: 0, bytes: isSnapshot ? snapshot.slice() : encodeSetup(setup), isSnapshot, digest: null, marker: null };
     this.#own = host === void 0 || host === null;
     this.#host = this.#own ? ownHost(useWorker ?? false, workerOptions) : sharedHost(host, useWorker, workerOptions);
     this.#options = this.#host.options;
     try {
       const saved = durability === null ? void 0 : new SavedGame(name, async () => this.#host.coreHash(), durability, (core) => upgradeFrom(persist.formerCores ?? [], core, () => this.#host.module));
       const listener = (event, payload) => this.#emit(event, payload), isHeard = () => this.#listeners.size > 0;
-      this.#game = saved && canShare() ? new SharedGame(this.#host, base, listener, isHeard, saved, name) : new Game(this.#host, base, listener, isHeard, saved);
+      this.#game = saved && canShare() ? new SharedGame(this.#host, base, listener, isHeard, saved, name) : new Game(this.#host, base, listener, isHeard, { saved, hasHistory: history });
       this.#host.add(this.#game);
     } catch (error) {
       if (this.#own) this.#host.shutdown();
@@ -4917,7 +5334,7 @@ var Engine = class {
     this.#host.charge(op2);
     this.#game.push(op2);
     this.#host.runNow(this.#game);
-    if (!op2.outcome) throw new HyperTokenError("trap", `${type}: no outcome`);
+    if (!op2.outcome) this.#game.withdraw(op2, new HyperTokenError("trap", `${type}: no outcome`));
     if (op2.outcome.error) throw op2.outcome.error;
     return op2.outcome.result;
   }
@@ -5031,12 +5448,90 @@ var Engine = class {
    * and in Go.
    */
   async digest(options) {
-    const b = await this.#question("digest", kind.digest, options);
-    return [...b].reverse().map((x) => x.toString(16).padStart(2, "0")).join("");
+    return hex64(await this.#question("digest", kind.digest, options));
   }
   /** The state as bytes, for the option `snapshot` of another engine, here or in Go. */
   async snapshot(options) {
     return this.#question("snapshot", kind.snapshot, options);
+  }
+  /** The state that the engine had at a sequence, as one object. */
+  async stateAt(sequence, options) {
+    return read("stateAt", await this.#askPast("stateAt", kind.state, sequence, options));
+  }
+  /** The digest of the state that the engine had at a sequence. */
+  async digestAt(sequence, options) {
+    return hex64(await this.#askPast("digestAt", kind.digest, sequence, options));
+  }
+  async #askPast(what, k, sequence, options) {
+    this.#check();
+    this.#checkHistory(what);
+    checkOptions(what, options, questionNames);
+    const { signal, timeout = this.#options.timeout } = options ?? {};
+    this.#checkWait(what, signal, timeout);
+    const history = this.#game.history(what);
+    history.check(sequence);
+    const past = new Past(this.#host, what, sequence, history.partAt(sequence));
+    (this.#pasts ??= /* @__PURE__ */ new Set()).add(past);
+    try {
+      return await past.ask(k, [], this.#taker(signal, timeout));
+    } finally {
+      this.#pasts.delete(past);
+      past.close();
+    }
+  }
+  #checkHistory(what) {
+    if (this.#isSaved) throw badInput(`${what}: a saved game does not go back; exportGame(name) has its journal`);
+  }
+  // Returns a function that makes room for a question to a past, and gives it its bounds.
+  #taker(signal, timeout) {
+    return (game, op2) => {
+      this.#host.charge(op2);
+      this.#host.limit(game, op2, timeout, signal);
+    };
+  }
+  /**
+   * Sets the engine to the state that it had at a sequence. It is one more entry of the journal, a
+   * marker, with a sequence of its own. Resolves with {sequence, digest}.
+   */
+  revert(sequence, options) {
+    return this.#rewind("revert", options, (history) => history.revertTo(sequence));
+  }
+  /** Takes the current step back: an action, a whole batch, or a revert. It leaves a marker. */
+  undo(options) {
+    return this.#rewind("undo", options, (history) => history.undo());
+  }
+  /** Does the step again that was undone last. It leaves a marker. */
+  redo(options) {
+    return this.#rewind("redo", options, (history) => history.redo());
+  }
+  #rewind(what, options, choose) {
+    let op2;
+    try {
+      this.#check();
+      this.#checkHistory(what);
+      checkOptions(what, options, questionNames);
+      op2 = this.#take(new Rewind(what, choose), options ?? {});
+      this.#push(op2);
+      return op2.promise;
+    } catch (error) {
+      return this.#refused(what, error, op2);
+    }
+  }
+  /**
+   * The lines of the journal, as `hypertoken run` plays them: an async iterable of strings
+   * without a line feed.
+   * @param {{from?: number, to?: number, signal?: AbortSignal, timeout?: number}} [options]
+   */
+  async *journal(options) {
+    this.#check();
+    this.#checkHistory("journal");
+    checkOptions("journal", options, journalNames);
+    const { from, to, signal, timeout = this.#options.timeout } = options ?? {};
+    this.#checkWait("journal", signal, timeout);
+    const history = this.#game.history("journal");
+    checkSpan(history, { from, to });
+    const last = to ?? history.newest, first = from === 0 ? history.oldest : from ?? last;
+    yield* journalLines(this.#host, history.segments(first, last), this.#taker(signal, timeout));
   }
   /**
    * Calls f with every event of a name, '*' for all: state:updated, engine:action, engine:error,
@@ -5083,7 +5578,8 @@ var Engine = class {
     const { timeout = 0 } = options ?? {};
     checkTimeout("shutdown", timeout);
     if (this.#own) return this.#host.shutdown({ timeout });
-    await this.#game.close(timeout);
+    const pasts = Array.from(this.#pasts ?? [], (past) => past.game);
+    await Promise.all([this.#game, ...pasts].map((game) => game.close(timeout)));
     this.#game.raiseShutdown();
   }
   [Symbol.asyncDispose ?? /* @__PURE__ */ Symbol.for("Symbol.asyncDispose")]() {

@@ -4,8 +4,10 @@ import { Current } from './current.js';
 import { badInput, canceledError, HyperTokenError, shutdownError, unreadable } from './errors.js';
 import { flag, kind } from './frames.js';
 import { encodeAction, encodeSetup, Game, Op, overhead } from './game.js';
+import { journalLines } from './exporting.js';
 import { Host, hostOptions, isAddress, isBuffer } from './host.js';
 import { checkOptions, checkSignal, checkTimeout, checkType, isBytes, nameOf } from './options.js';
+import { checkSpan, hex64, Past, Rewind } from './past.js';
 import { upgradeFrom } from './saved.js';
 import { checkName, SavedGame } from './store.js';
 import { checkCanPersist } from './storing.js';
@@ -14,16 +16,19 @@ import { decode } from './values.js';
 
 const maxBatch = 4096;
 
-const engineNames = ['useWorker', 'setup', 'snapshot', 'workerOptions', 'host', 'name', 'persist'];
+const engineNames = ['useWorker', 'setup', 'snapshot', 'history', 'workerOptions', 'host', 'name', 'persist'];
 const persistNames = ['durability', 'formerCores'];
 const questionNames = ['signal', 'timeout'];
 const actionNames = [...questionNames, 'now', 'entropy'];
 const batchNames = [...questionNames, 'mode'];
+const journalNames = [...questionNames, 'from', 'to'];
 const memberNames = ['type', 'payload', 'now', 'entropy'];
 
 export class Engine {
   #host; #own; #isSaved; #game; #options; #current; #listeners = new Map();
   #window = []; #windowBytes = 0; #windowTimer = null;
+  /** The states of the past that are asked for; null before the first. */
+  #pasts = null;
 
   /**
    * @param {{useWorker?: boolean, setup?: object, snapshot?: Uint8Array, workerOptions?: object,
@@ -32,13 +37,15 @@ export class Engine {
    */
   constructor(options) {
     checkOptions('Engine', options, engineNames);
-    const { useWorker, setup, snapshot, workerOptions, host, name, persist } = options ?? {};
+    const { useWorker, setup, snapshot, history = false, workerOptions, host, name, persist } = options ?? {};
+    checkType('Engine', 'history', history, 'boolean');
     const durability = checkPersist(name, persist);
+    if (durability !== null && history) throw badInput('Engine: history is not kept of a saved game; leave history or persist out');
     if (useWorker !== undefined) checkType('Engine', 'useWorker', useWorker, 'boolean');
     if (setup !== undefined && snapshot !== undefined) throw badInput('Engine: setup and snapshot are two beginnings; give one of them');
     if (snapshot !== undefined && !isBytes(snapshot)) throw badInput(`Engine: snapshot is ${nameOf(snapshot)}, want a Uint8Array`);
     const isSnapshot = snapshot !== undefined;
-    const base = { bytes: isSnapshot ? snapshot.slice() : encodeSetup(setup), isSnapshot };
+    const base = { sequence: 0, bytes: isSnapshot ? snapshot.slice() : encodeSetup(setup), isSnapshot, digest: null, marker: null };
     this.#own = host === undefined || host === null;
     this.#host = this.#own ? ownHost(useWorker ?? false, workerOptions) : sharedHost(host, useWorker, workerOptions);
     this.#options = this.#host.options;
@@ -46,7 +53,7 @@ export class Engine {
       const saved = durability === null ? undefined
         : new SavedGame(name, async () => this.#host.coreHash(), durability, (core) => upgradeFrom(persist.formerCores ?? [], core, () => this.#host.module));
       const listener = (event, payload) => this.#emit(event, payload), isHeard = () => this.#listeners.size > 0;
-      this.#game = saved && canShare() ? new SharedGame(this.#host, base, listener, isHeard, saved, name) : new Game(this.#host, base, listener, isHeard, saved);
+      this.#game = saved && canShare() ? new SharedGame(this.#host, base, listener, isHeard, saved, name) : new Game(this.#host, base, listener, isHeard, { saved, hasHistory: history });
       this.#host.add(this.#game);
     } catch (error) {
       if (this.#own) this.#host.shutdown();
@@ -175,7 +182,7 @@ export class Engine {
     this.#host.charge(op);
     this.#game.push(op);
     this.#host.runNow(this.#game);
-    if (!op.outcome) throw new HyperTokenError('trap', `${type}: no outcome`);
+    if (!op.outcome) this.#game.withdraw(op, new HyperTokenError('trap', `${type}: no outcome`));
     if (op.outcome.error) throw op.outcome.error;
     return op.outcome.result;
   }
@@ -298,12 +305,94 @@ export class Engine {
    * and in Go.
    */
   async digest(options) {
-    const b = await this.#question('digest', kind.digest, options);
-    return [...b].reverse().map((x) => x.toString(16).padStart(2, '0')).join('');
+    return hex64(await this.#question('digest', kind.digest, options));
   }
 
   /** The state as bytes, for the option `snapshot` of another engine, here or in Go. */
   async snapshot(options) { return this.#question('snapshot', kind.snapshot, options); }
+
+  /** The state that the engine had at a sequence, as one object. */
+  async stateAt(sequence, options) {
+    return read('stateAt', await this.#askPast('stateAt', kind.state, sequence, options));
+  }
+
+  /** The digest of the state that the engine had at a sequence. */
+  async digestAt(sequence, options) {
+    return hex64(await this.#askPast('digestAt', kind.digest, sequence, options));
+  }
+
+  async #askPast(what, k, sequence, options) {
+    this.#check();
+    this.#checkHistory(what);
+    checkOptions(what, options, questionNames);
+    const { signal, timeout = this.#options.timeout } = options ?? {};
+    this.#checkWait(what, signal, timeout);
+    const history = this.#game.history(what);
+    history.check(sequence);
+    const past = new Past(this.#host, what, sequence, history.partAt(sequence));
+    (this.#pasts ??= new Set()).add(past);
+    try {
+      return await past.ask(k, [], this.#taker(signal, timeout));
+    } finally {
+      this.#pasts.delete(past);
+      past.close();
+    }
+  }
+
+  #checkHistory(what) {
+    if (this.#isSaved) throw badInput(`${what}: a saved game does not go back; exportGame(name) has its journal`);
+  }
+
+  // Returns a function that makes room for a question to a past, and gives it its bounds.
+  #taker(signal, timeout) {
+    return (game, op) => {
+      this.#host.charge(op);
+      this.#host.limit(game, op, timeout, signal);
+    };
+  }
+
+  /**
+   * Sets the engine to the state that it had at a sequence. It is one more entry of the journal, a
+   * marker, with a sequence of its own. Resolves with {sequence, digest}.
+   */
+  revert(sequence, options) { return this.#rewind('revert', options, (history) => history.revertTo(sequence)); }
+
+  /** Takes the current step back: an action, a whole batch, or a revert. It leaves a marker. */
+  undo(options) { return this.#rewind('undo', options, (history) => history.undo()); }
+
+  /** Does the step again that was undone last. It leaves a marker. */
+  redo(options) { return this.#rewind('redo', options, (history) => history.redo()); }
+
+  #rewind(what, options, choose) {
+    let op;
+    try {
+      this.#check();
+      this.#checkHistory(what);
+      checkOptions(what, options, questionNames);
+      op = this.#take(new Rewind(what, choose), options ?? {});
+      this.#push(op);
+      return op.promise;
+    } catch (error) {
+      return this.#refused(what, error, op);
+    }
+  }
+
+  /**
+   * The lines of the journal, as `hypertoken run` plays them: an async iterable of strings
+   * without a line feed.
+   * @param {{from?: number, to?: number, signal?: AbortSignal, timeout?: number}} [options]
+   */
+  async* journal(options) {
+    this.#check();
+    this.#checkHistory('journal');
+    checkOptions('journal', options, journalNames);
+    const { from, to, signal, timeout = this.#options.timeout } = options ?? {};
+    this.#checkWait('journal', signal, timeout);
+    const history = this.#game.history('journal');
+    checkSpan(history, { from, to });
+    const last = to ?? history.newest, first = from === 0 ? history.oldest : from ?? last;
+    yield* journalLines(this.#host, history.segments(first, last), this.#taker(signal, timeout));
+  }
 
   /**
    * Calls f with every event of a name, '*' for all: state:updated, engine:action, engine:error,
@@ -352,7 +441,8 @@ export class Engine {
     const { timeout = 0 } = options ?? {};
     checkTimeout('shutdown', timeout);
     if (this.#own) return this.#host.shutdown({ timeout });
-    await this.#game.close(timeout);
+    const pasts = Array.from(this.#pasts ?? [], (past) => past.game);
+    await Promise.all([this.#game, ...pasts].map((game) => game.close(timeout)));
     this.#game.raiseShutdown();
   }
 

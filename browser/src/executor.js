@@ -3,6 +3,7 @@
 
 import { Instance, Lost } from './core.js';
 import { answerHead, entryHead, failure, flag, hash, kind } from './frames.js';
+import { xxh64 } from './xxhash.js';
 
 const now = () => performance.now();
 const none = new Uint8Array(0);
@@ -81,6 +82,7 @@ export class Executor {
       case kind.feed: return reply(instance.run('feed', f.body));
       case kind.ready: return reply(instance.run('ready'));
       case kind.replay: return this.#replay(instance, f.body, answer);
+      case kind.checksums: return this.#replay(instance, f.body, answer, true);
       case kind.dispatch:
       case kind.batch: return this.#action(instance, f, answer);
       case kind.snapshot: return reply(instance.stream('snapshot'));
@@ -118,7 +120,9 @@ export class Executor {
     return rows;
   }
 
-  #replay(instance, body, answer) {
+  // The answer has the checksums of the results if they are wanted, 8 bytes each.
+  #replay(instance, body, answer, areSumsWanted = false) {
+    const sums = [];
     const v = new DataView(body.buffer, body.byteOffset, body.length);
     for (let at = 0, n = 0; at < body.length; n++) {
       const length = v.getUint32(at, true), want = v.getFloat64(at + 4, true);
@@ -126,8 +130,9 @@ export class Executor {
       if (r.failed || hash(r.body) !== want) {
         throw new Lost('diverged', `action ${n} of a replay has another result than the one that was acknowledged`);
       }
+      if (areSumsWanted) sums.push(BigInt(`0x${xxh64(r.body)}`));
       at += entryHead + length;
     }
-    answer(0);
+    answer(0, new Uint8Array(BigUint64Array.from(sums).buffer));
   }
 }

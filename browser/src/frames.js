@@ -7,7 +7,8 @@
 
 export const header = 16;
 
-export const kind = { open: 1, feed: 2, replay: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, digest: 9, close: 10, actions: 11, answer: 16 };
+// `checksums` is a replay that answers with the XXH64 of each result. `rewind` is no frame: see past.js.
+export const kind = { open: 1, feed: 2, replay: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, digest: 9, close: 10, actions: 11, checksums: 12, answer: 16, rewind: 17 };
 
 export const flag = {
   /** open: the base that follows is a snapshot. */

@@ -5,6 +5,7 @@
 
 import { badInput, HyperTokenError, shutdownError, unreadable } from './errors.js';
 import { entryHead, flag, kind, readAnswer } from './frames.js';
+import { History } from './history.js';
 import { instances } from './instances.js';
 import { List } from './list.js';
 import { isBytes, nameOf } from './options.js';
@@ -162,7 +163,12 @@ export class Op {
  */
 class Journal {
   bytes = 0;
-  #full = []; #piece = none; #view = null; #end = 0;
+  /** The first and the last sequence of each batch of several actions, or null: see history.js. */
+  batches = null;
+  #full; #piece = none; #view = null; #end = 0;
+
+  /** @param {Uint8Array[]} [pieces] what a journal that does not grow by append begins with */
+  constructor(pieces = []) { this.#full = pieces; }
 
   append(bytes, sum) {
     const size = entryHead + bytes.length;
@@ -195,6 +201,11 @@ class Journal {
     this.#end = kept.length;
   }
 
+  /** Appends a whole piece of a replay, to a journal that does not grow by append. */
+  keep(piece) { this.#full.push(piece); }
+
+  noteBatch(first, last) { (this.batches ??= []).push(first, last); }
+
   pieces() { return this.#end > 0 ? [...this.#full, this.#piece.subarray(0, this.#end)] : this.#full; }
 }
 
@@ -214,7 +225,11 @@ export class Game {
   list = null; prev = null; next = null;
   /** When the game ended its last request, as performance.now(). */
   idleSince = 0;
-  #host; #listener; #isHeard; #limits; #base; #snapshot; #journal = new Journal(); #ran = 0;
+  #host; #listener; #isHeard; #limits; #base; #journal; #ran = 0;
+  /** The parts of the journal before the base, if the engine keeps its history; else null. */
+  #kept;
+  /** The Rewind whose state is being computed: the first in #queue. */
+  #rewinding = null;
   #queue = new List(); #sent = new List(); #placing = null; #saving = null; #idle = [];
   #closing = null; #over = false; #hasToldFallback = false;
   /** How many requests that callers wait for are in #queue and #sent. */
@@ -239,18 +254,21 @@ export class Game {
 
   /**
    * @param {import('./host.js').Host} host
-   * @param {{bytes: Uint8Array, isSnapshot: boolean}} base a setup or a snapshot as the core takes it
+   * @param {import('./history.js').Base} base
    * @param {(name: string, detail: object) => boolean} listener returns whether there is a listener to that event
    * @param {() => boolean} isHeard whether there is any listener
-   * @param {import('./store.js').SavedGame} [saved] keeps the journal; if it has one already, the
-   *   game goes on from that
+   * @param {{pieces?: Uint8Array[], hasHistory?: boolean, saved?: import('./store.js').SavedGame}}
+   *   [more] pieces: what follows the base, if the game is a past (see past.js). hasHistory: whether
+   *   what is behind a snapshot is kept. saved: keeps the journal; if it has one already, the game
+   *   goes on from that
    */
-  constructor(host, { bytes, isSnapshot }, listener, isHeard, saved) {
+  constructor(host, base, listener, isHeard, { pieces, hasHistory = false, saved } = {}) {
     this.#host = host;
     this.#listener = listener;
     this.#isHeard = isHeard;
-    this.#snapshot = isSnapshot;
-    this.#base = bytes;
+    this.#base = base;
+    this.#journal = new Journal(pieces);
+    this.#kept = hasHistory ? [] : null;
     this.#limits = new Uint8Array(16);
     const v = new DataView(this.#limits.buffer), o = host.options;
     v.setUint32(0, o.maxStateBytes >>> 0, true);
@@ -288,8 +306,10 @@ export class Game {
   /** Sends the requests that may be sent now. If the engine has no place, asks the host for one. */
   pump() {
     const queue = this.#queue;
-    if (!this.place && queue.length > 0 && this.wantsPlace) this.#host.requestPlace(this);
-    while (this.place && queue.length > 0 && this.#mayBeSent(queue.first)) this.#sendOrRefuse(queue.shift());
+    do {
+      if (!this.place && queue.length > 0 && this.wantsPlace) this.#host.requestPlace(this);
+      while (this.place && queue.length > 0 && this.#mayBeSent(queue.first)) this.#sendOrRefuse(queue.shift());
+    } while (this.#isRewindNext && this.#endsRewindAtOnce());
     if (this.place) this.#noteUse();
     if (this.#idle.length > 0 && this.#open === 0) {
       for (const done of this.#idle.splice(0)) done();
@@ -304,7 +324,7 @@ export class Game {
       instances.markBusy(this);
     } else if (this.#isYielding && instances.isWanted) {
       this.leavePlace(true);
-      if (hasQueue && this.wantsPlace) this.#host.requestPlace(this);
+      if (hasQueue) this.pump();
     } else {
       this.#isYielding = false;
       instances.markIdle(this);
@@ -323,6 +343,7 @@ export class Game {
   // A suspect runs alone: nothing of this engine is sent before it is answered, and it is sent when
   // nothing is unanswered.
   #mayBeSent(op) {
+    if (op.kind === kind.rewind) return false;
     if (this.#isYielding && this.#ranHere > 0) return false;
     if (this.#sent.length === 0) return true;
     return this.#sent.length < window && !op.suspect && !this.#sent.first.suspect;
@@ -345,7 +366,9 @@ export class Game {
   }
 
   /** Whether the engine still wants a place, now that the host comes to its request for one. */
-  get wantsPlace() { return !this.broken && this.#queue.length > 0 && (this.#storing === null || this.#storing.isIdle); }
+  get wantsPlace() { return !this.broken && this.#queue.length > 0 && !this.#isRewindNext && (this.#storing === null || this.#storing.isIdle); }
+
+  get #isRewindNext() { return this.#queue.first?.kind === kind.rewind; }
 
   /**
    * Whether the engine may be placed on the main thread. It may not if a worker died while it was
@@ -368,8 +391,9 @@ export class Game {
     this.#isYielding = false;
     this.#ranHere = 0;
     instances.markBusy(this);
-    const ops = [new Op('placing', kind.open, [this.#limits], this.#snapshot ? flag.restore : 0)];
-    for (let at = 0; at < this.#base.length; at += feedSize) ops.push(new Op('placing', kind.feed, [this.#base.subarray(at, at + feedSize)]));
+    const ops = [new Op('placing', kind.open, [this.#limits], this.#base.isSnapshot ? flag.restore : 0)];
+    const { bytes } = this.#base;
+    for (let at = 0; at < bytes.length; at += feedSize) ops.push(new Op('placing', kind.feed, [bytes.subarray(at, at + feedSize)]));
     ops.push(new Op('placing', kind.ready));
     for (const piece of this.#journal.pieces()) ops.push(new Op('placing', kind.replay, [piece]));
     this.#placing = new Set(ops);
@@ -412,7 +436,7 @@ export class Game {
       this.#attempts = 0;
       this.#placeDeath = null;
       this.#host.counts.placed++;
-      if (this.#storing?.isNew) this.#storing.create({ sequence: 0, bytes: this.#base, isSnapshot: this.#snapshot, limits: this.#limits });
+      if (this.#storing?.isNew) this.#storing.create({ sequence: 0, bytes: this.#base.bytes, isSnapshot: this.#base.isSnapshot, limits: this.#limits });
     }
   }
 
@@ -435,6 +459,7 @@ export class Game {
       else this.#fail(op, error);
       return;
     }
+    if (op.kind === kind.checksums) this.#journal.keep(op.parts[0]); // the state at the place is the one behind it
     if (op.kind === kind.dispatch || op.kind === kind.batch) {
       this.#commit(op, f, changed);
       return;
@@ -479,7 +504,9 @@ export class Game {
   #settleAction(op, r, result, events, members, changed) {
     if (changed) this.#ran += r.ran;
     if (!members && changed) this.#append(op.parts[0], r.sum);
+    const before = this.sequence;
     for (const m of members ?? none) if (m.changed) this.#append(m.bytes, m.sum);
+    if (members && this.sequence > before + 1) this.#journal.noteBatch(before + 1, this.sequence);
     this.#saveIfDue();
     this.#succeed(op, result);
     if (this.#isHeard()) this.#raise(events, members ?? [{ type: op.what, payload: op.payload, result, changed }]);
@@ -487,7 +514,9 @@ export class Game {
   }
 
   #raise(events, done) {
-    let sequence = this.sequence - done.filter((d) => d.changed).length; // a listener may add to this.sequence
+    const changes = done.length > 1 ? done.filter((d) => d.changed).length : done[0].changed ? 1 : 0;
+    let sequence = this.sequence - changes; // a listener may add to this.sequence
+    const first = sequence + 1;
     for (const [name, detail] of events) this.#listener(name, detail);
     for (const { type, payload, result, error, changed } of done) {
       if (error) {
@@ -496,6 +525,7 @@ export class Game {
       }
       if (changed) sequence++;
       const detail = { type, payload, result, sequence };
+      if (changed && changes > 1) detail.batch = first;
       this.#listener('engine:action', detail);
       if (changed) this.#listener('state:updated', detail);
     }
@@ -533,7 +563,7 @@ export class Game {
   // does.
   #saveIfDue() {
     const { snapshotBytes, replayBudget } = this.#host.options;
-    if (this.#saving || (this.#journal.bytes <= Math.max(this.#base.length, snapshotBytes) && this.#ran <= replayBudget)) return;
+    if (this.#saving || (this.#journal.bytes <= Math.max(this.#base.bytes.length, snapshotBytes) && this.#ran <= replayBudget)) return;
     if (this.#journal.bytes < this.#leastToSave) return;
     this.#saving = new Op('snapshot', kind.snapshot);
     this.#saving.internal = true;
@@ -543,12 +573,61 @@ export class Game {
   // Answers come in order. So the snapshot is the state after exactly the actions that were
   // acknowledged before it.
   #saved(bytes) {
-    this.#base = bytes;
-    this.#snapshot = true;
-    this.#journal = new Journal();
-    this.#ran = 0;
+    this.#goOnFrom({ sequence: this.sequence, bytes, isSnapshot: true, digest: null, marker: null });
     this.#saving = null;
     this.#leastToSave = 0;
+  }
+
+  // A base takes the place of the journal.
+  #goOnFrom(base) {
+    this.#kept?.push(this.#newestSegment(base.marker ? base.sequence - 1 : base.sequence));
+    this.#base = base;
+    this.#journal = new Journal();
+    this.#ran = 0;
+  }
+
+  #newestSegment(end) { return { base: this.#base, journal: this.#journal, end }; }
+
+  /**
+   * What is kept of the journal.
+   * @param {string} what names the request in errors
+   */
+  history(what) { return new History([...this.#kept ?? none, this.#newestSegment(this.sequence)], what); }
+
+  /** The game that computes where a rewind leads, or null. It needs a place before this one. */
+  get past() { return this.#rewinding?.past ?? null; }
+
+  // The first request that waits is a rewind. Once all before it has ended, its state is computed.
+  // What is queued behind it waits. Returns whether the rewind ends at once: it leads nowhere.
+  #endsRewindAtOnce() {
+    const op = this.#queue.first;
+    if (op === this.#rewinding || this.#sent.length > 0) return false;
+    let found;
+    try {
+      found = op.choose(this.history(op.what));
+    } catch (error) {
+      this.#queue.shift();
+      this.#fail(op, error);
+      return true;
+    }
+    this.leavePlace(true); // the past needs a place, and there may be one only
+    this.#rewinding = op;
+    op.begin(this.#host, found, (error, bytes, digest) => this.#rewound(op, found.marker, error, bytes, digest));
+    return false;
+  }
+
+  #rewound(op, marker, error, bytes, digest) {
+    this.#rewinding = null;
+    this.#queue.shift();
+    if (error) {
+      this.#fail(op, error);
+    } else {
+      this.#goOnFrom({ sequence: ++this.sequence, bytes, isSnapshot: true, digest, marker });
+      this.#succeed(op, { sequence: this.sequence, digest });
+      if (this.#isHeard()) this.#raise([], [{ type: op.what, result: { to: marker.to, digest }, changed: true }]);
+      this.handleChange?.();
+    }
+    this.pump();
   }
 
   // The store, which storing.js asks.
@@ -561,8 +640,7 @@ export class Game {
   handleOpened(saved) {
     if (saved) {
       const { base, groups } = saved;
-      this.#base = base.bytes;
-      this.#snapshot = base.isSnapshot;
+      this.#base = { sequence: base.sequence, bytes: base.bytes, isSnapshot: base.isSnapshot, digest: null, marker: null };
       this.#limits = base.limits;
       this.sequence = base.sequence;
       for (const { bytes, count } of groups) {
@@ -712,6 +790,10 @@ export class Game {
     if (op.list === this.#queue) this.#queue.remove(op);
     else if (op.answer) this.#dropAnswer(op);
     else op.withdrawn = true;
+    if (op === this.#rewinding) {
+      this.#rewinding = null;
+      op.abandon(error);
+    }
     this.#fail(op, error);
     if (op.batch) {
       // Actions that were gathered into one batch succeed or fail together.

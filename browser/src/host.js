@@ -193,6 +193,9 @@ export class Host {
     this.#games.add(game);
   }
 
+  /** Takes in the past of an engine. It may come while the host shuts down, for a rewind that was accepted before. */
+  adopt(past) { this.#games.add(past); }
+
   remove(game) {
     this.#games.delete(game);
     if (game.list === this.#asking) this.#asking.remove(game);
@@ -357,14 +360,20 @@ export class Host {
 
   /**
    * Runs the requests of a game on the main thread at once, behind the others that wait there. The
-   * game gets a place though there may be no room for it.
+   * game gets a place though there may be no room for it, and so does its past.
    */
   runNow(game) {
-    if (game.list === this.#asking && game.wantsPlace && game.mayRunHere()) {
-      this.#asking.remove(game);
-      this.#placeHere(game);
+    // A rewind takes two rounds: one for its past, and one for what is queued behind it.
+    for (let rounds = 2 * game.pending + 2, asks = true; rounds > 0 && (asks || game.past); rounds--) {
+      asks = false;
+      for (const one of [game.past, game]) {
+        if (!one || one.list !== this.#asking || !one.wantsPlace || !one.mayRunHere()) continue;
+        asks = true;
+        this.#asking.remove(one);
+        this.#placeHere(one);
+      }
+      this.drain();
     }
-    this.drain();
   }
 
   /** Runs a request on the main thread, behind the others that wait there. */

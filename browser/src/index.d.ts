@@ -66,7 +66,7 @@ export type PlainObject = object & { readonly [Symbol.iterator]?: never; readonl
 export type HostErrorCode =
   | 'bad_input' | 'timeout' | 'canceled' | 'overloaded' | 'payload_too_large' | 'batch_aborted' | 'poisoned' | 'worker_unavailable'
   | 'broken' | 'diverged' | 'shutdown' | 'trap' | 'out_of_memory' | 'not_placed' | 'store_full' | 'store_refused' | 'moved' | 'core_mismatch'
-  | 'outcome_unknown' | 'engine_exists' | 'engine_not_found';
+  | 'outcome_unknown' | 'engine_exists' | 'engine_not_found' | 'conflict' | 'history_trimmed';
 
 /** The codes of the core's own errors. A core of your own may have others. */
 export type CoreErrorCode =
@@ -194,6 +194,11 @@ export interface PersistOptions {
 
 export interface EngineOptions<B = Setup> extends Beginning<B> {
   /**
+   * Keeps the whole journal in memory, so that all steps can be undone, and all earlier states be had. Default false: what follows the newest
+   * snapshot, revert, undo or redo is kept. Not together with `persist`.
+   */
+  history?: boolean;
+  /**
    * The name of the game, 1 to 200 characters, with `persist`. If this browser has a saved game of that name, the engine goes on from it, and
    * `setup` and `snapshot` are not used.
    */
@@ -216,6 +221,20 @@ export interface QuestionOptions {
   signal?: Signal | null;
   /** How long the request may take from its dispatch, in milliseconds; 0 or Infinity is no limit. Then it fails with `timeout`. Default the host's. */
   timeout?: number;
+}
+
+export interface JournalOptions extends QuestionOptions {
+  /** The sequence of the first state. The lines begin with the nearest base at it or before it; 0 is all that is kept. Default the newest base. */
+  from?: number;
+  /** The sequence of the last line. Default the newest. */
+  to?: number;
+}
+
+/** The state that a revert, an undo or a redo has led to. */
+export interface Position {
+  /** The sequence that it has now, which is the newest one. */
+  sequence: number;
+  digest: string;
 }
 
 export interface ActionOptions extends QuestionOptions {
@@ -258,14 +277,23 @@ export type Outcome<T = any> = { result: T; error?: undefined } | { error: Hyper
 /** What is told of an action that is done. Once its `type` is known, so are the types of its payload and its result. */
 export type ActionDetail<A = Actions> =
   | { [N in Name<A>]: DetailOf<N, PayloadIn<A, N>, ResultIn<A, N>> }[Name<A>]
+  | RewindDetail
   | (typeof others extends keyof A ? DetailOf<string, Payload, any> : never);
 
 interface DetailOf<N, P, R> {
   type: N;
   payload?: P | null;
   result: R;
-  /** How many actions had changed the state, this one included. */
+  /** The sequence that the engine had then. */
   sequence: number;
+  /** If the action is one of several in a batch that have changed the state: the sequence of the first. They are one step, which is undone as a whole. */
+  batch?: number;
+}
+
+/** What is told of a revert, an undo or a redo. */
+export interface RewindDetail extends DetailOf<'revert' | 'undo' | 'redo', undefined, { to: number; digest: string }> {
+  /** `to` is the sequence of the state that it went back to. */
+  result: { to: number; digest: string };
 }
 
 export interface ErrorDetail {
@@ -328,7 +356,7 @@ export class Engine<A = Actions, S = State, E = typeof others extends keyof A ? 
   constructor(options?: EngineOptions<Given<B>>);
   /** Resolves once the engine is placed; rejects if its setup, its snapshot or its core can't be used. */
   readonly ready: Promise<void>;
-  /** How many actions have changed the state. */
+  /** The sequence of the newest change: how many actions, reverts, undos and redos have changed the state. */
   readonly sequence: number;
   /**
    * The place of the engine: 'nowhere' before it is placed, while it is placed again, and while it is taken out because it is idle. A saved game
@@ -370,6 +398,33 @@ export class Engine<A = Actions, S = State, E = typeof others extends keyof A ? 
   digest(options?: QuestionOptions): Promise<string>;
   /** The state as bytes, for the option `snapshot` of another engine, here or in Go. */
   snapshot(options?: QuestionOptions): Promise<Uint8Array>;
+  /**
+   * The state that the engine had at a sequence. It is of what is done at the moment of the call, and the engine goes on meanwhile. It rejects
+   * with `history_trimmed` if that state is not kept.
+   */
+  stateAt<T = S>(sequence: number, options?: QuestionOptions): Promise<T>;
+  /** The digest of the state that the engine had at a sequence. It rejects as stateAt does. */
+  digestAt(sequence: number, options?: QuestionOptions): Promise<string>;
+  /**
+   * Sets the engine to the state that it had at a sequence, behind the actions that were dispatched before. It is one more entry of the journal,
+   * with a sequence of its own: nothing is lost from the history. The events `engine:action` and `state:updated` tell of it.
+   */
+  revert(sequence: number, options?: QuestionOptions): Promise<Position>;
+  /**
+   * Takes the current step back, as a revert does. A step is an action, a whole batch, or a revert; after an undo it is the one before.
+   * It rejects with `conflict` if there is nothing to undo, and with `history_trimmed` if the state before the step is not kept.
+   */
+  undo(options?: QuestionOptions): Promise<Position>;
+  /**
+   * Does the step again that was undone last. It rejects with `conflict` if there is nothing to redo: a new step forgets what was undone.
+   * At most 4096 steps are remembered.
+   */
+  redo(options?: QuestionOptions): Promise<Position>;
+  /**
+   * The journal as lines of JSON, which `hypertoken run` plays: a base, and the actions, reverts, undos and redos behind it. A line has no line
+   * feed. What is done when the first line is asked for is in it. `timeout` bounds each of the requests that it takes.
+   */
+  journal(options?: JournalOptions): AsyncGenerator<string, void, undefined>;
   /** The actions of the core, sorted by name, as it describes them. */
   actions(options?: QuestionOptions): Promise<ActionInfo[]>;
   /**

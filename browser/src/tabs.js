@@ -124,7 +124,7 @@ export class SharedGame {
         open: () => kept.open(this.#id), create: (base) => kept.create(base), append: (group) => kept.append(group), replace: (base) => kept.replace(base),
         defer: (call) => kept.defer(call),
       };
-      const game = new Game(this.#host, this.#base, (name, detail) => this.#raise(name, detail), () => this.#hasOthers || this.#isHeard(), saved);
+      const game = new Game(this.#host, this.#base, (name, detail) => this.#raise(name, detail), () => this.#hasOthers || this.#isHeard(), { saved });
       game.handleChange = () => {
         this.#isChanged = true;
         this.#sendSoon();

@@ -82,7 +82,7 @@ test('a bet is at most as high as the chips of the player', async (t) => {
 });
 
 const zoned = (player, house) => read({
-  gameState: { phase: 'over' }, zones: {}, stack: { stack: [] },
+  gameState: { phase: 'over' }, zones: {}, stack: { stack: [], drawn: [] },
   agents: { Player: { resources: { chips: player } }, House: { resources: { chips: house } } },
 });
 
@@ -91,6 +91,44 @@ test('a player without chips may borrow, and a player who has won everything is 
     const { can } = zoned(player, house);
     assert.deepEqual([can.deal, can.borrow], [deal, borrow], `${player} against ${house}`);
   }
+});
+
+test('a game that is set back to any step goes on from there, and no card and no chip is lost', async (t) => {
+  const engine = new Engine({ setup: { stack: deck }, workerOptions, history: true });
+  t.after(() => engine.shutdown());
+  const game = new Blackjack(new Calls(engine)), ends = new Set(), inside = new Set(), played = new Set();
+  engine.on('state:updated', ({ sequence, batch }) => {
+    ends.add(sequence);
+    if (batch) for (let k = batch; k < sequence; k++) inside.add(k);
+  });
+  const play = async () => {
+    for (let now; (now = await game.look()).phase === 'player';) {
+      const move = now.can.double && played.size < 2 ? 'double' : advice(now);
+      played.add(move);
+      await game[move]();
+    }
+  };
+  await game.open();
+  const opened = engine.sequence;
+  for (let hands = 0; hands < 12; hands++) {
+    await game.deal(50);
+    await play();
+  }
+  let finished = 0;
+  for (const sequence of [0, ...[...ends].filter((s) => s >= opened && !inside.has(s))]) {
+    await engine.revert(sequence);
+    const before = await game.look();
+    if (before.can.finish) {
+      finished++;
+      await game.finish();
+    }
+    if ((await game.look()).phase === 'betting' || before.phase === 'over') await game.deal(50);
+    await play();
+    const now = await game.look();
+    assert.deepEqual([now.phase, now.loose, now.chips.Pot, now.chips.Player + now.chips.House], ['over', null, 0, inAll], `from ${sequence}`);
+    assert.equal(now.shoe + now.player.length + now.dealer.length + now.discards.length, deck.length, `from ${sequence}`);
+  }
+  assert.ok(finished > 60, `${finished} states were in the middle of a move`);
 });
 
 test('no card and no chip is lost while workers die in the middle of hands', async (t) => {

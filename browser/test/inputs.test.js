@@ -26,7 +26,7 @@ test('options that do not exist are refused, and the nearest one is named', asyn
   const engine = engineFor(t, { useWorker: false, setup: deck(3) });
   await engine.ready;
   for (const [make, message] of [
-    [() => new Engine({ workerOption: {} }), /Engine: there is no option workerOption; did you mean workerOptions\? There are useWorker, setup, snapshot, workerOptions, host, name, persist$/],
+    [() => new Engine({ workerOption: {} }), /Engine: there is no option workerOption; did you mean workerOptions\? There are useWorker, setup, snapshot, history, workerOptions, host, name, persist$/],
     [() => new Engine({ useworker: true }), /did you mean useWorker\?/], [() => new Engine({ nonsense: 1 }), /no option nonsense; there are useWorker/],
     [() => new Engine({ workerOptions: { time_out: 5 } }), /workerOptions: there is no option time_out; did you mean timeout\?/],
     [() => new Host({ wokers: 2 }), /Host: there is no option wokers; did you mean workers\?/], [() => new Host({ toString: 5 }), /no option toString/],

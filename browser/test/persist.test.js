@@ -285,7 +285,7 @@ class HeldStore {
 
 async function held(t, hostOptions = {}) {
   const host = hostFor(t, hostOptions), store = new HeldStore(), events = [];
-  const game = new Game(host, { bytes: encodeSetup(deck(20)).slice(), isSnapshot: false }, (name, e) => events.push([name, e]), () => true, store);
+  const game = new Game(host, { bytes: encodeSetup(deck(20)).slice(), isSnapshot: false }, (name, e) => events.push([name, e]), () => true, { saved: store });
   host.add(game);
   let n = 0;
   const ask = (k, parts, what) => {
@@ -602,4 +602,14 @@ test('Go plays and imports an export, and what Go exports is imported here', { s
   await writeFile(file, exported);
   await run('journal', 'import', '--data', join(dir, 'games'), 'upgraded', file);
   assert.equal(await run('journal', 'export', '--data', join(dir, 'games'), '--from', '0', 'upgraded'), exported);
+});
+
+test('a saved game does not go back, and says so, with no effect', async (t) => {
+  const name = fresh(), engine = saved(t, name, { setup: deck(3) });
+  await engine.dispatchAsync('stack:draw');
+  for (const [what, call] of Object.entries({
+    undo: () => engine.undo(), redo: () => engine.redo(), revert: () => engine.revert(0), stateAt: () => engine.stateAt(0), digestAt: () => engine.digestAt(0), journal: () => engine.journal().next(),
+  })) await assert.rejects(call(), code('bad_input', new RegExp(`^bad_input: ${what}: a saved game does not go back; exportGame`)));
+  assert.throws(() => saved(t, fresh(), { history: true }), code('bad_input', /history is not kept of a saved game/));
+  assert.equal(engine.sequence, 1);
 });

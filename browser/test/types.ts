@@ -3,7 +3,7 @@
 import {
   deleteGame, Engine, exportGame, getEnvironment, Host, HyperTokenError, importGame, savedGames, supportsWorkers, UniversalWorker,
   type Action, type ActionDetail, type ActionInfo, type ActionName, type ActionOf, type ActionOptions, type Actions, type Agent, type AnyActions, type BatchOptions,
-  type CoreErrorCode, type EngineOptions, type Events, type HostErrorCode, type HostStats, type Outcome, type Payload, type PayloadOf, type PersistOptions, type Placement, type ResultOf, type SavedGame, type Setup, type State,
+  type CoreErrorCode, type EngineOptions, type Events, type HostErrorCode, type HostStats, type JournalOptions, type Outcome, type Payload, type PayloadOf, type PersistOptions, type Placement, type Position, type ResultOf, type RewindDetail, type SavedGame, type Setup, type State,
   type Token, type Value, type WorkerOptions, type WorkerStats,
 } from 'hypertoken-worker';
 import { RemoteEngine } from 'hypertoken-worker/client';
@@ -18,7 +18,7 @@ export async function everything(core: WebAssembly.Module) {
     startTimeout: 1, killGrace: 1, maxRestarts: 1, restartWindow: 1, maxAttempts: 1, maxQueue: 1, maxQueueBytes: 1, maxInstances: 1, idleAfter: 1, maxPayload: 1, maxStateBytes: 1, maxResult: 1, maxDepth: 1,
     snapshotBytes: 1, replayBudget: 1, clock: () => 0, entropy: () => new Uint8Array(16), logger: console,
   };
-  const options: EngineOptions = { useWorker: true, setup: { stack: [{ id: 'a' }] }, workerOptions };
+  const options: EngineOptions = { useWorker: true, history: true, setup: { stack: [{ id: 'a' }] }, workerOptions };
   await using engine = new Engine(options);
   await engine.ready;
   same<typeof engine.place, 'worker' | 'main thread' | 'another tab' | 'nowhere'>(true);
@@ -38,6 +38,13 @@ export async function everything(core: WebAssembly.Module) {
   const state = await engine.state<{ stack: object }>({ timeout: 1 });
   const digest: string = await engine.digest();
   const snapshot: Uint8Array = await engine.snapshot();
+  const span: JournalOptions = { from: 0, to: sequence, timeout: 1, signal: null };
+  for await (const line of engine.journal(span)) same<typeof line, string>(true);
+  for (const at of [engine.revert(0, { timeout: 1 }), engine.undo(), engine.redo()]) same<typeof at, Promise<Position>>(true);
+  const past: State = await engine.stateAt(0), then: string = await engine.digestAt(sequence, { timeout: 1 });
+  engine.on('engine:action', (e) => {
+    if (e.payload.type === 'undo') same<typeof e.payload, RewindDetail>(true);
+  });
   const off = engine.on('state:updated', (e) => {
     same<typeof e.payload, ActionDetail>(true);
     same<typeof e.sequence, number>(true);
@@ -79,7 +86,7 @@ export async function everything(core: WebAssembly.Module) {
   const error = new HyperTokenError('mine', 'because', { cause: 5, index: 1 });
   const environment: 'node' | 'browser' = getEnvironment(), workers: boolean = supportsWorkers();
 
-  return { batch, payload, state, digest, worker, own, error, environment, workers };
+  return { batch, payload, state, past, then, digest, worker, own, error, environment, workers };
 }
 
 /** The actions of the built-in core, by their names. */

@@ -83,6 +83,8 @@ export function shown(engine: Engine) {
 export function beginnings() {
   // @ts-expect-error there is no such option
   new Engine({ useWorkers: true });
+  // @ts-expect-error it is kept, or it is not
+  new Engine({ history: 5 });
   // @ts-expect-error nor this one
   new Host({ timeouts: 5 });
   // @ts-expect-error a section is of another type

@@ -1,8 +1,9 @@
-// The demo, as `hypertoken serve --demo` serves it, in real browsers: played by keyboard and by mouse, its worker hung, killed and crashed.
+// The demo, as `hypertoken serve --demo` serves it, in real browsers: played by keyboard and by mouse, its worker hung, killed and crashed,
+// its journal stepped through.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -10,10 +11,10 @@ import { after, before, describe, test } from 'node:test';
 import { run } from '../support/installed.js';
 import { browsers, launch, skip } from './harness.js';
 
-let server, url, dir;
+let server, url, dir, program;
 before(async () => {
   dir = await mkdtemp(join(tmpdir(), 'demo-'));
-  const program = join(dir, 'hypertoken');
+  program = join(dir, 'hypertoken');
   await run('go', ['build', '-o', program, './cmd/hypertoken'], { cwd: new URL('../../../', import.meta.url) });
   server = spawn(program, ['serve', '--demo', '--listen', '127.0.0.1:0', '--workers', '1'], { stdio: ['ignore', 'pipe', 'inherit'] });
   for await (const line of createInterface({ input: server.stdout })) {
@@ -141,6 +142,92 @@ for (const one of browsers) {
       assert.deepEqual(complaints, []);
     });
 
+    test('the journal is stepped through while the worker is killed, and the game goes on from a step, and undoes it', async (t) => {
+      const { page, complaints } = await open(t);
+      const place = (wanted) => page.waitForFunction((p) => document.getElementById('journal-at').textContent === p, patience, wanted);
+      const steps = () => page.$eval('#step', (e) => Number(e.max));
+      const value = () => page.$eval('#step', (e) => Number(e.value));
+      const handsAre = (cards) => page.waitForFunction((want) => JSON.stringify([...document.querySelectorAll('.card .turn')].map((c) => c.getAttribute('aria-label'))) === want, patience, JSON.stringify(cards));
+      await hand(page);
+      await place('now');
+      await page.waitForFunction(() => document.querySelector('#steps [aria-current]').textContent.includes('game:mergeState'), patience);
+      const dealt = await hands(page), newest = await steps();
+      assert.ok(!(await can(page, 'forward')) && !(await can(page, 'go-on')) && (await can(page, 'back')) && (await can(page, 'undo')));
+
+      // By the keyboard: the slider, and the keys of moves, which do nothing meanwhile.
+      await page.focus('#step');
+      await page.keyboard.press('Home');
+      await place(`step 0 of ${newest}`);
+      await handsAre([]);
+      await page.waitForFunction(() => document.getElementById('story').textContent === 'The table is being set.', patience);
+      assert.match(await page.$eval('#step', (e) => e.getAttribute('aria-valuetext')), /^step 0 of \d+: the beginning/);
+      await page.keyboard.press('s');
+      await page.keyboard.press('End');
+      await place('now');
+      await handsAre(dealt);
+      assert.equal(await steps(), newest);
+
+      // By the mouse: back over the note that the cards are dealt, and over the last card.
+      await page.click('#back');
+      await page.click('#back');
+      await place(`step ${newest - 2} of ${newest}`);
+      await handsAre([...dealt.slice(0, 1), ...dealt.slice(2)]); // drawn, and not on the table yet
+      assert.equal(await page.$$eval('#deal, #hit, #stand', (all) => all.filter((e) => e.getAttribute('aria-disabled') === 'false').length), 0);
+      await page.click('#kill');
+      await page.waitForFunction(() => /^Back after/.test(document.getElementById('outcome').textContent), patience);
+      await page.click('#back');
+      await handsAre([...dealt.slice(0, 1), ...dealt.slice(2)]);
+      await page.click('#now');
+      await place('now');
+      await handsAre(dealt);
+
+      // From the middle of the deal the game goes on, which is one more step; "Go on" deals the rest.
+      for (let k = 0; k < 2; k++) await page.click('#back');
+      await page.click('#go-on');
+      await place('now');
+      await page.waitForFunction((n) => Number(document.getElementById('step').max) === n, patience, newest + 1);
+      await handsAre([...dealt.slice(0, 1), ...dealt.slice(2)]);
+      await page.waitForFunction(() => document.getElementById('deal').firstChild.data === 'Go on', patience);
+      await until(page, 'deal');
+      await page.keyboard.press('d');
+      await handsAre(dealt); // the same card: it was drawn before
+      await until(page, 'stand');
+
+      // Undone step by step, and done again.
+      for (const [key, cards] of [['z', dealt], ['z', [...dealt.slice(0, 1), ...dealt.slice(2)]], ['y', dealt], ['y', dealt]]) {
+        const before = await value();
+        await until(page, 'undo');
+        await page.keyboard.press(key);
+        await page.waitForFunction((n) => Number(document.getElementById('step').value) === n, patience, before + 1);
+        await handsAre(cards);
+      }
+      await until(page, 'stand');
+      await page.click('#redo'); // there is none
+      await page.waitForFunction(() => /nothing to redo/.test(document.getElementById('log').textContent), patience);
+      await until(page, 'stand');
+      await page.keyboard.press('s');
+      await until(page, 'deal');
+      await conserved(page);
+
+      // The file is a game that the program plays.
+      await page.click('#kill');
+      await page.waitForFunction(() => [...document.querySelectorAll('#log li')].filter((l) => /goes on after/.test(l.textContent)).length === 2, patience);
+      await page.evaluate(() => {
+        const make = URL.createObjectURL;
+        URL.createObjectURL = (blob) => {
+          blob.text().then((saved) => { window.saved = saved; });
+          return make.call(URL, blob);
+        };
+      });
+      await page.click('#save');
+      const saved = await page.waitForFunction(() => window.saved, patience).then((handle) => handle.jsonValue());
+      const file = join(dir, `${one.name}.jsonl`);
+      await writeFile(file, `${saved}{"digest":true}\n`);
+      const { stdout } = await run(program, ['run', file]);
+      assert.equal(JSON.parse(stdout.trim().split('\n').at(-1)).digest, await text(page, 'digest'));
+      assert.deepEqual(complaints.filter((c) => !/nothing to redo/.test(c)), []);
+    });
+
     test('a worker that crashes again and again is given up, and the game goes on on the main thread, then back on a worker', async (t) => {
       const { page } = await open(t);
       await hand(page);
@@ -181,7 +268,7 @@ for (const one of browsers) {
         assert.deepEqual(await hidden(...breakers, ...hand), []);
         if (height > 700) assert.deepEqual(await hidden('deal', 'stand', 'auto'), []);
         // Nothing of the table is cut off at its sides.
-        assert.deepEqual(await page.$$eval('#table button, #table .plate, #table .piles', (all) => {
+        assert.deepEqual(await page.$$eval('#table :is(button, .plate, .piles):not([hidden] *)', (all) => {
           const felt = document.getElementById('table').getBoundingClientRect();
           return all.filter((e) => e.getBoundingClientRect().left < felt.left || e.getBoundingClientRect().right > felt.right).map((e) => e.id || e.className);
         }), []);
@@ -191,6 +278,17 @@ for (const one of browsers) {
         await page.click('#kill');
         await page.waitForFunction(() => /^Back after/.test(document.getElementById('outcome').textContent), patience);
         assert.deepEqual(await hidden(...breakers, 'deal', 'player-hand'), []);
+        // While a step of the past is on the table, the slider is in sight too.
+        await page.$eval('#step', (e) => {
+          e.value = 0;
+          e.dispatchEvent(new Event('input'));
+        });
+        await page.waitForFunction(() => document.getElementById('journal-at').textContent.startsWith('step 0 of'), patience);
+        for (const id of ['story', 'now']) {
+          await page.$eval(`#${id}`, (e) => e.scrollIntoView({ block: 'center' }));
+          assert.deepEqual(await hidden(id, 'first', 'step', 'last', 'undo', 'go-on'), []);
+        }
+        assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= width);
         assert.deepEqual(complaints, []);
       });
     }
