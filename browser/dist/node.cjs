@@ -5485,6 +5485,7 @@ var Engine = class {
   // Returns a function that makes room for a question to a past, and gives it its bounds.
   #taker(signal, timeout) {
     return (game, op2) => {
+      if (signal?.aborted) throw canceledError(op2.what, signal.reason);
       this.#host.charge(op2);
       this.#host.limit(game, op2, timeout, signal);
     };

@@ -346,6 +346,7 @@ export class Engine {
   // Returns a function that makes room for a question to a past, and gives it its bounds.
   #taker(signal, timeout) {
     return (game, op) => {
+      if (signal?.aborted) throw canceledError(op.what, signal.reason); // since the last question
       this.#host.charge(op);
       this.#host.limit(game, op, timeout, signal);
     };
