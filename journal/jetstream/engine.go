@@ -454,7 +454,8 @@ func (e *engine) create(c *call, tombstone *record) {
 		e.slot.s.store.stats.bases.Add(1)
 		e.slot.s.store.stats.baseBytes.Add(r.bytes)
 		e.own(c, &head{incarnation: r.incarnation, created: r.created, ordinal: r.ordinal, last: seq, base: seq,
-			bytes: r.bytes, baseSequence: r.baseSequence, isMarker: c.base.IsMarker, newest: r.sequence, keyNumber: c.base.KeyNumber})
+			bytes: r.bytes, baseSequence: r.baseSequence, isMarker: c.base.IsMarker,
+			newest: r.sequence, keyNumber: c.base.KeyNumber})
 		if e.slot.isLost {
 			e.isOwned = false
 		}
