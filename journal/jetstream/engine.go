@@ -198,7 +198,7 @@ func (e *engine) confirm(c *call, then func()) {
 		then()
 		return
 	}
-	e.slot.write(&write{call: c, ended: func(_ uint64, err error) {
+	e.slot.write(&write{kind: writeMark, call: c, ended: func(_ uint64, err error) {
 		switch {
 		case errors.Is(err, errLost):
 			e.again(c)
@@ -235,7 +235,10 @@ func (e *engine) load(c *call) {
 		s.post(func() { c.result = &result; finish() })
 	})
 	if !isMarked {
-		e.slot.write(&write{call: c, ended: func(_ uint64, err error) { isMarked, failed = true, err; finish() }})
+		e.slot.write(&write{kind: writeMark, call: c, ended: func(_ uint64, err error) {
+			isMarked, failed = true, err
+			finish()
+		}})
 	}
 }
 
@@ -576,5 +579,5 @@ func (e *engine) barrier(c *call) {
 		e.end(c, nil, journal.ErrNotOwner)
 		return
 	}
-	e.slot.write(&write{call: c, ended: func(_ uint64, err error) { e.end(c, nil, lostError(err)) }})
+	e.slot.write(&write{kind: writeMark, call: c, ended: func(_ uint64, err error) { e.end(c, nil, lostError(err)) }})
 }
