@@ -198,7 +198,7 @@ func (e *engine) confirm(c *call, then func()) {
 		then()
 		return
 	}
-	e.slot.write(&write{call: c, ended: func(_ uint64, err error) {
+	e.slot.write(&write{kind: writeMark, call: c, ended: func(_ uint64, err error) {
 		switch {
 		case errors.Is(err, errLost):
 			e.again(c)
@@ -235,7 +235,10 @@ func (e *engine) load(c *call) {
 		s.post(func() { c.result = &result; finish() })
 	})
 	if !isMarked {
-		e.slot.write(&write{call: c, ended: func(_ uint64, err error) { isMarked, failed = true, err; finish() }})
+		e.slot.write(&write{kind: writeMark, call: c, ended: func(_ uint64, err error) {
+			isMarked, failed = true, err
+			finish()
+		}})
 	}
 }
 
@@ -454,7 +457,8 @@ func (e *engine) create(c *call, tombstone *record) {
 		e.slot.s.store.stats.bases.Add(1)
 		e.slot.s.store.stats.baseBytes.Add(r.bytes)
 		e.own(c, &head{incarnation: r.incarnation, created: r.created, ordinal: r.ordinal, last: seq, base: seq,
-			bytes: r.bytes, baseSequence: r.baseSequence, isMarker: c.base.IsMarker, newest: r.sequence, keyNumber: c.base.KeyNumber})
+			bytes: r.bytes, baseSequence: r.baseSequence, isMarker: c.base.IsMarker,
+			newest: r.sequence, keyNumber: c.base.KeyNumber})
 		if e.slot.isLost {
 			e.isOwned = false
 		}
@@ -579,5 +583,5 @@ func (e *engine) barrier(c *call) {
 		e.end(c, nil, nil)
 		return
 	}
-	e.slot.write(&write{call: c, ended: func(_ uint64, err error) { e.end(c, nil, lostError(err)) }})
+	e.slot.write(&write{kind: writeMark, call: c, ended: func(_ uint64, err error) { e.end(c, nil, lostError(err)) }})
 }

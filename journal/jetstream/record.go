@@ -101,8 +101,8 @@ func (r *record) appendTo(b []byte, subject string) []byte {
 	start := len(b)
 	b = append(b, recordVersion, byte(r.kind))
 	b = append(append(b, r.id.life[:]...), r.incarnation[:]...)
-	for _, n := range [...]uint64{r.id.number, uint64(r.time), uint64(r.created), r.ordinal, r.epoch, r.previous, r.base,
-		r.baseSequence, r.start, r.sequence, r.actions, r.bytes, r.pieces.count} {
+	for _, n := range [...]uint64{r.id.number, uint64(r.time), uint64(r.created), r.ordinal, r.epoch, r.previous,
+		r.base, r.baseSequence, r.start, r.sequence, r.actions, r.bytes, r.pieces.count} {
 		b = binary.AppendUvarint(b, n)
 	}
 	if r.pieces.count > 0 {

@@ -327,7 +327,8 @@ func TestTakenOverWhileSettling(t *testing.T) {
 			}
 			f.add(meet, meet)
 			ended := make(chan error, 1)
-			a.s.Append(names[0], owner, 2, []journal.Record{action(3)}, journal.DoneFunc(func(err error) { ended <- err }))
+			a.s.Append(names[0], owner, 2, []journal.Record{action(3)},
+				journal.DoneFunc(func(err error) { ended <- err }))
 			<-met
 			a.must(a.s.conn.nc.Flush())
 			stored, err := b.load(names[0], ownerOf(2, 1))
@@ -337,7 +338,8 @@ func TestTakenOverWhileSettling(t *testing.T) {
 			b.must(b.append(names[0], ownerOf(2, 1), stored.Count, action(7)))
 			want = append(want, 7)
 			err = <-ended
-			if isThere := slices.Contains(want, 3); isThere && err != nil || !isThere && !errors.Is(err, journal.ErrNotOwner) {
+			isThere := slices.Contains(want, 3)
+			if isThere && err != nil || !isThere && !errors.Is(err, journal.ErrNotOwner) {
 				t.Errorf("the append of the former owner: %v, and the journal has %v", err, want)
 			}
 			b.expectPast(names[0], want...)
@@ -353,7 +355,9 @@ func TestTakenOverWhileSettling(t *testing.T) {
 
 // A message that comes to the servers twice counts once, wherever it lies.
 func TestSentTwice(t *testing.T) {
-	for _, settling := range []settling{{bytes: 1, messages: 1, age: time.Hour}, {bytes: 1 << 20, messages: 6, age: time.Hour}} {
+	for _, settling := range []settling{
+		{bytes: 1, messages: 1, age: time.Hour}, {bytes: 1 << 20, messages: 6, age: time.Hour},
+	} {
 		o := shared(t).options(newName())
 		o.settling = settling
 		c, owner := client{t, openStore(t, o)}, ownerOf(1, 1)
@@ -376,7 +380,8 @@ func TestSentTwice(t *testing.T) {
 			}
 			want = append(want, n)
 			if n == 4 {
-				c.must(c.install(names[0], owner, journal.Base{Sequence: 3, Snapshot: true, Data: []byte("3"), Core: "core"}))
+				base := journal.Base{Sequence: 3, Snapshot: true, Data: []byte("3"), Core: "core"}
+				c.must(c.install(names[0], owner, base))
 			}
 		}
 		again := client{t, openStore(t, o)}
@@ -523,7 +528,8 @@ func TestDamageInATail(t *testing.T) {
 func FuzzReadBundle(f *testing.F) {
 	r := record{kind: kindGroup, ordinal: 2}
 	for _, u := range []bundle{
-		{kind: kindTail, previous: 7, settled: 3, drops: []string{"a"}, records: []bundled{{token: "b", data: r.appendTo(nil, "s")}}},
+		{kind: kindTail, previous: 7, settled: 3, drops: []string{"a"},
+			records: []bundled{{token: "b", data: r.appendTo(nil, "s")}}},
 		{kind: kindTail},
 		{kind: kindCopies, records: []bundled{{data: r.appendTo(nil, "s")}, {data: r.appendTo(nil, "s")}}},
 	} {
