@@ -6,7 +6,6 @@ package clusterdev
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -101,7 +100,8 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 		c.Close()
 		return nil, err
 	}
-	c.say("all are ready: open %s in a browser; 'help' lists what can be done to them, 'quit' ends them", c.nodes[0].address)
+	c.say("all are ready: open %s in a browser; 'help' lists what can be done to them, 'quit' ends them",
+		c.nodes[0].address)
 	return c, nil
 }
 
@@ -120,8 +120,8 @@ func (c *Cluster) makeDir() (err error) {
 	}
 	if c.unlock, err = lock(filepath.Join(c.dir, "lock")); err != nil {
 		c.unlock = func() {}
-		return OptionError{fmt.Errorf("--dir: another 'hypertoken cluster dev' has %s: end it, or name another directory (%w)",
-			c.dir, err)}
+		return OptionError{fmt.Errorf("--dir: another 'hypertoken cluster dev' has %s: end it, or name another "+
+			"directory (%w)", c.dir, err)}
 	}
 	// Servers that were together know each other by number.
 	for _, had := range []int{3, 1} {
@@ -130,8 +130,8 @@ func (c *Cluster) makeDir() (err error) {
 		}
 		if had != c.o.Servers {
 			c.unlock()
-			return OptionError{fmt.Errorf("--dir: %s has the data of %d servers: use --servers %d, or name another directory",
-				c.dir, had, had)}
+			return OptionError{fmt.Errorf("--dir: %s has the data of %d servers: use --servers %d, or name another "+
+				"directory", c.dir, had, had)}
 		}
 		break
 	}
@@ -256,6 +256,3 @@ func (c *Cluster) find(name string) (*process, error) {
 	}
 	return nil, fmt.Errorf("%q is no server and no node: want one of %s", name, strings.Join(names, ", "))
 }
-
-// errUnsupported is returned for signals that this system does not have.
-var errUnsupported = errors.New("this system can't do that to a process: use kill and restart")

@@ -22,6 +22,10 @@ const Commands = `  kill NAME      SIGKILL: it is gone at once, as with a loss o
 
 // Talk carries out the lines of in until it ends, one says quit, or ctx ends.
 func (c *Cluster) Talk(ctx context.Context, in io.Reader) {
+	var restarting sync.WaitGroup
+	defer restarting.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	lines := make(chan string)
 	go func() {
 		defer close(lines)
@@ -33,10 +37,6 @@ func (c *Cluster) Talk(ctx context.Context, in io.Reader) {
 			}
 		}
 	}()
-	var restarting sync.WaitGroup
-	defer restarting.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	for {
 		var line string
 		var isOpen bool

@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
+	"syscall"
 	"time"
 )
 
@@ -84,6 +86,8 @@ func childCommand(role string, args ...string) (*exec.Cmd, error) {
 
 // runGuard is the guard's process.
 func runGuard(dir string) {
+	// Unix sends a HUP to a group that has lost its parent, if one of its processes is stopped.
+	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	wakeGroup()
 	if canInherit {

@@ -3,9 +3,13 @@
 package clusterdev
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 )
+
+// errUnsupported is returned for signals that this system does not have.
+var errUnsupported = errors.New("this system can't do that to a process: use kill and restart")
 
 func sendStop(*os.Process) error     { return errUnsupported }
 func sendContinue(*os.Process) error { return errUnsupported }
