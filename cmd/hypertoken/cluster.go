@@ -121,7 +121,9 @@ func (f *clusterFlags) open(ctx context.Context, maxLine int64, log *slog.Logger
 	if err != nil {
 		return nil, usageError{err}
 	}
-	n := &clusterNode{address: f.advertise, log: log, members: jetstream.NewMembers(jetstream.MemberOptions{Address: f.advertise, Format: 1})}
+	n := &clusterNode{address: f.advertise, log: log}
+	n.members = jetstream.NewMembers(jetstream.MemberOptions{Address: f.advertise, Format: 1, Changed: n.membersChanged})
+	n.peers = n.newPeers(f.advertise, secret, maxLine)
 	if n.listener, err = net.Listen("tcp", f.advertise); err != nil {
 		return nil, fmt.Errorf("--advertise: %w", err)
 	}
@@ -137,7 +139,12 @@ func (f *clusterFlags) open(ctx context.Context, maxLine int64, log *slog.Logger
 		_ = n.store.Close()
 		return nil, fmt.Errorf("--cluster: %w", err)
 	}
-	n.peers = peers.New(peers.Options{Self: f.advertise, Secret: secret, SlotOf: jetstream.SlotOf, MaxLine: maxLine,
+	return n, nil
+}
+
+// newPeers returns the other nodes, as this one sees them.
+func (n *clusterNode) newPeers(self, secret string, maxLine int64) *peers.Peers {
+	return peers.New(peers.Options{Self: self, Secret: secret, SlotOf: jetstream.SlotOf, MaxLine: maxLine,
 		OwnerOf: func(err error) (peers.Owner, bool) {
 			var moved *jetstream.MovedError
 			if !errors.As(err, &moved) {
@@ -146,13 +153,15 @@ func (f *clusterFlags) open(ctx context.Context, maxLine int64, log *slog.Logger
 			return peers.Owner{Address: moved.Owner.Address, Epoch: moved.Owner.Epoch}, true
 		},
 		Overview: n.overview,
+		IsAlive: func(address string) bool {
+			return slices.ContainsFunc(n.members.Living(), func(m jetstream.Member) bool { return m.Address == address })
+		},
 		Ready: func() string {
 			if !n.members.HoldsLease() {
 				return "no lease: the NATS servers do not answer"
 			}
 			return ""
 		}})
-	return n, nil
 }
 
 func (n *clusterNode) overview() peers.Overview {
@@ -168,6 +177,9 @@ func (n *clusterNode) overview() peers.Overview {
 func (n *clusterNode) collectors() []prometheus.Collector {
 	return []prometheus.Collector{jetstream.NewCollector(n.store), n.peers.Collector()}
 }
+
+// membersChanged is called after a member has come or died.
+func (n *clusterNode) membersChanged() { n.peers.MembersChanged() }
 
 // secret returns the secret of --cluster-secret-file.
 func (f *clusterFlags) secret() (string, error) {

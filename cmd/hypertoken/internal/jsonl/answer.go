@@ -279,9 +279,30 @@ func ErrorOf(answer []byte) (code, message string) {
 // headOfAnswer is how much of an answer has its error, or that of the first member of a batch.
 const headOfAnswer = 96
 
-// MayHaveCode reports whether an answer looks like an error with a code. A result may look so, too.
-func MayHaveCode(answer []byte, code string) bool {
-	return bytes.Contains(answer[:min(len(answer), headOfAnswer)], []byte(`"error":{"code":"`+code+`"`))
+// CodeOfFailure returns the code of an answer that is an error, or of the error of the first member of a
+// batch, if it is one of the codes; "" otherwise. It is quick for other answers.
+func CodeOfFailure(answer []byte, codes ...string) string {
+	head := answer[:min(len(answer), headOfAnswer)]
+	for _, code := range codes {
+		if !bytes.Contains(head, []byte(`"error":{"code":"`+code+`"`)) {
+			continue
+		}
+		if found, _ := ErrorOf(answer); found == code {
+			return code
+		}
+		// A result may look like that, too.
+		var batch struct {
+			Results []struct {
+				Error struct {
+					Code string `json:"code"`
+				} `json:"error"`
+			} `json:"results"`
+		}
+		if json.Unmarshal(answer, &batch) == nil && len(batch.Results) > 0 && batch.Results[0].Error.Code == code {
+			return code
+		}
+	}
+	return ""
 }
 
 // BadLine is the answer to a line that can't be used.

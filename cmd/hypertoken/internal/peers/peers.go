@@ -53,6 +53,8 @@ type Options struct {
 	Ready func() string
 	// Overview returns the cluster as this node sees it.
 	Overview func() Overview
+	// IsAlive reports whether a node with an address is a living member.
+	IsAlive func(address string) bool
 	// MaxLine bounds a line in bytes.
 	MaxLine int64
 }
@@ -80,7 +82,14 @@ type Peers struct {
 	client *http.Client
 	routes sync.Map // slot to Owner: the last that was heard of
 	lines  *prometheus.CounterVec
+
+	mu    sync.Mutex // guards what follows
+	alive map[string]bool
+	sent  map[string]map[*sending]struct{} // lines without an answer, by the address of their node
 }
+
+// sending is a line that was sent and has no answer yet. giveUp ends the wait for it.
+type sending struct{ giveUp context.CancelFunc }
 
 // MinSecret is the least length of a secret, in bytes. A shorter one could be guessed.
 const MinSecret = 16
@@ -101,10 +110,71 @@ func New(o Options) *Peers {
 	for _, outcome := range []string{"answered", "moved", "unreached", "lost"} {
 		lines.WithLabelValues(outcome)
 	}
-	return &Peers{o: o, lines: lines, secret: sha256.Sum256([]byte(o.Secret)), client: &http.Client{Transport: &http.Transport{
-		DialContext: dialer.DialContext, MaxIdleConnsPerHost: idlePerNode, IdleConnTimeout: idleTimeout,
-		DisableCompression: true,
-	}}}
+	return &Peers{o: o, lines: lines, secret: sha256.Sum256([]byte(o.Secret)), alive: map[string]bool{},
+		sent: map[string]map[*sending]struct{}{}, client: &http.Client{
+			Transport: &http.Transport{DialContext: dialer.DialContext, MaxIdleConnsPerHost: idlePerNode,
+				IdleConnTimeout: idleTimeout, DisableCompression: true},
+			// A node never redirects. A line must not go to anybody else.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}}
+}
+
+// MembersChanged is to be called after a member has come or died. Lines that were sent to a node that
+// has died are not waited for any more: a process that stands still would answer them when it goes on,
+// or never.
+func (p *Peers) MembersChanged() {
+	p.routes.Range(func(slot, o any) bool {
+		p.mu.Lock()
+		hasDied := p.hasDiedLocked(o.(Owner).Address)
+		p.mu.Unlock()
+		if hasDied {
+			p.routes.CompareAndDelete(slot, o)
+		}
+		return true
+	})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for address, list := range p.sent {
+		if p.hasDiedLocked(address) {
+			for s := range list {
+				s.giveUp()
+			}
+		}
+	}
+}
+
+// hasDiedLocked reports whether a node was alive and is not any more. One that was never seen may have
+// come a moment ago. The lock mu is held.
+func (p *Peers) hasDiedLocked(address string) bool {
+	if p.o.IsAlive(address) {
+		p.alive[address] = true
+		return false
+	}
+	return p.alive[address]
+}
+
+// beginSending notes a line that is sent to a node. The returned context ends if the node dies. The
+// caller calls end once it waits no more.
+func (p *Peers) beginSending(ctx context.Context, address string) (_ context.Context, end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	s := &sending{cancel}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.sent[address] == nil {
+		p.sent[address] = map[*sending]struct{}{}
+	}
+	p.sent[address][s] = struct{}{}
+	if p.hasDiedLocked(address) {
+		cancel()
+	}
+	return ctx, func() {
+		cancel()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if delete(p.sent[address], s); len(p.sent[address]) == 0 {
+			delete(p.sent, address)
+		}
+	}
 }
 
 // Close closes the connections that are not in use.
@@ -179,6 +249,11 @@ func (p *Peers) Send(ctx context.Context, to Owner, engine string, line []byte, 
 }
 
 func (p *Peers) send(ctx context.Context, to Owner, engine string, line []byte, first int) (Answer, error) {
+	ctx, end := p.beginSending(ctx, to.Address)
+	defer end()
+	if ctx.Err() != nil {
+		return Answer{}, fmt.Errorf("%w: it is no member any more", ErrUnreached)
+	}
 	address := "http://" + to.Address + "/node/lines/" + url.PathEscape(engine)
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(line))
 	if err != nil {

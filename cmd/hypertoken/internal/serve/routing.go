@@ -59,6 +59,7 @@ func (c *conversation) routed(ctx context.Context, line jsonl.Line, q *jsonl.Req
 	isRead := q.Kind == jsonl.State || q.Kind == jsonl.Digest
 	l := cluster.NewLine(thisNode, q.HasKey, isRead, within, lineRetry)
 	owner, isKnown := nodes.Route(c.name)
+	var last error // why the line could not be answered
 	for {
 		switch {
 		case now() >= within:
@@ -72,18 +73,20 @@ func (c *conversation) routed(ctx context.Context, line jsonl.Line, q *jsonl.Req
 		l.Perform(&step)
 		switch {
 		case step.isHere:
-			answer, p, moved := c.local(ctx, q, first)
-			if moved == nil {
+			answer, p, elsewhere := c.local(ctx, q, first)
+			if elsewhere == nil {
 				return answer, p
 			}
 			c.answered()
-			owner, isKnown = nodes.Moved(c.name, moved)
+			last = elsewhere
+			owner, isKnown = nodes.Moved(c.name, elsewhere)
 			l.Refused(l.Attempt(), now())
 		case step.isThere:
 			a, err := nodes.Send(ctx, owner, c.name, line.Text, first)
 			if err == nil {
 				return a.Line, problemOfLine(a)
 			}
+			last = err
 			var moved *peers.MovedError
 			switch {
 			case errors.As(err, &moved):
@@ -100,7 +103,7 @@ func (c *conversation) routed(ctx context.Context, line jsonl.Line, q *jsonl.Req
 			nodes.Forget(c.name)
 			isKnown = false
 		case step.hasEnded:
-			return c.refused(q, first, unanswered(step.outcome, within))
+			return c.refused(q, first, unanswered(step.outcome, within, last))
 		default:
 			select {
 			case <-time.After(lineRetry):
@@ -111,13 +114,13 @@ func (c *conversation) routed(ctx context.Context, line jsonl.Line, q *jsonl.Req
 	}
 }
 
-// unanswered is the error of a line that no node has answered.
-func unanswered(o cluster.LineOutcome, within time.Duration) error {
+// unanswered is the error of a line that no node has answered. last is what the last attempt failed with.
+func unanswered(o cluster.LineOutcome, within time.Duration, last error) error {
 	if o == cluster.OutcomeUnknown {
 		return failure(host.ErrOutcomeUnknown.Code,
 			"the node that had the engine went away, and a line without a key is not sent again: it may have run or not")
 	}
-	return failure(host.ErrTimeout.Code, "no node has had the engine for %v, and nothing of the line ran", within)
+	return failure(host.ErrTimeout.Code, "no node could run the line for %v, and nothing of it ran: %v", within, last)
 }
 
 // problemOfLine returns why another node has refused a line, or nil.
@@ -141,10 +144,13 @@ func (s *Server) NodeHandler() http.Handler {
 		if err != nil {
 			return peers.Answer{Line: jsonl.BadLine(1, err), Status: http.StatusBadRequest}, nil
 		}
-		answer, p, moved := c.local(ctx, q, first)
+		answer, p, elsewhere := c.local(ctx, q, first)
 		c.answered()
-		if moved != nil {
-			return peers.Answer{}, moved
+		if elsewhere != nil {
+			return peers.Answer{}, elsewhere
+		}
+		if s.draining.Err() != nil && jsonl.CodeOfFailure(answer, host.ErrShutdown.Code) != "" {
+			return peers.Answer{}, failure(host.ErrShutdown.Code, "the node is stopping")
 		}
 		a := peers.Answer{Line: answer}
 		if p != nil {
@@ -170,7 +176,7 @@ type isForwarded struct{}
 func (s *Server) serveForwarded(a route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(context.WithValue(r.Context(), isForwarded{}, true))
-		if err := s.ownerHere(r); err != nil {
+		if s.draining.Err() != nil || s.ownerHere(r) != nil {
 			w.WriteHeader(http.StatusMisdirectedRequest)
 			return
 		}
@@ -180,11 +186,11 @@ func (s *Server) serveForwarded(a route) http.Handler {
 	})
 }
 
-// ownerHere fails if another node has the engine of a request.
+// ownerHere fails if another node has the engine of a request, or if nobody can have it now.
 func (s *Server) ownerHere(r *http.Request) error {
 	_, done, err := s.engines.use(r.Context(), r.PathValue("name"))
 	if err != nil {
-		return movedOf(err)
+		return elsewhereOf(err)
 	}
 	done()
 	return nil

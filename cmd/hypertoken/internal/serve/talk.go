@@ -15,6 +15,7 @@ import (
 
 	"hypertoken/cmd/hypertoken/internal/jsonl"
 	"hypertoken/host"
+	"hypertoken/journal"
 )
 
 // conversation answers the lines of one request or one WebSocket, in turn.
@@ -71,16 +72,17 @@ func (c *conversation) answer(ctx context.Context, line jsonl.Line, err error) (
 	return c.routed(ctx, line, q, first)
 }
 
-// local answers a line here. moved is not nil if another owner has the engine's journal: then nothing
-// of the line ran.
-func (c *conversation) local(ctx context.Context, q *jsonl.Request, first int) (answer []byte, p *problem, moved error) {
+// local answers a line here. If elsewhere is not nil, nothing of the line ran, because another owner has
+// the engine's journal, or because the store can't be used at the moment: the caller may try again.
+func (c *conversation) local(ctx context.Context, q *jsonl.Request, first int) (answer []byte, p *problem,
+	elsewhere error) {
 	if q.Kind == jsonl.Setup {
 		return c.setup(ctx, q)
 	}
 	engine, done, err := c.server.engines.use(ctx, c.name)
 	if err != nil {
 		answer, p = c.refused(q, first, err)
-		return answer, p, movedOf(err)
+		return answer, p, elsewhereOf(err)
 	}
 	defer done()
 	if q.Kind != jsonl.Digest {
@@ -102,16 +104,34 @@ func (c *conversation) local(ctx context.Context, q *jsonl.Request, first int) (
 	if c.room != nil {
 		c.room.settle(cap(answer))
 	}
-	if c.server.o.Peers != nil && jsonl.MayHaveCode(answer, host.ErrMoved.Code) {
-		_, err := engine.Digest(ctx) // if it has closed itself, it says why
-		moved = movedOf(err)
+	if c.server.o.Peers != nil {
+		elsewhere = c.whyElsewhere(ctx, engine, q, answer)
 	}
-	return answer, nil, moved
+	return answer, nil, elsewhere
 }
 
-// movedOf returns the error if it says that another owner has the journal, or nil.
-func movedOf(err error) error {
-	if errors.Is(err, host.ErrMoved) {
+// whyElsewhere returns why an answer says that nothing of its line ran, if another node may be able to
+// run it, or this one a little later; otherwise nil. It reopens an engine that is broken because its
+// journal could not be loaded while the store could not be used.
+func (c *conversation) whyElsewhere(ctx context.Context, engine *host.Engine, q *jsonl.Request, answer []byte) error {
+	code := jsonl.CodeOfFailure(answer, host.ErrMoved.Code, host.ErrBroken.Code)
+	if code == "" {
+		return nil
+	}
+	_, err := engine.Digest(ctx) // an engine that has closed itself, or is broken, says why
+	err = elsewhereOf(err)
+	if err != nil && code == host.ErrBroken.Code {
+		bounded, cancel := q.Bounded(ctx)
+		defer cancel()
+		_ = engine.Reopen(bounded) // if it fails, the next attempt says so
+	}
+	return err
+}
+
+// elsewhereOf returns the error if it says that another owner has the journal, or that the store can't be
+// used at the moment; otherwise nil.
+func elsewhereOf(err error) error {
+	if errors.Is(err, host.ErrMoved) || errors.Is(err, journal.ErrUnavailable) {
 		return err
 	}
 	return nil
@@ -142,7 +162,7 @@ func (c *conversation) refused(q *jsonl.Request, first int, err error) ([]byte, 
 }
 
 // setup makes the engine.
-func (c *conversation) setup(ctx context.Context, q *jsonl.Request) (answer []byte, p *problem, moved error) {
+func (c *conversation) setup(ctx context.Context, q *jsonl.Request) (answer []byte, p *problem, elsewhere error) {
 	bounded, cancel := q.Bounded(ctx)
 	defer cancel()
 	err := q.ValueError
@@ -158,7 +178,7 @@ func (c *conversation) setup(ctx context.Context, q *jsonl.Request) (answer []by
 			p.status = http.StatusUnprocessableEntity // the client gave it too little time
 		}
 		p.message = fmt.Sprintf("line %d: setup: %s", q.Line, p.message)
-		return jsonl.BadSetup(q.Line, err), p, movedOf(err)
+		return jsonl.BadSetup(q.Line, err), p, elsewhereOf(err)
 	}
 	engine, done, err := c.server.engines.use(ctx, c.name)
 	if err != nil { // somebody has deleted it already

@@ -1,0 +1,228 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"hypertoken/cmd/hypertoken/internal/peers"
+	"hypertoken/host"
+	"hypertoken/journal"
+)
+
+// elsewhereStore is a store in memory that fails with an error while one is set.
+type elsewhereStore struct {
+	journal.Store
+	mu   sync.Mutex // guards what follows
+	fail error
+	// failures is how often the error is returned before it goes, if it is positive.
+	failures int
+}
+
+// setFailure has the next calls fail. failures says how many; 0 means all.
+func (s *elsewhereStore) setFailure(err error, failures int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail, s.failures = err, failures
+}
+
+func (s *elsewhereStore) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.fail
+	if s.failures > 0 {
+		if s.failures--; s.failures == 0 {
+			s.fail = nil
+		}
+	}
+	return err
+}
+
+func (s *elsewhereStore) Load(name string, owner journal.Owner, done func(*journal.Stored, error)) {
+	if err := s.failure(); err != nil {
+		done(nil, err)
+		return
+	}
+	s.Store.Load(name, owner, done)
+}
+
+func (s *elsewhereStore) Append(name string, o journal.Owner, after uint64, g []journal.Record, done journal.Done) {
+	if err := s.failure(); err != nil {
+		done.Report(err)
+		return
+	}
+	s.Store.Append(name, o, after, g, done)
+}
+
+// ownedError says that another node has an engine.
+type ownedError struct{ owner peers.Owner }
+
+func (e *ownedError) Error() string { return "the slot belongs to " + e.owner.Address }
+func (e *ownedError) Unwrap() error { return journal.ErrNotOwner }
+
+const nodeSecret = "a secret of the tests"
+
+// fakeNode is another node of a cluster. answer gets the lines that come there.
+type fakeNode struct {
+	owner peers.Owner
+	mu    sync.Mutex // guards what follows
+	lines []string
+	// answers are taken one after the other, and the last one again and again.
+	answers []http.HandlerFunc
+}
+
+func newFakeNode(t *testing.T, answers ...http.HandlerFunc) *fakeNode {
+	n := &fakeNode{answers: answers}
+	s := httptest.NewServer(http.HandlerFunc(n.serve))
+	t.Cleanup(s.Close)
+	n.owner = peers.Owner{Address: s.Listener.Addr().String(), Epoch: 2}
+	return n
+}
+
+func (n *fakeNode) serve(w http.ResponseWriter, r *http.Request) {
+	b := new(strings.Builder)
+	_ = r.Write(b) // with its header and body
+	n.mu.Lock()
+	n.lines = append(n.lines, b.String())
+	answer := n.answers[0]
+	if len(n.answers) > 1 {
+		n.answers = n.answers[1:]
+	}
+	n.mu.Unlock()
+	answer(w, r)
+}
+
+func (n *fakeNode) count() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.lines)
+}
+
+func says(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(text)) }
+}
+
+func loses(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+
+func refuses(w http.ResponseWriter, _ *http.Request) {
+	w.WriteHeader(http.StatusMisdirectedRequest)
+	_, _ = w.Write([]byte(`{"address":"","epoch":0}`))
+}
+
+// startNode starts a server that is a node of a cluster.
+func startNode(t *testing.T, store journal.Store) *server {
+	p := peers.New(peers.Options{Self: "here", Secret: nodeSecret, SlotOf: func(string) int { return 0 },
+		MaxLine: 1 << 20, IsAlive: func(string) bool { return true }, Ready: func() string { return "" },
+		OwnerOf: func(err error) (peers.Owner, bool) {
+			var owned *ownedError
+			if !errors.As(err, &owned) {
+				return peers.Owner{}, false
+			}
+			return owned.owner, true
+		}})
+	s := start(t, host.Options{InProcess: true, Store: store}, func(o *Options) { o.IsDurable, o.Peers = true, p })
+	t.Cleanup(p.Close)
+	return s
+}
+
+// How a line comes to the node that has its engine, and what a client is told if it can't.
+func TestRouting(t *testing.T) {
+	const (
+		draw    = `{"type":"stack:draw"}`
+		keyed   = `{"type":"stack:draw","key":"k"}`
+		read    = `{"digest":true}`
+		there   = `{"n":1,"result":"there"}`
+		here    = `{"n":1,"result":[{"id":"c"}]}`
+		unknown = `"code":"outcome_unknown"`
+	)
+	for _, row := range []struct {
+		name, line string
+		answers    []http.HandlerFunc
+		// isBack says that after one failure the engine is here again.
+		isBack bool
+		status int
+		want   string
+		sent   int
+	}{
+		{"the owner answers", draw, []http.HandlerFunc{says(there)}, false, 200, there, 1},
+		{"it refuses at first", draw, []http.HandlerFunc{refuses, refuses, says(there)}, false, 200, there, 3},
+		{"the answer is lost", draw, []http.HandlerFunc{loses, says(there)}, false, 503, unknown, 1},
+		{"the answer to a key is lost", keyed, []http.HandlerFunc{loses, says(there)}, false, 200, there, 2},
+		{"the answer to a read is lost", read, []http.HandlerFunc{says(there), loses, says(there)}, false, 200, there, 2},
+		{"the engine comes back", draw, []http.HandlerFunc{refuses}, true, 200, here, 1},
+		{"time is over", `{"type":"stack:draw","timeout":200}`, []http.HandlerFunc{refuses}, false, 503,
+			"nothing of it ran", 0},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			second := newFakeNode(t, row.answers...)
+			store := &elsewhereStore{Store: journal.NewMemory()}
+			s := startNode(t, store)
+			s.want("e", deck, http.StatusOK, `"ok":true`)
+			failures := 0
+			if row.isBack {
+				failures = 1
+			}
+			store.setFailure(&ownedError{second.owner}, failures)
+			if row.line == read {
+				// A read of an engine that is open would ask the store for nothing: an action closes it.
+				s.want("e", draw, 200, there)
+				row.sent++
+			}
+			s.want("e", row.line, row.status, row.want)
+			if got := second.count(); row.sent != 0 && got != row.sent {
+				t.Errorf("the other node got %d lines, want %d: %q", got, row.sent, second.lines)
+			}
+		})
+	}
+}
+
+// While nobody may have an engine, lines wait.
+func TestALineWaitsForTheStore(t *testing.T) {
+	store := &elsewhereStore{Store: journal.NewMemory()}
+	s := startNode(t, store)
+	s.want("e", deck, http.StatusOK, `"ok":true`)
+	store.setFailure(errElsewhere, 1) // closes the engine
+	s.want("e", `{"type":"stack:draw"}`, http.StatusOK, `{"n":1,"result":[{"id":"c"}]}`)
+	store.setFailure(errElsewhere, 1)
+	s.want("e", `{"type":"stack:draw","if_sequence":7}`, http.StatusOK, `conflict`)
+	store.setFailure(journal.ErrUnavailable, 3)
+	s.want("e", `{"type":"stack:draw"}`, http.StatusOK, `{"n":1,"result":[{"id":"b"}]}`)
+	store.setFailure(journal.ErrUnavailable, 0)
+	s.want("f", `{"setup":{},"timeout":100}`, http.StatusServiceUnavailable, `"timeout"`)
+}
+
+// What another node sends is answered here, or refused with the owner.
+func TestNodeHandler(t *testing.T) {
+	store := &elsewhereStore{Store: journal.NewMemory()}
+	s := startNode(t, store)
+	s.want("e", deck, http.StatusOK, `"ok":true`)
+	node := httptest.NewServer(s.NodeHandler())
+	defer node.Close()
+	first := peers.New(peers.Options{Self: "first", Secret: nodeSecret, SlotOf: func(string) int { return 0 },
+		MaxLine: 1 << 20, IsAlive: func(string) bool { return true }})
+	defer first.Close()
+	send := func(line string) (peers.Answer, error) {
+		return first.Send(context.Background(), peers.Owner{Address: node.Listener.Addr().String()}, "e", []byte(line), 5)
+	}
+	a, err := send(`{"type":"stack:draw"}`)
+	if err != nil || string(a.Line) != `{"n":5,"result":[{"id":"c"}]}` || a.Status != 0 {
+		t.Errorf("%s %+v %v", a.Line, a, err)
+	}
+	if a, err := send(`{"typ`); err != nil || a.Status != http.StatusBadRequest {
+		t.Errorf("%s %+v %v", a.Line, a, err)
+	}
+	third := peers.Owner{Address: "third", Epoch: 9}
+	store.setFailure(&ownedError{third}, 0)
+	var moved *peers.MovedError
+	if a, err := send(`{"type":"stack:draw"}`); !errors.As(err, &moved) || moved.Owner != third {
+		t.Errorf("%s %v", a.Line, err)
+	}
+	store.setFailure(journal.ErrUnavailable, 0)
+	if a, err := send(`{"type":"stack:draw"}`); !errors.As(err, &moved) || moved.Owner != (peers.Owner{}) {
+		t.Errorf("%s %v", a.Line, err)
+	}
+}
