@@ -35,12 +35,14 @@ func TestTheClientGoesOn(t *testing.T) {
 	servers := newForwarder(t)
 	data := t.TempDir()
 	serve := func() *exec.Cmd {
-		c, _, out := begin(t, exec.Command(program, "serve", "--listen", "127.0.0.1:0", "--workers", "1", "--data", data))
+		c := exec.Command(program, "serve", "--listen", "127.0.0.1:0", "--workers", "1", "--data", data)
+		_, _, out := begin(t, c)
 		servers.forwardTo(strings.TrimPrefix(line(t, out), "listening on http://"))
 		return c
 	}
 	server := serve()
-	c := exec.Command(client, "--servers", "http://"+servers.address(), "--engine", "table-1", "--patience", "10m", game)
+	c := exec.Command(client, "--servers", "http://"+servers.address(), "--engine", "table-1", "--patience", "10m",
+		game)
 	session(t, c)
 	out, in := newPipe(t)
 	// The client can't be far ahead of what is read here.

@@ -155,7 +155,8 @@ func checkEndOfFaults(t *testing.T, callers *clusterCallers, names []string) {
 				began := callers.now()
 				call := callers.send(one, r, name, callers.nextID(), true)
 				if took := callers.now() - began; call.outcome != wasAnswered || took > answersWithin {
-					t.Errorf("%s at node %d after the faults: %v %s after %v", name, node, call.outcome, call.code, took)
+					t.Errorf("%s at node %d after the faults: %v %s after %v", name, node, call.outcome, call.code,
+						took)
 				}
 			}
 		})

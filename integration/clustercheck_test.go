@@ -33,7 +33,8 @@ func checkHistory(engine string, calls []clusterCall, journal []int) (breaches [
 			if call.outcome == wasAnswered {
 				ordered = append(ordered, call)
 				if call.sequence > uint64(len(journal)) {
-					report("a read at %v gave the sequence %d; the journal ends at %d", call.began, call.sequence, len(journal))
+					report("a read at %v gave the sequence %d; the journal ends at %d", call.began, call.sequence,
+						len(journal))
 				}
 			}
 			continue

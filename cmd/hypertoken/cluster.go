@@ -74,7 +74,8 @@ func (f *clusterFlags) options(log *slog.Logger) (o jetstream.Options, err error
 	case (f.tlsCert == "") != (f.tlsKey == ""):
 		return o, errors.New("--cluster-tls-cert and --cluster-tls-key go together")
 	}
-	o = jetstream.Options{Servers: f.servers, Sync: sync, Name: f.name, Replicas: f.replicas, ReadsLog: f.reads == "log",
+	o = jetstream.Options{Servers: f.servers, Sync: sync, Name: f.name, Replicas: f.replicas,
+		ReadsLog: f.reads == "log",
 		Address: f.advertise, Logger: log}
 	if f.creds != "" {
 		o.Connect = append(o.Connect, nats.UserCredentials(f.creds))
@@ -122,7 +123,8 @@ func (f *clusterFlags) open(ctx context.Context, maxLine int64, log *slog.Logger
 		return nil, usageError{err}
 	}
 	n := &clusterNode{address: f.advertise, log: log}
-	n.members = jetstream.NewMembers(jetstream.MemberOptions{Address: f.advertise, Format: 1, Changed: n.membersChanged})
+	self := jetstream.MemberOptions{Address: f.advertise, Format: 1, Changed: n.membersChanged}
+	n.members = jetstream.NewMembers(self)
 	n.peers = n.newPeers(f.advertise, secret, maxLine)
 	if n.listener, err = net.Listen("tcp", f.advertise); err != nil {
 		return nil, fmt.Errorf("--advertise: %w", err)
@@ -154,7 +156,9 @@ func (n *clusterNode) newPeers(self, secret string, maxLine int64) *peers.Peers 
 		},
 		Overview: n.overview,
 		IsAlive: func(address string) bool {
-			return slices.ContainsFunc(n.members.Living(), func(m jetstream.Member) bool { return m.Address == address })
+			return slices.ContainsFunc(n.members.Living(), func(m jetstream.Member) bool {
+				return m.Address == address
+			})
 		},
 		Ready: func() string {
 			if !n.members.HoldsLease() {

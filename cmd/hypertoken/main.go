@@ -128,7 +128,8 @@ reader.`,
 	root.Version = version.String()
 	root.SetVersionTemplate("hypertoken {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newRun(), newServe(), newCluster(), newVerify(), newJournal(), newTorture(), newBench(), newTop(), newActions(),
+	root.AddCommand(newRun(), newServe(), newCluster(), newVerify(), newJournal(), newTorture(), newBench(), newTop(),
+		newActions(),
 		newCore(), newVersion(), newWorker())
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {

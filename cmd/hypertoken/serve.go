@@ -102,7 +102,8 @@ under --data, or if the other nodes of a cluster have declared this one dead: no
 is lost, and a new start goes on.`,
 		Example: `  hypertoken serve
   hypertoken serve --data /var/lib/hypertoken
-  hypertoken serve --cluster nats://a,nats://b,nats://c --cluster-sync trusted --advertise 10.0.0.5:9465 --cluster-secret-file secret
+  hypertoken serve --cluster nats://a,nats://b,nats://c --cluster-sync trusted \
+    --advertise 10.0.0.5:9465 --cluster-secret-file secret
   hypertoken serve --data copy-of-games --core new.wasm --check-upgrade
   hypertoken serve --demo
   curl --data-binary @examples/blackjack.jsonl http://127.0.0.1:9464/v1/engines/table
@@ -192,7 +193,8 @@ type storeError struct{ error }
 
 func (e storeError) Unwrap() error { return e.error }
 
-func runServer(c *cobra.Command, listen string, f *hostFlags, cl *clusterFlags, backupDir string, o serve.Options) error {
+func runServer(c *cobra.Command, listen string, f *hostFlags, cl *clusterFlags, backupDir string,
+	o serve.Options) error {
 	ctx := c.Context()
 	o.Logger = f.logger()
 	options, err := f.options()

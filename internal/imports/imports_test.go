@@ -147,7 +147,7 @@ var table = map[string]row{
 			"github.com/vmihailenco/msgpack/v5"},
 	"cmd/hypertoken/internal/upgrade": {application, "cmd/hypertoken/internal/journals internal/migration journal wasm", "github.com/cespare/xxhash/v2"},
 	"examples/client":                 {application, "", "github.com/coder/websocket"},
-"examples/dealer":                 {application, "host workerproc", ""},
+	"examples/dealer":                 {application, "host workerproc", ""},
 	"internal/corebench":              {application, "", ""},
 	"internal/rename":                 {application, "", ""},
 	"internal/sabotage/catch":         {application, "internal/sabotage", ""},

@@ -13,7 +13,8 @@ import (
 var nested = map[string]row{
 	"journal/disk": {library, "journal",
 		"github.com/cespare/xxhash/v2 github.com/cockroachdb/pebble/v2 github.com/prometheus/client_golang"},
-	"journal/jetstream": {library, "internal/cluster journal", "github.com/cespare/xxhash/v2 github.com/nats-io/nats.go " +
+	"journal/jetstream": {library, "internal/cluster journal", "github.com/cespare/xxhash/v2 " +
+		"github.com/nats-io/nats.go " +
 		"github.com/prometheus/client_golang golang.org/x/sys"},
 	"examples/sqlitestore": {application, "internal/storeload journal workerproc", "modernc.org/sqlite"},
 }

@@ -83,7 +83,8 @@ func checkRows(t *testing.T, dir string, o Options, changes int, p *player) {
 	}
 	rows := 0
 	for ok := it.First(); ok; ok = it.Next() {
-		if value := it.Value(); !bytes.Equal(it.Key(), testRow(rows)) || !bytes.Equal(value[1:], data(uint64(rows), 40)) ||
+		value := it.Value()
+		if !bytes.Equal(it.Key(), testRow(rows)) || !bytes.Equal(value[1:], data(uint64(rows), 40)) ||
 			int(value[0]) != 1+changes {
 			t.Fatalf("the row %d is %x: %x, want %d changes", rows, it.Key(), value, changes)
 		}
@@ -143,7 +144,8 @@ func TestUpgrade(t *testing.T) {
 			for range 2 {
 				checkRows(t, "data", newer, steps, p)
 			}
-			for _, says := range []string{"the directory's format is being upgraded", "the directory's format was upgraded"} {
+			for _, says := range []string{"the directory's format is being upgraded",
+				"the directory's format was upgraded"} {
 				if n := strings.Count(log.String(), says); n != 1 {
 					t.Errorf("the log says %d times %q", n, says)
 				}

@@ -40,8 +40,6 @@ type Member struct {
 	Draining bool
 	Cores    []string
 	Format   int
-
-	id cluster.NodeID
 }
 
 // Members keeps a node alive as a member of a cluster, and watches the others. It decides which slots
@@ -258,7 +256,8 @@ func (m *Members) reconnect(life context.Context) {
 
 // read reads the newest records under a subject, and hands them to the machine.
 func (m *Members) read(life context.Context, subject string) {
-	found, _, err := m.conn.Load().read(life, m.store.layout.memberStream(), query{Last: []string{subject}}, m.config.RenewEvery)
+	newest := query{Last: []string{subject}}
+	found, _, err := m.conn.Load().read(life, m.store.layout.memberStream(), newest, m.config.RenewEvery)
 	if err != nil {
 		return // the next reading is soon
 	}
@@ -303,7 +302,7 @@ func (m *Members) Living() []Member {
 	defer m.mu.Unlock()
 	list := make([]Member, len(m.living))
 	for k, r := range m.living {
-		list[k] = Member{Address: r.Address, Draining: r.IsDraining, Cores: slices.Clone(r.Cores), Format: r.Format, id: r.Node}
+		list[k] = Member{Address: r.Address, Draining: r.IsDraining, Cores: slices.Clone(r.Cores), Format: r.Format}
 	}
 	return list
 }

@@ -170,7 +170,8 @@ func (c *Cluster) describe(ports []int) error {
 		config := fmt.Sprintf("server_name: %s\nlisten: %q\njetstream { store_dir: %q, sync_interval: always }\n", name,
 			loopback(forClients(c.o.Nodes+k)), filepath.Join(c.dir, name))
 		if c.o.Servers > 1 {
-			config += fmt.Sprintf("cluster { name: dev, listen: %q, routes: [ %s ] }\n", loopback(forOthers(c.o.Nodes+k)),
+			config += fmt.Sprintf("cluster { name: dev, listen: %q, routes: [ %s ] }\n",
+				loopback(forOthers(c.o.Nodes+k)),
 				strings.Join(routes, ", "))
 		}
 		file := filepath.Join(c.dir, name+".conf")
@@ -185,7 +186,8 @@ func (c *Cluster) describe(ports []int) error {
 		c.nodes = append(c.nodes, &process{cluster: c, name: name, role: roleNode, address: "http://" + address,
 			log: filepath.Join(c.dir, name+".log"),
 			args: []string{"serve", "--demo", "--listen", address, "--workers", fmt.Sprint(c.o.Workers),
-				"--cluster", strings.Join(urls, ","), "--cluster-replicas", fmt.Sprint(c.o.Servers), "--cluster-sync", "trusted",
+				"--cluster", strings.Join(urls, ","), "--cluster-replicas", fmt.Sprint(c.o.Servers),
+				"--cluster-sync", "trusted",
 				"--advertise", loopback(forOthers(k)), "--cluster-secret-file", secret}})
 	}
 	return nil

@@ -108,7 +108,8 @@ func (c *conversation) routed(ctx context.Context, line jsonl.Line, q *jsonl.Req
 			select {
 			case <-time.After(lineRetry):
 			case <-ctx.Done():
-				return c.refused(q, first, failure(host.ErrCanceled.Code, "the request ended before the engine's node was found"))
+				return c.refused(q, first,
+					failure(host.ErrCanceled.Code, "the request ended before the engine's node was found"))
 			}
 		}
 	}
@@ -200,7 +201,8 @@ func (s *Server) ownerHere(r *http.Request) error {
 func (s *Server) ownerElsewhere(a route, r *http.Request) (owner peers.Owner, name string, ok bool) {
 	name = r.PathValue("name")
 	hasLines := r.Method == http.MethodPost && strings.HasSuffix(a.pattern, "{name}")
-	if s.o.Peers == nil || !a.owned || hasLines || upgrades(r) || r.Context().Value(isForwarded{}) != nil || !nameForm.MatchString(name) {
+	isHere := s.o.Peers == nil || !a.owned || hasLines || upgrades(r) || r.Context().Value(isForwarded{}) != nil
+	if isHere || !nameForm.MatchString(name) {
 		return owner, name, false
 	}
 	if owner, ok = s.o.Peers.Route(name); ok {

@@ -206,7 +206,8 @@ func TestNodeHandler(t *testing.T) {
 		MaxLine: 1 << 20, IsAlive: func(string) bool { return true }})
 	defer first.Close()
 	send := func(line string) (peers.Answer, error) {
-		return first.Send(context.Background(), peers.Owner{Address: node.Listener.Addr().String()}, "e", []byte(line), 5)
+		to := peers.Owner{Address: node.Listener.Addr().String()}
+		return first.Send(context.Background(), to, "e", []byte(line), 5)
 	}
 	a, err := send(`{"type":"stack:draw"}`)
 	if err != nil || string(a.Line) != `{"n":5,"result":[{"id":"c"}]}` || a.Status != 0 {

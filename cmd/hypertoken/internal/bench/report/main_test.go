@@ -123,7 +123,8 @@ func TestBrowsers(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"| kept with `strict`, one in flight | 900 µs (2,000 µs) | not measured |",
-		"| ... kept, actions a second | 30,000 | not measured |", "|  | Chromium 1 | Firefox 2 |\n", "| bare message, p50 (p95) | 10.0 µs (20.0 µs) |",
+		"| ... kept, actions a second | 30,000 | not measured |", "|  | Chromium 1 | Firefox 2 |\n",
+		"| bare message, p50 (p95) | 10.0 µs (20.0 µs) |",
 		"| ... to the bare message | 1.25x |",
 		"| pipelined, actions a second | 200,000 |", "| ... actions to messages | 2.00x |",
 		"| new Engine to ready | 25.0 ms |",
