@@ -76,7 +76,7 @@ func (f *clusterFlags) options(log *slog.Logger) (o jetstream.Options, err error
 	}
 	o = jetstream.Options{Servers: f.servers, Sync: sync, Name: f.name, Replicas: f.replicas,
 		ReadsLog: f.reads == "log",
-		Address: f.advertise, Logger: log}
+		Address:  f.advertise, Logger: log}
 	if f.creds != "" {
 		o.Connect = append(o.Connect, nats.UserCredentials(f.creds))
 	}

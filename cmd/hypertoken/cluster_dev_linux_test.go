@@ -399,6 +399,7 @@ func TestClusterDevPlaysOnWhileNodesDie(t *testing.T) {
 	c.revive("c")
 	b := c.member("b")
 	c.hit("stop", "b", "is stopped")
+	both()
 	c.awaitVerdict("a", b)
 	c.hit("resume", "b", "goes on")
 	c.await(func() bool { return !c.ready["b"] })
