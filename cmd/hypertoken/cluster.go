@@ -77,23 +77,19 @@ func (f *clusterFlags) options(log *slog.Logger) (o jetstream.Options, err error
 	o = jetstream.Options{Servers: f.servers, Sync: sync, Name: f.name, Replicas: f.replicas,
 		ReadsLog: f.reads == "log",
 		Address:  f.advertise, Logger: log}
-	if f.creds != "" {
-		o.Connect = append(o.Connect, nats.UserCredentials(f.creds))
-	}
+	var tls []nats.Option
 	if f.tlsCA != "" {
-		o.Connect = append(o.Connect, nats.RootCAs(f.tlsCA))
+		tls = append(tls, nats.RootCAs(f.tlsCA))
 	}
 	if f.tlsCert != "" {
-		o.Connect = append(o.Connect, nats.ClientCert(f.tlsCert, f.tlsKey))
+		tls = append(tls, nats.ClientCert(f.tlsCert, f.tlsKey))
+	}
+	o.Connect = tls
+	if f.creds != "" {
+		o.Connect = append(slices.Clone(tls), nats.UserCredentials(f.creds))
 	}
 	if f.systemCreds != "" {
-		o.System = append(o.System, nats.UserCredentials(f.systemCreds))
-		if f.tlsCA != "" {
-			o.System = append(o.System, nats.RootCAs(f.tlsCA))
-		}
-		if f.tlsCert != "" {
-			o.System = append(o.System, nats.ClientCert(f.tlsCert, f.tlsKey))
-		}
+		o.System = append(slices.Clone(tls), nats.UserCredentials(f.systemCreds))
 	}
 	return o, nil
 }
