@@ -195,6 +195,9 @@ func (e storeError) Unwrap() error { return e.error }
 
 func runServer(c *cobra.Command, listen string, f *hostFlags, cl *clusterFlags, backupDir string,
 	o serve.Options) error {
+	if cl.isSet() && f.data != "" {
+		return usageError{errors.New("--cluster and --data are two places for journals: give one of them")}
+	}
 	ctx := c.Context()
 	o.Logger = f.logger()
 	options, err := f.options()
@@ -226,9 +229,6 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, cl *clusterFlags, 
 	defer store.close(o.Logger)
 	var node *clusterNode
 	if cl.isSet() {
-		if f.data != "" {
-			return usageError{errors.New("--cluster and --data are two places for journals: give one of them")}
-		}
 		if node, err = cl.open(ctx, o.MaxLine, o.Logger); err != nil {
 			return err
 		}
