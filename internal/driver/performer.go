@@ -272,6 +272,7 @@ func (p *performer) Broken(err error) {
 
 func (p *performer) Superseded(err error) {
 	p.lostTo = err
+	p.engines.forget((*Driver)(p))
 	p.engines.log.Warn("an engine is closed: another owner has its journal", "engine", p.name, "error", err)
 	(*Driver)(p).reportError(fault.Moved("the engine", err))
 }

@@ -166,6 +166,7 @@ func (m *Machine) supersede(err error) {
 		return
 	}
 	m.lostTo = err
+	m.emitSuperseded(err) // first: who is told may open the engine again
 	if m.isInDoubt {
 		m.disown(err, takenOver)
 	}
@@ -180,7 +181,6 @@ func (m *Machine) supersede(err error) {
 			}
 		}
 	}
-	m.emitSuperseded(err)
 	m.closeDown()
 }
 
