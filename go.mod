@@ -2,7 +2,10 @@ module hypertoken
 
 go 1.26.7
 
-require hypertoken/journal/disk v0.0.0
+require (
+	hypertoken/journal/disk v0.0.0
+	hypertoken/journal/jetstream v0.0.0
+)
 
 require (
 	charm.land/bubbletea/v2 v2.1.1
@@ -129,7 +132,6 @@ require (
 	golang.org/x/tools v0.51.0 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260817212433-ac3dfec99bb1 // indirect
 	honnef.co/go/tools v0.8.2 // indirect
-	hypertoken/journal/jetstream v0.0.0
 	kernel.org/pub/linux/libs/security/libcap/psx v1.2.77 // indirect
 )
 
