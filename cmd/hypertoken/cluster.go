@@ -75,8 +75,7 @@ func (f *clusterFlags) options(log *slog.Logger) (o jetstream.Options, err error
 		return o, errors.New("--cluster-tls-cert and --cluster-tls-key go together")
 	}
 	o = jetstream.Options{Servers: f.servers, Sync: sync, Name: f.name, Replicas: f.replicas,
-		ReadsLog: f.reads == "log",
-		Address:  f.advertise, Logger: log}
+		ReadsLog: f.reads == "log", Address: f.advertise, Logger: log}
 	var tls []nats.Option
 	if f.tlsCA != "" {
 		tls = append(tls, nats.RootCAs(f.tlsCA))
@@ -230,6 +229,9 @@ func (n *clusterNode) leave(ctx context.Context) {
 			n.log.Warn("the others wait for the end of this node's lease", "error", err)
 		}
 	}
-	_ = n.server.Close()
+	_ = n.listener.Close() // if the server could not start, nobody else has it
+	if n.server != nil {
+		_ = n.server.Close()
+	}
 	n.peers.Close()
 }

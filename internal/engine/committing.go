@@ -201,14 +201,8 @@ func (m *Machine) refused(err error) {
 	if errors.Is(err, journal.ErrFull) {
 		code = fault.ErrStoreFull
 	}
-	group := m.group
-	m.group, m.appending = nil, 0
-	clear(m.records)
-	m.records = m.records[:0]
-	m.leave()
-	m.requeue(m.answered.CutFrom(0))
 	var readers []*Request
-	for _, r := range group {
+	for _, r := range m.takeGroupBack() {
 		if r.needsStore() {
 			m.resolve(r, code.Because(err, "%s: nothing was stored: %v", r.What, err))
 		} else {
@@ -222,16 +216,22 @@ func (m *Machine) refused(err error) {
 // appendAgain has the requests that were with the store run again. Nothing of them is stored, so until
 // then they can be withdrawn.
 func (m *Machine) appendAgain() {
+	m.requeue(m.takeGroupBack())
+	if m.queued.Len() > 0 {
+		m.load(false)
+	}
+}
+
+// takeGroupBack takes the requests back that were with the store, of which nothing is stored. All that
+// ran behind them is queued again.
+func (m *Machine) takeGroupBack() []*Request {
 	group := m.group
 	m.group, m.appending = nil, 0
 	clear(m.records)
 	m.records = m.records[:0]
 	m.leave()
 	m.requeue(m.answered.CutFrom(0))
-	m.requeue(group)
-	if m.queued.Len() > 0 {
-		m.load(false)
-	}
+	return group
 }
 
 // finish resolves a request that does not have to wait for the store any more. For a snapshot, it

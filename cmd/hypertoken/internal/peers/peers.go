@@ -20,6 +20,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -373,9 +374,9 @@ func (p *Peers) Handler(answer func(ctx context.Context, engine string, line []b
 }
 
 func bearer(r *http.Request) string {
-	const prefix = "Bearer "
-	if v := r.Header.Get("Authorization"); len(v) > len(prefix) && v[:len(prefix)] == prefix {
-		return v[len(prefix):]
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		return ""
 	}
-	return ""
+	return token
 }
