@@ -1709,7 +1709,7 @@ var Game = class {
     return { base: this.#base, journal: this.#journal, end };
   }
   /**
-   * What is kept of the journal.
+   * The part of the journal that this game keeps.
    * @param {string} what names the request in errors
    */
   history(what) {
@@ -1720,7 +1720,7 @@ var Game = class {
     return this.#rewinding?.past ?? null;
   }
   // The first request that waits is a rewind. Once all before it has ended, its state is computed.
-  // What is queued behind it waits. Returns whether the rewind ends at once: it leads nowhere.
+  // The requests behind it wait. Returns whether the rewind ends at once: it leads nowhere.
   #endsRewindAtOnce() {
     const op2 = this.#queue.first;
     if (op2 === this.#rewinding || this.#sent.length > 0) return false;
@@ -4369,7 +4369,7 @@ var SavedGame = class {
     }
   }
   /**
-   * What the journal has of a call: {result}, {error}, {parts} of an independent batch, or
+   * Returns what the journal has of a call: {result}, {error}, {parts} of an independent batch, or
    * undefined if it has nothing.
    */
   recall(client, number) {
@@ -4821,7 +4821,7 @@ var SharedGame = class {
   #running = /* @__PURE__ */ new Map();
   #hasOthers = false;
   /**
-   * What is sent at the end of this turn: calls to the leader, or events and answers to the others.
+   * The messages that this engine sends at the end of the turn: calls to the leader, or events and answers to the others.
    */
   #out = { calls: [], events: [], answers: [] };
   #isChanged = false;
@@ -5072,7 +5072,7 @@ var SharedGame = class {
     else if (message.news && from === this.#leader) this.#handleNews(message);
     else if (message.isGone && from === this.#leader) this.#leader = null;
   }
-  // What an engine asks of its game: see game.js.
+  // The methods that an engine calls on its game: see game.js.
   push(op2) {
     if (this.closed) throw shutdownError();
     if (this.broken) throw this.broken;

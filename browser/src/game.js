@@ -589,7 +589,7 @@ export class Game {
   #newestSegment(end) { return { base: this.#base, journal: this.#journal, end }; }
 
   /**
-   * What is kept of the journal.
+   * The part of the journal that this game keeps.
    * @param {string} what names the request in errors
    */
   history(what) { return new History([...this.#kept ?? none, this.#newestSegment(this.sequence)], what); }
@@ -598,7 +598,7 @@ export class Game {
   get past() { return this.#rewinding?.past ?? null; }
 
   // The first request that waits is a rewind. Once all before it has ended, its state is computed.
-  // What is queued behind it waits. Returns whether the rewind ends at once: it leads nowhere.
+  // The requests behind it wait. Returns whether the rewind ends at once: it leads nowhere.
   #endsRewindAtOnce() {
     const op = this.#queue.first;
     if (op === this.#rewinding || this.#sent.length > 0) return false;

@@ -1,4 +1,4 @@
-// What is kept of an engine's journal, and where its steps lead. The rules are those of Go's
+// The part of its journal that an engine keeps, and where its steps lead. The rules are those of Go's
 // internal/driver/rewinding.go, so that a game goes back and forth alike here and there.
 //
 // A step is an action, a whole batch, or a revert. The current step is the one that an undo takes

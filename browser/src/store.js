@@ -293,7 +293,7 @@ export class SavedGame {
   }
 
   /**
-   * What the journal has of a call: {result}, {error}, {parts} of an independent batch, or
+   * Returns what the journal has of a call: {result}, {error}, {parts} of an independent batch, or
    * undefined if it has nothing.
    */
   recall(client, number) { return this.#outcomes.get(client)?.get(number); }

@@ -70,7 +70,7 @@ export class SharedGame {
   /** The calls of others that run here. */
   #running = new Map(); #hasOthers = false;
   /**
-   * What is sent at the end of this turn: calls to the leader, or events and answers to the others.
+   * The messages that this engine sends at the end of the turn: calls to the leader, or events and answers to the others.
    */
   #out = { calls: [], events: [], answers: [] }; #isChanged = false; #isSending = false;
   #closing = null; #isOver = false; #wake = () => {};
@@ -327,7 +327,7 @@ export class SharedGame {
     else if (message.isGone && from === this.#leader) this.#leader = null;
   }
 
-  // What an engine asks of its game: see game.js.
+  // The methods that an engine calls on its game: see game.js.
 
   push(op) {
     if (this.closed) throw shutdownError();
