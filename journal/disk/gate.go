@@ -104,6 +104,10 @@ func isTable(name string) bool {
 
 func isLog(name string) bool { return filepath.Ext(name) == ".log" }
 
+// isMarker reports whether a file's name, and nothing in it, says which other file of its directory
+// is in force.
+func isMarker(name string) bool { return strings.HasPrefix(filepath.Base(name), "marker.") }
+
 // passes reports whether a file may be changed. If not, the caller pretends that it was.
 func (g *gate) passes(name string) bool {
 	if !g.guards(name) {
@@ -177,9 +181,18 @@ func (g *gate) change(what, name string, change func() error) error {
 	return g.check(what, name, change())
 }
 
-// Create implements vfs.FS.
+// Create implements vfs.FS. The file that a marker names is new: its name is forced onto the disk
+// before the marker is there. Pebble itself does that behind the marker only, so a loss of power
+// between the two could leave a marker of a file that is not there.
 func (g *gate) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	f, err := g.created("creating", name, func() (vfs.File, error) { return g.FS.Create(name, category) })
+	f, err := g.created("creating", name, func() (vfs.File, error) {
+		if isMarker(name) {
+			if err := syncDir(g.FS, filepath.Dir(name)); err != nil {
+				return nil, err
+			}
+		}
+		return g.FS.Create(name, category)
+	})
 	if f, isGate := f.(*gateFile); isGate && f.log != nil && g.guards(name) {
 		f.log.filled = 0
 	}
