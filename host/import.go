@@ -2,8 +2,6 @@ package host
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"time"
 
@@ -55,9 +53,10 @@ func (h *Host) Import(ctx context.Context, name string, base journal.Base) (*Imp
 	if err := h.engines.CanImport(ctx, name); err != nil {
 		return nil, err
 	}
-	var random [16]byte
-	_, _ = rand.Read(random[:]) // never fails
-	hidden := hiddenPrefix + hex.EncodeToString(random[:])
+	hidden, err := h.engines.ImportName(hiddenPrefix, name)
+	if err != nil {
+		return nil, err
+	}
 	e, err := h.engines.Open(ctx, hidden, base, driver.OpenOptions{Opening: driver.OpenNew})
 	if err != nil {
 		return nil, err

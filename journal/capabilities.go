@@ -77,7 +77,18 @@ type Renamer interface {
 	// owner stays its owner. It fails and changes nothing if owner does not own from
 	// ([ErrNotOwner]), and if to is known: with an error that wraps [ErrExists]. The check and the
 	// change are one atomic step.
+	//
+	// A [Divider] may refuse names that it does not keep together.
 	Rename(from, to string, owner Owner, done Done)
+}
+
+// Divider is a [Renamer] that divides journals by their names, as into the slots of a cluster. A host
+// stores an import under a name that the store keeps together with the name which the import gets.
+type Divider interface {
+	// KeepsTogether reports whether Rename can give the journal of the name a the name b. It depends on
+	// the names alone and is the same for the life of the store. At least one of 10,000 random names has
+	// to be kept together with any name.
+	KeepsTogether(a, b string) bool
 }
 
 // History says how much a store keeps of what came before an engine's newest base. The zero value

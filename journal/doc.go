@@ -55,7 +55,7 @@
 //
 // # More than a store has to do
 //
-// [Lister], [Historian], [Renamer], [Releaser], [CoreKeeper], [HealthChecker] and [OwnerVerifier] are
+// [Lister], [Historian], [Renamer], [Divider], [Releaser], [CoreKeeper], [HealthChecker] and [OwnerVerifier] are
 // interfaces of their own. A store that has them lets a host list stored engines, read their history
 // and go back in it, import engines, give up those that it has closed, replay them by the core that
 // wrote them, tell why nothing can be stored, and answer nothing that another owner has made old. A

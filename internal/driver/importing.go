@@ -2,6 +2,8 @@ package driver
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -33,6 +35,25 @@ func (h *Engines) CanImport(ctx context.Context, name string) error {
 		return nil
 	}
 	return err
+}
+
+// mostImportNames is how many random names are drawn until the store keeps one together with the name of
+// an import.
+const mostImportNames = 1 << 20
+
+// ImportName returns a new name that begins with a prefix, and that the store can rename to the name
+// of an import.
+func (h *Engines) ImportName(prefix, name string) (string, error) {
+	divider, isDivider := h.config.Store.(journal.Divider)
+	for range mostImportNames {
+		var random [16]byte
+		_, _ = rand.Read(random[:]) // never fails
+		hidden := prefix + hex.EncodeToString(random[:])
+		if !isDivider || divider.KeepsTogether(hidden, name) {
+			return hidden, nil
+		}
+	}
+	return "", badInput("import %q: the store keeps no name together with this one", name)
 }
 
 func taken(what string) error {

@@ -36,6 +36,8 @@ type write struct {
 	data    []byte
 	// isRollup says that the message removes all earlier ones of its subject.
 	isRollup bool
+	// end is a tombstone that goes with a record; nil if there is none.
+	end *tombstone
 	// These find the record again: it comes behind the message previous of the engine's subject.
 	id          recordID
 	incarnation incarnation
@@ -46,6 +48,12 @@ type write struct {
 	// the batch's last message. Nothing is stored if err is errLost or refuses; an error that is neither
 	// says that nobody knows.
 	ended func(seq uint64, err error)
+}
+
+// tombstone is the end of another engine of the slot, which is stored together with a record.
+type tombstone struct {
+	subject string
+	data    []byte
 }
 
 // flight is a batch on its way: the writes of some slots, stored together or not at all.
@@ -181,6 +189,9 @@ func (sl *slot) nextWrites(size *batchSize) []*write {
 		if size.bytes += more; !isPacked {
 			size.messages++
 		}
+		if w.end != nil {
+			size.messages++
+		}
 		if n++; sl.isAlone {
 			break
 		}
@@ -270,6 +281,9 @@ func (s *stream) buildPart(f *flight, sl *slot, writes []*write, id recordID) pa
 			p.places[k] = add(w.subject, w.data)
 			if w.isRollup {
 				f.msgs[p.places[k]].Header.Set(headerRollup, rollupSubject)
+			}
+			if w.end != nil {
+				f.msgs[add(w.end.subject, w.end.data)].Header.Set(headerRollup, rollupSubject)
 			}
 			if sl.tail.engines[w.token] > 0 {
 				u.drops = append(u.drops, w.token) // the engine is deleted
@@ -433,7 +447,7 @@ func (s *stream) stored(f *flight, seq uint64) {
 		}
 		for j, w := range f.writes[k] {
 			at := seq
-			if place := p.places[j]; place >= 0 {
+			if place := p.places[j]; place >= 0 && seq > 0 {
 				at = first + uint64(place)
 			}
 			w.ended(at, nil)

@@ -16,6 +16,8 @@ const (
 	callDelete
 	callRelease
 	callBarrier
+	callRename
+	callReceive // a part of a rename: the call of the engine that gets the journal
 )
 
 // acquires returns whether a call of the kind acquires the engine's slot if the store does not own it.
@@ -29,6 +31,8 @@ type call struct {
 	newest uint64           // of an append
 	group  []journal.Record // of an append
 	base   journal.Base     // of an install
+	to     string           // of a rename
+	giver  *engine          // of a receive: the engine that is renamed
 	done   journal.Done
 	loaded func(*journal.Stored, error) // of a load
 	made   time.Time

@@ -91,16 +91,28 @@ func (sl *slot) enqueue(c *call) {
 			sl.s.end(c, nil, journal.ErrNotOwner)
 			return
 		}
-		token, err := token(c.name)
-		if err != nil {
+		var err error
+		if e, err = sl.engineOf(c.name); err != nil {
 			sl.s.end(c, nil, err)
 			return
 		}
-		e = &engine{slot: sl, name: c.name, token: token, subject: sl.s.store.layout.engineSubject(sl.id, token)}
-		sl.engines[c.name] = e
 	}
 	e.calls = append(e.calls, c)
 	e.run()
+}
+
+// engineOf returns what the slot knows of an engine. Its run has to be called.
+func (sl *slot) engineOf(name string) (*engine, error) {
+	if e := sl.engines[name]; e != nil {
+		return e, nil
+	}
+	token, err := token(name)
+	if err != nil {
+		return nil, err
+	}
+	e := &engine{slot: sl, name: name, token: token, subject: sl.s.store.layout.engineSubject(sl.id, token)}
+	sl.engines[name] = e
+	return e, nil
 }
 
 // run begins the next call if none is under way.
@@ -134,6 +146,10 @@ func (e *engine) run() {
 			e.release(c)
 		case callBarrier:
 			e.barrier(c)
+		case callRename:
+			e.rename(c)
+		case callReceive:
+			e.receive(c)
 		}
 	}
 	e.isInRun = false
@@ -413,7 +429,7 @@ func (e *engine) install(c *call) {
 		e.flush(c, func() { e.putBase(c) })
 	default:
 		e.look(c, func(last *record) {
-			if last == nil || last.kind == kindTombstone {
+			if last.isAbsent() {
 				e.create(c, last)
 				return
 			}
@@ -440,13 +456,13 @@ func (e *engine) look(c *call, then func(last *record)) {
 	})
 }
 
-// create stores the first base of an engine, behind the tombstone of a former one if that is still
+// create stores the first base of an engine, behind what is left of a former one if that is still
 // there. The fence makes sure that nobody else creates it.
-func (e *engine) create(c *call, tombstone *record) {
+func (e *engine) create(c *call, remains *record) {
 	c.isCreation = true
 	r := e.newRecord(kindOf(&c.base))
-	if tombstone != nil {
-		r.previous = tombstone.at
+	if remains != nil {
+		r.previous = remains.at
 	}
 	_, _ = rand.Read(r.incarnation[:])
 	r.created = r.time
@@ -456,6 +472,7 @@ func (e *engine) create(c *call, tombstone *record) {
 	e.put(c, r, body, e.slot.s.store.baseSize, func(seq uint64) {
 		e.slot.s.store.stats.bases.Add(1)
 		e.slot.s.store.stats.baseBytes.Add(r.bytes)
+		e.dropRemains(remains)
 		e.own(c, &head{incarnation: r.incarnation, created: r.created, ordinal: r.ordinal, last: seq, base: seq,
 			bytes: r.bytes, baseSequence: r.baseSequence, isMarker: c.base.IsMarker,
 			newest: r.sequence, keyNumber: c.base.KeyNumber})
@@ -530,7 +547,7 @@ func (e *engine) delete(c *call) {
 		return
 	}
 	e.look(c, func(last *record) {
-		if last == nil || last.kind == kindTombstone {
+		if last.isAbsent() {
 			e.confirm(c, func() { e.end(c, nil, nil) })
 			return
 		}

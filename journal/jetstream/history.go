@@ -79,7 +79,7 @@ func (s *Store) mark(ctx context.Context, subject string) (at uint64, err error)
 // loadAt returns the state at a sequence.
 func (r *journalReader) loadAt(ctx context.Context, at uint64) (*journal.Stored, error) {
 	last, err := r.last(ctx)
-	if err != nil || last == nil || last.kind == kindTombstone {
+	if err != nil || last.isAbsent() {
 		return nil, err
 	}
 	if at > last.newest() {
@@ -181,7 +181,7 @@ func (r *journalReader) history(ctx context.Context, from uint64, limit int) (no
 	switch {
 	case err != nil:
 		return none, err
-	case last == nil || last.kind == kindTombstone:
+	case last.isAbsent():
 		return none, journal.Refused("no journal has the name %q", r.name)
 	case from > last.newest()+1:
 		return none, journal.Refused("the sequence %d is not one of the journal's, 0 to %d", from, last.newest())

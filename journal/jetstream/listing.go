@@ -195,7 +195,7 @@ func (s *Store) info(ctx context.Context, l listed) (info *journal.Info, err err
 	r.tail = tail.tail.recordsOf(t)
 	err = r.again(func() error {
 		last, err := r.last(ctx)
-		if err != nil || last == nil || last.kind == kindTombstone {
+		if err != nil || last.isAbsent() {
 			return err
 		}
 		base := last

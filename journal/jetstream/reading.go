@@ -94,11 +94,11 @@ func (s *Store) try(ctx context.Context, f func(ctx context.Context) error) erro
 	}
 }
 
-// last returns the newest record; nil if there is none. A tombstone is none of a journal. If the
+// last returns the newest record; nil if there is none. One that is absent is none of a journal. If the
 // record is damaged, it returns one that has its stream sequence alone, and the error.
 func (r *journalReader) last(ctx context.Context) (*record, error) {
 	last, err := r.settledLast(ctx)
-	if err != nil || last == nil || last.kind == kindTombstone {
+	if err != nil || last.isAbsent() {
 		return last, err
 	}
 	if err := r.addTail(); err != nil {
@@ -160,9 +160,13 @@ func (r *journalReader) between(ctx context.Context, from uint64, last *record) 
 		}
 		for k := range part {
 			n := len(records)
-			if n > 0 && part[k].id == records[n-1].id {
-				records[n-1] = part[k] // it came to the servers twice
-				continue
+			if n > 0 && part[k].ordinal <= records[n-1].ordinal {
+				// Its message came to the servers twice.
+				back := records[n-1].ordinal - part[k].ordinal
+				if back < uint64(n) && part[k].id == records[n-1-int(back)].id {
+					records[n-1-int(back)] = part[k]
+					continue
+				}
 			}
 			if n > 0 && part[k].ordinal != records[n-1].ordinal+1 {
 				return nil, r.damaged("the record %d at %d follows the record %d at %d", part[k].ordinal, part[k].at,
@@ -342,7 +346,7 @@ func cut(entries []byte, skip, n uint64) ([]byte, error) {
 func (r *journalReader) load(ctx context.Context) (result loadResult) {
 	result.err = r.again(func() error {
 		last, err := r.last(ctx)
-		if err != nil || last == nil || last.kind == kindTombstone {
+		if err != nil || last.isAbsent() {
 			return err
 		}
 		base, records, err := r.fromBase(ctx, last)

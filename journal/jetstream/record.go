@@ -18,8 +18,8 @@ import (
 // recordVersion is the first byte of each record.
 const recordVersion = 1
 
-// recordKind says what a record is, or what a bundle of records is. The kinds 7 and above are free for
-// later versions.
+// recordKind says what a record is, or what a bundle of records is. The kinds 7 to 63 are free for later
+// versions.
 type recordKind byte
 
 const (
@@ -28,8 +28,11 @@ const (
 	kindTombstone recordKind = 3 // the engine is deleted
 	kindMarker    recordKind = 4 // a base that takes a sequence
 	kindTail      recordKind = 5 // a bundle: groups of several engines, on the slot's subject
-	kindCopies    recordKind = 6 // a bundle: groups of one engine that were settled
+	kindCopies    recordKind = 6 // a bundle: records of one engine that were elsewhere before
 )
+
+// partialFlag is added to the kind of a record that is partial.
+const partialFlag = 64
 
 // recordID tells whether a message is the one that a store has sent: random for each life of a store,
 // and a number.
@@ -41,7 +44,10 @@ type recordID struct {
 // record is one record, with what is behind its head as bytes: the body of a base, a marker or a group.
 type record struct {
 	kind recordKind
-	id   recordID
+	// isPartial says that the record is a copy of another name's, and that further ones follow. If it is
+	// the newest record, the copy is not complete, and there is no journal.
+	isPartial bool
+	id        recordID
 	// incarnation is that of the engine.
 	incarnation incarnation
 	// time is when the record was made, created when the engine was, in milliseconds since 1970.
@@ -84,6 +90,9 @@ type pieces struct {
 // newest returns the newest sequence after the record.
 func (r *record) newest() uint64 { return r.sequence + r.actions }
 
+// isAbsent returns whether there is no journal if the record is the newest one; nil is no record.
+func (r *record) isAbsent() bool { return r == nil || r.kind == kindTombstone || r.isPartial }
+
 // isBase returns whether the record is a base, which may be a marker.
 func (r *record) isBase() bool { return r.kind == kindBase || r.kind == kindMarker }
 
@@ -99,7 +108,11 @@ func (r *record) newestBase() uint64 {
 // under another subject is as damaged as one with another bit.
 func (r *record) appendTo(b []byte, subject string) []byte {
 	start := len(b)
-	b = append(b, recordVersion, byte(r.kind))
+	kind := byte(r.kind)
+	if r.isPartial {
+		kind |= partialFlag
+	}
+	b = append(b, recordVersion, kind)
 	b = append(append(b, r.id.life[:]...), r.incarnation[:]...)
 	for _, n := range [...]uint64{r.id.number, uint64(r.time), uint64(r.created), r.ordinal, r.epoch, r.previous,
 		r.base, r.baseSequence, r.start, r.sequence, r.actions, r.bytes, r.pieces.count} {
@@ -140,9 +153,9 @@ func readRecord(b []byte, subject string, at uint64) (r record, err error) {
 	if content[0] != recordVersion {
 		return r, fmt.Errorf("the record has the version %d, this program knows %d", content[0], recordVersion)
 	}
-	r.kind = recordKind(content[1])
+	r.kind, r.isPartial = recordKind(content[1]&^partialFlag), content[1]&partialFlag != 0
 	if r.kind < kindBase || r.kind > kindMarker {
-		return r, fmt.Errorf("the record is of the kind %d, which this program does not know", r.kind)
+		return r, fmt.Errorf("the record is of the kind %d, which this program does not know", content[1])
 	}
 	d := decoder{rest: content[2:]}
 	copy(r.id.life[:], d.take(8))

@@ -14,8 +14,8 @@ import (
 )
 
 // Store keeps journals on NATS JetStream. It is a [journal.Store], [journal.Lister],
-// [journal.Historian], [journal.HealthChecker], [journal.Releaser] and [journal.CoreKeeper]. [Open]
-// makes one.
+// [journal.Historian], [journal.HealthChecker], [journal.Releaser], [journal.Divider] and
+// [journal.CoreKeeper]. [Open] makes one.
 //
 // Each stream has a goroutine that runs all calls for its slots. Calls of one engine run one after
 // the other. What all engines of a stream want to write goes with the next atomic batch.
@@ -60,6 +60,8 @@ var (
 	_ journal.Historian     = (*Store)(nil)
 	_ journal.HealthChecker = (*Store)(nil)
 	_ journal.Releaser      = (*Store)(nil)
+	_ journal.Renamer       = (*Store)(nil)
+	_ journal.Divider       = (*Store)(nil)
 	_ journal.CoreKeeper    = (*Store)(nil)
 )
 

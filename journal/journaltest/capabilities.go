@@ -152,7 +152,18 @@ func renaming(c *client) {
 		renamer.Rename(from, to, by, journal.DoneFunc(func(err error) { c.report(a, err) }))
 		return a.wait()
 	}
-	const from, to, taken = "\x00" + name, name, name + "taken"
+	const to = name
+	divider, isDivider := c.store.(journal.Divider)
+	beside := func(name string) string {
+		for n := 0; isDivider && !divider.KeepsTogether(name, to); n++ {
+			if n == mostDividedNames {
+				c.t.Fatalf("none of %d names is kept together with %q", n, to)
+			}
+			name = fmt.Sprint(strings.TrimRight(name, "0123456789"), n)
+		}
+		return name
+	}
+	from, taken := beside("\x00"+name), beside(name+"taken")
 	other := c.create(taken, second, setup("other"))
 	past := c.randomHistory(from, marker(3), true)
 	m := past.model
@@ -166,6 +177,17 @@ func renaming(c *client) {
 	}
 	c.expect("after renaming was refused", from, first, m)
 	c.expect("the journal whose name was wanted", taken, second, other)
+	elsewhere := name + "elsewhere"
+	for n := 0; isDivider && divider.KeepsTogether(from, elsewhere) && n < mostDividedNames; n++ {
+		elsewhere = fmt.Sprint(name, "elsewhere", n)
+	}
+	if isDivider && !divider.KeepsTogether(from, elsewhere) {
+		if err := rename(from, elsewhere, first); !errors.Is(err, journal.ErrRefused) {
+			c.problem("a name that is not kept together with the former one: %v, want journal.ErrRefused", err)
+		}
+		c.expect("after renaming to a name that is kept elsewhere", from, first, m)
+		c.expectNothing("a name that is kept elsewhere", elsewhere, second)
+	}
 	c.must("Rename", rename(from, to, first))
 	c.mustNotOwn("an append under the former name", c.append(from, first, m.newest(), action(1)))
 	if s, err := c.load(from, first); s != nil || err != nil {
@@ -185,6 +207,17 @@ func renaming(c *client) {
 	c.must("Delete", c.delete(to))
 	c.must("Rename to a name that was deleted", rename(from, to, third))
 	c.expect("renamed to a name that was deleted", to, third, fresh)
+}
+
+// mostDividedNames is how many names are tried until one is kept together with another one.
+const mostDividedNames = 10_000
+
+// expectNothing fails the test if a name is known.
+func (c *client) expectNothing(what, name string, owner journal.Owner) {
+	c.t.Helper()
+	if s, err := c.load(name, owner); s != nil || err != nil {
+		c.t.Fatalf("%s: Load(%q) has %v, %v; want nothing and no error", what, name, s, err)
+	}
 }
 
 // release gives a journal up.
