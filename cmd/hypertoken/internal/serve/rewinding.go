@@ -1,9 +1,13 @@
 package serve
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
 	"hypertoken/cmd/hypertoken/internal/jsonl"
@@ -82,18 +86,73 @@ func (s *Server) forkEngine(w http.ResponseWriter, r *http.Request) *problem {
 		if !f.HasAt {
 			f.At = engine.Newest()
 		}
-		var at host.Position
-		err := s.engines.adopt(ctx, f.Name, addressOf(r.RemoteAddr), func(ctx context.Context) (err error) {
-			at, err = s.engines.host.Fork(ctx, name, f.At, f.Name)
-			return err
-		})
-		if err != nil {
-			return beyondProblem(err)
+		if s.o.Peers != nil {
+			if owner, ok := s.otherOwner(ctx, f.Name); ok {
+				s.o.Peers.Proxy(w, copyRequest(ctx, r, name, f), owner, f.Name)
+				return nil
+			}
 		}
-		return writeJSON(w, struct {
-			Name     string `json:"name"`
-			Sequence uint64 `json:"sequence"`
-			Digest   string `json:"digest"`
-		}{f.Name, at.Sequence, at.Digest.String()})
+		return s.makeFork(ctx, w, r, name, f.At, f.Name)
 	})
+}
+
+// makeFork makes the engine of a name, here, from the state that another one had at a sequence. The
+// other one may be another node's.
+func (s *Server) makeFork(ctx context.Context, w http.ResponseWriter, r *http.Request, from string, at uint64,
+	name string) *problem {
+	var position host.Position
+	err := s.engines.adopt(ctx, name, addressOf(r.RemoteAddr), func(ctx context.Context) (err error) {
+		position, err = s.engines.host.Fork(ctx, from, at, name)
+		return err
+	})
+	if err != nil {
+		return beyondProblem(err)
+	}
+	return writeJSON(w, struct {
+		Name     string `json:"name"`
+		Sequence uint64 `json:"sequence"`
+		Digest   string `json:"digest"`
+	}{name, position.Sequence, position.Digest.String()})
+}
+
+// copyPattern is the path of a request that only nodes send to each other: the node that has the engine
+// of the name {name}, or would have it, makes it as a copy of another node's engine.
+const copyPattern = "/v1/engines/{name}/copy"
+
+// copyOrder is the body of such a request.
+type copyOrder struct {
+	From string `json:"from"`
+	At   uint64 `json:"at"`
+}
+
+// copyRequest returns the request that has another node make a copy. r is the client's request.
+func copyRequest(ctx context.Context, r *http.Request, from string, f jsonl.ForkRequest) *http.Request {
+	body, err := json.Marshal(copyOrder{from, f.At})
+	if err != nil {
+		panic(err) // a string and a number
+	}
+	q := r.Clone(ctx)
+	q.Method, q.URL = http.MethodPost, &url.URL{Path: strings.Replace(copyPattern, "{name}", f.Name, 1)}
+	q.Body, q.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	return q
+}
+
+// copyEngine answers the request of another node for a copy. The state lies in the store, which is read
+// without being its owner.
+func (s *Server) copyEngine(w http.ResponseWriter, r *http.Request) *problem {
+	name, p := engineName(r)
+	if p != nil {
+		return p
+	}
+	text, p := smallBody(w, r, `{"from":NAME,"at":N}`)
+	if p != nil {
+		return p
+	}
+	var order copyOrder
+	if err := json.Unmarshal(text, &order); err != nil {
+		return badBody(err)
+	}
+	ctx, cancel := s.lasting(r)
+	defer cancel()
+	return s.makeFork(ctx, w, r, order.From, order.At, name)
 }

@@ -139,6 +139,8 @@ func (s *Server) routes(registry *prometheus.Registry) (http.Handler, error) {
 			forwarded.Handle(a.pattern, s.serveForwarded(a))
 		}
 	}
+	forwarded.Handle(copyPattern, s.serveForwarded(route{pattern: copyPattern,
+		methods: map[string]handler{"POST": s.copyEngine}, owned: true}))
 	s.forwarded = forwarded
 	return straight(mux, s.serve(list[slices.IndexFunc(list, func(a route) bool { return a.methods == nil })])), nil
 }

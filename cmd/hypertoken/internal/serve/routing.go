@@ -177,7 +177,7 @@ type isForwarded struct{}
 func (s *Server) serveForwarded(a route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(context.WithValue(r.Context(), isForwarded{}, true))
-		if s.draining.Err() != nil || s.ownerHere(r) != nil {
+		if s.draining.Err() != nil || s.ownerHere(r.Context(), r.PathValue("name")) != nil {
 			w.WriteHeader(http.StatusMisdirectedRequest)
 			return
 		}
@@ -187,9 +187,9 @@ func (s *Server) serveForwarded(a route) http.Handler {
 	})
 }
 
-// ownerHere fails if another node has the engine of a request, or if nobody can have it now.
-func (s *Server) ownerHere(r *http.Request) error {
-	_, done, err := s.engines.use(r.Context(), r.PathValue("name"))
+// ownerHere fails if another node has the engine of a name, or if nobody can have it now.
+func (s *Server) ownerHere(ctx context.Context, name string) error {
+	_, done, err := s.engines.use(ctx, name)
 	if err != nil {
 		return elsewhereOf(err)
 	}
@@ -205,11 +205,17 @@ func (s *Server) ownerElsewhere(a route, r *http.Request) (owner peers.Owner, na
 	if isHere || !nameForm.MatchString(name) {
 		return owner, name, false
 	}
-	if owner, ok = s.o.Peers.Route(name); ok {
-		return owner, name, true
-	}
-	if err := s.ownerHere(r); err != nil {
-		owner, ok = s.o.Peers.Moved(name, err)
-	}
+	owner, ok = s.otherOwner(r.Context(), name)
 	return owner, name, ok
+}
+
+// otherOwner returns the other node that has the engine of a name, or would have a new one.
+func (s *Server) otherOwner(ctx context.Context, name string) (owner peers.Owner, ok bool) {
+	if owner, ok = s.o.Peers.Route(name); ok {
+		return owner, true
+	}
+	if err := s.ownerHere(ctx, name); err != nil {
+		return s.o.Peers.Moved(name, err)
+	}
+	return owner, false
 }

@@ -227,3 +227,83 @@ func TestNodeHandler(t *testing.T) {
 		t.Errorf("%s %v", a.Line, err)
 	}
 }
+
+// awayStore is a store in memory in which some names belong to another node.
+type awayStore struct {
+	journal.Store
+	journal.Historian
+	away  string
+	owner peers.Owner
+}
+
+func (s *awayStore) Load(name string, owner journal.Owner, done func(*journal.Stored, error)) {
+	if name == s.away {
+		done(nil, &ownedError{s.owner})
+		return
+	}
+	s.Store.Load(name, owner, done)
+}
+
+// A copy whose name belongs to another node is made there, and nodes alone may ask for that.
+func TestACopyOnAnotherNode(t *testing.T) {
+	second := newFakeNode(t, says(`{"name":"there","sequence":0,"digest":"0123456789abcdef"}`), refuses)
+	memory := journal.NewMemoryWith(journal.MemoryOptions{History: journal.History{}})
+	s := startNode(t, &awayStore{Store: memory, Historian: memory.(journal.Historian), away: "there",
+		owner: second.owner})
+	s.want("e", deck+`{"type":"stack:draw"}`, http.StatusOK, `"ok":true`)
+	for _, row := range []struct {
+		name, body string
+		status     int
+		want       string
+	}{
+		{"the other node makes it", `{"name":"there"}`, http.StatusOK, `{"name":"there","sequence":0`},
+		{"the other node refuses", `{"name":"there","at":0}`, http.StatusServiceUnavailable, `"code":"moved"`},
+		{"it is made here", `{"name":"here"}`, http.StatusOK, `{"name":"here","sequence":0`},
+	} {
+		if status, body := s.do("POST", "/v1/engines/e/fork", row.body); status != row.status ||
+			!strings.Contains(body, row.want) {
+			t.Errorf("%s: %d %s", row.name, status, body)
+		}
+		s.o.Peers.Forget("e")
+	}
+	if len(second.lines) != 2 || !strings.HasPrefix(second.lines[0], "POST /node/requests/v1/engines/there/copy ") ||
+		!strings.HasSuffix(second.lines[0], `{"from":"e","at":1}`) {
+		t.Errorf("the other node got %q", second.lines)
+	}
+
+	// What another node asks for is done, if it knows the secret.
+	node := httptest.NewServer(s.NodeHandler())
+	defer node.Close()
+	ask := func(secret, name, body string) int {
+		r, err := http.NewRequest(http.MethodPost, node.URL+"/node/requests/v1/engines/"+name+"/copy",
+			strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+secret)
+		w, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = w.Body.Close()
+		return w.StatusCode
+	}
+	for _, row := range []struct {
+		secret, name, body string
+		status             int
+	}{
+		{nodeSecret, "copy", `{"from":"e","at":1}`, http.StatusOK},
+		{nodeSecret, "copy", `{"from":"e","at":1}`, http.StatusConflict},
+		{nodeSecret, "copy2", `{"from":"e","at":9}`, http.StatusUnprocessableEntity},
+		{nodeSecret, "copy2", `{"from":`, http.StatusBadRequest},
+		{nodeSecret, "there", `{"from":"e","at":1}`, http.StatusMisdirectedRequest},
+		{"another secret", "copy2", `{"from":"e","at":1}`, http.StatusUnauthorized},
+	} {
+		if status := ask(row.secret, row.name, row.body); status != row.status {
+			t.Errorf("%+v: %d", row, status)
+		}
+	}
+	if status, body := s.do("POST", "/v1/engines/copy2/copy", `{"from":"e","at":1}`); status != http.StatusNotFound {
+		t.Errorf("a client: %d %s", status, body)
+	}
+}
