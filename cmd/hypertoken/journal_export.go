@@ -25,9 +25,9 @@ func newJournalExport() *cobra.Command {
 	var replay replayFlags
 	var span jsonl.Span
 	var output string
-	var asJSON bool
+	var all, asJSON bool
 	c := &cobra.Command{
-		Use:   "export (--data DIR | --server URL) [flags] NAME",
+		Use:   "export (--data DIR | --server URL) [flags] (NAME | --all --output FOLDER [PREFIX])",
 		Short: "Write a game as JSON Lines that 'hypertoken run' plays again",
 		Long: `export writes a journal as JSON Lines, to standard output or to a file. The first line is what the
 game begins with: its setup, or a snapshot. Each further line is an action, with its clock, its
@@ -48,11 +48,23 @@ A file has its name once it is complete, and not before; one that was there is r
 --output a line on standard output says what was written; with --json it is an object with name,
 lines and bytes. Progress is shown on a terminal.
 
-Exit status: 0 for success, 1 if the game could not be exported, 2 for wrong usage.`,
+With --all it writes each game whose name begins with PREFIX into a file of the folder --output, for
+'hypertoken journal import --all'. A file that has all of its game is left as it is. So if the command
+is broken off, give it again with the same flags: it goes on where it was. A game that can't be exported
+is named on standard error, and the others are exported all the same. It writes how many games there
+were; with --json as an object with exported, kept and failed.
+
+Exit status: 0 for success, 1 if a game could not be exported, 2 for wrong usage.`,
 		Example: `  hypertoken journal export --data games table --output table.jsonl
   hypertoken journal export --data games table --from 0 | gzip >table.jsonl.gz
-  hypertoken journal export --server http://127.0.0.1:9464 table | hypertoken run`,
-		Args: usageArgs(cobra.ExactArgs(1)),
+  hypertoken journal export --server http://127.0.0.1:9464 table | hypertoken run
+  hypertoken journal export --data games --all --from 0 --output folder`,
+		Args: usageArgs(func(c *cobra.Command, args []string) error {
+			if all {
+				return cobra.MaximumNArgs(1)(c, args)
+			}
+			return cobra.ExactArgs(1)(c, args)
+		}),
 		RunE: func(c *cobra.Command, args []string) error {
 			span.HasFrom, span.HasTo = c.Flags().Changed("from"), c.Flags().Changed("to")
 			switch {
@@ -60,6 +72,13 @@ Exit status: 0 for success, 1 if the game could not be exported, 2 for wrong usa
 				return usageError{fmt.Errorf("--to is %d, below --from, which is %d", span.To, span.From)}
 			case asJSON && output == "":
 				return usageError{errors.New("--json goes with --output: the export itself is JSON already")}
+			case all && output == "":
+				return usageError{errors.New("--all goes with --output: each game is a file of that folder")}
+			case all && span.HasTo:
+				return usageError{errors.New("--all exports whole games, and --to is a sequence of one of them")}
+			}
+			if all {
+				return exportAll(c, &f, &replay, span, output, args, asJSON)
 			}
 			asks, err := f.asksServer()
 			if err != nil {
@@ -102,7 +121,27 @@ Exit status: 0 for success, 1 if the game could not be exported, 2 for wrong usa
 	c.Flags().Uint64Var(&span.To, "to", 0, "end with the action of this `sequence` (default the newest)")
 	c.Flags().StringVarP(&output, "output", "o", "", "write to this `file` (default standard output)")
 	c.Flags().BoolVar(&asJSON, "json", false, "say what was written as a JSON object")
+	c.Flags().BoolVar(&all, "all", false, "export all games into the folder --output")
 	return c
+}
+
+// exportAll exports all games, or those whose names begin with the only argument.
+func exportAll(c *cobra.Command, f *journalFlags, replay *replayFlags, span jsonl.Span, folder string, args []string,
+	asJSON bool) error {
+	m := mover{folder: folder, progress: newProgress(c.ErrOrStderr()), err: c.ErrOrStderr()}
+	defer m.progress.clear()
+	prefix := ""
+	if len(args) == 1 {
+		prefix = args[0]
+	}
+	err := withPlace(c, f, replay, func(place gamePlace) error {
+		m.place = place
+		return m.exportAll(c.Context(), prefix, span)
+	})
+	if err != nil {
+		return err
+	}
+	return m.finish(c.OutOrStdout(), "exported", asJSON)
 }
 
 // exporter writes the lines of a journal.
@@ -130,6 +169,9 @@ func (e *exporter) write(line []byte) error {
 // fromServer exports the journal of an engine of a server.
 func (e *exporter) fromServer(ctx context.Context) error {
 	query := url.Values{}
+	if e.span.HasAfter {
+		query.Set("after", strconv.FormatUint(e.span.After, 10))
+	}
 	if e.span.HasFrom {
 		query.Set("from", strconv.FormatUint(e.span.From, 10))
 	}

@@ -11,6 +11,7 @@ import (
 
 	"hypertoken/cmd/hypertoken/internal/journals"
 	"hypertoken/internal/printable"
+	"hypertoken/journal/disk"
 	"hypertoken/wasm"
 )
 
@@ -105,7 +106,14 @@ func readStates(c *cobra.Command, f *journalFlags, replay *replayFlags, read fun
 }
 
 // readGames calls f with a reader of the directory that the flags name.
-func readGames(c *cobra.Command, f *journalFlags, replay *replayFlags, read func(*journals.Reader) error) (err error) {
+func readGames(c *cobra.Command, f *journalFlags, replay *replayFlags, read func(*journals.Reader) error) error {
+	return readStore(c, f, replay, func(_ *disk.Store, r *journals.Reader) error { return read(r) })
+}
+
+// readStore calls f with the store of the directory that the flags name, and a reader of it.
+func readStore(
+	c *cobra.Command, f *journalFlags, replay *replayFlags, read func(*disk.Store, *journals.Reader) error,
+) (err error) {
 	options, err := replay.options(c.ErrOrStderr())
 	if err != nil {
 		return err
@@ -119,5 +127,5 @@ func readGames(c *cobra.Command, f *journalFlags, replay *replayFlags, read func
 	defer closeJournals(store, &err)
 	r := journals.NewReader(store, options)
 	defer func() { err = errors.Join(err, r.Close(ctx)) }()
-	return read(r)
+	return read(store, r)
 }

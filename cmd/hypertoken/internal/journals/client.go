@@ -286,8 +286,22 @@ func (c *Client) send(
 	if e := (*url.Error)(nil); errors.As(err, &e) {
 		err = e.Err
 	}
-	return nil, fmt.Errorf("the server at %s: %w", c.base.Redacted(), err)
+	return nil, fmt.Errorf("the server at %s: %w: %w", c.base.Redacted(), ErrUnreached, err)
 }
+
+// ErrUnreached is the error for a server that can't be reached, or that goes away before it answers.
+var ErrUnreached = errors.New("it was not reached")
+
+// Refusal is the error for an answer of a server that is no success.
+type Refusal struct {
+	// Status is that of the answer, such as 503, and Code that of the error; "" if it has none.
+	Status int
+	Code   string
+	text   string
+}
+
+// Error implements error.
+func (r *Refusal) Error() string { return r.text }
 
 // read reads a response of at most so many bytes, and the JSON of it into answer unless that is
 // nil. It fails for a status that is no success.
@@ -322,13 +336,19 @@ func (c *Client) refusal(status string, text []byte) error {
 			Message string `json:"message"`
 		} `json:"error"`
 	}
+	r := &Refusal{}
+	number, _, _ := strings.Cut(status, " ")
+	r.Status, _ = strconv.Atoi(number)
 	if json.Unmarshal(text, &said) != nil || said.Error.Code == "" {
-		return fmt.Errorf("the server at %s answers %s", c.base.Redacted(), printable.Line(status, 60))
+		r.text = fmt.Sprintf("the server at %s answers %s", c.base.Redacted(), printable.Line(status, 60))
+		return r
 	}
+	r.Code = said.Error.Code
 	next := ""
 	if said.Error.Code == "unauthorized" {
 		next = "; --token-file or HYPERTOKEN_TOKEN give the token"
 	}
-	return fmt.Errorf("the server at %s: %s: %s%s", c.base.Redacted(), printable.Line(said.Error.Code, 60),
+	r.text = fmt.Sprintf("the server at %s: %s: %s%s", c.base.Redacted(), printable.Line(said.Error.Code, 60),
 		printable.Line(said.Error.Message, 500), next)
+	return r
 }
