@@ -175,6 +175,9 @@ func (sl *slot) nextWrites(size *batchSize) []*write {
 	for n < len(sl.pending) {
 		w := sl.pending[n]
 		more := len(w.data) + len(w.token) + bundledOverhead
+		if w.kind == writeGroup {
+			more += len(w.token) + bundledOverhead // in the copy of the bundle's head
+		}
 		isPacked := w.kind == writeGroup && groups > 0 // into a message that is there
 		isFull := size.messages >= s.batchMessages || size.bytes >= batchBytes
 		if isFull && size.messages > 0 && !isPacked {

@@ -9,7 +9,8 @@ import (
 // copies bundle lies on the subject of one engine, and has groups that were in the slot's tail.
 //
 // The head of a bundle has a checksum of its own, and each record has one. So a damaged record breaks
-// its engine alone.
+// its engine alone. Behind the records of a tail bundle is a copy of its head, because without a head
+// nobody knows which engines have something in the bundle.
 type bundle struct {
 	kind recordKind
 	id   recordID
@@ -46,10 +47,27 @@ func (u *bundle) appendTo(b []byte, subject string) []byte {
 		b = binary.AppendUvarint(appendBytes(b, u.records[k].token), uint64(len(u.records[k].data)))
 	}
 	b = binary.LittleEndian.AppendUint64(b, sumOf(b[start:], subject))
+	end := len(b)
 	for k := range u.records {
 		b = append(b, u.records[k].data...)
 	}
+	if u.kind == kindTail {
+		b = append(b, b[start:end]...)
+		b = binary.LittleEndian.AppendUint32(b, uint32(end-start))
+	}
 	return b
+}
+
+// headCopy returns the copy of the head behind the records; nil if there is none.
+func headCopy(b []byte) []byte {
+	if len(b) < 4 {
+		return nil
+	}
+	rest := b[:len(b)-4]
+	if n := binary.LittleEndian.Uint32(b[len(rest):]); uint64(n) <= uint64(len(rest)/2) {
+		return rest[len(rest)-int(n):]
+	}
+	return nil
 }
 
 // isBundle returns whether a message is a bundle of a kind and not a record.
@@ -57,10 +75,32 @@ func isBundle(b []byte, kind recordKind) bool {
 	return len(b) > 2 && b[0] == recordVersion && recordKind(b[1]) == kind
 }
 
-// readBundle reads a bundle. The records are parts of b, and are not checked.
+// readBundle reads a bundle. The records are parts of b, and are not checked. If the head is damaged, its
+// copy tells what it was.
 func readBundle(b []byte, kind recordKind, subject string) (u bundle, err error) {
+	u, sizes, end, err := readHead(b, kind, subject)
+	if spare := headCopy(b); err != nil && kind == kindTail && spare != nil {
+		again, sizesAgain, endAgain, errAgain := readHead(spare, kind, subject)
+		if errAgain == nil && endAgain == len(spare) {
+			u, sizes, end, err = again, sizesAgain, endAgain, nil
+		}
+	}
+	if err != nil {
+		return u, err
+	}
+	d := decoder{rest: b[end:]}
+	for k := range sizes {
+		// If bytes are missing, the records that they belong to have a wrong checksum.
+		u.records[k].data = d.take(min(sizes[k], uint64(len(d.rest))))
+	}
+	return u, d.err
+}
+
+// readHead reads the head of a bundle: all but the records, whose sizes it returns. The head ends at the
+// index end.
+func readHead(b []byte, kind recordKind, subject string) (u bundle, sizes []uint64, end int, err error) {
 	if !isBundle(b, kind) {
-		return u, fmt.Errorf("the message is not of the version %d and the kind %d", recordVersion, kind)
+		return u, nil, 0, fmt.Errorf("the message is not of the version %d and the kind %d", recordVersion, kind)
 	}
 	u.kind = kind
 	d := decoder{rest: b[2:]}
@@ -68,28 +108,24 @@ func readBundle(b []byte, kind recordKind, subject string) (u bundle, err error)
 	u.id.number, u.previous, u.settled = d.uint(), d.uint(), d.uint()
 	n := d.uint()
 	if n > uint64(len(d.rest)) {
-		return u, errShort
+		return u, nil, 0, errShort
 	}
 	for range n {
 		u.drops = append(u.drops, string(d.take(d.uint())))
 	}
 	if n = d.uint(); n > uint64(len(d.rest)/2) {
-		return u, errShort
+		return u, nil, 0, errShort
 	}
-	sizes := make([]uint64, n)
+	sizes = make([]uint64, n)
 	for k := range sizes {
 		u.records = append(u.records, bundled{token: string(d.take(d.uint()))})
 		sizes[k] = d.uint()
 	}
 	head := b[:len(b)-len(d.rest)]
 	if want, have := d.uint64(), sumOf(head, subject); d.err == nil && want != have {
-		return u, fmt.Errorf("the checksum of the bundle is %016x, want %016x", have, want)
+		return u, nil, 0, fmt.Errorf("the checksum of the bundle is %016x, want %016x", have, want)
 	}
-	for k := range sizes {
-		// If bytes are missing, the records that they belong to have a wrong checksum.
-		u.records[k].data = d.take(min(sizes[k], uint64(len(d.rest))))
-	}
-	return u, d.err
+	return u, sizes, len(b) - len(d.rest), d.err
 }
 
 // readMessage returns the records of a message on an engine's subject. If one is damaged, it returns

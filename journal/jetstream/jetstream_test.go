@@ -17,7 +17,22 @@ var testNames atomic.Int64
 func newName() string { return fmt.Sprint("test", testNames.Add(1)) }
 
 func TestTheSuite(t *testing.T) {
-	journaltest.Run(t, func(t *testing.T) journal.Store { return suiteStore(t, settling{}) })
+	journaltest.Run(t, func(t *testing.T) journal.Store { return suiteStore(t, 1, settling{}) })
+}
+
+// The same rules for journals that are divided into several streams. The short form has one of them.
+func TestTheSuiteOnSeveralStreams(t *testing.T) {
+	short := []string{"names are listed", "a journal is renamed", "cores are kept"}
+	for _, streams := range []int{2, 4} {
+		for _, rule := range journaltest.Rules() {
+			if deep(0, 1) == 0 && (streams > 2 || !slices.Contains(short, rule.Name)) {
+				continue
+			}
+			t.Run(fmt.Sprintf("%d streams/%s", streams, rule.Name), func(t *testing.T) {
+				rule.Check(t, suiteStore(t, streams, settling{}))
+			})
+		}
+	}
 }
 
 // The same rules, while what is in a slot's tail is settled at once. Those are left out that take long
@@ -30,21 +45,23 @@ func TestTheSuiteWhileSettling(t *testing.T) {
 	for _, rule := range journaltest.Rules() {
 		if !slices.Contains(long, rule.Name) {
 			t.Run(rule.Name, func(t *testing.T) {
-				rule.Check(t, suiteStore(t, settling{bytes: 1, messages: 1, age: time.Minute}))
+				rule.Check(t, suiteStore(t, 1, settling{bytes: 1, messages: 1, age: time.Minute}))
 			})
 		}
 	}
 }
 
 // suiteStore returns a store whose streams are removed when the test ends.
-func suiteStore(t *testing.T, settling settling) *Store {
+func suiteStore(t *testing.T, streams int, settling settling) *Store {
 	c := shared(t)
 	o := c.options(newName())
-	o.settling = settling
+	o.Streams, o.settling = streams, settling
 	s := openStore(t, o)
 	t.Cleanup(func() {
 		t.Logf("%+v", s.Stats())
-		again := openStore(t, c.options(s.o.Name)) // the suite may have closed the store
+		o := c.options(s.o.Name)
+		o.Streams = streams
+		again := openStore(t, o) // the suite may have closed the store
 		dropStreams(t, again)
 	})
 	return s

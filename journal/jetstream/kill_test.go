@@ -29,8 +29,10 @@ type player struct {
 	owner uint64
 	// acknowledged are the actions that were reported as stored, in order.
 	acknowledged []int
-	next         int
-	unknown      map[int]bool
+	// known is how many these are, for other goroutines.
+	known   atomic.Int64
+	next    int
+	unknown map[int]bool
 }
 
 func (p *player) by() journal.Owner { return ownerOf(p.host, p.owner) }
@@ -55,6 +57,7 @@ func (p *player) play(isOver *atomic.Bool, r *rand.Rand, progress *atomic.Int64)
 				p.acknowledged = append(p.acknowledged, first+k)
 			}
 			newest += uint64(len(group))
+			p.known.Store(int64(len(p.acknowledged)))
 			progress.Add(1)
 			continue
 		}

@@ -466,8 +466,8 @@ func TestALoadThatReadsOfTheNextOwner(t *testing.T) {
 
 // A damaged record of a tail breaks its engine alone, a damaged head the slot.
 func TestDamageInATail(t *testing.T) {
-	for _, isHead := range []bool{false, true} {
-		t.Run(fmt.Sprint("head ", isHead), func(t *testing.T) {
+	for _, where := range []string{"a record", "the head", "the copy of the head", "the head and its copy"} {
+		t.Run(where, func(t *testing.T) {
 			o := shared(t).options(newName())
 			a := client{t, openStore(t, o)}
 			names, owner := namesIn(2, true), ownerOf(1, 1)
@@ -487,14 +487,28 @@ func TestDamageInATail(t *testing.T) {
 			a.must(err)
 			u.id, u.previous = a.s.newID(), last.at
 			b := u.appendTo(nil, subject)
-			if isHead {
+			inCopy := len(headCopy(b)) + 4
+			switch where {
+			case "a record":
+				b[len(b)-inCopy-3] ^= 4
+			case "the head":
+				b[1] ^= 4
+			case "the copy of the head":
+				b[len(b)-inCopy+11] ^= 4
+			default:
 				b[11] ^= 4
-			} else {
-				b[len(b)-3] ^= 4
+				b[len(b)-inCopy+11] ^= 4
 			}
 			_, err = a.s.conn.write(t.Context(), &nats.Msg{Subject: subject, Data: b}, DefaultPatience)
 			a.must(err)
 			again := client{t, openStore(t, o)}
+			if where == "the head" || where == "the copy of the head" {
+				again.expect(names[1], ownerOf(2, 1), 1) // one of the two is enough
+				again.expectPast(names[1], 1)
+				again.must(again.append(names[1], ownerOf(2, 1), 1, action(2)))
+				a.expect(names[1], ownerOf(1, 2), 1, 2)
+				return
+			}
 			_, err = again.load(names[1], ownerOf(2, 1))
 			wantError(t, "a load", err, journal.ErrDamaged)
 			_, err = again.loadAt(names[1], 1)
@@ -508,7 +522,7 @@ func TestDamageInATail(t *testing.T) {
 				t.Errorf("%d engines are listed, want 3", n)
 			}
 			again.expect(elsewhere, ownerOf(2, 1))
-			if isHead {
+			if where != "a record" {
 				return
 			}
 			again.expect(names[0], ownerOf(2, 1), 1)
