@@ -36,9 +36,6 @@ type runningEntry struct {
 // mostRunning is how many actions of an import are on their way at most.
 const mostRunning = 256
 
-// hiddenPrefix begins the names under which imports are stored. Stores do not list them.
-const hiddenPrefix = "\x00import/"
-
 // Import begins the import of an engine from a base: the setup or the snapshot that its journal
 // begins with. The base's Core is not looked at: this host's core runs what follows. Import fails
 // with [ErrEngineExists] if the name is taken, with [ErrBadInput] for a base that no store has and if
@@ -53,7 +50,7 @@ func (h *Host) Import(ctx context.Context, name string, base journal.Base) (*Imp
 	if err := h.engines.CanImport(ctx, name); err != nil {
 		return nil, err
 	}
-	hidden, err := h.engines.ImportName(hiddenPrefix, name)
+	hidden, err := h.engines.ImportName(journal.ImportPrefix, name)
 	if err != nil {
 		return nil, err
 	}
@@ -246,7 +243,7 @@ func (i *Import) remove(ctx context.Context) error {
 func (h *Host) RemoveImports(ctx context.Context) (removed int, err error) {
 	const page = 100
 	for {
-		names, err := h.engines.Stored(ctx, hiddenPrefix, "", page)
+		names, err := h.engines.Stored(ctx, journal.ImportPrefix, "", page)
 		if err != nil {
 			return removed, err
 		}

@@ -82,6 +82,11 @@ type Renamer interface {
 	Rename(from, to string, owner Owner, done Done)
 }
 
+// ImportPrefix begins the names under which a host stores imports that are not complete. Nobody but
+// their owner needs such journals: a store whose journals go from one owner to another may delete them
+// once their owner is superseded.
+const ImportPrefix = "\x00import/"
+
 // Divider is a [Renamer] that divides journals by their names, as into the slots of a cluster. A host
 // stores an import under a name that the store keeps together with the name which the import gets.
 type Divider interface {

@@ -76,6 +76,11 @@ func (l layout) piecesOf(slot int, token string, i incarnation) string {
 	return fmt.Sprintf("%s.p.%d.e.%d.%s.%s.>", l.prefix, l.streamOf(slot), slot, token, i)
 }
 
+// piecesOfSlot begins the subjects of all pieces of a slot's engines.
+func (l layout) piecesOfSlot(slot int) string {
+	return fmt.Sprintf("%s.p.%d.e.%d.", l.prefix, l.streamOf(slot), slot)
+}
+
 // Cores lie in the first stream of pieces.
 func (l layout) coreSubject(hash string) string { return fmt.Sprintf("%s.p.0.core.%s", l.prefix, hash) }
 func (l layout) codeSubject(hash, nonce string) string {

@@ -85,6 +85,9 @@ type Options struct {
 
 	// settling says when the tail of a slot is settled. It is a seam for tests.
 	settling settling
+	// sweepAfter is how long after a slot was acquired what former owners left there is looked for. It is
+	// a seam for tests.
+	sweepAfter time.Duration
 }
 
 // setDefaults replaces zero values.
@@ -96,6 +99,7 @@ func (o *Options) setDefaults() {
 	o.Patience = cmp.Or(o.Patience, DefaultPatience)
 	o.Node = cmp.Or(o.Node, randomHex(16))
 	o.settling = cmp.Or(o.settling, defaultSettling)
+	o.sweepAfter = cmp.Or(o.sweepAfter, defaultSweepAfter)
 	if o.Claims == nil {
 		o.Claims = claimAll{}
 	}

@@ -34,6 +34,10 @@ type slot struct {
 	isAged      bool
 	settleAfter time.Time
 
+	// sweepAt is when what former owners left in the slot is looked for; zero if that is not known yet.
+	sweepAt time.Time
+	isSwept bool
+
 	pending []*write // wait for a batch
 	flight  *flight  // the batch that has writes of the slot; nil if there is none
 	isReady bool     // the slot is in stream.ready

@@ -29,7 +29,9 @@ type stream struct {
 	flights   map[*flight]bool
 	isClosing bool
 	isProbing bool
-	scratch   []byte
+	// isSweeping says that a goroutine looks for what former owners left in a slot.
+	isSweeping bool
+	scratch    []byte
 	// batchMessages is how many messages a batch has at most at the moment.
 	batchMessages int
 }
@@ -88,6 +90,7 @@ func (s *stream) run(stop <-chan struct{}) {
 				sl.checkAge(time.Now())
 			}
 			s.probe()
+			s.sweepNext(time.Now())
 			s.fly()
 		case <-stop:
 			return
