@@ -17,13 +17,15 @@ import (
 // closed, every call is refused.
 type capable struct {
 	*faulty
-	list    func(prefix, after string, limit int, done func([]journal.Info, error))
-	loadAt  func(name string, at uint64, done func(*journal.Stored, error))
-	part    func(name string, from uint64, limit int, done func(journal.Part, error))
-	rename  func(from, to string, owner journal.Owner, done journal.Done)
-	release func(name string, owner journal.Owner, done journal.Done)
-	barrier func(name string, owner journal.Owner, done journal.Done)
-	close   func() error
+	list   func(prefix, after string, limit int, done func([]journal.Info, error))
+	loadAt func(name string, at uint64, done func(*journal.Stored, error))
+	part   func(name string, from uint64, limit int, done func(journal.Part, error))
+	rename func(from, to string, owner journal.Owner, done journal.Done)
+	// together is what KeepsTogether returns; nil is true.
+	together func(a, b string) bool
+	release  func(name string, owner journal.Owner, done journal.Done)
+	barrier  func(name string, owner journal.Owner, done journal.Done)
+	close    func() error
 	// keep changes the code of a core before it is kept.
 	keep func(code []byte) []byte
 
@@ -47,6 +49,8 @@ func (f *capable) Range(name string, from uint64, limit int, done func(journal.P
 func (f *capable) Rename(from, to string, owner journal.Owner, done journal.Done) {
 	f.rename(from, to, owner, done)
 }
+
+func (f *capable) KeepsTogether(a, b string) bool { return f.together == nil || f.together(a, b) }
 
 func (f *capable) Release(name string, owner journal.Owner, done journal.Done) {
 	f.release(name, owner, done)
@@ -357,6 +361,12 @@ func TestTheSuiteCatchesFaultsOfCapabilities(t *testing.T) {
 					done.Report(err)
 				}))
 			}
+		}},
+		{"a journal goes where it is not kept", "a journal is renamed", func(f *capable, _ journal.Store) {
+			f.together = func(a, b string) bool { return len(a)%2 == len(b)%2 }
+		}},
+		{"no names are kept together", "a journal is renamed", func(f *capable, _ journal.Store) {
+			f.together = func(string, string) bool { return false }
 		}},
 		{"a renamed journal has no owner", "a journal is renamed", func(f *capable, good journal.Store) {
 			f.rename = func(from, to string, owner journal.Owner, done journal.Done) {

@@ -8,8 +8,8 @@
 //		})
 //	}
 //
-// If the store is a [journal.Lister], [journal.Historian], [journal.Renamer], [journal.Releaser],
-// [journal.CoreKeeper], [journal.OwnerVerifier] or io.Closer, the suite has rules for that, too. A
+// If the store is a [journal.Lister], [journal.Historian], [journal.Renamer], [journal.Divider],
+// [journal.Releaser], [journal.CoreKeeper], [journal.OwnerVerifier] or io.Closer, the suite has rules for that, too. A
 // store that the suite has closed may be closed again.
 //
 // Run it with the race detector, too: the suite reads what a store has handed out while it calls
