@@ -182,8 +182,14 @@ func (m *mover) exportAll(ctx context.Context, prefix string, span jsonl.Span) e
 			m.kept++
 			continue
 		}
-		e := exporter{name: info.Name, span: span, progress: &progress{}}
-		err := e.toFile(path, func() error { return m.place.export(&e, ctx) })
+		var err error
+		for try := 1; ; try++ {
+			e := exporter{name: info.Name, span: span, progress: &progress{}}
+			err = e.toFile(path, func() error { return m.place.export(&e, ctx) })
+			if err == nil || !isPassing(err) || !pauseBefore(ctx, try+1) {
+				break
+			}
+		}
 		if err := m.count(ctx, info.Name, err); err != nil {
 			return err
 		}
@@ -250,12 +256,25 @@ func (m *mover) count(ctx context.Context, name string, err error) error {
 	return nil
 }
 
-// The wait between two tries of an import into a server, and how many there are: a node of a cluster may
-// be away for a while.
+// The wait between two tries to move a game, and how many there are: a node of a cluster may be away for
+// a while.
 const (
-	importPause = time.Second
-	importTries = 60
+	movePause = time.Second
+	moveTries = 60
 )
+
+// pauseBefore waits before a try. It returns false if there is none any more, or if ctx has ended.
+func pauseBefore(ctx context.Context, try int) bool {
+	if try > moveTries {
+		return false
+	}
+	select {
+	case <-time.After(movePause):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
 
 // importFile imports a file. isThere says that nothing was to be done.
 func (m *mover) importFile(ctx context.Context, name, path string, info journals.Info, isKnown bool) (isThere bool,
@@ -270,13 +289,8 @@ func (m *mover) importFile(ctx context.Context, name, path string, info journals
 			return err == nil && try == 1, err
 		}
 		err := m.importOnce(ctx, name, path, end)
-		if err == nil || !isPassing(err) || try == importTries {
+		if err == nil || !isPassing(err) || !pauseBefore(ctx, try+1) {
 			return false, err
-		}
-		select {
-		case <-time.After(importPause):
-		case <-ctx.Done():
-			return false, context.Cause(ctx)
 		}
 		// The answer may have been lost, and the game may be there.
 		list, listErr := m.place.list(ctx, name)
@@ -286,7 +300,7 @@ func (m *mover) importFile(ctx context.Context, name, path string, info journals
 	}
 }
 
-// isPassing reports whether an import may succeed later.
+// isPassing reports whether what failed may succeed later.
 func isPassing(err error) bool {
 	var refusal *journals.Refusal
 	if errors.As(err, &refusal) {
