@@ -23,16 +23,22 @@ type clusterFault struct {
 	cause func(c *clusterUnderTest, r *rand.Rand)
 }
 
-// A lease is 1 s, and a node whose record stands still for 1.1 s is declared dead.
+// How long a process stands still: until a node has renewed its lease so often. A node does that every
+// 250 ms, its lease is 1 s, and a node whose record stands still for 1.1 s is declared dead.
 const (
-	shorterThanLease = 400 * time.Millisecond
-	longerThanLease  = 2500 * time.Millisecond
+	shorterThanLease = 1
+	longerThanLease  = 9
 )
 
-// pause stops a process for a time.
-func pause(p *clusterProcess, d time.Duration) {
+// pause stops a process until a node has renewed its lease so often.
+func (c *clusterUnderTest) pause(p *clusterProcess, renewals uint64) {
+	watch := watchRenewals(c.natsURLs, renewals)
+	defer watch.close()
 	p.signal(syscall.SIGSTOP)
-	time.Sleep(d) // the fault itself
+	select {
+	case <-watch.ended:
+	case <-time.After(time.Minute): // the checks at the end say what is wrong
+	}
 	p.signal(syscall.SIGCONT)
 }
 
@@ -41,11 +47,11 @@ func oneOf(r *rand.Rand, list []*clusterProcess) *clusterProcess { return list[r
 var clusterFaults = []clusterFault{
 	{"a node is killed", func(c *clusterUnderTest, r *rand.Rand) { oneOf(r, c.nodes).signal(syscall.SIGKILL) }},
 	{"a node stands still for longer than its lease", func(c *clusterUnderTest, r *rand.Rand) {
-		pause(oneOf(r, c.nodes), longerThanLease)
+		c.pause(oneOf(r, c.nodes), longerThanLease)
 	}},
 	{"a NATS server is killed", func(c *clusterUnderTest, r *rand.Rand) { oneOf(r, c.servers).signal(syscall.SIGKILL) }},
 	{"a node stands still for a moment", func(c *clusterUnderTest, r *rand.Rand) {
-		pause(oneOf(r, c.nodes), shorterThanLease)
+		c.pause(oneOf(r, c.nodes), shorterThanLease)
 	}},
 	{"a node is terminated", func(c *clusterUnderTest, r *rand.Rand) { oneOf(r, c.nodes).signal(syscall.SIGTERM) }},
 	{"a node and a NATS server are killed", func(c *clusterUnderTest, r *rand.Rand) {
@@ -53,7 +59,7 @@ var clusterFaults = []clusterFault{
 		oneOf(r, c.servers).signal(syscall.SIGKILL)
 	}},
 	{"a NATS server stands still", func(c *clusterUnderTest, r *rand.Rand) {
-		pause(oneOf(r, c.servers), longerThanLease)
+		c.pause(oneOf(r, c.servers), longerThanLease)
 	}},
 	{"all nodes are killed", func(c *clusterUnderTest, _ *rand.Rand) {
 		for _, p := range c.nodes {
@@ -102,7 +108,7 @@ func TestClusterUnderFaults(t *testing.T) {
 		order = r.Perm(faults)
 	}
 	for k := range faults {
-		time.Sleep(time.Duration(500+r.IntN(1500)) * time.Millisecond) // callers get on between faults
+		callers.untilAnswers(t, engines*(30+r.IntN(60))) // callers get on between faults
 		f := clusterFaults[order[k%len(order)]]
 		if n := len(moments); n > 0 {
 			moments[n-1].until = callers.now()

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/coder/websocket"
@@ -54,6 +55,9 @@ type clusterCallers struct {
 	calls []clusterCall
 	ids   int
 	hung  []string
+	// answers counts calls that were answered. Once it is goal, reached is closed.
+	answers, goal int
+	reached       chan struct{}
 }
 
 func newClusterCallers(urls []string, seed uint64) *clusterCallers {
@@ -74,6 +78,31 @@ func (c *clusterCallers) note(call clusterCall) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.calls = append(c.calls, call)
+	if call.outcome == wasAnswered {
+		if c.answers++; c.answers == c.goal {
+			close(c.reached)
+		}
+	}
+}
+
+// untilAnswers waits until the callers have got n more answers.
+func (c *clusterCallers) untilAnswers(t *testing.T, n int) {
+	t.Helper()
+	reached := make(chan struct{})
+	c.mu.Lock()
+	c.goal, c.reached = c.answers+n, reached
+	c.mu.Unlock()
+	select {
+	case <-reached:
+	case <-time.After(2 * c.patience):
+		t.Errorf("after %v the callers have not got %d more answers", 2*c.patience, n)
+	}
+}
+
+// think is the pause of a caller before it sends a line, as people make one: the machine is to be busy
+// with faults.
+func think(r *rand.Rand) <-chan time.Time {
+	return time.After(time.Duration(r.IntN(40)) * time.Millisecond)
 }
 
 // run plays on an engine until stop. The number of the caller says how: every third one talks over a
@@ -86,11 +115,10 @@ func (c *clusterCallers) run(engine string, number int, stop <-chan struct{}) {
 	}
 	defer way.close()
 	for {
-		// A caller thinks for a moment, as people do: the machine is to be busy with faults.
 		select {
 		case <-stop:
 			return
-		case <-time.After(time.Duration(r.IntN(40)) * time.Millisecond):
+		case <-think(r):
 		}
 		if r.IntN(4) == 0 {
 			c.send(way, r, engine, 0, false)
@@ -130,7 +158,7 @@ func (c *clusterCallers) send(way lineSender, r *rand.Rand, engine string, id in
 			c.note(call)
 			return call
 		}
-		time.Sleep(20 * time.Millisecond) // so that a node that refuses at once is not asked all the time
+		<-think(r) // a node that refuses at once is not asked all the time
 	}
 }
 

@@ -104,6 +104,7 @@ func (p *clusterProcess) shut(s syscall.Signal) {
 // clusterUnderTest are three NATS servers and three nodes on loopback.
 type clusterUnderTest struct {
 	servers, nodes []*clusterProcess
+	natsURLs       []string
 	urls           []string // of the nodes, for clients
 	dir            string
 }
@@ -149,6 +150,7 @@ func (c *clusterUnderTest) start(t *testing.T) {
 		c.servers = append(c.servers, p)
 		startProcess(t, p)
 	}
+	c.natsURLs = servers
 	secret := file("secret", "the secret of this test\n")
 	for k := range size {
 		name := fmt.Sprint("node", k)

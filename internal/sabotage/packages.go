@@ -8,8 +8,8 @@ import (
 )
 
 // ImportPaths returns the import paths of the packages in folders, which are paths from root. The
-// go command does not take a folder of journal/disk, because that is a module of its own. It takes
-// the import path, because the module in root requires journal/disk.
+// go command does not take a folder of journal/disk or journal/jetstream, because these are modules
+// of their own. It takes the import path, because the module in root requires them.
 func ImportPaths(root string, folders []string) ([]string, error) {
 	list := exec.Command("go", "list", "-m")
 	list.Dir = root

@@ -13,8 +13,28 @@ type Suite struct {
 // Suites are the tests that notice breaches, by the name that a breach's line "Noticed by" gives
 // them. This is the one place that names packages and tests.
 var Suites = map[string]Suite{
-	"simulation":    {"internal/driver", "^TestSimulation$", "-events 200000", 0},
-	"cluster":       {"internal/cluster", "^TestSimulation$", "-events 2000000", 0},
+	"simulation": {"internal/driver", "^TestSimulation$", "-events 200000", 0},
+	"cluster":    {"internal/cluster", "^TestSimulation$", "-events 2000000", 0},
+	// The same rules in the store that keeps the journals of a cluster, each with a NATS server.
+	"jetstream fence":        {"journal/jetstream", "^TestASlotIsTakenOver$", "", 0},
+	"jetstream lease":        {"journal/jetstream", "^TestBarriersAndTheLease$", "", 0},
+	"jetstream tenure":       {"journal/jetstream", "^TestNothingOfAnEarlierTenureIsSent$", "", 0},
+	"jetstream replica":      {"journal/jetstream", "^TestStaleReplica$", "", 0},
+	"jetstream load":         {"journal/jetstream", "^TestALoadWaitsForTheAppendBeforeIt$", "", 0},
+	"jetstream former owner": {"journal/jetstream", "^TestALoadOfAFormerOwner$", "", 0},
+	"jetstream next owner":   {"journal/jetstream", "^TestALoadThatReadsOfTheNextOwner$", "", 0},
+	"jetstream claim":        {"journal/jetstream", "^TestMayClaim$", "", 0},
+	"jetstream member":       {"journal/jetstream", "^TestALateMemberRecordIsRefused$", "", 0},
+	"jetstream doubt":        {"journal/jetstream", "^TestWhatMayBeStoredIsNotSentAgain$", "", 0},
+	"jetstream late batch":   {"journal/jetstream", "^TestFaultsOnTheWay$/^the_batch_comes_late$", "", 0},
+	"jetstream death":        {"journal/jetstream", "^TestADeathAtEachStep$", "", 0},
+	"jetstream settling":     {"journal/jetstream", "^TestTakenOverWhileSettling$", "", 0},
+	"jetstream base":         {"journal/jetstream", "^TestABaseBehindWhichGroupsAreSettled$", "", 0},
+
+	"routing":         {"cmd/hypertoken/internal/serve", "^TestRouting$", "", 0},
+	"forwarded twice": {"cmd/hypertoken/internal/serve", "^TestNodeHandler$", "", 0},
+	"lost answer":     {"cmd/hypertoken/internal/peers", "^TestSendWhoseAnswerIsLost$", "", 0},
+
 	"pool":          {"internal/pool", "", "", 0},
 	"placement":     {"internal/placement", "", "", 0},
 	"batches":       {"host", "^TestBatches$/^on_workers$", "", 0},

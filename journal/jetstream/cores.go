@@ -80,10 +80,22 @@ func (s *Store) core(ctx context.Context, hash string) (code []byte, err error) 
 	if err != nil || m == nil {
 		return nil, err
 	}
-	var row coreRow
-	if err := json.Unmarshal(m.data, &row); err != nil {
-		return nil, fmt.Errorf("%w: the record of the core %s: %w", journal.ErrDamaged, hash, err)
+	nonce, p, err := parseCoreRow(m.data)
+	if err != nil {
+		return nil, fmt.Errorf("the record of the core %s: %w", hash, err)
 	}
-	return s.getPieces(ctx, stream, s.layout.codeSubject(hash, row.Nonce), pieces{count: row.Count, size: row.Size,
-		sum: row.Sum})
+	return s.getPieces(ctx, stream, s.layout.codeSubject(hash, nonce), p)
+}
+
+// parseCoreRow reads where the code of a core lies.
+func parseCoreRow(b []byte) (nonce string, p pieces, err error) {
+	var row coreRow
+	if err := json.Unmarshal(b, &row); err != nil {
+		return "", p, fmt.Errorf("%w: %w", journal.ErrDamaged, err)
+	}
+	if token, err := hex.DecodeString(row.Nonce); err != nil || len(token) == 0 {
+		return "", p, fmt.Errorf("%w: the nonce %q is not hexadecimal", journal.ErrDamaged, row.Nonce)
+	}
+	p = pieces{count: row.Count, size: row.Size, sum: row.Sum}
+	return row.Nonce, p, p.check()
 }

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"hypertoken/internal/cluster"
 	"hypertoken/journal"
 )
 
@@ -225,19 +224,4 @@ func TestMembersOutliveAServer(t *testing.T) {
 			t.Errorf("%s sees %+v", n.o.Address, n.Living())
 		}
 	}
-}
-
-// A record that nobody can read is passed over.
-func FuzzMemberRecord(f *testing.F) {
-	f.Add("x.m.00000000000000ff", []byte(`{"address":"a","renewal":1,"format":1}`))
-	f.Add("x.m.zz", []byte(`{}`))
-	f.Add("x", []byte(`{"dead":5}`))
-	m := NewMembers(MemberOptions{})
-	m.store = &Store{layout: layout{prefix: "x", streams: 1}}
-	f.Fuzz(func(t *testing.T, subject string, data []byte) {
-		r, err := m.parse(message{subject: subject, data: data})
-		if err == nil && r.Node == 0 && subject != "x.m."+nodeToken(cluster.NodeID(0)) {
-			t.Logf("%q: node 0", subject)
-		}
-	})
 }

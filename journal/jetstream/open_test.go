@@ -50,6 +50,56 @@ func TestOptions(t *testing.T) {
 	openFails(t, good, "127.0.0.1:1")
 }
 
+// Each limit of Options holds from its last good value to its first bad one.
+func TestLimitsOfOptions(t *testing.T) {
+	system := []nats.Option{nats.NoEcho()}
+	for name, row := range map[string]struct {
+		change func(*Options)
+		isGood bool
+	}{
+		"one server":             {func(*Options) {}, true},
+		"the first Sync":         {func(o *Options) { o.Sync, o.System = SyncChecked, system }, true},
+		"before the first Sync":  {func(o *Options) { o.Sync = SyncChecked - 1 }, false},
+		"the last Sync":          {func(o *Options) { o.Sync = SyncGivenUp }, true},
+		"behind the last Sync":   {func(o *Options) { o.Sync = SyncGivenUp + 1 }, false},
+		"32 bytes of Name":       {func(o *Options) { o.Name = strings.Repeat("a", 32) }, true},
+		"33 bytes of Name":       {func(o *Options) { o.Name = strings.Repeat("a", 33) }, false},
+		"one byte of Name":       {func(o *Options) { o.Name = "a" }, true},
+		"all bytes of Name":      {func(o *Options) { o.Name = "azAZ09-_" }, true},
+		"a space in Name":        {func(o *Options) { o.Name = "a b" }, false},
+		"a wildcard in Name":     {func(o *Options) { o.Name = "*" }, false},
+		"1 replica":              {func(o *Options) { o.Replicas = 1 }, true},
+		"2 replicas":             {func(o *Options) { o.Replicas = 2 }, false},
+		"3 replicas":             {func(o *Options) { o.Replicas = 3 }, true},
+		"4 replicas":             {func(o *Options) { o.Replicas = 4 }, false},
+		"5 replicas":             {func(o *Options) { o.Replicas = 5 }, true},
+		"6 replicas":             {func(o *Options) { o.Replicas = 6 }, false},
+		"-1 replicas":            {func(o *Options) { o.Replicas = -1 }, false},
+		"-1 streams":             {func(o *Options) { o.Streams = -1 }, false},
+		"1 stream":               {func(o *Options) { o.Streams = 1 }, true},
+		"64 streams":             {func(o *Options) { o.Streams = 64 }, true},
+		"65 streams":             {func(o *Options) { o.Streams = 65 }, false},
+		"AnswerTimeout 100ms":    {func(o *Options) { o.AnswerTimeout = 100 * time.Millisecond }, true},
+		"AnswerTimeout less":     {func(o *Options) { o.AnswerTimeout = 100*time.Millisecond - 1 }, false},
+		"AnswerTimeout 1m":       {func(o *Options) { o.AnswerTimeout, o.Patience = time.Minute, time.Minute }, true},
+		"AnswerTimeout more":     {func(o *Options) { o.AnswerTimeout, o.Patience = time.Minute+1, time.Hour }, false},
+		"as long as an answer":   {func(o *Options) { o.Patience = DefaultAnswerTimeout }, true},
+		"shorter than an answer": {func(o *Options) { o.Patience = DefaultAnswerTimeout - 1 }, false},
+	} {
+		o := Options{Servers: []string{"nats://127.0.0.1:1"}, Sync: SyncTrusted}
+		row.change(&o)
+		o.setDefaults()
+		if err := o.validate(); (err == nil) != row.isGood {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for payload, isGood := range map[int]bool{leastPayload: true, leastPayload - 1: false} {
+		if err := new(Store).setSizes(payload); (err == nil) != isGood {
+			t.Errorf("a max_payload of %d: %v", payload, err)
+		}
+	}
+}
+
 // The servers are asked for what they are: they sync always, or the store says what would be lost.
 func TestServersAreChecked(t *testing.T) {
 	c := shared(t)

@@ -69,8 +69,8 @@ func (s *Store) dropPieces(stream, subject string) {
 
 // getPieces reads what putPieces has stored.
 func (s *Store) getPieces(ctx context.Context, stream, subject string, p pieces) ([]byte, error) {
-	if p.size > maxPieces || p.count > p.size {
-		return nil, fmt.Errorf("%w: %d pieces with %d bytes", journal.ErrDamaged, p.count, p.size)
+	if err := p.check(); err != nil {
+		return nil, err
 	}
 	list := make([][]byte, p.count)
 	missing, next := p.count, uint64(1)
@@ -116,5 +116,17 @@ func (s *Store) getPieces(ctx context.Context, stream, subject string, p pieces)
 	return data, nil
 }
 
-// maxPieces bounds the size of data in pieces, against a damaged record.
-const maxPieces = 1 << 36
+// The bounds of data in pieces, against numbers in damaged records: the most bytes of all pieces, and the
+// least of each but the last.
+const (
+	maxPieces  = 1 << 36
+	leastPiece = leastPayload - messageOverhead
+)
+
+// check fails if there can't be such pieces.
+func (p *pieces) check() error {
+	if p.size > maxPieces || p.count > p.size/leastPiece+1 {
+		return fmt.Errorf("%w: %d pieces with %d bytes", journal.ErrDamaged, p.count, p.size)
+	}
+	return nil
+}

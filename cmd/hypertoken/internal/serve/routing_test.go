@@ -216,11 +216,15 @@ func TestNodeHandler(t *testing.T) {
 	if a, err := send(`{"typ`); err != nil || a.Status != http.StatusBadRequest {
 		t.Errorf("%s %+v %v", a.Line, a, err)
 	}
-	third := peers.Owner{Address: "third", Epoch: 9}
-	store.setFailure(&ownedError{third}, 0)
+	// It does not go on from here to the owner, which would answer.
+	third := newFakeNode(t, says(`{"n":5,"result":"third"}`))
+	store.setFailure(&ownedError{third.owner}, 0)
 	var moved *peers.MovedError
-	if a, err := send(`{"type":"stack:draw"}`); !errors.As(err, &moved) || moved.Owner != third {
-		t.Errorf("%s %v", a.Line, err)
+	if a, err := send(`{"type":"stack:draw"}`); !errors.As(err, &moved) || moved.Owner != third.owner {
+		t.Fatalf("%s %v", a.Line, err)
+	}
+	if n := third.count(); n != 0 {
+		t.Fatalf("%d lines were forwarded again", n)
 	}
 	store.setFailure(journal.ErrUnavailable, 0)
 	if a, err := send(`{"type":"stack:draw"}`); !errors.As(err, &moved) || moved.Owner != (peers.Owner{}) {
