@@ -23,7 +23,7 @@ type node struct {
 func joinNode(t *testing.T, c *servers, name, address string) *node {
 	t.Helper()
 	n := &node{changed: make(chan struct{}, 1)}
-	n.Members = NewMembers(MemberOptions{Address: address, Cores: []string{"core"}, Format: 1, Version: "1.2.3", Changed: func() {
+	n.Members = NewMembers(MemberOptions{Address: address, Cores: []string{"core"}, Format: 1, Changed: func() {
 		select {
 		case n.changed <- struct{}{}:
 		default:

@@ -16,8 +16,7 @@ import (
 
 // Every figure moves, and README.md has a row for each metric, with its type and its labels.
 func TestFigures(t *testing.T) {
-	n := joinNode(t, shared(t), newName(), "a")
-	s := n.store
+	s := openStore(t, shared(t).options(newName()))
 	c, owner := client{t, s}, ownerOf(1, 1)
 	base := setup()
 	base.Data = make([]byte, 200<<10)
@@ -31,7 +30,9 @@ func TestFigures(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(NewCollector(s), NewMembersCollector(n.Members))
+	members := NewMembers(MemberOptions{})
+	members.leaseEnds.Store(1)
+	registry.MustRegister(NewCollector(s), NewMembersCollector(members))
 	families, err := registry.Gather()
 	c.must(err)
 	var exported, documented []string

@@ -33,7 +33,8 @@ type StreamState struct {
 // Replica is a copy of a stream, as the stream's leader sees it.
 type Replica struct {
 	Server string
-	// IsCurrent says that it has what the leader has, IsOffline that its server is not there.
+	// IsCurrent says that it has what the leader has. While much is written, it often is a few writes
+	// behind. IsOffline says that the leader has heard nothing of it for offlineAfter.
 	IsCurrent, IsOffline bool
 	// Lag is how many writes it is behind.
 	Lag uint64
@@ -50,6 +51,10 @@ func (s *StreamState) Lag() (most uint64) {
 // questionEvery is how much time a view leaves for each question to the servers. With one stream of
 // journals a view takes four.
 const questionEvery = time.Second
+
+// offlineAfter is how long a leader hears nothing of a replica until the replica counts as offline. A
+// replica answers each second. The servers themselves do not say that one was killed.
+const offlineAfter = 5 * time.Second
 
 // viewer makes views. At most one is being made, and all who ask meanwhile wait for it.
 type viewer struct {
@@ -150,7 +155,9 @@ func (s *Store) askStream(ctx context.Context, name string) StreamState {
 				Name    string `json:"name"`
 				Current bool   `json:"current"`
 				Offline bool   `json:"offline"`
-				Lag     uint64 `json:"lag"`
+				// Active is how long ago the leader heard of it, in nanoseconds.
+				Active time.Duration `json:"active"`
+				Lag    uint64        `json:"lag"`
 			} `json:"replicas"`
 		} `json:"cluster"`
 	}
@@ -167,7 +174,8 @@ func (s *Store) askStream(ctx context.Context, name string) StreamState {
 		return StreamState{Name: name, Err: errNoResponders}
 	}
 	for _, r := range info.Cluster.Replicas {
-		state.Replicas = append(state.Replicas, Replica{r.Name, r.Current && !r.Offline, r.Offline, r.Lag})
+		isOffline := r.Offline || r.Active > offlineAfter
+		state.Replicas = append(state.Replicas, Replica{r.Name, r.Current && !isOffline, isOffline, r.Lag})
 	}
 	return state
 }
