@@ -49,7 +49,8 @@ func TestClusterOverview(t *testing.T) {
 		t.Fatal(err)
 	}
 	schema := d
-	for _, name := range []string{"paths", "/v1/cluster", "get", "responses", "200", "content", "application/json", "schema"} {
+	for _, name := range []string{"paths", "/v1/cluster", "get", "responses", "200", "content", "application/json",
+		"schema"} {
 		schema = schema[name].(map[string]any)
 	}
 	for _, row := range []struct {

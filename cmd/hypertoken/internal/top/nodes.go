@@ -105,8 +105,8 @@ func (v *view) heading(text string, width int, isLeft bool) cell {
 }
 
 func (v *view) nodeTitle(title string) string {
-	cells := []cell{v.heading(title, addressWidth, true), v.heading("STATE", stateWidth, true), v.heading("SLOTS", countWidth, false),
-		v.heading("VERSION", versionWidth, true), {"ID", v.theme.strong}}
+	cells := []cell{v.heading(title, addressWidth, true), v.heading("STATE", stateWidth, true),
+		v.heading("SLOTS", countWidth, false), v.heading("VERSION", versionWidth, true), {"ID", v.theme.strong}}
 	if v.frame.Cluster.Err != "" {
 		cells = []cell{{title, v.theme.strong}, {"not known: " + v.frame.Cluster.Err, v.theme.warn}}
 	}
