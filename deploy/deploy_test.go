@@ -170,6 +170,39 @@ func exportServe(t *testing.T) map[string]exported {
 	return all
 }
 
+// metricRow is a row of a table of metrics: a name, or several, then type, labels and meaning.
+var metricRow = regexp.MustCompile("(?m)^\\| `(hypertoken_\\w+)`([^|]*)\\| (\\w+)[^|]*\\| ([^|]*)\\|")
+
+// documented returns the metrics that a document has in its tables.
+func documented(t *testing.T, file string) map[string]exported {
+	t.Helper()
+	docs, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := map[string]exported{}
+	for _, m := range metricRow.FindAllStringSubmatch(string(docs), -1) {
+		for _, name := range append([]string{m[1]}, regexp.MustCompile(`hypertoken_\w+`).FindAllString(m[2], -1)...) {
+			list[name] = exported{m[3], split(m[4])}
+		}
+	}
+	return list
+}
+
+// exportCluster returns the metrics of a node of a cluster. The tests of journal/jetstream and of the
+// server's peers hold these documents to what is exported.
+func exportCluster(t *testing.T) map[string]exported {
+	t.Helper()
+	all := documented(t, "../journal/jetstream/README.md")
+	maps.Copy(all, documented(t, "../docs/cluster.md"))
+	for _, name := range []string{"hypertoken_jetstream_lease_held", "hypertoken_serve_forwarded_lines_total"} {
+		if _, there := all[name]; !there {
+			t.Fatalf("no document has %s", name)
+		}
+	}
+	return all
+}
+
 func split(list string) (names []string) {
 	for _, name := range strings.Split(list, ",") {
 		if name = strings.TrimSpace(name); name != "" {
@@ -285,6 +318,7 @@ func (c *checker) series(filters []metricsql.LabelFilter) ([]string, error) {
 
 func newChecker(t *testing.T) *checker {
 	c := &checker{export(t), map[string]bool{}}
+	maps.Copy(c.metrics, exportCluster(t))
 	for _, g := range readRules(t).Groups {
 		for _, r := range g.Rules {
 			c.recorded[r.Record] = r.Record != ""
@@ -295,9 +329,13 @@ func newChecker(t *testing.T) *checker {
 
 func TestTheRulesAskForWhatIsExported(t *testing.T) {
 	c := newChecker(t)
-	docs, err := os.ReadFile("../docs/observability.md")
-	if err != nil {
-		t.Fatal(err)
+	docs := map[string][]byte{}
+	for _, name := range []string{"docs/observability.md", "docs/cluster.md"} {
+		b, err := os.ReadFile("../" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		docs[name] = b
 	}
 	for _, g := range readRules(t).Groups {
 		for _, r := range g.Rules {
@@ -308,10 +346,10 @@ func TestTheRulesAskForWhatIsExported(t *testing.T) {
 			if r.Alert == "" {
 				continue
 			}
-			_, anchor, _ := strings.Cut(r.Annotations["runbook_url"], "docs/observability.md#")
+			file, anchor, _ := strings.Cut(r.Annotations["runbook_url"], "#")
 			heading := regexp.MustCompile(`(?mi)^### ` + strings.ReplaceAll(regexp.QuoteMeta(anchor), "-", " ") + `$`)
-			if anchor == "" || !heading.Match(docs) {
-				t.Errorf("%s: the runbook %q is not in docs/observability.md", name, r.Annotations["runbook_url"])
+			if anchor == "" || !heading.Match(docs[file]) {
+				t.Errorf("%s: there is no runbook %q", name, r.Annotations["runbook_url"])
 			}
 		}
 	}
@@ -406,16 +444,7 @@ func TestWhatIsNotExportedIsFound(t *testing.T) {
 
 // The tables of the documentation are what the code exports, and nothing else.
 func TestEveryMetricIsDocumented(t *testing.T) {
-	docs, err := os.ReadFile("../docs/observability.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := map[string]exported{}
-	for _, m := range regexp.MustCompile("(?m)^\\| `(hypertoken_\\w+)`([^|]*)\\| (\\w+)[^|]*\\| ([^|]*)\\|").FindAllStringSubmatch(string(docs), -1) {
-		for _, name := range append([]string{m[1]}, regexp.MustCompile(`hypertoken_\w+`).FindAllString(m[2], -1)...) {
-			got[name] = exported{m[3], split(m[4])}
-		}
-	}
+	got := documented(t, "../docs/observability.md")
 	all := export(t)
 	maps.Copy(all, exportServe(t))
 	for name, x := range all {

@@ -449,6 +449,7 @@ func TestAlertsOfARealPrometheus(t *testing.T) {
 
 	scenes.Go(func() { fullDisk(s) })
 	scenes.Go(func() { failingDisk(s, failing, failingAt) })
+	scenes.Go(func() { failingCluster(s) })
 	scenes.Go(func() {
 		s.until(false, other, nil, "HypertokenDown")
 		down.Store(true)
@@ -507,6 +508,54 @@ func failingDisk(s *scraped, registry *prometheus.Registry, address string) {
 	}, all...)
 	failed.Set(0)
 	s.until(false, address, nil, all...)
+}
+
+// failingCluster shows figures of a node of a cluster that goes wrong in every way.
+func failingCluster(s *scraped) {
+	const name = "cluster"
+	registry := prometheus.WrapRegistererWith(prometheus.Labels{"host": name}, s.registry)
+	gauge := func(name string, labels prometheus.Labels) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "hypertoken_jetstream_" + name, ConstLabels: labels})
+		registry.MustRegister(g)
+		return g
+	}
+	stream := prometheus.Labels{"stream": "journals"}
+	lease, healthy, members := gauge("lease_held", nil), gauge("healthy", nil), gauge("members", nil)
+	leader := gauge("stream_has_leader", stream)
+	offline := gauge("stream_replicas", prometheus.Labels{"stream": "journals", "state": "offline"})
+	var counters []prometheus.Counter
+	for _, name := range []string{"member_deaths_total", "failed_batches_total", "doubts_total"} {
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "hypertoken_jetstream_" + name})
+		registry.MustRegister(c)
+		counters = append(counters, c)
+	}
+	set := func(isWell float64) {
+		lease.Set(isWell)
+		healthy.Set(isWell)
+		leader.Set(isWell)
+		offline.Set(1 - isWell)
+	}
+	set(1)
+	members.Set(3)
+	all := []string{"HypertokenNoLease", "HypertokenMemberDied", "HypertokenFewerMembers", "HypertokenNothingStored",
+		"HypertokenAppendsRefused", "HypertokenBatchesInDoubt", "HypertokenStreamWithoutLeader", "HypertokenReplicaBehind"}
+	s.agrees(`hypertoken_jetstream_members{host="cluster"}`, 3)
+	looks := 0
+	s.until(true, name, func() {
+		set(0)
+		// The number of members falls again and again: only what was more a moment ago counts.
+		if looks++; looks%80 < 20 {
+			members.Set(3)
+		} else {
+			members.Set(2)
+		}
+		for _, c := range counters {
+			c.Add(5)
+		}
+	}, all...)
+	set(1)
+	members.Set(3)
+	s.until(false, name, nil, all...)
 }
 
 func ignored(_ host.Result, err error) error { return err }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 
 	"hypertoken/cmd/hypertoken/internal/peers"
 	"hypertoken/cmd/hypertoken/internal/serve"
+	"hypertoken/internal/version"
 	"hypertoken/journal/jetstream"
 )
 
@@ -118,7 +118,8 @@ func (f *clusterFlags) open(ctx context.Context, maxLine int64, log *slog.Logger
 		return nil, usageError{err}
 	}
 	n := &clusterNode{address: f.advertise, log: log}
-	self := jetstream.MemberOptions{Address: f.advertise, Format: 1, Changed: n.membersChanged}
+	self := jetstream.MemberOptions{Address: f.advertise, Format: 1, Version: version.String(),
+		Changed: n.membersChanged}
 	n.members = jetstream.NewMembers(self)
 	n.peers = n.newPeers(f.advertise, secret, maxLine)
 	if n.listener, err = net.Listen("tcp", f.advertise); err != nil {
@@ -163,18 +164,10 @@ func (n *clusterNode) newPeers(self, secret string, maxLine int64) *peers.Peers 
 		}})
 }
 
-func (n *clusterNode) overview() peers.Overview {
-	o := peers.Overview{Self: n.address, Lease: n.members.HoldsLease(), Slots: n.members.Owned()}
-	for _, m := range n.members.Living() {
-		o.Members = append(o.Members, peers.Member{Address: m.Address, Draining: m.Draining})
-	}
-	slices.SortFunc(o.Members, func(a, b peers.Member) int { return cmp.Compare(a.Address, b.Address) })
-	return o
-}
-
 // collectors are those of the node's metrics.
 func (n *clusterNode) collectors() []prometheus.Collector {
-	return []prometheus.Collector{jetstream.NewCollector(n.store), n.peers.Collector()}
+	return []prometheus.Collector{jetstream.NewCollector(n.store), jetstream.NewMembersCollector(n.members),
+		n.peers.Collector()}
 }
 
 // membersChanged is called after a member has come or died.

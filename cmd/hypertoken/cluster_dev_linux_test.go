@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"hypertoken/cmd/hypertoken/internal/peers"
 )
 
 // devCluster is a running 'hypertoken cluster dev'.
@@ -210,6 +212,55 @@ func (c *devCluster) awaitVerdict(node, member string) {
 	}
 }
 
+// awaitOverview waits until a node has seen the whole cluster.
+func (c *devCluster) awaitOverview(node string) {
+	c.t.Helper()
+	looks := time.NewTicker(20 * time.Millisecond)
+	defer looks.Stop()
+	for until := time.Now().Add(3 * time.Minute); ; <-looks.C {
+		var o peers.Overview
+		err := c.get(node, "/v1/cluster?slots=1", &o)
+		if err == nil {
+			err = checkOverview(&o)
+		}
+		if err == nil {
+			return
+		}
+		if time.Now().After(until) {
+			c.t.Fatalf("%s sees %+v: %v", node, o, err)
+		}
+		for _, name := range []string{"a", "b", "c"} {
+			c.revive(name)
+		}
+	}
+}
+
+// checkOverview fails unless three nodes live, some of which have slots, and all streams are well. A node
+// that had died on a busy machine, and was started again, leaves slots that nobody has yet.
+func checkOverview(o *peers.Overview) error {
+	slots, busy := 0, 0
+	for _, m := range o.Members {
+		if slots += m.Slots; m.Slots > 0 {
+			busy++
+		}
+		if m.Version == "" || (m.Node == o.Node) != (m.Address == o.Self) {
+			return fmt.Errorf("a member is %+v", m)
+		}
+	}
+	if len(o.Members) != 3 || busy == 0 || slots > len(o.Owners) || o.AskedAt.IsZero() {
+		return fmt.Errorf("%d members, %d with slots, that have %d slots of %d", len(o.Members), busy, slots, len(o.Owners))
+	}
+	for _, s := range o.Streams {
+		if s.Leader == "" || len(s.Replicas) != 2 || s.Messages == 0 && s.Name == "hypertoken-journals-0" {
+			return fmt.Errorf("a stream is %+v", s)
+		}
+	}
+	if len(o.Streams) != 3 || !o.Lease || o.LeaseAge == nil || *o.LeaseAge > 1 {
+		return fmt.Errorf("%d streams, lease %t", len(o.Streams), o.Lease)
+	}
+	return nil
+}
+
 // get asks a node, and returns what it answers, or an error.
 func (c *devCluster) get(name, path string, to any) error {
 	c.mu.Lock()
@@ -394,6 +445,7 @@ func TestClusterDevPlaysOnWhileNodesDie(t *testing.T) {
 	onB, onC := playerAt("b"), playerAt("c")
 	both := func() { onB.some(); onC.some() }
 	both()
+	c.awaitOverview("a")
 	c.hit("kill", "c", "has ended: signal: killed")
 	both()
 	c.revive("c")

@@ -37,7 +37,11 @@ It shows the workers, with state, restarts, actions a second, p50, p99, queue, m
 the slowest actions, and recent errors. 'hypertoken serve' reports the errors themselves; for
 other applications top shows counts by code. Figures are over the last interval.
 
-In a terminal it is live: s, S and the arrows sort, r reverses, p pauses, ? explains, q quits.
+If the server is a node of a cluster, top also shows the nodes, with their slots, the lease, and
+the streams of the NATS servers.
+
+In a terminal it is live: s, S and the arrows sort, r reverses, n shows the nodes of a cluster,
+p pauses, ? explains, q quits.
 Elsewhere, or with --plain, it writes a block of text after each interval, as 'top -b' does,
 until it is stopped or has written --count blocks. With --json it writes an object a line
 instead, with null for unknown figures. If the server does not answer, the object has

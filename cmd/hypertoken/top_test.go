@@ -139,6 +139,27 @@ func TestTopInATerminal(t *testing.T) {
 	c.until("status 0", "quit")
 }
 
+// The server is a node of a cluster: a key shows the nodes, and the workers again.
+func TestTopOfANode(t *testing.T) {
+	for _, prefix := range []string{"", "NO_COLOR=1 "} {
+		s := toptest.NewNode(t)
+		c := newTerminal(t, 80, 24,
+			prefix+"TZ=UTC "+topSteps+" top --interval 100ms http://"+s.Address+"; echo status $?; exec cat")
+		s.Step(4)
+		c.until("queued 4 of", "")
+		c.press("n")
+		c.until("NODES", "nodes")
+		c.press("n")
+		c.until("queued 4 of", "")
+		s.Step(2)
+		c.until("queued 6 of", "")
+		c.press("n")
+		c.until("NO LEASE", "nodes-nolease")
+		c.press("q")
+		c.until("status 0", "")
+	}
+}
+
 // NO_COLOR is respected, and everything that a colour shows is also written in words. An interrupt
 // ends top.
 func TestTopWithoutColours(t *testing.T) {

@@ -93,6 +93,14 @@ func (m *Member) Dead() map[NodeID]bool {
 	return dead
 }
 
+// Record returns the newest record of another node; the zero record if none was seen.
+func (m *Member) Record(node NodeID) MemberRecord {
+	if o := m.others[node]; o != nil {
+		return o.record
+	}
+	return MemberRecord{}
+}
+
 // Living returns the members that are not dead, in the order of their IDs. This node is one of them
 // once its record is stored.
 func (m *Member) Living() []MemberRecord {

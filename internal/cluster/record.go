@@ -21,6 +21,8 @@ type MemberRecord struct {
 	// it reads.
 	Cores  []string
 	Format int
+	// Version is that of its program, for people. Nothing depends on it.
+	Version string
 }
 
 // OwnerRecord says which node owns a slot. Its sequence in the log is the slot's fence.

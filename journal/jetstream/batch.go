@@ -230,6 +230,7 @@ func (s *stream) send(f *flight) {
 	})
 	s.store.stats.batches.Add(1)
 	s.store.stats.messages.Add(uint64(len(f.msgs)))
+	s.store.stats.writes.observe(&writesBounds, float64(f.countWrites()))
 	for _, m := range f.msgs {
 		if err := s.store.conn.publish(m); err != nil {
 			// The last message was not sent, and without it nothing is stored.
@@ -334,6 +335,14 @@ func (s *stream) stopWaiting(f *flight) {
 	f.timer.Stop()
 }
 
+// countWrites returns how many writes the batch has.
+func (f *flight) countWrites() (n int) {
+	for _, list := range f.writes {
+		n += len(list)
+	}
+	return n
+}
+
 // answered takes in the answer to a batch; m is nil if there is none in time.
 func (s *stream) answered(f *flight, attempt int, m *nats.Msg) {
 	if f.attempt != attempt || f.isWaiting || f.isInDoubt || !s.flights[f] {
@@ -349,7 +358,7 @@ func (s *stream) answered(f *flight, attempt int, m *nats.Msg) {
 	}
 	switch what {
 	case isStored:
-		s.store.stats.latency.observe(time.Since(f.sentAt).Seconds())
+		s.store.stats.latency.observe(&latencyBounds, time.Since(f.sentAt).Seconds())
 		s.adapt(f)
 		s.stored(f, seq)
 	case isFenced:
@@ -364,6 +373,7 @@ func (s *stream) answered(f *flight, attempt int, m *nats.Msg) {
 	case isNoLeader:
 		s.sendLater(f, time.Now().Add(30*time.Millisecond), err)
 	case isNoRoom, isRefused:
+		s.store.stats.failed.Add(1)
 		s.refuse(f, what, err)
 	case isUnknown:
 		s.adapt(f)

@@ -1,6 +1,10 @@
 package jetstream
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"context"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // NewCollector returns a collector of a store's [Stats], for a registry of Prometheus. README.md has a
 // table of the metrics. A program that opens several stores gives each a registerer with a label.
@@ -23,10 +27,14 @@ func NewCollector(s *Store) prometheus.Collector {
 				func(st *Stats) uint64 { return st.SlotsAcquired }),
 			newCounter("slots_lost_total", "Slots that another store has taken over.",
 				func(st *Stats) uint64 { return st.SlotsLost }),
+			newCounter("slots_taken_over_total", "Acquired slots that another store had before: in a cluster, a dead one.",
+				func(st *Stats) uint64 { return st.SlotsTakenOver }),
 			newCounter("refused_batches_total", "Batches that met another owner of a slot.",
 				func(st *Stats) uint64 { return st.Refused }),
 			newCounter("repeated_batches_total", "Batches that were not stored at first and sent again.",
 				func(st *Stats) uint64 { return st.Repeated }),
+			newCounter("failed_batches_total", "Batches that the servers did not take: no room, or a limit.",
+				func(st *Stats) uint64 { return st.Failed }),
 			newCounter("doubts_total", "Batches whose answer did not come.",
 				func(st *Stats) uint64 { return st.Doubts }),
 			newCounter("doubts_stored_total", "Batches whose answer did not come, and that were stored.",
@@ -39,9 +47,21 @@ func NewCollector(s *Store) prometheus.Collector {
 				func(st *Stats) uint64 { return st.Copies }),
 		},
 		latency: desc("batch_seconds", "How long it took until a batch was stored."),
+		writes:  desc("batch_writes", "Batches by their number of writes."),
 		healthy: desc("healthy", "1 if the servers store what is sent, 0 if not."),
+		slots:   desc("slots", "Slots that this store has now."),
+		streams: streamDescs{
+			leader:   desc("stream_has_leader", "1 if a server leads the stream, 0 if none has answered.", "stream"),
+			replicas: desc("stream_replicas", "Copies of the stream, the leader's included, by state.", "stream", "state"),
+			lag:      desc("stream_lag", "Writes that the replica is behind which is farthest behind.", "stream"),
+			messages: desc("stream_messages", "Messages in the stream.", "stream"),
+			bytes:    desc("stream_bytes", "Bytes of the stream.", "stream"),
+		},
 	}
 }
+
+// streamDescs are the metrics of a stream.
+type streamDescs struct{ leader, replicas, lag, messages, bytes *prometheus.Desc }
 
 // counter is a figure that grows, and how it is read.
 type counter struct {
@@ -53,14 +73,15 @@ func newCounter(name, help string, read func(*Stats) uint64) counter {
 	return counter{desc(name, help), read}
 }
 
-func desc(name, help string) *prometheus.Desc {
-	return prometheus.NewDesc("hypertoken_jetstream_"+name, help, nil, nil)
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("hypertoken_jetstream_"+name, help, labels, nil)
 }
 
 type collector struct {
-	store            *Store
-	counters         []counter
-	latency, healthy *prometheus.Desc
+	store                           *Store
+	counters                        []counter
+	latency, writes, healthy, slots *prometheus.Desc
+	streams                         streamDescs
 }
 
 // Describe implements prometheus.Collector.
@@ -68,8 +89,10 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, m := range c.counters {
 		ch <- m.desc
 	}
-	ch <- c.latency
-	ch <- c.healthy
+	for _, d := range []*prometheus.Desc{c.latency, c.writes, c.healthy, c.slots, c.streams.leader,
+		c.streams.replicas, c.streams.lag, c.streams.messages, c.streams.bytes} {
+		ch <- d
+	}
 }
 
 // Collect implements prometheus.Collector.
@@ -78,16 +101,65 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for _, m := range c.counters {
 		ch <- prometheus.MustNewConstMetric(m.desc, prometheus.CounterValue, float64(m.read(&st)))
 	}
+	ch <- st.Latency.metric(c.latency)
+	ch <- st.Writes.metric(c.writes)
+	ch <- prometheus.MustNewConstMetric(c.healthy, prometheus.GaugeValue, oneIf(c.store.Health() == nil))
+	ch <- prometheus.MustNewConstMetric(c.slots, prometheus.GaugeValue, float64(st.Slots))
+	c.collectStreams(ch)
+}
+
+// collectStreams asks the servers, if they were not asked a moment ago.
+func (c *collector) collectStreams(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), viewPatience)
+	defer cancel()
+	view := c.store.View(ctx)
+	for k := range view.Streams {
+		s := &view.Streams[k]
+		gauge := func(d *prometheus.Desc, v float64, more ...string) {
+			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{s.Name}, more...)...)
+		}
+		gauge(c.streams.leader, oneIf(s.Leader != ""))
+		if s.Leader == "" {
+			continue
+		}
+		states := map[string]int{"current": 1, "behind": 0, "offline": 0}
+		for _, r := range s.Replicas {
+			states[r.state()]++
+		}
+		for state, n := range states {
+			gauge(c.streams.replicas, float64(n), state)
+		}
+		gauge(c.streams.lag, float64(s.Lag()))
+		gauge(c.streams.messages, float64(s.Messages))
+		gauge(c.streams.bytes, float64(s.Bytes))
+	}
+}
+
+// state returns the state of a replica as a label.
+func (r *Replica) state() string {
+	switch {
+	case r.IsOffline:
+		return "offline"
+	case !r.IsCurrent:
+		return "behind"
+	}
+	return "current"
+}
+
+// metric returns the histogram as one of Prometheus.
+func (h *Histogram) metric(d *prometheus.Desc) prometheus.Metric {
 	buckets, count := map[float64]uint64{}, uint64(0)
-	for k, n := range st.Latency.Counts {
-		if count += n; k < len(st.Latency.Bounds) {
-			buckets[st.Latency.Bounds[k]] = count
+	for k, n := range h.Counts {
+		if count += n; k < len(h.Bounds) {
+			buckets[h.Bounds[k]] = count
 		}
 	}
-	ch <- prometheus.MustNewConstHistogram(c.latency, count, st.Latency.Sum, buckets)
-	healthy := 0.0
-	if c.store.Health() == nil {
-		healthy = 1
+	return prometheus.MustNewConstHistogram(d, count, h.Sum, buckets)
+}
+
+func oneIf(b bool) float64 {
+	if b {
+		return 1
 	}
-	ch <- prometheus.MustNewConstMetric(c.healthy, prometheus.GaugeValue, healthy)
+	return 0
 }

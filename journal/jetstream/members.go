@@ -28,6 +28,8 @@ type MemberOptions struct {
 	// that it reads.
 	Cores  []string
 	Format int
+	// Version is that of the node's program, for people.
+	Version string
 	// Changed is called after a member has come, changed or died, unless it is nil. It must not wait
 	// for anything.
 	Changed func()
@@ -35,11 +37,15 @@ type MemberOptions struct {
 
 // Member is a node of a cluster that lives.
 type Member struct {
+	// Node is its ID, which is new for each life.
+	Node    string
 	Address string
 	// Draining says that it gives its slots away and takes none.
 	Draining bool
 	Cores    []string
 	Format   int
+	// Version is that of its program; "" if it does not say so.
+	Version string
 }
 
 // Members keeps a node alive as a member of a cluster, and watches the others. It decides which slots
@@ -67,6 +73,7 @@ type Members struct {
 
 	leaseEnds atomic.Int64
 	owned     atomic.Int64 // slots that the store has
+	deaths    atomic.Uint64
 	ended     chan struct{}
 	stop      context.CancelFunc
 	running   sync.WaitGroup
@@ -91,6 +98,7 @@ type memberText struct {
 	Draining bool     `json:"draining,omitempty"`
 	Cores    []string `json:"cores,omitempty"`
 	Format   int      `json:"format"`
+	Version  string   `json:"version,omitempty"`
 }
 
 // Join makes the store's node a member, and waits until its record is stored or ctx ends. The servers
@@ -116,7 +124,7 @@ func (m *Members) Join(ctx context.Context, s *Store) error {
 		return fmt.Errorf("jetstream: joining: %w", err)
 	}
 	m.machine = cluster.NewMember(&m.config, cluster.MemberRecord{Node: m.id, Address: m.o.Address, Cores: m.o.Cores,
-		Format: m.o.Format})
+		Format: m.o.Format, Version: m.o.Version})
 	life, stop := context.WithCancel(context.Background())
 	m.stop = stop
 	m.running.Go(func() { m.run(life) })
@@ -176,7 +184,9 @@ func (m *Members) step(life context.Context, event func()) {
 	m.machine.Perform(&e)
 	m.leaseEnds.Store(int64(m.machine.LeaseEnds()))
 	if e.hasChanged || e.hasEnded {
+		before := m.living
 		m.living, m.dead = m.machine.Living(), m.machine.Dead()
+		m.countDeathsLocked(before)
 		m.desired = cluster.Assign(Slots, m.living, cluster.Target{})
 	}
 	m.mu.Unlock()
@@ -197,7 +207,7 @@ type memberEffects struct {
 
 func (e *memberEffects) WriteMember(call, expected uint64, r cluster.MemberRecord) {
 	m, life := e.members, e.life
-	body, err := json.Marshal(memberText{r.Address, r.Renewal, r.IsDead, r.IsDraining, r.Cores, r.Format})
+	body, err := json.Marshal(memberText{r.Address, r.Renewal, r.IsDead, r.IsDraining, r.Cores, r.Format, r.Version})
 	if err != nil {
 		panic(err) // strings and numbers
 	}
@@ -285,7 +295,7 @@ func (m *Members) parse(f message) (r cluster.MemberRecord, err error) {
 	}
 	r.Node = cluster.NodeID(node)
 	r.Address, r.Renewal, r.IsDead = text.Address, text.Renewal, text.Dead
-	r.IsDraining, r.Cores, r.Format = text.Draining, text.Cores, text.Format
+	r.IsDraining, r.Cores, r.Format, r.Version = text.Draining, text.Cores, text.Format, text.Version
 	return r, nil
 }
 
@@ -302,7 +312,8 @@ func (m *Members) Living() []Member {
 	defer m.mu.Unlock()
 	list := make([]Member, len(m.living))
 	for k, r := range m.living {
-		list[k] = Member{Address: r.Address, Draining: r.IsDraining, Cores: slices.Clone(r.Cores), Format: r.Format}
+		list[k] = Member{Node: nodeToken(r.Node), Address: r.Address, Draining: r.IsDraining,
+			Cores: slices.Clone(r.Cores), Format: r.Format, Version: r.Version}
 	}
 	return list
 }

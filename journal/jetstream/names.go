@@ -43,6 +43,9 @@ func (l layout) ownerSubject(slot int) string {
 	return fmt.Sprintf("%s.j.%d.owner.%d", l.prefix, l.streamOf(slot), slot)
 }
 
+// ownerSubjects is a filter for the owner records of all slots of a stream.
+func (l layout) ownerSubjects(p int) string { return fmt.Sprintf("%s.j.%d.owner.*", l.prefix, p) }
+
 // markSubject takes what a slot's owner writes to see that it still is the owner.
 func (l layout) markSubject(slot int) string {
 	return fmt.Sprintf("%s.j.%d.mark.%d", l.prefix, l.streamOf(slot), slot)

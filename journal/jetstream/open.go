@@ -20,7 +20,8 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	s := &Store{o: o, layout: layout{o.Name, o.Streams}, stop: make(chan struct{})}
+	s := &Store{o: o, layout: layout{o.Name, o.Streams}, stop: make(chan struct{}),
+		viewer: viewer{every: questionEvery}}
 	if !o.ReadsLog {
 		s.leaser, _ = o.Claims.(Leaser)
 	}

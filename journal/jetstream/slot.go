@@ -116,20 +116,24 @@ var errLost = errors.New("the slot was lost")
 // lasts.
 func (s *stream) acquire(ctx context.Context, id int) (OwnerRecord, error) {
 	nonce := randomHex(8)
+	var former OwnerRecord
 	ctx, cancel := context.WithTimeout(ctx, s.store.o.Patience)
 	defer cancel()
 	for try := 0; ; try++ {
 		present, err := s.readOwner(ctx, id)
 		if err == nil {
 			if present.Nonce == nonce {
+				s.store.stats.countTakeover(former, present)
 				return present, nil // an earlier try whose answer was lost
 			}
+			former = present
 			if err := s.store.o.Claims.MayClaim(id, present); err != nil {
 				return OwnerRecord{}, err
 			}
 			o := &s.store.o
 			next := OwnerRecord{Node: o.Node, Address: o.Address, Epoch: present.Epoch + 1, Nonce: nonce}
 			if next.Fence, err = s.writeOwner(ctx, id, present.Fence, next); err == nil {
+				s.store.stats.countTakeover(former, next)
 				return next, nil
 			}
 		}

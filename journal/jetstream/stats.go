@@ -10,8 +10,15 @@ type counters struct {
 	batches, messages, groups, records, bases, loads, pieces atomic.Uint64
 	groupBytes, baseBytes                                    atomic.Uint64
 	acquired, lost, refused, repeated, doubts, doubtsStored  atomic.Uint64
-	staleReads, settlings, copies                            atomic.Uint64
-	latency                                                  histogram
+	staleReads, settlings, copies, failed, takenOver         atomic.Uint64
+	latency, writes                                          histogram
+}
+
+// countTakeover counts a slot that was acquired, if another node had it before.
+func (c *counters) countTakeover(former, owner OwnerRecord) {
+	if former.Epoch > 0 && former.Node != owner.Node {
+		c.takenOver.Add(1)
+	}
 }
 
 // Stats are the figures of a store, counted from when it was opened.
@@ -24,10 +31,14 @@ type Stats struct {
 	GroupBytes, BaseBytes uint64
 	// Pieces were written of what is too large for a message.
 	Pieces uint64
-	// SlotsAcquired and SlotsLost count slots, each time anew.
-	SlotsAcquired, SlotsLost uint64
-	// Refused batches met another owner, Repeated ones were sent again.
-	Refused, Repeated uint64
+	// Slots is how many slots the store has now: those of engines that were used here.
+	Slots uint64
+	// SlotsAcquired and SlotsLost count slots, each time anew. SlotsTakenOver of the acquired ones had
+	// another owner before: in a cluster, one that is dead.
+	SlotsAcquired, SlotsLost, SlotsTakenOver uint64
+	// Refused batches met another owner, Repeated ones were sent again. Failed ones the servers did not
+	// take: they have no room, or a limit is exceeded.
+	Refused, Repeated, Failed uint64
 	// Doubts are batches whose answer did not come; DoubtsStored of them were stored.
 	Doubts, DoubtsStored uint64
 	// StaleReads were answered by a replica that was behind, and asked again.
@@ -37,6 +48,8 @@ type Stats struct {
 	Settlings, Copies uint64
 	// Latency is how long stored batches took, in seconds.
 	Latency Histogram
+	// Writes is how many writes the batches had that were sent, such as appends of one engine each.
+	Writes Histogram
 }
 
 // Histogram counts values.
@@ -48,18 +61,23 @@ type Histogram struct {
 	Sum    float64
 }
 
-// latencyBounds are in seconds.
-var latencyBounds = []float64{.0005, .001, .002, .004, .008, .016, .032, .064, .128, .256, .512, 1, 2, 4, 8}
+// latencyBounds are in seconds. writesBounds has the number of a batch's writes.
+var (
+	latencyBounds = [mostBounds]float64{.0005, .001, .002, .004, .008, .016, .032, .064, .128, .256, .512, 1, 2, 4, 8}
+	writesBounds  = [mostBounds]float64{1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 512, 1024}
+)
+
+const mostBounds = 15
 
 type histogram struct {
 	mu     sync.Mutex // guards what follows
-	counts [16]uint64
+	counts [mostBounds + 1]uint64
 	sum    float64
 }
 
-func (h *histogram) observe(v float64) {
+func (h *histogram) observe(bounds *[mostBounds]float64, v float64) {
 	k := 0
-	for k < len(latencyBounds) && v > latencyBounds[k] {
+	for k < len(bounds) && v > bounds[k] {
 		k++
 	}
 	h.mu.Lock()
@@ -68,21 +86,25 @@ func (h *histogram) observe(v float64) {
 	h.mu.Unlock()
 }
 
-func (h *histogram) snapshot() Histogram {
+func (h *histogram) snapshot(bounds *[mostBounds]float64) Histogram {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return Histogram{latencyBounds, append([]uint64(nil), h.counts[:]...), h.sum}
+	return Histogram{bounds[:], append([]uint64(nil), h.counts[:]...), h.sum}
 }
 
 // Stats returns the figures of the store.
 func (s *Store) Stats() Stats {
 	c := &s.stats
+	lost := c.lost.Load() // before acquired: no slot is lost that was not acquired
+	acquired := c.acquired.Load()
 	return Stats{
 		Batches: c.batches.Load(), Messages: c.messages.Load(), Groups: c.groups.Load(), Records: c.records.Load(),
 		Bases: c.bases.Load(), Loads: c.loads.Load(), GroupBytes: c.groupBytes.Load(), BaseBytes: c.baseBytes.Load(),
-		Pieces: c.pieces.Load(), SlotsAcquired: c.acquired.Load(), SlotsLost: c.lost.Load(),
-		Refused: c.refused.Load(), Repeated: c.repeated.Load(), Doubts: c.doubts.Load(),
+		Pieces: c.pieces.Load(), Slots: acquired - lost, SlotsAcquired: acquired, SlotsLost: lost,
+		SlotsTakenOver: c.takenOver.Load(), Refused: c.refused.Load(), Repeated: c.repeated.Load(),
+		Failed: c.failed.Load(), Doubts: c.doubts.Load(),
 		DoubtsStored: c.doubtsStored.Load(), StaleReads: c.staleReads.Load(),
-		Settlings: c.settlings.Load(), Copies: c.copies.Load(), Latency: c.latency.snapshot(),
+		Settlings: c.settlings.Load(), Copies: c.copies.Load(), Latency: c.latency.snapshot(&latencyBounds),
+		Writes: c.writes.snapshot(&writesBounds),
 	}
 }

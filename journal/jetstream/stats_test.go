@@ -2,9 +2,11 @@ package jetstream
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,7 +14,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// Every figure moves, and README.md has a row for each metric.
+// Every figure moves, and README.md has a row for each metric, with its type and its labels.
 func TestFigures(t *testing.T) {
 	s := openStore(t, shared(t).options(newName()))
 	c, owner := client{t, s}, ownerOf(1, 1)
@@ -23,25 +25,34 @@ func TestFigures(t *testing.T) {
 	c.expect("a", owner, 1, 2)
 	st := s.Stats()
 	if st.Batches < 3 || st.Messages < 3 || st.Groups != 1 || st.Records != 2 || st.Bases != 1 || st.Loads != 1 ||
-		st.GroupBytes == 0 || st.BaseBytes < 200<<10 || st.Pieces != 1 || st.SlotsAcquired != 1 || st.Latency.Sum <= 0 {
+		st.GroupBytes == 0 || st.BaseBytes < 200<<10 || st.Pieces != 1 || st.SlotsAcquired != 1 || st.Latency.Sum <= 0 ||
+		st.Slots != 1 || st.SlotsTakenOver != 0 || st.Failed != 0 || st.Writes.Sum < 3 {
 		t.Errorf("%+v", st)
 	}
 	registry := prometheus.NewPedanticRegistry()
-	registry.MustRegister(NewCollector(s))
+	members := NewMembers(MemberOptions{})
+	members.leaseEnds.Store(1)
+	registry.MustRegister(NewCollector(s), NewMembersCollector(members))
 	families, err := registry.Gather()
 	c.must(err)
 	var exported, documented []string
 	for _, f := range families {
-		exported = append(exported, f.GetName())
+		var labels []string
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			labels = append(labels, l.GetName())
+		}
+		exported = append(exported, fmt.Sprintf("%s %s %q", f.GetName(), strings.ToLower(f.GetType().String()),
+			strings.Join(labels, ", ")))
 	}
 	readme, err := os.ReadFile("README.md")
 	c.must(err)
-	for _, m := range regexp.MustCompile("(?m)^\\| `(hypertoken_jetstream_[a-z_]+)`").FindAllSubmatch(readme, -1) {
-		documented = append(documented, string(m[1]))
+	row := regexp.MustCompile("(?m)^\\| `(hypertoken_jetstream_[a-z_]+)` \\| ([a-z]+) \\| ([a-z, ]*?) ?\\|")
+	for _, m := range row.FindAllSubmatch(readme, -1) {
+		documented = append(documented, fmt.Sprintf("%s %s %q", m[1], m[2], m[3]))
 	}
 	slices.Sort(documented)
 	if !slices.Equal(exported, documented) {
-		t.Errorf("exported %v, README.md has %v", exported, documented)
+		t.Errorf("exported:\n%s\nREADME.md has:\n%s", strings.Join(exported, "\n"), strings.Join(documented, "\n"))
 	}
 }
 

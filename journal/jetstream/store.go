@@ -32,6 +32,7 @@ type Store struct {
 	groupSize, baseSize, pieceSize, packedSize int
 	streams                                    []*stream
 	stats                                      counters
+	viewer                                     viewer
 
 	// ctx ends when nobody waits for the servers any more.
 	ctx    context.Context

@@ -52,28 +52,13 @@ type Options struct {
 	SlotOf func(engine string) int
 	// Ready returns why this node can't have engines at the moment, or "".
 	Ready func() string
-	// Overview returns the cluster as this node sees it.
-	Overview func() Overview
+	// Overview returns the cluster as this node sees it, with the owner of each slot if hasOwners is true.
+	// It waits for servers until ctx ends.
+	Overview func(ctx context.Context, hasOwners bool) Overview
 	// IsAlive reports whether a node with an address is a living member.
 	IsAlive func(address string) bool
 	// MaxLine bounds a line in bytes.
 	MaxLine int64
-}
-
-// Overview is a cluster as one of its nodes sees it.
-type Overview struct {
-	// Self is the address of that node, Lease says whether its lease holds, and Slots is how many slots
-	// of engines it has.
-	Self    string   `json:"self"`
-	Lease   bool     `json:"lease"`
-	Slots   int      `json:"slots"`
-	Members []Member `json:"members"`
-}
-
-// Member is a node that lives.
-type Member struct {
-	Address  string `json:"address"`
-	Draining bool   `json:"draining,omitempty"`
 }
 
 // Peers are the nodes of a cluster, as one of them sees them.
@@ -184,8 +169,10 @@ func (p *Peers) Close() { p.client.CloseIdleConnections() }
 // Collector returns the collector of the metrics.
 func (p *Peers) Collector() prometheus.Collector { return p.lines }
 
-// Overview returns the cluster as this node sees it.
-func (p *Peers) Overview() Overview { return p.o.Overview() }
+// Overview returns the cluster as this node sees it, as [Options] say.
+func (p *Peers) Overview(ctx context.Context, hasOwners bool) Overview {
+	return p.o.Overview(ctx, hasOwners)
+}
 
 // Ready returns why this node can't have engines at the moment, or "".
 func (p *Peers) Ready() string { return p.o.Ready() }

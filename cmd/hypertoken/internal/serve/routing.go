@@ -161,14 +161,6 @@ func (s *Server) NodeHandler() http.Handler {
 	}, s.forwarded)
 }
 
-// cluster answers with the nodes of the cluster as this one sees them.
-func (s *Server) cluster(w http.ResponseWriter, _ *http.Request) *problem {
-	if s.o.Peers == nil {
-		return refused(http.StatusNotFound, codeNotFound, "this server is no node of a cluster: --cluster makes it one")
-	}
-	return writeJSON(w, s.o.Peers.Overview())
-}
-
 // isForwarded is the key of a context whose request another node has forwarded.
 type isForwarded struct{}
 

@@ -52,6 +52,7 @@ func ParseURL(s string) (*url.URL, error) {
 // client asks one server. One reading is made at a time.
 type client struct {
 	metrics, status string
+	cluster         string
 	name            string // the metrics' address, for people: without a password
 	token           string
 	http            *http.Client
@@ -61,15 +62,18 @@ type client struct {
 }
 
 func newClient(c Config) *client {
-	status := *c.URL
-	status.Path, status.RawPath, status.RawQuery = path.Join(path.Dir(c.URL.Path), "v1/status"), "", ""
+	beside := func(name string) string {
+		u := *c.URL
+		u.Path, u.RawPath, u.RawQuery = path.Join(path.Dir(c.URL.Path), name), "", ""
+		return u.String()
+	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	if c.CA != nil {
 		transport.TLSClientConfig = &tls.Config{RootCAs: c.CA}
 	}
 	return &client{
-		metrics: c.URL.String(), status: status.String(), name: c.URL.Redacted(), token: c.Token, timeout: c.Timeout,
-		now: c.Now,
+		metrics: c.URL.String(), status: beside("v1/status"), cluster: beside("v1/cluster"), name: c.URL.Redacted(),
+		token: c.Token, timeout: c.Timeout, now: c.Now,
 		// Redirects are not followed, because the token is meant for the named server only.
 		http: &http.Client{Transport: transport, CheckRedirect: func(*http.Request,
 			[]*http.Request) error {
@@ -99,6 +103,9 @@ func (c *client) read(ctx context.Context) reading {
 		if s.status == nil && s.statusErr == nil {
 			c.skipStatus = statusEvery
 		}
+	}
+	if s.families[membersMetric] != nil {
+		s.cluster, s.clusterErr = c.readCluster(ctx)
 	}
 	return reading{at: at, sample: s}
 }
@@ -138,7 +145,26 @@ func (c *client) readMetrics(ctx context.Context) (*sample, time.Time, error) {
 
 // readStatus returns the server's status. If the server has none, it returns nil without an error.
 func (c *client) readStatus(ctx context.Context) (*status, error) {
-	response, err := c.get(ctx, c.status, "application/json")
+	body, err := c.readJSON(ctx, c.status)
+	if body == nil || err != nil {
+		return nil, err
+	}
+	return parseStatus(body)
+}
+
+// readCluster returns the cluster of the server. If the server does not say, it returns nil without an
+// error.
+func (c *client) readCluster(ctx context.Context) (*overview, error) {
+	body, err := c.readJSON(ctx, c.cluster)
+	if body == nil || err != nil {
+		return nil, err
+	}
+	return parseOverview(body)
+}
+
+// readJSON returns the server's answer to a request for JSON; nil if there is nothing at the address.
+func (c *client) readJSON(ctx context.Context, address string) ([]byte, error) {
+	response, err := c.get(ctx, address, "application/json")
 	if err != nil {
 		return nil, c.explain(err)
 	}
@@ -156,7 +182,7 @@ func (c *client) readStatus(ctx context.Context) (*status, error) {
 	if kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type")); kind != "application/json" {
 		return nil, nil // the application answers every path with some page
 	}
-	return parseStatus(body)
+	return body, nil
 }
 
 func (c *client) get(ctx context.Context, to, accept string) (*http.Response, error) {

@@ -39,6 +39,8 @@ type Frame struct {
 	Errors     []RepeatedError `json:"recent_errors,omitempty"` // the newest first; equal errors are one
 	HasErrors  bool            `json:"-"`                       // the server has a status, so Errors is complete
 	StatusErr  string          `json:"status_error,omitempty"`
+
+	Cluster *Cluster `json:"cluster,omitempty"` // nil if the server is no node of one
 }
 
 // Queue has the requests that are accepted and unanswered, and the room for them.
@@ -176,6 +178,7 @@ func newFrame(i interval, url string) *Frame {
 	f.Spares = s.gauges("hypertoken_spares", "state")
 	f.Workers = workers(i, now)
 	f.errors(i, all)
+	f.Cluster = newCluster(i, now)
 	return f
 }
 

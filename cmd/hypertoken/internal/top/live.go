@@ -97,6 +97,14 @@ func (m *liveModel) key(key tea.KeyPressMsg) tea.Cmd {
 	case name == "p" || name == "space":
 		v.paused = !v.paused
 		m.show()
+	case name == "n":
+		v.isNodes = !v.isNodes && v.frame.Cluster != nil
+	case name == "up" && v.isNodes:
+		v.nodeOffset = max(0, v.nodeOffset-1)
+	case name == "down" && v.isNodes:
+		if c := v.frame.Cluster; c != nil {
+			v.nodeOffset = min(v.nodeOffset+1, max(0, len(c.Nodes)-1))
+		}
 	case name == "up":
 		v.offset = max(0, v.offset-1)
 	case name == "down":

@@ -31,6 +31,9 @@ type sample struct {
 	families  map[string]*family
 	status    *status // nil if the server has none
 	statusErr error   // the error, if the status could not be read
+	// cluster is nil if the server is no node of one, and clusterErr the error if it could not be read.
+	cluster    *overview
+	clusterErr error
 }
 
 // family is a metric with its series, each found by its labels.
@@ -140,7 +143,7 @@ func newFamily(from *dto.MetricFamily) *family {
 }
 
 func newHistogram(from *dto.Histogram) *histogram {
-	h := &histogram{}
+	h := &histogram{sum: from.GetSampleSum()}
 	buckets := slices.Clone(from.GetBucket())
 	slices.SortFunc(buckets, func(a, b *dto.Bucket) int {
 		switch x, y := a.GetUpperBound(), b.GetUpperBound(); {

@@ -29,7 +29,10 @@ func (f Figure) MarshalJSON() ([]byte, error) {
 
 // histogram has cumulative counts up to each bound. The bounds are in the metric's unit, and the
 // last one is infinite.
-type histogram struct{ bounds, counts []float64 }
+type histogram struct {
+	bounds, counts []float64
+	sum            float64 // of what was counted
+}
 
 // since returns what was counted in h after old. If a count of h is lower, or the buckets differ,
 // the histogram has begun again, and since returns h.
@@ -37,7 +40,7 @@ func (h *histogram) since(old *histogram) *histogram {
 	if old == nil || !slices.Equal(h.bounds, old.bounds) {
 		return h
 	}
-	d := &histogram{bounds: h.bounds, counts: make([]float64, len(h.counts))}
+	d := &histogram{bounds: h.bounds, counts: make([]float64, len(h.counts)), sum: h.sum - old.sum}
 	for i := range h.counts {
 		if d.counts[i] = h.counts[i] - old.counts[i]; d.counts[i] < 0 {
 			return h
@@ -55,7 +58,7 @@ func (h *histogram) plus(other *histogram) *histogram {
 	if !slices.Equal(h.bounds, other.bounds) {
 		return h
 	}
-	sum := &histogram{bounds: h.bounds, counts: make([]float64, len(h.counts))}
+	sum := &histogram{bounds: h.bounds, counts: make([]float64, len(h.counts)), sum: h.sum + other.sum}
 	for i := range h.counts {
 		sum.counts[i] = h.counts[i] + other.counts[i]
 	}

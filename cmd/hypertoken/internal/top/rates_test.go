@@ -79,7 +79,7 @@ func TestQuantiles(t *testing.T) {
 		{"no number", []float64{1, inf}, []float64{math.NaN(), math.NaN()}, 0.5, unknown},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := (&histogram{c.bounds, c.counts}).quantile(c.q); !same(got, c.want) {
+			if got := (&histogram{bounds: c.bounds, counts: c.counts}).quantile(c.q); !same(got, c.want) {
 				t.Errorf("%v, want %v", got, c.want)
 			}
 		})

@@ -15,8 +15,10 @@ type view struct {
 	frame         *Frame
 	history       history
 	sort          sorting
-	width, height int // height is 0 for as much as there is
-	offset        int // of the first worker that is shown
+	width, height int  // height is 0 for as much as there is
+	offset        int  // of the first worker that is shown
+	isNodes       bool // the page of the nodes is shown, if the server is one
+	nodeOffset    int
 	every         time.Duration
 	paused        bool
 	gone          *gone
@@ -40,6 +42,9 @@ const (
 
 // lines draws a screen: at most height lines of at most width characters.
 func (v *view) lines() []string {
+	if v.isNodes && v.frame.Cluster != nil {
+		return v.nodePage()
+	}
 	lines := v.header()
 	workers := v.sort.sorted(v.frame.Workers)
 	actions, errorRows := v.actions(), v.errors()
@@ -63,14 +68,22 @@ func (v *view) lines() []string {
 	lines = append(lines, actions[:1+showActions]...)
 	lines = append(lines, between...)
 	lines = append(lines, errorRows[:1+showErrors]...)
-	if v.height > 0 {
-		lines = lines[:min(len(lines), v.height-1)]
-		for len(lines) < v.height-1 {
-			lines = append(lines, "")
-		}
-		lines = append(lines, v.keys())
+	if v.plain && v.frame.Cluster != nil {
+		lines = v.nodes(append(lines, ""))
 	}
-	return lines
+	return v.filled(lines, v.keys())
+}
+
+// filled fills a screen of a height with lines, and with the keys at its end.
+func (v *view) filled(lines []string, keys string) []string {
+	if v.height == 0 {
+		return lines
+	}
+	lines = lines[:min(len(lines), v.height-1)]
+	for len(lines) < v.height-1 {
+		lines = append(lines, "")
+	}
+	return append(lines, keys)
 }
 
 // share divides the rows between workers, actions and errors. Actions and errors get a few rows
@@ -86,11 +99,11 @@ func share(rows, workers, actions, errors int) (int, int, int) {
 	return w, a + moreA, e + moreE
 }
 
-func (v *view) header() []string {
+// title is the first line of each page.
+func (v *view) title() string {
 	f, t := v.frame, v.theme
 	var plain lipgloss.Style
 	say := func(format string, args ...any) cell { return cell{fmt.Sprintf(format, args...), plain} }
-
 	var top []cell
 	if v.paused {
 		top = append(top, cell{"PAUSED", t.warn})
@@ -102,7 +115,26 @@ func (v *view) header() []string {
 	if f.Uptime.known() {
 		top = append(top, say("up %s", span(f.Uptime)))
 	}
-	top = append(top, say("every %v", v.every))
+	return line(v.width, append(top, say("every %v", v.every))...)
+}
+
+// goneOrSpace is the end of a header: that the server is gone, or an empty line if there is room for it.
+func (v *view) goneOrSpace() []string {
+	switch {
+	case v.gone != nil:
+		// The error may be long. It comes last, so its end is cut.
+		text := fmt.Sprintf("GONE since %s, figures are OLD: %s", v.gone.since.Format(clock), v.gone.err)
+		return []string{cell{cut(text, v.width), v.theme.bad}.render()}
+	case v.height == 0 || v.height >= 16:
+		return []string{""}
+	}
+	return nil
+}
+
+func (v *view) header() []string {
+	f, t := v.frame, v.theme
+	var plain lipgloss.Style
+	say := func(format string, args ...any) cell { return cell{fmt.Sprintf(format, args...), plain} }
 
 	rates := []cell{say("actions %s/s", rate(f.Rate))}
 	if !v.plain {
@@ -129,19 +161,8 @@ func (v *view) header() []string {
 
 	engines := []cell{say("engines %s: %s", count(f.Engines.sum()), byName(f.Engines, places)),
 		say("exits %s", byName(f.Exits, reasons))}
-	lines := []string{line(v.width, top...), line(v.width, rates...), line(v.width, queue...),
-		line(v.width, engines...)}
-
-	switch {
-	case v.gone != nil:
-		// The error may be long. It comes last, so its end is cut.
-		lines = append(lines, cell{cut(fmt.Sprintf("GONE since %s, figures are OLD: %s", v.gone.since.Format(clock),
-			v.gone.err), v.width),
-			t.bad}.render())
-	case v.height == 0 || v.height >= 16:
-		lines = append(lines, "")
-	}
-	return lines
+	lines := []string{v.title(), line(v.width, rates...), line(v.width, queue...), line(v.width, engines...)}
+	return append(lines, v.goneOrSpace()...)
 }
 
 var (
@@ -256,8 +277,12 @@ func (v *view) errors() []string {
 }
 
 func (v *view) keys() string {
-	return line(v.width, cell{"q quit", v.theme.faint}, cell{"p pause", v.theme.faint}, cell{"s/S sort", v.theme.faint},
-		cell{"r reverse", v.theme.faint}, cell{"↑/↓ scroll", v.theme.faint}, cell{"? help", v.theme.faint})
+	keys := []cell{{"q quit", v.theme.faint}, {"p pause", v.theme.faint}, {"s/S sort", v.theme.faint},
+		{"r reverse", v.theme.faint}, {"↑/↓ scroll", v.theme.faint}, {"? help", v.theme.faint}}
+	if v.frame.Cluster != nil {
+		keys = slices.Insert(keys, 2, cell{"n nodes", v.theme.faint})
+	}
+	return line(v.width, keys...)
 }
 
 // help draws an explanation of the keys and the columns.
@@ -277,6 +302,7 @@ var helpText = `s →  S ←   sort by the next column, by the previous one
 r          reverse the order
 p space    freeze the screen, and go on
 ↑ ↓        scroll the workers
+n          the nodes of the server's cluster, and back to the workers
 q ctrl-c   quit
 
 Figures are over the last interval. ` + none + ` is one that is unknown.
@@ -290,5 +316,8 @@ FDS        open files
 queued     of the requests, those that no worker has yet
 fallback   engines run in the host's process, for want of a worker
 exits      ends of worker processes, by reason
+taken over slots of the cluster that another member had before
+doubts     batches of which no answer came; refused: another node has
+           the slot; failed: the servers have no room for them
 5×         so many recent errors are the same; the time is that of the last
 ` + "sparklines go back " + strconv.Itoa(remembered) + " intervals at most, each to its own maximum"

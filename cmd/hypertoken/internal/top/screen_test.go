@@ -38,6 +38,26 @@ func viewAt(t testing.TB, step, width, height int) *view {
 	return &view{frame: w.frame, history: w.history, width: width, height: height, every: time.Second, theme: colored()}
 }
 
+// asNode shows the page of nodes, as if the server was one all the time.
+func asNode(v *view) {
+	step := int(v.frame.At.Sub(toptest.Epoch) / time.Second)
+	v.isNodes, v.frame.Cluster = true, newCluster(newInterval(nodeAt(step-1), nodeAt(step)),
+		Figure(toptest.Start+3600+23*60+step))
+}
+
+// nodeAt returns a sample of the tests' node at a step.
+func nodeAt(step int) *sample {
+	s, err := parseMetrics([]byte(toptest.NodeMetrics(step)))
+	if err != nil {
+		panic(err)
+	}
+	if s.cluster, err = parseOverview([]byte(toptest.Cluster)); err != nil {
+		panic(err)
+	}
+	s.at = toptest.Epoch.Add(time.Duration(step) * time.Second)
+	return s
+}
+
 // TestScreens compares screens of several sizes with files. No screen is larger than its terminal.
 func TestScreens(t *testing.T) {
 	t.Setenv("TZ", "UTC")
@@ -78,6 +98,37 @@ func TestScreens(t *testing.T) {
 			}
 		}},
 		{"plain", 4, plainWidth, 0, func(v *view) { v.plain, v.theme = true, theme{} }},
+		{"nodes", 4, 80, 24, asNode},
+		{"nodes-60x20", 4, 60, 20, asNode},
+		{"nodes-200x50", 4, 200, 50, asNode},
+		{"nodes-40x10", 4, 40, 10, asNode},
+		{"nodes-nolease", 6, 80, 24, asNode},
+		{"nodes-many", 4, 80, 24, func(v *view) {
+			asNode(v)
+			for k := 3; k < 40; k++ {
+				n := v.frame.Cluster.Nodes[k%3]
+				n.Address = fmt.Sprint("10.0.0.", k, ":9465")
+				v.frame.Cluster.Nodes = append(v.frame.Cluster.Nodes, n)
+			}
+			v.nodeOffset = 5
+		}},
+		{"nodes-gone", 4, 80, 24, func(v *view) {
+			asNode(v)
+			v.gone = &gone{v.frame.At.Add(time.Second), errors.New("connection refused")}
+		}},
+		{"nodes-unknown", 4, 80, 24, func(v *view) {
+			asNode(v)
+			c := v.frame.Cluster
+			c.Nodes, c.Streams, c.Err, c.AskedAge = nil, nil, "it answers 503 Service Unavailable", unknown
+		}},
+		{"nodes-plain", 4, plainWidth, 0, func(v *view) {
+			asNode(v)
+			v.isNodes, v.plain, v.theme = false, true, theme{}
+		}},
+		{"workers-of-node", 4, 80, 24, func(v *view) {
+			asNode(v)
+			v.isNodes = false
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			v := viewAt(t, c.step, c.width, c.height)

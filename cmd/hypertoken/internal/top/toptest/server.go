@@ -17,6 +17,7 @@ type Server struct {
 	Address  string
 	NoStatus bool // GET /v1/status is not found; set it before the first reading
 
+	isNode bool // it is a node of a cluster
 	steps  chan int
 	asked  chan struct{} // has one for each reading that was begun
 	next   int
@@ -24,8 +25,13 @@ type Server struct {
 }
 
 // NewServer starts a server that answers the first reading at once. It is closed with the test.
-func NewServer(t testing.TB) *Server {
-	s := &Server{Address: "127.0.0.1:0", steps: make(chan int, 16), asked: make(chan struct{}, 1024)}
+func NewServer(t testing.TB) *Server { return newServer(t, false) }
+
+// NewNode starts a server that is a node of a cluster.
+func NewNode(t testing.TB) *Server { return newServer(t, true) }
+
+func newServer(t testing.TB, isNode bool) *Server {
+	s := &Server{Address: "127.0.0.1:0", isNode: isNode, steps: make(chan int, 16), asked: make(chan struct{}, 1024)}
 	s.Listen(t)
 	t.Cleanup(s.Close)
 	s.Step(1)
@@ -59,6 +65,7 @@ func (s *Server) Listen(t testing.TB) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /metrics", s.metrics)
 	mux.HandleFunc("GET /v1/status", s.status)
+	mux.HandleFunc("GET /v1/cluster", s.cluster)
 	server := &http.Server{Handler: mux}
 	s.server = server
 	go func() { _ = server.Serve(l) }() // ends with Close
@@ -77,6 +84,9 @@ func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 		w.Header().Set("Date", Epoch.Add(time.Duration(step)*time.Second).Format(http.TimeFormat))
 		fmt.Fprint(w, Metrics(step))
+		if s.isNode {
+			fmt.Fprint(w, NodeMetrics(step))
+		}
 	case <-r.Context().Done():
 	}
 }
@@ -88,6 +98,15 @@ func (s *Server) status(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	fmt.Fprint(w, Status)
+}
+
+func (s *Server) cluster(w http.ResponseWriter, r *http.Request) {
+	if !s.isNode {
+		http.NotFound(w, r)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	fmt.Fprint(w, Cluster)
 }
 
 // Clock returns a clock that is a second further at each reading, from Epoch on.
