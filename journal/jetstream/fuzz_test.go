@@ -46,7 +46,7 @@ func FuzzMemberRecord(f *testing.F) {
 		if err != nil {
 			return
 		}
-		text, err := json.Marshal(memberText{r.Address, r.Renewal, r.IsDead, r.IsDraining, r.Cores, r.Format})
+		text, err := json.Marshal(memberText{r.Address, r.Renewal, r.IsDead, r.IsDraining, r.Cores, r.Format, r.Version})
 		if err != nil {
 			t.Fatal(err)
 		}
