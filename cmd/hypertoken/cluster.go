@@ -164,7 +164,7 @@ func (n *clusterNode) newPeers(self, secret string, maxLine int64) *peers.Peers 
 }
 
 func (n *clusterNode) overview() peers.Overview {
-	o := peers.Overview{Self: n.address, Lease: n.members.HoldsLease(), Slots: n.members.Owned()}
+	o := peers.Overview{Self: n.address, Lease: n.members.HoldsLease(), Slots: len(n.members.Owned())}
 	for _, m := range n.members.Living() {
 		o.Members = append(o.Members, peers.Member{Address: m.Address, Draining: m.Draining})
 	}

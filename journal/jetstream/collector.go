@@ -23,6 +23,8 @@ func NewCollector(s *Store) prometheus.Collector {
 				func(st *Stats) uint64 { return st.SlotsAcquired }),
 			newCounter("slots_lost_total", "Slots that another store has taken over.",
 				func(st *Stats) uint64 { return st.SlotsLost }),
+			newCounter("slots_given_total", "Slots that this store has given to another store.",
+				func(st *Stats) uint64 { return st.SlotsGiven }),
 			newCounter("refused_batches_total", "Batches that met another owner of a slot.",
 				func(st *Stats) uint64 { return st.Refused }),
 			newCounter("repeated_batches_total", "Batches that were not stored at first and sent again.",

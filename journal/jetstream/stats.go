@@ -9,7 +9,8 @@ import (
 type counters struct {
 	batches, messages, groups, records, bases, loads, pieces atomic.Uint64
 	groupBytes, baseBytes                                    atomic.Uint64
-	acquired, lost, refused, repeated, doubts, doubtsStored  atomic.Uint64
+	acquired, lost, given                                    atomic.Uint64
+	refused, repeated, doubts, doubtsStored                  atomic.Uint64
 	staleReads, settlings, copies                            atomic.Uint64
 	latency                                                  histogram
 }
@@ -24,8 +25,8 @@ type Stats struct {
 	GroupBytes, BaseBytes uint64
 	// Pieces were written of what is too large for a message.
 	Pieces uint64
-	// SlotsAcquired and SlotsLost count slots, each time anew.
-	SlotsAcquired, SlotsLost uint64
+	// SlotsAcquired, SlotsLost and SlotsGiven count slots, each time anew.
+	SlotsAcquired, SlotsLost, SlotsGiven uint64
 	// Refused batches met another owner, Repeated ones were sent again.
 	Refused, Repeated uint64
 	// Doubts are batches whose answer did not come; DoubtsStored of them were stored.
@@ -81,7 +82,7 @@ func (s *Store) Stats() Stats {
 		Batches: c.batches.Load(), Messages: c.messages.Load(), Groups: c.groups.Load(), Records: c.records.Load(),
 		Bases: c.bases.Load(), Loads: c.loads.Load(), GroupBytes: c.groupBytes.Load(), BaseBytes: c.baseBytes.Load(),
 		Pieces: c.pieces.Load(), SlotsAcquired: c.acquired.Load(), SlotsLost: c.lost.Load(),
-		Refused: c.refused.Load(), Repeated: c.repeated.Load(), Doubts: c.doubts.Load(),
+		SlotsGiven: c.given.Load(), Refused: c.refused.Load(), Repeated: c.repeated.Load(), Doubts: c.doubts.Load(),
 		DoubtsStored: c.doubtsStored.Load(), StaleReads: c.staleReads.Load(),
 		Settlings: c.settlings.Load(), Copies: c.copies.Load(), Latency: c.latency.snapshot(),
 	}
