@@ -346,6 +346,7 @@ func (x *exchange) send(answer []byte) bool {
 			_ = x.control.EnableFullDuplex() // only a test's recorder can't
 			x.w.Header().Set("Connection", "close")
 		}
+		x.server.sayLeaving(x.w)
 		x.w.WriteHeader(http.StatusOK)
 	}
 	_ = x.control.SetWriteDeadline(time.Now().Add(x.server.o.WriteTimeout))
