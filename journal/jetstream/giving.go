@@ -110,7 +110,11 @@ func (s *stream) giveUnused(id int, g *giving) {
 	s.store.work.Go(func() {
 		ctx, cancel := context.WithTimeout(s.store.ctx, s.store.o.Patience)
 		defer cancel()
-		present, err := s.readOwner(ctx, id)
+		var present OwnerRecord
+		err := s.store.try(ctx, func(ctx context.Context) (err error) {
+			present, err = s.readOwner(ctx, id)
+			return err
+		})
 		if err == nil && present.Node != s.store.o.Node {
 			err = journal.ErrNotOwner
 		}

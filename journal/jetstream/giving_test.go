@@ -332,12 +332,12 @@ func slotsOf(names map[string]bool) map[int]bool {
 // Two stores give slots to each other all the time, while engines append. What each was told is true.
 func TestSlotsThatAreGivenToAndFro(t *testing.T) {
 	a, b := twoStores(t)
-	giveToAndFro(t, a, b, namesIn(deep(4, 8), false), deep(20, 100))
+	giveToAndFro(t, a, b, namesIn(deep(4, 8), false), func(given uint64) bool { return given >= uint64(deep(40, 400)) })
 }
 
-// giveToAndFro has players append through two stores, and gives each of their slots so many times from one
-// store to the other. It returns when all that players were told is compared with the journals.
-func giveToAndFro(t *testing.T, a, b client, names []string, times int) {
+// giveToAndFro has players append through two stores, and gives their slots from one store to the other,
+// until isEnough says that so many were given. Then it compares all that players were told with the journals.
+func giveToAndFro(t *testing.T, a, b client, names []string, isEnough func(given uint64) bool) {
 	t.Helper()
 	var isOver atomic.Bool
 	var running sync.WaitGroup
@@ -380,7 +380,7 @@ func giveToAndFro(t *testing.T, a, b client, names []string, times int) {
 			}
 		})
 	}
-	for k := range times {
+	for k := 0; !isEnough(a.s.Stats().SlotsGiven+b.s.Stats().SlotsGiven) && !t.Failed(); k++ {
 		slot := SlotOf(names[k%len(names)])
 		stores := []client{a, b}
 		for j := range 2 {

@@ -150,6 +150,36 @@ func TestAHandOverOfWhatStillRuns(t *testing.T) {
 	}
 }
 
+// A request whose lines are all answered is complete, also if the server stops meanwhile. One with a further
+// line is told why that one is not answered.
+func TestARequestThatEndsAsTheServerStops(t *testing.T) {
+	const draw = `{"type":"stack:draw"}`
+	for _, row := range []struct{ lines, want string }{
+		{draw, `{"n":1,"result":[{"id":"c"}]}` + "\n"},
+		{draw + "\n", `{"n":1,"result":[{"id":"c"}]}` + "\n"},
+		{draw + "\n" + draw, `{"n":1,"result":[{"id":"c"}]}` + "\n" + `{"error":{"code":"shutdown",`},
+	} {
+		store := &slowStore{&elsewhereStore{Store: journal.NewMemory()}, nil, nil}
+		s := startNode(t, store)
+		s.want("e", deck, http.StatusOK, `"ok":true`)
+		asked := make(chan struct{})
+		store.asked, store.goOn = asked, make(chan struct{})
+		ran := make(chan string, 1)
+		go func() { _, b := s.do("POST", "/v1/engines/e", row.lines); ran <- b }()
+		<-asked
+		stopped := make(chan error, 1)
+		go func() { stopped <- s.stop() }()
+		<-s.draining.Done()
+		close(store.goOn)
+		if got := <-ran; !strings.HasPrefix(got, row.want) || len(row.lines) < 2*len(draw) && got != row.want {
+			t.Errorf("%q: got %q, want %q", row.lines, got, row.want)
+		}
+		if err := <-stopped; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // A node that leaves says so to probes and to clients, and closes WebSockets so that clients know that
 // the engine is elsewhere.
 func TestLeave(t *testing.T) {
