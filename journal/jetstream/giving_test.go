@@ -66,22 +66,8 @@ func TestGive(t *testing.T) {
 // waits.
 func TestGiveWaits(t *testing.T) {
 	a, b := twoStores(t)
-	f := inject(a.s)
 	const name = "a"
-	a.must(a.install(name, ownerOf(1, 1), setup()))
-	asked, goOn := make(chan struct{}), make(chan struct{})
-	f.add(func(f *faults, m *nats.Msg) error {
-		close(asked)
-		go func() {
-			<-goOn
-			_ = f.s.conn.nc.PublishMsg(m)
-		}()
-		return nil
-	})
-	appended := make(chan error, 1)
-	a.s.Append(name, ownerOf(1, 1), 0, []journal.Record{action(1)},
-		journal.DoneFunc(func(err error) { appended <- err }))
-	<-asked
+	appended, goOn := a.beginAppend(name)
 	gave := make(chan error, 1)
 	go func() {
 		_, err := a.s.Give(t.Context(), SlotOf(name), heirOf(b.s))
@@ -108,6 +94,26 @@ func TestGiveWaits(t *testing.T) {
 	checkChain(t, b.s, name)
 }
 
+// beginAppend makes an engine, and begins an append to it that is on its way until goOn is closed.
+func (c client) beginAppend(name string) (appended <-chan error, goOn chan struct{}) {
+	c.t.Helper()
+	f := inject(c.s)
+	c.must(c.install(name, ownerOf(1, 1), setup()))
+	asked, goOn := make(chan struct{}), make(chan struct{})
+	f.add(func(f *faults, m *nats.Msg) error {
+		close(asked)
+		go func() {
+			<-goOn
+			_ = f.s.conn.nc.PublishMsg(m)
+		}()
+		return nil
+	})
+	ended := make(chan error, 1)
+	c.s.Append(name, ownerOf(1, 1), 0, []journal.Record{action(1)}, journal.DoneFunc(func(err error) { ended <- err }))
+	<-asked
+	return ended, goOn
+}
+
 // barrierNow asks for a barrier, and returns ErrNotOwner if the slot's tenure ends; nil if the barrier
 // waits behind something else.
 func (c client) barrierNow(name string, owner journal.Owner) error {
@@ -127,22 +133,8 @@ func (c client) barrierNow(name string, owner journal.Owner) error {
 // If the time for it ends, the slot stays where it is.
 func TestGiveUpGiving(t *testing.T) {
 	a, b := twoStores(t)
-	f := inject(a.s)
 	const name = "a"
-	a.must(a.install(name, ownerOf(1, 1), setup()))
-	asked, goOn := make(chan struct{}), make(chan struct{})
-	f.add(func(f *faults, m *nats.Msg) error {
-		close(asked)
-		go func() {
-			<-goOn
-			_ = f.s.conn.nc.PublishMsg(m)
-		}()
-		return nil
-	})
-	appended := make(chan error, 1)
-	a.s.Append(name, ownerOf(1, 1), 0, []journal.Record{action(1)},
-		journal.DoneFunc(func(err error) { appended <- err }))
-	<-asked
+	appended, goOn := a.beginAppend(name)
 	ctx, cancel := context.WithCancel(t.Context())
 	gave := make(chan error, 1)
 	go func() {
