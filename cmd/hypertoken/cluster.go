@@ -102,6 +102,8 @@ type clusterNode struct {
 	listener net.Listener
 	server   *http.Server
 	log      *slog.Logger
+	// handOvers has how long it took to give slots to other nodes.
+	handOvers prometheus.Histogram
 }
 
 // joinPatience is how long a node waits for NATS servers when it starts.
@@ -117,7 +119,7 @@ func (f *clusterFlags) open(ctx context.Context, maxLine int64, log *slog.Logger
 	if err != nil {
 		return nil, usageError{err}
 	}
-	n := &clusterNode{address: f.advertise, log: log}
+	n := &clusterNode{address: f.advertise, log: log, handOvers: newHandOvers()}
 	self := jetstream.MemberOptions{Address: f.advertise, Format: 1, Version: version.String(),
 		Changed: n.membersChanged}
 	n.members = jetstream.NewMembers(self)
@@ -151,6 +153,14 @@ func (n *clusterNode) newPeers(self, secret string, maxLine int64) *peers.Peers 
 			return peers.Owner{Address: moved.Owner.Address, Epoch: moved.Owner.Epoch}, true
 		},
 		Overview: n.overview,
+		Draining: func() (addresses []string) {
+			for _, m := range n.members.Living() {
+				if m.Draining {
+					addresses = append(addresses, m.Address)
+				}
+			}
+			return addresses
+		},
 		IsAlive: func(address string) bool {
 			return slices.ContainsFunc(n.members.Living(), func(m jetstream.Member) bool {
 				return m.Address == address
@@ -167,7 +177,14 @@ func (n *clusterNode) newPeers(self, secret string, maxLine int64) *peers.Peers 
 // collectors are those of the node's metrics.
 func (n *clusterNode) collectors() []prometheus.Collector {
 	return []prometheus.Collector{jetstream.NewCollector(n.store), jetstream.NewMembersCollector(n.members),
-		n.peers.Collector()}
+		n.peers.Collector(), n.handOvers}
+}
+
+// newHandOvers returns the histogram of hand-overs.
+func newHandOvers() prometheus.Histogram {
+	return prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hypertoken_serve_handover_seconds",
+		Help:    "How long lines of a slot waited at most until it was given to another node.",
+		Buckets: []float64{.01, .02, .04, .08, .16, .32, .64, 1.28, 2.56}})
 }
 
 // membersChanged is called after a member has come or died.
@@ -209,6 +226,14 @@ func (n *clusterNode) isDead() bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// stopServing answers the lines that other nodes have sent, and takes no more.
+func (n *clusterNode) stopServing(ctx context.Context) {
+	if err := n.server.Shutdown(ctx); err != nil {
+		n.log.Warn("other nodes are cut off: their lines were not answered in time", "error", err)
+		_ = n.server.Close()
 	}
 }
 

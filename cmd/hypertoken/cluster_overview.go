@@ -15,7 +15,7 @@ import (
 func (n *clusterNode) overview(ctx context.Context, hasOwners bool) peers.Overview {
 	view := n.store.View(ctx)
 	age, holds := n.members.Lease()
-	o := peers.Overview{Self: n.address, Node: n.members.Node(), Lease: holds, Slots: n.members.Owned(),
+	o := peers.Overview{Self: n.address, Node: n.members.Node(), Lease: holds, Slots: len(n.members.Owned()),
 		Members: []peers.Member{}, AskedAt: view.At, Streams: []peers.Stream{}}
 	if age >= 0 {
 		seconds := math.Round(age.Seconds()*1000) / 1000

@@ -286,11 +286,15 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, cl *clusterFlags, 
 	if node != nil {
 		node.serve(s)
 		go node.untilDead(ctx, stop)
-		defer context.AfterFunc(ctx, node.members.Drain)()
+		err = node.serveClients(ctx, s, l, o.DrainTimeout)
+	} else {
+		err = s.Serve(untilFailed(ctx, stop, store.disk), l)
 	}
-	err = s.Serve(untilFailed(ctx, stop, store.disk), l)
 	patience, cancel := context.WithTimeout(context.Background(), o.DrainTimeout)
 	defer cancel()
+	if node != nil {
+		node.stopServing(patience)
+	}
 	// The client of an action that is cut off here got an error, or is gone.
 	_ = h.Shutdown(patience)
 	if store.disk != nil && store.disk.Err() != nil {

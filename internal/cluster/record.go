@@ -10,6 +10,7 @@ type NodeID uint64
 // may declare it dead.
 type MemberRecord struct {
 	Node    NodeID
+	Name    string // what owner records call it, if that is not Node
 	Address string // where other nodes reach it
 	// Renewal counts the renewals, from 1.
 	Renewal uint64

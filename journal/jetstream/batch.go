@@ -104,7 +104,8 @@ func (sl *slot) write(w *write) {
 }
 
 func (sl *slot) makeReady() {
-	if !sl.isReady && sl.flight == nil && !sl.isLost && !sl.isClaimed && (len(sl.pending) > 0 || sl.isSettlingDue()) {
+	if !sl.isReady && sl.flight == nil && !sl.isLost && !sl.isClaimed &&
+		(len(sl.pending) > 0 || sl.giving == nil && sl.isSettlingDue()) {
 		sl.isReady = true
 		sl.s.ready = append(sl.s.ready, sl)
 	}
@@ -205,7 +206,7 @@ func (sl *slot) nextWrites(size *batchSize) []*write {
 		sl.isAlone = false
 		return writes
 	}
-	if copies := min(len(sl.tail.engines), mostCopies); sl.isSettlingDue() && (size.messages == 0 ||
+	if copies := min(len(sl.tail.engines), mostCopies); sl.giving == nil && sl.isSettlingDue() && (size.messages == 0 ||
 		size.messages+copies <= mostMessages) {
 		size.messages += copies
 		size.bytes += min(sl.tail.bytes, mostCopiedBytes)

@@ -29,6 +29,8 @@ func NewCollector(s *Store) prometheus.Collector {
 				func(st *Stats) uint64 { return st.SlotsLost }),
 			newCounter("slots_taken_over_total", "Acquired slots that another store had before: in a cluster, a dead one.",
 				func(st *Stats) uint64 { return st.SlotsTakenOver }),
+			newCounter("slots_given_total", "Slots that this store has given to another store.",
+				func(st *Stats) uint64 { return st.SlotsGiven }),
 			newCounter("refused_batches_total", "Batches that met another owner of a slot.",
 				func(st *Stats) uint64 { return st.Refused }),
 			newCounter("repeated_batches_total", "Batches that were not stored at first and sent again.",

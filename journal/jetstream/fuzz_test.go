@@ -46,7 +46,8 @@ func FuzzMemberRecord(f *testing.F) {
 		if err != nil {
 			return
 		}
-		text, err := json.Marshal(memberText{r.Address, r.Renewal, r.IsDead, r.IsDraining, r.Cores, r.Format, r.Version})
+		text, err := json.Marshal(memberText{r.Name, r.Address, r.Renewal, r.IsDead, r.IsDraining, r.Cores, r.Format,
+			r.Version})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -178,6 +178,38 @@ func hurtServers(t *testing.T, c *servers, progress *atomic.Int64, times int) {
 	}
 }
 
+// TestSlotsGivenWhileServersAreKilled gives slots to and fro while servers are killed and started again.
+func TestSlotsGivenWhileServersAreKilled(t *testing.T) {
+	c := startServers(t, deep(1, 3), nil)
+	o := c.options(newName())
+	o.AnswerTimeout = 500 * time.Millisecond
+	a, b := client{t, openStore(t, o)}, client{t, openStore(t, o)}
+	var sender atomic.Pointer[Store]
+	sender.Store(a.s)
+	var killed atomic.Int64
+	isOver, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		r := rand.New(rand.NewPCG(9, 10))
+		for waitForBatches(&sender, 40, isOver) {
+			victim := c.list[r.IntN(len(c.list))]
+			c.kill(victim)
+			if err := c.start(victim); err != nil {
+				ended <- err
+				return
+			}
+			killed.Add(1)
+		}
+		ended <- nil
+	}()
+	giveToAndFro(t, a, b, namesIn(deep(3, 8), false), func(uint64) bool {
+		return killed.Load() >= int64(deep(3, 10)**kills) || len(ended) > 0
+	})
+	close(isOver)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // waitForDoubts is for how long a server stands still. That time is the fault itself, and no test waits
 // for something to happen in it.
 func waitForDoubts(t *testing.T, d time.Duration) {

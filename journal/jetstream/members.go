@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,8 +50,8 @@ type Member struct {
 }
 
 // Members keeps a node alive as a member of a cluster, and watches the others. It decides which slots
-// its node may have: it is the [Claims] of the node's store. A slot may be claimed only by the member
-// that should have it, and only from an owner that is dead.
+// its node may have: it is the [Claims] of the node's store. A slot may be claimed by the member that
+// the owner record names. From an owner that is dead, only the member that should have it may claim it.
 //
 // The node is a member as long as it renews its record, by compare-and-set, on a connection of its
 // own. Its lease ends 1 s after the last renewal that went through was sent. A member whose record
@@ -62,17 +63,19 @@ type Members struct {
 	conn  atomic.Pointer[conn]
 	clock func() time.Duration
 
-	mu       sync.Mutex // guards what follows
-	config   cluster.Config
-	machine  *cluster.Member
-	id       cluster.NodeID
-	living   []cluster.MemberRecord
-	dead     map[cluster.NodeID]bool
-	desired  []cluster.NodeID
-	isClosed bool
+	mu      sync.Mutex // guards what follows
+	config  cluster.Config
+	machine *cluster.Member
+	id      cluster.NodeID
+	living  []cluster.MemberRecord
+	dead    map[cluster.NodeID]bool
+	desired []cluster.NodeID
+	// changedAt is when a member has come, changed or died last.
+	changedAt time.Duration
+	owned     map[int]bool // the slots that the store has acquired
+	isClosed  bool
 
 	leaseEnds atomic.Int64
-	owned     atomic.Int64 // slots that the store has
 	deaths    atomic.Uint64
 	ended     chan struct{}
 	stop      context.CancelFunc
@@ -82,7 +85,7 @@ type Members struct {
 // NewMembers returns a member that is none yet: Join makes it one.
 func NewMembers(o MemberOptions) *Members {
 	return &Members{o: o, clock: suspendedClock(), config: cluster.DefaultConfig(), ended: make(chan struct{}),
-		desired: make([]cluster.NodeID, Slots)}
+		desired: make([]cluster.NodeID, Slots), owned: map[int]bool{}}
 }
 
 func nodeToken(node cluster.NodeID) string { return fmt.Sprintf("%016x", uint64(node)) }
@@ -92,6 +95,8 @@ func idOf(node string) cluster.NodeID { return cluster.NodeID(xxhash.Sum64String
 
 // memberText is a member record as it is stored.
 type memberText struct {
+	// Node is what owner records call it. Programs of before did not write it.
+	Node     string   `json:"node,omitempty"`
 	Address  string   `json:"address"`
 	Renewal  uint64   `json:"renewal"`
 	Dead     bool     `json:"dead,omitempty"`
@@ -123,8 +128,8 @@ func (m *Members) Join(ctx context.Context, s *Store) error {
 		nc.Close()
 		return fmt.Errorf("jetstream: joining: %w", err)
 	}
-	m.machine = cluster.NewMember(&m.config, cluster.MemberRecord{Node: m.id, Address: m.o.Address, Cores: m.o.Cores,
-		Format: m.o.Format, Version: m.o.Version})
+	m.machine = cluster.NewMember(&m.config, cluster.MemberRecord{Node: m.id, Name: s.o.Node, Address: m.o.Address,
+		Cores: m.o.Cores, Format: m.o.Format, Version: m.o.Version})
 	life, stop := context.WithCancel(context.Background())
 	m.stop = stop
 	m.running.Go(func() { m.run(life) })
@@ -188,6 +193,7 @@ func (m *Members) step(life context.Context, event func()) {
 		m.living, m.dead = m.machine.Living(), m.machine.Dead()
 		m.countDeathsLocked(before)
 		m.desired = cluster.Assign(Slots, m.living, cluster.Target{})
+		m.changedAt = m.clock()
 	}
 	m.mu.Unlock()
 	if e.hasEnded {
@@ -207,7 +213,8 @@ type memberEffects struct {
 
 func (e *memberEffects) WriteMember(call, expected uint64, r cluster.MemberRecord) {
 	m, life := e.members, e.life
-	body, err := json.Marshal(memberText{r.Address, r.Renewal, r.IsDead, r.IsDraining, r.Cores, r.Format, r.Version})
+	body, err := json.Marshal(memberText{r.Name, r.Address, r.Renewal, r.IsDead, r.IsDraining, r.Cores, r.Format,
+		r.Version})
 	if err != nil {
 		panic(err) // strings and numbers
 	}
@@ -294,7 +301,7 @@ func (m *Members) parse(f message) (r cluster.MemberRecord, err error) {
 		return r, err
 	}
 	r.Node = cluster.NodeID(node)
-	r.Address, r.Renewal, r.IsDead = text.Address, text.Renewal, text.Dead
+	r.Name, r.Address, r.Renewal, r.IsDead = text.Node, text.Address, text.Renewal, text.Dead
 	r.IsDraining, r.Cores, r.Format, r.Version = text.Draining, text.Cores, text.Format, text.Version
 	return r, nil
 }
@@ -326,9 +333,11 @@ func (m *Members) MayClaim(slot int, present OwnerRecord) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	owner, desired := idOf(present.Node), m.desired[slot]
-	isFree := present.Epoch == 0 || owner == m.id || m.dead[owner]
+	isNobodys := present.Epoch == 0
 	switch {
-	case !isFree:
+	case !isNobodys && owner == m.id: // this node's own, or given to it
+		return nil
+	case !isNobodys && !m.dead[owner]:
 		return &MovedError{slot, present}
 	case desired == m.id:
 		return nil
@@ -343,13 +352,43 @@ func (m *Members) MayClaim(slot int, present OwnerRecord) error {
 }
 
 // Acquired implements [Claims].
-func (m *Members) Acquired(int, OwnerRecord) { m.owned.Add(1) }
+func (m *Members) Acquired(slot int, _ OwnerRecord) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.owned[slot] = true
+}
 
 // Lost implements [Claims].
-func (m *Members) Lost(int) { m.owned.Add(-1) }
+func (m *Members) Lost(slot int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.owned, slot)
+}
 
-// Owned returns how many slots the node's store has acquired: those of engines that were used here.
-func (m *Members) Owned() int { return int(m.owned.Load()) }
+// Owned returns the slots that the node's store has acquired, in order: those of engines that were used
+// here. [Store.Named] has those too that were given to it and not used yet.
+func (m *Members) Owned() []int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Sorted(maps.Keys(m.owned))
+}
+
+// Heir returns the other member that should have a slot, for [Store.Give]. ok is false if this node
+// should have it, or nobody, or if a member has come, changed or died within the time stableFor.
+func (m *Members) Heir(slot int, stableFor time.Duration) (heir Heir, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	desired := m.desired[slot]
+	if desired == m.id || m.clock()-m.changedAt < stableFor {
+		return Heir{}, false
+	}
+	for k := range m.living {
+		if r := &m.living[k]; r.Node == desired {
+			return Heir{r.Name, r.Address}, r.Name != ""
+		}
+	}
+	return Heir{}, false
+}
 
 // Drain tells the others that this node is about to end and takes no slots.
 func (m *Members) Drain() {

@@ -46,6 +46,11 @@ func (l layout) ownerSubject(slot int) string {
 // ownerSubjects is a filter for the owner records of all slots of a stream.
 func (l layout) ownerSubjects(p int) string { return fmt.Sprintf("%s.j.%d.owner.*", l.prefix, p) }
 
+// slotOfOwner returns the slot that the subject of an owner record belongs to.
+func (l layout) slotOfOwner(subject string) (int, error) {
+	return strconv.Atoi(subject[strings.LastIndexByte(subject, '.')+1:])
+}
+
 // markSubject takes what a slot's owner writes to see that it still is the owner.
 func (l layout) markSubject(slot int) string {
 	return fmt.Sprintf("%s.j.%d.mark.%d", l.prefix, l.streamOf(slot), slot)

@@ -19,7 +19,10 @@ type slot struct {
 	id int
 	// isClaimed says that the slot is being acquired. isLost says that the tenure is over.
 	isClaimed, isLost bool
-	waiting           []*call // for the end of the claim
+	// waiting are calls that wait for the end of the claim, or of giving.
+	waiting []*call
+	// giving is not nil while the slot is being given to another store.
+	giving *giving
 	// owner is the newest owner record that this store has written. Its Fence goes with every write.
 	owner OwnerRecord
 	// acquisition is the fence with which the tenure began. It names pieces.
@@ -82,17 +85,26 @@ func (sl *slot) claimEnded(owner OwnerRecord, t *tail, err error) {
 	}
 }
 
-// lose ends the tenure: another store has the slot. What was not sent is not stored. The writes of a
-// flight are not touched.
+// lose ends the tenure because another store has taken the slot over.
 func (sl *slot) lose() {
-	s := sl.s
 	if sl.isLost {
 		return
 	}
+	s := sl.s.store
+	s.stats.lost.Add(1)
+	s.o.Logger.Info("another store has taken a slot over", "slot", sl.id, "epoch", sl.owner.Epoch)
+	if sl.giving != nil {
+		sl.endGiving(given{err: journal.ErrNotOwner})
+	}
+	sl.endTenure()
+}
+
+// endTenure ends the tenure: another store has the slot, or may have it. What was not sent is not
+// stored. The writes of a flight are not touched.
+func (sl *slot) endTenure() {
+	s := sl.s
 	sl.isLost = true
 	delete(s.slots, sl.id)
-	s.store.stats.lost.Add(1)
-	s.store.o.Logger.Info("another store has taken a slot over", "slot", sl.id, "epoch", sl.owner.Epoch)
 	s.store.o.Claims.Lost(sl.id)
 	pending := sl.pending
 	sl.pending = nil
@@ -106,6 +118,11 @@ func (sl *slot) lose() {
 		for _, c := range calls {
 			s.takeAgain(c)
 		}
+	}
+	waiting := sl.waiting
+	sl.waiting = nil
+	for _, c := range waiting {
+		s.takeAgain(c)
 	}
 }
 
@@ -150,6 +167,14 @@ func (s *stream) fenceAnew(ctx context.Context, id int, former OwnerRecord) (own
 	err error) {
 	next := former
 	next.Epoch, next.Nonce = former.Epoch+1, randomHex(8)
+	return s.replaceOwner(ctx, id, former, next)
+}
+
+// replaceOwner writes the owner record next over the record former, which names this store. isOurs is
+// false if another record has replaced former; owner is the newest one in any case. It tries until ctx
+// ends. Then it is not known which of them is stored.
+func (s *stream) replaceOwner(ctx context.Context, id int, former, next OwnerRecord) (owner OwnerRecord, isOurs bool,
+	err error) {
 	for try := 0; ; try++ {
 		next.Fence, err = s.writeOwner(ctx, id, former.Fence, next)
 		if err == nil {

@@ -9,7 +9,8 @@ import (
 type counters struct {
 	batches, messages, groups, records, bases, loads, pieces atomic.Uint64
 	groupBytes, baseBytes                                    atomic.Uint64
-	acquired, lost, refused, repeated, doubts, doubtsStored  atomic.Uint64
+	acquired, lost, given                                    atomic.Uint64
+	refused, repeated, doubts, doubtsStored                  atomic.Uint64
 	staleReads, settlings, copies, failed, takenOver         atomic.Uint64
 	latency, writes                                          histogram
 }
@@ -33,9 +34,9 @@ type Stats struct {
 	Pieces uint64
 	// Slots is how many slots the store has now: those of engines that were used here.
 	Slots uint64
-	// SlotsAcquired and SlotsLost count slots, each time anew. SlotsTakenOver of the acquired ones had
-	// another owner before: in a cluster, one that is dead.
-	SlotsAcquired, SlotsLost, SlotsTakenOver uint64
+	// SlotsAcquired, SlotsLost and SlotsGiven count slots, each time anew. SlotsTakenOver of the acquired
+	// ones had another owner before: in a cluster, one that is dead.
+	SlotsAcquired, SlotsLost, SlotsGiven, SlotsTakenOver uint64
 	// Refused batches met another owner, Repeated ones were sent again. Failed ones the servers did not
 	// take: they have no room, or a limit is exceeded.
 	Refused, Repeated, Failed uint64
@@ -101,8 +102,8 @@ func (s *Store) Stats() Stats {
 		Batches: c.batches.Load(), Messages: c.messages.Load(), Groups: c.groups.Load(), Records: c.records.Load(),
 		Bases: c.bases.Load(), Loads: c.loads.Load(), GroupBytes: c.groupBytes.Load(), BaseBytes: c.baseBytes.Load(),
 		Pieces: c.pieces.Load(), Slots: acquired - lost, SlotsAcquired: acquired, SlotsLost: lost,
-		SlotsTakenOver: c.takenOver.Load(), Refused: c.refused.Load(), Repeated: c.repeated.Load(),
-		Failed: c.failed.Load(), Doubts: c.doubts.Load(),
+		SlotsGiven: c.given.Load(), SlotsTakenOver: c.takenOver.Load(), Refused: c.refused.Load(),
+		Repeated: c.repeated.Load(), Failed: c.failed.Load(), Doubts: c.doubts.Load(),
 		DoubtsStored: c.doubtsStored.Load(), StaleReads: c.staleReads.Load(),
 		Settlings: c.settlings.Load(), Copies: c.copies.Load(), Latency: c.latency.snapshot(&latencyBounds),
 		Writes: c.writes.snapshot(&writesBounds),

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ type stream struct {
 	// What follows belongs to the loop.
 	slots     map[int]*slot
 	ready     []*slot // slots with writes that wait for a batch
+	givings   []*giving
 	flights   map[*flight]bool
 	isClosing bool
 	isProbing bool
@@ -54,21 +56,28 @@ func (s *stream) post(f func()) {
 
 // submit hands a call to the loop, or ends it if the store is closed.
 func (s *stream) submit(c *call) {
+	if !s.begin(func() { s.take(c) }) {
+		c.report(nil, errClosed)
+	}
+}
+
+// begin has the loop run f, which begins a call. It returns false if the store is closed.
+func (s *stream) begin(f func()) bool {
 	s.mu.Lock()
 	isClosed := s.isClosed
 	if !isClosed {
 		s.store.calls.Add(1)
-		s.mail = append(s.mail, func() { s.take(c) })
+		s.mail = append(s.mail, f)
 	}
 	s.mu.Unlock()
 	if isClosed {
-		c.report(nil, errClosed)
-		return
+		return false
 	}
 	select {
 	case s.arrived <- struct{}{}:
 	default:
 	}
+	return true
 }
 
 // run is the loop. It ends once stop is closed.
@@ -83,6 +92,7 @@ func (s *stream) run(stop <-chan struct{}) {
 			for n := 0; s.readMail() && n < mostMailRounds; n++ {
 				runtime.Gosched()
 			}
+			s.giveQuietSlots()
 			s.fly()
 		case <-ticker.C:
 			s.endImpatientCalls()
@@ -139,7 +149,7 @@ func (s *stream) take(c *call) {
 	}
 	id := SlotOf(c.name)
 	sl := s.slots[id]
-	if (sl == nil || sl.isClaimed) && !c.kind.acquires() {
+	if (sl == nil || sl.isClaimed || sl.giving != nil) && !c.kind.acquires() {
 		s.end(c, nil, journal.ErrNotOwner)
 		return
 	}
@@ -147,7 +157,7 @@ func (s *stream) take(c *call) {
 		sl = s.claim(id)
 		c.isFresh = true
 	}
-	if sl.isClaimed {
+	if sl.isClaimed || sl.giving != nil {
 		sl.waiting = append(sl.waiting, c)
 		return
 	}
@@ -211,6 +221,11 @@ func (s *stream) endOldCalls(calls []*call) (kept []*call) {
 // shut ends all calls that have not begun.
 func (s *stream) shut() {
 	s.isClosing = true
+	for _, g := range slices.Clone(s.givings) {
+		if !g.isWriting {
+			g.slot.endGiving(given{err: errClosed})
+		}
+	}
 	for _, sl := range s.slots {
 		calls := sl.waiting
 		sl.waiting = nil

@@ -14,14 +14,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,7 +39,7 @@ type Answer struct {
 	Status int
 }
 
-// Options configure [New]. All of them are needed.
+// Options configure [New]. All of them are needed but Draining.
 type Options struct {
 	// Self is the address at which the other nodes reach this one.
 	Self string
@@ -55,6 +54,8 @@ type Options struct {
 	// Overview returns the cluster as this node sees it, with the owner of each slot if hasOwners is true.
 	// It waits for servers until ctx ends.
 	Overview func(ctx context.Context, hasOwners bool) Overview
+	// Draining returns the addresses of the living members that are about to end.
+	Draining func() []string
 	// IsAlive reports whether a node with an address is a living member.
 	IsAlive func(address string) bool
 	// MaxLine bounds a line in bytes.
@@ -68,6 +69,8 @@ type Peers struct {
 	client *http.Client
 	routes sync.Map // slot to Owner: the last that was heard of
 	lines  *prometheus.CounterVec
+	// draining has the addresses of the nodes that are about to end.
+	draining atomic.Pointer[map[string]bool]
 
 	mu    sync.Mutex // guards what follows
 	alive map[string]bool
@@ -86,6 +89,9 @@ const (
 	connectTimeout = time.Second
 	idleTimeout    = 90 * time.Second
 	idlePerNode    = 64
+	// continueTimeout is after what time a body is sent that nobody has asked for. A node that works asks
+	// for it at once.
+	continueTimeout = 5 * time.Second
 )
 
 // New returns the peers of a node.
@@ -99,7 +105,7 @@ func New(o Options) *Peers {
 	return &Peers{o: o, lines: lines, secret: sha256.Sum256([]byte(o.Secret)), alive: map[string]bool{},
 		sent: map[string]map[*sending]struct{}{}, client: &http.Client{
 			Transport: &http.Transport{DialContext: dialer.DialContext, MaxIdleConnsPerHost: idlePerNode,
-				IdleConnTimeout: idleTimeout, DisableCompression: true},
+				IdleConnTimeout: idleTimeout, DisableCompression: true, ExpectContinueTimeout: continueTimeout},
 			// A node never redirects. A line must not go to anybody else.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}}
@@ -109,6 +115,7 @@ func New(o Options) *Peers {
 // has died are not waited for any more: a process that stands still would answer them when it goes on,
 // or never.
 func (p *Peers) MembersChanged() {
+	p.noteDraining()
 	p.routes.Range(func(slot, o any) bool {
 		p.mu.Lock()
 		hasDied := p.hasDiedLocked(o.(Owner).Address)
@@ -189,10 +196,25 @@ func (p *Peers) Route(engine string) (Owner, bool) {
 // Forget says that the node that Route names does not have the engine, or is not there.
 func (p *Peers) Forget(engine string) { p.routes.Delete(p.o.SlotOf(engine)) }
 
+// SlotOf returns the slot of an engine.
+func (p *Peers) SlotOf(engine string) int { return p.o.SlotOf(engine) }
+
+// Given takes in that this node has given a slot to another one.
+func (p *Peers) Given(slot int, to Owner) { p.routes.Store(slot, to) }
+
+// ownerOf returns the owner that an error names: one of this node's host, or a [MovedError].
+func (p *Peers) ownerOf(err error) (Owner, bool) {
+	var moved *MovedError
+	if errors.As(err, &moved) {
+		return moved.Owner, true
+	}
+	return p.o.OwnerOf(err)
+}
+
 // Moved takes in who has an engine that this node's host has not. It returns false if the error is
 // another one, or names this node.
 func (p *Peers) Moved(engine string, err error) (Owner, bool) {
-	o, ok := p.o.OwnerOf(err)
+	o, ok := p.ownerOf(err)
 	if !ok || o.Address == "" || o.Address == p.o.Self {
 		return Owner{}, false
 	}
@@ -243,19 +265,20 @@ func (p *Peers) send(ctx context.Context, to Owner, engine string, line []byte, 
 		return Answer{}, fmt.Errorf("%w: it is no member any more", ErrUnreached)
 	}
 	address := "http://" + to.Address + "/node/lines/" + url.PathEscape(engine)
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(line))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, address, nil)
 	if err != nil {
 		return Answer{}, fmt.Errorf("%w: %w", ErrUnreached, err)
 	}
+	d := &delivery{}
+	d.setBody(r, line)
 	r.Header.Set("Authorization", "Bearer "+p.o.Secret)
 	r.Header.Set(headerFirst, strconv.Itoa(first))
+	if p.isDraining(to.Address) {
+		r.Header.Set(headerExpect, expectContinue)
+	}
 	w, err := p.client.Do(r)
 	if err != nil {
-		var dial *net.OpError
-		if errors.As(err, &dial) && dial.Op == "dial" {
-			return Answer{}, fmt.Errorf("%w: %w", ErrUnreached, err)
-		}
-		return Answer{}, fmt.Errorf("%w: %w", ErrLost, err)
+		return Answer{}, sendError(err, d)
 	}
 	defer w.Body.Close()
 	body, err := io.ReadAll(w.Body)
@@ -279,38 +302,6 @@ func (p *Peers) send(ctx context.Context, to Owner, engine string, line []byte, 
 	status, _ := strconv.Atoi(w.Header.Get(headerStatus))
 	return Answer{body, status}, nil
 }
-
-// Proxy has another node answer a whole request. If it can't be reached, the answer is 503: the client
-// asks again.
-func (p *Peers) Proxy(w http.ResponseWriter, r *http.Request, to Owner, engine string) {
-	proxy := httputil.ReverseProxy{
-		Transport: p.client.Transport, FlushInterval: -1, ErrorLog: log.New(io.Discard, "", 0),
-		Rewrite: func(x *httputil.ProxyRequest) {
-			x.Out.URL.Scheme, x.Out.URL.Host, x.Out.Host = "http", to.Address, to.Address
-			x.Out.URL.Path, x.Out.URL.RawPath = requestPath+x.In.URL.Path, ""
-			x.Out.Header.Set("Authorization", "Bearer "+p.o.Secret)
-		},
-		ModifyResponse: func(w *http.Response) error {
-			if w.StatusCode == http.StatusMisdirectedRequest || w.StatusCode == http.StatusUnauthorized {
-				return errors.New("the node does not have the engine any more")
-			}
-			return nil
-		},
-		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
-			p.Forget(engine)
-			w.Header().Set("Content-Type", "application/json")
-			w.Header().Set("Retry-After", "1")
-			w.WriteHeader(http.StatusServiceUnavailable)
-			body := map[string]any{"error": map[string]string{"code": "moved",
-				"message": fmt.Sprintf("the engine is on its way to another node, try again: %s: %v", to.Address, err)}}
-			_ = json.NewEncoder(w).Encode(body)
-		},
-	}
-	proxy.ServeHTTP(w, r)
-}
-
-// requestPath is the path under which a node answers whole requests of other nodes.
-const requestPath = "/node/requests"
 
 // guard lets in only who knows the secret.
 func (p *Peers) guard(h http.Handler) http.Handler {
@@ -345,7 +336,7 @@ func (p *Peers) Handler(answer func(ctx context.Context, engine string, line []b
 		// The line runs even if the other node goes away, as that of a client does.
 		a, err := answer(context.WithoutCancel(r.Context()), engine, line, first)
 		if err != nil {
-			owner, _ := p.o.OwnerOf(err)
+			owner, _ := p.ownerOf(err)
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusMisdirectedRequest)
 			_ = json.NewEncoder(w).Encode(owner)

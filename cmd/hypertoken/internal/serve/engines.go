@@ -310,7 +310,7 @@ func (g *engines) use(ctx context.Context, name string) (engine *host.Engine, do
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		e.last = time.Now()
-		if e.users--; e.users == 0 && e.leaving == isDeleting {
+		if e.users--; e.users == 0 && e.leaving != isStaying {
 			g.removeLocked(name, e)
 		}
 	}

@@ -34,7 +34,7 @@ func text(w http.ResponseWriter, status int, line string) *problem {
 
 // unready returns the reason why clients should use another server, or "".
 func (s *Server) unready(stats host.Stats) string {
-	if s.draining.Err() != nil {
+	if s.draining.Err() != nil || s.isLeaving.Load() {
 		return "shutting down"
 	}
 	if err := s.host.StoreHealth(); err != nil {

@@ -86,13 +86,13 @@ func (s *Server) forkEngine(w http.ResponseWriter, r *http.Request) *problem {
 		if !f.HasAt {
 			f.At = engine.Newest()
 		}
-		if s.o.Peers != nil {
-			if owner, ok := s.otherOwner(ctx, f.Name); ok {
-				s.o.Peers.Proxy(w, copyRequest(ctx, r, name, f), owner, f.Name)
-				return nil
-			}
+		here := func(w http.ResponseWriter, _ *http.Request) *problem {
+			return s.makeFork(ctx, w, r, name, f.At, f.Name)
 		}
-		return s.makeFork(ctx, w, r, name, f.At, f.Name)
+		if s.o.Peers == nil {
+			return here(w, r)
+		}
+		return s.atOwner(w, copyRequest(ctx, r, name, f), f.Name, here)
 	})
 }
 

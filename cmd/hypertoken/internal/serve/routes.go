@@ -163,6 +163,7 @@ func (s *Server) serve(a route) http.Handler {
 		}
 		o.Header().Set("X-Content-Type-Options", "nosniff")
 		o.Header().Set("Cache-Control", "no-store")
+		s.sayLeaving(o)
 		c := connectionOf(r.Context())
 		if c != nil {
 			c.of.enter(c, servedPhase)
@@ -197,9 +198,8 @@ func (s *Server) call(a route, w http.ResponseWriter, r *http.Request) *problem 
 		method = http.MethodGet
 	}
 	if f := a.methods[method]; f != nil {
-		if owner, name, ok := s.ownerElsewhere(a, r); ok {
-			s.o.Peers.Proxy(w, r, owner, name)
-			return nil
+		if s.isForOwner(a, r) {
+			return s.atOwner(w, r, r.PathValue("name"), f)
 		}
 		return f(w, r)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strings"
 	"time"
 
 	"hypertoken/cmd/hypertoken/internal/jsonl"
@@ -73,7 +72,7 @@ func (c *conversation) routed(ctx context.Context, line jsonl.Line, q *jsonl.Req
 		l.Perform(&step)
 		switch {
 		case step.isHere:
-			answer, p, elsewhere := c.local(ctx, q, first)
+			answer, p, elsewhere := c.throughGate(ctx, q, first)
 			if elsewhere == nil {
 				return answer, p
 			}
@@ -115,6 +114,27 @@ func (c *conversation) routed(ctx context.Context, line jsonl.Line, q *jsonl.Req
 	}
 }
 
+// throughGate is local, behind the gate of the engine's slot.
+func (c *conversation) throughGate(ctx context.Context, q *jsonl.Request, first int) (answer []byte, p *problem,
+	elsewhere error) {
+	slot := c.server.o.Peers.SlotOf(c.name)
+	if err := c.server.gates.enter(ctx, slot); err != nil {
+		answer, p = c.refused(q, first, err)
+		return answer, p, movedOf(err)
+	}
+	defer c.server.gates.leave(slot)
+	return c.local(ctx, q, first)
+}
+
+// movedOf returns the error if it says that another node has the engine; otherwise nil.
+func movedOf(err error) error {
+	var moved *peers.MovedError
+	if errors.As(err, &moved) {
+		return moved
+	}
+	return nil
+}
+
 // unanswered is the error of a line that no node has answered. last is what the last attempt failed with.
 func unanswered(o cluster.LineOutcome, within time.Duration, last error) error {
 	if o == cluster.OutcomeUnknown {
@@ -145,7 +165,7 @@ func (s *Server) NodeHandler() http.Handler {
 		if err != nil {
 			return peers.Answer{Line: jsonl.BadLine(1, err), Status: http.StatusBadRequest}, nil
 		}
-		answer, p, elsewhere := c.local(ctx, q, first)
+		answer, p, elsewhere := c.throughGate(ctx, q, first)
 		c.answered()
 		if elsewhere != nil {
 			return peers.Answer{}, elsewhere
@@ -159,55 +179,4 @@ func (s *Server) NodeHandler() http.Handler {
 		}
 		return a, nil
 	}, s.forwarded)
-}
-
-// isForwarded is the key of a context whose request another node has forwarded.
-type isForwarded struct{}
-
-// serveForwarded answers a request for a route that another node has forwarded. That node has guarded
-// it.
-func (s *Server) serveForwarded(a route) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r = r.WithContext(context.WithValue(r.Context(), isForwarded{}, true))
-		if s.draining.Err() != nil || s.ownerHere(r.Context(), r.PathValue("name")) != nil {
-			w.WriteHeader(http.StatusMisdirectedRequest)
-			return
-		}
-		if p := s.call(a, w, r); p != nil {
-			s.refuse(w, p)
-		}
-	})
-}
-
-// ownerHere fails if another node has the engine of a name, or if nobody can have it now.
-func (s *Server) ownerHere(ctx context.Context, name string) error {
-	_, done, err := s.engines.use(ctx, name)
-	if err != nil {
-		return elsewhereOf(err)
-	}
-	done()
-	return nil
-}
-
-// ownerElsewhere returns the other node that has the engine of a request, and the engine's name.
-func (s *Server) ownerElsewhere(a route, r *http.Request) (owner peers.Owner, name string, ok bool) {
-	name = r.PathValue("name")
-	hasLines := r.Method == http.MethodPost && strings.HasSuffix(a.pattern, "{name}")
-	isHere := s.o.Peers == nil || !a.owned || hasLines || upgrades(r) || r.Context().Value(isForwarded{}) != nil
-	if isHere || !nameForm.MatchString(name) {
-		return owner, name, false
-	}
-	owner, ok = s.otherOwner(r.Context(), name)
-	return owner, name, ok
-}
-
-// otherOwner returns the other node that has the engine of a name, or would have a new one.
-func (s *Server) otherOwner(ctx context.Context, name string) (owner peers.Owner, ok bool) {
-	if owner, ok = s.o.Peers.Route(name); ok {
-		return owner, true
-	}
-	if err := s.ownerHere(ctx, name); err != nil {
-		return s.o.Peers.Moved(name, err)
-	}
-	return owner, false
 }

@@ -69,8 +69,10 @@ const nodeSecret = "a secret of the tests"
 // fakeNode is another node of a cluster. answer gets the lines that come there.
 type fakeNode struct {
 	owner peers.Owner
-	mu    sync.Mutex // guards what follows
-	lines []string
+	// isBlind says that it leaves reading to answers.
+	isBlind bool
+	mu      sync.Mutex // guards what follows
+	lines   []string
 	// answers are taken one after the other, and the last one again and again.
 	answers []http.HandlerFunc
 }
@@ -85,7 +87,9 @@ func newFakeNode(t *testing.T, answers ...http.HandlerFunc) *fakeNode {
 
 func (n *fakeNode) serve(w http.ResponseWriter, r *http.Request) {
 	b := new(strings.Builder)
-	_ = r.Write(b) // with its header and body
+	if !n.isBlind {
+		_ = r.Write(b) // with its header and body
+	}
 	n.mu.Lock()
 	n.lines = append(n.lines, b.String())
 	answer := n.answers[0]

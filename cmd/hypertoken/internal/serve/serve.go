@@ -211,6 +211,8 @@ type Server struct {
 	log       *slog.Logger
 	logQueue  *logQueue
 	backups   backups
+	gates     gates
+	isLeaving atomic.Bool   // the server stops soon
 	forwarded http.Handler  // answers requests that other nodes of the cluster forward
 	imports   chan struct{} // has an element for each import that is under way
 
@@ -245,7 +247,7 @@ func New(h *host.Host, o Options) (*Server, error) {
 	}
 	s := &Server{o: o, host: h, buffers: newBuffers(o.MaxBuffered), hosts: newHosts(o),
 		cross: http.NewCrossOriginProtection(),
-		token: digest(o.Token), imports: make(chan struct{}, maxImports)}
+		token: digest(o.Token), imports: make(chan struct{}, maxImports), gates: gates{list: map[int]*gate{}}}
 	for _, origin := range o.AllowedOrigins {
 		if err := s.cross.AddTrustedOrigin(origin); err != nil {
 			return nil, fmt.Errorf("--allowed-origins: %w", err)

@@ -156,10 +156,13 @@ func (t *talker) close(code websocket.StatusCode, reason string) {
 // is closed already, or is being closed, refuse does nothing.
 func (t *talker) refuse(p *problem) {
 	code := websocket.StatusProtocolError
-	switch p.status {
-	case http.StatusServiceUnavailable:
+	isElsewhere := t.server.o.Peers != nil && t.server.draining.Err() != nil
+	switch {
+	case p.status == http.StatusServiceUnavailable && isElsewhere:
+		code = websocket.StatusServiceRestart // other nodes have the engine now
+	case p.status == http.StatusServiceUnavailable:
 		code = websocket.StatusGoingAway
-	case http.StatusRequestEntityTooLarge:
+	case p.status == http.StatusRequestEntityTooLarge:
 		code = websocket.StatusMessageTooBig
 	}
 	t.close(code, p.message)

@@ -300,7 +300,9 @@ func (x *exchange) run(r *http.Request) *problem {
 	lines := jsonl.NewReader(http.MaxBytesReader(unobserved(x.w), x.body, s.o.MaxBody), int(s.o.MaxLine), "--max-line")
 	for {
 		_ = x.control.SetReadDeadline(time.Now().Add(s.o.IdleTimeout))
-		if s.draining.Err() != nil {
+		// A request that has no further line is complete: its client need not know that the server stops.
+		isOver := s.draining.Err() != nil
+		if isOver && !(x.begun && x.body.ended) {
 			return stopping()
 		}
 		line, err := lines.Next()
@@ -313,6 +315,9 @@ func (x *exchange) run(r *http.Request) *problem {
 					"the body is empty: send at least one line of JSON")
 			}
 			return nil
+		}
+		if isOver {
+			return stopping()
 		}
 		if c.lines == 0 {
 			// A connection gets a seat once a line has come, so a client without a line takes no
@@ -346,6 +351,7 @@ func (x *exchange) send(answer []byte) bool {
 			_ = x.control.EnableFullDuplex() // only a test's recorder can't
 			x.w.Header().Set("Connection", "close")
 		}
+		x.server.sayLeaving(x.w)
 		x.w.WriteHeader(http.StatusOK)
 	}
 	_ = x.control.SetWriteDeadline(time.Now().Add(x.server.o.WriteTimeout))
