@@ -40,7 +40,7 @@ type Answer struct {
 	Status int
 }
 
-// Options configure [New]. All of them are needed.
+// Options configure [New]. All of them but TLS are needed.
 type Options struct {
 	// Self is the address at which the other nodes reach this one.
 	Self string
@@ -58,6 +58,8 @@ type Options struct {
 	IsAlive func(address string) bool
 	// MaxLine bounds a line in bytes.
 	MaxLine int64
+	// TLS is how nodes speak to each other. With nil they use none.
+	TLS *TLS
 }
 
 // Overview is a cluster as one of its nodes sees it.
@@ -113,8 +115,8 @@ func New(o Options) *Peers {
 	}
 	return &Peers{o: o, lines: lines, secret: sha256.Sum256([]byte(o.Secret)), alive: map[string]bool{},
 		sent: map[string]map[*sending]struct{}{}, client: &http.Client{
-			Transport: &http.Transport{DialContext: dialer.DialContext, MaxIdleConnsPerHost: idlePerNode,
-				IdleConnTimeout: idleTimeout, DisableCompression: true},
+			Transport: &http.Transport{DialContext: dialer.DialContext, DialTLSContext: o.TLS.dialer(&dialer),
+				MaxIdleConnsPerHost: idlePerNode, IdleConnTimeout: idleTimeout, DisableCompression: true},
 			// A node never redirects. A line must not go to anybody else.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}}
@@ -255,7 +257,7 @@ func (p *Peers) send(ctx context.Context, to Owner, engine string, line []byte, 
 	if ctx.Err() != nil {
 		return Answer{}, fmt.Errorf("%w: it is no member any more", ErrUnreached)
 	}
-	address := "http://" + to.Address + "/node/lines/" + url.PathEscape(engine)
+	address := p.o.TLS.scheme() + "://" + to.Address + "/node/lines/" + url.PathEscape(engine)
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(line))
 	if err != nil {
 		return Answer{}, fmt.Errorf("%w: %w", ErrUnreached, err)
@@ -299,7 +301,7 @@ func (p *Peers) Proxy(w http.ResponseWriter, r *http.Request, to Owner, engine s
 	proxy := httputil.ReverseProxy{
 		Transport: p.client.Transport, FlushInterval: -1, ErrorLog: log.New(io.Discard, "", 0),
 		Rewrite: func(x *httputil.ProxyRequest) {
-			x.Out.URL.Scheme, x.Out.URL.Host, x.Out.Host = "http", to.Address, to.Address
+			x.Out.URL.Scheme, x.Out.URL.Host, x.Out.Host = p.o.TLS.scheme(), to.Address, to.Address
 			x.Out.URL.Path, x.Out.URL.RawPath = requestPath+x.In.URL.Path, ""
 			x.Out.Header.Set("Authorization", "Bearer "+p.o.Secret)
 		},
