@@ -9,6 +9,9 @@ OUT ?= bin/gobench.txt
 TESTFLAGS ?=
 # Modules of their own, which ./... does not have.
 MODULES = journal/disk journal/jetstream examples/sqlitestore
+# The module that checks deploy/ for clusters. It has tests only, for Linux, and no use of the race detector: with it the types
+# of Kubernetes take minutes to compile.
+CHECKS = deploy/check
 # The tests that call require.Unraced or do less if require.IsRaced.
 UNRACED = TestCoreScripts|TestCacheDirectories|TestAWorkerThatIsAlwaysOverItsMemory|TestAlertsOfARealPrometheus|TestTenThousandEngines
 
@@ -40,6 +43,7 @@ build:
 test:
 	$(GO) test -race -timeout 20m ./...
 	for m in $(MODULES); do (cd $$m && $(GO) test -race -timeout 20m ./...) || exit 1; done
+	cd $(CHECKS) && $(GO) test ./...
 
 ## test-deep   run every Go test with the race detector: all traces, all cases, whole programs built anew; takes cargo and half an
 ##             hour. What the detector leaves no room for runs without it
@@ -47,6 +51,7 @@ test-deep:
 	HYPERTOKEN_DEEP=1 $(GO) test $(TESTFLAGS) -race -timeout 60m ./...
 	for m in $(MODULES); do (cd $$m && $(GO) test $(TESTFLAGS) -race -timeout 20m ./... && \
 		HYPERTOKEN_DEEP=1 $(GO) test $(TESTFLAGS) -timeout 60m ./...) || exit 1; done
+	cd $(CHECKS) && HYPERTOKEN_DEEP=1 $(GO) test $(TESTFLAGS) ./...
 	HYPERTOKEN_DEEP=1 $(GO) test $(TESTFLAGS) -count 1 -timeout 20m -run '^($(UNRACED))$$' ./cmd/hypertoken ./integration
 
 ## torture     kill workers while they work, for a minute, then a host 100 times, and check what their callers were told
@@ -84,7 +89,7 @@ lint: vet
 	test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
 	.ci/columns
 	$(GO) tool staticcheck ./...
-	tool=$$($(GO) tool -n staticcheck) && for m in $(MODULES); do (cd $$m && $$tool ./...) || exit 1; done
+	tool=$$($(GO) tool -n staticcheck) && for m in $(MODULES) $(CHECKS); do (cd $$m && $$tool ./...) || exit 1; done
 	cd core-rs && cargo fmt --all --check
 	cd examples/cores/eights && cargo fmt --check
 	cd core-rs && cargo clippy --workspace --all-targets --locked -- -D warnings
@@ -92,6 +97,7 @@ lint: vet
 vet:
 	for os in linux darwin windows; do for arch in amd64 arm64; do \
 		for m in . $(MODULES); do (cd $$m && GOOS=$$os GOARCH=$$arch $(GO) vet ./...) || exit 1; done; done; done
+	cd $(CHECKS) && $(GO) vet ./...
 
 ## fuzz        run each fuzz target for FUZZTIME (30s)
 fuzz:

@@ -7,19 +7,23 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"hypertoken/internal/require"
 )
 
-// unit returns what the unit sets, each name with its values in their order.
-func unit(t *testing.T) map[string][]string {
+// unit returns what the unit of a server alone sets, each name with its values in their order.
+func unit(t *testing.T) map[string][]string { return settings(t, "systemd/hypertoken.service") }
+
+// settings returns what a file of a unit sets.
+func settings(t *testing.T, file string) map[string][]string {
 	t.Helper()
-	b, err := os.ReadFile("systemd/hypertoken.service")
+	b, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	set := map[string][]string{}
-	for _, line := range strings.Split(string(b), "\n") {
+	for _, line := range strings.Split(strings.ReplaceAll(string(b), "\\\n", " "), "\n") {
 		if name, value, ok := strings.Cut(line, "="); ok && !strings.HasPrefix(line, "#") {
 			set[name] = append(set[name], strings.Fields(value)...)
 		}
@@ -27,21 +31,108 @@ func unit(t *testing.T) map[string][]string {
 	return set
 }
 
-func TestTheUnitIsValid(t *testing.T) {
+func TestTheUnitsAreValid(t *testing.T) {
 	analyze := require.Tool(t, "systemd-analyze")
-	b, err := os.ReadFile("systemd/hypertoken.service")
+	for _, row := range []struct {
+		name    string
+		service string
+		dropIns []string
+	}{
+		{"a server alone", "hypertoken.service", nil},
+		{"a node of a cluster", "hypertoken.service", []string{"hypertoken.service.d/cluster.conf"}},
+		{"a NATS server", "nats-server.service", nil},
+	} {
+		dir := t.TempDir()
+		for _, name := range append(row.dropIns, row.service) {
+			b, err := os.ReadFile(filepath.Join("systemd", name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The programs have to be there.
+			text := strings.NewReplacer("/usr/local/bin/hypertoken", "/bin/true", "/usr/local/bin/nats-server",
+				"/bin/true").Replace(string(b))
+			file := filepath.Join(dir, name)
+			if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		file := filepath.Join(dir, row.service)
+		out, err := exec.CommandContext(t.Context(), analyze, "verify", file).CombinedOutput()
+		if err != nil || len(out) > 0 {
+			t.Errorf("%s: systemd-analyze verify: %v\n%s", row.name, err, out)
+		}
+	}
+}
+
+// A node keeps nothing, has time to give back what it has, and is started again after any end but wrong
+// usage: it also ends by itself, as a member that was declared dead.
+func TestTheUnitOfANode(t *testing.T) {
+	set := settings(t, "systemd/hypertoken.service.d/cluster.conf")
+	if got := set["Restart"]; !slices.Equal(got, []string{"always"}) {
+		t.Errorf("Restart=%v", got)
+	}
+	if got, ok := set["StateDirectory"]; !ok || len(got) > 0 {
+		t.Errorf("StateDirectory=%v", got)
+	}
+	start := set["ExecStart"]
+	drain, err := time.ParseDuration(start[slices.Index(start, "--drain-timeout")+1])
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The program has to be there.
-	file := filepath.Join(t.TempDir(), "hypertoken.service")
-	text := strings.Replace(string(b), "/usr/local/bin/hypertoken", "/bin/true", 1)
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+	stop, err := time.ParseDuration(set["TimeoutStopSec"][0])
+	if err != nil || stop <= 3*drain {
+		t.Errorf("TimeoutStopSec=%v, want more than three times %v", stop, drain)
+	}
+	// Each file that the command names is a credential that is loaded.
+	for _, word := range start {
+		if name, ok := strings.CutPrefix(word, "${CREDENTIALS_DIRECTORY}/"); ok &&
+			!slices.Contains(set["LoadCredential"], name+":/etc/hypertoken/"+name) {
+			t.Errorf("%s is not loaded", word)
+		}
+	}
+	// Each variable that it takes is set.
+	env := settings(t, "systemd/cluster.env")
+	for _, name := range []string{"LISTEN", "ADVERTISE", "NATS"} {
+		if !slices.Contains(start, "${"+name+"}") || len(env[name]) != 1 {
+			t.Errorf("%s: %v", name, env[name])
+		}
+	}
+}
+
+// A NATS server has time to give up what it leads, and its configuration has the files where systemd
+// puts them.
+func TestTheUnitOfANATSServer(t *testing.T) {
+	set := settings(t, "systemd/nats-server.service")
+	b, err := os.ReadFile("systemd/nats.conf")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.CommandContext(t.Context(), analyze, "verify", file).CombinedOutput(); err != nil ||
-		len(out) > 0 {
-		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	conf := string(b)
+	var needs time.Duration
+	for _, name := range []string{"lame_duck_grace_period: ", "lame_duck_duration: "} {
+		_, value, _ := strings.Cut(conf, "\n"+name)
+		value, _, _ = strings.Cut(value, "\n")
+		d, err := time.ParseDuration(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		needs += d
+	}
+	stop, err := time.ParseDuration(set["TimeoutStopSec"][0])
+	if err != nil || stop <= needs || !slices.Equal(set["KillSignal"], []string{"SIGUSR2"}) {
+		t.Errorf("TimeoutStopSec=%v, KillSignal=%v, want more than %v and SIGUSR2", stop, set["KillSignal"], needs)
+	}
+	if !strings.Contains(conf, "store_dir: /var/lib/"+set["StateDirectory"][0]+"\n") {
+		t.Errorf("the journals are not in the state directory %v", set["StateDirectory"])
+	}
+	for _, c := range set["LoadCredential"] {
+		name, _, _ := strings.Cut(c, ":")
+		if strings.Count(conf, "_file: /run/credentials/nats-server.service/"+name+"\n") != 2 {
+			t.Errorf("the configuration does not use %s for clients and for other servers", name)
+		}
 	}
 }
 

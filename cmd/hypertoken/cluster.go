@@ -28,6 +28,7 @@ type clusterFlags struct {
 	tlsCA, tlsCert, tlsKey      string
 	sync, reads                 string
 	replicas                    int
+	peerTLS                     peers.TLSFiles
 }
 
 func (f *clusterFlags) register(flags *pflag.FlagSet) {
@@ -44,6 +45,13 @@ func (f *clusterFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.tlsCA, "cluster-tls-ca", "", "trust NATS servers with certificates of this PEM `file`")
 	flags.StringVar(&f.tlsCert, "cluster-tls-cert", "", "the certificate of this node for NATS servers, a PEM `file`")
 	flags.StringVar(&f.tlsKey, "cluster-tls-key", "", "the private key of --cluster-tls-cert, a PEM `file`")
+	flags.StringVar(&f.peerTLS.Cert, "peer-tls-cert", "",
+		"speak TLS with the other nodes, and show them the certificate in this PEM `file`")
+	flags.StringVar(&f.peerTLS.Key, "peer-tls-key", "", "the private key of --peer-tls-cert, a PEM `file`")
+	flags.StringVar(&f.peerTLS.CA, "peer-tls-ca", "",
+		"take for a node who has a certificate of the authorities in this PEM `file`")
+	flags.StringVar(&f.peerTLS.Name, "peer-tls-name", "",
+		"the `name` that the certificates of all nodes are for (default the host of each one's --advertise)")
 	flags.IntVar(&f.replicas, "cluster-replicas", jetstream.DefaultReplicas,
 		"how many servers have a copy of each journal: 1, 3 or 5; with 1 the loss of a machine loses its journals")
 	flags.StringVar(&f.sync, "cluster-sync", "checked",
@@ -119,14 +127,19 @@ func (f *clusterFlags) open(ctx context.Context, maxLine int64, log *slog.Logger
 	if err != nil {
 		return nil, usageError{err}
 	}
+	tls, err := f.loadPeerTLS()
+	if err != nil {
+		return nil, usageError{err}
+	}
 	n := &clusterNode{address: f.advertise, log: log, handOvers: newHandOvers()}
 	self := jetstream.MemberOptions{Address: f.advertise, Format: 1, Version: version.String(),
 		Changed: n.membersChanged}
 	n.members = jetstream.NewMembers(self)
-	n.peers = n.newPeers(f.advertise, secret, maxLine)
+	n.peers = n.newPeers(f.advertise, secret, maxLine, tls)
 	if n.listener, err = net.Listen("tcp", f.advertise); err != nil {
 		return nil, fmt.Errorf("--advertise: %w", err)
 	}
+	n.listener = tls.Listen(n.listener)
 	o.Claims = n.members
 	ctx, cancel := context.WithTimeout(ctx, joinPatience)
 	defer cancel()
@@ -143,8 +156,8 @@ func (f *clusterFlags) open(ctx context.Context, maxLine int64, log *slog.Logger
 }
 
 // newPeers returns the other nodes, as this one sees them.
-func (n *clusterNode) newPeers(self, secret string, maxLine int64) *peers.Peers {
-	return peers.New(peers.Options{Self: self, Secret: secret, SlotOf: jetstream.SlotOf, MaxLine: maxLine,
+func (n *clusterNode) newPeers(self, secret string, maxLine int64, tls *peers.TLS) *peers.Peers {
+	return peers.New(peers.Options{Self: self, Secret: secret, SlotOf: jetstream.SlotOf, MaxLine: maxLine, TLS: tls,
 		OwnerOf: func(err error) (peers.Owner, bool) {
 			var moved *jetstream.MovedError
 			if !errors.As(err, &moved) {
@@ -201,6 +214,23 @@ func (f *clusterFlags) secret() (string, error) {
 		err = fmt.Errorf("%s: the secret has %d characters, want %d or more", flag, len(secret), peers.MinSecret)
 	}
 	return secret, err
+}
+
+// loadPeerTLS returns how this node speaks to the others: nil without TLS.
+func (f *clusterFlags) loadPeerTLS() (*peers.TLS, error) {
+	t := f.peerTLS
+	switch {
+	case !t.IsSet():
+		return nil, nil //nolint:nilnil // no TLS is no error
+	case t.Cert == "" || t.Key == "" || t.CA == "":
+		return nil, errors.New("--peer-tls-cert, --peer-tls-key and --peer-tls-ca go together: " +
+			"nodes prove to each other who they are")
+	}
+	tls, err := peers.LoadTLS(t, f.advertise)
+	if err != nil {
+		return nil, fmt.Errorf("--peer-tls: %w", err)
+	}
+	return tls, nil
 }
 
 // serve answers the other nodes until close.

@@ -16,6 +16,7 @@ var nested = map[string]row{
 	"journal/jetstream": {library, "internal/cluster journal", "github.com/cespare/xxhash/v2 " +
 		"github.com/nats-io/nats.go " +
 		"github.com/prometheus/client_golang golang.org/x/sys"},
+	"deploy/check":         {shared, "", ""}, // tests only
 	"examples/sqlitestore": {application, "internal/storeload journal workerproc", "modernc.org/sqlite"},
 }
 

@@ -39,7 +39,7 @@ type Answer struct {
 	Status int
 }
 
-// Options configure [New]. All of them are needed but Draining.
+// Options configure [New]. All of them are needed but Draining and TLS.
 type Options struct {
 	// Self is the address at which the other nodes reach this one.
 	Self string
@@ -60,6 +60,8 @@ type Options struct {
 	IsAlive func(address string) bool
 	// MaxLine bounds a line in bytes.
 	MaxLine int64
+	// TLS is how nodes speak to each other. With nil they use none.
+	TLS *TLS
 }
 
 // Peers are the nodes of a cluster, as one of them sees them.
@@ -104,8 +106,9 @@ func New(o Options) *Peers {
 	}
 	return &Peers{o: o, lines: lines, secret: sha256.Sum256([]byte(o.Secret)), alive: map[string]bool{},
 		sent: map[string]map[*sending]struct{}{}, client: &http.Client{
-			Transport: &http.Transport{DialContext: dialer.DialContext, MaxIdleConnsPerHost: idlePerNode,
-				IdleConnTimeout: idleTimeout, DisableCompression: true, ExpectContinueTimeout: continueTimeout},
+			Transport: &http.Transport{DialContext: dialer.DialContext, DialTLSContext: o.TLS.dialer(&dialer),
+				MaxIdleConnsPerHost: idlePerNode, IdleConnTimeout: idleTimeout, DisableCompression: true,
+				ExpectContinueTimeout: continueTimeout},
 			// A node never redirects. A line must not go to anybody else.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}}
@@ -264,7 +267,7 @@ func (p *Peers) send(ctx context.Context, to Owner, engine string, line []byte, 
 	if ctx.Err() != nil {
 		return Answer{}, fmt.Errorf("%w: it is no member any more", ErrUnreached)
 	}
-	address := "http://" + to.Address + "/node/lines/" + url.PathEscape(engine)
+	address := p.o.TLS.scheme() + "://" + to.Address + "/node/lines/" + url.PathEscape(engine)
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, address, nil)
 	if err != nil {
 		return Answer{}, fmt.Errorf("%w: %w", ErrUnreached, err)

@@ -38,7 +38,7 @@ func (p *Peers) Proxy(w http.ResponseWriter, r *http.Request, to Owner, engine s
 	proxy := httputil.ReverseProxy{
 		Transport: p.client.Transport, FlushInterval: -1, ErrorLog: log.New(io.Discard, "", 0),
 		Rewrite: func(x *httputil.ProxyRequest) {
-			x.Out.URL.Scheme, x.Out.URL.Host, x.Out.Host = "http", to.Address, to.Address
+			x.Out.URL.Scheme, x.Out.URL.Host, x.Out.Host = p.o.TLS.scheme(), to.Address, to.Address
 			x.Out.URL.Path, x.Out.URL.RawPath = requestPath+x.In.URL.Path, ""
 			x.Out.Header.Set("Authorization", "Bearer "+p.o.Secret)
 			if d != nil {
