@@ -477,6 +477,52 @@ function checkSignal(what, signal) {
   if (typeof signal.addEventListener !== "function" || typeof signal.aborted !== "boolean") throw badInput(`${what}: signal is ${nameOf(signal)}, want an AbortSignal`);
 }
 
+// src/rewinds.js
+var Rewinds = class {
+  #game;
+  /** The Rewind whose state is being computed, or null. It is the first request of its game. */
+  #op = null;
+  /** @param {import('./game.js').Game} game */
+  constructor(game) {
+    this.#game = game;
+  }
+  /** The game that computes the state, or null. */
+  get past() {
+    return this.#op?.past ?? null;
+  }
+  /**
+   * Begins a rewind, unless it has begun. Everything before it has ended.
+   * @param {import('./past.js').Rewind} op the first request of the game
+   * @returns whether the rewind ends at once: it leads nowhere
+   */
+  endsAtOnce(op2) {
+    if (op2 === this.#op) return false;
+    const game = this.#game;
+    let found;
+    try {
+      found = op2.choose(game.history(op2.what));
+    } catch (error) {
+      game.endRewind(op2, error);
+      return true;
+    }
+    game.leavePlace(true);
+    this.#op = op2;
+    op2.begin(game.host, found, (error, bytes, digest) => {
+      this.#op = null;
+      if (error) game.endRewind(op2, error);
+      else game.takeRewind(op2, { sequence: game.sequence + 1, bytes, isSnapshot: true, digest, marker: found.marker });
+      game.pump();
+    });
+    return false;
+  }
+  /** Stops computing the state, if this request is the one that is under way: it has ended with an error. */
+  abandon(op2, error) {
+    if (op2 !== this.#op) return;
+    this.#op = null;
+    op2.abandon(error);
+  }
+};
+
 // src/storing.js
 function entriesOf(records) {
   const entries = new Uint8Array(records.reduce((n, r) => n + entryHead + r.bytes.length, 0));
@@ -1329,8 +1375,8 @@ var Game = class {
   #ran = 0;
   /** The parts of the journal before the base, if the engine keeps its history; else null. */
   #kept;
-  /** The Rewind whose state is being computed: the first in #queue. */
-  #rewinding = null;
+  /** The rewind that is under way; null before the first. */
+  #rewinds = null;
   #queue = new List();
   #sent = new List();
   #placing = null;
@@ -1682,38 +1728,26 @@ var Game = class {
   }
   /** The game that computes where a rewind leads, or null. It needs a place before this one. */
   get past() {
-    return this.#rewinding?.past ?? null;
+    return this.#rewinds?.past ?? null;
   }
-  // The first request that waits is a rewind. Once all before it has ended, its state is computed.
-  // The requests behind it wait. Returns whether the rewind ends at once: it leads nowhere.
   #endsRewindAtOnce() {
-    const op2 = this.#queue.first;
-    if (op2 === this.#rewinding || this.#sent.length > 0) return false;
-    let found;
-    try {
-      found = op2.choose(this.history(op2.what));
-    } catch (error) {
-      this.#queue.shift();
-      this.#fail(op2, error);
-      return true;
-    }
-    this.leavePlace(true);
-    this.#rewinding = op2;
-    op2.begin(this.#host, found, (error, bytes, digest) => this.#rewound(op2, found.marker, error, bytes, digest));
-    return false;
+    if (this.#sent.length > 0) return false;
+    this.#rewinds ??= new Rewinds(this);
+    return this.#rewinds.endsAtOnce(this.#queue.first);
   }
-  #rewound(op2, marker, error, bytes, digest) {
-    this.#rewinding = null;
+  /** Ends the rewind that is under way, the first request that waits, with an error. */
+  endRewind(op2, error) {
     this.#queue.shift();
-    if (error) {
-      this.#fail(op2, error);
-    } else {
-      this.#goOnFrom({ sequence: ++this.sequence, bytes, isSnapshot: true, digest, marker });
-      this.#succeed(op2, { sequence: this.sequence, digest });
-      if (this.#isHeard()) this.#raise([], [{ type: op2.what, result: { to: marker.to, digest }, changed: true }]);
-      this.handleChange?.();
-    }
-    this.pump();
+    this.#fail(op2, error);
+  }
+  /** Takes in the base that the rewind under way leads to. */
+  takeRewind(op2, base) {
+    this.#queue.shift();
+    this.sequence++;
+    this.#goOnFrom(base);
+    this.#succeed(op2, { sequence: base.sequence, digest: base.digest });
+    if (this.#isHeard()) this.#raise([], [{ type: op2.what, result: { to: base.marker.to, digest: base.digest }, changed: true }]);
+    this.handleChange?.();
   }
   // The store, which storing.js asks.
   /**
@@ -1865,10 +1899,7 @@ var Game = class {
     if (op2.list === this.#queue) this.#queue.remove(op2);
     else if (op2.answer) this.#dropAnswer(op2);
     else op2.withdrawn = true;
-    if (op2 === this.#rewinding) {
-      this.#rewinding = null;
-      op2.abandon(error);
-    }
+    this.#rewinds?.abandon(op2, error);
     this.#fail(op2, error);
     if (op2.batch) {
       this.withdraw(op2.batch, new HyperTokenError("batch_aborted", `it had no effect: ${op2.what} was in the same batch, and ended: ${error.message}`, { cause: error }));

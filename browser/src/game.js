@@ -9,6 +9,7 @@ import { History } from './history.js';
 import { instances } from './instances.js';
 import { List } from './list.js';
 import { isBytes, nameOf } from './options.js';
+import { Rewinds } from './rewinds.js';
 import { Storing } from './storing.js';
 import { decode, decodeAll, decodeRange, encode, hasLoneSurrogate, TooLarge } from './values.js';
 
@@ -228,8 +229,8 @@ export class Game {
   #host; #listener; #isHeard; #limits; #base; #journal; #ran = 0;
   /** The parts of the journal before the base, if the engine keeps its history; else null. */
   #kept;
-  /** The Rewind whose state is being computed: the first in #queue. */
-  #rewinding = null;
+  /** The rewind that is under way; null before the first. */
+  #rewinds = null;
   #queue = new List(); #sent = new List(); #placing = null; #saving = null; #idle = [];
   #closing = null; #over = false; #hasToldFallback = false;
   /** How many requests that callers wait for are in #queue and #sent. */
@@ -595,39 +596,28 @@ export class Game {
   history(what) { return new History([...this.#kept ?? none, this.#newestSegment(this.sequence)], what); }
 
   /** The game that computes where a rewind leads, or null. It needs a place before this one. */
-  get past() { return this.#rewinding?.past ?? null; }
+  get past() { return this.#rewinds?.past ?? null; }
 
-  // The first request that waits is a rewind. Once all before it has ended, its state is computed.
-  // The requests behind it wait. Returns whether the rewind ends at once: it leads nowhere.
   #endsRewindAtOnce() {
-    const op = this.#queue.first;
-    if (op === this.#rewinding || this.#sent.length > 0) return false;
-    let found;
-    try {
-      found = op.choose(this.history(op.what));
-    } catch (error) {
-      this.#queue.shift();
-      this.#fail(op, error);
-      return true;
-    }
-    this.leavePlace(true); // the past needs a place, and there may be one only
-    this.#rewinding = op;
-    op.begin(this.#host, found, (error, bytes, digest) => this.#rewound(op, found.marker, error, bytes, digest));
-    return false;
+    if (this.#sent.length > 0) return false;
+    this.#rewinds ??= new Rewinds(this);
+    return this.#rewinds.endsAtOnce(this.#queue.first);
   }
 
-  #rewound(op, marker, error, bytes, digest) {
-    this.#rewinding = null;
+  /** Ends the rewind that is under way, the first request that waits, with an error. */
+  endRewind(op, error) {
     this.#queue.shift();
-    if (error) {
-      this.#fail(op, error);
-    } else {
-      this.#goOnFrom({ sequence: ++this.sequence, bytes, isSnapshot: true, digest, marker });
-      this.#succeed(op, { sequence: this.sequence, digest });
-      if (this.#isHeard()) this.#raise([], [{ type: op.what, result: { to: marker.to, digest }, changed: true }]);
-      this.handleChange?.();
-    }
-    this.pump();
+    this.#fail(op, error);
+  }
+
+  /** Takes in the base that the rewind under way leads to. */
+  takeRewind(op, base) {
+    this.#queue.shift();
+    this.sequence++;
+    this.#goOnFrom(base);
+    this.#succeed(op, { sequence: base.sequence, digest: base.digest });
+    if (this.#isHeard()) this.#raise([], [{ type: op.what, result: { to: base.marker.to, digest: base.digest }, changed: true }]);
+    this.handleChange?.();
   }
 
   // The store, which storing.js asks.
@@ -790,10 +780,7 @@ export class Game {
     if (op.list === this.#queue) this.#queue.remove(op);
     else if (op.answer) this.#dropAnswer(op);
     else op.withdrawn = true;
-    if (op === this.#rewinding) {
-      this.#rewinding = null;
-      op.abandon(error);
-    }
+    this.#rewinds?.abandon(op, error);
     this.#fail(op, error);
     if (op.batch) {
       // Actions that were gathered into one batch succeed or fail together.
