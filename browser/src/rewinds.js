@@ -1,10 +1,13 @@
 // The rewind of an engine that is under way: an undo, a redo or a revert. It begins once everything
-// before it has ended. A past computes the state that it leads to (see past.js); what is behind it
-// waits.
+// before it has ended. If the game is saved, the part of the journal that it needs is read from the
+// store. A past computes the state that it leads to (see past.js); what is behind it waits.
 
 export class Rewinds {
   #game;
-  /** The Rewind whose state is being computed, or null. It is the first request of its game. */
+  /**
+   * The Rewind whose journal is being read, or whose state is being computed, or null. It is the
+   * first request of its game.
+   */
   #op = null;
 
   /** @param {import('./game.js').Game} game */
@@ -20,16 +23,34 @@ export class Rewinds {
    */
   endsAtOnce(op) {
     if (op === this.#op) return false;
+    const game = this.#game, history = game.history(op.what, ...op.span(game.position, game.sequence));
+    this.#op = op;
+    if (!(history instanceof Promise)) return this.#failsToBegin(op, history);
+    history.then((read) => {
+      if (this.#op === op && this.#failsToBegin(op, read)) game.pump();
+    }, (error) => {
+      if (this.#op !== op) return; // it has ended meanwhile
+      this.#end(op, error);
+      game.pump();
+    });
+    return false;
+  }
+
+  #end(op, error) {
+    this.#op = null;
+    this.#game.endRewind(op, error);
+  }
+
+  #failsToBegin(op, history) {
     const game = this.#game;
     let found;
     try {
-      found = op.choose(game.history(op.what));
+      found = op.choose(history, game.position);
     } catch (error) {
-      game.endRewind(op, error);
+      this.#end(op, error);
       return true;
     }
     game.leavePlace(true); // the past needs a place, and there may be one only
-    this.#op = op;
     op.begin(game.host, found, (error, bytes, digest) => {
       this.#op = null;
       if (error) game.endRewind(op, error);
@@ -39,7 +60,7 @@ export class Rewinds {
     return false;
   }
 
-  /** Stops computing the state, if this request is the one that is under way: it has ended with an error. */
+  /** Stops the rewind, if this request is the one that is under way: it has ended with an error. */
   abandon(op, error) {
     if (op !== this.#op) return;
     this.#op = null;
