@@ -2274,10 +2274,10 @@ var Reader = class {
   constructor(text) {
     this.#text = text;
   }
-  #match(form2) {
-    form2.lastIndex = this.#at;
-    const found = form2.exec(this.#text);
-    if (found) this.#at = form2.lastIndex;
+  #match(form) {
+    form.lastIndex = this.#at;
+    const found = form.exec(this.#text);
+    if (found) this.#at = form.lastIndex;
     return found;
   }
   #next() {
@@ -2556,7 +2556,8 @@ function* actionsOf({ base, pieces, batches }) {
       end = at + entryHead + v.getUint32(at, true);
       sequence++;
       while (batches[next + 1] < sequence) next += 2;
-      yield { action: piece.subarray(at + entryHead, end), sum: v.getFloat64(at + 4, true), sequence, batch: batches[next] <= sequence ? batches[next] : 0 };
+      const batch = batches[next] <= sequence ? batches[next] : 0;
+      yield { action: piece.subarray(at + entryHead, end), sum: v.getFloat64(at + 4, true), sequence, batch };
     }
   }
 }
@@ -4178,9 +4179,9 @@ replaceTraps((oldTraps) => ({
 // src/store.js
 var databaseName = "hypertoken";
 var databaseVersion = 1;
-var form = 1;
+var plainForm = 1;
 var historyForm = 2;
-var formOf = (keepsHistory) => keepsHistory ? historyForm : form;
+var formOf = (keepsHistory) => keepsHistory ? historyForm : plainForm;
 var longestName = 200;
 var database = null;
 function connect() {
@@ -4267,7 +4268,7 @@ function checkGame(game) {
   if (isCount(game.form) && game.form > historyForm) {
     throw new HyperTokenError("store_refused", `the saved game ${JSON.stringify(game.name)} was kept by a newer version of hypertoken-worker (form ${game.form}, and this one knows ${historyForm}); load that version`);
   }
-  if (game.form !== form && game.form !== historyForm || typeof game.id !== "string") throw damaged(game.name, "its row can not be read");
+  if (game.form !== plainForm && game.form !== historyForm || typeof game.id !== "string") throw damaged(game.name, "its row can not be read");
 }
 function baseOf(name, row) {
   checkBase(name, row);
@@ -4402,7 +4403,8 @@ var SavedGame = class {
   }
   /** Stores a new game with its base. */
   create(base) {
-    const now2 = Date.now(), game = { name: this.#name, id: this.#id, form: formOf(this.#history), owner: this.#owner, created: now2, updated: now2, base: base.sequence, size: base.bytes.length };
+    const now2 = Date.now(), form = formOf(this.#history), size = base.bytes.length;
+    const game = { name: this.#name, id: this.#id, form, owner: this.#owner, created: now2, updated: now2, base: base.sequence, size };
     return transact("readwrite", this.#durability, async (games, bases) => {
       if (await games.getKey(this.#name) !== void 0) throw moved(this.#name);
       await together(() => games.add(game), () => bases.add(baseRow(base, this.#sha256), [this.#id, base.sequence]));
@@ -4714,12 +4716,12 @@ async function exportGame(name, options) {
   const { segments } = await readJournal(name, 0, Infinity), lines = [];
   let game = null;
   for (const { base, journal } of segments) {
-    const before = base.marker ? null : game?.digest();
+    const known = base.digest ?? (base.marker ? null : game?.digest());
     game = await cores2.rerunOn(base.core);
     game.begin(base);
     const digest = game.digest();
     if (lines.length === 0 || base.marker) lines.push(baseLine(base, base.core, digest));
-    if (digest !== (base.digest ?? before ?? digest)) throw diverged(`the state at ${base.sequence} had the digest ${base.digest ?? before}, and has ${digest}`);
+    if (digest !== (known ?? digest)) throw diverged(`the state at ${base.sequence} had the digest ${known}, and has ${digest}`);
     await replay(game, { base, pieces: journal.pieces(), batches: journal.batches }, ({ action, batch, sequence }, result) => {
       lines.push(actionLine(action, batch, sequence, xxh64(result)));
     });
@@ -4749,7 +4751,8 @@ async function upgradeFrom(cores2, sha2562, present) {
     const digest = before.digest();
     after.begin({ ...base, bytes: before.snapshot(), isSnapshot: true });
     const details = `"from_core":"${sha2562}","digest_before":"${digest}","current":0,"redo":[],`;
-    return { sequence: sequence + 1, bytes: after.snapshot(), isSnapshot: true, limits: base.limits, marker: { kind: "upgrade", current: 0, redo: [], details } };
+    const marker = { kind: "upgrade", current: 0, redo: [], details };
+    return { sequence: sequence + 1, bytes: after.snapshot(), isSnapshot: true, limits: base.limits, marker };
   };
 }
 function rerun(game, action, sequence) {
@@ -4770,9 +4773,9 @@ var Line = class {
   #read(name) {
     return this.has(name) ? decode(this.members.get(name)) : void 0;
   }
-  text(name, form2, wanted) {
+  text(name, form, wanted) {
     const value = this.#read(name);
-    if (typeof value !== "string" || !form2.test(value)) throw wrong(`${name}: want ${wanted}`);
+    if (typeof value !== "string" || !form.test(value)) throw wrong(`${name}: want ${wanted}`);
     return value;
   }
   count(name) {
@@ -5631,7 +5634,8 @@ var Engine = class {
     checkOptions(what, options, questionNames);
     const { signal, timeout = this.#options.timeout } = options ?? {};
     this.#checkWait(what, signal, timeout);
-    const at = isSequence(sequence) ? sequence : 0, history = this.#isSaved ? await this.#storedHistory(what, at, at, { signal, timeout }) : this.#game.history(what);
+    const at = isSequence(sequence) ? sequence : 0;
+    const history = this.#isSaved ? await this.#storedHistory(what, at, at, { signal, timeout }) : this.#game.history(what);
     history.check(sequence);
     const past = new Past(this.#host, what, sequence, history.partAt(sequence));
     (this.#pasts ??= /* @__PURE__ */ new Set()).add(past);

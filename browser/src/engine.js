@@ -325,7 +325,8 @@ export class Engine {
     checkOptions(what, options, questionNames);
     const { signal, timeout = this.#options.timeout } = options ?? {};
     this.#checkWait(what, signal, timeout);
-    const at = isSequence(sequence) ? sequence : 0, history = this.#isSaved ? await this.#storedHistory(what, at, at, { signal, timeout }) : this.#game.history(what);
+    const at = isSequence(sequence) ? sequence : 0;
+    const history = this.#isSaved ? await this.#storedHistory(what, at, at, { signal, timeout }) : this.#game.history(what);
     history.check(sequence);
     const past = new Past(this.#host, what, sequence, history.partAt(sequence));
     (this.#pasts ??= new Set()).add(past);

@@ -60,7 +60,8 @@ export function* actionsOf({ base, pieces, batches }) {
       end = at + entryHead + v.getUint32(at, true);
       sequence++;
       while (batches[next + 1] < sequence) next += 2;
-      yield { action: piece.subarray(at + entryHead, end), sum: v.getFloat64(at + 4, true), sequence, batch: batches[next] <= sequence ? batches[next] : 0 };
+      const batch = batches[next] <= sequence ? batches[next] : 0;
+      yield { action: piece.subarray(at + entryHead, end), sum: v.getFloat64(at + 4, true), sequence, batch };
     }
   }
 }

@@ -150,13 +150,13 @@ export async function exportGame(name, options) {
   const { segments } = await readJournal(name, 0, Infinity), lines = [];
   let game = null;
   for (const { base, journal } of segments) {
-    const before = base.marker ? null : game?.digest();
+    const known = base.digest ?? (base.marker ? null : game?.digest());
     game = await cores.rerunOn(base.core);
     game.begin(base);
     const digest = game.digest();
     // A snapshot that is no marker needs no line: the actions before it lead to the same state.
     if (lines.length === 0 || base.marker) lines.push(baseLine(base, base.core, digest));
-    if (digest !== (base.digest ?? before ?? digest)) throw diverged(`the state at ${base.sequence} had the digest ${base.digest ?? before}, and has ${digest}`);
+    if (digest !== (known ?? digest)) throw diverged(`the state at ${base.sequence} had the digest ${known}, and has ${digest}`);
     await replay(game, { base, pieces: journal.pieces(), batches: journal.batches }, ({ action, batch, sequence }, result) => {
       lines.push(actionLine(action, batch, sequence, xxh64(result)));
     });
@@ -196,7 +196,8 @@ export async function upgradeFrom(cores, sha256, present) {
     const digest = before.digest();
     after.begin({ ...base, bytes: before.snapshot(), isSnapshot: true });
     const details = `"from_core":"${sha256}","digest_before":"${digest}","current":0,"redo":[],`;
-    return { sequence: sequence + 1, bytes: after.snapshot(), isSnapshot: true, limits: base.limits, marker: { kind: 'upgrade', current: 0, redo: [], details } };
+    const marker = { kind: 'upgrade', current: 0, redo: [], details };
+    return { sequence: sequence + 1, bytes: after.snapshot(), isSnapshot: true, limits: base.limits, marker };
   };
 }
 

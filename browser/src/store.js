@@ -15,8 +15,8 @@ const databaseName = 'hypertoken', databaseVersion = 1;
  * The version of the rows of a game, and that of a game whose history is kept: a package that knows
  * of no history would delete it. A game whose rows are newer is refused.
  */
-const form = 1, historyForm = 2;
-const formOf = (keepsHistory) => (keepsHistory ? historyForm : form);
+const plainForm = 1, historyForm = 2;
+const formOf = (keepsHistory) => (keepsHistory ? historyForm : plainForm);
 /** The longest name of a game, in characters. */
 const longestName = 200;
 
@@ -118,7 +118,7 @@ function checkGame(game) {
   if (isCount(game.form) && game.form > historyForm) {
     throw new HyperTokenError('store_refused', `the saved game ${JSON.stringify(game.name)} was kept by a newer version of hypertoken-worker (form ${game.form}, and this one knows ${historyForm}); load that version`);
   }
-  if ((game.form !== form && game.form !== historyForm) || typeof game.id !== 'string') throw damaged(game.name, 'its row can not be read');
+  if ((game.form !== plainForm && game.form !== historyForm) || typeof game.id !== 'string') throw damaged(game.name, 'its row can not be read');
 }
 
 /** What a row has of a base. It throws if the row is damaged. */
@@ -268,7 +268,8 @@ export class SavedGame {
 
   /** Stores a new game with its base. */
   create(base) {
-    const now = Date.now(), game = { name: this.#name, id: this.#id, form: formOf(this.#history), owner: this.#owner, created: now, updated: now, base: base.sequence, size: base.bytes.length };
+    const now = Date.now(), form = formOf(this.#history), size = base.bytes.length;
+    const game = { name: this.#name, id: this.#id, form, owner: this.#owner, created: now, updated: now, base: base.sequence, size };
     return transact('readwrite', this.#durability, async (games, bases) => {
       if (await games.getKey(this.#name) !== undefined) throw moved(this.#name);
       await together(() => games.add(game), () => bases.add(baseRow(base, this.#sha256), [this.#id, base.sequence]));
