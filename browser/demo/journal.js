@@ -11,16 +11,23 @@ function brief(value) {
   return value.id ?? Object.entries(value).map(([key, v]) => (typeof v === 'object' || typeof v === 'string' ? brief(v) : `${key} ${v}`)).join(' ');
 }
 
+/** How long one of the requests that read the journal may take, in milliseconds. */
+const patience = 10_000;
+
 export class Journal {
   #engine; #calls; #page; #steps = [{ sequence: 0, what: 'the beginning', with: '' }];
+  /** How many steps there are to redo, and whether the journal is being read. */
+  #redo = 0; #isReading = false;
   /** The index of the step that is looked at, or null for the newest; and that of the step that is drawn. */
   #at = null; #drawn = null; #isDrawing = false; #isBusy = false; #isListed = false;
 
   /**
-   * @param {import('/hypertoken/hypertoken.js').Engine} engine one that has done nothing yet
+   * @param {import('/hypertoken/hypertoken.js').Engine} engine
    * @param {import('./calls.js').Calls} calls
-   * @param {{draw: (state: object) => void, drawNow: () => void, mayChange: () => boolean, changed: () => void, failed: (error: Error) => void}} page
-   *   draws a state of the past, or the newest one; says whether the game may be set back now; is told when `isPast` may have changed
+   * @param {{draw: (state: object) => void, drawNow: () => void, mayChange: () => boolean, changed: () => void, failed: (error: Error) => void,
+   *   inTurn: (f: () => Promise) => Promise}} page
+   *   draws a state of the past, or the newest one; says whether the game may be set back now; is told when `isPast` may have changed;
+   *   calls a function when no tab changes the game
    */
   constructor(engine, calls, page) {
     this.#engine = engine;
@@ -42,13 +49,46 @@ export class Journal {
   /** Whether a state of the past is drawn, and not the newest. */
   get isPast() { return this.#at !== null; }
 
+  /** Whether the panel has all that the journal has. */
+  get isComplete() { return this.#steps.at(-1).sequence >= this.#engine.sequence; }
+
   get #newest() { return this.#steps.length - 1; }
 
   get #index() { return this.#at ?? this.#newest; }
 
-  // A batch is one step, as for an undo.
+  /** Reads what the journal has and this panel does not: all of it after a reload, or what another tab did as it ended. */
+  async catchUp() {
+    if (this.#isReading) return;
+    this.#isReading = true;
+    try {
+      while (!this.isComplete) {
+        for await (const line of this.#engine.journal({ from: this.#steps.at(-1).sequence, timeout: patience })) this.#read(JSON.parse(line));
+      }
+    } catch (error) {
+      this.#page.failed(error);
+    } finally {
+      this.#isReading = false;
+    }
+  }
+
+  // Takes in a line of the journal. The base that the lines begin with is none of the steps.
+  #read({ type, payload, sequence, batch, marker, to, current, redo, snapshot }) {
+    const [first] = this.#steps;
+    if (type) this.#add({ type, payload, sequence, batch });
+    else if (snapshot && first === this.#steps.at(-1)) first.sequence = sequence - (marker ? 1 : 0); // what was before is not kept
+    if (!marker) return;
+    this.#add({ type: current === sequence ? 'revert' : redo.length > this.#redo ? 'undo' : 'redo', result: { to }, sequence });
+  }
+
+  // Takes in the change that follows the newest step. A batch is one step, as for an undo.
   #add({ type, payload, result, sequence, batch }) {
     const last = this.#steps.at(-1);
+    if (sequence <= last.sequence) return;
+    if (sequence > last.sequence + 1) {
+      this.catchUp(); // another tab ran the game, and has ended: nobody has told of what is between them
+      return;
+    }
+    this.#redo = type === 'undo' ? this.#redo + 1 : type === 'redo' ? this.#redo - 1 : 0;
     if (batch && batch === last.batch) {
       last.sequence = sequence;
       last.count++;
@@ -102,7 +142,7 @@ export class Journal {
     this.#isBusy = true;
     this.update();
     try {
-      await change();
+      await this.#page.inTurn(change);
     } catch (error) {
       if (error.code !== 'conflict') this.#page.failed(error); // the event engine:error has told of it
     }

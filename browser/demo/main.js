@@ -1,25 +1,29 @@
 // The page: it has an engine on a worker, plays the game on it, and draws both.
 
-import { Engine } from '/hypertoken/hypertoken.js';
 import { Calls } from './calls.js';
 import { advice, bets, Blackjack, deck, read } from './game.js';
 import { Journal } from './journal.js';
+import { beginAnew, inTurn, openGame } from './keeping.js';
 import { Latency } from './latency.js';
 import { Race } from './race.js';
 import { story, Table } from './table.js';
-import { Trouble } from './trouble.js';
+import { say, Trouble } from './trouble.js';
 
 const $ = (id) => document.getElementById(id);
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const still = matchMedia('(prefers-reduced-motion: reduce)');
 
-const engine = new Engine({ useWorker: true, history: true, setup: { stack: deck }, workerOptions: { workerPath: '/worker.js', killGrace: 100, snapshotBytes: 64 << 10 } });
+/** How often it is looked for changes of which no event has told: the tab that ran the game has ended, in milliseconds. */
+const lookEvery = 300;
+
+const options = { useWorker: true, history: true, setup: { stack: deck }, workerOptions: { workerPath: '/worker.js', killGrace: 100, snapshotBytes: 64 << 10 } };
+const engine = await openGame(options, say);
 const latency = new Latency($('histogram'));
 const calls = new Calls(engine, ({ ms, missed }) => latency.add(ms, missed));
-const trouble = new Trouble(engine, calls);
+new Trouble(engine, calls);
 const table = new Table();
 let now = null; // the table that was drawn last
-let auto = false, playing = false, moving = false;
+let auto = false, playing = false, moving = false, moves = 0;
 
 const game = new Blackjack(calls, () => wait(auto ? 60 : still.matches ? 80 : 320));
 
@@ -56,7 +60,7 @@ function paint(t) {
 }
 
 const journal = new Journal(engine, calls, {
-  draw: (state) => paint(read(state)), drawNow: () => now && paint(now), mayChange: () => now !== null && !moving && !auto, changed: buttons, failed,
+  draw: (state) => paint(read(state)), drawNow: () => now && paint(now), mayChange: () => now !== null && !moving && !auto, changed: buttons, failed, inTurn,
 });
 
 function buttons() {
@@ -83,19 +87,20 @@ function bet(change = 0) {
 }
 
 function failed(error) {
-  trouble.say(`${error.message}`, 'bad');
+  say(`${error.message}`, 'bad');
 }
 
-// Playing: one move at a time.
+// Playing: one move at a time. What may be done is looked at anew, because another tab may have moved.
 
 async function move(name) {
   if (moving || !now) return;
-  const chosen = name !== 'deal' ? name : now.can.finish ? 'finish' : now.can.borrow ? 'borrow' : 'deal';
-  if (!now.can[chosen]) return;
   moving = true;
   buttons();
   try {
-    await (chosen === 'deal' ? game.deal(bet()) : game[chosen]());
+    await inTurn(async () => {
+      const { can } = await game.look(), chosen = name !== 'deal' ? name : can.finish ? 'finish' : can.borrow ? 'borrow' : 'deal';
+      if (can[chosen]) await (chosen === 'deal' ? game.deal(bet()) : game[chosen]());
+    });
   } catch (error) {
     failed(error);
   }
@@ -106,6 +111,7 @@ async function move(name) {
   }
   moving = false;
   buttons();
+  document.body.dataset.moves = ++moves;
 }
 
 async function autoplay(on) {
@@ -130,6 +136,7 @@ function wire() {
   $('more').addEventListener('click', () => bet(bets.step));
   $('bet').addEventListener('change', () => bet());
   $('auto').addEventListener('click', () => autoplay(!auto));
+  $('anew').addEventListener('click', () => beginAnew(engine).catch(failed));
   document.addEventListener('keydown', (event) => {
     if (!$('keys').checked || event.repeat || event.ctrlKey || event.metaKey || event.altKey || event.target.matches('input[type=number]')) return;
     const key = event.key.toLowerCase();
@@ -146,19 +153,29 @@ function wire() {
 
 engine.on('state:updated', draw);
 engine.on('engine:error', ({ error }) => {
-  if (error.code === 'timeout') trouble.say('A call had no answer in time. It had no effect, and is made again.');
+  if (error.code === 'timeout') say('A call had no answer in time. It had no effect, and is made again.');
+  else if (error.code === 'moved') say('This game was ended in another tab, or by one. Load the page again.', 'bad');
   else failed(error);
 });
+setInterval(() => {
+  if (journal.isComplete) return;
+  journal.catchUp();
+  draw();
+}, lookEvery);
 
 try {
   new Race();
   await engine.ready;
-  await game.open();
+  const isKept = engine.sequence > 0;
+  await inTurn(async () => {
+    if ((await game.look()).phase === 'closed') await game.open();
+  });
   show(await game.look());
   wire();
   bet();
   $('digest').textContent = await calls.digest();
-  trouble.say('The table is open.', 'good');
+  await journal.catchUp();
+  say(isKept ? 'The game goes on where it was.' : 'The table is open.', 'good');
   document.body.dataset.ready = 'true';
 } catch (error) {
   $('story').textContent = `The table can not be opened: ${error.message}`;

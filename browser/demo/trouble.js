@@ -11,6 +11,18 @@ const deeds = {
   crash: { done: 'The worker has crashed: it threw an error that nothing catches.', on: (worker) => worker.postMessage({ trouble: 'crash' }) },
 };
 
+/** Adds a line to the log. */
+export function say(text, kind = '') {
+  const line = document.createElement('li'), time = document.createElement('time');
+  time.textContent = new Date().toLocaleTimeString('en-GB');
+  line.dataset.kind = kind;
+  line.append(time, text);
+  const log = $('log');
+  log.append(line);
+  while (log.children.length > 30) log.firstChild.remove();
+  log.scrollTop = log.scrollHeight;
+}
+
 const parts = ['noticed', 'started', 'restored'];
 
 export class Trouble {
@@ -25,7 +37,7 @@ export class Trouble {
     this.#calls = calls;
     for (const kind of Object.keys(deeds)) {
       $(kind).addEventListener('click', () => this.make(kind).catch((error) => {
-        this.say(`The game did not go on: ${error.message}`, 'bad');
+        say(`The game did not go on: ${error.message}`, 'bad');
         this.#outcome('The game did not go on. Load the page again.', 'bad');
       }));
     }
@@ -38,8 +50,13 @@ export class Trouble {
   async make(kind) {
     if (this.#busy) return;
     const thread = this.#thread;
+    if (this.#engine.place === 'another tab') {
+      say('The game runs in another tab. Break its worker there, or close that tab: then the game goes on here.');
+      this.#outcome('The game runs in another tab. Break it there.');
+      return;
+    }
     if (!thread.thread || this.#engine.place !== 'worker') {
-      this.say('There is no worker to break at the moment: the game runs on the main thread until one starts.');
+      say('There is no worker to break at the moment: the game runs on the main thread until one starts.');
       this.#outcome('There is no worker at the moment. The game runs on the main thread.');
       return;
     }
@@ -48,7 +65,7 @@ export class Trouble {
     try {
       const digest = await this.#calls.digest();
       const before = this.#engine.sequence, worker = thread.thread;
-      this.say(deeds[kind].done, 'bad');
+      say(deeds[kind].done, 'bad');
       this.#outcome('Broken. A new one starts …', 'bad');
       const at = { began: performance.now() };
       deeds[kind].on(worker);
@@ -88,7 +105,7 @@ export class Trouble {
     const good = after === digest || others > 0;
     const proof = after === digest ? `Nothing is lost: the checksum of the game is still ${after}.`
       : others > 0 ? `${others} actions that were waiting have been run.` : `The game is another: its checksum was ${digest}, and is ${after}.`;
-    this.say(`The game goes on after ${duration(all)}. ${proof}`, good ? 'good' : 'bad');
+    say(`The game goes on after ${duration(all)}. ${proof}`, good ? 'good' : 'bad');
     this.#outcome(good ? `Back after ${duration(all)}. Nothing is lost.` : 'The game is another.', good ? 'good' : 'bad');
     $('digest').textContent = after;
   }
@@ -116,17 +133,5 @@ export class Trouble {
   #outcome(text, kind = '') {
     $('outcome').textContent = text;
     $('outcome').dataset.kind = kind;
-  }
-
-  /** Adds a line to the log. */
-  say(text, kind = '') {
-    const line = document.createElement('li'), time = document.createElement('time');
-    time.textContent = new Date().toLocaleTimeString('en-GB');
-    line.dataset.kind = kind;
-    line.append(time, text);
-    const log = $('log');
-    log.append(line);
-    while (log.children.length > 30) log.firstChild.remove();
-    log.scrollTop = log.scrollHeight;
   }
 }

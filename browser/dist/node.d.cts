@@ -194,8 +194,9 @@ export interface PersistOptions {
 
 export interface EngineOptions<B = Setup> extends Beginning<B> {
   /**
-   * Keeps the whole journal in memory, so that all steps can be undone, and all earlier states be had. Default false: what follows the newest
-   * snapshot, revert, undo or redo is kept. Not together with `persist`.
+   * Keeps the whole journal, so that all steps can be undone, and all earlier states be had: in memory, or with `persist` in IndexedDB. Without
+   * it, what follows the newest snapshot, revert, undo or redo is kept. Default false; for a saved game, as it was kept before. The history of a
+   * game that was saved without it begins where the game is. With `false` a saved game loses its history at its next snapshot or rewind.
    */
   history?: boolean;
   /**
@@ -400,7 +401,7 @@ export class Engine<A = Actions, S = State, E = typeof others extends keyof A ? 
   snapshot(options?: QuestionOptions): Promise<Uint8Array>;
   /**
    * The state that the engine had at a sequence. It is of what is done at the moment of the call, and the engine goes on meanwhile. It rejects
-   * with `history_trimmed` if that state is not kept.
+   * with `history_trimmed` if that state is not kept, and with `core_mismatch` if it is of a saved game from before its core was replaced.
    */
   stateAt<T = S>(sequence: number, options?: QuestionOptions): Promise<T>;
   /** The digest of the state that the engine had at a sequence. It rejects as stateAt does. */
@@ -491,16 +492,16 @@ export class Host implements AsyncDisposable {
 /** A game that this browser keeps for this origin. */
 export interface SavedGame {
   name: string;
-  /** How many actions have changed its state. */
+  /** The sequence of its newest change: how many actions, reverts, undos and redos have changed its state. */
   sequence: number;
-  /** How many bytes its journal has: the base, and the actions behind it. */
+  /** How many bytes its journal has: the newest base and the actions behind it, and its history, if that is kept. */
   bytes: number;
   created: Date;
   updated: Date;
 }
 
-/** The core that a saved game was played with, as in `WorkerOptions`. */
-export type CoreOptions = Pick<WorkerOptions, 'core' | 'wasmPath'>;
+/** The core that a saved game was played with, as in `WorkerOptions`, and those before it, if its history has actions of them. */
+export type CoreOptions = Pick<WorkerOptions, 'core' | 'wasmPath'> & Pick<PersistOptions, 'formerCores'>;
 
 /** The part of a Blob that an import needs: Blob and File have it. */
 export interface TextFile { text(): Promise<string> }
@@ -513,13 +514,14 @@ export function savedGames(): Promise<SavedGame[]>;
 /** Deletes a saved game. An engine that plays it fails with `moved`. It rejects with `engine_not_found`. */
 export function deleteGame(name: string): Promise<void>;
 /**
- * A saved game as JSON Lines, which importGame, `hypertoken run` and `hypertoken journal import` read: its newest base, and the actions behind
- * it. Each is run again, on this thread, to write the checksum of its result. It rejects with `engine_not_found` and `core_mismatch`.
+ * A saved game as JSON Lines, which importGame, `hypertoken run` and `hypertoken journal import` read: the oldest base that is kept, and the
+ * actions, reverts, undos and redos behind it. Each action is run again, on this thread, to write the checksum of its result. It rejects with
+ * `engine_not_found` and `core_mismatch`.
  */
 export function exportGame(name: string, options?: CoreOptions): Promise<ExportedFile>;
 /**
  * Saves the game of an export under a name that is free. Each action is run again, on this thread, and every checksum and digest is compared:
- * the game is saved whole, or not at all. Keys of actions are not kept. It rejects with `engine_exists`, `core_mismatch`, `diverged`, and
+ * the game is saved whole, or not at all. If the file has reverts, undos or redos, the history is kept. Keys of actions are not. It rejects with `engine_exists`, `core_mismatch`, `diverged`, and
  * `bad_input`, which name the line.
  */
 export function importGame(name: string, file: TextFile, options?: CoreOptions): Promise<{ sequence: number; digest: string }>;

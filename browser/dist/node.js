@@ -55,13 +55,13 @@ var Writer = class {
   }
   /** Returns the gathered frames, as a buffer to transfer, and begins again with none. */
   take() {
-    const taken = this.#bytes.buffer.slice(0, this.#end);
+    const taken2 = this.#bytes.buffer.slice(0, this.#end);
     this.#end = 0;
     if (this.#bytes.length > 1 << 20) {
       this.#bytes = new Uint8Array(4096);
       this.#view = new DataView(this.#bytes.buffer);
     }
-    return taken;
+    return taken2;
   }
   #grow(n) {
     if (this.#end + n <= this.#bytes.length) return;
@@ -171,6 +171,7 @@ var badInput = (message, cause) => new HyperTokenError("bad_input", message, { c
 
 // src/history.js
 var mostRedo = 4096;
+var positionAt = (base, sequence) => base?.marker && base.sequence === sequence ? base.marker : { current: sequence, redo: [] };
 function firstEntries(pieces, count) {
   const cut = [];
   for (const piece of pieces) {
@@ -181,23 +182,25 @@ function firstEntries(pieces, count) {
   }
   return cut;
 }
+var detailsOf = ({ to, current, redo, details }) => details ?? `"to":${to},"current":${current},"redo":[${redo}],`;
 var range = (newest) => `the engine has the sequences 0 to ${newest}`;
 var History = class {
+  /** The sequence of the newest record or marker. */
+  newest;
   #segments;
   #what;
   /**
-   * @param {Segment[]} segments in their order; each begins where the one before it ends
+   * @param {Segment[]} segments in their order; each begins where the one before it ends. They may be
+   *   a part of what is kept: then they have all that the request needs
    * @param {string} what names the request in errors
+   * @param {number} [newest] the sequence of the newest record or marker
    */
-  constructor(segments, what) {
+  constructor(segments, what, newest = segments.at(-1).end) {
+    this.newest = newest;
     this.#segments = segments;
     this.#what = what;
   }
-  /** The sequence of the newest record or marker. */
-  get newest() {
-    return this.#segments.at(-1).end;
-  }
-  /** The sequence of the oldest state that is kept. */
+  /** The sequence of the oldest state that there is here. */
   get oldest() {
     return this.#segments[0].base.sequence;
   }
@@ -247,10 +250,9 @@ var History = class {
       batches: journal.batches ?? []
     }));
   }
-  // Returns the step that is current at a sequence, 0 for none, and those to redo.
+  // Returns the step that is current at a sequence, 0 for none.
   #stepAt(sequence) {
-    const base = this.#segments[this.#indexAt(sequence)]?.base;
-    return base?.marker && base.sequence === sequence ? base.marker : { current: sequence, redo: [] };
+    return positionAt(this.#segments[this.#indexAt(sequence)]?.base, sequence).current;
   }
   // Returns the sequence of the first record of a step. It throws `history_trimmed` if the step
   // is not kept.
@@ -267,7 +269,8 @@ var History = class {
     }
     return step;
   }
-  // The three below return a marker, and the part of the journal that leads to its state.
+  // The three below return a marker, and the part of the journal that leads to its state. `position` is
+  // that of the newest state.
   /** @returns {{marker: Marker, part: ReturnType<History['partAt']>}} */
   revertTo(sequence) {
     this.check(sequence);
@@ -275,16 +278,14 @@ var History = class {
     return { marker, part: this.partAt(sequence) };
   }
   /** It throws `conflict` if there is nothing to undo. */
-  undo() {
-    const { current, redo } = this.#stepAt(this.newest);
+  undo({ current, redo }) {
     if (current === 0) throw this.#conflict("there is nothing to undo: the engine is as it began");
-    const before = this.#firstOf(current) - 1, parent = this.#stepAt(before).current;
+    const before = this.#firstOf(current) - 1, parent = this.#stepAt(before);
     const marker = { kind: "revert", to: parent, current: parent, redo: [...redo, current].slice(-mostRedo) };
     return { marker, part: this.partAt(before) };
   }
   /** It throws `conflict` if there is nothing to redo. */
-  redo() {
-    const { redo } = this.#stepAt(this.newest);
+  redo({ redo }) {
     const last = redo.at(-1);
     if (last === void 0) throw this.#conflict("there is nothing to redo: the newest step is no undo");
     return { marker: { kind: "revert", to: last, current: last, redo: redo.slice(0, -1) }, part: this.partAt(last) };
@@ -477,6 +478,71 @@ function checkSignal(what, signal) {
   if (typeof signal.addEventListener !== "function" || typeof signal.aborted !== "boolean") throw badInput(`${what}: signal is ${nameOf(signal)}, want an AbortSignal`);
 }
 
+// src/rewinds.js
+var Rewinds = class {
+  #game;
+  /**
+   * The Rewind whose journal is being read, or whose state is being computed, or null. It is the
+   * first request of its game.
+   */
+  #op = null;
+  /** @param {import('./game.js').Game} game */
+  constructor(game) {
+    this.#game = game;
+  }
+  /** The game that computes the state, or null. */
+  get past() {
+    return this.#op?.past ?? null;
+  }
+  /**
+   * Begins a rewind, unless it has begun. Everything before it has ended.
+   * @param {import('./past.js').Rewind} op the first request of the game
+   * @returns whether the rewind ends at once: it leads nowhere
+   */
+  endsAtOnce(op2) {
+    if (op2 === this.#op) return false;
+    const game = this.#game, history = game.history(op2.what, ...op2.span(game.position, game.sequence));
+    this.#op = op2;
+    if (!(history instanceof Promise)) return this.#failsToBegin(op2, history);
+    history.then((read2) => {
+      if (this.#op === op2 && this.#failsToBegin(op2, read2)) game.pump();
+    }, (error) => {
+      if (this.#op !== op2) return;
+      this.#end(op2, error);
+      game.pump();
+    });
+    return false;
+  }
+  #end(op2, error) {
+    this.#op = null;
+    this.#game.endRewind(op2, error);
+  }
+  #failsToBegin(op2, history) {
+    const game = this.#game;
+    let found;
+    try {
+      found = op2.choose(history, game.position);
+    } catch (error) {
+      this.#end(op2, error);
+      return true;
+    }
+    game.leavePlace(true);
+    op2.begin(game.host, found, (error, bytes, digest) => {
+      this.#op = null;
+      if (error) game.endRewind(op2, error);
+      else game.takeRewind(op2, { sequence: game.sequence + 1, bytes, isSnapshot: true, digest, marker: found.marker });
+      game.pump();
+    });
+    return false;
+  }
+  /** Stops the rewind, if this request is the one that is under way: it has ended with an error. */
+  abandon(op2, error) {
+    if (op2 !== this.#op) return;
+    this.#op = null;
+    op2.abandon(error);
+  }
+};
+
 // src/storing.js
 function entriesOf(records) {
   const entries = new Uint8Array(records.reduce((n, r) => n + entryHead + r.bytes.length, 0));
@@ -543,9 +609,16 @@ var Storing = class {
     if (op2.key) this.#saved.defer(callOf(op2, outcome));
     settle();
   }
-  /** Has a snapshot stored, which replaces the journal once all answers before it are settled. */
-  pushBase(op2, bytes, settle) {
-    this.#add({ op: op2, settle, records: [], base: bytes, isHanded: false });
+  /**
+   * Has a base stored, which replaces the journal once all answers before it are settled. A snapshot
+   * has no sequence yet: it is that of the last of these answers.
+   */
+  pushBase(op2, base, settle, outcome = void 0) {
+    this.#add({ op: op2, settle, records: [], outcome, base, isHanded: false });
+  }
+  /** Reads a part of the journal: see Game.history. */
+  history(what, from, to) {
+    return this.#saved.history(what, from, to);
   }
   /** Has the store take the game in, which is new to it. */
   create(base) {
@@ -593,7 +666,7 @@ var Storing = class {
     this.#isRunning = false;
     for (const done of this.#idle.splice(0)) done();
   }
-  // A group ends at a snapshot, so that no base is older than a record that it should contain.
+  // A group ends at a base, so that no base is older than a record that it should contain.
   #nextGroup() {
     const isOwn = ({ base, first }) => base !== null || first !== void 0;
     const end = this.#waiting.findIndex(isOwn);
@@ -602,7 +675,7 @@ var Storing = class {
   #store([one, ...others]) {
     const { sequence } = this.#game;
     if (one.first) return this.#saved.create(one.first);
-    if (one.base) return this.#saved.replace({ sequence, bytes: one.base, isSnapshot: true });
+    if (one.base) return this.#saved.replace({ sequence, ...one.base }, one.op.key ? [callOf(one.op, one.outcome)] : []);
     const records = [], batches = [], calls = [];
     for (const answer of [one, ...others]) {
       if (answer.op?.key && answer.outcome) calls.push(callOf(answer.op, answer.outcome));
@@ -618,7 +691,7 @@ var Storing = class {
   #handleNotStored(group, cause) {
     const error = cause instanceof HyperTokenError ? cause : new HyperTokenError("store_refused", `the store has failed: ${cause?.message ?? cause}`, { cause });
     if (group[0].first) this.#game.fail(error);
-    else if (group[0].base && error.code !== "moved") this.#game.handleBaseNotStored();
+    else if (group[0].base && group[0].op.internal && error.code !== "moved") this.#game.handleBaseNotStored();
     else this.#game.handleNotStored(group, this.#waiting.splice(0), error);
   }
   /**
@@ -1327,10 +1400,13 @@ var Game = class {
   #base;
   #journal;
   #ran = 0;
-  /** The parts of the journal before the base, if the engine keeps its history; else null. */
+  /**
+   * The parts of the journal before the base, if the engine keeps its history in memory; else null.
+   * That of a saved game is in the store.
+   */
   #kept;
-  /** The Rewind whose state is being computed: the first in #queue. */
-  #rewinding = null;
+  /** The rewind that is under way; null before the first. */
+  #rewinds = null;
   #queue = new List();
   #sent = new List();
   #placing = null;
@@ -1367,8 +1443,8 @@ var Game = class {
    * @param {() => boolean} isHeard whether there is any listener
    * @param {{pieces?: Uint8Array[], hasHistory?: boolean, saved?: import('./store.js').SavedGame}}
    *   [more] pieces: what follows the base, if the game is a past (see past.js). hasHistory: whether
-   *   what is behind a snapshot is kept. saved: keeps the journal; if it has one already, the game
-   *   goes on from that
+   *   memory keeps what is behind a snapshot. saved: keeps the journal; if it has one already, the
+   *   game goes on from that
    */
   constructor(host, base, listener, isHeard, { pieces, hasHistory = false, saved } = {}) {
     this.#host = host;
@@ -1561,7 +1637,7 @@ var Game = class {
       return;
     }
     const body = f.body.slice();
-    if (op2.internal && this.#storing) this.#storing.pushBase(op2, body, () => this.#saved(body));
+    if (op2.internal && this.#storing) this.#storing.pushBase(op2, { bytes: body, isSnapshot: true }, () => this.#saved(body));
     else if (op2.internal) this.#saved(body);
     else if (this.#storing) this.#storing.push(op2, () => this.#succeed(op2, body));
     else this.#succeed(op2, body);
@@ -1674,57 +1750,56 @@ var Game = class {
     return { base: this.#base, journal: this.#journal, end };
   }
   /**
-   * The part of the journal that this game keeps.
+   * The part of the journal that this game keeps. If the game is saved, it is a promise of the part from
+   * the state of one sequence to that of another.
    * @param {string} what names the request in errors
    */
-  history(what) {
+  history(what, from, to) {
+    if (this.#storing) return this.#storing.history(what, from, to);
     return new History([...this.#kept ?? none, this.#newestSegment(this.sequence)], what);
+  }
+  /** The current step, and those to redo. */
+  get position() {
+    return positionAt(this.#base, this.sequence);
   }
   /** The game that computes where a rewind leads, or null. It needs a place before this one. */
   get past() {
-    return this.#rewinding?.past ?? null;
+    return this.#rewinds?.past ?? null;
   }
-  // The first request that waits is a rewind. Once all before it has ended, its state is computed.
-  // The requests behind it wait. Returns whether the rewind ends at once: it leads nowhere.
   #endsRewindAtOnce() {
-    const op2 = this.#queue.first;
-    if (op2 === this.#rewinding || this.#sent.length > 0) return false;
-    let found;
-    try {
-      found = op2.choose(this.history(op2.what));
-    } catch (error) {
-      this.#queue.shift();
-      this.#fail(op2, error);
-      return true;
-    }
-    this.leavePlace(true);
-    this.#rewinding = op2;
-    op2.begin(this.#host, found, (error, bytes, digest) => this.#rewound(op2, found.marker, error, bytes, digest));
-    return false;
+    if (this.#sent.length > 0 || this.#storing?.isIdle === false) return false;
+    this.#rewinds ??= new Rewinds(this);
+    return this.#rewinds.endsAtOnce(this.#queue.first);
   }
-  #rewound(op2, marker, error, bytes, digest) {
-    this.#rewinding = null;
+  /** Ends the rewind that is under way, the first request that waits, with an error. */
+  endRewind(op2, error) {
     this.#queue.shift();
-    if (error) {
-      this.#fail(op2, error);
-    } else {
-      this.#goOnFrom({ sequence: ++this.sequence, bytes, isSnapshot: true, digest, marker });
-      this.#succeed(op2, { sequence: this.sequence, digest });
-      if (this.#isHeard()) this.#raise([], [{ type: op2.what, result: { to: marker.to, digest }, changed: true }]);
-      this.handleChange?.();
-    }
-    this.pump();
+    if (this.#storing) this.#storing.push(op2, () => this.#fail(op2, error), [], { error });
+    else this.#fail(op2, error);
+  }
+  /** Takes in the base that the rewind under way leads to. */
+  takeRewind(op2, base) {
+    this.#queue.shift();
+    const result = { sequence: base.sequence, digest: base.digest };
+    if (this.#storing) this.#storing.pushBase(op2, base, () => this.#settleRewind(op2, base, result), { result });
+    else this.#settleRewind(op2, base, result);
+  }
+  #settleRewind(op2, base, result) {
+    this.sequence++;
+    this.#goOnFrom(base);
+    this.#succeed(op2, result);
+    if (this.#isHeard()) this.#raise([], [{ type: op2.what, result: { to: base.marker.to, digest: base.digest }, changed: true }]);
+    this.handleChange?.();
   }
   // The store, which storing.js asks.
   /**
    * Takes in what the store has of this game: its base, and the entries behind it. null if the name
-   * is new:
-   * then the game begins as the engine was made.
+   * is new: then the game begins as the engine was made.
    */
   handleOpened(saved) {
     if (saved) {
       const { base, groups } = saved;
-      this.#base = { sequence: base.sequence, bytes: base.bytes, isSnapshot: base.isSnapshot, digest: null, marker: null };
+      this.#base = { sequence: base.sequence, bytes: base.bytes, isSnapshot: base.isSnapshot, digest: null, marker: base.marker };
       this.#limits = base.limits;
       this.sequence = base.sequence;
       for (const { bytes, count } of groups) {
@@ -1735,15 +1810,16 @@ var Game = class {
     this.pump();
   }
   /**
-   * Takes in that the store has not stored a group. Its actions fail. What was answered behind them
-   * runs again, from the journal without them.
+   * Takes in that the store has not stored a group. Its actions, or its rewind, fail. What was
+   * answered behind them runs again, from the journal without them.
    * @param {import('./storing.js').Answer[]} group
    * @param {import('./storing.js').Answer[]} rest what waited behind the group
    * @param {HyperTokenError} error if its code is `moved`, the game is no longer this engine's
    */
   handleNotStored(group, rest, error) {
-    this.#runAgain([...group.filter((answer) => answer.records.length === 0), ...rest]);
-    for (const { op: op2, records } of group) if (records.length > 0) this.#fail(op2, error);
+    const changes = ({ op: op2, records, base }) => records.length > 0 || base !== null && !op2.internal;
+    this.#runAgain([...group.filter((answer) => !changes(answer)), ...rest]);
+    for (const answer of group) if (changes(answer)) this.#fail(answer.op, error);
     if (error.code === "moved") this.fail(error);
   }
   /**
@@ -1865,10 +1941,7 @@ var Game = class {
     if (op2.list === this.#queue) this.#queue.remove(op2);
     else if (op2.answer) this.#dropAnswer(op2);
     else op2.withdrawn = true;
-    if (op2 === this.#rewinding) {
-      this.#rewinding = null;
-      op2.abandon(error);
-    }
+    this.#rewinds?.abandon(op2, error);
     this.#fail(op2, error);
     if (op2.batch) {
       this.withdraw(op2.batch, new HyperTokenError("batch_aborted", `it had no effect: ${op2.what} was in the same batch, and ended: ${error.message}`, { cause: error }));
@@ -2201,10 +2274,10 @@ var Reader = class {
   constructor(text) {
     this.#text = text;
   }
-  #match(form2) {
-    form2.lastIndex = this.#at;
-    const found = form2.exec(this.#text);
-    if (found) this.#at = form2.lastIndex;
+  #match(form) {
+    form.lastIndex = this.#at;
+    const found = form.exec(this.#text);
+    if (found) this.#at = form.lastIndex;
     return found;
   }
   #next() {
@@ -2385,13 +2458,33 @@ var Past = class {
 var Rewind = class extends Op {
   #past = null;
   /**
-   * @param {string} what revert, undo or redo
-   * @param {(history: import('./history.js').History) => ReturnType<History['undo']>} choose
-   *   returns where the rewind leads to, or throws
+   * @param {'revert' | 'undo' | 'redo'} what
+   * @param {number} [to] the sequence of the state that a revert leads to
    */
-  constructor(what, choose) {
+  constructor(what, to) {
     super(what, kind.rewind);
-    this.choose = choose;
+    if (what === "revert" && !isSequence(to)) throw badInput("revert: the sequence is not a whole number from 0 on");
+    this.to = to;
+  }
+  /**
+   * Returns which part of the journal the rewind needs: from the state of one sequence to that of
+   * another.
+   * @param {import('./history.js').Position} position that of the newest state
+   * @param {number} newest its sequence
+   * @returns {[number, number]}
+   */
+  span({ current, redo }, newest) {
+    if (this.what === "undo" && current > 0) return [current - 1, current];
+    const to = this.what === "undo" ? newest : this.what === "redo" ? redo.at(-1) : this.to;
+    return to <= newest ? [to, to] : [newest, newest];
+  }
+  /**
+   * Returns where the rewind leads to, or throws.
+   * @param {import('./history.js').History} history
+   * @param {import('./history.js').Position} position that of the newest state
+   */
+  choose(history, position) {
+    return this.what === "revert" ? history.revertTo(this.to) : history[this.what](position);
   }
   /** The game that computes the state, or null. */
   get past() {
@@ -2424,6 +2517,7 @@ var Rewind = class extends Op {
     past?.close(error);
   }
 };
+var isSequence = (n) => Number.isSafeInteger(n) && n >= 0;
 function checkSpan(history, { from, to }) {
   if (to !== void 0) history.check(to, "to");
   if (from !== void 0) history.check(from, "from");
@@ -2442,10 +2536,7 @@ function base64(bytes) {
 }
 var stateOf = ({ bytes, sequence }, core, digest) => `"snapshot":"${base64(bytes)}","sequence":${sequence},"core":"${core}","digest":"${digest}","keys":[]}`;
 function baseLine(base, core, digest) {
-  if (base.marker) {
-    const { kind: what, to, current, redo } = base.marker;
-    return `{"marker":"${what}","to":${to},"current":${current},"redo":[${redo}],${stateOf(base, core, digest)}`;
-  }
+  if (base.marker) return `{"marker":"${base.marker.kind}",${detailsOf(base.marker)}${stateOf(base, core, digest)}`;
   if (base.isSnapshot) return `{${stateOf(base, core, digest)}`;
   return `{"setup":${base.bytes.length > 0 ? jsonOf(base.bytes) : "{}"},"core":"${core}"}`;
 }
@@ -2456,6 +2547,19 @@ function actionLine(bytes, batch, sequence, checksum) {
   const now2 = v.getInt32(4, true) * 2 ** 32 + v.getUint32(0, true);
   const action = `"type":${type}${payload},"now":${now2},"entropy":"${hex(bytes.subarray(8, 24))}"`;
   return `{${action}${batch > 0 ? `,"batch":${batch}` : ""},"sequence":${sequence},"checksum":"${checksum}"}`;
+}
+function* actionsOf({ base, pieces, batches }) {
+  let { sequence } = base, next = 0;
+  for (const piece of pieces) {
+    const v = new DataView(piece.buffer, piece.byteOffset, piece.length);
+    for (let at = 0, end; at < piece.length; at = end) {
+      end = at + entryHead + v.getUint32(at, true);
+      sequence++;
+      while (batches[next + 1] < sequence) next += 2;
+      const batch = batches[next] <= sequence ? batches[next] : 0;
+      yield { action: piece.subarray(at + entryHead, end), sum: v.getFloat64(at + 4, true), sequence, batch };
+    }
+  }
 }
 async function measure(host, { base, pieces }, take) {
   const past = new Past(host, "journal", base.sequence, { base, pieces: [] });
@@ -2478,22 +2582,14 @@ async function coreOf(host) {
 async function* journalLines(host, segments, take) {
   const core = await coreOf(host);
   for (const [k, segment] of segments.entries()) {
-    const { base, pieces, batches } = segment, needsLine = k === 0 || base.marker !== null;
+    const { base, pieces } = segment, needsLine = k === 0 || base.marker !== null;
     if (pieces.length === 0 && !needsLine) continue;
     const { digest, sums } = await measure(host, segment, take);
     if (needsLine) yield baseLine(base, core, digest);
-    let sequence = base.sequence, next = 0;
-    for (const [n, piece] of pieces.entries()) {
-      const v = new DataView(piece.buffer, piece.byteOffset, piece.length);
-      for (let at = 0, row = 0; at < piece.length; row += 8) {
-        const length = v.getUint32(at, true);
-        sequence++;
-        while (batches[next + 1] < sequence) next += 2;
-        const action = piece.subarray(at + entryHead, at + entryHead + length);
-        const batch = batches[next] <= sequence ? batches[next] : 0;
-        yield actionLine(action, batch, sequence, hex64(sums[n].subarray(row, row + 8)));
-        at += entryHead + length;
-      }
+    let n = 0, row = 0;
+    for (const { action, batch, sequence } of actionsOf(segment)) {
+      while (row === sums[n].length) [n, row] = [n + 1, 0];
+      yield actionLine(action, batch, sequence, hex64(sums[n].subarray(row, row += 8)));
     }
   }
 }
@@ -3368,15 +3464,15 @@ var bounds = {
   replayBudget: [1, 1e9]
 };
 function randomness() {
-  const pool = new Uint8Array(4096), taken = new Uint8Array(16);
+  const pool = new Uint8Array(4096), taken2 = new Uint8Array(16);
   let at = pool.length;
   return () => {
     if (at === pool.length) {
       crypto.getRandomValues(pool);
       at = 0;
     }
-    for (let k = 0; k < 16; k++) taken[k] = pool[at++];
-    return taken;
+    for (let k = 0; k < 16; k++) taken2[k] = pool[at++];
+    return taken2;
   };
 }
 var isAddress = (value) => typeof value === "string" && value !== "" || typeof value === "object" && typeof value?.href === "string";
@@ -4083,7 +4179,9 @@ replaceTraps((oldTraps) => ({
 // src/store.js
 var databaseName = "hypertoken";
 var databaseVersion = 1;
-var form = 1;
+var plainForm = 1;
+var historyForm = 2;
+var formOf = (keepsHistory) => keepsHistory ? historyForm : plainForm;
 var longestName = 200;
 var database = null;
 function connect() {
@@ -4162,13 +4260,29 @@ var checkName = (what, name) => {
   if (typeof name !== "string" || name === "" || name.length > longestName) throw badInput(`${what}: name is ${nameOf(name)}, want a string of 1 to ${longestName} characters`);
 };
 var damaged = (name, why) => new HyperTokenError("broken", `the saved game ${JSON.stringify(name)} is damaged: ${why}. Nothing of it was changed`);
+var moved = (name) => new HyperTokenError("moved", `the saved game ${JSON.stringify(name)} was deleted, or opened by another engine, which has it now`);
+var taken = (name) => new HyperTokenError("engine_exists", `there is a saved game ${JSON.stringify(name)} already: delete it first, or take another name`);
 var missing = (name) => new HyperTokenError("engine_not_found", `there is no saved game ${JSON.stringify(name)}`);
 var isCount = (n) => Number.isSafeInteger(n) && n >= 0;
 function checkGame(game) {
-  if (isCount(game.form) && game.form > form) {
-    throw new HyperTokenError("store_refused", `the saved game ${JSON.stringify(game.name)} was kept by a newer version of hypertoken-worker (form ${game.form}, and this one knows ${form}); load that version`);
+  if (isCount(game.form) && game.form > historyForm) {
+    throw new HyperTokenError("store_refused", `the saved game ${JSON.stringify(game.name)} was kept by a newer version of hypertoken-worker (form ${game.form}, and this one knows ${historyForm}); load that version`);
   }
-  if (game.form !== form || typeof game.id !== "string") throw damaged(game.name, "its row can not be read");
+  if (game.form !== plainForm && game.form !== historyForm || typeof game.id !== "string") throw damaged(game.name, "its row can not be read");
+}
+function baseOf(name, row) {
+  checkBase(name, row);
+  const { sequence, bytes, isSnapshot, limits, core, calls, digest } = row;
+  return { sequence, bytes, isSnapshot, limits, core, calls, digest: typeof digest === "string" ? digest : null, marker: markerOf(name, row) };
+}
+function markerOf(name, { marker: kind2, details }) {
+  if (kind2 === null || kind2 === void 0) return null;
+  try {
+    const { to, current = 0, redo = [] } = JSON.parse(`{${(details ?? "").replace(/,$/, "")}}`);
+    if (typeof kind2 === "string" && isCount(current) && Array.isArray(redo) && redo.every(isCount)) return { kind: kind2, to, current, redo, details };
+  } catch {
+  }
+  throw damaged(name, "the marker of its base can not be read");
 }
 function checkBase(name, base) {
   if (!base || !isCount(base.sequence) || !isBytes(base.bytes) || !isBytes(base.limits) || typeof base.core !== "string" || base.limits.length !== 16 || !isCalls(base.calls) || hash(base.bytes) !== base.sum) {
@@ -4184,6 +4298,7 @@ function checkGroups(name, base, groups) {
     }
     next += group.count;
   }
+  return next - 1;
 }
 var isCalls = (calls) => calls === void 0 || Array.isArray(calls) && calls.every((c) => typeof c?.client === "string" && isCount(c.number) && typeof c.outcome === "object");
 var isBatches = (batches) => Array.isArray(batches) && batches.every((b) => Array.isArray(b) && isCount(b[0]) && isCount(b[1]));
@@ -4193,12 +4308,14 @@ function countEntries(bytes) {
   for (; at + entryHead <= bytes.length; count++) at += entryHead + view.getUint32(at, true);
   return at === bytes.length ? count : -1;
 }
-var baseRow = (base, core) => ({ marker: null, details: null, ...base, core, sum: hash(base.bytes) });
+function baseRow(base, core) {
+  const { marker = null } = base;
+  return { core, ...base, marker: marker?.kind ?? null, details: marker && detailsOf(marker), sum: hash(base.bytes) };
+}
 var groupRow = (group, total) => ({ ...group, sum: hash(group.bytes), total, at: Date.now() });
 async function readRows(game, bases, groups) {
   const cursor = await bases.openCursor(rangeOf(game.id), "prev");
-  const base = cursor?.value;
-  checkBase(game.name, base);
+  const base = baseOf(game.name, cursor?.value);
   const rows = await groups.getAll(rangeOf(game.id, base.sequence + 1));
   checkGroups(game.name, base, rows);
   return { base, groups: rows };
@@ -4208,8 +4325,10 @@ var SavedGame = class {
   opening = null;
   #name;
   #core;
+  #sha256 = "";
   #durability;
   #upgradeFrom;
+  #history;
   #owner = randomId();
   #id = "";
   #total = 0;
@@ -4227,12 +4346,15 @@ var SavedGame = class {
    * @param {(core: string) => Promise<((found: object) => Promise<object>) | null>} upgradeFrom for
    *   the hash of a former core: returns a function
    *   that gives a base of the present core for a game of the former one; null if there is no such core
+   * @param {boolean} [history] whether what is behind a snapshot is kept; without it, as the game was
+   *   kept before
    */
-  constructor(name, core, durability, upgradeFrom2) {
+  constructor(name, core, durability, upgradeFrom2, history) {
     this.#name = name;
     this.#core = core;
     this.#durability = durability;
     this.#upgradeFrom = upgradeFrom2;
+    this.#history = history;
   }
   /** Names this life of the game: a game that is deleted and made again has another one. */
   get id() {
@@ -4247,7 +4369,7 @@ var SavedGame = class {
     return this.opening;
   }
   async #open(id) {
-    const core = this.#core = await this.#core();
+    const core = this.#sha256 = await this.#core();
     const found = await this.#takeOver(id, core);
     if (found === null || found.base.core === core) return found;
     const upgrade = await this.#upgradeFrom(found.base.core);
@@ -4263,7 +4385,7 @@ var SavedGame = class {
   #takeOver(id, core) {
     return transact("readwrite", "relaxed", async (games, bases, groups) => {
       const game = await games.get(this.#name);
-      if (id !== void 0 && game?.id !== id) throw this.#moved();
+      if (id !== void 0 && game?.id !== id) throw moved(this.#name);
       if (!game) {
         this.#id = randomId();
         return null;
@@ -4271,19 +4393,21 @@ var SavedGame = class {
       checkGame(game);
       const found = await readRows(game, bases, groups);
       if (found.base.core !== core) return found;
+      this.#history ??= game.form === historyForm;
       this.#id = game.id;
       this.#total = found.groups.reduce((n, g) => n + g.bytes.length, 0);
       for (const { calls } of [found.base, ...found.groups]) this.#remember(calls);
-      await games.put({ ...game, owner: this.#owner });
+      await games.put({ ...game, owner: this.#owner, form: formOf(this.#history) });
       return found;
     });
   }
   /** Stores a new game with its base. */
   create(base) {
-    const now2 = Date.now(), game = { name: this.#name, id: this.#id, form, owner: this.#owner, created: now2, updated: now2, base: base.sequence, size: base.bytes.length };
+    const now2 = Date.now(), form = formOf(this.#history), size = base.bytes.length;
+    const game = { name: this.#name, id: this.#id, form, owner: this.#owner, created: now2, updated: now2, base: base.sequence, size };
     return transact("readwrite", this.#durability, async (games, bases) => {
-      if (await games.getKey(this.#name) !== void 0) throw this.#moved();
-      await together(() => games.add(game), () => bases.add(baseRow(base, this.#core), [this.#id, base.sequence]));
+      if (await games.getKey(this.#name) !== void 0) throw moved(this.#name);
+      await together(() => games.add(game), () => bases.add(baseRow(base, this.#sha256), [this.#id, base.sequence]));
     });
   }
   /**
@@ -4304,19 +4428,48 @@ var SavedGame = class {
     this.#total = total;
     this.#remember(calls);
   }
-  /** Stores a snapshot, which replaces the base and all records up to it. */
-  async replace(base) {
-    const calls = await this.#callsOfLiving();
+  /**
+   * Stores a snapshot or a marker, from which the game goes on. Unless the history is kept, it replaces
+   * the base and all records up to it.
+   * @param {object[]} [own] the outcome of the call that it is for
+   */
+  async replace(base, own = []) {
+    const calls = await this.#callsOfLiving(), deferred = this.#deferred, total = this.#total, keepsHistory = this.#history;
+    const added = [...deferred, ...own];
+    this.#deferred = [];
     await transact("readwrite", this.#durability, async (games, bases, groups) => {
       const game = await this.#checkOwner(games), { limits } = await bases.get([this.#id, game.base]);
-      await together(
-        () => bases.put(baseRow({ limits, calls, ...base }, this.#core), [this.#id, base.sequence]),
+      const former = [
         () => bases.delete(IDBKeyRange.bound([this.#id, 0], [this.#id, base.sequence], false, true)),
-        () => groups.delete(rangeOf(this.#id, 0, base.sequence)),
-        () => games.put({ ...game, updated: Date.now(), base: base.sequence, size: base.bytes.length })
+        () => groups.delete(rangeOf(this.#id, 0, base.sequence))
+      ];
+      const kept2 = keepsHistory ? (game.kept ?? 0) + game.size + total : 0;
+      await together(
+        () => bases.put(baseRow({ limits, calls: [...calls, ...added], ...base }, this.#sha256), [this.#id, base.sequence]),
+        ...keepsHistory ? [] : former,
+        () => games.put({ ...game, updated: Date.now(), base: base.sequence, size: base.bytes.length, kept: kept2 })
       );
+    }).catch((error) => {
+      this.#deferred = [...deferred, ...this.#deferred];
+      throw error;
     });
     this.#total = 0;
+    this.#remember(added);
+  }
+  /**
+   * Reads a part of the journal: from the state of one sequence to that of another. It has no need to
+   * be the owner.
+   * @param {string} what names the request in errors
+   * @param {string} [id] fails with `moved` unless the game has this id
+   */
+  async history(what, from, to, id = this.#id) {
+    const core = this.#sha256 ||= await this.#core(), { segments, newest } = await readJournal(this.#name, from, to, id);
+    const former = segments.find(({ base }) => base.core !== core)?.base;
+    if (former) {
+      const name = JSON.stringify(this.#name);
+      throw new HyperTokenError("core_mismatch", `${what}: at ${former.sequence} the saved game ${name} was played with the core ${former.core}, and this one is ${core}; exportGame has it all (formerCores)`);
+    }
+    return new History(segments, what, newest);
   }
   // Outcomes. Another tab asks again for calls that had no answer when the tab that ran them ended.
   // Calls of a tab run in their order. So if the journal has a call, it has the outcomes of all
@@ -4372,36 +4525,57 @@ var SavedGame = class {
   }
   async #checkOwner(games) {
     const game = await games.get(this.#name);
-    if (game?.owner !== this.#owner) throw this.#moved();
+    if (game?.owner !== this.#owner) throw moved(this.#name);
     return game;
   }
-  #moved() {
-    return new HyperTokenError("moved", `the saved game ${JSON.stringify(this.#name)} was deleted, or opened by another engine, which has it now`);
-  }
 };
-function readGame(name) {
+function readJournal(name, from, to, id) {
   return transact("readonly", "default", async (games, bases, groups) => {
     const game = await games.get(name);
+    if (id && game?.id !== id) throw moved(name);
     if (!game) throw missing(name);
     checkGame(game);
-    return { ...await readRows(game, bases, groups), created: game.created };
+    const first = await bases.openKeyCursor(rangeOf(game.id, 0, from), "prev") ?? await bases.openKeyCursor(rangeOf(game.id));
+    const last = await bases.openKeyCursor(rangeOf(game.id), "prev");
+    if (!first) throw damaged(name, "it has no base");
+    const [, begin] = first.key, [, newestBase] = last.key, group = (await groups.openCursor(rangeOf(game.id, newestBase + 1), "prev"))?.value;
+    const newest = group ? group.first + group.count - 1 : newestBase, end = Math.max(begin, Math.min(to, newest));
+    if (!isCount(newest)) throw damaged(name, "its last records can not be read");
+    const rows = await bases.getAll(rangeOf(game.id, begin, end)), records = await groups.getAll(rangeOf(game.id, begin + 1, end + 1));
+    return { segments: segmentsOf(name, rows.map((row) => baseOf(name, row)), records, end), newest };
   });
 }
-function addGame(name, core, base, groups) {
-  const id = randomId(), now2 = Date.now();
+function segmentsOf(name, bases, groups, last) {
+  return bases.map((base, k) => {
+    const next = bases[k + 1], behind = groups.filter((group) => group?.first > base.sequence && !(group.first > next?.sequence));
+    const end = checkGroups(name, base, behind), wanted = next ? next.sequence - (next.marker ? 1 : 0) : last;
+    if (end < wanted || next && end > wanted) throw damaged(name, `the record ${end + 1} is missing`);
+    const batches = behind.flatMap((group) => group.batches.flatMap(([first, length]) => [first, first + length - 1]));
+    return { base, journal: { pieces: () => behind.map(({ bytes }) => bytes), batches }, end };
+  });
+}
+function addGame(name, segments) {
+  const id = randomId(), now2 = Date.now(), { base } = segments.at(-1), requests = [];
   return transact("readwrite", "strict", async (games, bases, rows) => {
-    if (await games.getKey(name) !== void 0) throw new HyperTokenError("engine_exists", `there is a saved game ${JSON.stringify(name)} already: delete it first, or take another name`);
-    let total = 0;
-    await together(
-      () => games.add({ name, id, form, owner: "", created: now2, updated: now2, base: base.sequence, size: base.bytes.length }),
-      () => bases.add(baseRow(base, core), [id, base.sequence]),
-      ...groups.map((group) => () => rows.add(groupRow(group, total += group.bytes.length), [id, group.first]))
-    );
+    if (await games.getKey(name) !== void 0) throw taken(name);
+    let kept2 = 0, size = 0;
+    for (const segment of segments) {
+      let total = 0;
+      kept2 += size;
+      requests.push(() => bases.add(baseRow(segment.base), [id, segment.base.sequence]));
+      for (const group of segment.groups) {
+        const upTo = total += group.bytes.length;
+        requests.push(() => rows.add(groupRow(group, upTo), [id, group.first]));
+      }
+      size = segment.base.bytes.length + total;
+    }
+    const game = { name, id, form: formOf(segments.length > 1), owner: "", created: now2, updated: now2, base: base.sequence, size: base.bytes.length, kept: kept2 };
+    await together(() => games.add(game), ...requests);
   });
 }
 function checkIsFree(name) {
   return transact("readonly", "default", async (games) => {
-    if (await games.getKey(name) !== void 0) throw new HyperTokenError("engine_exists", `there is a saved game ${JSON.stringify(name)} already: delete it first, or take another name`);
+    if (await games.getKey(name) !== void 0) throw taken(name);
   });
 }
 function removeGame(name) {
@@ -4415,9 +4589,9 @@ function removeGame(name) {
 function listGames() {
   return transact("readonly", "default", async (games, _, groups) => {
     const list = [];
-    for (const { name, id, created, updated, base, size } of await games.getAll()) {
+    for (const { name, id, created, updated, base, size, kept: kept2 = 0 } of await games.getAll()) {
       const last = typeof id === "string" && isCount(base) ? (await groups.openCursor(rangeOf(id, base + 1), "prev"))?.value : void 0;
-      const sequence = last ? last.first + last.count - 1 : base, bytes = size + (last ? last.total : 0);
+      const sequence = last ? last.first + last.count - 1 : base, bytes = kept2 + size + (last ? last.total : 0);
       list.push({
         name,
         sequence: isCount(sequence) ? sequence : 0,
@@ -4433,9 +4607,8 @@ function listGames() {
 // src/saved.js
 var turn2 = 8;
 var groupLength = 1024;
-var optionNames = ["core", "wasmPath"];
+var optionNames = ["core", "wasmPath", "formerCores"];
 var none4 = new Uint8Array(0);
-var utf85 = new TextDecoder();
 async function savedGames() {
   checkCanPersist("savedGames");
   return listGames();
@@ -4445,15 +4618,52 @@ async function deleteGame(name) {
   checkName("deleteGame", name);
   return removeGame(name);
 }
-async function coreOf2(what, options) {
+function checkFormerCores(what, cores2 = []) {
+  if (!Array.isArray(cores2) || cores2.some((core) => !isAddress(core) && !isBuffer(core))) {
+    throw badInput(`${what}: formerCores: want an array of addresses of cores, or of their bytes`);
+  }
+  return cores2;
+}
+async function findFormer(cores2, sha2562) {
+  for (const core of cores2) {
+    const from = isAddress(core) ? coreLocation(core) : { module: core };
+    if (await hashCore(from) === sha2562) return from;
+  }
+  return null;
+}
+var Cores = class {
+  #present;
+  #former;
+  #unknown;
+  #newest = { core: "", game: null };
+  /** @param {(core: string, present: string) => HyperTokenError} unknown says that a core is none of these */
+  constructor(present, former, unknown) {
+    this.#present = present;
+    this.#former = former;
+    this.#unknown = unknown;
+  }
+  /** Returns a game on the core of a hash: the same one as before, if that has this core. */
+  async rerunOn(core) {
+    if (core !== this.#newest.core) this.#newest = { core, game: new Rerun(await this.#moduleOf(core)) };
+    return this.#newest.game;
+  }
+  async #moduleOf(core) {
+    const { module, sha256: sha2562 } = this.#present;
+    if (core === sha2562) return module;
+    const from = await findFormer(this.#former, core);
+    if (!from) throw this.#unknown(core, sha2562);
+    return compile(from);
+  }
+};
+async function coresOf(what, options, unknown) {
   checkCanPersist(what);
   checkOptions(what, options, optionNames);
-  const { core, wasmPath } = hostOptions(options, what);
+  const { formerCores, ...own } = options ?? {}, { core, wasmPath } = hostOptions(own, what), former = checkFormerCores(what, formerCores);
   const from = core ? { module: core } : coreLocation(wasmPath);
   const [module, sha2562] = await Promise.all([compile(from), hashCore(from)]).catch((cause) => {
     throw cause instanceof HyperTokenError ? cause : badInput(`${what}: the core can not be run: ${cause.message}`, cause);
   });
-  return { module, sha256: sha2562 };
+  return new Cores({ module, sha256: sha2562 }, former, unknown);
 }
 function pauses() {
   let until = performance.now() + turn2;
@@ -4497,64 +4707,53 @@ var Rerun = class {
   }
 };
 var diverged = (message, cause) => new HyperTokenError("diverged", message, cause === void 0 ? {} : { cause });
-function base642(bytes) {
-  let text = "";
-  for (let at = 0; at < bytes.length; at += 32768) text += String.fromCharCode(...bytes.subarray(at, at + 32768));
-  return btoa(text);
-}
-var hex2 = (bytes) => Array.from(bytes, (x) => x.toString(16).padStart(2, "0")).join("");
 async function exportGame(name, options) {
-  const { module, sha256: sha2562 } = await coreOf2("exportGame", options);
+  const cores2 = await coresOf("exportGame", options, (core, present) => new HyperTokenError(
+    "core_mismatch",
+    `the saved game ${JSON.stringify(name)} was played with the core ${core}, and this one is ${present}: name its core (wasmPath, formerCores)`
+  ));
   checkName("exportGame", name);
-  const { base, groups } = await readGame(name);
-  if (base.core !== sha2562) {
-    throw new HyperTokenError("core_mismatch", `the saved game ${JSON.stringify(name)} was played with the core ${base.core}, and this one is ${sha2562}: name its core (wasmPath)`);
+  const { segments } = await readJournal(name, 0, Infinity), lines = [];
+  let game = null;
+  for (const { base, journal } of segments) {
+    const known = base.digest ?? (base.marker ? null : game?.digest());
+    game = await cores2.rerunOn(base.core);
+    game.begin(base);
+    const digest = game.digest();
+    if (lines.length === 0 || base.marker) lines.push(baseLine(base, base.core, digest));
+    if (digest !== (known ?? digest)) throw diverged(`the state at ${base.sequence} had the digest ${known}, and has ${digest}`);
+    await replay(game, { base, pieces: journal.pieces(), batches: journal.batches }, ({ action, batch, sequence }, result) => {
+      lines.push(actionLine(action, batch, sequence, xxh64(result)));
+    });
   }
-  const game = new Rerun(module), lines = [];
-  game.begin(base);
-  lines.push(baseLine2(base, game.digest()));
-  await replay(game, base, groups, (action, sequence, batches, result) => {
-    lines.push(actionLine2(action, sequence, batches.find(([first, length]) => sequence >= first && sequence < first + length)?.[0], xxh64(result)));
-  });
   return new Blob(lines.map((line) => `${line}
 `), { type: "application/x-ndjson" });
 }
-async function replay(game, base, groups, f) {
+async function replay(game, segment, f) {
   const pause = pauses();
-  let { sequence } = base;
-  for (const { bytes, batches } of groups) {
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-    for (let at = 0; at < bytes.length; ) {
-      const end = at + entryHead + view.getUint32(at, true), action = bytes.subarray(at + entryHead, end), result = rerun(game, action, ++sequence);
-      if (hash(result) !== view.getFloat64(at + 4, true)) throw diverged(`the action ${sequence} has another result than the one that was acknowledged`);
-      f(action, sequence, batches, result);
-      at = end;
-      await pause();
-    }
+  for (const one of actionsOf(segment)) {
+    const result = rerun(game, one.action, one.sequence);
+    if (hash(result) !== one.sum) throw diverged(`the action ${one.sequence} has another result than the one that was acknowledged`);
+    f(one, result);
+    await pause();
   }
-  return sequence;
 }
 async function upgradeFrom(cores2, sha2562, present) {
-  for (const core of cores2) {
-    const from = isAddress(core) ? coreLocation(core) : { module: core };
-    if (await hashCore(from) !== sha2562) continue;
-    return async ({ base, groups }) => {
-      const before = new Rerun(await compile(from)), after = new Rerun(await present());
-      before.begin(base);
-      const sequence = await replay(before, base, groups, () => {
-      }), digest = before.digest();
-      after.begin({ ...base, bytes: before.snapshot(), isSnapshot: true });
-      return {
-        sequence: sequence + 1,
-        bytes: after.snapshot(),
-        isSnapshot: true,
-        limits: base.limits,
-        marker: "upgrade",
-        details: `"from_core":"${sha2562}","digest_before":"${digest}","current":0,"redo":[],`
-      };
-    };
-  }
-  return null;
+  const from = await findFormer(cores2, sha2562);
+  if (!from) return null;
+  return async ({ base, groups }) => {
+    const before = new Rerun(await compile(from)), after = new Rerun(await present());
+    let { sequence } = base;
+    before.begin(base);
+    await replay(before, { base, pieces: groups.map(({ bytes }) => bytes), batches: [] }, () => {
+      sequence++;
+    });
+    const digest = before.digest();
+    after.begin({ ...base, bytes: before.snapshot(), isSnapshot: true });
+    const details = `"from_core":"${sha2562}","digest_before":"${digest}","current":0,"redo":[],`;
+    const marker = { kind: "upgrade", current: 0, redo: [], details };
+    return { sequence: sequence + 1, bytes: after.snapshot(), isSnapshot: true, limits: base.limits, marker };
+  };
 }
 function rerun(game, action, sequence) {
   try {
@@ -4562,16 +4761,6 @@ function rerun(game, action, sequence) {
   } catch (cause) {
     throw diverged(`the action ${sequence} succeeded, and now fails: ${cause.message}`, cause);
   }
-}
-function baseLine2({ sequence, bytes, isSnapshot, core, marker, details }, digest) {
-  if (!isSnapshot) return `{"setup":${bytes.length > 0 ? jsonOf(bytes) : "{}"},"core":"${core}"}`;
-  const state = `"snapshot":"${base642(bytes)}","sequence":${sequence},"core":"${core}","digest":"${digest}","keys":[]}`;
-  return marker ? `{"marker":${JSON.stringify(marker)},${details ?? ""}${state}` : `{${state}`;
-}
-function actionLine2(action, sequence, batch, checksum) {
-  const view = new DataView(action.buffer, action.byteOffset, action.length), end = 28 + view.getUint32(24, true);
-  const type = utf85.decode(action.subarray(28, end));
-  return `{"type":${JSON.stringify(type)}${action.length > end ? `,"payload":${jsonOf(action.subarray(end))}` : ""},"now":${view.getBigInt64(0, true)},"entropy":"${hex2(action.subarray(8, 24))}"${batch === void 0 ? "" : `,"batch":${batch}`},"sequence":${sequence},"checksum":"${checksum}"}`;
 }
 var wrong = (message) => badInput(message);
 var Line = class {
@@ -4584,9 +4773,9 @@ var Line = class {
   #read(name) {
     return this.has(name) ? decode(this.members.get(name)) : void 0;
   }
-  text(name, form2, wanted) {
+  text(name, form, wanted) {
     const value = this.#read(name);
-    if (typeof value !== "string" || !form2.test(value)) throw wrong(`${name}: want ${wanted}`);
+    if (typeof value !== "string" || !form.test(value)) throw wrong(`${name}: want ${wanted}`);
     return value;
   }
   count(name) {
@@ -4625,23 +4814,26 @@ function* linesOf(text) {
   }
 }
 async function importGame(name, file, options) {
-  const { module, sha256: sha2562 } = await coreOf2("importGame", options);
+  const cores2 = await coresOf("importGame", options, (core, present) => new HyperTokenError(
+    "core_mismatch",
+    `the game was played with the core ${core}, and this one is ${present}: name its core (wasmPath, formerCores)`
+  ));
   checkName("importGame", name);
   if (typeof file?.text !== "function") throw badInput("importGame: want a Blob or a File with the lines of an export");
   await checkIsFree(name);
-  const game = new Import(module, sha2562, limitsOf()), pause = pauses();
+  const game = new Import(cores2, limitsOf()), pause = pauses();
   for (const [number, text] of linesOf(await file.text())) {
     try {
-      game.add(text);
+      await game.add(text);
     } catch (cause) {
       const error = cause instanceof HyperTokenError ? cause : badInput(cause?.message ?? String(cause), cause);
       throw new HyperTokenError(error.code, `line ${number}: ${error.message.slice(error.code.length + 2)}`, { cause: error.cause });
     }
     await pause();
   }
-  if (!game.base) throw badInput("importGame: there is no line: the first one of an export is a setup, a snapshot or a marker");
+  if (game.segments.length === 0) throw badInput("importGame: there is no line: the first one of an export is a setup, a snapshot or a marker");
   game.endGroup();
-  await addGame(name, sha2562, game.base, game.groups);
+  await addGame(name, game.segments);
   return { sequence: game.sequence, digest: game.digest() };
 }
 function limitsOf() {
@@ -4652,46 +4844,40 @@ function limitsOf() {
   return limits;
 }
 var Import = class {
-  base = null;
-  groups = [];
+  segments = [];
   sequence = 0;
-  #game;
-  #sha256;
+  #cores;
+  #game = null;
   #limits;
   #records = [];
   #batches = [];
-  constructor(module, sha2562, limits) {
-    this.#game = new Rerun(module);
-    this.#sha256 = sha2562;
+  constructor(cores2, limits) {
+    this.#cores = cores2;
     this.#limits = limits;
   }
   digest() {
     return this.#game.digest();
   }
+  /** Takes in a line. Returns a promise if it is the line of a base. */
   add(text) {
-    const line = new Line(text);
-    if (line.has("marker") || !this.base && (line.has("setup") || line.has("snapshot"))) this.#begin(line);
-    else if (!this.base) throw wrong("the first line of an export is a setup, a snapshot or a marker");
-    else if (line.has("type")) this.#action(line);
-    else throw wrong("behind its first line, an export has actions and markers only");
+    const line = new Line(text), isFirst = this.segments.length === 0;
+    if (line.has("marker") || isFirst && (line.has("setup") || line.has("snapshot"))) return this.#begin(line);
+    if (isFirst) throw wrong("the first line of an export is a setup, a snapshot or a marker");
+    if (!line.has("type")) throw wrong("behind its first line, an export has actions and markers only");
+    return this.#action(line);
   }
-  // A marker sets the state, so the game begins with the last one.
-  #begin(line) {
-    const core = line.core();
-    if (core !== this.#sha256) throw new HyperTokenError("core_mismatch", `the game was played with the core ${core}, and this one is ${this.#sha256}: name its core (wasmPath)`);
-    const isSnapshot = !line.has("setup"), sequence = isSnapshot ? line.count("sequence") : 0;
-    if (this.base && sequence !== this.sequence + 1) throw wrong(`sequence: the marker has ${sequence}, want ${this.sequence + 1}`);
-    const bytes = isSnapshot ? line.bytes("snapshot") : line.members.get("setup");
-    const marker = line.has("marker") ? line.text("marker", /^(revert|upgrade|fork)$/, "revert, upgrade or fork") : null;
-    this.base = { sequence, bytes, isSnapshot, limits: this.#limits, marker, details: marker ? detailsOf(line) : null };
-    this.#game.begin(this.base);
-    if (isSnapshot) {
-      const wanted = line.hash("digest"), found = this.#game.digest();
-      if (wanted !== found) throw diverged(`the state had the digest ${wanted}, and has ${found}`);
-    }
-    this.groups = [];
-    this.#records = [];
-    this.#batches = [];
+  // A marker sets the state. What is before it is the history.
+  async #begin(line) {
+    const core = line.core(), isSnapshot = !line.has("setup"), sequence = isSnapshot ? line.count("sequence") : 0;
+    if (this.segments.length > 0 && sequence !== this.sequence + 1) throw wrong(`sequence: the marker has ${sequence}, want ${this.sequence + 1}`);
+    const bytes = isSnapshot ? line.bytes("snapshot") : line.members.get("setup"), digest = isSnapshot ? line.hash("digest") : null;
+    const base = { sequence, bytes, isSnapshot, limits: this.#limits, core, digest, marker: line.has("marker") ? markerOf2(line, sequence) : null };
+    this.endGroup();
+    this.#game = await this.#cores.rerunOn(core);
+    this.#game.begin(base);
+    const found = this.#game.digest();
+    if (isSnapshot && digest !== found) throw diverged(`the state had the digest ${digest}, and has ${found}`);
+    this.segments.push({ base, groups: [] });
     this.sequence = sequence;
   }
   #action(line) {
@@ -4715,29 +4901,43 @@ var Import = class {
   endGroup() {
     if (this.#records.length === 0) return;
     const first = this.sequence - this.#records.length + 1;
-    this.groups.push({ first, count: this.#records.length, bytes: entriesOf(this.#records), batches: this.#batches });
+    this.segments.at(-1).groups.push({ first, count: this.#records.length, bytes: entriesOf(this.#records), batches: this.#batches });
     this.#records = [];
     this.#batches = [];
   }
 };
-function detailsOf(line) {
-  const own = ["to", "from_core", "digest_before", "from_engine", "from_sequence", "current", "redo"];
-  return own.filter((name) => line.has(name)).map((name) => `"${name}":${jsonOf(line.members.get(name))},`).join("");
+function markerOf2(line, sequence) {
+  const kind2 = line.text("marker", /^(revert|upgrade|fork)$/, "revert, upgrade or fork");
+  const own = ["to", "from_core", "digest_before", "from_engine", "from_sequence", "current", "redo"].filter((name) => line.has(name));
+  const details = own.map((name) => `"${name}":${jsonOf(line.members.get(name))},`).join("");
+  const [to = 0, current = 0, redo = []] = ["to", "current", "redo"].map((name) => line.has(name) ? decode(line.members.get(name)) : void 0);
+  const isWrong = (n) => !Number.isSafeInteger(n) || n < 0 || n > sequence;
+  if (!Array.isArray(redo) || [to, current, ...redo].some(isWrong)) throw wrong(`to, current and redo: want sequences up to ${sequence}`);
+  return { kind: kind2, to, current, redo, details };
 }
 
 // src/tabs.js
-var protocol = 1;
+var protocol = 2;
 var canShare = () => typeof globalThis.navigator?.locks?.request === "function" && typeof globalThis.BroadcastChannel === "function";
 function payloadOf(action) {
   const from = 28 + new DataView(action.buffer, action.byteOffset, action.length).getUint32(24, true);
   return from < action.length ? decode(action.subarray(from)) : void 0;
 }
-var utf86 = new TextDecoder();
+var isChange = ({ kind: k }) => k === kind.dispatch || k === kind.batch || k === kind.rewind;
+var messageOf = ({ what, kind: k, flags, parts, to }) => ({ what, kind: k, flags, parts, to });
+function requestOf({ what, kind: k, flags, parts, to }) {
+  if (k === kind.rewind) return new Rewind(what, to);
+  const op2 = new Op(what, k, parts, flags);
+  if (k === kind.dispatch) op2.payload = payloadOf(parts[0]);
+  if (k === kind.batch) op2.members = membersOf(parts[0]);
+  return op2;
+}
+var utf85 = new TextDecoder();
 function membersOf(body) {
   const view = new DataView(body.buffer, body.byteOffset, body.length), members = [];
   for (let at = 8; at < body.length; ) {
     const bytes = body.subarray(at + 4, at += 4 + view.getUint32(at, true));
-    members.push({ type: utf86.decode(bytes.subarray(28, 28 + new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint32(24, true))), payload: payloadOf(bytes), bytes });
+    members.push({ type: utf85.decode(bytes.subarray(28, 28 + new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint32(24, true))), payload: payloadOf(bytes), bytes });
   }
   return members;
 }
@@ -4848,8 +5048,9 @@ var SharedGame = class {
         open: () => kept2.open(this.#id),
         create: (base) => kept2.create(base),
         append: (group) => kept2.append(group),
-        replace: (base) => kept2.replace(base),
-        defer: (call) => kept2.defer(call)
+        replace: (base, own) => kept2.replace(base, own),
+        defer: (call) => kept2.defer(call),
+        history: (what, from, to) => kept2.history(what, from, to)
       };
       const game = new Game(this.#host, this.#base, (name, detail) => this.#raise(name, detail), () => this.#hasOthers || this.#isHeard(), { saved });
       game.handleChange = () => {
@@ -4869,12 +5070,11 @@ var SharedGame = class {
     this.#id = this.#saved.id;
     for (const [number, { op: op2, isSent, withdrawn }] of this.#calls) {
       this.#calls.delete(number);
-      const isAction = op2.kind === kind.dispatch || op2.kind === kind.batch, key = [this.#client, number];
-      const stored = isSent && isAction ? this.#storedOutcome(op2, ...key) : void 0;
+      const key = [this.#client, number], stored = isSent && isChange(op2) ? this.#storedOutcome(op2, ...key) : void 0;
       op2.key = null;
       if (stored) this.#end(op2, stored, withdrawn);
       else if (withdrawn) this.#end(op2, { error: plainError(withdrawn.error) }, withdrawn);
-      else if (isSent && isAction && this.#saved.hasLater(...key)) this.#fail(op2, noEffect(op2.what));
+      else if (isSent && isChange(op2) && this.#saved.hasLater(...key)) this.#fail(op2, noEffect(op2.what));
       else if (this.broken) this.#fail(op2, this.broken);
       else this.#game.push(op2);
     }
@@ -4932,22 +5132,20 @@ var SharedGame = class {
       }
     }
   }
-  #runCall(id, client, { number, what, kind: k, flags, parts, timeout, isWithdrawn }) {
-    const op2 = new Op(what, k, parts, flags), isAction = k === kind.dispatch || k === kind.batch;
+  #runCall(id, client, { number, timeout, isWithdrawn, ...request }) {
+    const op2 = requestOf(request), { what } = op2;
     op2.quiet = true;
-    if (k === kind.dispatch) op2.payload = payloadOf(parts[0]);
-    if (k === kind.batch) op2.members = membersOf(parts[0]);
     const answer = (outcome) => {
       this.#running.delete(id);
       this.#out.answers.push([client, number, outcome]);
       this.#sendSoon();
     };
-    const stored = isAction ? this.#storedOutcome(op2, client, number) : void 0;
+    const stored = isChange(op2) ? this.#storedOutcome(op2, client, number) : void 0;
     if (stored) answer(stored);
     else if (isWithdrawn) answer({ error: plainError(canceledError(what)) });
-    else if (isAction && this.#saved.hasLater(client, number)) answer({ error: plainError(noEffect(what)) });
+    else if (isChange(op2) && this.#saved.hasLater(client, number)) answer({ error: plainError(noEffect(what)) });
     else {
-      if (isAction) op2.key = { client, number };
+      if (isChange(op2)) op2.key = { client, number };
       this.#running.set(id, op2);
       this.#host.limit(this.#game, op2, timeout);
       op2.promise.then((result) => answer({ result: plainResult(op2, result) }), (error) => answer({ error: plainError(error) }));
@@ -4970,7 +5168,7 @@ var SharedGame = class {
   #sendCall(number, call) {
     const { op: op2, withdrawn } = call;
     call.isSent = true;
-    this.#out.calls.push({ number, what: op2.what, kind: op2.kind, flags: op2.flags, parts: op2.parts, timeout: timeLeft(op2), isWithdrawn: withdrawn !== null });
+    this.#out.calls.push({ number, ...messageOf(op2), timeout: timeLeft(op2), isWithdrawn: withdrawn !== null });
     this.#sendSoon();
   }
   #handleNews({ events, answers, sequence, isChanged }) {
@@ -5038,6 +5236,10 @@ var SharedGame = class {
     else if (message.isGone && from === this.#leader) this.#leader = null;
   }
   // The methods that an engine calls on its game: see game.js.
+  /** Reads a part of the journal. Each engine reads the store itself. */
+  history(what, from, to) {
+    return this.#saved.history(what, from, to, this.#id);
+  }
   push(op2) {
     if (this.closed) throw shutdownError();
     if (this.broken) throw this.broken;
@@ -5113,8 +5315,7 @@ var SharedGame = class {
       const timer = setTimeout(() => {
         this.#game?.close(1);
         for (const { op: op2, isSent } of [...this.#calls.values()]) {
-          const isUnknown = isSent && (op2.kind === kind.dispatch || op2.kind === kind.batch);
-          this.#fail(op2, isUnknown ? new HyperTokenError("outcome_unknown", `${op2.what}: the tab that runs the game has not said what became of it`) : shutdownError());
+          this.#fail(op2, isSent && isChange(op2) ? new HyperTokenError("outcome_unknown", `${op2.what}: the tab that runs the game has not said what became of it`) : shutdownError());
         }
         this.#calls.clear();
         this.#wake();
@@ -5146,6 +5347,7 @@ var Engine = class {
   #host;
   #own;
   #isSaved;
+  #isReady = false;
   #game;
   #options;
   #current;
@@ -5162,10 +5364,9 @@ var Engine = class {
    */
   constructor(options) {
     checkOptions("Engine", options, engineNames);
-    const { useWorker, setup, snapshot, history = false, workerOptions, host, name, persist } = options ?? {};
-    checkType("Engine", "history", history, "boolean");
+    const { useWorker, setup, snapshot, history, workerOptions, host, name, persist } = options ?? {};
+    if (history !== void 0) checkType("Engine", "history", history, "boolean");
     const durability = checkPersist(name, persist);
-    if (durability !== null && history) throw badInput("Engine: history is not kept of a saved game; leave history or persist out");
     if (useWorker !== void 0) checkType("Engine", "useWorker", useWorker, "boolean");
     if (setup !== void 0 && snapshot !== void 0) throw badInput("Engine: setup and snapshot are two beginnings; give one of them");
     if (snapshot !== void 0 && !isBytes(snapshot)) throw badInput(`Engine: snapshot is ${nameOf(snapshot)}, want a Uint8Array`);
@@ -5175,7 +5376,7 @@ var Engine = class {
     this.#host = this.#own ? ownHost(useWorker ?? false, workerOptions) : sharedHost(host, useWorker, workerOptions);
     this.#options = this.#host.options;
     try {
-      const saved = durability === null ? void 0 : new SavedGame(name, async () => this.#host.coreHash(), durability, (core) => upgradeFrom(persist.formerCores ?? [], core, () => this.#host.module));
+      const saved = durability === null ? void 0 : new SavedGame(name, async () => this.#host.coreHash(), durability, (core) => upgradeFrom(persist.formerCores ?? [], core, () => this.#host.module), history);
       const listener = (event, payload) => this.#emit(event, payload), isHeard = () => this.#listeners.size > 0;
       this.#game = saved && canShare() ? new SharedGame(this.#host, base, listener, isHeard, saved, name) : new Game(this.#host, base, listener, isHeard, { saved, hasHistory: history });
       this.#host.add(this.#game);
@@ -5189,6 +5390,7 @@ var Engine = class {
     this.#current = new Current(this.#game, limit, (cause) => this.#emit("engine:error", { error: unreadable("state", cause), type: "state" }));
     const op2 = new Op("ready", kind.digest);
     this.ready = op2.promise.then(() => {
+      this.#isReady = true;
     });
     this.ready.catch(() => {
     });
@@ -5429,11 +5631,11 @@ var Engine = class {
   }
   async #askPast(what, k, sequence, options) {
     this.#check();
-    this.#checkHistory(what);
     checkOptions(what, options, questionNames);
     const { signal, timeout = this.#options.timeout } = options ?? {};
     this.#checkWait(what, signal, timeout);
-    const history = this.#game.history(what);
+    const at = isSequence(sequence) ? sequence : 0;
+    const history = this.#isSaved ? await this.#storedHistory(what, at, at, { signal, timeout }) : this.#game.history(what);
     history.check(sequence);
     const past = new Past(this.#host, what, sequence, history.partAt(sequence));
     (this.#pasts ??= /* @__PURE__ */ new Set()).add(past);
@@ -5444,8 +5646,12 @@ var Engine = class {
       past.close();
     }
   }
-  #checkHistory(what) {
-    if (this.#isSaved) throw badInput(`${what}: a saved game does not go back; exportGame(name) has its journal`);
+  // Reads a part of the journal of a saved game. Before it is ready there may be none.
+  async #storedHistory(what, from, to, options) {
+    if (!this.#isReady) await this.#question(what, kind.digest, options);
+    const history = await this.#game.history(what, from, to);
+    this.#check();
+    return history;
   }
   // Returns a function that makes room for a question to a past, and gives it its bounds.
   #taker(signal, timeout) {
@@ -5460,23 +5666,22 @@ var Engine = class {
    * marker, with a sequence of its own. Resolves with {sequence, digest}.
    */
   revert(sequence, options) {
-    return this.#rewind("revert", options, (history) => history.revertTo(sequence));
+    return this.#rewind("revert", options, sequence);
   }
   /** Takes the current step back: an action, a whole batch, or a revert. It leaves a marker. */
   undo(options) {
-    return this.#rewind("undo", options, (history) => history.undo());
+    return this.#rewind("undo", options);
   }
   /** Does the step again that was undone last. It leaves a marker. */
   redo(options) {
-    return this.#rewind("redo", options, (history) => history.redo());
+    return this.#rewind("redo", options);
   }
-  #rewind(what, options, choose) {
+  #rewind(what, options, to = void 0) {
     let op2;
     try {
       this.#check();
-      this.#checkHistory(what);
       checkOptions(what, options, questionNames);
-      op2 = this.#take(new Rewind(what, choose), options ?? {});
+      op2 = this.#take(new Rewind(what, to), options ?? {});
       this.#push(op2);
       return op2.promise;
     } catch (error) {
@@ -5490,11 +5695,11 @@ var Engine = class {
    */
   async *journal(options) {
     this.#check();
-    this.#checkHistory("journal");
     checkOptions("journal", options, journalNames);
     const { from, to, signal, timeout = this.#options.timeout } = options ?? {};
     this.#checkWait("journal", signal, timeout);
-    const history = this.#game.history("journal");
+    const end = isSequence(to) ? to : Infinity, begin = isSequence(from) ? from : end;
+    const history = this.#isSaved ? await this.#storedHistory("journal", begin, end, { signal, timeout }) : this.#game.history("journal");
     checkSpan(history, { from, to });
     const last = to ?? history.newest, first = from === 0 ? history.oldest : from ?? last;
     yield* journalLines(this.#host, history.segments(first, last), this.#taker(signal, timeout));
@@ -5565,12 +5770,10 @@ function checkPersist(name, persist) {
     return null;
   }
   if (persist !== true && typeof persist !== "object") throw badInput(`Engine: persist is ${nameOf(persist)}, want true, false or an object`);
-  const options = persist === true ? {} : persist, { durability = "strict", formerCores = [] } = options;
+  const options = persist === true ? {} : persist, { durability = "strict", formerCores } = options;
   checkOptions("persist", options, persistNames);
   if (durability !== "strict" && durability !== "relaxed") throw badInput(`persist: durability is ${nameOf(durability)}, want strict or relaxed`);
-  if (!Array.isArray(formerCores) || formerCores.some((core) => !isAddress(core) && !isBuffer(core))) {
-    throw badInput("persist: formerCores: want an array of addresses of cores, or of their bytes");
-  }
+  checkFormerCores("persist", formerCores);
   checkName("Engine", name);
   checkCanPersist("persist");
   return durability;

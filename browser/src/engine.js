@@ -5,10 +5,10 @@ import { badInput, canceledError, HyperTokenError, shutdownError, unreadable } f
 import { flag, kind } from './frames.js';
 import { encodeAction, encodeSetup, Game, Op, overhead } from './game.js';
 import { journalLines } from './exporting.js';
-import { Host, hostOptions, isAddress, isBuffer } from './host.js';
+import { Host, hostOptions } from './host.js';
 import { checkOptions, checkSignal, checkTimeout, checkType, isBytes, nameOf } from './options.js';
-import { checkSpan, hex64, Past, Rewind } from './past.js';
-import { upgradeFrom } from './saved.js';
+import { checkSpan, hex64, isSequence, Past, Rewind } from './past.js';
+import { checkFormerCores, upgradeFrom } from './saved.js';
 import { checkName, SavedGame } from './store.js';
 import { checkCanPersist } from './storing.js';
 import { canShare, SharedGame } from './tabs.js';
@@ -25,7 +25,7 @@ const journalNames = [...questionNames, 'from', 'to'];
 const memberNames = ['type', 'payload', 'now', 'entropy'];
 
 export class Engine {
-  #host; #own; #isSaved; #game; #options; #current; #listeners = new Map();
+  #host; #own; #isSaved; #isReady = false; #game; #options; #current; #listeners = new Map();
   #window = []; #windowBytes = 0; #windowTimer = null;
   /** The states of the past that are asked for; null before the first. */
   #pasts = null;
@@ -37,10 +37,9 @@ export class Engine {
    */
   constructor(options) {
     checkOptions('Engine', options, engineNames);
-    const { useWorker, setup, snapshot, history = false, workerOptions, host, name, persist } = options ?? {};
-    checkType('Engine', 'history', history, 'boolean');
+    const { useWorker, setup, snapshot, history, workerOptions, host, name, persist } = options ?? {};
+    if (history !== undefined) checkType('Engine', 'history', history, 'boolean');
     const durability = checkPersist(name, persist);
-    if (durability !== null && history) throw badInput('Engine: history is not kept of a saved game; leave history or persist out');
     if (useWorker !== undefined) checkType('Engine', 'useWorker', useWorker, 'boolean');
     if (setup !== undefined && snapshot !== undefined) throw badInput('Engine: setup and snapshot are two beginnings; give one of them');
     if (snapshot !== undefined && !isBytes(snapshot)) throw badInput(`Engine: snapshot is ${nameOf(snapshot)}, want a Uint8Array`);
@@ -51,7 +50,7 @@ export class Engine {
     this.#options = this.#host.options;
     try {
       const saved = durability === null ? undefined
-        : new SavedGame(name, async () => this.#host.coreHash(), durability, (core) => upgradeFrom(persist.formerCores ?? [], core, () => this.#host.module));
+        : new SavedGame(name, async () => this.#host.coreHash(), durability, (core) => upgradeFrom(persist.formerCores ?? [], core, () => this.#host.module), history);
       const listener = (event, payload) => this.#emit(event, payload), isHeard = () => this.#listeners.size > 0;
       this.#game = saved && canShare() ? new SharedGame(this.#host, base, listener, isHeard, saved, name) : new Game(this.#host, base, listener, isHeard, { saved, hasHistory: history });
       this.#host.add(this.#game);
@@ -65,7 +64,7 @@ export class Engine {
     this.#current = new Current(this.#game, limit, (cause) => this.#emit('engine:error', { error: unreadable('state', cause), type: 'state' }));
     const op = new Op('ready', kind.digest);
     /** Resolves once the engine is placed; rejects if its setup or its core can't be used. */
-    this.ready = op.promise.then(() => {});
+    this.ready = op.promise.then(() => { this.#isReady = true; });
     this.ready.catch(() => {}); // no unhandled rejection if the caller does not use it
     this.#game.push(op);
   }
@@ -323,11 +322,11 @@ export class Engine {
 
   async #askPast(what, k, sequence, options) {
     this.#check();
-    this.#checkHistory(what);
     checkOptions(what, options, questionNames);
     const { signal, timeout = this.#options.timeout } = options ?? {};
     this.#checkWait(what, signal, timeout);
-    const history = this.#game.history(what);
+    const at = isSequence(sequence) ? sequence : 0;
+    const history = this.#isSaved ? await this.#storedHistory(what, at, at, { signal, timeout }) : this.#game.history(what);
     history.check(sequence);
     const past = new Past(this.#host, what, sequence, history.partAt(sequence));
     (this.#pasts ??= new Set()).add(past);
@@ -339,8 +338,12 @@ export class Engine {
     }
   }
 
-  #checkHistory(what) {
-    if (this.#isSaved) throw badInput(`${what}: a saved game does not go back; exportGame(name) has its journal`);
+  // Reads a part of the journal of a saved game. Before it is ready there may be none.
+  async #storedHistory(what, from, to, options) {
+    if (!this.#isReady) await this.#question(what, kind.digest, options);
+    const history = await this.#game.history(what, from, to);
+    this.#check(); // it may have been shut down meanwhile
+    return history;
   }
 
   // Returns a function that makes room for a question to a past, and gives it its bounds.
@@ -356,21 +359,20 @@ export class Engine {
    * Sets the engine to the state that it had at a sequence. It is one more entry of the journal, a
    * marker, with a sequence of its own. Resolves with {sequence, digest}.
    */
-  revert(sequence, options) { return this.#rewind('revert', options, (history) => history.revertTo(sequence)); }
+  revert(sequence, options) { return this.#rewind('revert', options, sequence); }
 
   /** Takes the current step back: an action, a whole batch, or a revert. It leaves a marker. */
-  undo(options) { return this.#rewind('undo', options, (history) => history.undo()); }
+  undo(options) { return this.#rewind('undo', options); }
 
   /** Does the step again that was undone last. It leaves a marker. */
-  redo(options) { return this.#rewind('redo', options, (history) => history.redo()); }
+  redo(options) { return this.#rewind('redo', options); }
 
-  #rewind(what, options, choose) {
+  #rewind(what, options, to = undefined) {
     let op;
     try {
       this.#check();
-      this.#checkHistory(what);
       checkOptions(what, options, questionNames);
-      op = this.#take(new Rewind(what, choose), options ?? {});
+      op = this.#take(new Rewind(what, to), options ?? {});
       this.#push(op);
       return op.promise;
     } catch (error) {
@@ -385,11 +387,11 @@ export class Engine {
    */
   async* journal(options) {
     this.#check();
-    this.#checkHistory('journal');
     checkOptions('journal', options, journalNames);
     const { from, to, signal, timeout = this.#options.timeout } = options ?? {};
     this.#checkWait('journal', signal, timeout);
-    const history = this.#game.history('journal');
+    const end = isSequence(to) ? to : Infinity, begin = isSequence(from) ? from : end;
+    const history = this.#isSaved ? await this.#storedHistory('journal', begin, end, { signal, timeout }) : this.#game.history('journal');
     checkSpan(history, { from, to });
     const last = to ?? history.newest, first = from === 0 ? history.oldest : from ?? last;
     yield* journalLines(this.#host, history.segments(first, last), this.#taker(signal, timeout));
@@ -468,12 +470,10 @@ function checkPersist(name, persist) {
     return null;
   }
   if (persist !== true && typeof persist !== 'object') throw badInput(`Engine: persist is ${nameOf(persist)}, want true, false or an object`);
-  const options = persist === true ? {} : persist, { durability = 'strict', formerCores = [] } = options;
+  const options = persist === true ? {} : persist, { durability = 'strict', formerCores } = options;
   checkOptions('persist', options, persistNames);
   if (durability !== 'strict' && durability !== 'relaxed') throw badInput(`persist: durability is ${nameOf(durability)}, want strict or relaxed`);
-  if (!Array.isArray(formerCores) || formerCores.some((core) => !isAddress(core) && !isBuffer(core))) {
-    throw badInput('persist: formerCores: want an array of addresses of cores, or of their bytes');
-  }
+  checkFormerCores('persist', formerCores);
   checkName('Engine', name);
   checkCanPersist('persist');
   return durability;

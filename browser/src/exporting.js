@@ -5,6 +5,7 @@
 
 import { badInput } from './errors.js';
 import { entryHead, kind } from './frames.js';
+import { detailsOf } from './history.js';
 import { jsonOf } from './lines.js';
 import { hex64, Past } from './past.js';
 
@@ -23,22 +24,46 @@ function base64(bytes) {
 const stateOf = ({ bytes, sequence }, core, digest) =>
   `"snapshot":"${base64(bytes)}","sequence":${sequence},"core":"${core}","digest":"${digest}","keys":[]}`;
 
-function baseLine(base, core, digest) {
-  if (base.marker) {
-    const { kind: what, to, current, redo } = base.marker;
-    return `{"marker":"${what}","to":${to},"current":${current},"redo":[${redo}],${stateOf(base, core, digest)}`;
-  }
+/** The line of a base. */
+export function baseLine(base, core, digest) {
+  if (base.marker) return `{"marker":"${base.marker.kind}",${detailsOf(base.marker)}${stateOf(base, core, digest)}`;
   if (base.isSnapshot) return `{${stateOf(base, core, digest)}`;
   return `{"setup":${base.bytes.length > 0 ? jsonOf(base.bytes) : '{}'},"core":"${core}"}`;
 }
 
-function actionLine(bytes, batch, sequence, checksum) {
+/**
+ * The line of an action.
+ * @param {Uint8Array} bytes
+ * @param {number} batch the sequence of the first action of its batch, 0 for none
+ * @param {number} sequence
+ * @param {string} checksum that of its result
+ */
+export function actionLine(bytes, batch, sequence, checksum) {
   const v = new DataView(bytes.buffer, bytes.byteOffset, bytes.length), end = 28 + v.getUint32(24, true);
   const type = JSON.stringify(utf8.decode(bytes.subarray(28, end)));
   const payload = end < bytes.length ? `,"payload":${jsonOf(bytes.subarray(end))}` : '';
   const now = v.getInt32(4, true) * 2 ** 32 + v.getUint32(0, true);
   const action = `"type":${type}${payload},"now":${now},"entropy":"${hex(bytes.subarray(8, 24))}"`;
   return `{${action}${batch > 0 ? `,"batch":${batch}` : ''},"sequence":${sequence},"checksum":"${checksum}"}`;
+}
+
+/**
+ * Yields the actions behind a base, each with the checksum that the journal has of its result, and
+ * its batch: the sequence of the first action, or 0.
+ * @param {{base: import('./history.js').Base, pieces: Uint8Array[], batches: number[]}} segment
+ */
+export function* actionsOf({ base, pieces, batches }) {
+  let { sequence } = base, next = 0;
+  for (const piece of pieces) {
+    const v = new DataView(piece.buffer, piece.byteOffset, piece.length);
+    for (let at = 0, end; at < piece.length; at = end) {
+      end = at + entryHead + v.getUint32(at, true);
+      sequence++;
+      while (batches[next + 1] < sequence) next += 2;
+      const batch = batches[next] <= sequence ? batches[next] : 0;
+      yield { action: piece.subarray(at + entryHead, end), sum: v.getFloat64(at + 4, true), sequence, batch };
+    }
+  }
 }
 
 // Returns the digest of a base and the checksums of what follows it, as a past gives them. The
@@ -73,22 +98,14 @@ async function coreOf(host) {
 export async function* journalLines(host, segments, take) {
   const core = await coreOf(host);
   for (const [k, segment] of segments.entries()) {
-    const { base, pieces, batches } = segment, needsLine = k === 0 || base.marker !== null;
+    const { base, pieces } = segment, needsLine = k === 0 || base.marker !== null;
     if (pieces.length === 0 && !needsLine) continue;
     const { digest, sums } = await measure(host, segment, take);
     if (needsLine) yield baseLine(base, core, digest);
-    let sequence = base.sequence, next = 0;
-    for (const [n, piece] of pieces.entries()) {
-      const v = new DataView(piece.buffer, piece.byteOffset, piece.length);
-      for (let at = 0, row = 0; at < piece.length; row += 8) {
-        const length = v.getUint32(at, true);
-        sequence++;
-        while (batches[next + 1] < sequence) next += 2;
-        const action = piece.subarray(at + entryHead, at + entryHead + length);
-        const batch = batches[next] <= sequence ? batches[next] : 0;
-        yield actionLine(action, batch, sequence, hex64(sums[n].subarray(row, row + 8)));
-        at += entryHead + length;
-      }
+    let n = 0, row = 0;
+    for (const { action, batch, sequence } of actionsOf(segment)) {
+      while (row === sums[n].length) [n, row] = [n + 1, 0];
+      yield actionLine(action, batch, sequence, hex64(sums[n].subarray(row, row += 8)));
     }
   }
 }

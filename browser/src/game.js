@@ -5,10 +5,11 @@
 
 import { badInput, HyperTokenError, shutdownError, unreadable } from './errors.js';
 import { entryHead, flag, kind, readAnswer } from './frames.js';
-import { History } from './history.js';
+import { History, positionAt } from './history.js';
 import { instances } from './instances.js';
 import { List } from './list.js';
 import { isBytes, nameOf } from './options.js';
+import { Rewinds } from './rewinds.js';
 import { Storing } from './storing.js';
 import { decode, decodeAll, decodeRange, encode, hasLoneSurrogate, TooLarge } from './values.js';
 
@@ -226,10 +227,13 @@ export class Game {
   /** When the game ended its last request, as performance.now(). */
   idleSince = 0;
   #host; #listener; #isHeard; #limits; #base; #journal; #ran = 0;
-  /** The parts of the journal before the base, if the engine keeps its history; else null. */
+  /**
+   * The parts of the journal before the base, if the engine keeps its history in memory; else null.
+   * That of a saved game is in the store.
+   */
   #kept;
-  /** The Rewind whose state is being computed: the first in #queue. */
-  #rewinding = null;
+  /** The rewind that is under way; null before the first. */
+  #rewinds = null;
   #queue = new List(); #sent = new List(); #placing = null; #saving = null; #idle = [];
   #closing = null; #over = false; #hasToldFallback = false;
   /** How many requests that callers wait for are in #queue and #sent. */
@@ -259,8 +263,8 @@ export class Game {
    * @param {() => boolean} isHeard whether there is any listener
    * @param {{pieces?: Uint8Array[], hasHistory?: boolean, saved?: import('./store.js').SavedGame}}
    *   [more] pieces: what follows the base, if the game is a past (see past.js). hasHistory: whether
-   *   what is behind a snapshot is kept. saved: keeps the journal; if it has one already, the game
-   *   goes on from that
+   *   memory keeps what is behind a snapshot. saved: keeps the journal; if it has one already, the
+   *   game goes on from that
    */
   constructor(host, base, listener, isHeard, { pieces, hasHistory = false, saved } = {}) {
     this.#host = host;
@@ -465,7 +469,7 @@ export class Game {
       return;
     }
     const body = f.body.slice(); // a copy: the body lies in a message with other answers
-    if (op.internal && this.#storing) this.#storing.pushBase(op, body, () => this.#saved(body));
+    if (op.internal && this.#storing) this.#storing.pushBase(op, { bytes: body, isSnapshot: true }, () => this.#saved(body));
     else if (op.internal) this.#saved(body);
     else if (this.#storing) this.#storing.push(op, () => this.#succeed(op, body));
     else this.#succeed(op, body);
@@ -589,58 +593,60 @@ export class Game {
   #newestSegment(end) { return { base: this.#base, journal: this.#journal, end }; }
 
   /**
-   * The part of the journal that this game keeps.
+   * The part of the journal that this game keeps. If the game is saved, it is a promise of the part from
+   * the state of one sequence to that of another.
    * @param {string} what names the request in errors
    */
-  history(what) { return new History([...this.#kept ?? none, this.#newestSegment(this.sequence)], what); }
-
-  /** The game that computes where a rewind leads, or null. It needs a place before this one. */
-  get past() { return this.#rewinding?.past ?? null; }
-
-  // The first request that waits is a rewind. Once all before it has ended, its state is computed.
-  // The requests behind it wait. Returns whether the rewind ends at once: it leads nowhere.
-  #endsRewindAtOnce() {
-    const op = this.#queue.first;
-    if (op === this.#rewinding || this.#sent.length > 0) return false;
-    let found;
-    try {
-      found = op.choose(this.history(op.what));
-    } catch (error) {
-      this.#queue.shift();
-      this.#fail(op, error);
-      return true;
-    }
-    this.leavePlace(true); // the past needs a place, and there may be one only
-    this.#rewinding = op;
-    op.begin(this.#host, found, (error, bytes, digest) => this.#rewound(op, found.marker, error, bytes, digest));
-    return false;
+  history(what, from, to) {
+    if (this.#storing) return this.#storing.history(what, from, to);
+    return new History([...this.#kept ?? none, this.#newestSegment(this.sequence)], what);
   }
 
-  #rewound(op, marker, error, bytes, digest) {
-    this.#rewinding = null;
+  /** The current step, and those to redo. */
+  get position() { return positionAt(this.#base, this.sequence); }
+
+  /** The game that computes where a rewind leads, or null. It needs a place before this one. */
+  get past() { return this.#rewinds?.past ?? null; }
+
+  #endsRewindAtOnce() {
+    if (this.#sent.length > 0 || this.#storing?.isIdle === false) return false;
+    this.#rewinds ??= new Rewinds(this);
+    return this.#rewinds.endsAtOnce(this.#queue.first);
+  }
+
+  /** Ends the rewind that is under way, the first request that waits, with an error. */
+  endRewind(op, error) {
     this.#queue.shift();
-    if (error) {
-      this.#fail(op, error);
-    } else {
-      this.#goOnFrom({ sequence: ++this.sequence, bytes, isSnapshot: true, digest, marker });
-      this.#succeed(op, { sequence: this.sequence, digest });
-      if (this.#isHeard()) this.#raise([], [{ type: op.what, result: { to: marker.to, digest }, changed: true }]);
-      this.handleChange?.();
-    }
-    this.pump();
+    if (this.#storing) this.#storing.push(op, () => this.#fail(op, error), [], { error });
+    else this.#fail(op, error);
+  }
+
+  /** Takes in the base that the rewind under way leads to. */
+  takeRewind(op, base) {
+    this.#queue.shift();
+    const result = { sequence: base.sequence, digest: base.digest };
+    if (this.#storing) this.#storing.pushBase(op, base, () => this.#settleRewind(op, base, result), { result });
+    else this.#settleRewind(op, base, result);
+  }
+
+  #settleRewind(op, base, result) {
+    this.sequence++;
+    this.#goOnFrom(base);
+    this.#succeed(op, result);
+    if (this.#isHeard()) this.#raise([], [{ type: op.what, result: { to: base.marker.to, digest: base.digest }, changed: true }]);
+    this.handleChange?.();
   }
 
   // The store, which storing.js asks.
 
   /**
    * Takes in what the store has of this game: its base, and the entries behind it. null if the name
-   * is new:
-   * then the game begins as the engine was made.
+   * is new: then the game begins as the engine was made.
    */
   handleOpened(saved) {
     if (saved) {
       const { base, groups } = saved;
-      this.#base = { sequence: base.sequence, bytes: base.bytes, isSnapshot: base.isSnapshot, digest: null, marker: null };
+      this.#base = { sequence: base.sequence, bytes: base.bytes, isSnapshot: base.isSnapshot, digest: null, marker: base.marker };
       this.#limits = base.limits;
       this.sequence = base.sequence;
       for (const { bytes, count } of groups) {
@@ -652,15 +658,16 @@ export class Game {
   }
 
   /**
-   * Takes in that the store has not stored a group. Its actions fail. What was answered behind them
-   * runs again, from the journal without them.
+   * Takes in that the store has not stored a group. Its actions, or its rewind, fail. What was
+   * answered behind them runs again, from the journal without them.
    * @param {import('./storing.js').Answer[]} group
    * @param {import('./storing.js').Answer[]} rest what waited behind the group
    * @param {HyperTokenError} error if its code is `moved`, the game is no longer this engine's
    */
   handleNotStored(group, rest, error) {
-    this.#runAgain([...group.filter((answer) => answer.records.length === 0), ...rest]);
-    for (const { op, records } of group) if (records.length > 0) this.#fail(op, error);
+    const changes = ({ op, records, base }) => records.length > 0 || (base !== null && !op.internal);
+    this.#runAgain([...group.filter((answer) => !changes(answer)), ...rest]);
+    for (const answer of group) if (changes(answer)) this.#fail(answer.op, error);
     if (error.code === 'moved') this.fail(error);
   }
 
@@ -790,10 +797,7 @@ export class Game {
     if (op.list === this.#queue) this.#queue.remove(op);
     else if (op.answer) this.#dropAnswer(op);
     else op.withdrawn = true;
-    if (op === this.#rewinding) {
-      this.#rewinding = null;
-      op.abandon(error);
-    }
+    this.#rewinds?.abandon(op, error);
     this.#fail(op, error);
     if (op.batch) {
       // Actions that were gathered into one batch succeed or fail together.

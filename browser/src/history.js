@@ -14,9 +14,12 @@ import { entryHead } from './frames.js';
 const mostRedo = 4096;
 
 /**
- * @typedef {{kind: 'revert', to: number, current: number, redo: number[]}} Marker
- *   `current` is a sequence, 0 for none; `redo` has the sequences of the steps to redo, the
- *   next one last
+ * @typedef {{current: number, redo: number[]}} Position
+ *   `current` is the sequence of the current step, 0 for none; `redo` has the sequences of the
+ *   steps to redo, the next one last
+ * @typedef {Position & {kind: 'revert' | 'upgrade' | 'fork', to: number, details?: string}} Marker
+ *   `details` has the members of the marker as an export writes them; if it is left out, they are
+ *   those of a revert
  * @typedef {{sequence: number, bytes: Uint8Array, isSnapshot: boolean, digest: string | null,
  *   marker: Marker | null}} Base
  *   `bytes` is a setup or a snapshot as the core takes it; `digest` is null if it is not known
@@ -26,6 +29,13 @@ const mostRedo = 4096;
  *   sequences of the first and of the last record
  *   of each batch of several records, one pair after the other
  */
+
+/**
+ * The step that is current at a sequence, and those to redo.
+ * @param {Base} [base] the newest one at the sequence or before it
+ * @returns {Position}
+ */
+export const positionAt = (base, sequence) => (base?.marker && base.sequence === sequence ? base.marker : { current: sequence, redo: [] });
 
 /** The first entries of a journal, so many of them, as pieces of a replay. */
 function firstEntries(pieces, count) {
@@ -39,24 +49,29 @@ function firstEntries(pieces, count) {
   return cut;
 }
 
+/** The members of a marker that stand before its state in an export. */
+export const detailsOf = ({ to, current, redo, details }) => details ?? `"to":${to},"current":${current},"redo":[${redo}],`;
+
 const range = (newest) => `the engine has the sequences 0 to ${newest}`;
 
 export class History {
+  /** The sequence of the newest record or marker. */
+  newest;
   #segments; #what;
 
   /**
-   * @param {Segment[]} segments in their order; each begins where the one before it ends
+   * @param {Segment[]} segments in their order; each begins where the one before it ends. They may be
+   *   a part of what is kept: then they have all that the request needs
    * @param {string} what names the request in errors
+   * @param {number} [newest] the sequence of the newest record or marker
    */
-  constructor(segments, what) {
+  constructor(segments, what, newest = segments.at(-1).end) {
+    this.newest = newest;
     this.#segments = segments;
     this.#what = what;
   }
 
-  /** The sequence of the newest record or marker. */
-  get newest() { return this.#segments.at(-1).end; }
-
-  /** The sequence of the oldest state that is kept. */
+  /** The sequence of the oldest state that there is here. */
   get oldest() { return this.#segments[0].base.sequence; }
 
   // Returns the index of the last segment whose base is at a sequence or before it, or -1.
@@ -107,11 +122,8 @@ export class History {
     }));
   }
 
-  // Returns the step that is current at a sequence, 0 for none, and those to redo.
-  #stepAt(sequence) {
-    const base = this.#segments[this.#indexAt(sequence)]?.base;
-    return base?.marker && base.sequence === sequence ? base.marker : { current: sequence, redo: [] };
-  }
+  // Returns the step that is current at a sequence, 0 for none.
+  #stepAt(sequence) { return positionAt(this.#segments[this.#indexAt(sequence)]?.base, sequence).current; }
 
   // Returns the sequence of the first record of a step. It throws `history_trimmed` if the step
   // is not kept.
@@ -129,7 +141,8 @@ export class History {
     return step;
   }
 
-  // The three below return a marker, and the part of the journal that leads to its state.
+  // The three below return a marker, and the part of the journal that leads to its state. `position` is
+  // that of the newest state.
 
   /** @returns {{marker: Marker, part: ReturnType<History['partAt']>}} */
   revertTo(sequence) {
@@ -139,19 +152,17 @@ export class History {
   }
 
   /** It throws `conflict` if there is nothing to undo. */
-  undo() {
-    const { current, redo } = this.#stepAt(this.newest);
+  undo({ current, redo }) {
     if (current === 0) throw this.#conflict('there is nothing to undo: the engine is as it began');
     // The state before the step is that of the parent, and may be kept where that of the parent
     // is not.
-    const before = this.#firstOf(current) - 1, parent = this.#stepAt(before).current;
+    const before = this.#firstOf(current) - 1, parent = this.#stepAt(before);
     const marker = { kind: 'revert', to: parent, current: parent, redo: [...redo, current].slice(-mostRedo) };
     return { marker, part: this.partAt(before) };
   }
 
   /** It throws `conflict` if there is nothing to redo. */
-  redo() {
-    const { redo } = this.#stepAt(this.newest);
+  redo({ redo }) {
     const last = redo.at(-1);
     if (last === undefined) throw this.#conflict('there is nothing to redo: the newest step is no undo');
     return { marker: { kind: 'revert', to: last, current: last, redo: redo.slice(0, -1) }, part: this.partAt(last) };

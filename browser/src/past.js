@@ -97,14 +97,34 @@ export class Rewind extends Op {
   #past = null;
 
   /**
-   * @param {string} what revert, undo or redo
-   * @param {(history: import('./history.js').History) => ReturnType<History['undo']>} choose
-   *   returns where the rewind leads to, or throws
+   * @param {'revert' | 'undo' | 'redo'} what
+   * @param {number} [to] the sequence of the state that a revert leads to
    */
-  constructor(what, choose) {
+  constructor(what, to) {
     super(what, kind.rewind);
-    this.choose = choose;
+    if (what === 'revert' && !isSequence(to)) throw badInput('revert: the sequence is not a whole number from 0 on');
+    this.to = to;
   }
+
+  /**
+   * Returns which part of the journal the rewind needs: from the state of one sequence to that of
+   * another.
+   * @param {import('./history.js').Position} position that of the newest state
+   * @param {number} newest its sequence
+   * @returns {[number, number]}
+   */
+  span({ current, redo }, newest) {
+    if (this.what === 'undo' && current > 0) return [current - 1, current];
+    const to = this.what === 'undo' ? newest : this.what === 'redo' ? redo.at(-1) : this.to;
+    return to <= newest ? [to, to] : [newest, newest];
+  }
+
+  /**
+   * Returns where the rewind leads to, or throws.
+   * @param {import('./history.js').History} history
+   * @param {import('./history.js').Position} position that of the newest state
+   */
+  choose(history, position) { return this.what === 'revert' ? history.revertTo(this.to) : history[this.what](position); }
 
   /** The game that computes the state, or null. */
   get past() { return this.#past?.game ?? null; }
@@ -137,6 +157,8 @@ export class Rewind extends Op {
     past?.close(error);
   }
 }
+
+export const isSequence = (n) => Number.isSafeInteger(n) && n >= 0;
 
 /** Checks the options `from` and `to` of a part of a journal. */
 export function checkSpan(history, { from, to }) {

@@ -6,12 +6,13 @@
 import { compile, hashCore, Instance } from './core.js';
 import { coreLocation, macrotask } from './environment.js';
 import { badInput, HyperTokenError } from './errors.js';
-import { entryHead, hash } from './frames.js';
+import { actionLine, actionsOf, baseLine } from './exporting.js';
+import { hash } from './frames.js';
 import { encodeAction, errorOf } from './game.js';
-import { hostOptions, isAddress } from './host.js';
+import { hostOptions, isAddress, isBuffer } from './host.js';
 import { jsonOf, readLine } from './lines.js';
 import { checkOptions } from './options.js';
-import { addGame, checkIsFree, checkName, listGames, readGame, removeGame } from './store.js';
+import { addGame, checkIsFree, checkName, listGames, readJournal, removeGame } from './store.js';
 import { checkCanPersist, entriesOf } from './storing.js';
 import { decode } from './values.js';
 import { xxh64 } from './xxhash.js';
@@ -20,8 +21,8 @@ import { xxh64 } from './xxhash.js';
 const turn = 8;
 /** How many records of an import are stored in one row. */
 const groupLength = 1024;
-const optionNames = ['core', 'wasmPath'];
-const none = new Uint8Array(0), utf8 = new TextDecoder();
+const optionNames = ['core', 'wasmPath', 'formerCores'];
+const none = new Uint8Array(0);
 
 /** The games that are saved in this browser for this origin, in the order of their names. */
 export async function savedGames() {
@@ -36,15 +37,58 @@ export async function deleteGame(name) {
   return removeGame(name);
 }
 
-async function coreOf(what, options) {
+/** Checks the option formerCores, and returns it. */
+export function checkFormerCores(what, cores = []) {
+  if (!Array.isArray(cores) || cores.some((core) => !isAddress(core) && !isBuffer(core))) {
+    throw badInput(`${what}: formerCores: want an array of addresses of cores, or of their bytes`);
+  }
+  return cores;
+}
+
+/** The former core of a hash: what it is compiled from; null if it is none of these. */
+async function findFormer(cores, sha256) {
+  for (const core of cores) {
+    const from = isAddress(core) ? coreLocation(core) : { module: core };
+    if (await hashCore(from) === sha256) return from;
+  }
+  return null;
+}
+
+/** The cores that a call has to run a game: the present one, and former ones. */
+class Cores {
+  #present; #former; #unknown; #newest = { core: '', game: null };
+
+  /** @param {(core: string, present: string) => HyperTokenError} unknown says that a core is none of these */
+  constructor(present, former, unknown) {
+    this.#present = present;
+    this.#former = former;
+    this.#unknown = unknown;
+  }
+
+  /** Returns a game on the core of a hash: the same one as before, if that has this core. */
+  async rerunOn(core) {
+    if (core !== this.#newest.core) this.#newest = { core, game: new Rerun(await this.#moduleOf(core)) };
+    return this.#newest.game;
+  }
+
+  async #moduleOf(core) {
+    const { module, sha256 } = this.#present;
+    if (core === sha256) return module;
+    const from = await findFormer(this.#former, core);
+    if (!from) throw this.#unknown(core, sha256);
+    return compile(from);
+  }
+}
+
+async function coresOf(what, options, unknown) {
   checkCanPersist(what);
   checkOptions(what, options, optionNames);
-  const { core, wasmPath } = hostOptions(options, what);
+  const { formerCores, ...own } = options ?? {}, { core, wasmPath } = hostOptions(own, what), former = checkFormerCores(what, formerCores);
   const from = core ? { module: core } : coreLocation(wasmPath);
   const [module, sha256] = await Promise.all([compile(from), hashCore(from)]).catch((cause) => {
     throw cause instanceof HyperTokenError ? cause : badInput(`${what}: the core can not be run: ${cause.message}`, cause);
   });
-  return { module, sha256 };
+  return new Cores({ module, sha256 }, former, unknown);
 }
 
 /** Lets the page's other tasks run from time to time. */
@@ -92,55 +136,45 @@ class Rerun {
 
 const diverged = (message, cause) => new HyperTokenError('diverged', message, cause === undefined ? {} : { cause });
 
-function base64(bytes) {
-  let text = '';
-  for (let at = 0; at < bytes.length; at += 0x8000) text += String.fromCharCode(...bytes.subarray(at, at + 0x8000));
-  return btoa(text);
-}
-
-const hex = (bytes) => Array.from(bytes, (x) => x.toString(16).padStart(2, '0')).join('');
-
 /**
- * Returns a saved game as a Blob of JSON Lines: its newest base, and the actions behind it. A game
- * that an engine plays is exported as it is stored at this moment.
+ * Returns a saved game as a Blob of JSON Lines: the oldest base that is kept, and what follows it. A
+ * game that an engine plays is exported as it is stored at this moment.
  * @param {string} name
- * @param {{core?: object, wasmPath?: string | URL}} [options] the core that it was played with, as
- *   in workerOptions
+ * @param {{core?: object, wasmPath?: string | URL, formerCores?: (string | URL | object)[]}} [options]
+ *   the core that it was played with, as in workerOptions, and those before it
  */
 export async function exportGame(name, options) {
-  const { module, sha256 } = await coreOf('exportGame', options);
+  const cores = await coresOf('exportGame', options, (core, present) => new HyperTokenError('core_mismatch',
+    `the saved game ${JSON.stringify(name)} was played with the core ${core}, and this one is ${present}: name its core (wasmPath, formerCores)`));
   checkName('exportGame', name);
-  const { base, groups } = await readGame(name);
-  if (base.core !== sha256) {
-    throw new HyperTokenError('core_mismatch', `the saved game ${JSON.stringify(name)} was played with the core ${base.core}, and this one is ${sha256}: name its core (wasmPath)`);
+  const { segments } = await readJournal(name, 0, Infinity), lines = [];
+  let game = null;
+  for (const { base, journal } of segments) {
+    const known = base.digest ?? (base.marker ? null : game?.digest());
+    game = await cores.rerunOn(base.core);
+    game.begin(base);
+    const digest = game.digest();
+    // A snapshot that is no marker needs no line: the actions before it lead to the same state.
+    if (lines.length === 0 || base.marker) lines.push(baseLine(base, base.core, digest));
+    if (digest !== (known ?? digest)) throw diverged(`the state at ${base.sequence} had the digest ${known}, and has ${digest}`);
+    await replay(game, { base, pieces: journal.pieces(), batches: journal.batches }, ({ action, batch, sequence }, result) => {
+      lines.push(actionLine(action, batch, sequence, xxh64(result)));
+    });
   }
-  const game = new Rerun(module), lines = [];
-  game.begin(base);
-  lines.push(baseLine(base, game.digest()));
-  await replay(game, base, groups, (action, sequence, batches, result) => {
-    lines.push(actionLine(action, sequence, batches.find(([first, length]) => sequence >= first && sequence < first + length)?.[0], xxh64(result)));
-  });
   return new Blob(lines.map((line) => `${line}\n`), { type: 'application/x-ndjson' });
 }
 
 /**
- * Runs the records behind a base again, and compares their results. Calls f for each. Returns the
- * last sequence.
+ * Runs the actions behind a base again, and compares their results. Calls f for each.
  */
-async function replay(game, base, groups, f) {
+async function replay(game, segment, f) {
   const pause = pauses();
-  let { sequence } = base;
-  for (const { bytes, batches } of groups) {
-    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-    for (let at = 0; at < bytes.length;) {
-      const end = at + entryHead + view.getUint32(at, true), action = bytes.subarray(at + entryHead, end), result = rerun(game, action, ++sequence);
-      if (hash(result) !== view.getFloat64(at + 4, true)) throw diverged(`the action ${sequence} has another result than the one that was acknowledged`);
-      f(action, sequence, batches, result);
-      at = end;
-      await pause();
-    }
+  for (const one of actionsOf(segment)) {
+    const result = rerun(game, one.action, one.sequence);
+    if (hash(result) !== one.sum) throw diverged(`the action ${one.sequence} has another result than the one that was acknowledged`);
+    f(one, result);
+    await pause();
   }
-  return sequence;
 }
 
 /**
@@ -152,21 +186,19 @@ async function replay(game, base, groups, f) {
  *   `upgrade`; null if it is none of them
  */
 export async function upgradeFrom(cores, sha256, present) {
-  for (const core of cores) {
-    const from = isAddress(core) ? coreLocation(core) : { module: core };
-    if (await hashCore(from) !== sha256) continue;
-    return async ({ base, groups }) => {
-      const before = new Rerun(await compile(from)), after = new Rerun(await present());
-      before.begin(base);
-      const sequence = await replay(before, base, groups, () => {}), digest = before.digest();
-      after.begin({ ...base, bytes: before.snapshot(), isSnapshot: true });
-      return {
-        sequence: sequence + 1, bytes: after.snapshot(), isSnapshot: true, limits: base.limits, marker: 'upgrade',
-        details: `"from_core":"${sha256}","digest_before":"${digest}","current":0,"redo":[],`,
-      };
-    };
-  }
-  return null;
+  const from = await findFormer(cores, sha256);
+  if (!from) return null;
+  return async ({ base, groups }) => {
+    const before = new Rerun(await compile(from)), after = new Rerun(await present());
+    let { sequence } = base;
+    before.begin(base);
+    await replay(before, { base, pieces: groups.map(({ bytes }) => bytes), batches: [] }, () => { sequence++; });
+    const digest = before.digest();
+    after.begin({ ...base, bytes: before.snapshot(), isSnapshot: true });
+    const details = `"from_core":"${sha256}","digest_before":"${digest}","current":0,"redo":[],`;
+    const marker = { kind: 'upgrade', current: 0, redo: [], details };
+    return { sequence: sequence + 1, bytes: after.snapshot(), isSnapshot: true, limits: base.limits, marker };
+  };
 }
 
 function rerun(game, action, sequence) {
@@ -175,19 +207,6 @@ function rerun(game, action, sequence) {
   } catch (cause) {
     throw diverged(`the action ${sequence} succeeded, and now fails: ${cause.message}`, cause);
   }
-}
-
-function baseLine({ sequence, bytes, isSnapshot, core, marker, details }, digest) {
-  if (!isSnapshot) return `{"setup":${bytes.length > 0 ? jsonOf(bytes) : '{}'},"core":"${core}"}`;
-  const state = `"snapshot":"${base64(bytes)}","sequence":${sequence},"core":"${core}","digest":"${digest}","keys":[]}`;
-  return marker ? `{"marker":${JSON.stringify(marker)},${details ?? ''}${state}` : `{${state}`;
-}
-
-function actionLine(action, sequence, batch, checksum) {
-  const view = new DataView(action.buffer, action.byteOffset, action.length), end = 28 + view.getUint32(24, true);
-  const type = utf8.decode(action.subarray(28, end));
-  return `{"type":${JSON.stringify(type)}${action.length > end ? `,"payload":${jsonOf(action.subarray(end))}` : ''},"now":${view.getBigInt64(0, true)},"entropy":"${hex(action.subarray(8, 24))}"${
-    batch === undefined ? '' : `,"batch":${batch}`},"sequence":${sequence},"checksum":"${checksum}"}`;
 }
 
 // Import.
@@ -250,27 +269,28 @@ function* linesOf(text) {
  * game is in the store whole, or not at all.
  * @param {string} name
  * @param {Blob} file from exportGame, or from Go
- * @param {{core?: object, wasmPath?: string | URL}} [options] the core that it was played with, as
- *   in workerOptions
+ * @param {{core?: object, wasmPath?: string | URL, formerCores?: (string | URL | object)[]}} [options]
+ *   the core that it was played with, as in workerOptions, and those before it
  */
 export async function importGame(name, file, options) {
-  const { module, sha256 } = await coreOf('importGame', options);
+  const cores = await coresOf('importGame', options, (core, present) => new HyperTokenError('core_mismatch',
+    `the game was played with the core ${core}, and this one is ${present}: name its core (wasmPath, formerCores)`));
   checkName('importGame', name);
   if (typeof file?.text !== 'function') throw badInput('importGame: want a Blob or a File with the lines of an export');
   await checkIsFree(name);
-  const game = new Import(module, sha256, limitsOf()), pause = pauses();
+  const game = new Import(cores, limitsOf()), pause = pauses();
   for (const [number, text] of linesOf(await file.text())) {
     try {
-      game.add(text);
+      await game.add(text);
     } catch (cause) {
       const error = cause instanceof HyperTokenError ? cause : badInput(cause?.message ?? String(cause), cause);
       throw new HyperTokenError(error.code, `line ${number}: ${error.message.slice(error.code.length + 2)}`, { cause: error.cause });
     }
     await pause();
   }
-  if (!game.base) throw badInput('importGame: there is no line: the first one of an export is a setup, a snapshot or a marker');
+  if (game.segments.length === 0) throw badInput('importGame: there is no line: the first one of an export is a setup, a snapshot or a marker');
   game.endGroup();
-  await addGame(name, sha256, game.base, game.groups);
+  await addGame(name, game.segments);
   return { sequence: game.sequence, digest: game.digest() };
 }
 
@@ -284,42 +304,37 @@ function limitsOf() {
 
 /** A game that is being imported. */
 class Import {
-  base = null; groups = []; sequence = 0;
-  #game; #sha256; #limits; #records = []; #batches = [];
+  segments = []; sequence = 0;
+  #cores; #game = null; #limits; #records = []; #batches = [];
 
-  constructor(module, sha256, limits) {
-    this.#game = new Rerun(module);
-    this.#sha256 = sha256;
+  constructor(cores, limits) {
+    this.#cores = cores;
     this.#limits = limits;
   }
 
   digest() { return this.#game.digest(); }
 
+  /** Takes in a line. Returns a promise if it is the line of a base. */
   add(text) {
-    const line = new Line(text);
-    if (line.has('marker') || (!this.base && (line.has('setup') || line.has('snapshot')))) this.#begin(line);
-    else if (!this.base) throw wrong('the first line of an export is a setup, a snapshot or a marker');
-    else if (line.has('type')) this.#action(line);
-    else throw wrong('behind its first line, an export has actions and markers only');
+    const line = new Line(text), isFirst = this.segments.length === 0;
+    if (line.has('marker') || (isFirst && (line.has('setup') || line.has('snapshot')))) return this.#begin(line);
+    if (isFirst) throw wrong('the first line of an export is a setup, a snapshot or a marker');
+    if (!line.has('type')) throw wrong('behind its first line, an export has actions and markers only');
+    return this.#action(line);
   }
 
-  // A marker sets the state, so the game begins with the last one.
-  #begin(line) {
-    const core = line.core();
-    if (core !== this.#sha256) throw new HyperTokenError('core_mismatch', `the game was played with the core ${core}, and this one is ${this.#sha256}: name its core (wasmPath)`);
-    const isSnapshot = !line.has('setup'), sequence = isSnapshot ? line.count('sequence') : 0;
-    if (this.base && sequence !== this.sequence + 1) throw wrong(`sequence: the marker has ${sequence}, want ${this.sequence + 1}`);
-    const bytes = isSnapshot ? line.bytes('snapshot') : line.members.get('setup');
-    const marker = line.has('marker') ? line.text('marker', /^(revert|upgrade|fork)$/, 'revert, upgrade or fork') : null;
-    this.base = { sequence, bytes, isSnapshot, limits: this.#limits, marker, details: marker ? detailsOf(line) : null };
-    this.#game.begin(this.base);
-    if (isSnapshot) {
-      const wanted = line.hash('digest'), found = this.#game.digest();
-      if (wanted !== found) throw diverged(`the state had the digest ${wanted}, and has ${found}`);
-    }
-    this.groups = [];
-    this.#records = [];
-    this.#batches = [];
+  // A marker sets the state. What is before it is the history.
+  async #begin(line) {
+    const core = line.core(), isSnapshot = !line.has('setup'), sequence = isSnapshot ? line.count('sequence') : 0;
+    if (this.segments.length > 0 && sequence !== this.sequence + 1) throw wrong(`sequence: the marker has ${sequence}, want ${this.sequence + 1}`);
+    const bytes = isSnapshot ? line.bytes('snapshot') : line.members.get('setup'), digest = isSnapshot ? line.hash('digest') : null;
+    const base = { sequence, bytes, isSnapshot, limits: this.#limits, core, digest, marker: line.has('marker') ? markerOf(line, sequence) : null };
+    this.endGroup();
+    this.#game = await this.#cores.rerunOn(core);
+    this.#game.begin(base);
+    const found = this.#game.digest();
+    if (isSnapshot && digest !== found) throw diverged(`the state had the digest ${digest}, and has ${found}`);
+    this.segments.push({ base, groups: [] });
     this.sequence = sequence;
   }
 
@@ -345,14 +360,19 @@ class Import {
   endGroup() {
     if (this.#records.length === 0) return;
     const first = this.sequence - this.#records.length + 1;
-    this.groups.push({ first, count: this.#records.length, bytes: entriesOf(this.#records), batches: this.#batches });
+    this.segments.at(-1).groups.push({ first, count: this.#records.length, bytes: entriesOf(this.#records), batches: this.#batches });
     this.#records = [];
     this.#batches = [];
   }
 }
 
-/** The members of a marker that are its own, as JSON that stands before its snapshot. */
-function detailsOf(line) {
-  const own = ['to', 'from_core', 'digest_before', 'from_engine', 'from_sequence', 'current', 'redo'];
-  return own.filter((name) => line.has(name)).map((name) => `"${name}":${jsonOf(line.members.get(name))},`).join('');
+/** The marker of a line. */
+function markerOf(line, sequence) {
+  const kind = line.text('marker', /^(revert|upgrade|fork)$/, 'revert, upgrade or fork');
+  const own = ['to', 'from_core', 'digest_before', 'from_engine', 'from_sequence', 'current', 'redo'].filter((name) => line.has(name));
+  const details = own.map((name) => `"${name}":${jsonOf(line.members.get(name))},`).join('');
+  const [to = 0, current = 0, redo = []] = ['to', 'current', 'redo'].map((name) => (line.has(name) ? decode(line.members.get(name)) : undefined));
+  const isWrong = (n) => !Number.isSafeInteger(n) || n < 0 || n > sequence;
+  if (!Array.isArray(redo) || [to, current, ...redo].some(isWrong)) throw wrong(`to, current and redo: want sequences up to ${sequence}`);
+  return { kind, to, current, redo, details };
 }

@@ -1,16 +1,22 @@
 // The games of this origin in IndexedDB. A game has a row in `games`, a base, and groups of records
-// behind it. A group is stored in one transaction: whole or not at all. A game that is opened gets
-// a new owner; from then on nothing of a former one is stored.
+// behind it. If its history is kept, there are older bases and groups too. A group is stored in one
+// transaction: whole or not at all. A game that is opened gets a new owner; from then on nothing of
+// a former one is stored.
 
 import { openDB } from 'idb';
 import { badInput, HyperTokenError } from './errors.js';
 import { entryHead, hash } from './frames.js';
+import { detailsOf, History } from './history.js';
 import { isBytes, nameOf } from './options.js';
 
 /** The name of the database, and the version of its object stores. */
 const databaseName = 'hypertoken', databaseVersion = 1;
-/** The version of the rows. A game whose rows are newer is refused. */
-const form = 1;
+/**
+ * The version of the rows of a game, and that of a game whose history is kept: a package that knows
+ * of no history would delete it. A game whose rows are newer is refused.
+ */
+const plainForm = 1, historyForm = 2;
+const formOf = (keepsHistory) => (keepsHistory ? historyForm : plainForm);
 /** The longest name of a game, in characters. */
 const longestName = 200;
 
@@ -103,14 +109,32 @@ export const checkName = (what, name) => {
 };
 
 const damaged = (name, why) => new HyperTokenError('broken', `the saved game ${JSON.stringify(name)} is damaged: ${why}. Nothing of it was changed`);
+const moved = (name) => new HyperTokenError('moved', `the saved game ${JSON.stringify(name)} was deleted, or opened by another engine, which has it now`);
+const taken = (name) => new HyperTokenError('engine_exists', `there is a saved game ${JSON.stringify(name)} already: delete it first, or take another name`);
 const missing = (name) => new HyperTokenError('engine_not_found', `there is no saved game ${JSON.stringify(name)}`);
 const isCount = (n) => Number.isSafeInteger(n) && n >= 0;
 
 function checkGame(game) {
-  if (isCount(game.form) && game.form > form) {
-    throw new HyperTokenError('store_refused', `the saved game ${JSON.stringify(game.name)} was kept by a newer version of hypertoken-worker (form ${game.form}, and this one knows ${form}); load that version`);
+  if (isCount(game.form) && game.form > historyForm) {
+    throw new HyperTokenError('store_refused', `the saved game ${JSON.stringify(game.name)} was kept by a newer version of hypertoken-worker (form ${game.form}, and this one knows ${historyForm}); load that version`);
   }
-  if (game.form !== form || typeof game.id !== 'string') throw damaged(game.name, 'its row can not be read');
+  if ((game.form !== plainForm && game.form !== historyForm) || typeof game.id !== 'string') throw damaged(game.name, 'its row can not be read');
+}
+
+/** What a row has of a base. It throws if the row is damaged. */
+function baseOf(name, row) {
+  checkBase(name, row);
+  const { sequence, bytes, isSnapshot, limits, core, calls, digest } = row;
+  return { sequence, bytes, isSnapshot, limits, core, calls, digest: typeof digest === 'string' ? digest : null, marker: markerOf(name, row) };
+}
+
+function markerOf(name, { marker: kind, details }) {
+  if (kind === null || kind === undefined) return null;
+  try {
+    const { to, current = 0, redo = [] } = JSON.parse(`{${(details ?? '').replace(/,$/, '')}}`);
+    if (typeof kind === 'string' && isCount(current) && Array.isArray(redo) && redo.every(isCount)) return { kind, to, current, redo, details };
+  } catch {} // it is no JSON
+  throw damaged(name, 'the marker of its base can not be read');
 }
 
 function checkBase(name, base) {
@@ -119,7 +143,10 @@ function checkBase(name, base) {
   }
 }
 
-/** Throws unless the groups behind a base are whole. Checks what the core does not. */
+/**
+ * Throws unless the groups behind a base are whole. Checks what the core does not. Returns the
+ * sequence of the last record.
+ */
 function checkGroups(name, base, groups) {
   let next = base.sequence + 1;
   for (const group of groups) {
@@ -129,6 +156,7 @@ function checkGroups(name, base, groups) {
     }
     next += group.count;
   }
+  return next - 1;
 }
 
 const isCalls = (calls) => calls === undefined || (Array.isArray(calls) && calls.every((c) => typeof c?.client === 'string' && isCount(c.number) && typeof c.outcome === 'object'));
@@ -142,13 +170,15 @@ function countEntries(bytes) {
   return at === bytes.length ? count : -1;
 }
 
-const baseRow = (base, core) => ({ marker: null, details: null, ...base, core, sum: hash(base.bytes) });
+function baseRow(base, core) {
+  const { marker = null } = base;
+  return { core, ...base, marker: marker?.kind ?? null, details: marker && detailsOf(marker), sum: hash(base.bytes) };
+}
 const groupRow = (group, total) => ({ ...group, sum: hash(group.bytes), total, at: Date.now() });
 
 async function readRows(game, bases, groups) {
   const cursor = await bases.openCursor(rangeOf(game.id), 'prev');
-  const base = cursor?.value;
-  checkBase(game.name, base);
+  const base = baseOf(game.name, cursor?.value);
   const rows = await groups.getAll(rangeOf(game.id, base.sequence + 1));
   checkGroups(game.name, base, rows);
   return { base, groups: rows };
@@ -162,7 +192,7 @@ async function readRows(game, bases, groups) {
 export class SavedGame {
   /** Resolves, or rejects, as the last open() does. */
   opening = null;
-  #name; #core; #durability; #upgradeFrom; #owner = randomId(); #id = ''; #total = 0;
+  #name; #core; #sha256 = ''; #durability; #upgradeFrom; #history; #owner = randomId(); #id = ''; #total = 0;
   /**
    * The outcomes of calls of other tabs: by client, then by number. A batch may have one for each
    * part.
@@ -178,12 +208,15 @@ export class SavedGame {
    * @param {(core: string) => Promise<((found: object) => Promise<object>) | null>} upgradeFrom for
    *   the hash of a former core: returns a function
    *   that gives a base of the present core for a game of the former one; null if there is no such core
+   * @param {boolean} [history] whether what is behind a snapshot is kept; without it, as the game was
+   *   kept before
    */
-  constructor(name, core, durability, upgradeFrom) {
+  constructor(name, core, durability, upgradeFrom, history) {
     this.#name = name;
     this.#core = core;
     this.#durability = durability;
     this.#upgradeFrom = upgradeFrom;
+    this.#history = history;
   }
 
   /** Names this life of the game: a game that is deleted and made again has another one. */
@@ -199,7 +232,7 @@ export class SavedGame {
   }
 
   async #open(id) {
-    const core = this.#core = await this.#core();
+    const core = this.#sha256 = await this.#core();
     const found = await this.#takeOver(id, core);
     if (found === null || found.base.core === core) return found;
     const upgrade = await this.#upgradeFrom(found.base.core);
@@ -216,7 +249,7 @@ export class SavedGame {
   #takeOver(id, core) {
     return transact('readwrite', 'relaxed', async (games, bases, groups) => {
       const game = await games.get(this.#name);
-      if (id !== undefined && game?.id !== id) throw this.#moved();
+      if (id !== undefined && game?.id !== id) throw moved(this.#name);
       if (!game) {
         this.#id = randomId();
         return null;
@@ -224,20 +257,22 @@ export class SavedGame {
       checkGame(game);
       const found = await readRows(game, bases, groups);
       if (found.base.core !== core) return found;
+      this.#history ??= game.form === historyForm;
       this.#id = game.id;
       this.#total = found.groups.reduce((n, g) => n + g.bytes.length, 0);
       for (const { calls } of [found.base, ...found.groups]) this.#remember(calls);
-      await games.put({ ...game, owner: this.#owner });
+      await games.put({ ...game, owner: this.#owner, form: formOf(this.#history) });
       return found;
     });
   }
 
   /** Stores a new game with its base. */
   create(base) {
-    const now = Date.now(), game = { name: this.#name, id: this.#id, form, owner: this.#owner, created: now, updated: now, base: base.sequence, size: base.bytes.length };
+    const now = Date.now(), form = formOf(this.#history), size = base.bytes.length;
+    const game = { name: this.#name, id: this.#id, form, owner: this.#owner, created: now, updated: now, base: base.sequence, size };
     return transact('readwrite', this.#durability, async (games, bases) => {
-      if (await games.getKey(this.#name) !== undefined) throw this.#moved();
-      await together(() => games.add(game), () => bases.add(baseRow(base, this.#core), [this.#id, base.sequence]));
+      if (await games.getKey(this.#name) !== undefined) throw moved(this.#name);
+      await together(() => games.add(game), () => bases.add(baseRow(base, this.#sha256), [this.#id, base.sequence]));
     });
   }
 
@@ -261,19 +296,49 @@ export class SavedGame {
     this.#remember(calls);
   }
 
-  /** Stores a snapshot, which replaces the base and all records up to it. */
-  async replace(base) {
-    const calls = await this.#callsOfLiving();
+  /**
+   * Stores a snapshot or a marker, from which the game goes on. Unless the history is kept, it replaces
+   * the base and all records up to it.
+   * @param {object[]} [own] the outcome of the call that it is for
+   */
+  async replace(base, own = []) {
+    const calls = await this.#callsOfLiving(), deferred = this.#deferred, total = this.#total, keepsHistory = this.#history;
+    const added = [...deferred, ...own];
+    this.#deferred = [];
     await transact('readwrite', this.#durability, async (games, bases, groups) => {
       const game = await this.#checkOwner(games), { limits } = await bases.get([this.#id, game.base]);
-      await together(
-        () => bases.put(baseRow({ limits, calls, ...base }, this.#core), [this.#id, base.sequence]),
+      const former = [
         () => bases.delete(IDBKeyRange.bound([this.#id, 0], [this.#id, base.sequence], false, true)),
         () => groups.delete(rangeOf(this.#id, 0, base.sequence)),
-        () => games.put({ ...game, updated: Date.now(), base: base.sequence, size: base.bytes.length }),
+      ];
+      const kept = keepsHistory ? (game.kept ?? 0) + game.size + total : 0;
+      await together(
+        () => bases.put(baseRow({ limits, calls: [...calls, ...added], ...base }, this.#sha256), [this.#id, base.sequence]),
+        ...(keepsHistory ? [] : former),
+        () => games.put({ ...game, updated: Date.now(), base: base.sequence, size: base.bytes.length, kept }),
       );
+    }).catch((error) => {
+      this.#deferred = [...deferred, ...this.#deferred];
+      throw error;
     });
     this.#total = 0;
+    this.#remember(added);
+  }
+
+  /**
+   * Reads a part of the journal: from the state of one sequence to that of another. It has no need to
+   * be the owner.
+   * @param {string} what names the request in errors
+   * @param {string} [id] fails with `moved` unless the game has this id
+   */
+  async history(what, from, to, id = this.#id) {
+    const core = this.#sha256 ||= await this.#core(), { segments, newest } = await readJournal(this.#name, from, to, id);
+    const former = segments.find(({ base }) => base.core !== core)?.base;
+    if (former) {
+      const name = JSON.stringify(this.#name);
+      throw new HyperTokenError('core_mismatch', `${what}: at ${former.sequence} the saved game ${name} was played with the core ${former.core}, and this one is ${core}; exportGame has it all (formerCores)`);
+    }
+    return new History(segments, what, newest);
   }
 
   // Outcomes. Another tab asks again for calls that had no answer when the tab that ran them ended.
@@ -333,41 +398,74 @@ export class SavedGame {
 
   async #checkOwner(games) {
     const game = await games.get(this.#name);
-    if (game?.owner !== this.#owner) throw this.#moved();
+    if (game?.owner !== this.#owner) throw moved(this.#name);
     return game;
   }
-
-  #moved() { return new HyperTokenError('moved', `the saved game ${JSON.stringify(this.#name)} was deleted, or opened by another engine, which has it now`); }
 }
 
-/** The base of a saved game, the groups behind it, and when it was created. */
-export function readGame(name) {
+/**
+ * Reads a part of a saved game: the newest base at the first sequence or before it, and what follows
+ * up to the last one. If there is no such base, it begins with the oldest base.
+ * @param {string} [id] fails with `moved` unless the game has this id
+ * @returns {Promise<{segments: import('./history.js').Segment[], newest: number}>} `newest` is the
+ *   sequence of the newest record or marker of the game
+ */
+export function readJournal(name, from, to, id) {
   return transact('readonly', 'default', async (games, bases, groups) => {
     const game = await games.get(name);
+    if (id && game?.id !== id) throw moved(name);
     if (!game) throw missing(name);
     checkGame(game);
-    return { ...await readRows(game, bases, groups), created: game.created };
+    const first = await bases.openKeyCursor(rangeOf(game.id, 0, from), 'prev') ?? await bases.openKeyCursor(rangeOf(game.id));
+    const last = await bases.openKeyCursor(rangeOf(game.id), 'prev');
+    if (!first) throw damaged(name, 'it has no base');
+    const [, begin] = first.key, [, newestBase] = last.key, group = (await groups.openCursor(rangeOf(game.id, newestBase + 1), 'prev'))?.value;
+    const newest = group ? group.first + group.count - 1 : newestBase, end = Math.max(begin, Math.min(to, newest));
+    if (!isCount(newest)) throw damaged(name, 'its last records can not be read');
+    const rows = await bases.getAll(rangeOf(game.id, begin, end)), records = await groups.getAll(rangeOf(game.id, begin + 1, end + 1));
+    return { segments: segmentsOf(name, rows.map((row) => baseOf(name, row)), records, end), newest };
   });
 }
 
-/** Stores a whole game under a name that is free. */
-export function addGame(name, core, base, groups) {
-  const id = randomId(), now = Date.now();
+// Returns bases with the groups behind them. It throws unless they have all records up to a sequence.
+function segmentsOf(name, bases, groups, last) {
+  return bases.map((base, k) => {
+    const next = bases[k + 1], behind = groups.filter((group) => group?.first > base.sequence && !(group.first > next?.sequence));
+    const end = checkGroups(name, base, behind), wanted = next ? next.sequence - (next.marker ? 1 : 0) : last;
+    if (end < wanted || (next && end > wanted)) throw damaged(name, `the record ${end + 1} is missing`);
+    const batches = behind.flatMap((group) => group.batches.flatMap(([first, length]) => [first, first + length - 1]));
+    return { base, journal: { pieces: () => behind.map(({ bytes }) => bytes), batches }, end };
+  });
+}
+
+/**
+ * Stores a whole game under a name that is free. If it has several bases, its history is kept.
+ * @param {{base: object, groups: object[]}[]} segments each base has its core
+ */
+export function addGame(name, segments) {
+  const id = randomId(), now = Date.now(), { base } = segments.at(-1), requests = [];
   return transact('readwrite', 'strict', async (games, bases, rows) => {
-    if (await games.getKey(name) !== undefined) throw new HyperTokenError('engine_exists', `there is a saved game ${JSON.stringify(name)} already: delete it first, or take another name`);
-    let total = 0;
-    await together(
-      () => games.add({ name, id, form, owner: '', created: now, updated: now, base: base.sequence, size: base.bytes.length }),
-      () => bases.add(baseRow(base, core), [id, base.sequence]),
-      ...groups.map((group) => () => rows.add(groupRow(group, total += group.bytes.length), [id, group.first])),
-    );
+    if (await games.getKey(name) !== undefined) throw taken(name);
+    let kept = 0, size = 0;
+    for (const segment of segments) {
+      let total = 0;
+      kept += size;
+      requests.push(() => bases.add(baseRow(segment.base), [id, segment.base.sequence]));
+      for (const group of segment.groups) {
+        const upTo = total += group.bytes.length;
+        requests.push(() => rows.add(groupRow(group, upTo), [id, group.first]));
+      }
+      size = segment.base.bytes.length + total;
+    }
+    const game = { name, id, form: formOf(segments.length > 1), owner: '', created: now, updated: now, base: base.sequence, size: base.bytes.length, kept };
+    await together(() => games.add(game), ...requests);
   });
 }
 
 /** Throws unless a name is free for a new game. */
 export function checkIsFree(name) {
   return transact('readonly', 'default', async (games) => {
-    if (await games.getKey(name) !== undefined) throw new HyperTokenError('engine_exists', `there is a saved game ${JSON.stringify(name)} already: delete it first, or take another name`);
+    if (await games.getKey(name) !== undefined) throw taken(name);
   });
 }
 
@@ -387,9 +485,9 @@ export function removeGame(name) {
 export function listGames() {
   return transact('readonly', 'default', async (games, _, groups) => {
     const list = [];
-    for (const { name, id, created, updated, base, size } of await games.getAll()) {
+    for (const { name, id, created, updated, base, size, kept = 0 } of await games.getAll()) {
       const last = typeof id === 'string' && isCount(base) ? (await groups.openCursor(rangeOf(id, base + 1), 'prev'))?.value : undefined;
-      const sequence = last ? last.first + last.count - 1 : base, bytes = size + (last ? last.total : 0);
+      const sequence = last ? last.first + last.count - 1 : base, bytes = kept + size + (last ? last.total : 0);
       list.push({
         name, sequence: isCount(sequence) ? sequence : 0, bytes: isCount(bytes) ? bytes : 0, created: new Date(created), updated: new Date(last ? last.at : updated),
       });

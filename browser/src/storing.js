@@ -9,10 +9,11 @@ import { entryHead } from './frames.js';
  * An answer that waits for the store.
  * @typedef {{
  *   op: import('./game.js').Op | null, settle: () => void, records: {bytes: Uint8Array, sum: number}[],
- *   outcome: {result?: any, error?: HyperTokenError} | undefined, base: Uint8Array | null,
+ *   outcome: {result?: any, error?: HyperTokenError} | undefined, base: Partial<import('./history.js').Base> | null,
  *   isHanded: boolean}} Answer
  * `records` are those that the answer adds to the journal. `base` is a snapshot that replaces the
- * journal. From the moment that `isHanded` is true, the request can't be withdrawn.
+ * journal, or the marker of a rewind. From the moment that `isHanded` is true, the request can't be
+ * withdrawn.
  */
 
 /** The entries of records, one behind the other, in the form of a replay. */
@@ -85,8 +86,14 @@ export class Storing {
     settle();
   }
 
-  /** Has a snapshot stored, which replaces the journal once all answers before it are settled. */
-  pushBase(op, bytes, settle) { this.#add({ op, settle, records: [], base: bytes, isHanded: false }); }
+  /**
+   * Has a base stored, which replaces the journal once all answers before it are settled. A snapshot
+   * has no sequence yet: it is that of the last of these answers.
+   */
+  pushBase(op, base, settle, outcome = undefined) { this.#add({ op, settle, records: [], outcome, base, isHanded: false }); }
+
+  /** Reads a part of the journal: see Game.history. */
+  history(what, from, to) { return this.#saved.history(what, from, to); }
 
   /** Has the store take the game in, which is new to it. */
   create(base) {
@@ -134,7 +141,7 @@ export class Storing {
     for (const done of this.#idle.splice(0)) done();
   }
 
-  // A group ends at a snapshot, so that no base is older than a record that it should contain.
+  // A group ends at a base, so that no base is older than a record that it should contain.
   #nextGroup() {
     const isOwn = ({ base, first }) => base !== null || first !== undefined;
     const end = this.#waiting.findIndex(isOwn);
@@ -144,7 +151,7 @@ export class Storing {
   #store([one, ...others]) {
     const { sequence } = this.#game;
     if (one.first) return this.#saved.create(one.first);
-    if (one.base) return this.#saved.replace({ sequence, bytes: one.base, isSnapshot: true });
+    if (one.base) return this.#saved.replace({ sequence, ...one.base }, one.op.key ? [callOf(one.op, one.outcome)] : []);
     const records = [], batches = [], calls = [];
     for (const answer of [one, ...others]) {
       if (answer.op?.key && answer.outcome) calls.push(callOf(answer.op, answer.outcome));
@@ -161,7 +168,7 @@ export class Storing {
   #handleNotStored(group, cause) {
     const error = cause instanceof HyperTokenError ? cause : new HyperTokenError('store_refused', `the store has failed: ${cause?.message ?? cause}`, { cause });
     if (group[0].first) this.#game.fail(error);
-    else if (group[0].base && error.code !== 'moved') this.#game.handleBaseNotStored();
+    else if (group[0].base && group[0].op.internal && error.code !== 'moved') this.#game.handleBaseNotStored();
     else this.#game.handleNotStored(group, this.#waiting.splice(0), error);
   }
 

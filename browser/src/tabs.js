@@ -8,12 +8,13 @@ import { canceledError, HyperTokenError, shutdownError } from './errors.js';
 import { kind } from './frames.js';
 import { Game, Op } from './game.js';
 import { macrotask } from './environment.js';
+import { Rewind } from './past.js';
 import { clientLock, randomId } from './store.js';
 import { plainError, plainResult } from './storing.js';
 import { decode, encode } from './values.js';
 
 /** The version of the messages. A tab may have another version of the package. */
-const protocol = 1;
+const protocol = 2;
 
 /** Whether engines of several tabs can find each other here. */
 export const canShare = () => typeof globalThis.navigator?.locks?.request === 'function' && typeof globalThis.BroadcastChannel === 'function';
@@ -22,6 +23,20 @@ export const canShare = () => typeof globalThis.navigator?.locks?.request === 'f
 function payloadOf(action) {
   const from = 28 + new DataView(action.buffer, action.byteOffset, action.length).getUint32(24, true);
   return from < action.length ? decode(action.subarray(from)) : undefined;
+}
+
+/** Whether a request changes the state. So it has to run once. */
+const isChange = ({ kind: k }) => k === kind.dispatch || k === kind.batch || k === kind.rewind;
+
+/** A request as a message has it; and the request of such a message. */
+const messageOf = ({ what, kind: k, flags, parts, to }) => ({ what, kind: k, flags, parts, to });
+
+function requestOf({ what, kind: k, flags, parts, to }) {
+  if (k === kind.rewind) return new Rewind(what, to);
+  const op = new Op(what, k, parts, flags);
+  if (k === kind.dispatch) op.payload = payloadOf(parts[0]);
+  if (k === kind.batch) op.members = membersOf(parts[0]);
+  return op;
 }
 
 const utf8 = new TextDecoder();
@@ -121,8 +136,8 @@ export class SharedGame {
       this.#release = release;
       this.#leader = null;
       const kept = this.#saved, saved = {
-        open: () => kept.open(this.#id), create: (base) => kept.create(base), append: (group) => kept.append(group), replace: (base) => kept.replace(base),
-        defer: (call) => kept.defer(call),
+        open: () => kept.open(this.#id), create: (base) => kept.create(base), append: (group) => kept.append(group),
+        replace: (base, own) => kept.replace(base, own), defer: (call) => kept.defer(call), history: (what, from, to) => kept.history(what, from, to),
       };
       const game = new Game(this.#host, this.#base, (name, detail) => this.#raise(name, detail), () => this.#hasOthers || this.#isHeard(), { saved });
       game.handleChange = () => {
@@ -142,12 +157,11 @@ export class SharedGame {
     this.#id = this.#saved.id;
     for (const [number, { op, isSent, withdrawn }] of this.#calls) {
       this.#calls.delete(number);
-      const isAction = op.kind === kind.dispatch || op.kind === kind.batch, key = [this.#client, number];
-      const stored = isSent && isAction ? this.#storedOutcome(op, ...key) : undefined;
+      const key = [this.#client, number], stored = isSent && isChange(op) ? this.#storedOutcome(op, ...key) : undefined;
       op.key = null;
       if (stored) this.#end(op, stored, withdrawn);
       else if (withdrawn) this.#end(op, { error: plainError(withdrawn.error) }, withdrawn);
-      else if (isSent && isAction && this.#saved.hasLater(...key)) this.#fail(op, noEffect(op.what));
+      else if (isSent && isChange(op) && this.#saved.hasLater(...key)) this.#fail(op, noEffect(op.what));
       else if (this.broken) this.#fail(op, this.broken);
       else this.#game.push(op);
     }
@@ -210,22 +224,20 @@ export class SharedGame {
     }
   }
 
-  #runCall(id, client, { number, what, kind: k, flags, parts, timeout, isWithdrawn }) {
-    const op = new Op(what, k, parts, flags), isAction = k === kind.dispatch || k === kind.batch;
+  #runCall(id, client, { number, timeout, isWithdrawn, ...request }) {
+    const op = requestOf(request), { what } = op;
     op.quiet = true;
-    if (k === kind.dispatch) op.payload = payloadOf(parts[0]);
-    if (k === kind.batch) op.members = membersOf(parts[0]);
     const answer = (outcome) => {
       this.#running.delete(id);
       this.#out.answers.push([client, number, outcome]);
       this.#sendSoon();
     };
-    const stored = isAction ? this.#storedOutcome(op, client, number) : undefined;
+    const stored = isChange(op) ? this.#storedOutcome(op, client, number) : undefined;
     if (stored) answer(stored);
     else if (isWithdrawn) answer({ error: plainError(canceledError(what)) });
-    else if (isAction && this.#saved.hasLater(client, number)) answer({ error: plainError(noEffect(what)) });
+    else if (isChange(op) && this.#saved.hasLater(client, number)) answer({ error: plainError(noEffect(what)) });
     else {
-      if (isAction) op.key = { client, number };
+      if (isChange(op)) op.key = { client, number };
       this.#running.set(id, op);
       this.#host.limit(this.#game, op, timeout); // the client may end before it withdraws the call
       op.promise.then((result) => answer({ result: plainResult(op, result) }), (error) => answer({ error: plainError(error) }));
@@ -251,7 +263,7 @@ export class SharedGame {
   #sendCall(number, call) {
     const { op, withdrawn } = call;
     call.isSent = true;
-    this.#out.calls.push({ number, what: op.what, kind: op.kind, flags: op.flags, parts: op.parts, timeout: timeLeft(op), isWithdrawn: withdrawn !== null });
+    this.#out.calls.push({ number, ...messageOf(op), timeout: timeLeft(op), isWithdrawn: withdrawn !== null });
     this.#sendSoon();
   }
 
@@ -328,6 +340,9 @@ export class SharedGame {
   }
 
   // The methods that an engine calls on its game: see game.js.
+
+  /** Reads a part of the journal. Each engine reads the store itself. */
+  history(what, from, to) { return this.#saved.history(what, from, to, this.#id); }
 
   push(op) {
     if (this.closed) throw shutdownError();
@@ -407,8 +422,7 @@ export class SharedGame {
       const timer = setTimeout(() => {
         this.#game?.close(1);
         for (const { op, isSent } of [...this.#calls.values()]) {
-          const isUnknown = isSent && (op.kind === kind.dispatch || op.kind === kind.batch);
-          this.#fail(op, isUnknown ? new HyperTokenError('outcome_unknown', `${op.what}: the tab that runs the game has not said what became of it`) : shutdownError());
+          this.#fail(op, isSent && isChange(op) ? new HyperTokenError('outcome_unknown', `${op.what}: the tab that runs the game has not said what became of it`) : shutdownError());
         }
         this.#calls.clear();
         this.#wake();

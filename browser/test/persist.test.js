@@ -15,7 +15,7 @@ import { jsonOf, readLine } from '../src/lines.js';
 import { decode, encode } from '../src/values.js';
 import { xxh64 } from '../src/xxhash.js';
 import { deck, engineFor, folder, hostFor, kill, random, testCoreBytes, wasmPath } from './support/cores.js';
-import './support/store.js';
+import { HeldStore, rows } from './support/store.js';
 
 // Node has locks since version 24. With them, engines of one name play one game: tabs.test.js.
 if (globalThis.navigator?.locks) Object.defineProperty(globalThis, 'navigator', { value: {}, configurable: true });
@@ -31,32 +31,6 @@ const code = (expected, message = /./) => (error) => {
   assert.match(error.message, message);
   return true;
 };
-
-/** The rows of all games, or changes them by f. */
-function rows(f) {
-  return new Promise((resolve, reject) => {
-    const opening = indexedDB.open('hypertoken');
-    opening.onsuccess = () => {
-      const db = opening.result, all = {}, tx = db.transaction(['games', 'bases', 'groups'], 'readwrite');
-      for (const name of ['games', 'bases', 'groups']) {
-        const list = all[name] = [];
-        tx.objectStore(name).openCursor().onsuccess = ({ target: { result: cursor } }) => {
-          if (!cursor) return;
-          const value = f?.(name, cursor.value, cursor.key);
-          if (value === null) cursor.delete();
-          else if (value !== undefined) cursor.update(value);
-          list.push([cursor.key, value ?? cursor.value]);
-          cursor.continue();
-        };
-      }
-      tx.oncomplete = () => {
-        db.close();
-        resolve(all);
-      };
-      tx.onabort = () => reject(tx.error);
-    };
-  });
-}
 
 test('a game goes on where it was: on a worker, on the main thread', async (t) => {
   for (const useWorker of [true, false]) {
@@ -204,9 +178,10 @@ test('rows of a newer version, and damaged rows, are refused and stay as they ar
   const flip = (bytes, at) => bytes.map((b, k) => (k === at ? b ^ 1 : b));
   const own = (store, value, key) => store === 'games' ? value.name === name : key[0] === id;
   const cases = [
-    ['a newer form', 'store_refused', /newer version.*form 2/, (store, v) => (store === 'games' ? { ...v, form: 2 } : undefined)],
+    ['a newer form', 'store_refused', /newer version.*form 3/, (store, v) => (store === 'games' ? { ...v, form: 3 } : undefined)],
     ['no form', 'broken', /damaged/, (store, v) => (store === 'games' ? { ...v, form: 'x' } : undefined)],
     ['a flipped bit of the base', 'broken', /its base can not be read/, (store, v) => (store === 'bases' ? { ...v, bytes: flip(v.bytes, 3) } : undefined)],
+    ['no marker', 'broken', /marker of its base/, (store, v) => (store === 'bases' ? { ...v, marker: 'revert', details: '"redo":5,' } : undefined)],
     ['no limits', 'broken', /base/, (store, v) => (store === 'bases' ? { ...v, limits: 3 } : undefined)],
     ['a flipped bit of a record', 'broken', /records from 2 on/, (store, v) => (v.first === 2 ? { ...v, bytes: flip(v.bytes, 40) } : undefined)],
     ['another checksum', 'broken', /records from 1 on/, (store, v) => (v.first === 1 ? { ...v, sum: 1 } : undefined)],
@@ -262,26 +237,6 @@ test('rows of any content are refused or opened, and change nothing', async (t) 
 });
 
 // The rules of waiting, with a store that a test holds.
-
-class HeldStore {
-  calls = [];
-  open() { return Promise.resolve(null); }
-  create(base) { return this.#call('create', base); }
-  append(group) { return this.#call('append', group); }
-  replace(base) { return this.#call('replace', base); }
-  #call(what, argument) { return new Promise((resolve, reject) => this.calls.push({ what, argument, resolve, reject })); }
-
-  /** The next call that is not answered; waits for it. */
-  async next(what) {
-    for (let k = 0; this.calls.length === 0; k++) {
-      assert.ok(k < 100_000, `the store got no ${what}`);
-      await new Promise(setImmediate);
-    }
-    const call = this.calls.shift();
-    assert.equal(call.what, what);
-    return call;
-  }
-}
 
 async function held(t, hostOptions = {}) {
   const host = hostFor(t, hostOptions), store = new HeldStore(), events = [];
@@ -602,14 +557,4 @@ test('Go plays and imports an export, and what Go exports is imported here', { s
   await writeFile(file, exported);
   await run('journal', 'import', '--data', join(dir, 'games'), 'upgraded', file);
   assert.equal(await run('journal', 'export', '--data', join(dir, 'games'), '--from', '0', 'upgraded'), exported);
-});
-
-test('a saved game does not go back, and says so, with no effect', async (t) => {
-  const name = fresh(), engine = saved(t, name, { setup: deck(3) });
-  await engine.dispatchAsync('stack:draw');
-  for (const [what, call] of Object.entries({
-    undo: () => engine.undo(), redo: () => engine.redo(), revert: () => engine.revert(0), stateAt: () => engine.stateAt(0), digestAt: () => engine.digestAt(0), journal: () => engine.journal().next(),
-  })) await assert.rejects(call(), code('bad_input', new RegExp(`^bad_input: ${what}: a saved game does not go back; exportGame`)));
-  assert.throws(() => saved(t, fresh(), { history: true }), code('bad_input', /history is not kept of a saved game/));
-  assert.equal(engine.sequence, 1);
 });

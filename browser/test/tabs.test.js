@@ -186,13 +186,13 @@ test('an engine does not play with another version of the package', async (t) =>
   other.onmessage = ({ data }) => data.leader && answered(data);
   await navigator.locks.request(`hypertoken game ${name}`, async () => {
     const a = open();
-    other.postMessage({ protocol: 2, leader: 'x', from: 'x' });
+    other.postMessage({ protocol: 3, leader: 'x', from: 'x' });
     await assert.rejects(a.ready, code('moved'));
   });
   const b = open();
   await b.ready;
-  other.postMessage({ protocol: 2, who: true, from: 'x' });
-  assert.equal((await answer).protocol, 1);
+  other.postMessage({ protocol: 3, who: true, from: 'x' });
+  assert.equal((await answer).protocol, 2);
   await b.dispatchAsync('stack:draw');
 });
 

@@ -59,11 +59,11 @@ export async function everything(core: WebAssembly.Module) {
   same<keyof Events, 'state:updated' | 'engine:action' | 'engine:error' | 'engine:shutdown'>(true);
 
   const persist: Required<PersistOptions> = { durability: 'relaxed', formerCores: ['/cores/1.wasm', new URL('file:///2.wasm'), new ArrayBuffer(8)] };
-  await using kept = new Engine({ name: 'table', persist });
+  await using kept = new Engine({ name: 'table', persist, history: true });
   same<typeof kept, Engine>(true);
   const games: SavedGame[] = await savedGames(), { name, sequence: newest, bytes, created, updated } = games[0]!;
   console.log(name, newest + bytes, created.getTime(), updated.getTime());
-  const file: Blob = await exportGame('table', { wasmPath: '/wasm/' });
+  const file: Blob = await exportGame('table', { wasmPath: '/wasm/', formerCores: ['/cores/1.wasm'] });
   const { digest: imported }: { digest: string } = await importGame('copy', file, { core });
   await importGame(imported, { text: async () => '' });
   await deleteGame('copy');

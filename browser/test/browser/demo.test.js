@@ -41,6 +41,15 @@ async function turn(page) {
   await page.waitForFunction(() => ['deal', 'stand'].some((id) => document.getElementById(id).getAttribute('aria-disabled') === 'false'), patience);
 }
 
+/** Plays the hand that is begun to its end. The tab may not have been told of everything: its first move looks. */
+async function rest(page) {
+  do {
+    const moves = await page.$eval('body', (e) => Number(e.dataset.moves ?? 0));
+    await page.keyboard.press((await can(page, 'stand')) ? 's' : 'd');
+    await page.waitForFunction((n) => Number(document.body.dataset.moves) > n, patience, moves);
+  } while (await can(page, 'stand') || (await page.$eval('#deal', (e) => e.firstChild.data)) === 'Go on');
+}
+
 /** Deals until a hand is not over with its first two cards. */
 async function hand(page) {
   do {
@@ -59,12 +68,18 @@ for (const one of browsers) {
   const chromium = one.name === 'chromium';
   describe(one.name, { skip: skip(one) }, () => {
     let b;
+    /** What the browser keeps is that of a context. */
+    let context = null;
     before(async () => { b = await launch(one, { still: true }); });
     after(() => b?.close());
 
-    /** A page with the demo, and the errors that it has logged. */
-    async function open(t, { width = 1280, height = 800, features = [] } = {}) {
-      const page = await b.browser.newPage(), complaints = [];
+    /** A page with the demo, and the errors that it has logged. With isKept, it goes on with the game of the page before. */
+    async function open(t, { width = 1280, height = 800, features = [], isKept = false } = {}) {
+      if (!isKept) {
+        await context?.close();
+        context = await b.browser.createBrowserContext();
+      }
+      const page = await context.newPage(), complaints = [];
       t.after(() => page.close());
       page.on('console', (m) => ['error', 'warn'].includes(m.type()) && !/the page asked for it/.test(m.text()) && complaints.push(m.text()));
       page.on('pageerror', (e) => /the page asked for it/.test(e.message) || complaints.push(e.message));
@@ -226,6 +241,109 @@ for (const one of browsers) {
       const { stdout } = await run(program, ['run', file]);
       assert.equal(JSON.parse(stdout.trim().split('\n').at(-1)).digest, await text(page, 'digest'));
       assert.deepEqual(complaints.filter((c) => !/nothing to redo/.test(c)), []);
+    });
+
+    const steps = (page) => page.$eval('#step', (e) => Number(e.max));
+    const stepsAre = (page, n) => page.waitForFunction((want) => Number(document.getElementById('step').max) === want, patience, n);
+    const stepsAreAbove = (page, n) => page.waitForFunction((least) => Number(document.getElementById('step').max) > least, patience, n);
+    const handsAre = (page, cards) => page.waitForFunction((want) => JSON.stringify([...document.querySelectorAll('.card .turn')].map((c) => c.getAttribute('aria-label'))) === want, patience, JSON.stringify(cards));
+
+    test('the game goes on after a reload, and what was before is undone', async (t) => {
+      const { page, complaints } = await open(t);
+      await hand(page);
+      const dealt = await hands(page), newest = await steps(page), list = await text(page, 'steps');
+      await page.reload();
+      await page.waitForSelector('body[data-ready=true]', patience);
+      await handsAre(page, dealt);
+      await stepsAre(page, newest);
+      assert.equal(await text(page, 'steps'), list);
+      assert.match(await text(page, 'log'), /The game goes on where it was\.$/);
+      await until(page, 'stand');
+      await page.click('#first');
+      await handsAre(page, []);
+      await page.click('#now');
+      await handsAre(page, dealt);
+      for (let k = 1; k <= 2; k++) { // the note that the cards are dealt, and the last card
+        await until(page, 'undo');
+        await page.keyboard.press('z');
+        await stepsAre(page, newest + k);
+      }
+      await handsAre(page, [...dealt.slice(0, 1), ...dealt.slice(2)]);
+      const undone = await text(page, 'steps');
+      await page.reload();
+      await page.waitForSelector('body[data-ready=true]', patience);
+      await stepsAre(page, newest + 2);
+      assert.equal(await text(page, 'steps'), undone);
+      await until(page, 'redo');
+      await page.keyboard.press('y');
+      await handsAre(page, dealt);
+      await stepsAre(page, newest + 3);
+      await page.click('#kill');
+      await page.waitForFunction(() => /^Back after/.test(document.getElementById('outcome').textContent), patience);
+      await handsAre(page, dealt);
+      await conserved(page);
+      await Promise.all([page.waitForNavigation(), page.click('#anew')]);
+      await page.waitForSelector('body[data-ready=true]', patience);
+      await handsAre(page, []);
+      await stepsAre(page, 1);
+      assert.match(await text(page, 'log'), /The table is open\.$/);
+      assert.deepEqual(complaints, []);
+    });
+
+    test('two tabs play one game, while either is killed', async (t) => {
+      const { page: first, complaints } = await open(t);
+      await hand(first);
+      const dealt = await hands(first), newest = await steps(first), { page: second } = await open(t, { isKept: true });
+      await on(second, 'another tab');
+      await handsAre(second, dealt);
+      await stepsAre(second, newest);
+      await second.click('#kill');
+      await second.waitForFunction(() => /in another tab/.test(document.getElementById('outcome').textContent), patience);
+      await until(second, 'undo');
+      await second.click('#undo');
+      await stepsAre(second, newest + 1);
+      await until(second, 'redo');
+      await second.click('#redo');
+      await until(second, 'stand');
+      await handsAre(second, dealt);
+      await second.keyboard.press('s');
+      await until(second, 'deal');
+      const end = await hands(second), all = await steps(second);
+      await first.bringToFront(); // a tab that is not seen draws nothing
+      await handsAre(first, end);
+      await stepsAre(first, all);
+      assert.deepEqual(complaints, []);
+
+      /** Ends a tab: Chromium has a command that crashes it. */
+      const kill = async (page) => {
+        if (!chromium) return page.close();
+        const client = await page.createCDPSession(), crashed = new Promise((resolve) => page.once('error', resolve));
+        client.send('Page.crash').catch(() => {}); // it never answers
+        await crashed;
+      };
+      await first.click('#auto'); // it is killed in the middle of a move
+      await stepsAreAbove(first, all + 8);
+      await kill(first);
+      await second.bringToFront();
+      await second.waitForFunction(() => document.getElementById('place').textContent !== 'another tab', patience);
+      await rest(second);
+      await on(second, 'worker');
+      await conserved(second);
+
+      // A tab that does not run the game ends, in the middle of a move too.
+      const { page: third } = await open(t, { isKept: true });
+      await on(third, 'another tab');
+      const before = await steps(second);
+      await stepsAre(third, before);
+      await third.click('#auto');
+      await stepsAreAbove(third, before + 8);
+      await kill(third);
+      await second.bringToFront();
+      await rest(second);
+      await conserved(second);
+      await second.reload();
+      await second.waitForSelector('body[data-ready=true]', patience);
+      await conserved(second);
     });
 
     test('a worker that crashes again and again is given up, and the game goes on on the main thread, then back on a worker', async (t) => {
