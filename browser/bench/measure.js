@@ -3,7 +3,7 @@
 const seconds = (ms) => ms / 1000;
 
 /** Times calls of f for so many milliseconds. Returns the median and the 95th percentile, in µs. */
-async function times(f, most) {
+export async function times(f, most) {
   for (const until = performance.now() + most / 4; performance.now() < until;) await f();
   const all = [];
   for (const until = performance.now() + most; performance.now() < until;) {
@@ -16,20 +16,20 @@ async function times(f, most) {
   return { p50: all[Math.floor(all.length * 0.5)], p95: all[Math.floor(all.length * 0.95)] };
 }
 
-/** Returns how many calls of f end in a second, with a thousand in flight. */
-async function rate(f, most) {
-  const round = () => Promise.all(Array.from({ length: 1000 }, f));
+/** Returns how many calls of f end in a second, with so many in flight. */
+export async function rate(f, most, many = 1000) {
+  const round = () => Promise.all(Array.from({ length: many }, () => f()));
   for (const until = performance.now() + most / 4; performance.now() < until;) await round();
   let n = 0;
   const began = performance.now();
   while (performance.now() - began < most) {
     await round();
-    n += 1000;
+    n += many;
   }
   return n / seconds(performance.now() - began);
 }
 
-const median = (all) => all.sort((a, b) => a - b)[all.length >> 1];
+export const median = (all) => all.sort((a, b) => a - b)[all.length >> 1];
 
 const setup = { stack: Array.from({ length: 52 }, (_, k) => ({ id: `c${k}` })) };
 
@@ -188,9 +188,9 @@ export function pinger(worker) {
   const back = () => waiting.shift()();
   if (worker.on) worker.on('message', back);
   else worker.onmessage = back;
-  const message = new Uint8Array(32);
+  const bare = new Uint8Array(32);
   return {
-    ping: () => new Promise((resolve) => {
+    ping: (message = bare) => new Promise((resolve) => {
       waiting.push(resolve);
       worker.postMessage(message);
     }),

@@ -25,6 +25,9 @@ const say = (environment, version, r) => {
     console.error(`  saved, ${durability}: an action ${s.one.p50.toFixed(0)} µs, ${Math.round(s.rate)} actions/s; of another tab ${s.tab.p50.toFixed(0)} µs, ${Math.round(s.tabRate)} actions/s; `
       + `a game of ${s.actions} actions opens in ${s.open.toFixed(0)} ms`);
   }
+  for (const [store, s] of Object.entries(r.stores ?? {})) {
+    console.error(`  the store alone, ${store}: a record ${s.one.p50.toFixed(0)} µs, ${Math.round(s.rate)} records/s with 64 in flight`);
+  }
 };
 
 const wasmPath = new URL('../../wasm/', import.meta.url), workerOptions = { wasmPath };
@@ -47,15 +50,17 @@ say('Node', process.version, {
 const site = await serve({ '/bench/': new URL('./', import.meta.url).href });
 for (const one of browsers) {
   if (skip(one)) continue;
-  const b = await launch(one);
+  const b = await launch(one, { longest: 600_000 });
   const page = await b.open(`${site.url}/page?isolated`); // its clock is finer
   await page.exposeFunction('memory', () => memoryOf(b.browser.process().pid));
   const [name, version] = b.version.split('/');
   say(name.replace('firefox', 'Firefox').replace('Chrome', 'Chromium'), version, await page.evaluate(async (ms, many) => {
     const { measure: m, measureSaved: k, measureScale: s, pinger: p } = await import('/bench/measure.js');
+    const { measureStores: t } = await import('/bench/stores.js');
     const { deleteGame: d, Engine: E, Host: H } = await import('/hypertoken/hypertoken.js');
     const core = new Uint8Array(await (await fetch('/hypertoken/core.wasm')).arrayBuffer());
     return {
+      stores: await t({ most: ms }),
       saved: await k({ Engine: E, deleteGame: d, most: ms }),
       ...await s({ Engine: E, Host: H, engines: many, memory: () => window.memory() }),
       ...await m({ Engine: E, core, most: ms, bare: async () => p(new Worker('/bench/echo.js', { type: 'module' })) }),

@@ -75,21 +75,21 @@ var Instance = class {
   #makeRoom(n) {
     if (n > this.#capacity || this.#capacity > kept && n <= kept) {
       this.#capacity = Math.max(n, 4096);
-      this.#room = this.#guard(() => this.#input(this.#capacity)) >>> 0;
+      this.#checkHere();
+      try {
+        this.#room = this.#input(this.#capacity) >>> 0;
+      } catch (cause) {
+        this.#lost = true;
+        throw cause;
+      }
       if (this.#room === 0) {
         this.#capacity = 0;
         throw new Lost("out_of_memory", `the core has no room for ${n} bytes of input`);
       }
     }
   }
-  #guard(f) {
+  #checkHere() {
     if (this.#lost) throw new Lost("trap", "the instance is gone");
-    try {
-      return f();
-    } catch (cause) {
-      this.#lost = true;
-      throw cause;
-    }
   }
   /**
    * Runs a call on the first n bytes of the input. The result lies in the instance's memory: it is
@@ -99,12 +99,14 @@ var Instance = class {
   call(what, n = 0) {
     this.#look();
     this.#view.setUint32(this.#reply, 0, true);
+    this.#checkHere();
     try {
-      this.#guard(() => this.#call(op[what], n));
+      this.#call(op[what], n);
     } catch (cause) {
+      this.#lost = true;
       this.#look();
       const status = this.#view.getUint32(this.#reply, true);
-      throw cause instanceof Lost ? cause : new Lost(status === 2 ? "out_of_memory" : "trap", cause);
+      throw new Lost(status === 2 ? "out_of_memory" : "trap", cause);
     }
     this.#look();
     const v = this.#view, at = this.#reply;
@@ -218,16 +220,25 @@ var Encoder = class {
   #view = new DataView(this.#bytes.buffer);
   #end = 0;
   #most = Infinity;
-  /** Encodes a value of about so many bytes at most. The bytes are valid until the next call. */
-  encode(value, most) {
-    this.#most = most;
+  /**
+   * Encodes a value of about so many bytes at most. Without `before` the bytes are valid until the
+   * next call. With `before` they are a copy, which begins with so many bytes for the caller to fill
+   * in; then undefined is no value.
+   */
+  encode(value, most, before) {
+    this.#most = most + before;
     if (this.#bytes.length > keptBuffer) {
       this.#bytes = new Uint8Array(2048);
       this.#view = new DataView(this.#bytes.buffer);
     }
     this.#end = 0;
-    this.#value(value, 1);
-    return this.#bytes.subarray(0, this.#end);
+    if (before === 0) {
+      this.#value(value, 1);
+      return this.#bytes.subarray(0, this.#end);
+    }
+    this.#take(before);
+    if (value !== void 0) this.#value(value, 1);
+    return this.#bytes.slice(0, this.#end);
   }
   // Makes room for n bytes, and returns the index of the first.
   #take(n) {

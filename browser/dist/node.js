@@ -27,6 +27,7 @@ var flag = {
    */
   quick: 16
 };
+var none = [];
 var Writer = class {
   #bytes = new Uint8Array(4096);
   #view = new DataView(this.#bytes.buffer);
@@ -34,10 +35,13 @@ var Writer = class {
   get length() {
     return this.#end;
   }
-  /** Appends a frame whose body is the parts, one after the other. */
-  frame(request, placement, kind2, flags, ...parts) {
+  /**
+   * Appends a frame whose body is the parts, one after the other.
+   * @param {Uint8Array[]} parts
+   */
+  frame(request, placement, kind2, flags, parts = none) {
     let n = 0;
-    for (const p of parts) n += p.length;
+    for (let k = 0; k < parts.length; k++) n += parts[k].length;
     this.#grow(header + n);
     const v = this.#view, at = this.#end;
     v.setUint32(at, n, true);
@@ -47,9 +51,10 @@ var Writer = class {
     v.setUint8(at + 13, flags);
     v.setUint16(at + 14, 0);
     let to = at + header;
-    for (const p of parts) {
-      this.#bytes.set(p, to);
-      to += p.length;
+    for (let k = 0; k < parts.length; k++) {
+      const part = parts[k];
+      if (part.length > 0) this.#bytes.set(part, to);
+      to += part.length;
     }
     this.#end = to;
   }
@@ -72,15 +77,27 @@ var Writer = class {
   }
 };
 var Frame = class {
+  at = 0;
+  length = 0;
+  request = 0;
+  placement = 0;
+  kind = 0;
+  flags = 0;
   /**
    * @param {Uint8Array} bytes the message
    * @param {DataView} view of the message
-   * @param {number} at where its body begins
-   * @param {number} length of its body
    */
-  constructor(bytes, view, at, length) {
+  constructor(bytes, view) {
     this.bytes = bytes;
     this.view = view;
+  }
+  /**
+   * Becomes the frame of which the body begins at `at` and has so many bytes.
+   * @param {number} at
+   * @param {number} length
+   */
+  read(at, length) {
+    const { view } = this;
     this.at = at;
     this.length = length;
     this.request = view.getUint32(at - 12, true);
@@ -95,11 +112,12 @@ var Frame = class {
 var answerOf = (flags, body) => ({ flags, body, bytes: body, view: new DataView(body.buffer, body.byteOffset, body.length), at: 0, length: body.length });
 function eachFrame(buffer, f) {
   if (Object.prototype.toString.call(buffer) !== "[object ArrayBuffer]") throw new Error(`a message that is no buffer: ${typeof buffer}`);
-  const v = new DataView(buffer), bytes = new Uint8Array(buffer);
-  for (let at = 0; at < buffer.byteLength; ) {
-    const n = at + header <= buffer.byteLength ? v.getUint32(at, true) : 0;
-    if (at + header + n > buffer.byteLength) throw new Error(`a frame at ${at} that ends beyond its message of ${buffer.byteLength} bytes`);
-    f(new Frame(bytes, v, at + header, n));
+  const v = new DataView(buffer), bytes = new Uint8Array(buffer), frame = new Frame(bytes, v), { byteLength } = buffer;
+  for (let at = 0; at < byteLength; ) {
+    const n = at + header <= byteLength ? v.getUint32(at, true) : 0;
+    if (at + header + n > byteLength) throw new Error(`a frame at ${at} that ends beyond its message of ${byteLength} bytes`);
+    frame.read(at + header, n);
+    f(frame);
     at += header + n;
   }
 }
@@ -123,20 +141,20 @@ function failure(code, message) {
 }
 var answerHead = 24;
 var entryHead = 12;
+var read = { ran: 0, sum: 0, from: 0, end: 0, members: null, events: null };
 function readAnswer({ bytes, view: v, at: start, length }) {
   const end = start + length;
   if (length < answerHead) throw new RangeError(`an answer of ${length} bytes, want at least ${answerHead}`);
   const eventsLength = v.getUint32(start + 16, true), count = v.getUint32(start + 20, true);
   const table = start + answerHead + 16 * count, from = table + eventsLength;
   if (from > end) throw new RangeError(`an answer of ${length} bytes with ${count} members and ${eventsLength} bytes of events`);
-  return {
-    ran: v.getFloat64(start, true),
-    sum: v.getFloat64(start + 8, true),
-    from,
-    end,
-    members: count > 0 ? readMembers(bytes, v, start, from, end, count) : null,
-    events: eventsLength > 0 ? bytes.subarray(table, from) : null
-  };
+  read.ran = v.getFloat64(start, true);
+  read.sum = v.getFloat64(start + 8, true);
+  read.from = from;
+  read.end = end;
+  read.members = count > 0 ? readMembers(bytes, v, start, from, end, count) : null;
+  read.events = eventsLength > 0 ? bytes.subarray(table, from) : null;
+  return read;
 }
 function readMembers(bytes, v, start, from, end, count) {
   const members = [];
@@ -504,8 +522,8 @@ var Rewinds = class {
     const game = this.#game, history = game.history(op2.what, ...op2.span(game.position, game.sequence));
     this.#op = op2;
     if (!(history instanceof Promise)) return this.#failsToBegin(op2, history);
-    history.then((read2) => {
-      if (this.#op === op2 && this.#failsToBegin(op2, read2)) game.pump();
+    history.then((read3) => {
+      if (this.#op === op2 && this.#failsToBegin(op2, read3)) game.pump();
     }, (error) => {
       if (this.#op !== op2) return;
       this.#end(op2, error);
@@ -784,16 +802,25 @@ var Encoder = class {
   #view = new DataView(this.#bytes.buffer);
   #end = 0;
   #most = Infinity;
-  /** Encodes a value of about so many bytes at most. The bytes are valid until the next call. */
-  encode(value, most) {
-    this.#most = most;
+  /**
+   * Encodes a value of about so many bytes at most. Without `before` the bytes are valid until the
+   * next call. With `before` they are a copy, which begins with so many bytes for the caller to fill
+   * in; then undefined is no value.
+   */
+  encode(value, most, before) {
+    this.#most = most + before;
     if (this.#bytes.length > keptBuffer) {
       this.#bytes = new Uint8Array(2048);
       this.#view = new DataView(this.#bytes.buffer);
     }
     this.#end = 0;
-    this.#value(value, 1);
-    return this.#bytes.subarray(0, this.#end);
+    if (before === 0) {
+      this.#value(value, 1);
+      return this.#bytes.subarray(0, this.#end);
+    }
+    this.#take(before);
+    if (value !== void 0) this.#value(value, 1);
+    return this.#bytes.slice(0, this.#end);
   }
   // Makes room for n bytes, and returns the index of the first.
   #take(n) {
@@ -906,14 +933,14 @@ var Encoder = class {
     const start = this.#take(5);
     for (let from = 0; from < s.length; ) {
       const piece = s.slice(from, from + pieceLength), at = this.#take(3 * piece.length);
-      let { read: read2, written } = utf8Encoder.encodeInto(piece, this.#bytes.subarray(at));
-      const last = piece.charCodeAt(read2 - 1);
-      if (last >= 55296 && last < 56320 && read2 > 1 && from + read2 < s.length) {
-        read2--;
+      let { read: read3, written } = utf8Encoder.encodeInto(piece, this.#bytes.subarray(at));
+      const last = piece.charCodeAt(read3 - 1);
+      if (last >= 55296 && last < 56320 && read3 > 1 && from + read3 < s.length) {
+        read3--;
         written -= 3;
       }
       this.#end = at + written;
-      from += read2;
+      from += read3;
     }
     const size = this.#end - start - 5;
     if (size !== s.length && hasLoneSurrogate(s)) throw new Refused(loneSurrogate);
@@ -1005,11 +1032,13 @@ function under(key, thrown) {
 }
 var shared = new Encoder();
 var encoding = false;
-function encode(value, root, most = Infinity) {
+var encode = (value, root, most = Infinity) => run(value, root, most, 0);
+var encodeBehind = (before, value, root, most) => run(value, root, most, before);
+function run(value, root, most, before) {
   const encoder = encoding ? new Encoder() : shared, was = encoding;
   encoding = true;
   try {
-    return encoder.encode(value, most);
+    return encoder.encode(value, most, before);
   } catch (thrown) {
     if (thrown instanceof TooLarge) throw thrown;
     const refused2 = under(void 0, thrown);
@@ -1191,7 +1220,7 @@ var replaySize = 256 << 10;
 var window = 1024;
 var utf82 = new TextEncoder();
 var names = /* @__PURE__ */ new Map();
-var none = new Uint8Array(0);
+var none2 = new Uint8Array(0);
 var headBytes = new Uint8Array(28);
 var head = new DataView(headBytes.buffer);
 function nameBytes(type) {
@@ -1212,26 +1241,25 @@ function encodeAction(type, payload, now2, entropy, maxPayload) {
     const found = isBytes(entropy) ? `a Uint8Array of ${entropy.length} bytes` : nameOf(entropy);
     throw badInput(`${type}: entropy is ${found}, want a Uint8Array of 16 bytes`);
   }
-  let bytes;
+  const name = nameBytes(type), before = 28 + name.length;
+  let b;
   try {
-    bytes = payload === void 0 || payload === null ? none : encode(payload, "payload", maxPayload);
+    b = encodeBehind(before, payload ?? void 0, "payload", maxPayload);
   } catch (cause) {
-    if (cause instanceof TooLarge) throw tooLarge(type, `more than ${cause.size}`, maxPayload);
+    if (cause instanceof TooLarge) throw tooLarge(type, `more than ${cause.size - before}`, maxPayload);
     throw badInput(`${type}: ${cause.message}`, cause.cause);
   }
-  if (bytes.length > maxPayload) throw tooLarge(type, bytes.length, maxPayload);
-  const name = nameBytes(type), b = new Uint8Array(28 + name.length + bytes.length);
+  if (b.length - before > maxPayload) throw tooLarge(type, b.length - before, maxPayload);
   head.setUint32(0, now2 >>> 0, true);
   head.setInt32(4, Math.floor(now2 / 2 ** 32), true);
   head.setUint32(24, name.length, true);
   headBytes.set(entropy, 8);
   b.set(headBytes);
   b.set(name, 28);
-  b.set(bytes, 28 + name.length);
   return b;
 }
 function encodeSetup(setup) {
-  if (setup === void 0 || setup === null) return none;
+  if (setup === void 0 || setup === null) return none2;
   if (typeof setup !== "object" || Array.isArray(setup)) throw badInput(`setup is ${nameOf(setup)}, want an object`);
   try {
     return encode(setup, "setup").slice();
@@ -1239,6 +1267,12 @@ function encodeSetup(setup) {
     throw badInput(cause.message, cause.cause);
   }
 }
+var resolveOne = null;
+var rejectOne = null;
+var takeFunctions = (resolve, reject) => {
+  resolveOne = resolve;
+  rejectOne = reject;
+};
 var Op = class {
   withdrawn = false;
   settled = false;
@@ -1250,6 +1284,10 @@ var Op = class {
   game = null;
   timeout = 0;
   deadline = 0;
+  /** The list of those with the same timeout, and the neighbours there: see deadlines.js. */
+  line = null;
+  earlier = null;
+  later = null;
   /**
    * The last death of a worker that had this request, or null. All requests of that worker share
    * the object. `cleared` says that another of them has killed a worker while it ran alone, so that
@@ -1294,6 +1332,7 @@ var Op = class {
   #reject = null;
   constructor(what, k, parts = [], flags = 0) {
     this.what = what;
+    this.payload = void 0;
     this.outcome = null;
     this.kind = k;
     this.parts = parts;
@@ -1301,12 +1340,14 @@ var Op = class {
   }
   /** The promise of the outcome. It is made when it is first asked for: many requests need none. */
   get promise() {
-    this.#promise ??= new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-      if (this.outcome?.error) reject(this.outcome.error);
-      else if (this.outcome) resolve(this.outcome.result);
-    });
+    if (this.#promise === null) {
+      this.#promise = new Promise(takeFunctions);
+      this.#resolve = resolveOne;
+      this.#reject = rejectOne;
+      resolveOne = rejectOne = null;
+      if (this.outcome?.error) this.#reject(this.outcome.error);
+      else if (this.outcome) this.#resolve(this.outcome.result);
+    }
     return this.#promise;
   }
   /** Whether this request is a suspect. A suspect runs alone, and never on the main thread. */
@@ -1327,7 +1368,7 @@ var Journal = class {
   /** The first and the last sequence of each batch of several actions, or null: see history.js. */
   batches = null;
   #full;
-  #piece = none;
+  #piece = none2;
   #view = null;
   #end = 0;
   /** @param {Uint8Array[]} [pieces] what a journal that does not grow by append begins with */
@@ -1346,7 +1387,7 @@ var Journal = class {
   /** Appends whole entries, as a store has kept them. */
   appendEntries(entries) {
     if (this.#end > 0) this.#full.push(this.#piece.subarray(0, this.#end));
-    this.#piece = none;
+    this.#piece = none2;
     this.#end = 0;
     this.#full.push(entries);
     this.bytes += entries.length;
@@ -1650,7 +1691,7 @@ var Game = class {
     let r, events, members = null, result;
     try {
       r = readAnswer(f);
-      events = r.events ? decodeAll(r.events) : [];
+      events = r.events ? decodeAll(r.events) : none2;
       if (op2.members) {
         members = (r.members ?? []).map((m, k) => m.failed ? { ...op2.members[k], error: errorOf(m.body) } : { ...op2.members[k], ...m, result: decode(m.body) });
         result = members.map((m) => m.error ? { error: m.error } : { result: m.result });
@@ -1663,8 +1704,9 @@ var Game = class {
       return;
     }
     if (this.#storing) {
-      const records = !changed ? [] : members ? members.filter((m) => m.changed) : [{ bytes: op2.parts[0], sum: r.sum }];
-      this.#storing.push(op2, () => this.#settleAction(op2, r, result, events, members, changed), records, { result });
+      const { ran, sum } = r;
+      const records = !changed ? [] : members ? members.filter((m) => m.changed) : [{ bytes: op2.parts[0], sum }];
+      this.#storing.push(op2, () => this.#settleAction(op2, { ran, sum }, result, events, members, changed), records, { result });
     } else {
       this.#settleAction(op2, r, result, events, members, changed);
     }
@@ -1674,7 +1716,9 @@ var Game = class {
     if (changed) this.#ran += r.ran;
     if (!members && changed) this.#append(op2.parts[0], r.sum);
     const before = this.sequence;
-    for (const m of members ?? none) if (m.changed) this.#append(m.bytes, m.sum);
+    if (members) {
+      for (const m of members) if (m.changed) this.#append(m.bytes, m.sum);
+    }
     if (members && this.sequence > before + 1) this.#journal.noteBatch(before + 1, this.sequence);
     this.#saveIfDue();
     this.#succeed(op2, result);
@@ -1756,7 +1800,7 @@ var Game = class {
    */
   history(what, from, to) {
     if (this.#storing) return this.#storing.history(what, from, to);
-    return new History([...this.#kept ?? none, this.#newestSegment(this.sequence)], what);
+    return new History([...this.#kept ?? none2, this.#newestSegment(this.sequence)], what);
   }
   /** The current step, and those to redo. */
   get position() {
@@ -2739,7 +2783,7 @@ async function startWorker({ worker: make, workerPath: path }, events) {
 // src/core.js
 var op = { open: 1, restore: 2, feed: 3, ready: 4, dispatch: 5, batch: 6, snapshot: 7, state: 8, next: 9, digest: 10, actions: 11, records: 12 };
 var kept = 256 << 10;
-var none2 = new Uint8Array(0);
+var none3 = new Uint8Array(0);
 var chunkSize = 1 << 20;
 var streamSlack = 16 << 20;
 var exported = ["ht_abi", "ht_reply", "ht_input", "ht_call"];
@@ -2753,7 +2797,7 @@ var Instance = class {
   /** The limit that bounds the streams of this instance, in bytes. */
   maxStateBytes = 0;
   #memory;
-  #bytes = none2;
+  #bytes = none3;
   #view = null;
   #input;
   #call;
@@ -2791,21 +2835,21 @@ var Instance = class {
   #makeRoom(n) {
     if (n > this.#capacity || this.#capacity > kept && n <= kept) {
       this.#capacity = Math.max(n, 4096);
-      this.#room = this.#guard(() => this.#input(this.#capacity)) >>> 0;
+      this.#checkHere();
+      try {
+        this.#room = this.#input(this.#capacity) >>> 0;
+      } catch (cause) {
+        this.#lost = true;
+        throw cause;
+      }
       if (this.#room === 0) {
         this.#capacity = 0;
         throw new Lost("out_of_memory", `the core has no room for ${n} bytes of input`);
       }
     }
   }
-  #guard(f) {
+  #checkHere() {
     if (this.#lost) throw new Lost("trap", "the instance is gone");
-    try {
-      return f();
-    } catch (cause) {
-      this.#lost = true;
-      throw cause;
-    }
   }
   /**
    * Runs a call on the first n bytes of the input. The result lies in the instance's memory: it is
@@ -2815,12 +2859,14 @@ var Instance = class {
   call(what, n = 0) {
     this.#look();
     this.#view.setUint32(this.#reply, 0, true);
+    this.#checkHere();
     try {
-      this.#guard(() => this.#call(op[what], n));
+      this.#call(op[what], n);
     } catch (cause) {
+      this.#lost = true;
       this.#look();
       const status = this.#view.getUint32(this.#reply, true);
-      throw cause instanceof Lost ? cause : new Lost(status === 2 ? "out_of_memory" : "trap", cause);
+      throw new Lost(status === 2 ? "out_of_memory" : "trap", cause);
     }
     this.#look();
     const v = this.#view, at = this.#reply;
@@ -2835,10 +2881,10 @@ var Instance = class {
   // The bytes that a reply names. It throws if the memory does not have them.
   #piece(at) {
     const from = this.#view.getUint32(at, true), length = this.#view.getUint32(at + 4, true);
-    return length === 0 ? none2 : new Uint8Array(this.#bytes.buffer, from, length);
+    return length === 0 ? none3 : new Uint8Array(this.#bytes.buffer, from, length);
   }
   /** Puts bytes into the input and runs a call on them. */
-  run(what, bytes = none2) {
+  run(what, bytes = none3) {
     this.#makeRoom(bytes.length);
     this.#look();
     this.#bytes.set(bytes, this.#room);
@@ -2851,7 +2897,7 @@ var Instance = class {
   stream(what) {
     const { maxStateBytes } = this;
     const most = 2 * maxStateBytes + streamSlack;
-    let all = none2, length = 0, reply = this.run(what);
+    let all = none3, length = 0, reply = this.run(what);
     while (!reply.failed) {
       reply = this.run("next");
       const size = reply.body.length;
@@ -2956,6 +3002,103 @@ async function compiled(from) {
   }
 }
 
+// src/deadlines.js
+var Line = class {
+  first = null;
+  last = null;
+  push(op2) {
+    op2.line = this;
+    op2.earlier = this.last;
+    if (this.last) this.last.later = op2;
+    else this.first = op2;
+    this.last = op2;
+  }
+  unshift(op2) {
+    op2.line = this;
+    op2.later = this.first;
+    if (this.first) this.first.earlier = op2;
+    else this.last = op2;
+    this.first = op2;
+  }
+  remove(op2) {
+    const { earlier, later } = op2;
+    if (earlier) earlier.later = later;
+    else this.first = later;
+    if (later) later.earlier = earlier;
+    else this.last = earlier;
+    op2.line = op2.earlier = op2.later = null;
+  }
+};
+var Deadlines = class {
+  /** The requests, by their timeouts. */
+  #lines = /* @__PURE__ */ new Map();
+  #timer = null;
+  #timerAt = Infinity;
+  #kept;
+  #expire;
+  /**
+   * @param {number} kept the timeout that most requests have, in milliseconds. Its list stays when it
+   *   is empty
+   * @param {(op: import('./game.js').Op, shared: Map<string, Error>) => void} expire ends a request
+   *   whose time is over, if it can still be ended. It gets the same map for all that have the same
+   *   timeout and end in one moment, empty at first
+   */
+  constructor(kept2, expire) {
+    this.#kept = kept2;
+    this.#expire = expire;
+  }
+  /** Notes that a request has to end in so many milliseconds. */
+  add(op2, timeout) {
+    op2.timeout = timeout;
+    op2.deadline = performance.now() + timeout;
+    this.#lineOf(timeout).push(op2);
+    this.#wake(op2.deadline);
+  }
+  #lineOf(timeout) {
+    let line = this.#lines.get(timeout);
+    if (!line) this.#lines.set(timeout, line = new Line());
+    return line;
+  }
+  /** Forgets a request, if it has a deadline. */
+  remove(op2) {
+    const { line } = op2;
+    if (line === null) return;
+    line.remove(op2);
+    if (line.first === null) this.#dropLine(op2.timeout, line);
+  }
+  #dropLine(timeout, line) {
+    if (timeout !== this.#kept && this.#lines.get(timeout) === line) this.#lines.delete(timeout);
+  }
+  stop() {
+    clearTimeout(this.#timer);
+  }
+  #wake(at) {
+    if (at >= this.#timerAt) return;
+    clearTimeout(this.#timer);
+    this.#timerAt = at;
+    this.#timer = setTimeout(() => macrotask(() => this.#expireDue()), Math.min(Math.max(0, at - performance.now()), 2 ** 31 - 1));
+    this.#timer.unref?.();
+  }
+  #expireDue() {
+    clearTimeout(this.#timer);
+    this.#timerAt = Infinity;
+    const now2 = performance.now();
+    let next = Infinity;
+    for (const [timeout, line] of [...this.#lines]) {
+      const shared2 = /* @__PURE__ */ new Map(), left = [];
+      for (let op2 = line.first; op2 !== null && op2.deadline <= now2; op2 = line.first) {
+        line.remove(op2);
+        this.#expire(op2, shared2);
+        if (!op2.settled) left.push(op2);
+      }
+      if (line.first !== null) next = Math.min(next, line.first.deadline);
+      for (const op2 of left.reverse()) this.#lineOf(timeout).unshift(op2);
+      if (line.first === null) this.#dropLine(timeout, line);
+    }
+    if (next < Infinity) this.#wake(next);
+  }
+};
+
 // src/xxhash.js
 var mask = (1n << 64n) - 1n;
 var p1 = 0x9e3779b185ebca87n;
@@ -2996,7 +3139,7 @@ function xxh64(bytes) {
 
 // src/executor.js
 var now = () => performance.now();
-var none3 = new Uint8Array(0);
+var none4 = new Uint8Array(0);
 var headBytes2 = new Uint8Array(answerHead);
 var headView = new DataView(headBytes2.buffer);
 var spares = /* @__PURE__ */ new WeakMap();
@@ -3014,8 +3157,9 @@ var Executor = class {
    * Runs a request.
    * @param {{placement: number, kind: number, flags: number, body: Uint8Array}} f
    * @param {(flags: number, ...parts: Uint8Array[]) => void} answer its parts are to be copied before the next request
+   * @param {number} [began] a moment just before, as performance.now()
    */
-  run(f, answer) {
+  run(f, answer, began = now()) {
     if (f.kind === kind.close) {
       if (f.flags & flag.keep) this.#keep(this.#engines.get(f.placement));
       this.#engines.delete(f.placement);
@@ -3028,7 +3172,7 @@ var Executor = class {
         answer(flag.failed | flag.lost, failure("not_placed", `the placement ${f.placement} is not open`));
         return;
       }
-      this.#on(instance, f, answer);
+      this.#on(instance, f, answer, began);
     } catch (cause) {
       this.#engines.delete(f.placement);
       answer(flag.failed | flag.lost, failure(cause instanceof Lost ? cause.code : "trap", String(cause?.message ?? cause)));
@@ -3051,7 +3195,8 @@ var Executor = class {
     if (limits.length >= 8) instance.maxStateBytes = Number(new DataView(limits.buffer, limits.byteOffset, 8).getBigUint64(0, true));
     return instance;
   }
-  #on(instance, f, answer) {
+  #on(instance, f, answer, began) {
+    if (f.kind === kind.dispatch || f.kind === kind.batch) return this.#action(instance, f, answer, began);
     const reply = (r) => answer((r.failed ? flag.failed : 0) | (r.changed ? flag.changed : 0), r.body);
     switch (f.kind) {
       case kind.open:
@@ -3064,9 +3209,6 @@ var Executor = class {
         return this.#replay(instance, f.body, answer);
       case kind.checksums:
         return this.#replay(instance, f.body, answer, true);
-      case kind.dispatch:
-      case kind.batch:
-        return this.#action(instance, f, answer);
       case kind.snapshot:
         return reply(instance.stream("snapshot"));
       case kind.state:
@@ -3079,8 +3221,7 @@ var Executor = class {
         throw new Error(`a frame of the kind ${f.kind}`);
     }
   }
-  #action(instance, f, answer) {
-    const began = now();
+  #action(instance, f, answer, began) {
     const r = instance.run(f.kind === kind.batch ? "batch" : "dispatch", f.body);
     if (r.failed) {
       answer(flag.failed, r.body);
@@ -3091,7 +3232,7 @@ var Executor = class {
     headView.setFloat64(8, hash(r.body), true);
     headView.setUint32(16, r.events.length, true);
     headView.setUint32(20, count, true);
-    answer(r.changed ? flag.changed : 0, headBytes2, count > 0 ? this.#rows(r, count) : none3, r.events, r.body);
+    answer(r.changed ? flag.changed : 0, headBytes2, count > 0 ? this.#rows(r, count) : none4, r.events, r.body);
   }
   // The rows of a batch: what the core says of each member, and the hash of the member's result.
   #rows({ table, body }, count) {
@@ -3164,6 +3305,8 @@ function onAbort(signal, f) {
 
 // src/thread.js
 var backoff = (n) => n < 2 ? 0 : Math.min(50 * 2 ** (n - 2), 5e3);
+var mostSpares = 1024;
+var nothing = { number: 0, ms: null };
 var probeAfter = (n) => Math.min(1e3 * 2 ** n, 6e4);
 var Thread = class {
   /** @type {'starting' | 'ready' | 'waiting' | 'given up' | 'stopped'} */
@@ -3191,7 +3334,7 @@ var Thread = class {
   #deaths = [];
   #generation = 0;
   #watchdog = null;
-  #watched = {};
+  #watched = nothing;
   #isToWatch = false;
   /**
    * How many messages were sent, the number of the last request that some caller has dropped or an
@@ -3200,6 +3343,12 @@ var Thread = class {
   #messages = 0;
   #dropped = 0;
   #quick = /* @__PURE__ */ new Set();
+  /**
+   * Entries of `pending` that were answered, for the next requests, and their number: each has another
+   * one as `next`.
+   */
+  #spare = null;
+  #spares = 0;
   /** Promises that stop() waits for: starts, and terminations of threads. */
   #ends = /* @__PURE__ */ new Set();
   constructor(host) {
@@ -3285,20 +3434,40 @@ var Thread = class {
     const entry = this.pending.first;
     if (entry?.request !== f.request) throw new Error(`an answer to request ${f.request}, which is not the next`);
     this.pending.remove(entry);
-    const { op: op2 } = entry;
+    const { op: op2, game } = entry;
+    entry.game = entry.op = null;
+    if (this.#spares < mostSpares) {
+      entry.next = this.#spare;
+      this.#spare = entry;
+      this.#spares++;
+    }
     if (f.flags & flag.quick) this.#quick.add(op2.what);
     else if (op2.kind === kind.dispatch && !op2.suspect) this.#quick.delete(op2.what);
-    entry.game.handleAnswer(this, f.placement, op2, f);
+    game.handleAnswer(this, f.placement, op2, f);
   }
   /**
    * Sends a request. All requests that are sent within one turn of the event loop are one message.
    */
   send(game, placement, op2) {
     const number = ++this.#requests, request = number >>> 0;
-    this.pending.push({ game, placement, op: op2, request, number, message: this.#messages, list: null, prev: null, next: null });
-    this.#out.frame(request, placement, op2.kind, op2.flags | (op2.suspect ? flag.suspect : 0), ...op2.parts);
+    this.pending.push(this.#entry(game, placement, op2, request, number));
+    this.#out.frame(request, placement, op2.kind, op2.flags | (op2.suspect ? flag.suspect : 0), op2.parts);
     this.#flushSoon();
     if (op2.internal && this.pending.length === 1) this.watchOldest();
+  }
+  #entry(game, placement, op2, request, number) {
+    const entry = this.#spare;
+    if (entry === null) return { game, placement, op: op2, request, number, message: this.#messages, list: null, prev: null, next: null };
+    this.#spares--;
+    this.#spare = entry.next;
+    entry.next = null;
+    entry.game = game;
+    entry.placement = placement;
+    entry.op = op2;
+    entry.request = request;
+    entry.number = number;
+    entry.message = this.#messages;
+    return entry;
   }
   /** Takes note of an engine that is being placed here. */
   add(placement, game) {
@@ -3363,14 +3532,16 @@ var Thread = class {
   watchOldest() {
     const oldest = this.#oldest(), { killGrace, startTimeout } = this.#host.options;
     const ms = oldest && this.#mayRunDropped(oldest) ? killGrace : oldest?.op.internal ? startTimeout : null;
-    if (ms === this.#watched.ms && oldest === this.#watched.oldest) return;
+    const number = ms === null ? 0 : oldest.number;
+    if (number === this.#watched.number && ms === this.#watched.ms) return;
     clearTimeout(this.#watchdog);
-    this.#watched = { oldest, ms };
+    this.#watched = { number, ms };
     if (ms === null) return;
+    const { what } = oldest.op;
     const kill = () => {
-      if (this.state !== "ready" || this.#watched.oldest !== oldest || this.#oldest() !== oldest) return;
+      if (this.state !== "ready" || this.#watched.number !== number || this.#oldest()?.number !== number) return;
       this.#host.counts.killed++;
-      this.#end(new Error(`${oldest.op.what} did not end`), null);
+      this.#end(new Error(`${what} did not end`), null);
       this.start();
     };
     this.#watchdog = setTimeout(() => macrotask(kill), ms);
@@ -3404,7 +3575,7 @@ var Thread = class {
   #stopThread() {
     clearTimeout(this.#timer);
     clearTimeout(this.#watchdog);
-    this.#watched = {};
+    this.#watched = nothing;
     this.instances = 0;
     this.#quick = /* @__PURE__ */ new Set();
     this.#generation++;
@@ -3573,19 +3744,14 @@ var Host = class {
   #promised = 0;
   #isTelling = false;
   #hasWarnedFallback = false;
-  /**
-   * The requests that have a deadline, in a set for each timeout. So each set is in the order of
-   * the deadlines.
-   */
-  #deadlines = /* @__PURE__ */ new Map();
-  #timer = null;
-  #timerAt = Infinity;
+  #deadlines;
   /** Takes out the engines that have been idle for idleAfter. */
   #idleTimer = null;
   /** @param {Partial<ReturnType<typeof hostOptions>>} [options] see README.md */
   constructor(options) {
     this.options = hostOptions(options);
-    const { core, wasmPath, workers } = this.options;
+    const { core, wasmPath, workers, timeout } = this.options;
+    this.#deadlines = new Deadlines(timeout, (op2, shared2) => op2.game.withdraw(op2, sharedError(shared2, op2.what, () => timeoutError(op2.what, op2.timeout))));
     this.module = compile(core ? { module: core } : coreLocation(wasmPath), (problem) => this.warn(problem));
     this.module.then((m) => {
       this.#compiled = m;
@@ -3691,8 +3857,7 @@ var Host = class {
       if (this.#undrained.length > 0 && this.#room(0.5) > 0) this.#tellUndrained();
     }
     op2.release?.();
-    const list = this.#deadlines.get(op2.timeout);
-    if (list?.delete(op2) && list.size === 0 && op2.timeout !== this.options.timeout) this.#deadlines.delete(op2.timeout);
+    this.#deadlines.remove(op2);
   }
   // How many more requests may be dispatched until `part` of the queue is taken, those included that
   // callers of drained() are about to dispatch.
@@ -3888,37 +4053,8 @@ var Host = class {
     }
     if (timeout > 0 && timeout < Infinity) {
       op2.game = game;
-      op2.timeout = timeout;
-      op2.deadline = performance.now() + timeout;
-      const list = this.#deadlines.get(timeout);
-      if (list) list.add(op2);
-      else this.#deadlines.set(timeout, /* @__PURE__ */ new Set([op2]));
-      this.#wake(op2.deadline);
+      this.#deadlines.add(op2, timeout);
     }
-  }
-  #wake(at) {
-    if (at >= this.#timerAt) return;
-    clearTimeout(this.#timer);
-    this.#timerAt = at;
-    this.#timer = setTimeout(() => macrotask(() => this.#expire()), Math.min(Math.max(0, at - performance.now()), 2 ** 31 - 1));
-    this.#timer.unref?.();
-  }
-  #expire() {
-    clearTimeout(this.#timer);
-    this.#timerAt = Infinity;
-    const now2 = performance.now();
-    let next = Infinity;
-    for (const list of this.#deadlines.values()) {
-      const shared2 = /* @__PURE__ */ new Map();
-      for (const op2 of list) {
-        if (op2.deadline > now2) {
-          next = Math.min(next, op2.deadline);
-          break;
-        }
-        op2.game.withdraw(op2, sharedError(shared2, op2.what, () => timeoutError(op2.what, op2.timeout)));
-      }
-    }
-    if (next < Infinity) this.#wake(next);
   }
   /**
    * Waits for the requests in flight, and ends the engines and the workers: once it resolves, none
@@ -3934,7 +4070,7 @@ var Host = class {
     const games = [...this.#games], closed = games.map((game) => game.close(timeout));
     this.#closed ??= (async () => {
       await Promise.all(closed);
-      clearTimeout(this.#timer);
+      this.#deadlines.stop();
       clearTimeout(this.#idleTimer);
       await Promise.all(this.#threads.map((t) => t.stop()));
       for (const game of games) game.raiseShutdown();
@@ -4608,7 +4744,7 @@ function listGames() {
 var turn2 = 8;
 var groupLength = 1024;
 var optionNames = ["core", "wasmPath", "formerCores"];
-var none4 = new Uint8Array(0);
+var none5 = new Uint8Array(0);
 async function savedGames() {
   checkCanPersist("savedGames");
   return listGames();
@@ -4680,7 +4816,7 @@ var Rerun = class {
   }
   begin({ bytes, isSnapshot, limits }) {
     this.#instance.maxStateBytes = Number(new DataView(limits.buffer, limits.byteOffset, 8).getBigUint64(0, true));
-    this.#run(isSnapshot ? "restore" : "open", isSnapshot ? none4 : limits);
+    this.#run(isSnapshot ? "restore" : "open", isSnapshot ? none5 : limits);
     for (let at = 0; at < bytes.length; at += 1 << 20) this.#run("feed", bytes.subarray(at, at + (1 << 20)));
     this.#run("ready");
   }
@@ -4763,7 +4899,7 @@ function rerun(game, action, sequence) {
   }
 }
 var wrong = (message) => badInput(message);
-var Line = class {
+var Line2 = class {
   constructor(text) {
     this.members = readLine(text);
   }
@@ -4860,7 +4996,7 @@ var Import = class {
   }
   /** Takes in a line. Returns a promise if it is the line of a base. */
   add(text) {
-    const line = new Line(text), isFirst = this.segments.length === 0;
+    const line = new Line2(text), isFirst = this.segments.length === 0;
     if (line.has("marker") || isFirst && (line.has("setup") || line.has("snapshot"))) return this.#begin(line);
     if (isFirst) throw wrong("the first line of an export is a setup, a snapshot or a marker");
     if (!line.has("type")) throw wrong("behind its first line, an export has actions and markers only");
@@ -4884,7 +5020,7 @@ var Import = class {
     const sequence = line.count("sequence"), checksum = line.hash("checksum");
     if (sequence !== this.sequence + 1) throw wrong(`sequence: it is ${sequence}, want ${this.sequence + 1}`);
     const head2 = encodeAction(line.text("type", /./s, "the name of an action"), void 0, line.integer("now"), line.entropy(), 0);
-    const payload = line.members.get("payload") ?? none4, bytes = new Uint8Array(head2.length + payload.length);
+    const payload = line.members.get("payload") ?? none5, bytes = new Uint8Array(head2.length + payload.length);
     bytes.set(head2);
     bytes.set(payload, head2.length);
     const result = rerun(this.#game, bytes, sequence), found = xxh64(result);
@@ -5342,6 +5478,7 @@ var questionNames = ["signal", "timeout"];
 var actionNames = [...questionNames, "now", "entropy"];
 var batchNames = [...questionNames, "mode"];
 var journalNames = [...questionNames, "from", "to"];
+var none6 = Object.freeze({});
 var memberNames = ["type", "payload", "now", "entropy"];
 var Engine = class {
   #host;
@@ -5464,8 +5601,8 @@ var Engine = class {
     let op2;
     try {
       this.#check();
-      op2 = this.#op(type, payload, options ?? {});
-      this.#take(op2, options ?? {});
+      op2 = this.#op(type, payload, options ?? none6);
+      this.#take(op2, options ?? none6);
       if (this.#options.enableBatching) this.#gather(op2);
       else this.#push(op2);
       return op2.promise;
@@ -5496,7 +5633,7 @@ var Engine = class {
       this.#flushWindow();
       this.#host.runNow(this.#game);
     }
-    const op2 = this.#op(type, payload, options ?? {});
+    const op2 = this.#op(type, payload, options ?? none6);
     this.#checkWait(type, options?.signal, options?.timeout ?? 0);
     this.#host.charge(op2);
     this.#game.push(op2);
@@ -5532,7 +5669,7 @@ var Engine = class {
         return Promise.resolve([]);
       }
       op2 = batchOp(members, mode);
-      this.#push(this.#take(op2, options ?? {}));
+      this.#push(this.#take(op2, options ?? none6));
       return op2.promise.then((outcomes) => mode === "atomic" ? outcomes.map((o) => o.result) : outcomes);
     } catch (error) {
       return this.#refused("batch", error, op2);
@@ -5559,6 +5696,7 @@ var Engine = class {
     this.#windowTimer ??= setTimeout(() => this.#flushWindow(), this.#options.batchWindow);
   }
   #flushWindow() {
+    if (this.#window.length === 0) return;
     clearTimeout(this.#windowTimer);
     this.#windowTimer = null;
     this.#windowBytes = 0;
@@ -5603,11 +5741,11 @@ var Engine = class {
   }
   /** The whole state, as one object, after all actions that were dispatched before. */
   async state(options) {
-    return read("state", await this.#question("state", kind.state, options));
+    return read2("state", await this.#question("state", kind.state, options));
   }
   /** The actions of the core, sorted by name, as it describes them: see index.d.ts. */
   async actions(options) {
-    const all = read("actions", await this.#question("actions", kind.actions, options));
+    const all = read2("actions", await this.#question("actions", kind.actions, options));
     return all.map((action) => ({ ...action, fields: action.fields ?? [] }));
   }
   /**
@@ -5623,7 +5761,7 @@ var Engine = class {
   }
   /** The state that the engine had at a sequence, as one object. */
   async stateAt(sequence, options) {
-    return read("stateAt", await this.#askPast("stateAt", kind.state, sequence, options));
+    return read2("stateAt", await this.#askPast("stateAt", kind.state, sequence, options));
   }
   /** The digest of the state that the engine had at a sequence. */
   async digestAt(sequence, options) {
@@ -5757,7 +5895,7 @@ var Engine = class {
     return this.shutdown();
   }
 };
-function read(what, bytes) {
+function read2(what, bytes) {
   try {
     return decode(bytes);
   } catch (cause) {

@@ -58,7 +58,13 @@ export class Instance {
   #makeRoom(n) {
     if (n > this.#capacity || (this.#capacity > kept && n <= kept)) {
       this.#capacity = Math.max(n, 4096);
-      this.#room = this.#guard(() => this.#input(this.#capacity)) >>> 0;
+      this.#checkHere();
+      try {
+        this.#room = this.#input(this.#capacity) >>> 0;
+      } catch (cause) {
+        this.#lost = true;
+        throw cause;
+      }
       if (this.#room === 0) {
         this.#capacity = 0;
         throw new Lost('out_of_memory', `the core has no room for ${n} bytes of input`);
@@ -66,14 +72,8 @@ export class Instance {
     }
   }
 
-  #guard(f) {
+  #checkHere() {
     if (this.#lost) throw new Lost('trap', 'the instance is gone');
-    try {
-      return f();
-    } catch (cause) {
-      this.#lost = true;
-      throw cause;
-    }
   }
 
   /**
@@ -84,12 +84,14 @@ export class Instance {
   call(what, n = 0) {
     this.#look();
     this.#view.setUint32(this.#reply, 0, true);
+    this.#checkHere();
     try {
-      this.#guard(() => this.#call(op[what], n));
+      this.#call(op[what], n);
     } catch (cause) {
+      this.#lost = true;
       this.#look();
       const status = this.#view.getUint32(this.#reply, true);
-      throw cause instanceof Lost ? cause : new Lost(status === 2 ? 'out_of_memory' : 'trap', cause);
+      throw new Lost(status === 2 ? 'out_of_memory' : 'trap', cause);
     }
     this.#look();
     const v = this.#view, at = this.#reply;

@@ -22,6 +22,7 @@ const questionNames = ['signal', 'timeout'];
 const actionNames = [...questionNames, 'now', 'entropy'];
 const batchNames = [...questionNames, 'mode'];
 const journalNames = [...questionNames, 'from', 'to'];
+const none = Object.freeze({});
 const memberNames = ['type', 'payload', 'now', 'entropy'];
 
 export class Engine {
@@ -141,8 +142,8 @@ export class Engine {
     let op;
     try {
       this.#check();
-      op = this.#op(type, payload, options ?? {});
-      this.#take(op, options ?? {});
+      op = this.#op(type, payload, options ?? none);
+      this.#take(op, options ?? none);
       if (this.#options.enableBatching) this.#gather(op);
       else this.#push(op);
       return op.promise;
@@ -176,7 +177,7 @@ export class Engine {
       this.#flushWindow();
       this.#host.runNow(this.#game);
     }
-    const op = this.#op(type, payload, options ?? {});
+    const op = this.#op(type, payload, options ?? none);
     this.#checkWait(type, options?.signal, options?.timeout ?? 0); // an action that runs at once is neither withdrawn nor late
     this.#host.charge(op);
     this.#game.push(op);
@@ -213,7 +214,7 @@ export class Engine {
         return Promise.resolve([]);
       }
       op = batchOp(members, mode);
-      this.#push(this.#take(op, options ?? {}));
+      this.#push(this.#take(op, options ?? none));
       return op.promise.then((outcomes) => (mode === 'atomic' ? outcomes.map((o) => o.result) : outcomes));
     } catch (error) {
       return this.#refused('batch', error, op);
@@ -243,6 +244,7 @@ export class Engine {
   }
 
   #flushWindow() {
+    if (this.#window.length === 0) return;
     clearTimeout(this.#windowTimer);
     this.#windowTimer = null;
     this.#windowBytes = 0;

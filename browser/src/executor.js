@@ -31,8 +31,9 @@ export class Executor {
    * Runs a request.
    * @param {{placement: number, kind: number, flags: number, body: Uint8Array}} f
    * @param {(flags: number, ...parts: Uint8Array[]) => void} answer its parts are to be copied before the next request
+   * @param {number} [began] a moment just before, as performance.now()
    */
-  run(f, answer) {
+  run(f, answer, began = now()) {
     if (f.kind === kind.close) {
       if (f.flags & flag.keep) this.#keep(this.#engines.get(f.placement));
       this.#engines.delete(f.placement);
@@ -45,7 +46,7 @@ export class Executor {
         answer(flag.failed | flag.lost, failure('not_placed', `the placement ${f.placement} is not open`));
         return;
       }
-      this.#on(instance, f, answer);
+      this.#on(instance, f, answer, began);
     } catch (cause) {
       this.#engines.delete(f.placement);
       answer(flag.failed | flag.lost, failure(cause instanceof Lost ? cause.code : 'trap', String(cause?.message ?? cause)));
@@ -74,7 +75,8 @@ export class Executor {
     return instance;
   }
 
-  #on(instance, f, answer) {
+  #on(instance, f, answer, began) {
+    if (f.kind === kind.dispatch || f.kind === kind.batch) return this.#action(instance, f, answer, began);
     const reply = (r) => answer((r.failed ? flag.failed : 0) | (r.changed ? flag.changed : 0), r.body);
     switch (f.kind) {
       case kind.open:
@@ -83,8 +85,6 @@ export class Executor {
       case kind.ready: return reply(instance.run('ready'));
       case kind.replay: return this.#replay(instance, f.body, answer);
       case kind.checksums: return this.#replay(instance, f.body, answer, true);
-      case kind.dispatch:
-      case kind.batch: return this.#action(instance, f, answer);
       case kind.snapshot: return reply(instance.stream('snapshot'));
       case kind.state: return reply(instance.stream('state'));
       case kind.digest: return reply(instance.run('digest'));
@@ -93,8 +93,7 @@ export class Executor {
     }
   }
 
-  #action(instance, f, answer) {
-    const began = now();
+  #action(instance, f, answer, began) {
     const r = instance.run(f.kind === kind.batch ? 'batch' : 'dispatch', f.body);
     if (r.failed) {
       answer(flag.failed, r.body);

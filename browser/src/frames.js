@@ -35,16 +35,21 @@ export const flag = {
   quick: 16,
 };
 
+const none = [];
+
 /** Gathers frames. */
 export class Writer {
   #bytes = new Uint8Array(4096); #view = new DataView(this.#bytes.buffer); #end = 0;
 
   get length() { return this.#end; }
 
-  /** Appends a frame whose body is the parts, one after the other. */
-  frame(request, placement, kind, flags, ...parts) {
-    let n = 0;
-    for (const p of parts) n += p.length;
+  /**
+   * Appends a frame whose body is the parts, one after the other.
+   * @param {Uint8Array[]} parts
+   */
+  frame(request, placement, kind, flags, parts = none) {
+    let n = 0; // an iterator would be an object for each frame
+    for (let k = 0; k < parts.length; k++) n += parts[k].length;
     this.#grow(header + n);
     const v = this.#view, at = this.#end;
     v.setUint32(at, n, true);
@@ -54,9 +59,10 @@ export class Writer {
     v.setUint8(at + 13, flags);
     v.setUint16(at + 14, 0);
     let to = at + header;
-    for (const p of parts) {
-      this.#bytes.set(p, to);
-      to += p.length;
+    for (let k = 0; k < parts.length; k++) {
+      const part = parts[k];
+      if (part.length > 0) this.#bytes.set(part, to);
+      to += part.length;
     }
     this.#end = to;
   }
@@ -81,17 +87,26 @@ export class Writer {
   }
 }
 
-/** A frame of a message. */
+/** A frame of a message. One object is all frames of the message in turn. */
 export class Frame {
+  at = 0; length = 0; request = 0; placement = 0; kind = 0; flags = 0;
+
   /**
    * @param {Uint8Array} bytes the message
    * @param {DataView} view of the message
-   * @param {number} at where its body begins
-   * @param {number} length of its body
    */
-  constructor(bytes, view, at, length) {
+  constructor(bytes, view) {
     this.bytes = bytes;
     this.view = view;
+  }
+
+  /**
+   * Becomes the frame of which the body begins at `at` and has so many bytes.
+   * @param {number} at
+   * @param {number} length
+   */
+  read(at, length) {
+    const { view } = this;
     this.at = at;
     this.length = length;
     this.request = view.getUint32(at - 12, true);
@@ -106,15 +121,19 @@ export class Frame {
 /** An answer that was made on this thread. It has the members of a Frame that its readers use. */
 export const answerOf = (flags, body) => ({ flags, body, bytes: body, view: new DataView(body.buffer, body.byteOffset, body.length), at: 0, length: body.length });
 
-/** Calls f with each frame of a message. An error says that it is malformed. */
+/**
+ * Calls f with each frame of a message. The frame is valid until f returns: the next one is the same
+ * object. An error says that the message is malformed.
+ */
 export function eachFrame(buffer, f) {
   // Tests in jsdom have an ArrayBuffer that is not the one of Node.
   if (Object.prototype.toString.call(buffer) !== '[object ArrayBuffer]') throw new Error(`a message that is no buffer: ${typeof buffer}`);
-  const v = new DataView(buffer), bytes = new Uint8Array(buffer);
-  for (let at = 0; at < buffer.byteLength;) {
-    const n = at + header <= buffer.byteLength ? v.getUint32(at, true) : 0;
-    if (at + header + n > buffer.byteLength) throw new Error(`a frame at ${at} that ends beyond its message of ${buffer.byteLength} bytes`);
-    f(new Frame(bytes, v, at + header, n));
+  const v = new DataView(buffer), bytes = new Uint8Array(buffer), frame = new Frame(bytes, v), { byteLength } = buffer;
+  for (let at = 0; at < byteLength;) {
+    const n = at + header <= byteLength ? v.getUint32(at, true) : 0;
+    if (at + header + n > byteLength) throw new Error(`a frame at ${at} that ends beyond its message of ${byteLength} bytes`);
+    frame.read(at + header, n);
+    f(frame);
     at += header + n;
   }
 }
@@ -158,9 +177,11 @@ export const answerHead = 24;
  */
 export const entryHead = 12;
 
+const read = { ran: 0, sum: 0, from: 0, end: 0, members: null, events: null };
+
 /**
  * Reads an answer to a dispatch or a batch. It throws if the answer is malformed. The result is the
- * bytes of the message from `from` to `end`.
+ * bytes of the message from `from` to `end`. What is returned is valid until the next call.
  * @param {Frame} f
  */
 export function readAnswer({ bytes, view: v, at: start, length }) {
@@ -169,11 +190,13 @@ export function readAnswer({ bytes, view: v, at: start, length }) {
   const eventsLength = v.getUint32(start + 16, true), count = v.getUint32(start + 20, true);
   const table = start + answerHead + 16 * count, from = table + eventsLength;
   if (from > end) throw new RangeError(`an answer of ${length} bytes with ${count} members and ${eventsLength} bytes of events`);
-  return {
-    ran: v.getFloat64(start, true), sum: v.getFloat64(start + 8, true), from, end,
-    members: count > 0 ? readMembers(bytes, v, start, from, end, count) : null,
-    events: eventsLength > 0 ? bytes.subarray(table, from) : null,
-  };
+  read.ran = v.getFloat64(start, true);
+  read.sum = v.getFloat64(start + 8, true);
+  read.from = from;
+  read.end = end;
+  read.members = count > 0 ? readMembers(bytes, v, start, from, end, count) : null;
+  read.events = eventsLength > 0 ? bytes.subarray(table, from) : null;
+  return read;
 }
 
 function readMembers(bytes, v, start, from, end, count) {

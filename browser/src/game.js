@@ -11,7 +11,7 @@ import { List } from './list.js';
 import { isBytes, nameOf } from './options.js';
 import { Rewinds } from './rewinds.js';
 import { Storing } from './storing.js';
-import { decode, decodeAll, decodeRange, encode, hasLoneSurrogate, TooLarge } from './values.js';
+import { decode, decodeAll, decodeRange, encode, encodeBehind, hasLoneSurrogate, TooLarge } from './values.js';
 
 const feedSize = 1 << 20, replaySize = 256 << 10;
 /** How many requests of a game may be sent and unanswered. */
@@ -47,22 +47,21 @@ export function encodeAction(type, payload, now, entropy, maxPayload) {
     const found = isBytes(entropy) ? `a Uint8Array of ${entropy.length} bytes` : nameOf(entropy);
     throw badInput(`${type}: entropy is ${found}, want a Uint8Array of 16 bytes`);
   }
-  let bytes;
+  const name = nameBytes(type), before = 28 + name.length;
+  let b;
   try {
-    bytes = payload === undefined || payload === null ? none : encode(payload, 'payload', maxPayload); // until the next one
+    b = encodeBehind(before, payload ?? undefined, 'payload', maxPayload);
   } catch (cause) {
-    if (cause instanceof TooLarge) throw tooLarge(type, `more than ${cause.size}`, maxPayload);
+    if (cause instanceof TooLarge) throw tooLarge(type, `more than ${cause.size - before}`, maxPayload);
     throw badInput(`${type}: ${cause.message}`, cause.cause);
   }
-  if (bytes.length > maxPayload) throw tooLarge(type, bytes.length, maxPayload);
-  const name = nameBytes(type), b = new Uint8Array(28 + name.length + bytes.length);
+  if (b.length - before > maxPayload) throw tooLarge(type, b.length - before, maxPayload);
   head.setUint32(0, now >>> 0, true);
   head.setInt32(4, Math.floor(now / 2 ** 32), true);
   head.setUint32(24, name.length, true);
   headBytes.set(entropy, 8);
   b.set(headBytes);
   b.set(name, 28);
-  b.set(bytes, 28 + name.length);
   return b;
 }
 
@@ -77,6 +76,14 @@ export function encodeSetup(setup) {
   }
 }
 
+// The functions of the promise that was made last. The executor takes them from there: a closure for
+// each promise would be two more objects for each action.
+let resolveOne = null, rejectOne = null;
+const takeFunctions = (resolve, reject) => {
+  resolveOne = resolve;
+  rejectOne = reject;
+};
+
 /** A request to an engine: an action, a batch, a question, or one piece of placing the engine. */
 export class Op {
   withdrawn = false; settled = false; members = null;
@@ -85,6 +92,8 @@ export class Op {
    * is no limit.
    */
   game = null; timeout = 0; deadline = 0;
+  /** The list of those with the same timeout, and the neighbours there: see deadlines.js. */
+  line = null; earlier = null; later = null;
   /**
    * The last death of a worker that had this request, or null. All requests of that worker share
    * the object. `cleared` says that another of them has killed a worker while it ran alone, so that
@@ -124,6 +133,8 @@ export class Op {
 
   constructor(what, k, parts = [], flags = 0) {
     this.what = what;
+    /** The payload of an action, for its events. */
+    this.payload = undefined;
     /**
      * {result} or {error} once the request has ended, unless the promise was asked for before.
      */
@@ -135,12 +146,14 @@ export class Op {
 
   /** The promise of the outcome. It is made when it is first asked for: many requests need none. */
   get promise() {
-    this.#promise ??= new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-      if (this.outcome?.error) reject(this.outcome.error);
-      else if (this.outcome) resolve(this.outcome.result);
-    });
+    if (this.#promise === null) {
+      this.#promise = new Promise(takeFunctions);
+      this.#resolve = resolveOne;
+      this.#reject = rejectOne;
+      resolveOne = rejectOne = null; // they keep no result alive
+      if (this.outcome?.error) this.#reject(this.outcome.error);
+      else if (this.outcome) this.#resolve(this.outcome.result);
+    }
     return this.#promise;
   }
 
@@ -484,7 +497,7 @@ export class Game {
     let r, events, members = null, result;
     try {
       r = readAnswer(f);
-      events = r.events ? decodeAll(r.events) : [];
+      events = r.events ? decodeAll(r.events) : none;
       if (op.members) {
         members = (r.members ?? []).map((m, k) => (m.failed ? { ...op.members[k], error: errorOf(m.body) } : { ...op.members[k], ...m, result: decode(m.body) }));
         result = members.map((m) => (m.error ? { error: m.error } : { result: m.result }));
@@ -497,8 +510,9 @@ export class Game {
       return;
     }
     if (this.#storing) {
-      const records = !changed ? [] : members ? members.filter((m) => m.changed) : [{ bytes: op.parts[0], sum: r.sum }];
-      this.#storing.push(op, () => this.#settleAction(op, r, result, events, members, changed), records, { result });
+      const { ran, sum } = r; // r is valid until the next answer
+      const records = !changed ? [] : members ? members.filter((m) => m.changed) : [{ bytes: op.parts[0], sum }];
+      this.#storing.push(op, () => this.#settleAction(op, { ran, sum }, result, events, members, changed), records, { result });
     } else {
       this.#settleAction(op, r, result, events, members, changed);
     }
@@ -509,7 +523,7 @@ export class Game {
     if (changed) this.#ran += r.ran;
     if (!members && changed) this.#append(op.parts[0], r.sum);
     const before = this.sequence;
-    for (const m of members ?? none) if (m.changed) this.#append(m.bytes, m.sum);
+    if (members) for (const m of members) if (m.changed) this.#append(m.bytes, m.sum);
     if (members && this.sequence > before + 1) this.#journal.noteBatch(before + 1, this.sequence);
     this.#saveIfDue();
     this.#succeed(op, result);

@@ -3,6 +3,7 @@
 
 import { compile, hashCore, isModule, join } from './core.js';
 import { coreLocation, getEnvironment, macrotask, supportsWorkers } from './environment.js';
+import { Deadlines } from './deadlines.js';
 import { badInput, canceledError, HyperTokenError, shutdownError, timeoutError } from './errors.js';
 import { Executor } from './executor.js';
 import { files } from './files.js';
@@ -117,19 +118,15 @@ export class Host {
    */
   #undrained = []; #promised = 0; #isTelling = false;
   #hasWarnedFallback = false;
-  /**
-   * The requests that have a deadline, in a set for each timeout. So each set is in the order of
-   * the deadlines.
-   */
-  #deadlines = new Map();
-  #timer = null; #timerAt = Infinity;
+  #deadlines;
   /** Takes out the engines that have been idle for idleAfter. */
   #idleTimer = null;
 
   /** @param {Partial<ReturnType<typeof hostOptions>>} [options] see README.md */
   constructor(options) {
     this.options = hostOptions(options);
-    const { core, wasmPath, workers } = this.options;
+    const { core, wasmPath, workers, timeout } = this.options;
+    this.#deadlines = new Deadlines(timeout, (op, shared) => op.game.withdraw(op, sharedError(shared, op.what, () => timeoutError(op.what, op.timeout))));
     this.module = compile(core ? { module: core } : coreLocation(wasmPath), (problem) => this.warn(problem));
     this.module.then((m) => {
       this.#compiled = m;
@@ -234,8 +231,7 @@ export class Host {
       if (this.#undrained.length > 0 && this.#room(0.5) > 0) this.#tellUndrained();
     }
     op.release?.();
-    const list = this.#deadlines.get(op.timeout);
-    if (list?.delete(op) && list.size === 0 && op.timeout !== this.options.timeout) this.#deadlines.delete(op.timeout);
+    this.#deadlines.remove(op);
   }
 
   // How many more requests may be dispatched until `part` of the queue is taken, those included that
@@ -447,41 +443,8 @@ export class Host {
     }
     if (timeout > 0 && timeout < Infinity) {
       op.game = game;
-      op.timeout = timeout;
-      op.deadline = performance.now() + timeout;
-      const list = this.#deadlines.get(timeout);
-      if (list) list.add(op);
-      else this.#deadlines.set(timeout, new Set([op]));
-      this.#wake(op.deadline);
+      this.#deadlines.add(op, timeout);
     }
-  }
-
-  #wake(at) {
-    if (at >= this.#timerAt) return;
-    clearTimeout(this.#timer);
-    this.#timerAt = at;
-    // If this thread was busy meanwhile, answers that have arrived are read first.
-    this.#timer = setTimeout(() => macrotask(() => this.#expire()), Math.min(Math.max(0, at - performance.now()), 2 ** 31 - 1));
-    this.#timer.unref?.();
-  }
-
-  #expire() {
-    clearTimeout(this.#timer); // a timer that was set in the meantime
-    this.#timerAt = Infinity;
-    const now = performance.now();
-    let next = Infinity;
-    for (const list of this.#deadlines.values()) {
-      const shared = new Map();
-      for (const op of list) {
-        if (op.deadline > now) {
-          next = Math.min(next, op.deadline);
-          break;
-        }
-        // This takes the request off the list.
-        op.game.withdraw(op, sharedError(shared, op.what, () => timeoutError(op.what, op.timeout)));
-      }
-    }
-    if (next < Infinity) this.#wake(next);
   }
 
   /**
@@ -498,7 +461,7 @@ export class Host {
     const games = [...this.#games], closed = games.map((game) => game.close(timeout));
     this.#closed ??= (async () => {
       await Promise.all(closed);
-      clearTimeout(this.#timer);
+      this.#deadlines.stop();
       clearTimeout(this.#idleTimer);
       await Promise.all(this.#threads.map((t) => t.stop()));
       for (const game of games) game.raiseShutdown();

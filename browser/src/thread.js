@@ -11,6 +11,10 @@ import { List } from './list.js';
  * first one is replaced at once.
  */
 const backoff = (n) => (n < 2 ? 0 : Math.min(50 * 2 ** (n - 2), 5000));
+/** How many entries of answered requests a worker's host keeps for the next ones. */
+const mostSpares = 1024;
+/** What is watched: the number of the oldest request, 0 for none, and for how many milliseconds. */
+const nothing = { number: 0, ms: null };
 const probeAfter = (n) => Math.min(1000 * 2 ** n, 60_000);
 
 export class Thread {
@@ -29,12 +33,17 @@ export class Thread {
   instances = 0;
   #wasReady = false;
   #host; #worker = null; #requests = 0; #out = new Writer(); #flushing = false; #timer = null;
-  #failures = 0; #probes = 0; #deaths = []; #generation = 0; #watchdog = null; #watched = {}; #isToWatch = false;
+  #failures = 0; #probes = 0; #deaths = []; #generation = 0; #watchdog = null; #watched = nothing; #isToWatch = false;
   /**
    * How many messages were sent, the number of the last request that some caller has dropped or an
    * earlier one, and the names of the actions whose answers the worker may hold back.
    */
   #messages = 0; #dropped = 0; #quick = new Set();
+  /**
+   * Entries of `pending` that were answered, for the next requests, and their number: each has another
+   * one as `next`.
+   */
+  #spare = null; #spares = 0;
   /** Promises that stop() waits for: starts, and terminations of threads. */
   #ends = new Set();
 
@@ -127,10 +136,16 @@ export class Thread {
     const entry = this.pending.first;
     if (entry?.request !== f.request) throw new Error(`an answer to request ${f.request}, which is not the next`);
     this.pending.remove(entry);
-    const { op } = entry;
+    const { op, game } = entry;
+    entry.game = entry.op = null;
+    if (this.#spares < mostSpares) {
+      entry.next = this.#spare;
+      this.#spare = entry;
+      this.#spares++;
+    }
     if (f.flags & flag.quick) this.#quick.add(op.what);
     else if (op.kind === kind.dispatch && !op.suspect) this.#quick.delete(op.what);
-    entry.game.handleAnswer(this, f.placement, op, f);
+    game.handleAnswer(this, f.placement, op, f);
   }
 
   /**
@@ -138,10 +153,25 @@ export class Thread {
    */
   send(game, placement, op) {
     const number = ++this.#requests, request = number >>> 0;
-    this.pending.push({ game, placement, op, request, number, message: this.#messages, list: null, prev: null, next: null });
-    this.#out.frame(request, placement, op.kind, op.flags | (op.suspect ? flag.suspect : 0), ...op.parts);
+    this.pending.push(this.#entry(game, placement, op, request, number));
+    this.#out.frame(request, placement, op.kind, op.flags | (op.suspect ? flag.suspect : 0), op.parts);
     this.#flushSoon();
     if (op.internal && this.pending.length === 1) this.watchOldest();
+  }
+
+  #entry(game, placement, op, request, number) {
+    const entry = this.#spare;
+    if (entry === null) return { game, placement, op, request, number, message: this.#messages, list: null, prev: null, next: null };
+    this.#spares--;
+    this.#spare = entry.next;
+    entry.next = null;
+    entry.game = game;
+    entry.placement = placement;
+    entry.op = op;
+    entry.request = request;
+    entry.number = number;
+    entry.message = this.#messages;
+    return entry;
   }
 
   /** Takes note of an engine that is being placed here. */
@@ -212,14 +242,16 @@ export class Thread {
   watchOldest() {
     const oldest = this.#oldest(), { killGrace, startTimeout } = this.#host.options;
     const ms = oldest && this.#mayRunDropped(oldest) ? killGrace : oldest?.op.internal ? startTimeout : null;
-    if (ms === this.#watched.ms && oldest === this.#watched.oldest) return;
+    const number = ms === null ? 0 : oldest.number; // entries are used again, and numbers are not
+    if (number === this.#watched.number && ms === this.#watched.ms) return;
     clearTimeout(this.#watchdog);
-    this.#watched = { oldest, ms };
+    this.#watched = { number, ms };
     if (ms === null) return;
+    const { what } = oldest.op;
     const kill = () => {
-      if (this.state !== 'ready' || this.#watched.oldest !== oldest || this.#oldest() !== oldest) return;
+      if (this.state !== 'ready' || this.#watched.number !== number || this.#oldest()?.number !== number) return;
       this.#host.counts.killed++;
-      this.#end(new Error(`${oldest.op.what} did not end`), null);
+      this.#end(new Error(`${what} did not end`), null);
       this.start();
     };
     // If this thread was busy meanwhile, an answer that has arrived is read first.
@@ -257,7 +289,7 @@ export class Thread {
   #stopThread() {
     clearTimeout(this.#timer);
     clearTimeout(this.#watchdog);
-    this.#watched = {};
+    this.#watched = nothing;
     this.instances = 0;
     this.#quick = new Set();
     this.#generation++;

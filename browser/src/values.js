@@ -99,16 +99,25 @@ const loneSurrogate = 'has half of a surrogate pair, for which UTF-8 has no byte
 class Encoder {
   #bytes = new Uint8Array(2048); #view = new DataView(this.#bytes.buffer); #end = 0; #most = Infinity;
 
-  /** Encodes a value of about so many bytes at most. The bytes are valid until the next call. */
-  encode(value, most) {
-    this.#most = most;
+  /**
+   * Encodes a value of about so many bytes at most. Without `before` the bytes are valid until the
+   * next call. With `before` they are a copy, which begins with so many bytes for the caller to fill
+   * in; then undefined is no value.
+   */
+  encode(value, most, before) {
+    this.#most = most + before;
     if (this.#bytes.length > keptBuffer) {
       this.#bytes = new Uint8Array(2048);
       this.#view = new DataView(this.#bytes.buffer);
     }
     this.#end = 0;
-    this.#value(value, 1);
-    return this.#bytes.subarray(0, this.#end);
+    if (before === 0) {
+      this.#value(value, 1);
+      return this.#bytes.subarray(0, this.#end);
+    }
+    this.#take(before);
+    if (value !== undefined) this.#value(value, 1);
+    return this.#bytes.slice(0, this.#end);
   }
 
   // Makes room for n bytes, and returns the index of the first.
@@ -350,12 +359,20 @@ let encoding = false;
  * it costs no more memory than that.
  * @throws an Error whose message begins with the path of the value that can not be encoded, or TooLarge
  */
-export function encode(value, root, most = Infinity) {
+export const encode = (value, root, most = Infinity) => run(value, root, most, 0);
+
+/**
+ * Encodes a value, or nothing if it is undefined, behind so many bytes that the caller fills in. The
+ * bytes are the caller's own. It throws as `encode` does.
+ */
+export const encodeBehind = (before, value, root, most) => run(value, root, most, before);
+
+function run(value, root, most, before) {
   // A getter may call this again.
   const encoder = encoding ? new Encoder() : shared, was = encoding;
   encoding = true;
   try {
-    return encoder.encode(value, most);
+    return encoder.encode(value, most, before);
   } catch (thrown) {
     if (thrown instanceof TooLarge) throw thrown;
     const refused = under(undefined, thrown);

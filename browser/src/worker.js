@@ -13,6 +13,9 @@ import { eachFrame, flag, hash, kind, Writer } from './frames.js';
 const gather = 2, quick = 0.5;
 
 let port, executor;
+// The request that is run, the hash of its name, when it began, and when the oldest answer that is
+// held back did.
+let request = null, name = 0, before = 0, began = 0;
 const post = (message, transfer) => port.postMessage(message, transfer);
 const out = new Writer();
 // The hashes of the names of actions that were quick when they ran last.
@@ -39,27 +42,37 @@ function handle(message) {
     post({ ready: true }, []);
     return;
   }
-  let began = performance.now(), before = began;
-  const flush = () => {
-    if (out.length > 0) {
-      const answers = out.take();
-      post(answers, [answers]);
-    }
-  };
-  eachFrame(message, (f) => {
-    const name = nameOf(f), held = known.has(name);
-    if (!held) flush();
-    executor.run(f, (flags, ...parts) => {
-      out.frame(f.request, f.placement, kind.answer, flags | (note(name, performance.now() - before) ? flag.quick : 0), ...parts);
-    });
-    const now = performance.now();
-    before = now;
-    if (!held || now - began > gather) {
-      flush();
-      began = now;
-    }
-  });
+  began = before = performance.now();
+  eachFrame(message, run);
+  request = null; // it keeps no message alive
   flush();
+}
+
+function run(f) {
+  request = f;
+  name = nameOf(f);
+  const held = known.has(name);
+  if (!held) {
+    flush();
+    before = performance.now();
+  }
+  executor.run(f, answer, before);
+  if (!held || before - began > gather) {
+    flush();
+    began = before = performance.now();
+  }
+}
+
+function answer(flags, ...parts) {
+  const now = performance.now(), isQuick = note(name, now - before);
+  before = now;
+  out.frame(request.request, request.placement, kind.answer, flags | (isQuick ? flag.quick : 0), parts);
+}
+
+function flush() {
+  if (out.length === 0) return;
+  const answers = out.take();
+  post(answers, [answers]);
 }
 
 // A page gets no event if a worker was terminated. So the worker holds a lock for its whole life,

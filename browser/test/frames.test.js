@@ -16,7 +16,7 @@ test('frames that are written are read', () => {
   for (let round = 0; round < 200; round++) {
     const want = Array.from({ length: next() * 20 }, () => ({ request: Math.floor(next() * 2 ** 32), placement: Math.floor(next() * 2 ** 32), kind: Math.floor(next() * 256), flags: Math.floor(next() * 256),
       parts: Array.from({ length: next() * 4 }, () => bytesOf(next, next() * 3000)) }));
-    for (const w of want) out.frame(w.request, w.placement, w.kind, w.flags, ...w.parts);
+    for (const w of want) out.frame(w.request, w.placement, w.kind, w.flags, w.parts);
     const got = [];
     eachFrame(out.take(), ({ request, placement, kind: k, flags, body }) => got.push({ request, placement, kind: k, flags, body }));
     assert.deepEqual(got, want.map(({ parts, ...w }) => ({ ...w, body: join(parts) })));
@@ -27,7 +27,7 @@ test('frames that are written are read', () => {
 test('a message that is cut, or damaged, is read or refused, and never read beyond its end', () => {
   const next = random(2), out = new Writer();
   for (let round = 0; round < rounds; round++) {
-    for (let k = 0; k < 3; k++) out.frame(k, 1, kind.dispatch, 0, bytesOf(next, next() * 40));
+    for (let k = 0; k < 3; k++) out.frame(k, 1, kind.dispatch, 0, [bytesOf(next, next() * 40)]);
     const whole = new Uint8Array(out.take());
     if (round % 2) whole[Math.floor(next() * whole.length)] ^= 1 << (next() * 8);
     const cut = whole.slice(0, Math.ceil(next() * whole.length)).buffer;

@@ -32,7 +32,7 @@ for (const [seed, enableBatching, isSaved] of variants) {
   test(`callers see one engine each, whatever happens to the workers (${isSaved ? 'saved in a store that fails, ' : ''}${enableBatching ? 'batching, ' : ''}seed ${seed})`, async (t) => {
     const next = random(seed);
     const store = isSaved ? failingStore(t, next) : null;
-    const host = hostFor(t, { core: isSaved ? testCoreBytes : testCore, workers: 2, restartWindow: 1, snapshotBytes: 3000, killGrace: 3, timeout: 20_000, enableBatching, batchWindow: 1, maxInstances: seed % 2 ? 64 : 2 });
+    const host = hostFor(t, { core: isSaved ? testCoreBytes : testCore, workers: 2, restartWindow: 1, snapshotBytes: 3000, killGrace: 3, timeout: 60_000, enableBatching, batchWindow: 1, maxInstances: seed % 2 ? 64 : 2 });
     const setup = { stack: Array.from({ length: 60 }, (_, k) => ({ id: `t${k}`, label: `token ${k}` })) };
     let killed = 0, over = false;
     const codes = {};
@@ -102,7 +102,7 @@ for (const [seed, enableBatching, isSaved] of variants) {
       for (const [k, { actions, mode, done }] of log.entries()) {
         const got = await done, where = `engine ${n}, ${k} of ${log.length}: ${mode} ${actions.map((a) => a.type)}`;
         if (got.error) codes[got.error] = (codes[got.error] ?? 0) + 1;
-        if (/20000 ms/.test(got.message)) late.push(where);
+        if (/60000 ms/.test(got.message)) late.push(where);
         if (none.has(got.error)) continue; // an error says that it had no effect
         // An action that failed in a gathered batch ran behind others of it, which had no effect either: the model does not know them.
         if (got.error && mode === 'single' && enableBatching) continue;

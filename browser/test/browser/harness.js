@@ -83,13 +83,16 @@ export async function keptProfile() {
   return { path, remove: () => rmSync(path, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 }) };
 }
 
-/** Starts a browser, without a window. A still one asks pages for less motion. A `kept` profile stays when the browser ends. */
-export async function launch({ name, path, args }, { still = false, kept } = {}) {
+/**
+ * Starts a browser, without a window. A still one asks pages for less motion. A `kept` profile stays when the browser ends. A call of a page may
+ * take `longest` ms.
+ */
+export async function launch({ name, path, args }, { still = false, kept, longest = 120_000 } = {}) {
   const profile = kept?.path ?? await mkdtemp(join(tmpdir(), 'browser-'));
   if (kept && name === 'firefox') await writeFile(join(profile, 'user.js'), ''); // puppeteer wants one in a profile that is not new
   const browser = await puppeteer.launch({
     browser: name === 'firefox' ? 'firefox' : 'chrome', executablePath: path, headless: true, args: name === 'chromium' && still ? [...args, '--force-prefers-reduced-motion'] : args, userDataDir: profile,
-    extraPrefsFirefox: { 'ui.prefersReducedMotion': still ? 1 : 0 }, env: { ...process.env, HOME: profile }, protocolTimeout: 120_000,
+    extraPrefsFirefox: { 'ui.prefersReducedMotion': still ? 1 : 0 }, env: { ...process.env, HOME: profile }, protocolTimeout: longest,
     handleSIGHUP: false, handleSIGINT: false, handleSIGTERM: false,
   });
   const end = () => {

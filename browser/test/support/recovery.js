@@ -200,7 +200,7 @@ class GatedWorker extends EventEmitter {
 
   #forward({ request, placement, kind: k, flags, body }) {
     const out = new Writer();
-    out.frame(request, placement, k, flags, body);
+    out.frame(request, placement, k, flags, [body]);
     const buffer = out.take();
     this.#real.postMessage(buffer, [buffer]);
   }
@@ -234,7 +234,7 @@ class GatedWorker extends EventEmitter {
     for (const name of frame.names) this.script.suspects.delete(name);
     this.#running = null;
     const out = new Writer();
-    out.frame(answer.request, answer.placement, kind.answer, answer.flags, answer.body);
+    out.frame(answer.request, answer.placement, kind.answer, answer.flags, [answer.body]);
     this.emit('message', out.take());
     this.script.changed();
     this.advance();

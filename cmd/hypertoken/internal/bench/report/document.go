@@ -94,6 +94,10 @@ func document(r *bench.Report, core []coreFigure, browsers []browserFigures, dra
 			b.WriteString("\n\"Memory\" is what the process of Node, or all processes of the browser, grow by for an engine. A browser's\n" +
 				"garbage is in it, because a page can't have it collected.\n")
 		}
+		if slices.ContainsFunc(browsers, func(f browserFigures) bool { return f.Stores != nil }) {
+			b.WriteString("\n\"The store alone\" is without an engine: records of 64 bytes, in a transaction of IndexedDB as a kept game has\n" +
+				"it, and in a file of the origin that a worker appends to.\n")
+		}
 	}
 
 	section("All figures")
@@ -210,6 +214,39 @@ func browserTable(all []browserFigures) bench.Table {
 		}
 		kept("kept with `"+durability+"`, one in flight", func(f savedFigures) string { return f.One.String() })
 		kept("... kept, actions a second", func(f savedFigures) string { return count(f.Rate) })
+		kept("... of another tab, one in flight", func(f savedFigures) string {
+			if f.Tab == nil {
+				return ""
+			}
+			return f.Tab.String()
+		})
+		kept("... of another tab, actions a second", func(f savedFigures) string {
+			if f.TabRate == nil {
+				return ""
+			}
+			return count(*f.TabRate)
+		})
+		kept("... opened again, with so many actions", func(f savedFigures) string {
+			if f.Open == nil || f.Actions == nil {
+				return ""
+			}
+			return fmt.Sprintf("%s (%s)", ms(*f.Open), count(*f.Actions))
+		})
+	}
+	for _, store := range []struct{ name, title string }{
+		{"strict", "the store alone, a `strict` transaction"}, {"flushed", "a file (OPFS), written and flushed"},
+		{"relaxed", "the store alone, a `relaxed` transaction"}, {"written", "a file (OPFS), written"},
+	} {
+		alone := func(title string, value func(f storeFigures) string) {
+			row(title, func(f *browserFigures) string {
+				if figures, ok := f.Stores[store.name]; ok {
+					return value(figures)
+				}
+				return ""
+			})
+		}
+		alone(store.title, func(f storeFigures) string { return f.One.String() })
+		alone("... records a second, 64 in flight", func(f storeFigures) string { return count(f.Rate) })
 	}
 	row("new Engine to ready", func(f *browserFigures) string { return ms(f.Start) })
 	perhaps("... if the core has to be compiled", ms, func(f *browserFigures) *float64 { return f.StartAlone })

@@ -71,11 +71,26 @@ type browserFigures struct {
 	PlacedMemory *float64 `json:"placedMemory"`
 	// Saved are the figures of games that the browser keeps, by their durability. Node keeps none.
 	Saved map[string]savedFigures `json:"saved"`
+	// Stores are the figures of stores without an engine: strict and relaxed transactions, and a file
+	// of the origin, whose records are flushed to the disk, or only written.
+	Stores map[string]storeFigures `json:"stores"`
 }
 
 // savedFigures are an action with one in flight, and how many run in a second with a thousand in
-// flight.
+// flight: in the tab that runs the game, and in another one. Actions is how many actions the game
+// then had, and Open how long it takes to open it, in ms.
 type savedFigures struct {
+	One     spread   `json:"one"`
+	Rate    float64  `json:"rate"`
+	Tab     *spread  `json:"tab"`
+	TabRate *float64 `json:"tabRate"`
+	Actions *float64 `json:"actions"`
+	Open    *float64 `json:"open"`
+}
+
+// storeFigures are a record with one in flight, and how many are stored in a second with 64 in
+// flight.
+type storeFigures struct {
 	One  spread  `json:"one"`
 	Rate float64 `json:"rate"`
 }
