@@ -142,6 +142,9 @@ func (l *clusterLife) digests(c *clusterCaller) (digest host.Digest, isNewest bo
 	last := l.history.last.sequence
 	hasOne := false
 	for _, node := range l.t.cluster.Nodes() {
+		if !l.t.isWanted(node) {
+			continue
+		}
 		x := c.askAt(node)
 		switch {
 		case c.err != nil:
@@ -329,7 +332,7 @@ func (c *clusterCaller) ask(f form) *clusterCall {
 // if the caller has to end.
 func (c *clusterCaller) askAt(node string) *clusterCall {
 	x := c.begin(wholeDigest, "")
-	isAnswered := c.send(x, func() string { return node }, func() bool { return !c.life.t.isCalm() })
+	isAnswered := c.send(x, func() string { return node }, func() bool { return !c.life.t.isCalm() || !c.life.t.isWanted(node) })
 	if !isAnswered || c.err != nil {
 		return nil
 	}

@@ -111,7 +111,9 @@ func (a *lineAnswer) err() error {
 	if a.Error == nil {
 		return nil
 	}
-	told := &toldError{Code: a.Error.Code, Message: a.Error.Message, IsCore: !hostCodes[a.Error.Code]}
+	// An error without a code is none of a core.
+	isCore := a.Error.Code != "" && !hostCodes[a.Error.Code]
+	told := &toldError{Code: a.Error.Code, Message: a.Error.Message, IsCore: isCore}
 	return told.err()
 }
 

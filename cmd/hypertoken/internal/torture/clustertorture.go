@@ -323,6 +323,13 @@ func (t *clusterTorture) setWanted(name string, isWanted bool) bool {
 	return true
 }
 
+// isWanted reports whether a process is to run.
+func (t *clusterTorture) isWanted(name string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.processLocked(name).isWanted
+}
+
 // willDie says that a fault ends a process, which is to be started again after a time.
 func (t *clusterTorture) willDie(name string, downFor time.Duration) {
 	t.mu.Lock()
@@ -420,10 +427,7 @@ func (t *clusterTorture) untilCalm() {
 
 // isReady reports whether a process is ready, or not wanted. A node says itself whether it is.
 func (t *clusterTorture) isReady(name string) bool {
-	t.mu.Lock()
-	isWanted := t.processLocked(name).isWanted
-	t.mu.Unlock()
-	if !isWanted {
+	if !t.isWanted(name) {
 		return true
 	}
 	if !t.cluster.IsReady(name) {
