@@ -40,7 +40,7 @@ var errNoAnswer = errors.New("there was no answer")
 // refusals are the errors with which a cluster refuses a line while faults strike: nothing of it has
 // had an effect.
 var refusals = []*host.Error{host.ErrTimeout, host.ErrShutdown, host.ErrMoved, host.ErrCanceled,
-	host.ErrWorkerUnavailable, host.ErrOverloaded, host.ErrStoreFull, host.ErrStoreRefused}
+	host.ErrWorkerUnavailable, host.ErrOverloaded, host.ErrStoreFull, host.ErrStoreRefused, {Code: noCode}}
 
 func isRefusal(err error) bool {
 	return slices.ContainsFunc(refusals, func(e *host.Error) bool { return errors.Is(err, e) })

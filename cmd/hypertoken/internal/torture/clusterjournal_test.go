@@ -149,6 +149,9 @@ func TestReadAnswer(t *testing.T) {
 		!errors.As(x.failed, &core) || core.Code != "not_found" {
 		t.Errorf("an error of the core: %+v %v", x, err)
 	}
+	if err := x.readAnswer([]byte(`{"error":{"code":"","message":"the store"}}`)); err != nil || !isRefusal(x.failed) {
+		t.Errorf("an error without a code: %+v %v", x, err)
+	}
 	if err := x.readAnswer([]byte(`gone`)); err == nil {
 		t.Error("what is no JSON was taken")
 	}

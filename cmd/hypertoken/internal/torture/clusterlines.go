@@ -97,9 +97,13 @@ type lineAnswer struct {
 	} `json:"error"`
 }
 
+// noCode stands for the code of an error that has none. A step back or forward has such an error if it has
+// to read the journal, and the servers have no leader at the moment. It has no effect.
+const noCode = "no_code"
+
 // hostCodes are the codes of errors of the host.
 var hostCodes = func() map[string]bool {
-	codes := map[string]bool{}
+	codes := map[string]bool{noCode: true}
 	for _, e := range hosterrors.All() {
 		codes[e.Code] = true
 	}
@@ -111,9 +115,11 @@ func (a *lineAnswer) err() error {
 	if a.Error == nil {
 		return nil
 	}
-	// An error without a code is none of a core.
-	isCore := a.Error.Code != "" && !hostCodes[a.Error.Code]
-	told := &toldError{Code: a.Error.Code, Message: a.Error.Message, IsCore: isCore}
+	code := a.Error.Code
+	if code == "" {
+		code = noCode
+	}
+	told := &toldError{Code: code, Message: a.Error.Message, IsCore: !hostCodes[code]}
 	return told.err()
 }
 
