@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"hypertoken/cmd/hypertoken/internal/clusterdev"
 	"hypertoken/cmd/hypertoken/internal/torture"
 	"hypertoken/host"
 	"hypertoken/internal/fast"
@@ -25,10 +26,10 @@ func newTorture() *cobra.Command {
 	var c torture.Config
 	var list, without, victim, dataDir string
 	var seed int64
-	var asJSON, debug bool
+	var isCluster, asJSON, debug bool
 	cmd := &cobra.Command{
 		Use:   "torture [flags]",
-		Short: "Kill workers, or the host, under load, and check every answer",
+		Short: "Kill workers, the host, or a cluster's nodes under load, and check every answer",
 		Long: `torture calls engines from many callers at once. Meanwhile it kills and stops the worker
 processes that run them, and garbles their answers, on this machine and with your core. It
 records every call and the answer that its caller got. It checks each engine from its opening
@@ -60,17 +61,39 @@ not synced: the tests of journal/disk simulate that.
 
 The host is killed:
 ` + torture.AboutHost() + `
+With --cluster, the victims are three NATS servers and three nodes, as 'hypertoken cluster dev' has
+them, each a process of its own. Callers send lines to any node, over HTTP and WebSockets, with
+keys and without. What has a key is sent again until it is answered, by any node. The checks are
+those above, over all nodes, and:
+
+  - an action whose outcome no caller was told is in the journal once, or has no effect;
+  - no node answers with an older state than another one did before;
+  - at the end, each node answers for each engine, with the same digest.
+
+What happens to the cluster:
+` + torture.AboutCluster() + `
+The logs of all processes are kept if a guarantee did not hold; the report says where. --cluster
+needs Unix.
+
 Exit status: 0 if every guarantee held; 1 if one did not, or if there were fewer deaths than
---deaths (without it, 100 a minute); 2 for wrong usage. Of workers, only those deaths count that
-had requests in flight.`,
+--deaths (without it, 100 a minute, with --cluster 4); 2 for wrong usage. Of workers, only those
+deaths count that had requests in flight.`,
 		Example: `  hypertoken torture --for 60s
   hypertoken torture --for 10s --faults kill,stop --seed 7
   hypertoken torture --for 5m --deaths 50
   hypertoken torture --core game.wasm --workers 4 --engines 16
   hypertoken torture --victim host --for 60s
-  hypertoken torture --victim host --for 5m --deaths 100 --data /mnt/games`,
+  hypertoken torture --victim host --for 5m --deaths 100 --data /mnt/games
+  hypertoken torture --cluster --for 5m
+  hypertoken torture --cluster --for 10m --deaths 20 --faults kill-node,kill-server --seed 7`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.Seed = uint64(seed); !cmd.Flags().Changed("seed") {
+				c.Seed = rand.Uint64N(1 << 32)
+			}
+			if isCluster {
+				return tortureCluster(cmd, c, list, dataDir, asJSON)
+			}
 			var err error
 			if c.Faults, err = torture.ParseKinds(list); err != nil {
 				return usageError{fmt.Errorf("--faults: %w", err)}
@@ -85,22 +108,14 @@ had requests in flight.`,
 			if err := checkVictim(cmd.Flags(), isHost); err != nil {
 				return usageError{err}
 			}
+			if err := checkTorture(&c); err != nil {
+				return usageError{err}
+			}
 			switch {
-			case c.For <= 0 || c.For > 24*time.Hour:
-				return usageError{fmt.Errorf("--for is %v, want more than 0 and at most 24h", c.For)}
-			case c.Deaths < 0 || c.Deaths > maxDeaths:
-				return usageError{fmt.Errorf("--deaths is %d, want 0 to %d", c.Deaths, maxDeaths)}
 			case c.Deaths > 0 && !isHost && !slices.Contains(c.Faults, torture.Kill):
 				return usageError{errors.New("--deaths needs the fault kill: without it no worker has to die")}
-			case c.Workers < 1 || c.Workers > 64:
-				return usageError{fmt.Errorf("--workers is %d, want 1 to 64", c.Workers)}
 			case c.Spares < 0 || c.Spares > 64:
 				return usageError{fmt.Errorf("--spares is %d, want 0 to 64", c.Spares)}
-			case c.Engines < 1 || c.Engines > 1024:
-				return usageError{fmt.Errorf("--engines is %d, want 1 to 1024", c.Engines)}
-			}
-			if c.Seed = uint64(seed); !cmd.Flags().Changed("seed") {
-				c.Seed = rand.Uint64N(1 << 32)
 			}
 			if isHost {
 				return tortureHost(cmd, c, dataDir, asJSON, debug)
@@ -124,10 +139,11 @@ had requests in flight.`,
 	flags := cmd.Flags()
 	flags.DurationVar(&c.For, "for", 60*time.Second, "how long calls are made")
 	flags.IntVar(&c.Deaths, "deaths", 0,
-		"end after this many deaths, of workers with requests in flight or of hosts, and fail if --for ends before that")
+		"end after this many deaths, of workers with requests in flight, of hosts, or of nodes and servers, and fail if "+
+			"--for ends before that")
 	flags.Int64Var(&seed, "seed", 0,
 		"draw faults and calls from this `number` (default a random one, which is printed)")
-	flags.IntVar(&c.Workers, "workers", 2, "how many worker processes run the engines")
+	flags.IntVar(&c.Workers, "workers", 2, "how many worker processes run the engines; with --cluster, 1 at each node")
 	flags.IntVar(&c.Spares, "spares", 0, "how many more workers are kept started, to replace workers that die")
 	flags.IntVar(&c.Engines, "engines", 8, "how many engines are called at once, by up to three callers each")
 	flags.StringVar(&list, "faults", "all", "the `kinds` of faults, separated by commas")
@@ -135,11 +151,66 @@ had requests in flight.`,
 		"turn off these `ways` to be fast, separated by commas, or all: "+fast.Names())
 	flags.StringVar(&c.CorePath, "core", "", "run the core in this WebAssembly `file` instead of the built-in one")
 	flags.StringVar(&victim, "victim", victimWorkers, "what is killed: `workers`, or the host")
+	flags.BoolVar(&isCluster, "cluster", false, "kill, stop and restart the nodes and servers of a cluster")
 	flags.StringVar(&dataDir, "data", "",
-		"with --victim host: keep the journals in this `directory` (default a temporary one)")
+		"with --victim host or --cluster: keep the journals in this `directory` (default a temporary one)")
 	flags.BoolVar(&asJSON, "json", false, "write the report as JSON")
 	flags.BoolVar(&debug, "debug", false, "log what the host does to standard error")
 	return cmd
+}
+
+// checkTorture fails if a bound of a torture is no sensible one, whatever the victim.
+func checkTorture(c *torture.Config) error {
+	switch {
+	case c.For <= 0 || c.For > 24*time.Hour:
+		return fmt.Errorf("--for is %v, want more than 0 and at most 24h", c.For)
+	case c.Deaths < 0 || c.Deaths > maxDeaths:
+		return fmt.Errorf("--deaths is %d, want 0 to %d", c.Deaths, maxDeaths)
+	case c.Workers < 1 || c.Workers > 64:
+		return fmt.Errorf("--workers is %d, want 1 to 64", c.Workers)
+	case c.Engines < 1 || c.Engines > 1024:
+		return fmt.Errorf("--engines is %d, want 1 to 1024", c.Engines)
+	}
+	return nil
+}
+
+// tortureCluster runs a torture whose victims are the nodes and the servers of a cluster.
+func tortureCluster(cmd *cobra.Command, c torture.Config, list, dir string, asJSON bool) error {
+	flags := cmd.Flags()
+	for _, name := range []string{"victim", "spares", "without", "debug"} {
+		if flags.Changed(name) {
+			return usageError{fmt.Errorf("--%s does not go with --cluster", name)}
+		}
+	}
+	if err := checkTorture(&c); err != nil {
+		return usageError{err}
+	}
+	kinds, err := torture.ParseClusterKinds(list)
+	switch {
+	case err != nil:
+		return usageError{fmt.Errorf("--faults: %w", err)}
+	case c.Deaths > 0 && !torture.Kills(kinds):
+		return usageError{errors.New("--deaths needs a fault that kills or terminates: without it nothing has to die")}
+	}
+	if !flags.Changed("workers") {
+		c.Workers = 1
+	}
+	k := torture.ClusterConfig{Dir: dir, For: c.For, Deaths: c.Deaths, Seed: c.Seed, Workers: c.Workers,
+		Engines: c.Engines, Faults: kinds, CorePath: c.CorePath}
+	show := showTorture(cmd.ErrOrStderr(), c.For)
+	k.Progress = func(r torture.ClusterReport) {
+		show(r.Elapsed, fmt.Sprintf("%s actions acknowledged, %d nodes and servers died, %d engines checked",
+			humanize.Comma(int64(r.Acknowledged)), r.Deaths, r.Histories), len(r.Violations))
+	}
+	r, err := torture.RunCluster(cmd.Context(), k)
+	if err != nil {
+		var bad clusterdev.OptionError
+		if errors.Is(err, host.ErrBadInput) || errors.As(err, &bad) {
+			return usageError{err}
+		}
+		return fmt.Errorf("seed %d: %w", c.Seed, err)
+	}
+	return reportTorture(cmd, &r, asJSON, r.Err(k))
 }
 
 // The victims of a torture.
@@ -152,7 +223,7 @@ const (
 func checkVictim(flags *pflag.FlagSet, isHost bool) error {
 	if !isHost {
 		if flags.Changed("data") {
-			return errors.New("--data needs --victim host: without it the journals are in memory")
+			return errors.New("--data needs --victim host or --cluster: without them the journals are in memory")
 		}
 		return nil
 	}

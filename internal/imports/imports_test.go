@@ -142,9 +142,10 @@ var table = map[string]row{
 		"charm.land/bubbletea/v2 charm.land/lipgloss/v2 " +
 			"github.com/prometheus/client_model github.com/prometheus/common"},
 	"cmd/hypertoken/internal/top/toptest": {application, "", ""},
-	"cmd/hypertoken/internal/torture": {application, "host internal/fast internal/printable internal/tap ipc journal",
-		"hypertoken/journal/disk github.com/anishathalye/porcupine github.com/cespare/xxhash/v2 github.com/shirou/gopsutil/v4 " +
-			"github.com/vmihailenco/msgpack/v5"},
+	"cmd/hypertoken/internal/torture": {application, "cmd/hypertoken/internal/clusterdev host internal/fast internal/fault " +
+		"internal/msgjson internal/printable internal/tap ipc journal",
+		"hypertoken/journal/disk github.com/anishathalye/porcupine github.com/cespare/xxhash/v2 github.com/coder/websocket " +
+			"github.com/shirou/gopsutil/v4 github.com/vmihailenco/msgpack/v5"},
 	"cmd/hypertoken/internal/upgrade": {application, "cmd/hypertoken/internal/journals internal/migration journal wasm", "github.com/cespare/xxhash/v2"},
 	"examples/client":                 {application, "", "github.com/coder/websocket"},
 	"examples/dealer":                 {application, "host workerproc", ""},

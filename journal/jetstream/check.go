@@ -250,16 +250,25 @@ func (s *Store) checkStream(have, want jetstream.StreamConfig) error {
 	return nil
 }
 
-// checkMoreStreams fails if there are more streams than Options.Streams says.
+// checkMoreStreams fails if there are more streams than Options.Streams says. While the servers elect the
+// leader that knows, nobody answers, and they forget the question: it is asked again until ctx ends.
 func (s *Store) checkMoreStreams(ctx context.Context, js jetstream.JetStream) error {
 	name := s.layout.journalStream(s.o.Streams)
-	if _, err := js.Stream(ctx, name); !errors.Is(err, jetstream.ErrStreamNotFound) {
-		if err == nil {
-			err = errors.New("Options.Streams is too small")
+	for try := 0; ; try++ {
+		asked, cancel := context.WithTimeout(ctx, s.o.AnswerTimeout)
+		_, err := js.Stream(asked, name)
+		cancel()
+		switch {
+		case errors.Is(err, jetstream.ErrStreamNotFound):
+			return nil
+		case err == nil:
+			return fmt.Errorf("the stream %s should not be there: Options.Streams is too small", name)
+		case s.refusal.Load() != nil:
+			return fmt.Errorf("whether there is a stream %s: %w", name, *s.refusal.Load())
+		case !s.pause(ctx, try):
+			return fmt.Errorf("whether there is a stream %s, which should not be there: %w", name, err)
 		}
-		return fmt.Errorf("the stream %s, which should not be there: %w", name, err)
 	}
-	return nil
 }
 
 // checkRights tries all that the store does with streams. A server does not answer what it forbids, so

@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -224,5 +225,34 @@ func TestSeveralStreams(t *testing.T) {
 	})
 	if n := <-ended; n != 9 {
 		t.Errorf("%d names, want 9", n)
+	}
+}
+
+// forgetfulServers do not answer the first questions about streams, as servers that elect a leader.
+type forgetfulServers struct {
+	jetstream.JetStream
+	questions int
+}
+
+func (f *forgetfulServers) Stream(ctx context.Context, _ string) (jetstream.Stream, error) {
+	if f.questions++; f.questions < 3 {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return nil, jetstream.ErrStreamNotFound
+}
+
+// A question that the servers have forgotten is asked again: a store can be opened while they elect a
+// leader.
+func TestForgottenQuestions(t *testing.T) {
+	s := &Store{o: Options{AnswerTimeout: time.Millisecond, Streams: 1}}
+	f := &forgetfulServers{}
+	if err := s.checkMoreStreams(t.Context(), f); err != nil || f.questions != 3 {
+		t.Errorf("%v after %d questions", err, f.questions)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.checkMoreStreams(ended, &forgetfulServers{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("after the end of the context: %v", err)
 	}
 }

@@ -22,14 +22,19 @@ type Options struct {
 	Dir string
 	// Servers is how many NATS servers there are: 1 or 3.
 	Servers int
-	// Nodes is how many nodes there are, 1 to MaxNodes.
-	Nodes int
+	// Nodes is how many nodes there are, 1 to MaxNodes. The last Absent of them are not started: a
+	// restart starts them.
+	Nodes, Absent int
 	// FirstPort is the first of Ports() ports in a row; 0 for free ones.
 	FirstPort int
 	// Workers is how many worker processes each node has.
 	Workers int
+	// NodeFlags are further flags of 'hypertoken serve' for all nodes.
+	NodeFlags []string
 	// Out gets a line for each thing that happens to a process.
 	Out io.Writer
+	// Ended, if it is not nil, is called when a process has ended. It must not wait for anything.
+	Ended func(End)
 }
 
 // MaxNodes is the most nodes of a cluster here: they have the letters as names.
@@ -185,10 +190,10 @@ func (c *Cluster) describe(ports []int) error {
 		name, address := nodeName(k), loopback(forClients(k))
 		c.nodes = append(c.nodes, &process{cluster: c, name: name, role: roleNode, address: "http://" + address,
 			log: filepath.Join(c.dir, name+".log"),
-			args: []string{"serve", "--demo", "--listen", address, "--workers", fmt.Sprint(c.o.Workers),
+			args: append([]string{"serve", "--demo", "--listen", address, "--workers", fmt.Sprint(c.o.Workers),
 				"--cluster", strings.Join(urls, ","), "--cluster-replicas", fmt.Sprint(c.o.Servers),
 				"--cluster-sync", "trusted",
-				"--advertise", loopback(forOthers(k)), "--cluster-secret-file", secret}})
+				"--advertise", loopback(forOthers(k)), "--cluster-secret-file", secret}, c.o.NodeFlags...)})
 	}
 	return nil
 }
@@ -198,7 +203,7 @@ func (c *Cluster) all() []*process { return append(append([]*process(nil), c.ser
 // startAll starts the servers, waits until they have a leader, and starts the nodes.
 func (c *Cluster) startAll(ctx context.Context) error {
 	c.say("starting %d NATS servers and %d nodes in %s", len(c.servers), len(c.nodes), c.dir)
-	for _, list := range [][]*process{c.servers, c.nodes} {
+	for _, list := range [][]*process{c.servers, c.nodes[:c.o.Nodes-c.o.Absent]} {
 		for _, p := range list {
 			if err := p.start(); err != nil {
 				return err

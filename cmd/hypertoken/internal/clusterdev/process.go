@@ -106,12 +106,18 @@ func (p *process) wait(l *life) {
 	l.hasEnded, l.status = true, status
 	isWanted := l.isWanted
 	p.mu.Unlock()
+	words := ""
 	if isWanted {
 		p.cluster.say("%s has ended: %s", p.name, status)
 	} else {
-		p.cluster.say("%s has ended by itself: %s. %s. 'restart %s' starts it again", p.name, status, p.lastWords(), p.name)
+		words = p.lastWords()
+		p.cluster.say("%s has ended by itself: %s. %s. 'restart %s' starts it again", p.name, status, words, p.name)
 	}
 	close(l.ended)
+	if p.cluster.o.Ended != nil {
+		p.cluster.o.Ended(End{Name: p.name, Code: l.cmd.ProcessState.ExitCode(), Status: status, IsWanted: isWanted,
+			LastWords: words})
+	}
 }
 
 // lastWords describes the log of the process by its last line.

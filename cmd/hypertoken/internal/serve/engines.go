@@ -102,16 +102,30 @@ func (g *engines) adopt(ctx context.Context, name string, maker netip.Prefix, ma
 	return g.open(context.WithoutCancel(ctx), name, e, host.EngineOptions{Mode: host.OpenExisting})
 }
 
-// enter puts a new entry on the list for an engine that a client makes, once there is room.
+// enter puts a new entry on the list for an engine that a client makes, once there is room. If another
+// client makes an engine of that name, enter waits until it is known whether there is one.
 func (g *engines) enter(ctx context.Context, name string, maker netip.Prefix) (*entry, error) {
 	for {
 		g.mu.Lock()
-		switch e := g.list[name]; {
+		e := g.listedLocked(name)
+		switch {
 		case e != nil && e.leaving == isDeleting:
 			g.mu.Unlock()
 			return nil, failure(codeExists, "the engine %q is being deleted: try again once it is deleted", name)
 		case e != nil:
 			g.mu.Unlock()
+			select {
+			case <-e.ready:
+			case <-ctx.Done():
+				code := host.ErrCanceled.Code
+				if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+					code = host.ErrTimeout.Code
+				}
+				return nil, failure(code, "the request ended before it was known whether there is an engine %q", name)
+			}
+			if e.err != nil {
+				continue // it is off the list
+			}
 			return nil, alreadyExists(name)
 		case g.perAddress > 0 && g.made[maker] >= g.perAddress:
 			g.mu.Unlock()
@@ -331,12 +345,7 @@ func (g *engines) use(ctx context.Context, name string) (engine *host.Engine, do
 func (g *engines) find(ctx context.Context, name string) (*entry, error) {
 	for {
 		g.mu.Lock()
-		e := g.list[name]
-		if e != nil && g.hasMovedLocked(name, e) {
-			g.forgetLocked(name, e)
-			close(e.gone)
-			e = nil
-		}
+		e := g.listedLocked(name)
 		var wait <-chan struct{}
 		var err error
 		switch {
@@ -363,6 +372,18 @@ func (g *engines) find(ctx context.Context, name string) (*entry, error) {
 			return nil, err
 		}
 	}
+}
+
+// listedLocked returns the entry of a name, nil if there is none. It takes an entry off the list whose
+// engine has moved away. The lock mu is held.
+func (g *engines) listedLocked(name string) *entry {
+	e := g.list[name]
+	if e != nil && g.hasMovedLocked(name, e) {
+		g.forgetLocked(name, e)
+		close(e.gone)
+		return nil
+	}
+	return e
 }
 
 // hasMovedLocked reports whether the engine of an entry has closed itself, because another owner has

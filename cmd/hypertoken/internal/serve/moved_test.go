@@ -3,6 +3,7 @@ package serve
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -49,4 +50,47 @@ func TestAnEngineThatMovesAwayAndBack(t *testing.T) {
 	if status, body := s.do("DELETE", "/v1/engines/e", ""); status != http.StatusNoContent {
 		t.Errorf("got %d %s", status, body)
 	}
+}
+
+// heldStore is a store in memory that hands over the first load, and does not answer it.
+type heldStore struct {
+	journal.Store
+	isHolding atomic.Bool
+	held      chan func(*journal.Stored, error)
+}
+
+func (s *heldStore) Load(name string, owner journal.Owner, done func(*journal.Stored, error)) {
+	if s.isHolding.CompareAndSwap(true, false) {
+		s.held <- done
+		return
+	}
+	s.Store.Load(name, owner, done)
+}
+
+// While an engine is being made, nobody knows whether there will be one: a setup that comes meanwhile is
+// not told that it exists.
+func TestASetupWhileAnotherOneIsOnItsWay(t *testing.T) {
+	store := &heldStore{Store: journal.NewMemory(), held: make(chan func(*journal.Stored, error), 1)}
+	s := start(t, host.Options{InProcess: true, Store: store}, func(o *Options) { o.IsDurable = true })
+	store.isHolding.Store(true)
+	first := make(chan string)
+	go func() {
+		_, body, err := s.try("POST", "/v1/engines/e", strings.NewReader(deck))
+		first <- fmt.Sprint(body, err)
+	}()
+	fail := <-store.held
+	s.want("e", `{"setup":{},"timeout":20}`, http.StatusUnprocessableEntity, `"code":"timeout"`)
+	second := make(chan string)
+	go func() {
+		_, body, err := s.try("POST", "/v1/engines/e", strings.NewReader(deck))
+		second <- fmt.Sprint(body, err)
+	}()
+	fail(nil, errElsewhere)
+	if body := <-first; !strings.Contains(body, `"code":"moved"`) {
+		t.Errorf("the first setup: %s", body)
+	}
+	if body := <-second; !strings.Contains(body, `{"ok":true}`) {
+		t.Errorf("the second setup: %s", body)
+	}
+	s.want("e", deck, http.StatusConflict, `"code":"exists"`)
 }

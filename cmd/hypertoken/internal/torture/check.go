@@ -36,11 +36,13 @@ const (
 	// Miscounted: the host's measurements differ from the outcomes that callers got, or a counter
 	// has gone back.
 	Miscounted Fate = "miscounted"
-	// Stuck: no call ends any more.
+	// Stuck: a call does not end.
 	Stuck Fate = "stuck"
+	// Stale: an answer shows an older state than one that a caller had got before the call began.
+	Stale Fate = "stale"
 )
 
-// fates are all of them.
+// fates are those that a torture of workers can find.
 var fates = []Fate{Lost, Duplicated, Diverged, Disordered, Visible, Leaked, Accused, Miscounted, Stuck}
 
 // Violation is a guarantee that did not hold.
@@ -182,7 +184,7 @@ func (c *checker) sort() {
 }
 
 func keyOf(p placed) string {
-	if p.call.form == wholeState {
+	if p.call.form.isQuestion() {
 		return ""
 	}
 	return p.action().key
@@ -194,7 +196,7 @@ func (c *checker) callersOrder() {
 		last := uint64(0)
 		for _, x := range calls {
 			for k, o := range x.outcomes {
-				if o.err != nil || (x.form != wholeState && x.actions[k].key != "") {
+				if o.err != nil || (!x.form.isQuestion() && x.actions[k].key != "") {
 					continue
 				}
 				if o.sequence < last || (o.sequence == last && x.advances(k)) {
@@ -349,10 +351,14 @@ func (c *checker) replay(ctx context.Context) error {
 		for _, p := range c.reads[n] {
 			var got outcome
 			what := "the state"
-			if p.call.form == wholeState {
+			switch p.call.form {
+			case wholeState:
 				r, err := c.model.State(ctx)
 				got = outcomeOf(r, err)
-			} else {
+			case wholeDigest:
+				d, err := c.model.Digest(ctx)
+				what, got = "the digest", outcome{sequence: n, hash: uint64(d), err: err}
+			default:
 				what = p.action().kind
 				r, err := c.model.Dispatch(ctx, what, p.action().payload, p.action().options()...)
 				got = outcomeOf(r, err)

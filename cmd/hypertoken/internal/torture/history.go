@@ -58,8 +58,12 @@ const (
 	single form = iota
 	atomicBatch
 	independentBatch
-	wholeState // a question about the state: no action
+	wholeState  // a question about the state: no action
+	wholeDigest // a question about the digest of the state: no action
 )
+
+// isQuestion reports whether a call of the form has no action.
+func (f form) isQuestion() bool { return f == wholeState || f == wholeDigest }
 
 // call is a call of an engine by a caller, with its answer. Its times are in nanoseconds since the
 // torture began.
@@ -75,7 +79,7 @@ type call struct {
 // advances reports whether an acknowledged action is in the journal.
 func (c *call) advances(k int) bool {
 	o := &c.outcomes[k]
-	return o.err == nil && c.form != wholeState && (o.changed || c.actions[k].key != "")
+	return o.err == nil && !c.form.isQuestion() && (o.changed || c.actions[k].key != "")
 }
 
 // history has the calls of an engine, with the answers that the callers got. Each caller's calls

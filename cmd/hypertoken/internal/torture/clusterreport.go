@@ -1,0 +1,113 @@
+package torture
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"hypertoken/internal/printable"
+)
+
+// ClusterReport is the result of a torture whose victims are the nodes and the servers of a cluster, so far
+// or at its end.
+type ClusterReport struct {
+	Seed    uint64        `json:"seed"`
+	Elapsed time.Duration `json:"elapsed_ns"`
+	// Acknowledged counts actions whose result a caller got. Unknown counts calls without a key that may
+	// have run or not, as far as their callers know.
+	Acknowledged uint64 `json:"acknowledged"`
+	Unknown      uint64 `json:"unknown"`
+	// Failed counts failures that callers were told of, by their code; no_answer are connections that were
+	// lost. What has a key, and questions, are sent again after one.
+	Failed map[string]uint64 `json:"failed"`
+	// Faults counts the faults that have struck, by kind, and Deaths the nodes and servers that they have
+	// ended.
+	Faults map[ClusterKind]int `json:"faults"`
+	Deaths int                 `json:"deaths"`
+	// Waits has the longest time from the first sending of a call to its end, by the kind of the newest
+	// fault before the end.
+	Waits map[ClusterKind]time.Duration `json:"longest_waits_ns"`
+	// Repeated counts keys that were sent again after they had been answered.
+	Repeated uint64 `json:"repeated"`
+	// Histories counts engines that were checked, from their creation to their end, Operations the calls in
+	// them that had an effect or an answer.
+	Histories  int `json:"histories"`
+	Operations int `json:"operations"`
+	// Dir is the directory of the logs.
+	Dir string `json:"dir"`
+	Findings
+
+	recent []string // the last faults
+}
+
+// LeastClusterDeaths is the least number of nodes and servers that faults have to end, per minute. With
+// fewer, a torture has not tested enough.
+const LeastClusterDeaths = 4
+
+// clusterFates are the fates that a torture of a cluster can find.
+var clusterFates = []Fate{Lost, Duplicated, Diverged, Disordered, Stale, Visible, Leaked, Stuck}
+
+// snapshot returns the report as it is now.
+func (t *clusterTorture) snapshot() ClusterReport {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.report
+	r.Failed, r.Violated, r.Faults = maps.Clone(r.Failed), maps.Clone(r.Violated), maps.Clone(r.Faults)
+	r.Violations, r.Waits = slices.Clone(r.Violations), maps.Clone(r.Waits)
+	r.Elapsed = min(time.Since(t.epoch), t.config.For)
+	if at := t.stopped.Load(); at > 0 {
+		r.Elapsed = min(time.Duration(at), t.config.For)
+	}
+	r.Repeated, r.Dir = t.repeated.Load(), t.config.Dir
+	return r
+}
+
+// Err returns nil if the torture that c describes was passed. It fails if a guarantee did not hold, or if
+// too few processes died: fewer than c.Deaths, or fewer than LeastClusterDeaths a minute if that is 0.
+func (r *ClusterReport) Err(c ClusterConfig) error {
+	if err := r.err(r.Seed); err != nil {
+		return err
+	}
+	least, rate := c.Deaths, ""
+	if least == 0 && Kills(c.Faults) {
+		least, rate = int(LeastClusterDeaths*r.Elapsed.Minutes()), fmt.Sprintf(" (%d a minute)", LeastClusterDeaths)
+	}
+	if r.Deaths < least {
+		return fmt.Errorf("only %d nodes and servers died, want %d%s: give it more time, or leave the machine to it",
+			r.Deaths, least, rate)
+	}
+	return nil
+}
+
+// WriteTo writes the report for people.
+func (r *ClusterReport) WriteTo(w io.Writer) (int64, error) {
+	var b strings.Builder
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%-14s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	line("seed", "%d", r.Seed)
+	line("time", "%v", r.Elapsed.Round(time.Millisecond))
+	line("acknowledged", "%d actions, %.0f a second", r.Acknowledged,
+		float64(r.Acknowledged)/max(r.Elapsed.Seconds(), 1e-9))
+	line("failed", "%s", counted(r.Failed))
+	line("unknown", "%d calls without a key", r.Unknown)
+	line("faults", "%s", counted(r.Faults))
+	line("deaths", "%d nodes and servers", r.Deaths)
+	var waits []string
+	for _, k := range slices.Sorted(maps.Keys(r.Waits)) {
+		waits = append(waits, fmt.Sprintf("%s %v", k, r.Waits[k].Round(time.Millisecond)))
+	}
+	line("longest waits", "%s", strings.Join(waits, ", "))
+	line("repeated", "%d keys that had been answered", r.Repeated)
+	line("checked", "%d engines from start to end, %d calls: linearizable, replayed, digests compared", r.Histories,
+		r.Operations)
+	r.write(&b, clusterFates)
+	if len(r.Violations) > 0 {
+		line("logs", "are left in %s", r.Dir)
+	}
+	n, err := io.WriteString(w, printable.Text(b.String())) // an error may contain any text of a core
+	return int64(n), err
+}
