@@ -538,7 +538,8 @@ func failingCluster(s *scraped) {
 	set(1)
 	members.Set(3)
 	all := []string{"HypertokenNoLease", "HypertokenMemberDied", "HypertokenFewerMembers", "HypertokenNothingStored",
-		"HypertokenAppendsRefused", "HypertokenBatchesInDoubt", "HypertokenStreamWithoutLeader", "HypertokenReplicaBehind"}
+		"HypertokenAppendsRefused", "HypertokenBatchesInDoubt", "HypertokenStreamWithoutLeader",
+		"HypertokenReplicaBehind"}
 	s.agrees(`hypertoken_jetstream_members{host="cluster"}`, 3)
 	looks := 0
 	s.until(true, name, func() {

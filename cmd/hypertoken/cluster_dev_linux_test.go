@@ -248,7 +248,8 @@ func checkOverview(o *peers.Overview) error {
 		}
 	}
 	if len(o.Members) != 3 || busy == 0 || slots > len(o.Owners) || o.AskedAt.IsZero() {
-		return fmt.Errorf("%d members, %d with slots, that have %d slots of %d", len(o.Members), busy, slots, len(o.Owners))
+		return fmt.Errorf("%d members, %d with slots, that have %d slots of %d", len(o.Members), busy, slots,
+			len(o.Owners))
 	}
 	for _, s := range o.Streams {
 		if s.Leader == "" || len(s.Replicas) != 2 || s.Messages == 0 && s.Name == "hypertoken-journals-0" {

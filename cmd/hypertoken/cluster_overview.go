@@ -29,7 +29,8 @@ func (n *clusterNode) overview(ctx context.Context, hasOwners bool) peers.Overvi
 		node := jetstream.NodeOf(owner)
 		slots[node]++
 		if hasOwners {
-			o.Owners = append(o.Owners, peers.SlotOwner{Slot: slot, Address: owner.Address, Node: node, Epoch: owner.Epoch})
+			o.Owners = append(o.Owners,
+				peers.SlotOwner{Slot: slot, Address: owner.Address, Node: node, Epoch: owner.Epoch})
 		}
 	}
 	for _, m := range n.members.Living() {

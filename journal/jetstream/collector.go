@@ -53,8 +53,9 @@ func NewCollector(s *Store) prometheus.Collector {
 		healthy: desc("healthy", "1 if the servers store what is sent, 0 if not."),
 		slots:   desc("slots", "Slots that this store has now."),
 		streams: streamDescs{
-			leader:   desc("stream_has_leader", "1 if a server leads the stream, 0 if none has answered.", "stream"),
-			replicas: desc("stream_replicas", "Copies of the stream, the leader's included, by state.", "stream", "state"),
+			leader: desc("stream_has_leader", "1 if a server leads the stream, 0 if none has answered.", "stream"),
+			replicas: desc("stream_replicas", "Copies of the stream, the leader's included, by state.", "stream",
+				"state"),
 			lag:      desc("stream_lag", "Writes that the replica is behind which is farthest behind.", "stream"),
 			messages: desc("stream_messages", "Messages in the stream.", "stream"),
 			bytes:    desc("stream_bytes", "Bytes of the stream.", "stream"),

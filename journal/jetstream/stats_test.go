@@ -25,7 +25,8 @@ func TestFigures(t *testing.T) {
 	c.expect("a", owner, 1, 2)
 	st := s.Stats()
 	if st.Batches < 3 || st.Messages < 3 || st.Groups != 1 || st.Records != 2 || st.Bases != 1 || st.Loads != 1 ||
-		st.GroupBytes == 0 || st.BaseBytes < 200<<10 || st.Pieces != 1 || st.SlotsAcquired != 1 || st.Latency.Sum <= 0 ||
+		st.GroupBytes == 0 || st.BaseBytes < 200<<10 || st.Pieces != 1 || st.SlotsAcquired != 1 ||
+		st.Latency.Sum <= 0 ||
 		st.Slots != 1 || st.SlotsTakenOver != 0 || st.Failed != 0 || st.Writes.Sum < 3 {
 		t.Errorf("%+v", st)
 	}

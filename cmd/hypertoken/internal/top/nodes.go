@@ -125,7 +125,8 @@ func (v *view) nodeRows() (rows []string) {
 		case n.Address == c.Self:
 			state.text = "this node"
 		}
-		rows = append(rows, line(v.width, padded(cell{n.Address, plain}, addressWidth, true), padded(state, stateWidth, true),
+		rows = append(rows, line(v.width, padded(cell{n.Address, plain}, addressWidth, true),
+			padded(state, stateWidth, true),
 			padded(cell{count(n.Slots), plain}, countWidth, false), padded(cell{n.Version, plain}, versionWidth, true),
 			cell{n.ID, v.theme.faint}))
 	}
@@ -184,6 +185,7 @@ func (v *view) replicas(s *Stream) cell {
 }
 
 func (v *view) nodeKeys() string {
-	return line(v.width, cell{"q quit", v.theme.faint}, cell{"p pause", v.theme.faint}, cell{"n workers", v.theme.faint},
+	return line(v.width, cell{"q quit", v.theme.faint}, cell{"p pause", v.theme.faint},
+		cell{"n workers", v.theme.faint},
 		cell{"↑/↓ scroll", v.theme.faint}, cell{"? help", v.theme.faint})
 }

@@ -69,7 +69,8 @@ func settle(h *history, callers [][]*clusterCall, journal []host.Entry, end int6
 			continue
 		}
 		if before, twice := s.stored[e.Entropy]; twice {
-			s.find(Duplicated, "%s is in the journal as change %d and as change %d", e.Type, before.Sequence, e.Sequence)
+			s.find(Duplicated, "%s is in the journal as change %d and as change %d", e.Type, before.Sequence,
+				e.Sequence)
 		}
 		s.stored[e.Entropy] = e
 	}
@@ -104,7 +105,9 @@ func untoldMarkers(callers [][]*clusterCall, journal []host.Entry) []host.Entry 
 			}
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(journal), func(e host.Entry) bool { return e.Marker == nil || told[e.Sequence] })
+	return slices.DeleteFunc(slices.Clone(journal), func(e host.Entry) bool {
+		return e.Marker == nil || told[e.Sequence]
+	})
 }
 
 func (s *settler) find(fate Fate, format string, args ...any) {

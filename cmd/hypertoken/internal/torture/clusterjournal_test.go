@@ -17,7 +17,8 @@ func entropyOf(n byte) (e [16]byte) {
 // storedActions is a journal with actions of these numbers.
 func storedActions(numbers ...byte) (list []host.Entry) {
 	for k, n := range numbers {
-		list = append(list, host.Entry{Sequence: uint64(k + 1), Type: "game:start", Entropy: entropyOf(n), Checksum: uint64(n)})
+		list = append(list, host.Entry{Sequence: uint64(k + 1), Type: "game:start", Entropy: entropyOf(n),
+			Checksum: uint64(n)})
 	}
 	return list
 }

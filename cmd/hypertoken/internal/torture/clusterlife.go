@@ -332,7 +332,9 @@ func (c *clusterCaller) ask(f form) *clusterCall {
 // if the caller has to end.
 func (c *clusterCaller) askAt(node string) *clusterCall {
 	x := c.begin(wholeDigest, "")
-	isAnswered := c.send(x, func() string { return node }, func() bool { return !c.life.t.isCalm() || !c.life.t.isWanted(node) })
+	isAnswered := c.send(x, func() string { return node }, func() bool {
+		return !c.life.t.isCalm() || !c.life.t.isWanted(node)
+	})
 	if !isAnswered || c.err != nil {
 		return nil
 	}
@@ -343,7 +345,8 @@ func (c *clusterCaller) askAt(node string) *clusterCall {
 func (c *clusterCaller) repeat() {
 	from := max(0, len(c.calls)-20)
 	k := slices.IndexFunc(c.calls[from:], func(x *clusterCall) bool {
-		return x.key != "" && x.wasTold && !slices.ContainsFunc(x.outcomes, func(o outcome) bool { return o.err != nil })
+		hasFailed := slices.ContainsFunc(x.outcomes, func(o outcome) bool { return o.err != nil })
+		return x.key != "" && x.wasTold && !hasFailed
 	})
 	if k < 0 {
 		return

@@ -114,7 +114,8 @@ func TestBrowsers(t *testing.T) {
 			"engines":10000,"engine":90,"again":1500,"engineMemory":2048,"placedMemory":307200,
 			"saved":{"strict":{"one":{"p50":900,"p95":2000},"rate":30000,"tab":{"p50":1200,"p95":2500},"tabRate":20000,
 				"actions":40000,"open":120}},
-			"stores":{"strict":{"one":{"p50":700,"p95":1500},"rate":40000},"written":{"one":{"p50":60,"p95":90},"rate":500000}}},
+			"stores":{"strict":{"one":{"p50":700,"p95":1500},"rate":40000},
+				"written":{"one":{"p50":60,"p95":90},"rate":500000}}},
 		{"environment":"Firefox","version":"2","bare":{"p50":10,"p95":20},"dispatch":{"p50":12.5,"p95":30},
 			"rate":200000,"bareRate":100000,"start":25}]`)
 	if err := write(into); err != nil {
