@@ -35,16 +35,32 @@ func storeAnswer[T any](ctx context.Context, what string, begin func(done func(T
 	})
 	select {
 	case o := <-came:
-		switch {
-		case errors.Is(o.err, journal.ErrNotOwner):
-			return answer, fault.Moved(what, o.err)
-		case errors.Is(o.err, journal.ErrDamaged):
-			return answer, fault.ErrBroken.Because(o.err, "%s: the store: %v", what, o.err)
-		case o.err != nil:
-			return answer, fmt.Errorf("%s: the store: %w", what, o.err)
+		if o.err != nil {
+			return answer, storeError(what, o.err)
 		}
 		return o.answer, nil
 	case <-ctx.Done():
 		return answer, fault.Ended(ctx, what)
 	}
+}
+
+// storeError gives what a store says of a call its code. An error whose meaning the store does not say
+// has none.
+func storeError(what string, err error) error {
+	var code *fault.Error
+	switch {
+	case errors.Is(err, journal.ErrNotOwner):
+		return fault.Moved(what, err)
+	case errors.Is(err, journal.ErrFull):
+		code = fault.ErrStoreFull
+	case errors.Is(err, journal.ErrRefused):
+		code = fault.ErrStoreRefused
+	case errors.Is(err, journal.ErrUnavailable):
+		code = fault.ErrTimeout // the store has waited for as long as it does
+	case errors.Is(err, journal.ErrDamaged), errors.Is(err, journal.ErrFailed):
+		code = fault.ErrBroken
+	default:
+		return fmt.Errorf("%s: the store: %w", what, err)
+	}
+	return code.Because(err, "%s: the store: %v", what, err)
 }

@@ -563,7 +563,8 @@ func TestAStoreThatFailsIsNotAskedInALoop(t *testing.T) {
 
 	loads := 0
 	for until := b.now + b.m.config.StoreTimeout; b.now < until; b.now += firstRetry {
-		b.step(func(m *Machine, now time.Duration) { m.Loaded(now, nil, false, journal.ErrUnavailable) })
+		err := []error{journal.ErrUnavailable, journal.ErrFull}[loads%2]
+		b.step(func(m *Machine, now time.Duration) { m.Loaded(now, nil, false, err) })
 		for b.now < until && len(b.step((*Machine).Tick)) == 0 {
 			b.now += firstRetry
 		}

@@ -49,7 +49,7 @@ func (m *Machine) checkLoaded(s *journal.Stored, isForeign bool, err error) {
 	case err == nil:
 		m.retry.loadsUntil = 0
 		m.loadedJournal(s, isForeign)
-	case errors.Is(err, journal.ErrUnavailable) && m.now < m.retry.loadsUntil:
+	case isPassing(err) && m.now < m.retry.loadsUntil:
 		m.retryLater(err)
 		m.load(m.retry.asNewOwner)
 	case errors.Is(err, journal.ErrNotOwner):
@@ -57,6 +57,12 @@ func (m *Machine) checkLoaded(s *journal.Stored, isForeign bool, err error) {
 	default:
 		m.breakDown(err, "the engine's journal can't be loaded")
 	}
+}
+
+// isPassing reports whether a call of the store that failed with an error, and had no effect, may succeed
+// later. A store that writes to see that it still is the owner needs room for a load, too.
+func isPassing(err error) bool {
+	return errors.Is(err, journal.ErrUnavailable) || errors.Is(err, journal.ErrFull)
 }
 
 // loadedJournal takes in what the store has.

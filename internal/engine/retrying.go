@@ -1,11 +1,9 @@
 package engine
 
 import (
-	"errors"
 	"time"
 
 	"hypertoken/internal/fault"
-	"hypertoken/journal"
 )
 
 // How a machine asks a store again that fails: at once the first time, then after a wait that grows.
@@ -31,7 +29,7 @@ const (
 func (m *Machine) retryLater(err error) {
 	r := &m.retry
 	r.failures++
-	if r.failures > 1 || errors.Is(err, journal.ErrUnavailable) {
+	if r.failures > 1 || isPassing(err) {
 		r.at = m.now + min(firstRetry<<min(r.failures-1, 10), mostRetry)
 	}
 }
