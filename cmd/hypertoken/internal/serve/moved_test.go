@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"hypertoken/host"
 	"hypertoken/journal"
@@ -93,4 +94,14 @@ func TestASetupWhileAnotherOneIsOnItsWay(t *testing.T) {
 		t.Errorf("the second setup: %s", body)
 	}
 	s.want("e", deck, http.StatusConflict, `"code":"exists"`)
+}
+
+// A request may wait for longer than a write may take: it is refused all the same, and not cut off.
+func TestARefusalAfterTheWriteTimeout(t *testing.T) {
+	store := &heldStore{Store: journal.NewMemory(), held: make(chan func(*journal.Stored, error), 1)}
+	store.isHolding.Store(true)
+	s := start(t, host.Options{InProcess: true, Store: store}, func(o *Options) {
+		o.IsDurable, o.WriteTimeout = true, 2*time.Second
+	})
+	s.want("e", `{"setup":{},"timeout":2500}`, http.StatusUnprocessableEntity, `"code":"timeout"`)
 }

@@ -182,6 +182,8 @@ func (s *Server) serve(a route) http.Handler {
 			return
 		}
 		if p := s.call(a, o, r); p != nil {
+			// The request may have waited for longer than a write may take.
+			_ = control.SetWriteDeadline(time.Now().Add(s.o.WriteTimeout))
 			s.refuse(o, p)
 		}
 	})

@@ -100,7 +100,6 @@ func (s *Server) atOwner(w http.ResponseWriter, r *http.Request, name string, f 
 			}
 		}
 		if time.Now().After(until) {
-			_ = control.SetWriteDeadline(time.Now().Add(s.o.WriteTimeout))
 			return refused(http.StatusServiceUnavailable, host.ErrMoved.Code,
 				"no node could answer for %v, and nothing was done, try again: %v", lineTime, err)
 		}
