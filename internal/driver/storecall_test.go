@@ -12,8 +12,12 @@ import (
 // What a store says of a call has a code, and is still what the store said.
 func TestWhatAStoreSaysHasACode(t *testing.T) {
 	for said, code := range map[error]*fault.Error{
-		journal.ErrNotOwner: fault.ErrMoved, journal.ErrFull: fault.ErrStoreFull, journal.ErrRefused: fault.ErrStoreRefused,
-		journal.ErrUnavailable: fault.ErrTimeout, journal.ErrDamaged: fault.ErrBroken, journal.ErrFailed: fault.ErrBroken,
+		journal.ErrNotOwner:    fault.ErrMoved,
+		journal.ErrFull:        fault.ErrStoreFull,
+		journal.ErrRefused:     fault.ErrStoreRefused,
+		journal.ErrUnavailable: fault.ErrTimeout,
+		journal.ErrDamaged:     fault.ErrBroken,
+		journal.ErrFailed:      fault.ErrBroken,
 	} {
 		err := storeCall(t.Context(), "it", func(done journal.Done) { done.Report(fmt.Errorf("no: %w", said)) })
 		if !errors.Is(err, code) || !errors.Is(err, said) {

@@ -235,7 +235,12 @@ var (
 type MovedError struct{ Owner Owner }
 
 // Error implements error.
-func (e *MovedError) Error() string { return "the engine is at " + e.Owner.Address }
+func (e *MovedError) Error() string {
+	if e.Owner.Address == "" {
+		return "the node that was asked does not have the engine, and does not know who has"
+	}
+	return "the engine is at " + e.Owner.Address
+}
 
 // The headers of a forwarded line and its answer.
 const (
