@@ -117,15 +117,16 @@ func (s *Store) getPieces(ctx context.Context, stream, subject string, p pieces)
 }
 
 // The bounds of data in pieces, against numbers in damaged records: the most bytes of all pieces, and the
-// least of each but the last.
+// least of each but the last, if there are more than a few.
 const (
 	maxPieces  = 1 << 36
 	leastPiece = leastPayload - messageOverhead
+	fewPieces  = 4096
 )
 
 // check fails if there can't be such pieces.
 func (p *pieces) check() error {
-	if p.size > maxPieces || p.count > p.size/leastPiece+1 {
+	if p.size > maxPieces || p.count > max(fewPieces, p.size/leastPiece+1) {
 		return fmt.Errorf("%w: %d pieces with %d bytes", journal.ErrDamaged, p.count, p.size)
 	}
 	return nil
