@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"hypertoken/internal/printable"
 )
 
 // ClusterReport is the result of a torture whose victims are the nodes and the servers of a cluster, so far
@@ -84,30 +82,21 @@ func (r *ClusterReport) Err(c ClusterConfig) error {
 
 // WriteTo writes the report for people.
 func (r *ClusterReport) WriteTo(w io.Writer) (int64, error) {
-	var b strings.Builder
-	line := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "%-14s %s\n", name, fmt.Sprintf(format, args...))
-	}
-	line("seed", "%d", r.Seed)
-	line("time", "%v", r.Elapsed.Round(time.Millisecond))
-	line("acknowledged", "%d actions, %.0f a second", r.Acknowledged,
-		float64(r.Acknowledged)/max(r.Elapsed.Seconds(), 1e-9))
-	line("failed", "%s", counted(r.Failed))
-	line("unknown", "%d calls without a key", r.Unknown)
-	line("faults", "%s", counted(r.Faults))
-	line("deaths", "%d nodes and servers", r.Deaths)
+	t := beginText(r.Seed, r.Elapsed, r.Acknowledged, r.Failed)
+	t.line("unknown", "%d calls without a key", r.Unknown)
+	t.line("faults", "%s", counted(r.Faults))
+	t.line("deaths", "%d nodes and servers", r.Deaths)
 	var waits []string
 	for _, k := range slices.Sorted(maps.Keys(r.Waits)) {
 		waits = append(waits, fmt.Sprintf("%s %v", k, r.Waits[k].Round(time.Millisecond)))
 	}
-	line("longest waits", "%s", strings.Join(waits, ", "))
-	line("repeated", "%d keys that had been answered", r.Repeated)
-	line("checked", "%d engines from start to end, %d calls: linearizable, replayed, digests compared", r.Histories,
+	t.line("longest waits", "%s", strings.Join(waits, ", "))
+	t.line("repeated", "%d keys that had been answered", r.Repeated)
+	t.line("checked", "%d engines from start to end, %d calls: linearizable, replayed, digests compared", r.Histories,
 		r.Operations)
-	r.write(&b, clusterFates)
+	r.write(&t.b, clusterFates)
 	if len(r.Violations) > 0 {
-		line("logs", "are left in %s", r.Dir)
+		t.line("logs", "are left in %s", r.Dir)
 	}
-	n, err := io.WriteString(w, printable.Text(b.String())) // an error may contain any text of a core
-	return int64(n), err
+	return t.writeTo(w)
 }

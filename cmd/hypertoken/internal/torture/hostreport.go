@@ -5,10 +5,7 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
 	"time"
-
-	"hypertoken/internal/printable"
 )
 
 // HostReport is the result of a torture whose victim is the host, so far or at its end.
@@ -100,27 +97,18 @@ func (r *HostReport) Err(c HostConfig) error {
 
 // WriteTo writes the report for people.
 func (r *HostReport) WriteTo(w io.Writer) (int64, error) {
-	var b strings.Builder
-	line := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "%-14s %s\n", name, fmt.Sprintf(format, args...))
-	}
-	line("seed", "%d", r.Seed)
-	line("time", "%v", r.Elapsed.Round(time.Millisecond))
-	line("acknowledged", "%d actions, %.0f a second", r.Acknowledged,
-		float64(r.Acknowledged)/max(r.Elapsed.Seconds(), 1e-9))
-	line("failed", "%s", counted(r.Failed))
-	line("deaths", "%d, %.0f a minute, %d with calls in flight (%d calls)", r.Killed,
+	t := beginText(r.Seed, r.Elapsed, r.Acknowledged, r.Failed)
+	t.line("deaths", "%d, %.0f a minute, %d with calls in flight (%d calls)", r.Killed,
 		float64(r.Killed)/max(r.Elapsed.Minutes(), 1e-9), r.InFlight, r.Questions)
-	line("moments", "%s; %d hosts had shut down before they were killed", counted(r.Deaths), r.Shutdowns)
-	line("to serve again", "p50 %v, p99 %v (%d starts)", r.OpenP50.Round(100*time.Microsecond),
+	t.line("moments", "%s; %d hosts had shut down before they were killed", counted(r.Deaths), r.Shutdowns)
+	t.line("to serve again", "p50 %v, p99 %v (%d starts)", r.OpenP50.Round(100*time.Microsecond),
 		r.OpenP99.Round(100*time.Microsecond), len(r.Openings))
-	line("repeated", "%d keys that an earlier host had answered, %d digests", r.Repeated, r.Compared)
-	line("checked", "%d engines from start to end, %d calls: linearizable, replayed, digests compared", r.Histories,
+	t.line("repeated", "%d keys that an earlier host had answered, %d digests", r.Repeated, r.Compared)
+	t.line("checked", "%d engines from start to end, %d calls: linearizable, replayed, digests compared", r.Histories,
 		r.Operations)
-	r.write(&b, hostFates)
+	r.write(&t.b, hostFates)
 	if len(r.Violations) > 0 {
-		line("journals", "are left in %s", r.Dir)
+		t.line("journals", "are left in %s", r.Dir)
 	}
-	n, err := io.WriteString(w, printable.Text(b.String())) // an error may contain any text of a core
-	return int64(n), err
+	return t.writeTo(w)
 }

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"hypertoken/internal/printable"
 )
 
 // Report is the result of a torture, so far or at its end.
@@ -179,29 +177,20 @@ func (r *Report) Err(c Config) error {
 
 // WriteTo writes the report for people.
 func (r *Report) WriteTo(w io.Writer) (int64, error) {
-	var b strings.Builder
-	line := func(name, format string, args ...any) {
-		fmt.Fprintf(&b, "%-14s %s\n", name, fmt.Sprintf(format, args...))
-	}
-	line("seed", "%d", r.Seed)
-	line("time", "%v", r.Elapsed.Round(time.Millisecond))
-	line("acknowledged", "%d actions, %.0f a second", r.Acknowledged,
-		float64(r.Acknowledged)/max(r.Elapsed.Seconds(), 1e-9))
-	line("failed", "%s", counted(r.Failed))
-	line("faults", "%s", counted(r.Faults))
-	line("deaths", "%d, %d with requests in flight (%d requests)", r.Deaths, r.InFlight, r.Requests)
+	t := beginText(r.Seed, r.Elapsed, r.Acknowledged, r.Failed)
+	t.line("faults", "%s", counted(r.Faults))
+	t.line("deaths", "%d, %d with requests in flight (%d requests)", r.Deaths, r.InFlight, r.Requests)
 	view := fmt.Sprintf("%s; %d placings, %d of them in this process", counted(r.Ends), r.Placed, r.Fallbacks)
 	if r.Takeovers > 0 {
 		view += fmt.Sprintf("; %d replaced by a spare", r.Takeovers)
 	}
-	line("host's view", "%s", view)
-	line("to serve again", "p50 %v, p99 %v (%d recoveries)", r.RecoverP50.Round(100*time.Microsecond),
+	t.line("host's view", "%s", view)
+	t.line("to serve again", "p50 %v, p99 %v (%d recoveries)", r.RecoverP50.Round(100*time.Microsecond),
 		r.RecoverP99.Round(100*time.Microsecond), len(r.Recoveries))
-	line("checked", "%d engines from start to end, %d calls: linearizable, replayed, digests compared", r.Histories,
+	t.line("checked", "%d engines from start to end, %d calls: linearizable, replayed, digests compared", r.Histories,
 		r.Operations)
-	r.write(&b, fates)
-	n, err := io.WriteString(w, printable.Text(b.String())) // an error may contain any text of a core
-	return int64(n), err
+	r.write(&t.b, fates)
+	return t.writeTo(w)
 }
 
 func counted[K ~string, N int | uint64](m map[K]N) string {
