@@ -179,10 +179,13 @@ func TestMayClaim(t *testing.T) {
 func TestALateMemberRecordIsRefused(t *testing.T) {
 	n := joinNode(t, shared(t), newName(), "a")
 	c, subject := n.conn.Load(), n.store.layout.memberSubject(nodeToken(n.id))
-	sent := make(chan *nats.Msg, 1000)
+	sent := make(chan *nats.Msg, 100)
 	seam := func(m *nats.Msg) error {
 		if m.Subject == subject {
-			sent <- &nats.Msg{Subject: m.Subject, Data: m.Data, Header: maps.Clone(m.Header)}
+			select {
+			case sent <- &nats.Msg{Subject: m.Subject, Data: m.Data, Header: maps.Clone(m.Header)}:
+			default: // nobody waits for it any more
+			}
 		}
 		return c.nc.PublishMsg(m)
 	}
