@@ -17,7 +17,8 @@ func beginText(seed uint64, elapsed time.Duration, acknowledged uint64, failed m
 	t := &text{}
 	t.line("seed", "%d", seed)
 	t.line("time", "%v", elapsed.Round(time.Millisecond))
-	t.line("acknowledged", "%d actions, %.0f a second", acknowledged, float64(acknowledged)/max(elapsed.Seconds(), 1e-9))
+	t.line("acknowledged", "%d actions, %.0f a second", acknowledged,
+		float64(acknowledged)/max(elapsed.Seconds(), 1e-9))
 	t.line("failed", "%s", counted(failed))
 	return t
 }
