@@ -391,7 +391,7 @@ func (m *manifests) mounted(t *testing.T, w *workload) map[string]string {
 	return all
 }
 
-// What flags and nats.conf name as files is there: a key of a Secret or of a ConfigMap.
+// Each file that flags and nats.conf name is there: a key of a Secret or of a ConfigMap.
 func TestFilesAreMounted(t *testing.T) {
 	m := readManifests(t)
 	all := m.workloads()
@@ -484,7 +484,7 @@ func TestPodsGetByWithWhatTheyHave(t *testing.T) {
 				t.Errorf("%s: GOMEMLIMIT is %s with a limit of %v", w.name, e.Value, &limit)
 			}
 		}
-		// What Kubernetes calls restricted, and a file system that nothing writes to.
+		// Pods are what Kubernetes calls restricted, and nothing writes to their file systems.
 		pod, own := w.pod.Spec.SecurityContext, c.SecurityContext
 		if !*pod.RunAsNonRoot || pod.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault ||
 			*own.AllowPrivilegeEscalation || !*own.ReadOnlyRootFilesystem || *w.pod.Spec.AutomountServiceAccountToken ||

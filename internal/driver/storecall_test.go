@@ -9,7 +9,7 @@ import (
 	"hypertoken/journal"
 )
 
-// What a store says of a call has a code, and is still what the store said.
+// Each error of a store gets a code, and is still what the store said.
 func TestWhatAStoreSaysHasACode(t *testing.T) {
 	for said, code := range map[error]*fault.Error{
 		journal.ErrNotOwner:    fault.ErrMoved,

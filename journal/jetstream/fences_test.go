@@ -80,7 +80,7 @@ func TestWhatMayBeStoredIsNotSentAgain(t *testing.T) {
 	o.AnswerTimeout, o.Patience = 150*time.Millisecond, 30*time.Second
 	c, owner := client{t, openStore(t, o)}, ownerOf(1, 1)
 	f := inject(c.s)
-	// What the servers have said that they did not store may be sent again.
+	// The store may send again what the servers say they have not stored.
 	batches := func() int { return f.count() - int(c.s.Stats().Repeated) }
 	c.must(c.install("a", owner, setup()))
 	for n, call := range []func() error{

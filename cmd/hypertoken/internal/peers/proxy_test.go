@@ -97,7 +97,7 @@ func proxied(t *testing.T, p *Peers, to Owner, method, body string) (answer stri
 	return string(b), <-ended
 }
 
-// What is known of a request that was passed on and not answered.
+// Proxy says whether a request that it passed on, and that was not answered, may have run.
 func TestProxy(t *testing.T) {
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

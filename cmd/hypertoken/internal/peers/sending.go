@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 )
 
-// What is known of a line or a request that got no answer: whether the other node may have run it.
+// How a node knows of a line or a request that got no answer whether the other node may have run it.
 
 // A request with this header is sent without its body until the other node asks for the body. So if
 // the connection ends before, nothing can have run: a node that stops ends connections.

@@ -279,7 +279,7 @@ func TestACopyOnAnotherNode(t *testing.T) {
 		t.Errorf("the other node got %q", second.lines)
 	}
 
-	// What another node asks for is done, if it knows the secret.
+	// The node does what another one asks for, if that knows the secret.
 	node := httptest.NewServer(s.NodeHandler())
 	defer node.Close()
 	ask := func(secret, name, body string) int {

@@ -65,7 +65,7 @@ func looked(start, end int64, sequence uint64) *clusterCall {
 	return x.told(sequence, false)
 }
 
-// What no caller was told is taken from the journal; and each breach is found.
+// The check takes from the journal what no caller was told, and finds each breach.
 func TestSettle(t *testing.T) {
 	core := &host.ActionError{Code: "not_found"}
 	for _, row := range []struct {

@@ -459,27 +459,18 @@ const stuckCalls = 2 * clusterPatience
 // watch reports progress until calm is closed. If no call ends any more and no history is checked, it
 // breaks the torture off.
 func (t *clusterTorture) watch(calm <-chan struct{}) {
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	last, since := uint64(0), time.Now()
-	for {
-		select {
-		case <-calm:
-			return
-		case <-tick.C:
-		}
+	stall := newStall(stuckCalls)
+	eachTick(100*time.Millisecond, calm, func() bool {
 		r := t.snapshot()
 		t.mu.Lock()
 		n := t.calls + uint64(r.Histories)
 		t.changed.Broadcast() // the time may be over
 		t.mu.Unlock()
-		if n != last {
-			last, since = n, time.Now()
-		} else if time.Since(since) > stuckCalls {
-			t.found([]Violation{{Fate: Stuck, What: fmt.Sprintf("no call has ended for %v", stuckCalls)}})
+		if found := stall.look(n); found != nil {
+			t.found(found)
 			t.enough()
 			t.stop(errGivenUp)
-			return
+			return false
 		}
 		if t.config.Deaths > 0 && r.Deaths >= t.config.Deaths {
 			t.enough()
@@ -487,7 +478,8 @@ func (t *clusterTorture) watch(calm <-chan struct{}) {
 		if t.config.Progress != nil {
 			t.config.Progress(r)
 		}
-	}
+		return true
+	})
 }
 
 // check checks a history, and adds its figures to the report.

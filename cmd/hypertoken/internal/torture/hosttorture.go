@@ -293,21 +293,11 @@ func (t *hostTorture) clock() int64 { return max(1, int64(time.Since(t.epoch))) 
 // watch reports progress until calm is closed. If no call ends any more and no history is checked,
 // it ends the hosts, so that all callers end.
 func (t *hostTorture) watch(calm <-chan struct{}) {
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	last, since := uint64(0), time.Now()
-	for {
-		select {
-		case <-calm:
-			return
-		case <-tick.C:
-		}
+	stall := newStall(stuckAfter)
+	eachTick(100*time.Millisecond, calm, func() bool {
 		r := t.snapshot()
-		if n := t.calls.Load() + uint64(r.Histories); n != last {
-			last, since = n, time.Now()
-		} else if time.Since(since) > stuckAfter {
-			since = time.Now()
-			t.found([]Violation{{Fate: Stuck, What: fmt.Sprintf("no call has ended for %v", stuckAfter)}})
+		if found := stall.look(t.calls.Load() + uint64(r.Histories)); found != nil {
+			t.found(found)
 			t.enough()
 			t.endHosts()
 			t.mu.Lock()
@@ -323,7 +313,8 @@ func (t *hostTorture) watch(calm <-chan struct{}) {
 		if t.config.Progress != nil {
 			t.config.Progress(r)
 		}
-	}
+		return true
+	})
 }
 
 // check checks a history, and adds its figures to the report.

@@ -197,22 +197,13 @@ func (t *torture) clock() int64 { return int64(time.Since(t.injector.epoch)) }
 // watch reports progress until it is calm, and finds out when a torture is stuck: no call ends,
 // and no history is checked.
 func (t *torture) watch(stuck chan<- struct{}, calm <-chan struct{}) {
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
-	last, since := uint64(0), time.Now()
-	for {
-		select {
-		case <-calm:
-			return
-		case <-tick.C:
-		}
+	stall := newStall(stuckAfter)
+	eachTick(200*time.Millisecond, calm, func() bool {
 		r := t.snapshot()
-		if n := t.calls.Load() + uint64(r.Histories); n != last {
-			last, since = n, time.Now()
-		} else if time.Since(since) > stuckAfter {
-			t.found([]Violation{{Fate: Stuck, What: fmt.Sprintf("no call has ended for %v", stuckAfter)}})
+		if found := stall.look(t.calls.Load() + uint64(r.Histories)); found != nil {
+			t.found(found)
 			close(stuck)
-			return
+			return false
 		}
 		t.measure()
 		if t.config.Deaths > 0 && r.InFlight >= t.config.Deaths {
@@ -221,7 +212,8 @@ func (t *torture) watch(stuck chan<- struct{}, calm <-chan struct{}) {
 		if t.config.Progress != nil {
 			t.config.Progress(r)
 		}
-	}
+		return true
+	})
 }
 
 func (t *torture) callEnded(x *call, gaveUp bool) {
