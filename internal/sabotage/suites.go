@@ -59,6 +59,7 @@ var Suites = map[string]Suite{
 	"disk history":  {"journal/disk", "^TestTheHistoryHasEverything$", "", 0},
 	"trimming":      {"journal/disk", "^TestTrimming|^TestPowerLossWhileHistoryIsTrimmed$", "", 3},
 	"power loss":    {"journal/disk", "^TestPowerLoss$", "", 3},
+	"large base":    {"journal/disk", "^TestPowerLossInALargeBase$", "", 0},
 	"verify": {"cmd/hypertoken/internal/journals",
 		"^(TestWhatVerifyFinds|TestVerifyChecksMarkers)$", "", 0},
 	"backup": {"cmd/hypertoken/internal/journals", "^TestBackup$", "", 0},

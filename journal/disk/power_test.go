@@ -1,6 +1,7 @@
 package disk
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"hypertoken/journal"
 )
@@ -97,6 +99,84 @@ func losePower(t *testing.T, seed uint64) {
 		t.Error(err)
 	}
 	verifyAgain(t, o, players)
+}
+
+// losses is a file system that keeps what a loss of power before each sync would leave: without
+// anything that is not synced, and with all of it.
+type losses struct {
+	fs *vfs.MemFS
+
+	mu   sync.Mutex
+	isOn bool
+	kept []*vfs.MemFS
+}
+
+func (l *losses) MaybeError(op errorfs.Op) error {
+	if op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.isOn {
+			l.keep()
+		}
+	}
+	return nil
+}
+
+func (l *losses) String() string { return "losses of power" }
+
+func (l *losses) keep() {
+	for _, percent := range []int{0, 100} {
+		l.kept = append(l.kept, l.fs.CrashClone(vfs.CrashCloneCfg{
+			UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(1, 1))}))
+	}
+}
+
+// Before whichever sync the power fails while a large base is installed, the journal has the base
+// whole or not at all.
+func TestPowerLossInALargeBase(t *testing.T) {
+	t.Parallel()
+	for _, isNew := range []bool{false, true} {
+		l := &losses{fs: vfs.NewCrashableMem()}
+		s := caller{openAt(t, "data", memOptions(errorfs.Wrap(l.fs, l)))}
+		owner := journal.Owner{Number: 1}
+		small, large := data(1, 100), data(2, 7*pieceSize)
+		if !isNew {
+			if err := s.install("e", owner, journal.Base{Data: small}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.mu.Lock()
+		l.isOn = true
+		l.mu.Unlock()
+		if err := s.install("e", owner, journal.Base{Data: large}); err != nil {
+			t.Fatal(err)
+		}
+		l.mu.Lock()
+		l.isOn = false
+		during := len(l.kept)
+		l.keep()
+		l.mu.Unlock()
+		without := 0
+		for k, fs := range l.kept {
+			again := caller{openMem(t, fs)}
+			stored, err := again.load("e", owner)
+			if err := again.Close(); err != nil {
+				t.Error(err)
+			}
+			switch {
+			case err != nil:
+				t.Errorf("loss %d, %d of them before the answer: %v", k, during, err)
+			case stored != nil && bytes.Equal(stored.Data, large):
+			case k < during && (stored == nil && isNew || stored != nil && !isNew && bytes.Equal(stored.Data, small)):
+				without++
+			default:
+				t.Errorf("loss %d, %d of them before the answer: neither the former base nor the large one", k, during)
+			}
+		}
+		if without < 8 {
+			t.Errorf("only %d losses of power before the base was there", without)
+		}
+	}
 }
 
 // verifyAgain opens a directory, and checks what the players were told.
