@@ -33,7 +33,8 @@ type trial struct {
 
 type outcome struct {
 	noticed bool
-	took    time.Duration
+	tries   int
+	took    time.Duration // the last try
 	said    string
 }
 
@@ -104,6 +105,9 @@ func runAll(breaches []*sabotage.Breach) error {
 				o.said = "NOT NOTICED by " + s.Tests
 				missed = append(missed, t.Name+" by "+s.Folder+" "+s.Tests)
 			}
+			if o.tries > 1 {
+				o.said += fmt.Sprintf(" (%d tries)", o.tries)
+			}
 			fmt.Printf("  %5.1fs    %s: %s\n", o.took.Seconds(), s.Folder, o.said)
 		}
 	}
@@ -166,10 +170,12 @@ func (t *trial) run(dir string) {
 		env = append(env, "GOFLAGS="+strings.TrimSpace(string(flags)+" '-overlay="+overlay+"'"))
 	}
 	for _, s := range t.suites {
+		tries := 1
 		o := runSuite(s, dir, env)
-		for tried := 1; t.Breach != nil && !o.noticed && tried < s.Tries; tried++ {
+		for ; t.Breach != nil && !o.noticed && tries < s.Tries; tries++ {
 			o = runSuite(s, dir, env)
 		}
+		o.tries = tries
 		t.outcomes = append(t.outcomes, o)
 	}
 }
