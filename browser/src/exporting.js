@@ -1,6 +1,6 @@
 // A journal as lines of JSON, which the Go programs read: `hypertoken run` plays them. First
 // comes a base, then the actions behind it, each with the checksum of its result, and the
-// markers, each with the state that it sets. cmd/hypertoken/internal/jsonl/export.go writes the
+// markers, each with the state that it sets. internal/jsonl/export.go writes the
 // same lines.
 
 import { badInput } from './errors.js';

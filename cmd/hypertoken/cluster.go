@@ -5,18 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
 	"slices"
-	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 
-	"hypertoken/cmd/hypertoken/internal/peers"
-	"hypertoken/cmd/hypertoken/internal/serve"
-	"hypertoken/internal/version"
+	"hypertoken/internal/node"
+	"hypertoken/internal/peers"
 	"hypertoken/journal/jetstream"
 )
 
@@ -101,107 +96,28 @@ func (f *clusterFlags) options(log *slog.Logger) (o jetstream.Options, err error
 	return o, nil
 }
 
-// clusterNode is this server as a node of a cluster.
-type clusterNode struct {
-	address  string
-	store    *jetstream.Store
-	members  *jetstream.Members
-	peers    *peers.Peers
-	listener net.Listener
-	server   *http.Server
-	log      *slog.Logger
-	// handOvers has how long it took to give slots to other nodes.
-	handOvers prometheus.Histogram
-}
-
-// joinPatience is how long a node waits for NATS servers when it starts.
-const joinPatience = 30 * time.Second
-
-// open joins the cluster. The caller closes the node.
-func (f *clusterFlags) open(ctx context.Context, maxLine int64, log *slog.Logger) (*clusterNode, error) {
-	o, err := f.options(log)
-	if err != nil {
+// join joins the cluster. The caller calls Leave.
+func (f *clusterFlags) join(ctx context.Context, maxLine int64, log *slog.Logger) (*node.Node, error) {
+	o := node.Options{Address: f.advertise, MaxLine: maxLine, Logger: log}
+	var err error
+	if o.Store, err = f.options(log); err != nil {
 		return nil, usageError{err}
 	}
-	secret, err := f.secret()
-	if err != nil {
+	if o.Secret, err = f.secret(); err != nil {
 		return nil, usageError{err}
 	}
-	tls, err := f.loadPeerTLS()
-	if err != nil {
+	if o.TLS, err = f.loadPeerTLS(); err != nil {
 		return nil, usageError{err}
 	}
-	n := &clusterNode{address: f.advertise, log: log, handOvers: newHandOvers()}
-	self := jetstream.MemberOptions{Address: f.advertise, Format: 1, Version: version.String(),
-		Changed: n.membersChanged}
-	n.members = jetstream.NewMembers(self)
-	n.peers = n.newPeers(f.advertise, secret, maxLine, tls)
-	if n.listener, err = net.Listen("tcp", f.advertise); err != nil {
+	n, err := node.Join(ctx, o)
+	switch {
+	case errors.Is(err, node.ErrListen):
 		return nil, fmt.Errorf("--advertise: %w", err)
-	}
-	n.listener = tls.Listen(n.listener)
-	o.Claims = n.members
-	ctx, cancel := context.WithTimeout(ctx, joinPatience)
-	defer cancel()
-	if n.store, err = jetstream.Open(ctx, o); err != nil {
-		_ = n.listener.Close()
-		return nil, fmt.Errorf("--cluster: %w", err)
-	}
-	if err := n.members.Join(ctx, n.store); err != nil {
-		_ = n.listener.Close()
-		_ = n.store.Close()
+	case err != nil:
 		return nil, fmt.Errorf("--cluster: %w", err)
 	}
 	return n, nil
 }
-
-// newPeers returns the other nodes, as this one sees them.
-func (n *clusterNode) newPeers(self, secret string, maxLine int64, tls *peers.TLS) *peers.Peers {
-	return peers.New(peers.Options{Self: self, Secret: secret, SlotOf: jetstream.SlotOf, MaxLine: maxLine, TLS: tls,
-		OwnerOf: func(err error) (peers.Owner, bool) {
-			var moved *jetstream.MovedError
-			if !errors.As(err, &moved) {
-				return peers.Owner{}, false
-			}
-			return peers.Owner{Address: moved.Owner.Address, Epoch: moved.Owner.Epoch}, true
-		},
-		Overview: n.overview,
-		Draining: func() (addresses []string) {
-			for _, m := range n.members.Living() {
-				if m.Draining {
-					addresses = append(addresses, m.Address)
-				}
-			}
-			return addresses
-		},
-		IsAlive: func(address string) bool {
-			return slices.ContainsFunc(n.members.Living(), func(m jetstream.Member) bool {
-				return m.Address == address
-			})
-		},
-		Ready: func() string {
-			if !n.members.HoldsLease() {
-				return "no lease: the NATS servers do not answer"
-			}
-			return ""
-		}})
-}
-
-// collectors are those of the node's metrics.
-func (n *clusterNode) collectors() []prometheus.Collector {
-	return []prometheus.Collector{jetstream.NewCollector(n.store), jetstream.NewMembersCollector(n.members),
-		n.peers.Collector(), n.handOvers}
-}
-
-// newHandOvers returns the histogram of hand-overs.
-func newHandOvers() prometheus.Histogram {
-	return prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hypertoken_serve_handover_seconds",
-		Help:    "How long lines of a slot waited at most until it was given to another node.",
-		Buckets: []float64{.01, .02, .04, .08, .16, .32, .64, 1.28, 2.56}})
-}
-
-// membersChanged is called after a member has come or died.
-func (n *clusterNode) membersChanged() { n.peers.MembersChanged() }
 
 // secret returns the secret of --cluster-secret-file.
 func (f *clusterFlags) secret() (string, error) {
@@ -231,55 +147,4 @@ func (f *clusterFlags) loadPeerTLS() (*peers.TLS, error) {
 		return nil, fmt.Errorf("--peer-tls: %w", err)
 	}
 	return tls, nil
-}
-
-// serve answers the other nodes until close.
-func (n *clusterNode) serve(s *serve.Server) {
-	n.server = &http.Server{Handler: s.NodeHandler(), ReadHeaderTimeout: 10 * time.Second,
-		ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelWarn)}
-	go func() { _ = n.server.Serve(n.listener) }()
-}
-
-// untilDead calls stop if the cluster declares this node dead.
-func (n *clusterNode) untilDead(ctx context.Context, stop func()) {
-	select {
-	case <-n.members.Ended():
-		stop()
-	case <-ctx.Done():
-	}
-}
-
-// isDead reports whether the cluster has declared this node dead.
-func (n *clusterNode) isDead() bool {
-	select {
-	case <-n.members.Ended():
-		return true
-	default:
-		return false
-	}
-}
-
-// stopServing answers the lines that other nodes have sent, and takes no more.
-func (n *clusterNode) stopServing(ctx context.Context) {
-	if err := n.server.Shutdown(ctx); err != nil {
-		n.log.Warn("other nodes are cut off: their lines were not answered in time", "error", err)
-		_ = n.server.Close()
-	}
-}
-
-// leave gives all slots up. The host is shut down.
-func (n *clusterNode) leave(ctx context.Context) {
-	if err := n.store.Close(); err != nil {
-		n.log.Warn("the store could not be closed", "error", err)
-	}
-	if !n.isDead() {
-		if err := n.members.Leave(ctx); err != nil {
-			n.log.Warn("the others wait for the end of this node's lease", "error", err)
-		}
-	}
-	_ = n.listener.Close() // if the server could not start, nobody else has it
-	if n.server != nil {
-		_ = n.server.Close()
-	}
-	n.peers.Close()
 }

@@ -20,7 +20,7 @@ import (
 
 	"github.com/coder/websocket"
 
-	"hypertoken/cmd/hypertoken/internal/peers"
+	"hypertoken/internal/peers"
 )
 
 // devCluster is a running 'hypertoken cluster dev'.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"hypertoken/cmd/hypertoken/internal/journals"
+	"hypertoken/internal/journals"
 	"hypertoken/journal"
 	"hypertoken/journal/disk"
 )

@@ -7,7 +7,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
-	"hypertoken/cmd/hypertoken/internal/journals"
+	"hypertoken/internal/journals"
 	"hypertoken/internal/printable"
 )
 

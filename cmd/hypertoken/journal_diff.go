@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hypertoken/cmd/hypertoken/internal/changes"
-	"hypertoken/cmd/hypertoken/internal/journals"
+	"hypertoken/internal/journals"
 )
 
 func newJournalDiff() *cobra.Command {

@@ -15,8 +15,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"hypertoken/cmd/hypertoken/internal/journals"
-	"hypertoken/cmd/hypertoken/internal/jsonl"
+	"hypertoken/internal/journals"
+	"hypertoken/internal/jsonl"
 	"hypertoken/internal/printable"
 )
 

@@ -3,8 +3,8 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"hypertoken/cmd/hypertoken/internal/journals"
 	"hypertoken/host"
+	"hypertoken/internal/journals"
 )
 
 func newJournalFork() *cobra.Command {

@@ -8,9 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"hypertoken/cmd/hypertoken/internal/journals"
-	"hypertoken/cmd/hypertoken/internal/jsonl"
 	"hypertoken/host"
+	"hypertoken/internal/journals"
+	"hypertoken/internal/jsonl"
 )
 
 func newJournalImport() *cobra.Command {

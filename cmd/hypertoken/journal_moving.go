@@ -16,9 +16,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"hypertoken/cmd/hypertoken/internal/journals"
-	"hypertoken/cmd/hypertoken/internal/jsonl"
 	"hypertoken/host"
+	"hypertoken/internal/journals"
+	"hypertoken/internal/jsonl"
 	"hypertoken/internal/printable"
 	"hypertoken/journal/disk"
 )

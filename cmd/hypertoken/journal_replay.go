@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"hypertoken/cmd/hypertoken/internal/journals"
+	"hypertoken/internal/journals"
 	"hypertoken/internal/printable"
 	"hypertoken/journal/disk"
 	"hypertoken/wasm"

@@ -9,8 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"hypertoken/cmd/hypertoken/internal/journals"
 	"hypertoken/host"
+	"hypertoken/internal/journals"
 	"hypertoken/internal/printable"
 	"hypertoken/journal"
 )

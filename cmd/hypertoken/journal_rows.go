@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"hypertoken/cmd/hypertoken/internal/journals"
+	"hypertoken/internal/journals"
 	"hypertoken/internal/marker"
 	"hypertoken/internal/msgjson"
 	"hypertoken/internal/printable"

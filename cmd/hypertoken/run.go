@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"hypertoken/cmd/hypertoken/internal/jsonl"
 	"hypertoken/host"
+	"hypertoken/internal/jsonl"
 )
 
 func newRun() *cobra.Command {

@@ -13,9 +13,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"hypertoken/cmd/hypertoken/internal/journals"
-	"hypertoken/cmd/hypertoken/internal/serve"
 	"hypertoken/host"
+	"hypertoken/internal/journals"
+	"hypertoken/internal/node"
+	"hypertoken/internal/serve"
 	"hypertoken/journal/disk"
 )
 
@@ -227,17 +228,17 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, cl *clusterFlags, 
 		o.Backup = func(name string) (uint64, error) { return journals.Backup(store.disk, backupDir, name) }
 	}
 	defer store.close(o.Logger)
-	var node *clusterNode
+	var member *node.Node
 	if cl.isSet() {
-		if node, err = cl.open(ctx, o.MaxLine, o.Logger); err != nil {
+		if member, err = cl.join(ctx, o.MaxLine, o.Logger); err != nil {
 			return err
 		}
-		store.Store, o.Peers = node.store, node.peers
-		o.Collectors = append(o.Collectors, node.collectors()...)
+		store.Store, o.Peers = member.Store(), member.Peers()
+		o.Collectors = append(o.Collectors, member.Collectors()...)
 		defer func() {
 			patience, cancel := context.WithTimeout(context.Background(), o.DrainTimeout)
 			defer cancel()
-			node.leave(patience)
+			member.Leave(patience)
 		}()
 	}
 	h, err := f.open(ctx, store.Store)
@@ -248,7 +249,7 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, cl *clusterFlags, 
 	if err := removeImports(ctx, h, store, o.Logger); err != nil {
 		return err
 	}
-	if o.IsDurable = store.disk != nil || node != nil; o.IsDurable && !c.Flags().Changed("engine-idle") {
+	if o.IsDurable = store.disk != nil || member != nil; o.IsDurable && !c.Flags().Changed("engine-idle") {
 		o.EngineIdle = engineIdle
 	}
 	if store.disk != nil {
@@ -283,24 +284,24 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, cl *clusterFlags, 
 	}
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	if node != nil {
-		node.serve(s)
-		go node.untilDead(ctx, stop)
-		err = node.serveClients(ctx, s, l, o.DrainTimeout)
+	if member != nil {
+		member.Serve(s)
+		go member.UntilDead(ctx, stop)
+		err = member.ServeClients(ctx, s, l, o.DrainTimeout)
 	} else {
 		err = s.Serve(untilFailed(ctx, stop, store.disk), l)
 	}
 	patience, cancel := context.WithTimeout(context.Background(), o.DrainTimeout)
 	defer cancel()
-	if node != nil {
-		node.stopServing(patience)
+	if member != nil {
+		member.StopServing(patience)
 	}
 	// The client of an action that is cut off here got an error, or is gone.
 	_ = h.Shutdown(patience)
 	if store.disk != nil && store.disk.Err() != nil {
 		return storeError{fmt.Errorf("--data: nothing is stored any more, start the server again: %w", store.disk.Err())}
 	}
-	if node != nil && node.isDead() {
+	if member != nil && member.IsDead() {
 		return storeError{errors.New("--cluster: the other nodes have declared this one dead, start it again")}
 	}
 	return err

@@ -36,6 +36,7 @@ type row struct {
 // table has every package of this module. A new package gets a row; a new import gets a place in
 // its package's row. A row allows nothing that its package does not import.
 var table = map[string]row{
+	"browser":          {foundation, "", ""}, // files only
 	"internal/calm":    {foundation, "", "golang.org/x/time"},
 	"internal/clock":   {foundation, "internal/fault", ""},
 	"internal/cluster": {foundation, "", ""},
@@ -57,8 +58,10 @@ var table = map[string]row{
 	"internal/measure":   {foundation, "internal/fault internal/histogram", "go.opentelemetry.io/otel/trace"},
 	"internal/migration": {foundation, "internal/fault journal wasm", "github.com/cespare/xxhash/v2"},
 	"internal/msgjson":   {foundation, "internal/printable", "github.com/vmihailenco/msgpack/v5"},
+	"internal/nearest":   {foundation, "", ""},
 	"internal/pack":      {foundation, "", ""},
 	"internal/payload":   {foundation, "internal/fault wasm", "github.com/vmihailenco/msgpack/v5"},
+	"internal/peers":     {foundation, "", "github.com/prometheus/client_golang"},
 	"internal/placement": {foundation, "", ""},
 	"internal/pool": {foundation,
 		"internal/fast internal/fifo internal/histogram internal/placement internal/process " +
@@ -82,12 +85,23 @@ var table = map[string]row{
 		"internal/fault internal/histogram internal/inproc internal/marker internal/payload internal/placement " +
 		"internal/pool internal/process internal/tap ipc journal wasm",
 		"github.com/cespare/xxhash/v2 github.com/vmihailenco/msgpack/v5 go.opentelemetry.io/otel/trace"},
+	"internal/jsonl": {library,
+		"host internal/marker internal/msgjson internal/nearest internal/printable journal",
+		"github.com/cespare/xxhash/v2 github.com/dustin/go-humanize github.com/vmihailenco/msgpack/v5"},
+	"internal/journals": {library,
+		"host internal/engine internal/marker internal/migration internal/msgjson internal/printable journal wasm",
+		"github.com/cespare/xxhash/v2"},
+	"internal/node": {library, "internal/peers internal/serve internal/version journal",
+		"hypertoken/journal/jetstream github.com/prometheus/client_golang"},
+	"internal/serve": {library, "browser host internal/calm internal/cluster internal/journals internal/jsonl " +
+		"internal/peers internal/printable journal metrics wasm",
+		"github.com/coder/websocket github.com/dustin/go-humanize github.com/prometheus/client_golang golang.org/x/sys " +
+			"golang.org/x/time"},
 	"metrics": {library, "host internal/histogram internal/version", "github.com/prometheus/client_golang " +
 		"github.com/prometheus/client_model github.com/shirou/gopsutil/v4 google.golang.org/protobuf"},
 	"workerproc": {library, "internal/executor internal/process internal/version ipc wasm",
 		"github.com/cespare/xxhash/v2"},
 
-	"browser":                 {shared, "", ""}, // files only
 	"core-rs":                 {shared, "", ""}, // files only
 	"deploy":                  {shared, "", ""}, // tests only, and so are docs, integration and this package
 	"docs":                    {shared, "", ""},
@@ -104,12 +118,12 @@ var table = map[string]row{
 	"browser/test/agree": {application, "host journal wasm workerproc", ""},
 	"cmd/hypertoken": {application, "cmd/hypertoken/internal/bench cmd/hypertoken/internal/changes cmd/hypertoken/internal/clusterdev " +
 		"cmd/hypertoken/internal/coredev " +
-		"cmd/hypertoken/internal/describe cmd/hypertoken/internal/journals cmd/hypertoken/internal/jsonl " +
-		"cmd/hypertoken/internal/licenses cmd/hypertoken/internal/peers cmd/hypertoken/internal/serve cmd/hypertoken/internal/top " +
-		"cmd/hypertoken/internal/torture cmd/hypertoken/internal/upgrade host internal/fast internal/marker internal/msgjson " +
-		"internal/printable internal/replay internal/trace internal/version journal wasm workerproc",
+		"cmd/hypertoken/internal/describe cmd/hypertoken/internal/licenses " +
+		"cmd/hypertoken/internal/top cmd/hypertoken/internal/torture cmd/hypertoken/internal/upgrade host " +
+		"internal/fast internal/journals internal/jsonl internal/marker internal/msgjson internal/node internal/peers internal/printable " +
+		"internal/replay internal/serve internal/trace internal/version journal wasm workerproc",
 		"hypertoken/journal/disk hypertoken/journal/jetstream github.com/dustin/go-humanize github.com/nats-io/nats.go " +
-			"github.com/prometheus/client_golang github.com/spf13/cobra github.com/spf13/pflag golang.org/x/term"},
+			"github.com/spf13/cobra github.com/spf13/pflag golang.org/x/term"},
 	"cmd/hypertoken/internal/bench": {application, "host internal/printable internal/storeload internal/version journal wasm",
 		"hypertoken/journal/disk github.com/dustin/go-humanize github.com/hashicorp/go-hclog github.com/hashicorp/go-plugin " +
 			"github.com/shirou/gopsutil/v4 github.com/vmihailenco/msgpack/v5 golang.org/x/sys google.golang.org/grpc " +
@@ -124,20 +138,8 @@ var table = map[string]row{
 	"cmd/hypertoken/internal/describe/write":   {application, "cmd/hypertoken/internal/describe", ""},
 	"cmd/hypertoken/internal/changes": {application, "internal/msgjson internal/printable",
 		"github.com/vmihailenco/msgpack/v5"},
-	"cmd/hypertoken/internal/journals": {application,
-		"host internal/engine internal/marker internal/migration internal/msgjson internal/printable journal wasm",
-		"github.com/cespare/xxhash/v2"},
-	"cmd/hypertoken/internal/jsonl": {application,
-		"cmd/hypertoken/internal/nearest host internal/marker internal/msgjson internal/printable journal",
-		"github.com/cespare/xxhash/v2 github.com/dustin/go-humanize github.com/vmihailenco/msgpack/v5"},
 	"cmd/hypertoken/internal/licenses":          {application, "", ""},
 	"cmd/hypertoken/internal/licenses/generate": {application, "", ""},
-	"cmd/hypertoken/internal/nearest":           {application, "", ""},
-	"cmd/hypertoken/internal/peers":             {application, "", "github.com/prometheus/client_golang"},
-	"cmd/hypertoken/internal/serve": {application, "browser cmd/hypertoken/internal/journals cmd/hypertoken/internal/jsonl " +
-		"cmd/hypertoken/internal/peers host internal/calm internal/cluster internal/printable journal metrics wasm",
-		"github.com/coder/websocket github.com/dustin/go-humanize github.com/prometheus/client_golang golang.org/x/sys " +
-			"golang.org/x/time"},
 	"cmd/hypertoken/internal/top": {application, "internal/printable",
 		"charm.land/bubbletea/v2 charm.land/lipgloss/v2 " +
 			"github.com/prometheus/client_model github.com/prometheus/common"},
@@ -146,12 +148,13 @@ var table = map[string]row{
 		"internal/msgjson internal/printable internal/tap ipc journal",
 		"hypertoken/journal/disk github.com/anishathalye/porcupine github.com/cespare/xxhash/v2 github.com/coder/websocket " +
 			"github.com/shirou/gopsutil/v4 github.com/vmihailenco/msgpack/v5"},
-	"cmd/hypertoken/internal/upgrade": {application, "cmd/hypertoken/internal/journals internal/migration journal wasm", "github.com/cespare/xxhash/v2"},
-	"examples/client":                 {application, "", "github.com/coder/websocket"},
-	"examples/dealer":                 {application, "host workerproc", ""},
-	"internal/corebench":              {application, "", ""},
-	"internal/rename":                 {application, "", ""},
-	"internal/sabotage/catch":         {application, "internal/sabotage", ""},
+	"cmd/hypertoken/internal/upgrade": {application, "internal/journals internal/migration journal wasm",
+		"github.com/cespare/xxhash/v2"},
+	"examples/client":         {application, "", "github.com/coder/websocket"},
+	"examples/dealer":         {application, "host workerproc", ""},
+	"internal/corebench":      {application, "", ""},
+	"internal/rename":         {application, "", ""},
+	"internal/sabotage/catch": {application, "internal/sabotage", ""},
 }
 
 // embedded has the modules of a program that embeds the library, on whatever system. Porcupine,

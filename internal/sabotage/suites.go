@@ -31,9 +31,9 @@ var Suites = map[string]Suite{
 	"jetstream settling":     {"journal/jetstream", "^TestTakenOverWhileSettling$", "", 0},
 	"jetstream base":         {"journal/jetstream", "^TestABaseBehindWhichGroupsAreSettled$", "", 0},
 
-	"routing":         {"cmd/hypertoken/internal/serve", "^TestRouting$", "", 0},
-	"forwarded twice": {"cmd/hypertoken/internal/serve", "^TestNodeHandler$", "", 0},
-	"lost answer":     {"cmd/hypertoken/internal/peers", "^TestSendWhoseAnswerIsLost$", "", 0},
+	"routing":         {"internal/serve", "^TestRouting$", "", 0},
+	"forwarded twice": {"internal/serve", "^TestNodeHandler$", "", 0},
+	"lost answer":     {"internal/peers", "^TestSendWhoseAnswerIsLost$", "", 0},
 
 	"pool":          {"internal/pool", "", "", 0},
 	"placement":     {"internal/placement", "", "", 0},
@@ -60,8 +60,8 @@ var Suites = map[string]Suite{
 	"trimming":      {"journal/disk", "^TestTrimming|^TestPowerLossWhileHistoryIsTrimmed$", "", 6},
 	"power loss":    {"journal/disk", "^TestPowerLoss$", "", 6},
 	"large base":    {"journal/disk", "^TestPowerLossInALargeBase$", "", 0},
-	"verify": {"cmd/hypertoken/internal/journals",
+	"verify": {"internal/journals",
 		"^(TestWhatVerifyFinds|TestVerifyChecksMarkers)$", "", 0},
-	"backup": {"cmd/hypertoken/internal/journals", "^TestBackup$", "", 0},
+	"backup": {"internal/journals", "^TestBackup$", "", 0},
 	"export": {"cmd/hypertoken", "^TestScripts$/^export$", "", 0},
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"hypertoken/cmd/hypertoken/internal/jsonl"
+	"hypertoken/internal/jsonl"
 	"hypertoken/internal/msgjson"
 )
 

@@ -9,7 +9,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
-	"hypertoken/cmd/hypertoken/internal/journals"
+	"hypertoken/internal/journals"
 	"hypertoken/internal/migration"
 	"hypertoken/journal"
 	"hypertoken/wasm"

@@ -1,0 +1,189 @@
+// Package node makes a process a node of a cluster: it joins, answers the other nodes, and gives its
+// slots to them before it ends.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"hypertoken/internal/peers"
+	"hypertoken/internal/serve"
+	"hypertoken/internal/version"
+	"hypertoken/journal"
+	"hypertoken/journal/jetstream"
+)
+
+// Node is this process as a node of a cluster.
+type Node struct {
+	address  string
+	store    *jetstream.Store
+	members  *jetstream.Members
+	peers    *peers.Peers
+	listener net.Listener
+	server   *http.Server
+	log      *slog.Logger
+	// handOvers has how long it took to give slots to other nodes.
+	handOvers prometheus.Histogram
+}
+
+// joinPatience is how long a node waits for NATS servers when it starts.
+const joinPatience = 30 * time.Second
+
+// Options configure [Join].
+type Options struct {
+	// Address is where this node listens for the other nodes, which reach it there.
+	Address string
+	// Secret is what the nodes of the cluster know, and nobody else.
+	Secret string
+	// TLS is how nodes speak to each other. With nil they use none.
+	TLS *peers.TLS
+	// MaxLine bounds a line in bytes.
+	MaxLine int64
+	// Store configures the store. Its Claims are set by Join.
+	Store jetstream.Options
+	// Logger gets what the node has to say.
+	Logger *slog.Logger
+}
+
+// ErrListen is the error of Join if it can't listen for other nodes.
+var ErrListen = errors.New("the address for other nodes can't be used")
+
+// Join joins the cluster. The caller calls Leave.
+func Join(ctx context.Context, o Options) (*Node, error) {
+	n := &Node{address: o.Address, log: o.Logger, handOvers: newHandOvers()}
+	self := jetstream.MemberOptions{Address: o.Address, Format: 1, Version: version.String(),
+		Changed: n.membersChanged}
+	n.members = jetstream.NewMembers(self)
+	n.peers = n.newPeers(o.Address, o.Secret, o.MaxLine, o.TLS)
+	listener, err := net.Listen("tcp", o.Address)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrListen, err)
+	}
+	n.listener = o.TLS.Listen(listener)
+	o.Store.Claims = n.members
+	ctx, cancel := context.WithTimeout(ctx, joinPatience)
+	defer cancel()
+	if n.store, err = jetstream.Open(ctx, o.Store); err != nil {
+		_ = n.listener.Close()
+		return nil, err
+	}
+	if err := n.members.Join(ctx, n.store); err != nil {
+		_ = n.listener.Close()
+		_ = n.store.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+// Store returns where the journals are.
+func (n *Node) Store() journal.Store { return n.store }
+
+// Peers returns the other nodes.
+func (n *Node) Peers() *peers.Peers { return n.peers }
+
+// newPeers returns the other nodes, as this one sees them.
+func (n *Node) newPeers(self, secret string, maxLine int64, tls *peers.TLS) *peers.Peers {
+	return peers.New(peers.Options{Self: self, Secret: secret, SlotOf: jetstream.SlotOf, MaxLine: maxLine, TLS: tls,
+		OwnerOf: func(err error) (peers.Owner, bool) {
+			var moved *jetstream.MovedError
+			if !errors.As(err, &moved) {
+				return peers.Owner{}, false
+			}
+			return peers.Owner{Address: moved.Owner.Address, Epoch: moved.Owner.Epoch}, true
+		},
+		Overview: n.overview,
+		Draining: func() (addresses []string) {
+			for _, m := range n.members.Living() {
+				if m.Draining {
+					addresses = append(addresses, m.Address)
+				}
+			}
+			return addresses
+		},
+		IsAlive: func(address string) bool {
+			return slices.ContainsFunc(n.members.Living(), func(m jetstream.Member) bool {
+				return m.Address == address
+			})
+		},
+		Ready: func() string {
+			if !n.members.HoldsLease() {
+				return "no lease: the NATS servers do not answer"
+			}
+			return ""
+		}})
+}
+
+// Collectors are those of the node's metrics.
+func (n *Node) Collectors() []prometheus.Collector {
+	return []prometheus.Collector{jetstream.NewCollector(n.store), jetstream.NewMembersCollector(n.members),
+		n.peers.Collector(), n.handOvers}
+}
+
+// newHandOvers returns the histogram of hand-overs.
+func newHandOvers() prometheus.Histogram {
+	return prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hypertoken_serve_handover_seconds",
+		Help:    "How long lines of a slot waited at most until it was given to another node.",
+		Buckets: []float64{.01, .02, .04, .08, .16, .32, .64, 1.28, 2.56}})
+}
+
+// membersChanged is called after a member has come or died.
+func (n *Node) membersChanged() { n.peers.MembersChanged() }
+
+// Serve answers the other nodes until StopServing.
+func (n *Node) Serve(s *serve.Server) {
+	n.server = &http.Server{Handler: s.NodeHandler(), ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelWarn)}
+	go func() { _ = n.server.Serve(n.listener) }()
+}
+
+// UntilDead calls stop if the cluster declares this node dead.
+func (n *Node) UntilDead(ctx context.Context, stop func()) {
+	select {
+	case <-n.members.Ended():
+		stop()
+	case <-ctx.Done():
+	}
+}
+
+// IsDead reports whether the cluster has declared this node dead.
+func (n *Node) IsDead() bool {
+	select {
+	case <-n.members.Ended():
+		return true
+	default:
+		return false
+	}
+}
+
+// StopServing answers the lines that other nodes have sent, and takes no more.
+func (n *Node) StopServing(ctx context.Context) {
+	if err := n.server.Shutdown(ctx); err != nil {
+		n.log.Warn("other nodes are cut off: their lines were not answered in time", "error", err)
+		_ = n.server.Close()
+	}
+}
+
+// Leave gives all slots up. The host is shut down.
+func (n *Node) Leave(ctx context.Context) {
+	if err := n.store.Close(); err != nil {
+		n.log.Warn("the store could not be closed", "error", err)
+	}
+	if !n.IsDead() {
+		if err := n.members.Leave(ctx); err != nil {
+			n.log.Warn("the others wait for the end of this node's lease", "error", err)
+		}
+	}
+	_ = n.listener.Close() // if the server could not start, nobody else has it
+	if n.server != nil {
+		_ = n.server.Close()
+	}
+	n.peers.Close()
+}
