@@ -12,6 +12,7 @@ import (
 
 	"hypertoken/internal/node"
 	"hypertoken/internal/peers"
+	"hypertoken/journal"
 	"hypertoken/journal/jetstream"
 )
 
@@ -96,13 +97,15 @@ func (f *clusterFlags) options(log *slog.Logger) (o jetstream.Options, err error
 	return o, nil
 }
 
-// join joins the cluster. The caller calls Leave.
-func (f *clusterFlags) join(ctx context.Context, maxLine int64, log *slog.Logger) (*node.Node, error) {
+// join joins the cluster, and keeps so much of the history of its games. The caller calls Leave.
+func (f *clusterFlags) join(ctx context.Context, maxLine int64, history journal.History,
+	log *slog.Logger) (*node.Node, error) {
 	o := node.Options{Address: f.advertise, MaxLine: maxLine, Logger: log}
 	var err error
 	if o.Store, err = f.options(log); err != nil {
 		return nil, usageError{err}
 	}
+	o.Store.History = history
 	if o.Secret, err = f.secret(); err != nil {
 		return nil, usageError{err}
 	}

@@ -68,9 +68,13 @@ func (f *hostFlags) register(flags *pflag.FlagSet) {
 func (f *hostFlags) registerData(flags *pflag.FlagSet) {
 	flags.StringVar(&f.data, "data", "",
 		"keep the journals of the engines in this `directory`, so that games outlive this program (default in memory)")
-	inMemory := byteSize(f.kept().Bytes)
+	inMemory, stored := byteSize(f.kept().Bytes), "all with --data"
+	if f.server {
+		stored = "all with --data or --cluster"
+	}
 	flags.Var(&f.history, "history", "keep so `much` of what came before the newest snapshot of a game: all, "+
-		"since-base, a size (64MiB), an age (30d), or 64MiB,30d (default all with --data, "+inMemory.String()+" of a game in memory)")
+		"since-base, a size (64MiB), an age (30d), or 64MiB,30d (default "+stored+", "+inMemory.String()+
+		" of a game in memory)")
 }
 
 // data is the store of --data.

@@ -230,7 +230,7 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, cl *clusterFlags, 
 	defer store.close(o.Logger)
 	var member *node.Node
 	if cl.isSet() {
-		if member, err = cl.join(ctx, o.MaxLine, o.Logger); err != nil {
+		if member, err = cl.join(ctx, o.MaxLine, f.history.History, o.Logger); err != nil {
 			return err
 		}
 		store.Store, o.Peers = member.Store(), member.Peers()

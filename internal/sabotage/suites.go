@@ -29,7 +29,9 @@ var Suites = map[string]Suite{
 	"jetstream late batch":   {"journal/jetstream", "^TestFaultsOnTheWay$/^the_batch_comes_late$", "", 0},
 	"jetstream death":        {"journal/jetstream", "^TestADeathAtEachStep$", "", 0},
 	"jetstream settling":     {"journal/jetstream", "^TestTakenOverWhileSettling$", "", 0},
-	"jetstream base":         {"journal/jetstream", "^TestABaseBehindWhichGroupsAreSettled$", "", 0},
+	"jetstream trimming": {"journal/jetstream", "^TestTrimming(SinceTheNewestBase|LeavesABaseWithoutItsGroups)$",
+		"", 0},
+	"jetstream base": {"journal/jetstream", "^TestABaseBehindWhichGroupsAreSettled$", "", 0},
 
 	"routing":         {"internal/serve", "^TestRouting$", "", 0},
 	"forwarded twice": {"internal/serve", "^TestNodeHandler$", "", 0},

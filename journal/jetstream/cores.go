@@ -84,7 +84,7 @@ func (s *Store) core(ctx context.Context, hash string) (code []byte, err error) 
 	if err != nil {
 		return nil, fmt.Errorf("the record of the core %s: %w", hash, err)
 	}
-	return s.getPieces(ctx, stream, s.layout.codeSubject(hash, nonce), p)
+	return s.getPieces(ctx, stream, s.layout.codeSubject(hash, nonce), p, nil)
 }
 
 // parseCoreRow reads where the code of a core lies.

@@ -200,8 +200,8 @@ func (s *stream) forever(ctx context.Context, f func() error) error {
 
 // errGone says that it can't be found out whether a record was stored, because another store has
 // removed what lay there.
-var errGone = errors.New("jetstream: another store has deleted the engine before it was known whether the write " +
-	"was stored")
+var errGone = errors.New("jetstream: another store has deleted the engine, or trimmed its history, before it was " +
+	"known whether the write was stored")
 
 // isRecordStored returns whether a write's record is stored. Another store has the slot by now, with
 // the owner record fence. It may have settled the record, or stored another one in its place.

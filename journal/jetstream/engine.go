@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"time"
 
 	"hypertoken/journal"
 )
@@ -123,6 +122,9 @@ func (e *engine) run() {
 	e.isInRun = true
 	for e.running == nil && len(e.calls) > 0 {
 		c := e.calls[0]
+		if c.kind == callRename && e.isOwned && e.slot.trimming[e.name] > 0 && !e.slot.isLost {
+			break // a copy has to see the whole journal; the end of the trimming calls run
+		}
 		e.calls[0] = nil
 		e.calls = e.calls[1:]
 		if e.slot.isLost {
@@ -326,7 +328,7 @@ const maxScratch = 1 << 20
 // newRecord returns a record that follows the newest one.
 func (e *engine) newRecord(kind recordKind) *record {
 	s := e.slot.s.store
-	r := &record{kind: kind, id: s.newID(), time: time.Now().UnixMilli(), ordinal: 1,
+	r := &record{kind: kind, id: s.newID(), time: s.o.now().UnixMilli(), ordinal: 1,
 		epoch: e.slot.owner.Epoch}
 	if h := e.head; h != nil {
 		r.incarnation, r.created, r.previous, r.bytes = h.incarnation, h.created, h.last, h.bytes
@@ -536,6 +538,7 @@ func (e *engine) putBase(c *call) {
 		h.base, h.baseSequence, h.keyNumber, h.bytes = seq, base.Sequence, base.KeyNumber, r.bytes
 		h.isMarker, h.newest = base.IsMarker, r.newest()
 		h.marks = append([]mark(nil), kept...)
+		e.slot.trimSoon(e.name)
 		e.end(c, nil, nil)
 	})
 }

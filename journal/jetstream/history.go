@@ -100,10 +100,55 @@ func (r *journalReader) loadAt(ctx context.Context, at uint64) (*journal.Stored,
 	return stored, err
 }
 
-// endOf returns the last record whose newest base is at or before a sequence; nil if there is none. It
-// names the base that the state at the sequence begins with, and comes behind all that the state needs.
+// endOf returns the last record whose newest base is at or before a sequence; nil if that base was
+// trimmed. The record names the base that the state at the sequence begins with, and comes behind all that
+// the state needs.
 func (r *journalReader) endOf(ctx context.Context, last *record, sequence uint64) (*record, error) {
-	return r.search(ctx, last, func(rec *record) bool { return rec.baseSequence <= sequence })
+	end, err := r.search(ctx, last, func(rec *record) bool { return rec.baseSequence <= sequence })
+	if err != nil || end == nil || end == last {
+		return end, err
+	}
+	oldest, err := r.oldestBase(ctx, last)
+	if err != nil || sequence < oldest.baseSequence {
+		return nil, err
+	}
+	return end, nil
+}
+
+// oldestBase returns the oldest base whose state can be read. What was trimmed ends with a message, so
+// there may be groups before that base which nobody needs, and bases that need groups which are gone.
+func (r *journalReader) oldestBase(ctx context.Context, last *record) (*record, error) {
+	part, err := r.beginning(ctx, last)
+	if err != nil {
+		return nil, err
+	}
+	for begin := part[0].at; ; {
+		for k := range part {
+			if b := &part[k]; b.isBase() && (b.start == 0 || b.start >= begin) {
+				return b, nil
+			}
+		}
+		end := part[len(part)-1].at
+		if end >= last.at {
+			return nil, r.missing("the journal has no base")
+		}
+		if part, err = r.part(ctx, end+1, last); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// trimmedBytes returns how much of what a record counts as the journal's bytes was trimmed. base is the
+// newest base.
+func (r *journalReader) trimmedBytes(ctx context.Context, base, last *record) (uint64, error) {
+	if base.ordinal == 1 {
+		return 0, nil // nothing came before it
+	}
+	first, err := r.next(ctx, 1, last)
+	if err != nil || first.ordinal == 1 {
+		return 0, err
+	}
+	return first.bytesBefore(), nil
 }
 
 // baseAt returns the record of the base that the state at a sequence begins with; nil if there is none.
@@ -115,7 +160,7 @@ func (r *journalReader) baseAt(ctx context.Context, last *record, sequence uint6
 	}
 	base, err := r.next(ctx, end.base, last)
 	if err == nil && !base.isBaseOf(end) {
-		err = r.damaged("the base %d that the record %d names is not there", end.base, end.at)
+		err = r.missing("the base %d that the record %d names is not there", end.base, end.at)
 	}
 	return base, err
 }
@@ -192,8 +237,14 @@ func (r *journalReader) history(ctx context.Context, from uint64, limit int) (no
 	if err != nil {
 		return none, err
 	}
-	begin := &first[0]
+	begin, err := r.oldestBase(ctx, last)
+	if err != nil {
+		return none, err
+	}
+	isTrimmed := begin.ordinal > 1
 	switch {
+	case from == 0 && isTrimmed:
+		return none, journal.ErrTrimmed
 	case from == 0 && begin.kind != kindMarker:
 		return none, nil
 	case from == 0:
@@ -204,21 +255,23 @@ func (r *journalReader) history(ctx context.Context, from uint64, limit int) (no
 	p := &partFiller{r: r, last: last, part: journal.Part{First: from}, limit: limit}
 	// The first entry's part has the key records from before it. If the journal begins with a marker,
 	// the marker's part has them.
-	p.isAtStart = from == begin.baseSequence+1 && begin.kind != kindMarker
-	start := begin
+	p.isAtStart = from == begin.baseSequence+1 && begin.kind != kindMarker && !isTrimmed
+	// If the journal was trimmed, its first group may have what is asked for.
+	next, done := first[0].at, first[0].ordinal-1
 	switch {
 	case from == begin.baseSequence:
 		err = p.addMarker(ctx)
 	case !p.isAtStart:
-		start, err = r.search(ctx, last, func(rec *record) bool { return rec.newest() < from })
+		var before *record
+		before, err = r.search(ctx, last, func(rec *record) bool { return rec.newest() < from })
+		if before != nil {
+			next, done = before.at, before.ordinal
+		}
 	}
 	if err != nil {
 		return none, err
 	}
-	if start == nil {
-		return none, r.damaged("no record is before the sequence %d", from)
-	}
-	if err := p.fill(ctx, start); err != nil {
+	if err := p.fill(ctx, next, done); err != nil {
 		return none, err
 	}
 	p.finish()
@@ -258,10 +311,9 @@ func (f *partFiller) addMarker(ctx context.Context) error {
 	return nil
 }
 
-// fill adds the records behind the record start until the part is complete. They may begin in the
-// message that has start.
-func (f *partFiller) fill(ctx context.Context, start *record) error {
-	for next, done := start.at, start.ordinal; next <= f.last.at; {
+// fill adds records until the part is complete: those behind the ordinal done, from the message at next on.
+func (f *partFiller) fill(ctx context.Context, next, done uint64) error {
+	for next <= f.last.at {
 		// What a limit leaves no room for is not read, but for a few records more.
 		size := min(max(f.limit, 0), queryBytes) + 4096
 		records, err := f.r.partOf(ctx, next, f.last, queryBatch, size)
@@ -271,7 +323,10 @@ func (f *partFiller) fill(ctx context.Context, start *record) error {
 		for k := range records {
 			rec := &records[k]
 			if next = rec.at + 1; rec.ordinal <= done {
-				continue // it is before start, or came to the servers twice
+				continue // it is not asked for, or came to the servers twice
+			}
+			if rec.ordinal != done+1 {
+				return f.r.missing("the record %d at %d follows the record %d", rec.ordinal, rec.at, done)
 			}
 			done = rec.ordinal
 			isNewMarker := rec.kind == kindMarker && rec.actions > 0
@@ -280,7 +335,7 @@ func (f *partFiller) fill(ctx context.Context, start *record) error {
 				if err := f.addMarker(ctx); err != nil {
 					return err
 				}
-			case isNewMarker:
+			case isNewMarker && rec.newest() > f.part.First:
 				return nil // no part goes across a marker
 			}
 			if rec.kind != kindGroup {

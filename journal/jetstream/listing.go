@@ -203,6 +203,13 @@ func (s *Store) info(ctx context.Context, l listed) (info *journal.Info, err err
 			if base, err = r.next(ctx, last.base, last); err != nil {
 				return err
 			}
+			if !base.isBaseOf(last) {
+				return r.missing("the base %d that the record %d names is not there", last.base, last.at)
+			}
+		}
+		trimmed, err := r.trimmedBytes(ctx, base, last)
+		if err != nil {
+			return err
 		}
 		body, err := r.body(ctx, base)
 		if err != nil {
@@ -212,7 +219,8 @@ func (s *Store) info(ctx context.Context, l listed) (info *journal.Info, err err
 		if err != nil {
 			return r.damaged("the base %d: %v", base.at, err)
 		}
-		info = &journal.Info{Name: l.name, Sequence: last.newest(), Core: b.Core, Bytes: last.bytes,
+		info = &journal.Info{Name: l.name, Sequence: last.newest(), Core: b.Core,
+			Bytes:   last.bytes - min(last.bytes, trimmed),
 			Created: time.UnixMilli(last.created), Updated: time.UnixMilli(last.time)}
 		return nil
 	})

@@ -172,6 +172,10 @@ const (
 	mostGroup       = 512 << 10
 	mostBase        = 64 << 10
 	mostPacked      = 32 << 10
+	// What one purge of a history removes: so many messages, with about so many bytes. Writes of other
+	// engines wait for no more than that.
+	trimmedMessages = 256
+	trimmedBytes    = 1 << 20
 )
 
 // setSizes divides data by the largest message that the servers take.
@@ -183,5 +187,6 @@ func (s *Store) setSizes(payload int) error {
 	s.groupSize = s.pieceSize
 	s.baseSize = min(s.pieceSize, mostBase)
 	s.packedSize = mostPacked
+	s.trimmed = trimmedMessages
 	return nil
 }

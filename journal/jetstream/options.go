@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"hypertoken/journal"
 )
 
 // Sync says how [Open] makes sure that the servers force what they store onto their disks before they
@@ -74,6 +76,11 @@ type Options struct {
 	// stand still, such as virtual machines that are paused as a whole.
 	ReadsLog bool
 
+	// History says how much is kept of what came before an engine's newest base. The default keeps
+	// everything. A store trims the engines of the slots that it has, so stores with the same journals
+	// should have the same History.
+	History journal.History
+
 	// AnswerTimeout is how long an answer to a write is waited for. Then the write is in doubt, and the
 	// store finds out whether it was stored. 100 ms to 1 minute.
 	AnswerTimeout time.Duration
@@ -88,6 +95,8 @@ type Options struct {
 	// sweepAfter is how long after a slot was acquired what former owners left there is looked for. It is
 	// a seam for tests.
 	sweepAfter time.Duration
+	// now is the clock that History.Age is held against. It is a seam for tests.
+	now func() time.Time
 }
 
 // setDefaults replaces zero values.
@@ -100,6 +109,9 @@ func (o *Options) setDefaults() {
 	o.Node = cmp.Or(o.Node, randomHex(16))
 	o.settling = cmp.Or(o.settling, defaultSettling)
 	o.sweepAfter = cmp.Or(o.sweepAfter, defaultSweepAfter)
+	if o.now == nil {
+		o.now = time.Now
+	}
 	if o.Claims == nil {
 		o.Claims = claimAll{}
 	}
@@ -131,6 +143,8 @@ func (o *Options) validate() error {
 		return fmt.Errorf("jetstream: Options.Streams is %d, want 1 to 64", o.Streams)
 	case o.AnswerTimeout < minAnswerTimeout || o.AnswerTimeout > time.Minute:
 		return fmt.Errorf("jetstream: Options.AnswerTimeout is %v, want 100ms to 1m", o.AnswerTimeout)
+	case o.History.Age < 0:
+		return fmt.Errorf("jetstream: Options.History.Age is %v, want 0 or more", o.History.Age)
 	case o.Patience < o.AnswerTimeout:
 		return fmt.Errorf("jetstream: Options.Patience is %v, want Options.AnswerTimeout (%v) or more", o.Patience,
 			o.AnswerTimeout)

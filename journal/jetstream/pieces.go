@@ -67,8 +67,10 @@ func (s *Store) dropPieces(stream, subject string) {
 	})
 }
 
-// getPieces reads what putPieces has stored.
-func (s *Store) getPieces(ctx context.Context, stream, subject string, p pieces) ([]byte, error) {
+// getPieces reads what putPieces has stored. If pieces are missing, it asks isNamed whether the record is
+// still there that names them; nil if such a record is never removed.
+func (s *Store) getPieces(ctx context.Context, stream, subject string, p pieces,
+	isNamed func(context.Context) (bool, error)) ([]byte, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
@@ -82,8 +84,14 @@ func (s *Store) getPieces(ctx context.Context, stream, subject string, p pieces)
 				return err
 			}
 			if len(found) == 0 {
-				// They were stored before the record that names them was, so another replica has them.
+				// They were stored before the record that names them was, so another replica has them, or the
+				// record was removed with them.
 				next = 1
+				if isNamed != nil {
+					if isThere, err := isNamed(ctx); err == nil && !isThere {
+						return errChanged
+					}
+				}
 				return errBehind
 			}
 			for _, m := range found {

@@ -18,8 +18,8 @@ const (
 // errBehind says that a replica does not have what is known to be stored.
 var errBehind = errors.New("a replica is behind")
 
-// errChanged says that what is read was deleted meanwhile.
-var errChanged = errors.New("the journal was deleted while it was read")
+// errChanged says that what is read was deleted or trimmed meanwhile.
+var errChanged = errors.New("the journal was deleted or trimmed while it was read")
 
 // lastOf returns the last message of a subject; nil if there is none. It asks any replica, which
 // counts only if it has the stream sequence atLeast. witness is a subject that has a message in any
@@ -75,6 +75,12 @@ func (s *stream) reader(slot int, name, token, witness string, atLeast uint64) *
 func (r *journalReader) damaged(format string, args ...any) error {
 	return fmt.Errorf("the journal %q in the stream %s: %w: "+format,
 		append([]any{r.name, r.s.name, journal.ErrDamaged}, args...)...)
+}
+
+// missing says that something is not there which a record names, or which has to be between two records. If
+// that is read again and is still missing, the journal is damaged: see again.
+func (r *journalReader) missing(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{errChanged}, args...)...)
 }
 
 // try calls f until it succeeds or fails for good: by what is stored, or because the store's patience
@@ -169,7 +175,7 @@ func (r *journalReader) between(ctx context.Context, from uint64, last *record) 
 				}
 			}
 			if n > 0 && part[k].ordinal != records[n-1].ordinal+1 {
-				return nil, r.damaged("the record %d at %d follows the record %d at %d", part[k].ordinal, part[k].at,
+				return nil, r.missing("the record %d at %d follows the record %d at %d", part[k].ordinal, part[k].at,
 					records[n-1].ordinal, records[n-1].at)
 			}
 			records = append(records, part[k])
@@ -242,22 +248,36 @@ func (r *journalReader) body(ctx context.Context, rec *record) ([]byte, error) {
 	}
 	p := rec.pieces
 	subject := r.s.store.layout.pieceSubject(r.slot, r.token, rec.incarnation, p.acquisition, p.number)
-	b, err := r.s.store.getPieces(ctx, r.s.store.layout.pieceStream(r.s.number), subject, p)
+	isThere := func(ctx context.Context) (bool, error) { return r.isThere(ctx, rec.at) }
+	b, err := r.s.store.getPieces(ctx, r.s.store.layout.pieceStream(r.s.number), subject, p, isThere)
 	if err != nil {
 		return nil, fmt.Errorf("record %d of the journal %q: %w", rec.at, r.name, err)
 	}
 	return b, nil
 }
 
-// again calls f once more if what it reads was deleted meanwhile.
+// isThere returns whether the engine's subject still begins at or before a stream sequence. A replica that
+// is behind may say so of what was removed.
+func (r *journalReader) isThere(ctx context.Context, at uint64) (bool, error) {
+	q := query{Next: r.subject, Seq: 1, Batch: 1}
+	list, _, err := r.s.store.conn.read(ctx, r.s.name, q, readSilence)
+	return err == nil && (len(list) == 0 || list[0].at <= at), err
+}
+
+// again calls f once more if what it reads was deleted or trimmed meanwhile. If the journal still begins
+// where it began before, and something is missing again and again, it is damaged.
 func (r *journalReader) again(f func() error) error {
-	for range 3 {
+	begin, err := uint64(0), error(nil)
+	for try := 0; try < 3; try++ {
 		r.first = nil
-		if err := f(); !errors.Is(err, errChanged) {
+		if err = f(); !errors.Is(err, errChanged) {
 			return err
 		}
+		if len(r.first) > 0 && r.first[0].at != begin {
+			begin, try = r.first[0].at, 0
+		}
 	}
-	return r.damaged("records are missing")
+	return r.damaged("records are missing: %v", err)
 }
 
 // assemble returns what is stored from a base on up to the sequence upTo, and the head
@@ -377,7 +397,7 @@ func (r *journalReader) fromBase(ctx context.Context, last *record) (*record, []
 			return &records[k], records, nil
 		}
 	}
-	return nil, nil, r.damaged("the base %d that the record %d names is not there", last.newestBase(), last.at)
+	return nil, nil, r.missing("the base %d that the record %d names is not there", last.newestBase(), last.at)
 }
 
 // isBaseOf returns whether the record is the newest base of the record last. A creation that came to the

@@ -90,6 +90,15 @@ type pieces struct {
 // newest returns the newest sequence after the record.
 func (r *record) newest() uint64 { return r.sequence + r.actions }
 
+// bytesBefore returns what the journal took before the record, as bytes counts it.
+func (r *record) bytesBefore() uint64 {
+	size := uint64(len(r.body))
+	if r.pieces.count > 0 {
+		size = r.pieces.size
+	}
+	return r.bytes - min(r.bytes, size)
+}
+
 // isAbsent returns whether there is no journal if the record is the newest one; nil is no record.
 func (r *record) isAbsent() bool { return r == nil || r.kind == kindTombstone || r.isPartial }
 

@@ -312,6 +312,9 @@ func (y *copying) ended(err error) {
 			s.store.conn.purge(ctx, journals, subject, before, s.store.o.AnswerTimeout),
 			s.store.conn.purge(ctx, pieces, filter, 0, s.store.o.AnswerTimeout))
 	})
+	if !e.slot.isLost {
+		e.slot.trimSoon(e.name)
+	}
 	e.end(y.call, nil, nil)
 }
 

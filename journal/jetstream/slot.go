@@ -41,6 +41,11 @@ type slot struct {
 	sweepAt time.Time
 	isSwept bool
 
+	// walkAt is when the histories of all engines of the slot are looked at; zero if that is not known yet.
+	walkAt time.Time
+	// trimming counts, for each name, the goroutines that trim its history.
+	trimming map[string]int
+
 	pending []*write // wait for a batch
 	flight  *flight  // the batch that has writes of the slot; nil if there is none
 	isReady bool     // the slot is in stream.ready
@@ -50,7 +55,7 @@ type slot struct {
 
 // claim begins to acquire a slot.
 func (s *stream) claim(id int) *slot {
-	sl := &slot{s: s, id: id, isClaimed: true, engines: map[string]*engine{}}
+	sl := &slot{s: s, id: id, isClaimed: true, engines: map[string]*engine{}, trimming: map[string]int{}}
 	s.slots[id] = sl
 	s.store.work.Go(func() {
 		owner, err := s.acquire(s.store.ctx, id)

@@ -30,6 +30,7 @@ type Store struct {
 	// pieceSize is the size of a piece of a larger one. A group of more than packedSize bytes does not go
 	// to the slot's tail if it need not.
 	groupSize, baseSize, pieceSize, packedSize int
+	trimmed                                    int // how many messages of a history a purge removes at most
 	streams                                    []*stream
 	stats                                      counters
 	viewer                                     viewer

@@ -33,6 +33,7 @@ type stream struct {
 	isProbing bool
 	// isSweeping says that a goroutine looks for what former owners left in a slot.
 	isSweeping bool
+	trims      trims
 	scratch    []byte
 	// batchMessages is how many messages a batch has at most at the moment.
 	batchMessages int
@@ -40,7 +41,8 @@ type stream struct {
 
 func newStream(s *Store, number int) *stream {
 	return &stream{store: s, number: number, name: s.layout.journalStream(number), arrived: make(chan struct{}, 1),
-		slots: map[int]*slot{}, flights: map[*flight]bool{}, batchMessages: mostMessages}
+		slots: map[int]*slot{}, flights: map[*flight]bool{}, batchMessages: mostMessages,
+		trims: trims{waiting: map[trimTarget]bool{}}}
 }
 
 // post has the loop run f. It never waits.
@@ -101,6 +103,7 @@ func (s *stream) run(stop <-chan struct{}) {
 			}
 			s.probe()
 			s.sweepNext(time.Now())
+			s.walkNext(time.Now())
 			s.fly()
 		case <-stop:
 			return

@@ -1,9 +1,11 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -101,15 +103,16 @@ func (sl *slot) sweepImports(ctx context.Context) error {
 // pieceSet is the place of a large base or group: the last parts of its subject.
 type pieceSet struct{ acquisition, number uint64 }
 
-func (p pieceSet) isAfter(q pieceSet) bool {
-	return p.acquisition > q.acquisition || p.acquisition == q.acquisition && p.number > q.number
+func (p pieceSet) compare(q pieceSet) int {
+	return cmp.Or(cmp.Compare(p.acquisition, q.acquisition), cmp.Compare(p.number, q.number))
 }
 
 // pieceOwner is whose pieces they are: an engine's token, and its incarnation.
 type pieceOwner struct{ token, incarnation string }
 
-// sweepPieces removes pieces whose record was never stored. Calls of an engine run one after the other,
-// so only the last pieces of an engine in the last tenure can have none.
+// sweepPieces removes pieces that no record names. Calls of an engine run one after the other, so only the
+// last pieces of an engine in the last tenure can be those of a record that was never stored. Pieces of
+// records that were trimmed are older than all that are named.
 func (sl *slot) sweepPieces(ctx context.Context) error {
 	s := sl.s
 	pieces := s.store.layout.pieceStream(s.number)
@@ -118,7 +121,7 @@ func (sl *slot) sweepPieces(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	last, newest := map[pieceOwner]pieceSet{}, uint64(0)
+	sets, newest := map[pieceOwner][]pieceSet{}, uint64(0)
 	for subject := range subjects {
 		parts := strings.Split(strings.TrimPrefix(subject, prefix), ".")
 		if len(parts) != 4 {
@@ -130,50 +133,62 @@ func (sl *slot) sweepPieces(ctx context.Context) error {
 			continue
 		}
 		newest = max(newest, acquisition)
-		owner, set := pieceOwner{parts[0], parts[1]}, pieceSet{acquisition, number}
-		if present, ok := last[owner]; !ok || set.isAfter(present) {
-			last[owner] = set
-		}
+		owner := pieceOwner{parts[0], parts[1]}
+		sets[owner] = append(sets[owner], pieceSet{acquisition, number})
 	}
-	for owner, set := range last {
-		if set.acquisition != newest {
+	for owner, list := range sets {
+		last := slices.MaxFunc(list, pieceSet.compare)
+		if last.acquisition != newest && s.store.keepsAll() {
 			continue // it was looked at when the slot was acquired before
 		}
-		use, err := sl.useOf(ctx, owner, set)
-		filter := prefix + owner.token + "." + owner.incarnation
+		use, err := sl.useOf(ctx, owner)
 		switch {
-		case errors.Is(err, journal.ErrDamaged):
+		case errors.Is(err, journal.ErrDamaged) || errors.Is(err, errChanged):
 			continue // nothing of a damaged journal is removed
 		case err != nil:
 			return err
-		case use == inUse:
-			continue
-		case use == engineGone:
-			filter += ".>"
-		default:
-			filter += fmt.Sprintf(".%d.%d", set.acquisition, set.number)
 		}
-		if err := s.store.conn.purge(ctx, pieces, filter, 0, s.store.o.AnswerTimeout); err != nil {
-			return err
+		var filters []string
+		for _, set := range list {
+			if use.isNamed(set, set == last) {
+				continue
+			}
+			filters = append(filters, fmt.Sprintf("%s%s.%s.%d.%d", prefix, owner.token, owner.incarnation,
+				set.acquisition, set.number))
+		}
+		if use.isGone {
+			filters = []string{prefix + owner.token + "." + owner.incarnation + ".>"}
+		}
+		for _, filter := range filters {
+			if err := s.store.conn.purge(ctx, pieces, filter, 0, s.store.o.AnswerTimeout); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// pieceUse is whether a record names pieces.
-type pieceUse int
+// pieceUse is which pieces the records of an engine name.
+type pieceUse struct {
+	// isKept says that nothing may be removed. isGone says that there is no such engine.
+	isKept, isGone bool
+	// isTrimmed says that the journal does not begin with its first record any more.
+	isTrimmed bool
+	named     map[pieceSet]bool
+}
 
-const (
-	inUse pieceUse = iota
-	notNamed
-	engineGone // nor any other pieces of that incarnation
-)
+// isNamed returns whether pieces of a former tenure have to stay. isLast says that no newer ones are there.
+func (u *pieceUse) isNamed(set pieceSet, isLast bool) bool {
+	return u.isKept || u.named[set] || !isLast && !u.isTrimmed
+}
 
-// useOf returns whether a record of an engine names pieces that were stored in a former tenure.
-func (sl *slot) useOf(ctx context.Context, owner pieceOwner, set pieceSet) (pieceUse, error) {
+// useOf returns which pieces the records of an engine name.
+func (sl *slot) useOf(ctx context.Context, owner pieceOwner) (*pieceUse, error) {
+	use := &pieceUse{named: map[pieceSet]bool{}}
 	name, err := nameOf(owner.token)
 	if err != nil {
-		return inUse, nil //nolint:nilerr // no store writes such a subject: whatever it is, it stays
+		use.isKept = true // no store writes such a subject: whatever it is, it stays
+		return use, nil   //nolint:nilerr // see above
 	}
 	var r *journalReader
 	isOurs := sl.onLoop(func() {
@@ -181,33 +196,36 @@ func (sl *slot) useOf(ctx context.Context, owner pieceOwner, set pieceSet) (piec
 		r.tail = sl.tail.recordsOf(owner.token)
 	})
 	if !isOurs {
-		return inUse, nil
+		use.isKept = true
+		return use, nil
 	}
 	newest, err := r.last(ctx)
 	switch {
 	case err != nil:
-		return inUse, err
+		return nil, err
 	case newest.isAbsent() || newest.incarnation.String() != owner.incarnation:
-		return engineGone, nil
+		use.isGone = true
+		return use, nil
 	}
 	// All records, from the first one on. No one may be missing in what replicas answer.
 	for next, done := uint64(1), uint64(0); done < newest.ordinal; {
 		part, err := r.part(ctx, next, newest)
 		if err != nil {
-			return inUse, err
+			return nil, err
 		}
 		for k := range part {
 			rec := &part[k]
 			if done > 0 && rec.ordinal > done+1 {
-				return inUse, r.damaged("the record %d follows the record %d", rec.ordinal, done)
+				return nil, r.missing("the record %d follows the record %d", rec.ordinal, done)
 			}
-			if rec.pieces.count > 0 && (pieceSet{rec.pieces.acquisition, rec.pieces.number}) == set {
-				return inUse, nil
+			use.isTrimmed = use.isTrimmed || done == 0 && rec.ordinal > 1
+			if rec.pieces.count > 0 {
+				use.named[pieceSet{rec.pieces.acquisition, rec.pieces.number}] = true
 			}
 			next, done = rec.at+1, max(done, rec.ordinal)
 		}
 	}
-	return notNamed, nil
+	return use, nil
 }
 
 // subjects returns the subjects of a stream that a filter takes, with the number of their messages. It
