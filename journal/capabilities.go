@@ -128,6 +128,17 @@ type CoreKeeper interface {
 	Core(hash string, done func(code []byte, err error))
 }
 
+// CoreChooser is a [Store] of several hosts that says which core their journals are to be with. Without
+// it, each host takes the journals that it opens over to its own core, and hosts with different cores
+// would take them back and forth.
+type CoreChooser interface {
+	// MayUpgrade reports nil if the core with a hash, a SHA-256 in hexadecimal, is the one that journals
+	// go over to, as of some time after the call. It fails with an error that wraps [ErrNotTarget] if
+	// that is another core. A host calls it after it has loaded a journal that another core wrote, and
+	// before it stores the base that its own core goes on from.
+	MayUpgrade(hash string, done Done)
+}
+
 // OwnerVerifier is a [Store] whose journals another owner may take over at any time, from another
 // process or another machine. A host that is superseded learns that when it stores something. What it
 // answers without storing anything, such as a read, could be of a state that is not the newest any

@@ -21,6 +21,8 @@ var (
 	ErrTrimmed error = &refusal{"the history is not kept that far back"}
 	// ErrExists is an [ErrRefused]: a journal has that name already.
 	ErrExists error = &refusal{"a journal has that name already"}
+	// ErrNotTarget is an [ErrRefused]: the journals of the store are not to be with this core.
+	ErrNotTarget error = &refusal{"the journals of this store are to be with another core"}
 	// ErrUnavailable is the error of a call that had no effect and may succeed later.
 	ErrUnavailable = errors.New("journal: the store is not available, the call had no effect")
 	// ErrFailed is the error of every call of a store that has failed for good. The program opens the

@@ -18,10 +18,12 @@ type MemberRecord struct {
 	IsDead bool
 	// IsDraining says that the node gives its slots away and takes none.
 	IsDraining bool
-	// Cores are the hashes of the cores that it has. Format is the newest format of journals that
-	// it reads.
+	// Cores are the hashes of the cores that it has, first the one that it runs. Format is the newest
+	// format of journals that it reads.
 	Cores  []string
 	Format int
+	// ABI is the newest one of cores that it runs.
+	ABI int
 	// Version is that of its program, for people. Nothing depends on it.
 	Version string
 }

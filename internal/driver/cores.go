@@ -32,6 +32,16 @@ func (c *oldCores) keep(ctx context.Context, h *Engines, what string) error {
 	return err
 }
 
+// choose fails with ErrCoreMismatch, which wraps [journal.ErrNotTarget], if the store says that journals
+// are to be with another core than this host's. what names the call in errors.
+func (c *oldCores) choose(ctx context.Context, h *Engines, what string) error {
+	chooser, isChooser := h.config.Store.(journal.CoreChooser)
+	if !isChooser {
+		return nil
+	}
+	return storeCall(ctx, what, func(done journal.Done) { chooser.MayUpgrade(h.config.CoreHash, done) })
+}
+
 // find returns the core of a hash. Under NoFallback no core runs in this process, so it fails then.
 func (c *oldCores) find(ctx context.Context, h *Engines, what, hash string) (*wasm.Core, error) {
 	if h.config.Rules.NoFallback {

@@ -17,6 +17,10 @@ func (h *Engines) Fork(ctx context.Context, from string, at uint64, name string)
 	what := fmt.Sprintf("fork %q from %q at %d", name, from, at)
 	ctx, cancel := h.limitOpening(ctx)
 	defer cancel()
+	// The state may be that of another core.
+	if err := h.cores.choose(ctx, h, what); err != nil {
+		return Result{}, err
+	}
 	s, err := h.snapshotAt(ctx, what, from, at)
 	if err != nil {
 		return Result{}, err

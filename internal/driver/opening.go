@@ -92,6 +92,9 @@ func openJournal(ctx context.Context, e *Driver, base journal.Base, opening Open
 		return fault.ErrBroken.Because(err, "%s: %v", what, err)
 	}
 	if s.Core != "" && s.Core != h.config.CoreHash {
+		if err := h.cores.choose(limited, h, what); err != nil {
+			return err
+		}
 		if s, err = migrate(limited, e, what, s); err != nil {
 			return err
 		}

@@ -53,6 +53,8 @@ func storeError(what string, err error) error {
 		return fault.Moved(what, err)
 	case errors.Is(err, journal.ErrFull):
 		code = fault.ErrStoreFull
+	case errors.Is(err, journal.ErrNotTarget):
+		code = fault.ErrCoreMismatch
 	case errors.Is(err, journal.ErrRefused):
 		code = fault.ErrStoreRefused
 	case errors.Is(err, journal.ErrUnavailable):

@@ -17,14 +17,15 @@ import (
 // engines are the engines that clients have made and that are open, by name. If the store outlives
 // the server, engines that are not in use are closed, and opened again by their next line.
 type engines struct {
-	host       *host.Host
-	isDurable  bool // the store outlives the server
+	life       context.Context // of the server
+	isDurable  bool            // the store outlives the server
 	max        int
 	perAddress int           // 0 for no bound
 	idle       time.Duration // 0 for ever
 	log        *slog.Logger
 
 	mu      sync.Mutex // guards the fields below, and the entries
+	host    *served    // the host that engines are opened on
 	list    map[string]*entry
 	made    map[netip.Prefix]int // open engines by the address that made them
 	sockets map[string]int       // open WebSockets by the name of their engine
@@ -199,15 +200,29 @@ func (g *engines) idlestLocked() (name string, idlest *entry) {
 
 // open opens the engine of an entry and takes the entry off the list if that fails.
 func (g *engines) open(ctx context.Context, name string, e *entry, o host.EngineOptions) error {
-	engine, err := g.host.Open(ctx, name, o)
+	err := g.onHost(ctx, func(h *host.Host) error {
+		engine, err := h.Open(ctx, name, o)
+		if err == nil {
+			g.opened(name, e, engine)
+		}
+		return err
+	})
 	if err != nil {
 		return g.notOpened(name, e, err)
 	}
+	return nil
+}
+
+// opened notes the engine of an entry. If the host has changed meanwhile, the engine is closed after the
+// lines that wait for it.
+func (g *engines) opened(name string, e *entry, engine *host.Engine) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	e.engine, e.last = engine, time.Now()
 	close(e.ready)
-	return nil
+	if engine.Host() != g.host.Host {
+		g.leaveLocked(name, e, isClosing)
+	}
 }
 
 // notOpened takes an entry off the list whose engine can't be opened, and returns why it can't.
@@ -389,7 +404,7 @@ func (g *engines) listedLocked(name string) *entry {
 // hasMovedLocked reports whether the engine of an entry has closed itself, because another owner has
 // its journal. The lock mu is held.
 func (g *engines) hasMovedLocked(name string, e *entry) bool {
-	return e.engine != nil && e.leaving == isStaying && g.isDurable && g.host.Get(name) == nil
+	return e.engine != nil && e.leaving == isStaying && g.isDurable && e.engine.Host().Get(name) == nil
 }
 
 // delete deletes an engine once no line uses it. If ctx ends first, it returns, and the deletion

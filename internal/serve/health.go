@@ -19,7 +19,7 @@ func (s *Server) health(w http.ResponseWriter, _ *http.Request) *problem {
 }
 
 func (s *Server) ready(w http.ResponseWriter, _ *http.Request) *problem {
-	if why := s.unready(s.host.Stats()); why != "" {
+	if why := s.unready(s.engines.present().Stats()); why != "" {
 		return text(w, http.StatusServiceUnavailable, why)
 	}
 	return text(w, http.StatusOK, "ready")
@@ -37,7 +37,7 @@ func (s *Server) unready(stats host.Stats) string {
 	if s.draining.Err() != nil || s.isLeaving.Load() {
 		return "shutting down"
 	}
-	if err := s.host.StoreHealth(); err != nil {
+	if err := s.engines.present().StoreHealth(); err != nil {
 		return "nothing can be stored: " + err.Error()
 	}
 	if s.o.Peers != nil {
@@ -94,7 +94,7 @@ type overview struct {
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) *problem {
 	engines := s.engines.all()
 	o := overview{EngineCount: len(engines), Engines: engines[:min(len(engines), maxListed)], Errors: []recentError{}}
-	for _, e := range s.host.RecentErrors() {
+	for _, e := range s.engines.present().RecentErrors() {
 		o.Errors = append(o.Errors, recentError(e))
 	}
 	return writeJSON(w, o)

@@ -78,7 +78,9 @@ func (s *Server) importBody(
 		}
 		return line, err
 	}
-	imported, err := jsonl.Import(ctx, s.engines.host, name, next, func() {})
+	on := s.engines.acquire()
+	defer on.users.Done()
+	imported, err := jsonl.Import(ctx, on.Host, name, next, func() {})
 	if unusable != nil {
 		return unusable
 	}

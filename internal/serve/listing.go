@@ -66,7 +66,9 @@ func (g *engines) page(
 	if strings.HasPrefix(prefix, "\x00") { // names of the host's own, of imports
 		return []engineInfo{}, "", nil
 	}
-	stored, err := g.host.Stored(ctx, prefix, after, limit)
+	from := g.acquire()
+	stored, err := from.Stored(ctx, prefix, after, limit)
+	from.users.Done()
 	if err != nil {
 		return nil, "", err
 	}

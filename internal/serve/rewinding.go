@@ -101,9 +101,11 @@ func (s *Server) forkEngine(w http.ResponseWriter, r *http.Request) *problem {
 func (s *Server) makeFork(ctx context.Context, w http.ResponseWriter, r *http.Request, from string, at uint64,
 	name string) *problem {
 	var position host.Position
-	err := s.engines.adopt(ctx, name, addressOf(r.RemoteAddr), func(ctx context.Context) (err error) {
-		position, err = s.engines.host.Fork(ctx, from, at, name)
-		return err
+	err := s.engines.adopt(ctx, name, addressOf(r.RemoteAddr), func(ctx context.Context) error {
+		return s.engines.onHost(ctx, func(h *host.Host) (err error) {
+			position, err = h.Fork(ctx, from, at, name)
+			return err
+		})
 	})
 	if err != nil {
 		return beyondProblem(err)

@@ -27,7 +27,6 @@ import (
 	"hypertoken/host"
 	"hypertoken/internal/calm"
 	"hypertoken/internal/peers"
-	"hypertoken/metrics"
 )
 
 // Options configure a server. Start from [Defaults]: a bound of zero does not mean a default, it
@@ -193,10 +192,9 @@ func (o *Options) validate() error {
 	return o.validateNames()
 }
 
-// Server serves one host.
+// Server serves one host, until it is given another one.
 type Server struct {
 	o         Options
-	host      *host.Host
 	handler   http.Handler
 	engines   engines
 	buffers   *buffers
@@ -204,6 +202,7 @@ type Server struct {
 	watchers  rates // of requests for metrics and the status
 	strangers rates // of requests that are refused before they are known to be a client's
 	counters  counters
+	figures   figures
 	hosts     hosts
 	cross     *http.CrossOriginProtection
 	token     [32]byte // the token's SHA-256
@@ -237,15 +236,12 @@ func New(h *host.Host, o Options) (*Server, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if err := metrics.Register(registry, h); err != nil {
-		return nil, fmt.Errorf("serve: registering the metrics: %w", err)
-	}
 	for _, c := range o.Collectors {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("serve: registering further metrics: %w", err)
 		}
 	}
-	s := &Server{o: o, host: h, buffers: newBuffers(o.MaxBuffered), hosts: newHosts(o),
+	s := &Server{o: o, buffers: newBuffers(o.MaxBuffered), hosts: newHosts(o),
 		cross: http.NewCrossOriginProtection(),
 		token: digest(o.Token), imports: make(chan struct{}, maxImports), gates: gates{list: map[int]*gate{}}}
 	for _, origin := range o.AllowedOrigins {
@@ -258,16 +254,18 @@ func New(h *host.Host, o Options) (*Server, error) {
 	}
 	queued := newQueued(o.Logger.Handler())
 	s.log, s.logQueue = slog.New(calm.New(queued)), queued.queue
-	s.engines = engines{host: h, isDurable: o.IsDurable,
+	s.engines = engines{host: newServed(h), isDurable: o.IsDurable,
 		max: o.MaxEngines, perAddress: o.MaxEnginesPerAddress, idle: o.EngineIdle, log: s.log,
 		list: map[string]*entry{}, made: map[netip.Prefix]int{}, sockets: map[string]int{}}
 	s.rates, s.watchers = newRates(o.Rate), newRates(min(o.Rate, watchRate))
 	s.strangers = newRates(min(o.Rate, strangerRate))
-	if err := s.measure(registry); err != nil {
+	s.figures.change(h)
+	if err := errors.Join(registry.Register(&s.figures), s.measure(registry)); err != nil {
 		return nil, fmt.Errorf("serve: registering the metrics: %w", err)
 	}
 	s.draining, s.drain = context.WithCancel(context.Background())
 	s.life, s.end = context.WithCancel(context.Background())
+	s.engines.life = s.life
 	var err error
 	if s.document, err = document(o.Token != ""); err != nil {
 		return nil, err

@@ -47,7 +47,7 @@ func FuzzMemberRecord(f *testing.F) {
 			return
 		}
 		text, err := json.Marshal(memberText{r.Name, r.Address, r.Renewal, r.IsDead, r.IsDraining, r.Cores, r.Format,
-			r.Version})
+			r.ABI, r.Version})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -98,6 +98,17 @@ func TestPiecesThatCannotBe(t *testing.T) {
 }
 
 // A write is stored only if the answer gives its sequence.
+func FuzzTarget(f *testing.F) {
+	f.Add([]byte(`{"generation":1,"core":"` + strings.Repeat("0", 64) + `","in_force":true}`))
+	f.Add([]byte(`{"generation":2,"core":"` + strings.Repeat("0", 64) + `","in_force":false,"former":"a"}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		target, err := parseTarget(data)
+		if err == nil && (checkHash(target.Core) != nil || checkHash(target.Present()) != nil || target.Generation == 0) {
+			t.Fatalf("%q is taken for the target %+v", data, target)
+		}
+	})
+}
+
 func FuzzReadAck(f *testing.F) {
 	f.Add("", []byte(`{"stream":"s","seq":4,"count":2}`))
 	f.Add("", []byte(`{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 3"}}`))

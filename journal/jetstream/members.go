@@ -25,10 +25,11 @@ import (
 type MemberOptions struct {
 	// Address is where other nodes reach this one.
 	Address string
-	// Cores are the hashes of the cores that the node has, and Format is the newest format of journals
-	// that it reads.
+	// Cores are the hashes of the cores that the node has, first the one that it runs. Format is the
+	// newest format of journals that it reads, and ABI the newest one of cores that it runs.
 	Cores  []string
 	Format int
+	ABI    int
 	// Version is that of the node's program, for people.
 	Version string
 	// Changed is called after a member has come, changed or died, unless it is nil. It must not wait
@@ -43,8 +44,10 @@ type Member struct {
 	Address string
 	// Draining says that it gives its slots away and takes none.
 	Draining bool
-	Cores    []string
-	Format   int
+	// Cores are those that it has, first the one that it runs.
+	Cores  []string
+	Format int
+	ABI    int
 	// Version is that of its program; "" if it does not say so.
 	Version string
 }
@@ -70,6 +73,7 @@ type Members struct {
 	living  []cluster.MemberRecord
 	dead    map[cluster.NodeID]bool
 	desired []cluster.NodeID
+	target  cluster.Target
 	// changedAt is when a member has come, changed or died last.
 	changedAt time.Duration
 	owned     map[int]bool // the slots that the store has acquired
@@ -103,6 +107,7 @@ type memberText struct {
 	Draining bool     `json:"draining,omitempty"`
 	Cores    []string `json:"cores,omitempty"`
 	Format   int      `json:"format"`
+	ABI      int      `json:"abi,omitempty"`
 	Version  string   `json:"version,omitempty"`
 }
 
@@ -129,7 +134,7 @@ func (m *Members) Join(ctx context.Context, s *Store) error {
 		return fmt.Errorf("jetstream: joining: %w", err)
 	}
 	m.machine = cluster.NewMember(&m.config, cluster.MemberRecord{Node: m.id, Name: s.o.Node, Address: m.o.Address,
-		Cores: m.o.Cores, Format: m.o.Format, Version: m.o.Version})
+		Cores: m.o.Cores, Format: m.o.Format, ABI: m.o.ABI, Version: m.o.Version})
 	life, stop := context.WithCancel(context.Background())
 	m.stop = stop
 	m.running.Go(func() { m.run(life) })
@@ -192,7 +197,7 @@ func (m *Members) step(life context.Context, event func()) {
 		before := m.living
 		m.living, m.dead = m.machine.Living(), m.machine.Dead()
 		m.countDeathsLocked(before)
-		m.desired = cluster.Assign(Slots, m.living, cluster.Target{})
+		m.desired = cluster.Assign(Slots, m.living, m.target)
 		m.changedAt = m.clock()
 	}
 	m.mu.Unlock()
@@ -214,7 +219,7 @@ type memberEffects struct {
 func (e *memberEffects) WriteMember(call, expected uint64, r cluster.MemberRecord) {
 	m, life := e.members, e.life
 	body, err := json.Marshal(memberText{r.Name, r.Address, r.Renewal, r.IsDead, r.IsDraining, r.Cores, r.Format,
-		r.Version})
+		r.ABI, r.Version})
 	if err != nil {
 		panic(err) // strings and numbers
 	}
@@ -302,8 +307,42 @@ func (m *Members) parse(f message) (r cluster.MemberRecord, err error) {
 	}
 	r.Node = cluster.NodeID(node)
 	r.Name, r.Address, r.Renewal, r.IsDead = text.Node, text.Address, text.Renewal, text.Dead
-	r.IsDraining, r.Cores, r.Format, r.Version = text.Draining, text.Cores, text.Format, text.Version
+	r.IsDraining, r.Cores, r.Format, r.ABI = text.Draining, text.Cores, text.Format, text.ABI
+	r.Version = text.Version
 	return r, nil
+}
+
+// HasCores says which cores this node has, first the one that it runs. The others see it with the next
+// renewal, which is sent at once.
+func (m *Members) HasCores(cores []string) {
+	if m.machine == nil { // it has not joined yet
+		m.o.Cores = cores
+		return
+	}
+	m.step(context.Background(), func() { m.machine.HasCores(cores, m.clock()) })
+}
+
+// SetTarget says which core is in force: slots go to members that have it. Before the first call, they
+// go to any member.
+func (m *Members) SetTarget(t Target) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	target := cluster.Target{Generation: t.Generation, Core: t.Present()}
+	if m.target.Core != target.Core {
+		m.changedAt = m.clock()
+	}
+	m.target = target
+	m.desired = cluster.Assign(Slots, m.living, m.target)
+}
+
+// Lacking returns the living members that do not have a core, without those that are about to end.
+func (m *Members) Lacking(core string) (list []Member) {
+	for _, member := range m.Living() {
+		if !member.Draining && !slices.Contains(member.Cores, core) {
+			list = append(list, member)
+		}
+	}
+	return list
 }
 
 // HoldsLease reports whether the lease holds now: as long as it does, nobody else has a slot of this
@@ -320,7 +359,7 @@ func (m *Members) Living() []Member {
 	list := make([]Member, len(m.living))
 	for k, r := range m.living {
 		list[k] = Member{Node: nodeToken(r.Node), Address: r.Address, Draining: r.IsDraining,
-			Cores: slices.Clone(r.Cores), Format: r.Format, Version: r.Version}
+			Cores: slices.Clone(r.Cores), Format: r.Format, ABI: r.ABI, Version: r.Version}
 	}
 	return list
 }

@@ -95,6 +95,9 @@ func (l layout) codeSubject(hash, nonce string) string {
 	return fmt.Sprintf("%s.p.0.code.%s.%s", l.prefix, hash, nonce)
 }
 
+// targetSubject has the record of the target core.
+func (l layout) targetSubject() string { return fmt.Sprintf("%s.p.0.target", l.prefix) }
+
 // pieceReadSubject takes what is written before a core is read.
 func (l layout) pieceReadSubject() string { return fmt.Sprintf("%s.p.0.read", l.prefix) }
 

@@ -65,6 +65,7 @@ var (
 	_ journal.Renamer       = (*Store)(nil)
 	_ journal.Divider       = (*Store)(nil)
 	_ journal.CoreKeeper    = (*Store)(nil)
+	_ journal.CoreChooser   = (*Store)(nil)
 )
 
 var errClosed = journal.Refused("the store on JetStream is closed")
