@@ -24,6 +24,7 @@ import (
 type clusterFlags struct {
 	servers                     []string
 	name, advertise, secretFile string
+	advertiseClient             string
 	creds, systemCreds          string
 	tlsCA, tlsCert, tlsKey      string
 	sync, reads                 string
@@ -37,6 +38,9 @@ func (f *clusterFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.name, "cluster-name", jetstream.DefaultName, "the `name` of the cluster on these servers")
 	flags.StringVar(&f.advertise, "advertise", "",
 		"listen at this `address` for the other nodes, which reach it there, such as 10.0.0.5:9465")
+	flags.StringVar(&f.advertiseClient, "advertise-client", "",
+		"tell clients of the cluster that they reach this node at this `URL`, such as https://a.example (default none: "+
+			"clients use the addresses that they know)")
 	flags.StringVar(&f.secretFile, "cluster-secret-file", "",
 		"the secret of the nodes is in the first line of this `file`, at least 16 characters")
 	flags.StringVar(&f.creds, "cluster-creds", "", "the NATS credentials `file` of this node")
@@ -81,6 +85,11 @@ func (f *clusterFlags) options(log *slog.Logger) (o jetstream.Options, err error
 			"sync_interval; if the servers have sync_interval: always, use --cluster-sync trusted")
 	case (f.tlsCert == "") != (f.tlsKey == ""):
 		return o, errors.New("--cluster-tls-cert and --cluster-tls-key go together")
+	}
+	if f.advertiseClient != "" {
+		if _, err := peers.OriginOf(f.advertiseClient); err != nil {
+			return o, fmt.Errorf("--advertise-client: %w", err)
+		}
 	}
 	o = jetstream.Options{Servers: f.servers, Sync: sync, Name: f.name, Replicas: f.replicas,
 		ReadsLog: f.reads == "log", Address: f.advertise, Logger: log}
@@ -133,7 +142,7 @@ func (f *clusterFlags) open(ctx context.Context, maxLine int64, log *slog.Logger
 	}
 	n := &clusterNode{address: f.advertise, log: log, handOvers: newHandOvers()}
 	self := jetstream.MemberOptions{Address: f.advertise, Format: 1, Version: version.String(),
-		Changed: n.membersChanged}
+		Client: f.advertiseClient, Changed: n.membersChanged}
 	n.members = jetstream.NewMembers(self)
 	n.peers = n.newPeers(f.advertise, secret, maxLine, tls)
 	if n.listener, err = net.Listen("tcp", f.advertise); err != nil {
@@ -166,6 +175,7 @@ func (n *clusterNode) newPeers(self, secret string, maxLine int64, tls *peers.TL
 			return peers.Owner{Address: moved.Owner.Address, Epoch: moved.Owner.Epoch}, true
 		},
 		Overview: n.overview,
+		Clients:  n.members.Clients,
 		Draining: func() (addresses []string) {
 			for _, m := range n.members.Living() {
 				if m.Draining {

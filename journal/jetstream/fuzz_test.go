@@ -47,7 +47,7 @@ func FuzzMemberRecord(f *testing.F) {
 			return
 		}
 		text, err := json.Marshal(memberText{r.Name, r.Address, r.Renewal, r.IsDead, r.IsDraining, r.Cores, r.Format,
-			r.Version})
+			r.Version, r.Client})
 		if err != nil {
 			t.Fatal(err)
 		}
