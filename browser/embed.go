@@ -5,9 +5,9 @@ package browser
 import "embed"
 
 // Dist has the package for pages without a bundler, as build.js makes it: dist/hypertoken.js and
-// dist/hypertoken.worker.js.
+// dist/hypertoken.worker.js, and the client of a server, dist/client.js.
 //
-//go:embed dist/hypertoken.js dist/hypertoken.worker.js
+//go:embed dist/hypertoken.js dist/hypertoken.worker.js dist/client.js
 var Dist embed.FS
 
 // Demo has the demo's page and the files that it loads, in the folder demo.

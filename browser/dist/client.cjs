@@ -118,9 +118,11 @@ function onAbort(signal, f) {
 var most = 256;
 var firstPause = 50;
 var lastPause = 2e3;
+var knownFor = 3e4;
+var askPatience = 5e3;
 var again = /* @__PURE__ */ new Set(["shutdown", "outcome_unknown"]);
 var refusals = /* @__PURE__ */ new Map([[1002, "bad_input"], [1003, "bad_input"], [1009, "payload_too_large"]]);
-var clientNames = ["engine", "setup", "token", "timeout", "silence", "maxQueue", "WebSocket"];
+var clientNames = ["engine", "setup", "token", "timeout", "silence", "maxQueue", "discover", "WebSocket"];
 var questionNames = ["signal", "timeout"];
 var changeNames = [...questionNames, "key", "ifSequence"];
 var actionNames = [...changeNames, "now", "entropy"];
@@ -169,7 +171,7 @@ function checkJSON(what, value) {
 }
 var isPeculiar = (v) => typeof v === "object" && v !== null && !Array.isArray(v) && (isBytes(v) || v instanceof Map || v instanceof Set);
 var hex = (bytes) => [...bytes].map((b) => b.toString(16).padStart(2, "0")).join("");
-function addressOf(server, engine) {
+function addressOf(server, path) {
   let url;
   try {
     url = new URL(server, globalThis.location?.href);
@@ -178,7 +180,7 @@ function addressOf(server, engine) {
   }
   url.protocol = url.protocol.replace(/^http/, "ws");
   if (!/^wss?:$/.test(url.protocol)) throw badInput(`RemoteEngine: a server is ${url.href}, want a URL that begins with https:, http:, wss: or ws:`);
-  url.pathname = `${url.pathname.replace(/\/$/, "")}/v1/engines/${encodeURIComponent(engine)}`;
+  url.pathname = `${url.pathname.replace(/\/$/, "")}/v1/${path}`;
   return url.href;
 }
 function protocolsOf(token) {
@@ -188,11 +190,14 @@ function protocolsOf(token) {
   return ["hypertoken", `hypertoken.token.${base64}`];
 }
 var RemoteEngine = class {
+  /** The URLs of the servers: first those that were given, then those that a server has named. */
   #servers;
-  #addresses;
+  #given;
+  #path;
   #options;
   #protocols;
   #Socket;
+  #askedAt = -Infinity;
   #socket = null;
   #server = 0;
   #pause = firstPause;
@@ -211,21 +216,23 @@ var RemoteEngine = class {
   #listeners = /* @__PURE__ */ new Set();
   /**
    * @param {string | URL | (string | URL)[]} servers the URLs of one server, or of several that have the same games
-   * @param {{engine: string, setup?: object, token?: string, timeout?: number, silence?: number, maxQueue?: number, WebSocket?: Function}} options see client.d.ts
+   * @param {{engine: string, setup?: object, token?: string, timeout?: number, silence?: number, maxQueue?: number, discover?: boolean, WebSocket?: Function}} options see client.d.ts
    */
   constructor(servers, options) {
     checkOptions("RemoteEngine", options, clientNames);
-    const all = { timeout: 3e4, silence: 5e3, maxQueue: 1024, WebSocket: globalThis.WebSocket, ...options };
+    const all = { timeout: 3e4, silence: 5e3, maxQueue: 1024, discover: false, WebSocket: globalThis.WebSocket, ...options };
     checkType("RemoteEngine", "engine", all.engine, "string");
+    checkType("RemoteEngine", "discover", all.discover, "boolean");
     if (all.token !== void 0) checkType("RemoteEngine", "token", all.token, "string");
     checkTimeout("RemoteEngine", all.timeout);
     for (const name of ["silence", "maxQueue"]) {
       if (!Number.isInteger(all[name]) || all[name] < 1) throw badInput(`RemoteEngine: ${name} is ${nameOf(all[name])}, want an integer from 1`);
     }
     if (typeof all.WebSocket !== "function") throw badInput("RemoteEngine: there is no WebSocket here: give the class of a library as the option WebSocket");
-    this.#servers = [servers].flat().map(String);
+    this.#servers = this.#given = [servers].flat().map(String);
     if (this.#servers.length === 0) throw badInput("RemoteEngine: there are no servers");
-    this.#addresses = this.#servers.map((server) => addressOf(server, all.engine));
+    this.#path = `engines/${encodeURIComponent(all.engine)}`;
+    for (const server of this.#servers) addressOf(server, this.#path);
     this.#options = all;
     this.#protocols = protocolsOf(all.token);
     this.#Socket = all.WebSocket;
@@ -235,6 +242,10 @@ var RemoteEngine = class {
     this.ready.catch(() => {
     });
     this.#push(first);
+  }
+  /** The URLs of the servers to which the client connects, one after the other. */
+  get servers() {
+    return [...this.#servers];
   }
   /** The sequence of the engine in the last answer: 0 before there is one. */
   get sequence() {
@@ -295,6 +306,13 @@ var RemoteEngine = class {
   /** The whole state, as one object. */
   state(options) {
     return this.#request("state", options, questionNames, () => [{ state: true }, (answer) => answer.state]);
+  }
+  /** The state as it was at an earlier sequence. */
+  stateAt(sequence, options) {
+    return this.#request("stateAt", options, questionNames, () => {
+      if (!Number.isSafeInteger(sequence) || sequence < 0) throw badInput(`stateAt: the sequence is ${nameOf(sequence)}, want an integer from 0`);
+      return [{ state: true, at: sequence }, (answer) => answer.state];
+    });
   }
   /** The digest of the state, 16 hexadecimal digits. */
   digest(options) {
@@ -369,6 +387,7 @@ var RemoteEngine = class {
     }
     if (this.#socket.readyState !== 1) return;
     if (this.#sent === 0) this.#listen();
+    this.#discover();
     while (this.#sent < Math.min(this.#lines.length, most)) {
       const line = this.#lines[this.#sent++];
       line.isSent = line.wasSent = true;
@@ -376,7 +395,7 @@ var RemoteEngine = class {
     }
   }
   #connect() {
-    const socket = new this.#Socket(this.#addresses[this.#server], this.#protocols);
+    const socket = new this.#Socket(addressOf(this.#servers[this.#server], this.#path), this.#protocols);
     this.#socket = socket;
     socket.onerror = () => {
     };
@@ -384,6 +403,7 @@ var RemoteEngine = class {
     socket.onopen = () => {
       if (this.#socket !== socket) return;
       clearTimeout(this.#silenceTimer);
+      this.#askedAt = -Infinity;
       this.#tell({});
       this.#send();
     };
@@ -396,6 +416,34 @@ var RemoteEngine = class {
       if (refusal && this.#sent > 0) this.#refuse(new HyperTokenError(refusal, `the server closed the connection: ${reason || code}`));
       this.#lose(reason || (code === 1006 ? "it could not be made, or ended without a word" : `it was closed with ${code}`));
     };
+  }
+  // Asks the server that it is connected to for the other nodes of its cluster. If that fails, the servers stay as they are.
+  async #discover() {
+    const now = performance.now(), { discover, token } = this.#options, server = this.#servers[this.#server];
+    if (!discover || now < this.#askedAt + knownFor) return;
+    this.#askedAt = now;
+    try {
+      const headers = token ? { authorization: `Bearer ${token}` } : {};
+      const response = await fetch(addressOf(server, "cluster").replace(/^ws/, "http"), { headers, credentials: "omit", signal: AbortSignal.timeout(askPatience) });
+      if (response.ok) this.#learn((await response.json()).members);
+      else await response.body?.cancel();
+    } catch {
+      this.#askedAt = performance.now() - knownFor + lastPause;
+    }
+  }
+  // Takes in the members of a cluster. The server that the client is connected to stays, also if it is not named.
+  #learn(members) {
+    const present = this.#servers[this.#server], last = members.filter((m) => m.draining), first = members.filter((m) => !m.draining);
+    const all = /* @__PURE__ */ new Map();
+    for (const url of [...this.#given, ...[...first, ...last].map((m) => m.client), present]) {
+      try {
+        const address = addressOf(url ?? "", this.#path);
+        if (url && !all.has(address)) all.set(address, url);
+      } catch {
+      }
+    }
+    this.#servers = [...all.values()];
+    this.#server = [...all.keys()].indexOf(addressOf(present, this.#path));
   }
   // A server that is silent for too long while a line waits may be gone.
   #listen() {
@@ -456,7 +504,7 @@ var RemoteEngine = class {
     for (const line of this.#lines) line.isSent = false;
     this.#lost = why;
     this.#tell({ error: new HyperTokenError("unavailable", `${this.#servers[this.#server]}: ${why}`) });
-    this.#server = (this.#server + 1) % this.#addresses.length;
+    this.#server = (this.#server + 1) % this.#servers.length;
     closeQuietly(socket);
     this.#pauseTimer = setTimeout(() => {
       this.#pauseTimer = null;

@@ -23,6 +23,11 @@ export interface RemoteOptions<B = Setup> {
   silence?: number;
   /** How many requests may be unanswered, at least 1; one more fails with `overloaded`. Default 1024. */
   maxQueue?: number;
+  /**
+   * Whether a server is asked for the other nodes of its cluster, and these are servers too: those that were started with --advertise-client.
+   * Default false.
+   */
+  discover?: boolean;
   /** The class of WebSockets. Default that of the page or of Node, which has one from Node 22 on. */
   WebSocket?: Function;
 }
@@ -75,6 +80,8 @@ export class RemoteEngine<A = Actions, S = State, B = Setup> implements AsyncDis
   readonly sequence: number;
   /** The URL of the server that the client is connected to; null while it is not. */
   readonly server: string | null;
+  /** The URLs of the servers to which the client connects, one after the other: with `discover`, those too that a server has named. */
+  readonly servers: string[];
   /** Calls f whenever the connection is made or lost. Returns a function that removes f. */
   onConnection(f: (event: ConnectionEvent) => void): () => void;
   /** Runs an action. Actions run in the order of their calls. */
@@ -84,6 +91,8 @@ export class RemoteEngine<A = Actions, S = State, B = Setup> implements AsyncDis
   /** Runs actions with nothing between them, all or nothing. It rejects with the error of the action that failed, and its `index`. */
   dispatchBatch<T = any>(actions: readonly RemoteMember<A>[], options?: RemoteBatchOptions & { mode?: 'atomic' }): Promise<T[]>;
   state<T = S>(options?: RemoteQuestionOptions): Promise<T>;
+  /** The state at an earlier sequence. It fails with `history_trimmed` if the server does not have that any more. */
+  stateAt<T = S>(sequence: number, options?: RemoteQuestionOptions): Promise<T>;
   digest(options?: RemoteQuestionOptions): Promise<string>;
   /** Takes the last step back. It fails with `conflict` if there is none. */
   undo(options?: ChangeOptions): Promise<Rewound>;

@@ -1,6 +1,6 @@
 // An engine of a server, 'hypertoken serve', over a WebSocket. If the connection is lost, the client
 // connects again, to this server or another one that has the same games, and repeats what has no
-// answer, by the rules of docs/clients.md.
+// answer, by the rules of docs/clients.md. With discover it asks a node of a cluster for the others.
 
 import { badInput, canceledError, HyperTokenError, shutdownError, timeoutError, unreadable } from './errors.js';
 import { checkOptions, checkSignal, checkTimeout, checkType, isBytes, nameOf } from './options.js';
@@ -10,13 +10,15 @@ import { onAbort } from './signals.js';
 const most = 256;
 // The pause between two tries, in milliseconds: twice as long each time, and half of it by chance.
 const firstPause = 50, lastPause = 2000;
+// How long the nodes of a cluster count as known, and how long a server may take to name them, in milliseconds.
+const knownFor = 30_000, askPatience = 5000;
 // The codes of answers after which the same line is sent again, to another server: the server is
 // stopping, or the outcome is not known there.
 const again = new Set(['shutdown', 'outcome_unknown']);
 // The statuses with which a server closes a connection because of what came: it would do so again.
 const refusals = new Map([[1002, 'bad_input'], [1003, 'bad_input'], [1009, 'payload_too_large']]);
 
-const clientNames = ['engine', 'setup', 'token', 'timeout', 'silence', 'maxQueue', 'WebSocket'];
+const clientNames = ['engine', 'setup', 'token', 'timeout', 'silence', 'maxQueue', 'discover', 'WebSocket'];
 const questionNames = ['signal', 'timeout'];
 const changeNames = [...questionNames, 'key', 'ifSequence'];
 const actionNames = [...changeNames, 'now', 'entropy'];
@@ -71,7 +73,8 @@ const isPeculiar = (v) => typeof v === 'object' && v !== null && !Array.isArray(
 
 const hex = (bytes) => [...bytes].map((b) => b.toString(16).padStart(2, '0')).join('');
 
-function addressOf(server, engine) {
+/** The address of a path of a server, for WebSockets. */
+function addressOf(server, path) {
   let url;
   try {
     url = new URL(server, globalThis.location?.href);
@@ -80,7 +83,7 @@ function addressOf(server, engine) {
   }
   url.protocol = url.protocol.replace(/^http/, 'ws');
   if (!/^wss?:$/.test(url.protocol)) throw badInput(`RemoteEngine: a server is ${url.href}, want a URL that begins with https:, http:, wss: or ws:`);
-  url.pathname = `${url.pathname.replace(/\/$/, '')}/v1/engines/${encodeURIComponent(engine)}`;
+  url.pathname = `${url.pathname.replace(/\/$/, '')}/v1/${path}`;
   return url.href;
 }
 
@@ -93,7 +96,8 @@ function protocolsOf(token) {
 }
 
 export class RemoteEngine {
-  #servers; #addresses; #options; #protocols; #Socket;
+  /** The URLs of the servers: first those that were given, then those that a server has named. */
+  #servers; #given; #path; #options; #protocols; #Socket; #askedAt = -Infinity;
   #socket = null; #server = 0; #pause = firstPause; #pauseTimer = null; #silenceTimer = null; #lost = null;
   /** The lines without an answer, in order. Those that are sent on the present connection come first. */
   #lines = []; #sent = 0;
@@ -102,21 +106,23 @@ export class RemoteEngine {
 
   /**
    * @param {string | URL | (string | URL)[]} servers the URLs of one server, or of several that have the same games
-   * @param {{engine: string, setup?: object, token?: string, timeout?: number, silence?: number, maxQueue?: number, WebSocket?: Function}} options see client.d.ts
+   * @param {{engine: string, setup?: object, token?: string, timeout?: number, silence?: number, maxQueue?: number, discover?: boolean, WebSocket?: Function}} options see client.d.ts
    */
   constructor(servers, options) {
     checkOptions('RemoteEngine', options, clientNames);
-    const all = { timeout: 30_000, silence: 5000, maxQueue: 1024, WebSocket: globalThis.WebSocket, ...options };
+    const all = { timeout: 30_000, silence: 5000, maxQueue: 1024, discover: false, WebSocket: globalThis.WebSocket, ...options };
     checkType('RemoteEngine', 'engine', all.engine, 'string');
+    checkType('RemoteEngine', 'discover', all.discover, 'boolean');
     if (all.token !== undefined) checkType('RemoteEngine', 'token', all.token, 'string');
     checkTimeout('RemoteEngine', all.timeout);
     for (const name of ['silence', 'maxQueue']) {
       if (!Number.isInteger(all[name]) || all[name] < 1) throw badInput(`RemoteEngine: ${name} is ${nameOf(all[name])}, want an integer from 1`);
     }
     if (typeof all.WebSocket !== 'function') throw badInput('RemoteEngine: there is no WebSocket here: give the class of a library as the option WebSocket');
-    this.#servers = [servers].flat().map(String);
+    this.#servers = this.#given = [servers].flat().map(String);
     if (this.#servers.length === 0) throw badInput('RemoteEngine: there are no servers');
-    this.#addresses = this.#servers.map((server) => addressOf(server, all.engine));
+    this.#path = `engines/${encodeURIComponent(all.engine)}`;
+    for (const server of this.#servers) addressOf(server, this.#path);
     this.#options = all;
     this.#protocols = protocolsOf(all.token);
     this.#Socket = all.WebSocket;
@@ -129,6 +135,9 @@ export class RemoteEngine {
     this.ready.catch(() => {}); // no unhandled rejection if the caller does not use it
     this.#push(first);
   }
+
+  /** The URLs of the servers to which the client connects, one after the other. */
+  get servers() { return [...this.#servers]; }
 
   /** The sequence of the engine in the last answer: 0 before there is one. */
   get sequence() { return this.#sequence; }
@@ -187,6 +196,14 @@ export class RemoteEngine {
 
   /** The whole state, as one object. */
   state(options) { return this.#request('state', options, questionNames, () => [{ state: true }, (answer) => answer.state]); }
+
+  /** The state as it was at an earlier sequence. */
+  stateAt(sequence, options) {
+    return this.#request('stateAt', options, questionNames, () => {
+      if (!Number.isSafeInteger(sequence) || sequence < 0) throw badInput(`stateAt: the sequence is ${nameOf(sequence)}, want an integer from 0`);
+      return [{ state: true, at: sequence }, (answer) => answer.state];
+    });
+  }
 
   /** The digest of the state, 16 hexadecimal digits. */
   digest(options) { return this.#request('digest', options, questionNames, () => [{ digest: true }, (answer) => answer.digest]); }
@@ -265,6 +282,7 @@ export class RemoteEngine {
     }
     if (this.#socket.readyState !== 1) return;
     if (this.#sent === 0) this.#listen();
+    this.#discover();
     while (this.#sent < Math.min(this.#lines.length, most)) {
       const line = this.#lines[this.#sent++];
       line.isSent = line.wasSent = true;
@@ -273,13 +291,14 @@ export class RemoteEngine {
   }
 
   #connect() {
-    const socket = new this.#Socket(this.#addresses[this.#server], this.#protocols);
+    const socket = new this.#Socket(addressOf(this.#servers[this.#server], this.#path), this.#protocols);
     this.#socket = socket;
     socket.onerror = () => {}; // onclose follows
     this.#listen(); // a connection that is not made in time is lost too
     socket.onopen = () => {
       if (this.#socket !== socket) return;
       clearTimeout(this.#silenceTimer);
+      this.#askedAt = -Infinity;
       this.#tell({});
       this.#send();
     };
@@ -290,6 +309,37 @@ export class RemoteEngine {
       if (refusal && this.#sent > 0) this.#refuse(new HyperTokenError(refusal, `the server closed the connection: ${reason || code}`));
       this.#lose(reason || (code === 1006 ? 'it could not be made, or ended without a word' : `it was closed with ${code}`));
     };
+  }
+
+  // Asks the server that it is connected to for the other nodes of its cluster. If that fails, the servers stay as they are.
+  async #discover() {
+    const now = performance.now(), { discover, token } = this.#options, server = this.#servers[this.#server];
+    if (!discover || now < this.#askedAt + knownFor) return;
+    this.#askedAt = now;
+    try {
+      const headers = token ? { authorization: `Bearer ${token}` } : {};
+      const response = await fetch(addressOf(server, 'cluster').replace(/^ws/, 'http'), { headers, credentials: 'omit', signal: AbortSignal.timeout(askPatience) });
+      if (response.ok) this.#learn((await response.json()).members);
+      else await response.body?.cancel(); // 404: it is no node of a cluster
+    } catch {
+      this.#askedAt = performance.now() - knownFor + lastPause; // the server may be gone, or does not let this page read
+    }
+  }
+
+  // Takes in the members of a cluster. The server that the client is connected to stays, also if it is not named.
+  #learn(members) {
+    const present = this.#servers[this.#server], last = members.filter((m) => m.draining), first = members.filter((m) => !m.draining);
+    const all = new Map(); // by address
+    for (const url of [...this.#given, ...[...first, ...last].map((m) => m.client), present]) {
+      try {
+        const address = addressOf(url ?? '', this.#path);
+        if (url && !all.has(address)) all.set(address, url);
+      } catch {
+        // the client of a later release may know what it is
+      }
+    }
+    this.#servers = [...all.values()];
+    this.#server = [...all.keys()].indexOf(addressOf(present, this.#path));
   }
 
   // A server that is silent for too long while a line waits may be gone.
@@ -354,7 +404,7 @@ export class RemoteEngine {
     for (const line of this.#lines) line.isSent = false;
     this.#lost = why;
     this.#tell({ error: new HyperTokenError('unavailable', `${this.#servers[this.#server]}: ${why}`) });
-    this.#server = (this.#server + 1) % this.#addresses.length;
+    this.#server = (this.#server + 1) % this.#servers.length;
     closeQuietly(socket);
     this.#pauseTimer = setTimeout(() => {
       this.#pauseTimer = null;

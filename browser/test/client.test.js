@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { createServer as createHTTPServer } from 'node:http';
 import { createServer } from 'node:net';
 import { after, before, test } from 'node:test';
 import WebSocket, { WebSocketServer } from 'ws';
@@ -50,6 +51,8 @@ test('actions, batches, questions and rewinds', async (t) => {
   assert.equal(await engine.dispatchAsync('stack:shuffle', { seed: 7 }), null);
   assert.deepEqual(await engine.undo(), { sequence: engine.sequence, digest: before });
   assert.notEqual((await engine.redo()).digest, before);
+  assert.equal((await engine.stateAt(0)).stack.stack.length, 9);
+  await assert.rejects(engine.stateAt(), (e) => e.code === 'bad_input' && /want an integer/.test(e.message));
   await engine.revert(0);
   assert.equal((await engine.state()).stack.stack.length, 9);
   await assert.rejects(engine.dispatchAsync('stack:draw', {}, { ifSequence: 1 }), { code: 'conflict' });
@@ -117,6 +120,41 @@ test('a server that is silent, or not there, is passed over', async (t) => {
   assert.match(events.map((e) => e.error?.message ?? 'made').join('\n'), /silent for 200 ms[^]*127\.0\.0\.1:1: [^]*made/);
 });
 
+test('with discover, a node of a cluster names the others', async (t) => {
+  const asked = [], members = [{ client: 'nonsense' }, { address: 'it names none' }, { client: `${server.url}/`, draining: true }, { client: 'http://127.0.0.1:1' }];
+  let answer = () => ({ members });
+  // A node that names its cluster, and dies.
+  const node = createHTTPServer((request, response) => {
+    asked.push([request.url, request.headers.authorization]);
+    const said = answer();
+    response.writeHead(said ? 200 : 404).end(JSON.stringify(said));
+  });
+  const sockets = new WebSocketServer({ server: node, handleProtocols: () => 'hypertoken' });
+  sockets.on('connection', (socket) => socket.on('message', () => socket.send('{"digest":"d","sequence":3}')));
+  await new Promise((listening) => node.listen(0, '127.0.0.1', listening));
+  t.after(() => node.close());
+  const url = `http://127.0.0.1:${node.address().port}`;
+  const alone = engineFor(t, { setup: undefined }, url);
+  await alone.ready;
+  const engine = engineFor(t, { discover: true, setup: undefined }, [url]);
+  await engine.ready;
+  while (engine.servers.length < 3) await engine.digest(); // the answer is on its way
+  assert.deepEqual(engine.servers, [url, 'http://127.0.0.1:1', `${server.url}/`]); // the one that is about to end is the last one
+  assert.deepEqual(alone.servers, [url]);
+  assert.deepEqual(asked, [['/v1/cluster', `Bearer ${token}`]]);
+  const made = again(t, { setup: deck(9), engine: `engine-${names}` });
+  await made.ready;
+  const elsewhere = new Promise((found) => engine.onConnection((e) => { if (!e.error && e.server !== url) found(e.server); }));
+  node.close();
+  node.closeAllConnections();
+  sockets.clients.forEach((socket) => socket.terminate());
+  assert.deepEqual(ids(await engine.dispatchAsync('stack:draw')), ['t8']);
+  assert.equal(await elsewhere, `${server.url}/`);
+  assert.equal(engine.sequence, 1);
+  await engine.digest(); // this server is no node of a cluster
+  assert.equal(engine.servers.length, 3);
+});
+
 test('the time of a request: nothing was sent, or nobody knows', async (t) => {
   const nowhere = engineFor(t, { timeout: 1500 }, 'http://127.0.0.1:1');
   await assert.rejects(nowhere.dispatchAsync('stack:draw'), (e) => e.code === 'timeout' && /not done after 1500 ms; the last connection was lost/.test(e.message));
@@ -143,7 +181,7 @@ test('the time of a request: nothing was sent, or nobody knows', async (t) => {
 test('bad input, too much, and the end', async (t) => {
   for (const [servers, options, message] of [
     [[], { engine: 'e' }, /no servers/], ['nonsense', { engine: 'e' }, /want a URL/], ['ftp://x', { engine: 'e' }, /begins with https/], [server.url, {}, /engine is undefined/],
-    [server.url, { engine: 'e', silent: 5 }, /did you mean silence/], [server.url, { engine: 'e', timeout: -1 }, /timeout is -1/], [server.url, { engine: 'e', maxQueue: 0 }, /maxQueue is 0/],
+    [server.url, { engine: 'e', silent: 5 }, /did you mean silence/], [server.url, { engine: 'e', timeout: -1 }, /timeout is -1/], [server.url, { engine: 'e', maxQueue: 0 }, /maxQueue is 0/], [server.url, { engine: 'e', discover: 1 }, /discover is 1/],
     [server.url, { engine: 'e', WebSocket: undefined }, /WebSocket/],
   ]) {
     assert.throws(() => new RemoteEngine(servers, { WebSocket, ...options }), (e) => e.code === 'bad_input' && message.test(e.message), String(message));

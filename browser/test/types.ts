@@ -229,11 +229,13 @@ export async function own() {
 }
 
 export async function remote() {
-  const table = new RemoteEngine(['https://a.example', new URL('https://b.example')], { engine: 'table', setup: { stack: [{ id: 'a' }] } });
+  const table = new RemoteEngine(['https://a.example', new URL('https://b.example')], { engine: 'table', setup: { stack: [{ id: 'a' }] }, discover: true });
   await table.ready;
+  const servers: string[] = table.servers;
   const drawn: Token[] = await table.dispatchAsync('stack:draw', { count: 5 }, { key: 'k', ifSequence: table.sequence });
   await table.dispatchAsync('stack:shuffle');
   const stack: Token[] | undefined = (await table.state()).stack?.stack;
+  const before: Token[] | undefined = (await table.stateAt(1)).stack?.stack;
   const outcomes = await table.dispatchBatch([{ type: 'stack:draw' }, { type: 'stack:peek', payload: { count: 1 } }], { mode: 'independent' });
   const { sequence, digest } = await table.undo();
   // @ts-expect-error there is no such action
@@ -241,5 +243,5 @@ export async function remote() {
   // @ts-expect-error count is a number
   await table.dispatchAsync('stack:draw', { count: '5' });
   table.onConnection(({ server, error }) => error?.code ?? server);
-  return [drawn, stack, outcomes[0]?.error?.code, sequence, digest, await table.shutdown({ timeout: 5 })];
+  return [servers, drawn, stack, before, outcomes[0]?.error?.code, sequence, digest, await table.shutdown({ timeout: 5 })];
 }

@@ -20,6 +20,7 @@ import (
 type clusterFlags struct {
 	servers                     []string
 	name, advertise, secretFile string
+	advertiseClient             string
 	creds, systemCreds          string
 	tlsCA, tlsCert, tlsKey      string
 	sync, reads                 string
@@ -33,6 +34,9 @@ func (f *clusterFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.name, "cluster-name", jetstream.DefaultName, "the `name` of the cluster on these servers")
 	flags.StringVar(&f.advertise, "advertise", "",
 		"listen at this `address` for the other nodes, which reach it there, such as 10.0.0.5:9465")
+	flags.StringVar(&f.advertiseClient, "advertise-client", "",
+		"tell clients of the cluster that they reach this node at this `URL`, such as https://a.example (default none: "+
+			"clients use the addresses that they know)")
 	flags.StringVar(&f.secretFile, "cluster-secret-file", "",
 		"the secret of the nodes is in the first line of this `file`, at least 16 characters")
 	flags.StringVar(&f.creds, "cluster-creds", "", "the NATS credentials `file` of this node")
@@ -78,6 +82,11 @@ func (f *clusterFlags) options(log *slog.Logger) (o jetstream.Options, err error
 	case (f.tlsCert == "") != (f.tlsKey == ""):
 		return o, errors.New("--cluster-tls-cert and --cluster-tls-key go together")
 	}
+	if f.advertiseClient != "" {
+		if _, err := peers.OriginOf(f.advertiseClient); err != nil {
+			return o, fmt.Errorf("--advertise-client: %w", err)
+		}
+	}
 	o = jetstream.Options{Servers: f.servers, Sync: sync, Name: f.name, Replicas: f.replicas,
 		ReadsLog: f.reads == "log", Address: f.advertise, Logger: log}
 	var tls []nats.Option
@@ -100,7 +109,7 @@ func (f *clusterFlags) options(log *slog.Logger) (o jetstream.Options, err error
 // join joins the cluster, and keeps so much of the history of its games. The caller calls Leave.
 func (f *clusterFlags) join(ctx context.Context, maxLine int64, history journal.History,
 	log *slog.Logger) (*node.Node, error) {
-	o := node.Options{Address: f.advertise, MaxLine: maxLine, Logger: log}
+	o := node.Options{Address: f.advertise, Client: f.advertiseClient, MaxLine: maxLine, Logger: log}
 	var err error
 	if o.Store, err = f.options(log); err != nil {
 		return nil, usageError{err}

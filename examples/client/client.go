@@ -26,6 +26,9 @@ const (
 	silence = 5 * time.Second
 	// Between two tries, a client waits so long, twice as long each time, and half of it by chance.
 	firstPause, lastPause = 50 * time.Millisecond, 2 * time.Second
+	// knownFor is how long the nodes of a cluster count as known, askPatience how long a server may take
+	// to name them.
+	knownFor, askPatience = 30 * time.Second, 2 * time.Second
 )
 
 // Line is a line for an engine: docs/guide.md has the members.
@@ -37,8 +40,12 @@ type Line map[string]json.RawMessage
 type Client struct {
 	// Lost is told why a connection was lost, or could not be made, unless it is nil.
 	Lost func(error)
+	// Discover says that a server is asked for the other nodes of its cluster. They are servers, too.
+	Discover bool
 
-	servers       []string
+	given         []string  // the servers that New was called with
+	servers       []string  // these, and those that a server has named
+	askedAt       time.Time // when a server was asked for the others last
 	engine, token string
 	session       string // makes the keys of this client its own
 	mu            sync.Mutex
@@ -49,7 +56,7 @@ type Client struct {
 // New returns a client for an engine of servers, which are named by their URLs. An empty token is
 // none. It connects with the first line.
 func New(servers []string, engine, token string) *Client {
-	return &Client{servers: servers, engine: engine, token: token, session: rand.Text()}
+	return &Client{given: servers, servers: servers, engine: engine, token: token, session: rand.Text()}
 }
 
 // Send sends a line and returns the answer. A line that changes the engine gets a key, unless it
@@ -120,6 +127,10 @@ func (c *Client) try(ctx context.Context, text []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
+	if c.Discover && time.Since(c.askedAt) > knownFor {
+		c.askedAt = time.Now()
+		_ = c.discover(ctx) // without an answer, the servers stay as they are
+	}
 	if err := c.conn.Write(ctx, websocket.MessageText, text); err != nil {
 		return nil, err
 	}
@@ -146,7 +157,50 @@ func (c *Client) connect(ctx context.Context) error {
 		return err
 	}
 	conn.SetReadLimit(-1) // an answer may be a whole state
-	c.conn = conn
+	c.conn, c.askedAt = conn, time.Time{}
+	return nil
+}
+
+// member is a node of a cluster. Client is where clients reach it; "" if it does not say so.
+type member struct {
+	Client string `json:"client"`
+}
+
+// discover asks the server that the client is connected to for the nodes of its cluster, and adds those
+// that say where clients reach them. A server that is no node of a cluster answers with 404.
+func (c *Client) discover(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	address, err := url.JoinPath(c.servers[c.server%len(c.servers)], "v1/cluster")
+	if err != nil {
+		return err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return err
+	}
+	if c.token != "" {
+		request.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	var cluster struct {
+		Members []member `json:"members"`
+	}
+	if err := json.NewDecoder(response.Body).Decode(&cluster); err != nil {
+		return err
+	}
+	present := c.servers[c.server%len(c.servers)]
+	servers := slices.Clone(c.given)
+	for _, m := range append(cluster.Members, member{present}) {
+		if m.Client != "" && !slices.Contains(servers, m.Client) {
+			servers = append(servers, m.Client)
+		}
+	}
+	c.servers, c.server = servers, slices.Index(servers, present)
 	return nil
 }
 

@@ -29,6 +29,7 @@ func main() {
 	log.SetPrefix("client: ")
 	servers := flag.String("servers", "http://127.0.0.1:9464", "the `addresses` of servers with the same games, with commas")
 	engine := flag.String("engine", "table", "the engine's `name`")
+	discover := flag.Bool("discover", false, "ask a server for the other nodes of its cluster")
 	patience := flag.Duration("patience", 30*time.Second, "how long a line may take, with all its tries")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -43,6 +44,7 @@ func main() {
 		in = f
 	}
 	c := New(strings.Split(*servers, ","), *engine, os.Getenv("HYPERTOKEN_TOKEN"))
+	c.Discover = *discover
 	c.Lost = func(err error) { log.Print(err) }
 	defer c.Close()
 	if err := play(ctx, c, in, os.Stdout, *patience); err != nil {

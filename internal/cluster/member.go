@@ -117,6 +117,33 @@ func (m *Member) Living() []MemberRecord {
 	return list
 }
 
+// Clients returns the URLs at which clients reach the members that live, sorted, and behind them those of
+// members whose death was seen less than within ago, the last one first. Each is there once.
+func (m *Member) Clients(now, within time.Duration) []string {
+	var living, dead []*otherMember
+	for _, node := range m.known() {
+		switch o := m.others[node]; {
+		case o.record.Client == "":
+		case !o.record.IsDead:
+			living = append(living, o)
+		case now-o.seenAt < within:
+			dead = append(dead, o)
+		}
+	}
+	if m.self.Client != "" {
+		living = append(living, &otherMember{record: m.self})
+	}
+	slices.SortFunc(living, func(a, b *otherMember) int { return cmp.Compare(a.record.Client, b.record.Client) })
+	slices.SortStableFunc(dead, func(a, b *otherMember) int { return cmp.Compare(b.seenAt, a.seenAt) })
+	var list []string
+	for _, o := range slices.Concat(living, dead) {
+		if !slices.Contains(list, o.record.Client) {
+			list = append(list, o.record.Client)
+		}
+	}
+	return list
+}
+
 // Tick says that time has passed.
 func (m *Member) Tick(now time.Duration) {
 	if m.isEnded {

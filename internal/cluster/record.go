@@ -26,6 +26,8 @@ type MemberRecord struct {
 	ABI int
 	// Version is that of its program, for people. Nothing depends on it.
 	Version string
+	// Client is the URL at which clients reach it; "" if it names none.
+	Client string
 }
 
 // OwnerRecord says which node owns a slot. Its sequence in the log is the slot's fence.

@@ -41,6 +41,8 @@ const joinPatience = 30 * time.Second
 type Options struct {
 	// Address is where this node listens for the other nodes, which reach it there.
 	Address string
+	// Client is the URL at which clients reach this node; "" if it has none of its own.
+	Client string
 	// Secret is what the nodes of the cluster know, and nobody else.
 	Secret string
 	// TLS is how nodes speak to each other. With nil they use none.
@@ -60,7 +62,7 @@ var ErrListen = errors.New("the address for other nodes can't be used")
 func Join(ctx context.Context, o Options) (*Node, error) {
 	n := &Node{address: o.Address, log: o.Logger, handOvers: newHandOvers()}
 	self := jetstream.MemberOptions{Address: o.Address, Format: 1, Version: version.String(),
-		Changed: n.membersChanged}
+		Client: o.Client, Changed: n.membersChanged}
 	n.members = jetstream.NewMembers(self)
 	n.peers = n.newPeers(o.Address, o.Secret, o.MaxLine, o.TLS)
 	listener, err := net.Listen("tcp", o.Address)
@@ -100,6 +102,7 @@ func (n *Node) newPeers(self, secret string, maxLine int64, tls *peers.TLS) *pee
 			return peers.Owner{Address: moved.Owner.Address, Epoch: moved.Owner.Epoch}, true
 		},
 		Overview: n.overview,
+		Clients:  n.members.Clients,
 		Draining: func() (addresses []string) {
 			for _, m := range n.members.Living() {
 				if m.Draining {

@@ -35,7 +35,7 @@ func (n *Node) overview(ctx context.Context, hasOwners bool) peers.Overview {
 	}
 	for _, m := range n.members.Living() {
 		o.Members = append(o.Members, peers.Member{Address: m.Address, Node: m.Node, Draining: m.Draining,
-			Slots: slots[m.Node], Version: m.Version, Cores: m.Cores})
+			Slots: slots[m.Node], Version: m.Version, Cores: m.Cores, Client: m.Client})
 	}
 	slices.SortFunc(o.Members, func(a, b peers.Member) int {
 		return cmp.Or(cmp.Compare(a.Address, b.Address), cmp.Compare(a.Node, b.Node))

@@ -32,6 +32,8 @@ type Member struct {
 	Slots   int      `json:"slots"`
 	Version string   `json:"version,omitempty"`
 	Cores   []string `json:"cores,omitempty"`
+	// Client is the URL at which clients reach it, if it names one.
+	Client string `json:"client,omitempty"`
 }
 
 // Stream is a stream of the NATS servers. Without a Leader, Error says why, and nothing else is known.

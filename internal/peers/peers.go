@@ -39,7 +39,7 @@ type Answer struct {
 	Status int
 }
 
-// Options configure [New]. All of them are needed but Draining and TLS.
+// Options configure [New]. All of them are needed but Draining, Clients and TLS.
 type Options struct {
 	// Self is the address at which the other nodes reach this one.
 	Self string
@@ -56,6 +56,9 @@ type Options struct {
 	Overview func(ctx context.Context, hasOwners bool) Overview
 	// Draining returns the addresses of the living members that are about to end.
 	Draining func() []string
+	// Clients returns the URLs at which clients reach members that live, and such that have died a while
+	// ago. With nil there are none.
+	Clients func() []string
 	// IsAlive reports whether a node with an address is a living member.
 	IsAlive func(address string) bool
 	// MaxLine bounds a line in bytes.

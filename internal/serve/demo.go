@@ -22,6 +22,7 @@ import (
 type asset struct {
 	content, compressed []byte // compressed is nil if it would not be smaller
 	kind, hash          string
+	isPage              bool
 }
 
 var kinds = map[string]string{
@@ -32,15 +33,24 @@ var kinds = map[string]string{
 	".wasm": "application/wasm",
 }
 
-// demoHeaders are sent with the demo. With them, its pages run only code from this server, and are
-// isolated from other pages.
+// demoHeaders are sent with the demo. With them and with the policy, its pages run only code from this
+// server, and are isolated from other pages.
 var demoHeaders = map[string]string{
-	"Content-Security-Policy": "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; " +
-		"img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'",
 	"Cross-Origin-Opener-Policy":   "same-origin",
 	"Cross-Origin-Embedder-Policy": "require-corp",
 	"Cross-Origin-Resource-Policy": "same-origin",
 	"Referrer-Policy":              "no-referrer",
+}
+
+// policy returns the Content-Security-Policy of the demo. Its pages may also play at the other nodes of
+// the cluster.
+func (s *Server) policy() string {
+	connect := "'self'"
+	for _, origin := range s.o.Peers.Origins() {
+		connect += " " + origin + " ws" + strings.TrimPrefix(origin, "http")
+	}
+	return "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; " +
+		"img-src 'self' data:; connect-src " + connect + "; base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
 }
 
 func newAsset(name string, content []byte) (*asset, error) {
@@ -48,7 +58,8 @@ func newAsset(name string, content []byte) (*asset, error) {
 	if kind == "" {
 		return nil, fmt.Errorf("serve: %s has an extension without a content type", name)
 	}
-	a := &asset{content: content, kind: kind, hash: fmt.Sprintf("%x", sha256.Sum256(content))[:32]}
+	a := &asset{content: content, kind: kind, hash: fmt.Sprintf("%x", sha256.Sum256(content))[:32],
+		isPage: path.Ext(name) == ".html"}
 	var b bytes.Buffer
 	z, err := gzip.NewWriterLevel(&b, gzip.BestCompression)
 	if err != nil {
@@ -68,7 +79,7 @@ func newAsset(name string, content []byte) (*asset, error) {
 
 // demo returns the files that pages load, by their paths. hypertoken.js finds its worker and the core
 // beside itself. They are also at /workers/ and /wasm/, where pages of the original look for them.
-func demo() (map[string]*asset, error) {
+func (s *Server) demo() (map[string]*asset, error) {
 	assets := map[string]*asset{}
 	add := func(at, name string, content []byte) (err error) {
 		assets[at], err = newAsset(name, content)
@@ -77,7 +88,7 @@ func demo() (map[string]*asset, error) {
 	if err := add("/hypertoken/core.wasm", "core.wasm", wasm.Builtin()); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"hypertoken.js", "hypertoken.worker.js"} {
+	for _, name := range []string{"hypertoken.js", "hypertoken.worker.js", "client.js"} {
 		content, err := browser.Dist.ReadFile("dist/" + name)
 		if err == nil {
 			err = add("/hypertoken/"+name, name, content)
@@ -100,25 +111,50 @@ func demo() (map[string]*asset, error) {
 		if err != nil {
 			return err
 		}
+		if at == "/{$}" {
+			content = s.tellPage(content)
+		}
 		return add(at, name, content)
 	})
 	return assets, err
 }
 
-// serve answers with the file, or with the status that the client's copy is current. A client asks
-// each time, by the hash of its copy.
-func (a *asset) serve(w http.ResponseWriter, r *http.Request) *problem {
+// tellPage returns the page with what it has to know of this server: whether it is a node of a cluster,
+// and whether it wants a token.
+func (s *Server) tellPage(page []byte) []byte {
+	body := "<body"
+	if s.o.Peers != nil {
+		body += " data-cluster"
+	}
+	if s.o.Token != "" {
+		body += " data-token"
+	}
+	return bytes.Replace(page, []byte("<body"), []byte(body), 1)
+}
+
+// serveAsset returns the handler of a file. It answers with the file, or with the status that the
+// client's copy is current. A client asks each time, by the hash of its copy.
+func (s *Server) serveAsset(a *asset) handler {
+	return func(w http.ResponseWriter, r *http.Request) *problem { return a.serve(w, r, s.policy()) }
+}
+
+func (a *asset) serve(w http.ResponseWriter, r *http.Request, policy string) *problem {
 	h := w.Header()
 	for key, value := range demoHeaders {
 		h.Set(key, value)
 	}
+	h.Set("Content-Security-Policy", policy)
 	h.Set("Content-Type", a.kind)
 	h.Set("Cache-Control", "no-cache")
-	h.Set("Vary", "Accept-Encoding")
+	h.Add("Vary", "Accept-Encoding")
 	content, tag := a.content, a.hash
 	if a.compressed != nil && acceptsGzip(r.Header.Get("Accept-Encoding")) {
 		h.Set("Content-Encoding", "gzip")
 		content, tag = a.compressed, a.hash+"-gzip"
+	}
+	if a.isPage {
+		// Browsers keep the policy of the copy that they have. With another policy it is another page.
+		tag += fmt.Sprintf("-%x", sha256.Sum256([]byte(policy)))[:9]
 	}
 	h.Set("ETag", `"`+tag+`"`)
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))

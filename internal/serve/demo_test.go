@@ -42,6 +42,7 @@ func TestDemo(t *testing.T) {
 		"/main.js":                         "text/javascript; charset=utf-8",
 		"/hypertoken/hypertoken.js":        "text/javascript; charset=utf-8",
 		"/hypertoken/hypertoken.worker.js": "text/javascript; charset=utf-8",
+		"/hypertoken/client.js":            "text/javascript; charset=utf-8",
 		"/hypertoken/core.wasm":            "application/wasm",
 		"/workers/hypertoken.worker.js":    "text/javascript; charset=utf-8",
 		"/wasm/core.wasm":                  "application/wasm",
@@ -89,6 +90,9 @@ func TestDemo(t *testing.T) {
 func TestDemoBesideAToken(t *testing.T) {
 	s := start(t, host.Options{InProcess: true}, func(o *Options) { o.Demo, o.Token = true, token })
 	defer http.DefaultClient.CloseIdleConnections()
+	if _, page := ask(t, s.url+"/"); !bytes.Contains(page, []byte("<body data-token>")) {
+		t.Error("the page does not say that the server wants a token")
+	}
 	for path, status := range map[string]int{"/": 200, "/wasm/core.wasm": 200, "/v1/engines": 401, "/metrics": 401} {
 		if w, _ := ask(t, s.url+path); w.StatusCode != status {
 			t.Errorf("%s: %d, want %d", path, w.StatusCode, status)

@@ -123,12 +123,12 @@ func (s *Server) routes(registry *prometheus.Registry) (http.Handler, error) {
 		}
 	}
 	if s.o.Demo {
-		assets, err := demo()
+		assets, err := s.demo()
 		if err != nil {
 			return nil, err
 		}
 		for at, a := range assets {
-			list = append(list, route{pattern: at, methods: map[string]handler{"GET": a.serve}, open: true})
+			list = append(list, route{pattern: at, methods: map[string]handler{"GET": s.serveAsset(a)}, open: true})
 		}
 	}
 	mux, forwarded := http.NewServeMux(), http.NewServeMux()

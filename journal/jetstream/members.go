@@ -32,6 +32,8 @@ type MemberOptions struct {
 	ABI    int
 	// Version is that of the node's program, for people.
 	Version string
+	// Client is the URL at which clients reach this node; "" if it has none of its own.
+	Client string
 	// Changed is called after a member has come, changed or died, unless it is nil. It must not wait
 	// for anything.
 	Changed func()
@@ -50,6 +52,8 @@ type Member struct {
 	ABI    int
 	// Version is that of its program; "" if it does not say so.
 	Version string
+	// Client is the URL at which clients reach it; "" if it does not say so.
+	Client string
 }
 
 // Members keeps a node alive as a member of a cluster, and watches the others. It decides which slots
@@ -109,6 +113,12 @@ type memberText struct {
 	Format   int      `json:"format"`
 	ABI      int      `json:"abi,omitempty"`
 	Version  string   `json:"version,omitempty"`
+	Client   string   `json:"client,omitempty"`
+}
+
+func textOf(r *cluster.MemberRecord) memberText {
+	return memberText{Node: r.Name, Address: r.Address, Renewal: r.Renewal, Dead: r.IsDead, Draining: r.IsDraining,
+		Cores: r.Cores, Format: r.Format, ABI: r.ABI, Version: r.Version, Client: r.Client}
 }
 
 // Join makes the store's node a member, and waits until its record is stored or ctx ends. The servers
@@ -134,7 +144,7 @@ func (m *Members) Join(ctx context.Context, s *Store) error {
 		return fmt.Errorf("jetstream: joining: %w", err)
 	}
 	m.machine = cluster.NewMember(&m.config, cluster.MemberRecord{Node: m.id, Name: s.o.Node, Address: m.o.Address,
-		Cores: m.o.Cores, Format: m.o.Format, ABI: m.o.ABI, Version: m.o.Version})
+		Cores: m.o.Cores, Format: m.o.Format, ABI: m.o.ABI, Version: m.o.Version, Client: m.o.Client})
 	life, stop := context.WithCancel(context.Background())
 	m.stop = stop
 	m.running.Go(func() { m.run(life) })
@@ -218,8 +228,7 @@ type memberEffects struct {
 
 func (e *memberEffects) WriteMember(call, expected uint64, r cluster.MemberRecord) {
 	m, life := e.members, e.life
-	body, err := json.Marshal(memberText{r.Name, r.Address, r.Renewal, r.IsDead, r.IsDraining, r.Cores, r.Format,
-		r.ABI, r.Version})
+	body, err := json.Marshal(textOf(&r))
 	if err != nil {
 		panic(err) // strings and numbers
 	}
@@ -308,7 +317,7 @@ func (m *Members) parse(f message) (r cluster.MemberRecord, err error) {
 	r.Node = cluster.NodeID(node)
 	r.Name, r.Address, r.Renewal, r.IsDead = text.Node, text.Address, text.Renewal, text.Dead
 	r.IsDraining, r.Cores, r.Format, r.ABI = text.Draining, text.Cores, text.Format, text.ABI
-	r.Version = text.Version
+	r.Version, r.Client = text.Version, text.Client
 	return r, nil
 }
 
@@ -359,9 +368,25 @@ func (m *Members) Living() []Member {
 	list := make([]Member, len(m.living))
 	for k, r := range m.living {
 		list[k] = Member{Node: nodeToken(r.Node), Address: r.Address, Draining: r.IsDraining,
-			Cores: slices.Clone(r.Cores), Format: r.Format, ABI: r.ABI, Version: r.Version}
+			Cores: slices.Clone(r.Cores), Format: r.Format, ABI: r.ABI, Version: r.Version, Client: r.Client}
 	}
 	return list
+}
+
+// clientsFor is for how long Clients has the URL of a member that has died. A page that this member has
+// served may go on at another one for so long.
+const clientsFor = 24 * time.Hour
+
+// Clients returns the URLs at which clients reach the members that live, this node too, and then those
+// of members that have died within the last 24 hours. Of a member that died before this node came, the
+// time counts from there.
+func (m *Members) Clients() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.machine == nil {
+		return nil
+	}
+	return m.machine.Clients(m.clock(), clientsFor)
 }
 
 // MayClaim implements [Claims].

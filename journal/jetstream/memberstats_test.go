@@ -13,7 +13,8 @@ func TestDeathsAreCounted(t *testing.T) {
 	m.id = 1
 	m.machine = cluster.NewMember(&m.config, cluster.MemberRecord{Node: m.id, Address: "a"})
 	see := func(node cluster.NodeID, sequence uint64, isDraining, isDead bool) {
-		r := cluster.MemberRecord{Node: node, IsDraining: isDraining, IsDead: isDead, Version: "1.2.3"}
+		r := cluster.MemberRecord{Node: node, IsDraining: isDraining, IsDead: isDead, Version: "1.2.3",
+			Client: "http://a:1"}
 		m.step(t.Context(), func() { m.machine.Seen(r, sequence, m.clock()) })
 	}
 	expect := func(living int, deaths uint64) {
@@ -26,7 +27,7 @@ func TestDeathsAreCounted(t *testing.T) {
 	see(3, 2, false, false)
 	see(4, 3, false, true) // dead before this node watched
 	expect(2, 0)
-	if got := m.Living()[0]; got.Node != nodeToken(2) || got.Version != "1.2.3" {
+	if got := m.Living()[0]; got.Node != nodeToken(2) || got.Version != "1.2.3" || got.Client != "http://a:1" {
 		t.Errorf("a member is %+v", got)
 	}
 	see(2, 5, true, true) // nobody has seen it drain

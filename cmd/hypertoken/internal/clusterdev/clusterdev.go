@@ -193,7 +193,8 @@ func (c *Cluster) describe(ports []int) error {
 			args: append([]string{"serve", "--demo", "--listen", address, "--workers", fmt.Sprint(c.o.Workers),
 				"--cluster", strings.Join(urls, ","), "--cluster-replicas", fmt.Sprint(c.o.Servers),
 				"--cluster-sync", "trusted",
-				"--advertise", loopback(forOthers(k)), "--cluster-secret-file", secret}, c.o.NodeFlags...)})
+				"--advertise", loopback(forOthers(k)), "--advertise-client", "http://" + address,
+				"--cluster-secret-file", secret}, c.o.NodeFlags...)})
 	}
 	return nil
 }
