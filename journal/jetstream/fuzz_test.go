@@ -46,8 +46,7 @@ func FuzzMemberRecord(f *testing.F) {
 		if err != nil {
 			return
 		}
-		text, err := json.Marshal(memberText{r.Name, r.Address, r.Renewal, r.IsDead, r.IsDraining, r.Cores, r.Format,
-			r.Version})
+		text, err := json.Marshal(textOf(&r))
 		if err != nil {
 			t.Fatal(err)
 		}
