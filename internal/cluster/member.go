@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 )
@@ -15,6 +16,8 @@ type MemberEffects interface {
 	// ReadMember reads the newest record of a node, from any replica. What is found goes to
 	// Member.Seen.
 	ReadMember(node NodeID)
+	// RemoveMember removes the record of a node if it still is the one with the sequence.
+	RemoveMember(node NodeID, sequence uint64)
 	// Reconnect makes the connection anew: several renewals in a row got no answer.
 	Reconnect()
 	// MembersChanged says that a member has come, has another record in more than its renewal, or
@@ -26,14 +29,26 @@ type MemberEffects interface {
 }
 
 // Member keeps the member record of this node and watches those of the others. Its events are
-// Tick, Seen, Written, Drain, Leave and HasCores.
+// Tick, Seen, Listed, Named, OwnersRead, Written, Drain, Leave and HasCores.
+//
+// A verdict is removed once no owner record names its node. Three rules see to it that a dead node
+// does not come back all the same:
+//
+//   - Only the verdict on a node is removed that knew of a record of its own. All renewals that such
+//     a node sends name that record or a later one, so they are refused.
+//   - A renewal that it had sent before, as a first record, may still arrive and be stored. The node
+//     knows of a later renewal than that, so it knows that it is dead.
+//   - An owner record may come to name the node later, by a write that was on its way. A node of
+//     which there is no record is declared dead like any other, on the condition that there is none.
 type Member struct {
 	config *Config
 	self   MemberRecord
 	// sequence is that of the newest record of this node that is known to be stored; 0 before the
 	// first.
 	sequence uint64
-	isEnded  bool
+	// renewal is the newest renewal of this node that is known to be stored.
+	renewal uint64
+	isEnded bool
 
 	// sentAt has the moments at which the renewals were sent that may still be confirmed.
 	sentAt    map[uint64]time.Duration
@@ -44,8 +59,12 @@ type Member struct {
 	heldSince time.Duration
 
 	others map[NodeID]*otherMember
-	calls  map[uint64]memberCall
-	call   uint64
+	// unknown are nodes that owner records name, and of which there is no record.
+	unknown map[NodeID]*unknownMember
+	// absences counts how often in a row there was no record of this node.
+	absences int
+	calls    map[uint64]memberCall
+	call     uint64
 
 	effects []memberEffect
 }
@@ -56,7 +75,18 @@ type otherMember struct {
 	sequence uint64
 	seenAt   time.Duration // when this record was seen
 	askAt    time.Duration // no verdict before that
+	absences int           // how often in a row there was no record of it
 }
+
+// unknownMember is a node that an owner record names.
+type unknownMember struct {
+	since time.Duration
+	askAt time.Duration // no verdict before that
+}
+
+// mostAbsences is how often in a row there has to be no record of a node. A single reading may meet
+// the moment at which a record replaces another one.
+const mostAbsences = 2
 
 // memberCall is a write of a member record that is not answered.
 type memberCall struct {
@@ -72,7 +102,7 @@ const mostMisses = 3
 // record.
 func NewMember(c *Config, self MemberRecord) *Member {
 	return &Member{config: c, self: self, sentAt: map[uint64]time.Duration{}, others: map[NodeID]*otherMember{},
-		calls: map[uint64]memberCall{}}
+		unknown: map[NodeID]*unknownMember{}, calls: map[uint64]memberCall{}}
 }
 
 // HoldsLease reports whether the lease holds at a moment. No other node has one of this node's
@@ -163,6 +193,7 @@ func (m *Member) Tick(now time.Duration) {
 // most one of them is stored.
 func (m *Member) renew(now time.Duration) {
 	m.self.Renewal++
+	m.self.IsConfirmed = m.sequence > 0
 	m.sentAt[m.self.Renewal] = now
 	m.renewAt = now + m.config.RenewEvery
 	m.write(m.self.Node, m.sequence, m.self)
@@ -194,7 +225,11 @@ func (m *Member) Written(call uint64, a Answer, sequence uint64, now time.Durati
 
 // take notes the verdict that this node wrote on another one.
 func (m *Member) take(node NodeID, sequence uint64, now time.Duration) {
-	if o := m.others[node]; o != nil && sequence > o.sequence {
+	o := m.others[node]
+	switch {
+	case o == nil:
+		m.Seen(MemberRecord{Node: node, IsDead: true}, sequence, now)
+	case sequence > o.sequence:
 		r := o.record
 		r.IsDead = true
 		m.Seen(r, sequence, now)
@@ -206,8 +241,13 @@ func (m *Member) confirm(renewal, sequence uint64, now time.Duration) {
 	if sequence <= m.sequence {
 		return
 	}
+	if renewal <= m.renewal {
+		// An early renewal was stored after the verdict on this node was removed.
+		m.end()
+		return
+	}
 	isFirst := m.sequence == 0
-	m.sequence, m.misses = sequence, 0
+	m.sequence, m.renewal, m.misses, m.absences = sequence, renewal, 0, 0
 	// The lease counts from the sending: only that moment is certain to be before the one at which
 	// another node has seen the renewal.
 	sent, ok := m.sentAt[renewal]
@@ -234,8 +274,7 @@ func (m *Member) Seen(r MemberRecord, sequence uint64, now time.Duration) {
 	}
 	if r.Node == m.self.Node {
 		if r.IsDead {
-			m.isEnded, m.leaseEnds = true, 0
-			m.emit(memberEffect{kind: ended})
+			m.end()
 			return
 		}
 		m.confirm(r.Renewal, sequence, now)
@@ -245,7 +284,9 @@ func (m *Member) Seen(r MemberRecord, sequence uint64, now time.Duration) {
 	if o == nil {
 		o = &otherMember{}
 		m.others[r.Node] = o
+		delete(m.unknown, r.Node)
 	}
+	o.absences = 0
 	if sequence <= o.sequence || o.record.IsDead {
 		return
 	}
@@ -255,6 +296,89 @@ func (m *Member) Seen(r MemberRecord, sequence uint64, now time.Duration) {
 		before.Format != r.Format || !slices.Equal(before.Cores, r.Cores) {
 		m.emit(memberEffect{kind: membersChanged})
 	}
+}
+
+// end notes that this node is dead.
+func (m *Member) end() {
+	m.isEnded, m.leaseEnds = true, 0
+	m.emit(memberEffect{kind: ended})
+}
+
+// Listed says that the records of all members were read from a replica which had everything up to a
+// sequence. isThere has the nodes of which there was one. Seen was called with these before.
+//
+// A node is forgotten if its record is gone: there was a verdict on it.
+func (m *Member) Listed(isThere map[NodeID]bool, through uint64, now time.Duration) {
+	if m.isEnded {
+		return
+	}
+	for node, o := range m.others {
+		switch {
+		case isThere[node]:
+			o.absences = 0
+		case o.sequence > through:
+		default:
+			if o.absences++; o.absences >= mostAbsences {
+				delete(m.others, node)
+				m.emit(memberEffect{kind: membersChanged})
+			}
+		}
+	}
+	switch {
+	case m.sequence == 0 || isThere[m.self.Node]:
+		m.absences = 0
+	case m.sequence <= through && now-m.leaseEnds >= m.config.StandStill:
+		if m.absences++; m.absences >= mostAbsences {
+			m.end()
+		}
+	}
+}
+
+// Named says that an owner record names a node. If there is no record of that node, it is declared
+// dead, so that the slot can be claimed.
+func (m *Member) Named(node NodeID, now time.Duration) {
+	if m.isEnded || node == 0 || node == m.self.Node || m.others[node] != nil || m.unknown[node] != nil {
+		return
+	}
+	m.unknown[node] = &unknownMember{since: now}
+}
+
+// HasRemovable reports whether there are verdicts that may be removed by this node, if no owner
+// record names their nodes. One member does that for all: the first one.
+func (m *Member) HasRemovable(now time.Duration) bool {
+	return m.isFirst(now) && len(m.removable(now)) > 0
+}
+
+// OwnersRead says which nodes the owner records name that were read from asOf on. Verdicts on other
+// nodes are removed.
+func (m *Member) OwnersRead(named map[NodeID]bool, asOf, now time.Duration) {
+	if m.isEnded || !m.isFirst(now) {
+		return
+	}
+	n := 0
+	for _, node := range m.removable(asOf) {
+		if !named[node] && n < m.config.MaxRemoved {
+			m.emit(memberEffect{kind: removeMember, node: node, sequence: m.others[node].sequence})
+			n++
+		}
+	}
+}
+
+// isFirst reports whether this node is the first of those that live.
+func (m *Member) isFirst(now time.Duration) bool {
+	living := m.Living()
+	return m.HoldsLease(now) && len(living) > 0 && living[0].Node == m.self.Node
+}
+
+// removable returns the nodes in order whose verdicts have been known for long at a moment.
+func (m *Member) removable(now time.Duration) (list []NodeID) {
+	for node, o := range m.others {
+		if o.record.IsDead && o.record.IsConfirmed && now-o.seenAt >= m.config.RemoveAfter {
+			list = append(list, node)
+		}
+	}
+	slices.Sort(list)
+	return list
 }
 
 // judge declares members dead whose records stand still. It does so only if this node's own
@@ -272,6 +396,13 @@ func (m *Member) judge(now time.Duration) {
 		r := o.record
 		r.IsDead = true
 		m.write(node, o.sequence, r)
+	}
+	for _, node := range slices.Sorted(maps.Keys(m.unknown)) {
+		u := m.unknown[node]
+		if now-u.since >= m.config.StandStill && now >= u.askAt {
+			u.askAt = now + m.config.RenewEvery
+			m.write(node, 0, MemberRecord{Node: node, IsDead: true})
+		}
 	}
 }
 
@@ -313,7 +444,7 @@ func (m *Member) Leave() {
 	}
 	m.leaseEnds = 0
 	r := m.self
-	r.IsDead = true
+	r.IsDead, r.IsConfirmed = true, m.sequence > 0
 	m.write(m.self.Node, m.sequence, r)
 	m.isEnded = true
 	m.emit(memberEffect{kind: ended})
@@ -325,6 +456,7 @@ type memberEffect struct {
 	kind           memberEffectKind
 	node           NodeID
 	call, expected uint64
+	sequence       uint64
 	record         MemberRecord
 }
 
@@ -333,6 +465,7 @@ type memberEffectKind uint8
 const (
 	writeMember memberEffectKind = iota
 	readMember
+	removeMember
 	reconnect
 	membersChanged
 	ended
@@ -351,6 +484,8 @@ func (m *Member) Perform(to MemberEffects) {
 				to.WriteMember(e.call, e.expected, e.record)
 			case readMember:
 				to.ReadMember(e.node)
+			case removeMember:
+				to.RemoveMember(e.node, e.sequence)
 			case reconnect:
 				to.Reconnect()
 			case membersChanged:

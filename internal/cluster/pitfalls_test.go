@@ -271,9 +271,12 @@ func (b *leaseBench) WriteMember(call, expected uint64, r cluster.MemberRecord) 
 	b.writes = append(b.writes, memberWrite{call, expected, r})
 }
 func (b *leaseBench) ReadMember(cluster.NodeID) { b.reads++ }
-func (b *leaseBench) Reconnect()                { b.reconnects++ }
-func (b *leaseBench) MembersChanged()           {}
-func (b *leaseBench) Ended()                    { b.ended = true }
+func (b *leaseBench) RemoveMember(node cluster.NodeID, sequence uint64) {
+	b.log.RemoveMember(node, sequence)
+}
+func (b *leaseBench) Reconnect()      { b.reconnects++ }
+func (b *leaseBench) MembersChanged() {}
+func (b *leaseBench) Ended()          { b.ended = true }
 
 // store has the log take the oldest write.
 func (b *leaseBench) store() (memberWrite, cluster.Answer, uint64) {
@@ -335,6 +338,100 @@ func TestOneLostRenewalCostsNothing(t *testing.T) {
 	}
 	if l.ended {
 		t.Error("the node has ended")
+	}
+}
+
+// The verdict on a node is removed, and then a first record arrives that the node had sent twice. The
+// node knows that it is dead.
+func TestALateFirstRecordReadmitsNobody(t *testing.T) {
+	config := cluster.DefaultConfig()
+	m := cluster.NewMember(&config, cluster.MemberRecord{Node: here})
+	l := &leaseBench{log: simlog.New(0)}
+	tick := func(now time.Duration) { m.Tick(now); m.Perform(l) }
+	tick(0)
+	w, a, sequence := l.store()
+	tick(250 * ms)
+	late := l.writes[0] // a second first record, which is on its way for long
+	l.writes = nil
+	m.Written(w.call, a, sequence, 300*ms)
+	tick(500 * ms)
+	w, a, sequence = l.store()
+	m.Written(w.call, a, sequence, 501*ms)
+	if r := l.log.Members[here].Record; !r.IsConfirmed {
+		t.Fatalf("the record %+v does not say that its node knows of the first one", r)
+	}
+	dead := l.log.Members[here].Record
+	dead.IsDead = true
+	_, sequence = l.log.WriteMember(sequence, dead)
+	l.log.RemoveMember(here, sequence)
+	if a, sequence = l.log.WriteMember(late.expected, late.record); a != cluster.Stored {
+		t.Fatalf("the late record is %v", a)
+	}
+	m.Written(late.call, a, sequence, 4*time.Second)
+	m.Perform(l)
+	if m.HoldsLease(4*time.Second) || !l.ended {
+		t.Error("the node is a member again")
+	}
+}
+
+// A node that paused for long finds no record of its own: it is dead. Others forget it, and declare it
+// dead again if an owner record names it.
+func TestAVerdictThatIsGone(t *testing.T) {
+	config := cluster.DefaultConfig()
+	m := cluster.NewMember(&config, cluster.MemberRecord{Node: here})
+	l := &leaseBench{log: simlog.New(0)}
+	pass := func(from, to time.Duration) {
+		for now := from; now < to; now += 250 * ms {
+			m.Tick(now)
+			m.Perform(l)
+			for len(l.writes) > 0 {
+				w, a, sequence := l.store()
+				m.Written(w.call, a, sequence, now+ms)
+			}
+			isThere := map[cluster.NodeID]bool{}
+			for node, r := range l.log.Members {
+				isThere[node] = true
+				m.Seen(r.Record, r.Sequence, now+2*ms)
+			}
+			m.Listed(isThere, l.log.Last, now+2*ms)
+			m.Perform(l)
+		}
+	}
+	l.log.WriteMember(0, cluster.MemberRecord{Node: other, Renewal: 1, IsConfirmed: true})
+	pass(0, 5*time.Second)
+	if !m.Dead()[other] {
+		t.Fatal("the other node has no verdict")
+	}
+	now := 5*time.Second + config.RemoveAfter
+	pass(5*time.Second, now)
+	if !m.HasRemovable(now - 200*ms) {
+		t.Fatal("the verdict can't be removed")
+	}
+	m.OwnersRead(map[cluster.NodeID]bool{other: true}, now-200*ms, now-200*ms)
+	m.Perform(l)
+	if _, ok := l.log.Members[other]; !ok {
+		t.Fatal("the verdict on a node is removed that an owner record names")
+	}
+	m.OwnersRead(nil, now-200*ms, now-200*ms)
+	pass(now, now+time.Second)
+	if _, ok := l.log.Members[other]; ok || m.Dead()[other] {
+		t.Fatal("the verdict is not removed, or not forgotten")
+	}
+	m.Named(other, now+time.Second)
+	pass(now+time.Second, now+2*time.Second)
+	if m.Dead()[other] {
+		t.Error("the verdict comes before a lease could have ended")
+	}
+	pass(now+2*time.Second, now+3*time.Second)
+	if r := l.log.Members[other].Record; !m.Dead()[other] || !r.IsDead || len(m.Living()) != 1 {
+		t.Errorf("the node that is named has the record %+v", r)
+	}
+	// And now this node's own record.
+	r := l.log.Members[here]
+	l.log.RemoveMember(here, r.Sequence)
+	pass(now+3*time.Second, now+10*time.Second)
+	if !l.ended {
+		t.Error("the node does not notice that it is dead")
 	}
 }
 

@@ -16,6 +16,9 @@ type MemberRecord struct {
 	Renewal uint64
 	// IsDead is the verdict. No write follows it.
 	IsDead bool
+	// IsConfirmed says that the node knew of an earlier record of its own when it wrote this one. So it
+	// never writes a first record again.
+	IsConfirmed bool
 	// IsDraining says that the node gives its slots away and takes none.
 	IsDraining bool
 	// Cores are the hashes of the cores that it has, first the one that it runs. Format is the newest
@@ -154,6 +157,10 @@ type Config struct {
 	// StandStill is for how long another member's record has to stand still before it is declared
 	// dead. It is longer than Lease by more than clocks may differ.
 	StandStill time.Duration
+	// RemoveAfter is how long a verdict has been known when it is removed at the earliest. MaxRemoved is
+	// how many are removed at a time.
+	RemoveAfter time.Duration
+	MaxRemoved  int
 	// AnswerWithin is how long the log may take for a batch before its outcome counts as unknown.
 	AnswerWithin time.Duration
 	// RetryAfter is the wait before something is sent again that was not stored, or a reading that
@@ -185,7 +192,8 @@ type Config struct {
 // DefaultConfig returns the times and bounds that a node runs with.
 func DefaultConfig() Config {
 	const ms = time.Millisecond
-	return Config{RenewEvery: 250 * ms, Lease: time.Second, StandStill: 1100 * ms, AnswerWithin: 2 * time.Second,
+	return Config{RenewEvery: 250 * ms, Lease: time.Second, StandStill: 1100 * ms,
+		RemoveAfter: time.Minute, MaxRemoved: 256, AnswerWithin: 2 * time.Second,
 		RetryAfter: 20 * ms, AskAfter: 250 * ms, QuietWithin: 500 * ms, MaxGiving: 16, MaxMessages: 1000, MaxBatches: 2,
 		MaxBytes: 512 << 10, SettleGroups: 512, SettleAfter: 5 * time.Second, SettleBytes: 4 << 20, KeepsHistory: true}
 }

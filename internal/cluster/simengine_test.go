@@ -377,7 +377,7 @@ func (e *engine) finish(group []member) {
 func (e *engine) answer(m member) {
 	n := e.node
 	if e.tenure.MayAnswer(n.clock(), n.member.LeaseEnds()) {
-		if n.s.log.Members[n.id].Record.IsDead {
+		if _, isDead := n.s.verdicts[n.id]; isDead {
 			n.s.fatal("%s: node %x answers from memory, and has a verdict", e.name, n.id)
 		}
 		e.answers--

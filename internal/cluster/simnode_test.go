@@ -1,6 +1,7 @@
 package cluster_test
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -26,6 +27,7 @@ type node struct {
 	arrived  uint64
 	lines    []*line // that clients sent to this node
 	sent     [simSlots]cluster.PartID
+	listAt   time.Duration // when it reads the records of all members again
 }
 
 func newNode(s *simulation, m *machine, id cluster.NodeID) *node {
@@ -78,8 +80,53 @@ func (n *node) tick() {
 			l.machine.Tick(n.clock())
 		}
 		n.tickEngines()
+		n.inspectLease()
+		if n.clock() >= n.listAt {
+			n.listAt = n.clock() + n.s.config.RenewEvery
+			n.list()
+		}
 		n.tick()
 	})
+}
+
+// list reads the records of all members, and, if verdicts may be removed, all owner records.
+func (n *node) list() {
+	n.askLease(1, func() func() {
+		r := n.s.replica()
+		records, through := maps.Clone(r.Members), r.Last
+		return func() {
+			isThere := map[cluster.NodeID]bool{}
+			for _, id := range slices.Sorted(maps.Keys(records)) {
+				isThere[id] = true
+				n.member.Seen(records[id].Record, records[id].Sequence, n.clock())
+			}
+			n.member.Listed(isThere, through, n.clock())
+			for slot := range simSlots {
+				owner, _, _ := n.slots.Route(slot)
+				n.member.Named(owner, n.clock())
+			}
+		}
+	})
+	if !n.member.HasRemovable(n.clock()) {
+		return
+	}
+	asOf := n.clock()
+	n.askData(1, func() func() {
+		named := map[cluster.NodeID]bool{}
+		for _, r := range n.s.replica().Owners {
+			named[r.Record.Node] = true
+		}
+		return func() { n.member.OwnersRead(named, asOf, n.clock()) }
+	})
+}
+
+// inspectLease checks that no renewal counts that was sent after the verdict on this node was stored.
+func (n *node) inspectLease() {
+	verdictAt, isDead := n.s.verdicts[n.id]
+	sentAt := n.member.LeaseEnds() - n.s.config.Lease - n.machine.offset
+	if isDead && float64(sentAt)/n.machine.rate > float64(verdictAt+ms) {
+		n.s.fatal("node %x was declared dead at %v, and has a lease again", n.id, verdictAt)
+	}
 }
 
 // isIdle reports whether the node has no slots.
@@ -173,6 +220,12 @@ func (s *simulation) replica() *simlog.State { return s.log.Replica(s.rand.IntN(
 func (n *node) WriteMember(call, expected uint64, r cluster.MemberRecord) {
 	s := n.s
 	r.Cores = slices.Clone(r.Cores)
+	isMissed := r.Node == n.id && expected == 0 && s.isFaulty() && s.oneIn(12)
+	if isMissed {
+		// It is not told that its first record is stored, and is declared dead meanwhile.
+		s.count("pauses behind the first record")
+		n.machine.pausedUntil = s.now + s.between(time.Second, mostLate)
+	}
 	n.askLease(n.s.copies(), func() func() {
 		if answer, down := n.isDown(func() { n.member.Written(call, cluster.Unavailable, 0, n.clock()) }); down {
 			return answer
@@ -182,7 +235,16 @@ func (n *node) WriteMember(call, expected uint64, r cluster.MemberRecord) {
 			if r.IsDead && r.Node != n.id {
 				s.count("verdicts")
 			}
+			if _, isDead := s.verdicts[r.Node]; isDead && expected == 0 {
+				s.count("first records of dead nodes")
+			}
+			if _, isKnown := s.verdicts[r.Node]; r.IsDead && !isKnown {
+				s.verdicts[r.Node] = s.now
+			}
 			s.memberStored(r.Node)
+		}
+		if isMissed {
+			return nil
 		}
 		return func() { n.member.Written(call, a, sequence, n.clock()) }
 	})
@@ -190,7 +252,7 @@ func (n *node) WriteMember(call, expected uint64, r cluster.MemberRecord) {
 
 func (s *simulation) memberStored(id cluster.NodeID) {
 	for _, m := range s.machines {
-		if m.node != nil {
+		if m.node != nil && m.node.id != id { // a node learns of its own record from answers
 			m.node.watchMember(s.log.Members[id])
 		}
 	}
@@ -203,6 +265,14 @@ func (n *node) ReadMember(id cluster.NodeID) {
 			return nil
 		}
 		return func() { n.member.Seen(r.Record, r.Sequence, n.clock()) }
+	})
+}
+
+func (n *node) RemoveMember(id cluster.NodeID, sequence uint64) {
+	n.askLease(n.s.copies(), func() func() {
+		n.s.count("verdicts removed")
+		n.s.log.RemoveMember(id, sequence)
+		return nil
 	})
 }
 
@@ -254,7 +324,7 @@ func (n *node) ownerStored(slot int, before, r cluster.OwnerRecord) {
 		s.count("hand-overs")
 	default:
 		s.count("claims")
-		if before.Node != 0 && !s.log.Members[before.Node].Record.IsDead {
+		if _, isDead := s.verdicts[before.Node]; before.Node != 0 && !isDead {
 			s.fatal("slot %d: node %x claims it from node %x, which has no verdict", slot, r.By, before.Node)
 		}
 	}

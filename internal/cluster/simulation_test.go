@@ -98,6 +98,8 @@ type simulation struct {
 	doubled   map[cluster.PartID]bool // that came to the log twice
 	openers   map[uint64]int          // calls of tenures that are not done
 	target    cluster.Target
+	// verdicts has when the first verdict on a node was stored. It may be removed since.
+	verdicts map[cluster.NodeID]time.Duration
 }
 
 // machine is a computer with its clock and its connections. Nodes live on it, one after the other.
@@ -159,7 +161,8 @@ func newSimulation(t testing.TB, seed uint64) *simulation {
 	s := &simulation{t: t, rand: rand.New(rand.NewPCG(seed, 18)), seed: seed, config: cluster.DefaultConfig(),
 		log: simlog.New(replicas), counts: map[string]int{}, cut: map[[2]int]time.Duration{},
 		truth: map[string]*truth{}, parts: map[cluster.PartID]bool{}, doubled: map[cluster.PartID]bool{},
-		openers: map[uint64]int{}, hasFaults: seed%4 != 0}
+		openers: map[uint64]int{}, verdicts: map[cluster.NodeID]time.Duration{}, hasFaults: seed%4 != 0}
+	s.config.RemoveAfter = s.between(10*ms, 2*time.Second)
 	s.config.SettleGroups = 2 + s.rand.IntN(30)
 	s.config.SettleAfter = s.between(50*ms, 3*time.Second)
 	s.config.MaxMessages = 4 + s.rand.IntN(12)
@@ -443,7 +446,7 @@ func TestSimulation(t *testing.T) {
 	t.Logf("%d events of %d seeds: %v", ran, seed-*simFirst, counts)
 	for _, what := range []string{"acknowledged", "reads", "reads by barrier", "verdicts", "claims", "hand-overs",
 		"doubtful and stored", "doubtful and not stored", "groups settled", "bases", "tails removed", "stale readings",
-		"overtaken", "moved", "unknown", "journals upgraded", "newer cores", "forwarded", "readings elsewhere",
+		"overtaken", "moved", "unknown", "verdicts removed", "pauses behind the first record", "journals upgraded", "newer cores", "forwarded", "readings elsewhere",
 		"lives that ended by verdict", "engines that were stopped", "appends of stopped engines", "repeated keys",
 		"lost lines", "unreached lines", "doubled batches", "late messages"} {
 		if counts[what] == 0 {

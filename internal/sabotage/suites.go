@@ -31,7 +31,8 @@ var Suites = map[string]Suite{
 	"jetstream settling":     {"journal/jetstream", "^TestTakenOverWhileSettling$", "", 0},
 	"jetstream trimming": {"journal/jetstream", "^TestTrimming(SinceTheNewestBase|LeavesABaseWithoutItsGroups)$",
 		"", 0},
-	"jetstream base": {"journal/jetstream", "^TestABaseBehindWhichGroupsAreSettled$", "", 0},
+	"jetstream giving": {"journal/jetstream", "^TestGiveWaits$", "", 0},
+	"jetstream base":   {"journal/jetstream", "^TestABaseBehindWhichGroupsAreSettled$", "", 0},
 
 	"routing":         {"internal/serve", "^TestRouting$", "", 0},
 	"forwarded twice": {"internal/serve", "^TestNodeHandler$", "", 0},

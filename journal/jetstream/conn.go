@@ -160,6 +160,9 @@ const queryBytes = 4 << 20
 // queryBatch is how many messages a replica sends for one query.
 const queryBatch = 10000
 
+// errTooMany says that a query asks for the last messages of more subjects than a replica answers at once.
+var errTooMany = errors.New("a replica does not send so many messages at once")
+
 // read returns messages that one replica has, any one. It may be behind. If the query asks for the
 // last messages, upTo is the newest stream sequence that the replica had then.
 func (c *conn) read(ctx context.Context, stream string, q query, silence time.Duration) ([]message, uint64, error) {
@@ -187,6 +190,8 @@ func (c *conn) read(ctx context.Context, stream string, q query, silence time.Du
 			return end(nil)
 		case "503":
 			return end(errNoResponders)
+		case "413":
+			return end(errTooMany)
 		default:
 			return end(fmt.Errorf("a replica answered %s %s", status, m.Header.Get("Description")))
 		}

@@ -65,29 +65,38 @@ func (s *Store) Give(ctx context.Context, slot int, to Heir) (OwnerRecord, error
 // Named returns the slots whose owner record names this store, those that it has not acquired yet too.
 // A record that is being written may be missing.
 func (s *Store) Named(ctx context.Context) (list []int, err error) {
-	for _, st := range s.streams {
-		err := s.try(ctx, func(ctx context.Context) error {
-			q := query{Last: []string{s.layout.ownerSubjects(st.number)}}
-			found, _, err := s.conn.read(ctx, st.name, q, readSilence)
-			if err != nil {
-				return err
-			}
-			list = slices.DeleteFunc(list, func(slot int) bool { return s.layout.streamOf(slot) == st.number })
-			for _, m := range found {
-				r, err := parseOwner(m.data, m.at)
-				slot, bad := s.layout.slotOfOwner(m.subject)
-				if err == nil && bad == nil && r.Node == s.o.Node {
-					list = append(list, slot)
-				}
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
+	err = s.readOwners(ctx, func(slot int, r OwnerRecord) {
+		if r.Node == s.o.Node {
+			list = append(list, slot)
 		}
+	})
+	if err != nil {
+		return nil, err
 	}
 	slices.Sort(list)
 	return list, nil
+}
+
+// readOwners reads the owner records of all slots, as any replicas have them, and calls take for each.
+func (s *Store) readOwners(ctx context.Context, take func(slot int, r OwnerRecord)) error {
+	for _, st := range s.streams {
+		var found []message
+		err := s.try(ctx, func(ctx context.Context) (err error) {
+			q := query{Last: []string{s.layout.ownerSubjects(st.number)}}
+			found, _, err = s.conn.read(ctx, st.name, q, readSilence)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, m := range found {
+			r, err := parseOwner(m.data, m.at)
+			if slot, bad := s.layout.slotOfOwner(m.subject); err == nil && bad == nil {
+				take(slot, r)
+			}
+		}
+	}
+	return nil
 }
 
 // give begins to give a slot.

@@ -77,6 +77,14 @@ func TestGiveWaits(t *testing.T) {
 		return errors.Is(a.barrierNow(name, ownerOf(1, 1)), journal.ErrNotOwner)
 	})
 	wantError(t, "an append", a.append(name, ownerOf(1, 1), 1, action(2)), journal.ErrNotOwner)
+	// Since then the loop has looked at what is given: it does so after so many rounds at the latest.
+	isHeld := false
+	for range mostMailRounds + 1 {
+		a.onLoop(name, func(sl *slot) { isHeld = sl != nil && sl.giving != nil && !sl.giving.isWriting })
+	}
+	if !isHeld {
+		t.Fatal("the owner record is written while the append is on its way")
+	}
 	loaded := make(chan error, 1)
 	a.s.Load(name, ownerOf(1, 2), func(_ *journal.Stored, err error) { loaded <- err })
 	select {

@@ -84,6 +84,7 @@ type Members struct {
 	isClosed  bool
 
 	leaseEnds atomic.Int64
+	isReading atomic.Bool // the records of all members are being read
 	deaths    atomic.Uint64
 	ended     chan struct{}
 	stop      context.CancelFunc
@@ -104,21 +105,25 @@ func idOf(node string) cluster.NodeID { return cluster.NodeID(xxhash.Sum64String
 // memberText is a member record as it is stored.
 type memberText struct {
 	// Node is what owner records call it. Programs of before did not write it.
-	Node     string   `json:"node,omitempty"`
-	Address  string   `json:"address"`
-	Renewal  uint64   `json:"renewal"`
-	Dead     bool     `json:"dead,omitempty"`
-	Draining bool     `json:"draining,omitempty"`
-	Cores    []string `json:"cores,omitempty"`
-	Format   int      `json:"format"`
-	ABI      int      `json:"abi,omitempty"`
-	Version  string   `json:"version,omitempty"`
-	Client   string   `json:"client,omitempty"`
+	Node     string `json:"node,omitempty"`
+	Address  string `json:"address"`
+	Renewal  uint64 `json:"renewal"`
+	Dead     bool   `json:"dead,omitempty"`
+	Draining bool   `json:"draining,omitempty"`
+	// Confirmed says that the node knew of an earlier record of its own.
+	Confirmed bool     `json:"confirmed,omitempty"`
+	Cores     []string `json:"cores,omitempty"`
+	Format    int      `json:"format"`
+	ABI       int      `json:"abi,omitempty"`
+	Version   string   `json:"version,omitempty"`
+	Client    string   `json:"client,omitempty"`
 }
 
+// textOf returns a record as it is stored.
 func textOf(r *cluster.MemberRecord) memberText {
 	return memberText{Node: r.Name, Address: r.Address, Renewal: r.Renewal, Dead: r.IsDead, Draining: r.IsDraining,
-		Cores: r.Cores, Format: r.Format, ABI: r.ABI, Version: r.Version, Client: r.Client}
+		Confirmed: r.IsConfirmed, Cores: r.Cores, Format: r.Format, ABI: r.ABI, Version: r.Version,
+		Client: r.Client}
 }
 
 // Join makes the store's node a member, and waits until its record is stored or ctx ends. The servers
@@ -174,7 +179,7 @@ const memberTick = 25 * time.Millisecond
 func (m *Members) run(life context.Context) {
 	ticker := time.NewTicker(memberTick)
 	defer ticker.Stop()
-	var readAt time.Duration
+	var readAt, removeAt time.Duration
 	for {
 		select {
 		case <-life.Done():
@@ -187,9 +192,35 @@ func (m *Members) run(life context.Context) {
 		m.step(life, func() { m.machine.Tick(now) })
 		if now >= readAt {
 			readAt = now + m.config.RenewEvery
-			m.running.Go(func() { m.read(life, m.store.layout.memberSubject("*")) })
+			m.readAll(life)
+		}
+		if now >= removeAt {
+			removeAt = now + m.config.RemoveAfter/removeRounds
+			m.removeDead(life, now)
 		}
 	}
+}
+
+// removeRounds is how often verdicts that may be removed are looked for in the time after which they may be.
+const removeRounds = 8
+
+// removeDead removes verdicts on nodes that no owner record names, if this member is the one to do so. now is
+// a moment at which they were known.
+func (m *Members) removeDead(life context.Context, now time.Duration) {
+	m.mu.Lock()
+	isDue := !m.isClosed && m.machine.HasRemovable(now)
+	m.mu.Unlock()
+	if !isDue {
+		return
+	}
+	m.running.Go(func() {
+		named := map[cluster.NodeID]bool{}
+		err := m.store.readOwners(life, func(_ int, r OwnerRecord) { named[idOf(r.Node)] = true })
+		if err != nil {
+			return // the next round is soon
+		}
+		m.step(life, func() { m.machine.OwnersRead(named, now, m.clock()) })
+	})
 }
 
 // step has the machine take an event in, and carries out what it asks for.
@@ -255,6 +286,17 @@ func (e *memberEffects) ReadMember(node cluster.NodeID) {
 	m.running.Go(func() { m.read(life, m.store.layout.memberSubject(nodeToken(node))) })
 }
 
+func (e *memberEffects) RemoveMember(node cluster.NodeID, sequence uint64) {
+	m, life := e.members, e.life
+	subject := m.store.layout.memberSubject(nodeToken(node))
+	m.running.Go(func() {
+		err := m.conn.Load().purge(life, m.store.layout.memberStream(), subject, sequence+1, m.store.o.AnswerTimeout)
+		if err != nil {
+			m.store.o.Logger.Debug("the record of a dead member was not removed", "error", err)
+		}
+	})
+}
+
 func (e *memberEffects) Reconnect() {
 	m, life := e.members, e.life
 	m.store.o.Logger.Warn("renewals of this node's lease are not answered: connecting again")
@@ -285,16 +327,34 @@ func (m *Members) reconnect(life context.Context) {
 	m.conn.Swap(c).nc.Close()
 }
 
+// readAll reads the records of all members, unless that is still under way.
+func (m *Members) readAll(life context.Context) {
+	if !m.isReading.CompareAndSwap(false, true) {
+		return
+	}
+	m.running.Go(func() {
+		defer m.isReading.Store(false)
+		m.read(life, m.store.layout.memberSubject("*"))
+	})
+}
+
 // read reads the newest records under a subject, and hands them to the machine.
 func (m *Members) read(life context.Context, subject string) {
 	newest := query{Last: []string{subject}}
-	found, _, err := m.conn.Load().read(life, m.store.layout.memberStream(), newest, m.config.RenewEvery)
+	found, through, err := m.conn.Load().read(life, m.store.layout.memberStream(), newest, m.config.RenewEvery)
+	if errors.Is(err, errTooMany) {
+		found, err = m.readPages(life, subject)
+	}
 	if err != nil {
 		return // the next reading is soon
 	}
 	m.step(life, func() {
 		now := m.clock()
+		isThere := map[cluster.NodeID]bool{}
 		for _, f := range found {
+			if node, err := m.nodeOf(f.subject); err == nil {
+				isThere[node] = true
+			}
 			r, err := m.parse(f)
 			if err != nil {
 				m.store.o.Logger.Error("a member's record can't be read", "subject", f.subject, "error", err)
@@ -302,7 +362,29 @@ func (m *Members) read(life context.Context, subject string) {
 			}
 			m.machine.Seen(r, f.at, now)
 		}
+		if through > 0 && subject == m.store.layout.memberSubject("*") {
+			m.machine.Listed(isThere, through, now)
+		}
 	})
+}
+
+// readPages reads more records than a replica sends at once. What is written meanwhile may be missing.
+func (m *Members) readPages(life context.Context, subject string) (all []message, err error) {
+	for next := uint64(1); ; {
+		q := query{Next: subject, Seq: next, Batch: queryBatch, MaxBytes: queryBytes}
+		page, _, err := m.conn.Load().read(life, m.store.layout.memberStream(), q, m.config.RenewEvery)
+		if err != nil || len(page) == 0 {
+			return all, err
+		}
+		all = append(all, page...)
+		next = page[len(page)-1].at + 1
+	}
+}
+
+// nodeOf returns the node that the subject of a record belongs to.
+func (m *Members) nodeOf(subject string) (cluster.NodeID, error) {
+	node, err := strconv.ParseUint(strings.TrimPrefix(subject, m.store.layout.memberSubject("")), 16, 64)
+	return cluster.NodeID(node), err
 }
 
 func (m *Members) parse(f message) (r cluster.MemberRecord, err error) {
@@ -310,11 +392,10 @@ func (m *Members) parse(f message) (r cluster.MemberRecord, err error) {
 	if err := json.Unmarshal(f.data, &text); err != nil {
 		return r, err
 	}
-	node, err := strconv.ParseUint(strings.TrimPrefix(f.subject, m.store.layout.memberSubject("")), 16, 64)
-	if err != nil {
+	if r.Node, err = m.nodeOf(f.subject); err != nil {
 		return r, err
 	}
-	r.Node = cluster.NodeID(node)
+	r.IsConfirmed = text.Confirmed
 	r.Name, r.Address, r.Renewal, r.IsDead = text.Node, text.Address, text.Renewal, text.Dead
 	r.IsDraining, r.Cores, r.Format, r.ABI = text.Draining, text.Cores, text.Format, text.ABI
 	r.Version, r.Client = text.Version, text.Client
@@ -402,6 +483,9 @@ func (m *Members) MayClaim(slot int, present OwnerRecord) error {
 	case !isNobodys && owner == m.id: // this node's own, or given to it
 		return nil
 	case !isNobodys && !m.dead[owner]:
+		if m.machine != nil {
+			m.machine.Named(owner, m.clock()) // if there is no record of it, it is declared dead
+		}
 		return &MovedError{slot, present}
 	case desired == m.id:
 		return nil

@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
+	"hypertoken/internal/cluster"
 	"hypertoken/journal"
 )
 
@@ -21,6 +24,12 @@ type node struct {
 // joinNode opens a store whose slots are those of a member, and joins.
 func joinNode(t *testing.T, c *servers, name, address string) *node {
 	t.Helper()
+	return joinNodeWith(t, c, name, address, func(*Members) {})
+}
+
+// joinNodeWith does the same, and calls change before the node joins.
+func joinNodeWith(t *testing.T, c *servers, name, address string, change func(*Members)) *node {
+	t.Helper()
 	n := &node{changed: make(chan struct{}, 1)}
 	n.Members = NewMembers(MemberOptions{Address: address, Cores: []string{"core"}, Format: 1, Changed: func() {
 		select {
@@ -28,6 +37,7 @@ func joinNode(t *testing.T, c *servers, name, address string) *node {
 		default:
 		}
 	}})
+	change(n.Members)
 	o := c.options(name)
 	o.Claims, o.Address = n.Members, address
 	n.store = openStore(t, o)
@@ -170,6 +180,109 @@ func TestMembersTakeOver(t *testing.T) {
 			t.Errorf("%s: %v", engine, err)
 		}
 	}
+}
+
+// hasRecord reports whether the log has a record of a node.
+func (n *node) hasRecord(t *testing.T, other *node) bool {
+	t.Helper()
+	subject := n.store.layout.memberSubject(nodeToken(other.id))
+	newest, err := n.conn.Load().lastAtLeader(t.Context(), n.store.layout.memberStream(), subject, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newest != nil
+}
+
+// The verdict on a dead member stays as long as an owner record names it, and then it is removed. Members
+// forget it, also if they are more than a replica sends at once.
+func TestVerdictsAreRemoved(t *testing.T) {
+	c := shared(t)
+	name := newName()
+	quick := func(m *Members) { m.config.RemoveAfter = 100 * time.Millisecond }
+	a := joinNodeWith(t, c, name, "a", quick)
+	b := joinNodeWith(t, c, name, "b", quick)
+	a.until(t, "two", a.sees("a", "b"))
+	b.until(t, "two", b.sees("a", "b"))
+	engine := ""
+	for _, e := range namesIn(40, false) {
+		if _, err := b.load(t, e); err == nil {
+			engine = e
+			cl := client{t, b.store}
+			cl.must(cl.install(engine, ownerOf(1, 1), setup()))
+			break
+		}
+	}
+	cl := client{t, a.store}
+	cl.waitFor("b has renewed its record", func() bool {
+		newest, err := a.conn.Load().lastAtLeader(t.Context(), a.store.layout.memberStream(),
+			a.store.layout.memberSubject(nodeToken(b.id)), time.Minute)
+		cl.must(err)
+		r, err := a.parse(*newest)
+		cl.must(err)
+		return r.IsConfirmed
+	})
+	b.Close()
+	a.until(t, "alone", a.sees("a"))
+	// Others died before: in the deep form more than can be read at once.
+	many := deep(20, 1100)
+	var writers sync.WaitGroup
+	window := make(chan struct{}, 100)
+	for k := range many {
+		window <- struct{}{}
+		writers.Go(func() {
+			text := `{"address":"x","renewal":2,"dead":true,"confirmed":true,"format":1}`
+			m := nats.NewMsg(a.store.layout.memberSubject(nodeToken(cluster.NodeID(1<<62 + k))))
+			m.Data = []byte(text)
+			if _, err := a.store.conn.write(t.Context(), m, time.Minute); err != nil {
+				t.Error(err)
+			}
+			<-window
+		})
+	}
+	writers.Wait()
+	cl.waitFor("the others are removed", func() bool {
+		found, err := a.store.subjects(t.Context(), a.store.layout.memberStream(), a.store.layout.memberSubject("*"))
+		cl.must(err)
+		return len(found) == 2
+	})
+	if !a.hasRecord(t, b) {
+		t.Fatal("the verdict is removed, and an owner record names b")
+	}
+	if _, err := a.load(t, engine); err != nil {
+		t.Fatal(err)
+	}
+	cl.waitFor("the verdict on b is removed", func() bool { return !a.hasRecord(t, b) })
+	cl.waitFor("b is forgotten", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return len(a.machine.Dead()) == 0
+	})
+}
+
+// An owner record names a node of which there is no record: the verdict on it was removed, or the stream of
+// members is a new one. It is declared dead, and its slot is claimed.
+func TestASlotOfANodeWithoutARecord(t *testing.T) {
+	c := shared(t)
+	name := newName()
+	a := joinNode(t, c, name, "a")
+	st := a.store.streams[0]
+	cl := client{t, a.store}
+	engine := namesIn(1, false)[0]
+	slot := SlotOf(engine)
+	_, err := st.writeOwner(t.Context(), slot, 0, OwnerRecord{Node: "gone", Address: "nowhere", Epoch: 1})
+	cl.must(err)
+	_, err = a.load(t, engine)
+	var moved *MovedError
+	if !errors.As(err, &moved) {
+		t.Fatalf("a load before the verdict: %v", err)
+	}
+	cl.waitFor("the slot is claimed", func() bool {
+		_, err := a.load(t, engine)
+		if err != nil && !errors.As(err, &moved) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
 }
 
 // A node that stood still for longer than its lease has lost it, and learns that it is dead.

@@ -125,6 +125,15 @@ func (l *Log) WriteMember(expected uint64, r cluster.MemberRecord) (cluster.Answ
 	return cluster.Stored, l.Last
 }
 
+// RemoveMember removes the record of a node if it is not newer than a sequence.
+func (l *Log) RemoveMember(node cluster.NodeID, sequence uint64) {
+	l.apply(func(s *State) {
+		if s.Members[node].Sequence <= sequence {
+			delete(s.Members, node)
+		}
+	})
+}
+
 // WriteTarget stores the target.
 func (l *Log) WriteTarget(t cluster.Target) {
 	l.apply(func(s *State) {
