@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/pflag"
 
+	"hypertoken/cmd/hypertoken/internal/clusterdev"
 	"hypertoken/cmd/hypertoken/internal/peers"
 	"hypertoken/cmd/hypertoken/internal/serve"
 	"hypertoken/internal/version"
@@ -158,6 +159,7 @@ func (f *clusterFlags) open(ctx context.Context, maxLine int64, log *slog.Logger
 // newPeers returns the other nodes, as this one sees them.
 func (n *clusterNode) newPeers(self, secret string, maxLine int64, tls *peers.TLS) *peers.Peers {
 	return peers.New(peers.Options{Self: self, Secret: secret, SlotOf: jetstream.SlotOf, MaxLine: maxLine, TLS: tls,
+		Way: clusterdev.Way,
 		OwnerOf: func(err error) (peers.Owner, bool) {
 			var moved *jetstream.MovedError
 			if !errors.As(err, &moved) {
