@@ -194,7 +194,8 @@ func (c *Cluster) describe(ports []int) error {
 		}
 		public := loopback(ports[0])
 		ports = ports[1:]
-		to.doors = append(to.doors, &door{links: c.links, link: link{from.name, to.name}, public: public, private: address})
+		to.doors = append(to.doors, &door{links: c.links, link: link{from.name, to.name}, public: public,
+			private: address})
 		return public
 	}
 	for _, p := range c.servers {
@@ -205,7 +206,8 @@ func (c *Cluster) describe(ports []int) error {
 			}
 		}
 		file := filepath.Join(c.dir, p.name+".conf")
-		if err := os.WriteFile(file, []byte(c.serverConfig(p, forClients[p], forOthers[p], routes)), 0o600); err != nil {
+		config := c.serverConfig(p, forClients[p], forOthers[p], routes)
+		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 			return err
 		}
 		p.address, p.args = "nats://"+forClients[p], []string{"cluster", "nats-server", file}
