@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/spf13/pflag"
 
+	"hypertoken/cmd/hypertoken/internal/clusterdev"
 	"hypertoken/internal/node"
 	"hypertoken/internal/peers"
 	"hypertoken/journal"
@@ -109,7 +110,8 @@ func (f *clusterFlags) options(log *slog.Logger) (o jetstream.Options, err error
 // join joins the cluster, and keeps so much of the history of its games. The caller calls Leave.
 func (f *clusterFlags) join(ctx context.Context, maxLine int64, history journal.History,
 	log *slog.Logger) (*node.Node, error) {
-	o := node.Options{Address: f.advertise, Client: f.advertiseClient, MaxLine: maxLine, Logger: log}
+	o := node.Options{Address: f.advertise, Client: f.advertiseClient, MaxLine: maxLine, Way: clusterdev.Way,
+		Logger: log}
 	var err error
 	if o.Store, err = f.options(log); err != nil {
 		return nil, usageError{err}

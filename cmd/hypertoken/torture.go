@@ -72,6 +72,9 @@ those above, over all nodes, and:
 
 What happens to the cluster:
 ` + torture.AboutCluster() + `
+A fault of the kinds cut- lasts up to 5 s. It holds all that is sent until it ends, or it resets
+connections.
+
 The logs of all processes are kept if a guarantee did not hold; the report says where. --cluster
 needs Unix.
 
@@ -151,7 +154,7 @@ deaths count that had requests in flight.`,
 		"turn off these `ways` to be fast, separated by commas, or all: "+fast.Names())
 	flags.StringVar(&c.CorePath, "core", "", "run the core in this WebAssembly `file` instead of the built-in one")
 	flags.StringVar(&victim, "victim", victimWorkers, "what is killed: `workers`, or the host")
-	flags.BoolVar(&isCluster, "cluster", false, "kill, stop and restart the nodes and servers of a cluster")
+	flags.BoolVar(&isCluster, "cluster", false, "kill, stop, restart and cut off the nodes and servers of a cluster")
 	flags.StringVar(&dataDir, "data", "",
 		"with --victim host or --cluster: keep the journals in this `directory` (default a temporary one)")
 	flags.BoolVar(&asJSON, "json", false, "write the report as JSON")

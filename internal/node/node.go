@@ -51,6 +51,8 @@ type Options struct {
 	MaxLine int64
 	// Store configures the store. Its Claims are set by Join.
 	Store jetstream.Options
+	// Way returns where another node is reached instead of its address, for tests; nil is there.
+	Way func(address string) string
 	// Logger gets what the node has to say.
 	Logger *slog.Logger
 }
@@ -64,7 +66,7 @@ func Join(ctx context.Context, o Options) (*Node, error) {
 	self := jetstream.MemberOptions{Address: o.Address, Format: 1, Version: version.String(),
 		Client: o.Client, Changed: n.membersChanged}
 	n.members = jetstream.NewMembers(self)
-	n.peers = n.newPeers(o.Address, o.Secret, o.MaxLine, o.TLS)
+	n.peers = n.newPeers(&o)
 	listener, err := net.Listen("tcp", o.Address)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrListen, err)
@@ -92,8 +94,9 @@ func (n *Node) Store() journal.Store { return n.store }
 func (n *Node) Peers() *peers.Peers { return n.peers }
 
 // newPeers returns the other nodes, as this one sees them.
-func (n *Node) newPeers(self, secret string, maxLine int64, tls *peers.TLS) *peers.Peers {
-	return peers.New(peers.Options{Self: self, Secret: secret, SlotOf: jetstream.SlotOf, MaxLine: maxLine, TLS: tls,
+func (n *Node) newPeers(o *Options) *peers.Peers {
+	return peers.New(peers.Options{Self: o.Address, Secret: o.Secret, SlotOf: jetstream.SlotOf, MaxLine: o.MaxLine,
+		TLS: o.TLS, Way: o.Way,
 		OwnerOf: func(err error) (peers.Owner, bool) {
 			var moved *jetstream.MovedError
 			if !errors.As(err, &moved) {

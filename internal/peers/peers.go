@@ -39,7 +39,7 @@ type Answer struct {
 	Status int
 }
 
-// Options configure [New]. All of them are needed but Draining, Clients and TLS.
+// Options configure [New]. All of them are needed but Draining, Clients, TLS and Way.
 type Options struct {
 	// Self is the address at which the other nodes reach this one.
 	Self string
@@ -65,6 +65,8 @@ type Options struct {
 	MaxLine int64
 	// TLS is how nodes speak to each other. With nil they use none.
 	TLS *TLS
+	// Way returns the address at which this node reaches one that has an address, if that is another one.
+	Way func(address string) string
 }
 
 // Peers are the nodes of a cluster, as one of them sees them.
@@ -101,7 +103,7 @@ const (
 
 // New returns the peers of a node.
 func New(o Options) *Peers {
-	dialer := net.Dialer{Timeout: connectTimeout}
+	dialer := &dialer{net.Dialer{Timeout: connectTimeout}, o.Way}
 	lines := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hypertoken_serve_forwarded_lines_total",
 		Help: "Lines that were sent to another node, by what came of it."}, []string{"outcome"})
 	for _, outcome := range []string{"answered", "moved", "unreached", "lost"} {
@@ -109,12 +111,26 @@ func New(o Options) *Peers {
 	}
 	return &Peers{o: o, lines: lines, secret: sha256.Sum256([]byte(o.Secret)), alive: map[string]bool{},
 		sent: map[string]map[*sending]struct{}{}, client: &http.Client{
-			Transport: &http.Transport{DialContext: dialer.DialContext, DialTLSContext: o.TLS.dialer(&dialer),
+			Transport: &http.Transport{DialContext: dialer.DialContext, DialTLSContext: o.TLS.dialer(dialer),
 				MaxIdleConnsPerHost: idlePerNode, IdleConnTimeout: idleTimeout, DisableCompression: true,
 				ExpectContinueTimeout: continueTimeout},
 			// A node never redirects. A line must not go to anybody else.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}}
+}
+
+// dialer connects to other nodes.
+type dialer struct {
+	net.Dialer
+	way func(address string) string // nil if the address of a node is where it is reached
+}
+
+// DialContext connects to the node that has an address.
+func (d *dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	if d.way != nil {
+		address = d.way(address)
+	}
+	return d.Dialer.DialContext(ctx, network, address)
 }
 
 // MembersChanged is to be called after a member has come or died. Lines that were sent to a node that

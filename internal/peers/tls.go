@@ -126,7 +126,7 @@ func (t *TLS) scheme() string {
 
 // dialer returns what connects to another node by TLS. All its errors are those of a dial: nothing of a
 // request was sent.
-func (t *TLS) dialer(d *net.Dialer) func(ctx context.Context, network, address string) (net.Conn, error) {
+func (t *TLS) dialer(d *dialer) func(ctx context.Context, network, address string) (net.Conn, error) {
 	if t == nil {
 		return nil
 	}

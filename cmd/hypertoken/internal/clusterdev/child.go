@@ -14,6 +14,10 @@ import (
 // roleVariable is the environment variable that says what this process is to a cluster.
 const roleVariable = "HYPERTOKEN_CLUSTER_DEV"
 
+// waysVariable is the environment variable that says how a node reaches the other ones, if that is not at
+// their addresses: pairs of an address and the one to dial instead, all separated by commas.
+const waysVariable = "HYPERTOKEN_CLUSTER_DEV_WAYS"
+
 // The roles of processes.
 const (
 	roleGuard  = "guard"
@@ -37,6 +41,8 @@ func Main() {
 	}
 	// The workers of a node are no children of the cluster.
 	_ = os.Unsetenv(roleVariable)
+	readWays(os.Getenv(waysVariable))
+	_ = os.Unsetenv(waysVariable)
 	keepDescriptor()
 	last := os.Args[len(os.Args)-1]
 	switch role {

@@ -29,6 +29,9 @@ type Options struct {
 	FirstPort int
 	// Workers is how many worker processes each node has.
 	Workers int
+	// Links lets the processes reach each other through this one only, so that the ways between them can be
+	// cut: see [Cluster.Cut].
+	Links bool
 	// NodeFlags are further flags of 'hypertoken serve' for all nodes.
 	NodeFlags []string
 	// Out gets a line for each thing that happens to a process.
@@ -44,7 +47,13 @@ const MaxNodes = 26
 const portsPerProcess = 2
 
 // Ports returns how many ports the processes listen on.
-func (o *Options) Ports() int { return portsPerProcess * (o.Servers + o.Nodes) }
+func (o *Options) Ports() int {
+	n := portsPerProcess * (o.Servers + o.Nodes)
+	if o.Links {
+		n += o.doors()
+	}
+	return n
+}
 
 // check fails if an option is out of bounds.
 func (o *Options) check() error {
@@ -77,6 +86,7 @@ type Cluster struct {
 	guard       *guard
 	servers     []*process
 	nodes       []*process
+	links       *links
 
 	writing sync.Mutex // guards o.Out
 }
@@ -90,7 +100,7 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, OptionError{err}
 	}
-	c := &Cluster{o: o, unlock: func() {}}
+	c := &Cluster{o: o, unlock: func() {}, links: newLinks()}
 	if err := c.makeDir(); err != nil {
 		return nil, err
 	}
@@ -159,44 +169,84 @@ func loopback(port int) string { return fmt.Sprint("127.0.0.1:", port) }
 
 // describe makes the processes, and writes the files that they read.
 func (c *Cluster) describe(ports []int) error {
-	forClients := func(k int) int { return ports[k*portsPerProcess] }
-	forOthers := func(k int) int { return ports[k*portsPerProcess+1] }
-	var urls, routes []string
-	for k := range c.o.Servers {
-		urls = append(urls, "nats://"+loopback(forClients(c.o.Nodes+k)))
-		routes = append(routes, fmt.Sprintf("%q", "nats-route://"+loopback(forOthers(c.o.Nodes+k))))
-	}
 	secret := filepath.Join(c.dir, "secret")
 	if err := os.WriteFile(secret, []byte(rand.Text()+"\n"), 0o600); err != nil {
 		return err
 	}
+	// Each process has an address for clients, and one for the others of its kind.
+	forClients, forOthers := map[*process]string{}, map[*process]string{}
+	add := func(name, role string) *process {
+		p := &process{cluster: c, name: name, role: role, log: filepath.Join(c.dir, name+".log")}
+		forClients[p], forOthers[p] = loopback(ports[0]), loopback(ports[1])
+		ports = ports[portsPerProcess:]
+		return p
+	}
+	for k := range c.o.Nodes {
+		c.nodes = append(c.nodes, add(nodeName(k), roleNode))
+	}
 	for k := range c.o.Servers {
-		name := serverName(k)
-		config := fmt.Sprintf("server_name: %s\nlisten: %q\njetstream { store_dir: %q, sync_interval: always }\n", name,
-			loopback(forClients(c.o.Nodes+k)), filepath.Join(c.dir, name))
-		if c.o.Servers > 1 {
-			config += fmt.Sprintf("cluster { name: dev, listen: %q, routes: [ %s ] }\n",
-				loopback(forOthers(c.o.Nodes+k)),
-				strings.Join(routes, ", "))
+		c.servers = append(c.servers, add(serverName(k), roleServer))
+	}
+	// way returns the address at which one process reaches another one: with links, that of a door.
+	way := func(from, to *process, address string) string {
+		if !c.o.Links {
+			return address
 		}
-		file := filepath.Join(c.dir, name+".conf")
+		public := loopback(ports[0])
+		ports = ports[1:]
+		to.doors = append(to.doors, &door{links: c.links, link: link{from.name, to.name}, public: public,
+			private: address})
+		return public
+	}
+	for _, p := range c.servers {
+		var routes []string
+		for _, other := range c.servers {
+			if other != p {
+				routes = append(routes, fmt.Sprintf("%q", "nats-route://"+way(p, other, forOthers[other])))
+			}
+		}
+		file := filepath.Join(c.dir, p.name+".conf")
+		config := c.serverConfig(p, forClients[p], forOthers[p], routes)
 		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 			return err
 		}
-		c.servers = append(c.servers, &process{cluster: c, name: name, role: roleServer, address: urls[k],
-			log: filepath.Join(c.dir, name+".log"), args: []string{"cluster", "nats-server", file}})
+		p.address, p.args = "nats://"+forClients[p], []string{"cluster", "nats-server", file}
 	}
-	for k := range c.o.Nodes {
-		name, address := nodeName(k), loopback(forClients(k))
-		c.nodes = append(c.nodes, &process{cluster: c, name: name, role: roleNode, address: "http://" + address,
-			log: filepath.Join(c.dir, name+".log"),
-			args: append([]string{"serve", "--demo", "--listen", address, "--workers", fmt.Sprint(c.o.Workers),
-				"--cluster", strings.Join(urls, ","), "--cluster-replicas", fmt.Sprint(c.o.Servers),
-				"--cluster-sync", "trusted",
-				"--advertise", loopback(forOthers(k)), "--advertise-client", "http://" + address,
-				"--cluster-secret-file", secret}, c.o.NodeFlags...)})
+	for _, p := range c.nodes {
+		var urls []string
+		for _, server := range c.servers {
+			urls = append(urls, "nats://"+way(p, server, forClients[server]))
+		}
+		for _, other := range c.nodes {
+			if other != p && c.o.Links {
+				p.ways = append(p.ways, forOthers[other], way(p, other, forOthers[other]))
+			}
+		}
+		p.address = "http://" + forClients[p]
+		p.args = append([]string{"serve", "--demo", "--listen", forClients[p], "--workers", fmt.Sprint(c.o.Workers),
+			"--cluster", strings.Join(urls, ","), "--cluster-replicas", fmt.Sprint(c.o.Servers),
+			"--cluster-sync", "trusted",
+			"--advertise", forOthers[p], "--advertise-client", p.address,
+			"--cluster-secret-file", secret}, c.o.NodeFlags...)
 	}
 	return nil
+}
+
+// serverConfig returns the configuration of a NATS server.
+func (c *Cluster) serverConfig(p *process, forClients, forOthers string, routes []string) string {
+	config := fmt.Sprintf("server_name: %s\nlisten: %q\njetstream { store_dir: %q, sync_interval: always }\n", p.name,
+		forClients, filepath.Join(c.dir, p.name))
+	if c.o.Servers == 1 {
+		return config
+	}
+	gossip := ""
+	if c.o.Links {
+		// Servers tell each other and their clients where servers listen. Nobody is to go there past the
+		// doors, so what they tell others is a port at which nobody listens.
+		gossip = `no_advertise: true, advertise: "127.0.0.1:1", `
+	}
+	return config + fmt.Sprintf("cluster { name: dev, listen: %q, %sroutes: [ %s ] }\n", forOthers, gossip,
+		strings.Join(routes, ", "))
 }
 
 func (c *Cluster) all() []*process { return append(append([]*process(nil), c.servers...), c.nodes...) }

@@ -20,6 +20,8 @@ type process struct {
 	address string // where clients reach it
 	log     string // the file of its standard error
 	args    []string
+	doors   []*door  // with Options.Links, where others reach it
+	ways    []string // of a node with Options.Links: pairs of another node's address and that of the door to it
 
 	mu       sync.Mutex // guards the fields below
 	life     *life      // the newest
@@ -82,7 +84,14 @@ func (p *process) start() error {
 	if l.stdin, err = l.cmd.StdinPipe(); err != nil {
 		return err
 	}
+	if len(p.ways) > 0 {
+		l.cmd.Env = append(l.cmd.Env, waysVariable+"="+strings.Join(p.ways, ","))
+	}
+	if err := openAll(p.doors); err != nil {
+		return err
+	}
 	if err := l.cmd.Start(); err != nil {
+		closeAll(p.doors)
 		return fmt.Errorf("%s can't be started: %w", p.name, err)
 	}
 	p.life = l
@@ -101,6 +110,7 @@ func (p *process) becameReady(l *life) {
 // wait waits for the end of a life, and reports it.
 func (p *process) wait(l *life) {
 	_ = l.cmd.Wait()
+	closeAll(p.doors)
 	status := l.cmd.ProcessState.String()
 	p.mu.Lock()
 	l.hasEnded, l.status = true, status

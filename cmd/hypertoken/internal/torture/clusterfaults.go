@@ -28,6 +28,14 @@ const (
 	PauseServer   ClusterKind = "pause-server"
 	PauseServers  ClusterKind = "pause-servers"
 	JoinNode      ClusterKind = "join-node"
+	CutNode       ClusterKind = "cut-node"
+	CutNodes      ClusterKind = "cut-nodes"
+	CutLease      ClusterKind = "cut-lease"
+	CutServer     ClusterKind = "cut-server"
+	CutServers    ClusterKind = "cut-servers"
+	CutHalves     ClusterKind = "cut-halves"
+	CutSets       ClusterKind = "cut-sets"
+	CutOneWay     ClusterKind = "cut-one-way"
 	maxClusterLag             = 4 * time.Second // of a node or a server that stands still
 )
 
@@ -36,6 +44,8 @@ const (
 	leastSuspension = 1500 * time.Millisecond
 	mostPause       = 700 * time.Millisecond
 	mostDown        = 2500 * time.Millisecond
+	leastCut        = 200 * time.Millisecond
+	mostCut         = 5 * time.Second
 )
 
 // clusterFault says what a kind is, and causes it. cause returns once the fault has ended. What it kills is
@@ -78,6 +88,36 @@ var clusterFaultKinds = []clusterFault{
 	}},
 	{JoinNode, "a fourth node joins; the next time it is terminated, and so on", 0,
 		func(f *clusterFaults) { f.join() }},
+	{CutNode, "a node reaches no server and no other node", 0, func(f *clusterFaults) {
+		f.cutOff(f.node())
+	}},
+	{CutNodes, "two nodes do not reach each other", 0, func(f *clusterFaults) {
+		nodes, k := f.t.cluster.Nodes(), f.rand.IntN(clusterSize)
+		f.cut(nodes[k:k+1], []string{nodes[(k+1)%clusterSize]})
+	}},
+	{CutLease, "a node reaches the other nodes, and no server", 0, func(f *clusterFaults) {
+		f.cut([]string{f.node()}, f.t.cluster.Servers())
+	}},
+	{CutServer, "a NATS server reaches no other one and no node", 0, func(f *clusterFaults) {
+		f.cutOff(f.server())
+	}},
+	{CutServers, "two NATS servers do not reach each other; the third one and all nodes reach both", 0,
+		func(f *clusterFaults) {
+			servers, k := f.t.cluster.Servers(), f.rand.IntN(clusterSize)
+			f.cut(servers[k:k+1], []string{servers[(k+1)%clusterSize]})
+		}},
+	{CutHalves, "a node and a NATS server reach each other only", 0, func(f *clusterFaults) {
+		f.cutOff(f.node(), f.server())
+	}},
+	{CutSets, "any set of nodes and servers does not reach any other set", 0,
+		func(f *clusterFaults) { f.cut(f.sets()) }},
+	{CutOneWay, "what one process sends does not reach another one, and the other way it does", 0,
+		func(f *clusterFaults) {
+			all := f.t.processNames()
+			from := f.rand.IntN(len(all))
+			to := (from + 1 + f.rand.IntN(len(all)-1)) % len(all)
+			f.hold(all[from:from+1], all[to:to+1], oneWay)
+		}},
 }
 
 // ClusterKinds returns all kinds of faults of a cluster.
@@ -121,6 +161,11 @@ func Kills(kinds []ClusterKind) bool {
 	return slices.ContainsFunc(clusterFaultKinds, func(f clusterFault) bool {
 		return f.deaths > 0 && slices.Contains(kinds, f.kind)
 	})
+}
+
+// Cuts reports whether one of the kinds cuts processes off from each other.
+func Cuts(kinds []ClusterKind) bool {
+	return slices.ContainsFunc(kinds, func(k ClusterKind) bool { return strings.HasPrefix(string(k), "cut-") })
 }
 
 // clusterFaults draws faults, and causes them one after the other.
@@ -250,4 +295,65 @@ func (f *clusterFaults) join() {
 	f.say("%s goes", name)
 	f.t.willDie(name, 0)
 	_ = f.t.cluster.Shut(name, termPatience)
+}
+
+// sets draws two sets of processes, neither of them empty. Some processes are in none.
+func (f *clusterFaults) sets() (some, others []string) {
+	all := slices.Clone(f.t.processNames())
+	f.rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	end := 2 + f.rand.IntN(len(all)-1)
+	middle := 1 + f.rand.IntN(end-1)
+	return all[:middle], all[middle:end]
+}
+
+// cutOff cuts processes off from all others.
+func (f *clusterFaults) cutOff(names ...string) {
+	others := slices.DeleteFunc(slices.Clone(f.t.processNames()), func(name string) bool {
+		return slices.Contains(names, name)
+	})
+	f.cut(names, others)
+}
+
+// cutForm says what a cut does to what is sent.
+type cutForm int
+
+const (
+	oneWay   cutForm = iota // it is held in one direction
+	bothWays                // it is held in both directions
+	resets                  // connections are reset
+)
+
+func (c cutForm) String() string {
+	return [...]string{"hold what goes from %s to %s", "hold what goes between %s and %s",
+		"reset what goes between %s and %s"}[c]
+}
+
+// cut lets nothing through between two sets of processes for a time. Its seed draws whether connections
+// stand still or are reset.
+func (f *clusterFaults) cut(some, others []string) {
+	form := bothWays
+	if f.rand.IntN(2) == 0 {
+		form = resets
+	}
+	f.hold(some, others, form)
+}
+
+// hold cuts some processes off from others for a time. Some cuts are shorter than a lease.
+func (f *clusterFaults) hold(some, others []string, form cutForm) {
+	d := leastCut + f.drawn(mostCut-leastCut)
+	if !f.ready(slices.Concat(some, others)) {
+		return
+	}
+	f.say(form.String()+" for %v", strings.Join(some, ","), strings.Join(others, ","), d.Round(time.Millisecond))
+	err := f.t.cluster.Cut(some, others, form == resets)
+	if err == nil && form == bothWays {
+		err = f.t.cluster.Cut(others, some, false)
+	}
+	if err != nil {
+		f.t.stop(err)
+	}
+	ctx, cancel := context.WithTimeout(f.t.ctx, d)
+	<-ctx.Done() // the fault itself
+	cancel()
+	f.t.cluster.Heal()
 }

@@ -144,7 +144,7 @@ func (t *clusterTorture) nodeFlags() []string {
 func (t *clusterTorture) startCluster(ctx context.Context) (err error) {
 	t.cluster, err = clusterdev.Start(ctx, clusterdev.Options{Dir: t.config.Dir, Servers: clusterSize,
 		Nodes: clusterSize + joiners, Absent: joiners, Workers: t.config.Workers, NodeFlags: t.nodeFlags(),
-		Out: io.Discard, Ended: t.processEnded})
+		Out: io.Discard, Links: Cuts(t.config.Faults), Ended: t.processEnded})
 	if err != nil {
 		return fmt.Errorf("the cluster can't be started: %w", err)
 	}
@@ -328,6 +328,13 @@ func (t *clusterTorture) isWanted(name string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.processLocked(name).isWanted
+}
+
+// processNames returns the names of the servers and of the nodes that are to run.
+func (t *clusterTorture) processNames() []string {
+	return append(t.cluster.Servers(), slices.DeleteFunc(t.cluster.Nodes(), func(name string) bool {
+		return !t.isWanted(name)
+	})...)
 }
 
 // willDie says that a fault ends a process, which is to be started again after a time.
