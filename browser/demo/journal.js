@@ -33,7 +33,7 @@ export class Journal {
     this.#engine = engine;
     this.#calls = calls;
     this.#page = page;
-    engine.on('state:updated', ({ payload }) => this.#add(payload));
+    engine.on('state:updated', ({ payload }) => (payload ? this.#add(payload) : this.catchUp()));
     const slider = $('step');
     slider.addEventListener('input', () => this.#go(slider.valueAsNumber));
     for (const [id, to] of Object.entries({ first: () => 0, back: () => this.#index - 1, forward: () => this.#index + 1, last: () => this.#newest, now: () => this.#newest })) {

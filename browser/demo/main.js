@@ -1,4 +1,4 @@
-// The page: it has an engine on a worker, plays the game on it, and draws both.
+// The page: it has an engine, on a worker or on a server, plays the game on it, and draws both.
 
 import { Calls } from './calls.js';
 import { advice, bets, Blackjack, deck, read } from './game.js';
@@ -6,8 +6,10 @@ import { Journal } from './journal.js';
 import { beginAnew, inTurn, openGame } from './keeping.js';
 import { Latency } from './latency.js';
 import { Race } from './race.js';
+import { Nodes, ServerGame } from './server.js';
 import { story, Table } from './table.js';
 import { say, Trouble } from './trouble.js';
+import { askForToken, choose } from './where.js';
 
 const $ = (id) => document.getElementById(id);
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -17,10 +19,12 @@ const still = matchMedia('(prefers-reduced-motion: reduce)');
 const lookEvery = 300;
 
 const options = { useWorker: true, history: true, setup: { stack: deck }, workerOptions: { workerPath: '/worker.js', killGrace: 100, snapshotBytes: 64 << 10 } };
-const engine = await openGame(options, say);
+const name = choose(), isServer = name !== null;
+const engine = isServer ? new ServerGame(name, await askForToken(), options.setup) : await openGame(options, say);
 const latency = new Latency($('histogram'));
-const calls = new Calls(engine, ({ ms, missed }) => latency.add(ms, missed));
-new Trouble(engine, calls);
+const calls = new Calls(engine, ({ ms, missed }) => latency.add(ms, missed), isServer ? { deadline: 0, patience: Infinity } : {});
+const nodes = isServer ? new Nodes(engine) : null;
+if (!isServer) new Trouble(engine, calls);
 const table = new Table();
 let now = null; // the table that was drawn last
 let auto = false, playing = false, moving = false, moves = 0;
@@ -136,7 +140,7 @@ function wire() {
   $('more').addEventListener('click', () => bet(bets.step));
   $('bet').addEventListener('change', () => bet());
   $('auto').addEventListener('click', () => autoplay(!auto));
-  $('anew').addEventListener('click', () => beginAnew(engine).catch(failed));
+  $('anew').addEventListener('click', () => (isServer ? engine.beginAnew() : beginAnew(engine)).catch(failed));
   document.addEventListener('keydown', (event) => {
     if (!$('keys').checked || event.repeat || event.ctrlKey || event.metaKey || event.altKey || event.target.matches('input[type=number]')) return;
     const key = event.key.toLowerCase();
@@ -175,6 +179,7 @@ try {
   bet();
   $('digest').textContent = await calls.digest();
   await journal.catchUp();
+  nodes?.welcome();
   say(isKept ? 'The game goes on where it was.' : 'The table is open.', 'good');
   document.body.dataset.ready = 'true';
 } catch (error) {

@@ -309,9 +309,16 @@ var RemoteEngine = class {
   }
   /** The state as it was at an earlier sequence. */
   stateAt(sequence, options) {
-    return this.#request("stateAt", options, questionNames, () => {
-      if (!Number.isSafeInteger(sequence) || sequence < 0) throw badInput(`stateAt: the sequence is ${nameOf(sequence)}, want an integer from 0`);
-      return [{ state: true, at: sequence }, (answer) => answer.state];
+    return this.#past("state", sequence, options);
+  }
+  /** The digest of the state as it was at an earlier sequence. */
+  digestAt(sequence, options) {
+    return this.#past("digest", sequence, options);
+  }
+  #past(what, sequence, options) {
+    return this.#request(`${what}At`, options, questionNames, () => {
+      if (!Number.isSafeInteger(sequence) || sequence < 0) throw badInput(`${what}At: the sequence is ${nameOf(sequence)}, want an integer from 0`);
+      return [{ [what]: true, at: sequence }, (answer) => answer[what]];
     });
   }
   /** The digest of the state, 16 hexadecimal digits. */
@@ -476,7 +483,7 @@ var RemoteEngine = class {
     }
     this.#pause = firstPause;
     this.#lost = null;
-    if (Number.isInteger(sequence)) this.#sequence = sequence;
+    if (Number.isInteger(sequence) && line.members.at === void 0) this.#sequence = sequence;
     if (error && !(line.isSetup && error.code === "exists")) {
       const own = errorOf(error);
       if (line.isSetup) this.#failed = own;
@@ -503,7 +510,7 @@ var RemoteEngine = class {
     this.#lines = this.#lines.filter((line) => !line.isSettled);
     for (const line of this.#lines) line.isSent = false;
     this.#lost = why;
-    this.#tell({ error: new HyperTokenError("unavailable", `${this.#servers[this.#server]}: ${why}`) });
+    const server = this.#servers[this.#server];
     this.#server = (this.#server + 1) % this.#servers.length;
     closeQuietly(socket);
     this.#pauseTimer = setTimeout(() => {
@@ -511,6 +518,7 @@ var RemoteEngine = class {
       this.#send();
     }, this.#pause * (0.5 + Math.random() / 2));
     this.#pause = Math.min(2 * this.#pause, lastPause);
+    this.#tell({ server, error: new HyperTokenError("unavailable", `${server}: ${why}`) });
     this.#checkIdle();
   }
   #checkIdle() {

@@ -94,6 +94,8 @@ export class RemoteEngine<A = Actions, S = State, B = Setup> implements AsyncDis
   /** The state at an earlier sequence. It fails with `history_trimmed` if the server does not have that any more. */
   stateAt<T = S>(sequence: number, options?: RemoteQuestionOptions): Promise<T>;
   digest(options?: RemoteQuestionOptions): Promise<string>;
+  /** The digest at an earlier sequence. */
+  digestAt(sequence: number, options?: RemoteQuestionOptions): Promise<string>;
   /** Takes the last step back. It fails with `conflict` if there is none. */
   undo(options?: ChangeOptions): Promise<Rewound>;
   /** Takes the last undo back. It fails with `conflict` if there is none. */

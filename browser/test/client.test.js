@@ -52,7 +52,9 @@ test('actions, batches, questions and rewinds', async (t) => {
   assert.deepEqual(await engine.undo(), { sequence: engine.sequence, digest: before });
   assert.notEqual((await engine.redo()).digest, before);
   assert.equal((await engine.stateAt(0)).stack.stack.length, 9);
-  await assert.rejects(engine.stateAt(), (e) => e.code === 'bad_input' && /want an integer/.test(e.message));
+  assert.notEqual(engine.sequence, 0); // that of the past is not taken for the newest
+  assert.equal(await engine.digestAt(engine.sequence), await engine.digest());
+  await assert.rejects(engine.stateAt(), (e) => e.code === 'bad_input' && /stateAt: the sequence is undefined/.test(e.message));
   await engine.revert(0);
   assert.equal((await engine.state()).stack.stack.length, 9);
   await assert.rejects(engine.dispatchAsync('stack:draw', {}, { ifSequence: 1 }), { code: 'conflict' });
@@ -145,11 +147,14 @@ test('with discover, a node of a cluster names the others', async (t) => {
   const made = again(t, { setup: deck(9), engine: `engine-${names}` });
   await made.ready;
   const elsewhere = new Promise((found) => engine.onConnection((e) => { if (!e.error && e.server !== url) found(e.server); }));
+  // A question that a listener asks goes to the next server.
+  const asks = new Promise((answered) => engine.onConnection((e) => { if (e.server === url) answered(engine.digest().then(() => engine.server)); }));
   node.close();
   node.closeAllConnections();
   sockets.clients.forEach((socket) => socket.terminate());
   assert.deepEqual(ids(await engine.dispatchAsync('stack:draw')), ['t8']);
   assert.equal(await elsewhere, `${server.url}/`);
+  assert.equal(await asks, `${server.url}/`);
   assert.equal(engine.sequence, 1);
   await engine.digest(); // this server is no node of a cluster
   assert.equal(engine.servers.length, 3);

@@ -236,6 +236,7 @@ export async function remote() {
   await table.dispatchAsync('stack:shuffle');
   const stack: Token[] | undefined = (await table.state()).stack?.stack;
   const before: Token[] | undefined = (await table.stateAt(1)).stack?.stack;
+  const old: string = await table.digestAt(1);
   const outcomes = await table.dispatchBatch([{ type: 'stack:draw' }, { type: 'stack:peek', payload: { count: 1 } }], { mode: 'independent' });
   const { sequence, digest } = await table.undo();
   // @ts-expect-error there is no such action
@@ -243,5 +244,5 @@ export async function remote() {
   // @ts-expect-error count is a number
   await table.dispatchAsync('stack:draw', { count: '5' });
   table.onConnection(({ server, error }) => error?.code ?? server);
-  return [servers, drawn, stack, before, outcomes[0]?.error?.code, sequence, digest, await table.shutdown({ timeout: 5 })];
+  return [servers, drawn, stack, before, old, outcomes[0]?.error?.code, sequence, digest, await table.shutdown({ timeout: 5 })];
 }

@@ -34,9 +34,9 @@ installed. The servers are n1, n2 and n3, the nodes a, b and c. It prints the ad
 and then takes lines from standard input:
 
 ` + clusterdev.Commands + `
-To see what a cluster is for: open the address of a in a browser and play, then 'kill b' and play
-on. A game whose node is killed goes on at another one after a second or two. Kill the node that
-the page is from, and open the same game at another one.
+To see what a cluster is for: open the address of a in a browser and play, then 'kill a' and play
+on. The page connects to another node, and the game goes on there after a second or two. The page
+says where it is, what came of it, and whether anything is lost.
 
 A node that is stopped for more than a second is declared dead by the others. It ends when it
 goes on, and says so; 'restart' starts it again. While two of three servers are gone, nothing can

@@ -57,9 +57,9 @@ func newServe() *cobra.Command {
   GET /v1/status            the figures that 'hypertoken top' shows
   GET /openapi.json         a description of all of this
   GET /debug/pprof/         profiles of this process, with --pprof
-  GET /                     with --demo, a page that plays on the browser's own workers. Beside it
-                            are hypertoken.js, hypertoken.worker.js and core.wasm in
-                            /hypertoken/, for pages of your own
+  GET /                     with --demo, a page that plays on the browser's own workers, or on this
+                            server. Beside it are hypertoken.js, hypertoken.worker.js, core.wasm
+                            and client.js in /hypertoken/, for pages of your own
 
 The first line of an engine is its setup, which makes it. If an engine of that name exists, a setup
 is refused, because others may be playing on it. N in the answers counts the actions of a request,
