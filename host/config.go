@@ -44,13 +44,17 @@ func (o *Options) config() (driver.Config, error) {
 			RestartWindow: o.RestartWindow, MaxRestarts: o.MaxRestarts, IdleTick: clock.IdleTickEvery, Log: log},
 		Rules: placement.Rules{InProcess: o.InProcess, NoFallback: o.NoFallback, SuspectWait: o.SuspectWait,
 			Cores: runtime.GOMAXPROCS(0)},
-		Payload:  payload.Limits{Depth: o.MaxDepth, MaxDepth: o.MaxDepth, Bytes: o.MaxPayload, Option: "MaxPayload"},
+		Payload:  o.payloads(),
 		MaxQueue: o.MaxQueue, MaxQueueBytes: o.MaxQueueBytes, MaxInProcess: o.MaxInProcess,
 		Timeout: o.Timeout, OpenTimeout: o.OpenTimeout, StartTimeout: o.StartTimeout, IdleAfter: o.IdleAfter,
 		Store: o.Store, KeyWindow: o.KeyWindow, KeyBytes: o.KeyBytes, MaxKeyBytes: o.MaxKeyBytes, Now: o.Clock,
 		BatchError: func(index int, err error) error { return &BatchError{Index: index, Err: err} },
 		Tracer:     o.Tracer, Log: log, IsDebug: isDebug,
 	}, nil
+}
+
+func (o *Options) payloads() payload.Limits {
+	return payload.Limits{Depth: o.MaxDepth, MaxDepth: o.MaxDepth, Bytes: o.MaxPayload, Option: "MaxPayload"}
 }
 
 func (o *Options) limits() wasm.Limits {

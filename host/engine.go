@@ -6,46 +6,16 @@ import (
 	"iter"
 
 	"hypertoken/internal/driver"
-	"hypertoken/internal/events"
-	"hypertoken/journal"
+	"hypertoken/internal/seam"
 )
 
 // Engine is one game. Its actions run one after the other, in the order in which they were
 // dispatched.
 type Engine struct {
 	host *Host
-	seam seam
+	// seam is what is behind the engine: a driver, or the way to the node of a cluster that has it.
+	seam seam.Engine
 }
-
-// seam is what is behind an engine: a driver, which runs the engine on this machine. Each method does
-// what the method of Engine with the same name says.
-type seam interface {
-	Name() string
-	Dispatch(ctx context.Context, actionType string, payload any, d driver.Choice) (driver.Result, error)
-	// DispatchAsync begins an action whose outcome c will have.
-	DispatchAsync(ctx context.Context, c *driver.Call, actionType string, payload any, d driver.Choice)
-	DispatchBatch(ctx context.Context, mode driver.Mode, members driver.Members,
-		whole driver.Choice) (driver.BatchResult, error)
-	State(ctx context.Context, wantsDigest bool) (driver.Result, error)
-	// Position answers Digest, too. what names the call in errors.
-	Position(ctx context.Context, what string) (driver.Result, error)
-	StateAt(ctx context.Context, sequence uint64) (driver.Result, error)
-	DigestAt(ctx context.Context, sequence uint64) (driver.Result, error)
-	Journal(ctx context.Context) (*journal.Stored, error)
-	Revert(ctx context.Context, to uint64, d driver.Choice) (driver.Result, error)
-	Undo(ctx context.Context, d driver.Choice) (driver.Result, error)
-	Redo(ctx context.Context, d driver.Choice) (driver.Result, error)
-	AddNote(ctx context.Context, note *journal.KeyRecord) error
-	Newest() uint64
-	ReadHistory(ctx context.Context, from uint64) (journal.Part, error)
-	JournalAt(ctx context.Context, at uint64) (*journal.Stored, []journal.Batch, error)
-	Listen(event string) *events.Listener[driver.Event]
-	Place() driver.Place
-	Reopen(ctx context.Context) error
-	Close(ctx context.Context) error
-}
-
-var _ seam = (*driver.Driver)(nil)
 
 // Name returns the engine's name.
 func (e *Engine) Name() string { return e.seam.Name() }
@@ -201,6 +171,9 @@ func (e *Engine) Close(ctx context.Context) error { return e.seam.Close(ctx) }
 
 // Delete closes the engine and forgets its journal for good.
 func (e *Engine) Delete(ctx context.Context) error {
+	if own, ok := e.seam.(seam.Owner); ok {
+		return own.Delete(ctx)
+	}
 	if err := e.Close(ctx); err != nil && !errors.Is(err, ErrShutdown) {
 		return err
 	}
@@ -209,4 +182,9 @@ func (e *Engine) Delete(ctx context.Context) error {
 
 // Shutdown shuts the engine's host down, and with it every other engine that it has: it is for an
 // engine of NewEngine.
-func (e *Engine) Shutdown(ctx context.Context) error { return e.host.Shutdown(ctx) }
+func (e *Engine) Shutdown(ctx context.Context) error {
+	if own, ok := e.seam.(seam.Owner); ok {
+		return own.Shutdown(ctx)
+	}
+	return e.host.Shutdown(ctx)
+}

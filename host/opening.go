@@ -78,11 +78,24 @@ func NewEngine(ctx context.Context, o Options, engine EngineOptions) (*Engine, e
 // stores a new engine only once the core has taken the setup. If it fails after that, because ctx ends
 // or the store fails, the engine may be stored.
 func (h *Host) Open(ctx context.Context, name string, o EngineOptions) (*Engine, error) {
+	base, err := h.prepare(name, &o)
+	if err != nil {
+		return nil, err
+	}
+	e, err := h.engines.Open(ctx, name, base, h.options.forEngine(&o))
+	if err != nil {
+		return nil, err
+	}
+	return &Engine{host: h, seam: e}, nil
+}
+
+// prepare checks a name and options, and returns what a new engine starts from.
+func (h *Host) prepare(name string, o *EngineOptions) (journal.Base, error) {
 	if o.Mode < OpenOrCreate || o.Mode > OpenNew {
-		return nil, badInput("Open: EngineOptions.Mode is %v, want OpenOrCreate, OpenExisting or OpenNew", o.Mode)
+		return journal.Base{}, badInput("Open: EngineOptions.Mode is %v, want OpenOrCreate, OpenExisting or OpenNew", o.Mode)
 	}
 	if err := checkName("Open", name); err != nil {
-		return nil, err
+		return journal.Base{}, err
 	}
 	setup, err := h.options.encodeSetup(o.Setup)
 	base := journal.Base{Data: setup}
@@ -94,14 +107,7 @@ func (h *Host) Open(ctx context.Context, name string, o EngineOptions) (*Engine,
 		base = *o.Snapshot
 		err = checkBase(&base)
 	}
-	if err != nil {
-		return nil, err
-	}
-	e, err := h.engines.Open(ctx, name, base, h.options.forEngine(&o))
-	if err != nil {
-		return nil, err
-	}
-	return &Engine{host: h, seam: e}, nil
+	return base, err
 }
 
 // checkName fails for a name that no engine may have.

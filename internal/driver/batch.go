@@ -19,6 +19,8 @@ type Member struct {
 	Type    string
 	Payload any
 	Choice  Choice
+	// Err is why the payload can't be encoded, if another node has tried to; nil otherwise.
+	Err error
 }
 
 // Members are the actions of a batch: how many there are, and a function that returns the k-th one.
@@ -91,7 +93,10 @@ func prepareBatch(ctx context.Context, e *Driver, mode Mode, members Members,
 			d.IsConditional, d.IfSequence = whole.IsConditional, whole.IfSequence
 		}
 		c := new(Call)
-		err := c.prepare(ctx, e, m.Type, m.Payload, &d)
+		err := m.Err
+		if err == nil {
+			err = c.prepare(ctx, e, m.Type, m.Payload, &d)
+		}
 		switch {
 		case err == nil:
 			sent, calls = append(sent, k), append(calls, c)

@@ -137,6 +137,13 @@ func (c *Call) wait(ctx context.Context) {
 	}
 }
 
+// BeginElsewhere makes the zero value a call of an engine that no driver of this host runs. what names it
+// in errors. The outcome is set by ResolveElsewhere.
+func (c *Call) BeginElsewhere(what string) { c.request.What = what }
+
+// ResolveElsewhere sets the outcome of such a call.
+func (c *Call) ResolveElsewhere(r Result, err error) { c.resolve(r, err) }
+
 // resolve sets the outcome, and wakes everybody who waits. Only the first call of it counts.
 func (c *Call) resolve(r Result, err error) {
 	c.mu.Lock()
@@ -174,6 +181,9 @@ func (c *Call) Complete(r *engine.Request, err error) {
 		e.meter.end(&c.times, r, r.What, err)
 		e.meter.endParts(c, r)
 		c.times.endSpan(e.engines, r, err)
+	}
+	if err == nil && r.Kind == ipc.Dispatch {
+		r.Repeatable()
 	}
 	c.keyEnded(err)
 	c.resolveWithDigest(result, err)

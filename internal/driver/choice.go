@@ -26,6 +26,9 @@ type Choice struct {
 	// HasKey says that the action runs once for its Key.
 	HasKey bool
 	Key    string
+	// ForgetsUnchanged says that the key is forgotten if the action changes nothing. Then the action is
+	// not journaled, as one without a key.
+	ForgetsUnchanged bool
 	// IsConditional says that the action runs only if the engine has the sequence IfSequence.
 	IsConditional bool
 	IfSequence    uint64
@@ -101,7 +104,9 @@ func (c *Call) prepareEncoded(ctx context.Context, e *Driver, actionType string,
 		IfSequence: d.IfSequence}
 	r.Body = journal.AppendAction(slices.Grow(r.Body[:0], len(encoded)+len(actionType)+48), &a, actionType, encoded)
 	if d.Key != "" {
-		r.Flags |= ipc.FlagJournaled
+		if !d.ForgetsUnchanged {
+			r.Flags |= ipc.FlagJournaled
+		}
 		sum := engine.NewSum(engine.SumOfAction)
 		engine.AddActionToSum(sum, r.Body)
 		r.Keyed = engine.NewKey(d.Key, sum)

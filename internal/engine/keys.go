@@ -157,13 +157,13 @@ func (t *Keys[W]) Begin(r *journal.KeyRecord, what string, w W) (old *journal.Ke
 }
 
 // Ended takes in the outcome of the action or batch that has the record r, and returns who shares
-// it. A failure forgets the key.
+// it. A failure forgets the key, and so does a success that left no record.
 func (t *Keys[W]) Ended(r *journal.KeyRecord, err error) (followers []W) {
 	if f := t.inFlight[r.Key]; f != nil {
 		followers = f.followers
 		delete(t.inFlight, r.Key)
 	}
-	if err != nil {
+	if err != nil || r.Number == 0 {
 		return followers
 	}
 	t.newest = max(t.newest, r.Number)

@@ -182,6 +182,14 @@ func (r *Request) markStep(records []journal.Record) {
 	}
 }
 
+// Repeatable fills in the record of the request's key if nothing of the request is stored: for those
+// who wait for the same key.
+func (r *Request) Repeatable() {
+	if r.Keyed != nil && r.Keyed.Number == 0 && r.Err == nil {
+		r.remembered()
+	}
+}
+
 // remembered fills in the record of the request's key, and returns it; nil if it has none.
 func (r *Request) remembered() *journal.KeyRecord {
 	if k := r.Keyed; k != nil {

@@ -72,6 +72,7 @@ var table = map[string]row{
 	"internal/queue": {foundation, "internal/clock internal/fault",
 		"github.com/dustin/go-humanize golang.org/x/sync"},
 	"internal/sabotage":  {foundation, "", ""},
+	"internal/seam":      {foundation, "internal/driver internal/events internal/payload journal", ""},
 	"internal/scheduler": {foundation, "internal/clock internal/fault internal/fifo internal/placement internal/pool", ""},
 	"internal/tap":       {foundation, "ipc", ""},
 	"internal/trace":     {foundation, "internal/msgjson internal/printable", ""},
@@ -83,8 +84,13 @@ var table = map[string]row{
 
 	"host": {library, "internal/calm internal/clock internal/driver internal/engine internal/events internal/fast " +
 		"internal/fault internal/histogram internal/inproc internal/marker internal/payload internal/placement " +
-		"internal/pool internal/process internal/tap ipc journal wasm",
+		"internal/pool internal/process internal/seam internal/tap ipc journal wasm",
 		"github.com/cespare/xxhash/v2 github.com/vmihailenco/msgpack/v5 go.opentelemetry.io/otel/trace"},
+	"cluster": {library, "host internal/calls internal/driver internal/events internal/fault internal/node " +
+		"internal/payload internal/peers internal/seam internal/serve journal",
+		"hypertoken/journal/jetstream github.com/prometheus/client_golang"},
+	"internal/calls": {library, "host internal/driver internal/payload internal/seam journal",
+		"github.com/vmihailenco/msgpack/v5"},
 	"internal/jsonl": {library,
 		"host internal/marker internal/msgjson internal/nearest internal/printable journal",
 		"github.com/cespare/xxhash/v2 github.com/dustin/go-humanize github.com/vmihailenco/msgpack/v5"},
@@ -93,8 +99,9 @@ var table = map[string]row{
 		"github.com/cespare/xxhash/v2"},
 	"internal/node": {library, "internal/peers internal/serve internal/version journal",
 		"hypertoken/journal/jetstream github.com/prometheus/client_golang"},
-	"internal/serve": {library, "browser host internal/calm internal/cluster internal/journals internal/jsonl " +
-		"internal/peers internal/printable journal metrics wasm",
+	"internal/serve": {library, "browser host internal/calls internal/calm internal/cluster internal/driver internal/events " +
+		"internal/fault internal/journals internal/jsonl internal/payload internal/peers internal/printable internal/seam journal " +
+		"metrics wasm",
 		"github.com/coder/websocket github.com/dustin/go-humanize github.com/prometheus/client_golang golang.org/x/sys " +
 			"golang.org/x/time"},
 	"metrics": {library, "host internal/histogram internal/version", "github.com/prometheus/client_golang " +
@@ -151,6 +158,7 @@ var table = map[string]row{
 	"cmd/hypertoken/internal/upgrade": {application, "internal/journals internal/migration journal wasm",
 		"github.com/cespare/xxhash/v2"},
 	"examples/client":         {application, "", "github.com/coder/websocket"},
+	"examples/clusternode":    {application, "cluster host workerproc", "hypertoken/journal/jetstream"},
 	"examples/dealer":         {application, "host workerproc", ""},
 	"internal/corebench":      {application, "", ""},
 	"internal/rename":         {application, "", ""},

@@ -35,6 +35,20 @@ const (
 // ServeClients serves clients until ctx ends. Then it gives all slots away, while it still serves, and
 // returns once what clients have sent is answered. within bounds the time for giving.
 func (n *Node) ServeClients(ctx context.Context, s *serve.Server, l net.Listener, within time.Duration) error {
+	return n.serveUntil(ctx, s, within, func(ctx context.Context) error { return s.Serve(ctx, l) })
+}
+
+// ServeNodes is ServeClients for a node without clients.
+func (n *Node) ServeNodes(ctx context.Context, s *serve.Server, within time.Duration) {
+	_ = n.serveUntil(ctx, s, within, func(ctx context.Context) error {
+		s.ServeNodes(ctx)
+		return nil
+	})
+}
+
+// serveUntil calls serve with a context that ends once ctx has ended and all slots are given away.
+func (n *Node) serveUntil(ctx context.Context, s *serve.Server, within time.Duration,
+	serve func(context.Context) error) error {
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	ended := make(chan struct{})
@@ -49,7 +63,7 @@ func (n *Node) ServeClients(ctx context.Context, s *serve.Server, l net.Listener
 		n.giveAll(bounded, s)
 		stop()
 	})
-	err := s.Serve(serving, l)
+	err := serve(serving)
 	close(ended)
 	giving.Wait()
 	return err

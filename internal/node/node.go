@@ -1,5 +1,5 @@
-// Package node makes a process a node of a cluster: it joins, answers the other nodes, and gives its
-// slots to them before it ends.
+// Package node makes a process a node of a cluster: it joins, answers the other nodes, and gives
+// its slots to them before it ends.
 package node
 
 import (
@@ -39,7 +39,8 @@ const joinPatience = 30 * time.Second
 
 // Options configure [Join].
 type Options struct {
-	// Address is where this node listens for the other nodes, which reach it there.
+	// Address is where this node listens for the other nodes, which reach it there. Port 0 takes
+	// any free port.
 	Address string
 	// Client is the URL at which clients reach this node; "" if it has none of its own.
 	Client string
@@ -62,16 +63,19 @@ var ErrListen = errors.New("the address for other nodes can't be used")
 
 // Join joins the cluster. The caller calls Leave.
 func Join(ctx context.Context, o Options) (*Node, error) {
-	n := &Node{address: o.Address, log: o.Logger, handOvers: newHandOvers()}
-	self := jetstream.MemberOptions{Address: o.Address, Format: 1, Version: version.String(),
-		Client: o.Client, Changed: n.membersChanged}
-	n.members = jetstream.NewMembers(self)
-	n.peers = n.newPeers(&o)
 	listener, err := net.Listen("tcp", o.Address)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrListen, err)
 	}
-	n.listener = o.TLS.Listen(listener)
+	if _, port, _ := net.SplitHostPort(o.Address); port == "0" {
+		o.Address = listener.Addr().String()
+	}
+	n := &Node{address: o.Address, log: o.Logger, handOvers: newHandOvers(), listener: o.TLS.Listen(listener)}
+	self := jetstream.MemberOptions{Address: o.Address, Format: 1, Version: version.String(),
+		Client: o.Client, Changed: n.membersChanged}
+	n.members = jetstream.NewMembers(self)
+	n.peers = n.newPeers(&o)
+	o.Store.Address = o.Address
 	o.Store.Claims = n.members
 	ctx, cancel := context.WithTimeout(ctx, joinPatience)
 	defer cancel()
@@ -193,3 +197,6 @@ func (n *Node) Leave(ctx context.Context) {
 	}
 	n.peers.Close()
 }
+
+// Dead returns a channel that is closed if the cluster declares this node dead.
+func (n *Node) Dead() <-chan struct{} { return n.members.Ended() }

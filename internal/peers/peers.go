@@ -317,11 +317,7 @@ func (p *Peers) send(ctx context.Context, to Owner, engine string, line []byte, 
 		if err := json.Unmarshal(body, &moved.Owner); err != nil {
 			return Answer{}, fmt.Errorf("%w: %w", ErrUnreached, err)
 		}
-		if moved.Owner.Address == "" || moved.Owner.Address == p.o.Self {
-			p.Forget(engine)
-		} else {
-			p.routes.Store(p.o.SlotOf(engine), moved.Owner)
-		}
+		p.noteOwner(engine, moved.Owner)
 		return Answer{}, moved
 	case w.StatusCode != http.StatusOK: // it stops, or wants another secret
 		return Answer{}, fmt.Errorf("%w: it says %s: %s", ErrUnreached, w.Status, bytes.TrimSpace(body))
@@ -343,7 +339,8 @@ func (p *Peers) guard(h http.Handler) http.Handler {
 }
 
 // Handler answers the lines and the requests that other nodes send. answer answers a line, or fails
-// with an error of this node's host: then nothing of the line ran. requests answers whole requests.
+// with an error of this node's host: then nothing of the line ran. requests answers whole requests, and
+// those of [Peers.Call] and [Peers.Withdraw].
 func (p *Peers) Handler(answer func(ctx context.Context, engine string, line []byte, first int) (Answer, error),
 	requests http.Handler) http.Handler {
 	mux := http.NewServeMux()
@@ -363,10 +360,7 @@ func (p *Peers) Handler(answer func(ctx context.Context, engine string, line []b
 		// The line runs even if the other node goes away, as that of a client does.
 		a, err := answer(context.WithoutCancel(r.Context()), engine, line, first)
 		if err != nil {
-			owner, _ := p.ownerOf(err)
-			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(http.StatusMisdirectedRequest)
-			_ = json.NewEncoder(w).Encode(owner)
+			p.Misdirected(w, err)
 			return
 		}
 		if a.Status != 0 {

@@ -83,11 +83,16 @@ func unknown(name string) error {
 
 // create makes a new engine for a client.
 func (g *engines) create(ctx context.Context, name string, setup host.Raw, maker netip.Prefix) error {
+	return g.make(ctx, name, maker, host.EngineOptions{Setup: setup, Mode: host.OpenNew})
+}
+
+// make opens a new engine with options.
+func (g *engines) make(ctx context.Context, name string, maker netip.Prefix, o host.EngineOptions) error {
 	e, err := g.enter(ctx, name, maker)
 	if err != nil {
 		return err
 	}
-	return g.open(ctx, name, e, host.EngineOptions{Setup: setup, Mode: host.OpenNew})
+	return g.open(ctx, name, e, o)
 }
 
 // adopt has a new engine made for a client: make stores it, without opening it. Then it is opened.
@@ -128,7 +133,7 @@ func (g *engines) enter(ctx context.Context, name string, maker netip.Prefix) (*
 				continue // it is off the list
 			}
 			return nil, alreadyExists(name)
-		case g.perAddress > 0 && g.made[maker] >= g.perAddress:
+		case g.perAddress > 0 && maker.IsValid() && g.made[maker] >= g.perAddress:
 			g.mu.Unlock()
 			return nil, failure(codeQuota, "%d engines of this address are open, as many as --max-engines-per-address allows: "+
 				"DELETE one first", g.perAddress)

@@ -21,6 +21,7 @@ import (
 
 	"hypertoken/host"
 	"hypertoken/internal/jsonl"
+	"hypertoken/internal/peers"
 	"hypertoken/internal/printable"
 )
 
@@ -141,6 +142,9 @@ func (s *Server) routes(registry *prometheus.Registry) (http.Handler, error) {
 	}
 	forwarded.Handle(copyPattern, s.serveForwarded(route{pattern: copyPattern,
 		methods: map[string]handler{"POST": s.copyEngine}, owned: true}))
+	forwarded.HandleFunc("POST "+peers.CallPath+"{name}", s.answerCalls)
+	forwarded.HandleFunc("DELETE "+peers.WithdrawalPath+"{id}", s.withdrawCall)
+	forwarded.HandleFunc("GET "+peers.EventPath+"{name}", s.sendEvents)
 	s.forwarded = forwarded
 	return straight(mux, s.serve(list[slices.IndexFunc(list, func(a route) bool { return a.methods == nil })])), nil
 }

@@ -42,26 +42,33 @@ func (s *lineStep) Forward(_ cluster.NodeID, _ uint64, attempt int, _ bool) {
 
 func (s *lineStep) End(o cluster.LineOutcome) { s.hasEnded, s.outcome = true, o }
 
-// routed answers a line, here or on the node that has the engine.
-func (c *conversation) routed(ctx context.Context, line jsonl.Line, q *jsonl.Request, first int) ([]byte, *problem) {
-	nodes := c.server.o.Peers
-	if nodes == nil {
-		answer, p, _ := c.local(ctx, q, first)
-		return answer, p
-	}
+// trip is the way of a line, or of calls, to the node that has the engine of a name.
+type trip struct {
+	name string
+	// what is on its way, for errors and the log.
+	what string
+	// hasKey says that it runs once however often it comes, isRead that it changes nothing.
+	hasKey, isRead bool
+	// within is how long it may be on its way.
+	within time.Duration
+	// here answers it on this node. It returns an error if nothing ran and another node may have the
+	// engine. there has another node answer it, and fails as [peers.Peers.Send] does.
+	here  func() (elsewhere error)
+	there func(to peers.Owner) error
+}
+
+// carry has the node answer that has the engine. If it fails, nobody has answered, and the error is what
+// the client is told.
+func (s *Server) carry(ctx context.Context, t trip) error {
+	nodes := s.o.Peers
 	began := time.Now()
 	now := func() time.Duration { return time.Since(began) }
-	within := lineTime
-	if q.Timeout > 0 {
-		within = q.Timeout
-	}
-	isRead := q.Kind == jsonl.State || q.Kind == jsonl.Digest
-	l := cluster.NewLine(thisNode, q.HasKey, isRead, within, lineRetry)
-	owner, isKnown := nodes.Route(c.name)
-	var last error // why the line could not be answered
+	l := cluster.NewLine(thisNode, t.hasKey, t.isRead, t.within, lineRetry)
+	owner, isKnown := nodes.Route(t.name)
+	var last error // why nobody has answered
 	for {
 		switch {
-		case now() >= within:
+		case now() >= t.within:
 			l.Tick(now())
 		case isKnown:
 			l.Routed(otherNode, owner.Epoch, now())
@@ -72,24 +79,23 @@ func (c *conversation) routed(ctx context.Context, line jsonl.Line, q *jsonl.Req
 		l.Perform(&step)
 		switch {
 		case step.isHere:
-			answer, p, elsewhere := c.throughGate(ctx, q, first)
+			elsewhere := t.here()
 			if elsewhere == nil {
-				return answer, p
+				return nil
 			}
-			c.answered()
 			last = elsewhere
-			owner, isKnown = nodes.Moved(c.name, elsewhere)
+			owner, isKnown = nodes.Moved(t.name, elsewhere)
 			l.Refused(l.Attempt(), now())
 		case step.isThere:
-			a, err := nodes.Send(ctx, owner, c.name, line.Text, first)
+			err := t.there(owner)
 			if err == nil {
-				return a.Line, problemOfLine(a)
+				return nil
 			}
 			last = err
 			var moved *peers.MovedError
 			switch {
 			case errors.As(err, &moved):
-				owner, isKnown = nodes.Route(c.name)
+				owner, isKnown = nodes.Route(t.name)
 				l.Refused(step.attempt, now())
 				continue
 			case errors.Is(err, peers.ErrUnreached):
@@ -97,21 +103,50 @@ func (c *conversation) routed(ctx context.Context, line jsonl.Line, q *jsonl.Req
 			default:
 				l.Lost(step.attempt, now())
 			}
-			c.server.log.Debug("a line could not be answered by the node that has its engine", "engine", c.name,
+			s.log.Debug("a line could not be answered by the node that has its engine", "engine", t.name,
 				"node", owner.Address, "error", err)
-			nodes.Forget(c.name)
+			nodes.Forget(t.name)
 			isKnown = false
 		case step.hasEnded:
-			return c.refused(q, first, unanswered(step.outcome, within, last))
+			return t.unanswered(step.outcome, last)
 		default:
 			select {
 			case <-time.After(lineRetry):
 			case <-ctx.Done():
-				return c.refused(q, first,
-					failure(host.ErrCanceled.Code, "the request ended before the engine's node was found"))
+				return failure(host.ErrCanceled.Code, "the request ended before the engine's node was found")
 			}
 		}
 	}
+}
+
+// routed answers a line, here or on the node that has the engine.
+func (c *conversation) routed(ctx context.Context, line jsonl.Line, q *jsonl.Request, first int) (answer []byte,
+	p *problem) {
+	nodes := c.server.o.Peers
+	if nodes == nil {
+		answer, p, _ := c.local(ctx, q, first)
+		return answer, p
+	}
+	t := trip{name: c.name, what: "line", hasKey: q.HasKey, within: lineTime,
+		isRead: q.Kind == jsonl.State || q.Kind == jsonl.Digest}
+	if q.Timeout > 0 {
+		t.within = q.Timeout
+	}
+	t.here = func() (elsewhere error) {
+		if answer, p, elsewhere = c.throughGate(ctx, q, first); elsewhere != nil {
+			c.answered()
+		}
+		return elsewhere
+	}
+	t.there = func(to peers.Owner) error {
+		a, err := nodes.Send(ctx, to, c.name, line.Text, first)
+		answer, p = a.Line, problemOfLine(a)
+		return err
+	}
+	if err := c.server.carry(ctx, t); err != nil {
+		return c.refused(q, first, err)
+	}
+	return answer, p
 }
 
 // throughGate is local, behind the gate of the engine's slot.
@@ -135,13 +170,14 @@ func movedOf(err error) error {
 	return nil
 }
 
-// unanswered is the error of a line that no node has answered. last is what the last attempt failed with.
-func unanswered(o cluster.LineOutcome, within time.Duration, last error) error {
+// unanswered is the error if no node has answered. last is what the last attempt failed with.
+func (t *trip) unanswered(o cluster.LineOutcome, last error) error {
 	if o == cluster.OutcomeUnknown {
 		return failure(host.ErrOutcomeUnknown.Code,
-			"the node that had the engine went away, and a line without a key is not sent again: it may have run or not")
+			"the node that had the engine went away, and a %s without a key is not sent again: it may have run or not", t.what)
 	}
-	return failure(host.ErrTimeout.Code, "no node could run the line for %v, and nothing of it ran: %v", within, last)
+	return failure(host.ErrTimeout.Code, "no node could run the %s for %v, and nothing of it ran: %v", t.what, t.within,
+		last)
 }
 
 // problemOfLine returns why another node has refused a line, or nil.

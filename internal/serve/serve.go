@@ -214,6 +214,8 @@ type Server struct {
 	isLeaving atomic.Bool   // the server stops soon
 	forwarded http.Handler  // answers requests that other nodes of the cluster forward
 	imports   chan struct{} // has an element for each import that is under way
+	// withdrawals has what withdraws a call that another node has sent, by the call's ID.
+	withdrawals sync.Map
 
 	// draining ends once the server stops: each conversation then ends at its next line. life ends
 	// when the server has stopped, or when its time for that is over.
@@ -372,6 +374,16 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	s.sockets.Wait()
 	<-failed
 	return nil
+}
+
+// ServeNodes has the server be one that has no clients and only answers other nodes, by its NodeHandler, until
+// ctx ends. Then it takes nothing more in.
+func (s *Server) ServeNodes(ctx context.Context) {
+	defer s.logQueue.flush(time.Second)
+	defer s.end()
+	defer s.drain()
+	s.engines.expire(ctx)
+	<-ctx.Done()
 }
 
 func loopback(a net.Addr) bool {
