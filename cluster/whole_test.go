@@ -300,3 +300,19 @@ func TestShutdownInAHurry(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Names are any bytes that a host takes.
+func TestNames(t *testing.T) {
+	a, b := pair(t)
+	for _, name := range []string{".", "..", "a/b", "/", "=", "%2F", "a?b#c", "ä \xff", strings.Repeat("x", 500)} {
+		for n, h := range []*Host{a, b} {
+			e, err := h.Open(t.Context(), name, host.EngineOptions{Setup: setup})
+			if err != nil {
+				t.Fatalf("%q: %v", name, err)
+			}
+			if r, err := e.Dispatch(t.Context(), "stack:shuffle", nil); err != nil || r.Sequence != uint64(n+1) {
+				t.Errorf("%q: %+v, %v", name, r, err)
+			}
+		}
+	}
+}
