@@ -57,7 +57,7 @@ func (e *engine) enqueue(a *asyncCall) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if most := e.maxQueued(); len(e.queue) >= most {
-		e.host.calls.Done()
+		e.host.done()
 		return host.ErrOverloaded.With("%s: %d actions of the engine wait, as many as MaxQueue allows", a.call.Type, most)
 	}
 	e.queue, e.last = append(e.queue, a), a.outcome
@@ -84,7 +84,7 @@ func (e *engine) sendQueued() {
 				answer.Err = fault.Ended(bundle[k].Context, bundle[k].Type)
 			}
 			list[k].outcome.ResolveElsewhere(result(e.note(answer)))
-			e.host.calls.Done()
+			e.host.done()
 		}
 	}
 }

@@ -97,13 +97,12 @@ type Host struct {
 	server *serve.Server
 
 	// serving ends when the host gives its engines away. served is closed once it has.
-	stop   context.CancelFunc
-	served chan struct{}
-	// calls counts the calls that have no outcome yet.
-	calls sync.WaitGroup
-
+	stop      context.CancelFunc
+	served    chan struct{}
 	mu        sync.Mutex // guards what follows
 	isClosing bool
+	running   int                // the calls that have no outcome yet
+	idle      chan struct{}      // closed once there are none, if somebody waits for that; otherwise nil
 	engines   map[string]*engine // those that were opened here and not closed, by name
 	shutDown  chan struct{}      // closed once Shutdown has freed everything; nil before it was called
 }
@@ -233,7 +232,7 @@ func (h *Host) forget(e *engine) {
 	}
 }
 
-// begin lets a call in, which is counted until h.calls.Done.
+// begin lets a call in, which is counted until done.
 func (h *Host) begin() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -244,8 +243,38 @@ func (h *Host) begin() error {
 		return host.ErrShutdown.With("the other nodes of the cluster have declared this one dead: shut the host down, and " +
 			"join again")
 	}
-	h.calls.Add(1)
+	h.running++
 	return nil
+}
+
+// done says that a call has its outcome.
+func (h *Host) done() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.running--; h.running == 0 && h.idle != nil {
+		close(h.idle)
+		h.idle = nil
+	}
+}
+
+// wait waits for a moment at which no call is without an outcome. It fails if ctx ends first.
+func (h *Host) wait(ctx context.Context, what string) error {
+	h.mu.Lock()
+	if h.running == 0 {
+		h.mu.Unlock()
+		return nil
+	}
+	if h.idle == nil {
+		h.idle = make(chan struct{})
+	}
+	idle := h.idle
+	h.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return fault.Ended(ctx, what)
+	}
 }
 
 // call has a call answered by the node that has the engine of a name.
@@ -253,7 +282,7 @@ func (h *Host) call(ctx context.Context, name string, c *calls.Call) *calls.Answ
 	if err := h.begin(); err != nil {
 		return &calls.Answer{Err: err}
 	}
-	defer h.calls.Done()
+	defer h.done()
 	c.Context = ctx
 	return h.server.Call(ctx, name, []*calls.Call{c}, h.limits)[0]
 }
@@ -306,17 +335,10 @@ func (h *Host) RemoveImports(context.Context) (removed int, err error) { return 
 // Drain waits for a moment at which nothing that was called here is in flight. If ctx ends first,
 // it returns [host.ErrTimeout] or [host.ErrCanceled].
 func (h *Host) Drain(ctx context.Context) error {
-	ended := make(chan struct{})
-	go func() {
-		h.calls.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-		return h.Host.Drain(ctx)
-	case <-ctx.Done():
-		return fault.Ended(ctx, "Drain")
+	if err := h.wait(ctx, "Drain"); err != nil {
+		return err
 	}
+	return h.Host.Drain(ctx)
 }
 
 // Shutdown takes nothing more in, waits for the calls that there are, gives the engines of this
@@ -344,16 +366,9 @@ func (h *Host) Shutdown(ctx context.Context) error {
 		}
 	}
 	defer close(done)
-	ended := make(chan struct{})
-	go func() {
-		h.calls.Wait()
-		close(ended)
-	}()
 	var errs []error
-	select {
-	case <-ended:
-	case <-ctx.Done():
-		errs = append(errs, fault.Ended(ctx, "Shutdown"))
+	if err := h.wait(ctx, "Shutdown"); err != nil {
+		errs = append(errs, err)
 	}
 	for _, e := range open {
 		e.end()

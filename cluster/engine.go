@@ -49,7 +49,10 @@ func (e *engine) call(ctx context.Context, what string, c *calls.Call) *calls.An
 	if err := e.ready(ctx, what); err != nil {
 		return &calls.Answer{Err: err}
 	}
-	c.Timeout, c.What = e.timeout, what
+	c.What = what
+	if !c.IsRead() || c.Method == calls.State || c.Method == calls.Position {
+		c.Timeout = e.timeout
+	}
 	if !c.IsRead() && c.Method != calls.AddNote {
 		c.OwnKey = e.ownKey()
 	}

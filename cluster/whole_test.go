@@ -265,3 +265,54 @@ func TestOptions(t *testing.T) {
 		}
 	}
 }
+
+// A shutdown whose context has ended frees everything all the same, and says so. Another one finds
+// nothing to do.
+func TestShutdownInAHurry(t *testing.T) {
+	a, b := pair(t)
+	name := nameAt(t, a, setup)
+	e, err := a.Open(t.Context(), name, host.EngineOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Drain(t.Context()); err != nil {
+		t.Error(err)
+	}
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := a.Shutdown(canceled); err != nil && !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if _, err := e.Dispatch(t.Context(), "stack:draw", nil); !errors.Is(err, host.ErrShutdown) {
+		t.Errorf("a call after the end: %v", err)
+	}
+	if _, err := a.Open(t.Context(), name, host.EngineOptions{}); !errors.Is(err, host.ErrShutdown) {
+		t.Errorf("opening after the end: %v", err)
+	}
+	if err := a.Shutdown(t.Context()); err != nil {
+		t.Errorf("a second shutdown: %v", err)
+	}
+	other, err := b.Open(t.Context(), name, host.EngineOptions{Mode: host.OpenExisting})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Dispatch(t.Context(), "stack:draw", nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// Names are any bytes that a host takes.
+func TestNames(t *testing.T) {
+	a, b := pair(t)
+	for _, name := range []string{".", "..", "a/b", "/", "=", "%2F", "a?b#c", "ä \xff", strings.Repeat("x", 500)} {
+		for n, h := range []*Host{a, b} {
+			e, err := h.Open(t.Context(), name, host.EngineOptions{Setup: setup})
+			if err != nil {
+				t.Fatalf("%q: %v", name, err)
+			}
+			if r, err := e.Dispatch(t.Context(), "stack:shuffle", nil); err != nil || r.Sequence != uint64(n+1) {
+				t.Errorf("%q: %+v, %v", name, r, err)
+			}
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 )
 
 // How calls of applications come to the node that has the engine. They are sent as lines are; what
@@ -21,6 +22,12 @@ const (
 	EventPath      = "/events/"
 )
 
+// nameMark stands before the name of an engine in a path, so that no name is "." or "..".
+const nameMark = "="
+
+// NameIn returns the name of the engine that a request of another node is about.
+func NameIn(r *http.Request) string { return strings.TrimPrefix(r.PathValue("name"), nameMark) }
+
 // ErrNoEngine says that there is no engine of a name.
 var ErrNoEngine = errors.New("there is no such engine")
 
@@ -32,7 +39,7 @@ func (p *Peers) Call(ctx context.Context, to Owner, engine string, calls []byte)
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("%w: it is no member any more", ErrUnreached)
 	}
-	address := p.o.TLS.scheme() + "://" + to.Address + requestPath + CallPath + url.PathEscape(engine)
+	address := p.o.TLS.scheme() + "://" + to.Address + requestPath + CallPath + nameMark + url.PathEscape(engine)
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, address, nil)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnreached, err)
@@ -78,7 +85,7 @@ func (p *Peers) refusal(w *http.Response, engine string, body []byte) error {
 // calls end. They end if the node dies. It fails as [Peers.Send] does.
 func (p *Peers) Listen(ctx context.Context, to Owner, engine, event string) (events io.Reader, end func(), err error) {
 	ctx, ended := p.beginSending(ctx, to.Address)
-	address := p.o.TLS.scheme() + "://" + to.Address + requestPath + EventPath + url.PathEscape(engine) + "?event=" +
+	address := p.o.TLS.scheme() + "://" + to.Address + requestPath + EventPath + nameMark + url.PathEscape(engine) + "?event=" +
 		url.QueryEscape(event)
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err == nil {

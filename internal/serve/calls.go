@@ -226,7 +226,7 @@ func (s *Server) answerCalls(w http.ResponseWriter, r *http.Request) {
 		defer s.withdrawals.Delete(c.ID)
 		defer withdraw()
 	}
-	answers, err := s.callHere(ctx, r.PathValue("name"), list)
+	answers, err := s.callHere(ctx, peers.NameIn(r), list)
 	if err != nil {
 		s.o.Peers.Misdirected(w, err)
 		return

@@ -117,7 +117,7 @@ func (s *Server) listenThere(ctx context.Context, to peers.Owner, name, event st
 
 // sendEvents sends the events of an engine to another node.
 func (s *Server) sendEvents(w http.ResponseWriter, r *http.Request) {
-	l, stop, err := s.listener(r.Context(), r.PathValue("name"), r.URL.Query().Get("event"))
+	l, stop, err := s.listener(r.Context(), peers.NameIn(r), r.URL.Query().Get("event"))
 	switch {
 	case host.CodeOf(err) == codeNotFound:
 		http.Error(w, err.Error(), http.StatusNotFound)
