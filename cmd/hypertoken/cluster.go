@@ -18,6 +18,7 @@ import (
 	"hypertoken/cmd/hypertoken/internal/serve"
 	"hypertoken/internal/version"
 	"hypertoken/journal/jetstream"
+	"hypertoken/wasm"
 )
 
 // clusterFlags are the flags of a server that is one node of a cluster.
@@ -31,20 +32,27 @@ type clusterFlags struct {
 	peerTLS                     peers.TLSFiles
 }
 
-func (f *clusterFlags) register(flags *pflag.FlagSet) {
-	flags.StringSliceVar(&f.servers, "cluster", nil,
-		"keep the journals on these NATS `servers`, such as nats://a,nats://b,nats://c, together with other nodes")
+// registerServers adds the flags that say which cluster it is, and how to reach its NATS servers.
+func (f *clusterFlags) registerServers(flags *pflag.FlagSet, servers string) {
+	flags.StringSliceVar(&f.servers, "cluster", nil, servers)
 	flags.StringVar(&f.name, "cluster-name", jetstream.DefaultName, "the `name` of the cluster on these servers")
+	flags.StringVar(&f.creds, "cluster-creds", "", "the NATS credentials `file` of this node")
+	flags.StringVar(&f.tlsCA, "cluster-tls-ca", "", "trust NATS servers with certificates of this PEM `file`")
+	flags.StringVar(&f.tlsCert, "cluster-tls-cert", "", "the certificate of this node for NATS servers, a PEM `file`")
+	flags.StringVar(&f.tlsKey, "cluster-tls-key", "", "the private key of --cluster-tls-cert, a PEM `file`")
+	flags.IntVar(&f.replicas, "cluster-replicas", jetstream.DefaultReplicas,
+		"how many servers have a copy of each journal: 1, 3 or 5; with 1 the loss of a machine loses its journals")
+}
+
+func (f *clusterFlags) register(flags *pflag.FlagSet) {
+	f.registerServers(flags,
+		"keep the journals on these NATS `servers`, such as nats://a,nats://b,nats://c, together with other nodes")
 	flags.StringVar(&f.advertise, "advertise", "",
 		"listen at this `address` for the other nodes, which reach it there, such as 10.0.0.5:9465")
 	flags.StringVar(&f.secretFile, "cluster-secret-file", "",
 		"the secret of the nodes is in the first line of this `file`, at least 16 characters")
-	flags.StringVar(&f.creds, "cluster-creds", "", "the NATS credentials `file` of this node")
 	flags.StringVar(&f.systemCreds, "cluster-system-creds", "",
 		"the NATS credentials `file` of a user of the system account, for --cluster-sync checked")
-	flags.StringVar(&f.tlsCA, "cluster-tls-ca", "", "trust NATS servers with certificates of this PEM `file`")
-	flags.StringVar(&f.tlsCert, "cluster-tls-cert", "", "the certificate of this node for NATS servers, a PEM `file`")
-	flags.StringVar(&f.tlsKey, "cluster-tls-key", "", "the private key of --cluster-tls-cert, a PEM `file`")
 	flags.StringVar(&f.peerTLS.Cert, "peer-tls-cert", "",
 		"speak TLS with the other nodes, and show them the certificate in this PEM `file`")
 	flags.StringVar(&f.peerTLS.Key, "peer-tls-key", "", "the private key of --peer-tls-cert, a PEM `file`")
@@ -52,8 +60,6 @@ func (f *clusterFlags) register(flags *pflag.FlagSet) {
 		"take for a node who has a certificate of the authorities in this PEM `file`")
 	flags.StringVar(&f.peerTLS.Name, "peer-tls-name", "",
 		"the `name` that the certificates of all nodes are for (default the host of each one's --advertise)")
-	flags.IntVar(&f.replicas, "cluster-replicas", jetstream.DefaultReplicas,
-		"how many servers have a copy of each journal: 1, 3 or 5; with 1 the loss of a machine loses its journals")
 	flags.StringVar(&f.sync, "cluster-sync", "checked",
 		"checked: ask all servers whether they sync always; trusted: rely on it; given-up: accept that a loss of power of "+
 			"several servers at once loses what was answered")
@@ -79,11 +85,19 @@ func (f *clusterFlags) options(log *slog.Logger) (o jetstream.Options, err error
 	case sync == jetstream.SyncChecked && f.systemCreds == "":
 		return o, errors.New("--cluster-sync checked needs --cluster-system-creds, because only the system account sees " +
 			"sync_interval; if the servers have sync_interval: always, use --cluster-sync trusted")
-	case (f.tlsCert == "") != (f.tlsKey == ""):
+	}
+	o, err = f.connection()
+	o.Sync, o.ReadsLog, o.Address, o.Logger = sync, f.reads == "log", f.advertise, log
+	return o, err
+}
+
+// connection returns the options of a store that say where the cluster is. The store trusts the servers
+// to sync.
+func (f *clusterFlags) connection() (o jetstream.Options, err error) {
+	if (f.tlsCert == "") != (f.tlsKey == "") {
 		return o, errors.New("--cluster-tls-cert and --cluster-tls-key go together")
 	}
-	o = jetstream.Options{Servers: f.servers, Sync: sync, Name: f.name, Replicas: f.replicas,
-		ReadsLog: f.reads == "log", Address: f.advertise, Logger: log}
+	o = jetstream.Options{Servers: f.servers, Sync: jetstream.SyncTrusted, Name: f.name, Replicas: f.replicas}
 	var tls []nats.Option
 	if f.tlsCA != "" {
 		tls = append(tls, nats.RootCAs(f.tlsCA))
@@ -112,13 +126,15 @@ type clusterNode struct {
 	log      *slog.Logger
 	// handOvers has how long it took to give slots to other nodes.
 	handOvers prometheus.Histogram
+	cores     *nodeCores
 }
 
 // joinPatience is how long a node waits for NATS servers when it starts.
 const joinPatience = 30 * time.Second
 
 // open joins the cluster. The caller closes the node.
-func (f *clusterFlags) open(ctx context.Context, maxLine int64, log *slog.Logger) (*clusterNode, error) {
+func (f *clusterFlags) open(ctx context.Context, hostFlags *hostFlags, maxLine int64,
+	log *slog.Logger) (*clusterNode, error) {
 	o, err := f.options(log)
 	if err != nil {
 		return nil, usageError{err}
@@ -132,7 +148,7 @@ func (f *clusterFlags) open(ctx context.Context, maxLine int64, log *slog.Logger
 		return nil, usageError{err}
 	}
 	n := &clusterNode{address: f.advertise, log: log, handOvers: newHandOvers()}
-	self := jetstream.MemberOptions{Address: f.advertise, Format: 1, Version: version.String(),
+	self := jetstream.MemberOptions{Address: f.advertise, Format: 1, ABI: wasm.ABIVersion, Version: version.String(),
 		Changed: n.membersChanged}
 	n.members = jetstream.NewMembers(self)
 	n.peers = n.newPeers(f.advertise, secret, maxLine, tls)
@@ -147,7 +163,17 @@ func (f *clusterFlags) open(ctx context.Context, maxLine int64, log *slog.Logger
 		_ = n.listener.Close()
 		return nil, fmt.Errorf("--cluster: %w", err)
 	}
-	if err := n.members.Join(ctx, n.store); err != nil {
+	n.cores, err = newNodeCores(ctx, hostFlags, n.store, n.members, log)
+	if err == nil {
+		err = n.members.Join(ctx, n.store)
+	}
+	var usage usageError
+	if errors.As(err, &usage) {
+		_ = n.listener.Close()
+		_ = n.store.Close()
+		return nil, err
+	}
+	if err != nil {
 		_ = n.listener.Close()
 		_ = n.store.Close()
 		return nil, fmt.Errorf("--cluster: %w", err)

@@ -16,6 +16,7 @@ import (
 	"hypertoken/cmd/hypertoken/internal/journals"
 	"hypertoken/cmd/hypertoken/internal/serve"
 	"hypertoken/host"
+	"hypertoken/journal"
 	"hypertoken/journal/disk"
 )
 
@@ -229,7 +230,7 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, cl *clusterFlags, 
 	defer store.close(o.Logger)
 	var node *clusterNode
 	if cl.isSet() {
-		if node, err = cl.open(ctx, o.MaxLine, o.Logger); err != nil {
+		if node, err = cl.open(ctx, f, o.MaxLine, o.Logger); err != nil {
 			return err
 		}
 		store.Store, o.Peers = node.store, node.peers
@@ -240,11 +241,11 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, cl *clusterFlags, 
 			node.leave(patience)
 		}()
 	}
-	h, err := f.open(ctx, store.Store)
+	h, shutdown, err := f.openServed(ctx, store.Store, node)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = h.Shutdown(context.Background()) }()
+	defer shutdown(context.Background())
 	if err := removeImports(ctx, h, store, o.Logger); err != nil {
 		return err
 	}
@@ -295,8 +296,7 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, cl *clusterFlags, 
 	if node != nil {
 		node.stopServing(patience)
 	}
-	// The client of an action that is cut off here got an error, or is gone.
-	_ = h.Shutdown(patience)
+	shutdown(patience)
 	if store.disk != nil && store.disk.Err() != nil {
 		return storeError{fmt.Errorf("--data: nothing is stored any more, start the server again: %w", store.disk.Err())}
 	}
@@ -304,6 +304,21 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, cl *clusterFlags, 
 		return storeError{errors.New("--cluster: the other nodes have declared this one dead, start it again")}
 	}
 	return err
+}
+
+// openServed starts the host of a server: node is the server as a node of a cluster, or nil. The caller
+// calls shutdown, as often as it likes, which shuts down whatever host the server has then.
+func (f *hostFlags) openServed(ctx context.Context, store journal.Store, node *clusterNode) (h *host.Host,
+	shutdown func(context.Context), err error) {
+	if node != nil {
+		if h, err = node.cores.open(ctx); errors.Is(err, host.ErrBadInput) {
+			err = usageError{err}
+		}
+		return h, node.cores.shutdown, err
+	}
+	h, err = f.open(ctx, store)
+	// The client of an action that is cut off here got an error, or is gone.
+	return h, func(ctx context.Context) { _ = h.Shutdown(ctx) }, err
 }
 
 // removeImports removes what imports left in the store of --data when their program was killed. No

@@ -1,0 +1,284 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"hypertoken/cmd/hypertoken/internal/journals"
+	"hypertoken/cmd/hypertoken/internal/serve"
+	"hypertoken/host"
+	"hypertoken/journal"
+	"hypertoken/journal/jetstream"
+	"hypertoken/wasm"
+)
+
+// How a node comes to run the core that is in force in its cluster. A host has one core, so a node whose
+// core changes makes another host, with workers of its own, and the server goes on with that one.
+
+const (
+	// lookEvery is how often a node looks whether the target has changed. That costs one question to one
+	// replica.
+	lookEvery = 500 * time.Millisecond
+	// retryEvery is how long a node waits until it tries again what has failed.
+	retryEvery = 5 * time.Second
+)
+
+// nodeCores has the cores of a node, and the host that runs one of them.
+type nodeCores struct {
+	flags   *hostFlags
+	store   *jetstream.Store
+	members *jetstream.Members
+	log     *slog.Logger
+	pins    []string // of --core-sha256; none for any core
+
+	// What follows belongs to the goroutine that starts the node, and then to that of follow.
+	own     string            // the hash of the core of --core, or of the built-in one
+	codes   map[string][]byte // of the cores that this node can run, by their hashes
+	target  jetstream.Target
+	running string    // the hash of the host's core
+	retryAt time.Time // nothing that has failed is tried again before
+
+	mu    sync.Mutex // guards hosts
+	hosts []*host.Host
+}
+
+// newNodeCores finds out which core is in force, and has the node have it. If the cluster has no target
+// yet, that is the node's own core.
+func newNodeCores(ctx context.Context, f *hostFlags, store *jetstream.Store, members *jetstream.Members,
+	log *slog.Logger) (*nodeCores, error) {
+	c := &nodeCores{flags: f, store: store, members: members, log: log, codes: map[string][]byte{}}
+	var err error
+	if c.pins, err = f.corePins(); err != nil {
+		return nil, usageError{err}
+	}
+	code, err := f.readCore()
+	if err != nil {
+		return nil, usageError{err}
+	}
+	c.own = wasm.Hash(code)
+	if err := c.admit(ctx, c.own, code); err != nil {
+		return nil, usageError{err}
+	}
+	if err := keepCore(ctx, store, c.own, code); err != nil {
+		return nil, err
+	}
+	if c.target, err = store.Target(ctx); err != nil {
+		return nil, err
+	}
+	if c.target.Generation == 0 {
+		c.target, err = store.Announce(ctx, c.target, c.own)
+		if err != nil && !errors.Is(err, jetstream.ErrTargetChanged) { // another node was the first one
+			return nil, err
+		}
+	}
+	c.running = c.target.Present()
+	if err := c.fetch(ctx, c.running); err != nil {
+		return nil, fmt.Errorf("the core %s is in force in this cluster, and this node can't run it: %w", c.running, err)
+	}
+	if c.running != c.own {
+		log.Info("another core than this node's own is in force in the cluster", "core", c.running,
+			"generation", c.target.Generation, "own", c.own)
+	}
+	members.SetTarget(c.target)
+	c.announceCores()
+	return c, nil
+}
+
+// keepCore has the store keep the code of a core.
+func keepCore(ctx context.Context, store *jetstream.Store, hash string, code []byte) error {
+	_, err := journals.Answer(ctx, func(done func(struct{}, error)) {
+		store.KeepCore(hash, code, journal.DoneFunc(func(err error) { done(struct{}{}, err) }))
+	})
+	return err
+}
+
+// admit notes a core as one that this node can run, if that is so: it is pinned, or nothing is, and it
+// can be compiled.
+func (c *nodeCores) admit(ctx context.Context, hash string, code []byte) error {
+	if len(c.pins) > 0 && !slices.Contains(c.pins, hash) {
+		return fmt.Errorf("--core-sha256 does not allow the core %s: it allows %s", hash, strings.Join(c.pins, ", "))
+	}
+	core, err := wasm.Compile(ctx, code, wasm.Options{MemoryLimit: uint64(c.flags.maxMemory), CompileOnly: c.flags.noFallback,
+		Interruptible: !c.flags.noFallback, FirstInstance: time.Minute})
+	if err != nil {
+		return fmt.Errorf("the core %s can't be run: %w", hash, err)
+	}
+	c.codes[hash] = code
+	return core.Close(ctx)
+}
+
+// fetch has this node have a core. It takes the code from the store.
+func (c *nodeCores) fetch(ctx context.Context, hash string) error {
+	if c.codes[hash] != nil {
+		return nil
+	}
+	code, err := journals.Answer(ctx, func(done func([]byte, error)) { c.store.Core(hash, done) })
+	switch {
+	case err != nil:
+		return err
+	case code == nil || wasm.Hash(code) != hash:
+		return fmt.Errorf("the store does not have the core %s", hash)
+	}
+	return c.admit(ctx, hash, code)
+}
+
+// announceCores tells the other members which cores this node has.
+func (c *nodeCores) announceCores() {
+	list := []string{c.running}
+	for hash := range c.codes {
+		if hash != c.running {
+			list = append(list, hash)
+		}
+	}
+	slices.Sort(list[1:])
+	c.members.HasCores(list)
+}
+
+// open starts a host with the core that is in force.
+func (c *nodeCores) open(ctx context.Context) (*host.Host, error) {
+	h, err := c.flags.openCore(ctx, c.store, c.codes[c.running])
+	if err == nil {
+		c.mu.Lock()
+		c.hosts = append(c.hosts, h)
+		c.mu.Unlock()
+	}
+	return h, err
+}
+
+// shutdown shuts the hosts of this node down.
+func (c *nodeCores) shutdown(ctx context.Context) {
+	c.mu.Lock()
+	hosts := slices.Clone(c.hosts)
+	c.mu.Unlock()
+	for _, h := range hosts {
+		_ = h.Shutdown(ctx) // an action that is cut off here got an error, or its client is gone
+	}
+}
+
+// follow has the server run the core that is in force, until ctx ends.
+func (c *nodeCores) follow(ctx context.Context, s *serve.Server) {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		newest, err := c.store.PeekTarget(ctx)
+		if err != nil {
+			c.log.Debug("the target core could not be read", "error", err)
+			continue
+		}
+		c.note(newest)
+		if time.Now().Before(c.retryAt) {
+			continue
+		}
+		if err := c.approach(ctx, s); err != nil && ctx.Err() == nil {
+			c.retryAt = time.Now().Add(retryEvery)
+			c.log.Warn("this node can't run the target core, so it gets no games once that core is in force",
+				"core", c.target.Core, "generation", c.target.Generation, "error", err)
+		}
+	}
+}
+
+// note takes a target in that was read.
+func (c *nodeCores) note(t jetstream.Target) {
+	if !t.IsNewerThan(c.target) {
+		return
+	}
+	c.target, c.retryAt = t, time.Time{}
+	c.members.SetTarget(t)
+	c.log.Info("the cluster has another target core", "core", t.Core, "generation", t.Generation, "in_force", t.InForce)
+}
+
+// approach takes the next steps towards the target: to have its core, to put it in force once all
+// members have it, and to run it.
+func (c *nodeCores) approach(ctx context.Context, s *serve.Server) error {
+	if c.codes[c.target.Core] == nil {
+		if err := c.fetch(ctx, c.target.Core); err != nil {
+			return err
+		}
+		c.announceCores()
+	}
+	if !c.target.InForce && c.members.HoldsLease() && len(c.members.Lacking(c.target.Core)) == 0 {
+		t, err := c.store.PutInForce(ctx, c.target)
+		if err != nil && !errors.Is(err, jetstream.ErrTargetChanged) {
+			return err
+		}
+		c.note(t)
+	}
+	if c.target.InForce && c.codes[c.target.Core] != nil && c.target.Core != c.running {
+		return c.change(ctx, s)
+	}
+	return nil
+}
+
+// change has the server go on with a host that has the core that is in force.
+func (c *nodeCores) change(ctx context.Context, s *serve.Server) error {
+	began, former := time.Now(), c.running
+	c.running = c.target.Core
+	h, err := c.open(ctx)
+	if err != nil {
+		c.running = former
+		return err
+	}
+	c.announceCores()
+	s.ChangeHost(ctx, h)
+	c.mu.Lock()
+	left := c.hosts[0]
+	c.mu.Unlock()
+	if ctx.Err() != nil {
+		return ctx.Err() // shutdown ends both
+	}
+	if err := left.Shutdown(ctx); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.hosts = c.hosts[1:]
+	c.mu.Unlock()
+	for hash := range c.codes {
+		if hash != c.own && hash != c.running {
+			delete(c.codes, hash) // the store has it
+		}
+	}
+	c.announceCores()
+	c.log.Info("this node has gone over to another core", "core", c.running, "former", former,
+		"generation", c.target.Generation, "took", time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+// corePins returns the hashes of --core-sha256.
+func (f *hostFlags) corePins() (pins []string, err error) {
+	if f.coreSHA256 == "" {
+		return nil, nil
+	}
+	for _, pin := range strings.Split(strings.ToLower(f.coreSHA256), ",") {
+		if b, err := hex.DecodeString(pin); err != nil || len(b) != sha256.Size {
+			return nil, fmt.Errorf("--core-sha256: %q is no SHA-256, which has 64 hexadecimal digits", pin)
+		}
+		pins = append(pins, pin)
+	}
+	return pins, nil
+}
+
+// readCore returns the code of the core of --core, or of the built-in one.
+func (f *hostFlags) readCore() ([]byte, error) {
+	if f.core == "" {
+		return wasm.Builtin(), nil
+	}
+	code, err := os.ReadFile(f.core)
+	if err != nil {
+		return nil, fmt.Errorf("--core: %w", err)
+	}
+	return code, nil
+}
