@@ -107,13 +107,31 @@ func (c *nodeCores) admit(ctx context.Context, hash string, code []byte) error {
 	if len(c.pins) > 0 && !slices.Contains(c.pins, hash) {
 		return fmt.Errorf("--core-sha256 does not allow the core %s: it allows %s", hash, strings.Join(c.pins, ", "))
 	}
-	core, err := wasm.Compile(ctx, code, wasm.Options{MemoryLimit: uint64(c.flags.maxMemory), CompileOnly: c.flags.noFallback,
-		Interruptible: !c.flags.noFallback, FirstInstance: time.Minute})
-	if err != nil {
-		return fmt.Errorf("the core %s can't be run: %w", hash, err)
+	if hash != wasm.Hash(wasm.Builtin()) { // it is known to run
+		if err := c.compile(ctx, code); err != nil {
+			return fmt.Errorf("the core %s can't be run: %w", hash, err)
+		}
 	}
 	c.codes[hash] = code
-	return core.Close(ctx)
+	return nil
+}
+
+// compile compiles a core, as a host does. With a cache, the host need not do it again.
+func (c *nodeCores) compile(ctx context.Context, code []byte) error {
+	var cache *wasm.Cache // none is no error, the host warns
+	dir, err := c.flags.cacheDir, error(nil)
+	if dir == "" {
+		dir, err = wasm.DefaultCacheDir()
+	}
+	if err == nil && dir != "off" {
+		cache, _ = wasm.OpenCache(dir)
+	}
+	core, err := wasm.Compile(ctx, code, wasm.Options{MemoryLimit: uint64(c.flags.maxMemory), Cache: cache,
+		CompileOnly: c.flags.noFallback, Interruptible: !c.flags.noFallback, FirstInstance: time.Minute})
+	if err == nil {
+		err = core.Close(context.WithoutCancel(ctx))
+	}
+	return errors.Join(err, cache.Close(context.WithoutCancel(ctx)))
 }
 
 // fetch has this node have a core. It takes the code from the store.
