@@ -118,14 +118,7 @@ func (c *nodeCores) admit(ctx context.Context, hash string, code []byte) error {
 
 // compile compiles a core, as a host does. With a cache, the host need not do it again.
 func (c *nodeCores) compile(ctx context.Context, code []byte) error {
-	var cache *wasm.Cache // none is no error, the host warns
-	dir, err := c.flags.cacheDir, error(nil)
-	if dir == "" {
-		dir, err = wasm.DefaultCacheDir()
-	}
-	if err == nil && dir != "off" {
-		cache, _ = wasm.OpenCache(dir)
-	}
+	cache := openCache(c.flags.cacheDir, standardError)
 	core, err := wasm.Compile(ctx, code, wasm.Options{MemoryLimit: uint64(c.flags.maxMemory), Cache: cache,
 		CompileOnly: c.flags.noFallback, Interruptible: !c.flags.noFallback, FirstInstance: time.Minute})
 	if err == nil {

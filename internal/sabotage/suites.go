@@ -28,6 +28,7 @@ var Suites = map[string]Suite{
 	"jetstream doubt":        {"journal/jetstream", "^TestWhatMayBeStoredIsNotSentAgain$", "", 0},
 	"jetstream late batch":   {"journal/jetstream", "^TestFaultsOnTheWay$/^the_batch_comes_late$", "", 0},
 	"jetstream death":        {"journal/jetstream", "^TestADeathAtEachStep$", "", 0},
+	"jetstream target":       {"journal/jetstream", "^TestTheTargetCore$", "", 0},
 	"jetstream settling":     {"journal/jetstream", "^TestTakenOverWhileSettling$", "", 0},
 	"jetstream base":         {"journal/jetstream", "^TestABaseBehindWhichGroupsAreSettled$", "", 0},
 
@@ -38,6 +39,7 @@ var Suites = map[string]Suite{
 	"pool":          {"internal/pool", "", "", 0},
 	"placement":     {"internal/placement", "", "", 0},
 	"batches":       {"host", "^TestBatches$/^on_workers$", "", 0},
+	"target core":   {"host", "^TestOnlyTheTargetTakesAJournalOver$", "", 0},
 	"another core":  {"host", "^TestAJournalMovesToAnotherCore$", "", 0},
 	"migration":     {"internal/migration", "", "", 0},
 	"diverging":     {"host", "^TestACoreThatDiffersOnReplayIsFoundOut$/^on_workers$", "", 0},
