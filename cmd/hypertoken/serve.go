@@ -75,6 +75,8 @@ With --cluster the server is one node of several. Journals are kept on NATS JetS
 sync each write; any node answers for every game, and asks the node that has it. If a node dies,
 others have its games within two seconds, with everything that was answered. The nodes reach each
 other at their --advertise addresses, and know each other by the secret in --cluster-secret-file.
+All nodes run one core, which the first one sets, and 'hypertoken cluster core set' afterwards: the
+one of --core, or the built-in one, is run only if it is that one.
 docs/cluster.md says how to run one.
 
 With --check-upgrade it serves nothing. It replays each game of --data that is with another core, from
