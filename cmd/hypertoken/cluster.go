@@ -129,8 +129,12 @@ type clusterNode struct {
 	cores     *nodeCores
 }
 
-// joinPatience is how long a node waits for NATS servers when it starts.
-const joinPatience = 30 * time.Second
+// joinPatience is how long a node waits for NATS servers when it starts, and corePatience how long it may
+// take until it has its core.
+const (
+	joinPatience = 30 * time.Second
+	corePatience = 2 * time.Minute
+)
 
 // open joins the cluster. The caller closes the node.
 func (f *clusterFlags) open(ctx context.Context, hostFlags *hostFlags, maxLine int64,
@@ -157,15 +161,20 @@ func (f *clusterFlags) open(ctx context.Context, hostFlags *hostFlags, maxLine i
 	}
 	n.listener = tls.Listen(n.listener)
 	o.Claims = n.members
-	ctx, cancel := context.WithTimeout(ctx, joinPatience)
+	whole := ctx
+	ctx, cancel := context.WithTimeout(whole, joinPatience)
 	defer cancel()
 	if n.store, err = jetstream.Open(ctx, o); err != nil {
 		_ = n.listener.Close()
 		return nil, fmt.Errorf("--cluster: %w", err)
 	}
-	n.cores, err = newNodeCores(ctx, hostFlags, n.store, n.members, log)
+	starting, stop := context.WithTimeout(whole, corePatience)
+	defer stop()
+	n.cores, err = newNodeCores(starting, hostFlags, n.store, n.members, log)
 	if err == nil {
-		err = n.members.Join(ctx, n.store)
+		joining, cancel := context.WithTimeout(whole, joinPatience)
+		defer cancel()
+		err = n.members.Join(joining, n.store)
 	}
 	var usage usageError
 	if errors.As(err, &usage) {

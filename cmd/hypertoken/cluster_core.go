@@ -62,7 +62,9 @@ found out, 2 for wrong usage.`,
 		Example: `  hypertoken cluster core show --cluster nats://a,nats://b,nats://c`,
 		Args:    usageArgs(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
-			return cl.withStore(c.Context(), func(s *jetstream.Store) error { return showCore(c.Context(), c.OutOrStdout(), s) })
+			return cl.withStore(c.Context(), func(s *jetstream.Store) error {
+				return showCore(c.Context(), c.OutOrStdout(), s)
+			})
 		},
 	}
 	cl.registerServers(c.Flags(), coreServers)
@@ -144,7 +146,8 @@ func targetOf(ctx context.Context, arg string, memory uint64) (hash string, code
 	} else if code, err = os.ReadFile(arg); err != nil {
 		return "", nil, fmt.Errorf("%q is no file, no SHA-256 and not 'builtin': %w", arg, err)
 	}
-	core, err := wasm.Compile(ctx, code, wasm.Options{Interruptible: true, MemoryLimit: memory, FirstInstance: time.Minute})
+	core, err := wasm.Compile(ctx, code, wasm.Options{Interruptible: true, MemoryLimit: memory,
+		FirstInstance: time.Minute})
 	if err != nil {
 		return "", nil, fmt.Errorf("%s: %w", arg, err)
 	}

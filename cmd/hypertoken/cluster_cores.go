@@ -68,20 +68,11 @@ func newNodeCores(ctx context.Context, f *hostFlags, store *jetstream.Store, mem
 	if err := c.admit(ctx, c.own, code); err != nil {
 		return nil, usageError{err}
 	}
-	if err := keepCore(ctx, store, c.own, code); err != nil {
+	if err := whileUnavailable(ctx, func() error { return c.findTarget(ctx, code) }); err != nil {
 		return nil, err
-	}
-	if c.target, err = store.Target(ctx); err != nil {
-		return nil, err
-	}
-	if c.target.Generation == 0 {
-		c.target, err = store.Announce(ctx, c.target, c.own)
-		if err != nil && !errors.Is(err, jetstream.ErrTargetChanged) { // another node was the first one
-			return nil, err
-		}
 	}
 	c.running = c.target.Present()
-	if err := c.fetch(ctx, c.running); err != nil {
+	if err := whileUnavailable(ctx, func() error { return c.fetch(ctx, c.running) }); err != nil {
 		return nil, fmt.Errorf("the core %s is in force in this cluster, and this node can't run it: %w", c.running, err)
 	}
 	if c.running != c.own {
@@ -91,6 +82,37 @@ func newNodeCores(ctx context.Context, f *hostFlags, store *jetstream.Store, mem
 	members.SetTarget(c.target)
 	c.announceCores()
 	return c, nil
+}
+
+// findTarget reads the target. If there is none, the node's own core becomes the target. code is that of
+// the own core, which the store keeps in any case.
+func (c *nodeCores) findTarget(ctx context.Context, code []byte) (err error) {
+	if err := keepCore(ctx, c.store, c.own, code); err != nil {
+		return err
+	}
+	if c.target, err = c.store.Target(ctx); err != nil || c.target.Generation > 0 {
+		return err
+	}
+	c.target, err = c.store.Announce(ctx, c.target, c.own)
+	if errors.Is(err, jetstream.ErrTargetChanged) { // another node was the first one
+		return nil
+	}
+	return err
+}
+
+// whileUnavailable calls f again as long as the servers do not answer, until ctx ends.
+func whileUnavailable(ctx context.Context, f func() error) error {
+	for {
+		err := f()
+		if !errors.Is(err, journal.ErrUnavailable) {
+			return err
+		}
+		select {
+		case <-time.After(lookEvery):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // keepCore has the store keep the code of a core.

@@ -87,9 +87,9 @@ func (c *devCluster) tryFourth(dir string, flags ...string) *fourthNode {
 		}
 		address := l.Addr().String()
 		_ = l.Close()
-		command := c.hypertoken(append([]string{"serve", "--listen", "127.0.0.1:0", "--workers", "1", "--cluster", c.servers(),
-			"--cluster-sync", "trusted", "--advertise", address, "--cluster-secret-file", filepath.Join(dir, "secret")},
-			flags...)...)
+		command := c.hypertoken(append([]string{"serve", "--listen", "127.0.0.1:0", "--workers", "1",
+			"--cluster", c.servers(), "--cluster-sync", "trusted", "--advertise", address,
+			"--cluster-secret-file", filepath.Join(dir, "secret")}, flags...)...)
 		var log strings.Builder
 		command.Stderr = &log
 		out, err := command.StdoutPipe()
@@ -167,7 +167,8 @@ func TestAClusterGoesOverToAnotherCore(t *testing.T) {
 		t.Helper()
 		set := make(chan error, 1)
 		go func() {
-			out, err := c.hypertoken("cluster", "core", "set", what, "--cluster", c.servers(), "--wait", "5m").CombinedOutput()
+			command := c.hypertoken("cluster", "core", "set", what, "--cluster", c.servers(), "--wait", "5m")
+			out, err := command.CombinedOutput()
 			if err != nil || !strings.Contains(string(out), hash+" is in force") {
 				err = fmt.Errorf("core set: %w: %s", err, out)
 			}
@@ -250,5 +251,11 @@ func TestAClusterGoesOverToAnotherCore(t *testing.T) {
 	}
 	for _, p := range players {
 		p.check()
+	}
+	// Nothing writes to the directory any more when it is removed.
+	c.tell("quit")
+	<-c.read
+	if err := c.command.Wait(); err != nil {
+		t.Error(err)
 	}
 }
