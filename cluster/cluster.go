@@ -27,6 +27,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -41,7 +42,9 @@ import (
 	"hypertoken/internal/peers"
 	"hypertoken/internal/seam"
 	"hypertoken/internal/serve"
+	"hypertoken/journal"
 	"hypertoken/journal/jetstream"
+	"hypertoken/wasm"
 )
 
 // Options configure a host that is a node of a cluster.
@@ -87,10 +90,12 @@ const (
 	giveWithin = 10 * time.Second
 )
 
-// Host is a host that is a node of a cluster. Its engines are those of all nodes. What the
-// embedded host says of itself, such as its Stats, is about this process.
+// Host is a host that is a node of a cluster. Its engines are those of all nodes. What it says of itself,
+// such as its Stats, is about this process.
+//
+// All nodes of a cluster run the core that is in force in it. The one of Options.Host is run if it is that
+// one, or if there is none yet: then it is in force from now on.
 type Host struct {
-	*host.Host
 	o      Options
 	limits payload.Limits
 	node   *node.Node
@@ -118,23 +123,30 @@ func Join(ctx context.Context, o Options) (*Host, error) {
 	log := cmp.Or(o.Host.Logger, slog.Default())
 	o.Store.Logger = cmp.Or(o.Store.Logger, log)
 	s := serve.Defaults()
-	n, err := node.Join(ctx, node.Options{Address: o.Store.Address, Secret: o.Secret, TLS: tls, MaxLine: s.MaxLine,
-		Store: o.Store, Logger: log})
+	cores, err := o.cores()
 	if err != nil {
+		return nil, err
+	}
+	n, err := node.Join(ctx, node.Options{Address: o.Store.Address, Secret: o.Secret, TLS: tls, MaxLine: s.MaxLine,
+		Cores: cores, Store: o.Store, Logger: log})
+	switch {
+	case errors.Is(err, node.ErrOwnCore):
+		return nil, host.ErrBadInput.Because(err, "cluster: %v", err)
+	case err != nil:
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
 	h := &Host{o: o, node: n, served: make(chan struct{}), engines: map[string]*engine{}}
-	o.Host.Store = n.Store()
-	if h.Host, err = host.New(ctx, o.Host); err != nil {
+	first, err := n.OpenHost(ctx)
+	if err != nil {
 		n.Leave(context.WithoutCancel(ctx))
 		return nil, err
 	}
-	h.limits = seam.Payloads(h.Host)
+	h.limits = seam.Payloads(first)
 	s.Peers, s.Logger, s.IsDurable, s.Rate = n.Peers(), log, true, 0
 	s.EngineIdle = cmp.Or(o.EngineIdle, defaultEngineIdle)
 	s.MaxEngines = cmp.Or(o.MaxEngines, s.MaxEngines)
-	if h.server, err = serve.New(h.Host, s); err != nil {
-		_ = h.Host.Shutdown(context.WithoutCancel(ctx))
+	if h.server, err = serve.New(first, s); err != nil {
+		n.ShutdownHosts(context.WithoutCancel(ctx))
 		n.Leave(context.WithoutCancel(ctx))
 		return nil, host.ErrBadInput.Because(err, "cluster: %v", err)
 	}
@@ -147,6 +159,43 @@ func Join(ctx context.Context, o Options) (*Host, error) {
 		n.ServeNodes(serving, h.server, giveWithin)
 	}()
 	return h, nil
+}
+
+// cores says which cores this node runs: its own one is that of Options.Host.
+func (o *Options) cores() (c node.CoreOptions, err error) {
+	own := &o.Host
+	switch {
+	case own.CorePath != "" && own.Core != nil:
+		return c, host.ErrBadInput.With("cluster: Options.Host has a CorePath and a Core: which one is meant?")
+	case own.CorePath != "":
+		if c.Own, err = os.ReadFile(own.CorePath); err != nil {
+			return c, host.ErrBadInput.Because(err, "cluster: Options.Host.CorePath: %v", err)
+		}
+	case own.Core != nil:
+		c.Own = own.Core
+	default:
+		c.Own = wasm.Builtin()
+	}
+	if own.CoreSHA256 != "" {
+		c.Pins = []string{own.CoreSHA256}
+	}
+	c.Compile = func(ctx context.Context, code []byte) error {
+		core, err := wasm.Compile(ctx, code, wasm.Options{MemoryLimit: uint64(own.MaxEngineMemory),
+			CompileOnly: own.NoFallback, Interruptible: !own.NoFallback, FirstInstance: time.Minute})
+		if err != nil {
+			return err
+		}
+		return core.Close(context.WithoutCancel(ctx))
+	}
+	c.Open = func(ctx context.Context, store journal.Store, code []byte) (*host.Host, error) {
+		o := *own
+		o.Store, o.CorePath, o.Core, o.CoreSHA256 = store, "", code, wasm.Hash(code)
+		if o.CoreSHA256 == wasm.Hash(wasm.Builtin()) {
+			o.Core = nil // it is known to run
+		}
+		return host.New(ctx, o)
+	}
+	return c, nil
 }
 
 // check fails for options that can't be meant.
@@ -194,12 +243,12 @@ func (h *Host) Dead() <-chan struct{} { return h.node.Dead() }
 // does what [host.Host.Open] does. Programs on other nodes may have opened it, too: then they play
 // on the same engine. EngineOptions.EnableBatching is not looked at.
 func (h *Host) Open(ctx context.Context, name string, o host.EngineOptions) (*host.Engine, error) {
-	opening, err := seam.Prepare(h.Host, name, o)
+	opening, err := seam.Prepare(h.present(), name, o)
 	if err != nil {
 		return nil, err
 	}
 	e := &engine{host: h, name: name, timeout: opening.Timeout, closed: make(chan struct{})}
-	e.public = seam.Wrap(h.Host, e).(*host.Engine)
+	e.public = seam.Wrap(h.present(), e).(*host.Engine)
 	if err := h.enlist(e); err != nil {
 		return nil, err
 	}
@@ -287,6 +336,49 @@ func (h *Host) call(ctx context.Context, name string, c *calls.Call) *calls.Answ
 	return h.server.Call(ctx, name, []*calls.Call{c}, h.limits)[0]
 }
 
+// present returns the host that runs the engines of this process. The cluster may go over to another
+// core, and then it is another one.
+func (h *Host) present() *host.Host { return h.server.Host() }
+
+// Actions is [host.Host.Actions], of the core that this process runs at the moment.
+func (h *Host) Actions(ctx context.Context) ([]host.ActionInfo, error) {
+	return h.present().Actions(ctx)
+}
+
+// Records is [host.Host.Records], of the core that this process runs at the moment.
+func (h *Host) Records(ctx context.Context) ([]host.RecordInfo, error) {
+	return h.present().Records(ctx)
+}
+
+// CoreHash is [host.Host.CoreHash]: that of the core that this process runs at the moment.
+func (h *Host) CoreHash() string { return h.present().CoreHash() }
+
+// CoreToolchain is [host.Host.CoreToolchain], of the core that this process runs at the moment.
+func (h *Host) CoreToolchain() string { return h.present().CoreToolchain() }
+
+// Stats is [host.Host.Stats], of this process. It begins anew when the cluster goes over to another core.
+func (h *Host) Stats() host.Stats { return h.present().Stats() }
+
+// Measure is [host.Host.Measure], of this process. It begins anew when the cluster goes over to another
+// core.
+func (h *Host) Measure() host.Measurements { return h.present().Measure() }
+
+// RecentErrors is [host.Host.RecentErrors], of this process.
+func (h *Host) RecentErrors() []host.RecentError { return h.present().RecentErrors() }
+
+// Stored is [host.Host.Stored]: the names that the cluster knows, of all nodes.
+func (h *Host) Stored(ctx context.Context, prefix, after string, limit int) ([]host.StoredEngine, error) {
+	return h.present().Stored(ctx, prefix, after, limit)
+}
+
+// StoreHealth is [host.Host.StoreHealth]: whether this process can store anything.
+func (h *Host) StoreHealth() error { return h.present().StoreHealth() }
+
+// Import is [host.Host.Import].
+func (h *Host) Import(ctx context.Context, name string, base journal.Base) (*host.Import, error) {
+	return h.present().Import(ctx, name, base)
+}
+
 // Get returns the engine of a name if it was opened here and not closed, and nil otherwise.
 func (h *Host) Get(name string) *host.Engine {
 	h.mu.Lock()
@@ -322,7 +414,7 @@ func (h *Host) Delete(ctx context.Context, name string) error {
 // Fork is [host.Host.Fork]: the engine that is copied may be on any node, and so may the copy.
 func (h *Host) Fork(ctx context.Context, from string, at uint64, name string) (host.Position, error) {
 	if name == "" || name[0] == 0 {
-		return h.Host.Fork(ctx, from, at, name) // which says what is wrong with the name
+		return h.present().Fork(ctx, from, at, name) // which says what is wrong with the name
 	}
 	a := h.call(ctx, name, &calls.Call{Method: calls.Fork, From: from, Sequence: at,
 		What: fmt.Sprintf("Fork %q", name)})
@@ -338,7 +430,7 @@ func (h *Host) Drain(ctx context.Context) error {
 	if err := h.wait(ctx, "Drain"); err != nil {
 		return err
 	}
-	return h.Host.Drain(ctx)
+	return h.present().Drain(ctx)
 }
 
 // Shutdown takes nothing more in, waits for the calls that there are, gives the engines of this
@@ -379,7 +471,7 @@ func (h *Host) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	h.node.StopServing(ctx)
-	errs = append(errs, h.Host.Shutdown(ctx))
+	h.node.ShutdownHosts(ctx)
 	h.server.Wait()
 	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), giveWithin)
 	defer cancel()

@@ -119,7 +119,7 @@ func nameAt(t *testing.T, h *Host, setup any) string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		isHere := h.Host.Get(name) != nil
+		isHere := h.present().Get(name) != nil
 		if err := e.Close(t.Context()); err != nil {
 			t.Fatal(err)
 		}

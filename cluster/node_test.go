@@ -34,7 +34,7 @@ func runNode(servers string) {
 				fmt.Println("failed", err)
 				os.Exit(1)
 			}
-			if h.Host.Get(name) != nil {
+			if h.present().Get(name) != nil {
 				fmt.Println(name)
 				break
 			}
@@ -114,7 +114,7 @@ func TestTheDeathOfANodeIsInvisible(t *testing.T) {
 	var futures []*host.Future
 	for k := range before + after {
 		if k == before {
-			if h.Host.Get(name) != nil {
+			if h.present().Get(name) != nil {
 				t.Fatal("the engine was here before its node died")
 			}
 			if err := node.cmd.Process.Kill(); err != nil {
@@ -143,8 +143,8 @@ func TestTheDeathOfANodeIsInvisible(t *testing.T) {
 			t.Fatal(n, entry.Sequence, err)
 		}
 	}
-	if n != 2*(before+after) || h.Host.Get(name) == nil {
-		t.Errorf("%d actions, and the engine is here: %t", n, h.Host.Get(name) != nil)
+	if n != 2*(before+after) || h.present().Get(name) == nil {
+		t.Errorf("%d actions, and the engine is here: %t", n, h.present().Get(name) != nil)
 	}
 }
 

@@ -13,7 +13,6 @@ import (
 	"hypertoken/cmd/hypertoken/internal/clusterdev"
 	"hypertoken/internal/node"
 	"hypertoken/internal/peers"
-	"hypertoken/journal"
 	"hypertoken/journal/jetstream"
 )
 
@@ -29,10 +28,21 @@ type clusterFlags struct {
 	peerTLS                     peers.TLSFiles
 }
 
-func (f *clusterFlags) register(flags *pflag.FlagSet) {
-	flags.StringSliceVar(&f.servers, "cluster", nil,
-		"keep the journals on these NATS `servers`, such as nats://a,nats://b,nats://c, together with other nodes")
+// registerServers adds the flags that say which cluster it is, and how to reach its NATS servers.
+func (f *clusterFlags) registerServers(flags *pflag.FlagSet, servers string) {
+	flags.StringSliceVar(&f.servers, "cluster", nil, servers)
 	flags.StringVar(&f.name, "cluster-name", jetstream.DefaultName, "the `name` of the cluster on these servers")
+	flags.StringVar(&f.creds, "cluster-creds", "", "the NATS credentials `file` of this node")
+	flags.StringVar(&f.tlsCA, "cluster-tls-ca", "", "trust NATS servers with certificates of this PEM `file`")
+	flags.StringVar(&f.tlsCert, "cluster-tls-cert", "", "the certificate of this node for NATS servers, a PEM `file`")
+	flags.StringVar(&f.tlsKey, "cluster-tls-key", "", "the private key of --cluster-tls-cert, a PEM `file`")
+	flags.IntVar(&f.replicas, "cluster-replicas", jetstream.DefaultReplicas,
+		"how many servers have a copy of each journal: 1, 3 or 5; with 1 the loss of a machine loses its journals")
+}
+
+func (f *clusterFlags) register(flags *pflag.FlagSet) {
+	f.registerServers(flags,
+		"keep the journals on these NATS `servers`, such as nats://a,nats://b,nats://c, together with other nodes")
 	flags.StringVar(&f.advertise, "advertise", "",
 		"listen at this `address` for the other nodes, which reach it there, such as 10.0.0.5:9465")
 	flags.StringVar(&f.advertiseClient, "advertise-client", "",
@@ -40,12 +50,8 @@ func (f *clusterFlags) register(flags *pflag.FlagSet) {
 			"clients use the addresses that they know)")
 	flags.StringVar(&f.secretFile, "cluster-secret-file", "",
 		"the secret of the nodes is in the first line of this `file`, at least 16 characters")
-	flags.StringVar(&f.creds, "cluster-creds", "", "the NATS credentials `file` of this node")
 	flags.StringVar(&f.systemCreds, "cluster-system-creds", "",
 		"the NATS credentials `file` of a user of the system account, for --cluster-sync checked")
-	flags.StringVar(&f.tlsCA, "cluster-tls-ca", "", "trust NATS servers with certificates of this PEM `file`")
-	flags.StringVar(&f.tlsCert, "cluster-tls-cert", "", "the certificate of this node for NATS servers, a PEM `file`")
-	flags.StringVar(&f.tlsKey, "cluster-tls-key", "", "the private key of --cluster-tls-cert, a PEM `file`")
 	flags.StringVar(&f.peerTLS.Cert, "peer-tls-cert", "",
 		"speak TLS with the other nodes, and show them the certificate in this PEM `file`")
 	flags.StringVar(&f.peerTLS.Key, "peer-tls-key", "", "the private key of --peer-tls-cert, a PEM `file`")
@@ -53,8 +59,6 @@ func (f *clusterFlags) register(flags *pflag.FlagSet) {
 		"take for a node who has a certificate of the authorities in this PEM `file`")
 	flags.StringVar(&f.peerTLS.Name, "peer-tls-name", "",
 		"the `name` that the certificates of all nodes are for (default the host of each one's --advertise)")
-	flags.IntVar(&f.replicas, "cluster-replicas", jetstream.DefaultReplicas,
-		"how many servers have a copy of each journal: 1, 3 or 5; with 1 the loss of a machine loses its journals")
 	flags.StringVar(&f.sync, "cluster-sync", "checked",
 		"checked: ask all servers whether they sync always; trusted: rely on it; given-up: accept that a loss of power of "+
 			"several servers at once loses what was answered")
@@ -80,16 +84,24 @@ func (f *clusterFlags) options(log *slog.Logger) (o jetstream.Options, err error
 	case sync == jetstream.SyncChecked && f.systemCreds == "":
 		return o, errors.New("--cluster-sync checked needs --cluster-system-creds, because only the system account sees " +
 			"sync_interval; if the servers have sync_interval: always, use --cluster-sync trusted")
-	case (f.tlsCert == "") != (f.tlsKey == ""):
-		return o, errors.New("--cluster-tls-cert and --cluster-tls-key go together")
 	}
 	if f.advertiseClient != "" {
 		if _, err := peers.OriginOf(f.advertiseClient); err != nil {
 			return o, fmt.Errorf("--advertise-client: %w", err)
 		}
 	}
-	o = jetstream.Options{Servers: f.servers, Sync: sync, Name: f.name, Replicas: f.replicas,
-		ReadsLog: f.reads == "log", Address: f.advertise, Logger: log}
+	o, err = f.connection()
+	o.Sync, o.ReadsLog, o.Address, o.Logger = sync, f.reads == "log", f.advertise, log
+	return o, err
+}
+
+// connection returns the options of a store that say where the cluster is. The store trusts the servers
+// to sync.
+func (f *clusterFlags) connection() (o jetstream.Options, err error) {
+	if (f.tlsCert == "") != (f.tlsKey == "") {
+		return o, errors.New("--cluster-tls-cert and --cluster-tls-key go together")
+	}
+	o = jetstream.Options{Servers: f.servers, Sync: jetstream.SyncTrusted, Name: f.name, Replicas: f.replicas}
 	var tls []nats.Option
 	if f.tlsCA != "" {
 		tls = append(tls, nats.RootCAs(f.tlsCA))
@@ -107,26 +119,30 @@ func (f *clusterFlags) options(log *slog.Logger) (o jetstream.Options, err error
 	return o, nil
 }
 
-// join joins the cluster, and keeps so much of the history of its games. The caller calls Leave.
-func (f *clusterFlags) join(ctx context.Context, maxLine int64, history journal.History,
-	log *slog.Logger) (*node.Node, error) {
+// join joins the cluster. The caller calls Leave.
+func (f *clusterFlags) join(ctx context.Context, h *hostFlags, maxLine int64, log *slog.Logger) (*node.Node, error) {
 	o := node.Options{Address: f.advertise, Client: f.advertiseClient, MaxLine: maxLine, Way: clusterdev.Way,
 		Logger: log}
 	var err error
 	if o.Store, err = f.options(log); err != nil {
 		return nil, usageError{err}
 	}
-	o.Store.History = history
+	o.Store.History = h.history.History
 	if o.Secret, err = f.secret(); err != nil {
 		return nil, usageError{err}
 	}
 	if o.TLS, err = f.loadPeerTLS(); err != nil {
 		return nil, usageError{err}
 	}
+	if o.Cores, err = h.cores(); err != nil {
+		return nil, usageError{err}
+	}
 	n, err := node.Join(ctx, o)
 	switch {
 	case errors.Is(err, node.ErrListen):
 		return nil, fmt.Errorf("--advertise: %w", err)
+	case errors.Is(err, node.ErrOwnCore):
+		return nil, usageError{err}
 	case err != nil:
 		return nil, fmt.Errorf("--cluster: %w", err)
 	}

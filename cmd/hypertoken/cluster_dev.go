@@ -11,16 +11,17 @@ import (
 func newCluster() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "cluster",
-		Short: "Try a cluster of servers on this machine",
+		Short: "Try a cluster on this machine, and say which core a cluster runs",
 		Long: `A cluster is several 'hypertoken serve' that keep their journals on the same NATS servers. Any of
 them answers for every game, and games go on if one of them dies.
 
   hypertoken cluster dev                 start a whole cluster on this machine, to try it
-  hypertoken serve --cluster nats://...  start a node of a real one`,
+  hypertoken serve --cluster nats://...  start a node of a real one
+  hypertoken cluster core set FILE       have all nodes of a real one run another core`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newClusterDev())
+	c.AddCommand(newClusterDev(), newClusterCore())
 	return c
 }
 

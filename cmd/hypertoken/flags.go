@@ -15,6 +15,7 @@ import (
 	"hypertoken/host"
 	"hypertoken/journal"
 	"hypertoken/journal/disk"
+	"hypertoken/wasm"
 )
 
 // byteSize is a flag whose value is a number of bytes, such as 1048576, 1MiB or 1.5GB.
@@ -47,7 +48,7 @@ type hostFlags struct {
 func (f *hostFlags) register(flags *pflag.FlagSet) {
 	f.maxPayload, f.maxResult, f.maxState, f.maxMemory = 16<<20, 16<<20, 256<<20, 1<<30
 	flags.StringVar(&f.core, "core", "", "run the core in this WebAssembly `file` instead of the built-in one")
-	flags.StringVar(&f.coreSHA256, "core-sha256", "", "run only a core with this SHA-256, in `hexadecimal`")
+	flags.StringVar(&f.coreSHA256, "core-sha256", "", "run only a core with this SHA-256, in `hexadecimal`"+f.severalPins())
 	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "how long an action may take, 0 for no limit")
 	f.workers = max(f.workers, 1)
 	flags.IntVar(&f.workers, "workers", f.workers, "how many worker processes run the engines")
@@ -62,6 +63,14 @@ func (f *hostFlags) register(flags *pflag.FlagSet) {
 	flags.IntVar(&f.maxDepth, "max-depth", 64, "how deep a payload may be nested")
 	flags.Var(&f.maxState, "max-state", "how large the state of an engine may be")
 	flags.Var(&f.maxMemory, "max-engine-memory", "how much memory an engine may take")
+}
+
+// severalPins ends the usage of --core-sha256.
+func (f *hostFlags) severalPins() string {
+	if f.server {
+		return "; with --cluster one of several, which commas divide"
+	}
+	return ""
 }
 
 // registerData adds the flags of commands whose engines may outlive them.
@@ -126,6 +135,19 @@ func (f *hostFlags) open(ctx context.Context, store journal.Store) (*host.Host, 
 		return nil, usageError{err}
 	}
 	return h, err
+}
+
+// openCore is open with the code of a core instead of --core.
+func (f *hostFlags) openCore(ctx context.Context, store journal.Store, code []byte) (*host.Host, error) {
+	o, err := f.options()
+	if err != nil {
+		return nil, err
+	}
+	o.Store, o.CorePath, o.Core, o.CoreSHA256 = store, "", code, wasm.Hash(code)
+	if o.CoreSHA256 == wasm.Hash(wasm.Builtin()) {
+		o.Core = nil // it is known to run
+	}
+	return host.New(ctx, o)
 }
 
 // How much of the history of an engine is kept in memory, in bytes, so that it can go back.

@@ -17,6 +17,7 @@ import (
 	"hypertoken/internal/journals"
 	"hypertoken/internal/node"
 	"hypertoken/internal/serve"
+	"hypertoken/journal"
 	"hypertoken/journal/disk"
 )
 
@@ -75,6 +76,8 @@ With --cluster the server is one node of several. Journals are kept on NATS JetS
 sync each write; any node answers for every game, and asks the node that has it. If a node dies,
 others have its games within two seconds, with everything that was answered. The nodes reach each
 other at their --advertise addresses, and know each other by the secret in --cluster-secret-file.
+All nodes run one core, which the first one sets, and 'hypertoken cluster core set' afterwards: the
+one of --core, or the built-in one, is run only if it is that one.
 docs/cluster.md says how to run one.
 
 With --check-upgrade it serves nothing. It replays each game of --data that is with another core, from
@@ -230,7 +233,7 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, cl *clusterFlags, 
 	defer store.close(o.Logger)
 	var member *node.Node
 	if cl.isSet() {
-		if member, err = cl.join(ctx, o.MaxLine, f.history.History, o.Logger); err != nil {
+		if member, err = cl.join(ctx, f, o.MaxLine, o.Logger); err != nil {
 			return err
 		}
 		store.Store, o.Peers = member.Store(), member.Peers()
@@ -241,11 +244,11 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, cl *clusterFlags, 
 			member.Leave(patience)
 		}()
 	}
-	h, err := f.open(ctx, store.Store)
+	h, shutdown, err := f.openServed(ctx, store.Store, member)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = h.Shutdown(context.Background()) }()
+	defer shutdown(context.Background())
 	if err := removeImports(ctx, h, store, o.Logger); err != nil {
 		return err
 	}
@@ -296,8 +299,7 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, cl *clusterFlags, 
 	if member != nil {
 		member.StopServing(patience)
 	}
-	// The client of an action that is cut off here got an error, or is gone.
-	_ = h.Shutdown(patience)
+	shutdown(patience)
 	if store.disk != nil && store.disk.Err() != nil {
 		return storeError{fmt.Errorf("--data: nothing is stored any more, start the server again: %w", store.disk.Err())}
 	}
@@ -305,6 +307,21 @@ func runServer(c *cobra.Command, listen string, f *hostFlags, cl *clusterFlags, 
 		return storeError{errors.New("--cluster: the other nodes have declared this one dead, start it again")}
 	}
 	return err
+}
+
+// openServed starts the host of a server: member is the server as a node of a cluster, or nil. The caller
+// calls shutdown, as often as it likes, which shuts down whatever host the server has then.
+func (f *hostFlags) openServed(ctx context.Context, store journal.Store, member *node.Node) (h *host.Host,
+	shutdown func(context.Context), err error) {
+	if member != nil {
+		if h, err = member.OpenHost(ctx); errors.Is(err, host.ErrBadInput) {
+			err = usageError{err}
+		}
+		return h, member.ShutdownHosts, err
+	}
+	h, err = f.open(ctx, store)
+	// The client of an action that is cut off here got an error, or is gone.
+	return h, func(ctx context.Context) { _ = h.Shutdown(ctx) }, err
 }
 
 // removeImports removes what imports left in the store of --data when their program was killed. No

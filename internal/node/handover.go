@@ -54,7 +54,12 @@ func (n *Node) serveUntil(ctx context.Context, s *serve.Server, within time.Dura
 	ended := make(chan struct{})
 	var giving sync.WaitGroup
 	giving.Go(func() {
+		following, stopFollowing := context.WithCancel(ctx)
+		var cores sync.WaitGroup
+		cores.Go(func() { n.cores.follow(following, s) })
 		n.balance(ctx, s, ended)
+		stopFollowing()
+		cores.Wait()
 		if ctx.Err() == nil {
 			return // the server has failed
 		}

@@ -14,11 +14,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"hypertoken/host"
 	"hypertoken/internal/peers"
 	"hypertoken/internal/serve"
 	"hypertoken/internal/version"
 	"hypertoken/journal"
 	"hypertoken/journal/jetstream"
+	"hypertoken/wasm"
 )
 
 // Node is this process as a node of a cluster.
@@ -32,10 +34,15 @@ type Node struct {
 	log      *slog.Logger
 	// handOvers has how long it took to give slots to other nodes.
 	handOvers prometheus.Histogram
+	cores     *cores
 }
 
-// joinPatience is how long a node waits for NATS servers when it starts.
-const joinPatience = 30 * time.Second
+// JoinPatience is how long a node waits for NATS servers when it starts, and corePatience how long it may
+// take until it has its core.
+const (
+	JoinPatience = 30 * time.Second
+	corePatience = 2 * time.Minute
+)
 
 // Options configure [Join].
 type Options struct {
@@ -50,6 +57,8 @@ type Options struct {
 	TLS *peers.TLS
 	// MaxLine bounds a line in bytes.
 	MaxLine int64
+	// Cores are those that it runs.
+	Cores CoreOptions
 	// Store configures the store. Its Claims are set by Join.
 	Store jetstream.Options
 	// Way returns where another node is reached instead of its address, for tests; nil is there.
@@ -71,25 +80,49 @@ func Join(ctx context.Context, o Options) (*Node, error) {
 		o.Address = listener.Addr().String()
 	}
 	n := &Node{address: o.Address, log: o.Logger, handOvers: newHandOvers(), listener: o.TLS.Listen(listener)}
-	self := jetstream.MemberOptions{Address: o.Address, Format: 1, Version: version.String(),
+	self := jetstream.MemberOptions{Address: o.Address, Format: 1, ABI: wasm.ABIVersion, Version: version.String(),
 		Client: o.Client, Changed: n.membersChanged}
 	n.members = jetstream.NewMembers(self)
 	n.peers = n.newPeers(&o)
 	o.Store.Address = o.Address
 	o.Store.Claims = n.members
-	ctx, cancel := context.WithTimeout(ctx, joinPatience)
-	defer cancel()
-	if n.store, err = jetstream.Open(ctx, o.Store); err != nil {
+	if err := n.join(ctx, &o); err != nil {
 		_ = n.listener.Close()
-		return nil, err
-	}
-	if err := n.members.Join(ctx, n.store); err != nil {
-		_ = n.listener.Close()
-		_ = n.store.Close()
+		if n.store != nil {
+			_ = n.store.Close()
+		}
 		return nil, err
 	}
 	return n, nil
 }
+
+// join opens the store, finds the core that is in force, and becomes a member.
+func (n *Node) join(ctx context.Context, o *Options) (err error) {
+	within := func(patience time.Duration, f func(context.Context) error) error {
+		bounded, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		return f(bounded)
+	}
+	if err = within(JoinPatience, func(ctx context.Context) error {
+		n.store, err = jetstream.Open(ctx, o.Store)
+		return err
+	}); err != nil {
+		return err
+	}
+	if err = within(corePatience, func(ctx context.Context) error {
+		n.cores, err = newCores(ctx, o.Cores, n.store, n.members, o.Logger)
+		return err
+	}); err != nil {
+		return err
+	}
+	return within(JoinPatience, func(ctx context.Context) error { return n.members.Join(ctx, n.store) })
+}
+
+// OpenHost starts a host with the core that is in force.
+func (n *Node) OpenHost(ctx context.Context) (*host.Host, error) { return n.cores.open(ctx) }
+
+// ShutdownHosts shuts the hosts of this node down. There are two while it goes over to another core.
+func (n *Node) ShutdownHosts(ctx context.Context) { n.cores.shutdown(ctx) }
 
 // Store returns where the journals are.
 func (n *Node) Store() journal.Store { return n.store }

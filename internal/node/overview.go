@@ -21,6 +21,9 @@ func (n *Node) overview(ctx context.Context, hasOwners bool) peers.Overview {
 		seconds := math.Round(age.Seconds()*1000) / 1000
 		o.LeaseAge = &seconds
 	}
+	if t := n.members.Target(); t.Generation > 0 {
+		o.Target = &peers.Target{Generation: t.Generation, Core: t.Core, InForce: t.InForce, Former: t.Former}
+	}
 	slots := map[string]int{} // by node
 	for slot, owner := range view.Owners {
 		if owner.Epoch == 0 {
@@ -35,7 +38,7 @@ func (n *Node) overview(ctx context.Context, hasOwners bool) peers.Overview {
 	}
 	for _, m := range n.members.Living() {
 		o.Members = append(o.Members, peers.Member{Address: m.Address, Node: m.Node, Draining: m.Draining,
-			Slots: slots[m.Node], Version: m.Version, Cores: m.Cores, Client: m.Client})
+			Slots: slots[m.Node], Version: m.Version, Cores: m.Cores, ABI: m.ABI, Client: m.Client})
 	}
 	slices.SortFunc(o.Members, func(a, b peers.Member) int {
 		return cmp.Or(cmp.Compare(a.Address, b.Address), cmp.Compare(a.Node, b.Node))

@@ -14,6 +14,8 @@ type Overview struct {
 	// Slots is how many slots of engines it has.
 	Slots   int      `json:"slots"`
 	Members []Member `json:"members"`
+	// Target is the core that the games are to be with; nil if that is not known.
+	Target *Target `json:"target,omitempty"`
 
 	// AskedAt is when the servers were asked for the slots of members, for streams and for owners; zero if
 	// no answer has come yet.
@@ -23,15 +25,25 @@ type Overview struct {
 	Owners []SlotOwner `json:"slot_owners,omitempty"`
 }
 
+// Target is the target core of the cluster. Until it is in force, games stay with the former one.
+type Target struct {
+	Generation uint64 `json:"generation"`
+	Core       string `json:"core"`
+	InForce    bool   `json:"in_force"`
+	Former     string `json:"former,omitempty"`
+}
+
 // Member is a node that lives.
 type Member struct {
 	Address  string `json:"address"`
 	Node     string `json:"node"`
 	Draining bool   `json:"draining,omitempty"`
 	// Slots is how many slots it owns.
-	Slots   int      `json:"slots"`
-	Version string   `json:"version,omitempty"`
-	Cores   []string `json:"cores,omitempty"`
+	Slots   int    `json:"slots"`
+	Version string `json:"version,omitempty"`
+	// Cores are those that it has, first the one that it runs. ABI is the newest one of cores that it runs.
+	Cores []string `json:"cores,omitempty"`
+	ABI   int      `json:"abi,omitempty"`
 	// Client is the URL at which clients reach it, if it names one.
 	Client string `json:"client,omitempty"`
 }

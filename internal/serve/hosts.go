@@ -44,6 +44,9 @@ func (s *Server) ChangeHost(ctx context.Context, h *host.Host) {
 	s.engines.leaveHost(ctx, former)
 }
 
+// Host returns the host that the server opens engines on.
+func (s *Server) Host() *host.Host { return s.engines.present() }
+
 // present returns the host that engines are opened on.
 func (g *engines) present() *host.Host {
 	g.mu.Lock()

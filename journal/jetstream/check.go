@@ -163,7 +163,8 @@ func (s *Store) ensureStream(ctx context.Context, js jetstream.JetStream, want j
 	for {
 		err := s.tryStream(ctx, js, want)
 		var mismatch *configError
-		if err == nil || errors.As(err, &mismatch) {
+		var missing *missingError
+		if err == nil || errors.As(err, &mismatch) || errors.As(err, &missing) {
 			return err
 		}
 		if forbidden := s.refusal.Load(); forbidden != nil {
@@ -182,12 +183,22 @@ func (s *Store) tryStream(ctx context.Context, js jetstream.JetStream, want jets
 	defer cancel()
 	stream, err := js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		if s.o.MustExist {
+			return &missingError{want.Name}
+		}
 		stream, err = js.CreateStream(ctx, want)
 	}
 	if err != nil {
 		return err
 	}
 	return s.checkStream(stream.CachedInfo().Config, want)
+}
+
+// missingError says that a stream is not there.
+type missingError struct{ stream string }
+
+func (e *missingError) Error() string {
+	return fmt.Sprintf("there is no stream %s on these servers: no cluster of that name was started there", e.stream)
 }
 
 // configError says what is wrong with a stream.

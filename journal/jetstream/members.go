@@ -77,7 +77,7 @@ type Members struct {
 	living  []cluster.MemberRecord
 	dead    map[cluster.NodeID]bool
 	desired []cluster.NodeID
-	target  cluster.Target
+	target  Target
 	// changedAt is when a member has come, changed or died last.
 	changedAt time.Duration
 	owned     map[int]bool // the slots that the store has acquired
@@ -238,7 +238,7 @@ func (m *Members) step(life context.Context, event func()) {
 		before := m.living
 		m.living, m.dead = m.machine.Living(), m.machine.Dead()
 		m.countDeathsLocked(before)
-		m.desired = cluster.Assign(Slots, m.living, m.target)
+		m.desired = m.assignLocked()
 		m.changedAt = m.clock()
 	}
 	m.mu.Unlock()
@@ -352,7 +352,7 @@ func (m *Members) read(life context.Context, subject string) {
 		now := m.clock()
 		isThere := map[cluster.NodeID]bool{}
 		for _, f := range found {
-			if node, err := m.nodeOf(f.subject); err == nil {
+			if node, err := m.store.layout.nodeOf(f.subject); err == nil {
 				isThere[node] = true
 			}
 			r, err := m.parse(f)
@@ -382,17 +382,22 @@ func (m *Members) readPages(life context.Context, subject string) (all []message
 }
 
 // nodeOf returns the node that the subject of a record belongs to.
-func (m *Members) nodeOf(subject string) (cluster.NodeID, error) {
-	node, err := strconv.ParseUint(strings.TrimPrefix(subject, m.store.layout.memberSubject("")), 16, 64)
+func (l layout) nodeOf(subject string) (cluster.NodeID, error) {
+	node, err := strconv.ParseUint(strings.TrimPrefix(subject, l.memberSubject("")), 16, 64)
 	return cluster.NodeID(node), err
 }
 
-func (m *Members) parse(f message) (r cluster.MemberRecord, err error) {
+func (m *Members) parse(f message) (cluster.MemberRecord, error) {
+	return m.store.layout.parseMember(f)
+}
+
+// parseMember reads the record of a member.
+func (l layout) parseMember(f message) (r cluster.MemberRecord, err error) {
 	var text memberText
 	if err := json.Unmarshal(f.data, &text); err != nil {
 		return r, err
 	}
-	if r.Node, err = m.nodeOf(f.subject); err != nil {
+	if r.Node, err = l.nodeOf(f.subject); err != nil {
 		return r, err
 	}
 	r.IsConfirmed = text.Confirmed
@@ -417,12 +422,23 @@ func (m *Members) HasCores(cores []string) {
 func (m *Members) SetTarget(t Target) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	target := cluster.Target{Generation: t.Generation, Core: t.Present()}
-	if m.target.Core != target.Core {
+	if m.target.Present() != t.Present() {
 		m.changedAt = m.clock()
 	}
-	m.target = target
-	m.desired = cluster.Assign(Slots, m.living, m.target)
+	m.target = t
+	m.desired = m.assignLocked()
+}
+
+// assignLocked returns which member should have each slot. The lock mu is held.
+func (m *Members) assignLocked() []cluster.NodeID {
+	return cluster.Assign(Slots, m.living, cluster.Target{Generation: m.target.Generation, Core: m.target.Present()})
+}
+
+// Target returns the target of the last call of SetTarget.
+func (m *Members) Target() Target {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.target
 }
 
 // Lacking returns the living members that do not have a core, without those that are about to end.
@@ -447,11 +463,15 @@ func (m *Members) Living() []Member {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	list := make([]Member, len(m.living))
-	for k, r := range m.living {
-		list[k] = Member{Node: nodeToken(r.Node), Address: r.Address, Draining: r.IsDraining,
-			Cores: slices.Clone(r.Cores), Format: r.Format, ABI: r.ABI, Version: r.Version, Client: r.Client}
+	for k := range m.living {
+		list[k] = memberOf(&m.living[k])
 	}
 	return list
+}
+
+func memberOf(r *cluster.MemberRecord) Member {
+	return Member{Node: nodeToken(r.Node), Address: r.Address, Draining: r.IsDraining,
+		Cores: slices.Clone(r.Cores), Format: r.Format, ABI: r.ABI, Version: r.Version, Client: r.Client}
 }
 
 // clientsFor is for how long Clients has the URL of a member that has died. A page that this member has

@@ -52,17 +52,22 @@ func NewMembersCollector(m *Members) prometheus.Collector {
 		living:   desc("members", "Members that live, as this node sees them, with itself."),
 		draining: desc("members_draining", "Those of them that give their slots away."),
 		deaths:   desc("member_deaths_total", "Other members that have died without leaving in order."),
+		lacking: desc("members_without_core",
+			"Members that live, do not drain, and do not have the target core."),
+		generation: desc("target_generation", "The generation of the target core."),
 	}
 }
 
 type membersCollector struct {
 	members                                   *Members
 	leaseAge, lease, living, draining, deaths *prometheus.Desc
+	lacking, generation                       *prometheus.Desc
 }
 
 // Describe implements prometheus.Collector.
 func (c *membersCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.leaseAge, c.lease, c.living, c.draining, c.deaths} {
+	for _, d := range []*prometheus.Desc{c.leaseAge, c.lease, c.living, c.draining, c.deaths,
+		c.lacking, c.generation} {
 		ch <- d
 	}
 }
@@ -85,5 +90,9 @@ func (c *membersCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(c.living, float64(len(living)))
 	gauge(c.draining, float64(draining))
+	if target := c.members.Target(); target.Generation > 0 {
+		gauge(c.lacking, float64(len(c.members.Lacking(target.Core))))
+		gauge(c.generation, float64(target.Generation))
+	}
 	ch <- prometheus.MustNewConstMetric(c.deaths, prometheus.CounterValue, float64(c.members.Deaths()))
 }

@@ -90,6 +90,10 @@ type Options struct {
 	// Logger gets what an operator has to know. The default discards it.
 	Logger *slog.Logger
 
+	// MustExist has Open fail if the streams are not there, instead of making them. It is for programs
+	// that look at a cluster.
+	MustExist bool
+
 	// settling says when the tail of a slot is settled. It is a seam for tests.
 	settling settling
 	// sweepAfter is how long after a slot was acquired what former owners left there is looked for. It is

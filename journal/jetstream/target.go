@@ -65,7 +65,8 @@ func (s *Store) PeekTarget(ctx context.Context) (Target, error) { return s.targe
 func (s *Store) targetSince(ctx context.Context, atLeast uint64) (t Target, err error) {
 	var m *message
 	err = s.try(ctx, func(ctx context.Context) (err error) {
-		m, _, err = s.lastOf(ctx, s.layout.pieceStream(0), s.layout.targetSubject(), s.layout.pieceReadSubject(), atLeast)
+		stream, witness := s.layout.pieceStream(0), s.layout.pieceReadSubject()
+		m, _, err = s.lastOf(ctx, stream, s.layout.targetSubject(), witness, atLeast)
 		return err
 	})
 	if err == nil && m != nil {

@@ -29,10 +29,20 @@ type Cluster struct {
 	Refused   Figure  `json:"refused_batches"`
 	Failed    Figure  `json:"failed_batches"`
 
+	Target Target `json:"target"` // its Generation is unknown if the server does not say
+
 	AskedAge Figure   `json:"asked_age_seconds"` // since the servers were asked for slots and streams
 	Nodes    []Node   `json:"nodes"`
 	Streams  []Stream `json:"streams"`
 	Err      string   `json:"cluster_error,omitempty"` // why Nodes and Streams are not known
+}
+
+// Target is the core that all games are to be with.
+type Target struct {
+	Generation Figure `json:"generation"`
+	Core       string `json:"core"`
+	InForce    bool   `json:"in_force"`
+	Former     string `json:"former,omitempty"` // in force until all members have Core
 }
 
 // Node is a member of the cluster.
@@ -42,7 +52,7 @@ type Node struct {
 	Draining bool     `json:"draining"`
 	Slots    Figure   `json:"slots"`
 	Version  string   `json:"version"`
-	Cores    []string `json:"cores"`
+	Cores    []string `json:"cores"` // first the one that it runs
 }
 
 // Stream is a stream of the NATS servers.
@@ -70,6 +80,11 @@ const membersMetric = "hypertoken_jetstream_members"
 type overview struct {
 	Self    string
 	AskedAt time.Time `json:"asked_at"`
+	Target  *struct {
+		Generation   float64
+		Core, Former string
+		InForce      bool `json:"in_force"`
+	}
 	Members []struct {
 		Address, Node, Version string
 		Draining               bool
@@ -117,6 +132,7 @@ func newCluster(i interval, now Figure) *Cluster {
 		Refused: gauge("refused_batches_total"), Failed: gauge("failed_batches_total"),
 		Forwarded: i.rates("hypertoken_serve_forwarded_lines_total", "outcome"),
 		Batches:   i.rates("hypertoken_jetstream_batches_total", "").sum(), Writes: unknown, AskedAge: unknown,
+		Target: Target{Generation: unknown},
 	}
 	took := i.histograms("hypertoken_jetstream_batch_seconds", "")[""]
 	c.P50, c.P99 = took.quantile(0.5), took.quantile(0.99)
@@ -138,6 +154,9 @@ func (c *Cluster) add(o *overview, now Figure) {
 	c.Self = text(o.Self)
 	if !o.AskedAt.IsZero() {
 		c.AskedAge = age(now, Figure(float64(o.AskedAt.UnixMilli())/1000))
+	}
+	if t := o.Target; t != nil {
+		c.Target = Target{Figure(t.Generation), text(t.Core), t.InForce, text(t.Former)}
 	}
 	for _, m := range o.Members[:min(len(o.Members), maxNodes)] {
 		n := Node{Address: text(m.Address), ID: text(m.Node), Draining: m.Draining, Slots: Figure(m.Slots),

@@ -86,7 +86,46 @@ func (v *view) nodeHeader() []string {
 	stored = append(stored, say("batches %s/s of %s writes", rate(c.Batches), rate(c.Writes)),
 		say("p50 %s", seconds(c.P50)), say("p99 %s", seconds(c.P99)), warn("doubts", c.Doubts),
 		warn("refused", c.Refused), warn("failed", c.Failed))
-	return []string{line(v.width, members...), line(v.width, forwarded...), line(v.width, stored...)}
+	return []string{line(v.width, members...), line(v.width, forwarded...), line(v.width, stored...),
+		line(v.width, v.targetCells()...)}
+}
+
+// hashWidth is how much of a core's hash is shown.
+const hashWidth = 12
+
+// targetCells says which core is the target, and how many nodes lack it.
+func (v *view) targetCells() []cell {
+	c, t := v.frame.Cluster, v.theme
+	if !c.Target.Generation.known() {
+		return []cell{{"target core " + none, t.faint}}
+	}
+	lacking, others := 0, 0
+	for k := range c.Nodes {
+		switch n := &c.Nodes[k]; {
+		case !slices.Contains(n.Cores, c.Target.Core):
+			lacking++
+		case n.Cores[0] != c.Target.Core:
+			others++
+		}
+	}
+	short := func(hash string) string { return hash[:min(len(hash), hashWidth)] }
+	cells := []cell{{fmt.Sprintf("target core %s, generation %s", short(c.Target.Core), count(c.Target.Generation)),
+		lipgloss.Style{}}}
+	if c.Target.InForce {
+		cells = append(cells, cell{"in force", t.good})
+	} else {
+		cells = append(cells, cell{"announced", t.warn})
+	}
+	if lacking > 0 {
+		cells = append(cells, cell{fmt.Sprintf("without it %d", lacking), t.bad})
+	}
+	if others > 0 {
+		cells = append(cells, cell{fmt.Sprintf("run another %d", others), t.warn})
+	}
+	if !c.Target.InForce {
+		cells = append(cells, cell{"in force " + short(c.Target.Former), t.faint})
+	}
+	return cells
 }
 
 // The widths of the columns of nodes and streams. Addresses and names may be longer, and are cut.

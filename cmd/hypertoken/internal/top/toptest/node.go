@@ -39,9 +39,10 @@ func NodeMetrics(step int) string {
 
 // Cluster is the server's answer to GET /v1/cluster. One of the versions tries to control the terminal.
 const Cluster = `{"self":"10.0.0.5:9465","node":"00c0ffee00c0ffee","lease":true,"lease_age":0.18,"slots":87,"members":[
-{"address":"10.0.0.5:9465","node":"00c0ffee00c0ffee","slots":87,"version":"1.4.0","cores":["5c3e"]},
-{"address":"10.0.0.6:9465","node":"0123456789abcdef","slots":85,"version":"1.4.0"},
+{"address":"10.0.0.5:9465","node":"00c0ffee00c0ffee","slots":87,"version":"1.4.0","cores":["5c3e7d90aa0b41c2","77aa"],"abi":1},
+{"address":"10.0.0.6:9465","node":"0123456789abcdef","slots":85,"version":"1.4.0","cores":["77aa","5c3e7d90aa0b41c2"]},
 {"address":"games-node-seven.example:9465","node":"fedcba9876543210","slots":31,"draining":true,"version":"\u001b[2J1.3.9 0123456789abcdef"}],
+"target":{"generation":3,"core":"5c3e7d90aa0b41c2","in_force":false,"former":"77aa"},
 "asked_at":"2026-01-02T12:02:57Z","streams":[
 {"name":"hypertoken-journals-0","leader":"n2","messages":1234567,"bytes":987654321,
 "replicas":[{"server":"n1","current":true,"lag":0},{"server":"n3","current":false,"lag":1520}]},
