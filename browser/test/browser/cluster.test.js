@@ -16,7 +16,7 @@ let cluster, dir;
 before(async () => {
   if (all.length === 0) return;
   dir = await mkdtemp(join(tmpdir(), 'demo-'));
-  const program = join(dir, 'hypertoken');
+  const program = Server.program = join(dir, 'hypertoken');
   await run('go', ['build', '-o', program, './cmd/hypertoken'], { cwd: new URL('../../../', import.meta.url) });
   cluster = await Cluster.start(program);
 });
