@@ -11,7 +11,23 @@ const lookEvery = 1000;
 /** How long a request for a journal may take, in milliseconds, and the pause before it is made again. */
 const readPatience = 10_000, readPause = 200;
 
+/** The codes of answers that say that no node could run a line for a while. Nothing of it ran. */
+const passing = new Set(['timeout', 'overloaded', 'moved', 'worker_unavailable']);
+
+const pause = () => new Promise((resolve) => setTimeout(resolve, readPause));
 const hostOf = (server) => new URL(server).host;
+
+/** Asks again while no node can answer. */
+async function patiently(ask) {
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!passing.has(error.code)) throw error;
+    }
+    await pause();
+  }
+}
 
 /** An engine of a server with the methods that the page uses. Its requests wait until a node answers, and fail for no other reason than their own. */
 export class ServerGame {
@@ -66,9 +82,9 @@ export class ServerGame {
 
   stateAt(sequence, options) { return this.#remote.stateAt(sequence, options); }
 
-  digest(options) { return this.#remote.digest(options); }
+  digest(options) { return patiently(() => this.#remote.digest(options)); }
 
-  digestAt(sequence, options) { return this.#remote.digestAt(sequence, options); }
+  digestAt(sequence, options) { return patiently(() => this.#remote.digestAt(sequence, options)); }
 
   /** The lines of the journal after a sequence. */
   async* journal({ from }) {
@@ -84,7 +100,7 @@ export class ServerGame {
   // Makes a request about the engine. If the node does not answer, it is made again, at the node that the page is connected to by then.
   async #ask(path, options = {}) {
     for (;;) {
-      await this.#remote.digest(); // there is a node
+      await this.digest(); // there is a node
       try {
         const response = await fetch(new URL(`/v1/engines/${this.#name}${path}`, this.server ?? this.servers[0]), {
           ...options, headers: this.#headers, credentials: 'omit', signal: AbortSignal.timeout(readPatience),
@@ -95,7 +111,7 @@ export class ServerGame {
       } catch (error) {
         if (error.isFinal) throw error;
       }
-      await new Promise((resolve) => setTimeout(resolve, readPause));
+      await pause();
     }
   }
 
@@ -168,7 +184,8 @@ export class Nodes {
       const isSame = now >= answered && (digest === null || (await this.#past(sequence, digest)) === digest);
       $('recovery').hidden = false;
       $('recovery-time').textContent = took;
-      say(isSame ? `The game goes on at ${at} after ${took}. Nothing is lost: the checksum of change ${sequence} is still ${digest}.`
+      const proof = digest === null ? '' : `: the checksum of change ${sequence} is still ${digest}`;
+      say(isSame ? `The game goes on at ${at} after ${took}. Nothing is lost${proof}.`
         : `The game at ${at} is another one than the one at ${hostOf(this.#lostServer)}.`, isSame ? 'good' : 'bad');
       this.#outcome(isSame ? `Back after ${took}, at ${at}. Nothing is lost.` : 'The game is another.', isSame ? 'good' : 'bad');
     } catch (error) {
@@ -195,7 +212,8 @@ export class Nodes {
       if ($(id).textContent !== value) $(id).textContent = value;
     }
     $('worker').dataset.kind = isBack ? 'good' : 'bad';
-    const isGone = (node) => node !== server && this.#members !== null && !this.#members.some((m) => m && hostOf(m) === hostOf(node));
+    const isMember = (node) => this.#members === null || this.#members.some((m) => m && hostOf(m) === hostOf(node));
+    const isGone = (node) => node !== server && (!isMember(node) || (this.#lostAt !== null && node === this.#lostServer));
     const drawn = JSON.stringify([server, servers.map((node) => [node, isGone(node)])]);
     if ($('nodes').dataset.drawn === drawn) return;
     $('nodes').dataset.drawn = drawn;

@@ -64,7 +64,8 @@ func TestPagesOfMembers(t *testing.T) {
 		!strings.Contains(w.Header.Get("Content-Security-Policy"), " https://b.example wss://b.example;") {
 		t.Errorf("the page again: %d %v", w.StatusCode, w.Header)
 	}
-	if w, _ := ask(t, s.url+"/main.js", "If-None-Match", script.Header.Get("ETag")); w.StatusCode != http.StatusNotModified {
-		t.Errorf("a script again: %d", w.StatusCode)
+	again, _ := ask(t, s.url+"/main.js", "If-None-Match", script.Header.Get("ETag"))
+	if again.StatusCode != http.StatusNotModified {
+		t.Errorf("a script again: %d", again.StatusCode)
 	}
 }

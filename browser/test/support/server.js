@@ -24,6 +24,8 @@ function program(dir) {
 
 /** A server with games, and an address for it that outlives it. */
 export class Server {
+  /** The program, if it is built already. */
+  static program = null;
   /** What becomes of the bytes of a connection: 'forward', or 'swallow': then the server's answers do not come. */
   mode = 'forward';
   #dir; #args; #env; #child = null; #port = 0; #forwarder; #connections = new Set();
@@ -48,7 +50,7 @@ export class Server {
   get direct() { return `http://127.0.0.1:${this.#port}`; }
 
   async up() {
-    this.#child = spawn(await program(this.#dir), ['serve', '--listen', '127.0.0.1:0', '--workers', '1', '--data', join(this.#dir, 'games'), ...this.#args],
+    this.#child = spawn(Server.program ?? await program(this.#dir), ['serve', '--listen', '127.0.0.1:0', '--workers', '1', '--data', join(this.#dir, 'games'), ...this.#args],
       { stdio: ['ignore', 'pipe', 'pipe'], env: this.#env });
     const ended = once(this.#child, 'exit'), errors = [];
     this.#child.stderr.on('data', (text) => errors.push(text));
