@@ -312,7 +312,7 @@ func TestTheSameHereAndElsewhere(t *testing.T) {
 		return e
 	}
 	want, here, there := openAt(alone, "e"), openAt(a, name), openAt(a, other)
-	if a.Host.Get(name) == nil || a.Host.Get(other) != nil {
+	if a.present().Get(name) == nil || a.present().Get(other) != nil {
 		t.Fatal("the engines are not where they should be")
 	}
 	for k, s := range steps() {

@@ -190,7 +190,7 @@ func TestShutdownGivesEnginesAway(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if p, err := e.Position(t.Context()); err != nil || p.Sequence != uint64(calls) || b.Host.Get(name) == nil {
+	if p, err := e.Position(t.Context()); err != nil || p.Sequence != uint64(calls) || b.present().Get(name) == nil {
 		t.Errorf("after %d calls: %+v, %v", calls, p, err)
 	}
 }

@@ -234,7 +234,7 @@ func TestApplicationsAnswerLinesOfServers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p, err := e.Position(t.Context()); err != nil || p.Sequence != 1 || a.Host.Get(name) == nil {
+	if p, err := e.Position(t.Context()); err != nil || p.Sequence != 1 || a.present().Get(name) == nil {
 		t.Errorf("%+v, %v", p, err)
 	}
 	ask("DELETE", name, "")

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"hypertoken/cmd/hypertoken/internal/peers"
+	"hypertoken/internal/peers"
 	"hypertoken/internal/cores"
 	"hypertoken/wasm"
 )

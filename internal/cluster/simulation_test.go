@@ -446,7 +446,8 @@ func TestSimulation(t *testing.T) {
 	t.Logf("%d events of %d seeds: %v", ran, seed-*simFirst, counts)
 	for _, what := range []string{"acknowledged", "reads", "reads by barrier", "verdicts", "claims", "hand-overs",
 		"doubtful and stored", "doubtful and not stored", "groups settled", "bases", "tails removed", "stale readings",
-		"overtaken", "moved", "unknown", "verdicts removed", "pauses behind the first record", "journals upgraded", "newer cores", "forwarded", "readings elsewhere",
+		"overtaken", "moved", "unknown", "verdicts removed", "pauses behind the first record",
+		"journals upgraded", "newer cores", "forwarded", "readings elsewhere",
 		"lives that ended by verdict", "engines that were stopped", "appends of stopped engines", "repeated keys",
 		"lost lines", "unreached lines", "doubled batches", "late messages"} {
 		if counts[what] == 0 {

@@ -160,7 +160,8 @@ func (sl *slot) trim(ctx context.Context, name string) (isOurs bool) {
 		return isOurs
 	}
 	if err := sl.trimHistory(ctx, r); err != nil && !errors.Is(err, errChanged) {
-		sl.s.store.o.Logger.Debug("what an engine has too much of its history was not removed", "engine", name, "error", err)
+		log := sl.s.store.o.Logger
+		log.Debug("what an engine has too much of its history was not removed", "engine", name, "error", err)
 	}
 	sl.s.post(func() {
 		if sl.trimming[name]--; sl.trimming[name] == 0 {
