@@ -134,6 +134,7 @@ func (n *Node) Peers() *peers.Peers { return n.peers }
 func (n *Node) newPeers(o *Options) *peers.Peers {
 	return peers.New(peers.Options{Self: o.Address, Secret: o.Secret, SlotOf: jetstream.SlotOf, MaxLine: o.MaxLine,
 		TLS: o.TLS, Way: o.Way,
+		Messenger: messenger{n},
 		OwnerOf: func(err error) (peers.Owner, bool) {
 			var moved *jetstream.MovedError
 			if !errors.As(err, &moved) {
@@ -164,6 +165,25 @@ func (n *Node) newPeers(o *Options) *peers.Peers {
 		}})
 }
 
+// messenger takes lines to other nodes over the servers that keep the journals.
+type messenger struct{ node *Node }
+
+// Ask implements [peers.Messenger].
+func (m messenger) Ask(ctx context.Context, address string, message []byte) ([]byte, error) {
+	id, ok := m.node.members.NodeAt(address)
+	if !ok {
+		return nil, fmt.Errorf("%w: it is no member", peers.ErrUnreached)
+	}
+	answer, err := m.node.store.Ask(ctx, id, message)
+	if errors.Is(err, jetstream.ErrNobody) {
+		return nil, fmt.Errorf("%w: %w", peers.ErrUnreached, err)
+	}
+	return answer, err
+}
+
+// Most implements [peers.Messenger].
+func (m messenger) Most() int { return m.node.store.MostMessage() }
+
 // Collectors are those of the node's metrics.
 func (n *Node) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{jetstream.NewCollector(n.store), jetstream.NewMembersCollector(n.members),
@@ -185,7 +205,15 @@ func (n *Node) Serve(s *serve.Server) {
 	n.server = &http.Server{Handler: s.NodeHandler(), ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog: slog.NewLogLogger(n.log.Handler(), slog.LevelWarn)}
 	go func() { _ = n.server.Serve(n.listener) }()
+	ctx, cancel := context.WithTimeout(context.Background(), listenPatience)
+	defer cancel()
+	if err := n.store.Listen(ctx, n.peers.AnswerMessage); err != nil {
+		n.log.Warn("lines can't come to this node over the NATS servers, if other nodes do not reach it", "error", err)
+	}
 }
+
+// listenPatience is how long a node that starts waits for the servers to say that it may listen there.
+const listenPatience = 5 * time.Second
 
 // UntilDead calls stop if the cluster declares this node dead.
 func (n *Node) UntilDead(ctx context.Context, stop func()) {

@@ -67,12 +67,11 @@ func (p *Peers) Call(ctx context.Context, to Owner, engine string, calls []byte)
 func (p *Peers) refusal(w *http.Response, engine string, body []byte) error {
 	switch {
 	case w.StatusCode == http.StatusMisdirectedRequest:
-		moved := &MovedError{}
-		if err := json.Unmarshal(body, &moved.Owner); err != nil {
+		var owner Owner
+		if err := json.Unmarshal(body, &owner); err != nil {
 			return fmt.Errorf("%w: %w", ErrUnreached, err)
 		}
-		p.noteOwner(engine, moved.Owner)
-		return moved
+		return p.hasMoved(engine, owner)
 	case w.StatusCode == http.StatusNotFound:
 		return fmt.Errorf("%w: %s", ErrNoEngine, bytes.TrimSpace(body))
 	case w.StatusCode != http.StatusOK: // it stops, or wants another secret, or is an older program
@@ -120,15 +119,6 @@ func (p *Peers) Withdraw(ctx context.Context, to Owner, id string) (had bool, er
 	}
 	_ = w.Body.Close()
 	return w.StatusCode == http.StatusNoContent, nil
-}
-
-// noteOwner takes in who has an engine, as another node says.
-func (p *Peers) noteOwner(engine string, owner Owner) {
-	if owner.Address == "" || owner.Address == p.o.Self {
-		p.Forget(engine)
-		return
-	}
-	p.routes.Store(p.o.SlotOf(engine), owner)
 }
 
 // Misdirected answers that this node does not have an engine. err says who has, as far as it is

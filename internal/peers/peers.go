@@ -39,7 +39,7 @@ type Answer struct {
 	Status int
 }
 
-// Options configure [New]. All of them are needed but Draining, Clients, TLS and Way.
+// Options configure [New]. All of them are needed but Draining, Clients, TLS, Way and Messenger.
 type Options struct {
 	// Self is the address at which the other nodes reach this one.
 	Self string
@@ -67,6 +67,8 @@ type Options struct {
 	TLS *TLS
 	// Way returns the address at which this node reaches one that has an address, if that is another one.
 	Way func(address string) string
+	// Messenger takes lines to living nodes that HTTP does not reach; nil if nothing does.
+	Messenger Messenger
 }
 
 // Peers are the nodes of a cluster, as one of them sees them.
@@ -78,10 +80,16 @@ type Peers struct {
 	lines  *prometheus.CounterVec
 	// draining has the addresses of the nodes that are about to end.
 	draining atomic.Pointer[map[string]bool]
+	// answer is what Handler was given.
+	answer func(ctx context.Context, engine string, line []byte, first int) (Answer, error)
+	tokens tokens
+	prober prober
 
 	mu    sync.Mutex // guards what follows
 	alive map[string]bool
-	sent  map[string]map[*sending]struct{} // lines without an answer, by the address of their node
+	// cut has the nodes that HTTP did not reach, and until when it is not tried again.
+	cut  map[string]time.Time
+	sent map[string]map[*sending]struct{} // lines without an answer, by the address of their node
 }
 
 // sending is a line that was sent and has no answer yet. giveUp ends the wait for it.
@@ -106,10 +114,11 @@ func New(o Options) *Peers {
 	dialer := &dialer{net.Dialer{Timeout: connectTimeout}, o.Way}
 	lines := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hypertoken_serve_forwarded_lines_total",
 		Help: "Lines that were sent to another node, by what came of it."}, []string{"outcome"})
-	for _, outcome := range []string{"answered", "moved", "unreached", "lost"} {
+	for _, outcome := range []string{"answered", "answered_by_message", "moved", "unreached", "lost"} {
 		lines.WithLabelValues(outcome)
 	}
 	return &Peers{o: o, lines: lines, secret: sha256.Sum256([]byte(o.Secret)), alive: map[string]bool{},
+		cut: map[string]time.Time{}, prober: newProber(dialer, o.TLS),
 		sent: map[string]map[*sending]struct{}{}, client: &http.Client{
 			Transport: &http.Transport{DialContext: dialer.DialContext, DialTLSContext: o.TLS.dialer(dialer),
 				MaxIdleConnsPerHost: idlePerNode, IdleConnTimeout: idleTimeout, DisableCompression: true,
@@ -192,6 +201,25 @@ func (p *Peers) beginSending(ctx context.Context, address string) (_ context.Con
 	}
 }
 
+// isCut reports whether HTTP did not reach a node a moment ago.
+func (p *Peers) isCut(address string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	until, ok := p.cut[address]
+	if ok && time.Now().After(until) {
+		delete(p.cut, address)
+		ok = false
+	}
+	return ok
+}
+
+// setCut notes that messages reach a node, and HTTP does not.
+func (p *Peers) setCut(address string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut[address] = time.Now().Add(cutFor)
+}
+
 // Close closes the connections that are not in use.
 func (p *Peers) Close() { p.client.CloseIdleConnections() }
 
@@ -268,10 +296,12 @@ const (
 )
 
 // Send has another node answer a line. first is the number of its first action. After a
-// [MovedError], Route has the owner that it names.
+// [MovedError], Route has the owner that it names. If HTTP does not reach the node, and it lives, the line
+// goes over Options.Messenger.
+//
+// Send ends if the node dies, or if HTTP does not reach it any more: then it fails with ErrLost.
 func (p *Peers) Send(ctx context.Context, to Owner, engine string, line []byte, first int) (Answer, error) {
-	answer, err := p.send(ctx, to, engine, line, first)
-	outcome := "answered"
+	answer, outcome, err := p.sendEitherWay(ctx, to, engine, line, first)
 	var moved *MovedError
 	switch {
 	case errors.As(err, &moved):
@@ -285,12 +315,46 @@ func (p *Peers) Send(ctx context.Context, to Owner, engine string, line []byte, 
 	return answer, err
 }
 
+// sendEitherWay sends a line over HTTP or as a message. outcome is for a line that was answered.
+func (p *Peers) sendEitherWay(ctx context.Context, to Owner, engine string, line []byte, first int) (answer Answer,
+	outcome string, err error) {
+	const byHTTP, byMessage = "answered", "answered_by_message"
+	var errMessage error
+	if p.o.Messenger != nil && p.isCut(to.Address) {
+		answer, errMessage = p.sendMessage(ctx, to, engine, line, first)
+		if !errors.Is(errMessage, ErrUnreached) {
+			return answer, byMessage, errMessage
+		}
+	}
+	answer, err = p.send(ctx, to, engine, line, first)
+	var cut *connectionError
+	if p.o.Messenger == nil || !errors.Is(err, ErrUnreached) || !errors.As(err, &cut) || !p.o.IsAlive(to.Address) {
+		return answer, byHTTP, err
+	}
+	if errMessage == nil {
+		answer, errMessage = p.sendMessage(ctx, to, engine, line, first)
+		if !errors.Is(errMessage, ErrUnreached) {
+			p.setCut(to.Address)
+			return answer, byMessage, errMessage
+		}
+	}
+	return Answer{}, byMessage, fmt.Errorf("%w; as a message: %w", err, errMessage)
+}
+
+// connectionError is why a request got no answer by HTTP.
+type connectionError struct{ error }
+
+// Unwrap returns the error itself.
+func (e *connectionError) Unwrap() error { return e.error }
+
 func (p *Peers) send(ctx context.Context, to Owner, engine string, line []byte, first int) (Answer, error) {
 	ctx, end := p.beginSending(ctx, to.Address)
 	defer end()
 	if ctx.Err() != nil {
 		return Answer{}, fmt.Errorf("%w: it is no member any more", ErrUnreached)
 	}
+	ctx, stop := p.whileReached(ctx, to.Address)
+	defer stop()
 	address := p.o.TLS.scheme() + "://" + to.Address + "/node/lines/" + url.PathEscape(engine)
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, address, nil)
 	if err != nil {
@@ -305,7 +369,7 @@ func (p *Peers) send(ctx context.Context, to Owner, engine string, line []byte, 
 	}
 	w, err := p.client.Do(r)
 	if err != nil {
-		return Answer{}, sendError(err, d)
+		return Answer{}, &connectionError{sendError(err, d)}
 	}
 	defer w.Body.Close()
 	body, err := io.ReadAll(w.Body)
@@ -317,13 +381,22 @@ func (p *Peers) send(ctx context.Context, to Owner, engine string, line []byte, 
 		if err := json.Unmarshal(body, &moved.Owner); err != nil {
 			return Answer{}, fmt.Errorf("%w: %w", ErrUnreached, err)
 		}
-		p.noteOwner(engine, moved.Owner)
-		return Answer{}, moved
+		return Answer{}, p.hasMoved(engine, moved.Owner)
 	case w.StatusCode != http.StatusOK: // it stops, or wants another secret
 		return Answer{}, fmt.Errorf("%w: it says %s: %s", ErrUnreached, w.Status, bytes.TrimSpace(body))
 	}
 	status, _ := strconv.Atoi(w.Header.Get(headerStatus))
 	return Answer{body, status}, nil
+}
+
+// hasMoved takes in who has an engine, as a node says that has not. It returns the error that says so.
+func (p *Peers) hasMoved(engine string, to Owner) error {
+	if to.Address == "" || to.Address == p.o.Self {
+		p.Forget(engine)
+	} else {
+		p.routes.Store(p.o.SlotOf(engine), to)
+	}
+	return &MovedError{to}
 }
 
 // guard lets in only who knows the secret.
@@ -343,7 +416,11 @@ func (p *Peers) guard(h http.Handler) http.Handler {
 // those of [Peers.Call] and [Peers.Withdraw].
 func (p *Peers) Handler(answer func(ctx context.Context, engine string, line []byte, first int) (Answer, error),
 	requests http.Handler) http.Handler {
+	p.answer = answer
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+alivePath, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusNoContent)
+	})
 	mux.Handle(requestPath+"/", http.StripPrefix(requestPath, requests))
 	mux.HandleFunc("POST /node/lines/{engine}", func(w http.ResponseWriter, r *http.Request) {
 		line, err := io.ReadAll(http.MaxBytesReader(w, r.Body, p.o.MaxLine))

@@ -83,7 +83,9 @@ func (s *Server) carry(ctx context.Context, t trip) error {
 			if elsewhere == nil {
 				return nil
 			}
-			last = elsewhere
+			if last == nil { // why the owner was not reached says more
+				last = elsewhere
+			}
 			owner, isKnown = nodes.Moved(t.name, elsewhere)
 			l.Refused(l.Attempt(), now())
 		case step.isThere:
