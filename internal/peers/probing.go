@@ -2,7 +2,6 @@ package peers
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"sync"
 	"time"

@@ -20,8 +20,9 @@ func TestClusterOverview(t *testing.T) {
 	age := 0.125
 	full := peers.Overview{Self: "a:1", Node: "0a", Lease: true, LeaseAge: &age, Slots: 3, AskedAt: time.Now(),
 		Members: []peers.Member{
-			{Address: "a:1", Node: "0a", Slots: 3, Version: "1", Cores: []string{"c"}, Draining: true,
+			{Address: "a:1", Node: "0a", Slots: 3, Version: "1", Cores: []string{"c"}, ABI: 1, Draining: true,
 				Client: "http://a:2"}},
+		Target: &peers.Target{Generation: 2, Core: "d", Former: "c"},
 		Streams: []peers.Stream{{Name: "s", Leader: "n1", Messages: 1, Bytes: 2,
 			Replicas: []peers.Replica{{Server: "n2", Current: true, Offline: true, Lag: 1}}},
 			{Name: "t", Error: "no leader", Replicas: []peers.Replica{}}},
