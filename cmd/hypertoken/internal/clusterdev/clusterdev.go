@@ -32,6 +32,9 @@ type Options struct {
 	// Links lets the processes reach each other through this one only, so that the ways between them can be
 	// cut: see [Cluster.Cut].
 	Links bool
+	// SmallDisk puts the data of the last server on a disk of its own, in memory, which can be full: see
+	// [Cluster.FillDisk]. It needs what [CanFill] needs.
+	SmallDisk bool
 	// NodeFlags are further flags of 'hypertoken serve' for all nodes.
 	NodeFlags []string
 	// Out gets a line for each thing that happens to a process.
@@ -87,6 +90,7 @@ type Cluster struct {
 	servers     []*process
 	nodes       []*process
 	links       *links
+	disk        string // where the disk of a server is mounted, "" if there is none
 
 	writing sync.Mutex // guards o.Out
 }
@@ -106,7 +110,10 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	}
 	err = c.describe(ports)
 	if err == nil {
-		c.guard, err = startGuard(c.temporary())
+		err = c.mountAll()
+	}
+	if err == nil {
+		c.guard, err = startGuard(c.disk, c.temporary())
 	}
 	if err == nil {
 		err = c.startAll(ctx)
@@ -231,10 +238,13 @@ func (c *Cluster) describe(ports []int) error {
 	return nil
 }
 
+// dataDir returns where a server has its data.
+func (c *Cluster) dataDir(p *process) string { return filepath.Join(c.dir, p.name) }
+
 // serverConfig returns the configuration of a NATS server.
 func (c *Cluster) serverConfig(p *process, forClients, forOthers string, routes []string) string {
 	config := fmt.Sprintf("server_name: %s\nlisten: %q\njetstream { store_dir: %q, sync_interval: always }\n", p.name,
-		forClients, filepath.Join(c.dir, p.name))
+		forClients, c.dataDir(p))
 	if c.o.Servers == 1 {
 		return config
 	}
@@ -293,6 +303,7 @@ func (c *Cluster) Close() {
 		}
 		ending.Wait()
 	}
+	c.unmountAll()
 	if c.isTemporary {
 		_ = os.RemoveAll(c.dir) // the guard tries again
 	}
