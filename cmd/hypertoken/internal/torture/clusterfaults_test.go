@@ -19,7 +19,8 @@ func TestSkippedFault(t *testing.T) {
 		t.Errorf("the faults are %v, %v", torture.config.Faults, err)
 	}
 	var text strings.Builder
-	if _, err := torture.report.WriteTo(&text); err != nil || !strings.Contains(text.String(), "fill-disk: only root may") {
+	_, err := torture.report.WriteTo(&text)
+	if err != nil || !strings.Contains(text.String(), "fill-disk: only root may") {
 		t.Errorf("the report is %s (%v)", &text, err)
 	}
 	torture.config.Faults = []ClusterKind{FillDisk}
