@@ -50,13 +50,7 @@ const MaxNodes = 26
 const portsPerProcess = 2
 
 // Ports returns how many ports the processes listen on.
-func (o *Options) Ports() int {
-	n := portsPerProcess * (o.Servers + o.Nodes)
-	if o.Links {
-		n += o.doors()
-	}
-	return n
-}
+func (o *Options) Ports() int { return portsPerProcess * (o.Servers + o.Nodes) }
 
 // check fails if an option is out of bounds.
 func (o *Options) check() error {
@@ -108,7 +102,13 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	if err := c.makeDir(); err != nil {
 		return nil, err
 	}
-	err = c.describe(ports)
+	var doors []int
+	if o.Links {
+		doors, err = chooseDoors(o.doors())
+	}
+	if err == nil {
+		err = c.describe(ports, doors)
+	}
 	if err == nil {
 		err = c.mountAll()
 	}
@@ -175,7 +175,7 @@ func nodeName(k int) string { return string(rune('a' + k)) }
 func loopback(port int) string { return fmt.Sprint("127.0.0.1:", port) }
 
 // describe makes the processes, and writes the files that they read.
-func (c *Cluster) describe(ports []int) error {
+func (c *Cluster) describe(ports, doors []int) error {
 	secret := filepath.Join(c.dir, "secret")
 	if err := os.WriteFile(secret, []byte(rand.Text()+"\n"), 0o600); err != nil {
 		return err
@@ -199,8 +199,8 @@ func (c *Cluster) describe(ports []int) error {
 		if !c.o.Links {
 			return address
 		}
-		public := loopback(ports[0])
-		ports = ports[1:]
+		public := loopback(doors[0])
+		doors = doors[1:]
 		to.doors = append(to.doors, &door{links: c.links, link: link{from.name, to.name}, public: public,
 			private: address})
 		return public
