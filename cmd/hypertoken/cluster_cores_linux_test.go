@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"hypertoken/internal/peers"
 	"hypertoken/internal/cores"
+	"hypertoken/internal/peers"
 	"hypertoken/wasm"
 )
 

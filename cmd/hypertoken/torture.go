@@ -73,7 +73,7 @@ those above, over all nodes, and:
 What happens to the cluster:
 ` + torture.AboutCluster() + `
 A fault of the kinds cut- lasts up to 5 s. It holds all that is sent until it ends, or it resets
-connections.
+connections. fill-disk needs root on Linux; elsewhere it is skipped, and the report says so.
 
 The logs of all processes are kept if a guarantee did not hold; the report says where. --cluster
 needs Unix.

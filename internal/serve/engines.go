@@ -42,7 +42,8 @@ type entry struct {
 	err     error         // the reason why it could not be opened
 	users   int           // the number of lines that run
 	leaving leaving
-	gone    chan struct{} // closed once it is closed or deleted
+	gone    chan struct{} // closed once it is closed or deleted, or that has failed
+	left    error         // why it could not be closed or deleted, once gone is closed
 
 	maker  netip.Prefix      // the address that made it
 	last   time.Time         // the time at which its last line ended
@@ -376,9 +377,9 @@ func (g *engines) find(ctx context.Context, name string) (*entry, error) {
 					_ = g.open(context.WithoutCancel(ctx), name, e, host.EngineOptions{Mode: host.OpenExisting})
 				})
 			}
-		case e == nil || e.leaving == isDeleting:
+		case e == nil || e.leaving == isDeleting && !g.isDurable:
 			err = unknown(name)
-		case e.leaving == isClosing:
+		case e.leaving != isStaying: // the store may refuse a deletion: then the engine is still there
 			e, wait = nil, e.gone
 		}
 		if e != nil && err == nil {
@@ -413,7 +414,7 @@ func (g *engines) hasMovedLocked(name string, e *entry) bool {
 }
 
 // delete deletes an engine once no line uses it. If ctx ends first, it returns, and the deletion
-// goes on.
+// goes on. It fails if the store does not delete the engine.
 func (g *engines) delete(ctx context.Context, name string) error {
 	e, err := g.beginDelete(ctx, name)
 	if err != nil {
@@ -421,7 +422,7 @@ func (g *engines) delete(ctx context.Context, name string) error {
 	}
 	select {
 	case <-e.gone:
-		return nil
+		return e.left
 	case <-ctx.Done():
 		return failure(host.ErrCanceled.Code, "the engine %q is deleted as soon as its actions have ended", name)
 	}
@@ -466,12 +467,14 @@ func (g *engines) removeLocked(name string, e *entry) {
 		end = e.engine.Delete
 	}
 	g.background.Go(func() {
-		if err := end(context.Background()); err != nil && !errors.Is(err, host.ErrShutdown) {
+		err := end(context.Background())
+		if err != nil && !errors.Is(err, host.ErrShutdown) {
 			g.log.Warn("an engine could not be closed, or deleted from the store", "engine", name, "error", err)
 		}
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.forgetLocked(name, e)
+		e.left = err
 		close(e.gone)
 	})
 }

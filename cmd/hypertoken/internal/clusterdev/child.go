@@ -47,7 +47,7 @@ func Main() {
 	last := os.Args[len(os.Args)-1]
 	switch role {
 	case roleGuard:
-		runGuard(last)
+		runGuard(os.Args[len(os.Args)-2], last)
 		os.Exit(0)
 	case roleServer:
 		go endWithCluster()

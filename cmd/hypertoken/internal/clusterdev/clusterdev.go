@@ -32,6 +32,9 @@ type Options struct {
 	// Links lets the processes reach each other through this one only, so that the ways between them can be
 	// cut: see [Cluster.Cut].
 	Links bool
+	// SmallDisk puts the data of the last server on a disk of its own, in memory, which can be full: see
+	// [Cluster.FillDisk]. It needs what [CanFill] needs.
+	SmallDisk bool
 	// NodeFlags are further flags of 'hypertoken serve' for all nodes.
 	NodeFlags []string
 	// Out gets a line for each thing that happens to a process.
@@ -47,13 +50,7 @@ const MaxNodes = 26
 const portsPerProcess = 2
 
 // Ports returns how many ports the processes listen on.
-func (o *Options) Ports() int {
-	n := portsPerProcess * (o.Servers + o.Nodes)
-	if o.Links {
-		n += o.doors()
-	}
-	return n
-}
+func (o *Options) Ports() int { return portsPerProcess * (o.Servers + o.Nodes) }
 
 // check fails if an option is out of bounds.
 func (o *Options) check() error {
@@ -87,6 +84,7 @@ type Cluster struct {
 	servers     []*process
 	nodes       []*process
 	links       *links
+	disk        string // where the disk of a server is mounted, "" if there is none
 
 	writing sync.Mutex // guards o.Out
 }
@@ -104,9 +102,18 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 	if err := c.makeDir(); err != nil {
 		return nil, err
 	}
-	err = c.describe(ports)
+	var doors []int
+	if o.Links {
+		doors, err = chooseDoors(o.doors())
+	}
 	if err == nil {
-		c.guard, err = startGuard(c.temporary())
+		err = c.describe(ports, doors)
+	}
+	if err == nil {
+		err = c.mountAll()
+	}
+	if err == nil {
+		c.guard, err = startGuard(c.disk, c.temporary())
 	}
 	if err == nil {
 		err = c.startAll(ctx)
@@ -168,7 +175,7 @@ func nodeName(k int) string { return string(rune('a' + k)) }
 func loopback(port int) string { return fmt.Sprint("127.0.0.1:", port) }
 
 // describe makes the processes, and writes the files that they read.
-func (c *Cluster) describe(ports []int) error {
+func (c *Cluster) describe(ports, doors []int) error {
 	secret := filepath.Join(c.dir, "secret")
 	if err := os.WriteFile(secret, []byte(rand.Text()+"\n"), 0o600); err != nil {
 		return err
@@ -192,8 +199,8 @@ func (c *Cluster) describe(ports []int) error {
 		if !c.o.Links {
 			return address
 		}
-		public := loopback(ports[0])
-		ports = ports[1:]
+		public := loopback(doors[0])
+		doors = doors[1:]
 		to.doors = append(to.doors, &door{links: c.links, link: link{from.name, to.name}, public: public,
 			private: address})
 		return public
@@ -232,10 +239,13 @@ func (c *Cluster) describe(ports []int) error {
 	return nil
 }
 
+// dataDir returns where a server has its data.
+func (c *Cluster) dataDir(p *process) string { return filepath.Join(c.dir, p.name) }
+
 // serverConfig returns the configuration of a NATS server.
 func (c *Cluster) serverConfig(p *process, forClients, forOthers string, routes []string) string {
 	config := fmt.Sprintf("server_name: %s\nlisten: %q\njetstream { store_dir: %q, sync_interval: always }\n", p.name,
-		forClients, filepath.Join(c.dir, p.name))
+		forClients, c.dataDir(p))
 	if c.o.Servers == 1 {
 		return config
 	}
@@ -294,6 +304,7 @@ func (c *Cluster) Close() {
 		}
 		ending.Wait()
 	}
+	c.unmountAll()
 	if c.isTemporary {
 		_ = os.RemoveAll(c.dir) // the guard tries again
 	}

@@ -11,7 +11,8 @@ import (
 )
 
 // guard is a process that outlives this one. If this process is killed, the guard wakes the processes
-// that are stopped, so that they notice it and end, and removes the temporary directory.
+// that are stopped, so that they notice it and end, unmounts the disk of a server, and removes the temporary
+// directory.
 //
 // Each process has a pipe of this process as its standard input, and ends when the pipe does. The
 // processes are in the guard's process group, and hold the write end of another pipe, which the
@@ -22,10 +23,11 @@ type guard struct {
 	holders *os.File // the write end of the pipe that all processes hold; nil if this system can't pass it on
 }
 
-// startGuard starts a guard. dir is the directory that it removes, or "".
-func startGuard(dir string) (_ *guard, err error) {
+// startGuard starts a guard. disk is where the disk is that it unmounts, and dir the directory that it
+// removes; each may be "".
+func startGuard(disk, dir string) (_ *guard, err error) {
 	g := &guard{}
-	if g.cmd, err = childCommand(roleGuard, "cluster", "guard", dir); err != nil {
+	if g.cmd, err = childCommand(roleGuard, "cluster", "guard", disk, dir); err != nil {
 		return nil, err
 	}
 	if canInherit {
@@ -85,13 +87,16 @@ func childCommand(role string, args ...string) (*exec.Cmd, error) {
 }
 
 // runGuard is the guard's process.
-func runGuard(dir string) {
+func runGuard(disk, dir string) {
 	// Unix sends a HUP to a group that has lost its parent, if one of its processes is stopped.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT)
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	wakeGroup()
 	if canInherit {
 		_, _ = io.Copy(io.Discard, os.NewFile(heldDescriptor, "the other processes"))
+	}
+	if disk != "" {
+		_ = unmountDisk(disk) // unless the cluster has done it
 	}
 	if dir == "" {
 		return

@@ -58,7 +58,7 @@ func (e *echo) answer(c net.Conn) {
 // doorTo opens a door to a process that is an echo.
 func doorTo(t *testing.T, l *links, from, to string, e *echo) *door {
 	t.Helper()
-	ports, err := choosePorts(0, 1)
+	ports, err := chooseDoors(1)
 	if err != nil {
 		t.Fatal(err)
 	}

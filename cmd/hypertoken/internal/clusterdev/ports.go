@@ -12,7 +12,14 @@ import (
 const (
 	leastPort = 20_000
 	mostPort  = 29_999
+	// Doors have a range of their own: they are many, and whatever else looks for ports in the range above
+	// must not find one of them that is closed at the moment.
+	leastDoor = 10_000
+	mostDoor  = 19_999
 )
+
+// chooseDoors returns n ports for doors, on which nobody listens.
+func chooseDoors(n int) ([]int, error) { return freePorts(leastDoor, mostDoor, n) }
 
 // choosePorts returns n ports on which nobody listens: those from first on, or others if first is 0.
 func choosePorts(first, n int) (ports []int, err error) {
@@ -33,16 +40,27 @@ func choosePorts(first, n int) (ports []int, err error) {
 		}
 		return ports, nil
 	}
-	for range mostPort - leastPort {
-		port := leastPort + rand.IntN(mostPort-leastPort+1)
+	return freePorts(leastPort, mostPort, n)
+}
+
+// freePorts returns n ports of a range on which nobody listens.
+func freePorts(least, most, n int) (ports []int, err error) {
+	var open []net.Listener
+	defer func() {
+		for _, l := range open {
+			_ = l.Close()
+		}
+	}()
+	for range most - least {
+		if len(ports) == n {
+			return ports, nil
+		}
+		port := least + rand.IntN(most-least+1)
 		l, err := net.Listen("tcp", loopback(port))
 		if err != nil {
 			continue
 		}
 		open, ports = append(open, l), append(ports, port)
-		if len(ports) == n {
-			return ports, nil
-		}
 	}
 	return nil, errors.New("no ports are free: name the first one of a range in --listen-from")
 }

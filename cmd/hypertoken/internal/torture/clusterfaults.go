@@ -36,6 +36,7 @@ const (
 	CutHalves     ClusterKind = "cut-halves"
 	CutSets       ClusterKind = "cut-sets"
 	CutOneWay     ClusterKind = "cut-one-way"
+	FillDisk      ClusterKind = "fill-disk"
 	maxClusterLag             = 4 * time.Second // of a node or a server that stands still
 )
 
@@ -118,6 +119,8 @@ var clusterFaultKinds = []clusterFault{
 			to := (from + 1 + f.rand.IntN(len(all)-1)) % len(all)
 			f.hold(all[from:from+1], all[to:to+1], oneWay)
 		}},
+	{FillDisk, "the disk of a NATS server is full; later it has room, and the server is started again", 1,
+		func(f *clusterFaults) { f.fill() }},
 }
 
 // ClusterKinds returns all kinds of faults of a cluster.
@@ -293,6 +296,27 @@ func (f *clusterFaults) join() {
 	}
 	f.t.setWanted(name, false)
 	f.say("%s goes", name)
+	f.t.willDie(name, 0)
+	_ = f.t.cluster.Shut(name, termPatience)
+}
+
+// fill lets the disk of a server be full for a time. A server that could not store something stores nothing
+// any more until it is started again.
+func (f *clusterFaults) fill() {
+	name, d := f.t.cluster.DiskOwner(), leastCut+f.drawn(mostCut-leastCut)
+	if !f.ready([]string{name}) {
+		return
+	}
+	f.say("%s for %v", name, d.Round(time.Millisecond))
+	if err := f.t.cluster.FillDisk(); err != nil {
+		f.t.stop(err)
+	}
+	ctx, cancel := context.WithTimeout(f.t.ctx, d)
+	<-ctx.Done() // the fault itself
+	cancel()
+	if err := f.t.cluster.FreeDisk(); err != nil {
+		f.t.stop(err)
+	}
 	f.t.willDie(name, 0)
 	_ = f.t.cluster.Shut(name, termPatience)
 }

@@ -24,7 +24,9 @@ type ClusterReport struct {
 	// Faults counts the faults that have struck, by kind, and Deaths the nodes and servers that they have
 	// ended.
 	Faults map[ClusterKind]int `json:"faults"`
-	Deaths int                 `json:"deaths"`
+	// Skipped says which kinds of faults this machine does not allow, and why.
+	Skipped map[ClusterKind]string `json:"skipped,omitempty"`
+	Deaths  int                    `json:"deaths"`
 	// Waits has the longest time from the first sending of a call to its end, by the kind of the newest
 	// fault before the end.
 	Waits map[ClusterKind]time.Duration `json:"longest_waits_ns"`
@@ -85,6 +87,9 @@ func (r *ClusterReport) WriteTo(w io.Writer) (int64, error) {
 	t := beginText(r.Seed, r.Elapsed, r.Acknowledged, r.Failed)
 	t.line("unknown", "%d calls without a key", r.Unknown)
 	t.line("faults", "%s", counted(r.Faults))
+	for _, k := range slices.Sorted(maps.Keys(r.Skipped)) {
+		t.line("skipped", "%s: %s", k, r.Skipped[k])
+	}
 	t.line("deaths", "%d nodes and servers", r.Deaths)
 	var waits []string
 	for _, k := range slices.Sorted(maps.Keys(r.Waits)) {

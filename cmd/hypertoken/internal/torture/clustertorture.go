@@ -99,6 +99,9 @@ func RunCluster(ctx context.Context, c ClusterConfig) (report ClusterReport, err
 	t.changed.L = &t.mu
 	t.report = ClusterReport{Seed: c.Seed, Failed: map[string]uint64{}, Faults: map[ClusterKind]int{},
 		Waits: map[ClusterKind]time.Duration{}}
+	if err := t.skipFaults(clusterdev.CanFill()); err != nil {
+		return t.report, err
+	}
 	t.ctx, t.stop = context.WithCancelCause(context.WithoutCancel(ctx))
 	defer t.stop(nil)
 	defer t.client.CloseIdleConnections()
@@ -129,6 +132,22 @@ func RunCluster(ctx context.Context, c ClusterConfig) (report ClusterReport, err
 	return t.snapshot(), err
 }
 
+// skipFaults leaves out the faults that this machine does not allow. noDisk is why no disk can be filled, or
+// nil. It fails if no fault is left.
+func (t *clusterTorture) skipFaults(noDisk error) error {
+	if noDisk == nil || !slices.Contains(t.config.Faults, FillDisk) {
+		return nil
+	}
+	t.config.Faults = slices.DeleteFunc(slices.Clone(t.config.Faults), func(k ClusterKind) bool {
+		return k == FillDisk
+	})
+	t.report.Skipped = map[ClusterKind]string{FillDisk: noDisk.Error()}
+	if len(t.config.Faults) == 0 {
+		return fmt.Errorf("%s can't be caused on this machine: %w", FillDisk, noDisk)
+	}
+	return nil
+}
+
 // nodeFlags are the flags of the nodes. Engines are closed soon, so that they are often loaded from the log.
 func (t *clusterTorture) nodeFlags() []string {
 	flags := []string{"--debug", "--rate", "0", "--max-line", "16MiB", "--engine-idle", "2s",
@@ -144,7 +163,8 @@ func (t *clusterTorture) nodeFlags() []string {
 func (t *clusterTorture) startCluster(ctx context.Context) (err error) {
 	t.cluster, err = clusterdev.Start(ctx, clusterdev.Options{Dir: t.config.Dir, Servers: clusterSize,
 		Nodes: clusterSize + joiners, Absent: joiners, Workers: t.config.Workers, NodeFlags: t.nodeFlags(),
-		Out: io.Discard, Links: Cuts(t.config.Faults), Ended: t.processEnded})
+		Out: io.Discard, Links: Cuts(t.config.Faults),
+		SmallDisk: slices.Contains(t.config.Faults, FillDisk), Ended: t.processEnded})
 	if err != nil {
 		return fmt.Errorf("the cluster can't be started: %w", err)
 	}
