@@ -68,6 +68,8 @@ type Options struct {
 	// such a call fails with [host.ErrOutcomeUnknown] if that node dies. By default each gets a
 	// key of its own, so that it can be sent again.
 	WithoutKeys bool
+
+	lease time.Duration // a seam for tests
 }
 
 // PeerTLS names PEM files, as the flags --peer-tls-* of 'hypertoken serve' do.
@@ -119,7 +121,7 @@ func Join(ctx context.Context, o Options) (*Host, error) {
 	o.Store.Logger = cmp.Or(o.Store.Logger, log)
 	s := serve.Defaults()
 	n, err := node.Join(ctx, node.Options{Address: o.Store.Address, Secret: o.Secret, TLS: tls, MaxLine: s.MaxLine,
-		Store: o.Store, Logger: log})
+		Store: o.Store, Logger: log, Lease: o.lease})
 	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}

@@ -50,6 +50,8 @@ type Options struct {
 	MaxLine int64
 	// Store configures the store. Its Claims are set by Join.
 	Store jetstream.Options
+	// Lease is how long a lease lasts; 0 for 1 s. It is a seam for tests.
+	Lease time.Duration
 	// Logger gets what the node has to say.
 	Logger *slog.Logger
 }
@@ -70,6 +72,9 @@ func Join(ctx context.Context, o Options) (*Node, error) {
 	self := jetstream.MemberOptions{Address: o.Address, Format: 1, Version: version.String(),
 		Changed: n.membersChanged}
 	n.members = jetstream.NewMembers(self)
+	if o.Lease > 0 {
+		n.members.SetLease(o.Lease)
+	}
 	n.peers = n.newPeers(o.Address, o.Secret, o.MaxLine, o.TLS)
 	o.Store.Address = o.Address
 	o.Store.Claims = n.members

@@ -363,7 +363,8 @@ func (s *Server) openForHost(ctx context.Context, name string, c *calls.Call) *c
 // forkForHost makes the engine of a name of the state of another one.
 func (s *Server) forkForHost(ctx context.Context, name string, c *calls.Call) *calls.Answer {
 	p, err := s.host.Fork(ctx, c.From, c.Sequence, name)
-	return &calls.Answer{Result: calls.Result{Sequence: p.Sequence, HasDigest: true, Digest: uint64(p.Digest)}, Err: err}
+	r := calls.Result{Sequence: p.Sequence, HasDigest: true, Digest: uint64(p.Digest)}
+	return &calls.Answer{Result: r, Err: err}
 }
 
 // deleteForHost deletes the engine of a name, if there is one.
