@@ -30,8 +30,8 @@ type asyncCall struct {
 func (e *engine) DispatchAsync(ctx context.Context, outcome *driver.Call, actionType string, payload any,
 	d driver.Choice) {
 	outcome.BeginElsewhere(actionType)
-	c := &calls.Call{Method: calls.Dispatch, Type: actionType, What: actionType, Choice: d, Context: ctx, Timeout: e.timeout,
-		OwnKey: e.ownKey()}
+	c := &calls.Call{Method: calls.Dispatch, Type: actionType, What: actionType, Choice: d, Context: ctx,
+		Timeout: e.timeout, OwnKey: e.ownKey()}
 	c.Payload, c.Value = withPayload(payload)
 	if err := e.enqueue(&asyncCall{c, outcome}); err != nil {
 		outcome.ResolveElsewhere(driver.Result{}, err)

@@ -71,6 +71,8 @@ type Options struct {
 	// such a call fails with [host.ErrOutcomeUnknown] if that node dies. By default each gets a
 	// key of its own, so that it can be sent again.
 	WithoutKeys bool
+
+	lease time.Duration // a seam for tests
 }
 
 // PeerTLS names PEM files, as the flags --peer-tls-* of 'hypertoken serve' do.
@@ -128,7 +130,7 @@ func Join(ctx context.Context, o Options) (*Host, error) {
 		return nil, err
 	}
 	n, err := node.Join(ctx, node.Options{Address: o.Store.Address, Secret: o.Secret, TLS: tls, MaxLine: s.MaxLine,
-		Cores: cores, Store: o.Store, Logger: log})
+		Cores: cores, Store: o.Store, Logger: log, Lease: o.lease})
 	switch {
 	case errors.Is(err, node.ErrOwnCore):
 		return nil, host.ErrBadInput.Because(err, "cluster: %v", err)

@@ -145,11 +145,13 @@ func (e *engine) Position(ctx context.Context, what string) (driver.Result, erro
 }
 
 func (e *engine) StateAt(ctx context.Context, sequence uint64) (driver.Result, error) {
-	return result(e.call(ctx, fmt.Sprintf("StateAt(%d)", sequence), &calls.Call{Method: calls.StateAt, Sequence: sequence}))
+	c := &calls.Call{Method: calls.StateAt, Sequence: sequence}
+	return result(e.call(ctx, fmt.Sprintf("StateAt(%d)", sequence), c))
 }
 
 func (e *engine) DigestAt(ctx context.Context, sequence uint64) (driver.Result, error) {
-	return result(e.call(ctx, fmt.Sprintf("DigestAt(%d)", sequence), &calls.Call{Method: calls.DigestAt, Sequence: sequence}))
+	c := &calls.Call{Method: calls.DigestAt, Sequence: sequence}
+	return result(e.call(ctx, fmt.Sprintf("DigestAt(%d)", sequence), c))
 }
 
 func (e *engine) Journal(ctx context.Context) (*journal.Stored, error) {

@@ -168,7 +168,8 @@ func TestShutdownGivesEnginesAway(t *testing.T) {
 				return
 			default:
 			}
-			r, err := e.Dispatch(context.Background(), "game:mergeState", map[string]any{"state": map[string]any{"n": calls}})
+			r, err := e.Dispatch(context.Background(), "game:mergeState",
+				map[string]any{"state": map[string]any{"n": calls}})
 			if calls++; err != nil || r.Sequence != uint64(calls) {
 				done <- fmt.Errorf("call %d: sequence %d, %w", calls, r.Sequence, err)
 				return

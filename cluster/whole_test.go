@@ -24,7 +24,8 @@ func TestOpenForkAndDelete(t *testing.T) {
 	for where, h := range map[string]*Host{"here": a, "elsewhere": b} {
 		t.Run(where, func(t *testing.T) {
 			name := nameAt(t, h, setup)
-			if _, err := a.Open(ctx, name, host.EngineOptions{Mode: host.OpenNew}); !errors.Is(err, host.ErrEngineExists) {
+			if _, err := a.Open(ctx, name, host.EngineOptions{Mode: host.OpenNew}); !errors.Is(err,
+				host.ErrEngineExists) {
 				t.Errorf("a second creation: %v", err)
 			}
 			e, err := a.Open(ctx, name, host.EngineOptions{Mode: host.OpenExisting})
@@ -34,7 +35,7 @@ func TestOpenForkAndDelete(t *testing.T) {
 			if _, err := a.Open(ctx, name, host.EngineOptions{}); !errors.Is(err, host.ErrBadInput) {
 				t.Errorf("it is open: %v", err)
 			}
-			if a.Get(name) != e || e.Name() != name || e.Host() != a.Host {
+			if a.Get(name) != e || e.Name() != name || e.Host() != a.present() {
 				t.Error("the engine is another one")
 			}
 			if _, err := e.Dispatch(ctx, "stack:draw", nil); err != nil {
@@ -78,7 +79,8 @@ func TestOpenForkAndDelete(t *testing.T) {
 				t.Errorf("deleting what is not there: %v", err)
 			}
 			var refused *host.ActionError
-			if _, err := a.Open(ctx, name, host.EngineOptions{Setup: map[string]any{"stack": 1}}); !errors.As(err, &refused) {
+			bad := host.EngineOptions{Setup: map[string]any{"stack": 1}}
+			if _, err := a.Open(ctx, name, bad); !errors.As(err, &refused) {
 				t.Errorf("a setup that the core refuses: %v", err)
 			}
 			if stored, err := a.Stored(ctx, name, "", 10); err != nil || slices.ContainsFunc(stored,
@@ -118,7 +120,8 @@ func TestEventsOfAnotherNode(t *testing.T) {
 	for range 3 {
 		r := act()
 		for _, want := range []string{host.EventAction, host.EventStateUpdated} {
-			if ev := next(); ev.Name != want || ev.Action != "stack:shuffle" || ev.Engine != name || !isSame(r, ev.Result) {
+			if ev := next(); ev.Name != want || ev.Action != "stack:shuffle" || ev.Engine != name ||
+				!isSame(r, ev.Result) {
 				t.Fatalf("%+v, want %s with %+v", ev, want, r)
 			}
 		}
@@ -208,7 +211,8 @@ func TestApplicationsAnswerLinesOfServers(t *testing.T) {
 	defer server.Close()
 	ask := func(method, path, body string, want ...string) {
 		t.Helper()
-		r, err := http.NewRequestWithContext(t.Context(), method, server.URL+"/v1/engines/"+path, strings.NewReader(body))
+		r, err := http.NewRequestWithContext(t.Context(), method, server.URL+"/v1/engines/"+path,
+			strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}

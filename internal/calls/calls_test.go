@@ -51,8 +51,8 @@ func TestFailures(t *testing.T) {
 			if got.Error() != err.Error() || host.CodeOf(got) != host.CodeOf(err) {
 				t.Errorf("got %v, want %v", got, err)
 			}
-			for _, sentinel := range []error{context.DeadlineExceeded, context.Canceled, journal.ErrFull, journal.ErrTrimmed,
-				host.ErrConflict, host.ErrTimeout, host.ErrDiverged} {
+			for _, sentinel := range []error{context.DeadlineExceeded, context.Canceled, journal.ErrFull,
+				journal.ErrTrimmed, host.ErrConflict, host.ErrTimeout, host.ErrDiverged} {
 				if errors.Is(got, sentinel) != errors.Is(err, sentinel) {
 					t.Errorf("errors.Is(%v, %v) is %t", got, sentinel, errors.Is(got, sentinel))
 				}
@@ -83,9 +83,10 @@ func TestEncodeGivesKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for k, want := range []driver.Choice{{HasKey: true, Key: "own", ForgetsUnchanged: true}, {HasKey: true, Key: "caller"},
-		{}, {HasKey: true, Key: "batch"}} {
-		if c := got[k].Choice; c.HasKey != want.HasKey || c.Key != want.Key || c.ForgetsUnchanged != want.ForgetsUnchanged {
+	for k, want := range []driver.Choice{{HasKey: true, Key: "own", ForgetsUnchanged: true},
+		{HasKey: true, Key: "caller"}, {}, {HasKey: true, Key: "batch"}} {
+		c := got[k].Choice
+		if c.HasKey != want.HasKey || c.Key != want.Key || c.ForgetsUnchanged != want.ForgetsUnchanged {
 			t.Errorf("call %d: %+v, want %+v", k, c, want)
 		}
 	}

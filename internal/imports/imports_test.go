@@ -87,7 +87,7 @@ var table = map[string]row{
 		"internal/pool internal/process internal/seam internal/tap ipc journal wasm",
 		"github.com/cespare/xxhash/v2 github.com/vmihailenco/msgpack/v5 go.opentelemetry.io/otel/trace"},
 	"cluster": {library, "host internal/calls internal/driver internal/events internal/fault internal/node " +
-		"internal/payload internal/peers internal/seam internal/serve journal",
+		"internal/payload internal/peers internal/seam internal/serve journal wasm",
 		"hypertoken/journal/jetstream github.com/prometheus/client_golang"},
 	"internal/calls": {library, "host internal/driver internal/payload internal/seam journal",
 		"github.com/vmihailenco/msgpack/v5"},
@@ -97,7 +97,7 @@ var table = map[string]row{
 	"internal/journals": {library,
 		"host internal/engine internal/marker internal/migration internal/msgjson internal/printable journal wasm",
 		"github.com/cespare/xxhash/v2"},
-	"internal/node": {library, "internal/peers internal/serve internal/version journal",
+	"internal/node": {library, "host internal/journals internal/peers internal/serve internal/version journal wasm",
 		"hypertoken/journal/jetstream github.com/prometheus/client_golang"},
 	"internal/serve": {library, "browser host internal/calls internal/calm internal/cluster internal/driver internal/events " +
 		"internal/fault internal/journals internal/jsonl internal/payload internal/peers internal/printable internal/seam journal " +

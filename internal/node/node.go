@@ -63,6 +63,8 @@ type Options struct {
 	Store jetstream.Options
 	// Way returns where another node is reached instead of its address, for tests; nil is there.
 	Way func(address string) string
+	// Lease is how long a lease lasts; 0 for 1 s. It is a seam for tests.
+	Lease time.Duration
 	// Logger gets what the node has to say.
 	Logger *slog.Logger
 }
@@ -83,6 +85,9 @@ func Join(ctx context.Context, o Options) (*Node, error) {
 	self := jetstream.MemberOptions{Address: o.Address, Format: 1, ABI: wasm.ABIVersion, Version: version.String(),
 		Client: o.Client, Changed: n.membersChanged}
 	n.members = jetstream.NewMembers(self)
+	if o.Lease > 0 {
+		n.members.SetLease(o.Lease)
+	}
 	n.peers = n.newPeers(&o)
 	o.Store.Address = o.Address
 	o.Store.Claims = n.members

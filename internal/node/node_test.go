@@ -17,7 +17,9 @@ import (
 
 	"hypertoken/host"
 	"hypertoken/internal/serve"
+	"hypertoken/journal"
 	"hypertoken/journal/jetstream"
+	"hypertoken/wasm"
 )
 
 // startNATS starts a NATS server in this process, and returns its URL.
@@ -57,11 +59,15 @@ func startNode(t *testing.T, nats string) *runningNode {
 	log := slog.New(slog.DiscardHandler)
 	o := Options{Address: address, Secret: "a secret of the tests", MaxLine: 1 << 20, Logger: log,
 		Store: jetstream.Options{Servers: []string{nats}, Sync: jetstream.SyncGivenUp, Replicas: 1, Address: address}}
+	o.Cores = CoreOptions{Own: wasm.Builtin(), Open: func(ctx context.Context, store journal.Store,
+		_ []byte) (*host.Host, error) {
+		return host.New(ctx, host.Options{InProcess: true, Store: store, Logger: log})
+	}}
 	n, err := Join(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := host.New(t.Context(), host.Options{InProcess: true, Store: n.Store(), Logger: log})
+	h, err := n.OpenHost(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -367,7 +367,8 @@ func (s *Server) forkForHost(ctx context.Context, name string, c *calls.Call) *c
 		p, err = h.Fork(ctx, c.From, c.Sequence, name)
 		return err
 	})
-	return &calls.Answer{Result: calls.Result{Sequence: p.Sequence, HasDigest: true, Digest: uint64(p.Digest)}, Err: err}
+	r := calls.Result{Sequence: p.Sequence, HasDigest: true, Digest: uint64(p.Digest)}
+	return &calls.Answer{Result: r, Err: err}
 }
 
 // deleteForHost deletes the engine of a name, if there is one.

@@ -99,6 +99,13 @@ func NewMembers(o MemberOptions) *Members {
 
 func nodeToken(node cluster.NodeID) string { return fmt.Sprintf("%016x", uint64(node)) }
 
+// SetLease has leases last for another time than 1 s. It is called before Join, and with the same time at
+// all members: for tests on machines that are so busy that a node stands still for a second.
+func (m *Members) SetLease(lease time.Duration) {
+	m.config.StandStill += lease - m.config.Lease
+	m.config.Lease = lease
+}
+
 // idOf returns the ID of a node with a name.
 func idOf(node string) cluster.NodeID { return cluster.NodeID(xxhash.Sum64String(node)) }
 
