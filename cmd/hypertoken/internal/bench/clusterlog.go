@@ -87,11 +87,19 @@ func (l *logHost) sizeOfOne(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	m, err := s.GetLastMsgForSubject(ctx, fmt.Sprintf("%s.j.0.tail.%d", logName, jetstream.SlotOf(name)))
-	if err != nil {
-		return 0, fmt.Errorf("the message with an action: %w", err)
+	for until := time.Now().Add(patience); ; {
+		m, err := s.GetLastMsgForSubject(ctx, fmt.Sprintf("%s.j.0.tail.%d", logName, jetstream.SlotOf(name)))
+		if err == nil {
+			return len(m.Data), nil
+		}
+		// Any server answers, also one that is behind.
+		if !errors.Is(err, natsstream.ErrMsgNotFound) || time.Now().After(until) {
+			return 0, fmt.Errorf("the message with an action: %w", err)
+		}
+		if err := sleep(ctx, lookAgain); err != nil {
+			return 0, err
+		}
 	}
-	return len(m.Data), nil
 }
 
 // openOnLog calls engines of a host on the log in a shape.

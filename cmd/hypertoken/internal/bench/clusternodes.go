@@ -66,7 +66,8 @@ func (r *room) idleCluster(ctx context.Context) (*idleCluster, error) {
 // store stores engines in the log, as a member of the cluster that leaves when it is done. No node runs
 // meanwhile.
 func (c *testCluster) store(ctx context.Context, r *room, until time.Time) (n int, err error) {
-	members := jetstream.NewMembers(jetstream.MemberOptions{Address: "127.0.0.1:1", Format: 1, Version: version.String()})
+	self := jetstream.MemberOptions{Address: "127.0.0.1:1", Format: 1, Version: version.String()}
+	members := jetstream.NewMembers(self)
 	s, err := jetstream.Open(ctx, jetstream.Options{Servers: c.urls(), Sync: jetstream.SyncTrusted, Claims: members,
 		Patience: patience, Logger: r.config.Logger})
 	if err != nil {
