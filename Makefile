@@ -1,7 +1,8 @@
 # Everything but `core` needs Go alone. `make help` lists the targets.
 GO ?= go
 FUZZTIME ?= 30s
-BENCHTIME ?= 12m
+BENCHTIME ?= 16m
+CLUSTERTIME ?= 4m
 BENCH ?= .
 PACKAGES ?= ./...
 OUT ?= bin/gobench.txt
@@ -15,7 +16,7 @@ CHECKS = deploy/check
 # The tests that call require.Unraced or do less if require.IsRaced.
 UNRACED = TestCoreScripts|TestCacheDirectories|TestAWorkerThatIsAlwaysOverItsMemory|TestAlertsOfARealPrometheus|TestTenThousandEngines
 
-.PHONY: help core core-check types build test test-deep sabotage torture schemathesis python-worker notice rename browser browser-matrix lint vet fuzz bench bench-core bench-browser gobench rust
+.PHONY: help core core-check types build test test-deep sabotage torture schemathesis python-worker notice rename browser browser-matrix lint vet fuzz bench bench-cluster bench-core bench-browser gobench rust
 
 help:
 	@sed -n 's/^## //p' Makefile
@@ -106,7 +107,7 @@ fuzz:
 		for t in $$(sed -n 's/^func \(Fuzz[A-Za-z]*\).*/\1/p' $$f); do \
 			echo "$$f $$t"; (cd $$(dirname $$f) && $(GO) test -run '^$$' -fuzz "^$$t\$$" -fuzztime $(FUZZTIME) .) || exit 1; done; done
 
-## bench       measure for BENCHTIME (12m), beside the baselines, and write docs/performance.md; takes the core too if cargo
+## bench       measure for BENCHTIME (16m), beside the baselines, and write docs/performance.md; takes the core too if cargo
 ##             is there, and SQLite if its module can be downloaded. BENCHDIR names a directory on the disk to measure
 bench:
 	-@command -v cargo >/dev/null && $(MAKE) --silent bench-core
@@ -115,7 +116,15 @@ bench:
 	-cd examples/sqlitestore && $(GO) build -o ../../bin/sqlite ./measure
 	bin/hypertoken bench --for $(BENCHTIME) --dir '$(BENCHDIR)' --sqlite "$$(ls bin/sqlite 2>/dev/null)" --json >bin/bench.json
 	mkdir -p docs/performance && cp bin/bench.json docs/performance/run.json
+	rm -f docs/performance/cluster.json
 	-cp core-rs/target/bench/core.json docs/performance/
+	$(GO) run ./cmd/hypertoken/internal/bench/report
+
+## bench-cluster  measure a cluster of three servers and three nodes for CLUSTERTIME (4m), and write docs/performance.md
+bench-cluster:
+	$(GO) build -o bin/ ./cmd/hypertoken
+	bin/hypertoken bench --only ^cluster_ --for $(CLUSTERTIME) --dir '$(BENCHDIR)' --json >bin/cluster.json
+	cp bin/cluster.json docs/performance/
 	$(GO) run ./cmd/hypertoken/internal/bench/report
 
 ## gobench     run the Go benchmarks six times each, into OUT (bin/gobench.txt). To compare: make gobench OUT=old.txt, change,

@@ -25,14 +25,16 @@ func newBench() *cobra.Command {
 		Short: "Measure what engines cost here, and a pipe, Node and go-plugin beside them",
 		Long: `bench measures engines on workers and in this process: how long actions take, how many run a
 second, how fast workers start, how long a recovery takes after a worker was killed, how much
-memory all of it needs, and how much more workers bring. It also measures the store on disk, and
-'serve --data' with as many as a million games.
+memory all of it needs, and how much more workers bring. It also measures the store on disk,
+'serve --data' with as many as a million games, and a cluster: three NATS servers that sync each
+write, and three nodes, as processes of this program. It kills and stops some of these nodes.
 
 Every figure is warmed up and taken in several rounds, in turn with its baselines in the same
 run. The baselines are a bare pipe between two processes, go-plugin's net/rpc and gRPC, direct
 calls of the core, and Node's worker_threads if node is on the PATH; for the store on disk they are
-the store in memory, a bare write and fdatasync, and SQLite with --sqlite. A figure has its least,
-its median and its greatest value over the rounds. Ratios are taken round by round.
+the store in memory, a bare write and fdatasync, and SQLite with --sqlite; for a cluster they are bare
+publishes to the same stream. A figure has its least, its median and its greatest value over the
+rounds. Ratios are taken round by round.
 
 All measurements share the time of --for. Below a minute figures are coarse. If the share of a
 figure is too short, the figure is left out, and the report says so. A signal ends the run;
@@ -45,7 +47,8 @@ Exit status: 0 whatever the figures are; 1 if something could not be measured th
   hypertoken bench --for 10s --only roundtrip
   hypertoken bench --json | jq '.figures[] | select(.id == "dispatch_worker.p50")'
   hypertoken bench --core game.wasm
-  hypertoken bench --for 10m --only ^written --dir /var/lib/hypertoken`,
+  hypertoken bench --for 10m --only ^written --dir /var/lib/hypertoken
+  hypertoken bench --for 4m --only ^cluster_ --dir /var/lib/hypertoken`,
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if c.For <= 0 || c.For > 24*time.Hour {

@@ -33,6 +33,7 @@ import (
 	"hypertoken/internal/cores"
 	"hypertoken/internal/msgjson"
 	"hypertoken/internal/replay"
+	"hypertoken/internal/require"
 	"hypertoken/internal/trace"
 	"hypertoken/journal"
 	"hypertoken/journal/disk"
@@ -114,7 +115,13 @@ func TestScripts(t *testing.T) {
 			}
 			return nil
 		},
-		Cmds:          commands,
+		Cmds: commands,
+		Condition: func(name string) (bool, error) {
+			if name != "deep" {
+				return false, fmt.Errorf("there is no condition %q", name)
+			}
+			return require.IsDeep(), nil
+		},
 		UpdateScripts: *update,
 	})
 }

@@ -131,9 +131,10 @@ var table = map[string]row{
 		"internal/replay internal/serve internal/trace internal/version journal wasm workerproc",
 		"hypertoken/journal/disk hypertoken/journal/jetstream github.com/dustin/go-humanize github.com/nats-io/nats.go " +
 			"github.com/spf13/cobra github.com/spf13/pflag golang.org/x/term"},
-	"cmd/hypertoken/internal/bench": {application, "host internal/printable internal/storeload internal/version journal wasm",
-		"hypertoken/journal/disk github.com/dustin/go-humanize github.com/hashicorp/go-hclog github.com/hashicorp/go-plugin " +
-			"github.com/shirou/gopsutil/v4 github.com/vmihailenco/msgpack/v5 golang.org/x/sys google.golang.org/grpc " +
+	"cmd/hypertoken/internal/bench": {application, "cmd/hypertoken/internal/clusterdev host internal/printable internal/storeload " +
+		"internal/version journal wasm",
+		"hypertoken/journal/disk hypertoken/journal/jetstream github.com/dustin/go-humanize github.com/hashicorp/go-hclog " +
+			"github.com/hashicorp/go-plugin github.com/nats-io/nats.go github.com/shirou/gopsutil/v4 github.com/vmihailenco/msgpack/v5 golang.org/x/sys google.golang.org/grpc " +
 			"google.golang.org/protobuf"},
 	"cmd/hypertoken/internal/bench/report": {application, "cmd/hypertoken/internal/bench",
 		"github.com/dustin/go-humanize gonum.org/v1/plot"},

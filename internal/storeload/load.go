@@ -41,17 +41,38 @@ type player struct {
 	drawn   int
 }
 
+// openers is how many engines are being opened at once. A store may take long for each.
+const openers = 64
+
 // Open opens the engines, whose names begin with prefix.
 func Open(ctx context.Context, h *host.Host, prefix string, s Shape) (*Load, error) {
-	l := &Load{Shape: s}
-	for k := range s.Engines {
-		e, err := h.Open(ctx, fmt.Sprintf("%s%d", prefix, k), host.EngineOptions{Setup: Setup()})
-		if err != nil {
-			return nil, err
-		}
-		l.players = append(l.players, &player{engine: e, futures: make([]*host.Future, s.InFlight)})
+	l := &Load{Shape: s, players: make([]*player, s.Engines)}
+	failed := make([]error, min(openers, s.Engines))
+	var opening sync.WaitGroup
+	for from := range failed {
+		opening.Go(func() {
+			for k := from; k < s.Engines; k += len(failed) {
+				e, err := h.Open(ctx, fmt.Sprintf("%s%d", prefix, k), host.EngineOptions{Setup: Setup()})
+				if err != nil {
+					failed[from] = err
+					return
+				}
+				l.players[k] = &player{engine: e, futures: make([]*host.Future, s.InFlight)}
+			}
+		})
 	}
-	return l, nil
+	opening.Wait()
+	return l, first(failed)
+}
+
+// first returns the first error. Those of many engines have the same cause most often.
+func first(failed []error) error {
+	for _, err := range failed {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Setup is the setup of an engine: a stack of 52 tokens.
@@ -154,7 +175,7 @@ func (l *Load) Run(ctx context.Context, d time.Duration) (r Result, err error) {
 	for _, some := range laps {
 		r.Laps = append(r.Laps, some...)
 	}
-	return r, errors.Join(errors.Join(failed...), ctx.Err())
+	return r, errors.Join(first(failed), ctx.Err())
 }
 
 // wait returns after the time d, or if ctx ends.

@@ -96,6 +96,9 @@ type room struct {
 	stores  map[string]*storeHost
 	sqlite  measureStore // nil until a probe needs it
 	games   *storedGames // nil until a probe needs it
+	nodes   *testCluster // nil until a probe needs it
+	log     *logHost     // nil until a probe needs it
+	idle    *idleCluster // nil until a probe needs it
 	engines int
 	closers []func()
 }

@@ -49,9 +49,14 @@ const (
 	undo            = "undo"
 	shutdownMemory  = "shutdown_memory"
 	shutdownDisk    = "shutdown_disk"
+	clusterIdle     = "cluster_idle"
+	clusterNotOpen  = "cluster_not_open"
+	wrongNode       = "wrong_node"
+	killedNode      = "killed_node"
+	stoppedNode     = "stopped_node"
 )
 
-func groups() []group { return append(hostGroups(), storeGroups()...) }
+func groups() []group { return slices.Concat(hostGroups(), storeGroups(), clusterGroups()) }
 
 // hostGroups measure a host whose store is in memory.
 func hostGroups() []group {
@@ -147,6 +152,36 @@ func storeGroups() []group {
 			{name: restart, about: "serve, ended by SIGTERM: the start of its process to the first answer; its memory once it has counted its engines, and what of that is not the program's file", needs: drawing, open: openRestart(syscall.SIGTERM)},
 			{name: restartKilled, about: "the same, ended by SIGKILL", needs: drawing, open: openRestart(os.Kill)},
 			{name: notOpen, about: "the first answer of an engine that is not open, over HTTP; again is its second one, p50", needs: drawing, open: openNotOpen},
+		}},
+	}
+}
+
+// clusterGroups measure a cluster: three NATS servers that sync each write, and three nodes, as processes
+// on this machine.
+func clusterGroups() []group {
+	log := func(s storeload.Shape, publish, dispatch string) []probe {
+		return []probe{
+			{name: storeProbe(storePublish, s), about: publish, needs: drawing, open: openPublish(s)},
+			{name: storeProbe(storeCluster, s), about: dispatch, needs: drawing, open: openOnLog(s)},
+		}
+	}
+	several := func(s storeload.Shape) []probe {
+		return log(s, fmt.Sprintf("as many bytes, published from %d callers with one in flight each: a message for each", s.Engines),
+			fmt.Sprintf("draws and resets on such a host, %d engines with one in flight each", s.Engines))
+	}
+	return []group{
+		{name: "cluster_log", weight: 40, least: 4 * time.Second, rounds: 5, probes: slices.Concat(
+			log(shapeSingle, "as many bytes as the log gets for an action, published to its stream: synced by two of three servers at least",
+				"Dispatch of a draw on a host in this process whose store is that stream: what a node does for an action, without HTTP"),
+			several(shapeScatter), several(shapeCrowd))},
+		{name: "cluster_nodes", weight: 30, least: 4 * time.Second, rounds: 3, probes: []probe{
+			{name: clusterIdle, about: "memory (RSS) and CPU of the server and of the node that has most, before engines are stored and after, while nobody calls", needs: drawing, open: openIdleCluster},
+			{name: clusterNotOpen, about: "the first answer of an engine that nobody has open, over HTTP, at any node; again is its second one, p50", needs: drawing, open: openClusterNotOpen},
+			{name: wrongNode, about: "a draw over HTTP at a node that does not have the engine; right is one at its node, in turn, p50; added is the difference", needs: drawing, open: openWrongNode},
+		}},
+		{name: "cluster_faults", weight: 20, least: 4 * time.Second, rounds: 1, probes: []probe{
+			{name: killedNode, about: "SIGKILL of a node to the next answer of each of its engines, at other nodes; worst is the longest of all kills", needs: drawing, open: openClusterKill},
+			{name: stoppedNode, about: "answers from the SIGTERM of a node on whose engines have a caller each that plays an action a second, over HTTP; longest_before is of 2 s before; errors are answers that fail, and requests that break off", needs: drawing, open: openClusterStop},
 		}},
 	}
 }

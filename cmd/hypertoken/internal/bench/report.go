@@ -33,7 +33,8 @@ type Figure struct {
 	ID    string `json:"id"`
 	Group string `json:"group"`
 	About string `json:"about"`
-	// Unit is us, per_s, bytes, percent, ratio, allocs, engines, actions, records or compactions.
+	// Unit is us, per_s, bytes, percent, ratio, allocs, engines, actions, records, compactions, kills,
+	// stops or errors.
 	Unit string `json:"unit"`
 	Spread
 	Rounds int `json:"rounds"`
@@ -95,6 +96,39 @@ func (r *Report) finish() {
 	for _, t := range targets() {
 		r.Targets = append(r.Targets, t.judge(r.figures))
 	}
+}
+
+// clusterTargets begins the IDs of the targets of a cluster, and clusterPrefix the names of its groups.
+const (
+	clusterTargets = "10."
+	clusterPrefix  = "cluster_"
+)
+
+// WithCluster returns a report with what another run has measured of a cluster instead of its own.
+func (r *Report) WithCluster(other *Report) *Report {
+	both := *r
+	isTarget := func(j Judged) bool { return strings.HasPrefix(j.ID, clusterTargets) }
+	isFigure := func(f *Figure) bool { return strings.HasPrefix(f.Group, clusterPrefix) }
+	isSkipped := func(s Skipped) bool { return strings.HasPrefix(s.Name, clusterPrefix) }
+	both.Targets = replaced(r.Targets, other.Targets, isTarget)
+	both.Figures = replaced(r.Figures, other.Figures, isFigure)
+	both.Skipped = replaced(r.Skipped, other.Skipped, isSkipped)
+	return &both
+}
+
+// replaced returns the elements of list that are not of a kind, and behind them those of other that are.
+func replaced[T any](list, other []T, isOfKind func(T) bool) (both []T) {
+	for _, v := range list {
+		if !isOfKind(v) {
+			both = append(both, v)
+		}
+	}
+	for _, v := range other {
+		if isOfKind(v) {
+			both = append(both, v)
+		}
+	}
+	return both
 }
 
 // Figure returns that of an ID, or nil.

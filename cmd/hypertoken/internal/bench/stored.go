@@ -75,13 +75,25 @@ func (r *room) storedGames(ctx context.Context) (*storedGames, error) {
 // fill plays one game, and stores it under all the names.
 func (g *storedGames) fill(ctx context.Context, r *room, store *disk.Store) error {
 	model, err := playOne(ctx, r, store)
-	if err != nil {
-		return err
+	if err == nil {
+		g.n, err = storeCopies(ctx, model, store, mostStored, time.Now().Add(r.time/2))
 	}
+	return err
+}
+
+// releaser is a store to which a host says that nobody has an engine open any more.
+type releaser interface {
+	journal.Store
+	journal.Releaser
+}
+
+// storeCopies stores a game under so many of the names as there is time for, and returns how many.
+func storeCopies(ctx context.Context, model *journal.Stored, store releaser, most int, until time.Time) (n int,
+	err error) {
 	var group []journal.Record
 	for e, err := range journal.Entries(model.Entries) {
 		if err != nil {
-			return err
+			return 0, err
 		}
 		group = append(group, journal.Record{
 			Action: journal.AppendAction(nil, &e.Action, string(e.Type), e.Payload), Checksum: e.Checksum})
@@ -91,10 +103,9 @@ func (g *storedGames) fill(ctx context.Context, r *room, store *disk.Store) erro
 	var under sync.WaitGroup
 	var mu sync.Mutex // guards failed
 	var failed error
-	until := time.Now().Add(r.time / 2)
-	for g.n < mostStored && (g.n < leastStored || time.Now().Before(until)) && ctx.Err() == nil {
-		name := storedName(g.n)
-		g.n++
+	for n < most && (n < leastStored || time.Now().Before(until)) && ctx.Err() == nil {
+		name := storedName(n)
+		n++
 		room <- struct{}{}
 		under.Add(1)
 		ended := func(err error) {
@@ -122,11 +133,11 @@ func (g *storedGames) fill(ctx context.Context, r *room, store *disk.Store) erro
 		}))
 	}
 	under.Wait()
-	return errors.Join(failed, ctx.Err())
+	return n, errors.Join(failed, ctx.Err())
 }
 
 // playOne plays a short game on the store, and returns its journal.
-func playOne(ctx context.Context, r *room, store *disk.Store) (*journal.Stored, error) {
+func playOne(ctx context.Context, r *room, store journal.Store) (*journal.Stored, error) {
 	h, err := r.newHost(ctx, inProcess, host.Options{Store: store})
 	if err != nil {
 		return nil, err

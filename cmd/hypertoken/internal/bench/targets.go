@@ -18,7 +18,8 @@ const (
 type Target struct {
 	ID   string `json:"id"`
 	Text string `json:"text"`
-	// Figure and Baseline are IDs of figures.
+	// Figure and Baseline are IDs of figures. If the figure itself is compared with the limit, the baseline
+	// is shown beside it.
 	Figure   string   `json:"figure"`
 	Baseline string   `json:"baseline,omitempty"`
 	Relation relation `json:"relation"`
@@ -60,6 +61,9 @@ func targets() []Target {
 	}
 	atLeast := func(id, text, figure string, limit float64) Target {
 		return Target{ID: id, Text: text, Figure: figure, Relation: absolute, Limit: limit, AtLeast: true}
+	}
+	beside := func(id, text, figure, baseline string, limit float64) Target {
+		return Target{ID: id, Text: text, Figure: figure, Baseline: baseline, Relation: absolute, Limit: limit}
 	}
 	return []Target{
 		{ID: "1.pipe", Text: "a dispatch on a worker, p50: at most 3 times the bare pipe",
@@ -130,6 +134,25 @@ func targets() []Target {
 		atMost("9.past", "StateAt of a game of 100,000 actions, p50: at most 50 ms", past+".p50", 50*millisecond),
 		atMost("9.fork", "Fork of a game of 100,000 actions, p50: at most 5 ms and the base's copy", fork+".p50",
 			5*millisecond),
+
+		{ID: "10.single", Text: "in a cluster: a dispatch from one engine, p50: at most 1.3 times a bare synced publish",
+			Figure:   storeProbe(storeCluster, shapeSingle) + ".p50",
+			Baseline: storeProbe(storePublish, shapeSingle) + ".p50", Relation: over, Limit: 1.3},
+		ofPublish("10.scatter", "256 engines, one in flight each: at least 2 times one publish an action", shapeScatter, 2),
+		ofPublish("10.crowd", "4,096 engines, one in flight each: at least 5 times one publish an action", shapeCrowd, 5),
+		beside("10.wrong", "an action at the wrong node, added to its p50 at the right one: at most 0.4 ms",
+			wrongNode+".added", wrongNode+".right", 0.4*millisecond),
+		atMost("10.kill", "SIGKILL of a node to the next answer of its engines, the worst: at most 2 s",
+			killedNode+".worst", 2000*millisecond),
+		beside("10.stop", "SIGTERM of a node with 1,000 active engines, the longest wait, beside that before: at most 1 s",
+			stoppedNode+".longest", stoppedNode+".longest_before", 1000*millisecond),
+		atMost("10.errors", "errors that its callers get: none", stoppedNode+".errors", 0),
+		beside("10.server", "what 100,000 idle engines take, beside what a server has without: at most 150 MiB a server",
+			clusterIdle+".server_hundred_thousand", clusterIdle+".server_before", 150*mebibyte),
+		{ID: "10.node", Text: "a node with them, beside one without: nothing measurable (at most 1.1 times its memory)",
+			Figure: clusterIdle + ".node", Baseline: clusterIdle + ".node_before", Relation: over, Limit: 1.1},
+		beside("10.not_open", "an engine that nobody has open, first answer, p50, beside the second: at most 15 ms",
+			clusterNotOpen+".p50", clusterNotOpen+".again", 15*millisecond),
 	}
 }
 
@@ -137,6 +160,12 @@ func targets() []Target {
 func ofMemory(id, text string, s storeload.Shape, share float64) Target {
 	return Target{ID: id, Text: text, Figure: storeProbe(storeDisk, s) + ".rate",
 		Baseline: storeProbe(storeMemory, s) + ".rate", Relation: over, Limit: share, AtLeast: true}
+}
+
+// ofPublish is a target for a host on the log of a cluster, in times of what bare publishes give.
+func ofPublish(id, text string, s storeload.Shape, times float64) Target {
+	return Target{ID: id, Text: text, Figure: storeProbe(storeCluster, s) + ".rate",
+		Baseline: storeProbe(storePublish, s) + ".rate", Relation: over, Limit: times, AtLeast: true}
 }
 
 // judge holds a target against figures, by their IDs.

@@ -45,6 +45,20 @@ func (c *Cluster) Address(name string) string {
 	return p.address
 }
 
+// PID returns the number of a process that runs, and 0 if it does not.
+func (c *Cluster) PID(name string) int {
+	p, err := c.find(name)
+	if err != nil {
+		return 0
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.life == nil || p.life.hasEnded {
+		return 0
+	}
+	return p.life.cmd.Process.Pid
+}
+
 // Kill ends a process by SIGKILL, and returns when it has ended.
 func (c *Cluster) Kill(name string) error { return c.with(name, (*process).kill) }
 

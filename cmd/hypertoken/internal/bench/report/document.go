@@ -15,8 +15,8 @@ import (
 // mostOfNative is how many times longer than natively an action of the core may take as WebAssembly.
 const mostOfNative = 2
 
-// document writes performance.md.
-func document(r *bench.Report, core []coreFigure, browsers []browserFigures, drawn []picture) []byte {
+// document writes performance.md. cluster is the report of a run that has measured a cluster alone, or nil.
+func document(r, cluster *bench.Report, core []coreFigure, browsers []browserFigures, drawn []picture) []byte {
 	var b bytes.Buffer
 	m := &r.Machine
 	b.WriteString("# Performance\n\n")
@@ -29,6 +29,13 @@ func document(r *bench.Report, core []coreFigure, browsers []browserFigures, dra
 		"The versions: HyperToken %s, %s, node %s. The run began at %s and took %.0f s.\n",
 		m.CPU, m.Cores, humanize.IBytes(m.Memory), m.System, m.Kernel, m.Load, m.Version, m.Go,
 		or(m.Node, "not there"), m.Time, r.Elapsed)
+	if cluster != nil {
+		c := &cluster.Machine
+		fmt.Fprintf(&b, "\nThe targets 10, and the figures of a cluster, are of a run of their own (`make bench-cluster`): HyperToken %s,\n"+
+			"%s, load %.2f before the run. It began at %s and took %.0f s.\n", c.Version, c.Go, c.Load, c.Time,
+			cluster.Elapsed)
+		r = r.WithCluster(cluster)
+	}
 
 	section := func(title string) { fmt.Fprintf(&b, "\n## %s\n\n", title) }
 	section("Targets")

@@ -1,6 +1,7 @@
 // Command report writes docs/performance.md and its pictures. It reads docs/performance/run.json,
 // the JSON of a run of hypertoken bench. If they exist, it also reads core.json and browser.json
-// in the same directory, with the benchmarks of the core and of the npm package.
+// in the same directory, with the benchmarks of the core and of the npm package, and cluster.json: the
+// JSON of a run that has measured a cluster alone.
 package main
 
 import (
@@ -97,7 +98,7 @@ type storeFigures struct {
 
 type spread struct{ P50, P95 float64 }
 
-// write reads a run, and the figures of the core and of browsers if there are such files, and
+// write reads a run, and the figures of a cluster, of the core and of browsers if there are such files, and
 // writes the document.
 func write(directory string) error {
 	into := filepath.Join(directory, "performance")
@@ -107,7 +108,8 @@ func write(directory string) error {
 	}
 	var core []coreFigure
 	var browsers []browserFigures
-	for name, v := range map[string]any{"core.json": &core, "browser.json": &browsers} {
+	var cluster *bench.Report
+	for name, v := range map[string]any{"core.json": &core, "browser.json": &browsers, "cluster.json": &cluster} {
 		if err := read(filepath.Join(into, name), v); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -116,7 +118,8 @@ func write(directory string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(directory, "performance.md"), document(&r, core, browsers, drawn), 0o644)
+	text := document(&r, cluster, core, browsers, drawn)
+	return os.WriteFile(filepath.Join(directory, "performance.md"), text, 0o644)
 }
 
 func read(name string, v any) error {

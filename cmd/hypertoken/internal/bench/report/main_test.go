@@ -152,6 +152,48 @@ func TestBrowsers(t *testing.T) {
 	}
 }
 
+// The figures of a cluster come from a run of their own, if there is one, and all others from the whole run.
+func TestAClusterOfARunOfItsOwn(t *testing.T) {
+	into := run(t)
+	figure := func(id, group string, v float64) *bench.Figure {
+		return &bench.Figure{ID: id, Group: group, About: id, Unit: "us",
+			Spread: bench.Spread{Min: v, Median: v, Max: v}}
+	}
+	alone := bench.Report{Elapsed: 240,
+		Machine: bench.Machine{Time: "the day after", Load: 0.25, Version: "1.2.3", Go: "go9"},
+		Figures: []*bench.Figure{figure("wrong_node.added", "cluster_nodes", 321),
+			figure("pipe.p50", "roundtrip", 999)},
+		Targets: []bench.Judged{
+			{Target: bench.Target{ID: "1.a", Text: "not of this run", Figure: "pipe.p50"}, Verdict: bench.NotMeasured},
+			{Target: bench.Target{ID: "10.wrong", Text: "the wrong node", Relation: "figure", Figure: "wrong_node.added", Baseline: "pipe.p50"},
+				Value: &bench.Spread{Median: 321}, Verdict: bench.Met}},
+		Skipped: []bench.Skipped{{Name: "cluster_log", Why: "no time"}, {Name: "roundtrip", Why: "not chosen"}}}
+	b, err := json.Marshal(&alone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, into, "cluster.json", string(b))
+	if err := write(into); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = os.ReadFile(filepath.Join(into, "performance.md")); err != nil {
+		t.Fatal(err)
+	}
+	text := string(b)
+	for _, want := range []string{"HyperToken 1.2.3,\ngo9, load 0.25 before the run. It began at the day after and took 240 s.",
+		"| 1 | the first | 2.00 µs |", "| 10 | the wrong node | 321 µs | 2.00 µs | 321 µs | met |",
+		"| wrong_node.added | 321 µs |", "- `cluster_log`: no time\n", "- `idle`: there was no time\n"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in the document:\n%s", want, text)
+		}
+	}
+	for _, not := range []string{"not of this run", "999 µs", "`roundtrip`"} {
+		if strings.Contains(text, not) {
+			t.Errorf("%q is in the document:\n%s", not, text)
+		}
+	}
+}
+
 // A figure that no environment has gets no row.
 func TestBrowsersWithoutAFigure(t *testing.T) {
 	into := run(t)
@@ -173,7 +215,7 @@ func TestNoRun(t *testing.T) {
 	if err := write(t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no run: %v", err)
 	}
-	for _, name := range []string{"run.json", "core.json", "browser.json"} {
+	for _, name := range []string{"run.json", "core.json", "browser.json", "cluster.json"} {
 		into := run(t)
 		put(t, into, name, "{")
 		if err := write(into); err == nil || !strings.Contains(err.Error(), name) {
