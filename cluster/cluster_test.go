@@ -15,8 +15,10 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"hypertoken/host"
+	"hypertoken/internal/cores"
 	"hypertoken/journal"
 	"hypertoken/journal/jetstream"
+	"hypertoken/wasm"
 	"hypertoken/workerproc"
 )
 
@@ -101,8 +103,12 @@ func twoMembers(t *testing.T, nodes ...*Host) {
 // until waits until something is so.
 func until(t *testing.T, what string, isSo func() bool) {
 	t.Helper()
-	for end := time.Now().Add(most); !isSo(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
+	late, tick := time.After(most), time.NewTicker(5*time.Millisecond)
+	defer tick.Stop()
+	for !isSo() {
+		select {
+		case <-tick.C:
+		case <-late:
 			t.Fatalf("after %v there is no end of waiting for %s", most, what)
 		}
 	}
@@ -368,4 +374,53 @@ func clip(v any) string {
 		s = fmt.Sprintf("%T %v", err, err)
 	}
 	return s[:min(len(s), 600)]
+}
+
+// All nodes run the core that is in force, whichever one they would run by themselves. They go over to
+// another one while engines are open.
+func TestTheCoreInForce(t *testing.T) {
+	servers := startServer(t)
+	a := join(t, servers, nil)
+	b := join(t, servers, func(o *Options) { o.Host.Core = cores.Example })
+	twoMembers(t, a, b)
+	builtin, example := wasm.Hash(wasm.Builtin()), wasm.Hash(cores.Example)
+	if a.CoreHash() != builtin || b.CoreHash() != builtin {
+		t.Fatalf("the cores are %s and %s, in force is %s", a.CoreHash(), b.CoreHash(), builtin)
+	}
+	var engines []*host.Engine // of both nodes
+	for _, at := range []*Host{a, b} {
+		e, err := a.Open(t.Context(), nameAt(t, at, setup), host.EngineOptions{Mode: host.OpenExisting})
+		if err != nil {
+			t.Fatal(err)
+		}
+		engines = append(engines, e)
+	}
+	for _, e := range engines {
+		if _, err := e.Dispatch(t.Context(), "stack:draw", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store := a.node.Store().(*jetstream.Store)
+	target, err := store.Target(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.Announce(t.Context(), target, example); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "both nodes to run the core that was announced", func() bool {
+		return a.CoreHash() == example && b.CoreHash() == example
+	})
+	for _, e := range engines {
+		// The former core has no such action. The upgrade has the sequence 2.
+		r, err := e.Dispatch(t.Context(), "process:item", map[string]any{"item": 1})
+		if err != nil || r.Sequence != 3 {
+			t.Errorf("%s: %+v, %v", e.Name(), r, err)
+		}
+	}
+	o := options(servers)
+	o.Host.CoreSHA256 = builtin
+	if h, err := Join(t.Context(), o); err == nil || !strings.Contains(err.Error(), "is in force in this cluster") {
+		t.Errorf("a node that may not run the core in force: %v, %v", h, err)
+	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"hypertoken/host"
 	"hypertoken/internal/calls"
+	"hypertoken/internal/jsonl"
 )
 
 // If a call may have run on a node that went away, only an error of somebody who has looked for
@@ -32,6 +33,31 @@ func TestTruthAfterALoss(t *testing.T) {
 		err := b.truth(&calls.Call{Method: c.method, What: "draw"}, c.err)
 		if errors.Is(err, host.ErrOutcomeUnknown) != c.isOpen || !errors.Is(err, c.err) && c.err != nil {
 			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+// A line is sent again behind a loss, and the answer may say nothing about the first time.
+func TestTruthOfALineAfterALoss(t *testing.T) {
+	answer := func(err error) []byte {
+		line, _ := jsonl.Outcome(1, host.Result{}, err)
+		return line
+	}
+	for _, c := range []struct {
+		err    error
+		isOpen bool // it is not known whether the line ran
+	}{
+		{nil, false},
+		{host.ErrTimeout, true},
+		{host.ErrOverloaded, true},
+		{host.ErrShutdown, true},
+		{host.ErrBroken, true},
+		{&host.ActionError{Code: "out_of_range"}, false},
+		{host.ErrConflict, false},
+		{host.ErrKeyReused, false},
+	} {
+		if err := truthAfterLoss(answer(c.err)); (host.CodeOf(err) == host.ErrOutcomeUnknown.Code) != c.isOpen {
+			t.Errorf("%v: %v", c.err, err)
 		}
 	}
 }

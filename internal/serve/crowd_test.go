@@ -127,7 +127,16 @@ func TestIdleConnectionsGiveWay(t *testing.T) {
 	}
 	second := s.mustDial("e") // a WebSocket is never between two requests
 	say(t, second, deck)
-	until(t, "an idle connection", func() bool { talking, _ := s.connections.Load().count(); return talking == 2 })
+	until(t, "an idle connection", func() bool {
+		l := s.connections.Load()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		isIdle := false // the server notices it a little after the answer
+		for c := range l.talking {
+			isIdle = isIdle || c.phase == idlePhase
+		}
+		return isIdle && len(l.talking) == 2
+	})
 	third := s.connect(ask)
 	if status, body := response(t, bufio.NewReader(third)); status != 200 {
 		t.Fatal(status, body)

@@ -140,15 +140,37 @@ func (c *conversation) routed(ctx context.Context, line jsonl.Line, q *jsonl.Req
 		}
 		return elsewhere
 	}
+	isLost := false
 	t.there = func(to peers.Owner) error {
 		a, err := nodes.Send(ctx, to, c.name, line.Text, first)
 		answer, p = a.Line, problemOfLine(a)
+		isLost = isLost || errors.Is(err, peers.ErrLost)
 		return err
 	}
 	if err := c.server.carry(ctx, t); err != nil {
 		return c.refused(q, first, err)
 	}
+	if isLost && !t.isRead {
+		if err := truthAfterLoss(answer); err != nil {
+			return c.refused(q, first, err)
+		}
+	}
 	return answer, p
+}
+
+// unsaid are the codes of errors that do not say whether a line ran when it was sent before: who answers
+// with one may not have looked for the line's key.
+var unsaid = []string{host.ErrTimeout.Code, host.ErrCanceled.Code, host.ErrOverloaded.Code, host.ErrShutdown.Code,
+	host.ErrBroken.Code, host.ErrMoved.Code, host.ErrWorkerUnavailable.Code, host.ErrStoreFull.Code}
+
+// truthAfterLoss returns the error of a line that was sent to a node which went away, if the answer to the
+// line's repetition does not say whether it ran there; otherwise nil.
+func truthAfterLoss(answer []byte) error {
+	if jsonl.CodeOfFailure(answer, unsaid...) == "" {
+		return nil
+	}
+	_, message := jsonl.ErrorOf(answer)
+	return failure(host.ErrOutcomeUnknown.Code, "the line was sent to a node that went away, and then: %s", message)
 }
 
 // throughGate is local, behind the gate of the engine's slot.
@@ -176,7 +198,8 @@ func movedOf(err error) error {
 func (t *trip) unanswered(o cluster.LineOutcome, last error) error {
 	if o == cluster.OutcomeUnknown {
 		return failure(host.ErrOutcomeUnknown.Code,
-			"the node that had the engine went away, and a %s without a key is not sent again: it may have run or not", t.what)
+			"the node that had the engine went away, and the %s may have run there or not: one without a key is not sent again, "+
+				"and nobody could be asked about one with a key for %v", t.what, t.within)
 	}
 	return failure(host.ErrTimeout.Code, "no node could run the %s for %v, and nothing of it ran: %v", t.what, t.within,
 		last)

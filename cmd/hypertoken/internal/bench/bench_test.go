@@ -387,7 +387,7 @@ func TestACoreWithoutTheActions(t *testing.T) {
 
 func TestNodeThatIsNotThere(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
-	r := only(t, 200*time.Millisecond, "node")
+	r := only(t, 200*time.Millisecond, "(roundtrip|pipelined)/node")
 	if len(r.Figures) > 0 || len(r.Skipped) != 2 || r.Skipped[0].Why != "there is no node on the PATH" {
 		t.Errorf("%d figures; left out: %v", len(r.Figures), r.Skipped)
 	}

@@ -138,7 +138,7 @@ func openIdleCluster(ctx context.Context, r *room) (slice, error) {
 	if err != nil {
 		return nil, err
 	}
-	// With fewer engines, what 100,000 take follows from what these take, unless they are too few.
+	// With fewer engines, what a process with 100,000 takes follows from what these add, unless they are too few.
 	perMost := mostIdle / float64(c.n)
 	return func(_ context.Context, _ time.Duration, s *sample) error {
 		s.value("engines", "engines", float64(c.n))
@@ -150,7 +150,7 @@ func openIdleCluster(ctx context.Context, r *room) (slice, error) {
 			s.value(p.name, "bytes", p.after.memory)
 			s.value(p.name+"_own", "bytes", p.after.own)
 			if c.n >= mostIdle/2 {
-				s.value(p.name+"_hundred_thousand", "bytes", (p.after.memory-p.before.memory)*perMost)
+				s.value(p.name+"_hundred_thousand", "bytes", p.before.memory+(p.after.memory-p.before.memory)*perMost)
 			}
 			s.value(p.name+"_cpu_before", "percent", p.before.cpu)
 			s.value(p.name+"_cpu", "percent", p.after.cpu)

@@ -147,7 +147,7 @@ func targets() []Target {
 		beside("10.stop", "SIGTERM of a node with 1,000 active engines, the longest wait, beside that before: at most 1 s",
 			stoppedNode+".longest", stoppedNode+".longest_before", 1000*millisecond),
 		atMost("10.errors", "errors that its callers get: none", stoppedNode+".errors", 0),
-		beside("10.server", "what 100,000 idle engines take, beside what a server has without: at most 150 MiB a server",
+		beside("10.server", "a server with 100,000 idle engines, beside one without: at most 150 MiB",
 			clusterIdle+".server_hundred_thousand", clusterIdle+".server_before", 150*mebibyte),
 		{ID: "10.node", Text: "a node with them, beside one without: nothing measurable (at most 1.1 times its memory)",
 			Figure: clusterIdle + ".node", Baseline: clusterIdle + ".node_before", Relation: over, Limit: 1.1},
