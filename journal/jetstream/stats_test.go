@@ -33,6 +33,7 @@ func TestFigures(t *testing.T) {
 	registry := prometheus.NewPedanticRegistry()
 	members := NewMembers(MemberOptions{})
 	members.leaseEnds.Store(1)
+	members.SetTarget(Target{Generation: 1, Core: "c", InForce: true})
 	registry.MustRegister(NewCollector(s), NewMembersCollector(members))
 	families, err := registry.Gather()
 	c.must(err)
