@@ -523,6 +523,7 @@ func failingCluster(s *scraped) {
 	lease, healthy, members := gauge("lease_held", nil), gauge("healthy", nil), gauge("members", nil)
 	leader := gauge("stream_has_leader", stream)
 	offline := gauge("stream_replicas", prometheus.Labels{"stream": "journals", "state": "offline"})
+	lacking := gauge("members_without_core", nil)
 	var counters []prometheus.Counter
 	for _, name := range []string{"member_deaths_total", "failed_batches_total", "doubts_total"} {
 		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "hypertoken_jetstream_" + name})
@@ -534,12 +535,13 @@ func failingCluster(s *scraped) {
 		healthy.Set(isWell)
 		leader.Set(isWell)
 		offline.Set(1 - isWell)
+		lacking.Set(1 - isWell)
 	}
 	set(1)
 	members.Set(3)
 	all := []string{"HypertokenNoLease", "HypertokenMemberDied", "HypertokenFewerMembers", "HypertokenNothingStored",
 		"HypertokenAppendsRefused", "HypertokenBatchesInDoubt", "HypertokenStreamWithoutLeader",
-		"HypertokenReplicaBehind"}
+		"HypertokenReplicaBehind", "HypertokenMemberLacksCore"}
 	s.agrees(`hypertoken_jetstream_members{host="cluster"}`, 3)
 	looks := 0
 	s.until(true, name, func() {
