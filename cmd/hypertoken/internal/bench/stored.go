@@ -126,7 +126,11 @@ func storeCopies(ctx context.Context, model *journal.Stored, store releaser, mos
 				f(journal.DoneFunc(ended))
 			})
 		}
-		store.Install(name, owner, model.Base, next(func(journal.Done) {
+		store.Install(name, owner, model.Base, next(func(done journal.Done) {
+			if len(group) == 0 { // a busy host has stored a snapshot at its end
+				store.Release(name, owner, done)
+				return
+			}
 			store.Append(name, owner, model.Sequence, group, next(func(done journal.Done) {
 				store.Release(name, owner, done)
 			}))
