@@ -17,4 +17,6 @@ def lines(_, value):
 @schemathesis.deserializer(LINES)
 def answers(_, response):
     text = response.content.decode().removesuffix("\n")
-    return [json.loads(line) for line in text.split("\n")] if text else []  # a journal may have nothing behind a sequence
+    if not text:  # a journal may have nothing behind a sequence
+        return []
+    return [json.loads(line) for line in text.split("\n")]
