@@ -382,35 +382,35 @@ func TestIdleEnginesAreTakenOut(t *testing.T) { everywhere(t, testIdleEnginesAre
 
 func testIdleEnginesAreTakenOut(t *testing.T) {
 	h := newHost(t, host.Options{IdleAfter: time.Millisecond})
-	for name, c := range map[string]struct {
-		payload any
-		entries int
-	}{
-		"short": {dict{"key": "k", "value": "short"}, 1},
-		"long":  {dict{"key": "k", "value": strings.Repeat("long", 5_000)}, 0},
-	} {
-		e := open(t, h, name, deck(5))
-		dispatch(t, e, "game:setProperty", c.payload)
+	// takenOut returns how many entries the journal of an engine has behind its base once it was taken out.
+	takenOut := func(value string) (entries int) {
+		e := open(t, h, "e", deck(5))
+		dispatch(t, e, "game:setProperty", dict{"key": "k", "value": value})
 		before := digest(t, e)
 		for h.Stats().Engines[host.PlaceOut] == 0 {
 			runtime.Gosched() // until the host's next sweep
 		}
-		entries, err := e.Journal(t.Context())
+		list, err := e.Journal(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		n := 0
-		for range entries {
-			n++
-		}
-		if n != c.entries {
-			t.Errorf("%s: the journal has %d entries behind its base, want %d", name, n, c.entries)
+		for range list {
+			entries++
 		}
 		if digest(t, e) != before || dispatch(t, e, "stack:draw", nil).Sequence != 2 {
-			t.Errorf("%s: it differs", name)
+			t.Error("it differs")
 		}
-		if err := e.Close(t.Context()); err != nil {
+		if err := e.Delete(t.Context()); err != nil {
 			t.Fatal(err)
+		}
+		return entries
+	}
+	if n := takenOut(strings.Repeat("long", 5_000)); n != 0 {
+		t.Errorf("the journal has %d entries behind its base: a snapshot is worth it", n)
+	}
+	for tries := 1; takenOut("short") != 1; tries++ {
+		if tries == 100 { // on a busy machine an action takes longer than a replay that is cheap
+			t.Fatal("a short journal is never left as it is")
 		}
 	}
 }
