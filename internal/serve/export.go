@@ -49,12 +49,14 @@ func (s *Server) getJournal(w http.ResponseWriter, r *http.Request) *problem {
 			}
 			return lines.write(line)
 		})
+		if !lines.hasBegun { // an error, or there is no line
+			c.room.settle(0)
+		}
 		switch {
 		case err == nil:
-			lines.begin() // there may be no line
+			lines.begin()
 			lines.flush()
 		case !lines.hasBegun:
-			c.room.settle(0)
 			return beyondProblem(err)
 		case lines.err == nil:
 			p := problemOf(err)

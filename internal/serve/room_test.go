@@ -377,3 +377,18 @@ func TestAllowedHostsAndOrigins(t *testing.T) {
 		t.Error(status, body)
 	}
 }
+
+// A journal that has nothing behind a sequence is an answer, too: the next one does not wait for it.
+func TestAJournalWithoutALine(t *testing.T) {
+	s := start(t, host.Options{InProcess: true}, nil)
+	s.want("e", deck, 200, "ok")
+	for range 3 {
+		if status, body := s.do("GET", "/v1/engines/e/journal?after=0", ""); status != 200 || body != "" {
+			t.Fatal(status, body)
+		}
+	}
+	s.want("e", `{"type":"stack:draw"}`, 200, `"c"`)
+	if status, body := s.do("GET", "/v1/engines/e/journal?after=0", ""); status != 200 || strings.Count(body, "\n") != 1 {
+		t.Error(status, body)
+	}
+}
