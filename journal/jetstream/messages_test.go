@@ -33,6 +33,10 @@ func TestNodesAskEachOther(t *testing.T) {
 		}
 		return append([]byte("to "), data...)
 	}))
+	a.waitFor("the servers know that somebody listens", func() bool {
+		_, err := a.s.Ask(ctx, node, nil)
+		return !errors.Is(err, ErrNobody)
+	})
 	for question, want := range map[string][]byte{"a": []byte("to a"), "nothing": nil, "large": large, "": nil} {
 		got, err := a.s.Ask(ctx, node, []byte(question))
 		if err != nil || !bytes.Equal(got, want) {
@@ -75,7 +79,12 @@ func TestAPartOfAnAnswerIsLost(t *testing.T) {
 	})
 	a.must(err)
 	a.must(b.s.conn.nc.Flush())
-	if answer, err := a.s.Ask(ctx, token, []byte("x")); err == nil || errors.Is(err, ErrNobody) || ctx.Err() != nil {
+	var answer []byte
+	a.waitFor("the servers know that somebody listens", func() bool {
+		answer, err = a.s.Ask(ctx, token, []byte("x"))
+		return !errors.Is(err, ErrNobody)
+	})
+	if err == nil || ctx.Err() != nil {
 		t.Errorf("%q, %v", answer, err)
 	}
 }
