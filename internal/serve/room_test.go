@@ -388,7 +388,8 @@ func TestAJournalWithoutALine(t *testing.T) {
 		}
 	}
 	s.want("e", `{"type":"stack:draw"}`, 200, `"c"`)
-	if status, body := s.do("GET", "/v1/engines/e/journal?after=0", ""); status != 200 || strings.Count(body, "\n") != 1 {
+	status, body := s.do("GET", "/v1/engines/e/journal?after=0", "")
+	if status != 200 || strings.Count(body, "\n") != 1 {
 		t.Error(status, body)
 	}
 }
