@@ -190,12 +190,7 @@ func (o *Options) cores() (c node.CoreOptions, err error) {
 		return core.Close(context.WithoutCancel(ctx))
 	}
 	c.Open = func(ctx context.Context, store journal.Store, code []byte) (*host.Host, error) {
-		o := *own
-		o.Store, o.CorePath, o.Core, o.CoreSHA256 = store, "", code, wasm.Hash(code)
-		if o.CoreSHA256 == wasm.Hash(wasm.Builtin()) {
-			o.Core = nil // it is known to run
-		}
-		return host.New(ctx, o)
+		return node.NewHost(ctx, *own, store, code)
 	}
 	return c, nil
 }

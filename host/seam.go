@@ -6,7 +6,7 @@ import (
 	"hypertoken/internal/seam"
 )
 
-// What package cluster needs of the insides of a host.
+// Package cluster needs some of the insides of a host.
 
 var _ seam.Engine = (*driver.Driver)(nil)
 

@@ -1,4 +1,4 @@
-// Where the game runs: in this page, or on the server that the page is from. The page's address says it: ?page, or ?game=NAME.
+// The game runs in this page, or on the server that the page is from. The page's address says which: ?page, or ?game=NAME.
 
 const $ = (id) => document.getElementById(id);
 const { cluster, token: wantsToken } = document.body.dataset;

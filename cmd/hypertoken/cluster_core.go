@@ -44,7 +44,7 @@ not the one of its --core.`,
 	return c
 }
 
-// Whom the commands ask.
+// coreServers is the help of the flag that names whom the commands ask.
 const coreServers = "ask these NATS `servers`, such as nats://a,nats://b,nats://c"
 
 func newClusterCoreShow() *cobra.Command {

@@ -13,9 +13,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"hypertoken/host"
+	"hypertoken/internal/node"
 	"hypertoken/journal"
 	"hypertoken/journal/disk"
-	"hypertoken/wasm"
 )
 
 // byteSize is a flag whose value is a number of bytes, such as 1048576, 1MiB or 1.5GB.
@@ -143,11 +143,7 @@ func (f *hostFlags) openCore(ctx context.Context, store journal.Store, code []by
 	if err != nil {
 		return nil, err
 	}
-	o.Store, o.CorePath, o.Core, o.CoreSHA256 = store, "", code, wasm.Hash(code)
-	if o.CoreSHA256 == wasm.Hash(wasm.Builtin()) {
-		o.Core = nil // it is known to run
-	}
-	return host.New(ctx, o)
+	return node.NewHost(ctx, o, store, code)
 }
 
 // How much of the history of an engine is kept in memory, in bytes, so that it can go back.

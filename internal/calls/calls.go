@@ -63,7 +63,7 @@ type Call struct {
 	Payload []byte        `msgpack:"p,omitempty"`
 	Value   any           `msgpack:"-"` // the payload as long as it is not encoded; nil otherwise
 	Choice  driver.Choice `msgpack:"c"`
-	// What names the call in errors.
+	// What is the name of the call in errors.
 	What string `msgpack:"h,omitempty"`
 	// Mode and Members are of a batch.
 	Mode    driver.Mode `msgpack:"o,omitempty"`

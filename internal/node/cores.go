@@ -41,6 +41,15 @@ type CoreOptions struct {
 	Open func(ctx context.Context, store journal.Store, code []byte) (*host.Host, error)
 }
 
+// NewHost starts a host with options, but for its store and its core.
+func NewHost(ctx context.Context, o host.Options, store journal.Store, code []byte) (*host.Host, error) {
+	o.Store, o.CorePath, o.Core, o.CoreSHA256 = store, "", code, wasm.Hash(code)
+	if o.CoreSHA256 == wasm.Hash(wasm.Builtin()) {
+		o.Core = nil // it is known to run
+	}
+	return host.New(ctx, o)
+}
+
 // ErrOwnCore is the error of [Join] if the node can't or may not run its own core.
 var ErrOwnCore = errors.New("the node's own core can't be run")
 

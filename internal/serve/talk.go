@@ -14,8 +14,8 @@ import (
 	"golang.org/x/time/rate"
 
 	"hypertoken/host"
+	"hypertoken/internal/calls"
 	"hypertoken/internal/jsonl"
-	"hypertoken/journal"
 )
 
 // conversation answers the lines of one request or one WebSocket, in turn.
@@ -131,7 +131,7 @@ func (c *conversation) whyElsewhere(ctx context.Context, engine *host.Engine, q 
 // elsewhereOf returns the error if it says that another owner has the journal, or that the store can't be
 // used at the moment; otherwise nil.
 func elsewhereOf(err error) error {
-	if errors.Is(err, host.ErrMoved) || errors.Is(err, journal.ErrUnavailable) {
+	if calls.IsElsewhere(err) {
 		return err
 	}
 	return nil

@@ -12,7 +12,7 @@ import (
 	"hypertoken/journal/jetstream"
 )
 
-// What callers notice when a node of a cluster is killed, or stopped.
+// The probes here measure what callers notice when a node of a cluster is killed, or stopped.
 
 // killedEngines is how many engines are called after the death of a node: those of them that it had.
 const killedEngines = 64

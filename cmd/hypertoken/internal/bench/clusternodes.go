@@ -14,8 +14,8 @@ import (
 	"hypertoken/journal/jetstream"
 )
 
-// What engines of a cluster cost that nobody calls, and what it costs to call one: one that nobody has open,
-// and one that another node has.
+// The probes here measure what engines of a cluster cost that nobody calls, and what it costs to call one that
+// nobody has open, or that another node has.
 
 // mostIdle is how many engines are stored in the cluster, if there is the time for that.
 const mostIdle = 100_000

@@ -43,7 +43,7 @@ func unmountDisk(dir string) error {
 
 // fillDisk makes a disk as small as what is on it.
 func fillDisk(dir string) (err error) {
-	// What is written meanwhile may not fit.
+	// The server may write meanwhile what does not fit.
 	const tries = 100
 	for range tries {
 		var s syscall.Statfs_t

@@ -101,7 +101,7 @@ func (c *caller) expect(t *testing.T, line string) {
 	}
 }
 
-// What is sent during a cut arrives after it, on old connections and on new ones. Other links go on.
+// Bytes that are sent during a cut arrive after it, on old connections and on new ones. Other links go on.
 func TestHeldCut(t *testing.T) {
 	for _, row := range []struct {
 		name string
